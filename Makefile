@@ -1,0 +1,52 @@
+# One command runs the main job (make demo), one passes the tests (make test); both set up all they need.
+# Needs Python 3.11+ and make. PYTHON=... and VENV=... choose another interpreter and folder.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+SOURCES := enclavectl enclave_payload tests fuzz tools benchmarks
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format lint types bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "enclavectl needs Python 3.11 or newer; found $$($(PYTHON) --version). Try: make PYTHON=python3.12 ..."; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' || \
+	  { echo "this Python lacks the venv module; on Debian and Ubuntu: apt-get install python3-venv"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ $(VENV)/.demo
+
+demo: $(VENV)/.demo ## set up, then classify a sample picture in a local (simulated) enclave
+	$(BIN)/enclavectl diagnose samples/bcc.png
+
+test: $(VENV)/.dev ## set up, then run all tests (lanes whose real parts are absent skip, with the reason)
+	$(BIN)/python -m pytest
+
+format: $(VENV)/.dev ## rewrite the sources in the one format
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+lint: $(VENV)/.dev ## check format and lint
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+
+types: $(VENV)/.dev ## mypy strict over both packages and the tests
+	$(BIN)/mypy
+
+check: lint types test ## what CI runs
+
+bench: $(VENV)/.dev ## measure the limits that docs/benchmarks.md reports
+	$(BIN)/python -m benchmarks
+
+clean: ## remove the environments and caches
+	rm -rf .venv* .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build

@@ -1,0 +1,3 @@
+"""enclavectl: confidential machine-learning inference in AWS Nitro Enclaves."""
+
+__version__ = "0.1.0"

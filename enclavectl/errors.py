@@ -1,0 +1,95 @@
+"""Every error that enclavectl raises on purpose.
+
+::
+
+    EnclavectlError             an abstract root; never raised itself
+    +-- UsageError         2    wrong arguments, configuration, policy or model card
+    +-- HostError          3    the host or a tool on it is missing something or failed
+    +-- AttestationError   4    the enclave could not be verified; nothing secret was sent
+    +-- EnclaveError       5    the enclave or the model in it failed
+    |   +-- EnclaveLost         the connection ended before the answer
+    |   +-- EnclaveBusy         the enclave refused because a bound was reached
+    |   +-- PeerProtocolError   the peer broke docs/protocol.md
+    |   +-- PictureRefused      the enclave (or we, before sending) would not take this picture
+    +-- StateError         6    the named thing does not exist or is in the wrong state
+
+Exit code 1 is any other exception: a bug in enclavectl. 130 is an interruption.
+Only ``enclavectl.cli`` turns these into text and exit codes.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class EnclavectlError(Exception):
+    """The root. ``message`` says what was expected and found; ``hint`` the next command to try."""
+
+    exit_code: ClassVar[int] = 1
+    kind: ClassVar[str] = "error"
+
+    def __init__(self, message: str, *, hint: str | None = None, code: str | None = None) -> None:
+        """``code`` is the stable machine-readable name; it defaults to the class's ``kind``."""
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.code = code or self.kind
+
+
+class UsageError(EnclavectlError):
+    """The arguments, the configuration, a policy or a model card cannot be used."""
+
+    exit_code = 2
+    kind = "usage"
+
+
+class HostError(EnclavectlError):
+    """The host lacks something, or a tool on it failed."""
+
+    exit_code = 3
+    kind = "host"
+
+
+class AttestationError(EnclavectlError):
+    """The evidence was refused. ``code`` names the rule of docs/protocol.md that it broke."""
+
+    exit_code = 4
+    kind = "attestation"
+
+
+class EnclaveError(EnclavectlError):
+    """The enclave, or the model in it, failed."""
+
+    exit_code = 5
+    kind = "enclave"
+
+
+class EnclaveLost(EnclaveError):
+    """The connection ended, or the deadline passed, before the answer came."""
+
+    kind = "enclave-lost"
+
+
+class EnclaveBusy(EnclaveError):
+    """The enclave refused because one of its bounds was reached; trying again later is right."""
+
+    kind = "enclave-busy"
+
+
+class PeerProtocolError(EnclaveError):
+    """The peer sent bytes that docs/protocol.md does not allow; the session is dead."""
+
+    kind = "peer-protocol"
+
+
+class PictureRefused(EnclaveError):
+    """One picture was refused; other pictures of the same batch are not affected."""
+
+    kind = "picture-refused"
+
+
+class StateError(EnclavectlError):
+    """The named thing does not exist, or is not in a state that allows the command."""
+
+    exit_code = 6
+    kind = "state"
