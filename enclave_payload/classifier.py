@@ -1,0 +1,114 @@
+"""The TFLite classifier: one interpreter per worker thread over one copy of the weights."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from enclave_payload.card import MAX_CARD_BYTES, ModelCard, parse_card
+from enclave_payload.contents import PARTS_PER_BILLION
+
+try:
+    from tflite_runtime.interpreter import Interpreter
+except ModuleNotFoundError:  # no wheel for this Python or machine: pyproject.toml installs the successor
+    from ai_edge_litert.interpreter import Interpreter
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+MAX_WEIGHTS_BYTES = 64 * 1024 * 1024
+
+
+class ModelError(Exception):
+    """The weights do not fit their card, or the model gave no probabilities."""
+
+
+class Classifier(Protocol):
+    """What a worker needs of a model: the card says how to feed it, ``classify`` asks it."""
+
+    @property
+    def card(self) -> ModelCard:
+        """The measured card."""
+
+    def classify(self, picture: Image.Image) -> Mapping[str, int]:
+        """Label code to parts per billion, in label order."""
+
+
+class TFLiteClassifier:
+    """A TFLite image classifier with a fixed batch of one and softmax outputs. Not thread-safe."""
+
+    def __init__(self, weights: bytes, card: ModelCard) -> None:
+        """Load the weights.
+
+        Raises:
+            ModelError: the hash or the shape of the inputs or outputs is not what the card says.
+        """
+        self._card = card
+        # One thread each: the server runs one classifier a core, and pictures are independent.
+        self._interpreter = Interpreter(model_content=weights, num_threads=1)
+        self._interpreter.allocate_tensors()
+        (source,), (sink,) = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        _require_tensor("input", source, [1, card.height, card.width, 3])
+        _require_tensor("output", sink, [1, len(card.labels)])
+        self._source, self._sink = source["index"], sink["index"]
+
+    @property
+    def card(self) -> ModelCard:
+        """The measured card."""
+        return self._card
+
+    def classify(self, picture: Image.Image) -> Mapping[str, int]:
+        """Label code to parts per billion, in label order, for an RGB picture of the card's size.
+
+        Raises:
+            ModelError: the outputs are not probabilities that add up to about one.
+        """
+        pixels: NDArray[np.float32] = np.asarray(picture, dtype=np.float32)
+        pixels -= np.float32(self._card.mean)
+        pixels /= np.float32(self._card.std)
+        self._interpreter.set_tensor(self._source, pixels[np.newaxis])
+        self._interpreter.invoke()
+        outputs = self._interpreter.get_tensor(self._sink)[0].astype(np.float64)
+        if not (np.isfinite(outputs).all() and (outputs >= 0).all() and abs(outputs.sum() - 1) < 0.01):
+            raise ModelError("the outputs are not probabilities")
+        parts = np.minimum(np.rint(outputs * PARTS_PER_BILLION), PARTS_PER_BILLION)
+        return {label.code: int(part) for label, part in zip(self._card.labels, parts, strict=True)}
+
+
+def load_classifiers(folder: Path, count: int) -> list[TFLiteClassifier]:
+    """``count`` interpreters over ``model.tflite``, checked against ``model.json`` in ``folder``.
+
+    Raises:
+        CardError: the card is not valid.
+        ModelError: the weights are not the card's, or do not fit it.
+        OSError: a file is missing.
+    """
+    with (folder / "model.json").open("rb") as file:
+        card = parse_card(file.read(MAX_CARD_BYTES + 1))
+    with (folder / "model.tflite").open("rb") as file:
+        weights = file.read(MAX_WEIGHTS_BYTES + 1)
+    check_weights(weights, card)
+    return [TFLiteClassifier(weights, card) for _ in range(count)]
+
+
+def check_weights(weights: bytes, card: ModelCard) -> None:
+    """Pass if the weights are the ones that the card names.
+
+    Raises:
+        ModelError: their SHA-256 is another.
+    """
+    found = hashlib.sha256(weights).hexdigest()
+    if found != card.sha256:
+        raise ModelError(f"weights: the card names SHA-256 {card.sha256}, found {found}")
+
+
+def _require_tensor(name: str, details: Mapping[str, object], shape: list[int]) -> None:
+    found = (list(np.asarray(details["shape"])), details["dtype"])
+    if found != (shape, np.float32):
+        raise ModelError(f"{name}: the card implies float32 {shape}, the weights have {found[1]} {found[0]}")

@@ -1,0 +1,242 @@
+"""What is inside a sealed request and a sealed answer: CBOR maps, read strictly (docs/protocol.md).
+
+Probabilities travel as whole parts per billion and times as whole microseconds, so that no reader has
+to agree with another on floating point.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+import cbor2
+
+from enclave_payload.card import CardError, ModelCard, parse_card
+from enclave_payload.cbor import CborError, Value, decode
+from enclave_payload.messages import MAX_KEY_CONFIG_BYTES, PROTOCOL_VERSION
+from enclave_payload.seal import REPLY_KEY_BYTES, SuiteId
+
+PARTS_PER_BILLION = 1_000_000_000
+MAX_PICTURE_BYTES = 16 * 1024 * 1024
+# The picture and room for the other three fields of a request.
+_MAX_REQUEST_BYTES = MAX_PICTURE_BYTES + 1024
+
+
+class ContentError(Exception):
+    """The opened content breaks the protocol."""
+
+
+class MediaType(StrEnum):
+    """The picture formats that the enclave decodes; the value names the only decoder that is tried."""
+
+    JPEG = "image/jpeg"
+    PNG = "image/png"
+    WEBP = "image/webp"
+    BMP = "image/bmp"
+    TIFF = "image/tiff"
+
+
+class Delivery(StrEnum):
+    """Where the answer goes: back on the request's connection, or out to the parent's listener."""
+
+    HERE = "here"
+    OUT = "out"
+
+
+class Problem(StrEnum):
+    """Why a picture got no answer. Typed, because no exception text leaves the enclave."""
+
+    EMPTY = "empty"
+    UNREADABLE = "unreadable"
+    TOO_MANY_PIXELS = "too-many-pixels"
+    MORE_THAN_ONE_FRAME = "more-than-one-frame"
+    UNSUPPORTED_PIXELS = "unsupported-pixels"
+    MODEL_FAILED = "model-failed"
+    TOO_LATE = "too-late"
+    OUTBOX_FULL = "outbox-full"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A picture, how to read it, and the fresh key for its answer (32 bytes, used for nothing else)."""
+
+    picture: bytes
+    media_type: MediaType
+    reply_key: bytes
+    delivery: Delivery = Delivery.HERE
+
+    def to_cbor(self) -> bytes:
+        """The content of a ``Sealed``."""
+        return cbor2.dumps(
+            {
+                "picture": self.picture,
+                "media_type": str(self.media_type),
+                "reply_key": self.reply_key,
+                "delivery": str(self.delivery),
+            }
+        )
+
+
+def parse_request(content: bytes) -> Request:
+    """Read ``Request.to_cbor``.
+
+    Raises:
+        ContentError: anything but that map with values in bounds.
+    """
+    fields = _fields(content, {"picture", "media_type", "reply_key", "delivery"}, _MAX_REQUEST_BYTES)
+    picture, reply_key = fields["picture"], fields["reply_key"]
+    if not isinstance(picture, bytes) or len(picture) > MAX_PICTURE_BYTES:
+        raise ContentError("picture")
+    if not isinstance(reply_key, bytes) or len(reply_key) != REPLY_KEY_BYTES:
+        raise ContentError("reply_key")
+    try:
+        media_type, delivery = MediaType(fields["media_type"]), Delivery(fields["delivery"])  # type: ignore[arg-type]
+    except ValueError as exc:
+        raise ContentError("media_type or delivery") from exc
+    return Request(picture=picture, media_type=media_type, reply_key=reply_key, delivery=delivery)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timings:
+    """Whole microseconds that the enclave spent on a request, measured inside it."""
+
+    queue_us: int
+    decode_us: int
+    inference_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """The enclave's word on a picture: probabilities in label order, or the problem; never both."""
+
+    model_id: str
+    model_sha256: str
+    timings: Timings
+    probabilities_ppb: Mapping[str, int] | None = None
+    problem: Problem | None = None
+
+    def to_cbor(self) -> bytes:
+        """The content of a final ``Answer``."""
+        probabilities = None
+        if self.probabilities_ppb is not None:
+            probabilities = [[code, ppb] for code, ppb in self.probabilities_ppb.items()]
+        return cbor2.dumps(
+            {
+                "model": [self.model_id, self.model_sha256],
+                "timings": [self.timings.queue_us, self.timings.decode_us, self.timings.inference_us],
+                "probabilities": probabilities,
+                "problem": None if self.problem is None else str(self.problem),
+            }
+        )
+
+
+def parse_outcome(content: bytes) -> Outcome:
+    """Read ``Outcome.to_cbor``.
+
+    Raises:
+        ContentError: anything but that map with values in bounds.
+    """
+    fields = _fields(content, {"model", "timings", "probabilities", "problem"}, len(content))
+    match fields:
+        case {
+            "model": [str(model_id), str(model_sha256)],
+            "timings": [int(queue), int(decoded), int(inference)],
+        }:
+            timings = Timings(queue_us=queue, decode_us=decoded, inference_us=inference)
+        case _:
+            raise ContentError("model or timings")
+    if not all(type(time_us) is int and time_us >= 0 for time_us in (queue, decoded, inference)):
+        raise ContentError("timings")
+    problem = fields["problem"]
+    probabilities = None if fields["probabilities"] is None else _probabilities(fields["probabilities"])
+    if (problem is None) is (probabilities is None):
+        raise ContentError("an outcome has probabilities or a problem")
+    try:
+        return Outcome(
+            model_id=model_id,
+            model_sha256=model_sha256,
+            timings=timings,
+            probabilities_ppb=probabilities,
+            problem=None if problem is None else Problem(problem),  # type: ignore[arg-type]
+        )
+    except ValueError as exc:
+        raise ContentError("problem") from exc
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyConfig:
+    """What the attestation document commits to: the suites with their public keys, and the model.
+
+    The model's public part travels here so that the client knows, attested and before it sends
+    anything, which model will see the picture, and how its labels read.
+    """
+
+    public_keys: Mapping[SuiteId, bytes]
+    card: ModelCard
+
+    def to_cbor(self) -> bytes:
+        """The canonical encoding. Verifiers hash the bytes they receive and never encode again."""
+        return cbor2.dumps(
+            {
+                "version": PROTOCOL_VERSION,
+                "keys": {int(suite): key for suite, key in self.public_keys.items()},
+                "card": self.card.to_json(),
+            },
+            canonical=True,
+        )
+
+
+def key_config_digest(key_config: bytes) -> bytes:
+    """What stands in the document's ``user_data``: SHA-384, 48 bytes, domain-separated."""
+    return hashlib.sha384(b"enclavectl key configuration v1" + key_config).digest()
+
+
+def parse_key_config(data: bytes) -> KeyConfig:
+    """Read ``KeyConfig.to_cbor``.
+
+    Raises:
+        ContentError: anything but that map with values in bounds.
+    """
+    fields = _fields(data, {"version", "keys", "card"}, MAX_KEY_CONFIG_BYTES)
+    keys, card = fields["keys"], fields["card"]
+    if fields["version"] != PROTOCOL_VERSION:
+        raise ContentError("version")
+    if not isinstance(keys, dict) or not isinstance(card, bytes):
+        raise ContentError("keys or card")
+    public_keys = {
+        SuiteId(suite): key for suite, key in keys.items() if suite in set(SuiteId) and isinstance(key, bytes)
+    }
+    if len(public_keys) != len(keys) or not keys:
+        raise ContentError("keys")
+    try:
+        return KeyConfig(public_keys=public_keys, card=parse_card(card))
+    except CardError as exc:
+        raise ContentError("card") from exc
+
+
+def _fields(data: bytes, keys: set[str], limit: int) -> dict[int | str, Value]:
+    try:
+        value = decode(data, max_depth=4, max_bytes=limit, shortest=True)
+    except CborError as exc:
+        raise ContentError("not CBOR in the strict form") from exc
+    if not isinstance(value, dict) or set(value) != keys:
+        raise ContentError(f"expected a map of {sorted(keys)}")
+    return value
+
+
+def _probabilities(value: Value) -> dict[str, int]:
+    if not isinstance(value, list):
+        raise ContentError("probabilities")
+    result: dict[str, int] = {}
+    for pair in value:
+        match pair:
+            # `type() is int`, because True is an int in Python and is not one in CBOR.
+            case [str(code), int(ppb)] if (
+                type(ppb) is int and 0 <= ppb <= PARTS_PER_BILLION and code not in result
+            ):
+                result[code] = ppb
+            case _:
+                raise ContentError("probabilities")
+    return result

@@ -1,0 +1,124 @@
+"""The Nitro Secure Module: its CBOR requests and responses, and the /dev/nsm device.
+
+Requests, limits and error names: AWS's nsm-api
+(https://github.com/aws/aws-nitro-enclaves-nsm-api/blob/8785071/src/api/mod.rs) and the kernel driver
+(https://github.com/torvalds/linux/blob/v6.8/drivers/misc/nsm.c).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import cbor2
+
+from enclave_payload.cbor import CborError, Value, decode
+
+DEVICE = Path("/dev/nsm")
+# _IOWR(0x0A, 0, struct nsm_raw) of 32 bytes, include/uapi/linux/nsm.h.
+_IOCTL_RAW = 0xC0200A00
+MAX_REQUEST_BYTES = 0x1000
+# Always offer all of it: a smaller buffer gets a silently truncated response.
+MAX_RESPONSE_BYTES = 0x3000
+
+
+class NsmError(Exception):
+    """The NSM could not be asked, refused, or answered what its interface does not allow."""
+
+
+class Attester(Protocol):
+    """Whoever can obtain an attestation document for this enclave."""
+
+    def attest(self, *, nonce: bytes, user_data: bytes) -> bytes:
+        """A fresh document over ``nonce`` and ``user_data``, at most 512 bytes each.
+
+        Raises:
+            NsmError: there is no document.
+        """
+
+
+class Nsm:
+    """The NSM's requests over any ``transact``: the device, or a stand-in that speaks the same CBOR."""
+
+    def __init__(self, transact: Callable[[bytes], bytes]) -> None:
+        """``transact`` takes a request and returns the response, or raises ``NsmError``."""
+        self._transact = transact
+
+    def attest(self, *, nonce: bytes, user_data: bytes) -> bytes:
+        """A fresh attestation document. ``public_key`` stays null: user_data commits to the keys."""
+        # An unused field must be null: an empty string would be signed as an empty string.
+        fields = {"user_data": user_data, "nonce": nonce, "public_key": None}
+        document = self._ask({"Attestation": fields}, "Attestation", "document")
+        if not isinstance(document, bytes) or not document:
+            raise NsmError("Attestation: the response holds no document")
+        return document
+
+    def get_random(self) -> bytes:
+        """Up to 256 random bytes from the hypervisor.
+
+        Raises:
+            NsmError: no bytes, or all of them equal, which no working generator gives.
+        """
+        random = self._ask("GetRandom", "GetRandom", "random")
+        if not isinstance(random, bytes) or len(set(random)) < 2:
+            raise NsmError("GetRandom: the response is not random")
+        return random
+
+    def _ask(self, request: object, name: str, field: str) -> Value:
+        try:
+            response = decode(self._transact(cbor2.dumps(request)), max_depth=4, max_bytes=MAX_RESPONSE_BYTES)
+        except CborError as exc:
+            raise NsmError(f"{name}: the response is not CBOR") from exc
+        match response:
+            case {"Error": str(error)}:
+                raise NsmError(f"{name}: the NSM says {error}")
+            case dict() if isinstance(body := response.get(name), dict) and field in body:
+                return body[field]
+        raise NsmError(f"{name}: the response has no {field}")
+
+
+class _IoVec(ctypes.Structure):
+    _fields_ = (("addr", ctypes.c_uint64), ("len", ctypes.c_uint64))
+
+
+class _NsmRaw(ctypes.Structure):
+    _fields_ = (("request", _IoVec), ("response", _IoVec))
+
+
+class NsmDevice:
+    """/dev/nsm, held open. Calls may come from any thread; the driver serializes them."""
+
+    def __init__(self, path: Path = DEVICE) -> None:
+        """Open the device.
+
+        Raises:
+            NsmError: it is absent or may not be opened: this is no enclave, or its kernel has no driver.
+        """
+        try:
+            self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError as exc:
+            raise NsmError(f"{path}: {exc.strerror}") from exc
+
+    def transact(self, request: bytes) -> bytes:
+        """One request to the NSM, one response from it.
+
+        Raises:
+            NsmError: the request is too long or the driver reports an error.
+        """
+        if len(request) > MAX_REQUEST_BYTES:
+            raise NsmError(f"a request has at most {MAX_REQUEST_BYTES} bytes, not {len(request)}")
+        # Both buffers stay referenced until the ioctl is over: the struct holds bare addresses.
+        source = ctypes.create_string_buffer(request, len(request))
+        sink = ctypes.create_string_buffer(MAX_RESPONSE_BYTES)
+        raw = _NsmRaw(
+            _IoVec(ctypes.addressof(source), len(request)), _IoVec(ctypes.addressof(sink), MAX_RESPONSE_BYTES)
+        )
+        try:
+            fcntl.ioctl(self._fd, _IOCTL_RAW, raw, True)
+        except OSError as exc:
+            raise NsmError(f"ioctl: {exc.strerror}") from exc
+        return sink.raw[: raw.response.len]

@@ -1,0 +1,106 @@
+"""Bounded picture decoding: hostile bytes in, a small RGB picture of the model's size out.
+
+Limits are DESIGN's: 16 MiB encoded, 50 megapixels decoded, one frame. Orientation from EXIF is applied;
+all other metadata is dropped with the original.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+from PIL import ExifTags, Image
+
+from enclave_payload.contents import MediaType, Problem
+
+MAX_PIXELS = 50_000_000
+
+# Our own limit is lower than Pillow's and is checked on the header, before anything is decoded.
+Image.MAX_IMAGE_PIXELS = None
+
+_FORMATS = {
+    MediaType.JPEG: "JPEG",
+    MediaType.PNG: "PNG",
+    MediaType.WEBP: "WEBP",
+    MediaType.BMP: "BMP",
+    MediaType.TIFF: "TIFF",
+}
+# 16- and 32-bit pixels ("I;16", "I", "F") are refused: their range is not in the file, and Pillow's
+# conversion clips them, which would classify a different picture than the one that was sent.
+_CONVERTIBLE = {"1", "L", "P", "RGB", "YCbCr", "CMYK"}
+_WITH_ALPHA = {"LA", "PA", "RGBA", "La", "RGBa"}
+
+# EXIF 2.32, tag 0x0112: what to do to the stored picture so that it stands upright.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SWAPS_SIDES = {5, 6, 7, 8}
+
+
+class PictureError(Exception):
+    """The picture cannot be classified; ``problem`` says why in a word that may leave the enclave."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(str(problem))
+        self.problem = problem
+
+
+def decode_picture(data: bytes, media_type: MediaType, *, width: int, height: int) -> Image.Image:
+    """The picture, upright, RGB, ``width`` x ``height`` (bilinear; the aspect ratio is not kept).
+
+    Raises:
+        PictureError: empty, not of ``media_type``, damaged, truncated, too large, several frames, or
+            pixels that RGB cannot stand for.
+    """
+    if not data:
+        raise PictureError(Problem.EMPTY)
+    try:
+        with warnings.catch_warnings():
+            # A damaged tag that Pillow only warns of does not change the pixels.
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data), formats=(_FORMATS[media_type],)) as image:
+                return _decode(image, width, height)
+    except PictureError:
+        raise
+    except Exception as exc:  # Pillow's plugins raise SyntaxError, struct.error, zlib.error, ...
+        raise PictureError(Problem.UNREADABLE) from exc
+
+
+def _decode(image: Image.Image, width: int, height: int) -> Image.Image:
+    if image.width * image.height > MAX_PIXELS:
+        raise PictureError(Problem.TOO_MANY_PIXELS)
+    if not _has_one_frame(image):
+        raise PictureError(Problem.MORE_THAN_ONE_FRAME)
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    target = (height, width) if orientation in _SWAPS_SIDES else (width, height)
+    # Scale first, turn after: turning 50 megapixels would need their memory twice.
+    small = _to_rgb(image).resize(target, Image.Resampling.BILINEAR)
+    transpose = _UPRIGHT.get(orientation)
+    return small if transpose is None else small.transpose(transpose)
+
+
+def _has_one_frame(image: Image.Image) -> bool:
+    # Not n_frames: for TIFF it walks a chain of directories that the sender wrote.
+    try:
+        image.seek(1)
+    except EOFError:
+        return True
+    return False
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in _WITH_ALPHA or "transparency" in image.info:
+        # Transparent means "nothing here": put white behind it, as a viewer or a printer does.
+        picture = image.convert("RGBA")
+        background = Image.new("RGB", picture.size, "white")
+        background.paste(picture, mask=picture.getchannel("A"))
+        return background
+    if image.mode not in _CONVERTIBLE:
+        raise PictureError(Problem.UNSUPPORTED_PIXELS)
+    return image.convert("RGB")

@@ -1,0 +1,198 @@
+"""The server: accepts, dials out, proves itself, queues, refuses, and stops cleanly.
+
+One thread a connection reads; workers answer; nothing here sees an opened request.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from enclave_payload.classifier import Classifier
+from enclave_payload.connection import Connection, ConnectionLost
+from enclave_payload.contents import KeyConfig, key_config_digest
+from enclave_payload.limits import Limits
+from enclave_payload.messages import SESSION_ID_BYTES, RefusalCode
+from enclave_payload.nsm import Attester, NsmError
+from enclave_payload.outbox import Outbox
+from enclave_payload.seal import EnclaveKeys
+from enclave_payload.session import ChallengeReceived, EnclaveSession, Event, SealedReceived, SessionError
+from enclave_payload.workers import Job, JobQueue, Worker
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """What the server needs to serve: who it is, who vouches for it, and what answers.
+
+    ``classifiers`` has one for each worker thread. ``dial`` connects to the parent's listener or raises
+    OSError. ``log`` takes one line; it is never given a key, a picture or an answer.
+    """
+
+    keys: EnclaveKeys
+    attester: Attester
+    classifiers: Sequence[Classifier]
+    dial: Callable[[], socket.socket]
+    log: Callable[[str], None]
+    limits: Limits = field(default_factory=Limits)
+
+
+class Server:
+    """Serves a listening stream socket until ``stop``."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        card = service.classifiers[0].card
+        self._key_config = KeyConfig(public_keys=service.keys.public, card=card).to_cbor()
+        self._user_data = key_config_digest(self._key_config)
+        self._outbox = Outbox(service.limits.outbox_answers)
+        self._queue = JobQueue(service.limits)
+        self._connections: set[Connection] = set()
+        self._connections_lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._wake_read, self._wake_write = os.pipe()
+
+    def stop(self) -> None:
+        """Make ``serve`` return. Safe from a signal handler and from any thread, any number of times."""
+        self._stopping.set()
+        with contextlib.suppress(OSError):  # serve() has returned and closed the pipe
+            os.write(self._wake_write, b"x")
+
+    def serve(self, listener: socket.socket) -> None:
+        """Serve until ``stop``; then answer what was taken, within the grace time, and close everything."""
+        service = self._service
+        threads = [
+            threading.Thread(
+                target=Worker(service.keys, classifier, self._outbox, service.limits).run,
+                args=(self._queue, service.log),
+                daemon=True,
+            )
+            for classifier in service.classifiers
+        ]
+        threads.append(threading.Thread(target=self._keep_dialing, daemon=True))
+        for thread in threads:
+            thread.start()
+        service.log(f"serving model {service.classifiers[0].card.model_id}")
+        try:
+            self._accept(listener)
+        finally:
+            self._stopping.set()
+            self._queue.close(service.limits.grace_s)
+            with self._connections_lock:
+                for connection in self._connections:
+                    connection.refuse(RefusalCode.STOPPING)
+                    connection.close()
+            os.close(self._wake_write)
+            os.close(self._wake_read)
+            service.log("stopped")
+
+    def _accept(self, listener: socket.socket) -> None:
+        listener.setblocking(False)
+        poll = select.poll()
+        poll.register(listener, select.POLLIN)
+        poll.register(self._wake_read, select.POLLIN)
+        while not self._stopping.is_set():
+            poll.poll()
+            try:
+                sock, _ = listener.accept()
+            except BlockingIOError:
+                continue
+            except OSError as error:  # e.g. EMFILE, ECONNABORTED: one connection lost, not the service
+                self._service.log(f"accept: {error.strerror}")
+                time.sleep(0.05)
+                continue
+            connection = Connection(sock, send_s=self._service.limits.send_s)
+            if not self._register(connection):
+                self._service.log("a connection over the limit was refused")
+                connection.refuse(RefusalCode.BUSY)
+                connection.release()
+                continue
+            threading.Thread(target=self._serve_connection, args=(connection,), daemon=True).start()
+
+    def _register(self, connection: Connection) -> bool:
+        with self._connections_lock:
+            if len(self._connections) >= self._service.limits.connections:
+                return False
+            self._connections.add(connection)
+            return True
+
+    def _serve_connection(self, connection: Connection) -> None:
+        try:
+            session = EnclaveSession(os.urandom(SESSION_ID_BYTES))
+            self._converse(connection, session, idle_s=self._service.limits.idle_s)
+        finally:
+            with self._connections_lock:
+                self._connections.discard(connection)
+            connection.release()
+
+    def _converse(self, connection: Connection, session: EnclaveSession, *, idle_s: float | None) -> None:
+        """Read until the peer leaves, breaks the protocol, or lets a deadline pass."""
+        frame_deadline: float | None = None
+        try:
+            while True:
+                timeout_s = idle_s if frame_deadline is None else frame_deadline - time.monotonic()
+                try:
+                    data = connection.receive(timeout_s)
+                except TimeoutError:
+                    if frame_deadline is None and connection.in_flight:
+                        continue  # it is we who are slow
+                    raise SessionError(RefusalCode.SLOW) from None
+                if not data:
+                    return
+                for event in session.receive(data):
+                    self._on_event(connection, session, event)
+                if not session.is_mid_frame:
+                    frame_deadline = None
+                elif frame_deadline is None:
+                    # Counted from a frame's first byte, so that one byte a minute does not hold a place.
+                    frame_deadline = time.monotonic() + self._service.limits.frame_s
+        except SessionError as error:
+            self._service.log(f"a session ended: {error.code.name}")
+            connection.refuse(error.code, error.request_id)
+        except ConnectionLost:
+            return
+
+    def _on_event(self, connection: Connection, session: EnclaveSession, event: Event) -> None:
+        match event:
+            case ChallengeReceived(nonce):
+                try:
+                    document = self._service.attester.attest(nonce=nonce, user_data=self._user_data)
+                except NsmError as exc:
+                    self._service.log(f"no attestation document: {exc}")
+                    raise SessionError(RefusalCode.NO_EVIDENCE) from exc
+                connection.send(session.evidence(document, self._key_config))
+                if not session.accepts_requests:
+                    self._outbox.attach(connection)
+            case SealedReceived(request_id):
+                connection.add_in_flight(1)
+                is_over = connection.in_flight > self._service.limits.in_flight_per_connection
+                if is_over or not self._queue.offer(Job(event, connection, time.monotonic())):
+                    connection.add_in_flight(-1)
+                    connection.refuse(RefusalCode.BUSY, request_id)
+
+    def _keep_dialing(self) -> None:
+        """Keep one connection to the parent's listener: prove ourselves there and deliver answers."""
+        while not self._stopping.wait(self._service.limits.redial_s):
+            try:
+                sock = self._service.dial()
+            except OSError:
+                continue  # nobody listens, which is the normal state where `diagnose` is used
+            connection = Connection(sock, send_s=self._service.limits.send_s)
+            if self._register(connection):
+                self._converse_out(connection)
+            connection.release()
+
+    def _converse_out(self, connection: Connection) -> None:
+        try:
+            # No idle limit: a listener may wait for hours between answers.
+            session = EnclaveSession(os.urandom(SESSION_ID_BYTES), accepts_requests=False)
+            self._converse(connection, session, idle_s=None)
+        finally:
+            self._outbox.attach(None)
+            with self._connections_lock:
+                self._connections.discard(connection)

@@ -1,0 +1,98 @@
+"""Frames: how a byte stream becomes messages. Sans-I/O: bytes in, frames out.
+
+A frame is ``u32 length | u8 type | body``, big-endian, where length counts type and body.
+docs/protocol.md, "Frames", is the specification.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+
+MAX_FRAME_BYTES = 20 * 1024 * 1024
+HEADER_BYTES = 5
+
+
+class WireError(Exception):
+    """The peer's bytes are not frames of this protocol. The reader that raised it is dead."""
+
+
+class FrameType(IntEnum):
+    """The second field of a frame."""
+
+    CHALLENGE = 1
+    EVIDENCE = 2
+    SEALED = 3
+    ANSWER = 4
+    REFUSAL = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One complete frame."""
+
+    type: FrameType
+    body: bytes
+
+
+def encode_frame(frame_type: FrameType, body: bytes) -> bytes:
+    """The frame's bytes. The caller keeps ``body`` within the limits of docs/protocol.md."""
+    return (len(body) + 1).to_bytes(4, "big") + bytes([frame_type]) + body
+
+
+class FrameReader:
+    """Cuts a stream into frames, refusing a frame by its header, before its body is buffered.
+
+    ``limits`` maps each type that is acceptable now to the most bytes its body may have; replace it
+    as the session moves on. A peer that has not yet sent its challenge so never makes us hold more
+    than a challenge.
+    """
+
+    def __init__(self, limits: Mapping[FrameType, int]) -> None:
+        self.limits = limits
+        self._buffer = bytearray()
+        self._error: WireError | None = None
+
+    @property
+    def is_mid_frame(self) -> bool:
+        """True while part of a frame has arrived; an end of stream is then a truncation."""
+        return bool(self._buffer)
+
+    def feed(self, data: bytes) -> None:
+        """Add what the stream brought. Call ``next_frame`` until it returns None before feeding more."""
+        self._buffer += data
+
+    def next_frame(self) -> Frame | None:
+        """The next complete frame, or None when more bytes are needed.
+
+        Raises:
+            WireError: an unknown or unexpected type, a length of zero or over the limit. From then
+                on every call raises the same error.
+        """
+        if self._error is not None:
+            raise self._error
+        if len(self._buffer) < HEADER_BYTES:
+            return None
+        length = int.from_bytes(self._buffer[:4], "big")
+        frame_type = self._checked_type(self._buffer[4], length)
+        end = 4 + length
+        if len(self._buffer) < end:
+            return None
+        with memoryview(self._buffer) as view:
+            body = bytes(view[HEADER_BYTES:end])
+        del self._buffer[:end]
+        return Frame(frame_type, body)
+
+    def _checked_type(self, value: int, length: int) -> FrameType:
+        limit = self.limits.get(value)  # type: ignore[call-overload]  # IntEnum keys match plain ints
+        if limit is None:
+            raise self._dead(f"frame type {value} is not acceptable here")
+        if not 1 <= length <= min(limit + 1, MAX_FRAME_BYTES):
+            raise self._dead(f"frame of type {value} claims {length} bytes; at most {limit + 1} are allowed")
+        return FrameType(value)
+
+    def _dead(self, message: str) -> WireError:
+        self._buffer.clear()
+        self._error = WireError(message)
+        return self._error
