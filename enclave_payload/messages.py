@@ -175,6 +175,11 @@ def request_id(session_id: bytes, counter: int) -> bytes:
     return session_id + counter.to_bytes(8, "big")
 
 
+def request_counter(request_id: bytes) -> int:
+    """The counter in a request id."""
+    return int.from_bytes(request_id[SESSION_ID_BYTES:], "big")
+
+
 def transcript_hash(challenge_body: bytes, evidence_body: bytes) -> bytes:
     """SHA-384 over both opening messages, each behind its u32 length; bound into every request."""
     digest = hashlib.sha384(b"enclavectl transcript v1")

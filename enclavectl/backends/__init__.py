@@ -1,0 +1,1 @@
+"""What runs the payload: alternatives with one interface, ``base.Backend``."""

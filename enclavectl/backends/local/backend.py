@@ -1,0 +1,264 @@
+"""Starting, finding and ending local enclaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from enclavectl.attestation import Policy, Release, Trust, TrustRoot
+from enclavectl.backends.base import Enclave, EnclaveSpec, EnclaveState
+from enclavectl.backends.local.console_log import read_console
+from enclavectl.backends.local.measure import measure, payload_dir
+from enclavectl.backends.local.records import (
+    Record,
+    ensure_root,
+    exclusive,
+    is_running,
+    load_record,
+    lock_enclave,
+    remove_enclave,
+)
+from enclavectl.backends.local.supervisor import SupervisorSpec
+from enclavectl.errors import HostError, StateError
+from enclavectl.files import make_private_dir, read_bounded, write_atomic
+from enclavectl.models import load_weights
+from enclavectl.run import Command, start
+from enclavectl.transport import UnixAddress, listen
+
+# The supervisor gives the payload 6 s to finish what it has; then nothing is left to be gentle with.
+_END_S = 10.0
+_POLL_S = 0.01
+
+
+class LocalEnclave:
+    """A supervisor that this process started. A context manager: leaving it ends the enclave."""
+
+    def __init__(self, enclave: Enclave, supervisor: subprocess.Popen[bytes], lifeline: int | None) -> None:
+        """``lifeline`` is the descriptor whose end the supervisor waits for; None if detached."""
+        self.enclave = enclave
+        self._supervisor = supervisor
+        self._lifeline = lifeline
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._lifeline is None:
+            # It lives on by itself; Popen must not warn that we did not wait.
+            self._supervisor.returncode = 0
+            return
+        os.close(self._lifeline)
+        try:
+            self._supervisor.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            self._supervisor.kill()  # the payload dies with it: PR_SET_PDEATHSIG
+            self._supervisor.wait()
+
+
+class LocalBackend:
+    """The payload in a child process, measured and signed for by this machine itself."""
+
+    name = "local"
+
+    def __init__(self, state_dir: Path) -> None:
+        """Everything is kept under ``state_dir``/local, which is made when it is needed."""
+        self._home = state_dir / "local"
+
+    def start(self, spec: EnclaveSpec, *, detached: bool) -> LocalEnclave:
+        """Boot an enclave; its evidence is the sign of life.
+
+        Raises:
+            UsageError: the model does not fit its card.
+            StateError: the name is taken.
+            HostError: the state folder cannot be written, or no process can be started.
+        """
+        weights = load_weights(spec.model)
+        make_private_dir(self._home)
+        make_private_dir(self._home / "enclaves")
+        ensure_root(self._home / "root")
+        enclave_id = f"enc{secrets.token_hex(8)}"
+        folder = self._home / "enclaves" / enclave_id
+        with exclusive(self._home):
+            self._sweep()
+            name = self._free_name(spec.name, enclave_id)
+            make_private_dir(folder)
+            lock = lock_enclave(folder)
+        try:
+            make_private_dir(folder / "model")
+            write_atomic(folder / "model" / "model.tflite", weights)
+            write_atomic(folder / "model" / "model.json", spec.model.card.to_json())
+            return self._launch(replace(spec, name=name), folder, lock, detached=detached)
+        except BaseException:
+            remove_enclave(folder)
+            raise
+        finally:
+            os.close(lock)
+
+    def enclaves(self) -> list[Enclave]:
+        """All that are known, oldest first; a folder whose record is damaged is left out of the list."""
+        found = []
+        for folder in self._folders():
+            try:
+                found.append(self._describe(folder, load_record(folder)))
+            except StateError:
+                if (folder / "record.json").exists():
+                    raise
+        return sorted(found, key=lambda enclave: enclave.started)
+
+    def console(self, enclave: Enclave, *, follow: bool) -> Iterator[bytes]:
+        """What it printed so far and, with ``follow``, what it prints until it ends."""
+        folder = self._home / "enclaves" / enclave.enclave_id
+        return read_console(folder / "console.log", (lambda: is_running(folder)) if follow else None)
+
+    def terminate(self, enclave: Enclave) -> None:
+        """It is gone, with its console and its sockets.
+
+        Raises:
+            HostError: it would not end.
+        """
+        folder = self._home / "enclaves" / enclave.enclave_id
+        for number, patience_s in ((signal.SIGTERM, _END_S), (signal.SIGKILL, _END_S)):
+            if not is_running(folder):
+                break
+            self._signal(folder, number)
+            deadline = time.monotonic() + patience_s
+            while is_running(folder) and time.monotonic() < deadline:
+                time.sleep(_POLL_S)
+        if is_running(folder):
+            raise HostError(f"{enclave.name}: the supervisor did not end within {2 * _END_S:g} s")
+        remove_enclave(folder)
+
+    def trust_root(self) -> TrustRoot:
+        """This machine's development root, which vouches for nothing but itself.
+
+        Raises:
+            UsageError: there is none yet: nothing was ever run here.
+        """
+        pem = read_bounded(
+            self._home / "root" / "certificate.pem", 64 * 1024, what="development root certificate"
+        )
+        return TrustRoot.from_pem(pem, trust=Trust.SIMULATED, name="development root of this machine")
+
+    def policy(self, enclave: Enclave, *, allow_debug: bool) -> Policy:
+        """Exactly what was measured when the enclave was started."""
+        return Policy(
+            accept=frozenset({Trust.SIMULATED}), releases=(enclave.release,), unsafe_allow_debug=allow_debug
+        )
+
+    def outbound_address(self, port: int) -> UnixAddress:
+        """The socket that stands for the parent's port."""
+        make_private_dir(self._home)
+        return UnixAddress(self._home / f"out-{port}.sock")
+
+    def _launch(self, spec: EnclaveSpec, folder: Path, lock: int, *, detached: bool) -> LocalEnclave:
+        assert spec.name is not None
+        pcrs = measure(payload_dir(), folder / "model")
+        lifeline_read, lifeline_write = (None, None) if detached else os.pipe()
+        with listen(UnixAddress(folder / "in.sock")) as listener:
+            supervisor_spec = SupervisorSpec(
+                folder=str(folder),
+                root_folder=str(self._home / "root"),
+                listener_fd=listener.fileno(),
+                lock_fd=lock,
+                lifeline_fd=-1 if lifeline_read is None else lifeline_read,
+                debug=spec.debug,
+                memory_mib=spec.memory_mib,
+                workers=spec.workers,
+                # Relative to the folder, since sun_path is short and state folders may be deep.
+                outbound=f"../../out-{spec.port_out}.sock",
+            )
+            fds = [fd for fd in (listener.fileno(), lock, lifeline_read) if fd is not None]
+            argv = [sys.executable, "-I", "-B", "-m", "enclavectl.backends.local.supervisor"]
+            command = Command(
+                argv=[*argv, json.dumps(asdict(supervisor_spec))], cwd=folder, pass_fds=tuple(fds)
+            )
+            with (folder / "supervisor.log").open("wb") as output:
+                supervisor = start(command, output=output)
+        if lifeline_read is not None:
+            os.close(lifeline_read)
+        record = Record(
+            name=spec.name,
+            started=datetime.now(UTC),
+            supervisor_pid=supervisor.pid,
+            detached=detached,
+            debug=spec.debug,
+            memory_mib=spec.memory_mib,
+            model_id=spec.model.card.model_id,
+            model_sha256=spec.model.card.sha256,
+            pcrs=pcrs,
+        )
+        write_atomic(folder / "record.json", record.to_json())
+        return LocalEnclave(self._describe(folder, record), supervisor, lifeline_write)
+
+    def _describe(self, folder: Path, record: Record) -> Enclave:
+        state = EnclaveState.RUNNING if is_running(folder) else EnclaveState.DEAD
+        return Enclave(
+            enclave_id=folder.name,
+            name=record.name,
+            backend=self.name,
+            trust=Trust.DEBUG if record.debug else Trust.SIMULATED,
+            state=state,
+            debug=record.debug,
+            pid=record.supervisor_pid if state is EnclaveState.RUNNING else None,
+            started=record.started,
+            memory_mib=record.memory_mib,
+            model_id=record.model_id,
+            model_sha256=record.model_sha256,
+            release=Release(name=f"{record.name} as started", pcrs=record.pcrs),
+            address=UnixAddress(folder / "in.sock"),
+        )
+
+    def _folders(self) -> list[Path]:
+        try:
+            return sorted(path for path in (self._home / "enclaves").iterdir() if path.name.startswith("enc"))
+        except FileNotFoundError:
+            return []
+
+    def _free_name(self, wanted: str | None, enclave_id: str) -> str:
+        taken = {enclave.name for enclave in self.enclaves()}
+        name = wanted or enclave_id
+        if name in taken:
+            raise StateError(
+                f"{name}: an enclave of this name exists already",
+                hint=f"choose another --name, or: enclavectl terminate {name}",
+            )
+        return name
+
+    def _sweep(self) -> None:
+        """Remove what a killed supervisor of a one-command enclave could not."""
+        for folder in self._folders():
+            if is_running(folder):
+                continue
+            try:
+                is_leftover = not load_record(folder).detached
+            except StateError:
+                is_leftover = True  # killed between making the folder and starting anything
+            if is_leftover:
+                remove_enclave(folder)
+
+    def _signal(self, folder: Path, number: signal.Signals) -> None:
+        try:
+            handle = os.pidfd_open(load_record(folder).supervisor_pid)
+        except ProcessLookupError:
+            return
+        try:
+            # The handle names one process for good; if the lock is still held, that process holds it.
+            if is_running(folder):
+                signal.pidfd_send_signal(handle, number)
+        except ProcessLookupError:
+            return
+        finally:
+            os.close(handle)

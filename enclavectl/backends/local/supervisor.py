@@ -1,0 +1,172 @@
+"""The supervisor of one local enclave: hypervisor, console keeper and undertaker.
+
+``python -m enclavectl.backends.local.supervisor SPEC`` is started by the backend only; SPEC is JSON. It
+holds the enclave's lock for as long as the enclave lives, measures the payload, answers the payload's NSM
+requests, keeps its console, and ends it on SIGTERM or when the lifeline's other end closes. It is one
+process with one poll loop, so that nothing here can wait for anything else here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from enclavectl.backends.local.console_log import ConsoleLog
+from enclavectl.run import Command, start
+
+_TERM_GRACE_S = 6.0
+_OUTPUT_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SupervisorSpec:
+    """What the backend hands over. Descriptors are inherited; ``lifeline_fd`` is -1 when detached."""
+
+    folder: str
+    root_folder: str
+    listener_fd: int
+    lock_fd: int
+    lifeline_fd: int
+    debug: bool
+    memory_mib: int
+    workers: int
+    outbound: str
+
+    @property
+    def is_detached(self) -> bool:
+        """Whether the enclave outlives the process that started it."""
+        return self.lifeline_fd < 0
+
+
+class Supervisor:
+    """One enclave, from its start to the end of everything that belonged to it."""
+
+    def __init__(self, spec: SupervisorSpec) -> None:
+        self._spec = spec
+        self._folder = Path(spec.folder)
+        self._console = ConsoleLog(self._folder / "console.log")
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_write, False)
+        self._nsm, self._nsm_payload = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._output, self._output_payload = os.pipe()
+
+    def run(self) -> None:
+        """Return once the payload has ended and, unless detached, every trace of it is gone."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda *_: os.write(self._wake_write, b"x"))
+        payload = self._start_payload()
+        try:
+            self._serve(payload)
+        finally:
+            self._end(payload)
+        if not self._spec.is_detached:
+            from enclavectl.backends.local.records import remove_enclave
+
+            remove_enclave(self._folder)
+
+    def _start_payload(self) -> subprocess.Popen[bytes]:
+        spec = self._spec
+        child = {
+            "parent_pid": os.getpid(),
+            "listener_fd": spec.listener_fd,
+            "nsm_fd": self._nsm_payload.fileno(),
+            "memory_mib": spec.memory_mib,
+            "workers": spec.workers,
+            "outbound": spec.outbound,
+        }
+        argv = [sys.executable, "-I", "-B", "-m", "enclavectl.backends.local.child", json.dumps(child)]
+        fds = (spec.listener_fd, self._nsm_payload.fileno())
+        payload = start(Command(argv=argv, cwd=self._folder, pass_fds=fds), output=self._output_payload)
+        # The payload alone holds these now: when it ends, whoever waits for it sees the end.
+        os.close(spec.listener_fd)
+        os.close(self._output_payload)
+        self._nsm_payload.close()
+        return payload
+
+    def _serve(self, payload: subprocess.Popen[bytes]) -> None:
+        # While the payload starts, load what signs; it is needed at the first challenge.
+        handle = self._simulated_nsm()
+        ended = os.pidfd_open(payload.pid)
+        poll = select.poll()
+        for fd in (self._nsm.fileno(), self._output, self._wake_read, ended, self._spec.lifeline_fd):
+            if fd >= 0:
+                poll.register(fd, select.POLLIN)
+        while True:
+            for fd, _ in poll.poll():
+                if fd == self._output:
+                    if not self._keep_output():
+                        poll.unregister(self._output)
+                elif fd == self._nsm.fileno():
+                    if not self._answer_nsm(handle):
+                        poll.unregister(self._nsm)
+                else:  # told to stop, the lifeline is cut, or the payload has ended
+                    os.close(ended)
+                    return
+
+    def _simulated_nsm(self) -> Callable[[bytes], bytes]:
+        from datetime import UTC, datetime
+
+        from enclavectl.backends.local.measure import measure, payload_dir
+        from enclavectl.backends.local.nsm import SimulatedNsm
+        from enclavectl.backends.local.records import load_root, module_id
+
+        pcrs = measure(payload_dir(), self._folder / "model")
+        if self._spec.debug:
+            # As on Nitro: a debug-mode enclave's registers hold zeros, so nobody can mistake it.
+            pcrs = dict.fromkeys(pcrs, bytes(48))
+        root = load_root(Path(self._spec.root_folder))
+        nsm = SimulatedNsm(root, module_id(self._folder.name), pcrs, lambda: datetime.now(UTC))
+        return nsm.handle
+
+    def _answer_nsm(self, handle: Callable[[bytes], bytes]) -> bool:
+        from enclave_payload.nsm import MAX_REQUEST_BYTES
+
+        try:
+            request = self._nsm.recv(MAX_REQUEST_BYTES + 1)
+            if request:
+                self._nsm.sendall(handle(request))
+        except ConnectionError:
+            return False
+        return bool(request)
+
+    def _keep_output(self) -> bool:
+        data = os.read(self._output, _OUTPUT_BYTES)
+        self._console.write(data)
+        return bool(data)
+
+    def _end(self, payload: subprocess.Popen[bytes]) -> None:
+        if payload.poll() is None:
+            payload.terminate()
+            try:
+                payload.wait(_TERM_GRACE_S)
+            except subprocess.TimeoutExpired:
+                payload.kill()
+        status = payload.wait()
+        os.set_blocking(self._output, False)
+        try:
+            while self._keep_output():
+                pass
+        except BlockingIOError:
+            self._console.write(b"supervisor: a process still holds the console\n")
+        how = f"signal {-status}" if status < 0 else f"exit status {status}"
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        self._console.write(f"supervisor: the payload ended at {stamp} with {how}\n".encode())
+        self._console.close()
+
+
+def main(argument: str) -> None:
+    """Supervise until the end."""
+    Supervisor(SupervisorSpec(**json.loads(argument))).run()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,127 @@
+"""The pictures that a user names: files, folders and standard input, read one at a time, within bounds."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from enclave_payload.contents import MAX_PICTURE_BYTES, MediaType
+from enclavectl.errors import PictureRefused, UsageError
+
+STDIN = "-"
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
+_HEAD_BYTES = 16
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An encoded picture on its way into an enclave. Its bytes appear in no repr, log or message."""
+
+    name: str
+    media_type: MediaType
+    data: bytes
+
+    def __repr__(self) -> str:
+        return f"Picture({self.name!r}, {self.media_type}, {len(self.data)} bytes)"
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hex hash of the encoded bytes, by which an owner finds the picture again."""
+        return hashlib.sha256(self.data).hexdigest()
+
+
+def collect(arguments: Sequence[str]) -> list[str]:
+    """The names to read, in order: folders give their pictures, sorted by name, without subfolders.
+
+    Raises:
+        UsageError: a name does not exist, a folder holds no picture, or ``-`` is named twice.
+    """
+    names: list[str] = []
+    for argument in arguments:
+        path = Path(argument)
+        if argument == STDIN:
+            names.append(argument)
+        elif path.is_dir():
+            found = sorted(str(entry) for entry in path.iterdir() if entry.suffix.lower() in _SUFFIXES)
+            if not found:
+                raise UsageError(
+                    f"{argument}: expected a folder with pictures, found none",
+                    hint=f"pictures are files ending in {', '.join(sorted(_SUFFIXES))}",
+                )
+            names += found
+        elif path.exists():
+            names.append(argument)
+        else:
+            raise UsageError(f"{argument}: no such file or folder")
+    if names.count(STDIN) > 1:
+        raise UsageError("standard input (-) can be read only once")
+    return names
+
+
+def read_picture(name: str, read_stdin: Callable[[int], bytes]) -> Picture:
+    """The picture called ``name``; ``read_stdin(limit)`` is called for ``-``.
+
+    Raises:
+        PictureRefused: unreadable, empty, over 16 MiB, or of no format that the enclave decodes. Nothing
+            but this picture is affected, and nothing has been sent.
+    """
+    limit = MAX_PICTURE_BYTES
+    try:
+        data = read_stdin(limit + 1) if name == STDIN else _read_file(name, limit + 1)
+    except OSError as exc:
+        raise PictureRefused(f"{name}: cannot be read ({exc.strerror})", code="unreadable-file") from exc
+    if not data:
+        raise PictureRefused(f"{name}: expected a picture, found an empty file", code="empty")
+    if len(data) > limit:
+        raise PictureRefused(
+            f"{name}: expected at most {limit} bytes, found more",
+            hint="scale the picture down; the model looks at far fewer pixels",
+            code="too-large",
+        )
+    return Picture(name, _media_type(name, data), data)
+
+
+def media_type_of(data: bytes) -> MediaType | None:
+    """The format that the first bytes announce; None if it is none of ours."""
+    if data.startswith(b"\xff\xd8\xff"):
+        return MediaType.JPEG
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return MediaType.PNG
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return MediaType.WEBP
+    if data.startswith(b"BM"):
+        return MediaType.BMP
+    if data.startswith((b"II*\0", b"MM\0*")):
+        return MediaType.TIFF
+    return None
+
+
+def _media_type(name: str, data: bytes) -> MediaType:
+    found = media_type_of(data)
+    if found is None:
+        raise PictureRefused(
+            f"{name}: expected JPEG, PNG, WebP, BMP or TIFF, found {_guess(data)}",
+            hint="convert the picture to JPEG or PNG",
+            code="unsupported-format",
+        )
+    return found
+
+
+def _guess(data: bytes) -> str:
+    known = {b"GIF8": "a GIF", b"%PDF": "a PDF", b"<svg": "an SVG", b"<?xml": "XML", b"PK\x03\x04": "a ZIP archive"}
+    for magic, name in known.items():
+        if data.startswith(magic):
+            return name
+    if data[4:8] == b"ftyp":
+        return "HEIC, AVIF or a film"
+    return "none of them"
+
+
+def _read_file(name: str, limit: int) -> bytes:
+    # O_NONBLOCK: opening a FIFO without a writer would wait without end.
+    with open(os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+        return file.read(limit) or b""

@@ -1,0 +1,111 @@
+"""Frames over a connected socket, with deadlines, and what a refusal means to a client."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Mapping
+
+from enclave_payload.messages import Refusal, RefusalCode, parse_refusal
+from enclave_payload.wire import Frame, FrameReader, FrameType, WireError
+from enclavectl.errors import AttestationError, EnclaveBusy, EnclaveLost, EnclavectlError, PeerProtocolError
+
+# vsock on the parent takes writes of this size well; from inside the enclave the bound is 16 KiB.
+SEND_BYTES = 64 * 1024
+_RECV_BYTES = 64 * 1024
+
+
+class FrameStream:
+    """Frames over a connected socket, with a deadline for each; any error is an ``EnclavectlError``."""
+
+    def __init__(self, sock: socket.socket, name: str) -> None:
+        """``name`` is what messages call the peer."""
+        self._sock = sock
+        self._name = name
+        self._reader = FrameReader({})
+
+    def accept(self, limits: Mapping[FrameType, int]) -> None:
+        """Take these frame types from now on, up to so many bytes of body each."""
+        self._reader.limits = limits
+
+    def send(self, data: bytes, timeout_s: float) -> None:
+        """All of ``data`` has left.
+
+        Raises:
+            EnclaveLost: the peer is gone or does not read. If it said why, that is raised instead.
+        """
+        deadline = time.monotonic() + timeout_s
+        try:
+            with memoryview(data) as view:
+                sent = 0
+                while sent < len(view):
+                    self._sock.settimeout(max(deadline - time.monotonic(), 0.001))
+                    sent += self._sock.send(view[sent : sent + SEND_BYTES])
+        except OSError as exc:
+            self._raise_last_words()
+            raise self._lost("stopped reading") from exc
+
+    def receive(self, deadline: float) -> Frame:
+        """The next frame, by ``deadline`` on the monotonic clock.
+
+        Raises:
+            EnclaveLost: the stream ended, or the deadline passed.
+            PeerProtocolError: the bytes are not an acceptable frame.
+        """
+        try:
+            while (frame := self._reader.next_frame()) is None:
+                self._sock.settimeout(max(deadline - time.monotonic(), 0.001))
+                data = self._sock.recv(_RECV_BYTES)
+                if not data:
+                    cut = " in the middle of a message" if self._reader.is_mid_frame else ""
+                    raise self._lost(f"closed the connection{cut}")
+                self._reader.feed(data)
+        except WireError as exc:
+            raise PeerProtocolError(
+                f"{self._name}: expected a message of enclavectl's protocol, found other bytes ({exc})",
+                hint="is this the enclave's port, and does it run a payload of this release?",
+            ) from exc
+        except TimeoutError as exc:
+            raise self._lost("did not answer in time") from exc
+        except OSError as exc:
+            raise self._lost(f"broke the connection ({exc.strerror or exc})") from exc
+        return frame
+
+    def refusal(self, refusal: Refusal) -> EnclavectlError:
+        """The refusal as the error that a user should see. It is unauthenticated: believe only the no."""
+        kind, text, hint = _REFUSALS[refusal.code]
+        return kind(f"{self._name} {text}", hint=hint, code=f"refused-{refusal.code.name.lower().replace('_', '-')}")
+
+    def close(self) -> None:
+        """End the connection."""
+        self._sock.close()
+
+    def _raise_last_words(self) -> None:
+        """A peer that closes on us may have said why: read that before reporting the broken pipe."""
+        try:
+            while True:
+                frame = self.receive(time.monotonic() + 1)
+                if frame.type is FrameType.REFUSAL:
+                    raise self.refusal(parse_refusal(frame.body))
+        except (EnclaveLost, PeerProtocolError, WireError):
+            return  # it did not: the broken pipe is all there is to report
+
+    def _lost(self, what: str) -> EnclaveLost:
+        return EnclaveLost(f"{self._name} {what}", hint="enclavectl console shows its last output")
+
+
+_PEER = "use a client and an enclave of the same release"
+_REFUSALS: dict[RefusalCode, tuple[type[EnclavectlError], str, str]] = {
+    RefusalCode.VERSION: (PeerProtocolError, "does not speak protocol version 1", _PEER),
+    RefusalCode.BUSY: (EnclaveBusy, "is busy", "try again later, or with fewer pictures at a time"),
+    RefusalCode.UNREADABLE: (PeerProtocolError, "could not open what we sealed", _PEER),
+    RefusalCode.REPLAYED: (PeerProtocolError, "saw a request twice", "something between repeats traffic"),
+    RefusalCode.STOPPING: (EnclaveLost, "is stopping", "enclavectl list shows what runs"),
+    RefusalCode.PROTOCOL: (PeerProtocolError, "did not understand us", _PEER),
+    RefusalCode.NO_EVIDENCE: (
+        AttestationError,
+        "could not get an attestation document from its NSM",
+        "enclavectl console shows why",
+    ),
+    RefusalCode.SLOW: (EnclaveLost, "gave up waiting for us", "try again; is this machine overloaded?"),
+}

@@ -1,0 +1,124 @@
+"""Where an enclave is reached: Unix sockets and vsock, by one pair of functions."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from enclavectl.errors import EnclaveLost, StateError, UsageError
+
+# sun_path holds 108 bytes with its NUL, linux/un.h.
+_MAX_UNIX_PATH = 107
+
+
+@dataclass(frozen=True, slots=True)
+class UnixAddress:
+    """A stream socket in the file system."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class VsockAddress:
+    """An enclave's CID and port; on a parent instance enclaves have CIDs from 4."""
+
+    cid: int
+    port: int
+
+    def __str__(self) -> str:
+        return f"vsock:{self.cid}:{self.port}"
+
+
+Address = UnixAddress | VsockAddress
+
+
+def parse_address(text: str) -> Address:
+    """Read ``unix:PATH`` or ``vsock:CID:PORT``.
+
+    Raises:
+        UsageError: the text has neither form, or a number is out of range.
+    """
+    if text.startswith("unix:") and len(text) > 5 and "\0" not in text:
+        return UnixAddress(Path(text[5:]))
+    match = re.fullmatch(r"vsock:([0-9]{1,10}):([0-9]{1,10})", text)
+    if match is not None:
+        cid, port = int(match[1]), int(match[2])
+        if cid < 2**32 and port < 2**32:
+            return VsockAddress(cid, port)
+    raise UsageError(
+        f"address: expected unix:PATH or vsock:CID:PORT, found {text!r}", hint="for example vsock:16:5005"
+    )
+
+
+def connect(address: Address, timeout_s: float) -> socket.socket:
+    """A connected stream socket.
+
+    Raises:
+        StateError: nobody listens there.
+        EnclaveLost: no connection within ``timeout_s`` seconds.
+    """
+    family = socket.AF_UNIX if isinstance(address, UnixAddress) else socket.AF_VSOCK
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(timeout_s)
+        if isinstance(address, UnixAddress):
+            with _short_path(address.path) as name:
+                sock.connect(name)
+        else:
+            sock.connect((address.cid, address.port))
+    except TimeoutError as exc:
+        sock.close()
+        raise EnclaveLost(f"{address}: no connection within {timeout_s:g} s") from exc
+    except OSError as exc:
+        sock.close()
+        raise StateError(
+            f"{address}: no enclave answers there ({exc.strerror or exc})",
+            hint="enclavectl list shows the running enclaves",
+        ) from exc
+    return sock
+
+
+def listen(address: Address) -> socket.socket:
+    """A listening stream socket; a Unix socket is made with mode 0600.
+
+    Raises:
+        StateError: the address is in use or cannot be bound.
+    """
+    family = socket.AF_UNIX if isinstance(address, UnixAddress) else socket.AF_VSOCK
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if isinstance(address, UnixAddress):
+            with _short_path(address.path) as name:
+                sock.bind(name)
+            address.path.chmod(0o600)
+        else:
+            sock.bind((address.cid, address.port))
+        sock.listen(64)
+    except OSError as exc:
+        sock.close()
+        raise StateError(
+            f"{address}: cannot listen there ({exc.strerror or exc})",
+            hint="another process may be listening already; enclavectl list shows the enclaves",
+        ) from exc
+    return sock
+
+
+@contextmanager
+def _short_path(path: Path) -> Iterator[str]:
+    """A name for ``path`` that fits into sun_path, however deep the folder lies."""
+    if len(os.fsencode(path)) <= _MAX_UNIX_PATH:
+        yield str(path)
+        return
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
