@@ -1,0 +1,1 @@
+"""The alternatives that can run the payload: nitro, qemu and local."""
