@@ -1,0 +1,36 @@
+"""Whether an enclave is what it says: evidence in, a VerifiedDocument or an AttestationError out.
+
+    policy = parse_policy(text, source="policy.yaml")
+    verified = verify(document, policy, root=aws_nitro_root(), nonce=..., user_data=..., now=...)
+
+The ring's rules: parsing is not verifying (``Claims`` stay inside), what is missing satisfies
+nothing, an empty policy cannot be made, and there is one recipe, in ``verify``.
+"""
+
+from enclavectl.attestation.codes import AttestationCode
+from enclavectl.attestation.policy import Policy, Release
+from enclavectl.attestation.policy_file import parse_policy, render_policy
+from enclavectl.attestation.trust import Trust, TrustRoot, aws_nitro_root
+from enclavectl.attestation.verify import (
+    ArchivedDocument,
+    ChainSummary,
+    VerifiedDocument,
+    examine_archived,
+    verify,
+)
+
+__all__ = [
+    "ArchivedDocument",
+    "AttestationCode",
+    "ChainSummary",
+    "Policy",
+    "Release",
+    "Trust",
+    "TrustRoot",
+    "VerifiedDocument",
+    "aws_nitro_root",
+    "examine_archived",
+    "parse_policy",
+    "render_policy",
+    "verify",
+]

@@ -1,0 +1,254 @@
+"""From the pinned root to the leaf certificate: path validation for the Nitro PKI.
+
+A manual walk in place of ``cryptography.x509.verification``, which refuses every real chain (AWS's
+instance and leaf certificates carry no AKI, the leaf has no SAN) and does not look at curves. The
+rules are RFC 5280 section 6.1 without what this PKI has no use for: no policies, no name
+constraints, no CRLs (AWS says not to fetch them).
+https://github.com/aws/aws-nitro-enclaves-nsm-api/blob/main/docs/attestation_process.md
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import sha256
+from itertools import pairwise
+from typing import TypeVar
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import NameOID
+
+from enclavectl.attestation.codes import AttestationCode, refused
+from enclavectl.attestation.trust import AWS_ROOTS, TrustRoot
+from enclavectl.errors import AttestationError
+
+TIME = "%Y-%m-%d %H:%M:%S %Z"
+"""How messages of this ring write a time."""
+
+# AlgorithmIdentifier of ecdsa-with-SHA384 (RFC 5758 section 3.2): an OID and no parameters.
+_ECDSA_SHA384 = bytes.fromhex("300a06082a8648ce3d040303")
+_CRITICAL_EXTENSIONS_WE_PROCESS = frozenset({x509.BasicConstraints.oid, x509.KeyUsage.oid})
+# What cryptography raises for bytes that are no certificate, or that hold one it cannot read.
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+    UserWarning,  # its deprecation warnings, where the caller turned warnings into errors
+)
+_Extension = TypeVar("_Extension", bound=x509.ExtensionType)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """One certificate of a chain, read and checked on its own."""
+
+    where: str
+    certificate: x509.Certificate
+    extensions: x509.Extensions
+    key: ec.EllipticCurvePublicKey
+    subject: str
+
+    @property
+    def not_before(self) -> datetime:
+        """The start of its validity, UTC."""
+        return self.certificate.not_valid_before_utc
+
+    @property
+    def not_after(self) -> datetime:
+        """The end of its validity, UTC, inclusive."""
+        return self.certificate.not_valid_after_utc
+
+    def extension(self, kind: type[_Extension]) -> x509.Extension[_Extension] | None:
+        """The extension of that kind, or None."""
+        try:
+            return self.extensions.get_extension_for_class(kind)
+        except x509.ExtensionNotFound:
+            return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chain:
+    """Certificates from the root to the leaf, each vouched for by the one before it."""
+
+    links: tuple[Link, ...]
+
+    @property
+    def leaf(self) -> Link:
+        """The certificate of the enclave, whose key signs documents."""
+        return self.links[-1]
+
+    def check_validity(self, at: datetime, *, skew: timedelta) -> None:
+        """Every certificate, the root too, is valid at ``at``, give or take ``skew``.
+
+        Raises:
+            AttestationError: ``chain-not-yet-valid`` or ``chain-expired``.
+        """
+        for link in self.links:
+            # Differences, because ``at + skew`` may leave the range of datetime.
+            if link.not_before - at > skew:
+                raise refused(
+                    AttestationCode.CHAIN_NOT_YET_VALID,
+                    f"{link.where}: valid from {link.not_before:{TIME}}, but it is {at:{TIME}}",
+                )
+            if at - link.not_after > skew:
+                raise refused(
+                    AttestationCode.CHAIN_EXPIRED,
+                    f"{link.where}: valid until {link.not_after:{TIME}}, but it is {at:{TIME}}",
+                )
+
+    def check_leaf_name(self, module_id: str) -> None:
+        """The leaf was issued to ``module_id``.
+
+        AWS does not promise this, but names every leaf ``<module_id>.<region>.aws``.
+
+        Raises:
+            AttestationError: ``leaf-name``.
+        """
+        names = self.leaf.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        if len(names) != 1 or not str(names[0].value).startswith(module_id + "."):
+            raise refused(
+                AttestationCode.LEAF_NAME,
+                f"leaf certificate: expected a CN that begins with {module_id}., "
+                f"found {self.leaf.subject:.120}",
+            )
+
+
+def walk_chain(cabundle: Sequence[bytes], leaf: bytes, root: TrustRoot) -> Chain:
+    """The chain from ``root`` over ``cabundle[1:]`` to ``leaf``, with every rule but time checked.
+
+    ``cabundle[0]`` only has to be the root, byte for byte; what is trusted is ``root`` itself. The
+    other certificates are a stranger's until the one before them has vouched for them.
+
+    Raises:
+        AttestationError: one of the ``chain-`` codes.
+    """
+    _check_root(cabundle[0], root)
+    encoded = (root.certificate_der, *cabundle[1:], leaf)
+    if len(set(encoded)) != len(encoded):
+        raise refused(AttestationCode.CHAIN_STRUCTURE, "cabundle: a certificate stands in the chain twice")
+    links = [_read(der, _where(index, len(encoded))) for index, der in enumerate(encoded)]
+    for index, link in enumerate(links[:-1]):
+        _check_ca(link, below=len(links) - 2 - index)
+    _check_leaf(links[-1])
+    for parent, child in pairwise(links):
+        _check_issued(child, parent)
+    return Chain(links=tuple(links))
+
+
+def _where(index: int, count: int) -> str:
+    if index == count - 1:
+        return "leaf certificate"
+    return f"cabundle[{index}]" if index else "root certificate"
+
+
+def _check_root(found: bytes, root: TrustRoot) -> None:
+    if found == root.certificate_der:
+        return
+    fingerprint = sha256(found).hexdigest()
+    partition = AWS_ROOTS.get(fingerprint)
+    what = f"AWS's root of the partition {partition}" if partition else f"SHA-256 {fingerprint[:16]}..."
+    raise refused(
+        AttestationCode.CHAIN_ROOT,
+        f"cabundle[0]: expected the root {root.name} ({root.trust}, SHA-256 {root.fingerprint[:16]}...), "
+        f"found {what}",
+    )
+
+
+def _read(der: bytes, where: str) -> Link:
+    """A certificate in strict DER, version 3, with a P-384 key and an ecdsa-with-SHA384 signature."""
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+        extensions = certificate.extensions
+        key = certificate.public_key()
+        subject = certificate.subject.rfc4514_string()
+        signed = certificate.tbs_certificate_bytes
+    except _UNREADABLE as exc:
+        raise refused(
+            AttestationCode.CHAIN_CERTIFICATE, f"{where}: expected a DER certificate ({exc})"
+        ) from exc
+    if certificate.version is not x509.Version.v3:
+        raise refused(
+            AttestationCode.CHAIN_CERTIFICATE, f"{where}: expected X.509 v3, found {certificate.version.name}"
+        )
+    # cryptography hands out the signed part encoded again. It must be what stands in ``der``, behind
+    # the four bytes of the outer SEQUENCE; no P-384 certificate is small enough for fewer.
+    if der[4 : 4 + len(signed)] != signed:
+        raise refused(AttestationCode.CHAIN_CERTIFICATE, f"{where}: expected DER, found another encoding")
+    if not der[4 + len(signed) :].startswith(_ECDSA_SHA384):
+        raise refused(
+            AttestationCode.CHAIN_ALGORITHM, f"{where}: expected a signature with ecdsa-with-SHA384"
+        )
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
+        raise refused(AttestationCode.CHAIN_ALGORITHM, f"{where}: expected a P-384 key")
+    # Named curve, uncompressed point: the one encoding of the key is part of what was signed.
+    if key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) not in signed:
+        raise refused(
+            AttestationCode.CHAIN_ALGORITHM, f"{where}: expected a named curve and an uncompressed point"
+        )
+    for extension in extensions:
+        if extension.critical and extension.oid not in _CRITICAL_EXTENSIONS_WE_PROCESS:
+            raise _constraint(
+                where, f"critical extension {extension.oid.dotted_string} is not one we process"
+            )
+    return Link(where=where, certificate=certificate, extensions=extensions, key=key, subject=subject)
+
+
+def _check_ca(link: Link, *, below: int) -> None:
+    """It may issue certificates, with ``below`` CA certificates between it and the leaf."""
+    basic = link.extension(x509.BasicConstraints)
+    if basic is None or not basic.critical or not basic.value.ca:
+        raise _constraint(link.where, "expected critical BasicConstraints with CA=TRUE")
+    limit = basic.value.path_length
+    if limit is not None and below > limit:
+        raise _constraint(link.where, f"pathLen {limit}, but {below} CA certificates follow")
+    usage = link.extension(x509.KeyUsage)
+    if usage is None or not usage.value.key_cert_sign:
+        raise _constraint(link.where, "expected KeyUsage with keyCertSign")
+
+
+def _check_leaf(link: Link) -> None:
+    """It may sign documents, and no certificates."""
+    basic = link.extension(x509.BasicConstraints)
+    if basic is not None and basic.value.ca:
+        raise _constraint(link.where, "expected CA=FALSE")
+    usage = link.extension(x509.KeyUsage)
+    if usage is None or not usage.value.digital_signature or usage.value.key_cert_sign:
+        raise _constraint(link.where, "expected KeyUsage with digitalSignature and without keyCertSign")
+
+
+def _check_issued(child: Link, parent: Link) -> None:
+    """``parent`` is named as the issuer of ``child``, and its key signed it."""
+    # Equality of the names' encodings: AWS orders the attributes differently from level to level.
+    issuer, subject = child.certificate.issuer, parent.certificate.subject
+    if issuer.public_bytes() != subject.public_bytes():
+        raise refused(
+            AttestationCode.CHAIN_NAME, f"{child.where}: its issuer is not the subject of {parent.where}"
+        )
+    authority = child.extension(x509.AuthorityKeyIdentifier)
+    own = parent.extension(x509.SubjectKeyIdentifier)
+    if (
+        authority is not None
+        and own is not None
+        and authority.value.key_identifier is not None
+        and authority.value.key_identifier != own.value.digest
+    ):
+        raise refused(
+            AttestationCode.CHAIN_NAME, f"{child.where}: its authority key identifier is not {parent.where}'s"
+        )
+    try:
+        child.certificate.verify_directly_issued_by(parent.certificate)
+    except (InvalidSignature, ValueError, TypeError):
+        raise refused(
+            AttestationCode.CHAIN_SIGNATURE, f"{child.where}: not signed by {parent.where}"
+        ) from None
+
+
+def _constraint(where: str, problem: str) -> AttestationError:
+    return refused(AttestationCode.CHAIN_CONSTRAINT, f"{where}: {problem}")

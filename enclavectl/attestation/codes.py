@@ -1,0 +1,102 @@
+"""The names of everything that can be wrong with evidence, and what to try next."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from enclavectl.errors import AttestationError
+
+
+class AttestationCode(StrEnum):
+    """The stable ``code`` of an AttestationError. Scripts match on these; none is ever renamed."""
+
+    # The bytes
+    SIZE = "size"
+    CBOR = "cbor"
+    COSE_STRUCTURE = "cose-structure"
+    COSE_ALGORITHM = "cose-algorithm"
+    NITROTPM = "nitrotpm"
+    UNKNOWN_FIELD = "unknown-field"
+    FIELD = "field"
+    # Who signed
+    CHAIN_ROOT = "chain-root"
+    CHAIN_STRUCTURE = "chain-structure"
+    CHAIN_CERTIFICATE = "chain-certificate"
+    CHAIN_ALGORITHM = "chain-algorithm"
+    CHAIN_NAME = "chain-name"
+    CHAIN_SIGNATURE = "chain-signature"
+    CHAIN_CONSTRAINT = "chain-constraint"
+    CHAIN_NOT_YET_VALID = "chain-not-yet-valid"
+    CHAIN_EXPIRED = "chain-expired"
+    SIGNATURE = "signature"
+    # When
+    LEAF_NAME = "leaf-name"
+    LEAF_TIME = "leaf-time"
+    FROM_THE_FUTURE = "from-the-future"
+    TOO_OLD = "too-old"
+    # What the policy says
+    TRUST_NOT_ACCEPTED = "trust-not-accepted"
+    DEBUG_MODE = "debug-mode"
+    NO_RELEASE = "no-release"
+    PCR_MISSING = "pcr-missing"
+    PCR_MISMATCH = "pcr-mismatch"
+    # What this session asked for
+    NONCE = "nonce"
+    USER_DATA = "user-data"
+
+
+_DAMAGED = (
+    "The document was damaged or forged on its way; ask for a new one. "
+    "If it happens again, something between you and the enclave changes it."
+)
+_CHANGED_FORMAT = "AWS may have changed the format: look for a newer enclavectl before anything else."
+_FORGED = "Send nothing to this enclave: the document is not what the trusted root vouches for."
+_CLOCK = "Check this machine's clock (timedatectl status), then ask for a new document."
+
+_HINTS = {
+    AttestationCode.SIZE: _DAMAGED,
+    AttestationCode.CBOR: _DAMAGED,
+    AttestationCode.COSE_STRUCTURE: _DAMAGED,
+    AttestationCode.COSE_ALGORITHM: "QEMU's documents (backend qemu) are unsigned; a Nitro enclave's never are.",
+    AttestationCode.NITROTPM: "This host attests its own instance; ask the enclave for its document.",
+    AttestationCode.UNKNOWN_FIELD: _CHANGED_FORMAT,
+    AttestationCode.FIELD: _CHANGED_FORMAT,
+    AttestationCode.CHAIN_ROOT: (
+        "A document of the local backend needs its development root and a policy that accepts simulated; "
+        "anything else that does not end at the AWS root is not a Nitro Enclave."
+    ),
+    AttestationCode.CHAIN_STRUCTURE: _FORGED,
+    AttestationCode.CHAIN_CERTIFICATE: _FORGED,
+    AttestationCode.CHAIN_ALGORITHM: _FORGED,
+    AttestationCode.CHAIN_NAME: _FORGED,
+    AttestationCode.CHAIN_SIGNATURE: _FORGED,
+    AttestationCode.CHAIN_CONSTRAINT: _FORGED,
+    AttestationCode.CHAIN_NOT_YET_VALID: _CLOCK,
+    AttestationCode.CHAIN_EXPIRED: _CLOCK,
+    AttestationCode.SIGNATURE: _FORGED,
+    AttestationCode.LEAF_NAME: _FORGED,
+    AttestationCode.LEAF_TIME: _FORGED,
+    AttestationCode.FROM_THE_FUTURE: _CLOCK,
+    AttestationCode.TOO_OLD: "Ask the enclave for a new document; if that is too old again, compare both clocks.",
+    AttestationCode.TRUST_NOT_ACCEPTED: "Add it to accept: in the policy only if you mean to rely on it.",
+    AttestationCode.DEBUG_MODE: (
+        "The operator can read a debug enclave's console and its code is not measured: restart it without "
+        "--debug-mode. For a test without secrets, set unsafe_allow_debug: true in the policy."
+    ),
+    AttestationCode.NO_RELEASE: "Add a release to the policy; enclavectl build prints its PCR0, PCR1 and PCR2.",
+    AttestationCode.PCR_MISSING: "Pin only registers that the enclave locks; 16 to 31 show only after LockPCR.",
+    AttestationCode.PCR_MISMATCH: (
+        "Another image is running than the policy names: start the right one, "
+        "or review this one and add it to the policy as a release."
+    ),
+    AttestationCode.NONCE: "The document answers another challenge, as a replay does: connect again.",
+    AttestationCode.USER_DATA: (
+        "The key on offer is not the one that the enclave attested: someone may stand in between. "
+        "Send nothing; connect again over a path that you trust."
+    ),
+}
+
+
+def refused(code: AttestationCode, message: str) -> AttestationError:
+    """The error for ``code``, with its hint; ``message`` says what was expected and what was found."""
+    return AttestationError(message, hint=_HINTS[code], code=code)

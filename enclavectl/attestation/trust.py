@@ -1,0 +1,92 @@
+"""How much a document is worth, and the roots that decide it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
+from hashlib import sha256
+from importlib.resources import files
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from enclavectl.errors import UsageError
+
+# SHA-256 of the DER of AWS's roots, one per partition; roots/README.md says where they come from.
+# GovCloud's: https://docs.aws.amazon.com/govcloud-us/latest/UserGuide/govcloud-ec2.html
+AWS_ROOTS = {
+    "641a0321a3e244efe456463195d606317ed7cdcc3c1756e09893f3c68f79bb5b": "aws",
+    "20bcd30a3e168ea03789e1c45912bc123c4de3c977b8a6e1c125c7929d668b3b": "aws-us-gov",
+}
+
+
+class Trust(StrEnum):
+    """What stands behind a document, from the most to the least."""
+
+    NITRO = "nitro"
+    """The AWS Nitro PKI signed for an enclave whose code is measured and that nobody can look into."""
+    DEBUG = "debug"
+    """A debug-mode enclave: signed, but its code is not measured and its console can be read."""
+    EMULATED = "emulated"
+    """QEMU measured the image; nobody signed."""
+    SIMULATED = "simulated"
+    """A development root made on some machine signed. It protects nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrustRoot:
+    """One root certificate, and what its signature is worth.
+
+    Only a pinned AWS root can stand for ``nitro``, and an AWS root can stand for nothing else.
+
+    Raises:
+        UsageError: that rule is broken, or ``certificate_der`` is not a certificate.
+    """
+
+    certificate_der: bytes
+    trust: Trust
+    name: str
+
+    def __post_init__(self) -> None:
+        """Hold the rule above."""
+        try:
+            x509.load_der_x509_certificate(self.certificate_der)
+        except (ValueError, x509.InvalidVersion) as exc:
+            raise UsageError(f"root {self.name}: expected a DER certificate ({exc})") from exc
+        if self.trust not in (Trust.NITRO, Trust.SIMULATED):
+            raise UsageError(
+                f"root {self.name}: no root can stand for {self.trust}; expected nitro or simulated"
+            )
+        if (self.trust is Trust.NITRO) != (self.fingerprint in AWS_ROOTS):
+            raise UsageError(
+                f"root {self.name}: trust {self.trust} does not fit the certificate {self.fingerprint}",
+                hint=f"AWS's roots are {', '.join(AWS_ROOTS)}; they, and only they, stand for nitro.",
+            )
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the DER, in hex."""
+        return sha256(self.certificate_der).hexdigest()
+
+    @classmethod
+    def from_pem(cls, pem: bytes, *, trust: Trust, name: str) -> TrustRoot:
+        """The root in a PEM file that holds exactly one certificate.
+
+        Raises:
+            UsageError: it holds none or several, or the class's rule is broken.
+        """
+        try:
+            certificates = x509.load_pem_x509_certificates(pem)
+        except (ValueError, x509.InvalidVersion) as exc:
+            raise UsageError(f"root {name}: expected a PEM certificate ({exc})") from exc
+        if len(certificates) != 1:
+            raise UsageError(f"root {name}: expected one certificate, found {len(certificates)}")
+        return cls(certificate_der=certificates[0].public_bytes(Encoding.DER), trust=trust, name=name)
+
+
+@cache
+def aws_nitro_root() -> TrustRoot:
+    """AWS's root G1 of the commercial partition, as packaged and pinned."""
+    pem = (files("enclavectl.attestation") / "roots" / "aws-nitro-g1.pem").read_bytes()
+    return TrustRoot.from_pem(pem, trust=Trust.NITRO, name="aws")
