@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from enclave_payload.contents import Outcome
 from enclavectl.client import Client
-from enclavectl.errors import EnclaveBusy, EnclaveError, EnclavectlError, PictureRefused
+from enclavectl.errors import EnclaveBusy, EnclavectlError, EnclaveError, PictureRefused
 from enclavectl.pictures import Picture
 
 # How often a picture that the enclave was too busy for is offered again, and the first pause before that.

@@ -136,7 +136,9 @@ def seal_picture(
     try:
         ciphertext = seal_request(suite, enclave.config.public_keys[suite], request.to_cbor(), info)
     except SealError as exc:
-        raise AttestationError(f"suite {suite}: the attested public key is no key", code="key-config") from exc
+        raise AttestationError(
+            f"suite {suite}: the attested public key is no key", code="key-config"
+        ) from exc
     return Sealed(request_counter(pending.request_id), suite, ciphertext).to_frame()
 
 

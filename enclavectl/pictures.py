@@ -112,7 +112,13 @@ def _media_type(name: str, data: bytes) -> MediaType:
 
 
 def _guess(data: bytes) -> str:
-    known = {b"GIF8": "a GIF", b"%PDF": "a PDF", b"<svg": "an SVG", b"<?xml": "XML", b"PK\x03\x04": "a ZIP archive"}
+    known = {
+        b"GIF8": "a GIF",
+        b"%PDF": "a PDF",
+        b"<svg": "an SVG",
+        b"<?xml": "XML",
+        b"PK\x03\x04": "a ZIP archive",
+    }
     for magic, name in known.items():
         if data.startswith(magic):
             return name
@@ -123,5 +129,6 @@ def _guess(data: bytes) -> str:
 
 def _read_file(name: str, limit: int) -> bytes:
     # O_NONBLOCK: opening a FIFO without a writer would wait without end.
-    with open(os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+    descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
         return file.read(limit) or b""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from enclave_payload.messages import Refusal, RefusalCode, parse_refusal
 from enclave_payload.wire import Frame, FrameReader, FrameType, WireError
-from enclavectl.errors import AttestationError, EnclaveBusy, EnclaveLost, EnclavectlError, PeerProtocolError
+from enclavectl.errors import AttestationError, EnclaveBusy, EnclavectlError, EnclaveLost, PeerProtocolError
 
 # vsock on the parent takes writes of this size well; from inside the enclave the bound is 16 KiB.
 SEND_BYTES = 64 * 1024
@@ -74,7 +74,9 @@ class FrameStream:
     def refusal(self, refusal: Refusal) -> EnclavectlError:
         """The refusal as the error that a user should see. It is unauthenticated: believe only the no."""
         kind, text, hint = _REFUSALS[refusal.code]
-        return kind(f"{self._name} {text}", hint=hint, code=f"refused-{refusal.code.name.lower().replace('_', '-')}")
+        return kind(
+            f"{self._name} {text}", hint=hint, code=f"refused-{refusal.code.name.lower().replace('_', '-')}"
+        )
 
     def close(self) -> None:
         """End the connection."""

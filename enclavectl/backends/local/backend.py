@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -100,7 +100,7 @@ class LocalBackend:
             make_private_dir(folder / "model")
             write_atomic(folder / "model" / "model.tflite", weights)
             write_atomic(folder / "model" / "model.json", spec.model.card.to_json())
-            return self._launch(replace(spec, name=name), folder, lock, detached=detached)
+            return self._launch(spec, name, folder, lock, detached=detached)
         except BaseException:
             remove_enclave(folder)
             raise
@@ -108,14 +108,18 @@ class LocalBackend:
             os.close(lock)
 
     def enclaves(self) -> list[Enclave]:
-        """All that are known, oldest first; a folder whose record is damaged is left out of the list."""
+        """All that are known, oldest first.
+
+        Raises:
+            StateError: a record is damaged; the message says how to be rid of it.
+        """
         found = []
         for folder in self._folders():
-            try:
-                found.append(self._describe(folder, load_record(folder)))
-            except StateError:
-                if (folder / "record.json").exists():
-                    raise
+            if not (folder / "record.json").exists():
+                continue  # just being started, or just being removed
+            record = load_record(folder)
+            if record.detached or is_running(folder):
+                found.append(self._describe(folder, record))
         return sorted(found, key=lambda enclave: enclave.started)
 
     def console(self, enclave: Enclave, *, follow: bool) -> Iterator[bytes]:
@@ -163,8 +167,9 @@ class LocalBackend:
         make_private_dir(self._home)
         return UnixAddress(self._home / f"out-{port}.sock")
 
-    def _launch(self, spec: EnclaveSpec, folder: Path, lock: int, *, detached: bool) -> LocalEnclave:
-        assert spec.name is not None
+    def _launch(
+        self, spec: EnclaveSpec, name: str, folder: Path, lock: int, *, detached: bool
+    ) -> LocalEnclave:
         pcrs = measure(payload_dir(), folder / "model")
         lifeline_read, lifeline_write = (None, None) if detached else os.pipe()
         with listen(UnixAddress(folder / "in.sock")) as listener:
@@ -190,7 +195,7 @@ class LocalBackend:
         if lifeline_read is not None:
             os.close(lifeline_read)
         record = Record(
-            name=spec.name,
+            name=name,
             started=datetime.now(UTC),
             supervisor_pid=supervisor.pid,
             detached=detached,

@@ -45,7 +45,7 @@ def read_console(path: Path, is_running: Callable[[], bool] | None = None) -> It
         yield older.read_bytes()
     if not path.exists():
         return
-    file = path.open("rb")
+    file: BinaryIO = path.open("rb")
     try:
         while True:
             # Asked before reading, so that the last words are not missed.
@@ -80,4 +80,5 @@ def _older(path: Path) -> Path:
 
 
 def _open_new(path: Path) -> BinaryIO:
-    return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb", buffering=0)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    return os.fdopen(descriptor, "wb", buffering=0)

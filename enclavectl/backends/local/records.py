@@ -72,9 +72,7 @@ def load_record(folder: Path) -> Record:
     """
     path = folder / "record.json"
     try:
-        value = json.loads(read_bounded(path, _MAX_RECORD_BYTES, what="enclave record"))
-        if value["schema"] != RECORD_SCHEMA:
-            raise ValueError(f"schema {value['schema']!r}")
+        value = {"schema": None, **json.loads(read_bounded(path, _MAX_RECORD_BYTES, what="enclave record"))}
         return Record(
             name=str(value["name"]),
             started=datetime.fromisoformat(value["started"]),
@@ -94,7 +92,7 @@ def load_record(folder: Path) -> Record:
 
 
 def lock_enclave(folder: Path) -> int:
-    """A descriptor that holds the enclave's lock; whoever inherits it keeps the enclave alive in the books."""
+    """A descriptor that holds the enclave's lock, for the supervisor to inherit."""
     fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return fd

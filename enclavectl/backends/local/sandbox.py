@@ -44,7 +44,7 @@ def restrict(memory_mib: int) -> bool:
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     # A user namespace lets anyone make a network namespace, and an empty one has no way out. It must come
     # before the dumpable flag is cleared: unshare(CLONE_NEWUSER) sets it again.
-    isolated = libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET) == 0 or libc.unshare(_CLONE_NEWNET) == 0
+    isolated = any(libc.unshare(flags) == 0 for flags in (_CLONE_NEWUSER | _CLONE_NEWNET, _CLONE_NEWNET))
     # No other process of this user may read our memory: it holds pictures and keys.
     libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     return isolated
