@@ -1,0 +1,1 @@
+"""The outer skin: options, the one error boundary, and everything that is drawn."""

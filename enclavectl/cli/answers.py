@@ -1,0 +1,94 @@
+"""How answers look: a line of trust, bars for probabilities, the evidence, the model's notice."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from enclavectl.cli.screen import Screen, visible
+
+if TYPE_CHECKING:
+    from enclavectl.diagnosis import Diagnosis, Result
+    from enclavectl.exchange import VerifiedEnclave
+
+_BAR_CELLS = 24
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+
+
+def bar(share: float, cells: int = _BAR_CELLS) -> str:
+    """A bar of ``share`` times ``cells`` full blocks, to an eighth of a cell."""
+    eighths = round(share * cells * 8)
+    full, rest = divmod(eighths, 8)
+    return ("█" * full + (_EIGHTHS[rest] if rest else "")).ljust(cells)
+
+
+class AnswerDrawing:
+    """Draws results in the order of the arguments, each as soon as those before it are there."""
+
+    def __init__(self, screen: Screen, enclave: VerifiedEnclave, top: int) -> None:
+        self._screen = screen
+        self._top = top
+        self._names = {label.code: label.name for label in enclave.card.labels}
+        self._next = 0
+        screen.trust(str(enclave.document.trust))
+
+    def draw_ready(self, results: Mapping[int, Result]) -> None:
+        """Draw every result whose turn has come."""
+        while (result := results.get(self._next)) is not None:
+            self._next += 1
+            self.draw(result)
+
+    def draw(self, result: Result) -> None:
+        """One picture's answer, or why there is none."""
+        from rich.text import Text
+
+        out = self._screen.out
+        out.print()
+        out.print(Text(visible(result.image), style="bold"))
+        if result.outcome is None or result.outcome.probabilities_ppb is None:
+            message = "no answer" if result.error is None else result.error.message
+            out.print(Text(f"  {visible(message)}", style="red"))
+            if result.error is not None and result.error.hint:
+                out.print(Text(f"  try: {visible(result.error.hint)}"))
+            return
+        ranked = sorted(result.outcome.probabilities_ppb.items(), key=lambda item: -item[1])[: self._top]
+        for code, parts in ranked:
+            share = parts / 1e9
+            line = Text(f"  {code:<8}")
+            line.append(bar(share), style="cyan")
+            line.append(f" {share:6.1%}  {visible(self._names.get(code, ''))}")
+            out.print(line, overflow="ellipsis", no_wrap=True)
+
+
+def draw_evidence(screen: Screen, diagnosis: Diagnosis) -> None:
+    """What the answers rest on, and the model's notice, which goes with every answer."""
+    from rich.text import Text
+
+    document, card = diagnosis.enclave.document, diagnosis.enclave.card
+    screen.out.print()
+    release = document.release or "none: debug mode"
+    screen.facts(
+        [
+            ("evidence", f"verified; signed {document.timestamp:%Y-%m-%d %H:%M:%S} UTC under {document.root}"),
+            ("enclave", document.module_id),
+            ("release", f"{release}; PCR0 {document.pcrs[0].hex()[:16]}..."),
+            ("model", f"{card.model_id}, SHA-256 {card.sha256[:16]}..."),
+        ]
+    )
+    screen.out.print(Text(visible(card.notice), style="bold"))
+
+
+@contextmanager
+def batch_progress(screen: Screen, total: int) -> Iterator[Callable[[], None]]:
+    """A progress bar on standard error while a batch runs and a person watches."""
+    if total < 4 or screen.as_json or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=screen.err, transient=True) as progress:
+        task = progress.add_task("pictures", total=total)
+        yield lambda: progress.advance(task)

@@ -1,0 +1,168 @@
+"""``enclavectl diagnose``: the whole project as one command."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from enclavectl.cli import options
+from enclavectl.cli.answers import AnswerDrawing, batch_progress, draw_evidence
+from enclavectl.cli.options import OutputFormat
+from enclavectl.cli.setup import (
+    BOOT_S,
+    Invocation,
+    Target,
+    Trusting,
+    begin,
+    explain_boot_failure,
+    spec_of,
+    target_elsewhere,
+    target_of,
+)
+
+if TYPE_CHECKING:
+    from enclavectl.backends.base import Backend
+    from enclavectl.diagnosis import Diagnosis
+    from enclavectl.errors import PictureRefused
+    from enclavectl.pictures import Picture
+
+def diagnose(
+    images: Annotated[
+        list[str], typer.Argument(help="Pictures, folders of pictures, or - for standard input.", show_default=False)
+    ],
+    enclave: options.EnclaveName = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start an enclave for this command even if one is running.")
+    ] = False,
+    model: options.ModelName = None,
+    policy: options.PolicyFile = None,
+    top: Annotated[
+        int | None, typer.Option("--top", help="How many labels to show for a picture (1 to 64; default 3).", show_default=False)
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option("--report", help="Also write one HTML page: pictures, answers, evidence.", show_default=False),
+    ] = None,
+    timeout: Annotated[
+        int | None, typer.Option("--timeout", help="Seconds to wait for an answer (default 30).", show_default=False)
+    ] = None,
+    backend: options.BackendName = None,
+    connect: options.Address = None,
+    root: options.RootFile = None,
+    unsafe_allow_debug: options.AllowDebug = False,
+    config: options.ConfigFile = None,
+    output: options.Output = OutputFormat.TEXT,
+) -> None:
+    """Classify pictures in an enclave that proved what it is before it got them.
+
+    Uses the enclave that is running, or --enclave NAME if there are several; where none is running it
+    starts a local one and ends it afterwards. If the evidence is refused, nothing of a picture is sent and
+    the exit code is 4. If only some pictures are refused, the others are still answered; exit code 5.
+
+    Examples:
+      enclavectl diagnose picture.jpg
+      enclavectl diagnose --output json --top 1 folder/ more.png
+      enclavectl diagnose --report answer.html - < picture.jpg
+    """
+    from enclavectl.pictures import collect
+
+    flags = {"model": model, "backend": backend, "diagnose.top": top, "diagnose.timeout_s": timeout}
+    invocation = begin(output, config, flags)
+    names = collect(images)
+    trusting = Trusting(
+        policy=policy or invocation.config.policy, allow_debug=unsafe_allow_debug, connect=connect, root=root
+    )
+    with ExitStack() as stack:
+        if connect is not None:
+            target = target_elsewhere(connect, trusting)
+        else:
+            target = _target_here(invocation, stack, enclave, trusting, is_fresh=fresh)
+        diagnosis = _ask(invocation, target, names, report)
+        if invocation.screen.as_json:
+            invocation.screen.result(diagnosis.to_json())
+        else:
+            draw_evidence(invocation.screen, diagnosis)
+    if diagnosis.has_errors:
+        raise typer.Exit(5)
+
+
+def _target_here(
+    invocation: Invocation, stack: ExitStack, name: str | None, trusting: Trusting, *, is_fresh: bool
+) -> Target:
+    """A running enclave of this host, or a fresh one that ends when ``stack`` does."""
+    from enclavectl.enclaves import choose_backend, find_enclave, only_running, require_running
+
+    backend = choose_backend(invocation.config)
+    if name is not None:
+        found = require_running(find_enclave(backend, name))
+    elif is_fresh or (found := only_running(backend.enclaves())) is None:
+        return _start_fresh(invocation, stack, backend, trusting)
+    invocation.screen.note(f"using the running enclave {found.name}, model {found.model_id}")
+    return target_of(backend, found, trusting)
+
+
+def _start_fresh(
+    invocation: Invocation, stack: ExitStack, backend: Backend, trusting: Trusting
+) -> Target:
+    invocation.screen.step(f"starting a {backend.name} enclave")
+    running = stack.enter_context(backend.start(spec_of(invocation.config), detached=False))
+    stack.enter_context(explain_boot_failure(backend, running))
+    return target_of(backend, running.enclave, trusting)
+
+
+def _ask(invocation: Invocation, target: Target, names: Sequence[str], report: Path | None) -> Diagnosis:
+    """Connect, verify, send; draw each answer when its turn has come; write the report."""
+    from enclavectl.batch import classify
+    from enclavectl.client import Client
+    from enclavectl.diagnosis import Diagnosis, Result, to_result
+
+    settings = invocation.config.diagnose
+    shown: list[Picture] = []
+    results: dict[int, Result] = {}
+    with Client.connect(
+        target.address, target.expectation, timeout_s=settings.timeout_s, ready_s=BOOT_S
+    ) as client:
+        enclave = client.enclave
+        drawing = None if invocation.screen.as_json else AnswerDrawing(invocation.screen, enclave, settings.top)
+        replies = classify(
+            client, _read(names), timeout_s=settings.timeout_s, in_flight=settings.in_flight
+        )
+        with batch_progress(invocation.screen, len(names)) as advance:
+            for reply in replies:
+                results[reply.index] = to_result(names[reply.index], reply)
+                if report is not None and reply.picture is not None:
+                    shown.append(reply.picture)
+                advance()
+                if drawing is not None:
+                    drawing.draw_ready(results)
+    ordered = [results[index] for index in range(len(names))]
+    diagnosis = Diagnosis(backend=target.backend, enclave=enclave, results=ordered)
+    if report is not None:
+        _write_report(report, diagnosis, shown)
+    return diagnosis
+
+
+def _read(names: Sequence[str]) -> Iterator[Picture | PictureRefused]:
+    from enclavectl.errors import PictureRefused
+    from enclavectl.pictures import read_picture
+
+    for name in names:
+        try:
+            yield read_picture(name, sys.stdin.buffer.read)
+        except PictureRefused as error:
+            yield error
+
+
+def _write_report(path: Path, diagnosis: Diagnosis, pictures: Sequence[Picture]) -> None:
+    from enclavectl.files import write_atomic
+    from enclavectl.report import render_report
+
+    page = render_report(
+        diagnosis.to_json(), [(picture.name, str(picture.media_type), picture.data) for picture in pictures]
+    )
+    write_atomic(path, page.encode())

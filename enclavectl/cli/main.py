@@ -1,0 +1,58 @@
+"""The entry point and the one place where errors become text and exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from enclavectl.errors import EnclavectlError, UsageError
+
+EXIT_BUG = 1
+EXIT_INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the command line and exit with the code that docs/operations.md lists."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line; the exit code."""
+    import typer
+    from typer.exceptions import TyperException
+
+    from enclavectl.cli.app import app
+
+    try:
+        status = typer.main.get_command(app)(list(arguments), prog_name="enclavectl", standalone_mode=False)
+        sys.stdout.flush()
+        return status if isinstance(status, int) else 0
+    except EnclavectlError as error:
+        return _report(error, arguments)
+    except (typer.Abort, KeyboardInterrupt):
+        return _interrupted()
+    except TyperException as exc:
+        hint = "enclavectl COMMAND --help lists the options"
+        return _report(UsageError(exc.format_message(), hint=hint), arguments)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; do not let the interpreter complain at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception:  # noqa: BLE001 - the boundary: what gets here is a bug, and is shown as one
+        traceback.print_exc()
+        sys.stderr.write("enclavectl: this is a bug in enclavectl; please report the lines above\n")
+        return EXIT_BUG
+
+
+def _interrupted() -> int:
+    sys.stderr.write("enclavectl: interrupted\n")
+    return EXIT_INTERRUPTED
+
+
+def _report(error: EnclavectlError, arguments: Sequence[str]) -> int:
+    from enclavectl.cli.screen import Screen, wants_json
+
+    Screen(as_json=wants_json(arguments)).error(error)
+    return error.exit_code

@@ -1,0 +1,78 @@
+"""Options that several commands share, said once."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from enclavectl.config import BackendChoice
+
+
+class OutputFormat(StrEnum):
+    """What a command writes to standard output."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+Output = Annotated[
+    OutputFormat,
+    typer.Option("--output", "-o", help="text for people; json prints one object, also for errors."),
+]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        help="Configuration file in place of the default one (enclavectl config path).",
+        show_default=False,
+    ),
+]
+BackendName = Annotated[
+    BackendChoice | None,
+    typer.Option("--backend", help="What runs the enclave; auto takes nitro where it exists, else local.", show_default=False),
+]
+EnclaveName = Annotated[
+    str | None,
+    typer.Option("--enclave", "-e", help="A running enclave: its name, id, or the start of one.", show_default=False),
+]
+ModelName = Annotated[
+    str | None,
+    typer.Option(
+        "--model", "-m", help="A model's id, its card, or the folder of its card.", show_default=False
+    ),
+]
+PolicyFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--policy",
+        help="Which evidence is enough; default: exactly what was measured when the enclave was started.",
+        show_default=False,
+    ),
+]
+AllowDebug = Annotated[
+    bool,
+    typer.Option(
+        "--unsafe-allow-debug",
+        help="Accept an enclave in debug mode, whose code nothing measures. For tests without secrets.",
+    ),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--connect",
+        metavar="ADDRESS",
+        help="An enclave anywhere: vsock:CID:PORT or unix:PATH. Needs --policy.",
+        show_default=False,
+    ),
+]
+RootFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--root",
+        help="With --connect: a development root (PEM) in place of AWS's. Trust is then simulated.",
+        show_default=False,
+    ),
+]

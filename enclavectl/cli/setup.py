@@ -1,0 +1,143 @@
+"""What most commands begin with: the configuration, the screen, the backend and the enclave."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from enclavectl.cli.options import OutputFormat
+from enclavectl.cli.screen import Screen
+from enclavectl.config import Config, load_config
+
+if TYPE_CHECKING:
+    from enclavectl.backends.base import Backend, Enclave, EnclaveSpec, RunningEnclave
+    from enclavectl.exchange import Expectation
+    from enclavectl.transport import Address
+
+# How long a booting enclave may take to prove itself.
+BOOT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invocation:
+    """One run of one command."""
+
+    screen: Screen
+    config: Config
+
+
+def begin(output: OutputFormat, config_file: Path | None, flags: Mapping[str, object]) -> Invocation:
+    """The screen and the checked configuration; ``flags`` has values by configuration key.
+
+    Raises:
+        UsageError: the configuration cannot be used.
+    """
+    config = load_config(path=config_file, environ=os.environ, flags=flags)
+    return Invocation(screen=Screen(as_json=output is OutputFormat.JSON), config=config)
+
+
+def spec_of(config: Config, *, name: str | None = None, debug: bool = False) -> EnclaveSpec:
+    """What ``run`` and a fresh ``diagnose`` start.
+
+    Raises:
+        UsageError: there is no such model.
+    """
+    from enclavectl.backends.base import EnclaveSpec
+    from enclavectl.models import find_model
+
+    return EnclaveSpec(
+        name=name,
+        model=find_model(config.model, data_dir=config.data_dir),
+        debug=debug,
+        memory_mib=config.local.memory_mib,
+        workers=config.local.workers,
+        port_out=config.enclave.port_out,
+    )
+
+
+@contextmanager
+def explain_boot_failure(backend: Backend, running: RunningEnclave) -> Iterator[None]:
+    """An enclave that is lost while it boots says why on its console; put that into the error."""
+    from enclavectl.errors import EnclaveError, EnclaveLost, StateError
+
+    try:
+        yield
+    except (EnclaveLost, StateError) as exc:
+        enclave = running.enclave
+        words = b"".join(backend.console(enclave, follow=False)).decode("utf-8", errors="replace")
+        if "supervisor: the payload ended" not in words:
+            raise
+        lines = [line for line in words.splitlines() if line.strip()][-4:]
+        raise EnclaveError(
+            f"{enclave.name}: the payload ended; its last words: {' | '.join(lines)}",
+            hint="a memory limit that is too small looks like this: see local.memory_mib in enclavectl config show",
+            code="payload-ended",
+        ) from exc
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trusting:
+    """The options that say which evidence is enough."""
+
+    policy: Path | None
+    allow_debug: bool
+    connect: str | None = None
+    root: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Where an enclave is reached and what it has to prove."""
+
+    backend: str
+    address: Address
+    expectation: Expectation
+
+
+def target_of(backend: Backend, enclave: Enclave, trusting: Trusting) -> Target:
+    """An enclave of this host's, with the policy that the user names or what was measured at its start.
+
+    Raises:
+        UsageError: the policy cannot be used.
+    """
+    from enclavectl.enclaves import load_policy
+    from enclavectl.exchange import Expectation
+
+    if trusting.policy is None:
+        policy = backend.policy(enclave, allow_debug=trusting.allow_debug)
+    else:
+        policy = load_policy(trusting.policy, allow_debug=trusting.allow_debug)
+    expectation = Expectation(policy=policy, root=backend.trust_root())
+    return Target(backend=backend.name, address=enclave.address, expectation=expectation)
+
+
+def target_elsewhere(connect: str, trusting: Trusting) -> Target:
+    """An enclave that is known by its address only, so the policy has to come from the user.
+
+    Raises:
+        UsageError: there is no policy, or the address, the policy or the root cannot be used.
+    """
+    from enclavectl.attestation import Trust, TrustRoot, aws_nitro_root
+    from enclavectl.enclaves import load_policy
+    from enclavectl.errors import UsageError
+    from enclavectl.exchange import Expectation
+    from enclavectl.files import read_bounded
+    from enclavectl.transport import parse_address
+
+    if trusting.policy is None:
+        raise UsageError(
+            "--connect: expected --policy as well: nothing else says which enclave is the right one",
+            hint="enclavectl describe NAME --policy-file writes one where the enclave was started",
+        )
+    if trusting.root is None:
+        root = aws_nitro_root()
+    else:
+        pem = read_bounded(trusting.root, 64 * 1024, what="root certificate")
+        root = TrustRoot.from_pem(pem, trust=Trust.SIMULATED, name=str(trusting.root))
+    policy = load_policy(trusting.policy, allow_debug=trusting.allow_debug)
+    address = parse_address(connect)
+    return Target(backend="remote", address=address, expectation=Expectation(policy=policy, root=root))

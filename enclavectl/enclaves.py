@@ -1,0 +1,103 @@
+"""Which backend, which enclave, which policy: the choices that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from enclavectl.backends.base import Backend, Enclave, EnclaveState
+from enclavectl.config import BackendChoice, Config
+from enclavectl.errors import HostError, StateError
+from enclavectl.files import read_bounded
+from enclavectl.nearest import suggestion
+
+if TYPE_CHECKING:
+    from enclavectl.attestation import Policy
+
+_NITRO_DEVICE = Path("/dev/nitro_enclaves")
+_MAX_POLICY_BYTES = 256 * 1024
+
+
+def choose_backend(config: Config) -> Backend:
+    """The backend that the configuration names; ``auto`` takes ``nitro`` where its device exists.
+
+    Raises:
+        HostError: this release has no such backend yet.
+    """
+    choice = config.backend
+    if choice is BackendChoice.AUTO:
+        choice = BackendChoice.NITRO if _NITRO_DEVICE.exists() else BackendChoice.LOCAL
+    if choice is not BackendChoice.LOCAL:
+        raise HostError(
+            f"backend {choice}: this release of enclavectl has only the local backend",
+            hint="use --backend local, whose enclaves are simulated",
+        )
+    from enclavectl.backends.local.backend import LocalBackend
+
+    return LocalBackend(config.state_dir)
+
+
+def find_enclave(backend: Backend, reference: str) -> Enclave:
+    """The enclave with that name or id, or the only one whose id or name starts so.
+
+    Raises:
+        StateError: none or several fit.
+    """
+    known = backend.enclaves()
+    exact = [enclave for enclave in known if reference in (enclave.name, enclave.enclave_id)]
+    if exact:
+        return exact[0]
+    similar = [e for e in known if reference and (e.name.startswith(reference) or e.enclave_id.startswith(reference))]
+    if len(similar) == 1:
+        return similar[0]
+    if similar:
+        names = ", ".join(enclave.name for enclave in similar)
+        raise StateError(f"{reference}: expected one enclave, found several ({names})", hint="name it in full")
+    names = [enclave.name for enclave in known]
+    raise StateError(
+        f"{reference}: no such enclave; {suggestion(reference, names)}" if names else f"{reference}: no enclave is running",
+        hint="enclavectl list shows what runs; enclavectl run starts one",
+    )
+
+
+def require_running(enclave: Enclave) -> Enclave:
+    """The enclave, if it runs.
+
+    Raises:
+        StateError: it is dead.
+    """
+    if enclave.state is not EnclaveState.RUNNING:
+        raise StateError(
+            f"{enclave.name}: expected a running enclave, found a dead one",
+            hint=f"enclavectl console {enclave.name} shows its last words, enclavectl terminate removes it",
+        )
+    return enclave
+
+
+def only_running(enclaves: Sequence[Enclave]) -> Enclave | None:
+    """The one running enclave, or None if none runs.
+
+    Raises:
+        StateError: several run, so one must be named.
+    """
+    running = [enclave for enclave in enclaves if enclave.state is EnclaveState.RUNNING]
+    if len(running) > 1:
+        names = ", ".join(enclave.name for enclave in running)
+        raise StateError(f"several enclaves are running: {names}", hint="choose one with --enclave NAME")
+    return running[0] if running else None
+
+
+def load_policy(path: Path, *, allow_debug: bool) -> Policy:
+    """The policy in a file.
+
+    Raises:
+        UsageError: it cannot be read or is not a policy.
+    """
+    from dataclasses import replace
+
+    from enclavectl.attestation import parse_policy
+
+    text = read_bounded(path, _MAX_POLICY_BYTES, what="policy").decode("utf-8", errors="replace")
+    policy = parse_policy(text, source=str(path))
+    return replace(policy, unsafe_allow_debug=True) if allow_debug else policy

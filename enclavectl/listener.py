@@ -1,0 +1,100 @@
+"""The parent's listening role: enclaves dial in, prove themselves, and deliver sealed answers.
+
+The listener learns of an answer only what the keys in the pending store open.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from enclave_payload.messages import ANSWER_BYTES, REFUSAL_BYTES, Answer, parse_answer, parse_refusal
+from enclave_payload.wire import FrameType, WireError
+from enclavectl.client import request_evidence
+from enclavectl.errors import EnclavectlError, PeerProtocolError
+from enclavectl.exchange import Expectation, VerifiedEnclave
+from enclavectl.streams import FrameStream
+
+_EVIDENCE_S = 30.0
+# A listener may wait for hours; the connection's end is what it notices, not silence.
+_SILENCE_S = 7 * 24 * 3600.0
+_MAX_ENCLAVES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """An enclave dialed in and its evidence passed."""
+
+    enclave: VerifiedEnclave
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """A sealed answer from a verified enclave."""
+
+    answer: Answer
+    enclave: VerifiedEnclave
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A connection ended: its evidence was refused, it broke the protocol, or it was closed."""
+
+    error: EnclavectlError
+
+
+Happening = Arrived | Delivered | Failed
+
+
+class Listener:
+    """Accepts enclaves in threads of its own; ``happenings`` yields what they bring, one after the other."""
+
+    def __init__(self, listening: socket.socket, expect: Callable[[], Expectation]) -> None:
+        """``expect`` is asked anew for each connection: enclaves start while we listen."""
+        self._listening = listening
+        self._expect = expect
+        self._queue: queue.Queue[Happening] = queue.Queue(maxsize=256)
+        self._places = threading.BoundedSemaphore(_MAX_ENCLAVES)
+
+    def happenings(self, timeout_s: float | None) -> Iterator[Happening]:
+        """What happens, until nothing has for ``timeout_s`` seconds (None: until the caller stops)."""
+        threading.Thread(target=self._accept, daemon=True).start()
+        while True:
+            try:
+                yield self._queue.get(timeout=timeout_s)
+            except queue.Empty:
+                return
+
+    def _accept(self) -> None:
+        while True:
+            self._places.acquire()
+            try:
+                sock, _ = self._listening.accept()
+            except OSError:
+                return  # closed: the command is over
+            threading.Thread(target=self._converse, args=(sock,), daemon=True).start()
+
+    def _converse(self, sock: socket.socket) -> None:
+        stream = FrameStream(sock, "the enclave that dialed in")
+        try:
+            enclave = request_evidence(stream, self._expect(), _EVIDENCE_S)
+            self._queue.put(Arrived(enclave))
+            stream.accept({FrameType.ANSWER: ANSWER_BYTES, FrameType.REFUSAL: REFUSAL_BYTES})
+            while True:
+                frame = stream.receive(time.monotonic() + _SILENCE_S)
+                if frame.type is FrameType.REFUSAL:
+                    raise stream.refusal(parse_refusal(frame.body))
+                self._queue.put(Delivered(parse_answer(frame.body), enclave))
+        except EnclavectlError as error:
+            self._queue.put(Failed(error))
+        except WireError as error:
+            self._queue.put(Failed(PeerProtocolError(f"the enclave that dialed in: {error}")))
+        finally:
+            stream.close()
+            with contextlib.suppress(ValueError):
+                self._places.release()
