@@ -90,12 +90,13 @@ def read_bounded(path: Path, limit: int, *, what: str = "file") -> bytes:
     try:
         # O_NONBLOCK: opening a FIFO for reading would otherwise wait for a writer, forever.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise UsageError(
-                    f"{path}: expected a regular {what}, found {_kind(os.fstat(descriptor).st_mode)}"
-                )
-            data = file.read(limit + 1)
+        try:
+            if not stat.S_ISREG(mode := os.fstat(descriptor).st_mode):
+                raise UsageError(f"{path}: expected a regular {what}, found {_kind(mode)}")
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                data = file.read(limit + 1)
+        finally:
+            os.close(descriptor)
     except FileNotFoundError as exc:
         raise UsageError(f"{path}: no such {what}") from exc
     except (OSError, ValueError) as exc:  # ValueError: a NUL character in the path

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import enclave_payload
-from enclave_payload.card import CardError, ModelCard, card_from_mapping
+from enclave_payload.card import MAX_CARD_BYTES, CardError, ModelCard, card_from_mapping
 from enclavectl.errors import UsageError
 from enclavectl.files import read_bounded
 from enclavectl.settings import is_path, shown
@@ -178,9 +178,14 @@ def _measured(top: Mapping[str, Node], name: str) -> ModelCard:
     if isinstance(image := top["input"].value, dict):
         refuse_unknown(image, ("width", "height", "mean", "std"), name=name, where="input")
     try:
-        return card_from_mapping(values)
+        card = card_from_mapping(values)
     except CardError as exc:
         raise UsageError(f"{name}: {exc}") from exc
+    if (size := len(card.to_json())) > MAX_CARD_BYTES:
+        raise UsageError(
+            f"{name}: expected labels and a notice of at most {MAX_CARD_BYTES} bytes, found {size}"
+        )
+    return card
 
 
 def _label_pairs(labels: Node, name: str) -> list[Plain]:
