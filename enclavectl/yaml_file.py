@@ -1,0 +1,158 @@
+"""Strict YAML: the part that configuration files, model cards and policies need, with line numbers.
+
+Accepted is one document of mappings, sequences and scalars. Plain scalars are typed by the core schema of
+YAML 1.2 (https://yaml.org/spec/1.2.2/#103-core-schema), decimal numbers only, so that ``no`` and ``12:30``
+stay text, which PyYAML's own YAML 1.1 rules turn into a boolean and 750. Refused are duplicate keys, keys
+that are not text, anchors and aliases (a few lines of them can stand for gigabytes), tags, and deep nesting.
+
+This module imports PyYAML, which is slow to start: import it only where there is a file to read.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import yaml
+
+from enclavectl.errors import UsageError
+from enclavectl.nearest import suggestion
+
+# The deepest file of ours has four levels; PyYAML's composer recurses, so the bound must be ours.
+MAX_DEPTH = 16
+
+Scalar: TypeAlias = str | int | float | bool | None
+Plain: TypeAlias = "Scalar | list[Plain] | dict[str, Plain]"
+
+_KEYWORDS: dict[str, bool | None] = {"true": True, "false": False, "null": None, "~": None, "": None}
+# 18 digits fit in 64 bits; int() of thousands of digits is quadratic, and refuses with a ValueError.
+_INT = re.compile(r"[-+]?[0-9]{1,18}")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]{1,40}|[0-9]{1,40}(\.[0-9]{0,40})?)([eE][-+]?[0-9]{1,4})?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """A value and the line (from 1) of its key, or of itself where it has none."""
+
+    value: Scalar | list[Node] | dict[str, Node]
+    line: int
+
+    def to_plain(self) -> Plain:
+        """The value without lines."""
+        if isinstance(self.value, dict):
+            return {key: node.to_plain() for key, node in self.value.items()}
+        if isinstance(self.value, list):
+            return [node.to_plain() for node in self.value]
+        return self.value
+
+
+def parse_yaml(data: bytes, *, name: str) -> Node:
+    """The one document in ``data``; an empty file is a null. ``name`` stands in messages before the line.
+
+    The caller bounds the length: time and memory are linear in it.
+
+    Raises:
+        UsageError: not UTF-8, not YAML, or YAML that is refused here; the message begins with ``name:line``.
+    """
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        line = data.count(b"\n", 0, exc.start) + 1
+        raise UsageError(f"{name}:{line}: expected UTF-8 text, found byte 0x{data[exc.start]:02x}") from exc
+    try:
+        root = _StrictLoader(text).get_single_node()
+    except yaml.MarkedYAMLError as exc:
+        mark = exc.problem_mark or exc.context_mark
+        problem = ", ".join(part for part in (exc.context, exc.problem) if part)
+        raise UsageError(f"{name}:{mark.line + 1 if mark else 1}: {problem}") from exc
+    # PyYAML lets ValueError and OverflowError out for escapes beyond Unicode and absurd %YAML versions.
+    except (yaml.YAMLError, ValueError, OverflowError) as exc:
+        problem = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
+        raise UsageError(f"{name}:1: cannot be read as YAML ({problem})") from exc
+    return Node(value=None, line=1) if root is None else _build(root, root.start_mark.line + 1, name)
+
+
+def refuse_unknown(mapping: dict[str, Node], known: Collection[str], *, name: str, where: str = "") -> None:
+    """Every key of ``mapping`` is in ``known``. ``where`` is the path of the mapping, such as "diagnose".
+
+    Raises:
+        UsageError: names file, line, key and the nearest known key.
+    """
+    for key, node in mapping.items():
+        if key not in known:
+            full = f"{where}.{key}" if where else key
+            shown = full if len(full) <= 80 else full[:77] + "..."
+            raise UsageError(f"{name}:{node.line}: unknown key {shown!r}; {suggestion(key, known)}")
+
+
+class _StrictLoader(yaml.BaseLoader):
+    """PyYAML without construction, without aliases and tags, and with bounded depth."""
+
+    _depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
+            raise yaml.MarkedYAMLError(
+                problem="anchors and aliases are not accepted", problem_mark=event.start_mark
+            )
+        if getattr(event, "tag", None) is not None:
+            raise yaml.MarkedYAMLError(problem="tags are not accepted", problem_mark=event.start_mark)
+        if self._depth >= MAX_DEPTH:
+            raise yaml.MarkedYAMLError(
+                problem=f"expected at most {MAX_DEPTH} levels, found more", problem_mark=event.start_mark
+            )
+        self._depth += 1
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self._depth -= 1
+
+
+def _build(node: yaml.Node, line: int, name: str) -> Node:
+    if isinstance(node, yaml.ScalarNode):
+        return Node(value=_scalar(node, name), line=line)
+    if isinstance(node, yaml.SequenceNode):
+        return Node(value=[_build(item, item.start_mark.line + 1, name) for item in node.value], line=line)
+    mapping: dict[str, Node] = {}
+    for key_node, value_node in node.value:
+        key_line = key_node.start_mark.line + 1
+        key = _scalar(key_node, name) if isinstance(key_node, yaml.ScalarNode) else None
+        if not isinstance(key, str):
+            raise UsageError(f"{name}:{key_line}: expected a text key, found something else")
+        if key in mapping:
+            raise UsageError(
+                f"{name}:{key_line}: key {key[:80]!r} is given twice, first on line {mapping[key].line}"
+            )
+        mapping[key] = _build(value_node, key_line, name)
+    return Node(value=mapping, line=line)
+
+
+def _scalar(node: yaml.ScalarNode, name: str) -> Scalar:
+    text: str = node.value
+    line = node.start_mark.line + 1
+    if node.style is not None:  # quoted or block text
+        return _text(text, line, name)
+    if text.lower() in _KEYWORDS and text in {text.lower(), text.upper(), text.title()}:
+        return _KEYWORDS[text.lower()]
+    if _INT.fullmatch(text):
+        return int(text)
+    if _FLOAT.fullmatch(text):
+        number = float(text)
+        if math.isfinite(number):
+            return number
+        raise UsageError(f"{name}:{line}: expected a number within the range of a double, found {text}")
+    return _text(text, line, name)
+
+
+def _text(text: str, line: int, name: str) -> str:
+    # Escapes can spell what a file cannot hold: a NUL ends a path, a lone surrogate breaks encoders.
+    for char in text:
+        if (char < " " and char not in "\n\t") or "\ud800" <= char <= "\udfff" or char == "\x7f":
+            raise UsageError(
+                f"{name}:{line}: expected text without control characters, found U+{ord(char):04X}"
+            )
+    return text

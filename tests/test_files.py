@@ -1,0 +1,148 @@
+import os
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from enclavectl.errors import HostError, UsageError
+from enclavectl.files import make_private_dir, read_bounded, stage_file, write_atomic
+
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to somebody else")
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.lstat().st_mode)
+
+
+def test_write_atomic_writes_all_with_the_mode_and_leaves_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "record"
+    write_atomic(path, b"one" * 100_000)
+    assert path.read_bytes() == b"one" * 100_000
+    assert mode_of(path) == 0o600
+    write_atomic(path, b"two", mode=0o644)
+    assert path.read_bytes() == b"two"
+    assert mode_of(path) == 0o644
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_write_atomic_replaces_a_link_and_spares_its_target(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.write_bytes(b"keep")
+    (tmp_path / "link").symlink_to(target)
+    write_atomic(tmp_path / "link", b"new")
+    assert target.read_bytes() == b"keep"
+    assert not (tmp_path / "link").is_symlink()
+
+
+def test_write_atomic_that_fails_keeps_what_was_there(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    (folder / "inside").mkdir(parents=True)
+    with pytest.raises(HostError, match="folder: cannot write"):
+        write_atomic(folder, b"a file cannot replace a folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+    with pytest.raises(HostError, match="absent: cannot create a file"):
+        write_atomic(tmp_path / "absent" / "file", b"")
+
+
+def test_a_staged_file_vanishes_unless_committed(tmp_path: Path) -> None:
+    with stage_file(tmp_path) as staged:
+        staged.file.write(b"half")
+        assert list(tmp_path.iterdir()) == [staged.path]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_staged_file_vanishes_with_an_error(tmp_path: Path) -> None:
+    def fail() -> None:
+        with stage_file(tmp_path) as staged:
+            staged.file.write(b"half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_write_atomic_shows_readers_old_or_new_but_never_a_mix(tmp_path: Path) -> None:
+    path = tmp_path / "record"
+    contents = [bytes([value]) * 50_000 for value in (1, 2)]
+    write_atomic(path, contents[0])
+    done = threading.Event()
+    seen: set[bytes] = set()
+
+    def read() -> None:
+        while not done.is_set():
+            seen.add(path.read_bytes())
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for turn in range(50):
+        write_atomic(path, contents[turn % 2])
+    done.set()
+    reader.join()
+    assert seen
+    assert seen <= set(contents)
+
+
+def test_read_bounded_takes_the_limit_and_no_more(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"12345")
+    assert read_bounded(path, 5) == b"12345"
+    with pytest.raises(UsageError, match="at most 4 bytes, found more"):
+        read_bounded(path, 4)
+
+
+def test_read_bounded_refuses_what_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(UsageError, match="expected a regular model card, found a FIFO"):
+        read_bounded(tmp_path / "fifo", 5, what="model card")  # and does not wait for a writer
+    with pytest.raises(UsageError, match="found a folder"):
+        read_bounded(tmp_path, 5)
+    with pytest.raises(UsageError, match="no such file"):
+        read_bounded(tmp_path / "absent", 5)
+    with pytest.raises(UsageError, match="cannot read this file"):
+        read_bounded(tmp_path / "a\0b", 5)
+    with pytest.raises(UsageError, match="found a device"):
+        read_bounded(Path("/dev/null"), 5)
+
+
+def test_make_private_dir_makes_every_level_private(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b"
+    make_private_dir(path)
+    make_private_dir(path)
+    assert mode_of(path) == mode_of(path.parent) == 0o700
+
+
+def test_make_private_dir_refuses_and_does_not_change_an_open_folder(tmp_path: Path) -> None:
+    path = tmp_path / "open"
+    path.mkdir()
+    path.chmod(0o755)
+    with pytest.raises(HostError, match=r"mode 0700\), found mode 0755") as caught:
+        make_private_dir(path)
+    assert caught.value.hint is not None
+    assert "chmod 700" in caught.value.hint
+    assert mode_of(path) == 0o755
+
+
+def test_make_private_dir_refuses_links_and_files(tmp_path: Path) -> None:
+    make_private_dir(tmp_path / "real")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with pytest.raises(HostError, match="found a symbolic link"):
+        make_private_dir(tmp_path / "link")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(HostError, match="cannot make this folder"):
+        make_private_dir(tmp_path / "dangling")
+    (tmp_path / "file").touch()
+    with pytest.raises(HostError, match="expected a folder, found a file"):
+        make_private_dir(tmp_path / "file")
+    with pytest.raises(HostError, match="cannot make this folder"):
+        make_private_dir(tmp_path / "file" / "below")
+
+
+@AS_ROOT
+def test_make_private_dir_refuses_somebody_elses_folder(tmp_path: Path) -> None:
+    path = tmp_path / "theirs"
+    path.mkdir(mode=0o700)
+    os.chown(path, 12345, 12345)
+    with pytest.raises(HostError, match="expected a folder of user 0, found one of user 12345"):
+        make_private_dir(path)
