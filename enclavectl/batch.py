@@ -79,8 +79,9 @@ class _Batch:
         while len(self._flights) < self._in_flight and (self._waiting or self._read_one()):
             flight = replace(self._waiting[0], sent_at=time.monotonic())
             # It leaves the queue only once it is sent, so that a lost connection forgets no picture.
-            request_id = self._client.submit(flight.picture).request_id
-            self._flights[request_id] = flight
+            pending = self._client.prepare()
+            self._client.submit(flight.picture, pending)
+            self._flights[pending.request_id] = flight
             self._waiting.popleft()
         return bool(self._flights)
 

@@ -85,18 +85,23 @@ class Client:
     ) -> None:
         self._stream.close()
 
-    def submit(self, picture: Picture, delivery: Delivery = Delivery.HERE) -> PendingAnswer:
+    def prepare(self) -> PendingAnswer:
+        """The session's next request: its id and the key to its answer, before anything is sent."""
+        pending = new_request(self.enclave, self._counter)
+        self._counter += 1
+        return pending
+
+    def submit(self, picture: Picture, pending: PendingAnswer, delivery: Delivery = Delivery.HERE) -> None:
         """The picture is sealed and sent; ``next_answer`` brings what the enclave says of it.
+
+        Requests are submitted in the order in which they were prepared.
 
         Raises:
             EnclaveError: the enclave was lost; if it said why, that is the error.
         """
-        pending = new_request(self.enclave, self._counter)
-        self._counter += 1
         frame = seal_picture(self.enclave, pending, picture, delivery)
         self._pending[pending.request_id] = pending
         self._stream.send(frame, self._timeout_s)
-        return pending
 
     def next_answer(self, deadline: float) -> tuple[bytes, Outcome | EnclaveBusy | None]:
         """A request's id and what became of it: an outcome, "busy", or None for a receipt.

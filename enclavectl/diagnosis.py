@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from enclave_payload.contents import PARTS_PER_BILLION, Outcome, Problem
-from enclavectl.errors import EnclaveError, EnclavectlError, PictureRefused
+from enclavectl.errors import EnclavectlError, EnclaveError, PictureRefused
 
 if TYPE_CHECKING:
     from enclavectl.batch import Reply
@@ -27,7 +27,10 @@ _PROBLEMS: dict[Problem, tuple[str, str]] = {
         "its pixels are not 8-bit gray, RGB, CMYK or a palette, and converting them would guess their range",
         "save it with 8 bits a channel",
     ),
-    Problem.MODEL_FAILED: ("the model gave no probabilities for it", "is the model the one that its card describes?"),
+    Problem.MODEL_FAILED: (
+        "the model gave no probabilities for it",
+        "is the model the one that its card describes?",
+    ),
     Problem.TOO_LATE: ("it waited too long for its turn", "send fewer pictures at a time"),
     Problem.OUTBOX_FULL: (
         "too many answers wait to leave the enclave",
@@ -110,11 +113,14 @@ class Diagnosis:
 
 def to_result(name: str, reply: Reply) -> Result:
     """The result for the picture called ``name``; an outcome with a problem becomes a refusal."""
-    outcome, error = reply.outcome, reply.error
-    if outcome is not None and outcome.problem is not None:
-        outcome, error = None, refusal(name, outcome.problem)
-    sha256 = None if reply.picture is None else reply.picture.sha256
-    return Result(image=name, sha256=sha256, outcome=outcome, error=error, total_ms=reply.total_ms)
+    problem = None if reply.outcome is None else reply.outcome.problem
+    return Result(
+        image=name,
+        sha256=None if reply.picture is None else reply.picture.sha256,
+        outcome=None if problem else reply.outcome,
+        error=refusal(name, problem) if problem else reply.error,
+        total_ms=reply.total_ms,
+    )
 
 
 def refusal(name: str, problem: Problem) -> PictureRefused:

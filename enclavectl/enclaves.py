@@ -48,15 +48,21 @@ def find_enclave(backend: Backend, reference: str) -> Enclave:
     exact = [enclave for enclave in known if reference in (enclave.name, enclave.enclave_id)]
     if exact:
         return exact[0]
-    similar = [e for e in known if reference and (e.name.startswith(reference) or e.enclave_id.startswith(reference))]
+    similar = [
+        e for e in known if reference and (e.name.startswith(reference) or e.enclave_id.startswith(reference))
+    ]
     if len(similar) == 1:
         return similar[0]
     if similar:
-        names = ", ".join(enclave.name for enclave in similar)
-        raise StateError(f"{reference}: expected one enclave, found several ({names})", hint="name it in full")
+        several = ", ".join(enclave.name for enclave in similar)
+        raise StateError(
+            f"{reference}: expected one enclave, found several ({several})", hint="name it in full"
+        )
     names = [enclave.name for enclave in known]
     raise StateError(
-        f"{reference}: no such enclave; {suggestion(reference, names)}" if names else f"{reference}: no enclave is running",
+        f"{reference}: no such enclave; {suggestion(reference, names)}"
+        if names
+        else f"{reference}: no enclave is running",
         hint="enclavectl list shows what runs; enclavectl run starts one",
     )
 

@@ -81,7 +81,9 @@ class PendingStore:
         except UsageError:
             return None  # another `listen` took it between the two looks
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
-            raise StateError(f"{path}: damaged ({exc})", hint=f"rm '{path}' and send the picture again") from exc
+            raise StateError(
+                f"{path}: damaged ({exc})", hint=f"rm '{path}' and send the picture again"
+            ) from exc
         raise StateError(f"{path}: expected {_SCHEMA}, found something else", hint=f"rm '{path}'")
 
     def remove(self, request_id: bytes) -> None:

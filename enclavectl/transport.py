@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -97,6 +98,7 @@ def listen(address: Address) -> socket.socket:
     try:
         if isinstance(address, UnixAddress):
             with _short_path(address.path) as name:
+                _remove_stale(name)
                 sock.bind(name)
             address.path.chmod(0o600)
         else:
@@ -109,6 +111,33 @@ def listen(address: Address) -> socket.socket:
             hint="another process may be listening already; enclavectl list shows the enclaves",
         ) from exc
     return sock
+
+
+@contextmanager
+def listening(address: Address) -> Iterator[socket.socket]:
+    """``listen`` for the length of a block; a Unix socket is gone from the file system afterwards.
+
+    Raises:
+        StateError: as ``listen``.
+    """
+    with listen(address) as sock:
+        try:
+            yield sock
+        finally:
+            if isinstance(address, UnixAddress):
+                address.path.unlink(missing_ok=True)
+
+
+def _remove_stale(name: str) -> None:
+    """Remove a socket that nobody listens on any more: a killed process cannot do it itself."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(name)
+        except ConnectionRefusedError:
+            if stat.S_ISSOCK(os.lstat(name).st_mode):
+                os.unlink(name)  # noqa: PTH108 - /proc/self/fd names are for the system calls as they are
+        except OSError:
+            return  # nothing there, or something that bind() will complain about better
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -108,8 +108,8 @@ class Backend(Protocol):
     def trust_root(self) -> TrustRoot:
         """The root that signs this backend's evidence."""
 
-    def policy(self, enclave: Enclave, *, allow_debug: bool) -> Policy:
-        """The policy where the user names none: exactly what was measured at the start."""
+    def policy(self, enclaves: Sequence[Enclave], *, allow_debug: bool) -> Policy:
+        """The policy where the user names none: exactly what was measured when these were started."""
 
     def outbound_address(self, port: int) -> Address:
         """Where this backend's enclaves dial out to: what ``listen`` binds."""

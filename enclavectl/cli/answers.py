@@ -38,46 +38,48 @@ class AnswerDrawing:
         """Draw every result whose turn has come."""
         while (result := results.get(self._next)) is not None:
             self._next += 1
-            self.draw(result)
+            draw_result(self._screen, result, self._names, self._top)
 
-    def draw(self, result: Result) -> None:
-        """One picture's answer, or why there is none."""
-        from rich.text import Text
 
-        out = self._screen.out
-        out.print()
-        out.print(Text(visible(result.image), style="bold"))
-        if result.outcome is None or result.outcome.probabilities_ppb is None:
-            message = "no answer" if result.error is None else result.error.message
-            out.print(Text(f"  {visible(message)}", style="red"))
-            if result.error is not None and result.error.hint:
-                out.print(Text(f"  try: {visible(result.error.hint)}"))
-            return
-        ranked = sorted(result.outcome.probabilities_ppb.items(), key=lambda item: -item[1])[: self._top]
-        for code, parts in ranked:
-            share = parts / 1e9
-            line = Text(f"  {code:<8}")
-            line.append(bar(share), style="cyan")
-            line.append(f" {share:6.1%}  {visible(self._names.get(code, ''))}")
-            out.print(line, overflow="ellipsis", no_wrap=True)
+def draw_result(screen: Screen, result: Result, names: Mapping[str, str], top: int) -> None:
+    """One picture's answer, or why there is none; ``names`` maps label codes to names."""
+    from rich.text import Text
+
+    out = screen.out
+    out.print()
+    out.print(Text(visible(result.image), style="bold"))
+    if result.outcome is None or result.outcome.probabilities_ppb is None:
+        message = "no answer" if result.error is None else result.error.message
+        out.print(Text(f"  {visible(message)}", style="red"))
+        if result.error is not None and result.error.hint:
+            out.print(Text(f"  try: {visible(result.error.hint)}"))
+        return
+    ranked = sorted(result.outcome.probabilities_ppb.items(), key=lambda item: -item[1])[:top]
+    for code, parts in ranked:
+        share = parts / 1e9
+        line = Text(f"  {code:<8}")
+        line.append(bar(share), style="cyan")
+        line.append(f" {share:6.1%}  {visible(names.get(code, ''))}")
+        out.print(line, overflow="ellipsis", no_wrap=True)
 
 
 def draw_evidence(screen: Screen, diagnosis: Diagnosis) -> None:
     """What the answers rest on, and the model's notice, which goes with every answer."""
-    from rich.text import Text
-
     document, card = diagnosis.enclave.document, diagnosis.enclave.card
     screen.out.print()
     release = document.release or "none: debug mode"
     screen.facts(
         [
-            ("evidence", f"verified; signed {document.timestamp:%Y-%m-%d %H:%M:%S} UTC under {document.root}"),
+            (
+                "evidence",
+                f"verified; signed {document.timestamp:%Y-%m-%d %H:%M:%S} UTC under {document.root}",
+            ),
             ("enclave", document.module_id),
             ("release", f"{release}; PCR0 {document.pcrs[0].hex()[:16]}..."),
             ("model", f"{card.model_id}, SHA-256 {card.sha256[:16]}..."),
         ]
     )
-    screen.out.print(Text(visible(card.notice), style="bold"))
+    screen.notice(card.notice)
 
 
 @contextmanager

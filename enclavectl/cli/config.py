@@ -13,9 +13,7 @@ from enclavectl.cli.screen import Screen
 from enclavectl.cli.setup import begin
 from enclavectl.config import config_path, render_default
 
-app = typer.Typer(
-    rich_markup_mode=None, no_args_is_help=True, help="Show and create the configuration file."
-)
+app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Show and create the configuration file.")
 
 
 @app.command()

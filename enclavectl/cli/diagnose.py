@@ -31,9 +31,11 @@ if TYPE_CHECKING:
     from enclavectl.errors import PictureRefused
     from enclavectl.pictures import Picture
 
+
 def diagnose(
     images: Annotated[
-        list[str], typer.Argument(help="Pictures, folders of pictures, or - for standard input.", show_default=False)
+        list[str],
+        typer.Argument(help="Pictures, folders of pictures, or - for standard input.", show_default=False),
     ],
     enclave: options.EnclaveName = None,
     fresh: Annotated[
@@ -42,14 +44,20 @@ def diagnose(
     model: options.ModelName = None,
     policy: options.PolicyFile = None,
     top: Annotated[
-        int | None, typer.Option("--top", help="How many labels to show for a picture (1 to 64; default 3).", show_default=False)
+        int | None,
+        typer.Option(
+            "--top", help="How many labels to show for a picture (1 to 64; default 3).", show_default=False
+        ),
     ] = None,
     report: Annotated[
         Path | None,
-        typer.Option("--report", help="Also write one HTML page: pictures, answers, evidence.", show_default=False),
+        typer.Option(
+            "--report", help="Also write one HTML page: pictures, answers, evidence.", show_default=False
+        ),
     ] = None,
     timeout: Annotated[
-        int | None, typer.Option("--timeout", help="Seconds to wait for an answer (default 30).", show_default=False)
+        int | None,
+        typer.Option("--timeout", help="Seconds to wait for an answer (default 30).", show_default=False),
     ] = None,
     backend: options.BackendName = None,
     connect: options.Address = None,
@@ -100,15 +108,16 @@ def _target_here(
     backend = choose_backend(invocation.config)
     if name is not None:
         found = require_running(find_enclave(backend, name))
-    elif is_fresh or (found := only_running(backend.enclaves())) is None:
-        return _start_fresh(invocation, stack, backend, trusting)
+    else:
+        running = None if is_fresh else only_running(backend.enclaves())
+        if running is None:
+            return _start_fresh(invocation, stack, backend, trusting)
+        found = running
     invocation.screen.note(f"using the running enclave {found.name}, model {found.model_id}")
     return target_of(backend, found, trusting)
 
 
-def _start_fresh(
-    invocation: Invocation, stack: ExitStack, backend: Backend, trusting: Trusting
-) -> Target:
+def _start_fresh(invocation: Invocation, stack: ExitStack, backend: Backend, trusting: Trusting) -> Target:
     invocation.screen.step(f"starting a {backend.name} enclave")
     running = stack.enter_context(backend.start(spec_of(invocation.config), detached=False))
     stack.enter_context(explain_boot_failure(backend, running))
@@ -128,10 +137,10 @@ def _ask(invocation: Invocation, target: Target, names: Sequence[str], report: P
         target.address, target.expectation, timeout_s=settings.timeout_s, ready_s=BOOT_S
     ) as client:
         enclave = client.enclave
-        drawing = None if invocation.screen.as_json else AnswerDrawing(invocation.screen, enclave, settings.top)
-        replies = classify(
-            client, _read(names), timeout_s=settings.timeout_s, in_flight=settings.in_flight
+        drawing = (
+            None if invocation.screen.as_json else AnswerDrawing(invocation.screen, enclave, settings.top)
         )
+        replies = classify(client, _read(names), timeout_s=settings.timeout_s, in_flight=settings.in_flight)
         with batch_progress(invocation.screen, len(names)) as advance:
             for reply in replies:
                 results[reply.index] = to_result(names[reply.index], reply)
@@ -163,6 +172,8 @@ def _write_report(path: Path, diagnosis: Diagnosis, pictures: Sequence[Picture])
     from enclavectl.report import render_report
 
     page = render_report(
-        diagnosis.to_json(), [(picture.name, str(picture.media_type), picture.data) for picture in pictures]
+        diagnosis.to_json(),
+        [(picture.name, str(picture.media_type), picture.data) for picture in pictures],
+        label_names={label.code: label.name for label in diagnosis.enclave.card.labels},
     )
     write_atomic(path, page.encode())

@@ -90,7 +90,14 @@ def list_enclaves(
         invocation.screen.note(f"no enclave on backend {chosen.name}; enclavectl run starts one")
         return
     rows = [
-        (one.name, one.state, str(one.trust), one.model_id, f"{one.started:%Y-%m-%d %H:%M:%S}", str(one.pid or ""))
+        (
+            one.name,
+            one.state,
+            str(one.trust),
+            one.model_id,
+            f"{one.started:%Y-%m-%d %H:%M:%S}",
+            str(one.pid or ""),
+        )
         for one in found
     ]
     invocation.screen.table(("NAME", "STATE", "TRUST", "MODEL", "STARTED (UTC)", "PID"), rows)
@@ -120,7 +127,7 @@ def describe(
         from enclavectl.attestation import render_policy
         from enclavectl.files import write_atomic
 
-        policy = chosen.policy(enclave, allow_debug=False)
+        policy = chosen.policy([enclave], allow_debug=False)
         write_atomic(policy_file, render_policy(policy).encode(), mode=0o644)
     _show(invocation.screen, enclave)
 

@@ -16,7 +16,8 @@ app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Show and fe
 @app.command()
 def show(
     name: Annotated[
-        str | None, typer.Argument(help="A model's id or card; default: the configured one.", show_default=False)
+        str | None,
+        typer.Argument(help="A model's id or card; default: the configured one.", show_default=False),
     ] = None,
     config: ConfigFile = None,
     output: Output = OutputFormat.TEXT,
@@ -51,7 +52,11 @@ def fetch(
     name: Annotated[str, typer.Argument(help="Which model: skin-lesion is the one there is.")],
     url: Annotated[
         str | None,
-        typer.Option("--url", help="Another address of the same file; its hash is checked all the same.", show_default=False),
+        typer.Option(
+            "--url",
+            help="Another address of the same file; its hash is checked all the same.",
+            show_default=False,
+        ),
     ] = None,
     config: ConfigFile = None,
     output: Output = OutputFormat.TEXT,

@@ -32,11 +32,17 @@ ConfigFile = Annotated[
 ]
 BackendName = Annotated[
     BackendChoice | None,
-    typer.Option("--backend", help="What runs the enclave; auto takes nitro where it exists, else local.", show_default=False),
+    typer.Option(
+        "--backend",
+        help="What runs the enclave; auto takes nitro where it exists, else local.",
+        show_default=False,
+    ),
 ]
 EnclaveName = Annotated[
     str | None,
-    typer.Option("--enclave", "-e", help="A running enclave: its name, id, or the start of one.", show_default=False),
+    typer.Option(
+        "--enclave", "-e", help="A running enclave: its name, id, or the start of one.", show_default=False
+    ),
 ]
 ModelName = Annotated[
     str | None,

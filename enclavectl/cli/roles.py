@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from enclavectl.cli.screen import Screen
     from enclavectl.cli.setup import Target
     from enclavectl.client import Client
-    from enclavectl.exchange import Expectation, VerifiedEnclave
-    from enclavectl.listener import Delivered
+    from enclavectl.config import Config
+    from enclavectl.exchange import Expectation
+    from enclavectl.listener import Delivered, Happening
     from enclavectl.pending import PendingStore
     from enclavectl.pictures import Picture
 
@@ -46,7 +47,7 @@ def send(
     Example: enclavectl listen &  enclavectl send --enclave first picture.jpg
     """
     from enclavectl.client import Client
-    from enclavectl.errors import EnclavectlError, PictureRefused
+    from enclavectl.errors import PictureRefused
     from enclavectl.pending import PendingStore
     from enclavectl.pictures import collect, read_picture
 
@@ -62,23 +63,179 @@ def send(
         target = _running_target(_backend(settings), enclave, trusting)
     store = PendingStore(settings.state_dir)
     results: list[dict[str, object]] = []
-    failures = 0
     with Client.connect(target.address, target.expectation, timeout_s=settings.diagnose.timeout_s) as client:
         trust = str(client.enclave.document.trust)
         for name in names:
             try:
                 picture = read_picture(name, sys.stdin.buffer.read)
+                request_id = _hand_in(client, store, picture, settings.diagnose.timeout_s)
             except PictureRefused as error:
-                failures += 1
                 results.append({"image": name, "error": {"code": error.code, "message": error.message}})
                 invocation.screen.note(error.message)
-                continue
-            request_id = _hand_in(client, store, picture, settings.diagnose.timeout_s)
-            results.append({"image": name, "sha256": picture.sha256, "request_id": request_id.hex()})
-            if not invocation.screen.as_json:
-                typer.echo(f"handed in {name}: request {request_id.hex()[:16]}... ({trust})")
+            else:
+                results.append({"image": name, "sha256": picture.sha256, "request_id": request_id.hex()})
+                if not invocation.screen.as_json:
+                    typer.echo(f"handed in {name}: request {request_id.hex()} ({trust})")
     if invocation.screen.as_json:
-        value = {"schema": "enclavectl.sent/1", "trust": trust, "backend": target.backend, "results": results}
-        invocation.screen.result(value)
-    if failures:
-        raise typer.Exit(EnclavectlError.exit_code if failures < 0 else PictureRefused.exit_code)
+        value = {"schema": "enclavectl.sent/1", "trust": trust, "backend": target.backend}
+        invocation.screen.result({**value, "results": results})
+    if any("error" in result for result in results):
+        raise typer.Exit(PictureRefused.exit_code)
+
+
+def listen(
+    count: Annotated[
+        int | None, typer.Option("--count", min=1, help="End after so many answers.", show_default=False)
+    ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            "--timeout", min=0.1, help="End after so many seconds without news.", show_default=False
+        ),
+    ] = None,
+    top: Annotated[
+        int | None, typer.Option("--top", help="How many labels to show for a picture.", show_default=False)
+    ] = None,
+    policy: options.PolicyFile = None,
+    backend: options.BackendName = None,
+    unsafe_allow_debug: options.AllowDebug = False,
+    config: options.ConfigFile = None,
+    output: options.Output = OutputFormat.TEXT,
+) -> None:
+    """Wait for enclaves to dial in, verify their evidence, and show the answers to what `send` handed in.
+
+    Runs until Ctrl-C, --count or --timeout. With --output json each answer is one object on one line.
+    Exit code 5 if --count was given and fewer answers came.
+    """
+    from enclavectl.errors import EnclaveLost
+    from enclavectl.listener import Listener
+    from enclavectl.pending import PendingStore
+    from enclavectl.transport import listening as listening_at
+
+    invocation = begin(output, config, {"backend": backend, "diagnose.top": top})
+    settings = invocation.config
+    chosen = _backend(settings)
+    trusting = Trusting(policy=policy or settings.policy, allow_debug=unsafe_allow_debug)
+    address = chosen.outbound_address(settings.enclave.port_out)
+    answers = AnswerPrinter(invocation.screen, PendingStore(settings.state_dir), settings.diagnose.top)
+    with listening_at(address) as listening:
+        invocation.screen.note(f"listening on {address}; Ctrl-C ends")
+        for happening in Listener(listening, lambda: _expect_any(chosen, trusting)).happenings(timeout):
+            answers.show(happening)
+            if answers.count == count:
+                return
+    if count is not None:
+        raise EnclaveLost(
+            f"expected {count} answers, found {answers.count} within {timeout} s without news",
+            hint="enclavectl send hands pictures in; enclavectl list shows what runs",
+        )
+
+
+def _hand_in(client: Client, store: PendingStore, picture: Picture, timeout_s: float) -> bytes:
+    """The enclave has confirmed that it has the picture; the key to its answer is in the store."""
+    import time
+
+    from enclave_payload.contents import Delivery
+    from enclavectl.diagnosis import refusal
+    from enclavectl.errors import EnclaveBusy, PictureRefused
+    from enclavectl.pending import Waiting
+
+    card = client.enclave.card
+    pending = client.prepare()
+    labels = {label.code: label.name for label in card.labels}
+    store.add(
+        Waiting(pending=pending, image=picture.name, sha256=picture.sha256, labels=labels, notice=card.notice)
+    )
+    try:
+        client.submit(picture, pending, Delivery.OUT)
+        _, receipt = client.next_answer(time.monotonic() + timeout_s)
+        if isinstance(receipt, EnclaveBusy):
+            raise receipt
+        if receipt is not None and receipt.problem is not None:
+            raise refusal(picture.name, receipt.problem)
+    except (EnclaveBusy, PictureRefused):
+        store.remove(pending.request_id)
+        raise
+    return pending.request_id
+
+
+class AnswerPrinter:
+    """Opens and shows what a listener brings; ``count`` answers so far."""
+
+    def __init__(self, screen: Screen, store: PendingStore, top: int) -> None:
+        self._screen = screen
+        self._store = store
+        self._top = top
+        self.count = 0
+
+    def show(self, happening: Happening) -> None:
+        """One answer on standard output; everything else is a note on standard error."""
+        from enclavectl.listener import Arrived, Failed
+
+        if isinstance(happening, Arrived):
+            document = happening.enclave.document
+            self._screen.note(f"verified {document.module_id}, trust {document.trust}")
+        elif isinstance(happening, Failed):
+            self._screen.note(f"{happening.error.message} ({happening.error.code})")
+        else:
+            self._show_answer(happening)
+
+    def _show_answer(self, delivered: Delivered) -> None:
+        from enclavectl.diagnosis import Result, refusal
+        from enclavectl.errors import PeerProtocolError
+        from enclavectl.exchange import open_reply
+
+        waiting = self._store.find(delivered.answer.request_id)
+        if waiting is None:
+            self._screen.note(f"an answer to a request that is not ours: {delivered.answer.request_id.hex()}")
+            return
+        try:
+            outcome = open_reply(waiting.pending, delivered.answer)
+        except PeerProtocolError as error:
+            self._screen.note(error.message)
+            return
+        if outcome is None:
+            return  # a receipt, which only `send` asks for
+        problem = None if outcome.problem is None else refusal(waiting.image, outcome.problem)
+        result = Result(image=waiting.image, sha256=waiting.sha256, outcome=outcome, error=problem)
+        trust = str(delivered.enclave.document.trust)
+        if self._screen.as_json:
+            value = {"schema": ANSWER_SCHEMA, "trust": trust, "notice": waiting.notice}
+            self._screen.line({**value, "result": result.to_json(dict(waiting.labels))})
+        else:
+            self._screen.trust(trust)
+            draw_result(self._screen, result, waiting.labels, self._top)
+            self._screen.notice(waiting.notice)
+        self._store.remove(delivered.answer.request_id)
+        self.count += 1
+
+
+def _backend(config: Config) -> Backend:
+    from enclavectl.enclaves import choose_backend
+
+    return choose_backend(config)
+
+
+def _running_target(backend: Backend, name: str | None, trusting: Trusting) -> Target:
+    from enclavectl.enclaves import find_enclave, only_running, require_running
+    from enclavectl.errors import StateError
+
+    if name is not None:
+        found = require_running(find_enclave(backend, name))
+    elif (found_or_none := only_running(backend.enclaves())) is not None:
+        found = found_or_none
+    else:
+        raise StateError("no enclave is running", hint="enclavectl run starts one")
+    return target_of(backend, found, trusting)
+
+
+def _expect_any(backend: Backend, trusting: Trusting) -> Expectation:
+    """Any enclave that this host started, or what the user's policy says."""
+    from enclavectl.enclaves import load_policy
+    from enclavectl.exchange import Expectation
+
+    if trusting.policy is not None:
+        policy = load_policy(trusting.policy, allow_debug=trusting.allow_debug)
+    else:
+        policy = backend.policy(backend.enclaves(), allow_debug=trusting.allow_debug)
+    return Expectation(policy=policy, root=backend.trust_root())

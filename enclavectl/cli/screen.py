@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 ERROR_SCHEMA = "enclavectl.error/1"
 _PLAIN_WIDTH = 100
-_TRUST_STYLES = {"nitro": "bold green", "emulated": "bold yellow", "simulated": "bold yellow", "debug": "bold red"}
+_TRUST_STYLES = {
+    "nitro": "bold green",
+    "emulated": "bold yellow",
+    "simulated": "bold yellow",
+    "debug": "bold red",
+}
 _TRUST_WORDS = {
     "nitro": "AWS signed for this enclave, whose code is measured.",
     "emulated": "QEMU measured this enclave; nobody signed. It protects nothing from this machine's owner.",
@@ -89,6 +94,17 @@ class Screen:
             sys.stderr.write(f"  try: {visible(error.hint)}\n")
         sys.stderr.flush()
 
+    def line(self, value: Mapping[str, object]) -> None:
+        """One JSON object on one line, for commands that answer more than once."""
+        sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+        sys.stdout.flush()
+
+    def notice(self, text: str) -> None:
+        """The model's notice, which goes with every answer."""
+        from rich.text import Text
+
+        self.out.print(Text(visible(text), style="bold"))
+
     def note(self, text: str) -> None:
         """A fact for a person, on standard error."""
         sys.stderr.write(f"enclavectl: {visible(text)}\n")
@@ -119,15 +135,14 @@ class Screen:
 
     def facts(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Names and values, aligned."""
-        from rich.table import Table
         from rich.text import Text
 
-        grid = Table.grid(padding=(0, 2))
-        grid.add_column(style="dim", no_wrap=True)
-        grid.add_column(overflow="fold")
-        for name, value in pairs:
-            grid.add_row(name, Text(visible(value)))
-        self.out.print(grid)
+        rows = list(pairs)
+        width = max(len(name) for name, _ in rows) + 2
+        for name, value in rows:
+            line = Text(name.ljust(width), style="dim")
+            line.append(visible(value), style="not dim")
+            self.out.print(line, soft_wrap=True)
 
 
 def _console(*, stderr: bool) -> Console:

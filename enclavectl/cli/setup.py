@@ -74,7 +74,7 @@ def explain_boot_failure(backend: Backend, running: RunningEnclave) -> Iterator[
         lines = [line for line in words.splitlines() if line.strip()][-4:]
         raise EnclaveError(
             f"{enclave.name}: the payload ended; its last words: {' | '.join(lines)}",
-            hint="a memory limit that is too small looks like this: see local.memory_mib in enclavectl config show",
+            hint="is local.memory_mib (enclavectl config show) too small for the model?",
             code="payload-ended",
         ) from exc
 
@@ -108,7 +108,7 @@ def target_of(backend: Backend, enclave: Enclave, trusting: Trusting) -> Target:
     from enclavectl.exchange import Expectation
 
     if trusting.policy is None:
-        policy = backend.policy(enclave, allow_debug=trusting.allow_debug)
+        policy = backend.policy([enclave], allow_debug=trusting.allow_debug)
     else:
         policy = load_policy(trusting.policy, allow_debug=trusting.allow_debug)
     expectation = Expectation(policy=policy, root=backend.trust_root())

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -156,11 +156,10 @@ class LocalBackend:
         )
         return TrustRoot.from_pem(pem, trust=Trust.SIMULATED, name="development root of this machine")
 
-    def policy(self, enclave: Enclave, *, allow_debug: bool) -> Policy:
-        """Exactly what was measured when the enclave was started."""
-        return Policy(
-            accept=frozenset({Trust.SIMULATED}), releases=(enclave.release,), unsafe_allow_debug=allow_debug
-        )
+    def policy(self, enclaves: Sequence[Enclave], *, allow_debug: bool) -> Policy:
+        """Exactly what was measured when these enclaves were started."""
+        releases = tuple(enclave.release for enclave in enclaves)
+        return Policy(accept=frozenset({Trust.SIMULATED}), releases=releases, unsafe_allow_debug=allow_debug)
 
     def outbound_address(self, port: int) -> UnixAddress:
         """The socket that stands for the parent's port."""
