@@ -72,8 +72,19 @@ class EnclaveKeys:
 
 def generate_keys() -> EnclaveKeys:
     """Fresh keys from the kernel's random pool, which ``entropy.ensure_seeded`` has filled."""
-    mlkem_part, x25519_part = mlkem.MLKEM768PrivateKey.generate(), x25519.X25519PrivateKey.generate()
-    classical = x25519.X25519PrivateKey.generate()
+    return combine_keys(
+        mlkem.MLKEM768PrivateKey.generate(),
+        x25519.X25519PrivateKey.generate(),
+        x25519.X25519PrivateKey.generate(),
+    )
+
+
+def combine_keys(
+    mlkem_part: mlkem.MLKEM768PrivateKey,
+    x25519_part: x25519.X25519PrivateKey,
+    classical: x25519.X25519PrivateKey,
+) -> EnclaveKeys:
+    """The enclave's keys: two parts for the hybrid suite and, never the same, one for the classical one."""
     # The combined key has no serialization of its own, so the wire carries its two raw parts.
     hybrid_public = mlkem_part.public_key().public_bytes_raw() + x25519_part.public_key().public_bytes_raw()
     return EnclaveKeys(
