@@ -7,6 +7,7 @@ all other metadata is dropped with the original.
 from __future__ import annotations
 
 import io
+import logging
 import warnings
 
 from PIL import ExifTags, Image, ImageFile
@@ -20,9 +21,10 @@ from enclave_payload.contents import MediaType, Problem
 
 MAX_PIXELS = 50_000_000
 
-# A damaged tag that Pillow only warns of does not change the pixels, and its text has no place on a console.
-# Once for the process: catch_warnings() around each picture would race between worker threads.
+# A damaged tag that Pillow warns of or logs does not change the pixels, and no text about a picture belongs
+# on a console. Once for the process: catch_warnings() for each picture would race between worker threads.
 warnings.filterwarnings("ignore", module="PIL")
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 # The decoders by class, not Image.open: that one loads all forty plugins and tries each in turn.
 _DECODERS: dict[MediaType, type[ImageFile.ImageFile]] = {
