@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 
 from enclavectl.errors import EnclavectlError, UsageError
@@ -41,6 +40,8 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception:  # noqa: BLE001 - the boundary: what gets here is a bug, and is shown as one
+        import traceback
+
         traceback.print_exc()
         sys.stderr.write("enclavectl: this is a bug in enclavectl; please report the lines above\n")
         return EXIT_BUG

@@ -14,9 +14,8 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from enclavectl.attestation import Policy, Release, Trust, TrustRoot
 from enclavectl.backends.base import Enclave, EnclaveSpec, EnclaveState
 from enclavectl.backends.local.console_log import read_console
 from enclavectl.backends.local.measure import measure, payload_dir
@@ -35,6 +34,9 @@ from enclavectl.files import make_private_dir, read_bounded, write_atomic
 from enclavectl.models import load_weights
 from enclavectl.run import Command, start
 from enclavectl.transport import UnixAddress, listen
+
+if TYPE_CHECKING:  # loaded while the enclave boots, not before: see benchmarks/start.py
+    from enclavectl.attestation import Policy, TrustRoot
 
 # The supervisor gives the payload 6 s to finish what it has; then nothing is left to be gentle with.
 _END_S = 10.0
@@ -151,6 +153,8 @@ class LocalBackend:
         Raises:
             UsageError: there is none yet: nothing was ever run here.
         """
+        from enclavectl.attestation import Trust, TrustRoot
+
         pem = read_bounded(
             self._home / "root" / "certificate.pem", 64 * 1024, what="development root certificate"
         )
@@ -158,6 +162,8 @@ class LocalBackend:
 
     def policy(self, enclaves: Sequence[Enclave], *, allow_debug: bool) -> Policy:
         """Exactly what was measured when these enclaves were started."""
+        from enclavectl.attestation import Policy, Trust
+
         releases = tuple(enclave.release for enclave in enclaves)
         return Policy(accept=frozenset({Trust.SIMULATED}), releases=releases, unsafe_allow_debug=allow_debug)
 
@@ -169,7 +175,6 @@ class LocalBackend:
     def _launch(
         self, spec: EnclaveSpec, name: str, folder: Path, lock: int, *, detached: bool
     ) -> LocalEnclave:
-        pcrs = measure(payload_dir(), folder / "model")
         lifeline_read, lifeline_write = (None, None) if detached else os.pipe()
         with listen(UnixAddress(folder / "in.sock")) as listener:
             supervisor_spec = SupervisorSpec(
@@ -193,6 +198,7 @@ class LocalBackend:
                 supervisor = start(command, output=output)
         if lifeline_read is not None:
             os.close(lifeline_read)
+        pcrs = measure(payload_dir(), folder / "model")
         record = Record(
             name=name,
             started=datetime.now(UTC),
@@ -208,6 +214,8 @@ class LocalBackend:
         return LocalEnclave(self._describe(folder, record), supervisor, lifeline_write)
 
     def _describe(self, folder: Path, record: Record) -> Enclave:
+        from enclavectl.attestation import Release, Trust
+
         state = EnclaveState.RUNNING if is_running(folder) else EnclaveState.DEAD
         return Enclave(
             enclave_id=folder.name,
