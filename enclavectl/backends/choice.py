@@ -1,4 +1,4 @@
-"""The words for ``--backend``. A module of its own, because every command line needs them and nothing else."""
+"""The words for ``--backend``, in a module of their own: every command line needs them, and little else."""
 
 from __future__ import annotations
 
