@@ -119,7 +119,7 @@ class Sealed:
     def to_frame(self) -> bytes:
         """``u64 counter | u16 suite | HPKE enc and ciphertext``."""
         head = self.counter.to_bytes(8, "big") + self.suite.to_bytes(2, "big")
-        return encode_frame(FrameType.SEALED, head + self.ciphertext)
+        return encode_frame(FrameType.SEALED, head, self.ciphertext)
 
 
 def parse_sealed(body: bytes) -> Sealed:
@@ -139,7 +139,7 @@ class Answer:
 
     def to_frame(self) -> bytes:
         """``24 bytes request id | u8 kind | 4112 bytes ciphertext``."""
-        return encode_frame(FrameType.ANSWER, self.request_id + bytes([self.kind]) + self.ciphertext)
+        return encode_frame(FrameType.ANSWER, self.request_id, bytes([self.kind]), self.ciphertext)
 
 
 def parse_answer(body: bytes) -> Answer:
@@ -159,7 +159,7 @@ class Refusal:
 
     def to_frame(self) -> bytes:
         """``u16 code | 24 bytes request id``; an id of zeros refuses the whole connection."""
-        return encode_frame(FrameType.REFUSAL, self.code.to_bytes(2, "big") + self.request_id)
+        return encode_frame(FrameType.REFUSAL, self.code.to_bytes(2, "big"), self.request_id)
 
 
 def parse_refusal(body: bytes) -> Refusal:

@@ -106,4 +106,5 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return background
     if image.mode not in _CONVERTIBLE:
         raise PictureError(Problem.UNSUPPORTED_PIXELS)
-    return image.convert("RGB")
+    # convert() would copy even what is RGB already: 150 MB at the limit.
+    return image if image.mode == "RGB" else image.convert("RGB")

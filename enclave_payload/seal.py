@@ -165,7 +165,7 @@ def pad(content: bytes, size: int) -> bytes:
     """
     if len(content) + 4 > size:
         raise ValueError(f"{len(content)} bytes do not fit into {size} with their length")
-    return len(content).to_bytes(4, "big") + content + bytes(size - 4 - len(content))
+    return b"".join((len(content).to_bytes(4, "big"), content, bytes(size - 4 - len(content))))
 
 
 def unpad(padded: bytes) -> bytes:
