@@ -193,8 +193,8 @@ def _check_leaf_time(claims: Claims, chain: Chain, skew: timedelta) -> None:
     if leaf.not_before - claims.timestamp > skew or claims.timestamp - leaf.not_after > skew:
         raise refused(
             AttestationCode.LEAF_TIME,
-            f"timestamp: expected {leaf.not_before:{TIME}} to {leaf.not_after:{TIME}} (the leaf certificate's "
-            f"validity), found {claims.timestamp:{TIME}}",
+            f"timestamp: expected {leaf.not_before:{TIME}} to {leaf.not_after:{TIME}}, "
+            f"as the leaf certificate is valid, found {claims.timestamp:{TIME}}",
         )
 
 
@@ -223,4 +223,6 @@ def _shortened(value: bytes) -> str:
 
 
 def _summaries(chain: Chain) -> tuple[ChainSummary, ...]:
-    return tuple(ChainSummary(subject=link.subject, not_after=link.not_after) for link in chain.links)
+    return tuple(
+        ChainSummary(subject=link.subject.rfc4514_string(), not_after=link.not_after) for link in chain.links
+    )
