@@ -31,6 +31,7 @@ TIME = "%Y-%m-%d %H:%M:%S %Z"
 
 # AlgorithmIdentifier of ecdsa-with-SHA384 (RFC 5758 section 3.2): an OID and no parameters.
 _ECDSA_SHA384 = bytes.fromhex("300a06082a8648ce3d040303")
+_SIGNATURE_BYTES = 104
 _CRITICAL_EXTENSIONS_WE_PROCESS = frozenset({x509.BasicConstraints.oid, x509.KeyUsage.oid})
 # What cryptography raises for bytes that are no certificate, or that hold one it cannot read.
 _UNREADABLE = (
@@ -183,10 +184,14 @@ def _read(der: bytes, where: str) -> Link:
         raise refused(
             AttestationCode.CHAIN_ALGORITHM, f"{where}: expected a signature with ecdsa-with-SHA384"
         )
-    # A BIT STRING of whole octets: cryptography does not look at the count of unused bits.
-    signature = certificate.signature
-    if tail[len(_ECDSA_SHA384) :] != bytes((0x03, 1 + len(signature), 0)) + signature:
-        raise refused(AttestationCode.CHAIN_CERTIFICATE, f"{where}: expected a signature of whole octets")
+    # A BIT STRING of whole octets: cryptography does not look at the count of unused bits. r and s of
+    # P-384 in DER are at most 104 bytes, so that one byte of length is enough.
+    signature, encoded = certificate.signature, tail[len(_ECDSA_SHA384) :]
+    if len(signature) > _SIGNATURE_BYTES or encoded != bytes((3, 1 + len(signature), 0)) + signature:
+        raise refused(
+            AttestationCode.CHAIN_CERTIFICATE,
+            f"{where}: expected a signature of whole octets, at most {_SIGNATURE_BYTES}",
+        )
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
         raise refused(AttestationCode.CHAIN_ALGORITHM, f"{where}: expected a P-384 key")
     # Named curve, uncompressed point: the one encoding of the key is part of what was signed.

@@ -28,6 +28,12 @@ def null_parameters(der: bytes) -> bytes:
     return b"\x30\x82" + len(body).to_bytes(2) + body
 
 
+def long_signature(der: bytes) -> bytes:
+    tbs, algorithm, _ = der[4:].rpartition(bytes.fromhex("300a06082a8648ce3d040303"))
+    body = tbs + algorithm + bytes.fromhex("0382012d00") + b"\x30" * 300
+    return b"\x30\x82" + len(body).to_bytes(2) + body
+
+
 def attacker_root(plan: Blueprint) -> None:
     """A whole chain below a root of the attacker's own, which the bundle brings along."""
     mine = DevelopmentRoot.create(NOW)
@@ -160,6 +166,8 @@ FORGERIES: dict[str, tuple[Edit, Code]] = {
     "version 9": (
         lambda p: setattr(p.leaf, "tamper", lambda der: der.replace(
             b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x08", 1)), Code.CHAIN_CERTIFICATE),
+    "signature of 300 bytes": (
+        lambda p: setattr(p.leaf, "tamper", long_signature), Code.CHAIN_CERTIFICATE),
     # Chain: algorithms
     "P-521 leaf": (leaf_on(ec.SECP521R1()), Code.CHAIN_ALGORITHM),
     "P-256 leaf": (leaf_on(ec.SECP256R1()), Code.CHAIN_ALGORITHM),
@@ -247,7 +255,9 @@ def test_serial_numbers_are_positive(forge: EnclaveForge) -> None:
     """cryptography only warns; the forge's serial number is 7."""
     plan = forge.blueprint()
     plan.leaf.tamper = lambda der: der.replace(b"\x02\x01\x07\x30", b"\x02\x01\x00\x30", 1)
-    with warnings.catch_warnings(), pytest.raises(AttestationError, match="positive") as caught:
+    document = plan.build()
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        forge.verify(plan.build())
+        with pytest.raises(AttestationError, match="positive") as caught:
+            forge.verify(document)
     assert caught.value.code == Code.CHAIN_CERTIFICATE

@@ -12,6 +12,7 @@ from enclavectl.attestation.codes import refused
 from enclavectl.attestation.cose import parse_cose
 from enclavectl.attestation.document import parse_claims
 from enclavectl.errors import AttestationError
+from fuzz import attestation_document as fuzz_document
 from tests.attestation import test_forged_chains, test_forged_documents
 from tests.forge import EnclaveForge
 
@@ -66,3 +67,10 @@ def test_every_code_has_an_attack_and_a_hint() -> None:
     attacked = {code for table in tables for _, code in table.values()}
     assert attacked | ELSEWHERE == set(AttestationCode)
     assert all(refused(code, "").hint for code in AttestationCode)
+
+
+@given(st.sampled_from(fuzz_document.SEEDS), st.data())
+def test_the_fuzzer_s_invariant_near_its_seeds(seed: bytes, data: st.DataObject) -> None:
+    fuzz_document.one(seed)
+    position = data.draw(st.integers(0, len(seed)))
+    fuzz_document.one(seed[:position] + data.draw(st.binary(max_size=3)) + seed[position + 1 :])
