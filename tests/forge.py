@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 import cbor2
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, utils
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
@@ -44,7 +45,7 @@ class CertificatePlan:
 
     subject: x509.Name
     issuer: x509.Name
-    key: ec.EllipticCurvePrivateKey
+    key: ec.EllipticCurvePrivateKey | Ed25519PrivateKey
     signer: ec.EllipticCurvePrivateKey
     not_before: datetime
     not_after: datetime
@@ -99,7 +100,9 @@ class Blueprint:
         for name, value in (("certificate", self.leaf.build()), ("cabundle", bundle)):
             self.fields = [(key, value if key == name and old is None else old) for key, old in self.fields]
         payload = self.payload()
-        signature = sign(self.signer or self.leaf.key, self.signed_protected, payload)
+        signer = self.signer or self.leaf.key
+        assert isinstance(signer, ec.EllipticCurvePrivateKey)
+        signature = sign(signer, self.signed_protected, payload)
         return b"\x84" + b"".join(
             encode(part) for part in (self.protected, self.unprotected, payload, signature)
         )
@@ -164,7 +167,9 @@ class EnclaveForge:
         fields["certificate"] = fields["cabundle"] = None
         root = self.development_root
         top = self._intermediate("regional.test", root.certificate.subject, root.key, 1)
+        assert isinstance(top.key, ec.EllipticCurvePrivateKey)
         low = self._intermediate("instance.test", top.subject, top.key, 0)
+        assert isinstance(low.key, ec.EllipticCurvePrivateKey)
         leaf = CertificatePlan(
             subject=named(f"{MODULE_ID}.test"),
             issuer=low.subject,

@@ -22,7 +22,7 @@ from enclavectl.attestation import (
 from enclavectl.attestation.cose import parse_cose
 from enclavectl.attestation.document import parse_claims
 from enclavectl.errors import AttestationError
-from tests.forge import NOW, PCRS, RELEASE, EnclaveForge, accepting
+from tests.forge import NOW, PCRS, RELEASE, EnclaveForge, accepting, named
 
 VECTORS = Path(__file__).resolve().parents[2] / ".." / "shared" / "vectors" / "attestation"
 needs_vectors = pytest.mark.skipif(
@@ -65,6 +65,20 @@ def test_archived_outside_its_leaf(forge: EnclaveForge) -> None:
     with pytest.raises(AttestationError) as caught:
         examine_archived(document, None, root=forge.root)
     assert caught.value.code == AttestationCode.CHAIN_EXPIRED
+
+
+def test_archived_with_the_leaf_of_another_enclave(forge: EnclaveForge) -> None:
+    document = forge.forged(lambda plan: setattr(plan.leaf, "subject", named("i-0.test")))
+    with pytest.raises(AttestationError) as caught:
+        examine_archived(document, None, root=forge.root)
+    assert caught.value.code == AttestationCode.LEAF_NAME
+
+
+def test_archived_under_another_trust(forge: EnclaveForge) -> None:
+    nitro = Policy(accept=frozenset({Trust.NITRO}), releases=(RELEASE,))
+    with pytest.raises(AttestationError) as caught:
+        examine_archived(forge.genuine(), nitro, root=forge.root)
+    assert caught.value.code == AttestationCode.TRUST_NOT_ACCEPTED
 
 
 def documents(category: str) -> list[tuple[dict[str, object], bytes]]:

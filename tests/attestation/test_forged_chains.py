@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -24,14 +25,60 @@ Edit = Callable[[Blueprint], object]
 def null_parameters(der: bytes) -> bytes:
     """The outer AlgorithmIdentifier with the NULL that RFC 5758 forbids."""
     tbs, _, signature = der[4:].rpartition(bytes.fromhex("300a06082a8648ce3d040303"))
-    body = tbs + bytes.fromhex("300c06082a8648ce3d0403030500") + signature
-    return b"\x30\x82" + len(body).to_bytes(2) + body
+    return sequence(tbs + bytes.fromhex("300c06082a8648ce3d0403030500") + signature)
+
+
+def edit_signed_part(der: bytes, edit: Callable[[bytes], bytes]) -> bytes:
+    """``der`` with other bytes in its signed part, all lengths right."""
+    size = 8 + int.from_bytes(der[6:8])
+    assert der[4:6] == b"\x30\x82"
+    return sequence(sequence(edit(der[8:size])) + der[size:])
+
+
+def sequence(body: bytes) -> bytes:
+    assert len(body) > 127
+    head = b"\x30\x81" + len(body).to_bytes(1) if len(body) < 256 else b"\x30\x82" + len(body).to_bytes(2)
+    return head + body
+
+
+def without_version(der: bytes) -> bytes:
+    """Version 1, which is the default and so left out, but with extensions."""
+    return edit_signed_part(der, lambda inner: inner.removeprefix(b"\xa0\x03\x02\x01\x02"))
+
+
+def compressed_point(der: bytes) -> bytes:
+    """The same key, as a compressed point."""
+    start = bytes.fromhex("3076301006072a8648ce3d020106052b81040022036200")
+
+    def edit(inner: bytes) -> bytes:
+        at = inner.index(start)
+        point = inner[at + len(start) : at + 120]
+        short = bytes((2 + point[-1] % 2,)) + point[1:49]
+        head = bytes.fromhex("3046301006072a8648ce3d020106052b81040022033200")
+        return inner[:at] + head + short + inner[at + 120 :]
+
+    return edit_signed_part(der, edit)
+
+
+def ed25519_leaf(plan: Blueprint) -> None:
+    plan.leaf.key = Ed25519PrivateKey.generate()
+    plan.signer = new_key()
+
+
+def tiny_leaf(plan: Blueprint) -> None:
+    """Below 256 bytes, so that its outer length takes one byte less than every P-384 certificate's."""
+    ed25519_leaf(plan)
+    plan.intermediates[-1].subject = plan.leaf.issuer = named("x")
+    plan.leaf.subject = named("y")
+    plan.leaf.extensions = []
+    plan.leaf.signer = ec.generate_private_key(ec.SECP256R1())
+    plan.leaf.digest = SHA256()
+    assert len(plan.leaf.build()) < 256
 
 
 def long_signature(der: bytes) -> bytes:
     tbs, algorithm, _ = der[4:].rpartition(bytes.fromhex("300a06082a8648ce3d040303"))
-    body = tbs + algorithm + bytes.fromhex("0382012d00") + b"\x30" * 300
-    return b"\x30\x82" + len(body).to_bytes(2) + body
+    return sequence(tbs + algorithm + bytes.fromhex("0382012d00") + b"\x30" * 300)
 
 
 def attacker_root(plan: Blueprint) -> None:
@@ -54,6 +101,7 @@ def leaf_issues_another_leaf(plan: Blueprint) -> None:
     """A genuine leaf, whose key an attacker holds, used as if it were a CA."""
     genuine = plan.leaf.build()
     plan.bundle = [plan.root, *(item.build() for item in plan.intermediates), genuine]
+    assert isinstance(plan.leaf.key, ec.EllipticCurvePrivateKey)
     plan.leaf.issuer, plan.leaf.signer = plan.leaf.subject, plan.leaf.key
     plan.leaf.key = new_key()
 
@@ -157,6 +205,9 @@ FORGERIES: dict[str, tuple[Edit, Code]] = {
         lambda p: setattr(p.leaf, "tamper", lambda der: der + b"\0"), Code.CHAIN_CERTIFICATE),
     "certificate cut": (lambda p: setattr(p.leaf, "tamper", lambda der: der[:-1]), Code.CHAIN_CERTIFICATE),
     "certificate is noise": (lambda p: p.set("certificate", bytes(64)), Code.CHAIN_CERTIFICATE),
+    "version 1 with extensions": (
+        lambda p: setattr(p.leaf, "tamper", without_version), Code.CHAIN_CERTIFICATE),
+    "tiny certificate": (tiny_leaf, Code.CHAIN_CERTIFICATE),
     "version 2": (
         lambda p: setattr(p.leaf, "tamper", lambda der: der.replace(
             b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x01", 1)), Code.CHAIN_CERTIFICATE),
@@ -169,6 +220,8 @@ FORGERIES: dict[str, tuple[Edit, Code]] = {
     "signature of 300 bytes": (
         lambda p: setattr(p.leaf, "tamper", long_signature), Code.CHAIN_CERTIFICATE),
     # Chain: algorithms
+    "Ed25519 leaf": (ed25519_leaf, Code.CHAIN_ALGORITHM),
+    "compressed point": (lambda p: setattr(p.leaf, "tamper", compressed_point), Code.CHAIN_ALGORITHM),
     "P-521 leaf": (leaf_on(ec.SECP521R1()), Code.CHAIN_ALGORITHM),
     "P-256 leaf": (leaf_on(ec.SECP256R1()), Code.CHAIN_ALGORITHM),
     "SHA-256 certificate": (lambda p: setattr(p.leaf, "digest", SHA256()), Code.CHAIN_ALGORITHM),

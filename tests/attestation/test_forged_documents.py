@@ -72,6 +72,9 @@ FORGERIES: dict[str, tuple[Edit, Code]] = {
     "certificate null": (lambda p: p.set("certificate", Raw(b"\xf6")), Code.FIELD),
     "no cabundle": (lambda p: p.drop("cabundle"), Code.FIELD),
     "empty cabundle": (lambda p: p.set("cabundle", []), Code.FIELD),
+    "cabundle as bytes": (lambda p: p.set("cabundle", p.root), Code.FIELD),
+    "cabundle as map": (lambda p: p.set("cabundle", {0: p.root}), Code.FIELD),
+    "cabundle of text": (lambda p: p.set("cabundle", ["root"]), Code.FIELD),
     "cabundle of 11": (lambda p: p.set("cabundle", [bytes(9)] * 11), Code.FIELD),
     "empty certificate in cabundle": (lambda p: p.set("cabundle", [p.root, b""]), Code.FIELD),
     "public_key of 1025 bytes": (lambda p: p.set("public_key", bytes(1025)), Code.FIELD),
@@ -152,3 +155,10 @@ def test_edited_bytes(forge: EnclaveForge, name: str) -> None:
     with pytest.raises(AttestationError) as caught:
         forge.verify(edit(document))
     assert caught.value.code == code, caught.value.message
+
+
+@pytest.mark.parametrize("scalars", [bytes(96), b"\0" * 48 + b"\1" * 48, b"\1" * 48 + b"\xff" * 48])
+def test_scalars_out_of_range_are_named(forge: EnclaveForge, scalars: bytes) -> None:
+    """OpenSSL refuses them too; a verifier should not have to rely on that (CVE-2022-21449)."""
+    with pytest.raises(AttestationError, match="group order"):
+        forge.verify(forge.genuine()[:-96] + scalars)

@@ -99,6 +99,18 @@ def test_a_chain_without_key_identifiers_or_leaf_constraints_passes(forge: Encla
     assert forge.verify(forge.forged(edit))
 
 
+def test_key_identifiers_count_only_where_both_exist(forge: EnclaveForge) -> None:
+    def parent_without(plan: Blueprint) -> None:
+        plan.intermediates[0].drop(x509.SubjectKeyIdentifier)
+
+    def child_with_a_name_in_its_place(plan: Blueprint) -> None:
+        issuer = [x509.DirectoryName(plan.intermediates[1].issuer)]
+        plan.intermediates[1].replace(x509.AuthorityKeyIdentifier(None, issuer, 7), critical=False)
+
+    for edit in (parent_without, child_with_a_name_in_its_place):
+        assert forge.verify(forge.forged(edit))
+
+
 def test_every_register_may_be_there(forge: EnclaveForge) -> None:
     every = {index: bytes([index + 1]) * 48 for index in range(32)}
     document = forge.forged(lambda plan: plan.set("pcrs", every))
