@@ -16,48 +16,11 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from enclavectl.attestation import AttestationCode
 from enclavectl.backends.local.pki import DevelopmentRoot
 from enclavectl.errors import AttestationError
+from tests.der import compressed_point, long_signature, null_parameters, without_version
 from tests.forge import MODULE_ID, NOW, Blueprint, EnclaveForge, key_usage, named, new_key
 
 Code = AttestationCode
 Edit = Callable[[Blueprint], object]
-
-
-def null_parameters(der: bytes) -> bytes:
-    """The outer AlgorithmIdentifier with the NULL that RFC 5758 forbids."""
-    tbs, _, signature = der[4:].rpartition(bytes.fromhex("300a06082a8648ce3d040303"))
-    return sequence(tbs + bytes.fromhex("300c06082a8648ce3d0403030500") + signature)
-
-
-def edit_signed_part(der: bytes, edit: Callable[[bytes], bytes]) -> bytes:
-    """``der`` with other bytes in its signed part, all lengths right."""
-    size = 8 + int.from_bytes(der[6:8])
-    assert der[4:6] == b"\x30\x82"
-    return sequence(sequence(edit(der[8:size])) + der[size:])
-
-
-def sequence(body: bytes) -> bytes:
-    assert len(body) > 127
-    head = b"\x30\x81" + len(body).to_bytes(1) if len(body) < 256 else b"\x30\x82" + len(body).to_bytes(2)
-    return head + body
-
-
-def without_version(der: bytes) -> bytes:
-    """Version 1, which is the default and so left out, but with extensions."""
-    return edit_signed_part(der, lambda inner: inner.removeprefix(b"\xa0\x03\x02\x01\x02"))
-
-
-def compressed_point(der: bytes) -> bytes:
-    """The same key, as a compressed point."""
-    start = bytes.fromhex("3076301006072a8648ce3d020106052b81040022036200")
-
-    def edit(inner: bytes) -> bytes:
-        at = inner.index(start)
-        point = inner[at + len(start) : at + 120]
-        short = bytes((2 + point[-1] % 2,)) + point[1:49]
-        head = bytes.fromhex("3046301006072a8648ce3d020106052b81040022033200")
-        return inner[:at] + head + short + inner[at + 120 :]
-
-    return edit_signed_part(der, edit)
 
 
 def ed25519_leaf(plan: Blueprint) -> None:
@@ -74,11 +37,6 @@ def tiny_leaf(plan: Blueprint) -> None:
     plan.leaf.signer = ec.generate_private_key(ec.SECP256R1())
     plan.leaf.digest = SHA256()
     assert len(plan.leaf.build()) < 256
-
-
-def long_signature(der: bytes) -> bytes:
-    tbs, algorithm, _ = der[4:].rpartition(bytes.fromhex("300a06082a8648ce3d040303"))
-    return sequence(tbs + algorithm + bytes.fromhex("0382012d00") + b"\x30" * 300)
 
 
 def attacker_root(plan: Blueprint) -> None:

@@ -166,6 +166,15 @@ def test_naive_time(forge: EnclaveForge) -> None:
         forge.verify(forge.genuine(), now=NOW.replace(tzinfo=None))
 
 
+def test_what_is_missing_is_called_missing(forge: EnclaveForge) -> None:
+    with pytest.raises(
+        AttestationError, match=r"^nonce: expected 0001.* \(32 bytes\), found none in the doc"
+    ):
+        forge.verify(forge.genuine(nonce=None))
+    with pytest.raises(AttestationError, match=r"^user_data: expected 0001.* \(48 bytes\), found zero bytes"):
+        forge.verify(forge.genuine(user_data=b""))
+
+
 # Trust and debug mode
 def test_a_simulated_document_against_the_aws_root(forge: EnclaveForge) -> None:
     nitro = Policy(accept=frozenset({Trust.NITRO}), releases=(RELEASE,))
