@@ -69,7 +69,7 @@ def parse_policy(text: str, *, source: str) -> Policy:
 
 
 def render_policy(policy: Policy) -> str:
-    """YAML that ``parse_policy`` reads back to an equal policy."""
+    """YAML that ``parse_policy`` reads back to an equal policy (durations in whole seconds)."""
     lines = [
         f"schema: {SCHEMA}",
         f"accept: [{', '.join(sorted(policy.accept))}]",

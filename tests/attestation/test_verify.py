@@ -167,9 +167,7 @@ def test_naive_time(forge: EnclaveForge) -> None:
 
 
 def test_what_is_missing_is_called_missing(forge: EnclaveForge) -> None:
-    with pytest.raises(
-        AttestationError, match=r"^nonce: expected 0001.* \(32 bytes\), found none"
-    ):
+    with pytest.raises(AttestationError, match=r"^nonce: expected 0001.* \(32 bytes\), found none"):
         forge.verify(forge.genuine(nonce=None))
     with pytest.raises(AttestationError, match=r"^user_data: expected 0001.* \(48 bytes\), found zero bytes"):
         forge.verify(forge.genuine(user_data=b""))

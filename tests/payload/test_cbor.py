@@ -155,6 +155,12 @@ def test_depth(opening: bytes) -> None:
         decode(opening * 20_000)
 
 
+@pytest.mark.parametrize("data", ["9bffffffffffffffff", "bbffffffffffffffff", "8200", "a20000", "a100"])
+def test_counts_are_checked_before_anything_is_read(data: str) -> None:
+    with pytest.raises(CborError, match="cannot fit"):
+        decode(bytes.fromhex(data))
+
+
 def test_size() -> None:
     data = cbor2.dumps(bytes(100))
     assert decode(data, max_bytes=len(data)) == bytes(100)
