@@ -73,6 +73,8 @@ FORGERIES: dict[str, tuple[Edit, Code]] = {
     "no cabundle": (lambda p: p.drop("cabundle"), Code.FIELD),
     "empty cabundle": (lambda p: p.set("cabundle", []), Code.FIELD),
     "cabundle as bytes": (lambda p: p.set("cabundle", p.root), Code.FIELD),
+    "cabundle null": (lambda p: p.set("cabundle", Raw(b"\xf6")), Code.FIELD),
+    "pcrs null": (lambda p: p.set("pcrs", Raw(b"\xf6")), Code.FIELD),
     "cabundle as map": (lambda p: p.set("cabundle", {0: p.root}), Code.FIELD),
     "cabundle of text": (lambda p: p.set("cabundle", ["root"]), Code.FIELD),
     "cabundle of 11": (lambda p: p.set("cabundle", [bytes(9)] * 11), Code.FIELD),
