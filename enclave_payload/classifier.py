@@ -47,13 +47,16 @@ class TFLiteClassifier:
         """Load the weights.
 
         Raises:
-            ModelError: the hash or the shape of the inputs or outputs is not what the card says.
+            ModelError: they are no TFLite model, or its inputs or outputs are not what the card says.
         """
         self._card = card
-        # One thread each: the server runs one classifier a core, and pictures are independent.
-        self._interpreter = Interpreter(model_content=weights, num_threads=1)
-        self._interpreter.allocate_tensors()
-        (source,), (sink,) = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        try:
+            # One thread each: the server runs one classifier a core, and pictures are independent.
+            self._interpreter = Interpreter(model_content=weights, num_threads=1)
+            self._interpreter.allocate_tensors()
+            (source,), (sink,) = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        except (ValueError, RuntimeError) as exc:  # the last line: not one input and one output
+            raise ModelError("expected a TFLite model with one input and one output") from exc
         _require_tensor("input", source, [1, card.height, card.width, 3])
         _require_tensor("output", sink, [1, len(card.labels)])
         self._source, self._sink = source["index"], sink["index"]

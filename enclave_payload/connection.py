@@ -56,28 +56,36 @@ class Connection:
         except OSError as exc:
             raise ConnectionLost from exc
 
-    def send(self, frame: bytes) -> None:
-        """All of ``frame`` is handed to the kernel.
+    def send(self, frame: bytes, within_s: float | None = None) -> None:
+        """All of ``frame`` is handed to the kernel, in ``within_s`` seconds if that is given.
 
         Raises:
             ConnectionLost: it could not be; the connection is closed, since half a frame may be out.
         """
-        deadline = time.monotonic() + self._send_s
-        with self._write_lock:
-            try:
-                with memoryview(frame) as view:
-                    sent = 0
-                    while sent < len(view):
-                        self._wait(select.POLLOUT, deadline - time.monotonic())
+        within_s = self._send_s if within_s is None else max(within_s, 0)
+        deadline = time.monotonic() + within_s
+        if not self._write_lock.acquire(timeout=within_s):
+            self.close()  # which also wakes the writer that holds the lock
+            raise ConnectionLost
+        try:
+            with memoryview(frame) as view:
+                sent = 0
+                while sent < len(view):
+                    self._wait(select.POLLOUT, deadline - time.monotonic())
+                    with contextlib.suppress(BlockingIOError):  # spurious readiness: the deadline still runs
                         sent += self._sock.send(view[sent : sent + SEND_BYTES])
-            except (OSError, ConnectionLost) as exc:
-                self.close()
-                raise ConnectionLost from exc
+        except (OSError, ConnectionLost) as exc:
+            self.close()
+            raise ConnectionLost from exc
+        finally:
+            self._write_lock.release()
 
-    def refuse(self, code: RefusalCode, request_id: bytes | None = None) -> None:
+    def refuse(
+        self, code: RefusalCode, request_id: bytes | None = None, within_s: float | None = None
+    ) -> None:
         """Say no, if the peer still listens. Failing to is no error: a refusal is a courtesy."""
         with contextlib.suppress(ConnectionLost):
-            self.send(Refusal(code, request_id or NO_REQUEST).to_frame())
+            self.send(Refusal(code, request_id or NO_REQUEST).to_frame(), within_s)
 
     def close(self) -> None:
         """End the stream in both directions. The descriptor lives until ``release``."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 import cbor2
@@ -62,9 +62,9 @@ class Problem(StrEnum):
 class Request:
     """A picture, how to read it, and the fresh key for its answer (32 bytes, used for nothing else)."""
 
-    picture: bytes
+    picture: bytes = field(repr=False)
     media_type: MediaType
-    reply_key: bytes
+    reply_key: bytes = field(repr=False)
     delivery: Delivery = Delivery.HERE
 
     def to_cbor(self) -> bytes:
@@ -230,6 +230,8 @@ def _probabilities(value: Value) -> dict[str, int]:
     if not isinstance(value, list):
         raise ContentError("probabilities")
     result: dict[str, int] = {}
+    if not value:
+        raise ContentError("no probabilities")
     for pair in value:
         match pair:
             # `type() is int`, because True is an int in Python and is not one in CBOR.

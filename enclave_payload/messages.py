@@ -18,7 +18,8 @@ REQUEST_ID_BYTES = SESSION_ID_BYTES + 8
 
 # A document is at most 16 KiB of payload in its envelope; AWS's are 4.4 to 5.5 kB.
 MAX_DOCUMENT_BYTES = 32 * 1024
-MAX_KEY_CONFIG_BYTES = 16 * 1024
+# A card (card.MAX_CARD_BYTES) and 1.3 kB of keys.
+MAX_KEY_CONFIG_BYTES = 20 * 1024
 # A 16 MiB picture, its padding (at most 1/8: seal.padme) and the KEM's overhead stay below this.
 MAX_CIPHERTEXT_BYTES = 19 * 1024 * 1024
 # What an answer's plaintext is padded to: 64 labels fit with room; one size, so the length says nothing.
@@ -103,8 +104,8 @@ def parse_evidence(body: bytes) -> Evidence:
     if len(body) < start:
         raise WireError("evidence is cut short")
     end = start + int.from_bytes(body[SESSION_ID_BYTES:start], "big")
-    if end == start or end >= len(body) or len(body) - end > MAX_KEY_CONFIG_BYTES:
-        raise WireError("evidence holds no document, or its key configuration is missing or too long")
+    if not 0 < end - start <= MAX_DOCUMENT_BYTES or not 0 < len(body) - end <= MAX_KEY_CONFIG_BYTES:
+        raise WireError("evidence: the document or the key configuration is missing or too long")
     return Evidence(session_id=body[:SESSION_ID_BYTES], document=body[start:end], key_config=body[end:])
 
 

@@ -27,6 +27,11 @@ class Outbox:
             self._promised += 1
             return True
 
+    def withdraw(self) -> None:
+        """Give up a promised answer's place: there will be none."""
+        with self._lock:
+            self._promised -= 1
+
     def deliver(self, frame: bytes) -> None:
         """Put a promised answer in, and out again at once if a listener is there."""
         with self._lock:

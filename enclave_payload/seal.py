@@ -104,9 +104,10 @@ def seal_request(suite: SuiteId, public_key: bytes, content: bytes, info: bytes)
                 mlkem.MLKEM768PublicKey.from_public_bytes(public_key[:_MLKEM768_PUBLIC_BYTES]),
                 x25519.X25519PublicKey.from_public_bytes(public_key[_MLKEM768_PUBLIC_BYTES:]),
             )
+        # Inside the try, too: a point of small order is found out only when the secret is agreed.
+        return _SUITES[suite].encrypt(pad(content, padme(len(content) + 4)), key, info)
     except ValueError as exc:
         raise SealError from exc
-    return _SUITES[suite].encrypt(pad(content, padme(len(content) + 4)), key, info)
 
 
 def request_info(suite: int, request_id: bytes, transcript: bytes) -> bytes:

@@ -63,7 +63,8 @@ class FrameReader:
 
     def feed(self, data: bytes) -> None:
         """Add what the stream brought. Call ``next_frame`` until it returns None before feeding more."""
-        self._buffer += data
+        if self._error is None:
+            self._buffer += data
 
     def next_frame(self) -> Frame | None:
         """The next complete frame, or None when more bytes are needed.
