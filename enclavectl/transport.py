@@ -64,7 +64,7 @@ def connect(address: Address, timeout_s: float) -> socket.socket:
 
     Raises:
         StateError: nobody listens there.
-        EnclaveLost: no connection within ``timeout_s`` seconds.
+        EnclaveLost: no connection within ``timeout_s`` seconds, or the kernel's limit if that is shorter.
     """
     family = socket.AF_UNIX if isinstance(address, UnixAddress) else socket.AF_VSOCK
     sock = socket.socket(family, socket.SOCK_STREAM)
@@ -77,7 +77,11 @@ def connect(address: Address, timeout_s: float) -> socket.socket:
             sock.connect((address.cid, address.port))
     except TimeoutError as exc:
         sock.close()
-        raise EnclaveLost(f"{address}: no connection within {timeout_s:g} s") from exc
+        # Not "within timeout_s": the kernel's own limit for vsock is 2 s.
+        raise EnclaveLost(
+            f"{address}: nobody answered the connection in time",
+            hint="check the address with nitro-cli describe-enclaves, or enclavectl list for local ones",
+        ) from exc
     except OSError as exc:
         sock.close()
         raise StateError(

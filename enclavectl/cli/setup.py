@@ -90,6 +90,32 @@ class Trusting:
     connect: str | None = None
     root: Path | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse a root that nothing would be checked against.
+
+        Raises:
+            UsageError: ``root`` without ``connect``: enclaves of this host are held to this host's root.
+        """
+        from enclavectl.errors import UsageError
+
+        if self.root is not None and self.connect is None:
+            raise UsageError(
+                "--root: expected --connect as well: enclaves of this host have this host's root"
+            )
+
+
+def refuse_together(**options: object) -> None:
+    """At most one of these options was given; the keywords are their names.
+
+    Raises:
+        UsageError: two contradict each other.
+    """
+    from enclavectl.errors import UsageError
+
+    given = [f"--{name}" for name, value in options.items() if value]
+    if len(given) > 1:
+        raise UsageError(f"expected one of {' and '.join(given)}, found both", hint="leave one out")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:

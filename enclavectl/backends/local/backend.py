@@ -114,12 +114,18 @@ class LocalBackend:
 
         Raises:
             StateError: a record is damaged; the message says how to be rid of it.
+            HostError: the state folder cannot be read.
         """
         found = []
         for folder in self._folders():
             if not (folder / "record.json").exists():
                 continue  # just being started, or just being removed
-            record = load_record(folder)
+            try:
+                record = load_record(folder)
+            except StateError:
+                if (folder / "record.json").exists():
+                    raise
+                continue  # removed between the two looks
             if record.detached or is_running(folder):
                 found.append(self._describe(folder, record))
         return sorted(found, key=lambda enclave: enclave.started)
@@ -210,7 +216,13 @@ class LocalBackend:
             model_sha256=spec.model.card.sha256,
             pcrs=pcrs,
         )
-        write_atomic(folder / "record.json", record.to_json())
+        try:
+            write_atomic(folder / "record.json", record.to_json())
+        except BaseException:
+            # Without a record nobody could find it, and a detached one would live on.
+            supervisor.kill()
+            supervisor.wait()
+            raise
         return LocalEnclave(self._describe(folder, record), supervisor, lifeline_write)
 
     def _describe(self, folder: Path, record: Record) -> Enclave:
@@ -238,6 +250,11 @@ class LocalBackend:
             return sorted(path for path in (self._home / "enclaves").iterdir() if path.name.startswith("enc"))
         except FileNotFoundError:
             return []
+        except OSError as exc:
+            raise HostError(
+                f"{self._home}: cannot be read ({exc.strerror})",
+                hint="enclavectl config show says where state_dir comes from",
+            ) from exc
 
     def _free_name(self, wanted: str | None, enclave_id: str) -> str:
         taken = {enclave.name for enclave in self.enclaves()}

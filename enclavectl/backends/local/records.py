@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from enclavectl.errors import HostError, StateError
+from enclavectl.errors import HostError, StateError, UsageError
 from enclavectl.files import make_private_dir, read_bounded, write_atomic
 
 if TYPE_CHECKING:
@@ -72,23 +72,31 @@ def load_record(folder: Path) -> Record:
     """
     path = folder / "record.json"
     try:
-        value = {"schema": None, **json.loads(read_bounded(path, _MAX_RECORD_BYTES, what="enclave record"))}
-        return Record(
-            name=str(value["name"]),
-            started=datetime.fromisoformat(value["started"]),
-            supervisor_pid=int(value["supervisor_pid"]),
-            detached=bool(value["detached"]),
-            debug=bool(value["debug"]),
-            memory_mib=int(value["memory_mib"]),
-            model_id=str(value["model"]["id"]),
-            model_sha256=str(value["model"]["sha256"]),
-            pcrs={int(index): bytes.fromhex(pcr) for index, pcr in value["pcrs"].items()},
-        )
+        return _parse_record(read_bounded(path, _MAX_RECORD_BYTES, what="enclave record"))
+    except UsageError as exc:
+        raise StateError(exc.message, hint=exc.hint) from exc
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
         raise StateError(
-            f"{path}: expected a record of {RECORD_SCHEMA}, found something else ({exc})",
+            f"{path}: expected a record of {RECORD_SCHEMA}, found something else ({exc!r:.100})",
             hint=f"if no enclave of yours is in there: rm -r '{folder}'",
         ) from exc
+
+
+def _parse_record(data: bytes) -> Record:
+    value = json.loads(data)
+    if value["schema"] != RECORD_SCHEMA:
+        raise ValueError("schema")
+    return Record(
+        name=str(value["name"]),
+        started=datetime.fromisoformat(value["started"]),
+        supervisor_pid=int(value["supervisor_pid"]),
+        detached=bool(value["detached"]),
+        debug=bool(value["debug"]),
+        memory_mib=int(value["memory_mib"]),
+        model_id=str(value["model"]["id"]),
+        model_sha256=str(value["model"]["sha256"]),
+        pcrs={int(index): bytes.fromhex(pcr) for index, pcr in value["pcrs"].items()},
+    )
 
 
 def lock_enclave(folder: Path) -> int:
