@@ -77,14 +77,10 @@ class Screen:
 
     def result(self, value: Mapping[str, object]) -> None:
         """The command's one JSON object."""
-<<<<<<< HEAD
         import json
 
-        sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-=======
         # ASCII: a file name need not be Unicode, and whoever reads us need not expect UTF-8.
         sys.stdout.write(json.dumps(value, indent=2) + "\n")
->>>>>>> 1bce024386ad2a80575f96ab7e9f33fac960c0fc
         sys.stdout.flush()
 
     def error(self, error: EnclavectlError) -> None:
@@ -109,13 +105,9 @@ class Screen:
 
     def line(self, value: Mapping[str, object]) -> None:
         """One JSON object on one line, for commands that answer more than once."""
-<<<<<<< HEAD
         import json
 
-        sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
-=======
         sys.stdout.write(json.dumps(value) + "\n")
->>>>>>> 1bce024386ad2a80575f96ab7e9f33fac960c0fc
         sys.stdout.flush()
 
     def notice(self, text: str) -> None:
