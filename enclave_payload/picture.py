@@ -16,7 +16,8 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from enclave_payload.contents import MediaType, Problem
+from enclave_payload.contents import Problem
+from enclave_payload.media import MediaType
 
 MAX_PIXELS = 50_000_000
 
