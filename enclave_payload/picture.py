@@ -73,6 +73,8 @@ def decode_picture(data: bytes, media_type: MediaType, *, width: int, height: in
             return _decode(image, width, height)
     except PictureError:
         raise
+    except Image.DecompressionBombError as exc:  # Pillow's own limit, which WebP meets before ours
+        raise PictureError(Problem.TOO_MANY_PIXELS) from exc
     except Exception as exc:  # Pillow's plugins raise SyntaxError, struct.error, zlib.error, ...
         raise PictureError(Problem.UNREADABLE) from exc
 
