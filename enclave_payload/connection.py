@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
+import struct
 import threading
 import time
 
@@ -12,7 +13,7 @@ from enclave_payload.messages import NO_REQUEST, Refusal, RefusalCode
 
 # Larger writes become socket buffers of several pages, which vhost-device-vsock 0.3.0 drops silently.
 SEND_BYTES = 16 * 1024
-_RECV_BYTES = 256 * 1024
+_RECV_BYTES = 64 * 1024
 
 
 class ConnectionLost(Exception):
@@ -24,7 +25,7 @@ class Connection:
 
     def __init__(self, sock: socket.socket, *, send_s: float) -> None:
         """``send_s`` bounds the seconds that one frame may take to leave."""
-        sock.setblocking(False)
+        sock.setblocking(True)
         self._sock = sock
         self._send_s = send_s
         self._write_lock = threading.Lock()
@@ -41,8 +42,11 @@ class Connection:
         with self._in_flight_lock:
             self._in_flight += step
 
-    def receive(self, timeout_s: float | None) -> bytes:
+    def receive(self, timeout_s: float | None, missing: int = 0) -> bytes:
         """Whatever has arrived, at least one byte; b"" at a clean end of stream.
+
+        ``missing`` is how many bytes complete the frame under way, if that is known: then the kernel
+        collects them while the workers go on, instead of waking this thread for every piece.
 
         Raises:
             ConnectionLost: the stream broke.
@@ -50,7 +54,12 @@ class Connection:
         """
         self._wait(select.POLLIN, timeout_s)
         try:
-            return self._sock.recv(_RECV_BYTES)
+            if missing <= _RECV_BYTES or timeout_s is None:
+                return self._sock.recv(_RECV_BYTES, socket.MSG_DONTWAIT)
+            whole, fraction = divmod(timeout_s, 1)
+            limit = struct.pack("ll", int(whole), int(fraction * 1e6) or 1)
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+            return self._sock.recv(missing, socket.MSG_WAITALL)
         except BlockingIOError as exc:  # readiness may be spurious: select(2), "BUGS"
             raise TimeoutError from exc
         except OSError as exc:
@@ -73,7 +82,7 @@ class Connection:
                 while sent < len(view):
                     self._wait(select.POLLOUT, deadline - time.monotonic())
                     with contextlib.suppress(BlockingIOError):  # spurious readiness: the deadline still runs
-                        sent += self._sock.send(view[sent : sent + SEND_BYTES])
+                        sent += self._sock.send(view[sent : sent + SEND_BYTES], socket.MSG_DONTWAIT)
         except (OSError, ConnectionLost) as exc:
             self.close()
             raise ConnectionLost from exc

@@ -109,14 +109,11 @@ class Outcome:
 
     def to_cbor(self) -> bytes:
         """The content of a final ``Answer``."""
-        probabilities = None
-        if self.probabilities_ppb is not None:
-            probabilities = [[code, ppb] for code, ppb in self.probabilities_ppb.items()]
         return cbor2.dumps(
             {
                 "model": [self.model_id, self.model_sha256],
                 "timings": [self.timings.queue_us, self.timings.decode_us, self.timings.inference_us],
-                "probabilities": probabilities,
+                "probabilities": None if self.probabilities_ppb is None else dict(self.probabilities_ppb),
                 "problem": None if self.problem is None else str(self.problem),
             }
         )
@@ -217,18 +214,12 @@ def _fields(data: bytes, keys: set[str], limit: int) -> dict[int | str, Value]:
 
 
 def _probabilities(value: Value) -> dict[str, int]:
-    if not isinstance(value, list):
+    if not isinstance(value, dict):
         raise ContentError("probabilities")
     result: dict[str, int] = {}
-    if not value:
-        raise ContentError("no probabilities")
-    for pair in value:
-        match pair:
-            # `type() is int`, because True is an int in Python and is not one in CBOR.
-            case [str(code), int(ppb)] if (
-                type(ppb) is int and 0 <= ppb <= PARTS_PER_BILLION and code not in result
-            ):
-                result[code] = ppb
-            case _:
-                raise ContentError("probabilities")
+    for code, parts in value.items():
+        # `type() is int`, because True is an int in Python and is not one in CBOR.
+        if not isinstance(code, str) or type(parts) is not int or not 0 <= parts <= PARTS_PER_BILLION:
+            raise ContentError("probabilities")
+        result[code] = parts
     return result

@@ -154,7 +154,7 @@ class Server:
             while True:
                 timeout_s = idle_s if frame_deadline is None else frame_deadline - time.monotonic()
                 try:
-                    data = connection.receive(timeout_s)
+                    data = connection.receive(timeout_s, session.missing)
                 except TimeoutError:
                     if frame_deadline is None and connection.in_flight:
                         continue  # it is we who are slow

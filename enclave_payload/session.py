@@ -84,6 +84,11 @@ class EnclaveSession:
         """True while part of a frame has arrived: the frame's deadline runs, not the idle one."""
         return self._reader.is_mid_frame
 
+    @property
+    def missing(self) -> int:
+        """How many bytes complete the frame under way; 0 if that is not known yet."""
+        return self._reader.missing
+
     def receive(self, data: bytes) -> list[Event]:
         """Take what the stream brought and return what it asks for, in order.
 

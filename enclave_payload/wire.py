@@ -61,6 +61,13 @@ class FrameReader:
         """True while part of a frame has arrived; an end of stream is then a truncation."""
         return bool(self._buffer)
 
+    @property
+    def missing(self) -> int:
+        """How many bytes complete the frame under way; 0 before its header has been accepted."""
+        if len(self._buffer) < HEADER_BYTES:
+            return 0
+        return 4 + int.from_bytes(self._buffer[:4], "big") - len(self._buffer)
+
     def feed(self, data: bytes) -> None:
         """Add what the stream brought. Call ``next_frame`` until it returns None before feeding more."""
         if self._error is None:
