@@ -18,10 +18,10 @@ from enclave_payload.cbor import CborError, Value, decode
 from enclave_payload.media import MAX_PICTURE_BYTES, MediaType
 from enclave_payload.messages import MAX_KEY_CONFIG_BYTES, PROTOCOL_VERSION
 from enclave_payload.seal import REPLY_KEY_BYTES, SuiteId
+from enclave_payload.wire import Buffer
 
 PARTS_PER_BILLION = 1_000_000_000
-# The picture and room for the other three fields of a request.
-_MAX_REQUEST_BYTES = MAX_PICTURE_BYTES + 1024
+_MAX_HEADER_BYTES = 1024
 
 
 class ContentError(Exception):
@@ -57,35 +57,38 @@ class Request:
     reply_key: bytes = field(repr=False)
     delivery: Delivery = Delivery.HERE
 
-    def to_cbor(self) -> bytes:
-        """The content of a ``Sealed``."""
-        return cbor2.dumps(
+    def to_parts(self) -> tuple[bytes, bytes, bytes]:
+        """The content of a ``Sealed``, to be joined: ``u16 size | header | picture``; the header is CBOR."""
+        header = cbor2.dumps(
             {
-                "picture": self.picture,
                 "media_type": str(self.media_type),
                 "reply_key": self.reply_key,
                 "delivery": str(self.delivery),
             }
         )
+        return len(header).to_bytes(2, "big"), header, self.picture
 
 
-def parse_request(content: bytes) -> Request:
-    """Read ``Request.to_cbor``.
+def parse_request(content: Buffer) -> Request:
+    """Read what ``Request.to_parts`` made.
 
     Raises:
-        ContentError: anything but that map with values in bounds.
+        ContentError: anything but that, with values in bounds.
     """
-    fields = _fields(content, {"picture", "media_type", "reply_key", "delivery"}, _MAX_REQUEST_BYTES)
-    picture, reply_key = fields["picture"], fields["reply_key"]
-    if not isinstance(picture, bytes) or len(picture) > MAX_PICTURE_BYTES:
-        raise ContentError("picture")
+    end = 2 + int.from_bytes(content[:2], "big")
+    if not 2 < end <= len(content) or len(content) - end > MAX_PICTURE_BYTES:
+        raise ContentError("header or picture")
+    fields = _fields(bytes(content[2:end]), {"media_type", "reply_key", "delivery"}, _MAX_HEADER_BYTES)
+    reply_key = fields["reply_key"]
     if not isinstance(reply_key, bytes) or len(reply_key) != REPLY_KEY_BYTES:
         raise ContentError("reply_key")
     try:
         media_type, delivery = MediaType(fields["media_type"]), Delivery(fields["delivery"])  # type: ignore[arg-type]
     except ValueError as exc:
         raise ContentError("media_type or delivery") from exc
-    return Request(picture=picture, media_type=media_type, reply_key=reply_key, delivery=delivery)
+    return Request(
+        picture=bytes(content[end:]), media_type=media_type, reply_key=reply_key, delivery=delivery
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

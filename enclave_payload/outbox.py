@@ -49,6 +49,7 @@ class Outbox:
         while self._listener is not None and self._answers:
             try:
                 self._listener.send(self._answers[0])
+                self._listener.flush()
             except ConnectionLost:
                 self._listener = None  # the answer stays for the next one
             else:

@@ -92,8 +92,10 @@ class Server:
         self._queue.close(self._service.limits.grace_s)
         with self._connections_lock:
             for connection in self._connections:
+                connection.refuse(RefusalCode.STOPPING)
                 # The grace is for all of them together: one that does not read must not hold up the end.
-                connection.refuse(RefusalCode.STOPPING, within_s=max(deadline - time.monotonic(), 0.01))
+                with contextlib.suppress(ConnectionLost):
+                    connection.flush(within_s=deadline - time.monotonic())
                 connection.close()
         self._wake_write.close()
         self._wake_read.close()
@@ -106,14 +108,13 @@ class Server:
         while not self._stopping.is_set():
             poll.poll()
             try:
-                sock, _ = listener.accept()
+                connection = Connection(listener.accept()[0], send_s=self._service.limits.send_s)
             except BlockingIOError:
                 continue
             except OSError as error:  # e.g. EMFILE, ECONNABORTED: one connection lost, not the service
                 self._service.log(f"accept: {error.strerror}")
                 time.sleep(0.05)
                 continue
-            connection = Connection(sock, send_s=self._service.limits.send_s)
             if not self._register(connection):
                 self._service.log("a connection over the limit was refused")
                 connection.refuse(RefusalCode.BUSY)
@@ -154,7 +155,7 @@ class Server:
             while True:
                 timeout_s = idle_s if frame_deadline is None else frame_deadline - time.monotonic()
                 try:
-                    data = connection.receive(timeout_s, session.missing)
+                    data = connection.receive(timeout_s)
                 except TimeoutError:
                     if frame_deadline is None and connection.in_flight:
                         continue  # it is we who are slow
@@ -198,10 +199,9 @@ class Server:
         """Keep one connection to the parent's listener: prove ourselves there and deliver answers."""
         while not self._stopping.wait(self._service.limits.redial_s):
             try:
-                sock = self._service.dial()
+                connection = Connection(self._service.dial(), send_s=self._service.limits.send_s)
             except OSError:
                 continue  # nobody listens, which is the normal state where `diagnose` is used
-            connection = Connection(sock, send_s=self._service.limits.send_s)
             if self._register(connection):
                 self._converse_out(connection)
             connection.release()

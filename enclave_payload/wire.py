@@ -9,6 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TypeAlias
+
+# What a field may be while a picture travels: copied only where somebody keeps it.
+Buffer: TypeAlias = bytes | memoryview
 
 MAX_FRAME_BYTES = 20 * 1024 * 1024
 HEADER_BYTES = 5
@@ -30,13 +34,13 @@ class FrameType(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One complete frame."""
+    """One complete frame. ``body`` is a read-only view of bytes that nobody else holds."""
 
     type: FrameType
-    body: bytes
+    body: memoryview
 
 
-def encode_frame(frame_type: FrameType, *parts: bytes) -> bytes:
+def encode_frame(frame_type: FrameType, *parts: Buffer) -> bytes:
     """The frame whose body is ``parts``, joined. The caller keeps within the limits of docs/protocol.md."""
     length = 1 + sum(map(len, parts))
     # One join: a picture is copied once here and not once a field.
@@ -61,13 +65,6 @@ class FrameReader:
         """True while part of a frame has arrived; an end of stream is then a truncation."""
         return bool(self._buffer)
 
-    @property
-    def missing(self) -> int:
-        """How many bytes complete the frame under way; 0 before its header has been accepted."""
-        if len(self._buffer) < HEADER_BYTES:
-            return 0
-        return 4 + int.from_bytes(self._buffer[:4], "big") - len(self._buffer)
-
     def feed(self, data: bytes) -> None:
         """Add what the stream brought. Call ``next_frame`` until it returns None before feeding more."""
         if self._error is None:
@@ -89,10 +86,10 @@ class FrameReader:
         end = 4 + length
         if len(self._buffer) < end:
             return None
-        with memoryview(self._buffer) as view:
-            body = bytes(view[HEADER_BYTES:end])
-        del self._buffer[:end]
-        return Frame(frame_type, body)
+        # The frame takes the buffer with it: a picture is not copied to be handed on.
+        view = memoryview(self._buffer)
+        self._buffer = bytearray(view[end:])
+        return Frame(frame_type, view[HEADER_BYTES:end].toreadonly())
 
     def _checked_type(self, value: int, length: int) -> FrameType:
         limit = self.limits.get(value)  # type: ignore[call-overload]  # IntEnum keys match plain ints
