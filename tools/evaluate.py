@@ -9,7 +9,6 @@ runtime, so that anybody can check the numbers in its card.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,7 +118,7 @@ def evaluate(predict: Predict, seeds: Iterable[int]) -> Evaluation:
 
 
 def as_mapping(result: Evaluation) -> Mapping[str, object]:
-    """The measurement as the card and the command line show it."""
+    """The measurement as the card shows it."""
     return {
         "pictures": result.pictures,
         "accuracy": round(result.accuracy, 4),
@@ -147,7 +146,13 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=HELD_OUT)
     options = parser.parse_args()
     seeds = range(options.first_seed, options.first_seed + options.pictures)
-    print(json.dumps(as_mapping(evaluate(predictor(open_interpreter(options.model)), seeds)), indent=2))
+    result = evaluate(predictor(open_interpreter(options.model)), seeds)
+    print(
+        f"{result.pictures} pictures, accuracy {result.accuracy:.4f}; rows are the truth, columns the answer"
+    )
+    print(" " * 6 + "".join(f"{kind:>6}" for kind in KINDS))
+    for kind, row in zip(KINDS, result.confusion, strict=True):
+        print(f"{kind:6}" + "".join(f"{count:6}" for count in row))
 
 
 if __name__ == "__main__":
