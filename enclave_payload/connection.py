@@ -13,6 +13,8 @@ from enclave_payload.messages import NO_REQUEST, Refusal, RefusalCode
 
 # Larger writes become socket buffers of several pages, which vhost-device-vsock 0.3.0 drops silently.
 SEND_BYTES = 16 * 1024
+# All the answers that may be in flight, with room: 32 of 4 KiB each.
+MAX_BACKLOG_BYTES = 256 * 1024
 _RECV_BYTES = 256 * 1024
 
 
@@ -23,8 +25,8 @@ class ConnectionLost(Exception):
 class Connection:
     """A connected socket whose writers never wait for the peer. ``close`` wakes every waiter.
 
-    What the peer does not take at once stays in a backlog. The reader thread sends it, and reads nothing
-    more until it is gone, which bounds the backlog: the answers in flight and what one read asked for.
+    What the peer does not take at once stays in a backlog, which the reader thread sends. While that is over
+    its bound nothing more is read, so a peer that only asks and never reads is cut off by ``send_s``.
     """
 
     def __init__(self, sock: socket.socket, *, send_s: float) -> None:
@@ -59,7 +61,7 @@ class Connection:
             self._in_flight += step
 
     def receive(self, timeout_s: float | None) -> bytes:
-        """Whatever has arrived, at least one byte; b"" at a clean end of stream. The backlog goes first.
+        """Whatever has arrived, at least one byte; b"" at a clean end of stream. Sends the backlog meanwhile.
 
         Raises:
             ConnectionLost: the stream broke, or the peer did not take the backlog in time.
@@ -67,11 +69,20 @@ class Connection:
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
-            self.flush()
-            self._wait(select.POLLIN, deadline)
+            with self._lock:
+                is_sent = self._push()
+                is_full = len(self._backlog) > MAX_BACKLOG_BYTES
+                stuck_until = self._stuck_since + self._send_s
+            if is_sent:
+                self._wait(select.POLLIN, deadline)
+            else:
+                # Reading goes on, since a peer may write all its requests before it reads an answer.
+                self._wait_for_peer(
+                    select.POLLOUT if is_full else select.POLLIN | select.POLLOUT, stuck_until
+                )
             try:
                 return self._sock.recv(_RECV_BYTES)
-            except BlockingIOError:  # woken to flush, or readiness was spurious: select(2), "BUGS"
+            except BlockingIOError:  # writable, woken to send, or readiness was spurious: select(2), "BUGS"
                 continue
             except OSError as exc:
                 raise ConnectionLost from exc
@@ -101,11 +112,7 @@ class Connection:
                 if self._push():
                     return
                 deadline = self._stuck_since + self._send_s
-            try:
-                self._wait(select.POLLOUT, deadline if limit is None else min(deadline, limit))
-            except TimeoutError as exc:
-                self.close()
-                raise ConnectionLost from exc
+            self._wait_for_peer(select.POLLOUT, deadline if limit is None else min(deadline, limit))
 
     def refuse(self, code: RefusalCode, request_id: bytes | None = None) -> None:
         """Say no, if the peer still listens. Failing to is no error: a refusal is a courtesy."""
@@ -139,6 +146,13 @@ class Connection:
             raise ConnectionLost from exc
         return True
 
+    def _wait_for_peer(self, event: int, deadline: float) -> None:
+        try:
+            self._wait(event, deadline)
+        except TimeoutError as exc:
+            self.close()
+            raise ConnectionLost from exc
+
     def _wait(self, event: int, deadline: float | None) -> None:
         """Return when ``event`` or a writer that needs the reader has come."""
         poll = select.poll()
@@ -146,7 +160,7 @@ class Connection:
             if self._is_released:
                 raise ConnectionLost
             poll.register(self._sock, event)
-            if event == select.POLLIN:
+            if event & select.POLLIN:
                 poll.register(self._wake, select.POLLIN)
         left_s = None if deadline is None else deadline - time.monotonic()
         if left_s is not None and left_s <= 0:

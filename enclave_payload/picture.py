@@ -17,7 +17,8 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from enclave_payload.contents import MediaType, Problem
+from enclave_payload.contents import Problem
+from enclave_payload.media import MediaType
 
 MAX_PIXELS = 50_000_000
 
@@ -114,4 +115,5 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         background = Image.new("RGB", picture.size, "white")
         background.paste(picture, mask=picture.getchannel("A"))
         return background
-    return image.convert("RGB")
+    # convert() would copy even what is RGB already: 150 MB at the limit.
+    return image if image.mode == "RGB" else image.convert("RGB")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from enclave_payload.contents import MAX_PICTURE_BYTES, MediaType
+from enclave_payload.media import MAX_PICTURE_BYTES, MediaType
 from enclavectl.errors import PictureRefused, UsageError
 
 STDIN = "-"
@@ -38,27 +39,33 @@ def collect(arguments: Sequence[str]) -> list[str]:
     """The names to read, in order: folders give their pictures, sorted by name, without subfolders.
 
     Raises:
-        UsageError: a name does not exist, a folder holds no picture, or ``-`` is named twice.
+        UsageError: a name does not exist or may not be looked at, a folder holds no picture, or ``-`` is
+            named twice.
     """
     names: list[str] = []
     for argument in arguments:
-        path = Path(argument)
-        if argument == STDIN:
-            names.append(argument)
-        elif path.is_dir():
-            found = sorted(str(entry) for entry in path.iterdir() if entry.suffix.lower() in _SUFFIXES)
-            if not found:
-                raise UsageError(
-                    f"{argument}: expected a folder with pictures, found none",
-                    hint=f"pictures are files ending in {', '.join(sorted(_SUFFIXES))}",
-                )
-            names += found
-        elif path.exists():
-            names.append(argument)
-        else:
-            raise UsageError(f"{argument}: no such file or folder")
+        names += [STDIN] if argument == STDIN else _named_by(argument)
     if names.count(STDIN) > 1:
         raise UsageError("standard input (-) can be read only once")
+    return names
+
+
+def _named_by(argument: str) -> list[str]:
+    path = Path(argument)
+    try:
+        if not stat.S_ISDIR(path.stat().st_mode):
+            return [argument]
+        found = [entry for entry in path.iterdir() if entry.suffix.lower() in _SUFFIXES]
+        names = sorted(str(entry) for entry in found if not entry.is_dir())
+    except FileNotFoundError as exc:
+        raise UsageError(f"{argument}: no such file or folder") from exc
+    except (OSError, ValueError) as exc:  # ValueError: a NUL character in the path
+        raise UsageError(f"{argument:.200}: cannot be read ({getattr(exc, 'strerror', exc)})") from exc
+    if not names:
+        raise UsageError(
+            f"{argument}: expected a folder with pictures, found none",
+            hint=f"pictures are files ending in {', '.join(sorted(_SUFFIXES))}",
+        )
     return names
 
 
@@ -72,8 +79,9 @@ def read_picture(name: str, read_stdin: Callable[[int], bytes]) -> Picture:
     limit = MAX_PICTURE_BYTES
     try:
         data = read_stdin(limit + 1) if name == STDIN else _read_file(name, limit + 1)
-    except OSError as exc:
-        raise PictureRefused(f"{name}: cannot be read ({exc.strerror})", code="unreadable-file") from exc
+    except (OSError, ValueError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else exc
+        raise PictureRefused(f"{name}: cannot be read ({reason})", code="unreadable-file") from exc
     if not data:
         raise PictureRefused(f"{name}: expected a picture, found an empty file", code="empty")
     if len(data) > limit:
@@ -130,5 +138,15 @@ def _guess(data: bytes) -> str:
 def _read_file(name: str, limit: int) -> bytes:
     # O_NONBLOCK: opening a FIFO without a writer would wait without end.
     descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as file:
-        return file.read(limit) or b""
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            # Without waiting, a pipe gives what happens to be in it: half a picture.
+            raise PictureRefused(
+                f"{name}: expected a file, found a folder, a pipe or a device",
+                hint="to read from a pipe, name - and give it as standard input",
+                code="unreadable-file",
+            )
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(limit)
+    finally:
+        os.close(descriptor)

@@ -15,6 +15,7 @@ from enclavectl.errors import EnclaveLost, StateError, UsageError
 
 # sun_path holds 108 bytes with its NUL, linux/un.h.
 _MAX_UNIX_PATH = 107
+_SEND_BUFFER_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +65,14 @@ def connect(address: Address, timeout_s: float) -> socket.socket:
 
     Raises:
         StateError: nobody listens there.
-        EnclaveLost: no connection within ``timeout_s`` seconds.
+        EnclaveLost: no connection within ``timeout_s`` seconds, or the kernel's limit if that is shorter.
     """
     family = socket.AF_UNIX if isinstance(address, UnixAddress) else socket.AF_VSOCK
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.settimeout(timeout_s)
+        # Room for a picture of common size, so that sending it does not take turns with its reader.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
         if isinstance(address, UnixAddress):
             with _short_path(address.path) as name:
                 sock.connect(name)
@@ -77,7 +80,11 @@ def connect(address: Address, timeout_s: float) -> socket.socket:
             sock.connect((address.cid, address.port))
     except TimeoutError as exc:
         sock.close()
-        raise EnclaveLost(f"{address}: no connection within {timeout_s:g} s") from exc
+        # Not "within timeout_s": the kernel's own limit for vsock is 2 s.
+        raise EnclaveLost(
+            f"{address}: nobody answered the connection in time",
+            hint="check the address with nitro-cli describe-enclaves, or enclavectl list for local ones",
+        ) from exc
     except OSError as exc:
         sock.close()
         raise StateError(

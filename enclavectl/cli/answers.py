@@ -17,8 +17,10 @@ _BAR_CELLS = 24
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
-def bar(share: float, cells: int = _BAR_CELLS) -> str:
-    """A bar of ``share`` times ``cells`` full blocks, to an eighth of a cell."""
+def bar(share: float, cells: int = _BAR_CELLS, *, encoding: str = "utf-8") -> str:
+    """A bar of ``share`` times ``cells`` full blocks, to an eighth of a cell; of ``#`` outside Unicode."""
+    if not encoding.startswith("utf"):
+        return ("#" * round(share * cells)).ljust(cells)
     eighths = round(share * cells * 8)
     full, rest = divmod(eighths, 8)
     return ("█" * full + (_EIGHTHS[rest] if rest else "")).ljust(cells)
@@ -58,7 +60,7 @@ def draw_result(screen: Screen, result: Result, names: Mapping[str, str], top: i
     for code, parts in ranked:
         share = parts / 1e9
         line = Text(f"  {code:<8}")
-        line.append(bar(share), style="cyan")
+        line.append(bar(share, encoding=out.encoding), style="cyan")
         line.append(f" {share:6.1%}  {visible(names.get(code, ''))}")
         out.print(line, overflow="ellipsis", no_wrap=True)
 

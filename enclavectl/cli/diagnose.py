@@ -20,13 +20,15 @@ from enclavectl.cli.setup import (
     Trusting,
     begin,
     explain_boot_failure,
+    refuse_together,
     spec_of,
     target_elsewhere,
     target_of,
 )
 
 if TYPE_CHECKING:
-    from enclavectl.backends.base import Backend
+    from enclavectl.backends.base import Backend, Enclave
+    from enclavectl.config import Config
     from enclavectl.diagnosis import Diagnosis
     from enclavectl.errors import PictureRefused
     from enclavectl.pictures import Picture
@@ -81,6 +83,10 @@ def diagnose(
 
     flags = {"model": model, "backend": backend, "diagnose.top": top, "diagnose.timeout_s": timeout}
     invocation = begin(output, config, flags)
+    refuse_together(connect=connect, enclave=enclave, fresh=fresh)
+    refuse_together(connect=connect, model=model)
+    if report is not None:
+        _check_report(report)
     names = collect(images)
     trusting = Trusting(
         policy=policy or invocation.config.policy, allow_debug=unsafe_allow_debug, connect=connect, root=root
@@ -113,8 +119,25 @@ def _target_here(
         if running is None:
             return _start_fresh(invocation, stack, backend, trusting)
         found = running
+    _check_model(invocation.config, found)
     invocation.screen.note(f"using the running enclave {found.name}, model {found.model_id}")
     return target_of(backend, found, trusting)
+
+
+def _check_model(config: Config, enclave: Enclave) -> None:
+    """A model that was asked for by flag is the one that runs; a configured one is only a default."""
+    from enclavectl.config import SourceKind
+    from enclavectl.errors import StateError
+    from enclavectl.models import find_model
+
+    if config.sources["model"].kind is not SourceKind.FLAG:
+        return
+    card = find_model(config.model, data_dir=config.data_dir).card
+    if card.sha256 != enclave.model_sha256:
+        raise StateError(
+            f"{enclave.name}: expected an enclave with model {card.model_id}, found {enclave.model_id}",
+            hint="leave --model out to use it, or add --fresh to start another for this command",
+        )
 
 
 def _start_fresh(invocation: Invocation, stack: ExitStack, backend: Backend, trusting: Trusting) -> Target:
@@ -131,6 +154,8 @@ def _ask(invocation: Invocation, target: Target, names: Sequence[str], report: P
     from enclavectl.diagnosis import Diagnosis, Result, to_result
 
     settings = invocation.config.diagnose
+    if not invocation.screen.as_json:
+        invocation.screen.load()  # while a fresh enclave boots
     shown: list[Picture] = []
     results: dict[int, Result] = {}
     with Client.connect(
@@ -165,6 +190,14 @@ def _read(names: Sequence[str]) -> Iterator[Picture | PictureRefused]:
             yield read_picture(name, sys.stdin.buffer.read)
         except PictureRefused as error:
             yield error
+
+
+def _check_report(path: Path) -> None:
+    """Refuse now what would fail after the answers are there."""
+    from enclavectl.errors import UsageError
+
+    if path.is_dir() or not path.parent.is_dir():
+        raise UsageError(f"--report {path}: expected the name of a file in a folder that exists")
 
 
 def _write_report(path: Path, diagnosis: Diagnosis, pictures: Sequence[Picture]) -> None:

@@ -192,6 +192,8 @@ def terminate(
     else:
         for enclave in ended:
             typer.echo(f"terminated {enclave.name}")
+        if not ended:
+            invocation.screen.note("no enclave to terminate")
 
 
 def _show(screen: Screen, enclave: Enclave) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 
 from enclavectl.errors import EnclavectlError, UsageError
@@ -15,7 +15,24 @@ EXIT_INTERRUPTED = 130
 
 def main() -> None:
     """Run the command line and exit with the code that docs/operations.md lists."""
+    _open_standard_streams()
     sys.exit(run(sys.argv[1:]))
+
+
+def _open_standard_streams() -> None:
+    """Numbers 0, 1 and 2 are open, if only to nowhere, and no character breaks a stream.
+
+    A caller may have closed them; the next files we open would then be taken for them, by us and by the
+    processes that we start.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(descriptor, True)
+            setattr(sys, name, os.fdopen(descriptor, "w" if number else "r"))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -41,6 +58,8 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception:  # noqa: BLE001 - the boundary: what gets here is a bug, and is shown as one
+        import traceback
+
         traceback.print_exc()
         sys.stderr.write("enclavectl: this is a bug in enclavectl; please report the lines above\n")
         return EXIT_BUG

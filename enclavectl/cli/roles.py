@@ -10,7 +10,7 @@ import typer
 from enclavectl.cli import options
 from enclavectl.cli.answers import draw_result
 from enclavectl.cli.options import OutputFormat
-from enclavectl.cli.setup import Trusting, begin, target_elsewhere, target_of
+from enclavectl.cli.setup import Trusting, begin, refuse_together, target_elsewhere, target_of
 
 if TYPE_CHECKING:
     from enclavectl.backends.base import Backend
@@ -53,6 +53,7 @@ def send(
 
     invocation = begin(output, config, {"backend": backend})
     settings = invocation.config
+    refuse_together(connect=connect, enclave=enclave)
     names = collect(images)
     trusting = Trusting(
         policy=policy or settings.policy, allow_debug=unsafe_allow_debug, connect=connect, root=root

@@ -6,7 +6,6 @@ terminal: control characters are shown, not sent.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
@@ -69,9 +68,19 @@ class Screen:
         """The story's console."""
         return _console(stderr=True)
 
+    def load(self) -> None:
+        """Import what draws, at a time when there is nothing else to do."""
+        import rich.table
+        import rich.text
+
+        _ = (self.out, rich.table, rich.text)
+
     def result(self, value: Mapping[str, object]) -> None:
         """The command's one JSON object."""
-        sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+        import json
+
+        # ASCII: a file name need not be Unicode, and whoever reads us need not expect UTF-8.
+        sys.stdout.write(json.dumps(value, indent=2) + "\n")
         sys.stdout.flush()
 
     def error(self, error: EnclavectlError) -> None:
@@ -96,7 +105,9 @@ class Screen:
 
     def line(self, value: Mapping[str, object]) -> None:
         """One JSON object on one line, for commands that answer more than once."""
-        sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+        import json
+
+        sys.stdout.write(json.dumps(value) + "\n")
         sys.stdout.flush()
 
     def notice(self, text: str) -> None:
@@ -120,7 +131,7 @@ class Screen:
 
         line = Text(trust.upper(), style=_TRUST_STYLES[trust])
         line.append(f"  {_TRUST_WORDS[trust]}", style="default not bold")
-        self.out.print(line)
+        self.out.print(line, soft_wrap=not sys.stdout.isatty())
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """A plain table without borders, one line a row."""

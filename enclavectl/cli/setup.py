@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.screen import Screen
-from enclavectl.config import Config, load_config
 
 if TYPE_CHECKING:
     from enclavectl.backends.base import Backend, Enclave, EnclaveSpec, RunningEnclave
+    from enclavectl.config import Config
     from enclavectl.exchange import Expectation
     from enclavectl.transport import Address
 
@@ -36,6 +36,8 @@ def begin(output: OutputFormat, config_file: Path | None, flags: Mapping[str, ob
     Raises:
         UsageError: the configuration cannot be used.
     """
+    from enclavectl.config import load_config
+
     config = load_config(path=config_file, environ=os.environ, flags=flags)
     return Invocation(screen=Screen(as_json=output is OutputFormat.JSON), config=config)
 
@@ -87,6 +89,32 @@ class Trusting:
     allow_debug: bool
     connect: str | None = None
     root: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a root that nothing would be checked against.
+
+        Raises:
+            UsageError: ``root`` without ``connect``: enclaves of this host are held to this host's root.
+        """
+        from enclavectl.errors import UsageError
+
+        if self.root is not None and self.connect is None:
+            raise UsageError(
+                "--root: expected --connect as well: enclaves of this host have this host's root"
+            )
+
+
+def refuse_together(**options: object) -> None:
+    """At most one of these options was given; the keywords are their names.
+
+    Raises:
+        UsageError: two contradict each other.
+    """
+    from enclavectl.errors import UsageError
+
+    given = [f"--{name}" for name, value in options.items() if value]
+    if len(given) > 1:
+        raise UsageError(f"expected one of {' and '.join(given)}, found both", hint="leave one out")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

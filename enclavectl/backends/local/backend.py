@@ -14,12 +14,10 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from enclavectl.attestation import Policy, Release, Trust, TrustRoot
 from enclavectl.backends.base import Enclave, EnclaveSpec, EnclaveState
 from enclavectl.backends.local.console_log import read_console
-from enclavectl.backends.local.measure import measure, payload_dir
 from enclavectl.backends.local.records import (
     Record,
     ensure_root,
@@ -32,9 +30,11 @@ from enclavectl.backends.local.records import (
 from enclavectl.backends.local.supervisor import SupervisorSpec
 from enclavectl.errors import HostError, StateError
 from enclavectl.files import make_private_dir, read_bounded, write_atomic
-from enclavectl.models import load_weights
-from enclavectl.run import Command, start
+from enclavectl.run import Command, start, wait_ended
 from enclavectl.transport import UnixAddress, listen
+
+if TYPE_CHECKING:  # loaded while the enclave boots, not before: see benchmarks/start.py
+    from enclavectl.attestation import Policy, TrustRoot
 
 # The supervisor gives the payload 6 s to finish what it has; then nothing is left to be gentle with.
 _END_S = 10.0
@@ -61,9 +61,7 @@ class LocalEnclave:
             self._supervisor.returncode = 0
             return
         os.close(self._lifeline)
-        try:
-            self._supervisor.wait(_END_S)
-        except subprocess.TimeoutExpired:
+        if not wait_ended(self._supervisor, _END_S):
             self._supervisor.kill()  # the payload dies with it: PR_SET_PDEATHSIG
             self._supervisor.wait()
 
@@ -85,39 +83,52 @@ class LocalBackend:
             StateError: the name is taken.
             HostError: the state folder cannot be written, or no process can be started.
         """
+        from enclavectl.models import load_weights
+
         weights = load_weights(spec.model)
         make_private_dir(self._home)
         make_private_dir(self._home / "enclaves")
         ensure_root(self._home / "root")
         enclave_id = f"enc{secrets.token_hex(8)}"
         folder = self._home / "enclaves" / enclave_id
+        # Until the record is written, so that two starts cannot choose the same name.
         with exclusive(self._home):
             self._sweep()
             name = self._free_name(spec.name, enclave_id)
             make_private_dir(folder)
             lock = lock_enclave(folder)
-        try:
-            make_private_dir(folder / "model")
-            write_atomic(folder / "model" / "model.tflite", weights)
-            write_atomic(folder / "model" / "model.json", spec.model.card.to_json())
-            return self._launch(spec, name, folder, lock, detached=detached)
-        except BaseException:
-            remove_enclave(folder)
-            raise
-        finally:
-            os.close(lock)
+            try:
+                make_private_dir(folder / "model")
+                # Not atomic: nobody looks into the folder before the supervisor is started.
+                (folder / "model" / "model.tflite").write_bytes(weights)
+                (folder / "model" / "model.json").write_bytes(spec.model.card.to_json())
+                return self._launch(spec, name, folder, lock, detached=detached)
+            except OSError as exc:
+                remove_enclave(folder)
+                raise HostError(f"{folder}: cannot be written ({exc.strerror})") from exc
+            except BaseException:
+                remove_enclave(folder)
+                raise
+            finally:
+                os.close(lock)
 
     def enclaves(self) -> list[Enclave]:
         """All that are known, oldest first.
 
         Raises:
             StateError: a record is damaged; the message says how to be rid of it.
+            HostError: the state folder cannot be read.
         """
         found = []
         for folder in self._folders():
             if not (folder / "record.json").exists():
                 continue  # just being started, or just being removed
-            record = load_record(folder)
+            try:
+                record = load_record(folder)
+            except StateError:
+                if (folder / "record.json").exists():
+                    raise
+                continue  # removed between the two looks
             if record.detached or is_running(folder):
                 found.append(self._describe(folder, record))
         return sorted(found, key=lambda enclave: enclave.started)
@@ -151,6 +162,8 @@ class LocalBackend:
         Raises:
             UsageError: there is none yet: nothing was ever run here.
         """
+        from enclavectl.attestation import Trust, TrustRoot
+
         pem = read_bounded(
             self._home / "root" / "certificate.pem", 64 * 1024, what="development root certificate"
         )
@@ -158,6 +171,8 @@ class LocalBackend:
 
     def policy(self, enclaves: Sequence[Enclave], *, allow_debug: bool) -> Policy:
         """Exactly what was measured when these enclaves were started."""
+        from enclavectl.attestation import Policy, Trust
+
         releases = tuple(enclave.release for enclave in enclaves)
         return Policy(accept=frozenset({Trust.SIMULATED}), releases=releases, unsafe_allow_debug=allow_debug)
 
@@ -169,7 +184,6 @@ class LocalBackend:
     def _launch(
         self, spec: EnclaveSpec, name: str, folder: Path, lock: int, *, detached: bool
     ) -> LocalEnclave:
-        pcrs = measure(payload_dir(), folder / "model")
         lifeline_read, lifeline_write = (None, None) if detached else os.pipe()
         with listen(UnixAddress(folder / "in.sock")) as listener:
             supervisor_spec = SupervisorSpec(
@@ -185,7 +199,7 @@ class LocalBackend:
                 outbound=f"../../out-{spec.port_out}.sock",
             )
             fds = [fd for fd in (listener.fileno(), lock, lifeline_read) if fd is not None]
-            argv = [sys.executable, "-I", "-B", "-m", "enclavectl.backends.local.supervisor"]
+            argv = [sys.executable, "-EPB", "-m", "enclavectl.backends.local.supervisor"]
             command = Command(
                 argv=[*argv, json.dumps(asdict(supervisor_spec))], cwd=folder, pass_fds=tuple(fds)
             )
@@ -193,6 +207,9 @@ class LocalBackend:
                 supervisor = start(command, output=output)
         if lifeline_read is not None:
             os.close(lifeline_read)
+        from enclavectl.backends.local.measure import measure, payload_dir
+
+        pcrs = measure(payload_dir(), folder / "model")
         record = Record(
             name=name,
             started=datetime.now(UTC),
@@ -204,10 +221,18 @@ class LocalBackend:
             model_sha256=spec.model.card.sha256,
             pcrs=pcrs,
         )
-        write_atomic(folder / "record.json", record.to_json())
+        try:
+            write_atomic(folder / "record.json", record.to_json())
+        except BaseException:
+            # Without a record nobody could find it, and a detached one would live on.
+            supervisor.kill()
+            supervisor.wait()
+            raise
         return LocalEnclave(self._describe(folder, record), supervisor, lifeline_write)
 
     def _describe(self, folder: Path, record: Record) -> Enclave:
+        from enclavectl.attestation import Release, Trust
+
         state = EnclaveState.RUNNING if is_running(folder) else EnclaveState.DEAD
         return Enclave(
             enclave_id=folder.name,
@@ -230,6 +255,11 @@ class LocalBackend:
             return sorted(path for path in (self._home / "enclaves").iterdir() if path.name.startswith("enc"))
         except FileNotFoundError:
             return []
+        except OSError as exc:
+            raise HostError(
+                f"{self._home}: cannot be read ({exc.strerror})",
+                hint="enclavectl config show says where state_dir comes from",
+            ) from exc
 
     def _free_name(self, wanted: str | None, enclave_id: str) -> str:
         taken = {enclave.name for enclave in self.enclaves()}
