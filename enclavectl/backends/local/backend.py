@@ -44,9 +44,12 @@ _POLL_S = 0.01
 class LocalEnclave:
     """A supervisor that this process started. A context manager: leaving it ends the enclave."""
 
-    def __init__(self, enclave: Enclave, supervisor: subprocess.Popen[bytes], lifeline: int | None) -> None:
+    def __init__(
+        self, enclave: Enclave, folder: Path, supervisor: subprocess.Popen[bytes], lifeline: int | None
+    ) -> None:
         """``lifeline`` is the descriptor whose end the supervisor waits for; None if detached."""
         self.enclave = enclave
+        self._folder = folder
         self._supervisor = supervisor
         self._lifeline = lifeline
 
@@ -66,6 +69,7 @@ class LocalEnclave:
         except subprocess.TimeoutExpired:
             self._supervisor.kill()  # the payload dies with it: PR_SET_PDEATHSIG
             self._supervisor.wait()
+        remove_enclave(self._folder)  # which a supervisor that was killed could not
 
 
 class LocalBackend:
@@ -217,7 +221,7 @@ class LocalBackend:
             supervisor.kill()
             supervisor.wait()
             raise
-        return LocalEnclave(self._describe(folder, record), supervisor, lifeline_write)
+        return LocalEnclave(self._describe(folder, record), folder, supervisor, lifeline_write)
 
     def _describe(self, folder: Path, record: Record) -> Enclave:
         state = EnclaveState.RUNNING if is_running(folder) else EnclaveState.DEAD
