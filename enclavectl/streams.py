@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections import deque
 from collections.abc import Mapping
 
 from enclave_payload.messages import Refusal, RefusalCode, parse_refusal
@@ -23,6 +24,7 @@ class FrameStream:
         self._sock = sock
         self._name = name
         self._reader = FrameReader({})
+        self._arrived: deque[Frame] = deque()
 
     def accept(self, limits: Mapping[FrameType, int]) -> None:
         """Take these frame types from now on, up to so many bytes of body each."""
@@ -52,6 +54,11 @@ class FrameStream:
             EnclaveLost: the stream ended, or the deadline passed.
             PeerProtocolError: the bytes are not an acceptable frame.
         """
+        if self._arrived:
+            return self._arrived.popleft()
+        return self._read(deadline)
+
+    def _read(self, deadline: float) -> Frame:
         try:
             while (frame := self._reader.next_frame()) is None:
                 self._sock.settimeout(max(deadline - time.monotonic(), 0.001))
@@ -83,12 +90,16 @@ class FrameStream:
         self._sock.close()
 
     def _raise_last_words(self) -> None:
-        """A peer that closes on us may have said why: read that before reporting the broken pipe."""
+        """A peer that closes on us may have said why: read that before reporting the broken pipe.
+
+        What else it said before is kept for ``receive``: answers that came are not lost.
+        """
         try:
             while True:
-                frame = self.receive(time.monotonic() + 1)
+                frame = self._read(time.monotonic() + 1)
                 if frame.type is FrameType.REFUSAL:
                     raise self.refusal(parse_refusal(frame.body))
+                self._arrived.append(frame)
         except (EnclaveLost, PeerProtocolError, WireError):
             return  # it did not: the broken pipe is all there is to report
 
