@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -30,7 +31,7 @@ from enclavectl.backends.local.records import (
     remove_enclave,
 )
 from enclavectl.backends.local.supervisor import SupervisorSpec
-from enclavectl.errors import HostError, StateError
+from enclavectl.errors import HostError, StateError, UsageError
 from enclavectl.files import make_private_dir, read_bounded, write_atomic
 from enclavectl.models import load_weights
 from enclavectl.run import Command, start
@@ -39,6 +40,8 @@ from enclavectl.transport import UnixAddress, listen
 # The supervisor gives the payload 6 s to finish what it has; then nothing is left to be gentle with.
 _END_S = 10.0
 _POLL_S = 0.01
+# It stands in tables, file names, policies and shell commands.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 class LocalEnclave:
@@ -85,10 +88,14 @@ class LocalBackend:
         """Boot an enclave; its evidence is the sign of life.
 
         Raises:
-            UsageError: the model does not fit its card.
+            UsageError: the model does not fit its card, or the name is none.
             StateError: the name is taken.
             HostError: the state folder cannot be written, or no process can be started.
         """
+        if spec.name is not None and _NAME.fullmatch(spec.name) is None:
+            raise UsageError(
+                f"name: expected 1 to 64 letters, digits, dots, dashes or underscores, found {spec.name!r:.100}"
+            )
         weights = load_weights(spec.model)
         make_private_dir(self._home)
         make_private_dir(self._home / "enclaves")
@@ -216,12 +223,13 @@ class LocalBackend:
         )
         try:
             write_atomic(folder / "record.json", record.to_json())
+            enclave = self._describe(folder, record)
         except BaseException:
             # Without a record nobody could find it, and a detached one would live on.
             supervisor.kill()
             supervisor.wait()
             raise
-        return LocalEnclave(self._describe(folder, record), folder, supervisor, lifeline_write)
+        return LocalEnclave(enclave, folder, supervisor, lifeline_write)
 
     def _describe(self, folder: Path, record: Record) -> Enclave:
         state = EnclaveState.RUNNING if is_running(folder) else EnclaveState.DEAD
