@@ -204,7 +204,10 @@ def test_a_state_folder_that_cannot_be_used(cli: Cli) -> None:
 def test_a_state_folder_deep_down(cli: Cli) -> None:
     deep = Cli(cli.base / "/".join(["d" * 60] * 4))
     (deep.base / "home").mkdir(parents=True)
-    deep.ok("run", "--name", "deep")
-    assert deep.ok("diagnose", sample("bcc"), "-o", "json").json()["results"][0]["label"]["code"] == "bcc"
-    deep.ok("terminate", "deep")
+    try:
+        deep.ok("run", "--name", "deep")
+        results = deep.ok("diagnose", sample("bcc"), "-o", "json").json()["results"]
+        assert results[0]["label"]["code"] == "bcc"
+    finally:
+        deep.run("terminate", "--all")
     deep.assert_nothing_left()
