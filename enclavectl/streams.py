@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 
-from enclave_payload.messages import Refusal, RefusalCode, parse_refusal
+from enclave_payload.messages import NO_REQUEST, Refusal, RefusalCode, parse_refusal
 from enclave_payload.wire import Frame, FrameReader, FrameType, WireError
 from enclavectl.errors import AttestationError, EnclaveBusy, EnclavectlError, EnclaveLost, PeerProtocolError
 
@@ -97,7 +97,7 @@ class FrameStream:
         try:
             while True:
                 frame = self._read(time.monotonic() + 1)
-                if frame.type is FrameType.REFUSAL:
+                if frame.type is FrameType.REFUSAL and not _is_of_one_request(frame.body):
                     raise self.refusal(parse_refusal(frame.body))
                 self._arrived.append(frame)
         except (EnclaveLost, PeerProtocolError, WireError):
@@ -105,6 +105,12 @@ class FrameStream:
 
     def _lost(self, what: str) -> EnclaveLost:
         return EnclaveLost(f"{self._name} {what}", hint="enclavectl console shows its last output")
+
+
+def _is_of_one_request(body: bytes) -> bool:
+    """Whether a refusal leaves the session alive: too busy for one request is no reason to close."""
+    refusal = parse_refusal(body)
+    return refusal.code is RefusalCode.BUSY and refusal.request_id != NO_REQUEST
 
 
 _PEER = "use a client and an enclave of the same release"

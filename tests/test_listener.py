@@ -121,3 +121,14 @@ def test_without_news_it_ends(outbound: UnixAddress) -> None:
     with listening(outbound) as sock:
         assert list(Listener(sock, lambda: expect(new_root())).happenings(0.05)) == []
         sock.shutdown(socket.SHUT_RDWR)
+
+
+def test_one_that_is_refused_again_and_again_is_no_news(tmp_path: Path, outbound: UnixAddress) -> None:
+    other = expect(new_root())
+    with start_in_process(tmp_path, outbound=outbound), listening(outbound) as sock:
+        started_at = time.monotonic()
+        happenings = list(Listener(sock, lambda: other).happenings(0.5))
+        assert time.monotonic() - started_at < 5
+        assert len(happenings) > 1
+        assert all(isinstance(happening, Failed) for happening in happenings)
+        sock.shutdown(socket.SHUT_RDWR)
