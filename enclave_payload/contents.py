@@ -217,7 +217,7 @@ def _fields(data: bytes, keys: set[str], limit: int) -> dict[int | str, Value]:
 
 
 def _probabilities(value: Value) -> dict[str, int]:
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or not value:
         raise ContentError("probabilities")
     result: dict[str, int] = {}
     for code, parts in value.items():
