@@ -4,7 +4,7 @@ import io
 
 from PIL import Image
 
-from enclave_payload.contents import MediaType
+from enclave_payload.media import MediaType
 from enclave_payload.picture import PictureError, decode_picture
 
 _TYPES = tuple(MediaType)

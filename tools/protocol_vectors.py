@@ -17,13 +17,13 @@ from enclave_payload.card import Label, ModelCard
 from enclave_payload.contents import (
     Delivery,
     KeyConfig,
-    MediaType,
     Outcome,
     Problem,
     Request,
     Timings,
     key_config_digest,
 )
+from enclave_payload.media import MediaType
 from enclave_payload.messages import (
     NO_REQUEST,
     Answer,
@@ -131,7 +131,7 @@ def vectors(sealed_before: dict[str, bytes]) -> dict[str, object]:
             [length, padme(length)] for length in (4, 5, 9, 127, 1000, 1025, 65_537, 10**6, 16 * 2**20)
         ],
         "padding": [
-            {"content": content.hex(), "size": size, "padded": pad(content, size).hex()}
+            {"content": content.hex(), "size": size, "padded": pad(size, content).hex()}
             for content, size in ((b"", 4), (b"", 7), (b"abc", 7), (b"abc", 12))
         ],
         "refused": [
@@ -153,11 +153,11 @@ def _request(
     info = request_info(suite, this_id, transcript)
     ciphertext = sealed_before.get(suite.name, b"")
     try:
-        is_good = keys.open(suite, ciphertext, info) == request.to_cbor()
+        is_good = keys.open(suite, ciphertext, info) == b"".join(request.to_parts())
     except SealError:
         is_good = False
     if not is_good:
-        ciphertext = seal_request(suite, keys.public[suite], request.to_cbor(), info)
+        ciphertext = seal_request(suite, keys.public[suite], request.to_parts(), info)
     return {
         "suite": int(suite),
         "suite_name": suite.name,
@@ -168,7 +168,7 @@ def _request(
         "media_type": str(request.media_type),
         "reply_key": request.reply_key.hex(),
         "delivery": str(request.delivery),
-        "cbor": request.to_cbor().hex(),
+        "content": b"".join(request.to_parts()).hex(),
         "ciphertext": ciphertext.hex(),
         "frame": Sealed(counter, suite, ciphertext).to_frame().hex(),
     }

@@ -16,13 +16,13 @@ from enclave_payload.classifier import ModelError
 from enclave_payload.contents import (
     PARTS_PER_BILLION,
     Delivery,
-    MediaType,
     Outcome,
     Request,
     parse_key_config,
     parse_outcome,
 )
 from enclave_payload.limits import Limits
+from enclave_payload.media import MediaType
 from enclave_payload.messages import (
     Answer,
     AnswerKind,
@@ -151,7 +151,7 @@ class Peer:
         )
         info = request_info(suite, request_id(self.evidence.session_id, counter), self._transcript)
         public_key = parse_key_config(self.evidence.key_config).public_keys[suite]
-        return Sealed(counter, suite, seal_request(suite, public_key, request.to_cbor(), info)).to_frame()
+        return Sealed(counter, suite, seal_request(suite, public_key, request.to_parts(), info)).to_frame()
 
     def ask(self, counter: int, red: int = 255, *, delivery: Delivery = Delivery.HERE) -> None:
         """Send a picture with that much red."""
