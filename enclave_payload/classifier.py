@@ -44,7 +44,7 @@ class TFLiteClassifier:
     """A TFLite image classifier with a fixed batch of one and softmax outputs. Not thread-safe."""
 
     def __init__(self, weights: bytes, card: ModelCard) -> None:
-        """Load the weights.
+        """Load the weights, which ``check_weights`` has passed: the runtime crashes on a damaged model.
 
         Raises:
             ModelError: they are no TFLite model, or its inputs or outputs are not what the card says.

@@ -73,13 +73,14 @@ class Connection:
                 is_sent = self._push()
                 is_full = len(self._backlog) > MAX_BACKLOG_BYTES
                 stuck_until = self._stuck_since + self._send_s
+            if is_full:
+                self._wait_for_peer(select.POLLOUT, stuck_until)
+                continue
             if is_sent:
                 self._wait(select.POLLIN, deadline)
             else:
                 # Reading goes on, since a peer may write all its requests before it reads an answer.
-                self._wait_for_peer(
-                    select.POLLOUT if is_full else select.POLLIN | select.POLLOUT, stuck_until
-                )
+                self._wait_for_peer(select.POLLIN | select.POLLOUT, stuck_until)
             try:
                 return self._sock.recv(_RECV_BYTES)
             except BlockingIOError:  # writable, woken to send, or readiness was spurious: select(2), "BUGS"

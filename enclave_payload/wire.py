@@ -86,10 +86,19 @@ class FrameReader:
         end = 4 + length
         if len(self._buffer) < end:
             return None
-        # The frame takes the buffer with it: a picture is not copied to be handed on.
+        return Frame(frame_type, self._take(end)[HEADER_BYTES:])
+
+    def _take(self, end: int) -> memoryview:
         view = memoryview(self._buffer)
-        self._buffer = bytearray(view[end:])
-        return Frame(frame_type, view[HEADER_BYTES:end].toreadonly())
+        # Whichever is shorter is copied: a picture is handed on as it came, and many small frames in one
+        # buffer neither copy its rest each time nor keep all of it alive.
+        if 2 * end > len(self._buffer):
+            self._buffer = bytearray(view[end:])
+            return view[:end].toreadonly()
+        frame = bytes(view[:end])
+        view.release()
+        del self._buffer[:end]
+        return memoryview(frame)
 
     def _checked_type(self, value: int, length: int) -> FrameType:
         limit = self.limits.get(value)  # type: ignore[call-overload]  # IntEnum keys match plain ints

@@ -50,8 +50,8 @@ def one(data: bytes) -> None:
         content = parse(data[1:])
     except ContentError:
         return
-    encoded = b"".join(content.to_parts()) if isinstance(content, Request) else content.to_cbor()
-    assert parse(encoded) == content
+    again = b"".join(content.to_parts()) if isinstance(content, Request) else content.to_cbor()
+    assert parse(again) == content
     if isinstance(content, Outcome):
         assert (content.problem is None) is not (content.probabilities_ppb is None)
         assert all(0 <= ppb <= PARTS_PER_BILLION for ppb in (content.probabilities_ppb or {}).values())

@@ -42,6 +42,13 @@ def test_what_was_sealed_opens(suite: SuiteId, content: bytes) -> None:
 
 
 @BOTH
+def test_the_parts_of_a_request_are_joined(suite: SuiteId) -> None:
+    ciphertext = seal_request(suite, KEYS.public[suite], [b"one", b"", b"two"], INFO)
+    assert bytes(KEYS.open(suite, ciphertext, INFO)) == b"onetwo"
+    assert bytes(KEYS.open(suite, memoryview(ciphertext), INFO)) == b"onetwo"
+
+
+@BOTH
 def test_the_same_content_is_never_sealed_to_the_same_bytes(suite: SuiteId) -> None:
     assert len({seal_request(suite, KEYS.public[suite], [b"x"], INFO) for _ in range(4)}) == 4
 

@@ -195,10 +195,7 @@ def test_a_request_that_is_not_of_this_session_is_unreadable(suite: int, ciphert
     assert caught.value.request_id == request_id(SESSION_ID, 0)
 
 
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"\0", b"\0\1\xf6", b"".join(REQUEST.to_parts())[:20], b"\xff" + b"".join(REQUEST.to_parts())],
-)
+@pytest.mark.parametrize("content", [b"", b"\0\0", b"\xff\xff", b"\0\1\xf6picture"])
 def test_well_sealed_content_that_is_no_request_is_unreadable(content: bytes) -> None:
     suite = SuiteId.X25519
     info = request_info(suite, request_id(SESSION_ID, 0), TRANSCRIPT)
