@@ -94,7 +94,8 @@ class LocalBackend:
         """
         if spec.name is not None and _NAME.fullmatch(spec.name) is None:
             raise UsageError(
-                f"name: expected 1 to 64 letters, digits, dots, dashes or underscores, found {spec.name!r:.100}"
+                "name: expected 1 to 64 letters, digits, dots, dashes or underscores, "
+                f"found {spec.name!r:.100}"
             )
         weights = load_weights(spec.model)
         make_private_dir(self._home)
