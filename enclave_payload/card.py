@@ -64,12 +64,12 @@ def parse_card(data: bytes) -> ModelCard:
     """Read what ``ModelCard.to_json`` wrote.
 
     Raises:
-        CardError: too long, not JSON, or a rule of ``card_from_mapping`` is broken.
+        CardError: too long, not JSON in UTF-8, a key twice, or a rule of ``card_from_mapping`` is broken.
     """
     if len(data) > MAX_CARD_BYTES:
         raise CardError(f"card: expected at most {MAX_CARD_BYTES} bytes, found {len(data)}")
     try:
-        value = json.loads(data)
+        value = json.loads(data.decode(), object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError) as exc:
         raise CardError(f"card: not JSON ({exc})") from exc
     return card_from_mapping(value)
@@ -96,6 +96,13 @@ def card_from_mapping(value: object) -> ModelCard:
         labels=_labels(top["labels"]),
         notice=_text(top["notice"], "notice", 1000),
     )
+
+
+def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("a key is used twice")
+    return value
 
 
 def _labels(value: object) -> tuple[Label, ...]:

@@ -47,13 +47,16 @@ class TFLiteClassifier:
         """Load the weights.
 
         Raises:
-            ModelError: the hash or the shape of the inputs or outputs is not what the card says.
+            ModelError: they are no TFLite model, or its inputs or outputs are not what the card says.
         """
         self._card = card
-        # One thread each: the server runs one classifier a core, and pictures are independent.
-        self._interpreter = Interpreter(model_content=weights, num_threads=1)
-        self._interpreter.allocate_tensors()
-        (source,), (sink,) = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        try:
+            # One thread each: the server runs one classifier a core, and pictures are independent.
+            self._interpreter = Interpreter(model_content=weights, num_threads=1)
+            self._interpreter.allocate_tensors()
+            (source,), (sink,) = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        except (ValueError, RuntimeError) as exc:  # the last line: not one input and one output
+            raise ModelError("expected a TFLite model with one input and one output") from exc
         _require_tensor("input", source, [1, card.height, card.width, 3])
         _require_tensor("output", sink, [1, len(card.labels)])
         self._source, self._sink = source["index"], sink["index"]
@@ -69,16 +72,19 @@ class TFLiteClassifier:
         Raises:
             ModelError: the outputs are not probabilities that add up to about one.
         """
-        pixels: NDArray[np.float32] = np.asarray(picture, dtype=np.float32)
-        pixels -= np.float32(self._card.mean)
-        pixels /= np.float32(self._card.std)
-        self._interpreter.set_tensor(self._source, pixels[np.newaxis])
+        self._fill_input(picture)
         self._interpreter.invoke()
         outputs = self._interpreter.get_tensor(self._sink)[0].astype(np.float64)
         if not (np.isfinite(outputs).all() and (outputs >= 0).all() and abs(outputs.sum() - 1) < 0.01):
             raise ModelError("the outputs are not probabilities")
         parts = np.minimum(np.rint(outputs * PARTS_PER_BILLION), PARTS_PER_BILLION)
         return {label.code: int(part) for label, part in zip(self._card.labels, parts, strict=True)}
+
+    def _fill_input(self, picture: Image.Image) -> None:
+        # Straight into the interpreter's memory. The view must be gone when the interpreter runs.
+        tensor: NDArray[np.float32] = self._interpreter.tensor(self._source)()[0]
+        np.subtract(np.asarray(picture), np.float32(self._card.mean), out=tensor)
+        np.divide(tensor, np.float32(self._card.std), out=tensor)
 
 
 def load_classifiers(folder: Path, count: int) -> list[TFLiteClassifier]:

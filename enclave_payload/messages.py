@@ -9,7 +9,7 @@ import hashlib
 from dataclasses import dataclass
 from enum import IntEnum
 
-from enclave_payload.wire import FrameType, WireError, encode_frame
+from enclave_payload.wire import Buffer, FrameType, WireError, encode_frame
 
 PROTOCOL_VERSION = 1
 NONCE_BYTES = 32
@@ -18,7 +18,8 @@ REQUEST_ID_BYTES = SESSION_ID_BYTES + 8
 
 # A document is at most 16 KiB of payload in its envelope; AWS's are 4.4 to 5.5 kB.
 MAX_DOCUMENT_BYTES = 32 * 1024
-MAX_KEY_CONFIG_BYTES = 16 * 1024
+# A card (card.MAX_CARD_BYTES) and 1.3 kB of keys.
+MAX_KEY_CONFIG_BYTES = 20 * 1024
 # A 16 MiB picture, its padding (at most 1/8: seal.padme) and the KEM's overhead stay below this.
 MAX_CIPHERTEXT_BYTES = 19 * 1024 * 1024
 # What an answer's plaintext is padded to: 64 labels fit with room; one size, so the length says nothing.
@@ -69,11 +70,11 @@ class Challenge:
         return self.version.to_bytes(2, "big") + self.nonce
 
 
-def parse_challenge(body: bytes) -> Challenge:
+def parse_challenge(body: Buffer) -> Challenge:
     """The challenge, whatever version it names."""
     if len(body) != CHALLENGE_BYTES:
         raise WireError(f"a challenge has {CHALLENGE_BYTES} bytes, not {len(body)}")
-    return Challenge(version=int.from_bytes(body[:2], "big"), nonce=body[2:])
+    return Challenge(version=int.from_bytes(body[:2], "big"), nonce=bytes(body[2:]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,15 +98,15 @@ class Evidence:
         return self.session_id + len(self.document).to_bytes(2, "big") + self.document + self.key_config
 
 
-def parse_evidence(body: bytes) -> Evidence:
+def parse_evidence(body: Buffer) -> Evidence:
     """The evidence, unverified: only ``enclavectl.attestation.verify`` makes it worth anything."""
     start = SESSION_ID_BYTES + 2
     if len(body) < start:
         raise WireError("evidence is cut short")
     end = start + int.from_bytes(body[SESSION_ID_BYTES:start], "big")
-    if end == start or end >= len(body) or len(body) - end > MAX_KEY_CONFIG_BYTES:
-        raise WireError("evidence holds no document, or its key configuration is missing or too long")
-    return Evidence(session_id=body[:SESSION_ID_BYTES], document=body[start:end], key_config=body[end:])
+    if not 0 < end - start <= MAX_DOCUMENT_BYTES or not 0 < len(body) - end <= MAX_KEY_CONFIG_BYTES:
+        raise WireError("evidence: the document or the key configuration is missing or too long")
+    return Evidence(bytes(body[:SESSION_ID_BYTES]), bytes(body[start:end]), bytes(body[end:]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,16 +115,16 @@ class Sealed:
 
     counter: int
     suite: int
-    ciphertext: bytes
+    ciphertext: Buffer
 
     def to_frame(self) -> bytes:
         """``u64 counter | u16 suite | HPKE enc and ciphertext``."""
         head = self.counter.to_bytes(8, "big") + self.suite.to_bytes(2, "big")
-        return encode_frame(FrameType.SEALED, head + self.ciphertext)
+        return encode_frame(FrameType.SEALED, head, self.ciphertext)
 
 
-def parse_sealed(body: bytes) -> Sealed:
-    """The request, still sealed."""
+def parse_sealed(body: Buffer) -> Sealed:
+    """The request, still sealed; its ciphertext is a part of ``body``, not a copy."""
     if len(body) <= 10:
         raise WireError("a sealed request is cut short")
     return Sealed(int.from_bytes(body[:8], "big"), int.from_bytes(body[8:10], "big"), body[10:])
@@ -139,15 +140,15 @@ class Answer:
 
     def to_frame(self) -> bytes:
         """``24 bytes request id | u8 kind | 4112 bytes ciphertext``."""
-        return encode_frame(FrameType.ANSWER, self.request_id + bytes([self.kind]) + self.ciphertext)
+        return encode_frame(FrameType.ANSWER, self.request_id, bytes([self.kind]), self.ciphertext)
 
 
-def parse_answer(body: bytes) -> Answer:
+def parse_answer(body: Buffer) -> Answer:
     """The answer, still sealed."""
     if len(body) != ANSWER_BYTES or body[REQUEST_ID_BYTES] not in set(AnswerKind):
         raise WireError(f"an answer has {ANSWER_BYTES} bytes and kind 0 or 1")
     kind = AnswerKind(body[REQUEST_ID_BYTES])
-    return Answer(body[:REQUEST_ID_BYTES], kind, body[REQUEST_ID_BYTES + 1 :])
+    return Answer(bytes(body[:REQUEST_ID_BYTES]), kind, bytes(body[REQUEST_ID_BYTES + 1 :]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,15 +160,15 @@ class Refusal:
 
     def to_frame(self) -> bytes:
         """``u16 code | 24 bytes request id``; an id of zeros refuses the whole connection."""
-        return encode_frame(FrameType.REFUSAL, self.code.to_bytes(2, "big") + self.request_id)
+        return encode_frame(FrameType.REFUSAL, self.code.to_bytes(2, "big"), self.request_id)
 
 
-def parse_refusal(body: bytes) -> Refusal:
+def parse_refusal(body: Buffer) -> Refusal:
     """The refusal; an unknown code is an error, since no version-1 enclave sends one."""
     code = int.from_bytes(body[:2], "big")
     if len(body) != REFUSAL_BYTES or code not in set(RefusalCode):
         raise WireError(f"a refusal has {REFUSAL_BYTES} bytes and a known code")
-    return Refusal(RefusalCode(code), body[2:])
+    return Refusal(RefusalCode(code), bytes(body[2:]))
 
 
 def request_id(session_id: bytes, counter: int) -> bytes:

@@ -27,6 +27,11 @@ class Outbox:
             self._promised += 1
             return True
 
+    def withdraw(self) -> None:
+        """Give up a promised answer's place: there will be none."""
+        with self._lock:
+            self._promised -= 1
+
     def deliver(self, frame: bytes) -> None:
         """Put a promised answer in, and out again at once if a listener is there."""
         with self._lock:
@@ -44,6 +49,7 @@ class Outbox:
         while self._listener is not None and self._answers:
             try:
                 self._listener.send(self._answers[0])
+                self._listener.flush()
             except ConnectionLost:
                 self._listener = None  # the answer stays for the next one
             else:

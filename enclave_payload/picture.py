@@ -7,6 +7,7 @@ all other metadata is dropped with the original.
 from __future__ import annotations
 
 import io
+import logging
 import warnings
 
 from PIL import ExifTags, Image, ImageFile
@@ -16,9 +17,15 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from enclave_payload.contents import MediaType, Problem
+from enclave_payload.contents import Problem
+from enclave_payload.media import MediaType
 
 MAX_PIXELS = 50_000_000
+
+# A damaged tag that Pillow warns of or logs does not change the pixels, and no text about a picture belongs
+# on a console. Once for the process: catch_warnings() for each picture would race between worker threads.
+warnings.filterwarnings("ignore", module="PIL")
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 # The decoders by class, not Image.open: that one loads all forty plugins and tries each in turn.
 _DECODERS: dict[MediaType, type[ImageFile.ImageFile]] = {
@@ -64,13 +71,12 @@ def decode_picture(data: bytes, media_type: MediaType, *, width: int, height: in
     if not data:
         raise PictureError(Problem.EMPTY)
     try:
-        with warnings.catch_warnings():
-            # A damaged tag that Pillow only warns of does not change the pixels.
-            warnings.simplefilter("ignore")
-            with _DECODERS[media_type](io.BytesIO(data)) as image:
-                return _decode(image, width, height)
+        with _DECODERS[media_type](io.BytesIO(data)) as image:
+            return _decode(image, width, height)
     except PictureError:
         raise
+    except Image.DecompressionBombError as exc:  # Pillow's own limit, which WebP meets before ours
+        raise PictureError(Problem.TOO_MANY_PIXELS) from exc
     except Exception as exc:  # Pillow's plugins raise SyntaxError, struct.error, zlib.error, ...
         raise PictureError(Problem.UNREADABLE) from exc
 
@@ -80,6 +86,9 @@ def _decode(image: Image.Image, width: int, height: int) -> Image.Image:
         raise PictureError(Problem.TOO_MANY_PIXELS)
     if not _has_one_frame(image):
         raise PictureError(Problem.MORE_THAN_ONE_FRAME)
+    # Only a loaded picture knows its orientation: Pillow turns a TIFF itself and then forgets the tag, and a
+    # PNG may carry EXIF behind its pixels.
+    image.load()
     orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     target = (height, width) if orientation in _SWAPS_SIDES else (width, height)
     # Scale first, turn after: turning 50 megapixels would need their memory twice.
@@ -98,12 +107,13 @@ def _has_one_frame(image: Image.Image) -> bool:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode not in _CONVERTIBLE | _WITH_ALPHA:
+        raise PictureError(Problem.UNSUPPORTED_PIXELS)
     if image.mode in _WITH_ALPHA or "transparency" in image.info:
         # Transparent means "nothing here": put white behind it, as a viewer or a printer does.
         picture = image.convert("RGBA")
         background = Image.new("RGB", picture.size, "white")
         background.paste(picture, mask=picture.getchannel("A"))
         return background
-    if image.mode not in _CONVERTIBLE:
-        raise PictureError(Problem.UNSUPPORTED_PIXELS)
-    return image.convert("RGB")
+    # convert() would copy even what is RGB already: 150 MB at the limit.
+    return image if image.mode == "RGB" else image.convert("RGB")

@@ -55,13 +55,15 @@ class Server:
         self._connections: set[Connection] = set()
         self._connections_lock = threading.Lock()
         self._stopping = threading.Event()
-        self._wake_read, self._wake_write = os.pipe()
+        # Sockets, not a pipe: a closed socket object fails, a closed descriptor may be another's by then.
+        self._wake_read, self._wake_write = socket.socketpair()
+        self._wake_write.setblocking(False)
 
     def stop(self) -> None:
         """Make ``serve`` return. Safe from a signal handler and from any thread, any number of times."""
         self._stopping.set()
-        with contextlib.suppress(OSError):  # serve() has returned and closed the pipe
-            os.write(self._wake_write, b"x")
+        with contextlib.suppress(OSError):  # full of earlier calls, or serve() has returned and closed it
+            self._wake_write.send(b"x")
 
     def serve(self, listener: socket.socket) -> None:
         """Serve until ``stop``; then answer what was taken, within the grace time, and close everything."""
@@ -82,14 +84,21 @@ class Server:
             self._accept(listener)
         finally:
             self._stopping.set()
-            self._queue.close(service.limits.grace_s)
-            with self._connections_lock:
-                for connection in self._connections:
-                    connection.refuse(RefusalCode.STOPPING)
-                    connection.close()
-            os.close(self._wake_write)
-            os.close(self._wake_read)
+            self._close_all()
             service.log("stopped")
+
+    def _close_all(self) -> None:
+        deadline = time.monotonic() + self._service.limits.grace_s
+        self._queue.close(self._service.limits.grace_s)
+        with self._connections_lock:
+            for connection in self._connections:
+                connection.refuse(RefusalCode.STOPPING)
+                # The grace is for all of them together: one that does not read must not hold up the end.
+                with contextlib.suppress(ConnectionLost):
+                    connection.flush(within_s=deadline - time.monotonic())
+                connection.close()
+        self._wake_write.close()
+        self._wake_read.close()
 
     def _accept(self, listener: socket.socket) -> None:
         listener.setblocking(False)
@@ -99,35 +108,44 @@ class Server:
         while not self._stopping.is_set():
             poll.poll()
             try:
-                sock, _ = listener.accept()
+                connection = Connection(listener.accept()[0], send_s=self._service.limits.send_s)
             except BlockingIOError:
                 continue
             except OSError as error:  # e.g. EMFILE, ECONNABORTED: one connection lost, not the service
                 self._service.log(f"accept: {error.strerror}")
                 time.sleep(0.05)
                 continue
-            connection = Connection(sock, send_s=self._service.limits.send_s)
             if not self._register(connection):
                 self._service.log("a connection over the limit was refused")
                 connection.refuse(RefusalCode.BUSY)
                 connection.release()
                 continue
-            threading.Thread(target=self._serve_connection, args=(connection,), daemon=True).start()
+            try:
+                threading.Thread(target=self._serve_connection, args=(connection,), daemon=True).start()
+            except RuntimeError:  # no memory for a thread: this connection is lost, not the service
+                self._service.log("a connection was refused: no thread can be started")
+                self._unregister(connection)
+                connection.refuse(RefusalCode.BUSY)
+                connection.release()
 
     def _register(self, connection: Connection) -> bool:
         with self._connections_lock:
-            if len(self._connections) >= self._service.limits.connections:
+            # After stop() nobody would close a new one.
+            if self._stopping.is_set() or len(self._connections) >= self._service.limits.connections:
                 return False
             self._connections.add(connection)
             return True
+
+    def _unregister(self, connection: Connection) -> None:
+        with self._connections_lock:
+            self._connections.discard(connection)
 
     def _serve_connection(self, connection: Connection) -> None:
         try:
             session = EnclaveSession(os.urandom(SESSION_ID_BYTES))
             self._converse(connection, session, idle_s=self._service.limits.idle_s)
         finally:
-            with self._connections_lock:
-                self._connections.discard(connection)
+            self._unregister(connection)
             connection.release()
 
     def _converse(self, connection: Connection, session: EnclaveSession, *, idle_s: float | None) -> None:
@@ -144,12 +162,14 @@ class Server:
                     raise SessionError(RefusalCode.SLOW) from None
                 if not data:
                     return
-                for event in session.receive(data):
+                events = session.receive(data)
+                for event in events:
                     self._on_event(connection, session, event)
                 if not session.is_mid_frame:
                     frame_deadline = None
-                elif frame_deadline is None:
-                    # Counted from a frame's first byte, so that one byte a minute does not hold a place.
+                elif events or frame_deadline is None:
+                    # Counted from a frame's first byte, so that one byte a minute does not hold a place. A
+                    # peer that streams frames without a pause gets a deadline for each.
                     frame_deadline = time.monotonic() + self._service.limits.frame_s
         except SessionError as error:
             self._service.log(f"a session ended: {error.code.name}")
@@ -179,10 +199,9 @@ class Server:
         """Keep one connection to the parent's listener: prove ourselves there and deliver answers."""
         while not self._stopping.wait(self._service.limits.redial_s):
             try:
-                sock = self._service.dial()
+                connection = Connection(self._service.dial(), send_s=self._service.limits.send_s)
             except OSError:
                 continue  # nobody listens, which is the normal state where `diagnose` is used
-            connection = Connection(sock, send_s=self._service.limits.send_s)
             if self._register(connection):
                 self._converse_out(connection)
             connection.release()
@@ -194,5 +213,4 @@ class Server:
             self._converse(connection, session, idle_s=None)
         finally:
             self._outbox.attach(None)
-            with self._connections_lock:
-                self._connections.discard(connection)
+            self._unregister(connection)

@@ -26,7 +26,7 @@ from enclave_payload.messages import (
     transcript_hash,
 )
 from enclave_payload.seal import EnclaveKeys, SealError, request_info
-from enclave_payload.wire import Frame, FrameReader, FrameType, WireError
+from enclave_payload.wire import Buffer, Frame, FrameReader, FrameType, WireError
 
 
 class SessionError(Exception):
@@ -51,7 +51,7 @@ class SealedReceived:
 
     request_id: bytes
     suite: int
-    ciphertext: bytes
+    ciphertext: Buffer
     info: bytes
 
 
@@ -117,16 +117,16 @@ class EnclaveSession:
             return self._on_challenge(frame.body)
         return self._on_sealed(frame.body)
 
-    def _on_challenge(self, body: bytes) -> ChallengeReceived:
+    def _on_challenge(self, body: Buffer) -> ChallengeReceived:
         challenge = parse_challenge(body)
         if challenge.version != PROTOCOL_VERSION:
             raise self._dead(SessionError(RefusalCode.VERSION))
-        self._challenge_body = body
+        self._challenge_body = bytes(body)
         self._state = _State.ATTESTING
         self._reader.limits = {}
         return ChallengeReceived(challenge.nonce)
 
-    def _on_sealed(self, body: bytes) -> SealedReceived:
+    def _on_sealed(self, body: Buffer) -> SealedReceived:
         sealed = parse_sealed(body)
         this_id = request_id(self._session_id, sealed.counter)
         # The stream is ordered, so a counter that must grow refuses every replay in constant memory.

@@ -9,6 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TypeAlias
+
+# What a field may be while a picture travels: copied only where somebody keeps it.
+Buffer: TypeAlias = bytes | memoryview
 
 MAX_FRAME_BYTES = 20 * 1024 * 1024
 HEADER_BYTES = 5
@@ -30,15 +34,17 @@ class FrameType(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One complete frame."""
+    """One complete frame. ``body`` is a read-only view of bytes that nobody else holds."""
 
     type: FrameType
-    body: bytes
+    body: memoryview
 
 
-def encode_frame(frame_type: FrameType, body: bytes) -> bytes:
-    """The frame's bytes. The caller keeps ``body`` within the limits of docs/protocol.md."""
-    return (len(body) + 1).to_bytes(4, "big") + bytes([frame_type]) + body
+def encode_frame(frame_type: FrameType, *parts: Buffer) -> bytes:
+    """The frame whose body is ``parts``, joined. The caller keeps within the limits of docs/protocol.md."""
+    length = 1 + sum(map(len, parts))
+    # One join: a picture is copied once here and not once a field.
+    return b"".join((length.to_bytes(4, "big"), bytes([frame_type]), *parts))
 
 
 class FrameReader:
@@ -61,7 +67,8 @@ class FrameReader:
 
     def feed(self, data: bytes) -> None:
         """Add what the stream brought. Call ``next_frame`` until it returns None before feeding more."""
-        self._buffer += data
+        if self._error is None:
+            self._buffer += data
 
     def next_frame(self) -> Frame | None:
         """The next complete frame, or None when more bytes are needed.
@@ -79,10 +86,10 @@ class FrameReader:
         end = 4 + length
         if len(self._buffer) < end:
             return None
-        with memoryview(self._buffer) as view:
-            body = bytes(view[HEADER_BYTES:end])
-        del self._buffer[:end]
-        return Frame(frame_type, body)
+        # The frame takes the buffer with it: a picture is not copied to be handed on.
+        view = memoryview(self._buffer)
+        self._buffer = bytearray(view[end:])
+        return Frame(frame_type, view[HEADER_BYTES:end].toreadonly())
 
     def _checked_type(self, value: int, length: int) -> FrameType:
         limit = self.limits.get(value)  # type: ignore[call-overload]  # IntEnum keys match plain ints

@@ -114,14 +114,22 @@ class Worker:
             job.connection.send(_sealed(request, job, AnswerKind.FINAL, outcome.to_cbor()))
             return
         if is_out:
+            self._answer_out(request, job)
+        else:
+            job.connection.send(
+                _sealed(request, job, AnswerKind.FINAL, self._classify(request, job).to_cbor())
+            )
+
+    def _answer_out(self, request: Request, job: Job) -> None:
+        try:
             # The receipt goes first, so that whoever sent may leave; losing it loses no answer.
             with contextlib.suppress(ConnectionLost):
                 job.connection.send(_sealed(request, job, AnswerKind.RECEIPT, b""))
-        frame = _sealed(request, job, AnswerKind.FINAL, self._classify(request, job).to_cbor())
-        if is_out:
-            self._outbox.deliver(frame)
-        else:
-            job.connection.send(frame)
+            frame = _sealed(request, job, AnswerKind.FINAL, self._classify(request, job).to_cbor())
+        except BaseException:
+            self._outbox.withdraw()
+            raise
+        self._outbox.deliver(frame)
 
     def _classify(self, request: Request, job: Job) -> Outcome:
         timings = _timings(job)

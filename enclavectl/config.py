@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from enclavectl.backends.choice import BackendChoice
 from enclavectl.errors import UsageError
 from enclavectl.files import read_bounded
 from enclavectl.nearest import suggestion
@@ -39,15 +40,6 @@ CONFIG_VARIABLE = "ENCLAVECTL_CONFIG"
 TEST_PREFIX = "ENCLAVECTL_TEST_"
 # 2**32 - 1 means "any", for a CID and for a port; CIDs up to 3 are taken (vsock(7), linux/vm_sockets.h).
 _MAX_VSOCK = 2**32 - 2
-
-
-class BackendChoice(StrEnum):
-    """What runs the enclave; ``auto``: ``nitro`` where /dev/nitro_enclaves exists, else ``local``."""
-
-    AUTO = "auto"
-    NITRO = "nitro"
-    QEMU = "qemu"
-    LOCAL = "local"
 
 
 class SourceKind(StrEnum):

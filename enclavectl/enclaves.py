@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from enclavectl.backends.base import Backend, Enclave, EnclaveState
-from enclavectl.config import BackendChoice, Config
+from enclavectl.backends.choice import BackendChoice
+from enclavectl.config import Config
 from enclavectl.errors import HostError, StateError
 from enclavectl.files import read_bounded
 from enclavectl.nearest import suggestion

@@ -11,8 +11,10 @@ from enclave_payload.messages import NO_REQUEST, Refusal, RefusalCode, parse_ref
 from enclave_payload.wire import Frame, FrameReader, FrameType, WireError
 from enclavectl.errors import AttestationError, EnclaveBusy, EnclavectlError, EnclaveLost, PeerProtocolError
 
-# vsock on the parent takes writes of this size well; from inside the enclave the bound is 16 KiB.
-SEND_BYTES = 64 * 1024
+# vsock on the parent takes writes of this size well; from inside the enclave the bound is 16 KiB. A Unix
+# socket takes any size, and wakes the reader less often for a larger one.
+_VSOCK_SEND_BYTES = 64 * 1024
+_UNIX_SEND_BYTES = 1024 * 1024
 _RECV_BYTES = 64 * 1024
 
 
@@ -22,6 +24,7 @@ class FrameStream:
     def __init__(self, sock: socket.socket, name: str) -> None:
         """``name`` is what messages call the peer."""
         self._sock = sock
+        self._send_bytes = _UNIX_SEND_BYTES if sock.family == socket.AF_UNIX else _VSOCK_SEND_BYTES
         self._name = name
         self._reader = FrameReader({})
         self._arrived: deque[Frame] = deque()
@@ -42,7 +45,7 @@ class FrameStream:
                 sent = 0
                 while sent < len(view):
                     self._sock.settimeout(max(deadline - time.monotonic(), 0.001))
-                    sent += self._sock.send(view[sent : sent + SEND_BYTES])
+                    sent += self._sock.send(view[sent : sent + self._send_bytes])
         except OSError as exc:
             self._raise_last_words()
             raise self._lost("stopped reading") from exc
@@ -97,7 +100,7 @@ class FrameStream:
         try:
             while True:
                 frame = self._read(time.monotonic() + 1)
-                if frame.type is FrameType.REFUSAL and not _is_of_one_request(frame.body):
+                if frame.type is FrameType.REFUSAL and not _is_of_one_request(bytes(frame.body)):
                     raise self.refusal(parse_refusal(frame.body))
                 self._arrived.append(frame)
         except (EnclaveLost, PeerProtocolError, WireError):

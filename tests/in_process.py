@@ -15,8 +15,9 @@ from PIL import Image
 
 from enclave_payload.card import Label, ModelCard
 from enclave_payload.classifier import Classifier
-from enclave_payload.contents import PARTS_PER_BILLION, MediaType
+from enclave_payload.contents import PARTS_PER_BILLION
 from enclave_payload.limits import Limits
+from enclave_payload.media import MediaType
 from enclave_payload.nsm import Nsm
 from enclave_payload.seal import EnclaveKeys, generate_keys
 from enclave_payload.server import Server, Service

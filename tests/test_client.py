@@ -110,7 +110,7 @@ CLAIMS_4_GIB = b"\xff\xff\xff\xff" + bytes([FrameType.EVIDENCE])
         (
             raw_script(encode_frame(FrameType.EVIDENCE, bytes(100)), hang_up=False),
             PeerProtocolError,
-            "evidence holds no document",
+            "the document or the key configuration is missing",
         ),
         (
             raw_script(encode_frame(FrameType.REFUSAL, bytes(26)), hang_up=False),

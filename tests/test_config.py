@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from enclavectl.backends.choice import BackendChoice
 from enclavectl.config import (
     SETTINGS,
-    BackendChoice,
     Config,
     DiagnoseConfig,
     EnclaveConfig,

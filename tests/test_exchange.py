@@ -9,13 +9,13 @@ import pytest
 from enclave_payload.contents import (
     Delivery,
     KeyConfig,
-    MediaType,
     Outcome,
     Request,
     Timings,
     key_config_digest,
     parse_request,
 )
+from enclave_payload.media import MediaType
 from enclave_payload.messages import Answer, AnswerKind, Evidence, parse_sealed, request_id
 from enclave_payload.seal import EnclaveKeys, SuiteId, generate_keys, request_info, seal_answer
 from enclave_payload.wire import FrameReader, FrameType
@@ -84,7 +84,7 @@ def test_a_picture_sealed_with_either_suite_is_what_the_enclave_opens(
     assert frame is not None
     sealed = parse_sealed(frame.body)
     assert (sealed.counter, sealed.suite) == (7, suite)
-    assert PICTURE.data not in frame.body
+    assert PICTURE.data not in bytes(frame.body)
     info = request_info(suite, request_id(enclave.session_id, 7), enclave.transcript)
     assert parse_request(keys.open(suite, sealed.ciphertext, info)) == Request(
         picture=PICTURE.data,

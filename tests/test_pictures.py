@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from enclave_payload.contents import MAX_PICTURE_BYTES, MediaType
+from enclave_payload.media import MAX_PICTURE_BYTES, MediaType
 from enclavectl.errors import PictureRefused, UsageError
 from enclavectl.pictures import Picture, collect, media_type_of, read_picture
 

@@ -31,6 +31,7 @@ TIME = "%Y-%m-%d %H:%M:%S %Z"
 
 # AlgorithmIdentifier of ecdsa-with-SHA384 (RFC 5758 section 3.2): an OID and no parameters.
 _ECDSA_SHA384 = bytes.fromhex("300a06082a8648ce3d040303")
+_SIGNATURE_BYTES = 104
 _CRITICAL_EXTENSIONS_WE_PROCESS = frozenset({x509.BasicConstraints.oid, x509.KeyUsage.oid})
 # What cryptography raises for bytes that are no certificate, or that hold one it cannot read.
 _UNREADABLE = (
@@ -47,23 +48,20 @@ _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """One certificate of a chain, read and checked on its own."""
+    """One certificate of a chain, read and checked on its own. Times are UTC, ``not_after`` inclusive.
+
+    cryptography parses many parts only when they are asked for, and raises then; so ``_read`` asks
+    for every part that anybody will need.
+    """
 
     where: str
     certificate: x509.Certificate
     extensions: x509.Extensions
     key: ec.EllipticCurvePublicKey
-    subject: str
-
-    @property
-    def not_before(self) -> datetime:
-        """The start of its validity, UTC."""
-        return self.certificate.not_valid_before_utc
-
-    @property
-    def not_after(self) -> datetime:
-        """The end of its validity, UTC, inclusive."""
-        return self.certificate.not_valid_after_utc
+    issuer: x509.Name
+    subject: x509.Name
+    not_before: datetime
+    not_after: datetime
 
     def extension(self, kind: type[_Extension]) -> x509.Extension[_Extension] | None:
         """The extension of that kind, or None."""
@@ -111,12 +109,12 @@ class Chain:
         Raises:
             AttestationError: ``leaf-name``.
         """
-        names = self.leaf.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        names = self.leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
         if len(names) != 1 or not str(names[0].value).startswith(module_id + "."):
             raise refused(
                 AttestationCode.LEAF_NAME,
                 f"leaf certificate: expected a CN that begins with {module_id}., "
-                f"found {self.leaf.subject:.120}",
+                f"found {self.leaf.subject.rfc4514_string():.120}",
             )
 
 
@@ -165,25 +163,34 @@ def _read(der: bytes, where: str) -> Link:
     """A certificate in strict DER, version 3, with a P-384 key and an ecdsa-with-SHA384 signature."""
     try:
         certificate = x509.load_der_x509_certificate(der)
-        extensions = certificate.extensions
-        key = certificate.public_key()
-        subject = certificate.subject.rfc4514_string()
+        version, extensions = certificate.version, certificate.extensions
         signed = certificate.tbs_certificate_bytes
+        issuer, subject, key = certificate.issuer, certificate.subject, certificate.public_key()
+        not_before, not_after = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     except _UNREADABLE as exc:
         raise refused(
             AttestationCode.CHAIN_CERTIFICATE, f"{where}: expected a DER certificate ({exc})"
         ) from exc
-    if certificate.version is not x509.Version.v3:
-        raise refused(
-            AttestationCode.CHAIN_CERTIFICATE, f"{where}: expected X.509 v3, found {certificate.version.name}"
-        )
+    if version is not x509.Version.v3:
+        raise refused(AttestationCode.CHAIN_CERTIFICATE, f"{where}: expected X.509 v3, found {version.name}")
     # cryptography hands out the signed part encoded again. It must be what stands in ``der``, behind
     # the four bytes of the outer SEQUENCE; no P-384 certificate is small enough for fewer.
-    if der[4 : 4 + len(signed)] != signed:
-        raise refused(AttestationCode.CHAIN_CERTIFICATE, f"{where}: expected DER, found another encoding")
-    if not der[4 + len(signed) :].startswith(_ECDSA_SHA384):
+    tail = der[4 + len(signed) :]
+    if der[4 : 4 + len(signed)] != signed or certificate.serial_number <= 0:
+        raise refused(
+            AttestationCode.CHAIN_CERTIFICATE, f"{where}: expected DER and a positive serial number"
+        )
+    if not tail.startswith(_ECDSA_SHA384):
         raise refused(
             AttestationCode.CHAIN_ALGORITHM, f"{where}: expected a signature with ecdsa-with-SHA384"
+        )
+    # A BIT STRING of whole octets: cryptography does not look at the count of unused bits. r and s of
+    # P-384 in DER are at most 104 bytes, so that one byte of length is enough.
+    signature, encoded = certificate.signature, tail[len(_ECDSA_SHA384) :]
+    if len(signature) > _SIGNATURE_BYTES or encoded != bytes((3, 1 + len(signature), 0)) + signature:
+        raise refused(
+            AttestationCode.CHAIN_CERTIFICATE,
+            f"{where}: expected a signature of whole octets, at most {_SIGNATURE_BYTES}",
         )
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
         raise refused(AttestationCode.CHAIN_ALGORITHM, f"{where}: expected a P-384 key")
@@ -197,7 +204,16 @@ def _read(der: bytes, where: str) -> Link:
             raise _constraint(
                 where, f"critical extension {extension.oid.dotted_string} is not one we process"
             )
-    return Link(where=where, certificate=certificate, extensions=extensions, key=key, subject=subject)
+    return Link(
+        where=where,
+        certificate=certificate,
+        extensions=extensions,
+        key=key,
+        issuer=issuer,
+        subject=subject,
+        not_before=not_before,
+        not_after=not_after,
+    )
 
 
 def _check_ca(link: Link, *, below: int) -> None:
@@ -226,8 +242,7 @@ def _check_leaf(link: Link) -> None:
 def _check_issued(child: Link, parent: Link) -> None:
     """``parent`` is named as the issuer of ``child``, and its key signed it."""
     # Equality of the names' encodings: AWS orders the attributes differently from level to level.
-    issuer, subject = child.certificate.issuer, parent.certificate.subject
-    if issuer.public_bytes() != subject.public_bytes():
+    if child.issuer.public_bytes() != parent.subject.public_bytes():
         raise refused(
             AttestationCode.CHAIN_NAME, f"{child.where}: its issuer is not the subject of {parent.where}"
         )

@@ -57,7 +57,7 @@ _HINTS = {
     AttestationCode.SIZE: _DAMAGED,
     AttestationCode.CBOR: _DAMAGED,
     AttestationCode.COSE_STRUCTURE: _DAMAGED,
-    AttestationCode.COSE_ALGORITHM: "QEMU's documents (backend qemu) are unsigned; a Nitro enclave's never are.",
+    AttestationCode.COSE_ALGORITHM: "QEMU's documents are unsigned; a Nitro enclave's never are.",
     AttestationCode.NITROTPM: "This host attests its own instance; ask the enclave for its document.",
     AttestationCode.UNKNOWN_FIELD: _CHANGED_FORMAT,
     AttestationCode.FIELD: _CHANGED_FORMAT,
@@ -77,14 +77,14 @@ _HINTS = {
     AttestationCode.LEAF_NAME: _FORGED,
     AttestationCode.LEAF_TIME: _FORGED,
     AttestationCode.FROM_THE_FUTURE: _CLOCK,
-    AttestationCode.TOO_OLD: "Ask the enclave for a new document; if that is too old again, compare both clocks.",
+    AttestationCode.TOO_OLD: "Ask for a new document; if it is too old again, compare both clocks.",
     AttestationCode.TRUST_NOT_ACCEPTED: "Add it to accept: in the policy only if you mean to rely on it.",
     AttestationCode.DEBUG_MODE: (
         "The operator can read a debug enclave's console and its code is not measured: restart it without "
         "--debug-mode. For a test without secrets, set unsafe_allow_debug: true in the policy."
     ),
-    AttestationCode.NO_RELEASE: "Add a release to the policy; enclavectl build prints its PCR0, PCR1 and PCR2.",
-    AttestationCode.PCR_MISSING: "Pin only registers that the enclave locks; 16 to 31 show only after LockPCR.",
+    AttestationCode.NO_RELEASE: "Add a release with the registers that enclavectl build prints.",
+    AttestationCode.PCR_MISSING: "Pin only registers that are locked; PCR16 to PCR31 rarely are.",
     AttestationCode.PCR_MISMATCH: (
         "Another image is running than the policy names: start the right one, "
         "or review this one and add it to the policy as a release."

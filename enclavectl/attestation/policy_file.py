@@ -57,23 +57,19 @@ def parse_policy(text: str, *, source: str) -> Policy:
         optional["max_age"] = reader.seconds(top["max_age_s"])
     if "clock_skew_s" in top:
         optional["clock_skew"] = reader.seconds(top["clock_skew_s"])
-    releases = reader.sequence(top["releases"]) if "releases" in top else []
+    accept = frozenset(reader.trust(node) for node in reader.sequence(top["accept"]))
+    releases = (
+        [reader.release(node) for node in reader.sequence(top["releases"])] if "releases" in top else []
+    )
     unsafe = "unsafe_allow_debug" in top and reader.boolean(top["unsafe_allow_debug"])
     try:
-        return Policy(
-            accept=frozenset(reader.trust(node) for node in reader.sequence(top["accept"])),
-            releases=tuple(reader.release(node) for node in releases),
-            unsafe_allow_debug=unsafe,
-            **optional,
-        )
+        return Policy(accept=accept, releases=tuple(releases), unsafe_allow_debug=unsafe, **optional)
     except UsageError as exc:
-        if exc.message.startswith(f"{source}:"):
-            raise
         raise UsageError(f"{source}: {exc.message}", hint=exc.hint) from exc
 
 
 def render_policy(policy: Policy) -> str:
-    """YAML that ``parse_policy`` reads back to an equal policy."""
+    """YAML that ``parse_policy`` reads back to an equal policy (durations in whole seconds)."""
     lines = [
         f"schema: {SCHEMA}",
         f"accept: [{', '.join(sorted(policy.accept))}]",

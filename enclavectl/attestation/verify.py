@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import InitVar, dataclass
 from datetime import datetime, timedelta
+from typing import TypedDict
 
 from enclavectl.attestation.chain import TIME, Chain, walk_chain
 from enclavectl.attestation.codes import AttestationCode, refused
@@ -124,19 +125,7 @@ def verify(
     # 9. and 10. This session
     _check_equal(AttestationCode.NONCE, "nonce", nonce, claims.nonce)
     _check_equal(AttestationCode.USER_DATA, "user_data", user_data, claims.user_data)
-    return VerifiedDocument(
-        module_id=claims.module_id,
-        timestamp=claims.timestamp,
-        pcrs=claims.pcrs,
-        nonce=claims.nonce,
-        user_data=claims.user_data,
-        public_key=claims.public_key,
-        trust=Trust.DEBUG if claims.is_debug else root.trust,
-        release=release,
-        root=root.name,
-        chain=_summaries(chain),
-        proof=_PROOF,
-    )
+    return VerifiedDocument(**_facts(claims, chain, root, release), proof=_PROOF)
 
 
 def examine_archived(document: bytes, policy: Policy | None, *, root: TrustRoot) -> ArchivedDocument:
@@ -161,18 +150,41 @@ def examine_archived(document: bytes, policy: Policy | None, *, root: TrustRoot)
     if policy is not None:
         policy.check_debug(claims)
         release = None if claims.is_debug else policy.match_release(claims).name
-    return ArchivedDocument(
-        module_id=claims.module_id,
-        timestamp=claims.timestamp,
-        pcrs=claims.pcrs,
-        nonce=claims.nonce,
-        user_data=claims.user_data,
-        public_key=claims.public_key,
-        trust=Trust.DEBUG if claims.is_debug else root.trust,
-        release=release,
-        root=root.name,
-        chain=_summaries(chain),
-    )
+    return ArchivedDocument(**_facts(claims, chain, root, release))
+
+
+class _Facts(TypedDict):
+    """The fields of _Attested, so that both results are filled in by one function."""
+
+    module_id: str
+    timestamp: datetime
+    pcrs: Mapping[int, bytes]
+    nonce: bytes | None
+    user_data: bytes | None
+    public_key: bytes | None
+    trust: Trust
+    release: str | None
+    root: str
+    chain: tuple[ChainSummary, ...]
+
+
+def _facts(claims: Claims, chain: Chain, root: TrustRoot, release: str | None) -> _Facts:
+    """The claims, now that the chain and the signature stand behind them."""
+    return {
+        "module_id": claims.module_id,
+        "timestamp": claims.timestamp,
+        "pcrs": claims.pcrs,
+        "nonce": claims.nonce,
+        "user_data": claims.user_data,
+        "public_key": claims.public_key,
+        "trust": Trust.DEBUG if claims.is_debug else root.trust,
+        "release": release,
+        "root": root.name,
+        "chain": tuple(
+            ChainSummary(subject=link.subject.rfc4514_string(), not_after=link.not_after)
+            for link in chain.links
+        ),
+    }
 
 
 def _check_arguments(nonce: bytes, user_data: bytes, now: datetime) -> None:
@@ -193,8 +205,8 @@ def _check_leaf_time(claims: Claims, chain: Chain, skew: timedelta) -> None:
     if leaf.not_before - claims.timestamp > skew or claims.timestamp - leaf.not_after > skew:
         raise refused(
             AttestationCode.LEAF_TIME,
-            f"timestamp: expected {leaf.not_before:{TIME}} to {leaf.not_after:{TIME}} (the leaf certificate's "
-            f"validity), found {claims.timestamp:{TIME}}",
+            f"timestamp: expected {leaf.not_before:{TIME}} to {leaf.not_after:{TIME}}, "
+            f"as the leaf certificate is valid, found {claims.timestamp:{TIME}}",
         )
 
 
@@ -220,7 +232,3 @@ def _check_equal(code: AttestationCode, name: str, expected: bytes, found: bytes
 
 def _shortened(value: bytes) -> str:
     return f"{value[:8].hex()}... ({len(value)} bytes)" if value else "zero bytes"
-
-
-def _summaries(chain: Chain) -> tuple[ChainSummary, ...]:
-    return tuple(ChainSummary(subject=link.subject, not_after=link.not_after) for link in chain.links)

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from types import TracebackType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
-from enclavectl.attestation import Policy, Release, Trust, TrustRoot
-from enclavectl.models import Model
 from enclavectl.transport import Address
+
+if TYPE_CHECKING:  # the verifier takes longer to import than a local enclave to be started
+    from enclavectl.attestation import Policy, Release, Trust, TrustRoot
+    from enclavectl.models import Model
 
 
 class EnclaveState(StrEnum):

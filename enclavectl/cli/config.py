@@ -11,7 +11,6 @@ import typer
 from enclavectl.cli.options import ConfigFile, Output, OutputFormat
 from enclavectl.cli.screen import Screen
 from enclavectl.cli.setup import begin
-from enclavectl.config import config_path, render_default
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Show and create the configuration file.")
 
@@ -32,6 +31,8 @@ def show(config: ConfigFile = None, output: Output = OutputFormat.TEXT) -> None:
 @app.command()
 def path(config: ConfigFile = None, output: Output = OutputFormat.TEXT) -> None:
     """Print where the configuration file is, or would be."""
+    from enclavectl.config import config_path
+
     screen = Screen(as_json=output is OutputFormat.JSON)
     found = config_path(path=config, environ=os.environ)
     if screen.as_json:
@@ -48,6 +49,7 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
 ) -> None:
     """Write a configuration file with every setting, explained and commented out."""
+    from enclavectl.config import config_path, render_default
     from enclavectl.errors import StateError
     from enclavectl.files import make_private_dir, write_atomic
 

@@ -154,6 +154,8 @@ def _ask(invocation: Invocation, target: Target, names: Sequence[str], report: P
     from enclavectl.diagnosis import Diagnosis, Result, to_result
 
     settings = invocation.config.diagnose
+    if not invocation.screen.as_json:
+        invocation.screen.load()  # while a fresh enclave boots
     shown: list[Picture] = []
     results: dict[int, Result] = {}
     with Client.connect(

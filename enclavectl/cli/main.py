@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 
 from enclavectl.errors import EnclavectlError, UsageError
@@ -60,6 +59,8 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception:  # noqa: BLE001 - the boundary: what gets here is a bug, and is shown as one
+        import traceback
+
         traceback.print_exc()
         sys.stderr.write("enclavectl: this is a bug in enclavectl; please report the lines above\n")
         return EXIT_BUG

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from enclavectl.config import BackendChoice
+from enclavectl.backends.choice import BackendChoice
 
 
 class OutputFormat(StrEnum):

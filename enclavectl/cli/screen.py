@@ -6,7 +6,6 @@ terminal: control characters are shown, not sent.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
@@ -69,8 +68,17 @@ class Screen:
         """The story's console."""
         return _console(stderr=True)
 
+    def load(self) -> None:
+        """Import what draws, at a time when there is nothing else to do."""
+        import rich.table
+        import rich.text
+
+        _ = (self.out, rich.table, rich.text)
+
     def result(self, value: Mapping[str, object]) -> None:
         """The command's one JSON object."""
+        import json
+
         # ASCII: a file name need not be Unicode, and whoever reads us need not expect UTF-8.
         sys.stdout.write(json.dumps(value, indent=2) + "\n")
         sys.stdout.flush()
@@ -97,6 +105,8 @@ class Screen:
 
     def line(self, value: Mapping[str, object]) -> None:
         """One JSON object on one line, for commands that answer more than once."""
+        import json
+
         sys.stdout.write(json.dumps(value) + "\n")
         sys.stdout.flush()
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.screen import Screen
-from enclavectl.config import Config, load_config
 
 if TYPE_CHECKING:
     from enclavectl.backends.base import Backend, Enclave, EnclaveSpec, RunningEnclave
+    from enclavectl.config import Config
     from enclavectl.exchange import Expectation
     from enclavectl.transport import Address
 
@@ -38,6 +38,8 @@ def begin(output: OutputFormat, config_file: Path | None, flags: Mapping[str, ob
     Raises:
         UsageError: the configuration cannot be used.
     """
+    from enclavectl.config import load_config
+
     config = load_config(path=config_file, environ=os.environ, flags=flags)
     return Invocation(screen=Screen(as_json=output is OutputFormat.JSON), config=config)
 

@@ -15,12 +15,10 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from enclavectl.attestation import Policy, Release, Trust, TrustRoot
 from enclavectl.backends.base import Enclave, EnclaveSpec, EnclaveState
 from enclavectl.backends.local.console_log import read_console
-from enclavectl.backends.local.measure import measure, payload_dir
 from enclavectl.backends.local.records import (
     Record,
     ensure_root,
@@ -33,9 +31,11 @@ from enclavectl.backends.local.records import (
 from enclavectl.backends.local.supervisor import SupervisorSpec
 from enclavectl.errors import HostError, StateError, UsageError
 from enclavectl.files import make_private_dir, read_bounded, write_atomic
-from enclavectl.models import load_weights
-from enclavectl.run import Command, start
+from enclavectl.run import Command, start, wait_ended
 from enclavectl.transport import UnixAddress, listen
+
+if TYPE_CHECKING:  # loaded while the enclave boots, not before: see benchmarks/start.py
+    from enclavectl.attestation import Policy, TrustRoot
 
 # The supervisor gives the payload 6 s to finish what it has; then nothing is left to be gentle with.
 _END_S = 10.0
@@ -67,9 +67,7 @@ class LocalEnclave:
             self._supervisor.returncode = 0
             return
         os.close(self._lifeline)
-        try:
-            self._supervisor.wait(_END_S)
-        except subprocess.TimeoutExpired:
+        if not wait_ended(self._supervisor, _END_S):
             self._supervisor.kill()  # the payload dies with it: PR_SET_PDEATHSIG
             self._supervisor.wait()
         remove_enclave(self._folder)  # which a supervisor that was killed could not
@@ -92,6 +90,8 @@ class LocalBackend:
             StateError: the name is taken.
             HostError: the state folder cannot be written, or no process can be started.
         """
+        from enclavectl.models import load_weights
+
         if spec.name is not None and _NAME.fullmatch(spec.name) is None:
             raise UsageError(
                 "name: expected 1 to 64 letters, digits, dots, dashes or underscores, "
@@ -103,21 +103,26 @@ class LocalBackend:
         ensure_root(self._home / "root")
         enclave_id = f"enc{secrets.token_hex(8)}"
         folder = self._home / "enclaves" / enclave_id
+        # Until the record is written, so that two starts cannot choose the same name.
         with exclusive(self._home):
             self._sweep()
             name = self._free_name(spec.name, enclave_id)
             make_private_dir(folder)
             lock = lock_enclave(folder)
-        try:
-            make_private_dir(folder / "model")
-            write_atomic(folder / "model" / "model.tflite", weights)
-            write_atomic(folder / "model" / "model.json", spec.model.card.to_json())
-            return self._launch(spec, name, folder, lock, detached=detached)
-        except BaseException:
-            remove_enclave(folder)
-            raise
-        finally:
-            os.close(lock)
+            try:
+                make_private_dir(folder / "model")
+                # Not atomic: nobody looks into the folder before the supervisor is started.
+                (folder / "model" / "model.tflite").write_bytes(weights)
+                (folder / "model" / "model.json").write_bytes(spec.model.card.to_json())
+                return self._launch(spec, name, folder, lock, detached=detached)
+            except OSError as exc:
+                remove_enclave(folder)
+                raise HostError(f"{folder}: cannot be written ({exc.strerror})") from exc
+            except BaseException:
+                remove_enclave(folder)
+                raise
+            finally:
+                os.close(lock)
 
     def enclaves(self) -> list[Enclave]:
         """All that are known, oldest first.
@@ -169,6 +174,8 @@ class LocalBackend:
         Raises:
             UsageError: there is none yet: nothing was ever run here.
         """
+        from enclavectl.attestation import Trust, TrustRoot
+
         pem = read_bounded(
             self._home / "root" / "certificate.pem", 64 * 1024, what="development root certificate"
         )
@@ -176,6 +183,8 @@ class LocalBackend:
 
     def policy(self, enclaves: Sequence[Enclave], *, allow_debug: bool) -> Policy:
         """Exactly what was measured when these enclaves were started."""
+        from enclavectl.attestation import Policy, Trust
+
         releases = tuple(enclave.release for enclave in enclaves)
         return Policy(accept=frozenset({Trust.SIMULATED}), releases=releases, unsafe_allow_debug=allow_debug)
 
@@ -187,7 +196,6 @@ class LocalBackend:
     def _launch(
         self, spec: EnclaveSpec, name: str, folder: Path, lock: int, *, detached: bool
     ) -> LocalEnclave:
-        pcrs = measure(payload_dir(), folder / "model")
         lifeline_read, lifeline_write = (None, None) if detached else os.pipe()
         with listen(UnixAddress(folder / "in.sock")) as listener:
             supervisor_spec = SupervisorSpec(
@@ -203,7 +211,7 @@ class LocalBackend:
                 outbound=f"../../out-{spec.port_out}.sock",
             )
             fds = [fd for fd in (listener.fileno(), lock, lifeline_read) if fd is not None]
-            argv = [sys.executable, "-I", "-B", "-m", "enclavectl.backends.local.supervisor"]
+            argv = [sys.executable, "-EPB", "-m", "enclavectl.backends.local.supervisor"]
             command = Command(
                 argv=[*argv, json.dumps(asdict(supervisor_spec))], cwd=folder, pass_fds=tuple(fds)
             )
@@ -211,6 +219,9 @@ class LocalBackend:
                 supervisor = start(command, output=output)
         if lifeline_read is not None:
             os.close(lifeline_read)
+        from enclavectl.backends.local.measure import measure, payload_dir
+
+        pcrs = measure(payload_dir(), folder / "model")
         record = Record(
             name=name,
             started=datetime.now(UTC),
@@ -233,6 +244,8 @@ class LocalBackend:
         return LocalEnclave(enclave, folder, supervisor, lifeline_write)
 
     def _describe(self, folder: Path, record: Record) -> Enclave:
+        from enclavectl.attestation import Release, Trust
+
         state = EnclaveState.RUNNING if is_running(folder) else EnclaveState.DEAD
         return Enclave(
             enclave_id=folder.name,

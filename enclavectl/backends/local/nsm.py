@@ -111,18 +111,26 @@ class SimulatedNsm:
                 return {"DescribeNSM": self._description()}
             case "GetRandom":
                 return {"GetRandom": {"random": secrets.token_bytes(RANDOM_BYTES)}}
-            case {"DescribePCR": dict(arguments), **rest} if not rest:
+            case dict() if len(value) == 1:
+                [(command, arguments)] = value.items()
+                if isinstance(arguments, dict):
+                    return self._command(command, arguments)
+        raise _Refused(NsmError.INVALID_OPERATION)
+
+    def _command(self, command: int | str, arguments: _Arguments) -> _Answer:
+        match command:
+            case "DescribePCR":
                 index = self._index(arguments)
                 return {"DescribePCR": {"lock": self._locked[index], "data": self._pcrs[index]}}
-            case {"ExtendPCR": dict(arguments), **rest} if not rest:
+            case "ExtendPCR":
                 return {"ExtendPCR": {"data": self._extend(arguments)}}
-            case {"LockPCR": dict(arguments), **rest} if not rest:
+            case "LockPCR":
                 self._locked[self._unlocked_index(arguments)] = True
                 return "LockPCR"
-            case {"LockPCRs": dict(arguments), **rest} if not rest:
+            case "LockPCRs":
                 self._lock_range(arguments)
                 return "LockPCRs"
-            case {"Attestation": dict(arguments), **rest} if not rest:
+            case "Attestation":
                 return {"Attestation": {"document": self._document(arguments)}}
         raise _Refused(NsmError.INVALID_OPERATION)
 

@@ -1,0 +1,96 @@
+"""A request over the local backend against the bare pipeline, warm: one at a time, and sixteen in flight."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.common import MODEL_DIR, SAMPLE, Row, alternate, bare_pipeline, compare
+from enclavectl.backends.base import EnclaveSpec
+from enclavectl.backends.local.backend import LocalBackend
+from enclavectl.batch import classify
+from enclavectl.client import Client
+from enclavectl.exchange import Expectation
+from enclavectl.models import read_card
+from enclavectl.pictures import Picture, read_picture
+
+_TIMEOUT_S = 60.0
+_IN_FLIGHT = 16
+_WORKERS = 2
+
+
+def main() -> list[Row]:
+    """Both rows."""
+    weights = (MODEL_DIR / "model.tflite").read_bytes()
+    picture = read_picture(str(SAMPLE), lambda _: b"")
+    with enclave() as client:
+        return [_one_at_a_time(client, picture, weights), _in_flight(client, picture, weights)]
+
+
+@contextmanager
+def enclave() -> Iterator[Client]:
+    """A session with a fresh local enclave."""
+    with tempfile.TemporaryDirectory() as folder:
+        backend = LocalBackend(Path(folder) / "state")
+        spec = EnclaveSpec(
+            name=None,
+            model=read_card(MODEL_DIR / "model.yaml"),
+            debug=False,
+            memory_mib=4096,
+            workers=_WORKERS,
+            port_out=5006,
+        )
+        with backend.start(spec, detached=False) as running:
+            policy = backend.policy([running.enclave], allow_debug=False)
+            expectation = Expectation(policy=policy, root=backend.trust_root())
+            with Client.connect(running.enclave.address, expectation, timeout_s=_TIMEOUT_S) as client:
+                yield client
+
+
+def _one_at_a_time(client: Client, picture: Picture, weights: bytes) -> Row:
+    bare = bare_pipeline(weights)
+
+    def ours() -> None:
+        client.submit(picture, client.prepare())
+        client.next_answer(time.monotonic() + _TIMEOUT_S)
+
+    times = alternate(ours, lambda: bare(picture.data), rounds=400, warmup=20)
+    return compare("warm request, 600x450 PNG, against the bare pipeline", *times, limit=1.25)
+
+
+def _in_flight(client: Client, picture: Picture, weights: bytes) -> Row:
+    local = threading.local()
+
+    def bare(data: bytes) -> object:
+        if not hasattr(local, "classify"):
+            local.classify = bare_pipeline(weights)
+        return local.classify(data)
+
+    count = 200
+    with ThreadPoolExecutor(_WORKERS) as pool:
+
+        def ours() -> None:
+            replies = classify(client, [picture] * count, timeout_s=_TIMEOUT_S, in_flight=_IN_FLIGHT)
+            failed = [reply.error for reply in replies if reply.error is not None]
+            if failed:
+                raise failed[0]
+
+        def base() -> None:
+            list(pool.map(bare, [picture.data] * count))
+
+        our_times, base_times = alternate(ours, base, rounds=7, warmup=1)
+    ours_rate, base_rate = (count / statistics.median(times) for times in (our_times, base_times))
+    return Row(
+        what="16 pictures in flight, against a pool of 2 bare pipelines",
+        ours=f"{ours_rate:.0f}/s",
+        base=f"{base_rate:.0f}/s",
+        ratio=ours_rate / base_rate,
+        limit=0.9,
+        at_least=True,
+    )

@@ -1,0 +1,58 @@
+"""What starting costs: the command itself, and one picture from a cold start."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from benchmarks.common import MODEL_DIR, SAMPLE, Row, alternate, compare
+
+_COMMAND = str(Path(sys.executable).with_name("enclavectl"))
+_BARE = """
+import sys
+import numpy as np
+from PIL import Image
+try:
+    from tflite_runtime.interpreter import Interpreter
+except ModuleNotFoundError:
+    from ai_edge_litert.interpreter import Interpreter
+interpreter = Interpreter(model_path=sys.argv[1], num_threads=1)
+interpreter.allocate_tensors()
+picture = Image.open(sys.argv[2]).convert("RGB").resize((224, 224), Image.Resampling.BILINEAR)
+pixels = (np.asarray(picture, dtype=np.float32) - np.float32(127.5)) / np.float32(127.5)
+interpreter.set_tensor(interpreter.get_input_details()[0]["index"], pixels[np.newaxis])
+interpreter.invoke()
+print(interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0])
+"""
+
+
+def main() -> list[Row]:
+    """Three rows."""
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {**os.environ, "ENCLAVECTL_STATE_DIR": f"{folder}/state", "HOME": folder}
+        environment.pop("ENCLAVECTL_MODEL", None)
+
+        def process(*argv: str) -> Callable[[], object]:
+            return lambda: _run(argv, environment)
+
+        typer = process(sys.executable, "-c", "import typer")
+        bare = process(sys.executable, "-c", _BARE, str(MODEL_DIR / "model.tflite"), str(SAMPLE))
+        diagnose = process(_COMMAND, "diagnose", str(SAMPLE))
+        version, help_page = process(_COMMAND, "--version"), process(_COMMAND, "--help")
+        return [
+            compare(
+                "enclavectl --version, against import typer", *alternate(version, typer, rounds=21), limit=1.5
+            ),
+            compare(
+                "enclavectl --help, against import typer", *alternate(help_page, typer, rounds=21), limit=1.5
+            ),
+            compare("cold diagnose, against a bare script", *alternate(diagnose, bare, rounds=15), limit=3.0),
+        ]
+
+
+def _run(argv: Sequence[str], environment: dict[str, str]) -> None:
+    subprocess.run(argv, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
