@@ -145,16 +145,15 @@ def test_no_picture_and_no_answer_is_on_disk(cli: Cli) -> None:
 
 
 def test_modes_keep_others_out(cli: Cli) -> None:
-    cli.ok(
-        "run",
-        "--name",
-        "private",
-    )
+    cli.ok("run", "--name", "private")
     cli.ok("send", sample("nv"))
-    for path in cli.state.rglob("*"):
-        if path.is_dir() or path.is_socket() or path.suffix in {".pem", ".json", ".log"}:
-            allowed = 0o755 if path.name == "supervisor.log" else 0o700
-            assert path.stat().st_mode & 0o777 & ~allowed == 0 or path.name == "supervisor.log", path
+    local = cli.state / "local"
+    secrets = [local / "root" / "key.pem", *(cli.state / "pending").iterdir(), *local.rglob("console.log")]
+    assert len(secrets) == 3
+    for path in (*secrets, *cli.sockets()):
+        assert path.stat().st_mode & 0o777 == 0o600, path
+    for path in (local, local / "root", cli.state / "pending", *cli.enclave_folders()):
+        assert path.stat().st_mode & 0o777 == 0o700, path
 
 
 def test_memory_and_environment_of_the_payload(cli: Cli) -> None:
