@@ -1,4 +1,4 @@
-"""The five messages that cross the wire in the clear, and their exact bytes (docs/protocol.md).
+"""The six messages that cross the wire in the clear, and their exact bytes (docs/protocol.md).
 
 Every parser takes a whole frame body and raises ``WireError`` for anything but the one valid form.
 """
@@ -169,6 +169,24 @@ def parse_refusal(body: Buffer) -> Refusal:
     if len(body) != REFUSAL_BYTES or code not in set(RefusalCode):
         raise WireError(f"a refusal has {REFUSAL_BYTES} bytes and a known code")
     return Refusal(RefusalCode(code), bytes(body[2:]))
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The listener has opened this answer; the enclave may forget it. Only where the enclave dialed out."""
+
+    request_id: bytes
+
+    def to_frame(self) -> bytes:
+        """``24 bytes request id``."""
+        return encode_frame(FrameType.TAKEN, self.request_id)
+
+
+def parse_taken(body: Buffer) -> Taken:
+    """The confirmation. Unauthenticated: who forges it can lose an answer, as the parent can anyway."""
+    if len(body) != REQUEST_ID_BYTES:
+        raise WireError(f"taken: expected {REQUEST_ID_BYTES} bytes, found {len(body)}")
+    return Taken(bytes(body))
 
 
 def request_id(session_id: bytes, counter: int) -> bytes:

@@ -22,7 +22,14 @@ from enclave_payload.messages import SESSION_ID_BYTES, RefusalCode
 from enclave_payload.nsm import Attester, NsmError
 from enclave_payload.outbox import Outbox
 from enclave_payload.seal import EnclaveKeys
-from enclave_payload.session import ChallengeReceived, EnclaveSession, Event, SealedReceived, SessionError
+from enclave_payload.session import (
+    ChallengeReceived,
+    EnclaveSession,
+    Event,
+    SealedReceived,
+    SessionError,
+    TakenReceived,
+)
 from enclave_payload.workers import Job, JobQueue, Worker
 
 
@@ -50,7 +57,7 @@ class Server:
         card = service.classifiers[0].card
         self._key_config = KeyConfig(public_keys=service.keys.public, card=card).to_cbor()
         self._user_data = key_config_digest(self._key_config)
-        self._outbox = Outbox(service.limits.outbox_answers)
+        self._outbox = Outbox(service.limits.outbox_answers, service.limits.outbox_keep_s)
         self._queue = JobQueue(service.limits)
         self._connections: set[Connection] = set()
         self._connections_lock = threading.Lock()
@@ -188,11 +195,15 @@ class Server:
                 connection.send(session.evidence(document, self._key_config))
                 if not session.accepts_requests:
                     self._outbox.attach(connection)
+            case TakenReceived(request_id):
+                self._outbox.taken(request_id)
             case SealedReceived(request_id):
                 connection.add_in_flight(1)
                 is_over = connection.in_flight > self._service.limits.in_flight_per_connection
                 if is_over or not self._queue.offer(Job(event, connection, time.monotonic())):
                     connection.add_in_flight(-1)
+                    if self._stopping.is_set():
+                        raise SessionError(RefusalCode.STOPPING)
                     connection.refuse(RefusalCode.BUSY, request_id)
 
     def _keep_dialing(self) -> None:

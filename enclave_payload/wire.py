@@ -30,6 +30,7 @@ class FrameType(IntEnum):
     SEALED = 3
     ANSWER = 4
     REFUSAL = 5
+    TAKEN = 6
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
-from enclave_payload.messages import ANSWER_BYTES, REFUSAL_BYTES, Answer, parse_answer
+from enclave_payload.messages import ANSWER_BYTES, REFUSAL_BYTES, Answer, Taken, parse_answer
 from enclave_payload.wire import FrameType, WireError
 from enclavectl.client import request_evidence
 from enclavectl.errors import EnclavectlError, PeerProtocolError
@@ -35,10 +36,11 @@ class Arrived:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """A sealed answer from a verified enclave."""
+    """A sealed answer from a verified enclave. Until ``confirm`` the enclave offers it to every listener."""
 
     answer: Answer
     enclave: VerifiedEnclave
+    confirm: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,8 @@ class Listener:
                 frame = stream.receive(time.monotonic() + _SILENCE_S)
                 if frame.type is FrameType.REFUSAL:
                     raise stream.refusal_in(frame)
-                self._queue.put(Delivered(parse_answer(frame.body), enclave))
+                answer = parse_answer(frame.body)
+                self._queue.put(Delivered(answer, enclave, partial(_confirm, sock, answer.request_id)))
         except EnclavectlError as error:
             self._queue.put(Failed(error))
         except WireError as error:
@@ -106,3 +109,10 @@ class Listener:
             stream.close()
             with contextlib.suppress(ValueError):
                 self._places.release()
+
+
+def _confirm(sock: socket.socket, request_id: bytes) -> None:
+    # Not through the stream, whose time-outs are its reader's. 29 bytes always fit into an idle send buffer;
+    # where the connection is gone, the next listener gets the answer again and knows no key to it.
+    with contextlib.suppress(OSError):
+        sock.send(Taken(request_id).to_frame(), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)

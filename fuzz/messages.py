@@ -11,15 +11,17 @@ from enclave_payload.messages import (
     Refusal,
     RefusalCode,
     Sealed,
+    Taken,
     parse_answer,
     parse_challenge,
     parse_evidence,
     parse_refusal,
     parse_sealed,
+    parse_taken,
 )
 from enclave_payload.wire import HEADER_BYTES, WireError
 
-Message: TypeAlias = Challenge | Evidence | Sealed | Answer | Refusal
+Message: TypeAlias = Challenge | Evidence | Sealed | Answer | Refusal | Taken
 
 _PARSERS: tuple[Callable[[bytes], Message], ...] = (
     parse_challenge,
@@ -27,6 +29,7 @@ _PARSERS: tuple[Callable[[bytes], Message], ...] = (
     parse_sealed,
     parse_answer,
     parse_refusal,
+    parse_taken,
 )
 _MESSAGES: tuple[Message, ...] = (
     Challenge(bytes(32)),
@@ -34,6 +37,7 @@ _MESSAGES: tuple[Message, ...] = (
     Sealed(7, 1, b"ciphertext"),
     Answer(bytes(24), AnswerKind.FINAL, bytes(4112)),
     Refusal(RefusalCode.BUSY),
+    Taken(bytes(24)),
 )
 
 # The first byte chooses the parser.

@@ -26,6 +26,7 @@ from enclave_payload.messages import (
     parse_evidence,
     parse_refusal,
     parse_sealed,
+    parse_taken,
     request_id,
     transcript_hash,
 )
@@ -134,6 +135,13 @@ def test_every_refusal_is_recorded_and_reads() -> None:
         assert refusal.to_frame() == hexed(recorded, "frame")
         seen.add(refusal.code)
     assert seen == set(RefusalCode)
+
+
+def test_taken_is_recorded_and_reads() -> None:
+    recorded = VECTORS["taken"]
+    taken = parse_taken(frame_of(hexed(recorded, "frame")).body)
+    assert taken.request_id == hexed(recorded, "request_id")
+    assert taken.to_frame() == hexed(recorded, "frame")
 
 
 def test_padding_is_as_recorded() -> None:

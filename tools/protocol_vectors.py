@@ -33,6 +33,7 @@ from enclave_payload.messages import (
     Refusal,
     RefusalCode,
     Sealed,
+    Taken,
     request_id,
     transcript_hash,
 )
@@ -127,6 +128,10 @@ def vectors(sealed_before: dict[str, bytes]) -> dict[str, object]:
                 [NO_REQUEST] if code is not RefusalCode.BUSY else [NO_REQUEST, request_id(SESSION_ID, 7)]
             )
         ],
+        "taken": {
+            "request_id": request_id(SESSION_ID, 7).hex(),
+            "frame": Taken(request_id(SESSION_ID, 7)).to_frame().hex(),
+        },
         "padded_lengths": [
             [length, padme(length)] for length in (4, 5, 9, 127, 1000, 1025, 65_537, 10**6, 16 * 2**20)
         ],

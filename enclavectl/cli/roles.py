@@ -212,6 +212,7 @@ class AnswerPrinter:
             draw_result(self._screen, result, waiting.labels, self._top)
             self._screen.notice(waiting.notice)
         self._store.remove(delivered.answer.request_id)
+        delivered.confirm()
         self.count += 1
 
 

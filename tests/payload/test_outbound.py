@@ -4,7 +4,7 @@ from pathlib import Path
 
 from enclave_payload.contents import Delivery, Problem
 from enclave_payload.limits import Limits
-from enclave_payload.messages import AnswerKind, RefusalCode, request_id
+from enclave_payload.messages import AnswerKind, RefusalCode, Taken, request_id
 from enclave_payload.seal import open_answer
 from tests.payload.serving import (
     BREAKS_THE_CLASSIFIER,
@@ -74,14 +74,29 @@ def test_nothing_goes_to_a_listener_that_has_not_challenged(tmp_path: Path) -> N
                 assert listener.challenge().next_outcome()[0] == 0
 
 
-def test_after_a_listener_has_left_the_next_one_gets_the_answers(tmp_path: Path) -> None:
+def test_what_a_listener_has_not_taken_comes_to_the_next_and_what_it_has_does_not(tmp_path: Path) -> None:
     with listening(tmp_path) as accept, serving(tmp_path, limits=SOON) as server, server.connect() as peer:
         peer.challenge()
         for counter in range(3):
-            with accept() as listener:
-                listener.challenge()
-                ask_out(peer, counter)
-                assert listener.next_outcome()[0] == counter
+            ask_out(peer, counter)
+        with accept() as first:
+            first.challenge()
+            assert [first.next_outcome()[0] for _ in range(3)] == [0, 1, 2]
+            first.send(Taken(request_id(peer.evidence.session_id, 1)).to_frame())
+            first.send(Taken(bytes(24)).to_frame())  # unknown, or taken before: no error
+            ask_out(peer, 3)
+            assert first.next_outcome()[0] == 3
+        with accept() as second:
+            second.challenge()
+            assert [second.next_outcome()[0] for _ in range(3)] == [0, 2, 3]
+
+
+def test_an_answer_that_nobody_takes_makes_room_after_its_time(tmp_path: Path) -> None:
+    limits = Limits(outbox_answers=1, outbox_keep_s=0.0, redial_s=0.02)
+    with serving(tmp_path, limits=limits) as server, server.connect() as peer:
+        peer.challenge()
+        for counter in range(3):
+            ask_out(peer, counter)
 
 
 def test_a_listener_may_not_ask(tmp_path: Path) -> None:
@@ -105,8 +120,13 @@ def test_over_the_outbox_is_refused_here_and_told_so(tmp_path: Path) -> None:
         with listening(tmp_path) as accept, accept() as listener:
             listener.challenge()
             assert [listener.next_outcome()[0] for _ in range(2)] == [0, 1]
-            ask_out(peer, 4)
-            assert listener.next_outcome()[0] == 4
+            listener.send(Taken(request_id(peer.evidence.session_id, 0)).to_frame())
+            # The enclave reads the two connections in any order: ask until there is room.
+            for counter in range(4, 1000):
+                peer.ask(counter, delivery=Delivery.OUT)
+                if peer.next_answer().kind is AnswerKind.RECEIPT:
+                    break
+            assert listener.next_outcome()[0] == counter
 
 
 def test_a_bug_in_a_classifier_does_not_use_up_the_outbox(tmp_path: Path) -> None:
