@@ -62,13 +62,21 @@ class Listener:
         self._places = threading.BoundedSemaphore(_MAX_ENCLAVES)
 
     def happenings(self, timeout_s: float | None) -> Iterator[Happening]:
-        """What happens, until nothing has for ``timeout_s`` seconds (None: until the caller stops)."""
+        """What happens, until nothing good has for ``timeout_s`` seconds (None: until the caller stops).
+
+        A failure is told but buys no time: an enclave that is refused dials in again every second.
+        """
         threading.Thread(target=self._accept, daemon=True).start()
+        last_news = time.monotonic()
         while True:
+            left_s = None if timeout_s is None else max(last_news + timeout_s - time.monotonic(), 0)
             try:
-                yield self._queue.get(timeout=timeout_s)
+                happening = self._queue.get(timeout=left_s)
             except queue.Empty:
                 return
+            yield happening
+            if not isinstance(happening, Failed):
+                last_news = time.monotonic()
 
     def _accept(self) -> None:
         while True:

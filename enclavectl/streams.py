@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import socket
 import time
+from collections import deque
 from collections.abc import Mapping
 
-from enclave_payload.messages import Refusal, RefusalCode, parse_refusal
+from enclave_payload.messages import NO_REQUEST, Refusal, RefusalCode, parse_refusal
 from enclave_payload.wire import Frame, FrameReader, FrameType, WireError
 from enclavectl.errors import AttestationError, EnclaveBusy, EnclavectlError, EnclaveLost, PeerProtocolError
 
@@ -26,6 +27,7 @@ class FrameStream:
         self._send_bytes = _UNIX_SEND_BYTES if sock.family == socket.AF_UNIX else _VSOCK_SEND_BYTES
         self._name = name
         self._reader = FrameReader({})
+        self._arrived: deque[Frame] = deque()
 
     def accept(self, limits: Mapping[FrameType, int]) -> None:
         """Take these frame types from now on, up to so many bytes of body each."""
@@ -55,6 +57,11 @@ class FrameStream:
             EnclaveLost: the stream ended, or the deadline passed.
             PeerProtocolError: the bytes are not an acceptable frame.
         """
+        if self._arrived:
+            return self._arrived.popleft()
+        return self._read(deadline)
+
+    def _read(self, deadline: float) -> Frame:
         try:
             while (frame := self._reader.next_frame()) is None:
                 self._sock.settimeout(max(deadline - time.monotonic(), 0.001))
@@ -86,17 +93,27 @@ class FrameStream:
         self._sock.close()
 
     def _raise_last_words(self) -> None:
-        """A peer that closes on us may have said why: read that before reporting the broken pipe."""
+        """A peer that closes on us may have said why: read that before reporting the broken pipe.
+
+        What else it said before is kept for ``receive``: answers that came are not lost.
+        """
         try:
             while True:
-                frame = self.receive(time.monotonic() + 1)
-                if frame.type is FrameType.REFUSAL:
+                frame = self._read(time.monotonic() + 1)
+                if frame.type is FrameType.REFUSAL and not _is_of_one_request(bytes(frame.body)):
                     raise self.refusal(parse_refusal(frame.body))
+                self._arrived.append(frame)
         except (EnclaveLost, PeerProtocolError, WireError):
             return  # it did not: the broken pipe is all there is to report
 
     def _lost(self, what: str) -> EnclaveLost:
         return EnclaveLost(f"{self._name} {what}", hint="enclavectl console shows its last output")
+
+
+def _is_of_one_request(body: bytes) -> bool:
+    """Whether a refusal leaves the session alive: too busy for one request is no reason to close."""
+    refusal = parse_refusal(body)
+    return refusal.code is RefusalCode.BUSY and refusal.request_id != NO_REQUEST
 
 
 _PEER = "use a client and an enclave of the same release"

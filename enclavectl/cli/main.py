@@ -45,7 +45,8 @@ def run(arguments: Sequence[str]) -> int:
     try:
         status = typer.main.get_command(app)(list(arguments), prog_name="enclavectl", standalone_mode=False)
         sys.stdout.flush()
-        return status if isinstance(status, int) else 0
+        # Typer turns Ctrl-C into this status by itself.
+        return _interrupted() if status == EXIT_INTERRUPTED else status if isinstance(status, int) else 0
     except EnclavectlError as error:
         return _report(error, arguments)
     except (typer.Abort, KeyboardInterrupt):

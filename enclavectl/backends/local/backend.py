@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -28,7 +29,7 @@ from enclavectl.backends.local.records import (
     remove_enclave,
 )
 from enclavectl.backends.local.supervisor import SupervisorSpec
-from enclavectl.errors import HostError, StateError
+from enclavectl.errors import HostError, StateError, UsageError
 from enclavectl.files import make_private_dir, read_bounded, write_atomic
 from enclavectl.run import Command, start, wait_ended
 from enclavectl.transport import UnixAddress, listen
@@ -39,14 +40,19 @@ if TYPE_CHECKING:  # loaded while the enclave boots, not before: see benchmarks/
 # The supervisor gives the payload 6 s to finish what it has; then nothing is left to be gentle with.
 _END_S = 10.0
 _POLL_S = 0.01
+# It stands in tables, file names, policies and shell commands.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 class LocalEnclave:
     """A supervisor that this process started. A context manager: leaving it ends the enclave."""
 
-    def __init__(self, enclave: Enclave, supervisor: subprocess.Popen[bytes], lifeline: int | None) -> None:
+    def __init__(
+        self, enclave: Enclave, folder: Path, supervisor: subprocess.Popen[bytes], lifeline: int | None
+    ) -> None:
         """``lifeline`` is the descriptor whose end the supervisor waits for; None if detached."""
         self.enclave = enclave
+        self._folder = folder
         self._supervisor = supervisor
         self._lifeline = lifeline
 
@@ -64,6 +70,7 @@ class LocalEnclave:
         if not wait_ended(self._supervisor, _END_S):
             self._supervisor.kill()  # the payload dies with it: PR_SET_PDEATHSIG
             self._supervisor.wait()
+        remove_enclave(self._folder)  # which a supervisor that was killed could not
 
 
 class LocalBackend:
@@ -79,12 +86,17 @@ class LocalBackend:
         """Boot an enclave; its evidence is the sign of life.
 
         Raises:
-            UsageError: the model does not fit its card.
+            UsageError: the model does not fit its card, or the name is none.
             StateError: the name is taken.
             HostError: the state folder cannot be written, or no process can be started.
         """
         from enclavectl.models import load_weights
 
+        if spec.name is not None and _NAME.fullmatch(spec.name) is None:
+            raise UsageError(
+                "name: expected 1 to 64 letters, digits, dots, dashes or underscores, "
+                f"found {spec.name!r:.100}"
+            )
         weights = load_weights(spec.model)
         make_private_dir(self._home)
         make_private_dir(self._home / "enclaves")
@@ -223,12 +235,13 @@ class LocalBackend:
         )
         try:
             write_atomic(folder / "record.json", record.to_json())
+            enclave = self._describe(folder, record)
         except BaseException:
             # Without a record nobody could find it, and a detached one would live on.
             supervisor.kill()
             supervisor.wait()
             raise
-        return LocalEnclave(self._describe(folder, record), supervisor, lifeline_write)
+        return LocalEnclave(enclave, folder, supervisor, lifeline_write)
 
     def _describe(self, folder: Path, record: Record) -> Enclave:
         from enclavectl.attestation import Release, Trust

@@ -71,6 +71,9 @@ class Supervisor:
         if not self._spec.is_detached:
             from enclavectl.backends.local.records import remove_enclave
 
+            # The lock first: it is dead for everybody. The folder last: who started it reads the console.
+            os.close(self._spec.lock_fd)
+            self._wait_for_starter()
             remove_enclave(self._folder)
 
     def _start_payload(self) -> subprocess.Popen[bytes]:
@@ -111,6 +114,13 @@ class Supervisor:
                 else:  # told to stop, the lifeline is cut, or the payload has ended
                     os.close(ended)
                     return
+
+    def _wait_for_starter(self) -> None:
+        """Return once the lifeline is cut or we are told to stop; both may have happened long ago."""
+        poll = select.poll()
+        poll.register(self._spec.lifeline_fd, select.POLLIN)
+        poll.register(self._wake_read, select.POLLIN)
+        poll.poll()
 
     def _simulated_nsm(self) -> Callable[[bytes], bytes]:
         from datetime import UTC, datetime
