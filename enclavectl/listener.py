@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from enclave_payload.messages import ANSWER_BYTES, REFUSAL_BYTES, Answer, parse_answer, parse_refusal
+from enclave_payload.messages import ANSWER_BYTES, REFUSAL_BYTES, Answer, parse_answer
 from enclave_payload.wire import FrameType, WireError
 from enclavectl.client import request_evidence
 from enclavectl.errors import EnclavectlError, PeerProtocolError
@@ -96,7 +96,7 @@ class Listener:
             while True:
                 frame = stream.receive(time.monotonic() + _SILENCE_S)
                 if frame.type is FrameType.REFUSAL:
-                    raise stream.refusal(parse_refusal(frame.body))
+                    raise stream.refusal_in(frame)
                 self._queue.put(Delivered(parse_answer(frame.body), enclave))
         except EnclavectlError as error:
             self._queue.put(Failed(error))

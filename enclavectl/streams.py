@@ -88,6 +88,13 @@ class FrameStream:
             f"{self._name} {text}", hint=hint, code=f"refused-{refusal.code.name.lower().replace('_', '-')}"
         )
 
+    def refusal_in(self, frame: Frame) -> EnclavectlError:
+        """The refusal in a frame of that type, as the error that a user should see."""
+        try:
+            return self.refusal(parse_refusal(frame.body))
+        except WireError as exc:
+            return PeerProtocolError(f"{self._name} sent a refusal that cannot be read ({exc})")
+
     def close(self) -> None:
         """End the connection."""
         self._sock.close()

@@ -25,7 +25,6 @@ from enclavectl.errors import (
     AttestationError,
     EnclaveBusy,
     EnclavectlError,
-    EnclaveError,
     EnclaveLost,
     PeerProtocolError,
 )
@@ -104,12 +103,12 @@ CLAIMS_4_GIB = b"\xff\xff\xff\xff" + bytes([FrameType.EVIDENCE])
         (raw_script(b"", hang_up=True), EnclaveLost, "closed the connection$"),
         (
             raw_script(encode_frame(FrameType.EVIDENCE, b"short"), hang_up=False),
-            PeerProtocolError,
+            AttestationError,
             "evidence is cut short",
         ),
         (
             raw_script(encode_frame(FrameType.EVIDENCE, bytes(100)), hang_up=False),
-            PeerProtocolError,
+            AttestationError,
             "the document or the key configuration is missing",
         ),
         (
@@ -125,7 +124,7 @@ CLAIMS_4_GIB = b"\xff\xff\xff\xff" + bytes([FrameType.EVIDENCE])
     ],
 )
 def test_a_peer_that_is_no_enclave_gets_the_challenge_and_nothing_more(
-    tmp_path: Path, script: Script, error: type[EnclaveError], message: str
+    tmp_path: Path, script: Script, error: type[EnclavectlError], message: str
 ) -> None:
     address = UnixAddress(tmp_path / "s")
     with start_evil(address, script) as evil:
@@ -196,7 +195,7 @@ _ROOT = new_root()
     ],
 )
 def test_an_answer_that_is_none_ends_the_session(
-    tmp_path: Path, frame: bytes, error: type[EnclaveError], message: str
+    tmp_path: Path, frame: bytes, error: type[EnclavectlError], message: str
 ) -> None:
     address = UnixAddress(tmp_path / "s")
     with (

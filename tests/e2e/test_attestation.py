@@ -65,7 +65,11 @@ EVIL: dict[str, tuple[Callable[[DevelopmentRoot], Script], str, str]] = {
         "signature",
         "signature",
     ),
-    "too long": (lying(Lies(document=lambda document: document + bytes(30_000))), "size", "bytes"),
+    "too long": (
+        lying(Lies(document=lambda document: document + bytes(30_000))),
+        "evidence-form",
+        "too long",
+    ),
 }
 
 

@@ -111,9 +111,8 @@ class LocalBackend:
             lock = lock_enclave(folder)
             try:
                 make_private_dir(folder / "model")
-                # Not atomic: nobody looks into the folder before the supervisor is started.
-                (folder / "model" / "model.tflite").write_bytes(weights)
-                (folder / "model" / "model.json").write_bytes(spec.model.card.to_json())
+                _write_new(folder / "model" / "model.tflite", weights)
+                _write_new(folder / "model" / "model.json", spec.model.card.to_json())
                 return self._launch(spec, name, folder, lock, detached=detached)
             except OSError as exc:
                 remove_enclave(folder)
@@ -215,7 +214,8 @@ class LocalBackend:
             command = Command(
                 argv=[*argv, json.dumps(asdict(supervisor_spec))], cwd=folder, pass_fds=tuple(fds)
             )
-            with (folder / "supervisor.log").open("wb") as output:
+            _write_new(folder / "supervisor.log", b"")
+            with (folder / "supervisor.log").open("ab") as output:
                 supervisor = start(command, output=output)
         if lifeline_read is not None:
             os.close(lifeline_read)
@@ -309,3 +309,10 @@ class LocalBackend:
             return
         finally:
             os.close(handle)
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    # Not atomic, and not synced: nobody looks into the folder before the supervisor is started.
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
