@@ -92,7 +92,7 @@ def _decode(image: Image.Image, width: int, height: int) -> Image.Image:
     orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     target = (height, width) if orientation in _SWAPS_SIDES else (width, height)
     # Scale first, turn after: turning 50 megapixels would need their memory twice.
-    small = _to_rgb(image).resize(target, Image.Resampling.BILINEAR)
+    small = _scale(image, target)
     transpose = _UPRIGHT.get(orientation)
     return small if transpose is None else small.transpose(transpose)
 
@@ -106,14 +106,19 @@ def _has_one_frame(image: Image.Image) -> bool:
     return False
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _scale(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     if image.mode not in _CONVERTIBLE | _WITH_ALPHA:
         raise PictureError(Problem.UNSUPPORTED_PIXELS)
-    if image.mode in _WITH_ALPHA or "transparency" in image.info:
-        # Transparent means "nothing here": put white behind it, as a viewer or a printer does.
-        picture = image.convert("RGBA")
-        background = Image.new("RGB", picture.size, "white")
-        background.paste(picture, mask=picture.getchannel("A"))
-        return background
-    # convert() would copy even what is RGB already: 150 MB at the limit.
-    return image if image.mode == "RGB" else image.convert("RGB")
+    if image.mode not in _WITH_ALPHA and "transparency" not in image.info:
+        return _converted(image, "RGB").resize(size, Image.Resampling.BILINEAR)
+    # Transparent means "nothing here": put white behind it, as a viewer or a printer does. Resizing weighs
+    # colors by their alpha, so white may come after it, when the picture is small.
+    picture = _converted(image, "RGBA").resize(size, Image.Resampling.BILINEAR)
+    background = Image.new("RGB", size, "white")
+    background.paste(picture, mask=picture.getchannel("A"))
+    return background
+
+
+def _converted(image: Image.Image, mode: str) -> Image.Image:
+    # convert() would copy even what has the mode already: 200 MB at the limit.
+    return image if image.mode == mode else image.convert(mode)

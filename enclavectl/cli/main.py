@@ -7,9 +7,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from enclavectl.errors import EnclavectlError, UsageError
+from enclavectl.errors import Bug, EnclavectlError, UsageError
 
-EXIT_BUG = 1
 EXIT_INTERRUPTED = 130
 
 
@@ -62,8 +61,7 @@ def run(arguments: Sequence[str]) -> int:
         import traceback
 
         traceback.print_exc()
-        sys.stderr.write("enclavectl: this is a bug in enclavectl; please report the lines above\n")
-        return EXIT_BUG
+        return _report(Bug("this is a bug in enclavectl", hint="report the lines above"), arguments)
 
 
 def _interrupted() -> int:

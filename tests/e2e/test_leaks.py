@@ -37,6 +37,15 @@ def test_the_command_is_killed(cli: Cli) -> None:
     cli.assert_nothing_left(processes)
 
 
+def test_run_is_killed_before_its_enclave_has_proved_itself(cli: Cli) -> None:
+    with cli.start("run", "--name", "unborn") as command:
+        wait_until(lambda: len(cli.processes()) == 2, "both processes")
+        processes = cli.processes()
+        command.kill()
+    cli.assert_nothing_left(processes)
+    assert cli.ok("list", "-o", "json").json()["enclaves"] == []
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_command_is_told_to_stop(cli: Cli, number: signal.Signals) -> None:
     with in_the_middle(cli) as (command, processes):

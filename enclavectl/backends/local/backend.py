@@ -45,13 +45,23 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 class LocalEnclave:
-    """A supervisor that this process started. A context manager: leaving it ends the enclave."""
+    """A supervisor that this process started. A context manager: leaving it ends the enclave.
+
+    A detached enclave is let go instead, but only by leaving without an error: one that never proved itself
+    must not stay.
+    """
 
     def __init__(
-        self, enclave: Enclave, folder: Path, supervisor: subprocess.Popen[bytes], lifeline: int | None
+        self,
+        enclave: Enclave,
+        folder: Path,
+        supervisor: subprocess.Popen[bytes],
+        lifeline: int,
+        detached: bool,
     ) -> None:
-        """``lifeline`` is the descriptor whose end the supervisor waits for; None if detached."""
+        """``lifeline`` is the descriptor whose end the supervisor waits for."""
         self.enclave = enclave
+        self._detached = detached
         self._folder = folder
         self._supervisor = supervisor
         self._lifeline = lifeline
@@ -62,7 +72,9 @@ class LocalEnclave:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._lifeline is None:
+        if self._detached and kind is None:
+            os.write(self._lifeline, b"x")
+            os.close(self._lifeline)
             # It lives on by itself; Popen must not warn that we did not wait.
             self._supervisor.returncode = 0
             return
@@ -195,30 +207,30 @@ class LocalBackend:
     def _launch(
         self, spec: EnclaveSpec, name: str, folder: Path, lock: int, *, detached: bool
     ) -> LocalEnclave:
-        lifeline_read, lifeline_write = (None, None) if detached else os.pipe()
+        lifeline_read, lifeline_write = os.pipe()
         with listen(UnixAddress(folder / "in.sock")) as listener:
             supervisor_spec = SupervisorSpec(
                 folder=str(folder),
                 root_folder=str(self._home / "root"),
                 listener_fd=listener.fileno(),
                 lock_fd=lock,
-                lifeline_fd=-1 if lifeline_read is None else lifeline_read,
+                lifeline_fd=lifeline_read,
                 debug=spec.debug,
                 memory_mib=spec.memory_mib,
                 workers=spec.workers,
                 # Relative to the folder, since sun_path is short and state folders may be deep.
                 outbound=f"../../out-{spec.port_out}.sock",
             )
-            fds = [fd for fd in (listener.fileno(), lock, lifeline_read) if fd is not None]
             argv = [sys.executable, "-EPB", "-m", "enclavectl.backends.local.supervisor"]
             command = Command(
-                argv=[*argv, json.dumps(asdict(supervisor_spec))], cwd=folder, pass_fds=tuple(fds)
+                argv=[*argv, json.dumps(asdict(supervisor_spec))],
+                cwd=folder,
+                pass_fds=(listener.fileno(), lock, lifeline_read),
             )
             _write_new(folder / "supervisor.log", b"")
             with (folder / "supervisor.log").open("ab") as output:
                 supervisor = start(command, output=output)
-        if lifeline_read is not None:
-            os.close(lifeline_read)
+        os.close(lifeline_read)
         from enclavectl.backends.local.measure import measure, payload_dir
 
         pcrs = measure(payload_dir(), folder / "model")
@@ -241,7 +253,7 @@ class LocalBackend:
             supervisor.kill()
             supervisor.wait()
             raise
-        return LocalEnclave(enclave, folder, supervisor, lifeline_write)
+        return LocalEnclave(enclave, folder, supervisor, lifeline_write, detached)
 
     def _describe(self, folder: Path, record: Record) -> Enclave:
         from enclavectl.attestation import Release, Trust
