@@ -72,7 +72,7 @@ def _in_flight(client: Client, picture: Picture, weights: bytes) -> Row:
             local.classify = bare_pipeline(weights)
         return local.classify(data)
 
-    count = 200
+    count = 400
     with ThreadPoolExecutor(_WORKERS) as pool:
 
         def ours() -> None:

@@ -86,6 +86,8 @@ class _Decoder:
         if major == _BYTES:
             return b"".join(self._chunks(major, argument))
         if major == _TEXT:
+            if argument != _INDEFINITE:  # nearly every key and value that we read
+                return self._utf8(self._take(argument))
             return "".join([self._utf8(chunk) for chunk in self._chunks(major, argument)])
         if major in (_ARRAY, _MAP):
             if depth <= 0:

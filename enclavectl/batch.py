@@ -76,6 +76,9 @@ class _Batch:
 
     def fill(self) -> bool:
         """Send until ``in_flight`` requests are under way; False when none is left to wait for."""
+        # In bursts: sealing one picture after each answer keeps pushing the workers' data out of the caches.
+        if 2 * len(self._flights) > self._in_flight:
+            return True
         while len(self._flights) < self._in_flight and (self._waiting or self._read_one()):
             flight = replace(self._waiting[0], sent_at=time.monotonic())
             # It leaves the queue only once it is sent, so that a lost connection forgets no picture.
