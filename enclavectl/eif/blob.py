@@ -1,4 +1,4 @@
-"""A range of an open file: how every module here hands data on without holding it in memory."""
+"""A range of an open file: how the modules here hand data on without holding it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from enclavectl.eif.errors import EifError
 
-# Large enough that per-chunk costs vanish beside hashing (about 1.4 ms), small enough to stay in the L2 cache.
+# Large enough that per-chunk costs vanish beside hashing (some 1.4 ms), small enough for the L2 cache.
 CHUNK = 1 << 20
 
 
@@ -43,7 +43,7 @@ class Blob:
         """All bytes at once.
 
         Raises:
-            EifError: ``section-too-large`` (more than ``limit`` bytes; checked before reading) or ``short-read``.
+            EifError: ``section-too-large`` (more than ``limit`` bytes; nothing was read) or ``short-read``.
         """
         if self.size > limit:
             raise EifError(

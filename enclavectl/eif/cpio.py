@@ -116,6 +116,7 @@ class CpioReader:
         self._source = source
         self._at = 0
         self._left = 0  # data of the current entry that has not been read
+        self._back = b""  # read ahead behind a trailer
 
     def __iter__(self) -> Iterator[CpioEntry]:
         """Each entry in turn.
@@ -146,7 +147,7 @@ class CpioReader:
             CpioError: ``cpio-truncated``.
         """
         while self._left:
-            piece = self._source.read(min(self._left, CHUNK))
+            piece = self._read(min(self._left, CHUNK))
             if not piece:
                 raise self._error("cpio-truncated", f"the archive ends {self._left} bytes early")
             self._left -= len(piece)
@@ -166,7 +167,9 @@ class CpioReader:
         ino, mode, uid, gid, nlink, mtime, size, *dev = values
         name_size = dev[4]
         if not 1 < name_size <= MAX_NAME:
-            raise self._error("cpio-name", f"expected a name of 2 to {MAX_NAME} bytes, found {name_size}", start)
+            raise self._error(
+                "cpio-name", f"expected a name of 2 to {MAX_NAME} bytes, found {name_size}", start
+            )
         name = self._exactly(name_size)
         if name.find(b"\0") != name_size - 1:
             raise self._error("cpio-name", "expected exactly one NUL, at the end of the name", start)
@@ -189,16 +192,21 @@ class CpioReader:
         """Past the trailer's zeros: the magic of another archive, or nothing at the end."""
         for _ in self.data():
             pass
-        while True:
-            block = self._source.read(4 - self._at % 4)
-            self._at += len(block)
-            if not block:
-                return b""
-            if block.count(0) != len(block):
-                break
-        if block != MAGIC[:4]:
-            raise self._error("cpio-trailing", f"expected zeros or an archive, found {block!r}")
-        return block + self._exactly(len(MAGIC) - len(block))
+        while block := self._read(CHUNK):
+            rest = block.lstrip(b"\0")
+            self._at += len(block) - len(rest)
+            if rest:
+                if self._at % 4 or not rest.startswith(MAGIC[: len(rest)]):
+                    raise self._error("cpio-trailing", f"expected zeros or an archive, found {rest[:8]!r}")
+                self._back = rest
+                return self._exactly(len(MAGIC))
+        return b""
+
+    def _read(self, size: int) -> bytes:
+        if self._back:
+            piece, self._back = self._back[:size], self._back[size:]
+            return piece
+        return self._source.read(size)
 
     def _pad(self) -> None:
         if any(self._exactly(-self._at % 4)):
@@ -207,7 +215,7 @@ class CpioReader:
     def _exactly(self, size: int) -> bytes:
         parts = []
         while size:
-            piece = self._source.read(size)
+            piece = self._read(size)
             if not piece:
                 raise self._error("cpio-truncated", f"the archive ends {size} bytes early")
             parts.append(piece)

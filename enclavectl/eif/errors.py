@@ -1,4 +1,4 @@
-"""What this ring raises: one type per reader, all of them an ``EifError`` with a stable code and an offset."""
+"""What this ring raises: one type per reader, each an ``EifError`` with a stable code and an offset."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ class EifError(UsageError):
     """An image, or what one is to be made of, breaks a rule.
 
     ``code`` is stable and meant for programs. ``offset`` is in bytes from the start of the file (or, for a
-    ``CpioError`` or a ``LayerError``, of the archive); ``None`` where the rule is not about one place. ``reason`` is the message without that place.
+    ``CpioError`` or a ``LayerError``, of the archive); ``None`` where the rule is not about one place.
+    ``reason`` is the message without that place.
     """
 
     kind = "eif"

@@ -12,10 +12,11 @@ from cryptography import x509
 from enclavectl.eif.errors import EifError
 from enclavectl.eif.findings import Finding, Severity, finding_of
 from enclavectl.eif.format import CRC_OFFSET, FLAG_ARM64, MAX_METADATA, MAX_SIGNATURE, SectionKind
-from enclavectl.eif.layout import Layout, Scan, parse_layout, scan_layout
+from enclavectl.eif.layout import Layout, Scan
 from enclavectl.eif.lint import lint_contents
 from enclavectl.eif.measure import Measured, Measurements, OnBytes, file_crc, measure_layout
 from enclavectl.eif.metadata import Metadata, parse_metadata
+from enclavectl.eif.scan import parse_layout, scan_layout
 from enclavectl.eif.signature import (
     SignatureBlock,
     certificate_facts,

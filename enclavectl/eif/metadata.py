@@ -5,28 +5,22 @@ Nothing here is measured into a PCR: metadata is a claim of whoever built, or ch
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NoReturn
 
 from enclavectl.eif.errors import EifError
 from enclavectl.eif.format import MAX_METADATA
+from enclavectl.eif.strictjson import MAX_DEPTH, JsonValue, parse_json
 
 _TYPE_NAMES = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
-MAX_DEPTH = 64
 MAX_CUSTOM = 4096  # limit of nitro-cli and eif_build for the custom metadata file
 _TOP = ("ImageName", "ImageVersion", "BuildMetadata", "DockerInfo", "CustomMetadata")
 _BUILD = ("BuildTime", "BuildTool", "BuildToolVersion", "OperatingSystem", "KernelVersion")
 _INT_RANGE = (-(2**63), 2**64 - 1)  # what serde_json keeps as an integer
-# A string (an unclosed one reaches to the end, so that the scan stays linear) or a bracket.
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[\[{]|[\]}]', re.DOTALL)
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _ESCAPED = re.compile(r'["\\\x00-\x1f]')
-
-JsonValue = None | bool | int | float | str | Sequence["JsonValue"] | Mapping[str, "JsonValue"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +81,7 @@ def parse_metadata(data: bytes) -> Metadata:
             ``metadata-duplicate-key``, ``metadata-type``, ``metadata-missing-key``, ``metadata-unknown-key``
             or ``section-too-large``.
     """
-    value = parse_json(data)
+    value = parse_json(data, what="metadata", limit=MAX_METADATA)
     top = _object(value, "metadata", _TOP)
     build = _object(top["BuildMetadata"], "BuildMetadata", _BUILD)
     return Metadata(
@@ -101,59 +95,6 @@ def parse_metadata(data: bytes) -> Metadata:
         docker_info=top["DockerInfo"],
         custom=top["CustomMetadata"],
     )
-
-
-def parse_json(data: bytes, *, limit: int = MAX_METADATA) -> JsonValue:
-    """One JSON value, strictly: UTF-8, no byte order mark, no duplicate keys, bounded depth, finite numbers.
-
-    Raises:
-        EifError: see ``parse_metadata``.
-    """
-    if len(data) > limit:
-        raise EifError(
-            f"metadata: expected at most {limit} bytes, found {len(data)}", code="section-too-large"
-        )
-    try:
-        text = data.decode()
-        if _depth(text) > MAX_DEPTH:
-            raise EifError(f"metadata: nested deeper than {MAX_DEPTH}", code="metadata-depth")
-        value: JsonValue = json.loads(
-            text, object_pairs_hook=_pairs, parse_constant=_refuse, parse_float=_finite
-        )
-        json.dumps(value, ensure_ascii=False).encode()  # lone surrogates are not text
-    except (ValueError, RecursionError) as exc:
-        raise EifError(f"metadata: not JSON ({exc})", code="metadata-json") from exc
-    return value
-
-
-def _depth(text: str) -> int:
-    deepest = depth = 0
-    for match in _TOKEN.finditer(text):
-        mark = text[match.start()]
-        if mark in "[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif mark in "]}":
-            depth -= 1
-    return deepest
-
-
-def _pairs(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        raise EifError("metadata: a key stands twice in one object", code="metadata-duplicate-key")
-    return value
-
-
-def _refuse(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON number")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text[:32]} is out of range")
-    return value
 
 
 def _object(value: JsonValue, where: str, keys: tuple[str, ...]) -> Mapping[str, JsonValue]:

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
+from enclavectl.eif.canonical import Reader, array, byte_string
 from enclavectl.eif.errors import EifError
 from enclavectl.eif.format import MAX_SIGNATURE
 from enclavectl.eif.measure import certificate_pcr
@@ -31,7 +32,8 @@ _SECOND_KEY = b"\x69signature"
 _PAYLOAD = b"\xa2\x6eregister_index\x00\x6eregister_value"
 _SIGNATURE1 = b"\x84\x6aSignature1"
 _PEM = re.compile(
-    rb"-----BEGIN CERTIFICATE-----\r?\n((?:[A-Za-z0-9+/=]{1,76}\r?\n)+)-----END CERTIFICATE-----(?:\r?\n)?", re.ASCII
+    rb"-----BEGIN CERTIFICATE-----\r?\n((?:[A-Za-z0-9+/=]{1,76}\r?\n)+)-----END CERTIFICATE-----(?:\r?\n)?",
+    re.ASCII,
 )
 
 
@@ -64,11 +66,11 @@ class SignatureBlock:
     def to_bytes(self) -> bytes:
         """The section in the official writer's form."""
         cose = b"\x84%s\xa0%s%s" % (
-            _byte_string(self.curve.protected),
-            _byte_string(self.payload),
-            _byte_string(self.signature),
+            byte_string(self.curve.protected),
+            byte_string(self.payload),
+            byte_string(self.signature),
         )
-        return _OUTER + _array(self.certificate_pem) + _SECOND_KEY + _array(cose)
+        return _OUTER + array(self.certificate_pem) + _SECOND_KEY + array(cose)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,13 +99,13 @@ def parse_signature(data: bytes, *, offset: int = 0) -> SignatureBlock:
             code="section-too-large",
             offset=offset,
         )
-    reader = _Reader(data, "signature-form", offset)
+    reader = Reader(data, "signature-form", offset)
     reader.expect(_OUTER)
     pem = reader.array()
     reader.expect(_SECOND_KEY)
     inner = reader.array()
     reader.end()
-    cose = _Reader(inner, "signature-cose", offset)
+    cose = Reader(inner, "signature-cose", offset)
     cose.expect(b"\x84")
     protected = cose.byte_string()
     cose.expect(b"\xa0")
@@ -197,12 +199,12 @@ def certificate_facts(block: SignatureBlock) -> tuple[x509.Certificate, str]:
 
 def canonical_payload(pcr0: str) -> bytes:
     """The bytes that a signer of an image with this PCR0 signs (inside the Sig_structure)."""
-    return _PAYLOAD + _array(bytes.fromhex(pcr0))
+    return _PAYLOAD + array(bytes.fromhex(pcr0))
 
 
 def signed_bytes(curve: Curve, payload: bytes) -> bytes:
     """The Sig_structure of RFC 9052, 4.4, without external data."""
-    return _SIGNATURE1 + _byte_string(curve.protected) + b"\x40" + _byte_string(payload)
+    return _SIGNATURE1 + byte_string(curve.protected) + b"\x40" + byte_string(payload)
 
 
 def verify_signature(block: SignatureBlock, *, pcr0: str) -> VerifiedSignature:
@@ -240,74 +242,3 @@ def verify_signature(block: SignatureBlock, *, pcr0: str) -> VerifiedSignature:
             "signature: not made by the key of the certificate", code="signature-invalid"
         ) from None
     return VerifiedSignature(certificate=certificate, curve=curve, pcr8=pcr8)
-
-
-def _head(major: int, count: int) -> bytes:
-    """A CBOR head in its shortest form; everything here is shorter than 65,536."""
-    if count < 24:
-        return bytes([major | count])
-    if count < 256:
-        return bytes([major | 24, count])
-    return bytes([major | 25]) + count.to_bytes(2)
-
-
-def _byte_string(data: bytes) -> bytes:
-    return _head(0x40, len(data)) + data
-
-
-def _array(data: bytes) -> bytes:
-    return _head(0x80, len(data)) + b"".join([_head(0, value) for value in data])
-
-
-class _Reader:
-    """Reads only what ``_head``, ``_byte_string`` and ``_array`` write."""
-
-    def __init__(self, data: bytes, code: str, base: int) -> None:
-        self._data, self._code, self._base, self._at = data, code, base, 0
-
-    def expect(self, literal: bytes) -> None:
-        if not self._data.startswith(literal, self._at):
-            found = self._data[self._at : self._at + len(literal)].hex() or "the end"
-            raise self._error(f"expected {literal.hex()}, found {found}")
-        self._at += len(literal)
-
-    def byte_string(self) -> bytes:
-        size = self._number(0x40)
-        data = self._data[self._at : self._at + size]
-        if len(data) != size:
-            raise self._error(f"expected {size} more bytes, found {len(data)}")
-        self._at += size
-        return data
-
-    def array(self) -> bytes:
-        return bytes([self._octet() for _ in range(self._number(0x80))])
-
-    def end(self) -> None:
-        if self._at != len(self._data):
-            raise self._error(f"{len(self._data) - self._at} bytes too many")
-
-    def _octet(self) -> int:
-        value = self._number(0)
-        if value > 255:
-            raise self._error(f"expected an integer up to 255, found {value}")
-        return value
-
-    def _number(self, major: int) -> int:
-        for extra, least in ((0, 0), (1, 24), (2, 256)):
-            head = self._data[self._at : self._at + 1 + extra]
-            if len(head) != 1 + extra:
-                raise self._error("the data ends early")
-            info = head[0] - major
-            if extra == 0 and 0 <= info < 24:
-                self._at += 1
-                return info
-            if extra and info == 23 + extra:
-                value = int.from_bytes(head[1:])
-                if value < least:
-                    raise self._error("a number is not in its shortest form")
-                self._at += 1 + extra
-                return value
-        raise self._error(f"expected a CBOR head of major type {major >> 5}, found {self._data[self._at]:#x}")
-
-    def _error(self, text: str) -> EifError:
-        return EifError(f"{self._code}: {text}", code=self._code, offset=self._base + self._at)
