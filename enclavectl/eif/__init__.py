@@ -1,4 +1,4 @@
-"""Read, check, measure, build, sign and compare Enclave Image Format files, byte for byte like the official tools.
+"""Read, check, measure, build, sign and compare Enclave Image Format files, byte for byte like nitro-cli.
 
 The ring's rules: nothing here prints, starts processes or needs the network; files are streamed, never held
 in memory; every reader is total and raises ``EifError`` with a stable code and an offset.
