@@ -196,10 +196,14 @@ class CpioReader:
             rest = block.lstrip(b"\0")
             self._at += len(block) - len(rest)
             if rest:
-                if self._at % 4 or not rest.startswith(MAGIC[: len(rest)]):
-                    raise self._error("cpio-trailing", f"expected zeros or an archive, found {rest[:8]!r}")
                 self._back = rest
-                return self._exactly(len(MAGIC))
+                start = self._at
+                magic = self._exactly(len(MAGIC))
+                if start % 4 or magic != MAGIC:
+                    raise self._error(
+                        "cpio-trailing", f"expected zeros or an archive, found {magic!r}", start
+                    )
+                return magic
         return b""
 
     def _read(self, size: int) -> bytes:

@@ -69,7 +69,7 @@ def read_tar(archive: Blob) -> Iterator[TarEntry]:
         kind = header[156:157]
         size = _number(header[124:136], at)
         if kind in b"xgLK":
-            if size > MAX_EXTENDED:
+            if not 0 <= size <= MAX_EXTENDED:
                 raise _error("tar-extended", f"an extended header of {size} bytes", at)
             data = _range(archive, at + BLOCK, size, "an extended header")
             _extend(extended, kind, data, at)

@@ -141,22 +141,22 @@ def tar(members: Iterable[tarfile.TarInfo | tuple[tarfile.TarInfo, bytes]]) -> b
 
 def directory(name: str, **fields: object) -> tarfile.TarInfo:
     """A directory member."""
-    return member(name, tarfile.DIRTYPE, **fields)
+    return member(name, kind=tarfile.DIRTYPE, **fields)
 
 
 def text(name: str, data: bytes = b"", **fields: object) -> tuple[tarfile.TarInfo, bytes]:
     """A file member with its content."""
-    return member(name, **fields), data
+    return member(name, tarfile.REGTYPE, **fields), data
 
 
 def symlink(name: str, target: str, **fields: object) -> tarfile.TarInfo:
     """A symbolic link member."""
-    return member(name, tarfile.SYMTYPE, linkname=target, **fields)
+    return member(name, kind=tarfile.SYMTYPE, linkname=target, **fields)
 
 
 def hardlink(name: str, target: str, **fields: object) -> tarfile.TarInfo:
     """A hard link member."""
-    return member(name, tarfile.LNKTYPE, linkname=target, **fields)
+    return member(name, kind=tarfile.LNKTYPE, linkname=target, **fields)
 
 
 def layer(*members: tarfile.TarInfo | tuple[tarfile.TarInfo, bytes]) -> Blob:

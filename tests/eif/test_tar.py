@@ -88,6 +88,8 @@ def test_extended_headers_are_bounded_and_strict() -> None:
     assert refused(tar([member("a", pax_headers={"GNU.sparse.major": "1"})])) == "tar-type"
     assert refused(tar([member("a", pax_headers={"uid": "x"})])) == "tar-extended"
     assert refused(tar([member("a", pax_headers={"comment": "x" * (1 << 20)})])) == "tar-extended"
+    whole = tar([member("a", pax_headers={"comment": "x"})])
+    assert refused(resum(whole[:124] + b"\xff" * 12 + whole[136:])) == "tar-extended"
     block = resum(
         tar([member("a", b"x")])[:124] + b"00000000013\0" + bytes(12) + b" " * 8 + b"x" + bytes(355)
     )
