@@ -10,7 +10,7 @@ https://github.com/linuxkit/linuxkit/tree/v1.5.2/src/cmd/linuxkit/vendor/github.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -203,25 +203,43 @@ def relative_path(target: bytes, link: bytes) -> bytes:
 def _write_reproducible(writer: CpioWriter, entries: Iterable[Entry]) -> None:
     """Hard links share an inode number; the data stands with the last of them, as GNU cpio has it."""
     by_name = _unique(entries)
-    ordered = sorted(by_name.values(), key=lambda entry: entry.name.split(b"/"))
-    names: dict[bytes, list[bytes]] = {}
-    for entry in ordered:
-        first = _link_target(entry, by_name)
-        names.setdefault(first, []).append(entry.name)
+    groups = _link_groups(by_name)
     inos: dict[bytes, int] = {}
-    for entry in ordered:
-        first = _link_target(entry, by_name)
-        group, inode = names[first], by_name[first]
+    next_ino = 1
+    for name in sorted(by_name, key=_by_component):
+        entry = by_name[name]
+        inode = by_name[_link_target(entry, by_name)]
+        group = groups.get(inode.name, [name])
         if inode.kind is Kind.SYMLINK:
-            group = [entry.name]
-        ino = inos.setdefault(group[0], len(inos) + 1)
-        data = _content(inode) if entry.name == group[-1] else blob_of(b"")
-        placed = replace(inode, name=entry.name, mtime=EPOCH)
-        record = _record(placed, data, ino=ino, dev=(0, 0))
+            group = [name]
+        ino = inos.get(inode.name) if len(group) > 1 else None
+        if ino is None:
+            ino, next_ino = next_ino, next_ino + 1
+        if len(group) > 1:
+            inos[inode.name] = ino
+        data = _content(inode) if name == group[-1] else blob_of(b"")
+        record = _record(replace(inode, name=name, mtime=EPOCH), data, ino=ino, dev=(0, 0))
         if len(group) > 1:
             record = replace(record, nlink=len(group))
         writer.add(record, data.chunks())
     writer.finish(CpioEntry(name=TRAILER, ino=0, mode=0))
+
+
+def _by_component(name: bytes) -> bytes:
+    """Sorts like the list of the path's components, since NUL is below every byte that a name may have."""
+    return name.replace(b"/", b"\0")
+
+
+def _link_groups(by_name: Mapping[bytes, Entry]) -> dict[bytes, list[bytes]]:
+    """The names of each file that has several, in order, under the name that the others link to."""
+    groups: dict[bytes, list[bytes]] = {}
+    for name, entry in by_name.items():
+        if entry.kind is Kind.HARDLINK:
+            target = _link_target(entry, by_name)
+            groups.setdefault(target, [target]).append(name)
+    for names in groups.values():
+        names.sort(key=_by_component)
+    return groups
 
 
 def _unique(entries: Iterable[Entry]) -> dict[bytes, Entry]:
@@ -235,7 +253,7 @@ def _unique(entries: Iterable[Entry]) -> dict[bytes, Entry]:
     return by_name
 
 
-def _link_target(entry: Entry, by_name: dict[bytes, Entry]) -> bytes:
+def _link_target(entry: Entry, by_name: Mapping[bytes, Entry]) -> bytes:
     if entry.kind is not Kind.HARDLINK:
         return entry.name
     inode = by_name.get(entry.target)
