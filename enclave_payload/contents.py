@@ -15,27 +15,17 @@ import cbor2
 
 from enclave_payload.card import CardError, ModelCard, parse_card
 from enclave_payload.cbor import CborError, Value, decode
+from enclave_payload.media import MAX_PICTURE_BYTES, MediaType
 from enclave_payload.messages import MAX_KEY_CONFIG_BYTES, PROTOCOL_VERSION
 from enclave_payload.seal import REPLY_KEY_BYTES, SuiteId
 
 PARTS_PER_BILLION = 1_000_000_000
-MAX_PICTURE_BYTES = 16 * 1024 * 1024
 # The picture and room for the other three fields of a request.
 _MAX_REQUEST_BYTES = MAX_PICTURE_BYTES + 1024
 
 
 class ContentError(Exception):
     """The opened content breaks the protocol."""
-
-
-class MediaType(StrEnum):
-    """The picture formats that the enclave decodes; the value names the only decoder that is tried."""
-
-    JPEG = "image/jpeg"
-    PNG = "image/png"
-    WEBP = "image/webp"
-    BMP = "image/bmp"
-    TIFF = "image/tiff"
 
 
 class Delivery(StrEnum):

@@ -16,7 +16,8 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from enclave_payload.contents import MediaType, Problem
+from enclave_payload.contents import Problem
+from enclave_payload.media import MediaType
 
 MAX_PIXELS = 50_000_000
 
@@ -72,6 +73,8 @@ def decode_picture(data: bytes, media_type: MediaType, *, width: int, height: in
             return _decode(image, width, height)
     except PictureError:
         raise
+    except Image.DecompressionBombError as exc:  # Pillow's own limit, which WebP meets before ours
+        raise PictureError(Problem.TOO_MANY_PIXELS) from exc
     except Exception as exc:  # Pillow's plugins raise SyntaxError, struct.error, zlib.error, ...
         raise PictureError(Problem.UNREADABLE) from exc
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from enclave_payload.contents import MAX_PICTURE_BYTES, MediaType
+from enclave_payload.media import MAX_PICTURE_BYTES, MediaType
 from enclavectl.errors import PictureRefused, UsageError
 
 STDIN = "-"

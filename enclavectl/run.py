@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import select
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,3 +44,20 @@ def start(command: Command, *, output: IO[bytes] | int) -> subprocess.Popen[byte
         )
     except OSError as exc:
         raise HostError(f"{command.argv[0]}: cannot be started ({exc.strerror})") from exc
+
+
+def wait_ended(process: subprocess.Popen[bytes], timeout_s: float) -> bool:
+    """Whether the process has ended, at once when it does; False if it runs on after ``timeout_s``.
+
+    Not ``Popen.wait(timeout)``: that looks again only every 50 ms.
+    """
+    if process.poll() is not None:
+        return True
+    handle = os.pidfd_open(process.pid)
+    try:
+        poll = select.poll()
+        poll.register(handle, select.POLLIN)
+        poll.poll(timeout_s * 1000)
+    finally:
+        os.close(handle)
+    return process.poll() is not None

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Self
 
 from enclavectl.backends.base import Enclave, EnclaveSpec, EnclaveState
 from enclavectl.backends.local.console_log import read_console
-from enclavectl.backends.local.measure import measure, payload_dir
 from enclavectl.backends.local.records import (
     Record,
     ensure_root,
@@ -31,8 +30,7 @@ from enclavectl.backends.local.records import (
 from enclavectl.backends.local.supervisor import SupervisorSpec
 from enclavectl.errors import HostError, StateError
 from enclavectl.files import make_private_dir, read_bounded, write_atomic
-from enclavectl.models import load_weights
-from enclavectl.run import Command, start
+from enclavectl.run import Command, start, wait_ended
 from enclavectl.transport import UnixAddress, listen
 
 if TYPE_CHECKING:  # loaded while the enclave boots, not before: see benchmarks/start.py
@@ -63,9 +61,7 @@ class LocalEnclave:
             self._supervisor.returncode = 0
             return
         os.close(self._lifeline)
-        try:
-            self._supervisor.wait(_END_S)
-        except subprocess.TimeoutExpired:
+        if not wait_ended(self._supervisor, _END_S):
             self._supervisor.kill()  # the payload dies with it: PR_SET_PDEATHSIG
             self._supervisor.wait()
 
@@ -87,27 +83,34 @@ class LocalBackend:
             StateError: the name is taken.
             HostError: the state folder cannot be written, or no process can be started.
         """
+        from enclavectl.models import load_weights
+
         weights = load_weights(spec.model)
         make_private_dir(self._home)
         make_private_dir(self._home / "enclaves")
         ensure_root(self._home / "root")
         enclave_id = f"enc{secrets.token_hex(8)}"
         folder = self._home / "enclaves" / enclave_id
+        # Until the record is written, so that two starts cannot choose the same name.
         with exclusive(self._home):
             self._sweep()
             name = self._free_name(spec.name, enclave_id)
             make_private_dir(folder)
             lock = lock_enclave(folder)
-        try:
-            make_private_dir(folder / "model")
-            write_atomic(folder / "model" / "model.tflite", weights)
-            write_atomic(folder / "model" / "model.json", spec.model.card.to_json())
-            return self._launch(spec, name, folder, lock, detached=detached)
-        except BaseException:
-            remove_enclave(folder)
-            raise
-        finally:
-            os.close(lock)
+            try:
+                make_private_dir(folder / "model")
+                # Not atomic: nobody looks into the folder before the supervisor is started.
+                (folder / "model" / "model.tflite").write_bytes(weights)
+                (folder / "model" / "model.json").write_bytes(spec.model.card.to_json())
+                return self._launch(spec, name, folder, lock, detached=detached)
+            except OSError as exc:
+                remove_enclave(folder)
+                raise HostError(f"{folder}: cannot be written ({exc.strerror})") from exc
+            except BaseException:
+                remove_enclave(folder)
+                raise
+            finally:
+                os.close(lock)
 
     def enclaves(self) -> list[Enclave]:
         """All that are known, oldest first.
@@ -196,7 +199,7 @@ class LocalBackend:
                 outbound=f"../../out-{spec.port_out}.sock",
             )
             fds = [fd for fd in (listener.fileno(), lock, lifeline_read) if fd is not None]
-            argv = [sys.executable, "-I", "-B", "-m", "enclavectl.backends.local.supervisor"]
+            argv = [sys.executable, "-EPB", "-m", "enclavectl.backends.local.supervisor"]
             command = Command(
                 argv=[*argv, json.dumps(asdict(supervisor_spec))], cwd=folder, pass_fds=tuple(fds)
             )
@@ -204,6 +207,8 @@ class LocalBackend:
                 supervisor = start(command, output=output)
         if lifeline_read is not None:
             os.close(lifeline_read)
+        from enclavectl.backends.local.measure import measure, payload_dir
+
         pcrs = measure(payload_dir(), folder / "model")
         record = Record(
             name=name,

@@ -16,7 +16,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -123,9 +123,15 @@ def is_running(folder: Path) -> bool:
 
 def remove_enclave(folder: Path) -> None:
     """The folder is gone. Removing one that another process removes at the same time is no error."""
-    import shutil
-
-    shutil.rmtree(folder, ignore_errors=True)
+    # Not shutil.rmtree: importing it takes longer than everything else that an enclave's end takes.
+    for parent, folders, files in os.walk(folder, topdown=False):
+        for name in files:
+            Path(parent, name).unlink(missing_ok=True)
+        for name in folders:
+            with suppress(FileNotFoundError):
+                Path(parent, name).rmdir()
+    with suppress(FileNotFoundError):
+        folder.rmdir()
 
 
 @contextmanager

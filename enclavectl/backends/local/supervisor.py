@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from enclavectl.backends.local.console_log import ConsoleLog
-from enclavectl.run import Command, start
+from enclavectl.run import Command, start, wait_ended
 
 _TERM_GRACE_S = 6.0
 _OUTPUT_BYTES = 64 * 1024
@@ -83,7 +83,7 @@ class Supervisor:
             "workers": spec.workers,
             "outbound": spec.outbound,
         }
-        argv = [sys.executable, "-I", "-B", "-m", "enclavectl.backends.local.child", json.dumps(child)]
+        argv = [sys.executable, "-EPB", "-m", "enclavectl.backends.local.child", json.dumps(child)]
         fds = (spec.listener_fd, self._nsm_payload.fileno())
         payload = start(Command(argv=argv, cwd=self._folder, pass_fds=fds), output=self._output_payload)
         # The payload alone holds these now: when it ends, whoever waits for it sees the end.
@@ -144,12 +144,10 @@ class Supervisor:
         return bool(data)
 
     def _end(self, payload: subprocess.Popen[bytes]) -> None:
-        if payload.poll() is None:
-            payload.terminate()
-            try:
-                payload.wait(_TERM_GRACE_S)
-            except subprocess.TimeoutExpired:
-                payload.kill()
+        if self._spec.is_detached and payload.poll() is None:
+            payload.terminate()  # others may wait for answers that it has begun
+            wait_ended(payload, _TERM_GRACE_S)
+        payload.kill()  # its only client has gone, or it had its time
         status = payload.wait()
         os.set_blocking(self._output, False)
         try:

@@ -1,0 +1,134 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from enclave_payload.wire import MAX_FRAME_BYTES, Frame, FrameReader, FrameType, WireError, encode_frame
+
+LIMITS = dict.fromkeys(FrameType, 100)
+frames = st.lists(st.builds(Frame, st.sampled_from(FrameType), st.binary(max_size=100)), max_size=5)
+
+
+def drain(reader: FrameReader) -> list[Frame]:
+    found = []
+    while (frame := reader.next_frame()) is not None:
+        found.append(frame)
+    return found
+
+
+def stream_of(sent: list[Frame]) -> bytes:
+    return b"".join(encode_frame(frame.type, frame.body) for frame in sent)
+
+
+def test_a_frame_is_length_type_and_body() -> None:
+    assert encode_frame(FrameType.SEALED, b"abc") == bytes.fromhex("00000004 03 616263")
+
+
+@given(frames)
+def test_frames_come_out_as_they_went_in_whole(sent: list[Frame]) -> None:
+    reader = FrameReader(LIMITS)
+    reader.feed(stream_of(sent))
+    assert drain(reader) == sent
+    assert not reader.is_mid_frame
+
+
+@given(frames)
+def test_frames_come_out_as_they_went_in_byte_by_byte(sent: list[Frame]) -> None:
+    reader = FrameReader(LIMITS)
+    found = []
+    for byte in stream_of(sent):
+        reader.feed(bytes([byte]))
+        found += drain(reader)
+    assert found == sent
+    assert not reader.is_mid_frame
+
+
+@given(frames, st.binary(min_size=1, max_size=4))
+def test_trailing_bytes_are_the_start_of_the_next_frame(sent: list[Frame], trailing: bytes) -> None:
+    reader = FrameReader(LIMITS)
+    reader.feed(stream_of(sent) + trailing)
+    assert drain(reader) == sent
+    assert reader.is_mid_frame
+
+
+@given(frames, st.data())
+def test_every_cut_shows_as_a_frame_under_way(sent: list[Frame], data: st.DataObject) -> None:
+    stream = stream_of(sent)
+    cut = data.draw(st.integers(0, len(stream)))
+    boundaries = {len(stream_of(sent[:count])) for count in range(len(sent) + 1)}
+    reader = FrameReader(LIMITS)
+    reader.feed(stream[:cut])
+    found = drain(reader)
+    assert found == sent[: len(found)]
+    assert reader.is_mid_frame is (cut not in boundaries)
+
+
+@pytest.mark.parametrize("length", [101, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF])
+def test_a_length_over_the_limit_is_refused_from_the_header_alone(length: int) -> None:
+    reader = FrameReader({FrameType.CHALLENGE: 99})
+    reader.feed(length.to_bytes(4, "big") + bytes([FrameType.CHALLENGE]))
+    with pytest.raises(WireError, match=f"claims {length} bytes; at most 100"):
+        reader.next_frame()
+    assert not reader.is_mid_frame  # and nothing of it is kept
+
+
+def test_the_limit_itself_is_allowed() -> None:
+    reader = FrameReader({FrameType.CHALLENGE: 99})
+    reader.feed(encode_frame(FrameType.CHALLENGE, bytes(99)))
+    assert drain(reader) == [Frame(FrameType.CHALLENGE, bytes(99))]
+
+
+def test_no_limit_of_a_session_goes_over_the_limit_of_the_protocol() -> None:
+    reader = FrameReader({FrameType.SEALED: 2 * MAX_FRAME_BYTES})
+    reader.feed((MAX_FRAME_BYTES + 1).to_bytes(4, "big") + bytes([FrameType.SEALED]))
+    with pytest.raises(WireError):
+        reader.next_frame()
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        pytest.param("00000000 01", id="a length of zero has no room for the type"),
+        pytest.param("00000001 00", id="type zero"),
+        pytest.param("00000001 06", id="unknown type"),
+        pytest.param("00000001 ff", id="unknown type 255"),
+        pytest.param("00000001 02", id="known, but not acceptable now"),
+        pytest.param("474554202f", id="GET /"),
+    ],
+)
+def test_a_head_that_is_not_acceptable_is_refused(head: str) -> None:
+    reader = FrameReader({FrameType.CHALLENGE: 34})
+    reader.feed(bytes.fromhex(head))
+    with pytest.raises(WireError):
+        reader.next_frame()
+
+
+def test_an_error_stays_and_nothing_is_kept_after_it() -> None:
+    reader = FrameReader({FrameType.CHALLENGE: 34})
+    reader.feed(bytes.fromhex("ffffffff 01"))
+    with pytest.raises(WireError) as first:
+        reader.next_frame()
+    for _ in range(3):
+        reader.feed(encode_frame(FrameType.CHALLENGE, bytes(34)))
+        with pytest.raises(WireError) as again:
+            reader.next_frame()
+        assert again.value is first.value
+        assert not reader.is_mid_frame
+
+
+def test_limits_hold_from_when_they_are_set() -> None:
+    reader = FrameReader({FrameType.CHALLENGE: 34})
+    reader.feed(encode_frame(FrameType.CHALLENGE, b"one") + encode_frame(FrameType.SEALED, b"two"))
+    assert reader.next_frame() == Frame(FrameType.CHALLENGE, b"one")
+    reader.limits = {FrameType.SEALED: 3}
+    assert reader.next_frame() == Frame(FrameType.SEALED, b"two")
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_frames_or_a_wire_error(data: bytes) -> None:
+    reader = FrameReader(LIMITS)
+    reader.feed(data)
+    try:
+        found = drain(reader)
+    except WireError:
+        return
+    assert data.startswith(stream_of(found))
