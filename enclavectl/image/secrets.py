@@ -30,6 +30,8 @@ _TOKENS = (
     (b"ghp_", re.compile(rb"(?<![A-Za-z0-9_])ghp_[A-Za-z0-9]{36}(?![A-Za-z0-9])"), "a GitHub token"),
     (b"github_pat_", re.compile(rb"github_pat_[A-Za-z0-9_]{82}"), "a GitHub token"),
 )
+# TLS libraries carry the keys of their self-tests (GnuTLS does), so a key inside of a program is not counted.
+_ELF = b"\x7fELF"
 # Amazon's own examples, which documentation and SDKs repeat.
 _EXAMPLES = (b"AKIAIOSFODNN7EXAMPLE", b"AKIAI44QH8DHBEXAMPLE")
 _KEY_NAMES = re.compile(rb"(?:^|/)(?:id_(?:rsa|dsa|ecdsa|ed25519)|ssh_host_[a-z0-9]+_key)$")
@@ -49,10 +51,12 @@ def secrets_in(name: bytes, chunks: Iterable[bytes]) -> Iterator[tuple[Rule, str
         seen.add((Rule.PRIVATE_KEY, "the name of an SSH private key"))
     if _CREDENTIAL_NAMES.search(name):
         seen.add((Rule.CREDENTIAL, "a file that holds credentials"))
-    rest = b""
+    rest, is_program = b"", None
     for chunk in chunks:
+        if is_program is None:
+            is_program = chunk.startswith(_ELF)
         window = rest + chunk
-        seen.update(_in_window(window))
+        seen.update(one for one in _in_window(window) if not (is_program and one[0] is Rule.PRIVATE_KEY))
         rest = window[-_OVERLAP:]
     yield from sorted(seen)
 

@@ -11,7 +11,7 @@ from enclavectl.eif.format import Arch
 from enclavectl.errors import HostError
 
 # glibc and not musl: none of the TFLite runtimes has wheels for musl.
-_PROBE = (
+PROBE = (
     "import json, platform, sys; print(json.dumps([list(sys.version_info[:2]), platform.machine(), "
     "platform.libc_ver(), sys.implementation.name]))"
 )
@@ -67,7 +67,7 @@ def probe(containers: Containers, image: str) -> Target:
         HostError: it has no Python, none that the payload runs on, or is for another kind of machine.
     """
     try:
-        out = containers.run(image, ["python3", "-c", _PROBE])
+        out = containers.run(image, ["python3", "-c", PROBE])
     except HostError as exc:
         raise HostError(
             f"the base image {image} has no python3 that runs ({exc.message})",
