@@ -85,7 +85,9 @@ def parse_probe(out: bytes, image: str) -> Target:
     """
     try:
         (major, minor), machine, (libc, libc_version), implementation = json.loads(out)
-    except (ValueError, TypeError) as exc:
+        if (type(major), type(minor), type(machine)) != (int, int, str):
+            raise ValueError("expected two numbers and a name")  # noqa: TRY301 - one message for all of them
+    except (ValueError, TypeError, RecursionError) as exc:
         raise HostError(f"{image}: expected the probe's JSON, found {out[:80]!r}", code="base-image") from exc
     version = re.fullmatch(r"2\.([0-9]{1,3})", str(libc_version))
     if implementation != "cpython" or libc != "glibc" or version is None or machine not in _ARCHS:
