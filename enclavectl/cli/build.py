@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from enclavectl.image.build import BuildRequest, Built
     from enclavectl.image.findings import LintFinding
     from enclavectl.image.lock import Lock
+    from enclavectl.image.nitro import NitroSigning
     from enclavectl.image.plan import Source, Telling
 
 BUILD_SCHEMA = "enclavectl.build/1"
@@ -34,6 +37,63 @@ lock_app = typer.Typer(
 LockFile = Annotated[Path, typer.Option("--lock", help="The lock: what was built from what.")]
 
 
+class BuilderChoice(StrEnum):
+    """What writes the enclave image."""
+
+    AUTO = "auto"
+    NATIVE = "native"
+    NITRO_CLI = "nitro-cli"
+
+
+class ModeChoice(StrEnum):
+    """The values of ``eif.ramdisk.Mode``, which is not imported for ``--help``; a test compares them."""
+
+    NITRO_CLI = "nitro-cli"
+    REPRODUCIBLE = "reproducible"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Signing:
+    """Who builds and with what it signs."""
+
+    key: str | None
+    certificate: Path | None
+    builder: BuilderChoice
+
+    def __post_init__(self) -> None:
+        from enclavectl.errors import UsageError
+
+        if (self.key is None) is not (self.certificate is None):
+            raise UsageError("--sign and --cert: expected both, found one of them")
+
+    def nitro_cli(self) -> NitroSigning | None:
+        """What nitro-cli is to sign with, if it is nitro-cli that builds."""
+        from enclavectl.errors import UsageError
+        from enclavectl.image.nitro import NitroSigning, is_kms_key
+
+        is_kms = self.key is not None and is_kms_key(self.key)
+        if self.builder is BuilderChoice.NATIVE and is_kms:
+            raise UsageError("--sign: only nitro-cli can use a key in KMS", hint="--builder nitro-cli")
+        if self.builder is BuilderChoice.NITRO_CLI or is_kms:
+            return NitroSigning(key=self.key, certificate=self.certificate)
+        return None
+
+    def signer(self) -> Signer | None:
+        """Our own signer."""
+        if self.key is None or self.certificate is None:
+            return None
+        from datetime import UTC, datetime
+
+        from enclavectl.eif.sign import MAX_PEM, load_signer
+        from enclavectl.files import read_bounded
+
+        return load_signer(
+            read_bounded(Path(self.key), MAX_PEM, what="signing key"),
+            read_bounded(self.certificate, MAX_PEM, what="certificate"),
+            now=datetime.now(UTC),
+        )
+
+
 def build(
     model: options.ModelName = None,
     image: Annotated[
@@ -46,12 +106,18 @@ def build(
         Path | None,
         typer.Option("--dockerfile", help="A folder with a Dockerfile of your own.", show_default=False),
     ] = None,
+    builder: Annotated[
+        BuilderChoice,
+        typer.Option("--builder", help="auto takes nitro-cli for keys in KMS only, which only it can use."),
+    ] = BuilderChoice.AUTO,
     mode: Annotated[
-        str,
+        ModeChoice | None,
         typer.Option(
-            "--mode", help="reproducible: the same PCRs everywhere; nitro-cli: the PCRs that nitro-cli gives."
+            "--mode",
+            help="reproducible (default): the same PCRs everywhere; nitro-cli: those that nitro-cli gives.",
+            show_default=False,
         ),
-    ] = "reproducible",
+    ] = None,
     base_image: Annotated[
         str, typer.Option("--base-image", help="Image with the Python that the payload runs on.")
     ] = DEFAULT_BASE,
@@ -72,7 +138,13 @@ def build(
         str | None, typer.Option("--cmdline", help="The kernel's command line.", show_default=False)
     ] = None,
     sign: Annotated[
-        Path | None, typer.Option("--sign", metavar="KEY", help="Sign with this key.", show_default=False)
+        str | None,
+        typer.Option(
+            "--sign",
+            metavar="KEY",
+            help="Sign with this key: a PEM file, or the ARN of a KMS key.",
+            show_default=False,
+        ),
     ] = None,
     cert: Annotated[
         Path | None, typer.Option("--cert", help="The key's certificate.", show_default=False)
@@ -109,7 +181,7 @@ def build(
         invocation,
         source=_source(invocation, image, dockerfile, base_image),
         blobs={"folder": blobs, "kernel": kernel, "init": init, "nsm_module": nsm_module, "cmdline": cmdline},
-        signing=(sign, cert),
+        signing=_Signing(key=sign, certificate=cert, builder=builder),
         outputs=(to, lock),
         mode=mode,
         allow=allow or [],
@@ -184,9 +256,9 @@ def _request(
     *,
     source: Source,
     blobs: dict[str, Path | str | None],
-    signing: tuple[Path | None, Path | None],
+    signing: _Signing,
     outputs: tuple[Path, Path],
-    mode: str,
+    mode: ModeChoice | None,
     allow: Sequence[str],
     upgrade: bool,
 ) -> BuildRequest:
@@ -197,42 +269,30 @@ def _request(
     from enclavectl.image.findings import parse_allowed
     from enclavectl.image.lock import read_lock
 
-    if mode not in list(Mode):
-        raise UsageError(f"--mode: expected one of {', '.join(Mode)}, found {mode!r}")
     to, lock = outputs
+    nitro_cli = signing.nitro_cli()
+    if nitro_cli is not None:
+        if mode is ModeChoice.REPRODUCIBLE:
+            raise UsageError("--mode reproducible: nitro-cli cannot build that", hint="--builder native can")
+        single = [name for name in ("kernel", "init", "nsm_module", "cmdline") if blobs[name] is not None]
+        if single:
+            raise UsageError(f"--{single[0].replace('_', '-')}: nitro-cli takes a whole --blobs folder only")
+        mode = ModeChoice.NITRO_CLI
     if not to.parent.is_dir():
         raise UsageError(f"--to {to}: there is no folder {to.parent}")
     locked = read_lock(lock).wheels if lock.exists() and not upgrade else None
     return BuildRequest(
         source=source,
         blobs=BlobPaths(**blobs),  # type: ignore[arg-type]  # each by its own option's type
-        mode=Mode(mode),
+        mode=Mode((mode or ModeChoice.REPRODUCIBLE).value),
         output=to,
         lock_path=lock,
         memory_mib=invocation.config.enclave.memory_mib,
         locked=locked,
-        signer=_signer(*signing),
+        signer=signing.signer() if nitro_cli is None else None,
+        nitro_cli=nitro_cli,
         environ=os.environ,
         allowed=parse_allowed(allow),
-    )
-
-
-def _signer(key: Path | None, certificate: Path | None) -> Signer | None:
-    from enclavectl.errors import UsageError
-
-    if key is None and certificate is None:
-        return None
-    if key is None or certificate is None:
-        raise UsageError("--sign and --cert: expected both, found one of them")
-    from datetime import UTC, datetime
-
-    from enclavectl.eif.sign import MAX_PEM, load_signer
-    from enclavectl.files import read_bounded
-
-    return load_signer(
-        read_bounded(key, MAX_PEM, what="signing key"),
-        read_bounded(certificate, MAX_PEM, what="certificate"),
-        now=datetime.now(UTC),
     )
 
 

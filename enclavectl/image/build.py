@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from enclavectl.image.lint import (
     lint_ramdisk,
 )
 from enclavectl.image.lock import Lock
+from enclavectl.image.nitro import NitroBuild, NitroSigning, build_with_nitro_cli
 from enclavectl.image.plan import Plan, Source, Telling, make_image, make_plan
 from enclavectl.image.scratch import scratch_file
 from enclavectl.image.wheels import Wheel, WheelStore
@@ -42,7 +43,8 @@ from enclavectl.image.wheels import Wheel, WheelStore
 class BuildRequest:
     """Everything that decides what comes out. ``locked`` are the wheels to take; None resolves new ones.
 
-    ``lock_path`` is where the lock will be written, since it names the image relative to itself.
+    ``lock_path`` is where the lock will be written, since it names the image relative to itself. nitro-cli
+    builds if ``nitro_cli`` is given, and signs with that; else we do, and ``signer`` signs.
     """
 
     source: Source
@@ -53,6 +55,7 @@ class BuildRequest:
     memory_mib: int
     locked: tuple[Wheel, ...] | None
     signer: Signer | None = None
+    nitro_cli: NitroSigning | None = None
     environ: Mapping[str, str] = field(default_factory=dict)
     allowed: Mapping[Rule, str] = field(default_factory=dict)
 
@@ -81,7 +84,7 @@ def build_enclave(request: BuildRequest, engine: Engine, store: WheelStore, tell
 
     Raises:
         UsageError: the lint refuses, or an input cannot be used.
-        HostError: Docker, pip or the file system failed.
+        HostError: Docker, pip, nitro-cli or the file system failed.
         EifError: the image cannot become an enclave image.
     """
     require_blobs(request.blobs, request.environ)
@@ -98,28 +101,60 @@ def build_enclave(request: BuildRequest, engine: Engine, store: WheelStore, tell
         blobs = stack.enter_context(open_blobs(request.blobs, arch, environ=request.environ))
         findings = [*plan.findings, *_lint_image(archive, arch, blobs, request.mode)]
         refuse_blocking(findings, request.allowed)
-        telling.step("writing the ramdisks")
-        boot = stack.enter_context(scratch_file(request.output.parent))
-        write_ramdisk(boot, boot_entries(blobs.files), request.mode)
-        application = stack.enter_context(scratch_file(request.output.parent))
-        written = write_application(application, archive, request.mode)
-        ramdisks = (whole_file(boot), whole_file(application))
-        findings += lint_implied(written.implied, request.mode)
-        findings += [one for index in (0, 1) for one in lint_ramdisk(ramdisks[index], f"ramdisk{index}")]
-        findings += lint_memory(blobs.kernel.size + sum(one.size for one in ramdisks), request.memory_mib)
-        refuse_blocking(findings, request.allowed)
-        telling.step("writing and measuring the enclave image")
-        spec = ImageSpec(
-            kernel=blobs.kernel,
-            cmdline=blobs.cmdline,
-            ramdisks=ramdisks,
-            metadata=_metadata(request, docker, blobs, ramdisks[1], engine),
-            arch=arch,
-            signer=request.signer,
-        )
-        measurements = build_image(spec, request.output)
+        if request.nitro_cli is None:
+            metadata = _metadata(request, docker, blobs, engine)
+            ours = _Native(request=request, archive=archive, blobs=blobs, metadata=metadata)
+            measurements = ours.build(findings, telling)
+        else:
+            telling.step("nitro-cli builds the enclave image")
+            with engine.named(docker.image_id) as name:
+                build = NitroBuild(
+                    image=name,
+                    output=request.output,
+                    blobs=request.blobs.folder,
+                    key=request.nitro_cli.key,
+                    certificate=request.nitro_cli.certificate,
+                )
+                measurements = build_with_nitro_cli(build, request.environ)
         lock = _lock(request, docker, blobs, measurements, engine.version, findings)
     return Built(measurements=measurements, lock=lock, findings=tuple(findings))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Native:
+    """What our own builder needs once the image is there."""
+
+    request: BuildRequest
+    archive: ImageArchive
+    blobs: BootBlobs
+    metadata: Metadata
+
+    def build(self, findings: list[LintFinding], telling: Telling) -> Measurements:
+        request, folder = self.request, self.request.output.parent
+        telling.step("writing the ramdisks")
+        with scratch_file(folder) as boot, scratch_file(folder) as application:
+            write_ramdisk(boot, boot_entries(self.blobs.files), request.mode)
+            written = write_application(application, self.archive, request.mode)
+            ramdisks = (whole_file(boot), whole_file(application))
+            findings += lint_implied(written.implied, request.mode)
+            findings += [one for index in (0, 1) for one in lint_ramdisk(ramdisks[index], f"ramdisk{index}")]
+            size = self.blobs.kernel.size + sum(one.size for one in ramdisks)
+            findings += lint_memory(size, request.memory_mib)
+            refuse_blocking(findings, request.allowed)
+            telling.step("writing and measuring the enclave image")
+            metadata = self.metadata
+            if request.mode is Mode.REPRODUCIBLE:
+                # Docker's id of the image is another in each build; this says the same, and is the same.
+                metadata = replace(metadata, image_version=sha256_of(ramdisks[1]))
+            spec = ImageSpec(
+                kernel=self.blobs.kernel,
+                cmdline=self.blobs.cmdline,
+                ramdisks=ramdisks,
+                metadata=metadata,
+                arch=_arch(self.archive),
+                signer=request.signer,
+            )
+            return build_image(spec, request.output)
 
 
 def _arch(archive: ImageArchive) -> Arch:
@@ -138,16 +173,13 @@ def _lint_image(archive: ImageArchive, arch: Arch, blobs: BootBlobs, mode: Mode)
     yield from lint_layers(archive, mode)
 
 
-def _metadata(
-    request: BuildRequest, docker: DockerImage, blobs: BootBlobs, application: Blob, engine: Engine
-) -> Metadata:
-    """In nitro-cli's shape; in the reproducible mode without anything that two builds do not share."""
-    reproducible = request.mode is Mode.REPRODUCIBLE
+def _metadata(request: BuildRequest, docker: DockerImage, blobs: BootBlobs, engine: Engine) -> Metadata:
+    """In nitro-cli's shape; in the reproducible mode without what two builds do not share."""
     system, version = blobs.kernel_system
-    docker_info = None if reproducible else engine.inspect(docker.image_id)
+    docker_info = None if request.mode is Mode.REPRODUCIBLE else engine.inspect(docker.image_id)
     return Metadata(
         image_name=request.source.name,
-        image_version=sha256_of(application) if reproducible else docker.image_id.removeprefix("sha256:"),
+        image_version=docker.image_id.removeprefix("sha256:"),
         build_time=build_time(request.mode, request.environ).isoformat(),
         build_tool="enclavectl",
         build_tool_version=__version__,
@@ -203,7 +235,11 @@ def _lock(
         model={"id": model.card.model_id, "sha256": model.card.sha256} if model else None,
         wheels=docker.plan.wheels,
         blobs={**blobs.hashes, "cmdline": blobs.cmdline},
-        tools={"enclavectl": __version__, "docker": engine_version},
+        tools={
+            "enclavectl": __version__,
+            "docker": engine_version,
+            "builder": "native" if request.nitro_cli is None else "nitro-cli",
+        },
         findings=tuple(finding.to_json() for finding in findings),
         allowed={rule.value: reason for rule, reason in request.allowed.items()},
     )

@@ -129,6 +129,18 @@ class Engine:
             raise HostError("the Docker engine ended the build without an image", code="docker-build")
         return str(image)
 
+    @contextmanager
+    def named(self, image: str) -> Iterator[str]:
+        """A name for an image, for tools that do not take an id; gone at the end of the block."""
+        name = f"enclavectl-build:{image.removeprefix('sha256:')[:32]}"
+        with _explained(f"naming the image {image}"):
+            self._client.images.get(image).tag(*name.split(":"))
+        try:
+            yield name
+        finally:
+            with _explained(f"removing the name {name}"):
+                self._client.images.remove(name, noprune=True)
+
     def save(self, image: str, sink: BinaryIO, *, on_bytes: Callable[[int], None] | None = None) -> None:
         """``sink`` has the image as ``docker save`` writes it.
 
