@@ -23,22 +23,37 @@ _LEFT_OUT = """
     __pycache__ __phello__ site-packages dist-packages
     asyncio curses dbm distutils ensurepip idlelib lib2to3 msilib multiprocessing pydoc_data sqlite3 test
     tests tkinter turtledemo unittest venv wsgiref xmlrpc
-    antigravity.py _pydecimal.py cProfile.py cgi.py cgitb.py doctest.py ftplib.py imaplib.py mailbox.py
-    mailcap.py nntplib.py pdb.py pickletools.py poplib.py profile.py pstats.py pyclbr.py pydoc.py smtplib.py
-    tabnanny.py tarfile.py telnetlib.py this.py trace.py turtle.py webbrowser.py xdrlib.py
+    html http tomllib xml zoneinfo
+    _pydecimal.py _pyio.py aifc.py antigravity.py cProfile.py cgi.py cgitb.py chunk.py configparser.py
+    doctest.py ftplib.py imaplib.py mailbox.py mailcap.py nntplib.py optparse.py pdb.py pickletools.py
+    plistlib.py poplib.py profile.py pstats.py pyclbr.py pydoc.py smtpd.py smtplib.py sndhdr.py ssl.py
+    sunau.py tabnanny.py tarfile.py telnetlib.py this.py trace.py turtle.py wave.py webbrowser.py xdrlib.py
 """
 # Of the packages: tests, build tools, headers, and cffi but for its backend, which cryptography loads.
-_LEFT_OUT_OF_PACKAGES = "__pycache__ tests _pyinstaller f2py distutils testing include bin cffi pycparser"
+_LEFT_OUT_OF_PACKAGES = (
+    "__pycache__ tests _pyinstaller f2py distutils testing array_api include bin cffi pycparser"
+)
 _LEFT_OUT_SUFFIXES = (".pyi", ".pxd", ".pyx", ".h", ".c", ".a", ".pyc")
-# hashlib and hmac work without OpenSSL's copy of the same hashes, which is 5 MB.
-_NOT_MAPPED = ("_hashlib", "_ssl", "libcrypto.so", "libssl.so")
+# hashlib and hmac have the hashes without OpenSSL, 5 MB of it; nothing here unpacks bzip2 or xz archives, and
+# Pillow brings its own library for TIFF; without a locale Python takes UTF-8 (PEP 540).
+_NOT_MAPPED = (
+    *("/_hashlib.", "/_ssl.", "/libcrypto.so", "/libssl.so"),
+    *("/_bz2.", "/_lzma.", "/libbz2.so", "/liblzma.so"),
+    "/usr/lib/locale/",
+)
 _LINK_FOLDERS = ("/lib64", "/usr/lib64", "/lib", "/usr/lib", "/usr/local/lib")
+_SEGMENT = struct.Struct(
+    "<IIQQQQQQ"
+)  # type, flags, offset, address, physical, size in file, in memory, align
+_LOAD = 1
+_MAX_ALIGN = 0x10000  # the largest page of any system that runs it; older linkers ask for 2 MiB
 _MOUNT_POINTS = ("dev", "etc", "proc", "run", "sys", "tmp", "var")
 
 _WORK = """
 import io, sys
 sys.path.insert(0, {site!r})
-sys.modules["_hashlib"] = sys.modules["_ssl"] = None
+for name in ("_hashlib", "_ssl", "_bz2", "_lzma"):
+    sys.modules[name] = None
 import enclave_payload.__main__ as payload
 from PIL import Image
 from enclave_payload.classifier import load_classifiers
@@ -89,7 +104,7 @@ def _mapped() -> Iterator[Path]:
     for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines():
         fields = line.split(maxsplit=5)
         path = Path(fields[5]) if len(fields) == 6 else None
-        if path and path.is_file() and not any(part in path.name for part in _NOT_MAPPED):
+        if path and path.is_file() and not any(part in str(path) for part in _NOT_MAPPED):
             yield path
 
 
@@ -99,7 +114,7 @@ def _wanted(top: Path, left_out: frozenset[str], mapped: set[Path]) -> Iterator[
         names[:] = sorted(name for name in names if name not in left_out and not name.startswith("config-3"))
         for name in sorted(files):
             path = Path(folder, name)
-            if name in left_out or name.endswith(_LEFT_OUT_SUFFIXES):
+            if name in left_out or name.endswith(_LEFT_OUT_SUFFIXES) or name.startswith("_sysconfigdata"):
                 continue
             if ".so" not in path.suffixes or path.resolve() in mapped:
                 yield path
@@ -115,30 +130,49 @@ def _copy(source: Path, root: Path, target: Path) -> None:
             str(place.with_suffix(".pyc")),
             dfile=str(target),
             doraise=True,
-            optimize=0 if "numpy" in source.parts else 2,  # numpy adds to its own texts when it is imported
+            # numpy hands the texts of this one module to native code, and will not be imported without.
+            optimize=0 if source.name == "multiarray.py" else 2,
             invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
         )
         return
     data = source.read_bytes()
-    place.write_bytes(_without_symbols(data) if data.startswith(b"\x7fELF\x02\x01") else data)
+    place.write_bytes(loaded_parts(data) if data.startswith(b"\x7fELF\x02\x01") else data)
     place.chmod(0o755 if source.stat().st_mode & stat.S_IXUSR else 0o644)
 
 
-def _without_symbols(data: bytes) -> bytes:
-    """A 64-bit little-endian ELF file up to the end of what is loaded: no section table, no symbols.
+def loaded_parts(data: bytes) -> bytes:
+    """A 64-bit little-endian ELF file with what is loaded, and without symbols, sections and gaps.
 
     Loading needs the program headers only: https://refspecs.linuxfoundation.org/elf/gabi4+/ch5.intro.html
+    Addresses stay as they are; segments move down in the file, to places that are congruent to their address.
     """
     (table,) = struct.unpack_from("<Q", data, 32)
     size, count = struct.unpack_from("<HH", data, 54)
-    end = table + size * count
-    for index in range(count):
-        offset, _, _, length = struct.unpack_from("<QQQQ", data, table + index * size + 8)
-        end = max(end, offset + length)
-    header = bytearray(data[:64])
-    struct.pack_into("<Q", header, 40, 0)
-    struct.pack_into("<HH", header, 60, 0, 0)
-    return bytes(header) + data[64:end]
+    headers = [list(_SEGMENT.unpack_from(data, table + index * size)) for index in range(count)]
+    packed = bytearray()
+    moved: list[tuple[int, int, int]] = []  # from, length, to
+    for header in sorted((one for one in headers if one[0] == _LOAD), key=lambda one: one[2]):
+        _, _, offset, address, _, length, _, align = header
+        header[7] = align = min(align, _MAX_ALIGN)
+        packed += bytes((address - len(packed)) % align)
+        moved.append((offset, length, len(packed)))
+        packed += data[offset : offset + length]
+    place = _moved(moved, table)
+    struct.pack_into("<Q", packed, 32, place)
+    struct.pack_into("<Q", packed, 40, 0)
+    struct.pack_into("<HH", packed, 60, 0, 0)
+    for index, header in enumerate(headers):
+        if header[5]:  # what has no bytes in the file has no place in it
+            header[2] = _moved(moved, header[2])
+        _SEGMENT.pack_into(packed, place + index * size, *header)
+    return bytes(packed)
+
+
+def _moved(moved: list[tuple[int, int, int]], offset: int) -> int:
+    for start, length, place in moved:
+        if start <= offset < start + length:
+            return place + offset - start
+    raise ValueError(f"byte {offset} is in no segment that is loaded")
 
 
 def _copy_links(library: Path, root: Path) -> None:

@@ -6,6 +6,9 @@ import io
 import json
 import os
 import shutil
+import signal
+import subprocess
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +28,7 @@ from enclavectl.image.plan import lock_wheels
 from enclavectl.image.target import PROBE, parse_probe
 from enclavectl.image.wheels import WheelStore
 from enclavectl.models import PACKAGED_DIR, find_model
-from tests.cli.command import Done, enclavectl
+from tests.cli.command import COMMAND, Done, enclavectl
 from tests.eif import samples
 from tests.image.engine import BASE_IMAGE, docker_environment
 
@@ -228,6 +231,22 @@ def test_findings_pass_with_a_reason_and_are_kept_in_the_lock(lane: Lane, tmp_pa
     lock = json.loads((tmp_path / "enclavectl.lock.json").read_bytes())
     assert lock["allowed"] == {"entrypoint-and-cmd": "a test", "relative-command": "a test"}
     assert {one["rule"] for one in lock["findings"]} >= {"ignored-setting", "relative-command"}
+
+
+def test_an_interrupted_build_leaves_everything_as_it_was(lane: Lane, tmp_path: Path) -> None:
+    context = own_image(tmp_path, f'FROM {BASE_IMAGE}\nRUN sleep 20 && echo {tmp_path}\nCMD ["/bin/true"]\n')
+    (tmp_path / "enclave.eif").write_bytes(b"the old one")
+    argv = [COMMAND, "build", "--blobs", lane.home / "blobs", "--dockerfile", context]
+    environ = {"PATH": "/usr/bin:/bin", "HOME": str(lane.home), **lane.environ}
+    with subprocess.Popen(argv, cwd=tmp_path, env=environ, stderr=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 30
+        while len(list(tmp_path.iterdir())) == 2 and time.monotonic() < deadline:
+            time.sleep(0.05)  # until the context is there: the build has begun
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert (tmp_path / "enclave.eif").read_bytes() == b"the old one"
+    assert {path.name for path in tmp_path.iterdir()} == {"context", "enclave.eif"}
 
 
 def test_a_failing_step_says_why_and_leaves_nothing(lane: Lane, tmp_path: Path) -> None:
