@@ -98,7 +98,10 @@ class _Decoder:
     def _head(self) -> tuple[int, int]:
         """The major type and its argument: a number, a length, or _INDEFINITE."""
         start = self.offset
-        initial = self._take(1)[0]
+        if start >= len(self._data):
+            raise CborError("expected 1 more bytes, found 0", start)
+        initial = self._data[start]
+        self.offset = start + 1
         major, info = initial >> 5, initial & 31
         if info < 24:
             return major, info

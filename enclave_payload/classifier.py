@@ -44,7 +44,7 @@ class TFLiteClassifier:
     """A TFLite image classifier with a fixed batch of one and softmax outputs. Not thread-safe."""
 
     def __init__(self, weights: bytes, card: ModelCard) -> None:
-        """Load the weights.
+        """Load the weights, which ``check_weights`` has passed: the runtime crashes on a damaged model.
 
         Raises:
             ModelError: they are no TFLite model, or its inputs or outputs are not what the card says.
@@ -72,16 +72,19 @@ class TFLiteClassifier:
         Raises:
             ModelError: the outputs are not probabilities that add up to about one.
         """
-        pixels: NDArray[np.float32] = np.asarray(picture, dtype=np.float32)
-        pixels -= np.float32(self._card.mean)
-        pixels /= np.float32(self._card.std)
-        self._interpreter.set_tensor(self._source, pixels[np.newaxis])
+        self._fill_input(picture)
         self._interpreter.invoke()
         outputs = self._interpreter.get_tensor(self._sink)[0].astype(np.float64)
         if not (np.isfinite(outputs).all() and (outputs >= 0).all() and abs(outputs.sum() - 1) < 0.01):
             raise ModelError("the outputs are not probabilities")
         parts = np.minimum(np.rint(outputs * PARTS_PER_BILLION), PARTS_PER_BILLION)
         return {label.code: int(part) for label, part in zip(self._card.labels, parts, strict=True)}
+
+    def _fill_input(self, picture: Image.Image) -> None:
+        # Straight into the interpreter's memory. The view must be gone when the interpreter runs.
+        tensor: NDArray[np.float32] = self._interpreter.tensor(self._source)()[0]
+        np.subtract(np.asarray(picture), np.float32(self._card.mean), out=tensor)
+        np.divide(tensor, np.float32(self._card.std), out=tensor)
 
 
 def load_classifiers(folder: Path, count: int) -> list[TFLiteClassifier]:

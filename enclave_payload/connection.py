@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import socket
 import threading
@@ -12,6 +13,8 @@ from enclave_payload.messages import NO_REQUEST, Refusal, RefusalCode
 
 # Larger writes become socket buffers of several pages, which vhost-device-vsock 0.3.0 drops silently.
 SEND_BYTES = 16 * 1024
+# All the answers that may be in flight, with room: 32 of 4 KiB each.
+MAX_BACKLOG_BYTES = 256 * 1024
 _RECV_BYTES = 256 * 1024
 
 
@@ -20,14 +23,30 @@ class ConnectionLost(Exception):
 
 
 class Connection:
-    """A connected socket. ``send`` is safe from any thread; ``close`` wakes every waiter."""
+    """A connected socket whose writers never wait for the peer. ``close`` wakes every waiter.
+
+    What the peer does not take at once stays in a backlog, which the reader thread sends. While that is over
+    its bound nothing more is read, so a peer that only asks and never reads is cut off by ``send_s``.
+    """
 
     def __init__(self, sock: socket.socket, *, send_s: float) -> None:
-        """``send_s`` bounds the seconds that one frame may take to leave."""
+        """Own ``sock``; ``send_s`` bounds the seconds that a backlog may stand.
+
+        Raises:
+            OSError: no descriptor is left; the socket is closed.
+        """
+        try:
+            self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        except OSError:
+            sock.close()
+            raise
         sock.setblocking(False)
         self._sock = sock
         self._send_s = send_s
-        self._write_lock = threading.Lock()
+        self._lock = threading.Lock()
+        self._backlog = bytearray()
+        self._stuck_since = 0.0
+        self._is_released = False
         self._in_flight = 0
         self._in_flight_lock = threading.Lock()
 
@@ -42,50 +61,64 @@ class Connection:
             self._in_flight += step
 
     def receive(self, timeout_s: float | None) -> bytes:
-        """Whatever has arrived, at least one byte; b"" at a clean end of stream.
+        """Whatever has arrived, at least one byte; b"" at a clean end of stream. Sends the backlog meanwhile.
 
         Raises:
-            ConnectionLost: the stream broke.
+            ConnectionLost: the stream broke, or the peer did not take the backlog in time.
             TimeoutError: nothing came in ``timeout_s`` seconds (None waits without end).
         """
-        self._wait(select.POLLIN, timeout_s)
-        try:
-            return self._sock.recv(_RECV_BYTES)
-        except BlockingIOError as exc:  # readiness may be spurious: select(2), "BUGS"
-            raise TimeoutError from exc
-        except OSError as exc:
-            raise ConnectionLost from exc
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            with self._lock:
+                is_sent = self._push()
+                is_full = len(self._backlog) > MAX_BACKLOG_BYTES
+                stuck_until = self._stuck_since + self._send_s
+            if is_full:
+                self._wait_for_peer(select.POLLOUT, stuck_until)
+                continue
+            if is_sent:
+                self._wait(select.POLLIN, deadline)
+            else:
+                # Reading goes on, since a peer may write all its requests before it reads an answer.
+                self._wait_for_peer(select.POLLIN | select.POLLOUT, stuck_until)
+            try:
+                return self._sock.recv(_RECV_BYTES)
+            except BlockingIOError:  # writable, woken to send, or readiness was spurious: select(2), "BUGS"
+                continue
+            except OSError as exc:
+                raise ConnectionLost from exc
 
-    def send(self, frame: bytes, within_s: float | None = None) -> None:
-        """All of ``frame`` is handed to the kernel, in ``within_s`` seconds if that is given.
+    def send(self, frame: bytes) -> None:
+        """All of ``frame`` is handed to the kernel or stands in the backlog. Never waits for the peer.
 
         Raises:
-            ConnectionLost: it could not be; the connection is closed, since half a frame may be out.
+            ConnectionLost: it cannot be sent; the connection is closed, since half a frame may be out.
         """
-        within_s = self._send_s if within_s is None else max(within_s, 0)
-        deadline = time.monotonic() + within_s
-        if not self._write_lock.acquire(timeout=within_s):
-            self.close()  # which also wakes the writer that holds the lock
-            raise ConnectionLost
-        try:
-            with memoryview(frame) as view:
-                sent = 0
-                while sent < len(view):
-                    self._wait(select.POLLOUT, deadline - time.monotonic())
-                    with contextlib.suppress(BlockingIOError):  # spurious readiness: the deadline still runs
-                        sent += self._sock.send(view[sent : sent + SEND_BYTES])
-        except (OSError, ConnectionLost) as exc:
-            self.close()
-            raise ConnectionLost from exc
-        finally:
-            self._write_lock.release()
+        with self._lock:
+            if not self._backlog:
+                self._stuck_since = time.monotonic()
+            self._backlog += frame
+            if not self._push():
+                os.eventfd_write(self._wake, 1)
 
-    def refuse(
-        self, code: RefusalCode, request_id: bytes | None = None, within_s: float | None = None
-    ) -> None:
+    def flush(self, within_s: float | None = None) -> None:
+        """The backlog is gone; waits for ``within_s`` and for what is left of ``send_s`` at most.
+
+        Raises:
+            ConnectionLost: the peer did not take it in time; the connection is closed.
+        """
+        limit = None if within_s is None else time.monotonic() + within_s
+        while True:
+            with self._lock:
+                if self._push():
+                    return
+                deadline = self._stuck_since + self._send_s
+            self._wait_for_peer(select.POLLOUT, deadline if limit is None else min(deadline, limit))
+
+    def refuse(self, code: RefusalCode, request_id: bytes | None = None) -> None:
         """Say no, if the peer still listens. Failing to is no error: a refusal is a courtesy."""
         with contextlib.suppress(ConnectionLost):
-            self.send(Refusal(code, request_id or NO_REQUEST).to_frame(), within_s)
+            self.send(Refusal(code, request_id or NO_REQUEST).to_frame())
 
     def close(self) -> None:
         """End the stream in both directions. The descriptor lives until ``release``."""
@@ -93,18 +126,49 @@ class Connection:
             self._sock.shutdown(socket.SHUT_RDWR)
 
     def release(self) -> None:
-        """Give the descriptor back. Only for the reader thread, when no writer can come any more."""
+        """Give the descriptors back. Only for the reader thread; writers that still come find it lost."""
         self.close()
-        with self._write_lock:
+        with self._lock:
+            self._is_released = True
             self._sock.close()
+            os.close(self._wake)
 
-    def _wait(self, event: int, timeout_s: float | None) -> None:
-        poll = select.poll()
+    def _push(self) -> bool:
+        """Under the lock: send what the peer takes now; whether that was all."""
+        if self._is_released:
+            raise ConnectionLost
         try:
-            poll.register(self._sock, event)
-        except ValueError as exc:  # the descriptor was released
+            while self._backlog:
+                del self._backlog[: self._sock.send(self._backlog[:SEND_BYTES])]
+        except BlockingIOError:
+            return False
+        except OSError as exc:
+            self.close()
             raise ConnectionLost from exc
-        if timeout_s is not None and timeout_s <= 0:
+        return True
+
+    def _wait_for_peer(self, event: int, deadline: float) -> None:
+        try:
+            self._wait(event, deadline)
+        except TimeoutError as exc:
+            self.close()
+            raise ConnectionLost from exc
+
+    def _wait(self, event: int, deadline: float | None) -> None:
+        """Return when ``event`` or a writer that needs the reader has come."""
+        poll = select.poll()
+        with self._lock:
+            if self._is_released:
+                raise ConnectionLost
+            poll.register(self._sock, event)
+            if event & select.POLLIN:
+                poll.register(self._wake, select.POLLIN)
+        left_s = None if deadline is None else deadline - time.monotonic()
+        if left_s is not None and left_s <= 0:
             raise TimeoutError
-        if not poll.poll(None if timeout_s is None else timeout_s * 1000):
+        ready = poll.poll(None if left_s is None else left_s * 1000)
+        if not ready:
             raise TimeoutError
+        if any(fd == self._wake for fd, _ in ready):
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._wake)

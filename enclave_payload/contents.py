@@ -18,10 +18,10 @@ from enclave_payload.cbor import CborError, Value, decode
 from enclave_payload.media import MAX_PICTURE_BYTES, MediaType
 from enclave_payload.messages import MAX_KEY_CONFIG_BYTES, PROTOCOL_VERSION
 from enclave_payload.seal import REPLY_KEY_BYTES, SuiteId
+from enclave_payload.wire import Buffer
 
 PARTS_PER_BILLION = 1_000_000_000
-# The picture and room for the other three fields of a request.
-_MAX_REQUEST_BYTES = MAX_PICTURE_BYTES + 1024
+_MAX_HEADER_BYTES = 1024
 
 
 class ContentError(Exception):
@@ -57,35 +57,38 @@ class Request:
     reply_key: bytes = field(repr=False)
     delivery: Delivery = Delivery.HERE
 
-    def to_cbor(self) -> bytes:
-        """The content of a ``Sealed``."""
-        return cbor2.dumps(
+    def to_parts(self) -> tuple[bytes, bytes, bytes]:
+        """The content of a ``Sealed``, to be joined: ``u16 size | header | picture``; the header is CBOR."""
+        header = cbor2.dumps(
             {
-                "picture": self.picture,
                 "media_type": str(self.media_type),
                 "reply_key": self.reply_key,
                 "delivery": str(self.delivery),
             }
         )
+        return len(header).to_bytes(2, "big"), header, self.picture
 
 
-def parse_request(content: bytes) -> Request:
-    """Read ``Request.to_cbor``.
+def parse_request(content: Buffer) -> Request:
+    """Read what ``Request.to_parts`` made.
 
     Raises:
-        ContentError: anything but that map with values in bounds.
+        ContentError: anything but that, with values in bounds.
     """
-    fields = _fields(content, {"picture", "media_type", "reply_key", "delivery"}, _MAX_REQUEST_BYTES)
-    picture, reply_key = fields["picture"], fields["reply_key"]
-    if not isinstance(picture, bytes) or len(picture) > MAX_PICTURE_BYTES:
-        raise ContentError("picture")
+    end = 2 + int.from_bytes(content[:2], "big")
+    if not 2 < end <= len(content) or len(content) - end > MAX_PICTURE_BYTES:
+        raise ContentError("header or picture")
+    fields = _fields(bytes(content[2:end]), {"media_type", "reply_key", "delivery"}, _MAX_HEADER_BYTES)
+    reply_key = fields["reply_key"]
     if not isinstance(reply_key, bytes) or len(reply_key) != REPLY_KEY_BYTES:
         raise ContentError("reply_key")
     try:
         media_type, delivery = MediaType(fields["media_type"]), Delivery(fields["delivery"])  # type: ignore[arg-type]
     except ValueError as exc:
         raise ContentError("media_type or delivery") from exc
-    return Request(picture=picture, media_type=media_type, reply_key=reply_key, delivery=delivery)
+    return Request(
+        picture=bytes(content[end:]), media_type=media_type, reply_key=reply_key, delivery=delivery
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,14 +112,11 @@ class Outcome:
 
     def to_cbor(self) -> bytes:
         """The content of a final ``Answer``."""
-        probabilities = None
-        if self.probabilities_ppb is not None:
-            probabilities = [[code, ppb] for code, ppb in self.probabilities_ppb.items()]
         return cbor2.dumps(
             {
                 "model": [self.model_id, self.model_sha256],
                 "timings": [self.timings.queue_us, self.timings.decode_us, self.timings.inference_us],
-                "probabilities": probabilities,
+                "probabilities": None if self.probabilities_ppb is None else dict(self.probabilities_ppb),
                 "problem": None if self.problem is None else str(self.problem),
             }
         )
@@ -217,18 +217,12 @@ def _fields(data: bytes, keys: set[str], limit: int) -> dict[int | str, Value]:
 
 
 def _probabilities(value: Value) -> dict[str, int]:
-    if not isinstance(value, list):
+    if not isinstance(value, dict) or not value:
         raise ContentError("probabilities")
     result: dict[str, int] = {}
-    if not value:
-        raise ContentError("no probabilities")
-    for pair in value:
-        match pair:
-            # `type() is int`, because True is an int in Python and is not one in CBOR.
-            case [str(code), int(ppb)] if (
-                type(ppb) is int and 0 <= ppb <= PARTS_PER_BILLION and code not in result
-            ):
-                result[code] = ppb
-            case _:
-                raise ContentError("probabilities")
+    for code, parts in value.items():
+        # `type() is int`, because True is an int in Python and is not one in CBOR.
+        if not isinstance(code, str) or type(parts) is not int or not 0 <= parts <= PARTS_PER_BILLION:
+            raise ContentError("probabilities")
+        result[code] = parts
     return result

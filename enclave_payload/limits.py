@@ -16,6 +16,7 @@ class Limits:
     queued_requests: int = 64
     queued_bytes: int = 64 * MIB
     outbox_answers: int = 256
+    outbox_keep_s: float = 24 * 3600.0
     idle_s: float = 60.0
     frame_s: float = 30.0
     send_s: float = 10.0

@@ -1,4 +1,4 @@
-"""The five messages that cross the wire in the clear, and their exact bytes (docs/protocol.md).
+"""The six messages that cross the wire in the clear, and their exact bytes (docs/protocol.md).
 
 Every parser takes a whole frame body and raises ``WireError`` for anything but the one valid form.
 """
@@ -9,7 +9,7 @@ import hashlib
 from dataclasses import dataclass
 from enum import IntEnum
 
-from enclave_payload.wire import FrameType, WireError, encode_frame
+from enclave_payload.wire import Buffer, FrameType, WireError, encode_frame
 
 PROTOCOL_VERSION = 1
 NONCE_BYTES = 32
@@ -70,11 +70,11 @@ class Challenge:
         return self.version.to_bytes(2, "big") + self.nonce
 
 
-def parse_challenge(body: bytes) -> Challenge:
+def parse_challenge(body: Buffer) -> Challenge:
     """The challenge, whatever version it names."""
     if len(body) != CHALLENGE_BYTES:
         raise WireError(f"a challenge has {CHALLENGE_BYTES} bytes, not {len(body)}")
-    return Challenge(version=int.from_bytes(body[:2], "big"), nonce=body[2:])
+    return Challenge(version=int.from_bytes(body[:2], "big"), nonce=bytes(body[2:]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class Evidence:
         return self.session_id + len(self.document).to_bytes(2, "big") + self.document + self.key_config
 
 
-def parse_evidence(body: bytes) -> Evidence:
+def parse_evidence(body: Buffer) -> Evidence:
     """The evidence, unverified: only ``enclavectl.attestation.verify`` makes it worth anything."""
     start = SESSION_ID_BYTES + 2
     if len(body) < start:
@@ -106,7 +106,7 @@ def parse_evidence(body: bytes) -> Evidence:
     end = start + int.from_bytes(body[SESSION_ID_BYTES:start], "big")
     if not 0 < end - start <= MAX_DOCUMENT_BYTES or not 0 < len(body) - end <= MAX_KEY_CONFIG_BYTES:
         raise WireError("evidence: the document or the key configuration is missing or too long")
-    return Evidence(session_id=body[:SESSION_ID_BYTES], document=body[start:end], key_config=body[end:])
+    return Evidence(bytes(body[:SESSION_ID_BYTES]), bytes(body[start:end]), bytes(body[end:]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ class Sealed:
 
     counter: int
     suite: int
-    ciphertext: bytes
+    ciphertext: Buffer
 
     def to_frame(self) -> bytes:
         """``u64 counter | u16 suite | HPKE enc and ciphertext``."""
@@ -123,8 +123,8 @@ class Sealed:
         return encode_frame(FrameType.SEALED, head, self.ciphertext)
 
 
-def parse_sealed(body: bytes) -> Sealed:
-    """The request, still sealed."""
+def parse_sealed(body: Buffer) -> Sealed:
+    """The request, still sealed; its ciphertext is a part of ``body``, not a copy."""
     if len(body) <= 10:
         raise WireError("a sealed request is cut short")
     return Sealed(int.from_bytes(body[:8], "big"), int.from_bytes(body[8:10], "big"), body[10:])
@@ -143,12 +143,12 @@ class Answer:
         return encode_frame(FrameType.ANSWER, self.request_id, bytes([self.kind]), self.ciphertext)
 
 
-def parse_answer(body: bytes) -> Answer:
+def parse_answer(body: Buffer) -> Answer:
     """The answer, still sealed."""
     if len(body) != ANSWER_BYTES or body[REQUEST_ID_BYTES] not in set(AnswerKind):
         raise WireError(f"an answer has {ANSWER_BYTES} bytes and kind 0 or 1")
     kind = AnswerKind(body[REQUEST_ID_BYTES])
-    return Answer(body[:REQUEST_ID_BYTES], kind, body[REQUEST_ID_BYTES + 1 :])
+    return Answer(bytes(body[:REQUEST_ID_BYTES]), kind, bytes(body[REQUEST_ID_BYTES + 1 :]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,12 +163,30 @@ class Refusal:
         return encode_frame(FrameType.REFUSAL, self.code.to_bytes(2, "big"), self.request_id)
 
 
-def parse_refusal(body: bytes) -> Refusal:
+def parse_refusal(body: Buffer) -> Refusal:
     """The refusal; an unknown code is an error, since no version-1 enclave sends one."""
     code = int.from_bytes(body[:2], "big")
     if len(body) != REFUSAL_BYTES or code not in set(RefusalCode):
         raise WireError(f"a refusal has {REFUSAL_BYTES} bytes and a known code")
-    return Refusal(RefusalCode(code), body[2:])
+    return Refusal(RefusalCode(code), bytes(body[2:]))
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The listener has opened this answer; the enclave may forget it. Only where the enclave dialed out."""
+
+    request_id: bytes
+
+    def to_frame(self) -> bytes:
+        """``24 bytes request id``."""
+        return encode_frame(FrameType.TAKEN, self.request_id)
+
+
+def parse_taken(body: Buffer) -> Taken:
+    """The confirmation. Unauthenticated: who forges it can lose an answer, as the parent can anyway."""
+    if len(body) != REQUEST_ID_BYTES:
+        raise WireError(f"taken: expected {REQUEST_ID_BYTES} bytes, found {len(body)}")
+    return Taken(bytes(body))
 
 
 def request_id(session_id: bytes, counter: int) -> bytes:

@@ -7,6 +7,7 @@ all other metadata is dropped with the original.
 from __future__ import annotations
 
 import io
+import logging
 import warnings
 
 from PIL import ExifTags, Image, ImageFile
@@ -21,9 +22,10 @@ from enclave_payload.media import MediaType
 
 MAX_PIXELS = 50_000_000
 
-# A damaged tag that Pillow only warns of does not change the pixels, and its text has no place on a console.
-# Once for the process: catch_warnings() around each picture would race between worker threads.
+# A damaged tag that Pillow warns of or logs does not change the pixels, and no text about a picture belongs
+# on a console. Once for the process: catch_warnings() for each picture would race between worker threads.
 warnings.filterwarnings("ignore", module="PIL")
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 # The decoders by class, not Image.open: that one loads all forty plugins and tries each in turn.
 _DECODERS: dict[MediaType, type[ImageFile.ImageFile]] = {
@@ -90,7 +92,7 @@ def _decode(image: Image.Image, width: int, height: int) -> Image.Image:
     orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     target = (height, width) if orientation in _SWAPS_SIDES else (width, height)
     # Scale first, turn after: turning 50 megapixels would need their memory twice.
-    small = _to_rgb(image).resize(target, Image.Resampling.BILINEAR)
+    small = _scale(image, target)
     transpose = _UPRIGHT.get(orientation)
     return small if transpose is None else small.transpose(transpose)
 
@@ -104,14 +106,19 @@ def _has_one_frame(image: Image.Image) -> bool:
     return False
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _scale(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     if image.mode not in _CONVERTIBLE | _WITH_ALPHA:
         raise PictureError(Problem.UNSUPPORTED_PIXELS)
-    if image.mode in _WITH_ALPHA or "transparency" in image.info:
-        # Transparent means "nothing here": put white behind it, as a viewer or a printer does.
-        picture = image.convert("RGBA")
-        background = Image.new("RGB", picture.size, "white")
-        background.paste(picture, mask=picture.getchannel("A"))
-        return background
-    # convert() would copy even what is RGB already: 150 MB at the limit.
-    return image if image.mode == "RGB" else image.convert("RGB")
+    if image.mode not in _WITH_ALPHA and "transparency" not in image.info:
+        return _converted(image, "RGB").resize(size, Image.Resampling.BILINEAR)
+    # Transparent means "nothing here": put white behind it, as a viewer or a printer does. Resizing weighs
+    # colors by their alpha, so white may come after it, when the picture is small.
+    picture = _converted(image, "RGBA").resize(size, Image.Resampling.BILINEAR)
+    background = Image.new("RGB", size, "white")
+    background.paste(picture, mask=picture.getchannel("A"))
+    return background
+
+
+def _converted(image: Image.Image, mode: str) -> Image.Image:
+    # convert() would copy even what has the mode already: 200 MB at the limit.
+    return image if image.mode == mode else image.convert(mode)

@@ -22,7 +22,14 @@ from enclave_payload.messages import SESSION_ID_BYTES, RefusalCode
 from enclave_payload.nsm import Attester, NsmError
 from enclave_payload.outbox import Outbox
 from enclave_payload.seal import EnclaveKeys
-from enclave_payload.session import ChallengeReceived, EnclaveSession, Event, SealedReceived, SessionError
+from enclave_payload.session import (
+    ChallengeReceived,
+    EnclaveSession,
+    Event,
+    SealedReceived,
+    SessionError,
+    TakenReceived,
+)
 from enclave_payload.workers import Job, JobQueue, Worker
 
 
@@ -50,7 +57,7 @@ class Server:
         card = service.classifiers[0].card
         self._key_config = KeyConfig(public_keys=service.keys.public, card=card).to_cbor()
         self._user_data = key_config_digest(self._key_config)
-        self._outbox = Outbox(service.limits.outbox_answers)
+        self._outbox = Outbox(service.limits.outbox_answers, service.limits.outbox_keep_s)
         self._queue = JobQueue(service.limits)
         self._connections: set[Connection] = set()
         self._connections_lock = threading.Lock()
@@ -92,8 +99,10 @@ class Server:
         self._queue.close(self._service.limits.grace_s)
         with self._connections_lock:
             for connection in self._connections:
+                connection.refuse(RefusalCode.STOPPING)
                 # The grace is for all of them together: one that does not read must not hold up the end.
-                connection.refuse(RefusalCode.STOPPING, within_s=max(deadline - time.monotonic(), 0.01))
+                with contextlib.suppress(ConnectionLost):
+                    connection.flush(within_s=deadline - time.monotonic())
                 connection.close()
         self._wake_write.close()
         self._wake_read.close()
@@ -106,14 +115,13 @@ class Server:
         while not self._stopping.is_set():
             poll.poll()
             try:
-                sock, _ = listener.accept()
+                connection = Connection(listener.accept()[0], send_s=self._service.limits.send_s)
             except BlockingIOError:
                 continue
             except OSError as error:  # e.g. EMFILE, ECONNABORTED: one connection lost, not the service
                 self._service.log(f"accept: {error.strerror}")
                 time.sleep(0.05)
                 continue
-            connection = Connection(sock, send_s=self._service.limits.send_s)
             if not self._register(connection):
                 self._service.log("a connection over the limit was refused")
                 connection.refuse(RefusalCode.BUSY)
@@ -187,21 +195,24 @@ class Server:
                 connection.send(session.evidence(document, self._key_config))
                 if not session.accepts_requests:
                     self._outbox.attach(connection)
+            case TakenReceived(request_id):
+                self._outbox.taken(request_id)
             case SealedReceived(request_id):
                 connection.add_in_flight(1)
                 is_over = connection.in_flight > self._service.limits.in_flight_per_connection
                 if is_over or not self._queue.offer(Job(event, connection, time.monotonic())):
                     connection.add_in_flight(-1)
+                    if self._stopping.is_set():
+                        raise SessionError(RefusalCode.STOPPING)
                     connection.refuse(RefusalCode.BUSY, request_id)
 
     def _keep_dialing(self) -> None:
         """Keep one connection to the parent's listener: prove ourselves there and deliver answers."""
         while not self._stopping.wait(self._service.limits.redial_s):
             try:
-                sock = self._service.dial()
+                connection = Connection(self._service.dial(), send_s=self._service.limits.send_s)
             except OSError:
                 continue  # nobody listens, which is the normal state where `diagnose` is used
-            connection = Connection(sock, send_s=self._service.limits.send_s)
             if self._register(connection):
                 self._converse_out(connection)
             connection.release()

@@ -2,7 +2,7 @@
 
 ::
 
-    CHALLENGE --challenge--> ATTESTING --evidence()--> OPEN --sealed--> OPEN
+    CHALLENGE --challenge--> ATTESTING --evidence()--> OPEN --sealed, or taken--> OPEN
         any error at any time --> DEAD, and every later call raises again
 
 The server does what an event asks for and sends what it returns.
@@ -18,15 +18,17 @@ from enclave_payload.messages import (
     CHALLENGE_BYTES,
     MAX_SEALED_BYTES,
     PROTOCOL_VERSION,
+    REQUEST_ID_BYTES,
     Evidence,
     RefusalCode,
     parse_challenge,
     parse_sealed,
+    parse_taken,
     request_id,
     transcript_hash,
 )
 from enclave_payload.seal import EnclaveKeys, SealError, request_info
-from enclave_payload.wire import Frame, FrameReader, FrameType, WireError
+from enclave_payload.wire import Buffer, Frame, FrameReader, FrameType, WireError
 
 
 class SessionError(Exception):
@@ -51,11 +53,18 @@ class SealedReceived:
 
     request_id: bytes
     suite: int
-    ciphertext: bytes
+    ciphertext: Buffer
     info: bytes
 
 
-Event = ChallengeReceived | SealedReceived
+@dataclass(frozen=True, slots=True)
+class TakenReceived:
+    """The listener has this answer."""
+
+    request_id: bytes
+
+
+Event = ChallengeReceived | SealedReceived | TakenReceived
 
 
 class _State(Enum):
@@ -109,24 +118,29 @@ class EnclaveSession:
         evidence = Evidence(self._session_id, document, key_config)
         self._transcript = transcript_hash(self._challenge_body, evidence.to_body())
         self._state = _State.OPEN
-        self._reader.limits = {FrameType.SEALED: MAX_SEALED_BYTES} if self.accepts_requests else {}
+        if self.accepts_requests:
+            self._reader.limits = {FrameType.SEALED: MAX_SEALED_BYTES}
+        else:
+            self._reader.limits = {FrameType.TAKEN: REQUEST_ID_BYTES}
         return evidence.to_frame()
 
     def _on_frame(self, frame: Frame) -> Event:
         if frame.type is FrameType.CHALLENGE:
             return self._on_challenge(frame.body)
+        if frame.type is FrameType.TAKEN:
+            return TakenReceived(parse_taken(frame.body).request_id)
         return self._on_sealed(frame.body)
 
-    def _on_challenge(self, body: bytes) -> ChallengeReceived:
+    def _on_challenge(self, body: Buffer) -> ChallengeReceived:
         challenge = parse_challenge(body)
         if challenge.version != PROTOCOL_VERSION:
             raise self._dead(SessionError(RefusalCode.VERSION))
-        self._challenge_body = body
+        self._challenge_body = bytes(body)
         self._state = _State.ATTESTING
         self._reader.limits = {}
         return ChallengeReceived(challenge.nonce)
 
-    def _on_sealed(self, body: bytes) -> SealedReceived:
+    def _on_sealed(self, body: Buffer) -> SealedReceived:
         sealed = parse_sealed(body)
         this_id = request_id(self._session_id, sealed.counter)
         # The stream is ordered, so a counter that must grow refuses every replay in constant memory.

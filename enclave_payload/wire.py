@@ -9,6 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TypeAlias
+
+# What a field may be while a picture travels: copied only where somebody keeps it.
+Buffer: TypeAlias = bytes | memoryview
 
 MAX_FRAME_BYTES = 20 * 1024 * 1024
 HEADER_BYTES = 5
@@ -26,17 +30,18 @@ class FrameType(IntEnum):
     SEALED = 3
     ANSWER = 4
     REFUSAL = 5
+    TAKEN = 6
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One complete frame."""
+    """One complete frame. ``body`` is a read-only view of bytes that nobody else holds."""
 
     type: FrameType
-    body: bytes
+    body: memoryview
 
 
-def encode_frame(frame_type: FrameType, *parts: bytes) -> bytes:
+def encode_frame(frame_type: FrameType, *parts: Buffer) -> bytes:
     """The frame whose body is ``parts``, joined. The caller keeps within the limits of docs/protocol.md."""
     length = 1 + sum(map(len, parts))
     # One join: a picture is copied once here and not once a field.
@@ -82,10 +87,19 @@ class FrameReader:
         end = 4 + length
         if len(self._buffer) < end:
             return None
-        with memoryview(self._buffer) as view:
-            body = bytes(view[HEADER_BYTES:end])
+        return Frame(frame_type, self._take(end)[HEADER_BYTES:])
+
+    def _take(self, end: int) -> memoryview:
+        view = memoryview(self._buffer)
+        # Whichever is shorter is copied: a picture is handed on as it came, and many small frames in one
+        # buffer neither copy its rest each time nor keep all of it alive.
+        if 2 * end > len(self._buffer):
+            self._buffer = bytearray(view[end:])
+            return view[:end].toreadonly()
+        frame = bytes(view[:end])
+        view.release()
         del self._buffer[:end]
-        return Frame(frame_type, body)
+        return memoryview(frame)
 
     def _checked_type(self, value: int, length: int) -> FrameType:
         limit = self.limits.get(value)  # type: ignore[call-overload]  # IntEnum keys match plain ints

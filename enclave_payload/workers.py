@@ -129,7 +129,7 @@ class Worker:
         except BaseException:
             self._outbox.withdraw()
             raise
-        self._outbox.deliver(frame)
+        self._outbox.deliver(job.sealed.request_id, frame)
 
     def _classify(self, request: Request, job: Job) -> Outcome:
         timings = _timings(job)

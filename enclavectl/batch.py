@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from enclave_payload.contents import Outcome
 from enclavectl.client import Client
-from enclavectl.errors import EnclaveBusy, EnclavectlError, EnclaveError, PictureRefused
+from enclavectl.errors import EnclaveBusy, EnclavectlError, EnclaveError, EnclaveLost, PictureRefused
 from enclavectl.pictures import Picture
 
 # How often a picture that the enclave was too busy for is offered again, and the first pause before that.
@@ -102,13 +102,23 @@ class _Batch:
             yield flight.reply(result)
 
     def give_up(self, error: EnclaveError) -> Iterator[Reply]:
-        """The connection is lost: a reply for everything that was read or is still to be read."""
+        """The connection is over: a reply for everything that was read or is still to be read."""
         yield from self.take_refused()
+        if isinstance(error, EnclaveLost):
+            yield from self._arrived()
         for flight in (*self._flights.values(), *self._waiting):
             yield flight.reply(error)
         while self._read_one():
             yield self._waiting.pop().reply(error)
         yield from self.take_refused()
+
+    def _arrived(self) -> Iterator[Reply]:
+        """Answers that came before the connection was lost, but that nobody had read yet."""
+        try:
+            while self._flights:
+                yield from self.next_reply()
+        except EnclaveError:
+            return  # that was all; the caller has the error already
 
     def _read_one(self) -> bool:
         for index, picture in self._source:

@@ -26,7 +26,7 @@ from enclave_payload.messages import (
     parse_refusal,
 )
 from enclave_payload.wire import FrameType, WireError
-from enclavectl.errors import EnclaveBusy, PeerProtocolError
+from enclavectl.errors import AttestationError, EnclaveBusy, PeerProtocolError
 from enclavectl.exchange import (
     Expectation,
     PendingAnswer,
@@ -139,10 +139,14 @@ def request_evidence(stream: FrameStream, expectation: Expectation, timeout_s: f
     stream.accept({FrameType.EVIDENCE: MAX_EVIDENCE_BYTES, FrameType.REFUSAL: REFUSAL_BYTES})
     stream.send(challenge.to_frame(), timeout_s)
     frame = stream.receive(time.monotonic() + timeout_s)
+    if frame.type is FrameType.REFUSAL:
+        raise stream.refusal_in(frame)
     try:
-        if frame.type is FrameType.REFUSAL:
-            raise stream.refusal(parse_refusal(frame.body))
         evidence = parse_evidence(frame.body)
     except WireError as exc:
-        raise PeerProtocolError(f"the peer's evidence cannot be read ({exc})") from exc
+        raise AttestationError(
+            f"the evidence cannot be read ({exc})",
+            hint="is this the enclave's port, and does it run a payload of this release?",
+            code="evidence-form",
+        ) from exc
     return verify_evidence(challenge, evidence, expectation, datetime.now(UTC))

@@ -3,6 +3,7 @@
 ::
 
     EnclavectlError             an abstract root; never raised itself
+    +-- Bug                1    any other exception, as the CLI reports it; never raised
     +-- UsageError         2    wrong arguments, configuration, policy or model card
     +-- HostError          3    the host or a tool on it is missing something or failed
     +-- AttestationError   4    the enclave could not be verified; nothing secret was sent
@@ -13,7 +14,7 @@
     |   +-- PictureRefused      the enclave (or we, before sending) would not take this picture
     +-- StateError         6    the named thing does not exist or is in the wrong state
 
-Exit code 1 is any other exception: a bug in enclavectl. 130 is an interruption.
+Exit code 130 is an interruption.
 Only ``enclavectl.cli`` turns these into text and exit codes.
 """
 
@@ -34,6 +35,12 @@ class EnclavectlError(Exception):
         self.message = message
         self.hint = hint
         self.code = code or self.kind
+
+
+class Bug(EnclavectlError):
+    """An exception that nobody meant to raise."""
+
+    kind = "bug"
 
 
 class UsageError(EnclavectlError):

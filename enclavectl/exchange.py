@@ -134,7 +134,7 @@ def seal_picture(
     )
     info = request_info(suite, pending.request_id, enclave.transcript)
     try:
-        ciphertext = seal_request(suite, enclave.config.public_keys[suite], request.to_cbor(), info)
+        ciphertext = seal_request(suite, enclave.config.public_keys[suite], request.to_parts(), info)
     except SealError as exc:
         raise AttestationError(
             f"suite {suite}: the attested public key is no key", code="key-config"

@@ -12,8 +12,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
-from enclave_payload.messages import ANSWER_BYTES, REFUSAL_BYTES, Answer, parse_answer, parse_refusal
+from enclave_payload.messages import ANSWER_BYTES, REFUSAL_BYTES, Answer, Taken, parse_answer
 from enclave_payload.wire import FrameType, WireError
 from enclavectl.client import request_evidence
 from enclavectl.errors import EnclavectlError, PeerProtocolError
@@ -35,10 +36,11 @@ class Arrived:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """A sealed answer from a verified enclave."""
+    """A sealed answer from a verified enclave. Until ``confirm`` the enclave offers it to every listener."""
 
     answer: Answer
     enclave: VerifiedEnclave
+    confirm: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +64,21 @@ class Listener:
         self._places = threading.BoundedSemaphore(_MAX_ENCLAVES)
 
     def happenings(self, timeout_s: float | None) -> Iterator[Happening]:
-        """What happens, until nothing has for ``timeout_s`` seconds (None: until the caller stops)."""
+        """What happens, until nothing good has for ``timeout_s`` seconds (None: until the caller stops).
+
+        A failure is told but buys no time: an enclave that is refused dials in again every second.
+        """
         threading.Thread(target=self._accept, daemon=True).start()
+        last_news = time.monotonic()
         while True:
+            left_s = None if timeout_s is None else max(last_news + timeout_s - time.monotonic(), 0)
             try:
-                yield self._queue.get(timeout=timeout_s)
+                happening = self._queue.get(timeout=left_s)
             except queue.Empty:
                 return
+            yield happening
+            if not isinstance(happening, Failed):
+                last_news = time.monotonic()
 
     def _accept(self) -> None:
         while True:
@@ -88,8 +98,9 @@ class Listener:
             while True:
                 frame = stream.receive(time.monotonic() + _SILENCE_S)
                 if frame.type is FrameType.REFUSAL:
-                    raise stream.refusal(parse_refusal(frame.body))
-                self._queue.put(Delivered(parse_answer(frame.body), enclave))
+                    raise stream.refusal_in(frame)
+                answer = parse_answer(frame.body)
+                self._queue.put(Delivered(answer, enclave, partial(_confirm, sock, answer.request_id)))
         except EnclavectlError as error:
             self._queue.put(Failed(error))
         except WireError as error:
@@ -98,3 +109,10 @@ class Listener:
             stream.close()
             with contextlib.suppress(ValueError):
                 self._places.release()
+
+
+def _confirm(sock: socket.socket, request_id: bytes) -> None:
+    # Not through the stream, whose time-outs are its reader's. 29 bytes always fit into an idle send buffer;
+    # where the connection is gone, the next listener gets the answer again and knows no key to it.
+    with contextlib.suppress(OSError):
+        sock.send(Taken(request_id).to_frame(), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import socket
 import time
+from collections import deque
 from collections.abc import Mapping
 
-from enclave_payload.messages import Refusal, RefusalCode, parse_refusal
+from enclave_payload.messages import NO_REQUEST, Refusal, RefusalCode, parse_refusal
 from enclave_payload.wire import Frame, FrameReader, FrameType, WireError
 from enclavectl.errors import AttestationError, EnclaveBusy, EnclavectlError, EnclaveLost, PeerProtocolError
 
-# vsock on the parent takes writes of this size well; from inside the enclave the bound is 16 KiB.
-SEND_BYTES = 64 * 1024
+# vsock on the parent takes writes of this size well; from inside the enclave the bound is 16 KiB. A Unix
+# socket takes any size, and wakes the reader less often for a larger one.
+_VSOCK_SEND_BYTES = 64 * 1024
+_UNIX_SEND_BYTES = 1024 * 1024
 _RECV_BYTES = 64 * 1024
 
 
@@ -21,8 +24,10 @@ class FrameStream:
     def __init__(self, sock: socket.socket, name: str) -> None:
         """``name`` is what messages call the peer."""
         self._sock = sock
+        self._send_bytes = _UNIX_SEND_BYTES if sock.family == socket.AF_UNIX else _VSOCK_SEND_BYTES
         self._name = name
         self._reader = FrameReader({})
+        self._arrived: deque[Frame] = deque()
 
     def accept(self, limits: Mapping[FrameType, int]) -> None:
         """Take these frame types from now on, up to so many bytes of body each."""
@@ -40,7 +45,7 @@ class FrameStream:
                 sent = 0
                 while sent < len(view):
                     self._sock.settimeout(max(deadline - time.monotonic(), 0.001))
-                    sent += self._sock.send(view[sent : sent + SEND_BYTES])
+                    sent += self._sock.send(view[sent : sent + self._send_bytes])
         except OSError as exc:
             self._raise_last_words()
             raise self._lost("stopped reading") from exc
@@ -52,6 +57,11 @@ class FrameStream:
             EnclaveLost: the stream ended, or the deadline passed.
             PeerProtocolError: the bytes are not an acceptable frame.
         """
+        if self._arrived:
+            return self._arrived.popleft()
+        return self._read(deadline)
+
+    def _read(self, deadline: float) -> Frame:
         try:
             while (frame := self._reader.next_frame()) is None:
                 self._sock.settimeout(max(deadline - time.monotonic(), 0.001))
@@ -78,22 +88,39 @@ class FrameStream:
             f"{self._name} {text}", hint=hint, code=f"refused-{refusal.code.name.lower().replace('_', '-')}"
         )
 
+    def refusal_in(self, frame: Frame) -> EnclavectlError:
+        """The refusal in a frame of that type, as the error that a user should see."""
+        try:
+            return self.refusal(parse_refusal(frame.body))
+        except WireError as exc:
+            return PeerProtocolError(f"{self._name} sent a refusal that cannot be read ({exc})")
+
     def close(self) -> None:
         """End the connection."""
         self._sock.close()
 
     def _raise_last_words(self) -> None:
-        """A peer that closes on us may have said why: read that before reporting the broken pipe."""
+        """A peer that closes on us may have said why: read that before reporting the broken pipe.
+
+        What else it said before is kept for ``receive``: answers that came are not lost.
+        """
         try:
             while True:
-                frame = self.receive(time.monotonic() + 1)
-                if frame.type is FrameType.REFUSAL:
+                frame = self._read(time.monotonic() + 1)
+                if frame.type is FrameType.REFUSAL and not _is_of_one_request(bytes(frame.body)):
                     raise self.refusal(parse_refusal(frame.body))
+                self._arrived.append(frame)
         except (EnclaveLost, PeerProtocolError, WireError):
             return  # it did not: the broken pipe is all there is to report
 
     def _lost(self, what: str) -> EnclaveLost:
         return EnclaveLost(f"{self._name} {what}", hint="enclavectl console shows its last output")
+
+
+def _is_of_one_request(body: bytes) -> bool:
+    """Whether a refusal leaves the session alive: too busy for one request is no reason to close."""
+    refusal = parse_refusal(body)
+    return refusal.code is RefusalCode.BUSY and refusal.request_id != NO_REQUEST
 
 
 _PEER = "use a client and an enclave of the same release"

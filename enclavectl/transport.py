@@ -15,6 +15,7 @@ from enclavectl.errors import EnclaveLost, StateError, UsageError
 
 # sun_path holds 108 bytes with its NUL, linux/un.h.
 _MAX_UNIX_PATH = 107
+_SEND_BUFFER_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,8 @@ def connect(address: Address, timeout_s: float) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.settimeout(timeout_s)
+        # Room for a picture of common size, so that sending it does not take turns with its reader.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
         if isinstance(address, UnixAddress):
             with _short_path(address.path) as name:
                 sock.connect(name)

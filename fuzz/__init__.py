@@ -1,0 +1,31 @@
+"""Fuzz targets, one a parser. A target's first line is its invariant; ``one`` raises where it breaks."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A parser's invariant, checked on ``one`` input at a time, and inputs to begin with."""
+
+    name: str
+    invariant: str
+    one: Callable[[bytes], None]
+    seeds: list[bytes]
+
+
+def find_target(name: str) -> Target:
+    """The target ``fuzz/<name>.py``."""
+    module = importlib.import_module(f"{__name__}.{name}")
+    return Target(
+        name=name, invariant=(module.__doc__ or "").partition("\n")[0], one=module.one, seeds=module.SEEDS
+    )
+
+
+def target_names() -> list[str]:
+    """The names of all targets: every module here but the driver."""
+    return sorted(info.name for info in pkgutil.iter_modules(__path__) if not info.name.startswith("_"))

@@ -54,15 +54,11 @@ def run(
     with chosen.start(spec_of(invocation.config, name=name, debug=debug), detached=True) as running:
         enclave = running.enclave
         target = target_of(chosen, enclave, Trusting(policy=None, allow_debug=debug))
-        try:
-            with (
-                explain_boot_failure(chosen, running),
-                Client.connect(target.address, target.expectation, timeout_s=BOOT_S),
-            ):
-                pass  # its evidence is all that we wanted
-        except BaseException:
-            chosen.terminate(enclave)
-            raise
+        with (
+            explain_boot_failure(chosen, running),
+            Client.connect(target.address, target.expectation, timeout_s=BOOT_S),
+        ):
+            pass  # its evidence is all that we wanted
     _show(invocation.screen, enclave)
 
 

@@ -7,9 +7,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from enclavectl.errors import EnclavectlError, UsageError
+from enclavectl.errors import Bug, EnclavectlError, UsageError
 
-EXIT_BUG = 1
 EXIT_INTERRUPTED = 130
 
 
@@ -45,7 +44,8 @@ def run(arguments: Sequence[str]) -> int:
     try:
         status = typer.main.get_command(app)(list(arguments), prog_name="enclavectl", standalone_mode=False)
         sys.stdout.flush()
-        return status if isinstance(status, int) else 0
+        # Typer turns Ctrl-C into this status by itself.
+        return _interrupted() if status == EXIT_INTERRUPTED else status if isinstance(status, int) else 0
     except EnclavectlError as error:
         return _report(error, arguments)
     except (typer.Abort, KeyboardInterrupt):
@@ -61,8 +61,7 @@ def run(arguments: Sequence[str]) -> int:
         import traceback
 
         traceback.print_exc()
-        sys.stderr.write("enclavectl: this is a bug in enclavectl; please report the lines above\n")
-        return EXIT_BUG
+        return _report(Bug("this is a bug in enclavectl", hint="report the lines above"), arguments)
 
 
 def _interrupted() -> int:

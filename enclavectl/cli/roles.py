@@ -167,6 +167,7 @@ class AnswerPrinter:
         self._screen = screen
         self._store = store
         self._top = top
+        self._last_failure = ""
         self.count = 0
 
     def show(self, happening: Happening) -> None:
@@ -177,7 +178,10 @@ class AnswerPrinter:
             document = happening.enclave.document
             self._screen.note(f"verified {document.module_id}, trust {document.trust}")
         elif isinstance(happening, Failed):
-            self._screen.note(f"{happening.error.message} ({happening.error.code})")
+            note = f"{happening.error.message} ({happening.error.code})"
+            if note != self._last_failure:  # it dials in every second, and fails alike
+                self._screen.note(note)
+            self._last_failure = note
         else:
             self._show_answer(happening)
 
@@ -208,6 +212,7 @@ class AnswerPrinter:
             draw_result(self._screen, result, waiting.labels, self._top)
             self._screen.notice(waiting.notice)
         self._store.remove(delivered.answer.request_id)
+        delivered.confirm()
         self.count += 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 # How long a booting enclave may take to prove itself.
 BOOT_S = 60.0
+_LAST_WORDS_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,15 +72,22 @@ def explain_boot_failure(backend: Backend, running: RunningEnclave) -> Iterator[
         yield
     except (EnclaveLost, StateError) as exc:
         enclave = running.enclave
-        words = b"".join(backend.console(enclave, follow=False)).decode("utf-8", errors="replace")
-        if "supervisor: the payload ended" not in words:
-            raise
+        # We may notice the end before the supervisor has written about it.
+        deadline = time.monotonic() + _LAST_WORDS_S
+        while "supervisor: the payload ended" not in (words := _console(backend, enclave)):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
         lines = [line for line in words.splitlines() if line.strip()][-4:]
         raise EnclaveError(
             f"{enclave.name}: the payload ended; its last words: {' | '.join(lines)}",
             hint="is local.memory_mib (enclavectl config show) too small for the model?",
             code="payload-ended",
         ) from exc
+
+
+def _console(backend: Backend, enclave: Enclave) -> str:
+    return b"".join(backend.console(enclave, follow=False)).decode("utf-8", errors="replace")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

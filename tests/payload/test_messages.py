@@ -21,18 +21,20 @@ from enclave_payload.messages import (
     Refusal,
     RefusalCode,
     Sealed,
+    Taken,
     parse_answer,
     parse_challenge,
     parse_evidence,
     parse_refusal,
     parse_sealed,
+    parse_taken,
     request_counter,
     request_id,
     transcript_hash,
 )
 from enclave_payload.wire import HEADER_BYTES, MAX_FRAME_BYTES, WireError
 
-Message = Challenge | Evidence | Sealed | Answer | Refusal
+Message = Challenge | Evidence | Sealed | Answer | Refusal | Taken
 
 
 def exactly(size: int) -> st.SearchStrategy[bytes]:
@@ -51,6 +53,7 @@ answers = st.builds(
     st.just(bytes(range(16)) * (ANSWER_CIPHERTEXT_BYTES // 16)),
 )
 refusals = st.builds(Refusal, st.sampled_from(RefusalCode), exactly(24))
+takens = st.builds(Taken, exactly(24))
 
 PARSERS: dict[type[Message], Callable[[bytes], Message]] = {
     Challenge: parse_challenge,
@@ -58,6 +61,7 @@ PARSERS: dict[type[Message], Callable[[bytes], Message]] = {
     Sealed: parse_sealed,
     Answer: parse_answer,
     Refusal: parse_refusal,
+    Taken: parse_taken,
 }
 
 
@@ -65,12 +69,12 @@ def body_of(message: Message) -> bytes:
     return message.to_frame()[HEADER_BYTES:]
 
 
-@given(st.one_of(challenges, evidences, sealeds, answers, refusals))
+@given(st.one_of(challenges, evidences, sealeds, answers, refusals, takens))
 def test_a_message_reads_back_as_it_was_written(message: Message) -> None:
     assert PARSERS[type(message)](body_of(message)) == message
 
 
-@given(st.one_of(challenges, answers, refusals), st.data())
+@given(st.one_of(challenges, answers, refusals, takens), st.data())
 def test_a_message_of_one_size_is_refused_when_cut_or_extended(message: Message, data: st.DataObject) -> None:
     body = body_of(message)
     parse = PARSERS[type(message)]

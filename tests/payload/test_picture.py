@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
-from enclave_payload.contents import MediaType, Problem
+from enclave_payload.contents import Problem
+from enclave_payload.media import MediaType
 from enclave_payload.picture import MAX_PIXELS, PictureError, decode_picture
 
 # As picture.py does for the process; pytest sets its own filters for each test.

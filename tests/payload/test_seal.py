@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enclave_payload.contents import MAX_PICTURE_BYTES
+from enclave_payload.media import MAX_PICTURE_BYTES
 from enclave_payload.messages import (
     ANSWER_CIPHERTEXT_BYTES,
     ANSWER_PLAINTEXT_BYTES,
@@ -36,26 +36,33 @@ REQUEST_ID = bytes(range(24))
 @BOTH
 @pytest.mark.parametrize("content", [b"", b"x", bytes(1000), b"picture" * 9999])
 def test_what_was_sealed_opens(suite: SuiteId, content: bytes) -> None:
-    ciphertext = seal_request(suite, KEYS.public[suite], content, INFO)
+    ciphertext = seal_request(suite, KEYS.public[suite], [content], INFO)
     assert len(ciphertext) == ENC_BYTES[suite] + padme(len(content) + 4) + 16
     assert KEYS.open(suite, ciphertext, INFO) == content
 
 
 @BOTH
+def test_the_parts_of_a_request_are_joined(suite: SuiteId) -> None:
+    ciphertext = seal_request(suite, KEYS.public[suite], [b"one", b"", b"two"], INFO)
+    assert bytes(KEYS.open(suite, ciphertext, INFO)) == b"onetwo"
+    assert bytes(KEYS.open(suite, memoryview(ciphertext), INFO)) == b"onetwo"
+
+
+@BOTH
 def test_the_same_content_is_never_sealed_to_the_same_bytes(suite: SuiteId) -> None:
-    assert len({seal_request(suite, KEYS.public[suite], b"x", INFO) for _ in range(4)}) == 4
+    assert len({seal_request(suite, KEYS.public[suite], [b"x"], INFO) for _ in range(4)}) == 4
 
 
 @BOTH
 def test_another_enclave_cannot_open(suite: SuiteId) -> None:
-    ciphertext = seal_request(suite, KEYS.public[suite], b"x", INFO)
+    ciphertext = seal_request(suite, KEYS.public[suite], [b"x"], INFO)
     with pytest.raises(SealError):
         generate_keys().open(suite, ciphertext, INFO)
 
 
 @pytest.mark.parametrize("suite", [0, 3, 65535, SuiteId.X25519])
 def test_another_suite_does_not_open(suite: int) -> None:
-    ciphertext = seal_request(SuiteId.MLKEM768_X25519, KEYS.public[SuiteId.MLKEM768_X25519], b"x", INFO)
+    ciphertext = seal_request(SuiteId.MLKEM768_X25519, KEYS.public[SuiteId.MLKEM768_X25519], [b"x"], INFO)
     with pytest.raises(SealError):
         KEYS.open(suite, ciphertext, INFO)
 
@@ -72,14 +79,14 @@ def test_another_suite_does_not_open(suite: int) -> None:
     ],
 )
 def test_a_request_opens_only_where_it_was_sealed_for(suite: SuiteId, info: bytes) -> None:
-    ciphertext = seal_request(suite, KEYS.public[suite], b"x", INFO)
+    ciphertext = seal_request(suite, KEYS.public[suite], [b"x"], INFO)
     with pytest.raises(SealError):
         KEYS.open(suite, ciphertext, info)
 
 
 @BOTH
 def test_a_request_with_one_flipped_bit_does_not_open(suite: SuiteId) -> None:
-    ciphertext = seal_request(suite, KEYS.public[suite], b"x", INFO)
+    ciphertext = seal_request(suite, KEYS.public[suite], [b"x"], INFO)
     for place in {*range(0, len(ciphertext), 37), len(ciphertext) - 1}:
         changed = bytearray(ciphertext)
         changed[place] ^= 1
@@ -89,7 +96,7 @@ def test_a_request_with_one_flipped_bit_does_not_open(suite: SuiteId) -> None:
 
 @BOTH
 def test_a_request_of_another_length_does_not_open(suite: SuiteId) -> None:
-    ciphertext = seal_request(suite, KEYS.public[suite], b"x", INFO)
+    ciphertext = seal_request(suite, KEYS.public[suite], [b"x"], INFO)
     cuts = {0, 1, ENC_BYTES[suite] - 1, ENC_BYTES[suite], ENC_BYTES[suite] + 15, len(ciphertext) - 1}
     for data in (ciphertext + b"\0", *(ciphertext[:cut] for cut in cuts)):
         with pytest.raises(SealError):
@@ -109,7 +116,7 @@ def test_nothing_is_sealed_to_bytes_that_are_no_key(suite: SuiteId) -> None:
     # Zeros are a valid ML-KEM key and an X25519 point of small order; the others have a wrong length.
     for wrong in (bytes(size), b"", KEYS.public[suite][:-1], KEYS.public[suite] + b"\0", bytes(1184)):
         with pytest.raises(SealError):
-            seal_request(suite, wrong, b"x", INFO)
+            seal_request(suite, wrong, [b"x"], INFO)
 
 
 def test_public_keys_have_the_sizes_of_the_protocol() -> None:
@@ -190,7 +197,7 @@ def test_the_largest_picture_still_fits_into_a_request() -> None:
 
 @given(st.binary(max_size=99), st.integers(0, 99))
 def test_padding_comes_off(content: bytes, more: int) -> None:
-    padded = pad(content, len(content) + 4 + more)
+    padded = pad(len(content) + 4 + more, content)
     assert len(padded) == len(content) + 4 + more
     assert unpad(padded) == content
 
@@ -201,7 +208,7 @@ def test_any_bytes_are_the_one_padding_of_their_content_or_an_error(data: bytes)
         content = unpad(data)
     except SealError:
         return
-    assert pad(content, len(data)) == data
+    assert pad(len(data), bytes(content)) == data
 
 
 @pytest.mark.parametrize(

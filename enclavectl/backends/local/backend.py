@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -28,7 +29,7 @@ from enclavectl.backends.local.records import (
     remove_enclave,
 )
 from enclavectl.backends.local.supervisor import SupervisorSpec
-from enclavectl.errors import HostError, StateError
+from enclavectl.errors import HostError, StateError, UsageError
 from enclavectl.files import make_private_dir, read_bounded, write_atomic
 from enclavectl.run import Command, start, wait_ended
 from enclavectl.transport import UnixAddress, listen
@@ -39,14 +40,29 @@ if TYPE_CHECKING:  # loaded while the enclave boots, not before: see benchmarks/
 # The supervisor gives the payload 6 s to finish what it has; then nothing is left to be gentle with.
 _END_S = 10.0
 _POLL_S = 0.01
+# It stands in tables, file names, policies and shell commands.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 class LocalEnclave:
-    """A supervisor that this process started. A context manager: leaving it ends the enclave."""
+    """A supervisor that this process started. A context manager: leaving it ends the enclave.
 
-    def __init__(self, enclave: Enclave, supervisor: subprocess.Popen[bytes], lifeline: int | None) -> None:
-        """``lifeline`` is the descriptor whose end the supervisor waits for; None if detached."""
+    A detached enclave is let go instead, but only by leaving without an error: one that never proved itself
+    must not stay.
+    """
+
+    def __init__(
+        self,
+        enclave: Enclave,
+        folder: Path,
+        supervisor: subprocess.Popen[bytes],
+        lifeline: int,
+        detached: bool,
+    ) -> None:
+        """``lifeline`` is the descriptor whose end the supervisor waits for."""
         self.enclave = enclave
+        self._detached = detached
+        self._folder = folder
         self._supervisor = supervisor
         self._lifeline = lifeline
 
@@ -56,7 +72,9 @@ class LocalEnclave:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._lifeline is None:
+        if self._detached and kind is None:
+            os.write(self._lifeline, b"x")
+            os.close(self._lifeline)
             # It lives on by itself; Popen must not warn that we did not wait.
             self._supervisor.returncode = 0
             return
@@ -64,6 +82,7 @@ class LocalEnclave:
         if not wait_ended(self._supervisor, _END_S):
             self._supervisor.kill()  # the payload dies with it: PR_SET_PDEATHSIG
             self._supervisor.wait()
+        remove_enclave(self._folder)  # which a supervisor that was killed could not
 
 
 class LocalBackend:
@@ -79,12 +98,17 @@ class LocalBackend:
         """Boot an enclave; its evidence is the sign of life.
 
         Raises:
-            UsageError: the model does not fit its card.
+            UsageError: the model does not fit its card, or the name is none.
             StateError: the name is taken.
             HostError: the state folder cannot be written, or no process can be started.
         """
         from enclavectl.models import load_weights
 
+        if spec.name is not None and _NAME.fullmatch(spec.name) is None:
+            raise UsageError(
+                "name: expected 1 to 64 letters, digits, dots, dashes or underscores, "
+                f"found {spec.name!r:.100}"
+            )
         weights = load_weights(spec.model)
         make_private_dir(self._home)
         make_private_dir(self._home / "enclaves")
@@ -99,9 +123,8 @@ class LocalBackend:
             lock = lock_enclave(folder)
             try:
                 make_private_dir(folder / "model")
-                # Not atomic: nobody looks into the folder before the supervisor is started.
-                (folder / "model" / "model.tflite").write_bytes(weights)
-                (folder / "model" / "model.json").write_bytes(spec.model.card.to_json())
+                _write_new(folder / "model" / "model.tflite", weights)
+                _write_new(folder / "model" / "model.json", spec.model.card.to_json())
                 return self._launch(spec, name, folder, lock, detached=detached)
             except OSError as exc:
                 remove_enclave(folder)
@@ -184,29 +207,30 @@ class LocalBackend:
     def _launch(
         self, spec: EnclaveSpec, name: str, folder: Path, lock: int, *, detached: bool
     ) -> LocalEnclave:
-        lifeline_read, lifeline_write = (None, None) if detached else os.pipe()
+        lifeline_read, lifeline_write = os.pipe()
         with listen(UnixAddress(folder / "in.sock")) as listener:
             supervisor_spec = SupervisorSpec(
                 folder=str(folder),
                 root_folder=str(self._home / "root"),
                 listener_fd=listener.fileno(),
                 lock_fd=lock,
-                lifeline_fd=-1 if lifeline_read is None else lifeline_read,
+                lifeline_fd=lifeline_read,
                 debug=spec.debug,
                 memory_mib=spec.memory_mib,
                 workers=spec.workers,
                 # Relative to the folder, since sun_path is short and state folders may be deep.
                 outbound=f"../../out-{spec.port_out}.sock",
             )
-            fds = [fd for fd in (listener.fileno(), lock, lifeline_read) if fd is not None]
             argv = [sys.executable, "-EPB", "-m", "enclavectl.backends.local.supervisor"]
             command = Command(
-                argv=[*argv, json.dumps(asdict(supervisor_spec))], cwd=folder, pass_fds=tuple(fds)
+                argv=[*argv, json.dumps(asdict(supervisor_spec))],
+                cwd=folder,
+                pass_fds=(listener.fileno(), lock, lifeline_read),
             )
-            with (folder / "supervisor.log").open("wb") as output:
+            _write_new(folder / "supervisor.log", b"")
+            with (folder / "supervisor.log").open("ab") as output:
                 supervisor = start(command, output=output)
-        if lifeline_read is not None:
-            os.close(lifeline_read)
+        os.close(lifeline_read)
         from enclavectl.backends.local.measure import measure, payload_dir
 
         pcrs = measure(payload_dir(), folder / "model")
@@ -223,12 +247,13 @@ class LocalBackend:
         )
         try:
             write_atomic(folder / "record.json", record.to_json())
+            enclave = self._describe(folder, record)
         except BaseException:
             # Without a record nobody could find it, and a detached one would live on.
             supervisor.kill()
             supervisor.wait()
             raise
-        return LocalEnclave(self._describe(folder, record), supervisor, lifeline_write)
+        return LocalEnclave(enclave, folder, supervisor, lifeline_write, detached)
 
     def _describe(self, folder: Path, record: Record) -> Enclave:
         from enclavectl.attestation import Release, Trust
@@ -296,3 +321,10 @@ class LocalBackend:
             return
         finally:
             os.close(handle)
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    # Not atomic, and not synced: nobody looks into the folder before the supervisor is started.
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)

@@ -29,7 +29,11 @@ _OUTPUT_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SupervisorSpec:
-    """What the backend hands over. Descriptors are inherited; ``lifeline_fd`` is -1 when detached."""
+    """What the backend hands over. The descriptors are inherited.
+
+    The lifeline is the read end of a pipe. While the starter lives it is open; when it closes, the enclave
+    ends. A byte on it lets the enclave live on without its starter.
+    """
 
     folder: str
     root_folder: str
@@ -40,11 +44,6 @@ class SupervisorSpec:
     memory_mib: int
     workers: int
     outbound: str
-
-    @property
-    def is_detached(self) -> bool:
-        """Whether the enclave outlives the process that started it."""
-        return self.lifeline_fd < 0
 
 
 class Supervisor:
@@ -58,6 +57,7 @@ class Supervisor:
         os.set_blocking(self._wake_write, False)
         self._nsm, self._nsm_payload = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._output, self._output_payload = os.pipe()
+        self._is_detached = False
 
     def run(self) -> None:
         """Return once the payload has ended and, unless detached, every trace of it is gone."""
@@ -68,9 +68,12 @@ class Supervisor:
             self._serve(payload)
         finally:
             self._end(payload)
-        if not self._spec.is_detached:
+        if not self._is_detached:
             from enclavectl.backends.local.records import remove_enclave
 
+            # The lock first: it is dead for everybody. The folder last: who started it reads the console.
+            os.close(self._spec.lock_fd)
+            self._wait_for_starter()
             remove_enclave(self._folder)
 
     def _start_payload(self) -> subprocess.Popen[bytes]:
@@ -98,8 +101,7 @@ class Supervisor:
         ended = os.pidfd_open(payload.pid)
         poll = select.poll()
         for fd in (self._nsm.fileno(), self._output, self._wake_read, ended, self._spec.lifeline_fd):
-            if fd >= 0:
-                poll.register(fd, select.POLLIN)
+            poll.register(fd, select.POLLIN)
         while True:
             for fd, _ in poll.poll():
                 if fd == self._output:
@@ -108,9 +110,19 @@ class Supervisor:
                 elif fd == self._nsm.fileno():
                     if not self._answer_nsm(handle):
                         poll.unregister(self._nsm)
+                elif fd == self._spec.lifeline_fd and os.read(fd, 1):
+                    self._is_detached = True
+                    poll.unregister(fd)
                 else:  # told to stop, the lifeline is cut, or the payload has ended
                     os.close(ended)
                     return
+
+    def _wait_for_starter(self) -> None:
+        """Return once the lifeline is cut or we are told to stop; both may have happened long ago."""
+        poll = select.poll()
+        poll.register(self._spec.lifeline_fd, select.POLLIN)
+        poll.register(self._wake_read, select.POLLIN)
+        poll.poll()
 
     def _simulated_nsm(self) -> Callable[[bytes], bytes]:
         from datetime import UTC, datetime
@@ -144,7 +156,7 @@ class Supervisor:
         return bool(data)
 
     def _end(self, payload: subprocess.Popen[bytes]) -> None:
-        if self._spec.is_detached and payload.poll() is None:
+        if self._is_detached and payload.poll() is None:
             payload.terminate()  # others may wait for answers that it has begun
             wait_ended(payload, _TERM_GRACE_S)
         payload.kill()  # its only client has gone, or it had its time

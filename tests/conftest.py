@@ -1,0 +1,9 @@
+import os
+
+from hypothesis import settings
+
+# No deadline: what a shared machine does in between is not what these tests are about.
+settings.register_profile("local", deadline=None)
+# Where a failure should mean the change and not the dice; `fuzz/` is for the dice.
+settings.register_profile("ci", deadline=None, derandomize=True, database=None)
+settings.load_profile("ci" if os.environ.get("CI") else "local")

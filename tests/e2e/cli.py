@@ -1,0 +1,164 @@
+"""The installed ``enclavectl`` as a user runs it, with folders of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ENCLAVECTL = Path(sys.executable).with_name("enclavectl")
+SAMPLES = Path(__file__).resolve().parents[2] / "samples"
+CODES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
+# More than the 16 s that ending a stubborn enclave may take.
+PATIENCE_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A command that ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    def json(self) -> Any:
+        """The one JSON object on standard output."""
+        return json.loads(self.stdout)
+
+
+@dataclass(frozen=True, slots=True)
+class Cli:
+    """Commands that share one home, state and data folder under ``base``."""
+
+    base: Path
+    program: Sequence[str] = (str(ENCLAVECTL),)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def state(self) -> Path:
+        return self.base / "state"
+
+    @property
+    def root(self) -> Path:
+        """The development root's certificate."""
+        return self.state / "local" / "root" / "certificate.pem"
+
+    def environment(self, env: Mapping[str, str] | None = None) -> dict[str, str]:
+        return {
+            "PATH": os.environ["PATH"],
+            "LANG": "C.UTF-8",
+            "HOME": str(self.base / "home"),
+            "ENCLAVECTL_STATE_DIR": str(self.state),
+            "ENCLAVECTL_DATA_DIR": str(self.base / "data"),
+            **(env or {}),
+        }
+
+    def start(self, *arguments: str | Path, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+        """The command, running, with pipes."""
+        return subprocess.Popen(
+            [*self.program, *map(str, arguments)],
+            env=self.environment(env),
+            cwd=self.base,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **self.options,
+        )
+
+    def run(self, *arguments: str | Path, stdin: bytes = b"", env: Mapping[str, str] | None = None) -> Ran:
+        """The command's end. Nothing that a user may do is allowed to be a bug or to draw a traceback."""
+        ran = subprocess.run(
+            [*self.program, *map(str, arguments)],
+            env=self.environment(env),
+            cwd=self.base,
+            input=stdin,
+            capture_output=True,
+            timeout=90,
+            check=False,
+            **self.options,
+        )
+        found = Ran(ran.returncode, ran.stdout.decode(), ran.stderr.decode())
+        assert found.code != 1, found.stderr
+        assert "Traceback" not in found.stderr, found.stderr
+        return found
+
+    def ok(self, *arguments: str | Path, stdin: bytes = b"") -> Ran:
+        ran = self.run(*arguments, stdin=stdin)
+        assert ran.code == 0, ran.stderr
+        return ran
+
+    def refused(self, code: int, *arguments: str | Path, stdin: bytes = b"") -> dict[str, Any]:
+        """The error of a command that must fail with ``code``, told alike for people and in JSON."""
+        ran = self.run(*arguments, "--output", "json", stdin=stdin)
+        assert ran.code == code, (ran.code, ran.stderr)
+        value = ran.json()
+        assert value["schema"] == "enclavectl.error/1"
+        error = value["error"]
+        assert set(error) == {"kind", "code", "message", "hint", "exit_code"}
+        assert error["exit_code"] == code
+        assert error["message"].splitlines()[0][:60] in ran.stderr
+        assert isinstance(error, dict)
+        return error
+
+    def processes(self) -> list[int]:
+        """Every process of an enclave of this state folder: supervisors, and their children."""
+        supervisors, parents = [], {}
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            try:
+                command = (entry / "cmdline").read_bytes()
+                status = (entry / "status").read_text()
+            except OSError:
+                continue  # it ended
+            pid = int(entry.name)
+            if b"backends.local.supervisor" in command and os.fsencode(self.state) in command:
+                supervisors.append(pid)
+            parents[pid] = int(
+                next(line for line in status.splitlines() if line.startswith("PPid:")).split()[1]
+            )
+        children = [pid for pid, parent in parents.items() if parent in supervisors]
+        return [*supervisors, *children]
+
+    def enclave_folders(self) -> list[Path]:
+        folder = self.state / "local" / "enclaves"
+        return sorted(folder.iterdir()) if folder.exists() else []
+
+    def sockets(self) -> list[Path]:
+        return [path for path in self.state.rglob("*") if path.is_socket()]
+
+    def assert_nothing_left(self, processes: Sequence[int] = ()) -> None:
+        """No process (these neither), no enclave's folder and no socket, within the time to end things."""
+        wait_until(lambda: not self.processes() and not any(map(is_alive, processes)), "processes end")
+        wait_until(lambda: not self.enclave_folders() and not self.sockets(), "folders and sockets go")
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {PATIENCE_S:g} s in vain: {what}"
+        time.sleep(0.02)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+    return "State:\tZ" not in status
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+
+
+def sample(code: str) -> Path:
+    return SAMPLES / f"{code}.png"

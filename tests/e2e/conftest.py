@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.cli import Cli
+
+
+def _cli(base: Path) -> Iterator[Cli]:
+    (base / "home").mkdir()
+    cli = Cli(base)
+    yield cli
+    cli.run("terminate", "--all")
+    cli.assert_nothing_left()
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Iterator[Cli]:
+    """Commands with folders that nobody used; nothing is left of them afterwards."""
+    yield from _cli(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
+    """Commands that share folders in this module, with an enclave called ``shared`` that runs."""
+    for cli in _cli(tmp_path_factory.mktemp("shared")):
+        cli.ok("run", "--name", "shared")
+        yield cli

@@ -1,0 +1,199 @@
+"""Enclaves that cannot be verified: exit 4, a code of its own for each, and not one byte of a picture."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sysconfig
+import venv
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+import enclave_payload
+import enclavectl
+from enclavectl.attestation import Policy, Release, Trust, render_policy
+from enclavectl.backends.local.pki import DevelopmentRoot
+from enclavectl.transport import UnixAddress
+from tests.e2e.cli import Cli, sample
+from tests.evil import (
+    CHALLENGE_FRAME_BYTES,
+    Lies,
+    Script,
+    enclave_script,
+    other_key_config,
+    raw_script,
+    start_evil,
+)
+from tests.in_process import PCRS, new_root, simulated_nsm
+
+OTHER_IMAGE = {**PCRS, 2: b"\xaa" * 48}
+ZEROS = dict.fromkeys(PCRS, bytes(48))
+
+
+def honest(root: DevelopmentRoot) -> Script:
+    return enclave_script(simulated_nsm(root), Lies())
+
+
+def lying(lies: Lies) -> Callable[[DevelopmentRoot], Script]:
+    return lambda root: enclave_script(simulated_nsm(root), lies)
+
+
+def replaying(root: DevelopmentRoot) -> Script:
+    """Whoever recorded the evidence of another session, whose nonce was another."""
+    return enclave_script(simulated_nsm(root), Lies(nonce=lambda _nonce: bytes(range(32))))
+
+
+EVIL: dict[str, tuple[Callable[[DevelopmentRoot], Script], str, str]] = {
+    "old nonce": (replaying, "nonce", "nonce: expected "),
+    "foreign root": (lambda _root: honest(new_root()), "chain-root", "root"),
+    "swapped keys": (lying(Lies(key_config=other_key_config)), "user-data", "user_data: expected "),
+    "zero PCRs": (
+        lambda root: enclave_script(simulated_nsm(root, ZEROS), Lies()),
+        "debug-mode",
+        "PCR0, PCR1 and PCR2 are all zero: the enclave runs in debug mode",
+    ),
+    "other image": (
+        lambda root: enclave_script(simulated_nsm(root, OTHER_IMAGE), Lies()),
+        "pcr-mismatch",
+        "PCR2: expected 0303030303030303",
+    ),
+    "garbage": (lying(Lies(document=lambda _document: b"garbage")), "cbor", "byte"),
+    "changed byte": (
+        lying(Lies(document=lambda document: document[:-1] + bytes([document[-1] ^ 1]))),
+        "signature",
+        "signature",
+    ),
+    "too long": (
+        lying(Lies(document=lambda document: document + bytes(30_000))),
+        "evidence-form",
+        "too long",
+    ),
+}
+
+
+def write_trust(folder: Path, root: DevelopmentRoot) -> Sequence[str | Path]:
+    """The options that make a client trust ``root`` and the image with ``PCRS``."""
+    policy = Policy(accept=frozenset({Trust.SIMULATED}), releases=(Release(name="good", pcrs=PCRS),))
+    (folder / "policy.yaml").write_text(render_policy(policy))
+    (folder / "root.pem").write_bytes(root.certificate_pem)
+    return ("--policy", folder / "policy.yaml", "--root", folder / "root.pem")
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Cli:
+    """Commands that start nothing."""
+    return Cli(tmp_path_factory.mktemp("plain"))
+
+
+@pytest.mark.parametrize("command", ["diagnose", "send"])
+@pytest.mark.parametrize("name", EVIL)
+def test_an_evil_enclave_gets_the_challenge_and_nothing_more(
+    plain: Cli, tmp_path: Path, name: str, command: str
+) -> None:
+    make_script, code, words = EVIL[name]
+    root, address = new_root(), UnixAddress(tmp_path / "s")
+    with start_evil(address, make_script(root)) as evil:
+        trust = write_trust(tmp_path, root)
+        error = plain.refused(4, command, sample("bcc"), "--connect", str(address), *trust)
+    assert (error["kind"], error["code"]) == ("attestation", code)
+    assert words in error["message"]
+    assert error["hint"]
+    assert len(evil.received) == CHALLENGE_FRAME_BYTES
+    assert not list(plain.base.rglob("pending/*"))
+
+
+def test_every_lie_has_a_message_of_its_own() -> None:
+    codes = [code for _, code, _ in EVIL.values()]
+    assert len(set(codes)) == len(codes)
+
+
+def test_an_honest_enclave_gets_the_pictures(plain: Cli, tmp_path: Path) -> None:
+    root, address = new_root(), UnixAddress(tmp_path / "s")
+    with start_evil(address, enclave_script(simulated_nsm(root), Lies(answers=5))) as counted:
+        trust = write_trust(tmp_path, root)
+        value = plain.ok("diagnose", sample("bcc"), "--connect", str(address), *trust, "-o", "json").json()
+    assert value["results"][0]["label"]["code"] == "light"
+    picture = sample("bcc").read_bytes()
+    assert len(counted.received) > CHALLENGE_FRAME_BYTES + len(picture)
+    assert picture[1000:1032] not in counted.received, "sealed"
+
+
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [
+        (raw_script(b"HTTP/1.1 400 Bad Request\r\n\r\n", hang_up=False), "peer-protocol"),
+        (raw_script(b"\xff\xff\xff\xff\x02", hang_up=False), "peer-protocol"),
+        (raw_script(b"\0\0\x10\0\x02half", hang_up=True), "enclave-lost"),
+        (raw_script(b"", hang_up=True), "enclave-lost"),
+    ],
+    ids=["garbage", "4 GiB", "half a frame", "hangs up"],
+)
+def test_a_peer_that_is_no_enclave(plain: Cli, tmp_path: Path, script: Script, code: str) -> None:
+    address = UnixAddress(tmp_path / "s")
+    with start_evil(address, script) as peer:
+        trust = write_trust(tmp_path, new_root())
+        error = plain.refused(5, "diagnose", sample("bcc"), "--connect", str(address), *trust)
+    assert error["code"] == code
+    assert len(peer.received) == CHALLENGE_FRAME_BYTES
+
+
+def test_nobody_at_the_address(plain: Cli, tmp_path: Path) -> None:
+    trust = write_trust(tmp_path, new_root())
+    error = plain.refused(6, "diagnose", sample("bcc"), "--connect", f"unix:{tmp_path}/none", *trust)
+    assert "no enclave answers there" in error["message"]
+
+
+@pytest.mark.parametrize("content", [b"", b"no certificate", b"-----BEGIN CERTIFICATE-----\n"])
+def test_a_root_that_is_none(plain: Cli, tmp_path: Path, content: bytes) -> None:
+    trust = write_trust(tmp_path, new_root())
+    (tmp_path / "root.pem").write_bytes(content)
+    error = plain.refused(2, "diagnose", sample("bcc"), "--connect", "unix:x", *trust)
+    assert "root.pem" in error["message"]
+
+
+def install_copy(folder: Path) -> tuple[str, ...]:
+    """An installation of copies of both packages, in an environment of its own; the command to run it.
+
+    The .pth names the copies first and this environment's libraries after them, so that even ``-I`` (which
+    the backend uses) finds the copies and nothing has to be installed.
+    """
+    for package in (enclavectl, enclave_payload):
+        assert package.__file__ is not None
+        source = Path(package.__file__).parent
+        shutil.copytree(source, folder / "code" / source.name, ignore=shutil.ignore_patterns("__pycache__"))
+    venv.create(folder / "venv", with_pip=False, symlinks=True)
+    python = folder / "venv" / "bin" / "python"
+    site = Path(sysconfig.get_path("purelib", vars={"base": str(folder / "venv")}))
+    paths = {
+        str(folder / "code"): None,
+        sysconfig.get_path("purelib"): None,
+        sysconfig.get_path("platlib"): None,
+    }
+    (site / "copies.pth").write_text("".join(f"{path}{os.linesep}" for path in paths))
+    return (str(python), "-I", "-c", "from enclavectl.cli.main import main; main()")
+
+
+def test_one_changed_byte_of_the_payload_is_another_enclave(cli: Cli, tmp_path: Path) -> None:
+    cli.ok("run", "--name", "original")
+    policy = tmp_path / "policy.yaml"
+    pcrs = cli.ok("describe", "original", "--policy-file", policy, "-o", "json").json()["enclave"]["pcrs"]
+    copy = Cli(cli.base, install_copy(tmp_path / "copy"))
+    options = ("--fresh", "--policy", policy, sample("nv"))
+    assert copy.run("diagnose", *options).code == 0, "the same bytes elsewhere are the same enclave"
+
+    with (tmp_path / "copy" / "code" / "enclave_payload" / "limits.py").open("a") as file:
+        file.write("#")
+    error = copy.refused(4, "diagnose", *options)
+    assert error["code"] == "pcr-mismatch"
+    assert "PCR0: expected " in error["message"]
+    assert "(also differs: PCR2)" in error["message"]
+    copy.ok("run", "--name", "changed")
+    changed = copy.ok("describe", "changed", "-o", "json").json()["enclave"]["pcrs"]
+    assert {index for index in pcrs if pcrs[index] != changed[index]} == {"0", "2"}
+    assert (
+        cli.refused(4, "diagnose", "-e", "changed", "--policy", policy, sample("nv"))["code"]
+        == "pcr-mismatch"
+    )
+    assert cli.ok("diagnose", "-e", "original", "--policy", policy, sample("nv")).code == 0

@@ -1,0 +1,129 @@
+"""``send`` and ``listen``: two processes, as in two terminals."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from tests.e2e.cli import Cli, sample
+
+
+def lines(text: str) -> list[Any]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def pending(cli: Cli) -> list[Path]:
+    return sorted((cli.state / "pending").glob("*"))
+
+
+def test_two_terminals(shared: Cli) -> None:
+    with shared.start("listen", "--count", "3", "--timeout", "60", "-o", "json") as listener:
+        assert listener.stderr is not None
+        assert "listening on unix:" in listener.stderr.readline()
+        sent = shared.ok(
+            "send", sample("bcc"), "-", sample("vasc"), "-o", "json", stdin=sample("df").read_bytes()
+        )
+        stdout, stderr = listener.communicate(timeout=60)
+    assert listener.returncode == 0, stderr
+    value = sent.json()
+    assert (value["schema"], value["trust"], value["backend"]) == ("enclavectl.sent/1", "simulated", "local")
+    names = [str(sample("bcc")), "-", str(sample("vasc"))]
+    assert [one["image"] for one in value["results"]] == names
+    answers = lines(stdout)
+    assert {answer["schema"] for answer in answers} == {"enclavectl.answer/1"}
+    assert {answer["trust"] for answer in answers} == {"simulated"}
+    assert all("diagnos" in answer["notice"] for answer in answers)
+    by_name = {answer["result"]["image"]: answer["result"] for answer in answers}
+    assert {name: by_name[name]["label"]["code"] for name in names} == dict(
+        zip(names, ("bcc", "df", "vasc"), strict=True)
+    )
+    assert {by_name[one["image"]]["sha256"] for one in value["results"]} == {
+        one["sha256"] for one in value["results"]
+    }
+    assert "verified i-00000000000000000-enc" in stderr
+    assert pending(shared) == []
+
+
+def test_answers_wait_for_a_listener_and_their_keys_are_private(shared: Cli) -> None:
+    ran = shared.ok("send", sample("mel"), sample("nv"))
+    assert [line.split(":")[0] for line in ran.stdout.splitlines()] == [
+        f"handed in {sample('mel')}",
+        f"handed in {sample('nv')}",
+    ]
+    keys = pending(shared)
+    assert [path.stat().st_mode & 0o777 for path in keys] == [0o600, 0o600]
+    assert keys[0].parent.stat().st_mode & 0o777 == 0o700
+    ran = shared.ok("listen", "--count", "2", "--timeout", "60", "--top", "1")
+    shown = [line.split()[0] for line in ran.stdout.splitlines() if "%" in line]
+    assert sorted(shown) == ["mel", "nv"]
+    assert ran.stdout.count("SIMULATED") == 2
+    assert pending(shared) == []
+
+
+def test_answers_that_one_listener_left_behind_come_to_the_next(cli: Cli) -> None:
+    cli.ok("run", "--name", "patient")
+    cli.ok("send", sample("mel"), sample("nv"), sample("df"))
+    cli.ok("listen", "--count", "1", "--timeout", "20")
+    cli.ok("listen", "--count", "2", "--timeout", "5")
+
+
+def test_a_refused_picture_is_told_by_send_or_by_listen(shared: Cli, tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "cut.png").write_bytes(sample("nv").read_bytes()[:4000])
+    shutil.copy(sample("nv"), tmp_path / "nv.png")
+    names = ("text.png", "cut.png", "nv.png")
+    sent = shared.run("send", *(tmp_path / name for name in names), "-o", "json")
+    assert sent.code == 5
+    assert [one.get("error", {}).get("code") for one in sent.json()["results"]] == [
+        "unsupported-format",
+        None,
+        None,
+    ]
+    ran = shared.ok("listen", "--count", "2", "--timeout", "60", "-o", "json")
+    results = {Path(one["result"]["image"]).name: one["result"] for one in lines(ran.stdout)}
+    assert results["cut.png"]["error"]["code"] == "unreadable"
+    assert results["nv.png"]["label"]["code"] == "nv"
+    assert pending(shared) == []
+
+
+def test_without_news_listen_ends(shared: Cli) -> None:
+    ran = shared.ok("listen", "--timeout", "0.3")
+    assert ran.stdout == ""
+    assert ran.stderr.startswith("enclavectl: listening on unix:")
+    error = shared.refused(5, "listen", "--timeout", "0.3", "--count", "2")
+    assert error["message"] == "expected 2 answers, found 0 within 0.3 s without news"
+    assert shared.run("listen", "--count", "0").code == 2
+
+
+def test_one_listener_at_a_time(shared: Cli) -> None:
+    with shared.start("listen", "--timeout", "60") as first:
+        assert first.stderr is not None
+        first.stderr.readline()
+        error = shared.refused(6, "listen", "--timeout", "1")
+        assert "Address already in use" in error["message"]
+        assert error["hint"]
+        first.kill()
+    # The socket of a killed listener is in nobody's way.
+    shared.ok("listen", "--timeout", "0.3")
+    assert not [path for path in shared.sockets() if path.name.startswith("out-")]
+
+
+def test_send_needs_an_enclave_that_runs(cli: Cli) -> None:
+    assert "no enclave is running" in cli.refused(6, "send", sample("nv"))["message"]
+    assert "absent.png" in cli.refused(2, "send", "absent.png")["message"]
+    error = cli.refused(2, "send", sample("nv"), "--connect", "unix:x", "--enclave", "y")
+    assert "expected one of --connect and --enclave" in error["message"]
+
+
+def test_a_listener_shows_nothing_of_an_enclave_that_its_policy_does_not_name(
+    shared: Cli, tmp_path: Path
+) -> None:
+    policy = tmp_path / "policy.yaml"
+    shared.ok("describe", "shared", "--policy-file", policy)
+    policy.write_text(re.sub("PCR2: '[0-9a-f]+'", f"PCR2: '{'ab' * 48}'", policy.read_text()))
+    ran = shared.ok("listen", "--timeout", "2.5", "--policy", policy)
+    assert ran.stdout == ""
+    assert ran.stderr.count("(pcr-mismatch)") == 1

@@ -1,0 +1,137 @@
+"""A real payload server in this process, behind a simulated NSM, with a classifier that needs no weights."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image
+
+from enclave_payload.card import Label, ModelCard
+from enclave_payload.classifier import Classifier
+from enclave_payload.contents import PARTS_PER_BILLION
+from enclave_payload.limits import Limits
+from enclave_payload.media import MediaType
+from enclave_payload.nsm import Nsm
+from enclave_payload.seal import EnclaveKeys, generate_keys
+from enclave_payload.server import Server, Service
+from enclavectl.attestation import Policy, Release, Trust, TrustRoot
+from enclavectl.backends.local.nsm import SimulatedNsm
+from enclavectl.backends.local.pki import DevelopmentRoot
+from enclavectl.exchange import Expectation
+from enclavectl.pictures import Picture
+from enclavectl.transport import UnixAddress, listen
+
+MODULE_ID = "i-00000000000000000-enc0123456789abcdef"
+PCRS = {index: bytes([index + 1]) * 48 for index in (0, 1, 2)}
+CARD = ModelCard(
+    model_id="brightness",
+    sha256="ab" * 32,
+    width=4,
+    height=4,
+    mean=0.0,
+    std=1.0,
+    labels=(Label(code="dark", name="Dark"), Label(code="light", name="Light")),
+    notice="Not a diagnosis.",
+)
+
+
+class Brightness:
+    """Says how light a picture is. Waits before each answer while ``gate`` is shut."""
+
+    card = CARD
+
+    def __init__(self, gate: threading.Event | None = None) -> None:
+        self.gate = gate
+
+    def classify(self, picture: Image.Image) -> Mapping[str, int]:
+        if self.gate is not None:
+            self.gate.wait(30)
+        value = picture.convert("L").tobytes()[0]
+        light = PARTS_PER_BILLION * value // 255
+        return {"dark": PARTS_PER_BILLION - light, "light": light}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InProcess:
+    """Where it listens, and what a client should expect of it."""
+
+    address: UnixAddress
+    server: Server
+    expectation: Expectation
+    log: list[str]
+
+
+def new_root() -> DevelopmentRoot:
+    return DevelopmentRoot.create(datetime.now(UTC))
+
+
+def simulated_nsm(root: DevelopmentRoot, pcrs: Mapping[int, bytes] = PCRS) -> Nsm:
+    return Nsm(SimulatedNsm(root, MODULE_ID, pcrs, lambda: datetime.now(UTC)).handle)
+
+
+def expect(root: DevelopmentRoot, pcrs: Mapping[int, bytes] = PCRS) -> Expectation:
+    return Expectation(
+        policy=Policy(accept=frozenset({Trust.SIMULATED}), releases=(Release(name="test", pcrs=pcrs),)),
+        root=TrustRoot.from_pem(root.certificate_pem, trust=Trust.SIMULATED, name="test root"),
+    )
+
+
+def gray_png(value: int, size: tuple[int, int] = (8, 8)) -> bytes:
+    """A picture whose answer is ``value / 255`` light."""
+    file = BytesIO()
+    Image.new("L", size, value).save(file, "PNG")
+    return file.getvalue()
+
+
+def gray(value: int) -> Picture:
+    return Picture(f"{value}.png", MediaType.PNG, gray_png(value))
+
+
+@contextmanager
+def start_in_process(
+    folder: Path,
+    *,
+    keys: EnclaveKeys | None = None,
+    classifiers: Sequence[Classifier] = (Brightness(),),
+    limits: Limits | None = None,
+    outbound: UnixAddress | None = None,
+) -> Iterator[InProcess]:
+    root = new_root()
+    address = UnixAddress(folder / "enclave.sock")
+    log: list[str] = []
+
+    def dial() -> socket.socket:
+        if outbound is None:
+            raise OSError("nobody listens")
+        sock = socket.socket(socket.AF_UNIX)
+        try:
+            sock.connect(str(outbound.path))
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    service = Service(
+        keys=keys or generate_keys(),
+        attester=simulated_nsm(root),
+        classifiers=classifiers,
+        dial=dial,
+        log=log.append,
+        limits=limits or Limits(grace_s=1, redial_s=0.05),
+    )
+    server = Server(service)
+    with listen(address) as listener:
+        thread = threading.Thread(target=server.serve, args=(listener,))
+        thread.start()
+        try:
+            yield InProcess(address=address, server=server, expectation=expect(root), log=log)
+        finally:
+            server.stop()
+            thread.join()

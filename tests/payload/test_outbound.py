@@ -1,0 +1,143 @@
+"""Answers that leave by the connection that the enclave dials to its parent's listener."""
+
+from pathlib import Path
+
+from enclave_payload.contents import Delivery, Problem
+from enclave_payload.limits import Limits
+from enclave_payload.messages import AnswerKind, RefusalCode, Taken, request_id
+from enclave_payload.seal import open_answer
+from tests.payload.serving import (
+    BREAKS_THE_CLASSIFIER,
+    NONCE,
+    Peer,
+    listening,
+    opened,
+    picture_of,
+    redness,
+    reply_key,
+    serving,
+)
+
+SOON = Limits(redial_s=0.02)
+
+
+def ask_out(peer: Peer, counter: int, red: int = 255) -> None:
+    """Send a picture whose answer shall go out, and take the receipt."""
+    peer.ask(counter, red, delivery=Delivery.OUT)
+    receipt = peer.next_answer()
+    assert receipt.kind is AnswerKind.RECEIPT
+    assert receipt.request_id == request_id(peer.evidence.session_id, counter)
+    assert open_answer(reply_key(counter), receipt.request_id, receipt.kind, receipt.ciphertext) == b""
+
+
+def test_the_enclave_proves_itself_to_the_listener_too(tmp_path: Path) -> None:
+    with listening(tmp_path) as accept, serving(tmp_path, limits=SOON), accept() as listener:
+        assert listener.challenge().evidence.document.startswith(NONCE)
+
+
+def test_the_receipt_comes_here_and_the_answer_goes_out(tmp_path: Path) -> None:
+    with (
+        listening(tmp_path) as accept,
+        serving(tmp_path, limits=SOON) as server,
+        accept() as listener,
+        server.connect() as peer,
+    ):
+        listener.challenge()
+        peer.challenge()
+        ask_out(peer, 0, red=102)
+        answer = listener.next_answer()
+        assert answer.request_id == request_id(peer.evidence.session_id, 0)
+        assert opened(answer)[1].probabilities_ppb == redness(102)
+        assert peer.is_served(1)  # and a request for here is answered here
+
+
+def test_answers_wait_for_a_listener_in_order(tmp_path: Path) -> None:
+    with serving(tmp_path, limits=SOON) as server:
+        with server.connect() as peer:
+            peer.challenge()
+            for counter in range(5):
+                ask_out(peer, counter)
+        with listening(tmp_path) as accept, accept() as listener:
+            listener.challenge()
+            assert [listener.next_outcome()[0] for _ in range(5)] == [0, 1, 2, 3, 4]
+
+
+def test_nothing_goes_to_a_listener_that_has_not_challenged(tmp_path: Path) -> None:
+    with serving(tmp_path, limits=SOON) as server, server.connect() as peer:
+        peer.challenge()
+        ask_out(peer, 0)
+        with listening(tmp_path) as accept:
+            with accept() as rude:
+                rude.send(b"GET / HTTP/1.1\r\n")
+                rude.assert_ended(RefusalCode.PROTOCOL)
+            with accept() as listener:
+                assert listener.challenge().next_outcome()[0] == 0
+
+
+def test_what_a_listener_has_not_taken_comes_to_the_next_and_what_it_has_does_not(tmp_path: Path) -> None:
+    with listening(tmp_path) as accept, serving(tmp_path, limits=SOON) as server, server.connect() as peer:
+        peer.challenge()
+        for counter in range(3):
+            ask_out(peer, counter)
+        with accept() as first:
+            first.challenge()
+            assert [first.next_outcome()[0] for _ in range(3)] == [0, 1, 2]
+            first.send(Taken(request_id(peer.evidence.session_id, 1)).to_frame())
+            first.send(Taken(bytes(24)).to_frame())  # unknown, or taken before: no error
+            ask_out(peer, 3)
+            assert first.next_outcome()[0] == 3
+        with accept() as second:
+            second.challenge()
+            assert [second.next_outcome()[0] for _ in range(3)] == [0, 2, 3]
+
+
+def test_an_answer_that_nobody_takes_makes_room_after_its_time(tmp_path: Path) -> None:
+    limits = Limits(outbox_answers=1, outbox_keep_s=0.0, redial_s=0.02)
+    with serving(tmp_path, limits=limits) as server, server.connect() as peer:
+        peer.challenge()
+        for counter in range(3):
+            ask_out(peer, counter)
+
+
+def test_a_listener_may_not_ask(tmp_path: Path) -> None:
+    with listening(tmp_path) as accept, serving(tmp_path, limits=SOON), accept() as listener:
+        listener.challenge().ask(0)
+        listener.assert_ended(RefusalCode.PROTOCOL)
+
+
+def test_over_the_outbox_is_refused_here_and_told_so(tmp_path: Path) -> None:
+    with (
+        serving(tmp_path, limits=Limits(outbox_answers=2, redial_s=0.02)) as server,
+        server.connect() as peer,
+    ):
+        peer.challenge()
+        ask_out(peer, 0)
+        ask_out(peer, 1)
+        peer.ask(2, delivery=Delivery.OUT)
+        counter, outcome = peer.next_outcome()
+        assert (counter, outcome.problem) == (2, Problem.OUTBOX_FULL)
+        assert peer.is_served(3)
+        with listening(tmp_path) as accept, accept() as listener:
+            listener.challenge()
+            assert [listener.next_outcome()[0] for _ in range(2)] == [0, 1]
+            listener.send(Taken(request_id(peer.evidence.session_id, 0)).to_frame())
+            # The enclave reads the two connections in any order: ask until there is room.
+            for counter in range(4, 1000):
+                peer.ask(counter, delivery=Delivery.OUT)
+                if peer.next_answer().kind is AnswerKind.RECEIPT:
+                    break
+            assert listener.next_outcome()[0] == counter
+
+
+def test_a_bug_in_a_classifier_does_not_use_up_the_outbox(tmp_path: Path) -> None:
+    with serving(tmp_path, limits=Limits(outbox_answers=1, redial_s=0.02)) as server:
+        for _ in range(3):
+            with server.connect() as peer:
+                peer.challenge().send(
+                    peer.request_frame(0, picture_of(BREAKS_THE_CLASSIFIER), delivery=Delivery.OUT)
+                )
+                assert peer.next_answer().kind is AnswerKind.RECEIPT
+                assert peer.next_frame() is None
+        with server.connect() as peer:
+            peer.challenge()
+            ask_out(peer, 0)

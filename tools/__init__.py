@@ -1,0 +1,1 @@
+"""Scripts around the project that no user needs: they draw, train and measure."""

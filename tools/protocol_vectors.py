@@ -1,0 +1,241 @@
+"""Write tests/vectors/protocol-v1.json again: ``python -m tools.protocol_vectors``.
+
+Everything in it follows from the constants below, except for the sealed requests: HPKE is randomized, so
+their ciphertexts are kept as long as they open to what they should, and made anew otherwise. A run that
+changes nothing leaves the file as it is: ``git diff --exit-code tests/vectors`` proves it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric import mlkem, x25519
+
+from enclave_payload.card import Label, ModelCard
+from enclave_payload.contents import (
+    Delivery,
+    KeyConfig,
+    Outcome,
+    Problem,
+    Request,
+    Timings,
+    key_config_digest,
+)
+from enclave_payload.media import MediaType
+from enclave_payload.messages import (
+    NO_REQUEST,
+    Answer,
+    AnswerKind,
+    Challenge,
+    Evidence,
+    Refusal,
+    RefusalCode,
+    Sealed,
+    Taken,
+    request_id,
+    transcript_hash,
+)
+from enclave_payload.seal import (
+    EnclaveKeys,
+    SealError,
+    SuiteId,
+    combine_keys,
+    pad,
+    padme,
+    request_info,
+    seal_answer,
+    seal_request,
+)
+
+PATH = Path(__file__).resolve().parents[1] / "tests" / "vectors" / "protocol-v1.json"
+
+
+def stretched(name: str, size: int) -> bytes:
+    """``size`` bytes that anyone can make again: SHAKE-256 of the name."""
+    return hashlib.shake_256(f"enclavectl vector {name}".encode()).digest(size)
+
+
+PRIVATE = {
+    "mlkem768_seed": stretched("ML-KEM-768 seed", 64),
+    "x25519_of_hybrid": stretched("X25519 of the hybrid", 32),
+    "x25519": stretched("X25519", 32),
+}
+CARD = ModelCard(
+    model_id="vector-model",
+    sha256=stretched("weights", 32).hex(),
+    width=224,
+    height=224,
+    mean=127.5,
+    std=127.5,
+    labels=(Label(code="mel", name="Melanoma"), Label(code="nv", name="Nævus mélanocytaire")),
+    notice="No diagnosis.",
+)
+CHALLENGE = Challenge(stretched("nonce", 32))
+SESSION_ID = stretched("session", 16)
+DOCUMENT = stretched("stands for an attestation document", 100)
+TIMINGS = Timings(queue_us=0, decode_us=23, inference_us=4_294_967_296)
+
+
+def private_keys(private: dict[str, bytes]) -> EnclaveKeys:
+    """The enclave's keys from their recorded private parts."""
+    return combine_keys(
+        mlkem.MLKEM768PrivateKey.from_seed_bytes(private["mlkem768_seed"]),
+        x25519.X25519PrivateKey.from_private_bytes(private["x25519_of_hybrid"]),
+        x25519.X25519PrivateKey.from_private_bytes(private["x25519"]),
+    )
+
+
+def vectors(sealed_before: dict[str, bytes]) -> dict[str, object]:
+    """The whole file. ``sealed_before`` has ciphertexts by name, kept where they still open."""
+    keys = private_keys(PRIVATE)
+    config = KeyConfig(public_keys=keys.public, card=CARD).to_cbor()
+    evidence = Evidence(SESSION_ID, DOCUMENT, config)
+    transcript = transcript_hash(CHALLENGE.to_body(), evidence.to_body())
+    return {
+        "schema": "enclavectl.protocol-vectors/1",
+        "protocol_version": 1,
+        "private_keys": {name: value.hex() for name, value in PRIVATE.items()},
+        "key_configuration": {
+            "public_keys": {str(int(suite)): key.hex() for suite, key in keys.public.items()},
+            "card_json": CARD.to_json().hex(),
+            "cbor": config.hex(),
+            "user_data": key_config_digest(config).hex(),
+        },
+        "session": {
+            "nonce": CHALLENGE.nonce.hex(),
+            "challenge_frame": CHALLENGE.to_frame().hex(),
+            "session_id": SESSION_ID.hex(),
+            "document": DOCUMENT.hex(),
+            "evidence_frame": evidence.to_frame().hex(),
+            "transcript": transcript.hex(),
+        },
+        "requests": [
+            _request(keys, transcript, suite, counter, sealed_before)
+            for counter, suite in ((0, SuiteId.MLKEM768_X25519), (7, SuiteId.X25519))
+        ],
+        "answers": [_answer(*answer) for answer in _answers()],
+        "refusals": [
+            {
+                "code": int(code),
+                "name": code.name,
+                "request_id": this.hex(),
+                "frame": Refusal(code, this).to_frame().hex(),
+            }
+            for code in RefusalCode
+            for this in (
+                [NO_REQUEST] if code is not RefusalCode.BUSY else [NO_REQUEST, request_id(SESSION_ID, 7)]
+            )
+        ],
+        "taken": {
+            "request_id": request_id(SESSION_ID, 7).hex(),
+            "frame": Taken(request_id(SESSION_ID, 7)).to_frame().hex(),
+        },
+        "padded_lengths": [
+            [length, padme(length)] for length in (4, 5, 9, 127, 1000, 1025, 65_537, 10**6, 16 * 2**20)
+        ],
+        "padding": [
+            {"content": content.hex(), "size": size, "padded": pad(size, content).hex()}
+            for content, size in ((b"", 4), (b"", 7), (b"abc", 7), (b"abc", 12))
+        ],
+        "refused": [
+            {"message": message, "body": body.hex(), "why": why} for message, body, why in _refused(evidence)
+        ],
+    }
+
+
+def _request(
+    keys: EnclaveKeys, transcript: bytes, suite: SuiteId, counter: int, sealed_before: dict[str, bytes]
+) -> dict[str, object]:
+    this_id = request_id(SESSION_ID, counter)
+    request = Request(
+        picture=stretched("stands for a picture", 50),
+        media_type=MediaType.JPEG if counter else MediaType.PNG,
+        reply_key=stretched(f"reply key {counter}", 32),
+        delivery=Delivery.OUT if counter else Delivery.HERE,
+    )
+    info = request_info(suite, this_id, transcript)
+    ciphertext = sealed_before.get(suite.name, b"")
+    try:
+        is_good = keys.open(suite, ciphertext, info) == b"".join(request.to_parts())
+    except SealError:
+        is_good = False
+    if not is_good:
+        ciphertext = seal_request(suite, keys.public[suite], request.to_parts(), info)
+    return {
+        "suite": int(suite),
+        "suite_name": suite.name,
+        "counter": counter,
+        "request_id": this_id.hex(),
+        "info": info.hex(),
+        "picture": request.picture.hex(),
+        "media_type": str(request.media_type),
+        "reply_key": request.reply_key.hex(),
+        "delivery": str(request.delivery),
+        "content": b"".join(request.to_parts()).hex(),
+        "ciphertext": ciphertext.hex(),
+        "frame": Sealed(counter, suite, ciphertext).to_frame().hex(),
+    }
+
+
+def _answers() -> list[tuple[str, int, AnswerKind, bytes]]:
+    said = Outcome(
+        model_id=CARD.model_id,
+        model_sha256=CARD.sha256,
+        timings=TIMINGS,
+        probabilities_ppb={"mel": 999_999_999, "nv": 1},
+    )
+    refused = Outcome(
+        model_id=CARD.model_id, model_sha256=CARD.sha256, timings=TIMINGS, problem=Problem.MORE_THAN_ONE_FRAME
+    )
+    return [
+        ("probabilities", 0, AnswerKind.FINAL, said.to_cbor()),
+        ("a problem", 7, AnswerKind.FINAL, refused.to_cbor()),
+        ("a receipt", 7, AnswerKind.RECEIPT, b""),
+    ]
+
+
+def _answer(name: str, counter: int, kind: AnswerKind, content: bytes) -> dict[str, object]:
+    this_id, reply_key = request_id(SESSION_ID, counter), stretched(f"reply key {counter}", 32)
+    ciphertext = seal_answer(reply_key, this_id, kind, content)
+    return {
+        "name": name,
+        "request_id": this_id.hex(),
+        "kind": int(kind),
+        "reply_key": reply_key.hex(),
+        "cbor": content.hex(),
+        "frame": Answer(this_id, kind, ciphertext).to_frame().hex(),
+    }
+
+
+def _refused(evidence: Evidence) -> list[tuple[str, bytes, str]]:
+    body = evidence.to_body()
+    return [
+        ("challenge", CHALLENGE.to_body()[:-1], "one byte short"),
+        ("challenge", CHALLENGE.to_body() + b"\0", "one byte long"),
+        ("evidence", body[:18], "no document"),
+        ("evidence", SESSION_ID + b"\0\0" + evidence.key_config, "a document of no length"),
+        ("evidence", body[: 18 + len(DOCUMENT)], "no key configuration"),
+        ("evidence", SESSION_ID + b"\xff\xff" + DOCUMENT, "a document longer than the message"),
+        ("sealed", bytes(10), "no ciphertext"),
+        ("answer", bytes(24) + b"\2" + bytes(4112), "an unknown kind"),
+        ("answer", bytes(24) + b"\0" + bytes(4111), "one byte short"),
+        ("refusal", b"\0\0" + NO_REQUEST, "code 0"),
+        ("refusal", b"\0\x09" + NO_REQUEST, "an unknown code"),
+        ("refusal", b"\0\x02" + NO_REQUEST + b"\0", "one byte long"),
+    ]
+
+
+def main() -> None:
+    """Write the file."""
+    before: dict[str, bytes] = {}
+    if PATH.exists():
+        requests = json.loads(PATH.read_text())["requests"]
+        before = {request["suite_name"]: bytes.fromhex(request["ciphertext"]) for request in requests}
+    PATH.write_text(json.dumps(vectors(before), indent=1) + "\n")
+    print(PATH)
+
+
+if __name__ == "__main__":
+    main()
