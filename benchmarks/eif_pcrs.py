@@ -90,7 +90,7 @@ def _compare(path: Path, openssl: str, cores: str) -> None:
     peak = max(memory)
     print(
         f"{cores:>9}: ours {statistics.median(ours):.2f} s, openssl {statistics.median(theirs):.2f} s, "
-        f"ratio {ratio:.2f} (limit {LIMIT}, {'ok' if ratio <= LIMIT else 'MISSED'}), best of each {best:.2f}, "
+        f"ratio {ratio:.2f} (limit {LIMIT}, {'ok' if ratio <= LIMIT else 'MISSED'}), of the best {best:.2f}, "
         f"peak memory +{peak:.0f} MiB (limit {LIMIT_MIB}, {'ok' if peak <= LIMIT_MIB else 'MISSED'})"
     )
 
