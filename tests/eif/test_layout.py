@@ -75,6 +75,13 @@ def test_section_rules(changed: object, code: str) -> None:
     assert refusal(image(changed(sections()))).code == code
 
 
+def test_section_flags_must_be_zero() -> None:
+    data = bytearray(image())
+    data[HEADER_SIZE + 3] = 1
+    error = refusal(fix_crc(bytes(data)))
+    assert (error.code, error.offset) == ("section-flags", HEADER_SIZE + 2)
+
+
 def test_one_changed_byte_breaks_the_crc() -> None:
     data = bytearray(image())
     data[HEADER_SIZE + 12 + 5] ^= 1
