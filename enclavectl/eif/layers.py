@@ -174,6 +174,8 @@ def _put(root: _Directory, parent: _Directory, base: bytes, entry: Entry, at: in
             mtime=inode.mtime if symlink else entry.mtime,
         )
         parent.children[base] = node
+    elif entry.kind is Kind.SYMLINK:
+        parent.children[base] = _Node(replace(entry, perm=0o777))  # Linux keeps no other mode for them
     elif entry.kind is not Kind.DIRECTORY:
         parent.children[base] = _Node(entry)
     elif isinstance(old, _Directory):
@@ -233,10 +235,12 @@ def _init_path(root: _Directory, path: bytes, entry: Entry) -> None:
         child = node.children.get(part)
         if not isinstance(child, _Directory):
             made = entry if index == len(parts) - 1 else _ROOT
-            if made.kind is not Kind.DIRECTORY:
-                node.children[part] = _Node(made)
-                return
             setgid = node.entry.perm & 0o2000  # which the kernel passes on to new directories
+            if made.kind is not Kind.DIRECTORY:
+                # dockerd gives files and directories to root, but a link keeps the group that it got.
+                inherits = made.kind is Kind.SYMLINK and setgid
+                node.children[part] = _Node(replace(made, gid=node.entry.gid) if inherits else made)
+                return
             child = node.children[part] = _Directory(replace(made, perm=made.perm | setgid))
         node = child
 

@@ -231,7 +231,7 @@ def verify_signature(block: SignatureBlock, *, pcr0: str) -> VerifiedSignature:
     if block.payload != canonical_payload(pcr0):
         raise EifError("signature: it is not over this image's PCR0", code="signature-payload")
     # 4. The signature over the bytes that we rebuilt.
-    if not isinstance(key, ec.EllipticCurvePublicKey):  # pragma: no cover - curve_of has made sure
+    if not isinstance(key, ec.EllipticCurvePublicKey):  # curve_of has made sure; this is for the type checker
         raise EifError("certificate: not an EC key", code="certificate-key")
     r = int.from_bytes(block.signature[: curve.width])
     s = int.from_bytes(block.signature[curve.width :])

@@ -113,6 +113,10 @@ def test_a_hard_link_to_a_symbolic_link_changes_its_owner_only() -> None:
     assert found["b"].kind is Kind.HARDLINK
 
 
+def test_a_symbolic_link_has_no_mode_of_its_own() -> None:
+    assert shown(layer(symlink("a", "t", mode=0o640)))["a"].perm == 0o777
+
+
 def test_replacing_one_name_of_a_hard_link_leaves_the_other() -> None:
     found = shown(layer(text("a", b"old"), hardlink("b", "a")), layer(text("a", b"new")))
     assert content(found["a"]) == b"new"
@@ -167,7 +171,7 @@ def test_devices_and_fifos_pass() -> None:
 
 def test_the_init_layer_replaces_what_docker_replaces() -> None:
     image = layer(
-        directory("etc", mode=0o2755),
+        directory("etc", mode=0o2755, gid=7),
         text("etc/hosts", b"mine"),
         symlink("etc/mtab", "elsewhere"),
         text("dev", b"no directory"),
@@ -177,6 +181,7 @@ def test_the_init_layer_replaces_what_docker_replaces() -> None:
     assert content_or_none(found["etc/hosts"]) is None
     assert found["etc/hosts"].perm == 0o755
     assert (found["etc/mtab"].target, found["etc/mtab"].perm) == (b"/proc/mounts", 0o777)
+    assert (found["etc/mtab"].gid, found["etc/hosts"].gid) == (7, 0)
     assert [found[name].kind for name in ("dev", "dev/pts", "dev/shm")] == [Kind.DIRECTORY] * 3
     assert found["dev/console"].kind is Kind.FILE
     assert found["sys"].perm == 0o555

@@ -75,6 +75,13 @@ def test_section_rules(changed: object, code: str) -> None:
     assert refusal(image(changed(sections()))).code == code
 
 
+def test_section_flags_must_be_zero() -> None:
+    data = bytearray(image())
+    data[HEADER_SIZE + 3] = 1
+    error = refusal(fix_crc(bytes(data)))
+    assert (error.code, error.offset) == ("section-flags", HEADER_SIZE + 2)
+
+
 def test_one_changed_byte_breaks_the_crc() -> None:
     data = bytearray(image())
     data[HEADER_SIZE + 12 + 5] ^= 1
@@ -184,3 +191,15 @@ def test_any_patched_image_is_read_or_refused(at: int, value: bytes, fix: bool) 
         assert exc.code in {one.code for one in found.findings}  # noqa: PT017
     else:
         assert all(one.severity is not Severity.ERROR for one in found.findings)
+
+
+def test_overlapping_slots_do_not_multiply_the_work() -> None:
+    data = bytearray(image([*sections(), *[(SectionKind.RAMDISK, b"")] * 27]))
+    for index in range(5, 32):
+        data[28 + 8 * index : 36 + 8 * index] = HEADER_SIZE.to_bytes(8)
+    seen: list[int] = []
+    found = examine(io.BytesIO(fix_crc(bytes(data))), now=NOW, on_bytes=seen.append)
+    assert found.scan.views_differ
+    assert found.scan.table is not None
+    assert found.table_measurements is None
+    assert sum(seen) < len(data)

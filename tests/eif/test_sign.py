@@ -153,6 +153,7 @@ def test_an_unwritable_folder_is_the_hosts_fault(tmp_path: Path) -> None:
         ({"ramdisks": ()}, "empty-section"),
         ({"ramdisks": (blob_of(cpio()),) * 30}, "section-count"),
         ({"ramdisks": (blob_of(cpio() + b"x"), blob_of(cpio()))}, "ramdisk-alignment"),
+        ({"ramdisks": (blob_of(cpio() + b"xx"), blob_of(cpio()))}, "ramdisk-alignment"),
         ({"metadata": replace(METADATA, custom=2**70)}, "metadata-value"),
     ],
 )
@@ -201,6 +202,28 @@ def test_signature_sections_round_trip(pem: bytes, payload: bytes, curve: Curve,
         with pytest.raises(EifError) as caught:
             parse_signature(bad)
         assert caught.value.code == "signature-form"
+
+
+@pytest.mark.parametrize(
+    ("short", "long"),
+    [
+        (b"\x18\x2d", b"\x19\x00\x2d"),
+        (b"\x0a", b"\x18\x0a"),
+        (b"\x18\xff", b"\x19\x01\x00"),
+        (b"\x84\x18", b"\x98\x04\x18"),
+        (b"\x84\x18", b"\x9f\x18"),
+    ],
+)
+def test_only_the_shortest_encoding_is_accepted(short: bytes, long: bytes) -> None:
+    block = SignatureBlock(
+        certificate_pem=b"-\n\xff\x84", curve=Curve.P256, payload=b"", signature=b"\xff" * 64
+    )
+    whole = block.to_bytes()
+    changed = whole.replace(short, long, 1)
+    assert changed != whole
+    with pytest.raises(EifError) as caught:
+        parse_signature(changed)
+    assert caught.value.code == "signature-form"
 
 
 def test_a_signature_is_bound_to_its_pcr0_and_its_key() -> None:
