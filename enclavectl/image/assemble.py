@@ -2,14 +2,15 @@
 
 Runs in the build stage of ``enclave_payload/Dockerfile``, not on the host, with the standard library only.
 Native code is copied if the payload maps it into memory while it does its work once; Python code is copied
-whole, but for tests and tools, because modules are also imported later. What was assembled then does the
-same work in there, with nothing else around it.
+whole, but for tests and tools, because modules are also imported later. The Dockerfile then lets the result
+do the same work, with nothing else around it.
 """
 
 from __future__ import annotations
 
 import os
 import py_compile
+import runpy
 import stat
 import struct
 import sys
@@ -49,33 +50,11 @@ _LOAD = 1
 _MAX_ALIGN = 0x10000  # the largest page of any system that runs it; older linkers ask for 2 MiB
 _MOUNT_POINTS = ("dev", "etc", "proc", "run", "sys", "tmp", "var")
 
-_WORK = """
-import io, sys
-sys.path.insert(0, {site!r})
-for name in ("_hashlib", "_ssl", "_bz2", "_lzma"):
-    sys.modules[name] = None
-import enclave_payload.__main__ as payload
-from PIL import Image
-from enclave_payload.classifier import load_classifiers
-from enclave_payload.media import MediaType
-from enclave_payload.picture import decode_picture
-from enclave_payload.seal import SuiteId, generate_keys, seal_request
-keys = generate_keys()
-for suite in SuiteId:
-    assert keys.open(suite, seal_request(suite, keys.public[suite], b"x", b"info"), b"info") == b"x"
-(classifier,) = load_classifiers(payload.MODEL_DIR, 1)
-side = classifier.card.width, classifier.card.height
-for kind in MediaType:
-    picture = io.BytesIO()
-    Image.new("RGB", (300, 200), "gray").save(picture, kind.name)
-    decoded = decode_picture(picture.getvalue(), kind, width=side[0], height=side[1])
-    assert len(classifier.classify(decoded)) == len(classifier.card.labels)
-"""
-
 
 def main(site: Path, root: Path) -> None:
-    """``root`` holds a file system in which the payload runs; this process ends in there, doing its work."""
-    exec(_WORK.format(site=str(site)), {"__name__": "work"})  # noqa: S102 - the text above, and nothing else
+    """``root`` holds a file system in which the payload runs."""
+    sys.path.insert(0, str(site))
+    runpy.run_path(str(Path(__file__).with_name("warmup.py")), run_name="__main__")
     mapped = set(_mapped())
     for name in _MOUNT_POINTS:
         _folder(root, Path("/", name))
@@ -93,10 +72,6 @@ def main(site: Path, root: Path) -> None:
         _copy(cache, root, cache)
     _below(root, INTERPRETER).symlink_to(os.path.realpath(sys.executable))
     _settle(root)
-    os.chroot(root)
-    os.chdir("/")
-    argv = [str(INTERPRETER), "-I", "-B", "-c", _WORK.format(site="/nowhere")]
-    os.execv(INTERPRETER, argv)  # noqa: S606 - it takes the place of this process
 
 
 def _mapped() -> Iterator[Path]:

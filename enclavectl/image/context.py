@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import enclave_payload
 from enclavectl.errors import HostError
-from enclavectl.image import assemble
+from enclavectl.image import assemble, warmup
 from enclavectl.image.wheels import INSTALLER, Wheel, WheelStore
 from enclavectl.models import Model, load_weights
 
@@ -37,6 +37,7 @@ def payload_context(model: Model, wheels: Sequence[Wheel], store: WheelStore) ->
     files = [
         ContextFile(name="Dockerfile", path=PAYLOAD / "Dockerfile"),
         ContextFile(name="assemble.py", path=Path(assemble.__file__)),
+        ContextFile(name="warmup.py", path=Path(warmup.__file__)),
         ContextFile(name="enclave_payload/model/model.tflite", data=load_weights(model)),
         ContextFile(name="enclave_payload/model/model.json", data=model.card.to_json()),
         ContextFile(name="wheels/requirements.txt", data=_requirements(wheels)),

@@ -236,7 +236,7 @@ def test_findings_pass_with_a_reason_and_are_kept_in_the_lock(lane: Lane, tmp_pa
 def test_an_interrupted_build_leaves_everything_as_it_was(lane: Lane, tmp_path: Path) -> None:
     context = own_image(tmp_path, f'FROM {BASE_IMAGE}\nRUN sleep 20 && echo {tmp_path}\nCMD ["/bin/true"]\n')
     (tmp_path / "enclave.eif").write_bytes(b"the old one")
-    argv = [COMMAND, "build", "--blobs", lane.home / "blobs", "--dockerfile", context]
+    argv = [str(COMMAND), "build", "--blobs", str(lane.home / "blobs"), "--dockerfile", str(context)]
     environ = {"PATH": "/usr/bin:/bin", "HOME": str(lane.home), **lane.environ}
     with subprocess.Popen(argv, cwd=tmp_path, env=environ, stderr=subprocess.PIPE) as process:
         deadline = time.monotonic() + 30
