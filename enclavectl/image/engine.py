@@ -131,15 +131,21 @@ class Engine:
 
     @contextmanager
     def named(self, image: str) -> Iterator[str]:
-        """A name for an image, for tools that do not take an id; gone at the end of the block."""
+        """A name for an image, for tools that do not take an id; gone at the end if it is not the only one.
+
+        Docker deletes an image with its last name.
+        """
         name = f"enclavectl-build:{image.removeprefix('sha256:')[:32]}"
         with _explained(f"naming the image {image}"):
-            self._client.images.get(image).tag(*name.split(":"))
+            found = self._client.images.get(image)
+            others = [tag for tag in found.tags if tag != name]
+            found.tag(*name.split(":"))
         try:
             yield name
         finally:
-            with _explained(f"removing the name {name}"):
-                self._client.images.remove(name, noprune=True)
+            if others:
+                with _explained(f"removing the name {name}"):
+                    self._client.images.remove(name, noprune=True)
 
     def save(self, image: str, sink: BinaryIO, *, on_bytes: Callable[[int], None] | None = None) -> None:
         """``sink`` has the image as ``docker save`` writes it.

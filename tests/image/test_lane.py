@@ -31,6 +31,7 @@ from enclavectl.models import PACKAGED_DIR, find_model
 from tests.cli.command import COMMAND, Done, enclavectl
 from tests.eif import samples
 from tests.image.engine import BASE_IMAGE, docker_environment
+from tests.image.test_nitro import fake
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -231,6 +232,33 @@ def test_findings_pass_with_a_reason_and_are_kept_in_the_lock(lane: Lane, tmp_pa
     lock = json.loads((tmp_path / "enclavectl.lock.json").read_bytes())
     assert lock["allowed"] == {"entrypoint-and-cmd": "a test", "relative-command": "a test"}
     assert {one["rule"] for one in lock["findings"]} >= {"ignored-setting", "relative-command"}
+
+
+def test_nitro_cli_is_given_a_name_for_the_image_that_was_built(
+    lane: Lane, payload: Path, tmp_path: Path
+) -> None:
+    """An executable in its place copies an image file of ours and prints its PCRs."""
+    dockerfile = f'FROM scratch\nCOPY app /app\nLABEL test={tmp_path}\nCMD ["/app"]\n'
+    context = own_image(tmp_path, dockerfile, app=b"app")
+    pcrs = read_lock(payload / "enclavectl.lock.json").pcrs
+    said = json.dumps({"Measurements": {"HashAlgorithm": "Sha384 { ... }", **pcrs}})
+    environ = fake(tmp_path, f"cp {payload}/enclave.eif \"$output\"; echo '{said}'")
+    nitro = Lane(lane.home, {**lane.environ, "PATH": environ["PATH"]})
+    out = tmp_path / "out"
+    done = nitro.build(out, "--dockerfile", context, "--builder", "nitro-cli")
+    assert done.status == 0, done.err
+    lock = read_lock(out / "enclavectl.lock.json")
+    assert lock.tools["builder"] == "nitro-cli"
+    argv = (tmp_path / "argv").read_text().split()
+    assert argv[:2] == ["build-enclave", "--docker-uri"]
+    with connect_to(lane) as client:
+        image = client.images.get(str(lock.image["id"]))
+        assert image.tags == [argv[2]]  # kept: Docker would delete the image with its last name
+        image.tag("enclavectl-test-other", "1")
+        again = nitro.build(out, "--image", "enclavectl-test-other:1", "--builder", "nitro-cli")
+        assert again.status == 0, again.err
+        assert client.images.get("enclavectl-test-other:1").tags == ["enclavectl-test-other:1"]
+        client.images.remove("enclavectl-test-other:1")
 
 
 def test_an_interrupted_build_leaves_everything_as_it_was(lane: Lane, tmp_path: Path) -> None:
