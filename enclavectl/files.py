@@ -106,6 +106,31 @@ def read_bounded(path: Path, limit: int, *, what: str = "file") -> bytes:
     return data
 
 
+@contextmanager
+def open_regular(path: Path, *, what: str = "file") -> Iterator[BinaryIO]:
+    """A regular file, open for reading; ``what`` names its role in messages.
+
+    Links are followed. A FIFO or device is refused without waiting for it. Errors of the block's own reads
+    are the block's.
+
+    Raises:
+        UsageError: there is no such file, it is not regular, or cannot be opened.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError as exc:
+        raise UsageError(f"{path}: no such {what}") from exc
+    except (OSError, ValueError) as exc:
+        raise UsageError(f"{path}: cannot read this {what} ({_reason(exc)})") from exc
+    try:
+        if not stat.S_ISREG(mode := os.fstat(descriptor).st_mode):
+            raise UsageError(f"{path}: expected a regular {what}, found {_kind(mode)}")
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            yield file
+    finally:
+        os.close(descriptor)
+
+
 def make_private_dir(path: Path) -> None:
     """``path`` is a folder of ours that nobody else may enter (0700); missing parents are made the same way.
 

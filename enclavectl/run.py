@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import select
 import subprocess
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -23,6 +23,40 @@ class Command:
     argv: Sequence[str]
     cwd: Path
     pass_fds: tuple[int, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=lambda: MINIMAL_ENVIRONMENT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """What a process that has ended wrote, and its exit status; negative for a signal."""
+
+    status: int
+    out: bytes
+    err: bytes
+
+
+def capture(command: Command, *, timeout_s: float) -> Output:
+    """What a process wrote until it ended; it has no standard input, and is killed after ``timeout_s``.
+
+    Raises:
+        HostError: it could not be started, or did not end in time.
+    """
+    try:
+        done = subprocess.run(
+            list(command.argv),
+            cwd=command.cwd,
+            env=dict(command.environment),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=timeout_s,
+            pass_fds=command.pass_fds,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as exc:
+        raise HostError(f"{command.argv[0]}: did not end within {timeout_s:g} s") from exc
+    except OSError as exc:
+        raise HostError(f"{command.argv[0]}: cannot be started ({exc.strerror})") from exc
+    return Output(status=done.returncode, out=done.stdout, err=done.stderr)
 
 
 def start(command: Command, *, output: IO[bytes] | int) -> subprocess.Popen[bytes]:
@@ -35,7 +69,7 @@ def start(command: Command, *, output: IO[bytes] | int) -> subprocess.Popen[byte
         return subprocess.Popen(
             list(command.argv),
             cwd=command.cwd,
-            env=MINIMAL_ENVIRONMENT,
+            env=dict(command.environment),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from enclavectl import __version__
-from enclavectl.cli import config, diagnose, lifecycle, model, roles
+from enclavectl.cli import build, config, diagnose, eif, kernel, lifecycle, model, roles
 
 # Rich's help pages cost more start-up time than all of Typer; plain ones teach the same.
 app = typer.Typer(
@@ -48,5 +48,9 @@ app.command()(lifecycle.console)
 app.command()(lifecycle.terminate)
 app.command()(roles.send)
 app.command()(roles.listen)
+app.command()(build.build)
+app.add_typer(build.lock_app, name="lock")
+app.add_typer(eif.app, name="eif")
+app.add_typer(kernel.app, name="kernel")
 app.add_typer(model.app, name="model")
 app.add_typer(config.app, name="config")

@@ -1,0 +1,343 @@
+"""``enclavectl build`` and ``enclavectl lock``: from the payload, or any Docker image, to a measured one."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from enclavectl.cli import options
+from enclavectl.cli.options import OutputFormat
+from enclavectl.cli.screen import Screen, visible
+from enclavectl.cli.setup import Invocation, begin, refuse_together
+
+if TYPE_CHECKING:
+    from enclavectl.eif.build import Signer
+    from enclavectl.image.build import BuildRequest, Built
+    from enclavectl.image.findings import LintFinding
+    from enclavectl.image.lock import Lock
+    from enclavectl.image.nitro import NitroSigning
+    from enclavectl.image.plan import Source, Telling
+
+BUILD_SCHEMA = "enclavectl.build/1"
+PLAN_SCHEMA = "enclavectl.build-plan/1"
+DEFAULT_BASE = "python:3.11-slim-bookworm"
+DEFAULT_OUTPUT = Path("enclave.eif")
+DEFAULT_LOCK = Path("enclavectl.lock.json")
+
+lock_app = typer.Typer(
+    rich_markup_mode=None, no_args_is_help=True, help="Show and check what a build pinned."
+)
+LockFile = Annotated[Path, typer.Option("--lock", help="The lock: what was built from what.")]
+
+
+class BuilderChoice(StrEnum):
+    """What writes the enclave image."""
+
+    AUTO = "auto"
+    NATIVE = "native"
+    NITRO_CLI = "nitro-cli"
+
+
+class ModeChoice(StrEnum):
+    """The values of ``eif.ramdisk.Mode``, which is not imported for ``--help``; a test compares them."""
+
+    NITRO_CLI = "nitro-cli"
+    REPRODUCIBLE = "reproducible"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Signing:
+    """Who builds and with what it signs."""
+
+    key: str | None
+    certificate: Path | None
+    builder: BuilderChoice
+
+    def __post_init__(self) -> None:
+        from enclavectl.errors import UsageError
+
+        if (self.key is None) is not (self.certificate is None):
+            raise UsageError("--sign and --cert: expected both, found one of them")
+
+    def nitro_cli(self) -> NitroSigning | None:
+        """What nitro-cli is to sign with, if it is nitro-cli that builds."""
+        from enclavectl.errors import UsageError
+        from enclavectl.image.nitro import NitroSigning, is_kms_key
+
+        is_kms = self.key is not None and is_kms_key(self.key)
+        if self.builder is BuilderChoice.NATIVE and is_kms:
+            raise UsageError("--sign: only nitro-cli can use a key in KMS", hint="--builder nitro-cli")
+        if self.builder is BuilderChoice.NITRO_CLI or is_kms:
+            return NitroSigning(key=self.key, certificate=self.certificate)
+        return None
+
+    def signer(self) -> Signer | None:
+        """Our own signer."""
+        if self.key is None or self.certificate is None:
+            return None
+        from datetime import UTC, datetime
+
+        from enclavectl.eif.sign import MAX_PEM, load_signer
+        from enclavectl.files import read_bounded
+
+        return load_signer(
+            read_bounded(Path(self.key), MAX_PEM, what="signing key"),
+            read_bounded(self.certificate, MAX_PEM, what="certificate"),
+            now=datetime.now(UTC),
+        )
+
+
+def build(
+    model: options.ModelName = None,
+    image: Annotated[
+        str | None,
+        typer.Option(
+            "--image", help="A Docker image of your own in place of the payload.", show_default=False
+        ),
+    ] = None,
+    dockerfile: Annotated[
+        Path | None,
+        typer.Option("--dockerfile", help="A folder with a Dockerfile of your own.", show_default=False),
+    ] = None,
+    builder: Annotated[
+        BuilderChoice,
+        typer.Option("--builder", help="auto takes nitro-cli for keys in KMS only, which only it can use."),
+    ] = BuilderChoice.AUTO,
+    mode: Annotated[
+        ModeChoice | None,
+        typer.Option(
+            "--mode",
+            help="reproducible (default): the same PCRs everywhere; nitro-cli: those that nitro-cli gives.",
+            show_default=False,
+        ),
+    ] = None,
+    base_image: Annotated[
+        str, typer.Option("--base-image", help="Image with the Python that the payload runs on.")
+    ] = DEFAULT_BASE,
+    blobs: Annotated[
+        Path | None,
+        typer.Option(
+            "--blobs",
+            help="Folder with kernel, init and modules; default: that of nitro-cli.",
+            show_default=False,
+        ),
+    ] = None,
+    kernel: Annotated[Path | None, typer.Option("--kernel", help="A kernel.", show_default=False)] = None,
+    init: Annotated[Path | None, typer.Option("--init", help="An init.", show_default=False)] = None,
+    nsm_module: Annotated[
+        Path | None, typer.Option("--nsm-module", help="The NSM driver.", show_default=False)
+    ] = None,
+    cmdline: Annotated[
+        str | None, typer.Option("--cmdline", help="The kernel's command line.", show_default=False)
+    ] = None,
+    sign: Annotated[
+        str | None,
+        typer.Option(
+            "--sign",
+            metavar="KEY",
+            help="Sign with this key: a PEM file, or the ARN of a KMS key.",
+            show_default=False,
+        ),
+    ] = None,
+    cert: Annotated[
+        Path | None, typer.Option("--cert", help="The key's certificate.", show_default=False)
+    ] = None,
+    to: Annotated[Path, typer.Option("--to", help="The enclave image to write.")] = DEFAULT_OUTPUT,
+    lock: LockFile = DEFAULT_LOCK,
+    upgrade_wheels: Annotated[
+        bool, typer.Option("--upgrade-wheels", help="Take the newest wheels, not those of the lock.")
+    ] = False,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option("--allow", metavar="RULE=REASON", help="Let a lint finding pass.", show_default=False),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Collect and lint, say what would be built, and stop.")
+    ] = False,
+    config: options.ConfigFile = None,
+    output: options.Output = OutputFormat.TEXT,
+) -> None:
+    """Build an enclave image from the payload and a model, measure it, and write its lock.
+
+    Needs a Docker engine and nothing else: neither root nor nitro-cli. The same inputs give the same PCRs.
+
+    Examples:
+      enclavectl build
+      enclavectl build --image my-app:1 --mode nitro-cli --to my-app.eif
+    """
+    from enclavectl.image.engine import connect
+    from enclavectl.image.wheels import store_of
+
+    refuse_together(image=image, dockerfile=dockerfile, model=model)
+    invocation = begin(output, config, {"model": model})
+    request = _request(
+        invocation,
+        source=_source(invocation, image, dockerfile, base_image),
+        blobs={"folder": blobs, "kernel": kernel, "init": init, "nsm_module": nsm_module, "cmdline": cmdline},
+        signing=_Signing(key=sign, certificate=cert, builder=builder),
+        outputs=(to, lock),
+        mode=mode,
+        allow=allow or [],
+        upgrade=upgrade_wheels,
+    )
+    store = store_of(invocation.config.data_dir)
+    with connect() as engine:
+        telling = _telling(invocation.screen)
+        if dry_run:
+            from enclavectl.image.findings import refuse_blocking
+            from enclavectl.image.plan import make_plan
+
+            plan = make_plan(request.source, request.locked, engine, store, telling)
+            _show_plan(invocation.screen, plan.to_json(), plan.findings)
+            refuse_blocking(plan.findings, request.allowed)
+            return
+        from enclavectl.image.build import build_enclave
+        from enclavectl.image.lock import write_lock
+
+        built = build_enclave(request, engine, store, telling)
+        write_lock(built.lock, lock)
+    _show_built(invocation.screen, built, to, lock)
+
+
+@lock_app.command("show")
+def show_lock(lock: LockFile = DEFAULT_LOCK, output: options.Output = OutputFormat.TEXT) -> None:
+    """Print what a lock pins."""
+    from enclavectl.image.lock import read_lock
+
+    screen = Screen(as_json=output is OutputFormat.JSON)
+    found = read_lock(lock)
+    if screen.as_json:
+        screen.result(found.to_json())
+        return
+    screen.facts(_lock_facts(found))
+
+
+@lock_app.command("check")
+def check_lock(
+    file: Annotated[
+        Path | None,
+        typer.Argument(help="An image; default: the one that the lock names.", show_default=False),
+    ] = None,
+    lock: LockFile = DEFAULT_LOCK,
+    output: options.Output = OutputFormat.TEXT,
+) -> None:
+    """Measure the image that a lock names, and compare; exit code 6 if it is another one."""
+    from enclavectl.image.lock import check_lock as check
+    from enclavectl.image.lock import read_lock
+
+    screen = Screen(as_json=output is OutputFormat.JSON)
+    checked = check(read_lock(lock), lock, image=file)
+    if screen.as_json:
+        value = {"schema": "enclavectl.lock-check/1", "file": str(checked.path), "matches": True}
+        screen.result({**value, "pcrs": dict(checked.pcrs)})
+    else:
+        screen.facts([(str(checked.path), f"is what {lock} says"), *checked.pcrs.items()])
+
+
+def _source(invocation: Invocation, image: str | None, folder: Path | None, base_image: str) -> Source:
+    from enclavectl.image.plan import Source
+    from enclavectl.models import find_model
+
+    if image is not None or folder is not None:
+        return Source(image=image, folder=folder)
+    config = invocation.config
+    return Source(model=find_model(config.model, data_dir=config.data_dir), base_image=base_image)
+
+
+def _request(
+    invocation: Invocation,
+    *,
+    source: Source,
+    blobs: dict[str, Path | str | None],
+    signing: _Signing,
+    outputs: tuple[Path, Path],
+    mode: ModeChoice | None,
+    allow: Sequence[str],
+    upgrade: bool,
+) -> BuildRequest:
+    from enclavectl.eif.ramdisk import Mode
+    from enclavectl.errors import UsageError
+    from enclavectl.image.blobs import BlobPaths
+    from enclavectl.image.build import BuildRequest
+    from enclavectl.image.findings import parse_allowed
+    from enclavectl.image.lock import read_lock
+
+    to, lock = outputs
+    nitro_cli = signing.nitro_cli()
+    if nitro_cli is not None:
+        if mode is ModeChoice.REPRODUCIBLE:
+            raise UsageError("--mode reproducible: nitro-cli cannot build that", hint="--builder native can")
+        single = [name for name in ("kernel", "init", "nsm_module", "cmdline") if blobs[name] is not None]
+        if single:
+            raise UsageError(f"--{single[0].replace('_', '-')}: nitro-cli takes a whole --blobs folder only")
+        mode = ModeChoice.NITRO_CLI
+    if not to.parent.is_dir():
+        raise UsageError(f"--to {to}: there is no folder {to.parent}")
+    locked = read_lock(lock).wheels if lock.exists() and not upgrade else None
+    return BuildRequest(
+        source=source,
+        blobs=BlobPaths(**blobs),  # type: ignore[arg-type]  # each by its own option's type
+        mode=Mode((mode or ModeChoice.REPRODUCIBLE).value),
+        output=to,
+        lock_path=lock,
+        memory_mib=invocation.config.enclave.memory_mib,
+        locked=locked,
+        signer=signing.signer() if nitro_cli is None else None,
+        nitro_cli=nitro_cli,
+        environ=os.environ,
+        allowed=parse_allowed(allow),
+    )
+
+
+def _telling(screen: Screen) -> Telling:
+    from enclavectl.image.plan import Telling
+
+    def line(text: str) -> None:
+        if sys.stderr.isatty() and not screen.as_json:
+            sys.stderr.write(f"  {visible(text)}\n")
+
+    return Telling(step=screen.step, line=line)
+
+
+def _show_plan(screen: Screen, plan: dict[str, object], findings: Sequence[LintFinding]) -> None:
+    if screen.as_json:
+        screen.result({"schema": PLAN_SCHEMA, **plan})
+        return
+    context, wheels = plan["context"], plan["wheels"]
+    pairs = [(key, str(plan[key])) for key in ("image", "base") if plan[key]]
+    pairs += [("context", str(name)) for name in context] if isinstance(context, list) else []
+    pairs += (
+        [("wheel", f"{one['file']} {one['sha256']}") for one in wheels] if isinstance(wheels, list) else []
+    )
+    screen.facts(pairs)
+    for finding in findings:
+        screen.note(str(finding))
+
+
+def _show_built(screen: Screen, built: Built, to: Path, lock: Path) -> None:
+    if screen.as_json:
+        value = {"schema": BUILD_SCHEMA, "eif": str(to), "lock": str(lock), "pcrs": dict(built.lock.pcrs)}
+        screen.result({**value, "image": built.lock.image, "findings": built.lock.findings})
+        return
+    for finding in built.findings:
+        screen.note(str(finding))
+    screen.facts([("image", str(to)), *built.lock.pcrs.items(), ("lock", str(lock))])
+
+
+def _lock_facts(lock: Lock) -> list[tuple[str, str]]:
+    pairs = [("image file", f"{lock.eif['file']} ({lock.eif['size']} bytes, SHA-256 {lock.eif['sha256']})")]
+    pairs += [*lock.pcrs.items(), ("mode", lock.mode), ("Docker image", str(lock.image.get("id")))]
+    if lock.model is not None:
+        pairs.append(("model", f"{lock.model.get('id')}, SHA-256 {lock.model.get('sha256')}"))
+    pairs += [(f"wheel {one.name}", f"{one.version} {one.sha256}") for one in lock.wheels]
+    pairs += [(f"blob {name}", value) for name, value in lock.blobs.items()]
+    pairs += [(f"tool {name}", value) for name, value in lock.tools.items()]
+    pairs += [(f"allowed {rule}", reason) for rule, reason in lock.allowed.items()]
+    return pairs

@@ -1,0 +1,262 @@
+"""``enclavectl eif``: read, measure, check, compare, sign and take apart enclave images, on any machine."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from enclavectl.cli.options import Output, OutputFormat
+from enclavectl.cli.screen import Screen
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from typing import BinaryIO
+
+    from enclavectl.eif.findings import Finding
+    from enclavectl.eif.measure import OnBytes
+
+VERIFY_SCHEMA = "enclavectl.eif-verify/1"
+EXTRACT_SCHEMA = "enclavectl.eif-extract/1"
+SIGN_SCHEMA = "enclavectl.eif-sign/1"
+EXIT_UNSOUND = 2
+# Below this a file is measured before a person could read a progress line.
+_PROGRESS_FROM = 64 << 20
+
+app = typer.Typer(
+    rich_markup_mode=None, no_args_is_help=True, help="Read, check, compare and sign enclave image files."
+)
+ImageFile = Annotated[Path, typer.Argument(metavar="FILE", help="An enclave image file (EIF).")]
+ForceFlags = Annotated[
+    bool,
+    typer.Option(
+        "--force-flags",
+        help="Give PCRs although unknown header flags may take part in them; then they are a guess.",
+    ),
+]
+
+
+@app.command()
+def show(
+    file: ImageFile,
+    lenient: Annotated[
+        bool,
+        typer.Option("--lenient", help="Report every defect in place of stopping at the first; exit code 2."),
+    ] = False,
+    force_flags: ForceFlags = False,
+    output: Output = OutputFormat.TEXT,
+) -> None:
+    """Describe an image: PCRs, signature, metadata, sections.
+
+    The JSON has the keys and values of `nitro-cli describe-eif`, and ours under "enclavectl".
+    """
+    from enclavectl.eif.describe import describe
+    from enclavectl.eif.examine import examine
+    from enclavectl.eif.findings import Severity, raise_first_error
+
+    screen = Screen(as_json=output is OutputFormat.JSON)
+    with _open(file) as image, _progress(screen, "measuring", file) as on_bytes:
+        examination = examine(image, now=_now(), force_flags=force_flags, on_bytes=on_bytes)
+        if not lenient:
+            raise_first_error(examination.findings)
+        value = describe(examination)
+    if screen.as_json:
+        screen.result(value)
+    else:
+        screen.facts(_flat(value))
+        _draw_findings(screen, examination.findings)
+    if any(finding.severity is Severity.ERROR for finding in examination.findings):
+        raise typer.Exit(EXIT_UNSOUND)
+
+
+@app.command()
+def pcrs(file: ImageFile, output: Output = OutputFormat.TEXT) -> None:
+    """Compute the PCRs of an image: what an enclave that runs it will attest."""
+    from enclavectl.eif.examine import measure_image
+
+    screen = Screen(as_json=output is OutputFormat.JSON)
+    with _open(file) as image, _progress(screen, "measuring", file) as on_bytes:
+        measurements = measure_image(image, on_bytes=on_bytes)
+    if screen.as_json:
+        screen.result(measurements.to_json())
+    else:
+        screen.facts(measurements.registers().items())
+
+
+@app.command()
+def verify(file: ImageFile, output: Output = OutputFormat.TEXT) -> None:
+    """Check every rule that an image can break; exit code 0 only if it is sound in every respect.
+
+    A valid signature says that the holder of the certificate signed; whose it is, PCR8 says.
+    """
+    from enclavectl.eif.examine import examine
+
+    screen = Screen(as_json=output is OutputFormat.JSON)
+    with _open(file) as image, _progress(screen, "verifying", file) as on_bytes:
+        examination = examine(image, now=_now(), on_bytes=on_bytes)
+    measurements = examination.measurements
+    registers = measurements.registers() if measurements else {}
+    if screen.as_json:
+        screen.result(
+            {
+                "schema": VERIFY_SCHEMA,
+                "file": str(file),
+                "sound": examination.sound,
+                "signed": examination.signature is not None,
+                "pcrs": registers,
+                "findings": [finding.to_json() for finding in examination.findings],
+            }
+        )
+    else:
+        signed = "signed" if examination.signature is not None else "not signed"
+        screen.facts([(str(file), f"{'sound' if examination.sound else 'NOT SOUND'}, {signed}")])
+        screen.facts(registers.items())
+        _draw_findings(screen, examination.findings)
+    if not examination.sound:
+        raise typer.Exit(EXIT_UNSOUND)
+
+
+@app.command()
+def diff(
+    before: Annotated[Path, typer.Argument(metavar="A", help="The image as it was.")],
+    after: Annotated[Path, typer.Argument(metavar="B", help="The image as it is.")],
+    output: Output = OutputFormat.TEXT,
+) -> None:
+    """Say what differs between two images, which PCRs that moved, and the likely cause."""
+    from enclavectl.eif.diff import compare_images
+
+    screen = Screen(as_json=output is OutputFormat.JSON)
+    with _open(before) as old, _open(after) as new:
+        screen.step("comparing")
+        found = compare_images(old, new)
+    if screen.as_json:
+        screen.result(found.to_json())
+        return
+    screen.facts([("cause", found.cause), ("PCRs changed", ", ".join(found.pcrs_changed) or "none")])
+    if found.changes:
+        rows = [
+            (one.where, one.what.value, one.before or "", one.after or one.note or "")
+            for one in found.changes
+        ]
+        screen.table(("WHERE", "WHAT", "BEFORE", "AFTER"), rows)
+
+
+@app.command()
+def sign(
+    file: ImageFile,
+    key: Annotated[
+        Path, typer.Option("--key", help="Private key: PEM, EC P-256, P-384 or P-521, no password.")
+    ],
+    certificate: Annotated[Path, typer.Option("--cert", help="The certificate that belongs to it: PEM.")],
+    signed: Annotated[Path, typer.Option("--to", help="The signed image; never the same file.")],
+    output: Output = OutputFormat.TEXT,
+) -> None:
+    """Write a signed copy of an image, in place of any signature that it has. PCR0, 1 and 2 stay as they are.
+
+    Example: enclavectl eif sign app.eif --key key.pem --cert cert.pem --to app.signed.eif
+    """
+    from enclavectl.eif.sign import MAX_PEM, load_signer, sign_image
+    from enclavectl.files import read_bounded
+
+    screen = Screen(as_json=output is OutputFormat.JSON)
+    signer = load_signer(
+        read_bounded(key, MAX_PEM, what="signing key"),
+        read_bounded(certificate, MAX_PEM, what="certificate"),
+        now=_now(),
+    )
+    with _progress(screen, "signing", file) as on_bytes:
+        measurements = sign_image(file, signed, signer, on_bytes=on_bytes)
+    if screen.as_json:
+        screen.result({"schema": SIGN_SCHEMA, "file": str(signed), "pcrs": measurements.registers()})
+    else:
+        screen.facts([("signed", str(signed)), *measurements.registers().items()])
+
+
+@app.command()
+def extract(
+    file: ImageFile,
+    folder: Annotated[Path, typer.Option("--to", help="A folder that does not exist yet.")],
+    output: Output = OutputFormat.TEXT,
+) -> None:
+    """Write each section of an image to a file of its own: kernel, cmdline, metadata.json, ramdisk0.cpio, ...
+
+    Ramdisks stay archives: unpack one with `cpio --extract --make-directories`, and not as root.
+    """
+    from enclavectl.eif.extract import extract_sections
+
+    screen = Screen(as_json=output is OutputFormat.JSON)
+    with _open(file) as image:
+        written = extract_sections(image, folder)
+    if screen.as_json:
+        files = [{"file": str(one.path), "kind": one.kind, "size": one.size} for one in written]
+        screen.result({"schema": EXTRACT_SCHEMA, "files": files})
+    else:
+        screen.facts((str(one.path), f"{one.size:,} bytes") for one in written)
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[BinaryIO]:
+    from enclavectl.errors import HostError
+    from enclavectl.files import open_regular
+
+    try:
+        with open_regular(path, what="image file") as file:
+            yield file
+    except OSError as exc:
+        raise HostError(f"{path}: reading failed ({exc.strerror or exc})") from exc
+
+
+@contextmanager
+def _progress(screen: Screen, what: str, path: Path) -> Iterator[OnBytes]:
+    """Counts bytes on standard error where a person watches and the file is large."""
+    try:
+        total = path.stat().st_size
+    except OSError:
+        total = 0  # opening it says what is wrong
+    done = shown = 0
+    is_watched = sys.stderr.isatty() and not screen.as_json and total >= _PROGRESS_FROM
+
+    def on_bytes(count: int) -> None:
+        nonlocal done, shown
+        done += count
+        percent = min(100, 100 * done // total) if total else 0
+        if is_watched and percent != shown:
+            shown = percent
+            sys.stderr.write(f"\r{what} {percent} %")
+
+    try:
+        yield on_bytes
+    finally:
+        if is_watched:
+            sys.stderr.write("\r\x1b[K")
+
+
+def _draw_findings(screen: Screen, findings: Sequence[Finding]) -> None:
+    for finding in findings:
+        place = "" if finding.offset is None else f" (at byte {finding.offset})"
+        screen.note(f"{finding.severity}: {finding.code}: {finding.message}{place}")
+
+
+def _flat(value: object, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Nested values as lines for people; lists and what Docker said of an image stay short."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if key in {"DockerInfo", "findings"}:
+                continue
+            yield from _flat(item, f"{prefix}.{key}" if prefix else str(key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            words = " ".join(f"{key}={one}" for key, one in item.items()) if isinstance(item, dict) else item
+            yield f"{prefix}[{index}]", str(words)
+    elif value is not None:
+        yield prefix, str(value)
+
+
+def _now() -> datetime:
+    from datetime import UTC, datetime
+
+    return datetime.now(UTC)

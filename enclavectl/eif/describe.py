@@ -1,0 +1,110 @@
+"""What ``nitro-cli describe-eif`` prints of a file, key by key, with our own facts beside it.
+
+Custom metadata is flattened into ``Metadata``, as there, except for keys that would stand in for one of the
+builder's own: with the official tool ``{"BuildTime": ...}`` in the custom part passes for the build time.
+https://github.com/aws/aws-nitro-enclaves-cli/blob/v1.4.2/src/common/json_output.rs
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from cryptography import x509
+
+from enclavectl.eif.errors import EifError
+from enclavectl.eif.examine import Examination
+from enclavectl.eif.format import Header
+from enclavectl.eif.layout import Layout
+from enclavectl.eif.metadata import Metadata
+from enclavectl.eif.names import algorithm_name, attribute_name
+
+# What sha2 0.9 and so every nitro-cli up to 1.4 prints; later ones print another such text.
+_HASH_ALGORITHM = "Sha384 { ... }"
+
+
+def describe(examination: Examination) -> dict[str, object]:
+    """The JSON object of ``eif show``.
+
+    Raises:
+        EifError: there is not even a header to describe.
+    """
+    layout = examination.scan.linear
+    if layout is None:
+        raise examination.findings[0].to_error()
+    value: dict[str, object] = {
+        "EifVersion": layout.header.version,
+        "Measurements": _measurements(examination),
+    }
+    value["IsSigned"] = examination.signature is not None
+    if examination.certificate is not None:
+        value["SigningCertificate"] = _certificate(examination.certificate)
+    value["CheckCRC"] = examination.crc_ok
+    if examination.signature_ok is not None:
+        value["SignatureCheck"] = examination.signature_ok
+    if examination.metadata is not None:
+        value["ImageName"] = examination.metadata.image_name
+        value["ImageVersion"] = examination.metadata.image_version
+        value["Metadata"] = _metadata(examination.metadata)
+    value["enclavectl"] = _facts(examination, layout)
+    return value
+
+
+def _measurements(examination: Examination) -> dict[str, str]:
+    if examination.measurements is None:
+        return {}
+    return {"HashAlgorithm": _HASH_ALGORITHM, **examination.measurements.registers()}
+
+
+def _metadata(metadata: Metadata) -> dict[str, object]:
+    value: dict[str, object] = {**metadata.build_fields(), "DockerInfo": metadata.docker_info}
+    if isinstance(metadata.custom, Mapping):
+        for key, item in metadata.custom.items():
+            value.setdefault(key, item)
+    return value
+
+
+def _facts(examination: Examination, layout: Layout) -> dict[str, object]:
+    header: Header = layout.header
+    facts: dict[str, object] = {
+        "schema": "enclavectl.eif/1",
+        "sound": examination.sound,
+        "size": layout.size,
+        "architecture": header.arch.value,
+        "flags": header.flags,
+        "crc32": f"{header.crc32:08x}",
+        "sections": [
+            {"kind": section.name, "offset": section.offset, "size": section.size}
+            for section in layout.sections
+        ],
+        "custom_metadata": examination.metadata.custom if examination.metadata else None,
+        "findings": [finding.to_json() for finding in examination.findings],
+    }
+    if examination.scan.views_differ:
+        table = examination.table_measurements
+        facts["table_measurements"] = table.registers() if table else None
+    return facts
+
+
+def _certificate(certificate: x509.Certificate) -> dict[str, object]:
+    try:
+        names = {
+            attribute_name(attribute.oid): _rust_debug(str(attribute.value))
+            for attribute in certificate.issuer
+        }
+    except ValueError as exc:
+        raise EifError(f"certificate: its issuer cannot be read ({exc})", code="certificate-form") from exc
+    return {
+        "IssuerName": dict(sorted(names.items())),
+        "Algorithm": algorithm_name(certificate.signature_algorithm_oid),
+        "NotBefore": f"{certificate.not_valid_before_utc:%b %e %H:%M:%S %Y} GMT",
+        "NotAfter": f"{certificate.not_valid_after_utc:%b %e %H:%M:%S %Y} GMT",
+        "Signature": ":".join(f"{byte:02X}" for byte in certificate.signature),
+    }
+
+
+def _rust_debug(text: str) -> str:
+    r"""The text as Rust's ``{:?}`` shows it, with the quotes deleted, which is what nitro-cli prints."""
+    known = {"\\": "\\\\", '"': "\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\0": "\\0"}
+    return "".join(
+        known.get(char) or (char if char.isprintable() else f"\\u{{{ord(char):x}}}") for char in text
+    )

@@ -1,0 +1,32 @@
+"""What this ring raises: one type per reader, each an ``EifError`` with a stable code and an offset."""
+
+from __future__ import annotations
+
+from enclavectl.errors import UsageError
+
+
+class EifError(UsageError):
+    """An image, or what one is to be made of, breaks a rule.
+
+    ``code`` is stable and meant for programs. ``offset`` is in bytes from the start of the file (or, for a
+    ``CpioError`` or a ``LayerError``, of the archive); ``None`` where the rule is not about one place.
+    ``reason`` is the message without that place.
+    """
+
+    kind = "eif"
+
+    def __init__(
+        self, message: str, *, code: str, offset: int | None = None, hint: str | None = None
+    ) -> None:
+        place = "" if offset is None else f" (at byte {offset})"
+        super().__init__(message + place, hint=hint, code=code)
+        self.reason = message
+        self.offset = offset
+
+
+class CpioError(EifError):
+    """A ramdisk is not a newc archive that we would write or unpack."""
+
+
+class LayerError(EifError):
+    """A tar archive, an image layer or an image archive cannot be used."""

@@ -1,0 +1,221 @@
+"""Everything that can be known about one file: the strict reader, and what show and verify are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import BinaryIO, TypeVar
+
+from cryptography import x509
+
+from enclavectl.eif.errors import EifError
+from enclavectl.eif.findings import Finding, Severity, finding_of
+from enclavectl.eif.format import CRC_OFFSET, FLAG_ARM64, MAX_METADATA, MAX_SIGNATURE, SectionKind
+from enclavectl.eif.layout import Layout, Scan
+from enclavectl.eif.lint import lint_contents
+from enclavectl.eif.measure import Measured, Measurements, OnBytes, file_crc, measure_layout
+from enclavectl.eif.metadata import Metadata, parse_metadata
+from enclavectl.eif.scan import parse_layout, scan_layout
+from enclavectl.eif.signature import (
+    SignatureBlock,
+    certificate_facts,
+    check_validity,
+    parse_signature,
+    verify_signature,
+)
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """A file that broke no rule of the strict reader. The signature, if any, has not been verified."""
+
+    layout: Layout
+    measurements: Measurements
+    metadata: Metadata | None
+    signature: SignatureBlock | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examination:
+    """What lenient reading found out.
+
+    ``measurements`` are those of the linear view, which is what nitro-cli prints; where the header's table
+    shows other sections, ``table_measurements`` are what the hypervisor would measure. Both are ``None``
+    where the sections cannot be walked, or where the header's flags make PCR0 unknown.
+    """
+
+    scan: Scan
+    measurements: Measurements | None
+    table_measurements: Measurements | None
+    crc_ok: bool
+    metadata: Metadata | None
+    signature: SignatureBlock | None
+    certificate: x509.Certificate | None
+    signature_ok: bool | None
+    findings: tuple[Finding, ...]
+
+    @property
+    def sound(self) -> bool:
+        """No error and no warning: what ``eif verify`` asks for."""
+        return all(finding.severity is Severity.NOTE for finding in self.findings)
+
+
+def read_image(file: BinaryIO, *, on_bytes: OnBytes | None = None) -> Image:
+    """The image in an open, seekable file, with its measurements, in one pass and constant memory.
+
+    Raises:
+        EifError: the first rule that is broken: layout, CRC, metadata, form of signature and certificate.
+    """
+    layout = parse_layout(file)
+    block = _read_signature(layout)
+    pcr8 = certificate_facts(block)[1] if block else None
+    metadata = _read_metadata(layout)
+    measured = measure_layout(layout, pcr8=pcr8, on_bytes=on_bytes)
+    crc = _crc_finding(layout, measured.crc32)
+    if crc is not None:
+        raise crc.to_error()
+    return Image(layout=layout, measurements=measured.measurements, metadata=metadata, signature=block)
+
+
+def measure_image(file: BinaryIO, *, on_bytes: OnBytes | None = None) -> Measurements:
+    """The PCRs of a file that the strict reader accepts.
+
+    Raises:
+        EifError: see ``read_image``.
+    """
+    return read_image(file, on_bytes=on_bytes).measurements
+
+
+def examine(
+    file: BinaryIO, *, now: datetime, force_flags: bool = False, on_bytes: OnBytes | None = None
+) -> Examination:
+    """Every defect and every fact of a file, however broken it is. ``now`` needs a time zone.
+
+    ``force_flags`` gives PCRs also where unknown header flags make them a guess.
+    """
+    scan = scan_layout(file)
+    findings = list(scan.findings)
+    layout = scan.linear
+    if layout is None:
+        return _nothing(scan)
+    metadata = _attempt(findings, lambda: _read_metadata(layout))
+    block = _attempt(findings, lambda: _read_signature(layout))
+    facts = _attempt(findings, lambda: certificate_facts(block) if block else None)
+    pcr8 = facts[1] if facts else None
+    measured = _attempt(findings, lambda: _measure(layout, pcr8, on_bytes))
+    crc = _crc_finding(layout, measured.crc32) if measured else None
+    findings += [crc] if crc else []
+    signature_ok = None
+    if block is not None and measured is not None:
+        pcr0 = measured.measurements.pcr0
+        evidence = _attempt(findings, lambda: verify_signature(block, pcr0=pcr0)) if facts else None
+        signature_ok = evidence is not None
+    if facts:
+        certificate = facts[0]
+        _attempt(findings, lambda: check_validity(certificate, now))
+    findings += lint_contents(layout)
+    findings += _metadata_form(layout, metadata)
+    table = _attempt(findings, lambda: _measure_table(scan))
+    trusted = force_flags or not layout.header.flags & ~FLAG_ARM64
+    return Examination(
+        scan=scan,
+        measurements=measured.measurements if measured and trusted and layout.sections else None,
+        table_measurements=table.measurements if table and trusted else None,
+        crc_ok=measured is not None and crc is None,
+        metadata=metadata,
+        signature=block,
+        certificate=facts[0] if facts else None,
+        signature_ok=signature_ok,
+        findings=tuple(dict.fromkeys(findings)),
+    )
+
+
+def _nothing(scan: Scan) -> Examination:
+    return Examination(
+        scan=scan,
+        measurements=None,
+        table_measurements=None,
+        crc_ok=False,
+        metadata=None,
+        signature=None,
+        certificate=None,
+        signature_ok=None,
+        findings=scan.findings,
+    )
+
+
+def _attempt(findings: list[Finding], step: Callable[[], _T]) -> _T | None:
+    """The step's result; its error becomes a finding, so that the examination goes on."""
+    try:
+        return step()
+    except EifError as exc:
+        findings.append(finding_of(exc))
+        return None
+
+
+def _read_metadata(layout: Layout) -> Metadata | None:
+    section = layout.first(SectionKind.METADATA)
+    if section is None or not section.size:  # the layout's rules have their own words for these
+        return None
+    try:
+        return parse_metadata(layout.blob(section).read(MAX_METADATA))
+    except EifError as exc:
+        raise EifError(exc.reason, code=exc.code, offset=section.data_offset, hint=exc.hint) from exc
+
+
+def _read_signature(layout: Layout) -> SignatureBlock | None:
+    section = layout.first(SectionKind.SIGNATURE)
+    if section is None or not section.size:
+        return None
+    return parse_signature(layout.blob(section).read(MAX_SIGNATURE), offset=section.data_offset)
+
+
+def _measure(layout: Layout, pcr8: str | None, on_bytes: OnBytes | None) -> Measured:
+    measured = measure_layout(layout, pcr8=pcr8, on_bytes=on_bytes)
+    end = layout.sections[-1].end if layout.sections else 0
+    if end == layout.size:
+        return measured
+    # Bytes outside every section: the CRC that the hypervisor checks covers them, so it needs its own pass.
+    return Measured(measurements=measured.measurements, crc32=file_crc(layout))
+
+
+def _measure_table(scan: Scan) -> Measured | None:
+    """What follows from the table where it shows other sections than the walk does."""
+    view = scan.table
+    if view is None or not scan.views_differ:
+        return None
+    if sum(section.size for section in view.sections) > 2 * view.size:
+        return None  # slots that overlap could make one file cost as much as 32
+    return measure_layout(view)
+
+
+def _crc_finding(layout: Layout, crc32: int) -> Finding | None:
+    claimed = layout.header.crc32
+    if crc32 == claimed:
+        return None
+    return Finding(
+        severity=Severity.ERROR,
+        code="crc",
+        message=f"expected the CRC {claimed:08x} of the header, computed {crc32:08x}: the file is damaged",
+        offset=CRC_OFFSET,
+    )
+
+
+def _metadata_form(layout: Layout, metadata: Metadata | None) -> Iterator[Finding]:
+    section = layout.first(SectionKind.METADATA)
+    if metadata is None or section is None:
+        return
+    try:
+        canonical = metadata.to_bytes() == layout.blob(section).read(MAX_METADATA)
+    except EifError:  # numbers that the official writer cannot have written
+        canonical = False
+    if not canonical:
+        yield Finding(
+            severity=Severity.NOTE,
+            code="metadata-form",
+            message="the metadata is not in the form that the official builder writes",
+            offset=section.data_offset,
+        )

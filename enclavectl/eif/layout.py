@@ -1,0 +1,53 @@
+"""Where the sections of a file are: one view of it, or the two that readers may have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from enclavectl.eif.blob import Blob
+from enclavectl.eif.findings import Finding
+from enclavectl.eif.format import Header, Section, SectionKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """The sections of one file, in file order, with the file that they are in."""
+
+    file: BinaryIO
+    size: int
+    header: Header
+    sections: tuple[Section, ...]
+
+    def blob(self, section: Section) -> Blob:
+        """The data of ``section``."""
+        return Blob(file=self.file, offset=section.data_offset, size=section.size)
+
+    def all_of(self, kind: SectionKind) -> tuple[Section, ...]:
+        """Every section of one kind."""
+        return tuple(section for section in self.sections if section.kind == kind)
+
+    def first(self, kind: SectionKind) -> Section | None:
+        """The first section of one kind, if there is one."""
+        return next(iter(self.all_of(kind)), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scan:
+    """What lenient reading saw.
+
+    ``linear`` is the official reader's view. ``table`` is that of QEMU and the hypervisor; it is ``None``
+    where a slot points outside the file, and equals ``linear`` on a file without layout errors. Both are
+    ``None`` where the file is too short for a header.
+    """
+
+    linear: Layout | None
+    table: Layout | None
+    findings: tuple[Finding, ...]
+
+    @property
+    def views_differ(self) -> bool:
+        """Whether readers that follow the table see another image than those that do not."""
+        if self.linear is None:
+            return False
+        return self.table is None or self.table.sections != self.linear.sections

@@ -1,0 +1,115 @@
+"""Checks of section contents that no hash covers.
+
+PCRs hash bytes without lengths: whoever moves bytes from the command line to the end of the kernel keeps
+PCR0, PCR1 and the signature, and boots the measured image with another command line. So the kernel's own
+header must account for the section's whole length, and each ramdisk must begin like one.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+from enclavectl.eif.blob import Blob
+from enclavectl.eif.findings import Finding, Severity
+from enclavectl.eif.format import MAX_CMDLINE, Arch, SectionKind
+from enclavectl.eif.layout import Layout
+
+_HEAD = 4096
+_CHECKSUM = 4  # older kernels end in a CRC-32 that syssize does not always cover
+CPIO_MAGIC = b"070701"
+GZIP_MAGIC = b"\x1f\x8b\x08"
+
+
+def lint_contents(layout: Layout) -> Iterator[Finding]:
+    """What is odd about kernel, command line and ramdisks; nothing is read but their first bytes."""
+    for section in layout.sections:
+        blob, offset = layout.blob(section), section.data_offset
+        if section.kind == SectionKind.KERNEL:
+            yield from _kernel(blob, layout.header.arch)
+        elif section.kind == SectionKind.CMDLINE:
+            yield from _cmdline(blob)
+        elif section.kind == SectionKind.RAMDISK and section.size:
+            head = blob.head(8)
+            if not head.startswith((CPIO_MAGIC, GZIP_MAGIC)):
+                yield _warning(
+                    "ramdisk-magic", f"expected a cpio or gzip archive, found {head[:6]!r}", offset
+                )
+
+
+def cmdline_defect(data: bytes) -> str | None:
+    """Why ``data`` is no command line that every loader reads alike, or ``None``."""
+    if len(data) > MAX_CMDLINE:
+        return f"expected at most {MAX_CMDLINE} bytes, found {len(data)}"
+    bad = next((index for index, byte in enumerate(data) if not 0x20 <= byte < 0x7F), None)
+    if bad is not None:
+        return f"expected printable ASCII, found byte {data[bad]:#04x} at {bad}"
+    return None
+
+
+def _warning(code: str, message: str, offset: int) -> Finding:
+    return Finding(severity=Severity.WARNING, code=code, message=message, offset=offset)
+
+
+def _cmdline(blob: Blob) -> Iterator[Finding]:
+    defect = cmdline_defect(blob.head(MAX_CMDLINE + 1))
+    if defect is not None:
+        yield _warning("cmdline-text", f"command line: {defect}", blob.offset)
+
+
+def _kernel(blob: Blob, arch: Arch) -> Iterator[Finding]:
+    head = blob.head(_HEAD)
+    is_x86 = head[0x202:0x206] == b"HdrS" and head[0x1FE:0x200] == b"\x55\xaa"
+    is_arm = head[56:60] == b"ARM\x64"
+    found = Arch.X86_64 if is_x86 else Arch.ARM64 if is_arm else None
+    if found is None:
+        yield _warning(
+            "kernel-format",
+            "the kernel is neither a bzImage nor an arm64 Image, so its end cannot be checked",
+            blob.offset,
+        )
+    elif found is not arch:
+        yield _warning(
+            "kernel-arch", f"the header says {arch.value}, the kernel is for {found.value}", blob.offset
+        )
+    if is_x86:
+        yield from _bzimage(blob, head)
+    elif is_arm:
+        # image_size counts memory that the file does not fill (bss), so it is only an upper bound:
+        # https://docs.kernel.org/arch/arm64/booting.html
+        (image_size,) = struct.unpack_from("<Q", head, 16)
+        if blob.size > image_size:
+            yield _boundary(blob, image_size)
+
+
+def _bzimage(blob: Blob, head: bytes) -> Iterator[Finding]:
+    """https://docs.kernel.org/arch/x86/boot.html: setup_sects at 0x1f1, syssize (16-byte units) at 0x1f4."""
+    sectors = head[0x1F1] or 4
+    (syssize,) = struct.unpack_from("<I", head, 0x1F4)
+    expected = (sectors + 1) * 512 + syssize * 16
+    # syssize is rounded up to 16 bytes.
+    if expected - 16 < blob.size <= expected + _CHECKSUM:
+        return
+    if blob.size == _signed_end(head, expected):
+        return
+    yield _boundary(blob, expected)
+
+
+def _signed_end(head: bytes, expected: int) -> int | None:
+    """Where a kernel signed for Secure Boot ends: behind the certificate table that its PE header names."""
+    (pe,) = struct.unpack_from("<I", head, 0x3C)
+    if head[pe : pe + 4] != b"PE\0\0" or len(head) < pe + 24 + 152:
+        return None
+    # Data directory 4 of a PE32+ optional header (magic 0x20b) or of a PE32 one.
+    (magic,) = struct.unpack_from("<H", head, pe + 24)
+    table, size = struct.unpack_from("<II", head, pe + 24 + (144 if magic == 0x20B else 128))
+    return table + size if abs(table - expected) < 16 + _CHECKSUM and size else None
+
+
+def _boundary(blob: Blob, expected: int) -> Finding:
+    return _warning(
+        "kernel-boundary",
+        f"the kernel says that it has {expected} bytes, its section has {blob.size}; "
+        "bytes may have been moved between kernel and command line, which no PCR shows",
+        blob.offset,
+    )

@@ -1,0 +1,136 @@
+"""Sign an image: a fresh file with every field recomputed, read back and verified; never in place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import BinaryIO
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+
+from enclavectl.eif.build import Parts, write_image
+from enclavectl.eif.errors import EifError
+from enclavectl.eif.findings import Severity
+from enclavectl.eif.format import VERSION, SectionKind
+from enclavectl.eif.layout import Layout
+from enclavectl.eif.measure import Measurements, OnBytes, file_crc
+from enclavectl.eif.scan import BUG_54, scan_layout
+from enclavectl.eif.signature import (
+    Curve,
+    SignatureBlock,
+    canonical_payload,
+    check_validity,
+    curve_of,
+    parse_certificate,
+    signed_bytes,
+)
+from enclavectl.errors import StateError
+
+MAX_PEM = 16 << 10  # a section holds up to two bytes for each of the PEM's, and 32 KiB in all
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeySigner:
+    """A private key on this machine with the certificate that belongs to it; ``load_signer`` makes them."""
+
+    certificate_pem: bytes
+    curve: Curve
+    key: ec.EllipticCurvePrivateKey
+
+    def sign(self, pcr0: str) -> SignatureBlock:
+        """The signature section; the same bytes each time where the library has RFC 6979 (OpenSSL 3.2)."""
+        payload = canonical_payload(pcr0)
+        try:
+            algorithm = ec.ECDSA(self.curve.digest, deterministic_signing=True)
+        except UnsupportedAlgorithm:
+            algorithm = ec.ECDSA(self.curve.digest)
+        r, s = decode_dss_signature(self.key.sign(signed_bytes(self.curve, payload), algorithm))
+        return SignatureBlock(
+            certificate_pem=self.certificate_pem,
+            curve=self.curve,
+            payload=payload,
+            signature=r.to_bytes(self.curve.width) + s.to_bytes(self.curve.width),
+        )
+
+
+def load_signer(key_pem: bytes, certificate_pem: bytes, *, now: datetime) -> KeySigner:
+    """A signer whose certificate is valid ``now`` and belongs to the key.
+
+    Raises:
+        EifError: ``signing-key`` (unreadable or encrypted), ``certificate-key`` (not EC P-256, P-384, P-521),
+            ``certificate-form``, ``certificate-time``, ``certificate-mismatch`` or ``section-too-large``.
+    """
+    if max(len(key_pem), len(certificate_pem)) > MAX_PEM:
+        raise EifError(f"key and certificate may have {MAX_PEM} bytes each", code="section-too-large")
+    try:
+        key = serialization.load_pem_private_key(key_pem, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as exc:
+        raise EifError(
+            "the signing key is not an unencrypted PEM private key",
+            code="signing-key",
+            hint="openssl pkey -in KEY.pem -out PLAIN.pem asks for the password and writes a plain key",
+        ) from exc
+    curve = curve_of(key, "signing key")
+    certificate = parse_certificate(certificate_pem)
+    curve_of(certificate.public_key(), "certificate")
+    check_validity(certificate, now)
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or certificate.public_key() != key.public_key():
+        raise EifError(
+            "the certificate belongs to another key than the signing key",
+            code="certificate-mismatch",
+            hint="openssl req -new -x509 -key KEY.pem -sha384 -days 365 -out CERT.pem makes one that belongs",
+        )
+    return KeySigner(certificate_pem=certificate_pem, curve=curve, key=key)
+
+
+def sign_image(
+    source: Path, output: Path, signer: KeySigner, *, on_bytes: OnBytes | None = None
+) -> Measurements:
+    """``output`` is ``source`` with this signature, in place of the one that it may have had.
+
+    A file that the official signer damaged when it signed a second time (``resigned-size-slot``) is taken,
+    because every field is written anew. ``source`` is only read.
+
+    Raises:
+        EifError: ``source`` breaks another rule, is of an older version, or is the same file as ``output``.
+        StateError: ``source`` cannot be read.
+        HostError: ``output`` cannot be written.
+    """
+    if output.exists() and source.exists() and output.samefile(source):
+        raise EifError(
+            f"{output}: images are never changed in place", code="same-file", hint="give another --output"
+        )
+    try:
+        file = source.open("rb")
+    except OSError as exc:
+        raise StateError(f"cannot read {source}: {exc.strerror}") from exc
+    with file:
+        layout = _signable(file)
+        if file_crc(layout) != layout.header.crc32:
+            raise EifError("the CRC is wrong: the file is damaged", code="crc")
+        parts = Parts(
+            sections=tuple(
+                (SectionKind(section.kind), layout.blob(section))
+                for section in layout.sections
+                if section.kind != SectionKind.SIGNATURE
+            ),
+            flags=layout.header.flags,
+            default_memory=layout.header.default_memory,
+            default_cpus=layout.header.default_cpus,
+            signer=signer,
+        )
+        return write_image(parts, output, on_bytes=on_bytes)
+
+
+def _signable(file: BinaryIO) -> Layout:
+    scan = scan_layout(file)
+    for finding in scan.findings:
+        if finding.severity is Severity.ERROR and finding.code != BUG_54:
+            raise finding.to_error()
+    if scan.linear is None or scan.linear.header.version != VERSION:
+        raise EifError(f"only images of version {VERSION} can be signed", code="version", offset=4)
+    return scan.linear

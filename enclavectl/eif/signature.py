@@ -1,0 +1,244 @@
+"""The signature section: CBOR in exactly one form, COSE_Sign1, the certificate, and the checks of them.
+
+The official library writes byte strings as arrays of integers and its readers accept many variants of that,
+each of them a little differently. Here only the canonical form exists, and the signed bytes are rebuilt from
+the PCR0 that we computed; what the file says was signed is merely compared.
+
+https://github.com/aws/aws-nitro-enclaves-image-format (types ``PcrSignature`` and ``PcrInfo``), RFC 9052.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+
+from enclavectl.eif.canonical import Reader, array, byte_string
+from enclavectl.eif.errors import EifError
+from enclavectl.eif.format import MAX_SIGNATURE
+from enclavectl.eif.measure import certificate_pcr
+
+_OUTER = b"\x81\xa2\x73signing_certificate"
+_SECOND_KEY = b"\x69signature"
+_PAYLOAD = b"\xa2\x6eregister_index\x00\x6eregister_value"
+_SIGNATURE1 = b"\x84\x6aSignature1"
+_PEM = re.compile(
+    rb"-----BEGIN CERTIFICATE-----\r?\n((?:[A-Za-z0-9+/=]{1,76}\r?\n)+)-----END CERTIFICATE-----(?:\r?\n)?",
+    re.ASCII,
+)
+
+
+class Curve(Enum):
+    """The curves that signed images use; the COSE algorithm follows the curve (RFC 9053, 2.1)."""
+
+    P256 = ("secp256r1", -7, hashes.SHA256(), 32, b"\xa1\x01\x26")
+    P384 = ("secp384r1", -35, hashes.SHA384(), 48, b"\xa1\x01\x38\x22")
+    P521 = ("secp521r1", -36, hashes.SHA512(), 66, b"\xa1\x01\x38\x23")
+
+    def __init__(
+        self, openssl_name: str, algorithm: int, digest: hashes.HashAlgorithm, width: int, protected: bytes
+    ) -> None:
+        self.openssl_name = openssl_name
+        self.algorithm = algorithm
+        self.digest = digest
+        self.width = width
+        self.protected = protected
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignatureBlock:
+    """The section's content: a certificate as PEM, and the parts of a COSE_Sign1."""
+
+    certificate_pem: bytes
+    curve: Curve
+    payload: bytes
+    signature: bytes
+
+    def to_bytes(self) -> bytes:
+        """The section in the official writer's form."""
+        cose = b"\x84%s\xa0%s%s" % (
+            byte_string(self.curve.protected),
+            byte_string(self.payload),
+            byte_string(self.signature),
+        )
+        return _OUTER + array(self.certificate_pem) + _SECOND_KEY + array(cose)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifiedSignature:
+    """The signature is over this image's PCR0, under the certificate's key.
+
+    Nobody vouches for the certificate: the signer's identity is PCR8.
+    """
+
+    certificate: x509.Certificate
+    curve: Curve
+    pcr8: str
+
+
+def parse_signature(data: bytes, *, offset: int = 0) -> SignatureBlock:
+    """Read a signature section in its canonical form. Checks no signature and no certificate.
+
+    Raises:
+        EifError: ``section-too-large``, ``signature-form`` (the CBOR around) or ``signature-cose``
+            (the COSE_Sign1 inside) or ``signature-algorithm`` (the length is that
+            of another curve's signature); ``offset`` is that of the section's data.
+    """
+    if len(data) > MAX_SIGNATURE:
+        raise EifError(
+            f"signature: expected at most {MAX_SIGNATURE} bytes, found {len(data)}",
+            code="section-too-large",
+            offset=offset,
+        )
+    reader = Reader(data, "signature-form", offset)
+    reader.expect(_OUTER)
+    pem = reader.array()
+    reader.expect(_SECOND_KEY)
+    inner = reader.array()
+    reader.end()
+    cose = Reader(inner, "signature-cose", offset)
+    cose.expect(b"\x84")
+    protected = cose.byte_string()
+    cose.expect(b"\xa0")
+    payload, signature = cose.byte_string(), cose.byte_string()
+    cose.end()
+    for curve in Curve:
+        if protected == curve.protected:
+            if len(signature) != 2 * curve.width:
+                other = any(len(signature) == 2 * known.width for known in Curve)
+                raise EifError(
+                    f"signature: expected {2 * curve.width} bytes for {curve.name}, found {len(signature)}",
+                    code="signature-algorithm" if other else "signature-cose",
+                    offset=offset,
+                )
+            return SignatureBlock(certificate_pem=pem, curve=curve, payload=payload, signature=signature)
+    raise EifError(
+        f"signature: protected header {protected[:16].hex()} is none of ES256, ES384, ES512",
+        code="signature-cose",
+        offset=offset,
+    )
+
+
+def parse_certificate(pem: bytes) -> x509.Certificate:
+    """The one certificate in a PEM file that holds nothing else.
+
+    Raises:
+        EifError: ``certificate-form``.
+    """
+    match = _PEM.fullmatch(pem)
+    if match is None:
+        raise EifError(
+            "certificate: expected one PEM block (BEGIN CERTIFICATE) and no text around it",
+            code="certificate-form",
+            hint="openssl x509 -in CERT -out ONE.pem keeps only the first certificate, without text",
+        )
+    try:
+        der = base64.b64decode(match[1].replace(b"\r", b"").replace(b"\n", b""), validate=True)
+        certificate = x509.load_der_x509_certificate(der)
+        canonical = certificate.public_bytes(serialization.Encoding.DER)
+    except (ValueError, binascii.Error, x509.InvalidVersion) as exc:
+        raise EifError(f"certificate: not an X.509 certificate ({exc})", code="certificate-form") from exc
+    if canonical != der:
+        raise EifError("certificate: not DER; it encodes differently again", code="certificate-form")
+    return certificate
+
+
+def curve_of(key: object, what: str) -> Curve:
+    """The curve of an EC key, public or private.
+
+    Raises:
+        EifError: ``certificate-key``; not an EC key on P-256, P-384 or P-521.
+    """
+    if isinstance(key, ec.EllipticCurvePublicKey | ec.EllipticCurvePrivateKey):
+        for curve in Curve:
+            if key.curve.name == curve.openssl_name:
+                return curve
+        found = key.curve.name
+    else:
+        found = type(key).__name__
+    raise EifError(
+        f"{what}: expected an EC key on P-256, P-384 or P-521, found {found}",
+        code="certificate-key",
+        hint="openssl ecparam -name secp384r1 -genkey -noout -out KEY.pem",
+    )
+
+
+def check_validity(certificate: x509.Certificate, now: datetime) -> None:
+    """Return if ``now`` (with a time zone) is within the certificate's validity, both ends included.
+
+    Raises:
+        EifError: ``certificate-time``.
+    """
+    start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if not start <= now <= end:
+        word = "not valid yet" if now < start else "expired"
+        raise EifError(
+            f"certificate: {word}; valid from {start:%Y-%m-%d %H:%M:%S}Z to {end:%Y-%m-%d %H:%M:%S}Z",
+            code="certificate-time",
+        )
+
+
+def certificate_facts(block: SignatureBlock) -> tuple[x509.Certificate, str]:
+    """The certificate and PCR8.
+
+    Raises:
+        EifError: ``certificate-form``.
+    """
+    certificate = parse_certificate(block.certificate_pem)
+    return certificate, certificate_pcr(certificate.public_bytes(serialization.Encoding.DER))
+
+
+def canonical_payload(pcr0: str) -> bytes:
+    """The bytes that a signer of an image with this PCR0 signs (inside the Sig_structure)."""
+    return _PAYLOAD + array(bytes.fromhex(pcr0))
+
+
+def signed_bytes(curve: Curve, payload: bytes) -> bytes:
+    """The Sig_structure of RFC 9052, 4.4, without external data."""
+    return _SIGNATURE1 + byte_string(curve.protected) + b"\x40" + byte_string(payload)
+
+
+def verify_signature(block: SignatureBlock, *, pcr0: str) -> VerifiedSignature:
+    """Evidence that the certificate's key signed exactly this PCR0. Does not look at the time.
+
+    Raises:
+        EifError: ``certificate-form``, ``certificate-key``, ``signature-algorithm`` (not that of the key's
+            curve), ``signature-payload`` (another register or value was signed) or ``signature-invalid``.
+    """
+    # 1. The certificate, and a key that could have signed.
+    certificate, pcr8 = certificate_facts(block)
+    try:
+        key = certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm) as exc:
+        raise EifError(f"certificate: its key cannot be read ({exc})", code="certificate-key") from exc
+    curve = curve_of(key, "certificate")
+    # 2. The algorithm must be the one that the curve implies.
+    if curve is not block.curve:
+        raise EifError(
+            f"signature: made for {block.curve.name}, but the certificate's key is on {curve.name}",
+            code="signature-algorithm",
+        )
+    # 3. What was signed must be register 0 with the value that we computed.
+    if block.payload != canonical_payload(pcr0):
+        raise EifError("signature: it is not over this image's PCR0", code="signature-payload")
+    # 4. The signature over the bytes that we rebuilt.
+    if not isinstance(key, ec.EllipticCurvePublicKey):  # curve_of has made sure; this is for the type checker
+        raise EifError("certificate: not an EC key", code="certificate-key")
+    r = int.from_bytes(block.signature[: curve.width])
+    s = int.from_bytes(block.signature[curve.width :])
+    try:
+        key.verify(encode_dss_signature(r, s), signed_bytes(curve, block.payload), ec.ECDSA(curve.digest))
+    except InvalidSignature:
+        raise EifError(
+            "signature: not made by the key of the certificate", code="signature-invalid"
+        ) from None
+    return VerifiedSignature(certificate=certificate, curve=curve, pcr8=pcr8)

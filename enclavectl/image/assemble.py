@@ -1,0 +1,191 @@
+"""Copies one root file system out of the build stage: what the payload needs, and nothing else.
+
+Runs in the build stage of ``enclave_payload/Dockerfile``, not on the host, with the standard library only.
+Native code is copied if the payload maps it into memory while it does its work once; Python code is copied
+whole, but for tests and tools, because modules are also imported later. The Dockerfile then lets the result
+do the same work, with nothing else around it.
+"""
+
+from __future__ import annotations
+
+import os
+import py_compile
+import runpy
+import stat
+import struct
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+INTERPRETER = Path("/usr/bin/enclave-python")
+# Of the standard library: what a server without terminal, network and package manager never imports.
+_LEFT_OUT = """
+    __pycache__ __phello__ site-packages dist-packages
+    asyncio curses dbm distutils ensurepip idlelib lib2to3 msilib multiprocessing pydoc_data sqlite3 test
+    tests tkinter turtledemo unittest venv wsgiref xmlrpc
+    html http tomllib xml zoneinfo
+    _pydecimal.py _pyio.py aifc.py antigravity.py cProfile.py cgi.py cgitb.py chunk.py configparser.py
+    doctest.py ftplib.py imaplib.py mailbox.py mailcap.py nntplib.py optparse.py pdb.py pickletools.py
+    plistlib.py poplib.py profile.py pstats.py pyclbr.py pydoc.py smtpd.py smtplib.py sndhdr.py ssl.py
+    sunau.py tabnanny.py tarfile.py telnetlib.py this.py trace.py turtle.py wave.py webbrowser.py xdrlib.py
+"""
+# Of the packages: tests, build tools, headers, and cffi but for its backend, which cryptography loads.
+_LEFT_OUT_OF_PACKAGES = (
+    "__pycache__ tests _pyinstaller f2py distutils testing array_api include bin cffi pycparser"
+)
+_LEFT_OUT_SUFFIXES = (".pyi", ".pxd", ".pyx", ".h", ".c", ".a", ".pyc")
+# hashlib and hmac have the hashes without OpenSSL, 5 MB of it; nothing here unpacks bzip2 or xz archives, and
+# Pillow brings its own library for TIFF; without a locale Python takes UTF-8 (PEP 540).
+_NOT_MAPPED = (
+    *("/_hashlib.", "/_ssl.", "/libcrypto.so", "/libssl.so"),
+    *("/_bz2.", "/_lzma.", "/libbz2.so", "/liblzma.so"),
+    "/usr/lib/locale/",
+)
+_LINK_FOLDERS = ("/lib64", "/usr/lib64", "/lib", "/usr/lib", "/usr/local/lib")
+_SEGMENT = struct.Struct(
+    "<IIQQQQQQ"
+)  # type, flags, offset, address, physical, size in file, in memory, align
+_LOAD = 1
+_MAX_ALIGN = 0x10000  # the largest page of any system that runs it; older linkers ask for 2 MiB
+_MOUNT_POINTS = ("dev", "etc", "proc", "run", "sys", "tmp", "var")
+
+
+def main(site: Path, root: Path) -> None:
+    """``root`` holds a file system in which the payload runs."""
+    sys.path.insert(0, str(site))
+    runpy.run_path(str(Path(__file__).with_name("warmup.py")), run_name="__main__")
+    mapped = set(_mapped())
+    for name in _MOUNT_POINTS:
+        _folder(root, Path("/", name))
+    stdlib, packages = Path(sysconfig.get_path("stdlib")), Path(sysconfig.get_path("purelib"))
+    for source in _wanted(stdlib, frozenset(_LEFT_OUT.split()), mapped):
+        _copy(source, root, source)
+    for source in _wanted(site, frozenset(_LEFT_OUT_OF_PACKAGES.split()), mapped):
+        _copy(source, root, packages / source.relative_to(site))
+    for library in sorted(mapped):
+        if not library.is_relative_to(stdlib) and not library.is_relative_to(site):
+            _copy(library, root, library)
+            _copy_links(library, root)
+    cache = Path("/etc/ld.so.cache")
+    if cache.exists():
+        _copy(cache, root, cache)
+    _below(root, INTERPRETER).symlink_to(os.path.realpath(sys.executable))
+    _settle(root)
+
+
+def _mapped() -> Iterator[Path]:
+    """The files that this process has mapped, the interpreter and the dynamic loader included."""
+    for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines():
+        fields = line.split(maxsplit=5)
+        path = Path(fields[5]) if len(fields) == 6 else None
+        if path and path.is_file() and not any(part in str(path) for part in _NOT_MAPPED):
+            yield path
+
+
+def _wanted(top: Path, left_out: frozenset[str], mapped: set[Path]) -> Iterator[Path]:
+    """The files of a tree that are copied; native code only if it was mapped."""
+    for folder, names, files in os.walk(top):
+        names[:] = sorted(name for name in names if name not in left_out and not name.startswith("config-3"))
+        for name in sorted(files):
+            path = Path(folder, name)
+            if name in left_out or name.endswith(_LEFT_OUT_SUFFIXES) or name.startswith("_sysconfigdata"):
+                continue
+            if ".so" not in path.suffixes or path.resolve() in mapped:
+                yield path
+
+
+def _copy(source: Path, root: Path, target: Path) -> None:
+    """``target`` below ``root`` has the content of ``source``, less what only people and debuggers read."""
+    place = _below(root, target)
+    if source.suffix == ".py" and "enclave_payload" not in source.parts:
+        # Without documentation strings, and nothing is left to compile at boot. The payload stays readable.
+        py_compile.compile(
+            str(source),
+            str(place.with_suffix(".pyc")),
+            dfile=str(target),
+            doraise=True,
+            # numpy hands the texts of this one module to native code, and will not be imported without.
+            optimize=0 if source.name == "multiarray.py" else 2,
+            invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+        )
+        return
+    data = source.read_bytes()
+    place.write_bytes(loaded_parts(data) if data.startswith(b"\x7fELF\x02\x01") else data)
+    place.chmod(0o755 if source.stat().st_mode & stat.S_IXUSR else 0o644)
+
+
+def loaded_parts(data: bytes) -> bytes:
+    """A 64-bit little-endian ELF file with what is loaded, and without symbols, sections and gaps.
+
+    Loading needs the program headers only: https://refspecs.linuxfoundation.org/elf/gabi4+/ch5.intro.html
+    Addresses stay as they are; segments move down in the file, to places that are congruent to their address.
+    """
+    (table,) = struct.unpack_from("<Q", data, 32)
+    size, count = struct.unpack_from("<HH", data, 54)
+    headers = [list(_SEGMENT.unpack_from(data, table + index * size)) for index in range(count)]
+    packed = bytearray()
+    moved: list[tuple[int, int, int]] = []  # from, length, to
+    for header in sorted((one for one in headers if one[0] == _LOAD), key=lambda one: one[2]):
+        _, _, offset, address, _, length, _, align = header
+        header[7] = align = min(align, _MAX_ALIGN)
+        packed += bytes((address - len(packed)) % align)
+        moved.append((offset, length, len(packed)))
+        packed += data[offset : offset + length]
+    place = _moved(moved, table)
+    struct.pack_into("<Q", packed, 32, place)
+    struct.pack_into("<Q", packed, 40, 0)
+    struct.pack_into("<HH", packed, 60, 0, 0)
+    for index, header in enumerate(headers):
+        if header[5]:  # what has no bytes in the file has no place in it
+            header[2] = _moved(moved, header[2])
+        _SEGMENT.pack_into(packed, place + index * size, *header)
+    return bytes(packed)
+
+
+def _moved(moved: list[tuple[int, int, int]], offset: int) -> int:
+    for start, length, place in moved:
+        if start <= offset < start + length:
+            return place + offset - start
+    raise ValueError(f"byte {offset} is in no segment that is loaded")
+
+
+def _copy_links(library: Path, root: Path) -> None:
+    """Links to a library carry the names by which it is asked for: libz.so.1, ld-linux-x86-64.so.2."""
+    for name in (*_LINK_FOLDERS, str(library.parent)):
+        folder = Path(name)
+        if folder.is_symlink():  # /lib -> usr/lib
+            _link(root / name.lstrip("/"), folder)
+            _folder(root, folder.resolve())
+        for path in sorted(folder.glob("*.so*")) if folder.is_dir() else []:
+            if path.is_symlink() and path.resolve() == library:
+                _link(_below(root, path), path)
+
+
+def _link(place: Path, original: Path) -> None:
+    if not place.is_symlink():
+        place.symlink_to(original.readlink())
+
+
+def _below(root: Path, target: Path) -> Path:
+    """Where ``target`` stands below ``root``, by the real name of its folder, which is there now."""
+    folder = target.parent.resolve()
+    _folder(root, folder)
+    return root / folder.relative_to("/") / target.name
+
+
+def _folder(root: Path, path: Path) -> None:
+    (root / path.relative_to("/")).mkdir(parents=True, exist_ok=True)
+
+
+def _settle(root: Path) -> None:
+    """Modes do not depend on the umask, and times are constant."""
+    for folder, names, files in os.walk(root):
+        Path(folder).chmod(0o755)
+        for name in (*names, *files):
+            os.utime(Path(folder, name), (0, 0), follow_symlinks=False)
+    os.utime(root, (0, 0))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

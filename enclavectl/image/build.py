@@ -1,0 +1,245 @@
+"""The whole way: wheels, context, Docker image, ramdisks, enclave image, PCRs, lock."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from enclavectl import __version__
+from enclavectl.eif.application import write_application
+from enclavectl.eif.archive import ImageArchive, open_archive
+from enclavectl.eif.blob import Blob, whole_file
+from enclavectl.eif.build import ImageSpec, Signer, build_image
+from enclavectl.eif.format import Arch
+from enclavectl.eif.measure import Measurements
+from enclavectl.eif.metadata import Metadata
+from enclavectl.eif.ramdisk import EPOCH, Mode, boot_entries, write_ramdisk
+from enclavectl.errors import UsageError
+from enclavectl.files import open_regular
+from enclavectl.image.blobs import BlobPaths, BootBlobs, open_blobs, require_blobs
+from enclavectl.image.engine import Engine
+from enclavectl.image.findings import LintFinding, Rule, refuse_blocking
+from enclavectl.image.lint import (
+    lint_architecture,
+    lint_config,
+    lint_implied,
+    lint_layers,
+    lint_memory,
+    lint_ramdisk,
+)
+from enclavectl.image.lock import Lock
+from enclavectl.image.nitro import NitroBuild, NitroSigning, build_with_nitro_cli
+from enclavectl.image.plan import Plan, Source, Telling, make_image, make_plan
+from enclavectl.image.scratch import scratch_file
+from enclavectl.image.wheels import Wheel, WheelStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildRequest:
+    """Everything that decides what comes out. ``locked`` are the wheels to take; None resolves new ones.
+
+    ``lock_path`` is where the lock will be written, since it names the image relative to itself. nitro-cli
+    builds if ``nitro_cli`` is given, and signs with that; else we do, and ``signer`` signs.
+    """
+
+    source: Source
+    blobs: BlobPaths
+    mode: Mode
+    output: Path
+    lock_path: Path
+    memory_mib: int
+    locked: tuple[Wheel, ...] | None
+    signer: Signer | None = None
+    nitro_cli: NitroSigning | None = None
+    environ: Mapping[str, str] = field(default_factory=dict)
+    allowed: Mapping[Rule, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DockerImage:
+    """A Docker image and the plan that it was made by."""
+
+    image_id: str
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """The finished image and the lock to be written beside it."""
+
+    measurements: Measurements
+    lock: Lock
+    findings: tuple[LintFinding, ...]
+
+
+def build_enclave(request: BuildRequest, engine: Engine, store: WheelStore, telling: Telling) -> Built:
+    """``request.output`` is the enclave image; the lock is returned, not written.
+
+    The lint runs before anything is put in place: an image that it refuses leaves the old one as it is.
+
+    Raises:
+        UsageError: the lint refuses, or an input cannot be used.
+        HostError: Docker, pip, nitro-cli or the file system failed.
+        EifError: the image cannot become an enclave image.
+    """
+    require_blobs(request.blobs, request.environ)
+    plan = make_plan(request.source, request.locked, engine, store, telling)
+    refuse_blocking(plan.findings, request.allowed)
+    docker = DockerImage(image_id=make_image(plan, request.output.parent, engine, telling), plan=plan)
+    with ExitStack() as stack:
+        telling.step("reading the image's layers")
+        saved = stack.enter_context(scratch_file(request.output.parent))
+        engine.save(docker.image_id, saved)
+        saved.flush()
+        archive = stack.enter_context(open_archive(Path(saved.name)))
+        arch = _arch(archive)
+        blobs = stack.enter_context(open_blobs(request.blobs, arch, environ=request.environ))
+        findings = [*plan.findings, *_lint_image(archive, arch, blobs, request.mode)]
+        refuse_blocking(findings, request.allowed)
+        if request.nitro_cli is None:
+            metadata = _metadata(request, docker, blobs, engine)
+            ours = _Native(request=request, archive=archive, blobs=blobs, metadata=metadata)
+            measurements = ours.build(findings, telling)
+        else:
+            telling.step("nitro-cli builds the enclave image")
+            with engine.named(docker.image_id) as name:
+                build = NitroBuild(
+                    image=name,
+                    output=request.output,
+                    blobs=request.blobs.folder,
+                    key=request.nitro_cli.key,
+                    certificate=request.nitro_cli.certificate,
+                )
+                measurements = build_with_nitro_cli(build, request.environ)
+        lock = _lock(request, docker, blobs, measurements, engine.version, findings)
+    return Built(measurements=measurements, lock=lock, findings=tuple(findings))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Native:
+    """What our own builder needs once the image is there."""
+
+    request: BuildRequest
+    archive: ImageArchive
+    blobs: BootBlobs
+    metadata: Metadata
+
+    def build(self, findings: list[LintFinding], telling: Telling) -> Measurements:
+        request, folder = self.request, self.request.output.parent
+        telling.step("writing the ramdisks")
+        with scratch_file(folder) as boot, scratch_file(folder) as application:
+            write_ramdisk(boot, boot_entries(self.blobs.files), request.mode)
+            written = write_application(application, self.archive, request.mode)
+            ramdisks = (whole_file(boot), whole_file(application))
+            findings += lint_implied(written.implied, request.mode)
+            findings += [one for index in (0, 1) for one in lint_ramdisk(ramdisks[index], f"ramdisk{index}")]
+            size = self.blobs.kernel.size + sum(one.size for one in ramdisks)
+            findings += lint_memory(size, request.memory_mib)
+            refuse_blocking(findings, request.allowed)
+            telling.step("writing and measuring the enclave image")
+            metadata = self.metadata
+            if request.mode is Mode.REPRODUCIBLE:
+                # Docker's id of the image is another in each build; this says the same, and is the same.
+                metadata = replace(metadata, image_version=sha256_of(ramdisks[1]))
+            spec = ImageSpec(
+                kernel=self.blobs.kernel,
+                cmdline=self.blobs.cmdline,
+                ramdisks=ramdisks,
+                metadata=metadata,
+                arch=_arch(self.archive),
+                signer=request.signer,
+            )
+            return build_image(spec, request.output)
+
+
+def _arch(archive: ImageArchive) -> Arch:
+    try:
+        return Arch(archive.config.architecture)
+    except ValueError:
+        raise UsageError(
+            f"the image is for {archive.config.architecture}; enclaves are amd64 or arm64",
+            code="architecture",
+        ) from None
+
+
+def _lint_image(archive: ImageArchive, arch: Arch, blobs: BootBlobs, mode: Mode) -> Iterator[LintFinding]:
+    yield from lint_config(archive.config)
+    yield from lint_architecture(arch, blobs.kernel_arch, blobs.kernel_path)
+    yield from lint_layers(archive, mode)
+
+
+def _metadata(request: BuildRequest, docker: DockerImage, blobs: BootBlobs, engine: Engine) -> Metadata:
+    """In nitro-cli's shape; in the reproducible mode without what two builds do not share."""
+    system, version = blobs.kernel_system
+    docker_info = None if request.mode is Mode.REPRODUCIBLE else engine.inspect(docker.image_id)
+    return Metadata(
+        image_name=request.source.name,
+        image_version=docker.image_id.removeprefix("sha256:"),
+        build_time=build_time(request.mode, request.environ).isoformat(),
+        build_tool="enclavectl",
+        build_tool_version=__version__,
+        operating_system=system,
+        kernel_version=version,
+        docker_info=docker_info,  # type: ignore[arg-type]  # decoded JSON, of which the SDK says nothing
+    )
+
+
+def build_time(mode: Mode, environ: Mapping[str, str]) -> datetime:
+    """SOURCE_DATE_EPOCH where it is set; else a constant in the reproducible mode, and now in the other.
+
+    Raises:
+        UsageError: SOURCE_DATE_EPOCH is not a number of seconds.
+    """
+    text = environ.get("SOURCE_DATE_EPOCH")
+    if text is None:
+        return datetime.fromtimestamp(EPOCH, UTC) if mode is Mode.REPRODUCIBLE else datetime.now(UTC)
+    if not (text.isascii() and text.isdigit() and len(text) <= 11):
+        raise UsageError(f"SOURCE_DATE_EPOCH: expected seconds since 1970, found {text[:32]!r}")
+    return datetime.fromtimestamp(int(text), UTC)
+
+
+def relative_name(path: Path, lock_path: Path) -> str:
+    """``path`` as a lock at ``lock_path`` names it."""
+    return os.path.relpath(path, lock_path.parent)
+
+
+def sha256_of(blob: Blob) -> str:
+    """The SHA-256 of a blob, in hex."""
+    digest = hashlib.sha256()
+    for chunk in blob.chunks():
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _lock(
+    request: BuildRequest,
+    docker: DockerImage,
+    blobs: BootBlobs,
+    measurements: Measurements,
+    engine_version: str,
+    findings: list[LintFinding],
+) -> Lock:
+    model = request.source.model
+    with open_regular(request.output, what="image file") as file:
+        size, digest = whole_file(file).size, sha256_of(whole_file(file))
+    return Lock(
+        eif={"file": relative_name(request.output, request.lock_path), "sha256": digest, "size": size},
+        pcrs=measurements.registers(),
+        mode=request.mode.value,
+        image={"id": docker.image_id, "base": dict(docker.plan.base)},
+        model={"id": model.card.model_id, "sha256": model.card.sha256} if model else None,
+        wheels=docker.plan.wheels,
+        blobs={**blobs.hashes, "cmdline": blobs.cmdline},
+        tools={
+            "enclavectl": __version__,
+            "docker": engine_version,
+            "builder": "native" if request.nitro_cli is None else "nitro-cli",
+        },
+        findings=tuple(finding.to_json() for finding in findings),
+        allowed={rule.value: reason for rule, reason in request.allowed.items()},
+    )

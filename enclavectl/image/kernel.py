@@ -1,0 +1,230 @@
+"""``kernel prepare``: boot files from an installed distribution kernel, for use without AWS's blobs.
+
+The result is a folder that ``build --blobs`` takes: the kernel, our own init (``init.c``, built here as a
+static program), the modules that the kernel needs before it is an enclave's, numbered in the order in which
+init loads them, and a command line.
+"""
+
+from __future__ import annotations
+
+import lzma
+import re
+import shutil
+import tempfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from enclavectl.errors import HostError, StateError, UsageError
+from enclavectl.files import read_bounded, write_atomic
+from enclavectl.run import Command, capture
+
+INIT_SOURCE = Path(__file__).with_name("init.c")
+# Device first, then vsock with its transport, then the NSM; each with what it depends on.
+# https://docs.kernel.org/virt/ne_overview.html; the NSM driver is in Linux since 6.8.
+MODULES = ("virtio_mmio", "vmw_vsock_virtio_transport", "nsm")
+# Not nitro-cli's: a distribution's kernel has modules, and finds its devices over ACPI or PCI.
+CMDLINE = "reboot=k panic=30 console=ttyS0 random.trust_cpu=on"
+_MAX_KERNEL = 128 << 20
+_MAX_MODULE = 64 << 20
+_MAX_TEXT = 16 << 20
+_CC_TIMEOUT_S = 120
+# Of a module's .modinfo: https://docs.kernel.org/kbuild/modules.html
+_DEPENDS = re.compile(rb"\0depends=([A-Za-z0-9_,-]*)\0")
+_RELEASE = re.compile(r"[A-Za-z0-9._+~-]{1,128}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelSource:
+    """An installed kernel: ``root`` is / or a folder into which a kernel package was unpacked."""
+
+    root: Path
+    release: str
+    modules: Sequence[str] = MODULES
+
+    @property
+    def image(self) -> Path:
+        """The kernel."""
+        return self.root / "boot" / f"vmlinuz-{self.release}"
+
+    @property
+    def module_folder(self) -> Path:
+        """Its modules; newer distributions have /lib as a link to usr/lib, but not in their packages."""
+        merged = self.root / "usr" / "lib" / "modules" / self.release
+        return merged if merged.is_dir() else self.root / "lib" / "modules" / self.release
+
+
+def find_kernel(root: Path, release: str | None) -> KernelSource:
+    """The kernel of this release, or the only one that is installed below ``root``.
+
+    Raises:
+        StateError: there is none, or there are several and none was named.
+        UsageError: not the name of a release.
+    """
+    if release is not None:
+        if not _RELEASE.fullmatch(release):
+            raise UsageError(f"--release: expected the name of a kernel release, found {release!r}")
+        found = [release] if KernelSource(root=root, release=release).image.is_file() else []
+    else:
+        found = sorted(path.name.removeprefix("vmlinuz-") for path in root.glob("boot/vmlinuz-*"))
+    if len(found) != 1:
+        what = f"kernel {release}" if release else "one kernel"
+        raise StateError(
+            f"{root}: expected {what} in boot/, found {', '.join(found) or 'none'}",
+            hint="--release names one; a package need not be installed: "
+            "dpkg -x linux-image-VERSION.deb DIR, then --root DIR",
+        )
+    return KernelSource(root=root, release=found[0])
+
+
+def prepare_kernel(source: KernelSource, folder: Path, *, compiler: Path) -> tuple[Path, ...]:
+    """``folder`` is new and has all that ``build --blobs`` needs; the files in it are returned.
+
+    Raises:
+        StateError: ``folder`` exists.
+        HostError: a module is missing, the init cannot be built, or the file system refused.
+        UsageError: a file of the kernel cannot be read.
+    """
+    if folder.exists():
+        raise StateError(f"{folder}: exists already, and nothing is overwritten", hint="name a new folder")
+    kernel, name = _kernel(source)
+    modules = {
+        f"{number:02}-{module}.ko": data
+        for number, (module, data) in enumerate(load_modules(source).items(), 1)
+    }
+    try:
+        with tempfile.TemporaryDirectory(prefix=".enclavectl-", dir=folder.parent) as scratch:
+            made = Path(scratch) / "set"
+            (made / "modules").mkdir(parents=True)
+            write_atomic(made / name, kernel, mode=0o644)
+            write_atomic(made / "cmdline", f"{CMDLINE}\n".encode(), mode=0o644)
+            for module, data in modules.items():
+                write_atomic(made / "modules" / module, data, mode=0o644)
+            build_init(made / "init", compiler=compiler)
+            made.rename(folder)
+    except OSError as exc:
+        raise HostError(f"{folder}: cannot be written ({exc.strerror})") from exc
+    return tuple(sorted(path for path in folder.rglob("*") if path.is_file()))
+
+
+def build_init(target: Path, *, compiler: Path) -> None:
+    """``target`` is our init as a static program.
+
+    Raises:
+        HostError: it cannot be compiled.
+    """
+    with tempfile.TemporaryDirectory(prefix="enclavectl-init-") as scratch:
+        # From a copy in an empty folder, so that no path of this machine gets into the program.
+        shutil.copyfile(INIT_SOURCE, Path(scratch) / "init.c")
+        argv = [str(compiler), "-static", "-Os", "-s", "-Wl,--build-id=none", "-o", "init", "init.c"]
+        done = capture(Command(argv=argv, cwd=Path(scratch)), timeout_s=_CC_TIMEOUT_S)
+        if done.status != 0:
+            words = done.err.decode(errors="replace").strip()[-400:]
+            raise HostError(
+                f"{compiler}: cannot compile the init: {words}",
+                hint="apt-get install gcc libc6-dev",
+                code="init-compile",
+            )
+        write_atomic(target, (Path(scratch) / "init").read_bytes(), mode=0o755)
+
+
+def find_compiler(path: str | None) -> Path:
+    """The C compiler of this machine.
+
+    Raises:
+        HostError: there is none.
+    """
+    for name in ("cc", "gcc", "clang"):
+        found = shutil.which(name, path=path)
+        if found is not None:
+            return Path(found)
+    raise HostError(
+        "no C compiler on the PATH; it builds the init",
+        hint="apt-get install gcc libc6-dev",
+        code="compiler-missing",
+    )
+
+
+def load_modules(source: KernelSource) -> dict[str, bytes]:
+    """The modules and all that they depend on, unpacked, in an order in which they can be loaded.
+
+    Modules that are built into the kernel are left out. Dependencies are read from the modules themselves,
+    since packages do not bring ``modules.dep``: it is made when they are installed.
+
+    Raises:
+        HostError: one is neither a file nor built in.
+        UsageError: a module cannot be read.
+    """
+    folder = source.module_folder
+    files = {_name(path.name): path for path in sorted(folder.rglob("*.ko*"))}
+    listed = folder / "modules.builtin"
+    builtin = set()
+    if listed.is_file():
+        text = read_bounded(listed, _MAX_TEXT, what="list of modules").decode(errors="replace")
+        builtin = {_name(Path(line).name) for line in text.splitlines()}
+    loaded: dict[str, bytes] = {}
+    for name in source.modules:
+        _load(name, files, builtin, loaded, ())
+    if not loaded and not builtin:
+        raise HostError(f"{folder}: no modules", code="kernel-module")
+    return loaded
+
+
+def _load(
+    name: str, files: Mapping[str, Path], builtin: set[str], loaded: dict[str, bytes], above: tuple[str, ...]
+) -> None:
+    if name in builtin or name in loaded:
+        return
+    if name not in files or name in above:
+        needed = f", which {above[-1]} needs" if above else ""
+        raise HostError(
+            f"the kernel has no module {name}{needed}",
+            hint="an enclave needs Linux 6.8 or newer with the nsm driver, as Debian's 6.12 cloud kernel",
+            code="kernel-module",
+        )
+    data = _module(files[name])
+    depends = _DEPENDS.search(data)
+    for other in (depends[1].decode(errors="replace") if depends else "").split(","):
+        if other:
+            _load(other.replace("-", "_"), files, builtin, loaded, (*above, name))
+    loaded[name] = data
+
+
+def _name(file: str) -> str:
+    return file.strip().partition(".")[0].replace("-", "_")
+
+
+def _kernel(source: KernelSource) -> tuple[bytes, str]:
+    data = read_bounded(source.image, _MAX_KERNEL, what="kernel")
+    if data[0x202:0x206] == b"HdrS":
+        return data, "bzImage"
+    if data.startswith(b"\x1f\x8b"):  # arm64 distributions compress the flat image; EIF wants it plain
+        data = _unpacked(source.image, data, _MAX_KERNEL)
+    if data[56:60] == b"ARM\x64":
+        return data, "Image"
+    raise UsageError(f"{source.image}: expected a bzImage or an arm64 Image, found {data[:4]!r}")
+
+
+def _module(path: Path) -> bytes:
+    return _unpacked(path, read_bounded(path, _MAX_MODULE, what="kernel module"), _MAX_MODULE)
+
+
+def _unpacked(path: Path, data: bytes, limit: int) -> bytes:
+    """Plain, whatever the distribution compresses with: not every kernel can unpack its own modules."""
+    try:
+        if data.startswith(b"\xfd7zXZ"):
+            plain = lzma.LZMADecompressor(memlimit=256 << 20).decompress(data, limit + 1)
+        elif data.startswith(b"\x1f\x8b"):
+            plain = zlib.decompressobj(wbits=31).decompress(data, limit + 1)
+        elif data.startswith(b"\x28\xb5\x2f\xfd"):
+            raise UsageError(
+                f"{path}: compressed with zstd", hint="unzstd the modules first; then run depmod"
+            )
+        else:
+            plain = data
+    except (lzma.LZMAError, zlib.error) as exc:
+        raise UsageError(f"{path}: cannot be unpacked ({exc})") from exc
+    if len(plain) > limit:
+        raise UsageError(f"{path}: expected at most {limit} bytes unpacked, found more")
+    return plain

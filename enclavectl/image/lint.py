@@ -1,0 +1,179 @@
+"""What is wrong with an image before it is measured: its settings, its layers, its files, its size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from enclavectl.eif.archive import ImageArchive
+from enclavectl.eif.blob import Blob
+from enclavectl.eif.cpio import CpioReader, show
+from enclavectl.eif.entries import Kind, to_entry
+from enclavectl.eif.format import Arch
+from enclavectl.eif.manifest import ImageConfig
+from enclavectl.eif.ramdisk import Mode
+from enclavectl.eif.stream import open_ramdisk
+from enclavectl.eif.tar import read_tar
+from enclavectl.image.context import ContextFile
+from enclavectl.image.findings import LintFinding, Rule
+from enclavectl.image.secrets import secret_variables, secrets_in
+
+# nitro-cli's run-enclave wants four times the image file: https://github.com/aws/aws-nitro-enclaves-cli/
+# blob/v1.4.2/src/enclave_proc/resource_manager.rs
+MEMORY_FACTOR = 4
+_CAPABILITY = b"security.capability"
+_MEANING = {
+    "User": "USER is ignored: the command runs as root",
+    "WorkingDir": "WORKDIR is ignored: the command starts in /",
+    "Healthcheck": "HEALTHCHECK is ignored: nothing runs it",
+    "Volumes": "VOLUME is ignored: there is one file system, in memory",
+    "StopSignal": "STOPSIGNAL is ignored: an enclave is ended, not stopped",
+    "ExposedPorts": "EXPOSE is ignored: there is no network, only vsock",
+}
+
+
+def lint_context(files: Iterable[ContextFile]) -> Iterator[LintFinding]:
+    """Secrets in what a build would be given."""
+    for file in files:
+        for rule, what in secrets_in(file.name.encode(errors="surrogateescape"), _content(file)):
+            yield LintFinding(rule=rule, where=f"context: {file.name}", message=f"{what}; leave it out")
+
+
+def _content(file: ContextFile) -> Iterator[bytes]:
+    if file.data is not None:
+        yield file.data
+    elif file.path is not None:
+        with file.path.open("rb") as source:
+            while chunk := source.read(1 << 20):
+                yield chunk
+
+
+def lint_model(weights: bytes) -> Iterator[LintFinding]:
+    """A batch dimension that is not fixed costs tflite-runtime its fast kernels."""
+    try:
+        from tflite_runtime.interpreter import Interpreter
+    except ModuleNotFoundError:  # as in the payload
+        from ai_edge_litert.interpreter import Interpreter
+
+    for source in Interpreter(model_content=weights).get_input_details():
+        signature = [int(side) for side in source["shape_signature"]]
+        if signature and signature[0] == -1:
+            yield LintFinding(
+                rule=Rule.DYNAMIC_BATCH,
+                where=f"model input {source['name']}",
+                message="the batch dimension is dynamic, which makes inference about eight times slower; "
+                "export the model with a batch size of 1",
+            )
+
+
+def lint_config(config: ImageConfig) -> Iterator[LintFinding]:
+    """What the image's settings mean outside an enclave but not in one."""
+    where = "image"
+    for name in config.ignored:
+        # What a base image sets to its default is not worth a word.
+        if name == "WorkingDir" and _inner(config, name) == "/":
+            continue
+        yield LintFinding(
+            rule=Rule.IGNORED_SETTING, where=where, message=_MEANING.get(name, f"{name} is ignored")
+        )
+    if config.entrypoint and config.cmd:
+        yield LintFinding(
+            rule=Rule.ENTRYPOINT_AND_CMD,
+            where=where,
+            message="with both ENTRYPOINT and CMD only CMD is started; put the whole command into CMD",
+        )
+    words = config.cmd if config.cmd is not None else config.entrypoint
+    if not words:
+        yield LintFinding(
+            rule=Rule.NO_COMMAND, where=where, message='nothing to start; add CMD ["/absolute/path", ...]'
+        )
+    elif not words[0].startswith("/"):
+        yield LintFinding(
+            rule=Rule.RELATIVE_COMMAND,
+            where=where,
+            message=f"init looks for {words[0]!r} in /sbin:/usr/sbin:/bin:/usr/bin, whatever PATH says; "
+            "write an absolute path",
+        )
+    for name in secret_variables(config.env):
+        yield LintFinding(
+            rule=Rule.CREDENTIAL, where=f"image: ENV {name}", message="a secret in the environment; remove it"
+        )
+
+
+def _inner(config: ImageConfig, name: str) -> object:
+    inner = config.raw.get("config")
+    return inner.get(name) if isinstance(inner, dict) else None
+
+
+def lint_layers(archive: ImageArchive, mode: Mode) -> Iterator[LintFinding]:
+    """Secrets in any layer, also those that a later layer hides, and what a ramdisk does not keep."""
+    for number, layer in enumerate(archive.layers, 1):
+        links = []
+        for member in read_tar(layer):
+            entry = to_entry(member)
+            where = f"layer {number}: /{show(entry.name)}"
+            if entry.kind is Kind.FILE and entry.data is not None:
+                for rule, what in secrets_in(entry.name, entry.data.chunks()):
+                    message = f"{what}; whoever has the image has it, even if a later layer deletes it"
+                    yield LintFinding(rule=rule, where=where, message=message)
+            if entry.kind is Kind.HARDLINK:
+                links.append(where)
+            if _CAPABILITY in entry.xattrs:
+                yield LintFinding(
+                    rule=Rule.FILE_CAPABILITIES,
+                    where=where,
+                    message="file capabilities are lost; the command runs as root and needs none",
+                )
+            if entry.name == b"Dockerfile":
+                yield LintFinding(
+                    rule=Rule.ROOT_DOCKERFILE,
+                    where=where,
+                    message="a file of this name in the root is lost; put it elsewhere",
+                )
+        if links and mode is Mode.NITRO_CLI:
+            more = f" (and {len(links) - 1} more)" if len(links) > 1 else ""
+            yield LintFinding(
+                rule=Rule.HARD_LINKS, where=links[0] + more, message="hard links become symbolic links"
+            )
+
+
+def lint_ramdisk(ramdisk: Blob, name: str) -> Iterator[LintFinding]:
+    """Secrets in a finished ramdisk: the last look, at exactly what will be measured."""
+    reader = CpioReader(open_ramdisk(ramdisk))
+    for entry in reader:
+        for rule, what in secrets_in(entry.name, reader.data()):
+            yield LintFinding(rule=rule, where=f"{name}: /{show(entry.name)}", message=f"{what}; remove it")
+
+
+def lint_implied(implied: Sequence[bytes], mode: Mode) -> Iterator[LintFinding]:
+    """Directories that some layer uses but does not list."""
+    if implied and mode is Mode.NITRO_CLI:
+        shown = ", ".join(f"/{show(name)}" for name in implied[:3])
+        yield LintFinding(
+            rule=Rule.MISSING_DIRECTORIES,
+            where="layers",
+            message=f"{len(implied)} directories are not listed in their layer ({shown}), so the PCRs of "
+            "nitro-cli differ from host to host; use --mode reproducible, or docker build the image again",
+        )
+
+
+def lint_architecture(image: Arch, kernel: Arch | None, path: Path) -> Iterator[LintFinding]:
+    """A kernel for another machine than the image; nitro-cli builds such images without a word."""
+    if kernel is not None and kernel is not image:
+        yield LintFinding(
+            rule=Rule.ARCHITECTURE,
+            where=str(path),
+            message=f"the image is for {image.value}, the kernel for {kernel.value}",
+        )
+
+
+def lint_memory(size: int, memory_mib: int) -> Iterator[LintFinding]:
+    """An image file that does not start with the memory that the configuration asks for."""
+    needed = -(-size * MEMORY_FACTOR >> 20)
+    if needed > memory_mib:
+        yield LintFinding(
+            rule=Rule.MEMORY,
+            where="enclave.memory_mib",
+            message=f"an image of {size >> 20} MiB needs {needed} MiB of memory, four times its size; "
+            f"the configuration asks for {memory_mib}",
+        )

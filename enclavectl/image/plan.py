@@ -1,0 +1,134 @@
+"""What a build would do: the base image, the wheels, the context, and what the lint says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from enclavectl.errors import UsageError
+from enclavectl.image.context import ContextFile, folder_context, payload_context, write_context
+from enclavectl.image.engine import Engine
+from enclavectl.image.findings import LintFinding
+from enclavectl.image.lint import lint_context, lint_model
+from enclavectl.image.scratch import scratch_file
+from enclavectl.image.target import Target, probe
+from enclavectl.image.wheels import Wheel, WheelStore, fetch_wheels, requirements, resolve_wheels
+from enclavectl.models import Model, load_weights
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Telling:
+    """How a build says what it does: ``step`` for its parts, ``line`` for what Docker prints."""
+
+    step: Callable[[str], None]
+    line: Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """What becomes the application: the payload with ``model``, or an ``image``, or a ``folder`` to build."""
+
+    model: Model | None = None
+    image: str | None = None
+    folder: Path | None = None
+    base_image: str = ""
+
+    @property
+    def name(self) -> str:
+        """What to call it in the image's metadata."""
+        if self.image is not None:
+            return self.image.partition(":")[0]
+        return self.model.card.model_id if self.model else "application"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Either an image that there is, or the context and the build arguments of one that is to be built."""
+
+    image_id: str | None = None
+    files: tuple[ContextFile, ...] = ()
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    base: Mapping[str, object] = field(default_factory=dict)
+    wheels: tuple[Wheel, ...] = ()
+    findings: tuple[LintFinding, ...] = ()
+
+    def to_json(self) -> dict[str, object]:
+        """The object that ``build --dry-run`` prints."""
+        return {
+            "image": self.image_id,
+            "base": dict(self.base),
+            "wheels": [wheel.to_json() for wheel in self.wheels],
+            "context": [file.name for file in self.files],
+            "findings": [finding.to_json() for finding in self.findings],
+        }
+
+
+def make_plan(
+    source: Source, locked: tuple[Wheel, ...] | None, engine: Engine, store: WheelStore, telling: Telling
+) -> Plan:
+    """What a build of ``source`` takes. Pulls the base image and downloads wheels where they are not here.
+
+    Raises:
+        UsageError: the model's weights are not those of its card, or the folder has no Dockerfile.
+        HostError: Docker or pip failed.
+    """
+    if source.image is not None:
+        image_id = engine.require(source.image, on_line=telling.line)
+        return Plan(image_id=image_id, base={"reference": source.image})
+    if source.folder is not None:
+        files = tuple(folder_context(source.folder))
+        if not any(file.name == "Dockerfile" for file in files):
+            raise UsageError(f"{source.folder}: expected a folder with a Dockerfile")
+        return Plan(files=files, findings=tuple(lint_context(files)))
+    if source.model is None:
+        raise UsageError("expected a model, an image or a folder to build from")
+    telling.step(f"looking at the base image {source.base_image}")
+    base_id = engine.require(source.base_image, on_line=telling.line)
+    target = probe(engine, base_id)
+    telling.step("collecting the payload's wheels")
+    wheels = lock_wheels(locked, store, target)
+    files = tuple(payload_context(source.model, wheels, store))
+    return Plan(
+        files=files,
+        # By its id, not its name: a tag may move between the probe and the build.
+        arguments={"BASE_IMAGE": base_id},
+        base={"reference": source.base_image, "id": base_id, "target": target.to_json()},
+        wheels=wheels,
+        findings=(*lint_model(load_weights(source.model)), *lint_context(files)),
+    )
+
+
+def make_image(plan: Plan, folder: Path, engine: Engine, telling: Telling) -> str:
+    """The id of the plan's Docker image; ``folder`` has room for the context.
+
+    Raises:
+        HostError: a step of the build failed, or the engine did.
+    """
+    if plan.image_id is not None:
+        return plan.image_id
+    telling.step("building the Docker image")
+    with scratch_file(folder) as context:
+        write_context(plan.files, context)
+        context.seek(0)
+        return engine.build(context, plan.arguments, on_line=telling.line)
+
+
+def lock_wheels(locked: tuple[Wheel, ...] | None, store: WheelStore, target: Target) -> tuple[Wheel, ...]:
+    """The wheels of the lock if they are for this target, else the newest; all of them in the store.
+
+    Raises:
+        HostError: pip failed.
+    """
+    names = {requirement.partition(">")[0].lower() for requirement in requirements(target)}
+    if locked and names <= {wheel.name for wheel in locked} and all(_fits(one, target) for one in locked):
+        fetch_wheels(store, target, locked)
+        return locked
+    return resolve_wheels(store, target)
+
+
+def _fits(wheel: Wheel, target: Target) -> bool:
+    if wheel.file.endswith("-none-any.whl"):
+        return True
+    is_abi = f"-{target.abi}-" in wheel.file or "-abi3-" in wheel.file
+    return is_abi and wheel.file.endswith(f"_{target.machine}.whl")

@@ -1,0 +1,104 @@
+"""What a base image is, as far as wheels must fit it."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Protocol
+
+from enclavectl.eif.format import Arch
+from enclavectl.errors import HostError
+
+# glibc and not musl: none of the TFLite runtimes has wheels for musl.
+PROBE = (
+    "import json, platform, sys; print(json.dumps([list(sys.version_info[:2]), platform.machine(), "
+    "platform.libc_ver(), sys.implementation.name]))"
+)
+_ARCHS = {"x86_64": Arch.X86_64, "aarch64": Arch.ARM64}
+# PEP 600: a wheel for manylinux_2_N runs on every glibc from 2.N on. 2.17 is the oldest in use.
+_OLDEST_GLIBC = 17
+
+
+class Containers(Protocol):
+    """What a probe needs of an engine."""
+
+    def run(self, image: str, argv: list[str]) -> bytes:
+        """The standard output of a command in a container of this image."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """The Python and the system in a base image; ``glibc`` is the minor version, so 36 for 2.36."""
+
+    python: tuple[int, int]
+    machine: str
+    glibc: int
+
+    @property
+    def arch(self) -> Arch:
+        """The architecture of enclave images for it."""
+        return _ARCHS[self.machine]
+
+    @property
+    def abi(self) -> str:
+        """The tag of its extension modules, such as cp311."""
+        return f"cp{self.python[0]}{self.python[1]}"
+
+    def platforms(self) -> list[str]:
+        """The platform tags of wheels that run there, newest first."""
+        tags = [f"manylinux_2_{minor}_{self.machine}" for minor in range(self.glibc, _OLDEST_GLIBC - 1, -1)]
+        return [*tags, f"manylinux2014_{self.machine}", f"linux_{self.machine}"]
+
+    def to_json(self) -> dict[str, object]:
+        """The object in the lock."""
+        return {
+            "python": f"{self.python[0]}.{self.python[1]}",
+            "machine": self.machine,
+            "glibc": f"2.{self.glibc}",
+        }
+
+
+def probe(containers: Containers, image: str) -> Target:
+    """What an image is.
+
+    Raises:
+        HostError: it has no Python, none that the payload runs on, or is for another kind of machine.
+    """
+    try:
+        out = containers.run(image, ["python3", "-c", PROBE])
+    except HostError as exc:
+        raise HostError(
+            f"the base image {image} has no python3 that runs ({exc.message})",
+            hint="name one that has it: enclavectl build --base-image python:3.11-slim-bookworm",
+            code="base-image",
+        ) from exc
+    return parse_probe(out, image)
+
+
+def parse_probe(out: bytes, image: str) -> Target:
+    """The target that a probe's output describes.
+
+    Raises:
+        HostError: not the output of a probe, or a system that the payload does not run on.
+    """
+    try:
+        (major, minor), machine, (libc, libc_version), implementation = json.loads(out)
+        if (type(major), type(minor), type(machine)) != (int, int, str):
+            raise ValueError("expected two numbers and a name")  # noqa: TRY301 - one message for all of them
+    except (ValueError, TypeError, RecursionError) as exc:
+        raise HostError(f"{image}: expected the probe's JSON, found {out[:80]!r}", code="base-image") from exc
+    version = re.fullmatch(r"2\.([0-9]{1,3})", str(libc_version))
+    if implementation != "cpython" or libc != "glibc" or version is None or machine not in _ARCHS:
+        raise HostError(
+            f"the base image {image}: expected CPython with glibc 2 on x86_64 or aarch64, found "
+            f"{implementation} with {libc or 'another C library'} {libc_version} on {machine}",
+            hint="Alpine images have musl; take a Debian one, such as python:3.11-slim-bookworm",
+            code="base-image",
+        )
+    if (major, minor) < (3, 11):
+        raise HostError(
+            f"the base image {image}: expected Python 3.11 or newer, found {major}.{minor}", code="base-image"
+        )
+    return Target(python=(major, minor), machine=machine, glibc=int(version[1]))

@@ -1,0 +1,173 @@
+"""The payload's dependencies as wheels, for the base image's Python, locked by SHA-256.
+
+pip resolves and downloads them once, on the host; they are kept in ``data_dir/wheels`` by hash. A lock that
+fits names what the next build takes, so it is the same until ``--upgrade-wheels`` asks for newer ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from enclavectl.errors import HostError
+from enclavectl.files import make_private_dir, open_regular
+from enclavectl.image.target import Target
+from enclavectl.run import Command, capture
+
+# The payload's allow-list, with the bounds of pyproject.toml (a test compares them).
+_COMMON = ("cbor2>=6.0", "cryptography>=50.0", "Pillow>=12.0")
+_TFLITE = ("tflite-runtime>=2.14", "numpy>=1.26,<2")  # wheels up to CPython 3.11
+_LITERT = ("ai-edge-litert>=2.1", "numpy>=2.1")
+# Installs the others in the build stage; base images need not have one. Not in the finished image.
+INSTALLER = "pip"
+_PIP_TIMEOUT_S = 600
+_WHEEL = re.compile(r"([A-Za-z0-9_.]+)-([A-Za-z0-9_.!+]+?)(?:-[0-9][A-Za-z0-9_.]*)?-[^-]+-[^-]+-[^-]+\.whl")
+# What pip may know of the user's surroundings: where to get packages, and nothing else.
+_PASSED_ON = re.compile(
+    r"(PIP_.*|HOME|PATH|LANG|TMPDIR|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|XDG_CONFIG_(HOME|DIRS)"
+    r"|(https?|all|no)_proxy)",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wheel:
+    """One locked wheel; ``name`` is normalized as in PEP 503."""
+
+    name: str
+    version: str
+    file: str
+    sha256: str
+
+    def to_json(self) -> dict[str, str]:
+        """The object in the lock."""
+        return {"name": self.name, "version": self.version, "file": self.file, "sha256": self.sha256}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WheelStore:
+    """Where wheels are kept, and with which interpreter pip runs."""
+
+    folder: Path
+    environ: Mapping[str, str]
+    python: Path = Path(sys.executable)
+
+    def path(self, wheel: Wheel) -> Path:
+        """Where this wheel is kept, or would be."""
+        return self.folder / wheel.sha256 / wheel.file
+
+
+def requirements(target: Target) -> tuple[str, ...]:
+    """What the payload needs on this target."""
+    runtime = _TFLITE if target.python == (3, 11) else _LITERT
+    return tuple(sorted((*_COMMON, *runtime), key=str.lower))
+
+
+def resolve_wheels(store: WheelStore, target: Target) -> tuple[Wheel, ...]:
+    """The newest wheels that satisfy ``requirements``, with all that they need; sorted, in the store.
+
+    Raises:
+        HostError: pip is missing or fails; one of them has no wheel for the target.
+    """
+    return _download(store, target, [*requirements(target), INSTALLER], extra=[])
+
+
+def fetch_wheels(store: WheelStore, target: Target, wheels: Sequence[Wheel]) -> None:
+    """Exactly these wheels are in the store.
+
+    Raises:
+        HostError: one is not to be had any more, or has another hash now.
+    """
+    missing = [wheel for wheel in wheels if not _is_kept(store, wheel)]
+    if not missing:
+        return
+    lines = [f"{wheel.name}=={wheel.version} --hash=sha256:{wheel.sha256}" for wheel in missing]
+    with tempfile.TemporaryDirectory(prefix="enclavectl-wheels-") as folder:
+        listed = Path(folder) / "requirements.txt"
+        listed.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        _download(store, target, [], extra=["--no-deps", "--require-hashes", "--requirement", str(listed)])
+    lost = [wheel.file for wheel in missing if not _is_kept(store, wheel)]
+    if lost:
+        raise HostError(
+            f"the lock names {', '.join(lost)}, but the package index gave another file of that version",
+            hint="--upgrade-wheels takes what the index has now, and moves PCR0 and PCR2",
+            code="wheel-hash",
+        )
+
+
+def _is_kept(store: WheelStore, wheel: Wheel) -> bool:
+    path = store.path(wheel)
+    return path.is_file() and _sha256(path) == wheel.sha256
+
+
+def _download(
+    store: WheelStore, target: Target, wanted: Sequence[str], *, extra: Sequence[str]
+) -> tuple[Wheel, ...]:
+    make_private_dir(store.folder)
+    with tempfile.TemporaryDirectory(prefix="download-", dir=store.folder) as name:
+        folder = Path(name)
+        argv = [str(store.python), "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+        argv += ["--no-input", "--only-binary", ":all:", "--dest", str(folder)]
+        argv += ["--implementation", "cp", "--python-version", ".".join(map(str, target.python))]
+        for abi in (target.abi, "abi3", "none"):
+            argv += ["--abi", abi]
+        for platform in target.platforms():
+            argv += ["--platform", platform]
+        environment = {key: value for key, value in store.environ.items() if _PASSED_ON.fullmatch(key)}
+        command = Command(argv=[*argv, *extra, *wanted], cwd=folder, environment=environment)
+        done = capture(command, timeout_s=_PIP_TIMEOUT_S)
+        if done.status != 0:
+            raise _pip_error(done.err.decode(errors="replace"), target)
+        wheels = []
+        for path in sorted(folder.glob("*.whl")):
+            wheel = _locked(path)
+            destination = store.path(wheel)
+            make_private_dir(destination.parent)
+            path.replace(destination)
+            wheels.append(wheel)
+    return tuple(sorted(wheels, key=lambda wheel: wheel.name))
+
+
+def _locked(path: Path) -> Wheel:
+    match = _WHEEL.fullmatch(path.name)
+    if match is None:
+        raise HostError(f"pip downloaded {path.name!r}, which is not the name of a wheel")
+    name = re.sub(r"[-_.]+", "-", match[1]).lower()
+    return Wheel(name=name, version=match[2], file=path.name, sha256=_sha256(path))
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open_regular(path, what="wheel") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _pip_error(words: str, target: Target) -> HostError:
+    if "No module named pip" in words:
+        return HostError(
+            "this Python has no pip, which downloads the payload's wheels",
+            hint=f"{sys.executable} -m ensurepip",
+            code="pip-missing",
+        )
+    errors = [line.strip() for line in words.splitlines() if line.strip().startswith("ERROR:")]
+    said = " | ".join(errors[-3:]) or words.strip()[-500:]
+    fits = f"CPython {target.python[0]}.{target.python[1]}, {target.machine}, glibc 2.{target.glibc}"
+    hint = None
+    if "No matching distribution" in words:
+        hint = "a wheel for this base image does not exist; python:3.11-slim-bookworm has them all"
+    elif "connection" in words.lower() or "resolve" in words.lower():
+        hint = "wheels are downloaded once; PIP_INDEX_URL names another package index"
+    return HostError(f"pip cannot get the payload's wheels for {fits}: {said}", hint=hint, code="wheels")
+
+
+def store_of(data_dir: Path) -> WheelStore:
+    """The store of this user."""
+    return WheelStore(folder=data_dir / "wheels", environ=os.environ)

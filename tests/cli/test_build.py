@@ -1,0 +1,59 @@
+"""``enclavectl build`` and ``lock`` as far as they go without a Docker engine; the rest is in tests/image."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.command import enclavectl
+from tests.image.test_lock import locked_image
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--sign", "key.pem"], "--cert"),
+        (["--cert", "cert.pem"], "--sign"),
+        (["--allow", "memory"], "reason"),
+        (["--allow", "memroy=x"], "memory"),
+        (["--image", "a", "--dockerfile", "b"], "--dockerfile"),
+        (["--image", "a", "--model", "demo-lesion"], "--model"),
+        (["--mode", "other"], "mode"),
+        (["--builder", "nitro-cli", "--mode", "reproducible"], "reproducible"),
+        (["--builder", "nitro-cli", "--kernel", "x"], "--kernel"),
+        (["--builder", "native", "--sign", "arn:aws:kms:eu-west-1:123456789012:key/a", "--cert", "c"], "KMS"),
+        (["--to", "none/enclave.eif"], "folder"),
+        (["--model", "none"], "demo-lesion"),
+        (["--sign", "key.pem", "--cert", "cert.pem"], "key.pem"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_before_anything_is_done(
+    tmp_path: Path, arguments: list[str], words: str
+) -> None:
+    done = enclavectl("build", *arguments, "--output", "json", home=tmp_path)
+    assert done.status == 2, done.err
+    assert words in str(done.error())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_lock_is_not_built_over(tmp_path: Path) -> None:
+    (tmp_path / "enclavectl.lock.json").write_text("{}")
+    done = enclavectl("build", "--output", "json", home=tmp_path)
+    assert done.status == 2
+    assert (tmp_path / "enclavectl.lock.json").read_text() == "{}"
+
+
+def test_lock_show_and_check(tmp_path: Path) -> None:
+    lock, path = locked_image(tmp_path)
+    shown = enclavectl("lock", "show", "--output", "json", home=tmp_path)
+    assert shown.json() == json.loads(path.read_bytes())
+    assert lock.pcrs["PCR0"] in enclavectl("lock", "show", home=tmp_path).out
+    checked = enclavectl("lock", "check", "--output", "json", home=tmp_path)
+    assert checked.status == 0
+    assert checked.json()["pcrs"] == lock.pcrs
+    (tmp_path / "out" / "a.eif").unlink()
+    lost = enclavectl("lock", "check", "--output", "json", home=tmp_path)
+    assert lost.status == 6
+    assert lost.error()["code"] == "lock-image"

@@ -1,0 +1,223 @@
+"""``enclavectl eif``, through the installed command."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from enclavectl.eif.cpio import TRAILER, CpioEntry, CpioWriter
+from enclavectl.eif.format import SectionKind
+from tests.cli.command import Done, enclavectl
+from tests.eif import samples
+from tests.eif.vectors import vectors
+
+MODEL = b"rootfs/app/model.tflite"
+
+
+class Buffer(bytearray):
+    """A sink for the cpio writer."""
+
+    def write(self, data: bytes) -> None:
+        self += data
+
+
+def ramdisk(files: dict[bytes, bytes], *, mtime: int = 0) -> bytes:
+    sink = Buffer()
+    writer = CpioWriter(sink)
+    for ino, (name, data) in enumerate(files.items()):
+        entry = CpioEntry(name=name, ino=ino, mode=0o100644, mtime=mtime, size=len(data))
+        writer.add(entry, [data])
+    writer.finish(CpioEntry(name=TRAILER, ino=0, mode=0))
+    return bytes(sink)
+
+
+def write_image(path: Path, *, model: bytes = b"weights", mtime: int = 0) -> Path:
+    parts = samples.sections(ramdisks=1)
+    parts.append((SectionKind.RAMDISK, ramdisk({b"cmd": b"/app\n", MODEL: model}, mtime=mtime)))
+    path.write_bytes(samples.image(parts))
+    return path
+
+
+def eif(tmp_path: Path, *arguments: object) -> Done:
+    return enclavectl("eif", *arguments, "--output", "json", home=tmp_path)
+
+
+def signing_files(folder: Path, *, days: int = 30) -> list[object]:
+    key = ec.generate_private_key(ec.SECP384R1())
+    start = datetime.now(UTC) - timedelta(days=10)
+    (folder / "key.pem").write_bytes(samples.key_pem(key))
+    (folder / "cert.pem").write_bytes(samples.certificate(key, start=start, days=days))
+    return ["--key", folder / "key.pem", "--cert", folder / "cert.pem"]
+
+
+def test_pcrs_are_those_of_show_and_verify(tmp_path: Path) -> None:
+    image = write_image(tmp_path / "a.eif")
+    pcrs = eif(tmp_path, "pcrs", image).json()
+    shown = eif(tmp_path, "show", image).json()
+    verified = eif(tmp_path, "verify", image)
+    assert pcrs["schema"] == "enclavectl.pcrs/1"
+    assert pcrs["HashAlgorithm"] == "SHA384"
+    registers = {name: pcrs[name] for name in ("PCR0", "PCR1", "PCR2")}
+    assert "PCR8" not in pcrs
+    measurements = shown["Measurements"]
+    assert isinstance(measurements, dict)
+    assert {name: measurements[name] for name in registers} == registers
+    assert verified.status == 0
+    assert verified.json()["pcrs"] == registers
+    assert verified.json()["sound"] is True
+
+
+def test_text_output_is_for_people(tmp_path: Path) -> None:
+    image = write_image(tmp_path / "a.eif")
+    for command in ("show", "pcrs", "verify"):
+        done = enclavectl("eif", command, image, home=tmp_path)
+        assert done.status == 0, done.err
+        assert "PCR0" in done.out
+        assert "{" not in done.out.replace("Sha384 { ... }", "")
+
+
+def test_damage_is_refused_and_lenient_reading_reports_all_of_it(tmp_path: Path) -> None:
+    image = write_image(tmp_path / "a.eif")
+    data = bytearray(image.read_bytes())
+    data[26] = 0xFF  # the section count
+    data[-1] ^= 1
+    image.write_bytes(data)
+    for command in ("show", "pcrs"):
+        done = eif(tmp_path, command, image)
+        assert done.status == 2
+        assert done.error()["code"] == "section-count"
+    lenient = eif(tmp_path, "show", "--lenient", image)
+    assert lenient.status == 2
+    facts = lenient.json()["enclavectl"]
+    assert isinstance(facts, dict)
+    assert {"section-count", "crc"} <= {finding["code"] for finding in facts["findings"]}
+    verified = eif(tmp_path, "verify", image)
+    assert verified.status == 2
+    assert verified.json()["sound"] is False
+
+
+def test_verify_is_not_content_with_what_only_looks_odd(tmp_path: Path) -> None:
+    parts = samples.sections()
+    parts[0] = (SectionKind.KERNEL, samples.bzimage() + b"appended" * 8)
+    (tmp_path / "a.eif").write_bytes(samples.image(parts))
+    done = eif(tmp_path, "verify", tmp_path / "a.eif")
+    assert done.status == 2
+    assert "kernel-boundary" in done.out
+
+
+@pytest.mark.parametrize("command", ["show", "pcrs", "verify"])
+def test_a_huge_section_in_a_small_file_costs_nothing(tmp_path: Path, command: str) -> None:
+    data = bytearray(write_image(tmp_path / "a.eif").read_bytes())
+    data[284:292] = (8 << 60).to_bytes(8)
+    data[552:560] = (8 << 60).to_bytes(8)
+    (tmp_path / "a.eif").write_bytes(data)
+    done = eif(tmp_path, command, tmp_path / "a.eif")
+    assert done.status == 2
+    assert "Traceback" not in done.err
+
+
+def test_diff_names_the_model_and_the_pcrs(tmp_path: Path) -> None:
+    before = write_image(tmp_path / "a.eif")
+    after = write_image(tmp_path / "b.eif", model=b"weightz")
+    found = eif(tmp_path, "diff", before, after)
+    assert found.status == 0
+    value = found.json()
+    assert value["schema"] == "enclavectl.eif-diff/1"
+    assert value["pcrs_changed"] == ["PCR0", "PCR2"]
+    changes = value["changes"]
+    assert isinstance(changes, list)
+    assert [(one["where"], one["what"]) for one in changes] == [
+        ("ramdisk1:/rootfs/app/model.tflite", "content")
+    ]
+    assert "the model" in str(value["cause"])
+    text = enclavectl("eif", "diff", before, after, home=tmp_path)
+    assert "model.tflite" in text.out
+    same = eif(tmp_path, "diff", before, before).json()
+    assert same["identical"] is True
+
+
+def test_diff_sees_time_stamps(tmp_path: Path) -> None:
+    before = write_image(tmp_path / "a.eif")
+    after = write_image(tmp_path / "b.eif", mtime=1)
+    assert "time stamps only" in str(eif(tmp_path, "diff", before, after).json()["cause"])
+
+
+def test_sign_writes_a_copy_that_verifies(tmp_path: Path) -> None:
+    image = write_image(tmp_path / "a.eif")
+    unsigned = image.read_bytes()
+    signed = tmp_path / "signed.eif"
+    done = eif(tmp_path, "sign", image, *signing_files(tmp_path), "--to", signed)
+    assert done.status == 0, done.err
+    assert image.read_bytes() == unsigned
+    verified = eif(tmp_path, "verify", signed).json()
+    assert verified["signed"] is True
+    assert verified["sound"] is True
+    assert verified["pcrs"] == done.json()["pcrs"]
+    assert set(done.json()["pcrs"]) == {"PCR0", "PCR1", "PCR2", "PCR8"}  # type: ignore[call-overload]
+    assert eif(tmp_path, "show", signed).json()["SignatureCheck"] is True
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code"),
+    [("rsa", "certificate-key"), ("other", "certificate-mismatch"), ("expired", "certificate-time")],
+)
+def test_a_failed_signing_leaves_nothing(tmp_path: Path, spoil: str, code: str) -> None:
+    image = write_image(tmp_path / "a.eif")
+    options = signing_files(tmp_path, days=1 if spoil == "expired" else 30)
+    if spoil == "rsa":
+        (tmp_path / "key.pem").write_bytes(samples.key_pem(rsa.generate_private_key(65537, 2048)))
+    elif spoil == "other":
+        (tmp_path / "key.pem").write_bytes(samples.key_pem(ec.generate_private_key(ec.SECP384R1())))
+    before = set(tmp_path.iterdir())
+    done = eif(tmp_path, "sign", image, *options, "--to", tmp_path / "signed.eif")
+    assert done.status == 2
+    assert done.error()["code"] == code
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_extract_writes_every_section_once(tmp_path: Path) -> None:
+    image = write_image(tmp_path / "a.eif")
+    folder = tmp_path / "parts"
+    assert eif(tmp_path, "extract", image, "--to", folder).status == 0
+    names = {"kernel", "cmdline", "metadata.json", "ramdisk0.cpio", "ramdisk1.cpio"}
+    assert {path.name for path in folder.iterdir()} == names
+    assert (folder / "cmdline").read_bytes() == samples.CMDLINE
+    assert json.loads((folder / "metadata.json").read_bytes())["ImageName"] == "sample"
+    again = eif(tmp_path, "extract", image, "--to", folder)
+    assert again.status == 6
+    assert again.error()["kind"] == "state"
+
+
+@pytest.mark.parametrize("command", ["show", "pcrs", "verify"])
+def test_what_is_no_file_is_refused_at_once(tmp_path: Path, command: str) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for name in ("absent", "fifo", "."):
+        done = eif(tmp_path, command, tmp_path / name)
+        assert done.status == 2
+        assert done.error()["kind"] == "usage"
+
+
+def test_official_images_describe_as_the_official_tool_describes_them(tmp_path: Path) -> None:
+    folder = vectors("official")
+    described = sorted(folder.glob("*.describe.json"))
+    assert described
+    for path in described:
+        image = folder / path.name.replace(".describe.json", ".eif")
+        shown = eif(tmp_path, "show", "--lenient", image).json()
+        shown.pop("enclavectl")
+        assert shown == json.loads(path.read_bytes()), path.name
+
+
+def test_the_split_view_shows_both_measurements(tmp_path: Path) -> None:
+    done = eif(tmp_path, "show", "--lenient", vectors("hostile") / "split_view.eif")
+    assert done.status == 2
+    value = done.json()
+    facts, linear = value["enclavectl"], value["Measurements"]
+    assert isinstance(facts, dict)
+    assert isinstance(linear, dict)
+    assert facts["table_measurements"]["PCR0"] != linear["PCR0"]

@@ -1,0 +1,187 @@
+"""Differences and their causes, on images built by the writer."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from dataclasses import replace
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from enclavectl.eif.blob import blob_of
+from enclavectl.eif.diff import Difference, compare_images
+from enclavectl.eif.entries import read_export
+from enclavectl.eif.errors import EifError
+from enclavectl.eif.examine import measure_image
+from enclavectl.eif.format import SectionKind
+from enclavectl.eif.ramdisk import Mode, application_entries, write_ramdisk
+from enclavectl.eif.sign import load_signer
+from tests.eif.samples import (
+    CMDLINE,
+    METADATA,
+    NOW,
+    bzimage,
+    certificate,
+    cpio,
+    directory,
+    image,
+    key_pem,
+    symlink,
+    tar,
+    text,
+)
+
+SITE = "usr/lib/python3/site-packages"
+BASE = {
+    "app/model.tflite": b"weights",
+    "app/main": b"main",
+    f"{SITE}/numpy/core.py": b"1",
+    f"{SITE}/numpy-1.26.4.dist-info/RECORD": b"1",
+    "var/lib/dpkg/info/libc6.list": b"x",
+}
+
+
+def ramdisk(files: dict[str, bytes], **fields: object) -> bytes:
+    folders = sorted(
+        {"/".join(name.split("/")[:end]) for name in files for end in range(1, name.count("/") + 1)}
+    )
+    members = [directory(name) for name in folders] + [
+        text(name, data, **fields) for name, data in files.items()
+    ]
+    out = io.BytesIO()
+    entries = read_export(blob_of(tar(members)))
+    write_ramdisk(out, application_entries(entries, cmd=b"/app/main\n", env=b""), Mode.NITRO_CLI)
+    return out.getvalue()
+
+
+def made(application: bytes, **changes: bytes) -> bytes:
+    parts = {
+        "kernel": (SectionKind.KERNEL, bzimage()),
+        "cmdline": (SectionKind.CMDLINE, CMDLINE),
+        "metadata": (SectionKind.METADATA, METADATA.to_bytes()),
+        "boot": (SectionKind.RAMDISK, cpio()),
+        "application": (SectionKind.RAMDISK, application),
+    }
+    for name, data in changes.items():
+        kind = parts[name][0] if name in parts else SectionKind[name.upper()]
+        parts[name] = (kind, data)
+    return image(list(parts.values()))
+
+
+def compare(old: bytes, new: bytes) -> Difference:
+    return compare_images(io.BytesIO(old), io.BytesIO(new))
+
+
+WHOLE = made(ramdisk(BASE))
+
+
+def test_an_image_is_identical_to_itself() -> None:
+    assert compare(WHOLE, WHOLE).to_json() == {
+        "schema": "enclavectl.eif-diff/1",
+        "identical": True,
+        "pcrs_changed": [],
+        "changes": [],
+        "cause": "the images are identical",
+    }
+
+
+def test_another_model_is_named_with_its_path() -> None:
+    found = compare(WHOLE, made(ramdisk(BASE | {"app/model.tflite": b"Weights"}))).to_json()
+    assert found["pcrs_changed"] == ["PCR0", "PCR2"]
+    assert found["cause"] == "the model (/rootfs/app/model.tflite)"
+    (change,) = found["changes"]  # type: ignore[misc]
+    assert (change["where"], change["what"]) == ("ramdisk1:/rootfs/app/model.tflite", "content")  # type: ignore[has-type]
+
+
+def test_time_stamps_only() -> None:
+    found = compare(WHOLE, made(ramdisk(BASE, mtime=1)))
+    assert {change.what for change in found.changes} == {"mtime"}
+    assert len(found.changes) == len(BASE)
+    assert found.cause.startswith("time stamps only (5 files)")
+
+
+@pytest.mark.parametrize(
+    ("files", "cause"),
+    [
+        ({f"{SITE}/numpy/core.py": b"2"}, "packages (numpy)"),
+        ({f"{SITE}/numpy-1.26.4.dist-info/RECORD": b"2"}, "packages (numpy)"),
+        ({"var/lib/dpkg/info/libc6.list": b"y"}, "packages (libc6)"),
+        ({"app/main": b"other"}, "files (/rootfs/app/main content)"),
+        ({"app/new": b""}, "files (/rootfs/app/new added)"),
+    ],
+)
+def test_causes_in_the_application(files: dict[str, bytes], cause: str) -> None:
+    assert compare(WHOLE, made(ramdisk(BASE | files))).cause == cause
+
+
+@pytest.mark.parametrize(
+    ("changes", "registers", "cause"),
+    [
+        ({"kernel": bzimage(8192)}, ["PCR0", "PCR1"], "another kernel"),
+        ({"cmdline": b"debug"}, ["PCR0", "PCR1"], "another kernel command line"),
+        ({"boot": cpio(b"b")}, ["PCR0", "PCR1"], "ramdisk0 content"),
+        (
+            {"metadata": replace(METADATA, image_name="x").to_bytes()},
+            [],
+            "the metadata only; no PCR changes",
+        ),
+    ],
+)
+def test_causes_in_other_sections(changes: dict[str, bytes], registers: list[str], cause: str) -> None:
+    found = compare(WHOLE, made(ramdisk(BASE), **changes))
+    assert list(found.pcrs_changed) == registers
+    assert found.cause == cause
+
+
+def test_a_signature_moves_pcr8_only() -> None:
+    key = ec.generate_private_key(ec.SECP384R1())
+    signer = load_signer(key_pem(key), certificate(key), now=NOW)
+    signed = made(ramdisk(BASE), signature=signer.sign(measure_image(io.BytesIO(WHOLE)).pcr0).to_bytes())
+    found = compare(WHOLE, signed)
+    assert (found.pcrs_changed, found.cause) == (("PCR8",), "the signature only")
+    assert [(change.where, change.what) for change in found.changes] == [("signature", "added")]
+
+
+def test_every_respect_of_an_entry_is_told() -> None:
+    old = ramdisk({"a/x": b"1"}, mode=0o600, uid=1)
+    new = ramdisk({"a/x": b"2"}, mode=0o644, uid=2, mtime=3)
+    found = compare(made(old), made(new))
+    told = [(change.what.value, change.before, change.after) for change in found.changes]
+    assert [what for what, _, _ in told] == ["content", "mode", "owner", "mtime"]
+    assert told[1:] == [("mode", "0600", "0644"), ("owner", "1:0", "2:0"), ("mtime", "1600000000", "3")]
+
+
+def test_types_targets_and_removals() -> None:
+    def with_link(target: str) -> bytes:
+        out = io.BytesIO()
+        entries = read_export(blob_of(tar([symlink("l", target), text("f")])))
+        write_ramdisk(out, application_entries(entries, cmd=b"", env=b""), Mode.NITRO_CLI)
+        return out.getvalue()
+
+    found = compare(made(with_link("a")), made(with_link("b")))
+    assert [(one.what, one.before, one.after) for one in found.changes] == [("target", "a", "b")]
+    found = compare(made(with_link("a")), made(ramdisk({"l": b""})))
+    assert {(one.path, one.what) for one in found.changes} >= {
+        ("/rootfs/l", "kind"),
+        ("/rootfs/f", "removed"),
+    }
+
+
+def test_the_same_files_stored_differently_are_a_layout_change() -> None:
+    linuxkit = made(ramdisk({}))
+    found = compare(linuxkit, made(gzip.compress(ramdisk({}), mtime=0)))
+    assert [(one.where, one.what) for one in found.changes] == [("ramdisk1", "layout")]
+    assert found.cause == "ramdisk1 is stored differently"
+
+
+def test_a_further_ramdisk_is_told() -> None:
+    parts = [(SectionKind.RAMDISK, cpio(b"x"))]
+    base = [(1, bzimage()), (2, CMDLINE), (5, METADATA.to_bytes()), (3, cpio()), (3, cpio())]
+    found = compare(image(base), image([*base, *[(int(kind), data) for kind, data in parts]]))
+    assert [(one.where, one.what) for one in found.changes] == [("ramdisk2", "added")]
+
+
+def test_a_damaged_image_is_refused() -> None:
+    with pytest.raises(EifError):
+        compare(WHOLE, WHOLE[:-1])

@@ -1,0 +1,17 @@
+"""Where the official and hostile files are, and the test's skip where they are not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+_ROOT = Path(__file__).resolve().parents[2] / ".." / "shared" / "vectors" / "eif"
+
+
+def vectors(folder: str) -> Path:
+    """The folder ``vectors/eif/NAME`` beside the project; skips the test where there is none."""
+    path = _ROOT / folder
+    if not path.is_dir():
+        pytest.skip(f"no vectors in {path}")
+    return path

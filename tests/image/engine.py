@@ -1,0 +1,27 @@
+"""The Docker lane: .ci/docker-lane provides the engine and the base image."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import pytest
+
+BASE_IMAGE = os.environ.get("ENCLAVECTL_TEST_BASE_IMAGE", "")
+IS_REQUIRED = os.environ.get("ENCLAVECTL_TEST_REQUIRE_DOCKER") == "1"
+
+
+def docker_environment() -> Mapping[str, str]:
+    """What a child needs to reach the engine; skips the test, or fails it in CI, where there is none."""
+    reason = None
+    if not BASE_IMAGE:
+        reason = "no base image: ENCLAVECTL_TEST_BASE_IMAGE is not set; .ci/docker-lane sets it"
+    elif not os.environ.get("DOCKER_HOST"):
+        reason = "no Docker engine: DOCKER_HOST is not set; .ci/docker-lane starts one"
+    if reason is not None and IS_REQUIRED:
+        pytest.fail(reason)
+    if reason is not None:
+        pytest.skip(reason)
+    passed = ("DOCKER_HOST", "PIP_INDEX_URL", "PIP_CONFIG_FILE", "PIP_CERT", "SSL_CERT_FILE")
+    network = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+    return {key: os.environ[key] for key in (*passed, *network) if key in os.environ}

@@ -1,0 +1,63 @@
+"""What the build stage does to native code, on this machine's own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from enclavectl.image.assemble import loaded_parts
+
+
+def native_modules() -> list[Path]:
+    """Extension modules with everything that linkers and packagers do to them."""
+    folders = [Path(sysconfig.get_path(name)) for name in ("platlib", "stdlib")]
+    return sorted({path for folder in folders for path in folder.rglob("*.so*") if path.is_file()})
+
+
+def test_a_library_shrinks_and_still_loads(tmp_path: Path) -> None:
+    source = next(path for path in native_modules() if path.name.startswith("_cbor2"))
+    data = source.read_bytes()
+    packed = loaded_parts(data)
+    assert len(packed) < len(data)
+    (tmp_path / "cbor2").mkdir()
+    for path in source.parent.glob("*.py"):
+        (tmp_path / "cbor2" / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "cbor2" / source.name).write_bytes(packed)
+    code = (
+        "import cbor2, _cbor2"
+        if source.parent.name != "cbor2"
+        else "import cbor2._cbor2 as x; print(x.__file__)"
+    )
+    argv = [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {code}"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert str(tmp_path) in done.stdout
+
+
+def test_packing_is_done_once() -> None:
+    seen = 0
+    for path in native_modules():
+        data = path.read_bytes()
+        if data.startswith(b"\x7fELF\x02\x01") and len(data) < 8 << 20:
+            packed = loaded_parts(data)
+            assert loaded_parts(packed) == packed, path
+            seen += 1
+    assert seen
+
+
+def test_the_interpreter_still_runs(tmp_path: Path) -> None:
+    source = Path(sys.executable).resolve()
+    data = source.read_bytes()
+    if not data.startswith(b"\x7fELF\x02\x01"):
+        pytest.skip("this interpreter is no 64-bit little-endian ELF file")
+    (tmp_path / "bin").mkdir()
+    copy = tmp_path / "bin" / source.name
+    copy.write_bytes(loaded_parts(data))
+    copy.chmod(0o755)
+    environment = {"PYTHONHOME": sys.base_prefix, "LD_LIBRARY_PATH": f"{sys.base_prefix}/lib"}
+    argv = [str(copy), "-c", "print(6 * 7)"]
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "42\n"

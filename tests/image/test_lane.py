@@ -1,0 +1,357 @@
+"""Real parts: a Docker engine builds the real payload, and what it saves becomes a measured image."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from enclavectl.eif.application import write_application
+from enclavectl.eif.archive import open_archive
+from enclavectl.eif.blob import whole_file
+from enclavectl.eif.entries import read_export
+from enclavectl.eif.ramdisk import Mode, application_entries, init_lines, write_ramdisk
+from enclavectl.image.context import payload_context, write_context
+from enclavectl.image.lock import read_lock
+from enclavectl.image.plan import lock_wheels
+from enclavectl.image.target import PROBE, parse_probe
+from enclavectl.image.wheels import WheelStore
+from enclavectl.models import PACKAGED_DIR, find_model
+from tests.cli.command import COMMAND, Done, enclavectl
+from tests.eif import samples
+from tests.image.engine import BASE_IMAGE, docker_environment
+from tests.image.test_nitro import fake
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """A home with the wheels that were downloaded once, and a set of boot files."""
+
+    home: Path
+    environ: dict[str, str]
+
+    def run(self, *arguments: object) -> Done:
+        return enclavectl(*arguments, "--output", "json", home=self.home, environ=self.environ, timeout_s=500)
+
+    def build(self, folder: Path, *arguments: object) -> Done:
+        """A build into a folder of its own."""
+        folder.mkdir(exist_ok=True)
+        outputs = ["--to", folder / "enclave.eif", "--lock", folder / "enclavectl.lock.json"]
+        return self.run("build", "--blobs", self.home / "blobs", *outputs, *arguments)
+
+
+@pytest.fixture(scope="module")
+def lane(tmp_path_factory: pytest.TempPathFactory) -> Lane:
+    environ = dict(docker_environment())
+    home = tmp_path_factory.mktemp("home")
+    blobs = home / "blobs"
+    blobs.mkdir()
+    (blobs / "bzImage").write_bytes(samples.bzimage(1 << 16))
+    (blobs / "init").write_bytes(b"init")
+    (blobs / "nsm.ko").write_bytes(b"nsm")
+    return Lane(home, environ)
+
+
+@pytest.fixture(scope="module")
+def payload(lane: Lane, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the payload's enclave image and its lock."""
+    folder = tmp_path_factory.mktemp("payload")
+    done = lane.build(folder, "--base-image", BASE_IMAGE)
+    assert done.status == 0, done.err
+    return folder
+
+
+@contextmanager
+def connect_to(lane: Lane) -> Iterator[DockerClient]:
+    import docker
+
+    client = docker.DockerClient(base_url=lane.environ["DOCKER_HOST"])
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def probe_output(client: DockerClient) -> bytes:
+    return bytes(
+        client.containers.run(BASE_IMAGE, ["python3", "-c", PROBE], network_mode="none", remove=True)
+    )
+
+
+def own_image(folder: Path, dockerfile: str, **files: bytes) -> Path:
+    """A context of one's own."""
+    context = folder / "context"
+    context.mkdir()
+    (context / "Dockerfile").write_text(dockerfile)
+    for name, data in files.items():
+        (context / name).write_bytes(data)
+    return context
+
+
+def test_the_payload_becomes_a_sound_image_with_a_lock(lane: Lane, payload: Path) -> None:
+    verified = lane.run("eif", "verify", payload / "enclave.eif")
+    assert verified.status == 0, verified.out
+    lock = json.loads((payload / "enclavectl.lock.json").read_bytes())
+    assert verified.json()["pcrs"] == lock["pcrs"]
+    assert lock["model"]["id"] == "demo-lesion"
+    assert {"cryptography", "cbor2", "numpy", "pillow"} <= {wheel["name"] for wheel in lock["wheels"]}
+    assert lock["findings"] == []
+    checked = lane.run("lock", "check", "--lock", payload / "enclavectl.lock.json")
+    assert checked.status == 0
+
+
+def test_two_builds_in_two_folders_are_the_same_image(lane: Lane, payload: Path, tmp_path: Path) -> None:
+    shutil.copy(payload / "enclavectl.lock.json", tmp_path)
+    done = lane.build(tmp_path, "--base-image", BASE_IMAGE)
+    assert done.status == 0, done.err
+    assert (tmp_path / "enclave.eif").read_bytes() == (payload / "enclave.eif").read_bytes()
+
+
+def test_a_build_from_nothing_cached_is_the_same_image(lane: Lane, payload: Path, tmp_path: Path) -> None:
+    """Docker's cache must not be what makes two builds equal."""
+    locked = read_lock(payload / "enclavectl.lock.json")
+    with connect_to(lane) as client:
+        target = parse_probe(probe_output(client), BASE_IMAGE)
+        store = WheelStore(folder=lane.home / ".local/share/enclavectl/wheels", environ=lane.environ)
+        model = find_model("demo-lesion", data_dir=tmp_path)
+        context = io.BytesIO()
+        assert lock_wheels(locked.wheels, store, target) == locked.wheels
+        write_context(payload_context(model, locked.wheels, store), context)
+        context.seek(0)
+        image, _ = client.images.build(
+            fileobj=context,
+            custom_context=True,
+            nocache=True,
+            network_mode="none",
+            buildargs={"BASE_IMAGE": str(client.images.get(BASE_IMAGE).id)},
+        )
+        save(tmp_path / "image.tar", image.save())
+    ours = io.BytesIO()
+    with open_archive(tmp_path / "image.tar") as archive:
+        write_application(ours, archive, Mode.REPRODUCIBLE)
+    assert lane.run("eif", "extract", payload / "enclave.eif", "--to", tmp_path / "parts").status == 0
+    assert ours.getvalue() == (tmp_path / "parts" / "ramdisk1.cpio").read_bytes()
+
+
+def test_the_image_starts_the_payload(lane: Lane, payload: Path) -> None:
+    """Outside an enclave it goes as far as the device that only an enclave has."""
+    from docker.errors import ContainerError
+
+    image = read_lock(payload / "enclavectl.lock.json").image["id"]
+    with connect_to(lane) as client, pytest.raises(ContainerError, match="/dev/nsm") as caught:
+        client.containers.run(str(image), network_mode="none", remove=True)
+    assert "NsmError" in str(caught.value)
+
+
+def test_the_image_has_no_shell_no_package_manager_and_no_key(lane: Lane, payload: Path) -> None:
+    done = lane.run("eif", "extract", payload / "enclave.eif", "--to", payload / "parts")
+    assert done.status == 0
+    names = archive_names(payload / "parts" / "ramdisk1.cpio")
+    assert b"rootfs/usr/bin/enclave-python" in names
+    tools = {b"sh", b"bash", b"dash", b"apt", b"dpkg", b"pip", b"gcc", b"cc", b"perl", b"busybox"}
+    assert not {name for name in names if name.rpartition(b"/")[2] in tools}
+
+
+def archive_names(path: Path) -> set[bytes]:
+    from enclavectl.eif.cpio import CpioReader
+
+    with path.open("rb") as file:
+        return {entry.name for entry in CpioReader(file)}
+
+
+def test_one_changed_byte_of_the_model_is_named(lane: Lane, payload: Path, tmp_path: Path) -> None:
+    import hashlib
+
+    model = tmp_path / "model"
+    shutil.copytree(PACKAGED_DIR, model)
+    weights = bytearray((model / "model.tflite").read_bytes())
+    weights[len(weights) // 8 * 4] ^= 1  # the lowest bit of a number somewhere in the middle
+    card = (model / "model.yaml").read_text()
+    old = hashlib.sha256((model / "model.tflite").read_bytes()).hexdigest()
+    (model / "model.tflite").write_bytes(weights)
+    (model / "model.yaml").write_text(card.replace(old, hashlib.sha256(weights).hexdigest()))
+    shutil.copy(payload / "enclavectl.lock.json", tmp_path)
+    done = lane.build(tmp_path, "--base-image", BASE_IMAGE, "--model", model)
+    assert done.status == 0, done.err
+    found = lane.run("eif", "diff", payload / "enclave.eif", tmp_path / "enclave.eif").json()
+    assert found["pcrs_changed"] == ["PCR0", "PCR2"]
+    assert "the model" in str(found["cause"])
+    stale = lane.run("lock", "check", tmp_path / "enclave.eif", "--lock", payload / "enclavectl.lock.json")
+    assert stale.status == 6
+    assert stale.error()["code"] == "lock-pcrs"
+
+
+KEYGEN = b"""
+import base64
+key = base64.encodebytes(bytes(range(256)) * 4).decode()
+open("/app/private_key.pem", "w").write("-----BEGIN RSA PRIVATE " + "KEY-----\\n" + key)
+"""
+
+
+def test_a_key_made_during_the_build_is_refused_even_if_it_is_deleted(lane: Lane, tmp_path: Path) -> None:
+    context = own_image(
+        tmp_path,
+        f"FROM {BASE_IMAGE}\nCOPY keygen.py /app/\nRUN python3 /app/keygen.py\n"
+        'RUN rm /app/private_key.pem\nCMD ["/usr/bin/python3"]\n',
+        **{"keygen.py": KEYGEN},
+    )
+    (tmp_path / "enclave.eif").write_bytes(b"the old one")
+    done = lane.build(tmp_path, "--dockerfile", context)
+    assert done.status == 2
+    assert done.error()["code"] == "lint-private-key"
+    assert "layer 3: /app/private_key.pem" in str(done.error()["message"])
+    assert (tmp_path / "enclave.eif").read_bytes() == b"the old one"
+    assert {path.name for path in tmp_path.iterdir()} == {"context", "enclave.eif"}
+
+
+def test_findings_pass_with_a_reason_and_are_kept_in_the_lock(lane: Lane, tmp_path: Path) -> None:
+    dockerfile = 'FROM scratch\nCOPY app /bin/app\nUSER 7\nENTRYPOINT ["/bin/app"]\nCMD ["serve"]\n'
+    context = own_image(tmp_path, dockerfile, app=b"app")
+    refused = lane.build(tmp_path, "--dockerfile", context)
+    assert refused.error()["code"] == "lint-entrypoint-and-cmd"
+    assert "relative-command" in str(refused.error()["message"])
+    allowed = ["--allow", "entrypoint-and-cmd=a test", "--allow", "relative-command=a test"]
+    done = lane.build(tmp_path, "--dockerfile", context, *allowed)
+    assert done.status == 0, done.err
+    lock = json.loads((tmp_path / "enclavectl.lock.json").read_bytes())
+    assert lock["allowed"] == {"entrypoint-and-cmd": "a test", "relative-command": "a test"}
+    assert {one["rule"] for one in lock["findings"]} >= {"ignored-setting", "relative-command"}
+
+
+def test_nitro_cli_is_given_a_name_for_the_image_that_was_built(
+    lane: Lane, payload: Path, tmp_path: Path
+) -> None:
+    """An executable in its place copies an image file of ours and prints its PCRs."""
+    dockerfile = f'FROM scratch\nCOPY app /app\nLABEL test={tmp_path}\nCMD ["/app"]\n'
+    context = own_image(tmp_path, dockerfile, app=b"app")
+    pcrs = read_lock(payload / "enclavectl.lock.json").pcrs
+    said = json.dumps({"Measurements": {"HashAlgorithm": "Sha384 { ... }", **pcrs}})
+    environ = fake(tmp_path, f"cp {payload}/enclave.eif \"$output\"; echo '{said}'")
+    nitro = Lane(lane.home, {**lane.environ, "PATH": environ["PATH"]})
+    out = tmp_path / "out"
+    done = nitro.build(out, "--dockerfile", context, "--builder", "nitro-cli")
+    assert done.status == 0, done.err
+    lock = read_lock(out / "enclavectl.lock.json")
+    assert lock.tools["builder"] == "nitro-cli"
+    argv = (tmp_path / "argv").read_text().split()
+    assert argv[:2] == ["build-enclave", "--docker-uri"]
+    with connect_to(lane) as client:
+        image = client.images.get(str(lock.image["id"]))
+        assert image.tags == [argv[2]]  # kept: Docker would delete the image with its last name
+        image.tag("enclavectl-test-other", "1")
+        again = nitro.build(out, "--image", "enclavectl-test-other:1", "--builder", "nitro-cli")
+        assert again.status == 0, again.err
+        assert client.images.get("enclavectl-test-other:1").tags == ["enclavectl-test-other:1"]
+        client.images.remove("enclavectl-test-other:1")
+
+
+def test_an_interrupted_build_leaves_everything_as_it_was(lane: Lane, tmp_path: Path) -> None:
+    context = own_image(tmp_path, f'FROM {BASE_IMAGE}\nRUN sleep 20 && echo {tmp_path}\nCMD ["/bin/true"]\n')
+    (tmp_path / "enclave.eif").write_bytes(b"the old one")
+    argv = [str(COMMAND), "build", "--blobs", str(lane.home / "blobs"), "--dockerfile", str(context)]
+    environ = {"PATH": "/usr/bin:/bin", "HOME": str(lane.home), **lane.environ}
+    with subprocess.Popen(argv, cwd=tmp_path, env=environ, stderr=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 30
+        while len(list(tmp_path.iterdir())) == 2 and time.monotonic() < deadline:
+            time.sleep(0.05)  # until the context is there: the build has begun
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert (tmp_path / "enclave.eif").read_bytes() == b"the old one"
+    assert {path.name for path in tmp_path.iterdir()} == {"context", "enclave.eif"}
+
+
+def test_a_failing_step_says_why_and_leaves_nothing(lane: Lane, tmp_path: Path) -> None:
+    context = own_image(tmp_path, f"FROM {BASE_IMAGE}\nRUN echo the reason; exit 3\n")
+    done = lane.build(tmp_path, "--dockerfile", context)
+    assert done.status == 3
+    assert "the reason" in str(done.error()["message"])
+    assert {path.name for path in tmp_path.iterdir()} == {"context"}
+
+
+def test_a_base_image_that_is_not_there_or_has_no_python_is_explained(lane: Lane, tmp_path: Path) -> None:
+    absent = lane.build(tmp_path, "--base-image", "registry.invalid/none:1")
+    assert absent.status == 3
+    assert absent.error()["code"] == "image-missing"
+    context = own_image(tmp_path, 'FROM scratch\nCOPY app /app\nCMD ["/app"]\n', app=b"app")
+    built = lane.build(tmp_path, "--dockerfile", context)
+    image = built.json()["image"]
+    assert isinstance(image, dict)
+    without = lane.build(tmp_path, "--base-image", image["id"])
+    assert without.status == 3
+    assert without.error()["code"] == "base-image"
+
+
+def test_dry_run_says_what_it_would_do_and_writes_nothing(lane: Lane, payload: Path, tmp_path: Path) -> None:
+    shutil.copy(payload / "enclavectl.lock.json", tmp_path)
+    done = lane.build(tmp_path, "--base-image", BASE_IMAGE, "--dry-run")
+    assert done.status == 0, done.err
+    context = done.json()["context"]
+    assert isinstance(context, list)
+    assert {"Dockerfile", "enclave_payload/model/model.json", "wheels/requirements.txt"} <= set(context)
+    assert {path.name for path in tmp_path.iterdir()} == {"enclavectl.lock.json"}
+
+
+LAYERS = f"""FROM {BASE_IMAGE}
+RUN mkdir -p /data/sub /gone && echo one > /data/one && ln /data/one /data/two && ln -s one /data/link && \\
+    chmod 4755 /data/one && echo hidden > /gone/file && chgrp 5 /data/sub && chmod 2775 /data/sub
+RUN rm -r /gone && echo changed > /data/sub/three && mkfifo /data/fifo && rm /usr/bin/python3
+CMD ["/data/one"]
+"""
+
+
+def test_layers_flatten_to_what_docker_exports(lane: Lane, tmp_path: Path) -> None:
+    """The nitro-cli mode's ramdisk, once from the saved layers and once from a real ``docker export``."""
+    context = own_image(tmp_path, LAYERS)
+    done = lane.build(tmp_path, "--dockerfile", context, "--mode", "nitro-cli")
+    assert done.status == 0, done.err
+    image = str(read_lock(tmp_path / "enclavectl.lock.json").image["id"])
+    with connect_to(lane) as client:
+        save(tmp_path / "image.tar", client.images.get(image).save())
+        container = client.containers.create(image, network_mode="none")
+        try:
+            save(tmp_path / "export.tar", cast("Iterator[bytes]", container.export()))
+        finally:
+            container.remove()
+    ours, exported = io.BytesIO(), io.BytesIO()
+    with open_archive(tmp_path / "image.tar") as archive:
+        assert write_application(ours, archive, Mode.NITRO_CLI).implied == ()
+        cmd, env = init_lines(archive.config.command()), init_lines(archive.config.env)
+    with (tmp_path / "export.tar").open("rb") as file:
+        entries = application_entries(read_export(whole_file(file)), cmd=cmd, env=env)
+        write_ramdisk(exported, entries, Mode.NITRO_CLI)
+    assert ours.getvalue() == exported.getvalue()
+
+
+def save(path: Path, chunks: Iterable[bytes]) -> None:
+    with path.open("wb") as file:
+        file.writelines(chunks)
+
+
+def test_no_docker_at_all_is_explained(tmp_path: Path) -> None:
+    """Needs no engine, but belongs here."""
+    done = enclavectl(
+        "build",
+        "--output",
+        "json",
+        home=tmp_path,
+        environ={"DOCKER_HOST": f"unix://{tmp_path}/no.sock", "TMPDIR": os.environ.get("TMPDIR", "/tmp")},
+    )
+    assert done.status == 3
+    assert done.error()["code"] == "docker-missing"

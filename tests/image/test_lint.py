@@ -1,0 +1,161 @@
+"""Each rule of the lint, on images made in code."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from enclavectl.eif.archive import ImageArchive
+from enclavectl.eif.blob import blob_of
+from enclavectl.eif.cpio import TRAILER, CpioEntry, CpioWriter
+from enclavectl.eif.format import Arch
+from enclavectl.eif.manifest import ImageConfig
+from enclavectl.eif.ramdisk import Mode
+from enclavectl.errors import UsageError
+from enclavectl.image.context import ContextFile
+from enclavectl.image.findings import LintFinding, Rule, parse_allowed, refuse_blocking
+from enclavectl.image.lint import (
+    lint_architecture,
+    lint_config,
+    lint_context,
+    lint_implied,
+    lint_layers,
+    lint_memory,
+    lint_model,
+    lint_ramdisk,
+)
+from enclavectl.models import PACKAGED_DIR
+from tests.eif import samples
+from tests.image.test_secrets import EC_KEY
+
+CONFIG = ImageConfig(
+    image_id="0" * 64,
+    architecture="amd64",
+    cmd=("/bin/app",),
+    entrypoint=None,
+    env=("PATH=/bin",),
+    ignored=(),
+    raw={},
+)
+
+
+def rules(findings: object) -> list[Rule]:
+    return [one.rule for one in findings]  # type: ignore[attr-defined]
+
+
+def archive(*layers: object) -> ImageArchive:
+    return ImageArchive(config=CONFIG, layers=tuple(layers))  # type: ignore[arg-type]
+
+
+def test_a_sound_image_has_no_findings() -> None:
+    layer = samples.layer(samples.directory("bin"), samples.text("bin/app", b"app"))
+    assert list(lint_config(CONFIG)) == []
+    assert list(lint_layers(archive(layer), Mode.NITRO_CLI)) == []
+    assert list(lint_memory(100 << 20, 400)) == []
+    assert list(lint_architecture(Arch.X86_64, Arch.X86_64, Path("bzImage"))) == []
+    assert list(lint_implied((), Mode.NITRO_CLI)) == []
+
+
+@pytest.mark.parametrize(
+    ("config", "rule"),
+    [
+        (replace(CONFIG, entrypoint=("/bin/a",)), Rule.ENTRYPOINT_AND_CMD),
+        (replace(CONFIG, cmd=("app",)), Rule.RELATIVE_COMMAND),
+        (replace(CONFIG, cmd=None, entrypoint=("./app",)), Rule.RELATIVE_COMMAND),
+        (replace(CONFIG, cmd=None), Rule.NO_COMMAND),
+        (replace(CONFIG, cmd=()), Rule.NO_COMMAND),
+        (replace(CONFIG, env=("DB_PASSWORD=x",)), Rule.CREDENTIAL),
+        (replace(CONFIG, ignored=("User",)), Rule.IGNORED_SETTING),
+        (
+            replace(CONFIG, ignored=("WorkingDir",), raw={"config": {"WorkingDir": "/app"}}),
+            Rule.IGNORED_SETTING,
+        ),
+        (replace(CONFIG, ignored=("Healthcheck",)), Rule.IGNORED_SETTING),
+    ],
+)
+def test_settings_that_an_enclave_does_not_honor(config: ImageConfig, rule: Rule) -> None:
+    assert rules(lint_config(config)) == [rule]
+
+
+def test_the_default_working_folder_is_not_worth_a_word() -> None:
+    assert (
+        rules(lint_config(replace(CONFIG, ignored=("WorkingDir",), raw={"config": {"WorkingDir": "/"}})))
+        == []
+    )
+
+
+def test_a_key_in_a_lower_layer_is_found_with_its_layer_and_path() -> None:
+    first = samples.layer(samples.directory("app"), samples.text("app/key.pem", EC_KEY))
+    second = samples.layer(samples.directory("app"), samples.text("app/.wh.key.pem"))
+    (finding,) = lint_layers(archive(first, second), Mode.REPRODUCIBLE)
+    assert finding.rule is Rule.PRIVATE_KEY
+    assert finding.where == "layer 1: /app/key.pem"
+
+
+def test_what_a_ramdisk_does_not_keep() -> None:
+    capable = samples.text("ping", b"x", pax_headers={"SCHILY.xattr.security.capability": "x"})
+    layer = samples.layer(
+        capable,
+        samples.text("Dockerfile"),
+        samples.text("a"),
+        samples.hardlink("b", "a"),
+        samples.hardlink("c", "a"),
+    )
+    assert set(rules(lint_layers(archive(layer), Mode.NITRO_CLI))) == {
+        Rule.FILE_CAPABILITIES,
+        Rule.ROOT_DOCKERFILE,
+        Rule.HARD_LINKS,
+    }
+    assert Rule.HARD_LINKS not in rules(lint_layers(archive(layer), Mode.REPRODUCIBLE))
+
+
+def test_directories_that_no_layer_lists_matter_to_nitro_cli_only() -> None:
+    assert rules(lint_implied((b"usr/lib",), Mode.NITRO_CLI)) == [Rule.MISSING_DIRECTORIES]
+    assert list(lint_implied((b"usr/lib",), Mode.REPRODUCIBLE)) == []
+
+
+def test_an_arm_kernel_does_not_go_with_an_amd64_image() -> None:
+    assert rules(lint_architecture(Arch.X86_64, Arch.ARM64, Path("Image"))) == [Rule.ARCHITECTURE]
+    assert list(lint_architecture(Arch.X86_64, None, Path("odd"))) == []
+
+
+def test_memory_is_four_times_the_image() -> None:
+    assert rules(lint_memory((100 << 20) + 1, 400)) == [Rule.MEMORY]
+
+
+def test_keys_in_the_context_and_in_a_finished_ramdisk(tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(EC_KEY)
+    files = [ContextFile(name="a", data=b"fine"), ContextFile(name="key", path=tmp_path / "key")]
+    assert [one.where for one in lint_context(files)] == ["context: key"]
+    sink = io.BytesIO()
+    writer = CpioWriter(sink)
+    writer.add(CpioEntry(name=b"env", ino=1, mode=0o100644, size=len(EC_KEY)), [EC_KEY])
+    writer.finish(CpioEntry(name=TRAILER, ino=0, mode=0))
+    assert [one.where for one in lint_ramdisk(blob_of(sink.getvalue()), "ramdisk1")] == ["ramdisk1: /env"]
+
+
+def test_the_packaged_model_has_a_fixed_batch() -> None:
+    assert list(lint_model((PACKAGED_DIR / "model.tflite").read_bytes())) == []
+
+
+def finding(rule: Rule) -> LintFinding:
+    return LintFinding(rule=rule, where="here", message="wrong")
+
+
+def test_only_blocking_findings_block_and_a_reason_lets_them_pass() -> None:
+    refuse_blocking([finding(Rule.IGNORED_SETTING), finding(Rule.HARD_LINKS)], {})
+    with pytest.raises(UsageError, match="private-key: here: wrong") as caught:
+        refuse_blocking([finding(Rule.PRIVATE_KEY)], {})
+    assert caught.value.code == "lint-private-key"
+    refuse_blocking([finding(Rule.PRIVATE_KEY)], parse_allowed(["private-key=only a test key"]))
+
+
+@pytest.mark.parametrize("option", ["privat-key=x", "private-key", "private-key= ", "=x", ""])
+def test_a_rule_passes_only_by_its_name_and_with_a_reason(option: str) -> None:
+    with pytest.raises(UsageError):
+        parse_allowed([option])
+    with pytest.raises(UsageError, match="twice"):
+        parse_allowed(["memory=a", "memory=b"])

@@ -1,0 +1,87 @@
+"""Which wheels are asked for, and which of a lock still fit."""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from enclavectl.errors import HostError
+from enclavectl.image.plan import lock_wheels
+from enclavectl.image.target import Target
+from enclavectl.image.wheels import Wheel, WheelStore, fetch_wheels, requirements, resolve_wheels
+
+PROJECT = Path(__file__).resolve().parents[2]
+BOOKWORM = Target(python=(3, 11), machine="x86_64", glibc=36)
+
+
+def wheel(file: str, name: str = "numpy") -> Wheel:
+    return Wheel(name=name, version="1.26.4", file=file, sha256="0" * 64)
+
+
+def offline(folder: Path) -> WheelStore:
+    """A store whose pip has no index, so that whatever it is asked for fails."""
+    return WheelStore(folder=folder / "wheels", environ={"PIP_NO_INDEX": "1", "HOME": str(folder)})
+
+
+@pytest.mark.parametrize("python", [(3, 11), (3, 12), (3, 13)])
+def test_requirements_are_those_of_the_project(python: tuple[int, int]) -> None:
+    declared = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["dependencies"]
+    bounds = {line.partition(";")[0].strip() for line in declared}
+    asked = requirements(Target(python=python, machine="x86_64", glibc=36))
+    assert set(asked) <= bounds
+    assert any(one.startswith(("tflite-runtime", "ai-edge-litert")) for one in asked)
+
+
+def test_platform_tags_run_from_the_newest_glibc_to_the_oldest() -> None:
+    tags = BOOKWORM.platforms()
+    assert tags[0] == "manylinux_2_36_x86_64"
+    assert "manylinux_2_17_x86_64" in tags
+    assert "manylinux_2_37_x86_64" not in tags
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "numpy-1.26.4-cp312-cp312-manylinux_2_17_x86_64.whl",
+        "numpy-1.26.4-cp311-cp311-manylinux_2_17_aarch64.whl",
+    ],
+)
+def test_a_lock_for_another_target_is_resolved_anew(tmp_path: Path, file: str) -> None:
+    with pytest.raises(HostError):  # it asks pip, and this pip has nothing
+        lock_wheels((wheel(file),), offline(tmp_path), BOOKWORM)
+
+
+def test_a_wheel_that_is_not_to_be_had_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(HostError, match=r"CPython 3\.11, x86_64, glibc 2\.36") as caught:
+        resolve_wheels(offline(tmp_path), BOOKWORM)
+    assert caught.value.code == "wheels"
+    assert caught.value.hint is not None
+    assert [path.name for path in (tmp_path / "wheels").iterdir()] == []
+
+
+def test_a_kept_wheel_needs_no_index_and_a_damaged_one_is_not_taken(tmp_path: Path) -> None:
+    import hashlib
+
+    store = offline(tmp_path)
+    data = b"wheel"
+    kept = Wheel(name="x", version="1", file="x-1-py3-none-any.whl", sha256=hashlib.sha256(data).hexdigest())
+    store.path(kept).parent.mkdir(parents=True, mode=0o700)
+    store.folder.chmod(0o700)
+    store.path(kept).write_bytes(data)
+    fetch_wheels(store, BOOKWORM, [kept])
+    store.path(kept).write_bytes(b"other")
+    with pytest.raises(HostError):
+        fetch_wheels(store, BOOKWORM, [kept])
+
+
+def test_a_python_without_pip_is_explained(tmp_path: Path) -> None:
+    fake = tmp_path / "python"
+    fake.write_text(f"#!/bin/sh\necho '{sys.executable}: No module named pip' >&2\nexit 1\n")
+    fake.chmod(0o755)
+    store = WheelStore(folder=tmp_path / "wheels", environ={}, python=fake)
+    with pytest.raises(HostError, match="no pip") as caught:
+        resolve_wheels(store, BOOKWORM)
+    assert "ensurepip" in str(caught.value.hint)
