@@ -86,9 +86,7 @@ class _Decoder:
         if major == _BYTES:
             return b"".join(self._chunks(major, argument))
         if major == _TEXT:
-            if argument != _INDEFINITE:  # nearly every key and value that we read
-                return self._utf8(self._take(argument))
-            return "".join([self._utf8(chunk) for chunk in self._chunks(major, argument)])
+            return self._text(argument)
         if major in (_ARRAY, _MAP):
             if depth <= 0:
                 raise CborError("nested too deeply", start)
@@ -141,6 +139,11 @@ class _Decoder:
                 raise CborError("expected a definite chunk of the same string", start)
             chunks.append(self._take(chunk_length))
         return chunks
+
+    def _text(self, length: int) -> str:
+        if length != _INDEFINITE:  # nearly every key and value that we read
+            return self._utf8(self._take(length))
+        return "".join([self._utf8(chunk) for chunk in self._chunks(_TEXT, length)])
 
     def _utf8(self, chunk: bytes) -> str:
         try:
