@@ -5,6 +5,7 @@
     EnclavectlError             an abstract root; never raised itself
     +-- Bug                1    any other exception, as the CLI reports it; never raised
     +-- UsageError         2    wrong arguments, configuration, policy or model card
+    |   +-- EifError            an enclave image file, ramdisk or layer that breaks its format (eif/errors.py)
     +-- HostError          3    the host or a tool on it is missing something or failed
     +-- AttestationError   4    the enclave could not be verified; nothing secret was sent
     +-- EnclaveError       5    the enclave or the model in it failed
