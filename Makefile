@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 SOURCES := enclavectl enclave_payload tests fuzz tools benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types bench clean
+.PHONY: help demo test test-lowest check format lint types bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -32,6 +32,11 @@ demo: $(VENV)/.demo ## set up, then classify a sample picture in a local (simula
 
 test: $(VENV)/.dev ## set up, then run all tests (lanes whose real parts are absent skip, with the reason)
 	$(BIN)/python -m pytest
+
+test-lowest: ## run the tests with the lowest versions that pyproject.toml allows
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' -c tests/lowest.txt
+	.venv-lowest/bin/python -m pytest
 
 format: $(VENV)/.dev ## rewrite the sources in the one format
 	$(BIN)/ruff format $(SOURCES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
@@ -9,16 +10,50 @@ import typer
 from enclavectl import __version__
 from enclavectl.cli import build, config, diagnose, eif, kernel, lifecycle, model, roles
 
-# Rich's help pages cost more start-up time than all of Typer; plain ones teach the same.
-app = typer.Typer(
-    name="enclavectl",
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "diagnose": diagnose.diagnose,
+    "run": lifecycle.run,
+    "list": lifecycle.list_enclaves,
+    "describe": lifecycle.describe,
+    "console": lifecycle.console,
+    "terminate": lifecycle.terminate,
+    "send": roles.send,
+    "listen": roles.listen,
+    "build": build.build,
+}
+_GROUPS: dict[str, typer.Typer] = {
+    "lock": build.lock_app,
+    "eif": eif.app,
+    "kernel": kernel.app,
+    "model": model.app,
+    "config": config.app,
+}
 
 
-@app.callback(invoke_without_command=True)
+def build_app(arguments: Sequence[str]) -> typer.Typer:
+    """The command tree, or only the branch of it that the command line names.
+
+    Typer looks at every parameter of every command that it is given, which takes longer than most commands.
+    """
+    # Rich's help pages cost more start-up time than all of Typer; plain ones teach the same.
+    app = typer.Typer(
+        name="enclavectl",
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback(invoke_without_command=True)(root)
+    first = next(iter(arguments), "")
+    is_alone = first in _COMMANDS or first in _GROUPS or first == "--version"
+    for name, command in _COMMANDS.items():
+        if name == first or not is_alone:
+            app.command(name)(command)
+    for name, group in _GROUPS.items():
+        if name == first or not is_alone:
+            app.add_typer(group, name=name)
+    return app
+
+
 def root(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
@@ -38,19 +73,3 @@ def root(
         raise typer.Exit
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
-
-
-app.command()(diagnose.diagnose)
-app.command()(lifecycle.run)
-app.command("list")(lifecycle.list_enclaves)
-app.command()(lifecycle.describe)
-app.command()(lifecycle.console)
-app.command()(lifecycle.terminate)
-app.command()(roles.send)
-app.command()(roles.listen)
-app.command()(build.build)
-app.add_typer(build.lock_app, name="lock")
-app.add_typer(eif.app, name="eif")
-app.add_typer(kernel.app, name="kernel")
-app.add_typer(model.app, name="model")
-app.add_typer(config.app, name="config")

@@ -39,10 +39,11 @@ def run(arguments: Sequence[str]) -> int:
     import typer
     from typer.exceptions import TyperException
 
-    from enclavectl.cli.app import app
+    from enclavectl.cli.app import build_app
 
     try:
-        status = typer.main.get_command(app)(list(arguments), prog_name="enclavectl", standalone_mode=False)
+        command = typer.main.get_command(build_app(arguments))
+        status = command(list(arguments), prog_name="enclavectl", standalone_mode=False)
         sys.stdout.flush()
         # Typer turns Ctrl-C into this status by itself.
         return _interrupted() if status == EXIT_INTERRUPTED else status if isinstance(status, int) else 0
@@ -51,8 +52,11 @@ def run(arguments: Sequence[str]) -> int:
     except (typer.Abort, KeyboardInterrupt):
         return _interrupted()
     except TyperException as exc:
-        hint = "enclavectl COMMAND --help lists the options"
-        return _report(UsageError(exc.format_message(), hint=hint), arguments)
+        message = exc.format_message()
+        if message.startswith("Usage:"):  # a group without a command: what is asked for is its help
+            sys.stderr.write(f"{message}\n")
+            return UsageError.exit_code
+        return _report(UsageError(message, hint="enclavectl COMMAND --help lists the options"), arguments)
     except BrokenPipeError:
         # Whoever read our output has seen enough; do not let the interpreter complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
