@@ -52,11 +52,7 @@ def run(arguments: Sequence[str]) -> int:
     except (typer.Abort, KeyboardInterrupt):
         return _interrupted()
     except TyperException as exc:
-        message = exc.format_message()
-        if message.startswith("Usage:"):  # a group without a command: what is asked for is its help
-            sys.stderr.write(f"{message}\n")
-            return UsageError.exit_code
-        return _report(UsageError(message, hint="enclavectl COMMAND --help lists the options"), arguments)
+        return _refuse(exc.format_message(), arguments)
     except BrokenPipeError:
         # Whoever read our output has seen enough; do not let the interpreter complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -66,6 +62,14 @@ def run(arguments: Sequence[str]) -> int:
 
         traceback.print_exc()
         return _report(Bug("this is a bug in enclavectl", hint="report the lines above"), arguments)
+
+
+def _refuse(message: str, arguments: Sequence[str]) -> int:
+    """Tell what is wrong with the command line; a group without a command gets its help page."""
+    if message.startswith("Usage:"):
+        sys.stderr.write(f"{message}\n")
+        return UsageError.exit_code
+    return _report(UsageError(message, hint="enclavectl COMMAND --help lists the options"), arguments)
 
 
 def _interrupted() -> int:
