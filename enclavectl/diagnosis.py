@@ -87,7 +87,7 @@ class Diagnosis:
     def to_json(self) -> dict[str, object]:
         """The ``enclavectl.diagnosis/1`` object."""
         document, card = self.enclave.document, self.enclave.card
-        names = {label.code: label.name for label in card.labels}
+        names = self.enclave.label_names
         return {
             "schema": SCHEMA,
             "trust": str(document.trust),

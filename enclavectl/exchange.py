@@ -59,6 +59,11 @@ class VerifiedEnclave:
         """The attested card of the model that will see the picture."""
         return self.config.card
 
+    @property
+    def label_names(self) -> dict[str, str]:
+        """Label code to the name that people read, in output order."""
+        return {label.code: label.name for label in self.card.labels}
+
     def suite(self) -> SuiteId:
         """The best suite that the enclave offers; ids are in the order of preference."""
         return min(self.config.public_keys)

@@ -32,7 +32,7 @@ class AnswerDrawing:
     def __init__(self, screen: Screen, enclave: VerifiedEnclave, top: int) -> None:
         self._screen = screen
         self._top = top
-        self._names = {label.code: label.name for label in enclave.card.labels}
+        self._names = enclave.label_names
         self._next = 0
         screen.trust(str(enclave.document.trust))
 

@@ -207,6 +207,6 @@ def _write_report(path: Path, diagnosis: Diagnosis, pictures: Sequence[Picture])
     page = render_report(
         diagnosis.to_json(),
         [(picture.name, str(picture.media_type), picture.data) for picture in pictures],
-        label_names={label.code: label.name for label in diagnosis.enclave.card.labels},
+        label_names=diagnosis.enclave.label_names,
     )
     write_atomic(path, page.encode())

@@ -10,7 +10,14 @@ import typer
 from enclavectl.cli import options
 from enclavectl.cli.answers import draw_result
 from enclavectl.cli.options import OutputFormat
-from enclavectl.cli.setup import Trusting, begin, refuse_together, target_elsewhere, target_of
+from enclavectl.cli.setup import (
+    Trusting,
+    begin,
+    expectation_of,
+    refuse_together,
+    target_elsewhere,
+    target_of,
+)
 
 if TYPE_CHECKING:
     from enclavectl.backends.base import Backend
@@ -18,7 +25,6 @@ if TYPE_CHECKING:
     from enclavectl.cli.setup import Target
     from enclavectl.client import Client
     from enclavectl.config import Config
-    from enclavectl.exchange import Expectation
     from enclavectl.listener import Delivered, Happening
     from enclavectl.pending import PendingStore
     from enclavectl.pictures import Picture
@@ -121,7 +127,9 @@ def listen(
     answers = AnswerPrinter(invocation.screen, PendingStore(settings.state_dir), settings.diagnose.top)
     with listening_at(address) as listening:
         invocation.screen.note(f"listening on {address}; Ctrl-C ends")
-        for happening in Listener(listening, lambda: _expect_any(chosen, trusting)).happenings(timeout):
+        # Asked anew for each enclave that dials in: they start while we listen.
+        listener = Listener(listening, lambda: expectation_of(chosen, chosen.enclaves, trusting))
+        for happening in listener.happenings(timeout):
             answers.show(happening)
             if answers.count == count:
                 return
@@ -141,11 +149,15 @@ def _hand_in(client: Client, store: PendingStore, picture: Picture, timeout_s: f
     from enclavectl.errors import EnclaveBusy, PictureRefused
     from enclavectl.pending import Waiting
 
-    card = client.enclave.card
     pending = client.prepare()
-    labels = {label.code: label.name for label in card.labels}
     store.add(
-        Waiting(pending=pending, image=picture.name, sha256=picture.sha256, labels=labels, notice=card.notice)
+        Waiting(
+            pending=pending,
+            image=picture.name,
+            sha256=picture.sha256,
+            labels=client.enclave.label_names,
+            notice=client.enclave.card.notice,
+        )
     )
     try:
         client.submit(picture, pending, Delivery.OUT)
@@ -233,15 +245,3 @@ def _running_target(backend: Backend, name: str | None, trusting: Trusting) -> T
     else:
         raise StateError("no enclave is running", hint="enclavectl run starts one")
     return target_of(backend, found, trusting)
-
-
-def _expect_any(backend: Backend, trusting: Trusting) -> Expectation:
-    """Any enclave that this host started, or what the user's policy says."""
-    from enclavectl.enclaves import load_policy
-    from enclavectl.exchange import Expectation
-
-    if trusting.policy is not None:
-        policy = load_policy(trusting.policy, allow_debug=trusting.allow_debug)
-    else:
-        policy = backend.policy(backend.enclaves(), allow_debug=trusting.allow_debug)
-    return Expectation(policy=policy, root=backend.trust_root())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,20 +135,31 @@ class Target:
     expectation: Expectation
 
 
-def target_of(backend: Backend, enclave: Enclave, trusting: Trusting) -> Target:
-    """An enclave of this host's, with the policy that the user names or what was measured at its start.
+def expectation_of(
+    backend: Backend, enclaves: Callable[[], Sequence[Enclave]], trusting: Trusting
+) -> Expectation:
+    """What enclaves of this host's must prove: the user's policy, or what was measured when they started.
 
     Raises:
-        UsageError: the policy cannot be used.
+        UsageError: the policy cannot be used, or there is none and no enclave either.
     """
     from enclavectl.enclaves import load_policy
     from enclavectl.exchange import Expectation
 
     if trusting.policy is None:
-        policy = backend.policy([enclave], allow_debug=trusting.allow_debug)
+        policy = backend.policy(enclaves(), allow_debug=trusting.allow_debug)
     else:
         policy = load_policy(trusting.policy, allow_debug=trusting.allow_debug)
-    expectation = Expectation(policy=policy, root=backend.trust_root())
+    return Expectation(policy=policy, root=backend.trust_root())
+
+
+def target_of(backend: Backend, enclave: Enclave, trusting: Trusting) -> Target:
+    """An enclave of this host's, with what it has to prove.
+
+    Raises:
+        UsageError: the policy cannot be used.
+    """
+    expectation = expectation_of(backend, lambda: [enclave], trusting)
     return Target(backend=backend.name, address=enclave.address, expectation=expectation)
 
 

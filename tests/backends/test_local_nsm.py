@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enclave_payload import cbor
+from enclave_payload.nsm import MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES
 from enclavectl.attestation.cose import parse_cose
 from enclavectl.attestation.document import Claims, parse_claims
-from enclavectl.backends.local.nsm import MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, SimulatedNsm
+from enclavectl.backends.local.nsm import SimulatedNsm
 from enclavectl.backends.local.pki import ROOT_NAME, DevelopmentRoot
 from enclavectl.errors import UsageError
 

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.hazmat.primitives.hashes import SHA384
 
 from enclave_payload import cbor
+from enclave_payload.nsm import MAX_REQUEST_BYTES
 from enclavectl.backends.local.pki import (
     REISSUE_BEFORE,
     DevelopmentRoot,
@@ -31,8 +32,6 @@ from enclavectl.backends.local.pki import (
 )
 from enclavectl.errors import UsageError
 
-MAX_REQUEST_BYTES = 4096
-MAX_RESPONSE_BYTES = 12288
 MAX_MODULE_ID_CHARACTERS = 39  # i-<17 hex>-enc<16 hex>, AWS's form; a CN has room for 64
 RANDOM_BYTES = 256
 
@@ -91,7 +90,7 @@ class SimulatedNsm:
         self._intermediate, self._leaf = self._issue(clock())
 
     def handle(self, request: bytes) -> bytes:
-        """The answer to one request, of at most MAX_RESPONSE_BYTES. Bad requests get an ``Error`` answer."""
+        """The answer to one request, of at most 12,288 bytes. Bad requests get an ``Error`` answer."""
         with self._turn:
             try:
                 answer = self._answer(request)
