@@ -42,6 +42,13 @@ TEST_PREFIX = "ENCLAVECTL_TEST_"
 _MAX_VSOCK = 2**32 - 2
 
 
+class Profile(StrEnum):
+    """What this host is for."""
+
+    DEVELOPMENT = "development"
+    PRODUCTION = "production"
+
+
 class SourceKind(StrEnum):
     """Where a value can come from, weakest first."""
 
@@ -109,6 +116,26 @@ class EnclaveConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NitroConfig:
+    """Only for hosts that simulate Nitro, such as the project's tests; null on a real one."""
+
+    vsock_dir: Path | None = field(
+        metadata=setting(
+            OPTIONAL_PATH,
+            None,
+            "Folder of the sockets CID.vsock and host.vsock_PORT (hybrid vsock) in place of AF_VSOCK.",
+        )
+    )
+    root: Path | None = field(
+        metadata=setting(
+            OPTIONAL_PATH,
+            None,
+            "Development root (PEM) in place of AWS's; what it vouches for is simulated, never nitro.",
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LocalConfig:
     """The limits of the backend local, a process on this machine."""
 
@@ -126,6 +153,13 @@ class Config:
 
     backend: BackendChoice = field(
         metadata=setting(one_of(BackendChoice), BackendChoice.AUTO, "What runs the enclave.")
+    )
+    profile: Profile = field(
+        metadata=setting(
+            one_of(Profile),
+            Profile.DEVELOPMENT,
+            "What this host is for; production refuses debug mode, which turns attestation off.",
+        )
     )
     state_dir: Path = field(
         metadata=setting(
@@ -153,6 +187,7 @@ class Config:
     )
     diagnose: DiagnoseConfig
     enclave: EnclaveConfig
+    nitro: NitroConfig
     local: LocalConfig
     sources: Mapping[str, Source]
     file: Path | None
@@ -182,7 +217,7 @@ class Config:
             yield one.key, getattr(getattr(self, section) if section else self, name)
 
 
-_SECTIONS = {"diagnose": DiagnoseConfig, "enclave": EnclaveConfig, "local": LocalConfig}
+_SECTIONS = {"diagnose": DiagnoseConfig, "enclave": EnclaveConfig, "nitro": NitroConfig, "local": LocalConfig}
 SETTINGS: tuple[Setting, ...] = (
     *settings_of(Config),
     *(one for name, section in _SECTIONS.items() for one in settings_of(section, section=name)),

@@ -1,4 +1,4 @@
-"""Where an enclave is reached: Unix sockets and vsock, by one pair of functions."""
+"""Where an enclave is reached, by one pair of functions: Unix sockets, vsock, vsock behind a Unix socket."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from errno import ECONNABORTED, ECONNREFUSED
 from pathlib import Path
 
 from enclavectl.errors import EnclaveLost, StateError, UsageError
@@ -16,6 +17,8 @@ from enclavectl.errors import EnclaveLost, StateError, UsageError
 # sun_path holds 108 bytes with its NUL, linux/un.h.
 _MAX_UNIX_PATH = 107
 _SEND_BUFFER_BYTES = 1024 * 1024
+# "OK " and a port of ten digits, with room.
+_MAX_HYBRID_REPLY = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +42,26 @@ class VsockAddress:
         return f"vsock:{self.cid}:{self.port}"
 
 
-Address = UnixAddress | VsockAddress
+@dataclass(frozen=True, slots=True)
+class HybridVsockAddress:
+    """A guest's port behind the Unix socket of its machine monitor.
+
+    https://github.com/firecracker-microvm/firecracker/blob/main/docs/vsock.md: the host writes ``CONNECT
+    <port>`` and a line feed, reads ``OK <host port>``, and from there on has the guest's stream.
+    """
+
+    path: Path
+    port: int
+
+    def __str__(self) -> str:
+        return f"hybrid:{self.path}:{self.port}"
+
+
+Address = UnixAddress | VsockAddress | HybridVsockAddress
 
 
 def parse_address(text: str) -> Address:
-    """Read ``unix:PATH`` or ``vsock:CID:PORT``.
+    """Read ``unix:PATH``, ``vsock:CID:PORT`` or ``hybrid:PATH:PORT``.
 
     Raises:
         UsageError: the text has neither form, or a number is out of range.
@@ -55,8 +73,12 @@ def parse_address(text: str) -> Address:
         cid, port = int(match[1]), int(match[2])
         if cid < 2**32 and port < 2**32:
             return VsockAddress(cid, port)
+    match = re.fullmatch(r"hybrid:([^\0]+):([0-9]{1,10})", text, re.DOTALL)
+    if match is not None and int(match[2]) < 2**32:
+        return HybridVsockAddress(Path(match[1]), int(match[2]))
     raise UsageError(
-        f"address: expected unix:PATH or vsock:CID:PORT, found {text!r}", hint="for example vsock:16:5005"
+        f"address: expected unix:PATH, vsock:CID:PORT or hybrid:PATH:PORT, found {text!r}",
+        hint="for example vsock:16:5005",
     )
 
 
@@ -67,17 +89,19 @@ def connect(address: Address, timeout_s: float) -> socket.socket:
         StateError: nobody listens there.
         EnclaveLost: no connection within ``timeout_s`` seconds, or the kernel's limit if that is shorter.
     """
-    family = socket.AF_UNIX if isinstance(address, UnixAddress) else socket.AF_VSOCK
+    family = socket.AF_VSOCK if isinstance(address, VsockAddress) else socket.AF_UNIX
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.settimeout(timeout_s)
         # Room for a picture of common size, so that sending it does not take turns with its reader.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
-        if isinstance(address, UnixAddress):
+        if isinstance(address, VsockAddress):
+            sock.connect((address.cid, address.port))
+        else:
             with _short_path(address.path) as name:
                 sock.connect(name)
-        else:
-            sock.connect((address.cid, address.port))
+        if isinstance(address, HybridVsockAddress):
+            _ask_for_port(sock, address.port)
     except TimeoutError as exc:
         sock.close()
         # Not "within timeout_s": the kernel's own limit for vsock is 2 s.
@@ -99,7 +123,10 @@ def listen(address: Address) -> socket.socket:
 
     Raises:
         StateError: the address is in use or cannot be bound.
+        UsageError: a hybrid address, which is a guest's: guests connect to Unix sockets of the host.
     """
+    if isinstance(address, HybridVsockAddress):
+        raise UsageError(f"{address}: expected an address of this host, found one inside of a guest")
     family = socket.AF_UNIX if isinstance(address, UnixAddress) else socket.AF_VSOCK
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -118,6 +145,23 @@ def listen(address: Address) -> socket.socket:
             hint="another process may be listening already; enclavectl list shows the enclaves",
         ) from exc
     return sock
+
+
+def _ask_for_port(sock: socket.socket, port: int) -> None:
+    """The stream is the guest's, up to its first byte: the reply is read without reading past its end.
+
+    Raises:
+        OSError: the monitor refuses, which it says by closing, or answers with something else.
+    """
+    sock.sendall(b"CONNECT %d\n" % port)
+    reply = b""
+    while not reply.endswith(b"\n") and len(reply) < _MAX_HYBRID_REPLY:
+        byte = sock.recv(1)
+        if not byte:
+            raise ConnectionRefusedError(ECONNREFUSED, "nobody listens on that port of the guest")
+        reply += byte
+    if re.fullmatch(rb"OK [0-9]{1,10}\n", reply) is None:
+        raise ConnectionAbortedError(ECONNABORTED, "the socket is not one of hybrid vsock")
 
 
 @contextmanager

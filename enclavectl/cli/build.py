@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from enclavectl.cli import options
+from enclavectl.cli.begin import Invocation, begin, refuse_together
 from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.screen import Screen, visible
-from enclavectl.cli.setup import Invocation, begin, refuse_together
 
 if TYPE_CHECKING:
     from enclavectl.eif.build import Signer

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
+from enclavectl.cli.begin import begin
 from enclavectl.cli.options import ConfigFile, Output, OutputFormat
 from enclavectl.cli.screen import Screen
-from enclavectl.cli.setup import begin
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Show and create the configuration file.")
 

@@ -12,8 +12,7 @@ import typer
 
 from enclavectl.cli import options
 from enclavectl.cli.answers import AnswerDrawing, batch_progress, draw_evidence
-from enclavectl.cli.options import OutputFormat
-from enclavectl.cli.setup import (
+from enclavectl.cli.begin import (
     BOOT_S,
     Invocation,
     Target,
@@ -25,6 +24,7 @@ from enclavectl.cli.setup import (
     target_elsewhere,
     target_of,
 )
+from enclavectl.cli.options import OutputFormat
 
 if TYPE_CHECKING:
     from enclavectl.backends.base import Backend, Enclave

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from enclavectl.cli import options
+from enclavectl.cli.begin import BOOT_S, Trusting, begin, explain_boot_failure, spec_of, target_of
 from enclavectl.cli.options import OutputFormat
-from enclavectl.cli.setup import BOOT_S, Trusting, begin, explain_boot_failure, spec_of, target_of
 
 if TYPE_CHECKING:
     from enclavectl.backends.base import Enclave

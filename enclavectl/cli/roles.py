@@ -9,8 +9,7 @@ import typer
 
 from enclavectl.cli import options
 from enclavectl.cli.answers import draw_result
-from enclavectl.cli.options import OutputFormat
-from enclavectl.cli.setup import (
+from enclavectl.cli.begin import (
     Trusting,
     begin,
     expectation_of,
@@ -18,11 +17,12 @@ from enclavectl.cli.setup import (
     target_elsewhere,
     target_of,
 )
+from enclavectl.cli.options import OutputFormat
 
 if TYPE_CHECKING:
     from enclavectl.backends.base import Backend
+    from enclavectl.cli.begin import Target
     from enclavectl.cli.screen import Screen
-    from enclavectl.cli.setup import Target
     from enclavectl.client import Client
     from enclavectl.config import Config
     from enclavectl.listener import Delivered, Happening
