@@ -17,6 +17,8 @@ from enclavectl.config import (
     DiagnoseConfig,
     EnclaveConfig,
     LocalConfig,
+    NitroConfig,
+    Profile,
     Source,
     SourceKind,
     config_path,
@@ -58,15 +60,23 @@ def test_defaults_are_the_tutorials() -> None:
     assert dataclasses.astuple(config.diagnose) == (3, 30, 8)
     assert dataclasses.astuple(config.enclave) == (8192, 4, 16, 5005, 5006)
     assert dataclasses.astuple(config.local) == (4096, 2)
+    assert dataclasses.astuple(config.nitro) == (None, None)
+    assert config.profile is Profile.DEVELOPMENT
     assert set(config.sources.values()) == {Source(kind=SourceKind.DEFAULT)}
     assert list(config.sources) == [one.key for one in SETTINGS]
 
 
 def test_every_field_of_every_section_is_a_setting() -> None:
     found = {field.name for field in dataclasses.fields(Config)}
-    for section, kind in {"diagnose": DiagnoseConfig, "enclave": EnclaveConfig, "local": LocalConfig}.items():
+    sections = {
+        "diagnose": DiagnoseConfig,
+        "enclave": EnclaveConfig,
+        "nitro": NitroConfig,
+        "local": LocalConfig,
+    }
+    for section, kind in sections.items():
         found |= {f"{section}.{field.name}" for field in dataclasses.fields(kind)}
-    assert found - {one.key for one in SETTINGS} == {"diagnose", "enclave", "local", "sources", "file"}
+    assert found - {one.key for one in SETTINGS} == {*sections, "sources", "file"}
 
 
 def test_a_flag_goes_before_a_variable_before_the_file_before_the_default(tmp_path: Path) -> None:
