@@ -82,3 +82,12 @@ RootFile = Annotated[
         show_default=False,
     ),
 ]
+HostRoot = Annotated[
+    Path | None,
+    typer.Option(
+        "--host-root",
+        metavar="DIR",
+        help="A folder with a host's files (/etc, /proc, /sys, ...) to look at in place of this machine.",
+        show_default=False,
+    ),
+]

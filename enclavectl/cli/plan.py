@@ -1,0 +1,142 @@
+"""``plan``: will the enclave fit on this host, and if not, what would."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from enclavectl.cli import options
+from enclavectl.cli.options import OutputFormat
+
+if TYPE_CHECKING:
+    from enclavectl.cli.screen import Screen
+    from enclavectl.host.plan import Plan
+
+PLAN_SCHEMA = "enclavectl.plan/1"
+EXIT_DOES_NOT_FIT = 3
+
+
+def plan(
+    eif: Annotated[
+        Path | None,
+        typer.Argument(metavar="[EIF]", help="An image; else the configured size.", show_default=False),
+    ] = None,
+    memory: Annotated[
+        int | None,
+        typer.Option("--memory", help="MiB, exactly; default: as configured, or more.", show_default=False),
+    ] = None,
+    cpus: Annotated[
+        int | None, typer.Option("--cpus", help="vCPUs; default: as configured.", show_default=False)
+    ] = None,
+    host_root: options.HostRoot = None,
+    config: options.ConfigFile = None,
+    output: options.Output = OutputFormat.TEXT,
+) -> None:
+    """Say whether an enclave fits on this host, what would be left, and the allocator's values for it.
+
+    Exit code 0 if it can be started now, 3 if not. Example: enclavectl plan enclave.eif
+    """
+    from enclavectl.cli.begin import begin
+    from enclavectl.host.host import open_host
+    from enclavectl.host.needs import read_eif
+    from enclavectl.host.plan import Wanted, make_plan, read_supply
+
+    invocation = begin(output, config, {"enclave.memory_mib": memory, "enclave.cpus": cpus})
+    wanted = Wanted(
+        memory_mib=invocation.config.enclave.memory_mib,
+        cpus=invocation.config.enclave.cpus,
+        eif=None if eif is None else read_eif(eif),
+        is_exact=memory is not None,
+    )
+    found = make_plan(wanted, read_supply(open_host(host_root, os.environ)))
+    if invocation.screen.as_json:
+        invocation.screen.result(_to_json(found))
+    else:
+        _draw(invocation.screen, found)
+    if not found.fits:
+        raise typer.Exit(EXIT_DOES_NOT_FIT)
+
+
+def _to_json(plan: Plan) -> dict[str, object]:
+    from enclavectl.host.cpu_list import format_cpu_list
+    from enclavectl.host.memory import mib_of
+    from enclavectl.host.plan import largest
+
+    wanted, supply = plan.wanted, plan.supply
+    free = supply.free_cpus
+    taken = None if plan.pages is None else mib_of(plan.pages)
+    most_mib, most_cpus = largest(supply, wanted)
+    return {
+        "schema": PLAN_SCHEMA,
+        "fits": plan.fits,
+        "eif": wanted.eif and wanted.eif.to_json(),
+        "needs": {
+            "memory_mib": wanted.needed_mib,
+            "min_memory_mib": wanted.min_memory_mib or None,
+            "cpus": wanted.cpus,
+            "boot_bound_s": plan.boot_bound_s,
+        },
+        "takes": {
+            "memory_mib": taken,
+            "pages": None if plan.pages is None else {f"{size} MiB": n for size, n in plan.pages.items()},
+            "over_mib": None if taken is None else taken - wanted.needed_mib,
+        },
+        "host": {
+            "memory_mib": supply.memory.total_mib,
+            "cpus": len(supply.cpus.present),
+            "threads_per_core": supply.cpus.threads_per_core,
+            "node": supply.node.index,
+            "pool": None if supply.cpus.pool is None else format_cpu_list(supply.cpus.pool),
+            "reserved_mib": supply.node.reserved_mib,
+            "most_mib": most_mib,
+            "most_cpus": most_cpus,
+            "enclaves": len(supply.running.sockets),
+        },
+        "free": {"memory_mib": supply.node.free_mib, "cpus": None if free is None else len(free)},
+        "after": {
+            "memory_mib": None if taken is None else supply.node.free_mib - taken,
+            "cpus": len(free) - wanted.cpus if free is not None and len(free) >= wanted.cpus else None,
+        },
+        "allocator": plan.allocator.to_json(),
+        "problems": [problem.to_json() for problem in plan.problems],
+        "notes": list(plan.notes),
+    }
+
+
+def _draw(screen: Screen, plan: Plan) -> None:
+    from enclavectl.host.cpu_list import format_cpu_list
+    from enclavectl.host.memory import mib_of
+
+    wanted, supply = plan.wanted, plan.supply
+    free_cpus = "?" if supply.free_cpus is None else str(len(supply.free_cpus))
+    facts = [("fits", "yes" if plan.fits else "NO")]
+    if wanted.eif is not None:
+        least = f"{wanted.min_memory_mib} MiB (4 times its size)"
+        facts.append(("image", f"{wanted.eif.size:,} bytes, so at least {least}"))
+    facts.append(("needs", f"{wanted.needed_mib} MiB, {wanted.cpus} vCPUs"))
+    if plan.pages is not None:
+        mix = " + ".join(f"{count} x {size} MiB" for size, count in plan.pages.items())
+        facts.append(("takes", f"{mib_of(plan.pages)} MiB of huge pages: {mix}"))
+    pool = supply.cpus.pool
+    kept = f"{supply.node.reserved_mib} MiB, vCPUs {format_cpu_list(pool) if pool else 'none'}"
+    facts += [
+        ("host", f"{supply.memory.total_mib} MiB, {len(supply.cpus.present)} vCPUs"),
+        ("pool", f"NUMA node {supply.node.index}: {kept}"),
+        ("free", f"{supply.node.free_mib} MiB, {free_cpus} vCPUs"),
+    ]
+    if plan.fits and plan.pages is not None:
+        cpus = "?" if supply.free_cpus is None else str(len(supply.free_cpus) - wanted.cpus)
+        facts.append(("free after", f"{supply.node.free_mib - mib_of(plan.pages)} MiB, {cpus} vCPUs"))
+    facts += [
+        ("allocator", ", ".join(plan.allocator.lines.values())),
+        ("boot bound", f"{plan.boot_bound_s} s; nitro-cli gives up after that"),
+    ]
+    screen.facts(facts)
+    for note in plan.notes:
+        screen.note(note)
+    for problem in plan.problems:
+        screen.note(f"does not fit: {problem.message}")
+        screen.note(f"  nearest that would: {problem.nearest}")

@@ -1,0 +1,99 @@
+"""Which Linux this is, from os-release(5)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from enclavectl.errors import HostError
+from enclavectl.host.tree import Tree
+
+
+class Family(StrEnum):
+    """The systems whose packages we know."""
+
+    AL2 = "amazon-linux-2"
+    AL2023 = "amazon-linux-2023"
+    UBUNTU = "ubuntu"
+    DEBIAN = "debian"
+    FEDORA = "fedora"
+    RHEL = "rhel"
+
+    @property
+    def has_nitro_cli(self) -> bool:
+        """Whether nitro-cli comes as a package: Amazon Linux only."""
+        return self in {Family.AL2, Family.AL2023}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Distro:
+    """A system that we know; ``name`` is what it calls itself."""
+
+    family: Family
+    name: str
+
+
+_AMAZON = {"2": Family.AL2, "2023": Family.AL2023}
+# By ID or, for derivatives, by the first word of ID_LIKE that is here.
+_BY_ID = {
+    "ubuntu": Family.UBUNTU,
+    "debian": Family.DEBIAN,
+    "fedora": Family.FEDORA,
+    "rhel": Family.RHEL,
+    "centos": Family.RHEL,
+}
+
+
+def detect_distro(tree: Tree) -> Distro:
+    """The system of this host.
+
+    Raises:
+        HostError: there is no os-release, or it names a system that we do not know.
+    """
+    text = tree.text("/etc/os-release")
+    if text is None:
+        text = tree.text("/usr/lib/os-release")
+    if text is None:
+        raise _unknown("found no /etc/os-release")
+    values = parse_os_release(text)
+    identity, version = values.get("ID", ""), values.get("VERSION_ID", "")
+    name = values.get("PRETTY_NAME") or f"{identity} {version}".strip()
+    if identity == "amzn":
+        family = _AMAZON.get(version)
+    else:
+        words = [identity, *values.get("ID_LIKE", "").split()]
+        family = next((_BY_ID[word] for word in words if word in _BY_ID), None)
+    if family is None:
+        raise _unknown(f"found {name or 'an os-release without a name'}")
+    return Distro(family=family, name=name)
+
+
+def parse_os_release(text: str) -> dict[str, str]:
+    """The assignments of an os-release; the last of a name counts, and what is no assignment is skipped.
+
+    https://www.freedesktop.org/software/systemd/man/latest/os-release.html
+    """
+    values: dict[str, str] = {}
+    for line in text.splitlines():
+        name, equals, value = line.strip().partition("=")
+        if not equals or not name or name.startswith("#"):
+            continue
+        if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+            value = value[1:-1]
+        out, escaped = "", False
+        for character in value:
+            if character == "\\" and not escaped:
+                escaped = True
+            else:
+                out += character
+                escaped = False
+        values[name] = out
+    return values
+
+
+def _unknown(found: str) -> HostError:
+    return HostError(
+        f"expected one of {', '.join(Family)}; {found}",
+        hint="docs/operations.md lists what a Nitro host needs; enclavectl doctor checks it on any system",
+        code="unknown-distribution",
+    )

@@ -1,0 +1,70 @@
+"""Which enclaves run here, without asking them: connecting to their sockets can end them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from enclavectl.host.tree import Tree
+
+SOCKETS_DIR = "/run/nitro_enclaves"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """``sockets`` are of enclaves that have booted; booting ones have only one of the ``pids``."""
+
+    sockets: tuple[str, ...]
+    stale: tuple[str, ...]
+    pids: tuple[int, ...]
+
+    @property
+    def any(self) -> bool:
+        """Whether any enclave runs or boots."""
+        return bool(self.sockets or self.pids)
+
+    @property
+    def words(self) -> list[str]:
+        """Each as a person would look for it."""
+        names = [f"enc{name.removesuffix('.sock')} ({SOCKETS_DIR}/{name})" for name in self.sockets]
+        return names or [f"nitro-cli with process id {pid}" for pid in self.pids]
+
+
+FindRunning = Callable[[], Running]
+
+
+def find_running(tree: Tree, *, sockets_dir: str = SOCKETS_DIR) -> Running:
+    """The enclaves of a host, read from its folders.
+
+    A socket whose name the kernel has bound (/proc/net/unix) belongs to an enclave; any other is what an
+    unclean end left. A booting enclave has none yet, but there is its nitro-cli process.
+
+    Raises:
+        HostError: a folder is there and cannot be read.
+    """
+    names = [name for name in tree.names(sockets_dir) if name.endswith(".sock")]
+    bound = bound_names(tree.text("/proc/net/unix") or "")
+    alive = tuple(name for name in names if f"{sockets_dir}/{name}" in bound)
+    return Running(
+        sockets=alive,
+        stale=tuple(name for name in names if name not in alive),
+        pids=tuple(_nitro_cli_pids(tree)),
+    )
+
+
+def bound_names(table: str) -> frozenset[str]:
+    """The path names in /proc/net/unix: the eighth column of its lines."""
+    rows = (line.split(maxsplit=7) for line in table.splitlines()[1:])
+    return frozenset(row[7] for row in rows if len(row) == 8)
+
+
+def _nitro_cli_pids(tree: Tree) -> Sequence[int]:
+    # An enclave's process was forked from run-enclave and keeps its command line; building and describing are
+    # no enclaves. A process may end between the listing and the look, which then finds nothing.
+    return [
+        int(name)
+        for name in tree.names("/proc")
+        if name.isdigit()
+        and tree.word(f"/proc/{name}/comm") == "nitro-cli"
+        and "run-enclave" in (tree.text(f"/proc/{name}/cmdline") or "").split("\0")
+    ]

@@ -1,0 +1,267 @@
+"""Will it fit: an enclave's needs against what a host keeps for enclaves, what is free, and what it could.
+
+Pure arithmetic over values that were read; ``read_supply`` reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from enclavectl.host.cpu_list import format_cpu_list
+from enclavectl.host.cpus import Cpus, read_cpus
+from enclavectl.host.enclaves import Running, find_running
+from enclavectl.host.host import Host
+from enclavectl.host.memory import Memory, Node, Pages, mib_of, read_memory, take_pages
+from enclavectl.host.needs import MAX_ENCLAVES, EifFacts, boot_bound_s, round_to_region
+from enclavectl.host.reservation import Reservation
+
+# Ours: what we leave to the host's own system. AWS names no figure. The image comes on top: nitro-cli reads
+# each section of it into ordinary memory to hash it (https://github.com/aws/aws-nitro-enclaves-cli,
+# commands.rs).
+PARENT_MIB = 1024
+_GIB_PAGE = 1024
+_MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """One more enclave. ``is_exact``: a person asked for this memory, so a smaller one is an error."""
+
+    memory_mib: int
+    cpus: int
+    eif: EifFacts | None = None
+    is_exact: bool = False
+
+    @property
+    def min_memory_mib(self) -> int:
+        """What nitro-cli asks for the image; 0 without one."""
+        return self.eif.min_memory_mib if self.eif else 0
+
+    @property
+    def needed_mib(self) -> int:
+        """The memory to give it."""
+        return round_to_region(max(self.memory_mib, self.min_memory_mib))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Supply:
+    """What a host has. ``used_cpus`` are those of the pool in use, None where that is not known."""
+
+    machine: str
+    cpus: Cpus
+    memory: Memory
+    running: Running
+    used_cpus: frozenset[int] | None
+
+    @property
+    def node(self) -> Node:
+        """The node of the pool; where there is no pool, the one that could give the most CPUs."""
+        nodes = self.cpus.nodes_of(self.cpus.pool or frozenset())
+        if nodes:
+            return self.memory.node(min(nodes))
+        capacity = self.cpus.capacity()
+        return self.memory.node(max(capacity, key=lambda index: (capacity[index], -index), default=0))
+
+    @property
+    def free_cpus(self) -> frozenset[int] | None:
+        """The CPUs of the pool that no enclave uses, or None where that is not known."""
+        return None if self.used_cpus is None else (self.cpus.pool or frozenset()) - self.used_cpus
+
+    @property
+    def capacity(self) -> int:
+        """How many CPUs the node could give."""
+        return self.cpus.capacity().get(self.node.index, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """Why it does not fit, with a stable code, and the nearest thing that would."""
+
+    code: str
+    message: str
+    nearest: str
+
+    def to_json(self) -> dict[str, object]:
+        """The problem as JSON values."""
+        return {"code": self.code, "message": self.message, "nearest": self.nearest}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The answer. ``pages`` is what nitro-cli would take, None where the free pages do not suffice."""
+
+    wanted: Wanted
+    supply: Supply
+    pages: Pages | None
+    allocator: Reservation
+    problems: tuple[Problem, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def fits(self) -> bool:
+        """Whether the enclave can be started now."""
+        return not self.problems
+
+    @property
+    def boot_bound_s(self) -> int:
+        """nitro-cli's bound of the boot; without an image, that of the largest that the memory allows."""
+        memory = mib_of(self.pages) if self.pages else self.wanted.needed_mib
+        size = self.wanted.eif.size if self.wanted.eif else (self.wanted.needed_mib << 20) // 4
+        return boot_bound_s(size, memory)
+
+
+def read_supply(host: Host, *, used_cpus: frozenset[int] | None = None) -> Supply:
+    """What a host has. Where no enclave runs, none uses a CPU.
+
+    Raises:
+        HostError: sysfs or /proc cannot be read.
+    """
+    running = find_running(host.tree)
+    return Supply(
+        machine=host.machine,
+        cpus=read_cpus(host.tree),
+        memory=read_memory(host.tree),
+        running=running,
+        used_cpus=used_cpus if used_cpus is not None or running.any else frozenset(),
+    )
+
+
+def make_plan(wanted: Wanted, supply: Supply) -> Plan:
+    """Whether the enclave fits, and what would."""
+    pages = take_pages(supply.node.free, wanted.needed_mib)
+    return Plan(
+        wanted=wanted,
+        supply=supply,
+        pages=pages,
+        allocator=_allocator(wanted, supply),
+        problems=tuple(_problems(wanted, supply, pages)),
+        notes=tuple(_notes(supply, wanted, pages)),
+    )
+
+
+def _allocator(wanted: Wanted, supply: Supply) -> Reservation:
+    """What the pool has to be for this enclave beside those that run."""
+    used_mib = supply.node.reserved_mib - supply.node.free_mib if supply.running.any else 0
+    # An enclave that shares pages of 1 GiB with others can need one more than its size says.
+    slack = _GIB_PAGE if used_mib and supply.node.reserved.get(_GIB_PAGE) else 0
+    threads = supply.cpus.threads_per_core
+    pool = supply.cpus.pool or frozenset()
+    used = len(pool if supply.used_cpus is None else supply.used_cpus)
+    cpus = used + -(-wanted.cpus // threads) * threads
+    return Reservation(memory_mib=used_mib + wanted.needed_mib + slack, cpu_count=cpus)
+
+
+def _problems(wanted: Wanted, supply: Supply, pages: Pages | None) -> Iterator[Problem]:
+    yield from _impossible(wanted, supply)
+    yield from _cpu_problems(wanted, supply)
+    if supply.cpus.pool is None:
+        yield Problem(
+            code="no-driver",
+            message="the driver nitro_enclaves is not loaded here",
+            nearest="an EC2 instance with enclaves enabled; enclavectl doctor says what is missing",
+        )
+        most_mib, most_cpus = largest(supply, wanted)
+        if wanted.needed_mib > most_mib or wanted.cpus > most_cpus:
+            yield Problem(
+                code="host-too-small",
+                message=f"{wanted.needed_mib} MiB and {wanted.cpus} CPUs are needed for the enclave alone",
+                nearest=_grow(wanted, supply),
+            )
+    elif pages is None:
+        node = supply.node
+        yield Problem(
+            code="memory-free",
+            message=f"{wanted.needed_mib} MiB of huge pages are needed on NUMA node {node.index}, "
+            f"{node.free_mib} of {node.reserved_mib} MiB are free",
+            nearest=_grow(wanted, supply, room_mib=node.free_mib),
+        )
+
+
+def _impossible(wanted: Wanted, supply: Supply) -> Iterator[Problem]:
+    if wanted.eif and wanted.is_exact and wanted.memory_mib < wanted.min_memory_mib:
+        yield Problem(
+            code="memory-below-minimum",
+            message=f"{wanted.memory_mib} MiB were asked for, nitro-cli wants 4 times the image: "
+            f"{wanted.min_memory_mib} MiB",
+            nearest=f"--memory {wanted.min_memory_mib}, or an image of at most {wanted.memory_mib // 4} MiB",
+        )
+    machine = _MACHINES.get(wanted.eif.arch) if wanted.eif else None
+    if machine and machine != supply.machine:
+        yield Problem(
+            code="architecture",
+            message=f"the image is for {machine}, this host is {supply.machine}",
+            nearest=f"build it on an image for {supply.machine}, or use an instance with {machine} CPUs",
+        )
+    if len(supply.running.sockets) >= MAX_ENCLAVES:
+        yield Problem(
+            code="too-many-enclaves",
+            message=f"{len(supply.running.sockets)} enclaves run here, an instance takes {MAX_ENCLAVES}",
+            nearest="enclavectl terminate one of them",
+        )
+
+
+def _cpu_problems(wanted: Wanted, supply: Supply) -> Iterator[Problem]:
+    threads = supply.cpus.threads_per_core
+    if wanted.cpus % threads:
+        yield Problem(
+            code="split-core",
+            message=f"{wanted.cpus} CPUs are no whole number of cores: a core has {threads} here",
+            nearest=f"--cpus {wanted.cpus + threads - wanted.cpus % threads}",
+        )
+    pool = supply.cpus.pool
+    if pool is None:
+        return
+    nodes = supply.cpus.nodes_of(pool)
+    if len(nodes) > 1:
+        yield Problem(
+            code="pool-nodes",
+            message=f"the pool {format_cpu_list(pool)} is on {len(nodes)} NUMA nodes, an enclave is on one",
+            nearest="let the allocator choose: enclavectl setup --cpus N",
+        )
+    free = pool if supply.free_cpus is None else supply.free_cpus
+    if wanted.cpus > len(free):
+        yield Problem(
+            code="cpus-free",
+            message=f"{wanted.cpus} CPUs are needed, {len(free)} of the pool's {len(pool)} are free",
+            nearest=_grow(wanted, supply, room_cpus=len(free)),
+        )
+
+
+def largest(supply: Supply, wanted: Wanted) -> tuple[int, int]:
+    """The memory in MiB and the CPUs that the node could keep for enclaves at most."""
+    image = -(-wanted.eif.size >> 20) if wanted.eif else 0
+    return max(0, supply.node.total_mib - PARENT_MIB - image) // 2 * 2, supply.capacity
+
+
+def _grow(wanted: Wanted, supply: Supply, *, room_mib: int = 0, room_cpus: int = 0) -> str:
+    """The pool that would do if the host can have it; else the largest enclave that it can have."""
+    memory, cpus = largest(supply, wanted)
+    need = _allocator(wanted, supply)
+    if need.memory_mib <= memory and need.cpus <= cpus:
+        first = "end the enclaves that run, then " if supply.running.any else ""
+        return f"{first}enclavectl setup --memory {need.memory_mib} --cpus {need.cpus}"
+    parts = [f"this host can keep {memory} MiB and {cpus} CPUs for enclaves at most"]
+    if room_mib:
+        parts.append(f"{room_mib} MiB are free now")
+    if room_cpus:
+        parts.append(f"{room_cpus} CPUs are free now")
+    parts.append("take a smaller enclave or a larger instance")
+    return "; ".join(parts)
+
+
+def _notes(supply: Supply, wanted: Wanted, pages: Pages | None) -> Iterator[str]:
+    if pages and mib_of(pages) > wanted.needed_mib:
+        yield (
+            f"nitro-cli will take {mib_of(pages)} MiB for {wanted.needed_mib}: whole pages of "
+            f"{', '.join(f'{size} MiB' for size in pages)}"
+        )
+    if pages and supply.memory.free_mib > supply.node.free_mib:
+        yield (
+            "other NUMA nodes have free huge pages, which nitro-cli may take and the driver then refuses: "
+            f"run it under numactl --membind={supply.node.index}"
+        )
+    if supply.used_cpus is None and supply.cpus.pool:
+        yield "enclaves run here whose CPUs are not known; the pool may have fewer free CPUs than shown"
+    if supply.running.stale:
+        yield f"{len(supply.running.stale)} sockets are left of enclaves that ended uncleanly"
