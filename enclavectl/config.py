@@ -24,6 +24,7 @@ from enclavectl.settings import (
     Setting,
     Surroundings,
     one_of,
+    optional,
     setting,
     settings_of,
     shown,
@@ -102,10 +103,17 @@ class DiagnoseConfig:
 class EnclaveConfig:
     """The virtual machine of the backends nitro and qemu."""
 
+    eif: Path | None = field(
+        metadata=setting(OPTIONAL_PATH, None, "Image to run; null for enclave.eif in the current folder.")
+    )
     memory_mib: int = field(metadata=setting(whole(64, 2**24), 8192, "Memory of the enclave in MiB."))
     cpus: int = field(metadata=setting(whole(1, 1024), 4, "Virtual CPUs of the enclave."))
-    cid: int = field(
-        metadata=setting(whole(4, _MAX_VSOCK), 16, "Context id (CID), the enclave's address on vsock.")
+    cid: int | None = field(
+        metadata=setting(
+            optional(whole(4, _MAX_VSOCK)),
+            None,
+            "Context id (CID), the enclave's address on vsock, such as 16; null lets the driver choose.",
+        )
     )
     port_in: int = field(
         metadata=setting(whole(1, _MAX_VSOCK), 5005, "Port on which the enclave takes pictures.")
@@ -217,10 +225,10 @@ class Config:
             yield one.key, getattr(getattr(self, section) if section else self, name)
 
 
-_SECTIONS = {"diagnose": DiagnoseConfig, "enclave": EnclaveConfig, "nitro": NitroConfig, "local": LocalConfig}
+SECTIONS = {"diagnose": DiagnoseConfig, "enclave": EnclaveConfig, "nitro": NitroConfig, "local": LocalConfig}
 SETTINGS: tuple[Setting, ...] = (
     *settings_of(Config),
-    *(one for name, section in _SECTIONS.items() for one in settings_of(section, section=name)),
+    *(one for name, section in SECTIONS.items() for one in settings_of(section, section=name)),
 )
 _BY_KEY = {one.key: one for one in SETTINGS}
 _BY_VARIABLE = {one.variable: one for one in SETTINGS}
@@ -287,8 +295,8 @@ def parse_config(data: bytes, file: Path, *, environ: Mapping[str, str]) -> dict
     around = Surroundings(base=file.parent, environ=environ)
     top = _mapping(parse_yaml(data, name=name), "the file", name)
     refuse_unknown(top, {key.partition(".")[0] for key in _BY_KEY}, name=name)
-    nodes = {key: node for key, node in top.items() if key not in _SECTIONS}
-    for section in _SECTIONS:
+    nodes = {key: node for key, node in top.items() if key not in SECTIONS}
+    for section in SECTIONS:
         if section in top:
             inner = _mapping(top[section], section, name)
             known = {key.partition(".")[2] for key in _BY_KEY if key.startswith(f"{section}.")}
@@ -303,26 +311,6 @@ def parse_config(data: bytes, file: Path, *, environ: Mapping[str, str]) -> dict
             raise UsageError(f"{where}: {key}: {exc}") from exc
         found[key] = (value, Source(kind=SourceKind.FILE, where=where))
     return found
-
-
-def render_default() -> str:
-    """The default configuration file: every setting, explained and commented out: defaults may improve."""
-    lines = [
-        "# Configuration of enclavectl. A line with #: shows a default; remove the #: and change it.",
-        "# A flag goes before an environment variable, which goes before this file. Relative paths are",
-        "# relative to the folder of this file. `enclavectl config show` prints every value with its source.",
-    ]
-    section = ""
-    for one in SETTINGS:
-        name = one.key.rpartition(".")[2]
-        if (found := one.key.rpartition(".")[0]) != section:
-            section = found
-            lines += ["", f"# {(_SECTIONS[section].__doc__ or '').replace('``', '')}", f"{section}:"]
-        indent = "  " if section else ""
-        lines += ["", f"{indent}# {one.about}"]
-        lines += [f"{indent}# Expects {one.kind.expected}. Environment: {one.variable}"]
-        lines += [f"{indent}#: {name}: {one.default_text}"]
-    return "\n".join(lines) + "\n"
 
 
 def _is_absent(file: Path) -> bool:
@@ -392,7 +380,7 @@ def _assemble(found: _Found, file: Path | None, around: Surroundings) -> Config:
             name: section(
                 **{key.removeprefix(f"{name}."): values[key] for key in values if key.startswith(f"{name}.")}
             )
-            for name, section in _SECTIONS.items()
+            for name, section in SECTIONS.items()
         },
         sources=MappingProxyType({key: source for key, (_, source) in found.items()}),
         file=file,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -14,6 +14,9 @@ from enclavectl.errors import HostError
 
 # What a child of ours may know of its surroundings: nothing of the user's.
 MINIMAL_ENVIRONMENT = {"LANG": "C.UTF-8", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+
+# Of what a process wrote, at most so much is looked at.
+MAX_CAPTURED_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +62,42 @@ def capture(command: Command, *, timeout_s: float) -> Output:
     return Output(status=done.returncode, out=done.stdout, err=done.stderr)
 
 
-def start(command: Command, *, output: IO[bytes] | int) -> subprocess.Popen[bytes]:
+def capture_to_the_end(command: Command, *, on_interrupt: Callable[[], None]) -> Output:
+    """What a process wrote until it ended by itself: it is never killed, and there is no time limit.
+
+    It has a session of its own, so that a Ctrl-C of the terminal is not for it. If we are interrupted,
+    ``on_interrupt`` is called and the process goes on without us; it writes to memory, not to a pipe whose
+    end could break it.
+
+    Raises:
+        HostError: it could not be started.
+        KeyboardInterrupt: we were interrupted; the process may still run.
+    """
+    with (
+        os.fdopen(os.memfd_create("stdout"), "w+b") as out,
+        os.fdopen(os.memfd_create("stderr"), "w+b") as err,
+    ):
+        process = start(command, output=out, errors=err)
+        try:
+            status = process.wait()
+        except KeyboardInterrupt:
+            if (ended := process.poll()) is None:
+                on_interrupt()
+            process.returncode = ended or 0  # Popen must not warn that we did not wait
+            raise
+        texts = []
+        for file in (out, err):
+            file.seek(0)
+            texts.append(file.read(MAX_CAPTURED_BYTES))
+    return Output(status=status, out=texts[0], err=texts[1])
+
+
+def start(
+    command: Command, *, output: IO[bytes] | int, errors: IO[bytes] | int = subprocess.STDOUT
+) -> subprocess.Popen[bytes]:
     """A running process in its own session, with no standard input; both outputs go to ``output``.
+
+    ``errors`` takes the standard error apart.
 
     Raises:
         HostError: it could not be started.
@@ -72,7 +109,7 @@ def start(command: Command, *, output: IO[bytes] | int) -> subprocess.Popen[byte
             env=dict(command.environment),
             stdin=subprocess.DEVNULL,
             stdout=output,
-            stderr=subprocess.STDOUT,
+            stderr=errors,
             pass_fds=command.pass_fds,
             start_new_session=True,
         )

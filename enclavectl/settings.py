@@ -95,6 +95,19 @@ def whole(low: int, high: int) -> Kind[int]:
     return Kind(expected=expected, read=read, decode=decode)
 
 
+def optional(kind: Kind[T]) -> Kind[T | None]:
+    """Values of ``kind``, or null."""
+    expected = f"{kind.expected}, or null"
+
+    def read(value: object, around: Surroundings) -> T | None:
+        return None if value is None else kind.read(value, around)
+
+    def decode(text: str) -> object:
+        return None if text == "null" else kind.decode(text)
+
+    return Kind(expected=expected, read=read, decode=decode)
+
+
 def one_of(members: type[E]) -> Kind[E]:
     """The members of an enumeration, by value."""
     expected = "one of " + ", ".join(members)

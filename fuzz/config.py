@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from enclavectl.config import SETTINGS, parse_config, render_default
+from enclavectl.config import SETTINGS, parse_config
+from enclavectl.config_file import render_default
 from enclavectl.errors import UsageError
 
 _FILE = Path("/etc/enclavectl.yaml")

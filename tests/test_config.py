@@ -24,8 +24,8 @@ from enclavectl.config import (
     config_path,
     load_config,
     parse_config,
-    render_default,
 )
+from enclavectl.config_file import render_default
 from enclavectl.errors import UsageError
 from enclavectl.nearest import nearest, suggestion
 
@@ -58,7 +58,7 @@ def test_defaults_are_the_tutorials() -> None:
     assert config.data_dir == Path("/home/ada/.local/share/enclavectl")
     assert (config.model, config.policy, config.file) == ("demo-lesion", None, None)
     assert dataclasses.astuple(config.diagnose) == (3, 30, 8)
-    assert dataclasses.astuple(config.enclave) == (8192, 4, 16, 5005, 5006)
+    assert dataclasses.astuple(config.enclave) == (None, 8192, 4, None, 5005, 5006)
     assert dataclasses.astuple(config.local) == (4096, 2)
     assert dataclasses.astuple(config.nitro) == (None, None)
     assert config.profile is Profile.DEVELOPMENT
@@ -237,7 +237,7 @@ def test_config_show_has_value_and_source(tmp_path: Path) -> None:
     shown = json.loads(json.dumps(config.to_json()))
     assert shown["schema"] == "enclavectl.config/1"
     assert shown["file"] == str(tmp_path / "config.yaml")
-    assert shown["settings"]["enclave.cid"] == {"value": 16, "source": "default"}
+    assert shown["settings"]["enclave.cpus"] == {"value": 4, "source": "default"}
     assert list(shown["settings"]) == list(rows) == [one.key for one in SETTINGS]
 
 

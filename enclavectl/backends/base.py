@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -17,27 +18,70 @@ if TYPE_CHECKING:  # the verifier takes longer to import than a local enclave to
 
 
 class EnclaveState(StrEnum):
-    """What is known of an enclave's life."""
+    """What is known of an enclave's life. UNKNOWN: its process did not answer, so it may run or not."""
 
+    BOOTING = "BOOTING"
     RUNNING = "RUNNING"
+    TERMINATING = "TERMINATING"
+    UNKNOWN = "UNKNOWN"
     DEAD = "DEAD"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnclaveSpec:
-    """What to run. ``name`` None lets the backend choose one; ``memory_mib`` bounds the payload."""
+    """What to run. ``name`` and ``cid`` None let the backend choose.
+
+    ``model`` and ``workers`` are for the local backend, which has no image; ``image`` (an EIF), ``cpus`` and
+    ``cid`` for those that run virtual machines.
+    """
 
     name: str | None
-    model: Model
     debug: bool
     memory_mib: int
-    workers: int
+    port_in: int
     port_out: int
+    model: Model | None = None
+    workers: int = 1
+    image: Path | None = None
+    cpus: int = 1
+    cid: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What only an enclave in a virtual machine has.
+
+    ``told_pcrs`` is what the host's tool computes from a file: no evidence, and no policy is made of it.
+    ``owner`` is the user whose process keeps the enclave.
+    """
+
+    cid: int | None
+    cpus: int
+    cpu_ids: tuple[int, ...]
+    image: Path | None
+    asked_memory_mib: int | None
+    told_pcrs: Mapping[str, str]
+    owner: str | None
+
+    def to_json(self) -> dict[str, object]:
+        """The object under ``machine`` in the commands' JSON."""
+        return {
+            "cid": self.cid,
+            "cpus": self.cpus,
+            "cpu_ids": list(self.cpu_ids),
+            "image": None if self.image is None else str(self.image),
+            "asked_memory_mib": self.asked_memory_mib,
+            "told_pcrs": {name.removeprefix("PCR"): value for name, value in self.told_pcrs.items()},
+            "owner": self.owner,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enclave:
-    """One enclave as ``list`` and ``describe`` show it. ``release`` is what was measured at its start."""
+    """One enclave as ``list`` and ``describe`` show it. ``release`` is what was measured at its start.
+
+    Of enclaves that somebody else started, much is not known: it is None.
+    """
 
     enclave_id: str
     name: str
@@ -46,12 +90,13 @@ class Enclave:
     state: EnclaveState
     debug: bool
     pid: int | None
-    started: datetime
-    memory_mib: int
-    model_id: str
-    model_sha256: str
-    release: Release
+    started: datetime | None
+    memory_mib: int | None
+    model_id: str | None
+    model_sha256: str | None
+    release: Release | None
     address: Address
+    machine: Machine | None = None
 
     def to_json(self) -> dict[str, object]:
         """The object under ``enclave`` in the commands' JSON."""
@@ -61,11 +106,14 @@ class Enclave:
             "state": str(self.state),
             "debug": self.debug,
             "pid": self.pid,
-            "started": self.started.isoformat(timespec="seconds"),
+            "started": None if self.started is None else self.started.isoformat(timespec="seconds"),
             "memory_mib": self.memory_mib,
             "address": str(self.address),
-            "model": {"id": self.model_id, "sha256": self.model_sha256},
-            "pcrs": {str(index): value.hex() for index, value in self.release.pcrs.items()},
+            "model": None if self.model_id is None else {"id": self.model_id, "sha256": self.model_sha256},
+            "pcrs": {}
+            if self.release is None
+            else {str(index): value.hex() for index, value in self.release.pcrs.items()},
+            "machine": None if self.machine is None else self.machine.to_json(),
         }
 
 
@@ -75,6 +123,13 @@ class RunningEnclave(Protocol):
     @property
     def enclave(self) -> Enclave:
         """Its description at the start."""
+
+    @property
+    def patience_s(self) -> float:
+        """How long nobody may listen at its address, because its system boots first. 0: never."""
+
+    def is_alive(self) -> bool:
+        """Whether it still runs, as far as this host knows."""
 
     def __enter__(self) -> Self:
         """Nothing more happens: it is starting already."""
@@ -99,10 +154,14 @@ class Backend(Protocol):
         """
 
     def enclaves(self) -> list[Enclave]:
-        """All that are known, running or dead, oldest first."""
+        """All that are known, running or dead, oldest first; those of other users last."""
 
     def console(self, enclave: Enclave, *, follow: bool) -> Iterator[bytes]:
-        """What it printed so far and, with ``follow``, what it prints until it ends."""
+        """What it printed so far and, with ``follow``, what it prints until it ends.
+
+        Raises:
+            StateError: it has no console: only debug mode gives one to a real enclave.
+        """
 
     def terminate(self, enclave: Enclave) -> None:
         """It is gone with everything that belonged to it. Terminating twice is no error."""

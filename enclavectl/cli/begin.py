@@ -55,10 +55,11 @@ def spec_of(config: Config, *, name: str | None = None, debug: bool = False) -> 
 
     return EnclaveSpec(
         name=name,
-        model=find_model(config.model, data_dir=config.data_dir),
         debug=debug,
+        model=find_model(config.model, data_dir=config.data_dir),
         memory_mib=config.local.memory_mib,
         workers=config.local.workers,
+        port_in=config.enclave.port_in,
         port_out=config.enclave.port_out,
     )
 

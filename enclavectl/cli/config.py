@@ -49,7 +49,8 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
 ) -> None:
     """Write a configuration file with every setting, explained and commented out."""
-    from enclavectl.config import config_path, render_default
+    from enclavectl.config import config_path
+    from enclavectl.config_file import render_default
     from enclavectl.errors import StateError
     from enclavectl.files import make_private_dir, write_atomic
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -90,8 +91,8 @@ def list_enclaves(
             one.name,
             one.state,
             str(one.trust),
-            one.model_id,
-            f"{one.started:%Y-%m-%d %H:%M:%S}",
+            one.model_id or "",
+            "" if one.started is None else f"{one.started:%Y-%m-%d %H:%M:%S}",
             str(one.pid or ""),
         )
         for one in found
@@ -205,10 +206,15 @@ def _show(screen: Screen, enclave: Enclave) -> None:
             ("state", str(enclave.state)),
             ("backend", enclave.backend),
             ("model", f"{enclave.model_id}, SHA-256 {enclave.model_sha256}"),
-            ("started", enclave.started.isoformat(timespec="seconds")),
+            ("started", "" if enclave.started is None else enclave.started.isoformat(timespec="seconds")),
             ("address", str(enclave.address)),
-            *((f"PCR{index}", value.hex()) for index, value in enclave.release.pcrs.items()),
+            *_pcrs(enclave),
         ]
     )
     if enclave.debug:
         screen.note("in debug mode these PCRs are what was measured; the enclave attests zeros")
+
+
+def _pcrs(enclave: Enclave) -> Iterator[tuple[str, str]]:
+    if enclave.release is not None:
+        yield from ((f"PCR{index}", value.hex()) for index, value in enclave.release.pcrs.items())

@@ -7,9 +7,7 @@ releases leave an image unsigned without a word, so PCR8 is looked for.
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,12 +17,14 @@ from enclavectl.eif.examine import read_image
 from enclavectl.eif.measure import Measurements
 from enclavectl.errors import HostError
 from enclavectl.files import open_regular
+from enclavectl.nitro_cli.answers import BuildInfo
+from enclavectl.nitro_cli.commands import BuildEnclave
+from enclavectl.nitro_cli.environment import build_environment, find_nitro_cli
+from enclavectl.nitro_cli.failure import read_error_log, read_failure
+from enclavectl.nitro_cli.stream import AnswerError, one_object
 from enclavectl.run import Command, capture
 
 _TIMEOUT_S = 1800
-# https://github.com/aws/aws-nitro-enclaves-cli/blob/v1.4.2/docs/ and its sources: what it reads.
-_PASSED_ON = ("HOME", "PATH", "DOCKER_HOST", "NITRO_CLI_BLOBS", "NITRO_CLI_LOGS_PATH", "TMPDIR")
-_KMS = re.compile(r"(AWS_.*|(https?|no)_proxy)", re.IGNORECASE)
 _ARN = re.compile(r"arn:(aws|aws-cn|aws-us-gov):kms:[a-z0-9-]+:[0-9]{12}:key[:/][A-Za-z0-9-]+")
 
 
@@ -46,33 +46,10 @@ class NitroBuild:
     key: str | None = None
     certificate: Path | None = None
 
-    def to_argv(self, program: str, output: Path) -> list[str]:
-        """The command line, writing to ``output``."""
-        argv = [program, "build-enclave", "--docker-uri", self.image, "--output-file", str(output)]
-        if self.key is not None and self.certificate is not None:
-            argv += ["--private-key", self.key, "--signing-certificate", str(self.certificate)]
-        return argv
-
 
 def is_kms_key(key: str) -> bool:
     """Whether a signing key is the ARN of a KMS key, which nitro-cli can use and we cannot."""
     return _ARN.fullmatch(key) is not None
-
-
-def find_nitro_cli(environ: Mapping[str, str]) -> str:
-    """The path of nitro-cli.
-
-    Raises:
-        HostError: it is not installed.
-    """
-    found = shutil.which("nitro-cli", path=environ.get("PATH"))
-    if found is None:
-        raise HostError(
-            "nitro-cli is not on the PATH",
-            hint="enclavectl build --builder native gives the same PCRs with --mode nitro-cli",
-            code="nitro-cli-missing",
-        )
-    return found
 
 
 def build_with_nitro_cli(build: NitroBuild, environ: Mapping[str, str]) -> Measurements:
@@ -83,22 +60,22 @@ def build_with_nitro_cli(build: NitroBuild, environ: Mapping[str, str]) -> Measu
         EifError: what it wrote is not sound.
     """
     program = find_nitro_cli(environ)
-    environment = {key: environ[key] for key in _PASSED_ON if key in environ}
-    environment |= {key: value for key, value in environ.items() if _KMS.fullmatch(key)}
+    environment = build_environment(environ, uses_kms=build.key is not None and is_kms_key(build.key))
     with tempfile.TemporaryDirectory(prefix=".enclavectl-", dir=build.output.parent) as scratch:
         folder = Path(scratch)
         output = folder / "built.eif"
         (folder / "artifacts").mkdir()
-        environment |= {"NITRO_CLI_ARTIFACTS": str(folder / "artifacts"), "BACKTRACE": "1"}
+        environment["NITRO_CLI_ARTIFACTS"] = str(folder / "artifacts")
         if build.blobs is not None:
             environment["NITRO_CLI_BLOBS"] = str(build.blobs)
-        command = Command(argv=build.to_argv(program, output), cwd=folder, environment=environment)
+        asked = BuildEnclave(image=build.image, output=output, key=build.key, certificate=build.certificate)
+        command = Command(argv=[program, *asked.to_argv()], cwd=folder, environment=environment)
         done = capture(command, timeout_s=_TIMEOUT_S)
         if done.status != 0:
-            raise _error(done.status, done.err.decode(errors="replace"))
+            raise read_failure(done, read_error_log).to_error("build-enclave")
         with open_regular(output, what="image file") as file:
             measurements = read_image(file).measurements
-        _compare(done.out.decode(errors="replace"), measurements)
+        _compare(done.out, measurements)
         if build.key is not None and measurements.pcr8 is None:
             raise HostError(
                 "nitro-cli left the image unsigned although it was given a key",
@@ -110,15 +87,11 @@ def build_with_nitro_cli(build: NitroBuild, environ: Mapping[str, str]) -> Measu
     return measurements
 
 
-def _compare(printed: str, measurements: Measurements) -> None:
-    start = printed.find("{")
+def _compare(printed: bytes, measurements: Measurements) -> None:
     try:
-        value, _ = json.JSONDecoder().raw_decode(printed[start:]) if start >= 0 else ({}, 0)
-    except (ValueError, RecursionError):
-        value = {}
-    claimed = value.get("Measurements") if isinstance(value, dict) else None
-    if not isinstance(claimed, dict):
-        raise HostError(f"nitro-cli: expected its Measurements, found {printed[-200:]!r}", code="nitro-cli")
+        claimed = BuildInfo.from_json(one_object(printed)).registers.values
+    except AnswerError as exc:
+        raise HostError(f"nitro-cli build-enclave: {exc}", code="nitro-cli") from exc
     for name, register in measurements.registers().items():
         if claimed.get(name) != register:
             raise HostError(
@@ -126,13 +99,3 @@ def _compare(printed: str, measurements: Measurements) -> None:
                 hint="was the file changed meanwhile?",
                 code="nitro-cli-pcrs",
             )
-
-
-def _error(status: int, words: str) -> HostError:
-    codes = re.findall(r"\[ (E[0-9]+) \]([^\n]*)", words)
-    said = next((f"{code}{text}" for code, text in codes if code != "E39"), words.strip()[-300:])
-    causes = [line.strip() for line in words.splitlines() if "Error" in line and "[ E" not in line]
-    more = f" ({causes[-1][:200]})" if causes else ""
-    return HostError(
-        f"nitro-cli build-enclave failed with status {status}: {said.strip()}{more}", code="nitro-cli"
-    )

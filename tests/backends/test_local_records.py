@@ -10,17 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from enclavectl.backends.folders import exclusive, is_running, lock_enclave, remove_enclave
 from enclavectl.backends.local.backend import LocalBackend
-from enclavectl.backends.local.records import (
-    Record,
-    ensure_root,
-    exclusive,
-    is_running,
-    load_record,
-    load_root,
-    lock_enclave,
-    remove_enclave,
-)
+from enclavectl.backends.local.records import Record, ensure_root, load_record, load_root
 from enclavectl.errors import HostError, StateError, UsageError
 
 RECORD = Record(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import secrets
 import signal
 import subprocess
@@ -18,16 +17,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from enclavectl.backends.base import Enclave, EnclaveSpec, EnclaveState
-from enclavectl.backends.local.console_log import read_console
-from enclavectl.backends.local.records import (
-    Record,
-    ensure_root,
-    exclusive,
-    is_running,
-    load_record,
-    lock_enclave,
-    remove_enclave,
-)
+from enclavectl.backends.console_log import read_console
+from enclavectl.backends.folders import check_name, exclusive, is_running, lock_enclave, remove_enclave
+from enclavectl.backends.local.records import Record, ensure_root, load_record
 from enclavectl.backends.local.supervisor import SupervisorSpec
 from enclavectl.errors import HostError, StateError, UsageError
 from enclavectl.files import make_private_dir, read_bounded, write_atomic
@@ -36,12 +28,12 @@ from enclavectl.transport import UnixAddress, listen
 
 if TYPE_CHECKING:  # loaded while the enclave boots, not before: see benchmarks/start.py
     from enclavectl.attestation import Policy, TrustRoot
+    from enclavectl.models import Model
 
 # The supervisor gives the payload 6 s to finish what it has; then nothing is left to be gentle with.
 _END_S = 10.0
 _POLL_S = 0.01
-# It stands in tables, file names, policies and shell commands.
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 class LocalEnclave:
@@ -65,6 +57,15 @@ class LocalEnclave:
         self._folder = folder
         self._supervisor = supervisor
         self._lifeline = lifeline
+
+    @property
+    def patience_s(self) -> float:
+        """None: its socket listens before its process starts."""
+        return 0.0
+
+    def is_alive(self) -> bool:
+        """Whether the supervisor runs."""
+        return is_running(self._folder)
 
     def __enter__(self) -> Self:
         return self
@@ -104,11 +105,10 @@ class LocalBackend:
         """
         from enclavectl.models import load_weights
 
-        if spec.name is not None and _NAME.fullmatch(spec.name) is None:
-            raise UsageError(
-                "name: expected 1 to 64 letters, digits, dots, dashes or underscores, "
-                f"found {spec.name!r:.100}"
-            )
+        if spec.name is not None:
+            check_name(spec.name)
+        if spec.model is None:
+            raise UsageError("backend local: expected a model, found none")
         weights = load_weights(spec.model)
         make_private_dir(self._home)
         make_private_dir(self._home / "enclaves")
@@ -125,7 +125,7 @@ class LocalBackend:
                 make_private_dir(folder / "model")
                 _write_new(folder / "model" / "model.tflite", weights)
                 _write_new(folder / "model" / "model.json", spec.model.card.to_json())
-                return self._launch(spec, name, folder, lock, detached=detached)
+                return self._launch(spec, spec.model, name, folder, lock, detached=detached)
             except OSError as exc:
                 remove_enclave(folder)
                 raise HostError(f"{folder}: cannot be written ({exc.strerror})") from exc
@@ -154,7 +154,7 @@ class LocalBackend:
                 continue  # removed between the two looks
             if record.detached or is_running(folder):
                 found.append(self._describe(folder, record))
-        return sorted(found, key=lambda enclave: enclave.started)
+        return sorted(found, key=lambda enclave: enclave.started or _NEVER)
 
     def console(self, enclave: Enclave, *, follow: bool) -> Iterator[bytes]:
         """What it printed so far and, with ``follow``, what it prints until it ends."""
@@ -196,7 +196,7 @@ class LocalBackend:
         """Exactly what was measured when these enclaves were started."""
         from enclavectl.attestation import Policy, Trust
 
-        releases = tuple(enclave.release for enclave in enclaves)
+        releases = tuple(enclave.release for enclave in enclaves if enclave.release is not None)
         return Policy(accept=frozenset({Trust.SIMULATED}), releases=releases, unsafe_allow_debug=allow_debug)
 
     def outbound_address(self, port: int) -> UnixAddress:
@@ -205,7 +205,7 @@ class LocalBackend:
         return UnixAddress(self._home / f"out-{port}.sock")
 
     def _launch(
-        self, spec: EnclaveSpec, name: str, folder: Path, lock: int, *, detached: bool
+        self, spec: EnclaveSpec, model: Model, name: str, folder: Path, lock: int, *, detached: bool
     ) -> LocalEnclave:
         lifeline_read, lifeline_write = os.pipe()
         with listen(UnixAddress(folder / "in.sock")) as listener:
@@ -241,8 +241,8 @@ class LocalBackend:
             detached=detached,
             debug=spec.debug,
             memory_mib=spec.memory_mib,
-            model_id=spec.model.card.model_id,
-            model_sha256=spec.model.card.sha256,
+            model_id=model.card.model_id,
+            model_sha256=model.card.sha256,
             pcrs=pcrs,
         )
         try:

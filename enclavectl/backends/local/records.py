@@ -12,16 +12,13 @@ however the supervisor ends, and no other process can have it by accident, as wi
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from enclavectl.backends.folders import exclusive
 from enclavectl.errors import HostError, StateError, UsageError
 from enclavectl.files import make_private_dir, read_bounded, write_atomic
 
@@ -97,52 +94,6 @@ def _parse_record(data: bytes) -> Record:
         model_sha256=str(value["model"]["sha256"]),
         pcrs={int(index): bytes.fromhex(pcr) for index, pcr in value["pcrs"].items()},
     )
-
-
-def lock_enclave(folder: Path) -> int:
-    """A descriptor that holds the enclave's lock, for the supervisor to inherit."""
-    fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return fd
-
-
-def is_running(folder: Path) -> bool:
-    """Whether somebody holds the enclave's lock."""
-    try:
-        fd = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False
-
-
-def remove_enclave(folder: Path) -> None:
-    """The folder is gone. Removing one that another process removes at the same time is no error."""
-    # Not shutil.rmtree: importing it takes longer than everything else that an enclave's end takes.
-    for parent, folders, files in os.walk(folder, topdown=False):
-        for name in files:
-            Path(parent, name).unlink(missing_ok=True)
-        for name in folders:
-            with suppress(FileNotFoundError):
-                Path(parent, name).rmdir()
-    with suppress(FileNotFoundError):
-        folder.rmdir()
-
-
-@contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
-    """Nobody else is in such a block on the same folder: for choosing names and making the root."""
-    fd = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
 
 
 def module_id(enclave_id: str) -> str:

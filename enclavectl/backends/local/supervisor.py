@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from enclavectl.backends.local.console_log import ConsoleLog
+from enclavectl.backends.console_log import ConsoleLog
 from enclavectl.run import Command, start, wait_ended
 
 _TERM_GRACE_S = 6.0
@@ -69,7 +69,7 @@ class Supervisor:
         finally:
             self._end(payload)
         if not self._is_detached:
-            from enclavectl.backends.local.records import remove_enclave
+            from enclavectl.backends.folders import remove_enclave
 
             # The lock first: it is dead for everybody. The folder last: who started it reads the console.
             os.close(self._spec.lock_fd)

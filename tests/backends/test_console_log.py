@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enclavectl.backends.local.console_log import HALF_BYTES, ConsoleLog, read_console
+from enclavectl.backends.console_log import HALF_BYTES, ConsoleLog, read_console
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:

@@ -1,0 +1,73 @@
+"""One folder an enclave, and the lock in it that says whether the process that keeps it still lives."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from enclavectl.errors import UsageError
+
+# It stands in tables, file names, policies and shell commands.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+def check_name(name: str) -> None:
+    """Return if an enclave may be called so.
+
+    Raises:
+        UsageError: it may not.
+    """
+    if _NAME.fullmatch(name) is None:
+        raise UsageError(
+            f"name: expected 1 to 64 letters, digits, dots, dashes or underscores, found {name!r:.100}"
+        )
+
+
+def lock_enclave(folder: Path) -> int:
+    """A descriptor that holds the enclave's lock, for the supervisor to inherit."""
+    fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return fd
+
+
+def is_running(folder: Path) -> bool:
+    """Whether somebody holds the enclave's lock."""
+    try:
+        fd = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def remove_enclave(folder: Path) -> None:
+    """The folder is gone. Removing one that another process removes at the same time is no error."""
+    # Not shutil.rmtree: importing it takes longer than everything else that an enclave's end takes.
+    for parent, folders, files in os.walk(folder, topdown=False):
+        for name in files:
+            Path(parent, name).unlink(missing_ok=True)
+        for name in folders:
+            with suppress(FileNotFoundError):
+                Path(parent, name).rmdir()
+    with suppress(FileNotFoundError):
+        folder.rmdir()
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Nobody else is in such a block on the same folder: for choosing names and making the root."""
+    fd = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)

@@ -1,0 +1,201 @@
+"""nitro-cli, run: a command in, an answer or an error out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+from enclavectl.errors import HostError
+from enclavectl.events import Silent, Telling
+from enclavectl.nitro_cli.answers import DescribeInfo, EifInfo, PcrInfo, TerminateInfo
+from enclavectl.nitro_cli.commands import (
+    DescribeEif,
+    DescribeEnclaves,
+    NitroCommand,
+    Pcr,
+    RunEnclave,
+    TerminateEnclave,
+)
+from enclavectl.nitro_cli.environment import find_nitro_cli, logs_dir, nitro_environment, sockets_dir
+from enclavectl.nitro_cli.failure import failed_connections, read_error_log, read_failure
+from enclavectl.nitro_cli.hostlock import host_lock
+from enclavectl.nitro_cli.stream import AnswerError, objects, one_object
+from enclavectl.nitro_cli.version import Feature, NitroVersion
+from enclavectl.run import Command, Output, capture, capture_to_the_end
+
+_VERSION_S = 20.0
+# describe-eif and pcr read a file whole and touch no enclave, so that they may be killed.
+_FILE_S = 1800.0
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Described:
+    """What ``describe-enclaves`` said; ``unreachable`` enclaves' processes did not answer it."""
+
+    enclaves: tuple[DescribeInfo, ...]
+    unreachable: int
+
+
+class NitroCli:
+    """The installed nitro-cli. Every command runs in ``/`` with a clean environment."""
+
+    def __init__(self, environ: Mapping[str, str], telling: Telling | None = None) -> None:
+        """``environ`` is the caller's: it says where the program and its folders are."""
+        self.environ = environ
+        self.environment = nitro_environment(environ)
+        self._telling = telling or Silent()
+
+    @cached_property
+    def program(self) -> str:
+        """The program's absolute path.
+
+        Raises:
+            HostError: it is not installed.
+        """
+        return find_nitro_cli(self.environ)
+
+    @property
+    def sockets(self) -> Path:
+        """The folder of the enclaves' sockets."""
+        return sockets_dir(self.environ)
+
+    @property
+    def logs(self) -> Path:
+        """The folder of nitro-cli's logs."""
+        return logs_dir(self.environ)
+
+    @cached_property
+    def version(self) -> NitroVersion:
+        """The installed release.
+
+        Raises:
+            HostError: nitro-cli is missing or does not say.
+        """
+        output = capture(self._command(["--version"]), timeout_s=_VERSION_S)
+        try:
+            return NitroVersion.from_text(output.out.decode("utf-8", errors="replace"))
+        except AnswerError as exc:
+            raise _unreadable("--version", exc) from exc
+
+    def require(self, feature: Feature) -> None:
+        """Return if the installed release has ``feature``.
+
+        Raises:
+            HostError: it is older.
+        """
+        if not self.version.can(feature):
+            raise HostError(
+                f"nitro-cli: expected {feature.value} or newer for this, found {self.version}",
+                hint="enclavectl setup updates it",
+                code="nitro-cli-version",
+            )
+
+    def describe(self) -> Described:
+        """Every enclave of this host whose process answers, of any user. Waits while others talk to them.
+
+        Never interrupted: on Ctrl-C the command is left to finish by itself, and keeps the lock until then.
+
+        Raises:
+            HostError: this host is not set up, or nitro-cli failed altogether.
+        """
+        command = DescribeEnclaves()
+        output = self._talk(command)
+        try:
+            found = [_tolerant(one) for one in objects(output.out)]
+        except AnswerError as exc:
+            raise _unreadable("describe-enclaves", exc) from exc
+        unreachable = failed_connections(output.err)
+        if output.status != 0 and not unreachable:
+            raise self.error_of(command, output)
+        known = tuple(one for one in found if one is not None)
+        return Described(enclaves=known, unreachable=unreachable + len(found) - len(known))
+
+    def terminate(self, enclave_id: str) -> TerminateInfo:
+        """The enclave has ended.
+
+        Raises:
+            StateError: there is no such enclave; perhaps it has just ended.
+            HostError: it was refused (code nitro-cli-E39: another user's), or nitro-cli failed.
+        """
+        command = TerminateEnclave(enclave_id=enclave_id)
+        return self._answer(command, self._talk(command), TerminateInfo.from_json)
+
+    def describe_eif(self, eif: Path) -> EifInfo:
+        """What nitro-cli sees in an image file.
+
+        Raises:
+            HostError: nitro-cli failed.
+        """
+        command = DescribeEif(eif=eif)
+        return self._answer(command, self._file(command), EifInfo.from_json)
+
+    def pcr(self, command: Pcr) -> str:
+        """The register of a file or a certificate, in hex.
+
+        Raises:
+            HostError: nitro-cli failed.
+        """
+        return self._answer(command, self._file(command), PcrInfo.from_json).value
+
+    def launch_command(self, command: RunEnclave) -> Command:
+        """The process that launches an enclave. Who starts it holds the launch lock and never kills it."""
+        return self._command(command.to_argv())
+
+    def stream_command(self, command: NitroCommand) -> Command:
+        """The process of a command whose output is read as it comes: the console."""
+        return self._command(command.to_argv())
+
+    def error_of(self, command: NitroCommand, output: Output) -> Exception:
+        """The error that a failed command's output means."""
+        return read_failure(output, read_error_log).to_error(command.to_argv()[0])
+
+    def _talk(self, command: NitroCommand) -> Output:
+        with host_lock(self.sockets, "conversation with the enclaves", self._telling) as lock:
+            # The process inherits the lock, so that it also holds if we are gone before it. It forks no
+            # daemon, which would inherit it as well.
+            process = self._command(command.to_argv(), pass_fds=(lock,))
+            return capture_to_the_end(
+                process,
+                on_interrupt=lambda: self._telling.note(
+                    f"nitro-cli {command.to_argv()[0]} goes on by itself: ending it now could end an enclave"
+                ),
+            )
+
+    def _file(self, command: NitroCommand) -> Output:
+        return capture(self._command(command.to_argv()), timeout_s=_FILE_S)
+
+    def _answer(
+        self, command: NitroCommand, output: Output, read: Callable[[Mapping[str, object]], _T]
+    ) -> _T:
+        if output.status != 0:
+            raise self.error_of(command, output)
+        try:
+            return read(one_object(output.out))
+        except AnswerError as exc:
+            raise _unreadable(command.to_argv()[0], exc) from exc
+
+    def _command(self, argv: list[str], pass_fds: tuple[int, ...] = ()) -> Command:
+        # "/": the daemon keeps the folder, which must stay. Every path that we give is absolute.
+        return Command(
+            argv=[self.program, *argv], cwd=Path("/"), environment=self.environment, pass_fds=pass_fds
+        )
+
+
+def _tolerant(value: Mapping[str, object]) -> DescribeInfo | None:
+    """One enclave, or None for one that cannot be read: it must not hide the others."""
+    try:
+        return DescribeInfo.from_json(value)
+    except AnswerError:
+        return None
+
+
+def _unreadable(command: str, exc: AnswerError) -> HostError:
+    return HostError(
+        f"nitro-cli {command}: {exc}",
+        hint="nitro-cli --version: is it a release that we know?",
+        code="nitro-cli",
+    )
