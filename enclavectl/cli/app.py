@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from enclavectl import __version__
-from enclavectl.cli import build, config, diagnose, eif, kernel, lifecycle, model, plan, roles
+from enclavectl.cli import build, config, diagnose, doctor, eif, kernel, lifecycle, model, plan, roles
 
 _COMMANDS: dict[str, Callable[..., None]] = {
     "diagnose": diagnose.diagnose,
@@ -20,6 +20,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "send": roles.send,
     "listen": roles.listen,
     "build": build.build,
+    "doctor": doctor.doctor,
     "plan": plan.plan,
 }
 _GROUPS: dict[str, typer.Typer] = {

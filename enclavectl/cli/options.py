@@ -91,3 +91,13 @@ HostRoot = Annotated[
         show_default=False,
     ),
 ]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="Show each step as the command or change that it would be; change nothing."
+    ),
+]
+Yes = Annotated[
+    bool,
+    typer.Option("--yes", "-y", help="Change the host without asking; without a terminal nothing else does."),
+]

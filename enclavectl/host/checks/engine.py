@@ -1,0 +1,91 @@
+"""Docker, which only builds need."""
+
+from __future__ import annotations
+
+import json
+
+from enclavectl.errors import HostError
+from enclavectl.host.checks.base import Check, Group, Verdict, ok, skip, warn
+from enclavectl.host.checks.facts import Facts, parse_version
+
+# Docker changed its API in 25 and later; nitro-cli's client and linuxkit followed with 1.3.2 (issues 537,
+# 629).
+_CHANGED_API = (25, 0, 0)
+_FOLLOWED = (1, 3, 2)
+
+
+def _engine(facts: Facts) -> Verdict:
+    try:
+        answer = facts.host.asks.engine()
+    except HostError as exc:
+        if exc.code == "not-recorded":
+            raise
+        return warn(f"no engine answers: {exc.message}", "sudo systemctl start docker; enclavectl setup")
+    if answer is None:
+        return skip("DOCKER_HOST names an engine elsewhere")
+    return ok(f"Docker {answer.get('Version', 'of unknown version')}")
+
+
+def _api(facts: Facts) -> Verdict:
+    try:
+        answer = facts.host.asks.engine()
+    except HostError:
+        answer = None
+    if answer is None:
+        return skip("no engine was asked")
+    api = f"{answer.get('MinAPIVersion', '?')} to {answer.get('ApiVersion', '?')}"
+    shown = f"Docker {answer.get('Version', '?')}, API {api}"
+    version, cli = parse_version(str(answer.get("Version", ""))), facts.nitro_cli
+    if version and cli and version >= _CHANGED_API and cli < _FOLLOWED:
+        return warn(
+            f"{shown}, with nitro-cli {'.'.join(map(str, cli))}, whose linuxkit fails with it",
+            "upgrade aws-nitro-enclaves-cli, or build with enclavectl build --builder native",
+        )
+    return ok(shown)
+
+
+def _credentials(facts: Facts) -> Verdict:
+    if facts.host.environ.get("DOCKER_CONFIG"):
+        return warn(
+            "DOCKER_CONFIG is set; nitro-cli opens it as a file, Docker means a folder",
+            "docker pull the image first, then build",
+        )
+    if facts.host.home is None:
+        return skip("no home folder")
+    name = f"{facts.host.home}/.docker/config.json"
+    text = facts.tree.text(name)
+    if text is None:
+        return ok("no stored credentials: images are pulled anonymously")
+    try:
+        value = json.loads(text)
+        keys = [key for key in ("credsStore", "credHelpers") if value.get(key)]
+    except (ValueError, AttributeError, RecursionError):
+        return warn(f"{name} is no JSON object", "docker login writes a new one")
+    if keys:
+        return warn(
+            f"{name} has {' and '.join(keys)}, which nitro-cli cannot use",
+            "docker pull the image first, then build",
+        )
+    return ok(f"{name}, without credential helpers")
+
+
+CHECKS = (
+    Check(
+        id="docker.engine",
+        group=Group.DOCKER,
+        why="building an image needs an engine; running one does not",
+        look=_engine,
+    ),
+    Check(
+        id="docker.api",
+        group=Group.DOCKER,
+        why="old releases of nitro-cli bring a linuxkit that fails with Docker's newer API",
+        look=_api,
+    ),
+    Check(
+        id="docker.credentials",
+        group=Group.DOCKER,
+        why="nitro-cli pulls with its own, poorer reading of Docker's configuration, anonymously if it fails",
+        look=_credentials,
+    ),
+)

@@ -1,0 +1,135 @@
+"""What several checks look at, read once."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from enclavectl.host.cpus import Cpus, read_cpus
+from enclavectl.host.enclaves import Running, find_running
+from enclavectl.host.host import Host
+from enclavectl.host.memory import Memory, read_memory
+from enclavectl.host.reservation import ALLOCATOR_FILE, AllocatorError, Reservation, parse_allocator
+
+DEVICE = "/dev/nitro_enclaves"
+MODULE = "/sys/module/nitro_enclaves"
+LOG_DIR = "/var/log/nitro_enclaves"
+_PCI_DIR = "/sys/bus/pci/devices"
+# https://github.com/torvalds/linux/blob/v6.6/drivers/virt/nitro_enclaves/ne_pci_dev.h: PCI_DEVICE_ID_NE
+_PCI_VENDOR, _PCI_DEVICE = "0x1d0f", "0xe4c1"
+_VERSION = re.compile(r"([0-9]{1,4})\.([0-9]{1,4})\.([0-9]{1,5})", re.ASCII)
+
+Version = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What the configuration says that this host is to run, and where our own files are."""
+
+    backend: str
+    memory_mib: int
+    cpus: int
+    folder: Path
+    state_dir: Path
+    data_dir: Path
+
+
+class Facts:
+    """A host, seen once; every property may raise HostError where a file cannot be read."""
+
+    def __init__(self, host: Host, wishes: Wishes) -> None:
+        """Nothing is read yet."""
+        self.host = host
+        self.tree = host.tree
+        self.wishes = wishes
+
+    @cached_property
+    def pci_device(self) -> str | None:
+        """The address of the Nitro Enclaves device on the PCI bus, or None."""
+        for name in self.tree.names(_PCI_DIR):
+            if (
+                self.tree.word(f"{_PCI_DIR}/{name}/vendor") == _PCI_VENDOR
+                and self.tree.word(f"{_PCI_DIR}/{name}/device") == _PCI_DEVICE
+            ):
+                return name
+        return None
+
+    @cached_property
+    def is_nitro(self) -> bool:
+        """Whether this host has, or could have, enclaves: the hypervisor gave it the device."""
+        return self.pci_device is not None or self.tree.exists(DEVICE)
+
+    @cached_property
+    def is_ec2(self) -> bool:
+        """Whether this is a virtual machine of EC2's, from what its firmware says."""
+        return any(
+            (self.tree.word(f"/sys/class/dmi/id/{name}") or "").startswith("Amazon EC2")
+            for name in ("board_vendor", "sys_vendor")
+        )
+
+    @cached_property
+    def expects_nitro(self) -> bool:
+        """Whether somebody means this to be a Nitro host, even if it is none."""
+        return (
+            self.is_nitro
+            or self.wishes.backend == "nitro"
+            or self.tree.exists(MODULE)
+            or self.tree.exists(ALLOCATOR_FILE)
+            or self.host.asks.find("nitro-cli") is not None
+        )
+
+    @cached_property
+    def cpus(self) -> Cpus:
+        """The CPUs."""
+        return read_cpus(self.tree)
+
+    @cached_property
+    def memory(self) -> Memory:
+        """The memory."""
+        return read_memory(self.tree)
+
+    @cached_property
+    def running(self) -> Running:
+        """The enclaves."""
+        return find_running(self.tree)
+
+    @cached_property
+    def reservation(self) -> Reservation | AllocatorError | None:
+        """What allocator.yaml asks for, why the allocator cannot read it, or None where there is none."""
+        data = self.tree.data(ALLOCATOR_FILE)
+        if data is None:
+            return None
+        try:
+            return parse_allocator(data)
+        except AllocatorError as exc:
+            return exc
+
+    @cached_property
+    def groups(self) -> dict[str, tuple[int, frozenset[str]]]:
+        """/etc/group: the number and the members of each group."""
+        found = {}
+        for line in (self.tree.text("/etc/group") or "").splitlines():
+            fields = line.split(":")
+            if len(fields) == 4 and fields[2].isdigit():
+                found[fields[0]] = (int(fields[2]), frozenset(filter(None, fields[3].split(","))))
+        return found
+
+    @cached_property
+    def nitro_cli(self) -> Version | None:
+        """The version of nitro-cli; None where it is not installed or says something else."""
+        answer = self.host.asks.run("nitro-cli", "--version")
+        return None if answer is None or answer.status != 0 else parse_version(answer.text)
+
+    @cached_property
+    def kernel(self) -> tuple[str, Version | None]:
+        """The kernel's release and the three numbers that it begins with."""
+        release = self.tree.word("/proc/sys/kernel/osrelease") or ""
+        return release, parse_version(release)
+
+
+def parse_version(text: str) -> Version | None:
+    """The first three numbers with dots between them, or None."""
+    match = _VERSION.search(text)
+    return None if match is None else (int(match[1]), int(match[2]), int(match[3]))

@@ -1,0 +1,186 @@
+"""nitro-cli and what comes with it: versions, helpers, boot files, vsock."""
+
+from __future__ import annotations
+
+import re
+
+from enclavectl.host.checks.base import Check, Group, Scope, State, Verdict, fail, mend, ok, skip, warn
+from enclavectl.host.checks.facts import Facts, Version
+from enclavectl.image.blobs import NITRO_BLOBS
+
+# What releases brought, newest first: https://github.com/aws/aws-nitro-enclaves-cli/releases
+_GATES: tuple[tuple[Version, str], ...] = (
+    ((1, 5, 0), "a signed build whose key cannot be read exits 0 and leaves the image unsigned before it"),
+    ((1, 4, 0), "no sign-eif and no KMS keys before it"),
+    ((1, 3, 2), "its linuxkit and Docker client fail with Docker 25 and newer before it"),
+    ((1, 2, 3), "memory in MiB only, without a suffix, before it"),
+    ((1, 2, 0), "no --attach-console and no describe-enclaves --metadata before it"),
+)
+# enclavectl uses --enclave-name, describe-eif and the measurements in describe-enclaves.
+_LEAST: Version = (1, 1, 0)
+_READY_PORT = 9000  # ENCLAVE_READY_VSOCK_PORT of nitro-cli
+_PROXY_LIST = "/etc/nitro_enclaves/vsock-proxy.yaml"
+_KERNELS = {"x86_64": "bzImage", "aarch64": "Image"}
+_OTHER_PROGRAMS = ("lscpu", "file")  # AWS's allocator calls them and its package does not require them
+
+
+def _present(facts: Facts) -> Verdict:
+    found = facts.host.asks.find("nitro-cli")
+    if found is None:
+        return fail("nitro-cli is not installed", "enclavectl setup")
+    return ok(found)
+
+
+def _version(facts: Facts) -> Verdict:
+    if facts.host.asks.find("nitro-cli") is None:
+        return skip("nitro-cli is not installed")
+    version = facts.nitro_cli
+    if version is None:
+        return fail("nitro-cli --version says no version", "nitro-cli --version; enclavectl setup")
+    shown = ".".join(map(str, version))
+    if version < _LEAST:
+        return fail(f"nitro-cli {shown}, enclavectl needs 1.1.0", "upgrade aws-nitro-enclaves-cli")
+    missed = [f"{'.'.join(map(str, gate))}: {what}" for gate, what in _GATES if version < gate]
+    if missed:
+        return warn(
+            f"nitro-cli {shown}; {'; '.join(missed)}", "upgrade aws-nitro-enclaves-cli if one matters"
+        )
+    return ok(f"nitro-cli {shown}")
+
+
+def _tools(facts: Facts) -> Verdict:
+    missing = [name for name in _OTHER_PROGRAMS if facts.host.asks.find(name) is None]
+    if len(facts.memory.nodes) > 1 and facts.host.asks.find("numactl") is None:
+        missing.append("numactl")
+    if missing:
+        return warn(f"not installed: {', '.join(missing)}", f"install them: {' '.join(missing)}")
+    return ok("lscpu and file are installed")
+
+
+def _environment(facts: Facts) -> Verdict:
+    environ = facts.host.environ
+    if not environ.get("HOME") and not environ.get("NITRO_CLI_ARTIFACTS"):
+        return warn(
+            "neither HOME nor NITRO_CLI_ARTIFACTS is set", "export HOME; in a unit: Environment=HOME=..."
+        )
+    odd = [name for name in ("NITRO_CLI_LOGS_PATH", "NITRO_CLI_SOCKETS_PATH") if environ.get(name)]
+    if odd:
+        return warn(
+            f"{' and '.join(odd)} move what others expect in the usual folders", f"unset {' '.join(odd)}"
+        )
+    return ok("HOME is set, and nitro-cli's folders are the usual ones")
+
+
+def _proxy(facts: Facts) -> Verdict:
+    if facts.host.asks.find("vsock-proxy") is None:
+        return warn("vsock-proxy is not installed", "enclavectl setup; only enclaves that call out need it")
+    if not facts.tree.exists(_PROXY_LIST):
+        return warn(f"no {_PROXY_LIST}", "enclavectl units --endpoint PORT:HOST:PORT writes a list")
+    return ok(f"vsock-proxy, and its list {_PROXY_LIST}")
+
+
+def _blobs(facts: Facts) -> Verdict:
+    folder = facts.host.environ.get("NITRO_CLI_BLOBS") or str(NITRO_BLOBS)
+    kernel = _KERNELS.get(facts.host.machine, "bzImage")
+    names = (kernel, f"{kernel}.config", "cmdline", "init", "nsm.ko", "linuxkit")
+    missing = [name for name in names if not facts.tree.exists(f"{folder}/{name}")]
+    if len(missing) == len(names):
+        return warn(
+            f"no boot files in {folder}",
+            "enclavectl setup; on a machine without that package: enclavectl kernel prepare --to DIR",
+        )
+    if missing:
+        return warn(f"{folder} lacks {', '.join(missing)}", "reinstall aws-nitro-enclaves-cli-devel")
+    lines = (facts.tree.text(f"{folder}/{kernel}.config") or "").splitlines()
+    release = re.search(r"[0-9]+\.[0-9]+\.\S+", lines[2]) if len(lines) > 2 else None
+    return ok(f"{folder}, kernel {release[0] if release else 'of unknown release'}")
+
+
+def _port(facts: Facts) -> Verdict:
+    answer = facts.host.asks.run("ss", "-l", "-n", "--vsock")
+    if answer is None:
+        return skip("no ss here, which lists the vsock listeners")
+    if answer.status != 0:
+        return skip(f"ss -l -n --vsock: {answer.text.strip()[:80]}")
+    if _READY_PORT not in listening_ports(answer.text):
+        return ok(f"nothing listens on vsock port {_READY_PORT}")
+    if facts.running.pids and len(facts.running.pids) > len(facts.running.sockets):
+        return warn(
+            f"port {_READY_PORT} is in use by an enclave that boots", "wait: one enclave boots at a time"
+        )
+    return fail(
+        f"something listens on vsock port {_READY_PORT}", "sudo ss -l -p --vsock names it; move it elsewhere"
+    )
+
+
+def listening_ports(table: str) -> frozenset[int]:
+    """The local ports in the output of ss: the last number of the fifth column."""
+    rows = (line.split() for line in table.splitlines())
+    ports = (row[4].rpartition(":")[2] for row in rows if len(row) > 4)
+    return frozenset(int(port) for port in ports if port.isascii() and port.isdigit())
+
+
+def _vsock(facts: Facts) -> Verdict:
+    if facts.tree.exists("/dev/vsock"):
+        return ok("/dev/vsock")
+    return mend(State.FAIL, "no /dev/vsock", "modprobe", "vsock")
+
+
+CHECKS = (
+    Check(
+        id="nitro-cli.present",
+        group=Group.NITRO_CLI,
+        scope=Scope.NITRO,
+        why="enclaves are started, listed and ended through it",
+        look=_present,
+    ),
+    Check(
+        id="nitro-cli.version",
+        group=Group.NITRO_CLI,
+        scope=Scope.NITRO,
+        why="releases differ in what they can do and in which of their errors they tell",
+        look=_version,
+    ),
+    Check(
+        id="nitro-cli.tools",
+        group=Group.NITRO_CLI,
+        scope=Scope.NITRO,
+        why="AWS's allocator calls programs that its package does not install",
+        look=_tools,
+    ),
+    Check(
+        id="nitro-cli.environment",
+        group=Group.NITRO_CLI,
+        scope=Scope.NITRO,
+        why="without HOME or NITRO_CLI_ARTIFACTS nitro-cli ends with E51; moved folders hide enclaves",
+        look=_environment,
+    ),
+    Check(
+        id="nitro-cli.vsock-proxy",
+        group=Group.NITRO_CLI,
+        scope=Scope.NITRO,
+        why="an enclave has no network; calls to the outside go through it, to hosts of its list only",
+        look=_proxy,
+    ),
+    Check(
+        id="blobs.files",
+        group=Group.BLOBS,
+        scope=Scope.NITRO,
+        why="a build needs a kernel and an init; they are measured, so upgrading them changes PCR0 and PCR1",
+        look=_blobs,
+    ),
+    Check(
+        id="vsock.device",
+        group=Group.VSOCK,
+        scope=Scope.NITRO,
+        why="the parent talks to its enclaves over vsock only",
+        look=_vsock,
+    ),
+    Check(
+        id="vsock.port-9000",
+        group=Group.VSOCK,
+        scope=Scope.NITRO,
+        why="a booting enclave reports to nitro-cli there; while it is taken every launch fails (E36)",
+        look=_port,
+    ),
+)

@@ -1,0 +1,147 @@
+"""May this user do it, and if not, is it the user or the login that is too old."""
+
+from __future__ import annotations
+
+import os
+
+from enclavectl.host.checks.base import Check, Group, Scope, State, Verdict, fail, mend, ok, warn
+from enclavectl.host.checks.facts import DEVICE, LOG_DIR, Facts
+from enclavectl.host.enclaves import SOCKETS_DIR
+from enclavectl.host.groups import Membership, membership
+
+_RW = os.R_OK | os.W_OK
+_WX = os.W_OK | os.X_OK
+_LOG_FILE = f"{LOG_DIR}/nitro_enclaves.log"
+
+
+def _may(facts: Facts, name: str, wanted: int) -> bool:
+    found = facts.tree.facts(name)
+    user = facts.host.user
+    return found is not None and found.allows(wanted, uid=user.uid, gids=user.gids)
+
+
+def _group(facts: Facts, group: str, needed_for: str) -> Verdict:
+    user = facts.host.user
+    if user.uid == 0:
+        return ok(f"root needs no group {group}")
+    found = membership(facts.groups, user, group)
+    if found is Membership.CURRENT:
+        return ok(f"{user.name} is in the group {group}")
+    if found is Membership.OLD_LOGIN:
+        return fail(
+            f"{user.name} is in the group {group}, but this login is older than that",
+            f"log out and in again, or for one shell: newgrp {group}",
+        )
+    if found is Membership.NO_GROUP:
+        return fail(f"there is no group {group}: the package that makes it is missing", "enclavectl setup")
+    return fail(f"{user.name} is not in the group {group}, so cannot {needed_for}", "enclavectl setup")
+
+
+def _group_ne(facts: Facts) -> Verdict:
+    return _group(facts, "ne", "start enclaves")
+
+
+def _group_docker(facts: Facts) -> Verdict:
+    found = _group(facts, "docker", "build images")
+    # Running an enclave needs no Docker.
+    return found if found.state is State.OK else warn(found.found, found.fix or "enclavectl setup")
+
+
+def _device(facts: Facts) -> Verdict:
+    found = facts.tree.facts(DEVICE)
+    if found is None:
+        return fail(f"no {DEVICE}", "sudo modprobe nitro_enclaves")
+    if _may(facts, DEVICE, _RW):
+        return ok(f"{DEVICE} can be opened")
+    ne = facts.groups.get("ne")
+    if ne is not None and found.gid != ne[0]:
+        return mend(
+            State.FAIL,
+            f"{DEVICE} belongs to group {found.gid}, not to ne: the udev rule came after the device",
+            "udevadm",
+            "trigger",
+            "--action=add",
+            "--name-match=nitro_enclaves",
+        )
+    return fail(f"{DEVICE} cannot be opened by {facts.host.user.name}", "enclavectl setup, then log in again")
+
+
+def _log_dir(facts: Facts) -> Verdict:
+    if not facts.tree.exists(LOG_DIR):
+        return mend(
+            State.FAIL,
+            f"no {LOG_DIR}",
+            *("install", "-d", "-m", "0775", "-o", "root", "-g", "ne", LOG_DIR),
+        )
+    if not _may(facts, LOG_DIR, _WX):
+        return fail(f"{LOG_DIR} cannot be written by {facts.host.user.name}", "enclavectl setup")
+    return ok(f"{LOG_DIR} can be written")
+
+
+def _log_file(facts: Facts) -> Verdict:
+    found = facts.tree.facts(_LOG_FILE)
+    if found is None:
+        return ok("no log yet; the first nitro-cli makes it")
+    if not _may(facts, _LOG_FILE, _RW):
+        return mend(State.FAIL, f"{_LOG_FILE} cannot be written by this user", "chmod", "0664", _LOG_FILE)
+    if found.mode & 0o002:
+        return mend(
+            State.WARN,
+            f"{_LOG_FILE} can be written by anyone (mode {found.permissions:04o}): root ran nitro-cli",
+            *("chmod", "0664", _LOG_FILE),
+        )
+    return ok(f"{_LOG_FILE}, mode {found.permissions:04o}")
+
+
+def _run_dir(facts: Facts) -> Verdict:
+    if not facts.tree.exists(SOCKETS_DIR):
+        return mend(State.FAIL, f"no {SOCKETS_DIR}", "systemd-tmpfiles", "--create")
+    if not _may(facts, SOCKETS_DIR, _WX):
+        return fail(f"{SOCKETS_DIR} cannot be written by {facts.host.user.name}", "enclavectl setup")
+    return ok(f"{SOCKETS_DIR} can be written")
+
+
+CHECKS = (
+    Check(
+        id="permissions.group-ne",
+        group=Group.PERMISSIONS,
+        scope=Scope.NITRO,
+        why="the device, the logs and the sockets belong to the group ne",
+        look=_group_ne,
+    ),
+    Check(
+        id="permissions.group-docker",
+        group=Group.PERMISSIONS,
+        scope=Scope.NITRO,
+        why="building an image asks the Docker engine, whose socket belongs to the group docker",
+        look=_group_docker,
+    ),
+    Check(
+        id="permissions.device",
+        group=Group.PERMISSIONS,
+        scope=Scope.NITRO,
+        why="run-enclave opens the device for reading and writing (E19)",
+        look=_device,
+    ),
+    Check(
+        id="permissions.log-dir",
+        group=Group.PERMISSIONS,
+        scope=Scope.NITRO,
+        why="every nitro-cli command opens its log first and ends with E19 if it cannot",
+        look=_log_dir,
+    ),
+    Check(
+        id="permissions.log-file",
+        group=Group.PERMISSIONS,
+        scope=Scope.NITRO,
+        why="a log that another user made stops nitro-cli (E19); one that anyone can write proves nothing",
+        look=_log_file,
+    ),
+    Check(
+        id="permissions.run-dir",
+        group=Group.PERMISSIONS,
+        scope=Scope.NITRO,
+        why="running enclaves have their sockets there; without it nitro-cli ends with E07",
+        look=_run_dir,
+    ),
+)
