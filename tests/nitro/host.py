@@ -1,0 +1,215 @@
+"""A fake Nitro host for the tests: its folders, its nitro-cli on PATH, an image with its lock, its end.
+
+::
+
+    HOST/bin/nitro-cli      the fake        HOST/fake.json   what kind of host it is today
+    HOST/run, HOST/log      as on a host    HOST/vsock       CID.vsock, host.vsock_5006
+    HOST/root.pem           what vouches    HOST/argv.log    every command line
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from enclavectl.backends.local.records import ensure_root
+from enclavectl.eif.build import ImageSpec, build_image
+from enclavectl.eif.format import Arch
+from enclavectl.image.lock import LOCK_NAME, Lock, write_lock
+from enclavectl.models import PACKAGED_ID, find_model, load_weights
+from tests.eif import samples
+from tests.nitro.fake.place import Place, Settings
+
+_ROOT = Path(__file__).resolve().parents[2]
+_PROGRAM = """#!{python} -EPB
+import sys
+
+sys.path.insert(0, {root!r})
+from tests.nitro.fake.main import main
+
+main()
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A nitro-cli that ended."""
+
+    status: int
+    out: str
+    err: str
+
+    def json(self) -> Any:
+        """What is on standard output."""
+        return json.loads(self.out)
+
+
+@dataclass(frozen=True, slots=True)
+class FakeHost:
+    """A fake host; ``fake_host`` makes one and ends everything on it."""
+
+    home: Path
+
+    @property
+    def program(self) -> Path:
+        return self.home / "bin" / "nitro-cli"
+
+    @property
+    def lock(self) -> Path:
+        """The lock of the image, which is beside it."""
+        return self.home / "images" / LOCK_NAME
+
+    @property
+    def eif(self) -> Path:
+        return self.home / "images" / "demo.eif"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What tells a nitro-cli, and enclavectl, where things are on this host."""
+        return {
+            "PATH": f"{self.home / 'bin'}:{os.environ['PATH']}",
+            "NITRO_CLI_LOGS_PATH": str(self.home / "log"),
+            "NITRO_CLI_SOCKETS_PATH": str(self.home / "run"),
+            "ENCLAVECTL_NITRO_VSOCK_DIR": str(self.home / "vsock"),
+            "ENCLAVECTL_NITRO_ROOT": str(self.home / "root.pem"),
+        }
+
+    @property
+    def place(self) -> Place:
+        return Place.of(str(self.program), {})
+
+    def set(self, **settings: object) -> None:
+        """Change the host: what is not named is as in ``Settings``."""
+        value = {"owner_pid": os.getpid(), **settings}
+        Settings.from_json(json.dumps(value))
+        path = self.home / "fake.json"
+        scratch = path.with_suffix(".new")
+        scratch.write_text(json.dumps(value))
+        scratch.replace(path)
+
+    def argv(self) -> list[list[str]]:
+        """Every command line so far."""
+        path = self.home / "argv.log"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def start(self, *arguments: str | Path, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+        """nitro-cli, running."""
+        return subprocess.Popen(
+            [str(self.program), *map(str, arguments)],
+            env={**self.environment, **(env or {})},
+            cwd=self.home,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *arguments: str | Path, env: Mapping[str, str] | None = None) -> Ran:
+        """nitro-cli, to its end."""
+        with self.start(*arguments, env=env) as process:
+            out, err = process.communicate(timeout=60)
+        return Ran(process.returncode, out, err)
+
+    def launch(self, *more: str | Path, memory: int = 1024, cpus: int = 2) -> dict[str, Any]:
+        """An enclave of the image, by nitro-cli itself."""
+        arguments = ("--eif-path", self.eif, "--memory", str(memory), "--cpu-count", str(cpus))
+        ran = self.run("run-enclave", *arguments, *more)
+        assert ran.status == 0, ran.err
+        value, _ = json.JSONDecoder().raw_decode(ran.out)
+        assert isinstance(value, dict)
+        return value
+
+    def daemons(self) -> list[int]:
+        """The processes that hold something of this host: enclave processes, and the payloads in them."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit() and int(entry.name) != os.getpid():
+                try:
+                    command = (entry / "cmdline").read_bytes()
+                    folder = (entry / "cwd").readlink()
+                except OSError:
+                    continue
+                ours = os.fsencode(self.program) in command or folder == self.home / "image"
+                if ours and not _is_zombie(entry):
+                    found.append(int(entry.name))
+        return found
+
+    def enclaves(self) -> list[int]:
+        """The CIDs that are in use."""
+        from tests.nitro.fake.driver import holders
+
+        return sorted(held.cid for held in holders(self.place))
+
+    def end(self) -> list[int]:
+        """Kill what is left; the processes that there were."""
+        found = self.daemons()
+        for pid in found:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        return found
+
+
+def _is_zombie(entry: Path) -> bool:
+    try:
+        return "State:\tZ" in (entry / "status").read_text()
+    except OSError:
+        return True
+
+
+@contextmanager
+def fake_host(home: Path, **settings: object) -> Iterator[FakeHost]:
+    """A fake host in the folder ``home``; at the end nothing of it runs."""
+    for name in ("bin", "run", "log", "vsock", "held", "images", "image/model"):
+        (home / name).mkdir(parents=True)
+    host = FakeHost(home)
+    host.set(**settings)
+    host.program.write_text(_PROGRAM.format(python=sys.executable, root=str(_ROOT)))
+    host.program.chmod(0o755)
+    ensure_root(home / "root")
+    (home / "root.pem").write_bytes((home / "root" / "certificate.pem").read_bytes())
+    model = find_model(PACKAGED_ID, data_dir=home / "none")
+    (home / "image" / "model" / "model.tflite").write_bytes(load_weights(model))
+    (home / "image" / "model" / "model.json").write_bytes(model.card.to_json())
+    write_image(host.eif)
+    try:
+        yield host
+    finally:
+        host.end()
+
+
+def write_image(path: Path, tag: bytes = b"a") -> None:
+    """A small sound image, and its lock for the demo model beside it; another ``tag``, another PCR2."""
+    spec = ImageSpec(
+        kernel=samples.stream(samples.bzimage()),
+        cmdline=samples.CMDLINE.decode(),
+        ramdisks=(samples.stream(samples.cpio(b"i")), samples.stream(samples.cpio(tag))),
+        metadata=samples.METADATA,
+        arch=Arch.X86_64,
+    )
+    measurements = build_image(spec, path)
+    data = path.read_bytes()
+    model = find_model(PACKAGED_ID, data_dir=path.parent)
+    lock = Lock(
+        eif={"file": path.name, "sha256": hashlib.sha256(data).hexdigest(), "size": len(data)},
+        pcrs=measurements.registers(),
+        mode="reproducible",
+        image={"id": "sha256:" + "0" * 64, "base": {}},
+        model={"id": model.card.model_id, "sha256": model.card.sha256},
+        wheels=(),
+        blobs={},
+        tools={"builder": "native"},
+        findings=(),
+        allowed={},
+    )
+    write_lock(lock, path.parent / LOCK_NAME)
