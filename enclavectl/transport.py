@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -101,7 +102,7 @@ def connect(address: Address, timeout_s: float) -> socket.socket:
             with _short_path(address.path) as name:
                 sock.connect(name)
         if isinstance(address, HybridVsockAddress):
-            _ask_for_port(sock, address.port)
+            _ask_for_port(sock, address.port, timeout_s)
     except TimeoutError as exc:
         sock.close()
         # Not "within timeout_s": the kernel's own limit for vsock is 2 s.
@@ -147,21 +148,26 @@ def listen(address: Address) -> socket.socket:
     return sock
 
 
-def _ask_for_port(sock: socket.socket, port: int) -> None:
+def _ask_for_port(sock: socket.socket, port: int, timeout_s: float) -> None:
     """The stream is the guest's, up to its first byte: the reply is read without reading past its end.
 
     Raises:
-        OSError: the monitor refuses, which it says by closing, or answers with something else.
+        OSError: the monitor refuses, which it says by closing, or answers with something else; TimeoutError
+            when the whole reply is not there within ``timeout_s`` seconds.
     """
+    deadline = time.monotonic() + timeout_s
     sock.sendall(b"CONNECT %d\n" % port)
     reply = b""
     while not reply.endswith(b"\n") and len(reply) < _MAX_HYBRID_REPLY:
+        # A time-out of zero would mean not to wait at all.
+        sock.settimeout(max(deadline - time.monotonic(), 0.001))
         byte = sock.recv(1)
         if not byte:
             raise ConnectionRefusedError(ECONNREFUSED, "nobody listens on that port of the guest")
         reply += byte
     if re.fullmatch(rb"OK [0-9]{1,10}\n", reply) is None:
         raise ConnectionAbortedError(ECONNABORTED, "the socket is not one of hybrid vsock")
+    sock.settimeout(timeout_s)
 
 
 @contextmanager

@@ -30,7 +30,7 @@ from tests.eif import samples
 from tests.nitro.fake.place import Place, Settings
 
 _ROOT = Path(__file__).resolve().parents[2]
-_PROGRAM = """#!{python} -EPB
+_PROGRAM = """#!{python} -EP
 import sys
 
 sys.path.insert(0, {root!r})
@@ -95,6 +95,18 @@ class FakeHost:
         scratch = path.with_suffix(".new")
         scratch.write_text(json.dumps(value))
         scratch.replace(path)
+
+    def hold(self, what: str) -> None:
+        """No ``boot``, or no first ``hash``, ends until ``let_go``."""
+        self.place.held_up(what).touch()
+
+    def let_go(self, what: str) -> None:
+        """What was held up goes on."""
+        self.place.held_up(what).unlink()
+
+    def read_log(self) -> str:
+        """nitro-cli's own log."""
+        return (self.home / "log" / "nitro_enclaves.log").read_text()
 
     def argv(self) -> list[list[str]]:
         """Every command line so far."""

@@ -1,4 +1,4 @@
-"""As much of clap 4 as nitro-cli shows of it: options, what they require and exclude, its errors, its help."""
+"""As much of clap 4 as nitro-cli shows: options, what they require and exclude, its errors, its help."""
 
 from __future__ import annotations
 
@@ -131,9 +131,7 @@ class _Parser:
         given = [self._options[name] for name in self._found]
         for option in given:
             for other in given:
-                if option is not other and (
-                    other.name in option.conflicts or option.name in other.conflicts
-                ):
+                if option is not other and (other.name in option.conflicts or option.name in other.conflicts):
                     problem = f"the argument '{option}' cannot be used with '{other}'"
                     raise _error(problem, self._usage([option.name, *self._missing([option.name])]))
         missing = self._missing([*self._found])

@@ -61,8 +61,8 @@ RUN = Command(
         ),
         Option(
             name="debug-mode",
-            help="Starts enclave in debug-mode. This makes the console of the enclave available over vsock at "
-            "CID: VMADDR_CID_HYPERVISOR (0), port: enclave_cid + 10000. \n"
+            help="Starts enclave in debug-mode. This makes the console of the enclave available over vsock "
+            "at CID: VMADDR_CID_HYPERVISOR (0), port: enclave_cid + 10000. \n"
             " The stream could be accessed with the console sub-command",
             conflicts=("config",),
         ),
@@ -155,9 +155,7 @@ DESCRIBE = Command(
     name="describe-enclaves",
     about="Returns a list of the running enclaves",
     options=(
-        Option(
-            name="metadata", help="Adds EIF metadata of the current enclaves to the command output."
-        ),
+        Option(name="metadata", help="Adds EIF metadata of the current enclaves to the command output."),
     ),
 )
 

@@ -59,12 +59,12 @@ class Console:
         while True:
             reader, _ = self._listener.accept()
             with self._lock, suppress(OSError):
-                    # A byte comes with each reader; where it stays unread, the end is a reset.
-                    if self._end == "eof":
-                        reader.recv(1)
-                    reader.sendall(self._kept)
-                    self._kept = b""
-                    self._readers.append(reader)
+                # A byte comes with each reader; where it stays unread, the end is a reset.
+                if self._end == "eof":
+                    reader.recv(1)
+                reader.sendall(self._kept)
+                self._kept = b""
+                self._readers.append(reader)
 
 
 class Guest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from tests.nitro.fake.place import Place
 from tests.nitro.fake.talk import Connection
 
 _MEMORY_RATIO = 4
+_POLL_S = 0.02
 _GIB = 1 << 30
 _POOL = "/sys/module/nitro_enclaves/parameters/ne_cpus"
 _NEW = "Failed to construct EnclaveManager with given arguments"
@@ -59,7 +61,9 @@ class Enclave:
 
 def boot_timeout_s(eif_bytes: int, memory_mib: int) -> float:
     """How long the heartbeat may take."""
-    return 90.0 * (1 + (eif_bytes - 1) // (6 * _GIB)) + 90.0 * (1 + (memory_mib * 1024**2 - 1) // (100 * _GIB))
+    return 90.0 * (1 + (eif_bytes - 1) // (6 * _GIB)) + 90.0 * (
+        1 + (memory_mib * 1024**2 - 1) // (100 * _GIB)
+    )
 
 
 def launch(place: Place, arguments: Mapping[str, Any], connection: Connection) -> Enclave:
@@ -142,10 +146,12 @@ def _await_heartbeat(place: Place, guest: Guest, path: str, held: Held) -> None:
     timeout_s = settings.boot_timeout_s
     if timeout_s is None:
         timeout_s = boot_timeout_s(Path(path).stat().st_size, held.memory_mib)
-    if settings.heartbeat and settings.boot_s <= timeout_s:
-        time.sleep(settings.boot_s)
-        return
-    time.sleep(timeout_s)
+    start = time.monotonic()
+    while (now := time.monotonic()) < start + timeout_s:
+        booted = now >= start + settings.boot_s and not place.held_up("boot").exists()
+        if settings.heartbeat and booted:
+            return
+        time.sleep(_POLL_S)
     with suppress(OSError):
         guest.kill()
     raise Failure(
@@ -198,7 +204,7 @@ def _cpus(place: Place, arguments: Mapping[str, Any]) -> list[int] | int:
 
 
 def _check_memory(eif_bytes: int, memory_mib: int) -> None:
-    least = -(-(-(-eif_bytes // 1024)) // 1024) * _MEMORY_RATIO
+    least = math.ceil(math.ceil(eif_bytes / 1024) / 1024) * _MEMORY_RATIO
     if _MEMORY_RATIO * eif_bytes > memory_mib << 20:
         raise Failure(
             "E26",

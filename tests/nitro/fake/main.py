@@ -64,9 +64,13 @@ def _open_log(place: Place) -> None:
         with path.open("a"):
             path.chmod(0o766)
     except OSError as exc:
-        raise Failure(
-            "E19",
-            f"Failed to open log file: {os_error(exc)}",
-            "src/common/logger.rs:171",
-            info=(str(path), "Open"),
-        ).sub("Failed to open log file").during("Logger initialization") from exc
+        raise (
+            Failure(
+                "E19",
+                f"Failed to open log file: {os_error(exc)}",
+                "src/common/logger.rs:171",
+                info=(str(path), "Open"),
+            )
+            .sub("Failed to open log file")
+            .during("Logger initialization")
+        ) from exc

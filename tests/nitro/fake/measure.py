@@ -113,9 +113,7 @@ def describe_eif(path: str, place: Place) -> dict[str, Any]:
 
 
 def _certificate(certificate: x509.Certificate) -> dict[str, Any]:
-    names = {
-        attribute.rfc4514_attribute_name: attribute.value for attribute in certificate.issuer
-    }
+    names = {attribute.rfc4514_attribute_name: attribute.value for attribute in certificate.issuer}
     long_names = {"CN": "commonName", "O": "organizationName", "OU": "organizationalUnitName"}
     algorithm = certificate.signature_hash_algorithm
     return {

@@ -105,6 +105,10 @@ class Place:
         """What is in every enclave: the folder ``model``."""
         return self.home / "image"
 
+    def held_up(self, what: str) -> Path:
+        """The file that keeps every boot, or every first hash, from ending for as long as it exists."""
+        return self.home / f"hold-{what}"
+
     def log(self, who: str, level: str, message: str) -> None:
         """A line in nitro-cli's own log; whoever cannot write it goes on, as the real one does later on."""
         from datetime import UTC, datetime

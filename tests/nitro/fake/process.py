@@ -25,6 +25,7 @@ from tests.nitro.fake.measure import measurements_of, metadata_of, read_eif
 from tests.nitro.fake.place import Place
 from tests.nitro.fake.talk import Connection
 
+_POLL_S = 0.02
 _READ_ONLY = {"describe", "cid", "flags", "name", "id-by-name"}
 _RUN = ("Failed to trigger enclave run", "Failed to execute command `Run`")
 
@@ -88,7 +89,9 @@ class EnclaveProcess:
                     self._place.log(self._name, "WARN", text)
                     return
                 if descriptor == self._wake:
-                    self._place.log(self._name, "WARN", "Received signal. The enclave process will now close.")
+                    self._place.log(
+                        self._name, "WARN", "Received signal. The enclave process will now close."
+                    )
                     return
                 if not self._serve(Connection(listener.accept()[0])):
                     return
@@ -168,12 +171,15 @@ class EnclaveProcess:
         connection.send("confirm", None)
         if self._description is None:
             # The thread that measures is waited for, and nobody else is served meanwhile.
-            time.sleep(max(enclave.hashed_at - time.monotonic(), 0))
+            while enclave.hashed_at > time.monotonic() or self._place.held_up("hash").exists():
+                time.sleep(_POLL_S)
             at = "src/enclave_proc/commands.rs:108"
             try:
                 found = read_eif(enclave.eif_path, "Failed initialize EIF reader", at)
             except Failure as failure:
-                raise failure.sub("Failed to save PCR values", "Failed to execute command `Describe`") from None
+                raise failure.sub(
+                    "Failed to save PCR values", "Failed to execute command `Describe`"
+                ) from None
             self._description = {"Measurements": measurements_of(found, self._place.settings.release)}
             self._metadata = found.metadata
         value = {**enclave.run_info(), "State": "RUNNING", "Flags": "DEBUG_MODE" if enclave.debug else "NONE"}
