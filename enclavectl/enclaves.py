@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from enclavectl.backends.base import Backend, Enclave, EnclaveState
 from enclavectl.backends.choice import BackendChoice
 from enclavectl.config import Config
 from enclavectl.errors import HostError, StateError
+from enclavectl.events import Telling
 from enclavectl.files import read_bounded
 from enclavectl.nearest import suggestion
 
@@ -20,18 +22,36 @@ _NITRO_DEVICE = Path("/dev/nitro_enclaves")
 _MAX_POLICY_BYTES = 256 * 1024
 
 
-def choose_backend(config: Config) -> Backend:
-    """The backend that the configuration names; ``auto`` takes ``nitro`` where its device exists.
+def resolve_backend(config: Config) -> BackendChoice:
+    """What ``auto`` stands for on this host: ``nitro`` where its device exists, else ``local``."""
+    if config.backend is BackendChoice.AUTO:
+        return BackendChoice.NITRO if _NITRO_DEVICE.exists() else BackendChoice.LOCAL
+    return config.backend
+
+
+def choose_backend(config: Config, telling: Telling | None = None) -> Backend:
+    """The backend that the configuration names; it tells ``telling`` what takes long.
 
     Raises:
         HostError: this release has no such backend yet.
     """
-    choice = config.backend
-    if choice is BackendChoice.AUTO:
-        choice = BackendChoice.NITRO if _NITRO_DEVICE.exists() else BackendChoice.LOCAL
+    choice = resolve_backend(config)
+    if choice is BackendChoice.NITRO:
+        from enclavectl.backends.nitro.backend import NitroBackend, NitroSettings
+
+        return NitroBackend(
+            NitroSettings(
+                state_dir=config.state_dir,
+                environ=os.environ,
+                port_in=config.enclave.port_in,
+                vsock_dir=config.nitro.vsock_dir,
+                root=config.nitro.root,
+            ),
+            telling,
+        )
     if choice is not BackendChoice.LOCAL:
         raise HostError(
-            f"backend {choice}: this release of enclavectl has only the local backend",
+            f"backend {choice}: this release of enclavectl has only the backends nitro and local",
             hint="use --backend local, whose enclaves are simulated",
         )
     from enclavectl.backends.local.backend import LocalBackend
@@ -74,6 +94,11 @@ def require_running(enclave: Enclave) -> Enclave:
     Raises:
         StateError: it is dead.
     """
+    if enclave.state in (EnclaveState.BOOTING, EnclaveState.TERMINATING, EnclaveState.UNKNOWN):
+        raise StateError(
+            f"{enclave.name}: expected a running enclave, found one that is {enclave.state}",
+            hint="enclavectl list shows when it runs",
+        )
     if enclave.state is not EnclaveState.RUNNING:
         raise StateError(
             f"{enclave.name}: expected a running enclave, found a dead one",

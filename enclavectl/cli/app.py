@@ -8,15 +8,29 @@ from typing import Annotated
 import typer
 
 from enclavectl import __version__
-from enclavectl.cli import build, config, diagnose, doctor, eif, kernel, lifecycle, model, plan, roles
+from enclavectl.cli import (
+    build,
+    config,
+    diagnose,
+    doctor,
+    eif,
+    kernel,
+    lifecycle,
+    model,
+    past,
+    plan,
+    roles,
+)
 
 _COMMANDS: dict[str, Callable[..., None]] = {
     "diagnose": diagnose.diagnose,
     "run": lifecycle.run,
     "list": lifecycle.list_enclaves,
     "describe": lifecycle.describe,
-    "console": lifecycle.console,
+    "console": past.console,
     "terminate": lifecycle.terminate,
+    "logs": past.logs,
+    "history": past.history,
     "send": roles.send,
     "listen": roles.listen,
     "build": build.build,

@@ -13,16 +13,18 @@ import typer
 from enclavectl.cli import options
 from enclavectl.cli.answers import AnswerDrawing, batch_progress, draw_evidence
 from enclavectl.cli.begin import (
-    BOOT_S,
     Invocation,
     Target,
     Trusting,
+    Wanted,
     begin,
     explain_boot_failure,
+    open_session,
     refuse_together,
     spec_of,
     target_elsewhere,
     target_of,
+    trusting_of,
 )
 from enclavectl.cli.options import OutputFormat
 
@@ -88,8 +90,8 @@ def diagnose(
     if report is not None:
         _check_report(report)
     names = collect(images)
-    trusting = Trusting(
-        policy=policy or invocation.config.policy, allow_debug=unsafe_allow_debug, connect=connect, root=root
+    trusting = trusting_of(
+        invocation.config, policy=policy, allow_debug=unsafe_allow_debug, connect=connect, root=root
     )
     with ExitStack() as stack:
         if connect is not None:
@@ -111,7 +113,7 @@ def _target_here(
     """A running enclave of this host, or a fresh one that ends when ``stack`` does."""
     from enclavectl.enclaves import choose_backend, find_enclave, only_running, require_running
 
-    backend = choose_backend(invocation.config)
+    backend = choose_backend(invocation.config, invocation.screen)
     if name is not None:
         found = require_running(find_enclave(backend, name))
     else:
@@ -120,7 +122,7 @@ def _target_here(
             return _start_fresh(invocation, stack, backend, trusting)
         found = running
     _check_model(invocation.config, found)
-    invocation.screen.note(f"using the running enclave {found.name}, model {found.model_id}")
+    invocation.screen.note(f"using the running enclave {found.name}, model {found.model_id or 'not known'}")
     return target_of(backend, found, trusting)
 
 
@@ -133,7 +135,7 @@ def _check_model(config: Config, enclave: Enclave) -> None:
     if config.sources["model"].kind is not SourceKind.FLAG:
         return
     card = find_model(config.model, data_dir=config.data_dir).card
-    if card.sha256 != enclave.model_sha256:
+    if enclave.model_sha256 is not None and card.sha256 != enclave.model_sha256:
         raise StateError(
             f"{enclave.name}: expected an enclave with model {card.model_id}, found {enclave.model_id}",
             hint="leave --model out to use it, or add --fresh to start another for this command",
@@ -142,15 +144,15 @@ def _check_model(config: Config, enclave: Enclave) -> None:
 
 def _start_fresh(invocation: Invocation, stack: ExitStack, backend: Backend, trusting: Trusting) -> Target:
     invocation.screen.step(f"starting a {backend.name} enclave")
-    running = stack.enter_context(backend.start(spec_of(invocation.config), detached=False))
+    spec = spec_of(invocation.config, Wanted())
+    running = stack.enter_context(backend.start(spec, detached=False))
     stack.enter_context(explain_boot_failure(backend, running))
-    return target_of(backend, running.enclave, trusting)
+    return target_of(backend, running.enclave, trusting, running)
 
 
 def _ask(invocation: Invocation, target: Target, names: Sequence[str], report: Path | None) -> Diagnosis:
     """Connect, verify, send; draw each answer when its turn has come; write the report."""
     from enclavectl.batch import classify
-    from enclavectl.client import Client
     from enclavectl.diagnosis import Diagnosis, Result, to_result
 
     settings = invocation.config.diagnose
@@ -158,9 +160,7 @@ def _ask(invocation: Invocation, target: Target, names: Sequence[str], report: P
         invocation.screen.load()  # while a fresh enclave boots
     shown: list[Picture] = []
     results: dict[int, Result] = {}
-    with Client.connect(
-        target.address, target.expectation, timeout_s=settings.timeout_s, ready_s=BOOT_S
-    ) as client:
+    with open_session(target, invocation.screen, timeout_s=settings.timeout_s) as client:
         enclave = client.enclave
         drawing = (
             None if invocation.screen.as_json else AnswerDrawing(invocation.screen, enclave, settings.top)

@@ -1,29 +1,49 @@
-"""``run``, ``list``, ``describe``, ``console`` and ``terminate``: an enclave's life, on any backend."""
+"""``run``, ``list``, ``describe`` and ``terminate``: an enclave's life, on any backend."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from enclavectl.cli import options
-from enclavectl.cli.begin import BOOT_S, Trusting, begin, explain_boot_failure, spec_of, target_of
+from enclavectl.cli.begin import (
+    Invocation,
+    Wanted,
+    begin,
+    explain_boot_failure,
+    open_session,
+    production_error,
+    spec_of,
+    target_of,
+    trusting_of,
+)
 from enclavectl.cli.options import OutputFormat
 
 if TYPE_CHECKING:
-    from enclavectl.backends.base import Enclave
-    from enclavectl.cli.screen import Screen
+    from collections.abc import Mapping
 
-ENCLAVE_SCHEMA = "enclavectl.enclave/1"
+    from enclavectl.backends.base import Backend, Enclave, RunningEnclave
+    from enclavectl.backends.choice import BackendChoice
+
 Name = Annotated[str, typer.Argument(help="An enclave's name, id, or the start of one.", show_default=False)]
 
 
 def run(
+    image: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[EIF]",
+            help="Image to run, on backend nitro; default: enclave.eif in the current folder.",
+            show_default=False,
+        ),
+    ] = None,
     name: Annotated[
-        str | None, typer.Option("--name", help="What to call it; default: its id.", show_default=False)
+        str | None,
+        typer.Option(
+            "--name", help="What to call it; default: the image's name, or its id.", show_default=False
+        ),
     ] = None,
     model: options.ModelName = None,
     debug: Annotated[
@@ -32,35 +52,59 @@ def run(
             "--debug", help="Debug mode: PCR0, 1 and 2 attest as zeros, so clients refuse it by default."
         ),
     ] = False,
+    attach: Annotated[
+        bool, typer.Option("--attach", help="Show its console from the start; Ctrl-C only detaches.")
+    ] = False,
     memory: Annotated[
         int | None, typer.Option("--memory", help="MiB that the enclave may use.", show_default=False)
     ] = None,
+    cpus: Annotated[
+        int | None, typer.Option("--cpus", help="Virtual CPUs, on backend nitro.", show_default=False)
+    ] = None,
+    cid: Annotated[
+        int | None,
+        typer.Option(
+            "--cid", help="Its address on vsock, on backend nitro; default: a free one.", show_default=False
+        ),
+    ] = None,
+    wait: Annotated[
+        bool,
+        typer.Option(
+            "--wait/--no-wait", help="Wait until it has proved itself; without, until it is launched."
+        ),
+    ] = True,
     backend: options.BackendName = None,
     config: options.ConfigFile = None,
     output: options.Output = OutputFormat.TEXT,
 ) -> None:
     """Start an enclave that stays, and wait until it has proved itself.
 
+    Ctrl-C before that ends the enclave as soon as it can be ended.
+
     Example: enclavectl run --name first && enclavectl diagnose --enclave first picture.jpg
     """
-    from enclavectl.client import Client
+    from enclavectl.cli.showing import show_enclave
     from enclavectl.enclaves import choose_backend
 
-    flags = {"model": model, "backend": backend, "local.memory_mib": memory}
-    invocation = begin(output, config, flags)
-    chosen = choose_backend(invocation.config)
+    invocation = _begin_run(output, config, {"model": model, "backend": backend}, memory, cpus, cid)
+    if attach:
+        _check_attach(invocation, debug=debug)
     if debug:
-        invocation.screen.note("DEBUG MODE: nothing measures this enclave's code. Send it no secrets.")
+        _check_debug(invocation)
+    chosen = choose_backend(invocation.config, invocation.screen)
     invocation.screen.step(f"starting a {chosen.name} enclave")
-    with chosen.start(spec_of(invocation.config, name=name, debug=debug), detached=True) as running:
-        enclave = running.enclave
-        target = target_of(chosen, enclave, Trusting(policy=None, allow_debug=debug))
-        with (
-            explain_boot_failure(chosen, running),
-            Client.connect(target.address, target.expectation, timeout_s=BOOT_S),
-        ):
-            pass  # its evidence is all that we wanted
-    _show(invocation.screen, enclave)
+    spec = spec_of(invocation.config, Wanted(name=name, debug=debug, image=image))
+    with chosen.start(spec, detached=True) as running:
+        attested = _prove(invocation, chosen, running) if wait else None
+    enclave = running.enclave
+    out = chosen.outbound_address(invocation.config.enclave.port_out)
+    show_enclave(invocation.screen, enclave, attested=attested, outbound=str(out))
+    if debug:
+        invocation.screen.note(f"{enclave.name} runs in DEBUG MODE: send it no secrets")
+    if attach:
+        from enclavectl.cli.past import follow_console
+
+        follow_console(invocation.screen, chosen, enclave)
 
 
 def list_enclaves(
@@ -68,36 +112,13 @@ def list_enclaves(
     config: options.ConfigFile = None,
     output: options.Output = OutputFormat.TEXT,
 ) -> None:
-    """List the enclaves of this host, running and dead."""
+    """List the enclaves of this host: booting, running and dead; on backend nitro also other users'."""
+    from enclavectl.cli.showing import show_enclaves
     from enclavectl.enclaves import choose_backend
 
     invocation = begin(output, config, {"backend": backend})
-    chosen = choose_backend(invocation.config)
-    found = chosen.enclaves()
-    if invocation.screen.as_json:
-        invocation.screen.result(
-            {
-                "schema": "enclavectl.enclaves/1",
-                "backend": chosen.name,
-                "enclaves": [{"trust": str(one.trust), **one.to_json()} for one in found],
-            }
-        )
-        return
-    if not found:
-        invocation.screen.note(f"no enclave on backend {chosen.name}; enclavectl run starts one")
-        return
-    rows = [
-        (
-            one.name,
-            one.state,
-            str(one.trust),
-            one.model_id or "",
-            "" if one.started is None else f"{one.started:%Y-%m-%d %H:%M:%S}",
-            str(one.pid or ""),
-        )
-        for one in found
-    ]
-    invocation.screen.table(("NAME", "STATE", "TRUST", "MODEL", "STARTED (UTC)", "PID"), rows)
+    chosen = choose_backend(invocation.config, invocation.screen)
+    show_enclaves(invocation.screen, chosen.name, chosen.enclaves())
 
 
 def describe(
@@ -114,11 +135,12 @@ def describe(
     config: options.ConfigFile = None,
     output: options.Output = OutputFormat.TEXT,
 ) -> None:
-    """Show one enclave: its state, its model, and the PCRs that were measured when it was started."""
+    """Show one enclave: state, model, the PCRs measured before its start, and those that it attests."""
+    from enclavectl.cli.showing import attest, show_enclave
     from enclavectl.enclaves import choose_backend, find_enclave
 
     invocation = begin(output, config, {"backend": backend})
-    chosen = choose_backend(invocation.config)
+    chosen = choose_backend(invocation.config, invocation.screen)
     enclave = find_enclave(chosen, name)
     if policy_file is not None:
         from enclavectl.attestation import render_policy
@@ -126,40 +148,8 @@ def describe(
 
         policy = chosen.policy([enclave], allow_debug=False)
         write_atomic(policy_file, render_policy(policy).encode(), mode=0o644)
-    _show(invocation.screen, enclave)
-
-
-def console(
-    name: Name,
-    follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on until the enclave ends, or Ctrl-C.")
-    ] = False,
-    backend: options.BackendName = None,
-    config: options.ConfigFile = None,
-    output: options.Output = OutputFormat.TEXT,
-) -> None:
-    """Print what an enclave wrote to its console: the newest megabyte at most.
-
-    With --output json the text is in one object; --follow then ends with the enclave.
-    """
-    from enclavectl.cli.screen import visible
-    from enclavectl.enclaves import choose_backend, find_enclave
-
-    invocation = begin(output, config, {"backend": backend})
-    chosen = choose_backend(invocation.config)
-    enclave = find_enclave(chosen, name)
-    chunks = chosen.console(enclave, follow=follow)
-    if invocation.screen.as_json:
-        text = b"".join(chunks).decode("utf-8", errors="replace")
-        value = {"schema": "enclavectl.console/1", "trust": str(enclave.trust), "enclave": enclave.name}
-        invocation.screen.result({**value, "text": text})
-        return
-    invocation.screen.note(f"console of {enclave.name} ({enclave.trust})")
-    for chunk in chunks:
-        # An enclave may print what it likes; it must not steer the operator's terminal.
-        lines = chunk.decode("utf-8", errors="replace").split("\n")
-        sys.stdout.write("\n".join(visible(line) for line in lines))
-        sys.stdout.flush()
+    out = chosen.outbound_address(invocation.config.enclave.port_out)
+    show_enclave(invocation.screen, enclave, attested=attest(chosen, enclave), outbound=str(out))
 
 
 def terminate(
@@ -171,50 +161,127 @@ def terminate(
     config: options.ConfigFile = None,
     output: options.Output = OutputFormat.TEXT,
 ) -> None:
-    """End an enclave and remove everything that belonged to it."""
-    from enclavectl.enclaves import choose_backend, find_enclave
-    from enclavectl.errors import UsageError
+    """End an enclave and remove what belonged to it; its console's last lines stay (enclavectl logs).
+
+    One that has ended already is no error. With --all, each that may be ended is, whatever the others do.
+    """
+    from enclavectl.enclaves import choose_backend
+    from enclavectl.errors import EnclavectlError, UsageError
 
     if (name is None) is not every:
         raise UsageError("terminate: expected a name or --all", hint="enclavectl list shows the names")
     invocation = begin(output, config, {"backend": backend})
-    chosen = choose_backend(invocation.config)
-    ended = chosen.enclaves() if name is None else [find_enclave(chosen, name)]
-    for enclave in ended:
-        chosen.terminate(enclave)
+    chosen = choose_backend(invocation.config, invocation.screen)
+    to_end = chosen.enclaves() if name is None else _find_or_past(invocation, chosen, name)
+    ended: list[str] = []
+    failures: list[EnclavectlError] = []
+    for enclave in to_end:
+        try:
+            chosen.terminate(enclave)
+            ended.append(enclave.name)
+        except EnclavectlError as error:
+            failures.append(error)
+            if len(to_end) > 1:
+                invocation.screen.note(error.message)
+    if failures:
+        raise failures[0]
     if invocation.screen.as_json:
-        names = [enclave.name for enclave in ended]
-        value = {"schema": "enclavectl.terminated/1", "backend": chosen.name, "terminated": names}
+        value = {"schema": "enclavectl.terminated/1", "backend": chosen.name, "terminated": ended}
         invocation.screen.result(value)
     else:
-        for enclave in ended:
-            typer.echo(f"terminated {enclave.name}")
-        if not ended:
+        for one in ended:
+            typer.echo(f"terminated {one}")
+        if not ended and every:
             invocation.screen.note("no enclave to terminate")
 
 
-def _show(screen: Screen, enclave: Enclave) -> None:
-    if screen.as_json:
-        value = {"schema": ENCLAVE_SCHEMA, "trust": str(enclave.trust), "backend": enclave.backend}
-        screen.result({**value, "enclave": enclave.to_json()})
-        return
-    screen.trust(str(enclave.trust))
-    screen.facts(
-        [
-            ("name", enclave.name),
-            ("id", enclave.enclave_id),
-            ("state", str(enclave.state)),
-            ("backend", enclave.backend),
-            ("model", f"{enclave.model_id}, SHA-256 {enclave.model_sha256}"),
-            ("started", "" if enclave.started is None else enclave.started.isoformat(timespec="seconds")),
-            ("address", str(enclave.address)),
-            *_pcrs(enclave),
-        ]
-    )
-    if enclave.debug:
-        screen.note("in debug mode these PCRs are what was measured; the enclave attests zeros")
+def _begin_run(
+    output: OutputFormat,
+    config: Path | None,
+    flags: Mapping[str, object],
+    memory: int | None,
+    cpus: int | None,
+    cid: int | None,
+) -> Invocation:
+    """The invocation with the machine's flags, whose keys depend on the backend.
+
+    Raises:
+        UsageError: the configuration cannot be used, or the local backend was given a virtual machine's.
+    """
+    from enclavectl.backends.choice import BackendChoice
+    from enclavectl.enclaves import resolve_backend
+    from enclavectl.errors import UsageError
+
+    first = begin(output, config, flags)
+    chosen: BackendChoice = resolve_backend(first.config)
+    if chosen is BackendChoice.LOCAL:
+        for flag, value in (("--cpus", cpus), ("--cid", cid)):
+            if value is not None:
+                raise UsageError(
+                    f"{flag}: the local backend has no virtual machine",
+                    hint="leave it out, or --backend nitro",
+                )
+        return begin(output, config, {**flags, "local.memory_mib": memory})
+    machine = {"enclave.memory_mib": memory, "enclave.cpus": cpus, "enclave.cid": cid}
+    return begin(output, config, {**flags, **machine})
 
 
-def _pcrs(enclave: Enclave) -> Iterator[tuple[str, str]]:
-    if enclave.release is not None:
-        yield from ((f"PCR{index}", value.hex()) for index, value in enclave.release.pcrs.items())
+def _check_debug(invocation: Invocation) -> None:
+    from enclavectl.config import Profile
+
+    if invocation.config.profile is Profile.PRODUCTION:
+        raise production_error("--debug")
+    invocation.screen.note("DEBUG MODE: nothing measures this enclave's code. Send it no secrets.")
+
+
+def _check_attach(invocation: Invocation, *, debug: bool) -> None:
+    from enclavectl.backends.choice import BackendChoice
+    from enclavectl.enclaves import resolve_backend
+    from enclavectl.errors import UsageError
+
+    if invocation.screen.as_json:
+        raise UsageError("--attach: a console is no JSON", hint="leave --output json out")
+    if resolve_backend(invocation.config) is not BackendChoice.LOCAL and not debug:
+        # nitro-cli would turn debug mode on by itself, and attestation off.
+        raise UsageError(
+            "--attach: expected --debug as well: only debug mode has a console",
+            hint="leave --attach out: a console and attestation exclude each other",
+        )
+
+
+def _prove(invocation: Invocation, chosen: Backend, running: RunningEnclave) -> Mapping[str, object]:
+    """What the enclave attests, which is the sign that it is ready."""
+    from enclavectl.cli.begin import BOOT_S
+    from enclavectl.cli.showing import attested_json
+
+    trusting = trusting_of(invocation.config, allow_debug=running.enclave.debug)
+    # The policy of the configuration is for clients; here the question is whether it is what we started.
+    from dataclasses import replace
+
+    target = target_of(chosen, running.enclave, replace(trusting, policy=None), running)
+    with (
+        explain_boot_failure(chosen, running),
+        open_session(target, invocation.screen, timeout_s=BOOT_S) as client,
+    ):
+        return attested_json(client.enclave.document)
+
+
+def _find_or_past(invocation: Invocation, chosen: Backend, name: str) -> list[Enclave]:
+    """The enclave with that name; none, and a note, if one of that name or id has ended already.
+
+    Raises:
+        StateError: there is and was none, or several fit.
+    """
+    from enclavectl.enclaves import find_enclave
+    from enclavectl.errors import StateError
+    from enclavectl.history import History
+
+    try:
+        return [find_enclave(chosen, name)]
+    except StateError:
+        past = History(invocation.config.state_dir).find(name)
+        if past is None or name not in (past.name, past.enclave_id):
+            raise
+        when = "" if past.ended is None else f" at {past.ended:%Y-%m-%d %H:%M:%S} UTC"
+        invocation.screen.note(f"{past.name} has ended already{when}: {past.how}")
+        return []

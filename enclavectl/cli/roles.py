@@ -10,18 +10,18 @@ import typer
 from enclavectl.cli import options
 from enclavectl.cli.answers import draw_result
 from enclavectl.cli.begin import (
-    Trusting,
     begin,
     expectation_of,
     refuse_together,
     target_elsewhere,
     target_of,
+    trusting_of,
 )
 from enclavectl.cli.options import OutputFormat
 
 if TYPE_CHECKING:
     from enclavectl.backends.base import Backend
-    from enclavectl.cli.begin import Target
+    from enclavectl.cli.begin import Target, Trusting
     from enclavectl.cli.screen import Screen
     from enclavectl.client import Client
     from enclavectl.config import Config
@@ -61,13 +61,13 @@ def send(
     settings = invocation.config
     refuse_together(connect=connect, enclave=enclave)
     names = collect(images)
-    trusting = Trusting(
-        policy=policy or settings.policy, allow_debug=unsafe_allow_debug, connect=connect, root=root
+    trusting = trusting_of(
+        settings, policy=policy, allow_debug=unsafe_allow_debug, connect=connect, root=root
     )
     if connect is not None:
         target = target_elsewhere(connect, trusting)
     else:
-        target = _running_target(_backend(settings), enclave, trusting)
+        target = _running_target(_backend(settings, invocation.screen), enclave, trusting)
     store = PendingStore(settings.state_dir)
     results: list[dict[str, object]] = []
     with Client.connect(target.address, target.expectation, timeout_s=settings.diagnose.timeout_s) as client:
@@ -121,8 +121,8 @@ def listen(
 
     invocation = begin(output, config, {"backend": backend, "diagnose.top": top})
     settings = invocation.config
-    chosen = _backend(settings)
-    trusting = Trusting(policy=policy or settings.policy, allow_debug=unsafe_allow_debug)
+    chosen = _backend(settings, invocation.screen)
+    trusting = trusting_of(settings, policy=policy, allow_debug=unsafe_allow_debug)
     address = chosen.outbound_address(settings.enclave.port_out)
     answers = AnswerPrinter(invocation.screen, PendingStore(settings.state_dir), settings.diagnose.top)
     with listening_at(address) as listening:
@@ -228,10 +228,10 @@ class AnswerPrinter:
         self.count += 1
 
 
-def _backend(config: Config) -> Backend:
+def _backend(config: Config, screen: Screen) -> Backend:
     from enclavectl.enclaves import choose_backend
 
-    return choose_backend(config)
+    return choose_backend(config, screen)
 
 
 def _running_target(backend: Backend, name: str | None, trusting: Trusting) -> Target:

@@ -57,6 +57,7 @@ class Screen:
     def __init__(self, *, as_json: bool) -> None:
         """With ``as_json`` only ``result`` and ``error`` write to standard output, as one JSON object."""
         self.as_json = as_json
+        self._has_progress = False
 
     @cached_property
     def out(self) -> Console:
@@ -118,17 +119,26 @@ class Screen:
 
     def note(self, text: str) -> None:
         """A fact for a person, on standard error."""
+        self._end_progress()
         sys.stderr.write(f"enclavectl: {visible(text)}\n")
 
     def step(self, text: str) -> None:
         """Something has begun; shown only where a person watches."""
+        self._end_progress()
         if sys.stderr.isatty() and not self.as_json:
             self.err.print(f"· {visible(text)}", style="dim")
+
+    def progress(self, what: str, elapsed_s: float, bound_s: float) -> None:
+        """How far something long is, on one line that is written over; shown only where a person watches."""
+        if sys.stderr.isatty() and not self.as_json:
+            sys.stderr.write(f"\r\x1b[K· {visible(what)}: {elapsed_s:.0f} s of at most about {bound_s:.0f} s")
+            self._has_progress = True
 
     def trust(self, trust: str) -> None:
         """The line that stands above every answer: what the evidence is worth."""
         from rich.text import Text
 
+        self._end_progress()
         line = Text(trust.upper(), style=_TRUST_STYLES[trust])
         line.append(f"  {_TRUST_WORDS[trust]}", style="default not bold")
         self.out.print(line, soft_wrap=not sys.stdout.isatty())
@@ -154,6 +164,11 @@ class Screen:
             line = Text(name.ljust(width), style="dim")
             line.append(visible(value), style="not dim")
             self.out.print(line, soft_wrap=True)
+
+    def _end_progress(self) -> None:
+        if self._has_progress:
+            sys.stderr.write("\r\x1b[K")
+            self._has_progress = False
 
 
 def _console(*, stderr: bool) -> Console:

@@ -148,6 +148,18 @@ def check_lock(lock: Lock, path: Path, *, image: Path | None = None) -> Checked:
         file.seek(0)
         while chunk := file.read(1 << 20):
             digest.update(chunk)
+    compare_with_lock(lock, path, found, registers=registers, sha256=digest.hexdigest())
+    return Checked(path=found, pcrs=registers)
+
+
+def compare_with_lock(
+    lock: Lock, path: Path, found: Path, *, registers: Mapping[str, str], sha256: str
+) -> None:
+    """Return if an image with these registers and this hash is the one that the lock at ``path`` names.
+
+    Raises:
+        StateError: it is another one; the message says which register moved.
+    """
     moved = [name for name in sorted({*registers, *lock.pcrs}) if registers.get(name) != lock.pcrs.get(name)]
     if moved:
         raise StateError(
@@ -156,13 +168,12 @@ def check_lock(lock: Lock, path: Path, *, image: Path | None = None) -> Checked:
             hint="enclavectl eif diff OLD NEW says what moved them; enclavectl build makes a new lock",
             code="lock-pcrs",
         )
-    if digest.hexdigest() != lock.eif["sha256"]:
+    if sha256 != lock.eif["sha256"]:
         raise StateError(
             f"{found}: the same PCRs, but another file than the lock {path} names (metadata or signature)",
             hint="enclavectl eif show FILE shows what is not measured",
             code="lock-file",
         )
-    return Checked(path=found, pcrs=registers)
 
 
 def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:

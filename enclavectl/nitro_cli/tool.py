@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,6 @@ from enclavectl.nitro_cli.commands import (
     DescribeEnclaves,
     NitroCommand,
     Pcr,
-    RunEnclave,
     TerminateEnclave,
 )
 from enclavectl.nitro_cli.environment import find_nitro_cli, logs_dir, nitro_environment, sockets_dir
@@ -29,6 +29,7 @@ from enclavectl.run import Command, Output, capture, capture_to_the_end
 _VERSION_S = 20.0
 # describe-eif and pcr read a file whole and touch no enclave, so that they may be killed.
 _FILE_S = 1800.0
+_WHICH = "nitro-cli --version: is it a release that we know?"
 _T = TypeVar("_T")
 
 
@@ -79,7 +80,7 @@ class NitroCli:
         try:
             return NitroVersion.from_text(output.out.decode("utf-8", errors="replace"))
         except AnswerError as exc:
-            raise _unreadable("--version", exc) from exc
+            raise HostError(f"nitro-cli --version: {exc}", hint=_WHICH, code="nitro-cli") from exc
 
     def require(self, feature: Feature) -> None:
         """Return if the installed release has ``feature``.
@@ -94,35 +95,34 @@ class NitroCli:
                 code="nitro-cli-version",
             )
 
-    def describe(self) -> Described:
-        """Every enclave of this host whose process answers, of any user. Waits while others talk to them.
+    @contextmanager
+    def talking(self) -> Iterator[Talk]:
+        """Nobody else on this host talks to the enclaves' processes. Waits while others do.
 
-        Never interrupted: on Ctrl-C the command is left to finish by itself, and keeps the lock until then.
+        Raises:
+            HostError: this host is not set up.
+        """
+        with host_lock(self.sockets, "conversation with the enclaves", self._telling) as lock:
+            yield Talk(self, lock, self._telling)
+
+    def describe(self) -> Described:
+        """``Talk.describe``, alone.
 
         Raises:
             HostError: this host is not set up, or nitro-cli failed altogether.
         """
-        command = DescribeEnclaves()
-        output = self._talk(command)
-        try:
-            found = [_tolerant(one) for one in objects(output.out)]
-        except AnswerError as exc:
-            raise _unreadable("describe-enclaves", exc) from exc
-        unreachable = failed_connections(output.err)
-        if output.status != 0 and not unreachable:
-            raise self.error_of(command, output)
-        known = tuple(one for one in found if one is not None)
-        return Described(enclaves=known, unreachable=unreachable + len(found) - len(known))
+        with self.talking() as talk:
+            return talk.describe()
 
     def terminate(self, enclave_id: str) -> TerminateInfo:
-        """The enclave has ended.
+        """``Talk.terminate``, alone.
 
         Raises:
             StateError: there is no such enclave; perhaps it has just ended.
             HostError: it was refused (code nitro-cli-E39: another user's), or nitro-cli failed.
         """
-        command = TerminateEnclave(enclave_id=enclave_id)
-        return self._answer(command, self._talk(command), TerminateInfo.from_json)
+        with self.talking() as talk:
+            return talk.terminate(enclave_id)
 
     def describe_eif(self, eif: Path) -> EifInfo:
         """What nitro-cli sees in an image file.
@@ -131,7 +131,7 @@ class NitroCli:
             HostError: nitro-cli failed.
         """
         command = DescribeEif(eif=eif)
-        return self._answer(command, self._file(command), EifInfo.from_json)
+        return self.answer(command, self._file(command), EifInfo.from_json)
 
     def pcr(self, command: Pcr) -> str:
         """The register of a file or a certificate, in hex.
@@ -139,44 +139,35 @@ class NitroCli:
         Raises:
             HostError: nitro-cli failed.
         """
-        return self._answer(command, self._file(command), PcrInfo.from_json).value
+        return self.answer(command, self._file(command), PcrInfo.from_json).value
 
-    def launch_command(self, command: RunEnclave) -> Command:
-        """The process that launches an enclave. Who starts it holds the launch lock and never kills it."""
-        return self._command(command.to_argv())
+    def process(self, command: NitroCommand, *, pass_fds: tuple[int, ...] = ()) -> Command:
+        """The process of a command.
 
-    def stream_command(self, command: NitroCommand) -> Command:
-        """The process of a command whose output is read as it comes: the console."""
-        return self._command(command.to_argv())
+        Whoever starts ``run-enclave`` holds the launch lock, never kills it, and hands it no descriptor: its
+        daemon would keep it.
+        """
+        return self._command(command.to_argv(), pass_fds)
 
     def error_of(self, command: NitroCommand, output: Output) -> Exception:
         """The error that a failed command's output means."""
         return read_failure(output, read_error_log).to_error(command.to_argv()[0])
 
-    def _talk(self, command: NitroCommand) -> Output:
-        with host_lock(self.sockets, "conversation with the enclaves", self._telling) as lock:
-            # The process inherits the lock, so that it also holds if we are gone before it. It forks no
-            # daemon, which would inherit it as well.
-            process = self._command(command.to_argv(), pass_fds=(lock,))
-            return capture_to_the_end(
-                process,
-                on_interrupt=lambda: self._telling.note(
-                    f"nitro-cli {command.to_argv()[0]} goes on by itself: ending it now could end an enclave"
-                ),
-            )
-
     def _file(self, command: NitroCommand) -> Output:
         return capture(self._command(command.to_argv()), timeout_s=_FILE_S)
 
-    def _answer(
-        self, command: NitroCommand, output: Output, read: Callable[[Mapping[str, object]], _T]
-    ) -> _T:
+    def answer(self, command: NitroCommand, output: Output, read: Callable[[Mapping[str, object]], _T]) -> _T:
+        """The answer in a command's output, as ``read`` takes it.
+
+        Raises:
+            HostError: the command failed (StateError for an enclave that is not there), or cannot be read.
+        """
         if output.status != 0:
             raise self.error_of(command, output)
         try:
             return read(one_object(output.out))
         except AnswerError as exc:
-            raise _unreadable(command.to_argv()[0], exc) from exc
+            raise unreadable(command, exc) from exc
 
     def _command(self, argv: list[str], pass_fds: tuple[int, ...] = ()) -> Command:
         # "/": the daemon keeps the folder, which must stay. Every path that we give is absolute.
@@ -193,9 +184,55 @@ def _tolerant(value: Mapping[str, object]) -> DescribeInfo | None:
         return None
 
 
-def _unreadable(command: str, exc: AnswerError) -> HostError:
-    return HostError(
-        f"nitro-cli {command}: {exc}",
-        hint="nitro-cli --version: is it a release that we know?",
-        code="nitro-cli",
-    )
+def unreadable(command: NitroCommand, exc: AnswerError) -> HostError:
+    """The error for an answer of a form that we do not know."""
+    return HostError(f"nitro-cli {command.to_argv()[0]}: {exc}", hint=_WHICH, code="nitro-cli")
+
+
+class Talk:
+    """A conversation with the enclaves' processes that nobody else can disturb; see ``NitroCli.talking``.
+
+    Its commands are never killed. On Ctrl-C a command is left to finish by itself, and keeps the lock until
+    then: the process inherits it, and forks no daemon that would keep it.
+    """
+
+    def __init__(self, cli: NitroCli, lock: int, telling: Telling) -> None:
+        self._cli = cli
+        self._lock = lock
+        self._telling = telling
+
+    def describe(self) -> Described:
+        """Every enclave of this host whose process answers, of any user.
+
+        Raises:
+            HostError: nitro-cli failed altogether.
+        """
+        command = DescribeEnclaves()
+        output = self._run(command)
+        try:
+            found = [_tolerant(one) for one in objects(output.out)]
+        except AnswerError as exc:
+            raise unreadable(command, exc) from exc
+        unreachable = failed_connections(output.err)
+        if output.status != 0 and not unreachable:
+            raise self._cli.error_of(command, output)
+        known = tuple(one for one in found if one is not None)
+        return Described(enclaves=known, unreachable=unreachable + len(found) - len(known))
+
+    def terminate(self, enclave_id: str) -> TerminateInfo:
+        """The enclave has ended.
+
+        Raises:
+            StateError: there is no such enclave; perhaps it has just ended.
+            HostError: it was refused (code nitro-cli-E39: another user's), or nitro-cli failed.
+        """
+        command = TerminateEnclave(enclave_id=enclave_id)
+        return self._cli.answer(command, self._run(command), TerminateInfo.from_json)
+
+    def _run(self, command: NitroCommand) -> Output:
+        return capture_to_the_end(
+            self._cli.process(command, pass_fds=(self._lock,)),
+            on_interrupt=lambda: self._telling.note(
+                f"nitro-cli {command.to_argv()[0]} goes on by itself: ending it now could end an enclave"
+            ),
+        )

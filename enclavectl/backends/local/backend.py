@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Self
 from enclavectl.backends.base import Enclave, EnclaveSpec, EnclaveState
 from enclavectl.backends.console_log import read_console
 from enclavectl.backends.folders import check_name, exclusive, is_running, lock_enclave, remove_enclave
+from enclavectl.backends.local.ending import keep_history
 from enclavectl.backends.local.records import Record, ensure_root, load_record
 from enclavectl.backends.local.supervisor import SupervisorSpec
 from enclavectl.errors import HostError, StateError, UsageError
@@ -49,11 +50,14 @@ class LocalEnclave:
         folder: Path,
         supervisor: subprocess.Popen[bytes],
         lifeline: int,
-        detached: bool,
+        remember: Callable[[str], None] | None,
     ) -> None:
-        """``lifeline`` is the descriptor whose end the supervisor waits for."""
+        """``lifeline`` is the descriptor whose end the supervisor waits for.
+
+        ``remember`` keeps in the history how a detached enclave ended; None for one that is not detached.
+        """
         self.enclave = enclave
-        self._detached = detached
+        self._remember = remember
         self._folder = folder
         self._supervisor = supervisor
         self._lifeline = lifeline
@@ -73,12 +77,19 @@ class LocalEnclave:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._detached and kind is None:
+        if self._remember is not None and kind is None:
             os.write(self._lifeline, b"x")
             os.close(self._lifeline)
             # It lives on by itself; Popen must not warn that we did not wait.
             self._supervisor.returncode = 0
             return
+        try:
+            if self._remember is not None:
+                self._remember("it never proved itself")
+        finally:
+            self._end()
+
+    def _end(self) -> None:
         os.close(self._lifeline)
         if not wait_ended(self._supervisor, _END_S):
             self._supervisor.kill()  # the payload dies with it: PR_SET_PDEATHSIG
@@ -93,6 +104,7 @@ class LocalBackend:
 
     def __init__(self, state_dir: Path) -> None:
         """Everything is kept under ``state_dir``/local, which is made when it is needed."""
+        self._state_dir = state_dir
         self._home = state_dir / "local"
 
     def start(self, spec: EnclaveSpec, *, detached: bool) -> LocalEnclave:
@@ -168,6 +180,7 @@ class LocalBackend:
             HostError: it would not end.
         """
         folder = self._home / "enclaves" / enclave.enclave_id
+        how = "terminated by enclavectl" if is_running(folder) else None
         for number, patience_s in ((signal.SIGTERM, _END_S), (signal.SIGKILL, _END_S)):
             if not is_running(folder):
                 break
@@ -177,6 +190,8 @@ class LocalBackend:
                 time.sleep(_POLL_S)
         if is_running(folder):
             raise HostError(f"{enclave.name}: the supervisor did not end within {2 * _END_S:g} s")
+        if folder.exists():
+            keep_history(self._state_dir, folder, enclave, how=how)
         remove_enclave(folder)
 
     def trust_root(self) -> TrustRoot:
@@ -253,7 +268,11 @@ class LocalBackend:
             supervisor.kill()
             supervisor.wait()
             raise
-        return LocalEnclave(enclave, folder, supervisor, lifeline_write, detached)
+
+        def remember(how: str) -> None:
+            keep_history(self._state_dir, folder, enclave, how=how)
+
+        return LocalEnclave(enclave, folder, supervisor, lifeline_write, remember if detached else None)
 
     def _describe(self, folder: Path, record: Record) -> Enclave:
         from enclavectl.attestation import Release, Trust

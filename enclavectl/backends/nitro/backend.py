@@ -1,0 +1,362 @@
+"""Starting, finding and ending Nitro enclaves."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from enclavectl.backends.base import Enclave, EnclaveSpec, EnclaveState
+from enclavectl.backends.console_log import read_console
+from enclavectl.backends.folders import check_name, is_running, lock_enclave, remove_enclave
+from enclavectl.backends.nitro.listing import Kept, Places, join, owner_of
+from enclavectl.backends.nitro.records import (
+    Ended,
+    Record,
+    ask_to_end,
+    load_ended,
+    load_record,
+    write_ended,
+)
+from enclavectl.errors import HostError, StateError
+from enclavectl.events import Silent, Telling
+from enclavectl.files import make_private_dir, read_bounded, write_atomic
+from enclavectl.nitro_cli.commands import boot_bound_s, check_cid
+from enclavectl.nitro_cli.hostlock import host_lock
+from enclavectl.nitro_cli.tool import NitroCli
+from enclavectl.transport import Address, UnixAddress, VsockAddress
+
+if TYPE_CHECKING:
+    from enclavectl.attestation import Policy, TrustRoot
+    from enclavectl.backends.nitro.images import AdmittedImage
+    from enclavectl.backends.nitro.launch import KeeperProcess, NitroEnclave
+
+# A listener that takes connections to any of this machine's CIDs (vsock(7), VMADDR_CID_ANY).
+_ANY_CID = 2**32 - 1
+_POLL_S = 0.05
+_END_S = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NitroSettings:
+    """What the configuration says of this backend; the last two only where a host simulates Nitro."""
+
+    state_dir: Path
+    environ: Mapping[str, str]
+    port_in: int
+    vsock_dir: Path | None = None
+    root: Path | None = None
+
+
+class NitroBackend:
+    """AWS Nitro Enclaves, of this user and, as far as nitro-cli shows them, of others."""
+
+    name = "nitro"
+
+    def __init__(self, settings: NitroSettings, telling: Telling | None = None) -> None:
+        """Everything is kept under ``state_dir``/nitro. Nothing is asked of nitro-cli yet."""
+        self._settings = settings
+        self._home = settings.state_dir / "nitro"
+        self._telling = telling or Silent()
+        self._cli = NitroCli(settings.environ, self._telling)
+        self._places = Places(
+            folder=self._home / "enclaves",
+            port_in=settings.port_in,
+            vsock_dir=settings.vsock_dir,
+            is_simulated=settings.root is not None,
+        )
+
+    def start(self, spec: EnclaveSpec, *, detached: bool) -> NitroEnclave:
+        """Boot an enclave: its kernel has reported, its payload may still be loading.
+
+        Raises:
+            UsageError: name, CID or memory cannot be used, or the image is not sound.
+            StateError: the name or the CID is taken, there is no image, or another one than its lock names.
+            HostError: this host is not set up, or the launch failed.
+        """
+        from enclavectl.backends.nitro.images import admit_image, check_memory, image_to_run
+
+        if spec.name is not None:
+            check_name(spec.name)
+        if spec.cid is not None:
+            check_cid(spec.cid)
+        source = image_to_run(spec.image)
+        if source.is_file():
+            check_memory(source.stat().st_size, spec.memory_mib)  # before the copy, which may take long
+        # All that could refuse it comes before anything is made.
+        _ = self._cli.program
+        make_private_dir(self._home)
+        make_private_dir(self._home / "enclaves")
+        with host_lock(self._home, "start of an enclave", self._telling):
+            known = self.enclaves()
+            name = _free_name(spec.name, source, known)
+            _check_free_cid(spec.cid, known)
+            store = self._home / "images"
+            image = admit_image(source, store, now=datetime.now(UTC), telling=self._telling)
+            check_memory(image.size, spec.memory_mib)
+            record = _record(spec, name, image, detached=detached)
+            folder = self._home / "enclaves" / f"enc{secrets.token_hex(8)}"
+            keeper = self._start_keeper(folder, record)
+        return self._await(keeper, Kept(folder, record, None))
+
+    def _start_keeper(self, folder: Path, record: Record) -> KeeperProcess:
+        from enclavectl.backends.nitro.keeper import KeeperSpec
+        from enclavectl.backends.nitro.launch import start_keeper
+
+        make_private_dir(folder)
+        lock = lock_enclave(folder)
+        try:
+            write_atomic(folder / "record.json", record.to_json())
+            return start_keeper(
+                folder,
+                lock,
+                self._cli.environment,
+                lambda lifeline, reports: KeeperSpec(
+                    folder=str(folder),
+                    state_dir=str(self._settings.state_dir),
+                    trust=str(self._places.trust(debug=record.debug)),
+                    lifeline_fd=lifeline,
+                    report_fd=reports,
+                    lock_fd=lock,
+                    last_end=_last_end(self._home),
+                ),
+            )
+        except BaseException:
+            remove_enclave(folder)
+            raise
+        finally:
+            os.close(lock)
+
+    def _await(self, keeper: KeeperProcess, kept: Kept) -> NitroEnclave:
+        """The enclave, once its system has booted; on any error it ends as soon as it can."""
+        from enclavectl.backends.nitro.launch import NitroEnclave
+
+        record = kept.record
+        bound_s = boot_bound_s(record.image_size, record.memory_mib)
+        try:
+            info = keeper.wait_launched(self._telling, bound_s)
+            booted = Kept(kept.folder, record, info)
+            enclave = self._places.ours(booted, None, EnclaveState.RUNNING)
+            return NitroEnclave(enclave, kept.folder, keeper, record.detached)
+        except KeyboardInterrupt:
+            self._telling.note(
+                f"a boot cannot be stopped: {record.name} ends by itself once it has booted or failed "
+                f"(within {bound_s} s); until then enclavectl list shows it"
+            )
+            keeper.end(wait_s=0)
+            raise
+        except BaseException:
+            keeper.end(wait_s=_END_S)
+            raise
+
+    def enclaves(self) -> list[Enclave]:
+        """All that are known: of this user, oldest first, then those of others.
+
+        Raises:
+            StateError: a record is damaged; the message says how to be rid of it.
+            HostError: this host is not set up, or nitro-cli failed.
+        """
+        # In this order: what is launched between the two is then told by nitro-cli only, and not lost.
+        kept = self._places.kept()
+        described = self._cli.describe()
+        if described.unreachable:
+            self._telling.note(
+                f"{described.unreachable} of the enclaves' processes did not answer nitro-cli: busy, "
+                "or just ending; list again"
+            )
+        return join(self._places, kept, described)
+
+    def console(self, enclave: Enclave, *, follow: bool) -> Iterator[bytes]:
+        """What its recorder kept, each line with the time in UTC, and with ``follow`` what comes.
+
+        Raises:
+            StateError: it has no console that we could read.
+        """
+        folder = self._folder_of(enclave)
+        if not enclave.debug:
+            raise StateError(
+                f"{enclave.name}: has no console: it does not run in debug mode, and nobody can look into it",
+                hint="enclavectl run --debug starts one that has a console, and attests zeros",
+                code="no-console",
+            )
+        if folder is None:
+            raise StateError(
+                f"{enclave.name}: its console is not recorded: this user's enclavectl did not start it",
+                hint=f"nitro-cli console --enclave-id {enclave.enclave_id} reads it now",
+                code="console-not-recorded",
+            )
+        return read_console(folder / "console.log", (lambda: is_running(folder)) if follow else None)
+
+    def terminate(self, enclave: Enclave) -> None:
+        """It has ended, and its folder is gone; what is kept of it is in the history.
+
+        Raises:
+            HostError: nitro-cli failed, or the enclave is another user's.
+        """
+        folder = self._folder_of(enclave)
+        if folder is not None:
+            ask_to_end(folder)
+        was_running = enclave.state not in (EnclaveState.BOOTING, EnclaveState.DEAD)
+        if was_running:
+            self._terminate_by_id(enclave)
+        if folder is not None:
+            record = load_record(folder)
+            booting_s = boot_bound_s(record.image_size, record.memory_mib) if not was_running else 0
+            self._wait_for_keeper(folder, enclave, bound_s=booting_s + _END_S)
+            self._forget(folder, was_running=was_running)
+
+    def trust_root(self) -> TrustRoot:
+        """AWS's root; where the configuration names a development root, that, which is simulated.
+
+        Raises:
+            UsageError: the configured root is no certificate.
+        """
+        from enclavectl.attestation import Trust, TrustRoot, aws_nitro_root
+
+        if self._settings.root is None:
+            return aws_nitro_root()
+        pem = read_bounded(self._settings.root, 64 * 1024, what="root certificate")
+        return TrustRoot.from_pem(pem, trust=Trust.SIMULATED, name=str(self._settings.root))
+
+    def policy(self, enclaves: Sequence[Enclave], *, allow_debug: bool) -> Policy:
+        """Exactly the images that we measured before we launched them.
+
+        Raises:
+            StateError: we launched none of them, so nothing says what they should be.
+        """
+        from enclavectl.attestation import Policy, Trust
+
+        releases = tuple(enclave.release for enclave in enclaves if enclave.release is not None)
+        if enclaves and not releases and not allow_debug:
+            raise StateError(
+                f"{enclaves[0].name}: this user's enclavectl did not start it, so nothing says what it is",
+                hint="name a policy: --policy FILE; enclavectl build and describe --policy-file write one",
+                code="no-release",
+            )
+        accept = Trust.NITRO if self._settings.root is None else Trust.SIMULATED
+        return Policy(accept=frozenset({accept}), releases=releases, unsafe_allow_debug=allow_debug)
+
+    def outbound_address(self, port: int) -> Address:
+        """The parent's port that enclaves dial at CID 3."""
+        if self._settings.vsock_dir is not None:
+            return UnixAddress(self._settings.vsock_dir / f"host.vsock_{port}")
+        return VsockAddress(_ANY_CID, port)
+
+    def _folder_of(self, enclave: Enclave) -> Path | None:
+        """Where what we know of it is; None for one of others'."""
+        for kept in self._places.kept():
+            if enclave.enclave_id in (kept.folder.name, kept.info.enclave_id if kept.info else None):
+                return kept.folder
+        return None
+
+    def _terminate_by_id(self, enclave: Enclave) -> None:
+        try:
+            self._cli.terminate(enclave.enclave_id)
+        except StateError:
+            return  # it has just ended by itself
+        except HostError as exc:
+            if exc.code not in ("nitro-cli-E38", "nitro-cli-E39"):
+                raise
+            described = self._cli.describe()
+            told = next((one for one in described.enclaves if one.run.enclave_id == enclave.enclave_id), None)
+            if told is None and not described.unreachable:
+                return  # it ended while it was asked to
+            owner = owner_of(told.run.process_id) if told else None
+            if owner is None or owner == owner_of(os.getpid()):
+                raise
+            raise HostError(
+                f"{enclave.name}: belongs to {owner}; only they and root may end it",
+                hint=f"sudo -u {owner} enclavectl terminate {enclave.name}",
+                code="not-owner",
+            ) from exc
+
+    def _wait_for_keeper(self, folder: Path, enclave: Enclave, *, bound_s: float) -> None:
+        """Its keeper has seen the end and written it down; or there was none."""
+        start = time.monotonic()
+        while is_running(folder):
+            elapsed_s = time.monotonic() - start
+            if elapsed_s > bound_s:
+                raise HostError(
+                    f"{enclave.name}: expected its end within {bound_s:g} s, found its keeper at work",
+                    hint=f"see {folder}/keeper.log, then try again",
+                    code="keeper-busy",
+                )
+            if enclave.state is EnclaveState.BOOTING:
+                self._telling.progress("waiting for the boot, which cannot be stopped", elapsed_s, bound_s)
+            time.sleep(_POLL_S)
+
+    def _forget(self, folder: Path, *, was_running: bool) -> None:
+        """What is kept of it is in the history; its folder and an image only it used are gone."""
+        from enclavectl.backends.nitro.ending import keep_history
+        from enclavectl.backends.nitro.images import remove_unused
+
+        if folder.exists():
+            record = load_record(folder)
+            if was_running and load_ended(folder) is None:
+                write_ended(folder, Ended(at=datetime.now(UTC), how="terminated by enclavectl"))
+            if record.detached:
+                keep_history(
+                    self._settings.state_dir, folder, trust=str(self._places.trust(debug=record.debug))
+                )
+            remove_enclave(folder)
+        with host_lock(self._home, "start of an enclave", self._telling):
+            (self._home / "last-end").touch()
+            remove_unused(self._home / "images", [kept.record for kept in self._places.kept()])
+
+
+def _record(spec: EnclaveSpec, name: str, image: AdmittedImage, *, detached: bool) -> Record:
+    return Record(
+        name=name,
+        started=datetime.now(UTC),
+        detached=detached,
+        debug=spec.debug,
+        memory_mib=spec.memory_mib,
+        cpus=spec.cpus,
+        cid=spec.cid,
+        port_in=spec.port_in,
+        image=image.path,
+        image_size=image.size,
+        image_sha256=image.sha256,
+        model_id=image.model[0] if image.model else None,
+        model_sha256=image.model[1] if image.model else None,
+        pcrs=image.pcrs,
+    )
+
+
+def _free_name(wanted: str | None, source: Path, known: Sequence[Enclave]) -> str:
+    """The name that was asked for, or one made of the image's."""
+    taken = {enclave.name for enclave in known}
+    if wanted is None:
+        base = re.sub(r"[^A-Za-z0-9_.-]", "-", source.stem).lstrip("_.-")[:56] or "enclave"
+        return next(name for name in (base, *(f"{base}-{n}" for n in count(2))) if name not in taken)
+    if wanted in taken:
+        raise StateError(
+            f"{wanted}: an enclave of this name exists already",
+            hint=f"choose another --name, or: enclavectl terminate {wanted}",
+        )
+    return wanted
+
+
+def _check_free_cid(cid: int | None, known: Sequence[Enclave]) -> None:
+    for enclave in known:
+        machine = enclave.machine
+        if cid is not None and machine and machine.cid == cid and enclave.state is not EnclaveState.DEAD:
+            raise StateError(
+                f"CID {cid}: in use by {enclave.name}",
+                hint="leave --cid out and the driver chooses a free one",
+                code="cid-in-use",
+            )
+
+
+def _last_end(home: Path) -> float:
+    try:
+        return (home / "last-end").stat().st_mtime
+    except OSError:
+        return 0.0

@@ -1,0 +1,187 @@
+"""Images before they are launched: what they must be, and a copy of them that nobody changes.
+
+nitro-cli reads an image again after the enclave has booted, to hash it; one that was rebuilt in place
+meanwhile ends the enclave. So what is launched is a read-only copy, named by what is in it, and what is
+measured is that copy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import time
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from enclavectl.backends.nitro.records import Record
+from enclavectl.eif.errors import EifError
+from enclavectl.eif.examine import Image, read_image
+from enclavectl.eif.format import FLAG_ARM64
+from enclavectl.eif.signature import certificate_facts, check_validity, verify_signature
+from enclavectl.errors import StateError, UsageError
+from enclavectl.events import Telling
+from enclavectl.files import StagedFile, make_private_dir, open_regular, stage_file
+from enclavectl.image.lock import LOCK_NAME, Lock, compare_with_lock, read_lock
+from enclavectl.nitro_cli.commands import minimum_memory_mib
+
+DEFAULT_IMAGE = "enclave.eif"
+_CHUNK = 1 << 20
+_TELL_S = 0.2
+_EXPIRES_SOON = timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdmittedImage:
+    """A copy of an image that may be launched. ``model`` is known where a lock names it."""
+
+    path: Path
+    name: str
+    size: int
+    sha256: str
+    pcrs: dict[int, bytes]
+    model: tuple[str, str] | None
+
+
+def image_to_run(given: Path | None) -> Path:
+    """The image that was named, or the one in the current folder.
+
+    Raises:
+        StateError: none was named, and none is there.
+    """
+    if given is not None:
+        return given.absolute()
+    found = Path.cwd() / DEFAULT_IMAGE
+    if not found.exists():
+        raise StateError(
+            f"expected an image, found no {DEFAULT_IMAGE} in {found.parent}",
+            hint="enclavectl build makes one; or name one: enclavectl run IMAGE.eif",
+            code="no-image",
+        )
+    return found
+
+
+def check_memory(size: int, memory_mib: int) -> None:
+    """Return if an image of ``size`` bytes may be started with so much memory.
+
+    Raises:
+        UsageError: nitro-cli would refuse it (E26).
+    """
+    least = minimum_memory_mib(size)
+    if memory_mib < least:
+        raise UsageError(
+            f"memory: expected at least {least} MiB (4 times the image of {size / 2**20:.1f} MiB), "
+            f"found {memory_mib}",
+            hint=f"--memory {least + least % 2}, if the host has it: enclavectl plan",
+            code="memory-below-image",
+        )
+
+
+def admit_image(source: Path, store: Path, *, now: datetime, telling: Telling) -> AdmittedImage:
+    """A sound copy of ``source`` is in ``store``, which holds nothing else; an equal one is not copied twice.
+
+    Raises:
+        UsageError: there is no such file, it is for another processor, or it is no sound image (EifError):
+            layout, CRC, metadata, signature, or a certificate that is not valid now.
+        StateError: the lock beside it names this file but locked another content.
+        HostError: it cannot be copied; nothing is left of the attempt.
+    """
+    lock = _lock_of(source)
+    make_private_dir(store)
+    with stage_file(store, mode=0o400) as staged:
+        size, sha256 = _copy(source, staged, telling)
+        staged.file.seek(0)
+        image = read_image(staged.file)
+        registers = image.measurements.registers()
+        if lock is not None:
+            compare_with_lock(lock[1], lock[0], source, registers=registers, sha256=sha256)
+        _check_machine(image, source)
+        _check_signature(image, now, telling)
+        if image.metadata is not None and not isinstance(image.metadata.custom, dict | None):
+            telling.note(
+                "the image's custom metadata is no object: nitro-cli describe-enclaves --metadata would end "
+                "the enclave; enclavectl never asks so"
+            )
+        path = store / f"{source.stem}-{registers['PCR0'][:16]}-{sha256[:8]}.eif"
+        if not path.exists():
+            staged.commit(path)
+    model = None if lock is None or lock[1].model is None else lock[1].model
+    return AdmittedImage(
+        path=path,
+        name=source.stem,
+        size=size,
+        sha256=sha256,
+        pcrs={int(name.removeprefix("PCR")): bytes.fromhex(value) for name, value in registers.items()},
+        model=(model["id"], model["sha256"]) if model and {"id", "sha256"} <= set(model) else None,
+    )
+
+
+def remove_unused(store: Path, used: list[Record]) -> None:
+    """The store holds only the images of these records' enclaves."""
+    kept = {record.image for record in used}
+    try:
+        for path in store.iterdir():
+            if path.suffix == ".eif" and path not in kept:
+                path.unlink(missing_ok=True)
+    except FileNotFoundError:
+        return
+
+
+def _lock_of(source: Path) -> tuple[Path, Lock] | None:
+    """The lock beside an image, if it is about that image."""
+    path = source.parent / LOCK_NAME
+    if not path.exists():
+        return None
+    lock = read_lock(path)
+    named = path.parent / str(lock.eif["file"])
+    return (path, lock) if named.resolve() == source.resolve() else None
+
+
+def _copy(source: Path, staged: StagedFile, telling: Telling) -> tuple[int, str]:
+    digest = hashlib.sha256()
+    copied = 0
+    start = time.monotonic()
+    told = start
+    with open_regular(source, what="image file") as file:
+        size = os.fstat(file.fileno()).st_size
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+            staged.file.write(chunk)
+            copied += len(chunk)
+            if (now := time.monotonic()) - told > _TELL_S:
+                told = now
+                elapsed = now - start
+                telling.progress("copying and measuring the image", elapsed, elapsed * size / copied)
+    staged.file.flush()
+    return copied, digest.hexdigest()
+
+
+def _check_machine(image: Image, source: Path) -> None:
+    built_for = "aarch64" if image.layout.header.flags & FLAG_ARM64 else "x86_64"
+    if (here := platform.machine()) != built_for:
+        raise UsageError(
+            f"{source}: expected an image for {here}, found one for {built_for}",
+            hint="build it on, or for, this kind of machine: enclavectl build --help",
+            code="image-machine",
+        )
+
+
+def _check_signature(image: Image, now: datetime, telling: Telling) -> None:
+    if image.signature is None:
+        return
+    try:
+        verify_signature(image.signature, pcr0=image.measurements.pcr0)
+        certificate, _ = certificate_facts(image.signature)
+        check_validity(certificate, now)
+    except EifError as exc:
+        raise EifError(
+            exc.reason,
+            code=exc.code,
+            hint="nitro-cli would refuse it (E59); enclavectl eif sign signs it again",
+        ) from exc
+    left = certificate.not_valid_after_utc - now
+    if left < _EXPIRES_SOON:
+        telling.note(
+            f"the image's certificate expires in {left.days} days; no enclave starts from it afterwards"
+        )

@@ -1,0 +1,230 @@
+"""The keeper of one enclave: it launches it, keeps its console, and writes down how it ended.
+
+``python -m enclavectl.backends.nitro.keeper SPEC`` is started by the backend only; SPEC is JSON. It holds
+the enclave's lock for as long as it lives, and reports to the backend over a pipe, one JSON object a line.
+
+Order matters: the console is connected, and the one first ``describe-enclaves`` is made, within one
+conversation that nobody else can disturb (nitro_cli/hostlock.py says what would happen).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from enclavectl.backends.folders import remove_enclave
+from enclavectl.backends.nitro.ending import Ending, keep_history
+from enclavectl.backends.nitro.recorder import Recorder
+from enclavectl.backends.nitro.records import (
+    Ended,
+    is_asked_to_end,
+    load_record,
+    write_ended,
+    write_launched,
+)
+from enclavectl.errors import EnclavectlError, HostError, StateError
+from enclavectl.nitro_cli.answers import RunInfo
+from enclavectl.nitro_cli.commands import Console, RunEnclave
+from enclavectl.nitro_cli.hostlock import host_lock
+from enclavectl.nitro_cli.tool import NitroCli
+from enclavectl.run import Output, start
+
+# nitro-cli issue 433: right after a terminate the driver sometimes refuses once.
+_RETRY_WITHIN_S = 15.0
+_RETRY_PAUSE_S = 1.5
+_MAX_OUTPUT = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeeperSpec:
+    """What the backend hands over. The descriptors are inherited.
+
+    The lifeline is the read end of a pipe, as the local supervisor's: when it closes, the enclave ends; a
+    byte on it lets the enclave live on. ``last_end`` is the time, since the epoch, of the last terminate.
+    """
+
+    folder: str
+    state_dir: str
+    trust: str
+    lifeline_fd: int
+    report_fd: int
+    lock_fd: int
+    last_end: float
+
+
+class Keeper:
+    """One enclave, from its launch to what is written down of its end."""
+
+    def __init__(self, spec: KeeperSpec) -> None:
+        self._spec = spec
+        self._folder = Path(spec.folder)
+        self._record = load_record(self._folder)
+        self._cli = NitroCli(os.environ, self)
+        self._is_detached = False
+
+    def note(self, text: str) -> None:
+        """Part of ``Telling``: the backend's user hears it."""
+        self._report({"note": text})
+
+    def progress(self, what: str, elapsed_s: float, bound_s: float) -> None:
+        """Part of ``Telling``: the backend has a clock of its own."""
+
+    def run(self) -> None:
+        """Return once the enclave has ended and that is written down."""
+        try:
+            info = self._launch()
+        except EnclavectlError as exc:
+            self._end(Ended(at=datetime.now(UTC), how=f"it was never started: {exc.message}"))
+            error = {"kind": exc.kind, "message": exc.message, "hint": exc.hint, "code": exc.code}
+            self._report({"failed": error})
+            return
+        daemon = _handle_of(info.process_id)
+        recorder = Recorder(self._folder / "console.log") if self._record.debug else None
+        write_launched(self._folder, info)
+        self._report({"launched": info.to_json()})
+        self._settle(info, recorder)
+        self._watch(info, daemon, recorder)
+        self._end(Ending(self._folder, self._record, info, self._cli.logs).describe())
+
+    def _launch(self) -> RunInfo:
+        record = self._record
+        command = RunEnclave(
+            eif=record.image,
+            memory_mib=record.memory_mib,
+            cpu_count=record.cpus,
+            cid=record.cid,
+            debug=record.debug,
+            name=record.name,
+        )
+        with host_lock(self._cli.logs, "launch", self):
+            if self._is_unwanted():
+                raise StateError("its end was asked for before it began")
+            self._report({"launching": True})
+            output = self._run(command)
+            refused = self._cli.error_of(command, output) if output.status != 0 else None
+            just_ended = time.time() - self._spec.last_end < _RETRY_WITHIN_S
+            if isinstance(refused, HostError) and refused.code == "nitro-cli-E29" and just_ended:
+                self.note("the driver refused (E29) right after an enclave ended; trying once more")
+                time.sleep(_RETRY_PAUSE_S)
+                output = self._run(command)
+            return self._cli.answer(command, output, RunInfo.from_json)
+
+    def _run(self, command: RunEnclave) -> Output:
+        # To files: what it says is there whoever is left to read it, and no pipe can break under it.
+        out, err = self._folder / "launch.out", self._folder / "launch.err"
+        with out.open("wb") as output, err.open("wb") as errors:
+            process = start(self._cli.process(command), output=output, errors=errors)
+            status = process.wait()
+        return Output(status=status, out=_head(out), err=_head(err))
+
+    def _settle(self, info: RunInfo, recorder: Recorder | None) -> None:
+        """The console is connected and the daemon has hashed its image; from here on it takes any command."""
+        try:
+            with self._cli.talking() as talk:
+                if recorder is not None:
+                    recorder.connect(self._cli.process(Console(enclave_id=info.enclave_id)))
+                talk.describe()
+        except EnclavectlError as exc:
+            self._log(f"settling: {exc.message}")
+        self._report({"settled": True})
+
+    def _watch(self, info: RunInfo, daemon: int | None, recorder: Recorder | None) -> None:
+        """Return when the process that holds the enclave has ended, and so the enclave."""
+        watched: dict[int, Callable[[], bool]] = {self._spec.lifeline_fd: lambda: self._follow_lifeline(info)}
+        if recorder is not None and recorder.fd is not None:
+            watched[recorder.fd] = recorder.keep
+        if is_asked_to_end(self._folder):
+            self._terminate(info)
+        poll = select.poll()
+        for fd in (*watched, *([] if daemon is None else [daemon])):
+            poll.register(fd, select.POLLIN)
+        while daemon is not None:
+            ready = {fd for fd, _ in poll.poll()}
+            for fd in ready - {daemon}:
+                if not watched[fd]():
+                    poll.unregister(fd)
+            if daemon in ready:
+                break
+        if recorder is not None:
+            recorder.finish()
+
+    def _follow_lifeline(self, info: RunInfo) -> bool:
+        """Whoever started us lets the enclave live, or is gone: then it ends. Never watched again."""
+        if os.read(self._spec.lifeline_fd, 1):
+            self._is_detached = True
+        else:
+            self._terminate(info)
+        return False
+
+    def _is_unwanted(self) -> bool:
+        poll = select.poll()
+        poll.register(self._spec.lifeline_fd, select.POLLIN)
+        hung_up = any(event & select.POLLHUP and not event & select.POLLIN for _, event in poll.poll(0))
+        return hung_up or is_asked_to_end(self._folder)
+
+    def _terminate(self, info: RunInfo) -> None:
+        (self._folder / "ending").touch()
+        try:
+            self._cli.terminate(info.enclave_id)
+        except StateError:
+            return  # it has just ended by itself
+        except EnclavectlError as exc:
+            self._log(f"terminating: {exc.message}")
+
+    def _end(self, ended: Ended) -> None:
+        keeps_record = self._is_detached
+        with contextlib.suppress(HostError):  # somebody removed the folder: then nobody wants to know
+            write_ended(self._folder, ended)
+        if self._record.detached:
+            keep_history(Path(self._spec.state_dir), self._folder, trust=self._spec.trust)
+        if not keeps_record:
+            # The lock first: it is dead for everybody. The folder last: who started it reads the console.
+            os.close(self._spec.lock_fd)
+            self._wait_for_starter()
+            remove_enclave(self._folder)
+
+    def _wait_for_starter(self) -> None:
+        poll = select.poll()
+        poll.register(self._spec.lifeline_fd, select.POLLIN)
+        poll.poll()
+
+    def _report(self, value: dict[str, object]) -> None:
+        with contextlib.suppress(OSError):  # nobody listens any more: they know where the folder is
+            os.write(self._spec.report_fd, (json.dumps(value) + "\n").encode())
+
+    def _log(self, text: str) -> None:
+        with (self._folder / "keeper.log").open("a") as file:
+            file.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {text}\n")
+
+
+def _handle_of(process_id: int) -> int | None:
+    """A descriptor for the daemon's process; None if it has ended already. Its number cannot be reused."""
+    try:
+        return os.pidfd_open(process_id)
+    except OSError:
+        return None
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_MAX_OUTPUT)
+
+
+def main(argument: str) -> None:
+    """Keep the enclave until its end."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_IGN)
+    Keeper(KeeperSpec(**json.loads(argument))).run()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
