@@ -41,7 +41,8 @@ def alternate(
     for _ in range(warmup):
         ours()
         base()
-    our_times, base_times = [], []
+    our_times: list[float] = []
+    base_times: list[float] = []
     for _ in range(rounds):
         for call, times in ((ours, our_times), (base, base_times)):
             started = time.perf_counter()
@@ -63,7 +64,10 @@ def bare_pipeline(weights: bytes) -> Callable[[bytes], object]:
     import numpy as np
     from PIL import Image
 
-    from enclave_payload.classifier import Interpreter
+    try:
+        from tflite_runtime.interpreter import Interpreter
+    except ImportError:
+        from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_content=weights, num_threads=1)
     interpreter.allocate_tensors()

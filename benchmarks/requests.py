@@ -44,6 +44,7 @@ def enclave() -> Iterator[Client]:
             debug=False,
             memory_mib=4096,
             workers=_WORKERS,
+            port_in=5005,
             port_out=5006,
         )
         with backend.start(spec, detached=False) as running:

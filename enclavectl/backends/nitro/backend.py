@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -335,7 +335,7 @@ def _free_name(wanted: str | None, source: Path, known: Sequence[Enclave]) -> st
     taken = {enclave.name for enclave in known}
     if wanted is None:
         base = re.sub(r"[^A-Za-z0-9_.-]", "-", source.stem).lstrip("_.-")[:56] or "enclave"
-        return next(name for name in (base, *(f"{base}-{n}" for n in count(2))) if name not in taken)
+        return next(name for name in chain([base], (f"{base}-{n}" for n in count(2))) if name not in taken)
     if wanted in taken:
         raise StateError(
             f"{wanted}: an enclave of this name exists already",
