@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from enclavectl.host.host import Host
 from enclavectl.host.tree import Tree
-
-SOCKETS_DIR = "/run/nitro_enclaves"
+from enclavectl.nitro_cli.environment import sockets_dir
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +17,7 @@ class Running:
     sockets: tuple[str, ...]
     stale: tuple[str, ...]
     pids: tuple[int, ...]
+    folder: str
 
     @property
     def any(self) -> bool:
@@ -26,14 +27,11 @@ class Running:
     @property
     def words(self) -> list[str]:
         """Each as a person would look for it."""
-        names = [f"enc{name.removesuffix('.sock')} ({SOCKETS_DIR}/{name})" for name in self.sockets]
+        names = [f"enc{name.removesuffix('.sock')} ({self.folder}/{name})" for name in self.sockets]
         return names or [f"nitro-cli with process id {pid}" for pid in self.pids]
 
 
-FindRunning = Callable[[], Running]
-
-
-def find_running(tree: Tree, *, sockets_dir: str = SOCKETS_DIR) -> Running:
+def find_running(host: Host) -> Running:
     """The enclaves of a host, read from its folders.
 
     A socket whose name the kernel has bound (/proc/net/unix) belongs to an enclave; any other is what an
@@ -42,13 +40,15 @@ def find_running(tree: Tree, *, sockets_dir: str = SOCKETS_DIR) -> Running:
     Raises:
         HostError: a folder is there and cannot be read.
     """
-    names = [name for name in tree.names(sockets_dir) if name.endswith(".sock")]
+    tree, folder = host.tree, str(sockets_dir(host.environ))
+    names = [name for name in tree.names(folder) if name.endswith(".sock")]
     bound = bound_names(tree.text("/proc/net/unix") or "")
-    alive = tuple(name for name in names if f"{sockets_dir}/{name}" in bound)
+    alive = tuple(name for name in names if f"{folder}/{name}" in bound)
     return Running(
         sockets=alive,
         stale=tuple(name for name in names if name not in alive),
         pids=tuple(_nitro_cli_pids(tree)),
+        folder=folder,
     )
 
 

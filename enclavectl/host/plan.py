@@ -13,8 +13,9 @@ from enclavectl.host.cpus import Cpus, read_cpus
 from enclavectl.host.enclaves import Running, find_running
 from enclavectl.host.host import Host
 from enclavectl.host.memory import Memory, Node, Pages, mib_of, read_memory, take_pages
-from enclavectl.host.needs import MAX_ENCLAVES, EifFacts, boot_bound_s, round_to_region
+from enclavectl.host.needs import MAX_ENCLAVES, EifFacts, round_to_region
 from enclavectl.host.reservation import Reservation
+from enclavectl.nitro_cli.commands import boot_bound_s
 
 # Ours: what we leave to the host's own system. AWS names no figure. The image comes on top: nitro-cli reads
 # each section of it into ordinary memory to hash it (https://github.com/aws/aws-nitro-enclaves-cli,
@@ -117,7 +118,7 @@ def read_supply(host: Host, *, used_cpus: frozenset[int] | None = None) -> Suppl
     Raises:
         HostError: sysfs or /proc cannot be read.
     """
-    running = find_running(host.tree)
+    running = find_running(host)
     return Supply(
         machine=host.machine,
         cpus=read_cpus(host.tree),

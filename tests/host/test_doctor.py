@@ -340,6 +340,13 @@ ROWS = [
         "1 sockets",
         "never remove one by hand",
     ),
+    Row(
+        "leftovers.store",
+        put(f"{STATE_DIR}/nitro/images/a.eif", ""),
+        W,
+        "1 images in",
+        f"rm -f -- {STATE_DIR}/nitro/images/a.eif",
+    ),
     Row("leftovers.staged", staged, W, "1 files that enclavectl was writing", "rm -f --"),
     Row("local.python", rec(python={"version": [3, 10, 4]}), F, "Python 3.10.4"),
     Row("local.runtime", rec(python={"modules": []}), F, "no TFLite runtime"),

@@ -18,8 +18,9 @@ from enclavectl.host.memory import (
     reserve_pages,
     take_pages,
 )
-from enclavectl.host.needs import EifFacts, boot_bound_s, min_memory_mib, read_eif, round_to_region
+from enclavectl.host.needs import EifFacts, read_eif, round_to_region
 from enclavectl.host.plan import Plan, Supply, Wanted, largest, make_plan, read_supply
+from enclavectl.nitro_cli.commands import boot_bound_s, minimum_memory_mib
 from tests.cli.command import enclavectl
 from tests.eif import samples
 from tests.host import trees
@@ -39,10 +40,8 @@ GIB, MIB = 1 << 30, 1 << 20
     ],
 )
 def test_memory_is_four_times_the_image_and_at_least_the_drivers_minimum(size: int, expected: int) -> None:
-    assert min_memory_mib(size) == expected
-    # nitro-cli's own form of it
-    kib = -(-size // 1024)
-    assert expected == max(64, -(-kib // 1024) * 4)
+    assert minimum_memory_mib(size) == expected
+    assert image(size).min_memory_mib == expected
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def test_a_healthy_host_is_read_as_it_is(tmp_path: Path) -> None:
     assert memory.total_mib == 63_000
     assert memory.nodes[0].reserved == {1024: 8, 2: 0}
     assert host.user.name == "ec2-user"
-    assert not find_running(host.tree).any
+    assert not find_running(host).any
 
 
 def test_cpus_of_two_nodes_without_threads(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_running_enclaves_are_told_from_what_an_unclean_end_left(tmp_path: Path)
     trees.healthy(tmp_path)
     trees.enclave(tmp_path, "aa")
     trees.enclave(tmp_path, "bb", alive=False)
-    running = find_running(Tree(root=tmp_path))
+    running = find_running(trees.host(tmp_path))
     assert running.sockets == ("aa.sock",)
     assert running.stale == ("bb.sock",)
     assert running.words == ["encaa (/run/nitro_enclaves/aa.sock)"]
@@ -86,7 +86,7 @@ def test_a_booting_enclave_is_its_nitro_cli_process(command: str, counts: bool, 
     trees.healthy(tmp_path)
     trees.write(tmp_path, "/proc/77/comm", "nitro-cli\n")
     trees.write(tmp_path, "/proc/77/cmdline", f"nitro-cli\0{command}\0--memory\0008192\0")
-    running = find_running(Tree(root=tmp_path))
+    running = find_running(trees.host(tmp_path))
     assert running.any is counts
     assert running.words == (["nitro-cli with process id 77"] if counts else [])
 

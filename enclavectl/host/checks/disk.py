@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from enclavectl.host.checks.base import Check, Group, Scope, State, Verdict, mend, ok, skip, warn
-from enclavectl.host.checks.facts import LOG_DIR, Facts
+from enclavectl.host.checks.facts import Facts
 
 # The payload's image has some 90 MiB; a build wants at least three times the image, and Docker's cache on
 # top.
@@ -53,12 +53,12 @@ def _state_room(facts: Facts) -> Verdict:
 
 
 def _logs(facts: Facts) -> Verdict:
-    count = sum(1 for name in facts.tree.names(LOG_DIR) if _ERROR_LOG.fullmatch(name))
+    count = sum(1 for name in facts.tree.names(facts.logs_dir) if _ERROR_LOG.fullmatch(name))
     if count > _MAX_LOGS:
         return mend(
             State.WARN,
-            f"{count} files err*.log in {LOG_DIR}",
-            *("find", LOG_DIR, "-name", "err*.log", "-mtime", "+7", "-delete"),
+            f"{count} files err*.log in {facts.logs_dir}",
+            *("find", facts.logs_dir, "-name", "err*.log", "-mtime", "+7", "-delete"),
             is_safe=False,
         )
     return ok(f"{count} files err*.log")
@@ -103,6 +103,20 @@ def _staged(facts: Facts) -> Verdict:
             as_root=False,
         )
     return ok("no half-written file of enclavectl's")
+
+
+def _store(facts: Facts) -> Verdict:
+    store = f"{facts.wishes.state_dir}/nitro"
+    images = [name for name in facts.tree.names(f"{store}/images") if name.endswith(".eif")]
+    if images and not facts.tree.names(f"{store}/enclaves"):
+        return mend(
+            State.WARN,
+            f"{len(images)} images in {store}/images, and no enclave that runs one",
+            *("rm", "-f", "--", *(f"{store}/images/{name}" for name in images[:100])),
+            as_root=False,
+            is_safe=False,  # a launch copies its image there before there is an enclave
+        )
+    return ok(f"{len(images)} images in the store")
 
 
 def _folders(facts: Facts) -> list[str]:
@@ -169,6 +183,12 @@ CHECKS = (
         scope=Scope.NITRO,
         why="they are how one tells which enclaves run",
         look=_sockets,
+    ),
+    Check(
+        id="leftovers.store",
+        group=Group.LEFTOVERS,
+        why="each running image has a copy there that goes with its last enclave, unless that was killed",
+        look=_store,
     ),
     Check(
         id="leftovers.staged",

@@ -7,11 +7,12 @@ import json
 from enclavectl.errors import HostError
 from enclavectl.host.checks.base import Check, Group, Verdict, ok, skip, warn
 from enclavectl.host.checks.facts import Facts, parse_version
+from enclavectl.nitro_cli.version import NitroVersion
 
 # Docker changed its API in 25 and later; nitro-cli's client and linuxkit followed with 1.3.2 (issues 537,
 # 629).
 _CHANGED_API = (25, 0, 0)
-_FOLLOWED = (1, 3, 2)
+_FOLLOWED = NitroVersion(1, 3, 2)
 
 
 def _engine(facts: Facts) -> Verdict:
@@ -38,7 +39,7 @@ def _api(facts: Facts) -> Verdict:
     version, cli = parse_version(str(answer.get("Version", ""))), facts.nitro_cli
     if version and cli and version >= _CHANGED_API and cli < _FOLLOWED:
         return warn(
-            f"{shown}, with nitro-cli {'.'.join(map(str, cli))}, whose linuxkit fails with it",
+            f"{shown}, with nitro-cli {cli}, whose linuxkit fails with it",
             "upgrade aws-nitro-enclaves-cli, or build with enclavectl build --builder native",
         )
     return ok(shown)

@@ -12,10 +12,12 @@ from enclavectl.host.enclaves import Running, find_running
 from enclavectl.host.host import Host
 from enclavectl.host.memory import Memory, read_memory
 from enclavectl.host.reservation import ALLOCATOR_FILE, AllocatorError, Reservation, parse_allocator
+from enclavectl.nitro_cli.environment import logs_dir, sockets_dir
+from enclavectl.nitro_cli.stream import AnswerError
+from enclavectl.nitro_cli.version import NitroVersion
 
 DEVICE = "/dev/nitro_enclaves"
 MODULE = "/sys/module/nitro_enclaves"
-LOG_DIR = "/var/log/nitro_enclaves"
 _PCI_DIR = "/sys/bus/pci/devices"
 # https://github.com/torvalds/linux/blob/v6.6/drivers/virt/nitro_enclaves/ne_pci_dev.h: PCI_DEVICE_ID_NE
 _PCI_VENDOR, _PCI_DEVICE = "0x1d0f", "0xe4c1"
@@ -93,7 +95,7 @@ class Facts:
     @cached_property
     def running(self) -> Running:
         """The enclaves."""
-        return find_running(self.tree)
+        return find_running(self.host)
 
     @cached_property
     def reservation(self) -> Reservation | AllocatorError | None:
@@ -117,10 +119,23 @@ class Facts:
         return found
 
     @cached_property
-    def nitro_cli(self) -> Version | None:
+    def nitro_cli(self) -> NitroVersion | None:
         """The version of nitro-cli; None where it is not installed or says something else."""
         answer = self.host.asks.run("nitro-cli", "--version")
-        return None if answer is None or answer.status != 0 else parse_version(answer.text)
+        try:
+            return None if answer is None or answer.status != 0 else NitroVersion.from_text(answer.text)
+        except AnswerError:
+            return None
+
+    @cached_property
+    def sockets_dir(self) -> str:
+        """Where running enclaves have their sockets."""
+        return str(sockets_dir(self.host.environ))
+
+    @cached_property
+    def logs_dir(self) -> str:
+        """Where nitro-cli writes its logs."""
+        return str(logs_dir(self.host.environ))
 
     @cached_property
     def kernel(self) -> tuple[str, Version | None]:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import re
 
 from enclavectl.host.checks.base import Check, Group, Scope, State, Verdict, fail, mend, ok, skip, warn
-from enclavectl.host.checks.facts import Facts, Version
+from enclavectl.host.checks.facts import Facts
 from enclavectl.image.blobs import NITRO_BLOBS
+from enclavectl.nitro_cli.version import OLDEST, NitroVersion
 
 # What releases brought, newest first: https://github.com/aws/aws-nitro-enclaves-cli/releases
-_GATES: tuple[tuple[Version, str], ...] = (
-    ((1, 5, 0), "a signed build whose key cannot be read exits 0 and leaves the image unsigned before it"),
-    ((1, 4, 0), "no sign-eif and no KMS keys before it"),
-    ((1, 3, 2), "its linuxkit and Docker client fail with Docker 25 and newer before it"),
-    ((1, 2, 3), "memory in MiB only, without a suffix, before it"),
-    ((1, 2, 0), "no --attach-console and no describe-enclaves --metadata before it"),
+_GATES: tuple[tuple[NitroVersion, str], ...] = (
+    (
+        NitroVersion(1, 5, 0),
+        "a signed build whose key cannot be read exits 0 and leaves the image unsigned before it",
+    ),
+    (NitroVersion(1, 4, 0), "no sign-eif and no KMS keys before it"),
+    (NitroVersion(1, 3, 2), "its linuxkit and Docker client fail with Docker 25 and newer before it"),
+    (NitroVersion(1, 2, 3), "memory in MiB only, without a suffix, before it"),
+    (NitroVersion(1, 2, 0), "no --attach-console and no describe-enclaves --metadata before it"),
 )
-# enclavectl uses --enclave-name, describe-eif and the measurements in describe-enclaves.
-_LEAST: Version = (1, 1, 0)
 _READY_PORT = 9000  # ENCLAVE_READY_VSOCK_PORT of nitro-cli
 _PROXY_LIST = "/etc/nitro_enclaves/vsock-proxy.yaml"
 _KERNELS = {"x86_64": "bzImage", "aarch64": "Image"}
@@ -37,15 +39,14 @@ def _version(facts: Facts) -> Verdict:
     version = facts.nitro_cli
     if version is None:
         return fail("nitro-cli --version says no version", "nitro-cli --version; enclavectl setup")
-    shown = ".".join(map(str, version))
-    if version < _LEAST:
-        return fail(f"nitro-cli {shown}, enclavectl needs 1.1.0", "upgrade aws-nitro-enclaves-cli")
-    missed = [f"{'.'.join(map(str, gate))}: {what}" for gate, what in _GATES if version < gate]
+    if version < OLDEST:
+        return fail(f"nitro-cli {version}, enclavectl needs {OLDEST}", "upgrade aws-nitro-enclaves-cli")
+    missed = [f"{gate}: {what}" for gate, what in _GATES if version < gate]
     if missed:
         return warn(
-            f"nitro-cli {shown}; {'; '.join(missed)}", "upgrade aws-nitro-enclaves-cli if one matters"
+            f"nitro-cli {version}; {'; '.join(missed)}", "upgrade aws-nitro-enclaves-cli if one matters"
         )
-    return ok(f"nitro-cli {shown}")
+    return ok(f"nitro-cli {version}")
 
 
 def _tools(facts: Facts) -> Verdict:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 
 from enclavectl.host.checks.base import Check, Group, Scope, State, Verdict, fail, mend, ok, warn
-from enclavectl.host.checks.facts import DEVICE, LOG_DIR, Facts
-from enclavectl.host.enclaves import SOCKETS_DIR
+from enclavectl.host.checks.facts import DEVICE, Facts
 from enclavectl.host.groups import Membership, membership
 
 _RW = os.R_OK | os.W_OK
 _WX = os.W_OK | os.X_OK
-_LOG_FILE = f"{LOG_DIR}/nitro_enclaves.log"
 
 
 def _may(facts: Facts, name: str, wanted: int) -> bool:
@@ -67,38 +65,41 @@ def _device(facts: Facts) -> Verdict:
 
 
 def _log_dir(facts: Facts) -> Verdict:
-    if not facts.tree.exists(LOG_DIR):
+    folder = facts.logs_dir
+    if not facts.tree.exists(folder):
         return mend(
             State.FAIL,
-            f"no {LOG_DIR}",
-            *("install", "-d", "-m", "0775", "-o", "root", "-g", "ne", LOG_DIR),
+            f"no {folder}",
+            *("install", "-d", "-m", "0775", "-o", "root", "-g", "ne", folder),
         )
-    if not _may(facts, LOG_DIR, _WX):
-        return fail(f"{LOG_DIR} cannot be written by {facts.host.user.name}", "enclavectl setup")
-    return ok(f"{LOG_DIR} can be written")
+    if not _may(facts, folder, _WX):
+        return fail(f"{folder} cannot be written by {facts.host.user.name}", "enclavectl setup")
+    return ok(f"{folder} can be written")
 
 
 def _log_file(facts: Facts) -> Verdict:
-    found = facts.tree.facts(_LOG_FILE)
+    name = f"{facts.logs_dir}/nitro_enclaves.log"
+    found = facts.tree.facts(name)
     if found is None:
         return ok("no log yet; the first nitro-cli makes it")
-    if not _may(facts, _LOG_FILE, _RW):
-        return mend(State.FAIL, f"{_LOG_FILE} cannot be written by this user", "chmod", "0664", _LOG_FILE)
+    if not _may(facts, name, _RW):
+        return mend(State.FAIL, f"{name} cannot be written by this user", "chmod", "0664", name)
     if found.mode & 0o002:
         return mend(
             State.WARN,
-            f"{_LOG_FILE} can be written by anyone (mode {found.permissions:04o}): root ran nitro-cli",
-            *("chmod", "0664", _LOG_FILE),
+            f"{name} can be written by anyone (mode {found.permissions:04o}): root ran nitro-cli",
+            *("chmod", "0664", name),
         )
-    return ok(f"{_LOG_FILE}, mode {found.permissions:04o}")
+    return ok(f"{name}, mode {found.permissions:04o}")
 
 
 def _run_dir(facts: Facts) -> Verdict:
-    if not facts.tree.exists(SOCKETS_DIR):
-        return mend(State.FAIL, f"no {SOCKETS_DIR}", "systemd-tmpfiles", "--create")
-    if not _may(facts, SOCKETS_DIR, _WX):
-        return fail(f"{SOCKETS_DIR} cannot be written by {facts.host.user.name}", "enclavectl setup")
-    return ok(f"{SOCKETS_DIR} can be written")
+    folder = facts.sockets_dir
+    if not facts.tree.exists(folder):
+        return mend(State.FAIL, f"no {folder}", "systemd-tmpfiles", "--create")
+    if not _may(facts, folder, _WX):
+        return fail(f"{folder} cannot be written by {facts.host.user.name}", "enclavectl setup")
+    return ok(f"{folder} can be written")
 
 
 CHECKS = (
