@@ -20,6 +20,7 @@ from enclavectl.cli import (
     past,
     plan,
     roles,
+    setup,
 )
 
 _COMMANDS: dict[str, Callable[..., None]] = {
@@ -36,6 +37,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "build": build.build,
     "doctor": doctor.doctor,
     "plan": plan.plan,
+    "setup": setup.setup,
 }
 _GROUPS: dict[str, typer.Typer] = {
     "lock": build.lock_app,

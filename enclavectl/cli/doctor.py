@@ -53,7 +53,7 @@ def doctor(
     host = open_host(host_root, os.environ)
     if fix and not dry_run and not host.tree.is_live:
         raise UsageError("--fix: expected this machine, found --host-root", hint="add --dry-run")
-    facts = _facts(host, invocation.config)
+    facts = facts_of(host, invocation.config)
     results = examine_host(facts)
     fixes = fixable(results) if fix else []
     done: Mapping[str, str | None] = {}
@@ -63,7 +63,7 @@ def doctor(
             screen.note(f"will run: {one.fix_line(is_root=is_root)}")
         require_consent(yes=yes, what=f"{len(fixes)} fixes")
         done = _mend(fixes, host)
-        facts = _facts(host, invocation.config)
+        facts = facts_of(host, invocation.config)
         results = examine_host(facts)
     if screen.as_json:
         screen.result(_to_json(facts, results, fixes, done))
@@ -76,7 +76,8 @@ def doctor(
         raise typer.Exit(EXIT_UNFIT)
 
 
-def _facts(host: Host, config: Config) -> Facts:
+def facts_of(host: Host, config: Config) -> Facts:
+    """What the checks and the steps of a setup look at."""
     from enclavectl.host.checks.facts import Facts, Wishes
 
     return Facts(

@@ -50,7 +50,8 @@ class Cpus:
 
     def split_cores(self, cpus: frozenset[int]) -> frozenset[int]:
         """Those of these CPUs of which a sibling is missing, as far as their cores can be seen."""
-        return frozenset(cpu for cpu in cpus if not self.siblings_of.get(cpu, frozenset()) <= cpus)
+        seen = cpus & self.siblings_of.keys()
+        return frozenset(cpu for cpu in seen if not self.siblings_of[cpu] <= cpus)
 
 
 def read_cpus(tree: Tree) -> Cpus:

@@ -1,0 +1,173 @@
+"""``setup``: make a Nitro host of this instance, step by step, each shown before it is done."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from enclavectl.cli import options
+from enclavectl.cli.options import OutputFormat
+
+if TYPE_CHECKING:
+    from enclavectl.cli.screen import Screen
+    from enclavectl.config import Config
+    from enclavectl.host.host import Host
+    from enclavectl.host.setup import Request, Setup
+    from enclavectl.host.steps import Report
+
+SETUP_SCHEMA = "enclavectl.setup/1"
+EXIT_INCOMPLETE = 3
+
+
+def setup(
+    memory: Annotated[
+        int | None,
+        typer.Option(
+            "--memory", help="MiB to keep for enclaves; default: as configured.", show_default=False
+        ),
+    ] = None,
+    cpus: Annotated[
+        int | None,
+        typer.Option(
+            "--cpus", help="vCPUs to keep for enclaves; default: as configured.", show_default=False
+        ),
+    ] = None,
+    cpu_pool: Annotated[
+        str | None,
+        typer.Option("--cpu-pool", help="Exactly these vCPUs, such as 2,3,6-9.", show_default=False),
+    ] = None,
+    user: Annotated[
+        str | None,
+        typer.Option(
+            "--user", help="Who will use enclaves; default: you, also under sudo.", show_default=False
+        ),
+    ] = None,
+    at_next_boot: Annotated[
+        bool, typer.Option("--at-next-boot", help="Do not restart the allocator now; reboot afterwards.")
+    ] = False,
+    dry_run: options.DryRun = False,
+    yes: options.Yes = False,
+    host_root: options.HostRoot = None,
+    config: options.ConfigFile = None,
+    output: options.Output = OutputFormat.TEXT,
+) -> None:
+    """Install what a Nitro host needs, let you use it, and keep memory and CPUs for enclaves. Safe to repeat.
+
+    Exit code 3 if a step failed or is left to you. Example: enclavectl setup --dry-run
+    """
+    from enclavectl.cli.begin import begin, refuse_together
+    from enclavectl.errors import UsageError
+    from enclavectl.host.host import open_host
+    from enclavectl.host.steps import StepState, plan_steps
+
+    refuse_together(**{"cpus": cpus, "cpu-pool": cpu_pool})
+    invocation = begin(output, config, {"enclave.memory_mib": memory, "enclave.cpus": cpus})
+    screen = invocation.screen
+    host = open_host(host_root, os.environ)
+    if not host.tree.is_live and not dry_run:
+        raise UsageError("setup: expected this machine, found --host-root", hint="add --dry-run")
+    chosen = _setup(host, invocation.config, _request(host, invocation.config, cpu_pool, user, at_next_boot))
+    reports: Sequence[Report] = plan_steps(chosen.steps(), is_root=host.user.uid == 0)
+    if not dry_run and any(report.state is StepState.WOULD_DO for report in reports):
+        reports = _apply(chosen, reports, screen, yes=yes)
+    if screen.as_json:
+        screen.result(_to_json(chosen, reports, dry_run=dry_run))
+    else:
+        _draw(screen, chosen, reports)
+    failed = any(report.state is StepState.FAILED for report in reports)
+    if failed or (not dry_run and any(report.is_missing for report in reports)):
+        raise typer.Exit(EXIT_INCOMPLETE)
+
+
+def _request(
+    host: Host, config: Config, cpu_pool: str | None, user: str | None, at_next_boot: bool
+) -> Request:
+    from enclavectl.errors import UsageError
+    from enclavectl.host.cpu_list import parse_cpu_list
+    from enclavectl.host.reservation import Reservation
+    from enclavectl.host.setup import Request
+
+    try:
+        pool = None if cpu_pool is None else parse_cpu_list(cpu_pool)
+    except ValueError as exc:
+        raise UsageError(f"--cpu-pool: {exc}") from exc
+    reservation = Reservation(
+        memory_mib=config.enclave.memory_mib,
+        cpu_count=config.enclave.cpus if pool is None else None,
+        cpu_pool=pool,
+    )
+    sudo_user = os.environ.get("SUDO_USER") if host.user.uid == 0 and host.tree.is_live else None
+    name = user or sudo_user or host.user.name
+    return Request(reservation=reservation, user=name, at_next_boot=at_next_boot)
+
+
+def _setup(host: Host, config: Config, request: Request) -> Setup:
+    from enclavectl.cli.doctor import facts_of
+    from enclavectl.events import Silent
+    from enclavectl.host.distro import detect_distro
+    from enclavectl.host.setup import Setup
+    from enclavectl.nitro_cli.environment import logs_dir
+    from enclavectl.nitro_cli.hostlock import host_lock
+
+    def guard() -> AbstractContextManager[object]:
+        folder = logs_dir(host.environ)
+        # The lock of launches: one that boots while the pool changes would fail. No folder, no launches.
+        return host_lock(folder, "launch of an enclave", Silent()) if folder.is_dir() else nullcontext()
+
+    return Setup(facts_of(host, config), detect_distro(host.tree), request, guard)
+
+
+def _apply(chosen: Setup, planned: Sequence[Report], screen: Screen, *, yes: bool) -> Sequence[Report]:
+    from enclavectl.cli.consent import require_consent
+    from enclavectl.host.hands import LiveHands
+    from enclavectl.host.steps import StepState, run_steps
+
+    host = chosen.host
+    changes = [report for report in planned if report.state is StepState.WOULD_DO]
+    if any(report.state is StepState.FAILED for report in planned):
+        return planned  # one that cannot even be planned: change nothing
+    for report in changes:
+        for line in report.commands or (report.detail,):
+            screen.note(f"{report.id}: will run: {line}")
+    require_consent(yes=yes, what=f"{len(changes)} steps")
+    hands = LiveHands(uid=host.user.uid, environ=os.environ, may_ask=sys.stdin.isatty())
+    return run_steps(chosen.steps(), hands, lambda report: screen.note(f"{report.id} ..."))
+
+
+def _to_json(chosen: Setup, reports: Sequence[Report], *, dry_run: bool) -> dict[str, object]:
+    from enclavectl.host.steps import StepState
+
+    aftermath = chosen.aftermath(reports)
+    open_states = {StepState.FAILED, StepState.WOULD_DO}
+    return {
+        "schema": SETUP_SCHEMA,
+        "dry_run": dry_run,
+        "distribution": {"family": chosen.distro.family.value, "name": chosen.distro.name},
+        "user": chosen.request.user,
+        "allocator": chosen.request.reservation.to_json(),
+        "steps": [report.to_json() for report in reports],
+        "complete": not any(report.state in open_states or report.is_missing for report in reports),
+        "login": {"needed": bool(aftermath.login), "why": aftermath.login or None},
+        "reboot": {"needed": bool(aftermath.reboot), "why": aftermath.reboot or None},
+    }
+
+
+def _draw(screen: Screen, chosen: Setup, reports: Sequence[Report]) -> None:
+    screen.facts([("system", chosen.distro.name), ("user", chosen.request.user)])
+    for report in reports:
+        screen.facts([(f"{report.state.value:9} {report.id:18}", f"{report.title}: {report.detail}")])
+        lines = [f"$ {line}" for line in report.commands] + (report.diff.splitlines() if report.diff else [])
+        if report.state.value != "already" and lines:
+            screen.facts([("", line) for line in lines])
+        if report.hint:
+            screen.note(f"try: {report.hint}")
+    aftermath = chosen.aftermath(reports)
+    if aftermath.login:
+        screen.note(f"a new login is needed: {aftermath.login}")
+    if aftermath.reboot:
+        screen.note(f"a reboot is needed: {aftermath.reboot}")

@@ -1,0 +1,99 @@
+"""What is installed on which system by which command; or, where there is no package, what to do by hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from enclavectl.host.distro import Family
+from enclavectl.host.hands import Action
+from enclavectl.host.host import Host
+from enclavectl.image.blobs import NITRO_BLOBS
+
+_APT = ("env", "DEBIAN_FRONTEND=noninteractive", "apt-get")
+_SOURCES = (
+    "no package for this system; with gcc, make, git and Docker, build it: "
+    "git clone https://github.com/aws/aws-nitro-enclaves-cli && cd aws-nitro-enclaves-cli && "
+    "make nitro-cli && make vsock-proxy && sudo make NITRO_CLI_INSTALL_DIR=/ install; then run this again"
+)
+_RHEL_DOCKER = (
+    "Red Hat's repositories have no Docker; add Docker's: https://docs.docker.com/engine/install/rhel/, "
+    "then run this again"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How a part gets onto a system: programs in order, or what a person has to do."""
+
+    actions: tuple[Action, ...] = ()
+    by_hand: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Something that has to be installed: by what it is known, and how it comes."""
+
+    id: str
+    title: str
+    files: tuple[str, ...]
+    recipes: dict[Family, Recipe]
+
+    def is_installed(self, host: Host) -> bool:
+        """Whether one of its files is there."""
+        return any(host.tree.exists(name) for name in self.files)
+
+
+def _run(*argv: str) -> Recipe:
+    return Recipe(actions=(Action(argv=argv),))
+
+
+def _apt(package: str) -> Recipe:
+    return Recipe(
+        actions=(Action(argv=(*_APT, "update")), Action(argv=(*_APT, "install", "-y", package))),
+    )
+
+
+_BY_HAND = dict.fromkeys((Family.UBUNTU, Family.DEBIAN, Family.FEDORA, Family.RHEL), Recipe(by_hand=_SOURCES))
+
+# Amazon's: https://docs.aws.amazon.com/enclaves/latest/user/nitro-enclave-cli-install.html
+PARTS = (
+    Part(
+        id="docker",
+        title="Docker, which builds images",
+        files=("/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd"),
+        recipes={
+            Family.AL2: _run("amazon-linux-extras", "install", "docker", "-y"),
+            Family.AL2023: _run("dnf", "install", "docker", "-y"),
+            Family.UBUNTU: _apt("docker.io"),
+            Family.DEBIAN: _apt("docker.io"),
+            Family.FEDORA: _run("dnf", "install", "moby-engine", "-y"),
+            Family.RHEL: Recipe(by_hand=_RHEL_DOCKER),
+        },
+    ),
+    Part(
+        id="nitro-cli",
+        title="nitro-cli with the allocator and vsock-proxy",
+        files=("/usr/bin/nitro-cli", "/usr/sbin/nitro-cli", "/usr/local/bin/nitro-cli"),
+        recipes={
+            Family.AL2: _run("amazon-linux-extras", "install", "aws-nitro-enclaves-cli", "-y"),
+            Family.AL2023: _run("dnf", "install", "aws-nitro-enclaves-cli", "-y"),
+            **_BY_HAND,
+        },
+    ),
+    Part(
+        id="boot-files",
+        title="the kernel and the init that images boot with",
+        files=(f"{NITRO_BLOBS}/cmdline",),
+        recipes={
+            Family.AL2: _run("yum", "install", "aws-nitro-enclaves-cli-devel", "-y"),
+            Family.AL2023: _run("dnf", "install", "aws-nitro-enclaves-cli-devel", "-y"),
+            **_BY_HAND,
+        },
+    ),
+)
+
+
+def driver_actions(family: Family) -> tuple[Action, ...]:
+    """How the driver gets into the kernel: on Ubuntu it is in a package of its own."""
+    load = Action(argv=("modprobe", "nitro_enclaves"))
+    return (*_apt("linux-modules-extra-aws").actions, load) if family is Family.UBUNTU else (load,)

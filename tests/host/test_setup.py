@@ -1,0 +1,434 @@
+"""Setting a host up: what would be done, what is done, and what is left when something fails."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from enclavectl.errors import HostError
+from enclavectl.host.checks.facts import Facts, Wishes
+from enclavectl.host.distro import Family, detect_distro
+from enclavectl.host.hands import Action, LiveHands
+from enclavectl.host.packages import PARTS
+from enclavectl.host.reservation import ALLOCATOR_FILE, Reservation, parse_allocator
+from enclavectl.host.setup import Request, Setup
+from enclavectl.host.steps import Report, StepState, plan_steps, run_steps
+from tests.cli.command import Done, enclavectl
+from tests.host import trees
+
+TUTORIAL = Reservation(memory_mib=8192, cpu_count=4)
+DONE, ALREADY, FAILED, SKIPPED = StepState.DONE, StepState.ALREADY, StepState.FAILED, StepState.SKIPPED
+
+
+@dataclass
+class TreeHands:
+    """Hands that work on a recorded tree as real programs do on a host, and fail where they are told to."""
+
+    folder: Path
+    fails_at: str = "nothing"
+    pages_mib: int | None = None
+    is_root: bool = False
+    ran: list[str] = field(default_factory=list)
+
+    def run(self, action: Action) -> None:
+        line = " ".join(action.argv)
+        if self.fails_at in line:
+            raise HostError(f"{line}: failed with status 1: no space left on device")
+        self.ran.append(line)
+        words = list(action.argv)
+        if words[0] == "systemctl" and words[1] == "restart":
+            self.allocate()
+        elif words[0] == "systemctl":
+            trees.record(self.folder, answers={
+                f"systemctl {word} {words[-1].removesuffix('.service')}.service": {"status": 0, "text": text}
+                for word, text in (("is-active", "active\n"), ("is-enabled", "enabled\n"))
+            })  # fmt: skip
+        elif "install" in words and words[0] != "install":
+            self.install(line)
+        elif words[0] == "usermod":
+            self.join(words[2])
+        elif words[0] == "modprobe":
+            trees.write(self.folder, "/sys/module/nitro_enclaves/parameters/ne_cpus", "\n")
+        elif words[0] == "rm":
+            trees.remove(self.folder, words[-1])
+
+    def replace(self, name: str, data: bytes, *, mode: int) -> None:
+        if self.fails_at in f"write {name}":
+            raise HostError(f"{name}: cannot write (Read-only file system)")
+        self.ran.append(f"write {name} {mode:o}")
+        trees.write(self.folder, name, data)
+
+    def install(self, line: str) -> None:
+        if "docker" in line or "moby" in line:
+            trees.write(self.folder, "/usr/bin/dockerd", "")
+            self.group("docker", 992)
+        elif "-devel" in line:
+            trees.write(self.folder, "/usr/share/nitro_enclaves/blobs/cmdline", "")
+        elif "nitro-enclaves-cli" in line:
+            trees.write(self.folder, "/usr/bin/nitro-cli", "")
+            trees.write(self.folder, ALLOCATOR_FILE, "---\n# shipped\nmemory_mib: 512\ncpu_count: 2\n")
+            self.group("ne", 991)
+
+    def group(self, name: str, number: int) -> None:
+        trees.write(
+            self.folder, "/etc/group", (self.folder / "etc/group").read_text() + f"{name}:x:{number}:\n"
+        )
+
+    def join(self, name: str) -> None:
+        text = (self.folder / "etc/group").read_text()
+        lines = [f"{line}ec2-user" if line.startswith(f"{name}:") else line for line in text.splitlines()]
+        trees.write(self.folder, "/etc/group", "\n".join(lines) + "\n")
+
+    def allocate(self) -> None:
+        """What AWS's allocator does: the pool from the file, and as much memory as there is."""
+        wanted = parse_allocator((self.folder / ALLOCATOR_FILE.lstrip("/")).read_bytes())
+        half = wanted.cpus // 2
+        trees.cpus(self.folder, offline=f"1-{half},9-{8 + half}")
+        had = self.pages_mib is not None and wanted.memory_mib > self.pages_mib
+        trees.pages(self.folder, 1024, 0 if had else wanted.memory_mib // 1024)
+
+
+def setup_of(folder: Path, wanted: Reservation = TUTORIAL, *, user: str = "ec2-user", **more: bool) -> Setup:
+    host = trees.host(folder)
+    wishes = Wishes(
+        backend="auto",
+        memory_mib=8192,
+        cpus=4,
+        folder=folder,
+        state_dir=Path("/s"),
+        data_dir=Path("/d"),
+    )
+    request = Request(reservation=wanted, user=user, **more)
+    return Setup(Facts(host, wishes), detect_distro(host.tree), request, nullcontext)
+
+
+def run(folder: Path, hands: TreeHands, wanted: Reservation = TUTORIAL) -> list[Report]:
+    # The recording is read when a host is opened; a real host is read at every look.
+    return run_steps(setup_of(folder, wanted).steps(), hands, lambda _report: None)
+
+
+def states(reports: list[Report]) -> dict[str, StepState]:
+    return {report.id: report.state for report in reports}
+
+
+@pytest.mark.parametrize(
+    ("system", "docker", "cli", "devel"),
+    [
+        (
+            "al2",
+            "sudo amazon-linux-extras install docker -y",
+            "sudo amazon-linux-extras install aws-nitro-enclaves-cli -y",
+            "sudo yum install aws-nitro-enclaves-cli-devel -y",
+        ),
+        (
+            "al2023",
+            "sudo dnf install docker -y",
+            "sudo dnf install aws-nitro-enclaves-cli -y",
+            "sudo dnf install aws-nitro-enclaves-cli-devel -y",
+        ),
+    ],
+)
+def test_a_fresh_amazon_linux_is_set_up_as_the_tutorial_does(
+    system: str, docker: str, cli: str, devel: str, tmp_path: Path
+) -> None:
+    trees.fresh(tmp_path, system)
+    planned = {report.id: report for report in plan_steps(setup_of(tmp_path).steps(), is_root=False)}
+    assert planned["docker"].commands == (docker,)
+    assert planned["nitro-cli"].commands == (cli,)
+    assert planned["boot-files"].commands == (devel,)
+    assert planned["group-ne"].commands == ("sudo usermod -aG ne ec2-user",)
+    assert planned["group-docker"].commands == ("sudo usermod -aG docker ec2-user",)
+    assert planned["docker-service"].commands == ("sudo systemctl enable --now docker",)
+    assert "+memory_mib: 8192" in (planned["allocator-file"].diff or "")
+    assert planned["allocator-restart"].commands == (
+        "sudo systemctl restart nitro-enclaves-allocator.service",
+    )
+    hands = TreeHands(tmp_path)
+    reports = run(tmp_path, hands)
+    assert {report.id for report in reports if report.state is not DONE} == {"sizes", "driver"}
+    assert parse_allocator((tmp_path / "etc/nitro_enclaves/allocator.yaml").read_bytes()) == TUTORIAL
+    again = run(tmp_path, TreeHands(tmp_path))
+    assert set(states(again).values()) == {ALREADY}
+    login = setup_of(tmp_path).aftermath(again).login
+    assert login.startswith("ec2-user is in ne and docker, which a login from before that does not have")
+
+
+@pytest.mark.parametrize(
+    ("system", "docker"),
+    [
+        ("ubuntu", "sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y docker.io"),
+        ("debian", "sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y docker.io"),
+        ("fedora", "sudo dnf install moby-engine -y"),
+    ],
+)
+def test_where_there_is_no_package_it_is_said_what_to_do(system: str, docker: str, tmp_path: Path) -> None:
+    trees.fresh(tmp_path, system)
+    planned = {report.id: report for report in plan_steps(setup_of(tmp_path).steps(), is_root=False)}
+    assert planned["docker"].commands[-1] == docker
+    assert planned["nitro-cli"].state is SKIPPED
+    assert planned["nitro-cli"].is_missing
+    assert "git clone https://github.com/aws/aws-nitro-enclaves-cli" in planned["nitro-cli"].detail
+    assert planned["allocator-file"].state is SKIPPED
+    assert planned["group-ne"].commands[0] == "sudo groupadd --system --force ne"
+
+
+def test_ubuntus_driver_is_in_a_package_of_its_own(tmp_path: Path) -> None:
+    trees.remove(trees.fresh(tmp_path, "ubuntu"), "/sys/module")
+    planned = {report.id: report for report in plan_steps(setup_of(tmp_path).steps(), is_root=True)}
+    assert planned["driver"].commands[1].endswith("apt-get install -y linux-modules-extra-aws")
+    assert planned["driver"].commands[2] == "modprobe nitro_enclaves"
+
+
+def test_every_part_has_a_recipe_for_every_system() -> None:
+    assert all(set(part.recipes) == set(Family) for part in PARTS)
+
+
+def test_a_host_that_is_set_up_is_left_alone(tmp_path: Path) -> None:
+    hands = TreeHands(trees.healthy(tmp_path))
+    reports = run(tmp_path, hands)
+    assert set(states(reports).values()) == {ALREADY}
+    assert hands.ran == []
+
+
+BIGGER = Reservation(memory_mib=16_384, cpu_count=6)
+
+
+def test_other_sizes_are_written_with_a_backup_and_looked_for_in_sysfs(tmp_path: Path) -> None:
+    hands = TreeHands(trees.healthy(tmp_path))
+    reports = run(tmp_path, hands, BIGGER)
+    assert states(reports)["allocator-restart"] is DONE
+    backup = f"{ALLOCATOR_FILE}.20261124T120000Z.bak"
+    assert [line for line in hands.ran if line.startswith("write")] == [
+        f"write {backup} 644",
+        f"write {ALLOCATOR_FILE} 644",
+    ]
+    assert (tmp_path / backup.lstrip("/")).read_text() == trees.ALLOCATOR
+    written = (tmp_path / ALLOCATOR_FILE.lstrip("/")).read_text()
+    expected = trees.ALLOCATOR.replace("memory_mib: 8192", "memory_mib: 16384")
+    assert written == expected.replace("cpu_count: 4", "cpu_count: 6")
+
+
+def test_memory_that_does_not_come_puts_everything_back(tmp_path: Path) -> None:
+    """The allocator ends well, sysfs says that the pages are not there: early releases did that."""
+    hands = TreeHands(trees.healthy(tmp_path), pages_mib=8192)
+    reports = {report.id: report for report in run(tmp_path, hands, BIGGER)}
+    failed = reports["allocator-restart"]
+    assert failed.state is FAILED
+    assert "0 MiB of huge pages are on NUMA node 0, wanted are 16384" in failed.detail
+    assert failed.detail.endswith("the old file and the old reservation were put back")
+    assert "sudo reboot" in str(failed.hint)  # there is memory, so it is fragmented
+    assert reports["allocator-service"].detail == "not tried: allocator-restart failed"
+    assert (tmp_path / ALLOCATOR_FILE.lstrip("/")).read_text() == trees.ALLOCATOR
+    assert set(states(run(tmp_path, TreeHands(tmp_path))).values()) == {ALREADY}
+
+
+def test_a_host_without_that_memory_is_told_so(tmp_path: Path) -> None:
+    trees.healthy(tmp_path)
+    trees.write(tmp_path, "/proc/meminfo", "MemTotal: 64512000 kB\nMemAvailable: 1024 kB\n")
+    reports = {one.id: one for one in run(tmp_path, TreeHands(tmp_path, pages_mib=8192), BIGGER)}
+    assert "8193 MiB could be had at most, 16384 were wanted" in str(reports["allocator-restart"].hint)
+
+
+def test_a_failing_restart_puts_the_file_back_and_says_if_that_failed_too(tmp_path: Path) -> None:
+    hands = TreeHands(trees.healthy(tmp_path), fails_at="systemctl restart")
+    failed = {report.id: report for report in run(tmp_path, hands, BIGGER)}["allocator-restart"]
+    assert failed.state is FAILED
+    assert "putting the old file back failed too" in failed.detail
+    assert f"it is {ALLOCATOR_FILE}.20261124T120000Z.bak" in failed.detail
+    assert (tmp_path / ALLOCATOR_FILE.lstrip("/")).read_text() == trees.ALLOCATOR
+
+
+@pytest.mark.parametrize("what", ["allocator.yaml.2026", f"write {ALLOCATOR_FILE} "])
+def test_an_etc_that_cannot_be_written_changes_nothing(what: str, tmp_path: Path) -> None:
+    hands = TreeHands(trees.healthy(tmp_path), fails_at=what.strip())
+    reports = {report.id: report for report in run(tmp_path, hands, BIGGER)}
+    assert reports["allocator-file"].state is FAILED
+    assert "Read-only file system" in reports["allocator-file"].detail
+    assert reports["allocator-restart"].state is SKIPPED
+    assert (tmp_path / ALLOCATOR_FILE.lstrip("/")).read_text() == trees.ALLOCATOR
+
+
+def test_a_command_that_fails_in_the_middle_ends_it_there(tmp_path: Path) -> None:
+    hands = TreeHands(trees.fresh(tmp_path, "al2023"), fails_at="aws-nitro-enclaves-cli-devel")
+    reports = run(tmp_path, hands)
+    found = states(reports)
+    assert found["docker"] is found["nitro-cli"] is DONE
+    assert found["boot-files"] is FAILED
+    later = reports[4:]
+    assert {report.detail for report in later} == {"not tried: boot-files failed"}
+    assert hands.ran == ["dnf install docker -y", "dnf install aws-nitro-enclaves-cli -y"]
+
+
+@pytest.mark.parametrize("booting", [False, True])
+def test_nothing_is_changed_while_an_enclave_runs(booting: bool, tmp_path: Path) -> None:
+    trees.healthy(tmp_path)
+    if booting:
+        trees.write(tmp_path, "/proc/77/comm", "nitro-cli\n")
+        trees.write(tmp_path, "/proc/77/cmdline", "nitro-cli\0run-enclave\0")
+    else:
+        trees.enclave(tmp_path)
+    hands = TreeHands(tmp_path)
+    failed = {report.id: report for report in run(tmp_path, hands, BIGGER)}["allocator-file"]
+    assert failed.state is FAILED
+    assert ("process id 77" if booting else "enc1904e4fea1636f6") in failed.detail
+    assert "enclavectl terminate --all" in str(failed.hint)
+    assert hands.ran == []
+    assert set(states(run(tmp_path, hands)).values()) == {ALREADY}  # what is there already may be asked for
+
+
+def test_for_the_next_boot_only_the_file_is_written(tmp_path: Path) -> None:
+    trees.enclave(trees.healthy(tmp_path))
+    chosen = setup_of(tmp_path, BIGGER, at_next_boot=True)
+    reports = run_steps(chosen.steps(), TreeHands(tmp_path), lambda _report: None)
+    assert states(reports)["allocator-file"] is DONE
+    assert states(reports)["allocator-restart"] is SKIPPED
+    assert "at the next boot" in chosen.aftermath(reports).reboot
+
+
+def test_small_pages_in_place_of_large_ones_ask_for_a_reboot(tmp_path: Path) -> None:
+    trees.pages(trees.healthy(tmp_path), 1024, 6)
+    trees.pages(tmp_path, 2, 1024)
+    chosen = setup_of(tmp_path)
+    reports = run_steps(chosen.steps(), TreeHands(tmp_path), lambda _report: None)
+    assert states(reports)["allocator-restart"] is ALREADY
+    assert chosen.aftermath(reports).reboot.startswith("1024 pages of 2 MiB were reserved")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        (Reservation(memory_mib=8192, cpu_count=3), "no whole number of cores"),
+        (Reservation(memory_mib=8192, cpu_count=16), "could give 14"),
+        (Reservation(memory_mib=70_000, cpu_count=4), "could give 61976"),
+        (Reservation(memory_mib=8192, cpu_pool=frozenset({0, 8})), "CPUs 0,8 are CPU 0's core"),
+        (Reservation(memory_mib=8192, cpu_pool=frozenset({3, 4})), "lack a sibling"),
+        (Reservation(memory_mib=8192, cpu_pool=frozenset({40, 41})), "not of this host"),
+    ],
+)
+def test_what_cannot_fit_is_refused_before_anything_is_done(
+    wanted: Reservation, words: str, tmp_path: Path
+) -> None:
+    hands = TreeHands(trees.fresh(tmp_path, "al2023"))
+    reports = run(tmp_path, hands, wanted)
+    assert reports[0].state is FAILED
+    assert words in reports[0].detail
+    assert hands.ran == []
+
+
+def test_a_member_with_an_old_login_is_told_from_one_who_is_none(tmp_path: Path) -> None:
+    trees.record(trees.healthy(tmp_path), user={"gids": [1000]})
+    reports = {report.id: report for report in plan_steps(setup_of(tmp_path).steps(), is_root=False)}
+    assert reports["group-ne"].detail == "ec2-user is in the group ne, but this login is older than that"
+    other = {one.id: one for one in plan_steps(setup_of(tmp_path, user="other").steps(), is_root=False)}
+    assert other["group-ne"].commands == ("sudo usermod -aG ne other",)
+    root = {one.id: one for one in plan_steps(setup_of(tmp_path, user="root").steps(), is_root=True)}
+    assert root["group-ne"].detail == "root needs no group"
+
+
+def test_ctrl_c_during_the_restart_puts_the_file_back(tmp_path: Path) -> None:
+    class Interrupted(TreeHands):
+        def run(self, action: Action) -> None:
+            if "restart" in action.argv and not any("restart" in line for line in self.ran):
+                self.ran.append("restart interrupted")
+                raise KeyboardInterrupt
+            super().run(action)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(trees.healthy(tmp_path), Interrupted(tmp_path), BIGGER)
+    assert (tmp_path / ALLOCATOR_FILE.lstrip("/")).read_text() == trees.ALLOCATOR
+
+
+def fake_sudo(folder: Path) -> Path:
+    program = folder / "bin" / "sudo"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\necho "$*" >> {folder}/log\nshift; [ "$1" = -- ] && shift\nexec "$@"\n')
+    program.chmod(0o755)
+    return program.parent
+
+
+def test_sudo_is_used_for_what_needs_it_and_never_waits_for_a_password(tmp_path: Path) -> None:
+    environ = {"PATH": f"{fake_sudo(tmp_path)}:/usr/bin:/bin"}
+    hands = LiveHands(uid=1000, environ=environ, may_ask=False)
+    hands.run(Action(argv=("touch", f"{tmp_path}/a")))
+    hands.run(Action(argv=("touch", f"{tmp_path}/b"), as_root=False))
+    LiveHands(uid=0, environ=environ, may_ask=False).run(Action(argv=("touch", f"{tmp_path}/c")))
+    logged = (tmp_path / "log").read_text().splitlines()
+    assert len(logged) == 1
+    assert logged[0].startswith("-n -- ")
+    assert logged[0].endswith(f"touch {tmp_path}/a")
+    assert all((tmp_path / name).exists() for name in "abc")
+
+
+def test_a_failing_program_is_told_with_its_last_lines(tmp_path: Path) -> None:
+    hands = LiveHands(uid=0, environ={"PATH": "/usr/bin:/bin"}, may_ask=False)
+    with pytest.raises(HostError, match=r"failed with status 3: one \| two") as caught:
+        hands.run(Action(argv=("sh", "-c", "echo one; echo two >&2; exit 3")))
+    assert caught.value.code == "step-failed"
+    with pytest.raises(HostError, match="not installed"):
+        hands.run(Action(argv=("no-such-program-anywhere",)))
+
+
+def test_root_replaces_a_file_whole(tmp_path: Path) -> None:
+    target = tmp_path / "allocator.yaml"
+    target.write_text("old")
+    LiveHands(uid=0, environ={}, may_ask=False).replace(str(target), b"new", mode=0o640)
+    assert target.read_text() == "new"
+    assert target.stat().st_mode & 0o777 == 0o640
+    with pytest.raises(HostError):
+        LiveHands(uid=0, environ={}, may_ask=False).replace(f"{tmp_path}/none/x", b"", mode=0o644)
+
+
+def setup(folder: Path, *arguments: object) -> Done:
+    return enclavectl("setup", "--host-root", folder / "host", *arguments, home=folder)
+
+
+def test_the_command_shows_each_step_and_changes_nothing(tmp_path: Path) -> None:
+    trees.fresh(tmp_path / "host", "al2")
+    before = sorted(path for path in (tmp_path / "host").rglob("*"))
+    done = setup(tmp_path, "--dry-run", "--output", "json")
+    assert done.status == 0, done.err
+    answer = done.json()
+    assert answer["schema"] == "enclavectl.setup/1"
+    assert answer["distribution"] == {"family": "amazon-linux-2", "name": "Amazon Linux 2"}
+    assert answer["complete"] is False
+    steps = cast("list[dict[str, object]]", answer["steps"])
+    keys = {"id", "title", "state", "detail", "commands", "diff", "hint"}
+    assert all(set(step) == keys for step in steps)
+    assert {step["state"] for step in steps} == {"would-do", "already"}
+    text = setup(tmp_path, "--dry-run")
+    assert "$ sudo amazon-linux-extras install aws-nitro-enclaves-cli -y" in text.out
+    assert "+memory_mib: 8192" in text.out
+    assert sorted(path for path in (tmp_path / "host").rglob("*")) == before
+
+
+def test_the_command_wants_this_machine_or_a_dry_run(tmp_path: Path) -> None:
+    trees.fresh(tmp_path / "host", "al2")
+    refused = setup(tmp_path, "--yes", "--output", "json")
+    assert refused.status == 2
+    assert refused.error()["hint"] == "add --dry-run"
+    both = setup(tmp_path, "--dry-run", "--cpus", "2", "--cpu-pool", "1,9", "--output", "json")
+    assert both.status == 2
+    wrong = setup(tmp_path, "--dry-run", "--cpu-pool", "1-", "--output", "json")
+    assert wrong.status == 2
+
+
+def test_the_command_ends_with_3_where_it_cannot_fit(tmp_path: Path) -> None:
+    trees.fresh(tmp_path / "host", "al2023")
+    done = setup(tmp_path, "--dry-run", "--cpus", "3", "--output", "json")
+    assert done.status == 3
+    steps = cast("list[dict[str, object]]", done.json()["steps"])
+    assert steps[0]["state"] == "failed"
+    assert steps[0]["hint"] == "--cpus 4"
+
+
+def test_without_a_terminal_and_without_yes_nothing_is_changed(tmp_path: Path) -> None:
+    """On this machine, for sizes that fit any: there is always a step to do here, or one that is refused."""
+    done = enclavectl("setup", "--memory", "64", "--cpus", "1", "--output", "json", home=tmp_path)
+    assert done.status in {2, 3}
+    if done.status == 2:
+        assert done.error()["code"] == "needs-yes"
+        assert "--yes" in str(done.error()["hint"])
