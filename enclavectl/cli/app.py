@@ -21,6 +21,7 @@ from enclavectl.cli import (
     plan,
     roles,
     setup,
+    units,
 )
 
 _COMMANDS: dict[str, Callable[..., None]] = {
@@ -38,6 +39,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "doctor": doctor.doctor,
     "plan": plan.plan,
     "setup": setup.setup,
+    "units": units.units,
 }
 _GROUPS: dict[str, typer.Typer] = {
     "lock": build.lock_app,

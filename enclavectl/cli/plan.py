@@ -13,6 +13,7 @@ from enclavectl.cli.options import OutputFormat
 
 if TYPE_CHECKING:
     from enclavectl.cli.screen import Screen
+    from enclavectl.host.host import Host
     from enclavectl.host.plan import Plan
 
 PLAN_SCHEMA = "enclavectl.plan/1"
@@ -51,13 +52,24 @@ def plan(
         eif=None if eif is None else read_eif(eif),
         is_exact=memory is not None,
     )
-    found = make_plan(wanted, read_supply(open_host(host_root, os.environ)))
+    host = open_host(host_root, os.environ)
+    found = make_plan(wanted, read_supply(host, used_cpus=_used_cpus(host, invocation.screen)))
     if invocation.screen.as_json:
         invocation.screen.result(_to_json(found))
     else:
         _draw(invocation.screen, found)
     if not found.fits:
         raise typer.Exit(EXIT_DOES_NOT_FIT)
+
+
+def _used_cpus(host: Host, screen: Screen) -> frozenset[int] | None:
+    from enclavectl.host.enclaves import find_running
+    from enclavectl.host.usage import used_cpus
+
+    # Of a recorded host nobody can ask; where no enclave has booted there is nothing to ask.
+    if not host.tree.is_live or not find_running(host).sockets:
+        return None
+    return used_cpus(os.environ, screen)
 
 
 def _to_json(plan: Plan) -> dict[str, object]:

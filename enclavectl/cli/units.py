@@ -1,0 +1,153 @@
+"""``units``: systemd units for an enclave, its listener and its proxies, and what to do with them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from enclavectl.cli import options
+from enclavectl.cli.options import OutputFormat
+
+if TYPE_CHECKING:
+    from enclavectl.cli.begin import Invocation
+    from enclavectl.host.units import UnitFile, UnitsRequest
+
+UNITS_SCHEMA = "enclavectl.units/1"
+_MAX_UNIT = 1 << 16
+
+
+def units(
+    eif: Annotated[Path, typer.Argument(metavar="[EIF]", help="The image that the unit runs.")] = Path(
+        "enclave.eif"
+    ),
+    name: Annotated[str, typer.Option("--name", help="What to call the enclave.")] = "enclave",
+    endpoint: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--endpoint",
+            metavar="PORT:HOST:PORT",
+            help="Let enclaves reach HOST:PORT through vsock port PORT of the parent; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option("--to", help="Folder to write the files to; default: print them.", show_default=False),
+    ] = None,
+    user: Annotated[
+        str | None, typer.Option("--user", help="Who runs them; default: you.", show_default=False)
+    ] = None,
+    memory: Annotated[
+        int | None, typer.Option("--memory", help="MiB; default: as configured.", show_default=False)
+    ] = None,
+    cpus: Annotated[
+        int | None, typer.Option("--cpus", help="vCPUs; default: as configured.", show_default=False)
+    ] = None,
+    cid: Annotated[
+        int | None,
+        typer.Option("--cid", help="Its address on vsock; default: a free one.", show_default=False),
+    ] = None,
+    policy: options.PolicyFile = None,
+    config: options.ConfigFile = None,
+    output: options.Output = OutputFormat.TEXT,
+) -> None:
+    """Write systemd units that start an enclave at boot, listen for its answers, and let it call out.
+
+    Nothing is installed: it says where the files belong and what to run. Example: enclavectl units --to units
+    """
+    from dataclasses import replace
+
+    from enclavectl.cli.begin import begin
+    from enclavectl.host.units import install_commands, parse_endpoint, write_units
+
+    flags = {"enclave.memory_mib": memory, "enclave.cpus": cpus, "policy": policy}
+    invocation = begin(output, config, flags)
+    endpoints = tuple(parse_endpoint(text) for text in endpoint or ())
+    request = replace(_request(invocation, eif, name, user, cid), endpoints=endpoints)
+    files = write_units(request)
+    if to is not None:
+        _write(files, to)
+    commands = install_commands(files, str(to or "."))
+    if invocation.screen.as_json:
+        value = {
+            "schema": UNITS_SCHEMA,
+            "folder": None if to is None else str(to),
+            "files": [{"name": one.name, "installs_to": one.folder, "text": one.text} for one in files],
+            "commands": commands,
+        }
+        invocation.screen.result(value)
+        return
+    if to is None:
+        for one in files:
+            typer.echo(f"# ==> {one.folder}/{one.name}\n{one.text}")
+    else:
+        invocation.screen.facts((one.name, f"for {one.folder}") for one in files)
+    invocation.screen.note(
+        "to have them in force:" if to else "write them with --to DIR; to have them in force:"
+    )
+    for line in commands:
+        invocation.screen.note(f"  {line}")
+
+
+def _request(invocation: Invocation, eif: Path, name: str, user: str | None, cid: int | None) -> UnitsRequest:
+    import pwd
+
+    from enclavectl.errors import UsageError
+    from enclavectl.host.needs import read_eif
+    from enclavectl.host.units import UnitsRequest
+    from enclavectl.nitro_cli.commands import boot_bound_s, check_cid
+
+    if cid is not None:
+        check_cid(cid)
+    settings = invocation.config
+    memory_mib = settings.enclave.memory_mib
+    # Without the image: the largest that this memory allows.
+    size = read_eif(eif).size if eif.exists() else (memory_mib << 20) // 4
+    try:
+        account = pwd.getpwuid(os.getuid()) if user is None else pwd.getpwnam(user)
+    except KeyError:
+        raise UsageError(f"--user: there is no user {user or os.getuid()} here") from None
+    return UnitsRequest(
+        name=name,
+        eif=eif.absolute(),
+        memory_mib=memory_mib,
+        cpus=settings.enclave.cpus,
+        cid=cid,
+        user=account.pw_name,
+        home=Path(account.pw_dir),
+        enclavectl=_ourselves(),
+        boot_bound_s=boot_bound_s(size, memory_mib),
+        policy=settings.policy,
+    )
+
+
+def _ourselves() -> Path:
+    """The command that runs: as it was called, or beside the interpreter."""
+    called = Path(sys.argv[0]).absolute()
+    beside = Path(sys.executable).absolute().with_name("enclavectl")
+    return called if called.name == "enclavectl" and called.is_file() else beside
+
+
+def _write(files: Sequence[UnitFile], folder: Path) -> None:
+    """Each file is in the folder; one that somebody else wrote stops it before any is written."""
+    from enclavectl.errors import HostError, UsageError
+    from enclavectl.files import read_bounded, write_atomic
+    from enclavectl.host.units import MARK
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise HostError(f"{folder}: cannot make this folder ({exc.strerror})") from exc
+    for one in files:
+        path = folder / one.name
+        if path.exists() and not read_bounded(path, _MAX_UNIT, what="unit").startswith(MARK.encode()):
+            raise UsageError(
+                f"{path}: expected a file that enclavectl wrote, found another", hint="move it away"
+            )
+    for one in files:
+        write_atomic(folder / one.name, one.text.encode(), mode=0o644)
