@@ -31,7 +31,7 @@ def enclave(name: str, enclave_id: str, state: EnclaveState = EnclaveState.RUNNI
         memory_mib=256,
         model_id="m",
         model_sha256="00" * 32,
-        release=POLICY.releases[0],
+        measured=PCRS,
         address=UnixAddress(Path("/nowhere")),
     )
 

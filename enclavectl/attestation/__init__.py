@@ -10,7 +10,7 @@ nothing, an empty policy cannot be made, and there is one recipe, in ``verify``.
 from enclavectl.attestation.codes import AttestationCode
 from enclavectl.attestation.policy import Policy, Release
 from enclavectl.attestation.policy_file import parse_policy, render_policy
-from enclavectl.attestation.trust import Trust, TrustRoot, aws_nitro_root
+from enclavectl.attestation.trust import TrustRoot, aws_nitro_root
 from enclavectl.attestation.verify import (
     ArchivedDocument,
     ChainSummary,
@@ -18,6 +18,7 @@ from enclavectl.attestation.verify import (
     examine_archived,
     verify,
 )
+from enclavectl.trust import Trust
 
 __all__ = [
     "ArchivedDocument",

@@ -9,8 +9,8 @@ from types import MappingProxyType
 
 from enclavectl.attestation.codes import AttestationCode, refused
 from enclavectl.attestation.document import PCR_BYTES, PCR_COUNT, Claims
-from enclavectl.attestation.trust import Trust
 from enclavectl.errors import AttestationError, UsageError
+from enclavectl.trust import Trust
 
 # PCR0 is a hash over parts without their lengths, so PCR1 and PCR2 are needed to tell images apart.
 # https://blog.trailofbits.com/2024/02/16/a-few-notes-on-aws-nitro-enclaves-images-and-attestation/

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 from enclavectl.attestation.document import PCR_BYTES
 from enclavectl.attestation.policy import Policy, Release
-from enclavectl.attestation.trust import Trust
 from enclavectl.errors import UsageError
+from enclavectl.trust import Trust
 
 if TYPE_CHECKING:
     import yaml

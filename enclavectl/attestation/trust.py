@@ -1,9 +1,8 @@
-"""How much a document is worth, and the roots that decide it."""
+"""The roots that decide how much a document is worth."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
@@ -12,6 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from enclavectl.errors import UsageError
+from enclavectl.trust import Trust
 
 # SHA-256 of the DER of AWS's roots, one per partition; roots/README.md says where they come from.
 # GovCloud's: https://docs.aws.amazon.com/govcloud-us/latest/UserGuide/govcloud-ec2.html
@@ -19,19 +19,6 @@ AWS_ROOTS = {
     "641a0321a3e244efe456463195d606317ed7cdcc3c1756e09893f3c68f79bb5b": "aws",
     "20bcd30a3e168ea03789e1c45912bc123c4de3c977b8a6e1c125c7929d668b3b": "aws-us-gov",
 }
-
-
-class Trust(StrEnum):
-    """What stands behind a document, from the most to the least."""
-
-    NITRO = "nitro"
-    """The AWS Nitro PKI signed for an enclave whose code is measured and that nobody can look into."""
-    DEBUG = "debug"
-    """A debug-mode enclave: signed, but its code is not measured and its console can be read."""
-    EMULATED = "emulated"
-    """QEMU measured the image; nobody signed."""
-    SIMULATED = "simulated"
-    """A development root made on some machine signed. It protects nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,8 +17,9 @@ from enclavectl.attestation.codes import AttestationCode, refused
 from enclavectl.attestation.cose import parse_cose
 from enclavectl.attestation.document import MAX_OPTIONAL_BYTES, Claims, parse_claims
 from enclavectl.attestation.policy import Policy
-from enclavectl.attestation.trust import Trust, TrustRoot
+from enclavectl.attestation.trust import TrustRoot
 from enclavectl.errors import UsageError
+from enclavectl.trust import Trust
 
 MIN_NONCE_BYTES = 16
 

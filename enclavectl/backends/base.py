@@ -11,9 +11,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
 from enclavectl.transport import Address
+from enclavectl.trust import Trust
 
 if TYPE_CHECKING:  # the verifier takes longer to import than a local enclave to be started
-    from enclavectl.attestation import Policy, Release, Trust, TrustRoot
+    from enclavectl.attestation import Policy, Release, TrustRoot
     from enclavectl.models import Model
 
 
@@ -78,7 +79,7 @@ class Machine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enclave:
-    """One enclave as ``list`` and ``describe`` show it. ``release`` is what was measured at its start.
+    """One enclave as ``list`` and ``describe`` show it. ``measured`` are its registers before its start.
 
     Of enclaves that somebody else started, much is not known: it is None.
     """
@@ -94,9 +95,22 @@ class Enclave:
     memory_mib: int | None
     model_id: str | None
     model_sha256: str | None
-    release: Release | None
+    measured: Mapping[int, bytes] | None
     address: Address
     machine: Machine | None = None
+
+    @property
+    def release(self) -> Release | None:
+        """What it has to be, for a policy."""
+        if self.measured is None:
+            return None
+        from enclavectl.attestation import Release
+
+        return Release(name=f"{self.name} as started", pcrs=self.measured)
+
+    def pcrs(self) -> dict[str, str]:
+        """The measured registers in hex, by number."""
+        return {str(index): value.hex() for index, value in (self.measured or {}).items()}
 
     def to_json(self) -> dict[str, object]:
         """The object under ``enclave`` in the commands' JSON."""
@@ -110,9 +124,7 @@ class Enclave:
             "memory_mib": self.memory_mib,
             "address": str(self.address),
             "model": None if self.model_id is None else {"id": self.model_id, "sha256": self.model_sha256},
-            "pcrs": {}
-            if self.release is None
-            else {str(index): value.hex() for index, value in self.release.pcrs.items()},
+            "pcrs": self.pcrs(),
             "machine": None if self.machine is None else self.machine.to_json(),
         }
 

@@ -33,7 +33,7 @@ def attest(backend: Backend, enclave: Enclave) -> Mapping[str, object] | None:
     from enclavectl.errors import EnclavectlError
     from enclavectl.exchange import Expectation
 
-    if enclave.state is not EnclaveState.RUNNING or (enclave.release is None and not enclave.debug):
+    if enclave.state is not EnclaveState.RUNNING or (enclave.measured is None and not enclave.debug):
         return None
     try:
         policy = backend.policy([enclave], allow_debug=enclave.debug)
@@ -122,11 +122,7 @@ def _facts(enclave: Enclave) -> Iterator[tuple[str, str]]:
 
 def _registers(enclave: Enclave, attested: Mapping[str, object] | None) -> Iterator[tuple[str, str]]:
     """What was measured before the start, and what the enclave attests; or nitro-cli's word alone."""
-    measured = (
-        {}
-        if enclave.release is None
-        else {str(index): value.hex() for index, value in enclave.release.pcrs.items()}
-    )
+    measured = enclave.pcrs()
     for index, value in measured.items():
         yield f"PCR{index}", value
     if enclave.machine is not None and not measured:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import signal
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from enclavectl.errors import HostError, StateError, UsageError
 from enclavectl.files import make_private_dir, read_bounded, write_atomic
 from enclavectl.run import Command, start, wait_ended
 from enclavectl.transport import UnixAddress, listen
+from enclavectl.trust import Trust
 
 if TYPE_CHECKING:  # loaded while the enclave boots, not before: see benchmarks/start.py
     from enclavectl.attestation import Policy, TrustRoot
@@ -125,7 +125,7 @@ class LocalBackend:
         make_private_dir(self._home)
         make_private_dir(self._home / "enclaves")
         ensure_root(self._home / "root")
-        enclave_id = f"enc{secrets.token_hex(8)}"
+        enclave_id = f"enc{os.urandom(8).hex()}"
         folder = self._home / "enclaves" / enclave_id
         # Until the record is written, so that two starts cannot choose the same name.
         with exclusive(self._home):
@@ -200,7 +200,7 @@ class LocalBackend:
         Raises:
             UsageError: there is none yet: nothing was ever run here.
         """
-        from enclavectl.attestation import Trust, TrustRoot
+        from enclavectl.attestation import TrustRoot
 
         pem = read_bounded(
             self._home / "root" / "certificate.pem", 64 * 1024, what="development root certificate"
@@ -209,7 +209,7 @@ class LocalBackend:
 
     def policy(self, enclaves: Sequence[Enclave], *, allow_debug: bool) -> Policy:
         """Exactly what was measured when these enclaves were started."""
-        from enclavectl.attestation import Policy, Trust
+        from enclavectl.attestation import Policy
 
         releases = tuple(enclave.release for enclave in enclaves if enclave.release is not None)
         return Policy(accept=frozenset({Trust.SIMULATED}), releases=releases, unsafe_allow_debug=allow_debug)
@@ -275,8 +275,6 @@ class LocalBackend:
         return LocalEnclave(enclave, folder, supervisor, lifeline_write, remember if detached else None)
 
     def _describe(self, folder: Path, record: Record) -> Enclave:
-        from enclavectl.attestation import Release, Trust
-
         state = EnclaveState.RUNNING if is_running(folder) else EnclaveState.DEAD
         return Enclave(
             enclave_id=folder.name,
@@ -290,7 +288,7 @@ class LocalBackend:
             memory_mib=record.memory_mib,
             model_id=record.model_id,
             model_sha256=record.model_sha256,
-            release=Release(name=f"{record.name} as started", pcrs=record.pcrs),
+            measured=record.pcrs,
             address=UnixAddress(folder / "in.sock"),
         )
 

@@ -38,9 +38,7 @@ def keep_history(state_dir: Path, folder: Path, enclave: Enclave, *, how: str | 
             ended=at,
             how=how,
             model_id=enclave.model_id,
-            pcrs={}
-            if enclave.release is None
-            else {str(index): value.hex() for index, value in enclave.release.pcrs.items()},
+            pcrs=enclave.pcrs(),
             console=console,
         )
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from enclavectl.nitro_cli.commands import boot_bound_s, check_cid
 from enclavectl.nitro_cli.hostlock import host_lock
 from enclavectl.nitro_cli.tool import NitroCli
 from enclavectl.transport import Address, UnixAddress, VsockAddress
+from enclavectl.trust import Trust
 
 if TYPE_CHECKING:
     from enclavectl.attestation import Policy, TrustRoot
@@ -102,7 +102,7 @@ class NitroBackend:
             image = admit_image(source, store, now=datetime.now(UTC), telling=self._telling)
             check_memory(image.size, spec.memory_mib)
             record = _record(spec, name, image, detached=detached)
-            folder = self._home / "enclaves" / f"enc{secrets.token_hex(8)}"
+            folder = self._home / "enclaves" / f"enc{os.urandom(8).hex()}"
             keeper = self._start_keeper(folder, record)
         return self._await(keeper, Kept(folder, record, None))
 
@@ -218,7 +218,7 @@ class NitroBackend:
         Raises:
             UsageError: the configured root is no certificate.
         """
-        from enclavectl.attestation import Trust, TrustRoot, aws_nitro_root
+        from enclavectl.attestation import TrustRoot, aws_nitro_root
 
         if self._settings.root is None:
             return aws_nitro_root()
@@ -231,7 +231,7 @@ class NitroBackend:
         Raises:
             StateError: we launched none of them, so nothing says what they should be.
         """
-        from enclavectl.attestation import Policy, Trust
+        from enclavectl.attestation import Policy
 
         releases = tuple(enclave.release for enclave in enclaves if enclave.release is not None)
         if enclaves and not releases and not allow_debug:

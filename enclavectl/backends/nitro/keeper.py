@@ -83,15 +83,18 @@ class Keeper:
         try:
             info = self._launch()
         except EnclavectlError as exc:
+            self._report_failure(exc)
             self._end(Ended(at=datetime.now(UTC), how=f"it was never started: {exc.message}"))
-            error = {"kind": exc.kind, "message": exc.message, "hint": exc.hint, "code": exc.code}
-            self._report({"failed": error})
             return
         daemon = _handle_of(info.process_id)
         recorder = Recorder(self._folder / "console.log") if self._record.debug else None
         write_launched(self._folder, info)
-        self._report({"launched": info.to_json()})
-        self._settle(info, recorder)
+        if self._is_unwanted():
+            self._report_failure(StateError(f"{self._record.name}: its end was asked for while it booted"))
+            self._terminate(info)
+        else:
+            self._report({"launched": info.to_json()})
+            self._settle(info, recorder)
         self._watch(info, daemon, recorder)
         self._end(Ending(self._folder, self._record, info, self._cli.logs).describe())
 
@@ -196,6 +199,10 @@ class Keeper:
         poll = select.poll()
         poll.register(self._spec.lifeline_fd, select.POLLIN)
         poll.poll()
+
+    def _report_failure(self, exc: EnclavectlError) -> None:
+        error = {"kind": exc.kind, "message": exc.message, "hint": exc.hint, "code": exc.code}
+        self._report({"failed": error})
 
     def _report(self, value: dict[str, object]) -> None:
         with contextlib.suppress(OSError):  # nobody listens any more: they know where the folder is

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from enclavectl.backends.base import Enclave, EnclaveState, Machine
 from enclavectl.backends.folders import is_running
@@ -22,9 +21,7 @@ from enclavectl.nitro_cli.answers import DescribeInfo, NitroState, RunInfo
 from enclavectl.nitro_cli.commands import boot_bound_s
 from enclavectl.nitro_cli.tool import Described
 from enclavectl.transport import Address, HybridVsockAddress, VsockAddress
-
-if TYPE_CHECKING:
-    from enclavectl.attestation import Trust
+from enclavectl.trust import Trust
 
 _STATES = {
     NitroState.RUNNING: EnclaveState.RUNNING,
@@ -70,8 +67,6 @@ class Places:
 
     def ours(self, kept: Kept, told: DescribeInfo | None, state: EnclaveState) -> Enclave:
         """One that this user's enclavectl started."""
-        from enclavectl.attestation import Release
-
         record, info = kept.record, kept.info
         cid = info.cid if info else record.cid
         runs = state not in (EnclaveState.DEAD, EnclaveState.BOOTING)
@@ -87,7 +82,7 @@ class Places:
             memory_mib=info.memory_mib if info else record.memory_mib,
             model_id=record.model_id,
             model_sha256=record.model_sha256,
-            release=Release(name=f"{record.name} as measured", pcrs=record.pcrs),
+            measured=record.pcrs,
             address=self.address(cid or 0, record.port_in),
             machine=Machine(
                 cid=cid,
@@ -115,7 +110,7 @@ class Places:
             memory_mib=run.memory_mib,
             model_id=None,
             model_sha256=None,
-            release=None,
+            measured=None,
             address=self.address(run.cid, self.port_in),
             machine=Machine(
                 cid=run.cid,
@@ -130,8 +125,6 @@ class Places:
 
     def trust(self, *, debug: bool) -> Trust:
         """What evidence of these enclaves can be worth at most."""
-        from enclavectl.attestation import Trust
-
         if debug:
             return Trust.DEBUG
         return Trust.SIMULATED if self.is_simulated else Trust.NITRO

@@ -1,0 +1,18 @@
+"""How much evidence is worth, in one word. Who verifies nothing says it, too."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Trust(StrEnum):
+    """What stands behind a document, from the most to the least."""
+
+    NITRO = "nitro"
+    """The AWS Nitro PKI signed for an enclave whose code is measured and that nobody can look into."""
+    DEBUG = "debug"
+    """A debug-mode enclave: signed, but its code is not measured and its console can be read."""
+    EMULATED = "emulated"
+    """QEMU measured the image; nobody signed."""
+    SIMULATED = "simulated"
+    """A development root made on some machine signed. It protects nothing."""

@@ -1,0 +1,246 @@
+"""Nitro enclaves from start to end through the installed command, on a fake host."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.cli import is_alive, kill, sample, wait_until
+from tests.nitro.cli import NitroCli
+from tests.nitro.host import FakeHost
+
+STAMPED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z .*")
+
+
+@pytest.fixture
+def cli(tmp_path: Path, host: FakeHost) -> Iterator[NitroCli]:
+    (tmp_path / "home").mkdir()
+    made = NitroCli(tmp_path, host=host)
+    yield made
+    for what in ("boot", "hash"):
+        if host.place.held_up(what).exists():
+            host.let_go(what)
+    made.run("terminate", "--all")
+    wait_until(lambda: not made.keepers(), "keepers end with their enclaves")
+
+
+def listed(cli: NitroCli) -> dict[str, str]:
+    return {one["name"]: one["state"] for one in cli.ok("list", "-o", "json").json()["enclaves"]}
+
+
+def test_an_enclave_from_start_to_end(cli: NitroCli) -> None:
+    ran = cli.ok("run", cli.fake.eif, "--name", "first", "--cid", "16", "-o", "json").json()
+    assert (ran["schema"], ran["trust"], ran["backend"]) == ("enclavectl.enclave/1", "simulated", "nitro")
+    enclave = ran["enclave"]
+    lock = json.loads(cli.fake.lock.read_text())
+    assert {f"PCR{index}": value for index, value in enclave["pcrs"].items()} == lock["pcrs"]
+    assert ran["attested"]["pcrs"].items() >= enclave["pcrs"].items()
+    assert enclave["machine"]["cid"] == 16
+    assert enclave["model"]["id"] == "demo-lesion"
+    assert [(one["from"], one["for"]) for one in ran["connections"]] == [
+        ("clients on the parent", "pictures (diagnose, send)"),
+        ("the enclave", "answers (listen)"),
+    ]
+    assert listed(cli) == {"first": "RUNNING"}
+    for reference in ("first", "fir", enclave["id"], enclave["id"][:22]):
+        found = cli.ok("describe", reference, "-o", "json").json()
+        assert found["enclave"]["id"] == enclave["id"]
+    assert found["enclave"]["machine"]["told_pcrs"] == enclave["pcrs"]
+    answer = cli.ok("diagnose", sample("nv"), "-o", "json").json()
+    assert (answer["backend"], answer["trust"]) == ("nitro", "simulated")
+    assert answer["results"][0]["label"]["code"] == "nv"
+
+    assert "exists already" in cli.refused(6, "run", cli.fake.eif, "--name", "first")["message"]
+    assert cli.refused(6, "run", cli.fake.eif, "--cid", "16")["code"] == "cid-in-use"
+    assert cli.refused(6, "console", "first")["code"] == "no-console"
+    assert cli.ok("terminate", "first", "-o", "json").json()["terminated"] == ["first"]
+    assert "has ended already" in cli.ok("terminate", "first").stderr
+    assert (cli.records(), cli.images(), cli.fake.enclaves()) == ([], [], [])
+    (past,) = cli.ok("history", "-o", "json").json()["enclaves"]
+    assert (past["id"], past["how"]) == (enclave["id"], "terminated by enclavectl")
+
+
+def test_the_console_of_a_debug_enclave_is_kept_from_its_first_byte(cli: NitroCli, tmp_path: Path) -> None:
+    ran = cli.ok("run", cli.fake.eif, "--name", "bugs", "--debug")
+    assert ran.stdout.startswith("DEBUG")
+    assert ran.stderr.count("DEBUG MODE") == 2
+    assert "attested  zeros" in ran.stdout
+    text = cli.ok("console", "bugs", "--save", tmp_path / "saved").stdout
+    assert all(STAMPED.fullmatch(line) for line in text.splitlines())
+    assert "Linux version" in text.splitlines()[0]
+    assert "serving model demo-lesion" in text
+    assert "Successfully connected" not in text
+    assert (tmp_path / "saved").stat().st_mode & 0o777 == 0o600
+    assert "serving model" in (tmp_path / "saved").read_text()
+    described = cli.ok("describe", "bugs", "-o", "json").json()
+    assert set(described["attested"]["pcrs"]["0"]) == {"0"}
+    assert set(described["enclave"]["pcrs"]["0"]) != {"0"}
+    assert cli.refused(4, "diagnose", sample("nv"))["code"] == "debug-mode"
+    value = cli.ok("diagnose", sample("nv"), "--unsafe-allow-debug", "-o", "json").json()
+    assert value["trust"] == "debug"
+    cli.ok("terminate", "bugs")
+    assert "serving model" in cli.ok("logs", "bugs").stdout
+    assert cli.ok("logs", "bugs", "-o", "json").json()["enclave"]["how"] == "terminated by enclavectl"
+    assert "gone" in cli.refused(6, "logs", "nobody")["hint"] or cli.refused(6, "logs", "nobody")["hint"]
+
+
+def test_an_enclave_that_ends_by_itself_is_dead_and_remembered(cli: NitroCli) -> None:
+    cli.fake.set(dies_after_s=1.5)
+    cli.ok("run", cli.fake.eif, "--name", "mortal", "--debug", "--no-wait")
+    wait_until(lambda: listed(cli) == {"mortal": "DEAD"}, "it dies")
+    assert "by itself" in cli.ok("history", "-o", "json").json()["enclaves"][0]["how"]
+    assert "Linux version" in cli.ok("console", "--follow", "mortal").stdout
+    assert "found a dead one" in cli.refused(6, "diagnose", "-e", "mortal", sample("nv"))["message"]
+    assert cli.ok("terminate", "mortal").stdout == "terminated mortal\n"
+    assert cli.records() == []
+
+
+def test_two_launches_at_once_take_turns(cli: NitroCli) -> None:
+    cli.fake.hold("boot")
+    with cli.start("run", cli.fake.eif, "--name", "one") as one:
+        wait_until(lambda: listed(cli).get("one") == "BOOTING", "one boots")
+        with cli.start("run", cli.fake.eif, "--name", "two") as two:
+            assert two.stderr is not None
+            while "waiting for another launch" not in two.stderr.readline():
+                pass
+            assert listed(cli) == {"one": "BOOTING", "two": "BOOTING"}
+            cli.fake.let_go("boot")
+            one.communicate(timeout=60)
+            two.communicate(timeout=60)
+    assert (one.returncode, two.returncode) == (0, 0)
+    assert listed(cli) == {"one": "RUNNING", "two": "RUNNING"}
+
+
+def test_nobody_talks_while_the_first_hash_runs(cli: NitroCli) -> None:
+    cli.fake.hold("hash")
+    cli.ok("run", cli.fake.eif, "--name", "hashed", "--no-wait")
+    with cli.start("list", "-o", "json") as lister:
+        assert lister.stderr is not None
+        while "waiting for another conversation" not in lister.stderr.readline():
+            pass
+        cli.fake.let_go("hash")
+        out, _ = lister.communicate(timeout=60)
+    assert [one["state"] for one in json.loads(out)["enclaves"]] == ["RUNNING"]
+    assert len(cli.fake.enclaves()) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL, signal.SIGTERM])
+def test_interrupted_while_it_boots_it_is_listed_and_ends(cli: NitroCli, number: int) -> None:
+    cli.fake.hold("boot")
+    with cli.start("run", cli.fake.eif, "--name", "halted") as command:
+        wait_until(lambda: listed(cli) == {"halted": "BOOTING"}, "it boots")
+        os.kill(command.pid, number)
+        _, err = command.communicate(timeout=60)
+    if number == signal.SIGINT:
+        assert command.returncode == 130
+        assert "a boot cannot be stopped" in err
+    assert listed(cli) == {"halted": "BOOTING"}
+    cli.fake.let_go("boot")
+    wait_until(lambda: not cli.records() and not cli.fake.enclaves(), "it ends as soon as it has booted")
+
+
+def test_ctrl_c_while_it_proves_itself_ends_it(cli: NitroCli) -> None:
+    cli.fake.set(application_s=60)
+    with cli.start("run", cli.fake.eif, "--name", "slow") as command:
+        wait_until(lambda: listed(cli) == {"slow": "RUNNING"}, "it has booted")
+        command.send_signal(signal.SIGINT)
+        command.communicate(timeout=60)
+    assert command.returncode == 130
+    wait_until(lambda: not cli.records() and not cli.fake.enclaves(), "it is gone")
+
+
+def test_ctrl_c_detaches_from_an_attached_console(cli: NitroCli) -> None:
+    with cli.start("run", cli.fake.eif, "--name", "watched", "--debug", "--attach") as command:
+        assert command.stdout is not None
+        while "serving model" not in command.stdout.readline():
+            pass
+        command.send_signal(signal.SIGINT)
+        _, err = command.communicate(timeout=60)
+    assert (command.returncode, "detached; watched goes on" in err) == (0, True)
+    assert listed(cli) == {"watched": "RUNNING"}
+
+
+def test_terminating_one_that_boots_ends_it_after_its_boot(cli: NitroCli) -> None:
+    cli.fake.hold("boot")
+    with cli.start("run", cli.fake.eif, "--name", "early") as command:
+        wait_until(lambda: listed(cli) == {"early": "BOOTING"}, "it boots")
+        with cli.start("terminate", "early") as end:
+            wait_until(lambda: any(cli.state.rglob("ending")), "its end is asked for")
+            cli.fake.let_go("boot")
+            end.communicate(timeout=60)
+        command.communicate(timeout=60)
+    assert end.returncode == 0
+    assert command.returncode != 0
+    wait_until(lambda: not cli.records() and not cli.fake.enclaves(), "it is gone")
+
+
+def test_without_its_keeper_an_enclave_is_found_and_ended(cli: NitroCli) -> None:
+    cli.ok("run", cli.fake.eif, "--name", "kept")
+    (keeper,) = cli.keepers()
+    kill(keeper)
+    wait_until(lambda: not is_alive(keeper), "the keeper is gone")
+    assert listed(cli) == {"kept": "RUNNING"}
+    assert cli.ok("diagnose", sample("nv"), "-o", "json").json()["results"][0]["label"]["code"] == "nv"
+    cli.ok("terminate", "kept")
+    assert (cli.records(), cli.fake.enclaves()) == ([], [])
+    assert cli.ok("history", "-o", "json").json()["enclaves"][0]["how"] == "terminated by enclavectl"
+
+
+def test_an_enclave_whose_keeper_died_in_the_boot_is_adopted(cli: NitroCli) -> None:
+    cli.fake.hold("boot")
+    with cli.start("run", cli.fake.eif, "--name", "orphan") as command:
+        wait_until(lambda: listed(cli) == {"orphan": "BOOTING"}, "it boots")
+        kill(cli.keepers()[0])
+        command.communicate(timeout=60)
+    assert command.returncode == 3
+    assert listed(cli) == {"orphan": "BOOTING"}
+    cli.fake.let_go("boot")
+    wait_until(lambda: listed(cli) == {"orphan": "RUNNING"}, "nitro-cli's answer is found in its file")
+    cli.ok("terminate", "orphan")
+    assert cli.fake.enclaves() == []
+
+
+def test_enclaves_of_others_are_shown_and_not_trusted(cli: NitroCli) -> None:
+    cli.fake.launch("--enclave-name", "theirs")
+    (one,) = cli.ok("list", "-o", "json").json()["enclaves"]
+    assert (one["name"], one["model"], one["pcrs"], one["started"]) == ("theirs", None, {}, None)
+    assert one["machine"]["told_pcrs"]["0"]
+    assert cli.refused(6, "diagnose", sample("nv"))["code"] == "no-release"
+    assert cli.refused(6, "describe", "theirs", "--policy-file", "p.yaml")["code"] == "no-release"
+    assert cli.ok("describe", "theirs", "-o", "json").json()["attested"] is None
+    assert "no evidence" in cli.ok("describe", "theirs").stdout
+    assert "NAME" in cli.ok("list").stdout
+    assert cli.ok("terminate", "theirs").stdout == "terminated theirs\n"
+    assert cli.ok("history", "-o", "json").json()["enclaves"] == []
+
+
+def test_a_fresh_enclave_for_one_command_ends_with_it(cli: NitroCli) -> None:
+    env = {"ENCLAVECTL_ENCLAVE_EIF": str(cli.fake.eif)}
+    ran = cli.run("diagnose", sample("bcc"), "-o", "json", env=env)
+    assert (ran.code, ran.json()["results"][0]["label"]["code"]) == (0, "bcc")
+    wait_until(lambda: not cli.records() and not cli.fake.enclaves(), "it is gone")
+    assert cli.ok("history", "-o", "json").json()["enclaves"] == []
+
+
+def test_a_production_host_refuses_debug_mode(cli: NitroCli, tmp_path: Path) -> None:
+    env = {"ENCLAVECTL_PROFILE": "production"}
+    policy = tmp_path / "p.yaml"
+    policy.write_text("schema: enclavectl.policy/1\naccept: [simulated]\nunsafe_allow_debug: true\n")
+    for arguments in (
+        ("run", str(cli.fake.eif), "--debug"),
+        ("diagnose", str(sample("nv")), "--unsafe-allow-debug"),
+        ("send", str(sample("nv")), "--unsafe-allow-debug"),
+        ("listen", "--unsafe-allow-debug", "--timeout", "1"),
+    ):
+        ran = cli.run(*arguments, "-o", "json", env=env)
+        assert (ran.code, ran.json()["error"]["code"]) == (2, "production"), arguments
+    cli.ok("run", cli.fake.eif, "--name", "real")
+    ran = cli.run("diagnose", sample("nv"), "--policy", policy, "-o", "json", env=env)
+    assert (ran.code, ran.json()["error"]["code"]) == (2, "production")
+    assert not [line for line in cli.fake.argv() if "--debug-mode" in line]
