@@ -74,11 +74,12 @@ class TFLiteClassifier:
         """
         self._fill_input(picture)
         self._interpreter.invoke()
-        outputs = self._interpreter.get_tensor(self._sink)[0].astype(np.float64)
-        if not (np.isfinite(outputs).all() and (outputs >= 0).all() and abs(outputs.sum() - 1) < 0.01):
+        outputs = self._interpreter.get_tensor(self._sink)[0].tolist()
+        # Not a number is not >= 0, and what is infinite does not add up.
+        if not (all(output >= 0 for output in outputs) and abs(sum(outputs) - 1) < 0.01):
             raise ModelError("the outputs are not probabilities")
-        parts = np.minimum(np.rint(outputs * PARTS_PER_BILLION), PARTS_PER_BILLION)
-        return {label.code: int(part) for label, part in zip(self._card.labels, parts, strict=True)}
+        parts = [min(round(output * PARTS_PER_BILLION), PARTS_PER_BILLION) for output in outputs]
+        return {label.code: part for label, part in zip(self._card.labels, parts, strict=True)}
 
     def _fill_input(self, picture: Image.Image) -> None:
         # Straight into the interpreter's memory. The view must be gone when the interpreter runs.

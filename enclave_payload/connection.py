@@ -8,6 +8,8 @@ import select
 import socket
 import threading
 import time
+from collections.abc import Callable
+from typing import TypeVar
 
 from enclave_payload.messages import NO_REQUEST, Refusal, RefusalCode
 
@@ -15,7 +17,9 @@ from enclave_payload.messages import NO_REQUEST, Refusal, RefusalCode
 SEND_BYTES = 16 * 1024
 # All the answers that may be in flight, with room: 32 of 4 KiB each.
 MAX_BACKLOG_BYTES = 256 * 1024
-_RECV_BYTES = 256 * 1024
+_RECV_BYTES = 64 * 1024
+
+T = TypeVar("T")
 
 
 class ConnectionLost(Exception):
@@ -67,6 +71,17 @@ class Connection:
             ConnectionLost: the stream broke, or the peer did not take the backlog in time.
             TimeoutError: nothing came in ``timeout_s`` seconds (None waits without end).
         """
+        return self._receive(lambda: self._sock.recv(_RECV_BYTES), timeout_s)
+
+    def receive_into(self, room: memoryview, timeout_s: float | None) -> int:
+        """How many bytes have arrived in ``room``; otherwise as ``receive``, with 0 for the end of stream.
+
+        Raises:
+            ConnectionLost, TimeoutError: as ``receive``.
+        """
+        return self._receive(lambda: self._sock.recv_into(room), timeout_s)
+
+    def _receive(self, read: Callable[[], T], timeout_s: float | None) -> T:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
             with self._lock:
@@ -82,7 +97,7 @@ class Connection:
                 # Reading goes on, since a peer may write all its requests before it reads an answer.
                 self._wait_for_peer(select.POLLIN | select.POLLOUT, stuck_until)
             try:
-                return self._sock.recv(_RECV_BYTES)
+                return read()
             except BlockingIOError:  # writable, woken to send, or readiness was spurious: select(2), "BUGS"
                 continue
             except OSError as exc:

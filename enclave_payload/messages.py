@@ -9,7 +9,7 @@ import hashlib
 from dataclasses import dataclass
 from enum import IntEnum
 
-from enclave_payload.wire import Buffer, FrameType, WireError, encode_frame
+from enclave_payload.wire import Buffer, FrameType, WireError, encode_frame, frame_header
 
 PROTOCOL_VERSION = 1
 NONCE_BYTES = 32
@@ -119,8 +119,12 @@ class Sealed:
 
     def to_frame(self) -> bytes:
         """``u64 counter | u16 suite | HPKE enc and ciphertext``."""
-        head = self.counter.to_bytes(8, "big") + self.suite.to_bytes(2, "big")
-        return encode_frame(FrameType.SEALED, head, self.ciphertext)
+        return b"".join(self.to_parts())
+
+    def to_parts(self) -> tuple[bytes, Buffer]:
+        """The frame up to the ciphertext, and the ciphertext: a picture is not copied to be sent."""
+        fields = self.counter.to_bytes(8, "big") + self.suite.to_bytes(2, "big")
+        return frame_header(FrameType.SEALED, len(fields) + len(self.ciphertext)) + fields, self.ciphertext
 
 
 def parse_sealed(body: Buffer) -> Sealed:

@@ -162,14 +162,13 @@ class Server:
             while True:
                 timeout_s = idle_s if frame_deadline is None else frame_deadline - time.monotonic()
                 try:
-                    data = connection.receive(timeout_s)
+                    events = _read(connection, session, timeout_s)
                 except TimeoutError:
                     if frame_deadline is None and connection.in_flight:
                         continue  # it is we who are slow
                     raise SessionError(RefusalCode.SLOW) from None
-                if not data:
+                if events is None:
                     return
-                events = session.receive(data)
                 for event in events:
                     self._on_event(connection, session, event)
                 if not session.is_mid_frame:
@@ -225,3 +224,13 @@ class Server:
         finally:
             self._outbox.attach(None)
             self._unregister(connection)
+
+
+def _read(connection: Connection, session: EnclaveSession, timeout_s: float | None) -> list[Event] | None:
+    """What the next bytes ask for; None at the end of the stream."""
+    room = session.room()
+    if room is None:
+        data = connection.receive(timeout_s)
+        return session.receive(data) if data else None
+    count = connection.receive_into(room, timeout_s)
+    return session.filled(count) if count else None

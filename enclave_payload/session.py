@@ -102,6 +102,22 @@ class EnclaveSession:
         if self._error is not None:
             raise self._error
         self._reader.feed(data)
+        return self._events()
+
+    def room(self) -> memoryview | None:
+        """As ``FrameReader.room``: where a large request's rest belongs, or None for ``receive``."""
+        return self._reader.room()
+
+    def filled(self, count: int) -> list[Event]:
+        """The stream brought ``count`` bytes into ``room``; otherwise as ``receive``.
+
+        Raises:
+            SessionError: as ``receive``.
+        """
+        self._reader.filled(count)
+        return self._events()
+
+    def _events(self) -> list[Event]:
         events: list[Event] = []
         try:
             # While attesting nothing more is read: a peer that does not wait breaks the protocol.

@@ -16,6 +16,9 @@ Buffer: TypeAlias = bytes | memoryview
 
 MAX_FRAME_BYTES = 20 * 1024 * 1024
 HEADER_BYTES = 5
+# A frame over this gets memory of its own once its header has come, and is received into it: growing a
+# buffer copies a picture three times. The memory of bytes that never come is never touched, so not used.
+_LARGE_FRAME_BYTES = 64 * 1024
 
 
 class WireError(Exception):
@@ -43,9 +46,13 @@ class Frame:
 
 def encode_frame(frame_type: FrameType, *parts: Buffer) -> bytes:
     """The frame whose body is ``parts``, joined. The caller keeps within the limits of docs/protocol.md."""
-    length = 1 + sum(map(len, parts))
     # One join: a picture is copied once here and not once a field.
-    return b"".join((length.to_bytes(4, "big"), bytes([frame_type]), *parts))
+    return b"".join((frame_header(frame_type, sum(map(len, parts))), *parts))
+
+
+def frame_header(frame_type: FrameType, body_bytes: int) -> bytes:
+    """What stands before a body of that size."""
+    return (1 + body_bytes).to_bytes(4, "big") + bytes([frame_type])
 
 
 class FrameReader:
@@ -59,17 +66,33 @@ class FrameReader:
     def __init__(self, limits: Mapping[FrameType, int]) -> None:
         self.limits = limits
         self._buffer = bytearray()
+        self._large: bytearray | None = None
+        self._filled = 0
         self._error: WireError | None = None
 
     @property
     def is_mid_frame(self) -> bool:
         """True while part of a frame has arrived; an end of stream is then a truncation."""
-        return bool(self._buffer)
+        return bool(self._buffer) or self._large is not None
 
     def feed(self, data: bytes) -> None:
         """Add what the stream brought. Call ``next_frame`` until it returns None before feeding more."""
-        if self._error is None:
-            self._buffer += data
+        if self._error is not None:
+            return
+        if (room := self.room()) is not None:
+            count = min(len(room), len(data))
+            room[:count] = data[:count]
+            self.filled(count)
+            data = data[count:]
+        self._buffer += data
+
+    def room(self) -> memoryview | None:
+        """Where the rest of a large frame belongs: receive there and call ``filled``. None: use ``feed``."""
+        return None if self._large is None else memoryview(self._large)[self._filled :]
+
+    def filled(self, count: int) -> None:
+        """The stream brought ``count`` bytes into ``room``."""
+        self._filled += count
 
     def next_frame(self) -> Frame | None:
         """The next complete frame, or None when more bytes are needed.
@@ -80,14 +103,30 @@ class FrameReader:
         """
         if self._error is not None:
             raise self._error
+        if self._large is not None:
+            return self._finish_large(self._large)
         if len(self._buffer) < HEADER_BYTES:
             return None
         length = int.from_bytes(self._buffer[:4], "big")
         frame_type = self._checked_type(self._buffer[4], length)
         end = 4 + length
         if len(self._buffer) < end:
+            if end > _LARGE_FRAME_BYTES:
+                self._begin_large(end)
             return None
         return Frame(frame_type, self._take(end)[HEADER_BYTES:])
+
+    def _begin_large(self, end: int) -> None:
+        self._large = bytearray(end)
+        self._filled = len(self._buffer)
+        self._large[: self._filled] = self._buffer
+        self._buffer = bytearray()
+
+    def _finish_large(self, large: bytearray) -> Frame | None:
+        if self._filled < len(large):
+            return None
+        self._large = None
+        return Frame(FrameType(large[4]), memoryview(large).toreadonly()[HEADER_BYTES:])
 
     def _take(self, end: int) -> memoryview:
         view = memoryview(self._buffer)

@@ -99,9 +99,9 @@ class Client:
         Raises:
             EnclaveError: the enclave was lost; if it said why, that is the error.
         """
-        frame = seal_picture(self.enclave, pending, picture, delivery)
+        sealed = seal_picture(self.enclave, pending, picture, delivery)
         self._pending[pending.request_id] = pending
-        self._stream.send(frame, self._timeout_s)
+        self._stream.send(*sealed.to_parts(), timeout_s=self._timeout_s)
 
     def next_answer(self, deadline: float) -> tuple[bytes, Outcome | EnclaveBusy | None]:
         """A request's id and what became of it: an outcome, "busy", or None for a receipt.
@@ -137,7 +137,7 @@ def request_evidence(stream: FrameStream, expectation: Expectation, timeout_s: f
     """
     challenge = new_challenge()
     stream.accept({FrameType.EVIDENCE: MAX_EVIDENCE_BYTES, FrameType.REFUSAL: REFUSAL_BYTES})
-    stream.send(challenge.to_frame(), timeout_s)
+    stream.send(challenge.to_frame(), timeout_s=timeout_s)
     frame = stream.receive(time.monotonic() + timeout_s)
     if frame.type is FrameType.REFUSAL:
         raise stream.refusal_in(frame)

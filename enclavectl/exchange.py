@@ -127,8 +127,8 @@ def new_request(enclave: VerifiedEnclave, counter: int) -> PendingAnswer:
 
 def seal_picture(
     enclave: VerifiedEnclave, pending: PendingAnswer, picture: Picture, delivery: Delivery
-) -> bytes:
-    """The frame that asks for ``picture`` to be classified; ``pending`` opens the answer.
+) -> Sealed:
+    """The message that asks for ``picture`` to be classified; ``pending`` opens the answer.
 
     Raises:
         AttestationError: an attested public key is not a key, which only a broken payload attests.
@@ -144,7 +144,7 @@ def seal_picture(
         raise AttestationError(
             f"suite {suite}: the attested public key is no key", code="key-config"
         ) from exc
-    return Sealed(request_counter(pending.request_id), suite, ciphertext).to_frame()
+    return Sealed(request_counter(pending.request_id), suite, ciphertext)
 
 
 def open_reply(pending: PendingAnswer, answer: Answer) -> Outcome | None:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Mapping
 
 from enclave_payload.messages import NO_REQUEST, Refusal, RefusalCode, parse_refusal
-from enclave_payload.wire import Frame, FrameReader, FrameType, WireError
+from enclave_payload.wire import Buffer, Frame, FrameReader, FrameType, WireError
 from enclavectl.errors import AttestationError, EnclaveBusy, EnclavectlError, EnclaveLost, PeerProtocolError
 
 # vsock on the parent takes writes of this size well; from inside the enclave the bound is 16 KiB. A Unix
@@ -33,19 +33,20 @@ class FrameStream:
         """Take these frame types from now on, up to so many bytes of body each."""
         self._reader.limits = limits
 
-    def send(self, data: bytes, timeout_s: float) -> None:
-        """All of ``data`` has left.
+    def send(self, head: bytes, body: Buffer = b"", *, timeout_s: float) -> None:
+        """All of ``head`` and ``body`` has left.
 
         Raises:
             EnclaveLost: the peer is gone or does not read. If it said why, that is raised instead.
         """
         deadline = time.monotonic() + timeout_s
         try:
-            with memoryview(data) as view:
-                sent = 0
-                while sent < len(view):
-                    self._sock.settimeout(max(deadline - time.monotonic(), 0.001))
-                    sent += self._sock.send(view[sent : sent + self._send_bytes])
+            parts = [memoryview(head), memoryview(body)]
+            while parts[0] or parts[1]:
+                self._sock.settimeout(max(deadline - time.monotonic(), 0.001))
+                sent = self._sock.sendmsg([parts[0], parts[1][: self._send_bytes - len(parts[0])]])
+                in_head = min(sent, len(parts[0]))
+                parts = [parts[0][in_head:], parts[1][sent - in_head :]]
         except OSError as exc:
             self._raise_last_words()
             raise self._lost("stopped reading") from exc

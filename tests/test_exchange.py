@@ -79,7 +79,7 @@ def test_a_picture_sealed_with_either_suite_is_what_the_enclave_opens(
     enclave = verified({suite: keys.public[suite]})
     pending = new_request(enclave, 7)
     reader = FrameReader({FrameType.SEALED: 10_000})
-    reader.feed(seal_picture(enclave, pending, PICTURE, delivery))
+    reader.feed(seal_picture(enclave, pending, PICTURE, delivery).to_frame())
     frame = reader.next_frame()
     assert frame is not None
     sealed = parse_sealed(frame.body)

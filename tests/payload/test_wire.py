@@ -165,3 +165,74 @@ def test_any_bytes_are_frames_or_a_wire_error(data: bytes) -> None:
     except WireError:
         return
     assert data.startswith(stream_of(found))
+
+
+LARGE = 64 * 1024
+LARGE_LIMITS = {FrameType.SEALED: 2 * LARGE}
+large_bodies = st.lists(
+    st.integers(LARGE - 12, LARGE + 300).map(
+        lambda size: bytes(range(256)) * (size // 256) + b"z" * (size % 256)
+    ),
+    min_size=1,
+    max_size=3,
+)
+
+
+def receive(reader: FrameReader, stream: bytes, most: int) -> list[Frame]:
+    """As a socket's reader does: into the room where there is one, ``most`` bytes at a time."""
+    found = []
+    while stream:
+        room = reader.room()
+        if room is None:
+            count = min(most, len(stream))
+            reader.feed(stream[:count])
+        else:
+            count = min(most, len(stream), len(room))
+            room[:count] = stream[:count]
+            reader.filled(count)
+        stream = stream[count:]
+        found += drain(reader)
+    return found
+
+
+@given(large_bodies, st.integers(1000, 3 * LARGE), st.binary(max_size=3))
+def test_large_frames_are_received_in_place(bodies: list[bytes], most: int, trailing: bytes) -> None:
+    sent = [frame_with(FrameType.SEALED, body) for body in bodies]
+    reader = FrameReader(LARGE_LIMITS)
+    assert receive(reader, stream_of(sent) + trailing, most) == sent
+    assert reader.is_mid_frame is bool(trailing)
+
+
+@given(large_bodies, st.integers(1000, 3 * LARGE))
+def test_large_frames_may_be_fed_as_well(bodies: list[bytes], most: int) -> None:
+    sent = [frame_with(FrameType.SEALED, body) for body in bodies]
+    reader, stream, found = FrameReader(LARGE_LIMITS), stream_of(sent), []
+    for start in range(0, len(stream), most):
+        reader.feed(stream[start : start + most])
+        found += drain(reader)
+    assert found == sent
+
+
+def test_a_large_frame_has_room_for_itself_and_nothing_more() -> None:
+    reader = FrameReader(LARGE_LIMITS)
+    stream = encode_frame(FrameType.SEALED, bytes(LARGE))
+    assert reader.room() is None
+    reader.feed(stream[:5])
+    assert reader.room() is None  # nobody has looked at the header yet
+    assert reader.next_frame() is None
+    room = reader.room()
+    assert room is not None
+    assert len(room) == LARGE
+    assert reader.is_mid_frame
+
+
+def test_a_small_frame_and_a_refused_one_have_no_room() -> None:
+    reader = FrameReader(LARGE_LIMITS)
+    reader.feed(encode_frame(FrameType.SEALED, bytes(100))[:-1])
+    assert reader.next_frame() is None
+    assert reader.room() is None
+    reader = FrameReader({FrameType.SEALED: LARGE})
+    reader.feed((LARGE + 2).to_bytes(4, "big") + bytes([FrameType.SEALED]))
+    with pytest.raises(WireError):
+        reader.next_frame()
+    assert reader.room() is None
