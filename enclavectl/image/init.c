@@ -35,6 +35,7 @@
 #define HEARTBEAT_TRIES 50
 #define MAX_WORDS 4096
 #define COMMAND_PATH "/sbin:/usr/sbin:/bin:/usr/bin"
+#define SAFE (MS_NODEV | MS_NOSUID | MS_NOEXEC)
 
 static void die(const char *what)
 {
@@ -152,53 +153,55 @@ static void enter_rootfs(void)
 		die("the new root");
 }
 
+/* Each controller by itself, as nitro-cli's init has them; what the kernel has not, a program must do without. */
+static void mount_cgroups(void)
+{
+	char line[256], name[64], target[128];
+	FILE *file = fopen("/proc/cgroups", "r");
+	int is_enabled;
+
+	if (file == NULL || mount("tmpfs", "/sys/fs/cgroup", "tmpfs", SAFE, "mode=0755") < 0)
+		return;
+	while (fgets(line, sizeof line, file) != NULL) {
+		if (sscanf(line, "%63s %*d %*d %d", name, &is_enabled) != 2 || !is_enabled)
+			continue;
+		snprintf(target, sizeof target, "/sys/fs/cgroup/%s", name);
+		if (mkdir(target, 0755) == 0 && mount("cgroup", target, "cgroup", SAFE, name) < 0)
+			rmdir(target);
+	}
+	fclose(file);
+}
+
 static void mount_file_systems(void)
 {
-	const unsigned long safe = MS_NODEV | MS_NOSUID | MS_NOEXEC;
-
 	try_mount("devtmpfs", "/dev", MS_NOSUID | MS_NOEXEC, NULL);
-	try_mount("proc", "/proc", safe | MS_RELATIME, NULL);
+	try_mount("proc", "/proc", SAFE | MS_RELATIME, NULL);
 	symlink("/proc/self/fd", "/dev/fd");
 	symlink("/proc/self/fd/0", "/dev/stdin");
 	symlink("/proc/self/fd/1", "/dev/stdout");
 	symlink("/proc/self/fd/2", "/dev/stderr");
 	try_mount("tmpfs", "/run", MS_NODEV | MS_NOSUID, "mode=0755");
-	try_mount("tmpfs", "/tmp", safe, NULL);
-	try_mount("tmpfs", "/dev/shm", safe, NULL);
+	try_mount("tmpfs", "/tmp", SAFE, NULL);
+	try_mount("tmpfs", "/dev/shm", SAFE, NULL);
 	try_mount("devpts", "/dev/pts", MS_NOSUID | MS_NOEXEC, NULL);
-	try_mount("sysfs", "/sys", safe, NULL);
+	try_mount("sysfs", "/sys", SAFE, NULL);
+	mount_cgroups();
 }
 
 static pid_t start(char **command, char **environment)
 {
+	static char *only_path[] = {"PATH=" COMMAND_PATH, NULL};
+	sigset_t none;
 	pid_t pid = fork();
 
 	if (pid != 0)
 		return pid;
-	sigset_t none;
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	setsid();
-	clearenv();
-	for (char **word = environment; *word != NULL; word++)
-		putenv(*word);
 	/* Where the command is looked for does not depend on the image's PATH, as with nitro-cli's init. */
-	char *path = getenv("PATH") ? strdup(getenv("PATH")) : NULL;
 	setenv("PATH", COMMAND_PATH, 1);
-	if (strchr(command[0], '/') == NULL) {
-		char *rest = strdup(COMMAND_PATH), *folder, full[4096];
-
-		while ((folder = strsep(&rest, ":")) != NULL) {
-			snprintf(full, sizeof full, "%s/%s", folder, command[0]);
-			if (access(full, X_OK) == 0) {
-				command[0] = strdup(full);
-				break;
-			}
-		}
-	}
-	if (path != NULL)
-		setenv("PATH", path, 1);
-	execv(command[0], command);
+	execvpe(command[0], command, *environment ? environment : only_path);
 	fprintf(stderr, "init: %s: %s\n", command[0], strerror(errno));
 	_exit(127);
 }
@@ -208,6 +211,10 @@ int main(void)
 	static char *shell[] = {"sh", NULL};
 	sigset_t all;
 
+	if (getpid() != 1) {
+		fputs("init: this is for the first process of an enclave; it would reboot this machine\n", stderr);
+		return 1;
+	}
 	sigfillset(&all);
 	sigprocmask(SIG_BLOCK, &all, NULL);
 	try_mount("devtmpfs", "/dev", MS_NOSUID | MS_NOEXEC, NULL);

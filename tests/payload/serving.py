@@ -143,11 +143,12 @@ class Peer:
         picture: bytes,
         *,
         suite: SuiteId = SuiteId.X25519,
+        media_type: MediaType = MediaType.PNG,
         delivery: Delivery = Delivery.HERE,
     ) -> bytes:
         """A valid sealed request, not yet sent. The reply key of request 7 is 32 sevens."""
         request = Request(
-            picture=picture, media_type=MediaType.PNG, reply_key=reply_key(counter), delivery=delivery
+            picture=picture, media_type=media_type, reply_key=reply_key(counter), delivery=delivery
         )
         info = request_info(suite, request_id(self.evidence.session_id, counter), self._transcript)
         public_key = parse_key_config(self.evidence.key_config).public_keys[suite]

@@ -1,0 +1,311 @@
+"""Real parts: a distribution's kernel and our init boot the very image that ``build`` wrote, and it serves.
+
+QEMU emulates the NSM. Its attestation documents have the real registers, but nobody's signature, so this is
+``emulated`` and never ``nitro``: the client must refuse it, and the inference here is asked for by the
+payload's own modules, without one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import cbor2
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from PIL import Image
+
+from enclave_payload.contents import Delivery, Problem, key_config_digest, parse_key_config
+from enclave_payload.media import MediaType
+from enclave_payload.messages import AnswerKind, Evidence, RefusalCode, Taken
+from enclave_payload.seal import SuiteId
+from enclavectl.attestation import Policy, Release, Trust, render_policy
+from enclavectl.eif.blob import blob_of
+from enclavectl.eif.build import ImageSpec, build_image
+from enclavectl.eif.format import Arch
+from enclavectl.eif.ramdisk import BootFile, Mode, boot_entries, write_ramdisk
+from enclavectl.image.kernel import CMDLINE, find_compiler
+from enclavectl.pictures import media_type_of
+from enclavectl.transport import listening
+from tests.cli.command import Done, enclavectl
+from tests.eif import samples
+from tests.image.engine import BASE_IMAGE, docker_environment
+from tests.image.guest import HEARTBEAT, Guest, Host, Parts, qemu_parts, start_host
+from tests.payload.serving import NONCE, Peer, opened
+
+pytestmark = [pytest.mark.qemu, pytest.mark.docker, pytest.mark.timeout(900)]
+
+SAMPLES = Path(__file__).parents[2] / "samples"
+SERVES, LISTENS = 5005, 5006
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lane:
+    """A home with prepared boot files, a folder for images, and what reaches the Docker engine."""
+
+    home: Path
+    environ: dict[str, str]
+    compiler: Path
+
+    def run(self, *arguments: object, home: Path | None = None) -> Done:
+        arguments = (*arguments, "--output", "json")
+        return enclavectl(*arguments, home=home or self.home, environ=self.environ, timeout_s=500)
+
+    def build(self, name: str, *arguments: object) -> Path:
+        """An enclave image in the home."""
+        image = self.home / f"{name}.eif"
+        outputs = ["--to", image, "--lock", self.home / f"{name}.lock.json"]
+        done = self.run("build", "--blobs", self.home / "blobs", *outputs, *arguments)
+        assert done.status == 0, done.err
+        return image
+
+    def pcrs(self, image: Path) -> dict[str, str]:
+        """What ``eif pcrs`` prints."""
+        found = self.run("eif", "pcrs", image).json()
+        return {name: str(value) for name, value in found.items() if name.startswith("PCR")}
+
+    def compile(self, name: str) -> bytes:
+        """A program of these tests, static."""
+        target = self.home / name
+        source = Path(__file__).with_name(f"{name}.c")
+        subprocess.run([self.compiler, "-static", "-Os", "-s", "-o", target, source], check=True, timeout=120)
+        return target.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def parts() -> Parts:
+    return qemu_parts()
+
+
+@pytest.fixture(scope="module")
+def lane(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Lane:
+    home = tmp_path_factory.mktemp("home")
+    compiler = find_compiler(os.environ.get("PATH"))
+    lane = Lane(home=home, environ=dict(docker_environment()), compiler=compiler)
+    done = lane.run("kernel", "prepare", "--root", parts.kernel_root, "--to", home / "blobs")
+    assert done.status == 0, done.err
+    return lane
+
+
+@pytest.fixture(scope="module")
+def host(parts: Parts, lane: Lane) -> Iterator[Host]:
+    """A vsock device and a parent, which boots the same kernel with a program of these tests as its init."""
+    blobs = lane.home / "blobs"
+    files = [BootFile(name="init", data=blob_of(lane.compile("parent")))]
+    files += [
+        BootFile(name=path.name, data=blob_of(path.read_bytes())) for path in (blobs / "modules").iterdir()
+    ]
+    ramdisk = BytesIO()
+    write_ramdisk(ramdisk, boot_entries(files), Mode.REPRODUCIBLE)
+    spec = ImageSpec(
+        kernel=blob_of((blobs / "bzImage").read_bytes()),
+        cmdline=CMDLINE,
+        ramdisks=(blob_of(ramdisk.getvalue()),),
+        metadata=samples.METADATA,
+        arch=Arch.X86_64,
+    )
+    build_image(spec, lane.home / "parent.eif")
+    with start_host(parts, lane.home / "parent.eif") as host:
+        yield host
+
+
+@pytest.fixture(scope="module")
+def image(lane: Lane) -> Path:
+    """The payload with the demo model."""
+    return lane.build("payload", "--base-image", BASE_IMAGE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Booted:
+    guest: Guest
+    heartbeat: bytes
+
+    def connect(self) -> Peer:
+        return Peer(self.guest.connect(SERVES))
+
+
+@pytest.fixture(scope="module")
+def booted(host: Host, image: Path) -> Iterator[Booted]:
+    with host.boot(image) as guest:
+        yield Booted(guest=guest, heartbeat=host.exchange_heartbeat(guest))
+
+
+def claims_of(evidence: Evidence) -> dict[str, object]:
+    """The fields of a document of QEMU's, and that nobody vouches for them."""
+    _, _, payload, signature = cbor2.loads(evidence.document)
+    claims = cbor2.loads(payload)
+    assert isinstance(claims, dict)
+    assert not any(signature), "QEMU has begun to sign: is this still only emulated?"
+    assert not any(claims["certificate"])
+    return claims
+
+
+def hex_pcrs(claims: dict[str, object], *indexes: int) -> dict[str, str]:
+    registers = claims["pcrs"]
+    assert isinstance(registers, dict)
+    return {f"PCR{index}": registers[index].hex() for index in indexes}
+
+
+def encoded(kind: MediaType, name: str = "bcc") -> bytes:
+    """A sample in another format."""
+    file = BytesIO()
+    with Image.open(SAMPLES / f"{name}.png") as picture:
+        picture.convert("RGB").save(file, kind.name, **({"quality": 95} if kind is MediaType.JPEG else {}))
+    return file.getvalue()
+
+
+def test_our_init_exchanges_the_heartbeat(booted: Booted) -> None:
+    assert booted.heartbeat == HEARTBEAT
+
+
+def test_the_document_has_the_pcrs_that_were_printed_and_our_nonce(
+    booted: Booted, lane: Lane, image: Path
+) -> None:
+    with booted.connect() as peer:
+        evidence = peer.challenge().evidence
+    claims = claims_of(evidence)
+    assert claims["nonce"] == NONCE
+    assert claims["user_data"] == key_config_digest(evidence.key_config)
+    assert hex_pcrs(claims, 0, 1, 2) == lane.pcrs(image)
+    assert set(parse_key_config(evidence.key_config).public_keys) == set(SuiteId)
+
+
+def test_the_client_refuses_what_nobody_signed(
+    booted: Booted, lane: Lane, image: Path, tmp_path: Path
+) -> None:
+    """Even with exactly these PCRs in its policy, and before anything of a picture is sent."""
+    policy = tmp_path / "policy.yaml"
+    release = Release(
+        name="this one", pcrs={i: bytes.fromhex(lane.pcrs(image)[f"PCR{i}"]) for i in (0, 1, 2)}
+    )
+    policy.write_text(render_policy(Policy(accept=frozenset({Trust.NITRO}), releases=(release,))))
+    address = booted.guest.address(SERVES)
+    booted.connect().sock.close()
+    done = lane.run(
+        *("diagnose", "--connect", address, "--policy", policy, SAMPLES / "bcc.png"), home=tmp_path
+    )
+    assert done.status == 4, done.err
+    assert done.error()["code"] in {"cose-structure", "field", "signature"}
+
+
+def test_it_classifies_every_sample(booted: Booted) -> None:
+    """In the default suite; the other tests ask in the other one."""
+    with booted.connect() as peer:
+        peer.challenge()
+        for counter, path in enumerate(sorted(SAMPLES.glob("*.png"))):
+            peer.send(peer.request_frame(counter, path.read_bytes(), suite=min(SuiteId)))
+            number, outcome = peer.next_outcome()
+            assert number == counter
+            assert outcome.problem is None
+            assert outcome.model_id == "demo-lesion"
+            assert outcome.probabilities_ppb is not None
+            assert max(outcome.probabilities_ppb, key=outcome.probabilities_ppb.__getitem__) == path.stem
+
+
+@pytest.mark.parametrize("kind", MediaType)
+def test_it_reads_every_kind_of_picture(booted: Booted, kind: MediaType) -> None:
+    picture = encoded(kind)
+    assert media_type_of(picture) is kind
+    with booted.connect() as peer:
+        peer.challenge()
+        peer.send(peer.request_frame(0, picture, media_type=kind))
+        _, outcome = peer.next_outcome()
+        assert outcome.probabilities_ppb is not None, outcome.problem
+        assert max(outcome.probabilities_ppb, key=outcome.probabilities_ppb.__getitem__) == "bcc"
+        peer.send(peer.request_frame(1, picture[: len(picture) // 2], media_type=kind))
+        assert peer.next_outcome()[1].problem is Problem.UNREADABLE
+
+
+def test_it_refuses_a_replay_and_goes_on_serving(booted: Booted) -> None:
+    with booted.connect() as peer:
+        request = peer.challenge().request_frame(0, encoded(MediaType.PNG))
+        peer.send(request)
+        assert peer.next_outcome()[1].problem is None
+        peer.send(request)
+        peer.assert_ended(RefusalCode.REPLAYED)
+    with booted.connect() as peer:
+        peer.send(b"GET / HTTP/1.1\r\n\r\n")
+        peer.assert_ended(RefusalCode.PROTOCOL)
+    with booted.connect() as peer:
+        peer.challenge().send(peer.request_frame(0, encoded(MediaType.PNG)))
+        assert peer.next_outcome()[1].problem is None
+
+
+def test_it_dials_the_parents_listener_and_delivers_there(booted: Booted, host: Host) -> None:
+    with listening(host.parent_port(LISTENS)) as listener:
+        listener.settimeout(200)
+        with Peer(listener.accept()[0]) as parent, booted.connect() as peer:
+            claims = claims_of(parent.challenge().evidence)
+            assert claims["nonce"] == NONCE
+            request = peer.challenge().request_frame(3, encoded(MediaType.PNG), delivery=Delivery.OUT)
+            peer.send(request)
+            receipt = peer.next_answer()
+            assert receipt.kind is AnswerKind.RECEIPT
+            answer = parent.next_answer()
+            counter, outcome = opened(answer)
+            assert counter == 3
+            assert outcome.problem is None
+            parent.send(Taken(answer.request_id).to_frame())
+
+
+def test_a_signed_image_attests_its_certificate(lane: Lane, host: Host, image: Path) -> None:
+    key = ec.generate_private_key(ec.SECP384R1())
+    (lane.home / "key.pem").write_bytes(samples.key_pem(key))
+    (lane.home / "cert.pem").write_bytes(samples.certificate(key))
+    signed = lane.home / "signed.eif"
+    files = ["--key", lane.home / "key.pem", "--cert", lane.home / "cert.pem", "--to", signed]
+    assert lane.run("eif", "sign", image, *files).status == 0
+    with host.boot(signed) as guest:
+        assert host.exchange_heartbeat(guest) == HEARTBEAT
+        with Peer(guest.connect(SERVES)) as peer:
+            claims = claims_of(peer.challenge().evidence)
+    assert hex_pcrs(claims, 0, 1, 2, 8) == lane.pcrs(signed)
+    assert lane.pcrs(signed) == {**lane.pcrs(image), "PCR8": hex_pcrs(claims, 8)["PCR8"]}
+
+
+def test_an_image_in_nitro_clis_form_serves(lane: Lane, host: Host) -> None:
+    made = lane.build("nitro", "--base-image", BASE_IMAGE, "--mode", "nitro-cli")
+    with host.boot(made) as guest:
+        assert host.exchange_heartbeat(guest) == HEARTBEAT
+        with Peer(guest.connect(SERVES)) as peer:
+            claims = claims_of(peer.challenge().evidence)
+            assert hex_pcrs(claims, 0, 1, 2) == lane.pcrs(made)
+            peer.send(peer.request_frame(0, encoded(MediaType.PNG)))
+            assert peer.next_outcome()[1].problem is None
+
+
+DOCKERFILE = """FROM scratch
+COPY probe /usr/bin/probe
+ENV ONE=1 TWO="a b" PATH=/nowhere
+CMD ["probe", "first word", ""]
+"""
+
+
+def test_init_gives_a_command_what_nitro_clis_would(lane: Lane, host: Host, tmp_path: Path) -> None:
+    context = tmp_path / "context"
+    context.mkdir()
+    (context / "Dockerfile").write_text(DOCKERFILE)
+    (context / "probe").write_bytes(lane.compile("probe"))
+    (context / "probe").chmod(0o755)
+    made = lane.build("probe", "--dockerfile", context, "--allow", "relative-command=init looks for it")
+    with host.boot(made) as guest:
+        assert host.exchange_heartbeat(guest) == HEARTBEAT
+        guest.wait_ended()  # and not before the command: the orphan's end is none of the enclave
+        said = guest.console().replace("\r", "")
+    words = re.findall(r"^probe: (.*)$", said, re.MULTILINE)
+    assert words[:3] == ["word [probe]", "word [first word]", "word []"]
+    environment = {word.partition(" ")[2] for word in words if word.startswith("environment ")}
+    assert environment == {"[ONE=1]", "[TWO=a b]", "[PATH=/nowhere]"}
+    mounts = dict(word.split()[1:] for word in words if word.startswith("mount "))
+    expected = {"/dev": "devtmpfs", "/proc": "proc", "/run": "tmpfs", "/tmp": "tmpfs", "/sys": "sysfs"}
+    expected |= {"/dev/shm": "tmpfs", "/dev/pts": "devpts", "/sys/fs/cgroup": "tmpfs"}
+    assert mounts.items() >= expected.items()
+    assert "stdin /proc/self/fd/0, process" in said
+    assert "session own" in said
+    assert "nsm present, boot files gone" in said
+    assert "init: the command ended with status 7" in said
