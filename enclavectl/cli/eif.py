@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from enclavectl.cli.each import Answer, answer_each
 from enclavectl.cli.options import Output, OutputFormat
 from enclavectl.cli.screen import Screen
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 VERIFY_SCHEMA = "enclavectl.eif-verify/1"
 EXTRACT_SCHEMA = "enclavectl.eif-extract/1"
+SHOW_FILES_SCHEMA = "enclavectl.eif-show-files/1"
+PCRS_FILES_SCHEMA = "enclavectl.pcrs-files/1"
+VERIFY_FILES_SCHEMA = "enclavectl.eif-verify-files/1"
 SIGN_SCHEMA = "enclavectl.eif-sign/1"
 EXIT_UNSOUND = 2
 # Below this a file is measured before a person could read a progress line.
@@ -31,6 +35,7 @@ app = typer.Typer(
     rich_markup_mode=None, no_args_is_help=True, help="Read, check, compare and sign enclave image files."
 )
 ImageFile = Annotated[Path, typer.Argument(metavar="FILE", help="An enclave image file (EIF).")]
+ImageFiles = Annotated[list[Path], typer.Argument(metavar="FILE...", help="Enclave image files (EIF).")]
 ForceFlags = Annotated[
     bool,
     typer.Option(
@@ -42,7 +47,7 @@ ForceFlags = Annotated[
 
 @app.command()
 def show(
-    file: ImageFile,
+    files: ImageFiles,
     lenient: Annotated[
         bool,
         typer.Option("--lenient", help="Report every defect in place of stopping at the first; exit code 2."),
@@ -50,74 +55,83 @@ def show(
     force_flags: ForceFlags = False,
     output: Output = OutputFormat.TEXT,
 ) -> None:
-    """Describe an image: PCRs, signature, metadata, sections.
+    """Describe images: PCRs, signature, metadata, sections.
 
-    The JSON has the keys and values of `nitro-cli describe-eif`, and ours under "enclavectl".
+    The JSON has the keys and values of `nitro-cli describe-eif`, and ours under "enclavectl"; for
+    several files it has a list of such objects.
     """
     from enclavectl.eif.describe import describe
     from enclavectl.eif.examine import examine
     from enclavectl.eif.findings import Severity, raise_first_error
 
     screen = Screen(as_json=output is OutputFormat.JSON)
-    with _open(file) as image, _progress(screen, "measuring", file) as on_bytes:
-        examination = examine(image, now=_now(), force_flags=force_flags, on_bytes=on_bytes)
-        if not lenient:
-            raise_first_error(examination.findings)
-        value = describe(examination)
-    if screen.as_json:
-        screen.result(value)
-    else:
-        screen.facts(_flat(value))
-        _draw_findings(screen, examination.findings)
-    if any(finding.severity is Severity.ERROR for finding in examination.findings):
-        raise typer.Exit(EXIT_UNSOUND)
+
+    def answer(file: Path) -> Answer:
+        with _open(file) as image, _progress(screen, "measuring", file) as on_bytes:
+            examination = examine(image, now=_now(), force_flags=force_flags, on_bytes=on_bytes)
+            if not lenient:
+                raise_first_error(examination.findings)
+            value = describe(examination)
+
+        def draw() -> None:
+            screen.facts(_flat(value))
+            _draw_findings(screen, examination.findings)
+
+        is_broken = any(finding.severity is Severity.ERROR for finding in examination.findings)
+        return Answer(value=value, draw=draw, exit_code=EXIT_UNSOUND if is_broken else 0)
+
+    answer_each(screen, files, SHOW_FILES_SCHEMA, answer)
 
 
 @app.command()
-def pcrs(file: ImageFile, output: Output = OutputFormat.TEXT) -> None:
-    """Compute the PCRs of an image: what an enclave that runs it will attest."""
+def pcrs(files: ImageFiles, output: Output = OutputFormat.TEXT) -> None:
+    """Compute the PCRs of images: what an enclave that runs one will attest."""
     from enclavectl.eif.examine import measure_image
 
     screen = Screen(as_json=output is OutputFormat.JSON)
-    with _open(file) as image, _progress(screen, "measuring", file) as on_bytes:
-        measurements = measure_image(image, on_bytes=on_bytes)
-    if screen.as_json:
-        screen.result(measurements.to_json())
-    else:
-        screen.facts(measurements.registers().items())
+
+    def answer(file: Path) -> Answer:
+        with _open(file) as image, _progress(screen, "measuring", file) as on_bytes:
+            measurements = measure_image(image, on_bytes=on_bytes)
+        return Answer(
+            value=measurements.to_json(), draw=lambda: screen.facts(measurements.registers().items())
+        )
+
+    answer_each(screen, files, PCRS_FILES_SCHEMA, answer)
 
 
 @app.command()
-def verify(file: ImageFile, output: Output = OutputFormat.TEXT) -> None:
-    """Check every rule that an image can break; exit code 0 only if it is sound in every respect.
+def verify(files: ImageFiles, output: Output = OutputFormat.TEXT) -> None:
+    """Check every rule that an image can break; exit code 0 only if all are sound in every respect.
 
     A valid signature says that the holder of the certificate signed; whose it is, PCR8 says.
     """
+    screen = Screen(as_json=output is OutputFormat.JSON)
+    answer_each(screen, files, VERIFY_FILES_SCHEMA, lambda file: _verdict(screen, file))
+
+
+def _verdict(screen: Screen, file: Path) -> Answer:
     from enclavectl.eif.examine import examine
 
-    screen = Screen(as_json=output is OutputFormat.JSON)
     with _open(file) as image, _progress(screen, "verifying", file) as on_bytes:
         examination = examine(image, now=_now(), on_bytes=on_bytes)
-    measurements = examination.measurements
-    registers = measurements.registers() if measurements else {}
-    if screen.as_json:
-        screen.result(
-            {
-                "schema": VERIFY_SCHEMA,
-                "file": str(file),
-                "sound": examination.sound,
-                "signed": examination.signature is not None,
-                "pcrs": registers,
-                "findings": [finding.to_json() for finding in examination.findings],
-            }
-        )
-    else:
+    registers = examination.measurements.registers() if examination.measurements else {}
+
+    def draw() -> None:
         signed = "signed" if examination.signature is not None else "not signed"
         screen.facts([(str(file), f"{'sound' if examination.sound else 'NOT SOUND'}, {signed}")])
         screen.facts(registers.items())
         _draw_findings(screen, examination.findings)
-    if not examination.sound:
-        raise typer.Exit(EXIT_UNSOUND)
+
+    value = {
+        "schema": VERIFY_SCHEMA,
+        "file": str(file),
+        "sound": examination.sound,
+        "signed": examination.signature is not None,
+        "pcrs": registers,
+        "findings": [finding.to_json() for finding in examination.findings],
+    }
+    return Answer(value=value, draw=draw, exit_code=0 if examination.sound else EXIT_UNSOUND)
 
 
 @app.command()

@@ -51,6 +51,17 @@ def visible(text: str) -> str:
     )
 
 
+def error_value(error: EnclavectlError) -> dict[str, object]:
+    """An error as it stands in JSON."""
+    return {
+        "kind": error.kind,
+        "code": error.code,
+        "message": error.message,
+        "hint": error.hint,
+        "exit_code": error.exit_code,
+    }
+
+
 class Screen:
     """Where a command writes."""
 
@@ -87,18 +98,7 @@ class Screen:
     def error(self, error: EnclavectlError) -> None:
         """What was expected, what was found and what to do next; as JSON on standard output if asked."""
         if self.as_json:
-            self.result(
-                {
-                    "schema": ERROR_SCHEMA,
-                    "error": {
-                        "kind": error.kind,
-                        "code": error.code,
-                        "message": error.message,
-                        "hint": error.hint,
-                        "exit_code": error.exit_code,
-                    },
-                }
-            )
+            self.result({"schema": ERROR_SCHEMA, "error": error_value(error)})
         sys.stderr.write(f"enclavectl: {visible(error.message)}\n")
         if error.hint:
             sys.stderr.write(f"  try: {visible(error.hint)}\n")
@@ -153,6 +153,12 @@ class Screen:
         for row in rows:
             table.add_row(*(visible(cell) for cell in row))
         self.out.print(table)
+
+    def heading(self, text: str) -> None:
+        """What the next block is about."""
+        from rich.text import Text
+
+        self.out.print(Text(visible(text), style="bold"), soft_wrap=True)
 
     def facts(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Names and values, aligned."""

@@ -221,3 +221,37 @@ def test_the_split_view_shows_both_measurements(tmp_path: Path) -> None:
     assert isinstance(facts, dict)
     assert isinstance(linear, dict)
     assert facts["table_measurements"]["PCR0"] != linear["PCR0"]
+
+
+@pytest.mark.parametrize("command", ["show", "pcrs", "verify"])
+def test_several_files_are_one_list_of_what_each_would_be_alone(command: str, tmp_path: Path) -> None:
+    first, second = write_image(tmp_path / "a.eif"), tmp_path / "b.eif"
+    assert eif(tmp_path, "sign", first, *signing_files(tmp_path), "--to", second).status == 0
+    done = eif(tmp_path, command, first, second)
+    assert done.status == 0
+    alone = [{"file": str(path), **eif(tmp_path, command, path).json()} for path in (first, second)]
+    assert done.json()["files"] == alone
+    assert str(done.json()["schema"]).endswith("-files/1")
+
+
+@pytest.mark.parametrize("command", ["show", "pcrs", "verify"])
+def test_of_several_files_the_worst_decides_and_the_others_are_still_answered(
+    command: str, tmp_path: Path
+) -> None:
+    good, broken = write_image(tmp_path / "good.eif"), tmp_path / "broken.eif"
+    broken.write_bytes(good.read_bytes()[:-1] + b"!")
+    done = eif(tmp_path, command, broken, tmp_path / "absent.eif", good)
+    assert done.status == 2
+    files = done.json()["files"]
+    assert isinstance(files, list)
+    assert [one["file"] for one in files] == [str(broken), str(tmp_path / "absent.eif"), str(good)]
+    assert files[1]["error"]["kind"] == "usage"
+    assert files[2] == {"file": str(good), **eif(tmp_path, command, good).json()}
+    assert "no such image file" in done.err
+
+
+def test_several_files_as_text_are_blocks_under_their_names(tmp_path: Path) -> None:
+    first, second = write_image(tmp_path / "a.eif"), write_image(tmp_path / "b.eif")
+    both = enclavectl("eif", "pcrs", first, second, home=tmp_path)
+    alone = enclavectl("eif", "pcrs", first, home=tmp_path)
+    assert both.out == f"{first}\n{alone.out}{second}\n{alone.out}"
