@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Annotated
 
@@ -24,6 +25,7 @@ from enclavectl.cli import (
     units,
 )
 
+_COMPLETION = "_ENCLAVECTL_COMPLETE"  # what the shell's completion sets, by click's rule for names
 _COMMANDS: dict[str, Callable[..., None]] = {
     "diagnose": diagnose.diagnose,
     "run": lifecycle.run,
@@ -65,13 +67,25 @@ def build_app(arguments: Sequence[str]) -> typer.Typer:
     app.callback(invoke_without_command=True)(root)
     first = next(iter(arguments), "")
     is_alone = first in _COMMANDS or first in _GROUPS or first == "--version"
+    # The page of all commands shows their first lines only. Shells that complete need all of them, whole.
+    is_page = first in {"", "-h", "--help"} and _COMPLETION not in os.environ
     for name, command in _COMMANDS.items():
         if name == first or not is_alone:
-            app.command(name)(command)
+            app.command(name)(_outline(command) if is_page else command)
     for name, group in _GROUPS.items():
         if name == first or not is_alone:
-            app.add_typer(group, name=name)
+            app.add_typer(typer.Typer(help=group.info.help) if is_page else group, name=name)
     return app
+
+
+def _outline(command: Callable[..., None]) -> Callable[[], None]:
+    """Something with the command's help and none of its options."""
+
+    def outline() -> None:
+        raise AssertionError("only ever listed")
+
+    outline.__doc__ = command.__doc__
+    return outline
 
 
 def root(

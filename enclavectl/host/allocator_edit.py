@@ -31,7 +31,7 @@ def edit_allocator(data: bytes, wanted: Reservation, name: str) -> bytes:
                 f"{name}:{number}: expected one reservation, found a list of several",
                 hint="edit it by hand: replacing it would take resources from other enclaves",
             )
-    edited = ("\n".join(_edited(lines, wanted)) + "\n").encode("utf-8", errors="surrogateescape")
+    edited = ("\n".join(_edited(lines, wanted)) + "\n").encode()
     if parse_allocator(edited, name) != wanted:
         raise AssertionError(f"{name}: our own edit reads back as something else")
     return edited
@@ -45,10 +45,16 @@ def _already(data: bytes, wanted: Reservation, name: str) -> bool:
 
 
 def _lines(data: bytes) -> list[str]:
-    # surrogateescape: a comment in another encoding comes out as it went in.
-    text = data.decode("utf-8", errors="surrogateescape").removeprefix("\ufeff").replace("\0", "")
-    lines = re.split(r"\r\n|\n|\r", text)
-    return lines[:-1] if not lines[-1] else lines
+    lines = re.split(rb"\r\n|\n|\r", data.removeprefix(b"\xef\xbb\xbf").replace(b"\0", b""))
+    return [_text(line) for line in (lines[:-1] if not lines[-1] else lines)]
+
+
+def _text(line: bytes) -> str:
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        # Of the encodings that a person's editor may have used, the most likely one; and it takes any byte.
+        return line.decode("latin-1")
 
 
 def _edited(lines: list[str], wanted: Reservation) -> list[str]:

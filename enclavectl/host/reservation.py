@@ -103,7 +103,13 @@ def parse_allocator(data: bytes, name: str = ALLOCATOR_FILE) -> Reservation:
 
 def _plain(line: bytes, where: str) -> str:
     """The line as ``read`` gives it: without the blanks around it. Backslashes would join or eat."""
-    text = line.decode("utf-8", errors="replace").strip(" \t")
+    try:
+        text = line.decode().strip(" \t")
+    except UnicodeDecodeError as exc:
+        # Bash takes what follows an incomplete character for a part of it: the end of the line, for one.
+        raise AllocatorError(
+            f"{where}: expected UTF-8, or the allocator may join the next line to it"
+        ) from exc
     if text.endswith("\\"):
         raise AllocatorError(f"{where}: a backslash at the end: the allocator joins the next line to it")
     if "\0" in text or ("\\" in text and not text.startswith("#")):
@@ -127,6 +133,11 @@ def _pair(text: str, where: str) -> tuple[str, str]:
         raise AllocatorError(f"{where}: no value for {key}")
     if "#" in value:
         raise AllocatorError(f"{where}: a comment behind the value: the allocator takes it for a part of it")
+    try:
+        # Also in a line that a later one replaces: the allocator reads it too, and may end with an error.
+        parse_cpu_list(value) if key == "cpu_pool" else _whole(value, key)
+    except ValueError as exc:
+        raise AllocatorError(f"{where}: {exc}") from exc
     return key, value
 
 

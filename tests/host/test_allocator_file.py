@@ -40,6 +40,11 @@ REFUSED = {
     "octal": (b"---\nmemory_mib: 0512\ncpu_count: 2\n", "whole number"),
     "no CPU": (b"---\nmemory_mib: 512\ncpu_count: 0\n", "at least one CPU"),
     "joined lines": (b"---\n# a \\\nmemory_mib: 512\ncpu_count: 2\n", "joins"),
+    "not UTF-8": (b"---\n# caf\xe9\nmemory_mib: 512\ncpu_count: 2\n", "yaml:2: expected UTF-8"),
+    "a bad line that a later one replaces": (
+        b'---\nmemory_mib: "\nmemory_mib: 512\ncpu_count: 2\n',
+        "yaml:2: memory_mib: expected a whole number",
+    ),
     "nothing": (b"", "exactly ---"),
 }
 ACCEPTED = {
@@ -112,7 +117,7 @@ def test_what_a_person_wrote_stays_as_comments() -> None:
         b"memory_mib: 8192",
         b"# - 2",
         b"# foo: bar # why",
-        b"# caf\xe9 \\ .",
+        "# café \\ .".encode(),
         b"# ...",
         b"cpu_count: 4",
     ]

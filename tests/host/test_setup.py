@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -432,3 +433,23 @@ def test_without_a_terminal_and_without_yes_nothing_is_changed(tmp_path: Path) -
     if done.status == 2:
         assert done.error()["code"] == "needs-yes"
         assert "--yes" in str(done.error()["hint"])
+
+
+@pytest.mark.skipif(
+    os.getuid() != 0, reason="a stand-in for sudo that gives its caller's rights needs root's"
+)
+def test_a_user_replaces_a_file_of_roots_whole_or_not_at_all(tmp_path: Path) -> None:
+    folder = tmp_path / "etc"
+    folder.mkdir()
+    target = folder / "allocator.yaml"
+    target.write_text("old")
+    environ = {"PATH": f"{fake_sudo(tmp_path)}:/usr/bin:/bin", "TMPDIR": str(tmp_path)}
+    hands = LiveHands(uid=1000, environ=environ, may_ask=False)
+    hands.replace(str(target), b"new", mode=0o640)
+    assert target.read_text() == "new"
+    assert target.stat().st_mode & 0o777 == 0o640
+    (folder / "folder").mkdir()
+    with pytest.raises(HostError, match="mv -f -T"):
+        hands.replace(f"{folder}/folder", b"new", mode=0o640)
+    assert sorted(path.name for path in folder.iterdir()) == ["allocator.yaml", "folder"]
+    assert not list(tmp_path.glob(".enclavectl-*"))
