@@ -18,6 +18,7 @@ SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 CODES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 # More than the 16 s that ending a stubborn enclave may take.
 PATIENCE_S = 30.0
+_KEEPERS = (b"backends.local.supervisor", b"backends.nitro.keeper")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,8 @@ class Cli:
     base: Path
     program: Sequence[str] = (str(ENCLAVECTL),)
     options: Mapping[str, Any] = field(default_factory=dict)
+    # Beyond the folders: what a fake Nitro host needs.
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def state(self) -> Path:
@@ -57,6 +60,7 @@ class Cli:
             "HOME": str(self.base / "home"),
             "ENCLAVECTL_STATE_DIR": str(self.state),
             "ENCLAVECTL_DATA_DIR": str(self.base / "data"),
+            **self.variables,
             **(env or {}),
         }
 
@@ -109,7 +113,7 @@ class Cli:
         return error
 
     def processes(self) -> list[int]:
-        """Every process of an enclave of this state folder: supervisors, and their children."""
+        """Every process of an enclave of this state folder: supervisors and keepers, and their children."""
         supervisors, parents = [], {}
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit():
@@ -120,7 +124,8 @@ class Cli:
             except OSError:
                 continue  # it ended
             pid = int(entry.name)
-            if b"backends.local.supervisor" in command and os.fsencode(self.state) in command:
+            is_keeper = any(kind in command for kind in _KEEPERS)
+            if is_keeper and os.fsencode(self.state) in command:
                 supervisors.append(pid)
             parents[pid] = int(
                 next(line for line in status.splitlines() if line.startswith("PPid:")).split()[1]
@@ -129,8 +134,7 @@ class Cli:
         return [*supervisors, *children]
 
     def enclave_folders(self) -> list[Path]:
-        folder = self.state / "local" / "enclaves"
-        return sorted(folder.iterdir()) if folder.exists() else []
+        return sorted(self.state.glob("*/enclaves/*"))
 
     def sockets(self) -> list[Path]:
         return [path for path in self.state.rglob("*") if path.is_socket()]

@@ -1,0 +1,167 @@
+"""The tutorial's walk-through, command by command, on every backend: docs/walkthrough.md shows it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.cli import Cli, sample
+from tests.e2e.terminals import Terminal
+from tests.nitro.host import FakeHost, fake_host
+
+CODES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where the walk-through takes place. ``host`` is the fake Nitro host of the backend nitro."""
+
+    cli: Cli
+    backend: str
+    host: FakeHost | None
+
+    @property
+    def run_arguments(self) -> list[str]:
+        """The tutorial's values: 8192 MiB, 4 CPUs, CID 16."""
+        if self.host is None:
+            return []
+        return [str(self.cli.base / "enclave.eif"), "--memory", "8192", "--cpus", "4", "--cid", "16"]
+
+    def terminal(self, *arguments: str | Path) -> Terminal:
+        return Terminal(self.cli.start(*arguments))
+
+
+@pytest.fixture(params=["local", "nitro"])
+def stage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stage]:
+    (tmp_path / "home").mkdir()
+    if request.param == "local":
+        cli = Cli(tmp_path, variables={"ENCLAVECTL_BACKEND": "local"})
+        yield Stage(cli, "local", None)
+    else:
+        with fake_host(tmp_path / "host") as host:
+            shutil.copy(host.eif, tmp_path / "enclave.eif")
+            lock = json.loads(host.lock.read_text())
+            lock["eif"]["file"] = "enclave.eif"
+            (tmp_path / "enclavectl.lock.json").write_text(json.dumps(lock))
+            cli = Cli(tmp_path, variables={**host.environment, "ENCLAVECTL_BACKEND": "nitro"})
+            yield Stage(cli, "nitro", host)
+            cli.run("terminate", "--all")
+            assert host.enclaves() == []
+            assert host.end() == []
+    cli.run("terminate", "--all")
+    cli.assert_nothing_left()
+
+
+def test_three_terminals_as_in_the_tutorial(stage: Stage) -> None:
+    cli = stage.cli
+    if stage.host is not None:
+        checked = cli.ok("lock", "check", "-o", "json").json()
+        assert checked["pcrs"] == json.loads(stage.host.lock.read_text())["pcrs"]
+
+    # The parent runs an enclave in debug mode, and says so everywhere.
+    started = cli.ok("run", *stage.run_arguments, "--debug", "--name", "skin", "-o", "json")
+    value = started.json()
+    assert (value["schema"], value["backend"], value["trust"]) == (
+        *("enclavectl.enclave/1", stage.backend, "debug"),
+    )
+    assert value["enclave"]["debug"] is True
+    assert "DEBUG MODE" in started.stderr
+    assert [one["trust"] for one in cli.ok("list", "-o", "json").json()["enclaves"]] == ["debug"]
+
+    # Terminal 1: the console, from the boot's first line on.
+    console = stage.terminal("console", "skin", "--follow")
+    console.await_out("serving model demo-lesion")
+    if stage.host is not None:
+        assert "Linux version" in console.out
+        assert "\x1b" not in console.out
+
+    # Terminal 2: the listener, which verifies whoever dials in.
+    listener = stage.terminal("listen", "--unsafe-allow-debug", "--top", "1")
+    listener.await_err("listening on ")
+    listener.await_err("trust debug")
+
+    # Terminal 3: pictures, again and again; each answer is shown as it arrives.
+    for number, code in enumerate(CODES, 1):
+        sent = cli.ok("send", "--unsafe-allow-debug", sample(code), "-o", "json").json()
+        assert sent["trust"] == "debug"
+        listener.await_out(f"\n  {code} ", 1)
+        assert listener.out.count("%") == number
+    sent = cli.ok("send", "--unsafe-allow-debug", *map(sample, CODES), "-o", "json").json()
+    assert len(sent["results"]) == len(CODES)
+    for code in CODES:
+        listener.await_out(f"\n  {code} ", 2)
+
+    # Both halves in one command, beside the listener.
+    diagnosed = cli.ok("diagnose", "--unsafe-allow-debug", sample("mel"), "-o", "json").json()
+    assert diagnosed["results"][0]["label"]["code"] == "mel"
+    assert diagnosed["trust"] == "debug"
+    assert listener.out.count("%") == 2 * len(CODES)
+
+    listener.press_ctrl_c()
+    ended = listener.end()
+    assert ended.code == 130
+    assert "DEBUG" in ended.stdout
+
+    assert cli.ok("terminate", "skin").stdout == "terminated skin\n"
+    assert console.end().code == 0
+    assert cli.ok("list", "-o", "json").json()["enclaves"] == []
+    [past] = cli.ok("history", "-o", "json").json()["enclaves"]
+    assert (past["name"], past["backend"], past["trust"]) == ("skin", stage.backend, "debug")
+    assert "serving model demo-lesion" in cli.ok("logs", "skin").stdout
+
+
+def test_without_debug_mode_the_evidence_is_of_the_image(stage: Stage) -> None:
+    cli = stage.cli
+    value = cli.ok("run", *stage.run_arguments, "--name", "skin", "-o", "json").json()
+    assert value["trust"] == "simulated"
+    listener = stage.terminal("listen", "-o", "json", "--count", "2")
+    listener.await_err("trust simulated")
+    cli.ok("send", "--enclave", "skin", sample("nv"), sample("bkl"))
+    ended = listener.end()
+    assert ended.code == 0
+    answers = [json.loads(line) for line in ended.stdout.splitlines()]
+    assert {answer["result"]["label"]["code"] for answer in answers} == {"nv", "bkl"}
+    assert {answer["trust"] for answer in answers} == {"simulated"}
+    evidence = cli.ok("diagnose", sample("df"), "-o", "json").json()["evidence"]
+    assert evidence["pcrs"]["0"] == value["enclave"]["pcrs"]["0"]
+    if stage.host is not None:
+        lock = json.loads(stage.host.lock.read_text())
+        assert evidence["pcrs"]["0"] == lock["pcrs"]["PCR0"]
+        error = cli.refused(6, "console", "skin")
+        assert "--debug" in error["hint"]
+    cli.ok("terminate", "skin")
+
+
+def test_a_listener_refuses_a_debug_enclave_and_goes_on(stage: Stage) -> None:
+    cli = stage.cli
+    listener = stage.terminal("listen", "--top", "1")
+    listener.await_err("listening on ")
+    cli.ok("run", *stage.run_arguments, "--debug", "--name", "loud")
+    listener.await_err("(debug-mode)")
+    cli.ok("terminate", "loud")
+    cli.ok("run", *stage.run_arguments, "--name", "sound")
+    listener.await_err("trust simulated")
+    cli.ok("send", sample("vasc"))
+    listener.await_out("vasc")
+    listener.press_ctrl_c()
+    assert listener.end().code == 130
+
+
+def test_an_enclave_that_ends_and_another_that_dials_in(stage: Stage) -> None:
+    """A listener outlives the enclaves: each that dials in proves itself anew."""
+    cli = stage.cli
+    listener = stage.terminal("listen", "--top", "1")
+    listener.await_err("listening on ")
+    for number, code in enumerate(("bcc", "df"), 1):
+        cli.ok("run", *stage.run_arguments, "--name", "skin")
+        listener.await_err("trust simulated", number)
+        cli.ok("send", sample(code))
+        listener.await_out(f"\n  {code} ")
+        cli.ok("terminate", "skin")
+    listener.press_ctrl_c()
+    assert listener.end().code == 130
