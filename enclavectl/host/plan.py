@@ -67,7 +67,9 @@ class Supply:
     @property
     def free_cpus(self) -> frozenset[int] | None:
         """The CPUs of the pool that no enclave uses, or None where that is not known."""
-        return None if self.used_cpus is None else (self.cpus.pool or frozenset()) - self.used_cpus
+        pool = self.cpus.pool or frozenset()
+        # Without a pool nothing is in use, whoever is not known.
+        return pool - self.used_cpus if self.used_cpus is not None else None if pool else pool
 
     @property
     def capacity(self) -> int:

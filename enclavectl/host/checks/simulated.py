@@ -13,6 +13,8 @@ _PROGRAMS = {"x86_64": "qemu-system-x86_64", "aarch64": "qemu-system-aarch64"}
 _MACHINE = (
     "nitro-enclave"  # QEMU 9.2 and newer: https://www.qemu.org/docs/master/system/i386/nitro-enclave.html
 )
+# The machine is there if QEMU was configured with both; Fedora's is, Debian's and Ubuntu's are not.
+_GET_QEMU = "install QEMU 9.2 or newer that was built with libcbor and gnutls, such as Fedora's"
 _PRIVATE = 0o077
 
 
@@ -72,7 +74,7 @@ def _qemu(facts: Facts) -> Verdict:
         return skip(f"no rule for {facts.host.machine}")
     found = facts.host.asks.find(program)
     if found is None:
-        return _wanted(facts, f"{program} is not installed", "install QEMU 9.2 or newer")
+        return _wanted(facts, f"{program} is not installed", _GET_QEMU)
     return ok(found)
 
 
@@ -82,14 +84,18 @@ def _machine(facts: Facts) -> Verdict:
     if answer is None:
         return skip("QEMU is not installed")
     if not any(line.split()[:1] == [_MACHINE] for line in answer.text.splitlines()):
-        return _wanted(facts, f"{program} has no machine {_MACHINE}", "install QEMU 9.2 or newer")
+        return _wanted(facts, f"{program} has no machine {_MACHINE}", _GET_QEMU)
     return ok(f"{program} has the machine {_MACHINE}")
 
 
 def _vhost(facts: Facts) -> Verdict:
     found = facts.host.asks.find("vhost-device-vsock")
     if found is None:
-        return _wanted(facts, "vhost-device-vsock is not installed", "cargo install vhost-device-vsock")
+        return _wanted(
+            facts,
+            "vhost-device-vsock is not installed",
+            "cargo install vhost-device-vsock, or the package of that name",
+        )
     return ok(found)
 
 
