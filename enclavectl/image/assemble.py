@@ -1,9 +1,10 @@
 """Copies one root file system out of the build stage: what the payload needs, and nothing else.
 
-Runs in the build stage of ``enclave_payload/Dockerfile``, not on the host, with the standard library only.
-Native code is copied if the payload maps it into memory while it does its work once; Python code is copied
-whole, but for tests and tools, because modules are also imported later. The Dockerfile then lets the result
-do the same work, with nothing else around it.
+Runs in the build stage of ``enclave_payload/Dockerfile``, not on the host, with the standard library only;
+once to see what the payload loads and once, as another process, to copy that. Native code is copied if the
+payload maps it into memory while it does its work once; Python code is copied whole, but for tests and tools,
+because modules are also imported later. The Dockerfile then lets the result do the same work, with nothing
+else around it.
 """
 
 from __future__ import annotations
@@ -51,11 +52,20 @@ _MAX_ALIGN = 0x10000  # the largest page of any system that runs it; older linke
 _MOUNT_POINTS = ("dev", "etc", "proc", "run", "sys", "tmp", "var")
 
 
-def main(site: Path, root: Path) -> None:
-    """``root`` holds a file system in which the payload runs."""
+def observe(site: Path, listed: Path) -> None:
+    """``listed`` names every file that the payload maps into memory while it does its work once."""
     sys.path.insert(0, str(site))
     runpy.run_path(str(Path(__file__).with_name("warmup.py")), run_name="__main__")
-    mapped = set(_mapped())
+    listed.write_text("".join(f"{path}\n" for path in sorted(set(_mapped()))), encoding="utf-8")
+
+
+def assemble(site: Path, listed: Path, root: Path) -> None:
+    """``root`` holds a file system in which the payload runs.
+
+    In a process that has not done the payload's work: what compiled code looks like depends on what else its
+    interpreter has in memory, and must not depend on what threads did there.
+    """
+    mapped = {Path(line) for line in listed.read_text(encoding="utf-8").splitlines()}
     for name in _MOUNT_POINTS:
         _folder(root, Path("/", name))
     stdlib, packages = Path(sysconfig.get_path("stdlib")), Path(sysconfig.get_path("purelib"))
@@ -188,4 +198,8 @@ def _settle(root: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    step, *paths = sys.argv[1:]
+    if step == "observe":
+        observe(*map(Path, paths))
+    else:
+        assemble(*map(Path, paths))

@@ -1,46 +1,298 @@
 """One round of everything that the payload does, so that what it loads is loaded; run as a program.
 
 Runs twice while the image is built: in the build stage, where ``assemble`` looks at what it loaded, and then
-inside of the file system that was assembled. It is no part of that.
+inside of the file system that was assembled. It is no part of that. A picture or a message for which
+something is missing there would be refused later, in an enclave that nobody looks into; here the build fails.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
+import signal
+import socket
 import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from PIL import Image as PillowImage
+
+    from enclave_payload.card import ModelCard
+    from enclave_payload.classifier import Classifier
+    from enclave_payload.contents import Outcome, Problem
+    from enclave_payload.media import MediaType
+    from enclave_payload.messages import RefusalCode
+    from enclave_payload.wire import Frame
 
 # What the image leaves out and the standard library does without.
 for _name in ("_hashlib", "_ssl", "_bz2", "_lzma"):
     sys.modules[_name] = None  # type: ignore[assignment]
 
+_WAIT_S = 120.0  # for each answer; a bound for what hangs
+_NONCE = bytes(range(32))
+_REPLY_KEY = b"k" * 32
+# Abstract names, which leave nothing behind in the file system that is assembled.
+_INBOUND, _OUTBOUND = "\0enclavectl-warmup-in", "\0enclavectl-warmup-out"
+_TIFF_COMPRESSIONS = ("tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg")
+
+
+class _Documents:
+    """In place of the NSM, which no build has."""
+
+    def attest(self, *, nonce: bytes, user_data: bytes) -> bytes:
+        return nonce + user_data
+
+
+class _BreaksTwice:
+    """A classifier whose first two pictures go wrong: what becomes of them must be in the image, too."""
+
+    def __init__(self, classifier: Classifier, errors: list[Exception]) -> None:
+        self.card: ModelCard = classifier.card
+        self._classifier = classifier
+        self._errors = errors
+
+    def classify(self, picture: PillowImage.Image) -> Mapping[str, int]:
+        if self._errors:
+            raise self._errors.pop()
+        return self._classifier.classify(picture)
+
+
+class _Client:
+    """A client's end, or the parent's listener's, as far as it makes the payload work."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        from enclave_payload.wire import FrameReader, FrameType
+
+        sock.settimeout(_WAIT_S)
+        self.sock = sock
+        self._reader = FrameReader(dict.fromkeys(FrameType, 1 << 16))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.sock.close()
+
+    def challenge(self) -> Self:
+        from enclave_payload.messages import Challenge, parse_evidence, transcript_hash
+
+        challenge = Challenge(_NONCE)
+        self.sock.sendall(challenge.to_frame())
+        self._evidence = parse_evidence(self.next_frame().body)
+        self._transcript = transcript_hash(challenge.to_body(), self._evidence.to_body())
+        return self
+
+    def ask(
+        self, counter: int, kind: MediaType, picture: bytes, *, suite: int = 2, out: bool = False
+    ) -> None:
+        from enclave_payload.contents import Delivery, Request, parse_key_config
+        from enclave_payload.messages import Sealed, request_id
+        from enclave_payload.seal import SuiteId, request_info, seal_request
+
+        request = Request(
+            picture=picture,
+            media_type=kind,
+            reply_key=_REPLY_KEY,
+            delivery=Delivery.OUT if out else Delivery.HERE,
+        )
+        info = request_info(suite, request_id(self._evidence.session_id, counter), self._transcript)
+        key = parse_key_config(self._evidence.key_config).public_keys[SuiteId(suite)]
+        sealed = seal_request(SuiteId(suite), key, request.to_parts(), info)
+        self.sock.sendall(Sealed(counter, suite, sealed).to_frame())
+
+    def next_frame(self) -> Frame:
+        while (frame := self._reader.next_frame()) is None:
+            data = self.sock.recv(1 << 16)
+            if not data:
+                raise RuntimeError("the payload closed the connection")
+            self._reader.feed(data)
+        return frame
+
+    def next_outcome(self) -> Outcome:
+        from enclave_payload.contents import parse_outcome
+        from enclave_payload.messages import Taken, parse_answer
+        from enclave_payload.seal import open_answer
+
+        answer = parse_answer(self.next_frame().body)
+        self.taken = Taken(answer.request_id).to_frame()
+        return parse_outcome(open_answer(_REPLY_KEY, answer.request_id, answer.kind, answer.ciphertext))
+
+    def expect_refusal(self, code: RefusalCode) -> None:
+        from enclave_payload.messages import parse_refusal
+
+        _require(parse_refusal(self.next_frame().body).code is code, f"expected the refusal {code!r}")
+
 
 def main() -> None:
-    """Seal and open in each suite, decode and classify a picture of each kind.
+    """Start the payload's server and take it through what clients, the parent and the system do to it.
 
     Raises:
-        RuntimeError: something came out that did not go in.
+        Exception: something did not come out as it does on the machine that the payload was written on.
     """
+    import enclave_payload.__main__ as payload
+    from enclave_payload.classifier import ModelError, load_classifiers
+    from enclave_payload.entropy import EntropyError, ensure_seeded
+    from enclave_payload.limits import Limits
+    from enclave_payload.nsm import Nsm, NsmDevice, NsmError
+    from enclave_payload.seal import generate_keys
+    from enclave_payload.server import Server, Service
+
+    with contextlib.suppress(NsmError):  # there is none; this far it gets
+        Nsm(NsmDevice(Path("/dev/null")).transact).get_random()
+    with contextlib.suppress(EntropyError):  # a build may not credit the kernel's pool
+        ensure_seeded(lambda: os.urandom(256))
+    (classifier,) = load_classifiers(payload.MODEL_DIR, 1)
+    lines: list[str] = []
+    service = Service(
+        keys=generate_keys(),
+        attester=_Documents(),
+        classifiers=[_BreaksTwice(classifier, [ModelError("no answer"), ZeroDivisionError()])],
+        dial=lambda: _connect(_OUTBOUND),
+        log=lines.append,
+        limits=Limits(redial_s=0.05, grace_s=1.0),
+    )
+    server = Server(service)
+    failures: list[BaseException] = []
+    before = signal.signal(signal.SIGTERM, lambda *_: server.stop())
+    with _listen(_INBOUND) as inbound, _listen(_OUTBOUND) as outbound:
+        visitor = threading.Thread(target=_visit, args=(outbound, failures))
+        visitor.start()
+        server.serve(inbound)
+        visitor.join()
+    signal.signal(signal.SIGTERM, before)
+    if failures:
+        raise RuntimeError(f"the payload logged {lines}") from failures[0]
+
+
+def _visit(outbound: socket.socket, failures: list[BaseException]) -> None:
+    try:
+        with _Client(outbound.accept()[0]) as parent:
+            _classify_all()
+            _deliver(parent.challenge())
+            _misbehave()
+    except BaseException as exc:  # noqa: BLE001 - raised again by the thread that waits for this one
+        failures.append(exc)
+    finally:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _classify_all() -> None:
+    from enclave_payload.contents import Problem
+    from enclave_payload.media import MediaType
+
+    with _Client(_connect(_INBOUND)).challenge() as client:
+        client.ask(0, MediaType.PNG, _encoded(MediaType.PNG, "RGB"))
+        _require(client.sock.recv(1) == b"", "a classifier with a bug")
+    with _Client(_connect(_INBOUND)).challenge() as client:
+        client.ask(0, MediaType.PNG, _encoded(MediaType.PNG, "RGB"))
+        _require(client.next_outcome().problem is Problem.MODEL_FAILED, "a classifier that breaks")
+        for counter, (what, kind, picture, problem) in enumerate(_pictures(), 1):
+            client.ask(counter, kind, picture, suite=1 + counter % 2)
+            outcome = client.next_outcome()
+            _require(outcome.problem is problem, f"{what}: expected {problem}, found {outcome.problem}")
+            _require((outcome.probabilities_ppb is None) == (problem is not None), what)
+
+
+def _deliver(parent: _Client) -> None:
+    from enclave_payload.media import MediaType
+
+    with _Client(_connect(_INBOUND)).challenge() as client:
+        client.ask(7, MediaType.PNG, _encoded(MediaType.PNG, "RGB"), out=True)
+        client.next_frame()  # the receipt
+        _require(parent.next_outcome().problem is None, "an answer for the listener")
+        parent.sock.sendall(parent.taken)
+
+
+def _misbehave() -> None:
+    from enclave_payload.media import MediaType
+    from enclave_payload.messages import Challenge, RefusalCode, Sealed
+
+    picture = _encoded(MediaType.PNG, "RGB")
+    with _Client(_connect(_INBOUND)) as client:
+        client.sock.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        client.expect_refusal(RefusalCode.PROTOCOL)
+    with _Client(_connect(_INBOUND)) as client:
+        client.sock.sendall(Challenge(_NONCE, version=99).to_frame())
+        client.expect_refusal(RefusalCode.VERSION)
+    for suite in (1, 2, 99):
+        with _Client(_connect(_INBOUND)).challenge() as client:
+            client.sock.sendall(Sealed(0, suite, bytes(2000)).to_frame())
+            client.expect_refusal(RefusalCode.UNREADABLE)
+    with _Client(_connect(_INBOUND)).challenge() as client:
+        client.ask(3, MediaType.PNG, picture)
+        _require(client.next_outcome().problem is None, "a request before its replay")
+        client.ask(3, MediaType.PNG, picture)
+        client.expect_refusal(RefusalCode.REPLAYED)
+
+
+def _pictures() -> Iterator[tuple[str, MediaType, bytes, Problem | None]]:
+    """What it is, its kind, the file, and what the payload says of it."""
     from PIL import Image
 
-    import enclave_payload.__main__ as payload
-    from enclave_payload.classifier import load_classifiers
+    from enclave_payload.contents import Problem
     from enclave_payload.media import MediaType
-    from enclave_payload.picture import decode_picture
-    from enclave_payload.seal import SuiteId, generate_keys, seal_request
 
-    keys = generate_keys()
-    for suite in SuiteId:
-        sealed = seal_request(suite, keys.public[suite], [b"picture"], b"info")
-        if bytes(keys.open(suite, sealed, b"info")) != b"picture":
-            raise RuntimeError(f"{suite!r} opened to something else")
-    (classifier,) = load_classifiers(payload.MODEL_DIR, 1)
-    card = classifier.card
     for kind in MediaType:
-        encoded = io.BytesIO()
-        Image.new("RGB", (300, 200), "gray").save(encoded, kind.name)
-        picture = decode_picture(encoded.getvalue(), kind, width=card.width, height=card.height)
-        if len(classifier.classify(picture)) != len(card.labels):
-            raise RuntimeError(f"{kind} was not classified")
+        for mode in ("1", "L", "P", "LA", "RGB", "RGBA", "CMYK"):
+            with contextlib.suppress(OSError):  # not every format has every mode
+                yield f"{kind} {mode}", kind, _encoded(kind, mode), None
+        whole = _encoded(kind, "RGB")
+        yield f"half of a {kind}", kind, whole[: len(whole) // 2], Problem.UNREADABLE
+        yield f"a {kind} of nothing", kind, b"", Problem.EMPTY
+        other = MediaType.PNG if kind is MediaType.JPEG else MediaType.JPEG
+        yield f"a {other} as {kind}", kind, _encoded(other, "RGB"), Problem.UNREADABLE
+        turned = Image.Exif()
+        turned[0x0112] = 6
+        if kind is not MediaType.BMP:
+            yield f"turned {kind}", kind, _encoded(kind, "RGB", exif=turned.tobytes()), None
+    for compression in _TIFF_COMPRESSIONS:
+        picture = _encoded(MediaType.TIFF, "RGB", compression=compression)
+        yield f"TIFF {compression}", MediaType.TIFF, picture, None
+    yield "progressive", MediaType.JPEG, _encoded(MediaType.JPEG, "RGB", progressive=True), None
+    yield "lossless", MediaType.WEBP, _encoded(MediaType.WEBP, "RGB", lossless=True), None
+    for kind in (MediaType.TIFF, MediaType.WEBP, MediaType.PNG):
+        frames = [Image.new("RGB", (300, 200), "white")]
+        film = _encoded(kind, "RGB", save_all=True, append_images=frames)
+        yield f"{kind} film", kind, film, Problem.MORE_THAN_ONE_FRAME
+    yield "16 bits", MediaType.PNG, _encoded(MediaType.PNG, "I;16"), Problem.UNSUPPORTED_PIXELS
+
+
+def _encoded(kind: MediaType, mode: str, **options: object) -> bytes:
+    from PIL import Image
+
+    encoded = io.BytesIO()
+    picture = Image.new("RGB", (300, 200), "gray")
+    picture.paste("red", (10, 10, 100, 90))
+    converted = Image.new(mode, picture.size) if mode == "I;16" else picture.convert(mode)
+    converted.save(encoded, kind.name, **options)
+    return encoded.getvalue()
+
+
+def _listen(name: str) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX)
+    sock.bind(name)
+    sock.listen()
+    sock.settimeout(_WAIT_S)
+    return sock
+
+
+def _connect(name: str) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        sock.connect(name)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _require(is_true: bool, what: str) -> None:
+    if not is_true:
+        raise RuntimeError(what)
 
 
 if __name__ == "__main__":
