@@ -97,10 +97,12 @@ class Engine:
                     f"{image}: {argv[0]} failed with status {exc.exit_status}: {words.strip()[-500:]}"
                 ) from exc
 
-    def build(self, context: BinaryIO, arguments: Mapping[str, str], *, on_line: OnLine) -> str:
+    def build(
+        self, context: BinaryIO, arguments: Mapping[str, str], *, has_network: bool, on_line: OnLine
+    ) -> str:
         """The id of the image that was built from a context (a tar with a ``Dockerfile`` in its root).
 
-        Builds without a network: everything that is needed is in the context.
+        Without a network everything that is needed is in the context.
 
         Raises:
             HostError: a step failed (with its last lines), or the engine did.
@@ -111,7 +113,7 @@ class Engine:
                 fileobj=context,
                 custom_context=True,
                 buildargs=dict(arguments),
-                network_mode="none",
+                network_mode=None if has_network else "none",
                 rm=True,
                 forcerm=True,
                 decode=True,

@@ -111,7 +111,9 @@ def make_image(plan: Plan, folder: Path, engine: Engine, telling: Telling) -> st
     with scratch_file(folder) as context:
         write_context(plan.files, context)
         context.seek(0)
-        return engine.build(context, plan.arguments, on_line=telling.line)
+        # The payload's context has its wheels; whoever brings a Dockerfile may install packages in it.
+        has_network = not plan.wheels
+        return engine.build(context, plan.arguments, has_network=has_network, on_line=telling.line)
 
 
 def lock_wheels(locked: tuple[Wheel, ...] | None, store: WheelStore, target: Target) -> tuple[Wheel, ...]:

@@ -1,11 +1,15 @@
-"""The Docker lane: .ci/docker-lane provides the engine and the base image."""
+"""The Docker lane: .ci/docker-lane provides the engine and the base image; conftest.py the fixtures."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
+
+from tests.cli.command import Done, enclavectl
 
 BASE_IMAGE = os.environ.get("ENCLAVECTL_TEST_BASE_IMAGE", "")
 IS_REQUIRED = os.environ.get("ENCLAVECTL_TEST_REQUIRE_DOCKER") == "1"
@@ -25,3 +29,30 @@ def docker_environment() -> Mapping[str, str]:
     passed = ("DOCKER_HOST", "PIP_INDEX_URL", "PIP_CONFIG_FILE", "PIP_CERT", "SSL_CERT_FILE")
     network = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
     return {key: os.environ[key] for key in (*passed, *network) if key in os.environ}
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """A home with the wheels that were downloaded once, and a set of boot files."""
+
+    home: Path
+    environ: dict[str, str]
+
+    def run(self, *arguments: object) -> Done:
+        return enclavectl(*arguments, "--output", "json", home=self.home, environ=self.environ, timeout_s=500)
+
+    def build(self, folder: Path, *arguments: object) -> Done:
+        """A build into a folder of its own."""
+        folder.mkdir(exist_ok=True)
+        outputs = ["--to", folder / "enclave.eif", "--lock", folder / "enclavectl.lock.json"]
+        return self.run("build", "--blobs", self.home / "blobs", *outputs, *arguments)
+
+
+def own_image(folder: Path, dockerfile: str, **files: bytes) -> Path:
+    """A context of one's own."""
+    context = folder / "context"
+    context.mkdir()
+    (context / "Dockerfile").write_text(dockerfile)
+    for name, data in files.items():
+        (context / name).write_bytes(data)
+    return context

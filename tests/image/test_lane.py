@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import shutil
-import signal
-import subprocess
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -28,53 +23,13 @@ from enclavectl.image.plan import lock_wheels
 from enclavectl.image.target import PROBE, parse_probe
 from enclavectl.image.wheels import WheelStore
 from enclavectl.models import PACKAGED_DIR, find_model
-from tests.cli.command import COMMAND, Done, enclavectl
-from tests.eif import samples
-from tests.image.engine import BASE_IMAGE, docker_environment
+from tests.image.engine import BASE_IMAGE, Lane, own_image
 from tests.image.test_nitro import fake
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
-
-
-@dataclass(frozen=True, slots=True)
-class Lane:
-    """A home with the wheels that were downloaded once, and a set of boot files."""
-
-    home: Path
-    environ: dict[str, str]
-
-    def run(self, *arguments: object) -> Done:
-        return enclavectl(*arguments, "--output", "json", home=self.home, environ=self.environ, timeout_s=500)
-
-    def build(self, folder: Path, *arguments: object) -> Done:
-        """A build into a folder of its own."""
-        folder.mkdir(exist_ok=True)
-        outputs = ["--to", folder / "enclave.eif", "--lock", folder / "enclavectl.lock.json"]
-        return self.run("build", "--blobs", self.home / "blobs", *outputs, *arguments)
-
-
-@pytest.fixture(scope="module")
-def lane(tmp_path_factory: pytest.TempPathFactory) -> Lane:
-    environ = dict(docker_environment())
-    home = tmp_path_factory.mktemp("home")
-    blobs = home / "blobs"
-    blobs.mkdir()
-    (blobs / "bzImage").write_bytes(samples.bzimage(1 << 16))
-    (blobs / "init").write_bytes(b"init")
-    (blobs / "nsm.ko").write_bytes(b"nsm")
-    return Lane(home, environ)
-
-
-@pytest.fixture(scope="module")
-def payload(lane: Lane, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the payload's enclave image and its lock."""
-    folder = tmp_path_factory.mktemp("payload")
-    done = lane.build(folder, "--base-image", BASE_IMAGE)
-    assert done.status == 0, done.err
-    return folder
 
 
 @contextmanager
@@ -92,16 +47,6 @@ def probe_output(client: DockerClient) -> bytes:
     return bytes(
         client.containers.run(BASE_IMAGE, ["python3", "-c", PROBE], network_mode="none", remove=True)
     )
-
-
-def own_image(folder: Path, dockerfile: str, **files: bytes) -> Path:
-    """A context of one's own."""
-    context = folder / "context"
-    context.mkdir()
-    (context / "Dockerfile").write_text(dockerfile)
-    for name, data in files.items():
-        (context / name).write_bytes(data)
-    return context
 
 
 def test_the_payload_becomes_a_sound_image_with_a_lock(lane: Lane, payload: Path) -> None:
@@ -197,29 +142,6 @@ def test_one_changed_byte_of_the_model_is_named(lane: Lane, payload: Path, tmp_p
     assert stale.error()["code"] == "lock-pcrs"
 
 
-KEYGEN = b"""
-import base64
-key = base64.encodebytes(bytes(range(256)) * 4).decode()
-open("/app/private_key.pem", "w").write("-----BEGIN RSA PRIVATE " + "KEY-----\\n" + key)
-"""
-
-
-def test_a_key_made_during_the_build_is_refused_even_if_it_is_deleted(lane: Lane, tmp_path: Path) -> None:
-    context = own_image(
-        tmp_path,
-        f"FROM {BASE_IMAGE}\nCOPY keygen.py /app/\nRUN python3 /app/keygen.py\n"
-        'RUN rm /app/private_key.pem\nCMD ["/usr/bin/python3"]\n',
-        **{"keygen.py": KEYGEN},
-    )
-    (tmp_path / "enclave.eif").write_bytes(b"the old one")
-    done = lane.build(tmp_path, "--dockerfile", context)
-    assert done.status == 2
-    assert done.error()["code"] == "lint-private-key"
-    assert "layer 3: /app/private_key.pem" in str(done.error()["message"])
-    assert (tmp_path / "enclave.eif").read_bytes() == b"the old one"
-    assert {path.name for path in tmp_path.iterdir()} == {"context", "enclave.eif"}
-
-
 def test_findings_pass_with_a_reason_and_are_kept_in_the_lock(lane: Lane, tmp_path: Path) -> None:
     dockerfile = 'FROM scratch\nCOPY app /bin/app\nUSER 7\nENTRYPOINT ["/bin/app"]\nCMD ["serve"]\n'
     context = own_image(tmp_path, dockerfile, app=b"app")
@@ -259,43 +181,6 @@ def test_nitro_cli_is_given_a_name_for_the_image_that_was_built(
         assert again.status == 0, again.err
         assert client.images.get("enclavectl-test-other:1").tags == ["enclavectl-test-other:1"]
         client.images.remove("enclavectl-test-other:1")
-
-
-def test_an_interrupted_build_leaves_everything_as_it_was(lane: Lane, tmp_path: Path) -> None:
-    context = own_image(tmp_path, f'FROM {BASE_IMAGE}\nRUN sleep 20 && echo {tmp_path}\nCMD ["/bin/true"]\n')
-    (tmp_path / "enclave.eif").write_bytes(b"the old one")
-    argv = [str(COMMAND), "build", "--blobs", str(lane.home / "blobs"), "--dockerfile", str(context)]
-    environ = {"PATH": "/usr/bin:/bin", "HOME": str(lane.home), **lane.environ}
-    with subprocess.Popen(argv, cwd=tmp_path, env=environ, stderr=subprocess.PIPE) as process:
-        deadline = time.monotonic() + 30
-        while len(list(tmp_path.iterdir())) == 2 and time.monotonic() < deadline:
-            time.sleep(0.05)  # until the context is there: the build has begun
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert (tmp_path / "enclave.eif").read_bytes() == b"the old one"
-    assert {path.name for path in tmp_path.iterdir()} == {"context", "enclave.eif"}
-
-
-def test_a_failing_step_says_why_and_leaves_nothing(lane: Lane, tmp_path: Path) -> None:
-    context = own_image(tmp_path, f"FROM {BASE_IMAGE}\nRUN echo the reason; exit 3\n")
-    done = lane.build(tmp_path, "--dockerfile", context)
-    assert done.status == 3
-    assert "the reason" in str(done.error()["message"])
-    assert {path.name for path in tmp_path.iterdir()} == {"context"}
-
-
-def test_a_base_image_that_is_not_there_or_has_no_python_is_explained(lane: Lane, tmp_path: Path) -> None:
-    absent = lane.build(tmp_path, "--base-image", "registry.invalid/none:1")
-    assert absent.status == 3
-    assert absent.error()["code"] == "image-missing"
-    context = own_image(tmp_path, 'FROM scratch\nCOPY app /app\nCMD ["/app"]\n', app=b"app")
-    built = lane.build(tmp_path, "--dockerfile", context)
-    image = built.json()["image"]
-    assert isinstance(image, dict)
-    without = lane.build(tmp_path, "--base-image", image["id"])
-    assert without.status == 3
-    assert without.error()["code"] == "base-image"
 
 
 def test_dry_run_says_what_it_would_do_and_writes_nothing(lane: Lane, payload: Path, tmp_path: Path) -> None:
@@ -342,16 +227,3 @@ def test_layers_flatten_to_what_docker_exports(lane: Lane, tmp_path: Path) -> No
 def save(path: Path, chunks: Iterable[bytes]) -> None:
     with path.open("wb") as file:
         file.writelines(chunks)
-
-
-def test_no_docker_at_all_is_explained(tmp_path: Path) -> None:
-    """Needs no engine, but belongs here."""
-    done = enclavectl(
-        "build",
-        "--output",
-        "json",
-        home=tmp_path,
-        environ={"DOCKER_HOST": f"unix://{tmp_path}/no.sock", "TMPDIR": os.environ.get("TMPDIR", "/tmp")},
-    )
-    assert done.status == 3
-    assert done.error()["code"] == "docker-missing"
