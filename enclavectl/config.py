@@ -363,7 +363,9 @@ def _from_flags(flags: Mapping[str, object], environ: Mapping[str, str]) -> _Fou
             try:
                 value = _BY_KEY[key].kind.read(given, around)  # a KeyError is a bug in the caller
             except ValueError as exc:
-                raise UsageError(f"{key} on the command line: {exc}") from exc
+                raise UsageError(
+                    f"{key} on the command line: {exc}", hint="enclavectl COMMAND --help lists the options"
+                ) from exc
             found[key] = (value, Source(kind=SourceKind.FLAG))
     return found
 

@@ -4,7 +4,8 @@ Both are ``flock`` on folders that nitro-cli itself needs, opened for reading: n
 (``terminate-enclave --all`` deletes what it does not know), any user who may use nitro-cli can take them,
 and the kernel drops them however their holder ends.
 
-*Launches* (the logs folder): a booting enclave reports on the one vsock port 9000, so a second launch fails.
+*Launches* (the logs folder): a booting enclave reports on the one vsock port 9000, so a second launch fails;
+and a launch asks every enclave for its name, so it must not begin before the one before it is settled.
 *Talks* (the sockets folder): the first ``describe-enclaves`` after a launch waits until the image is hashed,
 and another talk meanwhile gives up after 3 s, which ends the enclave. A talk never happens twice at once.
 They are two so that ``list`` need not wait for a boot of three minutes.

@@ -95,7 +95,7 @@ _REASONS = (
     (
         "vsock bind error",
         "something else has vsock port 9000, to which a booting enclave reports: a launch, or a proxy",
-        "wait for the other launch, or move the proxy: ss --vsock -l shows it",
+        "ss --vsock -l shows who has port 9000; wait for that launch, or move that proxy",
     ),
     (
         "VsockTimeoutError",
@@ -110,7 +110,7 @@ _REASONS = (
     (
         "Failed to open device file",
         "/dev/nitro_enclaves cannot be opened: enclaves are off for this instance, or the user not in ne",
-        "enclavectl doctor says which; enclavectl setup adds the user",
+        "enclavectl doctor says which; enclavectl setup adds the user to the group ne",
     ),
 )
 REASONS = {words: Meaning(cause, fix) for words, cause, fix in _REASONS}

@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import BinaryIO
 
 from enclavectl.backends.nitro.records import Record
 from enclavectl.eif.errors import EifError
@@ -92,7 +93,7 @@ def admit_image(source: Path, store: Path, *, now: datetime, telling: Telling) -
     with stage_file(store, mode=0o400) as staged:
         size, sha256 = _copy(source, staged, telling)
         staged.file.seek(0)
-        image = read_image(staged.file)
+        image = _read(staged.file, source)
         registers = image.measurements.registers()
         if lock is not None:
             compare_with_lock(lock[1], lock[0], source, registers=registers, sha256=sha256)
@@ -155,6 +156,18 @@ def _copy(source: Path, staged: StagedFile, telling: Telling) -> tuple[int, str]
                 telling.progress("copying and measuring the image", elapsed, elapsed * size / copied)
     staged.file.flush()
     return copied, digest.hexdigest()
+
+
+def _read(file: BinaryIO, source: Path) -> Image:
+    try:
+        return read_image(file)
+    except EifError as exc:
+        raise EifError(
+            f"{source}: {exc.reason}",
+            code=exc.code,
+            offset=exc.offset,
+            hint=f"enclavectl eif verify '{source}' says all that is wrong; enclavectl build makes a new one",
+        ) from exc
 
 
 def _check_machine(image: Image, source: Path) -> None:

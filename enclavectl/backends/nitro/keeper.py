@@ -80,21 +80,25 @@ class Keeper:
 
     def run(self) -> None:
         """Return once the enclave has ended and that is written down."""
+        recorder = Recorder(self._folder / "console.log") if self._record.debug else None
         try:
-            info = self._launch()
+            # Until the enclave is settled: a launch asks every enclave for its name, which one that is just
+            # being hashed must not be asked.
+            with host_lock(self._cli.logs, "launch", self):
+                info = self._launch()
+                daemon = _handle_of(info.process_id)
+                write_launched(self._folder, info)
+                is_unwanted = self._is_unwanted()
+                if not is_unwanted:
+                    self._report({"launched": info.to_json()})
+                    self._settle(info, recorder)
         except EnclavectlError as exc:
             self._report_failure(exc)
             self._end(Ended(at=datetime.now(UTC), how=f"it was never started: {exc.message}"))
             return
-        daemon = _handle_of(info.process_id)
-        recorder = Recorder(self._folder / "console.log") if self._record.debug else None
-        write_launched(self._folder, info)
-        if self._is_unwanted():
+        if is_unwanted:
             self._report_failure(StateError(f"{self._record.name}: its end was asked for while it booted"))
             self._terminate(info)
-        else:
-            self._report({"launched": info.to_json()})
-            self._settle(info, recorder)
         self._watch(info, daemon, recorder)
         self._end(Ending(self._folder, self._record, info, self._cli.logs).describe())
 
@@ -108,18 +112,19 @@ class Keeper:
             debug=record.debug,
             name=record.name,
         )
-        with host_lock(self._cli.logs, "launch", self):
-            if self._is_unwanted():
-                raise StateError("its end was asked for before it began")
-            self._report({"launching": True})
+        if self._is_unwanted():
+            raise StateError("its end was asked for before it began")
+        # For the same reason: others may have launched enclaves that nobody has settled.
+        self._cli.describe()
+        self._report({"launching": True})
+        output = self._run(command)
+        refused = self._cli.error_of(command, output) if output.status != 0 else None
+        just_ended = time.time() - self._spec.last_end < _RETRY_WITHIN_S
+        if isinstance(refused, HostError) and refused.code == "nitro-cli-E29" and just_ended:
+            self.note("the driver refused (E29) right after an enclave ended; trying once more")
+            time.sleep(_RETRY_PAUSE_S)
             output = self._run(command)
-            refused = self._cli.error_of(command, output) if output.status != 0 else None
-            just_ended = time.time() - self._spec.last_end < _RETRY_WITHIN_S
-            if isinstance(refused, HostError) and refused.code == "nitro-cli-E29" and just_ended:
-                self.note("the driver refused (E29) right after an enclave ended; trying once more")
-                time.sleep(_RETRY_PAUSE_S)
-                output = self._run(command)
-            return self._cli.answer(command, output, RunInfo.from_json)
+        return self._cli.answer(command, output, RunInfo.from_json)
 
     def _run(self, command: RunEnclave) -> Output:
         # To files: what it says is there whoever is left to read it, and no pipe can break under it.

@@ -1,0 +1,67 @@
+"""Any bytes that nitro-cli writes are an answer, an AnswerError or an error to show; nothing else happens."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+
+from enclavectl.nitro_cli.answers import BuildInfo, DescribeInfo, EifInfo, PcrInfo, RunInfo, TerminateInfo
+from enclavectl.nitro_cli.failure import failed_connections, read_failure
+from enclavectl.nitro_cli.stream import AnswerError, json_values, objects
+from enclavectl.nitro_cli.version import NitroVersion
+from enclavectl.run import Output
+
+_READERS = (RunInfo, DescribeInfo, TerminateInfo, EifInfo, BuildInfo, PcrInfo)
+_RUN = {
+    "EnclaveName": "a",
+    "EnclaveID": "i-0-enc1",
+    "ProcessID": 1,
+    "EnclaveCID": 16,
+    "CPUIDs": [1, 3],
+    "MemoryMiB": 64,
+    "State": "RUNNING",
+    "Flags": "NONE",
+    "Measurements": {"HashAlgorithm": "x", "PCR0": "0" * 96},
+    "EifVersion": 4,
+    "IsSigned": False,
+    "CheckCRC": True,
+    "Terminated": True,
+    "PCR": "0" * 96,
+}
+_ERROR = (
+    "Start allocating memory...\n[ E29 ] Ioctl failure.\nFile: 'a', failing operation: 'Open'.\n\n"
+    "Backtrace:\n  Action: Run Enclave\n  Subactions:\n    Start enclave ioctl failed\n    Full cores\n"
+    "  Root error file: x\n"
+    'Failed connections: 1\n[ E39 ] Connection.\n\nIf you open a support ticket, error log found at "/x"\n'
+)
+SEEDS: list[bytes] = [
+    b"",
+    json.dumps([_RUN, _RUN]).encode(),
+    (json.dumps(_RUN) * 2 + "\nConnecting [ 0.0 ] {").encode(),
+    _ERROR.encode(),
+    b"Nitro CLI 1.5.0\n",
+]
+
+
+def one(data: bytes) -> None:
+    with contextlib.suppress(AnswerError):
+        values, rest = json_values(data)
+        assert values or rest == data.decode("utf-8", errors="replace").lstrip(" \t\r\n")
+        for value in objects(data):
+            for reader in _READERS:
+                try:
+                    answer = reader.from_json(value)
+                except AnswerError:
+                    continue
+                if isinstance(answer, RunInfo):
+                    assert RunInfo.from_json(answer.to_json()) == answer
+    with contextlib.suppress(AnswerError):
+        NitroVersion.from_text(data.decode("utf-8", errors="replace"))
+    assert failed_connections(data) >= 0
+    error = read_failure(Output(status=39, out=b"", err=data), _no_log).to_error("run-enclave")
+    assert error.exit_code in (3, 6)
+
+
+def _no_log(_path: Path) -> str:
+    return ""

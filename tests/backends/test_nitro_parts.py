@@ -1,0 +1,300 @@
+"""The nitro backend's parts that need no process: records, states, stamps, endings, images."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from enclavectl.backends.base import EnclaveState
+from enclavectl.backends.folders import lock_enclave
+from enclavectl.backends.nitro.ending import Ending, keep_history
+from enclavectl.backends.nitro.images import admit_image, check_memory, image_to_run, remove_unused
+from enclavectl.backends.nitro.listing import Kept, Places, join, owner_of, state_of
+from enclavectl.backends.nitro.records import (
+    Ended,
+    Record,
+    ask_to_end,
+    is_asked_to_end,
+    load_ended,
+    load_launched,
+    load_record,
+    write_ended,
+    write_launched,
+)
+from enclavectl.backends.nitro.stamps import MAX_LINE, Stamper
+from enclavectl.eif.errors import EifError
+from enclavectl.errors import StateError, UsageError
+from enclavectl.events import Silent
+from enclavectl.history import History
+from enclavectl.image.lock import LOCK_NAME, Lock, write_lock
+from enclavectl.nitro_cli.answers import DescribeInfo, NitroState, Registers, RunInfo
+from enclavectl.nitro_cli.tool import Described
+from enclavectl.transport import HybridVsockAddress, VsockAddress
+from enclavectl.trust import Trust
+from tests.eif import samples
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+RECORD = Record(
+    name="first",
+    started=NOW,
+    detached=True,
+    debug=False,
+    memory_mib=1024,
+    cpus=2,
+    cid=None,
+    port_in=5005,
+    image=Path("/i/a.eif"),
+    image_size=1000,
+    image_sha256="ab" * 32,
+    model_id="m",
+    model_sha256="cd" * 32,
+    pcrs={0: b"\1" * 48, 1: b"\2" * 48, 2: b"\3" * 48},
+)
+RUN = RunInfo(enclave_id="i-0-enc1", name="first", process_id=1, cid=16, cpu_ids=(1, 3), memory_mib=1024)
+TOLD = DescribeInfo(run=RUN, state=NitroState.RUNNING, debug=False, registers=Registers(values={"PCR0": "0"}))
+
+
+def places(folder: Path, *, simulated: bool = False) -> Places:
+    return Places(folder=folder, port_in=5005, vsock_dir=None, is_simulated=simulated)
+
+
+def kept(folder: Path, record: Record = RECORD, info: RunInfo | None = RUN) -> Kept:
+    made = folder / "enc1"
+    made.mkdir(parents=True, exist_ok=True)
+    (made / "record.json").write_bytes(record.to_json())
+    return Kept(made, record, info)
+
+
+@pytest.mark.parametrize("record", [RECORD, replace(RECORD, cid=16, model_id=None, model_sha256=None)])
+def test_records_survive_their_file(tmp_path: Path, record: Record) -> None:
+    assert load_record(kept(tmp_path, record).folder) == record
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"[1]", b'{"schema": "other"}', b"\xff", b"[" * 9999])
+def test_damaged_records_say_how_to_be_rid_of_them(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "record.json").write_bytes(data)
+    with pytest.raises(StateError) as caught:
+        load_record(tmp_path)
+    assert "rm -r" in str(caught.value.hint)
+
+
+def test_facts_are_written_once_and_found(tmp_path: Path) -> None:
+    assert (load_launched(tmp_path), load_ended(tmp_path), is_asked_to_end(tmp_path)) == (None, None, False)
+    ended = Ended(at=NOW, how="so")
+    write_launched(tmp_path, RUN)
+    write_ended(tmp_path, ended)
+    ask_to_end(tmp_path)
+    assert (load_launched(tmp_path), load_ended(tmp_path), is_asked_to_end(tmp_path)) == (RUN, ended, True)
+    ask_to_end(tmp_path / "gone")
+
+
+def test_nitro_clis_own_answer_is_enough(tmp_path: Path) -> None:
+    (tmp_path / "launch.out").write_text('{"EnclaveID": "i-0-enc1", "ProcessID": 7')
+    assert load_launched(tmp_path) is None  # half of it
+    import json
+
+    (tmp_path / "launch.out").write_text(json.dumps(RUN.to_json()) + "\nConnecting to the console")
+    assert load_launched(tmp_path) == RUN
+
+
+def test_states_with_a_keeper(tmp_path: Path) -> None:
+    booting, running = kept(tmp_path, info=None), kept(tmp_path)
+    lock = lock_enclave(running.folder)
+    try:
+        assert state_of(booting, None, unreachable=0) is EnclaveState.BOOTING
+        assert state_of(running, TOLD, unreachable=0) is EnclaveState.RUNNING
+        # A keeper that lives holds the process that holds the enclave.
+        assert state_of(running, None, unreachable=0) is EnclaveState.RUNNING
+        assert state_of(running, None, unreachable=1) is EnclaveState.UNKNOWN
+        write_ended(running.folder, Ended(at=NOW, how="so"))
+        assert state_of(running, TOLD, unreachable=0) is EnclaveState.DEAD
+    finally:
+        os.close(lock)
+
+
+def test_states_without_a_keeper(tmp_path: Path) -> None:
+    alone = kept(tmp_path)
+    assert state_of(alone, TOLD, unreachable=0) is EnclaveState.RUNNING
+    assert state_of(alone, None, unreachable=1) is EnclaveState.UNKNOWN
+    assert state_of(alone, None, unreachable=0) is EnclaveState.DEAD
+    fresh = kept(tmp_path, replace(RECORD, started=datetime.now(UTC)), None)
+    assert state_of(fresh, None, unreachable=0) is EnclaveState.DEAD  # it was never launched
+    (fresh.folder / "launch.err").touch()
+    assert state_of(fresh, None, unreachable=0) is EnclaveState.BOOTING
+    old = replace(fresh, record=replace(RECORD, started=datetime.now(UTC) - timedelta(seconds=200)))
+    assert state_of(old, None, unreachable=0) is EnclaveState.DEAD
+
+
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [
+        (NitroState.TERMINATING, EnclaveState.TERMINATING),
+        (NitroState.EMPTY, EnclaveState.BOOTING),
+        (NitroState.UNKNOWN, EnclaveState.UNKNOWN),
+    ],
+)
+def test_nitro_clis_words_for_states(tmp_path: Path, told: NitroState, shown: EnclaveState) -> None:
+    answer = replace(TOLD, state=told)
+    assert state_of(kept(tmp_path), answer, unreachable=0) is shown
+    (foreign,) = join(places(tmp_path), [], Described(enclaves=(answer,), unreachable=0))
+    assert foreign.state is shown
+
+
+def test_ours_and_others_are_joined_by_id(tmp_path: Path) -> None:
+    other = replace(TOLD, run=replace(RUN, enclave_id="i-0-enc2", name=None, cid=17))
+    one, two = join(places(tmp_path), [kept(tmp_path)], Described(enclaves=(other, TOLD), unreachable=0))
+    assert (one.name, one.measured, one.trust) == ("first", RECORD.pcrs, Trust.NITRO)
+    assert (two.name, two.measured, two.started) == ("i-0-enc2", None, None)
+    assert (one.address, two.address) == (VsockAddress(16, 5005), VsockAddress(17, 5005))
+    assert one.machine is not None
+    assert one.machine.told_pcrs == {"PCR0": "0"}
+    assert one.to_json()["pcrs"] == {"0": "01" * 48, "1": "02" * 48, "2": "03" * 48}
+    assert two.to_json()["pcrs"] == {}
+
+
+def test_one_that_belonged_to_a_command_is_not_listed_dead(tmp_path: Path) -> None:
+    mine = kept(tmp_path, replace(RECORD, detached=False))
+    assert join(places(tmp_path), [mine], Described(enclaves=(), unreachable=0)) == []
+
+
+def test_trust_is_nitro_only_under_awss_root(tmp_path: Path) -> None:
+    real, simulated = places(tmp_path), places(tmp_path, simulated=True)
+    assert (real.trust(debug=False), real.trust(debug=True)) == (Trust.NITRO, Trust.DEBUG)
+    assert (simulated.trust(debug=False), simulated.trust(debug=True)) == (Trust.SIMULATED, Trust.DEBUG)
+    hybrid = replace(simulated, vsock_dir=tmp_path)
+    assert hybrid.address(16, 5005) == HybridVsockAddress(tmp_path / "16.vsock", 5005)
+
+
+def test_owners() -> None:
+    assert owner_of(os.getpid())
+    assert owner_of(2**22 + 1) is None
+
+
+@given(st.lists(st.binary(max_size=50), max_size=20))
+def test_stamping_keeps_every_byte_however_it_comes(pieces: list[bytes]) -> None:
+    stamper = Stamper(lambda: NOW)
+    out = b"".join([*map(stamper.feed, pieces), stamper.flush()])
+    lines = out.split(b"\n")[:-1]
+    assert all(line.startswith(b"2026-11-24T12:00:00.000Z ") for line in lines)
+    text = [line.partition(b"Z ")[2] for line in lines]
+    whole = b"".join(pieces)
+    expected = [line.rstrip(b"\r") for line in whole.split(b"\n")]
+    assert text == (expected[:-1] if whole.endswith(b"\n") or not whole else expected)
+
+
+def test_a_line_without_end_is_broken() -> None:
+    stamper = Stamper(lambda: NOW)
+    assert stamper.feed(b"x" * MAX_LINE).count(b"\n") == 1
+    assert stamper.flush() == b""
+
+
+def test_how_an_enclave_ended(tmp_path: Path) -> None:
+    one = kept(tmp_path)
+    ending = Ending(one.folder, RECORD, replace(RUN, process_id=77), tmp_path)
+    assert "vanished" in ending.describe().how
+    line = "[enc-1:{}][WARN][t][f] Received hang-up event from the enclave. Enclave process will shut down.\n"
+    (tmp_path / "nitro_enclaves.log").write_text(line.format(78))
+    assert "vanished" in ending.describe().how
+    (tmp_path / "nitro_enclaves.log").write_text(line.format(78) + line.format(77))
+    assert "by itself" in ending.describe().how
+    ask_to_end(one.folder)
+    assert ending.describe().how == "terminated by enclavectl"
+
+
+def test_what_is_kept_of_one_that_nobody_saw_end(tmp_path: Path) -> None:
+    one = kept(tmp_path / "e", info=None)
+    (one.folder / "console.log").write_bytes(b"last words\n")
+    keep_history(tmp_path / "state", one.folder, trust="nitro")
+    (past,) = History(tmp_path / "state").all()
+    assert (past.ended, past.console, past.enclave_id) == (None, "last words\n", "enc1")
+    assert "nobody" in past.how
+
+
+def lock_of(registers: dict[str, str], sha256: str, size: int) -> Lock:
+    return Lock(
+        eif={"file": "a.eif", "sha256": sha256, "size": size},
+        pcrs=registers,
+        mode="native",
+        image={},
+        model={"id": "m", "sha256": "00"},
+        wheels=(),
+        blobs={},
+        tools={},
+        findings=(),
+        allowed={},
+    )
+
+
+def test_what_is_launched_is_a_copy_that_nobody_changes(tmp_path: Path) -> None:
+    source, store = tmp_path / "a.eif", tmp_path / "store"
+    source.write_bytes(samples.image())
+    image = admit_image(source, store, now=NOW, telling=Silent())
+    source.write_bytes(b"rebuilt in place")
+    assert image.path.read_bytes() == samples.image()
+    assert image.path.stat().st_mode & 0o777 == 0o400
+    assert image.path.name == f"a-{image.pcrs[0].hex()[:16]}-{image.sha256[:8]}.eif"
+    assert (image.model, image.size) == (None, len(samples.image()))
+    source.write_bytes(samples.image())
+    assert admit_image(source, store, now=NOW, telling=Silent()).path == image.path
+    assert [path.name for path in store.iterdir()] == [image.path.name]
+    remove_unused(store, [replace(RECORD, image=image.path)])
+    assert image.path.exists()
+    remove_unused(store, [RECORD])
+    assert not image.path.exists()
+    remove_unused(tmp_path / "absent", [])
+
+
+def test_an_image_is_held_to_the_lock_beside_it(tmp_path: Path) -> None:
+    source, store = tmp_path / "a.eif", tmp_path / "store"
+    source.write_bytes(samples.image())
+    good = admit_image(source, store, now=NOW, telling=Silent())
+    registers = {f"PCR{index}": value.hex() for index, value in good.pcrs.items()}
+    write_lock(lock_of(registers, good.sha256, good.size), tmp_path / LOCK_NAME)
+    assert admit_image(source, store, now=NOW, telling=Silent()).model == ("m", "00")
+    write_lock(lock_of({**registers, "PCR2": "00" * 48}, good.sha256, good.size), tmp_path / LOCK_NAME)
+    with pytest.raises(StateError, match="PCR2") as caught:
+        admit_image(source, store, now=NOW, telling=Silent())
+    assert caught.value.code == "lock-pcrs"
+    write_lock(lock_of(registers, "00" * 32, good.size), tmp_path / LOCK_NAME)
+    with pytest.raises(StateError) as caught:
+        admit_image(source, store, now=NOW, telling=Silent())
+    assert caught.value.code == "lock-file"
+    source.rename(tmp_path / "b.eif")  # the lock is about another file
+    assert admit_image(tmp_path / "b.eif", store, now=NOW, telling=Silent()).model is None
+
+
+def test_an_image_that_is_damaged_leaves_nothing(tmp_path: Path) -> None:
+    source, store = tmp_path / "a.eif", tmp_path / "store"
+    data = bytearray(samples.image())
+    data[-1] ^= 1
+    source.write_bytes(bytes(data))
+    with pytest.raises(EifError) as caught:
+        admit_image(source, store, now=NOW, telling=Silent())
+    assert "a.eif" in caught.value.message
+    assert "eif verify" in str(caught.value.hint)
+    assert list(store.iterdir()) == []
+    with pytest.raises(UsageError, match="no such image"):
+        admit_image(tmp_path / "absent", store, now=NOW, telling=Silent())
+
+
+def test_memory_is_at_least_four_times_the_image() -> None:
+    check_memory(256 << 20, 1024)
+    with pytest.raises(UsageError, match="at least 1028 MiB") as caught:
+        check_memory((256 << 20) + 1, 1024)
+    assert "--memory 1028" in str(caught.value.hint)
+
+
+def test_the_image_of_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StateError, match="found no enclave") as caught:
+        image_to_run(None)
+    assert caught.value.code == "no-image"
+    (tmp_path / "enclave.eif").touch()
+    assert image_to_run(None) == tmp_path / "enclave.eif"
+    assert image_to_run(Path("other.eif")) == tmp_path / "other.eif"
