@@ -7,9 +7,12 @@ compared, and the launch's failure.
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import socket
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,6 +26,7 @@ from enclavectl.eif.format import SectionKind
 from enclavectl.eif.measure import certificate_pcr
 from enclavectl.eif.signature import parse_certificate
 from enclavectl.eif.strictjson import JsonValue
+from tests.e2e.cli import wait_until
 from tests.eif import samples
 from tests.nitro.fake.arguments import Said, parse
 from tests.nitro.fake.declared import app_of
@@ -315,9 +319,40 @@ def test_without_a_socket_folder(nitro_cli: NitroCli, eif: Path) -> None:
     nitro_cli.sockets.rmdir()
     failed(nitro_cli.run("describe-enclaves"), "E07")
     failed(nitro_cli.run("terminate-enclave", "--enclave-name", "x"), "E07")
-    failed(nitro_cli.run("run-enclave", "--eif-path", eif, "--memory", "64", "--cpu-count", "2"), "E07")
     text = failed(nitro_cli.run("terminate-enclave", "--all"), "E19")
     assert f"\nFile: '{nitro_cli.sockets}', failing operation: 'Read'.\n" in text
+
+
+def test_a_launch_that_fails_before_its_daemon_is_asked_leaves_that_behind(
+    nitro_cli: NitroCli, eif: Path
+) -> None:
+    """It holds both ends of its connection to the command, and waits for ever."""
+    nitro_cli.sockets.rmdir()
+    failed(nitro_cli.run("run-enclave", "--eif-path", eif, "--memory", "64", "--cpu-count", "2"), "E07")
+
+    def left() -> list[int]:
+        return [pid for pid, command in processes() if os.fsencode(eif) in command]
+
+    wait_until(lambda: len(left()) == 1, "one daemon is left")
+    [daemon] = left()
+    assert sockets_of(daemon) >= 2
+    os.kill(daemon, signal.SIGKILL)
+    wait_until(lambda: left() == [], "it has ended")
+
+
+def processes() -> list[tuple[int, bytes]]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):
+                found.append((int(entry.name), (entry / "cmdline").read_bytes()))
+    return found
+
+
+def sockets_of(pid: int) -> int:
+    """How many sockets a process holds."""
+    folder = Path(f"/proc/{pid}/fd")
+    return sum(str(link.readlink()).startswith("socket:") for link in folder.iterdir())
 
 
 def test_unknown_enclaves(nitro_cli: NitroCli) -> None:

@@ -145,15 +145,16 @@ def test_a_booting_enclave_is_invisible_and_keeps_others_from_booting(host: Fake
     assert [one["ProcessID"] for one in listed(host)] == [json.loads(out)["ProcessID"]]
 
 
-def test_killing_the_launch_does_not_cancel_it_at_once(host: FakeHost) -> None:
+def test_killing_the_launch_cancels_nothing(host: FakeHost) -> None:
+    """The daemon holds both ends of its first connection, so that it never learns of it."""
     host.hold("boot")
     with host.start(*LAUNCH, host.eif) as booting:
         wait_until(lambda: host.enclaves() == [16], "it has started")
         booting.kill()
     refused(host.run(*LAUNCH, host.eif), "E36", "E39")
     host.let_go("boot")
-    wait_until(lambda: not host.daemons(), "the daemon finds out that nobody listens, and ends")
-    assert host.enclaves() == []
+    wait_until(lambda: list((host.home / "run").iterdir()) != [], "it has booted")
+    assert [one["EnclaveCID"] for one in listed(host)] == [16]
 
 
 def hashing(host: FakeHost, describes: int = 1) -> None:

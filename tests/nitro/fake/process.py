@@ -31,13 +31,15 @@ _RUN = ("Failed to trigger enclave run", "Failed to execute command `Run`")
 
 
 def become_daemon(place: Place, environ: Mapping[str, str]) -> Connection:
-    """Fork; in the child never return. The connection to the new enclave process, for the parent."""
+    """Fork; in the child never return. The connection to the new enclave process, for the parent.
+
+    As in the real one, the child keeps its copy of the parent's end, and never learns that it has gone.
+    """
     ours, theirs = socket.socketpair()
     if os.fork() != 0:
         theirs.close()
         return Connection(ours)
     try:
-        ours.close()
         os.setsid()
         null = os.open(os.devnull, os.O_RDWR)
         for number in (0, 1, 2):
