@@ -106,7 +106,8 @@ class FakeHost:
 
     def read_log(self) -> str:
         """nitro-cli's own log."""
-        return (self.home / "log" / "nitro_enclaves.log").read_text()
+        path = self.home / "log" / "nitro_enclaves.log"
+        return path.read_text() if path.exists() else ""
 
     def argv(self) -> list[list[str]]:
         """Every command line so far."""
