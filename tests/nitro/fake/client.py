@@ -219,7 +219,7 @@ def read_console(place: Place, cid: int, timeout_s: float | None) -> None:
 
 def _console_of(place: Place, cid: int) -> Path:
     for path in place.held.glob("*.json"):
-        value = json.loads(path.read_text())
+        value = json.loads(path.read_text() or '{"cid": 0}')
         socket_path = path.with_suffix(".guest") / "console.sock"
         if value["cid"] == cid and socket_path.exists():
             return socket_path

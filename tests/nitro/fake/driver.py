@@ -22,7 +22,9 @@ from tests.nitro.fake.place import Place
 PAGE_SIZES_MIB = (16384, 2048, 1024, 512, 256, 32, 16, 8, 2)
 MIN_MEMORY_MIB = 64
 FIRST_CID = 16
+_RECORD_BYTES = 1024
 _MAX_CID = 2**32 - 2
+_NOTHING = '{"cid": 0, "cpus": [], "pages": []}'  # locked, and about to be written
 _IOCTL = "src/enclave_proc/resource_manager.rs:858"
 NO_CPUS = "The enclave cannot be created because no CPUs are available in the pool"
 HALF_CORES = "The enclave cannot start because full CPU cores have not been set"
@@ -65,11 +67,9 @@ class Slot:
 
     def hold(self, held: Held) -> None:
         """The driver gives it these."""
-        self._file.seek(0)
-        self._file.truncate()
         value = {"pid": os.getpid(), "cid": held.cid, "cpus": held.cpus, "pages": held.pages}
-        self._file.write(json.dumps(value))
-        self._file.flush()
+        # One write of one length over what was there: a reader sees the old record or the new one.
+        os.pwrite(self._file.fileno(), json.dumps(value).ljust(_RECORD_BYTES).encode(), 0)
 
     def free(self) -> None:
         """The driver has everything back."""
@@ -94,7 +94,7 @@ def holders(place: Place) -> list[Held]:
                 try:
                     fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
                 except BlockingIOError:
-                    value = json.loads(file.read())
+                    value = json.loads(file.read() or _NOTHING)
                     cpus, pages = tuple(value["cpus"]), tuple(value["pages"])
                     found.append(Held(cid=value["cid"], cpus=cpus, pages=pages))
         except FileNotFoundError:
