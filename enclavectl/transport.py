@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from errno import ECONNABORTED, ECONNREFUSED
 from pathlib import Path
 
-from enclavectl.errors import EnclaveLost, StateError, UsageError
+from enclavectl.errors import EnclaveLost, HostError, StateError, UsageError
 
 # sun_path holds 108 bytes with its NUL, linux/un.h.
 _MAX_UNIX_PATH = 107
@@ -88,10 +88,10 @@ def connect(address: Address, timeout_s: float) -> socket.socket:
 
     Raises:
         StateError: nobody listens there.
+        HostError: this kernel has no such sockets.
         EnclaveLost: no connection within ``timeout_s`` seconds, or the kernel's limit if that is shorter.
     """
-    family = socket.AF_VSOCK if isinstance(address, VsockAddress) else socket.AF_UNIX
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock = _new_socket(address)
     try:
         sock.settimeout(timeout_s)
         # Room for a picture of common size, so that sending it does not take turns with its reader.
@@ -124,12 +124,12 @@ def listen(address: Address) -> socket.socket:
 
     Raises:
         StateError: the address is in use or cannot be bound.
+        HostError: this kernel has no such sockets.
         UsageError: a hybrid address, which is a guest's: guests connect to Unix sockets of the host.
     """
     if isinstance(address, HybridVsockAddress):
         raise UsageError(f"{address}: expected an address of this host, found one inside of a guest")
-    family = socket.AF_UNIX if isinstance(address, UnixAddress) else socket.AF_VSOCK
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock = _new_socket(address)
     try:
         if isinstance(address, UnixAddress):
             with _short_path(address.path) as name:
@@ -146,6 +146,17 @@ def listen(address: Address) -> socket.socket:
             hint="another process may be listening already; enclavectl list shows the enclaves",
         ) from exc
     return sock
+
+
+def _new_socket(address: Address) -> socket.socket:
+    family = socket.AF_VSOCK if isinstance(address, VsockAddress) else socket.AF_UNIX
+    try:
+        return socket.socket(family, socket.SOCK_STREAM)
+    except OSError as exc:
+        raise HostError(
+            f"{address}: no such socket can be made ({exc.strerror})",
+            hint="sudo modprobe vsock, if this kernel has it; enclavectl doctor",
+        ) from exc
 
 
 def _ask_for_port(sock: socket.socket, port: int, timeout_s: float) -> None:

@@ -225,7 +225,16 @@ def test_a_fresh_enclave_for_one_command_ends_with_it(cli: NitroCli) -> None:
     ran = cli.run("diagnose", sample("bcc"), "-o", "json", env=env)
     assert (ran.code, ran.json()["results"][0]["label"]["code"]) == (0, "bcc")
     wait_until(lambda: not cli.records() and not cli.fake.enclaves(), "it is gone")
+    wait_until(lambda: not cli.images(), "its image goes with it")
     assert cli.ok("history", "-o", "json").json()["enclaves"] == []
+
+
+def test_a_launch_that_fails_leaves_nothing_but_a_memory(cli: NitroCli) -> None:
+    cli.fake.set(module=False)
+    error = cli.refused(3, "run", cli.fake.eif, "--name", "first")
+    assert (error["code"], "modprobe" in error["hint"]) == ("nitro-cli-E19", True)
+    wait_until(lambda: not cli.records() and not cli.images(), "record and image go")
+    assert "never started" in cli.ok("history", "-o", "json").json()["enclaves"][0]["how"]
 
 
 def test_a_production_host_refuses_debug_mode(cli: NitroCli, tmp_path: Path) -> None:

@@ -295,7 +295,7 @@ class NitroBackend:
     def _forget(self, folder: Path, *, was_running: bool) -> None:
         """What is kept of it is in the history; its folder and an image only it used are gone."""
         from enclavectl.backends.nitro.ending import keep_history
-        from enclavectl.backends.nitro.images import remove_unused
+        from enclavectl.backends.nitro.images import prune
 
         if folder.exists():
             record = load_record(folder)
@@ -306,9 +306,8 @@ class NitroBackend:
                     self._settings.state_dir, folder, trust=str(self._places.trust(debug=record.debug))
                 )
             remove_enclave(folder)
-        with host_lock(self._home, "start of an enclave", self._telling):
-            (self._home / "last-end").touch()
-            remove_unused(self._home / "images", [kept.record for kept in self._places.kept()])
+        (self._home / "last-end").touch()
+        prune(self._home, self._telling)
 
 
 def _record(spec: EnclaveSpec, name: str, image: AdmittedImage, *, detached: bool) -> Record:

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
 
-from enclavectl.backends.nitro.records import Record
+from enclavectl.backends.nitro.records import Record, load_record
 from enclavectl.eif.errors import EifError
 from enclavectl.eif.examine import Image, read_image
 from enclavectl.eif.format import FLAG_ARM64
@@ -26,6 +26,7 @@ from enclavectl.events import Telling
 from enclavectl.files import StagedFile, make_private_dir, open_regular, stage_file
 from enclavectl.image.lock import LOCK_NAME, Lock, compare_with_lock, read_lock
 from enclavectl.nitro_cli.commands import minimum_memory_mib
+from enclavectl.nitro_cli.hostlock import host_lock
 
 DEFAULT_IMAGE = "enclave.eif"
 _CHUNK = 1 << 20
@@ -116,6 +117,17 @@ def admit_image(source: Path, store: Path, *, now: datetime, telling: Telling) -
         pcrs={int(name.removeprefix("PCR")): bytes.fromhex(value) for name, value in registers.items()},
         model=(model["id"], model["sha256"]) if model and {"id", "sha256"} <= set(model) else None,
     )
+
+
+def prune(home: Path, telling: Telling) -> None:
+    """The store under ``home`` holds only images of enclaves that are there or just being started.
+
+    Raises:
+        StateError: a record is damaged, so nobody knows which image it needs; nothing is removed.
+    """
+    with host_lock(home, "start of an enclave", telling):
+        folders = [path.parent for path in (home / "enclaves").glob("enc*/record.json")]
+        remove_unused(home / "images", [load_record(folder) for folder in folders])
 
 
 def remove_unused(store: Path, used: list[Record]) -> None:

@@ -32,6 +32,7 @@ from enclavectl.backends.nitro.records import (
     write_launched,
 )
 from enclavectl.errors import EnclavectlError, HostError, StateError
+from enclavectl.events import Silent
 from enclavectl.nitro_cli.answers import RunInfo
 from enclavectl.nitro_cli.commands import Console, RunEnclave
 from enclavectl.nitro_cli.hostlock import host_lock
@@ -199,6 +200,10 @@ class Keeper:
             os.close(self._spec.lock_fd)
             self._wait_for_starter()
             remove_enclave(self._folder)
+            from enclavectl.backends.nitro.images import prune
+
+            with contextlib.suppress(EnclavectlError):  # a damaged record: whoever lists is told of it
+                prune(self._folder.parents[1], Silent())
 
     def _wait_for_starter(self) -> None:
         poll = select.poll()
