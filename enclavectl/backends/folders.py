@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, TypeVar
 
-from enclavectl.errors import UsageError
+from enclavectl.errors import StateError, UsageError
+from enclavectl.files import read_bounded
+
+T = TypeVar("T")
+_MAX_RECORD_BYTES = 64 * 1024
 
 # It stands in tables, file names, policies and shell commands.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -25,6 +31,26 @@ def check_name(name: str) -> None:
         raise UsageError(
             f"name: expected 1 to 64 letters, digits, dots, dashes or underscores, found {name!r:.100}"
         )
+
+
+def read_record(path: Path, schema: str, parse: Callable[[Any], T], *, hint: str) -> T:
+    """What ``parse`` makes of a record of ``schema``; ``hint`` says how to be rid of a damaged one.
+
+    Raises:
+        StateError: there is none, or it is damaged.
+    """
+    try:
+        value = json.loads(read_bounded(path, _MAX_RECORD_BYTES, what="enclave record"))
+        found = parse(value) if value["schema"] == schema else None
+    except UsageError as exc:
+        raise StateError(exc.message, hint=exc.hint) from exc
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
+        raise StateError(
+            f"{path}: expected a record of {schema}, found something else ({exc!r:.100})", hint=hint
+        ) from exc
+    if found is None:
+        raise StateError(f"{path}: expected a record of {schema}, found one of another form", hint=hint)
+    return found
 
 
 def lock_enclave(folder: Path) -> int:

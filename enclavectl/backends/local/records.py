@@ -16,10 +16,10 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from enclavectl.backends.folders import exclusive
-from enclavectl.errors import HostError, StateError, UsageError
+from enclavectl.backends.folders import exclusive, read_record
+from enclavectl.errors import HostError
 from enclavectl.files import make_private_dir, read_bounded, write_atomic
 
 if TYPE_CHECKING:
@@ -67,22 +67,15 @@ def load_record(folder: Path) -> Record:
     Raises:
         StateError: there is none, or it is damaged.
     """
-    path = folder / "record.json"
-    try:
-        return _parse_record(read_bounded(path, _MAX_RECORD_BYTES, what="enclave record"))
-    except UsageError as exc:
-        raise StateError(exc.message, hint=exc.hint) from exc
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
-        raise StateError(
-            f"{path}: expected a record of {RECORD_SCHEMA}, found something else ({exc!r:.100})",
-            hint=f"if no enclave of yours is in there: rm -r '{folder}'",
-        ) from exc
+    return read_record(
+        folder / "record.json",
+        RECORD_SCHEMA,
+        _parse_record,
+        hint=f"if no enclave of yours is in there: rm -r '{folder}'",
+    )
 
 
-def _parse_record(data: bytes) -> Record:
-    value = json.loads(data)
-    if value["schema"] != RECORD_SCHEMA:
-        raise ValueError("schema")
+def _parse_record(value: Any) -> Record:
     return Record(
         name=str(value["name"]),
         started=datetime.fromisoformat(value["started"]),

@@ -21,8 +21,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from enclavectl.errors import HostError, StateError, UsageError
+from enclavectl.backends.folders import read_record
+from enclavectl.errors import HostError, UsageError
 from enclavectl.files import read_bounded, write_atomic
 from enclavectl.nitro_cli.answers import RunInfo
 from enclavectl.nitro_cli.stream import AnswerError, one_object
@@ -79,22 +81,15 @@ def load_record(folder: Path) -> Record:
     Raises:
         StateError: there is none, or it is damaged.
     """
-    path = folder / "record.json"
-    try:
-        return _parse_record(read_bounded(path, _MAX_BYTES, what="enclave record"))
-    except UsageError as exc:
-        raise StateError(exc.message, hint=exc.hint) from exc
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
-        raise StateError(
-            f"{path}: expected a record of {RECORD_SCHEMA}, found something else ({exc!r:.100})",
-            hint=f"nitro-cli describe-enclaves shows what runs; then: rm -r '{folder}'",
-        ) from exc
+    return read_record(
+        folder / "record.json",
+        RECORD_SCHEMA,
+        _parse_record,
+        hint=f"nitro-cli describe-enclaves shows what runs; then: rm -r '{folder}'",
+    )
 
 
-def _parse_record(data: bytes) -> Record:
-    value = json.loads(data)
-    if value["schema"] != RECORD_SCHEMA:
-        raise ValueError("schema")
+def _parse_record(value: Any) -> Record:
     model = value["model"]
     return Record(
         name=str(value["name"]),
