@@ -24,6 +24,18 @@ class StagedFile:
         self.file = file
         self.path = path
 
+    def sync(self) -> None:
+        """What was written is on the disk, so that ``commit`` does not find it full.
+
+        Raises:
+            HostError: the file system refused.
+        """
+        try:
+            self.file.flush()
+            os.fsync(self.file.fileno())
+        except OSError as exc:
+            raise HostError(f"{self.path.parent}: cannot write ({_reason(exc)})") from exc
+
     def commit(self, destination: Path) -> None:
         """``destination`` has the written bytes, whole, and whatever was there before is gone.
 
@@ -33,9 +45,8 @@ class StagedFile:
         Raises:
             HostError: the file system refused; the old content is untouched.
         """
+        self.sync()
         try:
-            self.file.flush()
-            os.fsync(self.file.fileno())
             self.path.replace(destination)
         except OSError as exc:
             raise HostError(f"{destination}: cannot write ({_reason(exc)})") from exc

@@ -199,10 +199,8 @@ def build(
             refuse_blocking(plan.findings, request.allowed)
             return
         from enclavectl.image.build import build_enclave
-        from enclavectl.image.lock import write_lock
 
         built = build_enclave(request, engine, store, telling)
-        write_lock(built.lock, lock)
     _show_built(invocation.screen, built, to, lock)
 
 
@@ -278,8 +276,9 @@ def _request(
         if single:
             raise UsageError(f"--{single[0].replace('_', '-')}: nitro-cli takes a whole --blobs folder only")
         mode = ModeChoice.NITRO_CLI
-    if not to.parent.is_dir():
-        raise UsageError(f"--to {to}: there is no folder {to.parent}")
+    for option, path in (("--to", to), ("--lock", lock)):
+        if path.is_dir() or not path.parent.is_dir():
+            raise UsageError(f"{option} {path}: expected a file in a folder that exists")
     locked = read_lock(lock).wheels if lock.exists() and not upgrade else None
     return BuildRequest(
         source=source,

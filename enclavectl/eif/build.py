@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -32,7 +28,7 @@ from enclavectl.eif.lint import CPIO_MAGIC, cmdline_defect
 from enclavectl.eif.measure import Measurements, Measurer, OnBytes, certificate_pcr
 from enclavectl.eif.metadata import Metadata
 from enclavectl.eif.signature import SignatureBlock, parse_certificate, verify_signature
-from enclavectl.errors import HostError
+from enclavectl.files import stage_file
 
 
 class Signer(Protocol):
@@ -94,10 +90,10 @@ def write_image(parts: Parts, output: Path, *, on_bytes: OnBytes | None = None) 
         EifError: what was read back is not what was written, or breaks a rule.
         HostError: the file could not be written.
     """
-    with _replacing(output) as file:
-        written = _write(parts, file, on_bytes)
-        _flush(file)
-        image = read_image(file)
+    with stage_file(output.parent, mode=0o644) as staged:
+        written = _write(parts, staged.file, on_bytes)
+        staged.file.flush()
+        image = read_image(staged.file)
         if image.measurements != written:
             raise EifError(
                 f"read back other measurements than were written: {image.measurements.pcr0}",
@@ -106,6 +102,7 @@ def write_image(parts: Parts, output: Path, *, on_bytes: OnBytes | None = None) 
             )
         if parts.signer is not None:
             _verify_back(image)
+        staged.commit(output)
     return written
 
 
@@ -194,32 +191,3 @@ class _Body:
         self.size += len(data)
         if self._on_bytes is not None:
             self._on_bytes(len(data))
-
-
-@contextmanager
-def _replacing(output: Path) -> Iterator[BinaryIO]:
-    """A temporary file beside ``output`` that takes its place at the end, or is gone after an error."""
-    try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{output.name}.", suffix=".tmp", dir=output.parent)
-    except OSError as exc:
-        raise _write_error(output, exc) from exc
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "w+b") as file:
-            yield file
-        temporary.chmod(0o644)
-        temporary.replace(output)
-    except OSError as exc:
-        raise _write_error(output, exc) from exc
-    finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
-
-
-def _flush(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _write_error(output: Path, exc: OSError) -> HostError:
-    return HostError(f"cannot write {output}: {exc.strerror or exc}", hint=f"df -h {output.parent}")

@@ -18,7 +18,7 @@ from enclavectl.eif.layout import Layout
 from enclavectl.eif.metadata import Metadata
 from enclavectl.eif.names import algorithm_name, attribute_name
 
-# What sha2 0.9 and so every nitro-cli up to 1.4 prints; later ones print another such text.
+# What every nitro-cli up to 1.4 prints; 1.5 has `Sha512_48 { .. }`, its library's new name for the same.
 _HASH_ALGORITHM = "Sha384 { ... }"
 
 

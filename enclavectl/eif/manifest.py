@@ -13,6 +13,7 @@ from enclavectl.eif.format import Arch
 from enclavectl.eif.strictjson import JsonValue, parse_json
 
 MAX_JSON = 4 << 20
+MAX_INDEXES = 8  # within each other; builders write two
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _MANIFEST_TYPES = (
     "application/vnd.oci.image.manifest.v1+json",
@@ -73,7 +74,7 @@ def choose_image(members: Mapping[str, Blob], arch: Arch | None) -> Sources:
     """
     if "index.json" in members:
         index = _mapping(_load(members["index.json"], None), "index.json")
-        found = list(_manifests(members, index, set()))
+        found = list(_manifests(members, index, set(), MAX_INDEXES))
         matching = [one for one in found if arch is None or _arch_of(one) == arch.value]
         if len(matching) != 1:
             raise LayerError(
@@ -103,9 +104,11 @@ def choose_image(members: Mapping[str, Blob], arch: Arch | None) -> Sources:
 
 
 def _manifests(
-    members: Mapping[str, Blob], index: Mapping[str, JsonValue], seen: set[str]
+    members: Mapping[str, Blob], index: Mapping[str, JsonValue], seen: set[str], depth: int
 ) -> Iterator[Sources]:
     """Each image once, however many tags it has; ``seen`` also ends indexes that name each other."""
+    if not depth:
+        raise LayerError(f"more than {MAX_INDEXES} indexes within each other", code="image-format")
     for item in _list(index.get("manifests"), "manifests"):
         descriptor = _mapping(item, "manifests")
         media_type = descriptor.get("mediaType")
@@ -120,7 +123,7 @@ def _manifests(
             continue  # other platforms of an index need not be in the archive
         value = _mapping(_load(_member(members, f"blobs/sha256/{digest}"), digest), "manifest")
         if media_type in _INDEX_TYPES:
-            yield from _manifests(members, value, seen)
+            yield from _manifests(members, value, seen, depth - 1)
             continue
         config = _digest(_mapping(value.get("config"), "config"))
         layers = [_digest(_mapping(layer, "layer")) for layer in _list(value.get("layers"), "layers")]

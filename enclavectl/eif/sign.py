@@ -28,7 +28,7 @@ from enclavectl.eif.signature import (
     parse_certificate,
     signed_bytes,
 )
-from enclavectl.errors import StateError
+from enclavectl.files import open_regular
 
 MAX_PEM = 16 << 10  # a section holds up to two bytes for each of the PEM's, and 32 KiB in all
 
@@ -97,18 +97,14 @@ def sign_image(
 
     Raises:
         EifError: ``source`` breaks another rule, is of an older version, or is the same file as ``output``.
-        StateError: ``source`` cannot be read.
+        UsageError: ``source`` cannot be read.
         HostError: ``output`` cannot be written.
     """
     if output.exists() and source.exists() and output.samefile(source):
         raise EifError(
-            f"{output}: images are never changed in place", code="same-file", hint="give another --output"
+            f"{output}: images are never changed in place", code="same-file", hint="give another --to"
         )
-    try:
-        file = source.open("rb")
-    except OSError as exc:
-        raise StateError(f"cannot read {source}: {exc.strerror}") from exc
-    with file:
+    with open_regular(source, what="image file") as file:
         layout = _signable(file)
         if file_crc(layout) != layout.header.crc32:
             raise EifError("the CRC is wrong: the file is damaged", code="crc")

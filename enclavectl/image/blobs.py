@@ -93,7 +93,7 @@ def open_blobs(paths: BlobPaths, arch: Arch, *, environ: Mapping[str, str]) -> I
             data = whole_file(stack.enter_context(open_regular(path, what="boot file")))
             files.append(BootFile(name=name, data=data))
             hashes[name] = _sha256(data)
-        cmdline = paths.cmdline or _cmdline(folder, arch)
+        cmdline = _cmdline(folder, arch) if paths.cmdline is None else paths.cmdline
         yield BootBlobs(
             kernel_path=kernel,
             kernel=blob,

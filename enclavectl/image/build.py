@@ -19,8 +19,8 @@ from enclavectl.eif.format import Arch
 from enclavectl.eif.measure import Measurements
 from enclavectl.eif.metadata import Metadata
 from enclavectl.eif.ramdisk import EPOCH, Mode, boot_entries, write_ramdisk
-from enclavectl.errors import UsageError
-from enclavectl.files import open_regular
+from enclavectl.errors import HostError, UsageError
+from enclavectl.files import open_regular, stage_file
 from enclavectl.image.blobs import BlobPaths, BootBlobs, open_blobs, require_blobs
 from enclavectl.image.engine import Engine
 from enclavectl.image.findings import LintFinding, Rule, refuse_blocking
@@ -35,7 +35,7 @@ from enclavectl.image.lint import (
 from enclavectl.image.lock import Lock
 from enclavectl.image.nitro import NitroBuild, NitroSigning, build_with_nitro_cli
 from enclavectl.image.plan import Plan, Source, Telling, make_image, make_plan
-from enclavectl.image.scratch import scratch_file
+from enclavectl.image.scratch import scratch_file, scratch_folder
 from enclavectl.image.wheels import Wheel, WheelStore
 
 
@@ -69,8 +69,16 @@ class DockerImage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StagedImage:
+    """An enclave image that is whole but not yet where it belongs."""
+
+    path: Path
+    measurements: Measurements
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
-    """The finished image and the lock to be written beside it."""
+    """What the finished image measures as, and the lock beside it."""
 
     measurements: Measurements
     lock: Lock
@@ -78,7 +86,7 @@ class Built:
 
 
 def build_enclave(request: BuildRequest, engine: Engine, store: WheelStore, telling: Telling) -> Built:
-    """``request.output`` is the enclave image; the lock is returned, not written.
+    """``request.output`` is the enclave image and ``request.lock_path`` its lock, or both are what they were.
 
     The lint runs before anything is put in place: an image that it refuses leaves the old one as it is.
 
@@ -92,6 +100,8 @@ def build_enclave(request: BuildRequest, engine: Engine, store: WheelStore, tell
     refuse_blocking(plan.findings, request.allowed)
     docker = DockerImage(image_id=make_image(plan, request.output.parent, engine, telling), plan=plan)
     with ExitStack() as stack:
+        staged_lock = stack.enter_context(stage_file(request.lock_path.parent, mode=0o644))
+        staged_image = stack.enter_context(scratch_folder(request.output.parent)) / "enclave.eif"
         telling.step("reading the image's layers")
         saved = stack.enter_context(scratch_file(request.output.parent))
         engine.save(docker.image_id, saved)
@@ -104,20 +114,32 @@ def build_enclave(request: BuildRequest, engine: Engine, store: WheelStore, tell
         if request.nitro_cli is None:
             metadata = _metadata(request, docker, blobs, engine)
             ours = _Native(request=request, archive=archive, blobs=blobs, metadata=metadata)
-            measurements = ours.build(findings, telling)
+            measurements = ours.build(staged_image, findings, telling)
         else:
             telling.step("nitro-cli builds the enclave image")
             with engine.named(docker.image_id) as name:
                 build = NitroBuild(
                     image=name,
-                    output=request.output,
+                    output=staged_image,
                     blobs=request.blobs.folder,
                     key=request.nitro_cli.key,
                     certificate=request.nitro_cli.certificate,
                 )
                 measurements = build_with_nitro_cli(build, request.environ)
-        lock = _lock(request, docker, blobs, measurements, engine.version, findings)
+        staged = StagedImage(path=staged_image, measurements=measurements)
+        lock = _lock(request, docker, blobs, staged, engine.version, findings)
+        staged_lock.file.write(lock.to_bytes())
+        staged_lock.sync()
+        _replace(staged_image, request.output)
+        staged_lock.commit(request.lock_path)
     return Built(measurements=measurements, lock=lock, findings=tuple(findings))
+
+
+def _replace(staged: Path, output: Path) -> None:
+    try:
+        staged.replace(output)
+    except OSError as exc:
+        raise HostError(f"{output}: cannot write ({exc.strerror})") from exc
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,8 +151,8 @@ class _Native:
     blobs: BootBlobs
     metadata: Metadata
 
-    def build(self, findings: list[LintFinding], telling: Telling) -> Measurements:
-        request, folder = self.request, self.request.output.parent
+    def build(self, output: Path, findings: list[LintFinding], telling: Telling) -> Measurements:
+        request, folder = self.request, output.parent
         telling.step("writing the ramdisks")
         with scratch_file(folder) as boot, scratch_file(folder) as application:
             write_ramdisk(boot, boot_entries(self.blobs.files), request.mode)
@@ -154,7 +176,7 @@ class _Native:
                 arch=_arch(self.archive),
                 signer=request.signer,
             )
-            return build_image(spec, request.output)
+            return build_image(spec, output)
 
 
 def _arch(archive: ImageArchive) -> Arch:
@@ -220,16 +242,16 @@ def _lock(
     request: BuildRequest,
     docker: DockerImage,
     blobs: BootBlobs,
-    measurements: Measurements,
+    staged: StagedImage,
     engine_version: str,
     findings: list[LintFinding],
 ) -> Lock:
     model = request.source.model
-    with open_regular(request.output, what="image file") as file:
+    with open_regular(staged.path, what="image file") as file:
         size, digest = whole_file(file).size, sha256_of(whole_file(file))
     return Lock(
         eif={"file": relative_name(request.output, request.lock_path), "sha256": digest, "size": size},
-        pcrs=measurements.registers(),
+        pcrs=staged.measurements.registers(),
         mode=request.mode.value,
         image={"id": docker.image_id, "base": dict(docker.plan.base)},
         model={"id": model.card.model_id, "sha256": model.card.sha256} if model else None,

@@ -15,7 +15,7 @@ from typing import cast
 
 from enclavectl.eif.examine import read_image
 from enclavectl.errors import StateError, UsageError
-from enclavectl.files import open_regular, read_bounded, write_atomic
+from enclavectl.files import open_regular, read_bounded
 from enclavectl.image.wheels import Wheel
 
 LOCK_SCHEMA = "enclavectl.lock/1"
@@ -67,14 +67,9 @@ class Lock:
             "allowed": dict(self.allowed),
         }
 
-
-def write_lock(lock: Lock, path: Path) -> None:
-    """``path`` holds the lock; whoever reads it sees the old one or the new one.
-
-    Raises:
-        HostError: the file system refused.
-    """
-    write_atomic(path, (json.dumps(lock.to_json(), indent=2) + "\n").encode(), mode=0o644)
+    def to_bytes(self) -> bytes:
+        """The file."""
+        return (json.dumps(self.to_json(), indent=2) + "\n").encode()
 
 
 def read_lock(path: Path) -> Lock:

@@ -1,4 +1,4 @@
-"""Temporary files of a build: beside its output, where there must be room anyway."""
+"""Temporary files and folders of a build: beside its output, where there must be room anyway."""
 
 from __future__ import annotations
 
@@ -9,6 +9,20 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from enclavectl.errors import HostError
+
+
+@contextmanager
+def scratch_folder(folder: Path) -> Iterator[Path]:
+    """A folder in ``folder``, gone with all that is in it at the end of the block.
+
+    Raises:
+        HostError: ``folder`` does not take it, or a write in the block failed.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix=".enclavectl-", dir=folder) as path:
+            yield Path(path)
+    except OSError as exc:
+        raise HostError(f"{folder}: cannot write ({exc.strerror or exc})", hint=f"df -h {folder}") from exc
 
 
 @contextmanager

@@ -30,6 +30,9 @@ _TOKENS = (
     (b"ghp_", re.compile(rb"(?<![A-Za-z0-9_])ghp_[A-Za-z0-9]{36}(?![A-Za-z0-9])"), "a GitHub token"),
     (b"github_pat_", re.compile(rb"github_pat_[A-Za-z0-9_]{82}"), "a GitHub token"),
 )
+# A DER sequence that begins with a version: PKCS #8 (RFC 5958), PKCS #1 (RFC 8017), SEC 1 (RFC 5915).
+_DER_KEY = re.compile(rb"\x30(?:[\x00-\x7f]|\x81.|\x82..)\x02\x01[\x00\x01]", re.DOTALL)
+_MAX_DER_KEY = 16 << 10
 # TLS libraries carry the keys of their self-tests (GnuTLS does), so a key inside of a program is not counted.
 _ELF = b"\x7fELF"
 # Amazon's own examples, which documentation and SDKs repeat.
@@ -55,10 +58,28 @@ def secrets_in(name: bytes, chunks: Iterable[bytes]) -> Iterator[tuple[Rule, str
     for chunk in chunks:
         if is_program is None:
             is_program = chunk.startswith(_ELF)
+            if _is_der_key(chunk):
+                seen.add((Rule.PRIVATE_KEY, "a private key"))
         window = rest + chunk
         seen.update(one for one in _in_window(window) if not (is_program and one[0] is Rule.PRIVATE_KEY))
         rest = window[-_OVERLAP:]
     yield from sorted(seen)
+
+
+def _is_der_key(data: bytes) -> bool:
+    """Whether a file that begins like this is a binary private key and nothing else."""
+    if not _DER_KEY.match(data) or len(data) > _MAX_DER_KEY:
+        return False
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import load_der_private_key
+
+    try:
+        load_der_private_key(data, password=None)
+    except UnsupportedAlgorithm:
+        return True  # a key, only of a kind that this library does not know
+    except (ValueError, TypeError):
+        return False
+    return True
 
 
 def _in_window(window: bytes) -> Iterator[tuple[Rule, str]]:

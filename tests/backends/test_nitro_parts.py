@@ -32,7 +32,7 @@ from enclavectl.eif.errors import EifError
 from enclavectl.errors import StateError, UsageError
 from enclavectl.events import Silent
 from enclavectl.history import History
-from enclavectl.image.lock import LOCK_NAME, Lock, write_lock
+from enclavectl.image.lock import LOCK_NAME, Lock
 from enclavectl.nitro_cli.answers import DescribeInfo, NitroState, Registers, RunInfo
 from enclavectl.nitro_cli.tool import Described
 from enclavectl.transport import HybridVsockAddress, VsockAddress
@@ -255,13 +255,15 @@ def test_an_image_is_held_to_the_lock_beside_it(tmp_path: Path) -> None:
     source.write_bytes(samples.image())
     good = admit_image(source, store, now=NOW, telling=Silent())
     registers = {f"PCR{index}": value.hex() for index, value in good.pcrs.items()}
-    write_lock(lock_of(registers, good.sha256, good.size), tmp_path / LOCK_NAME)
+    (tmp_path / LOCK_NAME).write_bytes(lock_of(registers, good.sha256, good.size).to_bytes())
     assert admit_image(source, store, now=NOW, telling=Silent()).model == ("m", "00")
-    write_lock(lock_of({**registers, "PCR2": "00" * 48}, good.sha256, good.size), tmp_path / LOCK_NAME)
+    (tmp_path / LOCK_NAME).write_bytes(
+        lock_of({**registers, "PCR2": "00" * 48}, good.sha256, good.size).to_bytes()
+    )
     with pytest.raises(StateError, match="PCR2") as caught:
         admit_image(source, store, now=NOW, telling=Silent())
     assert caught.value.code == "lock-pcrs"
-    write_lock(lock_of(registers, "00" * 32, good.size), tmp_path / LOCK_NAME)
+    (tmp_path / LOCK_NAME).write_bytes(lock_of(registers, "00" * 32, good.size).to_bytes())
     with pytest.raises(StateError) as caught:
         admit_image(source, store, now=NOW, telling=Silent())
     assert caught.value.code == "lock-file"

@@ -167,6 +167,20 @@ def test_damaged_and_unknown_compression(tmp_path: Path) -> None:
         assert refused(path) == "layer-compression"
 
 
+@pytest.mark.parametrize(("depth", "is_taken"), [(7, True), (8, False), (3000, False)])
+def test_indexes_within_each_other_end(depth: int, is_taken: bool, tmp_path: Path) -> None:
+    layout = Layout()
+    inner = layout.image(LAYERS, config(LAYERS))
+    for _ in range(depth):
+        inner = layout.blob(json.dumps({"manifests": [inner]}).encode(), INDEX)
+    path = layout.write(tmp_path, inner)
+    if is_taken:
+        with open_archive(path) as archive:
+            assert len(archive.layers) == len(LAYERS)
+    else:
+        assert refused(path) == "image-format"
+
+
 @pytest.mark.parametrize(
     ("files", "code"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import zlib
 from dataclasses import replace
 from datetime import timedelta
@@ -21,7 +22,7 @@ from enclavectl.eif.examine import examine, read_image
 from enclavectl.eif.format import Arch
 from enclavectl.eif.sign import KeySigner, load_signer, sign_image
 from enclavectl.eif.signature import Curve, SignatureBlock, parse_signature, verify_signature
-from enclavectl.errors import HostError, StateError
+from enclavectl.errors import HostError, UsageError
 from tests.eif.samples import CMDLINE, METADATA, NOW, bzimage, certificate, cpio, image, key_pem
 
 CURVES = {Curve.P256: ec.SECP256R1(), Curve.P384: ec.SECP384R1(), Curve.P521: ec.SECP521R1()}
@@ -136,10 +137,16 @@ def test_a_source_that_ends_early_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_an_unwritable_folder_is_the_hosts_fault(tmp_path: Path) -> None:
-    with pytest.raises(HostError, match="cannot write"):
+    with pytest.raises(HostError, match="absent: cannot create"):
         build_image(spec(), tmp_path / "absent" / "a.eif")
-    with pytest.raises(StateError, match="cannot read"):
-        sign_image(tmp_path / "absent.eif", tmp_path / "b.eif", signer())
+
+
+def test_a_source_that_is_absent_or_no_file_is_the_callers_fault(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.eif")
+    for name, words in (("absent.eif", "no such image file"), ("fifo.eif", "found a FIFO")):
+        with pytest.raises(UsageError, match=words):
+            sign_image(tmp_path / name, tmp_path / "b.eif", signer())
+    only(tmp_path, "fifo.eif")
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from enclavectl.host.checks.facts import Facts, Wishes, parse_version
 from enclavectl.host.checks.nitro_cli import listening_ports
 from enclavectl.host.doctor import CHECKS, by_group, examine_host, fixable, has_failed, run_fixes
 from enclavectl.host.hands import Action
-from enclavectl.image.lock import Lock, write_lock
+from enclavectl.image.lock import Lock
 from tests.cli.command import Done, enclavectl
 from tests.eif import samples
 from tests.host import trees
@@ -459,7 +459,7 @@ def test_the_image_in_this_folder_is_looked_at(tmp_path: Path) -> None:
     here = tmp_path / "here"
     here.mkdir()
     (here / "a.eif").write_bytes(samples.image())
-    write_lock(lock_of(here / "a.eif"), here / "enclavectl.lock.json")
+    (here / "enclavectl.lock.json").write_bytes(lock_of(here / "a.eif").to_bytes())
     found = verdicts(facts_of(tmp_path))
     assert found["image.lock"].verdict.state is State.OK
     assert found["image.arch"].verdict.state is State.OK

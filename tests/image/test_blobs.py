@@ -22,6 +22,13 @@ def nitro_folder(folder: Path) -> Path:
     return folder
 
 
+def test_an_empty_command_line_is_not_taken_for_none(tmp_path: Path) -> None:
+    """No image may have it, and the builder says so."""
+    paths = BlobPaths(folder=nitro_folder(tmp_path), cmdline="")
+    with open_blobs(paths, Arch.X86_64, environ={}) as blobs:
+        assert blobs.cmdline == ""
+
+
 def test_nitro_clis_folder(tmp_path: Path) -> None:
     paths = BlobPaths(folder=nitro_folder(tmp_path))
     require_blobs(paths, {})

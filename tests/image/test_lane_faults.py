@@ -7,6 +7,8 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -160,17 +162,41 @@ def test_a_full_disk_leaves_the_old_image_and_its_lock(
     assert {path.name for path in tmp_path.iterdir()} == {"kernel", "enclave.eif", "enclavectl.lock.json"}
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
-def test_a_full_file_system_is_named(lane: Lane, payload: Path, tmp_path: Path) -> None:
-    small = tmp_path / "small"
-    small.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=80m", "none", small], check=True)
+@contextmanager
+def small_file_system(folder: Path, size: str) -> Iterator[Path]:
+    """A mounted file system of that size; only root can do this."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small file system")
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", folder], check=True)
     try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def test_a_lock_that_cannot_be_written_leaves_the_old_image(lane: Lane, tmp_path: Path) -> None:
+    context = own_image(tmp_path, 'FROM scratch\nCOPY app /app\nCMD ["/app"]\n', app=b"app")
+    (tmp_path / "enclave.eif").write_bytes(b"the old one")
+    outputs = ["--blobs", lane.home / "blobs", "--to", tmp_path / "enclave.eif"]
+    with small_file_system(tmp_path / "small", "16k") as small:
+        (small / "enclavectl.lock.json").write_bytes(b"")
+        (small / "full").write_bytes(bytes(16 << 10))
+        lock = ["--lock", small / "other.lock.json"]
+        done = lane.run("build", *outputs, *lock, "--dockerfile", context)
+        left = {path.name for path in small.iterdir()}
+    assert done.status == 3, done.err
+    assert "No space left on device" in str(done.error()["message"])
+    assert left == {"enclavectl.lock.json", "full"}
+    assert (tmp_path / "enclave.eif").read_bytes() == b"the old one"
+    assert {path.name for path in tmp_path.iterdir()} == {"context", "enclave.eif", "small"}
+
+
+def test_a_full_file_system_is_named(lane: Lane, payload: Path, tmp_path: Path) -> None:
+    with small_file_system(tmp_path / "small", "80m") as small:
         shutil.copy(payload / "enclavectl.lock.json", small)
         done = lane.build(small, "--base-image", BASE_IMAGE)
         left = {path.name for path in small.iterdir()}
-    finally:
-        subprocess.run(["umount", small], check=True)
     assert done.status == 3, done.err
     assert "No space left on device" in str(done.error()["message"])
     assert str(small) in f"{done.error()['message']} {done.error()['hint']}"

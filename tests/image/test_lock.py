@@ -14,7 +14,7 @@ from enclavectl.eif.examine import measure_image
 from enclavectl.eif.format import SectionKind
 from enclavectl.errors import StateError, UsageError
 from enclavectl.image.build import relative_name
-from enclavectl.image.lock import Lock, check_lock, parse_lock, read_lock, write_lock
+from enclavectl.image.lock import Lock, check_lock, parse_lock, read_lock
 from enclavectl.image.wheels import Wheel
 from tests.eif import samples
 
@@ -106,7 +106,7 @@ def locked_image(folder: Path) -> tuple[Lock, Path]:
     digest = hashlib.sha256(image.read_bytes()).hexdigest()
     path = folder / "enclavectl.lock.json"
     eif = {"file": relative_name(image, path), "sha256": digest, "size": image.stat().st_size}
-    write_lock(replace(LOCK, eif=eif, pcrs=pcrs), path)
+    path.write_bytes(replace(LOCK, eif=eif, pcrs=pcrs).to_bytes())
     return read_lock(path), path
 
 

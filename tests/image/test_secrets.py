@@ -6,6 +6,7 @@ import base64
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,6 +30,20 @@ KEYS = {
 @pytest.mark.parametrize("name", KEYS)
 def test_private_keys_are_found_by_their_content(name: str) -> None:
     assert [rule for rule, _ in secrets_in(b"app/notes.txt", [b"text\n", KEYS[name]])] == [Rule.PRIVATE_KEY]
+
+
+@pytest.mark.parametrize("form", [PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL])
+@pytest.mark.parametrize(
+    "key", [ec.generate_private_key(ec.SECP384R1()), rsa.generate_private_key(65537, 2048)]
+)
+def test_private_keys_without_any_text_are_found(
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, form: PrivateFormat
+) -> None:
+    der = key.private_bytes(Encoding.DER, form, NoEncryption())
+    assert [rule for rule, _ in secrets_in(b"app/key.bin", [der])] == [Rule.PRIVATE_KEY]
+    assert list(secrets_in(b"app/key.bin", [der[:-1]])) == []
+    public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    assert list(secrets_in(b"app/key.bin", [public])) == []
 
 
 @given(st.integers(1, len(EC_KEY) - 1), st.integers(0, 3000))

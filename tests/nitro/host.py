@@ -24,7 +24,7 @@ from typing import Any
 from enclavectl.backends.local.records import ensure_root
 from enclavectl.eif.build import ImageSpec, build_image
 from enclavectl.eif.format import Arch
-from enclavectl.image.lock import LOCK_NAME, Lock, write_lock
+from enclavectl.image.lock import LOCK_NAME, Lock
 from enclavectl.models import PACKAGED_ID, find_model, load_weights
 from tests.eif import samples
 from tests.nitro.fake.place import Place, Settings
@@ -225,4 +225,4 @@ def write_image(path: Path, tag: bytes = b"a") -> None:
         findings=(),
         allowed={},
     )
-    write_lock(lock, path.parent / LOCK_NAME)
+    (path.parent / LOCK_NAME).write_bytes(lock.to_bytes())
