@@ -37,6 +37,7 @@ from enclavectl.image.nitro import NitroBuild, NitroSigning, build_with_nitro_cl
 from enclavectl.image.plan import Plan, Source, Telling, make_image, make_plan
 from enclavectl.image.scratch import scratch_file, scratch_folder
 from enclavectl.image.wheels import Wheel, WheelStore
+from enclavectl.nitro_cli.environment import find_nitro_cli
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +97,8 @@ def build_enclave(request: BuildRequest, engine: Engine, store: WheelStore, tell
         EifError: the image cannot become an enclave image.
     """
     require_blobs(request.blobs, request.environ)
+    if request.nitro_cli is not None:
+        find_nitro_cli(request.environ)  # said before minutes of building, not after them
     plan = make_plan(request.source, request.locked, engine, store, telling)
     refuse_blocking(plan.findings, request.allowed)
     docker = DockerImage(image_id=make_image(plan, request.output.parent, engine, telling), plan=plan)

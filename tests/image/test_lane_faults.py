@@ -201,3 +201,11 @@ def test_a_full_file_system_is_named(lane: Lane, payload: Path, tmp_path: Path) 
     assert "No space left on device" in str(done.error()["message"])
     assert str(small) in f"{done.error()['message']} {done.error()['hint']}"
     assert left == {"enclavectl.lock.json"}
+
+
+def test_an_absent_nitro_cli_is_said_before_anything_is_built(lane: Lane, tmp_path: Path) -> None:
+    context = own_image(tmp_path, f"FROM {BASE_IMAGE}\nRUN exit 3\n")
+    nowhere = Lane(lane.home, {**lane.environ, "PATH": str(tmp_path)})
+    done = nowhere.build(tmp_path, "--dockerfile", context, "--builder", "nitro-cli")
+    assert done.status == 3
+    assert done.error()["code"] == "nitro-cli-missing"
