@@ -16,6 +16,7 @@ from enclavectl.eif.stream import open_ramdisk
 from enclavectl.eif.tar import read_tar
 from enclavectl.image.context import ContextFile
 from enclavectl.image.findings import LintFinding, Rule
+from enclavectl.image.inputs import read_inputs
 from enclavectl.image.secrets import secret_variables, secrets_in
 
 # nitro-cli's run-enclave wants four times the image file: https://github.com/aws/aws-nitro-enclaves-cli/
@@ -48,19 +49,17 @@ def _content(file: ContextFile) -> Iterator[bytes]:
                 yield chunk
 
 
-def lint_model(weights: bytes) -> Iterator[LintFinding]:
-    """A batch dimension that is not fixed costs tflite-runtime its fast kernels."""
-    try:
-        from tflite_runtime.interpreter import Interpreter
-    except ModuleNotFoundError:  # as in the payload
-        from ai_edge_litert.interpreter import Interpreter
+def lint_model(weights: Path) -> Iterator[LintFinding]:
+    """A batch dimension that is not fixed costs tflite-runtime its fast kernels.
 
-    for source in Interpreter(model_content=weights).get_input_details():
-        signature = [int(side) for side in source["shape_signature"]]
-        if signature and signature[0] == -1:
+    Raises:
+        UsageError: TFLite cannot load the weights.
+    """
+    for source in read_inputs(weights):
+        if source.sides and source.sides[0] == -1:
             yield LintFinding(
                 rule=Rule.DYNAMIC_BATCH,
-                where=f"model input {source['name']}",
+                where=f"model input {source.name}",
                 message="the batch dimension is dynamic, which makes inference about eight times slower; "
                 "export the model with a batch size of 1",
             )

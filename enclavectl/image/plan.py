@@ -89,13 +89,14 @@ def make_plan(
     telling.step("collecting the payload's wheels")
     wheels = lock_wheels(locked, store, target)
     files = tuple(payload_context(source.model, wheels, store))
+    load_weights(source.model)  # they are the card's, so what is wrong with them is not their transport
     return Plan(
         files=files,
         # By its id, not its name: a tag may move between the probe and the build.
         arguments={"BASE_IMAGE": base_id},
         base={"reference": source.base_image, "id": base_id, "target": target.to_json()},
         wheels=wheels,
-        findings=(*lint_model(load_weights(source.model)), *lint_context(files)),
+        findings=(*lint_model(source.model.weights_path), *lint_context(files)),
     )
 
 

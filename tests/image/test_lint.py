@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -138,7 +139,22 @@ def test_keys_in_the_context_and_in_a_finished_ramdisk(tmp_path: Path) -> None:
 
 
 def test_the_packaged_model_has_a_fixed_batch() -> None:
-    assert list(lint_model((PACKAGED_DIR / "model.tflite").read_bytes())) == []
+    assert list(lint_model(PACKAGED_DIR / "model.tflite")) == []
+
+
+def test_a_model_that_is_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.tflite").write_bytes(b"no model")
+    with pytest.raises(UsageError, match="expected a TFLite model") as caught:
+        list(lint_model(tmp_path / "model.tflite"))
+    assert caught.value.code == "model-broken"
+
+
+def test_a_model_that_crashes_the_runtime_does_not_crash_us(tmp_path: Path) -> None:
+    weights = bytearray((PACKAGED_DIR / "model.tflite").read_bytes())
+    weights[-1000] ^= 1  # tflite-runtime 2.14 ends with signal 11 on it; its successor may not mind
+    (tmp_path / "model.tflite").write_bytes(weights)
+    with suppress(UsageError):
+        assert list(lint_model(tmp_path / "model.tflite")) == []
 
 
 def finding(rule: Rule) -> LintFinding:
