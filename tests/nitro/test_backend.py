@@ -196,6 +196,7 @@ def test_an_enclave_whose_keeper_died_in_the_boot_is_adopted(cli: NitroCli) -> N
     cli.fake.hold("boot")
     with cli.start("run", cli.fake.eif, "--name", "orphan") as command:
         wait_until(lambda: listed(cli) == {"orphan": "BOOTING"}, "it boots")
+        wait_until(lambda: bool(cli.fake.daemons()), "its keeper has got as far as nitro-cli")
         kill(cli.keepers()[0])
         command.communicate(timeout=60)
     assert command.returncode == 3
