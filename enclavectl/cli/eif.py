@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from enclavectl.cli.each import Answer, answer_each
 from enclavectl.cli.options import Output, OutputFormat
 from enclavectl.cli.screen import Screen
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from typing import BinaryIO
 
+    from enclavectl.cli.each import Answer
     from enclavectl.eif.findings import Finding
     from enclavectl.eif.measure import OnBytes
 
@@ -60,6 +60,7 @@ def show(
     The JSON has the keys and values of `nitro-cli describe-eif`, and ours under "enclavectl"; for
     several files it has a list of such objects.
     """
+    from enclavectl.cli.each import Answer, answer_each
     from enclavectl.eif.describe import describe
     from enclavectl.eif.examine import examine
     from enclavectl.eif.findings import Severity, raise_first_error
@@ -86,6 +87,7 @@ def show(
 @app.command()
 def pcrs(files: ImageFiles, output: Output = OutputFormat.TEXT) -> None:
     """Compute the PCRs of images: what an enclave that runs one will attest."""
+    from enclavectl.cli.each import Answer, answer_each
     from enclavectl.eif.examine import measure_image
 
     screen = Screen(as_json=output is OutputFormat.JSON)
@@ -106,11 +108,14 @@ def verify(files: ImageFiles, output: Output = OutputFormat.TEXT) -> None:
 
     A valid signature says that the holder of the certificate signed; whose it is, PCR8 says.
     """
+    from enclavectl.cli.each import answer_each
+
     screen = Screen(as_json=output is OutputFormat.JSON)
     answer_each(screen, files, VERIFY_FILES_SCHEMA, lambda file: _verdict(screen, file))
 
 
 def _verdict(screen: Screen, file: Path) -> Answer:
+    from enclavectl.cli.each import Answer
     from enclavectl.eif.examine import examine
 
     with _open(file) as image, _progress(screen, "verifying", file) as on_bytes:

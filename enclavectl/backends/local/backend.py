@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Self
 from enclavectl.backends.base import Enclave, EnclaveSpec, EnclaveState
 from enclavectl.backends.console_log import read_console
 from enclavectl.backends.folders import check_name, exclusive, is_running, lock_enclave, remove_enclave
-from enclavectl.backends.local.ending import keep_history
 from enclavectl.backends.local.records import Record, ensure_root, load_record
 from enclavectl.backends.local.supervisor import SupervisorSpec
 from enclavectl.errors import HostError, StateError, UsageError
@@ -191,7 +190,7 @@ class LocalBackend:
         if is_running(folder):
             raise HostError(f"{enclave.name}: the supervisor did not end within {2 * _END_S:g} s")
         if folder.exists():
-            keep_history(self._state_dir, folder, enclave, how=how)
+            self._remember(folder, enclave, how=how)
         remove_enclave(folder)
 
     def trust_root(self) -> TrustRoot:
@@ -270,9 +269,14 @@ class LocalBackend:
             raise
 
         def remember(how: str) -> None:
-            keep_history(self._state_dir, folder, enclave, how=how)
+            self._remember(folder, enclave, how=how)
 
         return LocalEnclave(enclave, folder, supervisor, lifeline_write, remember if detached else None)
+
+    def _remember(self, folder: Path, enclave: Enclave, *, how: str | None) -> None:
+        from enclavectl.backends.local.ending import keep_history
+
+        keep_history(self._state_dir, folder, enclave, how=how)
 
     def _describe(self, folder: Path, record: Record) -> Enclave:
         state = EnclaveState.RUNNING if is_running(folder) else EnclaveState.DEAD
