@@ -12,9 +12,30 @@ import pytest
 
 from tests.e2e.cli import Cli, sample
 from tests.e2e.terminals import Terminal
+from tests.host import trees
 from tests.nitro.host import FakeHost, fake_host
 
 CODES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
+# The tutorial's commands for a fresh instance, in its order.
+INSTALLS = {
+    "al2": (
+        "sudo amazon-linux-extras install docker -y",
+        "sudo amazon-linux-extras install aws-nitro-enclaves-cli -y",
+        "sudo yum install aws-nitro-enclaves-cli-devel -y",
+    ),
+    "al2023": (
+        "sudo dnf install docker -y",
+        "sudo dnf install aws-nitro-enclaves-cli -y",
+        "sudo dnf install aws-nitro-enclaves-cli-devel -y",
+    ),
+}
+SET_UP = (
+    "sudo systemctl enable --now docker",
+    "sudo usermod -aG ne ec2-user",
+    "sudo usermod -aG docker ec2-user",
+    "sudo systemctl restart nitro-enclaves-allocator.service",
+    "sudo systemctl enable nitro-enclaves-allocator.service",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +78,38 @@ def stage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stage]:
     cli.assert_nothing_left()
 
 
+def set_up(cli: Cli, system: str) -> None:
+    """The tutorial's first page, on a recorded fresh instance: every command and change, and none is made."""
+    tree = trees.fresh(cli.base / system, system)
+    before = contents(tree)
+    arguments = ("setup", "--dry-run", "--host-root", tree)
+    value = cli.ok(*arguments, "-o", "json").json()
+    assert (value["schema"], value["dry_run"], value["complete"]) == ("enclavectl.setup/1", True, False)
+    lines = [line for step in value["steps"] for line in step["commands"]]
+    assert lines == [*INSTALLS[system], *SET_UP]
+    diffs = [step["diff"] for step in value["steps"] if step["diff"]]
+    assert [diff.splitlines()[-3:] for diff in diffs] == [["+---", "+memory_mib: 8192", "+cpu_count: 4"]]
+    shown = cli.ok(*arguments).stdout
+    assert all(f"  $ {line}\n" in shown for line in lines)
+    assert contents(tree) == before
+    # And once it is set up: nothing is left to do, and the tutorial's enclave fits.
+    ready = trees.healthy(cli.base / f"{system}-ready", system)
+    again = cli.ok("setup", "--dry-run", "--host-root", ready, "-o", "json").json()
+    assert ({step["state"] for step in again["steps"]}, again["complete"]) == ({"already"}, True)
+    plan = ("plan", "enclave.eif", "--memory", "8192", "--cpus", "4", "--host-root", ready)
+    assert cli.ok(*plan, "-o", "json").json()["fits"] is True
+    assert cli.run("plan", *plan[2:-1], tree, "-o", "json").code == 3
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def test_three_terminals_as_in_the_tutorial(stage: Stage) -> None:
     cli = stage.cli
     if stage.host is not None:
+        for system in ("al2", "al2023"):
+            set_up(cli, system)
         checked = cli.ok("lock", "check", "-o", "json").json()
         assert checked["pcrs"] == json.loads(stage.host.lock.read_text())["pcrs"]
 
