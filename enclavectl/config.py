@@ -141,6 +141,13 @@ class NitroConfig:
             "Development root (PEM) in place of AWS's; what it vouches for is simulated, never nitro.",
         )
     )
+    host_root: Path | None = field(
+        metadata=setting(
+            OPTIONAL_PATH,
+            None,
+            "Folder of the host's /sys and /proc: the CPUs and the huge pages that are kept for enclaves.",
+        )
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

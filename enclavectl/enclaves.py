@@ -46,6 +46,7 @@ def choose_backend(config: Config, telling: Telling | None = None) -> Backend:
                 port_in=config.enclave.port_in,
                 vsock_dir=config.nitro.vsock_dir,
                 root=config.nitro.root,
+                host_root=config.nitro.host_root,
             ),
             telling,
         )

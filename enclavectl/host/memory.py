@@ -104,8 +104,9 @@ def _pages(tree: Tree, node: str, counter: str) -> dict[int, int]:
     folder = f"{NODE_DIR}/{node}/hugepages"
     for name in tree.names(folder):
         match = _PAGES.fullmatch(name)
-        if match and int(match[1]) % 1024 == 0:
-            found[int(match[1]) // 1024] = tree.number(f"{folder}/{name}/{counter}") or 0
+        count = tree.number(f"{folder}/{name}/{counter}")
+        if match and int(match[1]) % 1024 == 0 and count is not None:
+            found[int(match[1]) // 1024] = count
     return found
 
 

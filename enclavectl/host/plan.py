@@ -15,7 +15,7 @@ from enclavectl.host.host import Host
 from enclavectl.host.memory import Memory, Node, Pages, mib_of, read_memory, take_pages
 from enclavectl.host.needs import MAX_ENCLAVES, EifFacts, round_to_region
 from enclavectl.host.reservation import Reservation
-from enclavectl.nitro_cli.commands import boot_bound_s
+from enclavectl.nitro_cli.commands import MIN_MEMORY_MIB, boot_bound_s
 
 # Ours: what we leave to the host's own system. AWS names no figure. The image comes on top: nitro-cli reads
 # each section of it into ordinary memory to hash it (https://github.com/aws/aws-nitro-enclaves-cli,
@@ -177,7 +177,7 @@ def _problems(wanted: Wanted, supply: Supply, pages: Pages | None) -> Iterator[P
             code="memory-free",
             message=f"{wanted.needed_mib} MiB of huge pages are needed on NUMA node {node.index}, "
             f"{node.free_mib} of {node.reserved_mib} MiB are free",
-            nearest=_grow(wanted, supply, room_mib=node.free_mib),
+            nearest=_grow(wanted, supply, room_mib=node.free_mib) + _smaller_now(wanted, node.free_mib),
         )
 
 
@@ -227,8 +227,15 @@ def _cpu_problems(wanted: Wanted, supply: Supply) -> Iterator[Problem]:
         yield Problem(
             code="cpus-free",
             message=f"{wanted.cpus} CPUs are needed, {len(free)} of the pool's {len(pool)} are free",
-            nearest=_grow(wanted, supply, room_cpus=len(free)),
+            nearest=_grow(wanted, supply, room_cpus=len(free))
+            + (f"; or --cpus {len(free) - len(free) % threads} now" if len(free) >= threads else ""),
         )
+
+
+def _smaller_now(wanted: Wanted, free_mib: int) -> str:
+    """The largest enclave of the image that the free pages are enough for, if they are for any."""
+    least = max(wanted.min_memory_mib, MIN_MEMORY_MIB)
+    return f"; or --memory {free_mib} now" if free_mib >= least else ""
 
 
 def largest(supply: Supply, wanted: Wanted) -> tuple[int, int]:

@@ -144,6 +144,9 @@ def test_an_image_that_needs_more_than_was_configured_gets_more(tmp_path: Path) 
     assert plan.wanted.needed_mib == 12_288
     assert codes(plan) == ["memory-free"]
     assert plan.problems[0].nearest == "enclavectl setup --memory 12288 --cpus 4"
+    # 8192 MiB are free, but too few for this image; for a smaller one they are the nearest.
+    smaller = make_plan(Wanted(memory_mib=12_288, cpus=4, eif=image(MIB)), supply(tmp_path))
+    assert smaller.problems[0].nearest.endswith("; or --memory 8192 now")
 
 
 def test_memory_that_was_named_and_is_below_the_minimum_is_a_problem(tmp_path: Path) -> None:
@@ -165,7 +168,7 @@ def test_half_a_core_is_a_problem_with_threads_and_none_without(tmp_path: Path) 
 def test_more_cpus_than_the_pool_has(tmp_path: Path) -> None:
     plan = make_plan(Wanted(memory_mib=1024, cpus=6), supply(trees.healthy(tmp_path)))
     assert codes(plan) == ["cpus-free"]
-    assert plan.problems[0].nearest == "enclavectl setup --memory 1024 --cpus 6"
+    assert plan.problems[0].nearest == "enclavectl setup --memory 1024 --cpus 6; or --cpus 4 now"
 
 
 def test_more_than_the_host_has_says_what_it_could_give(tmp_path: Path) -> None:

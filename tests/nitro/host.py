@@ -5,6 +5,7 @@
     HOST/bin/nitro-cli      the fake        HOST/fake.json   what kind of host it is today
     HOST/run, HOST/log      as on a host    HOST/vsock       CID.vsock, host.vsock_5006
     HOST/root.pem           what vouches    HOST/argv.log    every command line
+    HOST/tree               /sys and /proc, as far as enclaves are concerned
 """
 
 from __future__ import annotations
@@ -81,6 +82,7 @@ class FakeHost:
             "NITRO_CLI_SOCKETS_PATH": str(self.home / "run"),
             "ENCLAVECTL_NITRO_VSOCK_DIR": str(self.home / "vsock"),
             "ENCLAVECTL_NITRO_ROOT": str(self.home / "root.pem"),
+            "ENCLAVECTL_NITRO_HOST_ROOT": str(self.home / "tree"),
         }
 
     @property
@@ -183,7 +185,7 @@ def _is_zombie(entry: Path) -> bool:
 @contextmanager
 def fake_host(home: Path, **settings: object) -> Iterator[FakeHost]:
     """A fake host in the folder ``home``; at the end nothing of it runs."""
-    for name in ("bin", "run", "log", "vsock", "held", "images", "image/model"):
+    for name in ("bin", "run", "log", "vsock", "held", "tree", "images", "image/model"):
         (home / name).mkdir(parents=True)
     host = FakeHost(home)
     host.set(**settings)

@@ -46,13 +46,14 @@ _END_S = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NitroSettings:
-    """What the configuration says of this backend; the last two only where a host simulates Nitro."""
+    """What the configuration says of this backend; the last three only where a host simulates Nitro."""
 
     state_dir: Path
     environ: Mapping[str, str]
     port_in: int
     vsock_dir: Path | None = None
     root: Path | None = None
+    host_root: Path | None = None
 
 
 class NitroBackend:
@@ -79,9 +80,10 @@ class NitroBackend:
         Raises:
             UsageError: name, CID or memory cannot be used, or the image is not sound.
             StateError: the name or the CID is taken, there is no image, or another one than its lock names.
-            HostError: this host is not set up, or the launch failed.
+            HostError: this host is not set up, has no room for it, or the launch failed.
         """
         from enclavectl.backends.nitro.images import admit_image, check_memory, image_to_run
+        from enclavectl.backends.nitro.room import Request, Room
 
         if spec.name is not None:
             check_name(spec.name)
@@ -98,6 +100,16 @@ class NitroBackend:
             known = self.enclaves()
             name = _free_name(spec.name, source, known)
             _check_free_cid(spec.cid, known)
+            if source.is_file():
+                request = Request(
+                    name=name,
+                    image=source,
+                    image_size=source.stat().st_size,
+                    memory_mib=spec.memory_mib,
+                    cpus=spec.cpus,
+                )
+                used = _cpus_in_use(known)
+                Room(self._settings.host_root).require(request, used, last_end=_last_end(self._home))
             store = self._home / "images"
             image = admit_image(source, store, now=datetime.now(UTC), telling=self._telling)
             check_memory(image.size, spec.memory_mib)
@@ -126,6 +138,7 @@ class NitroBackend:
                     report_fd=reports,
                     lock_fd=lock,
                     last_end=_last_end(self._home),
+                    host_root=None if self._settings.host_root is None else str(self._settings.host_root),
                 ),
             )
         except BaseException:
@@ -352,6 +365,12 @@ def _check_free_cid(cid: int | None, known: Sequence[Enclave]) -> None:
                 hint="leave --cid out and the driver chooses a free one",
                 code="cid-in-use",
             )
+
+
+def _cpus_in_use(known: Sequence[Enclave]) -> frozenset[int]:
+    """At least these: of some enclaves nobody knows."""
+    running = [one.machine for one in known if one.machine and one.state is EnclaveState.RUNNING]
+    return frozenset(cpu for machine in running for cpu in machine.cpu_ids)
 
 
 def _last_end(home: Path) -> float:

@@ -31,17 +31,15 @@ from enclavectl.backends.nitro.records import (
     write_ended,
     write_launched,
 )
+from enclavectl.backends.nitro.room import LAG_PAUSE_S, LAG_WITHIN_S, Request, Room
 from enclavectl.errors import EnclavectlError, HostError, StateError
 from enclavectl.events import Silent
-from enclavectl.nitro_cli.answers import RunInfo
+from enclavectl.nitro_cli.answers import NitroState, RunInfo
 from enclavectl.nitro_cli.commands import Console, RunEnclave
 from enclavectl.nitro_cli.hostlock import host_lock
 from enclavectl.nitro_cli.tool import NitroCli
 from enclavectl.run import Output, start
 
-# nitro-cli issue 433: right after a terminate the driver sometimes refuses once.
-_RETRY_WITHIN_S = 15.0
-_RETRY_PAUSE_S = 1.5
 _MAX_OUTPUT = 1024 * 1024
 
 
@@ -60,6 +58,7 @@ class KeeperSpec:
     report_fd: int
     lock_fd: int
     last_end: float
+    host_root: str | None
 
 
 class Keeper:
@@ -116,14 +115,26 @@ class Keeper:
         if self._is_unwanted():
             raise StateError("its end was asked for before it began")
         # For the same reason: others may have launched enclaves that nobody has settled.
-        self._cli.describe()
+        described = self._cli.describe()
+        # Looked at before, too; another launch may have taken the room while this one waited for its turn.
+        request = Request(
+            name=record.name,
+            image=record.image,
+            image_size=record.image_size,
+            memory_mib=record.memory_mib,
+            cpus=record.cpus,
+        )
+        running = [one for one in described.enclaves if one.state is NitroState.RUNNING]
+        used = {cpu for one in running for cpu in one.run.cpu_ids}
+        root = None if self._spec.host_root is None else Path(self._spec.host_root)
+        Room(root).require(request, used, last_end=self._spec.last_end)
         self._report({"launching": True})
         output = self._run(command)
         refused = self._cli.error_of(command, output) if output.status != 0 else None
-        just_ended = time.time() - self._spec.last_end < _RETRY_WITHIN_S
+        just_ended = time.time() - self._spec.last_end < LAG_WITHIN_S
         if isinstance(refused, HostError) and refused.code == "nitro-cli-E29" and just_ended:
             self.note("the driver refused (E29) right after an enclave ended; trying once more")
-            time.sleep(_RETRY_PAUSE_S)
+            time.sleep(LAG_PAUSE_S)
             output = self._run(command)
         return self._cli.answer(command, output, RunInfo.from_json)
 

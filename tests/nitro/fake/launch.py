@@ -17,6 +17,7 @@ from tests.nitro.fake.failure import Failure, os_error
 from tests.nitro.fake.guest import Guest
 from tests.nitro.fake.measure import read_eif, registers
 from tests.nitro.fake.place import Place
+from tests.nitro.fake.sysfs import show
 from tests.nitro.fake.talk import Connection
 
 _MEMORY_RATIO = 4
@@ -101,6 +102,7 @@ def _boot(
         with driver.one_at_a_time(place):
             pages = driver.allocate_pages(place, int(arguments["memory_mib"]))
             slot.hold(Held(cid=0, cpus=(), pages=pages))
+        show(place)
         if (refused := driver.refusal(place)) is not None:
             raise refused
         with driver.one_at_a_time(place):

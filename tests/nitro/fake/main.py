@@ -11,6 +11,7 @@ from tests.nitro.fake.arguments import Matches, Said, parse
 from tests.nitro.fake.declared import app_of
 from tests.nitro.fake.failure import Failure, os_error, render
 from tests.nitro.fake.place import Place
+from tests.nitro.fake.sysfs import show
 
 _COMMANDS: dict[str, tuple[str, Callable[[Place, Matches], None]]] = {
     "run-enclave": ("Run Enclave", commands.run_enclave),
@@ -37,6 +38,7 @@ def main() -> None:
     action, command = _COMMANDS[name]
     try:
         _open_log(place)
+        show(place)
         place.log("nitro-cli", "INFO", "Start Nitro CLI")
         command(place, matches)
     except Failure as failure:

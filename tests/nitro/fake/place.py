@@ -40,6 +40,8 @@ class Settings:
     driver_error_times: int | None = None
     console_end: str = "eof"  # or reset
     guest_ports: tuple[int, ...] = (5005,)
+    # Whether the pool and the pages can be seen from outside, in the folder ``tree``.
+    sysfs: bool = True
 
     @classmethod
     def from_json(cls, text: str) -> Settings:
@@ -94,6 +96,11 @@ class Place:
     def held(self) -> Path:
         """What the driver has given to whom."""
         return self.home / "held"
+
+    @property
+    def tree(self) -> Path:
+        """The host's /sys and /proc, as far as enclaves are concerned."""
+        return self.home / "tree"
 
     @property
     def root(self) -> Path:

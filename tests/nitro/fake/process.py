@@ -23,6 +23,7 @@ from tests.nitro.fake.failure import Failure, render
 from tests.nitro.fake.launch import Enclave, launch
 from tests.nitro.fake.measure import measurements_of, metadata_of, read_eif
 from tests.nitro.fake.place import Place
+from tests.nitro.fake.sysfs import show
 from tests.nitro.fake.talk import Connection
 
 _POLL_S = 0.02
@@ -200,6 +201,7 @@ class EnclaveProcess:
         assert enclave is not None
         enclave.guest.kill()
         enclave.slot.free()
+        show(self._place)
         self._close_socket()
         connection.send("err", f"Successfully terminated enclave {enclave.enclave_id}.\n")
         value = {"EnclaveName": enclave.name, "EnclaveID": enclave.enclave_id, "Terminated": True}
