@@ -25,7 +25,7 @@ def answer_each(screen: Screen, files: Sequence[Path], schema: str, answer: Call
     """The answer for one file; for several, all of them, also after one that cannot be read.
 
     Several files are one JSON object with ``schema`` and a list, in which each item has its file and either
-    what the answer for it alone would be or the error.
+    what the answer for it alone would be or the error. What ``answer`` raises has to name the file.
 
     Raises:
         EnclavectlError: there is one file, and it has no answer.
@@ -41,7 +41,7 @@ def answer_each(screen: Screen, files: Sequence[Path], schema: str, answer: Call
                 raise
             worst = max(worst, exc.exit_code)
             items.append({"file": str(file), "error": error_value(exc)})
-            screen.note(f"{file}: {exc.message}")
+            screen.note(exc.message)
             continue
         worst = max(worst, found.exit_code)
         items.append(found.value if len(files) == 1 else {"file": str(file), **found.value})

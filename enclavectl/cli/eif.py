@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from enclavectl.cli.each import Answer
+    from enclavectl.eif.examine import Image
     from enclavectl.eif.findings import Finding
     from enclavectl.eif.measure import OnBytes
 
@@ -68,7 +69,7 @@ def show(
     screen = Screen(as_json=output is OutputFormat.JSON)
 
     def answer(file: Path) -> Answer:
-        with _open(file) as image, _progress(screen, "measuring", file) as on_bytes:
+        with _open(file) as image, _naming(file), _progress(screen, "measuring", file) as on_bytes:
             examination = examine(image, now=_now(), force_flags=force_flags, on_bytes=on_bytes)
             if not lenient:
                 raise_first_error(examination.findings)
@@ -93,7 +94,7 @@ def pcrs(files: ImageFiles, output: Output = OutputFormat.TEXT) -> None:
     screen = Screen(as_json=output is OutputFormat.JSON)
 
     def answer(file: Path) -> Answer:
-        with _open(file) as image, _progress(screen, "measuring", file) as on_bytes:
+        with _open(file) as image, _naming(file), _progress(screen, "measuring", file) as on_bytes:
             measurements = measure_image(image, on_bytes=on_bytes)
         return Answer(
             value=measurements.to_json(), draw=lambda: screen.facts(measurements.registers().items())
@@ -118,7 +119,7 @@ def _verdict(screen: Screen, file: Path) -> Answer:
     from enclavectl.cli.each import Answer
     from enclavectl.eif.examine import examine
 
-    with _open(file) as image, _progress(screen, "verifying", file) as on_bytes:
+    with _open(file) as image, _naming(file), _progress(screen, "verifying", file) as on_bytes:
         examination = examine(image, now=_now(), on_bytes=on_bytes)
     registers = examination.measurements.registers() if examination.measurements else {}
 
@@ -149,8 +150,8 @@ def diff(
     from enclavectl.eif.diff import compare_images
 
     screen = Screen(as_json=output is OutputFormat.JSON)
-    with _open(before) as old, _open(after) as new:
-        screen.step("comparing")
+    screen.step("comparing")
+    with _read(before) as old, _read(after) as new:
         found = compare_images(old, new)
     if screen.as_json:
         screen.result(found.to_json())
@@ -187,7 +188,7 @@ def sign(
         read_bounded(certificate, MAX_PEM, what="certificate"),
         now=_now(),
     )
-    with _progress(screen, "signing", file) as on_bytes:
+    with _naming(file), _progress(screen, "signing", file) as on_bytes:
         measurements = sign_image(file, signed, signer, on_bytes=on_bytes)
     if screen.as_json:
         screen.result({"schema": SIGN_SCHEMA, "file": str(signed), "pcrs": measurements.registers()})
@@ -208,7 +209,7 @@ def extract(
     from enclavectl.eif.extract import extract_sections
 
     screen = Screen(as_json=output is OutputFormat.JSON)
-    with _open(file) as image:
+    with _open(file) as image, _naming(file):
         written = extract_sections(image, folder)
     if screen.as_json:
         files = [{"file": str(one.path), "kind": one.kind, "size": one.size} for one in written]
@@ -227,6 +228,29 @@ def _open(path: Path) -> Iterator[BinaryIO]:
             yield file
     except OSError as exc:
         raise HostError(f"{path}: reading failed ({exc.strerror or exc})") from exc
+
+
+@contextmanager
+def _read(path: Path) -> Iterator[Image]:
+    """An image that the strict reader accepts; its file stays open for the block."""
+    from enclavectl.eif.examine import read_image
+
+    with _open(path) as file:
+        with _naming(path):
+            image = read_image(file)
+        yield image
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """An error about what is in the file says in which file."""
+    from enclavectl.eif.errors import EifError
+
+    try:
+        yield
+    except EifError as exc:
+        exc.message = f"{path}: {exc.message}"
+        raise
 
 
 @contextmanager

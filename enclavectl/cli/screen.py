@@ -165,7 +165,7 @@ class Screen:
         from rich.text import Text
 
         rows = list(pairs)
-        width = max(len(name) for name, _ in rows) + 2
+        width = max((len(name) for name, _ in rows), default=0) + 2
         for name, value in rows:
             line = Text(name.ljust(width), style="dim")
             line.append(visible(value), style="not dim")

@@ -28,6 +28,7 @@ from enclavectl.eif.signature import (
     parse_certificate,
     signed_bytes,
 )
+from enclavectl.errors import UsageError
 from enclavectl.files import open_regular
 
 MAX_PEM = 16 << 10  # a section holds up to two bytes for each of the PEM's, and 32 KiB in all
@@ -96,12 +97,12 @@ def sign_image(
     because every field is written anew. ``source`` is only read.
 
     Raises:
-        EifError: ``source`` breaks another rule, is of an older version, or is the same file as ``output``.
-        UsageError: ``source`` cannot be read.
+        EifError: ``source`` breaks another rule, or is of an older version.
+        UsageError: ``source`` cannot be read, or is the same file as ``output`` (``same-file``).
         HostError: ``output`` cannot be written.
     """
     if output.exists() and source.exists() and output.samefile(source):
-        raise EifError(
+        raise UsageError(
             f"{output}: images are never changed in place", code="same-file", hint="give another --to"
         )
     with open_regular(source, what="image file") as file:

@@ -134,7 +134,7 @@ def test_diff_names_the_model_and_the_pcrs(tmp_path: Path) -> None:
     assert [(one["where"], one["what"]) for one in changes] == [
         ("ramdisk1:/rootfs/app/model.tflite", "content")
     ]
-    assert "the model" in str(value["cause"])
+    assert value["cause"] == "the model (/rootfs/app/model.tflite)"
     text = enclavectl("eif", "diff", before, after, home=tmp_path)
     assert "model.tflite" in text.out
     same = eif(tmp_path, "diff", before, before).json()
@@ -193,13 +193,56 @@ def test_extract_writes_every_section_once(tmp_path: Path) -> None:
     assert again.error()["kind"] == "state"
 
 
-@pytest.mark.parametrize("command", ["show", "pcrs", "verify"])
+ALL = ("show", "pcrs", "verify", "diff", "sign", "extract")
+
+
+def arguments_of(command: str, folder: Path, file: Path) -> list[object]:
+    """What makes a sound image of ``file`` pass, if it were one."""
+    if command == "diff":
+        return [write_image(folder / "sound.eif"), file]
+    if command == "sign":
+        return [file, *signing_files(folder), "--to", folder / "signed.eif"]
+    return [file, "--to", folder / "parts"] if command == "extract" else [file]
+
+
+@pytest.mark.parametrize("command", ALL)
 def test_what_is_no_file_is_refused_at_once(tmp_path: Path, command: str) -> None:
     os.mkfifo(tmp_path / "fifo")
     for name in ("absent", "fifo", "."):
-        done = eif(tmp_path, command, tmp_path / name)
+        done = eif(tmp_path, command, *arguments_of(command, tmp_path, tmp_path / name))
         assert done.status == 2
         assert done.error()["kind"] == "usage"
+        assert done.err.count(str(tmp_path / name)) == 1
+
+
+@pytest.mark.parametrize("command", ALL)
+@pytest.mark.parametrize("data", [b"", b"no image" * 100], ids=["empty", "other"])
+def test_what_is_no_image_is_named_once(tmp_path: Path, command: str, data: bytes) -> None:
+    (tmp_path / "none").write_bytes(data)
+    arguments = arguments_of(command, tmp_path, tmp_path / "none")
+    done = enclavectl("eif", command, *arguments, home=tmp_path)
+    assert done.status == 2
+    assert (done.out + done.err).count(str(tmp_path / "none")) == 1
+
+
+@pytest.mark.parametrize("command", ["show", "pcrs"])
+def test_of_several_files_each_bad_one_is_named_once(tmp_path: Path, command: str) -> None:
+    bad = [tmp_path / name for name in ("absent", "damaged", "folder")]
+    bad[1].write_bytes(b"no image" * 100)
+    bad[2].mkdir()
+    done = enclavectl("eif", command, *bad, home=tmp_path)
+    assert done.status == 2
+    assert [line.split(": ")[1] for line in done.err.splitlines()] == [str(path) for path in bad]
+    assert [done.err.count(str(path)) for path in bad] == [1, 1, 1]
+
+
+def test_of_two_images_that_are_compared_the_damaged_one_is_named(tmp_path: Path) -> None:
+    sound, damaged = write_image(tmp_path / "a.eif"), tmp_path / "b.eif"
+    damaged.write_bytes(sound.read_bytes()[:-1] + b"!")
+    for pair in ([sound, damaged], [damaged, sound]):
+        error = eif(tmp_path, "diff", *pair).error()
+        assert error["code"] == "crc"
+        assert str(error["message"]).startswith(f"{damaged}: ")
 
 
 def test_official_images_describe_as_the_official_tool_describes_them(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from enclavectl.eif.blob import blob_of
 from enclavectl.eif.diff import Difference, compare_images
 from enclavectl.eif.entries import read_export
 from enclavectl.eif.errors import EifError
-from enclavectl.eif.examine import measure_image
+from enclavectl.eif.examine import measure_image, read_image
 from enclavectl.eif.format import SectionKind
 from enclavectl.eif.ramdisk import Mode, application_entries, write_ramdisk
 from enclavectl.eif.sign import load_signer
@@ -33,12 +33,16 @@ from tests.eif.samples import (
 )
 
 SITE = "usr/lib/python3/site-packages"
+PAYLOAD = f"{SITE}/enclave_payload"
 BASE = {
     "app/model.tflite": b"weights",
     "app/main": b"main",
     f"{SITE}/numpy/core.py": b"1",
     f"{SITE}/numpy-1.26.4.dist-info/RECORD": b"1",
     "var/lib/dpkg/info/libc6.list": b"x",
+    f"{PAYLOAD}/server.py": b"1",
+    f"{PAYLOAD}/model/model.tflite": b"weights",
+    f"{PAYLOAD}/model/model.json": b"{}",
 }
 
 
@@ -70,7 +74,7 @@ def made(application: bytes, **changes: bytes) -> bytes:
 
 
 def compare(old: bytes, new: bytes) -> Difference:
-    return compare_images(io.BytesIO(old), io.BytesIO(new))
+    return compare_images(read_image(io.BytesIO(old)), read_image(io.BytesIO(new)))
 
 
 WHOLE = made(ramdisk(BASE))
@@ -98,7 +102,7 @@ def test_time_stamps_only() -> None:
     found = compare(WHOLE, made(ramdisk(BASE, mtime=1)))
     assert {change.what for change in found.changes} == {"mtime"}
     assert len(found.changes) == len(BASE)
-    assert found.cause.startswith("time stamps only (5 files)")
+    assert found.cause.startswith(f"time stamps only ({len(BASE)} files)")
 
 
 @pytest.mark.parametrize(
@@ -107,12 +111,33 @@ def test_time_stamps_only() -> None:
         ({f"{SITE}/numpy/core.py": b"2"}, "packages (numpy)"),
         ({f"{SITE}/numpy-1.26.4.dist-info/RECORD": b"2"}, "packages (numpy)"),
         ({"var/lib/dpkg/info/libc6.list": b"y"}, "packages (libc6)"),
-        ({"app/main": b"other"}, "files (/rootfs/app/main content)"),
+        ({f"{PAYLOAD}/server.py": b"2"}, f"the payload (/rootfs/{PAYLOAD}/server.py)"),
+        ({f"{PAYLOAD}/model/model.json": b"{ }"}, f"the model's card (/rootfs/{PAYLOAD}/model/model.json)"),
+        ({"app/main": b"other"}, "files (/rootfs/app/main)"),
         ({"app/new": b""}, "files (/rootfs/app/new added)"),
     ],
 )
 def test_causes_in_the_application(files: dict[str, bytes], cause: str) -> None:
     assert compare(WHOLE, made(ramdisk(BASE | files))).cause == cause
+
+
+def test_another_model_is_the_only_cause_of_what_follows_from_it() -> None:
+    """The card has the weights' hash, the metadata the ramdisk's, and the signature covers PCR0."""
+    key = ec.generate_private_key(ec.SECP384R1())
+    signer = load_signer(key_pem(key), certificate(key), now=NOW)
+    weights, card = f"{PAYLOAD}/model/model.tflite", f"{PAYLOAD}/model/model.json"
+
+    def signed(application: bytes, version: str) -> bytes:
+        metadata = replace(METADATA, image_version=version).to_bytes()
+        pcr0 = measure_image(io.BytesIO(made(application, metadata=metadata))).pcr0
+        return made(application, metadata=metadata, signature=signer.sign(pcr0).to_bytes())
+
+    found = compare(
+        signed(ramdisk(BASE), "1"), signed(ramdisk(BASE | {weights: b"Weights", card: b"{ }"}), "2")
+    )
+    assert found.pcrs_changed == ("PCR0", "PCR2")
+    assert {change.where for change in found.changes if change.path is None} == {"metadata", "signature"}
+    assert found.cause == f"the model (/rootfs/{weights}) with its card"
 
 
 @pytest.mark.parametrize(

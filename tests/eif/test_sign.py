@@ -102,7 +102,7 @@ def test_a_file_is_never_signed_in_place(tmp_path: Path) -> None:
     build_image(spec(), path)
     before = path.read_bytes()
     (tmp_path / "link.eif").symlink_to(path)
-    with pytest.raises(EifError) as caught:
+    with pytest.raises(UsageError) as caught:
         sign_image(path, tmp_path / "link.eif", signer())
     assert caught.value.code == "same-file"
     assert path.read_bytes() == before

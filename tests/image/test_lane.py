@@ -136,7 +136,8 @@ def test_one_changed_byte_of_the_model_is_named(lane: Lane, payload: Path, tmp_p
     assert done.status == 0, done.err
     found = lane.run("eif", "diff", payload / "enclave.eif", tmp_path / "enclave.eif").json()
     assert found["pcrs_changed"] == ["PCR0", "PCR2"]
-    assert "the model" in str(found["cause"])
+    folder = "/rootfs/usr/local/lib/python3.11/site-packages/enclave_payload/model"
+    assert found["cause"] == f"the model ({folder}/model.tflite) with its card"
     stale = lane.run("lock", "check", tmp_path / "enclave.eif", "--lock", payload / "enclavectl.lock.json")
     assert stale.status == 6
     assert stale.error()["code"] == "lock-pcrs"
