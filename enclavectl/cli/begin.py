@@ -296,6 +296,16 @@ def target_elsewhere(connect: str, trusting: Trusting) -> Target:
     return Target(backend="remote", address=address, expectation=Expectation(policy=policy, root=root))
 
 
+def check_policy(trusting: Trusting) -> None:
+    """The user's policy, if there is one, can be used: said before anything is started or waited for.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if trusting.policy is not None:
+        _load_policy(trusting.policy, trusting)
+
+
 def _load_policy(path: Path, trusting: Trusting) -> Policy:
     from enclavectl.enclaves import load_policy
 

@@ -18,6 +18,7 @@ from enclavectl.cli.begin import (
     Trusting,
     Wanted,
     begin,
+    check_policy,
     explain_boot_failure,
     open_session,
     refuse_together,
@@ -143,6 +144,7 @@ def _check_model(config: Config, enclave: Enclave) -> None:
 
 
 def _start_fresh(invocation: Invocation, stack: ExitStack, backend: Backend, trusting: Trusting) -> Target:
+    check_policy(trusting)
     invocation.screen.step(f"starting a {backend.name} enclave")
     spec = spec_of(invocation.config, Wanted())
     running = stack.enter_context(backend.start(spec, detached=False))

@@ -63,13 +63,14 @@ def show(
     """
     from enclavectl.cli.each import Answer, answer_each
     from enclavectl.eif.describe import describe
+    from enclavectl.eif.errors import naming
     from enclavectl.eif.examine import examine
     from enclavectl.eif.findings import Severity, raise_first_error
 
     screen = Screen(as_json=output is OutputFormat.JSON)
 
     def answer(file: Path) -> Answer:
-        with _open(file) as image, _naming(file), _progress(screen, "measuring", file) as on_bytes:
+        with _open(file) as image, naming(file), _progress(screen, "measuring", file) as on_bytes:
             examination = examine(image, now=_now(), force_flags=force_flags, on_bytes=on_bytes)
             if not lenient:
                 raise_first_error(examination.findings)
@@ -89,12 +90,13 @@ def show(
 def pcrs(files: ImageFiles, output: Output = OutputFormat.TEXT) -> None:
     """Compute the PCRs of images: what an enclave that runs one will attest."""
     from enclavectl.cli.each import Answer, answer_each
+    from enclavectl.eif.errors import naming
     from enclavectl.eif.examine import measure_image
 
     screen = Screen(as_json=output is OutputFormat.JSON)
 
     def answer(file: Path) -> Answer:
-        with _open(file) as image, _naming(file), _progress(screen, "measuring", file) as on_bytes:
+        with _open(file) as image, naming(file), _progress(screen, "measuring", file) as on_bytes:
             measurements = measure_image(image, on_bytes=on_bytes)
         return Answer(
             value=measurements.to_json(), draw=lambda: screen.facts(measurements.registers().items())
@@ -117,9 +119,10 @@ def verify(files: ImageFiles, output: Output = OutputFormat.TEXT) -> None:
 
 def _verdict(screen: Screen, file: Path) -> Answer:
     from enclavectl.cli.each import Answer
+    from enclavectl.eif.errors import naming
     from enclavectl.eif.examine import examine
 
-    with _open(file) as image, _naming(file), _progress(screen, "verifying", file) as on_bytes:
+    with _open(file) as image, naming(file), _progress(screen, "verifying", file) as on_bytes:
         examination = examine(image, now=_now(), on_bytes=on_bytes)
     registers = examination.measurements.registers() if examination.measurements else {}
 
@@ -179,6 +182,7 @@ def sign(
 
     Example: enclavectl eif sign app.eif --key key.pem --cert cert.pem --to app.signed.eif
     """
+    from enclavectl.eif.errors import naming
     from enclavectl.eif.sign import MAX_PEM, load_signer, sign_image
     from enclavectl.files import read_bounded
 
@@ -188,7 +192,7 @@ def sign(
         read_bounded(certificate, MAX_PEM, what="certificate"),
         now=_now(),
     )
-    with _naming(file), _progress(screen, "signing", file) as on_bytes:
+    with naming(file), _progress(screen, "signing", file) as on_bytes:
         measurements = sign_image(file, signed, signer, on_bytes=on_bytes)
     if screen.as_json:
         screen.result({"schema": SIGN_SCHEMA, "file": str(signed), "pcrs": measurements.registers()})
@@ -206,10 +210,11 @@ def extract(
 
     Ramdisks stay archives: unpack one with `cpio --extract --make-directories`, and not as root.
     """
+    from enclavectl.eif.errors import naming
     from enclavectl.eif.extract import extract_sections
 
     screen = Screen(as_json=output is OutputFormat.JSON)
-    with _open(file) as image, _naming(file):
+    with _open(file) as image, naming(file):
         written = extract_sections(image, folder)
     if screen.as_json:
         files = [{"file": str(one.path), "kind": one.kind, "size": one.size} for one in written]
@@ -233,24 +238,13 @@ def _open(path: Path) -> Iterator[BinaryIO]:
 @contextmanager
 def _read(path: Path) -> Iterator[Image]:
     """An image that the strict reader accepts; its file stays open for the block."""
+    from enclavectl.eif.errors import naming
     from enclavectl.eif.examine import read_image
 
     with _open(path) as file:
-        with _naming(path):
+        with naming(path):
             image = read_image(file)
         yield image
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """An error about what is in the file says in which file."""
-    from enclavectl.eif.errors import EifError
-
-    try:
-        yield
-    except EifError as exc:
-        exc.message = f"{path}: {exc.message}"
-        raise
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from enclavectl.cli import options
 from enclavectl.cli.answers import draw_result
 from enclavectl.cli.begin import (
     begin,
+    check_policy,
     expectation_of,
     refuse_together,
     target_elsewhere,
@@ -123,6 +124,7 @@ def listen(
     settings = invocation.config
     chosen = _backend(settings, invocation.screen)
     trusting = trusting_of(settings, policy=policy, allow_debug=unsafe_allow_debug)
+    check_policy(trusting)
     address = chosen.outbound_address(settings.enclave.port_out)
     answers = AnswerPrinter(invocation.screen, PendingStore(settings.state_dir), settings.diagnose.top)
     with listening_at(address) as listening:

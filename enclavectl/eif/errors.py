@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 from enclavectl.errors import UsageError
 
 
@@ -30,3 +34,12 @@ class CpioError(EifError):
 
 class LayerError(EifError):
     """A tar archive, an image layer or an image archive cannot be used."""
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """The readers know no names: what an ``EifError`` of the block says begins with the file's."""
+    try:
+        yield
+    except EifError as exc:
+        raise EifError(f"{path}: {exc.reason}", code=exc.code, offset=exc.offset, hint=exc.hint) from exc

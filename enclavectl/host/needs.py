@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from enclavectl.eif.errors import naming
 from enclavectl.eif.scan import parse_layout
 from enclavectl.files import open_regular
 from enclavectl.host.memory import REGION_MIB
@@ -37,7 +38,7 @@ def read_eif(path: Path) -> EifFacts:
     Raises:
         UsageError: no such file, or no image.
     """
-    with open_regular(path, what="image file") as file:
+    with open_regular(path, what="image file") as file, naming(path):
         layout = parse_layout(file)
         return EifFacts(path=path, size=layout.size, arch=layout.header.arch.value)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from enclavectl.eif.errors import naming
 from enclavectl.eif.examine import read_image
 from enclavectl.errors import StateError, UsageError
 from enclavectl.files import open_regular, read_bounded
@@ -139,7 +140,8 @@ def check_lock(lock: Lock, path: Path, *, image: Path | None = None) -> Checked:
         )
     digest = hashlib.sha256()
     with open_regular(found, what="image file") as file:
-        registers = read_image(file).measurements.registers()
+        with naming(found):
+            registers = read_image(file).measurements.registers()
         file.seek(0)
         while chunk := file.read(1 << 20):
             digest.update(chunk)
