@@ -43,13 +43,39 @@ class StagedFile:
         not synced: after a power cut either the old or the new content is there, never a mix.
 
         Raises:
+            UsageError: the destination is neither a file nor a link; a device is not replaced by mistake.
             HostError: the file system refused; the old content is untouched.
         """
         self.sync()
-        try:
-            self.path.replace(destination)
-        except OSError as exc:
-            raise HostError(f"{destination}: cannot write ({_reason(exc)})") from exc
+        replace_file(self.path, destination)
+
+
+def replace_file(source: Path, destination: Path) -> None:
+    """``source`` is at ``destination``, whole, and whatever was there before is gone.
+
+    Raises:
+        UsageError: the destination is neither a file nor a link.
+        HostError: the file system refused; the old content is untouched.
+    """
+    require_replaceable(destination)
+    try:
+        source.replace(destination)
+    except OSError as exc:
+        raise HostError(f"{destination}: cannot write ({_reason(exc)})") from exc
+
+
+def require_replaceable(destination: Path) -> None:
+    """Return if a file may be put at ``destination``. Root could put one in place of /dev/null.
+
+    Raises:
+        UsageError: there is something that is neither a file nor a link.
+    """
+    try:
+        mode = destination.lstat().st_mode
+    except (OSError, ValueError):
+        return  # there is nothing, or whoever writes will say what is wrong
+    if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+        raise UsageError(f"{destination}: expected a file to write, found {_kind(mode)}")
 
 
 @contextmanager
@@ -82,6 +108,7 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     A symbolic link at ``path`` is replaced, not followed.
 
     Raises:
+        UsageError: there is something that is neither a file nor a link.
         HostError: the file system refused; what was at ``path`` is untouched and no temporary file is left.
     """
     with stage_file(path.parent, mode=mode) as staged:

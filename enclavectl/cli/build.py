@@ -16,6 +16,7 @@ from enclavectl.cli import options
 from enclavectl.cli.begin import Invocation, begin, refuse_together
 from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.screen import Screen, visible
+from enclavectl.cli.signals import ending_as_interrupted
 
 if TYPE_CHECKING:
     from enclavectl.eif.build import Signer
@@ -72,11 +73,31 @@ class _Signing:
         from enclavectl.image.nitro import NitroSigning, is_kms_key
 
         is_kms = self.key is not None and is_kms_key(self.key)
+        if self.key is not None and self.key.startswith("arn:") and not is_kms:
+            raise UsageError(
+                f"--sign: expected arn:aws:kms:REGION:ACCOUNT:key/ID, found {self.key}",
+                hint="nitro-cli takes the ARN of a key and no alias: aws kms describe-key --key-id ALIAS",
+            )
         if self.builder is BuilderChoice.NATIVE and is_kms:
             raise UsageError("--sign: only nitro-cli can use a key in KMS", hint="--builder nitro-cli")
         if self.builder is BuilderChoice.NITRO_CLI or is_kms:
+            self._check(is_kms=is_kms)
             return NitroSigning(key=self.key, certificate=self.certificate)
         return None
+
+    def _check(self, *, is_kms: bool) -> None:
+        """Before minutes of building: nitro-cli looks at keys at their end, and at certificates never."""
+        if not is_kms:
+            self.signer()
+        elif self.certificate is not None:
+            from datetime import UTC, datetime
+
+            from enclavectl.eif.sign import MAX_PEM, load_certificate
+            from enclavectl.files import read_bounded
+
+            load_certificate(
+                read_bounded(self.certificate, MAX_PEM, what="certificate"), now=datetime.now(UTC)
+            )
 
     def signer(self) -> Signer | None:
         """Our own signer."""
@@ -94,6 +115,7 @@ class _Signing:
         )
 
 
+@ending_as_interrupted()
 def build(
     model: options.ModelName = None,
     image: Annotated[
@@ -262,6 +284,7 @@ def _request(
 ) -> BuildRequest:
     from enclavectl.eif.ramdisk import Mode
     from enclavectl.errors import UsageError
+    from enclavectl.files import require_replaceable
     from enclavectl.image.blobs import BlobPaths
     from enclavectl.image.build import BuildRequest
     from enclavectl.image.findings import parse_allowed
@@ -279,6 +302,9 @@ def _request(
     for option, path in (("--to", to), ("--lock", lock)):
         if path.is_dir() or not path.parent.is_dir():
             raise UsageError(f"{option} {path}: expected a file in a folder that exists")
+        require_replaceable(path)
+    if to.resolve() == lock.resolve():
+        raise UsageError(f"--to and --lock: expected two files, found {to} for both")
     locked = read_lock(lock).wheels if lock.exists() and not upgrade else None
     return BuildRequest(
         source=source,

@@ -12,6 +12,7 @@ import typer
 
 from enclavectl.cli.options import Output, OutputFormat
 from enclavectl.cli.screen import Screen
+from enclavectl.cli.signals import ending_as_interrupted
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -66,11 +67,14 @@ def show(
     from enclavectl.eif.errors import naming
     from enclavectl.eif.examine import examine
     from enclavectl.eif.findings import Severity, raise_first_error
+    from enclavectl.eif.scan import parse_layout
 
     screen = Screen(as_json=output is OutputFormat.JSON)
 
     def answer(file: Path) -> Answer:
         with _open(file) as image, naming(file), _progress(screen, "measuring", file) as on_bytes:
+            if not lenient:
+                parse_layout(image)  # what is wrong with the layout is said before gigabytes are read
             examination = examine(image, now=_now(), force_flags=force_flags, on_bytes=on_bytes)
             if not lenient:
                 raise_first_error(examination.findings)
@@ -127,7 +131,7 @@ def _verdict(screen: Screen, file: Path) -> Answer:
     registers = examination.measurements.registers() if examination.measurements else {}
 
     def draw() -> None:
-        signed = "signed" if examination.signature is not None else "not signed"
+        signed = "signed" if examination.is_signed else "not signed"
         screen.facts([(str(file), f"{'sound' if examination.sound else 'NOT SOUND'}, {signed}")])
         screen.facts(registers.items())
         _draw_findings(screen, examination.findings)
@@ -136,7 +140,7 @@ def _verdict(screen: Screen, file: Path) -> Answer:
         "schema": VERIFY_SCHEMA,
         "file": str(file),
         "sound": examination.sound,
-        "signed": examination.signature is not None,
+        "signed": examination.is_signed,
         "pcrs": registers,
         "findings": [finding.to_json() for finding in examination.findings],
     }
@@ -169,6 +173,7 @@ def diff(
 
 
 @app.command()
+@ending_as_interrupted()
 def sign(
     file: ImageFile,
     key: Annotated[
@@ -184,8 +189,14 @@ def sign(
     """
     from enclavectl.eif.errors import naming
     from enclavectl.eif.sign import MAX_PEM, load_signer, sign_image
+    from enclavectl.errors import UsageError
     from enclavectl.files import read_bounded
 
+    if str(key).startswith("arn:"):
+        raise UsageError(
+            "--key: expected a PEM file, found an ARN; only nitro-cli can use a key in KMS",
+            hint="enclavectl build --sign ARN --cert CERT signs with it, through nitro-cli",
+        )
     screen = Screen(as_json=output is OutputFormat.JSON)
     signer = load_signer(
         read_bounded(key, MAX_PEM, what="signing key"),
@@ -201,6 +212,7 @@ def sign(
 
 
 @app.command()
+@ending_as_interrupted()
 def extract(
     file: ImageFile,
     folder: Annotated[Path, typer.Option("--to", help="A folder that does not exist yet.")],

@@ -10,6 +10,7 @@ import typer
 
 from enclavectl.cli.options import Output, OutputFormat
 from enclavectl.cli.screen import Screen
+from enclavectl.cli.signals import ending_as_interrupted
 
 KERNEL_SCHEMA = "enclavectl.kernel/1"
 
@@ -19,6 +20,7 @@ app = typer.Typer(
 
 
 @app.command()
+@ending_as_interrupted()
 def prepare(
     to: Annotated[Path, typer.Option("--to", help="A folder that does not exist yet.")],
     release: Annotated[

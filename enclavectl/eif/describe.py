@@ -35,7 +35,7 @@ def describe(examination: Examination) -> dict[str, object]:
         "EifVersion": layout.header.version,
         "Measurements": _measurements(examination),
     }
-    value["IsSigned"] = examination.signature is not None
+    value["IsSigned"] = examination.is_signed
     if examination.certificate is not None:
         value["SigningCertificate"] = _certificate(examination.certificate)
     value["CheckCRC"] = examination.crc_ok

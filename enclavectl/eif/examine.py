@@ -44,7 +44,8 @@ class Examination:
 
     ``measurements`` are those of the linear view, which is what nitro-cli prints; where the header's table
     shows other sections, ``table_measurements`` are what the hypervisor would measure. Both are ``None``
-    where the sections cannot be walked, or where the header's flags make PCR0 unknown.
+    where the sections cannot be walked, or where the header's flags make PCR0 unknown. ``signature_ok`` is
+    ``None`` only where there is no signature, or nothing that it could be over.
     """
 
     scan: Scan
@@ -56,6 +57,12 @@ class Examination:
     certificate: x509.Certificate | None
     signature_ok: bool | None
     findings: tuple[Finding, ...]
+
+    @property
+    def is_signed(self) -> bool:
+        """There is a signature section, also one that cannot be read."""
+        linear = self.scan.linear
+        return linear is not None and linear.first(SectionKind.SIGNATURE) is not None
 
     @property
     def sound(self) -> bool:
@@ -108,7 +115,7 @@ def examine(
     measured = _attempt(findings, lambda: _measure(layout, pcr8, on_bytes))
     crc = _crc_finding(layout, measured.crc32) if measured else None
     findings += [crc] if crc else []
-    signature_ok = None
+    signature_ok = False if measured and layout.first(SectionKind.SIGNATURE) else None
     if block is not None and measured is not None:
         pcr0 = measured.measurements.pcr0
         evidence = _attempt(findings, lambda: verify_signature(block, pcr0=pcr0)) if facts else None

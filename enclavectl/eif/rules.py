@@ -45,6 +45,7 @@ def check_header(header: Header) -> Iterator[Finding]:
             f"header flags {header.flags:#06x} have bits beside the architecture; "
             "how such an image is measured is not documented, so its PCR0 is unknown",
             6,
+            hint="enclavectl eif show --lenient --force-flags measures it like any other, which is a guess",
         )
     if not 0 < header.default_memory <= _ODD_MEMORY or not 0 < header.default_cpus <= _ODD_CPUS:
         yield _warning(

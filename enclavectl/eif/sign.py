@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
+from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -23,6 +24,7 @@ from enclavectl.eif.signature import (
     Curve,
     SignatureBlock,
     canonical_payload,
+    certificate_key,
     check_validity,
     curve_of,
     parse_certificate,
@@ -76,9 +78,7 @@ def load_signer(key_pem: bytes, certificate_pem: bytes, *, now: datetime) -> Key
             hint="openssl pkey -in KEY.pem -out PLAIN.pem asks for the password and writes a plain key",
         ) from exc
     curve = curve_of(key, "signing key")
-    certificate = parse_certificate(certificate_pem)
-    curve_of(certificate.public_key(), "certificate")
-    check_validity(certificate, now)
+    certificate = load_certificate(certificate_pem, now=now)
     if not isinstance(key, ec.EllipticCurvePrivateKey) or certificate.public_key() != key.public_key():
         raise EifError(
             "the certificate belongs to another key than the signing key",
@@ -86,6 +86,18 @@ def load_signer(key_pem: bytes, certificate_pem: bytes, *, now: datetime) -> Key
             hint="openssl req -new -x509 -key KEY.pem -sha384 -days 365 -out CERT.pem makes one that belongs",
         )
     return KeySigner(certificate_pem=certificate_pem, curve=curve, key=key)
+
+
+def load_certificate(pem: bytes, *, now: datetime) -> x509.Certificate:
+    """The one certificate in a PEM file; it is valid ``now`` and its key could sign images.
+
+    Raises:
+        EifError: ``certificate-form``, ``certificate-key`` or ``certificate-time``.
+    """
+    certificate = parse_certificate(pem)
+    certificate_key(certificate)
+    check_validity(certificate, now)
+    return certificate
 
 
 def sign_image(

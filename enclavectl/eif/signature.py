@@ -172,6 +172,22 @@ def curve_of(key: object, what: str) -> Curve:
     )
 
 
+def certificate_key(certificate: x509.Certificate) -> tuple[ec.EllipticCurvePublicKey, Curve]:
+    """The key of a certificate that could sign images, and its curve.
+
+    Raises:
+        EifError: ``certificate-key``; it cannot be read, or is not EC on P-256, P-384 or P-521.
+    """
+    try:
+        key = certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm) as exc:
+        raise EifError(f"certificate: its key cannot be read ({exc})", code="certificate-key") from exc
+    curve = curve_of(key, "certificate")
+    if not isinstance(key, ec.EllipticCurvePublicKey):  # curve_of has made sure; this is for the type checker
+        raise EifError("certificate: not an EC key", code="certificate-key")
+    return key, curve
+
+
 def check_validity(certificate: x509.Certificate, now: datetime) -> None:
     """Return if ``now`` (with a time zone) is within the certificate's validity, both ends included.
 
@@ -216,11 +232,7 @@ def verify_signature(block: SignatureBlock, *, pcr0: str) -> VerifiedSignature:
     """
     # 1. The certificate, and a key that could have signed.
     certificate, pcr8 = certificate_facts(block)
-    try:
-        key = certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm) as exc:
-        raise EifError(f"certificate: its key cannot be read ({exc})", code="certificate-key") from exc
-    curve = curve_of(key, "certificate")
+    key, curve = certificate_key(certificate)
     # 2. The algorithm must be the one that the curve implies.
     if curve is not block.curve:
         raise EifError(
@@ -231,8 +243,6 @@ def verify_signature(block: SignatureBlock, *, pcr0: str) -> VerifiedSignature:
     if block.payload != canonical_payload(pcr0):
         raise EifError("signature: it is not over this image's PCR0", code="signature-payload")
     # 4. The signature over the bytes that we rebuilt.
-    if not isinstance(key, ec.EllipticCurvePublicKey):  # curve_of has made sure; this is for the type checker
-        raise EifError("certificate: not an EC key", code="certificate-key")
     r = int.from_bytes(block.signature[: curve.width])
     s = int.from_bytes(block.signature[curve.width :])
     try:

@@ -15,12 +15,13 @@ from enclavectl.eif.application import write_application
 from enclavectl.eif.archive import ImageArchive, open_archive
 from enclavectl.eif.blob import Blob, whole_file
 from enclavectl.eif.build import ImageSpec, Signer, build_image
-from enclavectl.eif.format import Arch
+from enclavectl.eif.format import Arch, SectionKind
 from enclavectl.eif.measure import Measurements
 from enclavectl.eif.metadata import Metadata
 from enclavectl.eif.ramdisk import EPOCH, Mode, boot_entries, write_ramdisk
-from enclavectl.errors import HostError, UsageError
-from enclavectl.files import open_regular, stage_file
+from enclavectl.eif.scan import parse_layout
+from enclavectl.errors import UsageError
+from enclavectl.files import open_regular, replace_file, stage_file
 from enclavectl.image.blobs import BlobPaths, BootBlobs, open_blobs, require_blobs
 from enclavectl.image.engine import Engine
 from enclavectl.image.findings import LintFinding, Rule, refuse_blocking
@@ -129,20 +130,15 @@ def build_enclave(request: BuildRequest, engine: Engine, store: WheelStore, tell
                     certificate=request.nitro_cli.certificate,
                 )
                 measurements = build_with_nitro_cli(build, request.environ)
+                findings += _lint_built(staged_image, request.memory_mib)
+                refuse_blocking(findings, request.allowed)
         staged = StagedImage(path=staged_image, measurements=measurements)
         lock = _lock(request, docker, blobs, staged, engine.version, findings)
         staged_lock.file.write(lock.to_bytes())
         staged_lock.sync()
-        _replace(staged_image, request.output)
+        replace_file(staged_image, request.output)
         staged_lock.commit(request.lock_path)
     return Built(measurements=measurements, lock=lock, findings=tuple(findings))
-
-
-def _replace(staged: Path, output: Path) -> None:
-    try:
-        staged.replace(output)
-    except OSError as exc:
-        raise HostError(f"{output}: cannot write ({exc.strerror})") from exc
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,6 +192,17 @@ def _lint_image(archive: ImageArchive, arch: Arch, blobs: BootBlobs, mode: Mode)
     yield from lint_config(archive.config)
     yield from lint_architecture(arch, blobs.kernel_arch, blobs.kernel_path)
     yield from lint_layers(archive, mode)
+
+
+def _lint_built(path: Path, memory_mib: int) -> list[LintFinding]:
+    """The same last look at an image that another builder wrote."""
+    with open_regular(path, what="image file") as file:
+        layout = parse_layout(file)
+        ramdisks = map(layout.blob, layout.all_of(SectionKind.RAMDISK))
+        findings = [
+            one for index, blob in enumerate(ramdisks) for one in lint_ramdisk(blob, f"ramdisk{index}")
+        ]
+        return [*findings, *lint_memory(layout.size, memory_mib)]
 
 
 def _metadata(request: BuildRequest, docker: DockerImage, blobs: BootBlobs, engine: Engine) -> Metadata:

@@ -32,7 +32,7 @@ def read_inputs(weights: Path) -> tuple[ModelInput, ...]:
         UsageError: TFLite cannot load it, or crashes on it.
         HostError: no process can be started, or it did not end within a minute.
     """
-    argv = [sys.executable, "-EPB", "-m", "enclavectl.image.inputs", str(weights)]
+    argv = [sys.executable, "-EPB", "-m", "enclavectl.image.inputs", str(weights.absolute())]
     done = capture(Command(argv=argv, cwd=weights.parent), timeout_s=_TIMEOUT_S)
     if done.status != 0:
         how = f"signal {-done.status}" if done.status < 0 else f"exit status {done.status}"

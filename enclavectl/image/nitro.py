@@ -10,13 +10,14 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from enclavectl.eif.examine import read_image
+from enclavectl.eif.examine import Image, read_image
 from enclavectl.eif.measure import Measurements
+from enclavectl.eif.signature import verify_signature
 from enclavectl.errors import HostError
-from enclavectl.files import open_regular
+from enclavectl.files import open_regular, replace_file
 from enclavectl.nitro_cli.answers import BuildInfo
 from enclavectl.nitro_cli.commands import BuildEnclave
 from enclavectl.nitro_cli.environment import build_environment, find_nitro_cli
@@ -60,6 +61,7 @@ def build_with_nitro_cli(build: NitroBuild, environ: Mapping[str, str]) -> Measu
         EifError: what it wrote is not sound.
     """
     program = find_nitro_cli(environ)
+    build = _absolute(build)
     environment = build_environment(environ, uses_kms=build.key is not None and is_kms_key(build.key))
     with tempfile.TemporaryDirectory(prefix=".enclavectl-", dir=build.output.parent) as scratch:
         folder = Path(scratch)
@@ -68,23 +70,46 @@ def build_with_nitro_cli(build: NitroBuild, environ: Mapping[str, str]) -> Measu
         environment["NITRO_CLI_ARTIFACTS"] = str(folder / "artifacts")
         if build.blobs is not None:
             environment["NITRO_CLI_BLOBS"] = str(build.blobs)
+        elif "NITRO_CLI_BLOBS" in environment:
+            environment["NITRO_CLI_BLOBS"] = str(Path(environment["NITRO_CLI_BLOBS"]).absolute())
         asked = BuildEnclave(image=build.image, output=output, key=build.key, certificate=build.certificate)
         command = Command(argv=[program, *asked.to_argv()], cwd=folder, environment=environment)
         done = capture(command, timeout_s=_TIMEOUT_S)
         if done.status != 0:
             raise read_failure(done, read_error_log).to_error("build-enclave")
         with open_regular(output, what="image file") as file:
-            measurements = read_image(file).measurements
-        _compare(done.out, measurements)
-        if build.key is not None and measurements.pcr8 is None:
-            raise HostError(
-                "nitro-cli left the image unsigned although it was given a key",
-                hint="releases before 1.5.0 do that when the key cannot be read; see its log",
-                code="nitro-cli-unsigned",
-            )
+            image = read_image(file)
+        _compare(done.out, image.measurements)
+        if build.key is not None:
+            _verify(image)
         output.chmod(0o644)
-        output.replace(build.output)
-    return measurements
+        replace_file(output, build.output)
+    return image.measurements
+
+
+def _absolute(build: NitroBuild) -> NitroBuild:
+    """nitro-cli runs in a folder of its own, so every path that it gets is absolute."""
+    key = build.key
+    if key is not None and not is_kms_key(key):
+        key = str(Path(key).absolute())
+    return replace(
+        build,
+        output=build.output.absolute(),
+        blobs=build.blobs and build.blobs.absolute(),
+        key=key,
+        certificate=build.certificate and build.certificate.absolute(),
+    )
+
+
+def _verify(image: Image) -> None:
+    """nitro-cli signs with any key, also with one that is not the certificate's."""
+    if image.signature is None:
+        raise HostError(
+            "nitro-cli left the image unsigned although it was given a key",
+            hint="releases before 1.5.0 do that when the key cannot be read; see its log",
+            code="nitro-cli-unsigned",
+        )
+    verify_signature(image.signature, pcr0=image.measurements.pcr0)
 
 
 def _compare(printed: bytes, measurements: Measurements) -> None:

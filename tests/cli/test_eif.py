@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from enclavectl.eif.cpio import TRAILER, CpioEntry, CpioWriter
 from enclavectl.eif.format import SectionKind
-from tests.cli.command import Done, enclavectl
+from tests.cli.command import COMMAND, Done, enclavectl
 from tests.eif import samples
 from tests.eif.vectors import vectors
 
@@ -298,3 +301,68 @@ def test_several_files_as_text_are_blocks_under_their_names(tmp_path: Path) -> N
     both = enclavectl("eif", "pcrs", first, second, home=tmp_path)
     alone = enclavectl("eif", "pcrs", first, home=tmp_path)
     assert both.out == f"{first}\n{alone.out}{second}\n{alone.out}"
+
+
+def test_no_file_is_too_broken_to_be_said_so_in_text(tmp_path: Path) -> None:
+    files = sorted(vectors("hostile").glob("*.eif"))
+    assert files
+    for options in (["verify"], ["show", "--lenient"], ["pcrs"]):
+        done = enclavectl("eif", *options, *files, home=tmp_path)
+        assert done.status == 2
+        assert "Traceback" not in done.err
+    single = enclavectl("eif", "verify", vectors("hostile") / "empty.eif", home=tmp_path)
+    assert single.status == 2
+    assert "NOT SOUND" in single.out
+
+
+@pytest.mark.parametrize("name", ["sig_garbage", "sig_extra_key", "sig_chain_pem"])
+def test_a_signature_that_cannot_be_read_is_not_called_none(tmp_path: Path, name: str) -> None:
+    image = vectors("hostile") / f"{name}.eif"
+    shown = eif(tmp_path, "show", "--lenient", image).json()
+    assert shown["IsSigned"] is True
+    assert shown["SignatureCheck"] is False
+    assert eif(tmp_path, "verify", image).json()["signed"] is True
+
+
+def test_a_broken_layout_is_said_before_the_file_is_read(tmp_path: Path) -> None:
+    image = write_image(tmp_path / "a.eif")
+    with image.open("ab") as file:
+        file.truncate(1 << 40)  # which would take minutes to read
+    shown = eif(tmp_path, "show", image)
+    assert shown.status == 2
+    assert shown.error()["code"] == "section-count"
+
+
+def test_nothing_but_files_is_written_over(tmp_path: Path) -> None:
+    """Root could put an image in place of /dev/null."""
+    image = write_image(tmp_path / "a.eif")
+    os.mkfifo(tmp_path / "fifo")
+    done = eif(tmp_path, "sign", image, *signing_files(tmp_path), "--to", tmp_path / "fifo")
+    assert done.status == 2
+    assert "a FIFO" in str(done.error()["message"])
+    assert (tmp_path / "fifo").is_fifo()
+
+
+def test_a_key_in_kms_is_named_as_what_it_is(tmp_path: Path) -> None:
+    image = write_image(tmp_path / "a.eif")
+    signing_files(tmp_path)
+    arn = "arn:aws:kms:eu-west-1:123456789012:key/1234"
+    done = eif(tmp_path, "sign", image, "--key", arn, "--cert", tmp_path / "cert.pem", "--to", tmp_path / "b")
+    assert done.status == 2
+    assert "nitro-cli" in str(done.error())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_whatever_ends_a_signing_no_file_is_left(tmp_path: Path, number: signal.Signals) -> None:
+    image = write_image(tmp_path / "a.eif", model=bytes(200 << 20))
+    options = signing_files(tmp_path)
+    before = set(tmp_path.iterdir())
+    argv = [COMMAND, "eif", "sign", image, *options, "--to", tmp_path / "b.eif"]
+    with subprocess.Popen([str(word) for word in argv], stderr=subprocess.PIPE) as process:
+        while set(tmp_path.iterdir()) == before and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"interrupted" in said
+    assert set(tmp_path.iterdir()) == before

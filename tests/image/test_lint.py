@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -140,6 +141,13 @@ def test_keys_in_the_context_and_in_a_finished_ramdisk(tmp_path: Path) -> None:
 
 def test_the_packaged_model_has_a_fixed_batch() -> None:
     assert list(lint_model(PACKAGED_DIR / "model.tflite")) == []
+
+
+def test_a_relative_path_is_the_callers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "models").mkdir()
+    shutil.copy(PACKAGED_DIR / "model.tflite", tmp_path / "models")
+    monkeypatch.chdir(tmp_path)
+    assert list(lint_model(Path("models/model.tflite"))) == []
 
 
 def test_a_model_that_is_none_is_refused(tmp_path: Path) -> None:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from enclavectl.cli.build import ModeChoice
+from enclavectl.eif.errors import EifError
 from enclavectl.eif.examine import measure_image
+from enclavectl.eif.format import SectionKind
 from enclavectl.eif.ramdisk import Mode
+from enclavectl.eif.sign import KeySigner
+from enclavectl.eif.signature import Curve
 from enclavectl.errors import HostError
 from enclavectl.image.nitro import NitroBuild, build_with_nitro_cli, is_kms_key
 from tests.eif import samples
@@ -83,7 +89,45 @@ def test_an_image_that_stayed_unsigned_is_refused(tmp_path: Path) -> None:
     with pytest.raises(HostError, match="unsigned"):
         build_with_nitro_cli(build, environ)
     assert not (tmp_path / "a.eif").exists()
-    assert "--private-key key.pem --signing-certificate" in (tmp_path / "argv").read_text()
+    assert "key.pem --signing-certificate" in (tmp_path / "argv").read_text()
+
+
+def test_relative_paths_mean_the_callers_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """nitro-cli runs in a scratch folder, where they would name nothing."""
+    monkeypatch.chdir(tmp_path)
+    environ = {**succeeding(tmp_path, image(tmp_path)), "NITRO_CLI_BLOBS": "elsewhere"}
+    build_with_nitro_cli(NitroBuild(image="n:1", output=Path("a.eif")), environ)
+    assert (tmp_path / "a.eif").is_file()
+    assert f"NITRO_CLI_BLOBS={tmp_path}/elsewhere" in (tmp_path / "environment").read_text()
+    build = NitroBuild(
+        image="n:1",
+        output=Path("b.eif"),
+        blobs=Path("blobs"),
+        key="key.pem",
+        certificate=Path("cert.pem"),
+    )
+    with pytest.raises(HostError, match="unsigned"):
+        build_with_nitro_cli(build, environ)
+    signing = f"--private-key {tmp_path}/key.pem --signing-certificate {tmp_path}/cert.pem"
+    assert signing in (tmp_path / "argv").read_text()
+    assert f"NITRO_CLI_BLOBS={tmp_path}/blobs" in (tmp_path / "environment").read_text()
+
+
+def test_a_signature_by_another_key_than_the_certificates_is_refused(tmp_path: Path) -> None:
+    """nitro-cli signs with any key, and says nothing."""
+    certificate = samples.certificate(ec.generate_private_key(ec.SECP384R1()))
+    other = KeySigner(
+        certificate_pem=certificate, curve=Curve.P384, key=ec.generate_private_key(ec.SECP384R1())
+    )
+    signature = other.sign(image(tmp_path)["PCR0"]).to_bytes()
+    signed = samples.image([*samples.sections(), (SectionKind.SIGNATURE, signature)])
+    (tmp_path / "sample.eif").write_bytes(signed)
+    environ = succeeding(tmp_path, measure_image(io.BytesIO(signed)).registers())
+    build = NitroBuild(image="n:1", output=tmp_path / "a.eif", key="key.pem", certificate=tmp_path / "c.pem")
+    with pytest.raises(EifError) as caught:
+        build_with_nitro_cli(build, environ)
+    assert caught.value.code == "signature-invalid"
+    assert not (tmp_path / "a.eif").exists()
 
 
 @pytest.mark.parametrize("said", ['{"Measurements": {"PCR0": "00"}}', "{}", "no JSON", '{"Measurements": 1}'])

@@ -1,0 +1,31 @@
+"""Signals that end a command as Ctrl-C does, so that what it had begun is undone first."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
+
+
+@contextmanager
+def ending_as_interrupted() -> Iterator[None]:
+    """SIGTERM, and SIGHUP of a terminal that closes, raise ``KeyboardInterrupt`` within the block.
+
+    Their default would end the process on the spot and leave its temporary files, which may be gigabytes. A
+    signal that the caller has set to be ignored, as nohup does, stays ignored.
+    """
+    before = {}
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            before[number] = signal.signal(number, _interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
