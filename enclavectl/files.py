@@ -43,7 +43,7 @@ class StagedFile:
         not synced: after a power cut either the old or the new content is there, never a mix.
 
         Raises:
-            UsageError: the destination is neither a file nor a link; a device is not replaced by mistake.
+            UsageError: the destination is a device, a socket or a FIFO.
             HostError: the file system refused; the old content is untouched.
         """
         self.sync()
@@ -54,7 +54,7 @@ def replace_file(source: Path, destination: Path) -> None:
     """``source`` is at ``destination``, whole, and whatever was there before is gone.
 
     Raises:
-        UsageError: the destination is neither a file nor a link.
+        UsageError: the destination is a device, a socket or a FIFO.
         HostError: the file system refused; the old content is untouched.
     """
     require_replaceable(destination)
@@ -68,13 +68,17 @@ def require_replaceable(destination: Path) -> None:
     """Return if a file may be put at ``destination``. Root could put one in place of /dev/null.
 
     Raises:
-        UsageError: there is something that is neither a file nor a link.
+        UsageError: there is a device, a socket or a FIFO.
     """
     try:
         mode = destination.lstat().st_mode
     except (OSError, ValueError):
         return  # there is nothing, or whoever writes will say what is wrong
-    if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+    if stat.S_IFMT(mode) not in (
+        stat.S_IFREG,
+        stat.S_IFLNK,
+        stat.S_IFDIR,
+    ):  # no file replaces a folder anyway
         raise UsageError(f"{destination}: expected a file to write, found {_kind(mode)}")
 
 
@@ -108,7 +112,7 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     A symbolic link at ``path`` is replaced, not followed.
 
     Raises:
-        UsageError: there is something that is neither a file nor a link.
+        UsageError: there is a device, a socket or a FIFO.
         HostError: the file system refused; what was at ``path`` is untouched and no temporary file is left.
     """
     with stage_file(path.parent, mode=mode) as staged:

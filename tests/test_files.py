@@ -45,6 +45,13 @@ def test_write_atomic_that_fails_keeps_what_was_there(tmp_path: Path) -> None:
         write_atomic(tmp_path / "absent" / "file", b"")
 
 
+def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(UsageError, match="a FIFO"):
+        write_atomic(tmp_path / "fifo", b"")
+    assert [path.is_fifo() for path in tmp_path.iterdir()] == [True]
+
+
 def test_a_staged_file_vanishes_unless_committed(tmp_path: Path) -> None:
     with stage_file(tmp_path) as staged:
         staged.file.write(b"half")
