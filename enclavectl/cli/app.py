@@ -4,51 +4,38 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
 
 from enclavectl import __version__
-from enclavectl.cli import (
-    build,
-    config,
-    diagnose,
-    doctor,
-    eif,
-    kernel,
-    lifecycle,
-    model,
-    past,
-    plan,
-    roles,
-    setup,
-    units,
-)
 
 _COMPLETION = "_ENCLAVECTL_COMPLETE"  # what the shell's completion sets, by click's rule for names
-_COMMANDS: dict[str, Callable[..., None]] = {
-    "diagnose": diagnose.diagnose,
-    "run": lifecycle.run,
-    "list": lifecycle.list_enclaves,
-    "describe": lifecycle.describe,
-    "console": past.console,
-    "terminate": lifecycle.terminate,
-    "logs": past.logs,
-    "history": past.history,
-    "send": roles.send,
-    "listen": roles.listen,
-    "build": build.build,
-    "doctor": doctor.doctor,
-    "plan": plan.plan,
-    "setup": setup.setup,
-    "units": units.units,
+# Module and name of each: only those that the command line may mean are imported.
+_COMMANDS = {
+    "diagnose": ("diagnose", "diagnose"),
+    "run": ("lifecycle", "run"),
+    "list": ("lifecycle", "list_enclaves"),
+    "describe": ("lifecycle", "describe"),
+    "console": ("past", "console"),
+    "terminate": ("lifecycle", "terminate"),
+    "logs": ("past", "logs"),
+    "history": ("past", "history"),
+    "send": ("roles", "send"),
+    "listen": ("roles", "listen"),
+    "build": ("build", "build"),
+    "doctor": ("doctor", "doctor"),
+    "plan": ("plan", "plan"),
+    "setup": ("setup", "setup"),
+    "units": ("units", "units"),
 }
-_GROUPS: dict[str, typer.Typer] = {
-    "lock": build.lock_app,
-    "eif": eif.app,
-    "kernel": kernel.app,
-    "model": model.app,
-    "config": config.app,
+_GROUPS = {
+    "lock": ("build", "lock_app"),
+    "eif": ("eif", "app"),
+    "kernel": ("kernel", "app"),
+    "model": ("model", "app"),
+    "config": ("config", "app"),
 }
 
 
@@ -69,13 +56,19 @@ def build_app(arguments: Sequence[str]) -> typer.Typer:
     is_alone = first in _COMMANDS or first in _GROUPS or first == "--version"
     # The page of all commands shows their first lines only. Shells that complete need all of them, whole.
     is_page = first in {"", "-h", "--help"} and _COMPLETION not in os.environ
-    for name, command in _COMMANDS.items():
+    for name, place in _COMMANDS.items():
         if name == first or not is_alone:
+            command: Callable[..., None] = _load(*place)
             app.command(name)(_outline(command) if is_page else command)
-    for name, group in _GROUPS.items():
+    for name, place in _GROUPS.items():
         if name == first or not is_alone:
+            group: typer.Typer = _load(*place)
             app.add_typer(typer.Typer(help=group.info.help) if is_page else group, name=name)
     return app
+
+
+def _load(module: str, name: str) -> Any:
+    return getattr(import_module(f"enclavectl.cli.{module}"), name)
 
 
 def _outline(command: Callable[..., None]) -> Callable[[], None]:
