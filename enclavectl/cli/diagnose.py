@@ -12,22 +12,20 @@ import typer
 
 from enclavectl.cli import options
 from enclavectl.cli.answers import AnswerDrawing, batch_progress, draw_evidence
-from enclavectl.cli.begin import (
-    Invocation,
+from enclavectl.cli.begin import Invocation, begin, refuse_together
+from enclavectl.cli.options import OutputFormat
+from enclavectl.cli.targets import (
     Target,
     Trusting,
     Wanted,
-    begin,
     check_policy,
     explain_boot_failure,
     open_session,
-    refuse_together,
     spec_of,
     target_elsewhere,
     target_of,
     trusting_of,
 )
-from enclavectl.cli.options import OutputFormat
 
 if TYPE_CHECKING:
     from enclavectl.backends.base import Backend, Enclave

@@ -8,17 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from enclavectl.cli import options
-from enclavectl.cli.begin import (
-    Invocation,
-    Wanted,
-    begin,
-    explain_boot_failure,
-    open_session,
-    production_error,
-    spec_of,
-    target_of,
-    trusting_of,
-)
+from enclavectl.cli.begin import Invocation, begin
 from enclavectl.cli.options import OutputFormat
 
 if TYPE_CHECKING:
@@ -84,6 +74,7 @@ def run(
     Example: enclavectl run --name first && enclavectl diagnose --enclave first picture.jpg
     """
     from enclavectl.cli.showing import show_enclave
+    from enclavectl.cli.targets import Wanted, spec_of
     from enclavectl.enclaves import choose_backend
 
     invocation = _begin_run(output, config, {"model": model, "backend": backend}, memory, cpus, cid)
@@ -227,6 +218,7 @@ def _begin_run(
 
 
 def _check_debug(invocation: Invocation) -> None:
+    from enclavectl.cli.targets import production_error
     from enclavectl.config import Profile
 
     if invocation.config.profile is Profile.PRODUCTION:
@@ -251,13 +243,19 @@ def _check_attach(invocation: Invocation, *, debug: bool) -> None:
 
 def _prove(invocation: Invocation, chosen: Backend, running: RunningEnclave) -> Mapping[str, object]:
     """What the enclave attests, which is the sign that it is ready."""
-    from enclavectl.cli.begin import BOOT_S
+    from dataclasses import replace
+
     from enclavectl.cli.showing import attested_json
+    from enclavectl.cli.targets import (
+        BOOT_S,
+        explain_boot_failure,
+        open_session,
+        target_of,
+        trusting_of,
+    )
 
     trusting = trusting_of(invocation.config, allow_debug=running.enclave.debug)
     # The policy of the configuration is for clients; here the question is whether it is what we started.
-    from dataclasses import replace
-
     target = target_of(chosen, running.enclave, replace(trusting, policy=None), running)
     with (
         explain_boot_failure(chosen, running),

@@ -9,21 +9,14 @@ import typer
 
 from enclavectl.cli import options
 from enclavectl.cli.answers import draw_result
-from enclavectl.cli.begin import (
-    begin,
-    check_policy,
-    expectation_of,
-    refuse_together,
-    target_elsewhere,
-    target_of,
-    trusting_of,
-)
+from enclavectl.cli.begin import begin, refuse_together
 from enclavectl.cli.options import OutputFormat
+from enclavectl.cli.targets import check_policy, expectation_of, target_elsewhere, target_of, trusting_of
 
 if TYPE_CHECKING:
     from enclavectl.backends.base import Backend
-    from enclavectl.cli.begin import Target, Trusting
     from enclavectl.cli.screen import Screen
+    from enclavectl.cli.targets import Target, Trusting
     from enclavectl.client import Client
     from enclavectl.config import Config
     from enclavectl.listener import Delivered, Happening
