@@ -26,6 +26,7 @@ from enclave_payload.messages import (
     parse_refusal,
 )
 from enclave_payload.wire import FrameType, WireError
+from enclavectl.address import Address
 from enclavectl.errors import AttestationError, EnclaveBusy, PeerProtocolError
 from enclavectl.exchange import (
     Expectation,
@@ -39,7 +40,7 @@ from enclavectl.exchange import (
 )
 from enclavectl.pictures import Picture
 from enclavectl.streams import FrameStream
-from enclavectl.transport import Address, connect
+from enclavectl.transport import connect
 
 
 class Client:

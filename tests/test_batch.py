@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from enclave_payload.limits import Limits
+from enclavectl.address import UnixAddress
 from enclavectl.batch import Reply, classify
 from enclavectl.client import Client
 from enclavectl.errors import EnclaveBusy, EnclaveLost, PictureRefused
 from enclavectl.pictures import Picture
-from enclavectl.transport import UnixAddress
 from tests.evil import Lies, enclave_script, start_evil
 from tests.in_process import Brightness, InProcess, expect, gray, new_root, simulated_nsm, start_in_process
 

@@ -19,6 +19,7 @@ from enclave_payload.messages import (
     RefusalCode,
 )
 from enclave_payload.wire import FrameType, encode_frame
+from enclavectl.address import UnixAddress
 from enclavectl.attestation import Policy, Release
 from enclavectl.client import Client
 from enclavectl.errors import (
@@ -28,7 +29,6 @@ from enclavectl.errors import (
     EnclaveLost,
     PeerProtocolError,
 )
-from enclavectl.transport import UnixAddress
 from tests.evil import CHALLENGE_FRAME_BYTES, Lies, Script, enclave_script, raw_script, start_evil
 from tests.in_process import PCRS, InProcess, expect, gray, new_root, simulated_nsm, start_in_process
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from enclavectl.address import Address, UnixAddress
 from enclavectl.attestation import Policy, Release, Trust, TrustRoot, render_policy
 from enclavectl.backends.base import Enclave, EnclaveSpec, EnclaveState, RunningEnclave
 from enclavectl.config import load_config
 from enclavectl.enclaves import choose_backend, find_enclave, load_policy, only_running, require_running
 from enclavectl.errors import HostError, StateError, UsageError
-from enclavectl.transport import Address, UnixAddress
 from tests.in_process import PCRS
 
 POLICY = Policy(accept=frozenset({Trust.SIMULATED}), releases=(Release(name="one", pcrs=PCRS),))

@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 
 from enclave_payload.contents import Delivery, Outcome
+from enclavectl.address import UnixAddress
 from enclavectl.attestation import Policy, Release
 from enclavectl.client import Client
 from enclavectl.errors import AttestationError, EnclaveLost, PeerProtocolError
 from enclavectl.exchange import Expectation, PendingAnswer, open_reply
 from enclavectl.listener import Arrived, Delivered, Failed, Happening, Listener
-from enclavectl.transport import UnixAddress, connect, listening
+from enclavectl.transport import connect, listening
 from tests.in_process import InProcess, expect, gray, new_root, start_in_process
 
 PATIENCE_S = 10.0

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from enclavectl.address import HybridVsockAddress, UnixAddress
 from enclavectl.errors import StateError
-from enclavectl.transport import HybridVsockAddress, UnixAddress, connect, listening
+from enclavectl.transport import connect, listening
 
 HEARTBEAT = b"\xb7"
 HEARTBEAT_PORT = 9000

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from enclavectl.address import UnixAddress
 from enclavectl.backends.base import Enclave, EnclaveSpec, EnclaveState
 from enclavectl.backends.console_log import read_console
 from enclavectl.backends.folders import check_name, exclusive, is_running, lock_enclave, remove_enclave
@@ -23,7 +24,7 @@ from enclavectl.backends.local.supervisor import SupervisorSpec
 from enclavectl.errors import HostError, StateError, UsageError
 from enclavectl.files import make_private_dir, read_bounded, write_atomic
 from enclavectl.run import Command, start, wait_ended
-from enclavectl.transport import UnixAddress, listen
+from enclavectl.transport import listen
 from enclavectl.trust import Trust
 
 if TYPE_CHECKING:  # loaded while the enclave boots, not before: see benchmarks/start.py
