@@ -100,7 +100,7 @@ def _request(invocation: Invocation, eif: Path, name: str, user: str | None, cid
     from enclavectl.errors import UsageError
     from enclavectl.host.needs import read_eif
     from enclavectl.host.units import UnitsRequest
-    from enclavectl.nitro_cli.commands import boot_bound_s, check_cid
+    from enclavectl.nitro_cli.limits import boot_bound_s, check_cid
 
     if cid is not None:
         check_cid(cid)

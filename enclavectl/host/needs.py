@@ -9,7 +9,7 @@ from enclavectl.eif.errors import naming
 from enclavectl.eif.scan import parse_layout
 from enclavectl.files import open_regular
 from enclavectl.host.memory import REGION_MIB
-from enclavectl.nitro_cli.commands import minimum_memory_mib
+from enclavectl.nitro_cli.limits import minimum_memory_mib
 
 MAX_ENCLAVES = 4  # of one instance: https://docs.aws.amazon.com/enclaves/latest/user/nitro-enclave.html
 

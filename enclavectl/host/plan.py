@@ -15,7 +15,7 @@ from enclavectl.host.host import Host
 from enclavectl.host.memory import Memory, Node, Pages, mib_of, read_memory, take_pages
 from enclavectl.host.needs import MAX_ENCLAVES, EifFacts, round_to_region
 from enclavectl.host.reservation import Reservation
-from enclavectl.nitro_cli.commands import MIN_MEMORY_MIB, boot_bound_s
+from enclavectl.nitro_cli.limits import MIN_MEMORY_MIB, boot_bound_s
 
 # Ours: what we leave to the host's own system. AWS names no figure. The image comes on top: nitro-cli reads
 # each section of it into ordinary memory to hash it (https://github.com/aws/aws-nitro-enclaves-cli,

@@ -18,10 +18,9 @@ from enclavectl.eif.measure import Measurements
 from enclavectl.eif.signature import verify_signature
 from enclavectl.errors import HostError
 from enclavectl.files import open_regular, replace_file
-from enclavectl.nitro_cli.answers import BuildInfo
-from enclavectl.nitro_cli.commands import BuildEnclave
 from enclavectl.nitro_cli.environment import build_environment, find_nitro_cli
 from enclavectl.nitro_cli.failure import read_error_log, read_failure
+from enclavectl.nitro_cli.image_files import BuildEnclave, BuildInfo
 from enclavectl.nitro_cli.stream import AnswerError, one_object
 from enclavectl.run import Command, capture
 

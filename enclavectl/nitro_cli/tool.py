@@ -7,24 +7,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from enclavectl.errors import HostError
 from enclavectl.events import Silent, Telling
-from enclavectl.nitro_cli.answers import DescribeInfo, EifInfo, PcrInfo, TerminateInfo
-from enclavectl.nitro_cli.commands import (
-    DescribeEif,
-    DescribeEnclaves,
-    NitroCommand,
-    Pcr,
-    TerminateEnclave,
-)
+from enclavectl.nitro_cli.describe_enclaves import DescribeEnclaves, DescribeInfo
 from enclavectl.nitro_cli.environment import find_nitro_cli, logs_dir, nitro_environment, sockets_dir
-from enclavectl.nitro_cli.failure import failed_connections, read_error_log, read_failure
 from enclavectl.nitro_cli.hostlock import host_lock
 from enclavectl.nitro_cli.stream import AnswerError, objects, one_object
-from enclavectl.nitro_cli.version import Feature, NitroVersion
 from enclavectl.run import Command, Output, capture, capture_to_the_end
+
+if TYPE_CHECKING:  # what list does not need, which runs describe-enclaves only
+    from enclavectl.nitro_cli.answers import TerminateInfo
+    from enclavectl.nitro_cli.commands import NitroCommand
+    from enclavectl.nitro_cli.image_files import EifInfo, Pcr
+    from enclavectl.nitro_cli.version import Feature, NitroVersion
 
 _VERSION_S = 20.0
 # describe-eif and pcr read a file whole and touch no enclave, so that they may be killed.
@@ -76,6 +73,8 @@ class NitroCli:
         Raises:
             HostError: nitro-cli is missing or does not say.
         """
+        from enclavectl.nitro_cli.version import NitroVersion
+
         output = capture(self._command(["--version"]), timeout_s=_VERSION_S)
         try:
             return NitroVersion.from_text(output.out.decode("utf-8", errors="replace"))
@@ -130,6 +129,8 @@ class NitroCli:
         Raises:
             HostError: nitro-cli failed.
         """
+        from enclavectl.nitro_cli.image_files import DescribeEif, EifInfo
+
         command = DescribeEif(eif=eif)
         return self.answer(command, self._file(command), EifInfo.from_json)
 
@@ -139,6 +140,8 @@ class NitroCli:
         Raises:
             HostError: nitro-cli failed.
         """
+        from enclavectl.nitro_cli.image_files import PcrInfo
+
         return self.answer(command, self._file(command), PcrInfo.from_json).value
 
     def process(self, command: NitroCommand, *, pass_fds: tuple[int, ...] = ()) -> Command:
@@ -151,6 +154,8 @@ class NitroCli:
 
     def error_of(self, command: NitroCommand, output: Output) -> Exception:
         """The error that a failed command's output means."""
+        from enclavectl.nitro_cli.failure import read_error_log, read_failure
+
         return read_failure(output, read_error_log).to_error(command.to_argv()[0])
 
     def _file(self, command: NitroCommand) -> Output:
@@ -184,6 +189,12 @@ def _tolerant(value: Mapping[str, object]) -> DescribeInfo | None:
         return None
 
 
+def _failed_connections(err: bytes) -> int:
+    from enclavectl.nitro_cli.failure import failed_connections
+
+    return failed_connections(err)
+
+
 def unreadable(command: NitroCommand, exc: AnswerError) -> HostError:
     """The error for an answer of a form that we do not know."""
     return HostError(f"nitro-cli {command.to_argv()[0]}: {exc}", hint=_WHICH, code="nitro-cli")
@@ -213,7 +224,7 @@ class Talk:
             found = [_tolerant(one) for one in objects(output.out)]
         except AnswerError as exc:
             raise unreadable(command, exc) from exc
-        unreachable = failed_connections(output.err)
+        unreachable = _failed_connections(output.err) if output.err else 0
         if output.status != 0 and not unreachable:
             raise self._cli.error_of(command, output)
         known = tuple(one for one in found if one is not None)
@@ -226,6 +237,9 @@ class Talk:
             StateError: there is no such enclave; perhaps it has just ended.
             HostError: it was refused (code nitro-cli-E39: another user's), or nitro-cli failed.
         """
+        from enclavectl.nitro_cli.answers import TerminateInfo
+        from enclavectl.nitro_cli.commands import TerminateEnclave
+
         command = TerminateEnclave(enclave_id=enclave_id)
         return self._cli.answer(command, self._run(command), TerminateInfo.from_json)
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from enclavectl.address import HybridVsockAddress, VsockAddress
 from enclavectl.backends.base import EnclaveState
 from enclavectl.backends.folders import lock_enclave
 from enclavectl.backends.nitro.ending import Ending, keep_history
@@ -33,9 +34,9 @@ from enclavectl.errors import StateError, UsageError
 from enclavectl.events import Silent
 from enclavectl.history import History
 from enclavectl.image.lock import LOCK_NAME, Lock
-from enclavectl.nitro_cli.answers import DescribeInfo, NitroState, Registers, RunInfo
+from enclavectl.nitro_cli.answers import Registers, RunInfo
+from enclavectl.nitro_cli.describe_enclaves import DescribeInfo, NitroState
 from enclavectl.nitro_cli.tool import Described
-from enclavectl.transport import HybridVsockAddress, VsockAddress
 from enclavectl.trust import Trust
 from tests.eif import samples
 

@@ -20,7 +20,7 @@ from enclavectl.host.memory import (
 )
 from enclavectl.host.needs import EifFacts, read_eif, round_to_region
 from enclavectl.host.plan import Plan, Supply, Wanted, largest, make_plan, read_supply
-from enclavectl.nitro_cli.commands import boot_bound_s, minimum_memory_mib
+from enclavectl.nitro_cli.limits import boot_bound_s, minimum_memory_mib
 from tests.cli.command import enclavectl
 from tests.eif import samples
 from tests.host import trees

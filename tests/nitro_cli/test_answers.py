@@ -9,16 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enclavectl.nitro_cli.answers import (
-    BuildInfo,
-    DescribeInfo,
-    EifInfo,
-    NitroState,
-    PcrInfo,
-    Registers,
-    RunInfo,
-    TerminateInfo,
-)
+from enclavectl.nitro_cli.answers import Registers, RunInfo, TerminateInfo
+from enclavectl.nitro_cli.describe_enclaves import DescribeInfo, NitroState
+from enclavectl.nitro_cli.image_files import BuildInfo, EifInfo, PcrInfo
 from enclavectl.nitro_cli.stream import MAX_BYTES, AnswerError, json_values, objects, one_object
 from enclavectl.nitro_cli.version import Feature, NitroVersion
 

@@ -9,20 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enclavectl.errors import UsageError
-from enclavectl.nitro_cli.commands import (
-    BuildEnclave,
-    Console,
-    DescribeEif,
-    DescribeEnclaves,
-    Pcr,
-    RunEnclave,
-    SignEif,
-    TerminateAll,
-    TerminateEnclave,
-    boot_bound_s,
-    check_cid,
-    minimum_memory_mib,
-)
+from enclavectl.nitro_cli.commands import Console, RunEnclave, TerminateAll, TerminateEnclave
+from enclavectl.nitro_cli.describe_enclaves import DescribeEnclaves
+from enclavectl.nitro_cli.image_files import BuildEnclave, DescribeEif, Pcr, SignEif
+from enclavectl.nitro_cli.limits import boot_bound_s, check_cid, minimum_memory_mib
 
 EIF = Path("/a/b.eif")
 GIB = 1 << 30

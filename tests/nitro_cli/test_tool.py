@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from enclavectl.errors import HostError, StateError
-from enclavectl.nitro_cli.commands import Pcr
 from enclavectl.nitro_cli.environment import build_environment, nitro_environment
 from enclavectl.nitro_cli.hostlock import host_lock
+from enclavectl.nitro_cli.image_files import Pcr
 from enclavectl.nitro_cli.tool import NitroCli
 from enclavectl.nitro_cli.version import Feature
 from tests.nitro_cli.words import error

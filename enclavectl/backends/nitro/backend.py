@@ -12,6 +12,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from enclavectl.address import Address, UnixAddress, VsockAddress
 from enclavectl.backends.base import Enclave, EnclaveSpec, EnclaveState
 from enclavectl.backends.console_log import read_console
 from enclavectl.backends.folders import check_name, is_running, lock_enclave, remove_enclave
@@ -27,10 +28,9 @@ from enclavectl.backends.nitro.records import (
 from enclavectl.errors import HostError, StateError
 from enclavectl.events import Silent, Telling
 from enclavectl.files import make_private_dir, read_bounded, write_atomic
-from enclavectl.nitro_cli.commands import boot_bound_s, check_cid
 from enclavectl.nitro_cli.hostlock import host_lock
+from enclavectl.nitro_cli.limits import boot_bound_s, check_cid
 from enclavectl.nitro_cli.tool import NitroCli
-from enclavectl.transport import Address, UnixAddress, VsockAddress
 from enclavectl.trust import Trust
 
 if TYPE_CHECKING:

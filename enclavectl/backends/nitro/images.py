@@ -25,8 +25,8 @@ from enclavectl.errors import StateError, UsageError
 from enclavectl.events import Telling
 from enclavectl.files import StagedFile, make_private_dir, open_regular, stage_file
 from enclavectl.image.lock import LOCK_NAME, Lock, compare_with_lock, read_lock
-from enclavectl.nitro_cli.commands import minimum_memory_mib
 from enclavectl.nitro_cli.hostlock import host_lock
+from enclavectl.nitro_cli.limits import minimum_memory_mib
 
 DEFAULT_IMAGE = "enclave.eif"
 _CHUNK = 1 << 20

@@ -34,8 +34,9 @@ from enclavectl.backends.nitro.records import (
 from enclavectl.backends.nitro.room import LAG_PAUSE_S, LAG_WITHIN_S, Request, Room
 from enclavectl.errors import EnclavectlError, HostError, StateError
 from enclavectl.events import Silent
-from enclavectl.nitro_cli.answers import NitroState, RunInfo
+from enclavectl.nitro_cli.answers import RunInfo
 from enclavectl.nitro_cli.commands import Console, RunEnclave
+from enclavectl.nitro_cli.describe_enclaves import NitroState
 from enclavectl.nitro_cli.hostlock import host_lock
 from enclavectl.nitro_cli.tool import NitroCli
 from enclavectl.run import Output, start

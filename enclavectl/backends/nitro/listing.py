@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from enclavectl.address import Address, HybridVsockAddress, VsockAddress
 from enclavectl.backends.base import Enclave, EnclaveState, Machine
 from enclavectl.backends.folders import is_running
 from enclavectl.backends.nitro.records import Record, load_ended, load_launched, load_record
 from enclavectl.errors import HostError, StateError
-from enclavectl.nitro_cli.answers import DescribeInfo, NitroState, RunInfo
-from enclavectl.nitro_cli.commands import boot_bound_s
+from enclavectl.nitro_cli.answers import RunInfo
+from enclavectl.nitro_cli.describe_enclaves import DescribeInfo, NitroState
+from enclavectl.nitro_cli.limits import boot_bound_s
 from enclavectl.nitro_cli.tool import Described
-from enclavectl.transport import Address, HybridVsockAddress, VsockAddress
 from enclavectl.trust import Trust
 
 _STATES = {
