@@ -15,7 +15,7 @@ _COMPLETION = "_ENCLAVECTL_COMPLETE"  # what the shell's completion sets, by cli
 # Module and name of each: only those that the command line may mean are imported.
 _COMMANDS = {
     "diagnose": ("diagnose", "diagnose"),
-    "run": ("lifecycle", "run"),
+    "run": ("run", "run"),
     "list": ("lifecycle", "list_enclaves"),
     "describe": ("lifecycle", "describe"),
     "console": ("past", "console"),
@@ -31,7 +31,7 @@ _COMMANDS = {
     "units": ("units", "units"),
 }
 _GROUPS = {
-    "lock": ("build", "lock_app"),
+    "lock": ("lock", "app"),
     "eif": ("eif", "app"),
     "kernel": ("kernel", "app"),
     "model": ("model", "app"),

@@ -1,4 +1,4 @@
-"""``enclavectl build`` and ``enclavectl lock``: from the payload, or any Docker image, to a measured one."""
+"""``enclavectl build``: from the payload, or any Docker image, to a measured one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from enclavectl.eif.build import Signer
     from enclavectl.image.build import BuildRequest, Built
     from enclavectl.image.findings import LintFinding
-    from enclavectl.image.lock import Lock
     from enclavectl.image.nitro import NitroSigning
     from enclavectl.image.plan import Source, Telling
 
@@ -30,12 +29,6 @@ BUILD_SCHEMA = "enclavectl.build/1"
 PLAN_SCHEMA = "enclavectl.build-plan/1"
 DEFAULT_BASE = "python:3.11-slim-bookworm"
 DEFAULT_OUTPUT = Path("enclave.eif")
-DEFAULT_LOCK = Path("enclavectl.lock.json")
-
-lock_app = typer.Typer(
-    rich_markup_mode=None, no_args_is_help=True, help="Show and check what a build pinned."
-)
-LockFile = Annotated[Path, typer.Option("--lock", help="The lock: what was built from what.")]
 
 
 class BuilderChoice(StrEnum):
@@ -115,74 +108,88 @@ class _Signing:
         )
 
 
+OwnImage = Annotated[
+    str | None,
+    typer.Option("--image", help="A Docker image of your own in place of the payload.", show_default=False),
+]
+OwnFolder = Annotated[
+    Path | None,
+    typer.Option("--dockerfile", help="A folder with a Dockerfile of your own.", show_default=False),
+]
+Builder = Annotated[
+    BuilderChoice,
+    typer.Option("--builder", help="auto takes nitro-cli for keys in KMS only, which only it can use."),
+]
+ModeName = Annotated[
+    ModeChoice | None,
+    typer.Option(
+        "--mode",
+        help="reproducible (default): the same PCRs everywhere; nitro-cli: those that nitro-cli gives.",
+        show_default=False,
+    ),
+]
+BaseImage = Annotated[
+    str, typer.Option("--base-image", help="Image with the Python that the payload runs on.")
+]
+BlobFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--blobs",
+        help="Folder with kernel, init and modules; default: that of nitro-cli.",
+        show_default=False,
+    ),
+]
+KernelFile = Annotated[Path | None, typer.Option("--kernel", help="A kernel.", show_default=False)]
+InitFile = Annotated[Path | None, typer.Option("--init", help="An init.", show_default=False)]
+NsmModule = Annotated[Path | None, typer.Option("--nsm-module", help="The NSM driver.", show_default=False)]
+Cmdline = Annotated[
+    str | None, typer.Option("--cmdline", help="The kernel's command line.", show_default=False)
+]
+SigningKey = Annotated[
+    str | None,
+    typer.Option(
+        "--sign",
+        metavar="KEY",
+        help="Sign with this key: a PEM file, or the ARN of a KMS key.",
+        show_default=False,
+    ),
+]
+Certificate = Annotated[
+    Path | None, typer.Option("--cert", help="The key's certificate.", show_default=False)
+]
+ImageOutput = Annotated[Path, typer.Option("--to", help="The enclave image to write.")]
+UpgradeWheels = Annotated[
+    bool, typer.Option("--upgrade-wheels", help="Take the newest wheels, not those of the lock.")
+]
+Allowed = Annotated[
+    list[str] | None,
+    typer.Option("--allow", metavar="RULE=REASON", help="Let a lint finding pass.", show_default=False),
+]
+PlanOnly = Annotated[
+    bool, typer.Option("--dry-run", help="Collect and lint, say what would be built, and stop.")
+]
+
+
 @ending_as_interrupted()
 def build(
     model: options.ModelName = None,
-    image: Annotated[
-        str | None,
-        typer.Option(
-            "--image", help="A Docker image of your own in place of the payload.", show_default=False
-        ),
-    ] = None,
-    dockerfile: Annotated[
-        Path | None,
-        typer.Option("--dockerfile", help="A folder with a Dockerfile of your own.", show_default=False),
-    ] = None,
-    builder: Annotated[
-        BuilderChoice,
-        typer.Option("--builder", help="auto takes nitro-cli for keys in KMS only, which only it can use."),
-    ] = BuilderChoice.AUTO,
-    mode: Annotated[
-        ModeChoice | None,
-        typer.Option(
-            "--mode",
-            help="reproducible (default): the same PCRs everywhere; nitro-cli: those that nitro-cli gives.",
-            show_default=False,
-        ),
-    ] = None,
-    base_image: Annotated[
-        str, typer.Option("--base-image", help="Image with the Python that the payload runs on.")
-    ] = DEFAULT_BASE,
-    blobs: Annotated[
-        Path | None,
-        typer.Option(
-            "--blobs",
-            help="Folder with kernel, init and modules; default: that of nitro-cli.",
-            show_default=False,
-        ),
-    ] = None,
-    kernel: Annotated[Path | None, typer.Option("--kernel", help="A kernel.", show_default=False)] = None,
-    init: Annotated[Path | None, typer.Option("--init", help="An init.", show_default=False)] = None,
-    nsm_module: Annotated[
-        Path | None, typer.Option("--nsm-module", help="The NSM driver.", show_default=False)
-    ] = None,
-    cmdline: Annotated[
-        str | None, typer.Option("--cmdline", help="The kernel's command line.", show_default=False)
-    ] = None,
-    sign: Annotated[
-        str | None,
-        typer.Option(
-            "--sign",
-            metavar="KEY",
-            help="Sign with this key: a PEM file, or the ARN of a KMS key.",
-            show_default=False,
-        ),
-    ] = None,
-    cert: Annotated[
-        Path | None, typer.Option("--cert", help="The key's certificate.", show_default=False)
-    ] = None,
-    to: Annotated[Path, typer.Option("--to", help="The enclave image to write.")] = DEFAULT_OUTPUT,
-    lock: LockFile = DEFAULT_LOCK,
-    upgrade_wheels: Annotated[
-        bool, typer.Option("--upgrade-wheels", help="Take the newest wheels, not those of the lock.")
-    ] = False,
-    allow: Annotated[
-        list[str] | None,
-        typer.Option("--allow", metavar="RULE=REASON", help="Let a lint finding pass.", show_default=False),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Collect and lint, say what would be built, and stop.")
-    ] = False,
+    image: OwnImage = None,
+    dockerfile: OwnFolder = None,
+    builder: Builder = BuilderChoice.AUTO,
+    mode: ModeName = None,
+    base_image: BaseImage = DEFAULT_BASE,
+    blobs: BlobFolder = None,
+    kernel: KernelFile = None,
+    init: InitFile = None,
+    nsm_module: NsmModule = None,
+    cmdline: Cmdline = None,
+    sign: SigningKey = None,
+    cert: Certificate = None,
+    to: ImageOutput = DEFAULT_OUTPUT,
+    lock: options.LockFile = options.DEFAULT_LOCK,
+    upgrade_wheels: UpgradeWheels = False,
+    allow: Allowed = None,
+    dry_run: PlanOnly = False,
     config: options.ConfigFile = None,
     output: options.Output = OutputFormat.TEXT,
 ) -> None:
@@ -194,9 +201,6 @@ def build(
       enclavectl build
       enclavectl build --image my-app:1 --mode nitro-cli --to my-app.eif
     """
-    from enclavectl.image.engine import connect
-    from enclavectl.image.wheels import store_of
-
     refuse_together(image=image, dockerfile=dockerfile, model=model)
     invocation = begin(output, config, {"model": model})
     request = _request(
@@ -209,56 +213,34 @@ def build(
         allow=allow or [],
         upgrade=upgrade_wheels,
     )
-    store = store_of(invocation.config.data_dir)
-    with connect() as engine:
-        telling = _telling(invocation.screen)
-        if dry_run:
-            from enclavectl.image.findings import refuse_blocking
-            from enclavectl.image.plan import make_plan
-
-            plan = make_plan(request.source, request.locked, engine, store, telling)
-            _show_plan(invocation.screen, plan.to_json(), plan.findings)
-            refuse_blocking(plan.findings, request.allowed)
-            return
-        from enclavectl.image.build import build_enclave
-
-        built = build_enclave(request, engine, store, telling)
-    _show_built(invocation.screen, built, to, lock)
-
-
-@lock_app.command("show")
-def show_lock(lock: LockFile = DEFAULT_LOCK, output: options.Output = OutputFormat.TEXT) -> None:
-    """Print what a lock pins."""
-    from enclavectl.image.lock import read_lock
-
-    screen = Screen(as_json=output is OutputFormat.JSON)
-    found = read_lock(lock)
-    if screen.as_json:
-        screen.result(found.to_json())
-        return
-    screen.facts(_lock_facts(found))
-
-
-@lock_app.command("check")
-def check_lock(
-    file: Annotated[
-        Path | None,
-        typer.Argument(help="An image; default: the one that the lock names.", show_default=False),
-    ] = None,
-    lock: LockFile = DEFAULT_LOCK,
-    output: options.Output = OutputFormat.TEXT,
-) -> None:
-    """Measure the image that a lock names, and compare; exit code 6 if it is another one."""
-    from enclavectl.image.lock import check_lock as check
-    from enclavectl.image.lock import read_lock
-
-    screen = Screen(as_json=output is OutputFormat.JSON)
-    checked = check(read_lock(lock), lock, image=file)
-    if screen.as_json:
-        value = {"schema": "enclavectl.lock-check/1", "file": str(checked.path), "matches": True}
-        screen.result({**value, "pcrs": dict(checked.pcrs)})
+    if dry_run:
+        _plan(invocation, request)
     else:
-        screen.facts([(str(checked.path), f"is what {lock} says"), *checked.pcrs.items()])
+        _build(invocation, request)
+
+
+def _plan(invocation: Invocation, request: BuildRequest) -> None:
+    from enclavectl.image.engine import connect
+    from enclavectl.image.findings import refuse_blocking
+    from enclavectl.image.plan import make_plan
+    from enclavectl.image.wheels import store_of
+
+    screen, store = invocation.screen, store_of(invocation.config.data_dir)
+    with connect() as engine:
+        plan = make_plan(request.source, request.locked, engine, store, _telling(screen))
+    _show_plan(screen, plan.to_json(), plan.findings)
+    refuse_blocking(plan.findings, request.allowed)
+
+
+def _build(invocation: Invocation, request: BuildRequest) -> None:
+    from enclavectl.image.build import build_enclave
+    from enclavectl.image.engine import connect
+    from enclavectl.image.wheels import store_of
+
+    screen, store = invocation.screen, store_of(invocation.config.data_dir)
+    with connect() as engine:
+        built = build_enclave(request, engine, store, _telling(screen))
+    _show_built(screen, built, request.output, request.lock_path)
 
 
 def _source(invocation: Invocation, image: str | None, folder: Path | None, base_image: str) -> Source:
@@ -354,15 +336,3 @@ def _show_built(screen: Screen, built: Built, to: Path, lock: Path) -> None:
     for finding in built.findings:
         screen.note(str(finding))
     screen.facts([("image", str(to)), *built.lock.pcrs.items(), ("lock", str(lock))])
-
-
-def _lock_facts(lock: Lock) -> list[tuple[str, str]]:
-    pairs = [("image file", f"{lock.eif['file']} ({lock.eif['size']} bytes, SHA-256 {lock.eif['sha256']})")]
-    pairs += [*lock.pcrs.items(), ("mode", lock.mode), ("Docker image", str(lock.image.get("id")))]
-    if lock.model is not None:
-        pairs.append(("model", f"{lock.model.get('id')}, SHA-256 {lock.model.get('sha256')}"))
-    pairs += [(f"wheel {one.name}", f"{one.version} {one.sha256}") for one in lock.wheels]
-    pairs += [(f"blob {name}", value) for name, value in lock.blobs.items()]
-    pairs += [(f"tool {name}", value) for name, value in lock.tools.items()]
-    pairs += [(f"allowed {rule}", reason) for rule, reason in lock.allowed.items()]
-    return pairs

@@ -35,33 +35,36 @@ if TYPE_CHECKING:
     from enclavectl.pictures import Picture
 
 
+Fresh = Annotated[
+    bool, typer.Option("--fresh", help="Start an enclave for this command even if one is running.")
+]
+TopLabels = Annotated[
+    int | None,
+    typer.Option(
+        "--top", help="How many labels to show for a picture (1 to 64; default 3).", show_default=False
+    ),
+]
+ReportFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--report", help="Also write one HTML page: pictures, answers, evidence.", show_default=False
+    ),
+]
+AnswerTimeout = Annotated[
+    int | None,
+    typer.Option("--timeout", help="Seconds to wait for an answer (default 30).", show_default=False),
+]
+
+
 def diagnose(
-    images: Annotated[
-        list[str],
-        typer.Argument(help="Pictures, folders of pictures, or - for standard input.", show_default=False),
-    ],
+    images: options.Images,
     enclave: options.EnclaveName = None,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Start an enclave for this command even if one is running.")
-    ] = False,
+    fresh: Fresh = False,
     model: options.ModelName = None,
     policy: options.PolicyFile = None,
-    top: Annotated[
-        int | None,
-        typer.Option(
-            "--top", help="How many labels to show for a picture (1 to 64; default 3).", show_default=False
-        ),
-    ] = None,
-    report: Annotated[
-        Path | None,
-        typer.Option(
-            "--report", help="Also write one HTML page: pictures, answers, evidence.", show_default=False
-        ),
-    ] = None,
-    timeout: Annotated[
-        int | None,
-        typer.Option("--timeout", help="Seconds to wait for an answer (default 30).", show_default=False),
-    ] = None,
+    top: TopLabels = None,
+    report: ReportFile = None,
+    timeout: AnswerTimeout = None,
     backend: options.BackendName = None,
     connect: options.Address = None,
     root: options.RootFile = None,

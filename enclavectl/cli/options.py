@@ -22,6 +22,10 @@ Output = Annotated[
     OutputFormat,
     typer.Option("--output", "-o", help="text for people; json prints one object, also for errors."),
 ]
+Images = Annotated[
+    list[str],
+    typer.Argument(help="Pictures, folders of pictures, or - for standard input.", show_default=False),
+]
 ConfigFile = Annotated[
     Path | None,
     typer.Option(
@@ -91,6 +95,8 @@ HostRoot = Annotated[
         show_default=False,
     ),
 ]
+LockFile = Annotated[Path, typer.Option("--lock", help="The lock: what was built from what.")]
+DEFAULT_LOCK = Path("enclavectl.lock.json")
 DryRun = Annotated[
     bool,
     typer.Option(

@@ -27,10 +27,7 @@ ANSWER_SCHEMA = "enclavectl.answer/1"
 
 
 def send(
-    images: Annotated[
-        list[str],
-        typer.Argument(help="Pictures, folders of pictures, or - for standard input.", show_default=False),
-    ],
+    images: options.Images,
     enclave: options.EnclaveName = None,
     policy: options.PolicyFile = None,
     backend: options.BackendName = None,

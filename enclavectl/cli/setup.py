@@ -24,32 +24,33 @@ SETUP_SCHEMA = "enclavectl.setup/1"
 EXIT_INCOMPLETE = 3
 
 
+PoolMemory = Annotated[
+    int | None,
+    typer.Option("--memory", help="MiB to keep for enclaves; default: as configured.", show_default=False),
+]
+PoolCpus = Annotated[
+    int | None,
+    typer.Option("--cpus", help="vCPUs to keep for enclaves; default: as configured.", show_default=False),
+]
+CpuPool = Annotated[
+    str | None,
+    typer.Option("--cpu-pool", help="Exactly these vCPUs, such as 2,3,6-9.", show_default=False),
+]
+EnclaveUser = Annotated[
+    str | None,
+    typer.Option("--user", help="Who will use enclaves; default: you, also under sudo.", show_default=False),
+]
+AtNextBoot = Annotated[
+    bool, typer.Option("--at-next-boot", help="Do not restart the allocator now; reboot afterwards.")
+]
+
+
 def setup(
-    memory: Annotated[
-        int | None,
-        typer.Option(
-            "--memory", help="MiB to keep for enclaves; default: as configured.", show_default=False
-        ),
-    ] = None,
-    cpus: Annotated[
-        int | None,
-        typer.Option(
-            "--cpus", help="vCPUs to keep for enclaves; default: as configured.", show_default=False
-        ),
-    ] = None,
-    cpu_pool: Annotated[
-        str | None,
-        typer.Option("--cpu-pool", help="Exactly these vCPUs, such as 2,3,6-9.", show_default=False),
-    ] = None,
-    user: Annotated[
-        str | None,
-        typer.Option(
-            "--user", help="Who will use enclaves; default: you, also under sudo.", show_default=False
-        ),
-    ] = None,
-    at_next_boot: Annotated[
-        bool, typer.Option("--at-next-boot", help="Do not restart the allocator now; reboot afterwards.")
-    ] = False,
+    memory: PoolMemory = None,
+    cpus: PoolCpus = None,
+    cpu_pool: CpuPool = None,
+    user: EnclaveUser = None,
+    at_next_boot: AtNextBoot = False,
     dry_run: options.DryRun = False,
     yes: options.Yes = False,
     host_root: options.HostRoot = None,

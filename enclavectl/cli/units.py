@@ -15,43 +15,51 @@ from enclavectl.cli.options import OutputFormat
 
 if TYPE_CHECKING:
     from enclavectl.cli.begin import Invocation
+    from enclavectl.cli.screen import Screen
     from enclavectl.host.units import UnitFile, UnitsRequest
 
 UNITS_SCHEMA = "enclavectl.units/1"
 _MAX_UNIT = 1 << 16
 
+ImageToRun = Annotated[Path, typer.Argument(metavar="[EIF]", help="The image that the unit runs.")]
+NewName = Annotated[str, typer.Option("--name", help="What to call the enclave.")]
+Endpoints = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--endpoint",
+        metavar="PORT:HOST:PORT",
+        help="Let enclaves reach HOST:PORT through vsock port PORT of the parent; may be repeated.",
+        show_default=False,
+    ),
+]
+UnitFolder = Annotated[
+    Path | None,
+    typer.Option("--to", help="Folder to write the files to; default: print them.", show_default=False),
+]
+UnitUser = Annotated[
+    str | None, typer.Option("--user", help="Who runs them; default: you.", show_default=False)
+]
+Memory = Annotated[
+    int | None, typer.Option("--memory", help="MiB; default: as configured.", show_default=False)
+]
+Cpus = Annotated[
+    int | None, typer.Option("--cpus", help="vCPUs; default: as configured.", show_default=False)
+]
+FixedCid = Annotated[
+    int | None,
+    typer.Option("--cid", help="Its address on vsock; default: a free one.", show_default=False),
+]
+
 
 def units(
-    eif: Annotated[Path, typer.Argument(metavar="[EIF]", help="The image that the unit runs.")] = Path(
-        "enclave.eif"
-    ),
-    name: Annotated[str, typer.Option("--name", help="What to call the enclave.")] = "enclave",
-    endpoint: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--endpoint",
-            metavar="PORT:HOST:PORT",
-            help="Let enclaves reach HOST:PORT through vsock port PORT of the parent; may be repeated.",
-            show_default=False,
-        ),
-    ] = None,
-    to: Annotated[
-        Path | None,
-        typer.Option("--to", help="Folder to write the files to; default: print them.", show_default=False),
-    ] = None,
-    user: Annotated[
-        str | None, typer.Option("--user", help="Who runs them; default: you.", show_default=False)
-    ] = None,
-    memory: Annotated[
-        int | None, typer.Option("--memory", help="MiB; default: as configured.", show_default=False)
-    ] = None,
-    cpus: Annotated[
-        int | None, typer.Option("--cpus", help="vCPUs; default: as configured.", show_default=False)
-    ] = None,
-    cid: Annotated[
-        int | None,
-        typer.Option("--cid", help="Its address on vsock; default: a free one.", show_default=False),
-    ] = None,
+    eif: ImageToRun = Path("enclave.eif"),
+    name: NewName = "enclave",
+    endpoint: Endpoints = None,
+    to: UnitFolder = None,
+    user: UnitUser = None,
+    memory: Memory = None,
+    cpus: Cpus = None,
+    cid: FixedCid = None,
     policy: options.PolicyFile = None,
     config: options.ConfigFile = None,
     output: options.Output = OutputFormat.TEXT,
@@ -72,26 +80,27 @@ def units(
     files = write_units(request)
     if to is not None:
         _write(files, to)
-    commands = install_commands(files, str(to or "."))
-    if invocation.screen.as_json:
+    _show(invocation.screen, files, install_commands(files, str(to or ".")), to)
+
+
+def _show(screen: Screen, files: Sequence[UnitFile], commands: Sequence[str], to: Path | None) -> None:
+    if screen.as_json:
         value = {
             "schema": UNITS_SCHEMA,
             "folder": None if to is None else str(to),
             "files": [{"name": one.name, "installs_to": one.folder, "text": one.text} for one in files],
-            "commands": commands,
+            "commands": list(commands),
         }
-        invocation.screen.result(value)
+        screen.result(value)
         return
     if to is None:
         for one in files:
             typer.echo(f"# ==> {one.folder}/{one.name}\n{one.text}")
     else:
-        invocation.screen.facts((one.name, f"for {one.folder}") for one in files)
-    invocation.screen.note(
-        "to have them in force:" if to else "write them with --to DIR; to have them in force:"
-    )
+        screen.facts((one.name, f"for {one.folder}") for one in files)
+    screen.note("to have them in force:" if to else "write them with --to DIR; to have them in force:")
     for line in commands:
-        invocation.screen.note(f"  {line}")
+        screen.note(f"  {line}")
 
 
 def _request(invocation: Invocation, eif: Path, name: str, user: str | None, cid: int | None) -> UnitsRequest:
