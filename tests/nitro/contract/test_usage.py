@@ -1,0 +1,93 @@
+"""Version, help, usage errors and explanations, to the byte."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.nitro.contract.errors import CAUSE
+from tests.nitro.fake.arguments import Said, parse
+from tests.nitro.fake.declared import app_of
+from tests.nitro.fake.failure import explanation
+from tests.nitro.host import FakeHost, Ran
+from tests.nitro.real import NitroCli
+
+SUBCOMMANDS = [command.name for command in app_of("1.5.2").commands]
+
+
+def test_version(nitro_cli: NitroCli) -> None:
+    ran = nitro_cli.run("--version")
+    assert re.fullmatch(r"Nitro CLI \d+\.\d+\.\d+\n", ran.out)
+    assert (ran.status, ran.err) == (0, "")
+
+
+USAGE: list[Sequence[str]] = [
+    [],
+    ["--help"],
+    ["help"],
+    ["help", "pcr"],
+    *([name, "--help"] for name in SUBCOMMANDS),
+    *([name, "--bogus"] for name in SUBCOMMANDS),
+    *([name] for name in SUBCOMMANDS if name not in {"describe-enclaves", "sign-eif"}),
+    ["-x"],
+    ["bogus"],
+    ["describe"],
+    ["run-enclaves"],
+    ["terminate", "--all"],
+    ["describe-enclaves", "--metadat"],
+    ["describe-enclaves", "--metadata=3"],
+    ["describe-enclaves", "x"],
+    ["describe-eif", "--eif-path"],
+    ["describe-eif", "--eif-path", "a", "--eif-path", "b"],
+    ["terminate-enclave", "--all", "--enclave-id", "x"],
+    ["console", "--enclave-id", "a", "--enclave-name", "b"],
+    ["pcr", "--input", "a", "--signing-certificate", "b"],
+    ["sign-eif", "--private-key", "x"],
+    ["build-enclave", "--docker-uri", "x"],
+    ["run-enclave", "--memory", "3"],
+    ["run-enclave", "--debug"],
+    ["run-enclave", "--eif", "x"],
+    ["run-enclave", "--config", "x", "--memory", "3"],
+    ["run-enclave", "--cpu-count", "2", "--memory", "-5", "--eif-path", "x"],
+    ["run-enclave", "--cpu-count", "2", "--cpu-ids", "1", "2", "--memory", "3", "--eif-path", "x"],
+]
+
+
+@pytest.mark.nitro_cli
+@pytest.mark.parametrize("arguments", USAGE, ids=" ".join)
+def test_help_and_usage_errors_are_the_same_to_the_byte(real: NitroCli, arguments: Sequence[str]) -> None:
+    check_usage(real, arguments)
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["pcr", "--help"], ["bogus"], ["describe-eif"]])
+def test_the_fake_speaks_as_its_parser_does(bare: FakeHost, tmp_path: Path, arguments: Sequence[str]) -> None:
+    check_usage(NitroCli(bare.program, tmp_path), arguments)
+
+
+def check_usage(nitro_cli: NitroCli, arguments: Sequence[str]) -> None:
+    with pytest.raises(Said) as said:
+        parse(app_of("1.5.2"), arguments)
+    ran = nitro_cli.run(*arguments)
+    assert ran.status == said.value.status
+    assert (ran.out, ran.err) == ((said.value.text, "") if ran.status == 0 else ("", said.value.text))
+    assert CAUSE.search(ran.err) is None  # exit 2 is clap's, and E02's
+    assert not (nitro_cli.logs / "nitro_enclaves.log").exists()  # none of this needs the log
+
+
+def test_explain(nitro_cli: NitroCli) -> None:
+    """On stderr, exit 0 also for what it does not know, and some codes were forgotten."""
+    assert nitro_cli.run("explain", "--error-code", "E19").err.startswith(
+        "File operation failure. Such error"
+    )
+    for code in ("e19", "E57", "E61"):
+        ran = nitro_cli.run("explain", "--error-code", code)
+        assert ran == Ran(0, "", f"No such error code {code}\n")
+
+
+@pytest.mark.nitro_cli
+def test_every_explanation_is_the_same(real: NitroCli) -> None:
+    for code in (*(f"E{number:02}" for number in range(62)), "19", ""):
+        assert real.run("explain", "--error-code", code) == Ran(0, "", explanation(code) + "\n")
