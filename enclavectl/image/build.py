@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -24,7 +24,7 @@ from enclavectl.errors import UsageError
 from enclavectl.files import open_regular, replace_file, stage_file
 from enclavectl.image.blobs import BlobPaths, BootBlobs, open_blobs, require_blobs
 from enclavectl.image.engine import Engine
-from enclavectl.image.findings import LintFinding, Rule, refuse_blocking
+from enclavectl.image.findings import LintFinding, Rule, bounded, refuse_blocking
 from enclavectl.image.lint import (
     lint_architecture,
     lint_config,
@@ -113,7 +113,7 @@ def build_enclave(request: BuildRequest, engine: Engine, store: WheelStore, tell
         archive = stack.enter_context(open_archive(Path(saved.name)))
         arch = _arch(archive)
         blobs = stack.enter_context(open_blobs(request.blobs, arch, environ=request.environ))
-        findings = [*plan.findings, *_lint_image(archive, arch, blobs, request.mode)]
+        findings = [*plan.findings, *bounded(_lint_image(archive, arch, blobs, request.mode))]
         refuse_blocking(findings, request.allowed)
         if request.nitro_cli is None:
             metadata = _metadata(request, docker, blobs, engine)
@@ -158,7 +158,7 @@ class _Native:
             written = write_application(application, self.archive, request.mode)
             ramdisks = (whole_file(boot), whole_file(application))
             findings += lint_implied(written.implied, request.mode)
-            findings += [one for index in (0, 1) for one in lint_ramdisk(ramdisks[index], f"ramdisk{index}")]
+            findings += bounded(_lint_ramdisks(ramdisks))
             size = self.blobs.kernel.size + sum(one.size for one in ramdisks)
             findings += lint_memory(size, request.memory_mib)
             refuse_blocking(findings, request.allowed)
@@ -194,15 +194,17 @@ def _lint_image(archive: ImageArchive, arch: Arch, blobs: BootBlobs, mode: Mode)
     yield from lint_layers(archive, mode)
 
 
+def _lint_ramdisks(ramdisks: Iterable[Blob]) -> Iterator[LintFinding]:
+    for index, ramdisk in enumerate(ramdisks):
+        yield from lint_ramdisk(ramdisk, f"ramdisk{index}")
+
+
 def _lint_built(path: Path, memory_mib: int) -> list[LintFinding]:
     """The same last look at an image that another builder wrote."""
     with open_regular(path, what="image file") as file:
         layout = parse_layout(file)
         ramdisks = map(layout.blob, layout.all_of(SectionKind.RAMDISK))
-        findings = [
-            one for index, blob in enumerate(ramdisks) for one in lint_ramdisk(blob, f"ramdisk{index}")
-        ]
-        return [*findings, *lint_memory(layout.size, memory_mib)]
+        return [*bounded(_lint_ramdisks(ramdisks)), *lint_memory(layout.size, memory_mib)]
 
 
 def _metadata(request: BuildRequest, docker: DockerImage, blobs: BootBlobs, engine: Engine) -> Metadata:

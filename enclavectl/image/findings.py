@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from enclavectl.errors import UsageError
 from enclavectl.nearest import suggestion
+
+MAX_OF_A_RULE = 50
 
 
 class Rule(StrEnum):
@@ -62,6 +65,18 @@ class LintFinding:
             "message": self.message,
             "blocking": self.rule in BLOCKING,
         }
+
+
+def bounded(findings: Iterable[LintFinding]) -> Iterator[LintFinding]:
+    """The first findings of each rule and the number of the others: no image makes this a long list."""
+    counts: Counter[Rule] = Counter()
+    for finding in findings:
+        counts[finding.rule] += 1
+        if counts[finding.rule] <= MAX_OF_A_RULE:
+            yield finding
+    for rule, count in counts.items():
+        if count > MAX_OF_A_RULE:
+            yield LintFinding(rule=rule, where="elsewhere", message=f"{count - MAX_OF_A_RULE} more of these")
 
 
 def parse_allowed(options: Sequence[str]) -> dict[Rule, str]:

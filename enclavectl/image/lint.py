@@ -17,11 +17,12 @@ from enclavectl.eif.tar import read_tar
 from enclavectl.image.context import ContextFile
 from enclavectl.image.findings import LintFinding, Rule
 from enclavectl.image.inputs import read_inputs
-from enclavectl.image.secrets import secret_variables, secrets_in
+from enclavectl.image.secrets import secret_arguments, secret_variables, secrets_in, secrets_in_text
 
 # nitro-cli's run-enclave wants four times the image file: https://github.com/aws/aws-nitro-enclaves-cli/
 # blob/v1.4.2/src/enclave_proc/resource_manager.rs
 MEMORY_FACTOR = 4
+_SHOWN = 120  # of each end of a path
 _CAPABILITY = b"security.capability"
 _MEANING = {
     "User": "USER is ignored: the command runs as root",
@@ -93,10 +94,38 @@ def lint_config(config: ImageConfig) -> Iterator[LintFinding]:
             message=f"init looks for {words[0]!r} in /sbin:/usr/sbin:/bin:/usr/bin, whatever PATH says; "
             "write an absolute path",
         )
+    yield from _lint_words(config)
+
+
+def _lint_words(config: ImageConfig) -> Iterator[LintFinding]:
+    """Secrets in the image's settings and in its history, where Docker keeps build arguments as well."""
     for name in secret_variables(config.env):
         yield LintFinding(
             rule=Rule.CREDENTIAL, where=f"image: ENV {name}", message="a secret in the environment; remove it"
         )
+    places = [(f"ENV {one.partition('=')[0]}", one) for one in config.env]
+    places += [("CMD", " ".join(config.cmd or ())), ("ENTRYPOINT", " ".join(config.entrypoint or ()))]
+    labels = _inner(config, "Labels")
+    labels = labels if isinstance(labels, dict) else {}
+    places += (
+        [(f"LABEL {name}", str(value)) for name, value in labels.items()] if isinstance(labels, dict) else []
+    )
+    for place, text in places:
+        for rule, what in secrets_in_text(text):
+            yield LintFinding(rule=rule, where=f"image: {place[:_SHOWN]}", message=f"{what}; remove it")
+    history = config.raw.get("history")
+    for number, step in enumerate(history if isinstance(history, list) else [], 1):
+        command = step.get("created_by") if isinstance(step, dict) else None
+        if not isinstance(command, str):
+            continue
+        found = [*secrets_in_text(command)]
+        found += [(Rule.CREDENTIAL, f"a value for {name[:_SHOWN]}") for name in secret_arguments(command)]
+        for rule, what in found:
+            yield LintFinding(
+                rule=rule,
+                where=f"image: step {number} of its history",
+                message=f"{what}; whoever has the image has it; use RUN --mount=type=secret",
+            )
 
 
 def _inner(config: ImageConfig, name: str) -> object:
@@ -107,16 +136,16 @@ def _inner(config: ImageConfig, name: str) -> object:
 def lint_layers(archive: ImageArchive, mode: Mode) -> Iterator[LintFinding]:
     """Secrets in any layer, also those that a later layer hides, and what a ramdisk does not keep."""
     for number, layer in enumerate(archive.layers, 1):
-        links = []
+        links, first_link = 0, ""
         for member in read_tar(layer):
             entry = to_entry(member)
-            where = f"layer {number}: /{show(entry.name)}"
+            where = f"layer {number}: {_place(entry.name)}"
             if entry.kind is Kind.FILE and entry.data is not None:
                 for rule, what in secrets_in(entry.name, entry.data.chunks()):
                     message = f"{what}; whoever has the image has it, even if a later layer deletes it"
                     yield LintFinding(rule=rule, where=where, message=message)
             if entry.kind is Kind.HARDLINK:
-                links.append(where)
+                links, first_link = links + 1, first_link or where
             if _CAPABILITY in entry.xattrs:
                 yield LintFinding(
                     rule=Rule.FILE_CAPABILITIES,
@@ -130,10 +159,16 @@ def lint_layers(archive: ImageArchive, mode: Mode) -> Iterator[LintFinding]:
                     message="a file of this name in the root is lost; put it elsewhere",
                 )
         if links and mode is Mode.NITRO_CLI:
-            more = f" (and {len(links) - 1} more)" if len(links) > 1 else ""
+            more = f" (and {links - 1} more)" if links > 1 else ""
             yield LintFinding(
-                rule=Rule.HARD_LINKS, where=links[0] + more, message="hard links become symbolic links"
+                rule=Rule.HARD_LINKS, where=first_link + more, message="hard links become symbolic links"
             )
+
+
+def _place(name: bytes) -> str:
+    """A path for a message, without the middle of a very long one."""
+    shown = show(name)
+    return f"/{shown}" if len(shown) <= 2 * _SHOWN else f"/{shown[:_SHOWN]}...{shown[-_SHOWN:]}"
 
 
 def lint_ramdisk(ramdisk: Blob, name: str) -> Iterator[LintFinding]:
@@ -141,7 +176,7 @@ def lint_ramdisk(ramdisk: Blob, name: str) -> Iterator[LintFinding]:
     reader = CpioReader(open_ramdisk(ramdisk))
     for entry in reader:
         for rule, what in secrets_in(entry.name, reader.data()):
-            yield LintFinding(rule=rule, where=f"{name}: /{show(entry.name)}", message=f"{what}; remove it")
+            yield LintFinding(rule=rule, where=f"{name}: {_place(entry.name)}", message=f"{what}; remove it")
 
 
 def lint_implied(implied: Sequence[bytes], mode: Mode) -> Iterator[LintFinding]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from enclavectl.errors import UsageError
 from enclavectl.image.context import ContextFile, folder_context, payload_context, write_context
 from enclavectl.image.engine import Engine
-from enclavectl.image.findings import LintFinding
+from enclavectl.image.findings import LintFinding, bounded
 from enclavectl.image.lint import lint_context, lint_model
 from enclavectl.image.scratch import scratch_file
 from enclavectl.image.target import Target, probe
@@ -80,7 +80,7 @@ def make_plan(
         files = tuple(folder_context(source.folder))
         if not any(file.name == "Dockerfile" for file in files):
             raise UsageError(f"{source.folder}: expected a folder with a Dockerfile")
-        return Plan(files=files, findings=tuple(lint_context(files)))
+        return Plan(files=files, findings=tuple(bounded(lint_context(files))))
     if source.model is None:
         raise UsageError("expected a model, an image or a folder to build from")
     telling.step(f"looking at the base image {source.base_image}")
@@ -96,7 +96,7 @@ def make_plan(
         arguments={"BASE_IMAGE": base_id},
         base={"reference": source.base_image, "id": base_id, "target": target.to_json()},
         wheels=wheels,
-        findings=(*lint_model(source.model.weights_path), *lint_context(files)),
+        findings=(*lint_model(source.model.weights_path), *bounded(lint_context(files))),
     )
 
 

@@ -1,74 +1,132 @@
 """Private keys and credentials in bytes that are about to become a public measurement.
 
 Everything in an image can be read by whoever has the image file, the operator first of all. Only contents and
-well-known names count, so that a file that merely speaks of keys is not taken for one.
+well-known names count (``tokens``), so that a file that merely speaks of keys is not taken for one. What is
+packed into zip, tar, gzip, bzip2 and xz files is looked at as well (``unpack``).
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 
+from enclavectl.image import tokens
 from enclavectl.image.findings import Rule
+from enclavectl.image.unpack import Inner, is_tar, open_container
 
 # Enough of a key's first lines to know it; keys may stand anywhere, also across two chunks.
 _OVERLAP = 4096
-# A PEM header, perhaps RFC 1421 headers, and a good part of a line of base64: not a string in a program.
-_PEM = re.compile(
-    rb"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----\s*"
-    rb"(?:[A-Za-z-]+: [^\n]*\n\s*){0,4}[A-Za-z0-9+/=\s]{40}"
-)
-# https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html#identifiers-unique-ids and
-# https://github.blog/engineering/platform-security/behind-githubs-new-authentication-token-formats/
-_TOKENS = (
-    (b"AKIA", re.compile(rb"(?<![A-Z0-9])AKIA[A-Z2-7]{16}(?![A-Z0-9])"), "an AWS access key"),
-    (
-        b"aws_secret_access_key",
-        re.compile(rb"aws_secret_access_key\s*[=:]\s*[A-Za-z0-9/+]{40}"),
-        "an AWS secret key",
-    ),
-    (b"ghp_", re.compile(rb"(?<![A-Za-z0-9_])ghp_[A-Za-z0-9]{36}(?![A-Za-z0-9])"), "a GitHub token"),
-    (b"github_pat_", re.compile(rb"github_pat_[A-Za-z0-9_]{82}"), "a GitHub token"),
-)
-# A DER sequence that begins with a version: PKCS #8 (RFC 5958), PKCS #1 (RFC 8017), SEC 1 (RFC 5915).
-_DER_KEY = re.compile(rb"\x30(?:[\x00-\x7f]|\x81.|\x82..)\x02\x01[\x00\x01]", re.DOTALL)
+_MAX_SEEN = 16  # of one file; more would not change what to do
 _MAX_DER_KEY = 16 << 10
 # TLS libraries carry the keys of their self-tests (GnuTLS does), so a key inside of a program is not counted.
-_ELF = b"\x7fELF"
-# Amazon's own examples, which documentation and SDKs repeat.
-_EXAMPLES = (b"AKIAIOSFODNN7EXAMPLE", b"AKIAI44QH8DHBEXAMPLE")
-_KEY_NAMES = re.compile(rb"(?:^|/)(?:id_(?:rsa|dsa|ecdsa|ed25519)|ssh_host_[a-z0-9]+_key)$")
-_CREDENTIAL_NAMES = re.compile(
-    rb"(?:^|/)(?:\.aws/credentials|\.netrc|\.pypirc|\.git-credentials|\.docker/config\.json|\.kube/config)$"
-)
-_SECRET_VARIABLE = re.compile(
-    r"(?:^|_)(?:PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY|ACCESS_KEY|PRIVATE_KEY|SECRET_ACCESS_KEY)$",
-    re.IGNORECASE,
-)
+_PROGRAM = (b"\x7fELF", b"!<arch>\n")
+
+Seen = tuple[Rule, str]
 
 
-def secrets_in(name: bytes, chunks: Iterable[bytes]) -> Iterator[tuple[Rule, str]]:
-    """What a file holds that must stay private: each rule and what was seen, once."""
-    seen: set[tuple[Rule, str]] = set()
-    if _KEY_NAMES.search(name):
-        seen.add((Rule.PRIVATE_KEY, "the name of an SSH private key"))
-    if _CREDENTIAL_NAMES.search(name):
-        seen.add((Rule.CREDENTIAL, "a file that holds credentials"))
-    rest, is_program = b"", None
+def secrets_in(name: bytes, chunks: Iterable[bytes]) -> Iterator[Seen]:
+    """What a file holds that must stay private: each rule and what was seen, once, also in what it packs."""
+    look = _Look(name, set())
     for chunk in chunks:
-        if is_program is None:
-            is_program = chunk.startswith(_ELF)
-            if _is_der_key(chunk):
-                seen.add((Rule.PRIVATE_KEY, "a private key"))
-        window = rest + chunk
-        seen.update(one for one in _in_window(window) if not (is_program and one[0] is Rule.PRIVATE_KEY))
-        rest = window[-_OVERLAP:]
-    yield from sorted(seen)
+        look.feed(chunk)
+    look.finish()
+    yield from sorted(look.seen)
+
+
+def secrets_in_text(text: str) -> Iterator[Seen]:
+    """The same for one line of settings, such as a command."""
+    data = text.encode(errors="surrogateescape")
+    yield from secrets_in(b"", [data])
+    if tokens.URL_LOGIN.search(data):
+        yield Rule.CREDENTIAL, "a password in an address"
+
+
+def secret_variables(env: Iterable[str]) -> Iterator[str]:
+    """The names of environment variables that are called like a secret and have a value."""
+    for line in env:
+        name, _, value = line.partition("=")
+        if value and tokens.SECRET_VARIABLE.fullmatch(name):
+            yield name
+
+
+def secret_arguments(command: str) -> Iterator[str]:
+    """The names in a command, or in a build argument, that are called like a secret and get a value."""
+    yield from dict.fromkeys(match[1] for match in tokens.ASSIGNED.finditer(command))
+
+
+class _Look:
+    """One file as it is read, chunk by chunk, and the files in it if it packs some."""
+
+    def __init__(self, name: bytes, seen: set[Seen], *, inside: str = "", depth: int = 0) -> None:
+        self.seen = seen
+        self._name, self._inside, self._depth = name, inside, depth
+        self._rest = b""
+        self._started = self._is_bundle = False
+        self._inner: Inner | None = None
+        if tokens.KEY_NAMES.search(name):
+            self._add(Rule.PRIVATE_KEY, "the name of an SSH private key")
+        if tokens.CREDENTIAL_NAMES.search(name):
+            self._add(Rule.CREDENTIAL, "a file that holds credentials")
+
+    def feed(self, chunk: bytes) -> None:
+        """Look at the next bytes."""
+        if not self._started:
+            self._rest += chunk
+            if len(self._rest) > _MAX_DER_KEY:
+                self._start()
+            return
+        self._examine(chunk)
+
+    def _start(self) -> None:
+        """Know the file by its beginning, which is the whole of a small one."""
+        self._started = True
+        head, self._rest = self._rest, b""
+        # In a tar, each file is looked at by itself: one may be a program.
+        self._is_bundle = head.startswith(_PROGRAM) or is_tar(head)
+        if _is_der_key(head):
+            self._add(Rule.PRIVATE_KEY, "a private key")
+        if self._name.endswith((b".p12", b".pfx")) and tokens.KEY_STORE.match(head):
+            self._add(Rule.PRIVATE_KEY, "a PKCS #12 key store")
+        self._inner = open_container(head, self._name, self._depth, self._open)
+        self._examine(head)
+
+    def _examine(self, chunk: bytes) -> None:
+        window = self._rest + chunk if self._rest else chunk
+        is_text = self._depth > 0 or window.find(b"\0") < 0
+        for token in (*tokens.TOKENS, *tokens.TEXT_TOKENS) if is_text else tokens.TOKENS:
+            if not (self._is_bundle and token.rule is Rule.PRIVATE_KEY) and token.is_in(window):
+                self._add(token.rule, token.what)
+        if is_text and tokens.URL_NAMES.search(self._name) and tokens.URL_LOGIN.search(window):
+            self._add(Rule.CREDENTIAL, "a password in an address")
+        if is_text and tokens.ENV_NAMES.search(self._name):
+            lines = window.decode(errors="replace").splitlines()
+            for variable in secret_variables(line.strip().removeprefix("export ") for line in lines):
+                self._add(Rule.CREDENTIAL, f"the variable {variable}")
+        self._rest = window[-_OVERLAP:]
+        if self._inner is not None:
+            self._inner.feed(chunk)
+
+    def finish(self) -> None:
+        """The file has ended."""
+        if not self._started and self._rest:
+            self._start()
+        if self._inner is not None:
+            self._inner.finish()
+
+    def _open(self, name: bytes) -> _Look:
+        """For a file inside of this one; ``name`` is empty where what packs it has no names."""
+        shown = name.decode(errors="backslashreplace")
+        inside = "/".join(part for part in (self._inside, shown) if part)
+        return _Look(name or self._name, self.seen, inside=inside or "it", depth=self._depth + 1)
+
+    def _add(self, rule: Rule, what: str) -> None:
+        if len(self.seen) < _MAX_SEEN:
+            packed = f", packed in {self._inside}" if self._inside else ""
+            self.seen.add((rule, what + packed))
 
 
 def _is_der_key(data: bytes) -> bool:
     """Whether a file that begins like this is a binary private key and nothing else."""
-    if not _DER_KEY.match(data) or len(data) > _MAX_DER_KEY:
+    if not tokens.DER_KEY.match(data) or len(data) > _MAX_DER_KEY:
         return False
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_der_private_key
@@ -80,20 +138,3 @@ def _is_der_key(data: bytes) -> bool:
     except (ValueError, TypeError):
         return False
     return True
-
-
-def _in_window(window: bytes) -> Iterator[tuple[Rule, str]]:
-    # bytes.find is a tenth of the cost of a search, and most files have none of these words.
-    if window.find(b"PRIVATE KEY") >= 0 and _PEM.search(window):
-        yield Rule.PRIVATE_KEY, "a private key"
-    for word, pattern, what in _TOKENS:
-        if window.find(word) >= 0 and any(match[0] not in _EXAMPLES for match in pattern.finditer(window)):
-            yield Rule.CREDENTIAL, what
-
-
-def secret_variables(env: Iterable[str]) -> Iterator[str]:
-    """The names of environment variables that are called like a secret and have a value."""
-    for line in env:
-        name, _, value = line.partition("=")
-        if value and _SECRET_VARIABLE.search(name):
-            yield name

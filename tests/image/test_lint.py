@@ -18,7 +18,14 @@ from enclavectl.eif.manifest import ImageConfig
 from enclavectl.eif.ramdisk import Mode
 from enclavectl.errors import UsageError
 from enclavectl.image.context import ContextFile
-from enclavectl.image.findings import LintFinding, Rule, parse_allowed, refuse_blocking
+from enclavectl.image.findings import (
+    MAX_OF_A_RULE,
+    LintFinding,
+    Rule,
+    bounded,
+    parse_allowed,
+    refuse_blocking,
+)
 from enclavectl.image.lint import (
     lint_architecture,
     lint_config,
@@ -80,6 +87,41 @@ def test_a_sound_image_has_no_findings() -> None:
 )
 def test_settings_that_an_enclave_does_not_honor(config: ImageConfig, rule: Rule) -> None:
     assert rules(lint_config(config)) == [rule]
+
+
+@pytest.mark.parametrize(
+    ("config", "where"),
+    [
+        (replace(CONFIG, cmd=("/bin/app", "--key", "ghp_" + "a" * 36)), "image: CMD"),
+        (replace(CONFIG, env=("SETTINGS=" + EC_KEY.decode(),)), "image: ENV SETTINGS"),
+        (replace(CONFIG, raw={"config": {"Labels": {"by": "ghp_" + "a" * 36}}}), "image: LABEL by"),
+        (
+            replace(CONFIG, raw={"history": [{}, {"created_by": "RUN |1 MY_TOKEN=abcd /bin/sh -c make"}]}),
+            "image: step 2 of its history",
+        ),
+        (
+            replace(CONFIG, raw={"history": [{"created_by": "RUN pip install -i https://me:abcd@host/ x"}]}),
+            "image: step 1 of its history",
+        ),
+    ],
+)
+def test_secrets_in_what_docker_keeps_of_an_image(config: ImageConfig, where: str) -> None:
+    (finding,) = lint_config(config)
+    assert finding.rule in {Rule.CREDENTIAL, Rule.PRIVATE_KEY}
+    assert finding.where == where
+    assert "abcd" not in str(finding)
+    assert "a" * 36 not in str(finding)
+
+
+def test_an_image_of_nothing_but_findings_is_a_short_list() -> None:
+    names = [f"{'x' * 90}/{'y' * 90}/{'z' * 90}/{number}/.netrc" for number in range(1000)]
+    links = [samples.hardlink(f"link{number}", names[0]) for number in range(1000)]
+    layer = samples.layer(*(samples.text(name) for name in names), *links)
+    found = list(bounded(lint_layers(archive(layer), Mode.NITRO_CLI)))
+    assert len(found) == MAX_OF_A_RULE + 2
+    assert found[-1].message == "950 more of these"
+    assert found[-2].where.endswith("(and 999 more)")
+    assert max(len(str(one)) for one in found) < 500
 
 
 def test_the_default_working_folder_is_not_worth_a_word() -> None:

@@ -1,0 +1,258 @@
+"""What zip, tar, gzip, bzip2 and xz files pack, as it goes by: nothing seeks and nothing is kept.
+
+For looking only. Whatever is damaged, encrypted or of another kind is left alone without a word, and so is
+what goes over the bounds below; the packed bytes themselves have been looked at by then.
+"""
+
+from __future__ import annotations
+
+import bz2
+import lzma
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+MAX_DEPTH = 3  # a key in a zip in a tar.gz
+MAX_UNPACKED = 1 << 30  # of one container
+_PIECE = 1 << 20
+_MAX_XZ_MEMORY = 32 << 20  # what `xz -8` needs; -9 would double what a build needs
+_BLOCK = 512
+_ENDLESS = 1 << 64
+_LOCAL = b"PK\x03\x04"
+# https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT, 4.3.7: version, flags, method, time, date, CRC,
+# sizes packed and unpacked, lengths of the name and of the extra field
+_LOCAL_HEADER = struct.Struct("<4sHHHHHIIIHH")
+_STORED, _DEFLATED = 0, 8
+
+
+class Inner(Protocol):
+    """Takes the bytes of a file one after the other."""
+
+    def feed(self, chunk: bytes) -> None:
+        """The next bytes."""
+        ...
+
+    def finish(self) -> None:
+        """There are no more."""
+        ...
+
+
+class _Decompressor(Protocol):
+    """What the three modules share; ``zlib`` has ``unconsumed_tail``, the others ``needs_input``."""
+
+    @property
+    def eof(self) -> bool:
+        """The packed data has ended."""
+        ...
+
+    @property
+    def unused_data(self) -> bytes:
+        """What stands behind its end."""
+        ...
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes:
+        """At most so many bytes of what is packed."""
+        ...
+
+
+Opener = Callable[[bytes], Inner]
+_DAMAGED = (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError)
+
+
+def open_container(head: bytes, name: bytes, depth: int, opener: Opener) -> Inner | None:
+    """What takes apart a file that begins with ``head``, if it packs others, which ``opener`` takes."""
+    if depth >= MAX_DEPTH:
+        return None
+    if head.startswith(_LOCAL):
+        return _Zip(opener)
+    if is_tar(head):
+        return _Tar(opener)
+    for magic, make in _PACKED.items():
+        if head.startswith(magic):
+            return _Packed(make, opener(_without_suffix(name)))
+    return None
+
+
+def is_tar(head: bytes) -> bool:
+    """Whether a file that begins with ``head`` is a tar archive."""
+    return head[257:262] == b"ustar"
+
+
+def _gzip() -> _Decompressor:
+    return zlib.decompressobj(wbits=31)
+
+
+def _pieces(stream: _Decompressor, data: bytes) -> Iterator[bytes]:
+    """All that ``data`` unpacks to, in pieces."""
+    while True:
+        piece = stream.decompress(data, _PIECE)
+        yield piece
+        data = getattr(stream, "unconsumed_tail", b"")
+        if stream.eof or (not data and getattr(stream, "needs_input", len(piece) < _PIECE)):
+            return
+
+
+def _xz() -> lzma.LZMADecompressor:
+    return lzma.LZMADecompressor(memlimit=_MAX_XZ_MEMORY)
+
+
+_PACKED: dict[bytes, Callable[[], _Decompressor]] = {
+    b"\x1f\x8b\x08": _gzip,
+    b"BZh": bz2.BZ2Decompressor,
+    b"\xfd7zXZ\0": _xz,
+}
+
+
+def _without_suffix(name: bytes) -> bytes:
+    base = name.rpartition(b"/")[2]
+    return base.rpartition(b".")[0] or base
+
+
+class _Packed:
+    """gzip, bzip2 or xz: one file, perhaps in several parts behind each other."""
+
+    def __init__(self, make: Callable[[], _Decompressor], inner: Inner) -> None:
+        self._make, self._inner = make, inner
+        self._stream: _Decompressor | None = make()
+        self._left = MAX_UNPACKED
+
+    def feed(self, chunk: bytes) -> None:
+        while chunk and self._stream is not None:
+            try:
+                for piece in _pieces(self._stream, chunk):
+                    self._inner.feed(piece)
+                    self._left -= len(piece)
+            except _DAMAGED:
+                self._left = 0
+            if self._left <= 0:
+                self._stream = None
+                return
+            if not self._stream.eof:
+                return
+            chunk = self._stream.unused_data
+            self._stream = self._make()
+
+    def finish(self) -> None:
+        self._inner.finish()
+
+
+class _Tar:
+    """Its files, and as one more whatever stands behind them."""
+
+    def __init__(self, opener: Opener) -> None:
+        self._opener = opener
+        self._header = b""
+        self._left = self._padding = 0
+        self._inner: Inner | None = None
+
+    def feed(self, chunk: bytes) -> None:
+        at = 0
+        while at < len(chunk):
+            if self._left:
+                piece = chunk[at : at + self._left]
+                at += len(piece)
+                self._left -= len(piece)
+                if self._inner is not None:
+                    self._inner.feed(piece)
+                    if not self._left:
+                        self.finish()
+            elif self._padding:
+                skipped = min(self._padding, len(chunk) - at)
+                at += skipped
+                self._padding -= skipped
+            else:
+                piece = chunk[at : at + _BLOCK - len(self._header)]
+                at += len(piece)
+                self._header += piece
+                if len(self._header) == _BLOCK:
+                    self._start(self._header)
+                    self._header = b""
+
+    def finish(self) -> None:
+        if self._inner is not None:
+            self._inner.finish()
+            self._inner = None
+
+    def _start(self, header: bytes) -> None:
+        digits = header[124:136].strip(b" \0")
+        if not header.strip(b"\0"):
+            return
+        if not is_tar(header) or not digits.isdigit() or digits.strip(b"01234567"):
+            self._left = _ENDLESS
+            self._inner = self._opener(b"")
+            self._inner.feed(header)
+            return
+        self._left = int(digits, 8)
+        self._padding = -self._left % _BLOCK
+        if header[156:157] in b"0\x00" and self._left:
+            name, prefix = header[:100].partition(b"\0")[0], header[345:500].partition(b"\0")[0]
+            self._inner = self._opener(prefix + b"/" + name if prefix else name)
+
+
+class _Zip:
+    """Its files, found by their own headers: the directory stands at the end, where a stream is too late."""
+
+    def __init__(self, opener: Opener) -> None:
+        self._opener = opener
+        self._waiting = b""  # of a header
+        self._stored = 0
+        self._stream: _Decompressor | None = None
+        self._inner: Inner | None = None
+        self._left = MAX_UNPACKED
+
+    def feed(self, chunk: bytes) -> None:
+        while chunk and self._left > 0:
+            if self._stored and self._inner is not None:
+                piece, chunk = chunk[: self._stored], chunk[self._stored :]
+                self._stored -= len(piece)
+                self._inner.feed(piece)
+                if not self._stored:
+                    self.finish()
+            elif self._stream is not None and self._inner is not None:
+                chunk = self._inflate(self._stream, self._inner, chunk)
+            else:
+                chunk = self._search(self._waiting + chunk)
+
+    def finish(self) -> None:
+        if self._inner is not None:
+            self._inner.finish()
+        self._inner = self._stream = None
+
+    def _inflate(self, stream: _Decompressor, inner: Inner, chunk: bytes) -> bytes:
+        try:
+            for piece in _pieces(stream, chunk):
+                inner.feed(piece)
+                self._left -= len(piece)
+        except _DAMAGED:
+            self.finish()
+            return chunk
+        if not stream.eof:
+            return b""
+        self.finish()
+        return stream.unused_data
+
+    def _search(self, data: bytes) -> bytes:
+        """What stands behind the next header, or nothing where it is not there yet."""
+        at = data.find(_LOCAL)
+        if at < 0:
+            self._waiting = data[-3:]
+            return b""
+        if len(data) < at + _LOCAL_HEADER.size:
+            self._waiting = data[at:]
+            return b""
+        _, _, flags, method, _, _, _, size, _, name_size, extra_size = _LOCAL_HEADER.unpack_from(data, at)
+        start = at + _LOCAL_HEADER.size
+        end = start + name_size + extra_size
+        if len(data) < end:
+            self._waiting = data[at:]
+            return b""
+        self._waiting = b""
+        is_plain = not flags & 1  # without a password
+        if is_plain and method == _STORED and 0 < size < 0xFFFF_FFFF:
+            self._stored = size
+        elif is_plain and method == _DEFLATED:
+            self._stream = zlib.decompressobj(wbits=-15)
+        if self._stored or self._stream is not None:
+            self._inner = self._opener(data[start : start + name_size])
+        return data[end:]
