@@ -109,8 +109,8 @@ def _build(saved: Path, output: Path) -> int:
 def _sizes(saved: Path) -> None:
     """What the root file system consists of, largest first."""
     sizes: Counter[str] = Counter()
-    with open_archive(saved) as archive:
-        for entry in flatten(archive.layers, init_layer=False).entries():
+    with open_archive(saved) as archive, flatten(archive.layers, init_layer=False) as image:
+        for entry in image.entries():
             parts = entry.name.decode(errors="replace").split("/")
             if "dist-packages" in parts or "site-packages" in parts:
                 folder = "dist-packages" if "dist-packages" in parts else "site-packages"

@@ -22,7 +22,8 @@ def one(data: bytes) -> None:
     halves = [blob_of(data[:middle] + bytes(1024)), blob_of(data[middle:] + bytes(1024))]
     for implied, mode in ((ImpliedParents.DOCKER, Mode.NITRO_CLI), (ImpliedParents.KEEP, Mode.REPRODUCIBLE)):
         try:
-            entries = list(flatten(halves, implied=implied).entries())
+            with flatten(halves, implied=implied) as image:
+                entries = list(image.entries())
         except EifError:
             continue
         except Exception as exc:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from enclavectl.eif.archive import ImageArchive
 from enclavectl.eif.cpio import ByteSink
-from enclavectl.eif.layers import ImpliedParents, flatten
+from enclavectl.eif.layers import Implied, ImpliedParents, flatten
 from enclavectl.eif.ramdisk import Mode, application_entries, init_lines, write_ramdisk
 
 
@@ -20,7 +20,7 @@ class WrittenRamdisk:
     """
 
     size: int
-    implied: tuple[bytes, ...]
+    implied: Implied
 
 
 def write_application(
@@ -32,8 +32,8 @@ def write_application(
         EifError: a layer is damaged or breaks a rule, there is no command, or a file does not fit the format.
     """
     keep = ImpliedParents.KEEP if mode is Mode.REPRODUCIBLE else ImpliedParents.DOCKER
-    image = flatten(archive.layers, implied=keep)
     cmd = init_lines(archive.config.command())
     env = init_lines((*archive.config.env, *extra_env))
-    size = write_ramdisk(sink, application_entries(image.entries(), cmd=cmd, env=env), mode)
-    return WrittenRamdisk(size=size, implied=image.implied)
+    with flatten(archive.layers, implied=keep) as image:
+        size = write_ramdisk(sink, application_entries(image.entries(), cmd=cmd, env=env), mode)
+        return WrittenRamdisk(size=size, implied=image.implied)

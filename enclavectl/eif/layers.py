@@ -11,13 +11,15 @@ https://github.com/opencontainers/image-spec/blob/v1.1.0/layer.md
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from enclavectl.eif.blob import Blob
 from enclavectl.eif.cpio import MAX_ENTRIES, show
 from enclavectl.eif.entries import Entry, Kind, to_entry
 from enclavectl.eif.errors import LayerError
+from enclavectl.eif.index import Index, Name, Names, key_of, open_index, path_of
 from enclavectl.eif.tar import read_tar
 
 _WHITEOUT = b".wh."
@@ -51,217 +53,215 @@ class ImpliedParents(Enum):
     KEEP = "keep"
 
 
-@dataclass(slots=True, eq=False)
-class _Node:
-    """An inode. Hard links are two names for one node."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Implied:
+    """Directories that some layer used without listing them: how many, and the first three of them.
 
-    entry: Entry
-
-
-@dataclass(slots=True, eq=False)
-class _Directory(_Node):
-    children: dict[bytes, _Node] = field(default_factory=dict)
-    hidden: set[bytes] = field(default_factory=set)
-    opaque: bool = False
-    implied: bool = False
-
-
-class Flattened:
-    """A whole image.
-
-    ``implied`` are the directories that some layer used without listing them: with Docker, their times
-    differ from host to host, and so do the PCRs that nitro-cli computes.
+    With Docker, their times differ from host to host, and so do the PCRs that nitro-cli computes.
     """
 
-    def __init__(self, root: _Directory, implied: tuple[bytes, ...]) -> None:
-        self._root = root
-        self.implied = implied
+    count: int = 0
+    examples: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flattened:
+    """A whole image, usable as long as its index is open."""
+
+    index: Index
+    names: Names
+    implied: Implied
 
     def entries(self) -> Iterator[Entry]:
-        """Depth first, siblings in byte order, a directory before its children; the root is left out."""
-        return _walk(self._root)
+        """Depth first, siblings in byte order, a directory before its children; the root is left out.
+
+        The first name of a file is that file, its others are hard links to the first.
+        """
+        for found in self.index.walk(self.names):
+            entry, links = found.entry, found.links
+            if links is not None and links.first != entry.name:
+                entry = replace(entry, kind=Kind.HARDLINK, target=links.first, data=None)
+            yield entry
 
 
+@contextmanager
 def flatten(
     layers: Iterable[Blob], *, implied: ImpliedParents = ImpliedParents.DOCKER, init_layer: bool = True
-) -> Flattened:
-    """The file system that ``docker export`` would show.
+) -> Iterator[Flattened]:
+    """The file system that ``docker export`` would show, until the end of the block.
 
-    ``layers`` are plain tars, lowest first. ``init_layer`` adds what dockerd adds to every container. Needs
-    memory for each path, none for file data.
+    ``layers`` are plain tars, lowest first. ``init_layer`` adds what dockerd adds to every container. Takes
+    room on the disk for each path, and memory for none.
 
     Raises:
         LayerError: a tar is damaged, a name is unsafe, or a layer breaks a rule (``layer-parent``,
             ``layer-hardlink``, ``layer-whiteout``, ``layer-entries``).
+        HostError: there is no room for the list of files.
     """
-    root = _Directory(_ROOT)
-    missing: set[bytes] = set()
-    count = 0
-    for archive in layers:
-        layer, names = _read_layer(archive, missing)
-        count += names
-        if count > MAX_ENTRIES:
+    with open_index() as index:
+        image = Names(index, "image")
+        image.put(b"", Name(inode=index.add(_ROOT), folder=True))
+        layer = _Layer(index)
+        for archive in layers:
+            layer.read(archive)
+            layer.lay_over(image, implied)
+        if init_layer:
+            for path, entry in _INIT_LAYER:
+                _init_path(index, image, path, entry)
+        yield Flattened(index=index, names=image, implied=layer.missing())
+
+
+class _Layer:
+    """One layer at a time, on its own, as overlay2 unpacks it.
+
+    Beside its names there are three lists of keys: ``implied``, the directories that no member lists;
+    ``opaque``, those that hide all that lower layers have in them; and ``hidden``, the single paths to hide.
+    """
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._names = Names(index, "layer")
+        self._execute = index.database.execute
+        for table in ("implied", "opaque", "hidden", "missing"):
+            self._execute(f"CREATE TABLE {table} (path BLOB PRIMARY KEY) WITHOUT ROWID")
+        self._count = 0
+        self._parent = b""  # the last one seen to be there, since members of a directory stand together
+
+    def read(self, archive: Blob) -> None:
+        """This is the layer in ``archive``."""
+        for table in ("layer", "implied", "opaque", "hidden"):
+            self._execute(f"DELETE FROM {table}")
+        self._make(b"", _ROOT)
+        self._mark("implied", b"")
+        self._parent = b""
+        for member in read_tar(archive):
+            self._count_one()
+            self._take(to_entry(member), member.offset)
+        self._execute("INSERT OR IGNORE INTO missing SELECT path FROM implied WHERE path > x''")
+
+    def lay_over(self, image: Names, implied: ImpliedParents) -> None:
+        """``image`` is what it was, with this layer over it."""
+        self._execute(
+            "INSERT OR IGNORE INTO hidden SELECT path FROM layer JOIN image USING (path) "
+            "WHERE image.folder AND NOT layer.folder"
+        )
+        for (key,) in self._execute("SELECT path FROM opaque"):
+            image.drop(key, itself=False)
+        for (key,) in self._execute("SELECT path FROM hidden"):
+            image.drop(key)
+        # overlay2 makes each layer's root itself, so only a listed root changes it.
+        kept = "IN (SELECT path FROM image WHERE folder)" if implied is ImpliedParents.KEEP else "= x''"
+        self._execute(f"DELETE FROM layer WHERE path IN implied AND path {kept}")
+        self._execute("REPLACE INTO image SELECT * FROM layer")
+
+    def missing(self) -> Implied:
+        """What was implied in any layer so far."""
+        count = self._execute("SELECT COUNT(*) FROM missing").fetchone()[0]
+        rows = self._execute("SELECT path FROM missing ORDER BY path LIMIT 3")
+        return Implied(count=count, examples=tuple(path_of(key) for (key,) in rows))
+
+    def _count_one(self) -> None:
+        self._count += 1
+        if self._count > MAX_ENTRIES:
             raise LayerError(f"more than {MAX_ENTRIES} entries in the layers", code="layer-entries")
-        _lay_over(root, layer, implied)
-    if init_layer:
-        for path, entry in _INIT_LAYER:
-            _init_path(root, path, entry)
-    return Flattened(root, tuple(sorted(missing)))
 
+    def _mark(self, table: str, key: bytes) -> None:
+        self._execute(f"INSERT OR IGNORE INTO {table} VALUES (?)", (key,))
 
-def _read_layer(archive: Blob, missing: set[bytes]) -> tuple[_Directory, int]:
-    root = _Directory(_ROOT, implied=True)
-    count = 0
-    for member in read_tar(archive):
-        entry, at = to_entry(member), member.offset
-        count += 1
-        if not entry.name:
-            if entry.kind is not Kind.DIRECTORY:
-                raise LayerError("the layer's root is not a directory", code="layer-parent", offset=at)
-            root.entry, root.implied = entry, False
-            continue
-        parts = entry.name.split(b"/")
-        base = parts.pop()
-        parent = _parent(root, parts, at)
+    def _make(self, key: bytes, entry: Entry) -> None:
+        self._names.put(key, Name(inode=self._index.add(entry), folder=entry.kind is Kind.DIRECTORY))
+
+    def _take(self, entry: Entry, at: int) -> None:
+        key = key_of(entry.name)
+        if not key and entry.kind is not Kind.DIRECTORY:
+            raise LayerError("the layer's root is not a directory", code="layer-parent", offset=at)
+        parent, _, base = key.rpartition(b"\0")
+        if parent != self._parent:
+            self._make_parents(parent, at)
+            self._parent = parent
         if base == _OPAQUE:
-            parent.opaque = True
+            self._mark("opaque", parent)
         elif entry.name.startswith(_META):
-            continue  # dockerd skips aufs's own files, which stand in the root
+            return  # dockerd skips aufs's own files, which stand in the root
         elif base.startswith(_WHITEOUT):
             if base == _WHITEOUT:
                 raise LayerError("a whiteout without a name", code="layer-whiteout", offset=at)
-            parent.hidden.add(base[len(_WHITEOUT) :])
+            self._mark("hidden", parent + b"\0" + base[len(_WHITEOUT) :])
         else:
-            _put(root, parent, base, entry, at)
-    missing.update(_implied(root))
-    return root, count
+            self._put(key, entry, at)
 
-
-def _parent(root: _Directory, parts: list[bytes], at: int) -> _Directory:
-    node = root
-    for part in parts:
-        child = node.children.get(part)
-        if child is None:
-            child = node.children[part] = _Directory(_ROOT, implied=True)
-        elif not isinstance(child, _Directory):
+    def _make_parents(self, parent: bytes, at: int) -> None:
+        absent, key = [], parent
+        while (name := self._names.get(key)) is None:
+            absent.append(key)
+            key = key.rpartition(b"\0")[0]
+        if not name.folder:
             # dockerd would write through a symbolic link here; no builder makes such layers.
             raise LayerError(
-                f"{show(b'/'.join(parts)[:128])}: a parent is not a directory", code="layer-parent", offset=at
+                f"{show(path_of(parent)[:128])}: a parent is not a directory", code="layer-parent", offset=at
             )
-        node = child
-    return node
+        for key in absent:
+            self._count_one()
+            self._make(key, _ROOT)
+            self._mark("implied", key)
 
+    def _put(self, key: bytes, entry: Entry, at: int) -> None:
+        old = self._names.get(key)
+        link = self._linked(entry, at) if entry.kind is Kind.HARDLINK else None
+        if old is not None and old.folder:
+            if entry.kind is Kind.DIRECTORY:
+                self._index.put(old.inode, entry)
+                self._execute("DELETE FROM implied WHERE path = ?", (key,))
+                return
+            self._clear(key)
+        if link is not None:
+            self._names.put(key, link)
+        elif entry.kind is Kind.SYMLINK:
+            self._make(key, replace(entry, perm=0o777))  # Linux keeps no other mode for them
+        else:
+            self._make(key, entry)
 
-def _put(root: _Directory, parent: _Directory, base: bytes, entry: Entry, at: int) -> None:
-    old = parent.children.get(base)
-    if entry.kind is Kind.HARDLINK:
-        node = _find(root, entry.target)
-        if node is None or isinstance(node, _Directory):
+    def _clear(self, key: bytes) -> None:
+        """The directory at ``key`` is gone, with all that the layer has or hides in it."""
+        self._names.drop(key)
+        for table in ("implied", "opaque"):
+            self._execute(f"DELETE FROM {table} WHERE path >= ? AND path < ?", (key, key + b"\1"))
+        self._execute("DELETE FROM hidden WHERE path > ? AND path < ?", (key, key + b"\1"))
+        self._parent = b""
+
+    def _linked(self, entry: Entry, at: int) -> Name:
+        """The file that a hard link names. Measured with dockerd: the link's header is applied to it."""
+        name = self._names.get(key_of(entry.target))
+        if name is None or name.folder:
             raise LayerError(
                 f"{show(entry.name[:128])}: hard link to {show(entry.target[:128])}, "
                 "which is no file of the same layer",
                 code="layer-hardlink",
                 offset=at,
             )
-        # Measured with dockerd: the link's header is applied to the inode that it names.
-        inode = node.entry
-        symlink = inode.kind is Kind.SYMLINK
-        node.entry = replace(
-            inode,
-            uid=entry.uid,
-            gid=entry.gid,
-            perm=inode.perm if symlink else entry.perm,
-            mtime=inode.mtime if symlink else entry.mtime,
-        )
-        parent.children[base] = node
-    elif entry.kind is Kind.SYMLINK:
-        parent.children[base] = _Node(replace(entry, perm=0o777))  # Linux keeps no other mode for them
-    elif entry.kind is not Kind.DIRECTORY:
-        parent.children[base] = _Node(entry)
-    elif isinstance(old, _Directory):
-        old.entry, old.implied = entry, False
-    else:
-        parent.children[base] = _Directory(entry)
+        inode = replace(self._index.get(name.inode), uid=entry.uid, gid=entry.gid)
+        if inode.kind is not Kind.SYMLINK:
+            inode = replace(inode, perm=entry.perm, mtime=entry.mtime)
+        self._index.put(name.inode, inode)
+        self._index.link(name.inode)
+        return name
 
 
-def _find(root: _Directory, name: bytes) -> _Node | None:
-    node: _Node | None = root
-    for part in name.split(b"/"):
-        if not isinstance(node, _Directory):
-            return None
-        node = node.children.get(part)
-    return node
-
-
-def _implied(root: _Directory) -> Iterator[bytes]:
-    """Paths of unlisted directories that hold something; the root itself does not count."""
-    stack = [(b"", root)]
-    while stack:
-        path, node = stack.pop()
-        for base, child in node.children.items():
-            if isinstance(child, _Directory):
-                name = path + base
-                if child.implied:
-                    yield name
-                stack.append((name + b"/", child))
-
-
-def _lay_over(base_root: _Directory, layer_root: _Directory, implied: ImpliedParents) -> None:
-    stack = [(base_root, layer_root)]
-    while stack:
-        base, layer = stack.pop()
-        if layer.opaque:
-            base.children.clear()
-        for name in layer.hidden:
-            base.children.pop(name, None)
-        # overlay2 makes each layer's root itself, so only a listed root changes it.
-        if not layer.implied or (implied is ImpliedParents.DOCKER and layer is not layer_root):
-            base.entry = layer.entry
-        for name, child in layer.children.items():
-            below = base.children.get(name)
-            if not isinstance(child, _Directory):
-                base.children[name] = child
-                continue
-            if not isinstance(below, _Directory):
-                below = base.children[name] = _Directory(child.entry)
-            stack.append((below, child))
-
-
-def _init_path(root: _Directory, path: bytes, entry: Entry) -> None:
+def _init_path(index: Index, image: Names, path: bytes, entry: Entry) -> None:
     """What dockerd's init layer does: what is in the way and no directory goes, what is missing is made."""
-    node = root
+    key, name = b"", image.get(b"")
     parts = path.split(b"/")
-    for index, part in enumerate(parts):
-        child = node.children.get(part)
-        if not isinstance(child, _Directory):
-            made = entry if index == len(parts) - 1 else _ROOT
-            setgid = node.entry.perm & 0o2000  # which the kernel passes on to new directories
-            if made.kind is not Kind.DIRECTORY:
+    for number, part in enumerate(parts, 1):
+        above = index.get(name.inode) if name else _ROOT
+        key += b"\0" + part
+        name = image.get(key)
+        if name is None or not name.folder:
+            made = entry if number == len(parts) else _ROOT
+            setgid = above.perm & 0o2000  # which the kernel passes on to new directories
+            if made.kind is Kind.DIRECTORY:
+                made = replace(made, perm=made.perm | setgid)
+            elif made.kind is Kind.SYMLINK and setgid:
                 # dockerd gives files and directories to root, but a link keeps the group that it got.
-                inherits = made.kind is Kind.SYMLINK and setgid
-                node.children[part] = _Node(replace(made, gid=node.entry.gid) if inherits else made)
-                return
-            child = node.children[part] = _Directory(replace(made, perm=made.perm | setgid))
-        node = child
-
-
-def _walk(root: _Directory) -> Iterator[Entry]:
-    seen: dict[int, bytes] = {}
-    stack = [iter(_sorted(b"", root))]
-    while stack:
-        found = next(stack[-1], None)
-        if found is None:
-            stack.pop()
-            continue
-        name, node = found
-        first = seen.setdefault(id(node), name)
-        if first != name:
-            yield replace(node.entry, name=name, kind=Kind.HARDLINK, target=first, data=None)
-            continue
-        yield replace(node.entry, name=name)
-        if isinstance(node, _Directory):
-            stack.append(iter(_sorted(name + b"/", node)))
-
-
-def _sorted(prefix: bytes, node: _Directory) -> list[tuple[bytes, _Node]]:
-    return [(prefix + base, child) for base, child in sorted(node.children.items())]
+                made = replace(made, gid=above.gid)
+            name = Name(inode=index.add(made), folder=made.kind is Kind.DIRECTORY)
+            image.put(key, name)

@@ -10,7 +10,7 @@ https://github.com/linuxkit/linuxkit/tree/v1.5.2/src/cmd/linuxkit/vendor/github.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -18,6 +18,7 @@ from enclavectl.eif.blob import Blob, blob_of
 from enclavectl.eif.cpio import TRAILER, ByteSink, CpioEntry, CpioWriter, show
 from enclavectl.eif.entries import Entry, Kind
 from enclavectl.eif.errors import EifError, LayerError
+from enclavectl.eif.index import Index, Name, Names, key_of, open_index
 
 EPOCH = 1492533000  # 2017-04-18T16:30:00Z, linuxkit's constant; ours in the reproducible mode too
 _FIRST_INO = 721  # linuxkit's counter starts here
@@ -98,15 +99,14 @@ def application_entries(image: Iterable[Entry], *, cmd: bytes, env: bytes) -> It
         LayerError: ``ramdisk-hosts``; ``/etc/hosts`` is neither a file nor absent.
     """
     yield _directory(b"rootfs")
-    seen = set()
+    missing = dict.fromkeys(_EXPECTED)
     for entry in image:
-        seen.add(entry.name)
+        missing.pop(entry.name, None)
         name = entry.name + b"/" if entry.kind is Kind.DIRECTORY else entry.name
         if name not in _EXCLUDED:
             yield _exported(entry, name)
-    for name in _EXPECTED:
-        if name not in seen:
-            yield _missing(name)
+    for name in missing:
+        yield _missing(name)
     yield _directory(b"rootfs")
     for name in _MOUNT_POINTS:
         yield _directory(_PREFIX + name)
@@ -121,6 +121,7 @@ def write_ramdisk(sink: ByteSink, entries: Iterable[Entry], mode: Mode) -> int:
         LayerError: ``ramdisk-duplicate`` or ``ramdisk-hardlink`` (reproducible mode only).
         CpioError: a number or a name does not fit the format; a file is 4 GiB or larger.
         EifError: ``short-read``.
+        HostError: there is no room for the list of files (reproducible mode only).
     """
     writer = CpioWriter(sink)
     if mode is Mode.NITRO_CLI:
@@ -202,64 +203,37 @@ def relative_path(target: bytes, link: bytes) -> bytes:
 
 def _write_reproducible(writer: CpioWriter, entries: Iterable[Entry]) -> None:
     """Hard links share an inode number; the data stands with the last of them, as GNU cpio has it."""
-    by_name = _unique(entries)
-    groups = _link_groups(by_name)
-    inos: dict[bytes, int] = {}
-    next_ino = 1
-    for name in sorted(by_name, key=_by_component):
-        entry = by_name[name]
-        inode = by_name[_link_target(entry, by_name)]
-        group = groups.get(inode.name, [name])
-        if inode.kind is Kind.SYMLINK:
-            group = [name]
-        ino = inos.get(inode.name) if len(group) > 1 else None
-        if ino is None:
-            ino, next_ino = next_ino, next_ino + 1
-        if len(group) > 1:
-            inos[inode.name] = ino
-        data = _content(inode) if name == group[-1] else blob_of(b"")
-        record = _record(replace(inode, name=name, mtime=EPOCH), data, ino=ino, dev=(0, 0))
-        if len(group) > 1:
-            record = replace(record, nlink=len(group))
-        writer.add(record, data.chunks())
+    with open_index() as index:
+        names = Names(index, "ramdisk")
+        for entry in entries:
+            _index_entry(index, names, entry)
+        next_ino = 1
+        for found in index.walk(names):
+            entry, links, ino = found.entry, found.links, next_ino
+            if links is None or entry.kind is Kind.SYMLINK:
+                data, nlink = _content(entry), None
+            else:
+                ino = index.number(found.inode, ino)
+                data, nlink = _content(entry) if entry.name == links.last else blob_of(b""), links.count
+            next_ino = max(next_ino, ino + 1)
+            record = _record(replace(entry, mtime=EPOCH), data, ino=ino, dev=(0, 0))
+            writer.add(replace(record, nlink=nlink) if nlink else record, data.chunks())
     writer.finish(CpioEntry(name=TRAILER, ino=0, mode=0))
 
 
-def _by_component(name: bytes) -> bytes:
-    """Sorts like the list of the path's components, since NUL is below every byte that a name may have."""
-    return name.replace(b"/", b"\0")
-
-
-def _link_groups(by_name: Mapping[bytes, Entry]) -> dict[bytes, list[bytes]]:
-    """The names of each file that has several, in order, under the name that the others link to."""
-    groups: dict[bytes, list[bytes]] = {}
-    for name, entry in by_name.items():
-        if entry.kind is Kind.HARDLINK:
-            target = _link_target(entry, by_name)
-            groups.setdefault(target, [target]).append(name)
-    for names in groups.values():
-        names.sort(key=_by_component)
-    return groups
-
-
-def _unique(entries: Iterable[Entry]) -> dict[bytes, Entry]:
-    by_name: dict[bytes, Entry] = {}
-    for entry in entries:
-        name = entry.name.rstrip(b"/")
-        # linuxkit repeats directories on purpose; the kernel applies the last record, so keep that one.
-        if name in by_name and entry.kind is not Kind.DIRECTORY:
-            raise LayerError(f"{show(name[:128])}: stands twice in the image", code="ramdisk-duplicate")
-        by_name[name] = replace(entry, name=name)
-    return by_name
-
-
-def _link_target(entry: Entry, by_name: Mapping[bytes, Entry]) -> bytes:
+def _index_entry(index: Index, names: Names, entry: Entry) -> None:
+    key = key_of(entry.name.rstrip(b"/"))
+    # linuxkit repeats directories on purpose; the kernel applies the last record, so keep that one.
+    if entry.kind is not Kind.DIRECTORY and names.get(key) is not None:
+        raise LayerError(f"{show(entry.name[:128])}: stands twice in the image", code="ramdisk-duplicate")
     if entry.kind is not Kind.HARDLINK:
-        return entry.name
-    inode = by_name.get(entry.target)
-    if inode is None or inode.kind in (Kind.HARDLINK, Kind.DIRECTORY):
+        names.put(key, Name(inode=index.add(entry), folder=entry.kind is Kind.DIRECTORY))
+        return
+    target = names.get(key_of(entry.target))
+    if target is None or target.folder:
         raise LayerError(
             f"{show(entry.name[:128])}: hard link to {show(entry.target[:128])}, which is not in the ramdisk",
             code="ramdisk-hardlink",
         )
-    return entry.target
+    index.link(target.inode)
+    names.put(key, target)

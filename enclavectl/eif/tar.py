@@ -172,15 +172,20 @@ def _entry(archive: Blob, header: bytes, at: int, extended: _Extended, size: int
         size = 0
     else:
         raise _error("tar-type", f"{show(name[:64])}: unsupported type {kind!r}", at)
+    uid = _pax_number(records, b"uid", _number(header[108:116], at), at)
+    gid = _pax_number(records, b"gid", _number(header[116:124], at), at)
+    mtime = _pax_number(records, b"mtime", _number(header[136:148], at), at)
+    if not all(-1 << 63 <= value < 1 << 63 for value in (uid, gid, mtime)):  # as in Go's reader
+        raise _error("tar-header", f"{show(name[:64])}: an owner or a time of more than 64 bits", at)
     if size < 0 or at + BLOCK + size > archive.size:
         raise _error("tar-truncated", f"{show(name[:64])}: {size} bytes are not in the archive", at)
     return TarEntry(
         name=name,
         kind=kind,
         mode=_number(header[100:108], at),
-        uid=_pax_number(records, b"uid", _number(header[108:116], at), at),
-        gid=_pax_number(records, b"gid", _number(header[116:124], at), at),
-        mtime=_pax_number(records, b"mtime", _number(header[136:148], at), at),
+        uid=uid,
+        gid=gid,
+        mtime=mtime,
         target=records.get(b"linkpath") or extended.target or header[157:257].partition(b"\0")[0],
         rdev=(_number(header[329:337], at), _number(header[337:345], at)) if kind in b"34" else (0, 0),
         data=Blob(file=archive.file, offset=archive.offset + at + BLOCK, size=size),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from enclavectl.eif.archive import ImageArchive
@@ -10,6 +10,7 @@ from enclavectl.eif.blob import Blob
 from enclavectl.eif.cpio import CpioReader, show
 from enclavectl.eif.entries import Kind, to_entry
 from enclavectl.eif.format import Arch
+from enclavectl.eif.layers import Implied
 from enclavectl.eif.manifest import ImageConfig
 from enclavectl.eif.ramdisk import Mode
 from enclavectl.eif.stream import open_ramdisk
@@ -179,14 +180,14 @@ def lint_ramdisk(ramdisk: Blob, name: str) -> Iterator[LintFinding]:
             yield LintFinding(rule=rule, where=f"{name}: {_place(entry.name)}", message=f"{what}; remove it")
 
 
-def lint_implied(implied: Sequence[bytes], mode: Mode) -> Iterator[LintFinding]:
+def lint_implied(implied: Implied, mode: Mode) -> Iterator[LintFinding]:
     """Directories that some layer uses but does not list."""
-    if implied and mode is Mode.NITRO_CLI:
-        shown = ", ".join(f"/{show(name)}" for name in implied[:3])
+    if implied.count and mode is Mode.NITRO_CLI:
+        shown = ", ".join(f"/{show(name)}" for name in implied.examples)
         yield LintFinding(
             rule=Rule.MISSING_DIRECTORIES,
             where="layers",
-            message=f"{len(implied)} directories are not listed in their layer ({shown}), so the PCRs of "
+            message=f"{implied.count} directories are not listed in their layer ({shown}), so the PCRs of "
             "nitro-cli differ from host to host; use --mode reproducible, or docker build the image again",
         )
 

@@ -20,7 +20,7 @@ import pytest
 from enclavectl.eif.archive import open_archive
 from enclavectl.eif.blob import whole_file
 from enclavectl.eif.entries import Entry, read_export
-from enclavectl.eif.layers import flatten
+from enclavectl.eif.layers import Implied, flatten
 from enclavectl.eif.ramdisk import Mode, application_entries, write_ramdisk
 
 pytestmark = pytest.mark.docker
@@ -172,7 +172,6 @@ def test_layers_give_the_ramdisk_that_docker_export_gives(seed: int, tmp_path: P
     with (tmp_path / "export.tar").open("rb") as file:
         expected = ramdisk(read_export(whole_file(file)))
     for name in ("ours.tar", "theirs.tar"):
-        with open_archive(tmp_path / name) as archive:
-            flattened = flatten(archive.layers)
-            assert flattened.implied == ()
+        with open_archive(tmp_path / name) as archive, flatten(archive.layers) as flattened:
+            assert flattened.implied == Implied()
             assert ramdisk(flattened.entries()) == expected

@@ -9,13 +9,13 @@ import pytest
 from enclavectl.eif.blob import Blob
 from enclavectl.eif.entries import Entry, Kind
 from enclavectl.eif.errors import LayerError
-from enclavectl.eif.layers import ImpliedParents, flatten
+from enclavectl.eif.layers import Implied, ImpliedParents, flatten
 from tests.eif.samples import directory, hardlink, layer, member, symlink, text
 
 
 def shown(*layers: Blob, implied: ImpliedParents = ImpliedParents.DOCKER) -> dict[str, Entry]:
-    found = flatten(layers, implied=implied, init_layer=False)
-    return {entry.name.decode(): entry for entry in found.entries()}
+    with flatten(layers, implied=implied, init_layer=False) as found:
+        return {entry.name.decode(): entry for entry in found.entries()}
 
 
 def content(entry: Entry) -> bytes:
@@ -24,8 +24,8 @@ def content(entry: Entry) -> bytes:
 
 
 def refused(*layers: Blob) -> str:
-    with pytest.raises(LayerError) as caught:
-        flatten(layers)
+    with pytest.raises(LayerError) as caught, flatten(layers):
+        pass
     return caught.value.code
 
 
@@ -136,13 +136,14 @@ def test_an_unlisted_parent_is_made_anew_by_docker_and_kept_by_oci() -> None:
     assert (kept["a"].perm, kept["a"].uid) == (0o750, 5)
     assert docker["n/o"].perm == kept["n/o"].perm == 0o755
     assert content(docker["a/one"]) == b"1"
-    assert flatten([BASE, top]).implied == (b"a", b"n", b"n/o")
+    with flatten([BASE, top]) as found:
+        assert found.implied == Implied(count=3, examples=(b"a", b"n", b"n/o"))
 
 
 def test_a_parent_that_the_layer_lists_later_is_not_implied() -> None:
-    found = flatten([layer(text("a/x"), directory("a", mode=0o700))], init_layer=False)
-    assert found.implied == ()
-    assert next(iter(found.entries())).perm == 0o700
+    with flatten([layer(text("a/x"), directory("a", mode=0o700))], init_layer=False) as found:
+        assert found.implied == Implied()
+        assert next(iter(found.entries())).perm == 0o700
 
 
 def test_a_parent_that_is_no_directory_is_refused() -> None:
@@ -177,7 +178,8 @@ def test_the_init_layer_replaces_what_docker_replaces() -> None:
         text("dev", b"no directory"),
         directory("sys", mode=0o555),
     )
-    found = {entry.name.decode(): entry for entry in flatten([image]).entries()}
+    with flatten([image]) as flattened:
+        found = {entry.name.decode(): entry for entry in flattened.entries()}
     assert content_or_none(found["etc/hosts"]) is None
     assert found["etc/hosts"].perm == 0o755
     assert (found["etc/mtab"].target, found["etc/mtab"].perm) == (b"/proc/mounts", 0o777)
@@ -189,7 +191,8 @@ def test_the_init_layer_replaces_what_docker_replaces() -> None:
 
 
 def test_directories_of_the_init_layer_inherit_setgid() -> None:
-    found = {entry.name: entry for entry in flatten([layer(directory("./", mode=0o2755))]).entries()}
+    with flatten([layer(directory("./", mode=0o2755))]) as flattened:
+        found = {entry.name: entry for entry in flattened.entries()}
     assert found[b"dev"].perm == found[b"dev/pts"].perm == 0o2755
     assert found[b"dev/console"].perm == 0o755
 

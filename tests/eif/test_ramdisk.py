@@ -46,7 +46,8 @@ def export(*members: object) -> list[Entry]:
 
 
 def flat(*layers: Blob) -> list[Entry]:
-    return list(flatten(layers, implied=ImpliedParents.KEEP).entries())
+    with flatten(layers, implied=ImpliedParents.KEEP) as image:
+        return list(image.entries())
 
 
 def test_an_empty_image_has_what_linuxkit_and_nitro_cli_add() -> None:

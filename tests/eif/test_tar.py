@@ -77,6 +77,8 @@ def test_damaged_headers() -> None:
     good = tar([text("a", b"abc")])
     assert refused(b"b" + good[1:]) == "tar-checksum"
     assert refused(resum(good[:100] + b"888" + good[103:])) == "tar-header"
+    assert refused(resum(good[:136] + b"\x80" + b"\x7f" * 11 + good[148:])) == "tar-header"
+    assert refused(tar([member("a", pax_headers={"uid": str(1 << 63)})])) == "tar-header"
     assert refused(resum(good[:156] + b"S" + good[157:])) == "tar-type"
     assert refused(resum(good[:156] + b"M" + good[157:])) == "tar-type"
     assert refused(resum(good[:124] + b"77777777777\0" + good[136:])) == "tar-truncated"

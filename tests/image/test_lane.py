@@ -17,6 +17,7 @@ from enclavectl.eif.application import write_application
 from enclavectl.eif.archive import open_archive
 from enclavectl.eif.blob import whole_file
 from enclavectl.eif.entries import read_export
+from enclavectl.eif.layers import Implied
 from enclavectl.eif.ramdisk import Mode, application_entries, init_lines, write_ramdisk
 from enclavectl.image.context import payload_context, write_context
 from enclavectl.image.lock import read_lock
@@ -218,7 +219,7 @@ def test_layers_flatten_to_what_docker_exports(lane: Lane, tmp_path: Path) -> No
             container.remove()
     ours, exported = io.BytesIO(), io.BytesIO()
     with open_archive(tmp_path / "image.tar") as archive:
-        assert write_application(ours, archive, Mode.NITRO_CLI).implied == ()
+        assert write_application(ours, archive, Mode.NITRO_CLI).implied == Implied()
         cmd, env = init_lines(archive.config.command()), init_lines(archive.config.env)
     with (tmp_path / "export.tar").open("rb") as file:
         entries = application_entries(read_export(whole_file(file)), cmd=cmd, env=env)

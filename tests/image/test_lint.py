@@ -14,6 +14,7 @@ from enclavectl.eif.archive import ImageArchive
 from enclavectl.eif.blob import blob_of
 from enclavectl.eif.cpio import TRAILER, CpioEntry, CpioWriter
 from enclavectl.eif.format import Arch
+from enclavectl.eif.layers import Implied
 from enclavectl.eif.manifest import ImageConfig
 from enclavectl.eif.ramdisk import Mode
 from enclavectl.errors import UsageError
@@ -65,7 +66,7 @@ def test_a_sound_image_has_no_findings() -> None:
     assert list(lint_layers(archive(layer), Mode.NITRO_CLI)) == []
     assert list(lint_memory(100 << 20, 400)) == []
     assert list(lint_architecture(Arch.X86_64, Arch.X86_64, Path("bzImage"))) == []
-    assert list(lint_implied((), Mode.NITRO_CLI)) == []
+    assert list(lint_implied(Implied(), Mode.NITRO_CLI)) == []
 
 
 @pytest.mark.parametrize(
@@ -157,8 +158,9 @@ def test_what_a_ramdisk_does_not_keep() -> None:
 
 
 def test_directories_that_no_layer_lists_matter_to_nitro_cli_only() -> None:
-    assert rules(lint_implied((b"usr/lib",), Mode.NITRO_CLI)) == [Rule.MISSING_DIRECTORIES]
-    assert list(lint_implied((b"usr/lib",), Mode.REPRODUCIBLE)) == []
+    some = Implied(count=1, examples=(b"usr/lib",))
+    assert rules(lint_implied(some, Mode.NITRO_CLI)) == [Rule.MISSING_DIRECTORIES]
+    assert list(lint_implied(some, Mode.REPRODUCIBLE)) == []
 
 
 def test_an_arm_kernel_does_not_go_with_an_amd64_image() -> None:
