@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import io
+import os
+import stat
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import enclave_payload
-from enclavectl.errors import HostError
+from enclavectl.errors import HostError, UsageError
+from enclavectl.files import read_bounded
 from enclavectl.image import assemble, warmup
+from enclavectl.image.ignored import Ignored
 from enclavectl.image.wheels import INSTALLER, Wheel, WheelStore
 from enclavectl.models import Model, load_weights
 
 PAYLOAD = Path(enclave_payload.__file__).parent
+IGNORE_FILE = ".dockerignore"
+_MAX_IGNORE = 1 << 20
 _MTIME = 1492533000  # any constant; linuxkit's, which the ramdisks have too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextFile:
-    """One file of a context: ``data`` itself, or the ``path`` that has it."""
+    """A file (``data`` itself, or the ``path`` that has it), a link to ``target``, or a folder."""
 
     name: str
     data: bytes | None = None
     path: Path | None = None
+    target: str | None = None
+    is_folder: bool = False
 
 
 def payload_context(model: Model, wheels: Sequence[Wheel], store: WheelStore) -> list[ContextFile]:
@@ -34,11 +42,12 @@ def payload_context(model: Model, wheels: Sequence[Wheel], store: WheelStore) ->
     Raises:
         UsageError: the weights are not those of the card.
     """
+    load_weights(model)  # only looked at; the payload itself does so again when the image is built
     files = [
         ContextFile(name="Dockerfile", path=PAYLOAD / "Dockerfile"),
         ContextFile(name="assemble.py", path=Path(assemble.__file__)),
         ContextFile(name="warmup.py", path=Path(warmup.__file__)),
-        ContextFile(name="enclave_payload/model/model.tflite", data=load_weights(model)),
+        ContextFile(name="enclave_payload/model/model.tflite", path=model.weights_path),
         ContextFile(name="enclave_payload/model/model.json", data=model.card.to_json()),
         ContextFile(name="wheels/requirements.txt", data=_requirements(wheels)),
     ]
@@ -58,28 +67,73 @@ def _requirements(wheels: Sequence[Wheel]) -> bytes:
     return "".join(lines).encode()
 
 
-def folder_context(folder: Path) -> list[ContextFile]:
-    """Every file of a user's own context, which needs a ``Dockerfile``. There is no .dockerignore.
+@dataclass(frozen=True, slots=True)
+class FolderContext:
+    """A user's own context, less what its ``.dockerignore`` names; listed anew each time, and never held."""
+
+    folder: Path
+
+    def __iter__(self) -> Iterator[ContextFile]:
+        """Each folder, file and link; links are not followed.
+
+        Raises:
+            HostError: something cannot be read, or is of another kind.
+        """
+        try:
+            yield from _walk(self.folder, "", read_ignored(self.folder / IGNORE_FILE))
+        except OSError as exc:
+            raise HostError(f"{exc.filename or self.folder}: cannot be read ({exc.strerror or exc})") from exc
+
+
+def folder_context(folder: Path) -> FolderContext:
+    """A user's own context.
 
     Raises:
-        HostError: a file cannot be read, or is neither a file nor a folder.
+        UsageError: there is no Dockerfile in it.
     """
-    return sorted(_walk(folder), key=lambda file: file.name)
+    if not (folder / "Dockerfile").is_file():
+        raise UsageError(f"{folder}: expected a folder with a Dockerfile")
+    return FolderContext(folder)
 
 
-def _walk(folder: Path) -> Iterator[ContextFile]:
-    for path in folder.rglob("*"):
-        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+def read_ignored(path: Path) -> Ignored:
+    """What a ``.dockerignore`` says is to be left out; nothing, if there is none."""
+    if not path.is_file():
+        return Ignored([])
+    text = read_bounded(path, _MAX_IGNORE, what="list of ignored files").decode(errors="replace")
+    lines = [line.strip() for line in text.removeprefix("\ufeff").splitlines()]
+    return Ignored([line for line in lines if line and not line.startswith("#")])
+
+
+def _walk(folder: Path, prefix: str, ignored: Ignored) -> Iterator[ContextFile]:
+    with os.scandir(folder) as entries:
+        bases = sorted(entry.name for entry in entries)
+    for base in bases:
+        path, name = folder / base, prefix + base
+        mode = path.lstat().st_mode
+        is_left_out = name not in ("Dockerfile", IGNORE_FILE) and ignored.matches(name)
+        if stat.S_ISDIR(mode):
+            if not is_left_out:
+                yield ContextFile(name=name, is_folder=True)
+            if not is_left_out or ignored.has_exceptions:
+                yield from _walk(path, f"{name}/", ignored)
+        elif is_left_out:
+            continue
+        elif stat.S_ISLNK(mode):
+            yield ContextFile(name=name, target=str(path.readlink()))
+        elif stat.S_ISREG(mode):
+            yield ContextFile(name=name, path=path)
+        else:
             raise HostError(
-                f"{path}: expected files and folders in a build context, found something else",
-                hint="copy what the link names into the context",
+                f"{path}: expected files, folders and links in a build context, found something else",
+                hint=f"name it in {folder / IGNORE_FILE}",
             )
-        if path.is_file():
-            yield ContextFile(name=path.relative_to(folder).as_posix(), path=path)
 
 
-def write_context(files: Sequence[ContextFile], sink: BinaryIO) -> None:
+def write_context(files: Iterable[ContextFile], sink: BinaryIO) -> None:
     """``sink`` has the tar of these files: the same bytes wherever and whenever it is written.
+
+    Of a file's mode only the owner's right to execute counts, which Git keeps too.
 
     Raises:
         HostError: a file cannot be read.
@@ -89,7 +143,13 @@ def write_context(files: Sequence[ContextFile], sink: BinaryIO) -> None:
             info = tarfile.TarInfo(file.name)
             info.mtime, info.mode = _MTIME, 0o644
             try:
-                if file.data is not None:
+                if file.is_folder:
+                    info.type, info.mode = tarfile.DIRTYPE, 0o755
+                    archive.addfile(info)
+                elif file.target is not None:
+                    info.type, info.mode, info.linkname = tarfile.SYMTYPE, 0o777, file.target
+                    archive.addfile(info)
+                elif file.data is not None:
                     info.size = len(file.data)
                     archive.addfile(info, io.BytesIO(file.data))
                 elif file.path is not None:
@@ -99,5 +159,6 @@ def write_context(files: Sequence[ContextFile], sink: BinaryIO) -> None:
                         if file.path.stat().st_mode & 0o100:
                             info.mode = 0o755
                         archive.addfile(info, source)
+                archive.members.clear()  # type: ignore[attr-defined]  # it would keep them all, to list them
             except OSError as exc:
                 raise HostError(f"{file.path or file.name}: cannot be read ({exc.strerror or exc})") from exc

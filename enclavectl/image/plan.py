@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from enclavectl.image.lint import lint_context, lint_model
 from enclavectl.image.scratch import scratch_file
 from enclavectl.image.target import Target, probe
 from enclavectl.image.wheels import Wheel, WheelStore, fetch_wheels, requirements, resolve_wheels
-from enclavectl.models import Model, load_weights
+from enclavectl.models import Model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +47,7 @@ class Plan:
     """Either an image that there is, or the context and the build arguments of one that is to be built."""
 
     image_id: str | None = None
-    files: tuple[ContextFile, ...] = ()
+    files: Iterable[ContextFile] = ()
     arguments: Mapping[str, str] = field(default_factory=dict)
     base: Mapping[str, object] = field(default_factory=dict)
     wheels: tuple[Wheel, ...] = ()
@@ -77,9 +77,7 @@ def make_plan(
         image_id = engine.require(source.image, on_line=telling.line)
         return Plan(image_id=image_id, base={"reference": source.image})
     if source.folder is not None:
-        files = tuple(folder_context(source.folder))
-        if not any(file.name == "Dockerfile" for file in files):
-            raise UsageError(f"{source.folder}: expected a folder with a Dockerfile")
+        files = folder_context(source.folder)
         return Plan(files=files, findings=tuple(bounded(lint_context(files))))
     if source.model is None:
         raise UsageError("expected a model, an image or a folder to build from")
@@ -88,15 +86,14 @@ def make_plan(
     target = probe(engine, base_id)
     telling.step("collecting the payload's wheels")
     wheels = lock_wheels(locked, store, target)
-    files = tuple(payload_context(source.model, wheels, store))
-    load_weights(source.model)  # they are the card's, so what is wrong with them is not their transport
+    payload = payload_context(source.model, wheels, store)
     return Plan(
-        files=files,
+        files=payload,
         # By its id, not its name: a tag may move between the probe and the build.
         arguments={"BASE_IMAGE": base_id},
         base={"reference": source.base_image, "id": base_id, "target": target.to_json()},
         wheels=wheels,
-        findings=(*lint_model(source.model.weights_path), *bounded(lint_context(files))),
+        findings=(*lint_model(source.model.weights_path), *bounded(lint_context(payload))),
     )
 
 

@@ -6,11 +6,12 @@ import hashlib
 import io
 import os
 import tarfile
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
-from enclavectl.errors import HostError
+from enclavectl.errors import HostError, UsageError
 from enclavectl.image.context import folder_context, payload_context, write_context
 from enclavectl.image.wheels import Wheel, WheelStore
 from enclavectl.models import PACKAGED_ID, find_model
@@ -57,7 +58,78 @@ def test_times_and_places_do_not_change_a_context(tmp_path: Path) -> None:
     assert tars[0] == tars[1]
 
 
-def test_links_are_not_followed_out_of_a_context(tmp_path: Path) -> None:
-    (tmp_path / "Dockerfile").symlink_to("/etc/passwd")
+def written(folder: Path) -> dict[str, tarfile.TarInfo]:
+    sink = io.BytesIO()
+    write_context(folder_context(folder), sink)
+    sink.seek(0)
+    with tarfile.open(fileobj=sink) as archive:
+        return {member.name: member for member in archive.getmembers()}
+
+
+def test_links_stay_links_and_are_not_followed_out_of_a_context(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM scratch")
+    (tmp_path / "link").symlink_to("/etc/passwd")
+    (tmp_path / "folder").symlink_to("/etc")
+    members = written(tmp_path)
+    assert set(members) == {"Dockerfile", "link", "folder"}
+    assert (members["link"].issym(), members["link"].linkname) == (True, "/etc/passwd")
+
+
+def test_empty_folders_are_part_of_a_context(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM scratch")
+    (tmp_path / "data/empty").mkdir(parents=True)
+    members = written(tmp_path)
+    assert [name for name, member in members.items() if member.isdir()] == ["data", "data/empty"]
+
+
+def test_what_is_neither_file_nor_folder_nor_link_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM scratch")
+    os.mkfifo(tmp_path / "fifo")
     with pytest.raises(HostError, match="something else"):
+        written(tmp_path)
+    (tmp_path / ".dockerignore").write_text("fifo\n")
+    assert "fifo" not in written(tmp_path)
+
+
+def test_a_folder_without_a_dockerfile_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="Dockerfile"):
         folder_context(tmp_path)
+
+
+IGNORE = """# a comment
+.git
+**/*.pem
+node_modules
+!node_modules/kept
+Dockerfile
+/docs/*.md
+!docs/README.md
+"""
+
+
+def test_what_the_users_ignore_file_names_is_left_out(tmp_path: Path) -> None:
+    names = [
+        "Dockerfile", ".git/config", "a.pem", "sub/b.pem", "sub/c", "node_modules/x/y", "node_modules/kept/z",
+        "docs/a.md", "docs/README.md",
+    ]  # fmt: skip
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    (tmp_path / ".dockerignore").write_text(IGNORE)
+    found = {name for name, member in written(tmp_path).items() if member.isfile()}
+    assert found == {"Dockerfile", ".dockerignore", "sub/c", "node_modules/kept/z", "docs/README.md"}
+
+
+def test_a_context_of_many_files_is_not_held(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM scratch")
+    for number in range(20):
+        (tmp_path / f"{number:03}").mkdir()
+        for file in range(100):
+            (tmp_path / f"{number:03}" / f"{file:03}").touch()
+    with (tmp_path.parent / "context.tar").open("wb") as sink:
+        write_context(folder_context(tmp_path), sink)  # whatever is loaded once
+        tracemalloc.start()
+        write_context(folder_context(tmp_path), sink)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 500_000
