@@ -221,7 +221,7 @@ def _build_error(error: str, tail: Sequence[str]) -> HostError:
     if "no space left" in error.lower():
         hint = "docker system df shows what fills the disk"
     elif "buildkit" in error.lower():
-        hint = "build it with the docker command, which has BuildKit: docker build -t NAME DIR; then --image NAME"
+        hint = "the docker command has BuildKit: docker build -t NAME DIR, then --image NAME"
     return HostError(
         f"docker build failed: {error.strip()}; its last lines: {said}", hint=hint, code="docker-build"
     )
