@@ -18,7 +18,7 @@ from pathlib import Path
 from enclavectl.eif.blob import blob_of, whole_file
 from enclavectl.eif.build import ImageSpec, build_image
 from enclavectl.eif.format import Arch
-from enclavectl.eif.metadata import Metadata
+from tests.eif.samples import CMDLINE, METADATA
 
 LIMIT = 1.15
 LIMIT_MIB = 64
@@ -60,17 +60,9 @@ def _image(folder: Path, mib: int) -> Path:
     with filler.open("rb") as file:
         spec = ImageSpec(
             kernel=blob_of(source.randbytes(12 << 20)),
-            cmdline="reboot=k panic=30 console=ttyS0",
+            cmdline=CMDLINE.decode(),
             ramdisks=(blob_of(source.randbytes(4 << 20)), whole_file(file)),
-            metadata=Metadata(
-                image_name="bench",
-                image_version="1",
-                build_time="2024-01-01T00:00:00+00:00",
-                build_tool="enclavectl",
-                build_tool_version="0",
-                operating_system="Linux",
-                kernel_version="0",
-            ),
+            metadata=METADATA,
             arch=Arch.X86_64,
         )
         build_image(spec, output)

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from enclavectl.attestation import Policy
 
 _NITRO_DEVICE = Path("/dev/nitro_enclaves")
-_MAX_POLICY_BYTES = 256 * 1024
 
 
 def resolve_backend(config: Config) -> BackendChoice:
@@ -129,8 +128,8 @@ def load_policy(path: Path, *, allow_debug: bool) -> Policy:
     """
     from dataclasses import replace
 
-    from enclavectl.attestation import parse_policy
+    from enclavectl.attestation.policy_file import MAX_POLICY_BYTES, parse_policy
 
-    text = read_bounded(path, _MAX_POLICY_BYTES, what="policy").decode("utf-8", errors="replace")
+    text = read_bounded(path, MAX_POLICY_BYTES, what="policy").decode("utf-8", errors="replace")
     policy = parse_policy(text, source=str(path))
     return replace(policy, unsafe_allow_debug=True) if allow_debug else policy

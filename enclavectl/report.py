@@ -15,10 +15,10 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 from enclavectl import __version__
+from enclavectl.diagnosis import SCHEMA
 from enclavectl.errors import UsageError
 from enclavectl.report_words import TRUST_WORDS, UNVERIFIED, TrustWords
 
-DIAGNOSIS_SCHEMA = "enclavectl.diagnosis/1"
 # What every current browser draws. Not SVG, which is a document with a life of its own.
 SHOWN_MEDIA_TYPES = frozenset({"image/jpeg", "image/png", "image/webp", "image/bmp"})
 # A page with more than this is slow to open; a folder of the largest accepted pictures could have gigabytes.
@@ -43,8 +43,8 @@ def render_report(
     Raises:
         UsageError: ``diagnosis`` is not an ``enclavectl.diagnosis/1`` object; the message names the field.
     """
-    if diagnosis.get("schema") != DIAGNOSIS_SCHEMA:
-        raise UsageError(f"report: expected schema {DIAGNOSIS_SCHEMA}, found {diagnosis.get('schema')!r}")
+    if diagnosis.get("schema") != SCHEMA:
+        raise UsageError(f"report: expected schema {SCHEMA}, found {diagnosis.get('schema')!r}")
     evidence = _object(diagnosis, "evidence")
     trust = _string(diagnosis, "trust")
     words = TRUST_WORDS.get(trust, UNVERIFIED) if evidence.get("verified") is True else UNVERIFIED

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import enclave_payload.__main__ as payload
 from enclavectl.backends.choice import BackendChoice
 from enclavectl.config import (
     SETTINGS,
@@ -64,6 +65,12 @@ def test_defaults_are_the_tutorials() -> None:
     assert config.profile is Profile.DEVELOPMENT
     assert set(config.sources.values()) == {Source(kind=SourceKind.DEFAULT)}
     assert list(config.sources) == [one.key for one in SETTINGS]
+
+
+def test_the_default_ports_are_the_payloads() -> None:
+    """Said twice: what starts the payload also loads all of it."""
+    enclave = defaults().enclave
+    assert (enclave.port_in, enclave.port_out) == (payload.PORT_IN, payload.PORT_OUT)
 
 
 def test_every_field_of_every_section_is_a_setting() -> None:

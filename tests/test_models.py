@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from enclave_payload import classifier
 from enclave_payload.card import Label
 from enclavectl.errors import UsageError
 from enclavectl.models import (
@@ -163,6 +164,11 @@ def test_weights_that_differ_from_the_card_are_refused(tmp_path: Path) -> None:
     model.weights_path.unlink()
     with pytest.raises(UsageError, match="no such weights file"):
         load_weights(model)
+
+
+def test_what_we_take_is_what_the_payload_takes() -> None:
+    """Said twice, since the payload's module loads the model's runtime, which most commands do without."""
+    assert MAX_WEIGHTS_BYTES == classifier.MAX_WEIGHTS_BYTES
 
 
 def test_the_packaged_model_cannot_be_shadowed(tmp_path: Path) -> None:

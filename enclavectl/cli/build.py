@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,26 +16,17 @@ from enclavectl.cli.begin import Invocation, begin, refuse_together
 from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.screen import Screen, visible
 from enclavectl.cli.signals import ending_as_interrupted
+from enclavectl.cli.signing import BuilderChoice, Signing
+from enclavectl.image.names import EIF_NAME, LOCK_NAME
 
 if TYPE_CHECKING:
-    from enclavectl.eif.build import Signer
     from enclavectl.image.build import BuildRequest, Built
     from enclavectl.image.findings import LintFinding
-    from enclavectl.image.nitro import NitroSigning
     from enclavectl.image.plan import Source, Telling
 
 BUILD_SCHEMA = "enclavectl.build/1"
 PLAN_SCHEMA = "enclavectl.build-plan/1"
 DEFAULT_BASE = "python:3.11-slim-bookworm"
-DEFAULT_OUTPUT = Path("enclave.eif")
-
-
-class BuilderChoice(StrEnum):
-    """What writes the enclave image."""
-
-    AUTO = "auto"
-    NATIVE = "native"
-    NITRO_CLI = "nitro-cli"
 
 
 class ModeChoice(StrEnum):
@@ -44,68 +34,6 @@ class ModeChoice(StrEnum):
 
     NITRO_CLI = "nitro-cli"
     REPRODUCIBLE = "reproducible"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Signing:
-    """Who builds and with what it signs."""
-
-    key: str | None
-    certificate: Path | None
-    builder: BuilderChoice
-
-    def __post_init__(self) -> None:
-        from enclavectl.errors import UsageError
-
-        if (self.key is None) is not (self.certificate is None):
-            raise UsageError("--sign and --cert: expected both, found one of them")
-
-    def nitro_cli(self) -> NitroSigning | None:
-        """What nitro-cli is to sign with, if it is nitro-cli that builds."""
-        from enclavectl.errors import UsageError
-        from enclavectl.image.nitro import NitroSigning, is_kms_key
-
-        is_kms = self.key is not None and is_kms_key(self.key)
-        if self.key is not None and self.key.startswith("arn:") and not is_kms:
-            raise UsageError(
-                f"--sign: expected arn:aws:kms:REGION:ACCOUNT:key/ID, found {self.key}",
-                hint="nitro-cli takes the ARN of a key and no alias: aws kms describe-key --key-id ALIAS",
-            )
-        if self.builder is BuilderChoice.NATIVE and is_kms:
-            raise UsageError("--sign: only nitro-cli can use a key in KMS", hint="--builder nitro-cli")
-        if self.builder is BuilderChoice.NITRO_CLI or is_kms:
-            self._check(is_kms=is_kms)
-            return NitroSigning(key=self.key, certificate=self.certificate)
-        return None
-
-    def _check(self, *, is_kms: bool) -> None:
-        """Before minutes of building: nitro-cli looks at keys at their end, and at certificates never."""
-        if not is_kms:
-            self.signer()
-        elif self.certificate is not None:
-            from datetime import UTC, datetime
-
-            from enclavectl.eif.sign import MAX_PEM, load_certificate
-            from enclavectl.files import read_bounded
-
-            load_certificate(
-                read_bounded(self.certificate, MAX_PEM, what="certificate"), now=datetime.now(UTC)
-            )
-
-    def signer(self) -> Signer | None:
-        """Our own signer."""
-        if self.key is None or self.certificate is None:
-            return None
-        from datetime import UTC, datetime
-
-        from enclavectl.eif.sign import MAX_PEM, load_signer
-        from enclavectl.files import read_bounded
-
-        return load_signer(
-            read_bounded(Path(self.key), MAX_PEM, what="signing key"),
-            read_bounded(self.certificate, MAX_PEM, what="certificate"),
-            now=datetime.now(UTC),
-        )
 
 
 OwnImage = Annotated[
@@ -185,8 +113,8 @@ def build(
     cmdline: Cmdline = None,
     sign: SigningKey = None,
     cert: Certificate = None,
-    to: ImageOutput = DEFAULT_OUTPUT,
-    lock: options.LockFile = options.DEFAULT_LOCK,
+    to: ImageOutput = Path(EIF_NAME),
+    lock: options.LockFile = Path(LOCK_NAME),
     upgrade_wheels: UpgradeWheels = False,
     allow: Allowed = None,
     dry_run: PlanOnly = False,
@@ -207,7 +135,7 @@ def build(
         invocation,
         source=_source(invocation, image, dockerfile, base_image),
         blobs={"folder": blobs, "kernel": kernel, "init": init, "nsm_module": nsm_module, "cmdline": cmdline},
-        signing=_Signing(key=sign, certificate=cert, builder=builder),
+        signing=Signing(key=sign, certificate=cert, builder=builder),
         outputs=(to, lock),
         mode=mode,
         allow=allow or [],
@@ -258,7 +186,7 @@ def _request(
     *,
     source: Source,
     blobs: dict[str, Path | str | None],
-    signing: _Signing,
+    signing: Signing,
     outputs: tuple[Path, Path],
     mode: ModeChoice | None,
     allow: Sequence[str],

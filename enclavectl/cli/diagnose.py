@@ -19,6 +19,7 @@ from enclavectl.cli.targets import (
     Trusting,
     Wanted,
     check_policy,
+    choose_running,
     explain_boot_failure,
     open_session,
     spec_of,
@@ -113,16 +114,12 @@ def _target_here(
     invocation: Invocation, stack: ExitStack, name: str | None, trusting: Trusting, *, is_fresh: bool
 ) -> Target:
     """A running enclave of this host, or a fresh one that ends when ``stack`` does."""
-    from enclavectl.enclaves import choose_backend, find_enclave, only_running, require_running
+    from enclavectl.enclaves import choose_backend
 
     backend = choose_backend(invocation.config, invocation.screen)
-    if name is not None:
-        found = require_running(find_enclave(backend, name))
-    else:
-        running = None if is_fresh else only_running(backend.enclaves())
-        if running is None:
-            return _start_fresh(invocation, stack, backend, trusting)
-        found = running
+    found = None if is_fresh else choose_running(backend, name)
+    if found is None:
+        return _start_fresh(invocation, stack, backend, trusting)
     _check_model(invocation.config, found)
     invocation.screen.note(f"using the running enclave {found.name}, model {found.model_id or 'not known'}")
     return target_of(backend, found, trusting)

@@ -187,10 +187,10 @@ def sign(
 
     Example: enclavectl eif sign app.eif --key key.pem --cert cert.pem --to app.signed.eif
     """
+    from enclavectl.cli.signing import read_signer
     from enclavectl.eif.errors import naming
-    from enclavectl.eif.sign import MAX_PEM, load_signer, sign_image
+    from enclavectl.eif.sign import sign_image
     from enclavectl.errors import UsageError
-    from enclavectl.files import read_bounded
 
     if str(key).startswith("arn:"):
         raise UsageError(
@@ -198,11 +198,7 @@ def sign(
             hint="enclavectl build --sign ARN --cert CERT signs with it, through nitro-cli",
         )
     screen = Screen(as_json=output is OutputFormat.JSON)
-    signer = load_signer(
-        read_bounded(key, MAX_PEM, what="signing key"),
-        read_bounded(certificate, MAX_PEM, what="certificate"),
-        now=_now(),
-    )
+    signer = read_signer(key, certificate)
     with naming(file), _progress(screen, "signing", file) as on_bytes:
         measurements = sign_image(file, signed, signer, on_bytes=on_bytes)
     if screen.as_json:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from enclavectl.cli.options import DEFAULT_LOCK, LockFile, Output, OutputFormat
+from enclavectl.cli.options import LockFile, Output, OutputFormat
 from enclavectl.cli.screen import Screen
+from enclavectl.image.names import LOCK_NAME
 
 if TYPE_CHECKING:
     from enclavectl.image.lock import Lock
@@ -17,7 +18,7 @@ app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Show and ch
 
 
 @app.command("show")
-def show_lock(lock: LockFile = DEFAULT_LOCK, output: Output = OutputFormat.TEXT) -> None:
+def show_lock(lock: LockFile = Path(LOCK_NAME), output: Output = OutputFormat.TEXT) -> None:
     """Print what a lock pins."""
     from enclavectl.image.lock import read_lock
 
@@ -35,7 +36,7 @@ def check_lock(
         Path | None,
         typer.Argument(help="An image; default: the one that the lock names.", show_default=False),
     ] = None,
-    lock: LockFile = DEFAULT_LOCK,
+    lock: LockFile = Path(LOCK_NAME),
     output: Output = OutputFormat.TEXT,
 ) -> None:
     """Measure the image that a lock names, and compare; exit code 6 if it is another one."""

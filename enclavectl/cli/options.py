@@ -96,7 +96,6 @@ HostRoot = Annotated[
     ),
 ]
 LockFile = Annotated[Path, typer.Option("--lock", help="The lock: what was built from what.")]
-DEFAULT_LOCK = Path("enclavectl.lock.json")
 DryRun = Annotated[
     bool,
     typer.Option(

@@ -11,7 +11,14 @@ from enclavectl.cli import options
 from enclavectl.cli.answers import draw_result
 from enclavectl.cli.begin import begin, refuse_together
 from enclavectl.cli.options import OutputFormat
-from enclavectl.cli.targets import check_policy, expectation_of, target_elsewhere, target_of, trusting_of
+from enclavectl.cli.targets import (
+    check_policy,
+    choose_running,
+    expectation_of,
+    target_elsewhere,
+    target_of,
+    trusting_of,
+)
 
 if TYPE_CHECKING:
     from enclavectl.backends.base import Backend
@@ -227,13 +234,9 @@ def _backend(config: Config, screen: Screen) -> Backend:
 
 
 def _running_target(backend: Backend, name: str | None, trusting: Trusting) -> Target:
-    from enclavectl.enclaves import find_enclave, only_running, require_running
     from enclavectl.errors import StateError
 
-    if name is not None:
-        found = require_running(find_enclave(backend, name))
-    elif (found_or_none := only_running(backend.enclaves())) is not None:
-        found = found_or_none
-    else:
+    found = choose_running(backend, name)
+    if found is None:
         raise StateError("no enclave is running", hint="enclavectl run starts one")
     return target_of(backend, found, trusting)

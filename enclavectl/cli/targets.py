@@ -221,6 +221,19 @@ def expectation_of(
     return Expectation(policy=policy, root=backend.trust_root())
 
 
+def choose_running(backend: Backend, name: str | None) -> Enclave | None:
+    """The enclave of that name, which has to run; without a name the only one that runs, or None.
+
+    Raises:
+        StateError: none of that name, or it does not run, or several do and none was named.
+    """
+    from enclavectl.enclaves import find_enclave, only_running, require_running
+
+    if name is None:
+        return only_running(backend.enclaves())
+    return require_running(find_enclave(backend, name))
+
+
 def target_of(
     backend: Backend, enclave: Enclave, trusting: Trusting, running: RunningEnclave | None = None
 ) -> Target:

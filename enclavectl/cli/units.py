@@ -12,6 +12,7 @@ import typer
 
 from enclavectl.cli import options
 from enclavectl.cli.options import OutputFormat
+from enclavectl.image.names import EIF_NAME
 
 if TYPE_CHECKING:
     from enclavectl.cli.begin import Invocation
@@ -52,7 +53,7 @@ FixedCid = Annotated[
 
 
 def units(
-    eif: ImageToRun = Path("enclave.eif"),
+    eif: ImageToRun = Path(EIF_NAME),
     name: NewName = "enclave",
     endpoint: Endpoints = None,
     to: UnitFolder = None,

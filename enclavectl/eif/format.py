@@ -49,6 +49,16 @@ class Arch(Enum):
         return FLAG_ARM64 if self is Arch.ARM64 else 0
 
 
+def kernel_arch(head: bytes) -> Arch | None:
+    """What a kernel that begins so is for: a bzImage or a plain arm64 Image; None if it is neither.
+
+    https://docs.kernel.org/arch/x86/boot.html and https://docs.kernel.org/arch/arm64/booting.html
+    """
+    if head[0x202:0x206] == b"HdrS" and head[0x1FE:0x200] == b"\x55\xaa":
+        return Arch.X86_64
+    return Arch.ARM64 if head[56:60] == b"ARM\x64" else None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
     """The 548 bytes at the start. ``offsets`` are of section headers, ``sizes`` are of section data only."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from enclavectl.eif.blob import Blob
 from enclavectl.eif.findings import Finding, Severity
-from enclavectl.eif.format import MAX_CMDLINE, Arch, SectionKind
+from enclavectl.eif.format import MAX_CMDLINE, Arch, SectionKind, kernel_arch
 from enclavectl.eif.layout import Layout
 
 _HEAD = 4096
@@ -59,9 +59,7 @@ def _cmdline(blob: Blob) -> Iterator[Finding]:
 
 def _kernel(blob: Blob, arch: Arch) -> Iterator[Finding]:
     head = blob.head(_HEAD)
-    is_x86 = head[0x202:0x206] == b"HdrS" and head[0x1FE:0x200] == b"\x55\xaa"
-    is_arm = head[56:60] == b"ARM\x64"
-    found = Arch.X86_64 if is_x86 else Arch.ARM64 if is_arm else None
+    found = kernel_arch(head)
     if found is None:
         yield _warning(
             "kernel-format",
@@ -72,9 +70,9 @@ def _kernel(blob: Blob, arch: Arch) -> Iterator[Finding]:
         yield _warning(
             "kernel-arch", f"the header says {arch.value}, the kernel is for {found.value}", blob.offset
         )
-    if is_x86:
+    if found is Arch.X86_64:
         yield from _bzimage(blob, head)
-    elif is_arm:
+    elif found is Arch.ARM64:
         # image_size counts memory that the file does not fill (bss), so it is only an upper bound:
         # https://docs.kernel.org/arch/arm64/booting.html
         (image_size,) = struct.unpack_from("<Q", head, 16)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from enclavectl.eif.blob import Blob, whole_file
-from enclavectl.eif.format import MAX_CMDLINE, Arch
+from enclavectl.eif.format import MAX_CMDLINE, Arch, kernel_arch
 from enclavectl.eif.ramdisk import BootFile
 from enclavectl.errors import HostError
 from enclavectl.files import open_regular, read_bounded
@@ -97,7 +97,7 @@ def open_blobs(paths: BlobPaths, arch: Arch, *, environ: Mapping[str, str]) -> I
         yield BootBlobs(
             kernel_path=kernel,
             kernel=blob,
-            kernel_arch=_arch_of(blob),
+            kernel_arch=kernel_arch(blob.head(0x210)),
             kernel_system=_system(kernel, blob),
             files=tuple(files),
             cmdline=cmdline,
@@ -140,13 +140,6 @@ def _sha256(blob: Blob) -> str:
     return digest.hexdigest()
 
 
-def _arch_of(kernel: Blob) -> Arch | None:
-    head = kernel.head(0x210)
-    if head[0x202:0x206] == b"HdrS":
-        return Arch.X86_64
-    return Arch.ARM64 if head[56:60] == b"ARM\x64" else None
-
-
 def _system(path: Path, kernel: Blob) -> tuple[str, str]:
     """Operating system and version for the metadata, from line 3 of the kernel's .config as in nitro-cli.
 
@@ -163,7 +156,7 @@ def _system(path: Path, kernel: Blob) -> tuple[str, str]:
         if len(words) > 3:
             return words[1], words[3]
     head = kernel.head(0x8000)
-    if head[0x202:0x206] == b"HdrS":
+    if kernel_arch(head) is Arch.X86_64:
         (pointer,) = struct.unpack_from("<H", head, 0x20E)
         text = head[pointer + 0x200 :].partition(b"\0")[0].partition(b" ")[0] if pointer else b""
         if text and text.isascii():

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import enclave_payload
+from enclavectl.eif.ramdisk import EPOCH
 from enclavectl.errors import HostError, UsageError
 from enclavectl.files import read_bounded
 from enclavectl.image import assemble, warmup
@@ -22,7 +23,6 @@ from enclavectl.models import Model, load_weights
 PAYLOAD = Path(enclave_payload.__file__).parent
 IGNORE_FILE = ".dockerignore"
 _MAX_IGNORE = 1 << 20
-_MTIME = 1492533000  # any constant; linuxkit's, which the ramdisks have too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +141,7 @@ def write_context(files: Iterable[ContextFile], sink: BinaryIO) -> None:
     with tarfile.open(fileobj=sink, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for file in files:
             info = tarfile.TarInfo(file.name)
-            info.mtime, info.mode = _MTIME, 0o644
+            info.mtime, info.mode = EPOCH, 0o644
             try:
                 if file.is_folder:
                     info.type, info.mode = tarfile.DIRTYPE, 0o755

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from enclavectl.eif.format import Arch, kernel_arch
 from enclavectl.errors import HostError, StateError, UsageError
 from enclavectl.files import read_bounded, write_atomic
 from enclavectl.run import Command, capture
@@ -197,11 +198,11 @@ def _name(file: str) -> str:
 
 def _kernel(source: KernelSource) -> tuple[bytes, str]:
     data = read_bounded(source.image, _MAX_KERNEL, what="kernel")
-    if data[0x202:0x206] == b"HdrS":
+    if kernel_arch(data) is Arch.X86_64:
         return data, "bzImage"
     if data.startswith(b"\x1f\x8b"):  # arm64 distributions compress the flat image; EIF wants it plain
         data = _unpacked(source.image, data, _MAX_KERNEL)
-    if data[56:60] == b"ARM\x64":
+    if kernel_arch(data) is Arch.ARM64:
         return data, "Image"
     raise UsageError(f"{source.image}: expected a bzImage or an arm64 Image, found {data[:4]!r}")
 

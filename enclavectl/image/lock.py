@@ -20,7 +20,6 @@ from enclavectl.files import open_regular, read_bounded
 from enclavectl.image.wheels import Wheel
 
 LOCK_SCHEMA = "enclavectl.lock/1"
-LOCK_NAME = "enclavectl.lock.json"
 MAX_LOCK = 1 << 20
 _KEYS = {
     "schema",

@@ -8,7 +8,6 @@ releases leave an image unsigned without a word, so PCR8 is looked for.
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from enclavectl.eif.measure import Measurements
 from enclavectl.eif.signature import verify_signature
 from enclavectl.errors import HostError
 from enclavectl.files import open_regular, replace_file
+from enclavectl.image.scratch import scratch_folder
 from enclavectl.nitro_cli.environment import build_environment, find_nitro_cli
 from enclavectl.nitro_cli.failure import read_error_log, read_failure
 from enclavectl.nitro_cli.image_files import BuildEnclave, BuildInfo
@@ -62,8 +62,7 @@ def build_with_nitro_cli(build: NitroBuild, environ: Mapping[str, str]) -> Measu
     program = find_nitro_cli(environ)
     build = _absolute(build)
     environment = build_environment(environ, uses_kms=build.key is not None and is_kms_key(build.key))
-    with tempfile.TemporaryDirectory(prefix=".enclavectl-", dir=build.output.parent) as scratch:
-        folder = Path(scratch)
+    with scratch_folder(build.output.parent) as folder:
         output = folder / "built.eif"
         (folder / "artifacts").mkdir()
         environment["NITRO_CLI_ARTIFACTS"] = str(folder / "artifacts")

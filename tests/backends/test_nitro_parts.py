@@ -33,7 +33,8 @@ from enclavectl.eif.errors import EifError
 from enclavectl.errors import StateError, UsageError
 from enclavectl.events import Silent
 from enclavectl.history import History
-from enclavectl.image.lock import LOCK_NAME, Lock
+from enclavectl.image.lock import Lock
+from enclavectl.image.names import LOCK_NAME
 from enclavectl.nitro_cli.answers import Registers, RunInfo
 from enclavectl.nitro_cli.describe_enclaves import DescribeInfo, NitroState
 from enclavectl.nitro_cli.tool import Described

@@ -25,7 +25,8 @@ from typing import Any
 from enclavectl.backends.local.records import ensure_root
 from enclavectl.eif.build import ImageSpec, build_image
 from enclavectl.eif.format import Arch
-from enclavectl.image.lock import LOCK_NAME, Lock
+from enclavectl.image.lock import Lock
+from enclavectl.image.names import LOCK_NAME
 from enclavectl.models import PACKAGED_ID, find_model, load_weights
 from tests.eif import samples
 from tests.nitro.fake.place import Place, Settings

@@ -25,7 +25,7 @@ from enclavectl.files import make_private_dir, read_bounded, write_atomic
 if TYPE_CHECKING:
     from enclavectl.backends.local.pki import DevelopmentRoot
 
-_MAX_RECORD_BYTES = 64 * 1024
+_MAX_PEM_BYTES = 64 * 1024
 RECORD_SCHEMA = "enclavectl.local-enclave/1"
 
 
@@ -130,6 +130,6 @@ def load_root(folder: Path) -> DevelopmentRoot:
             hint=f"rm -r '{folder}' and run again: a new root is made",
         )
     return DevelopmentRoot.from_pem(
-        read_bounded(key, _MAX_RECORD_BYTES, what="key"),
-        read_bounded(folder / "certificate.pem", _MAX_RECORD_BYTES, what="certificate"),
+        read_bounded(key, _MAX_PEM_BYTES, what="key"),
+        read_bounded(folder / "certificate.pem", _MAX_PEM_BYTES, what="certificate"),
     )

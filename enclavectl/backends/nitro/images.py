@@ -24,11 +24,11 @@ from enclavectl.eif.signature import certificate_facts, check_validity, verify_s
 from enclavectl.errors import StateError, UsageError
 from enclavectl.events import Telling
 from enclavectl.files import StagedFile, make_private_dir, open_regular, stage_file
-from enclavectl.image.lock import LOCK_NAME, Lock, compare_with_lock, read_lock
+from enclavectl.image.lock import Lock, compare_with_lock, read_lock
+from enclavectl.image.names import EIF_NAME, LOCK_NAME
 from enclavectl.nitro_cli.hostlock import host_lock
 from enclavectl.nitro_cli.limits import minimum_memory_mib
 
-DEFAULT_IMAGE = "enclave.eif"
 _CHUNK = 1 << 20
 _TELL_S = 0.2
 _EXPIRES_SOON = timedelta(days=30)
@@ -54,10 +54,10 @@ def image_to_run(given: Path | None) -> Path:
     """
     if given is not None:
         return given.absolute()
-    found = Path.cwd() / DEFAULT_IMAGE
+    found = Path.cwd() / EIF_NAME
     if not found.exists():
         raise StateError(
-            f"expected an image, found no {DEFAULT_IMAGE} in {found.parent}",
+            f"expected an image, found no {EIF_NAME} in {found.parent}",
             hint="enclavectl build makes one; or name one: enclavectl run IMAGE.eif",
             code="no-image",
         )

@@ -8,10 +8,10 @@ from enclavectl.errors import EnclavectlError
 from enclavectl.host.checks.base import Check, Group, Scope, Verdict, fail, not_applicable, ok, skip, warn
 from enclavectl.host.checks.facts import Facts
 from enclavectl.host.needs import EifFacts, read_eif
+from enclavectl.image.names import LOCK_NAME
 
 # Hashing more takes longer than all other checks together.
 _MAX_HASHED = 64 << 20
-_LOCK_NAME = "enclavectl.lock.json"
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 # Before this code was written; a clock that shows it was never set.
 _BORN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -19,7 +19,7 @@ _BORN = datetime(2026, 1, 1, tzinfo=UTC)
 
 def _image(facts: Facts) -> EifFacts | None:
     """The image that the lock in the current folder names, if there is one."""
-    path = facts.wishes.folder / _LOCK_NAME
+    path = facts.wishes.folder / LOCK_NAME
     if not path.is_file():
         return None
     from enclavectl.image.lock import read_lock
@@ -29,9 +29,9 @@ def _image(facts: Facts) -> EifFacts | None:
 
 
 def _lock(facts: Facts) -> Verdict:
-    path = facts.wishes.folder / _LOCK_NAME
+    path = facts.wishes.folder / LOCK_NAME
     if not path.is_file():
-        return not_applicable(f"no {_LOCK_NAME} in {facts.wishes.folder}")
+        return not_applicable(f"no {LOCK_NAME} in {facts.wishes.folder}")
     from enclavectl.image.lock import check_lock, read_lock
 
     try:
@@ -42,7 +42,7 @@ def _lock(facts: Facts) -> Verdict:
         checked = check_lock(lock, path)
     except EnclavectlError as exc:
         return fail(exc.message, exc.hint or "enclavectl build")
-    return ok(f"{checked.path.name} is the image that {_LOCK_NAME} names")
+    return ok(f"{checked.path.name} is the image that {LOCK_NAME} names")
 
 
 def _arch(facts: Facts) -> Verdict:
