@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from enclavectl.backends.base import Backend, Enclave, EnclaveState
 from enclavectl.backends.choice import BackendChoice
+from enclavectl.backends.state import EnclaveState
 from enclavectl.config import Config
 from enclavectl.errors import HostError, StateError
 from enclavectl.events import Telling
@@ -17,6 +17,7 @@ from enclavectl.nearest import suggestion
 
 if TYPE_CHECKING:
     from enclavectl.attestation import Policy
+    from enclavectl.backends.base import Backend, Enclave
 
 _NITRO_DEVICE = Path("/dev/nitro_enclaves")
 

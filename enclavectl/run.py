@@ -62,8 +62,15 @@ def capture(command: Command, *, timeout_s: float) -> Output:
     return Output(status=done.returncode, out=done.stdout, err=done.stderr)
 
 
-def capture_to_the_end(command: Command, *, on_interrupt: Callable[[], None]) -> Output:
+def capture_to_the_end(
+    command: Command,
+    *,
+    on_interrupt: Callable[[], None],
+    meanwhile: Callable[[], object] | None = None,
+) -> Output:
     """What a process wrote until it ended by itself: it is never killed, and there is no time limit.
+
+    ``meanwhile`` is called while it runs.
 
     It has a session of its own, so that a Ctrl-C of the terminal is not for it. If we are interrupted,
     ``on_interrupt`` is called and the process goes on without us; it writes to memory, not to a pipe whose
@@ -79,6 +86,8 @@ def capture_to_the_end(command: Command, *, on_interrupt: Callable[[], None]) ->
     ):
         process = start(command, output=out, errors=err)
         try:
+            if meanwhile is not None:
+                meanwhile()
             status = process.wait()
         except KeyboardInterrupt:
             if (ended := process.poll()) is None:

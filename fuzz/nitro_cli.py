@@ -6,11 +6,12 @@ import contextlib
 import json
 from pathlib import Path
 
-from enclavectl.nitro_cli.answers import RunInfo, TerminateInfo
+from enclavectl.nitro_cli.answers import RunInfo
 from enclavectl.nitro_cli.describe_enclaves import DescribeInfo
 from enclavectl.nitro_cli.failure import failed_connections, read_failure
 from enclavectl.nitro_cli.image_files import BuildInfo, EifInfo, PcrInfo
 from enclavectl.nitro_cli.stream import AnswerError, json_values, objects
+from enclavectl.nitro_cli.terminate_enclave import TerminateInfo
 from enclavectl.nitro_cli.version import NitroVersion
 from enclavectl.run import Output
 

@@ -9,7 +9,8 @@ import pytest
 
 from enclavectl.address import Address, UnixAddress
 from enclavectl.attestation import Policy, Release, Trust, TrustRoot, render_policy
-from enclavectl.backends.base import Enclave, EnclaveSpec, EnclaveState, RunningEnclave
+from enclavectl.backends.base import Enclave, EnclaveSpec, RunningEnclave
+from enclavectl.backends.state import EnclaveState
 from enclavectl.config import load_config
 from enclavectl.enclaves import choose_backend, find_enclave, load_policy, only_running, require_running
 from enclavectl.errors import HostError, StateError, UsageError

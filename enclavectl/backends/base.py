@@ -5,27 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
 from enclavectl.address import Address
+from enclavectl.backends.state import EnclaveState
 from enclavectl.trust import Trust
 
 if TYPE_CHECKING:  # the verifier takes longer to import than a local enclave to be started
     from enclavectl.attestation import Policy, Release, TrustRoot
     from enclavectl.models import Model
-
-
-class EnclaveState(StrEnum):
-    """What is known of an enclave's life. UNKNOWN: its process did not answer, so it may run or not."""
-
-    BOOTING = "BOOTING"
-    RUNNING = "RUNNING"
-    TERMINATING = "TERMINATING"
-    UNKNOWN = "UNKNOWN"
-    DEAD = "DEAD"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from enclavectl.errors import Bug, EnclavectlError, UsageError
 
 EXIT_INTERRUPTED = 130
 # Most of what a command makes are modules, which stay. Python's 700 would have them looked at 30 times.
-_OBJECTS_BETWEEN_COLLECTIONS = 20_000
+_OBJECTS_BETWEEN_COLLECTIONS = 50_000
 
 
 def main() -> None:

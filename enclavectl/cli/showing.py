@@ -28,7 +28,7 @@ def attested_json(document: VerifiedDocument) -> dict[str, object]:
 
 def attest(backend: Backend, enclave: Enclave) -> Mapping[str, object] | None:
     """What a running enclave proves now, or why it does not; None for one that cannot be asked."""
-    from enclavectl.backends.base import EnclaveState
+    from enclavectl.backends.state import EnclaveState
     from enclavectl.client import Client
     from enclavectl.errors import EnclavectlError
     from enclavectl.exchange import Expectation

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from enclavectl.nitro_cli.fields import read_flag, read_optional_text, read_text, read_whole, read_wholes
+from enclavectl.nitro_cli.fields import read_optional_text, read_text, read_whole, read_wholes
 from enclavectl.nitro_cli.stream import AnswerError
 
 REGISTER = re.compile(r"[0-9a-f]{96}")
@@ -78,25 +78,3 @@ class RunInfo:
             "CPUIDs": list(self.cpu_ids),
             "MemoryMiB": self.memory_mib,
         }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TerminateInfo:
-    """The answer of ``terminate-enclave``; one of several with ``--all``."""
-
-    enclave_id: str
-    name: str | None
-    terminated: bool
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, object]) -> Self:
-        """The answer in one JSON object.
-
-        Raises:
-            AnswerError: a key is missing or has another type.
-        """
-        return cls(
-            enclave_id=read_text(value, "EnclaveID"),
-            name=read_optional_text(value, "EnclaveName"),
-            terminated=read_flag(value, "Terminated"),
-        )

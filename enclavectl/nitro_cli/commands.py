@@ -73,26 +73,6 @@ class RunEnclave:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TerminateEnclave:
-    """``nitro-cli terminate-enclave`` of one enclave. By id: names need not be unique."""
-
-    enclave_id: str
-
-    def to_argv(self) -> list[str]:
-        """The words after the program's name."""
-        return ["terminate-enclave", "--enclave-id", self.enclave_id]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TerminateAll:
-    """``nitro-cli terminate-enclave --all``, which also deletes every dead file in its sockets folder."""
-
-    def to_argv(self) -> list[str]:
-        """The words after the program's name."""
-        return ["terminate-enclave", "--all"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Console:
     """``nitro-cli console``: the console of a debug-mode enclave, until the enclave ends."""
 

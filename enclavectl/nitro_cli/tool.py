@@ -18,9 +18,9 @@ from enclavectl.nitro_cli.stream import AnswerError, objects, one_object
 from enclavectl.run import Command, Output, capture, capture_to_the_end
 
 if TYPE_CHECKING:  # what list does not need, which runs describe-enclaves only
-    from enclavectl.nitro_cli.answers import TerminateInfo
     from enclavectl.nitro_cli.commands import NitroCommand
     from enclavectl.nitro_cli.image_files import EifInfo, Pcr
+    from enclavectl.nitro_cli.terminate_enclave import TerminateInfo
     from enclavectl.nitro_cli.version import Feature, NitroVersion
 
 _VERSION_S = 20.0
@@ -104,14 +104,14 @@ class NitroCli:
         with host_lock(self.sockets, "conversation with the enclaves", self._telling) as lock:
             yield Talk(self, lock, self._telling)
 
-    def describe(self) -> Described:
+    def describe(self, *, meanwhile: Callable[[], object] | None = None) -> Described:
         """``Talk.describe``, alone.
 
         Raises:
             HostError: this host is not set up, or nitro-cli failed altogether.
         """
         with self.talking() as talk:
-            return talk.describe()
+            return talk.describe(meanwhile=meanwhile)
 
     def terminate(self, enclave_id: str) -> TerminateInfo:
         """``Talk.terminate``, alone.
@@ -212,14 +212,16 @@ class Talk:
         self._lock = lock
         self._telling = telling
 
-    def describe(self) -> Described:
+    def describe(self, *, meanwhile: Callable[[], object] | None = None) -> Described:
         """Every enclave of this host whose process answers, of any user.
+
+        ``meanwhile`` is called while nitro-cli asks them: to load what their answers need.
 
         Raises:
             HostError: nitro-cli failed altogether.
         """
         command = DescribeEnclaves()
-        output = self._run(command)
+        output = self._run(command, meanwhile)
         try:
             found = [_tolerant(one) for one in objects(output.out)]
         except AnswerError as exc:
@@ -237,15 +239,15 @@ class Talk:
             StateError: there is no such enclave; perhaps it has just ended.
             HostError: it was refused (code nitro-cli-E39: another user's), or nitro-cli failed.
         """
-        from enclavectl.nitro_cli.answers import TerminateInfo
-        from enclavectl.nitro_cli.commands import TerminateEnclave
+        from enclavectl.nitro_cli.terminate_enclave import TerminateEnclave, TerminateInfo
 
         command = TerminateEnclave(enclave_id=enclave_id)
         return self._cli.answer(command, self._run(command), TerminateInfo.from_json)
 
-    def _run(self, command: NitroCommand) -> Output:
+    def _run(self, command: NitroCommand, meanwhile: Callable[[], object] | None = None) -> Output:
         return capture_to_the_end(
             self._cli.process(command, pass_fds=(self._lock,)),
+            meanwhile=meanwhile,
             on_interrupt=lambda: self._telling.note(
                 f"nitro-cli {command.to_argv()[0]} goes on by itself: ending it now could end an enclave"
             ),

@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enclavectl.address import HybridVsockAddress, VsockAddress
-from enclavectl.backends.base import EnclaveState
 from enclavectl.backends.folders import lock_enclave
 from enclavectl.backends.nitro.ending import Ending, keep_history
 from enclavectl.backends.nitro.images import admit_image, check_memory, image_to_run, remove_unused
-from enclavectl.backends.nitro.listing import Kept, Places, join, owner_of, state_of
+from enclavectl.backends.nitro.listing import Places, join, owner_of, state_of
 from enclavectl.backends.nitro.records import (
     Ended,
+    Kept,
     Record,
     ask_to_end,
     is_asked_to_end,
@@ -29,6 +29,7 @@ from enclavectl.backends.nitro.records import (
     write_launched,
 )
 from enclavectl.backends.nitro.stamps import MAX_LINE, Stamper
+from enclavectl.backends.state import EnclaveState
 from enclavectl.eif.errors import EifError
 from enclavectl.errors import StateError, UsageError
 from enclavectl.events import Silent
@@ -62,8 +63,8 @@ RUN = RunInfo(enclave_id="i-0-enc1", name="first", process_id=1, cid=16, cpu_ids
 TOLD = DescribeInfo(run=RUN, state=NitroState.RUNNING, debug=False, registers=Registers(values={"PCR0": "0"}))
 
 
-def places(folder: Path, *, simulated: bool = False) -> Places:
-    return Places(folder=folder, port_in=5005, vsock_dir=None, is_simulated=simulated)
+def places(vsock_dir: Path | None = None, *, simulated: bool = False) -> Places:
+    return Places(port_in=5005, vsock_dir=vsock_dir, is_simulated=simulated)
 
 
 def kept(folder: Path, record: Record = RECORD, info: RunInfo | None = RUN) -> Kept:
@@ -144,13 +145,13 @@ def test_states_without_a_keeper(tmp_path: Path) -> None:
 def test_nitro_clis_words_for_states(tmp_path: Path, told: NitroState, shown: EnclaveState) -> None:
     answer = replace(TOLD, state=told)
     assert state_of(kept(tmp_path), answer, unreachable=0) is shown
-    (foreign,) = join(places(tmp_path), [], Described(enclaves=(answer,), unreachable=0))
+    (foreign,) = join(places(), [], Described(enclaves=(answer,), unreachable=0))
     assert foreign.state is shown
 
 
 def test_ours_and_others_are_joined_by_id(tmp_path: Path) -> None:
     other = replace(TOLD, run=replace(RUN, enclave_id="i-0-enc2", name=None, cid=17))
-    one, two = join(places(tmp_path), [kept(tmp_path)], Described(enclaves=(other, TOLD), unreachable=0))
+    one, two = join(places(), [kept(tmp_path)], Described(enclaves=(other, TOLD), unreachable=0))
     assert (one.name, one.measured, one.trust) == ("first", RECORD.pcrs, Trust.NITRO)
     assert (two.name, two.measured, two.started) == ("i-0-enc2", None, None)
     assert (one.address, two.address) == (VsockAddress(16, 5005), VsockAddress(17, 5005))
@@ -162,15 +163,14 @@ def test_ours_and_others_are_joined_by_id(tmp_path: Path) -> None:
 
 def test_one_that_belonged_to_a_command_is_not_listed_dead(tmp_path: Path) -> None:
     mine = kept(tmp_path, replace(RECORD, detached=False))
-    assert join(places(tmp_path), [mine], Described(enclaves=(), unreachable=0)) == []
+    assert join(places(), [mine], Described(enclaves=(), unreachable=0)) == []
 
 
 def test_trust_is_nitro_only_under_awss_root(tmp_path: Path) -> None:
-    real, simulated = places(tmp_path), places(tmp_path, simulated=True)
+    real, simulated = places(), places(tmp_path, simulated=True)
     assert (real.trust(debug=False), real.trust(debug=True)) == (Trust.NITRO, Trust.DEBUG)
     assert (simulated.trust(debug=False), simulated.trust(debug=True)) == (Trust.SIMULATED, Trust.DEBUG)
-    hybrid = replace(simulated, vsock_dir=tmp_path)
-    assert hybrid.address(16, 5005) == HybridVsockAddress(tmp_path / "16.vsock", 5005)
+    assert simulated.address(16, 5005) == HybridVsockAddress(tmp_path / "16.vsock", 5005)
 
 
 def test_owners() -> None:

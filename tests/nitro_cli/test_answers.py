@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enclavectl.nitro_cli.answers import Registers, RunInfo, TerminateInfo
+from enclavectl.nitro_cli.answers import Registers, RunInfo
 from enclavectl.nitro_cli.describe_enclaves import DescribeInfo, NitroState
 from enclavectl.nitro_cli.image_files import BuildInfo, EifInfo, PcrInfo
 from enclavectl.nitro_cli.stream import MAX_BYTES, AnswerError, json_values, objects, one_object
+from enclavectl.nitro_cli.terminate_enclave import TerminateInfo
 from enclavectl.nitro_cli.version import Feature, NitroVersion
 
 ID = "i-0123456789abcdef0-enc1904e4fea1636f6"

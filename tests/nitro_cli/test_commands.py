@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enclavectl.errors import UsageError
-from enclavectl.nitro_cli.commands import Console, RunEnclave, TerminateAll, TerminateEnclave
+from enclavectl.nitro_cli.commands import Console, RunEnclave
 from enclavectl.nitro_cli.describe_enclaves import DescribeEnclaves
 from enclavectl.nitro_cli.image_files import BuildEnclave, DescribeEif, Pcr, SignEif
 from enclavectl.nitro_cli.limits import boot_bound_s, check_cid, minimum_memory_mib
+from enclavectl.nitro_cli.terminate_enclave import TerminateAll, TerminateEnclave
 
 EIF = Path("/a/b.eif")
 GIB = 1 << 30

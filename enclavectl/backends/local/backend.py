@@ -16,11 +16,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from enclavectl.address import UnixAddress
-from enclavectl.backends.base import Enclave, EnclaveSpec, EnclaveState
+from enclavectl.backends.base import Enclave, EnclaveSpec
 from enclavectl.backends.console_log import read_console
 from enclavectl.backends.folders import check_name, exclusive, is_running, lock_enclave, remove_enclave
 from enclavectl.backends.local.records import Record, ensure_root, load_record
 from enclavectl.backends.local.supervisor import SupervisorSpec
+from enclavectl.backends.state import EnclaveState
 from enclavectl.errors import HostError, StateError, UsageError
 from enclavectl.files import make_private_dir, read_bounded, write_atomic
 from enclavectl.run import Command, start, wait_ended

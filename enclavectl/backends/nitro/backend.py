@@ -8,23 +8,24 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from enclavectl.address import Address, UnixAddress, VsockAddress
-from enclavectl.backends.base import Enclave, EnclaveSpec, EnclaveState
 from enclavectl.backends.console_log import read_console
 from enclavectl.backends.folders import check_name, is_running, lock_enclave, remove_enclave
-from enclavectl.backends.nitro.listing import Kept, Places, join, owner_of
 from enclavectl.backends.nitro.records import (
     Ended,
+    Kept,
     Record,
     ask_to_end,
     load_ended,
     load_record,
+    read_kept,
     write_ended,
 )
+from enclavectl.backends.state import EnclaveState
 from enclavectl.errors import HostError, StateError
 from enclavectl.events import Silent, Telling
 from enclavectl.files import make_private_dir, read_bounded, write_atomic
@@ -33,10 +34,13 @@ from enclavectl.nitro_cli.limits import boot_bound_s, check_cid
 from enclavectl.nitro_cli.tool import NitroCli
 from enclavectl.trust import Trust
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what describes enclaves is loaded while nitro-cli looks for them
+    from enclavectl.address import Address
     from enclavectl.attestation import Policy, TrustRoot
+    from enclavectl.backends.base import Enclave, EnclaveSpec
     from enclavectl.backends.nitro.images import AdmittedImage
     from enclavectl.backends.nitro.launch import KeeperProcess, NitroEnclave
+    from enclavectl.backends.nitro.listing import Places
 
 # A listener that takes connections to any of this machine's CIDs (vsock(7), VMADDR_CID_ANY).
 _ANY_CID = 2**32 - 1
@@ -67,8 +71,13 @@ class NitroBackend:
         self._home = settings.state_dir / "nitro"
         self._telling = telling or Silent()
         self._cli = NitroCli(settings.environ, self._telling)
-        self._places = Places(
-            folder=self._home / "enclaves",
+
+    @cached_property
+    def _places(self) -> Places:
+        from enclavectl.backends.nitro.listing import Places
+
+        settings = self._settings
+        return Places(
             port_in=settings.port_in,
             vsock_dir=settings.vsock_dir,
             is_simulated=settings.root is not None,
@@ -177,13 +186,15 @@ class NitroBackend:
             HostError: this host is not set up, or nitro-cli failed.
         """
         # In this order: what is launched between the two is then told by nitro-cli only, and not lost.
-        kept = self._places.kept()
-        described = self._cli.describe()
+        kept = read_kept(self._home / "enclaves")
+        described = self._cli.describe(meanwhile=lambda: self._places)
         if described.unreachable:
             self._telling.note(
                 f"{described.unreachable} of the enclaves' processes did not answer nitro-cli: busy, "
                 "or just ending; list again"
             )
+        from enclavectl.backends.nitro.listing import join
+
         return join(self._places, kept, described)
 
     def console(self, enclave: Enclave, *, follow: bool) -> Iterator[bytes]:
@@ -258,13 +269,15 @@ class NitroBackend:
 
     def outbound_address(self, port: int) -> Address:
         """The parent's port that enclaves dial at CID 3."""
+        from enclavectl.address import UnixAddress, VsockAddress
+
         if self._settings.vsock_dir is not None:
             return UnixAddress(self._settings.vsock_dir / f"host.vsock_{port}")
         return VsockAddress(_ANY_CID, port)
 
     def _folder_of(self, enclave: Enclave) -> Path | None:
         """Where what we know of it is; None for one of others'."""
-        for kept in self._places.kept():
+        for kept in read_kept(self._home / "enclaves"):
             if enclave.enclave_id in (kept.folder.name, kept.info.enclave_id if kept.info else None):
                 return kept.folder
         return None
@@ -281,6 +294,8 @@ class NitroBackend:
             told = next((one for one in described.enclaves if one.run.enclave_id == enclave.enclave_id), None)
             if told is None and not described.unreachable:
                 return  # it ended while it was asked to
+            from enclavectl.backends.nitro.listing import owner_of
+
             owner = owner_of(told.run.process_id) if told else None
             if owner is None or owner == owner_of(os.getpid()):
                 raise

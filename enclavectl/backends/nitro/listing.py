@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from enclavectl.address import Address, HybridVsockAddress, VsockAddress
-from enclavectl.backends.base import Enclave, EnclaveState, Machine
+from enclavectl.backends.base import Enclave, Machine
 from enclavectl.backends.folders import is_running
-from enclavectl.backends.nitro.records import Record, load_ended, load_launched, load_record
-from enclavectl.errors import HostError, StateError
-from enclavectl.nitro_cli.answers import RunInfo
+from enclavectl.backends.nitro.records import Kept, load_ended
+from enclavectl.backends.state import EnclaveState
 from enclavectl.nitro_cli.describe_enclaves import DescribeInfo, NitroState
 from enclavectl.nitro_cli.limits import boot_bound_s
 from enclavectl.nitro_cli.tool import Described
@@ -33,37 +30,19 @@ _STATES = {
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """One enclave that this user's enclavectl started; ``info`` is None until it has booted."""
-
-    folder: Path
-    record: Record
-    info: RunInfo | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Places:
-    """Where the records are, and where enclaves are reached."""
+    """Where enclaves are reached, and what their evidence is worth."""
 
-    folder: Path
-    port_in: int
-    vsock_dir: Path | None
-    is_simulated: bool
-
-    def kept(self) -> list[Kept]:
-        """Every enclave that is written down, running or dead.
-
-        Raises:
-            StateError: a record is damaged.
-            HostError: the folder cannot be read.
-        """
-        return [Kept(folder, load_record(folder), load_launched(folder)) for folder in self._folders()]
+    def __init__(self, *, port_in: int, vsock_dir: Path | None, is_simulated: bool) -> None:
+        """``vsock_dir`` is where a host that simulates Nitro has its sockets."""
+        self._port_in = port_in
+        self._vsock_dir = vsock_dir
+        self._is_simulated = is_simulated
 
     def address(self, cid: int, port: int) -> Address:
         """Where a client dials the enclave with that CID."""
-        if self.vsock_dir is not None:
-            return HybridVsockAddress(self.vsock_dir / f"{cid}.vsock", port)
+        if self._vsock_dir is not None:
+            return HybridVsockAddress(self._vsock_dir / f"{cid}.vsock", port)
         return VsockAddress(cid, port)
 
     def ours(self, kept: Kept, told: DescribeInfo | None, state: EnclaveState) -> Enclave:
@@ -112,7 +91,7 @@ class Places:
             model_id=None,
             model_sha256=None,
             measured=None,
-            address=self.address(run.cid, self.port_in),
+            address=self.address(run.cid, self._port_in),
             machine=Machine(
                 cid=run.cid,
                 cpus=len(run.cpu_ids),
@@ -128,26 +107,7 @@ class Places:
         """What evidence of these enclaves can be worth at most."""
         if debug:
             return Trust.DEBUG
-        return Trust.SIMULATED if self.is_simulated else Trust.NITRO
-
-    def _folders(self) -> Iterator[Path]:
-        try:
-            found = sorted(path for path in self.folder.iterdir() if path.name.startswith("enc"))
-        except FileNotFoundError:
-            return
-        except OSError as exc:
-            raise HostError(
-                f"{self.folder}: cannot be read ({exc.strerror})",
-                hint="enclavectl config show says where state_dir comes from",
-            ) from exc
-        for path in found:
-            try:
-                load_record(path)
-            except StateError:
-                if (path / "record.json").exists():
-                    raise
-                continue  # just being made, or just being removed
-            yield path
+        return Trust.SIMULATED if self._is_simulated else Trust.NITRO
 
 
 def join(places: Places, kept: list[Kept], described: Described) -> list[Enclave]:

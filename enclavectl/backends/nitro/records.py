@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from enclavectl.backends.folders import read_record
-from enclavectl.errors import HostError, UsageError
+from enclavectl.errors import HostError, StateError, UsageError
 from enclavectl.files import read_bounded, write_atomic
 from enclavectl.nitro_cli.answers import RunInfo
 from enclavectl.nitro_cli.stream import AnswerError, one_object
@@ -109,6 +109,15 @@ def _parse_record(value: Any) -> Record:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One enclave that this user's enclavectl started; ``info`` is None until it has booted."""
+
+    folder: Path
+    record: Record
+    info: RunInfo | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
     """When an enclave ended and how, in words, as far as it can be known."""
@@ -133,6 +142,37 @@ def load_launched(folder: Path) -> RunInfo | None:
         except (UsageError, AnswerError):
             continue
     return None
+
+
+def read_kept(home: Path) -> list[Kept]:
+    """Every enclave that is written down in the folders of ``home``, running or dead.
+
+    Raises:
+        StateError: a record is damaged.
+        HostError: the folder cannot be read.
+    """
+    kept = []
+    for folder in _folders(home):
+        try:
+            record = load_record(folder)
+        except StateError:
+            if (folder / "record.json").exists():
+                raise
+            continue  # just being made, or just being removed
+        kept.append(Kept(folder, record, load_launched(folder)))
+    return kept
+
+
+def _folders(home: Path) -> list[Path]:
+    try:
+        return sorted(path for path in home.iterdir() if path.name.startswith("enc"))
+    except FileNotFoundError:
+        return []
+    except OSError as exc:
+        raise HostError(
+            f"{home}: cannot be read ({exc.strerror})",
+            hint="enclavectl config show says where state_dir comes from",
+        ) from exc
 
 
 def write_ended(folder: Path, ended: Ended) -> None:
