@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import nullcontext
 from pathlib import Path
-from typing import cast
 
 import pytest
 
-from enclavectl.errors import HostError
 from enclavectl.host.checks.facts import Facts, Wishes
 from enclavectl.host.distro import Family, detect_distro
-from enclavectl.host.hands import Action, LiveHands
+from enclavectl.host.hands import Action
 from enclavectl.host.packages import PARTS
 from enclavectl.host.reservation import ALLOCATOR_FILE, Reservation, parse_allocator
 from enclavectl.host.setup import Request, Setup
 from enclavectl.host.steps import Report, StepState, plan_steps, run_steps
-from tests.cli.command import Done, enclavectl
 from tests.host import trees
 from tests.host.tree_hands import TreeHands
 
 TUTORIAL = Reservation(memory_mib=8192, cpu_count=4)
+
+
 DONE, ALREADY, FAILED, SKIPPED = StepState.DONE, StepState.ALREADY, StepState.FAILED, StepState.SKIPPED
 
 
@@ -273,115 +271,3 @@ def test_ctrl_c_during_the_restart_puts_the_file_back(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(trees.healthy(tmp_path), Interrupted(tmp_path), BIGGER)
     assert (tmp_path / ALLOCATOR_FILE.lstrip("/")).read_text() == trees.ALLOCATOR
-
-
-def fake_sudo(folder: Path) -> Path:
-    program = folder / "bin" / "sudo"
-    program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\necho "$*" >> {folder}/log\nshift; [ "$1" = -- ] && shift\nexec "$@"\n')
-    program.chmod(0o755)
-    return program.parent
-
-
-def test_sudo_is_used_for_what_needs_it_and_never_waits_for_a_password(tmp_path: Path) -> None:
-    environ = {"PATH": f"{fake_sudo(tmp_path)}:/usr/bin:/bin"}
-    hands = LiveHands(uid=1000, environ=environ, may_ask=False)
-    hands.run(Action(argv=("touch", f"{tmp_path}/a")))
-    hands.run(Action(argv=("touch", f"{tmp_path}/b"), as_root=False))
-    LiveHands(uid=0, environ=environ, may_ask=False).run(Action(argv=("touch", f"{tmp_path}/c")))
-    logged = (tmp_path / "log").read_text().splitlines()
-    assert len(logged) == 1
-    assert logged[0].startswith("-n -- ")
-    assert logged[0].endswith(f"touch {tmp_path}/a")
-    assert all((tmp_path / name).exists() for name in "abc")
-
-
-def test_a_failing_program_is_told_with_its_last_lines(tmp_path: Path) -> None:
-    hands = LiveHands(uid=0, environ={"PATH": "/usr/bin:/bin"}, may_ask=False)
-    with pytest.raises(HostError, match=r"failed with status 3: one \| two") as caught:
-        hands.run(Action(argv=("sh", "-c", "echo one; echo two >&2; exit 3")))
-    assert caught.value.code == "step-failed"
-    with pytest.raises(HostError, match="not installed"):
-        hands.run(Action(argv=("no-such-program-anywhere",)))
-
-
-def test_root_replaces_a_file_whole(tmp_path: Path) -> None:
-    target = tmp_path / "allocator.yaml"
-    target.write_text("old")
-    LiveHands(uid=0, environ={}, may_ask=False).replace(str(target), b"new", mode=0o640)
-    assert target.read_text() == "new"
-    assert target.stat().st_mode & 0o777 == 0o640
-    with pytest.raises(HostError):
-        LiveHands(uid=0, environ={}, may_ask=False).replace(f"{tmp_path}/none/x", b"", mode=0o644)
-
-
-def setup(folder: Path, *arguments: object) -> Done:
-    return enclavectl("setup", "--host-root", folder / "host", *arguments, home=folder)
-
-
-def test_the_command_shows_each_step_and_changes_nothing(tmp_path: Path) -> None:
-    trees.fresh(tmp_path / "host", "al2")
-    before = sorted(path for path in (tmp_path / "host").rglob("*"))
-    done = setup(tmp_path, "--dry-run", "--output", "json")
-    assert done.status == 0, done.err
-    answer = done.json()
-    assert answer["schema"] == "enclavectl.setup/1"
-    assert answer["distribution"] == {"family": "amazon-linux-2", "name": "Amazon Linux 2"}
-    assert answer["complete"] is False
-    steps = cast("list[dict[str, object]]", answer["steps"])
-    keys = {"id", "title", "state", "detail", "commands", "diff", "hint"}
-    assert all(set(step) == keys for step in steps)
-    assert {step["state"] for step in steps} == {"would-do", "already"}
-    text = setup(tmp_path, "--dry-run")
-    assert "$ sudo amazon-linux-extras install aws-nitro-enclaves-cli -y" in text.out
-    assert "+memory_mib: 8192" in text.out
-    assert sorted(path for path in (tmp_path / "host").rglob("*")) == before
-
-
-def test_the_command_wants_this_machine_or_a_dry_run(tmp_path: Path) -> None:
-    trees.fresh(tmp_path / "host", "al2")
-    refused = setup(tmp_path, "--yes", "--output", "json")
-    assert refused.status == 2
-    assert refused.error()["hint"] == "add --dry-run"
-    both = setup(tmp_path, "--dry-run", "--cpus", "2", "--cpu-pool", "1,9", "--output", "json")
-    assert both.status == 2
-    wrong = setup(tmp_path, "--dry-run", "--cpu-pool", "1-", "--output", "json")
-    assert wrong.status == 2
-
-
-def test_the_command_ends_with_3_where_it_cannot_fit(tmp_path: Path) -> None:
-    trees.fresh(tmp_path / "host", "al2023")
-    done = setup(tmp_path, "--dry-run", "--cpus", "3", "--output", "json")
-    assert done.status == 3
-    steps = cast("list[dict[str, object]]", done.json()["steps"])
-    assert steps[0]["state"] == "failed"
-    assert steps[0]["hint"] == "--cpus 4"
-
-
-def test_without_a_terminal_and_without_yes_nothing_is_changed(tmp_path: Path) -> None:
-    """On this machine, for sizes that fit any: there is always a step to do here, or one that is refused."""
-    done = enclavectl("setup", "--memory", "64", "--cpus", "1", "--output", "json", home=tmp_path)
-    assert done.status in {2, 3}
-    if done.status == 2:
-        assert done.error()["code"] == "needs-yes"
-        assert "--yes" in str(done.error()["hint"])
-
-
-@pytest.mark.skipif(
-    os.getuid() != 0, reason="a stand-in for sudo that gives its caller's rights needs root's"
-)
-def test_a_user_replaces_a_file_of_roots_whole_or_not_at_all(tmp_path: Path) -> None:
-    folder = tmp_path / "etc"
-    folder.mkdir()
-    target = folder / "allocator.yaml"
-    target.write_text("old")
-    environ = {"PATH": f"{fake_sudo(tmp_path)}:/usr/bin:/bin", "TMPDIR": str(tmp_path)}
-    hands = LiveHands(uid=1000, environ=environ, may_ask=False)
-    hands.replace(str(target), b"new", mode=0o640)
-    assert target.read_text() == "new"
-    assert target.stat().st_mode & 0o777 == 0o640
-    (folder / "folder").mkdir()
-    with pytest.raises(HostError, match="mv -f -T"):
-        hands.replace(f"{folder}/folder", b"new", mode=0o640)
-    assert sorted(path.name for path in folder.iterdir()) == ["allocator.yaml", "folder"]
-    assert not list(tmp_path.glob(".enclavectl-*"))

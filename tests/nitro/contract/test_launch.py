@@ -6,12 +6,12 @@ import os
 import re
 import signal
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.cli import wait_until
+from tests.nitro.cli import command_lines
 from tests.nitro.contract.errors import LOG, failed, subactions
 from tests.nitro.real import NitroCli
 
@@ -113,22 +113,13 @@ def test_a_launch_that_fails_before_its_daemon_is_asked_leaves_that_behind(
     failed(nitro_cli.run("run-enclave", "--eif-path", eif, "--memory", "64", "--cpu-count", "2"), "E07")
 
     def left() -> list[int]:
-        return [pid for pid, command in processes() if os.fsencode(eif) in command]
+        return [pid for pid, command in command_lines() if os.fsencode(eif) in command]
 
     wait_until(lambda: len(left()) == 1, "one daemon is left")
     [daemon] = left()
     assert sockets_of(daemon) >= 2
     os.kill(daemon, signal.SIGKILL)
     wait_until(lambda: left() == [], "it has ended")
-
-
-def processes() -> list[tuple[int, bytes]]:
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with suppress(OSError):
-                found.append((int(entry.name), (entry / "cmdline").read_bytes()))
-    return found
 
 
 def sockets_of(pid: int) -> int:

@@ -1,0 +1,103 @@
+"""The nitro backend's copies of images: held to their lock, never changed, gone with their last enclave."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from enclavectl.backends.nitro.images import admit_image, check_memory, image_to_run, remove_unused
+from enclavectl.eif.errors import EifError
+from enclavectl.errors import StateError, UsageError
+from enclavectl.events import Silent
+from enclavectl.image.lock import Lock
+from enclavectl.image.names import LOCK_NAME
+from tests.backends.nitro_record import NOW, RECORD
+from tests.eif import samples
+
+
+def lock_of(registers: dict[str, str], sha256: str, size: int) -> Lock:
+    return Lock(
+        eif={"file": "a.eif", "sha256": sha256, "size": size},
+        pcrs=registers,
+        mode="native",
+        image={},
+        model={"id": "m", "sha256": "00"},
+        wheels=(),
+        blobs={},
+        tools={},
+        findings=(),
+        allowed={},
+    )
+
+
+def test_what_is_launched_is_a_copy_that_nobody_changes(tmp_path: Path) -> None:
+    source, store = tmp_path / "a.eif", tmp_path / "store"
+    source.write_bytes(samples.image())
+    image = admit_image(source, store, now=NOW, telling=Silent())
+    source.write_bytes(b"rebuilt in place")
+    assert image.path.read_bytes() == samples.image()
+    assert image.path.stat().st_mode & 0o777 == 0o400
+    assert image.path.name == f"a-{image.pcrs[0].hex()[:16]}-{image.sha256[:8]}.eif"
+    assert (image.model, image.size) == (None, len(samples.image()))
+    source.write_bytes(samples.image())
+    assert admit_image(source, store, now=NOW, telling=Silent()).path == image.path
+    assert [path.name for path in store.iterdir()] == [image.path.name]
+    remove_unused(store, [replace(RECORD, image=image.path)])
+    assert image.path.exists()
+    remove_unused(store, [RECORD])
+    assert not image.path.exists()
+    remove_unused(tmp_path / "absent", [])
+
+
+def test_an_image_is_held_to_the_lock_beside_it(tmp_path: Path) -> None:
+    source, store = tmp_path / "a.eif", tmp_path / "store"
+    source.write_bytes(samples.image())
+    good = admit_image(source, store, now=NOW, telling=Silent())
+    registers = {f"PCR{index}": value.hex() for index, value in good.pcrs.items()}
+    (tmp_path / LOCK_NAME).write_bytes(lock_of(registers, good.sha256, good.size).to_bytes())
+    assert admit_image(source, store, now=NOW, telling=Silent()).model == ("m", "00")
+    (tmp_path / LOCK_NAME).write_bytes(
+        lock_of({**registers, "PCR2": "00" * 48}, good.sha256, good.size).to_bytes()
+    )
+    with pytest.raises(StateError, match="PCR2") as caught:
+        admit_image(source, store, now=NOW, telling=Silent())
+    assert caught.value.code == "lock-pcrs"
+    (tmp_path / LOCK_NAME).write_bytes(lock_of(registers, "00" * 32, good.size).to_bytes())
+    with pytest.raises(StateError) as caught:
+        admit_image(source, store, now=NOW, telling=Silent())
+    assert caught.value.code == "lock-file"
+    source.rename(tmp_path / "b.eif")  # the lock is about another file
+    assert admit_image(tmp_path / "b.eif", store, now=NOW, telling=Silent()).model is None
+
+
+def test_an_image_that_is_damaged_leaves_nothing(tmp_path: Path) -> None:
+    source, store = tmp_path / "a.eif", tmp_path / "store"
+    data = bytearray(samples.image())
+    data[-1] ^= 1
+    source.write_bytes(bytes(data))
+    with pytest.raises(EifError) as caught:
+        admit_image(source, store, now=NOW, telling=Silent())
+    assert "a.eif" in caught.value.message
+    assert "eif verify" in str(caught.value.hint)
+    assert list(store.iterdir()) == []
+    with pytest.raises(UsageError, match="no such image"):
+        admit_image(tmp_path / "absent", store, now=NOW, telling=Silent())
+
+
+def test_memory_is_at_least_four_times_the_image() -> None:
+    check_memory(256 << 20, 1024)
+    with pytest.raises(UsageError, match="at least 1028 MiB") as caught:
+        check_memory((256 << 20) + 1, 1024)
+    assert "--memory 1028" in str(caught.value.hint)
+
+
+def test_the_image_of_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StateError, match="found no enclave") as caught:
+        image_to_run(None)
+    assert caught.value.code == "no-image"
+    (tmp_path / "enclave.eif").touch()
+    assert image_to_run(None) == tmp_path / "enclave.eif"
+    assert image_to_run(Path("other.eif")) == tmp_path / "other.eif"

@@ -1,0 +1,58 @@
+"""Pictures that the decoder's tests make."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from enclave_payload.contents import Problem
+from enclave_payload.media import MediaType
+from enclave_payload.picture import PictureError, decode_picture
+
+T = Image.Transpose
+
+
+def upright() -> Image.Image:
+    """No symmetry: every turn and every mirror image of it differs."""
+    picture = Image.new("RGB", (96, 64), "white")
+    picture.paste("red", (0, 0, 48, 32))
+    picture.paste("blue", (48, 32, 96, 64))
+    return picture
+
+
+def encoded(picture: Image.Image, media_type: MediaType, **options: object) -> bytes:
+    file = io.BytesIO()
+    if media_type is MediaType.WEBP:
+        options.setdefault("lossless", True)
+    picture.save(file, media_type.name, **options)
+    return file.getvalue()
+
+
+def decoded(data: bytes, media_type: MediaType) -> Image.Image:
+    picture = decode_picture(data, media_type, width=96, height=64)
+    assert (picture.mode, picture.size) == ("RGB", (96, 64))
+    return picture
+
+
+def problem_of(data: bytes, media_type: MediaType) -> Problem:
+    with pytest.raises(PictureError) as caught:
+        decoded(data, media_type)
+    return caught.value.problem
+
+
+def assert_close(found: Image.Image, expected: Image.Image, tolerance: float = 3) -> None:
+    difference = np.abs(np.asarray(found, np.int16) - np.asarray(expected, np.int16))
+    assert difference.mean() < tolerance
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    """PNG (third edition), section 5.3."""
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def png(size: tuple[int, int], depth: int, color: int, *chunks: bytes) -> bytes:
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", *size, depth, color, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + b"".join(chunks) + chunk(b"IEND", b"")
