@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,6 +30,19 @@ def check_name(name: str) -> None:
     if _NAME.fullmatch(name) is None:
         raise UsageError(
             f"name: expected 1 to 64 letters, digits, dots, dashes or underscores, found {name!r:.100}"
+        )
+
+
+def require_free_name(name: str, taken: Collection[str]) -> None:
+    """Return if no enclave is called so.
+
+    Raises:
+        StateError: one is.
+    """
+    if name in taken:
+        raise StateError(
+            f"{name}: an enclave of this name exists already",
+            hint=f"choose another --name, or: enclavectl terminate {name}",
         )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.cli import Cli
+from tests.e2e.nitro import NitroStage, nitro_stage
 
 
 def _cli(base: Path) -> Iterator[Cli]:
@@ -28,3 +29,10 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
     for cli in _cli(tmp_path_factory.mktemp("shared")):
         cli.ok("run", "--name", "shared")
         yield cli
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[NitroStage]:
+    """Commands on a fake Nitro host of the test's own."""
+    with nitro_stage(tmp_path) as made:
+        yield made

@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING, Self
 from enclavectl.address import UnixAddress
 from enclavectl.backends.base import Enclave, EnclaveSpec
 from enclavectl.backends.console_log import read_console
-from enclavectl.backends.folders import check_name, exclusive, is_running, lock_enclave, remove_enclave
+from enclavectl.backends.folders import (
+    check_name,
+    exclusive,
+    is_running,
+    lock_enclave,
+    remove_enclave,
+    require_free_name,
+)
 from enclavectl.backends.local.records import Record, ensure_root, load_record
 from enclavectl.backends.local.supervisor import SupervisorSpec
 from enclavectl.backends.state import EnclaveState
@@ -312,11 +319,7 @@ class LocalBackend:
     def _free_name(self, wanted: str | None, enclave_id: str) -> str:
         taken = {enclave.name for enclave in self.enclaves()}
         name = wanted or enclave_id
-        if name in taken:
-            raise StateError(
-                f"{name}: an enclave of this name exists already",
-                hint=f"choose another --name, or: enclavectl terminate {name}",
-            )
+        require_free_name(name, taken)
         return name
 
     def _sweep(self) -> None:

@@ -14,7 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from enclavectl.backends.console_log import read_console
-from enclavectl.backends.folders import check_name, is_running, lock_enclave, remove_enclave
+from enclavectl.backends.folders import (
+    check_name,
+    is_running,
+    lock_enclave,
+    remove_enclave,
+    require_free_name,
+)
 from enclavectl.backends.nitro.records import (
     Ended,
     Kept,
@@ -363,11 +369,7 @@ def _free_name(wanted: str | None, source: Path, known: Sequence[Enclave]) -> st
     if wanted is None:
         base = re.sub(r"[^A-Za-z0-9_.-]", "-", source.stem).lstrip("_.-")[:56] or "enclave"
         return next(name for name in chain([base], (f"{base}-{n}" for n in count(2))) if name not in taken)
-    if wanted in taken:
-        raise StateError(
-            f"{wanted}: an enclave of this name exists already",
-            hint=f"choose another --name, or: enclavectl terminate {wanted}",
-        )
+    require_free_name(wanted, taken)
     return wanted
 
 

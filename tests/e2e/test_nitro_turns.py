@@ -1,0 +1,142 @@
+"""Commands at the same time on a Nitro host, and what is ended in the middle: no enclave is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+
+import pytest
+
+from tests.e2e.cli import is_alive, sample, wait_until
+from tests.e2e.nitro import NitroStage
+from tests.e2e.terminals import Terminal
+
+
+def test_two_launches_at_once_take_turns(stage: NitroStage) -> None:
+    stage.host.hold("boot")
+    first = stage.run("--name", "first")
+    wait_until(lambda: stage.launches() == 1, "the first one launches")
+    second = stage.run("--name", "second")
+    second.await_err("waiting")
+    assert stage.launches() == 1
+    stage.host.let_go("boot")
+    assert [one.end().code for one in (first, second)] == [0, 0]
+    assert stage.states() == {"first": "RUNNING", "second": "RUNNING"}
+
+
+def test_a_launch_while_another_enclave_is_hashed(stage: NitroStage) -> None:
+    """nitro-cli asks every enclave for its name at a launch; one that is hashed would be lost by that."""
+    stage.host.hold("hash")
+    stage.host.hold("boot")
+    first = stage.run("--name", "first", "--no-wait")
+    wait_until(lambda: stage.launches() == 1, "the first one launches")
+    second = stage.run("--name", "second", "--no-wait")
+    second.await_err("waiting")
+    stage.host.let_go("boot")
+    wait_until(lambda: "Received command: describe" in stage.host.read_log(), "the first one is hashed")
+    # Long enough for a launch to ask for names, give up after 3 s, and be on its way.
+    time.sleep(6)
+    stage.host.let_go("hash")
+    for one in (first, second):
+        ended = one.end()
+        assert ended.code == 0, ended.stderr
+    assert stage.states() == {"first": "RUNNING", "second": "RUNNING"}
+    assert stage.host.enclaves() == [16, 17]
+
+
+def test_list_waits_while_an_enclave_is_hashed(stage: NitroStage) -> None:
+    stage.host.hold("hash")
+    run = stage.run("--name", "first", "--no-wait")
+    wait_until(lambda: "Received command: describe" in stage.host.read_log(), "it is hashed")
+    listing = Terminal(stage.cli.start("list", "-o", "json"))
+    listing.await_err("waiting")
+    killed = Terminal(stage.cli.start("list"))
+    killed.await_err("waiting")
+    killed.process.kill()
+    killed.end()
+    interrupted = Terminal(stage.cli.start("list"))
+    interrupted.await_err("waiting")
+    interrupted.press_ctrl_c()
+    assert interrupted.end().code == 130
+    stage.host.let_go("hash")
+    [shown] = json.loads(listing.end().stdout)["enclaves"]
+    assert shown["state"] == "RUNNING"
+    assert run.end().code == 0
+    assert stage.host.enclaves() == [16]
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_a_list_that_is_ended_while_it_talks_loses_no_enclave(stage: NitroStage, how: signal.Signals) -> None:
+    """Another user's enclave, which no keeper of ours has settled."""
+    stage.host.hold("hash")
+    stage.host.launch()
+    listing = Terminal(stage.cli.start("list"))
+    wait_until(lambda: "Received command: describe" in stage.host.read_log(), "it is hashed")
+    listing.process.send_signal(how)
+    assert listing.end().code == (130 if how is signal.SIGINT else -signal.SIGKILL)
+    second = Terminal(stage.cli.start("list"))
+    second.await_err("waiting")
+    stage.host.let_go("hash")
+    assert second.end().code == 0
+    assert stage.host.enclaves() == [16]
+    stage.host.run("terminate-enclave", "--all")
+
+
+@pytest.mark.parametrize("stage_of_run", ["boot", "hash", "application"])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_a_run_that_is_ended_at_any_stage_ends_its_enclave(
+    stage: NitroStage, stage_of_run: str, how: signal.Signals
+) -> None:
+    if stage_of_run == "application":
+        stage.host.set(application_s=3600)
+    else:
+        stage.host.hold(stage_of_run)
+    run = stage.run("--name", "first")
+    if stage_of_run == "boot":
+        wait_until(lambda: stage.host.enclaves() == [16], "it boots")
+    elif stage_of_run == "hash":
+        wait_until(lambda: "Received command: describe" in stage.host.read_log(), "it is hashed")
+    else:
+        wait_until(lambda: stage.states().get("first") == "RUNNING", "it has booted")
+    run.process.send_signal(how)
+    ended = run.end()
+    assert ended.code == (130 if how is signal.SIGINT else -signal.SIGKILL)
+    if how is signal.SIGINT and stage_of_run == "boot":
+        assert "ends by itself" in ended.stderr
+    if stage_of_run != "application":
+        stage.host.let_go(stage_of_run)
+    stage.assert_only([])
+    assert stage.states() == {}
+
+
+def test_an_enclave_that_dies_right_after_its_boot(stage: NitroStage) -> None:
+    stage.host.set(application_s=3600, dies_after_s=1)
+    error = stage.run_refused(5, "--name", "first", "--debug")
+    assert "first" in error["message"]
+    assert "serving model" in error["message"]  # its last words
+    error = stage.run_refused(5, "--name", "first")
+    assert "--debug" in error["hint"]
+
+
+def test_an_enclave_that_dies_later_is_dead_and_in_the_history(stage: NitroStage) -> None:
+    enclave = stage.ran("--name", "first", "--debug")
+    os.kill(enclave["pid"], signal.SIGKILL)
+    wait_until(lambda: not is_alive(enclave["pid"]), "it is gone")
+    wait_until(lambda: stage.states() in ({"first": "DEAD"}, {}), "list says so")
+    error = stage.cli.refused(6, "send", "--enclave", "first", sample("nv"))
+    assert "first" in error["message"]
+    stage.cli.ok("terminate", "first")
+    [past] = stage.cli.ok("history", "-o", "json").json()["enclaves"]
+    assert past["name"] == "first"
+
+
+def test_the_driver_refuses_once_right_after_a_terminate(stage: NitroStage) -> None:
+    stage.ran("--name", "first")
+    stage.cli.ok("terminate", "first")
+    stage.host.set(driver_error="An error has occurred: 16 (rc: -1)", driver_error_times=1)
+    run = stage.run("--name", "second")
+    ended = run.end()
+    assert ended.code == 0, ended.stderr
+    assert "trying once more" in ended.stderr
