@@ -25,6 +25,7 @@ from enclavectl.eif.tar import read_tar
 from enclavectl.errors import HostError, StateError
 
 MAX_LAYERS = 512  # dockerd allows 128
+MAX_MEMBERS = 1 << 14  # docker save writes at most four for each layer
 MAX_LAYER = 64 << 30  # unpacked; what a compressed layer may put on the disk
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
@@ -78,6 +79,8 @@ def _members(archive: Blob) -> dict[str, Blob]:
     files: dict[str, Blob] = {}
     links: dict[str, str] = {}
     for member in read_tar(archive):
+        if len(files) + len(links) >= MAX_MEMBERS:
+            raise LayerError(f"more than {MAX_MEMBERS} files: not an image archive", code="image-format")
         name = member.name.decode("utf-8", "surrogateescape").removeprefix("./").rstrip("/")
         if member.kind == b"0":
             files[name] = member.data

@@ -202,12 +202,17 @@ def _id(image: Image) -> str:
 def _explained(what: str) -> Iterator[None]:
     from docker.errors import DockerException
     from requests.exceptions import RequestException
+    from urllib3.exceptions import HTTPError
 
     try:
         yield
-    except (DockerException, RequestException) as exc:
+    except (DockerException, RequestException, HTTPError) as exc:
         reason = _reason(exc)
-        hint = "docker system df shows what fills the disk" if "no space left" in reason.lower() else None
+        hint = None
+        if "no space left" in reason.lower():
+            hint = "docker system df shows what fills the disk"
+        elif not isinstance(exc, DockerException):  # no answer of the engine's, but none at all
+            hint = "is the engine still running? sudo systemctl status docker"
         raise HostError(f"{what} failed: {reason}", hint=hint, code="docker") from exc
 
 

@@ -42,7 +42,10 @@ def test_a_key_made_during_the_build_is_refused_even_if_it_is_deleted(lane: Lane
     assert {path.name for path in tmp_path.iterdir()} == {"context", "enclave.eif"}
 
 
-def test_an_interrupted_build_leaves_everything_as_it_was(lane: Lane, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_build_leaves_everything_as_it_was(
+    lane: Lane, tmp_path: Path, number: signal.Signals
+) -> None:
     context = own_image(tmp_path, f'FROM {BASE_IMAGE}\nRUN sleep 20 && echo {tmp_path}\nCMD ["/bin/true"]\n')
     (tmp_path / "enclave.eif").write_bytes(b"the old one")
     argv = [str(COMMAND), "build", "--blobs", str(lane.home / "blobs"), "--dockerfile", str(context)]
@@ -51,7 +54,7 @@ def test_an_interrupted_build_leaves_everything_as_it_was(lane: Lane, tmp_path: 
         deadline = time.monotonic() + 30
         while len(list(tmp_path.iterdir())) == 2 and time.monotonic() < deadline:
             time.sleep(0.05)  # until the context is there: the build has begun
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         process.communicate(timeout=60)
     assert process.returncode == 130
     assert (tmp_path / "enclave.eif").read_bytes() == b"the old one"
