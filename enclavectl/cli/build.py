@@ -14,12 +14,13 @@ import typer
 from enclavectl.cli import options
 from enclavectl.cli.begin import Invocation, begin, refuse_together
 from enclavectl.cli.options import OutputFormat
-from enclavectl.cli.screen import Screen, visible
+from enclavectl.cli.screen import Screen, error_value, visible
 from enclavectl.cli.signals import ending_as_interrupted
 from enclavectl.cli.signing import BuilderChoice, Signing
 from enclavectl.image.names import EIF_NAME, LOCK_NAME
 
 if TYPE_CHECKING:
+    from enclavectl.errors import EnclavectlError
     from enclavectl.image.build import BuildRequest, Built
     from enclavectl.image.findings import LintFinding
     from enclavectl.image.plan import Source, Telling
@@ -148,16 +149,26 @@ def build(
 
 
 def _plan(invocation: Invocation, request: BuildRequest) -> None:
+    from enclavectl.errors import UsageError
+    from enclavectl.image.build import lint_plan
     from enclavectl.image.engine import connect
     from enclavectl.image.findings import refuse_blocking
     from enclavectl.image.plan import make_plan
     from enclavectl.image.wheels import store_of
 
     screen, store = invocation.screen, store_of(invocation.config.data_dir)
+    telling = _telling(screen)
     with connect() as engine:
-        plan = make_plan(request.source, request.locked, engine, store, _telling(screen))
+        plan = make_plan(request.source, request.locked, engine, store, telling)
+        plan = lint_plan(request, plan, engine, telling)
+    try:
+        refuse_blocking(plan.findings, request.allowed)
+    except UsageError as exc:
+        _show_plan(screen, plan.to_json(), plan.findings, refusal=exc)
+        if not screen.as_json:
+            raise
+        raise typer.Exit(exc.exit_code) from None  # the one JSON object has it
     _show_plan(screen, plan.to_json(), plan.findings)
-    refuse_blocking(plan.findings, request.allowed)
 
 
 def _build(invocation: Invocation, request: BuildRequest) -> None:
@@ -241,9 +252,16 @@ def _telling(screen: Screen) -> Telling:
     return Telling(step=screen.step, line=line)
 
 
-def _show_plan(screen: Screen, plan: dict[str, object], findings: Sequence[LintFinding]) -> None:
+def _show_plan(
+    screen: Screen,
+    plan: dict[str, object],
+    findings: Sequence[LintFinding],
+    *,
+    refusal: EnclavectlError | None = None,
+) -> None:
     if screen.as_json:
-        screen.result({"schema": PLAN_SCHEMA, **plan})
+        refused = {} if refusal is None else {"error": error_value(refusal)}
+        screen.result({"schema": PLAN_SCHEMA, **plan, **refused})
         return
     context, wheels = plan["context"], plan["wheels"]
     pairs = [(key, str(plan[key])) for key in ("image", "base") if plan[key]]

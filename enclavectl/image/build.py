@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -107,10 +108,7 @@ def build_enclave(request: BuildRequest, engine: Engine, store: WheelStore, tell
         staged_lock = stack.enter_context(stage_file(request.lock_path.parent, mode=0o644))
         staged_image = stack.enter_context(scratch_folder(request.output.parent)) / "enclave.eif"
         telling.step("reading the image's layers")
-        saved = stack.enter_context(scratch_file(request.output.parent))
-        engine.save(docker.image_id, saved)
-        saved.flush()
-        archive = stack.enter_context(open_archive(Path(saved.name)))
+        archive = stack.enter_context(_saved(docker.image_id, request, engine))
         arch = _arch(archive)
         blobs = stack.enter_context(open_blobs(request.blobs, arch, environ=request.environ))
         findings = [*plan.findings, *bounded(_lint_image(archive, arch, blobs, request.mode))]
@@ -136,8 +134,9 @@ def build_enclave(request: BuildRequest, engine: Engine, store: WheelStore, tell
         lock = _lock(request, docker, blobs, staged, engine.version, findings)
         staged_lock.file.write(lock.to_bytes())
         staged_lock.sync()
-        replace_file(staged_image, request.output)
-        staged_lock.commit(request.lock_path)
+        with _undisturbed():
+            replace_file(staged_image, request.output)
+            staged_lock.commit(request.lock_path)
     return Built(measurements=measurements, lock=lock, findings=tuple(findings))
 
 
@@ -176,6 +175,40 @@ class _Native:
                 signer=request.signer,
             )
             return build_image(spec, output)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """An interrupt waits until the end of the block, so that an image is not left with another's lock."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def lint_plan(request: BuildRequest, plan: Plan, engine: Engine, telling: Telling) -> Plan:
+    """The plan with all that can be found without building: an image that is there is linted, too.
+
+    Raises:
+        HostError: Docker or the file system failed.
+        EifError: the image cannot be read.
+    """
+    if plan.image_id is None:
+        return plan
+    telling.step("reading the image's layers")
+    with _saved(plan.image_id, request, engine) as archive:
+        findings = bounded((*lint_config(archive.config), *lint_layers(archive, request.mode)))
+        return replace(plan, findings=(*plan.findings, *findings))
+
+
+@contextmanager
+def _saved(image_id: str, request: BuildRequest, engine: Engine) -> Iterator[ImageArchive]:
+    with scratch_file(request.output.parent) as saved:
+        engine.save(image_id, saved)
+        saved.flush()
+        with open_archive(Path(saved.name)) as archive:
+            yield archive
 
 
 def _arch(archive: ImageArchive) -> Arch:

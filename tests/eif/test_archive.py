@@ -199,6 +199,14 @@ def test_archives_that_are_no_image(files: dict[str, bytes], code: str, tmp_path
     assert refused(save(tmp_path, files)) == code
 
 
+def test_an_archive_of_any_number_of_files_is_not_held(tmp_path: Path) -> None:
+    (tmp_path / "image.tar").write_bytes(tar(text(f"{number}") for number in range((1 << 14) + 1)))
+    with pytest.raises(EifError) as caught, open_archive(tmp_path / "image.tar"):
+        pass
+    assert caught.value.code == "image-format"
+    assert "not an image archive" in caught.value.reason
+
+
 def test_an_absent_archive(tmp_path: Path) -> None:
     with pytest.raises(StateError, match="cannot read"), open_archive(tmp_path / "absent"):
         pass

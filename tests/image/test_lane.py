@@ -196,6 +196,22 @@ def test_dry_run_says_what_it_would_do_and_writes_nothing(lane: Lane, payload: P
     assert {path.name for path in tmp_path.iterdir()} == {"enclavectl.lock.json"}
 
 
+def test_dry_run_of_an_image_that_is_there_lints_it(lane: Lane, tmp_path: Path) -> None:
+    context = own_image(
+        tmp_path, 'FROM scratch\nCOPY app /app\nENV MY_TOKEN=abcd\nCMD ["/app"]\n', app=b"app"
+    )
+    with connect_to(lane) as client:
+        client.images.build(path=str(context), tag="enclavectl-test-dry:1", network_mode="none")
+        try:
+            done = lane.build(tmp_path, "--image", "enclavectl-test-dry:1", "--dry-run")
+        finally:
+            client.images.remove("enclavectl-test-dry:1")
+    assert done.status == 2
+    assert done.error()["code"] == "lint-credential"
+    assert "image: ENV MY_TOKEN" in str(done.json()["findings"])
+    assert {path.name for path in tmp_path.iterdir()} == {"context"}
+
+
 LAYERS = f"""FROM {BASE_IMAGE}
 RUN mkdir -p /data/sub /gone && echo one > /data/one && ln /data/one /data/two && ln -s one /data/link && \\
     chmod 4755 /data/one && echo hidden > /gone/file && chgrp 5 /data/sub && chmod 2775 /data/sub
