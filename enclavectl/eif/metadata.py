@@ -15,7 +15,6 @@ from enclavectl.eif.format import MAX_METADATA
 from enclavectl.eif.strictjson import MAX_DEPTH, JsonValue, parse_json
 
 _TYPE_NAMES = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
-MAX_CUSTOM = 4096  # limit of nitro-cli and eif_build for the custom metadata file
 _TOP = ("ImageName", "ImageVersion", "BuildMetadata", "DockerInfo", "CustomMetadata")
 _BUILD = ("BuildTime", "BuildTool", "BuildToolVersion", "OperatingSystem", "KernelVersion")
 _INT_RANGE = (-(2**63), 2**64 - 1)  # what serde_json keeps as an integer

@@ -21,9 +21,7 @@ if TYPE_CHECKING:  # what list does not need, which runs describe-enclaves only
     from enclavectl.nitro_cli.commands import NitroCommand
     from enclavectl.nitro_cli.image_files import EifInfo, Pcr
     from enclavectl.nitro_cli.terminate_enclave import TerminateInfo
-    from enclavectl.nitro_cli.version import Feature, NitroVersion
 
-_VERSION_S = 20.0
 # describe-eif and pcr read a file whole and touch no enclave, so that they may be killed.
 _FILE_S = 1800.0
 _WHICH = "nitro-cli --version: is it a release that we know?"
@@ -65,34 +63,6 @@ class NitroCli:
     def logs(self) -> Path:
         """The folder of nitro-cli's logs."""
         return logs_dir(self.environ)
-
-    @cached_property
-    def version(self) -> NitroVersion:
-        """The installed release.
-
-        Raises:
-            HostError: nitro-cli is missing or does not say.
-        """
-        from enclavectl.nitro_cli.version import NitroVersion
-
-        output = capture(self._command(["--version"]), timeout_s=_VERSION_S)
-        try:
-            return NitroVersion.from_text(output.out.decode("utf-8", errors="replace"))
-        except AnswerError as exc:
-            raise HostError(f"nitro-cli --version: {exc}", hint=_WHICH, code="nitro-cli") from exc
-
-    def require(self, feature: Feature) -> None:
-        """Return if the installed release has ``feature``.
-
-        Raises:
-            HostError: it is older.
-        """
-        if not self.version.can(feature):
-            raise HostError(
-                f"nitro-cli: expected {feature.value} or newer for this, found {self.version}",
-                hint="enclavectl setup updates it",
-                code="nitro-cli-version",
-            )
 
     @contextmanager
     def talking(self) -> Iterator[Talk]:

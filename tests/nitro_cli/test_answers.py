@@ -14,7 +14,7 @@ from enclavectl.nitro_cli.describe_enclaves import DescribeInfo, NitroState
 from enclavectl.nitro_cli.image_files import BuildInfo, EifInfo, PcrInfo
 from enclavectl.nitro_cli.stream import MAX_BYTES, AnswerError, json_values, objects, one_object
 from enclavectl.nitro_cli.terminate_enclave import TerminateInfo
-from enclavectl.nitro_cli.version import Feature, NitroVersion
+from enclavectl.nitro_cli.version import NitroVersion
 
 ID = "i-0123456789abcdef0-enc1904e4fea1636f6"
 RUN = {
@@ -160,10 +160,3 @@ def test_versions(text: str) -> None:
 def test_what_is_no_version(text: str) -> None:
     with pytest.raises(AnswerError):
         NitroVersion.from_text(text)
-
-
-def test_what_came_when() -> None:
-    old, new = NitroVersion(1, 1, 0), NitroVersion(1, 10, 0)
-    assert not old.can(Feature.DESCRIBE_METADATA)
-    assert old.can(Feature.DESCRIBE_PCRS)
-    assert all(new.can(feature) for feature in Feature)

@@ -20,7 +20,6 @@ from enclavectl.nitro_cli.environment import build_environment, nitro_environmen
 from enclavectl.nitro_cli.hostlock import host_lock
 from enclavectl.nitro_cli.image_files import Pcr
 from enclavectl.nitro_cli.tool import NitroCli
-from enclavectl.nitro_cli.version import Feature
 from tests.nitro_cli.words import error
 
 # Both outputs are scripted; it writes down what it was given.
@@ -112,13 +111,6 @@ def test_an_answer_that_is_none(tmp_path: Path) -> None:
         cli.pcr(Pcr(file=tmp_path))
     with pytest.raises(HostError, match="describe-eif"):
         cli.describe_eif(tmp_path)
-
-
-def test_old_releases_are_told_from_new_ones(tmp_path: Path) -> None:
-    cli = NitroCli(scripted(tmp_path, ""))
-    cli.require(Feature.DESCRIBE_PCRS)
-    with pytest.raises(HostError, match=r"expected 1\.4\.0 or newer for this, found 1\.1\.0"):
-        cli.require(Feature.SIGN_EIF)
 
 
 def test_a_host_that_is_not_set_up(tmp_path: Path) -> None:
