@@ -172,7 +172,7 @@ class NitroBackend:
             info = keeper.wait_launched(self._telling, bound_s)
             booted = Kept(kept.folder, record, info)
             enclave = self._places.ours(booted, None, EnclaveState.RUNNING)
-            return NitroEnclave(enclave, kept.folder, keeper, record.detached)
+            return NitroEnclave(enclave, booted, keeper, self._telling)
         except KeyboardInterrupt:
             self._telling.note(
                 f"a boot cannot be stopped: {record.name} ends by itself once it has booted or failed "

@@ -18,6 +18,7 @@ from typing import Self
 from enclavectl.backends.base import Enclave
 from enclavectl.backends.folders import is_running
 from enclavectl.backends.nitro.keeper import KeeperSpec
+from enclavectl.backends.nitro.listing import Kept
 from enclavectl.backends.nitro.records import load_ended
 from enclavectl.errors import EnclavectlError, HostError, StateError
 from enclavectl.events import Telling
@@ -29,7 +30,10 @@ _MAX_REPORT = 1024 * 1024
 _LAST_LINES = 5
 # After its system has booted, the payload may still load its model for so long.
 _READY_S = 120.0
+# It ends at once, unless its image is just being hashed, which may take minutes and cannot be stopped.
 _END_S = 30.0
+# Who presses Ctrl-C wants to go.
+_INTERRUPTED_S = 3.0
 
 
 class NitroEnclave:
@@ -38,12 +42,13 @@ class NitroEnclave:
     A detached enclave is let go instead, but only by leaving without an error.
     """
 
-    def __init__(self, enclave: Enclave, folder: Path, keeper: KeeperProcess, detached: bool) -> None:
+    def __init__(self, enclave: Enclave, kept: Kept, keeper: KeeperProcess, telling: Telling) -> None:
         """``enclave`` is its description right after the launch."""
         self.enclave = enclave
-        self._folder = folder
+        self._folder = kept.folder
         self._keeper = keeper
-        self._detached = detached
+        self._detached = kept.record.detached
+        self._telling = telling
 
     @property
     def patience_s(self) -> float:
@@ -63,7 +68,10 @@ class NitroEnclave:
         if self._detached and kind is None:
             self._keeper.let_go()
         else:
-            self._keeper.end(wait_s=_END_S)
+            is_interrupted = isinstance(value, KeyboardInterrupt)
+            if not self._keeper.end(wait_s=_INTERRUPTED_S if is_interrupted else _END_S):
+                name = self.enclave.name
+                self._telling.note(f"{name} is busy and ends by itself; until then enclavectl list shows it")
 
 
 class KeeperProcess:
@@ -104,18 +112,27 @@ class KeeperProcess:
         """The enclave lives on without us."""
         os.write(self._lifeline, b"x")
         self._close()
+        self._leave()
 
-    def end(self, *, wait_s: float) -> None:
-        """The enclave ends: at once if it has booted, else as soon as it has. Waits ``wait_s`` seconds."""
+    def end(self, *, wait_s: float) -> bool:
+        """The enclave ends: at once if it has booted, else as soon as it has.
+
+        Whether that was within ``wait_s`` seconds; longer is not waited.
+        """
         self._close()
-        if not wait_ended(self._process, wait_s):
-            self._process.returncode = 0  # it goes on by itself; Popen must not warn that we did not wait
+        has_ended = wait_ended(self._process, wait_s)
+        if not has_ended:
+            self._leave()
+        return has_ended
 
     def _close(self) -> None:
         os.close(self._lifeline)
         os.close(self._reports)
+
+    def _leave(self) -> None:
+        """It goes on by itself; Popen must not warn that we did not wait."""
         if self._process.poll() is None:
-            self._process.returncode = 0 if self._process.returncode is None else self._process.returncode
+            self._process.returncode = 0
 
     def _next_reports(self) -> Iterator[dict[str, object]]:
         poll = select.poll()
