@@ -15,27 +15,49 @@ _POLL_S = 0.1
 
 
 class ConsoleLog:
-    """The writer. When the current half is full it becomes the older half, whose content is dropped."""
+    """The writer. When the current half is full it becomes the older half, whose content is dropped.
 
-    def __init__(self, path: Path) -> None:
-        """Start an empty log that only this user can read."""
+    What a full disk does not take is missing, and said to be once there is room again: whoever keeps an
+    enclave must not fail because it printed something.
+    """
+
+    def __init__(self, path: Path, *, goes_on: bool = False) -> None:
+        """Start an empty log that only this user can read, or go on with the one that is there."""
         self._path = path
-        self._file = _open_new(path)
-        self._written = 0
+        self._file = _open(path, 0 if goes_on else os.O_TRUNC)
+        self._written = self._file.seek(0, os.SEEK_END)
+        self._missing = 0
 
     def write(self, data: bytes) -> None:
         """Keep ``data``; of everything written, at most the newest ``2 * HALF_BYTES`` stay."""
-        if self._written + len(data) > HALF_BYTES:
-            self.close()
-            self._path.replace(_older(self._path))
-            self._file = _open_new(self._path)
-            self._written = 0
-        self._file.write(data[-HALF_BYTES:])
-        self._written += len(data)
+        try:
+            if self._written + len(data) > HALF_BYTES:
+                self._turn()
+            if self._missing and data:
+                self._put(f"[{self._missing} bytes are missing here: the disk was full]\n".encode())
+                self._missing = 0
+            self._put(data[-HALF_BYTES:])
+        except OSError:
+            self._missing += len(data)
 
     def close(self) -> None:
         """Everything is in the files."""
         self._file.close()
+
+    def _put(self, data: bytes) -> None:
+        while data:
+            count = self._file.write(data) or 0
+            self._written += count
+            data = data[count:]
+
+    def _turn(self) -> None:
+        scratch = self._path.with_name(f".{self._path.name}")
+        # First what may fail: the old file goes on if there is no new one.
+        newer = _open(scratch, os.O_TRUNC)
+        self.close()
+        self._path.replace(_older(self._path))
+        scratch.replace(self._path)
+        self._file, self._written = newer, 0
 
 
 def read_console(path: Path, is_running: Callable[[], bool] | None = None) -> Iterator[bytes]:
@@ -79,6 +101,6 @@ def _older(path: Path) -> Path:
     return path.with_name(path.name + ".1")
 
 
-def _open_new(path: Path) -> BinaryIO:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+def _open(path: Path, flags: int) -> BinaryIO:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | flags, 0o600)
     return os.fdopen(descriptor, "wb", buffering=0)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import resource
+import signal
 import stat
 import threading
 from pathlib import Path
@@ -48,6 +50,41 @@ def test_one_write_over_the_bound_keeps_its_end(tmp_path: Path) -> None:
     kept = b"".join(read_console(tmp_path / "console.log"))
     assert len(kept) == HALF_BYTES
     assert kept.endswith(b"the end")
+
+
+def test_a_log_goes_on_where_another_writer_ended(tmp_path: Path) -> None:
+    path = tmp_path / "console.log"
+    before = ConsoleLog(path)
+    before.write(b"x" * (HALF_BYTES - 4))
+    before.close()
+    log = ConsoleLog(path, goes_on=True)
+    log.write(b"one\n")
+    assert not (tmp_path / "console.log.1").exists()
+    log.write(b"two\n")
+    log.close()
+    assert path.read_bytes() == b"two\n"
+    assert b"".join(read_console(path)).endswith(b"xone\ntwo\n")
+
+
+def test_what_a_full_disk_does_not_take_is_missing_and_told(tmp_path: Path) -> None:
+    """A bound on the size of a file stands for the disk's end."""
+    path = tmp_path / "console.log"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    log = ConsoleLog(path)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+        log.write(b"one\n")
+        log.write(b"lost lines\n")
+        log.write(b"more\n")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+    log.write(b"two\n")
+    log.close()
+    text = b"".join(read_console(path))
+    assert text.startswith(b"one\n")
+    assert text.endswith(b"[16 bytes are missing here: the disk was full]\ntwo\n")
 
 
 def test_following_sees_everything_until_the_end_over_a_change_of_halves(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.cli import is_alive, kill, sample, wait_until
-from tests.nitro.cli import NitroCli
+from tests.nitro.cli import NitroCli, command_lines
 from tests.nitro.host import FakeHost
 
 STAMPED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z .*")
@@ -181,11 +181,76 @@ def test_terminating_one_that_boots_ends_it_after_its_boot(cli: NitroCli) -> Non
     wait_until(lambda: not cli.records() and not cli.fake.enclaves(), "it is gone")
 
 
-def test_without_its_keeper_an_enclave_is_found_and_ended(cli: NitroCli) -> None:
-    cli.ok("run", cli.fake.eif, "--name", "kept")
+def kill_keeper(cli: NitroCli) -> None:
     (keeper,) = cli.keepers()
     kill(keeper)
     wait_until(lambda: not is_alive(keeper), "the keeper is gone")
+
+
+def readers(cli: NitroCli) -> list[int]:
+    """Every ``nitro-cli console`` of this host."""
+    program = os.fsencode(cli.fake.program)
+    return [pid for pid, line in command_lines() if program in line and b"\0console\0" in line]
+
+
+def test_the_recording_goes_on_after_its_keeper_was_killed(cli: NitroCli) -> None:
+    cli.ok("run", cli.fake.eif, "--name", "bugs", "--debug")
+    with cli.start("console", "bugs", "--follow") as follower:
+        assert follower.stdout is not None
+        while "serving model" not in follower.stdout.readline():
+            pass
+        (reader,) = readers(cli)
+        kill_keeper(cli)
+        # The follower sees it, and finds another keeper; so would list, describe or diagnose.
+        while "the recording broke off after 20" not in (line := follower.stdout.readline()):
+            assert line
+        assert STAMPED.fullmatch(line.rstrip())
+        wait_until(lambda: len(readers(cli)) == 1 and readers(cli) != [reader], "one reads, another one")
+        assert not is_alive(reader)
+        assert len(cli.keepers()) == 1
+
+        def is_recorded() -> bool:
+            cli.fake.prints("hello again")  # what it prints before the new reader is there may be missing
+            return "hello again" in cli.ok("console", "bugs").stdout
+
+        wait_until(is_recorded, "what it prints is recorded again")
+        while "hello again" not in (line := follower.stdout.readline()):
+            assert line
+        os.kill(listed_pids(cli)["bugs"], signal.SIGTERM)
+        _, err = follower.communicate(timeout=60)
+    assert follower.returncode == 0
+    assert "its keeper was killed; another one has taken over" in err
+    wait_until(lambda: listed(cli) == {"bugs": "DEAD"}, "the new keeper saw its end")
+    (past,) = cli.ok("history", "-o", "json").json()["enclaves"]
+    assert (past["name"], past["ended"] is not None) == ("bugs", True)
+    assert "hello again" in cli.ok("logs", "bugs").stdout
+    cli.ok("terminate", "bugs")
+    assert (cli.records(), cli.keepers(), readers(cli)) == ([], [], [])
+
+
+def listed_pids(cli: NitroCli) -> dict[str, int]:
+    return {one["name"]: one["pid"] for one in cli.ok("list", "-o", "json").json()["enclaves"]}
+
+
+@pytest.mark.parametrize("command", ["list", "describe", "diagnose"])
+def test_whoever_looks_at_an_enclave_without_keeper_gives_it_one(cli: NitroCli, command: str) -> None:
+    cli.ok("run", cli.fake.eif, "--name", "kept")
+    kill_keeper(cli)
+    arguments = {"describe": ("kept",), "diagnose": (str(sample("nv")),)}.get(command, ())
+    ran = cli.ok(command, *arguments)
+    assert "kept: its keeper was killed; another one has taken over" in ran.stderr
+    assert len(cli.keepers()) == 1
+    assert "killed" not in cli.ok(command, *arguments).stderr
+    # Its end is seen again.
+    os.kill(listed_pids(cli)["kept"], signal.SIGKILL)
+    wait_until(lambda: not cli.keepers(), "its keeper saw the end")
+    (past,) = cli.ok("history", "-o", "json").json()["enclaves"]
+    assert past["ended"]
+
+
+def test_without_its_keeper_an_enclave_is_found_and_ended(cli: NitroCli) -> None:
+    cli.ok("run", cli.fake.eif, "--name", "kept")
+    kill_keeper(cli)
     assert listed(cli) == {"kept": "RUNNING"}
     assert cli.ok("diagnose", sample("nv"), "-o", "json").json()["results"][0]["label"]["code"] == "nv"
     cli.ok("terminate", "kept")

@@ -130,35 +130,58 @@ class NitroBackend:
             check_memory(image.size, spec.memory_mib)
             record = _record(spec, name, image, detached=detached)
             folder = self._home / "enclaves" / f"enc{os.urandom(8).hex()}"
-            keeper = self._start_keeper(folder, record)
+            keeper = self._start_keeper_of_new(folder, record)
         return self._await(keeper, Kept(folder, record, None))
 
-    def _start_keeper(self, folder: Path, record: Record) -> KeeperProcess:
-        from enclavectl.backends.nitro.keeper import KeeperSpec
-        from enclavectl.backends.nitro.launch import start_keeper
-
+    def _start_keeper_of_new(self, folder: Path, record: Record) -> KeeperProcess:
         make_private_dir(folder)
         lock = lock_enclave(folder)
         try:
             write_atomic(folder / "record.json", record.to_json())
-            return start_keeper(
-                folder,
-                lock,
-                self._cli.environment,
-                lambda lifeline, reports: KeeperSpec(
-                    folder=str(folder),
-                    state_dir=str(self._settings.state_dir),
-                    trust=str(self._places.trust(debug=record.debug)),
-                    lifeline_fd=lifeline,
-                    report_fd=reports,
-                    lock_fd=lock,
-                    last_end=_last_end(self._home),
-                    host_root=None if self._settings.host_root is None else str(self._settings.host_root),
-                ),
-            )
+            return self._start_keeper(folder, record, lock)
         except BaseException:
             remove_enclave(folder)
             raise
+        finally:
+            os.close(lock)
+
+    def _start_keeper(
+        self, folder: Path, record: Record, lock: int, *, adopts: bool = False
+    ) -> KeeperProcess:
+        from enclavectl.backends.nitro.keeper import KeeperSpec
+        from enclavectl.backends.nitro.launch import start_keeper
+
+        return start_keeper(
+            folder,
+            lock,
+            self._cli.environment,
+            lambda lifeline, reports: KeeperSpec(
+                folder=str(folder),
+                state_dir=str(self._settings.state_dir),
+                trust=str(self._places.trust(debug=record.debug)),
+                lifeline_fd=lifeline,
+                report_fd=reports,
+                lock_fd=lock,
+                last_end=_last_end(self._home),
+                host_root=None if self._settings.host_root is None else str(self._settings.host_root),
+                adopts=adopts,
+            ),
+        )
+
+    def _adopt(self, kept: Kept) -> None:
+        """An enclave that runs, and whose keeper was killed, has another one. What fails here is no error."""
+        try:
+            lock = lock_enclave(kept.folder)
+        except OSError:
+            return  # somebody else is at it, or it is just being removed
+        try:
+            if load_ended(kept.folder) is None:
+                self._start_keeper(kept.folder, kept.record, lock, adopts=True).let_go()
+                self._telling.note(f"{kept.record.name}: its keeper was killed; another one has taken over")
+        except HostError as exc:
+            self._telling.note(
+                f"{kept.record.name}: its keeper was killed, and none can start: {exc.message}"
+            )
         finally:
             os.close(lock)
 
@@ -200,7 +223,13 @@ class NitroBackend:
                 "or just ending; list again"
             )
         from enclavectl.backends.nitro.listing import join
+        from enclavectl.nitro_cli.answers import NitroState
 
+        running = {one.run.enclave_id for one in described.enclaves if one.state is NitroState.RUNNING}
+        for one in kept:
+            is_running_detached = one.info and one.info.enclave_id in running and one.record.detached
+            if is_running_detached and not is_running(one.folder):
+                self._adopt(one)
         return join(self._places, kept, described)
 
     def console(self, enclave: Enclave, *, follow: bool) -> Iterator[bytes]:
@@ -222,7 +251,16 @@ class NitroBackend:
                 hint=f"nitro-cli console --enclave-id {enclave.enclave_id} reads it now",
                 code="console-not-recorded",
             )
-        return read_console(folder / "console.log", (lambda: is_running(folder)) if follow else None)
+        return read_console(folder / "console.log", (lambda: self._is_kept(folder)) if follow else None)
+
+    def _is_kept(self, folder: Path) -> bool:
+        """Whether its keeper lives; one that was killed is replaced first."""
+        if is_running(folder):
+            return True
+        if load_ended(folder) is not None or not folder.exists():
+            return False
+        self.enclaves()
+        return is_running(folder)
 
     def terminate(self, enclave: Enclave) -> None:
         """It has ended, and its folder is gone; what is kept of it is in the history.

@@ -27,6 +27,7 @@ from enclavectl.backends.nitro.recorder import Recorder
 from enclavectl.backends.nitro.records import (
     Ended,
     is_asked_to_end,
+    load_launched,
     load_record,
     write_ended,
     write_launched,
@@ -42,6 +43,8 @@ from enclavectl.nitro_cli.tool import NitroCli
 from enclavectl.run import Output, start
 
 _MAX_OUTPUT = 1024 * 1024
+# Of what nitro-cli says about a launch, the answer and the first error are within this.
+_RESERVED = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +53,7 @@ class KeeperSpec:
 
     The lifeline is the read end of a pipe, as the local supervisor's: when it closes, the enclave ends; a
     byte on it lets the enclave live on. ``last_end`` is the time, since the epoch, of the last terminate.
+    ``adopts``: the enclave runs already, and its keeper was killed.
     """
 
     folder: str
@@ -60,6 +64,7 @@ class KeeperSpec:
     lock_fd: int
     last_end: float
     host_root: str | None
+    adopts: bool = False
 
 
 class Keeper:
@@ -79,21 +84,38 @@ class Keeper:
     def progress(self, what: str, elapsed_s: float, bound_s: float) -> None:
         """Part of ``Telling``: the backend has a clock of its own."""
 
+    def adopt(self) -> None:
+        """Go on where a keeper was killed; return once the enclave has ended and that is written down."""
+        info = load_launched(self._folder)
+        if info is None:
+            return  # whoever lists looks again
+        self._is_detached = True
+        recorder = None
+        if self._record.debug:
+            recorder = Recorder(self._folder / "console.log", goes_on=True)
+            recorder.end_old_reader(self._cli.process(Console(enclave_id=info.enclave_id)))
+        # The handle first: if the enclave is still told of afterwards, it is that of its process.
+        daemon = self._settled(info, _handle_of(info.process_id), recorder)
+        self._watch(info, daemon, recorder)
+        self._end(Ending(self._folder, self._record, info, self._cli.logs).describe())
+
     def run(self) -> None:
         """Return once the enclave has ended and that is written down."""
-        recorder = Recorder(self._folder / "console.log") if self._record.debug else None
         try:
+            recorder = Recorder(self._folder / "console.log") if self._record.debug else None
             # Until the enclave is settled: a launch asks every enclave for its name, which one that is just
             # being hashed must not be asked.
             with host_lock(self._cli.logs, "launch", self):
                 info = self._launch()
                 daemon = _handle_of(info.process_id)
-                write_launched(self._folder, info)
+                with contextlib.suppress(HostError):  # a full disk; nitro-cli's own answer is there
+                    write_launched(self._folder, info)
                 is_unwanted = self._is_unwanted()
                 if not is_unwanted:
                     self._report({"launched": info.to_json()})
-                    self._settle(info, recorder)
-        except EnclavectlError as exc:
+                    daemon = self._settled(info, daemon, recorder)
+        except (EnclavectlError, OSError) as failure:
+            exc = failure if isinstance(failure, EnclavectlError) else _of_the_disk(failure)
             self._report_failure(exc)
             self._end(Ended(at=datetime.now(UTC), how=f"it was never started: {exc.message}"))
             return
@@ -143,20 +165,35 @@ class Keeper:
         # To files: what it says is there whoever is left to read it, and no pipe can break under it.
         out, err = self._folder / "launch.out", self._folder / "launch.err"
         with out.open("wb") as output, err.open("wb") as errors:
+            for file in (output, errors):
+                # Taken from the disk now: one that is full later must not cost us the answer.
+                os.posix_fallocate(file.fileno(), 0, _RESERVED)
             process = start(self._cli.process(command), output=output, errors=errors)
             status = process.wait()
+            for file in (output, errors):
+                os.truncate(file.fileno(), os.lseek(file.fileno(), 0, os.SEEK_CUR))
         return Output(status=status, out=_head(out), err=_head(err))
 
-    def _settle(self, info: RunInfo, recorder: Recorder | None) -> None:
-        """The console is connected and the daemon has hashed its image; from here on it takes any command."""
+    def _settled(self, info: RunInfo, daemon: int | None, recorder: Recorder | None) -> int | None:
+        """The console is connected and the daemon has hashed its image; from here on it takes any command.
+
+        Its handle; None where nitro-cli says plainly that there is no such enclave: then another process may
+        have got its number before we had a handle.
+        """
+        is_there = True
         try:
             with self._cli.talking() as talk:
                 if recorder is not None:
                     recorder.connect(self._cli.process(Console(enclave_id=info.enclave_id)))
-                talk.describe()
+                described = talk.describe()
+                told = {one.run.enclave_id for one in described.enclaves}
+                is_there = info.enclave_id in told or described.unreachable > 0
         except EnclavectlError as exc:
             self._log(f"settling: {exc.message}")
         self._report({"settled": True})
+        if not is_there and daemon is not None:
+            os.close(daemon)
+        return daemon if is_there else None
 
     def _watch(self, info: RunInfo, daemon: int | None, recorder: Recorder | None) -> None:
         """Return when the process that holds the enclave has ended, and so the enclave."""
@@ -206,7 +243,10 @@ class Keeper:
         with contextlib.suppress(HostError):  # somebody removed the folder: then nobody wants to know
             write_ended(self._folder, ended)
         if self._record.detached:
-            keep_history(Path(self._spec.state_dir), self._folder, trust=self._spec.trust)
+            try:
+                keep_history(Path(self._spec.state_dir), self._folder, trust=self._spec.trust)
+            except EnclavectlError as exc:  # the folder is gone, or the disk is full
+                self._log(f"history: {exc.message}")
         if not keeps_record:
             # The lock first: it is dead for everybody. The folder last: who started it reads the console.
             os.close(self._spec.lock_fd)
@@ -231,7 +271,7 @@ class Keeper:
             os.write(self._spec.report_fd, (json.dumps(value) + "\n").encode())
 
     def _log(self, text: str) -> None:
-        with (self._folder / "keeper.log").open("a") as file:
+        with contextlib.suppress(OSError), (self._folder / "keeper.log").open("a") as file:
             file.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {text}\n")
 
 
@@ -243,6 +283,10 @@ def _handle_of(process_id: int) -> int | None:
         return None
 
 
+def _of_the_disk(exc: OSError) -> HostError:
+    return HostError(f"{exc.filename or 'the state folder'}: cannot be written ({exc.strerror})")
+
+
 def _head(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(_MAX_OUTPUT)
@@ -252,7 +296,12 @@ def main(argument: str) -> None:
     """Keep the enclave until its end."""
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
-    Keeper(KeeperSpec(**json.loads(argument))).run()
+    spec = KeeperSpec(**json.loads(argument))
+    keeper = Keeper(spec)
+    if spec.adopts:
+        keeper.adopt()
+    else:
+        keeper.run()
 
 
 if __name__ == "__main__":

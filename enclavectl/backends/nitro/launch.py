@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -110,7 +110,8 @@ class KeeperProcess:
 
     def let_go(self) -> None:
         """The enclave lives on without us."""
-        os.write(self._lifeline, b"x")
+        with suppress(BrokenPipeError):  # it was killed; the next command that lists starts another
+            os.write(self._lifeline, b"x")
         self._close()
         self._leave()
 

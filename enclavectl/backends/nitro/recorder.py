@@ -4,30 +4,67 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import subprocess
+import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from enclavectl.backends.console_log import ConsoleLog
 from enclavectl.backends.nitro.stamps import Stamper
-from enclavectl.errors import HostError
+from enclavectl.errors import EnclavectlError, HostError
+from enclavectl.files import read_bounded, write_atomic
 from enclavectl.run import Command, start
 
 _CONNECTED = b"Successfully connected to the console."
 _CHUNK = 64 * 1024
 # After the enclave has ended, its console ends by itself; if it does not, somebody else holds its pipe.
 _LAST_WORDS_S = 3.0
+# nitro-cli console asks the enclave's process for two things first, and gives up after 3 s.
+_ASKING_S = 4.0
 
 
 class Recorder:
     """One ``nitro-cli console`` and the log that it fills."""
 
-    def __init__(self, path: Path) -> None:
-        """The log is made; nothing is recorded before ``connect``."""
-        self._log = ConsoleLog(path)
+    def __init__(self, path: Path, *, goes_on: bool = False) -> None:
+        """The log is made, or the one that is there goes on; nothing is recorded before ``connect``."""
+        last = _modified(path) if goes_on else None
+        self._log = ConsoleLog(path, goes_on=goes_on)
+        self._console = path.with_name("console.pid")
         self._stamper = Stamper(lambda: datetime.now(UTC))
         self._process: subprocess.Popen[bytes] | None = None
         self.fd: int | None = None
+        if goes_on:
+            since = "" if last is None else f" after {last:%Y-%m-%dT%H:%M:%SZ}"
+            self._say(
+                f"the recording broke off{since}, because the enclave's keeper was killed, and goes on here; "
+                "what was printed between may be missing"
+            )
+
+    def end_old_reader(self, command: Command) -> None:
+        """No ``nitro-cli console`` of a keeper that was killed reads what is ours to read.
+
+        It is known by its number and its command line; the handle makes sure that it is still that process.
+        """
+        try:
+            pid = int(read_bounded(self._console, 64, what="process id"))
+            age_s = time.time() - self._console.stat().st_mtime
+            handle = os.pidfd_open(pid)
+        except (EnclavectlError, ValueError, OverflowError, OSError):
+            return
+        try:
+            wanted = [os.fsencode(word) for word in command.argv[1:]]
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+            if words[-len(wanted) :] == wanted:
+                # While it may still be asking, its end could end the enclave.
+                time.sleep(min(max(_ASKING_S - age_s, 0), _ASKING_S))
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+        except OSError:
+            return  # it has ended
+        finally:
+            os.close(handle)
 
     def connect(self, command: Command) -> None:
         """The console is connected, or it failed, which the log then says.
@@ -37,6 +74,8 @@ class Recorder:
         read, write = os.pipe()
         try:
             self._process = start(command, output=write)
+            with suppress(HostError):  # a full disk: then the next one cannot end this one
+                write_atomic(self._console, str(self._process.pid).encode())
         except HostError as exc:
             os.close(read)
             self._say(f"the console cannot be read: {exc.message}")
@@ -47,11 +86,12 @@ class Recorder:
         seen = b""
         while _CONNECTED not in seen:
             data = os.read(read, _CHUNK)
-            if not data:
-                self._log.write(self._stamper.feed(seen))
-                self._lost()
-                return
             seen += data
+            if not data or len(seen) > _CHUNK:
+                self._log.write(self._stamper.feed(seen))
+                if not data:
+                    self._lost()
+                return
         # Its first two lines are nitro-cli's own words.
         self._log.write(self._stamper.feed(seen.partition(_CONNECTED)[2].lstrip(b"\r\n")))
 
@@ -90,3 +130,10 @@ class Recorder:
 
     def _say(self, text: str) -> None:
         self._log.write(self._stamper.feed(f"enclavectl: {text}\n".encode()))
+
+
+def _modified(path: Path) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    except OSError:
+        return None
