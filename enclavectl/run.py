@@ -126,6 +126,21 @@ def start(
         raise HostError(f"{command.argv[0]}: cannot be started ({exc.strerror})") from exc
 
 
+def handle_of(process_id: int) -> int | None:
+    """A descriptor for a process, whose number cannot be reused meanwhile; None if it has ended already."""
+    try:
+        return os.pidfd_open(process_id)
+    except OSError:
+        return None
+
+
+def has_ended(handle: int) -> bool:
+    """Whether the process of that descriptor has."""
+    poll = select.poll()
+    poll.register(handle, select.POLLIN)
+    return bool(poll.poll(0))
+
+
 def wait_ended(process: subprocess.Popen[bytes], timeout_s: float) -> bool:
     """Whether the process has ended, at once when it does; False if it runs on after ``timeout_s``.
 

@@ -232,6 +232,23 @@ def listed_pids(cli: NitroCli) -> dict[str, int]:
     return {one["name"]: one["pid"] for one in cli.ok("list", "-o", "json").json()["enclaves"]}
 
 
+@pytest.mark.parametrize("command", ["run", "diagnose"])
+def test_a_keeper_that_is_killed_while_its_enclave_proves_itself(cli: NitroCli, command: str) -> None:
+    """Nobody takes it for an enclave that ended, and one that belongs to a command ends with it."""
+    cli.fake.set(application_s=2)
+    arguments = (cli.fake.eif, "--name", "kept") if command == "run" else (sample("nv"),)
+    env = {"ENCLAVECTL_ENCLAVE_EIF": str(cli.fake.eif)}
+    with cli.start(command, *arguments, env=env) as ran:
+        wait_until(lambda: any(cli.state.rglob("launched.json")), "it has booted")
+        kill_keeper(cli)
+        _, err = ran.communicate(timeout=60)
+    assert ran.returncode == 0, err
+    if command == "run":
+        assert listed(cli) == {"kept": "RUNNING"}
+        cli.ok("terminate", "kept")
+    assert (cli.records(), cli.fake.enclaves(), cli.images(), cli.keepers()) == ([], [], [], [])
+
+
 @pytest.mark.parametrize("command", ["list", "describe", "diagnose"])
 def test_whoever_looks_at_an_enclave_without_keeper_gives_it_one(cli: NitroCli, command: str) -> None:
     cli.ok("run", cli.fake.eif, "--name", "kept")

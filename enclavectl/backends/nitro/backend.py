@@ -195,7 +195,7 @@ class NitroBackend:
             info = keeper.wait_launched(self._telling, bound_s)
             booted = Kept(kept.folder, record, info)
             enclave = self._places.ours(booted, None, EnclaveState.RUNNING)
-            return NitroEnclave(enclave, booted, keeper, self._telling)
+            return NitroEnclave(enclave, booted, keeper, lambda: self.terminate(enclave))
         except KeyboardInterrupt:
             self._telling.note(
                 f"a boot cannot be stopped: {record.name} ends by itself once it has booted or failed "

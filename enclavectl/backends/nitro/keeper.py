@@ -40,7 +40,7 @@ from enclavectl.nitro_cli.commands import Console, RunEnclave
 from enclavectl.nitro_cli.describe_enclaves import NitroState
 from enclavectl.nitro_cli.hostlock import host_lock
 from enclavectl.nitro_cli.tool import NitroCli
-from enclavectl.run import Output, start
+from enclavectl.run import Output, handle_of, start
 
 _MAX_OUTPUT = 1024 * 1024
 # Of what nitro-cli says about a launch, the answer and the first error are within this.
@@ -95,7 +95,7 @@ class Keeper:
             recorder = Recorder(self._folder / "console.log", goes_on=True)
             recorder.end_old_reader(self._cli.process(Console(enclave_id=info.enclave_id)))
         # The handle first: if the enclave is still told of afterwards, it is that of its process.
-        daemon = self._settled(info, _handle_of(info.process_id), recorder)
+        daemon = self._settled(info, handle_of(info.process_id), recorder)
         self._watch(info, daemon, recorder)
         self._end(Ending(self._folder, self._record, info, self._cli.logs).describe())
 
@@ -107,7 +107,7 @@ class Keeper:
             # being hashed must not be asked.
             with host_lock(self._cli.logs, "launch", self):
                 info = self._launch()
-                daemon = _handle_of(info.process_id)
+                daemon = handle_of(info.process_id)
                 with contextlib.suppress(HostError):  # a full disk; nitro-cli's own answer is there
                     write_launched(self._folder, info)
                 is_unwanted = self._is_unwanted()
@@ -273,14 +273,6 @@ class Keeper:
     def _log(self, text: str) -> None:
         with contextlib.suppress(OSError), (self._folder / "keeper.log").open("a") as file:
             file.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {text}\n")
-
-
-def _handle_of(process_id: int) -> int | None:
-    """A descriptor for the daemon's process; None if it has ended already. Its number cannot be reused."""
-    try:
-        return os.pidfd_open(process_id)
-    except OSError:
-        return None
 
 
 def _of_the_disk(exc: OSError) -> HostError:

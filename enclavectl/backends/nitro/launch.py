@@ -23,7 +23,7 @@ from enclavectl.backends.nitro.records import load_ended
 from enclavectl.errors import EnclavectlError, HostError, StateError
 from enclavectl.events import Telling
 from enclavectl.nitro_cli.answers import RunInfo
-from enclavectl.run import Command, start, wait_ended
+from enclavectl.run import Command, handle_of, has_ended, start, wait_ended
 
 _TICK_S = 0.25
 _MAX_REPORT = 1024 * 1024
@@ -42,13 +42,16 @@ class NitroEnclave:
     A detached enclave is let go instead, but only by leaving without an error.
     """
 
-    def __init__(self, enclave: Enclave, kept: Kept, keeper: KeeperProcess, telling: Telling) -> None:
-        """``enclave`` is its description right after the launch."""
+    def __init__(
+        self, enclave: Enclave, kept: Kept, keeper: KeeperProcess, terminate: Callable[[], None]
+    ) -> None:
+        """``enclave`` is its description right after the launch; ``terminate`` ends it without its keeper."""
         self.enclave = enclave
         self._folder = kept.folder
         self._keeper = keeper
         self._detached = kept.record.detached
-        self._telling = telling
+        self._terminate = terminate
+        self._daemon = None if enclave.pid is None else handle_of(enclave.pid)
 
     @property
     def patience_s(self) -> float:
@@ -56,8 +59,10 @@ class NitroEnclave:
         return _READY_S
 
     def is_alive(self) -> bool:
-        """Whether the keeper has not seen its end."""
-        return is_running(self._folder) and load_ended(self._folder) is None
+        """Whether nobody has seen its end: neither its keeper, nor, if that was killed, we."""
+        if load_ended(self._folder) is not None:
+            return False
+        return is_running(self._folder) or (self._daemon is not None and not has_ended(self._daemon))
 
     def __enter__(self) -> Self:
         return self
@@ -65,13 +70,16 @@ class NitroEnclave:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._detached and kind is None:
-            self._keeper.let_go()
-        else:
-            is_interrupted = isinstance(value, KeyboardInterrupt)
-            if not self._keeper.end(wait_s=_INTERRUPTED_S if is_interrupted else _END_S):
-                name = self.enclave.name
-                self._telling.note(f"{name} is busy and ends by itself; until then enclavectl list shows it")
+        try:
+            if self._detached and kind is None:
+                self._keeper.let_go()
+                return
+            self._keeper.end(wait_s=_INTERRUPTED_S if isinstance(value, KeyboardInterrupt) else _END_S)
+            if self._keeper.was_killed:
+                self._terminate()
+        finally:
+            if self._daemon is not None:
+                os.close(self._daemon)
 
 
 class KeeperProcess:
@@ -115,16 +123,16 @@ class KeeperProcess:
         self._close()
         self._leave()
 
-    def end(self, *, wait_s: float) -> bool:
-        """The enclave ends: at once if it has booted, else as soon as it has.
+    @property
+    def was_killed(self) -> bool:
+        """Whether it has ended in another way than by itself."""
+        return self._process.returncode not in (0, None)
 
-        Whether that was within ``wait_s`` seconds; longer is not waited.
-        """
+    def end(self, *, wait_s: float) -> None:
+        """The enclave ends: at once if it has booted, else as soon as it has. Waits ``wait_s`` seconds."""
         self._close()
-        has_ended = wait_ended(self._process, wait_s)
-        if not has_ended:
+        if not wait_ended(self._process, wait_s):
             self._leave()
-        return has_ended
 
     def _close(self) -> None:
         os.close(self._lifeline)
