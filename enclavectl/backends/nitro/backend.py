@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +17,6 @@ from enclavectl.backends.folders import (
     is_running,
     lock_enclave,
     remove_enclave,
-    require_free_name,
 )
 from enclavectl.backends.nitro.records import (
     Ended,
@@ -44,7 +41,6 @@ if TYPE_CHECKING:  # what describes enclaves is loaded while nitro-cli looks for
     from enclavectl.address import Address
     from enclavectl.attestation import Policy, TrustRoot
     from enclavectl.backends.base import Enclave, EnclaveSpec
-    from enclavectl.backends.nitro.images import AdmittedImage
     from enclavectl.backends.nitro.launch import KeeperProcess, NitroEnclave
     from enclavectl.backends.nitro.listing import Places
 
@@ -97,6 +93,7 @@ class NitroBackend:
             StateError: the name or the CID is taken, there is no image, or another one than its lock names.
             HostError: this host is not set up, has no room for it, or the launch failed.
         """
+        from enclavectl.backends.nitro.choices import check_free_cid, cpus_in_use, free_name, record_of
         from enclavectl.backends.nitro.images import admit_image, check_memory, image_to_run
         from enclavectl.backends.nitro.room import Request, Room
 
@@ -113,22 +110,19 @@ class NitroBackend:
         make_private_dir(self._home / "enclaves")
         with host_lock(self._home, "start of an enclave", self._telling):
             known = self.enclaves()
-            name = _free_name(spec.name, source, known)
-            _check_free_cid(spec.cid, known)
+            name = free_name(spec.name, source, known)
+            check_free_cid(spec.cid, known)
             if source.is_file():
+                size = source.stat().st_size
                 request = Request(
-                    name=name,
-                    image=source,
-                    image_size=source.stat().st_size,
-                    memory_mib=spec.memory_mib,
-                    cpus=spec.cpus,
+                    name=name, image=source, image_size=size, memory_mib=spec.memory_mib, cpus=spec.cpus
                 )
-                used = _cpus_in_use(known)
-                Room(self._settings.host_root).require(request, used, last_end=_last_end(self._home))
+                used, last_end = cpus_in_use(known), self._last_end()
+                Room(self._settings.host_root).require(request, used, last_end=last_end)
             store = self._home / "images"
             image = admit_image(source, store, now=datetime.now(UTC), telling=self._telling)
             check_memory(image.size, spec.memory_mib)
-            record = _record(spec, name, image, detached=detached)
+            record = record_of(spec, name, image, detached=detached)
             folder = self._home / "enclaves" / f"enc{os.urandom(8).hex()}"
             keeper = self._start_keeper_of_new(folder, record)
         return self._await(keeper, Kept(folder, record, None))
@@ -162,7 +156,7 @@ class NitroBackend:
                 lifeline_fd=lifeline,
                 report_fd=reports,
                 lock_fd=lock,
-                last_end=_last_end(self._home),
+                last_end=self._last_end(),
                 host_root=None if self._settings.host_root is None else str(self._settings.host_root),
                 adopts=adopts,
             ),
@@ -184,6 +178,13 @@ class NitroBackend:
             )
         finally:
             os.close(lock)
+
+    def _last_end(self) -> float:
+        """When an enclave of this user's ended last, since the epoch; 0 where none has."""
+        try:
+            return (self._home / "last-end").stat().st_mtime
+        except OSError:
+            return 0.0
 
     def _await(self, keeper: KeeperProcess, kept: Kept) -> NitroEnclave:
         """The enclave, once its system has booted; on any error it ends as soon as it can."""
@@ -223,7 +224,7 @@ class NitroBackend:
                 "or just ending; list again"
             )
         from enclavectl.backends.nitro.listing import join
-        from enclavectl.nitro_cli.answers import NitroState
+        from enclavectl.nitro_cli.describe_enclaves import NitroState
 
         running = {one.run.enclave_id for one in described.enclaves if one.state is NitroState.RUNNING}
         for one in kept:
@@ -380,56 +381,3 @@ class NitroBackend:
             remove_enclave(folder)
         (self._home / "last-end").touch()
         prune(self._home, self._telling)
-
-
-def _record(spec: EnclaveSpec, name: str, image: AdmittedImage, *, detached: bool) -> Record:
-    return Record(
-        name=name,
-        started=datetime.now(UTC),
-        detached=detached,
-        debug=spec.debug,
-        memory_mib=spec.memory_mib,
-        cpus=spec.cpus,
-        cid=spec.cid,
-        port_in=spec.port_in,
-        image=image.path,
-        image_size=image.size,
-        image_sha256=image.sha256,
-        model_id=image.model[0] if image.model else None,
-        model_sha256=image.model[1] if image.model else None,
-        pcrs=image.pcrs,
-    )
-
-
-def _free_name(wanted: str | None, source: Path, known: Sequence[Enclave]) -> str:
-    """The name that was asked for, or one made of the image's."""
-    taken = {enclave.name for enclave in known}
-    if wanted is None:
-        base = re.sub(r"[^A-Za-z0-9_.-]", "-", source.stem).lstrip("_.-")[:56] or "enclave"
-        return next(name for name in chain([base], (f"{base}-{n}" for n in count(2))) if name not in taken)
-    require_free_name(wanted, taken)
-    return wanted
-
-
-def _check_free_cid(cid: int | None, known: Sequence[Enclave]) -> None:
-    for enclave in known:
-        machine = enclave.machine
-        if cid is not None and machine and machine.cid == cid and enclave.state is not EnclaveState.DEAD:
-            raise StateError(
-                f"CID {cid}: in use by {enclave.name}",
-                hint="leave --cid out and the driver chooses a free one",
-                code="cid-in-use",
-            )
-
-
-def _cpus_in_use(known: Sequence[Enclave]) -> frozenset[int]:
-    """At least these: of some enclaves nobody knows."""
-    running = [one.machine for one in known if one.machine and one.state is EnclaveState.RUNNING]
-    return frozenset(cpu for machine in running for cpu in machine.cpu_ids)
-
-
-def _last_end(home: Path) -> float:
-    try:
-        return (home / "last-end").stat().st_mtime
-    except OSError:
-        return 0.0

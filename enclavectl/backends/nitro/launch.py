@@ -18,8 +18,7 @@ from typing import Self
 from enclavectl.backends.base import Enclave
 from enclavectl.backends.folders import is_running
 from enclavectl.backends.nitro.keeper import KeeperSpec
-from enclavectl.backends.nitro.listing import Kept
-from enclavectl.backends.nitro.records import load_ended
+from enclavectl.backends.nitro.records import Kept, load_ended
 from enclavectl.errors import EnclavectlError, HostError, StateError
 from enclavectl.events import Telling
 from enclavectl.nitro_cli.answers import RunInfo
