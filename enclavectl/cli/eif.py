@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from enclavectl.cli.image_files import open_image, progress, read_sound
 from enclavectl.cli.options import Output, OutputFormat
 from enclavectl.cli.screen import Screen
 from enclavectl.cli.signals import ending_as_interrupted
 
 if TYPE_CHECKING:
     from datetime import datetime
-    from typing import BinaryIO
 
     from enclavectl.cli.each import Answer
-    from enclavectl.eif.examine import Image
     from enclavectl.eif.findings import Finding
-    from enclavectl.eif.measure import OnBytes
 
 VERIFY_SCHEMA = "enclavectl.eif-verify/1"
 EXTRACT_SCHEMA = "enclavectl.eif-extract/1"
@@ -30,8 +26,6 @@ PCRS_FILES_SCHEMA = "enclavectl.pcrs-files/1"
 VERIFY_FILES_SCHEMA = "enclavectl.eif-verify-files/1"
 SIGN_SCHEMA = "enclavectl.eif-sign/1"
 EXIT_UNSOUND = 2
-# Below this a file is measured before a person could read a progress line.
-_PROGRESS_FROM = 64 << 20
 
 app = typer.Typer(
     rich_markup_mode=None, no_args_is_help=True, help="Read, check, compare and sign enclave image files."
@@ -64,7 +58,6 @@ def show(
     """
     from enclavectl.cli.each import Answer, answer_each
     from enclavectl.eif.describe import describe
-    from enclavectl.eif.errors import naming
     from enclavectl.eif.examine import examine
     from enclavectl.eif.findings import Severity, raise_first_error
     from enclavectl.eif.scan import parse_layout
@@ -72,7 +65,7 @@ def show(
     screen = Screen(as_json=output is OutputFormat.JSON)
 
     def answer(file: Path) -> Answer:
-        with _open(file) as image, naming(file), _progress(screen, "measuring", file) as on_bytes:
+        with open_image(file) as image, progress(screen, "measuring", file) as on_bytes:
             if not lenient:
                 parse_layout(image)  # what is wrong with the layout is said before gigabytes are read
             examination = examine(image, now=_now(), force_flags=force_flags, on_bytes=on_bytes)
@@ -94,13 +87,12 @@ def show(
 def pcrs(files: ImageFiles, output: Output = OutputFormat.TEXT) -> None:
     """Compute the PCRs of images: what an enclave that runs one will attest."""
     from enclavectl.cli.each import Answer, answer_each
-    from enclavectl.eif.errors import naming
     from enclavectl.eif.examine import measure_image
 
     screen = Screen(as_json=output is OutputFormat.JSON)
 
     def answer(file: Path) -> Answer:
-        with _open(file) as image, naming(file), _progress(screen, "measuring", file) as on_bytes:
+        with open_image(file) as image, progress(screen, "measuring", file) as on_bytes:
             measurements = measure_image(image, on_bytes=on_bytes)
         return Answer(
             value=measurements.to_json(), draw=lambda: screen.facts(measurements.registers().items())
@@ -123,10 +115,9 @@ def verify(files: ImageFiles, output: Output = OutputFormat.TEXT) -> None:
 
 def _verdict(screen: Screen, file: Path) -> Answer:
     from enclavectl.cli.each import Answer
-    from enclavectl.eif.errors import naming
     from enclavectl.eif.examine import examine
 
-    with _open(file) as image, naming(file), _progress(screen, "verifying", file) as on_bytes:
+    with open_image(file) as image, progress(screen, "verifying", file) as on_bytes:
         examination = examine(image, now=_now(), on_bytes=on_bytes)
     registers = examination.measurements.registers() if examination.measurements else {}
 
@@ -158,7 +149,7 @@ def diff(
 
     screen = Screen(as_json=output is OutputFormat.JSON)
     screen.step("comparing")
-    with _read(before) as old, _read(after) as new:
+    with read_sound(before) as old, read_sound(after) as new:
         found = compare_images(old, new)
     if screen.as_json:
         screen.result(found.to_json())
@@ -199,7 +190,7 @@ def sign(
         )
     screen = Screen(as_json=output is OutputFormat.JSON)
     signer = read_signer(key, certificate)
-    with naming(file), _progress(screen, "signing", file) as on_bytes:
+    with naming(file), progress(screen, "signing", file) as on_bytes:
         measurements = sign_image(file, signed, signer, on_bytes=on_bytes)
     if screen.as_json:
         screen.result({"schema": SIGN_SCHEMA, "file": str(signed), "pcrs": measurements.registers()})
@@ -218,66 +209,16 @@ def extract(
 
     Ramdisks stay archives: unpack one with `cpio --extract --make-directories`, and not as root.
     """
-    from enclavectl.eif.errors import naming
     from enclavectl.eif.extract import extract_sections
 
     screen = Screen(as_json=output is OutputFormat.JSON)
-    with _open(file) as image, naming(file):
+    with open_image(file) as image:
         written = extract_sections(image, folder)
     if screen.as_json:
         files = [{"file": str(one.path), "kind": one.kind, "size": one.size} for one in written]
         screen.result({"schema": EXTRACT_SCHEMA, "files": files})
     else:
         screen.facts((str(one.path), f"{one.size:,} bytes") for one in written)
-
-
-@contextmanager
-def _open(path: Path) -> Iterator[BinaryIO]:
-    from enclavectl.errors import HostError
-    from enclavectl.files import open_regular
-
-    try:
-        with open_regular(path, what="image file") as file:
-            yield file
-    except OSError as exc:
-        raise HostError(f"{path}: reading failed ({exc.strerror or exc})") from exc
-
-
-@contextmanager
-def _read(path: Path) -> Iterator[Image]:
-    """An image that the strict reader accepts; its file stays open for the block."""
-    from enclavectl.eif.errors import naming
-    from enclavectl.eif.examine import read_image
-
-    with _open(path) as file:
-        with naming(path):
-            image = read_image(file)
-        yield image
-
-
-@contextmanager
-def _progress(screen: Screen, what: str, path: Path) -> Iterator[OnBytes]:
-    """Counts bytes on standard error where a person watches and the file is large."""
-    try:
-        total = path.stat().st_size
-    except OSError:
-        total = 0  # opening it says what is wrong
-    done = shown = 0
-    is_watched = sys.stderr.isatty() and not screen.as_json and total >= _PROGRESS_FROM
-
-    def on_bytes(count: int) -> None:
-        nonlocal done, shown
-        done += count
-        percent = min(100, 100 * done // total) if total else 0
-        if is_watched and percent != shown:
-            shown = percent
-            sys.stderr.write(f"\r{what} {percent} %")
-
-    try:
-        yield on_bytes
-    finally:
-        if is_watched:
-            sys.stderr.write("\r\x1b[K")
 
 
 def _draw_findings(screen: Screen, findings: Sequence[Finding]) -> None:
