@@ -7,6 +7,7 @@ the transport (Unix sockets) and the seeding (the host's pool needs none).
 
 from __future__ import annotations
 
+import gc
 import json
 import signal
 import socket
@@ -44,6 +45,7 @@ def main(argument: str) -> None:
     spec = json.loads(argument)
     die_with_parent(spec["parent_pid"])
     isolated = restrict(spec["memory_mib"])
+    gc.disable()  # nothing that imports make is garbage, and looking for some is part of the boot
     # Only now the libraries that will parse what strangers send.
     from enclave_payload.__main__ import log
     from enclave_payload.classifier import load_classifiers
@@ -70,6 +72,7 @@ def main(argument: str) -> None:
         dial=dial,
         log=log,
     )
+    gc.enable()
     server = Server(service)
     signal.signal(signal.SIGTERM, lambda *_: server.stop())
     server.serve(socket.socket(fileno=spec["listener_fd"]))

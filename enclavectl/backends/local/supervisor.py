@@ -8,6 +8,7 @@ process with one poll loop, so that nothing here can wait for anything else here
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import select
@@ -176,6 +177,7 @@ class Supervisor:
 def main(argument: str) -> None:
     """Supervise until the end."""
     Supervisor(SupervisorSpec(**json.loads(argument))).run()
+    gc.freeze()  # a last look for garbage would only keep the starter waiting
 
 
 if __name__ == "__main__":
