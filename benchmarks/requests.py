@@ -18,7 +18,7 @@ from enclavectl.backends.local.backend import LocalBackend
 from enclavectl.batch import classify
 from enclavectl.client import Client
 from enclavectl.exchange import Expectation
-from enclavectl.models import read_card
+from enclavectl.model_cards import read_card
 from enclavectl.pictures import Picture, read_picture
 
 _TIMEOUT_S = 60.0

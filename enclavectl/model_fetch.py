@@ -27,7 +27,8 @@ from urllib.parse import urlsplit
 
 from enclavectl.errors import HostError, UsageError
 from enclavectl.files import stage_file, write_atomic
-from enclavectl.models import CARD_NAME, MAX_WEIGHTS_BYTES, MODEL_SCHEMA, Model, load_weights, read_card
+from enclavectl.model_cards import MODEL_SCHEMA, DescribedModel, read_card
+from enclavectl.models import CARD_NAME, MAX_WEIGHTS_BYTES, load_weights
 from enclavectl.nearest import suggestion
 from enclavectl.yaml_file import Plain
 
@@ -99,7 +100,7 @@ PUBLISHED: Mapping[str, Published] = MappingProxyType(
 
 def fetch(
     name: str = "skin-lesion", *, data_dir: Path, url: str | None = None, progress: Progress | None = None
-) -> Model:
+) -> DescribedModel:
     """The published model ``name`` is installed and intact in ``data_dir``; ``url`` is another place to look.
 
     Raises:
@@ -120,7 +121,7 @@ def fetch_published(
     data_dir: Path,
     progress: Progress | None = None,
     timeouts: Timeouts = _DEFAULT_TIMEOUTS,
-) -> Model:
+) -> DescribedModel:
     """``data_dir/models/<id>`` has the weights and their card; nothing is downloaded if it had them before.
 
     The card is written last: until then there is no model of that id, and a fetch that is interrupted at any
@@ -159,7 +160,7 @@ def git_blob_id(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
-def _installed(folder: Path, published: Published) -> Model | None:
+def _installed(folder: Path, published: Published) -> DescribedModel | None:
     try:
         model = read_card(folder / CARD_NAME)
         weights = load_weights(model)

@@ -1,66 +1,39 @@
-"""Models: a card in YAML (``enclavectl.model/1``) and the weights that it names by SHA-256, in one folder.
+"""Models: a card in YAML and the weights that it names by SHA-256, in one folder.
 
 Three places hold them: ``enclave_payload/model`` the packaged one, ``data_dir/models/<id>`` those that were
-fetched, and any folder that the user names.
+fetched, and any folder that the user names. ``enclavectl.model_cards`` reads cards. The packaged one's is
+there in the payload's own form as well, as in every image: reading YAML takes longer than launching a local
+enclave.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 import enclave_payload
-from enclave_payload.card import MAX_CARD_BYTES, CardError, ModelCard, card_from_mapping
+from enclave_payload.card import MAX_CARD_BYTES, CardError, ModelCard, parse_card
 from enclavectl.errors import UsageError
 from enclavectl.files import read_bounded
 from enclavectl.settings import is_path, shown
-from enclavectl.yaml_file import Node, Plain, parse_yaml, refuse_unknown
 
-MODEL_SCHEMA = "enclavectl.model/1"
 CARD_NAME = "model.yaml"
+MEASURED_NAME = "model.json"
+WEIGHTS_NAME = "model.tflite"
 PACKAGED_ID = "demo-lesion"
 PACKAGED_DIR = Path(enclave_payload.__file__).parent / "model"
-# The payload's own bound on a card is 16 KiB; the rest is for what only people read.
-MAX_CARD_FILE_BYTES = 64 * 1024
 # MobileNet v1 1.0 in float32 has 17 MB; more than this would not fit the memory of the smallest enclave.
 MAX_WEIGHTS_BYTES = 64 * 1024 * 1024
-
-_MEASURED = ("id", "sha256", "input", "labels", "notice")
-_REQUIRED = ("schema", "title", "file", *_MEASURED)
-_FREE_FORM = ("training", "evaluation", "license", "source")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """A model whose card has been read; the weights are checked by ``load_weights``, not before.
-
-    ``extra`` has the free-form parts of the card: training, evaluation, license, source.
-    """
+    """What runs a model needs of it; the weights are checked by ``load_weights``, not before."""
 
     card: ModelCard
-    title: str
     card_path: Path
     weights_path: Path
-    extra: Mapping[str, Plain]
-
-    def to_json(self) -> dict[str, object]:
-        """The object that ``model show --output json`` prints."""
-        card = self.card
-        return {
-            "schema": MODEL_SCHEMA,
-            "id": card.model_id,
-            "title": self.title,
-            "card": str(self.card_path),
-            "file": str(self.weights_path),
-            "sha256": card.sha256,
-            "input": {"width": card.width, "height": card.height, "mean": card.mean, "std": card.std},
-            "labels": [{"code": label.code, "name": label.name} for label in card.labels],
-            "notice": card.notice,
-            **self.extra,
-        }
 
 
 def find_model(name_or_path: str | Path, *, data_dir: Path) -> Model:
@@ -78,6 +51,8 @@ def find_model(name_or_path: str | Path, *, data_dir: Path) -> Model:
                 f"{path}: expected a model card or its folder, found weights",
                 hint=f"write a {CARD_NAME} beside the weights, in the form of {PACKAGED_DIR / CARD_NAME}",
             )
+        from enclavectl.model_cards import read_card
+
         return read_card(path / CARD_NAME if _is_folder(path) else path)
     known = installed_models(data_dir)
     name = str(name_or_path)
@@ -87,6 +62,13 @@ def find_model(name_or_path: str | Path, *, data_dir: Path) -> Model:
             f"expected one of the models {', '.join(known) or '(none is installed)'}; found {shown(name)}",
             hint=here or "name a model card by its path, or try: enclavectl model fetch skin-lesion",
         )
+    measured = PACKAGED_DIR / MEASURED_NAME
+    if known[name].parent == PACKAGED_DIR and measured.is_file():
+        return Model(
+            card=_read_measured(measured), card_path=known[name], weights_path=PACKAGED_DIR / WEIGHTS_NAME
+        )
+    from enclavectl.model_cards import read_card
+
     model = read_card(known[name])
     if model.card.model_id != name:
         raise UsageError(f"{known[name]}: expected the card of {name!r}, found id {model.card.model_id!r}")
@@ -107,44 +89,6 @@ def installed_models(data_dir: Path) -> dict[str, Path]:
     if (packaged := PACKAGED_DIR / CARD_NAME).is_file():
         found[PACKAGED_ID] = packaged
     return dict(sorted(found.items()))
-
-
-def read_card(path: Path) -> Model:
-    """The model that the card at ``path`` describes.
-
-    Raises:
-        UsageError: the file cannot be read, or is not a card.
-    """
-    return parse_model_card(read_bounded(path, MAX_CARD_FILE_BYTES, what="model card"), path)
-
-
-def parse_model_card(data: bytes, path: Path) -> Model:
-    """The model that these bytes of a card describe; ``path`` is where they are from. Nothing is read.
-
-    Raises:
-        UsageError: not a model card; the message names the place and the field.
-    """
-    name = str(path)
-    if len(data) > MAX_CARD_FILE_BYTES:
-        raise UsageError(f"{name}: expected a model card of at most {MAX_CARD_FILE_BYTES} bytes, found more")
-    root = parse_yaml(data, name=name)
-    if not isinstance(root.value, dict):
-        raise UsageError(f"{name}:{root.line}: expected a model card, found {shown(root.to_plain())}")
-    top = root.value
-    refuse_unknown(top, (*_REQUIRED, *_FREE_FORM), name=name)
-    if missing := [key for key in _REQUIRED if key not in top]:
-        raise UsageError(f"{name}: the model card lacks {', '.join(missing)}")
-    if (schema := top["schema"].to_plain()) != MODEL_SCHEMA:
-        raise UsageError(
-            f"{name}:{top['schema'].line}: expected schema {MODEL_SCHEMA}, found {shown(schema)}"
-        )
-    return Model(
-        card=_measured(top, name),
-        title=_line_of_text(top["title"], "title", name),
-        card_path=path,
-        weights_path=path.parent / _file_name(top["file"], name),
-        extra=MappingProxyType({key: top[key].to_plain() for key in _FREE_FORM if key in top}),
-    )
 
 
 def load_weights(model: Model) -> bytes:
@@ -170,50 +114,8 @@ def _is_folder(path: Path) -> bool:
         return False  # what is wrong with it, reading it will say
 
 
-def _measured(top: Mapping[str, Node], name: str) -> ModelCard:
-    values = {key: top[key].to_plain() for key in _MEASURED}
-    values["labels"] = _label_pairs(top["labels"], name)
-    if isinstance(notice := values["notice"], str):
-        values["notice"] = " ".join(notice.split())  # a card may fold a long notice over lines
-    if isinstance(image := top["input"].value, dict):
-        refuse_unknown(image, ("width", "height", "mean", "std"), name=name, where="input")
+def _read_measured(path: Path) -> ModelCard:
     try:
-        card = card_from_mapping(values)
+        return parse_card(read_bounded(path, MAX_CARD_BYTES, what="model card"))
     except CardError as exc:
-        raise UsageError(f"{name}: {exc}") from exc
-    if (size := len(card.to_json())) > MAX_CARD_BYTES:
-        raise UsageError(
-            f"{name}: expected labels and a notice of at most {MAX_CARD_BYTES} bytes, found {size}"
-        )
-    return card
-
-
-def _label_pairs(labels: Node, name: str) -> list[Plain]:
-    if not isinstance(labels.value, list):
-        raise UsageError(f"{name}:{labels.line}: labels: expected a list, found {shown(labels.to_plain())}")
-    pairs: list[Plain] = []
-    for label in labels.value:
-        if not isinstance(label.value, dict) or set(label.value) != {"code", "name"}:
-            found = shown(label.to_plain())
-            raise UsageError(f"{name}:{label.line}: labels: expected {{code: ..., name: ...}}, found {found}")
-        pairs.append([label.value["code"].to_plain(), label.value["name"].to_plain()])
-    return pairs
-
-
-def _line_of_text(node: Node, key: str, name: str) -> str:
-    if isinstance(node.value, str) and 0 < len(node.value) <= 200 and node.value.isprintable():
-        return node.value
-    raise UsageError(
-        f"{name}:{node.line}: {key}: expected 1 to 200 printable characters on one line, "
-        f"found {shown(node.to_plain())}"
-    )
-
-
-def _file_name(node: Node, name: str) -> str:
-    text = _line_of_text(node, "file", name)
-    # A card is often somebody else's: it may name its neighbor, and no other file of this machine.
-    if "/" in text or text in {".", ".."}:
-        raise UsageError(
-            f"{name}:{node.line}: file: expected the name of a file beside the card, found {shown(text)}"
-        )
-    return text
+        raise UsageError(f"{path}: {exc}") from exc

@@ -45,6 +45,10 @@ def test_card_has_exactly_the_keys_of_its_schema(document: dict[str, object]) ->
     assert document["schema"] == "enclavectl.model/1"
 
 
+def test_card_is_there_in_both_forms(card: ModelCard) -> None:
+    assert (FOLDER / "model.json").read_bytes() == card.to_json()
+
+
 def test_card_names_these_weights(card: ModelCard) -> None:
     data = (FOLDER / "model.tflite").read_bytes()
     assert hashlib.sha256(data).hexdigest() == card.sha256

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from enclave_payload import classifier
 from enclave_payload.card import Label
 from enclavectl.errors import UsageError
+from enclavectl.model_cards import parse_model_card, read_card
 from enclavectl.models import (
     CARD_NAME,
     MAX_WEIGHTS_BYTES,
@@ -17,8 +18,6 @@ from enclavectl.models import (
     find_model,
     installed_models,
     load_weights,
-    parse_model_card,
-    read_card,
 )
 
 WEIGHTS = b"these bytes stand for weights; nothing here runs them"
@@ -177,7 +176,7 @@ def test_the_packaged_model_cannot_be_shadowed(tmp_path: Path) -> None:
     install(tmp_path / "models" / PACKAGED_ID)
     model = find_model(PACKAGED_ID, data_dir=tmp_path)
     assert model.card_path.parent == PACKAGED_DIR
-    assert model.card.model_id == PACKAGED_ID
+    assert model.card == read_card(model.card_path).card
     assert load_weights(model)
 
 

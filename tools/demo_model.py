@@ -1,7 +1,7 @@
 """Trains the demonstration model from nothing, on synthetic pictures only.
 
-Writes enclave_payload/model/model.tflite and its card model.yaml. Needs an environment of its own,
-because TensorFlow and the project want different versions of numpy:
+Writes enclave_payload/model/model.tflite and its card (model.yaml, model.json). Needs an environment of its
+own, because TensorFlow and the project want different versions of numpy:
 
     python3.11 -m venv .venv-train
     .venv-train/bin/pip install tensorflow-cpu==2.21.* Pillow PyYAML   # the requirements, all of them
@@ -30,6 +30,7 @@ import tensorflow as tf
 import yaml
 from PIL import Image
 
+from enclave_payload.card import ModelCard, card_from_mapping
 from tools import evaluate
 from tools.lesions import HEIGHT, KINDS, WIDTH, draw
 
@@ -161,9 +162,9 @@ def convert(weights: list[evaluate.Floats]) -> bytes:
     return bytes(tf.lite.TFLiteConverter.from_keras_model(single).convert())
 
 
-def card(plan: Plan, weights: bytes, result: evaluate.Evaluation) -> str:
-    """The model card in YAML."""
-    value = {
+def card(plan: Plan, weights: bytes, result: evaluate.Evaluation) -> dict[str, object]:
+    """The model card."""
+    return {
         "schema": "enclavectl.model/1",
         "id": "demo-lesion",
         "title": "Demonstration model: seven kinds of synthetic skin lesions",
@@ -186,7 +187,14 @@ def card(plan: Plan, weights: bytes, result: evaluate.Evaluation) -> str:
         },
         "license": "Apache-2.0",
     }
-    return yaml.safe_dump(value, sort_keys=False, width=110, default_flow_style=None)
+
+
+def measured(value: dict[str, object]) -> ModelCard:
+    """The part of the card that the payload needs."""
+    labels = [[kind, NAMES[kind]] for kind in KINDS]
+    return card_from_mapping(
+        {**{key: value[key] for key in ("id", "sha256", "input", "notice")}, "labels": labels}
+    )
 
 
 def _training(plan: Plan) -> dict[str, object]:
@@ -245,7 +253,10 @@ def main() -> None:
     result = evaluate.evaluate(predict, seeds)
     options.output.mkdir(parents=True, exist_ok=True)
     write(options.output / "model.tflite", weights)
-    write(options.output / "model.yaml", card(plan, weights, result).encode())
+    value = card(plan, weights, result)
+    text = yaml.safe_dump(value, sort_keys=False, width=110, default_flow_style=None)
+    write(options.output / "model.yaml", text.encode())
+    write(options.output / "model.json", measured(value).to_json())
     print(f"{len(weights)} bytes, accuracy {result.accuracy:.4f} on {result.pictures} held-out pictures")
 
 

@@ -23,11 +23,12 @@ def show(
     output: Output = OutputFormat.TEXT,
 ) -> None:
     """Print a model's card, after checking its weights against the SHA-256 in it."""
+    from enclavectl.model_cards import read_card
     from enclavectl.models import find_model, load_weights
 
     invocation = begin(output, config, {"model": name})
     screen = invocation.screen
-    found = find_model(invocation.config.model, data_dir=invocation.config.data_dir)
+    found = read_card(find_model(invocation.config.model, data_dir=invocation.config.data_dir).card_path)
     weights = load_weights(found)
     if screen.as_json:
         screen.result(found.to_json())
