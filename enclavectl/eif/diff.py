@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from enclavectl.eif.blob import Blob
 from enclavectl.eif.cause import Change, What, likely_cause
-from enclavectl.eif.cpio import CpioReader, show
+from enclavectl.eif.cpio import show
 from enclavectl.eif.errors import CpioError
 from enclavectl.eif.examine import Image
 from enclavectl.eif.format import MAX_CMDLINE, Section, SectionKind
 from enclavectl.eif.layout import Layout
-from enclavectl.eif.stream import open_ramdisk
+from enclavectl.eif.ramdisk_diff import ramdisk_changes
+
+MAX_CHANGES = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """Two images compared. ``pcrs_changed`` is in order; ``cause`` is one sentence for people."""
+    """Two images compared. ``pcrs_changed`` is in order; ``cause`` is one sentence for people.
+
+    ``omitted`` is the number of further changes, which are not listed.
+    """
 
     identical: bool
     pcrs_changed: tuple[str, ...]
     changes: tuple[Change, ...]
     cause: str
+    omitted: int = 0
 
     def to_json(self) -> dict[str, object]:
         """The ``enclavectl.eif-diff/1`` object."""
@@ -33,34 +40,29 @@ class Difference:
             "pcrs_changed": list(self.pcrs_changed),
             "changes": [change.to_json() for change in self.changes],
             "cause": self.cause,
+            **({"omitted": self.omitted} if self.omitted else {}),
         }
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
-    """What a ramdisk says of one path; ``digest`` covers the content."""
+def compare_images(before: Image, after: Image, *, limit: int = MAX_CHANGES) -> Difference:
+    """The differences between two images, whose files are still open, in constant memory.
 
-    kind: str
-    mode: int
-    owner: tuple[int, int]
-    mtime: int
-    rdev: tuple[int, int]
-    size: int
-    digest: bytes
-    target: bytes
+    Of changed time stamps ``limit`` are listed, and as many of all other changes.
 
-
-def compare_images(before: Image, after: Image) -> Difference:
-    """Every difference between two images, whose files are still open. Memory grows with the number of paths,
-    not with the size of files.
+    Raises:
+        HostError: there is no room for the lists of their files.
     """
     identical = _digest(before.layout) == _digest(after.layout)
-    changes = () if identical else tuple(_changes(before, after))
+    changes, omitted = ((), 0) if identical else _first_of(_changes(before, after), limit)
     registers = before.measurements.registers(), after.measurements.registers()
     names = sorted(registers[0] | registers[1])
     moved = tuple(name for name in names if registers[0].get(name) != registers[1].get(name))
     return Difference(
-        identical=identical, pcrs_changed=moved, changes=changes, cause=likely_cause(changes, moved)
+        identical=identical,
+        pcrs_changed=moved,
+        changes=changes,
+        cause=likely_cause(changes, moved) + (f"; and {omitted} more changes" if omitted else ""),
+        omitted=omitted,
     )
 
 
@@ -136,7 +138,7 @@ def _ramdisk_changes(where: str, first: Blob, second: Blob) -> Iterator[Change]:
     if _hash(first) == _hash(second):
         return
     try:
-        old, new = _files(first), _files(second)
+        yield from ramdisk_changes(where, first, second)
     except CpioError as exc:
         yield Change(
             where=where,
@@ -145,65 +147,15 @@ def _ramdisk_changes(where: str, first: Blob, second: Blob) -> Iterator[Change]:
             after=_fingerprint(second),
             note=f"not compared entry by entry: {exc.message}",
         )
-        return
-    found = False
-    for name in sorted(old.keys() | new.keys(), key=lambda path: path.split(b"/")):
-        for change in _file_changes(f"{where}:/{show(name)}", old.get(name), new.get(name)):
-            found = True
-            yield change
-    if not found:
-        yield Change(
-            where=where,
-            what=What.LAYOUT,
-            note="the same files, stored in another order or with other inode numbers",
-        )
 
 
-def _files(blob: Blob) -> Mapping[bytes, _File]:
-    """The paths of a ramdisk. Where one stands twice the last record counts, as it does for the kernel."""
-    files: dict[bytes, _File] = {}
-    reader = CpioReader(open_ramdisk(blob))
-    for entry in reader:
-        digest, target = hashlib.sha256(), b""
-        for chunk in reader.data():
-            digest.update(chunk)
-            if entry.kind == "link":
-                target = (target + chunk)[:4096]
-        files[entry.name.rstrip(b"/")] = _File(
-            kind=entry.kind,
-            mode=entry.mode & 0o7777,
-            owner=(entry.uid, entry.gid),
-            mtime=entry.mtime,
-            rdev=entry.rdev,
-            size=entry.size,
-            digest=digest.digest(),
-            target=target,
-        )
-    return files
-
-
-def _file_changes(where: str, old: _File | None, new: _File | None) -> Iterator[Change]:
-    if old is None or new is None:
-        if new is not None:
-            yield Change(where=where, what=What.ADDED, after=f"{new.kind}, {new.size} bytes")
-        elif old is not None:
-            yield Change(where=where, what=What.REMOVED, before=f"{old.kind}, {old.size} bytes")
-        return
-    if old.kind != new.kind or old.rdev != new.rdev:
-        yield Change(where=where, what=What.KIND, before=old.kind, after=new.kind)
-    elif old.digest != new.digest:
-        if old.kind == "link":
-            yield Change(where=where, what=What.TARGET, before=show(old.target), after=show(new.target))
-        else:
-            yield Change(where=where, what=What.CONTENT, before=_content(old), after=_content(new))
-    if old.mode != new.mode:
-        yield Change(where=where, what=What.MODE, before=f"{old.mode:04o}", after=f"{new.mode:04o}")
-    if old.owner != new.owner:
-        texts = [f"{uid}:{gid}" for uid, gid in (old.owner, new.owner)]
-        yield Change(where=where, what=What.OWNER, before=texts[0], after=texts[1])
-    if old.mtime != new.mtime:
-        yield Change(where=where, what=What.MTIME, before=str(old.mtime), after=str(new.mtime))
-
-
-def _content(file: _File) -> str:
-    return f"{file.size} bytes, sha256 {file.digest.hex()}"
+def _first_of(changes: Iterator[Change], limit: int) -> tuple[tuple[Change, ...], int]:
+    """The first changes of time stamps and the first of anything else, and how many more there are."""
+    kept: list[Change] = []
+    counts: Counter[bool] = Counter()
+    for change in changes:
+        is_time = change.what is What.MTIME
+        counts[is_time] += 1
+        if counts[is_time] <= limit:
+            kept.append(change)
+    return tuple(kept), counts.total() - len(kept)

@@ -10,6 +10,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from enclavectl.eif.blob import blob_of
+from enclavectl.eif.cause import What
+from enclavectl.eif.cpio import TRAILER, CpioEntry, CpioWriter
 from enclavectl.eif.diff import Difference, compare_images
 from enclavectl.eif.entries import read_export
 from enclavectl.eif.errors import EifError
@@ -210,3 +212,35 @@ def test_a_further_ramdisk_is_told() -> None:
 def test_a_damaged_image_is_refused() -> None:
     with pytest.raises(EifError):
         compare(WHOLE, WHOLE[:-1])
+
+
+def test_more_changes_than_anyone_reads_are_counted() -> None:
+    names = {f"app/{number}": b"1" for number in range(20)}
+    old, new = (
+        made(ramdisk(dict.fromkeys(names, data), mtime=time)) for data, time in ((b"1", 1), (b"2", 2))
+    )
+    images = read_image(io.BytesIO(old)), read_image(io.BytesIO(new))
+    found = compare_images(*images, limit=5)
+    assert [change.what for change in found.changes].count(What.MTIME) == 5
+    assert [change.what for change in found.changes].count(What.CONTENT) == 5
+    assert found.omitted == 30
+    assert found.cause.endswith("and 30 more changes")
+    assert found.to_json()["omitted"] == 30
+    assert "omitted" not in compare_images(*images).to_json()
+
+
+def records(*files: tuple[bytes, bytes]) -> bytes:
+    out = io.BytesIO()
+    writer = CpioWriter(out)
+    for ino, (name, data) in enumerate(files):
+        writer.add(CpioEntry(name=name, ino=ino, mode=0o100644, size=len(data)), [data])
+    writer.finish(CpioEntry(name=TRAILER, ino=0, mode=0))
+    return out.getvalue()
+
+
+def test_the_last_record_of_a_path_counts_and_paths_are_in_order() -> None:
+    old = records((b"a", b"1"), (b"a-b", b"1"), (b"a/b", b"1"), (b"a", b"2"), (b"z", b""))
+    new = records((b"a/b", b"2"), (b"a", b"2"), (b"a-b", b"2"), (b"0", b""))
+    found = compare(made(old), made(new))
+    told = [(change.path, change.what) for change in found.changes]
+    assert told == [("/0", What.ADDED), ("/a/b", What.CONTENT), ("/a-b", What.CONTENT), ("/z", What.REMOVED)]
