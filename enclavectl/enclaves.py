@@ -68,8 +68,15 @@ def find_enclave(backend: Backend, reference: str) -> Enclave:
     """
     known = backend.enclaves()
     exact = [enclave for enclave in known if reference in (enclave.name, enclave.enclave_id)]
+    # Names are not unique on a host; of this user's enclaves they are, and those are meant.
+    ours = [enclave for enclave in exact if enclave.started is not None]
+    if len(found := ours or exact) == 1:
+        return found[0]
     if exact:
-        return exact[0]
+        ids = ", ".join(enclave.enclave_id for enclave in exact)
+        raise StateError(
+            f"{reference}: expected one enclave, found several of this name ({ids})", hint="name the id"
+        )
     similar = [
         e for e in known if reference and (e.name.startswith(reference) or e.enclave_id.startswith(reference))
     ]

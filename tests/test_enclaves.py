@@ -109,6 +109,16 @@ def test_where_none_runs_there_is_nothing_to_suggest() -> None:
         find_enclave(Listed([]), "x")
 
 
+def test_a_name_that_others_use_too_means_ours_or_wants_the_id() -> None:
+    ours = enclave("skin", "i-0-enc1")
+    theirs = [replace(enclave("skin", f"i-0-enc{number}"), started=None, measured=None) for number in (2, 3)]
+    assert find_enclave(Listed([ours, *theirs]), "skin") is ours
+    assert find_enclave(Listed(theirs[:1]), "skin") is theirs[0]
+    with pytest.raises(StateError, match=r"several of this name \(i-0-enc2, i-0-enc3\)"):
+        find_enclave(Listed(theirs), "skin")
+    assert find_enclave(Listed(theirs), "i-0-enc3") is theirs[1]
+
+
 def test_a_dead_enclave_is_not_used() -> None:
     dead = replace(FIRST, state=EnclaveState.DEAD)
     with pytest.raises(StateError, match="expected a running enclave, found a dead one") as info:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from enclavectl.history import Past
 
 _LAST_LINES = 5
+# On a screen, for each of up to 20 enclaves.
+_SHOWN_LINES = 2
 
 
 def console(
@@ -133,6 +135,10 @@ def history(
         for past in found
     ]
     invocation.screen.table(("NAME", "BACKEND", "TRUST", "STARTED (UTC)", "ENDED (UTC)", "HOW"), rows)
+    for past in found:
+        if lines := _last_lines(past):
+            invocation.screen.heading(f"the last that {past.name} said (more: enclavectl logs {past.name})")
+            invocation.screen.facts([("", line) for line in lines[-_SHOWN_LINES:]])
 
 
 def _last_lines(past: Past) -> list[str]:

@@ -169,6 +169,8 @@ def _enclave(request: UnitsRequest) -> UnitFile:
                 "Type=oneshot",
                 "RemainAfterExit=yes",
                 *_who(request),
+                "# What a host that went down uncleanly left under this name; nothing, as a rule.",
+                f"ExecStartPre=-{exec_line(stop)}",
                 f"ExecStart={exec_line(run)}",
                 f"ExecStop={exec_line(stop)}",
                 f"TimeoutStartSec={request.boot_bound_s + _START_MARGIN_S}",

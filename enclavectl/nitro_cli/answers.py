@@ -16,6 +16,9 @@ from enclavectl.nitro_cli.stream import AnswerError
 
 REGISTER = re.compile(r"[0-9a-f]{96}")
 
+# Of an instance: i-0abc-enc1904e4fea1636f6. Never an option, nor a path.
+_ID = re.compile(r"[A-Za-z0-9_.:][A-Za-z0-9_.:-]{0,127}", re.ASCII)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registers:
@@ -59,7 +62,7 @@ class RunInfo:
             AnswerError: a key is missing or has another type.
         """
         return cls(
-            enclave_id=read_text(value, "EnclaveID"),
+            enclave_id=_read_id(value),
             name=read_optional_text(value, "EnclaveName"),
             process_id=read_whole(value, "ProcessID"),
             cid=read_whole(value, "EnclaveCID"),
@@ -78,3 +81,11 @@ class RunInfo:
             "CPUIDs": list(self.cpu_ids),
             "MemoryMiB": self.memory_mib,
         }
+
+
+def _read_id(value: Mapping[str, object]) -> str:
+    # The process of any user's enclave answers this, and nitro-cli makes an option's value and a path of it.
+    text = read_text(value, "EnclaveID")
+    if not _ID.fullmatch(text):
+        raise AnswerError(f"EnclaveID: expected something like i-0abc-enc123, found {text!r:.60}")
+    return text

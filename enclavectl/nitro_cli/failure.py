@@ -12,7 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from enclavectl.errors import EnclavectlError, HostError, StateError
+from enclavectl.errors import EnclavectlError, HostError, StateError, UsageError
+from enclavectl.files import open_regular
 from enclavectl.nitro_cli.codes import MEANINGS, Meaning, documentation
 from enclavectl.nitro_cli.reasons import find_reason
 from enclavectl.run import Output
@@ -108,9 +109,10 @@ def failed_connections(err: bytes) -> int:
 def read_error_log(path: Path) -> str:
     """The beginning of a backtrace's file, or nothing: it may be another user's, or gone."""
     try:
-        with path.open("rb") as file:
+        # Its folder is open to the group ne: a FIFO that somebody put there must not make us wait.
+        with open_regular(path) as file:
             return file.read(MAX_LOG).decode("utf-8", errors="replace")
-    except (OSError, ValueError):
+    except (UsageError, OSError):
         return ""
 
 

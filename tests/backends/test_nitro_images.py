@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from enclavectl.backends.nitro.images import admit_image, check_memory, image_to_run, remove_unused
+from enclavectl.backends.folders import lock_enclave
+from enclavectl.backends.nitro.images import admit_image, check_memory, image_to_run, prune, remove_unused
 from enclavectl.eif.errors import EifError
 from enclavectl.errors import StateError, UsageError
 from enclavectl.events import Silent
@@ -101,3 +103,24 @@ def test_the_image_of_the_current_folder(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "enclave.eif").touch()
     assert image_to_run(None) == tmp_path / "enclave.eif"
     assert image_to_run(Path("other.eif")) == tmp_path / "other.eif"
+
+
+def test_what_a_killed_start_left_is_gone_with_the_next_end(tmp_path: Path) -> None:
+    images, enclaves = tmp_path / "images", tmp_path / "enclaves"
+    for name in ("enc1", "enc2"):
+        (enclaves / name).mkdir(parents=True)
+        (enclaves / name / "lock").touch()
+    images.mkdir(mode=0o700)
+    half = images / ".enclavectl-0123456789abcdef.tmp"
+    half.write_bytes(b"half of an image")
+    lock = lock_enclave(enclaves / "enc2")  # one that is just being made
+    try:
+        prune(tmp_path, Silent())
+    finally:
+        os.close(lock)
+    assert [*images.iterdir()] == []
+    assert [path.name for path in enclaves.iterdir()] == ["enc2"]
+    half.write_bytes(b"half of an image")
+    (tmp_path / "a.eif").write_bytes(samples.image())
+    admitted = admit_image(tmp_path / "a.eif", images, now=NOW, telling=Silent())
+    assert [*images.iterdir()] == [admitted.path]

@@ -180,11 +180,21 @@ def test_how_an_enclave_ended(tmp_path: Path) -> None:
     one = kept(tmp_path)
     ending = Ending(one.folder, RECORD, replace(RUN, process_id=77), tmp_path)
     assert "vanished" in ending.describe().how
-    line = "[enc-1:{}][WARN][t][f] Received hang-up event from the enclave. Enclave process will shut down.\n"
-    (tmp_path / "nitro_enclaves.log").write_text(line.format(78))
+    line = (
+        "[enc-1:{}][WARN][{}][f] Received hang-up event from the enclave. Enclave process will shut down.\n"
+    )
+    log = tmp_path / "nitro_enclaves.log"
+    log.write_text(line.format(78, "2026-11-24T12:00:01.123Z"))
     assert "vanished" in ending.describe().how
-    (tmp_path / "nitro_enclaves.log").write_text(line.format(78) + line.format(77))
+    # An enclave before it, whose process had the same number.
+    log.write_text(line.format(77, "2026-11-24T11:59:59.999Z"))
+    assert "vanished" in ending.describe().how
+    log.write_text(line.format(78, "2026-11-24T12:00:00.000Z") + line.format(77, "2026-11-24T12:00:00.000Z"))
     assert "by itself" in ending.describe().how
+    # Its folder is open to a whole group, who can put in its place what nobody ever writes to.
+    log.unlink()
+    os.mkfifo(log)
+    assert "vanished" in ending.describe().how
     ask_to_end(one.folder)
     assert ending.describe().how == "terminated by enclavectl"
 

@@ -162,6 +162,7 @@ def test_three_terminals_as_in_the_tutorial(stage: Stage) -> None:
     assert cli.ok("list", "-o", "json").json()["enclaves"] == []
     [past] = cli.ok("history", "-o", "json").json()["enclaves"]
     assert (past["name"], past["backend"], past["trust"]) == ("skin", stage.backend, "debug")
+    assert f"  {past['last_lines'][-1]}\n" in cli.ok("history").stdout
     assert "serving model demo-lesion" in cli.ok("logs", "skin").stdout
 
 

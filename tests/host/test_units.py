@@ -65,6 +65,8 @@ def test_the_enclaves_unit_keeps_what_it_started_and_ends_it_by_terminate() -> N
     assert "Environment=HOME=/root\n" in text
     assert "Environment=NITRO_CLI_ARTIFACTS=/root/.nitro_cli\n" in text
     assert int(unit["TimeoutStartSec"]) > 180
+    # After an unclean end of the host the name is taken by an enclave that is dead.
+    assert unit["ExecStartPre"] == "-/usr/bin/env terminate skin --backend nitro"
 
 
 def test_each_endpoint_has_a_proxy_and_a_list_of_its_own() -> None:

@@ -60,7 +60,7 @@ def test_run_enclave_and_back() -> None:
 @given(
     st.builds(
         RunInfo,
-        enclave_id=st.text(max_size=40),
+        enclave_id=st.from_regex(r"[a-z0-9]{1,9}-enc[0-9a-f]{1,16}", fullmatch=True),
         name=st.none() | st.text(max_size=40),
         process_id=st.integers(0, 2**32 - 1),
         cid=st.integers(0, 2**32 - 1),
@@ -78,6 +78,13 @@ def test_describe_enclaves() -> None:
     assert info.registers is not None
     assert info.registers.values == {"PCR0": "0" * 96, "PCR1": "a" * 96, "PCR2": "b" * 96}
     assert "DockerInfo" not in repr(info)  # it may hold secrets of the image's environment
+
+
+@pytest.mark.parametrize("text", ["", "--all", "i-0-enc../../tmp/x", "i-0-enc1 x", "i-0\x1b[2J", "a" * 200])
+def test_an_id_that_is_an_option_or_a_path_is_none(text: str) -> None:
+    """Any user's process may answer, and its id becomes an argument of terminate-enclave."""
+    with pytest.raises(AnswerError, match="EnclaveID"):
+        RunInfo.from_json({**RUN, "EnclaveID": text})
 
 
 def test_what_old_daemons_leave_out() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -153,4 +154,7 @@ def test_error_logs_may_be_missing_or_long(tmp_path: Path) -> None:
     path.write_bytes(b"x" * 100_000)
     assert len(read_error_log(path)) == 64 * 1024
     assert read_error_log(tmp_path / "none") == ""
+    # Its folder is open to a whole group: nobody may make us wait there.
+    os.mkfifo(tmp_path / "fifo")
+    assert read_error_log(tmp_path / "fifo") == ""
     assert read_error_log(Path("a\0b")) == ""

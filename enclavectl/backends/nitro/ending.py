@@ -16,6 +16,8 @@ from enclavectl.backends.nitro.records import (
     load_launched,
     load_record,
 )
+from enclavectl.errors import UsageError
+from enclavectl.files import open_regular
 from enclavectl.history import History, Past, console_tail
 from enclavectl.nitro_cli.answers import RunInfo
 
@@ -46,13 +48,19 @@ class Ending:
     def _hung_up(self) -> bool:
         """Whether the daemon wrote that the enclave left it. Its lines carry its process id."""
         try:
-            with (self.logs / "nitro_enclaves.log").open("rb") as file:
+            # Others may write to that folder: a FIFO in its place must not make us wait.
+            with open_regular(self.logs / "nitro_enclaves.log") as file:
                 file.seek(max(os.fstat(file.fileno()).st_size - _LOG_TAIL, 0))
-                lines = file.read().decode("utf-8", errors="replace").splitlines()
-        except OSError:
+                lines = file.read(_LOG_TAIL).decode("utf-8", errors="replace").splitlines()
+        except (UsageError, OSError):
             return False
-        mark = f":{self.info.process_id}]"
-        return any(_HANG_UP in line and mark in line.partition("][")[0] + "]" for line in lines)
+        return any(_HANG_UP in line and self._is_ours(line) for line in lines)
+
+    def _is_ours(self, line: str) -> bool:
+        """Whether our daemon wrote it: its number may have been another one's before."""
+        words = line.split("][", 3)
+        began = self.record.started.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        return len(words) == 4 and words[0].endswith(f":{self.info.process_id}") and words[2] >= began
 
 
 def keep_history(state_dir: Path, folder: Path, *, trust: str) -> None:

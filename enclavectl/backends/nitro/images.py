@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
 
+from enclavectl.backends.folders import is_running, remove_enclave
 from enclavectl.backends.nitro.records import Record, load_record
 from enclavectl.eif.errors import EifError
 from enclavectl.eif.examine import Image, read_image
@@ -91,6 +92,7 @@ def admit_image(source: Path, store: Path, *, now: datetime, telling: Telling) -
     """
     lock = _lock_of(source)
     make_private_dir(store)
+    remove_halves(store)
     with stage_file(store, mode=0o400) as staged:
         size, sha256 = _copy(source, staged, telling)
         staged.file.seek(0)
@@ -126,8 +128,13 @@ def prune(home: Path, telling: Telling) -> None:
         StateError: a record is damaged, so nobody knows which image it needs; nothing is removed.
     """
     with host_lock(home, "start of an enclave", telling):
-        folders = [path.parent for path in (home / "enclaves").glob("enc*/record.json")]
-        remove_unused(home / "images", [load_record(folder) for folder in folders])
+        folders = [*(home / "enclaves").glob("enc*")]
+        recorded = [folder for folder in folders if (folder / "record.json").exists()]
+        remove_unused(home / "images", [load_record(folder) for folder in recorded])
+        remove_halves(home / "images")
+        for folder in set(folders) - set(recorded):
+            if not is_running(folder):  # whoever began it was killed before there was anything to launch
+                remove_enclave(folder)
 
 
 def remove_unused(store: Path, used: list[Record]) -> None:
@@ -139,6 +146,12 @@ def remove_unused(store: Path, used: list[Record]) -> None:
                 path.unlink(missing_ok=True)
     except FileNotFoundError:
         return
+
+
+def remove_halves(store: Path) -> None:
+    """No copy that was never finished is in the store. Only for whoever holds the lock of starts."""
+    for path in store.glob(".enclavectl-*.tmp"):
+        path.unlink(missing_ok=True)
 
 
 def _lock_of(source: Path) -> tuple[Path, Lock] | None:
