@@ -226,7 +226,13 @@ def _request(
         require_replaceable(path)
     if to.resolve() == lock.resolve():
         raise UsageError(f"--to and --lock: expected two files, found {to} for both")
-    locked = read_lock(lock).wheels if lock.exists() and not upgrade else None
+    locked = None
+    if lock.exists() and not upgrade:
+        try:
+            locked = read_lock(lock).wheels
+        except UsageError as exc:
+            hint = "--upgrade-wheels builds without reading it, and writes a new one; --lock names another"
+            raise UsageError(exc.message, hint=hint) from exc
     return BuildRequest(
         source=source,
         blobs=BlobPaths(**blobs),  # type: ignore[arg-type]  # each by its own option's type

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
 from enclavectl.eif.examine import read_image
 from enclavectl.eif.format import SectionKind
+from enclavectl.eif.layout import Layout
 from enclavectl.errors import HostError, StateError
 from enclavectl.files import stage_file
 
@@ -31,7 +33,7 @@ class Extracted:
 def extract_sections(file: BinaryIO, folder: Path) -> tuple[Extracted, ...]:
     """``folder`` is new and holds one file for each section of an image that the strict reader accepts.
 
-    Ramdisks are numbered in boot order. Each file is whole or absent.
+    Ramdisks are numbered in boot order. All of them are whole, or there is no folder.
 
     Raises:
         EifError: the image breaks a rule; nothing was written.
@@ -39,15 +41,21 @@ def extract_sections(file: BinaryIO, folder: Path) -> tuple[Extracted, ...]:
         HostError: the file system refused.
     """
     layout = read_image(file).layout
+    if folder.exists() or folder.is_symlink():
+        raise StateError(f"{folder}: exists already, and nothing is overwritten", hint="name a new folder")
     try:
-        folder.mkdir()
-    except FileExistsError:
-        raise StateError(
-            f"{folder}: exists already, and nothing is overwritten", hint="name a new folder"
-        ) from None
+        with tempfile.TemporaryDirectory(prefix=".enclavectl-", dir=folder.parent) as scratch:
+            made = Path(scratch) / "parts"
+            made.mkdir()
+            written = _write_parts(layout, made)
+            made.rename(folder)
     except OSError as exc:
         raise HostError(f"{folder}: cannot make this folder ({exc.strerror})") from exc
-    written = []
+    return tuple(replace(one, path=folder / one.path.name) for one in written)
+
+
+def _write_parts(layout: Layout, folder: Path) -> list[Extracted]:
+    written: list[Extracted] = []
     ramdisks = 0
     for section in layout.sections:
         name = _NAMES.get(SectionKind(section.kind))
@@ -59,4 +67,4 @@ def extract_sections(file: BinaryIO, folder: Path) -> tuple[Extracted, ...]:
                 staged.file.write(chunk)
             staged.commit(path)
         written.append(Extracted(path=path, kind=section.name, size=section.size))
-    return tuple(written)
+    return written

@@ -17,6 +17,7 @@ from enclavectl.eif.archive import ImageArchive, open_archive
 from enclavectl.eif.blob import Blob, whole_file
 from enclavectl.eif.build import ImageSpec, Signer, build_image
 from enclavectl.eif.format import Arch, SectionKind
+from enclavectl.eif.layers import flatten
 from enclavectl.eif.measure import Measurements
 from enclavectl.eif.metadata import Metadata
 from enclavectl.eif.ramdisk import EPOCH, Mode, boot_entries, write_ramdisk
@@ -118,6 +119,8 @@ def build_enclave(request: BuildRequest, engine: Engine, store: WheelStore, tell
             ours = _Native(request=request, archive=archive, blobs=blobs, metadata=metadata)
             measurements = ours.build(staged_image, findings, telling)
         else:
+            with flatten(archive.layers) as image:
+                findings += lint_implied(image.implied, request.mode)
             telling.step("nitro-cli builds the enclave image")
             with engine.named(docker.image_id) as name:
                 build = NitroBuild(

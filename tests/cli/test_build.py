@@ -48,6 +48,7 @@ def test_a_damaged_lock_is_not_built_over(tmp_path: Path) -> None:
     (tmp_path / "enclavectl.lock.json").write_text("{}")
     done = enclavectl("build", "--output", "json", home=tmp_path)
     assert done.status == 2
+    assert "--upgrade-wheels" in str(done.error()["hint"])
     assert (tmp_path / "enclavectl.lock.json").read_text() == "{}"
 
 

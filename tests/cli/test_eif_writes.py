@@ -83,11 +83,12 @@ def test_a_key_in_kms_is_named_as_what_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_whatever_ends_a_signing_no_file_is_left(tmp_path: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize("command", ["sign", "extract"])
+def test_whatever_ends_it_nothing_is_left(tmp_path: Path, command: str, number: signal.Signals) -> None:
     image = write_image(tmp_path / "a.eif", model=bytes(200 << 20))
-    options = signing_files(tmp_path)
+    options = signing_files(tmp_path) if command == "sign" else []
     before = set(tmp_path.iterdir())
-    argv = [COMMAND, "eif", "sign", image, *options, "--to", tmp_path / "b.eif"]
+    argv = [COMMAND, "eif", command, image, *options, "--to", tmp_path / "new"]
     with subprocess.Popen([str(word) for word in argv], stderr=subprocess.PIPE) as process:
         while set(tmp_path.iterdir()) == before and process.poll() is None:
             time.sleep(0.01)
@@ -95,4 +96,28 @@ def test_whatever_ends_a_signing_no_file_is_left(tmp_path: Path, number: signal.
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert b"interrupted" in said
+    assert set(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("command", ["sign", "extract"])
+def test_on_a_full_disk_nothing_is_left(tmp_path: Path, command: str) -> None:
+    image = write_image(tmp_path / "a.eif", model=bytes(4 << 20))
+    options = signing_files(tmp_path) if command == "sign" else []
+    before = set(tmp_path.iterdir())
+    argv = [
+        "prlimit",
+        f"--fsize={2 << 20}",
+        COMMAND,
+        "eif",
+        command,
+        image,
+        *options,
+        "--to",
+        tmp_path / "new",
+    ]
+    done = subprocess.run(
+        [str(word) for word in argv], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 3, done.stderr
+    assert "File too large" in done.stderr
     assert set(tmp_path.iterdir()) == before
