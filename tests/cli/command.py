@@ -8,22 +8,22 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 COMMAND = Path(sys.executable).with_name("enclavectl")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Done:
-    """What a run left behind."""
+    """What a program left behind when it ended."""
 
     status: int
     out: str
     err: str
 
-    def json(self) -> dict[str, object]:
-        """The one JSON object on standard output."""
-        return cast("dict[str, object]", json.loads(self.out))
+    def json(self) -> Any:
+        """The one JSON value on standard output."""
+        return json.loads(self.out)
 
     def error(self) -> dict[str, object]:
         """The error object."""

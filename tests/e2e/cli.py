@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-ENCLAVECTL = Path(sys.executable).with_name("enclavectl")
+from tests.cli.command import COMMAND, Done
+
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 CODES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 # More than the 16 s that ending a stubborn enclave may take.
@@ -22,24 +21,11 @@ _KEEPERS = (b"backends.local.supervisor", b"backends.nitro.keeper")
 
 
 @dataclass(frozen=True, slots=True)
-class Ran:
-    """A command that ended."""
-
-    code: int
-    stdout: str
-    stderr: str
-
-    def json(self) -> Any:
-        """The one JSON object on standard output."""
-        return json.loads(self.stdout)
-
-
-@dataclass(frozen=True, slots=True)
 class Cli:
     """Commands that share one home, state and data folder under ``base``."""
 
     base: Path
-    program: Sequence[str] = (str(ENCLAVECTL),)
+    program: Sequence[str] = (str(COMMAND),)
     options: Mapping[str, Any] = field(default_factory=dict)
     # Beyond the folders: what a fake Nitro host needs.
     variables: Mapping[str, str] = field(default_factory=dict)
@@ -77,7 +63,7 @@ class Cli:
             **self.options,
         )
 
-    def run(self, *arguments: str | Path, stdin: bytes = b"", env: Mapping[str, str] | None = None) -> Ran:
+    def run(self, *arguments: str | Path, stdin: bytes = b"", env: Mapping[str, str] | None = None) -> Done:
         """The command's end. Nothing that a user may do is allowed to be a bug or to draw a traceback."""
         ran = subprocess.run(
             [*self.program, *map(str, arguments)],
@@ -89,26 +75,26 @@ class Cli:
             check=False,
             **self.options,
         )
-        found = Ran(ran.returncode, ran.stdout.decode(), ran.stderr.decode())
-        assert found.code != 1, found.stderr
-        assert "Traceback" not in found.stderr, found.stderr
+        found = Done(ran.returncode, ran.stdout.decode(), ran.stderr.decode())
+        assert found.status != 1, found.err
+        assert "Traceback" not in found.err, found.err
         return found
 
-    def ok(self, *arguments: str | Path, stdin: bytes = b"") -> Ran:
+    def ok(self, *arguments: str | Path, stdin: bytes = b"") -> Done:
         ran = self.run(*arguments, stdin=stdin)
-        assert ran.code == 0, ran.stderr
+        assert ran.status == 0, ran.err
         return ran
 
     def refused(self, code: int, *arguments: str | Path, stdin: bytes = b"") -> dict[str, Any]:
         """The error of a command that must fail with ``code``, told alike for people and in JSON."""
         ran = self.run(*arguments, "--output", "json", stdin=stdin)
-        assert ran.code == code, (ran.code, ran.stderr)
+        assert ran.status == code, (ran.status, ran.err)
         value = ran.json()
         assert value["schema"] == "enclavectl.error/1"
         error = value["error"]
         assert set(error) == {"kind", "code", "message", "hint", "exit_code"}
         assert error["exit_code"] == code
-        assert error["message"].splitlines()[0][:60] in ran.stderr
+        assert error["message"].splitlines()[0][:60] in ran.err
         assert isinstance(error, dict)
         return error
 

@@ -8,7 +8,8 @@ import threading
 from dataclasses import dataclass, field
 from typing import IO
 
-from tests.e2e.cli import Ran, wait_until
+from tests.cli.command import Done
+from tests.e2e.cli import wait_until
 
 
 @dataclass(slots=True)
@@ -50,7 +51,7 @@ class Terminal:
         """What a terminal does at Ctrl-C, to the command that was started."""
         self.process.send_signal(signal.SIGINT)
 
-    def end(self) -> Ran:
+    def end(self) -> Done:
         """The command's end, which comes by itself."""
         wait_until(lambda: self.process.poll() is not None, "the command ends")
         for reader in self._readers:
@@ -59,7 +60,7 @@ class Terminal:
             if stream is not None:
                 stream.close()
         assert "Traceback" not in self.err, self.err
-        return Ran(self.process.returncode, self.out, self.err)
+        return Done(self.process.returncode, self.out, self.err)
 
     def _has_ended(self) -> bool:
         return self.process.poll() is not None and not any(one.is_alive() for one in self._readers)

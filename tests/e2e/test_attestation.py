@@ -181,7 +181,7 @@ def test_one_changed_byte_of_the_payload_is_another_enclave(cli: Cli, tmp_path: 
     pcrs = cli.ok("describe", "original", "--policy-file", policy, "-o", "json").json()["enclave"]["pcrs"]
     copy = Cli(cli.base, install_copy(tmp_path / "copy"))
     options = ("--fresh", "--policy", policy, sample("nv"))
-    assert copy.run("diagnose", *options).code == 0, "the same bytes elsewhere are the same enclave"
+    assert copy.run("diagnose", *options).status == 0, "the same bytes elsewhere are the same enclave"
 
     with (tmp_path / "copy" / "code" / "enclave_payload" / "limits.py").open("a") as file:
         file.write("#")
@@ -196,4 +196,4 @@ def test_one_changed_byte_of_the_payload_is_another_enclave(cli: Cli, tmp_path: 
         cli.refused(4, "diagnose", "-e", "changed", "--policy", policy, sample("nv"))["code"]
         == "pcr-mismatch"
     )
-    assert cli.ok("diagnose", "-e", "original", "--policy", policy, sample("nv")).code == 0
+    assert cli.ok("diagnose", "-e", "original", "--policy", policy, sample("nv")).status == 0

@@ -59,7 +59,7 @@ def test_every_kind_of_bad_picture_is_refused_by_name_and_the_rest_is_answered(
     for name, (make, _) in PICTURES.items():
         make(tmp_path / name)
     ran = shared.run("diagnose", "-o", "json", *(tmp_path / name for name in PICTURES), sample("mel"))
-    assert ran.code == 5
+    assert ran.status == 5
     *results, last = ran.json()["results"]
     found = {Path(one["image"]).name: one["error"]["code"] if "error" in one else None for one in results}
     assert found == {name: code for name, (_, code) in PICTURES.items()}
@@ -70,7 +70,7 @@ def test_every_kind_of_bad_picture_is_refused_by_name_and_the_rest_is_answered(
 def test_an_unreadable_file(shared: Cli, tmp_path: Path) -> None:
     (tmp_path / "closed.png").touch(mode=0)
     ran = shared.run("diagnose", tmp_path / "closed.png", "-o", "json")
-    assert ran.code == 5
+    assert ran.status == 5
     assert ran.json()["results"][0]["error"]["code"] == "unreadable-file"
 
 
@@ -83,10 +83,10 @@ def test_what_cannot_be_named(cli: Cli) -> None:
     ):
         assert message in cli.refused(2, "diagnose", argument)["message"]
     assert "only once" in cli.refused(2, "diagnose", "-", "-")["message"]
-    assert cli.run("diagnose").code == 2
-    assert cli.run("diagnose", "--no-such-option").code == 2
-    assert cli.run("no-such-command").code == 2
-    assert cli.run("list", "--output", "xml").code == 2
+    assert cli.run("diagnose").status == 2
+    assert cli.run("diagnose", "--no-such-option").status == 2
+    assert cli.run("no-such-command").status == 2
+    assert cli.run("list", "--output", "xml").status == 2
     assert not cli.state.exists(), "nothing was started for these"
 
 
@@ -95,13 +95,13 @@ def test_names_that_mean_something_to_a_terminal(shared: Cli, tmp_path: Path) ->
     for name in names:
         shutil.copy(sample("nv"), tmp_path / name)
     ran = shared.ok("diagnose", tmp_path, "--top", "1")
-    assert "\x1b" not in ran.stdout + ran.stderr
-    assert "[bold]x.png" in ran.stdout
+    assert "\x1b" not in ran.out + ran.err
+    assert "[bold]x.png" in ran.out
     results = shared.ok("diagnose", tmp_path, "-o", "json").json()["results"]
     assert [one["image"] for one in results] == sorted(str(tmp_path / name) for name in names)
     ascii_only = shared.run("diagnose", tmp_path, env={"PYTHONIOENCODING": "ascii:strict"})
-    assert ascii_only.code == 0
-    assert "##" in ascii_only.stdout
+    assert ascii_only.status == 0
+    assert "##" in ascii_only.out
 
 
 def model_copy(cli: Cli) -> Path:
@@ -146,13 +146,13 @@ def test_weights_that_are_no_model_end_the_payload_with_its_last_words(cli: Cli)
 
 def test_too_little_memory_is_an_error_and_not_a_hang(cli: Cli) -> None:
     ran = cli.run("run", "--memory", "256", "-o", "json")
-    assert ran.code in {0, 5}  # 256 MiB of address space is enough on some machines
+    assert ran.status in {0, 5}  # 256 MiB of address space is enough on some machines
     assert cli.refused(2, "run", "--memory", "10")["message"].endswith("found 10")
 
 
 def test_a_model_by_flag_is_the_model_that_answers(shared: Cli) -> None:
     folder = model_copy(shared)
-    assert shared.run("diagnose", sample("nv"), "--model", folder).code == 0  # the same weights
+    assert shared.run("diagnose", sample("nv"), "--model", folder).status == 0  # the same weights
     replace_weights(folder, next(folder.glob("*.tflite")).read_bytes() + b"\0")
     error = shared.refused(6, "diagnose", sample("nv"), "--model", folder)
     assert "expected an enclave with model" in error["message"]
@@ -182,10 +182,10 @@ def test_closed_and_full_streams(shared: Cli) -> None:
     for redirect in ("<&-", ">&-", "2>&-", "<&- >&- 2>&-"):
         script = f'exec "$0" diagnose "$1" --top 1 {redirect}'
         shell = Cli(shared.base, ("sh", "-c", script, program))
-        assert shell.run(sample("nv")).code == 0
+        assert shell.run(sample("nv")).status == 0
     piped = Cli(shared.base, ("sh", "-c", '"$0" list -o json | true', program))
-    assert piped.run().code == 0
-    assert "empty" in Cli(shared.base, ("sh", "-c", 'exec "$0" diagnose - <&-', program)).run().stdout
+    assert piped.run().status == 0
+    assert "empty" in Cli(shared.base, ("sh", "-c", 'exec "$0" diagnose - <&-', program)).run().out
 
 
 def test_a_state_folder_that_cannot_be_used(cli: Cli) -> None:
@@ -193,12 +193,12 @@ def test_a_state_folder_that_cannot_be_used(cli: Cli) -> None:
     for place in ("file", "/proc/nope"):
         for command in (["list"], ["run"], ["diagnose", sample("nv")]):
             ran = cli.run(*command, env={"ENCLAVECTL_STATE_DIR": place})
-            assert ran.code == 3 or (place == "/proc/nope" and command == ["list"]), ran.stderr
+            assert ran.status == 3 or (place == "/proc/nope" and command == ["list"]), ran.err
     (cli.base / "open" / "local").mkdir(parents=True)
     (cli.base / "open" / "local").chmod(0o755)
     ran = cli.run("run", env={"ENCLAVECTL_STATE_DIR": str(cli.base / "open")})
-    assert ran.code == 3
-    assert "expected a folder that only its owner may enter" in ran.stderr
+    assert ran.status == 3
+    assert "expected a folder that only its owner may enter" in ran.err
 
 
 def test_a_state_folder_deep_down(cli: Cli) -> None:

@@ -14,14 +14,14 @@ from tests.e2e.cli import CODES, Cli, sample
 
 def test_on_a_machine_where_nothing_ever_ran(cli: Cli) -> None:
     ran = cli.ok("diagnose", sample("bcc"))
-    first, *lines = ran.stdout.splitlines()
+    first, *lines = ran.out.splitlines()
     assert first.startswith("SIMULATED  a process on this machine plays the enclave.")
     assert str(sample("bcc")) in lines
     assert len([line for line in lines if "%" in line]) == 3
     assert next(line for line in lines if "%" in line).split()[0] == "bcc"
     assert any(line.startswith("evidence  verified; signed ") for line in lines)
     assert lines[-1], "the model's notice goes with every answer"
-    assert ran.stderr == ""
+    assert ran.err == ""
     cli.assert_nothing_left()
 
 
@@ -67,12 +67,12 @@ def test_order_stdin_folders_and_repetition(shared: Cli, tmp_path: Path) -> None
     wanted = [str(sample("mel")), "-", str(folder / "df.png"), str(folder / "nv.png"), str(sample("mel"))]
     assert [result["image"] for result in results] == wanted
     assert [result["label"]["code"] for result in results] == ["mel", "vasc", "df", "nv", "mel"]
-    assert ran.stderr == "enclavectl: using the running enclave shared, model demo-lesion\n"
+    assert ran.err == "enclavectl: using the running enclave shared, model demo-lesion\n"
 
 
 @pytest.mark.parametrize("top", [1, 7, 64])
 def test_top_says_how_many_labels(shared: Cli, top: int) -> None:
-    lines = shared.ok("diagnose", sample("nv"), "--top", str(top)).stdout.splitlines()
+    lines = shared.ok("diagnose", sample("nv"), "--top", str(top)).out.splitlines()
     shown = [line.split()[0] for line in lines if "%" in line]
     assert len(shown) == min(top, 7)
     assert shown[0] == "nv"
@@ -100,7 +100,7 @@ def test_a_refused_picture_costs_exit_5_and_nothing_else(shared: Cli, tmp_path: 
     text.write_text("no picture")
     names = [sample("bcc"), broken, sample("mel"), text, sample("nv")]
     ran = shared.run("diagnose", *names, "--output", "json")
-    assert ran.code == 5
+    assert ran.status == 5
     results = ran.json()["results"]
     assert [result["image"] for result in results] == [str(name) for name in names]
     assert [result.get("label", result.get("error"))["code"] for result in results] == [
@@ -114,9 +114,9 @@ def test_a_refused_picture_costs_exit_5_and_nothing_else(shared: Cli, tmp_path: 
         assert set(result) == {"image", "sha256", "error"}
         assert set(result["error"]) == {"code", "message", "hint"}
     ran = shared.run("diagnose", *names)
-    assert ran.code == 5
-    assert ran.stdout.index("broken.png") < ran.stdout.index("mel.png") < ran.stdout.index("text.png")
-    assert "the enclave refused it: it is damaged, cut short" in " ".join(ran.stdout.split())
+    assert ran.status == 5
+    assert ran.out.index("broken.png") < ran.out.index("mel.png") < ran.out.index("text.png")
+    assert "the enclave refused it: it is damaged, cut short" in " ".join(ran.out.split())
 
 
 def test_a_rotated_picture_is_the_same_picture(shared: Cli) -> None:

@@ -76,7 +76,7 @@ def test_a_running_enclave_is_killed_under_a_batch(cli: Cli) -> None:
         stdout, _ = command.communicate(timeout=60)
         assert command.returncode == 5
     assert "enclavectl console" in stdout
-    assert "signal 9" in cli.ok("console", "mortal").stdout
+    assert "signal 9" in cli.ok("console", "mortal").out
 
 
 def test_the_enclave_is_terminated_under_a_batch(cli: Cli) -> None:
@@ -124,7 +124,7 @@ def test_the_next_command_sweeps_up_what_a_double_kill_left(cli: Cli) -> None:
 def test_a_folder_that_a_killed_start_left_is_swept_up(cli: Cli) -> None:
     cli.ok("diagnose", sample("nv"))
     (cli.state / "local" / "enclaves" / "enc0000000000000000").mkdir(mode=0o700)
-    assert cli.ok("list").stdout == ""
+    assert cli.ok("list").out == ""
     cli.ok("diagnose", sample("nv"))
     cli.assert_nothing_left()
 
@@ -145,7 +145,7 @@ def test_no_picture_and_no_answer_is_on_disk(cli: Cli) -> None:
         if share > 1e-6:
             assert str(round(share * 1e9)).encode() not in files
             assert str(share).encode() not in files
-    console = cli.ok("console", "discreet").stdout
+    console = cli.ok("console", "discreet").out
     assert str(sample("bcc")) not in console
     assert "PRIVATE KEY" in files.decode("latin-1"), (
         "the development root's, which is no secret of the enclave's"

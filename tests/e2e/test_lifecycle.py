@@ -27,7 +27,7 @@ def test_two_enclaves_at_once_from_start_to_end(cli: Cli) -> None:
         (ids[0], "first", "RUNNING"),
         (ids[1], "second", "RUNNING"),
     ]
-    assert [line.split()[:3] for line in cli.ok("list").stdout.splitlines()[1:]] == [
+    assert [line.split()[:3] for line in cli.ok("list").out.splitlines()[1:]] == [
         ["first", "RUNNING", "simulated"],
         ["second", "RUNNING", "simulated"],
     ]
@@ -43,16 +43,16 @@ def test_two_enclaves_at_once_from_start_to_end(cli: Cli) -> None:
 
     assert cli.ok("terminate", "first", "-o", "json").json()["terminated"] == ["first"]
     twice = cli.ok("terminate", "first", "-o", "json")
-    assert (twice.json()["terminated"], "first has ended already" in twice.stderr) == ([], True)
+    assert (twice.json()["terminated"], "first has ended already" in twice.err) == ([], True)
     assert "no such enclave; known: second" in cli.refused(6, "terminate", "another")["message"]
     value = cli.ok("diagnose", sample("nv"), "-o", "json").json()
     assert value["evidence"]["module_id"].endswith(ids[1])
     processes = cli.processes()
     assert len(processes) == 2
-    assert cli.ok("terminate", "--all").stdout == "terminated second\n"
+    assert cli.ok("terminate", "--all").out == "terminated second\n"
     cli.assert_nothing_left(processes)
     again = cli.ok("terminate", "--all")
-    assert (again.stdout, again.stderr) == ("", "enclavectl: no enclave to terminate\n")
+    assert (again.out, again.err) == ("", "enclavectl: no enclave to terminate\n")
     assert cli.refused(2, "terminate")["hint"]
     assert cli.refused(2, "terminate", "x", "--all")["hint"]
 
@@ -65,11 +65,11 @@ def test_a_name_that_is_none_starts_nothing(cli: Cli, name: str) -> None:
 
 def test_the_console_and_following_it(shared: Cli) -> None:
     ran = shared.ok("console", "shared")
-    assert "enclave_payload: serving model demo-lesion\n" in ran.stdout
-    assert ran.stderr == "enclavectl: console of shared (simulated)\n"
+    assert "enclave_payload: serving model demo-lesion\n" in ran.out
+    assert ran.err == "enclavectl: console of shared (simulated)\n"
     value = shared.ok("console", "shared", "-o", "json").json()
     assert (value["schema"], value["enclave"]) == ("enclavectl.console/1", "shared")
-    assert value["text"] == ran.stdout
+    assert value["text"] == ran.out
 
 
 def test_following_a_console_ends_with_the_enclave(cli: Cli) -> None:
@@ -119,8 +119,8 @@ def test_without_the_development_root_a_local_enclave_is_nobody(shared: Cli, tmp
 
 def test_debug_is_loud_and_refused_unless_told_otherwise(cli: Cli, tmp_path: Path) -> None:
     ran = cli.ok("run", "--name", "bugs", "--debug")
-    assert ran.stderr.startswith("enclavectl: DEBUG MODE: nothing measures this enclave's code.")
-    assert ran.stdout.startswith("DEBUG  the enclave runs in debug mode")
+    assert ran.err.startswith("enclavectl: DEBUG MODE: nothing measures this enclave's code.")
+    assert ran.out.startswith("DEBUG  the enclave runs in debug mode")
     listed = cli.ok("list", "-o", "json").json()["enclaves"]
     assert [(one["trust"], one["debug"]) for one in listed] == [("debug", True)]
     error = cli.refused(4, "diagnose", sample("nv"))
@@ -130,7 +130,7 @@ def test_debug_is_loud_and_refused_unless_told_otherwise(cli: Cli, tmp_path: Pat
     assert value["evidence"]["pcrs"]["0"] == "00" * 48
     assert value["evidence"]["release"] is None
     report = tmp_path / "r.html"
-    text = cli.ok("diagnose", sample("nv"), "--unsafe-allow-debug", "--report", report).stdout
+    text = cli.ok("diagnose", sample("nv"), "--unsafe-allow-debug", "--report", report).out
     assert text.startswith("DEBUG  ")
     assert "debug" in report.read_text().lower()
     policy = tmp_path / "policy.yaml"
@@ -147,7 +147,7 @@ def test_a_dead_enclave_is_listed_and_told_and_can_be_removed(cli: Cli, victim: 
     (listed,) = cli.ok("list", "-o", "json").json()["enclaves"]
     assert (listed["state"], listed["pid"]) == ("DEAD", None)
     assert cli.ok("describe", "mortal", "-o", "json").json()["enclave"]["state"] == "DEAD"
-    text = cli.ok("console", "mortal").stdout
+    text = cli.ok("console", "mortal").out
     assert "serving model demo-lesion" in text
     assert ("the payload ended" in text) is (victim == "payload")
     error = cli.refused(6, "diagnose", "--enclave", "mortal", sample("nv"))
@@ -157,7 +157,7 @@ def test_a_dead_enclave_is_listed_and_told_and_can_be_removed(cli: Cli, victim: 
     # The dead are not in the way of the living.
     assert cli.ok("diagnose", sample("nv"), "-o", "json").json()["results"][0]["label"]["code"] == "nv"
     assert "exists already" in cli.refused(6, "run", "--name", "mortal")["message"]
-    assert cli.ok("terminate", "mortal").stdout == "terminated mortal\n"
+    assert cli.ok("terminate", "mortal").out == "terminated mortal\n"
     cli.assert_nothing_left()
 
 

@@ -147,8 +147,8 @@ def test_a_full_disk_leaves_no_copy_behind(stage: NitroStage) -> None:
         options={"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (bound, bound))},
     )
     ran = full.run("run", stage.image, *MEMORY, "-o", "json")
-    error = json.loads(ran.stdout)["error"]
-    assert (ran.code, error["exit_code"]) == (3, 3)
+    error = json.loads(ran.out)["error"]
+    assert (ran.status, error["exit_code"]) == (3, 3)
     assert "File too large" in error["message"]
     assert list((stage.cli.state / "nitro" / "images").iterdir()) == []
     assert stage.launches() == 0
@@ -163,7 +163,7 @@ def test_others_enclaves_are_shown_and_left_alone(stage: NitroStage) -> None:
     assert stage.states() == {"hers": "RUNNING", "his": "RUNNING"}
     error = stage.cli.refused(3, "terminate", "hers")
     assert error["hint"]
-    assert stage.cli.run("terminate", "--all").code == 3
+    assert stage.cli.run("terminate", "--all").status == 3
     assert stage.host.enclaves() == [hers["EnclaveCID"]]
     stage.host.set(user="root")
     stage.host.run("terminate-enclave", "--all")

@@ -86,10 +86,10 @@ def test_the_room_that_another_launch_took_is_missed_before_the_second_one_begin
     third = stage.run("--name", "third", "-o", "json")
     third.await_err("waiting")
     stage.host.let_go("boot")
-    assert first.end().code == 0
+    assert first.end().status == 0
     ended = third.end()
-    error = json.loads(ended.stdout)["error"]
-    assert (ended.code, error["code"]) == (3, "cpus-free")
+    error = json.loads(ended.out)["error"]
+    assert (ended.status, error["code"]) == (3, "cpus-free")
     assert "0 of the pool's 2 are free" in error["message"]
     assert stage.launches() == 1
     assert stage.states() == {"first": "RUNNING"}

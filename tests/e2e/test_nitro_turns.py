@@ -22,7 +22,7 @@ def test_two_launches_at_once_take_turns(stage: NitroStage) -> None:
     second.await_err("waiting")
     assert stage.launches() == 1
     stage.host.let_go("boot")
-    assert [one.end().code for one in (first, second)] == [0, 0]
+    assert [one.end().status for one in (first, second)] == [0, 0]
     assert stage.states() == {"first": "RUNNING", "second": "RUNNING"}
 
 
@@ -41,7 +41,7 @@ def test_a_launch_while_another_enclave_is_hashed(stage: NitroStage) -> None:
     stage.host.let_go("hash")
     for one in (first, second):
         ended = one.end()
-        assert ended.code == 0, ended.stderr
+        assert ended.status == 0, ended.err
     assert stage.states() == {"first": "RUNNING", "second": "RUNNING"}
     assert stage.host.enclaves() == [16, 17]
 
@@ -59,11 +59,11 @@ def test_list_waits_while_an_enclave_is_hashed(stage: NitroStage) -> None:
     interrupted = Terminal(stage.cli.start("list"))
     interrupted.await_err("waiting")
     interrupted.press_ctrl_c()
-    assert interrupted.end().code == 130
+    assert interrupted.end().status == 130
     stage.host.let_go("hash")
-    [shown] = json.loads(listing.end().stdout)["enclaves"]
+    [shown] = json.loads(listing.end().out)["enclaves"]
     assert shown["state"] == "RUNNING"
-    assert run.end().code == 0
+    assert run.end().status == 0
     assert stage.host.enclaves() == [16]
 
 
@@ -75,11 +75,11 @@ def test_a_list_that_is_ended_while_it_talks_loses_no_enclave(stage: NitroStage,
     listing = Terminal(stage.cli.start("list"))
     wait_until(lambda: "Received command: describe" in stage.host.read_log(), "it is hashed")
     listing.process.send_signal(how)
-    assert listing.end().code == (130 if how is signal.SIGINT else -signal.SIGKILL)
+    assert listing.end().status == (130 if how is signal.SIGINT else -signal.SIGKILL)
     second = Terminal(stage.cli.start("list"))
     second.await_err("waiting")
     stage.host.let_go("hash")
-    assert second.end().code == 0
+    assert second.end().status == 0
     assert stage.host.enclaves() == [16]
     stage.host.run("terminate-enclave", "--all")
 
@@ -102,9 +102,9 @@ def test_a_run_that_is_ended_at_any_stage_ends_its_enclave(
         wait_until(lambda: stage.states().get("first") == "RUNNING", "it has booted")
     run.process.send_signal(how)
     ended = run.end()
-    assert ended.code == (130 if how is signal.SIGINT else -signal.SIGKILL)
+    assert ended.status == (130 if how is signal.SIGINT else -signal.SIGKILL)
     if how is signal.SIGINT and stage_of_run == "boot":
-        assert "ends by itself" in ended.stderr
+        assert "ends by itself" in ended.err
     if stage_of_run != "application":
         stage.host.let_go(stage_of_run)
     stage.assert_only([])
@@ -138,5 +138,5 @@ def test_the_driver_refuses_once_right_after_a_terminate(stage: NitroStage) -> N
     stage.host.set(driver_error="An error has occurred: 16 (rc: -1)", driver_error_times=1)
     run = stage.run("--name", "second")
     ended = run.end()
-    assert ended.code == 0, ended.stderr
-    assert "trying once more" in ended.stderr
+    assert ended.status == 0, ended.err
+    assert "trying once more" in ended.err

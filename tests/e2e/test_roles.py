@@ -49,7 +49,7 @@ def test_two_terminals(shared: Cli) -> None:
 
 def test_answers_wait_for_a_listener_and_their_keys_are_private(shared: Cli) -> None:
     ran = shared.ok("send", sample("mel"), sample("nv"))
-    assert [line.split(":")[0] for line in ran.stdout.splitlines()] == [
+    assert [line.split(":")[0] for line in ran.out.splitlines()] == [
         f"handed in {sample('mel')}",
         f"handed in {sample('nv')}",
     ]
@@ -57,9 +57,9 @@ def test_answers_wait_for_a_listener_and_their_keys_are_private(shared: Cli) -> 
     assert [path.stat().st_mode & 0o777 for path in keys] == [0o600, 0o600]
     assert keys[0].parent.stat().st_mode & 0o777 == 0o700
     ran = shared.ok("listen", "--count", "2", "--timeout", "60", "--top", "1")
-    shown = [line.split()[0] for line in ran.stdout.splitlines() if "%" in line]
+    shown = [line.split()[0] for line in ran.out.splitlines() if "%" in line]
     assert sorted(shown) == ["mel", "nv"]
-    assert ran.stdout.count("SIMULATED") == 2
+    assert ran.out.count("SIMULATED") == 2
     assert pending(shared) == []
 
 
@@ -76,14 +76,14 @@ def test_a_refused_picture_is_told_by_send_or_by_listen(shared: Cli, tmp_path: P
     shutil.copy(sample("nv"), tmp_path / "nv.png")
     names = ("text.png", "cut.png", "nv.png")
     sent = shared.run("send", *(tmp_path / name for name in names), "-o", "json")
-    assert sent.code == 5
+    assert sent.status == 5
     assert [one.get("error", {}).get("code") for one in sent.json()["results"]] == [
         "unsupported-format",
         None,
         None,
     ]
     ran = shared.ok("listen", "--count", "2", "--timeout", "60", "-o", "json")
-    results = {Path(one["result"]["image"]).name: one["result"] for one in lines(ran.stdout)}
+    results = {Path(one["result"]["image"]).name: one["result"] for one in lines(ran.out)}
     assert results["cut.png"]["error"]["code"] == "unreadable"
     assert results["nv.png"]["label"]["code"] == "nv"
     assert pending(shared) == []
@@ -91,11 +91,11 @@ def test_a_refused_picture_is_told_by_send_or_by_listen(shared: Cli, tmp_path: P
 
 def test_without_news_listen_ends(shared: Cli) -> None:
     ran = shared.ok("listen", "--timeout", "0.3")
-    assert ran.stdout == ""
-    assert ran.stderr.startswith("enclavectl: listening on unix:")
+    assert ran.out == ""
+    assert ran.err.startswith("enclavectl: listening on unix:")
     error = shared.refused(5, "listen", "--timeout", "0.3", "--count", "2")
     assert error["message"] == "expected 2 answers, found 0 within 0.3 s without news"
-    assert shared.run("listen", "--count", "0").code == 2
+    assert shared.run("listen", "--count", "0").status == 2
 
 
 def test_one_listener_at_a_time(shared: Cli) -> None:
@@ -125,5 +125,5 @@ def test_a_listener_shows_nothing_of_an_enclave_that_its_policy_does_not_name(
     shared.ok("describe", "shared", "--policy-file", policy)
     policy.write_text(re.sub("PCR2: '[0-9a-f]+'", f"PCR2: '{'ab' * 48}'", policy.read_text()))
     ran = shared.ok("listen", "--timeout", "2.5", "--policy", policy)
-    assert ran.stdout == ""
-    assert ran.stderr.count("(pcr-mismatch)") == 1
+    assert ran.out == ""
+    assert ran.err.count("(pcr-mismatch)") == 1

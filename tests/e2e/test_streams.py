@@ -38,9 +38,9 @@ COMMANDS = [
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_every_command_has_help_and_json(plain: Cli, command: tuple[str, ...]) -> None:
     ran = plain.ok(*command, "--help")
-    assert ran.stdout.startswith(f"Usage: enclavectl {' '.join(command)} ")
-    assert "--output" in ran.stdout
-    assert "\x1b" not in ran.stdout
+    assert ran.out.startswith(f"Usage: enclavectl {' '.join(command)} ")
+    assert "--output" in ran.out
+    assert "\x1b" not in ran.out
 
 
 @pytest.fixture(scope="module")
@@ -52,15 +52,15 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Cli:
 
 
 def test_version_and_bare(plain: Cli) -> None:
-    assert plain.ok("--version").stdout == f"enclavectl {__version__}\n"
+    assert plain.ok("--version").out == f"enclavectl {__version__}\n"
     bare = plain.ok()
-    assert bare.stdout == plain.ok("--help").stdout
-    assert "Exit codes: 0 ok" in bare.stdout
+    assert bare.out == plain.ok("--help").out
+    assert "Exit codes: 0 ok" in bare.out
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion(plain: Cli, shell: str) -> None:
-    script = plain.ok("--show-completion", shell).stdout
+    script = plain.ok("--show-completion", shell).out
     assert "_ENCLAVECTL_COMPLETE" in script
     if shell == "bash":
         env = {
@@ -68,18 +68,18 @@ def test_completion(plain: Cli, shell: str) -> None:
             "COMP_WORDS": "enclavectl dia",
             "COMP_CWORD": "1",
         }
-        assert plain.run(env=env).stdout.split() == ["diagnose"]
+        assert plain.run(env=env).out.split() == ["diagnose"]
 
 
 def test_piped_output_is_plain_and_the_streams_do_not_mix(shared: Cli) -> None:
     for env in ({}, {"NO_COLOR": "1"}, {"CI": "true"}, {"TERM": "xterm-256color"}):
         ran = shared.run("diagnose", sample("bcc"), env=env)
-        assert ran.code == 0
-        assert "\x1b" not in ran.stdout + ran.stderr
-        assert "enclavectl:" not in ran.stdout
-        assert ran.stderr == "enclavectl: using the running enclave shared, model demo-lesion\n"
+        assert ran.status == 0
+        assert "\x1b" not in ran.out + ran.err
+        assert "enclavectl:" not in ran.out
+        assert ran.err == "enclavectl: using the running enclave shared, model demo-lesion\n"
     ran = shared.ok("list", "-o", "json")
-    assert ran.stderr == ""
+    assert ran.err == ""
     assert ran.json()["backend"] == "local"
 
 
@@ -114,7 +114,7 @@ def test_colors_on_a_terminal_unless_they_are_not_wanted(shared: Cli) -> None:
 
 
 def test_config_show_path_init(cli: Cli) -> None:
-    path = Path(cli.ok("config", "path").stdout.strip())
+    path = Path(cli.ok("config", "path").out.strip())
     assert path == cli.base / "home" / ".config" / "enclavectl" / "config.yaml"
     assert cli.ok("config", "path", "-o", "json").json() == {
         "schema": "enclavectl.config-path/1",
@@ -132,11 +132,11 @@ def test_config_show_path_init(cli: Cli) -> None:
     path.write_text("diagnose:\n  top: 5\n")
     settings = cli.ok("config", "show", "-o", "json").json()["settings"]
     assert settings["diagnose.top"] == {"value": 5, "source": f"file {path}:2"}
-    lines = cli.ok("diagnose", sample("nv")).stdout.splitlines()
+    lines = cli.ok("diagnose", sample("nv")).out.splitlines()
     assert len([line for line in lines if "%" in line]) == 5
     env = {"ENCLAVECTL_DIAGNOSE_TOP": "2"}
-    assert cli.run("diagnose", sample("nv"), env=env).stdout.count("%") == 2
-    assert cli.run("diagnose", sample("nv"), "--top", "1", env=env).stdout.count("%") == 1
+    assert cli.run("diagnose", sample("nv"), env=env).out.count("%") == 2
+    assert cli.run("diagnose", sample("nv"), "--top", "1", env=env).out.count("%") == 1
 
 
 def test_an_unknown_key_names_the_nearest(cli: Cli) -> None:
@@ -146,21 +146,21 @@ def test_an_unknown_key_names_the_nearest(cli: Cli) -> None:
         assert "bad.yaml:2: unknown key 'diagnose.timout_s'" in error["message"]
         assert "'timeout_s'" in error["message"]
     ran = cli.run("list", env={"ENCLAVECTL_DIAGNOSE_TPO": "1"})
-    assert ran.code == 2
-    assert "ENCLAVECTL_DIAGNOSE_TOP" in ran.stderr
+    assert ran.status == 2
+    assert "ENCLAVECTL_DIAGNOSE_TOP" in ran.err
     assert "no such configuration file" in cli.refused(2, "list", "--config", "absent.yaml")["message"]
 
 
 def test_backends_that_are_not_here_yet(plain: Cli) -> None:
     assert plain.refused(3, "run", "--backend", "qemu")["hint"]
-    assert plain.run("run", "--backend", "cloud").code == 2
+    assert plain.run("run", "--backend", "cloud").status == 2
 
 
 def test_model_show(plain: Cli) -> None:
     value = plain.ok("model", "show", "-o", "json").json()
     assert (value["schema"], value["id"]) == ("enclavectl.model/1", "demo-lesion")
     assert value["sha256"] == hashlib.sha256(Path(value["file"]).read_bytes()).hexdigest()
-    text = plain.ok("model", "show").stdout
+    text = plain.ok("model", "show").out
     assert value["sha256"] in text
     assert value["notice"] in " ".join(text.split())
     assert "demo-lesion" in plain.refused(2, "model", "show", "demo")["message"]

@@ -58,9 +58,9 @@ def test_nobody_can_do_everything(nobody: Cli) -> None:
     for pid in (supervisor, payload):
         status = Path(f"/proc/{pid}/status").read_text()
         assert f"Uid:\t{NOBODY}\t{NOBODY}" in status
-    assert "SIMULATED enclave; network: " in nobody.ok("console", "mine").stdout
+    assert "SIMULATED enclave; network: " in nobody.ok("console", "mine").out
     nobody.ok("send", sample("nv"))
-    assert "nv" in nobody.ok("listen", "--count", "1", "--timeout", "60").stdout
+    assert "nv" in nobody.ok("listen", "--count", "1", "--timeout", "60").out
     assert {path.stat().st_uid for path in nobody.state.rglob("*")} == {NOBODY}
 
 
@@ -68,5 +68,5 @@ def test_root_does_not_use_what_belongs_to_nobody(nobody: Cli) -> None:
     nobody.ok("run", "--name", "mine")
     root = Cli(nobody.base)
     ran = root.run("run", "--name", "other")
-    assert ran.code == 3
-    assert f"found one of user {NOBODY}" in ran.stderr
+    assert ran.status == 3
+    assert f"found one of user {NOBODY}" in ran.err

@@ -89,7 +89,7 @@ def set_up(cli: Cli, system: str) -> None:
     assert lines == [*INSTALLS[system], *SET_UP]
     diffs = [step["diff"] for step in value["steps"] if step["diff"]]
     assert [diff.splitlines()[-3:] for diff in diffs] == [["+---", "+memory_mib: 8192", "+cpu_count: 4"]]
-    shown = cli.ok(*arguments).stdout
+    shown = cli.ok(*arguments).out
     assert all(f"  $ {line}\n" in shown for line in lines)
     assert contents(tree) == before
     # And once it is set up: nothing is left to do, and the tutorial's enclave fits.
@@ -98,7 +98,7 @@ def set_up(cli: Cli, system: str) -> None:
     assert ({step["state"] for step in again["steps"]}, again["complete"]) == ({"already"}, True)
     plan = ("plan", "enclave.eif", "--memory", "8192", "--cpus", "4", "--host-root", ready)
     assert cli.ok(*plan, "-o", "json").json()["fits"] is True
-    assert cli.run("plan", *plan[2:-1], tree, "-o", "json").code == 3
+    assert cli.run("plan", *plan[2:-1], tree, "-o", "json").status == 3
 
 
 def contents(folder: Path) -> dict[Path, bytes]:
@@ -120,7 +120,7 @@ def test_three_terminals_as_in_the_tutorial(stage: Stage) -> None:
         *("enclavectl.enclave/1", stage.backend, "debug"),
     )
     assert value["enclave"]["debug"] is True
-    assert "DEBUG MODE" in started.stderr
+    assert "DEBUG MODE" in started.err
     assert [one["trust"] for one in cli.ok("list", "-o", "json").json()["enclaves"]] == ["debug"]
 
     # Terminal 1: the console, from the boot's first line on.
@@ -154,16 +154,16 @@ def test_three_terminals_as_in_the_tutorial(stage: Stage) -> None:
 
     listener.press_ctrl_c()
     ended = listener.end()
-    assert ended.code == 130
-    assert "DEBUG" in ended.stdout
+    assert ended.status == 130
+    assert "DEBUG" in ended.out
 
-    assert cli.ok("terminate", "skin").stdout == "terminated skin\n"
-    assert console.end().code == 0
+    assert cli.ok("terminate", "skin").out == "terminated skin\n"
+    assert console.end().status == 0
     assert cli.ok("list", "-o", "json").json()["enclaves"] == []
     [past] = cli.ok("history", "-o", "json").json()["enclaves"]
     assert (past["name"], past["backend"], past["trust"]) == ("skin", stage.backend, "debug")
-    assert f"  {past['last_lines'][-1]}\n" in cli.ok("history").stdout
-    assert "serving model demo-lesion" in cli.ok("logs", "skin").stdout
+    assert f"  {past['last_lines'][-1]}\n" in cli.ok("history").out
+    assert "serving model demo-lesion" in cli.ok("logs", "skin").out
 
 
 def test_without_debug_mode_the_evidence_is_of_the_image(stage: Stage) -> None:
@@ -174,8 +174,8 @@ def test_without_debug_mode_the_evidence_is_of_the_image(stage: Stage) -> None:
     listener.await_err("trust simulated")
     cli.ok("send", "--enclave", "skin", sample("nv"), sample("bkl"))
     ended = listener.end()
-    assert ended.code == 0
-    answers = [json.loads(line) for line in ended.stdout.splitlines()]
+    assert ended.status == 0
+    answers = [json.loads(line) for line in ended.out.splitlines()]
     assert {answer["result"]["label"]["code"] for answer in answers} == {"nv", "bkl"}
     assert {answer["trust"] for answer in answers} == {"simulated"}
     evidence = cli.ok("diagnose", sample("df"), "-o", "json").json()["evidence"]
@@ -200,7 +200,7 @@ def test_a_listener_refuses_a_debug_enclave_and_goes_on(stage: Stage) -> None:
     cli.ok("send", sample("vasc"))
     listener.await_out("vasc")
     listener.press_ctrl_c()
-    assert listener.end().code == 130
+    assert listener.end().status == 130
 
 
 def test_an_enclave_that_ends_and_another_that_dials_in(stage: Stage) -> None:
@@ -215,4 +215,4 @@ def test_an_enclave_that_ends_and_another_that_dials_in(stage: Stage) -> None:
         listener.await_out(f"\n  {code} ")
         cli.ok("terminate", "skin")
     listener.press_ctrl_c()
-    assert listener.end().code == 130
+    assert listener.end().status == 130

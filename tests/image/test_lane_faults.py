@@ -127,7 +127,7 @@ def test_a_dockerfile_such_as_the_tutorials_is_refused(lane: Lane, tmp_path: Pat
         "private-key=a test",
     )
     assert allowed.status == 0, allowed.err
-    where = [(one["rule"], one["where"]) for one in allowed.json()["findings"]]  # type: ignore[attr-defined]
+    where = [(one["rule"], one["where"]) for one in allowed.json()["findings"]]
     assert ("private-key", "ramdisk1: /rootfs/app/private_key.pem") in where
     assert ("ignored-setting", "image") in where
 

@@ -28,6 +28,7 @@ from enclavectl.eif.format import Arch
 from enclavectl.image.lock import Lock
 from enclavectl.image.names import LOCK_NAME
 from enclavectl.models import PACKAGED_ID, find_model, load_weights
+from tests.cli.command import Done
 from tests.eif import samples
 from tests.nitro.fake.place import Place, Settings
 
@@ -40,19 +41,6 @@ from tests.nitro.fake.main import main
 
 main()
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Ran:
-    """A nitro-cli that ended."""
-
-    status: int
-    out: str
-    err: str
-
-    def json(self) -> Any:
-        """What is on standard output."""
-        return json.loads(self.out)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +117,11 @@ class FakeHost:
             text=True,
         )
 
-    def run(self, *arguments: str | Path, env: Mapping[str, str] | None = None) -> Ran:
+    def run(self, *arguments: str | Path, env: Mapping[str, str] | None = None) -> Done:
         """nitro-cli, to its end."""
         with self.start(*arguments, env=env) as process:
             out, err = process.communicate(timeout=60)
-        return Ran(process.returncode, out, err)
+        return Done(process.returncode, out, err)
 
     def launch(self, *more: str | Path, memory: int = 1024, cpus: int = 2) -> dict[str, Any]:
         """An enclave of the image, by nitro-cli itself."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.nitro.host import Ran
+from tests.cli.command import Done
 
 VARIABLE = "ENCLAVECTL_TEST_NITRO_CLI"
 REQUIRED = "ENCLAVECTL_TEST_REQUIRE_NITRO_CLI"
@@ -32,7 +32,7 @@ class NitroCli:
     def sockets(self) -> Path:
         return self.home / "run"
 
-    def run(self, *arguments: str | Path, env: Mapping[str, str] | None = None) -> Ran:
+    def run(self, *arguments: str | Path, env: Mapping[str, str] | None = None) -> Done:
         done = subprocess.run(
             [str(self.program), *map(str, arguments)],
             env={
@@ -49,7 +49,7 @@ class NitroCli:
             timeout=60,
             check=False,
         )
-        return Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
+        return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
 def real_nitro_cli() -> Path:

@@ -60,7 +60,7 @@ def test_an_enclave_from_start_to_end(cli: NitroCli) -> None:
     assert cli.refused(6, "run", cli.fake.eif, "--cid", "16")["code"] == "cid-in-use"
     assert cli.refused(6, "console", "first")["code"] == "no-console"
     assert cli.ok("terminate", "first", "-o", "json").json()["terminated"] == ["first"]
-    assert "has ended already" in cli.ok("terminate", "first").stderr
+    assert "has ended already" in cli.ok("terminate", "first").err
     assert (cli.records(), cli.images(), cli.fake.enclaves()) == ([], [], [])
     (past,) = cli.ok("history", "-o", "json").json()["enclaves"]
     assert (past["id"], past["how"]) == (enclave["id"], "terminated by enclavectl")
@@ -68,10 +68,10 @@ def test_an_enclave_from_start_to_end(cli: NitroCli) -> None:
 
 def test_the_console_of_a_debug_enclave_is_kept_from_its_first_byte(cli: NitroCli, tmp_path: Path) -> None:
     ran = cli.ok("run", cli.fake.eif, "--name", "bugs", "--debug")
-    assert ran.stdout.startswith("DEBUG")
-    assert ran.stderr.count("DEBUG MODE") == 2
-    assert "attested  zeros" in ran.stdout
-    text = cli.ok("console", "bugs", "--save", tmp_path / "saved").stdout
+    assert ran.out.startswith("DEBUG")
+    assert ran.err.count("DEBUG MODE") == 2
+    assert "attested  zeros" in ran.out
+    text = cli.ok("console", "bugs", "--save", tmp_path / "saved").out
     assert all(STAMPED.fullmatch(line) for line in text.splitlines())
     assert "Linux version" in text.splitlines()[0]
     assert "serving model demo-lesion" in text
@@ -85,7 +85,7 @@ def test_the_console_of_a_debug_enclave_is_kept_from_its_first_byte(cli: NitroCl
     value = cli.ok("diagnose", sample("nv"), "--unsafe-allow-debug", "-o", "json").json()
     assert value["trust"] == "debug"
     cli.ok("terminate", "bugs")
-    assert "serving model" in cli.ok("logs", "bugs").stdout
+    assert "serving model" in cli.ok("logs", "bugs").out
     assert cli.ok("logs", "bugs", "-o", "json").json()["enclave"]["how"] == "terminated by enclavectl"
     assert "gone" in cli.refused(6, "logs", "nobody")["hint"] or cli.refused(6, "logs", "nobody")["hint"]
 
@@ -95,9 +95,9 @@ def test_an_enclave_that_ends_by_itself_is_dead_and_remembered(cli: NitroCli) ->
     cli.ok("run", cli.fake.eif, "--name", "mortal", "--debug", "--no-wait")
     wait_until(lambda: listed(cli) == {"mortal": "DEAD"}, "it dies")
     assert "by itself" in cli.ok("history", "-o", "json").json()["enclaves"][0]["how"]
-    assert "Linux version" in cli.ok("console", "--follow", "mortal").stdout
+    assert "Linux version" in cli.ok("console", "--follow", "mortal").out
     assert "found a dead one" in cli.refused(6, "diagnose", "-e", "mortal", sample("nv"))["message"]
-    assert cli.ok("terminate", "mortal").stdout == "terminated mortal\n"
+    assert cli.ok("terminate", "mortal").out == "terminated mortal\n"
     assert cli.records() == []
 
 
@@ -211,7 +211,7 @@ def test_the_recording_goes_on_after_its_keeper_was_killed(cli: NitroCli) -> Non
 
         def is_recorded() -> bool:
             cli.fake.prints("hello again")  # what it prints before the new reader is there may be missing
-            return "hello again" in cli.ok("console", "bugs").stdout
+            return "hello again" in cli.ok("console", "bugs").out
 
         wait_until(is_recorded, "what it prints is recorded again")
         while "hello again" not in (line := follower.stdout.readline()):
@@ -223,7 +223,7 @@ def test_the_recording_goes_on_after_its_keeper_was_killed(cli: NitroCli) -> Non
     wait_until(lambda: listed(cli) == {"bugs": "DEAD"}, "the new keeper saw its end")
     (past,) = cli.ok("history", "-o", "json").json()["enclaves"]
     assert (past["name"], past["ended"] is not None) == ("bugs", True)
-    assert "hello again" in cli.ok("logs", "bugs").stdout
+    assert "hello again" in cli.ok("logs", "bugs").out
     cli.ok("terminate", "bugs")
     assert (cli.records(), cli.keepers(), readers(cli)) == ([], [], [])
 
@@ -255,9 +255,9 @@ def test_whoever_looks_at_an_enclave_without_keeper_gives_it_one(cli: NitroCli, 
     kill_keeper(cli)
     arguments = {"describe": ("kept",), "diagnose": (str(sample("nv")),)}.get(command, ())
     ran = cli.ok(command, *arguments)
-    assert "kept: its keeper was killed; another one has taken over" in ran.stderr
+    assert "kept: its keeper was killed; another one has taken over" in ran.err
     assert len(cli.keepers()) == 1
-    assert "killed" not in cli.ok(command, *arguments).stderr
+    assert "killed" not in cli.ok(command, *arguments).err
     # Its end is seen again.
     os.kill(listed_pids(cli)["kept"], signal.SIGKILL)
     wait_until(lambda: not cli.keepers(), "its keeper saw the end")
@@ -299,16 +299,16 @@ def test_enclaves_of_others_are_shown_and_not_trusted(cli: NitroCli) -> None:
     assert cli.refused(6, "diagnose", sample("nv"))["code"] == "no-release"
     assert cli.refused(6, "describe", "theirs", "--policy-file", "p.yaml")["code"] == "no-release"
     assert cli.ok("describe", "theirs", "-o", "json").json()["attested"] is None
-    assert "no evidence" in cli.ok("describe", "theirs").stdout
-    assert "NAME" in cli.ok("list").stdout
-    assert cli.ok("terminate", "theirs").stdout == "terminated theirs\n"
+    assert "no evidence" in cli.ok("describe", "theirs").out
+    assert "NAME" in cli.ok("list").out
+    assert cli.ok("terminate", "theirs").out == "terminated theirs\n"
     assert cli.ok("history", "-o", "json").json()["enclaves"] == []
 
 
 def test_a_fresh_enclave_for_one_command_ends_with_it(cli: NitroCli) -> None:
     env = {"ENCLAVECTL_ENCLAVE_EIF": str(cli.fake.eif)}
     ran = cli.run("diagnose", sample("bcc"), "-o", "json", env=env)
-    assert (ran.code, ran.json()["results"][0]["label"]["code"]) == (0, "bcc")
+    assert (ran.status, ran.json()["results"][0]["label"]["code"]) == (0, "bcc")
     # Before the command ends: the next one may need all that this host has for enclaves.
     assert (cli.records(), cli.fake.enclaves(), cli.images()) == ([], [], [])
     assert cli.ok("history", "-o", "json").json()["enclaves"] == []
@@ -333,8 +333,8 @@ def test_a_production_host_refuses_debug_mode(cli: NitroCli, tmp_path: Path) -> 
         ("listen", "--unsafe-allow-debug", "--timeout", "1"),
     ):
         ran = cli.run(*arguments, "-o", "json", env=env)
-        assert (ran.code, ran.json()["error"]["code"]) == (2, "production"), arguments
+        assert (ran.status, ran.json()["error"]["code"]) == (2, "production"), arguments
     cli.ok("run", cli.fake.eif, "--name", "real")
     ran = cli.run("diagnose", sample("nv"), "--policy", policy, "-o", "json", env=env)
-    assert (ran.code, ran.json()["error"]["code"]) == (2, "production")
+    assert (ran.status, ran.json()["error"]["code"]) == (2, "production")
     assert not [line for line in cli.fake.argv() if "--debug-mode" in line]

@@ -17,14 +17,15 @@ from enclavectl.attestation import Policy, Release, Trust, TrustRoot
 from enclavectl.client import Client
 from enclavectl.eif.examine import read_image
 from enclavectl.exchange import Expectation
+from tests.cli.command import Done
 from tests.e2e.cli import is_alive, wait_until
-from tests.nitro.host import FakeHost, Ran, write_image
+from tests.nitro.host import FakeHost, write_image
 
 CAUSE = re.compile(r"\[ (E\d{2}) \]")
 LAUNCH = ("run-enclave", "--cpu-count", "2", "--memory", "1024", "--eif-path")
 
 
-def refused(ran: Ran, *codes: str, reason: str = "") -> None:
+def refused(ran: Done, *codes: str, reason: str = "") -> None:
     assert CAUSE.findall(ran.err) == list(codes)
     assert ran.status == int(codes[-1][1:])
     assert reason in ran.err
@@ -235,7 +236,7 @@ def test_others_enclaves_are_seen_and_not_ended(host: FakeHost) -> None:
 @pytest.mark.parametrize(("version", "array"), [("1.4.2", False), ("1.4.3", True)])
 def test_terminate_all_by_version(host: FakeHost, version: str, array: bool) -> None:
     host.set(version=version)
-    assert host.run("terminate-enclave", "--all") == Ran(0, "[]\n" if array else "", "")
+    assert host.run("terminate-enclave", "--all") == Done(0, "[]\n" if array else "", "")
     host.launch()
     host.launch()
     ran = host.run("terminate-enclave", "--all")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 
-from tests.nitro.host import Ran
+from tests.cli.command import Done
 
 CAUSE = re.compile(r"\[ (E\d{2}) \]")
 LOG = re.compile(r'please provide the error log found at "(.*)"\n$')
 
 
-def failed(ran: Ran, *codes: str) -> str:
+def failed(ran: Done, *codes: str) -> str:
     """Standard error of a command that failed with these codes, the last of them its exit status."""
     assert CAUSE.findall(ran.err) == list(codes)
     assert ran.status == int(codes[-1][1:])

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.command import Done
 from tests.nitro.contract.errors import LOG, failed, subactions
-from tests.nitro.host import Ran
 from tests.nitro.real import NitroCli
 
 ABSENT = 'Os { code: 2, kind: NotFound, message: "No such file or directory" }'
 
 
 def test_no_enclaves(nitro_cli: NitroCli) -> None:
-    assert nitro_cli.run("describe-enclaves") == Ran(0, "[]\n", "")
-    assert nitro_cli.run("describe-enclaves", "--metadata") == Ran(0, "[]\n", "")
-    assert nitro_cli.run("terminate-enclave", "--all") == Ran(0, "[]\n", "")
+    assert nitro_cli.run("describe-enclaves") == Done(0, "[]\n", "")
+    assert nitro_cli.run("describe-enclaves", "--metadata") == Done(0, "[]\n", "")
+    assert nitro_cli.run("terminate-enclave", "--all") == Done(0, "[]\n", "")
 
 
 def test_stale_sockets_are_cleared_away(nitro_cli: NitroCli) -> None:
@@ -41,7 +41,7 @@ def test_without_a_log_folder_nothing_works(nitro_cli: NitroCli, command: str) -
     log = nitro_cli.logs / "nitro_enclaves.log"
     assert f"\nFile: '{log}', failing operation: 'Open'.\n" in text
     # The report of the failure makes the folder, so that the second try works.
-    assert nitro_cli.run("describe-enclaves") == Ran(0, "[]\n", "")
+    assert nitro_cli.run("describe-enclaves") == Done(0, "[]\n", "")
 
 
 def test_without_a_socket_folder(nitro_cli: NitroCli, eif: Path) -> None:

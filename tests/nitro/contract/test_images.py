@@ -17,9 +17,9 @@ from enclavectl.eif.format import SectionKind
 from enclavectl.eif.measure import certificate_pcr
 from enclavectl.eif.signature import parse_certificate
 from enclavectl.eif.strictjson import JsonValue
+from tests.cli.command import Done
 from tests.eif import samples
 from tests.nitro.contract.errors import failed
-from tests.nitro.host import Ran
 from tests.nitro.real import NitroCli
 
 
@@ -134,10 +134,10 @@ def test_sign_eif_refuses(nitro_cli: NitroCli, eif: Path, signing: tuple[Path, P
 def test_pcr(nitro_cli: NitroCli, signing: tuple[Path, Path], tmp_path: Path) -> None:
     _, certificate = signing
     ran = nitro_cli.run("pcr", "--signing-certificate", certificate)
-    assert ran == Ran(0, json.dumps({"PCR8": certificate_pcr(der_of(certificate))}, indent=2) + "\n", "")
+    assert ran == Done(0, json.dumps({"PCR8": certificate_pcr(der_of(certificate))}, indent=2) + "\n", "")
     (tmp_path / "abc").write_bytes(b"abc")
     ran = nitro_cli.run("pcr", "--input", tmp_path / "abc")
-    assert ran == Ran(0, json.dumps({"PCR": certificate_pcr(b"abc")}, indent=2) + "\n", "")
+    assert ran == Done(0, json.dumps({"PCR": certificate_pcr(b"abc")}, indent=2) + "\n", "")
     failed(nitro_cli.run("pcr", "--input", tmp_path / "absent"), "E19")
     failed(nitro_cli.run("pcr", "--signing-certificate", tmp_path / "abc"), "E57")
 

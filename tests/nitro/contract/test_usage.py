@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.command import Done
 from tests.nitro.contract.errors import CAUSE
 from tests.nitro.fake.arguments import Said, parse
 from tests.nitro.fake.declared import app_of
 from tests.nitro.fake.failure import explanation
-from tests.nitro.host import FakeHost, Ran
+from tests.nitro.host import FakeHost
 from tests.nitro.real import NitroCli
 
 SUBCOMMANDS = [command.name for command in app_of("1.5.2").commands]
@@ -84,10 +85,10 @@ def test_explain(nitro_cli: NitroCli) -> None:
     )
     for code in ("e19", "E57", "E61"):
         ran = nitro_cli.run("explain", "--error-code", code)
-        assert ran == Ran(0, "", f"No such error code {code}\n")
+        assert ran == Done(0, "", f"No such error code {code}\n")
 
 
 @pytest.mark.nitro_cli
 def test_every_explanation_is_the_same(real: NitroCli) -> None:
     for code in (*(f"E{number:02}" for number in range(62)), "19", ""):
-        assert real.run("explain", "--error-code", code) == Ran(0, "", explanation(code) + "\n")
+        assert real.run("explain", "--error-code", code) == Done(0, "", explanation(code) + "\n")
