@@ -6,9 +6,8 @@ import os
 import select
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from enclavectl.errors import HostError
 
@@ -19,18 +18,18 @@ MINIMAL_ENVIRONMENT = {"LANG": "C.UTF-8", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin
 MAX_CAPTURED_BYTES = 16 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
+# Tuples, and not dataclasses as elsewhere: those load inspect, ast and dis, and the supervisor of a local
+# enclave starts the payload before it loads anything that takes long.
+class Command(NamedTuple):
     """A process to start: absolute program first, its folder, and the descriptors it is handed."""
 
     argv: Sequence[str]
     cwd: Path
     pass_fds: tuple[int, ...] = ()
-    environment: Mapping[str, str] = field(default_factory=lambda: MINIMAL_ENVIRONMENT)
+    environment: Mapping[str, str] = MINIMAL_ENVIRONMENT
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Output:
+class Output(NamedTuple):
     """What a process that has ended wrote, and its exit status; negative for a signal."""
 
     status: int

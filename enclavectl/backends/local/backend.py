@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -246,7 +245,7 @@ class LocalBackend:
             )
             argv = [sys.executable, "-EPB", "-m", "enclavectl.backends.local.supervisor"]
             command = Command(
-                argv=[*argv, json.dumps(asdict(supervisor_spec))],
+                argv=[*argv, json.dumps(supervisor_spec._asdict())],
                 cwd=folder,
                 pass_fds=(listener.fileno(), lock, lifeline_read),
             )

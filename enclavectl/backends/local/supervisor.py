@@ -18,8 +18,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from enclavectl.backends.console_log import ConsoleLog
 from enclavectl.run import Command, start, wait_ended
@@ -28,8 +28,7 @@ _TERM_GRACE_S = 6.0
 _OUTPUT_BYTES = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SupervisorSpec:
+class SupervisorSpec(NamedTuple):
     """What the backend hands over. The descriptors are inherited.
 
     The lifeline is the read end of a pipe. While the starter lives it is open; when it closes, the enclave
