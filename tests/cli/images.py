@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,21 +16,14 @@ from tests.eif import samples
 MODEL = b"rootfs/app/model.tflite"
 
 
-class Buffer(bytearray):
-    """A sink for the cpio writer."""
-
-    def write(self, data: bytes) -> None:
-        self += data
-
-
 def ramdisk(files: dict[bytes, bytes], *, mtime: int = 0) -> bytes:
-    sink = Buffer()
+    sink = io.BytesIO()
     writer = CpioWriter(sink)
     for ino, (name, data) in enumerate(files.items()):
         entry = CpioEntry(name=name, ino=ino, mode=0o100644, mtime=mtime, size=len(data))
         writer.add(entry, [data])
     writer.finish(CpioEntry(name=TRAILER, ino=0, mode=0))
-    return bytes(sink)
+    return sink.getvalue()
 
 
 def write_image(path: Path, *, model: bytes = b"weights", mtime: int = 0) -> Path:
