@@ -118,7 +118,7 @@ def _verdict(screen: Screen, file: Path) -> Answer:
     from enclavectl.eif.examine import examine
 
     with open_image(file) as image, progress(screen, "verifying", file) as on_bytes:
-        examination = examine(image, now=_now(), on_bytes=on_bytes)
+        examination = examine(image, now=_now(), archives=True, on_bytes=on_bytes)
     registers = examination.measurements.registers() if examination.measurements else {}
 
     def draw() -> None:

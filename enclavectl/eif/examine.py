@@ -13,7 +13,7 @@ from enclavectl.eif.errors import EifError
 from enclavectl.eif.findings import Finding, Severity, finding_of
 from enclavectl.eif.format import CRC_OFFSET, FLAG_ARM64, MAX_METADATA, MAX_SIGNATURE, SectionKind
 from enclavectl.eif.layout import Layout, Scan
-from enclavectl.eif.lint import lint_contents
+from enclavectl.eif.lint import lint_contents, lint_ramdisks
 from enclavectl.eif.measure import Measured, Measurements, OnBytes, file_crc, measure_layout
 from enclavectl.eif.metadata import Metadata, parse_metadata
 from enclavectl.eif.scan import parse_layout, scan_layout
@@ -97,11 +97,17 @@ def measure_image(file: BinaryIO, *, on_bytes: OnBytes | None = None) -> Measure
 
 
 def examine(
-    file: BinaryIO, *, now: datetime, force_flags: bool = False, on_bytes: OnBytes | None = None
+    file: BinaryIO,
+    *,
+    now: datetime,
+    force_flags: bool = False,
+    archives: bool = False,
+    on_bytes: OnBytes | None = None,
 ) -> Examination:
     """Every defect and every fact of a file, however broken it is. ``now`` needs a time zone.
 
-    ``force_flags`` gives PCRs also where unknown header flags make them a guess.
+    ``force_flags`` gives PCRs also where unknown header flags make them a guess; ``archives`` reads the
+    ramdisks' archives as well, which takes as long again.
     """
     scan = scan_layout(file)
     findings = list(scan.findings)
@@ -124,6 +130,7 @@ def examine(
         certificate = facts[0]
         _attempt(findings, lambda: check_validity(certificate, now))
     findings += lint_contents(layout)
+    findings += lint_ramdisks(layout) if archives else ()
     findings += _metadata_form(layout, metadata)
     table = _attempt(findings, lambda: _measure_table(scan))
     trusted = force_flags or not layout.header.flags & ~FLAG_ARM64

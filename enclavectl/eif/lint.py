@@ -11,9 +11,12 @@ import struct
 from collections.abc import Iterator
 
 from enclavectl.eif.blob import Blob
+from enclavectl.eif.cpio import CpioReader, show
+from enclavectl.eif.errors import CpioError
 from enclavectl.eif.findings import Finding, Severity
 from enclavectl.eif.format import MAX_CMDLINE, Arch, SectionKind, kernel_arch
 from enclavectl.eif.layout import Layout
+from enclavectl.eif.stream import open_ramdisk
 
 _HEAD = 4096
 _CHECKSUM = 4  # older kernels end in a CRC-32 that syssize does not always cover
@@ -35,6 +38,26 @@ def lint_contents(layout: Layout) -> Iterator[Finding]:
                 yield _warning(
                     "ramdisk-magic", f"expected a cpio or gzip archive, found {head[:6]!r}", offset
                 )
+
+
+def lint_ramdisks(layout: Layout) -> Iterator[Finding]:
+    """Whether each ramdisk is an archive from its beginning to its end; all of them are read."""
+    ramdisks = [section for section in layout.all_of(SectionKind.RAMDISK) if section.size]
+    for index, section in enumerate(ramdisks):
+        blob, offset = layout.blob(section), section.data_offset
+        if not blob.head(8).startswith((CPIO_MAGIC, GZIP_MAGIC)):
+            continue  # lint_contents says so
+        try:
+            for entry in CpioReader(open_ramdisk(blob)):
+                if entry.name.startswith(b"/") or b".." in entry.name.split(b"/"):
+                    shown = show(entry.name[:64])
+                    yield _warning(
+                        "ramdisk-name", f"ramdisk {index}: {shown}: a path out of the archive", offset
+                    )
+                    break
+        except CpioError as exc:
+            place = "" if exc.offset is None else f" at byte {exc.offset} of the archive"
+            yield _warning(exc.code or "ramdisk", f"ramdisk {index}: {exc.reason}{place}", offset)
 
 
 def cmdline_defect(data: bytes) -> str | None:

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from enclavectl.eif.blob import Blob, blob_of, whole_file
+from enclavectl.eif.cpio import TRAILER, CpioEntry, CpioWriter
 from enclavectl.eif.format import HEADER_SIZE, Header, Section, SectionKind
 from enclavectl.eif.metadata import Metadata
 
@@ -45,8 +46,12 @@ def bzimage(size: int = 4096) -> bytes:
 
 
 def cpio(tag: bytes = b"a") -> bytes:
-    """Bytes that begin like a ramdisk."""
-    return (b"070701" + tag * 50).ljust(64, b"\0")
+    """A ramdisk of one file."""
+    out = io.BytesIO()
+    writer = CpioWriter(out)
+    writer.add(CpioEntry(name=b"tag", ino=1, mode=0o100644, size=len(tag)), [tag])
+    writer.finish(CpioEntry(name=TRAILER, ino=0, mode=0))
+    return out.getvalue()
 
 
 def sections(*, ramdisks: int = 2) -> Sections:

@@ -147,7 +147,8 @@ def test_another_model_is_the_only_cause_of_what_follows_from_it() -> None:
     [
         ({"kernel": bzimage(8192)}, ["PCR0", "PCR1"], "another kernel"),
         ({"cmdline": b"debug"}, ["PCR0", "PCR1"], "another kernel command line"),
-        ({"boot": cpio(b"b")}, ["PCR0", "PCR1"], "ramdisk0 content"),
+        ({"boot": cpio(b"b")}, ["PCR0", "PCR1"], "the boot files (/tag)"),
+        ({"boot": b"070701 no archive"}, ["PCR0", "PCR1"], "ramdisk0 content"),
         (
             {"metadata": replace(METADATA, image_name="x").to_bytes()},
             [],

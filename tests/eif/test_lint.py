@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import struct
 
 import pytest
 
+from enclavectl.eif.cpio import TRAILER, CpioEntry, CpioWriter
 from enclavectl.eif.examine import examine, measure_image
 from enclavectl.eif.format import FLAG_ARM64, SectionKind
 from tests.eif.samples import CMDLINE, METADATA, NOW, bzimage, cpio, image
@@ -72,3 +74,34 @@ def test_ramdisks_and_kernels_that_are_something_else() -> None:
     assert codes(bzimage(), ramdisk=b"\x1f\x8b\x08gzip") == []
     assert codes(bzimage(), ramdisk=b"squashfs") == ["ramdisk-magic"]
     assert codes(b"K" * 40) == ["kernel-format"]
+
+
+def records(*names: bytes) -> bytes:
+    out = io.BytesIO()
+    writer = CpioWriter(out)
+    for ino, name in enumerate(names):
+        writer.add(CpioEntry(name=name, ino=ino, mode=0o100644, size=100), [bytes(100)])
+    writer.finish(CpioEntry(name=TRAILER, ino=0, mode=0))
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("ramdisk", "code"),
+    [
+        (records(b"a", b"b"), None),
+        (gzip.compress(records(b"a")), None),
+        (records(b"a") + records(b"b"), None),
+        (records(b"a", b"b")[:300], "cpio-truncated"),
+        (gzip.compress(records(b"a"))[:-12], "ramdisk-gzip"),
+        (records(b"a") + b"070701", "cpio-truncated"),
+        (records(b"a") + b"more junk", "cpio-trailing"),
+        (records(b"a/../../b"), "ramdisk-name"),
+        (records(b"/etc/passwd"), "ramdisk-name"),
+    ],
+)
+def test_a_sound_image_has_whole_ramdisks(ramdisk: bytes, code: str | None) -> None:
+    data = made(bzimage(), CMDLINE, ramdisk)
+    found = examine(io.BytesIO(data), now=NOW, archives=True)
+    assert [one.code for one in found.findings] == ([code] if code else [])
+    assert found.sound is (code is None)
+    assert examine(io.BytesIO(data), now=NOW).sound  # as show says it, which does not read them
