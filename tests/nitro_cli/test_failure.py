@@ -14,6 +14,8 @@ from enclavectl.nitro_cli.codes import MEANINGS
 from enclavectl.nitro_cli.failure import failed_connections, read_error_log, read_failure
 from enclavectl.nitro_cli.reasons import REASONS
 from enclavectl.run import Output
+from tests.nitro.fake.failure import Failure, render
+from tests.nitro.fake.place import Place, Settings
 from tests.nitro_cli.words import LINK, backtrace, error, launch_failure
 
 
@@ -34,6 +36,45 @@ def test_every_code_has_a_cause_a_fix_and_a_page(code: str) -> None:
     assert MEANINGS[code].fix in str(found.hint)
     assert f"{LINK}#{code}" in str(found.hint)
     assert type(found) is (StateError if code in ("E11", "E58") else HostError)
+
+
+@pytest.mark.parametrize("code", MEANINGS)
+@pytest.mark.parametrize("told", ["alone", "to a launch", "without BACKTRACE"])
+def test_every_code_is_read_in_nitro_clis_own_text(code: str, told: str, tmp_path: Path) -> None:
+    """Its sentences are those of document_errors.rs, its form that of common/mod.rs."""
+    failure = Failure(code, "Something of the inside", "src/lib.rs:1", info=("/some/file", "Open", "376"))
+    environ = {} if told == "without BACKTRACE" else {"BACKTRACE": "1"}
+    text = render(failure.sub("What was being done").during("Run Enclave"), place_in(tmp_path), environ)
+    output = Output(
+        status=39, out=b"", err=(launch_failure(text) if told == "to a launch" else text).encode()
+    )
+    found = read_failure(output, read_error_log)
+    assert (found.code, found.meaning) == (code, MEANINGS[code])
+    if code == "E19":
+        assert (found.file, found.operation) == ("/some/file", "Open")
+    if code == "E26":
+        assert "376" in found.said
+    assert "MISSING_INFO" not in found.said
+    # Inline, or in the err log that the text names.
+    assert found.reason == "Something of the inside"
+    assert found.log is not None
+    assert Path(found.log).parent == tmp_path
+
+
+@pytest.mark.parametrize("words", REASONS)
+def test_every_reason_is_read_in_nitro_clis_own_text(words: str, tmp_path: Path) -> None:
+    failure = Failure(
+        "E36" if "vsock" in words.lower() else "E29", words, "src/enclave_proc/resource_manager.rs:858"
+    )
+    failure.sub("Start enclave ioctl failed", "Enclave start issue", "Failed to run enclave")
+    text = render(failure.during("Run Enclave"), place_in(tmp_path), {"BACKTRACE": "1"})
+    found = error_of(launch_failure(text), 39)
+    assert REASONS[words].cause in found.message
+    assert REASONS[words].fix in str(found.hint)
+
+
+def place_in(folder: Path) -> Place:
+    return Place(home=folder, sockets=folder, logs=folder, settings=Settings())
 
 
 @pytest.mark.parametrize("words", REASONS)
