@@ -136,6 +136,10 @@ def _for_file(meaning: Meaning, file: str) -> Meaning:
             "enclavectl doctor says whether enclaves are off for this instance or the user not in group ne",
         ),
         "ne_cpus": ("the driver is not loaded", "sudo modprobe nitro_enclaves, then enclavectl doctor"),
+        "/blobs/cmdline": (
+            "there are no boot files for the build",
+            "enclavectl setup installs them (-devel); enclavectl build --builder native needs none",
+        ),
         "nitro_enclaves.log": (
             "nitro-cli's own log cannot be written",
             "join the group ne (enclavectl setup) and log in anew; is the folder there?",

@@ -16,11 +16,11 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from enclavectl.errors import HostError
+from enclavectl.errors import HostError, StateError
 from enclavectl.events import Telling
 
 _POLL_S = 0.05
@@ -29,13 +29,16 @@ _TELL_EVERY_S = 30.0
 
 
 @contextmanager
-def host_lock(folder: Path, what: str, telling: Telling) -> Iterator[int]:
+def host_lock(
+    folder: Path, what: str, telling: Telling, *, gives_up: Callable[[], bool] = lambda: False
+) -> Iterator[int]:
     """Nobody else on this host is in such a block on ``folder``. Yields the descriptor that holds the lock.
 
     A wait of more than a moment is told, again every half minute. Handing the descriptor to a process
-    keeps the lock until that has ended, too.
+    keeps the lock until that has ended, too. The wait ends when ``gives_up`` says so.
 
     Raises:
+        StateError: it gave up.
         HostError: there is no such folder, or this user may not look into it: nitro-cli is not set up.
     """
     try:
@@ -47,19 +50,21 @@ def host_lock(folder: Path, what: str, telling: Telling) -> Iterator[int]:
             code="nitro-not-set-up",
         ) from exc
     try:
-        _wait(fd, what, telling)
+        _wait(fd, what, telling, gives_up)
         yield fd
     finally:
         os.close(fd)
 
 
-def _wait(fd: int, what: str, telling: Telling) -> None:
+def _wait(fd: int, what: str, telling: Telling, gives_up: Callable[[], bool]) -> None:
     start = time.monotonic()
     next_word_s = _TELL_AFTER_S
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            if gives_up():
+                raise StateError(f"its end was asked for while it waited for another {what}") from None
             waited_s = time.monotonic() - start
             if waited_s >= next_word_s:
                 telling.note(f"waiting for another {what} on this host ({waited_s:.0f} s)")

@@ -26,6 +26,23 @@ def test_two_launches_at_once_take_turns(stage: NitroStage) -> None:
     assert stage.states() == {"first": "RUNNING", "second": "RUNNING"}
 
 
+def test_a_run_that_is_ended_while_it_waits_for_its_turn_is_gone_at_once(stage: NitroStage) -> None:
+    stage.host.hold("boot")
+    first = stage.run("--name", "first")
+    wait_until(lambda: stage.launches() == 1, "the first one launches")
+    second = stage.run("--name", "second")
+    second.await_err("waiting")
+    second.press_ctrl_c()
+    ended = second.end()
+    assert ended.code == 130
+    assert "boot cannot be stopped" not in ended.stderr
+    assert stage.states() == {"first": "BOOTING"}
+    assert len(stage.cli.enclave_folders()) == 1
+    stage.host.let_go("boot")
+    assert first.end().code == 0
+    assert stage.launches() == 1
+
+
 def test_a_launch_while_another_enclave_is_hashed(stage: NitroStage) -> None:
     """nitro-cli asks every enclave for its name at a launch; one that is hashed would be lost by that."""
     stage.host.hold("hash")

@@ -127,6 +127,7 @@ def test_numbers_that_only_nitro_cli_knows_are_kept() -> None:
         ("/dev/nitro_enclaves", "device cannot be opened"),
         ("/sys/module/nitro_enclaves/parameters/ne_cpus", "driver is not loaded"),
         ("/var/log/nitro_enclaves/nitro_enclaves.log", "own log cannot be written"),
+        ("/usr/share/nitro_enclaves/blobs/cmdline", "no boot files"),
         ("/tmp/a.eif", "cannot be opened, read or written"),
     ],
 )

@@ -48,6 +48,7 @@ if TYPE_CHECKING:  # what describes enclaves is loaded while nitro-cli looks for
 _ANY_CID = 2**32 - 1
 _POLL_S = 0.05
 _END_S = 30.0
+_INTERRUPTED_S = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,11 +199,13 @@ class NitroBackend:
             enclave = self._places.ours(booted, None, EnclaveState.RUNNING)
             return NitroEnclave(enclave, booted, keeper, lambda: self.terminate(enclave))
         except KeyboardInterrupt:
-            self._telling.note(
-                f"a boot cannot be stopped: {record.name} ends by itself once it has booted or failed "
-                f"(within {bound_s} s); until then enclavectl list shows it"
-            )
-            keeper.end(wait_s=0)
+            if keeper.is_launching:
+                self._telling.note(
+                    f"a boot cannot be stopped: {record.name} ends by itself once it has booted or failed "
+                    f"(within {bound_s} s); until then enclavectl list shows it"
+                )
+            # One that waits for its turn goes at once.
+            keeper.end(wait_s=0 if keeper.is_launching else _INTERRUPTED_S)
             raise
         except BaseException:
             keeper.end(wait_s=_END_S)

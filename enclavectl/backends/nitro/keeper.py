@@ -105,7 +105,7 @@ class Keeper:
             recorder = Recorder(self._folder / "console.log") if self._record.debug else None
             # Until the enclave is settled: a launch asks every enclave for its name, which one that is just
             # being hashed must not be asked.
-            with host_lock(self._cli.logs, "launch", self):
+            with host_lock(self._cli.logs, "launch", self, gives_up=self._is_unwanted):
                 info = self._launch()
                 daemon = handle_of(info.process_id)
                 with contextlib.suppress(HostError):  # a full disk; nitro-cli's own answer is there

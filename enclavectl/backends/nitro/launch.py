@@ -91,6 +91,7 @@ class KeeperProcess:
         self._reports = reports
         self._log = log
         self._buffer = b""
+        self.is_launching = False
 
     def wait_launched(self, telling: Telling, bound_s: float) -> RunInfo:
         """nitro-cli's answer, once the enclave has booted.
@@ -108,6 +109,7 @@ class KeeperProcess:
                     telling.note(str(report["note"]))
                 elif "launching" in report:
                     launching = time.monotonic()
+                    self.is_launching = True
                 elif "launched" in report and isinstance(found := report["launched"], dict):
                     return RunInfo.from_json(found)
                 elif "failed" in report:
