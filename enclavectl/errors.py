@@ -14,8 +14,8 @@
     |   +-- PeerProtocolError   the peer broke docs/protocol.md
     |   +-- PictureRefused      the enclave (or we, before sending) would not take this picture
     +-- StateError         6    the named thing does not exist or is in the wrong state
+    +-- Interrupted      130    Ctrl-C, as the CLI reports it; never raised
 
-Exit code 130 is an interruption.
 Only ``enclavectl.cli`` turns these into text and exit codes.
 """
 
@@ -42,6 +42,13 @@ class Bug(EnclavectlError):
     """An exception that nobody meant to raise."""
 
     kind = "bug"
+
+
+class Interrupted(EnclavectlError):
+    """A person, or whoever started us, wanted no more of it."""
+
+    exit_code = 130
+    kind = "interrupted"
 
 
 class UsageError(EnclavectlError):

@@ -180,8 +180,12 @@ class Screen:
 def _console(*, stderr: bool) -> Console:
     from rich.console import Console
 
+    class PipedConsole(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # Rich would end the process, as if that were our bug
+
     stream = sys.stderr if stderr else sys.stdout
-    return Console(
+    return PipedConsole(
         stderr=stderr,
         markup=False,
         highlight=False,

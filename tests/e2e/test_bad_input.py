@@ -183,8 +183,15 @@ def test_closed_and_full_streams(shared: Cli) -> None:
         script = f'exec "$0" diagnose "$1" --top 1 {redirect}'
         shell = Cli(shared.base, ("sh", "-c", script, program))
         assert shell.run(sample("nv")).status == 0
-    piped = Cli(shared.base, ("sh", "-c", '"$0" list -o json | true', program))
-    assert piped.run().status == 0
+    for output in ("json", "text"):
+        piped = Cli(
+            shared.base, ("bash", "-c", f'"$0" list -o {output} | true; exit ${{PIPESTATUS[0]}}', program)
+        )
+        assert piped.run().status == 0
+        full = Cli(shared.base, ("sh", "-c", f'exec "$0" list -o {output} >/dev/full', program)).run()
+        assert full.status == 3
+        assert full.err.startswith("enclavectl: the output: cannot be written (No space left on device)\n")
+        assert "ignored" not in full.err
     assert "empty" in Cli(shared.base, ("sh", "-c", 'exec "$0" diagnose - <&-', program)).run().out
 
 

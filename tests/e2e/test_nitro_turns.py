@@ -30,16 +30,18 @@ def test_a_run_that_is_ended_while_it_waits_for_its_turn_is_gone_at_once(stage: 
     stage.host.hold("boot")
     first = stage.run("--name", "first")
     wait_until(lambda: stage.launches() == 1, "the first one launches")
-    second = stage.run("--name", "second")
+    second = stage.run("--name", "second", "-o", "json")
     second.await_err("waiting")
     second.press_ctrl_c()
     ended = second.end()
-    assert ended.code == 130
-    assert "boot cannot be stopped" not in ended.stderr
+    assert ended.status == 130
+    error = json.loads(ended.out)["error"]
+    assert (error["code"], error["exit_code"]) == ("interrupted", 130)
+    assert "boot cannot be stopped" not in ended.err
     assert stage.states() == {"first": "BOOTING"}
     assert len(stage.cli.enclave_folders()) == 1
     stage.host.let_go("boot")
-    assert first.end().code == 0
+    assert first.end().status == 0
     assert stage.launches() == 1
 
 
