@@ -128,6 +128,31 @@ def test_long_output_on_both_streams_does_not_block(tmp_path: Path) -> None:
     assert NitroCli(scripted(tmp_path, body)).describe().enclaves == ()
 
 
+def until_it_is_let_go(folder: Path) -> str:
+    return f"until [ -e '{folder}/go' ]; do sleep 0.01; done; echo '[]'"
+
+
+def test_what_describe_is_given_to_do_is_done_meanwhile(tmp_path: Path) -> None:
+    cli = NitroCli(scripted(tmp_path, until_it_is_let_go(tmp_path)))
+    assert cli.describe(meanwhile=(tmp_path / "go").touch).enclaves == ()
+
+
+def test_ctrl_c_meanwhile_leaves_describe_to_finish_as_well(tmp_path: Path) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    heard = Heard()
+    cli = NitroCli(scripted(tmp_path, until_it_is_let_go(tmp_path)), heard)
+    with pytest.raises(KeyboardInterrupt):
+        cli.describe(meanwhile=interrupt)
+    assert heard.notes == [
+        "nitro-cli describe-enclaves goes on by itself: ending it now could end an enclave"
+    ]
+    (tmp_path / "go").touch()
+    with host_lock(tmp_path / "sockets", "test", Heard()):
+        pass  # it has ended: the lock was its own
+
+
 def test_whoever_holds_the_lock_is_waited_for_and_that_is_told(tmp_path: Path) -> None:
     heard = Heard()
     entered = threading.Event()
