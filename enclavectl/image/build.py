@@ -25,6 +25,7 @@ from enclavectl.eif.scan import parse_layout
 from enclavectl.errors import UsageError
 from enclavectl.files import open_regular, replace_file, stage_file
 from enclavectl.image.blobs import BlobPaths, BootBlobs, open_blobs, require_blobs
+from enclavectl.image.dockerfile import lint_dockerfile
 from enclavectl.image.engine import Engine
 from enclavectl.image.findings import LintFinding, Rule, bounded, refuse_blocking
 from enclavectl.image.lint import (
@@ -191,12 +192,15 @@ def _undisturbed() -> Iterator[None]:
 
 
 def lint_plan(request: BuildRequest, plan: Plan, engine: Engine, telling: Telling) -> Plan:
-    """The plan with all that can be found without building: an image that is there is linted, too.
+    """The plan with all that can be found without building: in an image that is there, in a Dockerfile.
 
     Raises:
         HostError: Docker or the file system failed.
         EifError: the image cannot be read.
     """
+    if request.source.folder is not None:
+        findings = bounded(lint_dockerfile(request.source.folder / "Dockerfile"))
+        return replace(plan, findings=(*plan.findings, *findings))
     if plan.image_id is None:
         return plan
     telling.step("reading the image's layers")

@@ -212,6 +212,15 @@ def test_dry_run_of_an_image_that_is_there_lints_it(lane: Lane, tmp_path: Path) 
     assert {path.name for path in tmp_path.iterdir()} == {"context"}
 
 
+def test_dry_run_of_a_dockerfile_that_makes_a_key_names_the_line(lane: Lane, tmp_path: Path) -> None:
+    context = own_image(tmp_path, f'FROM {BASE_IMAGE}\nRUN ssh-keygen -t rsa -f key\nCMD ["/bin/true"]\n')
+    done = lane.build(tmp_path, "--dockerfile", context, "--dry-run")
+    assert done.status == 2
+    assert done.error()["code"] == "lint-private-key"
+    assert "context: Dockerfile, line 2" in str(done.error()["message"])
+    assert {path.name for path in tmp_path.iterdir()} == {"context"}
+
+
 LAYERS = f"""FROM {BASE_IMAGE}
 RUN mkdir -p /data/sub /gone && echo one > /data/one && ln /data/one /data/two && ln -s one /data/link && \\
     chmod 4755 /data/one && echo hidden > /gone/file && chgrp 5 /data/sub && chmod 2775 /data/sub
