@@ -22,7 +22,7 @@ from enclavectl.eif.measure import Measurements
 from enclavectl.eif.metadata import Metadata
 from enclavectl.eif.ramdisk import EPOCH, Mode, boot_entries, write_ramdisk
 from enclavectl.eif.scan import parse_layout
-from enclavectl.errors import UsageError
+from enclavectl.errors import HostError, UsageError
 from enclavectl.files import open_regular, replace_file, stage_file
 from enclavectl.image.blobs import BlobPaths, BootBlobs, open_blobs, require_blobs
 from enclavectl.image.dockerfile import lint_dockerfile
@@ -37,7 +37,7 @@ from enclavectl.image.lint import (
     lint_ramdisk,
 )
 from enclavectl.image.lock import Lock
-from enclavectl.image.nitro import NitroBuild, NitroSigning, build_with_nitro_cli
+from enclavectl.image.nitro import NitroBuild, NitroSigning, build_with_nitro_cli, is_kms_key
 from enclavectl.image.plan import Plan, Source, Telling, make_image, make_plan
 from enclavectl.image.scratch import scratch_file, scratch_folder
 from enclavectl.image.wheels import Wheel, WheelStore
@@ -102,7 +102,7 @@ def build_enclave(request: BuildRequest, engine: Engine, store: WheelStore, tell
     """
     require_blobs(request.blobs, request.environ)
     if request.nitro_cli is not None:
-        find_nitro_cli(request.environ)  # said before minutes of building, not after them
+        _require_nitro_cli(request.nitro_cli, request.environ)  # said before minutes of building
     plan = make_plan(request.source, request.locked, engine, store, telling)
     refuse_blocking(plan.findings, request.allowed)
     docker = DockerImage(image_id=make_image(plan, request.output.parent, engine, telling), plan=plan)
@@ -179,6 +179,19 @@ class _Native:
                 signer=request.signer,
             )
             return build_image(spec, output)
+
+
+def _require_nitro_cli(signing: NitroSigning, environ: Mapping[str, str]) -> None:
+    try:
+        find_nitro_cli(environ)
+    except HostError as exc:
+        if signing.key is None or not is_kms_key(signing.key):
+            raise
+        raise HostError(
+            "only nitro-cli can use a key in KMS, and it is not on the PATH",
+            hint="enclavectl setup installs it; a key in a PEM file needs none",
+            code=exc.code,
+        ) from exc
 
 
 @contextmanager

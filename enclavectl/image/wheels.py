@@ -161,10 +161,13 @@ def _pip_error(words: str, target: Target) -> HostError:
     said = " | ".join(errors[-3:]) or words.strip()[-500:]
     fits = f"CPython {target.python[0]}.{target.python[1]}, {target.machine}, glibc 2.{target.glibc}"
     hint = None
-    if "No matching distribution" in words:
-        hint = "a wheel for this base image does not exist; python:3.11-slim-bookworm has them all"
-    elif "connection" in words.lower() or "resolve" in words.lower():
-        hint = "wheels are downloaded once; PIP_INDEX_URL names another package index"
+    if re.search(r"connection|name resolution|timed? ?out", words, re.IGNORECASE):
+        hint = "is there a network? wheels are downloaded once; PIP_INDEX_URL names another package index"
+    elif "No matching distribution" in words:
+        hint = (
+            "python:3.11-slim-bookworm has wheels for all of them; if this base image should, "
+            "is the package index reached? PIP_INDEX_URL names another"
+        )
     return HostError(f"pip cannot get the payload's wheels for {fits}: {said}", hint=hint, code="wheels")
 
 

@@ -9,9 +9,11 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.cli.command import COMMAND, Done, enclavectl
 from tests.eif import samples
@@ -212,3 +214,11 @@ def test_an_absent_nitro_cli_is_said_before_anything_is_built(lane: Lane, tmp_pa
     done = nowhere.build(tmp_path, "--dockerfile", context, "--builder", "nitro-cli")
     assert done.status == 3
     assert done.error()["code"] == "nitro-cli-missing"
+    (tmp_path / "cert.pem").write_bytes(
+        samples.certificate(ec.generate_private_key(ec.SECP384R1()), start=datetime.now(UTC))
+    )
+    kms = ["--sign", "arn:aws:kms:eu-west-1:123456789012:key/1234", "--cert", tmp_path / "cert.pem"]
+    signed = nowhere.build(tmp_path, "--dockerfile", context, *kms)
+    assert signed.error()["code"] == "nitro-cli-missing"
+    assert "KMS" in str(signed.error()["message"])
+    assert "native" not in str(signed.error()["hint"])

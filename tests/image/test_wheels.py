@@ -58,8 +58,15 @@ def test_a_wheel_that_is_not_to_be_had_is_explained(tmp_path: Path) -> None:
     with pytest.raises(HostError, match=r"CPython 3\.11, x86_64, glibc 2\.36") as caught:
         resolve_wheels(offline(tmp_path), BOOKWORM)
     assert caught.value.code == "wheels"
-    assert caught.value.hint is not None
+    assert "python:3.11-slim-bookworm" in str(caught.value.hint)
     assert [path.name for path in (tmp_path / "wheels").iterdir()] == []
+
+
+def test_an_index_that_is_not_reached_is_not_taken_for_a_missing_wheel(tmp_path: Path) -> None:
+    environ = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "1", "HOME": str(tmp_path)}
+    with pytest.raises(HostError) as caught:
+        resolve_wheels(WheelStore(folder=tmp_path / "wheels", environ=environ), BOOKWORM)
+    assert "network" in str(caught.value.hint)
 
 
 def test_a_kept_wheel_needs_no_index_and_a_damaged_one_is_not_taken(tmp_path: Path) -> None:
