@@ -182,6 +182,8 @@ def test_terminating_one_that_boots_ends_it_after_its_boot(cli: NitroCli) -> Non
 
 
 def kill_keeper(cli: NitroCli) -> None:
+    # What it starts is called like it for a moment.
+    wait_until(lambda: len(cli.keepers()) == 1, "there is one keeper")
     (keeper,) = cli.keepers()
     kill(keeper)
     wait_until(lambda: not is_alive(keeper), "the keeper is gone")
@@ -289,6 +291,22 @@ def test_an_enclave_whose_keeper_died_in_the_boot_is_adopted(cli: NitroCli) -> N
     wait_until(lambda: listed(cli) == {"orphan": "RUNNING"}, "nitro-cli's answer is found in its file")
     cli.ok("terminate", "orphan")
     assert cli.fake.enclaves() == []
+
+
+def test_terminating_one_that_boots_without_its_keeper_ends_it_after_its_boot(cli: NitroCli) -> None:
+    cli.fake.hold("boot")
+    with cli.start("run", cli.fake.eif, "--name", "orphan") as command:
+        wait_until(lambda: "run-enclave" in [argv[0] for argv in cli.fake.argv()], "nitro-cli launches it")
+        wait_until(lambda: cli.fake.enclaves() == [16], "it boots")
+        kill_keeper(cli)
+        command.communicate(timeout=60)
+    with cli.start("terminate", "orphan") as end:
+        wait_until(lambda: any(cli.state.rglob("ending")), "its end is asked for")
+        assert listed(cli) == {"orphan": "BOOTING"}
+        cli.fake.let_go("boot")
+        end.communicate(timeout=60)
+    assert end.returncode == 0
+    assert (cli.records(), cli.fake.enclaves(), cli.images()) == ([], [], [])
 
 
 def test_enclaves_of_others_are_shown_and_not_trusted(cli: NitroCli) -> None:

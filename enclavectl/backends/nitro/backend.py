@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,14 +18,10 @@ from enclavectl.backends.folders import (
     remove_enclave,
 )
 from enclavectl.backends.nitro.records import (
-    Ended,
     Kept,
     Record,
-    ask_to_end,
     load_ended,
-    load_record,
     read_kept,
-    write_ended,
 )
 from enclavectl.backends.state import EnclaveState
 from enclavectl.errors import HostError, StateError
@@ -242,19 +237,20 @@ class NitroBackend:
         Raises:
             StateError: it has no console that we could read.
         """
-        folder = self._folder_of(enclave)
+        kept = self._kept_of(enclave)
         if not enclave.debug:
             raise StateError(
                 f"{enclave.name}: has no console: it does not run in debug mode, and nobody can look into it",
                 hint="enclavectl run --debug starts one that has a console, and attests zeros",
                 code="no-console",
             )
-        if folder is None:
+        if kept is None:
             raise StateError(
                 f"{enclave.name}: its console is not recorded: this user's enclavectl did not start it",
                 hint=f"nitro-cli console --enclave-id {enclave.enclave_id} reads it now",
                 code="console-not-recorded",
             )
+        folder = kept.folder
         return read_console(folder / "console.log", (lambda: self._is_kept(folder)) if follow else None)
 
     def _is_kept(self, folder: Path) -> bool:
@@ -272,17 +268,16 @@ class NitroBackend:
         Raises:
             HostError: nitro-cli failed, or the enclave is another user's.
         """
-        folder = self._folder_of(enclave)
-        if folder is not None:
-            ask_to_end(folder)
-        was_running = enclave.state not in (EnclaveState.BOOTING, EnclaveState.DEAD)
-        if was_running:
-            self._terminate_by_id(enclave)
-        if folder is not None:
-            record = load_record(folder)
-            booting_s = boot_bound_s(record.image_size, record.memory_mib) if not was_running else 0
-            self._wait_for_keeper(folder, enclave, bound_s=booting_s + _END_S)
-            self._forget(folder, was_running=was_running)
+        from enclavectl.backends.nitro.termination import Termination
+
+        ending = Termination(
+            cli=self._cli,
+            telling=self._telling,
+            state_dir=self._settings.state_dir,
+            home=self._home,
+            trust_of=lambda debug: str(self._places.trust(debug=debug)),
+        )
+        ending.end(enclave, self._kept_of(enclave))
 
     def trust_root(self) -> TrustRoot:
         """AWS's root; where the configuration names a development root, that, which is simulated.
@@ -323,64 +318,9 @@ class NitroBackend:
             return UnixAddress(self._settings.vsock_dir / f"host.vsock_{port}")
         return VsockAddress(_ANY_CID, port)
 
-    def _folder_of(self, enclave: Enclave) -> Path | None:
-        """Where what we know of it is; None for one of others'."""
+    def _kept_of(self, enclave: Enclave) -> Kept | None:
+        """What is written down of it; None for one of others'."""
         for kept in read_kept(self._home / "enclaves"):
             if enclave.enclave_id in (kept.folder.name, kept.info.enclave_id if kept.info else None):
-                return kept.folder
+                return kept
         return None
-
-    def _terminate_by_id(self, enclave: Enclave) -> None:
-        try:
-            self._cli.terminate(enclave.enclave_id)
-        except StateError:
-            return  # it has just ended by itself
-        except HostError as exc:
-            if exc.code not in ("nitro-cli-E38", "nitro-cli-E39"):
-                raise
-            described = self._cli.describe()
-            told = next((one for one in described.enclaves if one.run.enclave_id == enclave.enclave_id), None)
-            if told is None and not described.unreachable:
-                return  # it ended while it was asked to
-            from enclavectl.backends.nitro.listing import owner_of
-
-            owner = owner_of(told.run.process_id) if told else None
-            if owner is None or owner == owner_of(os.getpid()):
-                raise
-            raise HostError(
-                f"{enclave.name}: belongs to {owner}; only they and root may end it",
-                hint=f"sudo -u {owner} enclavectl terminate {enclave.name}",
-                code="not-owner",
-            ) from exc
-
-    def _wait_for_keeper(self, folder: Path, enclave: Enclave, *, bound_s: float) -> None:
-        """Its keeper has seen the end and written it down; or there was none."""
-        start = time.monotonic()
-        while is_running(folder):
-            elapsed_s = time.monotonic() - start
-            if elapsed_s > bound_s:
-                raise HostError(
-                    f"{enclave.name}: expected its end within {bound_s:g} s, found its keeper at work",
-                    hint=f"see {folder}/keeper.log, then try again",
-                    code="keeper-busy",
-                )
-            if enclave.state is EnclaveState.BOOTING:
-                self._telling.progress("waiting for the boot, which cannot be stopped", elapsed_s, bound_s)
-            time.sleep(_POLL_S)
-
-    def _forget(self, folder: Path, *, was_running: bool) -> None:
-        """What is kept of it is in the history; its folder and an image only it used are gone."""
-        from enclavectl.backends.nitro.ending import keep_history
-        from enclavectl.backends.nitro.images import prune
-
-        if folder.exists():
-            record = load_record(folder)
-            if was_running and load_ended(folder) is None:
-                write_ended(folder, Ended(at=datetime.now(UTC), how="terminated by enclavectl"))
-            if record.detached:
-                keep_history(
-                    self._settings.state_dir, folder, trust=str(self._places.trust(debug=record.debug))
-                )
-            remove_enclave(folder)
-        (self._home / "last-end").touch()
-        prune(self._home, self._telling)

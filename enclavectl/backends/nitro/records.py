@@ -176,6 +176,14 @@ def _folders(home: Path) -> list[Path]:
         ) from exc
 
 
+def has_failed(folder: Path) -> bool:
+    """Whether nitro-cli said that the launch failed, or never began it."""
+    try:
+        return b"[ E" in read_bounded(folder / "launch.err", _MAX_BYTES, what="answer")
+    except UsageError:
+        return True
+
+
 def write_ended(folder: Path, ended: Ended) -> None:
     """The enclave is known to have ended."""
     value = {"at": ended.at.isoformat(), "how": ended.how}

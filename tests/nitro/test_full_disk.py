@@ -1,0 +1,82 @@
+"""A disk that is full while an enclave boots, runs or ends: no enclave is lost, and none cannot be ended."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.cli import wait_until
+from tests.nitro.cli import NitroCli
+from tests.nitro.host import FakeHost
+
+
+@pytest.fixture
+def cli(tmp_path: Path, host: FakeHost) -> Iterator[NitroCli]:
+    """Commands whose state folder is a file system of 4 MiB."""
+    (tmp_path / "home").mkdir()
+    state = tmp_path / "state"
+    state.mkdir(mode=0o700)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m,mode=700", "none", str(state)]
+    if os.getuid() != 0 or shutil.which("mount") is None or subprocess.run(mount, check=False).returncode:
+        pytest.skip("a small file system of one's own needs root")
+    try:
+        made = NitroCli(tmp_path, host=host)
+        yield made
+        free(made)
+        made.run("terminate", "--all")
+        wait_until(lambda: not made.keepers(), "keepers end with their enclaves")
+    finally:
+        subprocess.run(["umount", "-l", str(state)], check=True)
+
+
+def fill(cli: NitroCli) -> None:
+    with (cli.state / "filler").open("ab", buffering=0) as file:
+        for size in (4096, 1):
+            try:
+                while True:
+                    file.write(b"x" * size)
+            except OSError:
+                continue
+
+
+def free(cli: NitroCli) -> None:
+    (cli.state / "filler").unlink(missing_ok=True)
+
+
+def test_full_before_the_start_leaves_nothing(cli: NitroCli) -> None:
+    fill(cli)
+    assert "No space left" in str(cli.refused(3, "run", cli.fake.eif)["message"])
+    free(cli)
+    assert (cli.fake.enclaves(), cli.records(), cli.images()) == ([], [], [])
+
+
+def test_full_while_it_boots_the_answer_is_kept(cli: NitroCli) -> None:
+    cli.fake.hold("boot")
+    with cli.start("run", cli.fake.eif, "--name", "first") as run:
+        wait_until(lambda: cli.fake.enclaves() == [16], "it boots")
+        fill(cli)
+        cli.fake.let_go("boot")
+        _, err = run.communicate(timeout=60)
+    assert run.returncode == 0, err
+    (one,) = cli.ok("list", "-o", "json").json()["enclaves"]
+    assert (one["name"], one["state"], one["machine"]["cid"]) == ("first", "RUNNING", 16)
+
+
+def test_full_while_it_runs_and_when_it_ends(cli: NitroCli) -> None:
+    cli.ok("run", cli.fake.eif, "--name", "first", "--debug")
+    fill(cli)
+    cli.fake.prints("x" * 5000)  # more than the rest of the last page that the log has
+    assert len(cli.keepers()) == 1
+    free(cli)
+    cli.fake.prints("there is room again")
+    wait_until(lambda: "room again" in cli.ok("console", "first").out, "it is recorded")
+    assert "bytes are missing here: the disk was full" in cli.ok("console", "first").out
+    fill(cli)
+    ended = cli.ok("terminate", "first")
+    assert "its history is not kept" in ended.err
+    assert (cli.fake.enclaves(), cli.records(), cli.images()) == ([], [], [])
