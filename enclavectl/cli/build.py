@@ -92,7 +92,9 @@ UpgradeWheels = Annotated[
 ]
 Allowed = Annotated[
     list[str] | None,
-    typer.Option("--allow", metavar="RULE=REASON", help="Let a lint finding pass.", show_default=False),
+    typer.Option(
+        "--allow", metavar="RULE[:PLACE]=REASON", help="Let a lint finding pass.", show_default=False
+    ),
 ]
 PlanOnly = Annotated[
     bool, typer.Option("--dry-run", help="Collect and lint, say what would be built, and stop.")

@@ -27,7 +27,7 @@ from enclavectl.files import open_regular, replace_file, stage_file
 from enclavectl.image.blobs import BlobPaths, BootBlobs, open_blobs, require_blobs
 from enclavectl.image.dockerfile import lint_dockerfile
 from enclavectl.image.engine import Engine
-from enclavectl.image.findings import LintFinding, Rule, bounded, refuse_blocking
+from enclavectl.image.findings import LintFinding, bounded, refuse_blocking
 from enclavectl.image.lint import (
     lint_architecture,
     lint_config,
@@ -62,7 +62,7 @@ class BuildRequest:
     signer: Signer | None = None
     nitro_cli: NitroSigning | None = None
     environ: Mapping[str, str] = field(default_factory=dict)
-    allowed: Mapping[Rule, str] = field(default_factory=dict)
+    allowed: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -328,5 +328,5 @@ def _lock(
             "builder": "native" if request.nitro_cli is None else "nitro-cli",
         },
         findings=tuple(finding.to_json() for finding in findings),
-        allowed={rule.value: reason for rule, reason in request.allowed.items()},
+        allowed=dict(request.allowed),
     )

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from fnmatch import fnmatchcase
 
 from enclavectl.errors import UsageError
 from enclavectl.nearest import suggestion
@@ -79,41 +80,62 @@ def bounded(findings: Iterable[LintFinding]) -> Iterator[LintFinding]:
             yield LintFinding(rule=rule, where="elsewhere", message=f"{count - MAX_OF_A_RULE} more of these")
 
 
-def parse_allowed(options: Sequence[str]) -> dict[Rule, str]:
-    """The rules that ``--allow RULE=REASON`` lets pass, each with its reason.
+def parse_allowed(options: Sequence[str]) -> dict[str, str]:
+    """What ``--allow`` lets pass, ``RULE`` or ``RULE:PLACE``, each with its reason.
 
     Raises:
-        UsageError: there is no such rule, no reason, or a rule is named twice.
+        UsageError: there is no such rule, no reason, or the same is named twice.
     """
-    allowed: dict[Rule, str] = {}
+    allowed: dict[str, str] = {}
     for option in options:
-        name, _, reason = option.partition("=")
-        try:
-            rule = Rule(name.strip())
-        except ValueError:
+        name, _, reason = (part.strip() for part in option.partition("="))
+        rule, colon, place = name.partition(":")
+        if rule not in list(Rule):
             raise UsageError(
-                f"--allow: expected a rule of the lint, found {name!r}; {suggestion(name, list(Rule))}",
+                f"--allow: expected a rule of the lint, found {rule!r}; {suggestion(rule, list(Rule))}",
                 hint=f"the rules: {', '.join(Rule)}",
-            ) from None
-        if not reason.strip():
+            )
+        if colon and not place:
+            raise UsageError(
+                f"--allow {name}: expected a place, such as --allow '{rule}:/app/test.pem=REASON'"
+            )
+        if not reason:
             raise UsageError(f"--allow {name}: expected a reason, such as --allow '{name}=only a test key'")
-        if rule in allowed:
+        if name in allowed:
             raise UsageError(f"--allow {name}: given twice")
-        allowed[rule] = reason.strip()
+        allowed[name] = reason
     return allowed
 
 
-def refuse_blocking(findings: Iterable[LintFinding], allowed: Mapping[Rule, str]) -> None:
+def is_allowed(finding: LintFinding, allowed: Mapping[str, str]) -> bool:
+    """Whether a finding's rule may pass everywhere, or at the finding's place; a place may have wildcards."""
+    found = _place(finding.where)
+    for name in allowed:
+        rule, colon, place = name.partition(":")
+        wanted = _place(place)
+        if rule == finding.rule and (not colon or found == wanted or fnmatchcase(found, wanted)):
+            return True
+    return False
+
+
+def _place(where: str) -> str:
+    """The path in ``layer 3: /app/key.pem``, the same in the context, in a layer and in a ramdisk."""
+    return where.rpartition(": ")[2].removeprefix("/").removeprefix("rootfs/")
+
+
+def refuse_blocking(findings: Iterable[LintFinding], allowed: Mapping[str, str]) -> None:
     """Return if no finding blocks that is not allowed.
 
     Raises:
         UsageError: with every one that does.
     """
-    left = [finding for finding in findings if finding.rule in BLOCKING and finding.rule not in allowed]
+    left = [finding for finding in findings if finding.rule in BLOCKING and not is_allowed(finding, allowed)]
     if left:
         shown = "; ".join(map(str, left[:5])) + (f"; and {len(left) - 5} more" if len(left) > 5 else "")
+        first, things = left[0], "things" if len(left) > 1 else "thing"
         raise UsageError(
-            f"the lint found {len(left)} thing{'s' if len(left) > 1 else ''} that must not be built: {shown}",
-            hint=f"correct it, or let it pass with a reason: --allow '{left[0].rule}=REASON'",
-            code=f"lint-{left[0].rule}",
+            f"the lint found {len(left)} {things} that must not be built: {shown}",
+            hint=f"correct it, or let it pass with a reason: --allow '{first.rule}=REASON', or here only: "
+            f"--allow '{first.rule}:{first.where.rpartition(': ')[2]}=REASON'",
+            code=f"lint-{first.rule}",
         )

@@ -24,6 +24,7 @@ from enclavectl.image.findings import (
     LintFinding,
     Rule,
     bounded,
+    is_allowed,
     parse_allowed,
     refuse_blocking,
 )
@@ -227,3 +228,29 @@ def test_a_rule_passes_only_by_its_name_and_with_a_reason(option: str) -> None:
         parse_allowed([option])
     with pytest.raises(UsageError, match="twice"):
         parse_allowed(["memory=a", "memory=b"])
+
+
+@pytest.mark.parametrize(
+    ("option", "where", "passes"),
+    [
+        ("private-key:/app/test.pem=a test", "layer 3: /app/test.pem", True),
+        ("private-key:/app/test.pem=a test", "ramdisk1: /rootfs/app/test.pem", True),
+        ("private-key:app/test.pem=a test", "context: app/test.pem", True),
+        ("private-key:app/tests/*=a test", "layer 3: /app/tests/a/key.pem", True),
+        ("private-key:/app/test.pem=a test", "layer 3: /app/prod.pem", False),
+        ("private-key:/app/test.pem=a test", "elsewhere", False),
+        ("credential:/app/test.pem=a test", "layer 3: /app/test.pem", False),
+    ],
+)
+def test_a_reason_may_be_for_one_place_only(option: str, where: str, passes: bool) -> None:
+    one = LintFinding(rule=Rule.PRIVATE_KEY, where=where, message="a private key")
+    assert is_allowed(one, parse_allowed([option])) is passes
+
+
+def test_the_place_to_allow_is_named() -> None:
+    one = LintFinding(rule=Rule.PRIVATE_KEY, where="layer 3: /app/a.pem", message="a private key")
+    with pytest.raises(UsageError) as caught:
+        refuse_blocking([one], parse_allowed(["private-key:/app/b.pem=a test"]))
+    assert "--allow 'private-key:/app/a.pem=REASON'" in str(caught.value.hint)
+    with pytest.raises(UsageError, match="a place"):
+        parse_allowed(["private-key:=a test"])
