@@ -205,14 +205,16 @@ def _impossible(wanted: Wanted, supply: Supply) -> Iterator[Problem]:
 
 
 def _cpu_problems(wanted: Wanted, supply: Supply) -> Iterator[Problem]:
-    threads = supply.cpus.threads_per_core
-    if wanted.cpus % threads:
+    threads, pool = supply.cpus.threads_per_core, supply.cpus.pool
+    if odd := wanted.cpus % threads:
+        more, fewer = wanted.cpus - odd + threads, wanted.cpus - odd
+        room = pool if supply.free_cpus is None else supply.free_cpus
+        has_more = not room or more <= len(room) or fewer == 0
         yield Problem(
             code="split-core",
             message=f"{wanted.cpus} CPUs are no whole number of cores: a core has {threads} here",
-            nearest=f"--cpus {wanted.cpus + threads - wanted.cpus % threads}",
+            nearest=f"--cpus {more if has_more else fewer}",
         )
-    pool = supply.cpus.pool
     if pool is None:
         return
     nodes = supply.cpus.nodes_of(pool)

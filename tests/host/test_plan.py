@@ -161,6 +161,8 @@ def test_half_a_core_is_a_problem_with_threads_and_none_without(tmp_path: Path) 
     plan = make_plan(odd, supply(trees.healthy(tmp_path)))
     assert codes(plan) == ["split-core"]
     assert plan.problems[0].nearest == "--cpus 4"
+    # The pool has 4: for 5 the next smaller number is nearer than one that it has not.
+    assert make_plan(replace(odd, cpus=5), supply(tmp_path)).problems[0].nearest == "--cpus 4"
     trees.cpus(tmp_path, cores=16, threads=1, offline="1-4")
     assert make_plan(odd, supply(tmp_path)).fits
 

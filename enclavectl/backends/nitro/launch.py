@@ -20,7 +20,7 @@ from enclavectl.backends.folders import is_running
 from enclavectl.backends.nitro.keeper import KeeperSpec
 from enclavectl.backends.nitro.records import Kept, load_ended
 from enclavectl.errors import EnclavectlError, HostError, StateError
-from enclavectl.events import Telling
+from enclavectl.events import Silent, Telling
 from enclavectl.nitro_cli.answers import RunInfo
 from enclavectl.run import Command, handle_of, has_ended, start, wait_ended
 
@@ -91,6 +91,7 @@ class KeeperProcess:
         self._reports = reports
         self._log = log
         self._buffer = b""
+        self._telling: Telling = Silent()
         self.is_launching = False
 
     def wait_launched(self, telling: Telling, bound_s: float) -> RunInfo:
@@ -102,6 +103,7 @@ class KeeperProcess:
             HostError: the launch failed.
             StateError: its end was asked for meanwhile.
         """
+        self._telling = telling
         launching: float | None = None
         while True:
             for report in self._next_reports():
@@ -133,6 +135,8 @@ class KeeperProcess:
         """The enclave ends: at once if it has booted, else as soon as it has. Waits ``wait_s`` seconds."""
         self._close()
         if not wait_ended(self._process, wait_s):
+            if wait_s:
+                self._telling.note("the enclave ends by itself as soon as it can: enclavectl list shows it")
             self._leave()
 
     def _close(self) -> None:
