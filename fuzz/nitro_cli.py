@@ -44,13 +44,16 @@ SEEDS: list[bytes] = [
     (json.dumps(_RUN) * 2 + "\nConnecting [ 0.0 ] {").encode(),
     _ERROR.encode(),
     b"Nitro CLI 1.5.0\n",
+    b"[]",
 ]
 
 
 def one(data: bytes) -> None:
     with contextlib.suppress(AnswerError):
         values, rest = json_values(data)
-        assert values or rest == data.decode("utf-8", errors="replace").lstrip(" \t\r\n")
+        text = data.decode("utf-8", errors="replace").lstrip(" \t\r\n")
+        assert text.endswith(rest), "the rest is not the end of what was written"
+        assert values or rest == text or text.startswith("["), "something went without a value"
         for value in objects(data):
             for reader in _READERS:
                 try:

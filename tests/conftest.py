@@ -1,4 +1,5 @@
 import os
+import signal
 
 from hypothesis import settings
 
@@ -7,3 +8,6 @@ settings.register_profile("local", deadline=None)
 # Where a failure should mean the change and not the dice; `fuzz/` is for the dice.
 settings.register_profile("ci", deadline=None, derandomize=True, database=None)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+# `nohup make test` ignores it, and every program that a test starts and hangs up would inherit that.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
