@@ -17,9 +17,9 @@ _MAX_DOCKERFILE = 1 << 20
 _SHOWN = 80
 # Within one command of a shell: up to the next one.
 _KEY_MAKERS = re.compile(
-    r"\b(?:ssh-keygen\b(?![^&|;]*\s-[elyFRHB]\b)|openssl\s+(?:genrsa|genpkey|gendsa|"
-    r"(?:ecparam|dsaparam)\b[^&|;]*\s-genkey|req\b[^&|;]*\s-newkey)|keytool\b[^&|;]*\s-genkey(?:pair)?|"
-    r"gpg2?\b[^&|;]*--(?:full-)?gen(?:erate)?-key|wg\s+genkey|age-keygen)\b[^&|;]*"
+    r"\b(?:ssh-keygen\b(?![^&|;]{0,400}\s-[elyFRHB]\b)|openssl\s+(?:genrsa|genpkey|gendsa|"
+    r"(?:ecparam|dsaparam)\b[^&|;]{0,400}\s-genkey|req\b[^&|;]{0,400}\s-newkey)|keytool\b[^&|;]{0,400}\s-genkey(?:pair)?|"
+    r"gpg2?\b[^&|;]{0,400}--(?:full-)?gen(?:erate)?-key|wg\s+genkey|age-keygen)\b[^&|;]{0,400}"
 )
 _STEP = re.compile(r"(RUN|ENV|ARG)\s+(.*)", re.IGNORECASE | re.DOTALL)
 

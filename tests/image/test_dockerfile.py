@@ -66,3 +66,9 @@ def test_steps_with_secrets_in_their_words(tmp_path: Path) -> None:
 )
 def test_others_are_left_alone(tmp_path: Path, text: str) -> None:
     assert found(tmp_path, text) == []
+
+
+@pytest.mark.timeout(60)
+def test_a_large_dockerfile_is_read_in_one_go(tmp_path: Path) -> None:
+    """With a search that looks ahead without a bound this takes hours."""
+    found(tmp_path, "RUN " + "ssh-keygen openssl ecparam openssl req keytool gpg " * 20_000)
