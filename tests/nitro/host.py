@@ -148,11 +148,9 @@ class FakeHost:
         return found
 
     def prints(self, text: str) -> None:
-        """Every enclave prints a line."""
-        for pid in self.daemons():
-            if Path(f"/proc/{pid}/cwd").readlink() == self.home / "image":
-                with Path(f"/proc/{pid}/fd/1").open("wb", buffering=0) as file:
-                    file.write(text.encode() + b"\n")
+        """Every debug-mode enclave prints a line."""
+        with self.place.said.open("a") as file:
+            file.write(text + "\n")
 
     def enclaves(self) -> list[int]:
         """The CIDs that are in use."""

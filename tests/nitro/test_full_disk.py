@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,6 +72,7 @@ def test_full_while_it_runs_and_when_it_ends(cli: NitroCli) -> None:
     cli.ok("run", cli.fake.eif, "--name", "first", "--debug")
     fill(cli)
     cli.fake.prints("x" * 5000)  # more than the rest of the last page that the log has
+    time.sleep(2)  # nothing on the disk can tell when it has come
     assert len(cli.keepers()) == 1
     free(cli)
     cli.fake.prints("there is room again")

@@ -27,6 +27,7 @@ _BOOT_TEXT = (
 # What a console that nobody reads keeps; older text is lost.
 _CONSOLE_BYTES = 16 * 1024
 _CHUNK = 64 * 1024
+_POLL_S = 0.05
 
 
 class Console:
@@ -111,6 +112,7 @@ class Guest:
         if console:
             self.console = Console(self._folder / "console.sock", self._place.settings.console_end)
             self.console.write(_BOOT_TEXT)
+            threading.Thread(target=self._repeat, args=(self.console,), daemon=True).start()
         threading.Thread(target=self._answer_nsm, daemon=True).start()
         threading.Thread(target=self._print, daemon=True).start()
         path = self._place.vsock / f"{cid}.vsock"
@@ -140,6 +142,17 @@ class Guest:
         while data := os.read(self._output, _CHUNK):
             if self.console is not None:
                 self.console.write(data.replace(b"\n", b"\r\n"))
+
+    def _repeat(self, console: Console) -> None:
+        """What a test wants it to print."""
+        said = self._place.said
+        position = said.stat().st_size if said.exists() else 0
+        while True:
+            time.sleep(_POLL_S)
+            if said.exists() and said.stat().st_size > position:
+                text = said.read_bytes()[position:]
+                position += len(text)
+                console.write(text.replace(b"\n", b"\r\n"))
 
     def _switch(self, switch: socket.socket) -> None:
         while True:

@@ -112,6 +112,11 @@ class Place:
         """What is in every enclave: the folder ``model``."""
         return self.home / "image"
 
+    @property
+    def said(self) -> Path:
+        """What is written here, every debug-mode enclave that runs prints."""
+        return self.home / "said"
+
     def held_up(self, what: str) -> Path:
         """The file that keeps every boot, or every first hash, from ending for as long as it exists."""
         return self.home / f"hold-{what}"
