@@ -95,11 +95,12 @@ def lint_config(config: ImageConfig) -> Iterator[LintFinding]:
             message=f"init looks for {words[0]!r} in /sbin:/usr/sbin:/bin:/usr/bin, whatever PATH says; "
             "write an absolute path",
         )
-    yield from _lint_words(config)
+    yield from _lint_settings(config)
+    yield from _lint_history(config)
 
 
-def _lint_words(config: ImageConfig) -> Iterator[LintFinding]:
-    """Secrets in the image's settings and in its history, where Docker keeps build arguments as well."""
+def _lint_settings(config: ImageConfig) -> Iterator[LintFinding]:
+    """Secrets in what the image says of itself."""
     for name in secret_variables(config.env):
         yield LintFinding(
             rule=Rule.CREDENTIAL, where=f"image: ENV {name}", message="a secret in the environment; remove it"
@@ -107,19 +108,21 @@ def _lint_words(config: ImageConfig) -> Iterator[LintFinding]:
     places = [(f"ENV {one.partition('=')[0]}", one) for one in config.env]
     places += [("CMD", " ".join(config.cmd or ())), ("ENTRYPOINT", " ".join(config.entrypoint or ()))]
     labels = _inner(config, "Labels")
-    labels = labels if isinstance(labels, dict) else {}
-    places += (
-        [(f"LABEL {name}", str(value)) for name, value in labels.items()] if isinstance(labels, dict) else []
-    )
+    if isinstance(labels, dict):
+        places += [(f"LABEL {name}", str(value)) for name, value in labels.items()]
     for place, text in places:
         for rule, what in secrets_in_text(text):
             yield LintFinding(rule=rule, where=f"image: {place[:_SHOWN]}", message=f"{what}; remove it")
+
+
+def _lint_history(config: ImageConfig) -> Iterator[LintFinding]:
+    """Secrets in the commands that made the image, which Docker keeps with their build arguments."""
     history = config.raw.get("history")
     for number, step in enumerate(history if isinstance(history, list) else [], 1):
         command = step.get("created_by") if isinstance(step, dict) else None
         if not isinstance(command, str):
             continue
-        found = [*secrets_in_text(command)]
+        found = list(secrets_in_text(command))
         found += [(Rule.CREDENTIAL, f"a value for {name[:_SHOWN]}") for name in secret_arguments(command)]
         for rule, what in found:
             yield LintFinding(
