@@ -9,5 +9,7 @@ settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, database=None)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
-# `nohup make test` ignores it, and every program that a test starts and hangs up would inherit that.
+# `nohup make test` ignores the first and a script's `make test &` the second; every program that a test
+# starts and hangs up or interrupts would inherit that.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
