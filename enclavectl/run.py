@@ -83,15 +83,19 @@ def capture_to_the_end(
         os.fdopen(os.memfd_create("stdout"), "w+b") as out,
         os.fdopen(os.memfd_create("stderr"), "w+b") as err,
     ):
-        process = start(command, output=out, errors=err)
+        process = None
         try:
+            process = start(command, output=out, errors=err)
             if meanwhile is not None:
                 meanwhile()
             status = process.wait()
         except KeyboardInterrupt:
-            if (ended := process.poll()) is None:
+            # Interrupted while it was being started, it may run as well.
+            ended = None if process is None else process.poll()
+            if ended is None:
                 on_interrupt()
-            process.returncode = ended or 0  # Popen must not warn that we did not wait
+            if process is not None:
+                process.returncode = ended or 0  # Popen must not warn that we did not wait
             raise
         texts = []
         for file in (out, err):

@@ -78,6 +78,10 @@ def read_lock(path: Path) -> Lock:
     Raises:
         UsageError: there is none, or it is not a lock.
     """
+    if not path.exists():
+        raise UsageError(
+            f"{path}: no such lock", hint="enclavectl build writes one beside the image; --lock names another"
+        )
     return parse_lock(read_bounded(path, MAX_LOCK, what="lock"), str(path))
 
 

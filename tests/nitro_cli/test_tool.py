@@ -205,16 +205,18 @@ def test_ctrl_c_leaves_a_describe_to_finish_and_the_lock_with_it(tmp_path: Path)
         [sys.executable, "-c", INTERRUPTED], env=environ, stdout=subprocess.PIPE, start_new_session=True
     )
     until((tmp_path / "begun").exists)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole group
-    out, _ = process.communicate(timeout=20)
-    assert out.decode().splitlines() == [
-        "nitro-cli describe-enclaves goes on by itself: ending it now could end an enclave",
-        "interrupted",
-    ]
-    # It still talks to the enclaves, so nobody else may.
-    with pytest.raises(BlockingIOError), host_lock_now(tmp_path / "sockets"):
-        pass
-    (tmp_path / "go").touch()
+    try:
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole group
+        out, _ = process.communicate(timeout=20)
+        assert out.decode().splitlines() == [
+            "nitro-cli describe-enclaves goes on by itself: ending it now could end an enclave",
+            "interrupted",
+        ]
+        # It still talks to the enclaves, so nobody else may.
+        with pytest.raises(BlockingIOError), host_lock_now(tmp_path / "sockets"):
+            pass
+    finally:
+        (tmp_path / "go").touch()
     until((tmp_path / "finished").exists)
     with host_lock(tmp_path / "sockets", "talk", Heard()):
         pass
