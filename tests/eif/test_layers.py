@@ -59,6 +59,11 @@ def test_a_whiteout_spares_its_own_layer_in_either_order(first: bool) -> None:
     assert content(found["a/one"]) == b"new"
 
 
+def test_a_whiteout_holds_however_often_its_own_layer_replaces_the_path() -> None:
+    found = shown(BASE, layer(text(".wh.a"), directory("a"), text("a"), directory("a")))
+    assert list(found) == ["a", "b", "l"]
+
+
 @pytest.mark.parametrize("first", [True, False])
 def test_an_opaque_directory_hides_lower_children_but_not_its_own(first: bool) -> None:
     members = [text("a/.wh..wh..opq"), text("a/new", b"n")]
