@@ -37,9 +37,14 @@ class LayerError(EifError):
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """The readers know no names: what an ``EifError`` of the block says begins with the file's."""
+def naming(path: Path, *, hint: str | None = None) -> Iterator[None]:
+    """The readers know no names: what an ``EifError`` of the block says begins with the file's.
+
+    ``hint`` takes the place of the reader's own.
+    """
     try:
         yield
     except EifError as exc:
-        raise EifError(f"{path}: {exc.reason}", code=exc.code, offset=exc.offset, hint=exc.hint) from exc
+        raise EifError(
+            f"{path}: {exc.reason}", code=exc.code, offset=exc.offset, hint=hint or exc.hint
+        ) from exc

@@ -1,36 +1,27 @@
-"""A file system on disk: paths, and the inodes that they name, in an SQLite file without a name.
+"""A file system on disk: paths, and the inodes that they name, in a temporary database.
 
-An image may have a million paths, and the host that builds it may be small, so what is known of each path
-stands in a temporary database, and memory is that database's page cache, whatever the image. SQLite puts
-the file into ``SQLITE_TMPDIR``, ``TMPDIR`` or ``/var/tmp`` and unlinks it at once:
-https://sqlite.org/tempfiles.html
+An image may have a million paths, and the host that builds it may be small.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from enclavectl.eif.blob import Blob
+from enclavectl.eif.database import open_database
 from enclavectl.eif.entries import Entry, Kind
-from enclavectl.errors import HostError
 
-CACHE_KIB = 16 << 10  # of pages held in memory
-# Names are keyed by path, so they are read in order. The file is private and never outlives us, so nothing
-# has to be undone or to be on the disk at a power cut.
-_SCHEMA = f"""
-PRAGMA cache_size = -{CACHE_KIB};
-PRAGMA temp_store = FILE;
-PRAGMA journal_mode = OFF;
-PRAGMA synchronous = OFF;
+_CACHE_KIB = 16 << 10
+# Names are keyed by path, so they are read in order.
+_SCHEMA = """
 CREATE TABLE inode (
   id INTEGER PRIMARY KEY, kind, perm, uid, gid, mtime, major, minor, target, file, offset, size
 );
 CREATE TABLE linked (inode INTEGER PRIMARY KEY, ino);
-BEGIN;
 """
 
 
@@ -81,15 +72,8 @@ def open_index() -> Iterator[Index]:
     Raises:
         HostError: there is no room for it.
     """
-    try:
-        with closing(sqlite3.connect("", isolation_level=None)) as database:
-            database.executescript(_SCHEMA)
-            yield Index(database)
-    except sqlite3.OperationalError as exc:
-        raise HostError(
-            f"cannot keep the list of the image's files in the temporary folder: {exc}",
-            hint="set TMPDIR to a folder with more room; each file takes its path and some 200 bytes",
-        ) from exc
+    with open_database(_SCHEMA, what="the list of the image's files", cache_kib=_CACHE_KIB) as database:
+        yield Index(database)
 
 
 class Index:

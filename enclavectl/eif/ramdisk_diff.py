@@ -5,30 +5,25 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
 
 from enclavectl.eif.blob import Blob
 from enclavectl.eif.cause import Change, What
 from enclavectl.eif.cpio import CpioReader, show
+from enclavectl.eif.database import open_database
 from enclavectl.eif.index import key_of, path_of
 from enclavectl.eif.stream import open_ramdisk
-from enclavectl.errors import HostError
 
 _MAX_TARGET = 4096
-# The tables are read in the order of their keys; see eif.index for the settings.
+_CACHE_KIB = 8 << 10
+# The tables are read in the order of their keys.
 _SCHEMA = """
-PRAGMA cache_size = -8192;
-PRAGMA temp_store = FILE;
-PRAGMA journal_mode = OFF;
-PRAGMA synchronous = OFF;
 CREATE TABLE old (
   path BLOB PRIMARY KEY, kind, mode, uid, gid, mtime, major, minor, size, digest, target
 ) WITHOUT ROWID;
 CREATE TABLE new (
   path BLOB PRIMARY KEY, kind, mode, uid, gid, mtime, major, minor, size, digest, target
 ) WITHOUT ROWID;
-BEGIN;
 """
 _PUT = {
     "old": "REPLACE INTO old VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -61,23 +56,17 @@ def ramdisk_changes(where: str, first: Blob, second: Blob) -> Iterator[Change]:
         CpioError: one of them is no archive; there was no change before that.
         HostError: there is no room for the lists of their files.
     """
-    try:
-        with closing(sqlite3.connect("", isolation_level=None)) as database:
-            database.executescript(_SCHEMA)
-            for table, blob in (("old", first), ("new", second)):
-                for file in _files(blob):
-                    database.execute(_PUT[table], _row(file))
-            is_same = True
-            for old, new in _pairs(_rows(database, "old"), _rows(database, "new")):
-                key = (old or new).key  # type: ignore[union-attr]  # one of them is there
-                for change in _file_changes(f"{where}:/{show(path_of(key))}", old, new):
-                    is_same = False
-                    yield change
-    except sqlite3.OperationalError as exc:
-        raise HostError(
-            f"cannot keep the lists of the ramdisks' files in the temporary folder: {exc}",
-            hint="set TMPDIR to a folder with more room",
-        ) from exc
+    what = "the lists of the ramdisks' files"
+    with open_database(_SCHEMA, what=what, cache_kib=_CACHE_KIB) as database:
+        for table, blob in (("old", first), ("new", second)):
+            for file in _files(blob):
+                database.execute(_PUT[table], _row(file))
+        is_same = True
+        for old, new in _pairs(_rows(database, "old"), _rows(database, "new")):
+            key = (old or new).key  # type: ignore[union-attr]  # one of them is there
+            for change in _file_changes(f"{where}:/{show(path_of(key))}", old, new):
+                is_same = False
+                yield change
     if is_same:
         yield Change(
             where=where,

@@ -42,8 +42,6 @@ if TYPE_CHECKING:  # what describes enclaves is loaded while nitro-cli looks for
 # A listener that takes connections to any of this machine's CIDs (vsock(7), VMADDR_CID_ANY).
 _ANY_CID = 2**32 - 1
 _POLL_S = 0.05
-_END_S = 30.0
-_INTERRUPTED_S = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,7 +182,7 @@ class NitroBackend:
 
     def _await(self, keeper: KeeperProcess, kept: Kept) -> NitroEnclave:
         """The enclave, once its system has booted; on any error it ends as soon as it can."""
-        from enclavectl.backends.nitro.launch import NitroEnclave
+        from enclavectl.backends.nitro.launch import END_S, INTERRUPTED_S, NitroEnclave
 
         record = kept.record
         bound_s = boot_bound_s(record.image_size, record.memory_mib)
@@ -200,10 +198,10 @@ class NitroBackend:
                     f"(within {bound_s} s); until then enclavectl list shows it"
                 )
             # One that waits for its turn goes at once.
-            keeper.end(wait_s=0 if keeper.is_launching else _INTERRUPTED_S)
+            keeper.end(wait_s=0 if keeper.is_launching else INTERRUPTED_S)
             raise
         except BaseException:
-            keeper.end(wait_s=_END_S)
+            keeper.end(wait_s=END_S)
             raise
 
     def enclaves(self) -> list[Enclave]:

@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 from enclavectl.backends.folders import is_running, remove_enclave
 from enclavectl.backends.nitro.records import Record, load_record
-from enclavectl.eif.errors import EifError
+from enclavectl.eif.errors import EifError, naming
 from enclavectl.eif.examine import Image, read_image
 from enclavectl.eif.format import FLAG_ARM64
 from enclavectl.eif.signature import certificate_facts, check_validity, verify_signature
@@ -184,15 +184,9 @@ def _copy(source: Path, staged: StagedFile, telling: Telling) -> tuple[int, str]
 
 
 def _read(file: BinaryIO, source: Path) -> Image:
-    try:
+    hint = f"enclavectl eif verify '{source}' says all that is wrong; enclavectl build makes a new one"
+    with naming(source, hint=hint):
         return read_image(file)
-    except EifError as exc:
-        raise EifError(
-            f"{source}: {exc.reason}",
-            code=exc.code,
-            offset=exc.offset,
-            hint=f"enclavectl eif verify '{source}' says all that is wrong; enclavectl build makes a new one",
-        ) from exc
 
 
 def _check_machine(image: Image, source: Path) -> None:

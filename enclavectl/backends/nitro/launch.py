@@ -30,9 +30,9 @@ _LAST_LINES = 5
 # After its system has booted, the payload may still load its model for so long.
 _READY_S = 120.0
 # It ends at once, unless its image is just being hashed, which may take minutes and cannot be stopped.
-_END_S = 30.0
+END_S = 30.0
 # Who presses Ctrl-C wants to go.
-_INTERRUPTED_S = 3.0
+INTERRUPTED_S = 3.0
 
 
 class NitroEnclave:
@@ -73,7 +73,7 @@ class NitroEnclave:
             if self._detached and kind is None:
                 self._keeper.let_go()
                 return
-            self._keeper.end(wait_s=_INTERRUPTED_S if isinstance(value, KeyboardInterrupt) else _END_S)
+            self._keeper.end(wait_s=INTERRUPTED_S if isinstance(value, KeyboardInterrupt) else END_S)
             if self._keeper.was_killed:
                 self._terminate()
         finally:
