@@ -120,11 +120,12 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o600) -> None:
         staged.commit(path)
 
 
-def read_bounded(path: Path, limit: int, *, what: str = "file") -> bytes:
+def read_bounded(path: Path, limit: int, *, what: str = "file", hint_if_missing: str | None = None) -> bytes:
     """The whole content of a regular file of at most ``limit`` bytes.
 
     ``what`` names the file's role in messages ("model card"). Links are followed: users keep configuration in
-    linked folders. A FIFO or device is refused without waiting for it.
+    linked folders. A FIFO or device is refused without waiting for it. ``hint_if_missing`` says how such a
+    file comes about.
 
     Raises:
         UsageError: there is no such file, it is not regular, cannot be read, or is longer than ``limit``.
@@ -140,7 +141,7 @@ def read_bounded(path: Path, limit: int, *, what: str = "file") -> bytes:
         finally:
             os.close(descriptor)
     except FileNotFoundError as exc:
-        raise UsageError(f"{path}: no such {what}") from exc
+        raise UsageError(f"{path}: no such {what}", hint=hint_if_missing) from exc
     except (OSError, ValueError) as exc:  # ValueError: a NUL character in the path
         raise UsageError(f"{path}: cannot read this {what} ({_reason(exc)})") from exc
     if len(data) > limit:

@@ -78,11 +78,8 @@ def read_lock(path: Path) -> Lock:
     Raises:
         UsageError: there is none, or it is not a lock.
     """
-    if not path.exists():
-        raise UsageError(
-            f"{path}: no such lock", hint="enclavectl build writes one beside the image; --lock names another"
-        )
-    return parse_lock(read_bounded(path, MAX_LOCK, what="lock"), str(path))
+    hint = "enclavectl build writes one beside the image; --lock names another"
+    return parse_lock(read_bounded(path, MAX_LOCK, what="lock", hint_if_missing=hint), str(path))
 
 
 def parse_lock(data: bytes, name: str) -> Lock:

@@ -143,3 +143,11 @@ def test_a_lost_image_is_said_to_be_lost(tmp_path: Path) -> None:
     with pytest.raises(StateError) as caught:
         check_lock(lock, path)
     assert caught.value.code == "lock-image"
+
+
+def test_a_lock_that_is_not_there_is_told_with_how_one_comes_about(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such lock") as caught:
+        read_lock(tmp_path / "enclavectl.lock.json")
+    assert "enclavectl build" in str(caught.value.hint)
+    with pytest.raises(UsageError, match="cannot read this lock"):
+        read_lock(tmp_path / ("x" * 300))
