@@ -46,7 +46,7 @@ def doctor(
     from enclavectl.cli.consent import require_consent
     from enclavectl.errors import UsageError
     from enclavectl.host.doctor import examine_host, fixable, has_failed
-    from enclavectl.host.host import open_host
+    from enclavectl.host.live import open_host
 
     invocation = begin(output, config, {})
     screen = invocation.screen
@@ -78,11 +78,11 @@ def doctor(
 
 def facts_of(host: Host, config: Config) -> Facts:
     """What the checks and the steps of a setup look at."""
-    from enclavectl.host.checks.facts import Facts, Wishes
+    from enclavectl.host.checks.facts import Facts, HostSettings
 
     return Facts(
         host,
-        Wishes(
+        HostSettings(
             backend=config.backend.value,
             memory_mib=config.enclave.memory_mib,
             cpus=config.enclave.cpus,
@@ -96,11 +96,11 @@ def facts_of(host: Host, config: Config) -> Facts:
 def _mend(fixes: Sequence[Result], host: Host) -> Mapping[str, str | None]:
     import sys
 
+    from enclavectl.host.changer import LiveChanger
     from enclavectl.host.doctor import run_fixes
-    from enclavectl.host.hands import LiveHands
 
-    hands = LiveHands(uid=host.user.uid, environ=os.environ, may_ask=sys.stdin.isatty())
-    return run_fixes(fixes, hands)
+    changer = LiveChanger(uid=host.user.uid, environ=os.environ, may_ask=sys.stdin.isatty())
+    return run_fixes(fixes, changer)
 
 
 def _to_json(

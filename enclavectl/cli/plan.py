@@ -41,12 +41,12 @@ def plan(
     Exit code 0 if it can be started now, 3 if not. Example: enclavectl plan enclave.eif
     """
     from enclavectl.cli.begin import begin
-    from enclavectl.host.host import open_host
-    from enclavectl.host.needs import read_eif
-    from enclavectl.host.plan import Wanted, make_plan, read_supply
+    from enclavectl.host.live import open_host
+    from enclavectl.host.plan import Demand, make_plan, read_supply
+    from enclavectl.host.requirements import read_eif
 
     invocation = begin(output, config, {"enclave.memory_mib": memory, "enclave.cpus": cpus})
-    wanted = Wanted(
+    wanted = Demand(
         memory_mib=invocation.config.enclave.memory_mib,
         cpus=invocation.config.enclave.cpus,
         eif=None if eif is None else read_eif(eif),
@@ -63,8 +63,8 @@ def plan(
 
 
 def _used_cpus(host: Host, screen: Screen) -> frozenset[int] | None:
+    from enclavectl.host.cpu_usage import used_cpus
     from enclavectl.host.enclaves import find_running
-    from enclavectl.host.usage import used_cpus
 
     # Of a recorded host nobody can ask; where no enclave has booted there is nothing to ask.
     if not host.tree.is_live or not find_running(host).sockets:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from enclavectl.cli.screen import Screen
     from enclavectl.config import Config
     from enclavectl.host.host import Host
-    from enclavectl.host.setup import Request, Setup
+    from enclavectl.host.setup import Setup, SetupRequest
     from enclavectl.host.steps import Report
 
 SETUP_SCHEMA = "enclavectl.setup/1"
@@ -63,7 +63,7 @@ def setup(
     """
     from enclavectl.cli.begin import begin, refuse_together
     from enclavectl.errors import UsageError
-    from enclavectl.host.host import open_host
+    from enclavectl.host.live import open_host
     from enclavectl.host.steps import StepState, plan_steps
 
     refuse_together(**{"cpus": cpus, "cpu-pool": cpu_pool})
@@ -87,11 +87,11 @@ def setup(
 
 def _request(
     host: Host, config: Config, cpu_pool: str | None, user: str | None, at_next_boot: bool
-) -> Request:
+) -> SetupRequest:
     from enclavectl.errors import UsageError
     from enclavectl.host.cpu_list import parse_cpu_list
     from enclavectl.host.reservation import Reservation
-    from enclavectl.host.setup import Request
+    from enclavectl.host.setup import SetupRequest
 
     try:
         pool = None if cpu_pool is None else parse_cpu_list(cpu_pool)
@@ -104,10 +104,10 @@ def _request(
     )
     sudo_user = os.environ.get("SUDO_USER") if host.user.uid == 0 and host.tree.is_live else None
     name = user or sudo_user or host.user.name
-    return Request(reservation=reservation, user=name, at_next_boot=at_next_boot)
+    return SetupRequest(reservation=reservation, user=name, at_next_boot=at_next_boot)
 
 
-def _setup(host: Host, config: Config, request: Request) -> Setup:
+def _setup(host: Host, config: Config, request: SetupRequest) -> Setup:
     from enclavectl.cli.doctor import facts_of
     from enclavectl.events import Silent
     from enclavectl.host.distro import detect_distro
@@ -125,7 +125,7 @@ def _setup(host: Host, config: Config, request: Request) -> Setup:
 
 def _apply(chosen: Setup, planned: Sequence[Report], screen: Screen, *, yes: bool) -> Sequence[Report]:
     from enclavectl.cli.consent import require_consent
-    from enclavectl.host.hands import LiveHands
+    from enclavectl.host.changer import LiveChanger
     from enclavectl.host.steps import StepState, run_steps
 
     host = chosen.host
@@ -136,14 +136,14 @@ def _apply(chosen: Setup, planned: Sequence[Report], screen: Screen, *, yes: boo
         for line in report.commands or (report.detail,):
             screen.note(f"{report.id}: will run: {line}")
     require_consent(yes=yes, what=f"{len(changes)} steps")
-    hands = LiveHands(uid=host.user.uid, environ=os.environ, may_ask=sys.stdin.isatty())
-    return run_steps(chosen.steps(), hands, lambda report: screen.note(f"{report.id} ..."))
+    changer = LiveChanger(uid=host.user.uid, environ=os.environ, may_ask=sys.stdin.isatty())
+    return run_steps(chosen.steps(), changer, lambda report: screen.note(f"{report.id} ..."))
 
 
 def _to_json(chosen: Setup, reports: Sequence[Report], *, dry_run: bool) -> dict[str, object]:
     from enclavectl.host.steps import StepState
 
-    aftermath = chosen.aftermath(reports)
+    outcome = chosen.outcome(reports)
     open_states = {StepState.FAILED, StepState.WOULD_DO}
     return {
         "schema": SETUP_SCHEMA,
@@ -153,8 +153,8 @@ def _to_json(chosen: Setup, reports: Sequence[Report], *, dry_run: bool) -> dict
         "allocator": chosen.request.reservation.to_json(),
         "steps": [report.to_json() for report in reports],
         "complete": not any(report.state in open_states or report.is_missing for report in reports),
-        "login": {"needed": bool(aftermath.login), "why": aftermath.login or None},
-        "reboot": {"needed": bool(aftermath.reboot), "why": aftermath.reboot or None},
+        "login": {"needed": bool(outcome.login), "why": outcome.login or None},
+        "reboot": {"needed": bool(outcome.reboot), "why": outcome.reboot or None},
     }
 
 
@@ -167,8 +167,8 @@ def _draw(screen: Screen, chosen: Setup, reports: Sequence[Report]) -> None:
             screen.facts([("", line) for line in lines])
         if report.hint:
             screen.note(f"try: {report.hint}")
-    aftermath = chosen.aftermath(reports)
-    if aftermath.login:
-        screen.note(f"a new login is needed: {aftermath.login}")
-    if aftermath.reboot:
-        screen.note(f"a reboot is needed: {aftermath.reboot}")
+    outcome = chosen.outcome(reports)
+    if outcome.login:
+        screen.note(f"a new login is needed: {outcome.login}")
+    if outcome.reboot:
+        screen.note(f"a reboot is needed: {outcome.reboot}")

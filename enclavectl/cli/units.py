@@ -108,7 +108,7 @@ def _request(invocation: Invocation, eif: Path, name: str, user: str | None, cid
     import pwd
 
     from enclavectl.errors import UsageError
-    from enclavectl.host.needs import read_eif
+    from enclavectl.host.requirements import read_eif
     from enclavectl.host.units import UnitsRequest
     from enclavectl.nitro_cli.limits import boot_bound_s, check_cid
 

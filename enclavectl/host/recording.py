@@ -23,11 +23,12 @@ from pathlib import Path
 
 from enclavectl.errors import HostError, UsageError
 from enclavectl.files import read_bounded
-from enclavectl.host.asks import Answer
 from enclavectl.host.host import Host, Python, User
+from enclavectl.host.probe import Answer
 from enclavectl.host.tree import FileFacts, Tree
 
 RECORDING = "recording.json"
+# Answers of some dozens of programs, each of a few KiB; bounds what a wrong file costs.
 _MAX_RECORDING = 4 << 20
 _KEYS = {
     "user",
@@ -44,19 +45,19 @@ _KEYS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RecordedAsks:
+class RecordedProbe:
     """Answers that were written down. What was not asked then cannot be known now."""
 
     programs: Mapping[str, str]
     answers: Mapping[str, Answer]
-    said: Mapping[str, object] | str | None
+    engine_answer: Mapping[str, object] | str | None
 
     def find(self, program: str) -> str | None:
-        """Where the program was, or None."""
+        """Return where the program was, or None."""
         return self.programs.get(program)
 
     def run(self, *argv: str) -> Answer | None:
-        """What it said then, or None where it was not installed."""
+        """Return what it said then, or None where it was not installed."""
         line = " ".join(argv)
         if line in self.answers:
             return self.answers[line]
@@ -65,14 +66,14 @@ class RecordedAsks:
         raise HostError(f"the recording has no answer of: {line}", code="not-recorded")
 
     def engine(self) -> Mapping[str, object] | None:
-        """What the engine said then."""
-        if isinstance(self.said, str):
-            raise HostError(self.said, code="docker-silent")
-        return self.said
+        """Return what the engine said then."""
+        if isinstance(self.engine_answer, str):
+            raise HostError(self.engine_answer, code="docker-silent")
+        return self.engine_answer
 
 
 def recorded_host(root: Path) -> Host:
-    """The host that was copied to ``root``.
+    """Open the host that was copied to ``root``.
 
     Raises:
         UsageError: no folder, or its recording is damaged.
@@ -103,13 +104,13 @@ def _host(root: Path, value: Mapping[str, dict[str, object]]) -> Host:
             },
             free_of={name: _whole(free) for name, free in value.get("free", {}).items()},
         ),
-        asks=RecordedAsks(
+        probe=RecordedProbe(
             programs={name: str(path) for name, path in value.get("programs", {}).items()},
             answers={
                 line: Answer(status=_whole(one["status"]), text=str(one["text"]))
                 for line, one in _objects(value.get("answers", {})).items()
             },
-            said=engine,
+            engine_answer=engine,
         ),
         user=User(
             name=str(user["name"]),

@@ -65,13 +65,13 @@ class Reservation:
         return lines
 
     def to_json(self) -> dict[str, object]:
-        """The values as JSON."""
+        """Return the values as JSON values."""
         pool = None if self.cpu_pool is None else format_cpu_list(self.cpu_pool)
         return {"memory_mib": self.memory_mib, "cpu_count": self.cpu_count, "cpu_pool": pool}
 
 
 def parse_allocator(data: bytes, name: str = ALLOCATOR_FILE) -> Reservation:
-    """What AWS's allocator takes from these bytes.
+    """Read what AWS's allocator takes from these bytes.
 
     Raises:
         AllocatorError: it would refuse them, lose a line of them or read another value than they say; the
@@ -102,7 +102,10 @@ def parse_allocator(data: bytes, name: str = ALLOCATOR_FILE) -> Reservation:
 
 
 def _plain(line: bytes, where: str) -> str:
-    """The line as ``read`` gives it: without the blanks around it. Backslashes would join or eat."""
+    """Return the line as Bash's ``read`` gives it: without the blanks around it.
+
+    Backslashes are refused: ``read`` joins lines at them or drops them.
+    """
     try:
         text = line.decode().strip(" \t")
     except UnicodeDecodeError as exc:

@@ -8,6 +8,7 @@ control group as soon as ``run`` has returned.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|[0-9A-Fa-f:
 _WORKERS = 32
 # Above nitro-cli's bound of a boot: launches take turns, and the enclave proves itself afterwards.
 _START_MARGIN_S = 300
+# Above the minute that nitro-cli may take to end an enclave, and the turns that it may have to wait for.
 _STOP_S = 180
 
 
@@ -90,7 +92,7 @@ class UnitFile:
 
 
 def parse_endpoint(text: str) -> Endpoint:
-    """The endpoint that ``PORT:HOST:PORT`` names: vsock port, host, TCP port.
+    """Read the endpoint that ``PORT:HOST:PORT`` names: vsock port, host, TCP port.
 
     Raises:
         UsageError: it is none, or its vsock port is nitro-cli's own.
@@ -113,7 +115,7 @@ def parse_endpoint(text: str) -> Endpoint:
 
 
 def write_units(request: UnitsRequest) -> list[UnitFile]:
-    """The files: the enclave's unit, the listener's, and two for each endpoint."""
+    """Return the files: the enclave's unit, the listener's, and two for each endpoint."""
     files = [_enclave(request), _listener(request)]
     for endpoint in request.endpoints:
         files += [_proxy(request, endpoint), _allowlist(endpoint)]
@@ -121,20 +123,15 @@ def write_units(request: UnitsRequest) -> list[UnitFile]:
 
 
 def install_commands(files: Sequence[UnitFile], folder: str) -> list[str]:
-    """What to run, in order, to have these files of ``folder`` in force."""
+    """Return what to run, in order, to have these files of ``folder`` in force."""
     units = [file.name for file in files if file.folder == UNIT_DIR]
     lines = [
-        f"sudo install -m 0644 {_shell(f'{folder}/{file.name}')} {file.folder}/{file.name}" for file in files
+        f"sudo install -m 0644 {shlex.quote(f'{folder}/{file.name}')} {file.folder}/{file.name}"
+        for file in files
     ]
     # The proxies first: an enclave calls as soon as it runs.
     ordered = sorted(units, key=lambda name: "vsock-proxy" not in name)
     return [*lines, "sudo systemctl daemon-reload", f"sudo systemctl enable --now {' '.join(ordered)}"]
-
-
-def _shell(text: str) -> str:
-    import shlex
-
-    return shlex.quote(text)
 
 
 def _unit(name: str, sections: dict[str, list[str]]) -> UnitFile:
@@ -250,7 +247,7 @@ def _who(request: UnitsRequest) -> Iterator[str]:
 
 
 def exec_line(argv: Sequence[str]) -> str:
-    """A command line that systemd splits into exactly these words and expands nothing in.
+    """Quote a command line so that systemd splits it into exactly these words and expands nothing.
 
     https://www.freedesktop.org/software/systemd/man/latest/systemd.service.html#Command%20lines
     """

@@ -100,7 +100,7 @@ class Row:
     state: State
     found: str
     fix: str = ""
-    wishes: dict[str, object] = field(default_factory=dict)
+    settings: dict[str, object] = field(default_factory=dict)
 
 
 W, F, S = State.WARN, State.FAIL, State.SKIP

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,11 +13,11 @@ import pytest
 
 from enclavectl.eif.examine import measure_image
 from enclavectl.errors import HostError
+from enclavectl.host.changer import Action
 from enclavectl.host.checks.base import Check, Group, Result, State, ok, run_check
-from enclavectl.host.checks.facts import Facts, Wishes, parse_version
+from enclavectl.host.checks.facts import Facts, HostSettings, parse_version
 from enclavectl.host.checks.nitro_cli import listening_ports
 from enclavectl.host.doctor import CHECKS, by_group, examine_host, fixable, has_failed, run_fixes
-from enclavectl.host.hands import Action
 from enclavectl.image.lock import Lock
 from tests.cli.command import Done, enclavectl
 from tests.eif import samples
@@ -37,7 +38,7 @@ from tests.host.defects import (
 
 def facts_of(folder: Path, *, backend: str = "auto", memory_mib: int = 8192, cpus: int = 4) -> Facts:
     (folder / "here").mkdir(exist_ok=True)
-    wishes = Wishes(
+    settings = HostSettings(
         backend=backend,
         memory_mib=memory_mib,
         cpus=cpus,
@@ -45,7 +46,7 @@ def facts_of(folder: Path, *, backend: str = "auto", memory_mib: int = 8192, cpu
         state_dir=Path(STATE_DIR),
         data_dir=Path("/home/ec2-user/.local/share/enclavectl"),
     )
-    return Facts(trees.host(folder), wishes)
+    return Facts(trees.host(folder), settings)
 
 
 def verdicts(facts: Facts) -> dict[str, Result]:
@@ -80,7 +81,7 @@ def test_each_lack_of_what_qemu_needs_is_found(row: Row, tmp_path: Path) -> None
 
 
 def check_row(row: Row, folder: Path) -> None:
-    result = verdicts(facts_of(folder, **row.wishes))[row.check]  # type: ignore[arg-type]
+    result = verdicts(facts_of(folder, **row.settings))[row.check]  # type: ignore[arg-type]
     assert result.verdict.state is row.state, result.verdict
     assert row.found in result.verdict.found
     line = result.fix_line(is_root=False) or ""
@@ -134,6 +135,31 @@ def test_the_image_in_this_folder_is_looked_at(tmp_path: Path) -> None:
     assert verdicts(facts_of(tmp_path))["image.lock"].verdict.state is State.FAIL
 
 
+@pytest.mark.parametrize(("age_s", "state"), [(0, State.OK), (23 * 3600, State.OK), (25 * 3600, State.WARN)])
+def test_a_file_that_a_build_writes_now_is_no_leftover(age_s: int, state: State, tmp_path: Path) -> None:
+    """``--fix`` removes what this check finds, so a live build's file must not be found."""
+    folder = trees.healthy(tmp_path)
+    name = f"{STATE_DIR}/nitro/images/.enclavectl-0123456789abcdef.tmp"
+    trees.write(folder, name, "half an image")
+    facts = facts_of(folder)
+    written = facts.host.now.timestamp() - age_s
+    os.utime(folder / name.lstrip("/"), (written, written))
+    found = verdicts(facts)["leftovers.staged"]
+    assert found.verdict.state is state, found.verdict
+    removed = [one for one in fixable([found]) if name in (one.fix_line(is_root=False) or "")]
+    assert bool(removed) is (state is State.WARN)
+
+
+@pytest.mark.parametrize("mode", [0o710, 0o720, 0o740, 0o770, 0o701, 0o702, 0o704])
+def test_a_state_folder_that_any_other_may_use_in_any_way_fails(mode: int, tmp_path: Path) -> None:
+    folder = trees.healthy(tmp_path)
+    facts = {STATE_DIR: {"mode": f"04{mode:04o}", "uid": 1000, "gid": 1000}}
+    trees.record(folder, files=facts)
+    found = verdicts(facts_of(folder))["local.state-dir"].verdict
+    assert found.state is State.FAIL
+    assert f"mode {mode:04o}" in found.found
+
+
 def test_a_machine_that_is_no_nitro_host_is_judged_by_what_it_is_for(tmp_path: Path) -> None:
     facts = facts_of(trees.laptop(tmp_path))
     found = examine_host(facts)
@@ -158,10 +184,10 @@ def test_a_fresh_instance_is_told_to_set_up(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_read_is_a_skip_with_its_reason(tmp_path: Path) -> None:
-    def look(_facts: Facts) -> object:
+    def examine(_facts: Facts) -> object:
         raise HostError("/proc/x: cannot be read (Input/output error)")
 
-    check = Check(id="a.b", group=Group.DISK, why="", look=look)  # type: ignore[arg-type]
+    check = Check(id="a.b", group=Group.DISK, why="", examine=examine)  # type: ignore[arg-type]
     result = run_check(check, facts_of(trees.healthy(tmp_path)))
     assert result.verdict.state is State.SKIP
     assert "Input/output error" in result.verdict.found
@@ -169,7 +195,7 @@ def test_what_cannot_be_read_is_a_skip_with_its_reason(tmp_path: Path) -> None:
 
 @dataclass
 class Recorder:
-    """Hands that write down what they are told, and fail at what they are told to."""
+    """A changer that writes down what it is told, and fails where it is told to."""
 
     fails_at: str = "nothing"
     is_root: bool = False
@@ -192,9 +218,9 @@ def broken(folder: Path) -> Sequence[Result]:
 
 
 def test_only_safe_fixes_are_run_and_each_once(tmp_path: Path) -> None:
-    hands = Recorder()
-    done = run_fixes(fixable(broken(tmp_path)), hands)
-    assert hands.ran == [
+    changer = Recorder()
+    done = run_fixes(fixable(broken(tmp_path)), changer)
+    assert changer.ran == [
         "sudo modprobe nitro_enclaves",
         "sudo install -d -m 0775 -o root -g ne /var/log/nitro_enclaves",
         "sudo modprobe vsock",
@@ -203,9 +229,9 @@ def test_only_safe_fixes_are_run_and_each_once(tmp_path: Path) -> None:
 
 
 def test_a_fix_that_fails_stops_no_other(tmp_path: Path) -> None:
-    hands = Recorder(fails_at="install")
-    done = run_fixes(fixable(broken(tmp_path)), hands)
-    assert len(hands.ran) == 2
+    changer = Recorder(fails_at="install")
+    done = run_fixes(fixable(broken(tmp_path)), changer)
+    assert len(changer.ran) == 2
     assert (
         done["permissions.log-dir"] == "sudo install -d -m 0775 -o root -g ne /var/log/nitro_enclaves: failed"
     )

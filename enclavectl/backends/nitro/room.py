@@ -13,10 +13,10 @@ from pathlib import Path
 
 from enclavectl.errors import HostError
 from enclavectl.host.cpus import Cpus, read_cpus
-from enclavectl.host.enclaves import Running
+from enclavectl.host.enclaves import RunningEnclaves
 from enclavectl.host.memory import Memory, read_memory, take_pages
-from enclavectl.host.needs import EifFacts
-from enclavectl.host.plan import Problem, Supply, Wanted, make_plan
+from enclavectl.host.plan import Demand, Problem, Supply, make_plan
+from enclavectl.host.requirements import EifFacts
 from enclavectl.host.tree import Tree
 
 # Right after an enclave ended the driver may still hold what it had (nitro-cli issue 433).
@@ -73,7 +73,7 @@ class Room:
             return []
         if cpus.pool is None:
             return []
-        wanted = Wanted(
+        wanted = Demand(
             memory_mib=request.memory_mib,
             cpus=request.cpus,
             eif=EifFacts(path=request.image, size=request.image_size, arch=""),
@@ -93,7 +93,7 @@ class Room:
 
 
 def _supply(cpus: Cpus, memory: Memory, used: frozenset[int]) -> Supply:
-    running = Running(sockets=("in use",) if used else (), stale=(), pids=(), folder="")
+    running = RunningEnclaves(sockets=("in use",) if used else (), stale=(), pids=(), folder="")
     return Supply(machine="", cpus=cpus, memory=memory, running=running, used_cpus=used)
 
 

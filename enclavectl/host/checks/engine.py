@@ -17,7 +17,7 @@ _FOLLOWED = NitroVersion(1, 3, 2)
 
 def _engine(facts: Facts) -> Verdict:
     try:
-        answer = facts.host.asks.engine()
+        answer = facts.host.probe.engine()
     except HostError as exc:
         if exc.code == "not-recorded":
             raise
@@ -29,7 +29,7 @@ def _engine(facts: Facts) -> Verdict:
 
 def _api(facts: Facts) -> Verdict:
     try:
-        answer = facts.host.asks.engine()
+        answer = facts.host.probe.engine()
     except HostError:
         answer = None
     if answer is None:
@@ -75,18 +75,18 @@ CHECKS = (
         id="docker.engine",
         group=Group.DOCKER,
         why="building an image needs an engine; running one does not",
-        look=_engine,
+        examine=_engine,
     ),
     Check(
         id="docker.api",
         group=Group.DOCKER,
         why="old releases of nitro-cli bring a linuxkit that fails with Docker's newer API",
-        look=_api,
+        examine=_api,
     ),
     Check(
         id="docker.credentials",
         group=Group.DOCKER,
         why="nitro-cli pulls with its own, poorer reading of Docker's configuration, anonymously if it fails",
-        look=_credentials,
+        examine=_credentials,
     ),
 )

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from enclavectl.host.cpus import Cpus, read_cpus
-from enclavectl.host.enclaves import Running, find_running
+from enclavectl.host.enclaves import RunningEnclaves, find_running
 from enclavectl.host.host import Host
 from enclavectl.host.memory import Memory, read_memory
 from enclavectl.host.reservation import ALLOCATOR_FILE, AllocatorError, Reservation, parse_allocator
@@ -27,7 +27,7 @@ Version = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wishes:
+class HostSettings:
     """What the configuration says that this host is to run, and where our own files are."""
 
     backend: str
@@ -41,11 +41,11 @@ class Wishes:
 class Facts:
     """A host, seen once; every property may raise HostError where a file cannot be read."""
 
-    def __init__(self, host: Host, wishes: Wishes) -> None:
+    def __init__(self, host: Host, settings: HostSettings) -> None:
         """Nothing is read yet."""
         self.host = host
         self.tree = host.tree
-        self.wishes = wishes
+        self.settings = settings
 
     @cached_property
     def pci_device(self) -> str | None:
@@ -76,10 +76,10 @@ class Facts:
         """Whether somebody means this to be a Nitro host, even if it is none."""
         return (
             self.is_nitro
-            or self.wishes.backend == "nitro"
+            or self.settings.backend == "nitro"
             or self.tree.exists(MODULE)
             or self.tree.exists(ALLOCATOR_FILE)
-            or self.host.asks.find("nitro-cli") is not None
+            or self.host.probe.find("nitro-cli") is not None
         )
 
     @cached_property
@@ -93,7 +93,7 @@ class Facts:
         return read_memory(self.tree)
 
     @cached_property
-    def running(self) -> Running:
+    def running(self) -> RunningEnclaves:
         """The enclaves."""
         return find_running(self.host)
 
@@ -121,7 +121,7 @@ class Facts:
     @cached_property
     def nitro_cli(self) -> NitroVersion | None:
         """The version of nitro-cli; None where it is not installed or says something else."""
-        answer = self.host.asks.run("nitro-cli", "--version")
+        answer = self.host.probe.run("nitro-cli", "--version")
         try:
             return None if answer is None or answer.status != 0 else NitroVersion.from_text(answer.text)
         except AnswerError:
@@ -145,6 +145,6 @@ class Facts:
 
 
 def parse_version(text: str) -> Version | None:
-    """The first three numbers with dots between them, or None."""
+    """Return the first three numbers with dots between them, or None."""
     match = _VERSION.search(text)
     return None if match is None else (int(match[1]), int(match[2]), int(match[3]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import stat
 
-from enclavectl.host.checks.base import Check, Group, Scope, State, Verdict, fail, mend, ok, skip, warn
+from enclavectl.host.checks.base import Check, Group, Scope, State, Verdict, fail, fix_with, ok, skip, warn
 from enclavectl.host.checks.facts import DEVICE, MODULE, Facts, Version
 from enclavectl.host.distro import detect_distro
 
@@ -41,7 +41,7 @@ def _driver(facts: Facts) -> Verdict:
         return ok("the module nitro_enclaves is loaded")
     if facts.pci_device is None:
         return fail("the module nitro_enclaves is not loaded, and there is no device for it", _ENABLE)
-    return mend(State.FAIL, "the module nitro_enclaves is not loaded", "modprobe", "nitro_enclaves")
+    return fix_with(State.FAIL, "the module nitro_enclaves is not loaded", "modprobe", "nitro_enclaves")
 
 
 def _device_node(facts: Facts) -> Verdict:
@@ -49,7 +49,7 @@ def _device_node(facts: Facts) -> Verdict:
     if found is None:
         if facts.tree.exists(MODULE):
             return fail(f"no {DEVICE} although the driver is loaded: enclaves are not enabled", _ENABLE)
-        return mend(State.FAIL, f"no {DEVICE}: the driver is not loaded", "modprobe", "nitro_enclaves")
+        return fix_with(State.FAIL, f"no {DEVICE}: the driver is not loaded", "modprobe", "nitro_enclaves")
     if not stat.S_ISCHR(found.mode):
         return fail(
             f"{DEVICE} is no device", f"sudo rm {DEVICE}, then sudo modprobe -r and modprobe the driver"
@@ -71,7 +71,7 @@ def _kernel(facts: Facts) -> Verdict:
 
 
 def least_kernel(machine: str, version: Version | None) -> Version | None:
-    """The first kernel of this line that has the driver, or None where no rule is known."""
+    """Return the first kernel of this line that has the driver, or None where no rule is known."""
     return (_AL2_414 if version and version[:2] == (4, 14) else _UPSTREAM).get(machine)
 
 
@@ -87,41 +87,41 @@ CHECKS = (
         id="instance.kind",
         group=Group.INSTANCE,
         why="it decides which backends there are",
-        look=_ec2,
+        examine=_ec2,
     ),
     Check(
         id="instance.pci-device",
         group=Group.INSTANCE,
         scope=Scope.NITRO,
         why="the hypervisor gives this device to instances that were launched with enclaves enabled, only",
-        look=_pci_device,
+        examine=_pci_device,
     ),
     Check(
         id="instance.driver",
         group=Group.INSTANCE,
         scope=Scope.NITRO,
         why="without the driver nitro-cli ends with E19 before it does anything",
-        look=_driver,
+        examine=_driver,
     ),
     Check(
         id="instance.device-node",
         group=Group.INSTANCE,
         scope=Scope.NITRO,
         why="every enclave is made through this device",
-        look=_device_node,
+        examine=_device_node,
     ),
     Check(
         id="instance.kernel",
         group=Group.INSTANCE,
         scope=Scope.NITRO,
         why="older kernels have no driver",
-        look=_kernel,
+        examine=_kernel,
     ),
     Check(
         id="instance.distribution",
         group=Group.INSTANCE,
         scope=Scope.NITRO,
         why="it decides how nitro-cli is installed",
-        look=_distribution,
+        examine=_distribution,
     ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from enclavectl.host.checks.base import Check, Group, Scope, State, Verdict, fail, mend, ok, skip, warn
+from enclavectl.host.checks.base import Check, Group, Scope, State, Verdict, fail, fix_with, ok, skip, warn
 from enclavectl.host.checks.facts import Facts
 from enclavectl.image.blobs import NITRO_BLOBS
 from enclavectl.nitro_cli.version import OLDEST, NitroVersion
@@ -27,14 +27,14 @@ _OTHER_PROGRAMS = ("lscpu", "file")  # AWS's allocator calls them and its packag
 
 
 def _present(facts: Facts) -> Verdict:
-    found = facts.host.asks.find("nitro-cli")
+    found = facts.host.probe.find("nitro-cli")
     if found is None:
         return fail("nitro-cli is not installed", "enclavectl setup")
     return ok(found)
 
 
 def _version(facts: Facts) -> Verdict:
-    if facts.host.asks.find("nitro-cli") is None:
+    if facts.host.probe.find("nitro-cli") is None:
         return skip("nitro-cli is not installed")
     version = facts.nitro_cli
     if version is None:
@@ -50,8 +50,8 @@ def _version(facts: Facts) -> Verdict:
 
 
 def _tools(facts: Facts) -> Verdict:
-    missing = [name for name in _OTHER_PROGRAMS if facts.host.asks.find(name) is None]
-    if len(facts.memory.nodes) > 1 and facts.host.asks.find("numactl") is None:
+    missing = [name for name in _OTHER_PROGRAMS if facts.host.probe.find(name) is None]
+    if len(facts.memory.nodes) > 1 and facts.host.probe.find("numactl") is None:
         missing.append("numactl")
     if missing:
         return warn(f"not installed: {', '.join(missing)}", f"install them: {' '.join(missing)}")
@@ -73,7 +73,7 @@ def _environment(facts: Facts) -> Verdict:
 
 
 def _proxy(facts: Facts) -> Verdict:
-    if facts.host.asks.find("vsock-proxy") is None:
+    if facts.host.probe.find("vsock-proxy") is None:
         return warn("vsock-proxy is not installed", "enclavectl setup; only enclaves that call out need it")
     if not facts.tree.exists(_PROXY_LIST):
         return warn(f"no {_PROXY_LIST}", "enclavectl units --endpoint PORT:HOST:PORT writes a list")
@@ -98,7 +98,7 @@ def _blobs(facts: Facts) -> Verdict:
 
 
 def _port(facts: Facts) -> Verdict:
-    answer = facts.host.asks.run("ss", "-l", "-n", "--vsock")
+    answer = facts.host.probe.run("ss", "-l", "-n", "--vsock")
     if answer is None:
         return skip("no ss here, which lists the vsock listeners")
     if answer.status != 0:
@@ -115,7 +115,7 @@ def _port(facts: Facts) -> Verdict:
 
 
 def listening_ports(table: str) -> frozenset[int]:
-    """The local ports in the output of ss: the last number of the fifth column."""
+    """Return the local ports in the output of ss: the last number of the fifth column."""
     rows = (line.split() for line in table.splitlines())
     ports = (row[4].rpartition(":")[2] for row in rows if len(row) > 4)
     return frozenset(int(port) for port in ports if port.isascii() and port.isdigit())
@@ -124,7 +124,7 @@ def listening_ports(table: str) -> frozenset[int]:
 def _vsock(facts: Facts) -> Verdict:
     if facts.tree.exists("/dev/vsock"):
         return ok("/dev/vsock")
-    return mend(State.FAIL, "no /dev/vsock", "modprobe", "vsock")
+    return fix_with(State.FAIL, "no /dev/vsock", "modprobe", "vsock")
 
 
 CHECKS = (
@@ -133,55 +133,55 @@ CHECKS = (
         group=Group.NITRO_CLI,
         scope=Scope.NITRO,
         why="enclaves are started, listed and ended through it",
-        look=_present,
+        examine=_present,
     ),
     Check(
         id="nitro-cli.version",
         group=Group.NITRO_CLI,
         scope=Scope.NITRO,
         why="releases differ in what they can do and in which of their errors they tell",
-        look=_version,
+        examine=_version,
     ),
     Check(
         id="nitro-cli.tools",
         group=Group.NITRO_CLI,
         scope=Scope.NITRO,
         why="AWS's allocator calls programs that its package does not install",
-        look=_tools,
+        examine=_tools,
     ),
     Check(
         id="nitro-cli.environment",
         group=Group.NITRO_CLI,
         scope=Scope.NITRO,
         why="without HOME or NITRO_CLI_ARTIFACTS nitro-cli ends with E51; moved folders hide enclaves",
-        look=_environment,
+        examine=_environment,
     ),
     Check(
         id="nitro-cli.vsock-proxy",
         group=Group.NITRO_CLI,
         scope=Scope.NITRO,
         why="an enclave has no network; calls to the outside go through it, to hosts of its list only",
-        look=_proxy,
+        examine=_proxy,
     ),
     Check(
         id="blobs.files",
         group=Group.BLOBS,
         scope=Scope.NITRO,
         why="a build needs a kernel and an init; they are measured, so upgrading them changes PCR0 and PCR1",
-        look=_blobs,
+        examine=_blobs,
     ),
     Check(
         id="vsock.device",
         group=Group.VSOCK,
         scope=Scope.NITRO,
         why="the parent talks to its enclaves over vsock only",
-        look=_vsock,
+        examine=_vsock,
     ),
     Check(
         id="vsock.port-9000",
         group=Group.VSOCK,
         scope=Scope.NITRO,
         why="a booting enclave reports to nitro-cli there; while it is taken every launch fails (E36)",
-        look=_port,
+        examine=_port,
     ),
 )

@@ -52,7 +52,7 @@ def _namespaces(facts: Facts) -> Verdict:
 
 
 def _state_dir(facts: Facts) -> Verdict:
-    name = str(facts.wishes.state_dir)
+    name = str(facts.settings.state_dir)
     found = facts.tree.facts(name)
     if found is None:
         return ok(f"{name} will be made")
@@ -64,15 +64,15 @@ def _state_dir(facts: Facts) -> Verdict:
 
 
 def _wanted(facts: Facts, found: str, fix: str) -> Verdict:
-    """Nobody misses QEMU unless the configuration names it."""
-    return fail(found, fix) if facts.wishes.backend == "qemu" else warn(found, fix)
+    """Return a failure if the configuration names QEMU, else a warning."""
+    return fail(found, fix) if facts.settings.backend == "qemu" else warn(found, fix)
 
 
 def _qemu(facts: Facts) -> Verdict:
     program = _PROGRAMS.get(facts.host.machine)
     if program is None:
         return skip(f"no rule for {facts.host.machine}")
-    found = facts.host.asks.find(program)
+    found = facts.host.probe.find(program)
     if found is None:
         return _wanted(facts, f"{program} is not installed", _GET_QEMU)
     return ok(found)
@@ -80,7 +80,7 @@ def _qemu(facts: Facts) -> Verdict:
 
 def _machine(facts: Facts) -> Verdict:
     program = _PROGRAMS.get(facts.host.machine, "")
-    answer = facts.host.asks.run(program, "-machine", "help") if program else None
+    answer = facts.host.probe.run(program, "-machine", "help") if program else None
     if answer is None:
         return skip("QEMU is not installed")
     if not any(line.split()[:1] == [_MACHINE] for line in answer.text.splitlines()):
@@ -89,7 +89,7 @@ def _machine(facts: Facts) -> Verdict:
 
 
 def _vhost(facts: Facts) -> Verdict:
-    found = facts.host.asks.find("vhost-device-vsock")
+    found = facts.host.probe.find("vhost-device-vsock")
     if found is None:
         return _wanted(
             facts,
@@ -110,51 +110,51 @@ def _kvm(facts: Facts) -> Verdict:
 
 
 CHECKS = (
-    Check(id="local.python", group=Group.LOCAL, why="enclavectl and the payload need it", look=_python),
+    Check(id="local.python", group=Group.LOCAL, why="enclavectl and the payload need it", examine=_python),
     Check(
         id="local.runtime",
         group=Group.LOCAL,
         why="the payload classifies with it; it is looked for without being imported",
-        look=_runtime,
+        examine=_runtime,
     ),
     Check(
         id="local.namespaces",
         group=Group.LOCAL,
         why="the local payload leaves the network by making a namespace of its own",
-        look=_namespaces,
+        examine=_namespaces,
     ),
     Check(
         id="local.state-dir",
         group=Group.LOCAL,
         why="keys and records are in there, so nobody else may enter",
-        look=_state_dir,
+        examine=_state_dir,
     ),
     Check(
         id="qemu.program",
         group=Group.QEMU,
         scope=Scope.ELSEWHERE,
         why="it boots the same EIF bytes without Nitro hardware",
-        look=_qemu,
+        examine=_qemu,
     ),
     Check(
         id="qemu.machine",
         group=Group.QEMU,
         scope=Scope.ELSEWHERE,
         why="only this machine type has the security module that enclaves ask for evidence",
-        look=_machine,
+        examine=_machine,
     ),
     Check(
         id="qemu.vhost-device-vsock",
         group=Group.QEMU,
         scope=Scope.ELSEWHERE,
         why="it carries the enclave's vsock to a socket of this machine",
-        look=_vhost,
+        examine=_vhost,
     ),
     Check(
         id="qemu.kvm",
         group=Group.QEMU,
         scope=Scope.ELSEWHERE,
         why="without it a boot takes minutes",
-        look=_kvm,
+        examine=_kvm,
     ),
 )

@@ -10,7 +10,7 @@ from enclavectl.nitro_cli.tool import NitroCli
 
 
 def used_cpus(environ: Mapping[str, str], telling: Telling) -> frozenset[int] | None:
-    """The CPUs of all enclaves that answer, or None where one does not or nitro-cli fails; that is told."""
+    """Return the CPUs of all enclaves, or None, with a note, where one or nitro-cli does not answer."""
     try:
         described = NitroCli(environ, telling).describe()
     except HostError as exc:
