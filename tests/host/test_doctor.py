@@ -11,6 +11,7 @@ from typing import cast
 
 import pytest
 
+from enclavectl.artifacts.lock import Lock
 from enclavectl.eif.examine import measure_image
 from enclavectl.errors import HostError
 from enclavectl.host.changer import Action
@@ -18,7 +19,6 @@ from enclavectl.host.checks.base import Check, Group, Result, State, ok, run_che
 from enclavectl.host.checks.facts import Facts, HostSettings, parse_version
 from enclavectl.host.checks.nitro_cli import listening_ports
 from enclavectl.host.doctor import CHECKS, by_group, examine_host, fixable, has_failed, run_fixes
-from enclavectl.image.lock import Lock
 from tests.cli.command import Done, enclavectl
 from tests.eif import samples
 from tests.host import trees

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from enclavectl.artifacts.lock import check_lock, read_lock
+from enclavectl.artifacts.names import LOCK_NAME
 from enclavectl.errors import EnclavectlError
 from enclavectl.host.checks.base import Check, Group, Scope, Verdict, fail, not_applicable, ok, skip, warn
 from enclavectl.host.checks.facts import Facts
 from enclavectl.host.requirements import EifFacts, read_eif
-from enclavectl.image.lock import check_lock, read_lock
-from enclavectl.image.names import LOCK_NAME
 
 # Hashing more takes longer than all other checks together.
 _MAX_HASHED = 64 << 20
