@@ -43,6 +43,13 @@ class HostProbe(Protocol):
             HostError: it did not end in time; or a recording does not have it.
         """
 
+    def vsock_error(self) -> int | None:
+        """Make a vsock socket and return the number of the error, or None if it was made.
+
+        Raises:
+            HostError: a recording does not have it.
+        """
+
     def engine(self) -> Mapping[str, object] | None:
         """Ask the engine for ``GET /version`` and return its answer, or None where no engine is expected.
 
@@ -74,6 +81,14 @@ class LiveProbe:
         command = Command(argv=[program, *argv[1:]], cwd=Path("/"))
         done = capture(command, timeout_s=_TIMEOUT_S)
         return Answer(status=done.status, text=(done.out + done.err).decode("utf-8", errors="replace"))
+
+    def vsock_error(self) -> int | None:
+        """Make a vsock socket; the kernel may load its module for it, as for any program that asks."""
+        try:
+            socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM).close()
+        except OSError as exc:
+            return exc.errno
+        return None
 
     def engine(self) -> Mapping[str, object] | None:
         """Ask DOCKER_HOST or the usual socket; None where DOCKER_HOST is no Unix socket."""

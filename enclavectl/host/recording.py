@@ -8,13 +8,15 @@
      "files": {"/dev/nitro_enclaves": {"mode": "020660", "uid": 0, "gid": 991}},
      "free": {"/": 10737418240}, "programs": {"nitro-cli": "/usr/bin/nitro-cli"},
      "answers": {"nitro-cli --version": {"status": 0, "text": "Nitro CLI 1.4.3"}},
-     "engine": {"Version": "25.0.3", "ApiVersion": "1.44"}}
+     "engine": {"Version": "25.0.3", "ApiVersion": "1.44"}, "vsock": "EPERM"}
 
 Every key may be absent. ``engine`` is an object, null for "none", or a text for why it does not answer.
+``vsock`` is the name of the error that making such a socket gave, or null for none.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,6 +32,7 @@ from enclavectl.host.tree import FileFacts, Tree
 RECORDING = "recording.json"
 # Answers of some dozens of programs, each of a few KiB; bounds what a wrong file costs.
 _MAX_RECORDING = 4 << 20
+_NOT_RECORDED = "not recorded"
 _KEYS = {
     "user",
     "python",
@@ -41,6 +44,7 @@ _KEYS = {
     "programs",
     "answers",
     "engine",
+    "vsock",
 }
 
 
@@ -51,6 +55,7 @@ class RecordedProbe:
     programs: Mapping[str, str]
     answers: Mapping[str, Answer]
     engine_answer: Mapping[str, object] | str | None
+    vsock: str | None
 
     def find(self, program: str) -> str | None:
         """Return where the program was, or None."""
@@ -64,6 +69,14 @@ class RecordedProbe:
         if argv[0] not in self.programs:
             return None
         raise HostError(f"the recording has no answer of: {line}", code="not-recorded")
+
+    def vsock_error(self) -> int | None:
+        """Return the number of the error that there was then, or None."""
+        if self.vsock == _NOT_RECORDED:
+            raise HostError(
+                "the recording does not say whether vsock sockets can be made", code="not-recorded"
+            )
+        return None if self.vsock is None else getattr(errno, self.vsock)
 
     def engine(self) -> Mapping[str, object] | None:
         """Return what the engine said then."""
@@ -111,6 +124,7 @@ def _host(root: Path, value: Mapping[str, dict[str, object]]) -> Host:
                 for line, one in _objects(value.get("answers", {})).items()
             },
             engine_answer=engine,
+            vsock=_vsock(value),
         ),
         user=User(
             name=str(user["name"]),
@@ -125,6 +139,13 @@ def _host(root: Path, value: Mapping[str, dict[str, object]]) -> Host:
         environ={name: str(text) for name, text in value.get("environ", {}).items()},
         now=_moment(str(value["now"])) if "now" in value else datetime.now(UTC),
     )
+
+
+def _vsock(value: Mapping[str, object]) -> str | None:
+    found = value.get("vsock", _NOT_RECORDED)
+    if found is None or found == _NOT_RECORDED or found in errno.errorcode.values():
+        return None if found is None else str(found)
+    raise ValueError(f"vsock: expected the name of an error such as EPERM, found {found!r:.40}")
 
 
 def _known(value: object) -> dict[str, dict[str, object]]:

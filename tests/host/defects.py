@@ -264,6 +264,10 @@ ROWS = [
     Row("disk.temporary", rec(free={"/tmp": 1 << 20}), W, "0.0 GiB free", "TMPDIR"),
     Row("disk.state", rec(free={"/home": 1 << 20}), W, "0.0 GiB free", "ENCLAVECTL_STATE_DIR"),
     Row("vsock.device", rec(files={"/dev/vsock": None}), F, "no /dev/vsock", "sudo modprobe vsock"),
+    Row("vsock.socket", rec(vsock="EPERM"), F, "(Operation not permitted)", "seccomp=PROFILE"),
+    Row("vsock.socket", rec(vsock="EACCES"), F, "(Permission denied)", "SELinux"),
+    Row("vsock.socket", rec(vsock="EAFNOSUPPORT"), F, "not supported", "sudo modprobe vsock"),
+    Row("vsock.socket", rec(vsock=None), State.OK, "can be made"),
     Row(
         "vsock.port-9000",
         answer("ss -l -n --vsock", trees.SS_HEADER + "v_str LISTEN 0 0 *:9000 *:*\n"),

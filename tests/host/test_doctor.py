@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +21,7 @@ from enclavectl.host.checks.base import Check, Group, Result, State, ok, run_che
 from enclavectl.host.checks.facts import Facts, HostSettings, parse_version
 from enclavectl.host.checks.nitro_cli import listening_ports
 from enclavectl.host.doctor import CHECKS, by_group, examine_host, fixable, has_failed, run_fixes
+from tests import vsock_filter
 from tests.cli.command import Done, enclavectl
 from tests.eif import samples
 from tests.host import trees
@@ -158,6 +161,24 @@ def test_a_state_folder_that_any_other_may_use_in_any_way_fails(mode: int, tmp_p
     found = verdicts(facts_of(folder))["local.state-dir"].verdict
     assert found.state is State.FAIL
     assert f"mode {mode:04o}" in found.found
+
+
+@pytest.mark.parametrize(
+    ("error", "state"), [("EPERM", State.WARN), ("EAFNOSUPPORT", State.NOT_APPLICABLE), (None, State.OK)]
+)
+def test_a_client_in_a_container_is_told_that_vsock_is_forbidden(
+    error: str | None, state: State, tmp_path: Path
+) -> None:
+    """Not only on a Nitro host: ``diagnose --connect vsock:16:5005`` runs elsewhere too."""
+    trees.record(trees.laptop(tmp_path), vsock=error)
+    assert verdicts(facts_of(tmp_path))["vsock.socket"].verdict.state is state
+
+
+@pytest.mark.skipif(not vsock_filter.IS_SUPPORTED, reason="the filter knows x86_64 and aarch64 only")
+def test_doctor_makes_a_vsock_socket_where_it_runs() -> None:
+    code = "from enclavectl.host.probe import LiveProbe\nprint(LiveProbe(environ={}).vsock_error())\n"
+    argv = [sys.executable, vsock_filter.__file__, "13", sys.executable, "-c", code]
+    assert subprocess.run(argv, capture_output=True, text=True, check=True).stdout == "13\n"
 
 
 def test_a_machine_that_is_no_nitro_host_is_judged_by_what_it_is_for(tmp_path: Path) -> None:

@@ -150,6 +150,7 @@ def healthy(folder: Path, system: str = "al2023") -> Path:
             "ss -l -n --vsock": {"status": 0, "text": SS_HEADER},
         },
         engine={"Version": "25.0.3", "ApiVersion": "1.44", "MinAPIVersion": "1.24"},
+        vsock=None,
     )
     return folder
 

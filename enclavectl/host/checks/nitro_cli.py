@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import re
+from errno import EACCES, EPERM
 
 from enclavectl.artifacts.boot_files import NITRO_BLOBS
-from enclavectl.host.checks.base import Check, Group, Scope, State, Verdict, fail, fix_with, ok, skip, warn
+from enclavectl.host.checks.base import (
+    Check,
+    Group,
+    Scope,
+    State,
+    Verdict,
+    fail,
+    fix_with,
+    not_applicable,
+    ok,
+    skip,
+    warn,
+)
 from enclavectl.host.checks.facts import Facts
 from enclavectl.nitro_cli.version import OLDEST, NitroVersion
 
@@ -23,6 +37,10 @@ _GATES: tuple[tuple[NitroVersion, str], ...] = (
 _READY_PORT = 9000  # ENCLAVE_READY_VSOCK_PORT of nitro-cli
 _PROXY_LIST = "/etc/nitro_enclaves/vsock-proxy.yaml"
 _KERNELS = {"x86_64": "bzImage", "aarch64": "Image"}
+_ALLOW_VSOCK = (
+    "a container's seccomp profile, or SELinux or AppArmor, forbids it: docker run --security-opt "
+    "seccomp=PROFILE with a profile that allows socket(AF_VSOCK)"
+)
 _OTHER_PROGRAMS = ("lscpu", "file")  # AWS's allocator calls them and its package does not require them
 
 
@@ -127,6 +145,19 @@ def _vsock(facts: Facts) -> Verdict:
     return fix_with(State.FAIL, "no /dev/vsock", "modprobe", "vsock")
 
 
+def _vsock_socket(facts: Facts) -> Verdict:
+    error = facts.host.probe.vsock_error()
+    if error is None:
+        return ok("a vsock socket can be made")
+    reason = f"no vsock socket can be made ({os.strerror(error)})"
+    if error in {EPERM, EACCES}:
+        found = f"{reason}: this process may not, whatever the kernel has"
+        return fail(found, _ALLOW_VSOCK) if facts.expects_nitro else warn(found, _ALLOW_VSOCK)
+    if facts.expects_nitro:
+        return fix_with(State.FAIL, reason, "modprobe", "vsock")
+    return not_applicable(f"{reason}; only enclaves on vsock need one")
+
+
 CHECKS = (
     Check(
         id="nitro-cli.present",
@@ -176,6 +207,12 @@ CHECKS = (
         scope=Scope.NITRO,
         why="the parent talks to its enclaves over vsock only",
         examine=_vsock,
+    ),
+    Check(
+        id="vsock.socket",
+        group=Group.VSOCK,
+        why="the device may be there while a container's filter refuses the sockets",
+        examine=_vsock_socket,
     ),
     Check(
         id="vsock.port-9000",
