@@ -19,7 +19,6 @@ _TIMEOUT_S = 5.0
 _ENGINE_TIMEOUT_S = 2.0
 # An engine's version is some 2 KiB; bounds what anything else at that socket costs.
 _MAX_ANSWER = 256 * 1024
-DOCKER_SOCKET = "/var/run/docker.sock"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +49,8 @@ class HostProbe(Protocol):
             HostError: a recording does not have it.
         """
 
-    def engine(self) -> Mapping[str, object] | None:
-        """Ask the engine for ``GET /version`` and return its answer, or None where no engine is expected.
+    def engine(self, socket_path: str) -> Mapping[str, object] | None:
+        """Ask the engine at a Unix socket for ``GET /version``; None where a recording says there is none.
 
         Raises:
             HostError: it does not answer; the message has the reason.
@@ -60,7 +59,7 @@ class HostProbe(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveProbe:
-    """This machine's programs, and the engine that a build would ask."""
+    """This machine's programs, and what listens on its sockets."""
 
     environ: Mapping[str, str]
 
@@ -90,12 +89,9 @@ class LiveProbe:
             return exc.errno
         return None
 
-    def engine(self) -> Mapping[str, object] | None:
-        """Ask DOCKER_HOST or the usual socket; None where DOCKER_HOST is no Unix socket."""
-        where = self.environ.get("DOCKER_HOST") or f"unix://{DOCKER_SOCKET}"
-        if not where.startswith("unix://"):
-            return None
-        return _engine_version(where.removeprefix("unix://"))
+    def engine(self, socket_path: str) -> Mapping[str, object] | None:
+        """Ask what listens at this Unix socket."""
+        return _engine_version(socket_path)
 
 
 def _engine_version(path: str) -> Mapping[str, object]:

@@ -78,7 +78,7 @@ class RecordedProbe:
             )
         return None if self.vsock is None else getattr(errno, self.vsock)
 
-    def engine(self) -> Mapping[str, object] | None:
+    def engine(self, socket_path: str) -> Mapping[str, object] | None:  # noqa: ARG002 - one engine was asked
         """Return what the engine said then."""
         if isinstance(self.engine_answer, str):
             raise HostError(self.engine_answer, code="docker-silent")

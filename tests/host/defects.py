@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -80,6 +82,18 @@ def device(mode: str, gid: int) -> Break:
     return rec(files={"/dev/nitro_enclaves": {"mode": mode, "uid": 0, "gid": gid}})
 
 
+def context(name: str, url: str) -> Break:
+    """Docker's context of that name is the chosen one."""
+    meta = {"Name": name, "Metadata": {}, "Endpoints": {"docker": {"Host": url, "SkipTLSVerify": False}}}
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    return both(
+        put(DOCKER, json.dumps({"currentContext": name})),
+        put(f"/home/ec2-user/.docker/contexts/meta/{digest}/meta.json", json.dumps(meta)),
+    )
+
+
+DOCKER = "/home/ec2-user/.docker/config.json"
+ROOTLESS = "unix:///run/user/1000/docker.sock"
 OUTSIDER = rec(user={"gids": [1000]})
 GROUP_WITHOUT = "root:x:0:\nne:x:991:\ndocker:x:992:\n"
 POOL = "/sys/module/nitro_enclaves/parameters/ne_cpus"
@@ -234,7 +248,29 @@ ROWS = [
     Row("blobs.files", no("/usr/share/nitro_enclaves"), W, "no boot files", "enclavectl kernel prepare"),
     Row("blobs.files", no("/usr/share/nitro_enclaves/blobs/init"), W, "lacks init"),
     Row("docker.engine", rec(engine="/var/run/docker.sock: Permission denied"), W, "Permission denied"),
-    Row("docker.engine", rec(engine=None), S, "elsewhere"),
+    Row("docker.engine", rec(environ={"DOCKER_HOST": "ssh://builder"}), S, "engine elsewhere: ssh://builder"),
+    Row("docker.engine", rec(engine=None), S, "no engine"),
+    Row("docker.engine", context("rootless", ROOTLESS), State.OK, f"25.0.3 at {ROOTLESS}"),
+    Row(
+        "docker.engine",
+        both(context("colima", ROOTLESS), rec(engine="/run/user/1000/docker.sock: Connection refused")),
+        W,
+        "Connection refused",
+        "the Docker context colima names",
+    ),
+    Row(
+        "docker.engine", put(DOCKER, '{"currentContext": "gone"}'), W, "'gone'", "docker context use default"
+    ),
+    Row(
+        "docker.engine",
+        rec(environ={"DOCKER_CONTEXT": "gone"}),
+        W,
+        "DOCKER_CONTEXT names",
+        "docker context ls",
+    ),
+    Row(
+        "permissions.group-docker", both(OUTSIDER, context("rootless", ROOTLESS)), State.OK, "no group docker"
+    ),
     Row(
         "docker.api",
         both(rec(engine={"Version": "27.1"}), answer("nitro-cli --version", "Nitro CLI 1.2.2")),

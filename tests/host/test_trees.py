@@ -149,7 +149,7 @@ def test_a_question_that_was_not_asked_then_is_no_answer(tmp_path: Path) -> None
     with pytest.raises(HostError, match="the recording has no answer of: ss -l"):
         probe.run("ss", "-l")
     with pytest.raises(HostError, match="no answer of the engine"):
-        probe.engine()
+        probe.engine("/var/run/docker.sock")
 
 
 def test_the_root_folder_is_this_machine() -> None:

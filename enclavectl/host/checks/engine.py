@@ -17,19 +17,29 @@ _FOLLOWED = NitroVersion(1, 3, 2)
 
 def _engine(facts: Facts) -> Verdict:
     try:
-        answer = facts.host.probe.engine()
+        address = facts.engine_address
+    except HostError as exc:
+        return warn(exc.message, exc.hint or "docker context ls")
+    if address.socket_path is None:
+        return skip(f"{address.source} names an engine elsewhere: {address.url}")
+    try:
+        answer = facts.host.probe.engine(address.socket_path)
     except HostError as exc:
         if exc.code == "not-recorded":
             raise
-        return warn(f"no engine answers: {exc.message}", "sudo systemctl start docker; enclavectl setup")
+        start = "sudo systemctl start docker; enclavectl setup"
+        if not address.is_usual:
+            start = f"start the engine that {address.source} names, or: docker context use default"
+        return warn(f"no engine answers: {exc.message}", start)
     if answer is None:
-        return skip("DOCKER_HOST names an engine elsewhere")
-    return ok(f"Docker {answer.get('Version', 'of unknown version')}")
+        return skip("the recording has no engine")
+    return ok(f"Docker {answer.get('Version', 'of unknown version')} at {address.url}, by {address.source}")
 
 
 def _api(facts: Facts) -> Verdict:
     try:
-        answer = facts.host.probe.engine()
+        path = facts.engine_address.socket_path
+        answer = None if path is None else facts.host.probe.engine(path)
     except HostError:
         answer = None
     if answer is None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from enclavectl.artifacts.engine_address import EngineAddress, find_engine
 from enclavectl.host.cpus import Cpus, read_cpus
 from enclavectl.host.enclaves import RunningEnclaves, find_running
 from enclavectl.host.host import Host
@@ -126,6 +127,11 @@ class Facts:
             return None if answer is None or answer.status != 0 else NitroVersion.from_text(answer.text)
         except AnswerError:
             return None
+
+    @cached_property
+    def engine_address(self) -> EngineAddress:
+        """The engine that ``build`` would ask; HostError where a context is named that is not there."""
+        return find_engine(self.host.environ, self.tree.text)
 
     @cached_property
     def sockets_dir(self) -> str:

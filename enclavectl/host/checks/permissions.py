@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from enclavectl.host.checks.base import Check, Group, Scope, State, Verdict, fail, fix_with, ok, warn
+from enclavectl.errors import HostError
+from enclavectl.host.checks.base import Check, Group, Scope, State, Verdict, fail, fix_with, ok, skip, warn
 from enclavectl.host.checks.facts import DEVICE, Facts
 from enclavectl.host.groups import Membership, membership
 
@@ -40,6 +41,11 @@ def _group_ne(facts: Facts) -> Verdict:
 
 
 def _group_docker(facts: Facts) -> Verdict:
+    try:
+        if not facts.engine_address.is_usual:
+            return ok(f"no group docker is needed for the engine of {facts.engine_address.source}")
+    except HostError as exc:
+        return skip(exc.message)
     found = _group(facts, "docker", "build images")
     # Running an enclave needs no Docker.
     return found if found.state is State.OK else warn(found.found, found.fix or "enclavectl setup")
