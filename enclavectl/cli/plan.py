@@ -103,6 +103,7 @@ def _to_json(plan: Plan) -> dict[str, object]:
             "node": supply.node.index,
             "pool": None if supply.cpus.pool is None else format_cpu_list(supply.cpus.pool),
             "reserved_mib": supply.node.reserved_mib,
+            "page_limits": {f"{size} MiB": one.limit_mib for size, one in supply.limits.by_size.items()},
             "most_mib": most_mib,
             "most_cpus": most_cpus,
             "enclaves": len(supply.running.sockets),
@@ -139,6 +140,8 @@ def _draw(screen: Screen, plan: Plan) -> None:
         ("pool", f"NUMA node {supply.node.index}: {kept}"),
         ("free", f"{supply.node.free_mib} MiB, {free_cpus} vCPUs"),
     ]
+    if supply.limits.by_size:
+        facts.append(("cgroup", f"{mib_of(supply.usable)} MiB of them are for this process"))
     if plan.fits and plan.pages is not None:
         cpus = "?" if supply.free_cpus is None else str(len(supply.free_cpus) - wanted.cpus)
         facts.append(("free after", f"{supply.node.free_mib - mib_of(plan.pages)} MiB, {cpus} vCPUs"))

@@ -6,8 +6,9 @@ Pure arithmetic over values that were read; ``read_supply`` reads them.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from enclavectl.host.cgroup import PageLimits, read_page_limits
 from enclavectl.host.cpu_list import format_cpu_list
 from enclavectl.host.cpus import Cpus, read_cpus
 from enclavectl.host.enclaves import RunningEnclaves, find_running
@@ -47,13 +48,22 @@ class Demand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Supply:
-    """What a host has. ``used_cpus`` are those of the pool in use, None where that is not known."""
+    """What a host has. ``used_cpus`` are those of the pool in use, None where that is not known.
+
+    ``limits`` are of the cgroups of this process: nitro-cli, which it starts, has the same.
+    """
 
     machine: str
     cpus: Cpus
     memory: Memory
     running: RunningEnclaves
     used_cpus: frozenset[int] | None
+    limits: PageLimits = field(default_factory=PageLimits)
+
+    @property
+    def usable(self) -> Pages:
+        """The free pages of the node, as far as this process may have them."""
+        return self.limits.cap(self.node.free)
 
     @property
     def node(self) -> Node:
@@ -127,12 +137,13 @@ def read_supply(host: Host, *, used_cpus: frozenset[int] | None = None) -> Suppl
         memory=read_memory(host.tree),
         running=running,
         used_cpus=used_cpus if used_cpus is not None or running.any else frozenset(),
+        limits=read_page_limits(host.tree),
     )
 
 
 def make_plan(wanted: Demand, supply: Supply) -> Plan:
     """Decide whether the enclave fits, and what would."""
-    pages = take_pages(supply.node.free, wanted.needed_mib)
+    pages = take_pages(supply.usable, wanted.needed_mib)
     return Plan(
         wanted=wanted,
         supply=supply,
@@ -172,13 +183,26 @@ def _problems(wanted: Demand, supply: Supply, pages: Pages | None) -> Iterator[P
                 nearest=_grow(wanted, supply),
             )
     elif pages is None:
-        node = supply.node
-        yield Problem(
+        yield _memory_problem(wanted, supply)
+
+
+def _memory_problem(wanted: Demand, supply: Supply) -> Problem:
+    node, usable_mib = supply.node, mib_of(supply.usable)
+    if take_pages(node.free, wanted.needed_mib) is not None:
+        # The pages are there, and not for this process.
+        return Problem(
             code="memory-free",
-            message=f"{wanted.needed_mib} MiB of huge pages are needed on NUMA node {node.index}, "
-            f"{node.free_mib} of {node.reserved_mib} MiB are free",
-            nearest=_grow(wanted, supply, room_mib=node.free_mib) + _smaller_now(wanted, node.free_mib),
+            message=f"{wanted.needed_mib} MiB of huge pages are needed, of {node.free_mib} free ones on NUMA "
+            f"node {node.index} this process's cgroup may have {usable_mib} MiB: "
+            f"{supply.limits.words(node.free)}",
+            nearest=supply.limits.remedy(node.free, wanted.needed_mib) + _smaller_now(wanted, usable_mib),
         )
+    return Problem(
+        code="memory-free",
+        message=f"{wanted.needed_mib} MiB of huge pages are needed on NUMA node {node.index}, "
+        f"{node.free_mib} of {node.reserved_mib} MiB are free",
+        nearest=_grow(wanted, supply, room_mib=usable_mib) + _smaller_now(wanted, usable_mib),
+    )
 
 
 def _impossible(wanted: Demand, supply: Supply) -> Iterator[Problem]:

@@ -92,6 +92,29 @@ def context(name: str, url: str) -> Break:
     )
 
 
+def cgroup2(size: str, limit: object) -> Break:
+    """A pod's own cgroup namespace, version 2: its folder is the mount itself."""
+    return both(
+        put("/proc/self/cgroup", "0::/\n"),
+        put(f"/sys/fs/cgroup/hugetlb.{size}.max", f"{limit}\n"),
+        put(f"/sys/fs/cgroup/hugetlb.{size}.current", "0\n"),
+    )
+
+
+def cgroup1(size: str, limit: int) -> Break:
+    """Version 1: the path is the node's, and only the pod's folder is mounted."""
+    return both(
+        put("/proc/self/cgroup", "3:hugetlb:/kubepods/pod1\n2:memory:/kubepods/pod1\n"),
+        put(f"/sys/fs/cgroup/hugetlb/hugetlb.{size}.limit_in_bytes", f"{limit}\n"),
+        put(f"/sys/fs/cgroup/hugetlb/hugetlb.{size}.usage_in_bytes", "0\n"),
+    )
+
+
+def pages_of_2_mib(folder: Path, count: int) -> None:
+    trees.pages(folder, 1024, 0)
+    trees.pages(folder, 2, count)
+
+
 DOCKER = "/home/ec2-user/.docker/config.json"
 ROOTLESS = "unix:///run/user/1000/docker.sock"
 OUTSIDER = rec(user={"gids": [1000]})
@@ -196,7 +219,51 @@ ROWS = [
     Row("allocator.pool", no(FILE), W, "no readable"),
     Row("allocator.memory", lambda f: trees.pages(f, 1024, 7), F, "7168 MiB", "sudo reboot"),
     Row("allocator.memory", no(FILE), S, "no readable"),
+    Row("allocator.cgroup", nothing, State.OK, "no cgroup limits"),
+    Row("allocator.cgroup", cgroup2("1GB", 0), F, "may use 0:", "resources.limits hugepages-1Gi: 8Gi"),
+    Row("allocator.cgroup", cgroup2("1GB", 4 << 30), F, "may use 4096: its cgroup allows 4096 MiB", "8Gi"),
+    Row("allocator.cgroup", cgroup2("1GB", 8 << 30), State.OK, "allows 8192 MiB in pages of 1024 MiB"),
+    Row("allocator.cgroup", cgroup2("1GB", "max"), State.OK, "no cgroup limits"),
+    Row("allocator.cgroup", cgroup2("1GB.rsvd", 0), F, "may use 0", "hugetlb.1GB.rsvd.max"),
+    Row(
+        "allocator.cgroup",
+        both(cgroup2("1GB", 0), cgroup2("2MB", 8 << 30)),  # a limit for pages of another size
+        F,
+        "8192 MiB in pages of 2 MiB, 0 MiB in pages of 1024 MiB",
+        "hugepages-1Gi: 8Gi",
+    ),
+    Row("allocator.cgroup", cgroup1("1GB", 0), F, "may use 0", "hugetlb.1GB.limit_in_bytes"),
+    Row("allocator.cgroup", cgroup1("1GB", 9223372036854771712), State.OK, "no cgroup limits"),
+    Row(
+        "allocator.cgroup",
+        both(cgroup2("1GB", 0), cgroup2("2MB", 1 << 30), lambda f: pages_of_2_mib(f, 4096)),
+        F,
+        "may use 1024",
+        "hugepages-2Mi: 8Gi",
+    ),
     Row("allocator.page-sizes", lambda f: trees.pages(f, 2, 512), W, "512 x 2 MiB + 8 x 1024 MiB", "reboot"),
+    Row("allocator.cgroup", nothing, State.OK, "no cgroup limits"),
+    Row("allocator.cgroup", cgroup2("1GB", 0), F, "may use 0:", "resources.limits hugepages-1Gi: 8Gi"),
+    Row("allocator.cgroup", cgroup2("1GB", 4 << 30), F, "may use 4096: its cgroup allows 4096 MiB", "8Gi"),
+    Row("allocator.cgroup", cgroup2("1GB", 8 << 30), State.OK, "allows 8192 MiB in pages of 1024 MiB"),
+    Row("allocator.cgroup", cgroup2("1GB", "max"), State.OK, "no cgroup limits"),
+    Row("allocator.cgroup", cgroup2("1GB.rsvd", 0), F, "may use 0", "hugetlb.1GB.rsvd.max"),
+    Row(
+        "allocator.cgroup",
+        both(cgroup2("1GB", 0), cgroup2("2MB", 8 << 30)),  # a limit for pages of another size
+        F,
+        "8192 MiB in pages of 2 MiB, 0 MiB in pages of 1024 MiB",
+        "hugepages-1Gi: 8Gi",
+    ),
+    Row("allocator.cgroup", cgroup1("1GB", 0), F, "may use 0", "hugetlb.1GB.limit_in_bytes"),
+    Row("allocator.cgroup", cgroup1("1GB", 9223372036854771712), State.OK, "no cgroup limits"),
+    Row(
+        "allocator.cgroup",
+        both(cgroup2("1GB", 0), cgroup2("2MB", 1 << 30), lambda f: pages_of_2_mib(f, 4096)),
+        F,
+        "may use 1024",
+        "hugepages-2Mi: 8Gi",
+    ),
     Row("allocator.page-sizes", lambda f: trees.pages(f, 1024, 0), S, "no huge pages"),
     Row(
         "allocator.fragmentation",

@@ -7,6 +7,7 @@ from enclavectl.host.checks.facts import Facts
 from enclavectl.host.cpu_list import format_cpu_list
 from enclavectl.host.memory import Node, mib_of
 from enclavectl.host.plan import Demand, Supply, make_plan
+from enclavectl.host.requirements import round_to_region
 from enclavectl.host.reservation import ALLOCATOR_FILE, AllocatorError, Reservation
 
 SERVICE = "nitro-enclaves-allocator.service"
@@ -82,6 +83,23 @@ def _memory(facts: Facts) -> Verdict:
     return ok(f"{node.reserved_mib} MiB on NUMA node {node.index}, {node.free_mib} free")
 
 
+def _cgroup(facts: Facts) -> Verdict:
+    limits, node, needed = facts.page_limits, _node(facts), round_to_region(facts.settings.memory_mib)
+    if not limits.by_size:
+        return ok("no cgroup limits the huge pages of this process")
+    allowed_mib = mib_of(limits.cap(node.reserved, is_fresh=True))
+    shown = ", ".join(
+        f"{one.limit_mib} MiB in pages of {size} MiB" for size, one in sorted(limits.by_size.items())
+    )
+    if allowed_mib < min(needed, node.reserved_mib):
+        return fail(
+            f"of {node.reserved_mib} MiB of huge pages this process may use {allowed_mib}: "
+            f"its cgroup allows {shown}",
+            limits.remedy(node.reserved, needed),
+        )
+    return ok(f"the cgroup of this process allows {shown}")
+
+
 def _page_sizes(facts: Facts) -> Verdict:
     node = _node(facts)
     mix = " + ".join(f"{count} x {size} MiB" for size, count in sorted(node.reserved.items()) if count)
@@ -150,6 +168,7 @@ def _fits(facts: Facts) -> Verdict:
         memory=facts.memory,
         running=facts.running,
         used_cpus=None if facts.running.any else frozenset(),
+        limits=facts.page_limits,
     )
     plan = make_plan(Demand(memory_mib=settings.memory_mib, cpus=settings.cpus), supply)
     size = f"the configured enclave ({settings.memory_mib} MiB, {settings.cpus} CPUs)"
@@ -223,6 +242,13 @@ CHECKS = (
         scope=Scope.NITRO,
         why="enclaves get their memory from huge pages; too few give E27, or E35 that speaks of the image",
         examine=_memory,
+    ),
+    Check(
+        id="allocator.cgroup",
+        group=Group.ALLOCATOR,
+        scope=Scope.NITRO,
+        why="a pod sees its node's huge pages and may use none of them unless its limits name them (E35)",
+        examine=_cgroup,
     ),
     Check(
         id="allocator.page-sizes",

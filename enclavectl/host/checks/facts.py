@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from enclavectl.artifacts.engine_address import EngineAddress, find_engine
+from enclavectl.host.cgroup import PageLimits, read_page_limits
 from enclavectl.host.cpus import Cpus, read_cpus
 from enclavectl.host.enclaves import RunningEnclaves, find_running
 from enclavectl.host.host import Host
@@ -92,6 +93,11 @@ class Facts:
     def memory(self) -> Memory:
         """The memory."""
         return read_memory(self.tree)
+
+    @cached_property
+    def page_limits(self) -> PageLimits:
+        """What the cgroups of this process leave of the huge pages."""
+        return read_page_limits(self.tree)
 
     @cached_property
     def running(self) -> RunningEnclaves:
