@@ -141,20 +141,17 @@ def _draw(screen: Screen, facts: Facts, results: Sequence[Result], *, every: boo
     from rich.text import Text
 
     from enclavectl.cli.screen import visible
-    from enclavectl.host.doctor import by_group
+    from enclavectl.host.doctor import by_group, summary
 
     if facts.is_nitro:
         title = "This is a Nitro host."
     else:
-        title = "This is no Nitro host: enclaves are simulated (local) or emulated (qemu) here."
+        title = "This is no Nitro host: enclaves are simulated here (backend local)."
     screen.out.print(Text(title, style="bold"))
     for group, found in by_group(results):
         shown = [one for one in found if every or one.verdict.state.value in {"warn", "fail"}]
-        well = len([one for one in found if one.verdict.state.value == "ok"])
         line = Text(f"{group.value.ljust(12)}", style="bold")
-        line.append(
-            f"{well} of {len(found)} ok" if well else "does not apply or could not be seen", style="dim"
-        )
+        line.append(summary(found), style="dim")
         screen.out.print(line)
         for one in shown:
             state = one.verdict.state.value

@@ -68,3 +68,17 @@ def by_group(results: Sequence[Result]) -> Iterator[tuple[Group, list[Result]]]:
         found = [result for result in results if result.check.group is group]
         if found:
             yield group, found
+
+
+def summary(results: Sequence[Result]) -> str:
+    """Return how many results are in each state, in words such as "1 ok, 5 do not apply"."""
+    states = [result.verdict.state for result in results]
+    counts = {state: states.count(state) for state in State}
+    words = {
+        State.OK: "ok",
+        State.WARN: "warning" if counts[State.WARN] == 1 else "warnings",
+        State.FAIL: "failed",
+        State.SKIP: "could not be seen",
+        State.NOT_APPLICABLE: "does not apply" if counts[State.NOT_APPLICABLE] == 1 else "do not apply",
+    }
+    return ", ".join(f"{counts[state]} {word}" for state, word in words.items() if counts[state])

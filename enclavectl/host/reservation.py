@@ -19,7 +19,9 @@ KEYS = ("memory_mib", "cpu_count", "cpu_pool")
 # The shell counts in 64 bits of bytes.
 _MAX_MIB = 1 << 40
 _NAME = re.compile(r"[-_a-zA-Z0-9]+", re.ASCII)
-_NUMBER = re.compile(r"0|[1-9][0-9]{0,12}", re.ASCII)  # a leading zero is octal in the shell
+_NUMBER = re.compile(r"0|[1-9][0-9]*", re.ASCII)  # a leading zero is octal in the shell
+# Digits of _MAX_MIB, the largest number that any key may have.
+_MAX_DIGITS = 13
 
 
 class AllocatorError(UsageError):
@@ -166,4 +168,6 @@ def _reservation(found: dict[str, str], name: str) -> Reservation:
 def _whole(value: str, key: str) -> int:
     if not _NUMBER.fullmatch(value):
         raise ValueError(f"{key}: expected a whole number, found {value!r:.60}")
+    if len(value) > _MAX_DIGITS:
+        raise ValueError(f"{key}: too large: expected at most {_MAX_MIB}, found {value:.60}")
     return int(value)

@@ -154,6 +154,7 @@ ROWS = [
         "not enabled",
         "enclaveOptions",
     ),
+    Row("instance.kind", nothing, F, "which this release lacks", "backend to local", {"backend": "qemu"}),
     Row("instance.pci-device", NO_PCI, W, "no device 1d0f:e4c1", "lspci"),
     Row("instance.pci-device", both(NO_PCI, rec(files={"/dev/nitro_enclaves": None})), F, "no EC2 instance"),
     Row("instance.driver", no("/sys/module"), F, "not loaded", "sudo modprobe nitro_enclaves"),
@@ -437,31 +438,4 @@ ROWS = [
         "chmod 700",
     ),
     Row("local.state-dir", rec(files={STATE_DIR: {"mode": "040700", "uid": 0, "gid": 0}}), F, "user 0"),
-]
-QEMU_ROWS = [
-    Row("qemu.program", nothing, W, "not installed"),
-    Row("qemu.program", nothing, F, "not installed", "", {"backend": "qemu"}),
-    Row("qemu.program", rec(machine="riscv64"), S, "no rule"),
-    Row("qemu.machine", nothing, S, "not installed"),
-    Row(
-        "qemu.machine",
-        both(
-            rec(programs={"qemu-system-x86_64": "/usr/bin/qemu-system-x86_64"}),
-            answer("qemu-system-x86_64 -machine help", "pc   Standard PC\n"),
-        ),
-        W,
-        "no machine nitro-enclave",
-    ),
-    Row(
-        "qemu.machine",
-        both(
-            rec(programs={"qemu-system-x86_64": "/usr/bin/qemu-system-x86_64"}),
-            answer("qemu-system-x86_64 -machine help", "pc   PC\nnitro-enclave  AWS Nitro Enclave\n"),
-        ),
-        State.OK,
-        "has the machine",
-    ),
-    Row("qemu.vhost-device-vsock", nothing, W, "not installed", "cargo install"),
-    Row("qemu.kvm", nothing, W, "no /dev/kvm"),
-    Row("qemu.kvm", rec(files={"/dev/kvm": {"mode": "020660", "uid": 0, "gid": 36}}), W, "cannot be opened"),
 ]

@@ -46,6 +46,15 @@ REFUSED = {
         "yaml:2: memory_mib: expected a whole number",
     ),
     "nothing": (b"", "exactly ---"),
+    "too much memory": (
+        b"---\nmemory_mib: 99999999999999\ncpu_count: 2\n",
+        "yaml:2: memory_mib: too large: expected at most 1099511627776, found 99999999999999",
+    ),
+    "too many CPUs": (b"---\nmemory_mib: 512\ncpu_count: 99999999999999\n", "yaml:3: cpu_count: too large"),
+    "more digits than Python reads": (
+        b"---\nmemory_mib: " + b"9" * 5000 + b"\ncpu_count: 2\n",
+        "yaml:2: memory_mib: too large",
+    ),
 }
 ACCEPTED = {
     "shipped": (SHIPPED, Reservation(memory_mib=512, cpu_count=2)),

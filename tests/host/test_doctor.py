@@ -17,10 +17,10 @@ from enclavectl.artifacts.lock import Lock
 from enclavectl.eif.examine import measure_image
 from enclavectl.errors import HostError
 from enclavectl.host.changer import Action
-from enclavectl.host.checks.base import Check, Group, Result, State, ok, run_check
+from enclavectl.host.checks.base import Check, Group, Result, State, Verdict, ok, run_check
 from enclavectl.host.checks.facts import Facts, HostSettings, parse_version
 from enclavectl.host.checks.nitro_cli import listening_ports
-from enclavectl.host.doctor import CHECKS, by_group, examine_host, fixable, has_failed, run_fixes
+from enclavectl.host.doctor import CHECKS, by_group, examine_host, fixable, has_failed, run_fixes, summary
 from tests import vsock_filter
 from tests.cli.command import Done, enclavectl
 from tests.eif import samples
@@ -28,7 +28,6 @@ from tests.host import trees
 from tests.host.defects import (
     FILE,
     NO_LOG_DIR,
-    QEMU_ROWS,
     ROWS,
     STATE_DIR,
     Row,
@@ -77,12 +76,6 @@ def test_each_defect_is_found_with_what_mends_it(row: Row, tmp_path: Path) -> No
     check_row(row, tmp_path)
 
 
-@pytest.mark.parametrize("row", QEMU_ROWS, ids=named)
-def test_each_lack_of_what_qemu_needs_is_found(row: Row, tmp_path: Path) -> None:
-    row.change(trees.laptop(tmp_path))
-    check_row(row, tmp_path)
-
-
 def check_row(row: Row, folder: Path) -> None:
     result = verdicts(facts_of(folder, **row.settings))[row.check]  # type: ignore[arg-type]
     assert result.verdict.state is row.state, result.verdict
@@ -95,7 +88,7 @@ def check_row(row: Row, folder: Path) -> None:
 
 
 def test_every_check_has_a_defect_here_and_every_name_is_its_own() -> None:
-    broken = {row.check for row in [*ROWS, *QEMU_ROWS] if row.state in {State.WARN, State.FAIL}}
+    broken = {row.check for row in ROWS if row.state in {State.WARN, State.FAIL}}
     assert broken | {"image.arch", "image.memory"} == {check.id for check in CHECKS}
     assert len({check.id for check in CHECKS}) == len(CHECKS) >= 25
     assert all(check.id.startswith(f"{check.group}.") for check in CHECKS)
@@ -262,6 +255,31 @@ def test_versions_and_ports_are_found_in_what_programs_say() -> None:
     assert parse_version("Nitro CLI 1.4.3 (build)") == (1, 4, 3)
     assert parse_version("1.4") is None
     assert listening_ports("a b c d *:9000 e\nv_str LISTEN 0 0 3:5006 *:*\nshort\n") == {9000, 5006}
+
+
+def results_of(*states: State) -> list[Result]:
+    return [Result(check=CHECKS[0], verdict=Verdict(state=state, found="")) for state in states]
+
+
+@pytest.mark.parametrize(
+    ("states", "said"),
+    [
+        ((State.OK,), "1 ok"),
+        ((State.OK, *[State.NOT_APPLICABLE] * 5), "1 ok, 5 do not apply"),
+        ((State.NOT_APPLICABLE,), "1 does not apply"),
+        ((State.SKIP, State.SKIP), "2 could not be seen"),
+        ((State.FAIL, State.WARN, State.OK, State.WARN), "1 ok, 2 warnings, 1 failed"),
+    ],
+)
+def test_the_summary_counts_each_state(states: tuple[State, ...], said: str) -> None:
+    assert summary(results_of(*states)) == said
+
+
+def test_no_advice_is_given_for_a_backend_that_this_release_lacks(tmp_path: Path) -> None:
+    trees.laptop(tmp_path / "host")
+    done = doctor(tmp_path, "--all")
+    assert "1 ok, 5 do not apply" in done.out
+    assert "qemu" not in done.out.lower()
 
 
 def doctor(folder: Path, *arguments: object) -> Done:

@@ -37,7 +37,6 @@ class Group(StrEnum):
     CLOCK = "clock"
     LEFTOVERS = "leftovers"
     LOCAL = "local"
-    QEMU = "qemu"
 
 
 class Scope(StrEnum):
@@ -45,7 +44,6 @@ class Scope(StrEnum):
 
     ANYWHERE = "anywhere"
     NITRO = "a Nitro host"
-    ELSEWHERE = "a machine that is no Nitro host"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,8 +119,6 @@ def run_check(check: Check, facts: Facts) -> Result:
     """Answer a check, whatever happens: what cannot be read is a skip with its reason."""
     if check.scope is Scope.NITRO and not facts.expects_nitro:
         return Result(check=check, verdict=not_applicable("only on a Nitro host"))
-    if check.scope is Scope.ELSEWHERE and facts.is_nitro:
-        return Result(check=check, verdict=not_applicable("a Nitro host has the real thing"))
     try:
         return Result(check=check, verdict=check.examine(facts))
     except EnclavectlError as exc:
