@@ -81,7 +81,13 @@ def _state_dir(around: PathContext) -> Path:
 
 
 def _data_dir(around: PathContext) -> Path:
-    return _xdg("XDG_DATA_HOME", ".local/share", around)
+    try:
+        return _xdg("XDG_DATA_HOME", ".local/share", around)
+    except ValueError:
+        # A container's random user has no home. One variable must do for both folders.
+        if named := around.environ.get("ENCLAVECTL_STATE_DIR"):
+            return around.absolute(named) / "data"
+        raise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,17 +276,25 @@ def load_config(*, path: Path | None, environ: Mapping[str, str], flags: Mapping
             the value's place.
     """
     found: _Found = {one.key: (one, Source(kind=SourceKind.DEFAULT)) for one in SETTINGS}
-    file = config_path(path=path, environ=environ)
-    if not (path or environ.get(CONFIG_VARIABLE)) and _is_absent(file):
-        used = None
-    else:
-        used = file
+    file = _file_to_read(path, environ)
+    if file is not None:
         found |= parse_config(
             read_bounded(file, MAX_CONFIG_BYTES, what="configuration file"), file, environ=environ
         )
     found |= _from_environment(environ)
     found |= _from_flags(flags, environ)
-    return _assemble(found, used, PathContext(base=None, environ=environ))
+    return _assemble(found, file, PathContext(base=None, environ=environ))
+
+
+def _file_to_read(path: Path | None, environ: Mapping[str, str]) -> Path | None:
+    """Return the configuration file, or None where the user's own, which is optional, is absent."""
+    if path or environ.get(CONFIG_VARIABLE):
+        return config_path(path=path, environ=environ)
+    try:
+        file = config_path(path=None, environ=environ)
+    except UsageError:
+        return None  # a user without a home has no such file
+    return None if _is_absent(file) else file
 
 
 def parse_config(data: bytes, file: Path, *, environ: Mapping[str, str]) -> dict[str, tuple[object, Source]]:

@@ -438,4 +438,19 @@ ROWS = [
         "chmod 700",
     ),
     Row("local.state-dir", rec(files={STATE_DIR: {"mode": "040700", "uid": 0, "gid": 0}}), F, "user 0"),
+    Row(
+        "local.state-dir",
+        rec(
+            files={"/home": {"mode": "040755", "uid": 0, "gid": 0}}
+        ),  # a random user, whose home is not there
+        F,
+        "may not write to /home",
+        "set ENCLAVECTL_STATE_DIR",
+    ),
+    Row(
+        "local.state-dir",
+        rec(files={"/home/ec2-user": {"mode": "040700", "uid": 1000, "gid": 1000}}),
+        State.OK,
+        "will be made",
+    ),
 ]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from enclavectl.host.checks.base import Check, Group, Verdict, fail, ok, warn
 from enclavectl.host.checks.facts import Facts
 from enclavectl.host.host import RUNTIMES
@@ -47,12 +50,25 @@ def _state_dir(facts: Facts) -> Verdict:
     name = str(facts.settings.state_dir)
     found = facts.tree.facts(name)
     if found is None:
-        return ok(f"{name} will be made")
+        return _new_state_dir(facts, name)
     if found.uid != facts.host.user.uid:
         return fail(f"{name} belongs to user {found.uid}", "set ENCLAVECTL_STATE_DIR to a folder of your own")
     if found.permissions & _PRIVATE:
         return fail(f"{name} has mode {found.permissions:04o}, others may enter", f"chmod 700 '{name}'")
     return ok(f"{name}, mode {found.permissions:04o}")
+
+
+def _new_state_dir(facts: Facts, name: str) -> Verdict:
+    parent = next(folder for folder in map(str, Path(name).parents) if facts.tree.exists(folder))
+    # A copied folder has another owner than the original, unless the recording names it.
+    if facts.tree.is_live or parent in facts.tree.facts_of:
+        user, found = facts.host.user, facts.tree.facts(parent)
+        if found is None or not found.allows(os.W_OK | os.X_OK, uid=user.uid, gids=user.gids):
+            return fail(
+                f"{name} cannot be made: {user.name} may not write to {parent}",
+                "set ENCLAVECTL_STATE_DIR to a folder of your own",
+            )
+    return ok(f"{name} will be made")
 
 
 CHECKS = (
