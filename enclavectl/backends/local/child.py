@@ -55,10 +55,9 @@ def main(argument: str) -> None:
     from enclave_payload.server import Server, Service
 
     network = "none" if isolated else "the host, this kernel forbids isolation"
-    # The session's ulimit -v may be below local.memory_mib; whoever wonders why memory ran out reads it here.
-    log(
-        f"SIMULATED enclave; network: {network}; memory: {resource.getrlimit(resource.RLIMIT_AS)[0] >> 20} MiB"
-    )
+    # The session's ulimit -v may be below local.memory_mib: who wonders why memory ran out reads it here.
+    memory_mib = resource.getrlimit(resource.RLIMIT_AS)[0] >> 20
+    log(f"SIMULATED enclave; network: {network}; memory: {memory_mib} MiB")
     outbound = spec["outbound"]
 
     def dial() -> socket.socket:
