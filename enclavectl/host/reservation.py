@@ -133,6 +133,8 @@ def _pair(text: str, where: str) -> tuple[str, str]:
     # Double quotes go only together with a blank before them; single ones stay a part of the value.
     if re.fullmatch(r'[ \t]+"[^"]+"', value):
         value = value.strip(" \t")[1:-1]
+        if value != value.strip(" \t"):
+            raise AllocatorError(f"{where}: blanks inside the quotes, which the allocator keeps")
     value = value.strip(" \t")
     if not colon or not value:
         raise AllocatorError(f"{where}: no value for {key}")
