@@ -40,6 +40,12 @@ EnclaveUser = Annotated[
     str | None,
     typer.Option("--user", help="Who will use enclaves; default: you, also under sudo.", show_default=False),
 ]
+WithoutDevice = Annotated[
+    bool,
+    typer.Option(
+        "--without-device", help="Go on where no enclave can run, to build images or to make a template."
+    ),
+]
 AtNextBoot = Annotated[
     bool, typer.Option("--at-next-boot", help="Do not restart the allocator now; reboot afterwards.")
 ]
@@ -51,6 +57,7 @@ def setup(
     cpu_pool: CpuPool = None,
     user: EnclaveUser = None,
     at_next_boot: AtNextBoot = False,
+    without_device: WithoutDevice = False,
     dry_run: options.DryRun = False,
     yes: options.Yes = False,
     host_root: options.HostRoot = None,
@@ -64,6 +71,7 @@ def setup(
     from enclavectl.cli.begin import begin, refuse_together
     from enclavectl.errors import UsageError
     from enclavectl.host.live import open_host
+    from enclavectl.host.setup import require_device
     from enclavectl.host.steps import StepState, plan_steps
 
     refuse_together(**{"cpus": cpus, "cpu-pool": cpu_pool})
@@ -74,6 +82,8 @@ def setup(
         raise UsageError("setup: expected this machine, found --host-root", hint="add --dry-run")
     chosen = _setup(host, invocation.config, _request(host, invocation.config, cpu_pool, user, at_next_boot))
     reports: Sequence[Report] = plan_steps(chosen.steps(), is_root=host.user.uid == 0)
+    if not dry_run and not without_device:
+        require_device(chosen.facts)
     if not dry_run and any(report.state is StepState.WOULD_DO for report in reports):
         reports = _apply(chosen, reports, screen, yes=yes)
     if screen.as_json:

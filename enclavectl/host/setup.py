@@ -9,7 +9,7 @@ from functools import partial
 from enclavectl.errors import HostError
 from enclavectl.host.allocation import Allocation, Guard, small_pages
 from enclavectl.host.changer import Action
-from enclavectl.host.checks.facts import DEVICE, MODULE, Facts
+from enclavectl.host.checks.facts import DEVICE, ENABLE_ENCLAVES, MODULE, Facts
 from enclavectl.host.cpu_list import format_cpu_list
 from enclavectl.host.cpus import Cpus, read_cpus
 from enclavectl.host.distro import Distro
@@ -226,3 +226,19 @@ def _check_pool(pool: frozenset[int], cpus: Cpus) -> None:
             raise HostError(f"--cpu-pool: CPUs {format_cpu_list(found)} {words}", code="cpu-pool")
     if len(cpus.nodes_of(pool)) > 1:
         raise HostError("--cpu-pool: the CPUs are on several NUMA nodes, enclaves use one", code="cpu-pool")
+
+
+def require_device(facts: Facts) -> None:
+    """Return where the hypervisor lets this machine have enclaves.
+
+    Raises:
+        HostError: it does not, so that a setup would reserve memory and CPUs for nothing.
+    """
+    if facts.is_nitro:
+        return
+    what = "an EC2 instance on which enclaves are not enabled" if facts.is_ec2 else "no EC2 instance"
+    raise HostError(
+        f"setup: expected an instance with the Nitro Enclaves device, found {what}; nothing was changed",
+        hint=f"{ENABLE_ENCLAVES}; enclavectl setup --without-device goes on all the same",
+        code="no-nitro-device",
+    )

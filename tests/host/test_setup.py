@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from enclavectl.errors import HostError
 from enclavectl.host.changer import Action
 from enclavectl.host.checks.facts import Facts, HostSettings
 from enclavectl.host.distro import Family, detect_distro
 from enclavectl.host.packages import PARTS
 from enclavectl.host.reservation import ALLOCATOR_FILE, Reservation, parse_allocator
-from enclavectl.host.setup import Setup, SetupRequest
+from enclavectl.host.setup import Setup, SetupRequest, require_device
 from enclavectl.host.steps import Report, StepState, plan_steps, run_steps
 from tests.host import trees
 from tests.host.tree_changer import TreeChanger
@@ -271,3 +272,18 @@ def test_ctrl_c_during_the_restart_puts_the_file_back(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(trees.healthy(tmp_path), Interrupted(tmp_path), BIGGER)
     assert (tmp_path / ALLOCATOR_FILE.lstrip("/")).read_text() == trees.ALLOCATOR
+
+
+def test_a_machine_that_can_have_no_enclaves_is_not_set_up(tmp_path: Path) -> None:
+    with pytest.raises(HostError, match="found no EC2 instance; nothing was changed") as caught:
+        require_device(setup_of(trees.laptop(tmp_path / "laptop")).facts)
+    assert caught.value.code == "no-nitro-device"
+    assert "--without-device" in str(caught.value.hint)
+    disabled = trees.fresh(tmp_path / "disabled", "al2023")
+    trees.remove(disabled, "/sys/bus")
+    trees.record(disabled, files={"/dev/nitro_enclaves": None})
+    trees.write(disabled, "/sys/class/dmi/id/board_vendor", "Amazon EC2\n")
+    with pytest.raises(HostError, match="on which enclaves are not enabled") as caught:
+        require_device(setup_of(disabled).facts)
+    assert "enclaveOptions" in str(caught.value.hint)
+    require_device(setup_of(trees.fresh(tmp_path / "fresh", "al2023")).facts)

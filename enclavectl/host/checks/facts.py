@@ -20,6 +20,10 @@ from enclavectl.nitro_cli.version import NitroVersion
 
 DEVICE = "/dev/nitro_enclaves"
 MODULE = "/sys/module/nitro_enclaves"
+ENABLE_ENCLAVES = (
+    "stop the instance, then: aws ec2 modify-instance-attribute --instance-id ID --attribute enclaveOptions "
+    "--value true; or launch one with EnclaveOptions.Enabled=true"
+)
 _PCI_DIR = "/sys/bus/pci/devices"
 # https://github.com/torvalds/linux/blob/v6.6/drivers/virt/nitro_enclaves/ne_pci_dev.h: PCI_DEVICE_ID_NE
 _PCI_VENDOR, _PCI_DEVICE = "0x1d0f", "0xe4c1"

@@ -5,13 +5,9 @@ from __future__ import annotations
 import stat
 
 from enclavectl.host.checks.base import Check, Group, Scope, State, Verdict, fail, fix_with, ok, skip, warn
-from enclavectl.host.checks.facts import DEVICE, MODULE, Facts, Version
+from enclavectl.host.checks.facts import DEVICE, ENABLE_ENCLAVES, MODULE, Facts, Version
 from enclavectl.host.distro import detect_distro
 
-_ENABLE = (
-    "stop the instance, then: aws ec2 modify-instance-attribute --instance-id ID --attribute enclaveOptions "
-    "--value true; or launch one with EnclaveOptions.Enabled=true"
-)
 # First kernels with the driver; Amazon Linux 2 has it in its 4.14 by backport.
 # https://github.com/aws/aws-nitro-enclaves-cli/blob/v1.4.2/README.md
 _UPSTREAM = {"x86_64": (5, 10, 0), "aarch64": (5, 16, 0)}
@@ -24,8 +20,10 @@ def _pci_device(facts: Facts) -> Verdict:
     if facts.is_nitro:
         return warn(f"{DEVICE}, but no device 1d0f:e4c1 on the PCI bus", "lspci -d 1d0f:e4c1")
     if facts.is_ec2:
-        return fail("an EC2 instance without the Nitro Enclaves device: enclaves are not enabled", _ENABLE)
-    return fail("no Nitro Enclaves device: this is no EC2 instance with enclaves", _ENABLE)
+        return fail(
+            "an EC2 instance without the Nitro Enclaves device: enclaves are not enabled", ENABLE_ENCLAVES
+        )
+    return fail("no Nitro Enclaves device: this is no EC2 instance with enclaves", ENABLE_ENCLAVES)
 
 
 def _ec2(facts: Facts) -> Verdict:
@@ -36,7 +34,7 @@ def _ec2(facts: Facts) -> Verdict:
     if facts.is_nitro:
         return ok("an EC2 instance with enclaves enabled")
     if facts.is_ec2:
-        return warn("an EC2 instance on which enclaves are not enabled", _ENABLE)
+        return warn("an EC2 instance on which enclaves are not enabled", ENABLE_ENCLAVES)
     return ok("no Nitro host: enclaves are simulated here (backend local)")
 
 
@@ -44,7 +42,7 @@ def _driver(facts: Facts) -> Verdict:
     if facts.tree.exists(MODULE):
         return ok("the module nitro_enclaves is loaded")
     if facts.pci_device is None:
-        return fail("the module nitro_enclaves is not loaded, and there is no device for it", _ENABLE)
+        return fail("the module nitro_enclaves is not loaded, and there is no device for it", ENABLE_ENCLAVES)
     return fix_with(State.FAIL, "the module nitro_enclaves is not loaded", "modprobe", "nitro_enclaves")
 
 
@@ -52,7 +50,9 @@ def _device_node(facts: Facts) -> Verdict:
     found = facts.tree.facts(DEVICE)
     if found is None:
         if facts.tree.exists(MODULE):
-            return fail(f"no {DEVICE} although the driver is loaded: enclaves are not enabled", _ENABLE)
+            return fail(
+                f"no {DEVICE} although the driver is loaded: enclaves are not enabled", ENABLE_ENCLAVES
+            )
         return fix_with(State.FAIL, f"no {DEVICE}: the driver is not loaded", "modprobe", "nitro_enclaves")
     if not stat.S_ISCHR(found.mode):
         return fail(
