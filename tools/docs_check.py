@@ -21,8 +21,10 @@ _FENCE = re.compile(r" *(`{3,})")
 _CODE = re.compile(r"(`+)(.+?)\1", re.DOTALL)
 _LINK = re.compile(r"\[([^\]]*)\]\(([^)\s]+)\)")
 _ITEM = re.compile(r" *(?:[-*]|\d+\.) +")
-_SENTENCE_END = re.compile(r"""(?<=[.!?])["')*]*\s+|(?<=[.!?]["')*])\s+""")
-_ROOTED = re.compile(r"(?:enclavectl|enclave_payload|docs|configs|tests|tools|samples|fuzz|benchmarks|\.ci)/[\w./-]*")
+_SENTENCE_END = re.compile(r"""(?<=[.!?])["')*]*\s+""")
+_ROOTED = re.compile(
+    r"(?:enclavectl|enclave_payload|docs|configs|tests|tools|samples|fuzz|benchmarks|\.ci)/[\w./-]*"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class Page:
 
 
 def parse_page(text: str) -> Page:
-    """Divide a page into prose and code. Table rows are prose for links, and are measured by neither limit."""
+    """Divide a page into prose and code. Table rows count as headings, which no limit measures."""
     prose: list[Paragraph] = []
     code: list[tuple[int, str]] = []
     wide: list[int] = []
@@ -110,7 +112,8 @@ def findings(path: Path, root: Path = ROOT) -> Iterator[str]:
     for paragraph in page.prose:
         for sentence in () if paragraph.is_heading else sentences(paragraph.text):
             if (count := len(sentence.split())) > MAX_WORDS:
-                yield f"{name}:{paragraph.line}: a sentence of {count} words, over {MAX_WORDS}: {sentence[:60]}..."
+                start = f"{name}:{paragraph.line}: expected at most {MAX_WORDS} words, found"
+                yield f"{start} a sentence of {count}: {sentence[:60]}..."
         for _, target in _LINK.findall(_CODE.sub("code", paragraph.text)):
             if problem := _link_problem(path, target):
                 yield f"{name}:{paragraph.line}: {target}: {problem}"
