@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from enclavectl.artifacts.wheel import Wheel
 from enclavectl.eif.errors import naming
 from enclavectl.eif.examine import read_image
 from enclavectl.errors import StateError, UsageError
 from enclavectl.files import open_regular, read_bounded
-from enclavectl.image.wheels import Wheel
 
 LOCK_SCHEMA = "enclavectl.lock/1"
 MAX_LOCK = 1 << 20
