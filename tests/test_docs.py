@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from enclavectl.cli.main import run
+from tests.test_architecture import ARROWS, PAYLOAD
 from tools.docs_check import PAGES, ROOT, code_texts, findings, parse_page, sentences
 
 PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 _USE = re.compile(r"(?<!\")\benclavectl((?: +[^ |&;<>()#`]+)*)")
 _WORD = re.compile(r"[a-z][a-z-]*")
+_DIAGRAM_NOTES = 44  # the column where the notes beside the rows begin
 _COMMAND_LINE = re.compile(r"^  ([a-z][a-z-]*) {2,}\S", re.MULTILINE)  # of a help page
 
 
@@ -61,9 +63,33 @@ def test_the_readme_lists_every_command(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_the_architecture_page_lists_every_room() -> None:
-    rooms = {f"`{path.parent.name}/`" for path in (ROOT / "enclavectl").glob("*/__init__.py")}
-    page = (ROOT / "docs" / "architecture.md").read_text()
-    assert rooms - set(re.findall(r"^\| (`\w+/`) \|", page, re.MULTILINE)) == set()
+    rows = re.findall(
+        r"^\| `?(\w+)/?`? \|", _rooms_section().partition("Beside the packages")[0], re.MULTILINE
+    )
+    assert set(rows) - {"room"} == {*ARROWS, "cli"} - {PAYLOAD}
+
+
+def test_the_diagram_of_the_rooms_points_down() -> None:
+    """Each arrow of the table leads to a lower row of the diagram, or stands in the diagram by itself."""
+    diagram = _rooms_section().split("```")[1]
+    beside = {
+        pair
+        for chain in re.findall(r"\w+(?: -> \w+)+", diagram)
+        for pair in zip(chain.split(" -> "), chain.split(" -> ")[1:], strict=False)
+    }
+    row_of = {
+        name: row
+        for row, text in enumerate(re.split(r"\n   v\n", diagram))
+        for line in text.splitlines()
+        for name in re.findall(r"\w+", line[:_DIAGRAM_NOTES].partition(":")[0])
+    }
+    assert {*ARROWS, "cli"} <= row_of.keys()
+    arrows = {(room, to.partition(".")[0]) for room, targets in ARROWS.items() for to in targets}
+    assert {(room, to) for room, to in arrows if row_of[room] >= row_of[to]} == beside
+
+
+def _rooms_section() -> str:
+    return (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").partition("## The rooms")[2]
 
 
 def test_the_site_has_every_page() -> None:
