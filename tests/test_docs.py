@@ -142,6 +142,13 @@ def test_a_wide_line_is_found(tmp_path: Path) -> None:
     ]
 
 
+def test_a_pipe_in_a_cell_is_found(tmp_path: Path) -> None:
+    assert problems("Text `a | b`.\n\n| `a` | b |\n", tmp_path) == []
+    assert problems("| `a || b` | c |\n", tmp_path) == [
+        "1: a pipe in code ends the cell on GitHub; say it without"
+    ]
+
+
 def test_links_to_what_is_not_there_are_found(tmp_path: Path) -> None:
     (tmp_path / "other.md").write_text("# The *first*: part's end\n\n```\n# not a heading\n```\n")
     good = (

@@ -106,21 +106,32 @@ def code_texts(page: Page) -> Iterator[tuple[int, str]]:
 def findings(path: Path, root: Path = ROOT) -> Iterator[str]:
     """What is wrong with one page, each with file and line."""
     page = parse_page(path.read_text(encoding="utf-8"))
-    name = path.relative_to(root)
-    for line in page.wide:
-        yield f"{name}:{line}: expected at most {MAX_COLUMNS} columns; wrap the line"
+    found = [(line, f"expected at most {MAX_COLUMNS} columns; wrap the line") for line in page.wide]
     for paragraph in page.prose:
-        for sentence in () if paragraph.is_heading else sentences(paragraph.text):
-            if (count := len(sentence.split())) > MAX_WORDS:
-                start = f"{name}:{paragraph.line}: expected at most {MAX_WORDS} words, found"
-                yield f"{start} a sentence of {count}: {sentence[:60]}..."
-        for _, target in _LINK.findall(_CODE.sub("code", paragraph.text)):
-            if problem := _link_problem(path, target):
-                yield f"{name}:{paragraph.line}: {target}: {problem}"
+        problems = _row_problems(paragraph.text) if paragraph.is_heading else _length_problems(paragraph.text)
+        found += [(paragraph.line, problem) for problem in [*problems, *_link_problems(path, paragraph.text)]]
     for line, text in code_texts(page):
-        for found in _ROOTED.findall(text) if " " not in text else ():
-            if found == text and not (root / found).exists():
-                yield f"{name}:{line}: {found}: the repository has no such file"
+        if _ROOTED.fullmatch(text) and not (root / text).exists():
+            found.append((line, f"{text}: the repository has no such file"))
+    for line, problem in sorted(found):
+        yield f"{path.relative_to(root)}:{line}: {problem}"
+
+
+def _length_problems(text: str) -> Iterator[str]:
+    for sentence in sentences(text):
+        if (count := len(sentence.split())) > MAX_WORDS:
+            yield f"expected at most {MAX_WORDS} words, found a sentence of {count}: {sentence[:60]}..."
+
+
+def _row_problems(text: str) -> Iterator[str]:
+    if text.startswith("|") and any("|" in found[2] for found in _CODE.finditer(text)):
+        yield "a pipe in code ends the cell on GitHub; say it without"
+
+
+def _link_problems(page: Path, text: str) -> Iterator[str]:
+    for _, target in _LINK.findall(_CODE.sub("code", text)):
+        if problem := _link_problem(page, target):
+            yield f"{target}: {problem}"
 
 
 def _link_problem(page: Path, target: str) -> str | None:
