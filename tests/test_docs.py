@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-from enclavectl.cli.main import run
+from tests.cli.command import enclavectl
 from tests.test_architecture import ARROWS, PAYLOAD
 from tools.docs_check import PAGES, ROOT, code_texts, findings, parse_page, sentences
 
@@ -18,11 +19,11 @@ _DIAGRAM_NOTES = 44  # the column where the notes beside the rows begin
 _COMMAND_LINE = re.compile(r"^  ([a-z][a-z-]*) {2,}\S", re.MULTILINE)  # of a help page
 
 
-def help_of(words: list[str], capsys: pytest.CaptureFixture[str]) -> str | None:
+@cache
+def help_of(*words: str) -> str | None:
     """The help page of a command, or None if there is no such command."""
-    status = run([*words, "--help"])
-    page = capsys.readouterr().out
-    return page if status == 0 else None
+    done = enclavectl(*words, "--help", home=ROOT)
+    return done.out if done.status == 0 else None
 
 
 def uses(page: Path) -> list[tuple[int, list[str], list[str]]]:
@@ -43,17 +44,15 @@ def test_a_page_reads_plainly_and_its_links_lead_somewhere(page: Path) -> None:
 
 
 @PAGE
-def test_every_command_and_option_that_a_page_names_exists(
-    page: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_command_and_option_that_a_page_names_exists(page: Path) -> None:
     for line, words, options in uses(page):
-        help_page = help_of(words, capsys)
+        help_page = help_of(*words)
         assert help_page is not None, f"{page.name}:{line}: there is no enclavectl {' '.join(words)}"
         assert [option for option in options if option not in help_page] == [], f"{page.name}:{line}"
 
 
-def test_the_readme_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
-    help_page = help_of([], capsys)
+def test_the_readme_lists_every_command() -> None:
+    help_page = help_of()
     assert help_page is not None
     commands = set(_COMMAND_LINE.findall(help_page))
     assert {"diagnose", "eif", "config"} <= commands
@@ -187,6 +186,6 @@ def test_commands_are_found_in_code(text: str, expected: tuple[list[str], list[s
     assert [(words, options) for _, words, options in uses(page)] == [expected]
 
 
-def test_a_command_that_does_not_exist_has_no_help(capsys: pytest.CaptureFixture[str]) -> None:
-    assert help_of(["mend"], capsys) is None
-    assert help_of(["eif", "mend"], capsys) is None
+def test_a_command_that_does_not_exist_has_no_help() -> None:
+    assert help_of("mend") is None
+    assert help_of("eif", "mend") is None
