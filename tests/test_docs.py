@@ -26,11 +26,18 @@ def help_of(*words: str) -> str | None:
     return done.out if done.status == 0 else None
 
 
+@cache
+def commands() -> frozenset[str]:
+    """The words of the page of all commands."""
+    return frozenset(_COMMAND_LINE.findall(help_of() or ""))
+
+
 def uses(page: Path) -> list[tuple[int, list[str], list[str]]]:
-    """Each ``enclavectl ...`` in a page's code: line, first words, options."""
+    """Each ``enclavectl ...`` in a page's code, and each ``run --debug``: line, first words, options."""
     found = []
     for line, text in code_texts(parse_page(page.read_text(encoding="utf-8"))):
-        for use in _USE.finditer(text):
+        is_short = text.partition(" ")[0] in commands() and " --" in text
+        for use in _USE.finditer(f"enclavectl {text}" if is_short else text):
             arguments = [word.rstrip(".,:;") for word in use[1].split()]
             count = next((n for n, word in enumerate(arguments) if not _WORD.fullmatch(word)), len(arguments))
             options = [word.partition("=")[0] for word in arguments if word.startswith("--")]
@@ -51,14 +58,25 @@ def test_every_command_and_option_that_a_page_names_exists(page: Path) -> None:
         assert [option for option in options if option not in help_page] == [], f"{page.name}:{line}"
 
 
+def test_every_option_that_a_page_names_alone_exists() -> None:
+    pages = [parse_page(page.read_text(encoding="utf-8")) for page in PAGES]
+    alone = {
+        text.split()[0].partition("=")[0]
+        for page in pages
+        for _, text in code_texts(page)
+        if text[:2] == "--"
+    }
+    used = {tuple(words) for page in PAGES for _, words, _ in uses(page)}
+    help_pages = " ".join(help_of(*words) or "" for words in used)
+    assert len(alone) > 20
+    assert {option for option in alone if option not in help_pages} == set()
+
+
 def test_the_readme_lists_every_command() -> None:
-    help_page = help_of()
-    assert help_page is not None
-    commands = set(_COMMAND_LINE.findall(help_page))
-    assert {"diagnose", "eif", "config"} <= commands
+    assert {"diagnose", "eif", "config"} <= commands()
     rows = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| `")]
     listed = {word for row in rows for word in re.findall(r"`([a-z]+)[ `]", row.split("|")[1])}
-    assert commands - listed == set()
+    assert commands() - listed == set()
 
 
 def test_the_architecture_page_lists_every_room() -> None:
@@ -178,6 +196,7 @@ def test_a_file_that_the_repository_lacks_is_found(tmp_path: Path) -> None:
         ("```\n$ enclavectl run --cpus=4 x | head -1\n```", (["run"], ["--cpus"])),
         ("```\nenclavectl --version # --not-this\n```", ([], ["--version"])),
         ("```\n  | of enclavectl build, |\n```", (["build"], [])),
+        ("`run --debug`", (["run"], ["--debug"])),
     ],
 )
 def test_commands_are_found_in_code(text: str, expected: tuple[list[str], list[str]], tmp_path: Path) -> None:
