@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from enclavectl.config.choices import BackendChoice
+from enclavectl.config.folders import default_data_dir, default_state_dir, xdg_folder
 from enclavectl.config.setting import (
     OPTIONAL_PATH,
     PATH,
@@ -68,26 +69,6 @@ class Source:
 
     def __str__(self) -> str:
         return f"{self.kind} {self.where}".rstrip()
-
-
-def _xdg(variable: str, fallback: str, around: PathContext) -> Path:
-    # Relative values are to be ignored: https://specifications.freedesktop.org/basedir-spec/latest/#variables
-    base = Path(around.environ.get(variable, ""))
-    return (base if base.is_absolute() else around.home() / fallback) / "enclavectl"
-
-
-def _state_dir(around: PathContext) -> Path:
-    return _xdg("XDG_STATE_HOME", ".local/state", around)
-
-
-def _data_dir(around: PathContext) -> Path:
-    try:
-        return _xdg("XDG_DATA_HOME", ".local/share", around)
-    except ValueError:
-        # A container's random user has no home. One variable must do for both folders.
-        if named := around.environ.get("ENCLAVECTL_STATE_DIR"):
-            return around.absolute(named) / "data"
-        raise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,7 +166,7 @@ class Config:
     state_dir: Path = field(
         metadata=setting(
             PATH,
-            _state_dir,
+            default_state_dir,
             "Private folder with what this host built and runs; the default follows XDG_STATE_HOME.",
             default_text="~/.local/state/enclavectl",
         )
@@ -193,7 +174,7 @@ class Config:
     data_dir: Path = field(
         metadata=setting(
             PATH,
-            _data_dir,
+            default_data_dir,
             "Folder with the models that were fetched; the default follows XDG_DATA_HOME.",
             default_text="~/.local/share/enclavectl",
         )
@@ -259,7 +240,7 @@ def config_path(*, path: Path | None, environ: Mapping[str, str]) -> Path:
     try:
         if named := path or environ.get(CONFIG_VARIABLE):
             return around.absolute(str(named))
-        return _xdg("XDG_CONFIG_HOME", ".config", around) / "config.yaml"
+        return xdg_folder("XDG_CONFIG_HOME", ".config", around) / "config.yaml"
     except ValueError as exc:
         raise UsageError(f"configuration file: {exc}", hint=f"set {CONFIG_VARIABLE}") from exc
 
