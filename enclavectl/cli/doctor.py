@@ -77,7 +77,7 @@ def doctor(
 
 
 def facts_of(host: Host, config: Config) -> Facts:
-    """What the checks and the steps of a setup look at."""
+    """Return what the checks and the steps of a setup need to know."""
     from enclavectl.host.checks.facts import Facts, HostSettings
 
     return Facts(

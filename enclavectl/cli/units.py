@@ -147,7 +147,7 @@ def _state_dir(settings: Config, account: struct_passwd) -> Path:
 
 
 def _ourselves() -> Path:
-    """The command that runs: as it was called, or beside the interpreter."""
+    """Return the path of the running command: as it was called, or beside the interpreter."""
     called = Path(sys.argv[0]).absolute()
     beside = Path(sys.executable).absolute().with_name("enclavectl")
     return called if called.name == "enclavectl" and called.is_file() else beside

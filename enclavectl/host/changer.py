@@ -38,11 +38,11 @@ class Action:
 
 
 class HostChanger(Protocol):
-    """Whoever changes the host."""
+    """The only interface through which a host is changed."""
 
     @property
     def is_root(self) -> bool:
-        """Whether root's actions need no sudo."""
+        """True if root's actions need no sudo."""
 
     def run(self, action: Action) -> None:
         """Run the program to its end.
@@ -69,7 +69,7 @@ class LiveChanger:
 
     @property
     def is_root(self) -> bool:
-        """Whether we are root."""
+        """True if this process is root's."""
         return self.uid == 0
 
     def run(self, action: Action) -> None:

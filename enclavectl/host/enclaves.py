@@ -21,7 +21,7 @@ class RunningEnclaves:
 
     @property
     def any(self) -> bool:
-        """Whether any enclave runs or boots."""
+        """True if any enclave runs or boots."""
         return bool(self.sockets or self.pids)
 
     @property

@@ -113,7 +113,7 @@ class Plan:
 
     @property
     def fits(self) -> bool:
-        """Whether the enclave can be started now."""
+        """True if the enclave can be started now."""
         return not self.problems
 
     @property
