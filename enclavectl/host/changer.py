@@ -61,7 +61,7 @@ class HostChanger(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveChanger:
-    """This machine's. ``may_ask``: sudo may ask for a password, because there is a terminal."""
+    """A changer of this machine. ``may_ask``: sudo may ask for a password, because there is a terminal."""
 
     uid: int
     environ: Mapping[str, str]

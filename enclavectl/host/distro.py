@@ -1,4 +1,4 @@
-"""Which Linux this is, from os-release(5)."""
+"""The Linux distribution of a host, from os-release(5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which enclaves run here, without asking them: connecting to their sockets can end them."""
+"""The enclaves that run here, found without asking them: connecting to their sockets can end them."""
 
 from __future__ import annotations
 

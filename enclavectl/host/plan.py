@@ -1,4 +1,4 @@
-"""Will it fit: an enclave's needs against what a host keeps for enclaves, what is free, and what it could.
+"""A plan: an enclave's needs against what a host keeps for enclaves, what is free, and what it could keep.
 
 Pure arithmetic over values that were read; ``read_supply`` reads them.
 """

@@ -40,7 +40,7 @@ class Group(StrEnum):
 
 
 class Scope(StrEnum):
-    """Where a check has a meaning."""
+    """The machines on which a check has a meaning."""
 
     ANYWHERE = "anywhere"
     NITRO = "a Nitro host"
