@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from enclave_payload.messages import NO_REQUEST, Refusal, RefusalCode
+from enclave_payload.messages import NO_REQUEST, RefusalCode, refusal_frame
 
 # Larger writes become socket buffers of several pages, which vhost-device-vsock 0.3.0 drops silently.
 SEND_BYTES = 16 * 1024
@@ -133,7 +133,7 @@ class Connection:
     def refuse(self, code: RefusalCode, request_id: bytes | None = None) -> None:
         """Say no, if the peer still listens. Failing to is no error: a refusal is a courtesy."""
         with contextlib.suppress(ConnectionLost):
-            self.send(Refusal(code, request_id or NO_REQUEST).to_frame())
+            self.send(refusal_frame(code, request_id or NO_REQUEST))
 
     def close(self) -> None:
         """End the stream in both directions. The descriptor lives until ``release``."""

@@ -14,9 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-import cbor2
-
-from enclave_payload.cbor import CborError, Value, decode
+from enclave_payload.cbor import CborError, Encodable, Value, decode, encode
 
 DEVICE = Path("/dev/nsm")
 # _IOWR(0x0A, 0, struct nsm_raw) of 32 bytes, include/uapi/linux/nsm.h.
@@ -68,9 +66,9 @@ class Nsm:
             raise NsmError("GetRandom: the response is not random")
         return random
 
-    def _ask(self, request: object, name: str, field: str) -> Value:
+    def _ask(self, request: Encodable, name: str, field: str) -> Value:
         try:
-            response = decode(self._transact(cbor2.dumps(request)), max_depth=4, max_bytes=MAX_RESPONSE_BYTES)
+            response = decode(self._transact(encode(request)), max_bytes=MAX_RESPONSE_BYTES)
         except CborError as exc:
             raise NsmError(f"{name}: the response is not CBOR") from exc
         match response:

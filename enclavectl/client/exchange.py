@@ -10,31 +10,25 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from enclave_payload.card import ModelCard
-from enclave_payload.contents import (
-    ContentError,
-    Delivery,
-    KeyConfig,
-    Outcome,
-    Request,
-    key_config_digest,
-    parse_key_config,
-    parse_outcome,
-)
+from enclave_payload.contents import ContentError, Delivery, Outcome, Request, key_config_digest
 from enclave_payload.messages import (
     NONCE_BYTES,
-    Answer,
     AnswerKind,
     Challenge,
-    Evidence,
     Sealed,
-    request_counter,
     request_id,
+    session_id,
     transcript_hash,
 )
-from enclave_payload.seal import REPLY_KEY_BYTES, SealError, SuiteId, open_answer, request_info, seal_request
+from enclave_payload.seal import REPLY_KEY_BYTES, SealError, SuiteId, request_info
 from enclavectl.attestation import Policy, TrustRoot, VerifiedDocument, verify
 from enclavectl.client.pictures import Picture
 from enclavectl.errors import AttestationError, PeerProtocolError
+from enclavectl.protocol.answers import Answer, parse_outcome, request_counter
+from enclavectl.protocol.evidence import Evidence, challenge_body
+from enclavectl.protocol.key_config import KeyConfig, parse_key_config
+from enclavectl.protocol.requests import request_content
+from enclavectl.protocol.sealing import open_answer, seal_request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,11 +104,9 @@ def verify_evidence(
             hint="use a client of the release that the enclave was built with",
             code="key-config",
         ) from exc
+    transcript = transcript_hash(challenge_body(challenge), evidence.to_body())
     return VerifiedEnclave(
-        document=document,
-        config=config,
-        session_id=evidence.session_id,
-        transcript=transcript_hash(challenge.to_body(), evidence.to_body()),
+        document=document, config=config, session_id=session_id(transcript), transcript=transcript
     )
 
 
@@ -139,7 +131,7 @@ def seal_picture(
     )
     info = request_info(suite, pending.request_id, enclave.transcript)
     try:
-        ciphertext = seal_request(suite, enclave.config.public_keys[suite], request.to_parts(), info)
+        ciphertext = seal_request(suite, enclave.config.public_keys[suite], request_content(request), info)
     except SealError as exc:
         raise AttestationError(
             f"suite {suite}: the attested public key is no key", code="key-config"
