@@ -75,7 +75,7 @@ def decode(data: bytes, *, max_bytes: int) -> Value:
 
 
 def _decode(data: bytes, start: int, depth: int) -> tuple[Value, int]:
-    """The value that begins at ``start``, and where it ends."""
+    """Return the value that begins at ``start``, and where it ends."""
     major, info = divmod(_taken(data, start, 1)[0], 32)
     start += 1
     if major == _SIMPLE and info in _SIMPLE_VALUES:

@@ -135,5 +135,5 @@ def encode_key_config(public_keys: Mapping[SuiteId, bytes], card: ModelCard, sal
 
 
 def key_config_digest(key_config: bytes) -> bytes:
-    """The document's ``user_data``: SHA-384 behind a label of its own, 48 bytes."""
+    """Hash the key configuration to the document's ``user_data``: SHA-384 behind a label of its own."""
     return hashlib.sha384(b"enclavectl key configuration v1" + key_config).digest()

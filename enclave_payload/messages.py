@@ -127,10 +127,10 @@ def transcript_hash(challenge_body: Buffer, evidence_body: Buffer) -> bytes:
 
 
 def session_id(transcript: bytes) -> bytes:
-    """The session's name, 16 bytes. It follows from the client's nonce, so that no relay can choose it."""
+    """Name the session in 16 bytes that follow from the client's nonce, so that no relay can choose them."""
     return hashlib.sha384(b"enclavectl session v1" + transcript).digest()[:SESSION_ID_BYTES]
 
 
 def request_id(session: bytes, counter: int) -> bytes:
-    """Unique over all sessions, so that an answer can come by another connection than its request."""
+    """Name a request uniquely over all sessions: its answer may come by another connection."""
     return session + counter.to_bytes(8, "big")

@@ -112,12 +112,12 @@ def seal_answer(reply_key: bytes, request_id: bytes, kind: AnswerKind, content: 
 
 
 def answer_nonce(kind: AnswerKind) -> bytes:
-    """The GCM nonce of a request's answer of this kind, 12 bytes."""
+    """Return the GCM nonce of a request's answer of this kind, 12 bytes."""
     return bytes(11) + bytes([kind])
 
 
 def answer_data(request_id: bytes, kind: AnswerKind) -> bytes:
-    """The associated data of an answer: what it answers, and as what."""
+    """Return an answer's associated data: what it answers, and as what."""
     return b"enclavectl answer v1" + request_id + bytes([kind])
 
 

@@ -1,6 +1,6 @@
-"""The server: accepts, dials out, proves itself, queues, refuses, and stops cleanly.
+"""The server: accepts, dials out, sends evidence, queues, refuses, and stops cleanly.
 
-One thread a connection reads; workers answer; nothing here sees an opened request.
+One thread for each connection reads; workers answer. Nothing here sees an opened request.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from enclave_payload.workers import Job, JobQueue, Worker
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """What the server needs to serve: who it is, who vouches for it, and what answers.
+    """What the server needs: its keys, what attests to them, and what answers.
 
     ``classifiers`` has one for each worker thread. ``dial`` connects to the parent's listener or raises
     OSError. ``log`` takes one line; it is never given a key, a picture or an answer.
@@ -50,7 +50,7 @@ class Service:
 
 
 class Server:
-    """Serves a listening stream socket until ``stop``."""
+    """Serves a listening stream socket from ``serve`` until ``stop``."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -153,7 +153,7 @@ class Server:
             connection.release()
 
     def _converse(self, connection: Connection, session: EnclaveSession, *, idle_s: float | None) -> None:
-        """Read until the peer leaves, breaks the protocol, or lets a deadline pass."""
+        """Read until the peer leaves, breaks the protocol, or misses a deadline."""
         frame_deadline: float | None = None
         try:
             while True:
@@ -162,7 +162,7 @@ class Server:
                     events = _read(connection, session, timeout_s)
                 except TimeoutError:
                     if frame_deadline is None and connection.in_flight:
-                        continue  # it is we who are slow
+                        continue  # the peer waits for our answers
                     raise SessionError(RefusalCode.SLOW) from None
                 if events is None:
                     return
@@ -207,7 +207,7 @@ class Server:
         return session.evidence(document, key_config)
 
     def _keep_dialing(self) -> None:
-        """Keep one connection to the parent's listener: prove ourselves there and deliver answers."""
+        """Keep one connection to the parent's listener, send evidence there and deliver answers."""
         while not self._stopping.wait(self._service.limits.redial_s):
             try:
                 connection = Connection(self._service.dial(), send_s=self._service.limits.send_s)

@@ -33,7 +33,7 @@ from enclave_payload.wire import Buffer, Frame, FrameReader, FrameType, WireErro
 
 
 class SessionError(Exception):
-    """The session is over; ``code`` is the refusal to send before closing."""
+    """The session is dead; ``code`` is the refusal to send before closing."""
 
     def __init__(self, code: RefusalCode, request_id: bytes | None = None) -> None:
         super().__init__(code.name)
@@ -95,7 +95,7 @@ class EnclaveSession:
         return self._reader.is_mid_frame
 
     def receive(self, data: bytes) -> list[Event]:
-        """Take what the stream brought and return what it asks for, in order.
+        """Take what the stream brought and return the events in it, in order.
 
         Raises:
             SessionError: the peer broke the protocol. The session is dead.
@@ -106,11 +106,11 @@ class EnclaveSession:
         return self._events()
 
     def room(self) -> memoryview | None:
-        """As ``FrameReader.room``: where a large request's rest belongs, or None for ``receive``."""
+        """Return where more of a large request belongs (``FrameReader.room``), or None for ``receive``."""
         return self._reader.room()
 
     def filled(self, count: int) -> list[Event]:
-        """The stream brought ``count`` bytes into ``room``; otherwise as ``receive``.
+        """Count the bytes that the stream brought into ``room``; otherwise as ``receive``.
 
         Raises:
             SessionError: as ``receive``.

@@ -41,7 +41,7 @@ class JobQueue:
         self._changed = threading.Condition()
 
     def offer(self, job: Job) -> bool:
-        """Queue the job; False, and nothing is kept, if a bound would be passed or the queue is closed."""
+        """Queue the job; return False if a bound would be passed or the queue is closed."""
         with self._changed:
             size = self._bytes + len(job.sealed.ciphertext)
             full = len(self._jobs) >= self._limits.queued_requests or size > self._limits.queued_bytes
@@ -54,7 +54,7 @@ class JobQueue:
             return True
 
     def take(self) -> Job | None:
-        """The oldest job, waiting for one; None once the queue is closed and empty."""
+        """Return the oldest job, waiting for one; None once the queue is closed and empty."""
         with self._changed:
             while not self._jobs:
                 if self._closed:
@@ -65,13 +65,13 @@ class JobQueue:
             return job
 
     def finished(self) -> None:
-        """A taken job has been answered or given up."""
+        """Count a taken job as answered or given up."""
         with self._changed:
             self._unfinished -= 1
             self._changed.notify_all()
 
     def close(self, grace_s: float) -> None:
-        """Take no more, and wait up to ``grace_s`` for what was taken to be answered."""
+        """Take no more jobs, and wait up to ``grace_s`` until those that were taken are answered."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -79,7 +79,7 @@ class JobQueue:
 
 
 class Worker:
-    """Opens, decodes, classifies, seals and sends, one request at a time."""
+    """Opens a request, decodes, classifies, seals and sends the answer, one request at a time."""
 
     def __init__(self, keys: EnclaveKeys, classifier: Classifier, outbox: Outbox, limits: Limits) -> None:
         self._keys = keys
