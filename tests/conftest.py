@@ -13,3 +13,8 @@ settings.load_profile("ci" if os.environ.get("CI") else "local")
 # starts and hangs up or interrupts would inherit that.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Name a test by the size of its bytes: packed ones hold the time, and every worker must agree."""
+    return f"{len(val)}-bytes" if isinstance(val, bytes) and len(val) > 40 else None

@@ -167,7 +167,6 @@ def test_where_it_is_packed_is_said() -> None:
         zipped("a", b"a")[:50],
         lzma.compress(NOISE)[:100],
     ],
-    ids=range(8),  # the bytes would name the minute in which they were packed
 )
 def test_what_is_packed_without_a_key_or_damaged_is_left_alone(data: bytes) -> None:
     assert list(secrets_in(b"usr/lib/x.bin", [data])) == []
