@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 
 from enclavectl.eif.errors import CpioError
-from enclavectl.eif.file_range import blob_of
+from enclavectl.eif.file_range import bytes_range
 from enclavectl.eif.ramdisk.cpio import TRAILER, ByteSource, CpioEntry, CpioReader, CpioWriter
 from enclavectl.eif.ramdisk.stream import open_ramdisk
 
@@ -28,7 +28,7 @@ class _Slow:
 def one(data: bytes) -> None:
     whole, slow = _read(io.BytesIO(data)), _read(_Slow(data))
     assert whole == slow, "the archive reads differently in small pieces"
-    _read(open_ramdisk(blob_of(data)))
+    _read(open_ramdisk(bytes_range(data)))
     if isinstance(whole, str):
         return
     out = io.BytesIO()

@@ -9,7 +9,7 @@ import io
 import tarfile
 
 from enclavectl.eif.errors import EifError
-from enclavectl.eif.file_range import blob_of
+from enclavectl.eif.file_range import bytes_range
 from enclavectl.eif.ramdisk.entries import Entry, Kind
 from enclavectl.eif.ramdisk.layers import ImpliedParents, flatten
 from enclavectl.eif.ramdisk.ramdisks import Mode, application_entries, write_ramdisk
@@ -19,7 +19,7 @@ _MAX_DATA = 1 << 20
 
 def one(data: bytes) -> None:
     middle = len(data) // 1024 * 512
-    halves = [blob_of(data[:middle] + bytes(1024)), blob_of(data[middle:] + bytes(1024))]
+    halves = [bytes_range(data[:middle] + bytes(1024)), bytes_range(data[middle:] + bytes(1024))]
     for implied, mode in ((ImpliedParents.DOCKER, Mode.NITRO_CLI), (ImpliedParents.KEEP, Mode.REPRODUCIBLE)):
         try:
             with flatten(halves, implied=implied) as image:

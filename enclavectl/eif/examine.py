@@ -175,7 +175,7 @@ def _read_metadata(layout: Layout) -> Metadata | None:
     if section is None or not section.size:  # the layout's rules have their own words for these
         return None
     try:
-        return parse_metadata(layout.blob(section).read(MAX_METADATA))
+        return parse_metadata(layout.data(section).read(MAX_METADATA))
     except EifError as exc:
         raise EifError(exc.reason, code=exc.code, offset=section.data_offset, hint=exc.hint) from exc
 
@@ -184,7 +184,7 @@ def _read_signature(layout: Layout) -> SignatureBlock | None:
     section = layout.first(SectionKind.SIGNATURE)
     if section is None or not section.size:
         return None
-    return parse_signature(layout.blob(section).read(MAX_SIGNATURE), offset=section.data_offset)
+    return parse_signature(layout.data(section).read(MAX_SIGNATURE), offset=section.data_offset)
 
 
 def _measure(layout: Layout, pcr8: str | None, on_bytes: OnBytes | None) -> Measured:
@@ -223,7 +223,7 @@ def _metadata_form(layout: Layout, metadata: Metadata | None) -> Iterator[Findin
     if metadata is None or section is None:
         return
     try:
-        canonical = metadata.to_bytes() == layout.blob(section).read(MAX_METADATA)
+        canonical = metadata.to_bytes() == layout.data(section).read(MAX_METADATA)
     except EifError:  # numbers that the official writer cannot have written
         canonical = False
     if not canonical:

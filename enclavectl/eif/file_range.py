@@ -14,10 +14,10 @@ CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Blob:
+class FileRange:
     """``size`` bytes at ``offset`` of ``file``. Nothing is read before it is asked for.
 
-    The file stays open as long as the blob is used; the file's position is not preserved.
+    The file stays open as long as the range is used; the file's position is not preserved.
     """
 
     file: BinaryIO
@@ -54,15 +54,15 @@ class Blob:
         return b"".join(self.chunks())
 
     def head(self, limit: int) -> bytes:
-        """The first ``limit`` bytes, or fewer where the blob is shorter."""
-        return b"".join(Blob(file=self.file, offset=self.offset, size=min(limit, self.size)).chunks())
+        """The first ``limit`` bytes, or fewer where the range is shorter."""
+        return b"".join(FileRange(file=self.file, offset=self.offset, size=min(limit, self.size)).chunks())
 
 
-def blob_of(data: bytes) -> Blob:
-    """``data`` as a blob."""
-    return Blob(file=io.BytesIO(data), offset=0, size=len(data))
+def bytes_range(data: bytes) -> FileRange:
+    """The range that is all of ``data``, in memory."""
+    return FileRange(file=io.BytesIO(data), offset=0, size=len(data))
 
 
-def whole_file(file: BinaryIO) -> Blob:
+def whole_file(file: BinaryIO) -> FileRange:
     """All of an open, seekable file."""
-    return Blob(file=file, offset=0, size=file.seek(0, io.SEEK_END))
+    return FileRange(file=file, offset=0, size=file.seek(0, io.SEEK_END))

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator
 
 from enclavectl.eif.errors import CpioError
-from enclavectl.eif.file_range import Blob
+from enclavectl.eif.file_range import FileRange
 from enclavectl.eif.findings import Finding, Severity
 from enclavectl.eif.format import MAX_CMDLINE, Arch, SectionKind, kernel_arch
 from enclavectl.eif.layout import Layout
@@ -27,13 +27,13 @@ GZIP_MAGIC = b"\x1f\x8b\x08"
 def lint_contents(layout: Layout) -> Iterator[Finding]:
     """What is odd about kernel, command line and ramdisks; nothing is read but their first bytes."""
     for section in layout.sections:
-        blob, offset = layout.blob(section), section.data_offset
+        data, offset = layout.data(section), section.data_offset
         if section.kind == SectionKind.KERNEL:
-            yield from _kernel(blob, layout.header.arch)
+            yield from _kernel(data, layout.header.arch)
         elif section.kind == SectionKind.CMDLINE:
-            yield from _cmdline(blob)
+            yield from _cmdline(data)
         elif section.kind == SectionKind.RAMDISK and section.size:
-            head = blob.head(8)
+            head = data.head(8)
             if not head.startswith((CPIO_MAGIC, GZIP_MAGIC)):
                 yield _warning(
                     "ramdisk-magic", f"expected a cpio or gzip archive, found {head[:6]!r}", offset
@@ -44,11 +44,11 @@ def lint_ramdisks(layout: Layout) -> Iterator[Finding]:
     """Whether each ramdisk is an archive from its beginning to its end; all of them are read."""
     ramdisks = [section for section in layout.all_of(SectionKind.RAMDISK) if section.size]
     for index, section in enumerate(ramdisks):
-        blob, offset = layout.blob(section), section.data_offset
-        if not blob.head(8).startswith((CPIO_MAGIC, GZIP_MAGIC)):
+        data, offset = layout.data(section), section.data_offset
+        if not data.head(8).startswith((CPIO_MAGIC, GZIP_MAGIC)):
             continue  # lint_contents says so
         try:
-            for entry in CpioReader(open_ramdisk(blob)):
+            for entry in CpioReader(open_ramdisk(data)):
                 if entry.name.startswith(b"/") or b".." in entry.name.split(b"/"):
                     shown = show(entry.name[:64])
                     yield _warning(
@@ -74,46 +74,46 @@ def _warning(code: str, message: str, offset: int) -> Finding:
     return Finding(severity=Severity.WARNING, code=code, message=message, offset=offset)
 
 
-def _cmdline(blob: Blob) -> Iterator[Finding]:
-    defect = cmdline_defect(blob.head(MAX_CMDLINE + 1))
+def _cmdline(data: FileRange) -> Iterator[Finding]:
+    defect = cmdline_defect(data.head(MAX_CMDLINE + 1))
     if defect is not None:
-        yield _warning("cmdline-text", f"command line: {defect}", blob.offset)
+        yield _warning("cmdline-text", f"command line: {defect}", data.offset)
 
 
-def _kernel(blob: Blob, arch: Arch) -> Iterator[Finding]:
-    head = blob.head(_HEAD)
+def _kernel(data: FileRange, arch: Arch) -> Iterator[Finding]:
+    head = data.head(_HEAD)
     found = kernel_arch(head)
     if found is None:
         yield _warning(
             "kernel-format",
             "the kernel is neither a bzImage nor an arm64 Image, so its end cannot be checked",
-            blob.offset,
+            data.offset,
         )
     elif found is not arch:
         yield _warning(
-            "kernel-arch", f"the header says {arch.value}, the kernel is for {found.value}", blob.offset
+            "kernel-arch", f"the header says {arch.value}, the kernel is for {found.value}", data.offset
         )
     if found is Arch.X86_64:
-        yield from _bzimage(blob, head)
+        yield from _bzimage(data, head)
     elif found is Arch.ARM64:
         # image_size counts memory that the file does not fill (bss), so it is only an upper bound:
         # https://docs.kernel.org/arch/arm64/booting.html
         (image_size,) = struct.unpack_from("<Q", head, 16)
-        if blob.size > image_size:
-            yield _boundary(blob, image_size)
+        if data.size > image_size:
+            yield _boundary(data, image_size)
 
 
-def _bzimage(blob: Blob, head: bytes) -> Iterator[Finding]:
+def _bzimage(data: FileRange, head: bytes) -> Iterator[Finding]:
     """https://docs.kernel.org/arch/x86/boot.html: setup_sects at 0x1f1, syssize (16-byte units) at 0x1f4."""
     sectors = head[0x1F1] or 4
     (syssize,) = struct.unpack_from("<I", head, 0x1F4)
     expected = (sectors + 1) * 512 + syssize * 16
     # syssize is rounded up to 16 bytes.
-    if expected - 16 < blob.size <= expected + _CHECKSUM:
+    if expected - 16 < data.size <= expected + _CHECKSUM:
         return
-    if blob.size == _signed_end(head, expected):
+    if data.size == _signed_end(head, expected):
         return
-    yield _boundary(blob, expected)
+    yield _boundary(data, expected)
 
 
 def _signed_end(head: bytes, expected: int) -> int | None:
@@ -127,10 +127,10 @@ def _signed_end(head: bytes, expected: int) -> int | None:
     return table + size if abs(table - expected) < 16 + _CHECKSUM and size else None
 
 
-def _boundary(blob: Blob, expected: int) -> Finding:
+def _boundary(data: FileRange, expected: int) -> Finding:
     return _warning(
         "kernel-boundary",
-        f"the kernel says that it has {expected} bytes, its section has {blob.size}; "
+        f"the kernel says that it has {expected} bytes, its section has {data.size}; "
         "bytes may have been moved between kernel and command line, which no PCR shows",
-        blob.offset,
+        data.offset,
     )

@@ -123,7 +123,7 @@ def sign_image(
             raise EifError("the CRC is wrong: the file is damaged", code="crc")
         parts = Parts(
             sections=tuple(
-                (SectionKind(section.kind), layout.blob(section))
+                (SectionKind(section.kind), layout.data(section))
                 for section in layout.sections
                 if section.kind != SectionKind.SIGNATURE
             ),

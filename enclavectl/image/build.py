@@ -15,7 +15,7 @@ from enclavectl import __version__
 from enclavectl.artifacts.boot_files import BlobPaths, BootBlobs, open_blobs, require_blobs
 from enclavectl.artifacts.lock import Lock
 from enclavectl.eif.build import ImageSpec, Signer, build_image
-from enclavectl.eif.file_range import Blob, whole_file
+from enclavectl.eif.file_range import FileRange, whole_file
 from enclavectl.eif.format import Arch, SectionKind
 from enclavectl.eif.measure import Measurements
 from enclavectl.eif.metadata import Metadata
@@ -249,7 +249,7 @@ def _lint_image(archive: ImageArchive, arch: Arch, blobs: BootBlobs, mode: Mode)
     yield from lint_layers(archive, mode)
 
 
-def _lint_ramdisks(ramdisks: Iterable[Blob]) -> Iterator[LintFinding]:
+def _lint_ramdisks(ramdisks: Iterable[FileRange]) -> Iterator[LintFinding]:
     for index, ramdisk in enumerate(ramdisks):
         yield from lint_ramdisk(ramdisk, f"ramdisk{index}")
 
@@ -258,7 +258,7 @@ def _lint_built(path: Path, memory_mib: int) -> list[LintFinding]:
     """The same last look at an image that another builder wrote."""
     with open_regular(path, what="image file") as file:
         layout = parse_layout(file)
-        ramdisks = map(layout.blob, layout.all_of(SectionKind.RAMDISK))
+        ramdisks = map(layout.data, layout.all_of(SectionKind.RAMDISK))
         return [*bounded(_lint_ramdisks(ramdisks)), *lint_memory(layout.size, memory_mib)]
 
 
@@ -297,7 +297,7 @@ def relative_name(path: Path, lock_path: Path) -> str:
     return os.path.relpath(path, lock_path.parent)
 
 
-def sha256_of(blob: Blob) -> str:
+def sha256_of(blob: FileRange) -> str:
     """The SHA-256 of a blob, in hex."""
     digest = hashlib.sha256()
     for chunk in blob.chunks():

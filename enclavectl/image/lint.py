@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from enclavectl.eif.file_range import Blob
+from enclavectl.eif.file_range import FileRange
 from enclavectl.eif.format import Arch
 from enclavectl.eif.ramdisk.archive import ImageArchive
 from enclavectl.eif.ramdisk.cpio import CpioReader, show
@@ -175,7 +175,7 @@ def _place(name: bytes) -> str:
     return f"/{shown}" if len(shown) <= 2 * _SHOWN else f"/{shown[:_SHOWN]}...{shown[-_SHOWN:]}"
 
 
-def lint_ramdisk(ramdisk: Blob, name: str) -> Iterator[LintFinding]:
+def lint_ramdisk(ramdisk: FileRange, name: str) -> Iterator[LintFinding]:
     """Secrets in a finished ramdisk: the last look, at exactly what will be measured."""
     reader = CpioReader(open_ramdisk(ramdisk))
     for entry in reader:

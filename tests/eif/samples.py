@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
-from enclavectl.eif.file_range import Blob, blob_of, whole_file
+from enclavectl.eif.file_range import FileRange, bytes_range, whole_file
 from enclavectl.eif.format import HEADER_SIZE, Header, Section, SectionKind
 from enclavectl.eif.metadata import Metadata
 from enclavectl.eif.ramdisk.cpio import TRAILER, CpioEntry, CpioWriter
@@ -164,11 +164,11 @@ def hardlink(name: str, target: str, **fields: object) -> tarfile.TarInfo:
     return member(name, kind=tarfile.LNKTYPE, linkname=target, **fields)
 
 
-def layer(*members: tarfile.TarInfo | tuple[tarfile.TarInfo, bytes]) -> Blob:
+def layer(*members: tarfile.TarInfo | tuple[tarfile.TarInfo, bytes]) -> FileRange:
     """A layer as the readers take it."""
-    return blob_of(tar(members))
+    return bytes_range(tar(members))
 
 
-def stream(data: bytes) -> Blob:
+def stream(data: bytes) -> FileRange:
     """Bytes as a whole file."""
     return whole_file(io.BytesIO(data))

@@ -13,7 +13,7 @@ from enclavectl.eif.build import ImageSpec, build_image
 from enclavectl.eif.describe import describe
 from enclavectl.eif.errors import EifError
 from enclavectl.eif.examine import examine, read_image
-from enclavectl.eif.file_range import blob_of, whole_file
+from enclavectl.eif.file_range import bytes_range, whole_file
 from enclavectl.eif.findings import Severity
 from enclavectl.eif.format import Arch
 from enclavectl.eif.metadata import parse_metadata
@@ -109,7 +109,7 @@ def test_official_files_describe_to_the_same_keys_and_values(name: str) -> None:
 def test_official_files_are_read_strictly_and_their_signatures_verify(name: str) -> None:
     with (vectors("official") / f"{name}.eif").open("rb") as file:
         image = read_image(file)
-        data = image.layout.blob(image.layout.sections[2]).read(4096)
+        data = image.layout.data(image.layout.sections[2]).read(4096)
     assert image.metadata is not None
     assert image.metadata.to_bytes() == data
     assert (image.signature is not None) == (name in SIGNED)
@@ -124,12 +124,12 @@ def test_official_files_are_rebuilt_byte_for_byte(name: str, tmp_path: Path) -> 
     theirs = (folder / f"{name}.eif").read_bytes()
     image = read_image(io.BytesIO(theirs))
     kernel, cmdline, metadata, *ramdisks = (
-        image.layout.blob(one).read(8192) for one in image.layout.sections
+        image.layout.data(one).read(8192) for one in image.layout.sections
     )
     spec = ImageSpec(
-        kernel=blob_of(kernel),
+        kernel=bytes_range(kernel),
         cmdline=cmdline.decode(),
-        ramdisks=tuple(blob_of(ramdisk) for ramdisk in ramdisks),
+        ramdisks=tuple(bytes_range(ramdisk) for ramdisk in ramdisks),
         metadata=parse_metadata(metadata),
         arch=Arch.ARM64 if "arm" in name else Arch.X86_64,
     )
@@ -182,8 +182,8 @@ def test_a_file_with_two_views_shows_both() -> None:
 def test_linuxkit_ramdisks_are_reproduced_byte_for_byte() -> None:
     folder = vectors("linuxkit")
     files = [
-        BootFile(name="init", data=blob_of((folder / "sinit").read_bytes())),
-        BootFile(name="nsm.ko", data=blob_of((folder / "snsm").read_bytes())),
+        BootFile(name="init", data=bytes_range((folder / "sinit").read_bytes())),
+        BootFile(name="nsm.ko", data=bytes_range((folder / "snsm").read_bytes())),
     ]
     boot = io.BytesIO()
     write_ramdisk(boot, boot_entries(files), Mode.NITRO_CLI)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from enclavectl.eif.file_range import blob_of
+from enclavectl.eif.file_range import bytes_range
 from enclavectl.eif.format import Arch
 from enclavectl.eif.ramdisk.archive import ImageArchive
 from enclavectl.eif.ramdisk.cpio import TRAILER, CpioEntry, CpioWriter
@@ -181,7 +181,7 @@ def test_keys_in_the_context_and_in_a_finished_ramdisk(tmp_path: Path) -> None:
     writer = CpioWriter(sink)
     writer.add(CpioEntry(name=b"env", ino=1, mode=0o100644, size=len(EC_KEY)), [EC_KEY])
     writer.finish(CpioEntry(name=TRAILER, ino=0, mode=0))
-    assert [one.where for one in lint_ramdisk(blob_of(sink.getvalue()), "ramdisk1")] == ["ramdisk1: /env"]
+    assert [one.where for one in lint_ramdisk(bytes_range(sink.getvalue()), "ramdisk1")] == ["ramdisk1: /env"]
 
 
 def test_the_packaged_model_has_a_fixed_batch() -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from enclavectl.eif.errors import LayerError
-from enclavectl.eif.file_range import CHUNK, Blob, whole_file
+from enclavectl.eif.file_range import CHUNK, FileRange, whole_file
 from enclavectl.eif.format import Arch
 from enclavectl.eif.ramdisk.manifest import ImageConfig, choose_image, parse_config
 from enclavectl.eif.ramdisk.tar import read_tar
@@ -37,7 +37,7 @@ class ImageArchive:
     """An open image: ``layers`` are plain tars, lowest first, usable until the context ends."""
 
     config: ImageConfig
-    layers: tuple[Blob, ...]
+    layers: tuple[FileRange, ...]
 
 
 @contextmanager
@@ -62,7 +62,7 @@ def open_archive(path: Path, *, arch: Arch | None = None) -> Iterator[ImageArchi
                 f"expected {len(diff_ids)} layers (at most {MAX_LAYERS}), found {len(sources.layers)}",
                 code="image-layers",
             )
-        layers: list[Blob] = []
+        layers: list[FileRange] = []
         for blob, diff_id in zip(sources.layers, diff_ids, strict=True):
             plain, digest = _plain(blob, stack)
             if digest != diff_id:
@@ -74,9 +74,9 @@ def open_archive(path: Path, *, arch: Arch | None = None) -> Iterator[ImageArchi
         yield ImageArchive(config=config, layers=tuple(layers))
 
 
-def _members(archive: Blob) -> dict[str, Blob]:
+def _members(archive: FileRange) -> dict[str, FileRange]:
     """The files of the archive by name; links, which older Docker wrote for repeated layers, are followed."""
-    files: dict[str, Blob] = {}
+    files: dict[str, FileRange] = {}
     links: dict[str, str] = {}
     for member in read_tar(archive):
         if len(files) + len(links) >= MAX_MEMBERS:
@@ -103,7 +103,7 @@ def _join(link: str, target: str) -> str:
     return "/".join(parts)
 
 
-def _plain(blob: Blob, stack: ExitStack) -> tuple[Blob, str]:
+def _plain(blob: FileRange, stack: ExitStack) -> tuple[FileRange, str]:
     """The layer as a plain tar, and the SHA-256 of that."""
     head = blob.head(4)
     if head == _ZSTD:
@@ -130,7 +130,7 @@ def _plain(blob: Blob, stack: ExitStack) -> tuple[Blob, str]:
     return whole_file(spool), digest.hexdigest()
 
 
-def _gunzip(blob: Blob) -> Iterator[bytes]:
+def _gunzip(blob: FileRange) -> Iterator[bytes]:
     total = 0
     inflate = zlib.decompressobj(wbits=31)
     pieces = (chunk[at : at + _PIECE] for chunk in blob.chunks() for at in range(0, len(chunk), _PIECE))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from enclavectl.eif.errors import LayerError
-from enclavectl.eif.file_range import Blob
+from enclavectl.eif.file_range import FileRange
 from enclavectl.eif.ramdisk.cpio import MAX_NAME, show
 from enclavectl.eif.ramdisk.tar import TarEntry, read_tar
 
@@ -51,7 +51,7 @@ class Entry:
     mtime: int = 0
     rdev: tuple[int, int] = (0, 0)
     target: bytes = b""
-    data: Blob | None = None
+    data: FileRange | None = None
     xattrs: tuple[bytes, ...] = ()
 
 
@@ -95,7 +95,7 @@ def to_entry(member: TarEntry) -> Entry:
     )
 
 
-def read_export(archive: Blob) -> Iterator[Entry]:
+def read_export(archive: FileRange) -> Iterator[Entry]:
     """The entries of a ``docker export`` tar, in its order, the root left out.
 
     Raises:

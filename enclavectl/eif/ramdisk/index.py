@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from enclavectl.eif.file_range import Blob
+from enclavectl.eif.file_range import FileRange
 from enclavectl.eif.ramdisk.database import open_database
 from enclavectl.eif.ramdisk.entries import Entry, Kind
 
@@ -136,7 +136,7 @@ class Index:
 
     def _entry(self, name: bytes, row: Iterable[Any]) -> Entry:
         kind, perm, uid, gid, mtime, major, minor, target, file, offset, size = row
-        data = None if file is None else Blob(file=self._files[file], offset=offset, size=size)
+        data = None if file is None else FileRange(file=self._files[file], offset=offset, size=size)
         return Entry(
             name=name,
             kind=Kind(kind),

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from enclavectl.eif.errors import LayerError
-from enclavectl.eif.file_range import Blob
+from enclavectl.eif.file_range import FileRange
 from enclavectl.eif.ramdisk.cpio import MAX_ENTRIES, show
 from enclavectl.eif.ramdisk.entries import Entry, Kind, to_entry
 from enclavectl.eif.ramdisk.index import Index, Name, Names, key_of, open_index, path_of
@@ -86,7 +86,7 @@ class Flattened:
 
 @contextmanager
 def flatten(
-    layers: Iterable[Blob], *, implied: ImpliedParents = ImpliedParents.DOCKER, init_layer: bool = True
+    layers: Iterable[FileRange], *, implied: ImpliedParents = ImpliedParents.DOCKER, init_layer: bool = True
 ) -> Iterator[Flattened]:
     """The file system that ``docker export`` would show, until the end of the block.
 
@@ -127,7 +127,7 @@ class _Layer:
         self._count = 0
         self._parent = b""  # the last one seen to be there, since members of a directory stand together
 
-    def read(self, archive: Blob) -> None:
+    def read(self, archive: FileRange) -> None:
         """This is the layer in ``archive``."""
         for table in ("layer", "implied", "opaque", "hidden"):
             self._execute(f"DELETE FROM {table}")

@@ -6,7 +6,7 @@ import io
 import zlib
 
 from enclavectl.eif.errors import CpioError
-from enclavectl.eif.file_range import CHUNK, Blob
+from enclavectl.eif.file_range import CHUNK, FileRange
 from enclavectl.eif.ramdisk.cpio import ByteSource
 
 MAX_UNPACKED = 64 << 30
@@ -14,21 +14,21 @@ _GZIP_MAGIC = b"\x1f\x8b\x08"
 _BUFFER = 1 << 16
 
 
-class _BlobStream(io.RawIOBase):
-    """Reads a blob from its start to its end; other users of the same file may move its position."""
+class _RangeStream(io.RawIOBase):
+    """Read a range from its start to its end; other users of the same file may move its position."""
 
-    def __init__(self, blob: Blob) -> None:
-        self._blob, self._at = blob, 0
+    def __init__(self, data: FileRange) -> None:
+        self._range, self._at = data, 0
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        left = self._blob.size - self._at
+        left = self._range.size - self._at
         if not left:
             return 0
-        self._blob.file.seek(self._blob.offset + self._at)
-        data = self._blob.file.read(min(len(buffer), left))
+        self._range.file.seek(self._range.offset + self._at)
+        data = self._range.file.read(min(len(buffer), left))
         buffer[: len(data)] = data
         self._at += len(data)
         return len(data)
@@ -81,9 +81,9 @@ class _GzipStream(io.RawIOBase):
         return b""
 
 
-def open_ramdisk(blob: Blob) -> ByteSource:
+def open_ramdisk(data: FileRange) -> ByteSource:
     """The archive in a ramdisk section, plain or gzip; reading may raise ``CpioError`` (``ramdisk-gzip``)."""
-    plain = io.BufferedReader(_BlobStream(blob), _BUFFER)
-    if blob.head(len(_GZIP_MAGIC)) != _GZIP_MAGIC:
+    plain = io.BufferedReader(_RangeStream(data), _BUFFER)
+    if data.head(len(_GZIP_MAGIC)) != _GZIP_MAGIC:
         return plain
     return io.BufferedReader(_GzipStream(plain), CHUNK)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from enclavectl.eif.errors import LayerError
-from enclavectl.eif.file_range import Blob
+from enclavectl.eif.file_range import FileRange
 from enclavectl.eif.ramdisk.cpio import MAX_ENTRIES, show
 
 BLOCK = 512
@@ -36,7 +36,7 @@ class TarEntry:
     mtime: int
     target: bytes
     rdev: tuple[int, int]
-    data: Blob
+    data: FileRange
     offset: int
     xattrs: tuple[bytes, ...] = ()
 
@@ -50,7 +50,7 @@ class _Extended:
     target: bytes | None = None
 
 
-def read_tar(archive: Blob) -> Iterator[TarEntry]:
+def read_tar(archive: FileRange) -> Iterator[TarEntry]:
     """Every member in order.
 
     Raises:
@@ -89,7 +89,7 @@ def _next(at: int, size: int) -> int:
     return at + BLOCK + size + -size % BLOCK
 
 
-def _range(archive: Blob, at: int, size: int, what: str) -> bytes:
+def _range(archive: FileRange, at: int, size: int, what: str) -> bytes:
     if at + size > archive.size:
         raise _error("tar-truncated", f"the archive ends within {what}", at)
     archive.file.seek(archive.offset + at)
@@ -159,7 +159,7 @@ def _pax_number(records: dict[bytes, bytes], key: bytes, default: int, at: int) 
     return value - 1 if sign < 0 and fraction.strip(b"0") else value
 
 
-def _entry(archive: Blob, header: bytes, at: int, extended: _Extended, size: int) -> TarEntry:
+def _entry(archive: FileRange, header: bytes, at: int, extended: _Extended, size: int) -> TarEntry:
     records = extended.records
     if any(key.startswith(b"GNU.sparse.") for key in records):
         raise _error("tar-type", "sparse files are not supported", at)
@@ -188,7 +188,7 @@ def _entry(archive: Blob, header: bytes, at: int, extended: _Extended, size: int
         mtime=mtime,
         target=records.get(b"linkpath") or extended.target or header[157:257].partition(b"\0")[0],
         rdev=(_number(header[329:337], at), _number(header[337:345], at)) if kind in b"34" else (0, 0),
-        data=Blob(file=archive.file, offset=archive.offset + at + BLOCK, size=size),
+        data=FileRange(file=archive.file, offset=archive.offset + at + BLOCK, size=size),
         offset=at,
         xattrs=tuple(key[len(_XATTR) :] for key in records if key.startswith(_XATTR)),
     )

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enclavectl.eif.errors import CpioError
-from enclavectl.eif.file_range import blob_of
+from enclavectl.eif.file_range import bytes_range
 from enclavectl.eif.ramdisk.cpio import TRAILER, CpioEntry, CpioReader, CpioWriter, show
 from enclavectl.eif.ramdisk.stream import open_ramdisk
 
@@ -142,7 +142,7 @@ def test_names_are_shown_without_control_characters() -> None:
 
 def test_gzip_ramdisks_are_unpacked_on_the_way() -> None:
     packed = gzip.compress(ARCHIVE[:100]) + gzip.compress(ARCHIVE[100:]) + bytes(6)
-    reader = CpioReader(open_ramdisk(blob_of(packed)))
+    reader = CpioReader(open_ramdisk(bytes_range(packed)))
     assert [(entry.name, b"".join(reader.data())) for entry in reader] == [(b"a", b"xyz")]
 
 
@@ -157,5 +157,5 @@ def bad_gzip() -> Iterator[bytes]:
 @pytest.mark.parametrize("data", list(bad_gzip()))
 def test_damaged_gzip_is_a_cpio_error(data: bytes) -> None:
     with pytest.raises(CpioError) as caught:
-        list(CpioReader(open_ramdisk(blob_of(data))))
+        list(CpioReader(open_ramdisk(bytes_range(data))))
     assert caught.value.code == "ramdisk-gzip"

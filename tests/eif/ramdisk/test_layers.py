@@ -7,13 +7,13 @@ import tarfile
 import pytest
 
 from enclavectl.eif.errors import LayerError
-from enclavectl.eif.file_range import Blob
+from enclavectl.eif.file_range import FileRange
 from enclavectl.eif.ramdisk.entries import Entry, Kind
 from enclavectl.eif.ramdisk.layers import Implied, ImpliedParents, flatten
 from tests.eif.samples import directory, hardlink, layer, member, symlink, text
 
 
-def shown(*layers: Blob, implied: ImpliedParents = ImpliedParents.DOCKER) -> dict[str, Entry]:
+def shown(*layers: FileRange, implied: ImpliedParents = ImpliedParents.DOCKER) -> dict[str, Entry]:
     with flatten(layers, implied=implied, init_layer=False) as found:
         return {entry.name.decode(): entry for entry in found.entries()}
 
@@ -23,7 +23,7 @@ def content(entry: Entry) -> bytes:
     return entry.data.read(1 << 20)
 
 
-def refused(*layers: Blob) -> str:
+def refused(*layers: FileRange) -> str:
     with pytest.raises(LayerError) as caught, flatten(layers):
         pass
     return caught.value.code

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from enclavectl.eif.errors import LayerError
-from enclavectl.eif.file_range import blob_of
+from enclavectl.eif.file_range import bytes_range
 from enclavectl.eif.ramdisk.entries import read_export
 from enclavectl.eif.ramdisk.tar import TarEntry, read_tar
 from tests.eif.samples import directory, hardlink, member, symlink, tar, text
@@ -20,12 +20,12 @@ path = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 
 def refused(data: bytes) -> str:
     with pytest.raises(LayerError) as caught:
-        list(read_tar(blob_of(data)))
+        list(read_tar(bytes_range(data)))
     return caught.value.code
 
 
 def one(data: bytes) -> TarEntry:
-    (entry,) = read_tar(blob_of(data))
+    (entry,) = read_tar(bytes_range(data))
     return entry
 
 
@@ -49,7 +49,7 @@ def test_both_dialects_are_read(name: str, data: bytes, uid: int, mtime: int, fo
         info = member(name, uid=uid, mtime=mtime, size=len(data))
         archive.addfile(info, io.BytesIO(data))
         archive.addfile(symlink("s", name))
-    first, second = read_tar(blob_of(out.getvalue()))
+    first, second = read_tar(bytes_range(out.getvalue()))
     assert first.name.decode() == name
     assert (first.uid, first.mtime, first.data.read(2000)) == (uid, mtime, data)
     assert second.target.decode() == name
@@ -102,19 +102,19 @@ def test_extended_headers_are_bounded_and_strict() -> None:
 @pytest.mark.parametrize("name", ["/etc/passwd", "../x", "a/../../x", "a/" + "b" * 4096])
 def test_unsafe_names(name: str) -> None:
     with pytest.raises(LayerError) as caught:
-        list(read_export(blob_of(tar([text(name)]))))
+        list(read_export(bytes_range(tar([text(name)]))))
     assert caught.value.code == "tar-name"
 
 
 def test_export_entries_are_clean_and_the_root_is_left_out() -> None:
-    found = list(read_export(blob_of(tar([directory("./"), directory("./a//b/"), hardlink("h", "/a")]))))
+    found = list(read_export(bytes_range(tar([directory("./"), directory("./a//b/"), hardlink("h", "/a")]))))
     assert [(entry.name, entry.target) for entry in found] == [(b"a/b", b""), (b"h", b"a")]
 
 
 @given(st.binary(max_size=1100))
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     try:
-        list(read_tar(blob_of(data)))
+        list(read_tar(bytes_range(data)))
     except LayerError as exc:
         assert exc.offset is not None  # noqa: PT017
 
@@ -124,6 +124,6 @@ def test_any_patched_header_is_read_or_refused(at: int, value: bytes) -> None:
     good = tar([text("a", b"abc"), text("b", b"c")])
     data = resum(good[:at] + value + good[at + len(value) :])
     try:
-        list(read_export(blob_of(data)))
+        list(read_export(bytes_range(data)))
     except LayerError as exc:
         assert exc.offset is not None  # noqa: PT017
