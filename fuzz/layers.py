@@ -61,10 +61,20 @@ def _seed(*members: tuple[str, bytes, str]) -> bytes:
     return out.getvalue()[: out.getvalue().rindex(b"x") // 512 * 512 + 512]
 
 
+def _sparse() -> bytes:
+    """A file of a hole and ten bytes, in GNU's pax form 0.1."""
+    records = {"major": "0", "minor": "1", "size": "90", "numblocks": "1", "map": "80,10"}
+    info = tarfile.TarInfo("s")
+    info.size, info.pax_headers = 10, {f"GNU.sparse.{key}": value for key, value in records.items()}
+    return info.tobuf(tarfile.PAX_FORMAT) + b"x" * 10 + bytes(502)
+
+
 _FIRST = _seed(("d", tarfile.DIRTYPE, ""), ("h", tarfile.SYMTYPE, "d"), ("d/f", tarfile.REGTYPE, ""))
 _SECOND = _seed(("d/.wh.f", tarfile.REGTYPE, ""), ("e/.wh..wh..opq", tarfile.REGTYPE, ""))
 SEEDS: list[bytes] = [
     _FIRST,
     _FIRST + _SECOND,
     _seed(("a", tarfile.REGTYPE, ""), ("é" * 80, tarfile.REGTYPE, "")),
+    _FIRST + _seed(("/d", tarfile.CHRTYPE, ""), ("/e", tarfile.REGTYPE, "")),
+    _sparse(),
 ]

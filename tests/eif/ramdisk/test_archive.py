@@ -121,10 +121,10 @@ def test_older_docker_wrote_links_for_repeated_layers(tmp_path: Path) -> None:
 
 def test_the_architecture_chooses_in_an_index(tmp_path: Path) -> None:
     layout = Layout()
-    attestation = layout.data(b"{}", MANIFEST, platform={"os": "unknown", "architecture": "unknown"})
+    attestation = layout.blob(b"{}", MANIFEST, platform={"os": "unknown", "architecture": "unknown"})
     elsewhere = {"mediaType": MANIFEST, "digest": f"sha256:{'0' * 64}"}
     images = [layout.image(LAYERS, config(LAYERS, arch)) for arch in ("amd64", "arm64")]
-    nested = layout.data(json.dumps({"manifests": [*images, attestation, elsewhere]}).encode(), INDEX)
+    nested = layout.blob(json.dumps({"manifests": [*images, attestation, elsewhere]}).encode(), INDEX)
     path = layout.write(tmp_path, nested, nested)
     with open_archive(path, arch=Arch.ARM64) as archive:
         assert archive.config.architecture == "arm64"
@@ -172,7 +172,7 @@ def test_indexes_within_each_other_end(depth: int, is_taken: bool, tmp_path: Pat
     layout = Layout()
     inner = layout.image(LAYERS, config(LAYERS))
     for _ in range(depth):
-        inner = layout.data(json.dumps({"manifests": [inner]}).encode(), INDEX)
+        inner = layout.blob(json.dumps({"manifests": [inner]}).encode(), INDEX)
     path = layout.write(tmp_path, inner)
     if is_taken:
         with open_archive(path) as archive:
