@@ -36,6 +36,7 @@ from enclavectl.image.lint import (
     lint_layers,
     lint_memory,
     lint_ramdisk,
+    lint_signature,
 )
 from enclavectl.image.nitro import NitroBuild, NitroSigning, build_with_nitro_cli, is_kms_key
 from enclavectl.image.plan import BuildOutput, Plan, Source, make_image, make_plan
@@ -259,7 +260,10 @@ def _lint_built(path: Path, memory_mib: int) -> list[LintFinding]:
     with open_regular(path, what="image file") as file:
         layout = parse_layout(file)
         ramdisks = map(layout.data, layout.all_of(SectionKind.RAMDISK))
-        return [*bounded(_lint_ramdisks(ramdisks)), *lint_memory(layout.size, memory_mib)]
+        found = [*bounded(_lint_ramdisks(ramdisks)), *lint_memory(layout.size, memory_mib)]
+        for section in layout.all_of(SectionKind.SIGNATURE):
+            found += lint_signature(layout.data(section))
+        return found
 
 
 def _metadata(request: BuildRequest, docker: DockerImage, blobs: BootBlobs, engine: Engine) -> Metadata:

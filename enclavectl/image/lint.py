@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from enclavectl.eif.file_range import FileRange
-from enclavectl.eif.format import Arch
+from enclavectl.eif.format import MAX_SIGNATURE, Arch
+from enclavectl.eif.pem import holds_private_key
 from enclavectl.eif.ramdisk.archive import ImageArchive
 from enclavectl.eif.ramdisk.cpio import CpioReader, show
 from enclavectl.eif.ramdisk.entries import Kind, to_entry
@@ -181,6 +182,16 @@ def lint_ramdisk(ramdisk: FileRange, name: str) -> Iterator[LintFinding]:
     for entry in reader:
         for rule, what in secrets_in(entry.name, reader.data()):
             yield LintFinding(rule=rule, where=f"{name}: {_place(entry.name)}", message=f"{what}; remove it")
+
+
+def lint_signature(section: FileRange) -> Iterator[LintFinding]:
+    """A private key in a signature section, where nitro-cli puts the certificate file as it is."""
+    if holds_private_key(section.head(MAX_SIGNATURE)):
+        yield LintFinding(
+            rule=Rule.PRIVATE_KEY,
+            where="signature",
+            message="a private key, from the certificate file; make a new key and sign with its certificate only",
+        )
 
 
 def lint_implied(implied: Implied, mode: Mode) -> Iterator[LintFinding]:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from enclavectl.eif.file_range import bytes_range
 from enclavectl.eif.format import Arch
@@ -17,6 +18,7 @@ from enclavectl.eif.ramdisk.cpio import TRAILER, CpioEntry, CpioWriter
 from enclavectl.eif.ramdisk.layers import Implied
 from enclavectl.eif.ramdisk.manifest import ImageConfig
 from enclavectl.eif.ramdisk.ramdisks import Mode
+from enclavectl.eif.scan import parse_layout
 from enclavectl.errors import UsageError
 from enclavectl.image.context import ContextFile
 from enclavectl.image.findings import (
@@ -37,6 +39,7 @@ from enclavectl.image.lint import (
     lint_memory,
     lint_model,
     lint_ramdisk,
+    lint_signature,
 )
 from enclavectl.models.find import PACKAGED_DIR
 from tests.eif import samples
@@ -254,3 +257,14 @@ def test_the_place_to_allow_is_named() -> None:
     assert "--allow 'private-key:/app/a.pem=REASON'" in str(caught.value.hint)
     with pytest.raises(UsageError, match="a place"):
         parse_allowed(["private-key:=a test"])
+
+
+def test_a_private_key_from_the_certificate_file_is_found_in_the_signature() -> None:
+    key = ec.generate_private_key(ec.SECP384R1())
+    for certificate, rules in (
+        (samples.certificate(key), []),
+        (samples.key_pem(key) + samples.certificate(key), [Rule.PRIVATE_KEY]),
+    ):
+        layout = parse_layout(io.BytesIO(samples.signed_image(key, certificate)))
+        section = layout.sections[-1]
+        assert [one.rule for one in lint_signature(layout.data(section))] == rules
