@@ -15,13 +15,15 @@ from enclavectl.eif.file_range import FileRange
 from enclavectl.eif.findings import Finding, Severity
 from enclavectl.eif.format import MAX_CMDLINE, Arch, SectionKind, kernel_arch
 from enclavectl.eif.layout import Layout
-from enclavectl.eif.ramdisk.cpio import CpioReader, show
-from enclavectl.eif.ramdisk.stream import open_ramdisk
+from enclavectl.eif.packed import MAGIC_SIZE, packing_of
+from enclavectl.eif.ramdisk.budget import ReadBudget
+from enclavectl.eif.ramdisk.cpio import show
+from enclavectl.eif.ramdisk.stream import NOT_READ, not_read_error, read_ramdisk
 
 _HEAD = 4096
 _CHECKSUM = 4  # older kernels end in a CRC-32 that syssize does not always cover
 CPIO_MAGIC = b"070701"
-GZIP_MAGIC = b"\x1f\x8b\x08"
+CPIO_MAGICS = (CPIO_MAGIC, b"070702")
 
 
 def lint_contents(layout: Layout) -> Iterator[Finding]:
@@ -33,22 +35,38 @@ def lint_contents(layout: Layout) -> Iterator[Finding]:
         elif section.kind == SectionKind.CMDLINE:
             yield from _cmdline(data)
         elif section.kind == SectionKind.RAMDISK and section.size:
-            head = data.head(8)
-            if not head.startswith((CPIO_MAGIC, GZIP_MAGIC)):
-                yield _warning(
-                    "ramdisk-magic", f"expected a cpio or gzip archive, found {head[:6]!r}", offset
-                )
+            yield from _ramdisk_head(data.head(MAGIC_SIZE), offset)
+
+
+def _ramdisk_head(head: bytes, offset: int) -> Iterator[Finding]:
+    packing = packing_of(head)
+    if packing is not None and not packing.is_readable:
+        yield _not_read(f"a ramdisk is {not_read_error(packing).reason}", offset)
+    elif packing is None and not head.startswith(CPIO_MAGICS):
+        yield _warning(
+            "ramdisk-magic", f"expected a cpio archive, plain or packed, found {head[:6]!r}", offset
+        )
+
+
+def _not_read(message: str, offset: int) -> Finding:
+    """A remark about what Linux may boot although nothing here can say whether it is whole."""
+    return Finding(severity=Severity.NOTE, code=NOT_READ, message=message, offset=offset)
 
 
 def lint_ramdisks(layout: Layout) -> Iterator[Finding]:
-    """Whether each ramdisk is an archive from its beginning to its end; all of them are read."""
+    """Whether each ramdisk is an archive from its beginning to its end; all of them are read.
+
+    What they unpack to is bounded by their size (``ReadBudget``).
+    """
     ramdisks = [section for section in layout.all_of(SectionKind.RAMDISK) if section.size]
+    budget = ReadBudget.for_size(sum(section.size for section in ramdisks))
     for index, section in enumerate(ramdisks):
         data, offset = layout.data(section), section.data_offset
-        if not data.head(8).startswith((CPIO_MAGIC, GZIP_MAGIC)):
+        packing = packing_of(head := data.head(MAGIC_SIZE))
+        if not (packing.is_readable if packing else head.startswith(CPIO_MAGICS)):
             continue  # lint_contents says so
         try:
-            for entry in CpioReader(open_ramdisk(data)):
+            for entry in read_ramdisk(data, budget):
                 if entry.name.startswith(b"/") or b".." in entry.name.split(b"/"):
                     shown = show(entry.name[:64])
                     yield _warning(
@@ -57,7 +75,8 @@ def lint_ramdisks(layout: Layout) -> Iterator[Finding]:
                     break
         except CpioError as exc:
             place = "" if exc.offset is None else f" at byte {exc.offset} of the archive"
-            yield _warning(exc.code or "ramdisk", f"ramdisk {index}: {exc.reason}{place}", offset)
+            text = f"ramdisk {index}: {exc.reason}{place}"
+            yield _not_read(text, offset) if exc.code == NOT_READ else _warning(exc.code, text, offset)
 
 
 def cmdline_defect(data: bytes) -> str | None:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from enclavectl.eif.compare.cause import Change, What
 from enclavectl.eif.file_range import FileRange
-from enclavectl.eif.ramdisk.cpio import CpioReader, show
+from enclavectl.eif.ramdisk.cpio import show
 from enclavectl.eif.ramdisk.database import open_database
 from enclavectl.eif.ramdisk.index import key_of, path_of
-from enclavectl.eif.ramdisk.stream import open_ramdisk
+from enclavectl.eif.ramdisk.stream import read_ramdisk
 
 _MAX_TARGET = 4096
 _CACHE_KIB = 8 << 10
@@ -101,7 +101,7 @@ def _pairs(olds: Iterator[_File], news: Iterator[_File]) -> Iterator[tuple[_File
 
 def _files(data: FileRange) -> Iterator[_File]:
     """The paths of a ramdisk. Where one stands twice the last record counts, as it does for the kernel."""
-    reader = CpioReader(open_ramdisk(data))
+    reader = read_ramdisk(data)
     for entry in reader:
         digest, target = hashlib.sha256(), b""
         for chunk in reader.data():
