@@ -13,7 +13,7 @@ from enclavectl.eif.errors import CpioError
 
 # Beside these shares of the file's size. A small archive of zeros may pack a thousandfold.
 _BYTES, _BYTES_PER_BYTE = 64 << 20, 32
-_ENTRIES, _BYTES_PER_ENTRY = 10_000, 16  # a record alone has 110 bytes, which deflate to some 20
+_ENTRIES, _BYTES_PER_ENTRY = 10_000, 64  # plain, a record takes 112 or more; packed, a file some hundreds
 _NAMES, _NAMES_PER_BYTE = 16 << 20, 4  # diff keeps names on the disk
 
 
