@@ -44,9 +44,24 @@ class Arch(Enum):
     ARM64 = "arm64"
 
     @property
+    def machine(self) -> str:
+        """The kernel's word for it (``uname -m``)."""
+        return "aarch64" if self is Arch.ARM64 else "x86_64"
+
+    @property
+    def kernel_name(self) -> str:
+        """What nitro-cli calls the kernel file for this target."""
+        return "Image" if self is Arch.ARM64 else "bzImage"
+
+    @property
     def flags(self) -> int:
         """The header flags of an image for this target."""
         return FLAG_ARM64 if self is Arch.ARM64 else 0
+
+
+def arch_named(name: str) -> Arch | None:
+    """The target that Docker or ``uname -m`` calls so, if enclaves have it."""
+    return next((arch for arch in Arch if name in (arch.value, arch.machine)), None)
 
 
 def kernel_arch(head: bytes) -> Arch | None:

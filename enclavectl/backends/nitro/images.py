@@ -22,7 +22,6 @@ from enclavectl.backends.folders import is_running, remove_enclave
 from enclavectl.backends.nitro.records import Record, load_record
 from enclavectl.eif.errors import EifError, naming
 from enclavectl.eif.examine import Image, read_image
-from enclavectl.eif.format import FLAG_ARM64
 from enclavectl.eif.signature import certificate_facts, check_validity, verify_signature
 from enclavectl.errors import StateError, UsageError
 from enclavectl.files import StagedFile, make_private_dir, open_regular, stage_file
@@ -192,7 +191,7 @@ def _read(file: BinaryIO, source: Path) -> Image:
 
 
 def _check_machine(image: Image, source: Path) -> None:
-    built_for = "aarch64" if image.layout.header.flags & FLAG_ARM64 else "x86_64"
+    built_for = image.layout.header.arch.machine
     if (here := platform.machine()) != built_for:
         raise UsageError(
             f"{source}: expected an image for {here}, found one for {built_for}",

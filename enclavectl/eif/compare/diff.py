@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -66,15 +65,8 @@ def compare_images(before: Image, after: Image, *, limit: int = MAX_CHANGES) -> 
     )
 
 
-def _digest(layout: Layout) -> bytes:
-    return _hash(FileRange(file=layout.file, offset=0, size=layout.size))
-
-
-def _hash(data: FileRange) -> bytes:
-    digest = hashlib.sha256()
-    for chunk in data.chunks():
-        digest.update(chunk)
-    return digest.digest()
+def _digest(layout: Layout) -> str:
+    return FileRange(file=layout.file, offset=0, size=layout.size).sha256()
 
 
 def _changes(before: Image, after: Image) -> Iterator[Change]:
@@ -87,7 +79,7 @@ def _changes(before: Image, after: Image) -> Iterator[Change]:
                 yield Change(where=where, what=What.ADDED if old is None else What.REMOVED)
             continue
         first, second = before.layout.data(old), after.layout.data(new)
-        if _hash(first) != _hash(second):
+        if first.sha256() != second.sha256():
             yield _section_change(where, kind, first, second)
     old_ramdisks = before.layout.all_of(SectionKind.RAMDISK)
     new_ramdisks = after.layout.all_of(SectionKind.RAMDISK)
@@ -131,11 +123,11 @@ def _section_change(where: str, kind: SectionKind, first: FileRange, second: Fil
 
 
 def _fingerprint(data: FileRange) -> str:
-    return f"{data.size} bytes, sha256 {_hash(data).hex()}"
+    return f"{data.size} bytes, sha256 {data.sha256()}"
 
 
 def _ramdisk_changes(where: str, first: FileRange, second: FileRange) -> Iterator[Change]:
-    if _hash(first) == _hash(second):
+    if first.sha256() == second.sha256():
         return
     try:
         yield from ramdisk_changes(where, first, second)

@@ -16,6 +16,7 @@ from enclavectl.eif.errors import CpioError
 from enclavectl.eif.file_range import CHUNK
 from enclavectl.eif.packed import Packing, packing_of
 from enclavectl.eif.ramdisk.budget import ReadBudget
+from enclavectl.errors import visible
 
 MAGIC = b"070701"
 _MAGIC_CRC = b"070702"  # the same with a sum of each file's bytes, which the kernel checks
@@ -92,8 +93,7 @@ class CpioEntry:
 
 def show(name: bytes) -> str:
     """A name for messages and JSON: UTF-8, with other bytes and unprintable characters escaped."""
-    text = name.decode("utf-8", "backslashreplace")
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    return visible(name.decode("utf-8", "backslashreplace"))
 
 
 def padding(at: int, unit: int = 4) -> bytes:

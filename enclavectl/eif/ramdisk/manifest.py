@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from enclavectl.eif.errors import LayerError
 from enclavectl.eif.file_range import FileRange
-from enclavectl.eif.format import Arch
+from enclavectl.eif.format import Arch, arch_named
 from enclavectl.eif.strictjson import JsonValue, parse_json
 
 MAX_JSON = 4 << 20
@@ -75,7 +75,7 @@ def choose_image(members: Mapping[str, FileRange], arch: Arch | None) -> Sources
     if "index.json" in members:
         index = _mapping(_load(members["index.json"], None), "index.json")
         found = list(_manifests(members, index, set(), MAX_INDEXES))
-        matching = [one for one in found if arch is None or _arch_of(one) == arch.value]
+        matching = [one for one in found if arch is None or arch_named(_arch_of(one)) is arch]
         if len(matching) != 1:
             raise LayerError(
                 f"expected one image{f' for {arch.value}' if arch else ''}, found {len(matching)}",

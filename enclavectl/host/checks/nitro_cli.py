@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from enclavectl.artifacts.boot_files import NITRO_BLOBS
+from enclavectl.eif.format import Arch, arch_named
 from enclavectl.host.checks.base import Check, Group, Scope, State, Verdict, fail, mend, ok, skip, warn
 from enclavectl.host.checks.facts import Facts
 from enclavectl.nitro_cli.version import OLDEST, NitroVersion
@@ -22,7 +23,6 @@ _GATES: tuple[tuple[NitroVersion, str], ...] = (
 )
 _READY_PORT = 9000  # ENCLAVE_READY_VSOCK_PORT of nitro-cli
 _PROXY_LIST = "/etc/nitro_enclaves/vsock-proxy.yaml"
-_KERNELS = {"x86_64": "bzImage", "aarch64": "Image"}
 _OTHER_PROGRAMS = ("lscpu", "file")  # AWS's allocator calls them and its package does not require them
 
 
@@ -82,7 +82,7 @@ def _proxy(facts: Facts) -> Verdict:
 
 def _blobs(facts: Facts) -> Verdict:
     folder = facts.host.environ.get("NITRO_CLI_BLOBS") or str(NITRO_BLOBS)
-    kernel = _KERNELS.get(facts.host.machine, "bzImage")
+    kernel = (arch_named(facts.host.machine) or Arch.X86_64).kernel_name
     names = (kernel, f"{kernel}.config", "cmdline", "init", "nsm.ko", "linuxkit")
     missing = [name for name in names if not facts.tree.exists(f"{folder}/{name}")]
     if len(missing) == len(names):
