@@ -27,7 +27,7 @@ CPIO_MAGICS = (CPIO_MAGIC, b"070702")
 
 
 def lint_contents(layout: Layout) -> Iterator[Finding]:
-    """What is odd about kernel, command line and ramdisks; nothing is read but their first bytes."""
+    """Yield what is odd about kernel, command line and ramdisks; only their first bytes are read."""
     for section in layout.sections:
         data, offset = layout.data(section), section.data_offset
         if section.kind == SectionKind.KERNEL:
@@ -49,12 +49,12 @@ def _ramdisk_head(head: bytes, offset: int) -> Iterator[Finding]:
 
 
 def _not_read(message: str, offset: int) -> Finding:
-    """A remark about what Linux may boot although nothing here can say whether it is whole."""
+    """Make a remark about what Linux may boot although nothing here can say whether it is whole."""
     return Finding(severity=Severity.NOTE, code=NOT_READ, message=message, offset=offset)
 
 
 def lint_ramdisks(layout: Layout) -> Iterator[Finding]:
-    """Whether each ramdisk is an archive from its beginning to its end; all of them are read.
+    """Read each ramdisk, and yield why it is no archive from its beginning to its end.
 
     What they unpack to is bounded by their size (``ReadBudget``).
     """
@@ -80,7 +80,7 @@ def lint_ramdisks(layout: Layout) -> Iterator[Finding]:
 
 
 def cmdline_defect(data: bytes) -> str | None:
-    """Why ``data`` is no command line that every loader reads alike, or ``None``."""
+    """Say why ``data`` is no command line that every loader reads alike, or return None."""
     if len(data) > MAX_CMDLINE:
         return f"expected at most {MAX_CMDLINE} bytes, found {len(data)}"
     bad = next((index for index, byte in enumerate(data) if not 0x20 <= byte < 0x7F), None)
@@ -123,7 +123,10 @@ def _kernel(data: FileRange, arch: Arch) -> Iterator[Finding]:
 
 
 def _bzimage(data: FileRange, head: bytes) -> Iterator[Finding]:
-    """https://docs.kernel.org/arch/x86/boot.html: setup_sects at 0x1f1, syssize (16-byte units) at 0x1f4."""
+    """Compare the section's size with setup_sects (0x1f1) and syssize (0x1f4, units of 16 bytes).
+
+    https://docs.kernel.org/arch/x86/boot.html
+    """
     sectors = head[0x1F1] or 4
     (syssize,) = struct.unpack_from("<I", head, 0x1F4)
     expected = (sectors + 1) * 512 + syssize * 16
@@ -136,7 +139,7 @@ def _bzimage(data: FileRange, head: bytes) -> Iterator[Finding]:
 
 
 def _signed_end(head: bytes, expected: int) -> int | None:
-    """Where a kernel signed for Secure Boot ends: behind the certificate table that its PE header names."""
+    """Return where a kernel signed for Secure Boot ends: behind its PE header's certificate table."""
     (pe,) = struct.unpack_from("<I", head, 0x3C)
     if head[pe : pe + 4] != b"PE\0\0" or len(head) < pe + 24 + 152:
         return None

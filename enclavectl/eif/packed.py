@@ -22,7 +22,7 @@ class PackedError(ValueError):
 
 
 class Packing(StrEnum):
-    """What data is packed with."""
+    """The formats that data may be packed in."""
 
     GZIP = "gzip"
     BZIP2 = "bzip2"
@@ -55,12 +55,12 @@ MAGIC_SIZE = max(map(len, _MAGIC))
 
 
 def packing_of(head: bytes) -> Packing | None:
-    """The packing of data that begins with ``head``, ``MAGIC_SIZE`` bytes or more; None if plain."""
+    """Return the packing of data that begins with ``head``, ``MAGIC_SIZE`` bytes or more; None if plain."""
     return next((packing for magic, packing in _MAGIC.items() if head.startswith(magic)), None)
 
 
 class Decompressor(Protocol):
-    """What the three modules share; ``zlib`` has ``unconsumed_tail``, the others ``needs_input``."""
+    """The interface of all three modules; ``zlib`` has ``unconsumed_tail``, the others ``needs_input``."""
 
     @property
     def eof(self) -> bool:
@@ -73,7 +73,7 @@ class Decompressor(Protocol):
         ...
 
     def decompress(self, data: bytes, max_length: int, /) -> bytes:
-        """At most ``max_length`` bytes of what is packed."""
+        """Unpack at most ``max_length`` bytes."""
         ...
 
 
@@ -103,7 +103,7 @@ def unpack_pieces(stream: Decompressor, data: bytes) -> Iterator[bytes]:
 
 
 class After(Enum):
-    """What may follow the end of packed data: more of its kind, the same with zeros between, or anything."""
+    """The data that may follow packed data: more of its kind, the same with zeros between, or anything."""
 
     MORE = "more"
     ZEROS = "zeros"
@@ -111,7 +111,7 @@ class After(Enum):
 
 
 class Unpacker:
-    """Packed data as it comes."""
+    """An unpacker that is fed packed data as it comes."""
 
     def __init__(self, packing: Packing, *, after: After = After.MORE, memory: int = MAX_XZ_MEMORY) -> None:
         """``packing`` is a readable one; ``memory`` bounds xz and lzma, in bytes."""

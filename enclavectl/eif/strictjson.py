@@ -21,7 +21,7 @@ class _DuplicateKeyError(ValueError):
 
 
 def parse_json(data: bytes, *, what: str, limit: int) -> JsonValue:
-    """One JSON value: UTF-8, no byte order mark, no duplicate keys, at most 64 deep, finite numbers.
+    """Parse one JSON value: UTF-8, no byte order mark, no duplicate keys, at most 64 deep, finite numbers.
 
     Raises:
         EifError: ``section-too-large`` (more than ``limit`` bytes), or a code that begins with ``what``:

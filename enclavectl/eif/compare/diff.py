@@ -32,7 +32,7 @@ class Difference:
     omitted: int = 0
 
     def to_json(self) -> dict[str, object]:
-        """The ``enclavectl.eif-diff/1`` object."""
+        """Return the ``enclavectl.eif-diff/1`` object."""
         return {
             "schema": "enclavectl.eif-diff/1",
             "identical": self.identical,
@@ -44,7 +44,7 @@ class Difference:
 
 
 def compare_images(before: Image, after: Image, *, limit: int = MAX_CHANGES) -> Difference:
-    """The differences between two images, whose files are still open, in constant memory.
+    """Compare two images, whose files are still open, in constant memory.
 
     Of changed time stamps ``limit`` are listed, and as many of all other changes.
 
@@ -110,7 +110,7 @@ def _header_changes(before: Image, after: Image) -> Iterator[Change]:
 
 
 def _order(sections: tuple[Section, ...]) -> list[int]:
-    """The order of what is always there; a section more or less is a change of its own."""
+    """Return the order of the sections that both images have; one more or less is a change of its own."""
     seen = dict.fromkeys(section.kind for section in sections if section.kind != SectionKind.SIGNATURE)
     return list(seen)
 
@@ -142,7 +142,7 @@ def _ramdisk_changes(where: str, first: FileRange, second: FileRange) -> Iterato
 
 
 def _first_of(changes: Iterator[Change], limit: int) -> tuple[tuple[Change, ...], int]:
-    """The first changes of time stamps and the first of anything else, and how many more there are."""
+    """Keep the first changes of time stamps and the first of anything else; count the others."""
     kept: list[Change] = []
     counts: Counter[bool] = Counter()
     for change in changes:

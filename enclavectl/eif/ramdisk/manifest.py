@@ -27,7 +27,7 @@ _INDEX_TYPES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageConfig:
-    """What an image says of itself. ``image_id`` is the SHA-256 of its configuration, in hex.
+    """The configuration of an image. ``image_id`` is the SHA-256 of its configuration, in hex.
 
     ``ignored`` names the settings that an enclave does not honor (USER, WORKDIR, HEALTHCHECK, ...).
     """
@@ -41,7 +41,7 @@ class ImageConfig:
     raw: Mapping[str, JsonValue]
 
     def command(self) -> tuple[str, ...]:
-        """What nitro-cli starts: Cmd alone where there is one, even beside an Entrypoint; else Entrypoint.
+        """Return what nitro-cli starts: Cmd alone where there is one, even beside an Entrypoint; else that.
 
         Raises:
             LayerError: ``image-command``; there is neither.
@@ -66,7 +66,7 @@ class Sources:
 
 
 def choose_image(members: Mapping[str, FileRange], arch: Arch | None) -> Sources:
-    """The one image in an archive with these files; ``arch`` chooses where there are several.
+    """Find the one image in an archive with these files; ``arch`` chooses where there are several.
 
     Raises:
         EifError: the JSON is damaged, a file is missing or is not what its digest says, or the choice is not
@@ -106,7 +106,7 @@ def choose_image(members: Mapping[str, FileRange], arch: Arch | None) -> Sources
 def _manifests(
     members: Mapping[str, FileRange], index: Mapping[str, JsonValue], seen: set[str], depth: int
 ) -> Iterator[Sources]:
-    """Each image once, however many tags it has; ``seen`` also ends indexes that name each other."""
+    """Yield each image once, however many tags it has; ``seen`` also ends indexes that name each other."""
     if not depth:
         raise LayerError(f"more than {MAX_INDEXES} indexes within each other", code="image-format")
     for item in _list(index.get("manifests"), "manifests"):
@@ -135,7 +135,7 @@ def _manifests(
 
 
 def parse_config(sources: Sources) -> tuple[ImageConfig, list[str]]:
-    """The image's configuration, and the SHA-256 that each plain layer must have, lowest first.
+    """Read the image's configuration, and the SHA-256 that each plain layer must have, lowest first.
 
     Raises:
         EifError: the JSON is damaged, or is not what its digest says.

@@ -61,7 +61,7 @@ class _PieceStream(io.RawIOBase):
 
 
 def read_ramdisk(data: FileRange, budget: ReadBudget | None = None) -> CpioReader:
-    """The entries of a ramdisk section; ``budget`` is that of the whole image, or else of this section.
+    """Read a ramdisk section; ``budget`` is that of the whole image, or else of this section.
 
     Iterating raises ``CpioError`` also for ``ramdisk-packing`` (damaged), ``ramdisk-budget``, ``NOT_READ``.
     """
@@ -74,7 +74,7 @@ def read_ramdisk(data: FileRange, budget: ReadBudget | None = None) -> CpioReade
 
 
 def not_read_error(packing: Packing) -> CpioError:
-    """What is told of a ramdisk that is packed with something else than the standard library reads."""
+    """Return what is told of a ramdisk that the standard library cannot unpack."""
     return CpioError(f"packed with {packing}, which is not looked into", code=NOT_READ)
 
 
