@@ -20,7 +20,7 @@ from enclavectl.eif.ramdisk.budget import ReadBudget
 from enclavectl.eif.ramdisk.cpio import show
 from enclavectl.eif.ramdisk.stream import NOT_READ, not_read_error, read_ramdisk
 
-_HEAD = 4096
+_HEAD = 4096  # the setup header ends at 0x268; a PE header for Secure Boot stands within a page
 _CHECKSUM = 4  # older kernels end in a CRC-32 that syssize does not always cover
 CPIO_MAGIC = b"070701"
 CPIO_MAGICS = (CPIO_MAGIC, b"070702")

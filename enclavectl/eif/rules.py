@@ -20,7 +20,7 @@ from enclavectl.eif.format import (
 from enclavectl.eif.layout import Layout
 
 _ODD_MEMORY = 1 << 44  # 16 TiB; the field is ignored by every reader, so it may only be remarked on
-_ODD_CPUS = 4096
+_ODD_CPUS = 4096  # more than any instance has
 _LIMITS = {SectionKind.SIGNATURE: MAX_SIGNATURE, SectionKind.METADATA: MAX_METADATA}
 
 

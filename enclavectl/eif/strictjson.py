@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from enclavectl.eif.errors import EifError
 
-MAX_DEPTH = 64
+MAX_DEPTH = 64  # `docker inspect` nests less than ten deep; Python's reader gives up near a thousand
 JsonValue = None | bool | int | float | str | Sequence["JsonValue"] | Mapping[str, "JsonValue"]
 # A string (an unclosed one reaches to the end, so that the scan stays linear) or a bracket.
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[\[{]|[\]}]', re.DOTALL)

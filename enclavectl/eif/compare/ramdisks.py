@@ -14,8 +14,8 @@ from enclavectl.eif.ramdisk.database import open_database
 from enclavectl.eif.ramdisk.index import key_of, path_of
 from enclavectl.eif.ramdisk.stream import read_ramdisk
 
-_MAX_TARGET = 4096
-_CACHE_KIB = 8 << 10
+_MAX_TARGET = 4096  # PATH_MAX: no link of more is followed
+_CACHE_KIB = 8 << 10  # the two lists of an image of 30,000 files fit; larger ones go to the disk
 # The tables are read in the order of their keys.
 _SCHEMA = """
 CREATE TABLE old (

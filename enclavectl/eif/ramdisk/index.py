@@ -15,7 +15,7 @@ from enclavectl.eif.file_range import FileRange, SeekableFile
 from enclavectl.eif.ramdisk.database import open_database
 from enclavectl.eif.ramdisk.entries import Entry, Kind
 
-_CACHE_KIB = 16 << 10
+_CACHE_KIB = 16 << 10  # an image of 50,000 files fits; larger ones go to the disk
 # Names are keyed by path, so they are read in order.
 _SCHEMA = """
 CREATE TABLE inode (

@@ -12,7 +12,7 @@ from enclavectl.eif.file_range import FileRange
 from enclavectl.eif.format import Arch, arch_named
 from enclavectl.eif.strictjson import JsonValue, parse_json
 
-MAX_JSON = 4 << 20
+MAX_JSON = 4 << 20  # registries need take no larger manifest (OCI distribution-spec); most have some 10 kB
 MAX_INDEXES = 8  # within each other; builders write two
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _MANIFEST_TYPES = (

@@ -16,7 +16,7 @@ from enclavectl.eif.ramdisk.budget import ReadBudget
 from enclavectl.eif.ramdisk.cpio import ByteSource, CpioReader
 
 NOT_READ = "ramdisk-not-read"  # the code for what the kernel may boot and nothing here unpacks
-_BUFFER = 1 << 16
+_BUFFER = 1 << 16  # headers have 110 bytes, so a system call each would cost more than the reading
 
 
 class _RangeStream(io.RawIOBase):
