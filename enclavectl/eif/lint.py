@@ -40,9 +40,9 @@ def lint_contents(layout: Layout) -> Iterator[Finding]:
 
 def _ramdisk_head(head: bytes, offset: int) -> Iterator[Finding]:
     packing = packing_of(head)
-    if packing is not None and not packing.is_readable:
+    if packing is not None and packing.is_bootable and not packing.is_readable:
         yield _not_read(f"a ramdisk is {not_read_error(packing).reason}", offset)
-    elif packing is None and not head.startswith(CPIO_MAGICS):
+    elif not (packing.is_readable if packing else head.startswith(CPIO_MAGICS)):
         yield _warning(
             "ramdisk-magic", f"expected a cpio archive, plain or packed, found {head[:6]!r}", offset
         )

@@ -30,12 +30,18 @@ class Packing(StrEnum):
     LZMA = "lzma"
     ZSTD = "zstd"
     LZ4 = "lz4"
+    LZ4_FRAME = "lz4 frames"
     LZO = "lzo"
 
     @property
     def is_readable(self) -> bool:
         """True where an ``Unpacker`` can read it."""
         return self in _MAKERS
+
+    @property
+    def is_bootable(self) -> bool:
+        """True where Linux unpacks a ramdisk that is packed so; of lz4 it reads the older form only."""
+        return self is not Packing.LZ4_FRAME
 
 
 # The kernel looks at two bytes (lib/decompress.c, compressed_formats); these are all that each format has:
@@ -47,6 +53,7 @@ _MAGIC = {
     b"\x5d\0\0": Packing.LZMA,
     b"\x28\xb5\x2f\xfd": Packing.ZSTD,
     b"\x02\x21\x4c\x18": Packing.LZ4,
+    b"\x04\x22\x4d\x18": Packing.LZ4_FRAME,
     b"\x89LZO": Packing.LZO,
     # Frames to be skipped, which pzstd writes first: https://www.rfc-editor.org/rfc/rfc8878#section-3.1.2
     **{bytes([0x50 + number]) + b"\x2a\x4d\x18": Packing.ZSTD for number in range(16)},

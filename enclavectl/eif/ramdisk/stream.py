@@ -80,6 +80,8 @@ def not_read_error(packing: Packing) -> CpioError:
 
 def _unpacked(packing: Packing, head: bytes, source: ByteSource, budget: ReadBudget) -> Iterator[bytes]:
     """Yield what ``head`` and all that follows it in ``source`` unpack to."""
+    if not packing.is_bootable:
+        raise CpioError(f"packed with {packing}, which Linux does not unpack", code="ramdisk-packing")
     if not packing.is_readable:
         raise not_read_error(packing)
     unpacker = Unpacker(packing, after=After.ZEROS)

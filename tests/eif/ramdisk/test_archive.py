@@ -182,7 +182,7 @@ def test_layers_are_unpacked_whatever_they_are_packed_with(
 
 @pytest.mark.parametrize(
     ("head", "name"),
-    [(b"\x28\xb5\x2f\xfd", "zstd"), (b"\x5a\x2a\x4d\x18", "zstd"), (b"\x02\x21\x4c\x18", "lz4")],
+    [(b"\x28\xb5\x2f\xfd", "zstd"), (b"\x5a\x2a\x4d\x18", "zstd"), (b"\x04\x22\x4d\x18", "lz4")],
 )
 def test_a_packing_that_is_not_read_is_named(head: bytes, name: str, tmp_path: Path) -> None:
     layout = Layout()
