@@ -198,11 +198,11 @@ def _name(file: str) -> str:
 def _kernel(source: KernelSource) -> tuple[bytes, str]:
     data = read_bounded(source.image, _MAX_KERNEL, what="kernel")
     if kernel_arch(data) is Arch.X86_64:
-        return data, "bzImage"
+        return data, Arch.X86_64.kernel_name
     if packing_of(data) is Packing.GZIP:  # arm64 distributions compress the flat image; EIF wants it plain
         data = _unpacked(source.image, data, _MAX_KERNEL)
     if kernel_arch(data) is Arch.ARM64:
-        return data, "Image"
+        return data, Arch.ARM64.kernel_name
     raise UsageError(f"{source.image}: expected a bzImage or an arm64 Image, found {data[:4]!r}")
 
 
