@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from enclavectl.cli.screen import Screen, visible
+from enclavectl.cli.screen import Screen
+from enclavectl.errors import visible
 
 if TYPE_CHECKING:
     from enclavectl.client.exchange import VerifiedEnclave

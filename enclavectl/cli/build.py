@@ -15,9 +15,10 @@ from enclavectl.artifacts.names import EIF_NAME, LOCK_NAME
 from enclavectl.cli import options
 from enclavectl.cli.begin import Invocation, begin, refuse_together
 from enclavectl.cli.options import OutputFormat
-from enclavectl.cli.screen import Screen, error_value, visible
+from enclavectl.cli.screen import Screen, error_value
 from enclavectl.cli.signals import ending_as_interrupted
 from enclavectl.cli.signing import BuilderChoice, Signing
+from enclavectl.errors import visible
 
 if TYPE_CHECKING:
     from enclavectl.errors import EnclavectlError

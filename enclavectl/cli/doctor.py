@@ -140,7 +140,7 @@ def _to_json(
 def _draw(screen: Screen, facts: Facts, results: Sequence[Result], *, every: bool) -> None:
     from rich.text import Text
 
-    from enclavectl.cli.screen import visible
+    from enclavectl.errors import visible
     from enclavectl.host.doctor import by_group, summary
 
     if facts.is_nitro:

@@ -151,7 +151,7 @@ def _end_of(past: Past) -> str:
 
 
 def _print(chunks: Iterator[bytes]) -> None:
-    from enclavectl.cli.screen import visible
+    from enclavectl.errors import visible
 
     for chunk in chunks:
         # An enclave may print what it likes; it must not steer the operator's terminal.

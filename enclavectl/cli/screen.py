@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from enclavectl.errors import EnclavectlError
+from enclavectl.errors import EnclavectlError, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,14 +40,6 @@ def wants_json(arguments: Sequence[str]) -> bool:
         argument in {"--output=json", "-ojson", "-o=json"}
         or (argument in {"--output", "-o"} and tuple(arguments[index + 1 : index + 2]) == ("json",))
         for index, argument in enumerate(arguments)
-    )
-
-
-def visible(text: str) -> str:
-    """``text`` with every character that is not printable spelled out."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in text
     )
 
 

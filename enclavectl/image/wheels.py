@@ -6,7 +6,6 @@ fits names what the next build takes, so it is the same until ``--upgrade-wheels
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import sys
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from enclavectl.artifacts.wheel import Wheel
 from enclavectl.errors import HostError
-from enclavectl.files import make_private_dir, open_regular
+from enclavectl.files import make_private_dir, open_regular, read_chunks, sha256_of
 from enclavectl.image.target import Target
 from enclavectl.run import Command, capture
 
@@ -130,11 +129,8 @@ def _locked(path: Path) -> Wheel:
 
 
 def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
     with open_regular(path, what="wheel") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return sha256_of(read_chunks(file))
 
 
 def _pip_error(words: str, target: Target) -> HostError:
