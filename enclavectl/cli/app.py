@@ -14,28 +14,28 @@ from enclavectl import __version__
 _COMPLETION = "_ENCLAVECTL_COMPLETE"  # what the shell's completion sets, by click's rule for names
 # Module and name of each: only those that the command line may mean are imported.
 _COMMANDS = {
-    "diagnose": ("diagnose", "diagnose"),
-    "run": ("run", "run"),
-    "list": ("lifecycle", "list_enclaves"),
-    "describe": ("lifecycle", "describe"),
-    "console": ("past", "console"),
-    "terminate": ("lifecycle", "terminate"),
-    "logs": ("past", "logs"),
-    "history": ("past", "history"),
-    "send": ("roles", "send"),
-    "listen": ("roles", "listen"),
-    "build": ("build", "build"),
-    "doctor": ("doctor", "doctor"),
-    "plan": ("plan", "plan"),
-    "setup": ("setup", "setup"),
-    "units": ("units", "units"),
+    "diagnose": ("commands.diagnose", "diagnose"),
+    "run": ("commands.run", "run"),
+    "list": ("commands.describe", "list_enclaves"),
+    "describe": ("commands.describe", "describe"),
+    "console": ("commands.console", "console"),
+    "terminate": ("commands.describe", "terminate"),
+    "logs": ("commands.console", "logs"),
+    "history": ("commands.console", "history"),
+    "send": ("commands.send", "send"),
+    "listen": ("commands.send", "listen"),
+    "build": ("commands.build", "build"),
+    "doctor": ("commands.doctor", "doctor"),
+    "plan": ("commands.plan", "plan"),
+    "setup": ("commands.setup", "setup"),
+    "units": ("commands.units", "units"),
 }
 _GROUPS = {
-    "lock": ("lock", "app"),
-    "eif": ("eif", "app"),
-    "kernel": ("kernel", "app"),
-    "model": ("model", "app"),
-    "config": ("config", "app"),
+    "lock": ("commands.lock", "app"),
+    "eif": ("commands.eif.show", "app"),
+    "kernel": ("commands.kernel", "app"),
+    "model": ("commands.model", "app"),
+    "config": ("commands.config", "app"),
 }
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from enclavectl.cli.build import ModeChoice
+from enclavectl.cli.commands.build import ModeChoice
 from enclavectl.eif.errors import EifError
 from enclavectl.eif.examine import measure_image
 from enclavectl.eif.format import SectionKind

@@ -15,7 +15,7 @@ from enclavectl.cli.options import OutputFormat
 from enclavectl.image.names import EIF_NAME
 
 if TYPE_CHECKING:
-    from enclavectl.cli.begin import Invocation
+    from enclavectl.cli.invocation import Invocation
     from enclavectl.cli.screen import Screen
     from enclavectl.host.units import UnitFile, UnitsRequest
 
@@ -71,7 +71,7 @@ def units(
     """
     from dataclasses import replace
 
-    from enclavectl.cli.begin import begin
+    from enclavectl.cli.invocation import begin
     from enclavectl.host.units import install_commands, parse_endpoint, write_units
 
     flags = {"enclave.memory_mib": memory, "enclave.cpus": cpus, "policy": policy}

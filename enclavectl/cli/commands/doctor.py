@@ -42,8 +42,8 @@ def doctor(
 
     Exit code 0 if nothing fails, 3 if something does; warnings fail nothing.
     """
-    from enclavectl.cli.begin import begin
     from enclavectl.cli.consent import require_consent
+    from enclavectl.cli.invocation import begin
     from enclavectl.errors import UsageError
     from enclavectl.host.doctor import examine_host, fixable, has_failed
     from enclavectl.host.host import open_host

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from enclavectl.cli import options
-from enclavectl.cli.begin import Invocation, begin, refuse_together
+from enclavectl.cli.invocation import Invocation, begin, refuse_together
 from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.screen import Screen, error_value, visible
 from enclavectl.cli.signals import ending_as_interrupted

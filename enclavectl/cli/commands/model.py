@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from enclavectl.cli.begin import begin
+from enclavectl.cli.invocation import begin
 from enclavectl.cli.options import ConfigFile, Output, OutputFormat
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Show and fetch models.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from enclavectl.cli.image_files import open_image, progress, read_sound
+from enclavectl.cli.commands.eif.image_files import open_image, progress, read_sound
 from enclavectl.cli.options import Output, OutputFormat
 from enclavectl.cli.screen import Screen
 from enclavectl.cli.signals import ending_as_interrupted
@@ -16,7 +16,7 @@ from enclavectl.cli.signals import ending_as_interrupted
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from enclavectl.cli.each import Answer
+    from enclavectl.cli.per_file import Answer
     from enclavectl.eif.findings import Finding
 
 VERIFY_SCHEMA = "enclavectl.eif-verify/1"
@@ -56,7 +56,7 @@ def show(
     The JSON has the keys and values of `nitro-cli describe-eif`, and ours under "enclavectl"; for
     several files it has a list of such objects.
     """
-    from enclavectl.cli.each import Answer, answer_each
+    from enclavectl.cli.per_file import Answer, answer_each
     from enclavectl.eif.describe import describe
     from enclavectl.eif.examine import examine
     from enclavectl.eif.findings import Severity, raise_first_error
@@ -86,7 +86,7 @@ def show(
 @app.command()
 def pcrs(files: ImageFiles, output: Output = OutputFormat.TEXT) -> None:
     """Compute the PCRs of images: what an enclave that runs one will attest."""
-    from enclavectl.cli.each import Answer, answer_each
+    from enclavectl.cli.per_file import Answer, answer_each
     from enclavectl.eif.examine import measure_image
 
     screen = Screen(as_json=output is OutputFormat.JSON)
@@ -107,14 +107,14 @@ def verify(files: ImageFiles, output: Output = OutputFormat.TEXT) -> None:
 
     A valid signature says that the holder of the certificate signed; whose it is, PCR8 says.
     """
-    from enclavectl.cli.each import answer_each
+    from enclavectl.cli.per_file import answer_each
 
     screen = Screen(as_json=output is OutputFormat.JSON)
     answer_each(screen, files, VERIFY_FILES_SCHEMA, lambda file: _verdict(screen, file))
 
 
 def _verdict(screen: Screen, file: Path) -> Answer:
-    from enclavectl.cli.each import Answer
+    from enclavectl.cli.per_file import Answer
     from enclavectl.eif.examine import examine
 
     with open_image(file) as image, progress(screen, "verifying", file) as on_bytes:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from enclavectl.cli import options
-from enclavectl.cli.begin import Invocation, begin
+from enclavectl.cli.invocation import Invocation, begin
 from enclavectl.cli.options import OutputFormat
-from enclavectl.cli.targets import (
+from enclavectl.targets.target import (
     BOOT_S,
     Wanted,
     explain_boot_failure,
@@ -87,7 +87,7 @@ def run(
 
     Example: enclavectl run --name first && enclavectl diagnose --enclave first picture.jpg
     """
-    from enclavectl.cli.showing import show_enclave
+    from enclavectl.cli.enclave_view import show_enclave
     from enclavectl.enclaves import choose_backend, resolve_backend
 
     flags: dict[str, object] = {"model": model, "backend": backend}
@@ -109,7 +109,7 @@ def run(
     if debug:
         invocation.screen.note(f"{enclave.name} runs in DEBUG MODE: send it no secrets")
     if attach:
-        from enclavectl.cli.past import follow_console
+        from enclavectl.cli.commands.console import follow_console
 
         follow_console(invocation.screen, chosen, enclave)
 
@@ -168,7 +168,7 @@ def _check_attach(invocation: Invocation, *, debug: bool) -> None:
 
 def _prove(invocation: Invocation, chosen: Backend, running: RunningEnclave) -> Mapping[str, object]:
     """What the enclave attests, which is the sign that it is ready."""
-    from enclavectl.cli.showing import attested_json
+    from enclavectl.cli.enclave_view import attested_json
 
     trusting = trusting_of(invocation.config, allow_debug=running.enclave.debug)
     # The policy of the configuration is for clients; here the question is whether it is what we started.

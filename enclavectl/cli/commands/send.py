@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from enclavectl.cli import options
-from enclavectl.cli.answers import draw_result
-from enclavectl.cli.begin import begin, refuse_together
+from enclavectl.cli.answer_view import draw_result
+from enclavectl.cli.invocation import begin, refuse_together
 from enclavectl.cli.options import OutputFormat
-from enclavectl.cli.targets import (
+from enclavectl.targets.target import (
     check_policy,
     choose_running,
     expectation_of,
@@ -23,12 +23,12 @@ from enclavectl.cli.targets import (
 if TYPE_CHECKING:
     from enclavectl.backends.base import Backend
     from enclavectl.cli.screen import Screen
-    from enclavectl.cli.targets import Target, Trusting
     from enclavectl.client import Client
     from enclavectl.config import Config
     from enclavectl.listener import Delivered, Happening
     from enclavectl.pending import PendingStore
     from enclavectl.pictures import Picture
+    from enclavectl.targets.target import Target, Trusting
 
 ANSWER_SCHEMA = "enclavectl.answer/1"
 

@@ -40,7 +40,7 @@ def plan(
 
     Exit code 0 if it can be started now, 3 if not. Example: enclavectl plan enclave.eif
     """
-    from enclavectl.cli.begin import begin
+    from enclavectl.cli.invocation import begin
     from enclavectl.host.host import open_host
     from enclavectl.host.needs import read_eif
     from enclavectl.host.plan import Wanted, make_plan, read_supply

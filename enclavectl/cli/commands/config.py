@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from enclavectl.cli.begin import begin
+from enclavectl.cli.invocation import begin
 from enclavectl.cli.options import ConfigFile, Output, OutputFormat
 from enclavectl.cli.screen import Screen
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from enclavectl.cli import options
-from enclavectl.cli.answers import AnswerDrawing, batch_progress, draw_evidence
-from enclavectl.cli.begin import Invocation, begin, refuse_together
+from enclavectl.cli.answer_view import AnswerDrawing, batch_progress, draw_evidence
+from enclavectl.cli.invocation import Invocation, begin, refuse_together
 from enclavectl.cli.options import OutputFormat
-from enclavectl.cli.targets import (
+from enclavectl.targets.target import (
     Target,
     Trusting,
     Wanted,

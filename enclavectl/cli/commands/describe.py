@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from enclavectl.cli import options
-from enclavectl.cli.begin import Invocation, begin
+from enclavectl.cli.invocation import Invocation, begin
 from enclavectl.cli.options import OutputFormat
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def list_enclaves(
     output: options.Output = OutputFormat.TEXT,
 ) -> None:
     """List the enclaves of this host: booting, running and dead; on backend nitro also other users'."""
-    from enclavectl.cli.showing import show_enclaves
+    from enclavectl.cli.enclave_view import show_enclaves
     from enclavectl.enclaves import choose_backend
 
     invocation = begin(output, config, {"backend": backend})
@@ -47,7 +47,7 @@ def describe(
     output: options.Output = OutputFormat.TEXT,
 ) -> None:
     """Show one enclave: state, model, the PCRs measured before its start, and those that it attests."""
-    from enclavectl.cli.showing import attest, show_enclave
+    from enclavectl.cli.enclave_view import attest, show_enclave
     from enclavectl.enclaves import choose_backend, find_enclave
 
     invocation = begin(output, config, {"backend": backend})

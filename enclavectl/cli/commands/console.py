@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 import typer
 
 from enclavectl.cli import options
-from enclavectl.cli.begin import begin
-from enclavectl.cli.lifecycle import Name
+from enclavectl.cli.commands.describe import Name
+from enclavectl.cli.invocation import begin
 from enclavectl.cli.options import OutputFormat
 
 if TYPE_CHECKING:

@@ -61,7 +61,7 @@ def setup(
 
     Exit code 3 if a step failed or is left to you. Example: enclavectl setup --dry-run
     """
-    from enclavectl.cli.begin import begin, refuse_together
+    from enclavectl.cli.invocation import begin, refuse_together
     from enclavectl.errors import UsageError
     from enclavectl.host.host import open_host
     from enclavectl.host.steps import StepState, plan_steps
@@ -108,7 +108,7 @@ def _request(
 
 
 def _setup(host: Host, config: Config, request: Request) -> Setup:
-    from enclavectl.cli.doctor import facts_of
+    from enclavectl.cli.commands.doctor import facts_of
     from enclavectl.events import Silent
     from enclavectl.host.distro import detect_distro
     from enclavectl.host.setup import Setup

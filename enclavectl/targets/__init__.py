@@ -1,0 +1,1 @@
+"""Which enclave a command means and what it must prove."""
