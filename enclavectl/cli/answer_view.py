@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
+from rich.text import Text
+
+from enclavectl.cli.bars import bar
 from enclavectl.cli.screen import Screen, visible
-
-if TYPE_CHECKING:
-    from enclavectl.diagnosis import Diagnosis, Result
-    from enclavectl.exchange import VerifiedEnclave
+from enclavectl.diagnosis import Diagnosis, Result
+from enclavectl.exchange import VerifiedEnclave
 
 _BAR_CELLS = 24
-_EIGHTHS = " ▏▎▍▌▋▊▉"
-
-
-def bar(share: float, cells: int = _BAR_CELLS, *, encoding: str = "utf-8") -> str:
-    """A bar of ``share`` times ``cells`` full blocks, to an eighth of a cell; of ``#`` outside Unicode."""
-    if not encoding.startswith("utf"):
-        return ("#" * round(share * cells)).ljust(cells)
-    eighths = round(share * cells * 8)
-    full, rest = divmod(eighths, 8)
-    return ("█" * full + (_EIGHTHS[rest] if rest else "")).ljust(cells)
 
 
 class AnswerDrawing:
@@ -44,9 +32,7 @@ class AnswerDrawing:
 
 
 def draw_result(screen: Screen, result: Result, names: Mapping[str, str], top: int) -> None:
-    """One picture's answer, or why there is none; ``names`` maps label codes to names."""
-    from rich.text import Text
-
+    """Draw one picture's answer, or why there is none; ``names`` maps label codes to names."""
     out = screen.out
     out.print()
     out.print(Text(visible(result.image), style="bold"))
@@ -60,39 +46,23 @@ def draw_result(screen: Screen, result: Result, names: Mapping[str, str], top: i
     for code, parts in ranked:
         share = parts / 1e9
         line = Text(f"  {code:<8}")
-        line.append(bar(share, encoding=out.encoding), style="cyan")
+        line.append(bar(share, _BAR_CELLS, encoding=out.encoding), style="cyan")
         line.append(f" {share:6.1%}  {visible(names.get(code, ''))}")
         out.print(line, overflow="ellipsis", no_wrap=True)
 
 
 def draw_evidence(screen: Screen, diagnosis: Diagnosis) -> None:
-    """What the answers rest on, and the model's notice, which goes with every answer."""
+    """Draw what the answers rest on, and the model's notice, which goes with every answer."""
     document, card = diagnosis.enclave.document, diagnosis.enclave.card
     screen.out.print()
     release = document.release or "none: debug mode"
+    signed = f"{document.timestamp:%Y-%m-%d %H:%M:%S} UTC"
     screen.facts(
         [
-            (
-                "evidence",
-                f"verified; signed {document.timestamp:%Y-%m-%d %H:%M:%S} UTC under {document.root}",
-            ),
+            ("evidence", f"verified; signed {signed} under {document.root}"),
             ("enclave", document.module_id),
             ("release", f"{release}; PCR0 {document.pcrs[0].hex()[:16]}..."),
             ("model", f"{card.model_id}, SHA-256 {card.sha256[:16]}..."),
         ]
     )
     screen.notice(card.notice)
-
-
-@contextmanager
-def batch_progress(screen: Screen, total: int) -> Iterator[Callable[[], None]]:
-    """A progress bar on standard error while a batch runs and a person watches."""
-    if total < 4 or screen.as_json or not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=screen.err, transient=True) as progress:
-        task = progress.add_task("pictures", total=total)
-        yield lambda: progress.advance(task)

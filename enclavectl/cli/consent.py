@@ -1,10 +1,12 @@
-"""The one question that enclavectl ever asks, and never where nobody could answer it."""
+"""The one question that enclavectl asks: whether it may change the host. Only a terminal is asked."""
 
 from __future__ import annotations
 
 import sys
 
 import typer
+
+from enclavectl.errors import UsageError
 
 
 def require_consent(*, yes: bool, what: str) -> None:
@@ -13,8 +15,6 @@ def require_consent(*, yes: bool, what: str) -> None:
     Raises:
         UsageError: there is no terminal to ask at, so ``--yes`` has to say it; or the answer was no.
     """
-    from enclavectl.errors import UsageError
-
     if yes:
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):

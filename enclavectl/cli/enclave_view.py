@@ -1,24 +1,26 @@
-"""Enclaves on the screen and as JSON, for every command that shows one."""
+"""One enclave on the screen and as JSON, with what it attests: for `run` and `describe`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
 
-if TYPE_CHECKING:
-    from enclavectl.attestation import VerifiedDocument
-    from enclavectl.backends.base import Backend, Enclave
-    from enclavectl.cli.screen import Screen
+from enclavectl.attestation import VerifiedDocument
+from enclavectl.backends.base import Backend, Enclave
+from enclavectl.backends.state import EnclaveState
+from enclavectl.cli.screen import Screen
+from enclavectl.client import Client
+from enclavectl.errors import EnclavectlError
+from enclavectl.exchange import Expectation
 
 ENCLAVE_SCHEMA = "enclavectl.enclave/1"
-# For an enclave that has proved itself once; it only has to answer.
+# In seconds, for an enclave that has proved itself once; it only has to answer.
 _ATTEST_S = 10.0
 # nitro-cli: the console of an enclave is its CID plus this, at the hypervisor's CID 0.
 _CONSOLE_PORT = 10000
 
 
 def attested_json(document: VerifiedDocument) -> dict[str, object]:
-    """The object under ``attested``: what an enclave proved of itself."""
+    """Return the object under ``attested``: what an enclave proved of itself."""
     return {
         "trust": str(document.trust),
         "module_id": document.module_id,
@@ -27,12 +29,7 @@ def attested_json(document: VerifiedDocument) -> dict[str, object]:
 
 
 def attest(backend: Backend, enclave: Enclave) -> Mapping[str, object] | None:
-    """What a running enclave proves now, or why it does not; None for one that cannot be asked."""
-    from enclavectl.backends.state import EnclaveState
-    from enclavectl.client import Client
-    from enclavectl.errors import EnclavectlError
-    from enclavectl.exchange import Expectation
-
+    """Return what a running enclave proves now, or why it does not; None for one that cannot be asked."""
     if enclave.state is not EnclaveState.RUNNING or (enclave.measured is None and not enclave.debug):
         return None
     try:
@@ -47,7 +44,7 @@ def attest(backend: Backend, enclave: Enclave) -> Mapping[str, object] | None:
 def show_enclave(
     screen: Screen, enclave: Enclave, *, attested: Mapping[str, object] | None, outbound: str
 ) -> None:
-    """One enclave: facts, PCRs measured and attested, and who dials whom."""
+    """Show one enclave: facts, PCRs measured and attested, and who dials whom."""
     connections = list(_connections(enclave, outbound))
     if screen.as_json:
         screen.result(
@@ -68,28 +65,6 @@ def show_enclave(
     screen.table(("WHO DIALS", "WHOM", "FOR"), connections)
     if enclave.debug:
         screen.note("in debug mode these PCRs are what was measured; the enclave attests zeros")
-
-
-def show_enclaves(screen: Screen, backend: str, enclaves: Sequence[Enclave]) -> None:
-    """All enclaves of a host as a table."""
-    if screen.as_json:
-        found = [{"trust": str(one.trust), **one.to_json()} for one in enclaves]
-        screen.result({"schema": "enclavectl.enclaves/1", "backend": backend, "enclaves": found})
-        return
-    if not enclaves:
-        screen.note(f"no enclave on backend {backend}; enclavectl run starts one")
-        return
-    columns = ["NAME", "STATE", "TRUST", "MODEL", "STARTED (UTC)", "PID"]
-    has_machines = any(one.machine for one in enclaves)
-    rows = []
-    for one in enclaves:
-        started = "" if one.started is None else f"{one.started:%Y-%m-%d %H:%M:%S}"
-        row = [one.name, one.state, str(one.trust), one.model_id or "", started, str(one.pid or "")]
-        if one.machine is not None:
-            machine = one.machine
-            row += [str(machine.cid or ""), str(one.memory_mib or ""), str(machine.cpus), machine.owner or ""]
-        rows.append(row)
-    screen.table([*columns, *(["CID", "MIB", "CPUS", "OWNER"] if has_machines else [])], rows)
 
 
 def _facts(enclave: Enclave) -> Iterator[tuple[str, str]]:
@@ -121,7 +96,7 @@ def _facts(enclave: Enclave) -> Iterator[tuple[str, str]]:
 
 
 def _registers(enclave: Enclave, attested: Mapping[str, object] | None) -> Iterator[tuple[str, str]]:
-    """What was measured before the start, and what the enclave attests; or nitro-cli's word alone."""
+    """Yield what was measured before the start, and what the enclave attests; or nitro-cli's word alone."""
     measured = enclave.pcrs()
     for index, value in measured.items():
         yield f"PCR{index}", value
@@ -143,7 +118,7 @@ def _registers(enclave: Enclave, attested: Mapping[str, object] | None) -> Itera
 
 
 def _connections(enclave: Enclave, outbound: str) -> Iterator[tuple[str, str, str]]:
-    """Who dials whom, for what: CIDs are mixed up easily."""
+    """Yield who dials whom, for what: CIDs are mixed up easily."""
     machine = enclave.machine
     yield "clients on the parent", str(enclave.address), "pictures (diagnose, send)"
     if machine is None:

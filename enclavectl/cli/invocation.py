@@ -6,13 +6,24 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.screen import Screen
+from enclavectl.config import Config, load_config
+from enclavectl.errors import UsageError
 
-if TYPE_CHECKING:
-    from enclavectl.config import Config
+# Settings that a flag can give, and the flag: an error names what the user typed.
+_FLAGS = {
+    "backend": "--backend",
+    "model": "--model",
+    "policy": "--policy",
+    "diagnose.top": "--top",
+    "diagnose.timeout_s": "--timeout",
+    "enclave.cid": "--cid",
+    "enclave.cpus": "--cpus",
+    "enclave.memory_mib": "--memory",
+    "local.memory_mib": "--memory",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,25 +35,26 @@ class Invocation:
 
 
 def begin(output: OutputFormat, config_file: Path | None, flags: Mapping[str, object]) -> Invocation:
-    """The screen and the checked configuration; ``flags`` has values by configuration key.
+    """Return the screen and the checked configuration; ``flags`` has values by setting, None if not given.
 
     Raises:
-        UsageError: the configuration cannot be used.
+        UsageError: the configuration or a flag cannot be used.
     """
-    from enclavectl.config import load_config
+    config = load_config(path=config_file, environ=os.environ, flags=flags, flag_names=_FLAGS)
+    return Invocation(screen=screen_for(output), config=config)
 
-    config = load_config(path=config_file, environ=os.environ, flags=flags)
-    return Invocation(screen=Screen(as_json=output is OutputFormat.JSON), config=config)
+
+def screen_for(output: OutputFormat) -> Screen:
+    """Return the screen of a command that needs no configuration."""
+    return Screen(as_json=output is OutputFormat.JSON)
 
 
 def refuse_together(**options: object) -> None:
-    """At most one of these options was given; the keywords are their names.
+    """Check that at most one of these options was given; the keywords are their names.
 
     Raises:
         UsageError: two contradict each other.
     """
-    from enclavectl.errors import UsageError
-
     given = [f"--{name}" for name, value in options.items() if value]
     if len(given) > 1:
         raise UsageError(f"expected one of {' and '.join(given)}, found both", hint="leave one out")

@@ -22,7 +22,7 @@ class Answer:
 
 
 def answer_each(screen: Screen, files: Sequence[Path], schema: str, answer: Callable[[Path], Answer]) -> None:
-    """The answer for one file; for several, all of them, also after one that cannot be read.
+    """Write the answer for one file; for several, all of them, also after one that cannot be read.
 
     Several files are one JSON object with ``schema`` and a list, in which each item has its file and either
     what the answer for it alone would be or the error. What ``answer`` raises has to name the file.

@@ -3,54 +3,56 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from enclavectl.cli import options
+from enclavectl.cli.build_view import show_built, show_plan
+from enclavectl.cli.completion import rule_names
 from enclavectl.cli.invocation import Invocation, begin, refuse_together
 from enclavectl.cli.options import OutputFormat
-from enclavectl.cli.screen import Screen, error_value, visible
 from enclavectl.cli.signals import ending_as_interrupted
 from enclavectl.cli.signing import BuilderChoice, Signing
+from enclavectl.eif.ramdisk import Mode
+from enclavectl.errors import UsageError
+from enclavectl.files import require_replaceable
+from enclavectl.image.blobs import BlobPaths
+from enclavectl.image.build import BuildRequest, build_enclave, lint_plan
+from enclavectl.image.engine import connect
+from enclavectl.image.findings import parse_allowed, refuse_blocking
+from enclavectl.image.lock import read_lock
 from enclavectl.image.names import EIF_NAME, LOCK_NAME
+from enclavectl.image.plan import Source, Telling, make_plan
+from enclavectl.image.wheels import store_of
+from enclavectl.models import find_model
 
-if TYPE_CHECKING:
-    from enclavectl.errors import EnclavectlError
-    from enclavectl.image.build import BuildRequest, Built
-    from enclavectl.image.findings import LintFinding
-    from enclavectl.image.plan import Source, Telling
-
-BUILD_SCHEMA = "enclavectl.build/1"
-PLAN_SCHEMA = "enclavectl.build-plan/1"
 DEFAULT_BASE = "python:3.11-slim-bookworm"
-
-
-class ModeChoice(StrEnum):
-    """The values of ``eif.ramdisk.Mode``, which is not imported for ``--help``; a test compares them."""
-
-    NITRO_CLI = "nitro-cli"
-    REPRODUCIBLE = "reproducible"
-
+_SINGLE_BLOBS = ("kernel", "init", "nsm_module", "cmdline")
 
 OwnImage = Annotated[
     str | None,
-    typer.Option("--image", help="A Docker image of your own in place of the payload.", show_default=False),
+    typer.Option(
+        "--image",
+        metavar="IMAGE",
+        help="A Docker image of your own in place of the payload.",
+        show_default=False,
+    ),
 ]
 OwnFolder = Annotated[
     Path | None,
-    typer.Option("--dockerfile", help="A folder with a Dockerfile of your own.", show_default=False),
+    typer.Option(
+        "--dockerfile", metavar="DIR", help="A folder with a Dockerfile of your own.", show_default=False
+    ),
 ]
 Builder = Annotated[
     BuilderChoice,
     typer.Option("--builder", help="auto takes nitro-cli for keys in KMS only, which only it can use."),
 ]
 ModeName = Annotated[
-    ModeChoice | None,
+    Mode | None,
     typer.Option(
         "--mode",
         help="reproducible (default): the same PCRs everywhere; nitro-cli: those that nitro-cli gives.",
@@ -58,21 +60,27 @@ ModeName = Annotated[
     ),
 ]
 BaseImage = Annotated[
-    str, typer.Option("--base-image", help="Image with the Python that the payload runs on.")
+    str, typer.Option("--base-image", metavar="IMAGE", help="Image with the Python that the payload runs on.")
 ]
 BlobFolder = Annotated[
     Path | None,
     typer.Option(
         "--blobs",
+        metavar="DIR",
         help="Folder with kernel, init and modules; default: that of nitro-cli.",
         show_default=False,
     ),
 ]
-KernelFile = Annotated[Path | None, typer.Option("--kernel", help="A kernel.", show_default=False)]
-InitFile = Annotated[Path | None, typer.Option("--init", help="An init.", show_default=False)]
-NsmModule = Annotated[Path | None, typer.Option("--nsm-module", help="The NSM driver.", show_default=False)]
+KernelFile = Annotated[
+    Path | None, typer.Option("--kernel", metavar="FILE", help="A kernel.", show_default=False)
+]
+InitFile = Annotated[Path | None, typer.Option("--init", metavar="FILE", help="An init.", show_default=False)]
+NsmModule = Annotated[
+    Path | None, typer.Option("--nsm-module", metavar="FILE", help="The NSM driver.", show_default=False)
+]
 Cmdline = Annotated[
-    str | None, typer.Option("--cmdline", help="The kernel's command line.", show_default=False)
+    str | None,
+    typer.Option("--cmdline", metavar="WORDS", help="The kernel's command line.", show_default=False),
 ]
 SigningKey = Annotated[
     str | None,
@@ -84,16 +92,20 @@ SigningKey = Annotated[
     ),
 ]
 Certificate = Annotated[
-    Path | None, typer.Option("--cert", help="The key's certificate.", show_default=False)
+    Path | None, typer.Option("--cert", metavar="FILE", help="The key's certificate.", show_default=False)
 ]
-ImageOutput = Annotated[Path, typer.Option("--to", help="The enclave image to write.")]
+ImageOutput = Annotated[Path, typer.Option("--to", metavar="FILE", help="The enclave image to write.")]
 UpgradeWheels = Annotated[
     bool, typer.Option("--upgrade-wheels", help="Take the newest wheels, not those of the lock.")
 ]
 Allowed = Annotated[
     list[str] | None,
     typer.Option(
-        "--allow", metavar="RULE[:PLACE]=REASON", help="Let a lint finding pass.", show_default=False
+        "--allow",
+        metavar="RULE[:PLACE]=REASON",
+        help="Let a lint finding pass.",
+        show_default=False,
+        autocompletion=rule_names,
     ),
 ]
 PlanOnly = Annotated[
@@ -106,38 +118,43 @@ def build(
     model: options.ModelName = None,
     image: OwnImage = None,
     dockerfile: OwnFolder = None,
-    builder: Builder = BuilderChoice.AUTO,
+    to: ImageOutput = Path(EIF_NAME),
+    lock: options.LockFile = Path(LOCK_NAME),
+    sign: SigningKey = None,
+    cert: Certificate = None,
+    allow: Allowed = None,
+    dry_run: PlanOnly = False,
     mode: ModeName = None,
+    builder: Builder = BuilderChoice.AUTO,
     base_image: BaseImage = DEFAULT_BASE,
+    upgrade_wheels: UpgradeWheels = False,
     blobs: BlobFolder = None,
     kernel: KernelFile = None,
     init: InitFile = None,
     nsm_module: NsmModule = None,
     cmdline: Cmdline = None,
-    sign: SigningKey = None,
-    cert: Certificate = None,
-    to: ImageOutput = Path(EIF_NAME),
-    lock: options.LockFile = Path(LOCK_NAME),
-    upgrade_wheels: UpgradeWheels = False,
-    allow: Allowed = None,
-    dry_run: PlanOnly = False,
     config: options.ConfigFile = None,
     output: options.Output = OutputFormat.TEXT,
 ) -> None:
-    """Build an enclave image from the payload and a model, measure it, and write its lock.
+    """Build an enclave image, measure it, and write its lock.
 
-    Needs a Docker engine and nothing else: neither root nor nitro-cli. The same inputs give the same PCRs.
+    Builds the payload with a model, or an image of your own. Needs a Docker engine and nothing else: neither
+    root nor nitro-cli. The same inputs give the same PCRs. What is wrong with an image, such as a private key
+    in it, ends the build unless --allow lets it pass.
 
     Examples:
-      enclavectl build
-      enclavectl build --image my-app:1 --mode nitro-cli --to my-app.eif
+      enclavectl build                                     payload and model
+      enclavectl build --image my-app:1 --to my-app.eif    an image of your own
+      enclavectl build --dockerfile app/                   from its Dockerfile
+      enclavectl build --sign key.pem --cert cert.pem      signed
+      enclavectl build --dry-run                           look, build nothing
     """
     refuse_together(image=image, dockerfile=dockerfile, model=model)
     invocation = begin(output, config, {"model": model})
     request = _request(
         invocation,
         source=_source(invocation, image, dockerfile, base_image),
-        blobs={"folder": blobs, "kernel": kernel, "init": init, "nsm_module": nsm_module, "cmdline": cmdline},
+        blobs=BlobPaths(folder=blobs, kernel=kernel, init=init, nsm_module=nsm_module, cmdline=cmdline),
         signing=Signing(key=sign, certificate=cert, builder=builder),
         outputs=(to, lock),
         mode=mode,
@@ -151,43 +168,29 @@ def build(
 
 
 def _plan(invocation: Invocation, request: BuildRequest) -> None:
-    from enclavectl.errors import UsageError
-    from enclavectl.image.build import lint_plan
-    from enclavectl.image.engine import connect
-    from enclavectl.image.findings import refuse_blocking
-    from enclavectl.image.plan import make_plan
-    from enclavectl.image.wheels import store_of
-
     screen, store = invocation.screen, store_of(invocation.config.data_dir)
-    telling = _telling(screen)
+    telling = Telling(step=screen.step, line=screen.detail)
     with connect() as engine:
         plan = make_plan(request.source, request.locked, engine, store, telling)
         plan = lint_plan(request, plan, engine, telling)
     try:
         refuse_blocking(plan.findings, request.allowed)
     except UsageError as exc:
-        _show_plan(screen, plan.to_json(), plan.findings, refusal=exc)
+        show_plan(screen, plan.to_json(), plan.findings, refusal=exc)
         if not screen.as_json:
             raise
         raise typer.Exit(exc.exit_code) from None  # the one JSON object has it
-    _show_plan(screen, plan.to_json(), plan.findings)
+    show_plan(screen, plan.to_json(), plan.findings)
 
 
 def _build(invocation: Invocation, request: BuildRequest) -> None:
-    from enclavectl.image.build import build_enclave
-    from enclavectl.image.engine import connect
-    from enclavectl.image.wheels import store_of
-
     screen, store = invocation.screen, store_of(invocation.config.data_dir)
     with connect() as engine:
-        built = build_enclave(request, engine, store, _telling(screen))
-    _show_built(screen, built, request.output, request.lock_path)
+        built = build_enclave(request, engine, store, Telling(step=screen.step, line=screen.detail))
+    show_built(screen, built, request.output, request.lock_path)
 
 
 def _source(invocation: Invocation, image: str | None, folder: Path | None, base_image: str) -> Source:
-    from enclavectl.image.plan import Source
-    from enclavectl.models import find_model
-
     if image is not None or folder is not None:
         return Source(image=image, folder=folder)
     config = invocation.config
@@ -198,30 +201,22 @@ def _request(
     invocation: Invocation,
     *,
     source: Source,
-    blobs: dict[str, Path | str | None],
+    blobs: BlobPaths,
     signing: Signing,
     outputs: tuple[Path, Path],
-    mode: ModeChoice | None,
+    mode: Mode | None,
     allow: Sequence[str],
     upgrade: bool,
 ) -> BuildRequest:
-    from enclavectl.eif.ramdisk import Mode
-    from enclavectl.errors import UsageError
-    from enclavectl.files import require_replaceable
-    from enclavectl.image.blobs import BlobPaths
-    from enclavectl.image.build import BuildRequest
-    from enclavectl.image.findings import parse_allowed
-    from enclavectl.image.lock import read_lock
-
     to, lock = outputs
     nitro_cli = signing.nitro_cli()
     if nitro_cli is not None:
-        if mode is ModeChoice.REPRODUCIBLE:
+        if mode is Mode.REPRODUCIBLE:
             raise UsageError("--mode reproducible: nitro-cli cannot build that", hint="--builder native can")
-        single = [name for name in ("kernel", "init", "nsm_module", "cmdline") if blobs[name] is not None]
+        single = [name for name in _SINGLE_BLOBS if getattr(blobs, name) is not None]
         if single:
             raise UsageError(f"--{single[0].replace('_', '-')}: nitro-cli takes a whole --blobs folder only")
-        mode = ModeChoice.NITRO_CLI
+        mode = Mode.NITRO_CLI
     for option, path in (("--to", to), ("--lock", lock)):
         if path.is_dir() or not path.parent.is_dir():
             raise UsageError(f"{option} {path}: expected a file in a folder that exists")
@@ -237,8 +232,8 @@ def _request(
             raise UsageError(exc.message, hint=hint) from exc
     return BuildRequest(
         source=source,
-        blobs=BlobPaths(**blobs),  # type: ignore[arg-type]  # each by its own option's type
-        mode=Mode((mode or ModeChoice.REPRODUCIBLE).value),
+        blobs=blobs,
+        mode=mode or Mode.REPRODUCIBLE,
         output=to,
         lock_path=lock,
         memory_mib=invocation.config.enclave.memory_mib,
@@ -248,45 +243,3 @@ def _request(
         environ=os.environ,
         allowed=parse_allowed(allow),
     )
-
-
-def _telling(screen: Screen) -> Telling:
-    from enclavectl.image.plan import Telling
-
-    def line(text: str) -> None:
-        if sys.stderr.isatty() and not screen.as_json:
-            sys.stderr.write(f"  {visible(text)}\n")
-
-    return Telling(step=screen.step, line=line)
-
-
-def _show_plan(
-    screen: Screen,
-    plan: dict[str, object],
-    findings: Sequence[LintFinding],
-    *,
-    refusal: EnclavectlError | None = None,
-) -> None:
-    if screen.as_json:
-        refused = {} if refusal is None else {"error": error_value(refusal)}
-        screen.result({"schema": PLAN_SCHEMA, **plan, **refused})
-        return
-    context, wheels = plan["context"], plan["wheels"]
-    pairs = [(key, str(plan[key])) for key in ("image", "base") if plan[key]]
-    pairs += [("context", str(name)) for name in context] if isinstance(context, list) else []
-    pairs += (
-        [("wheel", f"{one['file']} {one['sha256']}") for one in wheels] if isinstance(wheels, list) else []
-    )
-    screen.facts(pairs)
-    for finding in findings:
-        screen.note(str(finding))
-
-
-def _show_built(screen: Screen, built: Built, to: Path, lock: Path) -> None:
-    if screen.as_json:
-        value = {"schema": BUILD_SCHEMA, "eif": str(to), "lock": str(lock), "pcrs": dict(built.lock.pcrs)}
-        screen.result({**value, "image": built.lock.image, "findings": built.lock.findings})
-        return
-    for finding in built.findings:
-        screen.note(str(finding))
-    screen.facts([("image", str(to)), *built.lock.pcrs.items(), ("lock", str(lock))])

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from enclavectl.cli.invocation import begin
+from enclavectl.cli.invocation import begin, screen_for
 from enclavectl.cli.options import ConfigFile, Output, OutputFormat
-from enclavectl.cli.screen import Screen
+from enclavectl.config import config_path
+from enclavectl.config_file import render_default
+from enclavectl.errors import StateError
+from enclavectl.files import make_private_dir, write_atomic
 
-app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Show and create the configuration file.")
+PATH_SCHEMA = "enclavectl.config-path/1"
+
+Force = Annotated[bool, typer.Option("--force", help="Replace a file that exists.")]
 
 
-@app.command()
 def show(config: ConfigFile = None, output: Output = OutputFormat.TEXT) -> None:
     """Print every setting with its value and its source.
 
     A flag goes before an environment variable, which goes before the file, which goes before the default.
+
+    Examples:
+      enclavectl config show                    what holds here
+      enclavectl config show --config new.yaml  what another file would give
     """
     invocation = begin(output, config, {})
     if invocation.screen.as_json:
@@ -28,40 +35,46 @@ def show(config: ConfigFile = None, output: Output = OutputFormat.TEXT) -> None:
         invocation.screen.table(("SETTING", "VALUE", "SOURCE"), invocation.config.rows())
 
 
-@app.command()
 def path(config: ConfigFile = None, output: Output = OutputFormat.TEXT) -> None:
-    """Print where the configuration file is, or would be."""
-    from enclavectl.config import config_path
+    """Print where the configuration file is, or would be.
 
-    screen = Screen(as_json=output is OutputFormat.JSON)
+    Without --config that is the file which ENCLAVECTL_CONFIG names, else one in the user's configuration
+    folder.
+
+    Examples:
+      enclavectl config path                where it is
+      enclavectl config path --output json  also whether it exists
+    """
+    screen = screen_for(output)
     found = config_path(path=config, environ=os.environ)
     if screen.as_json:
-        value = {"schema": "enclavectl.config-path/1", "path": str(found), "exists": found.exists()}
-        screen.result(value)
+        screen.result({"schema": PATH_SCHEMA, "path": str(found), "exists": found.exists()})
     else:
         typer.echo(str(found))
 
 
-@app.command()
 def init(
+    force: Force = False,
     config: ConfigFile = None,
     output: Output = OutputFormat.TEXT,
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
 ) -> None:
-    """Write a configuration file with every setting, explained and commented out."""
-    from enclavectl.config import config_path
-    from enclavectl.config_file import render_default
-    from enclavectl.errors import StateError
-    from enclavectl.files import make_private_dir, write_atomic
+    """Write a configuration file with every setting explained.
 
-    screen = Screen(as_json=output is OutputFormat.JSON)
-    target: Path = config_path(path=config, environ=os.environ)
+    All settings are commented out: each has its default until a line is changed.
+
+    Examples:
+      enclavectl config init                      where enclavectl looks for it
+      enclavectl config init --config other.yaml  somewhere else
+      enclavectl config init --force              in place of the file there
+    """
+    screen = screen_for(output)
+    target = config_path(path=config, environ=os.environ)
     if target.exists() and not force:
-        raise StateError(f"{target}: exists already", hint="--force replaces it")
+        raise StateError(f"{target}: exists already", hint="enclavectl config init --force replaces it")
     if not target.parent.exists():
         make_private_dir(target.parent)
     write_atomic(target, render_default().encode())
     if screen.as_json:
-        screen.result({"schema": "enclavectl.config-path/1", "path": str(target), "exists": True})
+        screen.result({"schema": PATH_SCHEMA, "path": str(target), "exists": True})
     else:
         typer.echo(f"wrote {target}")

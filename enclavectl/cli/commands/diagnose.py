@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,30 +10,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from enclavectl.cli import options
-from enclavectl.cli.answer_view import AnswerDrawing, batch_progress, draw_evidence
 from enclavectl.cli.invocation import Invocation, begin, refuse_together
 from enclavectl.cli.options import OutputFormat
-from enclavectl.targets.target import (
-    Target,
-    Trusting,
-    Wanted,
-    check_policy,
-    choose_running,
-    explain_boot_failure,
-    open_session,
-    spec_of,
-    target_elsewhere,
-    target_of,
-    trusting_of,
-)
+from enclavectl.config import Config, SourceKind
+from enclavectl.enclaves import choose_backend
+from enclavectl.errors import PictureRefused, StateError, UsageError
+from enclavectl.models import find_model
+from enclavectl.pictures import STDIN, collect
+from enclavectl.targets.launch import LaunchRequest, launch_spec
+from enclavectl.targets.target import Target, choose_running, target_elsewhere, target_of
+from enclavectl.targets.verification import VerificationOptions, check_policy, verification_options
 
 if TYPE_CHECKING:
     from enclavectl.backends.base import Backend, Enclave
-    from enclavectl.config import Config
-    from enclavectl.diagnosis import Diagnosis
-    from enclavectl.errors import PictureRefused
-    from enclavectl.pictures import Picture
-
 
 Fresh = Annotated[
     bool, typer.Option("--fresh", help="Start an enclave for this command even if one is running.")
@@ -42,50 +30,63 @@ Fresh = Annotated[
 TopLabels = Annotated[
     int | None,
     typer.Option(
-        "--top", help="How many labels to show for a picture (1 to 64; default 3).", show_default=False
+        "--top",
+        metavar="COUNT",
+        help="How many labels to show for a picture (1 to 64; default 3).",
+        show_default=False,
     ),
 ]
 ReportFile = Annotated[
     Path | None,
     typer.Option(
-        "--report", help="Also write one HTML page: pictures, answers, evidence.", show_default=False
+        "--report",
+        metavar="FILE",
+        help="Also write one HTML page: pictures, answers, evidence.",
+        show_default=False,
     ),
 ]
 AnswerTimeout = Annotated[
     int | None,
-    typer.Option("--timeout", help="Seconds to wait for an answer (default 30).", show_default=False),
+    typer.Option(
+        "--timeout",
+        metavar="SECONDS",
+        help="How long to wait for an answer (default 30).",
+        show_default=False,
+    ),
 ]
 
 
 def diagnose(
     images: options.Images,
-    enclave: options.EnclaveName = None,
-    fresh: Fresh = False,
-    model: options.ModelName = None,
-    policy: options.PolicyFile = None,
     top: TopLabels = None,
     report: ReportFile = None,
     timeout: AnswerTimeout = None,
-    backend: options.BackendName = None,
+    enclave: options.EnclaveName = None,
+    fresh: Fresh = False,
+    model: options.ModelName = None,
     connect: options.Address = None,
+    policy: options.PolicyFile = None,
     root: options.RootFile = None,
     unsafe_allow_debug: options.AllowDebug = False,
+    backend: options.BackendName = None,
     config: options.ConfigFile = None,
     output: options.Output = OutputFormat.TEXT,
 ) -> None:
-    """Classify pictures in an enclave that proved what it is before it got them.
+    """Classify pictures in an enclave that first proves what it runs.
 
-    Uses the enclave that is running, or --enclave NAME if there are several; where none is running it
-    starts a local one and ends it afterwards. If the evidence is refused, nothing of a picture is sent and
-    the exit code is 4. If only some pictures are refused, the others are still answered; exit code 5.
+    Uses the enclave that is running, or --enclave NAME if there are several. Where none is running it starts
+    one and ends it afterwards.
+
+    If the evidence is refused, nothing of a picture is sent and the exit code is 4. If only some pictures are
+    refused, the others are still answered and the exit code is 5.
 
     Examples:
-      enclavectl diagnose picture.jpg
-      enclavectl diagnose --output json --top 1 folder/ more.png
-      enclavectl diagnose --report answer.html - < picture.jpg
+      enclavectl diagnose picture.jpg                     one picture
+      enclavectl diagnose --top 1 folder/ more.png        a folder and a file
+      enclavectl diagnose --output json folder/           for programs
+      enclavectl diagnose --report answer.html p.jpg      with a page to print
+      enclavectl diagnose - < picture.jpg                 from standard input
     """
-    from enclavectl.pictures import collect
-
     flags = {"model": model, "backend": backend, "diagnose.top": top, "diagnose.timeout_s": timeout}
     invocation = begin(output, config, flags)
     refuse_together(connect=connect, enclave=enclave, fresh=fresh)
@@ -93,44 +94,55 @@ def diagnose(
     if report is not None:
         _check_report(report)
     names = collect(images)
-    trusting = trusting_of(
+    verification = verification_options(
         invocation.config, policy=policy, allow_debug=unsafe_allow_debug, connect=connect, root=root
     )
+    if STDIN in names and sys.stdin.isatty():
+        invocation.screen.note("reading a picture from standard input; Ctrl-D ends it")
     with ExitStack() as stack:
         if connect is not None:
-            target = target_elsewhere(connect, trusting)
+            target, backend_here = target_elsewhere(connect, verification), None
         else:
-            target = _target_here(invocation, stack, enclave, trusting, is_fresh=fresh)
-        diagnosis = _ask(invocation, target, names, report)
-        if invocation.screen.as_json:
-            invocation.screen.result(diagnosis.to_json())
-        else:
-            draw_evidence(invocation.screen, diagnosis)
-    if diagnosis.has_errors:
-        raise typer.Exit(5)
+            backend_here = choose_backend(invocation.config, invocation.screen)
+            target = _target_here(invocation, stack, backend_here, enclave, verification, is_fresh=fresh)
+        # What a session and its drawing need takes as long to load as a local enclave to boot: load it now.
+        from enclavectl.cli.picture_batch import Batch, answer_pictures  # noqa: PLC0415 - see above
+
+        batch = Batch(names=names, target=target, backend=backend_here, report=report)
+        has_errors = answer_pictures(invocation, batch)
+    if has_errors:
+        raise typer.Exit(PictureRefused.exit_code)
 
 
 def _target_here(
-    invocation: Invocation, stack: ExitStack, name: str | None, trusting: Trusting, *, is_fresh: bool
+    invocation: Invocation,
+    stack: ExitStack,
+    backend: Backend,
+    name: str | None,
+    verification: VerificationOptions,
+    *,
+    is_fresh: bool,
 ) -> Target:
-    """A running enclave of this host, or a fresh one that ends when ``stack`` does."""
-    from enclavectl.enclaves import choose_backend
-
-    backend = choose_backend(invocation.config, invocation.screen)
+    """Return a running enclave of this host, or a fresh one that ends when ``stack`` does."""
     found = None if is_fresh else choose_running(backend, name)
     if found is None:
-        return _start_fresh(invocation, stack, backend, trusting)
+        check_policy(verification)
+        invocation.screen.step(f"starting a {backend.name} enclave")
+        running = stack.enter_context(
+            backend.start(launch_spec(invocation.config, LaunchRequest()), detached=False)
+        )
+        return target_of(backend, running.enclave, verification, running)
     _check_model(invocation.config, found)
     invocation.screen.note(f"using the running enclave {found.name}, model {found.model_id or 'not known'}")
-    return target_of(backend, found, trusting)
+    return target_of(backend, found, verification)
 
 
 def _check_model(config: Config, enclave: Enclave) -> None:
-    """A model that was asked for by flag is the one that runs; a configured one is only a default."""
-    from enclavectl.config import SourceKind
-    from enclavectl.errors import StateError
-    from enclavectl.models import find_model
+    """Check that the model which a flag asks for is the one that runs; a configured one is only a default.
 
+    Raises:
+        StateError: another model runs.
+    """
     if config.sources["model"].kind is not SourceKind.FLAG:
         return
     card = find_model(config.model, data_dir=config.data_dir).card
@@ -141,72 +153,11 @@ def _check_model(config: Config, enclave: Enclave) -> None:
         )
 
 
-def _start_fresh(invocation: Invocation, stack: ExitStack, backend: Backend, trusting: Trusting) -> Target:
-    check_policy(trusting)
-    invocation.screen.step(f"starting a {backend.name} enclave")
-    spec = spec_of(invocation.config, Wanted())
-    running = stack.enter_context(backend.start(spec, detached=False))
-    stack.enter_context(explain_boot_failure(backend, running))
-    return target_of(backend, running.enclave, trusting, running)
-
-
-def _ask(invocation: Invocation, target: Target, names: Sequence[str], report: Path | None) -> Diagnosis:
-    """Connect, verify, send; draw each answer when its turn has come; write the report."""
-    from enclavectl.batch import classify
-    from enclavectl.diagnosis import Diagnosis, Result, to_result
-
-    settings = invocation.config.diagnose
-    if not invocation.screen.as_json:
-        invocation.screen.load()  # while a fresh enclave boots
-    shown: list[Picture] = []
-    results: dict[int, Result] = {}
-    with open_session(target, invocation.screen, timeout_s=settings.timeout_s) as client:
-        enclave = client.enclave
-        drawing = (
-            None if invocation.screen.as_json else AnswerDrawing(invocation.screen, enclave, settings.top)
-        )
-        replies = classify(client, _read(names), timeout_s=settings.timeout_s, in_flight=settings.in_flight)
-        with batch_progress(invocation.screen, len(names)) as advance:
-            for reply in replies:
-                results[reply.index] = to_result(names[reply.index], reply)
-                if report is not None and reply.picture is not None:
-                    shown.append(reply.picture)
-                advance()
-                if drawing is not None:
-                    drawing.draw_ready(results)
-    ordered = [results[index] for index in range(len(names))]
-    diagnosis = Diagnosis(backend=target.backend, enclave=enclave, results=ordered)
-    if report is not None:
-        _write_report(report, diagnosis, shown)
-    return diagnosis
-
-
-def _read(names: Sequence[str]) -> Iterator[Picture | PictureRefused]:
-    from enclavectl.errors import PictureRefused
-    from enclavectl.pictures import read_picture
-
-    for name in names:
-        try:
-            yield read_picture(name, sys.stdin.buffer.read)
-        except PictureRefused as error:
-            yield error
-
-
 def _check_report(path: Path) -> None:
-    """Refuse now what would fail after the answers are there."""
-    from enclavectl.errors import UsageError
+    """Refuse now what would fail after the answers are there.
 
+    Raises:
+        UsageError: the report cannot be written there.
+    """
     if path.is_dir() or not path.parent.is_dir():
         raise UsageError(f"--report {path}: expected the name of a file in a folder that exists")
-
-
-def _write_report(path: Path, diagnosis: Diagnosis, pictures: Sequence[Picture]) -> None:
-    from enclavectl.files import write_atomic
-    from enclavectl.report import render_report
-
-    page = render_report(
-        diagnosis.to_json(),
-        [(picture.name, str(picture.media_type), picture.data) for picture in pictures],
-        label_names=diagnosis.enclave.label_names,
-    )
-    write_atomic(path, page.encode())

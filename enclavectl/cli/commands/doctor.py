@@ -1,53 +1,59 @@
-"""``doctor``: is this host fit to run enclaves, or else to simulate them; what is wrong and what mends it."""
+"""``enclavectl doctor``: what is wrong with this host, why it matters, and what fixes it."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from enclavectl.cli import options
+from enclavectl.cli.consent import require_consent
+from enclavectl.cli.host_facts import facts_of
+from enclavectl.cli.invocation import begin
 from enclavectl.cli.options import OutputFormat
-
-if TYPE_CHECKING:
-    from enclavectl.cli.screen import Screen
-    from enclavectl.config import Config
-    from enclavectl.host.checks.base import Result
-    from enclavectl.host.checks.facts import Facts
-    from enclavectl.host.host import Host
+from enclavectl.cli.screen import Screen, visible
+from enclavectl.errors import UsageError
+from enclavectl.host.checks.base import Result
+from enclavectl.host.checks.facts import Facts
+from enclavectl.host.doctor import by_group, examine_host, fixable, has_failed, run_fixes
+from enclavectl.host.hands import LiveHands
+from enclavectl.host.host import Host, open_host
 
 DOCTOR_SCHEMA = "enclavectl.doctor/1"
 EXIT_UNFIT = 3
 _SIGNS = {"ok": "✓", "warn": "!", "fail": "✗", "skip": "?", "not-applicable": "-"}
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red", "skip": "dim", "not-applicable": "dim"}
 
+Fix = Annotated[
+    bool, typer.Option("--fix", help="Run the fixes that lose nothing and end nothing, then look again.")
+]
+Every = Annotated[bool, typer.Option("--all", help="Show also what is well and what does not apply here.")]
+
 
 def doctor(
-    fix: Annotated[
-        bool, typer.Option("--fix", help="Run the fixes that lose nothing and end nothing, then look again.")
-    ] = False,
+    every: Every = False,
+    fix: Fix = False,
     dry_run: options.DryRun = False,
     yes: options.Yes = False,
-    every: Annotated[
-        bool, typer.Option("--all", help="Show also what is well and what does not apply here.")
-    ] = False,
     host_root: options.HostRoot = None,
     config: options.ConfigFile = None,
     output: options.Output = OutputFormat.TEXT,
 ) -> None:
-    """Check this host: what was found, why it matters, and the command that mends it. It only looks.
+    """Check this host, and say how to fix what is wrong.
 
-    Exit code 0 if nothing fails, 3 if something does; warnings fail nothing.
+    For each finding: what was found, why it matters, and the command that fixes it. Without --fix it only
+    looks. Exit code 0 if nothing fails, 3 if something does; warnings fail nothing.
+
+    Examples:
+      enclavectl doctor                  what is wrong
+      enclavectl doctor --all            and what is well
+      enclavectl doctor --fix --dry-run  the fixes that could be run
+      enclavectl doctor --fix            run them, after a question
     """
-    from enclavectl.cli.consent import require_consent
-    from enclavectl.cli.invocation import begin
-    from enclavectl.errors import UsageError
-    from enclavectl.host.doctor import examine_host, fixable, has_failed
-    from enclavectl.host.host import open_host
-
     invocation = begin(output, config, {})
     screen = invocation.screen
     host = open_host(host_root, os.environ)
@@ -76,28 +82,7 @@ def doctor(
         raise typer.Exit(EXIT_UNFIT)
 
 
-def facts_of(host: Host, config: Config) -> Facts:
-    """What the checks and the steps of a setup look at."""
-    from enclavectl.host.checks.facts import Facts, Wishes
-
-    return Facts(
-        host,
-        Wishes(
-            backend=config.backend.value,
-            memory_mib=config.enclave.memory_mib,
-            cpus=config.enclave.cpus,
-            folder=Path.cwd(),
-            state_dir=config.state_dir,
-            data_dir=config.data_dir,
-        ),
-    )
-
-
 def _mend(fixes: Sequence[Result], host: Host) -> Mapping[str, str | None]:
-    import sys
-
-    from enclavectl.host.doctor import run_fixes
-    from enclavectl.host.hands import LiveHands
 
     hands = LiveHands(uid=host.user.uid, environ=os.environ, may_ask=sys.stdin.isatty())
     return run_fixes(fixes, hands)
@@ -138,10 +123,6 @@ def _to_json(
 
 
 def _draw(screen: Screen, facts: Facts, results: Sequence[Result], *, every: bool) -> None:
-    from rich.text import Text
-
-    from enclavectl.cli.screen import visible
-    from enclavectl.host.doctor import by_group
 
     if facts.is_nitro:
         title = "This is a Nitro host."

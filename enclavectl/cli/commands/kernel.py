@@ -8,40 +8,48 @@ from typing import Annotated
 
 import typer
 
+from enclavectl.cli.invocation import screen_for
 from enclavectl.cli.options import Output, OutputFormat
-from enclavectl.cli.screen import Screen
 from enclavectl.cli.signals import ending_as_interrupted
+from enclavectl.image.kernel import find_compiler, find_kernel, prepare_kernel
 
 KERNEL_SCHEMA = "enclavectl.kernel/1"
 
-app = typer.Typer(
-    rich_markup_mode=None, no_args_is_help=True, help="Make a kernel, modules and an init for enclaves."
-)
+NewFolder = Annotated[Path, typer.Option("--to", metavar="DIR", help="A folder that does not exist yet.")]
+Release = Annotated[
+    str | None,
+    typer.Option(
+        "--release",
+        metavar="RELEASE",
+        help="Which installed kernel; default: the only one.",
+        show_default=False,
+    ),
+]
+KernelRoot = Annotated[
+    Path,
+    typer.Option("--root", metavar="DIR", help="Where the kernel is installed, or its package is unpacked."),
+]
 
 
-@app.command()
 @ending_as_interrupted()
 def prepare(
-    to: Annotated[Path, typer.Option("--to", help="A folder that does not exist yet.")],
-    release: Annotated[
-        str | None,
-        typer.Option("--release", help="Which installed kernel; default: the only one.", show_default=False),
-    ] = None,
-    root: Annotated[
-        Path, typer.Option("--root", help="Where the kernel is installed, or its package is unpacked.")
-    ] = Path("/"),
+    to: NewFolder,
+    release: Release = None,
+    root: KernelRoot = Path("/"),
     output: Output = OutputFormat.TEXT,
 ) -> None:
-    """Make boot files from a distribution's kernel, for: enclavectl build --blobs FOLDER.
+    """Copy a kernel and its modules, and compile an init.
 
-    Copies the kernel and the modules that an enclave needs, and compiles a small init. Any kernel from 6.8 on
-    that has the nsm driver will do, such as Debian's 6.12 cloud kernel.
+    Takes the modules that an enclave needs; the result is for enclavectl build --blobs. Any kernel from 6.8
+    on that has the nsm driver will do, such as Debian's 6.12 cloud kernel. Install its package, or unpack it
+    with dpkg -x.
 
-    Example: dpkg -x linux-image-VERSION.deb tree && enclavectl kernel prepare --root tree --to kernel
+    Examples:
+      enclavectl kernel prepare --to kernel              of the installed kernel
+      enclavectl kernel prepare --root tree --to kernel  of an unpacked package
+      enclavectl build --blobs kernel                    with the result
     """
-    from enclavectl.image.kernel import find_compiler, find_kernel, prepare_kernel
-
-    screen = Screen(as_json=output is OutputFormat.JSON)
+    screen = screen_for(output)
     source = find_kernel(root, release)
     screen.step(f"preparing kernel {source.release}")
     files = prepare_kernel(source, to, compiler=find_compiler(os.environ.get("PATH")))

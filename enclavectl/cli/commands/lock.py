@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from enclavectl.cli.invocation import screen_for
 from enclavectl.cli.options import LockFile, Output, OutputFormat
-from enclavectl.cli.screen import Screen
+from enclavectl.image.lock import Lock, check_lock, read_lock
 from enclavectl.image.names import LOCK_NAME
 
-if TYPE_CHECKING:
-    from enclavectl.image.lock import Lock
+CHECK_SCHEMA = "enclavectl.lock-check/1"
 
-app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Show and check what a build pinned.")
+ImageToCheck = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[FILE]", help="An image; default: the one that the lock names.", show_default=False
+    ),
+]
 
 
-@app.command("show")
-def show_lock(lock: LockFile = Path(LOCK_NAME), output: Output = OutputFormat.TEXT) -> None:
-    """Print what a lock pins."""
-    from enclavectl.image.lock import read_lock
+def show(lock: LockFile = Path(LOCK_NAME), output: Output = OutputFormat.TEXT) -> None:
+    """Print what a lock pins.
 
-    screen = Screen(as_json=output is OutputFormat.JSON)
+    Shows the image file and its PCRs, the Docker image, the model, wheels, boot files and tools, by hash.
+
+    Examples:
+      enclavectl lock show                      the lock in this folder
+      enclavectl lock show --lock my.lock.json  another one
+    """
+    screen = screen_for(output)
     found = read_lock(lock)
     if screen.as_json:
         screen.result(found.to_json())
@@ -30,23 +39,23 @@ def show_lock(lock: LockFile = Path(LOCK_NAME), output: Output = OutputFormat.TE
     screen.facts(_lock_facts(found))
 
 
-@app.command("check")
-def check_lock(
-    file: Annotated[
-        Path | None,
-        typer.Argument(help="An image; default: the one that the lock names.", show_default=False),
-    ] = None,
+def check(
+    file: ImageToCheck = None,
     lock: LockFile = Path(LOCK_NAME),
     output: Output = OutputFormat.TEXT,
 ) -> None:
-    """Measure the image that a lock names, and compare; exit code 6 if it is another one."""
-    from enclavectl.image.lock import check_lock as check
-    from enclavectl.image.lock import read_lock
+    """Measure an image and compare it with its lock.
 
-    screen = Screen(as_json=output is OutputFormat.JSON)
-    checked = check(read_lock(lock), lock, image=file)
+    Exit code 6 if it is another image than the one that the lock describes.
+
+    Examples:
+      enclavectl lock check          the image that the lock names
+      enclavectl lock check app.eif  this one
+    """
+    screen = screen_for(output)
+    checked = check_lock(read_lock(lock), lock, image=file)
     if screen.as_json:
-        value = {"schema": "enclavectl.lock-check/1", "file": str(checked.path), "matches": True}
+        value = {"schema": CHECK_SCHEMA, "file": str(checked.path), "matches": True}
         screen.result({**value, "pcrs": dict(checked.pcrs)})
     else:
         screen.facts([(str(checked.path), f"is what {lock} says"), *checked.pcrs.items()])

@@ -2,30 +2,60 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 
+from enclavectl.cli.completion import model_names, published_models
 from enclavectl.cli.invocation import begin
 from enclavectl.cli.options import ConfigFile, Output, OutputFormat
+from enclavectl.model_cards import read_card
+from enclavectl.model_fetch import fetch as fetch_model
+from enclavectl.models import find_model, load_weights
 
-app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Show and fetch models.")
+ModelToShow = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[MODEL]",
+        help="A model's id or card; default: the configured one.",
+        show_default=False,
+        autocompletion=model_names,
+    ),
+]
+PublishedName = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME",
+        help="Which model: skin-lesion is the one there is.",
+        show_default=False,
+        autocompletion=published_models,
+    ),
+]
+OtherUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--url",
+        metavar="URL",
+        help="Another address of the same file; its hash is checked all the same.",
+        show_default=False,
+    ),
+]
 
 
-@app.command()
 def show(
-    name: Annotated[
-        str | None,
-        typer.Argument(help="A model's id or card; default: the configured one.", show_default=False),
-    ] = None,
+    name: ModelToShow = None,
     config: ConfigFile = None,
     output: Output = OutputFormat.TEXT,
 ) -> None:
-    """Print a model's card, after checking its weights against the SHA-256 in it."""
-    from enclavectl.model_cards import read_card
-    from enclavectl.models import find_model, load_weights
+    """Print a model's card and check its weights.
 
+    Shows labels, input and notice, after the weights were checked against the SHA-256 in the card.
+
+    Examples:
+      enclavectl model show              the configured model
+      enclavectl model show skin-lesion  one that was fetched
+      enclavectl model show ./my-model   the card in a folder
+    """
     invocation = begin(output, config, {"model": name})
     screen = invocation.screen
     found = read_card(find_model(invocation.config.model, data_dir=invocation.config.data_dir).card_path)
@@ -48,39 +78,31 @@ def show(
     )
 
 
-@app.command()
 def fetch(
-    name: Annotated[str, typer.Argument(help="Which model: skin-lesion is the one there is.")],
-    url: Annotated[
-        str | None,
-        typer.Option(
-            "--url",
-            help="Another address of the same file; its hash is checked all the same.",
-            show_default=False,
-        ),
-    ] = None,
+    name: PublishedName,
+    url: OtherUrl = None,
     config: ConfigFile = None,
     output: Output = OutputFormat.TEXT,
 ) -> None:
-    """Download the tutorial's published weights, check them against their pinned hash, and install them.
+    """Download the tutorial's published model.
 
-    This is the only thing that enclavectl ever downloads. Use the model with: --model skin-lesion
+    Checks the weights against their pinned hash and installs them in the data folder. This is the only thing
+    that enclavectl ever downloads.
+
+    Examples:
+      enclavectl model fetch skin-lesion                   download and install
+      enclavectl diagnose --model skin-lesion picture.jpg  use it
     """
-    from enclavectl.model_fetch import fetch as fetch_model
-
     invocation = begin(output, config, {})
-    is_watched = sys.stderr.isatty() and not invocation.screen.as_json
+    screen = invocation.screen
 
     def progress(received: int, total: int | None) -> None:
-        if is_watched:
-            of = f" of {total:,}" if total else ""
-            sys.stderr.write(f"\rreceived {received:,}{of} bytes")
+        screen.count(f"receiving {name}", received >> 10, None if total is None else total >> 10, "KiB")
 
     found = fetch_model(name, data_dir=invocation.config.data_dir, url=url, progress=progress)
-    if is_watched:
-        sys.stderr.write("\n")
-    if invocation.screen.as_json:
-        invocation.screen.result(found.to_json())
+    screen.end_count()
+    if screen.as_json:
+        screen.result(found.to_json())
     else:
         typer.echo(f"installed {found.card.model_id} in {found.card_path.parent}")
         typer.echo(found.card.notice)

@@ -1,50 +1,65 @@
-"""``plan``: will the enclave fit on this host, and if not, what would."""
+"""``enclavectl plan``: will the enclave fit on this host, and if not, what would."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from enclavectl.cli import options
+from enclavectl.cli.invocation import begin
 from enclavectl.cli.options import OutputFormat
-
-if TYPE_CHECKING:
-    from enclavectl.cli.screen import Screen
-    from enclavectl.host.host import Host
-    from enclavectl.host.plan import Plan
+from enclavectl.cli.screen import Screen
+from enclavectl.host.cpu_list import format_cpu_list
+from enclavectl.host.enclaves import find_running
+from enclavectl.host.host import Host, open_host
+from enclavectl.host.memory import mib_of
+from enclavectl.host.needs import read_eif
+from enclavectl.host.plan import Plan, Wanted, largest, make_plan, read_supply
+from enclavectl.host.usage import used_cpus
 
 PLAN_SCHEMA = "enclavectl.plan/1"
 EXIT_DOES_NOT_FIT = 3
 
+ImageToPlan = Annotated[
+    Path | None,
+    typer.Argument(metavar="[EIF]", help="An image; else the configured size.", show_default=False),
+]
+Memory = Annotated[
+    int | None,
+    typer.Option(
+        "--memory",
+        metavar="MIB",
+        help="Exactly so much; default: as configured, or more.",
+        show_default=False,
+    ),
+]
+Cpus = Annotated[
+    int | None,
+    typer.Option("--cpus", metavar="COUNT", help="vCPUs; default: as configured.", show_default=False),
+]
+
 
 def plan(
-    eif: Annotated[
-        Path | None,
-        typer.Argument(metavar="[EIF]", help="An image; else the configured size.", show_default=False),
-    ] = None,
-    memory: Annotated[
-        int | None,
-        typer.Option("--memory", help="MiB, exactly; default: as configured, or more.", show_default=False),
-    ] = None,
-    cpus: Annotated[
-        int | None, typer.Option("--cpus", help="vCPUs; default: as configured.", show_default=False)
-    ] = None,
+    eif: ImageToPlan = None,
+    memory: Memory = None,
+    cpus: Cpus = None,
     host_root: options.HostRoot = None,
     config: options.ConfigFile = None,
     output: options.Output = OutputFormat.TEXT,
 ) -> None:
-    """Say whether an enclave fits on this host, what would be left, and the allocator's values for it.
+    """Say whether an enclave fits on this host.
 
-    Exit code 0 if it can be started now, 3 if not. Example: enclavectl plan enclave.eif
+    Says what it takes, what would be left, and the allocator's values for it; where it does not fit, the
+    nearest size that would. Exit code 0 if it can be started now, 3 if not.
+
+    Examples:
+      enclavectl plan app.eif                  an image, with the configured size
+      enclavectl plan --memory 2048 --cpus 2   a size
+      enclavectl plan --host-root copy/        on a host whose files were copied
     """
-    from enclavectl.cli.invocation import begin
-    from enclavectl.host.host import open_host
-    from enclavectl.host.needs import read_eif
-    from enclavectl.host.plan import Wanted, make_plan, read_supply
-
     invocation = begin(output, config, {"enclave.memory_mib": memory, "enclave.cpus": cpus})
     wanted = Wanted(
         memory_mib=invocation.config.enclave.memory_mib,
@@ -63,9 +78,6 @@ def plan(
 
 
 def _used_cpus(host: Host, screen: Screen) -> frozenset[int] | None:
-    from enclavectl.host.enclaves import find_running
-    from enclavectl.host.usage import used_cpus
-
     # Of a recorded host nobody can ask; where no enclave has booted there is nothing to ask.
     if not host.tree.is_live or not find_running(host).sockets:
         return None
@@ -73,10 +85,6 @@ def _used_cpus(host: Host, screen: Screen) -> frozenset[int] | None:
 
 
 def _to_json(plan: Plan) -> dict[str, object]:
-    from enclavectl.host.cpu_list import format_cpu_list
-    from enclavectl.host.memory import mib_of
-    from enclavectl.host.plan import largest
-
     wanted, supply = plan.wanted, plan.supply
     free = supply.free_cpus
     taken = None if plan.pages is None else mib_of(plan.pages)
@@ -119,9 +127,6 @@ def _to_json(plan: Plan) -> dict[str, object]:
 
 
 def _draw(screen: Screen, plan: Plan) -> None:
-    from enclavectl.host.cpu_list import format_cpu_list
-    from enclavectl.host.memory import mib_of
-
     wanted, supply = plan.wanted, plan.supply
     free_cpus = "?" if supply.free_cpus is None else str(len(supply.free_cpus))
     facts = [("fits", "yes" if plan.fits else "NO")]

@@ -1,4 +1,4 @@
-"""``run``: an enclave that stays, on any backend."""
+"""``enclavectl run``: an enclave that stays, on any backend."""
 
 from __future__ import annotations
 
@@ -8,25 +8,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from enclavectl.backends.choice import BackendChoice
 from enclavectl.cli import options
+from enclavectl.cli.console_text import follow_console
 from enclavectl.cli.invocation import Invocation, begin
 from enclavectl.cli.options import OutputFormat
-from enclavectl.targets.target import (
-    BOOT_S,
-    Wanted,
-    explain_boot_failure,
-    open_session,
-    production_error,
-    spec_of,
-    target_of,
-    trusting_of,
-)
+from enclavectl.config import Profile
+from enclavectl.enclaves import choose_backend, resolve_backend
+from enclavectl.errors import UsageError
+from enclavectl.targets.launch import LaunchRequest, launch_spec
+from enclavectl.targets.target import target_of
+from enclavectl.targets.verification import production_error, verification_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from enclavectl.backends.base import Backend, RunningEnclave
-    from enclavectl.backends.choice import BackendChoice
 
 ImageToRun = Annotated[
     Path | None,
@@ -38,7 +35,12 @@ ImageToRun = Annotated[
 ]
 NewName = Annotated[
     str | None,
-    typer.Option("--name", help="What to call it; default: the image's name, or its id.", show_default=False),
+    typer.Option(
+        "--name",
+        metavar="NAME",
+        help="What to call it; default: the image's name, or its id.",
+        show_default=False,
+    ),
 ]
 DebugMode = Annotated[
     bool,
@@ -50,15 +52,20 @@ Attach = Annotated[
     bool, typer.Option("--attach", help="Show its console from the start; Ctrl-C only detaches.")
 ]
 Memory = Annotated[
-    int | None, typer.Option("--memory", help="MiB that the enclave may use.", show_default=False)
+    int | None,
+    typer.Option("--memory", metavar="MIB", help="MiB that the enclave may use.", show_default=False),
 ]
 Cpus = Annotated[
-    int | None, typer.Option("--cpus", help="Virtual CPUs, on backend nitro.", show_default=False)
+    int | None,
+    typer.Option("--cpus", metavar="COUNT", help="Virtual CPUs, on backend nitro.", show_default=False),
 ]
 FixedCid = Annotated[
     int | None,
     typer.Option(
-        "--cid", help="Its address on vsock, on backend nitro; default: a free one.", show_default=False
+        "--cid",
+        metavar="CID",
+        help="Its address on vsock, on backend nitro; default: a free one.",
+        show_default=False,
     ),
 ]
 Wait = Annotated[
@@ -81,15 +88,16 @@ def run(
     config: options.ConfigFile = None,
     output: options.Output = OutputFormat.TEXT,
 ) -> None:
-    """Start an enclave that stays, and wait until it has proved itself.
+    """Start an enclave that stays until it is terminated.
 
-    Ctrl-C before that ends the enclave as soon as it can be ended.
+    Waits until the enclave has proved itself. Ctrl-C before that ends the enclave as soon as it can be ended.
+    On backend nitro it runs an image; on backend local a process plays the enclave, without any protection.
 
-    Example: enclavectl run --name first && enclavectl diagnose --enclave first picture.jpg
+    Examples:
+      enclavectl run --name first              on this host's backend
+      enclavectl run app.eif --memory 2048     an image, with 2 GiB
+      enclavectl run app.eif --debug --attach  with its console, without attestation
     """
-    from enclavectl.cli.enclave_view import show_enclave
-    from enclavectl.enclaves import choose_backend, resolve_backend
-
     flags: dict[str, object] = {"model": model, "backend": backend}
     machine = _Machine(memory_mib=memory, cpus=cpus, cid=cid)
     flags |= machine.flags(resolve_backend(begin(output, config, flags).config))
@@ -100,17 +108,17 @@ def run(
         _check_debug(invocation)
     chosen = choose_backend(invocation.config, invocation.screen)
     invocation.screen.step(f"starting a {chosen.name} enclave")
-    spec = spec_of(invocation.config, Wanted(name=name, debug=debug, image=image))
+    spec = launch_spec(invocation.config, LaunchRequest(name=name, debug=debug, image=image))
     with chosen.start(spec, detached=True) as running:
         attested = _prove(invocation, chosen, running) if wait else None
+    from enclavectl.cli.enclave_view import show_enclave  # noqa: PLC0415 - loaded while it boots
+
     enclave = running.enclave
     out = chosen.outbound_address(invocation.config.enclave.port_out)
     show_enclave(invocation.screen, enclave, attested=attested, outbound=str(out))
     if debug:
         invocation.screen.note(f"{enclave.name} runs in DEBUG MODE: send it no secrets")
     if attach:
-        from enclavectl.cli.commands.console import follow_console
-
         follow_console(invocation.screen, chosen, enclave)
 
 
@@ -123,14 +131,11 @@ class _Machine:
     cid: int | None
 
     def flags(self, backend: BackendChoice) -> dict[str, object]:
-        """The values by configuration key, which depends on the backend.
+        """Return the values by configuration key, which depends on the backend.
 
         Raises:
             UsageError: the local backend was given a virtual machine's.
         """
-        from enclavectl.backends.choice import BackendChoice
-        from enclavectl.errors import UsageError
-
         if backend is not BackendChoice.LOCAL:
             names = ("memory_mib", "cpus", "cid")
             return {f"enclave.{name}": getattr(self, name) for name in names}
@@ -144,18 +149,12 @@ class _Machine:
 
 
 def _check_debug(invocation: Invocation) -> None:
-    from enclavectl.config import Profile
-
     if invocation.config.profile is Profile.PRODUCTION:
         raise production_error("--debug")
     invocation.screen.note("DEBUG MODE: nothing measures this enclave's code. Send it no secrets.")
 
 
 def _check_attach(invocation: Invocation, *, debug: bool) -> None:
-    from enclavectl.backends.choice import BackendChoice
-    from enclavectl.enclaves import resolve_backend
-    from enclavectl.errors import UsageError
-
     if invocation.screen.as_json:
         raise UsageError("--attach: a console is no JSON", hint="leave --output json out")
     if resolve_backend(invocation.config) is not BackendChoice.LOCAL and not debug:
@@ -167,10 +166,12 @@ def _check_attach(invocation: Invocation, *, debug: bool) -> None:
 
 
 def _prove(invocation: Invocation, chosen: Backend, running: RunningEnclave) -> Mapping[str, object]:
-    """What the enclave attests, which is the sign that it is ready."""
-    from enclavectl.cli.enclave_view import attested_json
+    """Return what the enclave attests, which is the sign that it is ready."""
+    # What a session needs takes as long to load as a local enclave to boot: load it now.
+    from enclavectl.cli.enclave_view import attested_json  # noqa: PLC0415 - see above
+    from enclavectl.targets.session import BOOT_S, explain_boot_failure, open_session  # noqa: PLC0415 - see above
 
-    trusting = trusting_of(invocation.config, allow_debug=running.enclave.debug)
+    trusting = verification_options(invocation.config, allow_debug=running.enclave.debug)
     # The policy of the configuration is for clients; here the question is whether it is what we started.
     target = target_of(chosen, running.enclave, replace(trusting, policy=None), running)
     with (

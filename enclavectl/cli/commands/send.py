@@ -1,71 +1,64 @@
-"""``send`` and ``listen``: the tutorial's two parent roles, for use in two terminals."""
+"""``enclavectl send``: hand pictures in now, and let `listen` show the answers, as in the tutorial."""
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+import time
 
 import typer
 
+from enclave_payload.contents import Delivery
+from enclavectl.backends.base import Backend
 from enclavectl.cli import options
-from enclavectl.cli.answer_view import draw_result
 from enclavectl.cli.invocation import begin, refuse_together
 from enclavectl.cli.options import OutputFormat
-from enclavectl.targets.target import (
-    check_policy,
-    choose_running,
-    expectation_of,
-    target_elsewhere,
-    target_of,
-    trusting_of,
-)
+from enclavectl.client import Client
+from enclavectl.diagnosis import refusal
+from enclavectl.enclaves import choose_backend
+from enclavectl.errors import EnclaveBusy, PictureRefused, StateError
+from enclavectl.pending import PendingStore, Waiting
+from enclavectl.pictures import STDIN, Picture, collect, read_picture
+from enclavectl.targets.target import Target, choose_running, target_elsewhere, target_of
+from enclavectl.targets.verification import VerificationOptions, verification_options
 
-if TYPE_CHECKING:
-    from enclavectl.backends.base import Backend
-    from enclavectl.cli.screen import Screen
-    from enclavectl.client import Client
-    from enclavectl.config import Config
-    from enclavectl.listener import Delivered, Happening
-    from enclavectl.pending import PendingStore
-    from enclavectl.pictures import Picture
-    from enclavectl.targets.target import Target, Trusting
-
-ANSWER_SCHEMA = "enclavectl.answer/1"
+SENT_SCHEMA = "enclavectl.sent/1"
 
 
 def send(
     images: options.Images,
     enclave: options.EnclaveName = None,
-    policy: options.PolicyFile = None,
-    backend: options.BackendName = None,
     connect: options.Address = None,
+    policy: options.PolicyFile = None,
     root: options.RootFile = None,
     unsafe_allow_debug: options.AllowDebug = False,
+    backend: options.BackendName = None,
     config: options.ConfigFile = None,
     output: options.Output = OutputFormat.TEXT,
 ) -> None:
-    """Seal pictures to a verified enclave and hand them in; the answers come to `enclavectl listen`.
+    """Hand pictures to a verified enclave; listen shows the answers.
 
-    The keys to the answers wait in the state folder, readable by this user only.
+    Each picture is sealed to the enclave after its evidence was verified. The command ends when the enclave
+    has confirmed that it has the pictures. The keys to the answers wait in the state folder, readable by this
+    user only.
 
-    Example: enclavectl listen &  enclavectl send --enclave first picture.jpg
+    Examples:
+      enclavectl listen                               in one terminal
+      enclavectl send picture.jpg                     in another: one picture
+      enclavectl send --enclave first folder/         a folder, to the enclave named first
     """
-    from enclavectl.client import Client
-    from enclavectl.errors import PictureRefused
-    from enclavectl.pending import PendingStore
-    from enclavectl.pictures import collect, read_picture
-
     invocation = begin(output, config, {"backend": backend})
-    settings = invocation.config
+    settings, screen = invocation.config, invocation.screen
     refuse_together(connect=connect, enclave=enclave)
     names = collect(images)
-    trusting = trusting_of(
+    verification = verification_options(
         settings, policy=policy, allow_debug=unsafe_allow_debug, connect=connect, root=root
     )
     if connect is not None:
-        target = target_elsewhere(connect, trusting)
+        target = target_elsewhere(connect, verification)
     else:
-        target = _running_target(_backend(settings, invocation.screen), enclave, trusting)
+        target = _running_target(choose_backend(settings, screen), enclave, verification)
+    if STDIN in names and sys.stdin.isatty():
+        screen.note("reading a picture from standard input; Ctrl-D ends it")
     store = PendingStore(settings.state_dir)
     results: list[dict[str, object]] = []
     with Client.connect(target.address, target.expectation, timeout_s=settings.diagnose.timeout_s) as client:
@@ -76,78 +69,32 @@ def send(
                 request_id = _hand_in(client, store, picture, settings.diagnose.timeout_s)
             except PictureRefused as error:
                 results.append({"image": name, "error": {"code": error.code, "message": error.message}})
-                invocation.screen.note(error.message)
+                screen.note(error.message)
             else:
                 results.append({"image": name, "sha256": picture.sha256, "request_id": request_id.hex()})
-                if not invocation.screen.as_json:
+                if not screen.as_json:
                     typer.echo(f"handed in {name}: request {request_id.hex()} ({trust})")
-    if invocation.screen.as_json:
-        value = {"schema": "enclavectl.sent/1", "trust": trust, "backend": target.backend}
-        invocation.screen.result({**value, "results": results})
+    if screen.as_json:
+        value = {"schema": SENT_SCHEMA, "trust": trust, "backend": target.backend}
+        screen.result({**value, "results": results})
     if any("error" in result for result in results):
         raise typer.Exit(PictureRefused.exit_code)
 
 
-def listen(
-    count: Annotated[
-        int | None, typer.Option("--count", min=1, help="End after so many answers.", show_default=False)
-    ] = None,
-    timeout: Annotated[
-        float | None,
-        typer.Option(
-            "--timeout", min=0.1, help="End after so many seconds without news.", show_default=False
-        ),
-    ] = None,
-    top: Annotated[
-        int | None, typer.Option("--top", help="How many labels to show for a picture.", show_default=False)
-    ] = None,
-    policy: options.PolicyFile = None,
-    backend: options.BackendName = None,
-    unsafe_allow_debug: options.AllowDebug = False,
-    config: options.ConfigFile = None,
-    output: options.Output = OutputFormat.TEXT,
-) -> None:
-    """Wait for enclaves to dial in, verify their evidence, and show the answers to what `send` handed in.
-
-    Runs until Ctrl-C, --count or --timeout. With --output json each answer is one object on one line.
-    Exit code 5 if --count was given and fewer answers came.
-    """
-    from enclavectl.errors import EnclaveLost
-    from enclavectl.listener import Listener
-    from enclavectl.pending import PendingStore
-    from enclavectl.transport import listening as listening_at
-
-    invocation = begin(output, config, {"backend": backend, "diagnose.top": top})
-    settings = invocation.config
-    chosen = _backend(settings, invocation.screen)
-    trusting = trusting_of(settings, policy=policy, allow_debug=unsafe_allow_debug)
-    check_policy(trusting)
-    address = chosen.outbound_address(settings.enclave.port_out)
-    answers = AnswerPrinter(invocation.screen, PendingStore(settings.state_dir), settings.diagnose.top)
-    with listening_at(address) as listening:
-        invocation.screen.note(f"listening on {address}; Ctrl-C ends")
-        # Asked anew for each enclave that dials in: they start while we listen.
-        listener = Listener(listening, lambda: expectation_of(chosen, chosen.enclaves, trusting))
-        for happening in listener.happenings(timeout):
-            answers.show(happening)
-            if answers.count == count:
-                return
-    if count is not None:
-        raise EnclaveLost(
-            f"expected {count} answers, found {answers.count} within {timeout} s without news",
-            hint="enclavectl send hands pictures in; enclavectl list shows what runs",
-        )
+def _running_target(backend: Backend, name: str | None, verification: VerificationOptions) -> Target:
+    found = choose_running(backend, name)
+    if found is None:
+        raise StateError("no enclave is running", hint="enclavectl run starts one")
+    return target_of(backend, found, verification)
 
 
 def _hand_in(client: Client, store: PendingStore, picture: Picture, timeout_s: float) -> bytes:
-    """The enclave has confirmed that it has the picture; the key to its answer is in the store."""
-    import time
+    """Return the request's id when the enclave has confirmed the picture; its answer's key is in the store.
 
-    from enclave_payload.contents import Delivery
-    from enclavectl.diagnosis import refusal
-    from enclavectl.errors import EnclaveBusy, PictureRefused
-    from enclavectl.pending import Waiting
-
+    Raises:
+        EnclaveBusy: the enclave has no room for it.
+        PictureRefused: the enclave would not take this picture.
+    """
     pending = client.prepare()
     store.add(
         Waiting(
@@ -169,74 +116,3 @@ def _hand_in(client: Client, store: PendingStore, picture: Picture, timeout_s: f
         store.remove(pending.request_id)
         raise
     return pending.request_id
-
-
-class AnswerPrinter:
-    """Opens and shows what a listener brings; ``count`` answers so far."""
-
-    def __init__(self, screen: Screen, store: PendingStore, top: int) -> None:
-        self._screen = screen
-        self._store = store
-        self._top = top
-        self._last_failure = ""
-        self.count = 0
-
-    def show(self, happening: Happening) -> None:
-        """One answer on standard output; everything else is a note on standard error."""
-        from enclavectl.listener import Arrived, Failed
-
-        if isinstance(happening, Arrived):
-            document = happening.enclave.document
-            self._screen.note(f"verified {document.module_id}, trust {document.trust}")
-        elif isinstance(happening, Failed):
-            note = f"{happening.error.message} ({happening.error.code})"
-            if note != self._last_failure:  # it dials in every second, and fails alike
-                self._screen.note(note)
-            self._last_failure = note
-        else:
-            self._show_answer(happening)
-
-    def _show_answer(self, delivered: Delivered) -> None:
-        from enclavectl.diagnosis import Result, refusal
-        from enclavectl.errors import PeerProtocolError
-        from enclavectl.exchange import open_reply
-
-        waiting = self._store.find(delivered.answer.request_id)
-        if waiting is None:
-            self._screen.note(f"an answer to a request that is not ours: {delivered.answer.request_id.hex()}")
-            return
-        try:
-            outcome = open_reply(waiting.pending, delivered.answer)
-        except PeerProtocolError as error:
-            self._screen.note(error.message)
-            return
-        if outcome is None:
-            return  # a receipt, which only `send` asks for
-        problem = None if outcome.problem is None else refusal(waiting.image, outcome.problem)
-        result = Result(image=waiting.image, sha256=waiting.sha256, outcome=outcome, error=problem)
-        trust = str(delivered.enclave.document.trust)
-        if self._screen.as_json:
-            value = {"schema": ANSWER_SCHEMA, "trust": trust, "notice": waiting.notice}
-            self._screen.line({**value, "result": result.to_json(dict(waiting.labels))})
-        else:
-            self._screen.trust(trust)
-            draw_result(self._screen, result, waiting.labels, self._top)
-            self._screen.notice(waiting.notice)
-        self._store.remove(delivered.answer.request_id)
-        delivered.confirm()
-        self.count += 1
-
-
-def _backend(config: Config, screen: Screen) -> Backend:
-    from enclavectl.enclaves import choose_backend
-
-    return choose_backend(config, screen)
-
-
-def _running_target(backend: Backend, name: str | None, trusting: Trusting) -> Target:
-    from enclavectl.errors import StateError
-
-    found = choose_running(backend, name)
-    if found is None:
-        raise StateError("no enclave is running", hint="enclavectl run starts one")
-    return target_of(backend, found, trusting)

@@ -1,4 +1,4 @@
-"""``setup``: make a Nitro host of this instance, step by step, each shown before it is done."""
+"""``enclavectl setup``: make a Nitro host of this instance, step by step, each shown before it is done."""
 
 from __future__ import annotations
 
@@ -6,19 +6,28 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from enclavectl.cli import options
+from enclavectl.cli.consent import require_consent
+from enclavectl.cli.host_facts import facts_of
+from enclavectl.cli.invocation import begin, refuse_together
 from enclavectl.cli.options import OutputFormat
-
-if TYPE_CHECKING:
-    from enclavectl.cli.screen import Screen
-    from enclavectl.config import Config
-    from enclavectl.host.host import Host
-    from enclavectl.host.setup import Request, Setup
-    from enclavectl.host.steps import Report
+from enclavectl.cli.screen import Screen
+from enclavectl.config import Config
+from enclavectl.errors import UsageError
+from enclavectl.events import Silent
+from enclavectl.host.cpu_list import parse_cpu_list
+from enclavectl.host.distro import detect_distro
+from enclavectl.host.hands import LiveHands
+from enclavectl.host.host import Host, open_host
+from enclavectl.host.reservation import Reservation
+from enclavectl.host.setup import Request, Setup
+from enclavectl.host.steps import Report, StepState, plan_steps, run_steps
+from enclavectl.nitro_cli.environment import logs_dir
+from enclavectl.nitro_cli.hostlock import host_lock
 
 SETUP_SCHEMA = "enclavectl.setup/1"
 EXIT_INCOMPLETE = 3
@@ -26,19 +35,33 @@ EXIT_INCOMPLETE = 3
 
 PoolMemory = Annotated[
     int | None,
-    typer.Option("--memory", help="MiB to keep for enclaves; default: as configured.", show_default=False),
+    typer.Option(
+        "--memory", metavar="MIB", help="Kept for enclaves; default: as configured.", show_default=False
+    ),
 ]
 PoolCpus = Annotated[
     int | None,
-    typer.Option("--cpus", help="vCPUs to keep for enclaves; default: as configured.", show_default=False),
+    typer.Option(
+        "--cpus",
+        metavar="COUNT",
+        help="vCPUs to keep for enclaves; default: as configured.",
+        show_default=False,
+    ),
 ]
 CpuPool = Annotated[
     str | None,
-    typer.Option("--cpu-pool", help="Exactly these vCPUs, such as 2,3,6-9.", show_default=False),
+    typer.Option(
+        "--cpu-pool", metavar="CPUS", help="Exactly these vCPUs, such as 2,3,6-9.", show_default=False
+    ),
 ]
 EnclaveUser = Annotated[
     str | None,
-    typer.Option("--user", help="Who will use enclaves; default: you, also under sudo.", show_default=False),
+    typer.Option(
+        "--user",
+        metavar="USER",
+        help="Who will use enclaves; default: you, also under sudo.",
+        show_default=False,
+    ),
 ]
 AtNextBoot = Annotated[
     bool, typer.Option("--at-next-boot", help="Do not restart the allocator now; reboot afterwards.")
@@ -57,15 +80,17 @@ def setup(
     config: options.ConfigFile = None,
     output: options.Output = OutputFormat.TEXT,
 ) -> None:
-    """Install what a Nitro host needs, let you use it, and keep memory and CPUs for enclaves. Safe to repeat.
+    """Prepare this instance for enclaves, step by step.
 
-    Exit code 3 if a step failed or is left to you. Example: enclavectl setup --dry-run
+    Installs what a Nitro host needs, lets you use it, and keeps memory and CPUs for enclaves. Each step is
+    shown before it is done, and what is done already is left alone. Exit code 3 if a step failed or is left
+    to you.
+
+    Examples:
+      enclavectl setup --dry-run                 what would be done
+      enclavectl setup                           do it, after a question
+      enclavectl setup --memory 4096 --cpus 2    keep 4 GiB and two vCPUs
     """
-    from enclavectl.cli.invocation import begin, refuse_together
-    from enclavectl.errors import UsageError
-    from enclavectl.host.host import open_host
-    from enclavectl.host.steps import StepState, plan_steps
-
     refuse_together(**{"cpus": cpus, "cpu-pool": cpu_pool})
     invocation = begin(output, config, {"enclave.memory_mib": memory, "enclave.cpus": cpus})
     screen = invocation.screen
@@ -88,11 +113,6 @@ def setup(
 def _request(
     host: Host, config: Config, cpu_pool: str | None, user: str | None, at_next_boot: bool
 ) -> Request:
-    from enclavectl.errors import UsageError
-    from enclavectl.host.cpu_list import parse_cpu_list
-    from enclavectl.host.reservation import Reservation
-    from enclavectl.host.setup import Request
-
     try:
         pool = None if cpu_pool is None else parse_cpu_list(cpu_pool)
     except ValueError as exc:
@@ -108,13 +128,6 @@ def _request(
 
 
 def _setup(host: Host, config: Config, request: Request) -> Setup:
-    from enclavectl.cli.commands.doctor import facts_of
-    from enclavectl.events import Silent
-    from enclavectl.host.distro import detect_distro
-    from enclavectl.host.setup import Setup
-    from enclavectl.nitro_cli.environment import logs_dir
-    from enclavectl.nitro_cli.hostlock import host_lock
-
     def guard() -> AbstractContextManager[object]:
         folder = logs_dir(host.environ)
         # The lock of launches: one that boots while the pool changes would fail. No folder, no launches.
@@ -124,10 +137,6 @@ def _setup(host: Host, config: Config, request: Request) -> Setup:
 
 
 def _apply(chosen: Setup, planned: Sequence[Report], screen: Screen, *, yes: bool) -> Sequence[Report]:
-    from enclavectl.cli.consent import require_consent
-    from enclavectl.host.hands import LiveHands
-    from enclavectl.host.steps import StepState, run_steps
-
     host = chosen.host
     changes = [report for report in planned if report.state is StepState.WOULD_DO]
     if any(report.state is StepState.FAILED for report in planned):
@@ -141,8 +150,6 @@ def _apply(chosen: Setup, planned: Sequence[Report], screen: Screen, *, yes: boo
 
 
 def _to_json(chosen: Setup, reports: Sequence[Report], *, dry_run: bool) -> dict[str, object]:
-    from enclavectl.host.steps import StepState
-
     aftermath = chosen.aftermath(reports)
     open_states = {StepState.FAILED, StepState.WOULD_DO}
     return {

@@ -1,29 +1,40 @@
-"""``units``: systemd units for an enclave, its listener and its proxies, and what to do with them."""
+"""``enclavectl units``: systemd units for an enclave, its listener and its proxies."""
 
 from __future__ import annotations
 
 import os
+import pwd
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from enclavectl.cli import options
+from enclavectl.cli.invocation import Invocation, begin
 from enclavectl.cli.options import OutputFormat
+from enclavectl.cli.screen import Screen
+from enclavectl.errors import HostError, UsageError
+from enclavectl.files import read_bounded, write_atomic
+from enclavectl.host.needs import read_eif
+from enclavectl.host.units import (
+    MARK,
+    UnitFile,
+    UnitsRequest,
+    install_commands,
+    parse_endpoint,
+    write_units,
+)
 from enclavectl.image.names import EIF_NAME
-
-if TYPE_CHECKING:
-    from enclavectl.cli.invocation import Invocation
-    from enclavectl.cli.screen import Screen
-    from enclavectl.host.units import UnitFile, UnitsRequest
+from enclavectl.nitro_cli.limits import boot_bound_s, check_cid
 
 UNITS_SCHEMA = "enclavectl.units/1"
 _MAX_UNIT = 1 << 16
 
 ImageToRun = Annotated[Path, typer.Argument(metavar="[EIF]", help="The image that the unit runs.")]
-NewName = Annotated[str, typer.Option("--name", help="What to call the enclave.")]
+NewName = Annotated[str, typer.Option("--name", metavar="NAME", help="What to call the enclave.")]
 Endpoints = Annotated[
     list[str] | None,
     typer.Option(
@@ -35,20 +46,27 @@ Endpoints = Annotated[
 ]
 UnitFolder = Annotated[
     Path | None,
-    typer.Option("--to", help="Folder to write the files to; default: print them.", show_default=False),
+    typer.Option(
+        "--to", metavar="DIR", help="Folder to write the files to; default: print them.", show_default=False
+    ),
 ]
 UnitUser = Annotated[
-    str | None, typer.Option("--user", help="Who runs them; default: you.", show_default=False)
+    str | None,
+    typer.Option("--user", metavar="USER", help="Who runs them; default: you.", show_default=False),
 ]
 Memory = Annotated[
-    int | None, typer.Option("--memory", help="MiB; default: as configured.", show_default=False)
+    int | None,
+    typer.Option("--memory", metavar="MIB", help="MiB; default: as configured.", show_default=False),
 ]
 Cpus = Annotated[
-    int | None, typer.Option("--cpus", help="vCPUs; default: as configured.", show_default=False)
+    int | None,
+    typer.Option("--cpus", metavar="COUNT", help="vCPUs; default: as configured.", show_default=False),
 ]
 FixedCid = Annotated[
     int | None,
-    typer.Option("--cid", help="Its address on vsock; default: a free one.", show_default=False),
+    typer.Option(
+        "--cid", metavar="CID", help="Its address on vsock; default: a free one.", show_default=False
+    ),
 ]
 
 
@@ -65,15 +83,16 @@ def units(
     config: options.ConfigFile = None,
     output: options.Output = OutputFormat.TEXT,
 ) -> None:
-    """Write systemd units that start an enclave at boot, listen for its answers, and let it call out.
+    """Write systemd units that start an enclave at boot.
 
-    Nothing is installed: it says where the files belong and what to run. Example: enclavectl units --to units
+    Writes a unit for the enclave, one for its listener, and one for each endpoint that enclaves may call.
+    Nothing is installed: the command says where the files belong and what to run.
+
+    Examples:
+      enclavectl units                             print them
+      enclavectl units app.eif --to units          write them to a folder
+      enclavectl units --endpoint 8443:kms:443     with a proxy to an endpoint
     """
-    from dataclasses import replace
-
-    from enclavectl.cli.invocation import begin
-    from enclavectl.host.units import install_commands, parse_endpoint, write_units
-
     flags = {"enclave.memory_mib": memory, "enclave.cpus": cpus, "policy": policy}
     invocation = begin(output, config, flags)
     endpoints = tuple(parse_endpoint(text) for text in endpoint or ())
@@ -105,12 +124,6 @@ def _show(screen: Screen, files: Sequence[UnitFile], commands: Sequence[str], to
 
 
 def _request(invocation: Invocation, eif: Path, name: str, user: str | None, cid: int | None) -> UnitsRequest:
-    import pwd
-
-    from enclavectl.errors import UsageError
-    from enclavectl.host.needs import read_eif
-    from enclavectl.host.units import UnitsRequest
-    from enclavectl.nitro_cli.limits import boot_bound_s, check_cid
 
     if cid is not None:
         check_cid(cid)
@@ -137,18 +150,19 @@ def _request(invocation: Invocation, eif: Path, name: str, user: str | None, cid
 
 
 def _ourselves() -> Path:
-    """The command that runs: as it was called, or beside the interpreter."""
+    """Return the command that runs: as it was called, or beside the interpreter."""
     called = Path(sys.argv[0]).absolute()
     beside = Path(sys.executable).absolute().with_name("enclavectl")
     return called if called.name == "enclavectl" and called.is_file() else beside
 
 
 def _write(files: Sequence[UnitFile], folder: Path) -> None:
-    """Each file is in the folder; one that somebody else wrote stops it before any is written."""
-    from enclavectl.errors import HostError, UsageError
-    from enclavectl.files import read_bounded, write_atomic
-    from enclavectl.host.units import MARK
+    """Write each file into the folder, or none if one there was written by somebody else.
 
+    Raises:
+        HostError: the folder cannot be made.
+        UsageError: a file there is not of enclavectl.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
