@@ -132,10 +132,11 @@ class CommandGroup(TyperGroup):
         """
         word = args[0]
         if word not in self.commands and not ctx.resilient_parsing and not word.startswith("-"):
-            path = ctx.command_path
+            above = ctx.command_path.split()[1:]
             raise UsageError(
-                f"{path} has no command {word!r}" + meant_by(word, path.split()[1:], list(self.commands)),
-                hint=f"{path} --help lists the commands",
+                f"there is no command {' '.join([*above, word])!r}"
+                + meant_by(word, above, list(self.commands)),
+                hint=f"{ctx.command_path} --help lists the commands",
                 code="no-such-command",
             )
         return super().resolve_command(ctx, args)
