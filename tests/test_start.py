@@ -23,13 +23,13 @@ import pytest
         ),
         pytest.param(
             "import enclavectl.cli.boundary, enclavectl.cli.commands.diagnose, enclavectl.backends.local.backend; "
-            "from enclavectl.models import *; find_model(PACKAGED_ID, data_dir=Path('/nonexistent'))",
+            "from enclavectl.models.find import *; find_model(PACKAGED_ID, data_dir=Path('/nonexistent'))",
             "cryptography numpy rich yaml",
             id="diagnose, before a local enclave is started",
         ),
         pytest.param(
             "from enclavectl.cli.boundary import run; run(['--help']); run(['eif', '--help'])",
-            "dataclasses json cryptography rich yaml enclavectl.config enclavectl.cli.screen",
+            "dataclasses json cryptography rich yaml enclavectl.config.load enclavectl.cli.screen",
             id="help pages of groups",
         ),
     ],

@@ -8,8 +8,8 @@ from rich.text import Text
 
 from enclavectl.cli.bars import bar
 from enclavectl.cli.screen import Screen, visible
-from enclavectl.diagnosis import Diagnosis, Result
-from enclavectl.exchange import VerifiedEnclave
+from enclavectl.client.exchange import VerifiedEnclave
+from enclavectl.results.diagnosis import Diagnosis, Result
 
 _BAR_CELLS = 24
 

@@ -15,35 +15,35 @@ import typer
 from enclavectl.errors import EnclavectlError
 
 if TYPE_CHECKING:
-    from enclavectl.config import Config
+    from enclavectl.config.load import Config
 
 # Imports are within the functions: this module is part of every command, and completion is rare.
 
 
 def enclave_names(context: typer.Context) -> list[str]:
     """Return the names of the enclaves on the backend that the command line names so far."""
-    from enclavectl.enclaves import choose_backend  # noqa: PLC0415 - see above
+    from enclavectl.backends.registry import choose_backend  # noqa: PLC0415 - see above
 
     return _or_nothing(context, lambda config: (one.name for one in choose_backend(config).enclaves()))
 
 
 def ended_names(context: typer.Context) -> list[str]:
     """Return the names of the enclaves that have ended."""
-    from enclavectl.history import History  # noqa: PLC0415 - see above
+    from enclavectl.backends.history import History  # noqa: PLC0415 - see above
 
     return _or_nothing(context, lambda config: (one.name for one in History(config.state_dir).all()))
 
 
 def model_names(context: typer.Context) -> list[str]:
     """Return the ids of the installed models."""
-    from enclavectl.models import installed_models  # noqa: PLC0415 - see above
+    from enclavectl.models.find import installed_models  # noqa: PLC0415 - see above
 
     return _or_nothing(context, lambda config: installed_models(config.data_dir))
 
 
 def published_models() -> list[str]:
     """Return the models that `model fetch` can download."""
-    from enclavectl.model_fetch import PUBLISHED  # noqa: PLC0415 - see above
+    from enclavectl.models.fetch import PUBLISHED  # noqa: PLC0415 - see above
 
     return sorted(PUBLISHED)
 
@@ -56,7 +56,7 @@ def rule_names() -> list[str]:
 
 
 def _or_nothing(context: typer.Context, names: Callable[[Config], Iterable[str]]) -> list[str]:
-    from enclavectl.config import load_config  # noqa: PLC0415 - see above
+    from enclavectl.config.load import load_config  # noqa: PLC0415 - see above
 
     given = context.params
     try:

@@ -8,9 +8,9 @@ from enclavectl.attestation import VerifiedDocument
 from enclavectl.backends.base import Backend, Enclave
 from enclavectl.backends.state import EnclaveState
 from enclavectl.cli.screen import Screen
-from enclavectl.client import Client
+from enclavectl.client.exchange import Expectation
+from enclavectl.client.session import Client
 from enclavectl.errors import EnclavectlError
-from enclavectl.exchange import Expectation
 
 ENCLAVE_SCHEMA = "enclavectl.enclave/1"
 # In seconds, for an enclave that has proved itself once; it only has to answer.

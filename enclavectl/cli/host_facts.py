@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from enclavectl.config import Config
+from enclavectl.config.load import Config
 from enclavectl.host.checks.facts import Facts, Wishes
 from enclavectl.host.host import Host
 

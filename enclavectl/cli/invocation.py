@@ -9,7 +9,7 @@ from pathlib import Path
 
 from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.screen import Screen
-from enclavectl.config import Config, load_config
+from enclavectl.config.load import Config, load_config
 from enclavectl.errors import UsageError
 
 # Settings that a flag can give, and the flag: an error names what the user typed.

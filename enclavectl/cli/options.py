@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from enclavectl.backends.choice import BackendChoice
 from enclavectl.cli.completion import enclave_names, ended_names, model_names
+from enclavectl.config.choices import BackendChoice
 
 
 class OutputFormat(StrEnum):

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from enclavectl.backends.base import Backend
-from enclavectl.batch import classify
 from enclavectl.cli.answer_view import AnswerDrawing, draw_evidence
 from enclavectl.cli.invocation import Invocation
-from enclavectl.diagnosis import Diagnosis, Result, to_result
+from enclavectl.client.batch import classify
+from enclavectl.client.pictures import Picture, read_picture
 from enclavectl.errors import PictureRefused
 from enclavectl.files import write_atomic
-from enclavectl.pictures import Picture, read_picture
-from enclavectl.report import render_report
+from enclavectl.results.diagnosis import Diagnosis, Result, to_result
+from enclavectl.results.html import render_report
 from enclavectl.targets.session import explain_boot_failure, open_session
 from enclavectl.targets.target import Target
 

@@ -125,7 +125,7 @@ class Screen:
         if sys.stderr.isatty():
             sys.stderr.write(f"  {visible(text)}\n")
 
-    def progress(self, what: str, elapsed_s: float, bound_s: float) -> None:
+    def update(self, what: str, elapsed_s: float, bound_s: float) -> None:
         """Show how long something has taken, on a line that is written over, where a person watches."""
         self._status.show(f"· {visible(what)}: {elapsed_s:.0f} s of at most about {bound_s:.0f} s")
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from enclavectl.backends.base import EnclaveSpec
-from enclavectl.backends.choice import BackendChoice
-from enclavectl.config import Config
-from enclavectl.enclaves import resolve_backend
+from enclavectl.backends.registry import resolve_backend
+from enclavectl.config.choices import BackendChoice
+from enclavectl.config.load import Config
 from enclavectl.errors import UsageError
-from enclavectl.models import find_model
+from enclavectl.models.find import find_model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from enclavectl.client import Client
+from enclavectl.client.session import Client
 from enclavectl.errors import EnclaveError, EnclaveLost, StateError
-from enclavectl.events import Telling
+from enclavectl.progress import Progress
 from enclavectl.targets.target import Target
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def explain_boot_failure(backend: Backend, running: RunningEnclave) -> Iterator[
         ) from exc
 
 
-def open_session(target: Target, telling: Telling, *, timeout_s: float) -> Client:
+def open_session(target: Target, progress: Progress, *, timeout_s: float) -> Client:
     """Return a verified session with the target. A booting one gets the time that it needs.
 
     Raises:
@@ -72,7 +72,7 @@ def open_session(target: Target, telling: Telling, *, timeout_s: float) -> Clien
             elapsed_s = time.monotonic() - start
             if running is None or elapsed_s > running.patience_s or not running.is_alive():
                 raise
-        telling.progress("waiting for the payload to prove itself", elapsed_s, running.patience_s)
+        progress.update("waiting for the payload to prove itself", elapsed_s, running.patience_s)
         time.sleep(_RETRY_S)
 
 

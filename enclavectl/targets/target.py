@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from enclavectl.enclaves import find_enclave, only_running, require_running
+from enclavectl.backends.registry import find_enclave, only_running, require_running
 from enclavectl.errors import UsageError
 from enclavectl.files import read_bounded
 from enclavectl.targets.verification import VerificationOptions, expectation_of, read_policy
 
 if TYPE_CHECKING:
-    from enclavectl.address import Address
     from enclavectl.backends.base import Backend, Enclave, RunningEnclave
-    from enclavectl.exchange import Expectation
+    from enclavectl.client.exchange import Expectation
+    from enclavectl.net.address import Address
 
 # A certificate in PEM has about 1 KiB; chains with text beside them stay below this.
 _MAX_ROOT_BYTES = 64 * 1024
@@ -59,9 +59,9 @@ def target_elsewhere(connect: str, options: VerificationOptions) -> Target:
         UsageError: there is no policy, or the address, the policy or the root cannot be used.
     """
     # The cryptography of a session takes longer to load than a local enclave to launch, and comes after it.
-    from enclavectl.address import parse_address
     from enclavectl.attestation import Trust, TrustRoot, aws_nitro_root
-    from enclavectl.exchange import Expectation
+    from enclavectl.client.exchange import Expectation
+    from enclavectl.net.address import parse_address
 
     if options.policy is None:
         raise UsageError(

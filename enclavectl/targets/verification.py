@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from enclavectl.config import Config, Profile
-from enclavectl.enclaves import load_policy
+from enclavectl.backends.registry import load_policy
+from enclavectl.config.load import Config, Profile
 from enclavectl.errors import UsageError
 
 if TYPE_CHECKING:
     from enclavectl.attestation import Policy
     from enclavectl.backends.base import Backend, Enclave
-    from enclavectl.exchange import Expectation
+    from enclavectl.client.exchange import Expectation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +82,7 @@ def expectation_of(
         UsageError: the policy cannot be used, or there is none and no enclave either.
     """
     # The cryptography of a session takes longer to load than a local enclave to launch, and comes after it.
-    from enclavectl.exchange import Expectation
+    from enclavectl.client.exchange import Expectation
 
     if options.policy is None:
         policy = backend.policy(enclaves(), allow_debug=options.allow_debug)

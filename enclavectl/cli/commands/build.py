@@ -9,6 +9,9 @@ from typing import Annotated
 
 import typer
 
+from enclavectl.artifacts.boot_files import BlobPaths
+from enclavectl.artifacts.lock import read_lock
+from enclavectl.artifacts.names import EIF_NAME, LOCK_NAME
 from enclavectl.cli import options
 from enclavectl.cli.build_view import show_built, show_plan
 from enclavectl.cli.completion import rule_names
@@ -16,18 +19,15 @@ from enclavectl.cli.invocation import Invocation, begin, refuse_together
 from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.signals import ending_as_interrupted
 from enclavectl.cli.signing import BuilderChoice, Signing
-from enclavectl.eif.ramdisk import Mode
+from enclavectl.eif.ramdisk.ramdisks import Mode
 from enclavectl.errors import UsageError
 from enclavectl.files import require_replaceable
-from enclavectl.image.blobs import BlobPaths
 from enclavectl.image.build import BuildRequest, build_enclave, lint_plan
 from enclavectl.image.engine import connect
 from enclavectl.image.findings import parse_allowed, refuse_blocking
-from enclavectl.image.lock import read_lock
-from enclavectl.image.names import EIF_NAME, LOCK_NAME
-from enclavectl.image.plan import Source, Telling, make_plan
+from enclavectl.image.plan import BuildOutput, Source, make_plan
 from enclavectl.image.wheels import store_of
-from enclavectl.models import find_model
+from enclavectl.models.find import find_model
 
 DEFAULT_BASE = "python:3.11-slim-bookworm"
 _SINGLE_BLOBS = ("kernel", "init", "nsm_module", "cmdline")
@@ -169,10 +169,10 @@ def build(
 
 def _plan(invocation: Invocation, request: BuildRequest) -> None:
     screen, store = invocation.screen, store_of(invocation.config.data_dir)
-    telling = Telling(step=screen.step, line=screen.detail)
+    build_output = BuildOutput(step=screen.step, line=screen.detail)
     with connect() as engine:
-        plan = make_plan(request.source, request.locked, engine, store, telling)
-        plan = lint_plan(request, plan, engine, telling)
+        plan = make_plan(request.source, request.locked, engine, store, build_output)
+        plan = lint_plan(request, plan, engine, build_output)
     try:
         refuse_blocking(plan.findings, request.allowed)
     except UsageError as exc:
@@ -186,7 +186,7 @@ def _plan(invocation: Invocation, request: BuildRequest) -> None:
 def _build(invocation: Invocation, request: BuildRequest) -> None:
     screen, store = invocation.screen, store_of(invocation.config.data_dir)
     with connect() as engine:
-        built = build_enclave(request, engine, store, Telling(step=screen.step, line=screen.detail))
+        built = build_enclave(request, engine, store, BuildOutput(step=screen.step, line=screen.detail))
     show_built(screen, built, request.output, request.lock_path)
 
 

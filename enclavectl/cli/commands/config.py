@@ -9,8 +9,8 @@ import typer
 
 from enclavectl.cli.invocation import begin, screen_for
 from enclavectl.cli.options import ConfigFile, Output, OutputFormat
-from enclavectl.config import config_path
-from enclavectl.config_file import render_default
+from enclavectl.config.load import config_path
+from enclavectl.config.template import render_default
 from enclavectl.errors import StateError
 from enclavectl.files import make_private_dir, write_atomic
 

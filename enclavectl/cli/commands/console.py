@@ -10,11 +10,11 @@ from typing import Annotated, BinaryIO
 
 import typer
 
+from enclavectl.backends.registry import choose_backend, find_enclave
 from enclavectl.cli import options
 from enclavectl.cli.console_text import print_console
 from enclavectl.cli.invocation import begin
 from enclavectl.cli.options import OutputFormat
-from enclavectl.enclaves import choose_backend, find_enclave
 from enclavectl.errors import HostError, UsageError
 
 CONSOLE_SCHEMA = "enclavectl.console/1"

@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from enclavectl.attestation import render_policy
+from enclavectl.backends.registry import choose_backend, find_enclave
 from enclavectl.cli import options
 from enclavectl.cli.enclave_view import attest, show_enclave
 from enclavectl.cli.invocation import begin
 from enclavectl.cli.options import OutputFormat
-from enclavectl.enclaves import choose_backend, find_enclave
 from enclavectl.files import write_atomic
 
 PolicyOutput = Annotated[

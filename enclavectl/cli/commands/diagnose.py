@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from enclavectl.backends.registry import choose_backend
 from enclavectl.cli import options
 from enclavectl.cli.invocation import Invocation, begin, refuse_together
 from enclavectl.cli.options import OutputFormat
-from enclavectl.config import Config, SourceKind
-from enclavectl.enclaves import choose_backend
+from enclavectl.client.pictures import STDIN, collect
+from enclavectl.config.load import Config, SourceKind
 from enclavectl.errors import PictureRefused, StateError, UsageError
-from enclavectl.models import find_model
-from enclavectl.pictures import STDIN, collect
+from enclavectl.models.find import find_model
 from enclavectl.targets.launch import LaunchRequest, launch_spec
 from enclavectl.targets.target import Target, choose_running, target_elsewhere, target_of
 from enclavectl.targets.verification import VerificationOptions, check_policy, verification_options

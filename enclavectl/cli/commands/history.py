@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
+from enclavectl.backends.history import History, Past
 from enclavectl.cli import options
 from enclavectl.cli.invocation import begin
 from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.screen import Screen
-from enclavectl.history import History, Past
 
 HISTORY_SCHEMA = "enclavectl.history/1"
 _COLUMNS = ("NAME", "BACKEND", "TRUST", "STARTED (UTC)", "ENDED (UTC)", "HOW")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from enclavectl.backends.registry import choose_backend
 from enclavectl.cli import options
 from enclavectl.cli.invocation import begin
 from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.screen import Screen
-from enclavectl.enclaves import choose_backend
 
 if TYPE_CHECKING:
     from enclavectl.backends.base import Enclave

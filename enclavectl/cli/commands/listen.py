@@ -6,19 +6,19 @@ from typing import Annotated
 
 import typer
 
+from enclavectl.backends.registry import choose_backend
 from enclavectl.cli import options
 from enclavectl.cli.answer_view import draw_result
 from enclavectl.cli.invocation import begin
 from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.screen import Screen
-from enclavectl.diagnosis import Result, refusal
-from enclavectl.enclaves import choose_backend
+from enclavectl.client.exchange import open_reply
+from enclavectl.client.listener import Arrived, Delivered, Failed, Listener, ListenerEvent
+from enclavectl.client.reply_keys import PendingStore
 from enclavectl.errors import EnclaveLost, PeerProtocolError
-from enclavectl.exchange import open_reply
-from enclavectl.listener import Arrived, Delivered, Failed, Happening, Listener
-from enclavectl.pending import PendingStore
+from enclavectl.net.transport import listening as listening_at
+from enclavectl.results.diagnosis import Result, refusal
 from enclavectl.targets.verification import check_policy, expectation_of, verification_options
-from enclavectl.transport import listening as listening_at
 
 ANSWER_SCHEMA = "enclavectl.answer/1"
 
@@ -74,7 +74,7 @@ def listen(
         invocation.screen.note(f"listening on {address}; Ctrl-C ends")
         # Asked anew for each enclave that dials in: they start while we listen.
         listener = Listener(listening, lambda: expectation_of(chosen, chosen.enclaves, verification))
-        for happening in listener.happenings(timeout):
+        for happening in listener.events(timeout):
             answers.show(happening)
             if answers.count == count:
                 return
@@ -95,7 +95,7 @@ class AnswerPrinter:
         self._last_failure = ""
         self.count = 0
 
-    def show(self, happening: Happening) -> None:
+    def show(self, happening: ListenerEvent) -> None:
         """Show one answer on standard output; everything else is a note on standard error."""
         if isinstance(happening, Arrived):
             document = happening.enclave.document

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
+from enclavectl.artifacts.lock import Lock, check_lock, read_lock
+from enclavectl.artifacts.names import LOCK_NAME
 from enclavectl.cli.invocation import screen_for
 from enclavectl.cli.options import LockFile, Output, OutputFormat
-from enclavectl.image.lock import Lock, check_lock, read_lock
-from enclavectl.image.names import LOCK_NAME
 
 CHECK_SCHEMA = "enclavectl.lock-check/1"
 

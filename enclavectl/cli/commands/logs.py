@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from enclavectl.backends.history import History, Past
 from enclavectl.cli import options
 from enclavectl.cli.console_text import print_console
 from enclavectl.cli.invocation import begin
 from enclavectl.cli.options import OutputFormat
 from enclavectl.errors import StateError
-from enclavectl.history import History, Past
-from enclavectl.nearest import suggestion
+from enclavectl.suggest import suggestion
 
 LOGS_SCHEMA = "enclavectl.logs/1"
 

@@ -9,9 +9,9 @@ import typer
 from enclavectl.cli.completion import model_names, published_models
 from enclavectl.cli.invocation import begin
 from enclavectl.cli.options import ConfigFile, Output, OutputFormat
-from enclavectl.model_cards import read_card
-from enclavectl.model_fetch import fetch as fetch_model
-from enclavectl.models import find_model, load_weights
+from enclavectl.models.card import read_card
+from enclavectl.models.fetch import fetch as fetch_model
+from enclavectl.models.find import find_model, load_weights
 
 ModelToShow = Annotated[
     str | None,

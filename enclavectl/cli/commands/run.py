@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from enclavectl.backends.choice import BackendChoice
+from enclavectl.backends.registry import choose_backend, resolve_backend
 from enclavectl.cli import options
 from enclavectl.cli.console_text import follow_console
 from enclavectl.cli.invocation import Invocation, begin
 from enclavectl.cli.options import OutputFormat
-from enclavectl.config import Profile
-from enclavectl.enclaves import choose_backend, resolve_backend
+from enclavectl.config.choices import BackendChoice
+from enclavectl.config.load import Profile
 from enclavectl.errors import UsageError
 from enclavectl.targets.launch import LaunchRequest, launch_spec
 from enclavectl.targets.target import target_of
@@ -171,9 +171,9 @@ def _prove(invocation: Invocation, chosen: Backend, running: RunningEnclave) -> 
     from enclavectl.cli.enclave_view import attested_json  # noqa: PLC0415 - see above
     from enclavectl.targets.session import BOOT_S, explain_boot_failure, open_session  # noqa: PLC0415 - see above
 
-    trusting = verification_options(invocation.config, allow_debug=running.enclave.debug)
+    verification = verification_options(invocation.config, allow_debug=running.enclave.debug)
     # The policy of the configuration is for clients; here the question is whether it is what we started.
-    target = target_of(chosen, running.enclave, replace(trusting, policy=None), running)
+    target = target_of(chosen, running.enclave, replace(verification, policy=None), running)
     with (
         explain_boot_failure(chosen, running),
         open_session(target, invocation.screen, timeout_s=BOOT_S) as client,

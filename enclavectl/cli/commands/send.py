@@ -9,15 +9,15 @@ import typer
 
 from enclave_payload.contents import Delivery
 from enclavectl.backends.base import Backend
+from enclavectl.backends.registry import choose_backend
 from enclavectl.cli import options
 from enclavectl.cli.invocation import begin, refuse_together
 from enclavectl.cli.options import OutputFormat
-from enclavectl.client import Client
-from enclavectl.diagnosis import refusal
-from enclavectl.enclaves import choose_backend
+from enclavectl.client.pictures import STDIN, Picture, collect, read_picture
+from enclavectl.client.reply_keys import PendingStore, Waiting
+from enclavectl.client.session import Client
 from enclavectl.errors import EnclaveBusy, PictureRefused, StateError
-from enclavectl.pending import PendingStore, Waiting
-from enclavectl.pictures import STDIN, Picture, collect, read_picture
+from enclavectl.results.diagnosis import refusal
 from enclavectl.targets.target import Target, choose_running, target_elsewhere, target_of
 from enclavectl.targets.verification import VerificationOptions, verification_options
 

@@ -16,9 +16,8 @@ from enclavectl.cli.host_facts import facts_of
 from enclavectl.cli.invocation import begin, refuse_together
 from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.screen import Screen
-from enclavectl.config import Config
+from enclavectl.config.load import Config
 from enclavectl.errors import UsageError
-from enclavectl.events import Silent
 from enclavectl.host.cpu_list import parse_cpu_list
 from enclavectl.host.distro import detect_distro
 from enclavectl.host.hands import LiveHands
@@ -28,6 +27,7 @@ from enclavectl.host.setup import Request, Setup
 from enclavectl.host.steps import Report, StepState, plan_steps, run_steps
 from enclavectl.nitro_cli.environment import logs_dir
 from enclavectl.nitro_cli.hostlock import host_lock
+from enclavectl.progress import NoProgress
 
 SETUP_SCHEMA = "enclavectl.setup/1"
 EXIT_INCOMPLETE = 3
@@ -131,7 +131,7 @@ def _setup(host: Host, config: Config, request: Request) -> Setup:
     def guard() -> AbstractContextManager[object]:
         folder = logs_dir(host.environ)
         # The lock of launches: one that boots while the pool changes would fail. No folder, no launches.
-        return host_lock(folder, "launch of an enclave", Silent()) if folder.is_dir() else nullcontext()
+        return host_lock(folder, "launch of an enclave", NoProgress()) if folder.is_dir() else nullcontext()
 
     return Setup(facts_of(host, config), detect_distro(host.tree), request, guard)
 

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from enclavectl.backends.history import History
+from enclavectl.backends.registry import choose_backend, find_enclave
 from enclavectl.cli import options
 from enclavectl.cli.invocation import Invocation, begin
 from enclavectl.cli.options import OutputFormat
-from enclavectl.enclaves import choose_backend, find_enclave
 from enclavectl.errors import EnclavectlError, StateError, UsageError
-from enclavectl.history import History
 
 if TYPE_CHECKING:
     from enclavectl.backends.base import Backend, Enclave

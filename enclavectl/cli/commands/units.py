@@ -12,14 +12,12 @@ from typing import Annotated
 
 import typer
 
+from enclavectl.artifacts.names import EIF_NAME
 from enclavectl.cli import options
 from enclavectl.cli.invocation import Invocation, begin
 from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.screen import Screen
-from enclavectl.errors import HostError, UsageError
-from enclavectl.files import read_bounded, write_atomic
-from enclavectl.host.needs import read_eif
-from enclavectl.host.units import (
+from enclavectl.deploy.systemd import (
     MARK,
     UnitFile,
     UnitsRequest,
@@ -27,7 +25,9 @@ from enclavectl.host.units import (
     parse_endpoint,
     write_units,
 )
-from enclavectl.image.names import EIF_NAME
+from enclavectl.errors import HostError, UsageError
+from enclavectl.files import read_bounded, write_atomic
+from enclavectl.host.needs import read_eif
 from enclavectl.nitro_cli.limits import boot_bound_s, check_cid
 
 UNITS_SCHEMA = "enclavectl.units/1"
