@@ -22,7 +22,8 @@ import pytest
             id="list, before nitro-cli is started",
         ),
         pytest.param(
-            "import enclavectl.cli.boundary, enclavectl.cli.commands.diagnose, enclavectl.backends.local.backend; "
+            "import enclavectl.cli.boundary, enclavectl.cli.commands.diagnose; "
+            "import enclavectl.backends.local.backend; "
             "from enclavectl.models.find import *; find_model(PACKAGED_ID, data_dir=Path('/nonexistent'))",
             "cryptography numpy rich yaml",
             id="diagnose, before a local enclave is started",
