@@ -58,7 +58,7 @@ ARROWS: dict[str, set[str]] = {
     "protocol": {PAYLOAD},
     "client": {"net", "attestation", "protocol"},
     "results": {"client", "attestation", "protocol"},
-    "targets": {"client", "backends", "config", "attestation", "net"},
+    "targets": {"client", "backends", "config", "models", "attestation", "net"},
     "image": {"eif", "nitro_cli", "models", "artifacts", PAYLOAD},
     "host": {"eif", "nitro_cli", "artifacts"},
     "deploy": {"config", "artifacts", "host"},

@@ -40,7 +40,7 @@ def describe(
 
     Examples:
       enclavectl describe first                            all about it
-      enclavectl describe first --policy-file policy.yaml  a policy for clients elsewhere
+      enclavectl describe first --policy-file policy.yaml  and its policy
     """
     invocation = begin(output, config, {"backend": backend})
     chosen = choose_backend(invocation.config, invocation.screen)

@@ -24,7 +24,7 @@ def verify(files: ImageFiles, output: Output = OutputFormat.TEXT) -> None:
     of the certificate signed; PCR8 says whose certificate it is.
 
     Examples:
-      enclavectl eif verify app.eif                one image, and all that is wrong with it
+      enclavectl eif verify app.eif                all that is wrong with one image
       enclavectl eif verify --output json *.eif    many, for programs
     """
     screen = screen_for(output)
