@@ -57,7 +57,7 @@ class Screen:
     def __init__(self, *, as_json: bool) -> None:
         """With ``as_json`` only ``result`` and ``error`` write to standard output, as one JSON object."""
         self.as_json = as_json
-        self._status = StatusLine()
+        self._status = StatusLine(sys.stderr)
 
     @property
     def out(self) -> Console:

@@ -8,9 +8,9 @@ and its consoles write past the redirection.
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable
+from typing import TextIO
 
 from enclavectl.cli.bars import bar
 
@@ -23,10 +23,11 @@ _ESTIMATE_AFTER_S = 2.0
 
 
 class StatusLine:
-    """What goes on now; nothing is written unless standard error is a terminal."""
+    """What goes on now; nothing is written unless ``stream`` is a terminal."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         """``clock`` gives seconds, for the pace and for the time that is left."""
+        self._stream = stream
         self._clock = clock
         self._is_shown = False
         self._last_s = float("-inf")
@@ -34,15 +35,15 @@ class StatusLine:
         self._started_s = 0.0
 
     def show(self, text: str) -> None:
-        """Write ``text`` over the line, unless the last time was just now."""
+        """Write ``text`` over the line, unless the line that stands there is from just now."""
         now_s = self._clock()
-        if now_s - self._last_s < _BETWEEN_S or not sys.stderr.isatty():
+        if (self._is_shown and now_s - self._last_s < _BETWEEN_S) or not self._stream.isatty():
             return
         self._last_s = now_s
         self._is_shown = True
         # One column less than there are: in the last one, some terminals wrap.
-        sys.stderr.write(_CLEAR + text[: _columns() - 1])
-        sys.stderr.flush()
+        self._stream.write(_CLEAR + text[: _columns(self._stream) - 1])
+        self._stream.flush()
 
     def count(self, what: str, done: int, total: int | None, unit: str) -> None:
         """Show how much of ``total`` is done, and about how long the rest takes."""
@@ -56,21 +57,21 @@ class StatusLine:
         left = ""
         if share and elapsed_s >= _ESTIMATE_AFTER_S:
             left = f", about {_duration(elapsed_s / share - elapsed_s)} left"
-        drawn = bar(share, _BAR_CELLS, encoding=sys.stderr.encoding)
+        drawn = bar(share, _BAR_CELLS, encoding=self._stream.encoding or "")
         self.show(f"· {what} {drawn} {done:,} of {total:,} {unit}{left}")
 
     def clear(self) -> None:
         """Remove the line, so that something else can be written there."""
         if self._is_shown:
             self._is_shown = False
-            sys.stderr.write(_CLEAR)
-            sys.stderr.flush()
+            self._stream.write(_CLEAR)
+            self._stream.flush()
 
 
-def _columns() -> int:
+def _columns(stream: TextIO) -> int:
     try:
         # Zero where a terminal does not know.
-        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
+        return os.get_terminal_size(stream.fileno()).columns or 80
     except OSError:
         return 80
 
