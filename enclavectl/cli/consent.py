@@ -9,7 +9,7 @@ import typer
 from enclavectl.errors import UsageError
 
 
-def require_consent(*, yes: bool, what: str) -> None:
+def require_consent(*, command: str, yes: bool, what: str) -> None:
     """Return if the user agrees that the host is changed: by ``--yes``, or at a terminal.
 
     Raises:
@@ -20,8 +20,10 @@ def require_consent(*, yes: bool, what: str) -> None:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise UsageError(
             f"{what}: this changes the host, and there is no terminal to ask at",
-            hint="add --yes to agree, or --dry-run to see what would be done",
+            hint=f"enclavectl {command} --yes agrees; with --dry-run it shows what it would do",
             code="needs-yes",
         )
     if not typer.confirm(f"{what}: go on?", default=False, err=True):
-        raise UsageError("nothing was changed", hint="--dry-run shows what would be done")
+        raise UsageError(
+            "nothing was changed", hint=f"enclavectl {command} --dry-run shows what would be done"
+        )

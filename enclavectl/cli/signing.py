@@ -46,7 +46,10 @@ class Signing:
                 hint="nitro-cli takes the ARN of a key and no alias: aws kms describe-key --key-id ALIAS",
             )
         if self.builder is BuilderChoice.NATIVE and is_kms:
-            raise UsageError("--sign: only nitro-cli can use a key in KMS", hint="--builder nitro-cli")
+            raise UsageError(
+                "--sign: only nitro-cli can use a key in KMS",
+                hint="enclavectl build --builder nitro-cli uses it",
+            )
         if self.builder is BuilderChoice.NITRO_CLI or is_kms:
             self._check(is_kms=is_kms)
             return NitroSigning(key=self.key, certificate=self.certificate)

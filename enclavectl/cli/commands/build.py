@@ -212,7 +212,10 @@ def _request(
     nitro_cli = signing.nitro_cli()
     if nitro_cli is not None:
         if mode is Mode.REPRODUCIBLE:
-            raise UsageError("--mode reproducible: nitro-cli cannot build that", hint="--builder native can")
+            raise UsageError(
+                "--mode reproducible: nitro-cli cannot build that",
+                hint="enclavectl build --builder native can",
+            )
         single = [name for name in _SINGLE_BLOBS if getattr(blobs, name) is not None]
         if single:
             raise UsageError(f"--{single[0].replace('_', '-')}: nitro-cli takes a whole --blobs folder only")
@@ -228,7 +231,7 @@ def _request(
         try:
             locked = read_lock(lock).wheels
         except UsageError as exc:
-            hint = "--upgrade-wheels builds without reading it, and writes a new one; --lock names another"
+            hint = "enclavectl build --upgrade-wheels writes a new one; --lock names another"
             raise UsageError(exc.message, hint=hint) from exc
     return BuildRequest(
         source=source,

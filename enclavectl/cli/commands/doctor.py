@@ -58,7 +58,10 @@ def doctor(
     screen = invocation.screen
     host = open_host(host_root, os.environ)
     if fix and not dry_run and not host.tree.is_live:
-        raise UsageError("--fix: expected this machine, found --host-root", hint="add --dry-run")
+        raise UsageError(
+            "--fix: expected this machine, found --host-root",
+            hint="enclavectl doctor --fix --dry-run says what it would do there",
+        )
     facts = facts_of(host, invocation.config)
     results = examine_host(facts)
     fixes = fixable(results) if fix else []
@@ -67,7 +70,7 @@ def doctor(
     if fixes and not dry_run:
         for one in fixes:
             screen.note(f"will run: {one.fix_line(is_root=is_root)}")
-        require_consent(yes=yes, what=f"{len(fixes)} fixes")
+        require_consent(command="doctor --fix", yes=yes, what=f"{len(fixes)} fixes")
         done = _mend(fixes, host)
         facts = facts_of(host, invocation.config)
         results = examine_host(facts)

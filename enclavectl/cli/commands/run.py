@@ -143,7 +143,7 @@ class _Machine:
             if value is not None:
                 raise UsageError(
                     f"{flag}: the local backend has no virtual machine",
-                    hint="leave it out, or --backend nitro",
+                    hint="enclavectl run --backend nitro has one; leave it out here",
                 )
         return {"local.memory_mib": self.memory_mib}
 

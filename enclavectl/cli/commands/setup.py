@@ -96,7 +96,10 @@ def setup(
     screen = invocation.screen
     host = open_host(host_root, os.environ)
     if not host.tree.is_live and not dry_run:
-        raise UsageError("setup: expected this machine, found --host-root", hint="add --dry-run")
+        raise UsageError(
+            "setup: expected this machine, found --host-root",
+            hint="enclavectl setup --dry-run says what it would do there",
+        )
     chosen = _setup(host, invocation.config, _request(host, invocation.config, cpu_pool, user, at_next_boot))
     reports: Sequence[Report] = plan_steps(chosen.steps(), is_root=host.user.uid == 0)
     if not dry_run and any(report.state is StepState.WOULD_DO for report in reports):
@@ -144,7 +147,7 @@ def _apply(chosen: Setup, planned: Sequence[Report], screen: Screen, *, yes: boo
     for report in changes:
         for line in report.commands or (report.detail,):
             screen.note(f"{report.id}: will run: {line}")
-    require_consent(yes=yes, what=f"{len(changes)} steps")
+    require_consent(command="setup", yes=yes, what=f"{len(changes)} steps")
     hands = LiveHands(uid=host.user.uid, environ=os.environ, may_ask=sys.stdin.isatty())
     return run_steps(chosen.steps(), hands, lambda report: screen.note(f"{report.id} ..."))
 
