@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +12,7 @@ from enclavectl.backends.registry import choose_backend
 from enclavectl.cli import options
 from enclavectl.cli.invocation import Invocation, begin, refuse_together
 from enclavectl.cli.options import OutputFormat
-from enclavectl.client.pictures import STDIN, collect
+from enclavectl.cli.picture_arguments import collect_pictures
 from enclavectl.config.load import Config, SourceKind
 from enclavectl.errors import PictureRefused, StateError, UsageError
 from enclavectl.models.find import find_model
@@ -93,12 +92,10 @@ def diagnose(
     refuse_together(connect=connect, model=model)
     if report is not None:
         _check_report(report)
-    names = collect(images)
+    names = collect_pictures(invocation.screen, images)
     verification = verification_options(
         invocation.config, policy=policy, allow_debug=unsafe_allow_debug, connect=connect, root=root
     )
-    if STDIN in names and sys.stdin.isatty():
-        invocation.screen.note("reading a picture from standard input; Ctrl-D ends it")
     with ExitStack() as stack:
         if connect is not None:
             target, backend_here = target_elsewhere(connect, verification), None

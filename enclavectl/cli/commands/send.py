@@ -13,7 +13,8 @@ from enclavectl.backends.registry import choose_backend
 from enclavectl.cli import options
 from enclavectl.cli.invocation import begin, refuse_together
 from enclavectl.cli.options import OutputFormat
-from enclavectl.client.pictures import STDIN, Picture, collect, read_picture
+from enclavectl.cli.picture_arguments import collect_pictures
+from enclavectl.client.pictures import Picture, read_picture
 from enclavectl.client.reply_keys import PendingStore, Waiting
 from enclavectl.client.session import Client
 from enclavectl.errors import EnclaveBusy, PictureRefused, StateError
@@ -49,7 +50,7 @@ def send(
     invocation = begin(output, config, {"backend": backend})
     settings, screen = invocation.config, invocation.screen
     refuse_together(connect=connect, enclave=enclave)
-    names = collect(images)
+    names = collect_pictures(screen, images)
     verification = verification_options(
         settings, policy=policy, allow_debug=unsafe_allow_debug, connect=connect, root=root
     )
@@ -57,8 +58,6 @@ def send(
         target = target_elsewhere(connect, verification)
     else:
         target = _running_target(choose_backend(settings, screen), enclave, verification)
-    if STDIN in names and sys.stdin.isatty():
-        screen.note("reading a picture from standard input; Ctrl-D ends it")
     store = PendingStore(settings.state_dir)
     results: list[dict[str, object]] = []
     with Client.connect(target.address, target.expectation, timeout_s=settings.diagnose.timeout_s) as client:
