@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from enclavectl.config.load import Config
-from enclavectl.host.checks.facts import Facts, Wishes
+from enclavectl.host.checks.facts import Facts, HostSettings
 from enclavectl.host.host import Host
 
 
@@ -13,7 +13,7 @@ def facts_of(host: Host, config: Config) -> Facts:
     """Return what the checks and the steps of a setup look at."""
     return Facts(
         host,
-        Wishes(
+        HostSettings(
             backend=config.backend.value,
             memory_mib=config.enclave.memory_mib,
             cpus=config.enclave.cpus,

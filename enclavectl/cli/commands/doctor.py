@@ -17,11 +17,12 @@ from enclavectl.cli.invocation import begin
 from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.screen import Screen, visible
 from enclavectl.errors import UsageError
+from enclavectl.host.changer import LiveChanger
 from enclavectl.host.checks.base import Result
 from enclavectl.host.checks.facts import Facts
-from enclavectl.host.doctor import by_group, examine_host, fixable, has_failed, run_fixes
-from enclavectl.host.hands import LiveHands
-from enclavectl.host.host import Host, open_host
+from enclavectl.host.doctor import by_group, examine_host, fixable, has_failed, run_fixes, summary
+from enclavectl.host.host import Host
+from enclavectl.host.live import open_host
 
 DOCTOR_SCHEMA = "enclavectl.doctor/1"
 EXIT_UNFIT = 3
@@ -87,8 +88,8 @@ def doctor(
 
 def _mend(fixes: Sequence[Result], host: Host) -> Mapping[str, str | None]:
 
-    hands = LiveHands(uid=host.user.uid, environ=os.environ, may_ask=sys.stdin.isatty())
-    return run_fixes(fixes, hands)
+    changer = LiveChanger(uid=host.user.uid, environ=os.environ, may_ask=sys.stdin.isatty())
+    return run_fixes(fixes, changer)
 
 
 def _to_json(
@@ -130,15 +131,12 @@ def _draw(screen: Screen, facts: Facts, results: Sequence[Result], *, every: boo
     if facts.is_nitro:
         title = "This is a Nitro host."
     else:
-        title = "This is no Nitro host: enclaves are simulated (local) or emulated (qemu) here."
+        title = "This is no Nitro host: enclaves are simulated here (backend local)."
     screen.out.print(Text(title, style="bold"))
     for group, found in by_group(results):
         shown = [one for one in found if every or one.verdict.state.value in {"warn", "fail"}]
-        well = len([one for one in found if one.verdict.state.value == "ok"])
         line = Text(f"{group.value.ljust(12)}", style="bold")
-        line.append(
-            f"{well} of {len(found)} ok" if well else "does not apply or could not be seen", style="dim"
-        )
+        line.append(summary(found), style="dim")
         screen.out.print(line)
         for one in shown:
             state = one.verdict.state.value

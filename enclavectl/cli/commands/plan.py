@@ -13,12 +13,13 @@ from enclavectl.cli.invocation import begin
 from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.screen import Screen
 from enclavectl.host.cpu_list import format_cpu_list
+from enclavectl.host.cpu_usage import used_cpus
 from enclavectl.host.enclaves import find_running
-from enclavectl.host.host import Host, open_host
+from enclavectl.host.host import Host
+from enclavectl.host.live import open_host
 from enclavectl.host.memory import mib_of
-from enclavectl.host.needs import read_eif
-from enclavectl.host.plan import Plan, Wanted, largest, make_plan, read_supply
-from enclavectl.host.usage import used_cpus
+from enclavectl.host.plan import Demand, Plan, largest, make_plan, read_supply
+from enclavectl.host.requirements import read_eif
 
 PLAN_SCHEMA = "enclavectl.plan/1"
 EXIT_DOES_NOT_FIT = 3
@@ -61,7 +62,7 @@ def plan(
       enclavectl plan --host-root copy/        on a host whose files were copied
     """
     invocation = begin(output, config, {"enclave.memory_mib": memory, "enclave.cpus": cpus})
-    wanted = Wanted(
+    wanted = Demand(
         memory_mib=invocation.config.enclave.memory_mib,
         cpus=invocation.config.enclave.cpus,
         eif=None if eif is None else read_eif(eif),
@@ -111,6 +112,7 @@ def _to_json(plan: Plan) -> dict[str, object]:
             "node": supply.node.index,
             "pool": None if supply.cpus.pool is None else format_cpu_list(supply.cpus.pool),
             "reserved_mib": supply.node.reserved_mib,
+            "page_limits": {f"{size} MiB": one.limit_mib for size, one in supply.limits.by_size.items()},
             "most_mib": most_mib,
             "most_cpus": most_cpus,
             "enclaves": len(supply.running.sockets),
@@ -144,6 +146,8 @@ def _draw(screen: Screen, plan: Plan) -> None:
         ("pool", f"NUMA node {supply.node.index}: {kept}"),
         ("free", f"{supply.node.free_mib} MiB, {free_cpus} vCPUs"),
     ]
+    if supply.limits.by_size:
+        facts.append(("cgroup", f"{mib_of(supply.usable)} MiB of them are for this process"))
     if plan.fits and plan.pages is not None:
         cpus = "?" if supply.free_cpus is None else str(len(supply.free_cpus) - wanted.cpus)
         facts.append(("free after", f"{supply.node.free_mib - mib_of(plan.pages)} MiB, {cpus} vCPUs"))

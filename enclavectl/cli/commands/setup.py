@@ -18,12 +18,13 @@ from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.screen import Screen
 from enclavectl.config.load import Config
 from enclavectl.errors import UsageError
+from enclavectl.host.changer import LiveChanger
 from enclavectl.host.cpu_list import parse_cpu_list
 from enclavectl.host.distro import detect_distro
-from enclavectl.host.hands import LiveHands
-from enclavectl.host.host import Host, open_host
+from enclavectl.host.host import Host
+from enclavectl.host.live import open_host
 from enclavectl.host.reservation import Reservation
-from enclavectl.host.setup import Request, Setup
+from enclavectl.host.setup import Setup, SetupRequest, require_device
 from enclavectl.host.steps import Report, StepState, plan_steps, run_steps
 from enclavectl.nitro_cli.environment import logs_dir
 from enclavectl.nitro_cli.hostlock import host_lock
@@ -63,6 +64,12 @@ EnclaveUser = Annotated[
         show_default=False,
     ),
 ]
+WithoutDevice = Annotated[
+    bool,
+    typer.Option(
+        "--without-device", help="Go on where no enclave can run, to build images or to make a template."
+    ),
+]
 AtNextBoot = Annotated[
     bool, typer.Option("--at-next-boot", help="Do not restart the allocator now; reboot afterwards.")
 ]
@@ -74,6 +81,7 @@ def setup(
     cpu_pool: CpuPool = None,
     user: EnclaveUser = None,
     at_next_boot: AtNextBoot = False,
+    without_device: WithoutDevice = False,
     dry_run: options.DryRun = False,
     yes: options.Yes = False,
     host_root: options.HostRoot = None,
@@ -102,6 +110,8 @@ def setup(
         )
     chosen = _setup(host, invocation.config, _request(host, invocation.config, cpu_pool, user, at_next_boot))
     reports: Sequence[Report] = plan_steps(chosen.steps(), is_root=host.user.uid == 0)
+    if not dry_run and not without_device:
+        require_device(chosen.facts)
     if not dry_run and any(report.state is StepState.WOULD_DO for report in reports):
         reports = _apply(chosen, reports, screen, yes=yes)
     if screen.as_json:
@@ -115,7 +125,7 @@ def setup(
 
 def _request(
     host: Host, config: Config, cpu_pool: str | None, user: str | None, at_next_boot: bool
-) -> Request:
+) -> SetupRequest:
     try:
         pool = None if cpu_pool is None else parse_cpu_list(cpu_pool)
     except ValueError as exc:
@@ -127,10 +137,10 @@ def _request(
     )
     sudo_user = os.environ.get("SUDO_USER") if host.user.uid == 0 and host.tree.is_live else None
     name = user or sudo_user or host.user.name
-    return Request(reservation=reservation, user=name, at_next_boot=at_next_boot)
+    return SetupRequest(reservation=reservation, user=name, at_next_boot=at_next_boot)
 
 
-def _setup(host: Host, config: Config, request: Request) -> Setup:
+def _setup(host: Host, config: Config, request: SetupRequest) -> Setup:
     def guard() -> AbstractContextManager[object]:
         folder = logs_dir(host.environ)
         # The lock of launches: one that boots while the pool changes would fail. No folder, no launches.
@@ -148,12 +158,12 @@ def _apply(chosen: Setup, planned: Sequence[Report], screen: Screen, *, yes: boo
         for line in report.commands or (report.detail,):
             screen.note(f"{report.id}: will run: {line}")
     require_consent(command="setup", yes=yes, what=f"{len(changes)} steps")
-    hands = LiveHands(uid=host.user.uid, environ=os.environ, may_ask=sys.stdin.isatty())
-    return run_steps(chosen.steps(), hands, lambda report: screen.note(f"{report.id} ..."))
+    changer = LiveChanger(uid=host.user.uid, environ=os.environ, may_ask=sys.stdin.isatty())
+    return run_steps(chosen.steps(), changer, lambda report: screen.note(f"{report.id} ..."))
 
 
 def _to_json(chosen: Setup, reports: Sequence[Report], *, dry_run: bool) -> dict[str, object]:
-    aftermath = chosen.aftermath(reports)
+    outcome = chosen.outcome(reports)
     open_states = {StepState.FAILED, StepState.WOULD_DO}
     return {
         "schema": SETUP_SCHEMA,
@@ -163,8 +173,8 @@ def _to_json(chosen: Setup, reports: Sequence[Report], *, dry_run: bool) -> dict
         "allocator": chosen.request.reservation.to_json(),
         "steps": [report.to_json() for report in reports],
         "complete": not any(report.state in open_states or report.is_missing for report in reports),
-        "login": {"needed": bool(aftermath.login), "why": aftermath.login or None},
-        "reboot": {"needed": bool(aftermath.reboot), "why": aftermath.reboot or None},
+        "login": {"needed": bool(outcome.login), "why": outcome.login or None},
+        "reboot": {"needed": bool(outcome.reboot), "why": outcome.reboot or None},
     }
 
 
@@ -177,8 +187,8 @@ def _draw(screen: Screen, chosen: Setup, reports: Sequence[Report]) -> None:
             screen.facts([("", line) for line in lines])
         if report.hint:
             screen.note(f"try: {report.hint}")
-    aftermath = chosen.aftermath(reports)
-    if aftermath.login:
-        screen.note(f"a new login is needed: {aftermath.login}")
-    if aftermath.reboot:
-        screen.note(f"a reboot is needed: {aftermath.reboot}")
+    outcome = chosen.outcome(reports)
+    if outcome.login:
+        screen.note(f"a new login is needed: {outcome.login}")
+    if outcome.reboot:
+        screen.note(f"a reboot is needed: {outcome.reboot}")

@@ -17,6 +17,7 @@ from enclavectl.cli import options
 from enclavectl.cli.invocation import Invocation, begin
 from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.screen import Screen
+from enclavectl.config.load import Config
 from enclavectl.deploy.systemd import (
     MARK,
     UnitFile,
@@ -27,7 +28,7 @@ from enclavectl.deploy.systemd import (
 )
 from enclavectl.errors import HostError, UsageError
 from enclavectl.files import read_bounded, write_atomic
-from enclavectl.host.needs import read_eif
+from enclavectl.host.requirements import read_eif
 from enclavectl.nitro_cli.limits import boot_bound_s, check_cid
 
 UNITS_SCHEMA = "enclavectl.units/1"
@@ -100,7 +101,7 @@ def units(
     files = write_units(request)
     if to is not None:
         _write(files, to)
-    _show(invocation.screen, files, install_commands(files, str(to or ".")), to)
+    _show(invocation.screen, files, install_commands(request, files, str(to or ".")), to)
 
 
 def _show(screen: Screen, files: Sequence[UnitFile], commands: Sequence[str], to: Path | None) -> None:
@@ -143,10 +144,17 @@ def _request(invocation: Invocation, eif: Path, name: str, user: str | None, cid
         cid=cid,
         user=account.pw_name,
         home=Path(account.pw_dir),
+        state_dir=_state_dir(settings, account),
         enclavectl=_ourselves(),
         boot_bound_s=boot_bound_s(size, memory_mib),
         policy=settings.policy,
     )
+
+
+def _state_dir(settings: Config, account: pwd.struct_passwd) -> Path:
+    """Return where enclavectl keeps its own when that user runs it: ours is as configured."""
+    is_ours = account.pw_uid == os.getuid()
+    return settings.state_dir if is_ours else Path(account.pw_dir) / ".local" / "state" / "enclavectl"
 
 
 def _ourselves() -> Path:
