@@ -16,5 +16,5 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
-    """Name a test by its parameter, not by long bytes: packed ones hold the time, and all workers must agree."""
-    return argname if isinstance(val, bytes) and len(val) > 40 else None
+    """Name a test by its parameter, not by long bytes: packed ones hold the time, which differs by worker."""
+    return argname if isinstance(val, bytes) and len(val) > 8 else None
