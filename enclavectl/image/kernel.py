@@ -72,7 +72,7 @@ def find_kernel(root: Path, release: str | None) -> KernelSource:
         what = f"kernel {release}" if release else "one kernel"
         raise StateError(
             f"{root}: expected {what} in boot/, found {', '.join(found) or 'none'}",
-            hint="--release names one; a package need not be installed: "
+            hint="enclavectl kernel prepare --release names one; a package need not be installed: "
             "dpkg -x linux-image-VERSION.deb DIR, then --root DIR",
         )
     return KernelSource(root=root, release=found[0])

@@ -82,7 +82,7 @@ def fetch_wheels(store: WheelStore, target: Target, wheels: Sequence[Wheel]) -> 
     if lost:
         raise HostError(
             f"the lock names {', '.join(lost)}, but the package index gave another file of that version",
-            hint="--upgrade-wheels takes what the index has now, and moves PCR0 and PCR2",
+            hint="enclavectl build --upgrade-wheels takes what the index has now, and moves PCR0 and PCR2",
             code="wheel-hash",
         )
 

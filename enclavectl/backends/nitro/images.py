@@ -75,7 +75,7 @@ def check_memory(size: int, memory_mib: int) -> None:
         raise UsageError(
             f"memory: expected at least {least} MiB (4 times the image of {size / 2**20:.1f} MiB), "
             f"found {memory_mib}",
-            hint=f"--memory {least + least % 2}, if the host has it: enclavectl plan",
+            hint=f"enclavectl run --memory {least + least % 2}, if the host has it: enclavectl plan",
             code="memory-below-image",
         )
 
