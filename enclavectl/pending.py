@@ -17,6 +17,7 @@ from enclave_payload.seal import REPLY_KEY_BYTES
 from enclavectl.errors import StateError, UsageError
 from enclavectl.exchange import PendingAnswer
 from enclavectl.files import make_private_dir, read_bounded, write_atomic
+from enclavectl.json_object import JsonError, JsonObject
 
 _SCHEMA = "enclavectl.pending/1"
 _MAX_BYTES = 64 * 1024
@@ -68,23 +69,23 @@ class PendingStore:
         if not path.exists():
             return None
         try:
-            value = json.loads(read_bounded(path, _MAX_BYTES, what="pending request"))
-            reply_key = bytes.fromhex(value["reply_key"])
-            if value["schema"] == _SCHEMA and len(reply_key) == REPLY_KEY_BYTES:
-                return Waiting(
-                    pending=PendingAnswer(request_id=request_id, reply_key=reply_key),
-                    image=str(value["image"]),
-                    sha256=str(value["sha256"]),
-                    labels={str(code): str(name) for code, name in value["labels"].items()},
-                    notice=str(value["notice"]),
-                )
+            value = JsonObject.parse(read_bounded(path, _MAX_BYTES, what="pending request"))
+            value.require_schema(_SCHEMA)
+            return Waiting(
+                pending=PendingAnswer(
+                    request_id=request_id, reply_key=value.hex("reply_key", length=REPLY_KEY_BYTES)
+                ),
+                image=value.string("image"),
+                sha256=value.string("sha256"),
+                labels=value.string_map("labels"),
+                notice=value.string("notice"),
+            )
         except UsageError:
             return None  # another `listen` took it between the two looks
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
+        except JsonError as exc:
             raise StateError(
                 f"{path}: damaged ({exc})", hint=f"rm '{path}' and send the picture again"
             ) from exc
-        raise StateError(f"{path}: expected {_SCHEMA}, found something else", hint=f"rm '{path}'")
 
     def remove(self, request_id: bytes) -> None:
         """The request is forgotten, and with it the key to its answer."""
