@@ -37,7 +37,8 @@ def choose_backend(config: Config, telling: Telling | None = None) -> Backend:
     """
     choice = resolve_backend(config)
     if choice is BackendChoice.NITRO:
-        from enclavectl.backends.nitro.backend import NitroBackend, NitroSettings
+        from enclavectl.backends.nitro.backend import NitroBackend
+        from enclavectl.backends.nitro.settings import NitroSettings
 
         return NitroBackend(
             NitroSettings(

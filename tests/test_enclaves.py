@@ -9,7 +9,7 @@ import pytest
 
 from enclavectl.address import Address, UnixAddress
 from enclavectl.attestation import Policy, Release, Trust, TrustRoot, render_policy
-from enclavectl.backends.base import Enclave, EnclaveSpec, RunningEnclave
+from enclavectl.backends.base import Enclave, EnclaveSpec, ProcessEnclave, RunningEnclave
 from enclavectl.backends.state import EnclaveState
 from enclavectl.config import load_config
 from enclavectl.enclaves import choose_backend, find_enclave, load_policy, only_running, require_running
@@ -20,7 +20,7 @@ POLICY = Policy(accept=frozenset({Trust.SIMULATED}), releases=(Release(name="one
 
 
 def enclave(name: str, enclave_id: str, state: EnclaveState = EnclaveState.RUNNING) -> Enclave:
-    return Enclave(
+    return ProcessEnclave(
         enclave_id=enclave_id,
         name=name,
         backend="listed",

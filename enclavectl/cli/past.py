@@ -19,7 +19,7 @@ from enclavectl.cli.options import OutputFormat
 if TYPE_CHECKING:
     from enclavectl.backends.base import Backend, Enclave
     from enclavectl.cli.screen import Screen
-    from enclavectl.history import Past
+    from enclavectl.history import HistoryEntry
 
 _LAST_LINES = 5
 # On a screen, for each of up to 20 enclaves.
@@ -141,11 +141,11 @@ def history(
             invocation.screen.facts([("", line) for line in lines[-_SHOWN_LINES:]])
 
 
-def _last_lines(past: Past) -> list[str]:
+def _last_lines(past: HistoryEntry) -> list[str]:
     return past.console.splitlines()[-_LAST_LINES:]
 
 
-def _end_of(past: Past) -> str:
+def _end_of(past: HistoryEntry) -> str:
     when = "nobody saw when" if past.ended is None else f"{past.ended:%Y-%m-%d %H:%M:%S} UTC"
     return f"{past.name} ended ({when}): {past.how}"
 

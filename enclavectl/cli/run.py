@@ -38,7 +38,9 @@ ImageToRun = Annotated[
 ]
 NewName = Annotated[
     str | None,
-    typer.Option("--name", help="What to call it; default: the image's name, or its id.", show_default=False),
+    typer.Option(
+        "--name", help="What to call it; default: the image's name, or two words.", show_default=False
+    ),
 ]
 DebugMode = Annotated[
     bool,
@@ -128,10 +130,9 @@ class _Machine:
         Raises:
             UsageError: the local backend was given a virtual machine's.
         """
-        from enclavectl.backends.choice import BackendChoice
         from enclavectl.errors import UsageError
 
-        if backend is not BackendChoice.LOCAL:
+        if backend.runs_machines:
             names = ("memory_mib", "cpus", "cid")
             return {f"enclave.{name}": getattr(self, name) for name in names}
         for flag, value in (("--cpus", self.cpus), ("--cid", self.cid)):
@@ -152,13 +153,12 @@ def _check_debug(invocation: Invocation) -> None:
 
 
 def _check_attach(invocation: Invocation, *, debug: bool) -> None:
-    from enclavectl.backends.choice import BackendChoice
     from enclavectl.enclaves import resolve_backend
     from enclavectl.errors import UsageError
 
     if invocation.screen.as_json:
         raise UsageError("--attach: a console is no JSON", hint="leave --output json out")
-    if resolve_backend(invocation.config) is not BackendChoice.LOCAL and not debug:
+    if resolve_backend(invocation.config).runs_machines and not debug:
         # nitro-cli would turn debug mode on by itself, and attestation off.
         raise UsageError(
             "--attach: expected --debug as well: only debug mode has a console",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from enclavectl.attestation import VerifiedDocument
-    from enclavectl.backends.base import Backend, Enclave
+    from enclavectl.backends.base import Backend, Enclave, Machine
     from enclavectl.cli.screen import Screen
 
 ENCLAVE_SCHEMA = "enclavectl.enclave/1"
@@ -80,16 +80,21 @@ def show_enclaves(screen: Screen, backend: str, enclaves: Sequence[Enclave]) -> 
         screen.note(f"no enclave on backend {backend}; enclavectl run starts one")
         return
     columns = ["NAME", "STATE", "TRUST", "MODEL", "STARTED (UTC)", "PID"]
-    has_machines = any(one.machine for one in enclaves)
+    has_machines = any(_machine_of(one) for one in enclaves)
     rows = []
     for one in enclaves:
         started = "" if one.started is None else f"{one.started:%Y-%m-%d %H:%M:%S}"
         row = [one.name, one.state, str(one.trust), one.model_id or "", started, str(one.pid or "")]
-        if one.machine is not None:
-            machine = one.machine
+        if (machine := _machine_of(one)) is not None:
             row += [str(machine.cid or ""), str(one.memory_mib or ""), str(machine.cpus), machine.owner or ""]
         rows.append(row)
     screen.table([*columns, *(["CID", "MIB", "CPUS", "OWNER"] if has_machines else [])], rows)
+
+
+def _machine_of(enclave: Enclave) -> Machine | None:
+    from enclavectl.backends.base import MachineEnclave
+
+    return enclave.machine if isinstance(enclave, MachineEnclave) else None
 
 
 def _facts(enclave: Enclave) -> Iterator[tuple[str, str]]:
@@ -102,7 +107,7 @@ def _facts(enclave: Enclave) -> Iterator[tuple[str, str]]:
     if enclave.started is not None:
         yield "started", enclave.started.isoformat(timespec="seconds")
     yield "address", str(enclave.address)
-    if (machine := enclave.machine) is not None:
+    if (machine := _machine_of(enclave)) is not None:
         yield "CID", "" if machine.cid is None else str(machine.cid)
         more = (
             ""
@@ -125,8 +130,8 @@ def _registers(enclave: Enclave, attested: Mapping[str, object] | None) -> Itera
     measured = enclave.pcrs()
     for index, value in measured.items():
         yield f"PCR{index}", value
-    if enclave.machine is not None and not measured:
-        for name, value in enclave.machine.told_pcrs.items():
+    if (machine := _machine_of(enclave)) is not None and not measured:
+        for name, value in machine.nitro_cli_pcrs.items():
             yield name, f"{value} (nitro-cli's word for a file: no evidence)"
     pcrs = attested.get("pcrs") if attested else None
     if isinstance(pcrs, dict):
@@ -144,7 +149,7 @@ def _registers(enclave: Enclave, attested: Mapping[str, object] | None) -> Itera
 
 def _connections(enclave: Enclave, outbound: str) -> Iterator[tuple[str, str, str]]:
     """Who dials whom, for what: CIDs are mixed up easily."""
-    machine = enclave.machine
+    machine = _machine_of(enclave)
     yield "clients on the parent", str(enclave.address), "pictures (diagnose, send)"
     if machine is None:
         yield "the enclave", outbound, "answers (listen)"

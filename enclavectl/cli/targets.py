@@ -40,20 +40,19 @@ def spec_of(config: Config, wanted: Wanted) -> EnclaveSpec:
     Raises:
         UsageError: there is no such model, or an image for a backend that has none.
     """
-    from enclavectl.backends.base import EnclaveSpec
-    from enclavectl.backends.choice import BackendChoice
+    from enclavectl.backends.base import MachineSpec, ProcessSpec
     from enclavectl.enclaves import resolve_backend
     from enclavectl.errors import UsageError
     from enclavectl.models import find_model
 
     machine = config.enclave
-    if resolve_backend(config) is BackendChoice.LOCAL:
+    if not resolve_backend(config).runs_machines:
         if wanted.image is not None:
             raise UsageError(
                 f"{wanted.image}: the local backend runs no images: its payload is a process",
                 hint="leave it out, or use --backend nitro",
             )
-        return EnclaveSpec(
+        return ProcessSpec(
             name=wanted.name,
             debug=wanted.debug,
             model=find_model(config.model, data_dir=config.data_dir),
@@ -62,7 +61,7 @@ def spec_of(config: Config, wanted: Wanted) -> EnclaveSpec:
             port_in=machine.port_in,
             port_out=machine.port_out,
         )
-    return EnclaveSpec(
+    return MachineSpec(
         name=wanted.name,
         debug=wanted.debug,
         image=wanted.image or machine.eif,
@@ -89,17 +88,16 @@ def explain_boot_failure(backend: Backend, running: RunningEnclave) -> Iterator[
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
-        if enclave.backend != "local" and not enclave.debug:
+        if not enclave.has_console:
             raise EnclaveError(
                 f"{enclave.name}: it ended before it proved itself; only debug mode would show why",
-                hint="enclavectl run --debug, then enclavectl logs; is enclave.memory_mib enough?",
+                hint=f"enclavectl run --debug, then enclavectl logs; is {enclave.memory_setting} enough?",
                 code="payload-ended",
             ) from exc
         lines = [line for line in _console(backend, enclave).splitlines() if line.strip()][-4:]
         raise EnclaveError(
             f"{enclave.name}: the payload ended; its last words: {' | '.join(lines)}",
-            hint=f"is {'local' if enclave.backend == 'local' else 'enclave'}.memory_mib "
-            "(enclavectl config show) too small for the model?",
+            hint=f"is {enclave.memory_setting} (enclavectl config show) too small for the model?",
             code="payload-ended",
         ) from exc
 
@@ -122,9 +120,9 @@ def open_session(target: Target, screen: Screen, *, timeout_s: float) -> Client:
             return Client.connect(target.address, target.expectation, timeout_s=timeout_s, ready_s=BOOT_S)
         except (StateError, EnclaveLost):
             elapsed_s = time.monotonic() - start
-            if running is None or elapsed_s > running.patience_s or not running.is_alive():
+            if running is None or elapsed_s > running.boot_grace_s or not running.is_alive():
                 raise
-        screen.progress("waiting for the payload to prove itself", elapsed_s, running.patience_s)
+        screen.progress("waiting for the payload to prove itself", elapsed_s, running.boot_grace_s)
         time.sleep(_RETRY_S)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from enclavectl.backends.folders import lock_enclave
+from enclavectl.backends.keeping.locks import lock_enclave
 from enclavectl.backends.nitro.images import admit_image, check_memory, image_to_run, prune, remove_unused
 from enclavectl.eif.errors import EifError
 from enclavectl.errors import StateError, UsageError

@@ -51,7 +51,7 @@ def test_an_enclave_from_start_to_end(cli: NitroCli) -> None:
     for reference in ("first", "fir", enclave["id"], enclave["id"][:22]):
         found = cli.ok("describe", reference, "-o", "json").json()
         assert found["enclave"]["id"] == enclave["id"]
-    assert found["enclave"]["machine"]["told_pcrs"] == enclave["pcrs"]
+    assert found["enclave"]["machine"]["nitro_cli_pcrs"] == enclave["pcrs"]
     answer = cli.ok("diagnose", sample("nv"), "-o", "json").json()
     assert (answer["backend"], answer["trust"]) == ("nitro", "simulated")
     assert answer["results"][0]["label"]["code"] == "nv"
@@ -313,7 +313,7 @@ def test_enclaves_of_others_are_shown_and_not_trusted(cli: NitroCli) -> None:
     cli.fake.launch("--enclave-name", "theirs")
     (one,) = cli.ok("list", "-o", "json").json()["enclaves"]
     assert (one["name"], one["model"], one["pcrs"], one["started"]) == ("theirs", None, {}, None)
-    assert one["machine"]["told_pcrs"]["0"]
+    assert one["machine"]["nitro_cli_pcrs"]["0"]
     assert cli.refused(6, "diagnose", sample("nv"))["code"] == "no-release"
     assert cli.refused(6, "describe", "theirs", "--policy-file", "p.yaml")["code"] == "no-release"
     assert cli.ok("describe", "theirs", "-o", "json").json()["attested"] is None

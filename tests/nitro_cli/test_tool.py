@@ -18,7 +18,6 @@ import pytest
 from enclavectl.errors import HostError, StateError
 from enclavectl.nitro_cli.environment import build_environment, nitro_environment
 from enclavectl.nitro_cli.hostlock import host_lock
-from enclavectl.nitro_cli.image_files import Pcr
 from enclavectl.nitro_cli.tool import NitroCli
 from tests.nitro_cli.words import error
 
@@ -107,10 +106,6 @@ def test_an_answer_that_is_none(tmp_path: Path) -> None:
     assert cli.describe().enclaves == ()  # nothing on standard output is no enclave
     with pytest.raises(HostError, match="terminate-enclave: expected a JSON object"):
         cli.terminate("i-1-enc2")
-    with pytest.raises(HostError, match="pcr"):
-        cli.pcr(Pcr(file=tmp_path))
-    with pytest.raises(HostError, match="describe-eif"):
-        cli.describe_eif(tmp_path)
 
 
 def test_a_host_that_is_not_set_up(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from enclavectl.backends.console_log import ConsoleLog
-from enclavectl.backends.nitro.stamps import Stamper
+from enclavectl.backends.nitro.timestamps import TimestampedLines
 from enclavectl.errors import EnclavectlError, HostError
 from enclavectl.files import read_bounded, write_atomic
 from enclavectl.run import Command, start
@@ -33,7 +33,7 @@ class Recorder:
         last = _modified(path) if goes_on else None
         self._log = ConsoleLog(path, goes_on=goes_on)
         self._console = path.with_name("console.pid")
-        self._stamper = Stamper(lambda: datetime.now(UTC))
+        self._lines = TimestampedLines(lambda: datetime.now(UTC))
         self._process: subprocess.Popen[bytes] | None = None
         self.fd: int | None = None
         if goes_on:
@@ -88,19 +88,19 @@ class Recorder:
             data = os.read(read, _CHUNK)
             seen += data
             if not data or len(seen) > _CHUNK:
-                self._log.write(self._stamper.feed(seen))
+                self._log.write(self._lines.feed(seen))
                 if not data:
                     self._lost()
                 return
         # Its first two lines are nitro-cli's own words.
-        self._log.write(self._stamper.feed(seen.partition(_CONNECTED)[2].lstrip(b"\r\n")))
+        self._log.write(self._lines.feed(seen.partition(_CONNECTED)[2].lstrip(b"\r\n")))
 
     def keep(self) -> bool:
         """More of the console is in the log; False once it has ended."""
         if self.fd is None:
             return False
         data = os.read(self.fd, _CHUNK)
-        self._log.write(self._stamper.feed(data))
+        self._log.write(self._lines.feed(data))
         if not data:
             self._lost()
         return bool(data)
@@ -116,12 +116,12 @@ class Recorder:
         if self._process is not None and self._process.poll() is None:
             self._process.kill()  # it reads a console that is gone; it talks to no daemon any more
             self._process.wait()
-        self._log.write(self._stamper.flush())
+        self._log.write(self._lines.flush())
         self._log.close()
 
     def _lost(self) -> None:
         """The console's end: normal when the enclave ends, also with E45 (nitro-cli issue 405)."""
-        self._log.write(self._stamper.flush())
+        self._log.write(self._lines.flush())
         if self.fd is not None:
             os.close(self.fd)
             self.fd = None
@@ -129,7 +129,7 @@ class Recorder:
             self._process.wait()
 
     def _say(self, text: str) -> None:
-        self._log.write(self._stamper.feed(f"enclavectl: {text}\n".encode()))
+        self._log.write(self._lines.feed(f"enclavectl: {text}\n".encode()))
 
 
 def _modified(path: Path) -> datetime | None:
