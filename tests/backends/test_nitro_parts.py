@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enclavectl.address import HybridVsockAddress, VsockAddress
 from enclavectl.backends.base import MachineEnclave
+from enclavectl.backends.history import History
 from enclavectl.backends.keeping.ending import Ended
 from enclavectl.backends.keeping.locks import lock_enclave
 from enclavectl.backends.nitro.ending import Ending, keep_history
@@ -33,7 +33,7 @@ from enclavectl.backends.nitro.settings import NitroSettings
 from enclavectl.backends.nitro.timestamps import MAX_LINE, TimestampedLines
 from enclavectl.backends.state import EnclaveState
 from enclavectl.errors import StateError
-from enclavectl.history import History
+from enclavectl.net.address import HybridVsockAddress, VsockAddress
 from enclavectl.nitro_cli.answers import Registers, RunInfo
 from enclavectl.nitro_cli.describe_enclaves import DescribeInfo, NitroState
 from enclavectl.nitro_cli.tool import Described

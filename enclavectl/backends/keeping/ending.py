@@ -10,9 +10,9 @@ from datetime import datetime
 from pathlib import Path
 
 from enclavectl.backends.console_log import read_console
+from enclavectl.backends.history import History, HistoryEntry, console_tail
 from enclavectl.backends.keeping.locks import is_kept
 from enclavectl.backends.keeping.records import EnclaveRecord, remove_enclave
-from enclavectl.history import History, HistoryEntry, console_tail
 
 # A local enclave ends within a few hundredths of a second, and looking costs next to nothing.
 _POLL_S = 0.01

@@ -10,7 +10,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from enclavectl.address import UnixAddress
 from enclavectl.backends.base import EnclaveSpec, ProcessEnclave, ProcessSpec
 from enclavectl.backends.console_log import read_console
 from enclavectl.backends.keeping.ending import TERMINATED, EndedEnclave, wait_until_released
@@ -25,7 +24,8 @@ from enclavectl.backends.local.supervisor import SupervisorSpec
 from enclavectl.backends.state import EnclaveState
 from enclavectl.errors import HostError, StateError, UsageError
 from enclavectl.files import make_private_dir, read_bounded, write_atomic
-from enclavectl.transport import listen
+from enclavectl.net.address import UnixAddress
+from enclavectl.net.transport import listen
 from enclavectl.trust import Trust
 
 if TYPE_CHECKING:  # loaded while the enclave boots, not before: see benchmarks/start.py
@@ -102,7 +102,7 @@ class LocalBackend:
             StateError: the name is taken.
             HostError: the state folder cannot be written, or no process can be started.
         """
-        from enclavectl.models import load_weights
+        from enclavectl.models.find import load_weights
 
         if spec.name is not None:
             check_name(spec.name)

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from enclavectl.backends.console_log import read_console
+from enclavectl.backends.history import console_tail
 from enclavectl.backends.keeping.ending import Ended
-from enclavectl.history import console_tail
 
 # The supervisor's last line: see supervisor.py, _end.
 _ENDED = re.compile(r"^supervisor: the payload ended at ([0-9T:-]+Z) with (.+)$", re.MULTILINE)

@@ -34,13 +34,13 @@ from enclavectl.backends.nitro.records import (
     write_launched,
 )
 from enclavectl.errors import EnclavectlError, HostError, StateError
-from enclavectl.events import Silent
 from enclavectl.json_object import JsonObject
 from enclavectl.nitro_cli.answers import RunInfo
 from enclavectl.nitro_cli.commands import Console, RunEnclave
 from enclavectl.nitro_cli.describe_enclaves import NitroState
 from enclavectl.nitro_cli.hostlock import host_lock
 from enclavectl.nitro_cli.tool import NitroCli
+from enclavectl.progress import NoProgress
 from enclavectl.run import Output, handle_of, start
 
 # As much of an output as records.py and failure.py look at, and more.
@@ -104,11 +104,11 @@ class Keeper:
         self._is_detached = False
 
     def note(self, text: str) -> None:
-        """Pass the note on to the backend, whose user hears it. Part of ``Telling``."""
+        """Pass the note on to the backend, whose user hears it. Part of ``Progress``."""
         self._report({"note": text})
 
-    def progress(self, what: str, elapsed_s: float, bound_s: float) -> None:
-        """Do nothing: the backend has a clock of its own. Part of ``Telling``."""
+    def update(self, what: str, elapsed_s: float, bound_s: float) -> None:
+        """Do nothing: the backend has a clock of its own. Part of ``Progress``."""
 
     def adopt(self) -> None:
         """Go on where a keeper was killed, until the enclave has ended and that is written down."""
@@ -278,7 +278,7 @@ class Keeper:
             from enclavectl.backends.nitro.images import prune
 
             with contextlib.suppress(EnclavectlError):  # a damaged record: whoever lists is told of it
-                prune(self._folder.parents[1], Silent())
+                prune(self._folder.parents[1], NoProgress())
 
     def _report_failure(self, exc: EnclavectlError) -> None:
         error = {"kind": exc.kind, "message": exc.message, "hint": exc.hint, "code": exc.code}

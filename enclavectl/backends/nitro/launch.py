@@ -16,9 +16,9 @@ from enclavectl.backends.keeping.locks import is_kept
 from enclavectl.backends.nitro.keeper import KeeperSpec
 from enclavectl.backends.nitro.records import LaunchRecord, load_ended
 from enclavectl.errors import EnclavectlError, HostError, StateError
-from enclavectl.events import Silent, Telling
 from enclavectl.json_object import JsonError, JsonObject
 from enclavectl.nitro_cli.answers import RunInfo
+from enclavectl.progress import NoProgress, Progress
 from enclavectl.run import handle_of, has_ended
 
 # How often the progress of a boot is told while the keeper says nothing.
@@ -93,7 +93,7 @@ class ReportingKeeper:
         self._reports = reports
         self._log = log
         self._buffer = b""
-        self._telling: Telling = Silent()
+        self._progress: Progress = NoProgress()
         self.is_launching = False
 
     @property
@@ -101,7 +101,7 @@ class ReportingKeeper:
         """True if it has ended in another way than by itself."""
         return self._process.was_killed
 
-    def wait_launched(self, telling: Telling, bound_s: float) -> RunInfo:
+    def wait_launched(self, progress: Progress, bound_s: float) -> RunInfo:
         """Wait until the enclave has booted; return nitro-cli's answer.
 
         ``bound_s`` is how long a boot may take. It is told and not enforced: nitro-cli keeps it by itself.
@@ -110,18 +110,18 @@ class ReportingKeeper:
             HostError: the launch failed.
             StateError: its end was asked for meanwhile.
         """
-        self._telling = telling
+        self._progress = progress
         try:
-            return self._wait_launched(telling, bound_s)
+            return self._wait_launched(progress, bound_s)
         except JsonError as exc:
             raise self._fail(f"said what is no report ({exc})") from exc
 
-    def _wait_launched(self, telling: Telling, bound_s: float) -> RunInfo:
+    def _wait_launched(self, progress: Progress, bound_s: float) -> RunInfo:
         launching: float | None = None
         while True:
             for report in self._next_reports():
                 if "note" in report:
-                    telling.note(report.string("note"))
+                    progress.note(report.string("note"))
                 elif "launching" in report:
                     launching = time.monotonic()
                     self.is_launching = True
@@ -130,7 +130,7 @@ class ReportingKeeper:
                 elif "failed" in report:
                     raise _error(report.object("failed"))
             if launching is not None:
-                telling.progress("booting the enclave", time.monotonic() - launching, bound_s)
+                progress.update("booting the enclave", time.monotonic() - launching, bound_s)
 
     def let_go(self) -> None:
         """Let the enclave live on without us."""
@@ -142,7 +142,7 @@ class ReportingKeeper:
         os.close(self._reports)
         if not self._process.end(wait_s):
             if wait_s:
-                self._telling.note("the enclave ends by itself as soon as it can: enclavectl list shows it")
+                self._progress.note("the enclave ends by itself as soon as it can: enclavectl list shows it")
             self._process.leave()
 
     def _next_reports(self) -> Iterator[JsonObject]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from enclavectl.address import Address, HybridVsockAddress, VsockAddress
+from enclavectl.net.address import Address, HybridVsockAddress, VsockAddress
 from enclavectl.trust import Trust
 
 

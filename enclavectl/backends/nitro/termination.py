@@ -26,9 +26,9 @@ from enclavectl.backends.nitro.records import (
 )
 from enclavectl.backends.state import EnclaveState
 from enclavectl.errors import HostError, StateError
-from enclavectl.events import Telling
 from enclavectl.nitro_cli.limits import boot_bound_s
 from enclavectl.nitro_cli.tool import NitroCli
+from enclavectl.progress import Progress
 
 _POLL_S = 0.05
 # As launch.py has it: an image that is being hashed keeps its daemon from ending.
@@ -43,7 +43,7 @@ class Termination:
     """
 
     cli: NitroCli
-    telling: Telling
+    progress: Progress
     state_dir: Path
     home: Path
     trust_of: Callable[[bool], str]
@@ -97,7 +97,7 @@ class Termination:
 
         def tell(elapsed_s: float) -> None:
             if enclave.state is EnclaveState.BOOTING:
-                self.telling.progress("waiting for the boot, which cannot be stopped", elapsed_s, bound_s)
+                self.progress.update("waiting for the boot, which cannot be stopped", elapsed_s, bound_s)
 
         if not wait_until_released(folder, bound_s, tell):
             raise HostError(
@@ -116,7 +116,7 @@ class Termination:
             elapsed_s = time.monotonic() - start
             if elapsed_s > bound_s or has_failed(launch.folder):
                 return
-            self.telling.progress("waiting for the boot, which cannot be stopped", elapsed_s, bound_s)
+            self.progress.update("waiting for the boot, which cannot be stopped", elapsed_s, bound_s)
             time.sleep(_POLL_S)
 
     def _forget(self, launch: LaunchRecord, *, was_running: bool) -> None:
@@ -130,10 +130,10 @@ class Termination:
                     trust = self.trust_of(record.debug)
                     keep_history(self.state_dir, folder, trust=trust)
             except HostError as exc:  # what is removed next makes room on a full disk
-                self.telling.note(f"{record.name} ended; its history is not launch: {exc.message}")
+                self.progress.note(f"{record.name} ended; its history is not launch: {exc.message}")
             except StateError:
                 pass  # its keeper has just removed the folder
             remove_enclave(folder)
         with suppress(OSError):
             (self.home / "last-end").touch()
-        prune(self.home, self.telling)
+        prune(self.home, self.progress)
