@@ -130,7 +130,7 @@ class Termination:
                     trust = self.trust_of(record.debug)
                     keep_history(self.state_dir, folder, trust=trust)
             except HostError as exc:  # what is removed next makes room on a full disk
-                self.progress.note(f"{record.name} ended; its history is not launch: {exc.message}")
+                self.progress.note(f"{record.name} ended; its history is not kept: {exc.message}")
             except StateError:
                 pass  # its keeper has just removed the folder
             remove_enclave(folder)
