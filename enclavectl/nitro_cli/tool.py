@@ -13,7 +13,7 @@ from enclavectl.errors import HostError
 from enclavectl.json_object import JsonError, JsonObject
 from enclavectl.nitro_cli.describe_enclaves import DescribeEnclaves, DescribeInfo
 from enclavectl.nitro_cli.environment import find_nitro_cli, logs_dir, nitro_environment, sockets_dir
-from enclavectl.nitro_cli.hostlock import host_lock
+from enclavectl.nitro_cli.hostlock import host_lock, is_same_folder
 from enclavectl.nitro_cli.stream import objects, one_object
 from enclavectl.progress import NoProgress, Progress
 from enclavectl.run import Command, Output, capture_to_the_end
@@ -42,6 +42,7 @@ class NitroCli:
         self.environ = environ
         self.environment = nitro_environment(environ)
         self._progress = progress or NoProgress()
+        self._held_lock: int | None = None
 
     @cached_property
     def program(self) -> str:
@@ -63,12 +64,31 @@ class NitroCli:
         return logs_dir(self.environ)
 
     @contextmanager
+    def launch_locked(self, *, gives_up: Callable[[], bool]) -> Iterator[None]:
+        """Keep every other launch on this host out. Waits while there is one; ``gives_up`` ends the wait.
+
+        Raises:
+            StateError: it gave up.
+            HostError: this host is not set up.
+        """
+        with host_lock(self.logs, "launch", self._progress, gives_up=gives_up) as lock:
+            # Where both folders are one, so are their locks: this process would wait for itself, for ever.
+            self._held_lock = lock if is_same_folder(self.logs, self.sockets) else None
+            try:
+                yield
+            finally:
+                self._held_lock = None
+
+    @contextmanager
     def host_locked(self) -> Iterator[HostLockedTool]:
         """Keep everybody else on this host from talking to the enclaves' processes. Waits while others do.
 
         Raises:
             HostError: this host is not set up.
         """
+        if self._held_lock is not None:
+            yield HostLockedTool(self, self._held_lock, self._progress)
+            return
         with host_lock(self.sockets, "conversation with the enclaves", self._progress) as lock:
             yield HostLockedTool(self, lock, self._progress)
 

@@ -38,7 +38,6 @@ from enclavectl.json_object import JsonObject
 from enclavectl.nitro_cli.answers import RunInfo
 from enclavectl.nitro_cli.commands import Console, RunEnclave
 from enclavectl.nitro_cli.describe_enclaves import NitroState
-from enclavectl.nitro_cli.hostlock import host_lock
 from enclavectl.nitro_cli.tool import NitroCli
 from enclavectl.progress import NoProgress
 from enclavectl.run import Output, handle_of, start
@@ -131,7 +130,7 @@ class Keeper:
             recorder = Recorder(self._folder / "console.log") if self._record.debug else None
             # Until the enclave is settled: a launch asks every enclave for its name, which one that is just
             # being hashed must not be asked.
-            with host_lock(self._cli.logs, "launch", self, gives_up=self._is_unwanted):
+            with self._cli.launch_locked(gives_up=self._is_unwanted):
                 info = self._launch()
                 daemon = handle_of(info.process_id)
                 with contextlib.suppress(HostError):  # a full disk; nitro-cli's own answer is there
