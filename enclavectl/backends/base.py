@@ -88,6 +88,7 @@ class Machine:
 class Enclave(ABC):
     """One enclave as ``list`` and ``describe`` show it. ``measured`` are its registers before its start.
 
+    ``is_owned``: it belongs to the command that started it, which ends it, so no other command may use it.
     Of enclaves that somebody else started, much is not known: it is None.
     """
 
@@ -97,6 +98,7 @@ class Enclave(ABC):
     trust: Trust
     state: EnclaveState
     debug: bool
+    is_owned: bool
     pid: int | None
     started: datetime | None
     memory_mib: int | None
@@ -135,6 +137,7 @@ class Enclave(ABC):
             "name": self.name,
             "state": str(self.state),
             "debug": self.debug,
+            "owned": self.is_owned,
             "pid": self.pid,
             "started": None if self.started is None else self.started.isoformat(timespec="seconds"),
             "memory_mib": self.memory_mib,

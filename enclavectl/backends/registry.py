@@ -98,11 +98,18 @@ def find_enclave(backend: Backend, reference: str) -> Enclave:
 
 
 def require_running(enclave: Enclave) -> Enclave:
-    """The enclave, if it runs.
+    """Return the enclave, if it runs and may be used by every command.
 
     Raises:
-        StateError: it is dead.
+        StateError: it does not run, or it belongs to one command.
     """
+    if enclave.is_owned:
+        raise StateError(
+            f"{enclave.name}: expected an enclave that stays, found one that belongs to the command that "
+            "started it and ends with it",
+            hint="enclavectl run starts one that stays",
+            code="owned",
+        )
     if enclave.state in (EnclaveState.BOOTING, EnclaveState.TERMINATING, EnclaveState.UNKNOWN):
         raise StateError(
             f"{enclave.name}: expected a running enclave, found one that is {enclave.state}",
@@ -117,12 +124,12 @@ def require_running(enclave: Enclave) -> Enclave:
 
 
 def only_running(enclaves: Sequence[Enclave]) -> Enclave | None:
-    """The one running enclave, or None if none runs.
+    """Return the one running enclave, or None if none runs. Those that belong to a command do not count.
 
     Raises:
         StateError: several run, so one must be named.
     """
-    running = [enclave for enclave in enclaves if enclave.state is EnclaveState.RUNNING]
+    running = [one for one in enclaves if one.state is EnclaveState.RUNNING and not one.is_owned]
     if len(running) > 1:
         names = ", ".join(enclave.name for enclave in running)
         raise StateError(f"several enclaves are running: {names}", hint="choose one with --enclave NAME")

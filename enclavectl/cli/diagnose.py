@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -30,9 +30,11 @@ from enclavectl.cli.targets import (
 
 if TYPE_CHECKING:
     from enclavectl.backends.base import Backend, Enclave
+    from enclavectl.client.exchange import VerifiedEnclave
     from enclavectl.client.pictures import Picture
+    from enclavectl.client.session import Client
     from enclavectl.config.load import Config
-    from enclavectl.errors import PictureRefused
+    from enclavectl.errors import EnclaveLost, PictureRefused
     from enclavectl.results.diagnosis import Diagnosis
 
 
@@ -97,11 +99,14 @@ def diagnose(
         invocation.config, policy=policy, allow_debug=unsafe_allow_debug, connect=connect, root=root
     )
     with ExitStack() as stack:
-        if connect is not None:
-            target = target_elsewhere(connect, verification)
-        else:
-            target = _target_here(invocation, stack, enclave, verification, is_fresh=fresh)
-        diagnosis = _ask(invocation, target, names, report)
+
+        def find_target() -> Target:
+            if connect is not None:
+                return target_elsewhere(connect, verification)
+            return _target_here(invocation, stack, enclave, verification, is_fresh=fresh)
+
+        sessions = _Sessions(invocation, stack, find_target)
+        diagnosis = _ask(invocation, sessions, names, report)
         if invocation.screen.as_json:
             invocation.screen.result(diagnosis.to_json())
         else:
@@ -157,7 +162,51 @@ def _start_fresh(
     return target_of(backend, running.enclave, verification, running)
 
 
-def _ask(invocation: Invocation, target: Target, names: Sequence[str], report: Path | None) -> Diagnosis:
+class _Sessions:
+    """The sessions of one command: the first, and further ones where the enclave is lost."""
+
+    def __init__(self, invocation: Invocation, stack: ExitStack, find_target: Callable[[], Target]) -> None:
+        """``stack`` ends them; ``find_target`` finds, or starts, the enclave that the command may use now."""
+        self._invocation = invocation
+        self._stack = stack
+        self._find_target = find_target
+        self._target = find_target()
+        self.enclaves: list[VerifiedEnclave] = []
+
+    @property
+    def backend(self) -> str:
+        """The backend of the first."""
+        return self._target.backend
+
+    def first(self) -> Client:
+        """Connect and verify."""
+        return self._open(self._target)
+
+    def renew(self, error: EnclaveLost) -> Client | None:
+        """Connect to an enclave in place of the lost one, and verify it; None, and a note, if that fails."""
+        from enclavectl.errors import EnclavectlError
+
+        screen = self._invocation.screen
+        screen.note(f"{error.message}; going on with another enclave for the pictures without an answer")
+        try:
+            client = self._open(self._find_target())
+        except EnclavectlError as failure:
+            screen.note(f"there is no other enclave: {failure.message}")
+            return None
+        if client.enclave.card != self.enclaves[0].card:
+            screen.note("the other enclave has another model, so it gets no picture")
+            self.enclaves.pop()
+            return None
+        return client
+
+    def _open(self, target: Target) -> Client:
+        timeout_s = self._invocation.config.diagnose.timeout_s
+        client = self._stack.enter_context(open_session(target, self._invocation.screen, timeout_s=timeout_s))
+        self.enclaves.append(client.enclave)
+        return client
+
+
+def _ask(invocation: Invocation, sessions: _Sessions, names: Sequence[str], report: Path | None) -> Diagnosis:
     """Connect, verify, send; draw each answer when its turn has come; write the report."""
     from enclavectl.client.batch import classify
     from enclavectl.results.diagnosis import Diagnosis, Result, to_result
@@ -167,22 +216,30 @@ def _ask(invocation: Invocation, target: Target, names: Sequence[str], report: P
         invocation.screen.load()  # while a fresh enclave boots
     shown: list[Picture] = []
     results: dict[int, Result] = {}
-    with open_session(target, invocation.screen, timeout_s=settings.timeout_s) as client:
-        enclave = client.enclave
-        drawing = (
-            None if invocation.screen.as_json else AnswerDrawing(invocation.screen, enclave, settings.top)
-        )
-        replies = classify(client, _read(names), timeout_s=settings.timeout_s, in_flight=settings.in_flight)
-        with batch_progress(invocation.screen, len(names)) as advance:
-            for reply in replies:
-                results[reply.index] = to_result(names[reply.index], reply)
-                if report is not None and reply.picture is not None:
-                    shown.append(reply.picture)
-                advance()
-                if drawing is not None:
-                    drawing.draw_ready(results)
-    ordered = [results[index] for index in range(len(names))]
-    diagnosis = Diagnosis(backend=target.backend, enclave=enclave, results=ordered)
+    client = sessions.first()
+    enclave = client.enclave
+    drawing = None if invocation.screen.as_json else AnswerDrawing(invocation.screen, enclave, settings.top)
+    replies = classify(
+        client,
+        _read(names),
+        timeout_s=settings.timeout_s,
+        in_flight=settings.in_flight,
+        renew=sessions.renew,
+    )
+    with batch_progress(invocation.screen, len(names)) as advance:
+        for reply in replies:
+            results[reply.index] = to_result(names[reply.index], reply)
+            if report is not None and reply.picture is not None:
+                shown.append(reply.picture)
+            advance()
+            if drawing is not None:
+                drawing.draw_ready(results)
+    diagnosis = Diagnosis(
+        backend=sessions.backend,
+        enclave=enclave,
+        later_enclaves=sessions.enclaves[1:],
+        results=[results[index] for index in range(len(names))],
+    )
     if report is not None:
         _write_report(report, diagnosis, shown)
     return diagnosis

@@ -84,7 +84,8 @@ def show_enclaves(screen: Screen, backend: str, enclaves: Sequence[Enclave]) -> 
     rows = []
     for one in enclaves:
         started = "" if one.started is None else f"{one.started:%Y-%m-%d %H:%M:%S}"
-        row = [one.name, one.state, str(one.trust), one.model_id or "", started, str(one.pid or "")]
+        state = f"{one.state} (owned)" if one.is_owned else str(one.state)
+        row = [one.name, state, str(one.trust), one.model_id or "", started, str(one.pid or "")]
         if (machine := _machine_of(one)) is not None:
             row += [str(machine.cid or ""), str(one.memory_mib or ""), str(machine.cpus), machine.owner or ""]
         rows.append(row)
@@ -101,6 +102,8 @@ def _facts(enclave: Enclave) -> Iterator[tuple[str, str]]:
     yield "name", enclave.name
     yield "id", enclave.enclave_id
     yield "state", str(enclave.state) + ("  (DEBUG MODE)" if enclave.debug else "")
+    if enclave.is_owned:
+        yield "owned by", "the command that started it, which ends it; other commands do not use it"
     yield "backend", enclave.backend
     if enclave.model_id is not None:
         yield "model", f"{enclave.model_id}, SHA-256 {enclave.model_sha256}"

@@ -33,6 +33,7 @@ def enclave(name: str, enclave_id: str, state: EnclaveState = EnclaveState.RUNNI
         trust=Trust.SIMULATED,
         state=state,
         debug=False,
+        is_owned=False,
         pid=None,
         started=datetime(2026, 1, 1, tzinfo=UTC),
         memory_mib=256,
@@ -136,6 +137,17 @@ def test_a_dead_enclave_is_not_used() -> None:
     assert only_running([]) is None
     with pytest.raises(StateError, match="several enclaves are running: firstborn, second"):
         only_running([dead, FIRSTBORN, SECOND])
+
+
+def test_an_enclave_that_a_command_owns_is_nobody_elses() -> None:
+    owned = replace(FIRST, is_owned=True)
+    assert only_running([owned]) is None
+    assert only_running([owned, SECOND]) is SECOND
+    with pytest.raises(StateError, match="belongs to the command that started it") as info:
+        require_running(owned)
+    assert info.value.code == "owned"
+    assert find_enclave(Listed([owned]), "first") is owned  # describe, console and terminate may
+    assert owned.to_json()["owned"] is True
 
 
 def test_the_local_backend_is_chosen_where_there_is_no_nitro(tmp_path: Path) -> None:

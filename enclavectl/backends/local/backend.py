@@ -280,6 +280,7 @@ class LocalBackend:
             trust=_trust(record),
             state=state,
             debug=record.debug,
+            is_owned=not record.detached,
             pid=record.supervisor.pid if state is EnclaveState.RUNNING else None,
             started=record.started,
             memory_mib=record.memory_mib,

@@ -45,6 +45,7 @@ def enclave_from_record(
         trust=settings.trust(debug=record.debug),
         state=state,
         debug=record.debug,
+        is_owned=not record.detached,
         pid=info.process_id if info and runs else None,
         started=record.started,
         memory_mib=info.memory_mib if info else record.memory_mib,
@@ -74,6 +75,7 @@ def enclave_from_describe(told: DescribeInfo, settings: NitroSettings) -> Machin
         trust=settings.trust(debug=told.debug),
         state=_STATES[told.state],
         debug=told.debug,
+        is_owned=False,  # nitro-cli does not say so
         pid=run.process_id,
         started=None,
         memory_mib=run.memory_mib,
