@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from enclavectl.errors import UsageError
-from enclavectl.files import make_private_dir, read_bounded, write_atomic
+from enclavectl.files import make_private_dir, read_bounded, require_private_dir, write_atomic
 from enclavectl.json_object import JsonError, JsonObject
 
 HISTORY_SCHEMA = "enclavectl.history-entry/1"
@@ -80,7 +80,11 @@ class History:
             old.unlink(missing_ok=True)
 
     def all(self) -> list[HistoryEntry]:
-        """Return every entry, oldest first. Damaged files are passed over: they are only a memory."""
+        """Return every entry, oldest first. Damaged files are passed over: they are only a memory.
+
+        Raises:
+            HostError: somebody else may have put them there.
+        """
         found = (_read(path) for path in self._paths())
         return [entry for entry in found if entry is not None]
 
@@ -96,6 +100,8 @@ class History:
         return next(exact, None) or (next(similar, None) if reference else None)
 
     def _paths(self) -> list[Path]:
+        if not require_private_dir(self._folder):
+            return []
         try:
             return sorted(path for path in self._folder.iterdir() if path.suffix == ".json")
         except OSError:

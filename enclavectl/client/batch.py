@@ -123,7 +123,7 @@ class _Batch:
         return bool(self._flights)
 
     def _has_room(self) -> bool:
-        # What was under way when an enclave was lost goes alone, so that only the picture that ended it fails.
+        # What was under way when an enclave was lost goes alone: only the picture that ended it then fails.
         under_way = [*self._flights.values(), *list(self._waiting)[:1]]
         limit = 1 if any(flight.losses for flight in under_way) else self._in_flight
         return len(self._flights) < limit

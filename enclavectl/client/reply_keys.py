@@ -16,7 +16,7 @@ from enclave_payload.messages import REQUEST_ID_BYTES
 from enclave_payload.seal import REPLY_KEY_BYTES
 from enclavectl.client.exchange import PendingAnswer
 from enclavectl.errors import StateError, UsageError
-from enclavectl.files import make_private_dir, read_bounded, write_atomic
+from enclavectl.files import make_private_dir, read_bounded, require_private_dir, write_atomic
 from enclavectl.json_object import JsonError, JsonObject
 
 _SCHEMA = "enclavectl.pending/1"
@@ -64,9 +64,10 @@ class PendingStore:
 
         Raises:
             StateError: its file is damaged.
+            HostError: somebody else may have put it there.
         """
         path = self._path(request_id)
-        if not path.exists():
+        if not require_private_dir(self._folder) or not path.exists():
             return None
         try:
             value = JsonObject.parse(read_bounded(path, _MAX_BYTES, what="pending request"))

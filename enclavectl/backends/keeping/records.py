@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypedDict, TypeVar
 
 from enclavectl.errors import HostError, StateError, UsageError
-from enclavectl.files import read_bounded
+from enclavectl.files import read_bounded, require_private_dir
 from enclavectl.json_object import JsonError, JsonObject
 
 T = TypeVar("T")
@@ -102,7 +102,9 @@ def read_record(path: Path, schema: str, parse: Callable[[JsonObject], T], *, hi
 
     Raises:
         StateError: there is none, or it is damaged.
+        HostError: somebody else may have put it there.
     """
+    require_private_dir(path.parent)
     try:
         value = JsonObject.parse(read_bounded(path, _MAX_RECORD_BYTES, what="enclave record"))
         value.require_schema(schema)
@@ -117,8 +119,10 @@ def enclave_folders(home: Path) -> list[Path]:
     """Return the folders of the enclaves under ``home``, running or dead.
 
     Raises:
-        HostError: the folder cannot be read.
+        HostError: the folder cannot be read, or somebody else may have put something there.
     """
+    if not require_private_dir(home):
+        return []
     try:
         return sorted(path for path in home.iterdir() if path.name.startswith("enc"))
     except FileNotFoundError:

@@ -23,7 +23,7 @@ from enclavectl.backends.local.records import Record, ensure_root, load_record
 from enclavectl.backends.local.supervisor import SupervisorSpec
 from enclavectl.backends.state import EnclaveState
 from enclavectl.errors import HostError, StateError, UsageError
-from enclavectl.files import make_private_dir, read_bounded, write_atomic
+from enclavectl.files import make_private_dir, read_bounded, require_private_dir, write_atomic
 from enclavectl.net.address import UnixAddress
 from enclavectl.net.transport import listen
 from enclavectl.trust import Trust
@@ -89,8 +89,12 @@ class LocalBackend:
 
     name = "local"
 
-    def __init__(self, state_dir: Path) -> None:
-        """Everything is kept under ``state_dir``/local, which is made when it is needed."""
+    def __init__(self, state_dir: Path, *, end_s: float = _END_S) -> None:
+        """Everything is kept under ``state_dir``/local, which is made when it is needed.
+
+        ``end_s`` is how long ``terminate`` waits after a signal.
+        """
+        self._end_s = end_s
         self._state_dir = state_dir
         self._home = state_dir / "local"
 
@@ -158,6 +162,7 @@ class LocalBackend:
     def console(self, enclave: Enclave, *, follow: bool) -> Iterator[bytes]:
         """Yield what it printed so far and, with ``follow``, what it prints until it ends."""
         folder = self._home / "enclaves" / enclave.enclave_id
+        require_private_dir(folder)
         return read_console(folder / "console.log", (lambda: is_kept(folder)) if follow else None)
 
     def terminate(self, enclave: Enclave) -> None:
@@ -167,15 +172,16 @@ class LocalBackend:
             HostError: it would not end.
         """
         folder = self._home / "enclaves" / enclave.enclave_id
+        require_private_dir(folder)
         how = TERMINATED if is_kept(folder) else None
         for number in (signal.SIGTERM, signal.SIGKILL):
             if not is_kept(folder):
                 break
             self._signal(folder, number)
-            wait_until_released(folder, _END_S)
+            wait_until_released(folder, self._end_s)
         if is_kept(folder):
             raise HostError(
-                f"{enclave.name}: the supervisor did not end within {2 * _END_S:g} s",
+                f"{enclave.name}: the supervisor did not end within {2 * self._end_s:g} s",
                 hint=f"who holds {folder}/lock? {folder}/record.json names the supervisor",
             )
         try:
@@ -190,9 +196,11 @@ class LocalBackend:
 
         Raises:
             UsageError: there is none yet: nothing was ever run here.
+            HostError: somebody else may have put it there.
         """
         from enclavectl.attestation import TrustRoot
 
+        require_private_dir(self._home / "root")
         pem = read_bounded(
             self._home / "root" / "certificate.pem", 64 * 1024, what="development root certificate"
         )

@@ -22,7 +22,7 @@ from enclavectl.backends.keeping.identity import ProcessIdentity
 from enclavectl.backends.keeping.locks import exclusive
 from enclavectl.backends.keeping.records import EnclaveRecord, read_common, read_record
 from enclavectl.errors import HostError
-from enclavectl.files import make_private_dir, read_bounded, write_atomic
+from enclavectl.files import make_private_dir, read_bounded, require_private_dir, write_atomic
 from enclavectl.json_object import JsonObject
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def ensure_root(folder: Path) -> None:
     Raises:
         HostError: the folder or its files cannot be written.
     """
-    if (folder / "certificate.pem").exists():
+    if require_private_dir(folder) and (folder / "certificate.pem").exists():
         return
     from enclavectl.backends.local.pki import DevelopmentRoot
 
@@ -103,6 +103,7 @@ def load_root(folder: Path) -> DevelopmentRoot:
     """
     from enclavectl.backends.local.pki import DevelopmentRoot
 
+    require_private_dir(folder)
     key = folder / "key.pem"
     if key.exists() and key.stat().st_mode & 0o077:
         raise HostError(
