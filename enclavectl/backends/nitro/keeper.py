@@ -118,7 +118,7 @@ class Keeper:
         recorder = None
         if self._record.debug:
             recorder = Recorder(self._folder / "console.log", goes_on=True)
-            recorder.end_old_reader(self._cli.process(Console(enclave_id=info.enclave_id)))
+            recorder.end_old_reader()
         # The handle first: if the enclave is still told of afterwards, it is that of its process.
         daemon = self._settled(info, handle_of(info.process_id), recorder)
         self._watch(info, daemon, recorder)

@@ -10,7 +10,7 @@
                                  ended.json                  when and how it ended
                                  lock                        held by the keeper while it lives
                                  keeper.log, console.log
-                                 console.pid                 nitro-cli console, which reads for the keeper
+                                 console.json                nitro-cli console, which reads for the keeper
 
 nitro-cli's answer goes to a file and not to us, so that it is found even if nobody was left to read it.
 """
