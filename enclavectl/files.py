@@ -190,7 +190,10 @@ def make_private_dir(path: Path) -> None:
             # Each level by itself: mkdir(parents=True) would make the parents with the umask's mode.
             missing.mkdir(mode=0o700, exist_ok=True)
     except (OSError, ValueError) as exc:
-        raise HostError(f"{path}: cannot make this folder ({_reason(exc)})") from exc
+        raise HostError(
+            f"{path}: cannot make this folder ({_reason(exc)})",
+            hint="is it for enclavectl's state? set ENCLAVECTL_STATE_DIR to a folder of your own",
+        ) from exc
     require_private_dir(path)
 
 
