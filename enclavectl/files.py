@@ -209,7 +209,7 @@ def require_private_dir(path: Path) -> bool:
     """
     try:
         found = path.lstat()
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return False
     except (OSError, ValueError) as exc:
         raise HostError(f"{path}: cannot be read ({_reason(exc)})", hint=_REACH_HINT) from exc

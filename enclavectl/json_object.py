@@ -178,12 +178,16 @@ class JsonObject:
             raise self._wrong(key, "a time with its zone, such as 2026-11-24T12:00:00+00:00")
         return found
 
-    def hex(self, key: str, *, length: int) -> bytes:
-        """Return ``length`` bytes, written as lower-case hex. Errors do not show them: they may be keys."""
+    def hex(self, key: str, *, length: int | None = None) -> bytes:
+        """Return ``length`` bytes (None: any number), written as lower-case hex.
+
+        Errors do not show what is there: it may be a key.
+        """
         found = self._members.get(key)
-        if not isinstance(found, str) or len(found) != 2 * length or not _HEX.fullmatch(found):
+        if not isinstance(found, str) or not _HEX.fullmatch(found) or length not in (None, len(found) // 2):
+            digits = "" if length is None else f"{2 * length} "
             raise JsonError(
-                f"{self._path(key)}: expected {2 * length} lower-case hex digits, found something else"
+                f"{self._path(key)}: expected {digits}lower-case hex digits, found something else"
             )
         return bytes.fromhex(found)
 
@@ -323,5 +327,5 @@ def _shown(value: object) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
-_HEX = re.compile(r"[0-9a-f]*")
+_HEX = re.compile(r"([0-9a-f]{2})*")
 _DECODER = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_refuse_constant, parse_float=_finite)

@@ -168,7 +168,8 @@ def test_make_private_dir_refuses_somebody_elses_folder(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_is_nobodys(tmp_path: Path) -> None:
     assert require_private_dir(tmp_path / "absent" / "below") is False
     (tmp_path / "file").touch()
-    assert require_private_dir(tmp_path / "file" / "below") is False
+    with pytest.raises(HostError, match="cannot be read"):
+        require_private_dir(tmp_path / "file" / "below")
     (tmp_path / "there").mkdir(mode=0o700)
     assert require_private_dir(tmp_path / "there") is True
 

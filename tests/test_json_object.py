@@ -125,6 +125,7 @@ READERS: dict[str, tuple[Read, list[JsonValue], list[JsonValue]]] = {
         ["2026-11-24T12:00:00", "yesterday", 12, "2026" * 99],
     ),
     "hex": (lambda o: o.hex("k", length=2), ["00ff"], ["00FF", "00f", "00ff00", "zzzz", "0 ff", 255]),
+    "hex of any length": (lambda o: o.hex("k"), ["", "00", "00ff00"], ["0", "FF", 0, ["00"]]),
     "object": (lambda o: o.object("k"), [{}, {"a": 1}], [[], "{}", 1]),
     "objects": (lambda o: o.objects("k"), [[], [{}]], [[1], {}, [[]], [{}, None]]),
     "strings": (lambda o: o.strings("k"), [[], ["a"]], [["a", 1], "ab", {}, [None]]),

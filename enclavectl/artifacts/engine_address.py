@@ -14,6 +14,7 @@ from pathlib import Path
 
 from enclavectl.errors import HostError, UsageError
 from enclavectl.files import read_bounded
+from enclavectl.json_object import JsonError, JsonObject
 
 USUAL_SOCKET = "/var/run/docker.sock"
 # docker writes some hundred bytes into either file; credentials and plugins make config.json larger.

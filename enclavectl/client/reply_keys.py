@@ -7,6 +7,7 @@ removed when its answer has been opened, or a day later.
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ class PendingStore:
         value = {
             "schema": _SCHEMA,
             "reply_key": waiting.pending.reply_key.hex(),
-            "image": waiting.image,
+            "image": os.fsencode(waiting.image).hex(),  # file names are bytes, which JSON cannot hold
             "sha256": waiting.sha256,
             "labels": dict(waiting.labels),
             "notice": waiting.notice,
@@ -75,7 +76,7 @@ class PendingStore:
                 pending=PendingAnswer(
                     request_id=request_id, reply_key=value.hex("reply_key", length=REPLY_KEY_BYTES)
                 ),
-                image=value.string("image"),
+                image=os.fsdecode(value.hex("image")),
                 sha256=value.string("sha256"),
                 labels=value.string_map("labels"),
                 notice=value.string("notice"),

@@ -16,6 +16,7 @@ from enclavectl.backends.keeping.records import remove_enclave
 from enclavectl.backends.local.backend import LocalBackend
 from enclavectl.backends.local.records import Record, ensure_root, load_record, load_root
 from enclavectl.errors import HostError, StateError, UsageError
+from enclavectl.files import make_private_dir
 
 RECORD = Record(
     name="first",
@@ -31,7 +32,7 @@ RECORD = Record(
 
 
 def write_record(folder: Path, record: Record = RECORD) -> None:
-    folder.mkdir(parents=True)
+    make_private_dir(folder)
     (folder / "record.json").write_bytes(record.to_json())
 
 

@@ -33,6 +33,7 @@ from enclavectl.backends.nitro.settings import NitroSettings
 from enclavectl.backends.nitro.timestamps import MAX_LINE, TimestampedLines
 from enclavectl.backends.state import EnclaveState
 from enclavectl.errors import StateError
+from enclavectl.files import make_private_dir
 from enclavectl.net.address import HybridVsockAddress, VsockAddress
 from enclavectl.nitro_cli.answers import Registers, RunInfo
 from enclavectl.nitro_cli.describe_enclaves import DescribeInfo, NitroState
@@ -51,7 +52,7 @@ SETTINGS = NitroSettings(state_dir=Path("/nowhere"), environ={}, port_in=5005)
 
 def launch(folder: Path, record: Record = RECORD, info: RunInfo | None = RUN) -> LaunchRecord:
     made = folder / "enc1"
-    made.mkdir(parents=True, exist_ok=True)
+    make_private_dir(made)
     (made / "record.json").write_bytes(record.to_json())
     return LaunchRecord(made, record, info)
 
