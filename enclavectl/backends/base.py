@@ -70,7 +70,7 @@ class Machine:
     owner: str | None
 
     def to_json(self) -> dict[str, object]:
-        """The object under ``machine`` in the commands' JSON."""
+        """Return the object under ``machine`` in the commands' JSON."""
         return {
             "cid": self.cid,
             "cpus": self.cpus,
@@ -127,11 +127,11 @@ class Enclave(ABC):
         return Release(name=f"{self.name} as started", pcrs=self.measured)
 
     def pcrs(self) -> dict[str, str]:
-        """The measured registers in hex, by number."""
+        """Return the measured registers in hex, by number."""
         return {str(index): value.hex() for index, value in (self.measured or {}).items()}
 
     def to_json(self) -> dict[str, object]:
-        """The object under ``enclave`` in the commands' JSON. ``machine`` is null for a process."""
+        """Return the object under ``enclave`` in the commands' JSON. ``machine`` is null for a process."""
         return {
             "id": self.enclave_id,
             "name": self.name,
@@ -180,7 +180,7 @@ class MachineEnclave(Enclave):
         return "enclave.memory_mib"
 
     def to_json(self) -> dict[str, object]:
-        """The same with the machine."""
+        """Return the same with the machine."""
         return {**Enclave.to_json(self), "machine": self.machine.to_json()}
 
 

@@ -43,7 +43,7 @@ class HistoryEntry:
     console: str
 
     def to_json(self, *, console: bool = True) -> dict[str, object]:
-        """The object in the file; without the console, the one in a list."""
+        """Return the object in the file; without the console, the one in a list."""
         value: dict[str, object] = {
             "id": self.enclave_id,
             "name": self.name,

@@ -23,14 +23,14 @@ _NITRO_DEVICE = Path("/dev/nitro_enclaves")
 
 
 def resolve_backend(config: Config) -> BackendChoice:
-    """What ``auto`` stands for on this host: ``nitro`` where its device exists, else ``local``."""
+    """Return what ``auto`` stands for on this host: ``nitro`` where its device exists, else ``local``."""
     if config.backend is BackendChoice.AUTO:
         return BackendChoice.NITRO if _NITRO_DEVICE.exists() else BackendChoice.LOCAL
     return config.backend
 
 
 def choose_backend(config: Config, progress: Progress | None = None) -> Backend:
-    """The backend that the configuration names; it tells ``progress`` what takes long.
+    """Return the backend that the configuration names; it tells ``progress`` what takes long.
 
     Raises:
         HostError: this release has no such backend yet.
@@ -62,7 +62,7 @@ def choose_backend(config: Config, progress: Progress | None = None) -> Backend:
 
 
 def find_enclave(backend: Backend, reference: str) -> Enclave:
-    """The enclave with that name or id, or the only one whose id or name starts so.
+    """Return the enclave with that name or id, or the only one whose id or name starts so.
 
     Raises:
         StateError: none or several fit.
@@ -137,7 +137,7 @@ def only_running(enclaves: Sequence[Enclave]) -> Enclave | None:
 
 
 def load_policy(path: Path, *, allow_debug: bool) -> Policy:
-    """The policy in a file.
+    """Return the policy in a file.
 
     Raises:
         UsageError: it cannot be read or is not a policy.

@@ -73,7 +73,7 @@ class RunInfo:
         )
 
     def to_json(self) -> dict[str, object]:
-        """The object that ``from_json`` reads; we keep it with the enclave's record."""
+        """Return the object that ``from_json`` reads; we keep it with the enclave's record."""
         return {
             "EnclaveName": self.name,
             "EnclaveID": self.enclave_id,

@@ -23,7 +23,7 @@ class BuildEnclave:
     certificate: Path | None = None
 
     def to_argv(self) -> list[str]:
-        """The words after the program's name."""
+        """Return the words after the program's name."""
         argv = ["build-enclave", "--docker-uri", self.image, "--output-file", str(self.output)]
         if self.key is not None and self.certificate is not None:
             argv += ["--private-key", self.key, "--signing-certificate", str(self.certificate)]

@@ -18,7 +18,7 @@ class NitroCommand(Protocol):
     """A command line of nitro-cli."""
 
     def to_argv(self) -> list[str]:
-        """The words after the program's name."""
+        """Return the words after the program's name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,7 @@ class RunEnclave:
             check_cid(self.cid)
 
     def to_argv(self) -> list[str]:
-        """The words after the program's name."""
+        """Return the words after the program's name."""
         return [
             "run-enclave",
             "--cpu-count",
@@ -72,5 +72,5 @@ class Console:
     enclave_id: str
 
     def to_argv(self) -> list[str]:
-        """The words after the program's name."""
+        """Return the words after the program's name."""
         return ["console", "--enclave-id", self.enclave_id]

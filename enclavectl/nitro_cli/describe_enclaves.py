@@ -15,7 +15,7 @@ class DescribeEnclaves:
     """``nitro-cli describe-enclaves``. Never ``--metadata``: metadata that is no object ends the enclave."""
 
     def to_argv(self) -> list[str]:
-        """The words after the program's name."""
+        """Return the words after the program's name."""
         return ["describe-enclaves"]
 
 

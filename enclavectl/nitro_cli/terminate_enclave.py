@@ -16,7 +16,7 @@ class TerminateEnclave:
     enclave_id: str
 
     def to_argv(self) -> list[str]:
-        """The words after the program's name."""
+        """Return the words after the program's name."""
         return ["terminate-enclave", "--enclave-id", self.enclave_id]
 
 

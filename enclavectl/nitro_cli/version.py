@@ -20,7 +20,7 @@ class NitroVersion:
 
     @classmethod
     def from_text(cls, text: str) -> Self:
-        """The release in the line of ``nitro-cli --version``: ``Nitro CLI 1.5.0``.
+        """Return the release in the line of ``nitro-cli --version``: ``Nitro CLI 1.5.0``.
 
         Raises:
             ValueError: the text has no version.

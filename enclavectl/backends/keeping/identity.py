@@ -52,7 +52,7 @@ class ProcessIdentity(NamedTuple):
         )
 
     def to_json(self) -> dict[str, object]:
-        """The object in a record."""
+        """Return the object in a record."""
         return {"pid": self.pid, "started_ticks": self.started_ticks, "boot_id": self.boot_id}
 
     def open(self) -> int | None:

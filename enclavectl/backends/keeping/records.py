@@ -41,7 +41,7 @@ class EnclaveRecord:
     pcrs: dict[int, bytes]
 
     def common_json(self) -> dict[str, object]:
-        """The members of ``record.json`` that every backend writes."""
+        """Return the members of ``record.json`` that every backend writes."""
         model = None if self.model_id is None else {"id": self.model_id, "sha256": self.model_sha256}
         return {
             "name": self.name,
@@ -54,7 +54,7 @@ class EnclaveRecord:
         }
 
     def pcrs_json(self) -> dict[str, str]:
-        """The registers in hex, by number."""
+        """Return the registers in hex, by number."""
         return {str(index): value.hex() for index, value in self.pcrs.items()}
 
 

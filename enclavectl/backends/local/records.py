@@ -40,7 +40,7 @@ class Record(EnclaveRecord):
     supervisor: ProcessIdentity
 
     def to_json(self) -> bytes:
-        """The content of ``record.json``."""
+        """Return the content of ``record.json``."""
         value = {
             "schema": RECORD_SCHEMA,
             **EnclaveRecord.common_json(self),

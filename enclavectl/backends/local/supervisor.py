@@ -46,7 +46,7 @@ class SupervisorSpec(NamedTuple):
     outbound: str
 
     def to_json(self) -> str:
-        """The supervisor's one argument."""
+        """Return the supervisor's one argument."""
         return json.dumps(self._asdict())
 
     @classmethod

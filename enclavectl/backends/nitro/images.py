@@ -31,6 +31,7 @@ from enclavectl.nitro_cli.hostlock import host_lock
 from enclavectl.nitro_cli.limits import minimum_memory_mib
 from enclavectl.progress import Progress
 
+# Large enough that reading costs nothing beside hashing.
 _CHUNK = 1 << 20
 # Often enough that a progress bar moves smoothly.
 _TELL_S = 0.2

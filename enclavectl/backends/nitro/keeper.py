@@ -67,7 +67,7 @@ class KeeperSpec:
     adopts: bool = False
 
     def to_json(self) -> str:
-        """The keeper's one argument."""
+        """Return the keeper's one argument."""
         return json.dumps(asdict(self))
 
     @classmethod

@@ -88,7 +88,7 @@ class ReportingKeeper:
     """A keeper that runs, and the pipe on which it reports how the launch goes."""
 
     def __init__(self, process: KeeperProcess, reports: int, log: Path) -> None:
-        """``reports`` is the read end."""
+        """Take the read end of the pipe as ``reports``."""
         self._process = process
         self._reports = reports
         self._log = log

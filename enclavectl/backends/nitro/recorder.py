@@ -34,7 +34,7 @@ class Recorder:
     """One ``nitro-cli console`` and the log that it fills."""
 
     def __init__(self, path: Path, *, goes_on: bool = False) -> None:
-        """The log is made, or the one that is there goes on; nothing is recorded before ``connect``."""
+        """Make the log, or go on with the one that is there. Nothing is recorded before ``connect``."""
         last = _modified(path) if goes_on else None
         self._log = ConsoleLog(path, goes_on=goes_on)
         self._console = path.with_name("console.json")
@@ -68,7 +68,7 @@ class Recorder:
             os.close(handle)
 
     def connect(self, command: Command) -> None:
-        """The console is connected, or it failed, which the log then says.
+        """Connect the console; where that fails, say so in the log.
 
         No time limit of ours: nitro-cli has one of 20 s, and must not be ended while it asks the daemon.
         """
@@ -108,7 +108,7 @@ class Recorder:
         return bool(data)
 
     def finish(self) -> None:
-        """The enclave has ended: its last words are in the log."""
+        """Put the last words of an enclave that has ended into the log."""
         while self.fd is not None:
             poll = select.poll()
             poll.register(self.fd, select.POLLIN)
@@ -122,7 +122,7 @@ class Recorder:
         self._log.close()
 
     def _lost(self) -> None:
-        """The console's end: normal when the enclave ends, also with E45 (nitro-cli issue 405)."""
+        """Record the console's end, which comes with the enclave's, also as E45 (nitro-cli issue 405)."""
         self._log.write(self._lines.flush())
         if self.fd is not None:
             os.close(self.fd)

@@ -47,7 +47,7 @@ class Record(EnclaveRecord):
     image_sha256: str
 
     def to_json(self) -> bytes:
-        """The content of ``record.json``."""
+        """Return the content of ``record.json``."""
         value = {
             "schema": RECORD_SCHEMA,
             **EnclaveRecord.common_json(self),

@@ -30,6 +30,7 @@ from enclavectl.nitro_cli.limits import boot_bound_s
 from enclavectl.nitro_cli.tool import NitroCli
 from enclavectl.progress import Progress
 
+# How often files of a launch without a keeper are looked at: a person feels no pause.
 _POLL_S = 0.05
 # As launch.py has it: an image that is being hashed keeps its daemon from ending.
 _END_S = 30.0
