@@ -184,6 +184,11 @@ class MachineEnclave(Enclave):
         return {**Enclave.to_json(self), "machine": self.machine.to_json()}
 
 
+def machine_of(enclave: Enclave) -> Machine | None:
+    """Return the enclave's virtual machine; None for a process."""
+    return enclave.machine if isinstance(enclave, MachineEnclave) else None
+
+
 class RunningEnclave(Protocol):
     """An enclave that this process started. Leaving the block ends it, unless it was detached."""
 
