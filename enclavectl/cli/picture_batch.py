@@ -6,7 +6,7 @@ A module of its own because of when it is loaded: while a local enclave boots.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +15,10 @@ from enclavectl.backends.base import Backend
 from enclavectl.cli.answer_view import AnswerDrawing, draw_evidence
 from enclavectl.cli.invocation import Invocation
 from enclavectl.client.batch import classify
+from enclavectl.client.exchange import VerifiedEnclave
 from enclavectl.client.pictures import Picture, read_picture
-from enclavectl.errors import PictureRefused
+from enclavectl.client.session import Client
+from enclavectl.errors import EnclavectlError, EnclaveLost, PictureRefused
 from enclavectl.files import write_atomic
 from enclavectl.results.diagnosis import Diagnosis, Result, to_result
 from enclavectl.results.html import render_report
@@ -31,13 +33,15 @@ _PROGRESS_FROM = 4
 class Batch:
     """Pictures by name, the enclave that gets them, and where the report goes.
 
-    ``backend`` runs the target; None for one elsewhere.
+    ``backend`` runs the target; None for one elsewhere. ``find_target`` finds, or starts, the enclave to use
+    where the first is lost.
     """
 
     names: Sequence[str]
     target: Target
     backend: Backend | None
     report: Path | None
+    find_target: Callable[[], Target]
 
 
 def answer_pictures(invocation: Invocation, batch: Batch) -> bool:
@@ -50,7 +54,7 @@ def answer_pictures(invocation: Invocation, batch: Batch) -> bool:
     with ExitStack() as stack:
         if batch.backend is not None and batch.target.running is not None:
             stack.enter_context(explain_boot_failure(batch.backend, batch.target.running))
-        diagnosis = _ask(invocation, batch)
+        diagnosis = _ask(invocation, batch, _Sessions(invocation, batch, stack))
     if invocation.screen.as_json:
         invocation.screen.result(diagnosis.to_json())
     else:
@@ -58,27 +62,69 @@ def answer_pictures(invocation: Invocation, batch: Batch) -> bool:
     return diagnosis.has_errors
 
 
-def _ask(invocation: Invocation, batch: Batch) -> Diagnosis:
+class _Sessions:
+    """The sessions of one command: the first, and further ones where the enclave is lost."""
+
+    def __init__(self, invocation: Invocation, batch: Batch, stack: ExitStack) -> None:
+        """``stack`` ends them."""
+        self._screen = invocation.screen
+        self._timeout_s = invocation.config.diagnose.timeout_s
+        self._batch = batch
+        self._stack = stack
+        self.enclaves: list[VerifiedEnclave] = []
+
+    def open(self, target: Target) -> Client:
+        """Connect and verify."""
+        client = self._stack.enter_context(open_session(target, self._screen, timeout_s=self._timeout_s))
+        self.enclaves.append(client.enclave)
+        return client
+
+    def renew(self, error: EnclaveLost) -> Client | None:
+        """Connect to an enclave in place of the lost one, and verify it; None, and a note, if that fails."""
+        self._screen.note(f"{error.message}; going on with another enclave for the pictures that remain")
+        try:
+            client = self.open(self._batch.find_target())
+        except EnclavectlError as failure:
+            self._screen.note(f"there is no other enclave: {failure.message}")
+            return None
+        if client.enclave.card != self.enclaves[0].card:
+            self._screen.note("the other enclave has another model, so it gets no picture")
+            self.enclaves.pop()
+            return None
+        return client
+
+
+def _ask(invocation: Invocation, batch: Batch, sessions: _Sessions) -> Diagnosis:
     settings, screen, names = invocation.config.diagnose, invocation.screen, batch.names
     if not screen.as_json:
         screen.load()
     shown: list[Picture] = []
     results: dict[int, Result] = {}
-    with open_session(batch.target, screen, timeout_s=settings.timeout_s) as client:
-        enclave = client.enclave
-        drawing = None if screen.as_json else AnswerDrawing(screen, enclave, settings.top)
-        replies = classify(client, _read(names), timeout_s=settings.timeout_s, in_flight=settings.in_flight)
-        for reply in replies:
-            results[reply.index] = to_result(names[reply.index], reply)
-            if batch.report is not None and reply.picture is not None:
-                shown.append(reply.picture)
-            if drawing is not None:
-                drawing.draw_ready(results)
-            if len(names) >= _PROGRESS_FROM:
-                screen.count("diagnosing", len(results), len(names), "pictures")
+    client = sessions.open(batch.target)
+    enclave = client.enclave
+    drawing = None if screen.as_json else AnswerDrawing(screen, enclave, settings.top)
+    replies = classify(
+        client,
+        _read(names),
+        timeout_s=settings.timeout_s,
+        in_flight=settings.in_flight,
+        renew=sessions.renew,
+    )
+    for reply in replies:
+        results[reply.index] = to_result(names[reply.index], reply)
+        if batch.report is not None and reply.picture is not None:
+            shown.append(reply.picture)
+        if drawing is not None:
+            drawing.draw_ready(results)
+        if len(names) >= _PROGRESS_FROM:
+            screen.count("diagnosing", len(results), len(names), "pictures")
     screen.end_count()
-    ordered = [results[index] for index in range(len(names))]
-    diagnosis = Diagnosis(backend=batch.target.backend, enclave=enclave, results=ordered)
+    diagnosis = Diagnosis(
+        backend=batch.target.backend,
+        enclave=enclave,
+        later_enclaves=sessions.enclaves[1:],
+        results=[results[index] for index in range(len(names))],
+    )
     if batch.report is not None:
         _write_report(batch.report, diagnosis, shown)
     return diagnosis

@@ -403,7 +403,7 @@ ROWS = [
     ),
     Row("vsock.port-9000", answer("ss -l -n --vsock", "ss: no vsock\n", 255), S, "no vsock"),
     Row("vsock.port-9000", rec(programs={"ss": None}, answers={"ss -l -n --vsock": None}), S, "no ss here"),
-    Row("image.lock", lock_of_another_image, F, "a lock has the keys"),
+    Row("image.lock", lock_of_another_image, F, "expected the key"),
     Row(
         "clock.synchronized",
         both(
