@@ -22,6 +22,7 @@ from enclavectl.errors import EnclavectlError, EnclaveLost, PictureRefused
 from enclavectl.files import write_atomic
 from enclavectl.results.diagnosis import Diagnosis, Result, to_result
 from enclavectl.results.html import render_report
+from enclavectl.run import hide_memory
 from enclavectl.targets.session import explain_boot_failure, open_session
 from enclavectl.targets.target import Target
 
@@ -51,6 +52,7 @@ def answer_pictures(invocation: Invocation, batch: Batch) -> bool:
         AttestationError: the evidence was refused; no picture was sent.
         EnclaveError: the enclave was lost or broke the protocol.
     """
+    hide_memory()
     with ExitStack() as stack:
         if batch.backend is not None and batch.target.running is not None:
             stack.enter_context(explain_boot_failure(batch.backend, batch.target.running))

@@ -24,7 +24,7 @@ from typing import NamedTuple
 from enclavectl.backends.console_log import ConsoleLog
 from enclavectl.backends.keeping.lifeline import LifelineEnd
 from enclavectl.json_object import JsonObject
-from enclavectl.run import Command, start, wait_ended
+from enclavectl.run import Command, hide_memory, start, wait_ended
 
 # A picture takes under a second, and a queue of a few waits for its turn.
 _TERM_GRACE_S = 6.0
@@ -148,6 +148,7 @@ class Supervisor:
         from enclavectl.backends.local.nsm import SimulatedNsm
         from enclavectl.backends.local.records import load_root, module_id
 
+        hide_memory()  # it is about to hold the key of the development root
         pcrs = measure(payload_dir(), self._folder / "model")
         if self._spec.debug:
             # As on Nitro: a debug-mode enclave's registers hold zeros, so nobody can mistake it.

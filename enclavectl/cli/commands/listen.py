@@ -18,6 +18,7 @@ from enclavectl.client.reply_keys import PendingStore
 from enclavectl.errors import EnclaveLost, PeerProtocolError
 from enclavectl.net.transport import listening as listening_at
 from enclavectl.results.diagnosis import Result, refusal
+from enclavectl.run import hide_memory
 from enclavectl.targets.verification import check_policy, expectation_of, verification_options
 
 ANSWER_SCHEMA = "enclavectl.answer/1"
@@ -63,6 +64,7 @@ def listen(
       enclavectl listen --count 1 --timeout 60   one answer, within a minute
       enclavectl listen --output json            an object on a line for each answer
     """
+    hide_memory()
     invocation = begin(output, config, {"backend": backend, "diagnose.top": top})
     settings = invocation.config
     chosen = choose_backend(settings, invocation.screen)

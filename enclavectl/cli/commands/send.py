@@ -19,6 +19,7 @@ from enclavectl.client.reply_keys import PendingStore, Waiting
 from enclavectl.client.session import Client
 from enclavectl.errors import EnclaveBusy, PictureRefused, StateError
 from enclavectl.results.diagnosis import refusal
+from enclavectl.run import hide_memory
 from enclavectl.targets.target import Target, choose_running, target_elsewhere, target_of
 from enclavectl.targets.verification import VerificationOptions, verification_options
 
@@ -47,6 +48,7 @@ def send(
       enclavectl send picture.jpg                     in another: one picture
       enclavectl send --enclave first folder/         a folder, to the enclave named first
     """
+    hide_memory()
     invocation = begin(output, config, {"backend": backend})
     settings, screen = invocation.config, invocation.screen
     refuse_together(connect=connect, enclave=enclave)
