@@ -63,13 +63,33 @@ class TrustRoot:
         Raises:
             UsageError: it holds none or several, or the class's rule is broken.
         """
-        try:
-            certificates = x509.load_pem_x509_certificates(pem)
-        except (ValueError, x509.InvalidVersion) as exc:
-            raise UsageError(f"root {name}: expected a PEM certificate ({exc})") from exc
-        if len(certificates) != 1:
-            raise UsageError(f"root {name}: expected one certificate, found {len(certificates)}")
-        return cls(certificate_der=certificates[0].public_bytes(Encoding.DER), trust=trust, name=name)
+        return cls(certificate_der=_one_certificate(pem, name), trust=trust, name=name)
+
+    @classmethod
+    def from_operator(cls, pem: bytes, *, file: str) -> TrustRoot:
+        """Read the root that an operator names by a PEM file with exactly one certificate.
+
+        A root of AWS is known by its pinned fingerprint: it stands for ``nitro`` and has its partition's
+        name. Any other is a development root, which has the file's name.
+
+        Raises:
+            UsageError: the file holds no certificate or several.
+        """
+        der = _one_certificate(pem, file)
+        partition = AWS_ROOTS.get(sha256(der).hexdigest())
+        if partition is None:
+            return cls(certificate_der=der, trust=Trust.SIMULATED, name=file)
+        return cls(certificate_der=der, trust=Trust.NITRO, name=partition)
+
+
+def _one_certificate(pem: bytes, name: str) -> bytes:
+    try:
+        certificates = x509.load_pem_x509_certificates(pem)
+    except (ValueError, x509.InvalidVersion) as exc:
+        raise UsageError(f"root {name}: expected a PEM certificate ({exc})") from exc
+    if len(certificates) != 1:
+        raise UsageError(f"root {name}: expected one certificate, found {len(certificates)}")
+    return certificates[0].public_bytes(Encoding.DER)
 
 
 @cache

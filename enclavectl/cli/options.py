@@ -113,7 +113,7 @@ RootFile = Annotated[
     typer.Option(
         "--root",
         metavar="FILE",
-        help="With --connect: a development root (PEM) in place of AWS's. Trust is then simulated.",
+        help="With --connect: a root (PEM) in place of AWS's: GovCloud's, or a development root (simulated).",
         show_default=False,
     ),
 ]

@@ -112,7 +112,7 @@ class EnclaveConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NitroConfig:
-    """Only for hosts that simulate Nitro, such as the project's tests; null on a real one."""
+    """For hosts that simulate Nitro, such as the project's tests; null on others, except GovCloud's root."""
 
     vsock_dir: Path | None = field(
         metadata=setting(
@@ -125,7 +125,7 @@ class NitroConfig:
         metadata=setting(
             OPTIONAL_PATH,
             None,
-            "Development root (PEM) in place of AWS's; what it vouches for is simulated, never nitro.",
+            "Root (PEM) in place of AWS's commercial one: GovCloud's, or a development root (simulated).",
         )
     )
     host_root: Path | None = field(

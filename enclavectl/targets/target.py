@@ -60,7 +60,7 @@ def target_elsewhere(connect: str, options: VerificationOptions) -> Target:
         UsageError: there is no policy, or the address, the policy or the root cannot be used.
     """
     # The cryptography of a session takes longer to load than a local enclave to launch, and comes after it.
-    from enclavectl.attestation import Trust, TrustRoot, aws_nitro_root
+    from enclavectl.attestation import TrustRoot, aws_nitro_root
     from enclavectl.client.exchange import Expectation
     from enclavectl.net.address import parse_address
 
@@ -73,7 +73,7 @@ def target_elsewhere(connect: str, options: VerificationOptions) -> Target:
         root = aws_nitro_root()
     else:
         pem = read_bounded(options.root, _MAX_ROOT_BYTES, what="root certificate")
-        root = TrustRoot.from_pem(pem, trust=Trust.SIMULATED, name=str(options.root))
+        root = TrustRoot.from_operator(pem, file=str(options.root))
     policy = read_policy(options.policy, options)
     address = parse_address(connect)
     return Target(backend="remote", address=address, expectation=Expectation(policy=policy, root=root))

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 from hashlib import sha256
+from importlib.resources import files
 
 import pytest
 
 from enclavectl.attestation import Trust, TrustRoot, aws_nitro_root
+from enclavectl.attestation.trust import AWS_ROOTS
 from enclavectl.backends.local.pki import DevelopmentRoot
 from enclavectl.errors import UsageError
 from tests.forge import NOW
@@ -21,6 +23,25 @@ def test_the_packaged_root_is_aws_s() -> None:
     root = aws_nitro_root()
     assert sha256(root.certificate_der).hexdigest() == root.fingerprint == AWS_ROOT_SHA256
     assert (root.trust, root.name) == (Trust.NITRO, "aws")
+
+
+def test_a_root_of_aws_that_an_operator_names_is_known_by_its_fingerprint() -> None:
+    pem = (files("enclavectl.attestation") / "roots" / "aws-nitro-g1.pem").read_bytes()
+    root = TrustRoot.from_operator(pem, file="downloaded.pem")
+    assert (root.trust, root.name, root.fingerprint) == (Trust.NITRO, "aws", AWS_ROOT_SHA256)
+
+
+def test_any_other_root_that_an_operator_names_is_a_development_root(development: DevelopmentRoot) -> None:
+    root = TrustRoot.from_operator(development.certificate_pem, file="aws-us-gov")
+    assert (root.trust, root.name) == (Trust.SIMULATED, "aws-us-gov")
+    with pytest.raises(UsageError, match=r"mine\.pem: expected one certificate, found 2"):
+        TrustRoot.from_operator(development.certificate_pem * 2, file="mine.pem")
+
+
+def test_the_pins_are_those_that_aws_publishes() -> None:
+    """https://docs.aws.amazon.com/govcloud-us/latest/UserGuide/govcloud-ec2.html prints the second."""
+    gov = "20bcd30a3e168ea03789e1c45912bc123c4de3c977b8a6e1c125c7929d668b3b"
+    assert {AWS_ROOT_SHA256: "aws", gov: "aws-us-gov"} == AWS_ROOTS
 
 
 def test_only_a_pinned_root_stands_for_nitro(development: DevelopmentRoot) -> None:

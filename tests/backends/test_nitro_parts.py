@@ -6,6 +6,7 @@ import json
 import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from enclavectl.backends.base import MachineEnclave
 from enclavectl.backends.history import History
 from enclavectl.backends.keeping.ending import Ended
 from enclavectl.backends.keeping.locks import lock_enclave
+from enclavectl.backends.local.pki import DevelopmentRoot
 from enclavectl.backends.nitro.ending import Ending, keep_history
 from enclavectl.backends.nitro.listing import join, owner_of, state_of
 from enclavectl.backends.nitro.records import (
@@ -169,10 +171,8 @@ def test_one_that_belonged_to_a_command_is_not_listed_dead(tmp_path: Path) -> No
     assert join([mine], Described(enclaves=(), unreachable=0), SETTINGS) == []
 
 
-def test_trust_is_nitro_only_under_awss_root(tmp_path: Path) -> None:
-    real, simulated = SETTINGS, replace(SETTINGS, vsock_dir=tmp_path, root=tmp_path / "root.pem")
-    assert (real.trust(debug=False), real.trust(debug=True)) == (Trust.NITRO, Trust.DEBUG)
-    assert (simulated.trust(debug=False), simulated.trust(debug=True)) == (Trust.SIMULATED, Trust.DEBUG)
+def test_a_simulated_host_has_its_sockets_in_a_folder(tmp_path: Path) -> None:
+    simulated = replace(SETTINGS, vsock_dir=tmp_path)
     assert simulated.address(16, 5005) == HybridVsockAddress(tmp_path / "16.vsock", 5005)
 
 
@@ -220,6 +220,19 @@ def test_how_an_enclave_ended(tmp_path: Path) -> None:
     assert "vanished" in ending.describe().how
     ask_to_end(one.folder)
     assert ending.describe().how == "terminated by enclavectl"
+
+
+def test_a_configured_root_of_aws_leaves_the_trust_at_nitro(tmp_path: Path) -> None:
+    """As in GovCloud, whose root the operator brings; a development root is what it is on any other host."""
+    assert (SETTINGS.trust(debug=False), SETTINGS.trust(debug=True)) == (Trust.NITRO, Trust.DEBUG)
+    pem = files("enclavectl.attestation") / "roots" / "aws-nitro-g1.pem"
+    (tmp_path / "aws.pem").write_bytes(pem.read_bytes())
+    (tmp_path / "own.pem").write_bytes(DevelopmentRoot.create(NOW).certificate_pem)
+    aws = replace(SETTINGS, root=tmp_path / "aws.pem")
+    assert (aws.trust(debug=False), aws.trust(debug=True)) == (Trust.NITRO, Trust.DEBUG)
+    assert (aws.trust_root().trust, aws.trust_root().name) == (Trust.NITRO, "aws")
+    own = replace(SETTINGS, root=tmp_path / "own.pem")
+    assert (own.trust(debug=False), own.trust_root().trust) == (Trust.SIMULATED, Trust.SIMULATED)
 
 
 def test_what_is_kept_of_one_that_nobody_saw_end(tmp_path: Path) -> None:

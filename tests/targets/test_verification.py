@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,17 @@ def test_an_enclave_elsewhere_is_held_to_the_root_of_aws(tmp_path: Path) -> None
     target = target_elsewhere("vsock:16:5000", options)
     assert (target.backend, str(target.address), target.running) == ("remote", "vsock:16:5000", None)
     assert str(target.expectation.root.trust) == "nitro"
+
+
+def test_a_root_of_aws_in_a_file_is_still_nitro(tmp_path: Path) -> None:
+    policy, root = tmp_path / "policy.yaml", tmp_path / "downloaded.pem"
+    policy.write_text(POLICY)
+    root.write_bytes((files("enclavectl.attestation") / "roots" / "aws-nitro-g1.pem").read_bytes())
+    options = verification_options(
+        config(tmp_path), policy=policy, allow_debug=False, connect="vsock:16:5000", root=root
+    )
+    found = target_elsewhere("vsock:16:5000", options).expectation.root
+    assert (str(found.trust), found.name) == ("nitro", "aws")
 
 
 def test_a_policy_that_cannot_be_used_is_refused_before_anything_starts(tmp_path: Path) -> None:

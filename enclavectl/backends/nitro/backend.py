@@ -16,7 +16,7 @@ from enclavectl.backends.nitro.records import LaunchRecord, Record, load_ended, 
 from enclavectl.backends.nitro.settings import NitroSettings
 from enclavectl.backends.state import EnclaveState
 from enclavectl.errors import HostError, StateError, UsageError
-from enclavectl.files import make_private_dir, read_bounded, write_atomic
+from enclavectl.files import make_private_dir, write_atomic
 from enclavectl.nitro_cli.hostlock import host_lock
 from enclavectl.nitro_cli.limits import boot_bound_s, check_cid
 from enclavectl.nitro_cli.tool import NitroCli
@@ -250,17 +250,12 @@ class NitroBackend:
         ending.end(enclave, self._launch_of(enclave))
 
     def trust_root(self) -> TrustRoot:
-        """Return AWS's root; where the configuration names a development root, that, which is simulated.
+        """Return AWS's commercial root, or the one that the configuration names.
 
         Raises:
             UsageError: the configured root is no certificate.
         """
-        from enclavectl.attestation import TrustRoot, aws_nitro_root
-
-        if self._settings.root is None:
-            return aws_nitro_root()
-        pem = read_bounded(self._settings.root, 64 * 1024, what="root certificate")
-        return TrustRoot.from_pem(pem, trust=Trust.SIMULATED, name=str(self._settings.root))
+        return self._settings.trust_root()
 
     def policy(self, enclaves: Sequence[Enclave], *, allow_debug: bool) -> Policy:
         """Return the policy that accepts exactly the images that we measured before we launched them.

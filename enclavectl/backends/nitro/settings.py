@@ -5,17 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from enclavectl.files import read_bounded
 from enclavectl.net.address import Address, HybridVsockAddress, VsockAddress
 from enclavectl.trust import Trust
+
+if TYPE_CHECKING:  # loads cryptography, which `list` starts nitro-cli before
+    from enclavectl.attestation import TrustRoot
+
+# A certificate in PEM has about 1 KiB; chains with text beside them stay below this.
+_MAX_ROOT_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NitroSettings:
-    """The backend's settings; the last three are set only where a host simulates Nitro.
+    """The backend's settings. ``root`` is the PEM file of another root than AWS's commercial one.
 
-    ``vsock_dir`` is where such a host has its sockets, ``root`` the root of its evidence, ``host_root`` the
-    root of its sysfs.
+    The other two are set only where a host simulates Nitro: ``vsock_dir`` is where it has its sockets,
+    ``host_root`` the root of its sysfs.
     """
 
     state_dir: Path
@@ -35,4 +43,17 @@ class NitroSettings:
         """Return what evidence of an enclave can be worth at most."""
         if debug:
             return Trust.DEBUG
-        return Trust.NITRO if self.root is None else Trust.SIMULATED
+        return Trust.NITRO if self.root is None else self.trust_root().trust
+
+    def trust_root(self) -> TrustRoot:
+        """Return AWS's commercial root, or the one in the configured file.
+
+        Raises:
+            UsageError: there is no such file, or it is no certificate.
+        """
+        from enclavectl.attestation.trust import TrustRoot, aws_nitro_root
+
+        if self.root is None:
+            return aws_nitro_root()
+        pem = read_bounded(self.root, _MAX_ROOT_BYTES, what="root certificate")
+        return TrustRoot.from_operator(pem, file=str(self.root))
