@@ -10,6 +10,7 @@ nothing, an empty policy cannot be made, and there is one recipe, in ``verify``.
 from enclavectl.attestation.codes import AttestationCode
 from enclavectl.attestation.policy import Policy, Release
 from enclavectl.attestation.policy_file import parse_policy, render_policy
+from enclavectl.attestation.standing import Standing
 from enclavectl.attestation.trust import TrustRoot, aws_nitro_root
 from enclavectl.attestation.verify import (
     ArchivedDocument,
@@ -26,6 +27,7 @@ __all__ = [
     "ChainSummary",
     "Policy",
     "Release",
+    "Standing",
     "Trust",
     "TrustRoot",
     "VerifiedDocument",

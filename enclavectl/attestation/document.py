@@ -51,7 +51,12 @@ class Claims:
 
         Only these three: a debug enclave still has its instance in PCR4 and its IAM role in PCR3.
         """
-        return all(self.pcrs.get(index) == bytes(PCR_BYTES) for index in (0, 1, 2))
+        return is_debug(self.pcrs)
+
+
+def is_debug(pcrs: Mapping[int, bytes]) -> bool:
+    """Return whether these are the registers of an enclave in debug mode."""
+    return all(pcrs.get(index) == bytes(PCR_BYTES) for index in (0, 1, 2))
 
 
 def parse_claims(payload: bytes) -> Claims:

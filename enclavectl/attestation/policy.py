@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from types import MappingProxyType
+from typing import Protocol
 
 from enclavectl.attestation.codes import AttestationCode, refused
-from enclavectl.attestation.document import PCR_BYTES, PCR_COUNT, Claims
+from enclavectl.attestation.document import PCR_BYTES, PCR_COUNT
 from enclavectl.errors import AttestationError, UsageError
 from enclavectl.trust import Trust
 
@@ -21,6 +22,18 @@ MAX_AGE_LIMIT = timedelta(hours=3)
 CLOCK_SKEW_LIMIT = timedelta(minutes=10)
 
 _NAME_CHARACTERS = 100
+
+
+class Registers(Protocol):
+    """What a policy looks at: the claims of a document, or what is kept of one that was verified."""
+
+    @property
+    def is_debug(self) -> bool:
+        """True for an enclave in debug mode, whose registers hold zeros."""
+
+    @property
+    def pcrs(self) -> Mapping[int, bytes]:
+        """The registers by number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +128,7 @@ class Policy:
                 f"policy: accepts {', '.join(sorted(self.accept))}, found evidence of trust {trust}",
             )
 
-    def check_debug(self, claims: Claims) -> None:
+    def check_debug(self, claims: Registers) -> None:
         """Check that the enclave is not in debug mode, or that the policy lets those pass.
 
         Raises:
@@ -126,7 +139,7 @@ class Policy:
                 AttestationCode.DEBUG_MODE, "PCR0, PCR1 and PCR2 are all zero: the enclave runs in debug mode"
             )
 
-    def match_release(self, claims: Claims) -> Release:
+    def match_release(self, claims: Registers) -> Release:
         """Find the release whose every register the document has.
 
         Raises:
@@ -143,7 +156,7 @@ class Policy:
                 return release
         raise self._mismatch(claims)
 
-    def _mismatch(self, claims: Claims) -> AttestationError:
+    def _mismatch(self, claims: Registers) -> AttestationError:
         """Make the error for the release with the fewest differences; it names the first of them."""
 
         def differences(release: Release) -> list[int]:

@@ -50,6 +50,7 @@ class _Attested:
     trust: Trust
     release: str | None
     root: str
+    root_fingerprint: str
     chain: tuple[ChainSummary, ...]
 
 
@@ -166,6 +167,7 @@ class _Facts(TypedDict):
     trust: Trust
     release: str | None
     root: str
+    root_fingerprint: str
     chain: tuple[ChainSummary, ...]
 
 
@@ -181,6 +183,7 @@ def _facts(claims: Claims, chain: Chain, root: TrustRoot, release: str | None) -
         "trust": Trust.DEBUG if claims.is_debug else root.trust,
         "release": release,
         "root": root.name,
+        "root_fingerprint": root.fingerprint,
         "chain": tuple(
             ChainSummary(subject=link.subject.rfc4514_string(), not_after=link.not_after)
             for link in chain.links

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from rich.text import Text
 
+from enclavectl.attestation import Standing
 from enclavectl.cli.bars import bar
 from enclavectl.cli.screen import Screen
 from enclavectl.client.exchange import VerifiedEnclave
@@ -50,6 +51,12 @@ def draw_result(screen: Screen, result: Result, names: Mapping[str, str], top: i
         line.append(bar(share, _BAR_CELLS, encoding=out.encoding), style="cyan")
         line.append(f" {share:6.1%}  {visible(names.get(code, ''))}")
         out.print(line, overflow="ellipsis", no_wrap=True)
+
+
+def draw_standing(screen: Screen, standing: Standing) -> None:
+    """Draw what the enclave had proven before it got the picture."""
+    release = standing.release or "none: debug mode"
+    screen.facts([("enclave", standing.module_id), ("release", f"{release}; under {standing.root}")])
 
 
 def draw_evidence(screen: Screen, diagnosis: Diagnosis) -> None:

@@ -36,10 +36,15 @@ class Arrived:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """A sealed answer from a verified enclave. Until ``confirm`` the enclave offers it to every listener."""
+    """A sealed answer from a verified enclave. Until ``confirm`` the enclave offers it to every listener.
+
+    ``expectation`` is what the enclave was held to when it dialed in. Only its evidence is proven to come
+    from it: a relay can put the answer of another enclave on its connection.
+    """
 
     answer: Answer
     enclave: VerifiedEnclave
+    expectation: Expectation
     confirm: Callable[[], None]
 
 
@@ -92,7 +97,8 @@ class Listener:
     def _converse(self, sock: socket.socket) -> None:
         stream = FrameStream(sock, "the enclave that dialed in")
         try:
-            enclave = request_evidence(stream, self._expect(), _EVIDENCE_S)
+            expectation = self._expect()
+            enclave = request_evidence(stream, expectation, _EVIDENCE_S)
             self._queue.put(Arrived(enclave))
             stream.accept({FrameType.ANSWER: ANSWER_BYTES, FrameType.REFUSAL: REFUSAL_BYTES})
             while True:
@@ -100,7 +106,8 @@ class Listener:
                 if frame.type is FrameType.REFUSAL:
                     raise stream.refusal_in(frame)
                 answer = parse_answer(frame.body)
-                self._queue.put(Delivered(answer, enclave, partial(_confirm, sock, answer.request_id)))
+                confirm = partial(_confirm, sock, answer.request_id)
+                self._queue.put(Delivered(answer, enclave, expectation, confirm))
         except EnclavectlError as error:
             self._queue.put(Failed(error))
         except WireError as error:

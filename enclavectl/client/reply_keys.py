@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from enclavectl.attestation import Standing, Trust
+from enclavectl.attestation.document import PCR_BYTES
 from enclavectl.client.exchange import PendingAnswer
 from enclavectl.errors import StateError, UsageError
 from enclavectl.files import make_private_dir, read_bounded, require_private_dir, write_atomic
@@ -26,9 +28,14 @@ KEEP_S = 24 * 3600
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """A picture that was sent: what opens its answer, and what to say beside it."""
+    """A picture that was sent: what opens its answer, and what to say beside it.
+
+    ``standing`` is what the enclave had proven before it got the picture. It, and not the evidence of the
+    connection that brings the answer, says what the answer is worth.
+    """
 
     pending: PendingAnswer
+    standing: Standing
     image: str
     sha256: str
     labels: Mapping[str, str]
@@ -56,6 +63,7 @@ class PendingStore:
             "sha256": waiting.sha256,
             "labels": dict(waiting.labels),
             "notice": waiting.notice,
+            "standing": _standing_json(waiting.standing),
         }
         write_atomic(self._path(waiting.pending.request_id), json.dumps(value).encode())
 
@@ -80,6 +88,7 @@ class PendingStore:
                 sha256=value.string("sha256"),
                 labels=value.string_map("labels"),
                 notice=value.string("notice"),
+                standing=_parse_standing(value.object("standing")),
             )
         except UsageError:
             return None  # another `listen` took it between the two looks
@@ -105,3 +114,29 @@ class PendingStore:
                     path.unlink()
             except FileNotFoundError:
                 continue  # answered in the meantime
+
+
+def _standing_json(standing: Standing) -> dict[str, object]:
+    return {
+        "module_id": standing.module_id,
+        "trust": str(standing.trust),
+        "release": standing.release,
+        "root": standing.root,
+        "root_fingerprint": standing.root_fingerprint,
+        "pcrs": {str(index): value.hex() for index, value in standing.pcrs.items()},
+    }
+
+
+def _parse_standing(value: JsonObject) -> Standing:
+    pcrs = value.object("pcrs")
+    try:
+        return Standing(
+            module_id=value.string("module_id"),
+            trust=Trust(value.string("trust")),
+            release=value.optional_string("release"),
+            root=value.string("root"),
+            root_fingerprint=value.string("root_fingerprint"),
+            pcrs={int(index): pcrs.hex(index, length=PCR_BYTES) for index in pcrs},
+        )
+    except ValueError as exc:  # a trust or a number that is none
+        raise JsonError(f"standing: {exc}") from exc

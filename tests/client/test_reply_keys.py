@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from enclavectl.attestation import Standing, Trust
 from enclavectl.client.exchange import PendingAnswer
 from enclavectl.client.reply_keys import KEEP_S, PendingStore, Waiting
 from enclavectl.errors import StateError
@@ -20,7 +21,23 @@ WAITING = Waiting(
     sha256="ab" * 32,
     labels={"bcc": "Basal cell carcinoma"},
     notice="Not a diagnosis.",
+    standing=Standing(
+        module_id="i-0-enc1",
+        trust=Trust.DEBUG,
+        release=None,
+        root="test root",
+        root_fingerprint="cd" * 32,
+        pcrs=dict.fromkeys((0, 1, 2), bytes(48)),
+    ),
 )
+STANDING: dict[str, object] = {
+    "module_id": "i-0-enc1",
+    "trust": "debug",
+    "release": None,
+    "root": "test root",
+    "root_fingerprint": "cd" * 32,
+    "pcrs": {},
+}
 
 
 def path_of(state_dir: Path, request_id: bytes = REQUEST_ID) -> Path:
@@ -89,7 +106,11 @@ def test_a_damaged_file_is_a_state_error_that_says_what_to_do(tmp_path: Path, co
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("reply_key", "00"), ("reply_key", "zz"), ("reply_key", 1), ("labels", []), ("schema", "other")],
+    [
+        *(("reply_key", "00"), ("reply_key", "zz"), ("reply_key", 1), ("labels", []), ("schema", "other")),
+        *(("standing", None), ("standing", {}), ("standing", {**STANDING, "trust": "certain"})),
+        *(("standing", {**STANDING, "pcrs": {"zero": "00" * 48}}), ("standing", {**STANDING, "release": 1})),
+    ],
 )
 def test_a_damaged_field_is_a_state_error(tmp_path: Path, field: str, value: object) -> None:
     store = PendingStore(tmp_path)

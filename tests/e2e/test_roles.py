@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+import select
 import shutil
+import socket
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.cli import Cli, sample
+from enclave_payload.wire import HEADER_BYTES
+from enclavectl.client.exchange import new_challenge
+from enclavectl.net.address import UnixAddress
+from enclavectl.net.transport import connect, listening
+from enclavectl.protocol.evidence import challenge_frame
+from tests.e2e.cli import PATIENCE_S, Cli, sample
 
 
 def lines(text: str) -> list[Any]:
@@ -127,3 +134,73 @@ def test_a_listener_shows_nothing_of_an_enclave_that_its_policy_does_not_name(
     ran = shared.ok("listen", "--timeout", "2.5", "--policy", policy)
     assert ran.out == ""
     assert ran.err.count("(pcr-mismatch)") == 1
+
+
+def take_answer(outbound: UnixAddress) -> bytes:
+    """What a relay can take of an enclave that dials out, without a key: the frame of its sealed answer."""
+    with listening(outbound) as sock:
+        while True:
+            peer, _ = sock.accept()
+            with peer:
+                peer.sendall(challenge_frame(new_challenge()))
+                read_frame(peer)
+                if select.select([peer], [], [], 2.0)[0]:  # the other enclave has no answer
+                    return read_frame(peer)
+
+
+def read_frame(sock: socket.socket) -> bytes:
+    frame = bytearray()
+    while len(frame) < HEADER_BYTES or len(frame) < 4 + int.from_bytes(frame[:4]):
+        chunk = sock.recv(4096)
+        assert chunk, "the peer closed the connection"
+        frame += chunk
+    return bytes(frame)
+
+
+def deliver_for(other: UnixAddress, listener: UnixAddress, answer: bytes) -> None:
+    """Prove to be the enclave at ``other``, by asking it, and then hand over an answer that is not its."""
+    with connect(listener, PATIENCE_S) as here, connect(other, PATIENCE_S) as there:
+        there.sendall(read_frame(here))
+        here.sendall(read_frame(there))
+        here.sendall(answer)
+        here.shutdown(socket.SHUT_WR)
+        while here.recv(1024):
+            pass
+
+
+def test_an_answer_counts_as_much_as_what_its_own_enclave_had_proven(cli: Cli) -> None:
+    """A relay gives a debug enclave's answer to `listen` behind the evidence of another enclave."""
+    good = cli.ok("run", "--name", "good", "-o", "json").json()["enclave"]
+    cli.ok("run", "--name", "bad", "--debug")
+    cli.ok("send", sample("nv"), "--enclave", "bad", "--unsafe-allow-debug")
+    outbound = UnixAddress(cli.state / "local" / "out-5006.sock")
+    answer = take_answer(outbound)
+    good_address = UnixAddress(Path(good["address"].removeprefix("unix:")))
+    for options, reason in (((), "(debug-mode)"), (("--unsafe-allow-debug",), "(other-enclave)")):
+        with cli.start("listen", "--count", "1", "--timeout", "5", *options) as listener:
+            assert listener.stderr is not None
+            assert "listening" in listener.stderr.readline()
+            # Also with debug mode allowed: before the enclave itself has dialed in again.
+            deliver_for(good_address, outbound, answer)
+            told = "".join(iter(listener.stderr.readline, ""))
+            stdout = listener.communicate()[0]
+        assert f"{sample('nv')}: its answer is refused: " in " ".join(told.split())
+        assert reason in told
+        if not options:
+            assert stdout == ""
+    assert "DEBUG" in stdout, told
+    assert pending(cli) == []
+
+
+def test_an_answer_is_shown_with_what_was_proven_at_send(shared: Cli) -> None:
+    module_id = shared.ok("describe", "shared", "-o", "json").json()["attested"]["module_id"]
+    shared.ok("send", sample("nv"), sample("df"))
+    [answer] = lines(shared.ok("listen", "--count", "1", "--timeout", "60", "-o", "json").out)
+    assert answer["evidence"] == {
+        "module_id": module_id,
+        "release": "shared as started",
+        "root": "development root of this machine",
+    }
+    shown = shared.ok("listen", "--count", "1", "--timeout", "60").out
+    assert module_id in shown
+    assert "shared as started; under development root of this machine" in " ".join(shown.split())

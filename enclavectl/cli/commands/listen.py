@@ -6,16 +6,17 @@ from typing import Annotated
 
 import typer
 
+from enclavectl.attestation import Standing
 from enclavectl.backends.registry import choose_backend
 from enclavectl.cli import options
-from enclavectl.cli.answer_view import draw_result
+from enclavectl.cli.answer_view import draw_result, draw_standing
 from enclavectl.cli.invocation import begin
 from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.screen import Screen
 from enclavectl.client.exchange import open_reply
 from enclavectl.client.listener import Arrived, Delivered, Failed, Listener, ListenerEvent
 from enclavectl.client.reply_keys import PendingStore
-from enclavectl.errors import EnclaveLost, PeerProtocolError
+from enclavectl.errors import AttestationError, EnclaveLost, PeerProtocolError
 from enclavectl.net.transport import listening as listening_at
 from enclavectl.results.diagnosis import Result, refusal
 from enclavectl.run import hide_memory
@@ -115,8 +116,13 @@ class AnswerPrinter:
         if waiting is None:
             self._screen.note(f"an answer to a request that is not ours: {delivered.answer.request_id.hex()}")
             return
+        standing = waiting.standing
         try:
+            _check_standing(standing, delivered)
             outcome = open_reply(waiting.pending, delivered.answer)
+        except AttestationError as error:
+            self._screen.note(f"{waiting.image}: its answer is refused: {error.message} ({error.code})")
+            return
         except PeerProtocolError as error:
             self._screen.note(error.message)
             return
@@ -124,14 +130,36 @@ class AnswerPrinter:
             return  # a receipt, which only `send` asks for
         problem = None if outcome.problem is None else refusal(waiting.image, outcome.problem)
         result = Result(image=waiting.image, sha256=waiting.sha256, outcome=outcome, error=problem)
-        trust = str(delivered.enclave.document.trust)
         if self._screen.as_json:
-            value = {"schema": ANSWER_SCHEMA, "trust": trust, "notice": waiting.notice}
-            self._screen.line({**value, "result": result.to_json(dict(waiting.labels))})
+            evidence = {
+                "module_id": standing.module_id,
+                "release": standing.release,
+                "root": standing.root,
+            }
+            value = {"schema": ANSWER_SCHEMA, "trust": str(standing.trust), "evidence": evidence}
+            result_json = result.to_json(dict(waiting.labels))
+            self._screen.line({**value, "notice": waiting.notice, "result": result_json})
         else:
-            self._screen.trust(trust)
+            self._screen.trust(str(standing.trust))
             draw_result(self._screen, result, waiting.labels, self._top)
+            draw_standing(self._screen, standing)
             self._screen.notice(waiting.notice)
         self._store.remove(delivered.answer.request_id)
         delivered.confirm()
         self.count += 1
+
+
+def _check_standing(standing: Standing, delivered: Delivered) -> None:
+    """Check that the enclave which got the picture satisfies our policy, and is the one that answers.
+
+    Raises:
+        AttestationError: it does not, or it is another one.
+    """
+    standing.check(delivered.expectation.policy, delivered.expectation.root)
+    deliverer = delivered.enclave.document.module_id
+    if deliverer != standing.module_id:
+        raise AttestationError(
+            f"expected it from {standing.module_id}, which got the picture, found it with {deliverer}",
+            hint="something between you and the enclaves changes the traffic",
+            code="other-enclave",
+        )

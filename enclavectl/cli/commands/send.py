@@ -8,6 +8,7 @@ import time
 import typer
 
 from enclave_payload.contents import Delivery
+from enclavectl.attestation import Standing
 from enclavectl.backends.base import Backend
 from enclavectl.backends.registry import choose_backend
 from enclavectl.cli import options
@@ -100,6 +101,7 @@ def _hand_in(client: Client, store: PendingStore, picture: Picture, timeout_s: f
     store.add(
         Waiting(
             pending=pending,
+            standing=Standing.of(client.enclave.document),
             image=picture.name,
             sha256=picture.sha256,
             labels=client.enclave.label_names,
