@@ -27,6 +27,7 @@ TALKS_OR_EXITS = {
 MAY_TALK_OR_EXIT = {
     ("enclave_payload/__main__.py", "sys.stderr"),
     ("enclavectl/backends/local/sandbox.py", "SystemExit"),
+    ("enclavectl/backends/local/namespaces.py", "SystemExit"),
 }
 STARTS_PROCESSES = {
     "subprocess": {"run", "Popen", "call", "check_call", "check_output", "getoutput", "getstatusoutput"},
@@ -39,6 +40,8 @@ STARTS_PROCESSES = {
     "pty": {"fork", "spawn"},
     "asyncio": {"create_subprocess_exec", "create_subprocess_shell"},
 }
+# The local payload becomes the first process of a namespace by forking; no other program is started.
+MAY_START = {("enclavectl/backends/local/namespaces.py", "os.fork")}
 MAX_LINES = 400
 
 # Modules at the top of enclavectl that every room may import. Everything else lives in a room.
@@ -184,7 +187,7 @@ def test_only_run_starts_processes(name: str) -> None:
     calls = {dotted(node.func) for node in ast.walk(tree(name)) if isinstance(node, ast.Call)}
     froms = (node for node in ast.walk(tree(name)) if isinstance(node, ast.ImportFrom))
     taken = {f"{node.module}.{alias.name}" for node in froms for alias in node.names}
-    assert not starters & (calls | taken)
+    assert {(name, starter) for starter in starters & (calls | taken)} <= MAY_START
     assert "multiprocessing" not in imported_anywhere(name)
 
 

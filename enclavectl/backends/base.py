@@ -205,6 +205,9 @@ class RunningEnclave(Protocol):
     def is_alive(self) -> bool:
         """Return whether it still runs, as far as this host knows."""
 
+    def warning(self) -> str | None:
+        """Return what this host does not give the enclave, once it has proved itself; None: it has all."""
+
     def __enter__(self) -> Self:
         """Return the enclave, which is starting already."""
 

@@ -79,6 +79,8 @@ class _Sessions:
         """Connect and verify."""
         client = self._stack.enter_context(open_session(target, self._screen, timeout_s=self._timeout_s))
         self.enclaves.append(client.enclave)
+        if target.running is not None and (warning := target.running.warning()) is not None:
+            self._screen.note(warning)
         return client
 
     def renew(self, error: EnclaveLost) -> Client | None:

@@ -440,6 +440,10 @@ ROWS = [
     Row("leftovers.staged", staged, W, "1 files that enclavectl was writing", "rm -f --"),
     Row("local.python", rec(python={"version": [3, 10, 4]}), F, "Python 3.10.4"),
     Row("local.runtime", rec(python={"modules": []}), F, "no TFLite runtime"),
+    Row("local.sandbox", put(KERNEL, "5.10.1-1.x86_64\n"), W, "without a file tree of its own"),
+    Row("local.sandbox", put(KERNEL, "5.12.0\n"), W, "without Landlock (Linux 5.12.0, needed is 5.13)"),
+    Row("local.sandbox", put("/sys/kernel/security/lsm", "lockdown,yama\n"), W, "are lockdown,yama"),
+    Row("local.sandbox", rec(machine="riscv64"), W, "no table of calls for riscv64"),
     Row("local.namespaces", put("/proc/sys/user/max_user_namespaces", "0\n"), W, "is 0"),
     Row("local.namespaces", put("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1\n"), W, "is 1"),
     Row(

@@ -34,6 +34,8 @@ if TYPE_CHECKING:  # loaded while the enclave boots, not before: see benchmarks/
 
 # The supervisor gives the payload 6 s to finish what it has; then nothing is left to be gentle with.
 _END_S = 10.0
+# Its first two lines name limits and layers.
+_CONSOLE_HEAD = 4096
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -65,6 +67,15 @@ class LocalEnclave:
     def is_alive(self) -> bool:
         """Return whether the supervisor runs."""
         return is_kept(self._folder)
+
+    def warning(self) -> str | None:
+        """Return the layers of the sandbox that this machine lacks."""
+        from enclavectl.backends.local.sandbox import missing_layers
+
+        # The payload says it before it answers; of what it prints later, nothing is looked at.
+        head = next(read_console(self._folder / "console.log"), b"")[:_CONSOLE_HEAD]
+        layers = missing_layers(head.decode(errors="replace"))
+        return layers and f"the sandbox of {self.enclave.name} lacks {layers}; enclavectl doctor says more"
 
     def __enter__(self) -> Self:
         return self
@@ -126,6 +137,7 @@ class LocalBackend:
             lock = lock_enclave(folder)
             try:
                 make_private_dir(folder / "model")
+                make_private_dir(folder / "tree")  # the payload's root, in its namespace only
                 _write_new(folder / "model" / "model.tflite", weights)
                 _write_new(folder / "model" / "model.json", spec.model.card.to_json())
                 return self._launch(spec, name, folder, lock, detached=detached)

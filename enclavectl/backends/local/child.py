@@ -2,7 +2,8 @@
 
 ``python -m enclavectl.backends.local.child SPEC`` is started by the supervisor only; SPEC is JSON. What
 differs from ``enclave_payload.__main__`` is the attester (the supervisor's simulated NSM over a socket),
-the transport (Unix sockets) and the seeding (the host's pool needs none).
+the transport (Unix sockets, which the supervisor dials for it), the sandbox, and the seeding (the host's
+pool needs none).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import sys
 import threading
 from pathlib import Path
 
-from enclavectl.backends.local.sandbox import die_with_parent, restrict
+from enclavectl.backends.local.sandbox import Plan, die_with_parent, enter, sandbox_line
 from enclavectl.json_object import JsonObject
 
 
@@ -41,11 +42,36 @@ class NsmSocket:
         return response
 
 
+class Dialer:
+    """The supervisor's connections to the parent's listener: the sandbox lets the payload make none."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def dial(self) -> socket.socket:
+        """Return a connection that the supervisor made.
+
+        Raises:
+            OSError: nobody listens, or the supervisor is gone.
+        """
+        self._sock.sendall(b"?")
+        _, descriptors, _, _ = socket.recv_fds(self._sock, 1, 1)
+        if not descriptors:
+            raise ConnectionRefusedError("nobody listens")
+        sock = socket.socket(fileno=descriptors[0])
+        sock.setblocking(True)
+        return sock
+
+
 def main(argument: str) -> None:
     """Serve until SIGTERM or until the supervisor ends."""
     spec = JsonObject.parse(argument.encode())
     die_with_parent(spec.integer("parent_pid"))
-    isolated = restrict(spec.integer("memory_mib"))
+    # In the sandbox the folder that has this package cannot be listed, only the package.
+    import enclave_payload  # noqa: F401
+
+    folder = Path.cwd()
+    missing = enter(Plan(spec.integer("memory_mib"), folder / "tree", (folder / "model",)))
     gc.disable()  # nothing that imports make is garbage, and looking for some is part of the boot
     # Only now the libraries that will parse what strangers send.
     from enclave_payload.__main__ import log
@@ -54,26 +80,16 @@ def main(argument: str) -> None:
     from enclave_payload.seal import generate_keys
     from enclave_payload.server import Server, Service
 
-    network = "none" if isolated else "the host, this kernel forbids isolation"
     # The session's ulimit -v may be below local.memory_mib: who wonders why memory ran out reads it here.
     memory_mib = resource.getrlimit(resource.RLIMIT_AS)[0] >> 20
-    log(f"SIMULATED enclave; network: {network}; memory: {memory_mib} MiB")
-    outbound = spec.string("outbound")
-
-    def dial() -> socket.socket:
-        sock = socket.socket(socket.AF_UNIX)
-        try:
-            sock.connect(outbound)
-        except BaseException:
-            sock.close()
-            raise
-        return sock
-
+    log(f"SIMULATED enclave; memory: {memory_mib} MiB")
+    log(sandbox_line(missing))
+    dialer = Dialer(socket.socket(fileno=spec.integer("dial_fd")))
     service = Service(
         keys=generate_keys(),
         attester=Nsm(NsmSocket(socket.socket(fileno=spec.integer("nsm_fd"))).transact),
-        classifiers=load_classifiers(Path("model"), spec.integer("workers")),
-        dial=dial,
+        classifiers=load_classifiers(folder / "model", spec.integer("workers")),
+        dial=dialer.dial,
         log=log,
     )
     gc.enable()

@@ -1,20 +1,45 @@
-"""What the local payload may not do, set by itself before it loads anything that parses input."""
+"""What the local payload may not do, set by itself before it loads anything that parses input.
+
+Each layer stands alone: where a kernel lacks one, or forbids it to this user, the others hold.
+docs/threat-model.md says what each is worth; tests/backends/test_local_sandbox.py tries each attack.
+"""
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
+import signal
+from collections.abc import Callable, Iterable, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import NamedTuple
 
-# include/uapi/linux/prctl.h
-_PR_SET_PDEATHSIG = 1
-_PR_SET_DUMPABLE = 4
-_PR_SET_NO_NEW_PRIVS = 38
-# include/uapi/linux/sched.h
-_CLONE_NEWUSER = 0x10000000
-_CLONE_NEWNET = 0x40000000
-_SIGKILL = 9
+from enclavectl.backends.local import kernel
+from enclavectl.backends.local.file_tree import DEVICES, enter_file_tree, needed_files
+from enclavectl.backends.local.landlock import restrict_files
+from enclavectl.backends.local.namespaces import continue_as_first_process, leave_namespaces
+from enclavectl.backends.local.seccomp import refuse_calls
+from enclavectl.run import hide_memory
+
 _MAX_DESCRIPTORS = 256
+_WITHOUT = "sandbox: without "
+
+
+class Layer(StrEnum):
+    """A part of the sandbox that some kernels lack."""
+
+    NAMESPACES = "namespaces"
+    FILE_TREE = "file tree"
+    LANDLOCK = "Landlock"
+    SECCOMP = "seccomp"
+
+
+class Plan(NamedTuple):
+    """``folder`` is an empty one, to build the tree in; ``readable`` is what the payload reads of its own."""
+
+    memory_mib: int
+    folder: Path
+    readable: tuple[Path, ...]
 
 
 def die_with_parent(parent_pid: int) -> None:
@@ -23,16 +48,65 @@ def die_with_parent(parent_pid: int) -> None:
     Raises:
         SystemExit: the parent was gone before we asked.
     """
-    _libc().prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
+    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent_pid:
         raise SystemExit("the supervisor is gone")
 
 
-def restrict(memory_mib: int) -> bool:
-    """Bounded memory and descriptors, no written files, no core dump, no new privileges, no network.
+def enter(plan: Plan, without: Iterable[Layer] = ()) -> dict[Layer, str]:
+    """Give up all that the payload does not need. It goes on in a process of its own where that is possible.
 
-    Returns whether the network is gone: not every kernel lets an unprivileged process leave it.
+    Return the layers that are missing here, with the reasons. ``without`` leaves layers out, for tests of
+    what holds on lesser kernels.
     """
+    missing = dict.fromkeys(without, "left out")
+    tree = needed_files(plan.readable)
+    kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+    if _has(Layer.NAMESPACES, missing, leave_namespaces):
+        _has(Layer.FILE_TREE, missing, lambda: enter_file_tree(tree, plan.folder))
+        continue_as_first_process()
+    else:
+        missing.setdefault(Layer.FILE_TREE, "needs namespaces")
+    _set_limits(plan.memory_mib)
+    kernel.drop_capabilities()
+    scopes: list[bool] = []
+    _has(Layer.LANDLOCK, missing, lambda: scopes.append(restrict_files(tree.readable, DEVICES)))
+    # No other process of this user may read our memory: it holds pictures and keys. After the namespaces,
+    # since unshare(CLONE_NEWUSER) makes it readable again.
+    hide_memory()
+    may_signal = Layer.NAMESPACES not in missing or any(scopes)
+    _has(Layer.SECCOMP, missing, lambda: refuse_calls(may_signal=may_signal))
+    return missing
+
+
+def sandbox_line(missing: Mapping[Layer, str]) -> str:
+    """Return the console's line about the sandbox, which ``missing_layers`` reads."""
+    if not missing:
+        return "sandbox: complete"
+    return _WITHOUT + "; ".join(f"{layer} ({why})" for layer, why in missing.items())
+
+
+def missing_layers(console: str) -> str | None:
+    """Return which layers the console says are missing, and why; None for none."""
+    for line in console.splitlines():
+        _, found, layers = line.partition(_WITHOUT)
+        if found:
+            return layers
+    return None
+
+
+def _has(layer: Layer, missing: dict[Layer, str], step: Callable[[], object]) -> bool:
+    """Set a layer up; return whether it is there, and else note why not."""
+    if layer not in missing:
+        try:
+            step()
+        except OSError as exc:
+            missing[layer] = exc.strerror or str(exc)
+    return layer not in missing
+
+
+def _set_limits(memory_mib: int) -> None:
+    """Bound memory and descriptors; no file is written, no core dumped."""
     for limit, wanted in (
         (resource.RLIMIT_AS, memory_mib * 1024 * 1024),
         (resource.RLIMIT_NOFILE, _MAX_DESCRIPTORS),
@@ -43,15 +117,3 @@ def restrict(memory_mib: int) -> bool:
         hard = resource.getrlimit(limit)[1]
         bound = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(limit, (bound, bound))
-    libc = _libc()
-    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    # A user namespace lets anyone make a network namespace, and an empty one has no way out. It must come
-    # before the dumpable flag is cleared: unshare(CLONE_NEWUSER) sets it again.
-    isolated = any(libc.unshare(flags) == 0 for flags in (_CLONE_NEWUSER | _CLONE_NEWNET, _CLONE_NEWNET))
-    # No other process of this user may read our memory: it holds pictures and keys.
-    libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
-    return isolated
-
-
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)

@@ -28,6 +28,8 @@ from enclavectl.run import Command, hide_memory, start, wait_ended
 
 # A picture takes under a second, and a queue of a few waits for its turn.
 _TERM_GRACE_S = 6.0
+# Until the last process of the payload has ended: the kernel frees the memory of each first.
+_LAST_OUTPUT_MS = 1000
 # What one turn of the loop takes from the console, so that the NSM is not kept waiting.
 _OUTPUT_BYTES = 64 * 1024
 
@@ -80,6 +82,7 @@ class Supervisor:
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_write, False)
         self._nsm, self._nsm_payload = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._dialer, self._dialer_payload = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._output, self._output_payload = os.pipe()
         self._lifeline = LifelineEnd(spec.lifeline_fd)
         self._is_detached = False
@@ -108,15 +111,16 @@ class Supervisor:
             "nsm_fd": self._nsm_payload.fileno(),
             "memory_mib": spec.memory_mib,
             "workers": spec.workers,
-            "outbound": spec.outbound,
+            "dial_fd": self._dialer_payload.fileno(),
         }
         argv = [sys.executable, "-EPB", "-m", "enclavectl.backends.local.child", json.dumps(child)]
-        fds = (spec.listener_fd, self._nsm_payload.fileno())
+        fds = (spec.listener_fd, self._nsm_payload.fileno(), self._dialer_payload.fileno())
         payload = start(Command(argv=argv, cwd=self._folder, pass_fds=fds), output=self._output_payload)
         # The payload alone holds these now: when it ends, whoever waits for it sees the end.
         os.close(spec.listener_fd)
         os.close(self._output_payload)
         self._nsm_payload.close()
+        self._dialer_payload.close()
         return payload
 
     def _serve(self, payload: subprocess.Popen[bytes]) -> None:
@@ -124,16 +128,18 @@ class Supervisor:
         handle = self._simulated_nsm()
         ended = os.pidfd_open(payload.pid)
         poll = select.poll()
-        for fd in (self._nsm.fileno(), self._output, self._wake_read, ended, self._lifeline.fd):
+        serve = {
+            self._output: self._keep_output,
+            self._nsm.fileno(): lambda: self._answer_nsm(handle),
+            self._dialer.fileno(): self._dial,
+        }
+        for fd in (*serve, self._wake_read, ended, self._lifeline.fd):
             poll.register(fd, select.POLLIN)
         while True:
             for fd, _ in poll.poll():
-                if fd == self._output:
-                    if not self._keep_output():
-                        poll.unregister(self._output)
-                elif fd == self._nsm.fileno():
-                    if not self._answer_nsm(handle):
-                        poll.unregister(self._nsm)
+                if fd in serve:
+                    if not serve[fd]():
+                        poll.unregister(fd)
                 elif fd == self._lifeline.fd and self._lifeline.is_released():
                     self._is_detached = True
                     poll.unregister(fd)
@@ -168,6 +174,22 @@ class Supervisor:
             return False
         return bool(request)
 
+    def _dial(self) -> bool:
+        """Hand the payload a connection to the parent's listener, or tell it that there is none."""
+        try:
+            if not self._dialer.recv(1):
+                return False
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as sock:
+                try:
+                    sock.connect(self._spec.outbound)
+                except OSError:  # nobody listens, or not soon enough
+                    self._dialer.sendall(b"0")
+                else:
+                    socket.send_fds(self._dialer, [b"1"], [sock.fileno()])
+        except ConnectionError:
+            return False
+        return True
+
     def _keep_output(self) -> bool:
         data = os.read(self._output, _OUTPUT_BYTES)
         self._console.write(data)
@@ -179,11 +201,13 @@ class Supervisor:
             wait_ended(payload, _TERM_GRACE_S)
         payload.kill()  # its only client has gone, or it had its time
         status = payload.wait()
-        os.set_blocking(self._output, False)
-        try:
-            while self._keep_output():
-                pass
-        except BlockingIOError:
+        # Killed, the process that stood for the payload ended first; the kernel is ending the payload now.
+        console = select.poll()
+        console.register(self._output, select.POLLIN)
+        while console.poll(_LAST_OUTPUT_MS):
+            if not self._keep_output():
+                break
+        else:
             self._console.write(b"supervisor: a process still holds the console\n")
         how = f"signal {-status}" if status < 0 else f"exit status {status}"
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -178,4 +178,7 @@ def _prove(invocation: Invocation, chosen: Backend, running: RunningEnclave) -> 
         explain_boot_failure(chosen, running),
         open_session(target, invocation.screen, timeout_s=BOOT_S) as client,
     ):
-        return attested_json(client.enclave.document)
+        attested = attested_json(client.enclave.document)
+    if (warning := running.warning()) is not None:
+        invocation.screen.note(warning)
+    return attested

@@ -11,6 +11,10 @@ from enclavectl.host.host import RUNTIMES
 
 _LEAST_PYTHON = (3, 11, 0)  # requires-python of pyproject.toml
 _PRIVATE = 0o077
+# mount_setattr(2), and the first interface of Landlock.
+_FILE_TREE_FROM = (5, 12, 0)
+_LANDLOCK_FROM = (5, 13, 0)
+_SECCOMP_MACHINES = ("x86_64", "aarch64")
 
 
 def _python(facts: Facts) -> Verdict:
@@ -29,21 +33,43 @@ def _runtime(facts: Facts) -> Verdict:
 
 
 def _namespaces(facts: Facts) -> Verdict:
-    if facts.host.user.uid == 0:
-        return ok("root may make namespaces")
     tree = facts.tree
-    closed = {
-        "/proc/sys/user/max_user_namespaces": 0,
-        "/proc/sys/kernel/unprivileged_userns_clone": 0,  # Debian's
-        "/proc/sys/kernel/apparmor_restrict_unprivileged_userns": 1,  # Ubuntu's
-    }
+    closed = {"/proc/sys/user/max_user_namespaces": 0}
+    if facts.host.user.uid != 0:
+        closed |= {
+            "/proc/sys/kernel/unprivileged_userns_clone": 0,  # Debian's
+            "/proc/sys/kernel/apparmor_restrict_unprivileged_userns": 1,  # Ubuntu's
+        }
     for name, value in closed.items():
         if tree.number(name) == value:
             return warn(
-                f"{name} is {value}: users may make no namespaces here",
-                "the payload of the local backend then keeps its network; it is a simulation all the same",
+                f"{name} is {value}: {facts.host.user.name} may make no namespaces here",
+                "the payload of a local enclave then keeps the machine's file tree and network; Landlock and "
+                "seccomp still bound it",
             )
-    return ok("users may make namespaces")
+    return ok(f"{facts.host.user.name} may make namespaces")
+
+
+def _sandbox(facts: Facts) -> Verdict:
+    release, version = facts.kernel
+    modules = facts.tree.word("/sys/kernel/security/lsm")
+    missing = []
+    if version is not None and version < _FILE_TREE_FROM:
+        missing.append(f"a file tree of its own (Linux {release}, needed is 5.12)")
+    if version is not None and version < _LANDLOCK_FROM:
+        missing.append(f"Landlock (Linux {release}, needed is 5.13)")
+    elif modules is not None and "landlock" not in modules.split(","):
+        missing.append(f"Landlock (the kernel's security modules are {modules})")
+    if facts.host.machine not in _SECCOMP_MACHINES:
+        missing.append(f"seccomp (enclavectl has no table of calls for {facts.host.machine})")
+    if missing:
+        return warn(
+            f"the payload of a local enclave runs without {' and without '.join(missing)}",
+            "boot with a newer kernel, or with landlock in its parameter lsm=; the other layers hold",
+        )
+    if modules is None:
+        return ok(f"Linux {release} has a file tree and seccomp; whether Landlock is on is not told")
+    return ok(f"Linux {release} has a file tree, Landlock and seccomp")
 
 
 def _state_dir(facts: Facts) -> Verdict:
@@ -82,8 +108,14 @@ CHECKS = (
     Check(
         id="local.namespaces",
         group=Group.LOCAL,
-        why="the local payload leaves the network by making a namespace of its own",
+        why="the local payload leaves the machine's files, processes and network for its own",
         examine=_namespaces,
+    ),
+    Check(
+        id="local.sandbox",
+        group=Group.LOCAL,
+        why="more layers keep the local payload from the user's files and programs",
+        examine=_sandbox,
     ),
     Check(
         id="local.state-dir",
