@@ -19,7 +19,6 @@ from enclavectl.backends.local.file_tree import DEVICES, enter_file_tree, needed
 from enclavectl.backends.local.landlock import restrict_files
 from enclavectl.backends.local.namespaces import continue_as_first_process, leave_namespaces
 from enclavectl.backends.local.seccomp import refuse_calls
-from enclavectl.run import hide_memory
 
 _MAX_DESCRIPTORS = 256
 _WITHOUT = "sandbox: without "
@@ -73,7 +72,7 @@ def enter(plan: Plan, without: Iterable[Layer] = ()) -> dict[Layer, str]:
     _has(Layer.LANDLOCK, missing, lambda: scopes.append(restrict_files(tree.readable, DEVICES)))
     # No other process of this user may read our memory: it holds pictures and keys. After the namespaces,
     # since unshare(CLONE_NEWUSER) makes it readable again.
-    hide_memory()
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
     may_signal = Layer.NAMESPACES not in missing or any(scopes)
     _has(Layer.SECCOMP, missing, lambda: refuse_calls(may_signal=may_signal))
     return missing

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import platform
 import struct
 from typing import NamedTuple, TypeAlias
 
@@ -103,9 +102,9 @@ def refuse_calls(*, may_signal: bool) -> None:
     Raises:
         OSError: the kernel has no seccomp filters, or this architecture has no table here.
     """
-    machine = _MACHINES.get(platform.machine())
+    machine = _MACHINES.get(os.uname().machine)
     if machine is None:
-        raise OSError(errno.ENOSYS, f"no table of system calls for {platform.machine()}")
+        raise OSError(errno.ENOSYS, f"no table of system calls for {os.uname().machine}")
     install_filter(machine.seccomp, _program(machine, may_signal=may_signal))
 
 
