@@ -58,7 +58,7 @@ def test_nobody_can_do_everything(nobody: Cli) -> None:
     for pid in (supervisor, payload):
         status = Path(f"/proc/{pid}/status").read_text()
         assert f"Uid:\t{NOBODY}\t{NOBODY}" in status
-    assert "SIMULATED enclave; network: " in nobody.ok("console", "mine").out
+    assert "sandbox: " in nobody.ok("console", "mine").out
     nobody.ok("send", sample("nv"))
     assert "nv" in nobody.ok("listen", "--count", "1", "--timeout", "60").out
     assert {path.stat().st_uid for path in nobody.state.rglob("*")} == {NOBODY}

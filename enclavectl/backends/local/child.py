@@ -1,9 +1,9 @@
 """The local payload process: the real server around a development attester.
 
-``python -m enclavectl.backends.local.child SPEC`` is started by the supervisor only; SPEC is JSON. What
+Only the supervisor starts it, as ``main(SPEC)`` with a path for modules of its own; SPEC is JSON. What
 differs from ``enclave_payload.__main__`` is the attester (the supervisor's simulated NSM over a socket),
-the transport (Unix sockets, which the supervisor dials for it), the sandbox, and the seeding (the host's
-pool needs none).
+the transport (Unix sockets, which the supervisor dials for it), the sandbox, the modules (compiled from
+their sources) and the seeding (the host's pool needs none).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 import threading
 from pathlib import Path
 
+from enclavectl.backends.local.modules import MeasuredSources
 from enclavectl.backends.local.sandbox import Plan, die_with_parent, enter, sandbox_line
 from enclavectl.json_object import JsonObject
 
@@ -67,6 +68,7 @@ def main(argument: str) -> None:
     """Serve until SIGTERM or until the supervisor ends."""
     spec = JsonObject.parse(argument.encode())
     die_with_parent(spec.integer("parent_pid"))
+    sys.meta_path.insert(0, MeasuredSources)
     # In the sandbox the folder that has this package cannot be listed, only the package.
     import enclave_payload  # noqa: F401
 
@@ -96,7 +98,3 @@ def main(argument: str) -> None:
     server = Server(service)
     signal.signal(signal.SIGTERM, lambda *_: server.stop())
     server.serve(socket.socket(fileno=spec.integer("listener_fd")))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])

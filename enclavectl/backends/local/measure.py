@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import platform
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 import enclave_payload
+from enclavectl.backends.local.modules import import_path
 
 # As installed: lower case, with underscores (PEP 427). One of the two TFLite runtimes is always absent.
 PACKAGES = {"ai_edge_litert", "cryptography", "numpy", "pillow", "tflite_runtime"}
@@ -45,7 +45,7 @@ def measure(payload: Path, model: Path) -> dict[int, bytes]:
 def _boot_manifest() -> bytes:
     lines = [f"{platform.python_implementation()} {platform.python_version()} {platform.machine()}"]
     # Not importlib.metadata: it takes as long to import as all that is measured takes to hash.
-    for folder in filter(Path.is_dir, map(Path, sys.path)):
+    for folder in filter(Path.is_dir, map(Path, import_path())):
         for entry in folder.glob("*.dist-info"):
             name, _, version = entry.stem.partition("-")
             if name.lower() in PACKAGES:

@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 from enclavectl.backends.console_log import ConsoleLog
 from enclavectl.backends.keeping.lifeline import LifelineEnd
+from enclavectl.backends.local.modules import import_path
 from enclavectl.json_object import JsonObject
 from enclavectl.run import Command, hide_memory, start, wait_ended
 
@@ -30,6 +31,11 @@ from enclavectl.run import Command, hide_memory, start, wait_ended
 _TERM_GRACE_S = 6.0
 # Until the last process of the payload has ended: the kernel frees the memory of each first.
 _LAST_OUTPUT_MS = 1000
+# Not -m: without site-packages on its path, the interpreter would not find the module.
+_BOOT = (
+    "import sys; sys.path[:] = sys.argv[1].split(':'); "
+    "from enclavectl.backends.local.child import main; main(sys.argv[2])"
+)
 # What one turn of the loop takes from the console, so that the NSM is not kept waiting.
 _OUTPUT_BYTES = 64 * 1024
 
@@ -113,7 +119,8 @@ class Supervisor:
             "workers": spec.workers,
             "dial_fd": self._dialer_payload.fileno(),
         }
-        argv = [sys.executable, "-EPB", "-m", "enclavectl.backends.local.child", json.dumps(child)]
+        # Isolated and without site: no variables, no user site, no .pth file; the path is what we measure.
+        argv = [sys.executable, "-ISB", "-c", _BOOT, os.pathsep.join(import_path()), json.dumps(child)]
         fds = (spec.listener_fd, self._nsm_payload.fileno(), self._dialer_payload.fileno())
         payload = start(Command(argv=argv, cwd=self._folder, pass_fds=fds), output=self._output_payload)
         # The payload alone holds these now: when it ends, whoever waits for it sees the end.
