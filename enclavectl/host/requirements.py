@@ -29,8 +29,8 @@ class EifFacts:
 
     @property
     def machine(self) -> str:
-        """The machine that it runs on, as ``uname -m`` says it."""
-        return Arch(self.arch).machine
+        """The machine that it runs on, as ``uname -m`` says it; empty where ``arch`` is: not asked."""
+        return Arch(self.arch).machine if self.arch else ""
 
     @property
     def min_memory_mib(self) -> int:
