@@ -58,8 +58,15 @@ def test_what_is_no_limit_on_pages_of_an_enclave_is_passed_over(name: str, text:
     assert limits(tmp_path) == {}
 
 
+def test_a_limit_that_was_lowered_below_what_is_used_leaves_nothing(tmp_path: Path) -> None:
+    trees.write(tmp_path, "/sys/fs/cgroup/hugetlb.1GB.max", f"{GIB}\n")
+    trees.write(tmp_path, "/sys/fs/cgroup/hugetlb.1GB.current", f"{4 * GIB}\n")
+    assert read_page_limits(Tree(root=tmp_path)).cap({1024: 8}) == {1024: 0}
+
+
 def test_a_path_that_leaves_the_namespace_is_not_followed(tmp_path: Path) -> None:
     trees.write(tmp_path, "/proc/self/cgroup", "0::/../../etc\n")
+    trees.write(tmp_path, "/sys/etc/hugetlb.2MB.max", "0\n")
     trees.write(tmp_path, "/sys/fs/cgroup/hugetlb.2MB.max", "2097152\n")
     assert limits(tmp_path) == {2: (2, 0)}
 
