@@ -43,9 +43,17 @@ class Problem(StrEnum):
     TOO_MANY_PIXELS = "too-many-pixels"
     MORE_THAN_ONE_FRAME = "more-than-one-frame"
     UNSUPPORTED_PIXELS = "unsupported-pixels"
+    NOTHING_VISIBLE = "nothing-visible"
     MODEL_FAILED = "model-failed"
     TOO_LATE = "too-late"
     OUTBOX_FULL = "outbox-full"
+
+
+class Remark(StrEnum):
+    """What makes an answer about a picture worth less, though it is one."""
+
+    ONE_COLOR = "one-color"
+    FEW_PIXELS = "few-pixels"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +117,7 @@ class Outcome:
     timings: Timings
     probabilities_ppb: Mapping[str, int] | None = None
     problem: Problem | None = None
+    remarks: tuple[Remark, ...] = ()
 
     def to_cbor(self) -> bytes:
         """The content of a final ``Answer``."""
@@ -118,6 +127,7 @@ class Outcome:
                 "timings": [self.timings.queue_us, self.timings.decode_us, self.timings.inference_us],
                 "probabilities": None if self.probabilities_ppb is None else dict(self.probabilities_ppb),
                 "problem": None if self.problem is None else str(self.problem),
+                "remarks": [str(remark) for remark in self.remarks],
             }
         )
 
@@ -128,7 +138,7 @@ def parse_outcome(content: bytes) -> Outcome:
     Raises:
         ContentError: anything but that map with values in bounds.
     """
-    fields = _fields(content, {"model", "timings", "probabilities", "problem"}, len(content))
+    fields = _fields(content, {"model", "timings", "probabilities", "problem", "remarks"}, len(content))
     match fields:
         case {
             "model": [str(model_id), str(model_sha256)],
@@ -150,9 +160,10 @@ def parse_outcome(content: bytes) -> Outcome:
             timings=timings,
             probabilities_ppb=probabilities,
             problem=None if problem is None else Problem(problem),  # type: ignore[arg-type]
+            remarks=_remarks(fields["remarks"]),
         )
     except ValueError as exc:
-        raise ContentError("problem") from exc
+        raise ContentError("problem or remarks") from exc
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,6 +225,12 @@ def _fields(data: bytes, keys: set[str], limit: int) -> dict[int | str, Value]:
     if not isinstance(value, dict) or set(value) != keys:
         raise ContentError(f"expected a map of {sorted(keys)}")
     return value
+
+
+def _remarks(value: Value) -> tuple[Remark, ...]:
+    if not isinstance(value, list) or len(set(map(str, value))) != len(value):
+        raise ContentError("remarks")
+    return tuple(Remark(remark) for remark in value)  # type: ignore[arg-type]
 
 
 def _probabilities(value: Value) -> dict[str, int]:

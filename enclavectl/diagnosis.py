@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from enclave_payload.contents import PARTS_PER_BILLION, Outcome, Problem
+from enclave_payload.contents import PARTS_PER_BILLION, Outcome, Problem, Remark
 from enclavectl.errors import EnclavectlError, EnclaveError, PictureRefused
 
 if TYPE_CHECKING:
@@ -27,6 +27,10 @@ _PROBLEMS: dict[Problem, tuple[str, str]] = {
         "its pixels are not 8-bit gray, RGB, CMYK or a palette, and converting them would guess their range",
         "save it with 8 bits a channel",
     ),
+    Problem.NOTHING_VISIBLE: (
+        "nothing of it is visible: it is transparent throughout",
+        "save it without transparency, as JPEG or as PNG without an alpha channel",
+    ),
     Problem.MODEL_FAILED: (
         "the model gave no probabilities for it",
         "is the model the one that its card describes?",
@@ -36,6 +40,11 @@ _PROBLEMS: dict[Problem, tuple[str, str]] = {
         "too many answers wait to leave the enclave",
         "run enclavectl listen, so that they can",
     ),
+}
+
+_REMARKS: dict[Remark, str] = {
+    Remark.ONE_COLOR: "the picture is of one color throughout; the answer says nothing about a subject",
+    Remark.FEW_PIXELS: "the picture has far fewer pixels than the model looks at; it was enlarged",
 }
 
 
@@ -48,6 +57,12 @@ class Result:
     outcome: Outcome | None = None
     error: EnclavectlError | None = None
     total_ms: float = 0.0
+
+    @property
+    def warnings(self) -> list[tuple[str, str]]:
+        """Code and words of each thing that makes the answer worth less; the enclave found them."""
+        remarks = () if self.outcome is None else self.outcome.remarks
+        return [(str(remark), _REMARKS[remark]) for remark in remarks]
 
     def to_json(self, names: dict[str, str]) -> dict[str, object]:
         """An element of ``results``; ``names`` maps label codes to names."""
@@ -62,6 +77,7 @@ class Result:
             **head,
             "label": {"code": best, "name": names.get(best, best), "probability": shares[best]},
             "probabilities": shares,
+            "warnings": [{"code": code, "message": message} for code, message in self.warnings],
             "timings_ms": {
                 "total": round(self.total_ms, 3),
                 "queue": timings.queue_us / 1000,

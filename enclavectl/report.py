@@ -164,7 +164,12 @@ def _answer(result: _Object, label_names: Mapping[str, str]) -> str:
 <thead class="hidden"><tr><th scope="col">Label</th><th></th><th scope="col">Probability</th></tr></thead>
 <tbody>
 {"".join(rows)}</tbody></table>
-{f'<p class="quiet times">Time: {times}</p>' if times else ""}"""
+{_warnings(result)}{f'<p class="quiet times">Time: {times}</p>' if times else ""}"""
+
+
+def _warnings(result: _Object) -> str:
+    found = _objects(result, "warnings") if "warnings" in result else []
+    return "".join(f'<p class="caution">{_text(_string(one, "message"))}</p>\n' for one in found)
 
 
 def _row(name: str, share: float, *, first: bool) -> str:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
-from enclave_payload.contents import KeyConfig, Outcome, Problem, Timings, key_config_digest
+from enclave_payload.contents import KeyConfig, Outcome, Problem, Remark, Timings, key_config_digest
 from enclave_payload.messages import Evidence
 from enclave_payload.seal import generate_keys
 from enclavectl.batch import Reply
@@ -43,8 +44,20 @@ def test_an_answer_in_json() -> None:
         "sha256": picture.sha256,
         "label": {"code": "light", "name": "Light", "probability": 0.75},
         "probabilities": {"dark": 0.25, "light": 0.75},
+        "warnings": [],
         "timings_ms": {"total": 33.333, "queue": 0.1, "decode": 2.0, "inference": 30.0},
     }
+
+
+@pytest.mark.parametrize("remark", list(Remark))
+def test_what_makes_an_answer_worth_less_is_a_warning_beside_it(remark: Remark) -> None:
+    outcome = replace(ANSWER, remarks=(remark,))
+    result = to_result("a.png", Reply(index=0, picture=gray(191), outcome=outcome, total_ms=1))
+    value = result.to_json(NAMES)
+    assert isinstance(warnings := value["warnings"], list)
+    assert [warning["code"] for warning in warnings] == [remark]
+    assert "picture" in warnings[0]["message"]
+    assert value["label"] == {"code": "light", "name": "Light", "probability": 0.75}
 
 
 def test_a_refusal_stands_in_place_of_the_label() -> None:

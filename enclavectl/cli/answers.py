@@ -63,6 +63,8 @@ def draw_result(screen: Screen, result: Result, names: Mapping[str, str], top: i
         line.append(bar(share, encoding=out.encoding), style="cyan")
         line.append(f" {share:6.1%}  {visible(names.get(code, ''))}")
         out.print(line, overflow="ellipsis", no_wrap=True)
+    for _, warning in result.warnings:
+        out.print(Text(f"  warning: {warning}", style="yellow"))
 
 
 def draw_evidence(screen: Screen, diagnosis: Diagnosis) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.e2e.cli import CODES, Cli, sample
 
@@ -45,7 +47,7 @@ def test_every_sample_is_what_its_name_says_in_one_json_object(cli: Cli) -> None
     assert "diagnos" in model["notice"]
     assert [result["image"] for result in value["results"]] == names
     for code, result in zip(reversed(CODES), value["results"], strict=True):
-        assert set(result) == {"image", "sha256", "label", "probabilities", "timings_ms"}
+        assert set(result) == {"image", "sha256", "label", "probabilities", "warnings", "timings_ms"}
         assert result["sha256"] == hashlib.sha256(sample(code).read_bytes()).hexdigest()
         assert set(result["label"]) == {"code", "name", "probability"}
         assert result["label"]["code"] == code
@@ -117,6 +119,17 @@ def test_a_refused_picture_costs_exit_5_and_nothing_else(shared: Cli, tmp_path: 
     assert ran.status == 5
     assert ran.out.index("broken.png") < ran.out.index("mel.png") < ran.out.index("text.png")
     assert "the enclave refused it: it is damaged, cut short" in " ".join(ran.out.split())
+
+
+def test_a_picture_of_one_color_is_answered_with_a_warning(shared: Cli, tmp_path: Path) -> None:
+    flat = tmp_path / "flat.png"
+    Image.new("RGB", (96, 96), (181, 122, 97)).save(flat)
+    assert "warning: the picture is of one color" in shared.ok("diagnose", flat).out
+    warnings = shared.ok("diagnose", "-o", "json", flat).json()["results"][0]["warnings"]
+    assert [warning["code"] for warning in warnings] == ["one-color"]
+    shared.ok("send", flat)
+    answer = json.loads(shared.ok("listen", "--count", "1", "--timeout", "60", "-o", "json").out)
+    assert answer["result"]["warnings"] == warnings
 
 
 def test_a_rotated_picture_is_the_same_picture(shared: Cli) -> None:

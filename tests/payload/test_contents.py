@@ -14,6 +14,7 @@ from enclave_payload.contents import (
     KeyConfig,
     Outcome,
     Problem,
+    Remark,
     Request,
     Timings,
     key_config_digest,
@@ -38,7 +39,12 @@ requests = st.builds(
 )
 outcomes = st.one_of(
     st.builds(
-        Outcome, model_id=st.text(), model_sha256=st.text(), timings=timings, probabilities_ppb=probabilities
+        Outcome,
+        model_id=st.text(),
+        model_sha256=st.text(),
+        timings=timings,
+        probabilities_ppb=probabilities,
+        remarks=st.lists(st.sampled_from(Remark), unique=True).map(tuple),
     ),
     st.builds(
         Outcome, model_id=st.text(), model_sha256=st.text(), timings=timings, problem=st.sampled_from(Problem)
@@ -51,7 +57,13 @@ key_configs = st.builds(
 )
 
 HEADER = {"media_type": "image/png", "reply_key": bytes(32), "delivery": "here"}
-OUTCOME = {"model": ["m", "s"], "timings": [1, 2, 3], "probabilities": {"a": 1}, "problem": None}
+OUTCOME = {
+    "model": ["m", "s"],
+    "timings": [1, 2, 3],
+    "probabilities": {"a": 1},
+    "problem": None,
+    "remarks": ["one-color"],
+}
 KEY_CONFIG = {"version": 1, "keys": {1: b"k"}, "card": CARD.to_json()}
 
 
@@ -186,6 +198,11 @@ def test_neither_the_picture_nor_the_reply_key_shows_in_a_repr() -> None:
         ("probabilities", {"a": PARTS_PER_BILLION + 1}),
         ("probabilities", None),
         ("problem", "empty"),  # beside probabilities
+        ("remarks", None),
+        ("remarks", "one-color"),
+        ("remarks", ["flat"]),
+        ("remarks", [[]]),
+        ("remarks", ["one-color", "one-color"]),
     ],
 )
 def test_an_outcome_with_a_wrong_field_is_refused(field: str, value: object) -> None:
@@ -292,6 +309,7 @@ def test_the_largest_outcome_fits_into_an_answer() -> None:
         model_sha256=card.sha256,
         timings=Timings(queue_us=2**64 - 1, decode_us=2**64 - 1, inference_us=2**64 - 1),
         probabilities_ppb={label.code: PARTS_PER_BILLION for label in card.labels},
+        remarks=tuple(Remark),
     )
     assert len(outcome.to_cbor()) <= ANSWER_PLAINTEXT_BYTES - 4
 
