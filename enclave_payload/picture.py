@@ -18,10 +18,12 @@ from PIL.BmpImagePlugin import BmpImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import EXTRASAMPLES, TiffImageFile
+from PIL.TiffTags import TAGS_V2_GROUPS
 from PIL.WebPImagePlugin import WebPImageFile
 
 from enclave_payload.contents import Problem, Remark
 from enclave_payload.media import MediaType
+from enclave_payload.png_metadata import without_metadata
 
 MAX_PIXELS = 50_000_000
 
@@ -110,6 +112,8 @@ def decode_upright(data: bytes, media_type: MediaType, fit: Callable[[Size], Siz
     """
     if not data:
         raise PictureError(Problem.EMPTY)
+    if media_type is MediaType.PNG:
+        data = without_metadata(data)
     try:
         with _DECODERS[media_type](io.BytesIO(data)) as image:
             return _decode(image, fit)
@@ -128,8 +132,10 @@ def _decode(image: ImageFile.ImageFile, fit: Callable[[Size], Size]) -> DecodedP
         raise PictureError(Problem.MORE_THAN_ONE_FRAME)
     # Only a loaded picture knows its orientation: Pillow turns a TIFF itself and then forgets the tag, and a
     # PNG may carry EXIF behind its pixels.
+    if isinstance(image, TiffImageFile):
+        _drop_directories(image)
     image.load()
-    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    orientation = _orientation(image)
     swaps = orientation in _SWAPS_SIDES
     source = _swapped(image.size) if swaps else image.size
     # Scale first, turn after: turning 50 megapixels would need their memory twice.
@@ -138,6 +144,24 @@ def _decode(image: ImageFile.ImageFile, fit: Callable[[Size], Size]) -> DecodedP
     transpose = _UPRIGHT.get(orientation)
     upright = small if transpose is None else small.transpose(transpose)
     return DecodedPicture(image=upright, source_size=source)
+
+
+def _drop_directories(image: TiffImageFile) -> None:
+    # Loading a TIFF reads these into memory, and fails where one is damaged.
+    exif = image.getexif()
+    for tag in TAGS_V2_GROUPS:
+        exif.pop(tag, None)
+
+
+def _orientation(image: ImageFile.ImageFile) -> int:
+    """1 to 8, as EXIF has it; 1, which changes nothing, where the metadata is damaged or says nothing."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - Pillow's readers raise anything, and the pixels are sound
+        return 1
+    return orientation if isinstance(orientation, int) and orientation in _UPRIGHT else 1
 
 
 def _swapped(size: Size) -> Size:
