@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 import enclave_payload
-from enclavectl.eif.ramdisk import EPOCH
+from enclavectl.eif.ramdisk.ramdisks import EPOCH
 from enclavectl.errors import HostError, UsageError
 from enclavectl.files import read_bounded
 from enclavectl.image import assemble, warmup
 from enclavectl.image.ignored import Ignored
 from enclavectl.image.wheels import INSTALLER, Wheel, WheelStore
-from enclavectl.models import Model, load_weights
+from enclavectl.models.find import Model, load_weights
 
 PAYLOAD = Path(enclave_payload.__file__).parent
 IGNORE_FILE = ".dockerignore"

@@ -15,7 +15,7 @@ import pytest
 from enclavectl.errors import HostError, UsageError
 from enclavectl.image.context import folder_context, payload_context, write_context
 from enclavectl.image.wheels import Wheel, WheelStore
-from enclavectl.models import PACKAGED_ID, find_model
+from enclavectl.models.find import PACKAGED_ID, find_model
 
 
 def kept(store: WheelStore, name: str) -> Wheel:
