@@ -24,7 +24,8 @@ import pytest
         ),
         pytest.param(
             "from enclavectl.cli.app import build_app; build_app(['diagnose']); "
-            "import enclavectl.backends.registry, enclavectl.backends.local.backend; from enclavectl.models.find import *; "
+            "import enclavectl.backends.registry, enclavectl.backends.local.backend; "
+            "from enclavectl.models.find import *; "
             "find_model(PACKAGED_ID, data_dir=Path('/nonexistent'))",
             "cryptography numpy rich yaml",
             id="diagnose, before a local enclave is started",

@@ -14,6 +14,7 @@ from pathlib import Path
 from enclavectl import __version__
 from enclavectl.artifacts.boot_files import BlobPaths, BootBlobs, open_blobs, require_blobs
 from enclavectl.artifacts.lock import Lock
+from enclavectl.artifacts.wheel import Wheel
 from enclavectl.eif.build import ImageSpec, Signer, build_image
 from enclavectl.eif.file_range import Blob, whole_file
 from enclavectl.eif.format import Arch, SectionKind
@@ -40,7 +41,7 @@ from enclavectl.image.lint import (
 from enclavectl.image.nitro import NitroBuild, NitroSigning, build_with_nitro_cli, is_kms_key
 from enclavectl.image.plan import BuildOutput, Plan, Source, make_image, make_plan
 from enclavectl.image.scratch import scratch_file, scratch_folder
-from enclavectl.image.wheels import Wheel, WheelStore
+from enclavectl.image.wheels import WheelStore
 from enclavectl.nitro_cli.environment import find_nitro_cli
 
 

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 import enclave_payload
+from enclavectl.artifacts.wheel import Wheel
 from enclavectl.eif.ramdisk.ramdisks import EPOCH
 from enclavectl.errors import HostError, UsageError
 from enclavectl.files import read_bounded
 from enclavectl.image import assemble, warmup
 from enclavectl.image.ignored import Ignored
-from enclavectl.image.wheels import INSTALLER, Wheel, WheelStore
+from enclavectl.image.wheels import INSTALLER, WheelStore
 from enclavectl.models.find import Model, load_weights
 
 PAYLOAD = Path(enclave_payload.__file__).parent

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from enclavectl.artifacts.wheel import Wheel
 from enclavectl.errors import UsageError
 from enclavectl.image.context import ContextFile, folder_context, payload_context, write_context
 from enclavectl.image.engine import Engine
@@ -13,7 +14,7 @@ from enclavectl.image.findings import LintFinding, bounded
 from enclavectl.image.lint import lint_context, lint_model
 from enclavectl.image.scratch import scratch_file
 from enclavectl.image.target import Target, probe
-from enclavectl.image.wheels import Wheel, WheelStore, fetch_wheels, requirements, resolve_wheels
+from enclavectl.image.wheels import WheelStore, fetch_wheels, requirements, resolve_wheels
 from enclavectl.models.find import Model
 
 

@@ -1,6 +1,6 @@
 """Where an enclave is: a Unix socket, a port on vsock, or vsock behind a Unix socket.
 
-Apart from ``enclavectl.net.transport``, which makes sockets of them, because most commands only show addresses.
+Apart from ``enclavectl.net.transport``, which makes sockets of them: most commands only show addresses.
 """
 
 from __future__ import annotations

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enclavectl.artifacts.lock import Lock, check_lock, parse_lock, read_lock
+from enclavectl.artifacts.wheel import Wheel
 from enclavectl.eif.examine import measure_image
 from enclavectl.eif.format import SectionKind
 from enclavectl.errors import StateError, UsageError
 from enclavectl.image.build import relative_name
-from enclavectl.image.wheels import Wheel
 from tests.eif import samples
 
 LOCK = Lock(
