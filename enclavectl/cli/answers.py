@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ from enclavectl.cli.screen import Screen, visible
 
 if TYPE_CHECKING:
     from enclavectl.client.exchange import VerifiedEnclave
+    from enclavectl.client.folders import LeftOut
     from enclavectl.results.diagnosis import Diagnosis, Result
 
 _BAR_CELLS = 24
@@ -65,6 +66,14 @@ def draw_result(screen: Screen, result: Result, names: Mapping[str, str], top: i
         out.print(line, overflow="ellipsis", no_wrap=True)
     for _, warning in result.warnings:
         out.print(Text(f"  warning: {warning}", style="yellow"))
+
+
+def note_left_out(screen: Screen, left_out: Iterable[LeftOut]) -> None:
+    """A note for each folder of which something was left out."""
+    for folder in left_out:
+        if folder:
+            advice = "; --recursive looks into subfolders" if folder.subfolders else ""
+            screen.note(f"{folder.folder}: left out {folder.words()}{advice}")
 
 
 def draw_evidence(screen: Screen, diagnosis: Diagnosis) -> None:

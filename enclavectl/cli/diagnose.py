@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from enclavectl.cli import options
-from enclavectl.cli.answers import AnswerDrawing, batch_progress, draw_evidence
+from enclavectl.cli.answers import AnswerDrawing, batch_progress, draw_evidence, note_left_out
 from enclavectl.cli.begin import Invocation, begin, refuse_together
 from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.targets import (
@@ -30,6 +30,7 @@ from enclavectl.cli.targets import (
 
 if TYPE_CHECKING:
     from enclavectl.backends.base import Backend, Enclave
+    from enclavectl.client.folders import Collection
     from enclavectl.client.pictures import Picture
     from enclavectl.config.load import Config
     from enclavectl.errors import PictureRefused
@@ -59,6 +60,7 @@ AnswerTimeout = Annotated[
 
 def diagnose(
     images: options.Images,
+    recursive: options.Recursive = False,
     enclave: options.EnclaveName = None,
     fresh: Fresh = False,
     model: options.ModelName = None,
@@ -84,7 +86,7 @@ def diagnose(
       enclavectl diagnose --output json --top 1 folder/ more.png
       enclavectl diagnose --report answer.html - < picture.jpg
     """
-    from enclavectl.client.pictures import collect
+    from enclavectl.client.folders import collect
 
     flags = {"model": model, "backend": backend, "diagnose.top": top, "diagnose.timeout_s": timeout}
     invocation = begin(output, config, flags)
@@ -92,7 +94,8 @@ def diagnose(
     refuse_together(connect=connect, model=model)
     if report is not None:
         _check_report(report)
-    names = collect(images)
+    found = collect(images, recursive=recursive)
+    note_left_out(invocation.screen, found.left_out)
     verification = trusting_of(
         invocation.config, policy=policy, allow_debug=unsafe_allow_debug, connect=connect, root=root
     )
@@ -101,7 +104,7 @@ def diagnose(
             target = target_elsewhere(connect, verification)
         else:
             target = _target_here(invocation, stack, enclave, verification, is_fresh=fresh)
-        diagnosis = _ask(invocation, target, names, report)
+        diagnosis = _ask(invocation, target, found, report)
         if invocation.screen.as_json:
             invocation.screen.result(diagnosis.to_json())
         else:
@@ -157,12 +160,12 @@ def _start_fresh(
     return target_of(backend, running.enclave, verification, running)
 
 
-def _ask(invocation: Invocation, target: Target, names: Sequence[str], report: Path | None) -> Diagnosis:
+def _ask(invocation: Invocation, target: Target, found: Collection, report: Path | None) -> Diagnosis:
     """Connect, verify, send; draw each answer when its turn has come; write the report."""
     from enclavectl.client.batch import classify
     from enclavectl.results.diagnosis import Diagnosis, Result, to_result
 
-    settings = invocation.config.diagnose
+    settings, names = invocation.config.diagnose, found.names
     if not invocation.screen.as_json:
         invocation.screen.load()  # while a fresh enclave boots
     shown: list[Picture] = []
@@ -182,7 +185,7 @@ def _ask(invocation: Invocation, target: Target, names: Sequence[str], report: P
                 if drawing is not None:
                     drawing.draw_ready(results)
     ordered = [results[index] for index in range(len(names))]
-    diagnosis = Diagnosis(backend=target.backend, enclave=enclave, results=ordered)
+    diagnosis = Diagnosis(backend=target.backend, enclave=enclave, results=ordered, left_out=found.left_out)
     if report is not None:
         _write_report(report, diagnosis, shown)
     return diagnosis

@@ -26,6 +26,9 @@ Images = Annotated[
     list[str],
     typer.Argument(help="Pictures, folders of pictures, or - for standard input.", show_default=False),
 ]
+Recursive = Annotated[
+    bool, typer.Option("--recursive", "-r", help="Take the pictures of subfolders as well.")
+]
 ConfigFile = Annotated[
     Path | None,
     typer.Option(

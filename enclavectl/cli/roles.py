@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from enclavectl.cli import options
-from enclavectl.cli.answers import draw_result
+from enclavectl.cli.answers import draw_result, note_left_out
 from enclavectl.cli.begin import begin, refuse_together
 from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.targets import (
@@ -35,6 +35,7 @@ ANSWER_SCHEMA = "enclavectl.answer/1"
 
 def send(
     images: options.Images,
+    recursive: options.Recursive = False,
     enclave: options.EnclaveName = None,
     policy: options.PolicyFile = None,
     backend: options.BackendName = None,
@@ -50,7 +51,8 @@ def send(
 
     Example: enclavectl listen &  enclavectl send --enclave first picture.jpg
     """
-    from enclavectl.client.pictures import collect, read_picture
+    from enclavectl.client.folders import collect
+    from enclavectl.client.pictures import read_picture
     from enclavectl.client.reply_keys import PendingStore
     from enclavectl.client.session import Client
     from enclavectl.errors import PictureRefused
@@ -58,7 +60,8 @@ def send(
     invocation = begin(output, config, {"backend": backend})
     settings = invocation.config
     refuse_together(connect=connect, enclave=enclave)
-    names = collect(images)
+    found = collect(images, recursive=recursive)
+    note_left_out(invocation.screen, found.left_out)
     verification = trusting_of(
         settings, policy=policy, allow_debug=unsafe_allow_debug, connect=connect, root=root
     )
@@ -70,7 +73,7 @@ def send(
     results: list[dict[str, object]] = []
     with Client.connect(target.address, target.expectation, timeout_s=settings.diagnose.timeout_s) as client:
         trust = str(client.enclave.document.trust)
-        for name in names:
+        for name in found.names:
             try:
                 picture = read_picture(name, sys.stdin.buffer.read)
                 request_id = _hand_in(client, store, picture, settings.diagnose.timeout_s)
@@ -83,7 +86,8 @@ def send(
                     typer.echo(f"handed in {name}: request {request_id.hex()} ({trust})")
     if invocation.screen.as_json:
         value = {"schema": "enclavectl.sent/1", "trust": trust, "backend": target.backend}
-        invocation.screen.result({**value, "results": results})
+        left_out = [folder.to_json() for folder in found.left_out]
+        invocation.screen.result({**value, "results": results, "left_out": left_out})
     if any("error" in result for result in results):
         raise typer.Exit(PictureRefused.exit_code)
 

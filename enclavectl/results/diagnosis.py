@@ -12,6 +12,7 @@ from enclavectl.errors import EnclavectlError, EnclaveError, PictureRefused
 if TYPE_CHECKING:
     from enclavectl.client.batch import Reply
     from enclavectl.client.exchange import VerifiedEnclave
+    from enclavectl.client.folders import LeftOut
 
 SCHEMA = "enclavectl.diagnosis/1"
 
@@ -94,6 +95,7 @@ class Diagnosis:
     backend: str
     enclave: VerifiedEnclave
     results: Sequence[Result] = field(default_factory=tuple)
+    left_out: Sequence[LeftOut] = field(default_factory=tuple)
 
     @property
     def has_errors(self) -> bool:
@@ -124,6 +126,7 @@ class Diagnosis:
                 "labels": names,
             },
             "results": [result.to_json(names) for result in self.results],
+            "left_out": [folder.to_json() for folder in self.left_out],
         }
 
 

@@ -46,7 +46,7 @@ PICTURES: dict[str, tuple[Callable[[Path], object], str | None]] = {
     "sixteen.png": (Image.new("I;16", (9, 9)).save, "unsupported-pixels"),
     "cmyk.jpg": (Image.new("CMYK", (9, 9)).save, None),
     "palette.png": (Image.new("P", (9, 9)).save, None),
-    "alpha.png": (Image.new("RGBA", (9, 9)).save, None),
+    "alpha.png": (Image.new("RGBA", (9, 9)).save, "nothing-visible"),
     "bilevel.tif": (Image.new("1", (9, 9)).save, None),
     "one.png": (Image.new("RGB", (1, 1)).save, None),
     "thin.png": (Image.new("RGB", (1, 5000)).save, None),

@@ -30,7 +30,7 @@ def test_on_a_machine_where_nothing_ever_ran(cli: Cli) -> None:
 def test_every_sample_is_what_its_name_says_in_one_json_object(cli: Cli) -> None:
     names = [str(sample(code)) for code in reversed(CODES)]
     value = cli.ok("diagnose", *names, "--output", "json").json()
-    assert set(value) == {"schema", "trust", "backend", "evidence", "model", "results"}
+    assert set(value) == {"schema", "trust", "backend", "evidence", "model", "results", "left_out"}
     assert (value["schema"], value["trust"], value["backend"]) == (
         "enclavectl.diagnosis/1",
         "simulated",
@@ -69,7 +69,26 @@ def test_order_stdin_folders_and_repetition(shared: Cli, tmp_path: Path) -> None
     wanted = [str(sample("mel")), "-", str(folder / "df.png"), str(folder / "nv.png"), str(sample("mel"))]
     assert [result["image"] for result in results] == wanted
     assert [result["label"]["code"] for result in results] == ["mel", "vasc", "df", "nv", "mel"]
-    assert ran.err == "enclavectl: using the running enclave shared, model demo-lesion\n"
+    assert ran.err == (
+        f"enclavectl: {folder}: left out 1 file (1 .txt)\n"
+        "enclavectl: using the running enclave shared, model demo-lesion\n"
+    )
+    assert ran.json()["left_out"] == [
+        {"folder": str(folder), "files": {".txt": 1}, "subfolders": 0, "hidden": 0}
+    ]
+
+
+def test_recursive_takes_subfolders(shared: Cli, tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    shutil.copy(sample("nv"), tmp_path / "a" / "b" / "scan.jfif")
+    error = shared.refused(2, "diagnose", tmp_path)
+    assert "only 1 subfolder" in error["message"]
+    results = shared.ok("diagnose", "-r", "-o", "json", tmp_path).json()["results"]
+    assert [result["label"]["code"] for result in results] == ["nv"]
+    sent = shared.ok("send", "--recursive", "-o", "json", tmp_path).json()
+    assert [result["image"] for result in sent["results"]] == [str(tmp_path / "a" / "b" / "scan.jfif")]
+    assert [folder["folder"] for folder in sent["left_out"]] == [str(tmp_path)]
+    shared.ok("listen", "--count", "1", "--timeout", "60")
 
 
 @pytest.mark.parametrize("top", [1, 7, 64])
