@@ -43,6 +43,11 @@ class AnswerDrawing:
             self._next += 1
             draw_result(self._screen, result, self._names, self._top)
 
+    def draw_rest(self, results: Mapping[int, Result]) -> None:
+        """Draw what an interruption left behind pictures that got no result."""
+        for index in sorted(index for index in results if index >= self._next):
+            draw_result(self._screen, results[index], self._names, self._top)
+
 
 def draw_result(screen: Screen, result: Result, names: Mapping[str, str], top: int) -> None:
     """One picture's answer, or why there is none; ``names`` maps label codes to names."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +14,8 @@ from enclavectl.cli import options
 from enclavectl.cli.answers import AnswerDrawing, batch_progress, draw_evidence, note_left_out
 from enclavectl.cli.begin import Invocation, begin, refuse_together
 from enclavectl.cli.options import OutputFormat
+from enclavectl.cli.screen import Screen, error_value
+from enclavectl.cli.signals import ending_as_interrupted
 from enclavectl.cli.targets import (
     Target,
     VerificationOptions,
@@ -30,11 +32,13 @@ from enclavectl.cli.targets import (
 
 if TYPE_CHECKING:
     from enclavectl.backends.base import Backend, Enclave
+    from enclavectl.client.exchange import VerifiedEnclave
     from enclavectl.client.folders import Collection
     from enclavectl.client.pictures import Picture
     from enclavectl.config.load import Config
-    from enclavectl.errors import PictureRefused
+    from enclavectl.errors import Interrupted, PictureRefused
     from enclavectl.results.diagnosis import Diagnosis
+    from enclavectl.results.report import ReportWriter
 
 
 Fresh = Annotated[
@@ -49,8 +53,11 @@ TopLabels = Annotated[
 ReportFile = Annotated[
     Path | None,
     typer.Option(
-        "--report", help="Also write one HTML page: pictures, answers, evidence.", show_default=False
+        "--report", help="Also write an HTML report: previews, answers, evidence.", show_default=False
     ),
+]
+Force = Annotated[
+    bool, typer.Option("--force", help="Let --report write over a file that is no report; never a picture.")
 ]
 AnswerTimeout = Annotated[
     int | None,
@@ -58,6 +65,7 @@ AnswerTimeout = Annotated[
 ]
 
 
+@ending_as_interrupted()
 def diagnose(
     images: options.Images,
     recursive: options.Recursive = False,
@@ -67,6 +75,7 @@ def diagnose(
     policy: options.PolicyFile = None,
     top: TopLabels = None,
     report: ReportFile = None,
+    force: Force = False,
     timeout: AnswerTimeout = None,
     backend: options.BackendName = None,
     connect: options.Address = None,
@@ -80,6 +89,7 @@ def diagnose(
     Uses the enclave that is running, or --enclave NAME if there are several; where none is running it
     starts a local one and ends it afterwards. If the evidence is refused, nothing of a picture is sent and
     the exit code is 4. If only some pictures are refused, the others are still answered; exit code 5.
+    Ctrl-C and SIGTERM end a batch with the answers that are there; exit code 130.
 
     Examples:
       enclavectl diagnose picture.jpg
@@ -92,9 +102,9 @@ def diagnose(
     invocation = begin(output, config, flags)
     refuse_together(connect=connect, enclave=enclave, fresh=fresh)
     refuse_together(connect=connect, model=model)
-    if report is not None:
-        _check_report(report)
     found = collect(images, recursive=recursive)
+    if report is not None:
+        _check_report(report, found, force=force)
     note_left_out(invocation.screen, found.left_out)
     verification = trusting_of(
         invocation.config, policy=policy, allow_debug=unsafe_allow_debug, connect=connect, root=root
@@ -104,11 +114,17 @@ def diagnose(
             target = target_elsewhere(connect, verification)
         else:
             target = _target_here(invocation, stack, enclave, verification, is_fresh=fresh)
-        diagnosis = _ask(invocation, target, found, report)
+        diagnosis, writer = _ask(invocation, target, found, report)
+        interrupted = _interruption(diagnosis)
         if invocation.screen.as_json:
-            invocation.screen.result(diagnosis.to_json())
+            error = {} if interrupted is None else {"error": error_value(interrupted)}
+            invocation.screen.result({**diagnosis.to_json(), **error})
         else:
             draw_evidence(invocation.screen, diagnosis)
+        if writer is not None:
+            _finish_report(invocation.screen, writer)
+    if interrupted is not None:
+        raise interrupted
     if diagnosis.has_errors:
         raise typer.Exit(5)
 
@@ -160,35 +176,55 @@ def _start_fresh(
     return target_of(backend, running.enclave, verification, running)
 
 
-def _ask(invocation: Invocation, target: Target, found: Collection, report: Path | None) -> Diagnosis:
-    """Connect, verify, send; draw each answer when its turn has come; write the report."""
+def _ask(
+    invocation: Invocation, target: Target, found: Collection, report: Path | None
+) -> tuple[Diagnosis, ReportWriter | None]:
+    """Connect, verify, send; draw each answer when its turn has come. Ctrl-C ends it with what is there."""
     from enclavectl.client.batch import classify
     from enclavectl.results.diagnosis import Diagnosis, Result, to_result
 
     settings, names = invocation.config.diagnose, found.names
     if not invocation.screen.as_json:
         invocation.screen.load()  # while a fresh enclave boots
-    shown: list[Picture] = []
     results: dict[int, Result] = {}
     with open_session(target, invocation.screen, timeout_s=settings.timeout_s) as client:
         enclave = client.enclave
+        writer = None if report is None else _report_writer(report, target, enclave, len(names))
         drawing = (
             None if invocation.screen.as_json else AnswerDrawing(invocation.screen, enclave, settings.top)
         )
         replies = classify(client, _read(names), timeout_s=settings.timeout_s, in_flight=settings.in_flight)
-        with batch_progress(invocation.screen, len(names)) as advance:
+        with suppress(KeyboardInterrupt), batch_progress(invocation.screen, len(names)) as advance:
             for reply in replies:
-                results[reply.index] = to_result(names[reply.index], reply)
-                if report is not None and reply.picture is not None:
-                    shown.append(reply.picture)
+                result = to_result(names[reply.index], reply)
+                results[reply.index] = result
+                if writer is not None:
+                    writer.add(reply.index, result.to_json(enclave.label_names), reply.picture)
                 advance()
                 if drawing is not None:
                     drawing.draw_ready(results)
-    ordered = [results[index] for index in range(len(names))]
-    diagnosis = Diagnosis(backend=target.backend, enclave=enclave, results=ordered, left_out=found.left_out)
-    if report is not None:
-        _write_report(report, diagnosis, shown)
-    return diagnosis
+    if drawing is not None:
+        drawing.draw_rest(results)
+    return Diagnosis(
+        backend=target.backend,
+        enclave=enclave,
+        pictures=len(names),
+        results=[results[index] for index in sorted(results)],
+        left_out=found.left_out,
+    ), writer
+
+
+def _interruption(diagnosis: Diagnosis) -> Interrupted | None:
+    """What to end with if not every picture has a result, when the answer is out."""
+    from enclavectl.errors import Interrupted
+
+    if diagnosis.is_complete:
+        return None
+    error = Interrupted(
+        f"interrupted: {len(diagnosis.results)} of {diagnosis.pictures} pictures have a result"
+    )
+    error.after_answer = True
+    return error
 
 
 def _read(names: Sequence[str]) -> Iterator[Picture | PictureRefused]:
@@ -202,21 +238,26 @@ def _read(names: Sequence[str]) -> Iterator[Picture | PictureRefused]:
             yield error
 
 
-def _check_report(path: Path) -> None:
-    """Refuse now what would fail after the answers are there."""
-    from enclavectl.errors import UsageError
+def _check_report(path: Path, found: Collection, *, force: bool) -> None:
+    """Refuse now what would fail, or destroy something, after the answers are there."""
+    from enclavectl.results.report import check_target
 
-    if path.is_dir() or not path.parent.is_dir():
-        raise UsageError(f"--report {path}: expected the name of a file in a folder that exists")
+    check_target(path, found.names, len(found.names), force=force)
 
 
-def _write_report(path: Path, diagnosis: Diagnosis, pictures: Sequence[Picture]) -> None:
-    from enclavectl.files import write_atomic
-    from enclavectl.results.html import render_report
+def _report_writer(path: Path, target: Target, enclave: VerifiedEnclave, total: int) -> ReportWriter:
+    from enclavectl.results.diagnosis import Diagnosis
+    from enclavectl.results.report import ReportHead, ReportWriter
 
-    page = render_report(
-        diagnosis.to_json(),
-        [(picture.name, str(picture.media_type), picture.data) for picture in pictures],
-        label_names=diagnosis.enclave.label_names,
-    )
-    write_atomic(path, page.encode())
+    head = Diagnosis(backend=target.backend, enclave=enclave, pictures=total).head_json()
+    return ReportWriter(path, total, ReportHead(diagnosis=head, label_names=enclave.label_names))
+
+
+def _finish_report(screen: Screen, writer: ReportWriter) -> None:
+    from enclavectl.errors import EnclavectlError
+
+    try:
+        screen.note(f"report written to {writer.finish()}")
+    except EnclavectlError as error:
+        error.after_answer = True
+        raise

@@ -97,7 +97,7 @@ def media_type_of(data: bytes) -> MediaType | None:
 
 
 def other_format_of(data: bytes, name: str = "") -> OtherFormat:
-    """What data that is none of ours seems to be; the file's ``name`` helps where the bytes are compressed."""
+    """What data that is none of ours seems to be; ``name`` helps where the bytes are compressed."""
     if data[128:132] == b"DICM":  # behind a preamble that may be anything: DICOM PS3.10, section 7.1
         return _DICOM
     if data[4:8] == b"ftyp":

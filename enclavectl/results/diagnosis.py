@@ -90,9 +90,13 @@ class Result:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """Everything that one ``diagnose`` found out, in the order in which the pictures were named."""
+    """Everything that one ``diagnose`` found out, in the order in which the pictures were named.
+
+    Of ``pictures`` that were named, each has a result, unless the command was interrupted.
+    """
 
     backend: str
+    pictures: int
     enclave: VerifiedEnclave
     results: Sequence[Result] = field(default_factory=tuple)
     left_out: Sequence[LeftOut] = field(default_factory=tuple)
@@ -102,10 +106,26 @@ class Diagnosis:
         """Whether a picture has an error in place of an answer; the command then ends with 5."""
         return any(result.error is not None for result in self.results)
 
+    @property
+    def is_complete(self) -> bool:
+        """True if every picture has a result, be it a refusal."""
+        return len(self.results) == self.pictures
+
     def to_json(self) -> dict[str, object]:
         """The ``enclavectl.diagnosis/1`` object."""
-        document, card = self.enclave.document, self.enclave.card
         names = self.enclave.label_names
+        return {
+            **self.head_json(),
+            "complete": self.is_complete,
+            "pictures": self.pictures,
+            "answered": sum(result.error is None for result in self.results),
+            "results": [result.to_json(names) for result in self.results],
+            "left_out": [folder.to_json() for folder in self.left_out],
+        }
+
+    def head_json(self) -> dict[str, object]:
+        """What of the object is known before any result: who answers, and what proves it."""
+        document, card = self.enclave.document, self.enclave.card
         return {
             "schema": SCHEMA,
             "trust": str(document.trust),
@@ -123,10 +143,8 @@ class Diagnosis:
                 "id": card.model_id,
                 "sha256": card.sha256,
                 "notice": card.notice,
-                "labels": names,
+                "labels": self.enclave.label_names,
             },
-            "results": [result.to_json(names) for result in self.results],
-            "left_out": [folder.to_json() for folder in self.left_out],
         }
 
 

@@ -91,7 +91,7 @@ def test_every_problem_has_words_for_people(problem: Problem) -> None:
 def test_the_whole_object(enclave: VerifiedEnclave) -> None:
     lost = EnclaveLost("gone")
     results = [Result(image="a", sha256="00", outcome=ANSWER), Result(image="b", sha256=None, error=lost)]
-    value = Diagnosis(backend="local", enclave=enclave, results=results).to_json()
+    value = Diagnosis(backend="local", enclave=enclave, pictures=2, results=results).to_json()
     assert json.loads(json.dumps(value)) == value
     assert value["schema"] == "enclavectl.diagnosis/1"
     assert (value["trust"], value["backend"]) == ("simulated", "local")
@@ -110,6 +110,14 @@ def test_the_whole_object(enclave: VerifiedEnclave) -> None:
     }
     assert isinstance(value["results"], list)
     assert [one["image"] for one in value["results"]] == ["a", "b"]
+    assert (value["complete"], value["pictures"], value["answered"]) == (True, 2, 1)
+    assert value["left_out"] == []
+
+
+def test_what_an_interruption_left_is_not_complete(enclave: VerifiedEnclave) -> None:
+    results = [Result(image="a", sha256="00", outcome=ANSWER)]
+    value = Diagnosis(backend="local", enclave=enclave, pictures=5, results=results).to_json()
+    assert (value["complete"], value["pictures"], value["answered"]) == (False, 5, 1)
 
 
 def test_one_refused_picture_makes_the_batch_one_with_errors(enclave: VerifiedEnclave) -> None:
@@ -117,5 +125,5 @@ def test_one_refused_picture_makes_the_batch_one_with_errors(enclave: VerifiedEn
         Result(image="a", sha256="00", outcome=ANSWER),
         Result(image="b", sha256=None, error=EnclaveLost("gone")),
     )
-    assert not Diagnosis(backend="local", enclave=enclave, results=[good, good]).has_errors
-    assert Diagnosis(backend="local", enclave=enclave, results=[good, bad]).has_errors
+    assert not Diagnosis(backend="local", enclave=enclave, pictures=2, results=[good, good]).has_errors
+    assert Diagnosis(backend="local", enclave=enclave, pictures=2, results=[good, bad]).has_errors
