@@ -38,13 +38,14 @@ def spec_of(config: Config, wanted: Wanted) -> EnclaveSpec:
     """What ``run`` and a fresh ``diagnose`` start, on the backend that ``config`` names.
 
     Raises:
-        UsageError: there is no such model, or an image for a backend that has none.
+        UsageError: there is no such model, or it cannot serve; or an image for a backend that has none.
     """
     from enclavectl.backends.base import EnclaveSpec
     from enclavectl.backends.registry import resolve_backend
     from enclavectl.config.choices import BackendChoice
     from enclavectl.errors import UsageError
-    from enclavectl.models.find import find_model
+    from enclavectl.models.find import PACKAGED_DIR, find_model
+    from enclavectl.models.probe import probe
 
     machine = config.enclave
     if resolve_backend(config) is BackendChoice.LOCAL:
@@ -53,10 +54,13 @@ def spec_of(config: Config, wanted: Wanted) -> EnclaveSpec:
                 f"{wanted.image}: the local backend runs no images: its payload is a process",
                 hint="leave it out, or use --backend nitro",
             )
+        model = find_model(config.model, data_dir=config.data_dir)
+        if model.card_path.parent != PACKAGED_DIR:  # which the project's own tests probe
+            probe(model)
         return EnclaveSpec(
             name=wanted.name,
             debug=wanted.debug,
-            model=find_model(config.model, data_dir=config.data_dir),
+            model=model,
             memory_mib=config.local.memory_mib,
             workers=config.local.workers,
             port_in=machine.port_in,

@@ -19,7 +19,7 @@ from enclavectl.files import read_bounded
 from enclavectl.image import assemble, warmup
 from enclavectl.image.ignored import Ignored
 from enclavectl.image.wheels import INSTALLER, WheelStore
-from enclavectl.models.find import Model, load_weights
+from enclavectl.models.weights import Model, load_weights
 
 PAYLOAD = Path(enclave_payload.__file__).parent
 IGNORE_FILE = ".dockerignore"

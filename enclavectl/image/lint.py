@@ -17,8 +17,9 @@ from enclavectl.eif.ramdisk.stream import open_ramdisk
 from enclavectl.eif.ramdisk.tar import read_tar
 from enclavectl.image.context import ContextFile
 from enclavectl.image.findings import LintFinding, Rule
-from enclavectl.image.inputs import read_inputs
 from enclavectl.image.secrets import secret_arguments, secret_variables, secrets_in, secrets_in_text
+from enclavectl.models.probe import probe
+from enclavectl.models.weights import Model
 
 # nitro-cli's run-enclave wants four times the image file: https://github.com/aws/aws-nitro-enclaves-cli/
 # blob/v1.4.2/src/enclave_proc/resource_manager.rs
@@ -51,14 +52,14 @@ def _content(file: ContextFile) -> Iterator[bytes]:
                 yield chunk
 
 
-def lint_model(weights: Path) -> Iterator[LintFinding]:
+def lint_model(model: Model) -> Iterator[LintFinding]:
     """A batch dimension that is not fixed costs tflite-runtime its fast kernels.
 
     Raises:
-        UsageError: TFLite cannot load the weights.
+        UsageError: the model cannot serve.
     """
-    for source in read_inputs(weights):
-        if source.sides and source.sides[0] == -1:
+    for source in probe(model).inputs:
+        if source.signature and source.signature[0] == -1:
             yield LintFinding(
                 rule=Rule.DYNAMIC_BATCH,
                 where=f"model input {source.name}",

@@ -36,7 +36,7 @@ from enclavectl.trust import Trust
 
 if TYPE_CHECKING:  # loaded while the enclave boots, not before: see benchmarks/start.py
     from enclavectl.attestation import Policy, TrustRoot
-    from enclavectl.models.find import Model
+    from enclavectl.models.weights import Model
 
 # The supervisor gives the payload 6 s to finish what it has; then nothing is left to be gentle with.
 _END_S = 10.0
@@ -122,7 +122,7 @@ class LocalBackend:
             StateError: the name is taken.
             HostError: the state folder cannot be written, or no process can be started.
         """
-        from enclavectl.models.find import load_weights
+        from enclavectl.models.weights import load_weights
 
         if spec.name is not None:
             check_name(spec.name)
