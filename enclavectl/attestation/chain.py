@@ -1,9 +1,10 @@
 """From the pinned root to the leaf certificate: path validation for the Nitro PKI.
 
-A manual walk in place of ``cryptography.x509.verification``, which refuses every real chain (AWS's
-instance and leaf certificates carry no AKI, the leaf has no SAN) and does not look at curves. The
-rules are RFC 5280 section 6.1 without what this PKI has no use for: no policies, no name
-constraints, no CRLs (AWS says not to fetch them).
+A walk of our own in place of ``cryptography.x509.verification``: AWS's instance certificates carry
+no AKI and its leaves no SAN, so that library takes real chains only with extension policies that
+demand next to nothing, and then also takes 14 of the 55 forged chains of our tests. It is their
+second opinion: what this walk accepts, it accepts. The rules are RFC 5280 section 6.1 without what
+this PKI has no use for: no policies, no name constraints, no CRLs (AWS says not to fetch them).
 https://github.com/aws/aws-nitro-enclaves-nsm-api/blob/main/docs/attestation_process.md
 """
 

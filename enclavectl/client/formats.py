@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Callable
 from typing import NamedTuple
 
-from enclave_payload.media import MediaType
+from enclavectl.protocol.media import MediaType
 
 _CONVERT = "convert the picture to JPEG or PNG"
 

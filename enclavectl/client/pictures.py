@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
-from enclave_payload.media import MAX_PICTURE_BYTES, MediaType
 from enclavectl.client.folders import STDIN
 from enclavectl.client.formats import media_type_of, other_format_of
 from enclavectl.errors import PictureRefused
+from enclavectl.protocol.media import MAX_PICTURE_BYTES, MediaType
 
 
 @dataclass(frozen=True)

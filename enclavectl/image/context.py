@@ -12,16 +12,19 @@ from pathlib import Path
 from typing import BinaryIO
 
 import enclave_payload
+import enclavectl.protocol
 from enclavectl.artifacts.wheel import Wheel
 from enclavectl.eif.ramdisk.ramdisks import EPOCH
 from enclavectl.errors import HostError, UsageError
 from enclavectl.files import read_bounded
 from enclavectl.image import assemble, warmup
+from enclavectl.image.bundle import bundle
 from enclavectl.image.ignored import Ignored
 from enclavectl.image.wheels import INSTALLER, WheelStore
 from enclavectl.models.weights import Model, load_weights
 
 PAYLOAD = Path(enclave_payload.__file__).parent
+PROTOCOL = Path(enclavectl.protocol.__file__).parent
 IGNORE_FILE = ".dockerignore"
 _MAX_IGNORE = 1 << 20
 
@@ -47,7 +50,7 @@ def payload_context(model: Model, wheels: Sequence[Wheel], store: WheelStore) ->
     files = [
         ContextFile(name="Dockerfile", path=PAYLOAD / "Dockerfile"),
         ContextFile(name="assemble.py", path=Path(assemble.__file__)),
-        ContextFile(name="warmup.py", path=Path(warmup.__file__)),
+        ContextFile(name="warmup.py", data=warmup_script().encode()),
         ContextFile(name="enclave_payload/model/model.tflite", path=model.weights_path),
         ContextFile(name="enclave_payload/model/model.json", data=model.card.to_json()),
         ContextFile(name="wheels/requirements.txt", data=_requirements(wheels)),
@@ -57,6 +60,13 @@ def payload_context(model: Model, wheels: Sequence[Wheel], store: WheelStore) ->
         name = f"{INSTALLER}.whl" if wheel.name == INSTALLER else wheel.file
         files.append(ContextFile(name=f"wheels/{name}", path=store.path(wheel)))
     return sorted(files, key=lambda file: file.name)
+
+
+def warmup_script() -> str:
+    """The warm-up and the client's half of the protocol, which it speaks to the payload, in one script."""
+    sources = {f"enclavectl.protocol.{path.stem}": path.read_text() for path in PROTOCOL.glob("[!_]*.py")}
+    sources |= {"enclavectl": "", "enclavectl.protocol": "", "warmup": Path(warmup.__file__).read_text()}
+    return bundle(sources, "warmup")
 
 
 def _requirements(wheels: Sequence[Wheel]) -> bytes:

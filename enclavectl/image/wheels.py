@@ -22,7 +22,7 @@ from enclavectl.image.target import Target
 from enclavectl.run import Command, capture
 
 # The payload's allow-list, with the bounds of pyproject.toml (a test compares them).
-_COMMON = ("cbor2>=6.0", "cryptography>=50.0", "Pillow>=13.0")
+_COMMON = ("cryptography>=50.0", "Pillow>=13.0")
 _TFLITE = ("tflite-runtime>=2.14", "numpy>=1.26,<2")  # wheels up to CPython 3.11
 _LITERT = ("ai-edge-litert>=2.1", "numpy>=2.1")
 # Installs the others in the build stage; base images need not have one. Not in the finished image.

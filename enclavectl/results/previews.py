@@ -6,7 +6,7 @@ import io
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from enclave_payload.picture import PictureError, decode_upright
+from enclavectl.protocol.decoder import PictureError, decode_upright
 
 if TYPE_CHECKING:
     from enclavectl.client.pictures import Picture

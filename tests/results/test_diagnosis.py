@@ -6,12 +6,20 @@ from datetime import UTC, datetime
 
 import pytest
 
-from enclave_payload.contents import KeyConfig, Outcome, Problem, Remark, Timings, key_config_digest
-from enclave_payload.messages import Evidence
+from enclave_payload.contents import (
+    SALT_BYTES,
+    Outcome,
+    Problem,
+    Remark,
+    Timings,
+    encode_key_config,
+    key_config_digest,
+)
 from enclave_payload.seal import generate_keys
 from enclavectl.client.batch import Reply
 from enclavectl.client.exchange import VerifiedEnclave, new_challenge, verify_evidence
 from enclavectl.errors import EnclaveLost, PictureRefused
+from enclavectl.protocol.evidence import Evidence
 from enclavectl.results.diagnosis import Diagnosis, Result, refusal, to_result
 from tests.in_process import CARD, MODULE_ID, PCRS, expect, gray, new_root, simulated_nsm
 
@@ -31,9 +39,9 @@ NAMES = {"dark": "Dark", "light": "Light"}
 @pytest.fixture(scope="module")
 def enclave() -> VerifiedEnclave:
     root, challenge = new_root(), new_challenge()
-    config = KeyConfig(public_keys=generate_keys().public, card=CARD).to_cbor()
+    config = encode_key_config(generate_keys().public, CARD, bytes(SALT_BYTES))
     document = simulated_nsm(root).attest(nonce=challenge.nonce, user_data=key_config_digest(config))
-    return verify_evidence(challenge, Evidence(bytes(16), document, config), expect(root), datetime.now(UTC))
+    return verify_evidence(challenge, Evidence(document, config), expect(root), datetime.now(UTC))
 
 
 def test_an_answer_in_json() -> None:
