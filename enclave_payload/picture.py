@@ -84,14 +84,20 @@ class DecodedPicture:
     def remarks(self) -> tuple[Remark, ...]:
         """What makes an answer about it worth less."""
         found = []
-        # Of one channel they are two numbers; Pillow's type covers pictures of several as well.
-        extremes = [cast("tuple[float, float]", channel.getextrema()) for channel in self.image.split()]
-        if all(high - low <= _MAX_STEPS_OF_ONE_COLOR for low, high in extremes):
+        channels = (self.image.getchannel(index) for index in range(3))
+        # One after the other: the first one of nearly every picture says that it is not of one color.
+        if all(_span(channel) <= _MAX_STEPS_OF_ONE_COLOR for channel in channels):
             found.append(Remark.ONE_COLOR)
         sides = zip(self.source_size, self.image.size, strict=True)
         if any(had * _MAX_ENLARGEMENT < has for had, has in sides):
             found.append(Remark.FEW_PIXELS)
         return tuple(found)
+
+
+def _span(channel: Image.Image) -> float:
+    # Of one channel they are two numbers; Pillow's type covers pictures of several as well.
+    low, high = cast("tuple[float, float]", channel.getextrema())
+    return high - low
 
 
 def decode_picture(data: bytes, media_type: MediaType, *, width: int, height: int) -> DecodedPicture:

@@ -9,8 +9,8 @@
         for reply in classify(client, pictures, timeout_s=30):
             print(reply.picture, reply.error or reply.outcome)
 
-``address`` comes from ``enclavectl.net.address``. ``expectation`` (``enclavectl.client.exchange``) is a policy
-and a root, both of ``enclavectl.attestation``. ``pictures`` come from ``enclavectl.client.pictures``.
+``address`` comes from ``enclavectl.net.address``. ``expectation`` (``enclavectl.client.exchange``) is a
+policy and a root, both of ``enclavectl.attestation``. ``pictures`` come from ``enclavectl.client.pictures``.
 ``connect`` returns only with verified evidence; before that nothing but the challenge has been sent.
 """
 
