@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -147,6 +147,22 @@ def read_bounded(path: Path, limit: int, *, what: str = "file", hint_if_missing:
     if len(data) > limit:
         raise UsageError(f"{path}: expected a {what} of at most {limit} bytes, found more")
     return data
+
+
+def sha256_of(chunks: Iterable[bytes]) -> str:
+    """The SHA-256, in lower-case hex, of bytes that come in pieces."""
+    from hashlib import sha256  # OpenSSL takes 8 ms to load, which most commands do not need
+
+    digest = sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def read_chunks(file: BinaryIO) -> Iterator[bytes]:
+    """Yield the rest of an open file in pieces of at most 1 MiB, which keeps hashing in the L2 cache."""
+    while chunk := file.read(1 << 20):
+        yield chunk
 
 
 @contextmanager

@@ -1,3 +1,4 @@
+import hashlib
 import os
 import stat
 import threading
@@ -5,8 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from enclavectl.errors import HostError, UsageError
-from enclavectl.files import make_private_dir, read_bounded, stage_file, write_atomic
+from enclavectl.eif.file_range import FileRange
+from enclavectl.errors import HostError, UsageError, visible
+from enclavectl.files import (
+    make_private_dir,
+    read_bounded,
+    read_chunks,
+    sha256_of,
+    stage_file,
+    write_atomic,
+)
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to somebody else")
 
@@ -163,3 +172,18 @@ def test_make_private_dir_refuses_somebody_elses_folder(tmp_path: Path) -> None:
     os.chown(path, 12345, 12345)
     with pytest.raises(HostError, match="expected a folder of user 0, found one of user 12345"):
         make_private_dir(path)
+
+
+def test_the_hash_of_a_file_and_of_a_range_of_it_is_that_of_its_bytes(tmp_path: Path) -> None:
+    data = os.urandom((1 << 20) + 17)
+    (tmp_path / "file").write_bytes(data)
+    with (tmp_path / "file").open("rb") as file:
+        assert sha256_of(read_chunks(file)) == hashlib.sha256(data).hexdigest()
+        part = FileRange(file=file, offset=5, size=1 << 20)
+        assert part.sha256() == hashlib.sha256(data[5 : 5 + (1 << 20)]).hexdigest()
+    assert sha256_of([]) == hashlib.sha256().hexdigest()
+
+
+def test_text_of_others_is_shown_without_what_commands_a_terminal_or_turns_it_around() -> None:
+    assert visible("plain é 猫") == "plain é 猫"
+    assert visible("\x1b[31m\n\x9b\u202e\udcff") == "\\x1b[31m\\n\\x9b\\u202e\\udcff"

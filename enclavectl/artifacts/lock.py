@@ -6,7 +6,6 @@ same wheels; ``lock check`` says whether the image on the disk is still the one 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import cast
 from enclavectl.artifacts.wheel import Wheel
 from enclavectl.eif.errors import naming
 from enclavectl.eif.examine import read_image
+from enclavectl.eif.file_range import whole_file
 from enclavectl.errors import StateError, UsageError
 from enclavectl.files import open_regular, read_bounded
 
@@ -138,14 +138,11 @@ def check_lock(lock: Lock, path: Path, *, image: Path | None = None) -> Checked:
         raise StateError(
             f"{found}: the lock's image is not there", hint="enclavectl build", code="lock-image"
         )
-    digest = hashlib.sha256()
     with open_regular(found, what="image file") as file:
         with naming(found):
             registers = read_image(file).measurements.registers()
-        file.seek(0)
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    compare_with_lock(lock, path, found, registers=registers, sha256=digest.hexdigest())
+        digest = whole_file(file).sha256()
+    compare_with_lock(lock, path, found, registers=registers, sha256=digest)
     return Checked(path=found, pcrs=registers)
 
 

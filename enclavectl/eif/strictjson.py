@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from enclavectl.eif.errors import EifError
 
-MAX_DEPTH = 64
+MAX_DEPTH = 64  # `docker inspect` nests less than ten deep; Python's reader gives up near a thousand
 JsonValue = None | bool | int | float | str | Sequence["JsonValue"] | Mapping[str, "JsonValue"]
 # A string (an unclosed one reaches to the end, so that the scan stays linear) or a bracket.
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[\[{]|[\]}]', re.DOTALL)
@@ -21,7 +21,7 @@ class _DuplicateKeyError(ValueError):
 
 
 def parse_json(data: bytes, *, what: str, limit: int) -> JsonValue:
-    """One JSON value: UTF-8, no byte order mark, no duplicate keys, at most 64 deep, finite numbers.
+    """Parse one JSON value: UTF-8, no byte order mark, no duplicate keys, at most 64 deep, finite numbers.
 
     Raises:
         EifError: ``section-too-large`` (more than ``limit`` bytes), or a code that begins with ``what``:

@@ -1,4 +1,4 @@
-"""What files do not tell: programs that only look, and the Docker engine's answer to GET /version."""
+"""Facts about a host that are in no file: from programs that only read, sockets, and the Docker engine."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Answer:
 
 
 class HostProbe(Protocol):
-    """Whoever can be asked about a host."""
+    """An interface to what files do not tell about a host: programs, sockets, the engine."""
 
     def find(self, program: str) -> str | None:
         """Return the absolute path of a program on the PATH, or None."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from enclavectl.eif.errors import naming
+from enclavectl.eif.format import Arch
 from enclavectl.eif.scan import parse_layout
 from enclavectl.files import open_regular
 from enclavectl.host.memory import REGION_MIB
@@ -25,6 +26,11 @@ class EifFacts:
     def to_json(self) -> dict[str, object]:
         """Return the facts as JSON values."""
         return {"file": str(self.path), "size": self.size, "arch": self.arch}
+
+    @property
+    def machine(self) -> str:
+        """The machine that it runs on, as ``uname -m`` says it."""
+        return Arch(self.arch).machine
 
     @property
     def min_memory_mib(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import signal
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,8 +15,8 @@ from enclavectl.artifacts.boot_files import BlobPaths, BootBlobs, open_blobs, re
 from enclavectl.artifacts.lock import Lock
 from enclavectl.artifacts.wheel import Wheel
 from enclavectl.eif.build import ImageSpec, Signer, build_image
-from enclavectl.eif.file_range import Blob, whole_file
-from enclavectl.eif.format import Arch, SectionKind
+from enclavectl.eif.file_range import FileRange, whole_file
+from enclavectl.eif.format import Arch, SectionKind, arch_named
 from enclavectl.eif.measure import Measurements
 from enclavectl.eif.metadata import Metadata
 from enclavectl.eif.ramdisk.application import write_application
@@ -37,6 +36,7 @@ from enclavectl.image.lint import (
     lint_layers,
     lint_memory,
     lint_ramdisk,
+    lint_signature,
 )
 from enclavectl.image.nitro import NitroBuild, NitroSigning, build_with_nitro_cli, is_kms_key
 from enclavectl.image.plan import BuildOutput, Plan, Source, make_image, make_plan
@@ -172,7 +172,7 @@ class _Native:
             metadata = self.metadata
             if request.mode is Mode.REPRODUCIBLE:
                 # Docker's id of the image is another in each build; this says the same, and is the same.
-                metadata = replace(metadata, image_version=sha256_of(ramdisks[1]))
+                metadata = replace(metadata, image_version=ramdisks[1].sha256())
             spec = ImageSpec(
                 kernel=self.blobs.kernel,
                 cmdline=self.blobs.cmdline,
@@ -235,13 +235,11 @@ def _saved(image_id: str, request: BuildRequest, engine: Engine) -> Iterator[Ima
 
 
 def _arch(archive: ImageArchive) -> Arch:
-    try:
-        return Arch(archive.config.architecture)
-    except ValueError:
-        raise UsageError(
-            f"the image is for {archive.config.architecture}; enclaves are amd64 or arm64",
-            code="architecture",
-        ) from None
+    found = arch_named(archive.config.architecture)
+    if found is None:
+        named = archive.config.architecture or "no architecture"
+        raise UsageError(f"the image is for {named}; enclaves are amd64 or arm64", code="architecture")
+    return found
 
 
 def _lint_image(archive: ImageArchive, arch: Arch, blobs: BootBlobs, mode: Mode) -> Iterator[LintFinding]:
@@ -250,7 +248,7 @@ def _lint_image(archive: ImageArchive, arch: Arch, blobs: BootBlobs, mode: Mode)
     yield from lint_layers(archive, mode)
 
 
-def _lint_ramdisks(ramdisks: Iterable[Blob]) -> Iterator[LintFinding]:
+def _lint_ramdisks(ramdisks: Iterable[FileRange]) -> Iterator[LintFinding]:
     for index, ramdisk in enumerate(ramdisks):
         yield from lint_ramdisk(ramdisk, f"ramdisk{index}")
 
@@ -259,8 +257,11 @@ def _lint_built(path: Path, memory_mib: int) -> list[LintFinding]:
     """The same last look at an image that another builder wrote."""
     with open_regular(path, what="image file") as file:
         layout = parse_layout(file)
-        ramdisks = map(layout.blob, layout.all_of(SectionKind.RAMDISK))
-        return [*bounded(_lint_ramdisks(ramdisks)), *lint_memory(layout.size, memory_mib)]
+        ramdisks = map(layout.data, layout.all_of(SectionKind.RAMDISK))
+        found = [*bounded(_lint_ramdisks(ramdisks)), *lint_memory(layout.size, memory_mib)]
+        for section in layout.all_of(SectionKind.SIGNATURE):
+            found += lint_signature(layout.data(section))
+        return found
 
 
 def _metadata(request: BuildRequest, docker: DockerImage, blobs: BootBlobs, engine: Engine) -> Metadata:
@@ -298,14 +299,6 @@ def relative_name(path: Path, lock_path: Path) -> str:
     return os.path.relpath(path, lock_path.parent)
 
 
-def sha256_of(blob: Blob) -> str:
-    """The SHA-256 of a blob, in hex."""
-    digest = hashlib.sha256()
-    for chunk in blob.chunks():
-        digest.update(chunk)
-    return digest.hexdigest()
-
-
 def _lock(
     request: BuildRequest,
     docker: DockerImage,
@@ -316,7 +309,7 @@ def _lock(
 ) -> Lock:
     model = request.source.model
     with open_regular(staged.path, what="image file") as file:
-        size, digest = whole_file(file).size, sha256_of(whole_file(file))
+        size, digest = whole_file(file).size, whole_file(file).sha256()
     return Lock(
         eif={"file": relative_name(request.output, request.lock_path), "sha256": digest, "size": size},
         pcrs=staged.measurements.registers(),

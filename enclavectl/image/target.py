@@ -15,7 +15,7 @@ PROBE = (
     "import json, platform, sys; print(json.dumps([list(sys.version_info[:2]), platform.machine(), "
     "platform.libc_ver(), sys.implementation.name]))"
 )
-_ARCHS = {"x86_64": Arch.X86_64, "aarch64": Arch.ARM64}
+_ARCHS = {arch.machine: arch for arch in Arch}
 # PEP 600: a wheel for manylinux_2_N runs on every glibc from 2.N on. 2.17 is the oldest in use.
 _OLDEST_GLIBC = 17
 

@@ -9,7 +9,7 @@ import html
 from collections.abc import Mapping
 from typing import TypeAlias
 
-from enclavectl.errors import UsageError
+from enclavectl.errors import UsageError, visible
 
 Object: TypeAlias = Mapping[str, object]
 
@@ -20,7 +20,7 @@ def text(value: object) -> str:
     That covers the half characters of undecodable file names, which UTF-8 cannot write, and marks that
     reverse a text's direction, which can make a name read as another.
     """
-    return html.escape("".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in str(value)))
+    return html.escape(visible(str(value)))
 
 
 def percent(share: float) -> str:

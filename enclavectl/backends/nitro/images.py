@@ -22,7 +22,6 @@ from enclavectl.backends.folders import is_running, remove_enclave
 from enclavectl.backends.nitro.records import Record, load_record
 from enclavectl.eif.errors import EifError, naming
 from enclavectl.eif.examine import Image, read_image
-from enclavectl.eif.format import FLAG_ARM64
 from enclavectl.eif.signature import certificate_facts, check_validity, verify_signature
 from enclavectl.errors import StateError, UsageError
 from enclavectl.files import StagedFile, make_private_dir, open_regular, stage_file
@@ -76,7 +75,7 @@ def check_memory(size: int, memory_mib: int) -> None:
         raise UsageError(
             f"memory: expected at least {least} MiB (4 times the image of {size / 2**20:.1f} MiB), "
             f"found {memory_mib}",
-            hint=f"--memory {least + least % 2}, if the host has it: enclavectl plan",
+            hint=f"enclavectl run --memory {least + least % 2}, if the host has it: enclavectl plan",
             code="memory-below-image",
         )
 
@@ -102,6 +101,8 @@ def admit_image(source: Path, store: Path, *, now: datetime, progress: Progress)
             compare_with_lock(lock[1], lock[0], source, registers=registers, sha256=sha256)
         _check_machine(image, source)
         _check_signature(image, now, progress)
+        for warning in image.warnings:
+            progress.note(f"{source}: {warning.message}; {warning.hint}")
         if image.metadata is not None and not isinstance(image.metadata.custom, dict | None):
             progress.note(
                 "the image's custom metadata is no object: nitro-cli describe-enclaves --metadata would end "
@@ -190,7 +191,7 @@ def _read(file: BinaryIO, source: Path) -> Image:
 
 
 def _check_machine(image: Image, source: Path) -> None:
-    built_for = "aarch64" if image.layout.header.flags & FLAG_ARM64 else "x86_64"
+    built_for = image.layout.header.arch.machine
     if (here := platform.machine()) != built_for:
         raise UsageError(
             f"{source}: expected an image for {here}, found one for {built_for}",

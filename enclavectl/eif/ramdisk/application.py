@@ -26,7 +26,7 @@ class WrittenRamdisk:
 def write_application(
     sink: ByteSink, archive: ImageArchive, mode: Mode, *, extra_env: Sequence[str] = ()
 ) -> WrittenRamdisk:
-    """The application ramdisk of an image: its files, its command and its environment.
+    """Write the application ramdisk of an image: its files, its command and its environment.
 
     Raises:
         EifError: a layer is damaged or breaks a rule, there is no command, or a file does not fit the format.

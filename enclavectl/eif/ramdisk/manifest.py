@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from enclavectl.eif.errors import LayerError
-from enclavectl.eif.file_range import Blob
-from enclavectl.eif.format import Arch
+from enclavectl.eif.file_range import FileRange
+from enclavectl.eif.format import Arch, arch_named
 from enclavectl.eif.strictjson import JsonValue, parse_json
 
-MAX_JSON = 4 << 20
+MAX_JSON = 4 << 20  # registries need take no larger manifest (OCI distribution-spec); most have some 10 kB
 MAX_INDEXES = 8  # within each other; builders write two
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _MANIFEST_TYPES = (
@@ -27,7 +27,7 @@ _INDEX_TYPES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageConfig:
-    """What an image says of itself. ``image_id`` is the SHA-256 of its configuration, in hex.
+    """The configuration of an image. ``image_id`` is the SHA-256 of its configuration, in hex.
 
     ``ignored`` names the settings that an enclave does not honor (USER, WORKDIR, HEALTHCHECK, ...).
     """
@@ -41,7 +41,7 @@ class ImageConfig:
     raw: Mapping[str, JsonValue]
 
     def command(self) -> tuple[str, ...]:
-        """What nitro-cli starts: Cmd alone where there is one, even beside an Entrypoint; else Entrypoint.
+        """Return what nitro-cli starts: Cmd alone where there is one, even beside an Entrypoint; else that.
 
         Raises:
             LayerError: ``image-command``; there is neither.
@@ -60,13 +60,13 @@ class ImageConfig:
 class Sources:
     """One image of an archive: its configuration (with its digest, where one is known) and its layers."""
 
-    config: Blob
+    config: FileRange
     config_digest: str | None
-    layers: tuple[Blob, ...]
+    layers: tuple[FileRange, ...]
 
 
-def choose_image(members: Mapping[str, Blob], arch: Arch | None) -> Sources:
-    """The one image in an archive with these files; ``arch`` chooses where there are several.
+def choose_image(members: Mapping[str, FileRange], arch: Arch | None) -> Sources:
+    """Find the one image in an archive with these files; ``arch`` chooses where there are several.
 
     Raises:
         EifError: the JSON is damaged, a file is missing or is not what its digest says, or the choice is not
@@ -75,7 +75,7 @@ def choose_image(members: Mapping[str, Blob], arch: Arch | None) -> Sources:
     if "index.json" in members:
         index = _mapping(_load(members["index.json"], None), "index.json")
         found = list(_manifests(members, index, set(), MAX_INDEXES))
-        matching = [one for one in found if arch is None or _arch_of(one) == arch.value]
+        matching = [one for one in found if arch is None or arch_named(_arch_of(one)) is arch]
         if len(matching) != 1:
             raise LayerError(
                 f"expected one image{f' for {arch.value}' if arch else ''}, found {len(matching)}",
@@ -104,9 +104,9 @@ def choose_image(members: Mapping[str, Blob], arch: Arch | None) -> Sources:
 
 
 def _manifests(
-    members: Mapping[str, Blob], index: Mapping[str, JsonValue], seen: set[str], depth: int
+    members: Mapping[str, FileRange], index: Mapping[str, JsonValue], seen: set[str], depth: int
 ) -> Iterator[Sources]:
-    """Each image once, however many tags it has; ``seen`` also ends indexes that name each other."""
+    """Yield each image once, however many tags it has; ``seen`` also ends indexes that name each other."""
     if not depth:
         raise LayerError(f"more than {MAX_INDEXES} indexes within each other", code="image-format")
     for item in _list(index.get("manifests"), "manifests"):
@@ -135,7 +135,7 @@ def _manifests(
 
 
 def parse_config(sources: Sources) -> tuple[ImageConfig, list[str]]:
-    """The image's configuration, and the SHA-256 that each plain layer must have, lowest first.
+    """Read the image's configuration, and the SHA-256 that each plain layer must have, lowest first.
 
     Raises:
         EifError: the JSON is damaged, or is not what its digest says.
@@ -172,11 +172,11 @@ def _config(sources: Sources) -> tuple[bytes, Mapping[str, JsonValue]]:
     return data, _mapping(parse_json(data, what="image", limit=MAX_JSON), "config")
 
 
-def _load(blob: Blob, digest: str | None) -> JsonValue:
+def _load(blob: FileRange, digest: str | None) -> JsonValue:
     return parse_json(_verified(blob, digest), what="image", limit=MAX_JSON)
 
 
-def _verified(blob: Blob, digest: str | None) -> bytes:
+def _verified(blob: FileRange, digest: str | None) -> bytes:
     data = blob.read(MAX_JSON)
     actual = hashlib.sha256(data).hexdigest()
     if digest is not None and actual != digest:
@@ -184,7 +184,7 @@ def _verified(blob: Blob, digest: str | None) -> bytes:
     return data
 
 
-def _member(members: Mapping[str, Blob], name: str) -> Blob:
+def _member(members: Mapping[str, FileRange], name: str) -> FileRange:
     if name not in members:
         raise LayerError(f"the archive lacks {name[:128]!r}", code="image-format")
     return members[name]

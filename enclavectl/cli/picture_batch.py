@@ -1,0 +1,142 @@
+"""Pictures to a verified enclave, answers to the screen and the report: what `diagnose` does with a target.
+
+A module of its own because of when it is loaded: while a local enclave boots.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from enclavectl.backends.base import Backend
+from enclavectl.cli.answer_view import AnswerDrawing, draw_evidence
+from enclavectl.cli.invocation import Invocation
+from enclavectl.cli.screen import Screen, error_value
+from enclavectl.client.batch import classify
+from enclavectl.client.exchange import VerifiedEnclave
+from enclavectl.client.folders import Collection
+from enclavectl.client.pictures import Picture, read_picture
+from enclavectl.errors import EnclavectlError, Interrupted, PictureRefused
+from enclavectl.results.diagnosis import Diagnosis, Result, to_result
+from enclavectl.targets.session import explain_boot_failure, open_session
+from enclavectl.targets.target import Target
+
+if TYPE_CHECKING:
+    from enclavectl.results.report import ReportWriter
+
+# Fewer are answered before a person could read a progress line.
+_PROGRESS_FROM = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Pictures by name, the enclave that gets them, and where the report goes.
+
+    ``backend`` runs the target; None for one elsewhere.
+    """
+
+    pictures: Collection
+    target: Target
+    backend: Backend | None
+    report: Path | None
+
+
+def answer_pictures(invocation: Invocation, batch: Batch) -> bool:
+    """Connect, verify, send, and show each answer when its turn has come; return whether one is missing.
+
+    What is answered is shown also if the batch was interrupted, and before the report is finished.
+
+    Raises:
+        AttestationError: the evidence was refused; no picture was sent.
+        EnclaveError: the enclave was lost or broke the protocol.
+        HostError: the disk did not take the report.
+        Interrupted: not every picture has a result.
+    """
+    with ExitStack() as stack:
+        if batch.backend is not None and batch.target.running is not None:
+            stack.enter_context(explain_boot_failure(batch.backend, batch.target.running))
+        diagnosis, writer = _ask(invocation, batch)
+    interrupted = _interruption(diagnosis)
+    if invocation.screen.as_json:
+        error = {} if interrupted is None else {"error": error_value(interrupted)}
+        invocation.screen.result({**diagnosis.to_json(), **error})
+    else:
+        draw_evidence(invocation.screen, diagnosis)
+    if writer is not None:
+        _finish_report(invocation.screen, writer)
+    if interrupted is not None:
+        raise interrupted
+    return diagnosis.has_errors
+
+
+def _ask(invocation: Invocation, batch: Batch) -> tuple[Diagnosis, ReportWriter | None]:
+    settings, screen, names = invocation.config.diagnose, invocation.screen, batch.pictures.names
+    if not screen.as_json:
+        screen.load()
+    results: dict[int, Result] = {}
+    with open_session(batch.target, screen, timeout_s=settings.timeout_s) as client:
+        enclave = client.enclave
+        writer = _report_writer(batch, enclave)
+        drawing = None if screen.as_json else AnswerDrawing(screen, enclave, settings.top)
+        replies = classify(client, _read(names), timeout_s=settings.timeout_s, in_flight=settings.in_flight)
+        with suppress(KeyboardInterrupt):  # which ends the batch with what is there
+            for reply in replies:
+                result = to_result(names[reply.index], reply)
+                results[reply.index] = result
+                if writer is not None:
+                    writer.add(reply.index, result.to_json(enclave.label_names), reply.picture)
+                if drawing is not None:
+                    drawing.draw_ready(results)
+                if len(names) >= _PROGRESS_FROM:
+                    screen.count("diagnosing", len(results), len(names), "pictures")
+    screen.end_count()
+    if drawing is not None:
+        drawing.draw_rest(results)
+    return Diagnosis(
+        backend=batch.target.backend,
+        enclave=enclave,
+        pictures=len(names),
+        results=[results[index] for index in sorted(results)],
+        left_out=batch.pictures.left_out,
+    ), writer
+
+
+def _interruption(diagnosis: Diagnosis) -> Interrupted | None:
+    """Return what to end with, once the answer is out, if not every picture has a result."""
+    if diagnosis.is_complete:
+        return None
+    done, total = len(diagnosis.results), diagnosis.pictures
+    error = Interrupted(f"interrupted: {done} of {total} pictures have a result")
+    error.after_answer = True
+    return error
+
+
+def _read(names: Sequence[str]) -> Iterator[Picture | PictureRefused]:
+    for name in names:
+        try:
+            yield read_picture(name, sys.stdin.buffer.read)
+        except PictureRefused as error:
+            yield error
+
+
+def _report_writer(batch: Batch, enclave: VerifiedEnclave) -> ReportWriter | None:
+    if batch.report is None:
+        return None
+    # Reports load Pillow; few command lines ask for one.
+    from enclavectl.results.report import ReportHead, ReportWriter  # noqa: PLC0415 - see above
+
+    total = len(batch.pictures.names)
+    head = Diagnosis(backend=batch.target.backend, enclave=enclave, pictures=total).head_json()
+    return ReportWriter(batch.report, total, ReportHead(diagnosis=head, label_names=enclave.label_names))
+
+
+def _finish_report(screen: Screen, writer: ReportWriter) -> None:
+    try:
+        screen.note(f"report written to {writer.finish()}")
+    except EnclavectlError as error:
+        error.after_answer = True
+        raise
