@@ -74,4 +74,6 @@ def draw_evidence(screen: Screen, diagnosis: Diagnosis) -> None:
             ("model", f"{card.model_id}, SHA-256 {card.sha256[:16]}..."),
         ]
     )
+    for later in diagnosis.later_enclaves:
+        screen.facts([("evidence", f"verified, of a later session: enclave {later.document.module_id}")])
     screen.notice(card.notice)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from enclavectl.attestation import VerifiedDocument
-from enclavectl.backends.base import Backend, Enclave
+from enclavectl.backends.base import Backend, Enclave, machine_of
 from enclavectl.backends.state import EnclaveState
 from enclavectl.cli.screen import Screen
 from enclavectl.client.exchange import Expectation
@@ -71,13 +71,15 @@ def _facts(enclave: Enclave) -> Iterator[tuple[str, str]]:
     yield "name", enclave.name
     yield "id", enclave.enclave_id
     yield "state", str(enclave.state) + ("  (DEBUG MODE)" if enclave.debug else "")
+    if enclave.is_owned:
+        yield "owned by", "the command that started it, which ends it; other commands do not use it"
     yield "backend", enclave.backend
     if enclave.model_id is not None:
         yield "model", f"{enclave.model_id}, SHA-256 {enclave.model_sha256}"
     if enclave.started is not None:
         yield "started", enclave.started.isoformat(timespec="seconds")
     yield "address", str(enclave.address)
-    if (machine := enclave.machine) is not None:
+    if (machine := machine_of(enclave)) is not None:
         yield "CID", "" if machine.cid is None else str(machine.cid)
         more = (
             ""
@@ -100,8 +102,8 @@ def _registers(enclave: Enclave, attested: Mapping[str, object] | None) -> Itera
     measured = enclave.pcrs()
     for index, value in measured.items():
         yield f"PCR{index}", value
-    if enclave.machine is not None and not measured:
-        for name, value in enclave.machine.told_pcrs.items():
+    if (machine := machine_of(enclave)) is not None and not measured:
+        for name, value in machine.nitro_cli_pcrs.items():
             yield name, f"{value} (nitro-cli's word for a file: no evidence)"
     pcrs = attested.get("pcrs") if attested else None
     if isinstance(pcrs, dict):
@@ -119,7 +121,7 @@ def _registers(enclave: Enclave, attested: Mapping[str, object] | None) -> Itera
 
 def _connections(enclave: Enclave, outbound: str) -> Iterator[tuple[str, str, str]]:
     """Yield who dials whom, for what: CIDs are mixed up easily."""
-    machine = enclave.machine
+    machine = machine_of(enclave)
     yield "clients on the parent", str(enclave.address), "pictures (diagnose, send)"
     if machine is None:
         yield "the enclave", outbound, "answers (listen)"

@@ -6,7 +6,7 @@ A module of its own because of when it is loaded: while a local enclave boots.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,8 @@ from enclavectl.client.batch import classify
 from enclavectl.client.exchange import VerifiedEnclave
 from enclavectl.client.folders import Collection
 from enclavectl.client.pictures import Picture, read_picture
-from enclavectl.errors import EnclavectlError, Interrupted, PictureRefused
+from enclavectl.client.session import Client
+from enclavectl.errors import EnclavectlError, EnclaveLost, Interrupted, PictureRefused
 from enclavectl.results.diagnosis import Diagnosis, Result, to_result
 from enclavectl.targets.session import explain_boot_failure, open_session
 from enclavectl.targets.target import Target
@@ -36,13 +37,15 @@ _PROGRESS_FROM = 4
 class Batch:
     """Pictures by name, the enclave that gets them, and where the report goes.
 
-    ``backend`` runs the target; None for one elsewhere.
+    ``backend`` runs the target; None for one elsewhere. ``find_target`` finds, or starts, the enclave to use
+    where the first is lost.
     """
 
     pictures: Collection
     target: Target
     backend: Backend | None
     report: Path | None
+    find_target: Callable[[], Target]
 
 
 def answer_pictures(invocation: Invocation, batch: Batch) -> bool:
@@ -59,7 +62,7 @@ def answer_pictures(invocation: Invocation, batch: Batch) -> bool:
     with ExitStack() as stack:
         if batch.backend is not None and batch.target.running is not None:
             stack.enter_context(explain_boot_failure(batch.backend, batch.target.running))
-        diagnosis, writer = _ask(invocation, batch)
+        diagnosis, writer = _ask(invocation, batch, _Sessions(invocation, batch, stack))
     interrupted = _interruption(diagnosis)
     if invocation.screen.as_json:
         error = {} if interrupted is None else {"error": error_value(interrupted)}
@@ -73,32 +76,71 @@ def answer_pictures(invocation: Invocation, batch: Batch) -> bool:
     return diagnosis.has_errors
 
 
-def _ask(invocation: Invocation, batch: Batch) -> tuple[Diagnosis, ReportWriter | None]:
+class _Sessions:
+    """The sessions of one command: the first, and further ones where the enclave is lost."""
+
+    def __init__(self, invocation: Invocation, batch: Batch, stack: ExitStack) -> None:
+        """``stack`` ends them."""
+        self._screen = invocation.screen
+        self._timeout_s = invocation.config.diagnose.timeout_s
+        self._batch = batch
+        self._stack = stack
+        self.enclaves: list[VerifiedEnclave] = []
+
+    def open(self, target: Target) -> Client:
+        """Connect and verify."""
+        client = self._stack.enter_context(open_session(target, self._screen, timeout_s=self._timeout_s))
+        self.enclaves.append(client.enclave)
+        return client
+
+    def renew(self, error: EnclaveLost) -> Client | None:
+        """Connect to an enclave in place of the lost one, and verify it; None, and a note, if that fails."""
+        self._screen.note(f"{error.message}; going on with another enclave for the pictures that remain")
+        try:
+            client = self.open(self._batch.find_target())
+        except EnclavectlError as failure:
+            self._screen.note(f"there is no other enclave: {failure.message}")
+            return None
+        if client.enclave.card != self.enclaves[0].card:
+            self._screen.note("the other enclave has another model, so it gets no picture")
+            self.enclaves.pop()
+            return None
+        return client
+
+
+def _ask(invocation: Invocation, batch: Batch, sessions: _Sessions) -> tuple[Diagnosis, ReportWriter | None]:
     settings, screen, names = invocation.config.diagnose, invocation.screen, batch.pictures.names
     if not screen.as_json:
         screen.load()
     results: dict[int, Result] = {}
-    with open_session(batch.target, screen, timeout_s=settings.timeout_s) as client:
-        enclave = client.enclave
-        writer = _report_writer(batch, enclave)
-        drawing = None if screen.as_json else AnswerDrawing(screen, enclave, settings.top)
-        replies = classify(client, _read(names), timeout_s=settings.timeout_s, in_flight=settings.in_flight)
-        with suppress(KeyboardInterrupt):  # which ends the batch with what is there
-            for reply in replies:
-                result = to_result(names[reply.index], reply)
-                results[reply.index] = result
-                if writer is not None:
-                    writer.add(reply.index, result.to_json(enclave.label_names), reply.picture)
-                if drawing is not None:
-                    drawing.draw_ready(results)
-                if len(names) >= _PROGRESS_FROM:
-                    screen.count("diagnosing", len(results), len(names), "pictures")
+    client = sessions.open(batch.target)
+    enclave = client.enclave
+    writer = _report_writer(batch, enclave)
+    drawing = None if screen.as_json else AnswerDrawing(screen, enclave, settings.top)
+    replies = classify(
+        client,
+        _read(names),
+        timeout_s=settings.timeout_s,
+        in_flight=settings.in_flight,
+        renew=sessions.renew,
+    )
+    with suppress(KeyboardInterrupt):  # which ends the batch with what is there
+        for reply in replies:
+            result = to_result(names[reply.index], reply)
+            results[reply.index] = result
+            if writer is not None:
+                writer.add(reply.index, result.to_json(enclave.label_names), reply.picture)
+            if drawing is not None:
+                drawing.draw_ready(results)
+            if len(names) >= _PROGRESS_FROM:
+                screen.count("diagnosing", len(results), len(names), "pictures")
     screen.end_count()
     if drawing is not None:
         drawing.draw_rest(results)
     return Diagnosis(
         backend=batch.target.backend,
         enclave=enclave,
+        later_enclaves=sessions.enclaves[1:],
         pictures=len(names),
         results=[results[index] for index in sorted(results)],
         left_out=batch.pictures.left_out,

@@ -17,7 +17,7 @@ MAX_ENCLAVES = 4  # of one instance: https://docs.aws.amazon.com/enclaves/latest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EifFacts:
-    """An image as far as its place in memory is concerned."""
+    """An image as far as its place in memory is concerned; ``arch`` is empty where it was not read."""
 
     path: Path
     size: int
@@ -28,9 +28,9 @@ class EifFacts:
         return {"file": str(self.path), "size": self.size, "arch": self.arch}
 
     @property
-    def machine(self) -> str:
-        """The machine that it runs on, as ``uname -m`` says it."""
-        return Arch(self.arch).machine
+    def machine(self) -> str | None:
+        """The machine that it runs on, as ``uname -m`` says it; None where that was not read."""
+        return Arch(self.arch).machine if self.arch else None
 
     @property
     def min_memory_mib(self) -> int:

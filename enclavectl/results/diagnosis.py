@@ -10,6 +10,7 @@ from enclavectl.errors import EnclavectlError, EnclaveError, PictureRefused
 from enclavectl.protocol.answers import PARTS_PER_BILLION, Outcome, Problem, Remark
 
 if TYPE_CHECKING:
+    from enclavectl.attestation import VerifiedDocument
     from enclavectl.client.batch import Reply
     from enclavectl.client.exchange import VerifiedEnclave
     from enclavectl.client.folders import LeftOut
@@ -58,6 +59,7 @@ class Result:
     outcome: Outcome | None = None
     error: EnclavectlError | None = None
     total_ms: float = 0.0
+    session: int = 0
 
     @property
     def warnings(self) -> list[tuple[str, str]]:
@@ -67,7 +69,7 @@ class Result:
 
     def to_json(self, names: dict[str, str]) -> dict[str, object]:
         """An element of ``results``; ``names`` maps label codes to names."""
-        head: dict[str, object] = {"image": self.image, "sha256": self.sha256}
+        head: dict[str, object] = {"image": self.image, "sha256": self.sha256, "session": self.session}
         if self.outcome is None or self.outcome.probabilities_ppb is None:
             error = self.error or EnclaveError("no answer")
             return {**head, "error": {"code": error.code, "message": error.message, "hint": error.hint}}
@@ -93,11 +95,14 @@ class Diagnosis:
     """Everything that one ``diagnose`` found out, in the order in which the pictures were named.
 
     Of ``pictures`` that were named, each has a result, unless the command was interrupted.
+    ``later_enclaves`` are those of its further sessions, where the first enclave was lost; ``session`` of a
+    result says which one answered.
     """
 
     backend: str
     pictures: int
     enclave: VerifiedEnclave
+    later_enclaves: Sequence[VerifiedEnclave] = ()
     results: Sequence[Result] = field(default_factory=tuple)
     left_out: Sequence[LeftOut] = field(default_factory=tuple)
 
@@ -126,19 +131,13 @@ class Diagnosis:
     def head_json(self) -> dict[str, object]:
         """What of the object is known before any result: who answers, and what proves it."""
         document, card = self.enclave.document, self.enclave.card
+        later = [_evidence(enclave.document) for enclave in self.later_enclaves]
         return {
             "schema": SCHEMA,
             "trust": str(document.trust),
             "backend": self.backend,
-            "evidence": {
-                "verified": True,
-                "module_id": document.module_id,
-                "timestamp": document.timestamp.isoformat(timespec="milliseconds"),
-                "release": document.release,
-                "root": document.root,
-                "pcrs": {str(index): value.hex() for index, value in document.pcrs.items()},
-                "nonce": None if document.nonce is None else document.nonce.hex(),
-            },
+            "evidence": _evidence(document),
+            "later_evidence": later,
             "model": {
                 "id": card.model_id,
                 "sha256": card.sha256,
@@ -146,6 +145,18 @@ class Diagnosis:
                 "labels": self.enclave.label_names,
             },
         }
+
+
+def _evidence(document: VerifiedDocument) -> dict[str, object]:
+    return {
+        "verified": True,
+        "module_id": document.module_id,
+        "timestamp": document.timestamp.isoformat(timespec="milliseconds"),
+        "release": document.release,
+        "root": document.root,
+        "pcrs": {str(index): value.hex() for index, value in document.pcrs.items()},
+        "nonce": None if document.nonce is None else document.nonce.hex(),
+    }
 
 
 def to_result(name: str, reply: Reply) -> Result:
@@ -157,6 +168,7 @@ def to_result(name: str, reply: Reply) -> Result:
         outcome=None if problem else reply.outcome,
         error=refusal(name, problem) if problem else reply.error,
         total_ms=reply.total_ms,
+        session=reply.session,
     )
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from enclavectl.backends.base import EnclaveSpec
+from enclavectl.backends.base import EnclaveSpec, MachineSpec, ProcessSpec
 from enclavectl.backends.registry import resolve_backend
-from enclavectl.config.choices import BackendChoice
 from enclavectl.config.load import Config
 from enclavectl.errors import UsageError
 from enclavectl.models.find import PACKAGED_DIR, find_model
@@ -31,7 +30,7 @@ def launch_spec(config: Config, request: LaunchRequest) -> EnclaveSpec:
             none.
     """
     machine = config.enclave
-    if resolve_backend(config) is BackendChoice.LOCAL:
+    if not resolve_backend(config).runs_machines:
         if request.image is not None:
             raise UsageError(
                 f"{request.image}: the local backend runs no images: its payload is a process",
@@ -40,7 +39,7 @@ def launch_spec(config: Config, request: LaunchRequest) -> EnclaveSpec:
         model = find_model(config.model, data_dir=config.data_dir)
         if model.card_path.parent != PACKAGED_DIR:  # which the project's own tests probe
             probe(model)
-        return EnclaveSpec(
+        return ProcessSpec(
             name=request.name,
             debug=request.debug,
             model=model,
@@ -49,7 +48,7 @@ def launch_spec(config: Config, request: LaunchRequest) -> EnclaveSpec:
             port_in=machine.port_in,
             port_out=machine.port_out,
         )
-    return EnclaveSpec(
+    return MachineSpec(
         name=request.name,
         debug=request.debug,
         image=request.image or machine.eif,

@@ -40,17 +40,16 @@ def explain_boot_failure(backend: Backend, running: RunningEnclave) -> Iterator[
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
-        if enclave.backend != "local" and not enclave.debug:
+        if not enclave.has_console:
             raise EnclaveError(
                 f"{enclave.name}: it ended before it proved itself; only debug mode would show why",
-                hint="enclavectl run --debug, then enclavectl logs; is enclave.memory_mib enough?",
+                hint=f"enclavectl run --debug, then enclavectl logs; is {enclave.memory_setting} enough?",
                 code="payload-ended",
             ) from exc
         lines = [line for line in _console(backend, enclave).splitlines() if line.strip()][-_LAST_LINES:]
         raise EnclaveError(
             f"{enclave.name}: the payload ended; its last words: {' | '.join(lines)}",
-            hint=f"is {'local' if enclave.backend == 'local' else 'enclave'}.memory_mib "
-            "(enclavectl config show) too small for the model?",
+            hint=f"is {enclave.memory_setting} (enclavectl config show) too small for the model?",
             code="payload-ended",
         ) from exc
 
@@ -70,9 +69,9 @@ def open_session(target: Target, progress: Progress, *, timeout_s: float) -> Cli
             return Client.connect(target.address, target.expectation, timeout_s=timeout_s, ready_s=BOOT_S)
         except (StateError, EnclaveLost):
             elapsed_s = time.monotonic() - start
-            if running is None or elapsed_s > running.patience_s or not running.is_alive():
+            if running is None or elapsed_s > running.boot_grace_s or not running.is_alive():
                 raise
-        progress.update("waiting for the payload to prove itself", elapsed_s, running.patience_s)
+        progress.update("waiting for the payload to prove itself", elapsed_s, running.boot_grace_s)
         time.sleep(_RETRY_S)
 
 

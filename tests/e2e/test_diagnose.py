@@ -29,7 +29,7 @@ def test_on_a_machine_where_nothing_ever_ran(cli: Cli) -> None:
 def test_every_sample_is_what_its_name_says_in_one_json_object(cli: Cli) -> None:
     names = [str(sample(code)) for code in reversed(CODES)]
     value = cli.ok("diagnose", *names, "--output", "json").json()
-    head = {"schema", "trust", "backend", "evidence", "model"}
+    head = {"schema", "trust", "backend", "evidence", "later_evidence", "model"}
     assert set(value) == head | {"complete", "pictures", "answered", "results", "left_out"}
     assert (value["complete"], value["pictures"], value["answered"]) == (True, 7, 7)
     assert (value["schema"], value["trust"], value["backend"]) == (
@@ -38,6 +38,7 @@ def test_every_sample_is_what_its_name_says_in_one_json_object(cli: Cli) -> None
         "local",
     )
     evidence, model = value["evidence"], value["model"]
+    assert value["later_evidence"] == []
     assert evidence["verified"] is True
     assert evidence["module_id"].startswith("i-00000000000000000-enc")
     assert evidence["timestamp"].endswith("+00:00")
@@ -48,7 +49,8 @@ def test_every_sample_is_what_its_name_says_in_one_json_object(cli: Cli) -> None
     assert "diagnos" in model["notice"]
     assert [result["image"] for result in value["results"]] == names
     for code, result in zip(reversed(CODES), value["results"], strict=True):
-        assert set(result) == {"image", "sha256", "label", "probabilities", "warnings", "timings_ms"}
+        parts = {"label", "probabilities", "warnings", "timings_ms"}
+        assert set(result) == {"image", "sha256", "session"} | parts
         assert result["sha256"] == hashlib.sha256(sample(code).read_bytes()).hexdigest()
         assert set(result["label"]) == {"code", "name", "probability"}
         assert result["label"]["code"] == code
@@ -118,7 +120,7 @@ def test_a_refused_picture_costs_exit_5_and_nothing_else(shared: Cli, tmp_path: 
         "nv",
     ]
     for result in (results[1], results[3]):
-        assert set(result) == {"image", "sha256", "error"}
+        assert set(result) == {"image", "sha256", "session", "error"}
         assert set(result["error"]) == {"code", "message", "hint"}
     ran = shared.run("diagnose", *names)
     assert ran.status == 5

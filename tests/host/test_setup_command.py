@@ -34,6 +34,14 @@ def test_the_command_shows_each_step_and_changes_nothing(tmp_path: Path) -> None
     assert sorted(path for path in (tmp_path / "host").rglob("*")) == before
 
 
+def test_a_dry_run_shows_the_steps_also_where_no_enclave_can_run(tmp_path: Path) -> None:
+    trees.laptop(tmp_path / "host")
+    done = setup(tmp_path, "--dry-run", "--memory", "64", "--cpus", "1", "--output", "json")
+    assert done.status == 0, done.out
+    steps = {str(step["id"]): step for step in cast("list[dict[str, object]]", done.json()["steps"])}
+    assert steps["driver"]["state"] == "skipped"
+
+
 def test_the_command_wants_this_machine_or_a_dry_run(tmp_path: Path) -> None:
     trees.fresh(tmp_path / "host", "al2")
     refused = setup(tmp_path, "--yes", "--output", "json")

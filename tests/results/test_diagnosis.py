@@ -50,6 +50,7 @@ def test_an_answer_in_json() -> None:
     assert result.to_json(NAMES) == {
         "image": "a.png",
         "sha256": picture.sha256,
+        "session": 0,
         "label": {"code": "light", "name": "Light", "probability": 0.75},
         "probabilities": {"dark": 0.25, "light": 0.75},
         "warnings": [],
@@ -71,7 +72,7 @@ def test_what_makes_an_answer_worth_less_is_a_warning_beside_it(remark: Remark) 
 def test_a_refusal_stands_in_place_of_the_label() -> None:
     result = to_result("a.png", Reply(index=0, picture=gray(1), outcome=REFUSED, total_ms=1))
     value = result.to_json(NAMES)
-    assert set(value) == {"image", "sha256", "error"}
+    assert set(value) == {"image", "sha256", "session", "error"}
     assert isinstance(error := value["error"], dict)
     assert set(error) == {"code", "message", "hint"}
     assert error["code"] == "unreadable"
@@ -83,6 +84,7 @@ def test_a_picture_that_was_never_read_has_no_hash() -> None:
     assert value == {
         "image": "a.png",
         "sha256": None,
+        "session": 0,
         "error": {"code": "empty", "message": "a.png: empty", "hint": None},
     }
 

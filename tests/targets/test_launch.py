@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from enclavectl.backends.base import MachineSpec, ProcessSpec
 from enclavectl.config.load import Config, load_config
 from enclavectl.errors import UsageError
 from enclavectl.models.find import PACKAGED_ID
@@ -20,8 +21,8 @@ def config(tmp_path: Path, **flags: object) -> Config:
 
 def test_a_local_enclave_has_a_model_and_no_image(tmp_path: Path) -> None:
     spec = launch_spec(config(tmp_path, backend="local"), LaunchRequest(name="first", debug=True))
-    assert (spec.name, spec.debug, spec.image, spec.cid) == ("first", True, None, None)
-    assert spec.model is not None
+    assert isinstance(spec, ProcessSpec)
+    assert (spec.name, spec.debug) == ("first", True)
     assert spec.model.card.model_id == PACKAGED_ID
 
 
@@ -33,10 +34,12 @@ def test_a_local_enclave_refuses_an_image(tmp_path: Path) -> None:
 def test_a_nitro_enclave_has_an_image_and_the_machine_of_the_configuration(tmp_path: Path) -> None:
     chosen = config(tmp_path, backend="nitro", enclave__memory_mib=2048, enclave__cpus=4, enclave__cid=17)
     spec = launch_spec(chosen, LaunchRequest(image=Path("app.eif")))
+    assert isinstance(spec, MachineSpec)
     assert (spec.image, spec.memory_mib, spec.cpus, spec.cid) == (Path("app.eif"), 2048, 4, 17)
-    assert spec.model is None
 
 
 def test_a_nitro_enclave_without_an_image_of_its_own_has_the_configured_one(tmp_path: Path) -> None:
     chosen = config(tmp_path, backend="nitro")
-    assert launch_spec(chosen, LaunchRequest()).image == chosen.enclave.eif
+    spec = launch_spec(chosen, LaunchRequest())
+    assert isinstance(spec, MachineSpec)
+    assert spec.image == chosen.enclave.eif

@@ -106,15 +106,20 @@ def diagnose(
         invocation.config, policy=policy, allow_debug=unsafe_allow_debug, connect=connect, root=root
     )
     with ExitStack() as stack:
-        if connect is not None:
-            target, backend_here = target_elsewhere(connect, verification), None
-        else:
-            backend_here = choose_backend(invocation.config, invocation.screen)
-            target = _target_here(invocation, stack, backend_here, enclave, verification, is_fresh=fresh)
+        backend_here = None if connect is not None else choose_backend(invocation.config, invocation.screen)
+
+        def find_target() -> Target:
+            if backend_here is None:
+                return target_elsewhere(str(connect), verification)
+            return _target_here(invocation, stack, backend_here, enclave, verification, is_fresh=fresh)
+
+        target = find_target()
         # What a session and its drawing need takes as long to load as a local enclave to boot: load it now.
         from enclavectl.cli.picture_batch import Batch, answer_pictures  # noqa: PLC0415 - see above
 
-        batch = Batch(pictures=found, target=target, backend=backend_here, report=report)
+        batch = Batch(
+            pictures=found, target=target, backend=backend_here, report=report, find_target=find_target
+        )
         has_errors = answer_pictures(invocation, batch)
     if has_errors:
         raise typer.Exit(PictureRefused.exit_code)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from enclavectl.backends.history import History, Past
+from enclavectl.backends.history import History, HistoryEntry
 from enclavectl.cli import options
 from enclavectl.cli.invocation import begin
 from enclavectl.cli.options import OutputFormat
@@ -46,7 +46,7 @@ def history(
         invocation.screen.note("no enclave that stayed has ended yet")
 
 
-def _show(screen: Screen, found: Sequence[Past]) -> None:
+def _show(screen: Screen, found: Sequence[HistoryEntry]) -> None:
     rows = [
         (
             past.name,
@@ -65,5 +65,5 @@ def _show(screen: Screen, found: Sequence[Past]) -> None:
             screen.facts([("", line) for line in lines[-_SHOWN_LINES:]])
 
 
-def _last_lines(past: Past) -> list[str]:
+def _last_lines(past: HistoryEntry) -> list[str]:
     return past.console.splitlines()[-_LAST_LINES:]

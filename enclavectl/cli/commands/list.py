@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from enclavectl.backends.base import machine_of
 from enclavectl.backends.registry import choose_backend
 from enclavectl.cli import options
 from enclavectl.cli.invocation import begin
@@ -47,7 +48,7 @@ def _show(screen: Screen, backend: str, enclaves: Sequence[Enclave]) -> None:
     if not enclaves:
         screen.note(f"no enclave on backend {backend}; enclavectl run starts one")
         return
-    has_machines = any(one.machine for one in enclaves)
+    has_machines = any(machine_of(one) for one in enclaves)
     screen.table([*_COLUMNS, *(_MACHINE_COLUMNS if has_machines else ())], [_row(one) for one in enclaves])
 
 
@@ -55,12 +56,12 @@ def _row(enclave: Enclave) -> list[str]:
     started = "" if enclave.started is None else f"{enclave.started:%Y-%m-%d %H:%M:%S}"
     row = [
         enclave.name,
-        enclave.state,
+        f"{enclave.state} (owned)" if enclave.is_owned else str(enclave.state),
         str(enclave.trust),
         enclave.model_id or "",
         started,
         str(enclave.pid or ""),
     ]
-    if (machine := enclave.machine) is not None:
+    if (machine := machine_of(enclave)) is not None:
         row += [str(machine.cid or ""), str(enclave.memory_mib or ""), str(machine.cpus), machine.owner or ""]
     return row

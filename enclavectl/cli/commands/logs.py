@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enclavectl.backends.history import History, Past
+from enclavectl.backends.history import History, HistoryEntry
 from enclavectl.cli import options
 from enclavectl.cli.console_text import print_console
 from enclavectl.cli.invocation import begin
@@ -49,6 +49,6 @@ def logs(
     invocation.screen.note(_end_of(past))
 
 
-def _end_of(past: Past) -> str:
+def _end_of(past: HistoryEntry) -> str:
     when = "the time is not known" if past.ended is None else f"{past.ended:%Y-%m-%d %H:%M:%S} UTC"
     return f"{past.name} ended ({when}): {past.how}"

@@ -38,7 +38,7 @@ NewName = Annotated[
     typer.Option(
         "--name",
         metavar="NAME",
-        help="What to call it; default: the image's name, or its id.",
+        help="What to call it; default: the image's name, or two words.",
         show_default=False,
     ),
 ]
@@ -136,7 +136,7 @@ class _Machine:
         Raises:
             UsageError: the local backend was given a virtual machine's.
         """
-        if backend is not BackendChoice.LOCAL:
+        if backend.runs_machines:
             names = ("memory_mib", "cpus", "cid")
             return {f"enclave.{name}": getattr(self, name) for name in names}
         for flag, value in (("--cpus", self.cpus), ("--cid", self.cid)):
@@ -157,7 +157,7 @@ def _check_debug(invocation: Invocation) -> None:
 def _check_attach(invocation: Invocation, *, debug: bool) -> None:
     if invocation.screen.as_json:
         raise UsageError("--attach: a console is no JSON", hint="leave --output json out")
-    if resolve_backend(invocation.config) is not BackendChoice.LOCAL and not debug:
+    if resolve_backend(invocation.config).runs_machines and not debug:
         # nitro-cli would turn debug mode on by itself, and attestation off.
         raise UsageError(
             "--attach: expected --debug as well: only debug mode has a console",

@@ -15,7 +15,6 @@ from enclavectl.host.host import Host
 from enclavectl.host.memory import Memory, read_memory
 from enclavectl.host.reservation import ALLOCATOR_FILE, AllocatorError, Reservation, parse_allocator
 from enclavectl.nitro_cli.environment import logs_dir, sockets_dir
-from enclavectl.nitro_cli.stream import AnswerError
 from enclavectl.nitro_cli.version import NitroVersion
 
 DEVICE = "/dev/nitro_enclaves"
@@ -135,7 +134,7 @@ class Facts:
         answer = self.host.probe.run("nitro-cli", "--version")
         try:
             return None if answer is None or answer.status != 0 else NitroVersion.from_text(answer.text)
-        except AnswerError:
+        except ValueError:
             return None
 
     @cached_property

@@ -22,12 +22,13 @@ from enclavectl.host.tree import Tree
 
 # Right after an enclave ended the driver may still hold what it had (nitro-cli issue 433).
 LAG_WITHIN_S = 15.0
+# The longest lag that was reported there is about a second.
 LAG_PAUSE_S = 1.5
 _POOLS = "/sys/kernel/mm/hugepages"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class CapacityRequest:
     """One enclave to be launched."""
 
     name: str
@@ -37,14 +38,14 @@ class Request:
     cpus: int
 
 
-class Room:
-    """What the host under ``root`` (None: this machine) keeps for enclaves."""
+class CapacityCheck:
+    """A look at what the host under ``root`` (None: this machine) keeps for enclaves."""
 
     def __init__(self, root: Path | None) -> None:
         """Nothing is read yet."""
         self._tree = Tree(root=root or Path("/"))
 
-    def require(self, request: Request, cpus_in_use: Iterable[int], *, last_end: float) -> None:
+    def require(self, request: CapacityRequest, cpus_in_use: Iterable[int], *, last_end: float) -> None:
         """Return unless the enclave plainly cannot be launched now.
 
         ``cpus_in_use`` are those that are known to be; ``last_end`` is the time of the last enclave's end,
@@ -66,7 +67,7 @@ class Room:
                 code=problems[0].code,
             )
 
-    def _problems(self, request: Request, used: frozenset[int]) -> list[Problem]:
+    def _problems(self, request: CapacityRequest, used: frozenset[int]) -> list[Problem]:
         try:
             cpus, memory = read_cpus(self._tree), read_memory(self._tree)
             limits = read_page_limits(self._tree)
@@ -91,7 +92,7 @@ class Room:
         return [problem for problem in plan.problems if problem.code in plain]
 
     def _can_grow(self) -> bool:
-        """Whether the kernel makes more huge pages when they are asked for, beyond those that it shows."""
+        """Return whether the kernel makes more huge pages on demand, beyond those that it shows."""
         names = self._tree.names(_POOLS)
         return any(self._tree.number(f"{_POOLS}/{name}/nr_overcommit_hugepages") != 0 for name in names)
 
@@ -102,7 +103,7 @@ def _supply(cpus: Cpus, memory: Memory, used: frozenset[int], limits: PageLimits
 
 
 def _fits_no_node(limits: PageLimits, memory: Memory, needed_mib: int) -> bool:
-    """An enclave's memory is on one node; which one the pool is on is not asked, to be sure."""
+    """Return whether no node has the memory. Which node the CPU pool is on is not asked, to be sure."""
     told = [node for node in memory.nodes if node.free]
     return bool(told) and all(take_pages(limits.cap(node.free), needed_mib) is None for node in told)
 

@@ -12,8 +12,8 @@ MAX_LINE = 8 * 1024
 _LINE = re.compile(rb"[^\n]*\n|[^\n]+")
 
 
-class Stamper:
-    """Bytes as they come in, stamped text out. A line is passed on when it is whole."""
+class TimestampedLines:
+    """Lines with their time, made of bytes as they come. A line is passed on when it is whole."""
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self._clock = clock
@@ -21,7 +21,7 @@ class Stamper:
         self._begun: datetime | None = None
 
     def feed(self, data: bytes) -> bytes:
-        """The lines that are whole now."""
+        """Take more bytes; return the lines that are whole now."""
         out = []
         for piece in _LINE.findall(data):
             if self._begun is None:
@@ -32,7 +32,7 @@ class Stamper:
         return b"".join(out)
 
     def flush(self) -> bytes:
-        """What is there of the last line, as a line of its own."""
+        """Return what is there of the last line, as a line of its own."""
         if self._begun is None:
             return b""
         stamp = self._begun.strftime("%Y-%m-%dT%H:%M:%S.") + f"{self._begun.microsecond // 1000:03}Z "

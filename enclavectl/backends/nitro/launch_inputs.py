@@ -9,8 +9,8 @@ from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from enclavectl.backends.base import Enclave, EnclaveSpec
-from enclavectl.backends.folders import require_free_name
+from enclavectl.backends.base import Enclave, MachineEnclave, MachineSpec
+from enclavectl.backends.keeping.names import require_free_name
 from enclavectl.backends.nitro.records import Record
 from enclavectl.backends.state import EnclaveState
 from enclavectl.errors import StateError
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from enclavectl.backends.nitro.images import AdmittedImage
 
 
-def record_of(spec: EnclaveSpec, name: str, image: AdmittedImage, *, detached: bool) -> Record:
-    """What is written down before a launch."""
+def record_of(spec: MachineSpec, name: str, image: AdmittedImage, *, detached: bool) -> Record:
+    """Return what is written down before a launch."""
     return Record(
         name=name,
         started=datetime.now(UTC),
@@ -40,7 +40,7 @@ def record_of(spec: EnclaveSpec, name: str, image: AdmittedImage, *, detached: b
 
 
 def free_name(wanted: str | None, source: Path, known: Sequence[Enclave]) -> str:
-    """The name that was asked for, or one made of the image's.
+    """Return the name that was asked for, or one made of the image's.
 
     Raises:
         StateError: an enclave is called so already.
@@ -60,8 +60,9 @@ def check_free_cid(cid: int | None, known: Sequence[Enclave]) -> None:
         StateError: one has.
     """
     for enclave in known:
-        machine = enclave.machine
-        if cid is not None and machine and machine.cid == cid and enclave.state is not EnclaveState.DEAD:
+        if cid is None or enclave.state is EnclaveState.DEAD or not isinstance(enclave, MachineEnclave):
+            continue
+        if enclave.machine.cid == cid:
             raise StateError(
                 f"CID {cid}: in use by {enclave.name}",
                 hint="leave --cid out and the driver chooses a free one",
@@ -70,6 +71,6 @@ def check_free_cid(cid: int | None, known: Sequence[Enclave]) -> None:
 
 
 def cpus_in_use(known: Sequence[Enclave]) -> frozenset[int]:
-    """At least these: of some enclaves nobody knows."""
-    running = [one.machine for one in known if one.machine and one.state is EnclaveState.RUNNING]
-    return frozenset(cpu for machine in running for cpu in machine.cpu_ids)
+    """Return the CPUs that are in use at least: of some enclaves nobody knows."""
+    running = [one for one in known if one.state is EnclaveState.RUNNING]
+    return frozenset(cpu for one in running if isinstance(one, MachineEnclave) for cpu in one.machine.cpu_ids)
