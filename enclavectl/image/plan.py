@@ -98,7 +98,7 @@ def make_plan(
         arguments={"BASE_IMAGE": base_id},
         base={"reference": source.base_image, "id": base_id, "target": target.to_json()},
         wheels=wheels,
-        findings=(*lint_model(source.model), *bounded(lint_context(payload))),
+        findings=(*lint_model(source.model, target.python), *bounded(lint_context(payload))),
     )
 
 
