@@ -21,7 +21,7 @@ from enclavectl.image import assemble, warmup
 from enclavectl.image.bundle import bundle
 from enclavectl.image.ignored import Ignored
 from enclavectl.image.wheels import INSTALLER, WheelStore
-from enclavectl.models.find import Model, load_weights
+from enclavectl.models.weights import Model, load_weights
 
 PAYLOAD = Path(enclave_payload.__file__).parent
 PROTOCOL = Path(enclavectl.protocol.__file__).parent

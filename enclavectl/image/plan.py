@@ -15,7 +15,7 @@ from enclavectl.image.lint import lint_context, lint_model
 from enclavectl.image.scratch import scratch_file
 from enclavectl.image.target import Target, probe
 from enclavectl.image.wheels import WheelStore, fetch_wheels, requirements, resolve_wheels
-from enclavectl.models.find import Model
+from enclavectl.models.weights import Model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +98,7 @@ def make_plan(
         arguments={"BASE_IMAGE": base_id},
         base={"reference": source.base_image, "id": base_id, "target": target.to_json()},
         wheels=wheels,
-        findings=(*lint_model(source.model.weights_path), *bounded(lint_context(payload))),
+        findings=(*lint_model(source.model, target.python), *bounded(lint_context(payload))),
     )
 
 
