@@ -14,15 +14,13 @@ from typing import BinaryIO
 import enclave_payload
 from enclavectl.eif.ramdisk import EPOCH
 from enclavectl.errors import HostError, UsageError
-from enclavectl.files import read_bounded
 from enclavectl.image import assemble, warmup
-from enclavectl.image.ignored import Ignored
+from enclavectl.image.dockerignore import IgnoreRules, Verdict, read_ignore_rules
 from enclavectl.image.wheels import INSTALLER, Wheel, WheelStore
 from enclavectl.models import Model, load_weights
 
 PAYLOAD = Path(enclave_payload.__file__).parent
 IGNORE_FILE = ".dockerignore"
-_MAX_IGNORE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +78,7 @@ class FolderContext:
             HostError: something cannot be read, or is of another kind.
         """
         try:
-            yield from _walk(self.folder, "", read_ignored(self.folder / IGNORE_FILE))
+            yield from _walk(self.folder, "", read_ignore_rules(self.folder / IGNORE_FILE))
         except OSError as exc:
             raise HostError(f"{exc.filename or self.folder}: cannot be read ({exc.strerror or exc})") from exc
 
@@ -96,27 +94,21 @@ def folder_context(folder: Path) -> FolderContext:
     return FolderContext(folder)
 
 
-def read_ignored(path: Path) -> Ignored:
-    """What a ``.dockerignore`` says is to be left out; nothing, if there is none."""
-    if not path.is_file():
-        return Ignored([])
-    text = read_bounded(path, _MAX_IGNORE, what="list of ignored files").decode(errors="replace")
-    lines = [line.strip() for line in text.removeprefix("\ufeff").splitlines()]
-    return Ignored([line for line in lines if line and not line.startswith("#")])
-
-
-def _walk(folder: Path, prefix: str, ignored: Ignored) -> Iterator[ContextFile]:
+def _walk(
+    folder: Path, prefix: str, rules: IgnoreRules, above: Verdict | None = None
+) -> Iterator[ContextFile]:
     with os.scandir(folder) as entries:
         bases = sorted(entry.name for entry in entries)
     for base in bases:
         path, name = folder / base, prefix + base
         mode = path.lstat().st_mode
-        is_left_out = name not in ("Dockerfile", IGNORE_FILE) and ignored.matches(name)
+        verdict = rules.judge(name, above)
+        is_left_out = verdict.is_left_out and name not in ("Dockerfile", IGNORE_FILE)
         if stat.S_ISDIR(mode):
             if not is_left_out:
                 yield ContextFile(name=name, is_folder=True)
-            if not is_left_out or ignored.has_exceptions:
-                yield from _walk(path, f"{name}/", ignored)
+            if not is_left_out or rules.has_exceptions:
+                yield from _walk(path, f"{name}/", rules, verdict)
         elif is_left_out:
             continue
         elif stat.S_ISLNK(mode):
