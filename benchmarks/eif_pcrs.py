@@ -15,8 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from enclavectl.eif.blob import blob_of, whole_file
 from enclavectl.eif.build import ImageSpec, build_image
+from enclavectl.eif.file_range import blob_of, whole_file
 from enclavectl.eif.format import Arch
 from tests.eif.samples import CMDLINE, METADATA
 

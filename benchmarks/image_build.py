@@ -16,8 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.common import machine
-from enclavectl.eif.archive import open_archive
-from enclavectl.eif.layers import flatten
+from enclavectl.eif.ramdisk.archive import open_archive
+from enclavectl.eif.ramdisk.layers import flatten
 
 ROUNDS = 3
 LIMIT_MIB = 128
@@ -30,13 +30,13 @@ with connect() as engine:
 _OURS = """
 import re, sys
 from pathlib import Path
-from enclavectl.eif.application import write_application
-from enclavectl.eif.archive import open_archive
-from enclavectl.eif.blob import blob_of, whole_file
+from enclavectl.eif.ramdisk.application import write_application
+from enclavectl.eif.ramdisk.archive import open_archive
+from enclavectl.eif.file_range import blob_of, whole_file
 from enclavectl.eif.build import ImageSpec, build_image
 from enclavectl.eif.format import Arch
 from enclavectl.eif.metadata import Metadata
-from enclavectl.eif.ramdisk import Mode, boot_entries, write_ramdisk
+from enclavectl.eif.ramdisk.ramdisks import Mode, boot_entries, write_ramdisk
 from enclavectl.image.scratch import scratch_file
 peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
 before = peak()

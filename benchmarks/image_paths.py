@@ -25,13 +25,13 @@ _DEFAULT = (1_000, 100_000, 1_000_000)
 _BUILD = """
 import re, sys
 from pathlib import Path
-from enclavectl.eif.application import write_application
-from enclavectl.eif.archive import open_archive
-from enclavectl.eif.blob import blob_of, whole_file
+from enclavectl.eif.ramdisk.application import write_application
+from enclavectl.eif.ramdisk.archive import open_archive
+from enclavectl.eif.file_range import blob_of, whole_file
 from enclavectl.eif.build import ImageSpec, build_image
 from enclavectl.eif.format import Arch
 from enclavectl.eif.metadata import Metadata
-from enclavectl.eif.ramdisk import Mode, boot_entries, write_ramdisk
+from enclavectl.eif.ramdisk.ramdisks import Mode, boot_entries, write_ramdisk
 from enclavectl.image.lint import lint_config, lint_layers, lint_ramdisk
 from enclavectl.image.scratch import scratch_file
 def peak():

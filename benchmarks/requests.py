@@ -15,11 +15,11 @@ from benchmarks.common import MODEL_DIR, PROJECT, SAMPLE, Row, alternate, bare_p
 from benchmarks.pool import WORKERS
 from enclavectl.backends.base import EnclaveSpec
 from enclavectl.backends.local.backend import LocalBackend
-from enclavectl.batch import classify
-from enclavectl.client import Client
-from enclavectl.exchange import Expectation
-from enclavectl.model_cards import read_card
-from enclavectl.pictures import Picture, read_picture
+from enclavectl.client.batch import classify
+from enclavectl.client.exchange import Expectation
+from enclavectl.client.pictures import Picture, read_picture
+from enclavectl.client.session import Client
+from enclavectl.models.card import read_card
 
 _TIMEOUT_S = 60.0
 _IN_FLIGHT = 16

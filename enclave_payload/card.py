@@ -1,6 +1,6 @@
 """The model card as the payload needs it: what goes in, what comes out, which bytes are the weights.
 
-The operator's side keeps the full card in YAML (``enclavectl.models``); what is measured beside the
+The operator's side keeps the full card in YAML (``enclavectl.models.find``); what is measured beside the
 weights is this part of it, as JSON, so that the payload needs no YAML parser.
 """
 

@@ -19,7 +19,7 @@ from typing import TypeAlias
 import yaml
 
 from enclavectl.errors import UsageError
-from enclavectl.nearest import suggestion
+from enclavectl.suggest import suggestion
 
 # The deepest file of ours has four levels; PyYAML's composer recurses, so the bound must be ours.
 MAX_DEPTH = 16

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from enclavectl.config import SETTINGS, parse_config
-from enclavectl.config_file import render_default
+from enclavectl.config.load import SETTINGS, parse_config
+from enclavectl.config.template import render_default
 from enclavectl.errors import UsageError
 
 _FILE = Path("/etc/enclavectl.yaml")

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import io
 
-from enclavectl.eif.blob import blob_of
-from enclavectl.eif.cpio import TRAILER, ByteSource, CpioEntry, CpioReader, CpioWriter
 from enclavectl.eif.errors import CpioError
-from enclavectl.eif.stream import open_ramdisk
+from enclavectl.eif.file_range import blob_of
+from enclavectl.eif.ramdisk.cpio import TRAILER, ByteSource, CpioEntry, CpioReader, CpioWriter
+from enclavectl.eif.ramdisk.stream import open_ramdisk
 
 _Files = list[tuple[CpioEntry, bytes]]
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 import io
 import tarfile
 
-from enclavectl.eif.blob import blob_of
-from enclavectl.eif.entries import Entry, Kind
 from enclavectl.eif.errors import EifError
-from enclavectl.eif.layers import ImpliedParents, flatten
-from enclavectl.eif.ramdisk import Mode, application_entries, write_ramdisk
+from enclavectl.eif.file_range import blob_of
+from enclavectl.eif.ramdisk.entries import Entry, Kind
+from enclavectl.eif.ramdisk.layers import ImpliedParents, flatten
+from enclavectl.eif.ramdisk.ramdisks import Mode, application_entries, write_ramdisk
 
 _MAX_DATA = 1 << 20
 

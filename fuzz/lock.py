@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
+from enclavectl.artifacts.lock import LOCK_SCHEMA, parse_lock
 from enclavectl.errors import UsageError
-from enclavectl.image.lock import LOCK_SCHEMA, parse_lock
 
 _LOCK = {
     "schema": LOCK_SCHEMA,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from enclave_payload.card import parse_card
 from enclavectl.errors import UsageError
-from enclavectl.model_cards import parse_model_card
+from enclavectl.models.card import parse_model_card
 
 _CARD = Path("/models/m/model.yaml")
 _VALID = """\

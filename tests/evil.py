@@ -18,8 +18,8 @@ from enclave_payload.nsm import Attester
 from enclave_payload.seal import EnclaveKeys, generate_keys, seal_answer
 from enclave_payload.session import ChallengeReceived, EnclaveSession, SealedReceived, open_request
 from enclave_payload.wire import HEADER_BYTES
-from enclavectl.address import UnixAddress
-from enclavectl.transport import listen
+from enclavectl.net.address import UnixAddress
+from enclavectl.net.transport import listen
 from tests.in_process import CARD
 
 CHALLENGE_FRAME_BYTES = HEADER_BYTES + CHALLENGE_BYTES

@@ -21,13 +21,13 @@ from enclave_payload.media import MediaType
 from enclave_payload.nsm import Nsm
 from enclave_payload.seal import EnclaveKeys, generate_keys
 from enclave_payload.server import Server, Service
-from enclavectl.address import UnixAddress
 from enclavectl.attestation import Policy, Release, Trust, TrustRoot
 from enclavectl.backends.local.nsm import SimulatedNsm
 from enclavectl.backends.local.pki import DevelopmentRoot
-from enclavectl.exchange import Expectation
-from enclavectl.pictures import Picture
-from enclavectl.transport import listen
+from enclavectl.client.exchange import Expectation
+from enclavectl.client.pictures import Picture
+from enclavectl.net.address import UnixAddress
+from enclavectl.net.transport import listen
 
 MODULE_ID = "i-00000000000000000-enc0123456789abcdef"
 PCRS = {index: bytes([index + 1]) * 48 for index in (0, 1, 2)}

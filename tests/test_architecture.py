@@ -1,4 +1,4 @@
-"""The rules of DESIGN that no other tool checks, read from the sources."""
+"""The rules of the architecture that no other tool checks, read from the sources (docs/architecture.md)."""
 
 import ast
 import sys
@@ -41,6 +41,33 @@ STARTS_PROCESSES = {
 }
 MAX_LINES = 400
 
+# Modules at the top of enclavectl that every room may import. Everything else lives in a room.
+LEAVES = {"errors", "progress", "files", "run", "trust", "suggest", "yaml_file", "json_object"}
+PAYLOAD = "enclave_payload"
+# What each room may import beside itself and the leaves. A part of a room is named with a dot.
+ARROWS: dict[str, set[str]] = {
+    "leaves": set(),
+    PAYLOAD: set(),
+    "net": {f"{PAYLOAD}.wire", f"{PAYLOAD}.messages"},
+    "attestation": set(),
+    "eif": set(),
+    "nitro_cli": set(),
+    "config": {"net"},
+    "models": {"config.setting", PAYLOAD},
+    "artifacts": {"eif"},
+    "protocol": {PAYLOAD},
+    "client": {"net", "attestation", "protocol"},
+    "results": {"client", "attestation", "protocol"},
+    "targets": {"client", "backends", "config", "attestation", "net"},
+    "image": {"eif", "nitro_cli", "models", "artifacts", PAYLOAD},
+    "host": {"eif", "nitro_cli", "artifacts"},
+    "deploy": {"config", "artifacts", "host"},
+    "backends": {
+        *("attestation", "eif", "host", "models", "net", "nitro_cli", "artifacts", "config"),
+        *(f"{PAYLOAD}",),
+    },
+}
+
 
 @cache
 def tree(name: str) -> ast.Module:
@@ -68,18 +95,6 @@ def imported(node: ast.AST) -> Iterator[str]:
 
 def imported_anywhere(name: str) -> set[str]:
     return {module for node in ast.walk(tree(name)) for module in imported(node)}
-
-
-def imported_at_start(body: list[ast.stmt]) -> Iterator[str]:
-    """What importing the module imports: neither functions' bodies nor ``if TYPE_CHECKING``."""
-    for node in body:
-        yield from imported(node)
-        if isinstance(node, ast.If) and ast.unparse(node.test) != "TYPE_CHECKING":
-            yield from imported_at_start([*node.body, *node.orelse])
-        elif isinstance(node, ast.Try):
-            yield from imported_at_start(
-                [*node.body, *(s for h in node.handlers for s in h.body), *node.orelse]
-            )
 
 
 def dotted(node: ast.AST) -> str:
@@ -110,11 +125,47 @@ def test_the_payload_takes_nothing_from_its_caller(name: str) -> None:
 
 
 def test_there_is_no_import_cycle() -> None:
+    """Not even one that hides inside a function."""
     graph = {
-        module: (set(imported_at_start(tree(name).body)) & MODULES.keys()) - {module}
-        for module, name in MODULES.items()
+        module: (imported_anywhere(name) & MODULES.keys()) - {module} for module, name in MODULES.items()
     }
     list(TopologicalSorter(graph).static_order())  # CycleError names the cycle
+
+
+def room_of(module: str) -> str:
+    """The room that a module is in: the name of its folder, ``leaves`` for what is at the top."""
+    package, _, rest = module.partition(".")
+    first = rest.partition(".")[0]
+    if package == PAYLOAD:
+        return PAYLOAD
+    return "leaves" if first in LEAVES | {"", "__main__"} else first
+
+
+def test_every_module_is_in_a_room_of_the_table() -> None:
+    assert {room_of(module) for module in MODULES} - {"cli"} <= ARROWS.keys()
+
+
+@pytest.mark.parametrize("room", sorted(ARROWS))
+def test_a_room_imports_only_what_the_table_allows(room: str) -> None:
+    """Imports inside functions count as well."""
+    allowed = ARROWS[room]
+    wrong = {
+        f"{module} imports {other}"
+        for module, name in MODULES.items()
+        if room_of(module) == room and module != "enclavectl.__main__"
+        for other in imported_anywhere(name) & MODULES.keys()
+        if room_of(other) not in {room, "leaves"} | allowed
+        and not any(other in {f"enclavectl.{part}", part} for part in allowed)
+    }
+    assert not wrong
+
+
+@pytest.mark.parametrize("name", [name for name in SOURCES if not name.startswith("enclavectl/cli/")])
+def test_only_the_cli_writes_to_the_standard_streams(name: str) -> None:
+    for node in ast.walk(tree(name)):
+        if isinstance(node, ast.Call) and dotted(node.func) == "os.write" and node.args:
+            number = node.args[0]
+            assert not (isinstance(number, ast.Constant) and number.value in {1, 2}), f"line {node.lineno}"
 
 
 @pytest.mark.parametrize("name", [name for name in SOURCES if not name.startswith("enclavectl/cli/")])

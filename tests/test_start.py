@@ -18,13 +18,14 @@ import pytest
         ),
         pytest.param(
             "from enclavectl.cli.app import build_app; build_app(['list']); "
-            "import enclavectl.enclaves, enclavectl.backends.nitro.backend",
+            "import enclavectl.backends.registry, enclavectl.backends.nitro.backend",
             "cryptography rich yaml enclavectl.backends.base enclavectl.nitro_cli.failure",
             id="list, before nitro-cli is started",
         ),
         pytest.param(
             "from enclavectl.cli.app import build_app; build_app(['diagnose']); "
-            "import enclavectl.enclaves, enclavectl.backends.local.backend; from enclavectl.models import *; "
+            "import enclavectl.backends.registry, enclavectl.backends.local.backend; "
+            "from enclavectl.models.find import *; "
             "find_model(PACKAGED_ID, data_dir=Path('/nonexistent'))",
             "cryptography numpy rich yaml",
             id="diagnose, before a local enclave is started",

@@ -9,13 +9,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
-from enclavectl.address import Address
 from enclavectl.backends.state import EnclaveState
+from enclavectl.net.address import Address
 from enclavectl.trust import Trust
 
 if TYPE_CHECKING:  # the verifier takes longer to import than a local enclave to be started
     from enclavectl.attestation import Policy, Release, TrustRoot
-    from enclavectl.models import Model
+    from enclavectl.models.find import Model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from enclavectl.cli.screen import Screen, visible
 
 if TYPE_CHECKING:
-    from enclavectl.diagnosis import Diagnosis, Result
-    from enclavectl.exchange import VerifiedEnclave
+    from enclavectl.client.exchange import VerifiedEnclave
+    from enclavectl.results.diagnosis import Diagnosis, Result
 
 _BAR_CELLS = 24
 _EIGHTHS = " ▏▎▍▌▋▊▉"

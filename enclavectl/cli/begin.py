@@ -12,7 +12,7 @@ from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.screen import Screen
 
 if TYPE_CHECKING:
-    from enclavectl.config import Config
+    from enclavectl.config.load import Config
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +29,7 @@ def begin(output: OutputFormat, config_file: Path | None, flags: Mapping[str, ob
     Raises:
         UsageError: the configuration cannot be used.
     """
-    from enclavectl.config import load_config
+    from enclavectl.config.load import load_config
 
     config = load_config(path=config_file, environ=os.environ, flags=flags)
     return Invocation(screen=Screen(as_json=output is OutputFormat.JSON), config=config)

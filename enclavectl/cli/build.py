@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from enclavectl.artifacts.names import EIF_NAME, LOCK_NAME
 from enclavectl.cli import options
 from enclavectl.cli.begin import Invocation, begin, refuse_together
 from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.screen import Screen, error_value, visible
 from enclavectl.cli.signals import ending_as_interrupted
 from enclavectl.cli.signing import BuilderChoice, Signing
-from enclavectl.image.names import EIF_NAME, LOCK_NAME
 
 if TYPE_CHECKING:
     from enclavectl.errors import EnclavectlError
     from enclavectl.image.build import BuildRequest, Built
     from enclavectl.image.findings import LintFinding
-    from enclavectl.image.plan import Source, Telling
+    from enclavectl.image.plan import BuildOutput, Source
 
 BUILD_SCHEMA = "enclavectl.build/1"
 PLAN_SCHEMA = "enclavectl.build-plan/1"
@@ -159,10 +159,10 @@ def _plan(invocation: Invocation, request: BuildRequest) -> None:
     from enclavectl.image.wheels import store_of
 
     screen, store = invocation.screen, store_of(invocation.config.data_dir)
-    telling = _telling(screen)
+    build_output = _build_output(screen)
     with connect() as engine:
-        plan = make_plan(request.source, request.locked, engine, store, telling)
-        plan = lint_plan(request, plan, engine, telling)
+        plan = make_plan(request.source, request.locked, engine, store, build_output)
+        plan = lint_plan(request, plan, engine, build_output)
     try:
         refuse_blocking(plan.findings, request.allowed)
     except UsageError as exc:
@@ -180,13 +180,13 @@ def _build(invocation: Invocation, request: BuildRequest) -> None:
 
     screen, store = invocation.screen, store_of(invocation.config.data_dir)
     with connect() as engine:
-        built = build_enclave(request, engine, store, _telling(screen))
+        built = build_enclave(request, engine, store, _build_output(screen))
     _show_built(screen, built, request.output, request.lock_path)
 
 
 def _source(invocation: Invocation, image: str | None, folder: Path | None, base_image: str) -> Source:
     from enclavectl.image.plan import Source
-    from enclavectl.models import find_model
+    from enclavectl.models.find import find_model
 
     if image is not None or folder is not None:
         return Source(image=image, folder=folder)
@@ -205,13 +205,13 @@ def _request(
     allow: Sequence[str],
     upgrade: bool,
 ) -> BuildRequest:
-    from enclavectl.eif.ramdisk import Mode
+    from enclavectl.artifacts.boot_files import BlobPaths
+    from enclavectl.artifacts.lock import read_lock
+    from enclavectl.eif.ramdisk.ramdisks import Mode
     from enclavectl.errors import UsageError
     from enclavectl.files import require_replaceable
-    from enclavectl.image.blobs import BlobPaths
     from enclavectl.image.build import BuildRequest
     from enclavectl.image.findings import parse_allowed
-    from enclavectl.image.lock import read_lock
 
     to, lock = outputs
     nitro_cli = signing.nitro_cli()
@@ -250,14 +250,14 @@ def _request(
     )
 
 
-def _telling(screen: Screen) -> Telling:
-    from enclavectl.image.plan import Telling
+def _build_output(screen: Screen) -> BuildOutput:
+    from enclavectl.image.plan import BuildOutput
 
     def line(text: str) -> None:
         if sys.stderr.isatty() and not screen.as_json:
             sys.stderr.write(f"  {visible(text)}\n")
 
-    return Telling(step=screen.step, line=line)
+    return BuildOutput(step=screen.step, line=line)
 
 
 def _show_plan(

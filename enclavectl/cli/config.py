@@ -31,7 +31,7 @@ def show(config: ConfigFile = None, output: Output = OutputFormat.TEXT) -> None:
 @app.command()
 def path(config: ConfigFile = None, output: Output = OutputFormat.TEXT) -> None:
     """Print where the configuration file is, or would be."""
-    from enclavectl.config import config_path
+    from enclavectl.config.load import config_path
 
     screen = Screen(as_json=output is OutputFormat.JSON)
     found = config_path(path=config, environ=os.environ)
@@ -49,8 +49,8 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
 ) -> None:
     """Write a configuration file with every setting, explained and commented out."""
-    from enclavectl.config import config_path
-    from enclavectl.config_file import render_default
+    from enclavectl.config.load import config_path
+    from enclavectl.config.template import render_default
     from enclavectl.errors import StateError
     from enclavectl.files import make_private_dir, write_atomic
 

@@ -16,7 +16,7 @@ from enclavectl.cli.begin import Invocation, begin, refuse_together
 from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.targets import (
     Target,
-    Trusting,
+    VerificationOptions,
     Wanted,
     check_policy,
     choose_running,
@@ -30,10 +30,10 @@ from enclavectl.cli.targets import (
 
 if TYPE_CHECKING:
     from enclavectl.backends.base import Backend, Enclave
-    from enclavectl.config import Config
-    from enclavectl.diagnosis import Diagnosis
+    from enclavectl.client.pictures import Picture
+    from enclavectl.config.load import Config
     from enclavectl.errors import PictureRefused
-    from enclavectl.pictures import Picture
+    from enclavectl.results.diagnosis import Diagnosis
 
 
 Fresh = Annotated[
@@ -84,7 +84,7 @@ def diagnose(
       enclavectl diagnose --output json --top 1 folder/ more.png
       enclavectl diagnose --report answer.html - < picture.jpg
     """
-    from enclavectl.pictures import collect
+    from enclavectl.client.pictures import collect
 
     flags = {"model": model, "backend": backend, "diagnose.top": top, "diagnose.timeout_s": timeout}
     invocation = begin(output, config, flags)
@@ -93,14 +93,14 @@ def diagnose(
     if report is not None:
         _check_report(report)
     names = collect(images)
-    trusting = trusting_of(
+    verification = trusting_of(
         invocation.config, policy=policy, allow_debug=unsafe_allow_debug, connect=connect, root=root
     )
     with ExitStack() as stack:
         if connect is not None:
-            target = target_elsewhere(connect, trusting)
+            target = target_elsewhere(connect, verification)
         else:
-            target = _target_here(invocation, stack, enclave, trusting, is_fresh=fresh)
+            target = _target_here(invocation, stack, enclave, verification, is_fresh=fresh)
         diagnosis = _ask(invocation, target, names, report)
         if invocation.screen.as_json:
             invocation.screen.result(diagnosis.to_json())
@@ -111,25 +111,30 @@ def diagnose(
 
 
 def _target_here(
-    invocation: Invocation, stack: ExitStack, name: str | None, trusting: Trusting, *, is_fresh: bool
+    invocation: Invocation,
+    stack: ExitStack,
+    name: str | None,
+    verification: VerificationOptions,
+    *,
+    is_fresh: bool,
 ) -> Target:
     """A running enclave of this host, or a fresh one that ends when ``stack`` does."""
-    from enclavectl.enclaves import choose_backend
+    from enclavectl.backends.registry import choose_backend
 
     backend = choose_backend(invocation.config, invocation.screen)
     found = None if is_fresh else choose_running(backend, name)
     if found is None:
-        return _start_fresh(invocation, stack, backend, trusting)
+        return _start_fresh(invocation, stack, backend, verification)
     _check_model(invocation.config, found)
     invocation.screen.note(f"using the running enclave {found.name}, model {found.model_id or 'not known'}")
-    return target_of(backend, found, trusting)
+    return target_of(backend, found, verification)
 
 
 def _check_model(config: Config, enclave: Enclave) -> None:
     """A model that was asked for by flag is the one that runs; a configured one is only a default."""
-    from enclavectl.config import SourceKind
+    from enclavectl.config.load import SourceKind
     from enclavectl.errors import StateError
-    from enclavectl.models import find_model
+    from enclavectl.models.find import find_model
 
     if config.sources["model"].kind is not SourceKind.FLAG:
         return
@@ -141,19 +146,21 @@ def _check_model(config: Config, enclave: Enclave) -> None:
         )
 
 
-def _start_fresh(invocation: Invocation, stack: ExitStack, backend: Backend, trusting: Trusting) -> Target:
-    check_policy(trusting)
+def _start_fresh(
+    invocation: Invocation, stack: ExitStack, backend: Backend, verification: VerificationOptions
+) -> Target:
+    check_policy(verification)
     invocation.screen.step(f"starting a {backend.name} enclave")
     spec = spec_of(invocation.config, Wanted())
     running = stack.enter_context(backend.start(spec, detached=False))
     stack.enter_context(explain_boot_failure(backend, running))
-    return target_of(backend, running.enclave, trusting, running)
+    return target_of(backend, running.enclave, verification, running)
 
 
 def _ask(invocation: Invocation, target: Target, names: Sequence[str], report: Path | None) -> Diagnosis:
     """Connect, verify, send; draw each answer when its turn has come; write the report."""
-    from enclavectl.batch import classify
-    from enclavectl.diagnosis import Diagnosis, Result, to_result
+    from enclavectl.client.batch import classify
+    from enclavectl.results.diagnosis import Diagnosis, Result, to_result
 
     settings = invocation.config.diagnose
     if not invocation.screen.as_json:
@@ -182,8 +189,8 @@ def _ask(invocation: Invocation, target: Target, names: Sequence[str], report: P
 
 
 def _read(names: Sequence[str]) -> Iterator[Picture | PictureRefused]:
+    from enclavectl.client.pictures import read_picture
     from enclavectl.errors import PictureRefused
-    from enclavectl.pictures import read_picture
 
     for name in names:
         try:
@@ -202,7 +209,7 @@ def _check_report(path: Path) -> None:
 
 def _write_report(path: Path, diagnosis: Diagnosis, pictures: Sequence[Picture]) -> None:
     from enclavectl.files import write_atomic
-    from enclavectl.report import render_report
+    from enclavectl.results.html import render_report
 
     page = render_report(
         diagnosis.to_json(),

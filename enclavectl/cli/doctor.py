@@ -14,7 +14,7 @@ from enclavectl.cli.options import OutputFormat
 
 if TYPE_CHECKING:
     from enclavectl.cli.screen import Screen
-    from enclavectl.config import Config
+    from enclavectl.config.load import Config
     from enclavectl.host.checks.base import Result
     from enclavectl.host.checks.facts import Facts
     from enclavectl.host.host import Host

@@ -145,7 +145,7 @@ def diff(
     output: Output = OutputFormat.TEXT,
 ) -> None:
     """Say what differs between two images, which PCRs that moved, and the likely cause."""
-    from enclavectl.eif.diff import compare_images
+    from enclavectl.eif.compare.diff import compare_images
 
     screen = Screen(as_json=output is OutputFormat.JSON)
     screen.step("comparing")

@@ -31,8 +31,8 @@ def list_enclaves(
     output: options.Output = OutputFormat.TEXT,
 ) -> None:
     """List the enclaves of this host: booting, running and dead; on backend nitro also other users'."""
+    from enclavectl.backends.registry import choose_backend
     from enclavectl.cli.showing import show_enclaves
-    from enclavectl.enclaves import choose_backend
 
     invocation = begin(output, config, {"backend": backend})
     chosen = choose_backend(invocation.config, invocation.screen)
@@ -47,8 +47,8 @@ def describe(
     output: options.Output = OutputFormat.TEXT,
 ) -> None:
     """Show one enclave: state, model, the PCRs measured before its start, and those that it attests."""
+    from enclavectl.backends.registry import choose_backend, find_enclave
     from enclavectl.cli.showing import attest, show_enclave
-    from enclavectl.enclaves import choose_backend, find_enclave
 
     invocation = begin(output, config, {"backend": backend})
     chosen = choose_backend(invocation.config, invocation.screen)
@@ -76,7 +76,7 @@ def terminate(
 
     One that has ended already is no error. With --all, each that may be ended is, whatever the others do.
     """
-    from enclavectl.enclaves import choose_backend
+    from enclavectl.backends.registry import choose_backend
     from enclavectl.errors import EnclavectlError, UsageError
 
     if (name is None) is not every:
@@ -112,9 +112,9 @@ def _find_or_past(invocation: Invocation, chosen: Backend, name: str) -> list[En
     Raises:
         StateError: there is and was none, or several fit.
     """
-    from enclavectl.enclaves import find_enclave
+    from enclavectl.backends.history import History
+    from enclavectl.backends.registry import find_enclave
     from enclavectl.errors import StateError
-    from enclavectl.history import History
 
     try:
         return [find_enclave(chosen, name)]

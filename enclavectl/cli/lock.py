@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from enclavectl.artifacts.names import LOCK_NAME
 from enclavectl.cli.options import LockFile, Output, OutputFormat
 from enclavectl.cli.screen import Screen
-from enclavectl.image.names import LOCK_NAME
 
 if TYPE_CHECKING:
-    from enclavectl.image.lock import Lock
+    from enclavectl.artifacts.lock import Lock
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Show and check what a build pinned.")
 
@@ -20,7 +20,7 @@ app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Show and ch
 @app.command("show")
 def show_lock(lock: LockFile = Path(LOCK_NAME), output: Output = OutputFormat.TEXT) -> None:
     """Print what a lock pins."""
-    from enclavectl.image.lock import read_lock
+    from enclavectl.artifacts.lock import read_lock
 
     screen = Screen(as_json=output is OutputFormat.JSON)
     found = read_lock(lock)
@@ -40,8 +40,8 @@ def check_lock(
     output: Output = OutputFormat.TEXT,
 ) -> None:
     """Measure the image that a lock names, and compare; exit code 6 if it is another one."""
-    from enclavectl.image.lock import check_lock as check
-    from enclavectl.image.lock import read_lock
+    from enclavectl.artifacts.lock import check_lock as check
+    from enclavectl.artifacts.lock import read_lock
 
     screen = Screen(as_json=output is OutputFormat.JSON)
     checked = check(read_lock(lock), lock, image=file)

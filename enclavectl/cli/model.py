@@ -23,8 +23,8 @@ def show(
     output: Output = OutputFormat.TEXT,
 ) -> None:
     """Print a model's card, after checking its weights against the SHA-256 in it."""
-    from enclavectl.model_cards import read_card
-    from enclavectl.models import find_model, load_weights
+    from enclavectl.models.card import read_card
+    from enclavectl.models.find import find_model, load_weights
 
     invocation = begin(output, config, {"model": name})
     screen = invocation.screen
@@ -66,7 +66,7 @@ def fetch(
 
     This is the only thing that enclavectl ever downloads. Use the model with: --model skin-lesion
     """
-    from enclavectl.model_fetch import fetch as fetch_model
+    from enclavectl.models.fetch import fetch as fetch_model
 
     invocation = begin(output, config, {})
     is_watched = sys.stderr.isatty() and not invocation.screen.as_json

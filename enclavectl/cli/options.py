@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from enclavectl.backends.choice import BackendChoice
+from enclavectl.config.choices import BackendChoice
 
 
 class OutputFormat(StrEnum):

@@ -18,8 +18,8 @@ from enclavectl.cli.options import OutputFormat
 
 if TYPE_CHECKING:
     from enclavectl.backends.base import Backend, Enclave
+    from enclavectl.backends.history import Past
     from enclavectl.cli.screen import Screen
-    from enclavectl.history import Past
 
 _LAST_LINES = 5
 # On a screen, for each of up to 20 enclaves.
@@ -44,7 +44,7 @@ def console(
     A Nitro enclave has one in debug mode only; it is recorded from the start, each line with the time in UTC.
     With --output json the text is in one object; --follow then ends with the enclave.
     """
-    from enclavectl.enclaves import choose_backend, find_enclave
+    from enclavectl.backends.registry import choose_backend, find_enclave
 
     invocation = begin(output, config, {"backend": backend})
     chosen = choose_backend(invocation.config, invocation.screen)
@@ -80,9 +80,9 @@ def logs(
 
     The newest one of that name is shown. While it runs: enclavectl console.
     """
+    from enclavectl.backends.history import History
     from enclavectl.errors import StateError
-    from enclavectl.history import History
-    from enclavectl.nearest import suggestion
+    from enclavectl.suggest import suggestion
 
     invocation = begin(output, config, {})
     history = History(invocation.config.state_dir)
@@ -112,7 +112,7 @@ def history(
     output: options.Output = OutputFormat.TEXT,
 ) -> None:
     """List enclaves that are gone: when they ran, how they ended, the last they said. Kept: 100."""
-    from enclavectl.history import History
+    from enclavectl.backends.history import History
 
     invocation = begin(output, config, {})
     found = History(invocation.config.state_dir).all()[-limit:]

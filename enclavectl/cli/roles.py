@@ -23,12 +23,12 @@ from enclavectl.cli.targets import (
 if TYPE_CHECKING:
     from enclavectl.backends.base import Backend
     from enclavectl.cli.screen import Screen
-    from enclavectl.cli.targets import Target, Trusting
-    from enclavectl.client import Client
-    from enclavectl.config import Config
-    from enclavectl.listener import Delivered, Happening
-    from enclavectl.pending import PendingStore
-    from enclavectl.pictures import Picture
+    from enclavectl.cli.targets import Target, VerificationOptions
+    from enclavectl.client.listener import Delivered, ListenerEvent
+    from enclavectl.client.pictures import Picture
+    from enclavectl.client.reply_keys import PendingStore
+    from enclavectl.client.session import Client
+    from enclavectl.config.load import Config
 
 ANSWER_SCHEMA = "enclavectl.answer/1"
 
@@ -50,22 +50,22 @@ def send(
 
     Example: enclavectl listen &  enclavectl send --enclave first picture.jpg
     """
-    from enclavectl.client import Client
+    from enclavectl.client.pictures import collect, read_picture
+    from enclavectl.client.reply_keys import PendingStore
+    from enclavectl.client.session import Client
     from enclavectl.errors import PictureRefused
-    from enclavectl.pending import PendingStore
-    from enclavectl.pictures import collect, read_picture
 
     invocation = begin(output, config, {"backend": backend})
     settings = invocation.config
     refuse_together(connect=connect, enclave=enclave)
     names = collect(images)
-    trusting = trusting_of(
+    verification = trusting_of(
         settings, policy=policy, allow_debug=unsafe_allow_debug, connect=connect, root=root
     )
     if connect is not None:
-        target = target_elsewhere(connect, trusting)
+        target = target_elsewhere(connect, verification)
     else:
-        target = _running_target(_backend(settings, invocation.screen), enclave, trusting)
+        target = _running_target(_backend(settings, invocation.screen), enclave, verification)
     store = PendingStore(settings.state_dir)
     results: list[dict[str, object]] = []
     with Client.connect(target.address, target.expectation, timeout_s=settings.diagnose.timeout_s) as client:
@@ -112,23 +112,23 @@ def listen(
     Runs until Ctrl-C, --count or --timeout. With --output json each answer is one object on one line.
     Exit code 5 if --count was given and fewer answers came.
     """
+    from enclavectl.client.listener import Listener
+    from enclavectl.client.reply_keys import PendingStore
     from enclavectl.errors import EnclaveLost
-    from enclavectl.listener import Listener
-    from enclavectl.pending import PendingStore
-    from enclavectl.transport import listening as listening_at
+    from enclavectl.net.transport import listening as listening_at
 
     invocation = begin(output, config, {"backend": backend, "diagnose.top": top})
     settings = invocation.config
     chosen = _backend(settings, invocation.screen)
-    trusting = trusting_of(settings, policy=policy, allow_debug=unsafe_allow_debug)
-    check_policy(trusting)
+    verification = trusting_of(settings, policy=policy, allow_debug=unsafe_allow_debug)
+    check_policy(verification)
     address = chosen.outbound_address(settings.enclave.port_out)
     answers = AnswerPrinter(invocation.screen, PendingStore(settings.state_dir), settings.diagnose.top)
     with listening_at(address) as listening:
         invocation.screen.note(f"listening on {address}; Ctrl-C ends")
         # Asked anew for each enclave that dials in: they start while we listen.
-        listener = Listener(listening, lambda: expectation_of(chosen, chosen.enclaves, trusting))
-        for happening in listener.happenings(timeout):
+        listener = Listener(listening, lambda: expectation_of(chosen, chosen.enclaves, verification))
+        for happening in listener.events(timeout):
             answers.show(happening)
             if answers.count == count:
                 return
@@ -144,9 +144,9 @@ def _hand_in(client: Client, store: PendingStore, picture: Picture, timeout_s: f
     import time
 
     from enclave_payload.contents import Delivery
-    from enclavectl.diagnosis import refusal
+    from enclavectl.client.reply_keys import Waiting
     from enclavectl.errors import EnclaveBusy, PictureRefused
-    from enclavectl.pending import Waiting
+    from enclavectl.results.diagnosis import refusal
 
     pending = client.prepare()
     store.add(
@@ -181,9 +181,9 @@ class AnswerPrinter:
         self._last_failure = ""
         self.count = 0
 
-    def show(self, happening: Happening) -> None:
+    def show(self, happening: ListenerEvent) -> None:
         """One answer on standard output; everything else is a note on standard error."""
-        from enclavectl.listener import Arrived, Failed
+        from enclavectl.client.listener import Arrived, Failed
 
         if isinstance(happening, Arrived):
             document = happening.enclave.document
@@ -197,9 +197,9 @@ class AnswerPrinter:
             self._show_answer(happening)
 
     def _show_answer(self, delivered: Delivered) -> None:
-        from enclavectl.diagnosis import Result, refusal
+        from enclavectl.client.exchange import open_reply
         from enclavectl.errors import PeerProtocolError
-        from enclavectl.exchange import open_reply
+        from enclavectl.results.diagnosis import Result, refusal
 
         waiting = self._store.find(delivered.answer.request_id)
         if waiting is None:
@@ -228,15 +228,15 @@ class AnswerPrinter:
 
 
 def _backend(config: Config, screen: Screen) -> Backend:
-    from enclavectl.enclaves import choose_backend
+    from enclavectl.backends.registry import choose_backend
 
     return choose_backend(config, screen)
 
 
-def _running_target(backend: Backend, name: str | None, trusting: Trusting) -> Target:
+def _running_target(backend: Backend, name: str | None, verification: VerificationOptions) -> Target:
     from enclavectl.errors import StateError
 
     found = choose_running(backend, name)
     if found is None:
         raise StateError("no enclave is running", hint="enclavectl run starts one")
-    return target_of(backend, found, trusting)
+    return target_of(backend, found, verification)

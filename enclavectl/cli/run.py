@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from enclavectl.backends.base import Backend, RunningEnclave
-    from enclavectl.backends.choice import BackendChoice
+    from enclavectl.config.choices import BackendChoice
 
 ImageToRun = Annotated[
     Path | None,
@@ -87,8 +87,8 @@ def run(
 
     Example: enclavectl run --name first && enclavectl diagnose --enclave first picture.jpg
     """
+    from enclavectl.backends.registry import choose_backend, resolve_backend
     from enclavectl.cli.showing import show_enclave
-    from enclavectl.enclaves import choose_backend, resolve_backend
 
     flags: dict[str, object] = {"model": model, "backend": backend}
     machine = _Machine(memory_mib=memory, cpus=cpus, cid=cid)
@@ -128,7 +128,7 @@ class _Machine:
         Raises:
             UsageError: the local backend was given a virtual machine's.
         """
-        from enclavectl.backends.choice import BackendChoice
+        from enclavectl.config.choices import BackendChoice
         from enclavectl.errors import UsageError
 
         if backend is not BackendChoice.LOCAL:
@@ -144,7 +144,7 @@ class _Machine:
 
 
 def _check_debug(invocation: Invocation) -> None:
-    from enclavectl.config import Profile
+    from enclavectl.config.load import Profile
 
     if invocation.config.profile is Profile.PRODUCTION:
         raise production_error("--debug")
@@ -152,8 +152,8 @@ def _check_debug(invocation: Invocation) -> None:
 
 
 def _check_attach(invocation: Invocation, *, debug: bool) -> None:
-    from enclavectl.backends.choice import BackendChoice
-    from enclavectl.enclaves import resolve_backend
+    from enclavectl.backends.registry import resolve_backend
+    from enclavectl.config.choices import BackendChoice
     from enclavectl.errors import UsageError
 
     if invocation.screen.as_json:
@@ -170,9 +170,9 @@ def _prove(invocation: Invocation, chosen: Backend, running: RunningEnclave) -> 
     """What the enclave attests, which is the sign that it is ready."""
     from enclavectl.cli.showing import attested_json
 
-    trusting = trusting_of(invocation.config, allow_debug=running.enclave.debug)
+    verification = trusting_of(invocation.config, allow_debug=running.enclave.debug)
     # The policy of the configuration is for clients; here the question is whether it is what we started.
-    target = target_of(chosen, running.enclave, replace(trusting, policy=None), running)
+    target = target_of(chosen, running.enclave, replace(verification, policy=None), running)
     with (
         explain_boot_failure(chosen, running),
         open_session(target, invocation.screen, timeout_s=BOOT_S) as client,

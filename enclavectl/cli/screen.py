@@ -128,7 +128,7 @@ class Screen:
         if sys.stderr.isatty() and not self.as_json:
             self.err.print(f"· {visible(text)}", style="dim")
 
-    def progress(self, what: str, elapsed_s: float, bound_s: float) -> None:
+    def update(self, what: str, elapsed_s: float, bound_s: float) -> None:
         """How far something long is, on one line that is written over; shown only where a person watches."""
         if sys.stderr.isatty() and not self.as_json:
             sys.stderr.write(f"\r\x1b[K· {visible(what)}: {elapsed_s:.0f} s of at most about {bound_s:.0f} s")

@@ -15,7 +15,7 @@ from enclavectl.cli.options import OutputFormat
 
 if TYPE_CHECKING:
     from enclavectl.cli.screen import Screen
-    from enclavectl.config import Config
+    from enclavectl.config.load import Config
     from enclavectl.host.host import Host
     from enclavectl.host.setup import Request, Setup
     from enclavectl.host.steps import Report
@@ -109,16 +109,16 @@ def _request(
 
 def _setup(host: Host, config: Config, request: Request) -> Setup:
     from enclavectl.cli.doctor import facts_of
-    from enclavectl.events import Silent
     from enclavectl.host.distro import detect_distro
     from enclavectl.host.setup import Setup
     from enclavectl.nitro_cli.environment import logs_dir
     from enclavectl.nitro_cli.hostlock import host_lock
+    from enclavectl.progress import NoProgress
 
     def guard() -> AbstractContextManager[object]:
         folder = logs_dir(host.environ)
         # The lock of launches: one that boots while the pool changes would fail. No folder, no launches.
-        return host_lock(folder, "launch of an enclave", Silent()) if folder.is_dir() else nullcontext()
+        return host_lock(folder, "launch of an enclave", NoProgress()) if folder.is_dir() else nullcontext()
 
     return Setup(facts_of(host, config), detect_distro(host.tree), request, guard)
 

@@ -29,9 +29,9 @@ def attested_json(document: VerifiedDocument) -> dict[str, object]:
 def attest(backend: Backend, enclave: Enclave) -> Mapping[str, object] | None:
     """What a running enclave proves now, or why it does not; None for one that cannot be asked."""
     from enclavectl.backends.state import EnclaveState
-    from enclavectl.client import Client
+    from enclavectl.client.exchange import Expectation
+    from enclavectl.client.session import Client
     from enclavectl.errors import EnclavectlError
-    from enclavectl.exchange import Expectation
 
     if enclave.state is not EnclaveState.RUNNING or (enclave.measured is None and not enclave.debug):
         return None

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from enclavectl.address import Address
     from enclavectl.attestation import Policy
     from enclavectl.backends.base import Backend, Enclave, EnclaveSpec, RunningEnclave
     from enclavectl.cli.screen import Screen
-    from enclavectl.client import Client
-    from enclavectl.config import Config
+    from enclavectl.client.exchange import Expectation
+    from enclavectl.client.session import Client
+    from enclavectl.config.load import Config
     from enclavectl.errors import UsageError
-    from enclavectl.exchange import Expectation
+    from enclavectl.net.address import Address
 
 # How long a booting enclave may take to prove itself.
 BOOT_S = 60.0
@@ -41,10 +41,10 @@ def spec_of(config: Config, wanted: Wanted) -> EnclaveSpec:
         UsageError: there is no such model, or an image for a backend that has none.
     """
     from enclavectl.backends.base import EnclaveSpec
-    from enclavectl.backends.choice import BackendChoice
-    from enclavectl.enclaves import resolve_backend
+    from enclavectl.backends.registry import resolve_backend
+    from enclavectl.config.choices import BackendChoice
     from enclavectl.errors import UsageError
-    from enclavectl.models import find_model
+    from enclavectl.models.find import find_model
 
     machine = config.enclave
     if resolve_backend(config) is BackendChoice.LOCAL:
@@ -112,7 +112,7 @@ def open_session(target: Target, screen: Screen, *, timeout_s: float) -> Client:
         EnclaveError: the enclave was lost, busy, or broke the protocol.
         StateError: nothing listens at its address.
     """
-    from enclavectl.client import Client
+    from enclavectl.client.session import Client
     from enclavectl.errors import EnclaveLost, StateError
 
     start = time.monotonic()
@@ -124,7 +124,7 @@ def open_session(target: Target, screen: Screen, *, timeout_s: float) -> Client:
             elapsed_s = time.monotonic() - start
             if running is None or elapsed_s > running.patience_s or not running.is_alive():
                 raise
-        screen.progress("waiting for the payload to prove itself", elapsed_s, running.patience_s)
+        screen.update("waiting for the payload to prove itself", elapsed_s, running.patience_s)
         time.sleep(_RETRY_S)
 
 
@@ -133,7 +133,7 @@ def _console(backend: Backend, enclave: Enclave) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trusting:
+class VerificationOptions:
     """The options that say which evidence is enough."""
 
     policy: Path | None
@@ -177,15 +177,15 @@ def trusting_of(
     allow_debug: bool,
     connect: str | None = None,
     root: Path | None = None,
-) -> Trusting:
+) -> VerificationOptions:
     """The options of one command with what the configuration says where they are silent.
 
     Raises:
         UsageError: they contradict each other, or the host's profile.
     """
-    from enclavectl.config import Profile
+    from enclavectl.config.load import Profile
 
-    return Trusting(
+    return VerificationOptions(
         policy=policy or config.policy,
         allow_debug=allow_debug,
         connect=connect,
@@ -205,19 +205,19 @@ class Target:
 
 
 def expectation_of(
-    backend: Backend, enclaves: Callable[[], Sequence[Enclave]], trusting: Trusting
+    backend: Backend, enclaves: Callable[[], Sequence[Enclave]], verification: VerificationOptions
 ) -> Expectation:
     """What enclaves of this host's must prove: the user's policy, or what was measured when they started.
 
     Raises:
         UsageError: the policy cannot be used, or there is none and no enclave either.
     """
-    from enclavectl.exchange import Expectation
+    from enclavectl.client.exchange import Expectation
 
-    if trusting.policy is None:
-        policy = backend.policy(enclaves(), allow_debug=trusting.allow_debug)
+    if verification.policy is None:
+        policy = backend.policy(enclaves(), allow_debug=verification.allow_debug)
     else:
-        policy = _load_policy(trusting.policy, trusting)
+        policy = _load_policy(verification.policy, verification)
     return Expectation(policy=policy, root=backend.trust_root())
 
 
@@ -227,7 +227,7 @@ def choose_running(backend: Backend, name: str | None) -> Enclave | None:
     Raises:
         StateError: none of that name, or it does not run, or several do and none was named.
     """
-    from enclavectl.enclaves import find_enclave, only_running, require_running
+    from enclavectl.backends.registry import find_enclave, only_running, require_running
 
     if name is None:
         return only_running(backend.enclaves())
@@ -235,58 +235,61 @@ def choose_running(backend: Backend, name: str | None) -> Enclave | None:
 
 
 def target_of(
-    backend: Backend, enclave: Enclave, trusting: Trusting, running: RunningEnclave | None = None
+    backend: Backend,
+    enclave: Enclave,
+    verification: VerificationOptions,
+    running: RunningEnclave | None = None,
 ) -> Target:
     """An enclave of this host's, with what it has to prove; ``running`` if this command started it.
 
     Raises:
         UsageError: the policy cannot be used.
     """
-    expectation = expectation_of(backend, lambda: [enclave], trusting)
+    expectation = expectation_of(backend, lambda: [enclave], verification)
     return Target(backend=backend.name, address=enclave.address, expectation=expectation, running=running)
 
 
-def target_elsewhere(connect: str, trusting: Trusting) -> Target:
+def target_elsewhere(connect: str, verification: VerificationOptions) -> Target:
     """An enclave that is known by its address only, so the policy has to come from the user.
 
     Raises:
         UsageError: there is no policy, or the address, the policy or the root cannot be used.
     """
-    from enclavectl.address import parse_address
     from enclavectl.attestation import Trust, TrustRoot, aws_nitro_root
+    from enclavectl.client.exchange import Expectation
     from enclavectl.errors import UsageError
-    from enclavectl.exchange import Expectation
     from enclavectl.files import read_bounded
+    from enclavectl.net.address import parse_address
 
-    if trusting.policy is None:
+    if verification.policy is None:
         raise UsageError(
             "--connect: expected --policy as well: nothing else says which enclave is the right one",
             hint="enclavectl describe NAME --policy-file writes one where the enclave was started",
         )
-    if trusting.root is None:
+    if verification.root is None:
         root = aws_nitro_root()
     else:
-        pem = read_bounded(trusting.root, 64 * 1024, what="root certificate")
-        root = TrustRoot.from_pem(pem, trust=Trust.SIMULATED, name=str(trusting.root))
-    policy = _load_policy(trusting.policy, trusting)
+        pem = read_bounded(verification.root, 64 * 1024, what="root certificate")
+        root = TrustRoot.from_pem(pem, trust=Trust.SIMULATED, name=str(verification.root))
+    policy = _load_policy(verification.policy, verification)
     address = parse_address(connect)
     return Target(backend="remote", address=address, expectation=Expectation(policy=policy, root=root))
 
 
-def check_policy(trusting: Trusting) -> None:
+def check_policy(verification: VerificationOptions) -> None:
     """The user's policy, if there is one, can be used: said before anything is started or waited for.
 
     Raises:
         UsageError: it cannot.
     """
-    if trusting.policy is not None:
-        _load_policy(trusting.policy, trusting)
+    if verification.policy is not None:
+        _load_policy(verification.policy, verification)
 
 
-def _load_policy(path: Path, trusting: Trusting) -> Policy:
-    from enclavectl.enclaves import load_policy
+def _load_policy(path: Path, verification: VerificationOptions) -> Policy:
+    from enclavectl.backends.registry import load_policy
 
-    policy = load_policy(path, allow_debug=trusting.allow_debug)
-    if policy.unsafe_allow_debug and trusting.is_production:
+    policy = load_policy(path, allow_debug=verification.allow_debug)
+    if policy.unsafe_allow_debug and verification.is_production:
         raise production_error(f"{path}: unsafe_allow_debug")
     return policy

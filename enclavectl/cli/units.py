@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from enclavectl.artifacts.names import EIF_NAME
 from enclavectl.cli import options
 from enclavectl.cli.options import OutputFormat
-from enclavectl.image.names import EIF_NAME
 
 if TYPE_CHECKING:
     from enclavectl.cli.begin import Invocation
     from enclavectl.cli.screen import Screen
-    from enclavectl.host.units import UnitFile, UnitsRequest
+    from enclavectl.deploy.systemd import UnitFile, UnitsRequest
 
 UNITS_SCHEMA = "enclavectl.units/1"
 _MAX_UNIT = 1 << 16
@@ -72,7 +72,7 @@ def units(
     from dataclasses import replace
 
     from enclavectl.cli.begin import begin
-    from enclavectl.host.units import install_commands, parse_endpoint, write_units
+    from enclavectl.deploy.systemd import install_commands, parse_endpoint, write_units
 
     flags = {"enclave.memory_mib": memory, "enclave.cpus": cpus, "policy": policy}
     invocation = begin(output, config, flags)
@@ -107,9 +107,9 @@ def _show(screen: Screen, files: Sequence[UnitFile], commands: Sequence[str], to
 def _request(invocation: Invocation, eif: Path, name: str, user: str | None, cid: int | None) -> UnitsRequest:
     import pwd
 
+    from enclavectl.deploy.systemd import UnitsRequest
     from enclavectl.errors import UsageError
     from enclavectl.host.needs import read_eif
-    from enclavectl.host.units import UnitsRequest
     from enclavectl.nitro_cli.limits import boot_bound_s, check_cid
 
     if cid is not None:
@@ -145,9 +145,9 @@ def _ourselves() -> Path:
 
 def _write(files: Sequence[UnitFile], folder: Path) -> None:
     """Each file is in the folder; one that somebody else wrote stops it before any is written."""
+    from enclavectl.deploy.systemd import MARK
     from enclavectl.errors import HostError, UsageError
     from enclavectl.files import read_bounded, write_atomic
-    from enclavectl.host.units import MARK
 
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -9,10 +9,10 @@ from typing import BinaryIO, Protocol
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from enclavectl.eif.blob import Blob, blob_of
 from enclavectl.eif.crc import crc32_combine
 from enclavectl.eif.errors import EifError
 from enclavectl.eif.examine import Image, read_image
+from enclavectl.eif.file_range import Blob, blob_of
 from enclavectl.eif.format import (
     CRC_OFFSET,
     DEFAULT_CPUS,

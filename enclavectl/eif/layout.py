@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from enclavectl.eif.blob import Blob
+from enclavectl.eif.file_range import Blob
 from enclavectl.eif.findings import Finding
 from enclavectl.eif.format import Header, Section, SectionKind
 

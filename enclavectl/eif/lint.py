@@ -10,13 +10,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-from enclavectl.eif.blob import Blob
-from enclavectl.eif.cpio import CpioReader, show
 from enclavectl.eif.errors import CpioError
+from enclavectl.eif.file_range import Blob
 from enclavectl.eif.findings import Finding, Severity
 from enclavectl.eif.format import MAX_CMDLINE, Arch, SectionKind, kernel_arch
 from enclavectl.eif.layout import Layout
-from enclavectl.eif.stream import open_ramdisk
+from enclavectl.eif.ramdisk.cpio import CpioReader, show
+from enclavectl.eif.ramdisk.stream import open_ramdisk
 
 _HEAD = 4096
 _CHECKSUM = 4  # older kernels end in a CRC-32 that syssize does not always cover

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from enclavectl.eif.blob import Blob
+from enclavectl.eif.file_range import Blob
 from enclavectl.eif.format import CRC_OFFSET, SectionKind
 from enclavectl.eif.layout import Layout
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from enclavectl.artifacts.boot_files import NITRO_BLOBS
 from enclavectl.host.distro import Family
 from enclavectl.host.hands import Action
 from enclavectl.host.host import Host
-from enclavectl.image.blobs import NITRO_BLOBS
 
 _APT = ("env", "DEBIAN_FRONTEND=noninteractive", "apt-get")
 _SOURCES = (

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from enclavectl.errors import HostError
-from enclavectl.events import Telling
 from enclavectl.nitro_cli.tool import NitroCli
+from enclavectl.progress import Progress
 
 
-def used_cpus(environ: Mapping[str, str], telling: Telling) -> frozenset[int] | None:
+def used_cpus(environ: Mapping[str, str], progress: Progress) -> frozenset[int] | None:
     """The CPUs of all enclaves that answer, or None where one does not or nitro-cli fails; that is told."""
     try:
-        described = NitroCli(environ, telling).describe()
+        described = NitroCli(environ, progress).describe()
     except HostError as exc:
-        telling.note(f"which CPUs are in use is not known: {exc.message}")
+        progress.note(f"which CPUs are in use is not known: {exc.message}")
         return None
     if described.unreachable:
-        telling.note(f"{described.unreachable} enclaves do not answer, so which CPUs are in use is not known")
+        progress.note(
+            f"{described.unreachable} enclaves do not answer, so which CPUs are in use is not known"
+        )
         return None
     return frozenset(cpu for one in described.enclaves for cpu in one.run.cpu_ids)

@@ -12,19 +12,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from enclavectl import __version__
-from enclavectl.eif.application import write_application
-from enclavectl.eif.archive import ImageArchive, open_archive
-from enclavectl.eif.blob import Blob, whole_file
+from enclavectl.artifacts.boot_files import BlobPaths, BootBlobs, open_blobs, require_blobs
+from enclavectl.artifacts.lock import Lock
+from enclavectl.artifacts.wheel import Wheel
 from enclavectl.eif.build import ImageSpec, Signer, build_image
+from enclavectl.eif.file_range import Blob, whole_file
 from enclavectl.eif.format import Arch, SectionKind
-from enclavectl.eif.layers import flatten
 from enclavectl.eif.measure import Measurements
 from enclavectl.eif.metadata import Metadata
-from enclavectl.eif.ramdisk import EPOCH, Mode, boot_entries, write_ramdisk
+from enclavectl.eif.ramdisk.application import write_application
+from enclavectl.eif.ramdisk.archive import ImageArchive, open_archive
+from enclavectl.eif.ramdisk.layers import flatten
+from enclavectl.eif.ramdisk.ramdisks import EPOCH, Mode, boot_entries, write_ramdisk
 from enclavectl.eif.scan import parse_layout
 from enclavectl.errors import HostError, UsageError
 from enclavectl.files import open_regular, replace_file, stage_file
-from enclavectl.image.blobs import BlobPaths, BootBlobs, open_blobs, require_blobs
 from enclavectl.image.dockerfile import lint_dockerfile
 from enclavectl.image.engine import Engine
 from enclavectl.image.findings import LintFinding, bounded, refuse_blocking
@@ -36,11 +38,10 @@ from enclavectl.image.lint import (
     lint_memory,
     lint_ramdisk,
 )
-from enclavectl.image.lock import Lock
 from enclavectl.image.nitro import NitroBuild, NitroSigning, build_with_nitro_cli, is_kms_key
-from enclavectl.image.plan import Plan, Source, Telling, make_image, make_plan
+from enclavectl.image.plan import BuildOutput, Plan, Source, make_image, make_plan
 from enclavectl.image.scratch import scratch_file, scratch_folder
-from enclavectl.image.wheels import Wheel, WheelStore
+from enclavectl.image.wheels import WheelStore
 from enclavectl.nitro_cli.environment import find_nitro_cli
 
 
@@ -90,7 +91,9 @@ class Built:
     findings: tuple[LintFinding, ...]
 
 
-def build_enclave(request: BuildRequest, engine: Engine, store: WheelStore, telling: Telling) -> Built:
+def build_enclave(
+    request: BuildRequest, engine: Engine, store: WheelStore, build_output: BuildOutput
+) -> Built:
     """``request.output`` is the enclave image and ``request.lock_path`` its lock, or both are what they were.
 
     The lint runs before anything is put in place: an image that it refuses leaves the old one as it is.
@@ -103,13 +106,13 @@ def build_enclave(request: BuildRequest, engine: Engine, store: WheelStore, tell
     require_blobs(request.blobs, request.environ)
     if request.nitro_cli is not None:
         _require_nitro_cli(request.nitro_cli, request.environ)  # said before minutes of building
-    plan = make_plan(request.source, request.locked, engine, store, telling)
+    plan = make_plan(request.source, request.locked, engine, store, build_output)
     refuse_blocking(plan.findings, request.allowed)
-    docker = DockerImage(image_id=make_image(plan, request.output.parent, engine, telling), plan=plan)
+    docker = DockerImage(image_id=make_image(plan, request.output.parent, engine, build_output), plan=plan)
     with ExitStack() as stack:
         staged_lock = stack.enter_context(stage_file(request.lock_path.parent, mode=0o644))
         staged_image = stack.enter_context(scratch_folder(request.output.parent)) / "enclave.eif"
-        telling.step("reading the image's layers")
+        build_output.step("reading the image's layers")
         archive = stack.enter_context(_saved(docker.image_id, request, engine))
         arch = _arch(archive)
         blobs = stack.enter_context(open_blobs(request.blobs, arch, environ=request.environ))
@@ -118,11 +121,11 @@ def build_enclave(request: BuildRequest, engine: Engine, store: WheelStore, tell
         if request.nitro_cli is None:
             metadata = _metadata(request, docker, blobs, engine)
             ours = _Native(request=request, archive=archive, blobs=blobs, metadata=metadata)
-            measurements = ours.build(staged_image, findings, telling)
+            measurements = ours.build(staged_image, findings, build_output)
         else:
             with flatten(archive.layers) as image:
                 findings += lint_implied(image.implied, request.mode)
-            telling.step("nitro-cli builds the enclave image")
+            build_output.step("nitro-cli builds the enclave image")
             with engine.named(docker.image_id) as name:
                 build = NitroBuild(
                     image=name,
@@ -153,9 +156,9 @@ class _Native:
     blobs: BootBlobs
     metadata: Metadata
 
-    def build(self, output: Path, findings: list[LintFinding], telling: Telling) -> Measurements:
+    def build(self, output: Path, findings: list[LintFinding], build_output: BuildOutput) -> Measurements:
         request, folder = self.request, output.parent
-        telling.step("writing the ramdisks")
+        build_output.step("writing the ramdisks")
         with scratch_file(folder) as boot, scratch_file(folder) as application:
             write_ramdisk(boot, boot_entries(self.blobs.files), request.mode)
             written = write_application(application, self.archive, request.mode)
@@ -165,7 +168,7 @@ class _Native:
             size = self.blobs.kernel.size + sum(one.size for one in ramdisks)
             findings += lint_memory(size, request.memory_mib)
             refuse_blocking(findings, request.allowed)
-            telling.step("writing and measuring the enclave image")
+            build_output.step("writing and measuring the enclave image")
             metadata = self.metadata
             if request.mode is Mode.REPRODUCIBLE:
                 # Docker's id of the image is another in each build; this says the same, and is the same.
@@ -204,7 +207,7 @@ def _undisturbed() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def lint_plan(request: BuildRequest, plan: Plan, engine: Engine, telling: Telling) -> Plan:
+def lint_plan(request: BuildRequest, plan: Plan, engine: Engine, build_output: BuildOutput) -> Plan:
     """The plan with all that can be found without building: in an image that is there, in a Dockerfile.
 
     Raises:
@@ -216,7 +219,7 @@ def lint_plan(request: BuildRequest, plan: Plan, engine: Engine, telling: Tellin
         return replace(plan, findings=(*plan.findings, *findings))
     if plan.image_id is None:
         return plan
-    telling.step("reading the image's layers")
+    build_output.step("reading the image's layers")
     with _saved(plan.image_id, request, engine) as archive:
         findings = bounded((*lint_config(archive.config), *lint_layers(archive, request.mode)))
         return replace(plan, findings=(*plan.findings, *findings))

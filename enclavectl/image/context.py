@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 import enclave_payload
-from enclavectl.eif.ramdisk import EPOCH
+from enclavectl.artifacts.wheel import Wheel
+from enclavectl.eif.ramdisk.ramdisks import EPOCH
 from enclavectl.errors import HostError, UsageError
 from enclavectl.image import assemble, warmup
 from enclavectl.image.dockerignore import IgnoreRules, Verdict, read_ignore_rules
-from enclavectl.image.wheels import INSTALLER, Wheel, WheelStore
-from enclavectl.models import Model, load_weights
+from enclavectl.image.wheels import INSTALLER, WheelStore
+from enclavectl.models.find import Model, load_weights
 
 PAYLOAD = Path(enclave_payload.__file__).parent
 IGNORE_FILE = ".dockerignore"

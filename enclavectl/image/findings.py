@@ -9,7 +9,7 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 
 from enclavectl.errors import UsageError
-from enclavectl.nearest import suggestion
+from enclavectl.suggest import suggestion
 
 MAX_OF_A_RULE = 50
 

@@ -4,8 +4,8 @@ Docker (moby/patternmatcher 0.6.0) first checks a pattern with the rules of Go's
 turns it into a regular expression of Go's, by simple substitution: ``*`` becomes ``[^/]*``, ``**`` becomes
 ``(.*/)?`` or ``.*``, ``?`` becomes ``[^/]``. What stands in brackets or behind a backslash goes into the
 expression as it is written, so that ``[!a]`` has a ``!`` and an ``a``, and ``\d`` is any digit. We do the
-same in the same two steps and translate Go's expression into one of Python's. Docker's verdicts, to which this
-is held, are in tests/vectors/dockerignore.
+same in the same two steps and translate Go's expression into one of Python's. It is held to Docker's verdicts
+in tests/vectors/dockerignore.
 """
 
 from __future__ import annotations

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from enclavectl.eif.archive import ImageArchive
-from enclavectl.eif.blob import Blob
-from enclavectl.eif.cpio import CpioReader, show
-from enclavectl.eif.entries import Kind, to_entry
+from enclavectl.eif.file_range import Blob
 from enclavectl.eif.format import Arch
-from enclavectl.eif.layers import Implied
-from enclavectl.eif.manifest import ImageConfig
-from enclavectl.eif.ramdisk import Mode
-from enclavectl.eif.stream import open_ramdisk
-from enclavectl.eif.tar import read_tar
+from enclavectl.eif.ramdisk.archive import ImageArchive
+from enclavectl.eif.ramdisk.cpio import CpioReader, show
+from enclavectl.eif.ramdisk.entries import Kind, to_entry
+from enclavectl.eif.ramdisk.layers import Implied
+from enclavectl.eif.ramdisk.manifest import ImageConfig
+from enclavectl.eif.ramdisk.ramdisks import Mode
+from enclavectl.eif.ramdisk.stream import open_ramdisk
+from enclavectl.eif.ramdisk.tar import read_tar
 from enclavectl.image.context import ContextFile
 from enclavectl.image.findings import LintFinding, Rule
 from enclavectl.image.inputs import read_inputs

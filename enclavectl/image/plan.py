@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from enclavectl.artifacts.wheel import Wheel
 from enclavectl.errors import UsageError
 from enclavectl.image.context import ContextFile, folder_context, payload_context, write_context
 from enclavectl.image.engine import Engine
@@ -13,12 +14,12 @@ from enclavectl.image.findings import LintFinding, bounded
 from enclavectl.image.lint import lint_context, lint_model
 from enclavectl.image.scratch import scratch_file
 from enclavectl.image.target import Target, probe
-from enclavectl.image.wheels import Wheel, WheelStore, fetch_wheels, requirements, resolve_wheels
-from enclavectl.models import Model
+from enclavectl.image.wheels import WheelStore, fetch_wheels, requirements, resolve_wheels
+from enclavectl.models.find import Model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Telling:
+class BuildOutput:
     """How a build says what it does: ``step`` for its parts, ``line`` for what Docker prints."""
 
     step: Callable[[str], None]
@@ -65,7 +66,11 @@ class Plan:
 
 
 def make_plan(
-    source: Source, locked: tuple[Wheel, ...] | None, engine: Engine, store: WheelStore, telling: Telling
+    source: Source,
+    locked: tuple[Wheel, ...] | None,
+    engine: Engine,
+    store: WheelStore,
+    build_output: BuildOutput,
 ) -> Plan:
     """What a build of ``source`` takes. Pulls the base image and downloads wheels where they are not here.
 
@@ -74,17 +79,17 @@ def make_plan(
         HostError: Docker or pip failed.
     """
     if source.image is not None:
-        image_id = engine.require(source.image, on_line=telling.line)
+        image_id = engine.require(source.image, on_line=build_output.line)
         return Plan(image_id=image_id, base={"reference": source.image})
     if source.folder is not None:
         files = folder_context(source.folder)
         return Plan(files=files, findings=tuple(bounded(lint_context(files))))
     if source.model is None:
         raise UsageError("expected a model, an image or a folder to build from")
-    telling.step(f"looking at the base image {source.base_image}")
-    base_id = engine.require(source.base_image, on_line=telling.line)
+    build_output.step(f"looking at the base image {source.base_image}")
+    base_id = engine.require(source.base_image, on_line=build_output.line)
     target = probe(engine, base_id)
-    telling.step("collecting the payload's wheels")
+    build_output.step("collecting the payload's wheels")
     wheels = lock_wheels(locked, store, target)
     payload = payload_context(source.model, wheels, store)
     return Plan(
@@ -97,7 +102,7 @@ def make_plan(
     )
 
 
-def make_image(plan: Plan, folder: Path, engine: Engine, telling: Telling) -> str:
+def make_image(plan: Plan, folder: Path, engine: Engine, build_output: BuildOutput) -> str:
     """The id of the plan's Docker image; ``folder`` has room for the context.
 
     Raises:
@@ -105,13 +110,13 @@ def make_image(plan: Plan, folder: Path, engine: Engine, telling: Telling) -> st
     """
     if plan.image_id is not None:
         return plan.image_id
-    telling.step("building the Docker image")
+    build_output.step("building the Docker image")
     with scratch_file(folder) as context:
         write_context(plan.files, context)
         context.seek(0)
         # The payload's context has its wheels; whoever brings a Dockerfile may install packages in it.
         has_network = not plan.wheels
-        return engine.build(context, plan.arguments, has_network=has_network, on_line=telling.line)
+        return engine.build(context, plan.arguments, has_network=has_network, on_line=build_output.line)
 
 
 def lock_wheels(locked: tuple[Wheel, ...] | None, store: WheelStore, target: Target) -> tuple[Wheel, ...]:

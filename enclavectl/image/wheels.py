@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from enclavectl.artifacts.wheel import Wheel
 from enclavectl.errors import HostError
 from enclavectl.files import make_private_dir, open_regular
 from enclavectl.image.target import Target
@@ -34,20 +35,6 @@ _PASSED_ON = re.compile(
     r"|(https?|all|no)_proxy)",
     re.IGNORECASE,
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wheel:
-    """One locked wheel; ``name`` is normalized as in PEP 503."""
-
-    name: str
-    version: str
-    file: str
-    sha256: str
-
-    def to_json(self) -> dict[str, str]:
-        """The object in the lock."""
-        return {"name": self.name, "version": self.version, "file": self.file, "sha256": self.sha256}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from enclavectl.errors import HostError, StateError
-from enclavectl.events import Telling
+from enclavectl.progress import Progress
 
 _POLL_S = 0.05
 _TELL_AFTER_S = 0.3
@@ -30,7 +30,7 @@ _TELL_EVERY_S = 30.0
 
 @contextmanager
 def host_lock(
-    folder: Path, what: str, telling: Telling, *, gives_up: Callable[[], bool] = lambda: False
+    folder: Path, what: str, progress: Progress, *, gives_up: Callable[[], bool] = lambda: False
 ) -> Iterator[int]:
     """Nobody else on this host is in such a block on ``folder``. Yields the descriptor that holds the lock.
 
@@ -50,13 +50,13 @@ def host_lock(
             code="nitro-not-set-up",
         ) from exc
     try:
-        _wait(fd, what, telling, gives_up)
+        _wait(fd, what, progress, gives_up)
         yield fd
     finally:
         os.close(fd)
 
 
-def _wait(fd: int, what: str, telling: Telling, gives_up: Callable[[], bool]) -> None:
+def _wait(fd: int, what: str, progress: Progress, gives_up: Callable[[], bool]) -> None:
     start = time.monotonic()
     next_word_s = _TELL_AFTER_S
     while True:
@@ -67,7 +67,7 @@ def _wait(fd: int, what: str, telling: Telling, gives_up: Callable[[], bool]) ->
                 raise StateError(f"its end was asked for while it waited for another {what}") from None
             waited_s = time.monotonic() - start
             if waited_s >= next_word_s:
-                telling.note(f"waiting for another {what} on this host ({waited_s:.0f} s)")
+                progress.note(f"waiting for another {what} on this host ({waited_s:.0f} s)")
                 next_word_s = waited_s + _TELL_EVERY_S
             time.sleep(_POLL_S)
         else:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from enclavectl.errors import HostError
-from enclavectl.events import Silent, Telling
 from enclavectl.nitro_cli.describe_enclaves import DescribeEnclaves, DescribeInfo
 from enclavectl.nitro_cli.environment import find_nitro_cli, logs_dir, nitro_environment, sockets_dir
 from enclavectl.nitro_cli.hostlock import host_lock
 from enclavectl.nitro_cli.stream import AnswerError, objects, one_object
+from enclavectl.progress import NoProgress, Progress
 from enclavectl.run import Command, Output, capture, capture_to_the_end
 
 if TYPE_CHECKING:  # what list does not need, which runs describe-enclaves only
@@ -39,11 +39,11 @@ class Described:
 class NitroCli:
     """The installed nitro-cli. Every command runs in ``/`` with a clean environment."""
 
-    def __init__(self, environ: Mapping[str, str], telling: Telling | None = None) -> None:
+    def __init__(self, environ: Mapping[str, str], progress: Progress | None = None) -> None:
         """``environ`` is the caller's: it says where the program and its folders are."""
         self.environ = environ
         self.environment = nitro_environment(environ)
-        self._telling = telling or Silent()
+        self._progress = progress or NoProgress()
 
     @cached_property
     def program(self) -> str:
@@ -71,8 +71,8 @@ class NitroCli:
         Raises:
             HostError: this host is not set up.
         """
-        with host_lock(self.sockets, "conversation with the enclaves", self._telling) as lock:
-            yield Talk(self, lock, self._telling)
+        with host_lock(self.sockets, "conversation with the enclaves", self._progress) as lock:
+            yield Talk(self, lock, self._progress)
 
     def describe(self, *, meanwhile: Callable[[], object] | None = None) -> Described:
         """``Talk.describe``, alone.
@@ -177,10 +177,10 @@ class Talk:
     then: the process inherits it, and forks no daemon that would keep it.
     """
 
-    def __init__(self, cli: NitroCli, lock: int, telling: Telling) -> None:
+    def __init__(self, cli: NitroCli, lock: int, progress: Progress) -> None:
         self._cli = cli
         self._lock = lock
-        self._telling = telling
+        self._progress = progress
 
     def describe(self, *, meanwhile: Callable[[], object] | None = None) -> Described:
         """Every enclave of this host whose process answers, of any user.
@@ -218,7 +218,7 @@ class Talk:
         return capture_to_the_end(
             self._cli.process(command, pass_fds=(self._lock,)),
             meanwhile=meanwhile,
-            on_interrupt=lambda: self._telling.note(
+            on_interrupt=lambda: self._progress.note(
                 f"nitro-cli {command.to_argv()[0]} goes on by itself: ending it now could end an enclave"
             ),
         )

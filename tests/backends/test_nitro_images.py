@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from enclavectl.artifacts.lock import Lock
+from enclavectl.artifacts.names import LOCK_NAME
 from enclavectl.backends.folders import lock_enclave
 from enclavectl.backends.nitro.images import admit_image, check_memory, image_to_run, prune, remove_unused
 from enclavectl.eif.errors import EifError
 from enclavectl.errors import StateError, UsageError
-from enclavectl.events import Silent
-from enclavectl.image.lock import Lock
-from enclavectl.image.names import LOCK_NAME
+from enclavectl.progress import NoProgress
 from tests.backends.nitro_record import NOW, RECORD
 from tests.eif import samples
 
@@ -37,14 +37,14 @@ def lock_of(registers: dict[str, str], sha256: str, size: int) -> Lock:
 def test_what_is_launched_is_a_copy_that_nobody_changes(tmp_path: Path) -> None:
     source, store = tmp_path / "a.eif", tmp_path / "store"
     source.write_bytes(samples.image())
-    image = admit_image(source, store, now=NOW, telling=Silent())
+    image = admit_image(source, store, now=NOW, progress=NoProgress())
     source.write_bytes(b"rebuilt in place")
     assert image.path.read_bytes() == samples.image()
     assert image.path.stat().st_mode & 0o777 == 0o400
     assert image.path.name == f"a-{image.pcrs[0].hex()[:16]}-{image.sha256[:8]}.eif"
     assert (image.model, image.size) == (None, len(samples.image()))
     source.write_bytes(samples.image())
-    assert admit_image(source, store, now=NOW, telling=Silent()).path == image.path
+    assert admit_image(source, store, now=NOW, progress=NoProgress()).path == image.path
     assert [path.name for path in store.iterdir()] == [image.path.name]
     remove_unused(store, [replace(RECORD, image=image.path)])
     assert image.path.exists()
@@ -56,22 +56,22 @@ def test_what_is_launched_is_a_copy_that_nobody_changes(tmp_path: Path) -> None:
 def test_an_image_is_held_to_the_lock_beside_it(tmp_path: Path) -> None:
     source, store = tmp_path / "a.eif", tmp_path / "store"
     source.write_bytes(samples.image())
-    good = admit_image(source, store, now=NOW, telling=Silent())
+    good = admit_image(source, store, now=NOW, progress=NoProgress())
     registers = {f"PCR{index}": value.hex() for index, value in good.pcrs.items()}
     (tmp_path / LOCK_NAME).write_bytes(lock_of(registers, good.sha256, good.size).to_bytes())
-    assert admit_image(source, store, now=NOW, telling=Silent()).model == ("m", "00")
+    assert admit_image(source, store, now=NOW, progress=NoProgress()).model == ("m", "00")
     (tmp_path / LOCK_NAME).write_bytes(
         lock_of({**registers, "PCR2": "00" * 48}, good.sha256, good.size).to_bytes()
     )
     with pytest.raises(StateError, match="PCR2") as caught:
-        admit_image(source, store, now=NOW, telling=Silent())
+        admit_image(source, store, now=NOW, progress=NoProgress())
     assert caught.value.code == "lock-pcrs"
     (tmp_path / LOCK_NAME).write_bytes(lock_of(registers, "00" * 32, good.size).to_bytes())
     with pytest.raises(StateError) as caught:
-        admit_image(source, store, now=NOW, telling=Silent())
+        admit_image(source, store, now=NOW, progress=NoProgress())
     assert caught.value.code == "lock-file"
     source.rename(tmp_path / "b.eif")  # the lock is about another file
-    assert admit_image(tmp_path / "b.eif", store, now=NOW, telling=Silent()).model is None
+    assert admit_image(tmp_path / "b.eif", store, now=NOW, progress=NoProgress()).model is None
 
 
 def test_an_image_that_is_damaged_leaves_nothing(tmp_path: Path) -> None:
@@ -80,12 +80,12 @@ def test_an_image_that_is_damaged_leaves_nothing(tmp_path: Path) -> None:
     data[-1] ^= 1
     source.write_bytes(bytes(data))
     with pytest.raises(EifError) as caught:
-        admit_image(source, store, now=NOW, telling=Silent())
+        admit_image(source, store, now=NOW, progress=NoProgress())
     assert "a.eif" in caught.value.message
     assert "eif verify" in str(caught.value.hint)
     assert list(store.iterdir()) == []
     with pytest.raises(UsageError, match="no such image"):
-        admit_image(tmp_path / "absent", store, now=NOW, telling=Silent())
+        admit_image(tmp_path / "absent", store, now=NOW, progress=NoProgress())
 
 
 def test_memory_is_at_least_four_times_the_image() -> None:
@@ -115,12 +115,12 @@ def test_what_a_killed_start_left_is_gone_with_the_next_end(tmp_path: Path) -> N
     half.write_bytes(b"half of an image")
     lock = lock_enclave(enclaves / "enc2")  # one that is just being made
     try:
-        prune(tmp_path, Silent())
+        prune(tmp_path, NoProgress())
     finally:
         os.close(lock)
     assert [*images.iterdir()] == []
     assert [path.name for path in enclaves.iterdir()] == ["enc2"]
     half.write_bytes(b"half of an image")
     (tmp_path / "a.eif").write_bytes(samples.image())
-    admitted = admit_image(tmp_path / "a.eif", images, now=NOW, telling=Silent())
+    admitted = admit_image(tmp_path / "a.eif", images, now=NOW, progress=NoProgress())
     assert [*images.iterdir()] == [admitted.path]

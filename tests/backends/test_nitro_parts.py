@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enclavectl.address import HybridVsockAddress, VsockAddress
 from enclavectl.backends.folders import lock_enclave
+from enclavectl.backends.history import History
 from enclavectl.backends.nitro.ending import Ending, keep_history
 from enclavectl.backends.nitro.listing import Places, join, owner_of, state_of
 from enclavectl.backends.nitro.records import (
@@ -30,7 +30,7 @@ from enclavectl.backends.nitro.records import (
 from enclavectl.backends.nitro.stamps import MAX_LINE, Stamper
 from enclavectl.backends.state import EnclaveState
 from enclavectl.errors import StateError
-from enclavectl.history import History
+from enclavectl.net.address import HybridVsockAddress, VsockAddress
 from enclavectl.nitro_cli.answers import Registers, RunInfo
 from enclavectl.nitro_cli.describe_enclaves import DescribeInfo, NitroState
 from enclavectl.nitro_cli.tool import Described

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from enclavectl.eif.cpio import TRAILER, CpioEntry, CpioWriter
 from enclavectl.eif.format import SectionKind
+from enclavectl.eif.ramdisk.cpio import TRAILER, CpioEntry, CpioWriter
 from tests.cli.command import Done, enclavectl
 from tests.eif import samples
 

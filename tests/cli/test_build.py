@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.artifacts.test_lock import locked_image
 from tests.cli.command import enclavectl
-from tests.image.test_lock import locked_image
 
 
 @pytest.mark.parametrize(

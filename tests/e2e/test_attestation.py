@@ -13,9 +13,9 @@ import pytest
 
 import enclave_payload
 import enclavectl
-from enclavectl.address import UnixAddress
 from enclavectl.attestation import Policy, Release, Trust, render_policy
 from enclavectl.backends.local.pki import DevelopmentRoot
+from enclavectl.net.address import UnixAddress
 from tests.e2e.cli import Cli, sample
 from tests.evil import (
     CHALLENGE_FRAME_BYTES,

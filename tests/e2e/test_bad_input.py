@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from enclavectl.models import PACKAGED_DIR
+from enclavectl.models.find import PACKAGED_DIR
 from tests.e2e.cli import Cli, sample
 
 

@@ -15,10 +15,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
-from enclavectl.eif.blob import Blob, blob_of, whole_file
-from enclavectl.eif.cpio import TRAILER, CpioEntry, CpioWriter
+from enclavectl.eif.file_range import Blob, blob_of, whole_file
 from enclavectl.eif.format import HEADER_SIZE, Header, Section, SectionKind
 from enclavectl.eif.metadata import Metadata
+from enclavectl.eif.ramdisk.cpio import TRAILER, CpioEntry, CpioWriter
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 METADATA = Metadata(

@@ -8,9 +8,9 @@ import struct
 
 import pytest
 
-from enclavectl.eif.cpio import TRAILER, CpioEntry, CpioWriter
 from enclavectl.eif.examine import examine, measure_image
 from enclavectl.eif.format import FLAG_ARM64, SectionKind
+from enclavectl.eif.ramdisk.cpio import TRAILER, CpioEntry, CpioWriter
 from tests.eif.samples import CMDLINE, METADATA, NOW, bzimage, cpio, image
 
 

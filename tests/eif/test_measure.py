@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enclavectl.eif.blob import Blob, blob_of
 from enclavectl.eif.build import ImageSpec, build_image
 from enclavectl.eif.errors import EifError
 from enclavectl.eif.examine import measure_image
+from enclavectl.eif.file_range import Blob, blob_of
 from enclavectl.eif.format import Arch, SectionKind
 from enclavectl.eif.measure import Measurer, certificate_pcr
 from tests.eif.samples import CMDLINE, METADATA, bzimage, image

@@ -14,11 +14,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enclavectl.eif.blob import blob_of
 from enclavectl.eif.build import ImageSpec, build_image
 from enclavectl.eif.crc import crc32_combine
 from enclavectl.eif.errors import EifError
 from enclavectl.eif.examine import examine, read_image
+from enclavectl.eif.file_range import blob_of
 from enclavectl.eif.format import Arch
 from enclavectl.eif.sign import KeySigner, load_signer, sign_image
 from enclavectl.eif.signature import Curve, SignatureBlock, parse_signature, verify_signature

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from enclavectl.eif.blob import blob_of, whole_file
 from enclavectl.eif.build import ImageSpec, build_image
 from enclavectl.eif.describe import describe
-from enclavectl.eif.entries import read_export
 from enclavectl.eif.errors import EifError
 from enclavectl.eif.examine import examine, read_image
+from enclavectl.eif.file_range import blob_of, whole_file
 from enclavectl.eif.findings import Severity
 from enclavectl.eif.format import Arch
 from enclavectl.eif.metadata import parse_metadata
-from enclavectl.eif.ramdisk import BootFile, Mode, application_entries, boot_entries, write_ramdisk
+from enclavectl.eif.ramdisk.entries import read_export
+from enclavectl.eif.ramdisk.ramdisks import BootFile, Mode, application_entries, boot_entries, write_ramdisk
 from enclavectl.eif.signature import verify_signature
 from tests.eif.vectors import vectors
 

@@ -10,6 +10,7 @@ from typing import cast
 
 import pytest
 
+from enclavectl.artifacts.lock import Lock
 from enclavectl.eif.examine import measure_image
 from enclavectl.errors import HostError
 from enclavectl.host.checks.base import Check, Group, Result, State, ok, run_check
@@ -17,7 +18,6 @@ from enclavectl.host.checks.facts import Facts, Wishes, parse_version
 from enclavectl.host.checks.nitro_cli import listening_ports
 from enclavectl.host.doctor import CHECKS, by_group, examine_host, fixable, has_failed, run_fixes
 from enclavectl.host.hands import Action
-from enclavectl.image.lock import Lock
 from tests.cli.command import Done, enclavectl
 from tests.eif import samples
 from tests.host import trees

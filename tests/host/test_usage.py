@@ -19,7 +19,7 @@ class Notes:
     def note(self, text: str) -> None:
         self.said.append(text)
 
-    def progress(self, what: str, elapsed_s: float, bound_s: float) -> None:
+    def update(self, what: str, elapsed_s: float, bound_s: float) -> None:
         self.said.append(f"{what} {elapsed_s} {bound_s}")
 
 

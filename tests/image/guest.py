@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from enclavectl.address import HybridVsockAddress, UnixAddress
 from enclavectl.errors import StateError
-from enclavectl.transport import connect, listening
+from enclavectl.net.address import HybridVsockAddress, UnixAddress
+from enclavectl.net.transport import connect, listening
 
 HEARTBEAT = b"\xb7"
 HEARTBEAT_PORT = 9000

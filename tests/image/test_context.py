@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from enclavectl.artifacts.wheel import Wheel
 from enclavectl.errors import HostError, UsageError
 from enclavectl.image.context import folder_context, payload_context, write_context
-from enclavectl.image.wheels import Wheel, WheelStore
-from enclavectl.models import PACKAGED_ID, find_model
+from enclavectl.image.wheels import WheelStore
+from enclavectl.models.find import PACKAGED_ID, find_model
 
 
 def kept(store: WheelStore, name: str) -> Wheel:

@@ -26,14 +26,14 @@ from enclave_payload.media import MediaType
 from enclave_payload.messages import AnswerKind, Evidence, RefusalCode, Taken
 from enclave_payload.seal import SuiteId
 from enclavectl.attestation import Policy, Release, Trust, aws_nitro_root, render_policy, verify
-from enclavectl.eif.blob import blob_of
+from enclavectl.client.pictures import media_type_of
 from enclavectl.eif.build import ImageSpec, build_image
+from enclavectl.eif.file_range import blob_of
 from enclavectl.eif.format import Arch
-from enclavectl.eif.ramdisk import BootFile, Mode, boot_entries, write_ramdisk
+from enclavectl.eif.ramdisk.ramdisks import BootFile, Mode, boot_entries, write_ramdisk
 from enclavectl.errors import AttestationError
 from enclavectl.image.kernel import CMDLINE, find_compiler
-from enclavectl.pictures import media_type_of
-from enclavectl.transport import listening
+from enclavectl.net.transport import listening
 from tests.cli.command import Done, enclavectl
 from tests.eif import samples
 from tests.image.engine import BASE_IMAGE, docker_environment

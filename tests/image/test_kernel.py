@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from enclavectl.artifacts.boot_files import BlobPaths, open_blobs
 from enclavectl.eif.format import Arch
 from enclavectl.errors import HostError, StateError, UsageError
-from enclavectl.image.blobs import BlobPaths, open_blobs
 from enclavectl.image.kernel import (
     CMDLINE,
     KernelSource,

@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from enclavectl.eif.application import write_application
-from enclavectl.eif.archive import open_archive
-from enclavectl.eif.blob import whole_file
-from enclavectl.eif.entries import read_export
-from enclavectl.eif.layers import Implied
-from enclavectl.eif.ramdisk import Mode, application_entries, init_lines, write_ramdisk
+from enclavectl.artifacts.lock import read_lock
+from enclavectl.eif.file_range import whole_file
+from enclavectl.eif.ramdisk.application import write_application
+from enclavectl.eif.ramdisk.archive import open_archive
+from enclavectl.eif.ramdisk.entries import read_export
+from enclavectl.eif.ramdisk.layers import Implied
+from enclavectl.eif.ramdisk.ramdisks import Mode, application_entries, init_lines, write_ramdisk
 from enclavectl.image.context import payload_context, write_context
-from enclavectl.image.lock import read_lock
 from enclavectl.image.plan import lock_wheels
 from enclavectl.image.target import PROBE, parse_probe
 from enclavectl.image.wheels import WheelStore
-from enclavectl.models import PACKAGED_DIR, find_model
+from enclavectl.models.find import PACKAGED_DIR, find_model
 from tests.image.engine import BASE_IMAGE, Lane, own_image
 from tests.image.test_nitro import fake
 
@@ -116,7 +116,7 @@ def test_the_image_has_no_shell_no_package_manager_and_no_key(lane: Lane, payloa
 
 
 def archive_names(path: Path) -> set[bytes]:
-    from enclavectl.eif.cpio import CpioReader
+    from enclavectl.eif.ramdisk.cpio import CpioReader
 
     with path.open("rb") as file:
         return {entry.name for entry in CpioReader(file)}

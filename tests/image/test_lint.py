@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from enclavectl.eif.archive import ImageArchive
-from enclavectl.eif.blob import blob_of
-from enclavectl.eif.cpio import TRAILER, CpioEntry, CpioWriter
+from enclavectl.eif.file_range import blob_of
 from enclavectl.eif.format import Arch
-from enclavectl.eif.layers import Implied
-from enclavectl.eif.manifest import ImageConfig
-from enclavectl.eif.ramdisk import Mode
+from enclavectl.eif.ramdisk.archive import ImageArchive
+from enclavectl.eif.ramdisk.cpio import TRAILER, CpioEntry, CpioWriter
+from enclavectl.eif.ramdisk.layers import Implied
+from enclavectl.eif.ramdisk.manifest import ImageConfig
+from enclavectl.eif.ramdisk.ramdisks import Mode
 from enclavectl.errors import UsageError
 from enclavectl.image.context import ContextFile
 from enclavectl.image.findings import (
@@ -38,7 +38,7 @@ from enclavectl.image.lint import (
     lint_model,
     lint_ramdisk,
 )
-from enclavectl.models import PACKAGED_DIR
+from enclavectl.models.find import PACKAGED_DIR
 from tests.eif import samples
 from tests.image.test_secrets import EC_KEY
 

@@ -14,7 +14,7 @@ from enclavectl.cli.build import ModeChoice
 from enclavectl.eif.errors import EifError
 from enclavectl.eif.examine import measure_image
 from enclavectl.eif.format import SectionKind
-from enclavectl.eif.ramdisk import Mode
+from enclavectl.eif.ramdisk.ramdisks import Mode
 from enclavectl.eif.sign import KeySigner
 from enclavectl.eif.signature import Curve
 from enclavectl.errors import HostError

@@ -12,7 +12,7 @@ import pytest
 
 from enclavectl.image.context import payload_context, write_context
 from enclavectl.image.wheels import WheelStore
-from enclavectl.models import PACKAGED_ID, find_model
+from enclavectl.models.find import PACKAGED_ID, find_model
 
 
 @pytest.fixture(scope="module")

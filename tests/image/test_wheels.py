@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from enclavectl.artifacts.wheel import Wheel
 from enclavectl.errors import HostError
 from enclavectl.image.plan import lock_wheels
 from enclavectl.image.target import Target
-from enclavectl.image.wheels import Wheel, WheelStore, fetch_wheels, requirements, resolve_wheels
+from enclavectl.image.wheels import WheelStore, fetch_wheels, requirements, resolve_wheels
 
 PROJECT = Path(__file__).resolve().parents[2]
 BOOKWORM = Target(python=(3, 11), machine="x86_64", glibc=36)

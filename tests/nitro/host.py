@@ -22,12 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from enclavectl.artifacts.lock import Lock
+from enclavectl.artifacts.names import LOCK_NAME
 from enclavectl.backends.local.records import ensure_root
 from enclavectl.eif.build import ImageSpec, build_image
 from enclavectl.eif.format import Arch
-from enclavectl.image.lock import Lock
-from enclavectl.image.names import LOCK_NAME
-from enclavectl.models import PACKAGED_ID, find_model, load_weights
+from enclavectl.models.find import PACKAGED_ID, find_model, load_weights
 from tests.cli.command import Done
 from tests.eif import samples
 from tests.nitro.fake.place import Place, Settings

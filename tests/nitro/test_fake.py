@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from enclavectl.address import HybridVsockAddress
 from enclavectl.attestation import Policy, Release, Trust, TrustRoot
-from enclavectl.client import Client
+from enclavectl.client.exchange import Expectation
+from enclavectl.client.session import Client
 from enclavectl.eif.examine import read_image
-from enclavectl.exchange import Expectation
+from enclavectl.net.address import HybridVsockAddress
 from tests.cli.command import Done
 from tests.e2e.cli import is_alive, wait_until
 from tests.nitro.host import FakeHost, write_image

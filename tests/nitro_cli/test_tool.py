@@ -39,7 +39,7 @@ class Heard:
     def note(self, text: str) -> None:
         self.notes.append(text)
 
-    def progress(self, what: str, elapsed_s: float, bound_s: float) -> None:
+    def update(self, what: str, elapsed_s: float, bound_s: float) -> None:
         raise AssertionError(f"no progress to tell: {what} {elapsed_s} {bound_s}")
 
 
@@ -186,7 +186,7 @@ from enclavectl.nitro_cli.tool import NitroCli
 
 class Told:
     def note(self, text): print(text, flush=True)
-    def progress(self, what, elapsed_s, bound_s): pass
+    def update(self, what, elapsed_s, bound_s): pass
 
 try:
     NitroCli(os.environ, Told()).describe()

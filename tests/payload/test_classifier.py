@@ -18,7 +18,7 @@ from enclave_payload.classifier import (
     load_classifiers,
 )
 from enclave_payload.contents import PARTS_PER_BILLION
-from enclavectl.models import find_model, load_weights
+from enclavectl.models.find import find_model, load_weights
 
 
 @pytest.fixture(scope="module")

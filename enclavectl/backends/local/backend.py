@@ -14,7 +14,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from enclavectl.address import UnixAddress
 from enclavectl.backends.base import Enclave, EnclaveSpec
 from enclavectl.backends.console_log import read_console
 from enclavectl.backends.folders import (
@@ -30,13 +29,14 @@ from enclavectl.backends.local.supervisor import SupervisorSpec
 from enclavectl.backends.state import EnclaveState
 from enclavectl.errors import HostError, StateError, UsageError
 from enclavectl.files import make_private_dir, read_bounded, write_atomic
+from enclavectl.net.address import UnixAddress
+from enclavectl.net.transport import listen
 from enclavectl.run import Command, start, wait_ended
-from enclavectl.transport import listen
 from enclavectl.trust import Trust
 
 if TYPE_CHECKING:  # loaded while the enclave boots, not before: see benchmarks/start.py
     from enclavectl.attestation import Policy, TrustRoot
-    from enclavectl.models import Model
+    from enclavectl.models.find import Model
 
 # The supervisor gives the payload 6 s to finish what it has; then nothing is left to be gentle with.
 _END_S = 10.0
@@ -122,7 +122,7 @@ class LocalBackend:
             StateError: the name is taken.
             HostError: the state folder cannot be written, or no process can be started.
         """
-        from enclavectl.models import load_weights
+        from enclavectl.models.find import load_weights
 
         if spec.name is not None:
             check_name(spec.name)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from enclavectl.backends.base import Enclave
 from enclavectl.backends.console_log import read_console
-from enclavectl.history import History, Past, console_tail
+from enclavectl.backends.history import History, Past, console_tail
 
 # The supervisor's last line: see supervisor.py, _end.
 _ENDED = re.compile(r"^supervisor: the payload ended at ([0-9T:-]+Z) with (.+)$", re.MULTILINE)

@@ -25,19 +25,19 @@ from enclavectl.backends.nitro.records import (
 )
 from enclavectl.backends.state import EnclaveState
 from enclavectl.errors import HostError, StateError
-from enclavectl.events import Silent, Telling
 from enclavectl.files import make_private_dir, read_bounded, write_atomic
 from enclavectl.nitro_cli.hostlock import host_lock
 from enclavectl.nitro_cli.limits import boot_bound_s, check_cid
 from enclavectl.nitro_cli.tool import NitroCli
+from enclavectl.progress import NoProgress, Progress
 from enclavectl.trust import Trust
 
 if TYPE_CHECKING:  # what describes enclaves is loaded while nitro-cli looks for them
-    from enclavectl.address import Address
     from enclavectl.attestation import Policy, TrustRoot
     from enclavectl.backends.base import Enclave, EnclaveSpec
     from enclavectl.backends.nitro.launch import KeeperProcess, NitroEnclave
     from enclavectl.backends.nitro.listing import Places
+    from enclavectl.net.address import Address
 
 # A listener that takes connections to any of this machine's CIDs (vsock(7), VMADDR_CID_ANY).
 _ANY_CID = 2**32 - 1
@@ -61,12 +61,12 @@ class NitroBackend:
 
     name = "nitro"
 
-    def __init__(self, settings: NitroSettings, telling: Telling | None = None) -> None:
+    def __init__(self, settings: NitroSettings, progress: Progress | None = None) -> None:
         """Everything is kept under ``state_dir``/nitro. Nothing is asked of nitro-cli yet."""
         self._settings = settings
         self._home = settings.state_dir / "nitro"
-        self._telling = telling or Silent()
-        self._cli = NitroCli(settings.environ, self._telling)
+        self._progress = progress or NoProgress()
+        self._cli = NitroCli(settings.environ, self._progress)
 
     @cached_property
     def _places(self) -> Places:
@@ -102,7 +102,7 @@ class NitroBackend:
         _ = self._cli.program
         make_private_dir(self._home)
         make_private_dir(self._home / "enclaves")
-        with host_lock(self._home, "start of an enclave", self._telling):
+        with host_lock(self._home, "start of an enclave", self._progress):
             known = self.enclaves()
             name = free_name(spec.name, source, known)
             check_free_cid(spec.cid, known)
@@ -114,7 +114,7 @@ class NitroBackend:
                 used, last_end = cpus_in_use(known), self._last_end()
                 Room(self._settings.host_root).require(request, used, last_end=last_end)
             store = self._home / "images"
-            image = admit_image(source, store, now=datetime.now(UTC), telling=self._telling)
+            image = admit_image(source, store, now=datetime.now(UTC), progress=self._progress)
             check_memory(image.size, spec.memory_mib)
             record = record_of(spec, name, image, detached=detached)
             folder = self._home / "enclaves" / f"enc{os.urandom(8).hex()}"
@@ -165,9 +165,9 @@ class NitroBackend:
         try:
             if load_ended(kept.folder) is None:
                 self._start_keeper(kept.folder, kept.record, lock, adopts=True).let_go()
-                self._telling.note(f"{kept.record.name}: its keeper was killed; another one has taken over")
+                self._progress.note(f"{kept.record.name}: its keeper was killed; another one has taken over")
         except HostError as exc:
-            self._telling.note(
+            self._progress.note(
                 f"{kept.record.name}: its keeper was killed, and none can start: {exc.message}"
             )
         finally:
@@ -187,13 +187,13 @@ class NitroBackend:
         record = kept.record
         bound_s = boot_bound_s(record.image_size, record.memory_mib)
         try:
-            info = keeper.wait_launched(self._telling, bound_s)
+            info = keeper.wait_launched(self._progress, bound_s)
             booted = Kept(kept.folder, record, info)
             enclave = self._places.ours(booted, None, EnclaveState.RUNNING)
             return NitroEnclave(enclave, booted, keeper, lambda: self.terminate(enclave))
         except KeyboardInterrupt:
             if keeper.is_launching:
-                self._telling.note(
+                self._progress.note(
                     f"a boot cannot be stopped: {record.name} ends by itself once it has booted or failed "
                     f"(within {bound_s} s); until then enclavectl list shows it"
                 )
@@ -215,7 +215,7 @@ class NitroBackend:
         kept = read_kept(self._home / "enclaves")
         described = self._cli.describe(meanwhile=lambda: self._places)
         if described.unreachable:
-            self._telling.note(
+            self._progress.note(
                 f"{described.unreachable} of the enclaves' processes did not answer nitro-cli: busy, "
                 "or just ending; list again"
             )
@@ -270,7 +270,7 @@ class NitroBackend:
 
         ending = Termination(
             cli=self._cli,
-            telling=self._telling,
+            progress=self._progress,
             state_dir=self._settings.state_dir,
             home=self._home,
             trust_of=lambda debug: str(self._places.trust(debug=debug)),
@@ -310,7 +310,7 @@ class NitroBackend:
 
     def outbound_address(self, port: int) -> Address:
         """The parent's port that enclaves dial at CID 3."""
-        from enclavectl.address import UnixAddress, VsockAddress
+        from enclavectl.net.address import UnixAddress, VsockAddress
 
         if self._settings.vsock_dir is not None:
             return UnixAddress(self._settings.vsock_dir / f"host.vsock_{port}")

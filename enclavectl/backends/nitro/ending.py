@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from enclavectl.backends.console_log import read_console
+from enclavectl.backends.history import History, Past, console_tail
 from enclavectl.backends.nitro.records import (
     Ended,
     Record,
@@ -18,7 +19,6 @@ from enclavectl.backends.nitro.records import (
 )
 from enclavectl.errors import UsageError
 from enclavectl.files import open_regular
-from enclavectl.history import History, Past, console_tail
 from enclavectl.nitro_cli.answers import RunInfo
 
 # nitro-cli's log is never rotated; the line about an end that was just seen is near its own end.

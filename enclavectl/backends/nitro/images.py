@@ -16,6 +16,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
 
+from enclavectl.artifacts.lock import Lock, compare_with_lock, read_lock
+from enclavectl.artifacts.names import EIF_NAME, LOCK_NAME
 from enclavectl.backends.folders import is_running, remove_enclave
 from enclavectl.backends.nitro.records import Record, load_record
 from enclavectl.eif.errors import EifError, naming
@@ -23,12 +25,10 @@ from enclavectl.eif.examine import Image, read_image
 from enclavectl.eif.format import FLAG_ARM64
 from enclavectl.eif.signature import certificate_facts, check_validity, verify_signature
 from enclavectl.errors import StateError, UsageError
-from enclavectl.events import Telling
 from enclavectl.files import StagedFile, make_private_dir, open_regular, stage_file
-from enclavectl.image.lock import Lock, compare_with_lock, read_lock
-from enclavectl.image.names import EIF_NAME, LOCK_NAME
 from enclavectl.nitro_cli.hostlock import host_lock
 from enclavectl.nitro_cli.limits import minimum_memory_mib
+from enclavectl.progress import Progress
 
 _CHUNK = 1 << 20
 _TELL_S = 0.2
@@ -81,7 +81,7 @@ def check_memory(size: int, memory_mib: int) -> None:
         )
 
 
-def admit_image(source: Path, store: Path, *, now: datetime, telling: Telling) -> AdmittedImage:
+def admit_image(source: Path, store: Path, *, now: datetime, progress: Progress) -> AdmittedImage:
     """A sound copy of ``source`` is in ``store``, which holds nothing else; an equal one is not copied twice.
 
     Raises:
@@ -94,16 +94,16 @@ def admit_image(source: Path, store: Path, *, now: datetime, telling: Telling) -
     make_private_dir(store)
     remove_halves(store)
     with stage_file(store, mode=0o400) as staged:
-        size, sha256 = _copy(source, staged, telling)
+        size, sha256 = _copy(source, staged, progress)
         staged.file.seek(0)
         image = _read(staged.file, source)
         registers = image.measurements.registers()
         if lock is not None:
             compare_with_lock(lock[1], lock[0], source, registers=registers, sha256=sha256)
         _check_machine(image, source)
-        _check_signature(image, now, telling)
+        _check_signature(image, now, progress)
         if image.metadata is not None and not isinstance(image.metadata.custom, dict | None):
-            telling.note(
+            progress.note(
                 "the image's custom metadata is no object: nitro-cli describe-enclaves --metadata would end "
                 "the enclave; enclavectl never asks so"
             )
@@ -121,13 +121,13 @@ def admit_image(source: Path, store: Path, *, now: datetime, telling: Telling) -
     )
 
 
-def prune(home: Path, telling: Telling) -> None:
+def prune(home: Path, progress: Progress) -> None:
     """The store under ``home`` holds only images of enclaves that are there or just being started.
 
     Raises:
         StateError: a record is damaged, so nobody knows which image it needs; nothing is removed.
     """
-    with host_lock(home, "start of an enclave", telling):
+    with host_lock(home, "start of an enclave", progress):
         folders = [*(home / "enclaves").glob("enc*")]
         recorded = [folder for folder in folders if (folder / "record.json").exists()]
         remove_unused(home / "images", [load_record(folder) for folder in recorded])
@@ -164,7 +164,7 @@ def _lock_of(source: Path) -> tuple[Path, Lock] | None:
     return (path, lock) if named.resolve() == source.resolve() else None
 
 
-def _copy(source: Path, staged: StagedFile, telling: Telling) -> tuple[int, str]:
+def _copy(source: Path, staged: StagedFile, progress: Progress) -> tuple[int, str]:
     digest = hashlib.sha256()
     copied = 0
     start = time.monotonic()
@@ -178,7 +178,7 @@ def _copy(source: Path, staged: StagedFile, telling: Telling) -> tuple[int, str]
             if (now := time.monotonic()) - told > _TELL_S:
                 told = now
                 elapsed = now - start
-                telling.progress("copying and measuring the image", elapsed, elapsed * size / copied)
+                progress.update("copying and measuring the image", elapsed, elapsed * size / copied)
     staged.file.flush()
     return copied, digest.hexdigest()
 
@@ -199,7 +199,7 @@ def _check_machine(image: Image, source: Path) -> None:
         )
 
 
-def _check_signature(image: Image, now: datetime, telling: Telling) -> None:
+def _check_signature(image: Image, now: datetime, progress: Progress) -> None:
     if image.signature is None:
         return
     try:
@@ -214,6 +214,6 @@ def _check_signature(image: Image, now: datetime, telling: Telling) -> None:
         ) from exc
     left = certificate.not_valid_after_utc - now
     if left < _EXPIRES_SOON:
-        telling.note(
+        progress.note(
             f"the image's certificate expires in {left.days} days; no enclave starts from it afterwards"
         )

@@ -34,12 +34,12 @@ from enclavectl.backends.nitro.records import (
 )
 from enclavectl.backends.nitro.room import LAG_PAUSE_S, LAG_WITHIN_S, Request, Room
 from enclavectl.errors import EnclavectlError, HostError, StateError
-from enclavectl.events import Silent
 from enclavectl.nitro_cli.answers import RunInfo
 from enclavectl.nitro_cli.commands import Console, RunEnclave
 from enclavectl.nitro_cli.describe_enclaves import NitroState
 from enclavectl.nitro_cli.hostlock import host_lock
 from enclavectl.nitro_cli.tool import NitroCli
+from enclavectl.progress import NoProgress
 from enclavectl.run import Output, handle_of, start
 
 _MAX_OUTPUT = 1024 * 1024
@@ -78,11 +78,11 @@ class Keeper:
         self._is_detached = False
 
     def note(self, text: str) -> None:
-        """Part of ``Telling``: the backend's user hears it."""
+        """Part of ``Progress``: the backend's user hears it."""
         self._report({"note": text})
 
-    def progress(self, what: str, elapsed_s: float, bound_s: float) -> None:
-        """Part of ``Telling``: the backend has a clock of its own."""
+    def update(self, what: str, elapsed_s: float, bound_s: float) -> None:
+        """Part of ``Progress``: the backend has a clock of its own."""
 
     def adopt(self) -> None:
         """Go on where a keeper was killed; return once the enclave has ended and that is written down."""
@@ -255,7 +255,7 @@ class Keeper:
             from enclavectl.backends.nitro.images import prune
 
             with contextlib.suppress(EnclavectlError):  # a damaged record: whoever lists is told of it
-                prune(self._folder.parents[1], Silent())
+                prune(self._folder.parents[1], NoProgress())
 
     def _wait_for_starter(self) -> None:
         poll = select.poll()

@@ -20,8 +20,8 @@ from enclavectl.backends.folders import is_running
 from enclavectl.backends.nitro.keeper import KeeperSpec
 from enclavectl.backends.nitro.records import Kept, load_ended
 from enclavectl.errors import EnclavectlError, HostError, StateError
-from enclavectl.events import Silent, Telling
 from enclavectl.nitro_cli.answers import RunInfo
+from enclavectl.progress import NoProgress, Progress
 from enclavectl.run import Command, handle_of, has_ended, start, wait_ended
 
 _TICK_S = 0.25
@@ -91,10 +91,10 @@ class KeeperProcess:
         self._reports = reports
         self._log = log
         self._buffer = b""
-        self._telling: Telling = Silent()
+        self._progress: Progress = NoProgress()
         self.is_launching = False
 
-    def wait_launched(self, telling: Telling, bound_s: float) -> RunInfo:
+    def wait_launched(self, progress: Progress, bound_s: float) -> RunInfo:
         """nitro-cli's answer, once the enclave has booted.
 
         ``bound_s`` is how long a boot may take. It is told and not enforced: nitro-cli keeps it by itself.
@@ -103,12 +103,12 @@ class KeeperProcess:
             HostError: the launch failed.
             StateError: its end was asked for meanwhile.
         """
-        self._telling = telling
+        self._progress = progress
         launching: float | None = None
         while True:
             for report in self._next_reports():
                 if "note" in report:
-                    telling.note(str(report["note"]))
+                    progress.note(str(report["note"]))
                 elif "launching" in report:
                     launching = time.monotonic()
                     self.is_launching = True
@@ -117,7 +117,7 @@ class KeeperProcess:
                 elif "failed" in report:
                     raise _error(report["failed"])
             if launching is not None:
-                telling.progress("booting the enclave", time.monotonic() - launching, bound_s)
+                progress.update("booting the enclave", time.monotonic() - launching, bound_s)
 
     def let_go(self) -> None:
         """The enclave lives on without us."""
@@ -136,7 +136,7 @@ class KeeperProcess:
         self._close()
         if not wait_ended(self._process, wait_s):
             if wait_s:
-                self._telling.note("the enclave ends by itself as soon as it can: enclavectl list shows it")
+                self._progress.note("the enclave ends by itself as soon as it can: enclavectl list shows it")
             self._leave()
 
     def _close(self) -> None:

@@ -11,11 +11,11 @@ import pwd
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from enclavectl.address import Address, HybridVsockAddress, VsockAddress
 from enclavectl.backends.base import Enclave, Machine
 from enclavectl.backends.folders import is_running
 from enclavectl.backends.nitro.records import Kept, load_ended
 from enclavectl.backends.state import EnclaveState
+from enclavectl.net.address import Address, HybridVsockAddress, VsockAddress
 from enclavectl.nitro_cli.describe_enclaves import DescribeInfo, NitroState
 from enclavectl.nitro_cli.limits import boot_bound_s
 from enclavectl.nitro_cli.tool import Described

@@ -26,9 +26,9 @@ from enclavectl.backends.nitro.records import (
 )
 from enclavectl.backends.state import EnclaveState
 from enclavectl.errors import HostError, StateError
-from enclavectl.events import Telling
 from enclavectl.nitro_cli.limits import boot_bound_s
 from enclavectl.nitro_cli.tool import NitroCli
+from enclavectl.progress import Progress
 
 _POLL_S = 0.05
 _END_S = 30.0
@@ -39,7 +39,7 @@ class Termination:
     """Who ends enclaves of this user. ``trust_of`` says what one in debug mode, or not, is worth."""
 
     cli: NitroCli
-    telling: Telling
+    progress: Progress
     state_dir: Path
     home: Path
     trust_of: Callable[[bool], str]
@@ -100,7 +100,7 @@ class Termination:
                     code="keeper-busy",
                 )
             if enclave.state is EnclaveState.BOOTING:
-                self.telling.progress("waiting for the boot, which cannot be stopped", elapsed_s, bound_s)
+                self.progress.update("waiting for the boot, which cannot be stopped", elapsed_s, bound_s)
             time.sleep(_POLL_S)
 
     def _end_orphan(self, enclave: Enclave, kept: Kept, bound_s: float) -> None:
@@ -113,7 +113,7 @@ class Termination:
             elapsed_s = time.monotonic() - start
             if elapsed_s > bound_s or has_failed(kept.folder):
                 return
-            self.telling.progress("waiting for the boot, which cannot be stopped", elapsed_s, bound_s)
+            self.progress.update("waiting for the boot, which cannot be stopped", elapsed_s, bound_s)
             time.sleep(_POLL_S)
 
     def _forget(self, kept: Kept, *, was_running: bool) -> None:
@@ -127,10 +127,10 @@ class Termination:
                     trust = self.trust_of(record.debug)
                     keep_history(self.state_dir, folder, trust=trust)
             except HostError as exc:  # what is removed next makes room on a full disk
-                self.telling.note(f"{record.name} ended; its history is not kept: {exc.message}")
+                self.progress.note(f"{record.name} ended; its history is not kept: {exc.message}")
             except StateError:
                 pass  # its keeper has just removed the folder
             remove_enclave(folder)
         with suppress(OSError):
             (self.home / "last-end").touch()
-        prune(self.home, self.telling)
+        prune(self.home, self.progress)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from enclavectl.artifacts.names import LOCK_NAME
 from enclavectl.errors import EnclavectlError
 from enclavectl.host.checks.base import Check, Group, Scope, Verdict, fail, not_applicable, ok, skip, warn
 from enclavectl.host.checks.facts import Facts
 from enclavectl.host.needs import EifFacts, read_eif
-from enclavectl.image.names import LOCK_NAME
 
 # Hashing more takes longer than all other checks together.
 _MAX_HASHED = 64 << 20
@@ -22,7 +22,7 @@ def _image(facts: Facts) -> EifFacts | None:
     path = facts.wishes.folder / LOCK_NAME
     if not path.is_file():
         return None
-    from enclavectl.image.lock import read_lock
+    from enclavectl.artifacts.lock import read_lock
 
     image = facts.wishes.folder / str(read_lock(path).eif["file"])
     return read_eif(image) if image.is_file() else None
@@ -32,7 +32,7 @@ def _lock(facts: Facts) -> Verdict:
     path = facts.wishes.folder / LOCK_NAME
     if not path.is_file():
         return not_applicable(f"no {LOCK_NAME} in {facts.wishes.folder}")
-    from enclavectl.image.lock import check_lock, read_lock
+    from enclavectl.artifacts.lock import check_lock, read_lock
 
     try:
         lock = read_lock(path)

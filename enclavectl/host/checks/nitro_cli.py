@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
+from enclavectl.artifacts.boot_files import NITRO_BLOBS
 from enclavectl.host.checks.base import Check, Group, Scope, State, Verdict, fail, mend, ok, skip, warn
 from enclavectl.host.checks.facts import Facts
-from enclavectl.image.blobs import NITRO_BLOBS
 from enclavectl.nitro_cli.version import OLDEST, NitroVersion
 
 # What releases brought, newest first: https://github.com/aws/aws-nitro-enclaves-cli/releases

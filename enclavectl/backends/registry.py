@@ -1,0 +1,143 @@
+"""Which backend, which enclave, which policy: the choices that several commands share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from enclavectl.backends.state import EnclaveState
+from enclavectl.config.choices import BackendChoice
+from enclavectl.config.load import Config
+from enclavectl.errors import HostError, StateError
+from enclavectl.files import read_bounded
+from enclavectl.progress import Progress
+from enclavectl.suggest import suggestion
+
+if TYPE_CHECKING:
+    from enclavectl.attestation import Policy
+    from enclavectl.backends.base import Backend, Enclave
+
+_NITRO_DEVICE = Path("/dev/nitro_enclaves")
+
+
+def resolve_backend(config: Config) -> BackendChoice:
+    """What ``auto`` stands for on this host: ``nitro`` where its device exists, else ``local``."""
+    if config.backend is BackendChoice.AUTO:
+        return BackendChoice.NITRO if _NITRO_DEVICE.exists() else BackendChoice.LOCAL
+    return config.backend
+
+
+def choose_backend(config: Config, progress: Progress | None = None) -> Backend:
+    """The backend that the configuration names; it tells ``progress`` what takes long.
+
+    Raises:
+        HostError: this release has no such backend yet.
+    """
+    choice = resolve_backend(config)
+    if choice is BackendChoice.NITRO:
+        from enclavectl.backends.nitro.backend import NitroBackend, NitroSettings
+
+        return NitroBackend(
+            NitroSettings(
+                state_dir=config.state_dir,
+                environ=os.environ,
+                port_in=config.enclave.port_in,
+                vsock_dir=config.nitro.vsock_dir,
+                root=config.nitro.root,
+                host_root=config.nitro.host_root,
+            ),
+            progress,
+        )
+    if choice is not BackendChoice.LOCAL:
+        raise HostError(
+            f"backend {choice}: this release of enclavectl has only the backends nitro and local",
+            hint="use --backend local, whose enclaves are simulated",
+        )
+    from enclavectl.backends.local.backend import LocalBackend
+
+    return LocalBackend(config.state_dir)
+
+
+def find_enclave(backend: Backend, reference: str) -> Enclave:
+    """The enclave with that name or id, or the only one whose id or name starts so.
+
+    Raises:
+        StateError: none or several fit.
+    """
+    known = backend.enclaves()
+    exact = [enclave for enclave in known if reference in (enclave.name, enclave.enclave_id)]
+    # Names are not unique on a host; of this user's enclaves they are, and those are meant.
+    ours = [enclave for enclave in exact if enclave.started is not None]
+    if len(found := ours or exact) == 1:
+        return found[0]
+    if exact:
+        ids = ", ".join(enclave.enclave_id for enclave in exact)
+        raise StateError(
+            f"{reference}: expected one enclave, found several of this name ({ids})", hint="name the id"
+        )
+    similar = [
+        e for e in known if reference and (e.name.startswith(reference) or e.enclave_id.startswith(reference))
+    ]
+    if len(similar) == 1:
+        return similar[0]
+    if similar:
+        several = ", ".join(enclave.name for enclave in similar)
+        raise StateError(
+            f"{reference}: expected one enclave, found several ({several})", hint="name it in full"
+        )
+    names = [enclave.name for enclave in known]
+    raise StateError(
+        f"{reference}: no such enclave; {suggestion(reference, names)}"
+        if names
+        else f"{reference}: no enclave is running",
+        hint="enclavectl list shows what runs; enclavectl run starts one",
+    )
+
+
+def require_running(enclave: Enclave) -> Enclave:
+    """The enclave, if it runs.
+
+    Raises:
+        StateError: it is dead.
+    """
+    if enclave.state in (EnclaveState.BOOTING, EnclaveState.TERMINATING, EnclaveState.UNKNOWN):
+        raise StateError(
+            f"{enclave.name}: expected a running enclave, found one that is {enclave.state}",
+            hint="enclavectl list shows when it runs",
+        )
+    if enclave.state is not EnclaveState.RUNNING:
+        raise StateError(
+            f"{enclave.name}: expected a running enclave, found a dead one",
+            hint=f"enclavectl console {enclave.name} shows its last words, enclavectl terminate removes it",
+        )
+    return enclave
+
+
+def only_running(enclaves: Sequence[Enclave]) -> Enclave | None:
+    """The one running enclave, or None if none runs.
+
+    Raises:
+        StateError: several run, so one must be named.
+    """
+    running = [enclave for enclave in enclaves if enclave.state is EnclaveState.RUNNING]
+    if len(running) > 1:
+        names = ", ".join(enclave.name for enclave in running)
+        raise StateError(f"several enclaves are running: {names}", hint="choose one with --enclave NAME")
+    return running[0] if running else None
+
+
+def load_policy(path: Path, *, allow_debug: bool) -> Policy:
+    """The policy in a file.
+
+    Raises:
+        UsageError: it cannot be read or is not a policy.
+    """
+    from dataclasses import replace
+
+    from enclavectl.attestation.policy_file import MAX_POLICY_BYTES, parse_policy
+
+    text = read_bounded(path, MAX_POLICY_BYTES, what="policy").decode("utf-8", errors="replace")
+    policy = parse_policy(text, source=str(path))
+    return replace(policy, unsafe_allow_debug=True) if allow_debug else policy

@@ -1,0 +1,163 @@
+"""The client's half of a session: sans-I/O. Verify, then seal; the types allow no other order.
+
+A ``VerifiedEnclave`` comes only out of ``verify_evidence``, and ``seal_picture`` takes nothing less.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import datetime
+
+from enclave_payload.card import ModelCard
+from enclave_payload.contents import (
+    ContentError,
+    Delivery,
+    KeyConfig,
+    Outcome,
+    Request,
+    key_config_digest,
+    parse_key_config,
+    parse_outcome,
+)
+from enclave_payload.messages import (
+    NONCE_BYTES,
+    Answer,
+    AnswerKind,
+    Challenge,
+    Evidence,
+    Sealed,
+    request_counter,
+    request_id,
+    transcript_hash,
+)
+from enclave_payload.seal import REPLY_KEY_BYTES, SealError, SuiteId, open_answer, request_info, seal_request
+from enclavectl.attestation import Policy, TrustRoot, VerifiedDocument, verify
+from enclavectl.client.pictures import Picture
+from enclavectl.errors import AttestationError, PeerProtocolError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expectation:
+    """What the client demands of an enclave before it sends anything."""
+
+    policy: Policy
+    root: TrustRoot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifiedEnclave:
+    """An enclave whose evidence passed, and the session in which it did."""
+
+    document: VerifiedDocument
+    config: KeyConfig
+    session_id: bytes
+    transcript: bytes
+
+    @property
+    def card(self) -> ModelCard:
+        """The attested card of the model that will see the picture."""
+        return self.config.card
+
+    @property
+    def label_names(self) -> dict[str, str]:
+        """Label code to the name that people read, in output order."""
+        return {label.code: label.name for label in self.card.labels}
+
+    def suite(self) -> SuiteId:
+        """The best suite that the enclave offers; ids are in the order of preference."""
+        return min(self.config.public_keys)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingAnswer:
+    """What opens the answer to one request. Secret: kept in memory, or in a 0600 file for ``listen``."""
+
+    request_id: bytes
+    reply_key: bytes
+
+    def __repr__(self) -> str:
+        return f"PendingAnswer({self.request_id.hex()})"
+
+
+def new_challenge() -> Challenge:
+    """A challenge that no earlier document can answer."""
+    return Challenge(os.urandom(NONCE_BYTES))
+
+
+def verify_evidence(
+    challenge: Challenge, evidence: Evidence, expectation: Expectation, now: datetime
+) -> VerifiedEnclave:
+    """The enclave, verified: its document is signed, fresh, allowed, and commits to these very keys.
+
+    Raises:
+        AttestationError: any rule of ``attestation.verify`` is broken, or the attested key configuration
+            is not one of this protocol.
+    """
+    document = verify(
+        evidence.document,
+        expectation.policy,
+        root=expectation.root,
+        nonce=challenge.nonce,
+        user_data=key_config_digest(evidence.key_config),
+        now=now,
+    )
+    try:
+        config = parse_key_config(evidence.key_config)
+    except ContentError as exc:
+        raise AttestationError(
+            f"key configuration: attested, but not of protocol version 1 ({exc})",
+            hint="use a client of the release that the enclave was built with",
+            code="key-config",
+        ) from exc
+    return VerifiedEnclave(
+        document=document,
+        config=config,
+        session_id=evidence.session_id,
+        transcript=transcript_hash(challenge.to_body(), evidence.to_body()),
+    )
+
+
+def new_request(enclave: VerifiedEnclave, counter: int) -> PendingAnswer:
+    """A fresh reply key for the session's request number ``counter``, which must grow with each request."""
+    return PendingAnswer(
+        request_id=request_id(enclave.session_id, counter), reply_key=os.urandom(REPLY_KEY_BYTES)
+    )
+
+
+def seal_picture(
+    enclave: VerifiedEnclave, pending: PendingAnswer, picture: Picture, delivery: Delivery
+) -> Sealed:
+    """The message that asks for ``picture`` to be classified; ``pending`` opens the answer.
+
+    Raises:
+        AttestationError: an attested public key is not a key, which only a broken payload attests.
+    """
+    suite = enclave.suite()
+    request = Request(
+        picture=picture.data, media_type=picture.media_type, reply_key=pending.reply_key, delivery=delivery
+    )
+    info = request_info(suite, pending.request_id, enclave.transcript)
+    try:
+        ciphertext = seal_request(suite, enclave.config.public_keys[suite], request.to_parts(), info)
+    except SealError as exc:
+        raise AttestationError(
+            f"suite {suite}: the attested public key is no key", code="key-config"
+        ) from exc
+    return Sealed(request_counter(pending.request_id), suite, ciphertext)
+
+
+def open_reply(pending: PendingAnswer, answer: Answer) -> Outcome | None:
+    """What the enclave says of the picture; None for the receipt of an answer that comes elsewhere.
+
+    Raises:
+        PeerProtocolError: not sealed under this request's key, or not an outcome.
+    """
+    try:
+        content = open_answer(pending.reply_key, answer.request_id, answer.kind, answer.ciphertext)
+        return None if answer.kind is AnswerKind.RECEIPT else parse_outcome(content)
+    except (SealError, ContentError) as exc:
+        raise PeerProtocolError(
+            "answer: expected one sealed by the enclave for this request, found other bytes",
+            hint="something between you and the enclave changes the traffic",
+        ) from exc

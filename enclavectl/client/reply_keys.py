@@ -1,0 +1,105 @@
+"""Reply keys that ``send`` leaves for ``listen``: one private file for each request that is under way.
+
+Whoever reads such a file can read that one answer, so the folder is 0700, the files are 0600, and each is
+removed when its answer has been opened, or a day later.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from enclave_payload.messages import REQUEST_ID_BYTES
+from enclave_payload.seal import REPLY_KEY_BYTES
+from enclavectl.client.exchange import PendingAnswer
+from enclavectl.errors import StateError, UsageError
+from enclavectl.files import make_private_dir, read_bounded, write_atomic
+
+_SCHEMA = "enclavectl.pending/1"
+_MAX_BYTES = 64 * 1024
+KEEP_S = 24 * 3600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """A picture that was sent: what opens its answer, and what to say beside it."""
+
+    pending: PendingAnswer
+    image: str
+    sha256: str
+    labels: Mapping[str, str]
+    notice: str
+
+
+class PendingStore:
+    """The folder of waiting requests, shared by every ``send`` and ``listen`` of this user."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._folder = state_dir / "pending"
+
+    def add(self, waiting: Waiting) -> None:
+        """The request is kept. Call this before the request is sent: the answer may be quick.
+
+        Raises:
+            HostError: the folder cannot be written.
+        """
+        make_private_dir(self._folder)
+        self._drop_old()
+        value = {
+            "schema": _SCHEMA,
+            "reply_key": waiting.pending.reply_key.hex(),
+            "image": waiting.image,
+            "sha256": waiting.sha256,
+            "labels": dict(waiting.labels),
+            "notice": waiting.notice,
+        }
+        write_atomic(self._path(waiting.pending.request_id), json.dumps(value).encode())
+
+    def find(self, request_id: bytes) -> Waiting | None:
+        """The request with this id; None if it is not ours, or was answered already.
+
+        Raises:
+            StateError: its file is damaged.
+        """
+        path = self._path(request_id)
+        if not path.exists():
+            return None
+        try:
+            value = json.loads(read_bounded(path, _MAX_BYTES, what="pending request"))
+            reply_key = bytes.fromhex(value["reply_key"])
+            if value["schema"] == _SCHEMA and len(reply_key) == REPLY_KEY_BYTES:
+                return Waiting(
+                    pending=PendingAnswer(request_id=request_id, reply_key=reply_key),
+                    image=str(value["image"]),
+                    sha256=str(value["sha256"]),
+                    labels={str(code): str(name) for code, name in value["labels"].items()},
+                    notice=str(value["notice"]),
+                )
+        except UsageError:
+            return None  # another `listen` took it between the two looks
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
+            raise StateError(
+                f"{path}: damaged ({exc})", hint=f"rm '{path}' and send the picture again"
+            ) from exc
+        raise StateError(f"{path}: expected {_SCHEMA}, found something else", hint=f"rm '{path}'")
+
+    def remove(self, request_id: bytes) -> None:
+        """The request is forgotten, and with it the key to its answer."""
+        self._path(request_id).unlink(missing_ok=True)
+
+    def _path(self, request_id: bytes) -> Path:
+        if len(request_id) != REQUEST_ID_BYTES:
+            raise ValueError(f"a request id has {REQUEST_ID_BYTES} bytes")
+        return self._folder / f"{request_id.hex()}.json"
+
+    def _drop_old(self) -> None:
+        oldest = time.time() - KEEP_S
+        for path in self._folder.glob("*.json"):
+            try:
+                if path.stat().st_mtime < oldest:
+                    path.unlink()
+            except FileNotFoundError:
+                continue  # answered in the meantime

@@ -1,0 +1,153 @@
+"""The library's front door: challenge, verify, seal, ask, open.
+
+::
+
+    with Client.connect(address, expectation, timeout_s=30) as client:
+        for reply in classify(client, pictures):  # enclavectl.client.batch
+            ...
+
+``connect`` returns only with verified evidence; before that nothing but the challenge has been sent.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Self
+
+from enclave_payload.contents import Delivery, Outcome
+from enclave_payload.messages import (
+    ANSWER_BYTES,
+    MAX_EVIDENCE_BYTES,
+    REFUSAL_BYTES,
+    parse_answer,
+    parse_evidence,
+    parse_refusal,
+)
+from enclave_payload.wire import FrameType, WireError
+from enclavectl.client.exchange import (
+    Expectation,
+    PendingAnswer,
+    VerifiedEnclave,
+    new_challenge,
+    new_request,
+    open_reply,
+    seal_picture,
+    verify_evidence,
+)
+from enclavectl.client.pictures import Picture
+from enclavectl.errors import AttestationError, EnclaveBusy, PeerProtocolError
+from enclavectl.net.address import Address
+from enclavectl.net.frames import FrameStream
+from enclavectl.net.transport import connect
+
+
+class Client:
+    """A session with one verified enclave. Any error but a refused picture ends it."""
+
+    def __init__(self, stream: FrameStream, enclave: VerifiedEnclave, timeout_s: float) -> None:
+        """Use ``connect``."""
+        self._stream = stream
+        self._timeout_s = timeout_s
+        self._counter = 0
+        self._pending: dict[bytes, PendingAnswer] = {}
+        self.enclave = enclave
+
+    @classmethod
+    def connect(
+        cls, address: Address, expectation: Expectation, *, timeout_s: float, ready_s: float | None = None
+    ) -> Self:
+        """A session whose evidence was verified.
+
+        ``timeout_s`` bounds the wait for each answer, ``ready_s`` (default the same) the wait for the
+        evidence, which a booting enclave sends late.
+
+        Raises:
+            AttestationError: the evidence was refused; only the challenge was sent.
+            EnclaveError: the enclave was lost, busy, or broke the protocol.
+            StateError: nothing listens at ``address``.
+        """
+        ready_s = timeout_s if ready_s is None else ready_s
+        stream = FrameStream(connect(address, ready_s), f"the enclave at {address}")
+        try:
+            enclave = request_evidence(stream, expectation, ready_s)
+        except BaseException:
+            stream.close()
+            raise
+        stream.accept({FrameType.ANSWER: ANSWER_BYTES, FrameType.REFUSAL: REFUSAL_BYTES})
+        return cls(stream, enclave, timeout_s)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stream.close()
+
+    def prepare(self) -> PendingAnswer:
+        """The session's next request: its id and the key to its answer, before anything is sent."""
+        pending = new_request(self.enclave, self._counter)
+        self._counter += 1
+        return pending
+
+    def submit(self, picture: Picture, pending: PendingAnswer, delivery: Delivery = Delivery.HERE) -> None:
+        """The picture is sealed and sent; ``next_answer`` brings what the enclave says of it.
+
+        Requests are submitted in the order in which they were prepared.
+
+        Raises:
+            EnclaveError: the enclave was lost; if it said why, that is the error.
+        """
+        sealed = seal_picture(self.enclave, pending, picture, delivery)
+        self._pending[pending.request_id] = pending
+        self._stream.send(*sealed.to_parts(), timeout_s=self._timeout_s)
+
+    def next_answer(self, deadline: float) -> tuple[bytes, Outcome | EnclaveBusy | None]:
+        """A request's id and what became of it: an outcome, "busy", or None for a receipt.
+
+        ``deadline`` is on the monotonic clock.
+
+        Raises:
+            EnclaveError: the enclave was lost, refused the session, or answered what we did not ask.
+        """
+        frame = self._stream.receive(deadline)
+        try:
+            if frame.type is FrameType.REFUSAL:
+                refusal = parse_refusal(frame.body)
+                error = self._stream.refusal(refusal)
+                if isinstance(error, EnclaveBusy) and self._pending.pop(refusal.request_id, None) is not None:
+                    return refusal.request_id, error
+                raise error
+            answer = parse_answer(frame.body)
+        except WireError as exc:
+            raise PeerProtocolError(f"the enclave's answer cannot be read ({exc})") from exc
+        pending = self._pending.pop(answer.request_id, None)
+        if pending is None:
+            raise PeerProtocolError("the enclave answered a request that is not under way")
+        return answer.request_id, open_reply(pending, answer)
+
+
+def request_evidence(stream: FrameStream, expectation: Expectation, timeout_s: float) -> VerifiedEnclave:
+    """Challenge whoever is at the other end, and return only if its evidence passes.
+
+    Raises:
+        AttestationError: the evidence was refused, or there is none.
+        EnclaveError: the peer was lost or broke the protocol.
+    """
+    challenge = new_challenge()
+    stream.accept({FrameType.EVIDENCE: MAX_EVIDENCE_BYTES, FrameType.REFUSAL: REFUSAL_BYTES})
+    stream.send(challenge.to_frame(), timeout_s=timeout_s)
+    frame = stream.receive(time.monotonic() + timeout_s)
+    if frame.type is FrameType.REFUSAL:
+        raise stream.refusal_in(frame)
+    try:
+        evidence = parse_evidence(frame.body)
+    except WireError as exc:
+        raise AttestationError(
+            f"the evidence cannot be read ({exc})",
+            hint="is this the enclave's port, and does it run a payload of this release?",
+            code="evidence-form",
+        ) from exc
+    return verify_evidence(challenge, evidence, expectation, datetime.now(UTC))

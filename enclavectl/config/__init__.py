@@ -1,0 +1,1 @@
+"""Every setting: its kind, its value, and where the value came from."""

@@ -1,0 +1,396 @@
+"""The configuration: flag before environment before file before default, and every value knows its source.
+
+A new field is one ``setting`` line here; the file's reader, the environment variable, ``config show`` and the
+default file (configs/enclavectl.yaml, which a test compares) follow from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from enclavectl.config.choices import BackendChoice
+from enclavectl.config.setting import (
+    OPTIONAL_PATH,
+    PATH,
+    REFERENCE,
+    PathContext,
+    Setting,
+    one_of,
+    optional,
+    setting,
+    settings_of,
+    shown,
+    whole,
+)
+from enclavectl.errors import UsageError
+from enclavectl.files import read_bounded
+from enclavectl.suggest import suggestion
+
+if TYPE_CHECKING:
+    from enclavectl.yaml_file import Node
+
+MAX_CONFIG_BYTES = 256 * 1024
+CONFIG_SCHEMA = "enclavectl.config/1"
+# Variables that begin like settings but are none. TEST_PREFIX is for the project's own tests and CI.
+CONFIG_VARIABLE = "ENCLAVECTL_CONFIG"
+TEST_PREFIX = "ENCLAVECTL_TEST_"
+# 2**32 - 1 means "any", for a CID and for a port; CIDs up to 3 are taken (vsock(7), linux/vm_sockets.h).
+_MAX_VSOCK = 2**32 - 2
+
+
+class Profile(StrEnum):
+    """What this host is for."""
+
+    DEVELOPMENT = "development"
+    PRODUCTION = "production"
+
+
+class SourceKind(StrEnum):
+    """Where a value can come from, weakest first."""
+
+    DEFAULT = "default"
+    FILE = "file"
+    ENVIRONMENT = "environment"
+    FLAG = "flag"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where a value came from; ``where`` is "path:line" or the variable's name, and empty otherwise."""
+
+    kind: SourceKind
+    where: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.where}".rstrip()
+
+
+def _xdg(variable: str, fallback: str, around: PathContext) -> Path:
+    # Relative values are to be ignored: https://specifications.freedesktop.org/basedir-spec/latest/#variables
+    base = Path(around.environ.get(variable, ""))
+    return (base if base.is_absolute() else around.home() / fallback) / "enclavectl"
+
+
+def _state_dir(around: PathContext) -> Path:
+    return _xdg("XDG_STATE_HOME", ".local/state", around)
+
+
+def _data_dir(around: PathContext) -> Path:
+    return _xdg("XDG_DATA_HOME", ".local/share", around)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiagnoseConfig:
+    """What ``diagnose`` asks for and how long it waits."""
+
+    top: int = field(
+        metadata=setting(whole(1, 64), 3, "How many labels to print for a picture, the most probable first.")
+    )
+    timeout_s: int = field(
+        metadata=setting(whole(1, 3600), 30, "Seconds that one picture may take before it counts as failed.")
+    )
+    in_flight: int = field(
+        metadata=setting(whole(1, 16), 8, "How many pictures of a batch may be on their way at once.")
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnclaveConfig:
+    """The virtual machine of the backends nitro and qemu."""
+
+    eif: Path | None = field(
+        metadata=setting(OPTIONAL_PATH, None, "Image to run; null for enclave.eif in the current folder.")
+    )
+    memory_mib: int = field(metadata=setting(whole(64, 2**24), 8192, "Memory of the enclave in MiB."))
+    cpus: int = field(metadata=setting(whole(1, 1024), 4, "Virtual CPUs of the enclave."))
+    cid: int | None = field(
+        metadata=setting(
+            optional(whole(4, _MAX_VSOCK)),
+            None,
+            "Context id (CID), the enclave's address on vsock, such as 16; null lets the driver choose.",
+        )
+    )
+    port_in: int = field(
+        metadata=setting(whole(1, _MAX_VSOCK), 5005, "Port on which the enclave takes pictures.")
+    )
+    port_out: int = field(
+        metadata=setting(whole(1, _MAX_VSOCK), 5006, "Port on which the parent takes answers.")
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NitroConfig:
+    """Only for hosts that simulate Nitro, such as the project's tests; null on a real one."""
+
+    vsock_dir: Path | None = field(
+        metadata=setting(
+            OPTIONAL_PATH,
+            None,
+            "Folder of the sockets CID.vsock and host.vsock_PORT (hybrid vsock) in place of AF_VSOCK.",
+        )
+    )
+    root: Path | None = field(
+        metadata=setting(
+            OPTIONAL_PATH,
+            None,
+            "Development root (PEM) in place of AWS's; what it vouches for is simulated, never nitro.",
+        )
+    )
+    host_root: Path | None = field(
+        metadata=setting(
+            OPTIONAL_PATH,
+            None,
+            "Folder of the host's /sys and /proc: the CPUs and the huge pages that are kept for enclaves.",
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalConfig:
+    """The limits of the backend local, a process on this machine."""
+
+    memory_mib: int = field(
+        metadata=setting(whole(256, 2**24), 4096, "Address space of the local enclave in MiB.")
+    )
+    workers: int = field(
+        metadata=setting(whole(1, 64), 2, "Pictures that the local enclave classifies at the same time.")
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Every setting, checked; ``sources`` has one entry per key; ``file`` is what was read, if any."""
+
+    backend: BackendChoice = field(
+        metadata=setting(one_of(BackendChoice), BackendChoice.AUTO, "What runs the enclave.")
+    )
+    profile: Profile = field(
+        metadata=setting(
+            one_of(Profile),
+            Profile.DEVELOPMENT,
+            "What this host is for; production refuses debug mode, which turns attestation off.",
+        )
+    )
+    state_dir: Path = field(
+        metadata=setting(
+            PATH,
+            _state_dir,
+            "Private folder with what this host built and runs; the default follows XDG_STATE_HOME.",
+            default_text="~/.local/state/enclavectl",
+        )
+    )
+    data_dir: Path = field(
+        metadata=setting(
+            PATH,
+            _data_dir,
+            "Folder with the models that were fetched; the default follows XDG_DATA_HOME.",
+            default_text="~/.local/share/enclavectl",
+        )
+    )
+    model: str = field(metadata=setting(REFERENCE, "demo-lesion", "The model that classifies the pictures."))
+    policy: Path | None = field(
+        metadata=setting(
+            OPTIONAL_PATH,
+            None,
+            "Policy file that an enclave must satisfy; null for the default of the backend.",
+        )
+    )
+    diagnose: DiagnoseConfig
+    enclave: EnclaveConfig
+    nitro: NitroConfig
+    local: LocalConfig
+    sources: Mapping[str, Source]
+    file: Path | None
+
+    def rows(self) -> Iterator[tuple[str, str, str]]:
+        """Key, value and source of every setting as text, in the order of the file."""
+        for key, value in self._values():
+            yield key, "null" if value is None else str(value), str(self.sources[key])
+
+    def to_json(self) -> dict[str, object]:
+        """The object that ``config show --output json`` prints."""
+        return {
+            "schema": CONFIG_SCHEMA,
+            "file": None if self.file is None else str(self.file),
+            "settings": {
+                key: {
+                    "value": str(value) if isinstance(value, Path) else value,
+                    "source": str(self.sources[key]),
+                }
+                for key, value in self._values()
+            },
+        }
+
+    def _values(self) -> Iterator[tuple[str, object]]:
+        for one in SETTINGS:
+            section, _, name = one.key.rpartition(".")
+            yield one.key, getattr(getattr(self, section) if section else self, name)
+
+
+SECTIONS = {"diagnose": DiagnoseConfig, "enclave": EnclaveConfig, "nitro": NitroConfig, "local": LocalConfig}
+SETTINGS: tuple[Setting, ...] = (
+    *settings_of(Config),
+    *(one for name, section in SECTIONS.items() for one in settings_of(section, section=name)),
+)
+_BY_KEY = {one.key: one for one in SETTINGS}
+_BY_VARIABLE = {one.variable: one for one in SETTINGS}
+
+_Found = dict[str, tuple[object, Source]]
+
+
+def config_path(*, path: Path | None, environ: Mapping[str, str]) -> Path:
+    """Where the configuration file is or would be: ``path``, $ENCLAVECTL_CONFIG or the user's default.
+
+    Raises:
+        UsageError: the user has no home folder, so there is no default.
+    """
+    around = PathContext(base=None, environ=environ)
+    try:
+        if named := path or environ.get(CONFIG_VARIABLE):
+            return around.absolute(str(named))
+        return _xdg("XDG_CONFIG_HOME", ".config", around) / "config.yaml"
+    except ValueError as exc:
+        raise UsageError(f"configuration file: {exc}", hint=f"set {CONFIG_VARIABLE}") from exc
+
+
+def load_config(*, path: Path | None, environ: Mapping[str, str], flags: Mapping[str, object]) -> Config:
+    """The checked configuration of this invocation.
+
+    ``path`` is a file that must exist, as must the one that ENCLAVECTL_CONFIG names; the default file may be
+    absent. ``flags`` has values by key ("diagnose.top"), None for a flag that was not given. A variable
+    that is set to nothing counts as not set.
+
+    Raises:
+        UsageError: an unknown key or variable, or a value of the wrong type or out of bounds; the message has
+            the value's place.
+    """
+    found: _Found = {one.key: (one, Source(kind=SourceKind.DEFAULT)) for one in SETTINGS}
+    file = config_path(path=path, environ=environ)
+    if not (path or environ.get(CONFIG_VARIABLE)) and _is_absent(file):
+        used = None
+    else:
+        used = file
+        found |= parse_config(
+            read_bounded(file, MAX_CONFIG_BYTES, what="configuration file"), file, environ=environ
+        )
+    found |= _from_environment(environ)
+    found |= _from_flags(flags, environ)
+    return _assemble(found, used, PathContext(base=None, environ=environ))
+
+
+def parse_config(data: bytes, file: Path, *, environ: Mapping[str, str]) -> dict[str, tuple[object, Source]]:
+    """The settings in the bytes of a configuration file, checked, by key. Nothing else is read.
+
+    Relative paths are resolved against the folder of ``file``.
+
+    Raises:
+        UsageError: not the YAML of a configuration; the message begins with ``file:line``.
+    """
+    # Here and not above: PyYAML takes longer to import than the rest of this, and most users have no file.
+    from enclavectl.yaml_file import parse_yaml, refuse_unknown
+
+    if len(data) > MAX_CONFIG_BYTES:
+        raise UsageError(
+            f"{file}: expected a configuration file of at most {MAX_CONFIG_BYTES} bytes, found more"
+        )
+    name = str(file)
+    around = PathContext(base=file.parent, environ=environ)
+    top = _mapping(parse_yaml(data, name=name), "the file", name)
+    refuse_unknown(top, {key.partition(".")[0] for key in _BY_KEY}, name=name)
+    nodes = {key: node for key, node in top.items() if key not in SECTIONS}
+    for section in SECTIONS:
+        if section in top:
+            inner = _mapping(top[section], section, name)
+            known = {key.partition(".")[2] for key in _BY_KEY if key.startswith(f"{section}.")}
+            refuse_unknown(inner, known, name=name, where=section)
+            nodes |= {f"{section}.{key}": node for key, node in inner.items()}
+    found: _Found = {}
+    for key, node in nodes.items():
+        where = f"{name}:{node.line}"
+        try:
+            value = _BY_KEY[key].kind.read(node.to_plain(), around)
+        except ValueError as exc:
+            raise UsageError(f"{where}: {key}: {exc}") from exc
+        found[key] = (value, Source(kind=SourceKind.FILE, where=where))
+    return found
+
+
+def _is_absent(file: Path) -> bool:
+    # Not file.exists(): a dangling link and a folder that may not be entered are errors, not absence.
+    try:
+        file.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False  # read_bounded says what is wrong with it
+    return False
+
+
+def _mapping(node: Node, what: str, name: str) -> dict[str, Node]:
+    if node.value is None:  # an empty file, or a section of which every line is commented out
+        return {}
+    if not isinstance(node.value, dict):
+        raise UsageError(
+            f"{name}:{node.line}: {what}: expected keys and values, found {shown(node.to_plain())}"
+        )
+    return node.value
+
+
+def _from_environment(environ: Mapping[str, str]) -> _Found:
+    around = PathContext(base=None, environ=environ)
+    found: _Found = {}
+    for variable in sorted(name for name in environ if name.startswith("ENCLAVECTL_")):
+        if variable == CONFIG_VARIABLE or variable.startswith(TEST_PREFIX):
+            continue
+        one = _BY_VARIABLE.get(variable)
+        if one is None:
+            near = suggestion(variable, [*_BY_VARIABLE, CONFIG_VARIABLE])
+            raise UsageError(
+                f"unknown environment variable {shown(variable)}; {near}", hint=f"unset {variable}"
+            )
+        if text := environ[variable]:
+            try:
+                value = one.kind.read(one.kind.decode(text), around)
+            except ValueError as exc:
+                raise UsageError(f"environment variable {variable}: {exc}") from exc
+            found[one.key] = (value, Source(kind=SourceKind.ENVIRONMENT, where=variable))
+    return found
+
+
+def _from_flags(flags: Mapping[str, object], environ: Mapping[str, str]) -> _Found:
+    around = PathContext(base=None, environ=environ)
+    found: _Found = {}
+    for key, given in flags.items():
+        if given is not None:
+            try:
+                value = _BY_KEY[key].kind.read(given, around)  # a KeyError is a bug in the caller
+            except ValueError as exc:
+                raise UsageError(
+                    f"{key} on the command line: {exc}", hint="enclavectl COMMAND --help lists the options"
+                ) from exc
+            found[key] = (value, Source(kind=SourceKind.FLAG))
+    return found
+
+
+def _assemble(found: _Found, file: Path | None, around: PathContext) -> Config:
+    values = {
+        # Defaults come last: one that needs a home folder must not fail where the user named a folder.
+        key: value.resolve_default(around) if isinstance(value, Setting) else value
+        for key, (value, _) in found.items()
+    }
+    return Config(
+        **{key: value for key, value in values.items() if "." not in key},  # type: ignore[arg-type]
+        **{
+            name: section(
+                **{key.removeprefix(f"{name}."): values[key] for key in values if key.startswith(f"{name}.")}
+            )
+            for name, section in SECTIONS.items()
+        },
+        sources=MappingProxyType({key: source for key, (_, source) in found.items()}),
+        file=file,
+    )

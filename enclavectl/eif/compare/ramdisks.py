@@ -1,0 +1,150 @@
+"""Two ramdisks, entry by entry; what is known of each path stands on the disk, so memory does not grow."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from enclavectl.eif.compare.cause import Change, What
+from enclavectl.eif.file_range import Blob
+from enclavectl.eif.ramdisk.cpio import CpioReader, show
+from enclavectl.eif.ramdisk.database import open_database
+from enclavectl.eif.ramdisk.index import key_of, path_of
+from enclavectl.eif.ramdisk.stream import open_ramdisk
+
+_MAX_TARGET = 4096
+_CACHE_KIB = 8 << 10
+# The tables are read in the order of their keys.
+_SCHEMA = """
+CREATE TABLE old (
+  path BLOB PRIMARY KEY, kind, mode, uid, gid, mtime, major, minor, size, digest, target
+) WITHOUT ROWID;
+CREATE TABLE new (
+  path BLOB PRIMARY KEY, kind, mode, uid, gid, mtime, major, minor, size, digest, target
+) WITHOUT ROWID;
+"""
+_PUT = {
+    "old": "REPLACE INTO old VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    "new": "REPLACE INTO new VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+}
+_ALL = {"old": "SELECT * FROM old ORDER BY path", "new": "SELECT * FROM new ORDER BY path"}
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """What a ramdisk says of one path; ``digest`` covers the content."""
+
+    key: bytes
+    kind: str
+    mode: int
+    uid: int
+    gid: int
+    mtime: int
+    major: int
+    minor: int
+    size: int
+    digest: bytes
+    target: bytes
+
+
+def ramdisk_changes(where: str, first: Blob, second: Blob) -> Iterator[Change]:
+    """Every change between two ramdisks whose bytes differ; ``where`` is what to call them.
+
+    Raises:
+        CpioError: one of them is no archive; there was no change before that.
+        HostError: there is no room for the lists of their files.
+    """
+    what = "the lists of the ramdisks' files"
+    with open_database(_SCHEMA, what=what, cache_kib=_CACHE_KIB) as database:
+        for table, blob in (("old", first), ("new", second)):
+            for file in _files(blob):
+                database.execute(_PUT[table], _row(file))
+        is_same = True
+        for old, new in _pairs(_rows(database, "old"), _rows(database, "new")):
+            key = (old or new).key  # type: ignore[union-attr]  # one of them is there
+            for change in _file_changes(f"{where}:/{show(path_of(key))}", old, new):
+                is_same = False
+                yield change
+    if is_same:
+        yield Change(
+            where=where,
+            what=What.LAYOUT,
+            note="the same files, stored in another order or with other inode numbers",
+        )
+
+
+def _row(file: _File) -> tuple[object, ...]:
+    head = (file.key, file.kind, file.mode, file.uid, file.gid, file.mtime, file.major, file.minor)
+    return (*head, file.size, file.digest, file.target)
+
+
+def _rows(database: sqlite3.Connection, table: str) -> Iterator[_File]:
+    return (_File(*row) for row in database.execute(_ALL[table]))
+
+
+def _pairs(olds: Iterator[_File], news: Iterator[_File]) -> Iterator[tuple[_File | None, _File | None]]:
+    """What stands at each path in both; both are in the order of their keys."""
+    old, new = next(olds, None), next(news, None)
+    while old is not None or new is not None:
+        if new is None or (old is not None and old.key < new.key):
+            yield old, None
+            old = next(olds, None)
+        elif old is None or new.key < old.key:
+            yield None, new
+            new = next(news, None)
+        else:
+            yield old, new
+            old, new = next(olds, None), next(news, None)
+
+
+def _files(blob: Blob) -> Iterator[_File]:
+    """The paths of a ramdisk. Where one stands twice the last record counts, as it does for the kernel."""
+    reader = CpioReader(open_ramdisk(blob))
+    for entry in reader:
+        digest, target = hashlib.sha256(), b""
+        for chunk in reader.data():
+            digest.update(chunk)
+            if entry.kind == "link":
+                target = (target + chunk)[:_MAX_TARGET]
+        yield _File(
+            key=key_of(entry.name.rstrip(b"/")),
+            kind=entry.kind,
+            mode=entry.mode & 0o7777,
+            uid=entry.uid,
+            gid=entry.gid,
+            mtime=entry.mtime,
+            major=entry.rdev[0],
+            minor=entry.rdev[1],
+            size=entry.size,
+            digest=digest.digest(),
+            target=target,
+        )
+
+
+def _file_changes(where: str, old: _File | None, new: _File | None) -> Iterator[Change]:
+    if old is None or new is None:
+        if new is not None:
+            yield Change(where=where, what=What.ADDED, after=f"{new.kind}, {new.size} bytes")
+        elif old is not None:
+            yield Change(where=where, what=What.REMOVED, before=f"{old.kind}, {old.size} bytes")
+        return
+    if (old.kind, old.major, old.minor) != (new.kind, new.major, new.minor):
+        yield Change(where=where, what=What.KIND, before=old.kind, after=new.kind)
+    elif old.digest != new.digest:
+        if old.kind == "link":
+            yield Change(where=where, what=What.TARGET, before=show(old.target), after=show(new.target))
+        else:
+            yield Change(where=where, what=What.CONTENT, before=_content(old), after=_content(new))
+    if old.mode != new.mode:
+        yield Change(where=where, what=What.MODE, before=f"{old.mode:04o}", after=f"{new.mode:04o}")
+    if (old.uid, old.gid) != (new.uid, new.gid):
+        texts = [f"{one.uid}:{one.gid}" for one in (old, new)]
+        yield Change(where=where, what=What.OWNER, before=texts[0], after=texts[1])
+    if old.mtime != new.mtime:
+        yield Change(where=where, what=What.MTIME, before=str(old.mtime), after=str(new.mtime))
+
+
+def _content(file: _File) -> str:
+    return f"{file.size} bytes, sha256 {file.digest.hex()}"

@@ -1,0 +1,39 @@
+"""From an image archive to the application ramdisk, in one step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from enclavectl.eif.ramdisk.archive import ImageArchive
+from enclavectl.eif.ramdisk.cpio import ByteSink
+from enclavectl.eif.ramdisk.layers import Implied, ImpliedParents, flatten
+from enclavectl.eif.ramdisk.ramdisks import Mode, application_entries, init_lines, write_ramdisk
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenRamdisk:
+    """A ramdisk of ``size`` bytes.
+
+    ``implied`` are directories that some layer does not list: two hosts that pull such an image get different
+    PCRs from nitro-cli itself, so no mode can match it.
+    """
+
+    size: int
+    implied: Implied
+
+
+def write_application(
+    sink: ByteSink, archive: ImageArchive, mode: Mode, *, extra_env: Sequence[str] = ()
+) -> WrittenRamdisk:
+    """The application ramdisk of an image: its files, its command and its environment.
+
+    Raises:
+        EifError: a layer is damaged or breaks a rule, there is no command, or a file does not fit the format.
+    """
+    keep = ImpliedParents.KEEP if mode is Mode.REPRODUCIBLE else ImpliedParents.DOCKER
+    cmd = init_lines(archive.config.command())
+    env = init_lines((*archive.config.env, *extra_env))
+    with flatten(archive.layers, implied=keep) as image:
+        size = write_ramdisk(sink, application_entries(image.entries(), cmd=cmd, env=env), mode)
+        return WrittenRamdisk(size=size, implied=image.implied)

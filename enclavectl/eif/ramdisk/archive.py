@@ -1,0 +1,153 @@
+"""An image archive (``docker save``, or an OCI layout in a tar): its configuration and its layers, in place.
+
+Plain layers are read where they stand in the archive; compressed ones are unpacked into unnamed temporary
+files, never into memory, and never as a file tree. Each layer must hash to what the configuration says.
+
+https://github.com/opencontainers/image-spec/blob/v1.1.0/image-layout.md and
+https://github.com/moby/docker-image-spec/blob/v1.3.1/spec.md
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from enclavectl.eif.errors import LayerError
+from enclavectl.eif.file_range import CHUNK, Blob, whole_file
+from enclavectl.eif.format import Arch
+from enclavectl.eif.ramdisk.manifest import ImageConfig, choose_image, parse_config
+from enclavectl.eif.ramdisk.tar import read_tar
+from enclavectl.errors import HostError, StateError
+
+MAX_LAYERS = 512  # dockerd allows 128
+MAX_MEMBERS = 1 << 14  # docker save writes at most four for each layer
+MAX_LAYER = 64 << 30  # unpacked; what a compressed layer may put on the disk
+_GZIP = b"\x1f\x8b"
+_ZSTD = b"\x28\xb5\x2f\xfd"
+_PIECE = 1 << 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageArchive:
+    """An open image: ``layers`` are plain tars, lowest first, usable until the context ends."""
+
+    config: ImageConfig
+    layers: tuple[Blob, ...]
+
+
+@contextmanager
+def open_archive(path: Path, *, arch: Arch | None = None) -> Iterator[ImageArchive]:
+    """The one image in an archive; ``arch`` chooses where there are several.
+
+    Raises:
+        LayerError: the archive is damaged, not an image, ambiguous, or a layer is not what it should be.
+        HostError: a compressed layer does not fit the temporary folder.
+        StateError: there is no such file.
+    """
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(path.open("rb"))
+        except OSError as exc:
+            raise StateError(f"cannot read {path}: {exc.strerror}") from exc
+        members = _members(whole_file(file))
+        sources = choose_image(members, arch)
+        config, diff_ids = parse_config(sources)
+        if len(sources.layers) != len(diff_ids) or len(diff_ids) > MAX_LAYERS:
+            raise LayerError(
+                f"expected {len(diff_ids)} layers (at most {MAX_LAYERS}), found {len(sources.layers)}",
+                code="image-layers",
+            )
+        layers: list[Blob] = []
+        for blob, diff_id in zip(sources.layers, diff_ids, strict=True):
+            plain, digest = _plain(blob, stack)
+            if digest != diff_id:
+                raise LayerError(
+                    f"layer {len(layers) + 1}: expected SHA-256 {diff_id}, found {digest}",
+                    code="layer-digest",
+                )
+            layers.append(plain)
+        yield ImageArchive(config=config, layers=tuple(layers))
+
+
+def _members(archive: Blob) -> dict[str, Blob]:
+    """The files of the archive by name; links, which older Docker wrote for repeated layers, are followed."""
+    files: dict[str, Blob] = {}
+    links: dict[str, str] = {}
+    for member in read_tar(archive):
+        if len(files) + len(links) >= MAX_MEMBERS:
+            raise LayerError(f"more than {MAX_MEMBERS} files: not an image archive", code="image-format")
+        name = member.name.decode("utf-8", "surrogateescape").removeprefix("./").rstrip("/")
+        if member.kind == b"0":
+            files[name] = member.data
+        elif member.kind in b"12":
+            target = member.target.decode("utf-8", "surrogateescape")
+            links[name] = _join(name, target) if member.kind == b"2" else target
+    for name, target in links.items():
+        if target in files:
+            files.setdefault(name, files[target])
+    return files
+
+
+def _join(link: str, target: str) -> str:
+    parts: list[str] = []
+    for part in (PurePosixPath(link).parent / target).parts:
+        if part == "..":
+            parts = parts[:-1]
+        else:
+            parts.append(part)
+    return "/".join(parts)
+
+
+def _plain(blob: Blob, stack: ExitStack) -> tuple[Blob, str]:
+    """The layer as a plain tar, and the SHA-256 of that."""
+    head = blob.head(4)
+    if head == _ZSTD:
+        raise LayerError(
+            "the layer is compressed with zstd, which is not supported",
+            code="layer-compression",
+            hint="docker save writes layers that are; or: skopeo copy --dest-compress-format gzip ...",
+        )
+    digest = hashlib.sha256()
+    if not head.startswith(_GZIP):
+        for chunk in blob.chunks():
+            digest.update(chunk)
+        return blob, digest.hexdigest()
+    try:
+        spool = stack.enter_context(tempfile.TemporaryFile(prefix="enclavectl-layer-"))  # noqa: SIM115 - the stack closes it
+        for chunk in _gunzip(blob):
+            digest.update(chunk)
+            spool.write(chunk)
+    except OSError as exc:
+        raise HostError(
+            f"cannot unpack a layer into {tempfile.gettempdir()}: {exc.strerror}",
+            hint="set TMPDIR to a folder with more room",
+        ) from exc
+    return whole_file(spool), digest.hexdigest()
+
+
+def _gunzip(blob: Blob) -> Iterator[bytes]:
+    total = 0
+    inflate = zlib.decompressobj(wbits=31)
+    pieces = (chunk[at : at + _PIECE] for chunk in blob.chunks() for at in range(0, len(chunk), _PIECE))
+    for piece in pieces:
+        data, full = piece, False
+        while data or full:
+            if inflate.eof:  # gzip files may stand behind each other
+                inflate = zlib.decompressobj(wbits=31)
+            try:
+                out = inflate.decompress(data, CHUNK)
+            except zlib.error as exc:
+                raise LayerError(f"the layer is not gzip ({exc})", code="layer-compression") from exc
+            total += len(out)
+            if total > MAX_LAYER:
+                raise LayerError(f"the layer unpacks to more than {MAX_LAYER} bytes", code="layer-size")
+            yield out
+            data = inflate.unused_data if inflate.eof else inflate.unconsumed_tail
+            full = len(out) == CHUNK and not inflate.eof  # there may be output left without any input
+    if not inflate.eof:
+        raise LayerError("the compressed layer ends early", code="layer-compression")

@@ -1,0 +1,107 @@
+"""A file system as a sorted list of entries: what layers flatten to, and what a ramdisk is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from enclavectl.eif.errors import LayerError
+from enclavectl.eif.file_range import Blob
+from enclavectl.eif.ramdisk.cpio import MAX_NAME, show
+from enclavectl.eif.ramdisk.tar import TarEntry, read_tar
+
+
+class Kind(Enum):
+    """What an entry is; the value is the type part of its mode, except for hard links, which have none."""
+
+    FIFO = 0o010000
+    CHAR = 0o020000
+    DIRECTORY = 0o040000
+    BLOCK = 0o060000
+    FILE = 0o100000
+    SYMLINK = 0o120000
+    HARDLINK = 0
+
+
+_BY_FLAG = {
+    b"0": Kind.FILE,
+    b"1": Kind.HARDLINK,
+    b"2": Kind.SYMLINK,
+    b"3": Kind.CHAR,
+    b"4": Kind.BLOCK,
+    b"5": Kind.DIRECTORY,
+    b"6": Kind.FIFO,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One path. ``name`` is relative, without a trailing slash; empty for the root itself.
+
+    ``target`` is a link's target: as written for a symbolic link, the first path of the file for a hard link.
+    ``xattrs`` are names only; no ramdisk keeps them, so a lint can say what gets lost.
+    """
+
+    name: bytes
+    kind: Kind
+    perm: int
+    uid: int = 0
+    gid: int = 0
+    mtime: int = 0
+    rdev: tuple[int, int] = (0, 0)
+    target: bytes = b""
+    data: Blob | None = None
+    xattrs: tuple[bytes, ...] = ()
+
+
+def clean_name(raw: bytes, offset: int) -> bytes:
+    """The path without ``./``, doubled and trailing slashes.
+
+    Raises:
+        LayerError: ``tar-name``; absolute, with ``..`` or a NUL, or longer than 4095 bytes.
+    """
+    parts = [part for part in raw.split(b"/") if part not in (b"", b".")]
+    name = b"/".join(parts)
+    if raw.startswith(b"/") or b".." in parts or b"\0" in raw or len(name) >= MAX_NAME:
+        raise LayerError(
+            f"{show(raw[:64])!r}: expected a relative path without '..'", code="tar-name", offset=offset
+        )
+    return name
+
+
+def to_entry(member: TarEntry) -> Entry:
+    """A tar member as an entry.
+
+    Raises:
+        LayerError: ``tar-name``.
+    """
+    kind = _BY_FLAG[member.kind]
+    target = member.target
+    if kind is Kind.HARDLINK:
+        # Docker resolves the link name below the layer's root, so a leading slash means that root.
+        target = clean_name(target.lstrip(b"/"), member.offset)
+    return Entry(
+        name=clean_name(member.name, member.offset),
+        kind=kind,
+        perm=member.mode & 0o7777,
+        uid=member.uid,
+        gid=member.gid,
+        mtime=member.mtime,
+        rdev=member.rdev,
+        target=target,
+        data=member.data if kind is Kind.FILE else None,
+        xattrs=member.xattrs,
+    )
+
+
+def read_export(archive: Blob) -> Iterator[Entry]:
+    """The entries of a ``docker export`` tar, in its order, the root left out.
+
+    Raises:
+        LayerError: the archive is damaged, or a name is unsafe.
+    """
+    for member in read_tar(archive):
+        entry = to_entry(member)
+        if entry.name:
+            yield entry

@@ -1,0 +1,267 @@
+"""Image layers flattened to one file system, as dockerd's overlay2 and ``docker export`` do it.
+
+Each layer is first read on its own, as overlay2 unpacks it into a directory of its own, and is then laid
+over what is below. That is where the rules come from: a whiteout and an opaque marker act on lower layers
+only, in whatever order they stand in the tar; a hard link can only name a file of its own layer; and a
+parent directory that the layer does not list is made anew, over a lower layer's entry too.
+
+https://github.com/opencontainers/image-spec/blob/v1.1.0/layer.md
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from enclavectl.eif.errors import LayerError
+from enclavectl.eif.file_range import Blob
+from enclavectl.eif.ramdisk.cpio import MAX_ENTRIES, show
+from enclavectl.eif.ramdisk.entries import Entry, Kind, to_entry
+from enclavectl.eif.ramdisk.index import Index, Name, Names, key_of, open_index, path_of
+from enclavectl.eif.ramdisk.tar import read_tar
+
+_WHITEOUT = b".wh."
+_OPAQUE = b".wh..wh..opq"
+_META = b".wh..wh."  # aufs kept its own files under such names
+_ROOT = Entry(name=b"", kind=Kind.DIRECTORY, perm=0o755)
+# What dockerd puts over every image before a container starts, in its order (daemon/initlayer).
+_INIT_LAYER = (
+    (b"dev/pts", _ROOT),
+    (b"dev/shm", _ROOT),
+    (b"proc", _ROOT),
+    (b"sys", _ROOT),
+    (b".dockerenv", Entry(name=b"", kind=Kind.FILE, perm=0o755)),
+    (b"etc/resolv.conf", Entry(name=b"", kind=Kind.FILE, perm=0o755)),
+    (b"etc/hosts", Entry(name=b"", kind=Kind.FILE, perm=0o755)),
+    (b"etc/hostname", Entry(name=b"", kind=Kind.FILE, perm=0o755)),
+    (b"dev/console", Entry(name=b"", kind=Kind.FILE, perm=0o755)),
+    (b"etc/mtab", Entry(name=b"", kind=Kind.SYMLINK, perm=0o777, target=b"/proc/mounts")),
+)
+
+
+class ImpliedParents(Enum):
+    """What becomes of a directory that a layer uses but does not list.
+
+    ``DOCKER``: 0755, owned by root, even where a lower layer lists it; Docker stamps it with the time of the
+    pull, so no two hosts agree and we use ``mtime`` 0. ``KEEP``: the lower layer's entry stays, as the OCI
+    specification has it.
+    """
+
+    DOCKER = "docker"
+    KEEP = "keep"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Implied:
+    """Directories that some layer used without listing them: how many, and the first three of them.
+
+    With Docker, their times differ from host to host, and so do the PCRs that nitro-cli computes.
+    """
+
+    count: int = 0
+    examples: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flattened:
+    """A whole image, usable as long as its index is open."""
+
+    index: Index
+    names: Names
+    implied: Implied
+
+    def entries(self) -> Iterator[Entry]:
+        """Depth first, siblings in byte order, a directory before its children; the root is left out.
+
+        The first name of a file is that file, its others are hard links to the first.
+        """
+        for found in self.index.walk(self.names):
+            entry, links = found.entry, found.links
+            if links is not None and links.first != entry.name:
+                entry = replace(entry, kind=Kind.HARDLINK, target=links.first, data=None)
+            yield entry
+
+
+@contextmanager
+def flatten(
+    layers: Iterable[Blob], *, implied: ImpliedParents = ImpliedParents.DOCKER, init_layer: bool = True
+) -> Iterator[Flattened]:
+    """The file system that ``docker export`` would show, until the end of the block.
+
+    ``layers`` are plain tars, lowest first. ``init_layer`` adds what dockerd adds to every container. Takes
+    room on the disk for each path, and memory for none.
+
+    Raises:
+        LayerError: a tar is damaged, a name is unsafe, or a layer breaks a rule (``layer-parent``,
+            ``layer-hardlink``, ``layer-whiteout``, ``layer-entries``).
+        HostError: there is no room for the list of files.
+    """
+    with open_index() as index:
+        image = Names(index, "image")
+        image.put(b"", Name(inode=index.add(_ROOT), folder=True))
+        layer = _Layer(index)
+        for archive in layers:
+            layer.read(archive)
+            layer.lay_over(image, implied)
+        if init_layer:
+            for path, entry in _INIT_LAYER:
+                _init_path(index, image, path, entry)
+        yield Flattened(index=index, names=image, implied=layer.missing())
+
+
+class _Layer:
+    """One layer at a time, on its own, as overlay2 unpacks it.
+
+    Beside its names there are three lists of keys: ``implied``, the directories that no member lists;
+    ``opaque``, those that hide all that lower layers have in them; and ``hidden``, the single paths to hide.
+    """
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._names = Names(index, "layer")
+        self._execute = index.database.execute
+        for table in ("implied", "opaque", "hidden", "missing"):
+            self._execute(f"CREATE TABLE {table} (path BLOB PRIMARY KEY) WITHOUT ROWID")
+        self._count = 0
+        self._parent = b""  # the last one seen to be there, since members of a directory stand together
+
+    def read(self, archive: Blob) -> None:
+        """This is the layer in ``archive``."""
+        for table in ("layer", "implied", "opaque", "hidden"):
+            self._execute(f"DELETE FROM {table}")
+        self._make(b"", _ROOT)
+        self._mark("implied", b"")
+        self._parent = b""
+        for member in read_tar(archive):
+            self._count_one()
+            self._take(to_entry(member), member.offset)
+        self._execute("INSERT OR IGNORE INTO missing SELECT path FROM implied WHERE path > x''")
+
+    def lay_over(self, image: Names, implied: ImpliedParents) -> None:
+        """``image`` is what it was, with this layer over it."""
+        self._execute(
+            "INSERT OR IGNORE INTO hidden SELECT path FROM layer JOIN image USING (path) "
+            "WHERE image.folder AND NOT layer.folder"
+        )
+        for (key,) in self._execute("SELECT path FROM opaque"):
+            image.drop(key, itself=False)
+        for (key,) in self._execute("SELECT path FROM hidden"):
+            image.drop(key)
+        # overlay2 makes each layer's root itself, so only a listed root changes it.
+        kept = "IN (SELECT path FROM image WHERE folder)" if implied is ImpliedParents.KEEP else "= x''"
+        self._execute(f"DELETE FROM layer WHERE path IN implied AND path {kept}")
+        self._execute("REPLACE INTO image SELECT * FROM layer")
+
+    def missing(self) -> Implied:
+        """What was implied in any layer so far."""
+        count = self._execute("SELECT COUNT(*) FROM missing").fetchone()[0]
+        rows = self._execute("SELECT path FROM missing ORDER BY path LIMIT 3")
+        return Implied(count=count, examples=tuple(path_of(key) for (key,) in rows))
+
+    def _count_one(self) -> None:
+        self._count += 1
+        if self._count > MAX_ENTRIES:
+            raise LayerError(f"more than {MAX_ENTRIES} entries in the layers", code="layer-entries")
+
+    def _mark(self, table: str, key: bytes) -> None:
+        self._execute(f"INSERT OR IGNORE INTO {table} VALUES (?)", (key,))
+
+    def _make(self, key: bytes, entry: Entry) -> None:
+        self._names.put(key, Name(inode=self._index.add(entry), folder=entry.kind is Kind.DIRECTORY))
+
+    def _take(self, entry: Entry, at: int) -> None:
+        key = key_of(entry.name)
+        if not key and entry.kind is not Kind.DIRECTORY:
+            raise LayerError("the layer's root is not a directory", code="layer-parent", offset=at)
+        parent, _, base = key.rpartition(b"\0")
+        if parent != self._parent:
+            self._make_parents(parent, at)
+            self._parent = parent
+        if base == _OPAQUE:
+            self._mark("opaque", parent)
+        elif entry.name.startswith(_META):
+            return  # dockerd skips aufs's own files, which stand in the root
+        elif base.startswith(_WHITEOUT):
+            if base == _WHITEOUT:
+                raise LayerError("a whiteout without a name", code="layer-whiteout", offset=at)
+            self._mark("hidden", parent + b"\0" + base[len(_WHITEOUT) :])
+        else:
+            self._put(key, entry, at)
+
+    def _make_parents(self, parent: bytes, at: int) -> None:
+        absent, key = [], parent
+        while (name := self._names.get(key)) is None:
+            absent.append(key)
+            key = key.rpartition(b"\0")[0]
+        if not name.folder:
+            # dockerd would write through a symbolic link here; no builder makes such layers.
+            raise LayerError(
+                f"{show(path_of(parent)[:128])}: a parent is not a directory", code="layer-parent", offset=at
+            )
+        for key in absent:
+            self._count_one()
+            self._make(key, _ROOT)
+            self._mark("implied", key)
+
+    def _put(self, key: bytes, entry: Entry, at: int) -> None:
+        old = self._names.get(key)
+        link = self._linked(entry, at) if entry.kind is Kind.HARDLINK else None
+        if old is not None and old.folder:
+            if entry.kind is Kind.DIRECTORY:
+                self._index.put(old.inode, entry)
+                self._execute("DELETE FROM implied WHERE path = ?", (key,))
+                return
+            self._clear(key)
+        if link is not None:
+            self._names.put(key, link)
+        elif entry.kind is Kind.SYMLINK:
+            self._make(key, replace(entry, perm=0o777))  # Linux keeps no other mode for them
+        else:
+            self._make(key, entry)
+
+    def _clear(self, key: bytes) -> None:
+        """The directory at ``key`` is gone, with all that the layer has or hides in it."""
+        self._names.drop(key)
+        for table in ("implied", "opaque"):
+            self._execute(f"DELETE FROM {table} WHERE path >= ? AND path < ?", (key, key + b"\1"))
+        self._execute("DELETE FROM hidden WHERE path > ? AND path < ?", (key, key + b"\1"))
+        self._parent = b""
+
+    def _linked(self, entry: Entry, at: int) -> Name:
+        """The file that a hard link names. Measured with dockerd: the link's header is applied to it."""
+        name = self._names.get(key_of(entry.target))
+        if name is None or name.folder:
+            raise LayerError(
+                f"{show(entry.name[:128])}: hard link to {show(entry.target[:128])}, "
+                "which is no file of the same layer",
+                code="layer-hardlink",
+                offset=at,
+            )
+        inode = replace(self._index.get(name.inode), uid=entry.uid, gid=entry.gid)
+        if inode.kind is not Kind.SYMLINK:
+            inode = replace(inode, perm=entry.perm, mtime=entry.mtime)
+        self._index.put(name.inode, inode)
+        self._index.link(name.inode)
+        return name
+
+
+def _init_path(index: Index, image: Names, path: bytes, entry: Entry) -> None:
+    """What dockerd's init layer does: what is in the way and no directory goes, what is missing is made."""
+    key, name = b"", image.get(b"")
+    parts = path.split(b"/")
+    for number, part in enumerate(parts, 1):
+        above = index.get(name.inode) if name else _ROOT
+        key += b"\0" + part
+        name = image.get(key)
+        if name is None or not name.folder:
+            made = entry if number == len(parts) else _ROOT
+            setgid = above.perm & 0o2000  # which the kernel passes on to new directories
+            if made.kind is Kind.DIRECTORY:
+                made = replace(made, perm=made.perm | setgid)
+            elif made.kind is Kind.SYMLINK and setgid:
+                # dockerd gives files and directories to root, but a link keeps the group that it got.
+                made = replace(made, gid=above.gid)
+            name = Name(inode=index.add(made), folder=made.kind is Kind.DIRECTORY)
+            image.put(key, name)

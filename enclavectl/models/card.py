@@ -1,0 +1,137 @@
+"""A model's card as people write it: YAML of the form ``enclavectl.model/1``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from enclave_payload.card import MAX_CARD_BYTES, CardError, ModelCard, card_from_mapping
+from enclavectl.config.setting import shown
+from enclavectl.errors import UsageError
+from enclavectl.files import read_bounded
+from enclavectl.models.find import Model
+from enclavectl.yaml_file import Node, Plain, parse_yaml, refuse_unknown
+
+MODEL_SCHEMA = "enclavectl.model/1"
+# The payload's own bound on a card is 16 KiB; the rest is for what only people read.
+MAX_CARD_FILE_BYTES = 64 * 1024
+
+_MEASURED = ("id", "sha256", "input", "labels", "notice")
+_REQUIRED = ("schema", "title", "file", *_MEASURED)
+_FREE_FORM = ("training", "evaluation", "license", "source")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DescribedModel(Model):
+    """A model with all that its card says of it.
+
+    ``extra`` has the free-form parts of the card: training, evaluation, license, source.
+    """
+
+    title: str
+    extra: Mapping[str, Plain]
+
+    def to_json(self) -> dict[str, object]:
+        """The object that ``model show --output json`` prints."""
+        card = self.card
+        return {
+            "schema": MODEL_SCHEMA,
+            "id": card.model_id,
+            "title": self.title,
+            "card": str(self.card_path),
+            "file": str(self.weights_path),
+            "sha256": card.sha256,
+            "input": {"width": card.width, "height": card.height, "mean": card.mean, "std": card.std},
+            "labels": [{"code": label.code, "name": label.name} for label in card.labels],
+            "notice": card.notice,
+            **self.extra,
+        }
+
+
+def read_card(path: Path) -> DescribedModel:
+    """The model that the card at ``path`` describes.
+
+    Raises:
+        UsageError: the file cannot be read, or is not a card.
+    """
+    return parse_model_card(read_bounded(path, MAX_CARD_FILE_BYTES, what="model card"), path)
+
+
+def parse_model_card(data: bytes, path: Path) -> DescribedModel:
+    """The model that these bytes of a card describe; ``path`` is where they are from. Nothing is read.
+
+    Raises:
+        UsageError: not a model card; the message names the place and the field.
+    """
+    name = str(path)
+    if len(data) > MAX_CARD_FILE_BYTES:
+        raise UsageError(f"{name}: expected a model card of at most {MAX_CARD_FILE_BYTES} bytes, found more")
+    root = parse_yaml(data, name=name)
+    if not isinstance(root.value, dict):
+        raise UsageError(f"{name}:{root.line}: expected a model card, found {shown(root.to_plain())}")
+    top = root.value
+    refuse_unknown(top, (*_REQUIRED, *_FREE_FORM), name=name)
+    if missing := [key for key in _REQUIRED if key not in top]:
+        raise UsageError(f"{name}: the model card lacks {', '.join(missing)}")
+    if (schema := top["schema"].to_plain()) != MODEL_SCHEMA:
+        raise UsageError(
+            f"{name}:{top['schema'].line}: expected schema {MODEL_SCHEMA}, found {shown(schema)}"
+        )
+    return DescribedModel(
+        card=_measured(top, name),
+        title=_line_of_text(top["title"], "title", name),
+        card_path=path,
+        weights_path=path.parent / _file_name(top["file"], name),
+        extra=MappingProxyType({key: top[key].to_plain() for key in _FREE_FORM if key in top}),
+    )
+
+
+def _measured(top: Mapping[str, Node], name: str) -> ModelCard:
+    values = {key: top[key].to_plain() for key in _MEASURED}
+    values["labels"] = _label_pairs(top["labels"], name)
+    if isinstance(notice := values["notice"], str):
+        values["notice"] = " ".join(notice.split())  # a card may fold a long notice over lines
+    if isinstance(image := top["input"].value, dict):
+        refuse_unknown(image, ("width", "height", "mean", "std"), name=name, where="input")
+    try:
+        card = card_from_mapping(values)
+    except CardError as exc:
+        raise UsageError(f"{name}: {exc}") from exc
+    if (size := len(card.to_json())) > MAX_CARD_BYTES:
+        raise UsageError(
+            f"{name}: expected labels and a notice of at most {MAX_CARD_BYTES} bytes, found {size}"
+        )
+    return card
+
+
+def _label_pairs(labels: Node, name: str) -> list[Plain]:
+    if not isinstance(labels.value, list):
+        raise UsageError(f"{name}:{labels.line}: labels: expected a list, found {shown(labels.to_plain())}")
+    pairs: list[Plain] = []
+    for label in labels.value:
+        if not isinstance(label.value, dict) or set(label.value) != {"code", "name"}:
+            found = shown(label.to_plain())
+            raise UsageError(f"{name}:{label.line}: labels: expected {{code: ..., name: ...}}, found {found}")
+        pairs.append([label.value["code"].to_plain(), label.value["name"].to_plain()])
+    return pairs
+
+
+def _line_of_text(node: Node, key: str, name: str) -> str:
+    if isinstance(node.value, str) and 0 < len(node.value) <= 200 and node.value.isprintable():
+        return node.value
+    raise UsageError(
+        f"{name}:{node.line}: {key}: expected 1 to 200 printable characters on one line, "
+        f"found {shown(node.to_plain())}"
+    )
+
+
+def _file_name(node: Node, name: str) -> str:
+    text = _line_of_text(node, "file", name)
+    # A card is often somebody else's: it may name its neighbor, and no other file of this machine.
+    if "/" in text or text in {".", ".."}:
+        raise UsageError(
+            f"{name}:{node.line}: file: expected the name of a file beside the card, found {shown(text)}"
+        )
+    return text

@@ -1,0 +1,278 @@
+"""Fetch published weights that this project may use but not redistribute, and check that they are the ones.
+
+What is pinned is the git blob id that the tutorial's repository gives the file: the SHA-1 of ``blob``, a
+space, the length, a NUL and the content (https://git-scm.com/book/en/v2/Git-Internals-Git-Objects). That is
+only as strong as SHA-1. Making a second file with the id of a given one is beyond anything known; but whoever
+made the file could have made two with one id (https://shattered.io), so the id does not bind its author. From
+the first fetch on, the card on this machine has the SHA-256 of what came.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import http.client
+import ipaddress
+import json
+import re
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import IO, BinaryIO, TypeAlias
+from urllib.parse import urlsplit
+
+from enclavectl.errors import HostError, UsageError
+from enclavectl.files import stage_file, write_atomic
+from enclavectl.models.card import MODEL_SCHEMA, DescribedModel, read_card
+from enclavectl.models.find import CARD_NAME, MAX_WEIGHTS_BYTES, load_weights
+from enclavectl.suggest import suggestion
+from enclavectl.yaml_file import Plain
+
+WEIGHTS_NAME = "model.tflite"
+_CHUNK = 64 * 1024
+
+# Called with the bytes received so far and the length that the server announced, if it did.
+Progress: TypeAlias = Callable[[int, int | None], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """Seconds for one read of the socket, and for the whole download: 64 MiB at 1 Mbit/s take 9 minutes."""
+
+    read_s: float = 30.0
+    total_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """Weights that somebody else published. ``card`` is the model card but for schema, file and sha256."""
+
+    url: str
+    blob_id: str
+    card: Mapping[str, Plain]
+
+    @property
+    def model_id(self) -> str:
+        """The id that the model is installed under."""
+        return str(self.card["id"])
+
+
+_DEFAULT_TIMEOUTS = Timeouts()
+_TUTORIAL = "evandiewald/nitro-enclave-tensorflow"
+_COMMIT = "cc983d6e8e5509a8bbbac3a20f524fdcd24c16d6"
+
+PUBLISHED: Mapping[str, Published] = MappingProxyType(
+    {
+        "skin-lesion": Published(
+            url=f"https://raw.githubusercontent.com/{_TUTORIAL}/{_COMMIT}/skin_lesion_model.tflite",
+            blob_id="7aeb81cfa23926489b001615aa4ec57779374874",
+            card={
+                "id": "skin-lesion",
+                "title": "Skin lesions, MobileNet v1 trained on HAM10000",
+                "input": {"width": 224, "height": 224, "mean": 127.5, "std": 127.5},
+                "labels": [
+                    {"code": "akiec", "name": "Actinic keratoses and intraepithelial carcinoma"},
+                    {"code": "bcc", "name": "Basal cell carcinoma"},
+                    {"code": "bkl", "name": "Benign keratosis"},
+                    {"code": "df", "name": "Dermatofibroma"},
+                    {"code": "mel", "name": "Melanoma"},
+                    {"code": "nv", "name": "Melanocytic nevi"},
+                    {"code": "vasc", "name": "Vascular lesions"},
+                ],
+                "notice": "This is no diagnosis and no medical advice. A research model, about 82 % accurate "
+                "on its own data set: wrong for about one picture in five. Show any lesion that worries you "
+                "to a doctor, whatever the answer is.",
+                "training": "MobileNet v1 on HAM10000 (10,015 dermatoscopic pictures), by the authors of "
+                "https://github.com/aryanmisra/Skin-Lesion-Classifier; converted to TFLite by the tutorial.",
+                "evaluation": "About 82 % accuracy, as published. Not measured again here.",
+                "license": "The training code is MIT licensed; no license for the weights is known to us. "
+                "enclavectl does not redistribute them: this copy was fetched for you from the source below.",
+                "source": f"https://github.com/{_TUTORIAL} at commit {_COMMIT}, skin_lesion_model.tflite",
+            },
+        )
+    }
+)
+
+
+def fetch(
+    name: str = "skin-lesion", *, data_dir: Path, url: str | None = None, progress: Progress | None = None
+) -> DescribedModel:
+    """The published model ``name`` is installed and intact in ``data_dir``; ``url`` is another place to look.
+
+    Raises:
+        UsageError: no such name, or a URL that is not https.
+        HostError: as in ``fetch_published``.
+    """
+    if name not in PUBLISHED:
+        raise UsageError(f"model {name!r}: nothing to fetch by this name; {suggestion(name, PUBLISHED)}")
+    published = PUBLISHED[name]
+    return fetch_published(
+        dataclasses.replace(published, url=url or published.url), data_dir=data_dir, progress=progress
+    )
+
+
+def fetch_published(
+    published: Published,
+    *,
+    data_dir: Path,
+    progress: Progress | None = None,
+    timeouts: Timeouts = _DEFAULT_TIMEOUTS,
+) -> DescribedModel:
+    """``data_dir/models/<id>`` has the weights and their card; nothing is downloaded if it had them before.
+
+    The card is written last: until then there is no model of that id, and a fetch that is interrupted at any
+    point can be repeated.
+
+    Raises:
+        UsageError: the URL is neither https nor http to this machine.
+        HostError: no connection, a slow or broken one, more than 64 MiB, other content than the pinned one
+            (with the blob ids expected and found), or the file system refused. Nothing is installed then.
+    """
+    folder = data_dir / "models" / published.model_id
+    if (installed := _installed(folder, published)) is not None:
+        return installed
+    _check_url(published.url, published.url)
+    _make_folder(folder.parent)
+    with stage_file(folder.parent, mode=0o644) as staged:
+        for chunk in _download(published.url, progress or _no_progress, timeouts):
+            staged.file.write(chunk)
+        blob_id, sha256 = _digests(staged.file)
+        if blob_id != published.blob_id:
+            raise HostError(
+                f"{published.url}: expected content with git blob id {published.blob_id}, found {blob_id}; "
+                "nothing was installed",
+                hint="what came is not the published file; a proxy or a moved file can be the cause",
+            )
+        _make_folder(folder)
+        staged.commit(folder / WEIGHTS_NAME)
+    card = {"schema": MODEL_SCHEMA, "file": WEIGHTS_NAME, "sha256": sha256, **published.card}
+    write_atomic(folder / CARD_NAME, _render_card(card).encode(), mode=0o644)
+    return read_card(folder / CARD_NAME)
+
+
+def git_blob_id(content: bytes) -> str:
+    """The id that git gives a file with this content, in hexadecimal."""
+    # usedforsecurity=False lets builds compute it that forbid SHA-1; the module says what it is worth.
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+def _installed(folder: Path, published: Published) -> DescribedModel | None:
+    try:
+        model = read_card(folder / CARD_NAME)
+        weights = load_weights(model)
+    except UsageError:
+        return None  # absent, or damaged, which fetching again repairs
+    return model if git_blob_id(weights) == published.blob_id else None
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise HostError(f"{folder}: cannot make this folder ({exc.strerror})") from exc
+
+
+def _no_progress(_received: int, _total: int | None) -> None:
+    """Nobody watches."""
+
+
+def _check_url(url: str, first: str) -> None:
+    """``url`` may be opened on the way from ``first``: https, or http from and to this machine itself.
+
+    Raises:
+        UsageError: it may not.
+    """
+    try:
+        url.encode("ascii")
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        allowed = (parts.scheme == "https" and host != "") or (
+            parts.scheme == "http" and _is_loopback(host) and first.startswith("http:")
+        )
+    except ValueError as exc:
+        raise UsageError(f"{url!r}: not a URL ({exc})") from exc
+    if not allowed:
+        raise UsageError(
+            f"{url!r}: expected an https URL", hint="http is accepted for this machine itself only"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False  # a name, even localhost, is what a resolver says it is
+
+
+class _CheckedRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects, but only to where ``_check_url`` allows."""
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        try:
+            _check_url(newurl, req.full_url)
+        except UsageError as exc:
+            raise HostError(f"{req.full_url}: a redirect was refused ({exc.message})") from exc
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _download(url: str, progress: Progress, timeouts: Timeouts) -> Iterator[bytes]:
+    deadline = time.monotonic() + timeouts.total_s
+    # A proxy of the environment is for the world outside, not for this machine.
+    proxies = [urllib.request.ProxyHandler({})] if url.startswith("http:") else []
+    opener = urllib.request.build_opener(_CheckedRedirects, *proxies)
+    total, received = None, 0
+    try:
+        with opener.open(url, timeout=timeouts.read_s) as response:
+            total = _announced_length(response.headers)
+            while chunk := response.read1(_CHUNK):
+                received += len(chunk)
+                if received > MAX_WEIGHTS_BYTES:
+                    raise HostError(f"{url}: expected at most {MAX_WEIGHTS_BYTES} bytes, found more")
+                if time.monotonic() > deadline:
+                    raise HostError(f"{url}: not done after {timeouts.total_s:g} s and {received} bytes")
+                progress(received, total)
+                yield chunk
+    except urllib.error.HTTPError as exc:
+        raise HostError(f"{url}: the server answered {exc.code} {exc.reason}") from exc
+    except (OSError, http.client.HTTPException, ValueError) as exc:  # ValueError: a host that IDNA refuses
+        raise HostError(
+            f"{url}: the download failed ({getattr(exc, 'reason', None) or exc or type(exc).__name__})",
+            hint="this machine needs internet access for this one command; --url names another place",
+        ) from exc
+    if total is not None and received != total:
+        raise HostError(f"{url}: expected {total} bytes, found {received}", hint="try again")
+
+
+def _announced_length(headers: http.client.HTTPMessage) -> int | None:
+    text = headers.get("Content-Length", "")
+    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
+
+
+def _digests(file: BinaryIO) -> tuple[str, str]:
+    """The git blob id and the SHA-256 of a file of at most MAX_WEIGHTS_BYTES."""
+    file.seek(0)
+    content = file.read(MAX_WEIGHTS_BYTES + 1)
+    return git_blob_id(content), hashlib.sha256(content).hexdigest()
+
+
+def _render_card(card: Mapping[str, Plain]) -> str:
+    # JSON's strings and numbers are YAML; PyYAML's dumper would leave unquoted what only YAML 1.1 calls text.
+    lines = ["# Written by `enclavectl model fetch`."]
+    for key, value in card.items():
+        if isinstance(value, list):
+            lines += [f"{key}:", *(f"  - {json.dumps(item, ensure_ascii=False)}" for item in value)]
+        else:
+            lines.append(f"{key}: {json.dumps(value, ensure_ascii=False)}")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,121 @@
+"""Models: a card in YAML and the weights that it names by SHA-256, in one folder.
+
+Three places hold them: ``enclave_payload/model`` the packaged one, ``data_dir/models/<id>`` those that were
+fetched, and any folder that the user names. ``enclavectl.models.card`` reads cards. The packaged one's is
+there in the payload's own form as well, as in every image: reading YAML takes longer than launching a local
+enclave.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import enclave_payload
+from enclave_payload.card import MAX_CARD_BYTES, CardError, ModelCard, parse_card
+from enclavectl.config.setting import is_path, shown
+from enclavectl.errors import UsageError
+from enclavectl.files import read_bounded
+
+CARD_NAME = "model.yaml"
+MEASURED_NAME = "model.json"
+WEIGHTS_NAME = "model.tflite"
+PACKAGED_ID = "demo-lesion"
+PACKAGED_DIR = Path(enclave_payload.__file__).parent / "model"
+# MobileNet v1 1.0 in float32 has 17 MB; more than this would not fit the memory of the smallest enclave.
+MAX_WEIGHTS_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """What runs a model needs of it; the weights are checked by ``load_weights``, not before."""
+
+    card: ModelCard
+    card_path: Path
+    weights_path: Path
+
+
+def find_model(name_or_path: str | Path, *, data_dir: Path) -> Model:
+    """The model of that id (packaged or fetched), or of the card or folder at that path.
+
+    A value with a ``/``, or that ends in .yaml, is a path. A fetched model cannot shadow the packaged one.
+
+    Raises:
+        UsageError: there is no such model (the message lists those that exist), or its card cannot be used.
+    """
+    if is_path(name_or_path):
+        path = Path(name_or_path)
+        if path.suffix == ".tflite":
+            raise UsageError(
+                f"{path}: expected a model card or its folder, found weights",
+                hint=f"write a {CARD_NAME} beside the weights, in the form of {PACKAGED_DIR / CARD_NAME}",
+            )
+        from enclavectl.models.card import read_card
+
+        return read_card(path / CARD_NAME if _is_folder(path) else path)
+    known = installed_models(data_dir)
+    name = str(name_or_path)
+    if name not in known:
+        here = f"for the folder of that name here, write ./{name}" if _is_folder(Path(name)) else None
+        raise UsageError(
+            f"expected one of the models {', '.join(known) or '(none is installed)'}; found {shown(name)}",
+            hint=here or "name a model card by its path, or try: enclavectl model fetch skin-lesion",
+        )
+    measured = PACKAGED_DIR / MEASURED_NAME
+    if known[name].parent == PACKAGED_DIR and measured.is_file():
+        return Model(
+            card=_read_measured(measured), card_path=known[name], weights_path=PACKAGED_DIR / WEIGHTS_NAME
+        )
+    from enclavectl.models.card import read_card
+
+    model = read_card(known[name])
+    if model.card.model_id != name:
+        raise UsageError(f"{known[name]}: expected the card of {name!r}, found id {model.card.model_id!r}")
+    return model
+
+
+def installed_models(data_dir: Path) -> dict[str, Path]:
+    """The card's path of every model that has an id to be called by, sorted by id. Cards are not read.
+
+    Raises:
+        UsageError: the folder of fetched models cannot be read.
+    """
+    try:
+        fetched = sorted(data_dir.glob(f"models/*/{CARD_NAME}"))
+    except OSError as exc:
+        raise UsageError(f"{data_dir}: cannot read the folder of models ({exc.strerror})") from exc
+    found = {path.parent.name: path for path in fetched if not path.parent.name.startswith(".")}
+    if (packaged := PACKAGED_DIR / CARD_NAME).is_file():
+        found[PACKAGED_ID] = packaged
+    return dict(sorted(found.items()))
+
+
+def load_weights(model: Model) -> bytes:
+    """The weights, which have the SHA-256 of the card.
+
+    Raises:
+        UsageError: the file is missing, longer than 64 MiB, or not the one that the card describes.
+    """
+    weights = read_bounded(model.weights_path, MAX_WEIGHTS_BYTES, what="weights file")
+    found = hashlib.sha256(weights).hexdigest()
+    if found != model.card.sha256:
+        raise UsageError(
+            f"{model.weights_path}: expected SHA-256 {model.card.sha256} ({model.card_path}), found {found}",
+            hint="if you replaced the weights on purpose, write their SHA-256 into the card",
+        )
+    return weights
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return False  # what is wrong with it, reading it will say
+
+
+def _read_measured(path: Path) -> ModelCard:
+    try:
+        return parse_card(read_bounded(path, MAX_CARD_BYTES, what="model card"))
+    except CardError as exc:
+        raise UsageError(f"{path}: {exc}") from exc

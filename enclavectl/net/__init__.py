@@ -1,0 +1,1 @@
+"""One conversation over bytes: addresses, sockets, frames."""

@@ -1,0 +1,160 @@
+"""Where an enclave is reached, by one pair of functions: Unix sockets, vsock, vsock behind a Unix socket."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from errno import ECONNABORTED, ECONNREFUSED
+from pathlib import Path
+
+from enclavectl.errors import EnclaveLost, HostError, StateError, UsageError
+from enclavectl.net.address import Address, HybridVsockAddress, UnixAddress, VsockAddress
+
+# sun_path holds 108 bytes with its NUL, linux/un.h.
+_MAX_UNIX_PATH = 107
+_SEND_BUFFER_BYTES = 1024 * 1024
+# "OK " and a port of ten digits, with room.
+_MAX_HYBRID_REPLY = 32
+
+
+def connect(address: Address, timeout_s: float) -> socket.socket:
+    """A connected stream socket.
+
+    Raises:
+        StateError: nobody listens there.
+        HostError: this kernel has no such sockets.
+        EnclaveLost: no connection within ``timeout_s`` seconds, or the kernel's limit if that is shorter.
+    """
+    sock = _new_socket(address)
+    try:
+        sock.settimeout(timeout_s)
+        # Room for a picture of common size, so that sending it does not take turns with its reader.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+        if isinstance(address, VsockAddress):
+            sock.connect((address.cid, address.port))
+        else:
+            with _short_path(address.path) as name:
+                sock.connect(name)
+        if isinstance(address, HybridVsockAddress):
+            _ask_for_port(sock, address.port, timeout_s)
+    except TimeoutError as exc:
+        sock.close()
+        # Not "within timeout_s": the kernel's own limit for vsock is 2 s.
+        raise EnclaveLost(
+            f"{address}: nobody answered the connection in time",
+            hint="check the address with nitro-cli describe-enclaves, or enclavectl list for local ones",
+        ) from exc
+    except OSError as exc:
+        sock.close()
+        raise StateError(
+            f"{address}: no enclave answers there ({exc.strerror or exc})",
+            hint="enclavectl list shows the running enclaves",
+        ) from exc
+    return sock
+
+
+def listen(address: Address) -> socket.socket:
+    """A listening stream socket; a Unix socket is made with mode 0600.
+
+    Raises:
+        StateError: the address is in use or cannot be bound.
+        HostError: this kernel has no such sockets.
+        UsageError: a hybrid address, which is a guest's: guests connect to Unix sockets of the host.
+    """
+    if isinstance(address, HybridVsockAddress):
+        raise UsageError(f"{address}: expected an address of this host, found one inside of a guest")
+    sock = _new_socket(address)
+    try:
+        if isinstance(address, UnixAddress):
+            with _short_path(address.path) as name:
+                _remove_stale(name)
+                sock.bind(name)
+            address.path.chmod(0o600)
+        else:
+            sock.bind((address.cid, address.port))
+        sock.listen(64)
+    except OSError as exc:
+        sock.close()
+        raise StateError(
+            f"{address}: cannot listen there ({exc.strerror or exc})",
+            hint="another process may be listening already; enclavectl list shows the enclaves",
+        ) from exc
+    return sock
+
+
+def _new_socket(address: Address) -> socket.socket:
+    family = socket.AF_VSOCK if isinstance(address, VsockAddress) else socket.AF_UNIX
+    try:
+        return socket.socket(family, socket.SOCK_STREAM)
+    except OSError as exc:
+        raise HostError(
+            f"{address}: no such socket can be made ({exc.strerror})",
+            hint="sudo modprobe vsock, if this kernel has it; enclavectl doctor",
+        ) from exc
+
+
+def _ask_for_port(sock: socket.socket, port: int, timeout_s: float) -> None:
+    """The stream is the guest's, up to its first byte: the reply is read without reading past its end.
+
+    Raises:
+        OSError: the monitor refuses, which it says by closing, or answers with something else; TimeoutError
+            when the whole reply is not there within ``timeout_s`` seconds.
+    """
+    deadline = time.monotonic() + timeout_s
+    sock.sendall(b"CONNECT %d\n" % port)
+    reply = b""
+    while not reply.endswith(b"\n") and len(reply) < _MAX_HYBRID_REPLY:
+        # A time-out of zero would mean not to wait at all.
+        sock.settimeout(max(deadline - time.monotonic(), 0.001))
+        byte = sock.recv(1)
+        if not byte:
+            raise ConnectionRefusedError(ECONNREFUSED, "nobody listens on that port of the guest")
+        reply += byte
+    if re.fullmatch(rb"OK [0-9]{1,10}\n", reply) is None:
+        raise ConnectionAbortedError(ECONNABORTED, "the socket is not one of hybrid vsock")
+    sock.settimeout(timeout_s)
+
+
+@contextmanager
+def listening(address: Address) -> Iterator[socket.socket]:
+    """``listen`` for the length of a block; a Unix socket is gone from the file system afterwards.
+
+    Raises:
+        StateError: as ``listen``.
+    """
+    with listen(address) as sock:
+        try:
+            yield sock
+        finally:
+            if isinstance(address, UnixAddress):
+                address.path.unlink(missing_ok=True)
+
+
+def _remove_stale(name: str) -> None:
+    """Remove a socket that nobody listens on any more: a killed process cannot do it itself."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(name)
+        except ConnectionRefusedError:
+            if stat.S_ISSOCK(os.lstat(name).st_mode):
+                os.unlink(name)  # noqa: PTH108 - /proc/self/fd names are for the system calls as they are
+        except OSError:
+            return  # nothing there, or something that bind() will complain about better
+
+
+@contextmanager
+def _short_path(path: Path) -> Iterator[str]:
+    """A name for ``path`` that fits into sun_path, however deep the folder lies."""
+    if len(os.fsencode(path)) <= _MAX_UNIX_PATH:
+        yield str(path)
+        return
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)

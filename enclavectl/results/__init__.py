@@ -1,0 +1,1 @@
+"""Answers for people: the diagnosis object, the HTML report, and its wording."""

@@ -1,0 +1,153 @@
+"""The lock: one form, total reading, and a check that says what moved."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from enclavectl.artifacts.lock import Lock, check_lock, parse_lock, read_lock
+from enclavectl.artifacts.wheel import Wheel
+from enclavectl.eif.examine import measure_image
+from enclavectl.eif.format import SectionKind
+from enclavectl.errors import StateError, UsageError
+from enclavectl.image.build import relative_name
+from tests.eif import samples
+
+LOCK = Lock(
+    eif={"file": "a.eif", "sha256": "0" * 64, "size": 1},
+    pcrs={"PCR0": "00"},
+    mode="reproducible",
+    image={"id": "sha256:0", "base": {}},
+    model={"id": "demo", "sha256": "0" * 64},
+    wheels=(Wheel(name="x", version="1", file="x-1-py3-none-any.whl", sha256="0" * 64),),
+    blobs={"kernel": "0" * 64, "cmdline": "quiet"},
+    tools={"enclavectl": "0"},
+    findings=({"rule": "hard-links"},),
+    allowed={"memory": "a test"},
+)
+NAMES = st.text(max_size=8)
+TEXTS = st.dictionaries(NAMES, NAMES, max_size=3)
+WHEELS = st.builds(
+    Wheel, name=NAMES, version=NAMES, file=st.sampled_from(["a.whl", "b.whl"]), sha256=st.just("0" * 64)
+)
+
+
+@given(
+    st.builds(
+        Lock,
+        eif=st.just({"file": "a.eif", "sha256": "0" * 64, "size": 1}),
+        pcrs=TEXTS,
+        mode=NAMES,
+        image=TEXTS,
+        model=st.none() | TEXTS,
+        wheels=st.lists(WHEELS, max_size=3).map(tuple),
+        blobs=TEXTS,
+        tools=TEXTS,
+        findings=st.lists(TEXTS, max_size=2).map(tuple),
+        allowed=TEXTS,
+    )
+)
+def test_what_is_written_is_read(lock: Lock) -> None:
+    assert parse_lock(json.dumps(lock.to_json()).encode(), "lock") == lock
+
+
+@given(
+    st.sampled_from(sorted(LOCK.to_json())),
+    st.sampled_from([None, 1, "x", [], [1], {}, {"a": 1}, [{"a": 1}]]),
+)
+def test_any_other_value_is_a_lock_or_a_usage_error(key: str, value: object) -> None:
+    data = json.dumps({**LOCK.to_json(), key: value}).encode()
+    try:
+        lock = parse_lock(data, "lock")
+    except UsageError:
+        return
+    assert lock.to_json()[key] == value
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b"\xff",
+        b"[" * 100_000,
+        json.dumps({**LOCK.to_json(), "more": 1}).encode(),
+        json.dumps({key: value for key, value in LOCK.to_json().items() if key != "pcrs"}).encode(),
+        json.dumps(LOCK.to_json()).encode() + b"x",
+        json.dumps(LOCK.to_json()).encode()[:-1] + b', "mode": "x"}',
+    ],
+)
+def test_what_is_no_lock_is_refused(data: bytes) -> None:
+    with pytest.raises(UsageError):
+        parse_lock(data, "lock")
+
+
+def test_a_lock_cannot_name_a_wheel_outside_the_store() -> None:
+    value = LOCK.to_json()
+    value["wheels"] = [{"name": "x", "version": "1", "file": "../x.whl", "sha256": "0"}]
+    with pytest.raises(UsageError, match="wheels"):
+        parse_lock(json.dumps(value).encode(), "lock")
+
+
+def locked_image(folder: Path) -> tuple[Lock, Path]:
+    import hashlib
+
+    image = folder / "out" / "a.eif"
+    image.parent.mkdir()
+    image.write_bytes(samples.image())
+    with image.open("rb") as file:
+        pcrs = measure_image(file).registers()
+    digest = hashlib.sha256(image.read_bytes()).hexdigest()
+    path = folder / "enclavectl.lock.json"
+    eif = {"file": relative_name(image, path), "sha256": digest, "size": image.stat().st_size}
+    path.write_bytes(replace(LOCK, eif=eif, pcrs=pcrs).to_bytes())
+    return read_lock(path), path
+
+
+def test_the_locked_image_is_found_from_the_lock_and_matches(tmp_path: Path) -> None:
+    lock, path = locked_image(tmp_path)
+    assert lock.eif["file"] == "out/a.eif"
+    assert check_lock(lock, path).pcrs == lock.pcrs
+
+
+def test_another_image_says_which_registers_moved(tmp_path: Path) -> None:
+    lock, path = locked_image(tmp_path)
+    parts = samples.sections()
+    parts[4] = (SectionKind.RAMDISK, samples.cpio(b"z"))
+    (tmp_path / "out" / "a.eif").write_bytes(samples.image(parts))
+    with pytest.raises(StateError, match="PCR0, PCR2 differ") as caught:
+        check_lock(lock, path)
+    assert caught.value.code == "lock-pcrs"
+
+
+def test_the_same_registers_in_another_file_are_another_image(tmp_path: Path) -> None:
+    lock, path = locked_image(tmp_path)
+    parts = samples.sections()
+    metadata = replace(samples.METADATA, image_name="other")
+    parts[2] = (SectionKind.METADATA, metadata.to_bytes())
+    (tmp_path / "out" / "a.eif").write_bytes(samples.image(parts))
+    with pytest.raises(StateError) as caught:
+        check_lock(lock, path)
+    assert caught.value.code == "lock-file"
+
+
+def test_a_lost_image_is_said_to_be_lost(tmp_path: Path) -> None:
+    lock, path = locked_image(tmp_path)
+    (tmp_path / "out" / "a.eif").unlink()
+    with pytest.raises(StateError) as caught:
+        check_lock(lock, path)
+    assert caught.value.code == "lock-image"
+
+
+def test_a_lock_that_is_not_there_is_told_with_how_one_comes_about(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such lock") as caught:
+        read_lock(tmp_path / "enclavectl.lock.json")
+    assert "enclavectl build" in str(caught.value.hint)
+    with pytest.raises(UsageError, match="cannot read this lock"):
+        read_lock(tmp_path / ("x" * 300))

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from enclavectl.attestation import Policy, Release, Trust, TrustRoot, render_policy
+from enclavectl.backends.base import Enclave, EnclaveSpec, RunningEnclave
+from enclavectl.backends.registry import (
+    choose_backend,
+    find_enclave,
+    load_policy,
+    only_running,
+    require_running,
+)
+from enclavectl.backends.state import EnclaveState
+from enclavectl.config.load import load_config
+from enclavectl.errors import HostError, StateError, UsageError
+from enclavectl.net.address import Address, UnixAddress
+from tests.in_process import PCRS
+
+POLICY = Policy(accept=frozenset({Trust.SIMULATED}), releases=(Release(name="one", pcrs=PCRS),))
+
+
+def enclave(name: str, enclave_id: str, state: EnclaveState = EnclaveState.RUNNING) -> Enclave:
+    return Enclave(
+        enclave_id=enclave_id,
+        name=name,
+        backend="listed",
+        trust=Trust.SIMULATED,
+        state=state,
+        debug=False,
+        pid=None,
+        started=datetime(2026, 1, 1, tzinfo=UTC),
+        memory_mib=256,
+        model_id="m",
+        model_sha256="00" * 32,
+        measured=PCRS,
+        address=UnixAddress(Path("/nowhere")),
+    )
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A backend whose enclaves are a list, for what only looks at the list."""
+
+    known: Sequence[Enclave]
+    name: str = "listed"
+
+    def enclaves(self) -> list[Enclave]:
+        return list(self.known)
+
+    def start(self, spec: EnclaveSpec, *, detached: bool) -> RunningEnclave:
+        raise NotImplementedError
+
+    def console(self, enclave: Enclave, *, follow: bool) -> Iterator[bytes]:
+        raise NotImplementedError
+
+    def terminate(self, enclave: Enclave) -> None:
+        raise NotImplementedError
+
+    def trust_root(self) -> TrustRoot:
+        raise NotImplementedError
+
+    def policy(self, enclaves: Sequence[Enclave], *, allow_debug: bool) -> Policy:
+        raise NotImplementedError
+
+    def outbound_address(self, port: int) -> Address:
+        raise NotImplementedError
+
+
+FIRST, FIRSTBORN, SECOND = (
+    enclave("first", "enc11aa"),
+    enclave("firstborn", "enc11bb"),
+    enclave("second", "enc22cc"),
+)
+BACKEND = Listed([FIRST, FIRSTBORN, SECOND])
+
+
+@pytest.mark.parametrize(
+    ("reference", "found"),
+    [
+        ("first", FIRST),  # in full, though another begins so too
+        ("firstb", FIRSTBORN),
+        ("s", SECOND),
+        ("enc11bb", FIRSTBORN),
+        ("enc2", SECOND),
+    ],
+)
+def test_a_name_or_id_or_its_start_finds_one(reference: str, found: Enclave) -> None:
+    assert find_enclave(BACKEND, reference) is found
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        ("fir", r"expected one enclave, found several \(first, firstborn\)"),
+        ("enc", r"found several \(first, firstborn, second\)"),
+        ("fisrt", "no such enclave; .*first"),
+        ("", "no such enclave"),
+        ("FIRST", "no such enclave"),
+    ],
+)
+def test_none_or_several_are_a_state_error(reference: str, message: str) -> None:
+    with pytest.raises(StateError, match=message) as info:
+        find_enclave(BACKEND, reference)
+    assert info.value.hint
+
+
+def test_where_none_runs_there_is_nothing_to_suggest() -> None:
+    with pytest.raises(StateError, match="x: no enclave is running"):
+        find_enclave(Listed([]), "x")
+
+
+def test_a_name_that_others_use_too_means_ours_or_wants_the_id() -> None:
+    ours = enclave("skin", "i-0-enc1")
+    theirs = [replace(enclave("skin", f"i-0-enc{number}"), started=None, measured=None) for number in (2, 3)]
+    assert find_enclave(Listed([ours, *theirs]), "skin") is ours
+    assert find_enclave(Listed(theirs[:1]), "skin") is theirs[0]
+    with pytest.raises(StateError, match=r"several of this name \(i-0-enc2, i-0-enc3\)"):
+        find_enclave(Listed(theirs), "skin")
+    assert find_enclave(Listed(theirs), "i-0-enc3") is theirs[1]
+
+
+def test_a_dead_enclave_is_not_used() -> None:
+    dead = replace(FIRST, state=EnclaveState.DEAD)
+    with pytest.raises(StateError, match="expected a running enclave, found a dead one") as info:
+        require_running(dead)
+    assert "enclavectl console first" in str(info.value.hint)
+    assert require_running(FIRST) is FIRST
+    assert only_running([dead]) is None
+    assert only_running([dead, SECOND]) is SECOND
+    assert only_running([]) is None
+    with pytest.raises(StateError, match="several enclaves are running: firstborn, second"):
+        only_running([dead, FIRSTBORN, SECOND])
+
+
+def test_the_local_backend_is_chosen_where_there_is_no_nitro(tmp_path: Path) -> None:
+    environ = {"HOME": str(tmp_path)}
+    for choice, name in (
+        ("local", "local"),
+        *([("auto", "local")] if not Path("/dev/nitro_enclaves").exists() else []),
+    ):
+        config = load_config(path=None, environ=environ, flags={"backend": choice})
+        assert choose_backend(config).name == name
+    config = load_config(path=None, environ=environ, flags={"backend": "qemu"})
+    with pytest.raises(HostError, match="qemu"):
+        choose_backend(config)
+
+
+def test_a_policy_file_is_read_and_debug_is_allowed_only_on_demand(tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text(render_policy(POLICY))
+    assert load_policy(path, allow_debug=False) == POLICY
+    assert load_policy(path, allow_debug=True) == replace(POLICY, unsafe_allow_debug=True)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "policy.yaml"), (b"\xff\xfe", "policy.yaml"), (b"x" * 300_000, "at most"), (b"a: [", "not YAML")],
+)
+def test_what_is_no_policy_is_a_usage_error(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=message):
+        load_policy(path, allow_debug=False)
+    with pytest.raises(UsageError, match="no such policy"):
+        load_policy(tmp_path / "absent", allow_debug=False)

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from enclave_payload.limits import Limits
+from enclavectl.client.batch import Reply, classify
+from enclavectl.client.pictures import Picture
+from enclavectl.client.session import Client
+from enclavectl.errors import EnclaveBusy, EnclaveLost, PictureRefused
+from enclavectl.net.address import UnixAddress
+from tests.evil import Lies, enclave_script, start_evil
+from tests.in_process import Brightness, InProcess, expect, gray, new_root, simulated_nsm, start_in_process
+
+Item = Picture | PictureRefused
+
+
+def run(
+    enclave: InProcess, items: Iterable[Item], *, in_flight: int = 8, timeout_s: float = 20
+) -> list[Reply]:
+    with Client.connect(enclave.address, enclave.expectation, timeout_s=10) as client:
+        replies = list(classify(client, items, timeout_s=timeout_s, in_flight=in_flight))
+    return sorted(replies, key=lambda reply: reply.index)
+
+
+def light(reply: Reply) -> int:
+    assert reply.outcome is not None
+    assert reply.outcome.probabilities_ppb is not None
+    return reply.outcome.probabilities_ppb["light"]
+
+
+@pytest.mark.parametrize("in_flight", [1, 3, 16])
+def test_every_picture_gets_its_own_answer(tmp_path: Path, in_flight: int) -> None:
+    values = [0, 255, 51, 102, 153, 204, 17, 34]
+    with start_in_process(tmp_path, classifiers=[Brightness(), Brightness()]) as enclave:
+        replies = run(enclave, [gray(value) for value in values], in_flight=in_flight)
+    assert [reply.index for reply in replies] == list(range(len(values)))
+    assert [light(reply) for reply in replies] == [value * 1_000_000_000 // 255 for value in values]
+    assert all(reply.error is None and reply.total_ms > 0 for reply in replies)
+
+
+def test_no_pictures_are_no_replies(tmp_path: Path) -> None:
+    with start_in_process(tmp_path) as enclave:
+        assert run(enclave, []) == []
+
+
+@pytest.mark.parametrize("refused_at", [{0}, {2}, {4}, {0, 1, 2, 3, 4}])
+def test_a_picture_refused_here_keeps_its_place(tmp_path: Path, refused_at: set[int]) -> None:
+    refusal = PictureRefused("nothing to see")
+    items: list[Item] = [refusal if index in refused_at else gray(index) for index in range(5)]
+    with start_in_process(tmp_path) as enclave:
+        replies = run(enclave, items)
+    assert [reply.index for reply in replies] == list(range(5))
+    assert {reply.index for reply in replies if reply.error is refusal} == refused_at
+    assert all(reply.picture is None for reply in replies if reply.error is refusal)
+
+
+def test_a_picture_refused_there_does_not_disturb_the_others(tmp_path: Path) -> None:
+    broken = Picture("broken.png", gray(1).media_type, gray(1).data[:40])
+    with start_in_process(tmp_path) as enclave:
+        first, second, third = run(enclave, [gray(255), broken, gray(0)])
+    assert (light(first), light(third)) == (1_000_000_000, 0)
+    assert second.outcome is not None
+    assert second.outcome.problem == "unreadable"
+    assert second.error is None
+
+
+def test_pictures_are_read_only_when_there_is_room_for_them(tmp_path: Path) -> None:
+    read: list[int] = []
+
+    def source() -> Iterable[Picture]:
+        for value in range(10):
+            read.append(value)
+            yield gray(value)
+
+    with (
+        start_in_process(tmp_path) as enclave,
+        Client.connect(enclave.address, enclave.expectation, timeout_s=10) as client,
+    ):
+        replies = classify(client, source(), timeout_s=20, in_flight=2)
+        next(iter(replies))
+        assert len(read) <= 3
+        assert len(list(replies)) == 9
+    assert read == list(range(10))
+
+
+def test_what_a_busy_enclave_refuses_is_offered_again(tmp_path: Path) -> None:
+    limits = Limits(in_flight_per_connection=2, queued_requests=1, grace_s=1)
+    with start_in_process(tmp_path, limits=limits) as enclave:
+        replies = run(enclave, [gray(value) for value in range(0, 250, 25)], in_flight=8)
+    assert [light(reply) for reply in replies] == [v * 1_000_000_000 // 255 for v in range(0, 250, 25)]
+
+
+def test_an_enclave_that_stays_busy_is_an_error_in_the_end(tmp_path: Path) -> None:
+    gate = threading.Event()
+    limits = Limits(in_flight_per_connection=1, grace_s=0.1)
+    with (
+        start_in_process(tmp_path, classifiers=[Brightness(gate)], limits=limits) as enclave,
+        Client.connect(enclave.address, enclave.expectation, timeout_s=10) as client,
+    ):
+        replies = classify(client, [gray(0), gray(1)], timeout_s=20, in_flight=2)
+        first = next(iter(replies))
+        assert first.index == 1
+        assert isinstance(first.error, EnclaveBusy)
+        gate.set()
+        assert light(next(iter(replies))) == 0
+
+
+@pytest.mark.parametrize("answers", [1, 3])
+@pytest.mark.parametrize("in_flight", [1, 4])
+def test_a_lost_connection_keeps_the_answers_that_came(tmp_path: Path, answers: int, in_flight: int) -> None:
+    address, root = UnixAddress(tmp_path / "s"), new_root()
+    refusal = PictureRefused("nothing to see")
+    items: list[Item] = [*(gray(value) for value in range(6)), refusal, gray(7)]
+    script = enclave_script(simulated_nsm(root), Lies(answers=answers))
+    with start_evil(address, script), Client.connect(address, expect(root), timeout_s=10) as client:
+        replies = list(classify(client, items, timeout_s=10, in_flight=in_flight))
+    assert sorted(reply.index for reply in replies) == list(range(8))
+    assert [reply.index for reply in replies if reply.outcome is not None] == list(range(answers))
+    for reply in replies[answers:]:
+        assert reply.error is refusal if reply.index == 6 else isinstance(reply.error, EnclaveLost)
+        assert reply.picture is not None or reply.index == 6
+
+
+def test_an_enclave_that_stops_says_so(tmp_path: Path) -> None:
+    gate = threading.Event()
+    limits = Limits(grace_s=0.1)
+    with start_in_process(tmp_path, classifiers=[Brightness(gate)], limits=limits) as enclave:
+        threading.Timer(0.3, enclave.server.stop).start()
+        replies = run(enclave, [gray(0), gray(1)])
+        gate.set()
+    assert [str(reply.error) for reply in replies] == [f"the enclave at {enclave.address} is stopping"] * 2
+
+
+def test_silence_ends_at_the_deadline(tmp_path: Path) -> None:
+    gate = threading.Event()
+    limits = Limits(grace_s=0.1)
+    with start_in_process(tmp_path, classifiers=[Brightness(gate)], limits=limits) as enclave:
+        started = time.monotonic()
+        replies = run(enclave, [gray(0), gray(1)], timeout_s=0.3)
+        assert time.monotonic() - started < 5
+        gate.set()
+    assert all(isinstance(reply.error, EnclaveLost) for reply in replies)
+    assert all("did not answer in time" in str(reply.error) for reply in replies)

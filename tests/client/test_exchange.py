@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from enclave_payload.contents import (
+    Delivery,
+    KeyConfig,
+    Outcome,
+    Request,
+    Timings,
+    key_config_digest,
+    parse_request,
+)
+from enclave_payload.media import MediaType
+from enclave_payload.messages import Answer, AnswerKind, Evidence, parse_sealed, request_id
+from enclave_payload.seal import EnclaveKeys, SuiteId, generate_keys, request_info, seal_answer
+from enclave_payload.wire import FrameReader, FrameType
+from enclavectl.client.exchange import (
+    PendingAnswer,
+    VerifiedEnclave,
+    new_challenge,
+    new_request,
+    open_reply,
+    seal_picture,
+    verify_evidence,
+)
+from enclavectl.client.pictures import Picture
+from enclavectl.errors import AttestationError, PeerProtocolError
+from tests.in_process import CARD, expect, new_root, simulated_nsm
+
+PICTURE = Picture("a.png", MediaType.PNG, b"\x89PNG\r\n\x1a\n and the rest")
+OUTCOME = Outcome(
+    model_id="m",
+    model_sha256="0" * 64,
+    timings=Timings(queue_us=1, decode_us=2, inference_us=3),
+    probabilities_ppb={"dark": 1, "light": 999_999_999},
+)
+
+
+def verified(public_keys: dict[SuiteId, bytes]) -> VerifiedEnclave:
+    """An enclave that attested to ``public_keys``, through the real verifier."""
+    return verified_config(KeyConfig(public_keys=public_keys, card=CARD).to_cbor())
+
+
+def verified_config(key_config: bytes) -> VerifiedEnclave:
+    root = new_root()
+    challenge = new_challenge()
+    document = simulated_nsm(root).attest(nonce=challenge.nonce, user_data=key_config_digest(key_config))
+    evidence = Evidence(bytes(16), document, key_config)
+    return verify_evidence(challenge, evidence, expect(root), datetime.now(UTC))
+
+
+@pytest.fixture(scope="module")
+def keys() -> EnclaveKeys:
+    return generate_keys()
+
+
+@pytest.fixture(scope="module")
+def enclave(keys: EnclaveKeys) -> VerifiedEnclave:
+    return verified(dict(keys.public))
+
+
+def test_the_verified_enclave_carries_what_was_attested(enclave: VerifiedEnclave, keys: EnclaveKeys) -> None:
+    assert enclave.card == CARD
+    assert dict(enclave.config.public_keys) == dict(keys.public)
+    assert enclave.document.trust == "simulated"
+    assert enclave.suite() is SuiteId.MLKEM768_X25519
+
+
+@pytest.mark.parametrize("suite", list(SuiteId))
+@pytest.mark.parametrize("delivery", list(Delivery))
+def test_a_picture_sealed_with_either_suite_is_what_the_enclave_opens(
+    keys: EnclaveKeys, suite: SuiteId, delivery: Delivery
+) -> None:
+    enclave = verified({suite: keys.public[suite]})
+    pending = new_request(enclave, 7)
+    reader = FrameReader({FrameType.SEALED: 10_000})
+    reader.feed(seal_picture(enclave, pending, PICTURE, delivery).to_frame())
+    frame = reader.next_frame()
+    assert frame is not None
+    sealed = parse_sealed(frame.body)
+    assert (sealed.counter, sealed.suite) == (7, suite)
+    assert PICTURE.data not in bytes(frame.body)
+    info = request_info(suite, request_id(enclave.session_id, 7), enclave.transcript)
+    assert parse_request(keys.open(suite, sealed.ciphertext, info)) == Request(
+        picture=PICTURE.data,
+        media_type=MediaType.PNG,
+        reply_key=pending.reply_key,
+        delivery=delivery,
+    )
+
+
+def test_every_request_has_an_id_and_a_key_of_its_own(enclave: VerifiedEnclave) -> None:
+    requests = [new_request(enclave, counter) for counter in range(20)]
+    assert len({one.request_id for one in requests}) == 20
+    assert len({one.reply_key for one in requests}) == 20
+
+
+def test_a_pending_answer_does_not_show_its_key(enclave: VerifiedEnclave) -> None:
+    pending = new_request(enclave, 1)
+    assert pending.reply_key.hex() not in repr(pending)
+    assert repr(pending.reply_key) not in repr(pending)
+
+
+@pytest.mark.parametrize("suite", list(SuiteId))
+@pytest.mark.parametrize("key", [b"", b"short", bytes(31), bytes(5000)])
+def test_an_attested_key_that_is_no_key_is_an_attestation_error(suite: SuiteId, key: bytes) -> None:
+    enclave = verified({suite: key})
+    with pytest.raises(AttestationError, match="the attested public key is no key") as info:
+        seal_picture(enclave, new_request(enclave, 0), PICTURE, Delivery.HERE)
+    assert info.value.code == "key-config"
+
+
+@pytest.mark.parametrize("config", [b"\xa0", b"garbage", b"\x00" * 100])
+def test_an_attested_configuration_that_is_none_is_an_attestation_error(config: bytes) -> None:
+    with pytest.raises(AttestationError, match="attested, but not of protocol version 1") as info:
+        verified_config(config)
+    assert info.value.code == "key-config"
+
+
+def answer(pending: PendingAnswer, kind: AnswerKind = AnswerKind.FINAL, content: bytes = b"") -> Answer:
+    sealed = seal_answer(pending.reply_key, pending.request_id, kind, content)
+    return Answer(pending.request_id, kind, sealed)
+
+
+def test_an_answer_opens_to_what_was_sealed(enclave: VerifiedEnclave) -> None:
+    pending = new_request(enclave, 1)
+    assert open_reply(pending, answer(pending, content=OUTCOME.to_cbor())) == OUTCOME
+    assert open_reply(pending, answer(pending, AnswerKind.RECEIPT)) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda one: replace(one, ciphertext=bytes([one.ciphertext[0] ^ 1]) + one.ciphertext[1:]),
+        lambda one: replace(one, ciphertext=one.ciphertext[:-1] + bytes([one.ciphertext[-1] ^ 1])),
+        lambda one: replace(one, kind=AnswerKind.RECEIPT),
+        lambda one: replace(one, request_id=bytes(24)),
+        lambda one: replace(one, ciphertext=bytes(len(one.ciphertext))),
+    ],
+)
+def test_a_changed_answer_is_refused(enclave: VerifiedEnclave, change: Callable[[Answer], Answer]) -> None:
+    pending = new_request(enclave, 1)
+    with pytest.raises(PeerProtocolError, match="expected one sealed by the enclave for this request"):
+        open_reply(pending, change(answer(pending, content=OUTCOME.to_cbor())))
+
+
+def test_an_answer_that_is_no_outcome_is_refused(enclave: VerifiedEnclave) -> None:
+    pending = new_request(enclave, 1)
+    with pytest.raises(PeerProtocolError):
+        open_reply(pending, answer(pending, content=b"not an outcome"))
+
+
+def test_the_answer_to_another_request_is_refused(enclave: VerifiedEnclave) -> None:
+    one, other = new_request(enclave, 1), new_request(enclave, 2)
+    with pytest.raises(PeerProtocolError):
+        open_reply(one, answer(other, content=OUTCOME.to_cbor()))

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import json
+import os
+import stat
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from enclavectl.client.exchange import PendingAnswer
+from enclavectl.client.reply_keys import KEEP_S, PendingStore, Waiting
+from enclavectl.errors import StateError
+
+REQUEST_ID = bytes(range(24))
+WAITING = Waiting(
+    pending=PendingAnswer(request_id=REQUEST_ID, reply_key=bytes(range(32))),
+    image="odd \n\udcff name.png",
+    sha256="ab" * 32,
+    labels={"bcc": "Basal cell carcinoma"},
+    notice="Not a diagnosis.",
+)
+
+
+def path_of(state_dir: Path, request_id: bytes = REQUEST_ID) -> Path:
+    return state_dir / "pending" / f"{request_id.hex()}.json"
+
+
+def test_what_was_added_is_found_until_it_is_removed(tmp_path: Path) -> None:
+    PendingStore(tmp_path).add(WAITING)
+    store = PendingStore(tmp_path)  # as another process
+    assert store.find(REQUEST_ID) == WAITING
+    assert store.find(bytes(24)) is None
+    store.remove(REQUEST_ID)
+    assert store.find(REQUEST_ID) is None
+    store.remove(REQUEST_ID)
+    assert list((tmp_path / "pending").iterdir()) == []
+
+
+def test_nothing_was_ever_sent(tmp_path: Path) -> None:
+    assert PendingStore(tmp_path / "absent").find(REQUEST_ID) is None
+    assert not (tmp_path / "absent").exists()
+
+
+def test_only_the_user_can_read_the_keys(tmp_path: Path) -> None:
+    os.umask(umask := os.umask(0))
+    os.umask(0)
+    try:
+        PendingStore(tmp_path).add(WAITING)
+    finally:
+        os.umask(umask)
+    assert stat.S_IMODE((tmp_path / "pending").stat().st_mode) == 0o700
+    assert stat.S_IMODE(path_of(tmp_path).stat().st_mode) == 0o600
+
+
+def test_keys_that_nobody_fetched_are_forgotten_after_a_day(tmp_path: Path) -> None:
+    store = PendingStore(tmp_path)
+    other = replace(WAITING, pending=PendingAnswer(request_id=bytes(24), reply_key=bytes(32)))
+    for waiting, age in ((WAITING, KEEP_S + 60), (other, KEEP_S - 60)):
+        store.add(waiting)
+        then = time.time() - age
+        os.utime(path_of(tmp_path, waiting.pending.request_id), (then, then))
+    store.add(replace(WAITING, pending=PendingAnswer(request_id=bytes([1]) * 24, reply_key=bytes(32))))
+    assert store.find(REQUEST_ID) is None
+    assert store.find(bytes(24)) == other
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xff",
+        b"null",
+        b"[]",
+        b"{}",
+        b"[" * 10_000,
+        json.dumps({"schema": "enclavectl.pending/2", "reply_key": "00" * 32}).encode(),
+    ],
+)
+def test_a_damaged_file_is_a_state_error_that_says_what_to_do(tmp_path: Path, content: bytes) -> None:
+    store = PendingStore(tmp_path)
+    store.add(WAITING)
+    path_of(tmp_path).write_bytes(content)
+    with pytest.raises(StateError, match=r"damaged|expected enclavectl.pending/1") as info:
+        store.find(REQUEST_ID)
+    assert str(path_of(tmp_path)) in str(info.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("reply_key", "00"), ("reply_key", "zz"), ("reply_key", 1), ("labels", []), ("schema", "other")],
+)
+def test_a_damaged_field_is_a_state_error(tmp_path: Path, field: str, value: object) -> None:
+    store = PendingStore(tmp_path)
+    store.add(WAITING)
+    fields = json.loads(path_of(tmp_path).read_bytes())
+    path_of(tmp_path).write_text(json.dumps({**fields, field: value}))
+    with pytest.raises(StateError):
+        store.find(REQUEST_ID)
+
+
+@pytest.mark.parametrize("request_id", [b"", bytes(23), bytes(25), b"../../etc/passwd"])
+def test_what_is_no_request_id_names_no_file(tmp_path: Path, request_id: bytes) -> None:
+    with pytest.raises(ValueError, match="24 bytes"):
+        PendingStore(tmp_path).find(request_id)

@@ -1,0 +1,218 @@
+"""The client against a real server and against peers that are none."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from enclave_payload.contents import Outcome
+from enclave_payload.limits import Limits
+from enclave_payload.messages import (
+    NO_REQUEST,
+    REQUEST_ID_BYTES,
+    Answer,
+    AnswerKind,
+    Refusal,
+    RefusalCode,
+)
+from enclave_payload.wire import FrameType, encode_frame
+from enclavectl.attestation import Policy, Release
+from enclavectl.client.session import Client
+from enclavectl.errors import (
+    AttestationError,
+    EnclaveBusy,
+    EnclavectlError,
+    EnclaveLost,
+    PeerProtocolError,
+)
+from enclavectl.net.address import UnixAddress
+from tests.evil import CHALLENGE_FRAME_BYTES, Lies, Script, enclave_script, raw_script, start_evil
+from tests.in_process import PCRS, InProcess, expect, gray, new_root, simulated_nsm, start_in_process
+
+
+def ask(client: Client, value: int) -> Outcome:
+    pending = client.prepare()
+    client.submit(gray(value), pending)
+    request_id, outcome = client.next_answer(time.monotonic() + 10)
+    assert request_id == pending.request_id
+    assert isinstance(outcome, Outcome)
+    return outcome
+
+
+def test_challenge_verify_seal_ask_open(tmp_path: Path) -> None:
+    with (
+        start_in_process(tmp_path) as enclave,
+        Client.connect(enclave.address, enclave.expectation, timeout_s=10) as client,
+    ):
+        assert client.enclave.document.release == "test"
+        assert client.enclave.card.model_id == "brightness"
+        assert ask(client, 255).probabilities_ppb == {"dark": 0, "light": 1_000_000_000}
+        assert ask(client, 0).probabilities_ppb == {"dark": 1_000_000_000, "light": 0}
+
+
+def test_answers_may_come_in_any_order(tmp_path: Path) -> None:
+    with (
+        start_in_process(tmp_path) as enclave,
+        Client.connect(enclave.address, enclave.expectation, timeout_s=10) as client,
+    ):
+        wanted = {}
+        for value in (0, 51, 255):
+            pending = client.prepare()
+            client.submit(gray(value), pending)
+            wanted[pending.request_id] = value
+        for _ in range(3):
+            request_id, outcome = client.next_answer(time.monotonic() + 10)
+            assert isinstance(outcome, Outcome)
+            assert outcome.probabilities_ppb is not None
+            assert outcome.probabilities_ppb["light"] == wanted.pop(request_id) * 1_000_000_000 // 255
+
+
+def test_a_wrong_release_is_refused_before_anything_else_is_sent(tmp_path: Path) -> None:
+    address, root = UnixAddress(tmp_path / "s"), new_root()
+    other = Release(name="other", pcrs={**PCRS, 2: b"\xaa" * 48})
+    honest = expect(root)
+    expectation = replace(honest, policy=Policy(accept=honest.policy.accept, releases=(other,)))
+    with start_evil(address, enclave_script(simulated_nsm(root), Lies())) as evil:
+        with pytest.raises(AttestationError, match="PCR2: expected aaaa") as info:
+            Client.connect(address, expectation, timeout_s=10)
+        assert info.value.code == "pcr-mismatch"
+    assert len(evil.received) == CHALLENGE_FRAME_BYTES
+
+
+GARBAGE = b"HTTP/1.1 400 Bad Request\r\n\r\n"
+CLAIMS_4_GIB = b"\xff\xff\xff\xff" + bytes([FrameType.EVIDENCE])
+
+
+@pytest.mark.parametrize(
+    ("script", "error", "message"),
+    [
+        (
+            raw_script(GARBAGE, hang_up=False),
+            PeerProtocolError,
+            "expected a message of enclavectl's protocol",
+        ),
+        (raw_script(CLAIMS_4_GIB, hang_up=False), PeerProtocolError, "claims 4294967295 bytes"),
+        (raw_script(bytes(5), hang_up=False), PeerProtocolError, "frame type 0 is not acceptable"),
+        (raw_script(b"\0\0\x10\0\x02half", hang_up=True), EnclaveLost, "in the middle of a message"),
+        (raw_script(b"\0\0", hang_up=True), EnclaveLost, "in the middle of a message"),
+        (raw_script(b"\0\0\x10\0\x02half", hang_up=False), EnclaveLost, "did not answer in time"),
+        (raw_script(b"", hang_up=False), EnclaveLost, "did not answer in time"),
+        (raw_script(b"", hang_up=True), EnclaveLost, "closed the connection$"),
+        (
+            raw_script(encode_frame(FrameType.EVIDENCE, b"short"), hang_up=False),
+            AttestationError,
+            "evidence is cut short",
+        ),
+        (
+            raw_script(encode_frame(FrameType.EVIDENCE, bytes(100)), hang_up=False),
+            AttestationError,
+            "the document or the key configuration is missing",
+        ),
+        (
+            raw_script(encode_frame(FrameType.REFUSAL, bytes(26)), hang_up=False),
+            PeerProtocolError,
+            "known code",
+        ),
+        (
+            raw_script(encode_frame(FrameType.ANSWER, bytes(4137)), hang_up=False),
+            PeerProtocolError,
+            "frame type 4",
+        ),
+    ],
+)
+def test_a_peer_that_is_no_enclave_gets_the_challenge_and_nothing_more(
+    tmp_path: Path, script: Script, error: type[EnclavectlError], message: str
+) -> None:
+    address = UnixAddress(tmp_path / "s")
+    with start_evil(address, script) as evil:
+        started = time.monotonic()
+        with pytest.raises(error, match=message):
+            Client.connect(address, expect(new_root()), timeout_s=0.3)
+        assert time.monotonic() - started < 5
+    assert len(evil.received) == CHALLENGE_FRAME_BYTES
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        (RefusalCode.VERSION, PeerProtocolError),
+        (RefusalCode.BUSY, EnclaveBusy),
+        (RefusalCode.UNREADABLE, PeerProtocolError),
+        (RefusalCode.REPLAYED, PeerProtocolError),
+        (RefusalCode.STOPPING, EnclaveLost),
+        (RefusalCode.PROTOCOL, PeerProtocolError),
+        (RefusalCode.NO_EVIDENCE, AttestationError),
+        (RefusalCode.SLOW, EnclaveLost),
+    ],
+)
+def test_every_refusal_is_a_typed_error(
+    tmp_path: Path, code: RefusalCode, error: type[EnclavectlError]
+) -> None:
+    address = UnixAddress(tmp_path / "s")
+    with start_evil(address, raw_script(Refusal(code).to_frame(), hang_up=True)):
+        with pytest.raises(error) as info:
+            Client.connect(address, expect(new_root()), timeout_s=5)
+        assert type(info.value) is error
+        assert info.value.code == f"refused-{code.name.lower().replace('_', '-')}"
+        assert info.value.hint
+
+
+def test_over_its_limit_of_connections_the_enclave_is_busy(tmp_path: Path) -> None:
+    limits = Limits(connections=1, grace_s=1)
+    with start_in_process(tmp_path, limits=limits) as enclave, connected(enclave) as first:
+        with pytest.raises(EnclaveBusy, match="is busy"):
+            connected(enclave)
+        ask(first, 100)  # and the first is served on
+
+
+def connected(enclave: InProcess, timeout_s: float = 10) -> Client:
+    return Client.connect(enclave.address, enclave.expectation, timeout_s=timeout_s)
+
+
+def one_answer(frame: bytes) -> Script:
+    """Attests honestly and answers the first request with ``frame``."""
+    return enclave_script(simulated_nsm(_ROOT), Lies(answers=1, frame=frame))
+
+
+_ROOT = new_root()
+
+
+@pytest.mark.parametrize(
+    ("frame", "error", "message"),
+    [
+        (
+            Answer(bytes(REQUEST_ID_BYTES), AnswerKind.FINAL, bytes(4112)).to_frame(),
+            PeerProtocolError,
+            "a request that is not under way",
+        ),
+        (encode_frame(FrameType.ANSWER, b"short"), PeerProtocolError, "cannot be read"),
+        (GARBAGE, PeerProtocolError, "expected a message of enclavectl's protocol"),
+        (Refusal(RefusalCode.BUSY, NO_REQUEST).to_frame(), EnclaveBusy, "is busy"),
+        (Refusal(RefusalCode.UNREADABLE).to_frame(), PeerProtocolError, "could not open what we sealed"),
+    ],
+)
+def test_an_answer_that_is_none_ends_the_session(
+    tmp_path: Path, frame: bytes, error: type[EnclavectlError], message: str
+) -> None:
+    address = UnixAddress(tmp_path / "s")
+    with (
+        start_evil(address, one_answer(frame)),
+        Client.connect(address, expect(_ROOT), timeout_s=5) as client,
+    ):
+        client.submit(gray(1), client.prepare())
+        with pytest.raises(error, match=message):
+            client.next_answer(time.monotonic() + 5)
+
+
+def test_no_answer_by_the_deadline_is_a_lost_enclave(tmp_path: Path) -> None:
+    address = UnixAddress(tmp_path / "s")
+    with (
+        start_evil(address, one_answer(b"")),
+        Client.connect(address, expect(_ROOT), timeout_s=5) as client,
+    ):
+        client.submit(gray(1), client.prepare())
+        with pytest.raises(EnclaveLost, match="did not answer in time"):
+            client.next_answer(time.monotonic() + 0.1)

@@ -1,0 +1,208 @@
+"""systemd units: their words, their order, and what systemd itself says of them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from enclavectl.deploy.systemd import (
+    Endpoint,
+    UnitsRequest,
+    exec_line,
+    install_commands,
+    parse_endpoint,
+    write_units,
+)
+from enclavectl.errors import UsageError
+from tests.cli.command import enclavectl
+
+REQUEST = UnitsRequest(
+    name="skin",
+    eif=Path("/srv/enclave.eif"),
+    memory_mib=8192,
+    cpus=4,
+    cid=16,
+    user="root",
+    home=Path("/root"),
+    enclavectl=Path("/usr/bin/env"),
+    boot_bound_s=180,
+    endpoints=(Endpoint(local=8001, host="kms.eu-west-1.amazonaws.com", port=443),),
+    vsock_proxy=Path("/usr/bin/env"),
+)
+KEYS = ("Type", "RemainAfterExit", "ExecStart", "ExecStop", "Requires", "After")
+
+
+def texts(request: UnitsRequest) -> dict[str, str]:
+    return {file.name: file.text for file in write_units(request)}
+
+
+def values(text: str) -> dict[str, str]:
+    pairs = (line.partition("=") for line in text.splitlines() if "=" in line and line[0] not in "#[")
+    return {key: value for key, _, value in pairs}
+
+
+def test_the_enclaves_unit_keeps_what_it_started_and_ends_it_by_terminate() -> None:
+    unit = values(texts(REQUEST)["enclavectl-enclave-skin.service"])
+    assert {key: unit[key] for key in KEYS} == {
+        "Type": "oneshot",
+        "RemainAfterExit": "yes",
+        "ExecStart": "/usr/bin/env run /srv/enclave.eif --name skin --backend nitro --memory 8192 --cpus 4 "
+        "--cid 16",
+        "ExecStop": "/usr/bin/env terminate skin --backend nitro",
+        "Requires": "nitro-enclaves-allocator.service",
+        "After": "nitro-enclaves-allocator.service enclavectl-vsock-proxy-8001.service",
+    }
+    text = texts(REQUEST)["enclavectl-enclave-skin.service"]
+    assert "Environment=HOME=/root\n" in text
+    assert "Environment=NITRO_CLI_ARTIFACTS=/root/.nitro_cli\n" in text
+    assert int(unit["TimeoutStartSec"]) > 180
+    # After an unclean end of the host the name is taken by an enclave that is dead.
+    assert unit["ExecStartPre"] == "-/usr/bin/env terminate skin --backend nitro"
+
+
+def test_each_endpoint_has_a_proxy_and_a_list_of_its_own() -> None:
+    found = texts(REQUEST)
+    unit = values(found["enclavectl-vsock-proxy-8001.service"])
+    assert unit["ExecStart"].endswith(
+        "--config /etc/nitro_enclaves/enclavectl-vsock-proxy-8001.yaml 8001 kms.eu-west-1.amazonaws.com 443"
+    )
+    allowed = yaml.safe_load(found["enclavectl-vsock-proxy-8001.yaml"])
+    assert allowed == {"allowlist": [{"address": "kms.eu-west-1.amazonaws.com", "port": 443}]}
+
+
+def test_the_proxies_are_enabled_before_the_enclave() -> None:
+    commands = install_commands(write_units(REQUEST), "/tmp/my units")
+    assert commands[0].startswith(
+        "sudo install -m 0644 '/tmp/my units/enclavectl-enclave-skin.service' /etc/systemd"
+    )
+    assert commands[-2] == "sudo systemctl daemon-reload"
+    assert commands[-1].split()[4] == "enclavectl-vsock-proxy-8001.service"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("8001:a.b:443", Endpoint(local=8001, host="a.b", port=443)),
+        ("1:10.0.0.1:1", Endpoint(local=1, host="10.0.0.1", port=1)),
+        ("4294967294:[fd00::1]:65535", Endpoint(local=4294967294, host="fd00::1", port=65535)),
+    ],
+)
+def test_endpoints_are_read(text: str, expected: Endpoint) -> None:
+    assert parse_endpoint(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "8001", "8001:443", "0:a:443", "8001:a:0", "8001:a:65536", "4294967295:a:1", "8001:a b:443",
+     "8001:a\nb:443", "x:a:443", "8001::443", "8001:-a:443", '8001:a"b:443', "9000:a.b:443"],
+)  # fmt: skip
+def test_what_is_no_endpoint_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="--endpoint"):
+        parse_endpoint(text)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": "a b"},
+        {"name": "../x"},
+        {"name": ""},
+        {"user": "a\nExecStart=/bin/x"},
+        {"eif": Path("enclave.eif")},
+        {"endpoints": REQUEST.endpoints * 2},
+    ],
+)
+def test_what_systemd_would_misread_is_refused(change: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        replace(REQUEST, **change)  # type: ignore[arg-type]
+
+
+def test_words_are_quoted_as_systemd_unquotes_them() -> None:
+    assert exec_line(["/a b", "50%", "$HOME", 'x"y\\z']) == '"/a b" 50%% "$$HOME" "x\\"y\\\\z"'
+    with pytest.raises(UsageError, match="control characters"):
+        exec_line(["a\nb"])
+
+
+SYSTEMD = pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed here"
+)
+
+
+def verify(folder: Path, request: UnitsRequest) -> tuple[int, str]:
+    """What systemd says of the units, beside a stand-in for AWS's allocator."""
+    units = [file for file in write_units(request) if file.name.endswith(".service")]
+    for file in units:
+        (folder / file.name).write_text(file.text)
+    stub = "[Service]\nType=oneshot\nRemainAfterExit=true\nExecStart=/bin/true\n"
+    (folder / "nitro-enclaves-allocator.service").write_text(stub)
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *(folder / file.name for file in units)],
+        env={**os.environ, "SYSTEMD_UNIT_PATH": f"{folder}:"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    ours = [line for line in done.stderr.splitlines() if "enclavectl-" in line]
+    return done.returncode, "\n".join(ours)
+
+
+@SYSTEMD
+def test_systemd_has_nothing_to_say_against_them(tmp_path: Path) -> None:
+    code, said = verify(tmp_path, replace(REQUEST, policy=Path("/srv/a policy.yaml")))
+    assert said == ""
+    assert code == 0
+
+
+@SYSTEMD
+def test_systemd_would_say_it_of_a_broken_one(tmp_path: Path) -> None:
+    """So that the silence above means something."""
+    _, said = verify(tmp_path, replace(REQUEST, enclavectl=Path("/no/such/program")))
+    assert "/no/such/program" in said
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1), min_size=1, max_size=4))
+def test_no_word_can_begin_a_line_or_a_specifier_of_its_own(words: list[str]) -> None:
+    line = exec_line(["/x", *words])
+    assert "\n" not in line
+    assert "%" not in line.replace("%%", "")
+    assert "$" not in line.replace("$$", "")
+
+
+def test_the_command_writes_the_files_and_says_what_to_run(tmp_path: Path) -> None:
+    arguments = ["units", "--name", "skin", "--endpoint", "8001:a.b:443", "--to", tmp_path / "out"]
+    done = enclavectl(*arguments, "--output", "json", home=tmp_path)
+    assert done.status == 0, done.err
+    answer = done.json()
+    assert answer["schema"] == "enclavectl.units/1"
+    files = cast("list[dict[str, str]]", answer["files"])
+    assert {one["name"] for one in files} == {path.name for path in (tmp_path / "out").iterdir()}
+    assert any("systemctl enable --now" in line for line in cast("list[str]", answer["commands"]))
+    unit = (tmp_path / "out" / "enclavectl-enclave-skin.service").read_text()
+    program = values(unit)["ExecStart"].split()[0]
+    assert Path(program).is_absolute()
+    assert Path(program).is_file()
+    assert f"run {tmp_path}/enclave.eif --name skin" in unit
+    assert enclavectl(*arguments, home=tmp_path).status == 0  # its own files are written anew
+    (tmp_path / "out" / "enclavectl-listen.service").write_text("[Unit]\n")
+    refused = enclavectl(*arguments, "--output", "json", home=tmp_path)
+    assert refused.status == 2
+    assert (tmp_path / "out" / "enclavectl-listen.service").read_text() == "[Unit]\n"
+
+
+def test_the_command_prints_where_nothing_is_named(tmp_path: Path) -> None:
+    done = enclavectl("units", home=tmp_path)
+    assert done.status == 0
+    assert "# ==> /etc/systemd/system/enclavectl-enclave-enclave.service" in done.out
+    assert "systemctl daemon-reload" in done.err
+    assert enclavectl("units", "--user", "no-such-user", home=tmp_path).status == 2
+    assert enclavectl("units", "--cid", "3", home=tmp_path).status == 2

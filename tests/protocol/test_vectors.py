@@ -1,0 +1,166 @@
+"""The code against tests/vectors/protocol-v1.json, read the way a stranger's client would read it."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import mlkem, x25519
+
+from enclave_payload.contents import (
+    Delivery,
+    Request,
+    key_config_digest,
+    parse_key_config,
+    parse_outcome,
+    parse_request,
+)
+from enclave_payload.media import MediaType
+from enclave_payload.messages import (
+    AnswerKind,
+    Challenge,
+    RefusalCode,
+    parse_answer,
+    parse_challenge,
+    parse_evidence,
+    parse_refusal,
+    parse_sealed,
+    parse_taken,
+    request_id,
+    transcript_hash,
+)
+from enclave_payload.seal import combine_keys, open_answer, pad, padme, request_info, seal_answer, unpad
+from enclave_payload.wire import Frame, FrameReader, FrameType, WireError
+from tools import protocol_vectors
+
+Fields: TypeAlias = Mapping[str, Any]
+
+PATH = Path(__file__).parents[1] / "vectors" / "protocol-v1.json"
+VECTORS = json.loads(PATH.read_text())
+SESSION: Fields = VECTORS["session"]
+PARSERS: dict[str, Callable[[bytes], object]] = {
+    "challenge": parse_challenge,
+    "evidence": parse_evidence,
+    "sealed": parse_sealed,
+    "answer": parse_answer,
+    "refusal": parse_refusal,
+}
+
+
+def hexed(fields: Fields, name: str) -> bytes:
+    return bytes.fromhex(fields[name])
+
+
+def frame_of(data: bytes) -> Frame:
+    reader = FrameReader(dict.fromkeys(FrameType, 1 << 20))
+    reader.feed(data)
+    frame = reader.next_frame()
+    assert frame is not None
+    assert not reader.is_mid_frame
+    return frame
+
+
+def test_the_session_opens_as_recorded() -> None:
+    challenge = parse_challenge(frame_of(hexed(SESSION, "challenge_frame")).body)
+    assert challenge == Challenge(hexed(SESSION, "nonce"), VECTORS["protocol_version"])
+    assert challenge.to_frame() == hexed(SESSION, "challenge_frame")
+    evidence = parse_evidence(frame_of(hexed(SESSION, "evidence_frame")).body)
+    assert evidence.session_id == hexed(SESSION, "session_id")
+    assert evidence.document == hexed(SESSION, "document")
+    assert evidence.key_config == hexed(VECTORS["key_configuration"], "cbor")
+    assert evidence.to_frame() == hexed(SESSION, "evidence_frame")
+    assert transcript_hash(challenge.to_body(), evidence.to_body()) == hexed(SESSION, "transcript")
+
+
+def test_the_key_configuration_reads_as_recorded() -> None:
+    recorded = VECTORS["key_configuration"]
+    config = parse_key_config(hexed(recorded, "cbor"))
+    assert {str(int(suite)): key.hex() for suite, key in config.public_keys.items()} == recorded[
+        "public_keys"
+    ]
+    assert config.card.to_json() == hexed(recorded, "card_json")
+    assert config.to_cbor() == hexed(recorded, "cbor")
+    assert key_config_digest(hexed(recorded, "cbor")) == hexed(recorded, "user_data")
+
+
+@pytest.mark.parametrize("recorded", VECTORS["requests"], ids=lambda recorded: recorded["suite_name"])
+def test_a_sealed_request_opens_with_the_recorded_keys(recorded: Fields) -> None:
+    private: Fields = VECTORS["private_keys"]
+    keys = combine_keys(
+        mlkem.MLKEM768PrivateKey.from_seed_bytes(hexed(private, "mlkem768_seed")),
+        x25519.X25519PrivateKey.from_private_bytes(hexed(private, "x25519_of_hybrid")),
+        x25519.X25519PrivateKey.from_private_bytes(hexed(private, "x25519")),
+    )
+    recorded_keys = VECTORS["key_configuration"]["public_keys"]
+    assert {str(int(suite)): key.hex() for suite, key in keys.public.items()} == recorded_keys
+    sealed = parse_sealed(frame_of(hexed(recorded, "frame")).body)
+    assert (sealed.counter, sealed.suite) == (recorded["counter"], recorded["suite"])
+    assert sealed.ciphertext == hexed(recorded, "ciphertext")
+    this_id = request_id(hexed(SESSION, "session_id"), sealed.counter)
+    assert this_id == hexed(recorded, "request_id")
+    info = request_info(sealed.suite, this_id, hexed(SESSION, "transcript"))
+    assert info == hexed(recorded, "info")
+    content = keys.open(sealed.suite, sealed.ciphertext, info)
+    assert content == hexed(recorded, "content")
+    request = Request(
+        picture=hexed(recorded, "picture"),
+        media_type=MediaType(recorded["media_type"]),
+        reply_key=hexed(recorded, "reply_key"),
+        delivery=Delivery(recorded["delivery"]),
+    )
+    assert parse_request(content) == request
+    assert b"".join(request.to_parts()) == content
+
+
+@pytest.mark.parametrize("recorded", VECTORS["answers"], ids=lambda recorded: recorded["name"])
+def test_an_answer_opens_and_is_sealed_to_the_same_bytes(recorded: Fields) -> None:
+    answer = parse_answer(frame_of(hexed(recorded, "frame")).body)
+    assert answer.request_id == hexed(recorded, "request_id")
+    assert answer.kind == recorded["kind"]
+    reply_key, content = hexed(recorded, "reply_key"), hexed(recorded, "cbor")
+    assert open_answer(reply_key, answer.request_id, answer.kind, answer.ciphertext) == content
+    assert seal_answer(reply_key, answer.request_id, answer.kind, content) == answer.ciphertext
+    assert answer.to_frame() == hexed(recorded, "frame")
+    if answer.kind is AnswerKind.FINAL:
+        assert parse_outcome(content).to_cbor() == content
+
+
+def test_every_refusal_is_recorded_and_reads() -> None:
+    seen = set()
+    for recorded in VECTORS["refusals"]:
+        refusal = parse_refusal(frame_of(hexed(recorded, "frame")).body)
+        assert refusal.code.name == recorded["name"]
+        assert refusal.request_id == hexed(recorded, "request_id")
+        assert refusal.to_frame() == hexed(recorded, "frame")
+        seen.add(refusal.code)
+    assert seen == set(RefusalCode)
+
+
+def test_taken_is_recorded_and_reads() -> None:
+    recorded = VECTORS["taken"]
+    taken = parse_taken(frame_of(hexed(recorded, "frame")).body)
+    assert taken.request_id == hexed(recorded, "request_id")
+    assert taken.to_frame() == hexed(recorded, "frame")
+
+
+def test_padding_is_as_recorded() -> None:
+    for length, padded_length in VECTORS["padded_lengths"]:
+        assert padme(length) == padded_length
+    for recorded in VECTORS["padding"]:
+        padded = pad(recorded["size"], hexed(recorded, "content"))
+        assert padded == hexed(recorded, "padded")
+        assert unpad(padded) == hexed(recorded, "content")
+
+
+@pytest.mark.parametrize(
+    "recorded", VECTORS["refused"], ids=lambda recorded: f"{recorded['message']}: {recorded['why']}"
+)
+def test_what_must_be_refused_is_refused(recorded: Fields) -> None:
+    with pytest.raises(WireError):
+        PARSERS[recorded["message"]](hexed(recorded, "body"))
+
+
+def test_the_tool_writes_the_file_that_is_here() -> None:
+    sealed = {request["suite_name"]: hexed(request, "ciphertext") for request in VECTORS["requests"]}
+    assert json.loads(json.dumps(protocol_vectors.vectors(sealed))) == VECTORS

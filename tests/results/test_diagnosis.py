@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from enclave_payload.contents import KeyConfig, Outcome, Problem, Timings, key_config_digest
+from enclave_payload.messages import Evidence
+from enclave_payload.seal import generate_keys
+from enclavectl.client.batch import Reply
+from enclavectl.client.exchange import VerifiedEnclave, new_challenge, verify_evidence
+from enclavectl.errors import EnclaveLost, PictureRefused
+from enclavectl.results.diagnosis import Diagnosis, Result, refusal, to_result
+from tests.in_process import CARD, MODULE_ID, PCRS, expect, gray, new_root, simulated_nsm
+
+TIMINGS = Timings(queue_us=100, decode_us=2_000, inference_us=30_000)
+ANSWER = Outcome(
+    model_id=CARD.model_id,
+    model_sha256=CARD.sha256,
+    timings=TIMINGS,
+    probabilities_ppb={"dark": 250_000_000, "light": 750_000_000},
+)
+REFUSED = Outcome(
+    model_id=CARD.model_id, model_sha256=CARD.sha256, timings=TIMINGS, problem=Problem.UNREADABLE
+)
+NAMES = {"dark": "Dark", "light": "Light"}
+
+
+@pytest.fixture(scope="module")
+def enclave() -> VerifiedEnclave:
+    root, challenge = new_root(), new_challenge()
+    config = KeyConfig(public_keys=generate_keys().public, card=CARD).to_cbor()
+    document = simulated_nsm(root).attest(nonce=challenge.nonce, user_data=key_config_digest(config))
+    return verify_evidence(challenge, Evidence(bytes(16), document, config), expect(root), datetime.now(UTC))
+
+
+def test_an_answer_in_json() -> None:
+    picture = gray(191)
+    result = to_result("a.png", Reply(index=0, picture=picture, outcome=ANSWER, total_ms=33.33333))
+    assert result.to_json(NAMES) == {
+        "image": "a.png",
+        "sha256": picture.sha256,
+        "label": {"code": "light", "name": "Light", "probability": 0.75},
+        "probabilities": {"dark": 0.25, "light": 0.75},
+        "timings_ms": {"total": 33.333, "queue": 0.1, "decode": 2.0, "inference": 30.0},
+    }
+
+
+def test_a_refusal_stands_in_place_of_the_label() -> None:
+    result = to_result("a.png", Reply(index=0, picture=gray(1), outcome=REFUSED, total_ms=1))
+    value = result.to_json(NAMES)
+    assert set(value) == {"image", "sha256", "error"}
+    assert isinstance(error := value["error"], dict)
+    assert set(error) == {"code", "message", "hint"}
+    assert error["code"] == "unreadable"
+
+
+def test_a_picture_that_was_never_read_has_no_hash() -> None:
+    error = PictureRefused("a.png: empty", code="empty")
+    value = to_result("a.png", Reply(index=0, error=error)).to_json(NAMES)
+    assert value == {
+        "image": "a.png",
+        "sha256": None,
+        "error": {"code": "empty", "message": "a.png: empty", "hint": None},
+    }
+
+
+@pytest.mark.parametrize("problem", list(Problem))
+def test_every_problem_has_words_for_people(problem: Problem) -> None:
+    error = refusal("a.png", problem)
+    assert error.message.startswith("a.png: the enclave refused it: ")
+    assert error.code == problem
+    assert error.hint
+    assert error.exit_code == 5
+
+
+def test_the_whole_object(enclave: VerifiedEnclave) -> None:
+    lost = EnclaveLost("gone")
+    results = [Result(image="a", sha256="00", outcome=ANSWER), Result(image="b", sha256=None, error=lost)]
+    value = Diagnosis(backend="local", enclave=enclave, results=results).to_json()
+    assert json.loads(json.dumps(value)) == value
+    assert value["schema"] == "enclavectl.diagnosis/1"
+    assert (value["trust"], value["backend"]) == ("simulated", "local")
+    assert isinstance(evidence := value["evidence"], dict)
+    assert evidence["verified"] is True
+    assert evidence["module_id"] == MODULE_ID
+    assert isinstance(pcrs := evidence["pcrs"], dict)
+    assert {index: pcrs[str(index)] for index in PCRS} == {i: value.hex() for i, value in PCRS.items()}
+    assert len(bytes.fromhex(evidence["nonce"])) == 32
+    assert datetime.fromisoformat(evidence["timestamp"]).utcoffset() is not None
+    assert value["model"] == {
+        "id": CARD.model_id,
+        "sha256": CARD.sha256,
+        "notice": CARD.notice,
+        "labels": NAMES,
+    }
+    assert isinstance(value["results"], list)
+    assert [one["image"] for one in value["results"]] == ["a", "b"]
+
+
+def test_one_refused_picture_makes_the_batch_one_with_errors(enclave: VerifiedEnclave) -> None:
+    good, bad = (
+        Result(image="a", sha256="00", outcome=ANSWER),
+        Result(image="b", sha256=None, error=EnclaveLost("gone")),
+    )
+    assert not Diagnosis(backend="local", enclave=enclave, results=[good, good]).has_errors
+    assert Diagnosis(backend="local", enclave=enclave, results=[good, bad]).has_errors
