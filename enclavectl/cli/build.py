@@ -41,9 +41,9 @@ OwnImage = Annotated[
     str | None,
     typer.Option("--image", help="A Docker image of your own in place of the payload.", show_default=False),
 ]
-OwnFolder = Annotated[
+OwnDockerfile = Annotated[
     Path | None,
-    typer.Option("--dockerfile", help="A folder with a Dockerfile of your own.", show_default=False),
+    typer.Option("--dockerfile", help="A Dockerfile of your own, or its folder.", show_default=False),
 ]
 Builder = Annotated[
     BuilderChoice,
@@ -105,7 +105,7 @@ PlanOnly = Annotated[
 def build(
     model: options.ModelName = None,
     image: OwnImage = None,
-    dockerfile: OwnFolder = None,
+    dockerfile: OwnDockerfile = None,
     builder: Builder = BuilderChoice.AUTO,
     mode: ModeName = None,
     base_image: BaseImage = DEFAULT_BASE,
@@ -184,12 +184,12 @@ def _build(invocation: Invocation, request: BuildRequest) -> None:
     _show_built(screen, built, request.output, request.lock_path)
 
 
-def _source(invocation: Invocation, image: str | None, folder: Path | None, base_image: str) -> Source:
+def _source(invocation: Invocation, image: str | None, dockerfile: Path | None, base_image: str) -> Source:
     from enclavectl.image.plan import Source
     from enclavectl.models.find import find_model
 
-    if image is not None or folder is not None:
-        return Source(image=image, folder=folder)
+    if image is not None or dockerfile is not None:
+        return Source(image=image, dockerfile=dockerfile)
     config = invocation.config
     return Source(model=find_model(config.model, data_dir=config.data_dir), base_image=base_image)
 
@@ -272,7 +272,7 @@ def _show_plan(
         screen.result({"schema": PLAN_SCHEMA, **plan, **refused})
         return
     context, wheels = plan["context"], plan["wheels"]
-    pairs = [(key, str(plan[key])) for key in ("image", "base") if plan[key]]
+    pairs = [(key, str(plan[key])) for key in ("image", "builder", "base") if plan[key]]
     pairs += [("context", str(name)) for name in context] if isinstance(context, list) else []
     pairs += (
         [("wheel", f"{one['file']} {one['sha256']}") for one in wheels] if isinstance(wheels, list) else []

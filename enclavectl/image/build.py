@@ -27,7 +27,8 @@ from enclavectl.eif.ramdisk.ramdisks import EPOCH, Mode, boot_entries, write_ram
 from enclavectl.eif.scan import parse_layout
 from enclavectl.errors import HostError, UsageError
 from enclavectl.files import open_regular, replace_file, stage_file
-from enclavectl.image.dockerfile import lint_dockerfile
+from enclavectl.image.dockerfile import read_dockerfile
+from enclavectl.image.dockerfile_lint import lint_dockerfile
 from enclavectl.image.engine import Engine
 from enclavectl.image.findings import LintFinding, bounded, refuse_blocking
 from enclavectl.image.lint import (
@@ -108,7 +109,7 @@ def build_enclave(
         _require_nitro_cli(request.nitro_cli, request.environ)  # said before minutes of building
     plan = make_plan(request.source, request.locked, engine, store, build_output)
     refuse_blocking(plan.findings, request.allowed)
-    docker = DockerImage(image_id=make_image(plan, request.output.parent, engine, build_output), plan=plan)
+    docker = DockerImage(image_id=make_image(plan, request.output.parent, build_output), plan=plan)
     with ExitStack() as stack:
         staged_lock = stack.enter_context(stage_file(request.lock_path.parent, mode=0o644))
         staged_image = stack.enter_context(scratch_folder(request.output.parent)) / "enclave.eif"
@@ -214,8 +215,8 @@ def lint_plan(request: BuildRequest, plan: Plan, engine: Engine, build_output: B
         HostError: Docker or the file system failed.
         EifError: the image cannot be read.
     """
-    if request.source.folder is not None:
-        findings = bounded(lint_dockerfile(request.source.folder / "Dockerfile"))
+    if request.source.dockerfile is not None and plan.recipe is not None:
+        findings = bounded(lint_dockerfile(read_dockerfile(plan.recipe.dockerfile)))
         return replace(plan, findings=(*plan.findings, *findings))
     if plan.image_id is None:
         return plan
@@ -329,6 +330,7 @@ def _lock(
             "enclavectl": __version__,
             "docker": engine_version,
             "builder": "native" if request.nitro_cli is None else "nitro-cli",
+            **({"docker-builder": docker.plan.builder.name} if docker.plan.builder else {}),
         },
         findings=tuple(finding.to_json() for finding in findings),
         allowed=dict(request.allowed),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import shutil
 import stat
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,17 +24,23 @@ from enclavectl.models.find import Model, load_weights
 
 PAYLOAD = Path(enclave_payload.__file__).parent
 IGNORE_FILE = ".dockerignore"
+_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextFile:
-    """A file (``data`` itself, or the ``path`` that has it), a link to ``target``, or a folder."""
+    """A file (``data`` itself, or the ``path`` that has it), a link to ``target``, or a folder.
+
+    ``is_for_docker``: Docker itself reads it, but it was left out, so that no COPY of a Dockerfile may see
+    it.
+    """
 
     name: str
     data: bytes | None = None
     path: Path | None = None
     target: str | None = None
     is_folder: bool = False
+    is_for_docker: bool = False
 
 
 def payload_context(model: Model, wheels: Sequence[Wheel], store: WheelStore) -> list[ContextFile]:
@@ -68,59 +76,116 @@ def _requirements(wheels: Sequence[Wheel]) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class FolderContext:
-    """A user's own context, less what its ``.dockerignore`` names; listed anew each time, and never held."""
+    """A user's own context, less what its ignore file names; listed anew each time, and never held."""
 
     folder: Path
+    dockerfile: str
+
+    @property
+    def ignore_file(self) -> Path:
+        """The list of what is left out: one for this Dockerfile only comes first, as with BuildKit."""
+        own = self.folder / f"{self.dockerfile}{IGNORE_FILE}"
+        return own if own.is_file() else self.folder / IGNORE_FILE
 
     def __iter__(self) -> Iterator[ContextFile]:
         """Each folder, file and link; links are not followed.
 
         Raises:
+            UsageError: the ignore file has a line that is no pattern.
             HostError: something cannot be read, or is of another kind.
         """
         try:
-            yield from _walk(self.folder, "", read_ignore_rules(self.folder / IGNORE_FILE))
+            yield from self._walk(self.folder, "", read_ignore_rules(self.ignore_file), None)
         except OSError as exc:
             raise HostError(f"{exc.filename or self.folder}: cannot be read ({exc.strerror or exc})") from exc
 
+    def _walk(
+        self, folder: Path, prefix: str, rules: IgnoreRules, above: Verdict | None
+    ) -> Iterator[ContextFile]:
+        with os.scandir(folder) as entries:
+            bases = sorted(entry.name for entry in entries)
+        for base in bases:
+            path, name = folder / base, prefix + base
+            mode = path.lstat().st_mode
+            verdict = rules.judge(name, above)
+            is_for_docker = verdict.is_left_out and name in (self.dockerfile, IGNORE_FILE)
+            if stat.S_ISDIR(mode):
+                if not verdict.is_left_out:
+                    yield ContextFile(name=name, is_folder=True)
+                if not verdict.is_left_out or rules.has_exceptions:
+                    yield from self._walk(path, f"{name}/", rules, verdict)
+            elif verdict.is_left_out and not is_for_docker:
+                continue
+            elif stat.S_ISLNK(mode):
+                target = str(path.readlink())
+                yield ContextFile(name=name, target=target, is_for_docker=is_for_docker)
+            elif stat.S_ISREG(mode):
+                yield ContextFile(name=name, path=path, is_for_docker=is_for_docker)
+            else:
+                raise HostError(
+                    f"{path}: expected files, folders and links in a build context, found something else",
+                    hint=f"name it in {self.ignore_file}",
+                )
 
-def folder_context(folder: Path) -> FolderContext:
-    """A user's own context.
+
+def folder_context(path: Path) -> FolderContext:
+    """A user's own context: a folder with a ``Dockerfile``, or a Dockerfile of any name in its folder.
 
     Raises:
-        UsageError: there is no Dockerfile in it.
+        UsageError: there is no Dockerfile.
     """
-    if not (folder / "Dockerfile").is_file():
-        raise UsageError(f"{folder}: expected a folder with a Dockerfile")
-    return FolderContext(folder)
+    if path.is_file():
+        return FolderContext(path.parent, path.name)
+    if not (path / "Dockerfile").is_file():
+        raise UsageError(
+            f"{path}: expected a Dockerfile, or a folder with a file of that name",
+            hint="one of another name: enclavectl build --dockerfile FOLDER/NAME",
+        )
+    return FolderContext(path, "Dockerfile")
 
 
-def _walk(
-    folder: Path, prefix: str, rules: IgnoreRules, above: Verdict | None = None
-) -> Iterator[ContextFile]:
-    with os.scandir(folder) as entries:
-        bases = sorted(entry.name for entry in entries)
-    for base in bases:
-        path, name = folder / base, prefix + base
-        mode = path.lstat().st_mode
-        verdict = rules.judge(name, above)
-        is_left_out = verdict.is_left_out and name not in ("Dockerfile", IGNORE_FILE)
-        if stat.S_ISDIR(mode):
-            if not is_left_out:
-                yield ContextFile(name=name, is_folder=True)
-            if not is_left_out or rules.has_exceptions:
-                yield from _walk(path, f"{name}/", rules, verdict)
-        elif is_left_out:
-            continue
-        elif stat.S_ISLNK(mode):
-            yield ContextFile(name=name, target=str(path.readlink()))
-        elif stat.S_ISREG(mode):
-            yield ContextFile(name=name, path=path)
-        else:
-            raise HostError(
-                f"{path}: expected files, folders and links in a build context, found something else",
-                hint=f"name it in {folder / IGNORE_FILE}",
-            )
+def write_context_folder(files: Iterable[ContextFile], folder: Path) -> None:
+    """Make ``folder``, which does not exist, from these files, as ``write_context`` makes a tar.
+
+    Raises:
+        HostError: a file cannot be read.
+        OSError: the disk is full.
+    """
+    folder.mkdir()
+    folders = [folder]
+    for file in files:
+        path = folder / file.name
+        try:
+            _make_folders(path if file.is_folder else path.parent, folders)
+            if file.target is not None:
+                path.symlink_to(file.target)
+                os.utime(path, (EPOCH, EPOCH), follow_symlinks=False)
+            elif not file.is_folder:
+                is_program = file.path is not None and file.path.stat().st_mode & 0o100
+                if file.path is not None:
+                    shutil.copyfile(file.path, path)
+                else:
+                    path.write_bytes(file.data or b"")
+                path.chmod(0o755 if is_program else 0o644)
+                os.utime(path, (EPOCH, EPOCH))
+        except OSError as exc:
+            if exc.errno in _FULL:
+                raise  # which is no fault of this file's
+            raise HostError(f"{file.path or path}: cannot be copied ({exc.strerror or exc})") from exc
+    for made in folders:
+        made.chmod(0o755)
+        os.utime(made, (EPOCH, EPOCH))
+
+
+def _make_folders(path: Path, made: list[Path]) -> None:
+    """Make ``path`` and what is missing above it, and list those in ``made``."""
+    missing = []
+    while not path.is_dir():
+        missing.append(path)
+        path = path.parent
+    for one in reversed(missing):
+        one.mkdir()
+        made.append(one)
 
 
 def write_context(files: Iterable[ContextFile], sink: BinaryIO) -> None:

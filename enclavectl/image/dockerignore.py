@@ -68,8 +68,7 @@ def read_ignore_rules(path: Path) -> IgnoreRules:
     """What the file says is to be left out; nothing, if there is none.
 
     Raises:
-        UsageError: a line is no pattern, or the file is larger than 1 MiB.
-        HostError: the file cannot be read.
+        UsageError: a line is no pattern, or the file cannot be read or is larger than 1 MiB.
     """
     if not path.is_file():
         return IgnoreRules()

@@ -16,7 +16,7 @@ from socketserver import ThreadingUnixStreamServer
 import pytest
 
 from enclavectl.errors import HostError
-from enclavectl.image.engine import Engine
+from enclavectl.image.engine import BuildOptions, Engine
 
 
 @contextmanager
@@ -60,7 +60,7 @@ def engine_that_says(
 
 
 def build(engine: Engine) -> str:
-    return engine.build(io.BytesIO(b"context"), {}, has_network=False, on_line=lambda _: None)
+    return engine.build(io.BytesIO(b"context"), BuildOptions(has_network=False), on_line=lambda _: None)
 
 
 def refusal(call: Callable[[], object]) -> str:
@@ -87,7 +87,8 @@ def test_an_engine_that_is_not_there_is_named(tmp_path: Path) -> None:
     ("error", "hint"),
     [
         ("write /x: no space left on device", "docker system df"),
-        ("the --mount option requires BuildKit", "docker build"),
+        ("dockerfile parse error line 4: unknown instruction: EXEC", "Heredocs need Docker 23"),
+        ("dockerfile parse error on line 2: unknown flag: parents", "# syntax=docker/dockerfile:1"),
     ],
 )
 def test_what_mends_a_failed_build_is_said(tmp_path: Path, error: str, hint: str) -> None:

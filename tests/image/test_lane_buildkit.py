@@ -1,0 +1,104 @@
+"""Real parts: what only BuildKit builds, and that the payload is the same image without it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from enclavectl.eif.ramdisk.cpio import CpioReader
+from tests.image.engine import BASE_IMAGE, Lane, own_image
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
+
+HEREDOCS = """FROM scratch
+COPY --chmod=755 <<EOF /bin/app
+#!/bin/app
+exec /bin/sleep 9
+EOF
+ADD --checksum=sha256:{digest} file.txt /added
+COPY --link file.txt /linked
+CMD ["/bin/app"]
+"""
+
+
+def files_of(lane: Lane, folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Mode and content of each file in the image that was built."""
+    assert lane.run("eif", "extract", folder / "enclave.eif", "--to", folder / "parts").status == 0
+    with (folder / "parts" / "ramdisk1.cpio").open("rb") as file:
+        reader = CpioReader(file)
+        return {entry.name.decode(): (entry.mode & 0o7777, b"".join(reader.data())) for entry in reader}
+
+
+@pytest.fixture
+def buildkit(lane: Lane) -> Lane:
+    """The lane with a docker command that has buildx."""
+    passed = {key: os.environ[key] for key in ("PATH", "DOCKER_CONFIG") if key in os.environ}
+    return Lane(lane.home, {**lane.environ, **passed})
+
+
+def test_heredocs_and_flags_are_built_as_docker_build_does(buildkit: Lane, tmp_path: Path) -> None:
+    digest = hashlib.sha256(b"file").hexdigest()
+    context = own_image(tmp_path, HEREDOCS.format(digest=digest), **{"file.txt": b"file"})
+    done = buildkit.build(tmp_path, "--dockerfile", context, "--allow", "command=a test")
+    assert done.status == 0, done.err
+    script = (0o755, b"#!/bin/app\nexec /bin/sleep 9\n")
+    assert files_of(buildkit, tmp_path)["rootfs/bin/app"] == script
+
+
+def test_a_step_that_is_a_heredoc_runs(buildkit: Lane, tmp_path: Path) -> None:
+    text = (
+        f"FROM {BASE_IMAGE} AS tree\nARG TARGETARCH\nRUN <<EOF\n"
+        'echo "one for $TARGETARCH" >/one\nEOF\n'
+        'FROM scratch\nCOPY --from=tree --chmod=755 /one /bin/one\nCMD ["/bin/one"]\n'
+    )
+    done = buildkit.build(tmp_path, "--dockerfile", own_image(tmp_path, text), "--allow", "command=a test")
+    assert done.status == 0, done.err
+    machine = {"x86_64": b"amd64", "aarch64": b"arm64"}[os.uname().machine]
+    assert files_of(buildkit, tmp_path)["rootfs/bin/one"] == (0o755, b"one for " + machine + b"\n")
+
+
+def test_a_checksum_that_does_not_hold_ends_the_build(buildkit: Lane, tmp_path: Path) -> None:
+    context = own_image(tmp_path, HEREDOCS.format(digest="0" * 64), **{"file.txt": b"file"})
+    done = buildkit.build(tmp_path, "--dockerfile", context)
+    assert done.status == 3
+    assert done.error()["code"] == "docker-build"
+    assert {path.name for path in tmp_path.iterdir()} == {"context"}
+
+
+def test_without_the_docker_command_they_are_refused_by_name(lane: Lane, tmp_path: Path) -> None:
+    context = own_image(tmp_path, HEREDOCS.format(digest="0" * 64), **{"file.txt": b"file"})
+    without = Lane(lane.home, {**lane.environ, "PATH": str(tmp_path)})
+    for dry in ([], ["--dry-run"]):
+        done = without.build(tmp_path, "--dockerfile", context, *dry)
+        assert done.status == 2
+        assert done.error()["code"] == "needs-buildkit"
+        for words in ("line 2: COPY with a heredoc", "with --chmod", "with --checksum", "with --link"):
+            assert words in str(done.error()["message"])
+
+
+def test_a_negated_class_keeps_patients_out_of_the_image(buildkit: Lane, tmp_path: Path) -> None:
+    ignored = b"[^a]*.csv\nDockerfile\n.dockerignore\n"
+    files = {"a.csv": b"a", "patients.csv": b"p", ".dockerignore": ignored, "app": b"app"}
+    text = 'FROM scratch\nCOPY . /ctx/\nCMD ["/ctx/app"]\n'
+    context = own_image(tmp_path, text, **files)
+    done = buildkit.build(tmp_path, "--dockerfile", context, "--allow", "command=a test")
+    assert done.status == 0, done.err
+    sent = {name for name in files_of(buildkit, tmp_path) if name.startswith("rootfs/ctx/")}
+    assert sent == {"rootfs/ctx/a.csv", "rootfs/ctx/app"}
+
+
+def test_the_payload_measures_the_same_with_either_builder(
+    lane: Lane, buildkit: Lane, payload: Path, tmp_path: Path
+) -> None:
+    built = {"classic": Lane(lane.home, {**lane.environ, "PATH": str(tmp_path)}), "buildkit": buildkit}
+    for name, by in built.items():
+        (tmp_path / name).mkdir()
+        shutil.copy(payload / "enclavectl.lock.json", tmp_path / name)
+        done = by.build(tmp_path / name, "--base-image", BASE_IMAGE)
+        assert done.status == 0, done.err
+        assert f'"docker-builder": "{name}"' in (tmp_path / name / "enclavectl.lock.json").read_text()
+        assert (tmp_path / name / "enclave.eif").read_bytes() == (payload / "enclave.eif").read_bytes()
