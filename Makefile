@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 SOURCES := enclavectl enclave_payload tests fuzz tools benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-lowest check format lint types bench clean
+.PHONY: help demo test test-lowest check format lint types bench docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -54,5 +54,13 @@ check: lint types test ## what CI runs
 bench: $(VENV)/.dev ## measure the limits that docs/benchmarks.md reports
 	$(BIN)/python -m benchmarks
 
+$(VENV)/.docs: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@touch $@
+
+# Without --quiet, which hides warnings from --strict too. NO_MKDOCS_2_WARNING: advice about the theme's successor.
+docs: $(VENV)/.docs ## build the documentation site in site/; a broken link fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --site-dir site
+
 clean: ## remove the environments and caches
-	rm -rf .venv* .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
+	rm -rf .venv* .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build site

@@ -25,7 +25,7 @@ class StagedFile:
         self.path = path
 
     def sync(self) -> None:
-        """What was written is on the disk, so that ``commit`` does not find it full.
+        """Write everything to the disk, so that ``commit`` does not find it full.
 
         Raises:
             HostError: the file system refused.
@@ -84,7 +84,7 @@ def require_replaceable(destination: Path) -> None:
 
 @contextmanager
 def stage_file(folder: Path, *, mode: int = 0o600) -> Iterator[StagedFile]:
-    """A new file in ``folder``, removed at the end of the block unless it was committed.
+    """Open a new file in ``folder``; it is removed at the end of the block unless it was committed.
 
     Raises:
         HostError: the folder does not exist or does not take files, or a write in the block failed.
@@ -121,7 +121,7 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o600) -> None:
 
 
 def read_bounded(path: Path, limit: int, *, what: str = "file", hint_if_missing: str | None = None) -> bytes:
-    """The whole content of a regular file of at most ``limit`` bytes.
+    """Read the whole content of a regular file of at most ``limit`` bytes.
 
     ``what`` names the file's role in messages ("model card"). Links are followed: users keep configuration in
     linked folders. A FIFO or device is refused without waiting for it. ``hint_if_missing`` says how such a
@@ -151,7 +151,7 @@ def read_bounded(path: Path, limit: int, *, what: str = "file", hint_if_missing:
 
 @contextmanager
 def open_regular(path: Path, *, what: str = "file") -> Iterator[BinaryIO]:
-    """A regular file, open for reading; ``what`` names its role in messages.
+    """Open a regular file for reading; ``what`` names its role in messages.
 
     Links are followed. A FIFO or device is refused without waiting for it. Errors of the block's own reads
     are the block's.

@@ -1,4 +1,4 @@
-"""How the library tells what goes on; whoever calls it draws."""
+"""How long work in the library reports; only the CLI draws."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Somebody who listens while something long goes on."""
+    """What long work tells of itself; the caller draws it."""
 
     def note(self, text: str) -> None:
-        """A fact that a person should know now."""
+        """Tell a fact that a person should know now."""
 
     def update(self, what: str, elapsed_s: float, bound_s: float) -> None:
-        """``what`` has taken ``elapsed_s`` of at most about ``bound_s`` seconds. Called often."""
+        """Tell that ``what`` has taken ``elapsed_s`` of at most about ``bound_s`` seconds. Called often."""
 
 
 class NoProgress:
-    """Nobody listens."""
+    """A ``Progress`` that nobody watches."""
 
     def note(self, text: str) -> None:
-        """Nothing happens."""
+        """Do nothing."""
 
     def update(self, what: str, elapsed_s: float, bound_s: float) -> None:
-        """Nothing happens."""
+        """Do nothing."""

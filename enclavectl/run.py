@@ -41,7 +41,7 @@ class Output(NamedTuple):
 
 
 def capture(command: Command, *, timeout_s: float) -> Output:
-    """What a process wrote until it ended; it has no standard input, and is killed after ``timeout_s``.
+    """Run a process without standard input, and return what it wrote; it is killed after ``timeout_s``.
 
     Raises:
         HostError: it could not be started, or did not end in time.
@@ -70,7 +70,7 @@ def capture_to_the_end(
     on_interrupt: Callable[[], None],
     meanwhile: Callable[[], object] | None = None,
 ) -> Output:
-    """What a process wrote until it ended by itself: it is never killed, and there is no time limit.
+    """Run a process until it ends by itself, and return what it wrote: it is never killed.
 
     ``meanwhile`` is called while it runs.
 
@@ -131,7 +131,7 @@ def follow(command: Command, *, on_line: Callable[[str], None]) -> int:
 def start(
     command: Command, *, output: IO[bytes] | int, errors: IO[bytes] | int = subprocess.STDOUT
 ) -> subprocess.Popen[bytes]:
-    """A running process in its own session, with no standard input; both outputs go to ``output``.
+    """Start a process in its own session, with no standard input; both outputs go to ``output``.
 
     ``errors`` takes the standard error apart.
 
@@ -154,7 +154,7 @@ def start(
 
 
 def handle_of(process_id: int) -> int | None:
-    """A descriptor for a process, whose number cannot be reused meanwhile; None if it has ended already."""
+    """Open a descriptor for a process, so that its number cannot be reused; None if it has ended."""
     try:
         return os.pidfd_open(process_id)
     except OSError:

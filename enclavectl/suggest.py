@@ -9,7 +9,7 @@ _MAX_COMPARED = 64
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known name that ``word`` was most likely meant to be, or None if none is near."""
+    """Find the known name that ``word`` was most likely meant to be, or None if none is near."""
     import difflib
 
     by_lower = {name.lower(): name for name in known}

@@ -41,7 +41,7 @@ class Node:
     line: int
 
     def to_plain(self) -> Plain:
-        """The value without lines."""
+        """Return the value without line numbers."""
         if isinstance(self.value, dict):
             return {key: node.to_plain() for key, node in self.value.items()}
         if isinstance(self.value, list):
@@ -50,7 +50,7 @@ class Node:
 
 
 def parse_yaml(data: bytes, *, name: str) -> Node:
-    """The one document in ``data``; an empty file is a null. ``name`` stands in messages before the line.
+    """Parse the one document in ``data``; an empty file is a null. Messages begin with ``name`` and the line.
 
     The caller bounds the length: time and memory are linear in it.
 

@@ -73,7 +73,7 @@ def _folder(paths: BlobPaths, environ: Mapping[str, str]) -> Path | None:
 
 @contextmanager
 def open_blobs(paths: BlobPaths, arch: Arch, *, environ: Mapping[str, str]) -> Iterator[BootBlobs]:
-    """The blobs for an architecture, open until the context ends.
+    """Open the boot files for an architecture until the context ends.
 
     Raises:
         HostError: there is no kernel or no init.

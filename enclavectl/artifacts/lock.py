@@ -52,7 +52,7 @@ class Lock:
     allowed: Mapping[str, str]
 
     def to_json(self) -> dict[str, object]:
-        """The object in the file."""
+        """Return the object in the file."""
         return {
             "schema": LOCK_SCHEMA,
             "eif": dict(self.eif),
@@ -68,12 +68,12 @@ class Lock:
         }
 
     def to_bytes(self) -> bytes:
-        """The file."""
+        """Return the bytes of the file."""
         return (json.dumps(self.to_json(), indent=2) + "\n").encode()
 
 
 def read_lock(path: Path) -> Lock:
-    """The lock in a file.
+    """Read the lock in a file.
 
     Raises:
         UsageError: there is none, or it is not a lock.
@@ -83,7 +83,7 @@ def read_lock(path: Path) -> Lock:
 
 
 def parse_lock(data: bytes, name: str) -> Lock:
-    """The lock that these bytes are; ``name`` is for messages.
+    """Read a lock from bytes; ``name`` names the file in messages.
 
     Raises:
         UsageError: not JSON, a key is missing, unknown or twice, or a value has the wrong type.
@@ -127,7 +127,7 @@ class Checked:
 
 
 def check_lock(lock: Lock, path: Path, *, image: Path | None = None) -> Checked:
-    """The image that the lock at ``path`` names, or ``image``, is byte for byte the one that was locked.
+    """Check that the image that the lock at ``path`` names, or ``image``, is byte for byte the locked one.
 
     Raises:
         StateError: there is no image, or it is another one; the message says which register moved.

@@ -15,5 +15,5 @@ class Wheel:
     sha256: str
 
     def to_json(self) -> dict[str, str]:
-        """The object in the lock."""
+        """Return the object in the lock."""
         return {"name": self.name, "version": self.version, "file": self.file, "sha256": self.sha256}

@@ -98,5 +98,5 @@ _HINTS = {
 
 
 def refused(code: AttestationCode, message: str) -> AttestationError:
-    """The error for ``code``, with its hint; ``message`` says what was expected and what was found."""
+    """Make the error for ``code``, with its hint; ``message`` says what was expected and what was found."""
     return AttestationError(message, hint=_HINTS[code], code=code)

@@ -42,7 +42,7 @@ class CoseSign1:
     signature: bytes
 
     def check_signature(self, key: ec.EllipticCurvePublicKey) -> None:
-        """The holder of ``key`` signed the protected header and the payload.
+        """Check that the holder of ``key`` signed the protected header and the payload.
 
         Raises:
             AttestationError: ``signature``. High and low S are both taken, as AWS writes both; never
@@ -72,7 +72,7 @@ class CoseSign1:
 
 
 def parse_cose(document: bytes) -> CoseSign1:
-    """The envelope's parts, after every rule that needs no key.
+    """Read the envelope, and check every rule that needs no key.
 
     Raises:
         AttestationError: ``size``, ``cbor``, ``cose-structure`` or ``cose-algorithm``.
@@ -111,7 +111,7 @@ def _structure(problem: str) -> AttestationError:
 
 
 def _byte_string(data: bytes) -> bytes:
-    """``data`` as a definite CBOR byte string with the shortest head."""
+    """Encode ``data`` as a definite CBOR byte string with the shortest head."""
     size = len(data)
     if size < 24:
         return bytes((0x40 | size,)) + data

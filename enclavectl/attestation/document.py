@@ -55,7 +55,7 @@ class Claims:
 
 
 def parse_claims(payload: bytes) -> Claims:
-    """The claims of a payload in which every field has its type and keeps its limit.
+    """Read the claims of a payload, and check the type and the limit of every field.
 
     Raises:
         AttestationError: ``cbor``, ``nitrotpm``, ``unknown-field`` or ``field``.

@@ -35,7 +35,7 @@ class Release:
     pcrs: Mapping[int, bytes]
 
     def __post_init__(self) -> None:
-        """Hold the rule above, and keep a copy of ``pcrs`` that nobody can change."""
+        """Check the rule above, and keep a copy of ``pcrs`` that nobody can change."""
         if not 1 <= len(self.name) <= _NAME_CHARACTERS or not self.name.isprintable():
             raise UsageError(f"release: expected a name of 1 to {_NAME_CHARACTERS} printable characters")
         for index in REQUIRED_PCRS:
@@ -78,7 +78,7 @@ class Policy:
     unsafe_allow_debug: bool = False
 
     def __post_init__(self) -> None:
-        """Hold the rule above."""
+        """Check the rule above."""
         if not self.accept:
             raise UsageError(
                 "policy: accept is empty", hint="Name whose signature counts, such as: accept: [nitro]"
@@ -104,7 +104,7 @@ class Policy:
             )
 
     def check_signer(self, trust: Trust) -> None:
-        """Whoever stands behind ``trust`` is one whose signature counts.
+        """Check that the policy accepts signatures that stand for ``trust``.
 
         Raises:
             AttestationError: ``trust-not-accepted``.
@@ -116,7 +116,7 @@ class Policy:
             )
 
     def check_debug(self, claims: Claims) -> None:
-        """The enclave is not in debug mode, or the policy lets those pass.
+        """Check that the enclave is not in debug mode, or that the policy lets those pass.
 
         Raises:
             AttestationError: ``debug-mode``.
@@ -127,7 +127,7 @@ class Policy:
             )
 
     def match_release(self, claims: Claims) -> Release:
-        """The release whose every register the document has.
+        """Find the release whose every register the document has.
 
         Raises:
             AttestationError: ``no-release``, or what differs from the nearest release:
@@ -144,7 +144,7 @@ class Policy:
         raise self._mismatch(claims)
 
     def _mismatch(self, claims: Claims) -> AttestationError:
-        """The error for the release with the fewest differences; it names the first of them."""
+        """Make the error for the release with the fewest differences; it names the first of them."""
 
         def differences(release: Release) -> list[int]:
             return [index for index, value in release.pcrs.items() if claims.pcrs.get(index) != value]

@@ -32,7 +32,7 @@ _SECONDS = re.compile(r"[0-9]{1,6}")
 
 
 def parse_policy(text: str, *, source: str) -> Policy:
-    """The policy in ``text``; ``source`` is the file's name, for messages.
+    """Read a policy; ``source`` is the file's name, for messages.
 
     Raises:
         UsageError: not YAML, a key is unknown (the message names the nearest one), missing or there

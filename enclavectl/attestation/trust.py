@@ -36,7 +36,7 @@ class TrustRoot:
     name: str
 
     def __post_init__(self) -> None:
-        """Hold the rule above."""
+        """Check the rule above."""
         try:
             x509.load_der_x509_certificate(self.certificate_der)
         except (ValueError, x509.InvalidVersion) as exc:
@@ -58,7 +58,7 @@ class TrustRoot:
 
     @classmethod
     def from_pem(cls, pem: bytes, *, trust: Trust, name: str) -> TrustRoot:
-        """The root in a PEM file that holds exactly one certificate.
+        """Read the root in a PEM file that holds exactly one certificate.
 
         Raises:
             UsageError: it holds none or several, or the class's rule is broken.
@@ -74,6 +74,6 @@ class TrustRoot:
 
 @cache
 def aws_nitro_root() -> TrustRoot:
-    """AWS's root G1 of the commercial partition, as packaged and pinned."""
+    """Return AWS's root G1 of the commercial partition, as packaged and pinned."""
     pem = (files("enclavectl.attestation") / "roots" / "aws-nitro-g1.pem").read_bytes()
     return TrustRoot.from_pem(pem, trust=Trust.NITRO, name="aws")

@@ -77,7 +77,7 @@ class ArchivedDocument(_Attested):
 def verify(
     document: bytes, policy: Policy, *, root: TrustRoot, nonce: bytes, user_data: bytes, now: datetime
 ) -> VerifiedDocument:
-    """What the enclave that answered this session's challenge is.
+    """Judge the document with which an enclave answered this session's challenge.
 
     ``nonce`` is what this client drew for this session; ``user_data`` is what the enclave must have
     bound, computed by the caller from the key that it is about to seal to; ``now`` has a time zone.
@@ -130,7 +130,7 @@ def verify(
 
 
 def examine_archived(document: bytes, policy: Policy | None, *, root: TrustRoot) -> ArchivedDocument:
-    """What the enclave was that made a document once; not evidence for a session.
+    """Judge a document at its own time; the result is no evidence for a session.
 
     Steps 1 to 8 of ``verify`` at the document's own time, without freshness; without a policy, also
     without 7 and 8. Whoever ever got hold of an old leaf key could still sign for that time, and the
@@ -170,7 +170,7 @@ class _Facts(TypedDict):
 
 
 def _facts(claims: Claims, chain: Chain, root: TrustRoot, release: str | None) -> _Facts:
-    """The claims, now that the chain and the signature stand behind them."""
+    """Turn the claims into facts, now that the chain and the signature stand behind them."""
     return {
         "module_id": claims.module_id,
         "timestamp": claims.timestamp,
@@ -189,7 +189,7 @@ def _facts(claims: Claims, chain: Chain, root: TrustRoot, release: str | None) -
 
 
 def _check_arguments(nonce: bytes, user_data: bytes, now: datetime) -> None:
-    """An expectation that anything could satisfy is a mistake of the caller's."""
+    """Refuse expectations that anything could satisfy: they are a mistake of the caller's."""
     if not MIN_NONCE_BYTES <= len(nonce) <= MAX_OPTIONAL_BYTES:
         raise UsageError(
             f"nonce: expected {MIN_NONCE_BYTES} to {MAX_OPTIONAL_BYTES} bytes, found {len(nonce)}"
@@ -201,7 +201,7 @@ def _check_arguments(nonce: bytes, user_data: bytes, now: datetime) -> None:
 
 
 def _check_leaf_time(claims: Claims, chain: Chain, skew: timedelta) -> None:
-    """The leaf was valid when the document was made."""
+    """Check that the leaf was valid when the document was made."""
     leaf = chain.leaf
     if leaf.not_before - claims.timestamp > skew or claims.timestamp - leaf.not_after > skew:
         raise refused(

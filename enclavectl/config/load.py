@@ -208,12 +208,12 @@ class Config:
     file: Path | None
 
     def rows(self) -> Iterator[tuple[str, str, str]]:
-        """Key, value and source of every setting as text, in the order of the file."""
+        """Yield key, value and source of every setting as text, in the order of the file."""
         for key, value in self._values():
             yield key, "null" if value is None else str(value), str(self.sources[key])
 
     def to_json(self) -> dict[str, object]:
-        """The object that ``config show --output json`` prints."""
+        """Return the object that ``config show --output json`` prints."""
         return {
             "schema": CONFIG_SCHEMA,
             "file": None if self.file is None else str(self.file),
@@ -259,7 +259,7 @@ def config_path(*, path: Path | None, environ: Mapping[str, str]) -> Path:
 
 
 def load_config(*, path: Path | None, environ: Mapping[str, str], flags: Mapping[str, object]) -> Config:
-    """The checked configuration of this invocation.
+    """Load and check the configuration of this invocation.
 
     ``path`` is a file that must exist, as must the one that ENCLAVECTL_CONFIG names; the default file may be
     absent. ``flags`` has values by key ("diagnose.top"), None for a flag that was not given. A variable
@@ -284,7 +284,7 @@ def load_config(*, path: Path | None, environ: Mapping[str, str], flags: Mapping
 
 
 def parse_config(data: bytes, file: Path, *, environ: Mapping[str, str]) -> dict[str, tuple[object, Source]]:
-    """The settings in the bytes of a configuration file, checked, by key. Nothing else is read.
+    """Read the settings in the bytes of a configuration file, checked, by key. No other file is read.
 
     Relative paths are resolved against the folder of ``file``.
 

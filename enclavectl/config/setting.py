@@ -34,7 +34,7 @@ class PathContext:
     environ: Mapping[str, str]
 
     def home(self) -> Path:
-        """The user's home folder: HOME, else what the password database says.
+        """Find the user's home folder: HOME, else what the password database says.
 
         Raises:
             ValueError: there is neither.
@@ -109,7 +109,7 @@ def optional(kind: Kind[T]) -> Kind[T | None]:
 
 
 def one_of(members: type[E]) -> Kind[E]:
-    """The members of an enumeration, by value."""
+    """Make the kind for the members of an enumeration, by value."""
     expected = "one of " + ", ".join(members)
 
     def read(value: object, _around: PathContext) -> E:
@@ -163,7 +163,7 @@ class Setting:
         return "ENCLAVECTL_" + self.key.upper().replace(".", "_")
 
     def resolve_default(self, around: PathContext) -> object:
-        """The default on this machine.
+        """Compute the default on this machine.
 
         Raises:
             UsageError: it depends on a home folder, and the user has none.
@@ -177,7 +177,7 @@ class Setting:
 def setting(
     kind: Kind[T], default: T | Callable[[PathContext], T], about: str, *, default_text: str | None = None
 ) -> Mapping[str, Setting]:
-    """The metadata that makes a dataclass field a setting: ``top: int = field(metadata=setting(...))``.
+    """Make the metadata that makes a dataclass field a setting: ``top: int = field(metadata=setting(...))``.
 
     ``default_text`` is the default as YAML, where ``default`` is a function. The field stays required for the
     class itself: only the loader makes one, because every value needs a source.
@@ -187,7 +187,7 @@ def setting(
 
 
 def settings_of(config: type[DataclassInstance], *, section: str = "") -> tuple[Setting, ...]:
-    """The settings that a dataclass declares, in order, their keys prefixed with ``section`` and a dot."""
+    """List the settings that a dataclass declares, in order, keys prefixed with ``section`` and a dot."""
     prefix = f"{section}." if section else ""
     return tuple(
         replace(one.metadata[_METADATA_KEY], key=prefix + one.name)
@@ -197,7 +197,7 @@ def settings_of(config: type[DataclassInstance], *, section: str = "") -> tuple[
 
 
 def shown(value: object) -> str:
-    """A found value for a message: short, and on one line."""
+    """Render a found value for a message: short, and on one line."""
     if value is None:
         return "nothing"
     text = str(value) if isinstance(value, Path) else repr(value)

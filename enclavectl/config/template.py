@@ -6,7 +6,7 @@ from enclavectl.config.load import SECTIONS, SETTINGS
 
 
 def render_default() -> str:
-    """The default configuration file: every setting, explained and commented out: defaults may improve."""
+    """Render the default configuration file, every setting commented out, as defaults may improve."""
     lines = [
         "# Configuration of enclavectl. A line with #: shows a default; remove the #: and change it.",
         "# A flag goes before an environment variable, which goes before this file. Relative paths are",

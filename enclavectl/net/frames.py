@@ -52,7 +52,7 @@ class FrameStream:
             raise self._lost("stopped reading") from exc
 
     def receive(self, deadline: float) -> Frame:
-        """The next frame, by ``deadline`` on the monotonic clock.
+        """Return the next frame, by ``deadline`` on the monotonic clock.
 
         Raises:
             EnclaveLost: the stream ended, or the deadline passed.
@@ -83,14 +83,14 @@ class FrameStream:
         return frame
 
     def refusal(self, refusal: Refusal) -> EnclavectlError:
-        """The refusal as the error that a user should see. It is unauthenticated: believe only the no."""
+        """Turn a refusal into the error for the user. It is unauthenticated: believe only the no."""
         kind, text, hint = _REFUSALS[refusal.code]
         return kind(
             f"{self._name} {text}", hint=hint, code=f"refused-{refusal.code.name.lower().replace('_', '-')}"
         )
 
     def refusal_in(self, frame: Frame) -> EnclavectlError:
-        """The refusal in a frame of that type, as the error that a user should see."""
+        """Turn the refusal in a frame into the error that a user should see."""
         try:
             return self.refusal(parse_refusal(frame.body))
         except WireError as exc:
@@ -101,7 +101,7 @@ class FrameStream:
         self._sock.close()
 
     def _raise_last_words(self) -> None:
-        """A peer that closes on us may have said why: read that before reporting the broken pipe.
+        """Read why a peer closed on us, which it may have said, before reporting the broken pipe.
 
         What else it said before is kept for ``receive``: answers that came are not lost.
         """

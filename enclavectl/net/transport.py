@@ -23,7 +23,7 @@ _MAX_HYBRID_REPLY = 32
 
 
 def connect(address: Address, timeout_s: float) -> socket.socket:
-    """A connected stream socket.
+    """Connect a stream socket.
 
     Raises:
         StateError: nobody listens there.
@@ -59,7 +59,7 @@ def connect(address: Address, timeout_s: float) -> socket.socket:
 
 
 def listen(address: Address) -> socket.socket:
-    """A listening stream socket; a Unix socket is made with mode 0600.
+    """Open a listening stream socket; a Unix socket gets mode 0600.
 
     Raises:
         StateError: the address is in use or cannot be bound.
@@ -99,7 +99,7 @@ def _new_socket(address: Address) -> socket.socket:
 
 
 def _ask_for_port(sock: socket.socket, port: int, timeout_s: float) -> None:
-    """The stream is the guest's, up to its first byte: the reply is read without reading past its end.
+    """Read the reply of hybrid vsock, and no byte past its end: what follows is the guest's.
 
     Raises:
         OSError: the monitor refuses, which it says by closing, or answers with something else; TimeoutError
@@ -149,7 +149,7 @@ def _remove_stale(name: str) -> None:
 
 @contextmanager
 def _short_path(path: Path) -> Iterator[str]:
-    """A name for ``path`` that fits into sun_path, however deep the folder lies."""
+    """Yield a name for ``path`` that fits into sun_path, however deep the folder lies."""
     if len(os.fsencode(path)) <= _MAX_UNIX_PATH:
         yield str(path)
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from cryptography import x509
@@ -247,6 +247,32 @@ def test_forgery(forge: EnclaveForge, name: str) -> None:
         forge.verify(forge.forged(edit))
     assert caught.value.code == code, caught.value.message
     assert caught.value.hint
+
+
+def outlive(plan: Blueprint, now: datetime) -> None:
+    """Make everything valid at ``now`` but the root."""
+    for certificate in (*plan.intermediates, plan.leaf):
+        certificate.not_before = now - timedelta(minutes=1)
+        certificate.not_after = now + timedelta(hours=2)
+    plan.set("timestamp", int(now.timestamp() * 1000))
+
+
+def test_a_pinned_root_that_has_ended_vouches_for_nothing(forge: EnclaveForge) -> None:
+    now = forge.development_root.certificate.not_valid_after_utc + timedelta(days=1)
+    plan = forge.blueprint()
+    outlive(plan, now)
+    with pytest.raises(AttestationError, match="root certificate: valid until") as caught:
+        forge.verify(plan.build(), now=now)
+    assert caught.value.code == Code.CHAIN_EXPIRED
+
+
+def test_a_pinned_root_that_has_not_begun_vouches_for_nothing(forge: EnclaveForge) -> None:
+    now = forge.development_root.certificate.not_valid_before_utc - timedelta(days=1)
+    plan = forge.blueprint()
+    outlive(plan, now)
+    with pytest.raises(AttestationError, match="root certificate: valid from") as caught:
+        forge.verify(plan.build(), now=now)
+    assert caught.value.code == Code.CHAIN_NOT_YET_VALID
 
 
 def test_unused_bits_of_a_certificate_s_signature(forge: EnclaveForge) -> None:

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from enclave_payload.limits import Limits
 from enclavectl.client.batch import Reply, classify
@@ -67,6 +68,24 @@ def test_a_picture_refused_there_does_not_disturb_the_others(tmp_path: Path) -> 
     assert second.outcome is not None
     assert second.outcome.problem == "unreadable"
     assert second.error is None
+
+
+def test_a_picture_s_deadline_counts_from_its_sending(tmp_path: Path) -> None:
+    """Reading the later pictures takes longer than one may take, which is no fault of theirs."""
+
+    def slow_disk() -> Iterable[Picture]:
+        for value in range(4):
+            yield gray(value)
+            time.sleep(0.8)
+
+    class Deliberate(Brightness):
+        def classify(self, picture: Image.Image) -> Mapping[str, int]:
+            time.sleep(0.05)  # longer than what a receiver grants an answer whose time is over
+            return super().classify(picture)
+
+    with start_in_process(tmp_path, classifiers=[Deliberate()]) as enclave:
+        replies = run(enclave, slow_disk(), in_flight=1, timeout_s=2)
+    assert [reply.error for reply in replies] == [None] * 4
 
 
 def test_pictures_are_read_only_when_there_is_room_for_them(tmp_path: Path) -> None:

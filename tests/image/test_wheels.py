@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import tomllib
 from pathlib import Path
@@ -55,6 +56,27 @@ def test_a_lock_for_another_target_is_resolved_anew(tmp_path: Path, file: str) -
         lock_wheels((wheel(file),), offline(tmp_path), BOOKWORM)
 
 
+def kept(store: WheelStore, name: str, tags: str) -> Wheel:
+    """A locked wheel that is in the store, so that nothing is asked of an index."""
+    data = name.encode()
+    file = f"{name.replace('-', '_')}-9.9-{tags}.whl"
+    one = Wheel(name=name, version="9.9", file=file, sha256=hashlib.sha256(data).hexdigest())
+    store.path(one).parent.mkdir(parents=True, mode=0o700)
+    store.path(one).write_bytes(data)
+    return one
+
+
+@pytest.mark.parametrize(
+    "tags", ["cp311-cp311-manylinux_2_17_x86_64", "cp39-abi3-manylinux_2_28_x86_64", "py3-none-any"]
+)
+def test_locked_wheels_that_fit_are_taken_again(tmp_path: Path, tags: str) -> None:
+    """Wheels for the stable ABI (abi3, as cryptography's are) fit every later CPython."""
+    store = offline(tmp_path)
+    names = [name.partition(">")[0].lower() for name in requirements(BOOKWORM)]
+    locked = tuple(kept(store, name, tags) for name in names)
+    assert lock_wheels(locked, store, BOOKWORM) == locked
+
+
 def test_a_wheel_that_is_not_to_be_had_is_explained(tmp_path: Path) -> None:
     with pytest.raises(HostError, match=r"CPython 3\.11, x86_64, glibc 2\.36") as caught:
         resolve_wheels(offline(tmp_path), BOOKWORM)
@@ -71,8 +93,6 @@ def test_an_index_that_is_not_reached_is_not_taken_for_a_missing_wheel(tmp_path:
 
 
 def test_a_kept_wheel_needs_no_index_and_a_damaged_one_is_not_taken(tmp_path: Path) -> None:
-    import hashlib
-
     store = offline(tmp_path)
     data = b"wheel"
     kept = Wheel(name="x", version="1", file="x-1-py3-none-any.whl", sha256=hashlib.sha256(data).hexdigest())

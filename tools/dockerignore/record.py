@@ -153,7 +153,7 @@ def main() -> None:
     patterns = (text for pattern in _PATTERNS.split() for text in (f"{pattern}\n", f"*\n!{pattern}\n"))
     files = list(dict.fromkeys((*FILES, *patterns)))
     questions = [json.dumps({"ignore": encoded(text), "paths": [*map(encoded, PATHS)]}) for text in files]
-    done = subprocess.run(  # noqa: S603 - the program that the caller names
+    done = subprocess.run(
         [sys.argv[1]], input="\n".join(questions) + "\n", capture_output=True, text=True, check=True
     )
     verdicts = [json.loads(line) for line in done.stdout.splitlines()]
