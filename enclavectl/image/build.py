@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -22,11 +22,12 @@ from enclavectl.eif.measure import Measurements
 from enclavectl.eif.metadata import Metadata
 from enclavectl.eif.ramdisk.application import write_application
 from enclavectl.eif.ramdisk.archive import ImageArchive, open_archive
-from enclavectl.eif.ramdisk.layers import flatten
+from enclavectl.eif.ramdisk.layers import Flattened, flatten
 from enclavectl.eif.ramdisk.ramdisks import EPOCH, Mode, boot_entries, write_ramdisk
 from enclavectl.eif.scan import parse_layout
 from enclavectl.errors import HostError, UsageError
 from enclavectl.files import open_regular, replace_file, stage_file
+from enclavectl.image.command import lint_command
 from enclavectl.image.dockerfile import read_dockerfile
 from enclavectl.image.dockerfile_lint import lint_dockerfile
 from enclavectl.image.engine import Engine
@@ -126,6 +127,8 @@ def build_enclave(
         else:
             with flatten(archive.layers) as image:
                 findings += lint_implied(image.implied, request.mode)
+                findings += bounded(lint_command(image, archive.config, arch))
+            refuse_blocking(findings, request.allowed)
             build_output.step("nitro-cli builds the enclave image")
             with engine.named(docker.image_id) as name:
                 build = NitroBuild(
@@ -162,7 +165,7 @@ class _Native:
         build_output.step("writing the ramdisks")
         with scratch_file(folder) as boot, scratch_file(folder) as application:
             write_ramdisk(boot, boot_entries(self.blobs.files), request.mode)
-            written = write_application(application, self.archive, request.mode)
+            written = write_application(application, self.archive, request.mode, look=self._look(findings))
             ramdisks = (whole_file(boot), whole_file(application))
             findings += lint_implied(written.implied, request.mode)
             findings += bounded(_lint_ramdisks(ramdisks))
@@ -183,6 +186,15 @@ class _Native:
                 signer=request.signer,
             )
             return build_image(spec, output)
+
+    def _look(self, findings: list[LintFinding]) -> Callable[[Flattened], None]:
+        """The lint of what needs all layers together, before anything is written."""
+
+        def look(image: Flattened) -> None:
+            findings.extend(bounded(lint_command(image, self.archive.config, _arch(self.archive))))
+            refuse_blocking(findings, self.request.allowed)
+
+        return look
 
 
 def _require_nitro_cli(signing: NitroSigning, environ: Mapping[str, str]) -> None:
@@ -222,7 +234,9 @@ def lint_plan(request: BuildRequest, plan: Plan, engine: Engine, build_output: B
         return plan
     build_output.step("reading the image's layers")
     with _saved(plan.image_id, request, engine) as archive:
-        findings = bounded((*lint_config(archive.config), *lint_layers(archive, request.mode)))
+        with flatten(archive.layers) as image:
+            command = tuple(lint_command(image, archive.config, _arch(archive)))
+        findings = bounded((*lint_config(archive.config), *lint_layers(archive, request.mode), *command))
         return replace(plan, findings=(*plan.findings, *findings))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from tests.cli.command import Done, enclavectl
 
 BASE_IMAGE = os.environ.get("ENCLAVECTL_TEST_BASE_IMAGE", "")
+MACHINE = {"x86_64": 62, "aarch64": 183}[os.uname().machine]  # ELF's e_machine
 IS_REQUIRED = os.environ.get("ENCLAVECTL_TEST_REQUIRE_DOCKER") == "1"
 
 
@@ -48,6 +50,10 @@ class Lane:
         return self.run("build", "--blobs", self.home / "blobs", *outputs, *arguments)
 
 
+# The smallest that an enclave could start: the header of a static program.
+APP = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\2\1\1", 2, MACHINE, 1, 0, 64, 0, 0, 64, 56, 0, 0, 0, 0)
+
+
 def own_image(folder: Path, dockerfile: str, **files: bytes) -> Path:
     """A context of one's own."""
     context = folder / "context"
@@ -55,4 +61,5 @@ def own_image(folder: Path, dockerfile: str, **files: bytes) -> Path:
     (context / "Dockerfile").write_text(dockerfile)
     for name, data in files.items():
         (context / name).write_bytes(data)
+        (context / name).chmod(0o755)
     return context

@@ -89,6 +89,39 @@ def test_a_heredoc_that_makes_a_key_is_named(tmp_path: Path, text: str) -> None:
     assert (finding.rule, finding.where) == (Rule.PRIVATE_KEY, "context: Dockerfile, line 2")
 
 
+@pytest.mark.parametrize(
+    ("text", "rule", "line"),
+    [
+        ('FROM a\nCMD ["python3", "x"]\n', Rule.RELATIVE_COMMAND, 2),
+        ('FROM a\nENTRYPOINT ["/a"]\nCMD ["/b"]\n', Rule.ENTRYPOINT_AND_CMD, 3),
+        ("FROM a\nCMD ['/a']\nENTRYPOINT [\"a\"]\n", Rule.RELATIVE_COMMAND, 3),
+        ('FROM a AS b\nCMD ["./a"]\nFROM B\nRUN x\n', Rule.RELATIVE_COMMAND, 2),
+        ('FROM a\nCMD ["/tmp/app"]\n', Rule.COMMAND, 2),
+        ('FROM a\nENTRYPOINT ["/dev/shm/app"]\n', Rule.COMMAND, 2),
+    ],
+)
+def test_a_command_that_cannot_start_is_known_from_the_text(
+    tmp_path: Path, text: str, rule: Rule, line: int
+) -> None:
+    (finding,) = found(tmp_path, text)
+    assert (finding.rule, finding.where) == (rule, f"context: Dockerfile, line {line}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'FROM a\nCMD ["x"]\nFROM b\nCMD ["/x"]\n',
+        "FROM a\nCMD exec /x\n",
+        'FROM a\nCMD ["x"]\nENTRYPOINT ["/x"]\n',
+        'FROM a\nONBUILD CMD ["x"]\n',
+        'FROM a\nCMD ["/runner"]\n',
+        "FROM a\n",
+    ],
+)
+def test_a_command_that_may_start_is_left_alone(tmp_path: Path, text: str) -> None:
+    assert found(tmp_path, text) == []
+
+
 def test_a_dockerfile_is_read_as_buildkit_reads_it() -> None:
     text = (
         "\ufeff# escape=`\r\n# syntax=a/b\r\n\r\nfrom a\r\n\r\nRUN one `\r\n# a comment\r\n\r\n  two ``\r\n"

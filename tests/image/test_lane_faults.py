@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.cli.command import COMMAND, Done, enclavectl
 from tests.eif import samples
-from tests.image.engine import BASE_IMAGE, Lane, own_image
+from tests.image.engine import APP, BASE_IMAGE, Lane, own_image
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 
@@ -75,7 +75,7 @@ def test_a_base_image_that_is_not_there_or_has_no_python_is_explained(lane: Lane
     absent = lane.build(tmp_path, "--base-image", "registry.invalid/none:1")
     assert absent.status == 3
     assert absent.error()["code"] == "image-missing"
-    context = own_image(tmp_path, 'FROM scratch\nCOPY app /app\nCMD ["/app"]\n', app=b"app")
+    context = own_image(tmp_path, 'FROM scratch\nCOPY app /app\nCMD ["/app"]\n', app=APP)
     built = lane.build(tmp_path, "--dockerfile", context)
     image = built.json()["image"]
     assert isinstance(image, dict)
@@ -181,7 +181,7 @@ def small_file_system(folder: Path, size: str) -> Iterator[Path]:
 
 
 def test_a_lock_that_cannot_be_written_leaves_the_old_image(lane: Lane, tmp_path: Path) -> None:
-    context = own_image(tmp_path, 'FROM scratch\nCOPY app /app\nCMD ["/app"]\n', app=b"app")
+    context = own_image(tmp_path, 'FROM scratch\nCOPY app /app\nCMD ["/app"]\n', app=APP)
     (tmp_path / "enclave.eif").write_bytes(b"the old one")
     outputs = ["--blobs", lane.home / "blobs", "--to", tmp_path / "enclave.eif"]
     with small_file_system(tmp_path / "small", "16k") as small:
