@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from enclavectl.eif.file_range import Blob, whole_file
+from enclavectl.eif.file_range import FileRange, whole_file
 from enclavectl.eif.format import MAX_CMDLINE, Arch, kernel_arch
 from enclavectl.eif.ramdisk.ramdisks import BootFile
 from enclavectl.errors import HostError
@@ -43,7 +43,7 @@ class BootBlobs:
     """Open files. ``files`` are those of the boot ramdisk, in order."""
 
     kernel_path: Path
-    kernel: Blob
+    kernel: FileRange
     kernel_arch: Arch | None
     kernel_system: tuple[str, str]
     files: tuple[BootFile, ...]
@@ -133,14 +133,14 @@ def _cmdline(folder: Path | None, arch: Arch) -> str:
     return read_bounded(path, MAX_CMDLINE, what="kernel command line").decode("utf-8", "replace").strip()
 
 
-def _sha256(blob: Blob) -> str:
+def _sha256(blob: FileRange) -> str:
     digest = hashlib.sha256()
     for chunk in blob.chunks():
         digest.update(chunk)
     return digest.hexdigest()
 
 
-def _system(path: Path, kernel: Blob) -> tuple[str, str]:
+def _system(path: Path, kernel: FileRange) -> tuple[str, str]:
     """Operating system and version for the metadata, from line 3 of the kernel's .config as in nitro-cli.
 
     Else from the bzImage: https://docs.kernel.org/arch/x86/boot.html, kernel_version.

@@ -87,16 +87,16 @@ def show(
 def pcrs(files: ImageFiles, output: Output = OutputFormat.TEXT) -> None:
     """Compute the PCRs of images: what an enclave that runs one will attest."""
     from enclavectl.cli.each import Answer, answer_each
-    from enclavectl.eif.examine import measure_image
+    from enclavectl.eif.examine import read_verified
 
     screen = Screen(as_json=output is OutputFormat.JSON)
 
     def answer(file: Path) -> Answer:
         with open_image(file) as image, progress(screen, "measuring", file) as on_bytes:
-            measurements = measure_image(image, on_bytes=on_bytes)
-        return Answer(
-            value=measurements.to_json(), draw=lambda: screen.facts(measurements.registers().items())
-        )
+            measured = read_verified(image, on_bytes=on_bytes)
+        _draw_findings(screen, measured.warnings)  # in JSON mode too: the object has the registers only
+        registers = measured.measurements.registers()
+        return Answer(value=measured.measurements.to_json(), draw=lambda: screen.facts(registers.items()))
 
     answer_each(screen, files, PCRS_FILES_SCHEMA, answer)
 
@@ -224,7 +224,8 @@ def extract(
 def _draw_findings(screen: Screen, findings: Sequence[Finding]) -> None:
     for finding in findings:
         place = "" if finding.offset is None else f" (at byte {finding.offset})"
-        screen.note(f"{finding.severity}: {finding.code}: {finding.message}{place}")
+        hint = "" if finding.hint is None else f"; try: {finding.hint}"
+        screen.note(f"{finding.severity}: {finding.code}: {finding.message}{place}{hint}")
 
 
 def _flat(value: object, prefix: str = "") -> Iterator[tuple[str, str]]:

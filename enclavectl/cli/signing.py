@@ -55,13 +55,18 @@ class Signing:
         return None
 
     def _check(self, *, is_kms: bool) -> None:
-        """Before minutes of building: nitro-cli looks at keys at their end, and at certificates never."""
+        """Check before minutes of building: nitro-cli looks at keys at its end, at certificates never."""
+        from enclavectl.eif.errors import naming
+        from enclavectl.eif.sign import load_certificate, refuse_private_key
+
+        if self.certificate is None:
+            return
         if not is_kms:
             self.signer()
-        elif self.certificate is not None:
-            from enclavectl.eif.sign import load_certificate
-
-            load_certificate(_certificate(self.certificate), now=_now())
+        pem = _certificate(self.certificate)
+        with naming(self.certificate):
+            load_certificate(pem, now=_now())
+            refuse_private_key(pem)
 
     def signer(self) -> KeySigner | None:
         """Our own signer."""
@@ -76,11 +81,16 @@ def read_signer(key: Path, certificate: Path) -> KeySigner:
     Raises:
         UsageError: a file cannot be read, or cannot be what it should be.
     """
-    from enclavectl.eif.sign import MAX_PEM, load_signer
+    from enclavectl.eif.errors import naming
+    from enclavectl.eif.sign import MAX_PEM, load_certificate, load_key, pair
     from enclavectl.files import read_bounded
 
     key_pem = read_bounded(key, MAX_PEM, what="signing key")
-    return load_signer(key_pem, _certificate(certificate), now=_now())
+    certificate_pem = _certificate(certificate)
+    with naming(key):
+        private = load_key(key_pem)
+    with naming(certificate):
+        return pair(private, load_certificate(certificate_pem, now=_now()))
 
 
 def _certificate(path: Path) -> bytes:

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from enclavectl.eif.crc import crc32_combine
 from enclavectl.eif.errors import EifError
 from enclavectl.eif.examine import Image, read_image
-from enclavectl.eif.file_range import Blob, blob_of
+from enclavectl.eif.file_range import FileRange, bytes_range
 from enclavectl.eif.format import (
     CRC_OFFSET,
     DEFAULT_CPUS,
@@ -43,9 +43,9 @@ class Signer(Protocol):
 class ImageSpec:
     """What an image is made of. ``ramdisks`` are in boot order: the boot ramdisk, then the application's."""
 
-    kernel: Blob
+    kernel: FileRange
     cmdline: str
-    ramdisks: tuple[Blob, ...]
+    ramdisks: tuple[FileRange, ...]
     metadata: Metadata
     arch: Arch
     signer: Signer | None = None
@@ -55,7 +55,7 @@ class ImageSpec:
 class Parts:
     """Sections as they are to be written, and the header fields that are free to choose."""
 
-    sections: tuple[tuple[SectionKind, Blob], ...]
+    sections: tuple[tuple[SectionKind, FileRange], ...]
     flags: int
     default_memory: int = DEFAULT_MEMORY
     default_cpus: int = DEFAULT_CPUS
@@ -75,8 +75,8 @@ def build_image(spec: ImageSpec, output: Path, *, on_bytes: OnBytes | None = Non
     _check_spec(spec)
     sections = (
         (SectionKind.KERNEL, spec.kernel),
-        (SectionKind.CMDLINE, blob_of(spec.cmdline.encode())),
-        (SectionKind.METADATA, blob_of(spec.metadata.to_bytes())),
+        (SectionKind.CMDLINE, bytes_range(spec.cmdline.encode())),
+        (SectionKind.METADATA, bytes_range(spec.metadata.to_bytes())),
         *((SectionKind.RAMDISK, ramdisk) for ramdisk in spec.ramdisks),
     )
     parts = Parts(sections=sections, flags=spec.arch.flags, signer=spec.signer)
@@ -143,12 +143,12 @@ def _write(parts: Parts, file: BinaryIO, on_bytes: OnBytes | None) -> Measuremen
     file.write(bytes(HEADER_SIZE))
     body = _Body(file, on_bytes)
     with Measurer() as measurer:
-        for kind, blob in parts.sections:
-            body.add(kind, blob, measurer)
+        for kind, data in parts.sections:
+            body.add(kind, data, measurer)
         measurements = measurer.finish()
     if parts.signer is not None:
         block = parts.signer.sign(measurements.pcr0)
-        body.add(SectionKind.SIGNATURE, blob_of(block.to_bytes()), None)
+        body.add(SectionKind.SIGNATURE, bytes_range(block.to_bytes()), None)
         der = parse_certificate(block.certificate_pem).public_bytes(Encoding.DER)
         measurements = replace(measurements, pcr8=certificate_pcr(der))
     unused = (0,) * (MAX_SECTIONS - len(body.sections))
@@ -174,13 +174,13 @@ class _Body:
         self.sections: list[Section] = []
         self.crc32 = self.size = 0
 
-    def add(self, kind: SectionKind, blob: Blob, measurer: Measurer | None) -> None:
-        section = Section(kind=kind, offset=HEADER_SIZE + self.size, size=blob.size)
+    def add(self, kind: SectionKind, data: FileRange, measurer: Measurer | None) -> None:
+        section = Section(kind=kind, offset=HEADER_SIZE + self.size, size=data.size)
         self.sections.append(section)
         self._append(section.to_bytes())
         if measurer is not None:
             measurer.start_section(kind)
-        for chunk in blob.chunks():
+        for chunk in data.chunks():
             self._append(chunk)
             if measurer is not None:
                 measurer.update(kind, chunk)

@@ -21,6 +21,9 @@ from enclavectl.eif.signature import (
     SignatureBlock,
     certificate_facts,
     check_validity,
+    form_finding,
+    issuer_names,
+    key_finding,
     parse_signature,
     verify_signature,
 )
@@ -30,12 +33,16 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
-    """A file that broke no rule of the strict reader. The signature, if any, has not been verified."""
+    """A file that broke no rule of the strict reader. The signature, if any, has not been verified.
+
+    ``warnings`` are about the signature section.
+    """
 
     layout: Layout
     measurements: Measurements
     metadata: Metadata | None
     signature: SignatureBlock | None
+    warnings: tuple[Finding, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,16 +91,36 @@ def read_image(file: BinaryIO, *, on_bytes: OnBytes | None = None) -> Image:
     crc = _crc_finding(layout, measured.crc32)
     if crc is not None:
         raise crc.to_error()
-    return Image(layout=layout, measurements=measured.measurements, metadata=metadata, signature=block)
+    return Image(
+        layout=layout,
+        measurements=measured.measurements,
+        metadata=metadata,
+        signature=block,
+        warnings=tuple(_signature_warnings(layout, block)),
+    )
 
 
 def measure_image(file: BinaryIO, *, on_bytes: OnBytes | None = None) -> Measurements:
-    """The PCRs of a file that the strict reader accepts.
+    """The PCRs of a file that the strict reader accepts and whose signature, if any, is valid.
 
     Raises:
-        EifError: see ``read_image``.
+        EifError: see ``read_verified``.
     """
-    return read_image(file, on_bytes=on_bytes).measurements
+    return read_verified(file, on_bytes=on_bytes).measurements
+
+
+def read_verified(file: BinaryIO, *, on_bytes: OnBytes | None = None) -> Image:
+    """The image in a file that the strict reader accepts; PCR8, if it has one, is that of a valid signature.
+
+    The certificate's validity in time is not looked at, since no register depends on it.
+
+    Raises:
+        EifError: see ``read_image`` and ``verify_signature``.
+    """
+    image = read_image(file, on_bytes=on_bytes)
+    if image.signature is not None:
+        verify_signature(image.signature, pcr0=image.measurements.pcr0)
+    return image
 
 
 def examine(
@@ -129,6 +156,8 @@ def examine(
     if facts:
         certificate = facts[0]
         _attempt(findings, lambda: check_validity(certificate, now))
+        _attempt(findings, lambda: issuer_names(certificate))
+    findings += _signature_warnings(layout, block if facts else None)
     findings += lint_contents(layout)
     findings += lint_ramdisks(layout) if archives else ()
     findings += _metadata_form(layout, metadata)
@@ -175,7 +204,7 @@ def _read_metadata(layout: Layout) -> Metadata | None:
     if section is None or not section.size:  # the layout's rules have their own words for these
         return None
     try:
-        return parse_metadata(layout.blob(section).read(MAX_METADATA))
+        return parse_metadata(layout.data(section).read(MAX_METADATA))
     except EifError as exc:
         raise EifError(exc.reason, code=exc.code, offset=section.data_offset, hint=exc.hint) from exc
 
@@ -184,7 +213,18 @@ def _read_signature(layout: Layout) -> SignatureBlock | None:
     section = layout.first(SectionKind.SIGNATURE)
     if section is None or not section.size:
         return None
-    return parse_signature(layout.blob(section).read(MAX_SIGNATURE), offset=section.data_offset)
+    return parse_signature(layout.data(section).read(MAX_SIGNATURE), offset=section.data_offset)
+
+
+def _signature_warnings(layout: Layout, block: SignatureBlock | None) -> Iterator[Finding]:
+    """What is odd about a signature section whose certificate can be read, and a key in any."""
+    section = layout.first(SectionKind.SIGNATURE)
+    if section is None:
+        return
+    found = [key_finding(layout.data(section).head(MAX_SIGNATURE), section.data_offset)]
+    if block is not None:
+        found.append(form_finding(block, section.data_offset))
+    yield from filter(None, found)
 
 
 def _measure(layout: Layout, pcr8: str | None, on_bytes: OnBytes | None) -> Measured:
@@ -223,7 +263,7 @@ def _metadata_form(layout: Layout, metadata: Metadata | None) -> Iterator[Findin
     if metadata is None or section is None:
         return
     try:
-        canonical = metadata.to_bytes() == layout.blob(section).read(MAX_METADATA)
+        canonical = metadata.to_bytes() == layout.data(section).read(MAX_METADATA)
     except EifError:  # numbers that the official writer cannot have written
         canonical = False
     if not canonical:

@@ -63,7 +63,7 @@ def _write_parts(layout: Layout, folder: Path) -> list[Extracted]:
             name, ramdisks = f"ramdisk{ramdisks}.cpio", ramdisks + 1
         path = folder / name
         with stage_file(folder, mode=0o644) as staged:
-            for chunk in layout.blob(section).chunks():
+            for chunk in layout.data(section).chunks():
                 staged.file.write(chunk)
             staged.commit(path)
         written.append(Extracted(path=path, kind=section.name, size=section.size))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from enclavectl.eif.errors import EifError
 
@@ -13,14 +13,26 @@ from enclavectl.eif.errors import EifError
 CHUNK = 1 << 20
 
 
+class SeekableFile(Protocol):
+    """What a ``FileRange`` needs of a file."""
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Move to ``offset``."""
+        ...
+
+    def read(self, size: int, /) -> bytes:
+        """The next ``size`` bytes, fewer at the end."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Blob:
+class FileRange:
     """``size`` bytes at ``offset`` of ``file``. Nothing is read before it is asked for.
 
-    The file stays open as long as the blob is used; the file's position is not preserved.
+    The file stays open as long as the range is used; the file's position is not preserved.
     """
 
-    file: BinaryIO
+    file: SeekableFile
     offset: int
     size: int
 
@@ -54,15 +66,15 @@ class Blob:
         return b"".join(self.chunks())
 
     def head(self, limit: int) -> bytes:
-        """The first ``limit`` bytes, or fewer where the blob is shorter."""
-        return b"".join(Blob(file=self.file, offset=self.offset, size=min(limit, self.size)).chunks())
+        """The first ``limit`` bytes, or fewer where the range is shorter."""
+        return b"".join(FileRange(file=self.file, offset=self.offset, size=min(limit, self.size)).chunks())
 
 
-def blob_of(data: bytes) -> Blob:
-    """``data`` as a blob."""
-    return Blob(file=io.BytesIO(data), offset=0, size=len(data))
+def bytes_range(data: bytes) -> FileRange:
+    """The range that is all of ``data``, in memory."""
+    return FileRange(file=io.BytesIO(data), offset=0, size=len(data))
 
 
-def whole_file(file: BinaryIO) -> Blob:
+def whole_file(file: BinaryIO) -> FileRange:
     """All of an open, seekable file."""
-    return Blob(file=file, offset=0, size=file.seek(0, io.SEEK_END))
+    return FileRange(file=file, offset=0, size=file.seek(0, io.SEEK_END))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from enclavectl.eif.file_range import Blob
+from enclavectl.eif.file_range import FileRange
 from enclavectl.eif.findings import Finding
 from enclavectl.eif.format import Header, Section, SectionKind
 
@@ -19,9 +19,9 @@ class Layout:
     header: Header
     sections: tuple[Section, ...]
 
-    def blob(self, section: Section) -> Blob:
+    def data(self, section: Section) -> FileRange:
         """The data of ``section``."""
-        return Blob(file=self.file, offset=section.data_offset, size=section.size)
+        return FileRange(file=self.file, offset=section.data_offset, size=section.size)
 
     def all_of(self, kind: SectionKind) -> tuple[Section, ...]:
         """Every section of one kind."""

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from enclavectl.eif.file_range import Blob
+from enclavectl.eif.file_range import FileRange
 from enclavectl.eif.format import CRC_OFFSET, SectionKind
 from enclavectl.eif.layout import Layout
 
@@ -135,12 +135,12 @@ def measure_layout(layout: Layout, *, pcr8: str | None = None, on_bytes: OnBytes
     Raises:
         EifError: ``short-read``; the file changed while it was read.
     """
-    crc = zlib.crc32(Blob(file=layout.file, offset=0, size=CRC_OFFSET).head(CRC_OFFSET))
+    crc = zlib.crc32(FileRange(file=layout.file, offset=0, size=CRC_OFFSET).head(CRC_OFFSET))
     with Measurer() as measurer:
         for section in layout.sections:
             measurer.start_section(section.kind)
             crc = zlib.crc32(section.to_bytes(), crc)
-            for chunk in layout.blob(section).chunks():
+            for chunk in layout.data(section).chunks():
                 measurer.update(section.kind, chunk)
                 crc = zlib.crc32(chunk, crc)
                 if on_bytes is not None:
@@ -154,8 +154,8 @@ def file_crc(layout: Layout) -> int:
     Raises:
         EifError: ``short-read``; the file changed while it was read.
     """
-    crc = zlib.crc32(Blob(file=layout.file, offset=0, size=CRC_OFFSET).head(CRC_OFFSET))
+    crc = zlib.crc32(FileRange(file=layout.file, offset=0, size=CRC_OFFSET).head(CRC_OFFSET))
     rest = CRC_OFFSET + 4
-    for chunk in Blob(file=layout.file, offset=rest, size=layout.size - rest).chunks():
+    for chunk in FileRange(file=layout.file, offset=rest, size=layout.size - rest).chunks():
         crc = zlib.crc32(chunk, crc)
     return crc

@@ -24,14 +24,17 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from enclavectl.eif.canonical import Reader, array, byte_string
 from enclavectl.eif.errors import EifError
+from enclavectl.eif.findings import Finding, Severity
 from enclavectl.eif.format import MAX_SIGNATURE
 from enclavectl.eif.measure import certificate_pcr
+from enclavectl.eif.pem import holds_private_key, pem_blocks, pem_kind
 
 _OUTER = b"\x81\xa2\x73signing_certificate"
 _SECOND_KEY = b"\x69signature"
 _PAYLOAD = b"\xa2\x6eregister_index\x00\x6eregister_value"
 _SIGNATURE1 = b"\x84\x6aSignature1"
-_PEM = re.compile(
+# What `openssl x509 -in CERT -out ONE.pem` writes, with either line ending.
+_ONE_CERTIFICATE = re.compile(
     rb"-----BEGIN CERTIFICATE-----\r?\n((?:[A-Za-z0-9+/=]{1,76}\r?\n)+)-----END CERTIFICATE-----(?:\r?\n)?",
     re.ASCII,
 )
@@ -129,20 +132,25 @@ def parse_signature(data: bytes, *, offset: int = 0) -> SignatureBlock:
 
 
 def parse_certificate(pem: bytes) -> x509.Certificate:
-    """The one certificate in a PEM file that holds nothing else.
+    """The first certificate in a PEM file, as OpenSSL finds it, which is what PCR8 is of.
+
+    nitro-cli puts the file into the image as it is, so empty lines, text and a chain may stand around it;
+    ``form_finding`` tells.
 
     Raises:
-        EifError: ``certificate-form``.
+        EifError: ``certificate-form``; there is none, or it is damaged.
     """
-    match = _PEM.fullmatch(pem)
-    if match is None:
+    found = (block for block in pem_blocks(pem) if block.label in ("CERTIFICATE", "X509 CERTIFICATE"))
+    block = next(found, None)
+    if block is None:
+        kind = pem_kind(pem)
         raise EifError(
-            "certificate: expected one PEM block (BEGIN CERTIFICATE) and no text around it",
+            f"certificate: expected a PEM block BEGIN CERTIFICATE, found {kind.what}",
             code="certificate-form",
-            hint="openssl x509 -in CERT -out ONE.pem keeps only the first certificate, without text",
+            hint=kind.to_certificate,
         )
     try:
-        der = base64.b64decode(match[1].replace(b"\r", b"").replace(b"\n", b""), validate=True)
+        der = base64.b64decode(block.body, validate=True)
         certificate = x509.load_der_x509_certificate(der)
         canonical = certificate.public_bytes(serialization.Encoding.DER)
     except (ValueError, binascii.Error, x509.InvalidVersion) as exc:
@@ -150,6 +158,39 @@ def parse_certificate(pem: bytes) -> x509.Certificate:
     if canonical != der:
         raise EifError("certificate: not DER; it encodes differently again", code="certificate-form")
     return certificate
+
+
+def form_finding(block: SignatureBlock, offset: int) -> Finding | None:
+    """A warning, if the certificate's PEM file has anything around the certificate. PCR8 is the same.
+
+    ``offset`` is that of the section's data.
+    """
+    if _ONE_CERTIFICATE.fullmatch(block.certificate_pem):
+        return None
+    labels = [one.label for one in pem_blocks(block.certificate_pem)]
+    what = f"{len(labels)} PEM blocks" if len(labels) > 1 else "more than one plain PEM block"
+    return Finding(
+        severity=Severity.WARNING,
+        code="certificate-form",
+        message=f"the signature section holds {what}: only the first certificate counts, for PCR8 too; "
+        "other readers may refuse it",
+        offset=offset,
+        hint="enclavectl eif sign writes the certificate alone",
+    )
+
+
+def key_finding(section: bytes, offset: int) -> Finding | None:
+    """A warning, if there is a private key in a signature section, also in one that cannot be parsed."""
+    if not holds_private_key(section):
+        return None
+    return Finding(
+        severity=Severity.WARNING,
+        code="signature-private-key",
+        message="the signature section holds a PRIVATE KEY: whoever has this file can sign as its owner",
+        offset=offset,
+        hint="stop trusting its PCR8, make a new key and certificate, sign again with enclavectl eif sign, "
+        "and delete every copy of this file",
+    )
 
 
 def curve_of(key: object, what: str) -> Curve:
@@ -201,6 +242,18 @@ def check_validity(certificate: x509.Certificate, now: datetime) -> None:
             f"certificate: {word}; valid from {start:%Y-%m-%d %H:%M:%S}Z to {end:%Y-%m-%d %H:%M:%S}Z",
             code="certificate-time",
         )
+
+
+def issuer_names(certificate: x509.Certificate) -> list[tuple[x509.ObjectIdentifier, str]]:
+    """The attributes of a certificate's issuer, in order. Nothing checks them: they are the signer's claim.
+
+    Raises:
+        EifError: ``certificate-issuer``; they cannot be read, as an empty country or broken text.
+    """
+    try:
+        return [(attribute.oid, str(attribute.value)) for attribute in certificate.issuer]
+    except (ValueError, TypeError) as exc:
+        raise EifError(f"certificate: its issuer cannot be read ({exc})", code="certificate-issuer") from exc
 
 
 def certificate_facts(block: SignatureBlock) -> tuple[x509.Certificate, str]:

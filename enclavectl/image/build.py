@@ -16,7 +16,7 @@ from enclavectl.artifacts.boot_files import BlobPaths, BootBlobs, open_blobs, re
 from enclavectl.artifacts.lock import Lock
 from enclavectl.artifacts.wheel import Wheel
 from enclavectl.eif.build import ImageSpec, Signer, build_image
-from enclavectl.eif.file_range import Blob, whole_file
+from enclavectl.eif.file_range import FileRange, whole_file
 from enclavectl.eif.format import Arch, SectionKind
 from enclavectl.eif.measure import Measurements
 from enclavectl.eif.metadata import Metadata
@@ -39,6 +39,7 @@ from enclavectl.image.lint import (
     lint_layers,
     lint_memory,
     lint_ramdisk,
+    lint_signature,
 )
 from enclavectl.image.nitro import NitroBuild, NitroSigning, build_with_nitro_cli, is_kms_key
 from enclavectl.image.plan import BuildOutput, Plan, Source, make_image, make_plan
@@ -265,7 +266,7 @@ def _lint_image(archive: ImageArchive, arch: Arch, blobs: BootBlobs, mode: Mode)
     yield from lint_layers(archive, mode)
 
 
-def _lint_ramdisks(ramdisks: Iterable[Blob]) -> Iterator[LintFinding]:
+def _lint_ramdisks(ramdisks: Iterable[FileRange]) -> Iterator[LintFinding]:
     for index, ramdisk in enumerate(ramdisks):
         yield from lint_ramdisk(ramdisk, f"ramdisk{index}")
 
@@ -274,8 +275,11 @@ def _lint_built(path: Path, memory_mib: int) -> list[LintFinding]:
     """The same last look at an image that another builder wrote."""
     with open_regular(path, what="image file") as file:
         layout = parse_layout(file)
-        ramdisks = map(layout.blob, layout.all_of(SectionKind.RAMDISK))
-        return [*bounded(_lint_ramdisks(ramdisks)), *lint_memory(layout.size, memory_mib)]
+        ramdisks = map(layout.data, layout.all_of(SectionKind.RAMDISK))
+        found = [*bounded(_lint_ramdisks(ramdisks)), *lint_memory(layout.size, memory_mib)]
+        for section in layout.all_of(SectionKind.SIGNATURE):
+            found += lint_signature(layout.data(section))
+        return found
 
 
 def _metadata(request: BuildRequest, docker: DockerImage, blobs: BootBlobs, engine: Engine) -> Metadata:
@@ -313,7 +317,7 @@ def relative_name(path: Path, lock_path: Path) -> str:
     return os.path.relpath(path, lock_path.parent)
 
 
-def sha256_of(blob: Blob) -> str:
+def sha256_of(blob: FileRange) -> str:
     """The SHA-256 of a blob, in hex."""
     digest = hashlib.sha256()
     for chunk in blob.chunks():

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from enclavectl.eif.file_range import Blob
-from enclavectl.eif.format import Arch
+from enclavectl.eif.file_range import FileRange
+from enclavectl.eif.format import MAX_SIGNATURE, Arch
+from enclavectl.eif.pem import holds_private_key
 from enclavectl.eif.ramdisk.archive import ImageArchive
-from enclavectl.eif.ramdisk.cpio import CpioReader, show
+from enclavectl.eif.ramdisk.cpio import show
 from enclavectl.eif.ramdisk.entries import Kind, to_entry
 from enclavectl.eif.ramdisk.layers import Implied
 from enclavectl.eif.ramdisk.manifest import ImageConfig
 from enclavectl.eif.ramdisk.ramdisks import Mode
-from enclavectl.eif.ramdisk.stream import open_ramdisk
+from enclavectl.eif.ramdisk.stream import read_ramdisk
 from enclavectl.eif.ramdisk.tar import read_tar
 from enclavectl.image.context import ContextFile
 from enclavectl.image.findings import LintFinding, Rule
@@ -183,12 +184,22 @@ def _place(name: bytes) -> str:
     return f"/{shown}" if len(shown) <= 2 * _SHOWN else f"/{shown[:_SHOWN]}...{shown[-_SHOWN:]}"
 
 
-def lint_ramdisk(ramdisk: Blob, name: str) -> Iterator[LintFinding]:
+def lint_ramdisk(ramdisk: FileRange, name: str) -> Iterator[LintFinding]:
     """Secrets in a finished ramdisk: the last look, at exactly what will be measured."""
-    reader = CpioReader(open_ramdisk(ramdisk))
+    reader = read_ramdisk(ramdisk)
     for entry in reader:
         for rule, what in secrets_in(entry.name, reader.data()):
             yield LintFinding(rule=rule, where=f"{name}: {_place(entry.name)}", message=f"{what}; remove it")
+
+
+def lint_signature(section: FileRange) -> Iterator[LintFinding]:
+    """A private key in a signature section, where nitro-cli puts the certificate file as it is."""
+    if holds_private_key(section.head(MAX_SIGNATURE)):
+        yield LintFinding(
+            rule=Rule.PRIVATE_KEY,
+            where="signature",
+            message="a private key, from the certificate file; make a new one and sign with its certificate",
+        )
 
 
 def lint_implied(implied: Implied, mode: Mode) -> Iterator[LintFinding]:

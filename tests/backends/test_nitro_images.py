@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from enclavectl.artifacts.lock import Lock
 from enclavectl.artifacts.names import LOCK_NAME
@@ -86,6 +87,27 @@ def test_an_image_that_is_damaged_leaves_nothing(tmp_path: Path) -> None:
     assert list(store.iterdir()) == []
     with pytest.raises(UsageError, match="no such image"):
         admit_image(tmp_path / "absent", store, now=NOW, progress=NoProgress())
+
+
+class Notes(NoProgress):
+    """Keeps what a person would read."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.texts.append(text)
+
+
+def test_an_image_with_more_than_a_certificate_in_its_signature_runs_with_a_warning(tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP384R1())
+    certificate = samples.certificate(key, start=NOW, days=365)
+    for extra, words in ((b"\n", "only the first certificate counts"), (samples.key_pem(key), "PRIVATE KEY")):
+        (tmp_path / "a.eif").write_bytes(samples.signed_image(key, certificate + extra))
+        notes = Notes()
+        image = admit_image(tmp_path / "a.eif", tmp_path / "store", now=NOW, progress=notes)
+        assert 8 in image.pcrs
+        assert any(words in text and "eif sign" in text for text in notes.texts)
 
 
 def test_memory_is_at_least_four_times_the_image() -> None:

@@ -174,7 +174,7 @@ def test_parse_of_build_gives_the_same_sections(
     parts.insert(data.draw(st.integers(0, len(parts))), (SectionKind.METADATA, METADATA.to_bytes()))
     file = io.BytesIO(image(parts))
     layout = parse_layout(file)
-    assert [(one.kind, layout.blob(one).read(1 << 20)) for one in layout.sections] == parts
+    assert [(one.kind, layout.data(one).read(1 << 20)) for one in layout.sections] == parts
     assert read_image(file).metadata == METADATA
 
 

@@ -9,14 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
-from enclavectl.eif.file_range import blob_of
+from enclavectl.eif.file_range import bytes_range
 from enclavectl.eif.format import Arch
 from enclavectl.eif.ramdisk.archive import ImageArchive
 from enclavectl.eif.ramdisk.cpio import TRAILER, CpioEntry, CpioWriter
 from enclavectl.eif.ramdisk.layers import Implied
 from enclavectl.eif.ramdisk.manifest import ImageConfig
 from enclavectl.eif.ramdisk.ramdisks import Mode
+from enclavectl.eif.scan import parse_layout
 from enclavectl.errors import UsageError
 from enclavectl.image.context import ContextFile
 from enclavectl.image.findings import (
@@ -37,6 +39,7 @@ from enclavectl.image.lint import (
     lint_memory,
     lint_model,
     lint_ramdisk,
+    lint_signature,
 )
 from enclavectl.models.find import PACKAGED_DIR
 from tests.eif import samples
@@ -181,7 +184,7 @@ def test_keys_in_the_context_and_in_a_finished_ramdisk(tmp_path: Path) -> None:
     writer = CpioWriter(sink)
     writer.add(CpioEntry(name=b"env", ino=1, mode=0o100644, size=len(EC_KEY)), [EC_KEY])
     writer.finish(CpioEntry(name=TRAILER, ino=0, mode=0))
-    assert [one.where for one in lint_ramdisk(blob_of(sink.getvalue()), "ramdisk1")] == ["ramdisk1: /env"]
+    assert [one.where for one in lint_ramdisk(bytes_range(sink.getvalue()), "ramdisk1")] == ["ramdisk1: /env"]
 
 
 def test_the_packaged_model_has_a_fixed_batch() -> None:
@@ -254,3 +257,14 @@ def test_the_place_to_allow_is_named() -> None:
     assert "--allow 'private-key:/app/a.pem=REASON'" in str(caught.value.hint)
     with pytest.raises(UsageError, match="a place"):
         parse_allowed(["private-key:=a test"])
+
+
+def test_a_private_key_from_the_certificate_file_is_found_in_the_signature() -> None:
+    key = ec.generate_private_key(ec.SECP384R1())
+    for certificate, rules in (
+        (samples.certificate(key), []),
+        (samples.key_pem(key) + samples.certificate(key), [Rule.PRIVATE_KEY]),
+    ):
+        layout = parse_layout(io.BytesIO(samples.signed_image(key, certificate)))
+        section = layout.sections[-1]
+        assert [one.rule for one in lint_signature(layout.data(section))] == rules

@@ -102,6 +102,8 @@ def admit_image(source: Path, store: Path, *, now: datetime, progress: Progress)
             compare_with_lock(lock[1], lock[0], source, registers=registers, sha256=sha256)
         _check_machine(image, source)
         _check_signature(image, now, progress)
+        for warning in image.warnings:
+            progress.note(f"{source}: {warning.message}; {warning.hint}")
         if image.metadata is not None and not isinstance(image.metadata.custom, dict | None):
             progress.note(
                 "the image's custom metadata is no object: nitro-cli describe-enclaves --metadata would end "

@@ -11,7 +11,7 @@ from enclavectl.eif.compare.cause import Change, What, likely_cause
 from enclavectl.eif.compare.ramdisks import ramdisk_changes
 from enclavectl.eif.errors import CpioError
 from enclavectl.eif.examine import Image
-from enclavectl.eif.file_range import Blob
+from enclavectl.eif.file_range import FileRange
 from enclavectl.eif.format import MAX_CMDLINE, Section, SectionKind
 from enclavectl.eif.layout import Layout
 from enclavectl.eif.ramdisk.cpio import show
@@ -67,12 +67,12 @@ def compare_images(before: Image, after: Image, *, limit: int = MAX_CHANGES) -> 
 
 
 def _digest(layout: Layout) -> bytes:
-    return _hash(Blob(file=layout.file, offset=0, size=layout.size))
+    return _hash(FileRange(file=layout.file, offset=0, size=layout.size))
 
 
-def _hash(blob: Blob) -> bytes:
+def _hash(data: FileRange) -> bytes:
     digest = hashlib.sha256()
-    for chunk in blob.chunks():
+    for chunk in data.chunks():
         digest.update(chunk)
     return digest.digest()
 
@@ -86,7 +86,7 @@ def _changes(before: Image, after: Image) -> Iterator[Change]:
             if old is not new:
                 yield Change(where=where, what=What.ADDED if old is None else What.REMOVED)
             continue
-        first, second = before.layout.blob(old), after.layout.blob(new)
+        first, second = before.layout.data(old), after.layout.data(new)
         if _hash(first) != _hash(second):
             yield _section_change(where, kind, first, second)
     old_ramdisks = before.layout.all_of(SectionKind.RAMDISK)
@@ -98,7 +98,7 @@ def _changes(before: Image, after: Image) -> Iterator[Change]:
             yield Change(where=where, what=What.ADDED if added else What.REMOVED)
             continue
         yield from _ramdisk_changes(
-            where, before.layout.blob(old_ramdisks[index]), after.layout.blob(new_ramdisks[index])
+            where, before.layout.data(old_ramdisks[index]), after.layout.data(new_ramdisks[index])
         )
 
 
@@ -123,18 +123,18 @@ def _order(sections: tuple[Section, ...]) -> list[int]:
     return list(seen)
 
 
-def _section_change(where: str, kind: SectionKind, first: Blob, second: Blob) -> Change:
+def _section_change(where: str, kind: SectionKind, first: FileRange, second: FileRange) -> Change:
     if kind is SectionKind.CMDLINE:
-        texts = [show(blob.head(MAX_CMDLINE)) for blob in (first, second)]
+        texts = [show(data.head(MAX_CMDLINE)) for data in (first, second)]
         return Change(where=where, what=What.CONTENT, before=texts[0], after=texts[1])
     return Change(where=where, what=What.CONTENT, before=_fingerprint(first), after=_fingerprint(second))
 
 
-def _fingerprint(blob: Blob) -> str:
-    return f"{blob.size} bytes, sha256 {_hash(blob).hex()}"
+def _fingerprint(data: FileRange) -> str:
+    return f"{data.size} bytes, sha256 {_hash(data).hex()}"
 
 
-def _ramdisk_changes(where: str, first: Blob, second: Blob) -> Iterator[Change]:
+def _ramdisk_changes(where: str, first: FileRange, second: FileRange) -> Iterator[Change]:
     if _hash(first) == _hash(second):
         return
     try:

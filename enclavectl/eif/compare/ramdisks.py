@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from enclavectl.eif.compare.cause import Change, What
-from enclavectl.eif.file_range import Blob
-from enclavectl.eif.ramdisk.cpio import CpioReader, show
+from enclavectl.eif.file_range import FileRange
+from enclavectl.eif.ramdisk.cpio import show
 from enclavectl.eif.ramdisk.database import open_database
 from enclavectl.eif.ramdisk.index import key_of, path_of
-from enclavectl.eif.ramdisk.stream import open_ramdisk
+from enclavectl.eif.ramdisk.stream import read_ramdisk
 
 _MAX_TARGET = 4096
 _CACHE_KIB = 8 << 10
@@ -49,7 +49,7 @@ class _File:
     target: bytes
 
 
-def ramdisk_changes(where: str, first: Blob, second: Blob) -> Iterator[Change]:
+def ramdisk_changes(where: str, first: FileRange, second: FileRange) -> Iterator[Change]:
     """Every change between two ramdisks whose bytes differ; ``where`` is what to call them.
 
     Raises:
@@ -58,8 +58,8 @@ def ramdisk_changes(where: str, first: Blob, second: Blob) -> Iterator[Change]:
     """
     what = "the lists of the ramdisks' files"
     with open_database(_SCHEMA, what=what, cache_kib=_CACHE_KIB) as database:
-        for table, blob in (("old", first), ("new", second)):
-            for file in _files(blob):
+        for table, data in (("old", first), ("new", second)):
+            for file in _files(data):
                 database.execute(_PUT[table], _row(file))
         is_same = True
         for old, new in _pairs(_rows(database, "old"), _rows(database, "new")):
@@ -99,9 +99,9 @@ def _pairs(olds: Iterator[_File], news: Iterator[_File]) -> Iterator[tuple[_File
             old, new = next(olds, None), next(news, None)
 
 
-def _files(blob: Blob) -> Iterator[_File]:
+def _files(data: FileRange) -> Iterator[_File]:
     """The paths of a ramdisk. Where one stands twice the last record counts, as it does for the kernel."""
-    reader = CpioReader(open_ramdisk(blob))
+    reader = read_ramdisk(data)
     for entry in reader:
         digest, target = hashlib.sha256(), b""
         for chunk in reader.data():

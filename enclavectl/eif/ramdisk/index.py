@@ -9,9 +9,9 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any
 
-from enclavectl.eif.file_range import Blob
+from enclavectl.eif.file_range import FileRange, SeekableFile
 from enclavectl.eif.ramdisk.database import open_database
 from enclavectl.eif.ramdisk.entries import Entry, Kind
 
@@ -82,7 +82,7 @@ class Index:
     def __init__(self, database: sqlite3.Connection) -> None:
         """``database`` has the schema above."""
         self.database = database
-        self._files: list[BinaryIO] = []
+        self._files: list[SeekableFile] = []
         self._numbers: dict[int, int] = {}  # by id(), which the list keeps from being used again
         self._last = 0
 
@@ -128,7 +128,7 @@ class Index:
             links = Links(first=path_of(first), last=path_of(last), count=count) if count else None
             yield Found(inode=inode, entry=self._entry(path_of(path), row), links=links)
 
-    def _number(self, file: BinaryIO) -> int:
+    def _number(self, file: SeekableFile) -> int:
         number = self._numbers.setdefault(id(file), len(self._files))
         if number == len(self._files):
             self._files.append(file)
@@ -136,7 +136,7 @@ class Index:
 
     def _entry(self, name: bytes, row: Iterable[Any]) -> Entry:
         kind, perm, uid, gid, mtime, major, minor, target, file, offset, size = row
-        data = None if file is None else Blob(file=self._files[file], offset=offset, size=size)
+        data = None if file is None else FileRange(file=self._files[file], offset=offset, size=size)
         return Entry(
             name=name,
             kind=Kind(kind),

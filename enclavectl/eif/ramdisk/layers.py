@@ -2,30 +2,37 @@
 
 Each layer is first read on its own, as overlay2 unpacks it into a directory of its own, and is then laid
 over what is below. That is where the rules come from: a whiteout and an opaque marker act on lower layers
-only, in whatever order they stand in the tar; a hard link can only name a file of its own layer; and a
-parent directory that the layer does not list is made anew, over a lower layer's entry too.
+only, in whatever order they stand in the tar; a hard link can only name a file of its own layer; a character
+device with the number 0:0, which is overlayfs' own whiteout, hides what is below it; and a parent directory
+that the layer does not list is made anew, over a lower layer's entry too.
 
 https://github.com/opencontainers/image-spec/blob/v1.1.0/layer.md
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import Enum
 
 from enclavectl.eif.errors import LayerError
-from enclavectl.eif.file_range import Blob
+from enclavectl.eif.file_range import FileRange
 from enclavectl.eif.ramdisk.cpio import MAX_ENTRIES, show
 from enclavectl.eif.ramdisk.entries import Entry, Kind, to_entry
 from enclavectl.eif.ramdisk.index import Index, Name, Names, key_of, open_index, path_of
+from enclavectl.eif.ramdisk.sparse import SparseBudget
 from enclavectl.eif.ramdisk.tar import read_tar
 
 _MAX_SIBLINGS = 500  # enough to suggest one
 _WHITEOUT = b".wh."
 _OPAQUE = b".wh..wh..opq"
 _META = b".wh..wh."  # aufs kept its own files under such names
+# overlayfs' own attributes. dockerd keeps ``opaque`` and containerd does not, so one image would have two
+# trees. The five that are taken only help overlayfs to find its way, and hide nothing:
+# https://docs.kernel.org/filesystems/overlayfs.html
+_OVERLAY = re.compile(rb"(?:trusted|user)\.overlay\.(?!(?:origin|impure|nlink|upper|uuid)\Z)")
 _ROOT = Entry(name=b"", kind=Kind.DIRECTORY, perm=0o755)
 # What dockerd puts over every image before a container starts, in its order (daemon/initlayer).
 _INIT_LAYER = (
@@ -96,7 +103,7 @@ class Flattened:
 
 @contextmanager
 def flatten(
-    layers: Iterable[Blob], *, implied: ImpliedParents = ImpliedParents.DOCKER, init_layer: bool = True
+    layers: Iterable[FileRange], *, implied: ImpliedParents = ImpliedParents.DOCKER, init_layer: bool = True
 ) -> Iterator[Flattened]:
     """The file system that ``docker export`` would show, until the end of the block.
 
@@ -105,7 +112,7 @@ def flatten(
 
     Raises:
         LayerError: a tar is damaged, a name is unsafe, or a layer breaks a rule (``layer-parent``,
-            ``layer-hardlink``, ``layer-whiteout``, ``layer-entries``).
+            ``layer-hardlink``, ``layer-whiteout``, ``layer-overlay``, ``layer-entries``).
         HostError: there is no room for the list of files.
     """
     with open_index() as index:
@@ -126,6 +133,7 @@ class _Layer:
 
     Beside its names there are three lists of keys: ``implied``, the directories that no member lists;
     ``opaque``, those that hide all that lower layers have in them; and ``hidden``, the single paths to hide.
+    ``device`` lists the inodes that are overlayfs' whiteouts.
     """
 
     def __init__(self, index: Index) -> None:
@@ -134,17 +142,19 @@ class _Layer:
         self._execute = index.database.execute
         for table in ("implied", "opaque", "hidden", "missing"):
             self._execute(f"CREATE TABLE {table} (path BLOB PRIMARY KEY) WITHOUT ROWID")
+        self._execute("CREATE TABLE device (inode INTEGER PRIMARY KEY)")
+        self._sparse = SparseBudget()
         self._count = 0
         self._parent = b""  # the last one seen to be there, since members of a directory stand together
 
-    def read(self, archive: Blob) -> None:
+    def read(self, archive: FileRange) -> None:
         """This is the layer in ``archive``."""
-        for table in ("layer", "implied", "opaque", "hidden"):
+        for table in ("layer", "implied", "opaque", "hidden", "device"):
             self._execute(f"DELETE FROM {table}")
         self._make(b"", _ROOT)
         self._mark("implied", b"")
         self._parent = b""
-        for member in read_tar(archive):
+        for member in read_tar(archive, sparse=self._sparse):
             self._count_one()
             self._take(to_entry(member), member.offset)
         self._execute("INSERT OR IGNORE INTO missing SELECT path FROM implied WHERE path > x''")
@@ -163,6 +173,7 @@ class _Layer:
         kept = "IN (SELECT path FROM image WHERE folder)" if implied is ImpliedParents.KEEP else "= x''"
         self._execute(f"DELETE FROM layer WHERE path IN implied AND path {kept}")
         self._execute("REPLACE INTO image SELECT * FROM layer")
+        self._execute("DELETE FROM image WHERE path IN (SELECT path FROM layer JOIN device USING (inode))")
 
     def missing(self) -> Implied:
         """What was implied in any layer so far."""
@@ -185,6 +196,7 @@ class _Layer:
         key = key_of(entry.name)
         if not key and entry.kind is not Kind.DIRECTORY:
             raise LayerError("the layer's root is not a directory", code="layer-parent", offset=at)
+        _check_attributes(entry, at)
         parent, _, base = key.rpartition(b"\0")
         if parent != self._parent:
             self._make_parents(parent, at)
@@ -230,6 +242,8 @@ class _Layer:
             self._make(key, replace(entry, perm=0o777))  # Linux keeps no other mode for them
         else:
             self._make(key, entry)
+            if entry.kind is Kind.CHAR and entry.rdev == (0, 0):
+                self._execute("INSERT INTO device SELECT inode FROM layer WHERE path = ?", (key,))
 
     def _clear(self, key: bytes) -> None:
         """The directory at ``key`` is gone, with all that the layer has or hides in it."""
@@ -255,6 +269,20 @@ class _Layer:
         self._index.put(name.inode, inode)
         self._index.link(name.inode)
         return name
+
+
+def _check_attributes(entry: Entry, at: int) -> None:
+    """Return if the entry has no attribute by which overlayfs hides or moves what other layers have."""
+    found = next(filter(_OVERLAY.match, entry.xattrs), None)
+    if found is not None:
+        raise LayerError(
+            f"{show(entry.name[:128])}: the attribute {show(found[:64])} belongs to overlayfs, and engines "
+            "differ in what they make of it",
+            code="layer-overlay",
+            offset=at,
+            hint="the layer is a copy of an overlay's upper folder: build the image with docker build, or "
+            "docker export a container of it and docker import the result",
+        )
 
 
 def _init_path(index: Index, image: Names, path: bytes, entry: Entry) -> None:

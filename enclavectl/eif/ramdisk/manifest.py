@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from enclavectl.eif.errors import LayerError
-from enclavectl.eif.file_range import Blob
+from enclavectl.eif.file_range import FileRange
 from enclavectl.eif.format import Arch
 from enclavectl.eif.strictjson import JsonValue, parse_json
 
@@ -60,12 +60,12 @@ class ImageConfig:
 class Sources:
     """One image of an archive: its configuration (with its digest, where one is known) and its layers."""
 
-    config: Blob
+    config: FileRange
     config_digest: str | None
-    layers: tuple[Blob, ...]
+    layers: tuple[FileRange, ...]
 
 
-def choose_image(members: Mapping[str, Blob], arch: Arch | None) -> Sources:
+def choose_image(members: Mapping[str, FileRange], arch: Arch | None) -> Sources:
     """The one image in an archive with these files; ``arch`` chooses where there are several.
 
     Raises:
@@ -104,7 +104,7 @@ def choose_image(members: Mapping[str, Blob], arch: Arch | None) -> Sources:
 
 
 def _manifests(
-    members: Mapping[str, Blob], index: Mapping[str, JsonValue], seen: set[str], depth: int
+    members: Mapping[str, FileRange], index: Mapping[str, JsonValue], seen: set[str], depth: int
 ) -> Iterator[Sources]:
     """Each image once, however many tags it has; ``seen`` also ends indexes that name each other."""
     if not depth:
@@ -172,11 +172,11 @@ def _config(sources: Sources) -> tuple[bytes, Mapping[str, JsonValue]]:
     return data, _mapping(parse_json(data, what="image", limit=MAX_JSON), "config")
 
 
-def _load(blob: Blob, digest: str | None) -> JsonValue:
+def _load(blob: FileRange, digest: str | None) -> JsonValue:
     return parse_json(_verified(blob, digest), what="image", limit=MAX_JSON)
 
 
-def _verified(blob: Blob, digest: str | None) -> bytes:
+def _verified(blob: FileRange, digest: str | None) -> bytes:
     data = blob.read(MAX_JSON)
     actual = hashlib.sha256(data).hexdigest()
     if digest is not None and actual != digest:
@@ -184,7 +184,7 @@ def _verified(blob: Blob, digest: str | None) -> bytes:
     return data
 
 
-def _member(members: Mapping[str, Blob], name: str) -> Blob:
+def _member(members: Mapping[str, FileRange], name: str) -> FileRange:
     if name not in members:
         raise LayerError(f"the archive lacks {name[:128]!r}", code="image-format")
     return members[name]

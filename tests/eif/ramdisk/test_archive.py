@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import hashlib
 import io
 import json
+import lzma
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -165,6 +168,37 @@ def test_damaged_and_unknown_compression(tmp_path: Path) -> None:
         layout = Layout()
         path = layout.write(tmp_path, layout.image(LAYERS[:1], config(LAYERS[:1]), [stored]))
         assert refused(path) == "layer-compression"
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+def test_layers_are_unpacked_whatever_they_are_packed_with(
+    pack: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
+    layout = Layout()
+    image = layout.image(LAYERS, config(LAYERS), [pack(data) for data in LAYERS])
+    with open_archive(layout.write(tmp_path, image)) as archive:
+        assert [layer.read(1 << 20) for layer in archive.layers] == LAYERS
+
+
+@pytest.mark.parametrize(
+    ("head", "name"),
+    [(b"\x28\xb5\x2f\xfd", "zstd"), (b"\x5a\x2a\x4d\x18", "zstd"), (b"\x02\x21\x4c\x18", "lz4")],
+)
+def test_a_packing_that_is_not_read_is_named(head: bytes, name: str, tmp_path: Path) -> None:
+    layout = Layout()
+    image = layout.image(LAYERS[:1], config(LAYERS[:1]), [head + LAYERS[0]])
+    with (
+        pytest.raises(EifError, match=f"compressed with {name}"),
+        open_archive(layout.write(tmp_path, image)),
+    ):
+        pass
+
+
+def test_a_tar_whose_first_name_looks_packed_is_a_tar(tmp_path: Path) -> None:
+    layers = [tar([text("BZh91AY", b"1")])]
+    layout = Layout()
+    with open_archive(layout.write(tmp_path, layout.image(layers, config(layers)))) as archive:
+        assert archive.layers[0].read(1 << 20) == layers[0]
 
 
 @pytest.mark.parametrize(("depth", "is_taken"), [(7, True), (8, False), (3000, False)])
