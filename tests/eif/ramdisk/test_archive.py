@@ -21,7 +21,7 @@ from enclavectl.eif.ramdisk.archive import open_archive
 from enclavectl.eif.ramdisk.cpio import CpioReader
 from enclavectl.eif.ramdisk.ramdisks import Mode
 from enclavectl.errors import StateError
-from tests.eif.samples import directory, symlink, tar, text
+from tests.eif.samples import directory, pack_zstd, skippable, symlink, tar, text
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -164,13 +164,33 @@ def test_layers_and_blobs_must_hash_to_what_they_are_called(tmp_path: Path) -> N
 
 def test_damaged_and_unknown_compression(tmp_path: Path) -> None:
     packed = gzip.compress(LAYERS[0])
-    for stored in (packed[:-1], packed[:30], packed + b"junk", b"\x28\xb5\x2f\xfdzstd"):
+    zstd = pack_zstd(LAYERS[0])
+    damaged = zstd[:-1] + bytes([zstd[-1] ^ 1])
+    for stored in (
+        packed[:-1],
+        packed[:30],
+        packed + b"junk",
+        zstd[:-1],
+        damaged,
+        zstd + b"junk",
+    ):
         layout = Layout()
         path = layout.write(tmp_path, layout.image(LAYERS[:1], config(LAYERS[:1]), [stored]))
         assert refused(path) == "layer-compression"
 
 
-@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+@pytest.mark.parametrize(
+    "pack",
+    [
+        gzip.compress,
+        bz2.compress,
+        lzma.compress,
+        pack_zstd,
+        lambda data: skippable() + pack_zstd(data),
+        lambda data: pack_zstd(data[:700]) + skippable(b"") + pack_zstd(data[700:]),
+    ],
+    ids=["gzip", "bzip2", "xz", "zstd", "zstd-skippable-first", "zstd-frames"],
+)
 def test_layers_are_unpacked_whatever_they_are_packed_with(
     pack: Callable[[bytes], bytes], tmp_path: Path
 ) -> None:
@@ -182,7 +202,7 @@ def test_layers_are_unpacked_whatever_they_are_packed_with(
 
 @pytest.mark.parametrize(
     ("head", "name"),
-    [(b"\x28\xb5\x2f\xfd", "zstd"), (b"\x5a\x2a\x4d\x18", "zstd"), (b"\x02\x21\x4c\x18", "lz4")],
+    [(b"\x04\x22\x4d\x18", "lz4"), (b"\x02\x21\x4c\x18", "lz4"), (b"\x89LZO", "lzo")],
 )
 def test_a_packing_that_is_not_read_is_named(head: bytes, name: str, tmp_path: Path) -> None:
     layout = Layout()
@@ -192,6 +212,13 @@ def test_a_packing_that_is_not_read_is_named(head: bytes, name: str, tmp_path: P
         open_archive(layout.write(tmp_path, image)),
     ):
         pass
+
+
+def test_layers_may_be_packed_each_in_its_way(tmp_path: Path) -> None:
+    layout = Layout()
+    image = layout.image(LAYERS, config(LAYERS), [gzip.compress(LAYERS[0]), pack_zstd(LAYERS[1])])
+    with open_archive(layout.write(tmp_path, image)) as archive:
+        assert [layer.read(1 << 20) for layer in archive.layers] == LAYERS
 
 
 def test_a_tar_whose_first_name_looks_packed_is_a_tar(tmp_path: Path) -> None:
