@@ -41,6 +41,14 @@ OwnImage = Annotated[
     str | None,
     typer.Option("--image", help="A Docker image of your own in place of the payload.", show_default=False),
 ]
+PlatformName = Annotated[
+    str | None,
+    typer.Option(
+        "--platform",
+        help="Of an --image that Docker has for several, such as linux/arm64; default: the kernel's.",
+        show_default=False,
+    ),
+]
 OwnDockerfile = Annotated[
     Path | None,
     typer.Option("--dockerfile", help="A Dockerfile of your own, or its folder.", show_default=False),
@@ -106,6 +114,7 @@ def build(
     model: options.ModelName = None,
     image: OwnImage = None,
     dockerfile: OwnDockerfile = None,
+    platform: PlatformName = None,
     builder: Builder = BuilderChoice.AUTO,
     mode: ModeName = None,
     base_image: BaseImage = DEFAULT_BASE,
@@ -136,7 +145,7 @@ def build(
     invocation = begin(output, config, {"model": model})
     request = _request(
         invocation,
-        source=_source(invocation, image, dockerfile, base_image),
+        source=_source(invocation, image, dockerfile, platform, base_image),
         blobs={"folder": blobs, "kernel": kernel, "init": init, "nsm_module": nsm_module, "cmdline": cmdline},
         signing=Signing(key=sign, certificate=cert, builder=builder),
         outputs=(to, lock),
@@ -184,12 +193,19 @@ def _build(invocation: Invocation, request: BuildRequest) -> None:
     _show_built(screen, built, request.output, request.lock_path)
 
 
-def _source(invocation: Invocation, image: str | None, dockerfile: Path | None, base_image: str) -> Source:
+def _source(
+    invocation: Invocation, image: str | None, dockerfile: Path | None, platform: str | None, base_image: str
+) -> Source:
+    from enclavectl.eif.ramdisk.platform import parse_platform
+    from enclavectl.errors import UsageError
     from enclavectl.image.plan import Source
     from enclavectl.models.find import find_model
 
+    if platform is not None and image is None:
+        raise UsageError("--platform: goes with --image only", hint="docker build --platform, then --image")
     if image is not None or dockerfile is not None:
-        return Source(image=image, dockerfile=dockerfile)
+        chosen = None if platform is None else parse_platform(platform)
+        return Source(image=image, dockerfile=dockerfile, platform=chosen)
     config = invocation.config
     return Source(model=find_model(config.model, data_dir=config.data_dir), base_image=base_image)
 

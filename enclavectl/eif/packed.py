@@ -1,7 +1,7 @@
 """Compressed streams: known by their first bytes, unpacked in bounded pieces as their bytes come.
 
 The one reader of gzip, bzip2, xz, lzma and zstd for layers, ramdisks, kernels and the search for secrets.
-zstd comes from the standard library of Python 3.14, or from its backport, which has the same interface: unlike
+zstd comes from the standard library of Python 3.14 or from its backport, whose interface is the same: unlike
 the package zstandard it bounds what one call gives. lz4 and lzo are only known.
 """
 

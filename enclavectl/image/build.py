@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from enclavectl import __version__
-from enclavectl.artifacts.boot_files import BlobPaths, BootBlobs, open_blobs, require_blobs
+from enclavectl.artifacts.boot_files import BlobPaths, BootBlobs, likely_arch, open_blobs, require_blobs
 from enclavectl.artifacts.lock import Lock
 from enclavectl.artifacts.wheel import Wheel
 from enclavectl.eif.build import ImageSpec, Signer, build_image
@@ -246,7 +246,9 @@ def _saved(image_id: str, request: BuildRequest, engine: Engine) -> Iterator[Ima
     with scratch_file(request.output.parent) as saved:
         engine.save(image_id, saved)
         saved.flush()
-        with open_archive(Path(saved.name)) as archive:
+        preferred = likely_arch(request.blobs, request.environ)
+        path, platform = Path(saved.name), request.source.platform
+        with open_archive(path, platform=platform, preferred=preferred) as archive:
             yield archive
 
 
@@ -255,7 +257,8 @@ def _arch(archive: ImageArchive) -> Arch:
         return Arch(archive.config.architecture)
     except ValueError:
         raise UsageError(
-            f"the image is for {archive.config.architecture}; enclaves are amd64 or arm64",
+            f"the image is for {archive.config.architecture or 'no architecture that it names'}; "
+            "enclaves are amd64 or arm64",
             code="architecture",
         ) from None
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO
 
+from enclavectl.eif.ramdisk.platform import Platform
 from enclavectl.errors import HostError
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class Engine:
             except ImageNotFound:
                 return None
 
-    def require(self, reference: str, *, on_line: OnLine) -> str:
+    def require(self, reference: str, *, platform: Platform | None = None, on_line: OnLine) -> str:
         """The id of an image, which was pulled if it was not here.
 
         Raises:
@@ -82,7 +83,8 @@ class Engine:
         repository, _, tag = reference.partition("@") if "@" in reference else _split_tag(reference)
         try:
             with _explained(f"pulling {reference}"):
-                return _id(self._client.images.pull(repository, tag=tag))
+                chosen = None if platform is None else str(platform)
+                return _id(self._client.images.pull(repository, tag=tag, platform=chosen))
         except (HostError, APIError) as exc:
             raise HostError(
                 f"the image {reference} is not on this machine and cannot be pulled ({exc})",

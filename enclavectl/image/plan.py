@@ -8,6 +8,7 @@ from pathlib import Path
 
 from enclavectl import __version__
 from enclavectl.artifacts.wheel import Wheel
+from enclavectl.eif.ramdisk.platform import Platform
 from enclavectl.errors import UsageError
 from enclavectl.image.builder import ImageBuilder, ImageRecipe
 from enclavectl.image.buildkit import choose_builder
@@ -34,12 +35,14 @@ class BuildOutput:
 class Source:
     """What becomes the application: the payload with ``model``, an ``image``, or a ``dockerfile``.
 
-    ``dockerfile`` is a folder with a file of that name, or the file.
+    ``dockerfile`` is a folder with a file of that name, or the file. ``platform`` chooses of an image that
+    Docker has for several.
     """
 
     model: Model | None = None
     image: str | None = None
     dockerfile: Path | None = None
+    platform: Platform | None = None
     base_image: str = ""
 
     @property
@@ -88,7 +91,7 @@ def make_plan(
         HostError: Docker or pip failed.
     """
     if source.image is not None:
-        image_id = engine.require(source.image, on_line=output.line)
+        image_id = engine.require(source.image, platform=source.platform, on_line=output.line)
         return Plan(image_id=image_id, base={"reference": source.image})
     if source.dockerfile is not None:
         return _plan_dockerfile(source.dockerfile, engine, store.environ)
