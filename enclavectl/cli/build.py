@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
+import time
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -188,9 +190,10 @@ def _build(invocation: Invocation, request: BuildRequest) -> None:
     from enclavectl.image.wheels import store_of
 
     screen, store = invocation.screen, store_of(invocation.config.data_dir)
+    began = time.monotonic()
     with connect() as engine:
         built = build_enclave(request, engine, store, _build_output(screen))
-    _show_built(screen, built, request.output, request.lock_path)
+    _show_built(screen, built, request, seconds=time.monotonic() - began)
 
 
 def _source(
@@ -298,11 +301,15 @@ def _show_plan(
         screen.note(str(finding))
 
 
-def _show_built(screen: Screen, built: Built, to: Path, lock: Path) -> None:
+def _show_built(screen: Screen, built: Built, request: BuildRequest, *, seconds: float) -> None:
+    to, size = request.output, int(str(built.lock.eif["size"]))
     if screen.as_json:
-        value = {"schema": BUILD_SCHEMA, "eif": str(to), "lock": str(lock), "pcrs": dict(built.lock.pcrs)}
+        value = {"schema": BUILD_SCHEMA, "eif": str(to), "size": size, "seconds": round(seconds, 1)}
+        value |= {"lock": str(request.lock_path), "pcrs": dict(built.lock.pcrs)}
         screen.result({**value, "image": built.lock.image, "findings": built.lock.findings})
         return
     for finding in built.findings:
         screen.note(str(finding))
-    screen.facts([("image", str(to)), *built.lock.pcrs.items(), ("lock", str(lock))])
+    screen.facts([("image", str(to)), *built.lock.pcrs.items(), ("lock", str(request.lock_path))])
+    screen.facts([("size", f"{size / (1 << 20):.1f} MiB"), ("time", f"{seconds:.0f} s")])
+    screen.facts([("next", f"enclavectl run {shlex.quote(str(to))} --backend nitro, on a Nitro host")])

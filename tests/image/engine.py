@@ -28,7 +28,15 @@ def docker_environment() -> Mapping[str, str]:
         pytest.fail(reason)
     if reason is not None:
         pytest.skip(reason)
-    passed = ("DOCKER_HOST", "PIP_INDEX_URL", "PIP_CONFIG_FILE", "PIP_CERT", "SSL_CERT_FILE")
+    passed = (
+        "PATH",
+        "DOCKER_HOST",
+        "DOCKER_CONFIG",
+        "PIP_INDEX_URL",
+        "PIP_CONFIG_FILE",
+        "PIP_CERT",
+        "SSL_CERT_FILE",
+    )
     network = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
     return {key: os.environ[key] for key in (*passed, *network) if key in os.environ}
 

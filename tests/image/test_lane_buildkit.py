@@ -32,37 +32,30 @@ def files_of(lane: Lane, folder: Path) -> dict[str, tuple[int, bytes]]:
         return {entry.name.decode(): (entry.mode & 0o7777, b"".join(reader.data())) for entry in reader}
 
 
-@pytest.fixture
-def buildkit(lane: Lane) -> Lane:
-    """The lane with a docker command that has buildx."""
-    passed = {key: os.environ[key] for key in ("PATH", "DOCKER_CONFIG") if key in os.environ}
-    return Lane(lane.home, {**lane.environ, **passed})
-
-
-def test_heredocs_and_flags_are_built_as_docker_build_does(buildkit: Lane, tmp_path: Path) -> None:
+def test_heredocs_and_flags_are_built_as_docker_build_does(lane: Lane, tmp_path: Path) -> None:
     context = own_image(tmp_path, HEREDOCS, **{"file.txt": b"file", "app": APP})
-    done = buildkit.build(tmp_path, "--dockerfile", context)
+    done = lane.build(tmp_path, "--dockerfile", context)
     assert done.status == 0, done.err
     script = (0o755, b"#!/bin/sh\nexec /bin/sleep 9\n")
-    assert files_of(buildkit, tmp_path)["rootfs/bin/app"] == script
+    assert files_of(lane, tmp_path)["rootfs/bin/app"] == script
 
 
-def test_a_step_that_is_a_heredoc_runs(buildkit: Lane, tmp_path: Path) -> None:
+def test_a_step_that_is_a_heredoc_runs(lane: Lane, tmp_path: Path) -> None:
     text = (
         f"FROM {BASE_IMAGE} AS tree\nARG TARGETARCH\nRUN <<EOF\n"
         'echo "one for $TARGETARCH" >/one\nEOF\n'
         'FROM scratch\nCOPY --from=tree --chmod=755 /one /one\nCOPY app /app\nCMD ["/app"]\n'
     )
-    done = buildkit.build(tmp_path, "--dockerfile", own_image(tmp_path, text, app=APP))
+    done = lane.build(tmp_path, "--dockerfile", own_image(tmp_path, text, app=APP))
     assert done.status == 0, done.err
     machine = {"x86_64": b"amd64", "aarch64": b"arm64"}[os.uname().machine]
-    assert files_of(buildkit, tmp_path)["rootfs/one"] == (0o755, b"one for " + machine + b"\n")
+    assert files_of(lane, tmp_path)["rootfs/one"] == (0o755, b"one for " + machine + b"\n")
 
 
-def test_a_checksum_is_never_dropped(buildkit: Lane, tmp_path: Path) -> None:
+def test_a_checksum_is_never_dropped(lane: Lane, tmp_path: Path) -> None:
     """For a file of the context only newer frontends look at it, and older ones refuse it."""
     text = f'FROM scratch\nADD --checksum=sha256:{"0" * 64} app /app\nCMD ["/app"]\n'
-    done = buildkit.build(tmp_path, "--dockerfile", own_image(tmp_path, text, app=APP))
+    done = lane.build(tmp_path, "--dockerfile", own_image(tmp_path, text, app=APP))
     assert done.status == 3
     assert done.error()["code"] == "docker-build"
     assert "checksum" in str(done.error()["message"])
@@ -80,21 +73,19 @@ def test_without_the_docker_command_they_are_refused_by_name(lane: Lane, tmp_pat
             assert words in str(done.error()["message"])
 
 
-def test_a_negated_class_keeps_patients_out_of_the_image(buildkit: Lane, tmp_path: Path) -> None:
+def test_a_negated_class_keeps_patients_out_of_the_image(lane: Lane, tmp_path: Path) -> None:
     ignored = b"[^a]*.csv\nDockerfile\n.dockerignore\n"
     files = {"a.csv": b"a", "patients.csv": b"p", ".dockerignore": ignored, "app": APP}
     text = 'FROM scratch\nCOPY . /ctx/\nCMD ["/ctx/app"]\n'
     context = own_image(tmp_path, text, **files)
-    done = buildkit.build(tmp_path, "--dockerfile", context)
+    done = lane.build(tmp_path, "--dockerfile", context)
     assert done.status == 0, done.err
-    sent = {name for name in files_of(buildkit, tmp_path) if name.startswith("rootfs/ctx/")}
+    sent = {name for name in files_of(lane, tmp_path) if name.startswith("rootfs/ctx/")}
     assert sent == {"rootfs/ctx/a.csv", "rootfs/ctx/app"}
 
 
-def test_the_payload_measures_the_same_with_either_builder(
-    lane: Lane, buildkit: Lane, payload: Path, tmp_path: Path
-) -> None:
-    built = {"classic": Lane(lane.home, {**lane.environ, "PATH": str(tmp_path)}), "buildkit": buildkit}
+def test_the_payload_measures_the_same_with_either_builder(lane: Lane, payload: Path, tmp_path: Path) -> None:
+    built = {"classic": Lane(lane.home, {**lane.environ, "PATH": str(tmp_path)}), "buildkit": lane}
     for name, by in built.items():
         (tmp_path / name).mkdir()
         shutil.copy(payload / "enclavectl.lock.json", tmp_path / name)
