@@ -310,6 +310,7 @@ def _show_built(screen: Screen, built: Built, request: BuildRequest, *, seconds:
         return
     for finding in built.findings:
         screen.note(str(finding))
-    screen.facts([("image", str(to)), *built.lock.pcrs.items(), ("lock", str(request.lock_path))])
-    screen.facts([("size", f"{size / (1 << 20):.1f} MiB"), ("time", f"{seconds:.0f} s")])
-    screen.facts([("next", f"enclavectl run {shlex.quote(str(to))} --backend nitro, on a Nitro host")])
+    facts = [("image", str(to)), *built.lock.pcrs.items(), ("lock", str(request.lock_path))]
+    facts += [("size", f"{size / (1 << 20):.1f} MiB"), ("time", f"{seconds:.0f} s")]
+    facts += [("next", f"enclavectl run {shlex.quote(str(to))} --backend nitro, on a Nitro host")]
+    screen.facts(facts)

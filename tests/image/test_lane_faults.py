@@ -155,6 +155,8 @@ def test_a_dockerfile_such_as_the_tutorials_is_refused(lane: Lane, tmp_path: Pat
         "--allow",
         "relative-command=a test",
         "--allow",
+        "command=a test",
+        "--allow",
         "private-key=a test",
     )
     assert allowed.status == 0, allowed.err
