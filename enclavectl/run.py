@@ -107,16 +107,19 @@ def capture_to_the_end(
     return Output(status=status, out=texts[0], err=texts[1])
 
 
-def follow(command: Command, *, on_line: Callable[[str], None]) -> int:
+def follow(
+    command: Command, *, on_line: Callable[[str], None], source: IO[bytes] | int = subprocess.DEVNULL
+) -> int:
     """Call ``on_line`` with each line of a process as it writes it, and return its exit status at its end.
 
+    ``source`` is an open file that becomes its standard input.
     Lines of both outputs, without their ends; very long ones come in pieces. There is no time limit. If we
     are interrupted, so is the process.
 
     Raises:
         HostError: it could not be started.
     """
-    with start(command, output=subprocess.PIPE) as process:
+    with start(command, output=subprocess.PIPE, source=source) as process:
         try:
             while process.stdout is not None and (line := process.stdout.readline(_MAX_LINE)):
                 on_line(line.decode(errors="replace").rstrip("\r\n"))
@@ -129,7 +132,11 @@ def follow(command: Command, *, on_line: Callable[[str], None]) -> int:
 
 
 def start(
-    command: Command, *, output: IO[bytes] | int, errors: IO[bytes] | int = subprocess.STDOUT
+    command: Command,
+    *,
+    output: IO[bytes] | int,
+    errors: IO[bytes] | int = subprocess.STDOUT,
+    source: IO[bytes] | int = subprocess.DEVNULL,
 ) -> subprocess.Popen[bytes]:
     """Start a process in its own session, with no standard input; both outputs go to ``output``.
 
@@ -143,7 +150,7 @@ def start(
             list(command.argv),
             cwd=command.cwd,
             env=dict(command.environment),
-            stdin=subprocess.DEVNULL,
+            stdin=source,
             stdout=output,
             stderr=errors,
             pass_fds=command.pass_fds,

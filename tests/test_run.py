@@ -26,6 +26,14 @@ def test_a_line_without_an_end_comes_in_pieces() -> None:
     assert [len(line) for line in lines] == [65536, 65536, 65536, 200000 - 3 * 65536]
 
 
+def test_an_open_file_can_be_its_input(tmp_path: Path) -> None:
+    lines: list[str] = []
+    (tmp_path / "in").write_bytes(b"a\nb\n")
+    with (tmp_path / "in").open("rb") as source:
+        assert follow(shell("cat"), on_line=lines.append, source=source) == 0
+    assert lines == ["a", "b"]
+
+
 def test_an_interrupted_process_may_take_back_what_it_began(tmp_path: Path) -> None:
     script = f"trap 'echo undone >{tmp_path}/undone; exit 1' INT; echo ready; while :; do sleep 0.1; done"
 

@@ -14,12 +14,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import DEVNULL
 
 from enclavectl.errors import HostError
 from enclavectl.files import read_bounded
 from enclavectl.image.builder import BuildEngine, ImageBuilder, ImageRecipe, OnLine
 from enclavectl.image.classic import ClassicBuilder
-from enclavectl.image.context import write_context_folder
+from enclavectl.image.context import write_context, write_context_folder
 from enclavectl.image.dockerfile import MAX_DOCKERFILE
 from enclavectl.image.engine import build_error
 from enclavectl.image.scratch import scratch_folder
@@ -64,8 +65,9 @@ class BuildKit:
             if recipe.base is not None:
                 # By a name of its own: BuildKit takes an id for a name in a registry.
                 base = stack.enter_context(self.engine.named(recipe.base))
-            dockerfile = _write(recipe, folder)
-            argv = self._argv(recipe, folder, dockerfile, base)
+            context = _write(recipe, folder)
+            source = stack.enter_context(context.archive.open("rb")) if context.archive else DEVNULL
+            argv = [*self._options(recipe, folder, base), "--file", context.dockerfile, context.argument]
             tail: list[str] = []
 
             def line(text: str) -> None:
@@ -73,18 +75,19 @@ class BuildKit:
                     tail[:] = [*tail[1 - _MAX_TAIL :], text]
                     on_line(text)
 
-            status = follow(Command(argv=argv, cwd=folder, environment=self.environment), on_line=line)
+            command = Command(argv=argv, cwd=folder, environment=self.environment)
+            status = follow(command, on_line=line, source=source)
             if status:
                 raise _failure(status, tail)
             return (folder / "id").read_bytes()[:_MAX_ID].decode().strip()
 
-    def _argv(self, recipe: ImageRecipe, folder: Path, dockerfile: Path, base: str | None) -> Sequence[str]:
-        options = ["--progress", "plain", "--iidfile", str(folder / "id"), "--file", str(dockerfile)]
+    def _options(self, recipe: ImageRecipe, folder: Path, base: str | None) -> Sequence[str]:
+        options = ["--progress", "plain", "--iidfile", str(folder / "id")]
         options += [] if recipe.has_network else ["--network", "none"]
         options += [] if base is None else ["--build-arg", f"BASE_IMAGE={base}"]
         for name, value in recipe.labels.items():
             options += ["--label", f"{name}={value}"]
-        return [str(self.program), "build", *options, str(folder / "context")]
+        return [str(self.program), "build", *options]
 
 
 def _failure(status: int, tail: Sequence[str]) -> HostError:
@@ -98,14 +101,34 @@ def _failure(status: int, tail: Sequence[str]) -> HostError:
     return build_error(error, said)
 
 
-def _write(recipe: ImageRecipe, folder: Path) -> Path:
-    """The context below ``folder``, and beside it the Dockerfile, which need not be in the context."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Context:
+    """What ``docker build`` is given: ``archive`` on its standard input, or a folder as its argument."""
+
+    argument: str
+    dockerfile: str
+    archive: Path | None = None
+
+
+def _write(recipe: ImageRecipe, folder: Path) -> _Context:
+    """The context below ``folder``: one tar, which BuildKit always takes whole.
+
+    Of a folder it takes only what is not as large and as old as in some build before, whatever is in it; and
+    all our files are equally old. A Dockerfile that is not to be seen in the context must stand beside it,
+    which only a folder allows: there the files are as old as this build.
+    """
+    name = recipe.dockerfile.name
+    if not any(file.is_for_docker for file in recipe.files):
+        archive = folder / "context.tar"
+        with archive.open("wb") as file:
+            write_context(recipe.files, file)
+        return _Context(argument="-", dockerfile=name, archive=archive)
     write_context_folder((file for file in recipe.files if not file.is_for_docker), folder / "context")
-    path = folder / "dockerfile" / recipe.dockerfile.name
+    path = folder / "dockerfile" / name
     path.parent.mkdir()
     path.write_bytes(read_bounded(recipe.dockerfile, MAX_DOCKERFILE, what="Dockerfile"))
-    path.with_name(f"{path.name}.dockerignore").write_bytes(_NOTHING_IGNORED)
-    return path
+    path.with_name(f"{name}.dockerignore").write_bytes(_NOTHING_IGNORED)
+    return _Context(argument=str(folder / "context"), dockerfile=str(path))
 
 
 def choose_builder(engine: BuildEngine, environ: Mapping[str, str]) -> ImageBuilder:

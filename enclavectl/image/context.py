@@ -145,21 +145,20 @@ def folder_context(path: Path) -> FolderContext:
 
 
 def write_context_folder(files: Iterable[ContextFile], folder: Path) -> None:
-    """Make ``folder``, which does not exist, from these files, as ``write_context`` makes a tar.
+    """Make ``folder``, which does not exist, from these files: as ``write_context``, but as old as now.
 
     Raises:
         HostError: a file cannot be read.
         OSError: the disk is full.
     """
-    folder.mkdir()
-    folders = [folder]
+    folder.mkdir(mode=0o755)
     for file in files:
         path = folder / file.name
         try:
-            _make_folders(path if file.is_folder else path.parent, folders)
+            made = path if file.is_folder else path.parent
+            made.mkdir(mode=0o755, parents=True, exist_ok=True)
             if file.target is not None:
                 path.symlink_to(file.target)
-                os.utime(path, (EPOCH, EPOCH), follow_symlinks=False)
             elif not file.is_folder:
                 is_program = file.path is not None and file.path.stat().st_mode & 0o100
                 if file.path is not None:
@@ -167,25 +166,10 @@ def write_context_folder(files: Iterable[ContextFile], folder: Path) -> None:
                 else:
                     path.write_bytes(file.data or b"")
                 path.chmod(0o755 if is_program else 0o644)
-                os.utime(path, (EPOCH, EPOCH))
         except OSError as exc:
             if exc.errno in _FULL:
                 raise  # which is no fault of this file's
             raise HostError(f"{file.path or path}: cannot be copied ({exc.strerror or exc})") from exc
-    for made in folders:
-        made.chmod(0o755)
-        os.utime(made, (EPOCH, EPOCH))
-
-
-def _make_folders(path: Path, made: list[Path]) -> None:
-    """Make ``path`` and what is missing above it, and list those in ``made``."""
-    missing = []
-    while not path.is_dir():
-        missing.append(path)
-        path = path.parent
-    for one in reversed(missing):
-        one.mkdir()
-        made.append(one)
 
 
 def write_context(files: Iterable[ContextFile], sink: BinaryIO) -> None:

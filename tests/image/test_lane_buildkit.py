@@ -84,6 +84,21 @@ def test_a_negated_class_keeps_patients_out_of_the_image(lane: Lane, tmp_path: P
     assert sent == {"rootfs/ctx/a.csv", "rootfs/ctx/app"}
 
 
+@pytest.mark.parametrize("ignored", [b"", b"Dockerfile\n"], ids=["all-sent", "dockerfile-ignored"])
+def test_a_changed_file_of_the_same_size_is_in_the_next_image(
+    lane: Lane, tmp_path: Path, ignored: bytes
+) -> None:
+    """BuildKit tells the files of a folder apart by size and time only."""
+    text = 'FROM scratch\nCOPY app data /\nCMD ["/app"]\n'
+    for content in (b"one", b"two"):
+        folder = tmp_path / content.decode()
+        folder.mkdir()
+        context = own_image(folder, text, app=APP, data=content, **{".dockerignore": ignored})
+        done = lane.build(folder, "--dockerfile", context)
+        assert done.status == 0, done.err
+        assert files_of(lane, folder)["rootfs/data"][1] == content
+
+
 def test_the_payload_measures_the_same_with_either_builder(lane: Lane, payload: Path, tmp_path: Path) -> None:
     built = {"classic": Lane(lane.home, {**lane.environ, "PATH": str(tmp_path)}), "buildkit": lane}
     for name, by in built.items():
