@@ -1,7 +1,7 @@
 """The payload's start inside an enclave: ``python -m enclave_payload``. It takes no options.
 
-Seed the kernel's pool from the NSM, make keys, load the measured model, serve on vsock. Any failure
-before serving ends the process, and with it the enclave.
+Seed the kernel's pool from the NSM, make keys, load the measured model, serve on vsock. A failure before
+serving ends the process, and with it the enclave.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MODEL_DIR = Path(__file__).parent / "model"
 
 
 def log(line: str) -> None:
-    """One line to the console, which only a debug-mode enclave shows to its parent."""
+    """Write one line to the console, which only a debug-mode enclave shows to its parent."""
     sys.stderr.write(f"enclave_payload: {line}\n")
     sys.stderr.flush()
 

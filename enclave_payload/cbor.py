@@ -1,181 +1,130 @@
-"""Read CBOR (RFC 8949) that somebody else wrote, strictly.
+"""The part of CBOR (RFC 8949) that the enclave speaks: with its NSM, and inside sealed answers.
 
-The decoder is total: for any bytes it returns a value or raises CborError, and what it builds is
-bounded by the length of its input, whatever lengths the input declares. It knows the part of CBOR
-that NSM and this project speak: 64-bit integers, byte strings, text, arrays, maps, null, true and
-false. Floats, other simple values and tags are refused; so is a map key that is not an integer or
-text, which keeps Python's ``0 == False == 0.0`` from merging two keys into one. Encoding is
-``cbor2.dumps``.
+The decoder is total: for any bytes it returns a value or raises ``CborError``, and what it builds is
+bounded by the length of its input. It knows 64-bit integers, byte strings, text, arrays, maps, null, true
+and false, in definite lengths only. The NSM writes those: Linux compares the start of an answer with fixed
+bytes (https://github.com/torvalds/linux/blob/v6.8/drivers/misc/nsm.c, ``parse_resp_get_random``).
+Attestation documents are not read here; the client's strict decoder is ``enclavectl.attestation.cbor``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 Value: TypeAlias = "int | bytes | str | bool | list[Value] | dict[int | str, Value] | None"
+# Three mappings, because a mapping's type is exact in its keys.
+Encodable: TypeAlias = (
+    "int | bytes | str | Sequence[Encodable]"
+    " | Mapping[int, Encodable] | Mapping[str, Encodable] | Mapping[int | str, Encodable] | None"
+)
 
-MAX_BYTES = 64 * 1024
-MAX_DEPTH = 8
-
+# The deepest map that we read is the sealed model's release: header, release, kms, context.
+MAX_DEPTH = 4
 _UINT, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP, _TAG, _SIMPLE = range(8)
-_SIMPLE_VALUES = {20: False, 21: True, 22: None}
-_BREAK = 0xFF
-_INDEFINITE = -1  # stands for "until the break" where a length would be
-# The smallest argument that needs 1, 2, 4 or 8 further bytes (RFC 8949 section 4.2.1).
-_SHORTEST = {1: 24, 2: 1 << 8, 4: 1 << 16, 8: 1 << 32}
+_SIMPLE_VALUES: dict[int, bool | None] = {20: False, 21: True, 22: None}
 
 
 class CborError(ValueError):
-    """The bytes are not CBOR that this decoder takes; ``offset`` is where it stopped."""
-
-    def __init__(self, problem: str, offset: int) -> None:
-        super().__init__(f"{problem} at byte {offset}")
-        self.offset = offset
+    """The bytes are not CBOR of the kind that this decoder takes."""
 
 
-def decode(
-    data: bytes,
-    *,
-    max_bytes: int = MAX_BYTES,
-    max_depth: int = MAX_DEPTH,
-    optional_tag: int | None = None,
-    shortest: bool = False,
-) -> Value:
-    """The one value that ``data`` holds, all of it.
-
-    ``max_depth`` counts arrays and maps inside each other (keep it far below Python's recursion
-    limit). ``optional_tag`` is skipped where it stands in front of the value, once. ``shortest``
-    also refuses indefinite lengths and integers and lengths in more bytes than they need: one
-    value then has one encoding, but for the order of map keys.
+def encode(value: Encodable) -> bytes:
+    """Encode deterministically (RFC 8949 section 4.2.1): shortest heads, keys in the order of their bytes.
 
     Raises:
-        CborError: the bytes break a rule, or something follows the value.
+        TypeError, OverflowError: a float or another type, or an integer of over 64 bits; a bug of the caller.
+    """
+    match value:
+        case None | bool():
+            return {False: b"\xf4", True: b"\xf5", None: b"\xf6"}[value]
+        case int():
+            return _head(_UINT, value) if value >= 0 else _head(_NEGATIVE, -1 - value)
+        case bytes():
+            return _head(_BYTES, len(value)) + value
+        case str():
+            text = value.encode()
+            return _head(_TEXT, len(text)) + text
+        case Mapping():
+            pairs = sorted((encode(key), encode(item)) for key, item in value.items())
+            return _head(_MAP, len(pairs)) + b"".join(key + item for key, item in pairs)
+        case Sequence():
+            return _head(_ARRAY, len(value)) + b"".join(encode(item) for item in value)
+    raise TypeError(f"{type(value).__name__} is not encoded")
+
+
+def _head(major: int, argument: int) -> bytes:
+    if argument < 24:
+        return bytes([major << 5 | argument])
+    exponent = (argument.bit_length() > 8) + (argument.bit_length() > 16) + (argument.bit_length() > 32)
+    return bytes([major << 5 | 24 + exponent]) + argument.to_bytes(1 << exponent, "big")
+
+
+def decode(data: bytes, *, max_bytes: int) -> Value:
+    """Decode the one value that ``data`` holds.
+
+    Raises:
+        CborError: too long or too deep, cut short, followed by something, or another kind of CBOR.
     """
     if len(data) > max_bytes:
-        raise CborError(f"expected at most {max_bytes} bytes, found {len(data)}", max_bytes)
-    decoder = _Decoder(data, shortest)
-    if optional_tag is not None:
-        decoder.skip_tag(optional_tag)
-    value = decoder.value(max_depth)
-    if decoder.offset != len(data):
-        raise CborError(f"{len(data) - decoder.offset} bytes follow the value", decoder.offset)
+        raise CborError(f"expected at most {max_bytes} bytes, found {len(data)}")
+    value, end = _decode(data, 0, MAX_DEPTH)
+    if end != len(data):
+        raise CborError(f"{len(data) - end} bytes follow the value")
     return value
 
 
-class _Decoder:
-    __slots__ = ("_data", "_shortest", "offset")
-
-    def __init__(self, data: bytes, shortest: bool) -> None:
-        self._data = data
-        self._shortest = shortest
-        self.offset = 0
-
-    def skip_tag(self, tag: int) -> None:
-        if self._data and self._data[0] >> 5 == _TAG:
-            _, found = self._head()
-            if found != tag:
-                raise CborError(f"expected no tag or tag {tag}, found tag {found}", 0)
-
-    def value(self, depth: int) -> Value:
-        start = self.offset
-        major, argument = self._head()
-        if major == _UINT:
-            return argument
-        if major == _NEGATIVE:
-            return -1 - argument
-        if major == _BYTES:
-            return b"".join(self._chunks(major, argument))
-        if major == _TEXT:
-            return self._text(argument)
-        if major in (_ARRAY, _MAP):
-            if depth <= 0:
-                raise CborError("nested too deeply", start)
-            return self._array(argument, depth - 1) if major == _ARRAY else self._map(argument, depth - 1)
-        if major == _SIMPLE and self._data[start] & 31 in _SIMPLE_VALUES:
-            return _SIMPLE_VALUES[self._data[start] & 31]
-        raise CborError("a tag, a float or an unknown simple value", start)
-
-    def _head(self) -> tuple[int, int]:
-        """The major type and its argument: a number, a length, or _INDEFINITE."""
-        start = self.offset
-        if start >= len(self._data):
-            raise CborError("expected 1 more bytes, found 0", start)
-        initial = self._data[start]
-        self.offset = start + 1
-        major, info = initial >> 5, initial & 31
-        if info < 24:
-            return major, info
-        if info == 31 and _BYTES <= major <= _MAP and not self._shortest:
-            return major, _INDEFINITE
-        if info > 27:
-            raise CborError("an indefinite length, a stray break or a reserved form", start)
+def _decode(data: bytes, start: int, depth: int) -> tuple[Value, int]:
+    """Return the value that begins at ``start``, and where it ends."""
+    major, info = divmod(_taken(data, start, 1)[0], 32)
+    start += 1
+    if major == _SIMPLE and info in _SIMPLE_VALUES:
+        return _SIMPLE_VALUES[info], start
+    if major >= _TAG or info > 27:
+        raise CborError(f"a tag, a float, an indefinite length or a reserved form at byte {start - 1}")
+    argument = info
+    if info >= 24:
         width = 1 << (info - 24)
-        argument = int.from_bytes(self._take(width))
-        if self._shortest and argument < _SHORTEST[width]:
-            raise CborError("expected the shortest encoding", start)
-        return major, argument
+        argument = int.from_bytes(_taken(data, start, width), "big")
+        start += width
+    if major in (_UINT, _NEGATIVE):
+        return (argument if major == _UINT else -1 - argument), start
+    if major in (_BYTES, _TEXT):
+        chunk = _taken(data, start, argument)
+        return (chunk if major == _BYTES else _text(chunk)), start + argument
+    if depth == 0:
+        raise CborError("nested too deeply")
+    # Every item takes a byte at least, so a count that the rest cannot hold ends with the input.
+    return _array(data, start, depth, argument) if major == _ARRAY else _map(data, start, depth, argument)
 
-    def _take(self, count: int) -> bytes:
-        left = len(self._data) - self.offset
-        if count > left:
-            raise CborError(f"expected {count} more bytes, found {left}", self.offset)
-        start, self.offset = self.offset, self.offset + count
-        return self._data[start : self.offset]
 
-    def _at_break(self) -> bool:
-        if self.offset < len(self._data) and self._data[self.offset] == _BREAK:
-            self.offset += 1
-            return True
-        return False
+def _array(data: bytes, start: int, depth: int, count: int) -> tuple[list[Value], int]:
+    items: list[Value] = []
+    for _ in range(count):
+        item, start = _decode(data, start, depth - 1)
+        items.append(item)
+    return items, start
 
-    def _chunks(self, major: int, length: int) -> list[bytes]:
-        if length != _INDEFINITE:
-            return [self._take(length)]
-        chunks = []
-        while not self._at_break():
-            start = self.offset
-            chunk_major, chunk_length = self._head()
-            if chunk_major != major or chunk_length == _INDEFINITE:
-                raise CborError("expected a definite chunk of the same string", start)
-            chunks.append(self._take(chunk_length))
-        return chunks
 
-    def _text(self, length: int) -> str:
-        if length != _INDEFINITE:  # nearly every key and value that we read
-            return self._utf8(self._take(length))
-        return "".join([self._utf8(chunk) for chunk in self._chunks(_TEXT, length)])
+def _map(data: bytes, start: int, depth: int, count: int) -> tuple[dict[int | str, Value], int]:
+    pairs: dict[int | str, Value] = {}
+    for _ in range(count):
+        key, start = _decode(data, start, 0)
+        # To Python a bool is an int: False and True would pass for the keys 0 and 1.
+        if not isinstance(key, int | str) or isinstance(key, bool) or key in pairs:
+            raise CborError("a map key that is neither an integer nor text, or comes twice")
+        pairs[key], start = _decode(data, start, depth - 1)
+    return pairs, start
 
-    def _utf8(self, chunk: bytes) -> str:
-        try:
-            return chunk.decode()
-        except UnicodeDecodeError as exc:
-            raise CborError("text is not UTF-8", self.offset) from exc
 
-    def _more(self, count: int, done: int) -> bool:
-        return not self._at_break() if count == _INDEFINITE else done < count
+def _taken(data: bytes, start: int, count: int) -> bytes:
+    if count > len(data) - start:
+        raise CborError(f"expected {count} more bytes at byte {start}, found {len(data) - start}")
+    return data[start : start + count]
 
-    def _array(self, count: int, depth: int) -> list[Value]:
-        self._check_room(count, 1)
-        items: list[Value] = []
-        while self._more(count, len(items)):
-            items.append(self.value(depth))
-        return items
 
-    def _map(self, count: int, depth: int) -> dict[int | str, Value]:
-        self._check_room(count, 2)
-        pairs: dict[int | str, Value] = {}
-        while self._more(count, len(pairs)):
-            start = self.offset
-            key = self.value(0)
-            # Not isinstance: a bool is an int to Python and would alias the keys 0 and 1.
-            if type(key) is not int and type(key) is not str:
-                raise CborError("a map key that is neither an integer nor text", start)
-            if key in pairs:
-                raise CborError(f"duplicate map key {key!r:.40}", start)
-            pairs[key] = self.value(depth)
-        return pairs
-
-    def _check_room(self, count: int, least: int) -> None:
-        """Refuse a count that the rest of the input cannot hold before anything is built for it."""
-        if count * least > len(self._data) - self.offset:
-            raise CborError(f"a count of {count} items that cannot fit", self.offset)
+def _text(chunk: bytes) -> str:
+    try:
+        return chunk.decode()
+    except UnicodeDecodeError as exc:
+        raise CborError("text is not UTF-8") from exc

@@ -22,22 +22,23 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+# More would not fit the memory of a small enclave (enclavectl.models.find has the same bound).
 MAX_WEIGHTS_BYTES = 64 * 1024 * 1024
 
 
 class ModelError(Exception):
-    """The weights do not fit their card, or the model gave no probabilities."""
+    """The weights do not fit their card, or the model's outputs are no probabilities."""
 
 
 class Classifier(Protocol):
-    """What a worker needs of a model: the card says how to feed it, ``classify`` asks it."""
+    """What a worker needs of a model: its card, and what it says of a picture."""
 
     @property
     def card(self) -> ModelCard:
         """The measured card."""
 
     def classify(self, picture: Image.Image) -> Mapping[str, int]:
-        """Label code to parts per billion, in label order."""
+        """Return parts per billion by label code, in label order."""
 
 
 class TFLiteClassifier:
@@ -67,7 +68,7 @@ class TFLiteClassifier:
         return self._card
 
     def classify(self, picture: Image.Image) -> Mapping[str, int]:
-        """Label code to parts per billion, in label order, for an RGB picture of the card's size.
+        """Return parts per billion by label code, in label order, for an RGB picture of the card's size.
 
         Raises:
             ModelError: the outputs are not probabilities that add up to about one.
@@ -89,7 +90,7 @@ class TFLiteClassifier:
 
 
 def load_classifiers(folder: Path, count: int) -> list[TFLiteClassifier]:
-    """``count`` interpreters over ``model.tflite``, checked against ``model.json`` in ``folder``.
+    """Load ``count`` interpreters over ``model.tflite``, checked against ``model.json`` in ``folder``.
 
     Raises:
         CardError: the card is not valid.
@@ -105,7 +106,7 @@ def load_classifiers(folder: Path, count: int) -> list[TFLiteClassifier]:
 
 
 def check_weights(weights: bytes, card: ModelCard) -> None:
-    """Pass if the weights are the ones that the card names.
+    """Compare the weights with the SHA-256 that the card names.
 
     Raises:
         ModelError: their SHA-256 is another.

@@ -11,12 +11,13 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from enclave_payload.messages import NO_REQUEST, Refusal, RefusalCode
+from enclave_payload.messages import NO_REQUEST, RefusalCode, refusal_frame
 
-# Larger writes become socket buffers of several pages, which vhost-device-vsock 0.3.0 drops silently.
+# Larger writes become socket buffers of several pages, which vhost-device-vsock 0.3.0 drops without a word.
 SEND_BYTES = 16 * 1024
-# All the answers that may be in flight, with room: 32 of 4 KiB each.
+# All the answers that may be in flight, with room: 32 of 4 KiB each (limits.in_flight_per_connection).
 MAX_BACKLOG_BYTES = 256 * 1024
+# Several small requests at once; large ones are received in place (wire).
 _RECV_BYTES = 64 * 1024
 
 T = TypeVar("T")
@@ -65,7 +66,7 @@ class Connection:
             self._in_flight += step
 
     def receive(self, timeout_s: float | None) -> bytes:
-        """Whatever has arrived, at least one byte; b"" at a clean end of stream. Sends the backlog meanwhile.
+        """Return what has arrived, or b"" at a clean end of stream. Sends the backlog meanwhile.
 
         Raises:
             ConnectionLost: the stream broke, or the peer did not take the backlog in time.
@@ -74,7 +75,7 @@ class Connection:
         return self._receive(lambda: self._sock.recv(_RECV_BYTES), timeout_s)
 
     def receive_into(self, room: memoryview, timeout_s: float | None) -> int:
-        """How many bytes have arrived in ``room``; otherwise as ``receive``, with 0 for the end of stream.
+        """Receive into ``room`` and return how many bytes came; as ``receive``, with 0 for the end of stream.
 
         Raises:
             ConnectionLost, TimeoutError: as ``receive``.
@@ -104,7 +105,7 @@ class Connection:
                 raise ConnectionLost from exc
 
     def send(self, frame: bytes) -> None:
-        """All of ``frame`` is handed to the kernel or stands in the backlog. Never waits for the peer.
+        """Hand all of ``frame`` to the kernel or to the backlog. Never waits for the peer.
 
         Raises:
             ConnectionLost: it cannot be sent; the connection is closed, since half a frame may be out.
@@ -117,7 +118,7 @@ class Connection:
                 os.eventfd_write(self._wake, 1)
 
     def flush(self, within_s: float | None = None) -> None:
-        """The backlog is gone; waits for ``within_s`` and for what is left of ``send_s`` at most.
+        """Send the backlog; waits for ``within_s`` and for what is left of ``send_s`` at most.
 
         Raises:
             ConnectionLost: the peer did not take it in time; the connection is closed.
@@ -131,9 +132,9 @@ class Connection:
             self._wait_for_peer(select.POLLOUT, deadline if limit is None else min(deadline, limit))
 
     def refuse(self, code: RefusalCode, request_id: bytes | None = None) -> None:
-        """Say no, if the peer still listens. Failing to is no error: a refusal is a courtesy."""
+        """Send a refusal, if the peer still reads. Not to reach it is no error: a refusal is a courtesy."""
         with contextlib.suppress(ConnectionLost):
-            self.send(Refusal(code, request_id or NO_REQUEST).to_frame())
+            self.send(refusal_frame(code, request_id or NO_REQUEST))
 
     def close(self) -> None:
         """End the stream in both directions. The descriptor lives until ``release``."""
@@ -149,7 +150,7 @@ class Connection:
             os.close(self._wake)
 
     def _push(self) -> bool:
-        """Under the lock: send what the peer takes now; whether that was all."""
+        """Send what the peer takes now, under the lock; True if that was all."""
         if self._is_released:
             raise ConnectionLost
         try:
@@ -170,7 +171,7 @@ class Connection:
             raise ConnectionLost from exc
 
     def _wait(self, event: int, deadline: float | None) -> None:
-        """Return when ``event`` or a writer that needs the reader has come."""
+        """Wait for ``event``, or for a writer that needs the reader."""
         poll = select.poll()
         with self._lock:
             if self._is_released:

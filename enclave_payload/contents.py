@@ -1,7 +1,7 @@
-"""What is inside a sealed request and a sealed answer: CBOR maps, read strictly (docs/protocol.md).
+"""What is inside a sealed request, a sealed answer and the key configuration (docs/protocol.md).
 
-Probabilities travel as whole parts per billion and times as whole microseconds, so that no reader has
-to agree with another on floating point.
+A request is written by whoever has our public key, so its header is fixed bytes. Answers and the key
+configuration are written here and only read by clients, which check more than we do.
 """
 
 from __future__ import annotations
@@ -9,30 +9,33 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
-import cbor2
-
-from enclave_payload.card import CardError, ModelCard, parse_card
-from enclave_payload.cbor import CborError, Value, decode
-from enclave_payload.media import MAX_PICTURE_BYTES, MediaType
-from enclave_payload.messages import MAX_KEY_CONFIG_BYTES, PROTOCOL_VERSION
+from enclave_payload.card import ModelCard
+from enclave_payload.cbor import encode
+from enclave_payload.media import MAX_PICTURE_BYTES, MEDIA_CODES, MediaType
+from enclave_payload.messages import PROTOCOL_VERSION
 from enclave_payload.seal import REPLY_KEY_BYTES, SuiteId
 from enclave_payload.wire import Buffer
 
+# Probabilities travel as whole parts, times as whole microseconds: no two readers differ on a float.
 PARTS_PER_BILLION = 1_000_000_000
-_MAX_HEADER_BYTES = 1024
+REQUEST_HEADER_BYTES = 2 + REPLY_KEY_BYTES
+# As long as a session id: two sessions that draw the same salt for the same nonce are not to be expected.
+SALT_BYTES = 16
+
+_MEDIA_TYPES = {code: media_type for media_type, code in MEDIA_CODES.items()}
 
 
 class ContentError(Exception):
     """The opened content breaks the protocol."""
 
 
-class Delivery(StrEnum):
+class Delivery(IntEnum):
     """Where the answer goes: back on the request's connection, or out to the parent's listener."""
 
-    HERE = "here"
-    OUT = "out"
+    HERE = 1
+    OUT = 2
 
 
 class Problem(StrEnum):
@@ -57,37 +60,26 @@ class Request:
     reply_key: bytes = field(repr=False)
     delivery: Delivery = Delivery.HERE
 
-    def to_parts(self) -> tuple[bytes, bytes, bytes]:
-        """The content of a ``Sealed``, to be joined: ``u16 size | header | picture``; the header is CBOR."""
-        header = cbor2.dumps(
-            {
-                "media_type": str(self.media_type),
-                "reply_key": self.reply_key,
-                "delivery": str(self.delivery),
-            }
-        )
-        return len(header).to_bytes(2, "big"), header, self.picture
-
 
 def parse_request(content: Buffer) -> Request:
-    """Read what ``Request.to_parts`` made.
+    """Read ``u8 media type | u8 delivery | 32 bytes reply key | picture``.
+
+    The seal gives the content's exact length, so that the picture is all that follows the header.
 
     Raises:
-        ContentError: anything but that, with values in bounds.
+        ContentError: an unknown media type or delivery, or a length out of bounds.
     """
-    end = 2 + int.from_bytes(content[:2], "big")
-    if not 2 < end <= len(content) or len(content) - end > MAX_PICTURE_BYTES:
-        raise ContentError("header or picture")
-    fields = _fields(bytes(content[2:end]), {"media_type", "reply_key", "delivery"}, _MAX_HEADER_BYTES)
-    reply_key = fields["reply_key"]
-    if not isinstance(reply_key, bytes) or len(reply_key) != REPLY_KEY_BYTES:
-        raise ContentError("reply_key")
-    try:
-        media_type, delivery = MediaType(fields["media_type"]), Delivery(fields["delivery"])  # type: ignore[arg-type]
-    except ValueError as exc:
-        raise ContentError("media_type or delivery") from exc
+    picture_bytes = len(content) - REQUEST_HEADER_BYTES
+    if not 0 <= picture_bytes <= MAX_PICTURE_BYTES:
+        raise ContentError(f"a request has {REQUEST_HEADER_BYTES} bytes and a picture of at most 16 MiB")
+    media_code, delivery_code = content[0], content[1]
+    if media_code not in _MEDIA_TYPES or delivery_code not in set(Delivery):
+        raise ContentError("an unknown media type or delivery")
     return Request(
-        picture=bytes(content[end:]), media_type=media_type, reply_key=reply_key, delivery=delivery
+        picture=bytes(content[REQUEST_HEADER_BYTES:]),
+        media_type=_MEDIA_TYPES[media_code],
+        reply_key=bytes(content[2:REQUEST_HEADER_BYTES]),
+        delivery=Delivery(delivery_code),
     )
 
 
@@ -111,118 +103,37 @@ class Outcome:
     problem: Problem | None = None
 
     def to_cbor(self) -> bytes:
-        """The content of a final ``Answer``."""
-        return cbor2.dumps(
+        """Encode the content of a final ``Answer``."""
+        ppb = self.probabilities_ppb
+        return encode(
             {
                 "model": [self.model_id, self.model_sha256],
                 "timings": [self.timings.queue_us, self.timings.decode_us, self.timings.inference_us],
-                "probabilities": None if self.probabilities_ppb is None else dict(self.probabilities_ppb),
+                # Pairs and no map: a deterministic map is sorted, and the order of labels means something.
+                "probabilities": None if ppb is None else [[code, parts] for code, parts in ppb.items()],
                 "problem": None if self.problem is None else str(self.problem),
             }
         )
 
 
-def parse_outcome(content: bytes) -> Outcome:
-    """Read ``Outcome.to_cbor``.
+def encode_key_config(public_keys: Mapping[SuiteId, bytes], card: ModelCard, salt: bytes) -> bytes:
+    """Encode what the attestation document commits to: the public keys by suite, and the model.
 
-    Raises:
-        ContentError: anything but that map with values in bounds.
+    The card travels here so that the client knows, attested and before it sends anything, which model will
+    see the picture, and how its labels read. ``salt`` is drawn for each session: with it no two sessions
+    share a transcript, not even where documents repeat (an NSM without a signature and with a clock of whole
+    seconds), and no answer key is used for two answers.
     """
-    fields = _fields(content, {"model", "timings", "probabilities", "problem"}, len(content))
-    match fields:
-        case {
-            "model": [str(model_id), str(model_sha256)],
-            "timings": [int(queue), int(decoded), int(inference)],
-        }:
-            timings = Timings(queue_us=queue, decode_us=decoded, inference_us=inference)
-        case _:
-            raise ContentError("model or timings")
-    if not all(type(time_us) is int and time_us >= 0 for time_us in (queue, decoded, inference)):
-        raise ContentError("timings")
-    problem = fields["problem"]
-    probabilities = None if fields["probabilities"] is None else _probabilities(fields["probabilities"])
-    if (problem is None) is (probabilities is None):
-        raise ContentError("an outcome has probabilities or a problem")
-    try:
-        return Outcome(
-            model_id=model_id,
-            model_sha256=model_sha256,
-            timings=timings,
-            probabilities_ppb=probabilities,
-            problem=None if problem is None else Problem(problem),  # type: ignore[arg-type]
-        )
-    except ValueError as exc:
-        raise ContentError("problem") from exc
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeyConfig:
-    """What the attestation document commits to: the suites with their public keys, and the model.
-
-    The model's public part travels here so that the client knows, attested and before it sends
-    anything, which model will see the picture, and how its labels read.
-    """
-
-    public_keys: Mapping[SuiteId, bytes]
-    card: ModelCard
-
-    def to_cbor(self) -> bytes:
-        """The canonical encoding. Verifiers hash the bytes they receive and never encode again."""
-        return cbor2.dumps(
-            {
-                "version": PROTOCOL_VERSION,
-                "keys": {int(suite): key for suite, key in self.public_keys.items()},
-                "card": self.card.to_json(),
-            },
-            canonical=True,
-        )
+    return encode(
+        {
+            "version": PROTOCOL_VERSION,
+            "keys": {int(suite): key for suite, key in public_keys.items()},
+            "card": card.to_json(),
+            "salt": salt,
+        }
+    )
 
 
 def key_config_digest(key_config: bytes) -> bytes:
-    """What stands in the document's ``user_data``: SHA-384, 48 bytes, domain-separated."""
+    """Hash the key configuration to the document's ``user_data``: SHA-384 behind a label of its own."""
     return hashlib.sha384(b"enclavectl key configuration v1" + key_config).digest()
-
-
-def parse_key_config(data: bytes) -> KeyConfig:
-    """Read ``KeyConfig.to_cbor``.
-
-    Raises:
-        ContentError: anything but that map with values in bounds.
-    """
-    fields = _fields(data, {"version", "keys", "card"}, MAX_KEY_CONFIG_BYTES)
-    keys, card = fields["keys"], fields["card"]
-    if fields["version"] != PROTOCOL_VERSION:
-        raise ContentError("version")
-    if not isinstance(keys, dict) or not isinstance(card, bytes):
-        raise ContentError("keys or card")
-    public_keys = {
-        SuiteId(suite): key for suite, key in keys.items() if suite in set(SuiteId) and isinstance(key, bytes)
-    }
-    if len(public_keys) != len(keys) or not keys:
-        raise ContentError("keys")
-    try:
-        return KeyConfig(public_keys=public_keys, card=parse_card(card))
-    except CardError as exc:
-        raise ContentError("card") from exc
-
-
-def _fields(data: bytes, keys: set[str], limit: int) -> dict[int | str, Value]:
-    try:
-        value = decode(data, max_depth=4, max_bytes=limit, shortest=True)
-    except CborError as exc:
-        raise ContentError("not CBOR in the strict form") from exc
-    if not isinstance(value, dict) or set(value) != keys:
-        raise ContentError(f"expected a map of {sorted(keys)}")
-    return value
-
-
-def _probabilities(value: Value) -> dict[str, int]:
-    if not isinstance(value, dict) or not value:
-        raise ContentError("probabilities")
-    result: dict[str, int] = {}
-    for code, parts in value.items():
-        # `type() is int`, because True is an int in Python and is not one in CBOR.
-        if not isinstance(code, str) or type(parts) is not int or not 0 <= parts <= PARTS_PER_BILLION:
-            raise ContentError("probabilities")
-        result[code] = parts
-    return result

@@ -1,4 +1,4 @@
-"""Randomness at boot: the kernel's pool is credited with bytes from the NSM before any key is made.
+"""Randomness at boot: bytes of the NSM are credited to the kernel's pool before a key is made.
 
 An enclave has no disk, no interrupts worth mentioning and no seed file. Newer enclave kernels feed the
 pool from the NSM by themselves (nsm-hwrng); older ones wait in getrandom() without end
@@ -16,7 +16,9 @@ from pathlib import Path
 
 # _IOW('R', 0x03, int[2]), include/uapi/linux/random.h. A bare write() to /dev/random credits nothing.
 _RNDADDENTROPY = 0x40085203
+# The kernel's pool holds 256 bits; 512 bytes are two answers of the NSM, so that one bad answer is not all.
 SEED_BYTES = 512
+# The pool is ready right after the credit; what is not ready then has no entropy to come.
 _POOL_DEADLINE_S = 10.0
 
 
@@ -25,7 +27,7 @@ class EntropyError(Exception):
 
 
 def ensure_seeded(get_random: Callable[[], bytes], pool: Path = Path("/dev/random")) -> None:
-    """True afterwards: at least 512 NSM bytes are credited to the pool, and it gives bytes without waiting.
+    """Credit at least 512 bytes of the NSM to the pool, and wait until it gives bytes.
 
     Raises:
         EntropyError: the pool refused the credit (needs CAP_SYS_ADMIN), or still waits after 10 s.
@@ -45,7 +47,7 @@ def ensure_seeded(get_random: Callable[[], bytes], pool: Path = Path("/dev/rando
 
 
 def pool_credit(seed: bytes) -> bytes:
-    """``struct rand_pool_info``: entropy in bits, size in bytes, then the bytes."""
+    """Write ``struct rand_pool_info``: entropy in bits, size in bytes, then the bytes."""
     return struct.pack("ii", len(seed) * 8, len(seed)) + seed
 
 

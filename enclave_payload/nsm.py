@@ -14,13 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-import cbor2
-
-from enclave_payload.cbor import CborError, Value, decode
+from enclave_payload.cbor import CborError, Encodable, Value, decode, encode
 
 DEVICE = Path("/dev/nsm")
 # _IOWR(0x0A, 0, struct nsm_raw) of 32 bytes, include/uapi/linux/nsm.h.
 _IOCTL_RAW = 0xC0200A00
+# Both are the kernel driver's: NSM_REQUEST_MAX_SIZE and NSM_RESPONSE_MAX_SIZE, include/uapi/linux/nsm.h.
 MAX_REQUEST_BYTES = 0x1000
 # Always offer all of it: a smaller buffer gets a silently truncated response.
 MAX_RESPONSE_BYTES = 0x3000
@@ -31,10 +30,10 @@ class NsmError(Exception):
 
 
 class Attester(Protocol):
-    """Whoever can obtain an attestation document for this enclave."""
+    """What can obtain an attestation document for this enclave."""
 
     def attest(self, *, nonce: bytes, user_data: bytes) -> bytes:
-        """A fresh document over ``nonce`` and ``user_data``, at most 512 bytes each.
+        """Obtain a fresh document over ``nonce`` and ``user_data``, at most 512 bytes each.
 
         Raises:
             NsmError: there is no document.
@@ -49,7 +48,7 @@ class Nsm:
         self._transact = transact
 
     def attest(self, *, nonce: bytes, user_data: bytes) -> bytes:
-        """A fresh attestation document. ``public_key`` stays null: user_data commits to the keys."""
+        """Obtain a fresh attestation document. ``public_key`` stays null: user_data commits to the keys."""
         # An unused field must be null: an empty string would be signed as an empty string.
         fields = {"user_data": user_data, "nonce": nonce, "public_key": None}
         document = self._ask({"Attestation": fields}, "Attestation", "document")
@@ -58,7 +57,7 @@ class Nsm:
         return document
 
     def get_random(self) -> bytes:
-        """Up to 256 random bytes from the hypervisor.
+        """Obtain up to 256 random bytes from the hypervisor.
 
         Raises:
             NsmError: no bytes, or all of them equal, which no working generator gives.
@@ -68,9 +67,9 @@ class Nsm:
             raise NsmError("GetRandom: the response is not random")
         return random
 
-    def _ask(self, request: object, name: str, field: str) -> Value:
+    def _ask(self, request: Encodable, name: str, field: str) -> Value:
         try:
-            response = decode(self._transact(cbor2.dumps(request)), max_depth=4, max_bytes=MAX_RESPONSE_BYTES)
+            response = decode(self._transact(encode(request)), max_bytes=MAX_RESPONSE_BYTES)
         except CborError as exc:
             raise NsmError(f"{name}: the response is not CBOR") from exc
         match response:
@@ -104,7 +103,7 @@ class NsmDevice:
             raise NsmError(f"{path}: {exc.strerror}") from exc
 
     def transact(self, request: bytes) -> bytes:
-        """One request to the NSM, one response from it.
+        """Send one request to the NSM and return its response.
 
         Raises:
             NsmError: the request is too long or the driver reports an error.

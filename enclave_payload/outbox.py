@@ -32,7 +32,7 @@ class Outbox:
         self._lock = threading.Lock()
 
     def promise(self) -> bool:
-        """Keep a place for one answer; False if the box is full."""
+        """Reserve a place for one answer; return False if the box is full."""
         with self._lock:
             oldest = time.monotonic() - self._keep_s
             self._answers = {key: answer for key, answer in self._answers.items() if answer.since > oldest}
@@ -42,7 +42,7 @@ class Outbox:
             return True
 
     def withdraw(self) -> None:
-        """Give up a promised answer's place: there will be none."""
+        """Give up the place of an answer that will not come."""
         with self._lock:
             self._promised -= 1
 
@@ -54,12 +54,12 @@ class Outbox:
             self._send(frame)
 
     def taken(self, request_id: bytes) -> None:
-        """A listener has this answer. One that is not here was taken before."""
+        """Forget an answer that a listener has. One that is not here was taken before."""
         with self._lock:
             self._answers.pop(request_id, None)
 
     def attach(self, listener: Connection | None) -> None:
-        """From now on answers go to ``listener``, first those that nobody has taken; None keeps them."""
+        """Send answers to ``listener`` from now on, first those that nobody has taken; None keeps them."""
         with self._lock:
             self._listener = listener
             for answer in self._answers.values():

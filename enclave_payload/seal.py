@@ -6,10 +6,9 @@ associated data, so everything a request must be bound to goes into ``info``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import lru_cache
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hpke
@@ -20,7 +19,6 @@ from enclave_payload.messages import ANSWER_PLAINTEXT_BYTES, AnswerKind
 from enclave_payload.wire import Buffer
 
 REPLY_KEY_BYTES = 32
-_MLKEM768_PUBLIC_BYTES = 1184
 
 
 class SealError(Exception):
@@ -39,12 +37,8 @@ class SuiteId(IntEnum):
 
 
 _KEMS = {SuiteId.MLKEM768_X25519: hpke.KEM.MLKEM768_X25519, SuiteId.X25519: hpke.KEM.X25519}
-_SUITES = {
-    suite: hpke.Suite(kem, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM) for suite, kem in _KEMS.items()
-}
+SUITES = {suite: hpke.Suite(kem, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM) for suite, kem in _KEMS.items()}
 
-
-_PublicKey = hpke.MLKEM768X25519PublicKey | x25519.X25519PublicKey
 _PrivateKey = hpke.MLKEM768X25519PrivateKey | x25519.X25519PrivateKey
 
 
@@ -59,7 +53,7 @@ class EnclaveKeys:
     _private: Mapping[SuiteId, _PrivateKey]
 
     def open(self, suite: int, ciphertext: Buffer, info: bytes) -> memoryview:
-        """The content of a sealed request: a view of fresh memory, without the padding.
+        """Open a sealed request: a view of fresh memory, without the padding.
 
         Raises:
             SealError: an unknown suite, another key, another session, changed bytes, or false padding.
@@ -67,14 +61,14 @@ class EnclaveKeys:
         if suite not in set(SuiteId):
             raise SealError
         try:
-            padded = _SUITES[SuiteId(suite)].decrypt(ciphertext, self._private[SuiteId(suite)], info)
+            padded = SUITES[SuiteId(suite)].decrypt(ciphertext, self._private[SuiteId(suite)], info)
         except (InvalidTag, ValueError) as exc:
             raise SealError from exc
         return unpad(padded)
 
 
 def generate_keys() -> EnclaveKeys:
-    """Fresh keys from the kernel's random pool, which ``entropy.ensure_seeded`` has filled."""
+    """Make fresh keys from the kernel's random pool, which ``entropy.ensure_seeded`` has filled."""
     return combine_keys(
         mlkem.MLKEM768PrivateKey.generate(),
         x25519.X25519PrivateKey.generate(),
@@ -87,7 +81,7 @@ def combine_keys(
     x25519_part: x25519.X25519PrivateKey,
     classical: x25519.X25519PrivateKey,
 ) -> EnclaveKeys:
-    """The enclave's keys: two parts for the hybrid suite and, never the same, one for the classical one."""
+    """Combine the enclave's keys: two parts for the hybrid suite, and another one for the classical suite."""
     # The combined key has no serialization of its own, so the wire carries its two raw parts.
     hybrid_public = mlkem_part.public_key().public_bytes_raw() + x25519_part.public_key().public_bytes_raw()
     return EnclaveKeys(
@@ -102,81 +96,33 @@ def combine_keys(
     )
 
 
-def seal_request(suite: SuiteId, public_key: bytes, content: Sequence[bytes], info: bytes) -> bytes:
-    """HPKE ``enc || ciphertext`` of the padded content, whose parts are joined: the ``Sealed`` ciphertext.
-
-    Raises:
-        SealError: ``public_key`` is not a key of this suite.
-    """
-    padded = pad(padme(4 + sum(map(len, content))), *content)
-    try:
-        # Both inside the try: a point of small order is found out only when the secret is agreed.
-        return _SUITES[suite].encrypt(padded, _load_public_key(suite, public_key), info)
-    except ValueError as exc:
-        raise SealError from exc
-
-
-@lru_cache(maxsize=4)
-def _load_public_key(suite: SuiteId, raw: bytes) -> _PublicKey:
-    # Kept for the session's next picture: loading a key takes half as long as sealing to it.
-    if suite is SuiteId.X25519:
-        return x25519.X25519PublicKey.from_public_bytes(raw)
-    return hpke.MLKEM768X25519PublicKey(
-        mlkem.MLKEM768PublicKey.from_public_bytes(raw[:_MLKEM768_PUBLIC_BYTES]),
-        x25519.X25519PublicKey.from_public_bytes(raw[_MLKEM768_PUBLIC_BYTES:]),
-    )
-
-
 def request_info(suite: int, request_id: bytes, transcript: bytes) -> bytes:
     """HPKE's ``info``: protocol version, role, suite, request and the session's transcript hash."""
     return b"enclavectl request v1" + suite.to_bytes(2, "big") + request_id + transcript
 
 
 def seal_answer(reply_key: bytes, request_id: bytes, kind: AnswerKind, content: bytes) -> bytes:
-    """``content`` under the reply key, always ``ANSWER_CIPHERTEXT_BYTES`` long.
+    """Seal ``content`` under the reply key to ``ANSWER_CIPHERTEXT_BYTES``, always.
 
     A reply key is fresh for each request and seals at most one answer of each kind, so the kind can be
     the nonce. ``content`` has at most ``ANSWER_PLAINTEXT_BYTES - 4`` bytes.
     """
     padded = pad(ANSWER_PLAINTEXT_BYTES, content)
-    return AESGCM(reply_key).encrypt(_answer_nonce(kind), padded, _answer_data(request_id, kind))
+    return AESGCM(reply_key).encrypt(answer_nonce(kind), padded, answer_data(request_id, kind))
 
 
-def open_answer(reply_key: bytes, request_id: bytes, kind: AnswerKind, ciphertext: bytes) -> bytes:
-    """The content that ``seal_answer`` was given.
-
-    Raises:
-        SealError: another key, another request, another kind, changed bytes, or false padding.
-    """
-    data = _answer_data(request_id, kind)
-    try:
-        return bytes(unpad(AESGCM(reply_key).decrypt(_answer_nonce(kind), ciphertext, data)))
-    except InvalidTag as exc:
-        raise SealError from exc
-
-
-def _answer_nonce(kind: AnswerKind) -> bytes:
+def answer_nonce(kind: AnswerKind) -> bytes:
+    """Return the GCM nonce of a request's answer of this kind, 12 bytes."""
     return bytes(11) + bytes([kind])
 
 
-def _answer_data(request_id: bytes, kind: AnswerKind) -> bytes:
+def answer_data(request_id: bytes, kind: AnswerKind) -> bytes:
+    """Return an answer's associated data: what it answers, and as what."""
     return b"enclavectl answer v1" + request_id + bytes([kind])
 
 
-def padme(length: int) -> int:
-    """The next length that Padme allows: it leaks O(log log n) bits and costs at most 12 %.
-
-    Source: Nikitin et al., "Reducing Metadata Leakage from Encrypted Files and Communication with
-    PURBs", PETS 2019, section 4 (https://petsymposium.org/popets/2019/popets-2019-0056.php).
-    """
-    exponent = length.bit_length() - 1
-    kept_bits = exponent.bit_length()
-    mask = (1 << max(exponent - kept_bits, 0)) - 1
-    return (length + mask) & ~mask
-
-
 def pad(size: int, *content: bytes) -> bytes:
-    """``u32 length | content | zeros``, ``size`` bytes in all; the parts of the content are joined.
+    """Write ``u32 length | content | zeros``, ``size`` bytes in all; the parts of the content are joined.
 
     Raises:
         ValueError: the content does not fit; a bug of the caller.
@@ -188,7 +134,7 @@ def pad(size: int, *content: bytes) -> bytes:
 
 
 def unpad(padded: bytes) -> memoryview:
-    """What ``pad`` was given. Every padding byte must be zero, so that nothing hides in them.
+    """Return what ``pad`` was given. Every padding byte must be zero, so that nothing hides in them.
 
     Raises:
         SealError: the length is false or a padding byte is not zero.

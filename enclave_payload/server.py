@@ -1,6 +1,6 @@
-"""The server: accepts, dials out, proves itself, queues, refuses, and stops cleanly.
+"""The server: accepts, dials out, sends evidence, queues, refuses, and stops cleanly.
 
-One thread a connection reads; workers answer; nothing here sees an opened request.
+One thread for each connection reads; workers answer. Nothing here sees an opened request.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 
 from enclave_payload.classifier import Classifier
 from enclave_payload.connection import Connection, ConnectionLost
-from enclave_payload.contents import KeyConfig, key_config_digest
+from enclave_payload.contents import SALT_BYTES, encode_key_config, key_config_digest
 from enclave_payload.limits import Limits
-from enclave_payload.messages import SESSION_ID_BYTES, RefusalCode
+from enclave_payload.messages import RefusalCode
 from enclave_payload.nsm import Attester, NsmError
 from enclave_payload.outbox import Outbox
 from enclave_payload.seal import EnclaveKeys
@@ -35,7 +35,7 @@ from enclave_payload.workers import Job, JobQueue, Worker
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """What the server needs to serve: who it is, who vouches for it, and what answers.
+    """What the server needs: its keys, what attests to them, and what answers.
 
     ``classifiers`` has one for each worker thread. ``dial`` connects to the parent's listener or raises
     OSError. ``log`` takes one line; it is never given a key, a picture or an answer.
@@ -50,13 +50,11 @@ class Service:
 
 
 class Server:
-    """Serves a listening stream socket until ``stop``."""
+    """Serves a listening stream socket from ``serve`` until ``stop``."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        card = service.classifiers[0].card
-        self._key_config = KeyConfig(public_keys=service.keys.public, card=card).to_cbor()
-        self._user_data = key_config_digest(self._key_config)
+        self._card = service.classifiers[0].card
         self._outbox = Outbox(service.limits.outbox_answers, service.limits.outbox_keep_s)
         self._queue = JobQueue(service.limits)
         self._connections: set[Connection] = set()
@@ -86,7 +84,7 @@ class Server:
         threads.append(threading.Thread(target=self._keep_dialing, daemon=True))
         for thread in threads:
             thread.start()
-        service.log(f"serving model {service.classifiers[0].card.model_id}")
+        service.log(f"serving model {self._card.model_id}")
         try:
             self._accept(listener)
         finally:
@@ -149,14 +147,13 @@ class Server:
 
     def _serve_connection(self, connection: Connection) -> None:
         try:
-            session = EnclaveSession(os.urandom(SESSION_ID_BYTES))
-            self._converse(connection, session, idle_s=self._service.limits.idle_s)
+            self._converse(connection, EnclaveSession(), idle_s=self._service.limits.idle_s)
         finally:
             self._unregister(connection)
             connection.release()
 
     def _converse(self, connection: Connection, session: EnclaveSession, *, idle_s: float | None) -> None:
-        """Read until the peer leaves, breaks the protocol, or lets a deadline pass."""
+        """Read until the peer leaves, breaks the protocol, or misses a deadline."""
         frame_deadline: float | None = None
         try:
             while True:
@@ -165,7 +162,7 @@ class Server:
                     events = _read(connection, session, timeout_s)
                 except TimeoutError:
                     if frame_deadline is None and connection.in_flight:
-                        continue  # it is we who are slow
+                        continue  # the peer waits for our answers
                     raise SessionError(RefusalCode.SLOW) from None
                 if events is None:
                     return
@@ -186,12 +183,7 @@ class Server:
     def _on_event(self, connection: Connection, session: EnclaveSession, event: Event) -> None:
         match event:
             case ChallengeReceived(nonce):
-                try:
-                    document = self._service.attester.attest(nonce=nonce, user_data=self._user_data)
-                except NsmError as exc:
-                    self._service.log(f"no attestation document: {exc}")
-                    raise SessionError(RefusalCode.NO_EVIDENCE) from exc
-                connection.send(session.evidence(document, self._key_config))
+                connection.send(self._evidence(session, nonce))
                 if not session.accepts_requests:
                     self._outbox.attach(connection)
             case TakenReceived(request_id):
@@ -205,8 +197,17 @@ class Server:
                         raise SessionError(RefusalCode.STOPPING)
                     connection.refuse(RefusalCode.BUSY, request_id)
 
+    def _evidence(self, session: EnclaveSession, nonce: bytes) -> bytes:
+        key_config = encode_key_config(self._service.keys.public, self._card, os.urandom(SALT_BYTES))
+        try:
+            document = self._service.attester.attest(nonce=nonce, user_data=key_config_digest(key_config))
+        except NsmError as exc:
+            self._service.log(f"no attestation document: {exc}")
+            raise SessionError(RefusalCode.NO_EVIDENCE) from exc
+        return session.evidence(document, key_config)
+
     def _keep_dialing(self) -> None:
-        """Keep one connection to the parent's listener: prove ourselves there and deliver answers."""
+        """Keep one connection to the parent's listener, send evidence there and deliver answers."""
         while not self._stopping.wait(self._service.limits.redial_s):
             try:
                 connection = Connection(self._service.dial(), send_s=self._service.limits.send_s)
@@ -219,7 +220,7 @@ class Server:
     def _converse_out(self, connection: Connection) -> None:
         try:
             # No idle limit: a listener may wait for hours between answers.
-            session = EnclaveSession(os.urandom(SESSION_ID_BYTES), accepts_requests=False)
+            session = EnclaveSession(accepts_requests=False)
             self._converse(connection, session, idle_s=None)
         finally:
             self._outbox.attach(None)
@@ -227,10 +228,11 @@ class Server:
 
 
 def _read(connection: Connection, session: EnclaveSession, timeout_s: float | None) -> list[Event] | None:
-    """What the next bytes ask for; None at the end of the stream."""
+    """Return what the next bytes ask for; None at the end of the stream."""
     room = session.room()
     if room is None:
         data = connection.receive(timeout_s)
         return session.receive(data) if data else None
-    count = connection.receive_into(room, timeout_s)
+    with room:
+        count = connection.receive_into(room, timeout_s)
     return session.filled(count) if count else None

@@ -19,20 +19,21 @@ from enclave_payload.messages import (
     MAX_SEALED_BYTES,
     PROTOCOL_VERSION,
     REQUEST_ID_BYTES,
-    Evidence,
     RefusalCode,
+    evidence_body,
     parse_challenge,
     parse_sealed,
     parse_taken,
     request_id,
+    session_id,
     transcript_hash,
 )
 from enclave_payload.seal import EnclaveKeys, SealError, request_info
-from enclave_payload.wire import Buffer, Frame, FrameReader, FrameType, WireError
+from enclave_payload.wire import Buffer, Frame, FrameReader, FrameType, WireError, encode_frame
 
 
 class SessionError(Exception):
-    """The session is over; ``code`` is the refusal to send before closing."""
+    """The session is dead; ``code`` is the refusal to send before closing."""
 
     def __init__(self, code: RefusalCode, request_id: bytes | None = None) -> None:
         super().__init__(code.name)
@@ -77,15 +78,15 @@ class _State(Enum):
 class EnclaveSession:
     """One connection's state. Used by one thread at a time."""
 
-    def __init__(self, session_id: bytes, *, accepts_requests: bool = True) -> None:
+    def __init__(self, *, accepts_requests: bool = True) -> None:
         """``accepts_requests`` is false where the enclave dialed out: it proves itself and delivers."""
-        self._session_id = session_id
         self.accepts_requests = accepts_requests
         self._reader = FrameReader({FrameType.CHALLENGE: CHALLENGE_BYTES})
         self._state = _State.CHALLENGE
         self._error: SessionError | None = None
         self._challenge_body = b""
         self._transcript = b""
+        self._id = b""
         self._last_counter = -1
 
     @property
@@ -94,7 +95,7 @@ class EnclaveSession:
         return self._reader.is_mid_frame
 
     def receive(self, data: bytes) -> list[Event]:
-        """Take what the stream brought and return what it asks for, in order.
+        """Take what the stream brought and return the events in it, in order.
 
         Raises:
             SessionError: the peer broke the protocol. The session is dead.
@@ -105,11 +106,11 @@ class EnclaveSession:
         return self._events()
 
     def room(self) -> memoryview | None:
-        """As ``FrameReader.room``: where a large request's rest belongs, or None for ``receive``."""
+        """Return where more of a large request belongs (``FrameReader.room``), or None for ``receive``."""
         return self._reader.room()
 
     def filled(self, count: int) -> list[Event]:
-        """The stream brought ``count`` bytes into ``room``; otherwise as ``receive``.
+        """Count the bytes that the stream brought into ``room``; otherwise as ``receive``.
 
         Raises:
             SessionError: as ``receive``.
@@ -128,23 +129,24 @@ class EnclaveSession:
         return events
 
     def evidence(self, document: bytes, key_config: bytes) -> bytes:
-        """The evidence frame to send; requests are accepted from here on."""
+        """Open the session and return the evidence frame to send; requests are accepted from here on."""
         if self._state is not _State.ATTESTING:
             raise RuntimeError("evidence() without a challenge")
-        evidence = Evidence(self._session_id, document, key_config)
-        self._transcript = transcript_hash(self._challenge_body, evidence.to_body())
+        body = evidence_body(document, key_config)
+        self._transcript = transcript_hash(self._challenge_body, body)
+        self._id = session_id(self._transcript)
         self._state = _State.OPEN
         if self.accepts_requests:
             self._reader.limits = {FrameType.SEALED: MAX_SEALED_BYTES}
         else:
             self._reader.limits = {FrameType.TAKEN: REQUEST_ID_BYTES}
-        return evidence.to_frame()
+        return encode_frame(FrameType.EVIDENCE, body)
 
     def _on_frame(self, frame: Frame) -> Event:
         if frame.type is FrameType.CHALLENGE:
             return self._on_challenge(frame.body)
         if frame.type is FrameType.TAKEN:
-            return TakenReceived(parse_taken(frame.body).request_id)
+            return TakenReceived(parse_taken(frame.body))
         return self._on_sealed(frame.body)
 
     def _on_challenge(self, body: Buffer) -> ChallengeReceived:
@@ -158,7 +160,7 @@ class EnclaveSession:
 
     def _on_sealed(self, body: Buffer) -> SealedReceived:
         sealed = parse_sealed(body)
-        this_id = request_id(self._session_id, sealed.counter)
+        this_id = request_id(self._id, sealed.counter)
         # The stream is ordered, so a counter that must grow refuses every replay in constant memory.
         if sealed.counter <= self._last_counter:
             raise self._dead(SessionError(RefusalCode.REPLAYED, this_id))
@@ -173,7 +175,7 @@ class EnclaveSession:
 
 
 def open_request(keys: EnclaveKeys, sealed: SealedReceived) -> Request:
-    """The request, opened; a pure function, so that worker threads run it in parallel.
+    """Open the request. A pure function: worker threads run it in parallel.
 
     Raises:
         SessionError: it was not sealed for this session, or holds no valid request.

@@ -14,15 +14,16 @@ from typing import TypeAlias
 # What a field may be while a picture travels: copied only where somebody keeps it.
 Buffer: TypeAlias = bytes | memoryview
 
+# The largest message is a sealed picture of 16 MiB (messages.MAX_SEALED_BYTES); the rest is room.
 MAX_FRAME_BYTES = 20 * 1024 * 1024
 HEADER_BYTES = 5
-# A frame over this gets memory of its own once its header has come, and is received into it: growing a
-# buffer copies a picture three times. The memory of bytes that never come is never touched, so not used.
+# A frame over this is received in place: joining chunks would copy a picture three times. Its buffer begins
+# at this size, one read of a socket, and doubles as bytes come, so that a header commits no memory by itself.
 _LARGE_FRAME_BYTES = 64 * 1024
 
 
 class WireError(Exception):
-    """The peer's bytes are not frames of this protocol. The reader that raised it is dead."""
+    """The peer's bytes are not frames or messages of this protocol. A reader that raised it is dead."""
 
 
 class FrameType(IntEnum):
@@ -45,29 +46,34 @@ class Frame:
 
 
 def encode_frame(frame_type: FrameType, *parts: Buffer) -> bytes:
-    """The frame whose body is ``parts``, joined. The caller keeps within the limits of docs/protocol.md."""
+    """Write the frame whose body is ``parts``, joined.
+
+    The caller keeps within the limits of docs/protocol.md.
+    """
     # One join: a picture is copied once here and not once a field.
     return b"".join((frame_header(frame_type, sum(map(len, parts))), *parts))
 
 
 def frame_header(frame_type: FrameType, body_bytes: int) -> bytes:
-    """What stands before a body of that size."""
+    """Write what stands before a body of that size."""
     return (1 + body_bytes).to_bytes(4, "big") + bytes([frame_type])
 
 
 class FrameReader:
     """Cuts a stream into frames, refusing a frame by its header, before its body is buffered.
 
-    ``limits`` maps each type that is acceptable now to the most bytes its body may have; replace it
-    as the session moves on. A peer that has not yet sent its challenge so never makes us hold more
-    than a challenge.
+    ``limits`` maps each type that is acceptable now to the most bytes its body may have; replace it as the
+    session moves on. So a peer that has not yet sent its challenge never makes us hold more than a challenge,
+    and no peer more than twice what it has sent.
     """
 
     def __init__(self, limits: Mapping[FrameType, int]) -> None:
         self.limits = limits
         self._buffer = bytearray()
+        # A large frame under way: its bytes and the room behind them; how many came; how many it will have.
         self._large: bytearray | None = None
         self._filled = 0
+        self._end = 0
         self._error: WireError | None = None
 
     @property
@@ -79,23 +85,32 @@ class FrameReader:
         """Add what the stream brought. Call ``next_frame`` until it returns None before feeding more."""
         if self._error is not None:
             return
-        if (room := self.room()) is not None:
-            count = min(len(room), len(data))
-            room[:count] = data[:count]
-            self.filled(count)
-            data = data[count:]
+        if self._large is not None:
+            missing = self._end - self._filled
+            del self._large[self._filled :]
+            self._large += data[:missing]
+            self._filled = len(self._large)
+            data = data[missing:]
         self._buffer += data
 
     def room(self) -> memoryview | None:
-        """Where the rest of a large frame belongs: receive there and call ``filled``. None: use ``feed``."""
-        return None if self._large is None else memoryview(self._large)[self._filled :]
+        """Return where more of a large frame belongs, or None: then use ``feed``.
+
+        Receive into it, release it and call ``filled``. It is a part of what the frame lacks.
+        """
+        if self._large is None:
+            return None
+        if self._filled == len(self._large):
+            more = max(self._filled, _LARGE_FRAME_BYTES)
+            self._large += bytes(min(more, self._end - self._filled))
+        return memoryview(self._large)[self._filled :]
 
     def filled(self, count: int) -> None:
-        """The stream brought ``count`` bytes into ``room``."""
+        """Count the bytes that the stream brought into ``room``."""
         self._filled += count
 
     def next_frame(self) -> Frame | None:
-        """The next complete frame, or None when more bytes are needed.
+        """Return the next complete frame, or None when more bytes are needed.
 
         Raises:
             WireError: an unknown or unexpected type, a length of zero or over the limit. From then
@@ -112,18 +127,13 @@ class FrameReader:
         end = 4 + length
         if len(self._buffer) < end:
             if end > _LARGE_FRAME_BYTES:
-                self._begin_large(end)
+                self._large, self._filled, self._end = self._buffer, len(self._buffer), end
+                self._buffer = bytearray()
             return None
         return Frame(frame_type, self._take(end)[HEADER_BYTES:])
 
-    def _begin_large(self, end: int) -> None:
-        self._large = bytearray(end)
-        self._filled = len(self._buffer)
-        self._large[: self._filled] = self._buffer
-        self._buffer = bytearray()
-
     def _finish_large(self, large: bytearray) -> Frame | None:
-        if self._filled < len(large):
+        if self._filled < self._end:
             return None
         self._large = None
         return Frame(FrameType(large[4]), memoryview(large).toreadonly()[HEADER_BYTES:])

@@ -13,7 +13,7 @@ from enclave_payload.classifier import Classifier, ModelError
 from enclave_payload.connection import Connection, ConnectionLost
 from enclave_payload.contents import Delivery, Outcome, Problem, Request, Timings
 from enclave_payload.limits import Limits
-from enclave_payload.messages import Answer, AnswerKind
+from enclave_payload.messages import AnswerKind, answer_frame
 from enclave_payload.outbox import Outbox
 from enclave_payload.picture import PictureError, decode_picture
 from enclave_payload.seal import EnclaveKeys, seal_answer
@@ -41,7 +41,7 @@ class JobQueue:
         self._changed = threading.Condition()
 
     def offer(self, job: Job) -> bool:
-        """Queue the job; False, and nothing is kept, if a bound would be passed or the queue is closed."""
+        """Queue the job; return False if a bound would be passed or the queue is closed."""
         with self._changed:
             size = self._bytes + len(job.sealed.ciphertext)
             full = len(self._jobs) >= self._limits.queued_requests or size > self._limits.queued_bytes
@@ -54,7 +54,7 @@ class JobQueue:
             return True
 
     def take(self) -> Job | None:
-        """The oldest job, waiting for one; None once the queue is closed and empty."""
+        """Return the oldest job, waiting for one; None once the queue is closed and empty."""
         with self._changed:
             while not self._jobs:
                 if self._closed:
@@ -65,13 +65,13 @@ class JobQueue:
             return job
 
     def finished(self) -> None:
-        """A taken job has been answered or given up."""
+        """Count a taken job as answered or given up."""
         with self._changed:
             self._unfinished -= 1
             self._changed.notify_all()
 
     def close(self, grace_s: float) -> None:
-        """Take no more, and wait up to ``grace_s`` for what was taken to be answered."""
+        """Take no more jobs, and wait up to ``grace_s`` until those that were taken are answered."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -79,7 +79,7 @@ class JobQueue:
 
 
 class Worker:
-    """Opens, decodes, classifies, seals and sends, one request at a time."""
+    """Opens a request, decodes, classifies, seals and sends the answer, one request at a time."""
 
     def __init__(self, keys: EnclaveKeys, classifier: Classifier, outbox: Outbox, limits: Limits) -> None:
         self._keys = keys
@@ -110,22 +110,20 @@ class Worker:
             return
         is_out = request.delivery is Delivery.OUT
         if is_out and not self._outbox.promise():
-            outcome = self._outcome(_timings(job), problem=Problem.OUTBOX_FULL)
-            job.connection.send(_sealed(request, job, AnswerKind.FINAL, outcome.to_cbor()))
-            return
-        if is_out:
+            job.connection.send(
+                _final(request, job, self._outcome(_timings(job), problem=Problem.OUTBOX_FULL))
+            )
+        elif is_out:
             self._answer_out(request, job)
         else:
-            job.connection.send(
-                _sealed(request, job, AnswerKind.FINAL, self._classify(request, job).to_cbor())
-            )
+            job.connection.send(_final(request, job, self._classify(request, job)))
 
     def _answer_out(self, request: Request, job: Job) -> None:
         try:
             # The receipt goes first, so that whoever sent may leave; losing it loses no answer.
             with contextlib.suppress(ConnectionLost):
                 job.connection.send(_sealed(request, job, AnswerKind.RECEIPT, b""))
-            frame = _sealed(request, job, AnswerKind.FINAL, self._classify(request, job).to_cbor())
+            frame = _final(request, job, self._classify(request, job))
         except BaseException:
             self._outbox.withdraw()
             raise
@@ -167,6 +165,10 @@ def _timings(job: Job) -> Timings:
     return Timings(queue_us=waited_us, decode_us=0, inference_us=0)
 
 
+def _final(request: Request, job: Job, outcome: Outcome) -> bytes:
+    return _sealed(request, job, AnswerKind.FINAL, outcome.to_cbor())
+
+
 def _sealed(request: Request, job: Job, kind: AnswerKind, content: bytes) -> bytes:
     request_id = job.sealed.request_id
-    return Answer(request_id, kind, seal_answer(request.reply_key, request_id, kind, content)).to_frame()
+    return answer_frame(request_id, kind, seal_answer(request.reply_key, request_id, kind, content))

@@ -24,6 +24,15 @@ from __future__ import annotations
 from typing import ClassVar
 
 
+def visible(text: str) -> str:
+    r"""``text`` with every character that does not print spelled out, as ``\x1b`` for the escape character.
+
+    What others wrote goes through this before a person sees it: control characters command a terminal, and
+    marks that reverse a text's direction make a name read as another.
+    """
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
 class EnclavectlError(Exception):
     """The root. ``message`` says what was expected and found; ``hint`` the next command to try."""
 

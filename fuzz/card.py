@@ -1,6 +1,7 @@
-"""Any bytes are a model card whose canonical encoding reads back the same, or a CardError."""
+"""Any bytes are a model card that keeps every rule, and that the payload reads alike, or a CardError."""
 
-from enclave_payload.card import MAX_LABELS, MAX_SIDE, CardError, Label, ModelCard, parse_card
+from enclave_payload.card import CardError, Label, ModelCard, parse_card
+from enclavectl.protocol.card import MAX_LABELS, MAX_SIDE, check_card
 
 _CARD = ModelCard(
     model_id="demo-lesion",
@@ -24,8 +25,9 @@ SEEDS: list[bytes] = [
 
 
 def one(data: bytes) -> None:
+    _read_by_the_payload(data)
     try:
-        card = parse_card(data)
+        card = check_card(data)
     except CardError as exc:
         str(exc).encode()  # what is shown can be written
         return
@@ -34,3 +36,12 @@ def one(data: bytes) -> None:
     assert 1 <= card.height <= MAX_SIDE
     assert 2 <= len(card.labels) <= MAX_LABELS
     assert card.std > 0
+
+
+def _read_by_the_payload(data: bytes) -> None:
+    try:
+        card = parse_card(data)
+    except CardError as exc:
+        str(exc).encode()
+        return
+    assert card.to_json() == data

@@ -1,20 +1,23 @@
-"""Any bytes are a request, outcome or key configuration that reads back the same, or a ContentError."""
+"""Any bytes are a request, outcome or key configuration, in its one encoding, or a ContentError."""
 
 from enclave_payload.card import Label, ModelCard
+from enclave_payload.cbor import decode
 from enclave_payload.contents import (
     PARTS_PER_BILLION,
+    SALT_BYTES,
     ContentError,
-    KeyConfig,
     Outcome,
     Problem,
     Request,
     Timings,
-    parse_key_config,
-    parse_outcome,
+    encode_key_config,
     parse_request,
 )
 from enclave_payload.media import MediaType
 from enclave_payload.seal import SuiteId
+from enclavectl.protocol.answers import parse_outcome
+from enclavectl.protocol.key_config import KeyConfig, parse_key_config
+from enclavectl.protocol.requests import request_content
 
 _PARSERS = (parse_request, parse_outcome, parse_key_config)
 _CARD = ModelCard(
@@ -32,26 +35,36 @@ _TIMINGS = Timings(queue_us=0, decode_us=24, inference_us=2**33)
 # The first byte chooses the parser.
 SEEDS: list[bytes] = [
     b"",
-    b"\0" + b"".join(Request(picture=b"p", media_type=MediaType.PNG, reply_key=bytes(32)).to_parts()),
+    b"\0" + b"".join(request_content(Request(picture=b"p", media_type=MediaType.PNG, reply_key=bytes(32)))),
     b"\1"
     + Outcome(
         model_id="m", model_sha256="s", timings=_TIMINGS, probabilities_ppb={"a": 0, "b": PARTS_PER_BILLION}
     ).to_cbor(),
     b"\1" + Outcome(model_id="m", model_sha256="s", timings=_TIMINGS, problem=Problem.EMPTY).to_cbor(),
-    b"\2" + KeyConfig(public_keys={SuiteId.X25519: bytes(32)}, card=_CARD).to_cbor(),
+    b"\2" + encode_key_config({SuiteId.X25519: bytes(32)}, _CARD, bytes(SALT_BYTES)),
 ]
 
 
 def one(data: bytes) -> None:
     if not data:
         return
-    parse = _PARSERS[data[0] % len(_PARSERS)]
+    data, parse = data[1:], _PARSERS[data[0] % len(_PARSERS)]
     try:
-        content = parse(data[1:])
-    except ContentError:
+        content = parse(data)
+    except ContentError as exc:
+        str(exc).encode()
         return
-    again = b"".join(content.to_parts()) if isinstance(content, Request) else content.to_cbor()
-    assert parse(again) == content
-    if isinstance(content, Outcome):
-        assert (content.problem is None) is not (content.probabilities_ppb is None)
-        assert all(0 <= ppb <= PARTS_PER_BILLION for ppb in (content.probabilities_ppb or {}).values())
+    match content:
+        case Request():
+            assert b"".join(request_content(content)) == data
+        case Outcome():
+            assert content.to_cbor() == data
+            assert (content.problem is None) is not (content.probabilities_ppb is None)
+            assert all(0 <= ppb <= PARTS_PER_BILLION for ppb in (content.probabilities_ppb or {}).values())
+        case KeyConfig():
+            fields = decode(data, max_bytes=len(data))
+            assert isinstance(fields, dict)
+            salt = fields["salt"]
+            assert isinstance(salt, bytes)
+            again = encode_key_config(content.public_keys, content.card, salt)
+            assert parse_key_config(again) == content

@@ -1,50 +1,55 @@
 """Any body is the one valid form of a message, which writes the same bytes again, or a WireError."""
 
 from collections.abc import Callable
-from typing import TypeAlias
 
 from enclave_payload.messages import (
-    Answer,
     AnswerKind,
     Challenge,
-    Evidence,
-    Refusal,
     RefusalCode,
     Sealed,
-    Taken,
-    parse_answer,
+    answer_frame,
     parse_challenge,
-    parse_evidence,
-    parse_refusal,
     parse_sealed,
     parse_taken,
+    refusal_frame,
 )
 from enclave_payload.wire import HEADER_BYTES, WireError
+from enclavectl.net.refusal import parse_refusal
+from enclavectl.protocol.answers import parse_answer, taken_frame
+from enclavectl.protocol.evidence import Evidence, challenge_body, parse_evidence
+from enclavectl.protocol.requests import sealed_frame
 
-Message: TypeAlias = Challenge | Evidence | Sealed | Answer | Refusal | Taken
 
-_PARSERS: tuple[Callable[[bytes], Message], ...] = (
-    parse_challenge,
-    parse_evidence,
-    parse_sealed,
-    parse_answer,
-    parse_refusal,
-    parse_taken,
+def _answer(body: bytes) -> bytes:
+    answer = parse_answer(body)
+    return answer_frame(answer.request_id, answer.kind, answer.ciphertext)[HEADER_BYTES:]
+
+
+def _refusal(body: bytes) -> bytes:
+    refusal = parse_refusal(body)
+    return refusal_frame(refusal.code, refusal.request_id)[HEADER_BYTES:]
+
+
+# Each reads a body and writes it again.
+_AGAIN: tuple[Callable[[bytes], bytes], ...] = (
+    lambda body: challenge_body(parse_challenge(body)),
+    lambda body: parse_evidence(body).to_body(),
+    lambda body: sealed_frame(parse_sealed(body))[HEADER_BYTES:],
+    _answer,
+    _refusal,
+    lambda body: taken_frame(parse_taken(body))[HEADER_BYTES:],
 )
-_MESSAGES: tuple[Message, ...] = (
-    Challenge(bytes(32)),
-    Evidence(bytes(16), b"document", b"key configuration"),
-    Sealed(7, 1, b"ciphertext"),
-    Answer(bytes(24), AnswerKind.FINAL, bytes(4112)),
-    Refusal(RefusalCode.BUSY),
-    Taken(bytes(24)),
+_BODIES = (
+    challenge_body(Challenge(bytes(32))),
+    Evidence(b"document", b"key configuration").to_body(),
+    sealed_frame(Sealed(7, 1, b"ciphertext"))[HEADER_BYTES:],
+    answer_frame(bytes(24), AnswerKind.FINAL, bytes(4112))[HEADER_BYTES:],
+    refusal_frame(RefusalCode.BUSY)[HEADER_BYTES:],
+    bytes(24),
 )
 
 # The first byte chooses the parser.
-SEEDS: list[bytes] = [
-    b"",
-    *(bytes([number]) + message.to_frame()[HEADER_BYTES:] for number, message in enumerate(_MESSAGES)),
-]
+SEEDS: list[bytes] = [b"", *(bytes([number]) + body for number, body in enumerate(_BODIES))]
 
 
 def one(data: bytes) -> None:
@@ -52,7 +57,7 @@ def one(data: bytes) -> None:
         return
     body = data[1:]
     try:
-        message = _PARSERS[data[0] % len(_PARSERS)](body)
+        again = _AGAIN[data[0] % len(_AGAIN)](body)
     except WireError:
         return
-    assert message.to_frame()[HEADER_BYTES:] == body
+    assert again == body

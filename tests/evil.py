@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from enclave_payload.contents import KeyConfig, Outcome, Timings, key_config_digest
-from enclave_payload.messages import CHALLENGE_BYTES, SESSION_ID_BYTES, Answer, AnswerKind
+from enclave_payload.contents import SALT_BYTES, Outcome, Timings, encode_key_config, key_config_digest
+from enclave_payload.messages import CHALLENGE_BYTES, AnswerKind, answer_frame
 from enclave_payload.nsm import Attester
 from enclave_payload.seal import EnclaveKeys, generate_keys, seal_answer
 from enclave_payload.session import ChallengeReceived, EnclaveSession, SealedReceived, open_request
@@ -89,8 +89,8 @@ def start_evil(address: UnixAddress, script: Script) -> Iterator[Evil]:
 class Lies:
     """What differs from an honest enclave; functions take the truth and return what is said instead.
 
-    It answers ``answers`` requests, with ``frame`` if there is one, and hangs up at the next. With none, it
-    hears its peer out.
+    It answers ``answers`` requests, with ``frame`` if there is one, and hangs up at the next, and at a
+    picture of the bytes ``dies_of``. With no answers, it hears its peer out.
     """
 
     nonce: Callable[[bytes], bytes] = lambda nonce: nonce
@@ -98,20 +98,24 @@ class Lies:
     key_config: Callable[[bytes], bytes] = lambda config: config
     answers: int = 0
     frame: bytes | None = None
+    dies_of: bytes | None = None
 
 
 def other_key_config(_true: bytes) -> bytes:
     """A well-formed key configuration whose keys the enclave never attested."""
-    return KeyConfig(public_keys=generate_keys().public, card=CARD).to_cbor()
+    return encode_key_config(generate_keys().public, CARD, os.urandom(SALT_BYTES))
 
 
 def enclave_script(attester: Attester, lies: Lies) -> Script:
     """An enclave that attests with ``attester`` and otherwise does as ``lies`` says."""
     keys = generate_keys()
-    key_config = KeyConfig(public_keys=keys.public, card=CARD).to_cbor()
+    key_config = encode_key_config(keys.public, CARD, os.urandom(SALT_BYTES))
+
+    def is_deadly(sealed: SealedReceived) -> bool:
+        return lies.dies_of is not None and bytes(open_request(keys, sealed).picture) == lies.dies_of
 
     def script(sock: socket.socket) -> None:
-        session = EnclaveSession(os.urandom(SESSION_ID_BYTES))
+        session = EnclaveSession()
         answered = 0
         while data := sock.recv(65536):
             for event in session.receive(data):
@@ -124,7 +128,7 @@ def enclave_script(attester: Attester, lies: Lies) -> Script:
                         if not lies.answers:
                             return
                     case SealedReceived() as sealed:
-                        if answered == lies.answers:
+                        if answered == lies.answers or is_deadly(sealed):
                             sock.shutdown(socket.SHUT_RDWR)
                             return
                         sock.sendall(_answer(keys, sealed) if lies.frame is None else lies.frame)
@@ -142,7 +146,7 @@ def _answer(keys: EnclaveKeys, sealed: SealedReceived) -> bytes:
         probabilities_ppb=ANSWER_PPB,
     )
     sealed_answer = seal_answer(request.reply_key, sealed.request_id, AnswerKind.FINAL, outcome.to_cbor())
-    return Answer(sealed.request_id, AnswerKind.FINAL, sealed_answer).to_frame()
+    return answer_frame(sealed.request_id, AnswerKind.FINAL, sealed_answer)
 
 
 def raw_script(reply: bytes, *, hang_up: bool) -> Script:

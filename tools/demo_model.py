@@ -30,7 +30,8 @@ import tensorflow as tf
 import yaml
 from PIL import Image
 
-from enclave_payload.card import ModelCard, card_from_mapping
+from enclave_payload.card import ModelCard
+from enclavectl.protocol.card import card_from_mapping
 from tools import evaluate
 from tools.lesions import HEIGHT, KINDS, WIDTH, draw
 

@@ -16,25 +16,24 @@ from cryptography.hazmat.primitives.asymmetric import mlkem, x25519
 from enclave_payload.card import Label, ModelCard
 from enclave_payload.contents import (
     Delivery,
-    KeyConfig,
     Outcome,
     Problem,
     Request,
     Timings,
+    encode_key_config,
     key_config_digest,
 )
 from enclave_payload.media import MediaType
 from enclave_payload.messages import (
     NO_REQUEST,
-    Answer,
     AnswerKind,
     Challenge,
-    Evidence,
-    Refusal,
     RefusalCode,
     Sealed,
-    Taken,
+    answer_frame,
+    refusal_frame,
     request_id,
+    session_id,
     transcript_hash,
 )
 from enclave_payload.seal import (
@@ -43,11 +42,15 @@ from enclave_payload.seal import (
     SuiteId,
     combine_keys,
     pad,
-    padme,
     request_info,
     seal_answer,
-    seal_request,
 )
+from enclave_payload.wire import FrameType, encode_frame
+from enclavectl.protocol.answers import taken_frame
+from enclavectl.protocol.evidence import Evidence, challenge_body, challenge_frame
+from enclavectl.protocol.padding import padme
+from enclavectl.protocol.requests import request_content, sealed_frame
+from enclavectl.protocol.sealing import seal_request
 
 PATH = Path(__file__).resolve().parents[1] / "tests" / "vectors" / "protocol-v1.json"
 
@@ -73,7 +76,7 @@ CARD = ModelCard(
     notice="No diagnosis.",
 )
 CHALLENGE = Challenge(stretched("nonce", 32))
-SESSION_ID = stretched("session", 16)
+SALT = stretched("salt", 16)
 DOCUMENT = stretched("stands for an attestation document", 100)
 TIMINGS = Timings(queue_us=0, decode_us=23, inference_us=4_294_967_296)
 
@@ -90,9 +93,10 @@ def private_keys(private: dict[str, bytes]) -> EnclaveKeys:
 def vectors(sealed_before: dict[str, bytes]) -> dict[str, object]:
     """The whole file. ``sealed_before`` has ciphertexts by name, kept where they still open."""
     keys = private_keys(PRIVATE)
-    config = KeyConfig(public_keys=keys.public, card=CARD).to_cbor()
-    evidence = Evidence(SESSION_ID, DOCUMENT, config)
-    transcript = transcript_hash(CHALLENGE.to_body(), evidence.to_body())
+    config = encode_key_config(keys.public, CARD, SALT)
+    evidence = Evidence(DOCUMENT, config)
+    transcript = transcript_hash(challenge_body(CHALLENGE), evidence.to_body())
+    session = session_id(transcript)
     return {
         "schema": "enclavectl.protocol-vectors/1",
         "protocol_version": 1,
@@ -100,37 +104,38 @@ def vectors(sealed_before: dict[str, bytes]) -> dict[str, object]:
         "key_configuration": {
             "public_keys": {str(int(suite)): key.hex() for suite, key in keys.public.items()},
             "card_json": CARD.to_json().hex(),
+            "salt": SALT.hex(),
             "cbor": config.hex(),
             "user_data": key_config_digest(config).hex(),
         },
         "session": {
             "nonce": CHALLENGE.nonce.hex(),
-            "challenge_frame": CHALLENGE.to_frame().hex(),
-            "session_id": SESSION_ID.hex(),
+            "challenge_frame": challenge_frame(CHALLENGE).hex(),
             "document": DOCUMENT.hex(),
-            "evidence_frame": evidence.to_frame().hex(),
+            "evidence_frame": encode_frame(FrameType.EVIDENCE, evidence.to_body()).hex(),
             "transcript": transcript.hex(),
+            "session_id": session.hex(),
         },
         "requests": [
             _request(keys, transcript, suite, counter, sealed_before)
             for counter, suite in ((0, SuiteId.MLKEM768_X25519), (7, SuiteId.X25519))
         ],
-        "answers": [_answer(*answer) for answer in _answers()],
+        "answers": [_answer(session, *answer) for answer in _answers()],
         "refusals": [
             {
                 "code": int(code),
                 "name": code.name,
                 "request_id": this.hex(),
-                "frame": Refusal(code, this).to_frame().hex(),
+                "frame": refusal_frame(code, this).hex(),
             }
             for code in RefusalCode
             for this in (
-                [NO_REQUEST] if code is not RefusalCode.BUSY else [NO_REQUEST, request_id(SESSION_ID, 7)]
+                [NO_REQUEST] if code is not RefusalCode.BUSY else [NO_REQUEST, request_id(session, 7)]
             )
         ],
         "taken": {
-            "request_id": request_id(SESSION_ID, 7).hex(),
-            "frame": Taken(request_id(SESSION_ID, 7)).to_frame().hex(),
+            "request_id": request_id(session, 7).hex(),
+            "frame": taken_frame(request_id(session, 7)).hex(),
         },
         "padded_lengths": [
             [length, padme(length)] for length in (4, 5, 9, 127, 1000, 1025, 65_537, 10**6, 16 * 2**20)
@@ -148,7 +153,7 @@ def vectors(sealed_before: dict[str, bytes]) -> dict[str, object]:
 def _request(
     keys: EnclaveKeys, transcript: bytes, suite: SuiteId, counter: int, sealed_before: dict[str, bytes]
 ) -> dict[str, object]:
-    this_id = request_id(SESSION_ID, counter)
+    this_id = request_id(session_id(transcript), counter)
     request = Request(
         picture=stretched("stands for a picture", 50),
         media_type=MediaType.JPEG if counter else MediaType.PNG,
@@ -158,11 +163,11 @@ def _request(
     info = request_info(suite, this_id, transcript)
     ciphertext = sealed_before.get(suite.name, b"")
     try:
-        is_good = keys.open(suite, ciphertext, info) == b"".join(request.to_parts())
+        is_good = keys.open(suite, ciphertext, info) == b"".join(request_content(request))
     except SealError:
         is_good = False
     if not is_good:
-        ciphertext = seal_request(suite, keys.public[suite], request.to_parts(), info)
+        ciphertext = seal_request(suite, keys.public[suite], request_content(request), info)
     return {
         "suite": int(suite),
         "suite_name": suite.name,
@@ -172,10 +177,10 @@ def _request(
         "picture": request.picture.hex(),
         "media_type": str(request.media_type),
         "reply_key": request.reply_key.hex(),
-        "delivery": str(request.delivery),
-        "content": b"".join(request.to_parts()).hex(),
+        "delivery": request.delivery.name.lower(),
+        "content": b"".join(request_content(request)).hex(),
         "ciphertext": ciphertext.hex(),
-        "frame": Sealed(counter, suite, ciphertext).to_frame().hex(),
+        "frame": sealed_frame(Sealed(counter, suite, ciphertext)).hex(),
     }
 
 
@@ -196,8 +201,8 @@ def _answers() -> list[tuple[str, int, AnswerKind, bytes]]:
     ]
 
 
-def _answer(name: str, counter: int, kind: AnswerKind, content: bytes) -> dict[str, object]:
-    this_id, reply_key = request_id(SESSION_ID, counter), stretched(f"reply key {counter}", 32)
+def _answer(session: bytes, name: str, counter: int, kind: AnswerKind, content: bytes) -> dict[str, object]:
+    this_id, reply_key = request_id(session, counter), stretched(f"reply key {counter}", 32)
     ciphertext = seal_answer(reply_key, this_id, kind, content)
     return {
         "name": name,
@@ -205,25 +210,30 @@ def _answer(name: str, counter: int, kind: AnswerKind, content: bytes) -> dict[s
         "kind": int(kind),
         "reply_key": reply_key.hex(),
         "cbor": content.hex(),
-        "frame": Answer(this_id, kind, ciphertext).to_frame().hex(),
+        "frame": answer_frame(this_id, kind, ciphertext).hex(),
     }
 
 
 def _refused(evidence: Evidence) -> list[tuple[str, bytes, str]]:
     body = evidence.to_body()
     return [
-        ("challenge", CHALLENGE.to_body()[:-1], "one byte short"),
-        ("challenge", CHALLENGE.to_body() + b"\0", "one byte long"),
-        ("evidence", body[:18], "no document"),
-        ("evidence", SESSION_ID + b"\0\0" + evidence.key_config, "a document of no length"),
-        ("evidence", body[: 18 + len(DOCUMENT)], "no key configuration"),
-        ("evidence", SESSION_ID + b"\xff\xff" + DOCUMENT, "a document longer than the message"),
+        ("challenge", challenge_body(CHALLENGE)[:-1], "one byte short"),
+        ("challenge", challenge_body(CHALLENGE) + b"\0", "one byte long"),
+        ("evidence", body[:2], "no document"),
+        ("evidence", b"\0\0" + evidence.key_config, "a document of no length"),
+        ("evidence", body[: 2 + len(DOCUMENT)], "no key configuration"),
+        ("evidence", b"\xff\xff" + DOCUMENT, "a document longer than the message"),
         ("sealed", bytes(10), "no ciphertext"),
         ("answer", bytes(24) + b"\2" + bytes(4112), "an unknown kind"),
         ("answer", bytes(24) + b"\0" + bytes(4111), "one byte short"),
         ("refusal", b"\0\0" + NO_REQUEST, "code 0"),
         ("refusal", b"\0\x09" + NO_REQUEST, "an unknown code"),
         ("refusal", b"\0\x02" + NO_REQUEST + b"\0", "one byte long"),
+        ("request", b"\1\1" + bytes(31), "a reply key cut short"),
+        ("request", b"\0\1" + bytes(32), "media type 0"),
+        ("request", b"\6\1" + bytes(32), "an unknown media type"),
+        ("request", b"\1\0" + bytes(32), "delivery 0"),
+        ("request", b"\1\3" + bytes(32), "an unknown delivery"),
     ]
 
 

@@ -12,7 +12,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.hazmat.primitives.hashes import SHA384
 
-from enclave_payload import cbor
+from enclavectl.attestation import cbor
 from enclavectl.attestation.codes import AttestationCode, refused
 from enclavectl.errors import AttestationError
 

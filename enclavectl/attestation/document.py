@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 
-from enclave_payload import cbor
+from enclavectl.attestation import cbor
 from enclavectl.attestation.codes import AttestationCode, refused
 from enclavectl.attestation.cose import MAX_PAYLOAD_BYTES
 from enclavectl.errors import AttestationError

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 @contextmanager
 def ending_as_interrupted() -> Iterator[None]:
-    """SIGTERM, and SIGHUP of a terminal that closes, raise ``KeyboardInterrupt`` within the block.
+    """Make SIGTERM, and SIGHUP of a terminal that closes, raise ``KeyboardInterrupt`` within the block.
 
     Their default would end the process on the spot and leave its temporary files, which may be gigabytes. A
     signal that the caller has set to be ignored, as nohup does, stays ignored.

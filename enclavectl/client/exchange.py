@@ -9,32 +9,29 @@ import os
 from dataclasses import dataclass
 from datetime import datetime
 
-from enclave_payload.card import ModelCard
-from enclave_payload.contents import (
-    ContentError,
-    Delivery,
-    KeyConfig,
-    Outcome,
-    Request,
-    key_config_digest,
-    parse_key_config,
-    parse_outcome,
-)
-from enclave_payload.messages import (
-    NONCE_BYTES,
-    Answer,
-    AnswerKind,
-    Challenge,
-    Evidence,
-    Sealed,
-    request_counter,
-    request_id,
-    transcript_hash,
-)
-from enclave_payload.seal import REPLY_KEY_BYTES, SealError, SuiteId, open_answer, request_info, seal_request
 from enclavectl.attestation import Policy, TrustRoot, VerifiedDocument, verify
 from enclavectl.client.pictures import Picture
 from enclavectl.errors import AttestationError, PeerProtocolError
+from enclavectl.protocol.answers import Answer, AnswerKind, ContentError, Outcome, parse_outcome
+from enclavectl.protocol.evidence import (
+    NONCE_BYTES,
+    Challenge,
+    Evidence,
+    challenge_body,
+    session_id,
+    transcript_hash,
+)
+from enclavectl.protocol.key_config import KeyConfig, ModelCard, key_config_digest, parse_key_config
+from enclavectl.protocol.requests import (
+    REPLY_KEY_BYTES,
+    Delivery,
+    Request,
+    Sealed,
+    request_content,
+    request_counter,
+    request_id,
+)
+from enclavectl.protocol.sealing import SealError, SuiteId, open_answer, request_info, seal_request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,11 +107,9 @@ def verify_evidence(
             hint="use a client of the release that the enclave was built with",
             code="key-config",
         ) from exc
+    transcript = transcript_hash(challenge_body(challenge), evidence.to_body())
     return VerifiedEnclave(
-        document=document,
-        config=config,
-        session_id=evidence.session_id,
-        transcript=transcript_hash(challenge.to_body(), evidence.to_body()),
+        document=document, config=config, session_id=session_id(transcript), transcript=transcript
     )
 
 
@@ -139,7 +134,7 @@ def seal_picture(
     )
     info = request_info(suite, pending.request_id, enclave.transcript)
     try:
-        ciphertext = seal_request(suite, enclave.config.public_keys[suite], request.to_parts(), info)
+        ciphertext = seal_request(suite, enclave.config.public_keys[suite], request_content(request), info)
     except SealError as exc:
         raise AttestationError(
             f"suite {suite}: the attested public key is no key", code="key-config"

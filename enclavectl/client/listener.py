@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from enclave_payload.messages import ANSWER_BYTES, REFUSAL_BYTES, Answer, Taken, parse_answer
-from enclave_payload.wire import FrameType, WireError
 from enclavectl.client.exchange import Expectation, VerifiedEnclave
 from enclavectl.client.session import request_evidence
 from enclavectl.errors import EnclavectlError, PeerProtocolError
-from enclavectl.net.frames import FrameStream
+from enclavectl.net.frames import FrameStream, FrameType, WireError
+from enclavectl.net.refusal import REFUSAL_BYTES
+from enclavectl.protocol.answers import ANSWER_BYTES, Answer, parse_answer, taken_frame
 
 _EVIDENCE_S = 30.0
 # A listener may wait for hours; the connection's end is what it notices, not silence.
@@ -115,4 +115,4 @@ def _confirm(sock: socket.socket, request_id: bytes) -> None:
     # Not through the stream, whose time-outs are its reader's. 29 bytes always fit into an idle send buffer;
     # where the connection is gone, the next listener gets the answer again and knows no key to it.
     with contextlib.suppress(OSError):
-        sock.send(Taken(request_id).to_frame(), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        sock.send(taken_frame(request_id), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)

@@ -16,16 +16,6 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
-from enclave_payload.contents import Delivery, Outcome
-from enclave_payload.messages import (
-    ANSWER_BYTES,
-    MAX_EVIDENCE_BYTES,
-    REFUSAL_BYTES,
-    parse_answer,
-    parse_evidence,
-    parse_refusal,
-)
-from enclave_payload.wire import FrameType, WireError
 from enclavectl.client.exchange import (
     Expectation,
     PendingAnswer,
@@ -39,8 +29,12 @@ from enclavectl.client.exchange import (
 from enclavectl.client.pictures import Picture
 from enclavectl.errors import AttestationError, EnclaveBusy, PeerProtocolError
 from enclavectl.net.address import Address
-from enclavectl.net.frames import FrameStream
+from enclavectl.net.frames import FrameStream, FrameType, WireError
+from enclavectl.net.refusal import REFUSAL_BYTES, parse_refusal
 from enclavectl.net.transport import connect
+from enclavectl.protocol.answers import ANSWER_BYTES, Outcome, parse_answer
+from enclavectl.protocol.evidence import MAX_EVIDENCE_BYTES, challenge_frame, parse_evidence
+from enclavectl.protocol.requests import Delivery, sealed_parts
 
 
 class Client:
@@ -102,7 +96,7 @@ class Client:
         """
         sealed = seal_picture(self.enclave, pending, picture, delivery)
         self._pending[pending.request_id] = pending
-        self._stream.send(*sealed.to_parts(), timeout_s=self._timeout_s)
+        self._stream.send(*sealed_parts(sealed), timeout_s=self._timeout_s)
 
     def next_answer(self, deadline: float) -> tuple[bytes, Outcome | EnclaveBusy | None]:
         """A request's id and what became of it: an outcome, "busy", or None for a receipt.
@@ -138,7 +132,7 @@ def request_evidence(stream: FrameStream, expectation: Expectation, timeout_s: f
     """
     challenge = new_challenge()
     stream.accept({FrameType.EVIDENCE: MAX_EVIDENCE_BYTES, FrameType.REFUSAL: REFUSAL_BYTES})
-    stream.send(challenge.to_frame(), timeout_s=timeout_s)
+    stream.send(challenge_frame(challenge), timeout_s=timeout_s)
     frame = stream.receive(time.monotonic() + timeout_s)
     if frame.type is FrameType.REFUSAL:
         raise stream.refusal_in(frame)

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from enclavectl.config.choices import BackendChoice
+from enclavectl.config.folders import default_data_dir, default_state_dir, xdg_folder
 from enclavectl.config.setting import (
     OPTIONAL_PATH,
     PATH,
@@ -68,20 +69,6 @@ class Source:
 
     def __str__(self) -> str:
         return f"{self.kind} {self.where}".rstrip()
-
-
-def _xdg(variable: str, fallback: str, around: PathContext) -> Path:
-    # Relative values are to be ignored: https://specifications.freedesktop.org/basedir-spec/latest/#variables
-    base = Path(around.environ.get(variable, ""))
-    return (base if base.is_absolute() else around.home() / fallback) / "enclavectl"
-
-
-def _state_dir(around: PathContext) -> Path:
-    return _xdg("XDG_STATE_HOME", ".local/state", around)
-
-
-def _data_dir(around: PathContext) -> Path:
-    return _xdg("XDG_DATA_HOME", ".local/share", around)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,7 +166,7 @@ class Config:
     state_dir: Path = field(
         metadata=setting(
             PATH,
-            _state_dir,
+            default_state_dir,
             "Private folder with what this host built and runs; the default follows XDG_STATE_HOME.",
             default_text="~/.local/state/enclavectl",
         )
@@ -187,7 +174,7 @@ class Config:
     data_dir: Path = field(
         metadata=setting(
             PATH,
-            _data_dir,
+            default_data_dir,
             "Folder with the models that were fetched; the default follows XDG_DATA_HOME.",
             default_text="~/.local/share/enclavectl",
         )
@@ -253,34 +240,48 @@ def config_path(*, path: Path | None, environ: Mapping[str, str]) -> Path:
     try:
         if named := path or environ.get(CONFIG_VARIABLE):
             return around.absolute(str(named))
-        return _xdg("XDG_CONFIG_HOME", ".config", around) / "config.yaml"
+        return xdg_folder("XDG_CONFIG_HOME", ".config", around) / "config.yaml"
     except ValueError as exc:
         raise UsageError(f"configuration file: {exc}", hint=f"set {CONFIG_VARIABLE}") from exc
 
 
-def load_config(*, path: Path | None, environ: Mapping[str, str], flags: Mapping[str, object]) -> Config:
+def load_config(
+    *,
+    path: Path | None,
+    environ: Mapping[str, str],
+    flags: Mapping[str, object],
+    flag_names: Mapping[str, str] | None = None,
+) -> Config:
     """Load and check the configuration of this invocation.
 
     ``path`` is a file that must exist, as must the one that ENCLAVECTL_CONFIG names; the default file may be
-    absent. ``flags`` has values by key ("diagnose.top"), None for a flag that was not given. A variable
-    that is set to nothing counts as not set.
+    absent. ``flags`` has values by key ("diagnose.top"), None for a flag that was not given; errors call
+    them by ``flag_names`` ("--top"). A variable that is set to nothing counts as not set.
 
     Raises:
         UsageError: an unknown key or variable, or a value of the wrong type or out of bounds; the message has
             the value's place.
     """
     found: _Found = {one.key: (one, Source(kind=SourceKind.DEFAULT)) for one in SETTINGS}
-    file = config_path(path=path, environ=environ)
-    if not (path or environ.get(CONFIG_VARIABLE)) and _is_absent(file):
-        used = None
-    else:
-        used = file
+    file = _file_to_read(path, environ)
+    if file is not None:
         found |= parse_config(
             read_bounded(file, MAX_CONFIG_BYTES, what="configuration file"), file, environ=environ
         )
     found |= _from_environment(environ)
-    found |= _from_flags(flags, environ)
-    return _assemble(found, used, PathContext(base=None, environ=environ))
+    found |= _from_flags(flags, flag_names or {}, environ)
+    return _assemble(found, file, PathContext(base=None, environ=environ))
+
+
+def _file_to_read(path: Path | None, environ: Mapping[str, str]) -> Path | None:
+    """Return the configuration file, or None where the user's own, which is optional, is absent."""
+    if path or environ.get(CONFIG_VARIABLE):
+        return config_path(path=path, environ=environ)
+    try:
+        file = config_path(path=None, environ=environ)
+    except UsageError:
+        return None  # a user without a home has no such file
+    return None if _is_absent(file) else file
 
 
 def parse_config(data: bytes, file: Path, *, environ: Mapping[str, str]) -> dict[str, tuple[object, Source]]:
@@ -362,7 +363,7 @@ def _from_environment(environ: Mapping[str, str]) -> _Found:
     return found
 
 
-def _from_flags(flags: Mapping[str, object], environ: Mapping[str, str]) -> _Found:
+def _from_flags(flags: Mapping[str, object], names: Mapping[str, str], environ: Mapping[str, str]) -> _Found:
     around = PathContext(base=None, environ=environ)
     found: _Found = {}
     for key, given in flags.items():
@@ -370,9 +371,7 @@ def _from_flags(flags: Mapping[str, object], environ: Mapping[str, str]) -> _Fou
             try:
                 value = _BY_KEY[key].kind.read(given, around)  # a KeyError is a bug in the caller
             except ValueError as exc:
-                raise UsageError(
-                    f"{key} on the command line: {exc}", hint="enclavectl COMMAND --help lists the options"
-                ) from exc
+                raise UsageError(f"{names.get(key, key)}: {exc}") from exc
             found[key] = (value, Source(kind=SourceKind.FLAG))
     return found
 

@@ -32,16 +32,16 @@ from enclavectl.files import stage_file
 
 
 class Signer(Protocol):
-    """Who can sign an image; ``sign.KeySigner`` is one."""
+    """A signer of images, such as ``sign.KeySigner``."""
 
     def sign(self, pcr0: str) -> SignatureBlock:
-        """The signature section for an image with this PCR0."""
+        """Return the signature section for an image with this PCR0."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageSpec:
-    """What an image is made of. ``ramdisks`` are in boot order: the boot ramdisk, then the application's."""
+    """The parts of an image. ``ramdisks`` are in boot order: the boot ramdisk, then the application's."""
 
     kernel: FileRange
     cmdline: str
@@ -63,7 +63,7 @@ class Parts:
 
 
 def build_image(spec: ImageSpec, output: Path, *, on_bytes: OnBytes | None = None) -> Measurements:
-    """``output`` is a whole, strictly valid image with these sections, or it is what it was before.
+    """Write a whole, strictly valid image to ``output``, or leave ``output`` as it was.
 
     The sections stand in the official builder's order. ``on_bytes`` counts the bytes written.
 
@@ -84,7 +84,7 @@ def build_image(spec: ImageSpec, output: Path, *, on_bytes: OnBytes | None = Non
 
 
 def write_image(parts: Parts, output: Path, *, on_bytes: OnBytes | None = None) -> Measurements:
-    """``output`` holds the parts, signed if there is a signer; it was read back and measured again.
+    """Write the parts to ``output``, signed if there is a signer, and read back and measure what was written.
 
     Raises:
         EifError: what was read back is not what was written, or breaks a rule.
@@ -139,7 +139,7 @@ def _check_spec(spec: ImageSpec) -> None:
 
 
 def _write(parts: Parts, file: BinaryIO, on_bytes: OnBytes | None) -> Measurements:
-    """Sections first, then the header, which needs their sizes; the CRC of both halves is combined."""
+    """Write the sections, then the header, which needs their sizes; combine the CRCs of both."""
     file.write(bytes(HEADER_SIZE))
     body = _Body(file, on_bytes)
     with Measurer() as measurer:
@@ -167,7 +167,7 @@ def _write(parts: Parts, file: BinaryIO, on_bytes: OnBytes | None) -> Measuremen
 
 
 class _Body:
-    """Everything behind the header, as it is written."""
+    """The writer of everything behind the header."""
 
     def __init__(self, file: BinaryIO, on_bytes: OnBytes | None) -> None:
         self._file, self._on_bytes = file, on_bytes

@@ -24,7 +24,7 @@ _HASH_ALGORITHM = "Sha384 { ... }"
 
 
 def describe(examination: Examination) -> dict[str, object]:
-    """The JSON object of ``eif show``.
+    """Return the JSON object of ``eif show``.
 
     Raises:
         EifError: there is not even a header to describe.
@@ -102,7 +102,7 @@ def _certificate(certificate: x509.Certificate) -> dict[str, object]:
 
 
 def _rust_debug(text: str) -> str:
-    r"""The text as Rust's ``{:?}`` shows it, with the quotes deleted, which is what nitro-cli prints."""
+    r"""Write text as Rust's ``{:?}`` does, with the quotes deleted, which is what nitro-cli prints."""
     known = {"\\": "\\\\", '"': "\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\0": "\\0"}
     return "".join(
         known.get(char) or (char if char.isprintable() else f"\\u{{{ord(char):x}}}") for char in text

@@ -47,7 +47,7 @@ class Image:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Examination:
-    """What lenient reading found out.
+    """The result of lenient reading.
 
     ``measurements`` are those of the linear view, which is what nitro-cli prints; where the header's table
     shows other sections, ``table_measurements`` are what the hypervisor would measure. Both are ``None``
@@ -67,18 +67,18 @@ class Examination:
 
     @property
     def is_signed(self) -> bool:
-        """There is a signature section, also one that cannot be read."""
+        """True where there is a signature section, even one that cannot be read."""
         linear = self.scan.linear
         return linear is not None and linear.first(SectionKind.SIGNATURE) is not None
 
     @property
     def sound(self) -> bool:
-        """No error and no warning: what ``eif verify`` asks for."""
+        """True without any error or warning: what ``eif verify`` asks for."""
         return all(finding.severity is Severity.NOTE for finding in self.findings)
 
 
 def read_image(file: BinaryIO, *, on_bytes: OnBytes | None = None) -> Image:
-    """The image in an open, seekable file, with its measurements, in one pass and constant memory.
+    """Read the image in an open, seekable file, and measure it, in one pass and constant memory.
 
     Raises:
         EifError: the first rule that is broken: layout, CRC, metadata, form of signature and certificate.
@@ -101,7 +101,7 @@ def read_image(file: BinaryIO, *, on_bytes: OnBytes | None = None) -> Image:
 
 
 def measure_image(file: BinaryIO, *, on_bytes: OnBytes | None = None) -> Measurements:
-    """The PCRs of a file that the strict reader accepts and whose signature, if any, is valid.
+    """Measure a file that the strict reader accepts and whose signature, if any, is valid.
 
     Raises:
         EifError: see ``read_verified``.
@@ -110,7 +110,7 @@ def measure_image(file: BinaryIO, *, on_bytes: OnBytes | None = None) -> Measure
 
 
 def read_verified(file: BinaryIO, *, on_bytes: OnBytes | None = None) -> Image:
-    """The image in a file that the strict reader accepts; PCR8, if it has one, is that of a valid signature.
+    """Read an image whose signature, if it has one, is valid; so its PCR8 is the signer's.
 
     The certificate's validity in time is not looked at, since no register depends on it.
 
@@ -131,7 +131,7 @@ def examine(
     archives: bool = False,
     on_bytes: OnBytes | None = None,
 ) -> Examination:
-    """Every defect and every fact of a file, however broken it is. ``now`` needs a time zone.
+    """Find every defect and every fact of a file, however broken it is. ``now`` needs a time zone.
 
     ``force_flags`` gives PCRs also where unknown header flags make them a guess; ``archives`` reads the
     ramdisks' archives as well, which takes as long again.
@@ -191,7 +191,7 @@ def _nothing(scan: Scan) -> Examination:
 
 
 def _attempt(findings: list[Finding], step: Callable[[], _T]) -> _T | None:
-    """The step's result; its error becomes a finding, so that the examination goes on."""
+    """Return the step's result; its error becomes a finding, so that the examination goes on."""
     try:
         return step()
     except EifError as exc:
@@ -217,7 +217,7 @@ def _read_signature(layout: Layout) -> SignatureBlock | None:
 
 
 def _signature_warnings(layout: Layout, block: SignatureBlock | None) -> Iterator[Finding]:
-    """What is odd about a signature section whose certificate can be read, and a key in any."""
+    """Yield what is odd about a signature section whose certificate can be read, and a key in any."""
     section = layout.first(SectionKind.SIGNATURE)
     if section is None:
         return
@@ -237,7 +237,7 @@ def _measure(layout: Layout, pcr8: str | None, on_bytes: OnBytes | None) -> Meas
 
 
 def _measure_table(scan: Scan) -> Measured | None:
-    """What follows from the table where it shows other sections than the walk does."""
+    """Measure what the table shows, where that is other sections than the walk finds."""
     view = scan.table
     if view is None or not scan.views_differ:
         return None

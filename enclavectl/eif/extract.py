@@ -31,7 +31,7 @@ class Extracted:
 
 
 def extract_sections(file: BinaryIO, folder: Path) -> tuple[Extracted, ...]:
-    """``folder`` is new and holds one file for each section of an image that the strict reader accepts.
+    """Write one file for each section of an image that the strict reader accepts into a new ``folder``.
 
     Ramdisks are numbered in boot order. All of them are whole, or there is no folder.
 

@@ -8,20 +8,21 @@ from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 from enclavectl.eif.errors import EifError
+from enclavectl.files import sha256_of
 
 # Large enough that per-chunk costs vanish beside hashing (some 1.4 ms), small enough for the L2 cache.
 CHUNK = 1 << 20
 
 
 class SeekableFile(Protocol):
-    """What a ``FileRange`` needs of a file."""
+    """The methods of a file that a ``FileRange`` needs."""
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
         """Move to ``offset``."""
         ...
 
     def read(self, size: int, /) -> bytes:
-        """The next ``size`` bytes, fewer at the end."""
+        """Read the next ``size`` bytes, fewer at the end."""
         ...
 
 
@@ -37,7 +38,7 @@ class FileRange:
     size: int
 
     def chunks(self) -> Iterator[bytes]:
-        """The bytes in pieces of at most ``CHUNK``.
+        """Yield the bytes in pieces of at most ``CHUNK``.
 
         Raises:
             EifError: ``short-read``; the file ended early, so it changed while we read it.
@@ -52,7 +53,7 @@ class FileRange:
             yield data
 
     def read(self, limit: int) -> bytes:
-        """All bytes at once.
+        """Read all bytes at once.
 
         Raises:
             EifError: ``section-too-large`` (more than ``limit`` bytes; nothing was read) or ``short-read``.
@@ -65,16 +66,24 @@ class FileRange:
             )
         return b"".join(self.chunks())
 
+    def sha256(self) -> str:
+        """Return the SHA-256 of all bytes, in hex.
+
+        Raises:
+            EifError: ``short-read``.
+        """
+        return sha256_of(self.chunks())
+
     def head(self, limit: int) -> bytes:
-        """The first ``limit`` bytes, or fewer where the range is shorter."""
+        """Read the first ``limit`` bytes, or fewer where the range is shorter."""
         return b"".join(FileRange(file=self.file, offset=self.offset, size=min(limit, self.size)).chunks())
 
 
 def bytes_range(data: bytes) -> FileRange:
-    """The range that is all of ``data``, in memory."""
+    """Make a range of bytes in memory."""
     return FileRange(file=io.BytesIO(data), offset=0, size=len(data))
 
 
 def whole_file(file: BinaryIO) -> FileRange:
-    """All of an open, seekable file."""
+    """Make a range of all of an open, seekable file."""
     return FileRange(file=file, offset=0, size=file.seek(0, io.SEEK_END))

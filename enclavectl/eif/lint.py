@@ -20,14 +20,14 @@ from enclavectl.eif.ramdisk.budget import ReadBudget
 from enclavectl.eif.ramdisk.cpio import show
 from enclavectl.eif.ramdisk.stream import NOT_READ, not_read_error, read_ramdisk
 
-_HEAD = 4096
+_HEAD = 4096  # the setup header ends at 0x268; a PE header for Secure Boot stands within a page
 _CHECKSUM = 4  # older kernels end in a CRC-32 that syssize does not always cover
 CPIO_MAGIC = b"070701"
 CPIO_MAGICS = (CPIO_MAGIC, b"070702")
 
 
 def lint_contents(layout: Layout) -> Iterator[Finding]:
-    """What is odd about kernel, command line and ramdisks; nothing is read but their first bytes."""
+    """Yield what is odd about kernel, command line and ramdisks; only their first bytes are read."""
     for section in layout.sections:
         data, offset = layout.data(section), section.data_offset
         if section.kind == SectionKind.KERNEL:
@@ -40,21 +40,21 @@ def lint_contents(layout: Layout) -> Iterator[Finding]:
 
 def _ramdisk_head(head: bytes, offset: int) -> Iterator[Finding]:
     packing = packing_of(head)
-    if packing is not None and not packing.is_readable:
+    if packing is not None and packing.is_bootable and not packing.is_readable:
         yield _not_read(f"a ramdisk is {not_read_error(packing).reason}", offset)
-    elif packing is None and not head.startswith(CPIO_MAGICS):
+    elif not (packing.is_readable if packing else head.startswith(CPIO_MAGICS)):
         yield _warning(
             "ramdisk-magic", f"expected a cpio archive, plain or packed, found {head[:6]!r}", offset
         )
 
 
 def _not_read(message: str, offset: int) -> Finding:
-    """A remark about what Linux may boot although nothing here can say whether it is whole."""
+    """Make a remark about what Linux may boot although nothing here can say whether it is whole."""
     return Finding(severity=Severity.NOTE, code=NOT_READ, message=message, offset=offset)
 
 
 def lint_ramdisks(layout: Layout) -> Iterator[Finding]:
-    """Whether each ramdisk is an archive from its beginning to its end; all of them are read.
+    """Read each ramdisk, and yield why it is no archive from its beginning to its end.
 
     What they unpack to is bounded by their size (``ReadBudget``).
     """
@@ -80,7 +80,7 @@ def lint_ramdisks(layout: Layout) -> Iterator[Finding]:
 
 
 def cmdline_defect(data: bytes) -> str | None:
-    """Why ``data`` is no command line that every loader reads alike, or ``None``."""
+    """Say why ``data`` is no command line that every loader reads alike, or return None."""
     if len(data) > MAX_CMDLINE:
         return f"expected at most {MAX_CMDLINE} bytes, found {len(data)}"
     bad = next((index for index, byte in enumerate(data) if not 0x20 <= byte < 0x7F), None)
@@ -123,7 +123,10 @@ def _kernel(data: FileRange, arch: Arch) -> Iterator[Finding]:
 
 
 def _bzimage(data: FileRange, head: bytes) -> Iterator[Finding]:
-    """https://docs.kernel.org/arch/x86/boot.html: setup_sects at 0x1f1, syssize (16-byte units) at 0x1f4."""
+    """Compare the section's size with setup_sects (0x1f1) and syssize (0x1f4, units of 16 bytes).
+
+    https://docs.kernel.org/arch/x86/boot.html
+    """
     sectors = head[0x1F1] or 4
     (syssize,) = struct.unpack_from("<I", head, 0x1F4)
     expected = (sectors + 1) * 512 + syssize * 16
@@ -136,7 +139,7 @@ def _bzimage(data: FileRange, head: bytes) -> Iterator[Finding]:
 
 
 def _signed_end(head: bytes, expected: int) -> int | None:
-    """Where a kernel signed for Secure Boot ends: behind the certificate table that its PE header names."""
+    """Return where a kernel signed for Secure Boot ends: behind its PE header's certificate table."""
     (pe,) = struct.unpack_from("<I", head, 0x3C)
     if head[pe : pe + 4] != b"PE\0\0" or len(head) < pe + 24 + 152:
         return None

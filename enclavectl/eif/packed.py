@@ -29,7 +29,7 @@ class PackedError(ValueError):
 
 
 class Packing(StrEnum):
-    """What data is packed with."""
+    """The formats that data may be packed in."""
 
     GZIP = "gzip"
     BZIP2 = "bzip2"
@@ -37,12 +37,18 @@ class Packing(StrEnum):
     LZMA = "lzma"
     ZSTD = "zstd"
     LZ4 = "lz4"
+    LZ4_FRAME = "lz4 frames"
     LZO = "lzo"
 
     @property
     def is_readable(self) -> bool:
         """True where an ``Unpacker`` can read it."""
         return self in _MAKERS
+
+    @property
+    def is_bootable(self) -> bool:
+        """True where Linux unpacks a ramdisk that is packed so; of lz4 it reads the older form only."""
+        return self is not Packing.LZ4_FRAME
 
 
 # The kernel looks at two bytes (lib/decompress.c, compressed_formats); these are all that each format has:
@@ -53,8 +59,8 @@ _MAGIC = {
     b"\xfd7zXZ\0": Packing.XZ,
     b"\x5d\0\0": Packing.LZMA,
     b"\x28\xb5\x2f\xfd": Packing.ZSTD,
-    b"\x02\x21\x4c\x18": Packing.LZ4,  # the legacy form, which is the kernel's
-    b"\x04\x22\x4d\x18": Packing.LZ4,
+    b"\x02\x21\x4c\x18": Packing.LZ4,
+    b"\x04\x22\x4d\x18": Packing.LZ4_FRAME,
     b"\x89LZO": Packing.LZO,
     # Frames to be skipped, which pzstd writes first: https://www.rfc-editor.org/rfc/rfc8878#section-3.1.2
     **{bytes([0x50 + number]) + b"\x2a\x4d\x18": Packing.ZSTD for number in range(16)},
@@ -63,12 +69,12 @@ MAGIC_SIZE = max(map(len, _MAGIC))
 
 
 def packing_of(head: bytes) -> Packing | None:
-    """The packing of data that begins with ``head``, ``MAGIC_SIZE`` bytes or more; None if plain."""
+    """Return the packing of data that begins with ``head``, ``MAGIC_SIZE`` bytes or more; None if plain."""
     return next((packing for magic, packing in _MAGIC.items() if head.startswith(magic)), None)
 
 
 class Decompressor(Protocol):
-    """What the three modules share; ``zlib`` has ``unconsumed_tail``, the others ``needs_input``."""
+    """The interface of all three modules; ``zlib`` has ``unconsumed_tail``, the others ``needs_input``."""
 
     @property
     def eof(self) -> bool:
@@ -81,7 +87,7 @@ class Decompressor(Protocol):
         ...
 
     def decompress(self, data: bytes, max_length: int, /) -> bytes:
-        """At most ``max_length`` bytes of what is packed."""
+        """Unpack at most ``max_length`` bytes."""
         ...
 
 
@@ -118,7 +124,7 @@ def unpack_pieces(stream: Decompressor, data: bytes) -> Iterator[bytes]:
 
 
 class After(Enum):
-    """What may follow the end of packed data: more of its kind, the same with zeros between, or anything."""
+    """The data that may follow packed data: more of its kind, the same with zeros between, or anything."""
 
     MORE = "more"
     ZEROS = "zeros"
@@ -126,7 +132,7 @@ class After(Enum):
 
 
 class Unpacker:
-    """Packed data as it comes."""
+    """An unpacker that is fed packed data as it comes."""
 
     def __init__(self, packing: Packing, *, after: After = After.MORE, memory: int = MAX_XZ_MEMORY) -> None:
         """``packing`` is a readable one; ``memory`` bounds xz and lzma, in bytes."""

@@ -27,7 +27,7 @@ class PemBlock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PemKind:
-    """What a file is, in words for a message, and how to make of it a private key or a certificate."""
+    """The kind of a file, in words for a message, and how to make a private key or a certificate of it."""
 
     what: str
     to_key: str
@@ -100,7 +100,7 @@ def pem_blocks(data: bytes) -> Iterator[PemBlock]:
 
 
 def pem_kind(data: bytes) -> PemKind:
-    """What a file is: by the label of its first block, else by its first bytes."""
+    """Return what a file is: by the label of its first block, else by its first bytes."""
     block = next(pem_blocks(data), None)
     if block is None:
         return _kind_of_other(data)
@@ -130,5 +130,5 @@ def _kind_of_other(data: bytes) -> PemKind:
 
 
 def holds_private_key(data: bytes) -> bool:
-    """Whether a private key as PEM stands in ``data``, plain or as an array of integers in CBOR."""
+    """Return True if a private key as PEM stands in ``data``, plain or as an array of integers in CBOR."""
     return any(_PRIVATE_KEY.search(one) for one in (data, data.translate(None, _CBOR_HEADS)))

@@ -46,7 +46,7 @@ class KeySigner:
     key: ec.EllipticCurvePrivateKey
 
     def sign(self, pcr0: str) -> SignatureBlock:
-        """The signature section; the same bytes each time where the library has RFC 6979 (OpenSSL 3.2)."""
+        """Sign: the same bytes each time where the library has RFC 6979 (OpenSSL 3.2)."""
         payload = canonical_payload(pcr0)
         try:
             algorithm = ec.ECDSA(self.curve.digest, deterministic_signing=True)
@@ -62,7 +62,7 @@ class KeySigner:
 
 
 def load_signer(key_pem: bytes, certificate_pem: bytes, *, now: datetime) -> KeySigner:
-    """A signer whose certificate is valid ``now`` and belongs to the key.
+    """Make a signer whose certificate is valid ``now`` and belongs to the key.
 
     It signs with the certificate alone, whatever else stands in that file.
 
@@ -73,7 +73,7 @@ def load_signer(key_pem: bytes, certificate_pem: bytes, *, now: datetime) -> Key
 
 
 def load_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
-    """The private key in a PEM file.
+    """Read the private key in a PEM file.
 
     Raises:
         EifError: ``signing-key`` (none, encrypted, or something else), ``certificate-key`` (not EC P-256,
@@ -98,7 +98,7 @@ def load_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
 
 
 def load_certificate(pem: bytes, *, now: datetime) -> x509.Certificate:
-    """The first certificate in a PEM file; it is valid ``now`` and its key could sign images.
+    """Read the first certificate in a PEM file; it is valid ``now`` and its key could sign images.
 
     Raises:
         EifError: ``certificate-form``, ``certificate-key``, ``certificate-time`` or ``section-too-large``.
@@ -125,7 +125,7 @@ def refuse_private_key(certificate_pem: bytes) -> None:
 
 
 def pair(key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> KeySigner:
-    """A signer of a key and its certificate.
+    """Make a signer of a key and its certificate.
 
     Raises:
         EifError: ``certificate-mismatch``.
@@ -149,7 +149,7 @@ def _check_size(pem: bytes) -> None:
 def sign_image(
     source: Path, output: Path, signer: KeySigner, *, on_bytes: OnBytes | None = None
 ) -> Measurements:
-    """``output`` is ``source`` with this signature, in place of the one that it may have had.
+    """Write ``source`` with this signature, in place of any other, to ``output``.
 
     A file that the official signer damaged when it signed a second time (``resigned-size-slot``) is taken,
     because every field is written anew. ``source`` is only read.

@@ -67,7 +67,7 @@ class SignatureBlock:
     signature: bytes
 
     def to_bytes(self) -> bytes:
-        """The section in the official writer's form."""
+        """Return the section in the official writer's form."""
         cose = b"\x84%s\xa0%s%s" % (
             byte_string(self.curve.protected),
             byte_string(self.payload),
@@ -78,7 +78,7 @@ class SignatureBlock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedSignature:
-    """The signature is over this image's PCR0, under the certificate's key.
+    """The evidence that the certificate's key signed this image's PCR0.
 
     Nobody vouches for the certificate: the signer's identity is PCR8.
     """
@@ -132,7 +132,7 @@ def parse_signature(data: bytes, *, offset: int = 0) -> SignatureBlock:
 
 
 def parse_certificate(pem: bytes) -> x509.Certificate:
-    """The first certificate in a PEM file, as OpenSSL finds it, which is what PCR8 is of.
+    """Read the first certificate in a PEM file, as OpenSSL finds it, which is what PCR8 is of.
 
     nitro-cli puts the file into the image as it is, so empty lines, text and a chain may stand around it;
     ``form_finding`` tells.
@@ -161,7 +161,7 @@ def parse_certificate(pem: bytes) -> x509.Certificate:
 
 
 def form_finding(block: SignatureBlock, offset: int) -> Finding | None:
-    """A warning, if the certificate's PEM file has anything around the certificate. PCR8 is the same.
+    """Warn if the certificate's PEM file has anything around the certificate. PCR8 is the same.
 
     ``offset`` is that of the section's data.
     """
@@ -180,7 +180,7 @@ def form_finding(block: SignatureBlock, offset: int) -> Finding | None:
 
 
 def key_finding(section: bytes, offset: int) -> Finding | None:
-    """A warning, if there is a private key in a signature section, also in one that cannot be parsed."""
+    """Warn if there is a private key in a signature section, also in one that cannot be parsed."""
     if not holds_private_key(section):
         return None
     return Finding(
@@ -194,7 +194,7 @@ def key_finding(section: bytes, offset: int) -> Finding | None:
 
 
 def curve_of(key: object, what: str) -> Curve:
-    """The curve of an EC key, public or private.
+    """Return the curve of an EC key, public or private.
 
     Raises:
         EifError: ``certificate-key``; not an EC key on P-256, P-384 or P-521.
@@ -214,7 +214,7 @@ def curve_of(key: object, what: str) -> Curve:
 
 
 def certificate_key(certificate: x509.Certificate) -> tuple[ec.EllipticCurvePublicKey, Curve]:
-    """The key of a certificate that could sign images, and its curve.
+    """Return the key of a certificate that could sign images, and its curve.
 
     Raises:
         EifError: ``certificate-key``; it cannot be read, or is not EC on P-256, P-384 or P-521.
@@ -245,7 +245,7 @@ def check_validity(certificate: x509.Certificate, now: datetime) -> None:
 
 
 def issuer_names(certificate: x509.Certificate) -> list[tuple[x509.ObjectIdentifier, str]]:
-    """The attributes of a certificate's issuer, in order. Nothing checks them: they are the signer's claim.
+    """Return the attributes of a certificate's issuer, in order. They are the signer's unchecked claim.
 
     Raises:
         EifError: ``certificate-issuer``; they cannot be read, as an empty country or broken text.
@@ -257,7 +257,7 @@ def issuer_names(certificate: x509.Certificate) -> list[tuple[x509.ObjectIdentif
 
 
 def certificate_facts(block: SignatureBlock) -> tuple[x509.Certificate, str]:
-    """The certificate and PCR8.
+    """Return the certificate and PCR8.
 
     Raises:
         EifError: ``certificate-form``.
@@ -267,17 +267,17 @@ def certificate_facts(block: SignatureBlock) -> tuple[x509.Certificate, str]:
 
 
 def canonical_payload(pcr0: str) -> bytes:
-    """The bytes that a signer of an image with this PCR0 signs (inside the Sig_structure)."""
+    """Return the bytes that a signer of an image with this PCR0 signs (inside the Sig_structure)."""
     return _PAYLOAD + array(bytes.fromhex(pcr0))
 
 
 def signed_bytes(curve: Curve, payload: bytes) -> bytes:
-    """The Sig_structure of RFC 9052, 4.4, without external data."""
+    """Return the Sig_structure of RFC 9052, 4.4, without external data."""
     return _SIGNATURE1 + byte_string(curve.protected) + b"\x40" + byte_string(payload)
 
 
 def verify_signature(block: SignatureBlock, *, pcr0: str) -> VerifiedSignature:
-    """Evidence that the certificate's key signed exactly this PCR0. Does not look at the time.
+    """Verify that the certificate's key signed exactly this PCR0. The time is not looked at.
 
     Raises:
         EifError: ``certificate-form``, ``certificate-key``, ``signature-algorithm`` (not that of the key's

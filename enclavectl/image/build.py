@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,7 +16,7 @@ from enclavectl.artifacts.lock import Lock
 from enclavectl.artifacts.wheel import Wheel
 from enclavectl.eif.build import ImageSpec, Signer, build_image
 from enclavectl.eif.file_range import FileRange, whole_file
-from enclavectl.eif.format import Arch, SectionKind
+from enclavectl.eif.format import Arch, SectionKind, arch_named
 from enclavectl.eif.measure import Measurements
 from enclavectl.eif.metadata import Metadata
 from enclavectl.eif.ramdisk.application import write_application
@@ -177,7 +176,7 @@ class _Native:
             metadata = self.metadata
             if request.mode is Mode.REPRODUCIBLE:
                 # Docker's id of the image is another in each build; this says the same, and is the same.
-                metadata = replace(metadata, image_version=sha256_of(ramdisks[1]))
+                metadata = replace(metadata, image_version=ramdisks[1].sha256())
             spec = ImageSpec(
                 kernel=self.blobs.kernel,
                 cmdline=self.blobs.cmdline,
@@ -253,14 +252,11 @@ def _saved(image_id: str, request: BuildRequest, engine: Engine) -> Iterator[Ima
 
 
 def _arch(archive: ImageArchive) -> Arch:
-    try:
-        return Arch(archive.config.architecture)
-    except ValueError:
-        raise UsageError(
-            f"the image is for {archive.config.architecture or 'no architecture that it names'}; "
-            "enclaves are amd64 or arm64",
-            code="architecture",
-        ) from None
+    found = arch_named(archive.config.architecture)
+    if found is None:
+        named = archive.config.architecture or "no architecture"
+        raise UsageError(f"the image is for {named}; enclaves are amd64 or arm64", code="architecture")
+    return found
 
 
 def _lint_image(archive: ImageArchive, arch: Arch, blobs: BootBlobs, mode: Mode) -> Iterator[LintFinding]:
@@ -320,14 +316,6 @@ def relative_name(path: Path, lock_path: Path) -> str:
     return os.path.relpath(path, lock_path.parent)
 
 
-def sha256_of(blob: FileRange) -> str:
-    """The SHA-256 of a blob, in hex."""
-    digest = hashlib.sha256()
-    for chunk in blob.chunks():
-        digest.update(chunk)
-    return digest.hexdigest()
-
-
 def _lock(
     request: BuildRequest,
     docker: DockerImage,
@@ -338,7 +326,7 @@ def _lock(
 ) -> Lock:
     model = request.source.model
     with open_regular(staged.path, what="image file") as file:
-        size, digest = whole_file(file).size, sha256_of(whole_file(file))
+        size, digest = whole_file(file).size, whole_file(file).sha256()
     return Lock(
         eif={"file": relative_name(request.output, request.lock_path), "sha256": digest, "size": size},
         pcrs=staged.measurements.registers(),

@@ -14,15 +14,18 @@ from pathlib import Path
 from typing import BinaryIO
 
 import enclave_payload
+import enclavectl.protocol
 from enclavectl.artifacts.wheel import Wheel
 from enclavectl.eif.ramdisk.ramdisks import EPOCH
 from enclavectl.errors import HostError, UsageError
 from enclavectl.image import assemble, warmup
+from enclavectl.image.bundle import bundle
 from enclavectl.image.dockerignore import IgnoreRules, Verdict, read_ignore_rules
 from enclavectl.image.wheels import INSTALLER, WheelStore
 from enclavectl.models.find import Model, load_weights
 
 PAYLOAD = Path(enclave_payload.__file__).parent
+PROTOCOL = Path(enclavectl.protocol.__file__).parent
 IGNORE_FILE = ".dockerignore"
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
@@ -53,7 +56,7 @@ def payload_context(model: Model, wheels: Sequence[Wheel], store: WheelStore) ->
     files = [
         ContextFile(name="Dockerfile", path=PAYLOAD / "Dockerfile"),
         ContextFile(name="assemble.py", path=Path(assemble.__file__)),
-        ContextFile(name="warmup.py", path=Path(warmup.__file__)),
+        ContextFile(name="warmup.py", data=warmup_script().encode()),
         ContextFile(name="enclave_payload/model/model.tflite", path=model.weights_path),
         ContextFile(name="enclave_payload/model/model.json", data=model.card.to_json()),
         ContextFile(name="wheels/requirements.txt", data=_requirements(wheels)),
@@ -63,6 +66,13 @@ def payload_context(model: Model, wheels: Sequence[Wheel], store: WheelStore) ->
         name = f"{INSTALLER}.whl" if wheel.name == INSTALLER else wheel.file
         files.append(ContextFile(name=f"wheels/{name}", path=store.path(wheel)))
     return sorted(files, key=lambda file: file.name)
+
+
+def warmup_script() -> str:
+    """The warm-up and the client's half of the protocol, which it speaks to the payload, in one script."""
+    sources = {f"enclavectl.protocol.{path.stem}": path.read_text() for path in PROTOCOL.glob("[!_]*.py")}
+    sources |= {"enclavectl": "", "enclavectl.protocol": "", "warmup": Path(warmup.__file__).read_text()}
+    return bundle(sources, "warmup")
 
 
 def _requirements(wheels: Sequence[Wheel]) -> bytes:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from enclavectl.errors import UsageError
+from enclavectl.json_object import JsonObject
 from enclavectl.run import Command, capture
 
 _TIMEOUT_S = 60.0
@@ -41,7 +42,10 @@ def read_inputs(weights: Path) -> tuple[ModelInput, ...]:
             hint="export the model again: its hash is the card's, so the damage is older than the card",
             code="model-broken",
         )
-    return tuple(ModelInput(name=name, sides=tuple(sides)) for name, sides in json.loads(done.out))
+    return tuple(
+        ModelInput(name=one.string("name"), sides=one.integers("sides", minimum=-1))  # -1: of any length
+        for one in JsonObject.parse(done.out).objects("inputs")
+    )
 
 
 def main(weights: str) -> None:
@@ -52,8 +56,10 @@ def main(weights: str) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
     details = Interpreter(model_content=Path(weights).read_bytes()).get_input_details()
-    inputs = [[str(one["name"]), [int(side) for side in one["shape_signature"]]] for one in details]
-    os.write(1, json.dumps(inputs).encode())
+    inputs = [
+        {"name": str(one["name"]), "sides": [int(side) for side in one["shape_signature"]]} for one in details
+    ]
+    os.write(1, json.dumps({"inputs": inputs}).encode())
 
 
 if __name__ == "__main__":

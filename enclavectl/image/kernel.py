@@ -72,7 +72,7 @@ def find_kernel(root: Path, release: str | None) -> KernelSource:
         what = f"kernel {release}" if release else "one kernel"
         raise StateError(
             f"{root}: expected {what} in boot/, found {', '.join(found) or 'none'}",
-            hint="--release names one; a package need not be installed: "
+            hint="enclavectl kernel prepare --release names one; a package need not be installed: "
             "dpkg -x linux-image-VERSION.deb DIR, then --root DIR",
         )
     return KernelSource(root=root, release=found[0])
@@ -198,11 +198,11 @@ def _name(file: str) -> str:
 def _kernel(source: KernelSource) -> tuple[bytes, str]:
     data = read_bounded(source.image, _MAX_KERNEL, what="kernel")
     if kernel_arch(data) is Arch.X86_64:
-        return data, "bzImage"
+        return data, Arch.X86_64.kernel_name
     if packing_of(data) is Packing.GZIP:  # arm64 distributions compress the flat image; EIF wants it plain
         data = _unpacked(source.image, data, _MAX_KERNEL)
     if kernel_arch(data) is Arch.ARM64:
-        return data, "Image"
+        return data, Arch.ARM64.kernel_name
     raise UsageError(f"{source.image}: expected a bzImage or an arm64 Image, found {data[:4]!r}")
 
 

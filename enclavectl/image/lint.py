@@ -20,10 +20,8 @@ from enclavectl.image.context import ContextFile
 from enclavectl.image.findings import LintFinding, Rule
 from enclavectl.image.inputs import read_inputs
 from enclavectl.image.secrets import secret_arguments, secret_variables, secrets_in, secrets_in_text
+from enclavectl.nitro_cli.limits import minimum_memory_mib
 
-# nitro-cli's run-enclave wants four times the image file: https://github.com/aws/aws-nitro-enclaves-cli/
-# blob/v1.4.2/src/enclave_proc/resource_manager.rs
-MEMORY_FACTOR = 4
 _SHOWN = 120  # of each end of a path
 _CAPABILITY = b"security.capability"
 _MEANING = {
@@ -226,11 +224,11 @@ def lint_architecture(image: Arch, kernel: Arch | None, path: Path) -> Iterator[
 
 def lint_memory(size: int, memory_mib: int) -> Iterator[LintFinding]:
     """An image file that does not start with the memory that the configuration asks for."""
-    needed = -(-size * MEMORY_FACTOR >> 20)
+    needed = minimum_memory_mib(size)
     if needed > memory_mib:
         yield LintFinding(
             rule=Rule.MEMORY,
             where="enclave.memory_mib",
-            message=f"an image of {size >> 20} MiB needs {needed} MiB of memory, four times its size; "
+            message=f"an image of {size / 2**20:.1f} MiB needs {needed} MiB of memory, four times its size; "
             f"the configuration asks for {memory_mib}",
         )

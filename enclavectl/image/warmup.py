@@ -1,8 +1,10 @@
 """One round of everything that the payload does, so that what it loads is loaded; run as a program.
 
 Runs twice while the image is built: in the build stage, where ``assemble`` looks at what it loaded, and then
-inside of the file system that was assembled. It is no part of that. A picture or a message for which
-something is missing there would be refused later, in an enclave that nobody looks into; here the build fails.
+inside of the file system that was assembled. It is no part of that, nor is the client's half of the protocol,
+which it uses: the build context has both in one script (``enclavectl.image.bundle``). A picture or a message
+for which something is missing there would be refused later, in an enclave that nobody looks into; here the
+build fails.
 """
 
 from __future__ import annotations
@@ -29,9 +31,7 @@ if TYPE_CHECKING:
     from enclave_payload.wire import Frame
 
 # What the image leaves out and the standard library does without.
-for _name in ("_hashlib", "_ssl", "_bz2", "_lzma"):
-    sys.modules[_name] = None  # type: ignore[assignment]
-
+_LEFT_OUT = ("_hashlib", "_ssl", "_bz2", "_lzma")
 _WAIT_S = 120.0  # for each answer; a bound for what hangs
 _NONCE = bytes(range(32))
 _REPLY_KEY = b"k" * 32
@@ -78,20 +78,24 @@ class _Client:
         self.sock.close()
 
     def challenge(self) -> Self:
-        from enclave_payload.messages import Challenge, parse_evidence, transcript_hash
+        from enclave_payload.messages import Challenge, transcript_hash
+        from enclavectl.protocol.evidence import challenge_body, challenge_frame, parse_evidence
 
         challenge = Challenge(_NONCE)
-        self.sock.sendall(challenge.to_frame())
+        self.sock.sendall(challenge_frame(challenge))
         self._evidence = parse_evidence(self.next_frame().body)
-        self._transcript = transcript_hash(challenge.to_body(), self._evidence.to_body())
+        self._transcript = transcript_hash(challenge_body(challenge), self._evidence.to_body())
         return self
 
     def ask(
         self, counter: int, kind: MediaType, picture: bytes, *, suite: int = 2, out: bool = False
     ) -> None:
-        from enclave_payload.contents import Delivery, Request, parse_key_config
-        from enclave_payload.messages import Sealed, request_id
-        from enclave_payload.seal import SuiteId, request_info, seal_request
+        from enclave_payload.contents import Delivery, Request
+        from enclave_payload.messages import Sealed, request_id, session_id
+        from enclave_payload.seal import SuiteId, request_info
+        from enclavectl.protocol.key_config import parse_key_config
+        from enclavectl.protocol.requests import request_content, sealed_frame
+        from enclavectl.protocol.sealing import seal_request
 
         request = Request(
             picture=picture,
@@ -99,10 +103,10 @@ class _Client:
             reply_key=_REPLY_KEY,
             delivery=Delivery.OUT if out else Delivery.HERE,
         )
-        info = request_info(suite, request_id(self._evidence.session_id, counter), self._transcript)
+        info = request_info(suite, request_id(session_id(self._transcript), counter), self._transcript)
         key = parse_key_config(self._evidence.key_config).public_keys[SuiteId(suite)]
-        sealed = seal_request(SuiteId(suite), key, request.to_parts(), info)
-        self.sock.sendall(Sealed(counter, suite, sealed).to_frame())
+        sealed = seal_request(SuiteId(suite), key, request_content(request), info)
+        self.sock.sendall(sealed_frame(Sealed(counter, suite, sealed)))
 
     def next_frame(self) -> Frame:
         while (frame := self._reader.next_frame()) is None:
@@ -113,18 +117,19 @@ class _Client:
         return frame
 
     def next_outcome(self) -> Outcome:
-        from enclave_payload.contents import parse_outcome
-        from enclave_payload.messages import Taken, parse_answer
-        from enclave_payload.seal import open_answer
+        from enclavectl.protocol.answers import parse_answer, parse_outcome, taken_frame
+        from enclavectl.protocol.sealing import open_answer
 
         answer = parse_answer(self.next_frame().body)
-        self.taken = Taken(answer.request_id).to_frame()
+        self.taken = taken_frame(answer.request_id)
         return parse_outcome(open_answer(_REPLY_KEY, answer.request_id, answer.kind, answer.ciphertext))
 
     def expect_refusal(self, code: RefusalCode) -> None:
-        from enclave_payload.messages import parse_refusal
+        from enclave_payload.messages import REFUSAL_BYTES
 
-        _require(parse_refusal(self.next_frame().body).code is code, f"expected the refusal {code!r}")
+        body = self.next_frame().body
+        found = int.from_bytes(body[:2], "big") if len(body) == REFUSAL_BYTES else None
+        _require(found == code, f"expected the refusal {code!r}")
 
 
 def main() -> None:
@@ -133,6 +138,9 @@ def main() -> None:
     Raises:
         Exception: something did not come out as it does on the machine that the payload was written on.
     """
+    # Only in the process that runs the round: the builder imports this module for its source.
+    for name in _LEFT_OUT:
+        sys.modules[name] = None  # type: ignore[assignment]  # which makes an import of it fail
     import enclave_payload.__main__ as payload
     from enclave_payload.classifier import ModelError, load_classifiers
     from enclave_payload.entropy import EntropyError, ensure_seeded
@@ -210,17 +218,19 @@ def _deliver(parent: _Client) -> None:
 def _misbehave() -> None:
     from enclave_payload.media import MediaType
     from enclave_payload.messages import Challenge, RefusalCode, Sealed
+    from enclavectl.protocol.evidence import challenge_frame
+    from enclavectl.protocol.requests import sealed_frame
 
     picture = _encoded(MediaType.PNG, "RGB")
     with _Client(_connect(_INBOUND)) as client:
         client.sock.sendall(b"GET / HTTP/1.1\r\n\r\n")
         client.expect_refusal(RefusalCode.PROTOCOL)
     with _Client(_connect(_INBOUND)) as client:
-        client.sock.sendall(Challenge(_NONCE, version=99).to_frame())
+        client.sock.sendall(challenge_frame(Challenge(_NONCE, version=99)))
         client.expect_refusal(RefusalCode.VERSION)
     for suite in (1, 2, 99):
         with _Client(_connect(_INBOUND)).challenge() as client:
-            client.sock.sendall(Sealed(0, suite, bytes(2000)).to_frame())
+            client.sock.sendall(sealed_frame(Sealed(0, suite, bytes(2000))))
             client.expect_refusal(RefusalCode.UNREADABLE)
     with _Client(_connect(_INBOUND)).challenge() as client:
         client.ask(3, MediaType.PNG, picture)

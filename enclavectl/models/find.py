@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import enclave_payload
-from enclave_payload.card import MAX_CARD_BYTES, CardError, ModelCard, parse_card
+from enclave_payload.card import MAX_CARD_BYTES, CardError, ModelCard
 from enclavectl.config.setting import is_path, shown
 from enclavectl.errors import UsageError
 from enclavectl.files import read_bounded
+from enclavectl.protocol.card import check_card
 
 CARD_NAME = "model.yaml"
 MEASURED_NAME = "model.json"
@@ -116,6 +117,6 @@ def _is_folder(path: Path) -> bool:
 
 def _read_measured(path: Path) -> ModelCard:
     try:
-        return parse_card(read_bounded(path, MAX_CARD_BYTES, what="model card"))
+        return check_card(read_bounded(path, MAX_CARD_BYTES, what="model card"))
     except CardError as exc:
         raise UsageError(f"{path}: {exc}") from exc

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from enclave_payload.contents import PARTS_PER_BILLION, Outcome, Problem
 from enclavectl.errors import EnclavectlError, EnclaveError, PictureRefused
+from enclavectl.protocol.answers import PARTS_PER_BILLION, Outcome, Problem
 
 if TYPE_CHECKING:
+    from enclavectl.attestation import VerifiedDocument
     from enclavectl.client.batch import Reply
     from enclavectl.client.exchange import VerifiedEnclave
 
@@ -48,10 +49,11 @@ class Result:
     outcome: Outcome | None = None
     error: EnclavectlError | None = None
     total_ms: float = 0.0
+    session: int = 0
 
     def to_json(self, names: dict[str, str]) -> dict[str, object]:
         """An element of ``results``; ``names`` maps label codes to names."""
-        head: dict[str, object] = {"image": self.image, "sha256": self.sha256}
+        head: dict[str, object] = {"image": self.image, "sha256": self.sha256, "session": self.session}
         if self.outcome is None or self.outcome.probabilities_ppb is None:
             error = self.error or EnclaveError("no answer")
             return {**head, "error": {"code": error.code, "message": error.message, "hint": error.hint}}
@@ -73,10 +75,15 @@ class Result:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """Everything that one ``diagnose`` found out, in the order in which the pictures were named."""
+    """Everything that one ``diagnose`` found out, in the order in which the pictures were named.
+
+    ``later_enclaves`` are those of its further sessions, where the first enclave was lost; ``session`` of a
+    result says which one answered.
+    """
 
     backend: str
     enclave: VerifiedEnclave
+    later_enclaves: Sequence[VerifiedEnclave] = ()
     results: Sequence[Result] = field(default_factory=tuple)
 
     @property
@@ -87,20 +94,14 @@ class Diagnosis:
     def to_json(self) -> dict[str, object]:
         """The ``enclavectl.diagnosis/1`` object."""
         document, card = self.enclave.document, self.enclave.card
+        later = [_evidence(enclave.document) for enclave in self.later_enclaves]
         names = self.enclave.label_names
         return {
             "schema": SCHEMA,
             "trust": str(document.trust),
             "backend": self.backend,
-            "evidence": {
-                "verified": True,
-                "module_id": document.module_id,
-                "timestamp": document.timestamp.isoformat(timespec="milliseconds"),
-                "release": document.release,
-                "root": document.root,
-                "pcrs": {str(index): value.hex() for index, value in document.pcrs.items()},
-                "nonce": None if document.nonce is None else document.nonce.hex(),
-            },
+            "evidence": _evidence(document),
+            "later_evidence": later,
             "model": {
                 "id": card.model_id,
                 "sha256": card.sha256,
@@ -109,6 +110,18 @@ class Diagnosis:
             },
             "results": [result.to_json(names) for result in self.results],
         }
+
+
+def _evidence(document: VerifiedDocument) -> dict[str, object]:
+    return {
+        "verified": True,
+        "module_id": document.module_id,
+        "timestamp": document.timestamp.isoformat(timespec="milliseconds"),
+        "release": document.release,
+        "root": document.root,
+        "pcrs": {str(index): value.hex() for index, value in document.pcrs.items()},
+        "nonce": None if document.nonce is None else document.nonce.hex(),
+    }
 
 
 def to_result(name: str, reply: Reply) -> Result:
@@ -120,6 +133,7 @@ def to_result(name: str, reply: Reply) -> Result:
         outcome=None if problem else reply.outcome,
         error=refusal(name, problem) if problem else reply.error,
         total_ms=reply.total_ms,
+        session=reply.session,
     )
 
 

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 from enclavectl import __version__
-from enclavectl.errors import UsageError
+from enclavectl.errors import UsageError, visible
 from enclavectl.results.diagnosis import SCHEMA
 from enclavectl.results.wording import TRUST_WORDS, UNVERIFIED, TrustWords
 
@@ -223,7 +223,7 @@ def _text(value: object) -> str:
     That covers the half characters of undecodable file names, which UTF-8 cannot write, and marks that
     reverse a text's direction, which can make a name read as another.
     """
-    return html.escape("".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in str(value)))
+    return html.escape(visible(str(value)))
 
 
 def _as_object(value: object, where: str) -> _Object:

@@ -41,7 +41,7 @@ class Enclave:
         self.nsm = SimulatedNsm(ROOT, MODULE_ID, pcrs, self.clock)
 
     def ask(self, request: object) -> object:
-        return cbor.decode(self.nsm.handle(cbor2.dumps(request)))
+        return cbor.decode(self.nsm.handle(cbor2.dumps(request)), max_bytes=MAX_RESPONSE_BYTES)
 
     def document(self, **arguments: bytes | None) -> bytes:
         answer = self.ask({"Attestation": arguments})
@@ -93,7 +93,9 @@ def test_get_random() -> None:
     ],
 )
 def test_requests_as_bytes(request_hex: str, answer: object) -> None:
-    assert cbor.decode(Enclave().nsm.handle(bytes.fromhex(request_hex))) == answer
+    assert (
+        cbor.decode(Enclave().nsm.handle(bytes.fromhex(request_hex)), max_bytes=MAX_RESPONSE_BYTES) == answer
+    )
 
 
 def test_registers() -> None:
@@ -147,7 +149,7 @@ def test_errors(request_: object, error: str) -> None:
 
 @given(st.binary(max_size=40))
 def test_noise_gets_an_answer(noise: bytes) -> None:
-    assert cbor.decode(NOISY.handle(noise))
+    assert cbor.decode(NOISY.handle(noise), max_bytes=MAX_RESPONSE_BYTES)
 
 
 NOISY = Enclave().nsm

@@ -11,10 +11,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from enclavectl.artifacts.lock import Lock
 from enclavectl.artifacts.names import LOCK_NAME
-from enclavectl.backends.folders import lock_enclave
+from enclavectl.backends.keeping.locks import lock_enclave
 from enclavectl.backends.nitro.images import admit_image, check_memory, image_to_run, prune, remove_unused
 from enclavectl.eif.errors import EifError
 from enclavectl.errors import StateError, UsageError
+from enclavectl.files import make_private_dir
 from enclavectl.progress import NoProgress
 from tests.backends.nitro_record import NOW, RECORD
 from tests.eif import samples
@@ -130,7 +131,7 @@ def test_the_image_of_the_current_folder(tmp_path: Path, monkeypatch: pytest.Mon
 def test_what_a_killed_start_left_is_gone_with_the_next_end(tmp_path: Path) -> None:
     images, enclaves = tmp_path / "images", tmp_path / "enclaves"
     for name in ("enc1", "enc2"):
-        (enclaves / name).mkdir(parents=True)
+        make_private_dir(enclaves / name)
         (enclaves / name / "lock").touch()
     images.mkdir(mode=0o700)
     half = images / ".enclavectl-0123456789abcdef.tmp"

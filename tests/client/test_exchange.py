@@ -7,18 +7,19 @@ from datetime import UTC, datetime
 import pytest
 
 from enclave_payload.contents import (
+    SALT_BYTES,
     Delivery,
-    KeyConfig,
     Outcome,
     Request,
     Timings,
+    encode_key_config,
     key_config_digest,
     parse_request,
 )
 from enclave_payload.media import MediaType
-from enclave_payload.messages import Answer, AnswerKind, Evidence, parse_sealed, request_id
+from enclave_payload.messages import AnswerKind, parse_sealed, request_id
 from enclave_payload.seal import EnclaveKeys, SuiteId, generate_keys, request_info, seal_answer
-from enclave_payload.wire import FrameReader, FrameType
+from enclave_payload.wire import FrameReader, FrameType, WireError
 from enclavectl.client.exchange import (
     PendingAnswer,
     VerifiedEnclave,
@@ -30,6 +31,9 @@ from enclavectl.client.exchange import (
 )
 from enclavectl.client.pictures import Picture
 from enclavectl.errors import AttestationError, PeerProtocolError
+from enclavectl.protocol.answers import Answer
+from enclavectl.protocol.evidence import Evidence, parse_evidence
+from enclavectl.protocol.requests import sealed_frame
 from tests.in_process import CARD, expect, new_root, simulated_nsm
 
 PICTURE = Picture("a.png", MediaType.PNG, b"\x89PNG\r\n\x1a\n and the rest")
@@ -43,14 +47,14 @@ OUTCOME = Outcome(
 
 def verified(public_keys: dict[SuiteId, bytes]) -> VerifiedEnclave:
     """An enclave that attested to ``public_keys``, through the real verifier."""
-    return verified_config(KeyConfig(public_keys=public_keys, card=CARD).to_cbor())
+    return verified_config(encode_key_config(public_keys, CARD, bytes(SALT_BYTES)))
 
 
 def verified_config(key_config: bytes) -> VerifiedEnclave:
     root = new_root()
     challenge = new_challenge()
     document = simulated_nsm(root).attest(nonce=challenge.nonce, user_data=key_config_digest(key_config))
-    evidence = Evidence(bytes(16), document, key_config)
+    evidence = Evidence(document, key_config)
     return verify_evidence(challenge, evidence, expect(root), datetime.now(UTC))
 
 
@@ -79,7 +83,7 @@ def test_a_picture_sealed_with_either_suite_is_what_the_enclave_opens(
     enclave = verified({suite: keys.public[suite]})
     pending = new_request(enclave, 7)
     reader = FrameReader({FrameType.SEALED: 10_000})
-    reader.feed(seal_picture(enclave, pending, PICTURE, delivery).to_frame())
+    reader.feed(sealed_frame(seal_picture(enclave, pending, PICTURE, delivery)))
     frame = reader.next_frame()
     assert frame is not None
     sealed = parse_sealed(frame.body)
@@ -92,6 +96,34 @@ def test_a_picture_sealed_with_either_suite_is_what_the_enclave_opens(
         reply_key=pending.reply_key,
         delivery=delivery,
     )
+
+
+def test_the_session_s_name_follows_from_the_nonce_so_that_nobody_else_can_choose_it(
+    keys: EnclaveKeys,
+) -> None:
+    """Everything but the client's nonce is repeated, as a relay can repeat it."""
+    root, key_config = new_root(), encode_key_config(keys.public, CARD, bytes(SALT_BYTES))
+    sessions = set()
+    for _ in range(5):
+        challenge = new_challenge()
+        document = simulated_nsm(root).attest(nonce=challenge.nonce, user_data=key_config_digest(key_config))
+        evidence = Evidence(document, key_config)
+        sessions.add(verify_evidence(challenge, evidence, expect(root), datetime.now(UTC)).session_id)
+    assert len(sessions) == 5
+
+
+def test_every_bit_of_the_evidence_is_proven(keys: EnclaveKeys) -> None:
+    """A relay that changes any is found out before a picture is sent, in the key configuration, too."""
+    root, challenge = new_root(), new_challenge()
+    key_config = encode_key_config(keys.public, CARD, bytes(SALT_BYTES))
+    document = simulated_nsm(root).attest(nonce=challenge.nonce, user_data=key_config_digest(key_config))
+    body, now = Evidence(document, key_config).to_body(), datetime.now(UTC)
+    verify_evidence(challenge, parse_evidence(body), expect(root), now)
+    for place in range(len(body)):
+        changed = bytearray(body)
+        changed[place] ^= 1 << place % 8
+        with pytest.raises((AttestationError, WireError)):
+            verify_evidence(challenge, parse_evidence(bytes(changed)), expect(root), now)
 
 
 def test_every_request_has_an_id_and_a_key_of_its_own(enclave: VerifiedEnclave) -> None:

@@ -13,10 +13,10 @@ from enclave_payload.limits import Limits
 from enclave_payload.messages import (
     NO_REQUEST,
     REQUEST_ID_BYTES,
-    Answer,
     AnswerKind,
-    Refusal,
     RefusalCode,
+    answer_frame,
+    refusal_frame,
 )
 from enclave_payload.wire import FrameType, encode_frame
 from enclavectl.attestation import Policy, Release
@@ -104,7 +104,7 @@ CLAIMS_4_GIB = b"\xff\xff\xff\xff" + bytes([FrameType.EVIDENCE])
         (
             raw_script(encode_frame(FrameType.EVIDENCE, b"short"), hang_up=False),
             AttestationError,
-            "evidence is cut short",
+            "the document or the key configuration is missing",
         ),
         (
             raw_script(encode_frame(FrameType.EVIDENCE, bytes(100)), hang_up=False),
@@ -152,7 +152,7 @@ def test_every_refusal_is_a_typed_error(
     tmp_path: Path, code: RefusalCode, error: type[EnclavectlError]
 ) -> None:
     address = UnixAddress(tmp_path / "s")
-    with start_evil(address, raw_script(Refusal(code).to_frame(), hang_up=True)):
+    with start_evil(address, raw_script(refusal_frame(code), hang_up=True)):
         with pytest.raises(error) as info:
             Client.connect(address, expect(new_root()), timeout_s=5)
         assert type(info.value) is error
@@ -184,14 +184,14 @@ _ROOT = new_root()
     ("frame", "error", "message"),
     [
         (
-            Answer(bytes(REQUEST_ID_BYTES), AnswerKind.FINAL, bytes(4112)).to_frame(),
+            answer_frame(bytes(REQUEST_ID_BYTES), AnswerKind.FINAL, bytes(4112)),
             PeerProtocolError,
             "a request that is not under way",
         ),
         (encode_frame(FrameType.ANSWER, b"short"), PeerProtocolError, "cannot be read"),
         (GARBAGE, PeerProtocolError, "expected a message of enclavectl's protocol"),
-        (Refusal(RefusalCode.BUSY, NO_REQUEST).to_frame(), EnclaveBusy, "is busy"),
-        (Refusal(RefusalCode.UNREADABLE).to_frame(), PeerProtocolError, "could not open what we sealed"),
+        (refusal_frame(RefusalCode.BUSY, NO_REQUEST), EnclaveBusy, "is busy"),
+        (refusal_frame(RefusalCode.UNREADABLE), PeerProtocolError, "could not open what we sealed"),
     ],
 )
 def test_an_answer_that_is_none_ends_the_session(

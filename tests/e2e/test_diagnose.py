@@ -28,13 +28,14 @@ def test_on_a_machine_where_nothing_ever_ran(cli: Cli) -> None:
 def test_every_sample_is_what_its_name_says_in_one_json_object(cli: Cli) -> None:
     names = [str(sample(code)) for code in reversed(CODES)]
     value = cli.ok("diagnose", *names, "--output", "json").json()
-    assert set(value) == {"schema", "trust", "backend", "evidence", "model", "results"}
+    assert set(value) == {"schema", "trust", "backend", "evidence", "later_evidence", "model", "results"}
     assert (value["schema"], value["trust"], value["backend"]) == (
         "enclavectl.diagnosis/1",
         "simulated",
         "local",
     )
     evidence, model = value["evidence"], value["model"]
+    assert value["later_evidence"] == []
     assert evidence["verified"] is True
     assert evidence["module_id"].startswith("i-00000000000000000-enc")
     assert evidence["timestamp"].endswith("+00:00")
@@ -45,7 +46,7 @@ def test_every_sample_is_what_its_name_says_in_one_json_object(cli: Cli) -> None
     assert "diagnos" in model["notice"]
     assert [result["image"] for result in value["results"]] == names
     for code, result in zip(reversed(CODES), value["results"], strict=True):
-        assert set(result) == {"image", "sha256", "label", "probabilities", "timings_ms"}
+        assert set(result) == {"image", "sha256", "session", "label", "probabilities", "timings_ms"}
         assert result["sha256"] == hashlib.sha256(sample(code).read_bytes()).hexdigest()
         assert set(result["label"]) == {"code", "name", "probability"}
         assert result["label"]["code"] == code
@@ -111,7 +112,7 @@ def test_a_refused_picture_costs_exit_5_and_nothing_else(shared: Cli, tmp_path: 
         "nv",
     ]
     for result in (results[1], results[3]):
-        assert set(result) == {"image", "sha256", "error"}
+        assert set(result) == {"image", "sha256", "session", "error"}
         assert set(result["error"]) == {"code", "message", "hint"}
     ran = shared.run("diagnose", *names)
     assert ran.status == 5

@@ -21,9 +21,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from PIL import Image
 
-from enclave_payload.contents import Delivery, Problem, key_config_digest, parse_key_config
+from enclave_payload.contents import Delivery, Problem, key_config_digest
 from enclave_payload.media import MediaType
-from enclave_payload.messages import AnswerKind, Evidence, RefusalCode, Taken
+from enclave_payload.messages import AnswerKind, RefusalCode
 from enclave_payload.seal import SuiteId
 from enclavectl.attestation import Policy, Release, Trust, aws_nitro_root, render_policy, verify
 from enclavectl.client.pictures import media_type_of
@@ -34,6 +34,9 @@ from enclavectl.eif.ramdisk.ramdisks import BootFile, Mode, boot_entries, write_
 from enclavectl.errors import AttestationError
 from enclavectl.image.kernel import CMDLINE, find_compiler
 from enclavectl.net.transport import listening
+from enclavectl.protocol.answers import taken_frame
+from enclavectl.protocol.evidence import Evidence
+from enclavectl.protocol.key_config import parse_key_config
 from tests.cli.command import Done, enclavectl
 from tests.eif import samples
 from tests.image.engine import BASE_IMAGE, docker_environment
@@ -269,7 +272,7 @@ def test_it_dials_the_parents_listener_and_delivers_there(booted: Booted, host: 
             counter, outcome = opened(answer)
             assert counter == 3
             assert outcome.problem is None
-            parent.send(Taken(answer.request_id).to_frame())
+            parent.send(taken_frame(answer.request_id))
 
 
 def test_a_signed_image_attests_its_certificate(lane: Lane, host: Host, image: Path) -> None:

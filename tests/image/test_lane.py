@@ -57,7 +57,9 @@ def test_the_payload_becomes_a_sound_image_with_a_lock(lane: Lane, payload: Path
     lock = json.loads((payload / "enclavectl.lock.json").read_bytes())
     assert verified.json()["pcrs"] == lock["pcrs"]
     assert lock["model"]["id"] == "demo-lesion"
-    assert {"cryptography", "cbor2", "numpy", "pillow"} <= {wheel["name"] for wheel in lock["wheels"]}
+    names = {wheel["name"] for wheel in lock["wheels"]}
+    assert {"cryptography", "numpy", "pillow"} <= names
+    assert "cbor2" not in names
     assert lock["findings"] == []
     checked = lane.run("lock", "check", "--lock", payload / "enclavectl.lock.json")
     assert checked.status == 0

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from enclavectl.backends.nitro.images import check_memory
 from enclavectl.eif.file_range import bytes_range
 from enclavectl.eif.format import Arch
 from enclavectl.eif.ramdisk.archive import ImageArchive
@@ -71,6 +72,18 @@ def test_a_sound_image_has_no_findings() -> None:
     assert list(lint_memory(100 << 20, 400)) == []
     assert list(lint_architecture(Arch.X86_64, Arch.X86_64, Path("bzImage"))) == []
     assert list(lint_implied(Implied(), Mode.NITRO_CLI)) == []
+
+
+@pytest.mark.parametrize("size", [1, 15 << 20, (16 << 20) + 1, 91 << 20, (912 << 20) // 10, (1 << 30) - 1])
+def test_the_lint_asks_for_the_memory_that_run_asks_for(size: int) -> None:
+    """An image of 91.2 MiB needs 368 MiB: nitro-cli counts whole MiB of the image."""
+    least = next(mib for mib in range(64, 1 << 13) if not list(lint_memory(size, mib)))
+    check_memory(size, least)
+    if least > 64:  # the driver's least
+        with pytest.raises(UsageError, match=f"at least {least} MiB"):
+            check_memory(size, least - 1)
+    if size == (912 << 20) // 10:
+        assert least == 368
 
 
 @pytest.mark.parametrize(

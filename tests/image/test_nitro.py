@@ -10,11 +10,9 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from enclavectl.cli.build import ModeChoice
 from enclavectl.eif.errors import EifError
 from enclavectl.eif.examine import read_image
 from enclavectl.eif.format import SectionKind
-from enclavectl.eif.ramdisk.ramdisks import Mode
 from enclavectl.eif.sign import KeySigner
 from enclavectl.eif.signature import Curve
 from enclavectl.errors import HostError
@@ -148,7 +146,3 @@ def test_keys_in_kms_are_known_by_their_arn() -> None:
     assert is_kms_key("arn:aws:kms:eu-west-1:123456789012:key/1234abcd-12ab")
     assert not is_kms_key("arn:aws:kms:eu-west-1:123456789012:alias/name")
     assert not is_kms_key("key.pem")
-
-
-def test_the_modes_of_the_command_are_those_of_the_library() -> None:
-    assert {one.value for one in ModeChoice} == {one.value for one in Mode}

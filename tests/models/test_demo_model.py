@@ -8,7 +8,8 @@ import pytest
 import yaml
 from PIL import ExifTags, Image, ImageOps
 
-from enclave_payload.card import ModelCard, card_from_mapping
+from enclave_payload.card import ModelCard
+from enclavectl.protocol.card import card_from_mapping
 from tools.evaluate import HELD_OUT, Interpreter, classify, evaluate, open_interpreter, predictor
 from tools.lesions import KINDS
 

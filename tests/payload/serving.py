@@ -18,30 +18,28 @@ from enclave_payload.contents import (
     Delivery,
     Outcome,
     Request,
-    parse_key_config,
-    parse_outcome,
 )
 from enclave_payload.limits import Limits
 from enclave_payload.media import MediaType
 from enclave_payload.messages import (
-    Answer,
     AnswerKind,
     Challenge,
-    Evidence,
-    Refusal,
     RefusalCode,
     Sealed,
-    parse_answer,
-    parse_evidence,
-    parse_refusal,
-    request_counter,
     request_id,
+    session_id,
     transcript_hash,
 )
 from enclave_payload.nsm import Attester
-from enclave_payload.seal import SuiteId, generate_keys, open_answer, request_info, seal_request
+from enclave_payload.seal import SuiteId, generate_keys, request_info
 from enclave_payload.server import Server, Service
 from enclave_payload.wire import Frame, FrameReader, FrameType
+from enclavectl.net.refusal import Refusal, parse_refusal
+from enclavectl.protocol.answers import Answer, parse_answer, parse_outcome
+from enclavectl.protocol.evidence import Evidence, challenge_body, challenge_frame, parse_evidence
+from enclavectl.protocol.key_config import parse_key_config
+from enclavectl.protocol.requests import request_content, request_counter, sealed_frame
+from enclavectl.protocol.sealing import open_answer, seal_request
 from tests.payload.cards import CARD
 
 PATIENCE_S = 60.0  # a bound for a test that would hang, never a measure
@@ -113,7 +111,8 @@ class Peer:
         self.sock = sock
         self.sock.settimeout(PATIENCE_S)
         self._reader = FrameReader(FRAMES)
-        self.evidence = Evidence(b"", b"", b"")
+        self.evidence = Evidence(b"", b"")
+        self.session_id = b""
         self._transcript = b""
 
     def __enter__(self) -> Self:
@@ -129,12 +128,13 @@ class Peer:
     def challenge(self) -> Self:
         """Challenge the enclave and keep its evidence."""
         challenge = Challenge(NONCE)
-        self.send(challenge.to_frame())
+        self.send(challenge_frame(challenge))
         frame = self.next_frame()
         assert frame is not None
         assert frame.type is FrameType.EVIDENCE
         self.evidence = parse_evidence(frame.body)
-        self._transcript = transcript_hash(challenge.to_body(), self.evidence.to_body())
+        self._transcript = transcript_hash(challenge_body(challenge), self.evidence.to_body())
+        self.session_id = session_id(self._transcript)
         return self
 
     def request_frame(
@@ -150,9 +150,10 @@ class Peer:
         request = Request(
             picture=picture, media_type=media_type, reply_key=reply_key(counter), delivery=delivery
         )
-        info = request_info(suite, request_id(self.evidence.session_id, counter), self._transcript)
+        info = request_info(suite, request_id(self.session_id, counter), self._transcript)
         public_key = parse_key_config(self.evidence.key_config).public_keys[suite]
-        return Sealed(counter, suite, seal_request(suite, public_key, request.to_parts(), info)).to_frame()
+        ciphertext = seal_request(suite, public_key, request_content(request), info)
+        return sealed_frame(Sealed(counter, suite, ciphertext))
 
     def ask(self, counter: int, red: int = 255, *, delivery: Delivery = Delivery.HERE) -> None:
         """Send a picture with that much red."""

@@ -1,152 +1,66 @@
+"""What the payload itself asks of its measured card: the one encoding that build writes."""
+
 import json
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enclave_payload.card import (
-    MAX_CARD_BYTES,
-    MAX_LABELS,
-    CardError,
-    Label,
-    ModelCard,
-    card_from_mapping,
-    parse_card,
-)
+from enclave_payload.card import MAX_CARD_BYTES, CardError, parse_card
 from tests.payload.cards import CARD
 
-printable = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=20)
-codes = st.from_regex(r"[a-z0-9][a-z0-9_.-]{0,31}", fullmatch=True)
-numbers = st.floats(-1e6, 1e6, exclude_min=True, exclude_max=True)
-cards = st.builds(
-    ModelCard,
-    model_id=st.from_regex(r"[a-z0-9][a-z0-9_.-]{0,63}", fullmatch=True),
-    sha256=st.from_regex(r"[0-9a-f]{64}", fullmatch=True),
-    width=st.integers(1, 1024),
-    height=st.integers(1, 1024),
-    mean=numbers,
-    std=st.floats(0, 1e6, exclude_min=True, exclude_max=True),
-    labels=st.lists(
-        st.builds(Label, code=codes, name=printable),
-        min_size=2,
-        max_size=9,
-        unique_by=lambda label: label.code,
-    ).map(tuple),
-    notice=printable,
-)
+VALUE = json.loads(CARD.to_json())
 
 
-def edited(**changes: object) -> bytes:
-    """The card's JSON with top-level fields changed; ``input_x`` changes ``input.x``; None removes."""
-    value = json.loads(CARD.to_json())
-    for field, change in changes.items():
-        place, key = (value["input"], field[6:]) if field.startswith("input_") else (value, field)
-        if change is None:
-            del place[key]
-        else:
-            place[key] = change
-    return json.dumps(value).encode()
+def written(value: object) -> bytes:
+    """As ``ModelCard.to_json`` writes it."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-@given(cards)
-def test_a_card_reads_back_and_has_one_encoding(card: ModelCard) -> None:
-    assert parse_card(card.to_json()) == card
-    assert parse_card(card.to_json()).to_json() == card.to_json()
-
-
-def test_the_edits_below_start_from_a_valid_card() -> None:
-    assert parse_card(edited()) == CARD
-
-
-@pytest.mark.parametrize(
-    ("edit", "message"),
-    [
-        ({"id": "Upper"}, "id: expected"),
-        ({"id": ""}, "id: expected"),
-        ({"id": "a/b"}, "id: expected"),
-        ({"id": "a\n"}, "id: expected"),
-        ({"id": 7}, "id: expected"),
-        ({"id": "a" * 65}, "id: expected"),
-        ({"sha256": "0A" * 32}, "sha256: expected"),
-        ({"sha256": "0a" * 31}, "sha256: expected"),
-        ({"input": []}, "input: expected a mapping, found list"),
-        ({"input": {}}, "input: missing keys"),
-        ({"input_width": 0}, "input.width: expected 1 to 1024 pixels, found 0"),
-        ({"input_width": 1025}, "input.width"),
-        ({"input_width": 8.0}, "input.width"),
-        ({"input_height": True}, "input.height"),
-        ({"input_height": "8"}, "input.height"),
-        ({"input_mean": True}, "input.mean: expected a number"),
-        ({"input_mean": "1"}, "input.mean"),
-        ({"input_mean": 1e6}, "input.mean"),
-        ({"input_mean": float("nan")}, "input.mean"),
-        ({"input_mean": float("-inf")}, "input.mean"),
-        ({"input_mean": 10**400}, "input.mean"),
-        ({"input_std": 0}, "input.std: expected a positive number"),
-        ({"input_std": -1}, "input.std"),
-        ({"labels": {}}, "labels: expected a list of 2 to 64"),
-        ({"labels": [["a", "A"]]}, "labels: expected a list of 2 to 64"),
-        ({"labels": [[f"c{n}", "C"] for n in range(MAX_LABELS + 1)]}, "labels: expected a list of 2 to 64"),
-        ({"labels": [["a", "A"], ["a", "B"]]}, "labels: a code is used twice"),
-        ({"labels": [["a", "A"], ["b"]]}, r"labels\[1\]: expected \[code, name\]"),
-        ({"labels": [["a", "A"], "bB"]}, r"labels\[1\]"),
-        ({"labels": [["a", "A"], ["b c", "B"]]}, r"labels\[1\] code"),
-        ({"labels": [["a", "A"], ["b", ""]]}, r"labels\[1\] name"),
-        ({"labels": [["a", "A"], ["b", "two\nlines"]]}, r"labels\[1\] name"),
-        ({"labels": [["a", "A"], ["b", "\x1b[31m"]]}, r"labels\[1\] name"),
-        ({"labels": [["a", "A"], ["b", "\ud800"]]}, r"labels\[1\] name"),
-        ({"notice": ""}, "notice: expected 1 to 1000"),
-        ({"notice": "x" * 1001}, "notice"),
-        ({"notice": 1}, "notice"),
-        ({"notice": None}, "missing keys \\['notice'\\]"),
-        ({"more": 1}, "missing keys \\[\\], unknown keys \\['more'\\]"),
-        ({"input_more": 1}, "input: missing keys \\[\\], unknown keys \\['more'\\]"),
-    ],
-)
-def test_a_broken_rule_is_named(edit: dict[str, object], message: str) -> None:
-    with pytest.raises(CardError, match=f"^{message}|card: {message}"):
-        parse_card(edited(**edit))
+def test_what_build_writes_is_read() -> None:
+    assert written(VALUE) == CARD.to_json()
+    assert parse_card(CARD.to_json()) == CARD
 
 
 @pytest.mark.parametrize(
     "data",
     [
         pytest.param(b"", id="empty"),
-        pytest.param(b"{", id="cut"),
-        pytest.param(b"\xff\xfe", id="not UTF-8"),
+        pytest.param(CARD.to_json()[:-1], id="cut"),
+        pytest.param(CARD.to_json() + b" ", id="a space more"),
         pytest.param(CARD.to_json().decode().encode("utf-16"), id="UTF-16"),
         pytest.param(b"\xef\xbb\xbf" + CARD.to_json(), id="byte order mark"),
-        pytest.param(CARD.to_json() + b"{}", id="trailing"),
         pytest.param(b'{"id":"x",' + CARD.to_json()[1:], id="a key twice"),
+        pytest.param(CARD.to_json().replace(b"127.5", b"1.275e2"), id="another way to write a number"),
+        pytest.param(CARD.to_json().replace(b"bcc", b"\\ud800"), id="text without an encoding"),
         pytest.param(b"[" * 10_000, id="deep"),
         pytest.param(b"1" * 10_000, id="a number of 10,000 digits"),
         pytest.param(b"null", id="null"),
+        pytest.param(written(VALUE | {"more": 1}), id="an unknown key"),
+        pytest.param(written(VALUE | {"id": 7}), id="an id that is no text"),
+        pytest.param(written(VALUE | {"notice": None}), id="no notice"),
+        pytest.param(written(VALUE | {"labels": {}}), id="labels that are no list"),
+        pytest.param(written(VALUE | {"labels": [["a"]]}), id="a label without a name"),
+        pytest.param(written(VALUE | {"labels": [["a", 1]]}), id="a name that is no text"),
+        pytest.param(written(VALUE | {"input": {}}), id="no input"),
+        pytest.param(written(VALUE | {"input": VALUE["input"] | {"width": "8"}}), id="a width that is text"),
+        pytest.param(
+            written(VALUE | {"input": VALUE["input"] | {"std": 1}}), id="a whole number for a float"
+        ),
+        pytest.param(written({key: VALUE[key] for key in VALUE if key != "sha256"}), id="a key missing"),
     ],
 )
-def test_bytes_that_are_no_card_are_refused(data: bytes) -> None:
-    with pytest.raises(CardError, match=r"^card: "):
+def test_anything_else_is_refused(data: bytes) -> None:
+    with pytest.raises(CardError, match=r"^card: expected"):
         parse_card(data)
 
 
 def test_a_card_over_the_limit_is_refused_unread() -> None:
     with pytest.raises(CardError, match=f"at most {MAX_CARD_BYTES} bytes, found {MAX_CARD_BYTES + 1}"):
-        parse_card(edited().ljust(MAX_CARD_BYTES + 1))
-    assert parse_card(edited().ljust(MAX_CARD_BYTES)) == CARD
+        parse_card(CARD.to_json().ljust(MAX_CARD_BYTES + 1))
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_card_or_a_card_error(data: bytes) -> None:
     with pytest.raises(CardError):
         parse_card(data)
-
-
-def test_a_mapping_with_keys_that_are_not_text_is_refused() -> None:
-    with pytest.raises(CardError, match="unknown keys"):
-        card_from_mapping({1: 2, None: 3})
-
-
-def test_integers_become_the_numbers_they_mean() -> None:
-    card = parse_card(edited(input_mean=0, input_std=255))
-    assert (card.mean, card.std) == (0.0, 255.0)
-    assert card == replace(CARD, mean=0.0, std=255.0)

@@ -4,8 +4,9 @@ from pathlib import Path
 
 from enclave_payload.contents import Delivery, Problem
 from enclave_payload.limits import Limits
-from enclave_payload.messages import AnswerKind, RefusalCode, Taken, request_id
-from enclave_payload.seal import open_answer
+from enclave_payload.messages import AnswerKind, RefusalCode, request_id
+from enclavectl.protocol.answers import taken_frame
+from enclavectl.protocol.sealing import open_answer
 from tests.payload.serving import (
     BREAKS_THE_CLASSIFIER,
     NONCE,
@@ -26,7 +27,7 @@ def ask_out(peer: Peer, counter: int, red: int = 255) -> None:
     peer.ask(counter, red, delivery=Delivery.OUT)
     receipt = peer.next_answer()
     assert receipt.kind is AnswerKind.RECEIPT
-    assert receipt.request_id == request_id(peer.evidence.session_id, counter)
+    assert receipt.request_id == request_id(peer.session_id, counter)
     assert open_answer(reply_key(counter), receipt.request_id, receipt.kind, receipt.ciphertext) == b""
 
 
@@ -46,7 +47,7 @@ def test_the_receipt_comes_here_and_the_answer_goes_out(tmp_path: Path) -> None:
         peer.challenge()
         ask_out(peer, 0, red=102)
         answer = listener.next_answer()
-        assert answer.request_id == request_id(peer.evidence.session_id, 0)
+        assert answer.request_id == request_id(peer.session_id, 0)
         assert opened(answer)[1].probabilities_ppb == redness(102)
         assert peer.is_served(1)  # and a request for here is answered here
 
@@ -82,8 +83,8 @@ def test_what_a_listener_has_not_taken_comes_to_the_next_and_what_it_has_does_no
         with accept() as first:
             first.challenge()
             assert [first.next_outcome()[0] for _ in range(3)] == [0, 1, 2]
-            first.send(Taken(request_id(peer.evidence.session_id, 1)).to_frame())
-            first.send(Taken(bytes(24)).to_frame())  # unknown, or taken before: no error
+            first.send(taken_frame(request_id(peer.session_id, 1)))
+            first.send(taken_frame(bytes(24)))  # unknown, or taken before: no error
             ask_out(peer, 3)
             assert first.next_outcome()[0] == 3
         with accept() as second:
@@ -120,7 +121,7 @@ def test_over_the_outbox_is_refused_here_and_told_so(tmp_path: Path) -> None:
         with listening(tmp_path) as accept, accept() as listener:
             listener.challenge()
             assert [listener.next_outcome()[0] for _ in range(2)] == [0, 1]
-            listener.send(Taken(request_id(peer.evidence.session_id, 0)).to_frame())
+            listener.send(taken_frame(request_id(peer.session_id, 0)))
             # The enclave reads the two connections in any order: ask until there is room.
             for counter in range(4, 1000):
                 peer.ask(counter, delivery=Delivery.OUT)

@@ -1,5 +1,3 @@
-import itertools
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,18 +9,9 @@ from enclave_payload.messages import (
     MAX_CIPHERTEXT_BYTES,
     AnswerKind,
 )
-from enclave_payload.seal import (
-    SealError,
-    SuiteId,
-    generate_keys,
-    open_answer,
-    pad,
-    padme,
-    request_info,
-    seal_answer,
-    seal_request,
-    unpad,
-)
+from enclave_payload.seal import SealError, SuiteId, generate_keys, pad, request_info, seal_answer, unpad
+from enclavectl.protocol.padding import padme
+from enclavectl.protocol.sealing import open_answer, seal_request
 
 KEYS = generate_keys()
 INFO = request_info(1, bytes(24), bytes(48))
@@ -163,32 +152,6 @@ def test_the_kinds_of_an_answer_never_share_a_nonce() -> None:
     # Under one key and nonce, GCM would give away the difference of the two plaintexts.
     one, two = (seal_answer(REPLY_KEY, REQUEST_ID, kind, b"same") for kind in AnswerKind)
     assert one[:64] != two[:64]
-
-
-@given(st.integers(1, 2**32))
-def test_padme_costs_at_most_12_percent_and_leaves_few_lengths(length: int) -> None:
-    padded = padme(length)
-    assert length <= padded <= length + length * 12 // 100 + 1
-    # Section 4: as a floating point number the result has a mantissa no longer than its exponent.
-    exponent = padded.bit_length() - 1
-    assert padded % (1 << max(exponent - exponent.bit_length(), 0)) == 0
-
-
-@given(st.integers(0, 2**32), st.integers(0, 2**20))
-def test_padme_is_monotone_and_idempotent(length: int, more: int) -> None:
-    assert padme(length) <= padme(length + more)
-    assert padme(padme(length)) == padme(length)
-
-
-def test_padme_against_the_formula_of_the_paper() -> None:
-    def from_the_paper(length: int) -> int:
-        e = length.bit_length() - 1  # floor(log2 L)
-        s = e.bit_length()  # floor(log2 E) + 1
-        unit: int = 2 ** (e - s)
-        return -(-length // unit) * unit
-
-    lengths = itertools.chain(range(8, 5000), range(10**6, 10**6 + 100), [MAX_PICTURE_BYTES])
-    assert all(padme(length) == from_the_paper(length) for length in lengths)
 
 
 def test_the_largest_picture_still_fits_into_a_request() -> None:

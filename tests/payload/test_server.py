@@ -6,11 +6,14 @@ from pathlib import Path
 import cbor2
 import pytest
 
-from enclave_payload.contents import KeyConfig, Problem, key_config_digest
+from enclave_payload.contents import Problem, key_config_digest
 from enclave_payload.limits import Limits
 from enclave_payload.messages import ANSWER_BYTES, NO_REQUEST, Challenge, RefusalCode, Sealed, request_id
 from enclave_payload.nsm import Nsm
 from enclave_payload.seal import SuiteId
+from enclavectl.protocol.evidence import challenge_frame
+from enclavectl.protocol.key_config import KeyConfig, parse_key_config
+from enclavectl.protocol.requests import sealed_frame
 from tests.payload.cards import CARD
 from tests.payload.serving import (
     BREAKS_THE_CLASSIFIER,
@@ -24,16 +27,28 @@ from tests.payload.serving import (
 )
 
 
+class Repeating:
+    """An NSM that always gives the same document."""
+
+    def attest(self, **_: bytes) -> bytes:
+        return b"document"
+
+
 def test_the_evidence_is_over_the_nonce_and_commits_to_the_keys_and_the_card(tmp_path: Path) -> None:
     with serving(tmp_path) as server, server.connect() as peer:
         evidence = peer.challenge().evidence
         assert evidence.document == NONCE + key_config_digest(evidence.key_config)
-        assert evidence.key_config == KeyConfig(public_keys=KEYS.public, card=CARD).to_cbor()
+        assert parse_key_config(evidence.key_config) == KeyConfig(public_keys=KEYS.public, card=CARD)
 
 
-def test_no_two_sessions_share_an_id(tmp_path: Path) -> None:
-    with serving(tmp_path) as server, server.connect() as one, server.connect() as two:
-        assert one.challenge().evidence.session_id != two.challenge().evidence.session_id
+def test_no_two_sessions_share_an_id_though_nonce_and_document_repeat(tmp_path: Path) -> None:
+    # As where a relay repeats a client's challenge to an NSM whose clock has whole seconds.
+    with serving(tmp_path, attester=Repeating()) as server, server.connect() as one, server.connect() as two:
+        assert one.challenge().evidence.document == two.challenge().evidence.document
+        assert one.session_id != two.session_id
+        frame = one.request_frame(0, picture_of((5, 5, 5)))
+        two.send(frame)
+        two.assert_ended(RefusalCode.UNREADABLE)
 
 
 @pytest.mark.parametrize("suite", list(SuiteId))
@@ -111,7 +126,7 @@ def test_a_request_that_cannot_be_opened_ends_its_session_only(tmp_path: Path) -
         peer.send(bytes(frame))
         refusal = peer.next_refusal()
         assert refusal.code is RefusalCode.UNREADABLE
-        assert refusal.request_id == request_id(peer.evidence.session_id, 4)
+        assert refusal.request_id == request_id(peer.session_id, 4)
         assert peer.next_frame() is None
         assert other.is_served()
 
@@ -137,7 +152,7 @@ def test_without_a_document_there_is_no_session(tmp_path: Path) -> None:
         return cbor2.dumps({"Error": "InternalError"})
 
     with serving(tmp_path, attester=Nsm(refuse)) as server, server.connect() as peer:
-        peer.send(Challenge(NONCE).to_frame())
+        peer.send(challenge_frame(Challenge(NONCE)))
         peer.assert_ended(RefusalCode.NO_EVIDENCE)
 
 
@@ -148,9 +163,9 @@ def test_without_a_document_there_is_no_session(tmp_path: Path) -> None:
         (b"\xff\xff\xff\xff\x01", RefusalCode.PROTOCOL),
         (b"\xff\xff\xff\xff\x03", RefusalCode.PROTOCOL),
         (bytes(5), RefusalCode.PROTOCOL),
-        (Sealed(0, 1, b"early").to_frame(), RefusalCode.PROTOCOL),
-        (Challenge(NONCE, 2).to_frame(), RefusalCode.VERSION),
-        (Challenge(NONCE[:-1]).to_frame(), RefusalCode.PROTOCOL),
+        (sealed_frame(Sealed(0, 1, b"early")), RefusalCode.PROTOCOL),
+        (challenge_frame(Challenge(NONCE, 2)), RefusalCode.VERSION),
+        (challenge_frame(Challenge(NONCE[:-1])), RefusalCode.PROTOCOL),
     ],
 )
 def test_garbage_is_refused_and_the_others_are_served(
@@ -167,7 +182,7 @@ def test_garbage_is_refused_and_the_others_are_served(
             assert other.is_served(counter)
 
 
-@pytest.mark.parametrize("sent", [b"", b"\0", Challenge(NONCE).to_frame()[:-1]])
+@pytest.mark.parametrize("sent", [b"", b"\0", challenge_frame(Challenge(NONCE))[:-1]])
 def test_a_peer_that_leaves_at_any_point_is_no_matter(tmp_path: Path, sent: bytes) -> None:
     with serving(tmp_path) as server, server.connect() as other:
         with server.connect() as peer:

@@ -9,6 +9,7 @@ import pytest
 from enclave_payload.contents import Problem
 from enclave_payload.limits import Limits
 from enclave_payload.messages import ANSWER_BYTES, Challenge, RefusalCode, request_id
+from enclavectl.protocol.evidence import challenge_frame
 from tests.payload.serving import NONCE, PATIENCE_S, Peer, eventually, picture_of, redness, serving
 
 
@@ -29,7 +30,7 @@ class TestBounds:
     @staticmethod
     def is_taken(peer: Peer) -> bool:
         with peer:
-            peer.send(Challenge(NONCE).to_frame())
+            peer.send(challenge_frame(Challenge(NONCE)))
             frame = peer.next_frame()
             assert frame is not None
             return frame.type.name == "EVIDENCE"
@@ -93,7 +94,7 @@ class TestBounds:
     def assert_busy(peer: Peer, counter: int) -> None:
         refusal = peer.next_refusal()
         assert refusal.code is RefusalCode.BUSY
-        assert refusal.request_id == request_id(peer.evidence.session_id, counter)
+        assert refusal.request_id == request_id(peer.session_id, counter)
 
 
 class TestDeadlines:
@@ -107,7 +108,7 @@ class TestDeadlines:
         with serving(tmp_path, limits=Limits(idle_s=1)) as server, server.connect() as peer:
             peer.challenge().assert_ended(RefusalCode.SLOW)
 
-    @pytest.mark.parametrize("sent", [b"\0", Challenge(NONCE).to_frame()[:-1]])
+    @pytest.mark.parametrize("sent", [b"\0", challenge_frame(Challenge(NONCE))[:-1]])
     def test_half_a_frame(self, tmp_path: Path, sent: bytes) -> None:
         with serving(tmp_path, limits=Limits(frame_s=0.1)) as server, server.connect() as peer:
             peer.send(sent)
@@ -120,7 +121,7 @@ class TestDeadlines:
 
     def test_a_byte_now_and_then_does_not_hold_a_place(self, tmp_path: Path) -> None:
         with serving(tmp_path, limits=Limits(frame_s=0.3)) as server, server.connect() as peer:
-            for byte in Challenge(NONCE).to_frame()[:-1]:
+            for byte in challenge_frame(Challenge(NONCE))[:-1]:
                 peer.send(bytes([byte]))
                 time.sleep(0.1)
             peer.assert_ended(RefusalCode.SLOW)
@@ -205,7 +206,7 @@ class TestStop:
             for counter in range(3):
                 peer.ask(counter)
             assert classifier.entered.acquire(timeout=30)
-            peer.send(Challenge(NONCE).to_frame()[:3])  # half a frame holds nothing up
+            peer.send(challenge_frame(Challenge(NONCE))[:3])  # half a frame holds nothing up
             server.stop()
             server.stop()
             classifier.gate.set()

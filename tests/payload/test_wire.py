@@ -1,3 +1,5 @@
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -187,8 +189,9 @@ def receive(reader: FrameReader, stream: bytes, most: int) -> list[Frame]:
             count = min(most, len(stream))
             reader.feed(stream[:count])
         else:
-            count = min(most, len(stream), len(room))
-            room[:count] = stream[:count]
+            with room:
+                count = min(most, len(stream), len(room))
+                room[:count] = stream[:count]
             reader.filled(count)
         stream = stream[count:]
         found += drain(reader)
@@ -211,6 +214,42 @@ def test_large_frames_may_be_fed_as_well(bodies: list[bytes], most: int) -> None
         reader.feed(stream[start : start + most])
         found += drain(reader)
     assert found == sent
+
+
+def test_a_header_alone_commits_a_small_part_of_the_length_that_it_announces() -> None:
+    """Sixty-four connections that announce 16 MiB and send no more have it from our memory no more."""
+    tracemalloc.start()
+    try:
+        readers = [FrameReader({FrameType.SEALED: MAX_FRAME_BYTES}) for _ in range(64)]
+        for reader in readers:
+            reader.feed((16 << 20).to_bytes(4, "big") + bytes([FrameType.SEALED]))
+            assert reader.next_frame() is None
+            room = reader.room()
+            assert room is not None
+            room.release()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 64 * 2 * LARGE
+
+
+def test_a_buffer_is_never_more_than_twice_what_has_come() -> None:
+    size = 5 << 20
+    reader = FrameReader({FrameType.SEALED: MAX_FRAME_BYTES})
+    stream = memoryview(encode_frame(FrameType.SEALED, bytes(range(256)) * (size // 256)))
+    reader.feed(bytes(stream[:5]))
+    arrived, rooms = 5, 0
+    while (frame := reader.next_frame()) is None:
+        room = reader.room()
+        assert room is not None
+        with room:
+            assert arrived + len(room) <= max(2 * arrived, arrived + LARGE)
+            count = len(room)
+            room[:] = stream[arrived : arrived + count]
+        reader.filled(count)
+        arrived, rooms = arrived + count, rooms + 1
+    assert frame.body == stream[5:]
+    assert rooms < 10  # it doubles
 
 
 def test_a_large_frame_has_room_for_itself_and_nothing_more() -> None:

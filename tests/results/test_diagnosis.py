@@ -5,12 +5,19 @@ from datetime import UTC, datetime
 
 import pytest
 
-from enclave_payload.contents import KeyConfig, Outcome, Problem, Timings, key_config_digest
-from enclave_payload.messages import Evidence
+from enclave_payload.contents import (
+    SALT_BYTES,
+    Outcome,
+    Problem,
+    Timings,
+    encode_key_config,
+    key_config_digest,
+)
 from enclave_payload.seal import generate_keys
 from enclavectl.client.batch import Reply
 from enclavectl.client.exchange import VerifiedEnclave, new_challenge, verify_evidence
 from enclavectl.errors import EnclaveLost, PictureRefused
+from enclavectl.protocol.evidence import Evidence
 from enclavectl.results.diagnosis import Diagnosis, Result, refusal, to_result
 from tests.in_process import CARD, MODULE_ID, PCRS, expect, gray, new_root, simulated_nsm
 
@@ -30,9 +37,9 @@ NAMES = {"dark": "Dark", "light": "Light"}
 @pytest.fixture(scope="module")
 def enclave() -> VerifiedEnclave:
     root, challenge = new_root(), new_challenge()
-    config = KeyConfig(public_keys=generate_keys().public, card=CARD).to_cbor()
+    config = encode_key_config(generate_keys().public, CARD, bytes(SALT_BYTES))
     document = simulated_nsm(root).attest(nonce=challenge.nonce, user_data=key_config_digest(config))
-    return verify_evidence(challenge, Evidence(bytes(16), document, config), expect(root), datetime.now(UTC))
+    return verify_evidence(challenge, Evidence(document, config), expect(root), datetime.now(UTC))
 
 
 def test_an_answer_in_json() -> None:
@@ -41,6 +48,7 @@ def test_an_answer_in_json() -> None:
     assert result.to_json(NAMES) == {
         "image": "a.png",
         "sha256": picture.sha256,
+        "session": 0,
         "label": {"code": "light", "name": "Light", "probability": 0.75},
         "probabilities": {"dark": 0.25, "light": 0.75},
         "timings_ms": {"total": 33.333, "queue": 0.1, "decode": 2.0, "inference": 30.0},
@@ -50,7 +58,7 @@ def test_an_answer_in_json() -> None:
 def test_a_refusal_stands_in_place_of_the_label() -> None:
     result = to_result("a.png", Reply(index=0, picture=gray(1), outcome=REFUSED, total_ms=1))
     value = result.to_json(NAMES)
-    assert set(value) == {"image", "sha256", "error"}
+    assert set(value) == {"image", "sha256", "session", "error"}
     assert isinstance(error := value["error"], dict)
     assert set(error) == {"code", "message", "hint"}
     assert error["code"] == "unreadable"
@@ -62,6 +70,7 @@ def test_a_picture_that_was_never_read_has_no_hash() -> None:
     assert value == {
         "image": "a.png",
         "sha256": None,
+        "session": 0,
         "error": {"code": "empty", "message": "a.png: empty", "hint": None},
     }
 

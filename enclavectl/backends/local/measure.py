@@ -17,7 +17,7 @@ from pathlib import Path
 import enclave_payload
 
 # As installed: lower case, with underscores (PEP 427). One of the two TFLite runtimes is always absent.
-PACKAGES = {"ai_edge_litert", "cbor2", "cryptography", "numpy", "pillow", "tflite_runtime"}
+PACKAGES = {"ai_edge_litert", "cryptography", "numpy", "pillow", "tflite_runtime"}
 
 
 def payload_dir() -> Path:

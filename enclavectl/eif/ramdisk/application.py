@@ -31,7 +31,7 @@ def write_application(
     extra_env: Sequence[str] = (),
     look: Callable[[Flattened], None] | None = None,
 ) -> WrittenRamdisk:
-    """The application ramdisk of an image: its files, its command and its environment.
+    """Write the application ramdisk of an image: its files, its command and its environment.
 
     ``look`` is called with the flattened image before anything is written.
 

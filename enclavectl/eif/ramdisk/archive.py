@@ -80,7 +80,7 @@ def open_archive(
 
 
 def _members(archive: FileRange) -> dict[str, FileRange]:
-    """The files of the archive by name; links, which older Docker wrote for repeated layers, are followed."""
+    """Return the files of the archive by name, and the links that older Docker wrote for repeated layers."""
     files: dict[str, FileRange] = {}
     links: dict[str, str] = {}
     for member in read_tar(archive):
@@ -109,7 +109,7 @@ def _join(link: str, target: str) -> str:
 
 
 def _plain(blob: FileRange, stack: ExitStack) -> tuple[FileRange, str]:
-    """The layer as a plain tar, and the SHA-256 of that."""
+    """Return the layer as a plain tar, and the SHA-256 of that."""
     head = blob.head(BLOCK)
     # A tar begins with a name, which may be that of a packing ("BZh").
     packing = None if head[257:262] == b"ustar" else packing_of(head)

@@ -19,7 +19,7 @@ _NAMES, _NAMES_PER_BYTE = 16 << 20, 4  # diff keeps names on the disk
 
 @dataclass(slots=True)
 class ReadBudget:
-    """What is left: unpacked bytes, entries, and bytes of names."""
+    """The unpacked bytes, the entries and the bytes of names that may still come."""
 
     size: int
     unpacked: int
@@ -28,7 +28,7 @@ class ReadBudget:
 
     @classmethod
     def for_size(cls, size: int) -> ReadBudget:
-        """The budget for ramdisks of ``size`` bytes in all."""
+        """Return the budget for ramdisks of ``size`` bytes in all."""
         return cls(
             size=size,
             unpacked=_BYTES + _BYTES_PER_BYTE * size,

@@ -16,6 +16,7 @@ from enclavectl.eif.errors import CpioError
 from enclavectl.eif.file_range import CHUNK
 from enclavectl.eif.packed import Packing, packing_of
 from enclavectl.eif.ramdisk.budget import ReadBudget
+from enclavectl.errors import visible
 
 MAGIC = b"070701"
 _MAGIC_CRC = b"070702"  # the same with a sum of each file's bytes, which the kernel checks
@@ -58,7 +59,7 @@ class CpioEntry:
         return _KINDS.get(stat.S_IFMT(self.mode), "unknown")
 
     def to_bytes(self, at: int = 0) -> bytes:
-        """Header, name and padding of a record that starts at ``at`` of its archive.
+        """Write header, name and padding of a record that starts at ``at`` of its archive.
 
         Raises:
             CpioError: ``cpio-range``; a number needs more than 32 bits, or the name is too long or has a NUL.
@@ -91,21 +92,20 @@ class CpioEntry:
 
 
 def show(name: bytes) -> str:
-    """A name for messages and JSON: UTF-8, with other bytes and unprintable characters escaped."""
-    text = name.decode("utf-8", "backslashreplace")
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    """Spell a name for messages and JSON: as UTF-8, other bytes and unprintable characters escaped."""
+    return visible(name.decode("utf-8", "backslashreplace"))
 
 
 def padding(at: int, unit: int = 4) -> bytes:
-    """The zero bytes from ``at`` to the next multiple of ``unit``."""
+    """Return the zero bytes from ``at`` to the next multiple of ``unit``."""
     return bytes(-at % unit)
 
 
 class ByteSource(Protocol):
-    """What the reader needs of a file: the next bytes, at most ``size`` of them; empty at the end."""
+    """The one method of a file that the reader needs."""
 
     def read(self, size: int, /) -> bytes:
-        """The next bytes."""
+        """Read at most ``size`` of the next bytes; none at the end."""
         ...
 
 
@@ -134,7 +134,7 @@ class CpioReader:
         self._sum: int | None = None  # what is left of the current entry's sum, where it has one
 
     def __iter__(self) -> Iterator[CpioEntry]:
-        """Each entry in turn.
+        """Yield each entry in turn.
 
         Raises:
             CpioError: ``cpio-magic``, ``cpio-header``, ``cpio-name``, ``cpio-sum``, ``cpio-truncated``,
@@ -158,7 +158,7 @@ class CpioReader:
             head = self._exactly(len(MAGIC))
 
     def data(self) -> Iterator[bytes]:
-        """What is left of the current entry's content, in pieces of at most 1 MiB.
+        """Yield what is left of the current entry's content, in pieces of at most 1 MiB.
 
         Raises:
             CpioError: ``cpio-truncated``.
@@ -212,7 +212,7 @@ class CpioReader:
         )
 
     def _next_archive(self) -> bytes:
-        """Past the trailer's zeros: the magic of another archive, or nothing at the end."""
+        """Skip the trailer's zeros, and return the magic of another archive or nothing at the end."""
         for _ in self.data():
             pass
         while block := self._read(CHUNK):
@@ -231,7 +231,7 @@ class CpioReader:
         return b""
 
     def _enter(self, magic: bytes) -> bytes:
-        """The magic of an archive, of one inside of packed data where ``magic`` is that of such."""
+        """Return the magic of an archive: of the one inside, where ``magic`` is that of packed data."""
         packing = packing_of(magic)
         if self._unpack is None or packing is None:
             return magic
@@ -266,7 +266,7 @@ class CpioReader:
 
 
 class ByteSink(Protocol):
-    """What the writer needs of a file."""
+    """The one method of a file that the writer needs."""
 
     def write(self, data: bytes, /) -> object:
         """Append ``data``."""

@@ -13,7 +13,7 @@ from enclavectl.eif.ramdisk.tar import TarEntry, read_tar
 
 
 class Kind(Enum):
-    """What an entry is; the value is the type part of its mode, except for hard links, which have none."""
+    """The kind of an entry; the value is the type part of its mode, and 0 for hard links."""
 
     FIFO = 0o010000
     CHAR = 0o020000
@@ -56,7 +56,7 @@ class Entry:
 
 
 def clean_name(raw: bytes, offset: int) -> bytes:
-    """The path without leading, doubled and trailing slashes and without ``./``.
+    """Strip leading, doubled and trailing slashes and ``./`` from a path.
 
     Docker unpacks each name below the layer's root, so a leading slash means that root; ko, kaniko and other
     builders write such names.
@@ -76,7 +76,7 @@ def clean_name(raw: bytes, offset: int) -> bytes:
 
 
 def to_entry(member: TarEntry) -> Entry:
-    """A tar member as an entry.
+    """Make an entry of a tar member.
 
     Raises:
         LayerError: ``tar-name``.
@@ -100,7 +100,7 @@ def to_entry(member: TarEntry) -> Entry:
 
 
 def read_export(archive: FileRange) -> Iterator[Entry]:
-    """The entries of a ``docker export`` tar, in its order, the root left out.
+    """Yield the entries of a ``docker export`` tar, in its order, without the root.
 
     Raises:
         LayerError: the archive is damaged, or a name is unsafe.

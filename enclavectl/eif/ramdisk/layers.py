@@ -50,7 +50,7 @@ _INIT_LAYER = (
 
 
 class ImpliedParents(Enum):
-    """What becomes of a directory that a layer uses but does not list.
+    """The choice for a directory that a layer uses but does not list.
 
     ``DOCKER``: 0755, owned by root, even where a lower layer lists it; Docker stamps it with the time of the
     pull, so no two hosts agree and we use ``mtime`` 0. ``KEEP``: the lower layer's entry stays, as the OCI
@@ -90,7 +90,7 @@ class Flattened:
         return self.names.below(key_of(folder), _MAX_SIBLINGS)
 
     def entries(self) -> Iterator[Entry]:
-        """Depth first, siblings in byte order, a directory before its children; the root is left out.
+        """Yield all but the root: depth first, siblings in byte order, a directory before its children.
 
         The first name of a file is that file, its others are hard links to the first.
         """
@@ -105,7 +105,7 @@ class Flattened:
 def flatten(
     layers: Iterable[FileRange], *, implied: ImpliedParents = ImpliedParents.DOCKER, init_layer: bool = True
 ) -> Iterator[Flattened]:
-    """The file system that ``docker export`` would show, until the end of the block.
+    """Flatten layers to what ``docker export`` would show, until the end of the block.
 
     ``layers`` are plain tars, lowest first. ``init_layer`` adds what dockerd adds to every container. Takes
     room on the disk for each path, and memory for none.
@@ -148,7 +148,7 @@ class _Layer:
         self._parent = b""  # the last one seen to be there, since members of a directory stand together
 
     def read(self, archive: FileRange) -> None:
-        """This is the layer in ``archive``."""
+        """Read the layer in ``archive``, in place of the one before."""
         for table in ("layer", "implied", "opaque", "hidden", "device"):
             self._execute(f"DELETE FROM {table}")
         self._make(b"", _ROOT)
@@ -160,7 +160,7 @@ class _Layer:
         self._execute("INSERT OR IGNORE INTO missing SELECT path FROM implied WHERE path > x''")
 
     def lay_over(self, image: Names, implied: ImpliedParents) -> None:
-        """``image`` is what it was, with this layer over it."""
+        """Lay this layer over ``image``."""
         self._execute(
             "INSERT OR IGNORE INTO hidden SELECT path FROM layer JOIN image USING (path) "
             "WHERE image.folder AND NOT layer.folder"
@@ -176,7 +176,7 @@ class _Layer:
         self._execute("DELETE FROM image WHERE path IN (SELECT path FROM layer JOIN device USING (inode))")
 
     def missing(self) -> Implied:
-        """What was implied in any layer so far."""
+        """Return the directories that were implied in any layer so far."""
         count = self._execute("SELECT COUNT(*) FROM missing").fetchone()[0]
         rows = self._execute("SELECT path FROM missing ORDER BY path LIMIT 3")
         return Implied(count=count, examples=tuple(path_of(key) for (key,) in rows))
@@ -246,7 +246,7 @@ class _Layer:
                 self._execute("INSERT INTO device SELECT inode FROM layer WHERE path = ?", (key,))
 
     def _clear(self, key: bytes) -> None:
-        """The directory at ``key`` is gone, with all that the layer has or hides in it."""
+        """Remove the directory at ``key``, with all that the layer has or hides in it."""
         self._names.drop(key)
         for table in ("implied", "opaque"):
             self._execute(f"DELETE FROM {table} WHERE path >= ? AND path < ?", (key, key + b"\1"))
@@ -254,7 +254,7 @@ class _Layer:
         self._parent = b""
 
     def _linked(self, entry: Entry, at: int) -> Name:
-        """The file that a hard link names. Measured with dockerd: the link's header is applied to it."""
+        """Find the file that a hard link names. Measured with dockerd: the link's header is applied to it."""
         name = self._names.get(key_of(entry.target))
         if name is None or name.folder:
             raise LayerError(
@@ -286,7 +286,7 @@ def _check_attributes(entry: Entry, at: int) -> None:
 
 
 def _init_path(index: Index, image: Names, path: bytes, entry: Entry) -> None:
-    """What dockerd's init layer does: what is in the way and no directory goes, what is missing is made."""
+    """Do what dockerd's init layer does: remove what is in the way and no directory, make what is missing."""
     key, name = b"", image.get(b"")
     parts = path.split(b"/")
     for number, part in enumerate(parts, 1):

@@ -13,7 +13,7 @@ from enclavectl.eif.format import Arch
 from enclavectl.eif.ramdisk.platform import Platform, normal_platform
 from enclavectl.eif.strictjson import JsonValue, parse_json
 
-MAX_JSON = 4 << 20
+MAX_JSON = 4 << 20  # registries need take no larger manifest (OCI distribution-spec); most have some 10 kB
 _MAX_NAMED = 8  # platforms in a message
 MAX_INDEXES = 8  # within each other; builders write two
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
@@ -29,7 +29,7 @@ _INDEX_TYPES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageConfig:
-    """What an image says of itself. ``image_id`` is the SHA-256 of its configuration, in hex.
+    """The configuration of an image. ``image_id`` is the SHA-256 of its configuration, in hex.
 
     ``ignored`` names the settings that an enclave does not honor (USER, WORKDIR, HEALTHCHECK, ...).
     """
@@ -43,7 +43,7 @@ class ImageConfig:
     raw: Mapping[str, JsonValue]
 
     def command(self) -> tuple[str, ...]:
-        """What nitro-cli starts: Cmd alone where there is one, even beside an Entrypoint; else Entrypoint.
+        """Return what nitro-cli starts: Cmd alone where there is one, even beside an Entrypoint; else that.
 
         Raises:
             LayerError: ``image-command``; there is neither.
@@ -215,7 +215,7 @@ def _blob(digest: str) -> str:
 
 
 def parse_config(sources: Sources) -> tuple[ImageConfig, list[str]]:
-    """The image's configuration, and the SHA-256 that each plain layer must have, lowest first.
+    """Read the image's configuration, and the SHA-256 that each plain layer must have, lowest first.
 
     Raises:
         EifError: the JSON is damaged, or is not what its digest says.

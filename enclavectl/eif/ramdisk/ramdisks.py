@@ -52,7 +52,7 @@ _MOUNT_POINTS = (b"dev", b"run", b"sys", b"var", b"proc", b"tmp")
 
 
 class Mode(StrEnum):
-    """How ramdisks are written."""
+    """The two ways to write ramdisks."""
 
     NITRO_CLI = "nitro-cli"
     REPRODUCIBLE = "reproducible"
@@ -68,7 +68,7 @@ class BootFile:
 
 
 def init_lines(words: Sequence[str]) -> bytes:
-    """The ``cmd`` or ``env`` file that nitro-cli's init reads: one word per line, no quoting.
+    """Write the ``cmd`` or ``env`` file that nitro-cli's init reads: one word per line, no quoting.
 
     Raises:
         EifError: ``init-line``; a word with a line break or a NUL would arrive as something else.
@@ -83,14 +83,14 @@ def init_lines(words: Sequence[str]) -> bytes:
 
 
 def boot_entries(files: Iterable[BootFile]) -> Iterator[Entry]:
-    """The boot ramdisk: ``/dev`` and the files; nitro-cli's has ``init`` and ``nsm.ko``, in this order."""
+    """Yield the boot ramdisk: ``/dev`` and the files, which are ``init`` and ``nsm.ko`` for nitro-cli."""
     yield _directory(b"dev")
     for file in files:
         yield Entry(name=file.name.encode(), kind=Kind.FILE, perm=file.perm, mtime=EPOCH, data=file.data)
 
 
 def application_entries(image: Iterable[Entry], *, cmd: bytes, env: bytes) -> Iterator[Entry]:
-    """The application ramdisk, record by record, as linuxkit orders it.
+    """Yield the application ramdisk, record by record, as linuxkit orders it.
 
     ``image`` are the entries of ``docker export``. Directories from it keep the trailing slash that they have
     there, because linuxkit keeps it in the record's name.
@@ -193,7 +193,7 @@ def _write_linuxkit(writer: CpioWriter, entries: Iterable[Entry]) -> None:
 
 
 def relative_path(target: bytes, link: bytes) -> bytes:
-    """The target of a symbolic link at ``link`` that means ``target``; both start from the same place."""
+    """Return the relative target of a link at ``link`` that means ``target``; both start from one place."""
     to, start = target.split(b"/"), link.split(b"/")[:-1]
     common = 0
     while common < min(len(to) - 1, len(start)) and to[common] == start[common]:
@@ -202,7 +202,7 @@ def relative_path(target: bytes, link: bytes) -> bytes:
 
 
 def _write_reproducible(writer: CpioWriter, entries: Iterable[Entry]) -> None:
-    """Hard links share an inode number; the data stands with the last of them, as GNU cpio has it."""
+    """Write entries in order; of hard links the last has the data, as GNU cpio has it."""
     with open_index() as index:
         names = Names(index, "ramdisk")
         for entry in entries:

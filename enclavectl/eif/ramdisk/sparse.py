@@ -28,7 +28,7 @@ _PREFIX = b"GNU.sparse."
 
 @dataclass(slots=True)
 class SparseBudget:
-    """What the sparse files of one image may still cost: pieces of data in memory, and bytes of holes."""
+    """The pieces in memory and the bytes of holes that sparse files of one image may still have."""
 
     pieces: int = MAX_PIECES
     holes: int = MAX_HOLES
@@ -72,7 +72,7 @@ class SparseFile:
         return offset
 
     def read(self, size: int, /) -> bytes:
-        """The next ``size`` bytes, fewer at the end of the file."""
+        """Read the next ``size`` bytes, fewer at the end of the file."""
         end = min(self._size, self._at + size)
         found = bytearray(max(0, end - self._at))
         index = max(0, bisect_right(self._starts, self._at) - 1)
@@ -90,7 +90,7 @@ class SparseFile:
 
 
 def is_sparse(records: Mapping[bytes, bytes]) -> bool:
-    """Whether the pax records of a member make it a sparse file for Docker's reader."""
+    """Return True if the pax records of a member make it a sparse file for Docker's reader."""
     version = records.get(_PREFIX + b"major", b""), records.get(_PREFIX + b"minor", b"")
     if version == (b"", b""):
         return bool(records.get(_PREFIX + b"map"))
@@ -98,12 +98,12 @@ def is_sparse(records: Mapping[bytes, bytes]) -> bool:
 
 
 def sparse_name(records: Mapping[bytes, bytes]) -> bytes:
-    """The name that a sparse member has in place of its header's; empty where that one counts."""
+    """Return the name that a sparse member has in place of its header's; empty where that one counts."""
     return records.get(_PREFIX + b"name", b"")
 
 
 def expand(records: Mapping[bytes, bytes], data: FileRange, budget: SparseBudget, at: int) -> FileRange:
-    """The whole file that a sparse member stands for; ``data`` is what the archive has of it.
+    """Return the whole file that a sparse member stands for; ``data`` is what the archive has of it.
 
     Raises:
         LayerError: ``tar-sparse``; its map is damaged or does not fit its data, or the budget is spent.
@@ -130,7 +130,7 @@ def expand(records: Mapping[bytes, bytes], data: FileRange, budget: SparseBudget
 
 
 def _map_in_records(records: Mapping[bytes, bytes], at: int) -> list[int]:
-    """The map of forms 0.0 and 0.1; the tar reader has made the latter of the former."""
+    """Read the map of forms 0.0 and 0.1; the tar reader has made the latter of the former."""
     text = records.get(_PREFIX + b"map", b"")
     numbers = [_number(one, at) for one in text.split(b",")] if text else []
     if len(numbers) != 2 * _number(records.get(_PREFIX + b"numblocks", b""), at):
@@ -139,7 +139,7 @@ def _map_in_records(records: Mapping[bytes, bytes], at: int) -> list[int]:
 
 
 def _map_before(data: FileRange, budget: SparseBudget, at: int) -> tuple[list[int], int]:
-    """The map of form 1.0, which stands before the data, and how many bytes it takes: whole blocks."""
+    """Read the map of form 1.0, which stands before the data in whole blocks, and count its bytes."""
     text = data.head(min(MAX_MAP, data.size))
     first, newline, _ = text.partition(b"\n")
     count = _number(first, at) if newline else -1

@@ -16,7 +16,7 @@ from enclavectl.eif.ramdisk.budget import ReadBudget
 from enclavectl.eif.ramdisk.cpio import ByteSource, CpioReader
 
 NOT_READ = "ramdisk-not-read"  # the code for what the kernel may boot and nothing here unpacks
-_BUFFER = 1 << 16
+_BUFFER = 1 << 16  # headers have 110 bytes, so a system call each would cost more than the reading
 
 
 class _RangeStream(io.RawIOBase):
@@ -61,7 +61,7 @@ class _PieceStream(io.RawIOBase):
 
 
 def read_ramdisk(data: FileRange, budget: ReadBudget | None = None) -> CpioReader:
-    """The entries of a ramdisk section; ``budget`` is that of the whole image, or else of this section.
+    """Read a ramdisk section; ``budget`` is that of the whole image, or else of this section.
 
     Iterating raises ``CpioError`` also for ``ramdisk-packing`` (damaged), ``ramdisk-budget``, ``NOT_READ``.
     """
@@ -74,12 +74,14 @@ def read_ramdisk(data: FileRange, budget: ReadBudget | None = None) -> CpioReade
 
 
 def not_read_error(packing: Packing) -> CpioError:
-    """What is told of a ramdisk that is packed with something else than the standard library reads."""
+    """Return what is told of a ramdisk that the standard library cannot unpack."""
     return CpioError(f"packed with {packing}, which is not looked into", code=NOT_READ)
 
 
 def _unpacked(packing: Packing, head: bytes, source: ByteSource, budget: ReadBudget) -> Iterator[bytes]:
     """Yield what ``head`` and all that follows it in ``source`` unpack to."""
+    if not packing.is_bootable:
+        raise CpioError(f"packed with {packing}, which Linux does not unpack", code="ramdisk-packing")
     if not packing.is_readable:
         raise not_read_error(packing)
     unpacker = Unpacker(packing, after=After.ZEROS)

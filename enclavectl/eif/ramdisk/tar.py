@@ -45,7 +45,7 @@ class TarEntry:
 
 @dataclass(slots=True)
 class _Extended:
-    """What headers before a member said of it."""
+    """The extended headers before a member."""
 
     records: dict[bytes, bytes] = field(default_factory=dict)
     name: bytes | None = None
@@ -124,7 +124,7 @@ def _check_sum(header: bytes, at: int) -> None:
 
 
 def _number(raw: bytes, at: int) -> int:
-    """Octal digits, or base 256 where the first bit is set."""
+    """Decode octal digits, or base 256 where the first bit is set."""
     if raw[0] & 0x80:
         value = int.from_bytes(raw)
         bits = 8 * len(raw)
@@ -148,7 +148,7 @@ def _extend(extended: _Extended, kind: bytes, data: bytes, at: int) -> None:
 
 
 def _pax_records(data: bytes, at: int) -> dict[bytes, bytes]:
-    """The records of one header; the map of a sparse file in form 0.0 becomes that of form 0.1."""
+    """Read the records of one header; the map of a sparse file in form 0.0 becomes that of form 0.1."""
     records: dict[bytes, bytes] = {}
     pieces: list[bytes] = []
     for key, value in _pax(data, at):
@@ -194,7 +194,7 @@ def _pax_number(records: dict[bytes, bytes], key: bytes, default: int, at: int) 
 def _entry(
     archive: FileRange, header: bytes, at: int, extended: _Extended, size: int, budget: SparseBudget
 ) -> tuple[TarEntry, int]:
-    """A member, and how many bytes of data it has in the archive."""
+    """Read a member, and count its bytes of data in the archive."""
     records = extended.records
     # Where both stand before a member, Docker's reader takes GNU's long name.
     name = extended.name or records.get(b"path") or _ustar_name(header)

@@ -23,6 +23,7 @@ from enclavectl.eif.ramdisk.platform import parse_platform
 from enclavectl.eif.ramdisk.ramdisks import Mode
 from enclavectl.errors import StateError, UsageError
 from tests.eif.samples import directory, pack_zstd, skippable, symlink, tar, text
+from tests.eif.vectors import real_archive
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -297,6 +298,22 @@ def test_damaged_and_unknown_compression(tmp_path: Path) -> None:
         layout = Layout()
         path = layout.write(tmp_path, layout.image(LAYERS[:1], config(LAYERS[:1]), [stored]))
         assert refused(path) == "layer-compression"
+
+
+def test_a_real_image_of_ko_is_taken(tmp_path: Path) -> None:
+    """Its layers have names such as /ko-app/hello and /var/run/ko/..., below no listed folder."""
+    reader = CpioReader(io.BytesIO(ramdisk(real_archive("ko.tar"))))
+    found = {entry.name: entry for entry in reader}
+    assert found[b"rootfs/ko-app/hello"].kind == "file"
+    assert b"rootfs/var/run/ko" in found
+
+
+def test_an_image_may_name_its_architecture_as_the_kernel_does(tmp_path: Path) -> None:
+    layout = Layout()
+    images = [layout.image(LAYERS, config(LAYERS, arch)) for arch in ("x86_64", "aarch64")]
+    for arch in Arch:
+        with open_archive(layout.write(tmp_path, *images), preferred=arch) as archive:
+            assert archive.config.architecture == arch.value
 
 
 @pytest.mark.parametrize(

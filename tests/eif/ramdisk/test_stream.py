@@ -96,9 +96,10 @@ def test_inside_of_packed_data_nothing_is_packed_again() -> None:
     assert refused(gzip.compress(cpio() + gzip.compress(cpio()))) == "cpio-trailing"
 
 
-@pytest.mark.parametrize("magic", [b"070707", b"hsqs\0\0", b"070703", b"\x1f\x8b\x00"])
+@pytest.mark.parametrize("magic", [b"070707", b"hsqs\0\0", b"070703", b"\x1f\x8b\x00", b"\x04\x22\x4d\x18"])
 def test_what_linux_does_not_unpack_is_not_sound(magic: bytes) -> None:
     assert verdict(magic.ljust(512, b"0")) == (False, [("ramdisk-magic", Severity.WARNING)])
+    assert not verdict(cpio() + magic.ljust(512, b"0"))[0]
 
 
 def summed(value: int, data: bytes = b"\xff" * 1000) -> bytes:

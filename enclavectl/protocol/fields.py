@@ -1,0 +1,24 @@
+"""Read the one CBOR map that an answer or a key configuration is."""
+
+from __future__ import annotations
+
+from enclave_payload.cbor import CborError, Value, decode, encode
+from enclave_payload.contents import ContentError
+
+
+def read_fields(data: bytes, names: frozenset[str], *, max_bytes: int) -> dict[int | str, Value]:
+    """Decode the map with exactly these keys, in the one deterministic encoding (RFC 8949 section 4.2.1).
+
+    Raises:
+        ContentError: anything else.
+    """
+    try:
+        value = decode(data, max_bytes=max_bytes)
+    except CborError as exc:
+        raise ContentError(f"not CBOR: {exc}") from exc
+    if not isinstance(value, dict) or value.keys() != names:
+        raise ContentError(f"expected a map of {', '.join(sorted(names))}")
+    # What is encoded again to other bytes was not encoded deterministically.
+    if encode(value) != data:
+        raise ContentError("not the deterministic encoding")
+    return value

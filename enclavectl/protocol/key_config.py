@@ -1,0 +1,58 @@
+"""The key configuration: what the attestation document commits to, as a client reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from enclave_payload.card import CardError, ModelCard
+from enclave_payload.cbor import Value
+from enclave_payload.contents import SALT_BYTES, ContentError, key_config_digest
+from enclave_payload.messages import MAX_KEY_CONFIG_BYTES, PROTOCOL_VERSION
+from enclave_payload.seal import SuiteId
+from enclavectl.protocol.card import check_card
+from enclavectl.protocol.fields import read_fields
+
+__all__ = ["KeyConfig", "ModelCard", "key_config_digest", "parse_key_config"]
+
+_FIELDS = frozenset({"version", "keys", "card", "salt"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyConfig:
+    """The suites that an enclave offers, with their public keys, and the card of its model."""
+
+    public_keys: Mapping[SuiteId, bytes]
+    card: ModelCard
+
+
+def parse_key_config(data: bytes) -> KeyConfig:
+    """Read the key configuration. Verifiers hash the bytes that they received and never encode again.
+
+    Raises:
+        ContentError: anything but that map with values in bounds, and a card that keeps every rule.
+    """
+    fields = read_fields(data, _FIELDS, max_bytes=MAX_KEY_CONFIG_BYTES)
+    version, card, salt = fields["version"], fields["card"], fields["salt"]
+    # `type() is int`, because True is an int in Python and is not one in CBOR.
+    if type(version) is not int or version != PROTOCOL_VERSION:
+        raise ContentError("version")
+    if not isinstance(salt, bytes) or len(salt) != SALT_BYTES:
+        raise ContentError("salt")
+    if not isinstance(card, bytes):
+        raise ContentError("card")
+    try:
+        return KeyConfig(public_keys=_public_keys(fields["keys"]), card=check_card(card))
+    except CardError as exc:
+        raise ContentError(str(exc)) from exc
+
+
+def _public_keys(value: Value) -> dict[SuiteId, bytes]:
+    if not isinstance(value, dict) or not value:
+        raise ContentError("keys")
+    public_keys = {}
+    for suite, key in value.items():
+        if suite not in set(SuiteId) or not isinstance(key, bytes):
+            raise ContentError("keys")
+        public_keys[SuiteId(int(suite))] = key
+    return public_keys

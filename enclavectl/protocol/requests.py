@@ -1,0 +1,44 @@
+"""A request as a client writes it: the content that is sealed, and the frame around the ciphertext."""
+
+from __future__ import annotations
+
+from enclave_payload.contents import Delivery, Request
+from enclave_payload.media import MEDIA_CODES
+from enclave_payload.messages import REQUEST_ID_BYTES, SESSION_ID_BYTES, Sealed, request_id
+from enclave_payload.seal import REPLY_KEY_BYTES
+from enclave_payload.wire import Buffer, FrameType, frame_header
+
+__all__ = [
+    "REPLY_KEY_BYTES",
+    "REQUEST_ID_BYTES",
+    "Delivery",
+    "Request",
+    "Sealed",
+    "request_content",
+    "request_counter",
+    "request_id",
+    "sealed_frame",
+    "sealed_parts",
+]
+
+
+def request_counter(request_id: bytes) -> int:
+    """Return the counter in a request id."""
+    return int.from_bytes(request_id[SESSION_ID_BYTES:], "big")
+
+
+def request_content(request: Request) -> tuple[bytes, bytes]:
+    """Write ``u8 media type | u8 delivery | 32 bytes reply key``, and the picture: parts to be joined."""
+    return bytes([MEDIA_CODES[request.media_type], request.delivery]) + request.reply_key, request.picture
+
+
+def sealed_parts(sealed: Sealed) -> tuple[bytes, Buffer]:
+    """Write the frame up to the ciphertext, and the ciphertext: a picture is not copied to be sent."""
+    fields = sealed.counter.to_bytes(8, "big") + sealed.suite.to_bytes(2, "big")
+    size = len(fields) + len(sealed.ciphertext)
+    return frame_header(FrameType.SEALED, size) + fields, sealed.ciphertext
+
+
+def sealed_frame(sealed: Sealed) -> bytes:
+    """Write the whole frame: ``u64 counter | u16 suite | HPKE enc and ciphertext`` behind its header."""
+    return b"".join(sealed_parts(sealed))
