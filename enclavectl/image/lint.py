@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from enclavectl.eif.file_range import FileRange
@@ -87,26 +87,34 @@ def lint_config(config: ImageConfig) -> Iterator[LintFinding]:
         yield LintFinding(
             rule=Rule.IGNORED_SETTING, where=where, message=_MEANING.get(name, f"{name} is ignored")
         )
-    if config.entrypoint and config.cmd:
-        yield LintFinding(
-            rule=Rule.ENTRYPOINT_AND_CMD,
-            where=where,
-            message="with both ENTRYPOINT and CMD only CMD is started; put the whole command into CMD",
-        )
     words = config.cmd if config.cmd is not None else config.entrypoint
     if not words:
         yield LintFinding(
             rule=Rule.NO_COMMAND, where=where, message='nothing to start; add CMD ["/absolute/path", ...]'
         )
-    elif not words[0].startswith("/"):
+    yield from lint_words(config.cmd, config.entrypoint, where)
+    yield from _lint_settings(config)
+    yield from _lint_history(config)
+
+
+def lint_words(
+    cmd: Sequence[str] | None, entrypoint: Sequence[str] | None, where: str
+) -> Iterator[LintFinding]:
+    """What can be said of a command without the files of its image."""
+    if entrypoint and cmd:
+        yield LintFinding(
+            rule=Rule.ENTRYPOINT_AND_CMD,
+            where=where,
+            message="with both ENTRYPOINT and CMD only CMD is started; put the whole command into CMD",
+        )
+    words = cmd if cmd is not None else entrypoint
+    if words and not words[0].startswith("/"):
         yield LintFinding(
             rule=Rule.RELATIVE_COMMAND,
             where=where,
             message=f"init looks for {words[0]!r} in /sbin:/usr/sbin:/bin:/usr/bin, whatever PATH says; "
             "write an absolute path",
         )
-    yield from _lint_settings(config)
-    yield from _lint_history(config)
 
 
 def _lint_settings(config: ImageConfig) -> Iterator[LintFinding]:
