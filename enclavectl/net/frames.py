@@ -1,4 +1,4 @@
-"""Frames over a connected socket, with deadlines, and what a refusal means to a client."""
+"""Frames over a connected socket, with deadlines, and a client's errors for refusals."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from enclavectl.net.refusal import NO_REQUEST, Refusal, RefusalCode, parse_refus
 
 __all__ = ["Frame", "FrameStream", "FrameType", "WireError"]
 
-# vsock on the parent takes writes of this size well; from inside the enclave the bound is 16 KiB. A Unix
-# socket takes any size, and wakes the reader less often for a larger one.
+# On the parent, vsock handles writes of this size well; inside the enclave the bound is 16 KiB. A Unix socket
+# # takes any size, and a larger one wakes the reader less often.
 _VSOCK_SEND_BYTES = 64 * 1024
 _UNIX_SEND_BYTES = 1024 * 1024
-_RECV_BYTES = 64 * 1024
+_RECV_BYTES = 64 * 1024  # an answer or an attestation document fits in one call
 
 
 class FrameStream:
     """Frames over a connected socket, with a deadline for each; any error is an ``EnclavectlError``."""
 
     def __init__(self, sock: socket.socket, name: str) -> None:
-        """``name`` is what messages call the peer."""
+        """Wrap a connected socket; ``name`` names the peer in messages."""
         self._sock = sock
         self._send_bytes = _UNIX_SEND_BYTES if sock.family == socket.AF_UNIX else _VSOCK_SEND_BYTES
         self._name = name
@@ -32,14 +32,15 @@ class FrameStream:
         self._arrived: deque[Frame] = deque()
 
     def accept(self, limits: Mapping[FrameType, int]) -> None:
-        """Take these frame types from now on, up to so many bytes of body each."""
+        """Accept only these frame types from now on, each with its limit on the body in bytes."""
         self._reader.limits = limits
 
     def send(self, head: bytes, body: Buffer = b"", *, timeout_s: float) -> None:
-        """All of ``head`` and ``body`` has left.
+        """Send all of ``head`` and ``body``.
 
         Raises:
-            EnclaveLost: the peer is gone or does not read. If it said why, that is raised instead.
+            EnclaveLost: the peer is gone or does not read. If it sent a refusal, that error is raised
+                instead.
         """
         deadline = time.monotonic() + timeout_s
         try:
@@ -85,14 +86,14 @@ class FrameStream:
         return frame
 
     def refusal(self, refusal: Refusal) -> EnclavectlError:
-        """Turn a refusal into the error for the user. It is unauthenticated: believe only the no."""
+        """Turn a refusal into the error for the user. It is unauthenticated: it proves only that it came."""
         kind, text, hint = _REFUSALS[refusal.code]
         return kind(
             f"{self._name} {text}", hint=hint, code=f"refused-{refusal.code.name.lower().replace('_', '-')}"
         )
 
     def refusal_in(self, frame: Frame) -> EnclavectlError:
-        """Turn the refusal in a frame into the error that a user should see."""
+        """Parse the refusal in a frame and turn it into the error for the user."""
         try:
             return self.refusal(parse_refusal(frame.body))
         except WireError as exc:
@@ -103,9 +104,9 @@ class FrameStream:
         self._sock.close()
 
     def _raise_last_words(self) -> None:
-        """Read why a peer closed on us, which it may have said, before reporting the broken pipe.
+        """Raise the refusal that the peer may have sent before it closed, in place of the broken pipe.
 
-        What else it said before is kept for ``receive``: answers that came are not lost.
+        Other frames that it sent before are kept for ``receive``, so that no answer is lost.
         """
         try:
             while True:
@@ -114,14 +115,14 @@ class FrameStream:
                     raise self.refusal(parse_refusal(frame.body))
                 self._arrived.append(frame)
         except (EnclaveLost, PeerProtocolError, WireError):
-            return  # it did not: the broken pipe is all there is to report
+            return  # the peer sent no refusal, so the caller reports the broken pipe
 
     def _lost(self, what: str) -> EnclaveLost:
         return EnclaveLost(f"{self._name} {what}", hint="enclavectl console shows its last output")
 
 
 def _is_of_one_request(body: bytes) -> bool:
-    """Whether a refusal leaves the session alive: too busy for one request is no reason to close."""
+    """Return whether a refusal is about one request and leaves the session open."""
     refusal = parse_refusal(body)
     return refusal.code is RefusalCode.BUSY and refusal.request_id != NO_REQUEST
 

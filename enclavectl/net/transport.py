@@ -1,4 +1,4 @@
-"""Where an enclave is reached, by one pair of functions: Unix sockets, vsock, vsock behind a Unix socket."""
+"""Connecting and listening on every kind of address: Unix sockets, vsock, vsock behind a Unix socket."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _MAX_UNIX_PATH = 107
 _SEND_BUFFER_BYTES = 1024 * 1024
 # "OK " and a port of ten digits, with room.
 _MAX_HYBRID_REPLY = 32
-# Docker's default profile refuses AF_VSOCK since 20.10.22 (moby issue 44670); without the module it is
-# EAFNOSUPPORT.
+# Docker's default profile refuses AF_VSOCK since 20.10.22 (moby issue 44670). Without the kernel module the
+# # error is EAFNOSUPPORT.
 _FORBIDDEN_HINT = (
     "a container's seccomp profile, or SELinux or AppArmor, forbids it: docker run --security-opt "
     "seccomp=PROFILE with a profile that allows socket(AF_VSOCK)"
@@ -32,14 +32,14 @@ def connect(address: Address, timeout_s: float) -> socket.socket:
     """Connect a stream socket.
 
     Raises:
-        StateError: nobody listens there.
+        StateError: nothing listens there.
         HostError: this kernel has no such sockets.
         EnclaveLost: no connection within ``timeout_s`` seconds, or the kernel's limit if that is shorter.
     """
     sock = _new_socket(address)
     try:
         sock.settimeout(timeout_s)
-        # Room for a picture of common size, so that sending it does not take turns with its reader.
+        # Room for a picture of common size, so that the sender does not wait for the reader.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
         if isinstance(address, VsockAddress):
             sock.connect((address.cid, address.port))
@@ -70,7 +70,7 @@ def listen(address: Address) -> socket.socket:
     Raises:
         StateError: the address is in use or cannot be bound.
         HostError: this kernel has no such sockets.
-        UsageError: a hybrid address, which is a guest's: guests connect to Unix sockets of the host.
+        UsageError: a hybrid address belongs to a guest; guests connect to Unix sockets of the host.
     """
     if isinstance(address, HybridVsockAddress):
         raise UsageError(f"{address}: expected an address of this host, found one inside of a guest")
@@ -108,17 +108,17 @@ def _new_socket(address: Address) -> socket.socket:
 
 
 def _ask_for_port(sock: socket.socket, port: int, timeout_s: float) -> None:
-    """Read the reply of hybrid vsock, and no byte past its end: what follows is the guest's.
+    """Ask a hybrid vsock for a port and read its reply, but no byte more: the next bytes are the guest's.
 
     Raises:
-        OSError: the monitor refuses, which it says by closing, or answers with something else; TimeoutError
-            when the whole reply is not there within ``timeout_s`` seconds.
+        OSError: the monitor refuses by closing, or sends another reply; TimeoutError if the reply is
+            incomplete after ``timeout_s`` seconds.
     """
     deadline = time.monotonic() + timeout_s
     sock.sendall(b"CONNECT %d\n" % port)
     reply = b""
     while not reply.endswith(b"\n") and len(reply) < _MAX_HYBRID_REPLY:
-        # A time-out of zero would mean not to wait at all.
+        # A timeout of zero would make the socket non-blocking.
         sock.settimeout(max(deadline - time.monotonic(), 0.001))
         byte = sock.recv(1)
         if not byte:
@@ -131,7 +131,7 @@ def _ask_for_port(sock: socket.socket, port: int, timeout_s: float) -> None:
 
 @contextmanager
 def listening(address: Address) -> Iterator[socket.socket]:
-    """``listen`` for the length of a block; a Unix socket is gone from the file system afterwards.
+    """Listen for the length of a block; remove a Unix socket from the file system afterwards.
 
     Raises:
         StateError: as ``listen``.
@@ -145,7 +145,7 @@ def listening(address: Address) -> Iterator[socket.socket]:
 
 
 def _remove_stale(name: str) -> None:
-    """Remove a socket that nobody listens on any more: a killed process cannot do it itself."""
+    """Remove a socket without a listener, which a killed process left behind."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
             probe.connect(name)
@@ -153,12 +153,12 @@ def _remove_stale(name: str) -> None:
             if stat.S_ISSOCK(os.lstat(name).st_mode):
                 os.unlink(name)  # noqa: PTH108 - /proc/self/fd names are for the system calls as they are
         except OSError:
-            return  # nothing there, or something that bind() will complain about better
+            return  # nothing is there, or bind() will report what is wrong
 
 
 @contextmanager
 def _short_path(path: Path) -> Iterator[str]:
-    """Yield a name for ``path`` that fits into sun_path, however deep the folder lies."""
+    """Yield a name for ``path`` that fits into sun_path, however deep its folder is."""
     if len(os.fsencode(path)) <= _MAX_UNIX_PATH:
         yield str(path)
         return
