@@ -17,7 +17,7 @@ from enclavectl.files import open_regular, read_bounded
 
 # The folder of the package aws-nitro-enclaves-cli-devel; NITRO_CLI_BLOBS names another.
 NITRO_BLOBS = Path("/usr/share/nitro_enclaves/blobs")
-_MAX_CONFIG = 1 << 20  # bytes; a kernel's .config has about 150 kB
+_MAX_CONFIG = 1 << 20  # bytes; a kernel's .config has 100 to 300 kB
 # nitro-cli's own: https://github.com/aws/aws-nitro-enclaves-cli/tree/v1.4.2/blobs
 _CMDLINE = {
     Arch.X86_64: "reboot=k panic=30 pci=off nomodules console=ttyS0 i8042.noaux i8042.nomux i8042.nopnp "

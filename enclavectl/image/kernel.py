@@ -26,7 +26,7 @@ INIT_SOURCE = Path(__file__).with_name("init.c")
 MODULES = ("virtio_mmio", "vmw_vsock_virtio_transport", "nsm")
 # Not nitro-cli's command line: a distribution's kernel has modules and finds its devices by ACPI or PCI.
 CMDLINE = "reboot=k panic=30 console=ttyS0 random.trust_cpu=on"
-# Bytes. Distribution kernels have 10 to 60 MiB unpacked, modules and module lists under 5 MiB.
+# Bytes. Distribution kernels have 10 to 60 MiB unpacked; the modules above and the lists have under 5 MiB.
 _MAX_KERNEL = 128 << 20
 _MAX_MODULE = 64 << 20
 _MAX_TEXT = 16 << 20

@@ -27,7 +27,7 @@ _TFLITE = ("tflite-runtime>=2.14", "numpy>=1.26,<2")  # wheels up to CPython 3.1
 _LITERT = ("ai-edge-litert>=2.1", "numpy>=2.1")
 # It installs the other wheels in the build stage, since a base image may lack pip. Not in the finished image.
 INSTALLER = "pip"
-_PIP_TIMEOUT_S = 600  # about 50 MB of wheels over a slow line; this ends a pip that hangs
+_PIP_TIMEOUT_S = 600  # tens of MB of wheels over a slow line; this ends a pip that hangs
 _WHEEL = re.compile(r"([A-Za-z0-9_.]+)-([A-Za-z0-9_.!+]+?)(?:-[0-9][A-Za-z0-9_.]*)?-[^-]+-[^-]+-[^-]+\.whl")
 # The variables of the user's environment that pip gets: where to download packages, and no others.
 _PASSED_ON = re.compile(
