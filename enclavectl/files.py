@@ -189,7 +189,10 @@ def make_private_dir(path: Path) -> None:
             missing.mkdir(mode=0o700, exist_ok=True)
         found = path.lstat()
     except (OSError, ValueError) as exc:
-        raise HostError(f"{path}: cannot make this folder ({_reason(exc)})") from exc
+        raise HostError(
+            f"{path}: cannot make this folder ({_reason(exc)})",
+            hint="is it for enclavectl's state? set ENCLAVECTL_STATE_DIR to a folder of your own",
+        ) from exc
     if not stat.S_ISDIR(found.st_mode):
         raise HostError(
             f"{path}: expected a folder, found {_kind(found.st_mode)}", hint="name another folder"

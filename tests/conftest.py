@@ -13,3 +13,8 @@ settings.load_profile("ci" if os.environ.get("CI") else "local")
 # starts and hangs up or interrupts would inherit that.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name a test by its parameter, not by long bytes: packed ones hold the time, which differs by worker."""
+    return argname if isinstance(val, bytes) and len(val) > 8 else None

@@ -53,13 +53,15 @@ ARROWS: dict[str, set[str]] = {
     "eif": set(),
     "nitro_cli": set(),
     "config": {"net"},
-    "models": {"config.setting", PAYLOAD},
+    # A card has one set of rules: clients hold attested cards to them, and `build` the one that it measures.
+    "models": {"config.setting", "protocol.card", PAYLOAD},
     "artifacts": {"eif"},
     "protocol": {PAYLOAD},
     "client": {"net", "attestation", "protocol"},
     "results": {"client", "attestation", "protocol"},
     "targets": {"client", "backends", "config", "attestation", "net"},
-    "image": {"eif", "nitro_cli", "models", "artifacts", PAYLOAD},
+    # The client's half, for the round that the image being built serves; it stays out of the image.
+    "image": {"eif", "nitro_cli", "models", "artifacts", "protocol", PAYLOAD},
     "host": {"eif", "nitro_cli", "artifacts"},
     "deploy": {"config", "artifacts", "host"},
     "backends": {

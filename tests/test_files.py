@@ -120,6 +120,16 @@ def test_make_private_dir_makes_every_level_private(tmp_path: Path) -> None:
     assert mode_of(path) == mode_of(path.parent) == 0o700
 
 
+@pytest.mark.parametrize("mode", [0o710, 0o720, 0o740, 0o770, 0o701, 0o702, 0o704])
+def test_make_private_dir_refuses_a_folder_with_any_bit_for_others(mode: int, tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    path.mkdir()
+    path.chmod(mode)
+    with pytest.raises(HostError, match=f"found mode {mode:04o}"):
+        make_private_dir(path)
+    assert mode_of(path) == mode
+
+
 def test_make_private_dir_refuses_and_does_not_change_an_open_folder(tmp_path: Path) -> None:
     path = tmp_path / "open"
     path.mkdir()

@@ -46,7 +46,7 @@ def doctor(
     from enclavectl.cli.consent import require_consent
     from enclavectl.errors import UsageError
     from enclavectl.host.doctor import examine_host, fixable, has_failed
-    from enclavectl.host.host import open_host
+    from enclavectl.host.live import open_host
 
     invocation = begin(output, config, {})
     screen = invocation.screen
@@ -78,11 +78,11 @@ def doctor(
 
 def facts_of(host: Host, config: Config) -> Facts:
     """What the checks and the steps of a setup look at."""
-    from enclavectl.host.checks.facts import Facts, Wishes
+    from enclavectl.host.checks.facts import Facts, HostSettings
 
     return Facts(
         host,
-        Wishes(
+        HostSettings(
             backend=config.backend.value,
             memory_mib=config.enclave.memory_mib,
             cpus=config.enclave.cpus,
@@ -96,11 +96,11 @@ def facts_of(host: Host, config: Config) -> Facts:
 def _mend(fixes: Sequence[Result], host: Host) -> Mapping[str, str | None]:
     import sys
 
+    from enclavectl.host.changer import LiveChanger
     from enclavectl.host.doctor import run_fixes
-    from enclavectl.host.hands import LiveHands
 
-    hands = LiveHands(uid=host.user.uid, environ=os.environ, may_ask=sys.stdin.isatty())
-    return run_fixes(fixes, hands)
+    changer = LiveChanger(uid=host.user.uid, environ=os.environ, may_ask=sys.stdin.isatty())
+    return run_fixes(fixes, changer)
 
 
 def _to_json(
@@ -141,20 +141,17 @@ def _draw(screen: Screen, facts: Facts, results: Sequence[Result], *, every: boo
     from rich.text import Text
 
     from enclavectl.cli.screen import visible
-    from enclavectl.host.doctor import by_group
+    from enclavectl.host.doctor import by_group, summary
 
     if facts.is_nitro:
         title = "This is a Nitro host."
     else:
-        title = "This is no Nitro host: enclaves are simulated (local) or emulated (qemu) here."
+        title = "This is no Nitro host: enclaves are simulated here (backend local)."
     screen.out.print(Text(title, style="bold"))
     for group, found in by_group(results):
         shown = [one for one in found if every or one.verdict.state.value in {"warn", "fail"}]
-        well = len([one for one in found if one.verdict.state.value == "ok"])
         line = Text(f"{group.value.ljust(12)}", style="bold")
-        line.append(
-            f"{well} of {len(found)} ok" if well else "does not apply or could not be seen", style="dim"
-        )
+        line.append(summary(found), style="dim")
         screen.out.print(line)
         for one in shown:
             state = one.verdict.state.value

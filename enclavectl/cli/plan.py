@@ -41,12 +41,12 @@ def plan(
     Exit code 0 if it can be started now, 3 if not. Example: enclavectl plan enclave.eif
     """
     from enclavectl.cli.begin import begin
-    from enclavectl.host.host import open_host
-    from enclavectl.host.needs import read_eif
-    from enclavectl.host.plan import Wanted, make_plan, read_supply
+    from enclavectl.host.live import open_host
+    from enclavectl.host.plan import Demand, make_plan, read_supply
+    from enclavectl.host.requirements import read_eif
 
     invocation = begin(output, config, {"enclave.memory_mib": memory, "enclave.cpus": cpus})
-    wanted = Wanted(
+    wanted = Demand(
         memory_mib=invocation.config.enclave.memory_mib,
         cpus=invocation.config.enclave.cpus,
         eif=None if eif is None else read_eif(eif),
@@ -63,8 +63,8 @@ def plan(
 
 
 def _used_cpus(host: Host, screen: Screen) -> frozenset[int] | None:
+    from enclavectl.host.cpu_usage import used_cpus
     from enclavectl.host.enclaves import find_running
-    from enclavectl.host.usage import used_cpus
 
     # Of a recorded host nobody can ask; where no enclave has booted there is nothing to ask.
     if not host.tree.is_live or not find_running(host).sockets:
@@ -103,6 +103,7 @@ def _to_json(plan: Plan) -> dict[str, object]:
             "node": supply.node.index,
             "pool": None if supply.cpus.pool is None else format_cpu_list(supply.cpus.pool),
             "reserved_mib": supply.node.reserved_mib,
+            "page_limits": {f"{size} MiB": one.limit_mib for size, one in supply.limits.by_size.items()},
             "most_mib": most_mib,
             "most_cpus": most_cpus,
             "enclaves": len(supply.running.sockets),
@@ -139,6 +140,8 @@ def _draw(screen: Screen, plan: Plan) -> None:
         ("pool", f"NUMA node {supply.node.index}: {kept}"),
         ("free", f"{supply.node.free_mib} MiB, {free_cpus} vCPUs"),
     ]
+    if supply.limits.by_size:
+        facts.append(("cgroup", f"{mib_of(supply.usable)} MiB of them are for this process"))
     if plan.fits and plan.pages is not None:
         cpus = "?" if supply.free_cpus is None else str(len(supply.free_cpus) - wanted.cpus)
         facts.append(("free after", f"{supply.node.free_mib - mib_of(plan.pages)} MiB, {cpus} vCPUs"))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from enclavectl.cli.screen import Screen
     from enclavectl.config.load import Config
     from enclavectl.host.host import Host
-    from enclavectl.host.setup import Request, Setup
+    from enclavectl.host.setup import Setup, SetupRequest
     from enclavectl.host.steps import Report
 
 SETUP_SCHEMA = "enclavectl.setup/1"
@@ -40,6 +40,12 @@ EnclaveUser = Annotated[
     str | None,
     typer.Option("--user", help="Who will use enclaves; default: you, also under sudo.", show_default=False),
 ]
+WithoutDevice = Annotated[
+    bool,
+    typer.Option(
+        "--without-device", help="Go on where no enclave can run, to build images or to make a template."
+    ),
+]
 AtNextBoot = Annotated[
     bool, typer.Option("--at-next-boot", help="Do not restart the allocator now; reboot afterwards.")
 ]
@@ -51,6 +57,7 @@ def setup(
     cpu_pool: CpuPool = None,
     user: EnclaveUser = None,
     at_next_boot: AtNextBoot = False,
+    without_device: WithoutDevice = False,
     dry_run: options.DryRun = False,
     yes: options.Yes = False,
     host_root: options.HostRoot = None,
@@ -63,7 +70,8 @@ def setup(
     """
     from enclavectl.cli.begin import begin, refuse_together
     from enclavectl.errors import UsageError
-    from enclavectl.host.host import open_host
+    from enclavectl.host.live import open_host
+    from enclavectl.host.setup import require_device
     from enclavectl.host.steps import StepState, plan_steps
 
     refuse_together(**{"cpus": cpus, "cpu-pool": cpu_pool})
@@ -74,6 +82,8 @@ def setup(
         raise UsageError("setup: expected this machine, found --host-root", hint="add --dry-run")
     chosen = _setup(host, invocation.config, _request(host, invocation.config, cpu_pool, user, at_next_boot))
     reports: Sequence[Report] = plan_steps(chosen.steps(), is_root=host.user.uid == 0)
+    if not dry_run and not without_device:
+        require_device(chosen.facts)
     if not dry_run and any(report.state is StepState.WOULD_DO for report in reports):
         reports = _apply(chosen, reports, screen, yes=yes)
     if screen.as_json:
@@ -87,11 +97,11 @@ def setup(
 
 def _request(
     host: Host, config: Config, cpu_pool: str | None, user: str | None, at_next_boot: bool
-) -> Request:
+) -> SetupRequest:
     from enclavectl.errors import UsageError
     from enclavectl.host.cpu_list import parse_cpu_list
     from enclavectl.host.reservation import Reservation
-    from enclavectl.host.setup import Request
+    from enclavectl.host.setup import SetupRequest
 
     try:
         pool = None if cpu_pool is None else parse_cpu_list(cpu_pool)
@@ -104,10 +114,10 @@ def _request(
     )
     sudo_user = os.environ.get("SUDO_USER") if host.user.uid == 0 and host.tree.is_live else None
     name = user or sudo_user or host.user.name
-    return Request(reservation=reservation, user=name, at_next_boot=at_next_boot)
+    return SetupRequest(reservation=reservation, user=name, at_next_boot=at_next_boot)
 
 
-def _setup(host: Host, config: Config, request: Request) -> Setup:
+def _setup(host: Host, config: Config, request: SetupRequest) -> Setup:
     from enclavectl.cli.doctor import facts_of
     from enclavectl.host.distro import detect_distro
     from enclavectl.host.setup import Setup
@@ -125,7 +135,7 @@ def _setup(host: Host, config: Config, request: Request) -> Setup:
 
 def _apply(chosen: Setup, planned: Sequence[Report], screen: Screen, *, yes: bool) -> Sequence[Report]:
     from enclavectl.cli.consent import require_consent
-    from enclavectl.host.hands import LiveHands
+    from enclavectl.host.changer import LiveChanger
     from enclavectl.host.steps import StepState, run_steps
 
     host = chosen.host
@@ -136,14 +146,14 @@ def _apply(chosen: Setup, planned: Sequence[Report], screen: Screen, *, yes: boo
         for line in report.commands or (report.detail,):
             screen.note(f"{report.id}: will run: {line}")
     require_consent(yes=yes, what=f"{len(changes)} steps")
-    hands = LiveHands(uid=host.user.uid, environ=os.environ, may_ask=sys.stdin.isatty())
-    return run_steps(chosen.steps(), hands, lambda report: screen.note(f"{report.id} ..."))
+    changer = LiveChanger(uid=host.user.uid, environ=os.environ, may_ask=sys.stdin.isatty())
+    return run_steps(chosen.steps(), changer, lambda report: screen.note(f"{report.id} ..."))
 
 
 def _to_json(chosen: Setup, reports: Sequence[Report], *, dry_run: bool) -> dict[str, object]:
     from enclavectl.host.steps import StepState
 
-    aftermath = chosen.aftermath(reports)
+    outcome = chosen.outcome(reports)
     open_states = {StepState.FAILED, StepState.WOULD_DO}
     return {
         "schema": SETUP_SCHEMA,
@@ -153,8 +163,8 @@ def _to_json(chosen: Setup, reports: Sequence[Report], *, dry_run: bool) -> dict
         "allocator": chosen.request.reservation.to_json(),
         "steps": [report.to_json() for report in reports],
         "complete": not any(report.state in open_states or report.is_missing for report in reports),
-        "login": {"needed": bool(aftermath.login), "why": aftermath.login or None},
-        "reboot": {"needed": bool(aftermath.reboot), "why": aftermath.reboot or None},
+        "login": {"needed": bool(outcome.login), "why": outcome.login or None},
+        "reboot": {"needed": bool(outcome.reboot), "why": outcome.reboot or None},
     }
 
 
@@ -167,8 +177,8 @@ def _draw(screen: Screen, chosen: Setup, reports: Sequence[Report]) -> None:
             screen.facts([("", line) for line in lines])
         if report.hint:
             screen.note(f"try: {report.hint}")
-    aftermath = chosen.aftermath(reports)
-    if aftermath.login:
-        screen.note(f"a new login is needed: {aftermath.login}")
-    if aftermath.reboot:
-        screen.note(f"a reboot is needed: {aftermath.reboot}")
+    outcome = chosen.outcome(reports)
+    if outcome.login:
+        screen.note(f"a new login is needed: {outcome.login}")
+    if outcome.reboot:
+        screen.note(f"a reboot is needed: {outcome.reboot}")

@@ -15,8 +15,11 @@ from enclavectl.cli import options
 from enclavectl.cli.options import OutputFormat
 
 if TYPE_CHECKING:
+    from pwd import struct_passwd
+
     from enclavectl.cli.begin import Invocation
     from enclavectl.cli.screen import Screen
+    from enclavectl.config.load import Config
     from enclavectl.deploy.systemd import UnitFile, UnitsRequest
 
 UNITS_SCHEMA = "enclavectl.units/1"
@@ -81,7 +84,7 @@ def units(
     files = write_units(request)
     if to is not None:
         _write(files, to)
-    _show(invocation.screen, files, install_commands(files, str(to or ".")), to)
+    _show(invocation.screen, files, install_commands(request, files, str(to or ".")), to)
 
 
 def _show(screen: Screen, files: Sequence[UnitFile], commands: Sequence[str], to: Path | None) -> None:
@@ -109,7 +112,7 @@ def _request(invocation: Invocation, eif: Path, name: str, user: str | None, cid
 
     from enclavectl.deploy.systemd import UnitsRequest
     from enclavectl.errors import UsageError
-    from enclavectl.host.needs import read_eif
+    from enclavectl.host.requirements import read_eif
     from enclavectl.nitro_cli.limits import boot_bound_s, check_cid
 
     if cid is not None:
@@ -130,10 +133,17 @@ def _request(invocation: Invocation, eif: Path, name: str, user: str | None, cid
         cid=cid,
         user=account.pw_name,
         home=Path(account.pw_dir),
+        state_dir=_state_dir(settings, account),
         enclavectl=_ourselves(),
         boot_bound_s=boot_bound_s(size, memory_mib),
         policy=settings.policy,
     )
+
+
+def _state_dir(settings: Config, account: struct_passwd) -> Path:
+    """Return where enclavectl keeps its own when that user runs it: ours is as configured."""
+    is_ours = account.pw_uid == os.getuid()
+    return settings.state_dir if is_ours else Path(account.pw_dir) / ".local" / "state" / "enclavectl"
 
 
 def _ourselves() -> Path:

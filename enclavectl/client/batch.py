@@ -7,10 +7,10 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from enclave_payload.contents import Outcome
 from enclavectl.client.pictures import Picture
 from enclavectl.client.session import Client
 from enclavectl.errors import EnclaveBusy, EnclavectlError, EnclaveError, EnclaveLost, PictureRefused
+from enclavectl.protocol.answers import Outcome
 
 # How often a picture that the enclave was too busy for is offered again, and the first pause before that.
 _BUSY_TRIES = 6

@@ -9,26 +9,29 @@ import os
 from dataclasses import dataclass
 from datetime import datetime
 
-from enclave_payload.card import ModelCard
-from enclave_payload.contents import ContentError, Delivery, Outcome, Request, key_config_digest
-from enclave_payload.messages import (
-    NONCE_BYTES,
-    AnswerKind,
-    Challenge,
-    Sealed,
-    request_id,
-    session_id,
-    transcript_hash,
-)
-from enclave_payload.seal import REPLY_KEY_BYTES, SealError, SuiteId, request_info
 from enclavectl.attestation import Policy, TrustRoot, VerifiedDocument, verify
 from enclavectl.client.pictures import Picture
 from enclavectl.errors import AttestationError, PeerProtocolError
-from enclavectl.protocol.answers import Answer, parse_outcome, request_counter
-from enclavectl.protocol.evidence import Evidence, challenge_body
-from enclavectl.protocol.key_config import KeyConfig, parse_key_config
-from enclavectl.protocol.requests import request_content
-from enclavectl.protocol.sealing import open_answer, seal_request
+from enclavectl.protocol.answers import Answer, AnswerKind, ContentError, Outcome, parse_outcome
+from enclavectl.protocol.evidence import (
+    NONCE_BYTES,
+    Challenge,
+    Evidence,
+    challenge_body,
+    session_id,
+    transcript_hash,
+)
+from enclavectl.protocol.key_config import KeyConfig, ModelCard, key_config_digest, parse_key_config
+from enclavectl.protocol.requests import (
+    REPLY_KEY_BYTES,
+    Delivery,
+    Request,
+    Sealed,
+    request_content,
+    request_counter,
+    request_id,
+)
+from enclavectl.protocol.sealing import SealError, SuiteId, open_answer, request_info, seal_request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,13 +14,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from enclave_payload.messages import ANSWER_BYTES, REFUSAL_BYTES
-from enclave_payload.wire import FrameType, WireError
 from enclavectl.client.exchange import Expectation, VerifiedEnclave
 from enclavectl.client.session import request_evidence
 from enclavectl.errors import EnclavectlError, PeerProtocolError
-from enclavectl.net.frames import FrameStream
-from enclavectl.protocol.answers import Answer, parse_answer, taken_frame
+from enclavectl.net.frames import FrameStream, FrameType, WireError
+from enclavectl.net.refusal import REFUSAL_BYTES
+from enclavectl.protocol.answers import ANSWER_BYTES, Answer, parse_answer, taken_frame
 
 _EVIDENCE_S = 30.0
 # A listener may wait for hours; the connection's end is what it notices, not silence.

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from enclave_payload.media import MAX_PICTURE_BYTES, MediaType
 from enclavectl.errors import PictureRefused, UsageError
+from enclavectl.protocol.media import MAX_PICTURE_BYTES, MediaType
 
 STDIN = "-"
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}

@@ -12,11 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from enclave_payload.messages import REQUEST_ID_BYTES
-from enclave_payload.seal import REPLY_KEY_BYTES
 from enclavectl.client.exchange import PendingAnswer
 from enclavectl.errors import StateError, UsageError
 from enclavectl.files import make_private_dir, read_bounded, write_atomic
+from enclavectl.protocol.requests import REPLY_KEY_BYTES, REQUEST_ID_BYTES
 
 _SCHEMA = "enclavectl.pending/1"
 _MAX_BYTES = 64 * 1024

@@ -16,9 +16,6 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
-from enclave_payload.contents import Delivery, Outcome
-from enclave_payload.messages import ANSWER_BYTES, MAX_EVIDENCE_BYTES, REFUSAL_BYTES
-from enclave_payload.wire import FrameType, WireError
 from enclavectl.client.exchange import (
     Expectation,
     PendingAnswer,
@@ -32,12 +29,12 @@ from enclavectl.client.exchange import (
 from enclavectl.client.pictures import Picture
 from enclavectl.errors import AttestationError, EnclaveBusy, PeerProtocolError
 from enclavectl.net.address import Address
-from enclavectl.net.frames import FrameStream
-from enclavectl.net.refusal import parse_refusal
+from enclavectl.net.frames import FrameStream, FrameType, WireError
+from enclavectl.net.refusal import REFUSAL_BYTES, parse_refusal
 from enclavectl.net.transport import connect
-from enclavectl.protocol.answers import parse_answer
-from enclavectl.protocol.evidence import challenge_frame, parse_evidence
-from enclavectl.protocol.requests import sealed_parts
+from enclavectl.protocol.answers import ANSWER_BYTES, Outcome, parse_answer
+from enclavectl.protocol.evidence import MAX_EVIDENCE_BYTES, challenge_frame, parse_evidence
+from enclavectl.protocol.requests import Delivery, sealed_parts
 
 
 class Client:

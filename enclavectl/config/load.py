@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from enclavectl.config.choices import BackendChoice
+from enclavectl.config.folders import default_data_dir, default_state_dir, xdg_folder
 from enclavectl.config.setting import (
     OPTIONAL_PATH,
     PATH,
@@ -68,20 +69,6 @@ class Source:
 
     def __str__(self) -> str:
         return f"{self.kind} {self.where}".rstrip()
-
-
-def _xdg(variable: str, fallback: str, around: PathContext) -> Path:
-    # Relative values are to be ignored: https://specifications.freedesktop.org/basedir-spec/latest/#variables
-    base = Path(around.environ.get(variable, ""))
-    return (base if base.is_absolute() else around.home() / fallback) / "enclavectl"
-
-
-def _state_dir(around: PathContext) -> Path:
-    return _xdg("XDG_STATE_HOME", ".local/state", around)
-
-
-def _data_dir(around: PathContext) -> Path:
-    return _xdg("XDG_DATA_HOME", ".local/share", around)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,7 +166,7 @@ class Config:
     state_dir: Path = field(
         metadata=setting(
             PATH,
-            _state_dir,
+            default_state_dir,
             "Private folder with what this host built and runs; the default follows XDG_STATE_HOME.",
             default_text="~/.local/state/enclavectl",
         )
@@ -187,7 +174,7 @@ class Config:
     data_dir: Path = field(
         metadata=setting(
             PATH,
-            _data_dir,
+            default_data_dir,
             "Folder with the models that were fetched; the default follows XDG_DATA_HOME.",
             default_text="~/.local/share/enclavectl",
         )
@@ -253,7 +240,7 @@ def config_path(*, path: Path | None, environ: Mapping[str, str]) -> Path:
     try:
         if named := path or environ.get(CONFIG_VARIABLE):
             return around.absolute(str(named))
-        return _xdg("XDG_CONFIG_HOME", ".config", around) / "config.yaml"
+        return xdg_folder("XDG_CONFIG_HOME", ".config", around) / "config.yaml"
     except ValueError as exc:
         raise UsageError(f"configuration file: {exc}", hint=f"set {CONFIG_VARIABLE}") from exc
 
@@ -270,17 +257,25 @@ def load_config(*, path: Path | None, environ: Mapping[str, str], flags: Mapping
             the value's place.
     """
     found: _Found = {one.key: (one, Source(kind=SourceKind.DEFAULT)) for one in SETTINGS}
-    file = config_path(path=path, environ=environ)
-    if not (path or environ.get(CONFIG_VARIABLE)) and _is_absent(file):
-        used = None
-    else:
-        used = file
+    file = _file_to_read(path, environ)
+    if file is not None:
         found |= parse_config(
             read_bounded(file, MAX_CONFIG_BYTES, what="configuration file"), file, environ=environ
         )
     found |= _from_environment(environ)
     found |= _from_flags(flags, environ)
-    return _assemble(found, used, PathContext(base=None, environ=environ))
+    return _assemble(found, file, PathContext(base=None, environ=environ))
+
+
+def _file_to_read(path: Path | None, environ: Mapping[str, str]) -> Path | None:
+    """Return the configuration file, or None where the user's own, which is optional, is absent."""
+    if path or environ.get(CONFIG_VARIABLE):
+        return config_path(path=path, environ=environ)
+    try:
+        file = config_path(path=None, environ=environ)
+    except UsageError:
+        return None  # a user without a home has no such file
+    return None if _is_absent(file) else file
 
 
 def parse_config(data: bytes, file: Path, *, environ: Mapping[str, str]) -> dict[str, tuple[object, Source]]:

@@ -46,7 +46,7 @@ class PathContext:
         try:
             return Path(pwd.getpwuid(os.getuid()).pw_dir)
         except KeyError:
-            raise ValueError("the user has no home folder; set HOME") from None
+            raise ValueError("this user has no home folder") from None
 
     def absolute(self, text: str) -> Path:
         """``text`` as an absolute path, ``~`` and relative paths resolved, links and ``..`` not.
@@ -171,7 +171,9 @@ class Setting:
         try:
             return self.default(around) if callable(self.default) else self.default
         except ValueError as exc:
-            raise UsageError(f"{self.key}: no default ({exc})", hint=f"set {self.variable}") from exc
+            raise UsageError(
+                f"{self.key}: no default ({exc})", hint=f"set {self.variable} to a folder of your own"
+            ) from exc
 
 
 def setting(

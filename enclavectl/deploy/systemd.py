@@ -1,13 +1,14 @@
 """systemd units for an enclave, the listener, and one vsock-proxy for each endpoint that an enclave calls.
 
-They are for every systemd from 219 (Amazon Linux 2) on, so they use nothing newer. nitro-cli leaves a process
-behind for each enclave, whose end is the enclave's: a oneshot unit without RemainAfterExit kills it with the
-control group as soon as ``run`` has returned.
+They work with every systemd from 219 (Amazon Linux 2) on, which skips settings that it does not know.
+nitro-cli leaves a process behind for each enclave, whose end is the enclave's: a oneshot unit without
+RemainAfterExit kills it with the control group as soon as ``run`` has returned.
 """
 
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ UNIT_DIR = "/etc/systemd/system"
 LIST_DIR = "/etc/nitro_enclaves"
 MARK = "# Written by enclavectl units; written anew by the next one."
 _READY_PORT = 9000
+_NITRO_CLI_FOLDERS = ("/run/nitro_enclaves", "/var/log/nitro_enclaves")
 _MAX_VSOCK_PORT = 2**32 - 2
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", re.ASCII)
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|[0-9A-Fa-f:]{2,39}", re.ASCII)
@@ -26,7 +28,40 @@ _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|[0-9A-Fa-f:
 _WORKERS = 32
 # Above nitro-cli's bound of a boot: launches take turns, and the enclave proves itself afterwards.
 _START_MARGIN_S = 300
+# Above the minute that nitro-cli may take to end an enclave, and the turns that it may have to wait for.
 _STOP_S = 180
+# What is refused, not what is allowed: systemd 219 knows no groups of calls, and would take an allow-list of
+# groups for an empty one.
+_REFUSED_CALLS = (
+    "~@clock @cpu-emulation @debug @module @mount @obsolete @privileged @raw-io @reboot @resources @swap"
+)
+# What no unit needs. https://www.freedesktop.org/software/systemd/man/latest/systemd.exec.html
+# Left out on purpose: PrivateNetwork hides the enclaves' sockets from /proc/net/unix, where doctor and plan
+# see what runs; ProcSubset hides /proc/meminfo, which run reads; RemoveIPC would reach other programs.
+_HARDENING = (
+    "NoNewPrivileges=yes",
+    "CapabilityBoundingSet=",
+    "AmbientCapabilities=",
+    "LockPersonality=yes",
+    "MemoryDenyWriteExecute=yes",
+    "PrivateTmp=yes",
+    "ProtectClock=yes",
+    "ProtectControlGroups=yes",
+    "ProtectHome=read-only",
+    "ProtectHostname=yes",
+    "ProtectKernelLogs=yes",
+    "ProtectKernelModules=yes",
+    "ProtectKernelTunables=yes",
+    "ProtectProc=invisible",
+    "ProtectSystem=strict",
+    "RestrictNamespaces=yes",
+    "RestrictRealtime=yes",
+    "RestrictSUIDSGID=yes",
+    "SystemCallArchitectures=native",
+    "SystemCallErrorNumber=EPERM",
+    f"SystemCallFilter={_REFUSED_CALLS}",
+    "UMask=0077",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +88,7 @@ class UnitsRequest:
     cpus: int
     user: str
     home: Path
+    state_dir: Path
     enclavectl: Path
     boot_bound_s: int
     cid: int | None = None
@@ -71,7 +107,7 @@ class UnitsRequest:
                 raise UsageError(
                     f"{what}: expected letters, digits, and _ . - behind the first, found {name!r}"
                 )
-        for path in (self.eif, self.home, self.enclavectl, self.vsock_proxy):
+        for path in (self.eif, self.home, self.state_dir, self.enclavectl, self.vsock_proxy):
             if not path.is_absolute():
                 raise UsageError(f"{path}: expected an absolute path: systemd starts units in /")
         ports = [endpoint.local for endpoint in self.endpoints]
@@ -90,7 +126,7 @@ class UnitFile:
 
 
 def parse_endpoint(text: str) -> Endpoint:
-    """The endpoint that ``PORT:HOST:PORT`` names: vsock port, host, TCP port.
+    """Read the endpoint that ``PORT:HOST:PORT`` names: vsock port, host, TCP port.
 
     Raises:
         UsageError: it is none, or its vsock port is nitro-cli's own.
@@ -113,28 +149,25 @@ def parse_endpoint(text: str) -> Endpoint:
 
 
 def write_units(request: UnitsRequest) -> list[UnitFile]:
-    """The files: the enclave's unit, the listener's, and two for each endpoint."""
+    """Return the files: the enclave's unit, the listener's, and two for each endpoint."""
     files = [_enclave(request), _listener(request)]
     for endpoint in request.endpoints:
         files += [_proxy(request, endpoint), _allowlist(endpoint)]
     return files
 
 
-def install_commands(files: Sequence[UnitFile], folder: str) -> list[str]:
-    """What to run, in order, to have these files of ``folder`` in force."""
+def install_commands(request: UnitsRequest, files: Sequence[UnitFile], folder: str) -> list[str]:
+    """Return what to run, in order, to have these files of ``folder`` in force."""
+    # The units may write nowhere else in the home, and cannot make it themselves.
+    state = f"sudo -u {request.user} mkdir -p -m 0700 {shlex.quote(str(request.state_dir))}"
     units = [file.name for file in files if file.folder == UNIT_DIR]
     lines = [
-        f"sudo install -m 0644 {_shell(f'{folder}/{file.name}')} {file.folder}/{file.name}" for file in files
+        f"sudo install -m 0644 {shlex.quote(f'{folder}/{file.name}')} {file.folder}/{file.name}"
+        for file in files
     ]
     # The proxies first: an enclave calls as soon as it runs.
     ordered = sorted(units, key=lambda name: "vsock-proxy" not in name)
-    return [*lines, "sudo systemctl daemon-reload", f"sudo systemctl enable --now {' '.join(ordered)}"]
-
-
-def _shell(text: str) -> str:
-    import shlex
-
-    return shlex.quote(text)
+    return [state, *lines, "sudo systemctl daemon-reload", f"sudo systemctl enable --now {' '.join(ordered)}"]
 
 
 def _unit(name: str, sections: dict[str, list[str]]) -> UnitFile:
@@ -169,6 +202,7 @@ def _enclave(request: UnitsRequest) -> UnitFile:
                 "Type=oneshot",
                 "RemainAfterExit=yes",
                 *_who(request),
+                *_sandbox(request, "/dev/nitro_enclaves", "/dev/vsock"),
                 "# What a host that went down uncleanly left under this name; nothing, as a rule.",
                 f"ExecStartPre=-{exec_line(stop)}",
                 f"ExecStart={exec_line(run)}",
@@ -184,19 +218,25 @@ def _enclave(request: UnitsRequest) -> UnitFile:
 def _listener(request: UnitsRequest) -> UnitFile:
     policy = [] if request.policy is None else ["--policy", str(request.policy)]
     listen = [str(request.enclavectl), "listen", "--backend", "nitro", "--output", "json", *policy]
+    # Not into the journal, which others read and which is sent elsewhere: answers are about patients.
+    # A shell in place of StandardOutput=append:, which systemd before 240 would skip, and journal them.
+    keep = ["/bin/sh", "-c", 'umask 077; exec "$@" >> "$0"', str(answers_file(request)), *listen]
     # After the enclave: without --policy it takes what was measured when that was started.
     return _unit(
         "enclavectl-listen.service",
         {
             "Unit": [
-                "Description=Answers of Nitro enclaves, one JSON object a line",
+                "Description=Answers of Nitro enclaves",
                 f"Wants={_enclave_unit(request)}",
                 f"After={_enclave_unit(request)}",
             ],
             "Service": [
                 "Type=simple",
                 *_who(request),
-                f"ExecStart={exec_line(listen)}",
+                *_sandbox(request, "/dev/vsock"),
+                f"# One JSON object a line, into {answers_file(request)}; only the notes go to the journal.",
+                "StandardOutput=null",
+                f"ExecStart={exec_line(keep)}",
                 "Restart=on-failure",
                 "RestartSec=5",
             ],
@@ -223,7 +263,9 @@ def _proxy(request: UnitsRequest, endpoint: Endpoint) -> UnitFile:
             "Service": [
                 "Type=simple",
                 f"User={request.user}",
-                "NoNewPrivileges=yes",
+                *_HARDENING,
+                "PrivateDevices=yes",
+                "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_VSOCK",
                 "Environment=RUST_LOG=warn",
                 f"ExecStart={exec_line(proxy)}",
                 "Restart=always",
@@ -243,14 +285,30 @@ def _allowlist(endpoint: Endpoint) -> UnitFile:
 def _who(request: UnitsRequest) -> Iterator[str]:
     yield f"User={request.user}"
     yield "SupplementaryGroups=ne"
-    yield "NoNewPrivileges=yes"
     # A unit has no HOME before systemd 227, and nitro-cli ends with E51 without these.
     yield f"Environment={_quoted(f'HOME={request.home}')}"
     yield f"Environment={_quoted(f'NITRO_CLI_ARTIFACTS={request.home}/.nitro_cli')}"
+    yield f"Environment={_quoted(f'ENCLAVECTL_STATE_DIR={request.state_dir}')}"
+
+
+def _sandbox(request: UnitsRequest, *devices: str) -> Iterator[str]:
+    yield from _HARDENING
+    yield "DevicePolicy=closed"
+    yield from (f"DeviceAllow={device} rw" for device in devices)
+    yield "IPAddressDeny=any"
+    yield "RestrictAddressFamilies=AF_UNIX AF_VSOCK"
+    # The name that systemd 219 knows too. "-": what is not there yet stops nothing.
+    folders = (str(request.state_dir), f"{request.home}/.nitro_cli", *_NITRO_CLI_FOLDERS)
+    yield f"ReadWriteDirectories={' '.join(_quoted(f'-{folder}') for folder in folders)}"
+
+
+def answers_file(request: UnitsRequest) -> Path:
+    """Return where the listener's unit keeps the answers; only its user may read it."""
+    return request.state_dir / "answers.jsonl"
 
 
 def exec_line(argv: Sequence[str]) -> str:
-    """A command line that systemd splits into exactly these words and expands nothing in.
+    """Quote a command line so that systemd splits it into exactly these words and expands nothing.
 
     https://www.freedesktop.org/software/systemd/man/latest/systemd.service.html#Command%20lines
     """

@@ -1,5 +1,5 @@
-"""What an enclave needs of its host: read through one injectable root, changed through one injectable hand.
+"""What an enclave needs of its host, how a host is read, and how it is changed.
 
-Every file is read through ``Tree`` and every program asked through ``Asks``, so that a recorded folder is as
-good a host as this machine. Nothing here prints, and nothing here starts a process by itself.
+Files are read through ``Tree``, programs through ``HostProbe``; changes go through ``HostChanger``. So a
+recorded folder is as good a host as this machine. Nothing here prints or starts a process by itself.
 """

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 
 from enclavectl.errors import EnclavectlError, HostError
 from enclavectl.host.allocator_edit import edit_allocator
+from enclavectl.host.changer import Action, HostChanger
 from enclavectl.host.cpu_list import format_cpu_list
 from enclavectl.host.cpus import read_cpus
 from enclavectl.host.enclaves import find_running
-from enclavectl.host.hands import Action, Hands
 from enclavectl.host.host import Host
 from enclavectl.host.memory import Node, mib_of, read_memory, reserve_pages
 from enclavectl.host.reservation import ALLOCATOR_FILE, AllocatorError, Reservation, parse_allocator
-from enclavectl.host.steps import Look, StepState, already, skipped, would_run
+from enclavectl.host.steps import StepPlan, StepState, already, skipped, would_run
 
 SERVICE = "nitro-enclaves-allocator.service"
 RESTART = Action(argv=("systemctl", "restart", SERVICE))
@@ -46,8 +46,8 @@ class Allocation:
     mode: int = 0o644
     backup: str | None = None
 
-    def look_at_file(self) -> Look:
-        """The file has the reservation.
+    def plan_file(self) -> StepPlan:
+        """Plan the edit of the file so that it has the reservation.
 
         Raises:
             AllocatorError: the file is in a form that must be edited by hand.
@@ -60,15 +60,15 @@ class Allocation:
             return already(f"{ALLOCATOR_FILE} says {said}")
         if not self.at_next_boot:
             self._refuse_running()
-        return Look(
+        return StepPlan(
             state=StepState.WOULD_DO,
             detail=f"{ALLOCATOR_FILE} will say {said}; the old one is kept beside it",
             diff=_diff(old or b"", new),
-            do=lambda hands: self._write(hands, old, new),
+            apply=lambda changer: self._write(changer, old, new),
         )
 
-    def look_at_pool(self) -> Look:
-        """The pool and the huge pages are what the file says.
+    def plan_pool(self) -> StepPlan:
+        """Plan the restart after which the pool and the huge pages are what the file says.
 
         Raises:
             HostError: an enclave runs, or sysfs cannot be read.
@@ -78,16 +78,16 @@ class Allocation:
         if self.at_next_boot:
             return skipped("at the next boot, as asked")
         self._refuse_running()
-        return Look(
+        return StepPlan(
             state=StepState.WOULD_DO,
             detail=f"{self._shown()} will be kept for enclaves; sysfs will be looked at",
             actions=(RESTART,),
-            do=self._restart,
+            apply=self._restart,
         )
 
-    def look_at_service(self) -> Look:
-        """The allocator runs at each boot."""
-        answer = self.host.asks.run("systemctl", "is-enabled", SERVICE)
+    def plan_service(self) -> StepPlan:
+        """Plan the change after which the allocator runs at each boot."""
+        answer = self.host.probe.run("systemctl", "is-enabled", SERVICE)
         if answer is None:
             return skipped("no systemd here", is_missing=True)
         if answer.text.strip() == "enabled":
@@ -110,34 +110,34 @@ class Allocation:
                 code="enclaves-running",
             )
 
-    def _write(self, hands: Hands, old: bytes | None, new: bytes) -> str:
+    def _write(self, changer: HostChanger, old: bytes | None, new: bytes) -> str:
         facts = self.host.tree.facts(ALLOCATOR_FILE)
         self.mode = facts.permissions if facts is not None else self.mode
         if old is None:
-            hands.run(Action(argv=("install", "-d", "-m", "0755", _FOLDER)))
+            changer.run(Action(argv=("install", "-d", "-m", "0755", _FOLDER)))
         else:
             self.backup = f"{ALLOCATOR_FILE}.{self.host.now:%Y%m%dT%H%M%SZ}.bak"
-            hands.replace(self.backup, old, mode=self.mode)
-        hands.replace(ALLOCATOR_FILE, new, mode=self.mode)
+            changer.replace(self.backup, old, mode=self.mode)
+        changer.replace(ALLOCATOR_FILE, new, mode=self.mode)
         self.previous, self.is_changed = old, True
         kept = f"; the old one is {self.backup}" if self.backup else ""
         return f"{ALLOCATOR_FILE} says {', '.join(self.wanted.lines.values())}{kept}"
 
-    def _restart(self, hands: Hands) -> str:
+    def _restart(self, changer: HostChanger) -> str:
         before = read_memory(self.host.tree)
         try:
             with self.guard():
-                hands.run(RESTART)
+                changer.run(RESTART)
                 self._require_there()
         except EnclavectlError as exc:
-            undone = self._undo(hands)
+            undone = self._undo(changer)
             raise HostError(
                 f"{exc.message}; {undone}",
                 hint=_advice(before.available_mib + before.reserved_mib, self.wanted),
                 code="allocator-short",
             ) from exc
         except BaseException:
-            self._undo(hands)  # Ctrl-C must not leave half of it
+            self._undo(changer)  # Ctrl-C must not leave half of it
             raise
         return f"{self._shown()} are kept for enclaves"
 
@@ -146,17 +146,20 @@ class Allocation:
         if missing is not None:
             raise HostError(f"the allocator was restarted, but {missing}", code="allocator-short")
 
-    def _undo(self, hands: Hands) -> str:
-        """What was put back, in words; a failure of that is told, not raised: the cause matters more."""
+    def _undo(self, changer: HostChanger) -> str:
+        """Put the old file and reservation back and return in words what was put back.
+
+        A failure of that is told, not raised: the cause matters more.
+        """
         if not self.is_changed:
             return "the file was not changed by this, so nothing was put back"
         try:
             if self.previous is None:
-                hands.run(Action(argv=("rm", "-f", ALLOCATOR_FILE)))
+                changer.run(Action(argv=("rm", "-f", ALLOCATOR_FILE)))
                 return "the file that was made is gone again"
-            hands.replace(ALLOCATOR_FILE, self.previous, mode=self.mode)
+            changer.replace(ALLOCATOR_FILE, self.previous, mode=self.mode)
             with self.guard():
-                hands.run(RESTART)
+                changer.run(RESTART)
             missing = shortfall(self.host, parse_allocator(self.previous))
         except AllocatorError:
             return "the old file was put back, which the allocator cannot read"
@@ -168,7 +171,7 @@ class Allocation:
 
 
 def shortfall(host: Host, wanted: Reservation) -> str | None:
-    """What sysfs lacks of a reservation, in words, or None if it is there, no less and no more.
+    """Return in words what sysfs lacks of a reservation, or None if it shows exactly that.
 
     Raises:
         HostError: sysfs cannot be read.
@@ -186,7 +189,7 @@ def shortfall(host: Host, wanted: Reservation) -> str | None:
 
 
 def small_pages(node: Node, wanted: Reservation) -> bool:
-    """Whether memory was reserved in 2 MiB pages where pages of 1 GiB would have done."""
+    """Return whether memory was reserved in 2 MiB pages where pages of 1 GiB would have done."""
     return _GIB_PAGE in node.reserved and node.reserved[_GIB_PAGE] < wanted.memory_mib // _GIB_PAGE
 
 

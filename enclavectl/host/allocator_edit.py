@@ -16,7 +16,7 @@ _MARK = "---"
 
 
 def edit_allocator(data: bytes, wanted: Reservation, name: str) -> bytes:
-    """The file with the wanted reservation; the very same bytes where it already has it.
+    """Return the file with the wanted reservation; the very same bytes where it already has it.
 
     Raises:
         AllocatorError: the file is a list of several reservations, a form of newer allocators, which one
@@ -84,7 +84,7 @@ def _edited(lines: list[str], wanted: Reservation) -> list[str]:
 
 
 def _inline_comment(value: str) -> str:
-    """The ``# ...`` behind a value, or nothing; a # inside quotes begins none."""
+    """Return the ``# ...`` behind a value, or nothing; a # inside quotes begins none."""
     quote = ""
     for index, character in enumerate(value):
         if quote:

@@ -11,7 +11,7 @@ _PART = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", re.ASCII)
 
 
 def parse_cpu_list(text: str) -> frozenset[int]:
-    """The CPUs that a list names; blanks around the commas are allowed, and so is an empty list.
+    """Read the CPUs that a list names; blanks around commas are allowed, and so is an empty list.
 
     https://docs.kernel.org/admin-guide/kernel-parameters.html ("cpu lists")
 
@@ -31,7 +31,7 @@ def parse_cpu_list(text: str) -> frozenset[int]:
 
 
 def format_cpu_list(cpus: Iterable[int]) -> str:
-    """The shortest list that names these CPUs."""
+    """Return the shortest list that names these CPUs."""
     runs: list[list[int]] = []
     for cpu in sorted(set(cpus)):
         if runs and cpu == runs[-1][1] + 1:

@@ -37,11 +37,11 @@ class Cpus:
         return max((len(siblings) for siblings in self.siblings_of.values()), default=1)
 
     def nodes_of(self, cpus: frozenset[int]) -> frozenset[int]:
-        """The NUMA nodes that these CPUs are on."""
+        """Return the NUMA nodes that these CPUs are on."""
         return frozenset(self.node_of[cpu] for cpu in cpus if cpu in self.node_of)
 
     def capacity(self) -> dict[int, int]:
-        """How many CPUs each node could give to enclaves: whole cores, without CPU 0's."""
+        """Return how many CPUs each node could give to enclaves: whole cores, without CPU 0's."""
         threads = self.threads_per_core
         found = dict.fromkeys(sorted(set(self.node_of.values())), 0)
         for cpu, node in self.node_of.items():
@@ -49,13 +49,13 @@ class Cpus:
         return {node: count - count % threads for node, count in found.items()}
 
     def split_cores(self, cpus: frozenset[int]) -> frozenset[int]:
-        """Those of these CPUs of which a sibling is missing, as far as their cores can be seen."""
+        """Return those of these CPUs of which a sibling is missing, as far as their cores can be seen."""
         seen = cpus & self.siblings_of.keys()
         return frozenset(cpu for cpu in seen if not self.siblings_of[cpu] <= cpus)
 
 
 def read_cpus(tree: Tree) -> Cpus:
-    """The CPUs of a host.
+    """Read the CPUs of a host.
 
     Raises:
         HostError: sysfs is not there, or says what cannot be.

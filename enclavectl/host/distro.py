@@ -45,7 +45,7 @@ _BY_ID = {
 
 
 def detect_distro(tree: Tree) -> Distro:
-    """The system of this host.
+    """Read which system this host runs.
 
     Raises:
         HostError: there is no os-release, or it names a system that we do not know.
@@ -69,7 +69,7 @@ def detect_distro(tree: Tree) -> Distro:
 
 
 def parse_os_release(text: str) -> dict[str, str]:
-    """The assignments of an os-release; the last of a name counts, and what is no assignment is skipped.
+    """Read the assignments of an os-release: the last of a name counts, what is no assignment is skipped.
 
     https://www.freedesktop.org/software/systemd/man/latest/os-release.html
     """

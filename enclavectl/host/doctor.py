@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from enclavectl.errors import HostError
+from enclavectl.host.changer import HostChanger
 from enclavectl.host.checks import allocator, disk, engine, image, instance, nitro_cli, permissions, simulated
 from enclavectl.host.checks.base import Check, Group, Result, State, run_check
 from enclavectl.host.checks.facts import Facts
-from enclavectl.host.hands import Hands
 
 _ORDER = list(Group)
 CHECKS: tuple[Check, ...] = tuple(
@@ -29,17 +29,17 @@ CHECKS: tuple[Check, ...] = tuple(
 
 
 def examine_host(facts: Facts, checks: Sequence[Check] = CHECKS) -> list[Result]:
-    """The answer to every question, in the order of the groups."""
+    """Answer every check, in the order of the groups."""
     return [run_check(check, facts) for check in checks]
 
 
 def has_failed(results: Sequence[Result]) -> bool:
-    """Whether anything fails."""
+    """Return whether anything fails."""
     return any(result.verdict.state is State.FAIL for result in results)
 
 
 def fixable(results: Sequence[Result]) -> list[Result]:
-    """Those whose fix is a program that loses nothing; each program once."""
+    """Return the results whose fix is a program that loses nothing; each program once."""
     found: dict[tuple[str, ...], Result] = {}
     for result in results:
         action = result.verdict.action
@@ -48,14 +48,14 @@ def fixable(results: Sequence[Result]) -> list[Result]:
     return list(found.values())
 
 
-def run_fixes(results: Sequence[Result], hands: Hands) -> dict[str, str | None]:
-    """What became of each fix by the check's id: None if done, else why not. One that fails stops none."""
+def run_fixes(results: Sequence[Result], changer: HostChanger) -> dict[str, str | None]:
+    """Run each fix and return by the check's id None if it was done, else why not. A failure stops none."""
     done: dict[str, str | None] = {}
     for result in results:
         action = result.verdict.action
         if action is not None:
             try:
-                hands.run(action)
+                changer.run(action)
                 done[result.check.id] = None
             except HostError as exc:
                 done[result.check.id] = exc.message
@@ -63,8 +63,22 @@ def run_fixes(results: Sequence[Result], hands: Hands) -> dict[str, str | None]:
 
 
 def by_group(results: Sequence[Result]) -> Iterator[tuple[Group, list[Result]]]:
-    """The results of each group that has any."""
+    """Yield the results of each group that has any."""
     for group in _ORDER:
         found = [result for result in results if result.check.group is group]
         if found:
             yield group, found
+
+
+def summary(results: Sequence[Result]) -> str:
+    """Return how many results are in each state, in words such as "1 ok, 5 do not apply"."""
+    states = [result.verdict.state for result in results]
+    counts = {state: states.count(state) for state in State}
+    words = {
+        State.OK: "ok",
+        State.WARN: "warning" if counts[State.WARN] == 1 else "warnings",
+        State.FAIL: "failed",
+        State.SKIP: "could not be seen",
+        State.NOT_APPLICABLE: "does not apply" if counts[State.NOT_APPLICABLE] == 1 else "do not apply",
+    }
+    return ", ".join(f"{counts[state]} {word}" for state, word in words.items() if counts[state])

@@ -11,7 +11,7 @@ from enclavectl.nitro_cli.environment import sockets_dir
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Running:
+class RunningEnclaves:
     """``sockets`` are of enclaves that have booted; booting ones have only one of the ``pids``."""
 
     sockets: tuple[str, ...]
@@ -31,8 +31,8 @@ class Running:
         return names or [f"nitro-cli with process id {pid}" for pid in self.pids]
 
 
-def find_running(host: Host) -> Running:
-    """The enclaves of a host, read from its folders.
+def find_running(host: Host) -> RunningEnclaves:
+    """Find the enclaves of a host in its folders.
 
     A socket whose name the kernel has bound (/proc/net/unix) belongs to an enclave; any other is what an
     unclean end left. A booting enclave has none yet, but there is its nitro-cli process.
@@ -44,7 +44,7 @@ def find_running(host: Host) -> Running:
     names = [name for name in tree.names(folder) if name.endswith(".sock")]
     bound = bound_names(tree.text("/proc/net/unix") or "")
     alive = tuple(name for name in names if f"{folder}/{name}" in bound)
-    return Running(
+    return RunningEnclaves(
         sockets=alive,
         stale=tuple(name for name in names if name not in alive),
         pids=tuple(_nitro_cli_pids(tree)),
@@ -53,7 +53,7 @@ def find_running(host: Host) -> Running:
 
 
 def bound_names(table: str) -> frozenset[str]:
-    """The path names in /proc/net/unix: the eighth column of its lines."""
+    """Return the path names in /proc/net/unix: the eighth column of its lines."""
     rows = (line.split(maxsplit=7) for line in table.splitlines()[1:])
     return frozenset(row[7] for row in rows if len(row) == 8)
 

@@ -18,7 +18,7 @@ class Membership(Enum):
 
 
 def membership(groups: Mapping[str, tuple[int, frozenset[str]]], user: User, group: str) -> Membership:
-    """How this user, as logged in, stands to a group; ``groups`` has the number and members of each.
+    """Return how this user, as logged in, stands to a group; ``groups`` has each one's number and members.
 
     A member whom /etc/group does not name, such as one of a directory service, is seen by the login alone.
     """

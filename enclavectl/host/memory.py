@@ -48,7 +48,7 @@ class Memory:
     nodes: tuple[Node, ...]
 
     def node(self, index: int) -> Node:
-        """The node of that number, empty if there is none."""
+        """Return the node of that number, empty if there is none."""
         return next(
             (node for node in self.nodes if node.index == index),
             Node(index=index, total_mib=0, reserved={}, free={}),
@@ -66,12 +66,12 @@ class Memory:
 
 
 def mib_of(pages: Pages) -> int:
-    """The size of these pages together."""
+    """Return the size of these pages together in MiB."""
     return sum(size * count for size, count in pages.items())
 
 
 def read_memory(tree: Tree) -> Memory:
-    """The memory of a host; zeros where sysfs and /proc do not tell.
+    """Read the memory of a host; zeros where sysfs and /proc do not tell.
 
     Raises:
         HostError: a file is there and cannot be read.
@@ -111,7 +111,7 @@ def _pages(tree: Tree, node: str, counter: str) -> dict[int, int]:
 
 
 def take_pages(free: Pages, wanted_mib: int) -> Pages | None:
-    """The pages that nitro-cli takes for an enclave of this size, or None if there are too few.
+    """Return the pages that nitro-cli takes for an enclave of this size, or None if there are too few.
 
     Largest first as long as they do not exceed, then the smallest that are left; then small pages that turned
     out to be surplus are given back. It may well take more than was asked: 256 MiB from pages of 1 GiB is 1
@@ -138,7 +138,7 @@ def take_pages(free: Pages, wanted_mib: int) -> Pages | None:
 
 
 def reserve_pages(sizes_mib: frozenset[int], wanted_mib: int) -> Pages:
-    """The pages that AWS's allocator reserves on a node with these sizes and enough unfragmented memory.
+    """Return what AWS's allocator reserves on a node with these page sizes and enough unfragmented memory.
 
     The largest first, none exceeding; only the smallest size may exceed what was asked.
     """

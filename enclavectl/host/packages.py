@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from enclavectl.artifacts.boot_files import NITRO_BLOBS
+from enclavectl.host.changer import Action
 from enclavectl.host.distro import Family
-from enclavectl.host.hands import Action
 from enclavectl.host.host import Host
 
 _APT = ("env", "DEBIAN_FRONTEND=noninteractive", "apt-get")
@@ -39,7 +39,7 @@ class Part:
     recipes: dict[Family, Recipe]
 
     def is_installed(self, host: Host) -> bool:
-        """Whether one of its files is there."""
+        """Return whether one of its files is there."""
         return any(host.tree.exists(name) for name in self.files)
 
 
@@ -94,6 +94,6 @@ PARTS = (
 
 
 def driver_actions(family: Family) -> tuple[Action, ...]:
-    """How the driver gets into the kernel: on Ubuntu it is in a package of its own."""
+    """Return how the driver gets into the kernel: on Ubuntu it is in a package of its own."""
     load = Action(argv=("modprobe", "nitro_enclaves"))
     return (*_apt("linux-modules-extra-aws").actions, load) if family is Family.UBUNTU else (load,)

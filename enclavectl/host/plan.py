@@ -6,14 +6,15 @@ Pure arithmetic over values that were read; ``read_supply`` reads them.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from enclavectl.host.cgroup import PageLimits, read_page_limits
 from enclavectl.host.cpu_list import format_cpu_list
 from enclavectl.host.cpus import Cpus, read_cpus
-from enclavectl.host.enclaves import Running, find_running
+from enclavectl.host.enclaves import RunningEnclaves, find_running
 from enclavectl.host.host import Host
 from enclavectl.host.memory import Memory, Node, Pages, mib_of, read_memory, take_pages
-from enclavectl.host.needs import MAX_ENCLAVES, EifFacts, round_to_region
+from enclavectl.host.requirements import MAX_ENCLAVES, EifFacts, round_to_region
 from enclavectl.host.reservation import Reservation
 from enclavectl.nitro_cli.limits import MIN_MEMORY_MIB, boot_bound_s
 
@@ -26,7 +27,7 @@ _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class Demand:
     """One more enclave. ``is_exact``: a person asked for this memory, so a smaller one is an error."""
 
     memory_mib: int
@@ -47,13 +48,22 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Supply:
-    """What a host has. ``used_cpus`` are those of the pool in use, None where that is not known."""
+    """What a host has. ``used_cpus`` are those of the pool in use, None where that is not known.
+
+    ``limits`` are of the cgroups of this process: nitro-cli, which it starts, has the same.
+    """
 
     machine: str
     cpus: Cpus
     memory: Memory
-    running: Running
+    running: RunningEnclaves
     used_cpus: frozenset[int] | None
+    limits: PageLimits = field(default_factory=PageLimits)
+
+    @property
+    def usable(self) -> Pages:
+        """The free pages of the node, as far as this process may have them."""
+        return self.limits.cap(self.node.free)
 
     @property
     def node(self) -> Node:
@@ -86,7 +96,7 @@ class Problem:
     nearest: str
 
     def to_json(self) -> dict[str, object]:
-        """The problem as JSON values."""
+        """Return the problem as JSON values."""
         return {"code": self.code, "message": self.message, "nearest": self.nearest}
 
 
@@ -94,7 +104,7 @@ class Problem:
 class Plan:
     """The answer. ``pages`` is what nitro-cli would take, None where the free pages do not suffice."""
 
-    wanted: Wanted
+    wanted: Demand
     supply: Supply
     pages: Pages | None
     allocator: Reservation
@@ -115,7 +125,7 @@ class Plan:
 
 
 def read_supply(host: Host, *, used_cpus: frozenset[int] | None = None) -> Supply:
-    """What a host has. Where no enclave runs, none uses a CPU.
+    """Read what a host has. Where no enclave runs, none uses a CPU.
 
     Raises:
         HostError: sysfs or /proc cannot be read.
@@ -127,12 +137,13 @@ def read_supply(host: Host, *, used_cpus: frozenset[int] | None = None) -> Suppl
         memory=read_memory(host.tree),
         running=running,
         used_cpus=used_cpus if used_cpus is not None or running.any else frozenset(),
+        limits=read_page_limits(host.tree),
     )
 
 
-def make_plan(wanted: Wanted, supply: Supply) -> Plan:
-    """Whether the enclave fits, and what would."""
-    pages = take_pages(supply.node.free, wanted.needed_mib)
+def make_plan(wanted: Demand, supply: Supply) -> Plan:
+    """Decide whether the enclave fits, and what would."""
+    pages = take_pages(supply.usable, wanted.needed_mib)
     return Plan(
         wanted=wanted,
         supply=supply,
@@ -143,8 +154,8 @@ def make_plan(wanted: Wanted, supply: Supply) -> Plan:
     )
 
 
-def _allocator(wanted: Wanted, supply: Supply) -> Reservation:
-    """What the pool has to be for this enclave beside those that run."""
+def _allocator(wanted: Demand, supply: Supply) -> Reservation:
+    """Return what the pool has to be for this enclave beside those that run."""
     used_mib = supply.node.reserved_mib - supply.node.free_mib if supply.running.any else 0
     # An enclave that shares pages of 1 GiB with others can need one more than its size says.
     slack = _GIB_PAGE if used_mib and supply.node.reserved.get(_GIB_PAGE) else 0
@@ -155,7 +166,7 @@ def _allocator(wanted: Wanted, supply: Supply) -> Reservation:
     return Reservation(memory_mib=used_mib + wanted.needed_mib + slack, cpu_count=cpus)
 
 
-def _problems(wanted: Wanted, supply: Supply, pages: Pages | None) -> Iterator[Problem]:
+def _problems(wanted: Demand, supply: Supply, pages: Pages | None) -> Iterator[Problem]:
     yield from _impossible(wanted, supply)
     yield from _cpu_problems(wanted, supply)
     if supply.cpus.pool is None:
@@ -172,16 +183,29 @@ def _problems(wanted: Wanted, supply: Supply, pages: Pages | None) -> Iterator[P
                 nearest=_grow(wanted, supply),
             )
     elif pages is None:
-        node = supply.node
-        yield Problem(
+        yield _memory_problem(wanted, supply)
+
+
+def _memory_problem(wanted: Demand, supply: Supply) -> Problem:
+    node, usable_mib = supply.node, mib_of(supply.usable)
+    if take_pages(node.free, wanted.needed_mib) is not None:
+        # The pages are there, and not for this process.
+        return Problem(
             code="memory-free",
-            message=f"{wanted.needed_mib} MiB of huge pages are needed on NUMA node {node.index}, "
-            f"{node.free_mib} of {node.reserved_mib} MiB are free",
-            nearest=_grow(wanted, supply, room_mib=node.free_mib) + _smaller_now(wanted, node.free_mib),
+            message=f"{wanted.needed_mib} MiB of huge pages are needed, of {node.free_mib} free ones on NUMA "
+            f"node {node.index} this process's cgroup may have {usable_mib} MiB: "
+            f"{supply.limits.words(node.free)}",
+            nearest=supply.limits.remedy(node.free, wanted.needed_mib) + _smaller_now(wanted, usable_mib),
         )
+    return Problem(
+        code="memory-free",
+        message=f"{wanted.needed_mib} MiB of huge pages are needed on NUMA node {node.index}, "
+        f"{node.free_mib} of {node.reserved_mib} MiB are free",
+        nearest=_grow(wanted, supply, room_mib=usable_mib) + _smaller_now(wanted, usable_mib),
+    )
 
 
-def _impossible(wanted: Wanted, supply: Supply) -> Iterator[Problem]:
+def _impossible(wanted: Demand, supply: Supply) -> Iterator[Problem]:
     if wanted.eif and wanted.is_exact and wanted.memory_mib < wanted.min_memory_mib:
         yield Problem(
             code="memory-below-minimum",
@@ -204,7 +228,7 @@ def _impossible(wanted: Wanted, supply: Supply) -> Iterator[Problem]:
         )
 
 
-def _cpu_problems(wanted: Wanted, supply: Supply) -> Iterator[Problem]:
+def _cpu_problems(wanted: Demand, supply: Supply) -> Iterator[Problem]:
     threads, pool = supply.cpus.threads_per_core, supply.cpus.pool
     if odd := wanted.cpus % threads:
         more, fewer = wanted.cpus - odd + threads, wanted.cpus - odd
@@ -234,20 +258,20 @@ def _cpu_problems(wanted: Wanted, supply: Supply) -> Iterator[Problem]:
         )
 
 
-def _smaller_now(wanted: Wanted, free_mib: int) -> str:
-    """The largest enclave of the image that the free pages are enough for, if they are for any."""
+def _smaller_now(wanted: Demand, free_mib: int) -> str:
+    """Return the largest enclave of the image that the free pages are enough for, if they are for any."""
     least = max(wanted.min_memory_mib, MIN_MEMORY_MIB)
     return f"; or --memory {free_mib} now" if free_mib >= least else ""
 
 
-def largest(supply: Supply, wanted: Wanted) -> tuple[int, int]:
-    """The memory in MiB and the CPUs that the node could keep for enclaves at most."""
+def largest(supply: Supply, wanted: Demand) -> tuple[int, int]:
+    """Return the memory in MiB and the CPUs that the node could keep for enclaves at most."""
     image = -(-wanted.eif.size >> 20) if wanted.eif else 0
     return max(0, supply.node.total_mib - PARENT_MIB - image) // 2 * 2, supply.capacity
 
 
-def _grow(wanted: Wanted, supply: Supply, *, room_mib: int = 0, room_cpus: int = 0) -> str:
-    """The pool that would do if the host can have it; else the largest enclave that it can have."""
+def _grow(wanted: Demand, supply: Supply, *, room_mib: int = 0, room_cpus: int = 0) -> str:
+    """Name the pool that would do if the host can have it, else the largest enclave that it can have."""
     memory, cpus = largest(supply, wanted)
     need = _allocator(wanted, supply)
     if need.memory_mib <= memory and need.cpus <= cpus:
@@ -262,7 +286,7 @@ def _grow(wanted: Wanted, supply: Supply, *, room_mib: int = 0, room_cpus: int =
     return "; ".join(parts)
 
 
-def _notes(supply: Supply, wanted: Wanted, pages: Pages | None) -> Iterator[str]:
+def _notes(supply: Supply, wanted: Demand, pages: Pages | None) -> Iterator[str]:
     if pages and mib_of(pages) > wanted.needed_mib:
         yield (
             f"nitro-cli will take {mib_of(pages)} MiB for {wanted.needed_mib}: whole pages of "

@@ -8,13 +8,15 @@
      "files": {"/dev/nitro_enclaves": {"mode": "020660", "uid": 0, "gid": 991}},
      "free": {"/": 10737418240}, "programs": {"nitro-cli": "/usr/bin/nitro-cli"},
      "answers": {"nitro-cli --version": {"status": 0, "text": "Nitro CLI 1.4.3"}},
-     "engine": {"Version": "25.0.3", "ApiVersion": "1.44"}}
+     "engine": {"Version": "25.0.3", "ApiVersion": "1.44"}, "vsock": "EPERM"}
 
 Every key may be absent. ``engine`` is an object, null for "none", or a text for why it does not answer.
+``vsock`` is the name of the error that making such a socket gave, or null for none.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,12 +25,14 @@ from pathlib import Path
 
 from enclavectl.errors import HostError, UsageError
 from enclavectl.files import read_bounded
-from enclavectl.host.asks import Answer
 from enclavectl.host.host import Host, Python, User
+from enclavectl.host.probe import Answer
 from enclavectl.host.tree import FileFacts, Tree
 
 RECORDING = "recording.json"
+# Answers of some dozens of programs, each of a few KiB; bounds what a wrong file costs.
 _MAX_RECORDING = 4 << 20
+_NOT_RECORDED = "not recorded"
 _KEYS = {
     "user",
     "python",
@@ -40,23 +44,25 @@ _KEYS = {
     "programs",
     "answers",
     "engine",
+    "vsock",
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RecordedAsks:
+class RecordedProbe:
     """Answers that were written down. What was not asked then cannot be known now."""
 
     programs: Mapping[str, str]
     answers: Mapping[str, Answer]
-    said: Mapping[str, object] | str | None
+    engine_answer: Mapping[str, object] | str | None
+    vsock: str | None
 
     def find(self, program: str) -> str | None:
-        """Where the program was, or None."""
+        """Return where the program was, or None."""
         return self.programs.get(program)
 
     def run(self, *argv: str) -> Answer | None:
-        """What it said then, or None where it was not installed."""
+        """Return what it said then, or None where it was not installed."""
         line = " ".join(argv)
         if line in self.answers:
             return self.answers[line]
@@ -64,15 +70,23 @@ class RecordedAsks:
             return None
         raise HostError(f"the recording has no answer of: {line}", code="not-recorded")
 
-    def engine(self) -> Mapping[str, object] | None:
-        """What the engine said then."""
-        if isinstance(self.said, str):
-            raise HostError(self.said, code="docker-silent")
-        return self.said
+    def vsock_error(self) -> int | None:
+        """Return the number of the error that there was then, or None."""
+        if self.vsock == _NOT_RECORDED:
+            raise HostError(
+                "the recording does not say whether vsock sockets can be made", code="not-recorded"
+            )
+        return None if self.vsock is None else getattr(errno, self.vsock)
+
+    def engine(self, socket_path: str) -> Mapping[str, object] | None:  # noqa: ARG002 - one engine was asked
+        """Return what the engine said then."""
+        if isinstance(self.engine_answer, str):
+            raise HostError(self.engine_answer, code="docker-silent")
+        return self.engine_answer
 
 
 def recorded_host(root: Path) -> Host:
-    """The host that was copied to ``root``.
+    """Open the host that was copied to ``root``.
 
     Raises:
         UsageError: no folder, or its recording is damaged.
@@ -103,13 +117,14 @@ def _host(root: Path, value: Mapping[str, dict[str, object]]) -> Host:
             },
             free_of={name: _whole(free) for name, free in value.get("free", {}).items()},
         ),
-        asks=RecordedAsks(
+        probe=RecordedProbe(
             programs={name: str(path) for name, path in value.get("programs", {}).items()},
             answers={
                 line: Answer(status=_whole(one["status"]), text=str(one["text"]))
                 for line, one in _objects(value.get("answers", {})).items()
             },
-            said=engine,
+            engine_answer=engine,
+            vsock=_vsock(value),
         ),
         user=User(
             name=str(user["name"]),
@@ -124,6 +139,13 @@ def _host(root: Path, value: Mapping[str, dict[str, object]]) -> Host:
         environ={name: str(text) for name, text in value.get("environ", {}).items()},
         now=_moment(str(value["now"])) if "now" in value else datetime.now(UTC),
     )
+
+
+def _vsock(value: Mapping[str, object]) -> str | None:
+    found = value.get("vsock", _NOT_RECORDED)
+    if found is None or found == _NOT_RECORDED or found in errno.errorcode.values():
+        return None if found is None else str(found)
+    raise ValueError(f"vsock: expected the name of an error such as EPERM, found {found!r:.40}")
 
 
 def _known(value: object) -> dict[str, dict[str, object]]:

@@ -19,7 +19,9 @@ KEYS = ("memory_mib", "cpu_count", "cpu_pool")
 # The shell counts in 64 bits of bytes.
 _MAX_MIB = 1 << 40
 _NAME = re.compile(r"[-_a-zA-Z0-9]+", re.ASCII)
-_NUMBER = re.compile(r"0|[1-9][0-9]{0,12}", re.ASCII)  # a leading zero is octal in the shell
+_NUMBER = re.compile(r"0|[1-9][0-9]*", re.ASCII)  # a leading zero is octal in the shell
+# Digits of _MAX_MIB, the largest number that any key may have.
+_MAX_DIGITS = 13
 
 
 class AllocatorError(UsageError):
@@ -65,13 +67,13 @@ class Reservation:
         return lines
 
     def to_json(self) -> dict[str, object]:
-        """The values as JSON."""
+        """Return the values as JSON values."""
         pool = None if self.cpu_pool is None else format_cpu_list(self.cpu_pool)
         return {"memory_mib": self.memory_mib, "cpu_count": self.cpu_count, "cpu_pool": pool}
 
 
 def parse_allocator(data: bytes, name: str = ALLOCATOR_FILE) -> Reservation:
-    """What AWS's allocator takes from these bytes.
+    """Read what AWS's allocator takes from these bytes.
 
     Raises:
         AllocatorError: it would refuse them, lose a line of them or read another value than they say; the
@@ -102,7 +104,10 @@ def parse_allocator(data: bytes, name: str = ALLOCATOR_FILE) -> Reservation:
 
 
 def _plain(line: bytes, where: str) -> str:
-    """The line as ``read`` gives it: without the blanks around it. Backslashes would join or eat."""
+    """Return the line as Bash's ``read`` gives it: without the blanks around it.
+
+    Backslashes are refused: ``read`` joins lines at them or drops them.
+    """
     try:
         text = line.decode().strip(" \t")
     except UnicodeDecodeError as exc:
@@ -128,6 +133,8 @@ def _pair(text: str, where: str) -> tuple[str, str]:
     # Double quotes go only together with a blank before them; single ones stay a part of the value.
     if re.fullmatch(r'[ \t]+"[^"]+"', value):
         value = value.strip(" \t")[1:-1]
+        if value != value.strip(" \t"):
+            raise AllocatorError(f"{where}: blanks inside the quotes, which the allocator keeps")
     value = value.strip(" \t")
     if not colon or not value:
         raise AllocatorError(f"{where}: no value for {key}")
@@ -163,4 +170,6 @@ def _reservation(found: dict[str, str], name: str) -> Reservation:
 def _whole(value: str, key: str) -> int:
     if not _NUMBER.fullmatch(value):
         raise ValueError(f"{key}: expected a whole number, found {value!r:.60}")
+    if len(value) > _MAX_DIGITS:
+        raise ValueError(f"{key}: too large: expected at most {_MAX_MIB}, found {value:.60}")
     return int(value)

@@ -8,22 +8,22 @@ from functools import partial
 
 from enclavectl.errors import HostError
 from enclavectl.host.allocation import Allocation, Guard, small_pages
-from enclavectl.host.checks.facts import DEVICE, MODULE, Facts
+from enclavectl.host.changer import Action
+from enclavectl.host.checks.facts import DEVICE, ENABLE_ENCLAVES, MODULE, Facts
 from enclavectl.host.cpu_list import format_cpu_list
 from enclavectl.host.cpus import Cpus, read_cpus
 from enclavectl.host.distro import Distro
 from enclavectl.host.groups import Membership, membership
-from enclavectl.host.hands import Action
 from enclavectl.host.host import User
 from enclavectl.host.memory import read_memory
 from enclavectl.host.packages import PARTS, Part, driver_actions
 from enclavectl.host.plan import PARENT_MIB
 from enclavectl.host.reservation import ALLOCATOR_FILE, Reservation
-from enclavectl.host.steps import Look, Report, Step, StepState, already, skipped, would_run
+from enclavectl.host.steps import Report, Step, StepPlan, StepState, already, skipped, would_run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class SetupRequest:
     """What the host is to be like. ``user`` is who will start enclaves and build images."""
 
     reservation: Reservation
@@ -32,7 +32,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Aftermath:
+class SetupOutcome:
     """What only the person can do, and why; empty texts for nothing."""
 
     login: str
@@ -42,7 +42,7 @@ class Aftermath:
 class Setup:
     """The steps for one host."""
 
-    def __init__(self, facts: Facts, distro: Distro, request: Request, guard: Guard) -> None:
+    def __init__(self, facts: Facts, distro: Distro, request: SetupRequest, guard: Guard) -> None:
         """Nothing is done yet. ``facts`` are read anew by each step."""
         self._facts = facts
         self.host = facts.host
@@ -58,40 +58,40 @@ class Setup:
     @property
     def facts(self) -> Facts:
         """The host as it is now: nothing that was read before a step is believed after it."""
-        return Facts(self.host, self._facts.wishes)
+        return Facts(self.host, self._facts.settings)
 
     def steps(self) -> list[Step]:
-        """All of them, in the order in which they have to be done."""
+        """Return the steps in the order in which they have to be done."""
         allocation = self.allocation
         return [
-            Step(id="sizes", title="what is asked for fits this host", look=self._sizes),
-            *(Step(id=part.id, title=part.title, look=partial(self._part, part)) for part in PARTS),
-            Step(id="driver", title="the driver nitro_enclaves", look=self._driver),
-            Step(id="docker-service", title="Docker runs, now and after a boot", look=self._docker_service),
-            Step(id="group-ne", title="may start enclaves", look=lambda: self._group("ne")),
-            Step(id="group-docker", title="may build images", look=lambda: self._group("docker")),
+            Step(id="sizes", title="what is asked for fits this host", plan=self._sizes),
+            *(Step(id=part.id, title=part.title, plan=partial(self._part, part)) for part in PARTS),
+            Step(id="driver", title="the driver nitro_enclaves", plan=self._driver),
+            Step(id="docker-service", title="Docker runs, now and after a boot", plan=self._docker_service),
+            Step(id="group-ne", title="may start enclaves", plan=lambda: self._group("ne")),
+            Step(id="group-docker", title="may build images", plan=lambda: self._group("docker")),
             Step(
                 id="allocator-file",
                 title="how much is kept for enclaves",
-                look=lambda: self._allocator(allocation.look_at_file),
+                plan=lambda: self._allocator(allocation.plan_file),
             ),
             Step(
                 id="allocator-restart",
                 title="it is kept, and sysfs shows it",
-                look=lambda: self._allocator(allocation.look_at_pool),
+                plan=lambda: self._allocator(allocation.plan_pool),
             ),
             Step(
                 id="allocator-service",
                 title="it is kept after each boot",
-                look=lambda: self._allocator(allocation.look_at_service),
+                plan=lambda: self._allocator(allocation.plan_service),
             ),
         ]
 
-    def aftermath(self, reports: Sequence[Report]) -> Aftermath:
-        """Whether a new login or a reboot is needed after these steps."""
-        return Aftermath(login=self._login(), reboot=self._reboot(reports))
+    def outcome(self, reports: Sequence[Report]) -> SetupOutcome:
+        """Return whether a new login or a reboot is needed after these steps."""
+        return SetupOutcome(login=self._login(), reboot=self._reboot(reports))
 
-    def _sizes(self) -> Look:
+    def _sizes(self) -> StepPlan:
         wanted, cpus, memory = (
             self.request.reservation,
             read_cpus(self.host.tree),
@@ -122,7 +122,7 @@ class Setup:
             )
         return already(f"{wanted.memory_mib} MiB of {largest}, {wanted.cpus} CPUs of {most}")
 
-    def _part(self, part: Part) -> Look:
+    def _part(self, part: Part) -> StepPlan:
         if part.is_installed(self.host):
             return already("installed")
         recipe = part.recipes[self.distro.family]
@@ -130,7 +130,7 @@ class Setup:
             return skipped(f"by hand: {recipe.by_hand}", is_missing=True)
         return would_run(f"installed from {self.distro.name}'s packages", *recipe.actions)
 
-    def _driver(self) -> Look:
+    def _driver(self) -> StepPlan:
         facts = self.facts
         if facts.tree.exists(MODULE) and facts.tree.exists(DEVICE):
             return already("loaded")
@@ -144,9 +144,9 @@ class Setup:
             return skipped(f"the driver is loaded, but made no {DEVICE}: sudo reboot", is_missing=True)
         return would_run("the driver will be loaded", *driver_actions(self.distro.family))
 
-    def _docker_service(self) -> Look:
-        asks = self.host.asks
-        answers = [asks.run("systemctl", word, "docker.service") for word in ("is-active", "is-enabled")]
+    def _docker_service(self) -> StepPlan:
+        probe = self.host.probe
+        answers = [probe.run("systemctl", word, "docker.service") for word in ("is-active", "is-enabled")]
         if any(answer is None for answer in answers):
             return skipped("no systemd here", is_missing=True)
         if [answer.text.strip() for answer in answers if answer] == ["active", "enabled"]:
@@ -161,7 +161,7 @@ class Setup:
             user if user.name == self.request.user else User(name=self.request.user, uid=-1, gids=frozenset())
         )
 
-    def _group(self, group: str) -> Look:
+    def _group(self, group: str) -> StepPlan:
         if self.request.user == "root":
             return already("root needs no group")
         found = membership(self.facts.groups, self._user, group)
@@ -175,14 +175,14 @@ class Setup:
             actions.insert(0, Action(argv=("groupadd", "--system", "--force", "ne")))
         return would_run(f"{self.request.user} will be in the group {group}; a new login has it", *actions)
 
-    def _allocator(self, look: Callable[[], Look]) -> Look:
-        """``look``, or why there is no allocator to speak of."""
+    def _allocator(self, plan: Callable[[], StepPlan]) -> StepPlan:
+        """``plan``, or why there is no allocator to speak of."""
         if self._has_allocator() or self.distro.family.has_nitro_cli:
-            return look()
+            return plan()
         return skipped(f"no {ALLOCATOR_FILE}: it comes with nitro-cli; run this again then", is_missing=True)
 
     def _has_allocator(self) -> bool:
-        return self.host.tree.exists(ALLOCATOR_FILE) or self.host.asks.find("nitro-cli") is not None
+        return self.host.tree.exists(ALLOCATOR_FILE) or self.host.probe.find("nitro-cli") is not None
 
     def _login(self) -> str:
         groups = self.facts.groups
@@ -226,3 +226,19 @@ def _check_pool(pool: frozenset[int], cpus: Cpus) -> None:
             raise HostError(f"--cpu-pool: CPUs {format_cpu_list(found)} {words}", code="cpu-pool")
     if len(cpus.nodes_of(pool)) > 1:
         raise HostError("--cpu-pool: the CPUs are on several NUMA nodes, enclaves use one", code="cpu-pool")
+
+
+def require_device(facts: Facts) -> None:
+    """Return where the hypervisor lets this machine have enclaves.
+
+    Raises:
+        HostError: it does not, so that a setup would reserve memory and CPUs for nothing.
+    """
+    if facts.is_nitro:
+        return
+    what = "an EC2 instance on which enclaves are not enabled" if facts.is_ec2 else "no EC2 instance"
+    raise HostError(
+        f"setup: expected an instance with the Nitro Enclaves device, found {what}; nothing was changed",
+        hint=f"{ENABLE_ENCLAVES}; enclavectl setup --without-device goes on all the same",
+        code="no-nitro-device",
+    )

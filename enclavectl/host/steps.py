@@ -6,11 +6,11 @@ A step looks at the host right before it is done, because the steps before it ch
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from enclavectl.errors import EnclavectlError
-from enclavectl.host.hands import Action, Hands
+from enclavectl.host.changer import Action, HostChanger
 
 
 class StepState(StrEnum):
@@ -24,10 +24,10 @@ class StepState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class StepPlan:
     """What a step found: that there is nothing to do, that it cannot be done here, or what it would do.
 
-    ``lines`` are commands as one would type them, ``diff`` a change of a file. ``do`` returns what was done;
+    ``diff`` is a change of a file. ``apply`` returns what was done; without it the actions are run in order.
     ``is_missing``: the host is not complete without it, although the step cannot do it.
     """
 
@@ -36,16 +36,16 @@ class Look:
     actions: tuple[Action, ...] = ()
     diff: str | None = None
     is_missing: bool = False
-    do: Callable[[Hands], str] | None = field(default=None, repr=False)
+    apply: Callable[[HostChanger], str] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One step; ``look`` may raise an EnclavectlError if the step cannot even be planned."""
+    """One step; ``plan`` may raise an EnclavectlError if the step cannot even be planned."""
 
     id: str
     title: str
-    look: Callable[[], Look] = field(repr=False)
+    plan: Callable[[], StepPlan] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +62,7 @@ class Report:
     is_missing: bool = False
 
     def to_json(self) -> dict[str, object]:
-        """The step as JSON values."""
+        """Return the step as JSON values."""
         return {
             "id": self.id,
             "title": self.title,
@@ -74,28 +74,28 @@ class Report:
         }
 
 
-def already(detail: str) -> Look:
-    """There is nothing to do."""
-    return Look(state=StepState.ALREADY, detail=detail)
+def already(detail: str) -> StepPlan:
+    """Return the plan of a step that has nothing to do."""
+    return StepPlan(state=StepState.ALREADY, detail=detail)
 
 
-def skipped(detail: str, *, is_missing: bool = False) -> Look:
-    """It is not for us to do, here or now."""
-    return Look(state=StepState.SKIPPED, detail=detail, is_missing=is_missing)
+def skipped(detail: str, *, is_missing: bool = False) -> StepPlan:
+    """Return the plan of a step that is not for us to do, here or now."""
+    return StepPlan(state=StepState.SKIPPED, detail=detail, is_missing=is_missing)
 
 
-def would_run(detail: str, *actions: Action) -> Look:
-    """Programs, one after the other."""
-    return Look(state=StepState.WOULD_DO, detail=detail, actions=actions)
+def would_run(detail: str, *actions: Action) -> StepPlan:
+    """Return the plan to run programs, one after the other."""
+    return StepPlan(state=StepState.WOULD_DO, detail=detail, actions=actions)
 
 
 def plan_steps(steps: Sequence[Step], *, is_root: bool) -> list[Report]:
-    """What each step would do on the host as it is now; nothing is changed."""
+    """Plan each step on the host as it is now; nothing is changed."""
     return [_planned(step, is_root=is_root)[0] for step in steps]
 
 
-def run_steps(steps: Sequence[Step], hands: Hands, on_step: Callable[[Report], None]) -> list[Report]:
-    """The steps are done, up to the first that fails; those behind it are not tried and say so.
+def run_steps(steps: Sequence[Step], changer: HostChanger, on_step: Callable[[Report], None]) -> list[Report]:
+    """Do the steps up to the first that fails; those behind it are not tried and say so.
 
     ``on_step`` is told of each step that is about to be done.
     """
@@ -106,43 +106,41 @@ def run_steps(steps: Sequence[Step], hands: Hands, on_step: Callable[[Report], N
             detail = f"not tried: {broken} failed"
             reports.append(Report(id=step.id, title=step.title, state=StepState.SKIPPED, detail=detail))
             continue
-        report, look = _planned(step, is_root=hands.is_root)
-        if report.state is StepState.WOULD_DO and look is not None:
+        report, plan = _planned(step, is_root=changer.is_root)
+        if report.state is StepState.WOULD_DO and plan is not None:
             on_step(report)
-            report = _done(report, look, hands)
+            report = _done(report, plan, changer)
         reports.append(report)
         broken = step.id if report.state is StepState.FAILED else None
     return reports
 
 
-def _planned(step: Step, *, is_root: bool) -> tuple[Report, Look | None]:
+def _planned(step: Step, *, is_root: bool) -> tuple[Report, StepPlan | None]:
     try:
-        look = step.look()
+        plan = step.plan()
     except EnclavectlError as exc:
         failed = StepState.FAILED
         return Report(id=step.id, title=step.title, state=failed, detail=exc.message, hint=exc.hint), None
     report = Report(
         id=step.id,
         title=step.title,
-        state=look.state,
-        detail=look.detail,
-        commands=tuple(action.line(is_root=is_root) for action in look.actions),
-        diff=look.diff,
-        is_missing=look.is_missing,
+        state=plan.state,
+        detail=plan.detail,
+        commands=tuple(action.line(is_root=is_root) for action in plan.actions),
+        diff=plan.diff,
+        is_missing=plan.is_missing,
     )
-    return report, look
+    return report, plan
 
 
-def _done(report: Report, look: Look, hands: Hands) -> Report:
-    from dataclasses import replace
-
+def _done(report: Report, plan: StepPlan, changer: HostChanger) -> Report:
     try:
-        detail = look.detail
-        if look.do is not None:
-            detail = look.do(hands)
+        detail = plan.detail
+        if plan.apply is not None:
+            detail = plan.apply(changer)
         else:
-            for action in look.actions:
-                hands.run(action)
+            for action in plan.actions:
+                changer.run(action)
     except EnclavectlError as exc:
         return replace(report, state=StepState.FAILED, detail=exc.message, hint=exc.hint)
     return replace(report, state=StepState.DONE, detail=detail)

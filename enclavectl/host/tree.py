@@ -34,7 +34,7 @@ class FileFacts:
         return stat.S_IMODE(self.mode)
 
     def allows(self, wanted: int, *, uid: int, gids: frozenset[int]) -> bool:
-        """Whether a process of this user may do what ``wanted`` says (os.R_OK | os.W_OK | os.X_OK)."""
+        """Return whether a process of this user may do what ``wanted`` says (os.R_OK | os.W_OK | os.X_OK)."""
         if uid == 0:
             return True
         shift = 6 if uid == self.uid else 3 if self.gid in gids else 0
@@ -58,11 +58,11 @@ class Tree:
         return self.root == Path("/")
 
     def path(self, name: str) -> Path:
-        """Where a file of the host is on this machine."""
+        """Return where a file of the host is on this machine."""
         return self.root / name.lstrip("/")
 
     def text(self, name: str) -> str | None:
-        """A file's text, or None where there is none.
+        """Read a file's text; None where there is no file.
 
         Raises:
             HostError: it is there and cannot be read, is no file, or is longer than a megabyte.
@@ -71,7 +71,7 @@ class Tree:
         return None if data is None else data.decode("utf-8", errors="replace")
 
     def data(self, name: str) -> bytes | None:
-        """A file's bytes, or None where there is none.
+        """Read a file's bytes; None where there is no file.
 
         Raises:
             HostError: as ``text``.
@@ -95,7 +95,7 @@ class Tree:
         return data
 
     def word(self, name: str) -> str | None:
-        """A file's text without the blanks around it, or None where there is none.
+        """Read a file's text without the blanks around it; None where there is no file.
 
         Raises:
             HostError: as ``text``.
@@ -104,7 +104,7 @@ class Tree:
         return None if text is None else text.strip()
 
     def number(self, name: str) -> int | None:
-        """The whole number in a file of sysfs, or None where there is no file or no number in it.
+        """Read the whole number in a file of sysfs; None where there is no file or no number in it.
 
         Raises:
             HostError: as ``text``.
@@ -113,7 +113,7 @@ class Tree:
         return int(word) if word is not None and word.isascii() and word.isdigit() else None
 
     def names(self, name: str) -> list[str]:
-        """What is in a folder, sorted; nothing where there is none.
+        """List what is in a folder, sorted; nothing where there is no folder.
 
         Raises:
             HostError: it is there and cannot be listed.
@@ -126,11 +126,11 @@ class Tree:
             raise _unreadable(name, exc) from exc
 
     def exists(self, name: str) -> bool:
-        """Whether there is anything of this name."""
+        """Return whether there is anything of this name."""
         return self.facts(name) is not None
 
     def facts(self, name: str) -> FileFacts | None:
-        """Type, permissions and owner, links followed; None where there is nothing.
+        """Return type, permissions and owner, links followed; None where there is nothing.
 
         Raises:
             HostError: a folder on the way may not be entered.
@@ -146,7 +146,10 @@ class Tree:
         return FileFacts(mode=found.st_mode, uid=found.st_uid, gid=found.st_gid)
 
     def free_bytes(self, name: str) -> int:
-        """How much an unprivileged user may still write to the file system of ``name``, which need not exist.
+        """Return how many bytes an unprivileged user may still write to the file system of ``name``.
+
+        ``name`` need not exist.
+
 
         Raises:
             HostError: the file system does not answer.

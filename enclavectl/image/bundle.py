@@ -11,7 +11,7 @@ import importlib.util
 import inspect
 from collections.abc import Mapping, Sequence
 from importlib.machinery import ModuleSpec
-from types import ModuleType
+from types import CodeType, ModuleType
 
 
 class SourceFinder(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
@@ -30,6 +30,10 @@ class SourceFinder(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
     def get_source(self, fullname: str) -> str:
         """Return the module's source."""
         return self._sources[fullname]
+
+    def get_code(self, fullname: str) -> CodeType:
+        """Compile the module under a name by which a traceback finds its lines."""
+        return compile(self.get_source(fullname), f"{fullname}.py", "exec")
 
     def is_package(self, fullname: str) -> bool:
         """Tell whether other modules are below it."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
+from enclavectl.artifacts.engine_address import engine_of_this_user
 from enclavectl.errors import HostError
 
 if TYPE_CHECKING:
@@ -164,7 +166,7 @@ class Engine:
 
 @contextmanager
 def connect() -> Iterator[Engine]:
-    """An engine that answers.
+    """An engine that answers, where the docker command would ask.
 
     Raises:
         HostError: there is none.
@@ -173,12 +175,14 @@ def connect() -> Iterator[Engine]:
     from docker.errors import DockerException
 
     try:
-        client = docker.from_env(timeout=_TIMEOUT_S)
+        # Named in so many words, so that every release of the SDK asks where doctor looks.
+        environ = {**os.environ, **engine_of_this_user().to_environment()}
+        client = docker.from_env(timeout=_TIMEOUT_S, environment=environ)
     except DockerException as exc:
         raise HostError(
             f"no Docker engine answers ({_reason(exc)})",
             hint="is it running? sudo systemctl start docker; is your user in the group docker? "
-            "DOCKER_HOST names an engine elsewhere",
+            "DOCKER_HOST or docker context use name an engine elsewhere",
             code="docker-missing",
         ) from exc
     try:

@@ -7,10 +7,11 @@ import time
 from collections import deque
 from collections.abc import Mapping
 
-from enclave_payload.messages import NO_REQUEST, RefusalCode
 from enclave_payload.wire import Buffer, Frame, FrameReader, FrameType, WireError
 from enclavectl.errors import AttestationError, EnclaveBusy, EnclavectlError, EnclaveLost, PeerProtocolError
-from enclavectl.net.refusal import Refusal, parse_refusal
+from enclavectl.net.refusal import NO_REQUEST, Refusal, RefusalCode, parse_refusal
+
+__all__ = ["Frame", "FrameStream", "FrameType", "WireError"]
 
 # vsock on the parent takes writes of this size well; from inside the enclave the bound is 16 KiB. A Unix
 # socket takes any size, and wakes the reader less often for a larger one.

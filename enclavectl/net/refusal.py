@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enclave_payload.messages import NO_REQUEST, REFUSAL_BYTES, RefusalCode
 from enclave_payload.wire import Buffer, WireError
 
+__all__ = ["NO_REQUEST", "REFUSAL_BYTES", "Refusal", "RefusalCode", "parse_refusal"]
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:

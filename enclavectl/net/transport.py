@@ -9,7 +9,7 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from errno import ECONNABORTED, ECONNREFUSED
+from errno import EACCES, ECONNABORTED, ECONNREFUSED, EPERM
 from pathlib import Path
 
 from enclavectl.errors import EnclaveLost, HostError, StateError, UsageError
@@ -20,6 +20,12 @@ _MAX_UNIX_PATH = 107
 _SEND_BUFFER_BYTES = 1024 * 1024
 # "OK " and a port of ten digits, with room.
 _MAX_HYBRID_REPLY = 32
+# Docker's default profile refuses AF_VSOCK since 20.10.22 (moby issue 44670); without the module it is
+# EAFNOSUPPORT.
+_FORBIDDEN_HINT = (
+    "a container's seccomp profile, or SELinux or AppArmor, forbids it: docker run --security-opt "
+    "seccomp=PROFILE with a profile that allows socket(AF_VSOCK)"
+)
 
 
 def connect(address: Address, timeout_s: float) -> socket.socket:
@@ -92,10 +98,13 @@ def _new_socket(address: Address) -> socket.socket:
     try:
         return socket.socket(family, socket.SOCK_STREAM)
     except OSError as exc:
-        raise HostError(
-            f"{address}: no such socket can be made ({exc.strerror})",
-            hint="sudo modprobe vsock, if this kernel has it; enclavectl doctor",
-        ) from exc
+        what, hint = (
+            "no such socket can be made",
+            "sudo modprobe vsock, if this kernel has it; enclavectl doctor",
+        )
+        if exc.errno in {EPERM, EACCES}:
+            what, hint = "vsock is forbidden to this process", _FORBIDDEN_HINT
+        raise HostError(f"{address}: {what} ({exc.strerror})", hint=hint) from exc
 
 
 def _ask_for_port(sock: socket.socket, port: int, timeout_s: float) -> None:

@@ -10,11 +10,24 @@ from enclave_payload.messages import (
     ANSWER_BYTES,
     ANSWER_PLAINTEXT_BYTES,
     REQUEST_ID_BYTES,
-    SESSION_ID_BYTES,
     AnswerKind,
 )
 from enclave_payload.wire import Buffer, FrameType, WireError, encode_frame
 from enclavectl.protocol.fields import read_fields
+
+__all__ = [
+    "ANSWER_BYTES",
+    "PARTS_PER_BILLION",
+    "Answer",
+    "AnswerKind",
+    "ContentError",
+    "Outcome",
+    "Problem",
+    "Timings",
+    "parse_answer",
+    "parse_outcome",
+    "taken_frame",
+]
 
 _FIELDS = frozenset({"model", "timings", "probabilities", "problem"})
 
@@ -43,11 +56,6 @@ def parse_answer(body: Buffer) -> Answer:
 def taken_frame(request_id: bytes) -> bytes:
     """Write ``24 bytes request id``: this answer was opened, and the enclave may forget it."""
     return encode_frame(FrameType.TAKEN, request_id)
-
-
-def request_counter(request_id: bytes) -> int:
-    """Return the counter in a request id."""
-    return int.from_bytes(request_id[SESSION_ID_BYTES:], "big")
 
 
 def parse_outcome(content: bytes) -> Outcome:

@@ -4,8 +4,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from enclave_payload.messages import MAX_DOCUMENT_BYTES, MAX_KEY_CONFIG_BYTES, Challenge, evidence_body
+from enclave_payload.messages import (
+    MAX_DOCUMENT_BYTES,
+    MAX_EVIDENCE_BYTES,
+    MAX_KEY_CONFIG_BYTES,
+    NONCE_BYTES,
+    Challenge,
+    evidence_body,
+    session_id,
+    transcript_hash,
+)
 from enclave_payload.wire import Buffer, FrameType, WireError, encode_frame
+
+__all__ = [
+    "MAX_EVIDENCE_BYTES",
+    "NONCE_BYTES",
+    "Challenge",
+    "Evidence",
+    "challenge_body",
+    "challenge_frame",
+    "parse_evidence",
+    "session_id",
+    "transcript_hash",
+]
 
 
 def challenge_body(challenge: Challenge) -> bytes:

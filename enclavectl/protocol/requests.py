@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
-from enclave_payload.contents import Request
+from enclave_payload.contents import Delivery, Request
 from enclave_payload.media import MEDIA_CODES
-from enclave_payload.messages import Sealed
+from enclave_payload.messages import REQUEST_ID_BYTES, SESSION_ID_BYTES, Sealed, request_id
+from enclave_payload.seal import REPLY_KEY_BYTES
 from enclave_payload.wire import Buffer, FrameType, frame_header
+
+__all__ = [
+    "REPLY_KEY_BYTES",
+    "REQUEST_ID_BYTES",
+    "Delivery",
+    "Request",
+    "Sealed",
+    "request_content",
+    "request_counter",
+    "request_id",
+    "sealed_frame",
+    "sealed_parts",
+]
+
+
+def request_counter(request_id: bytes) -> int:
+    """Return the counter in a request id."""
+    return int.from_bytes(request_id[SESSION_ID_BYTES:], "big")
 
 
 def request_content(request: Request) -> tuple[bytes, bytes]:

@@ -11,8 +11,19 @@ from cryptography.hazmat.primitives.asymmetric import mlkem, x25519
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from enclave_payload.messages import AnswerKind
-from enclave_payload.seal import SUITES, SealError, SuiteId, answer_data, answer_nonce, pad, unpad
+from enclave_payload.seal import (
+    SUITES,
+    SealError,
+    SuiteId,
+    answer_data,
+    answer_nonce,
+    pad,
+    request_info,
+    unpad,
+)
 from enclavectl.protocol.padding import padme
+
+__all__ = ["SealError", "SuiteId", "open_answer", "request_info", "seal_request"]
 
 _MLKEM768_PUBLIC_BYTES = 1184  # FIPS 203, table 3
 

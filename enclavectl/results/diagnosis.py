@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from enclave_payload.contents import PARTS_PER_BILLION, Outcome, Problem
 from enclavectl.errors import EnclavectlError, EnclaveError, PictureRefused
+from enclavectl.protocol.answers import PARTS_PER_BILLION, Outcome, Problem
 
 if TYPE_CHECKING:
     from enclavectl.client.batch import Reply

@@ -23,6 +23,19 @@ def test_limits_hold() -> None:
     assert ran.stdout == f"{[(512 * 2**20,) * 2, (256, 256), (0, 0), (0, 0)]}\n", ran.stderr
 
 
+def test_a_hard_limit_below_ours_stays() -> None:
+    """``ulimit`` of a session or a service; raising it is an error for everybody but root."""
+    code = (
+        "import resource as r\n"
+        "r.setrlimit(r.RLIMIT_NOFILE, (100, 100)); r.setrlimit(r.RLIMIT_AS, (300 << 20, 300 << 20))\n"
+        f"{PRELUDE}"
+        "print(r.getrlimit(r.RLIMIT_NOFILE), r.getrlimit(r.RLIMIT_AS))"
+    )
+    argv = [sys.executable, "-I", "-c", code]
+    ran = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert ran.stdout == f"(100, 100) {(300 << 20,) * 2}\n", ran.stderr
+
+
 def test_too_much_memory_is_refused() -> None:
     assert run_restricted("bytearray(600 * 2**20)").stderr.endswith("MemoryError\n")
 

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import os
 import re
 import subprocess
 import sys
@@ -280,3 +281,67 @@ def test_nearest() -> None:
     assert nearest("x" * 1_000_000, ["backend"]) is None
     assert suggestion("zzz", ["b", "a"]) == "known: a, b"
     assert suggestion("zzz", []) == "none is known"
+
+
+def run_as_a_stranger(environ: dict[str, str], code: str) -> subprocess.CompletedProcess[str]:
+    """Python code as a user without a passwd entry, as Kubernetes and OpenShift choose them."""
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin", **environ},
+        cwd="/",
+        user=12_345,
+        group=12_345,
+        extra_groups=[],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def may_be_a_stranger() -> bool:
+    """Whether such a user could run this interpreter and read these sources."""
+    try:
+        return os.getuid() == 0 and run_as_a_stranger({}, "import enclavectl.config.load").returncode == 0
+    except PermissionError:
+        return False
+
+
+STRANGER = pytest.mark.skipif(
+    not may_be_a_stranger(), reason="becoming another user needs root, and sources that others may read"
+)
+LOAD = (
+    "import os\n"
+    "from enclavectl.config.load import load_config\n"
+    "from enclavectl.errors import UsageError\n"
+    "try:\n"
+    "    config = load_config(path=None, environ=os.environ, flags={})\n"
+    "    print(config.state_dir, config.data_dir, config.file)\n"
+    "except UsageError as exc:\n"
+    "    print(exc.message, '|', exc.hint)\n"
+)
+
+
+@STRANGER
+def test_a_random_user_without_a_home_sets_one_variable() -> None:
+    assert run_as_a_stranger({}, LOAD).stdout == (
+        "state_dir: no default (this user has no home folder) "
+        "| set ENCLAVECTL_STATE_DIR to a folder of your own\n"
+    )
+    said = run_as_a_stranger({"ENCLAVECTL_STATE_DIR": "/tmp/mine"}, LOAD).stdout
+    assert said == "/tmp/mine /tmp/mine/data None\n"
+
+
+@STRANGER
+def test_a_random_user_whose_home_is_the_root_is_told_of_the_variable() -> None:
+    code = (
+        "from pathlib import Path\n"
+        "from enclavectl.errors import HostError\n"
+        "from enclavectl.files import make_private_dir\n"
+        "try:\n"
+        "    make_private_dir(Path('/.local/state/enclavectl/local'))\n"
+        "except HostError as exc:\n"
+        "    print(exc.message, '|', exc.hint)\n"
+    )
+    said = run_as_a_stranger({"HOME": "/"}, code).stdout
+    assert said.startswith("/.local/state/enclavectl/local: cannot make this folder")
+    assert "set ENCLAVECTL_STATE_DIR to a folder of your own" in said

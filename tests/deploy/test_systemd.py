@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
+import stat
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +19,7 @@ from hypothesis import strategies as st
 from enclavectl.deploy.systemd import (
     Endpoint,
     UnitsRequest,
+    answers_file,
     exec_line,
     install_commands,
     parse_endpoint,
@@ -33,6 +36,7 @@ REQUEST = UnitsRequest(
     cid=16,
     user="root",
     home=Path("/root"),
+    state_dir=Path("/root/.local/state/enclavectl"),
     enclavectl=Path("/usr/bin/env"),
     boot_bound_s=180,
     endpoints=(Endpoint(local=8001, host="kms.eu-west-1.amazonaws.com", port=443),),
@@ -80,8 +84,8 @@ def test_each_endpoint_has_a_proxy_and_a_list_of_its_own() -> None:
 
 
 def test_the_proxies_are_enabled_before_the_enclave() -> None:
-    commands = install_commands(write_units(REQUEST), "/tmp/my units")
-    assert commands[0].startswith(
+    commands = install_commands(REQUEST, write_units(REQUEST), "/tmp/my units")
+    assert commands[1].startswith(
         "sudo install -m 0644 '/tmp/my units/enclavectl-enclave-skin.service' /etc/systemd"
     )
     assert commands[-2] == "sudo systemctl daemon-reload"
@@ -168,6 +172,68 @@ def test_systemd_would_say_it_of_a_broken_one(tmp_path: Path) -> None:
     """So that the silence above means something."""
     _, said = verify(tmp_path, replace(REQUEST, enclavectl=Path("/no/such/program")))
     assert "/no/such/program" in said
+
+
+@SYSTEMD
+@pytest.mark.parametrize("name", [name for name in texts(REQUEST) if name.endswith(".service")])
+def test_systemd_rates_each_unit_as_little_exposed(name: str, tmp_path: Path) -> None:
+    """9.4 UNSAFE without any setting. The scale is 0 to 10, in JSON 0 to 100."""
+    request = replace(REQUEST, user="ec2-user", home=Path("/home/ec2-user"))
+    (tmp_path / name).write_text(texts(request)[name])
+    argv = [
+        "systemd-analyze",
+        "security",
+        "--offline=true",
+        "--threshold=30",
+        "--no-pager",
+        str(tmp_path / name),
+    ]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stdout[-600:] + done.stderr
+
+
+def test_what_the_units_need_is_left_to_them() -> None:
+    unit = texts(REQUEST)["enclavectl-enclave-skin.service"]
+    assert "DeviceAllow=/dev/nitro_enclaves rw\n" in unit
+    assert "RestrictAddressFamilies=AF_UNIX AF_VSOCK\n" in unit
+    # What hides the sockets and the memory of the host, by which it is seen what runs and what fits.
+    assert "PrivateNetwork" not in unit
+    assert "ProcSubset" not in unit
+    writable = values(unit)["ReadWriteDirectories"].split()
+    assert writable == [
+        "-/root/.local/state/enclavectl",
+        "-/root/.nitro_cli",
+        "-/run/nitro_enclaves",
+        "-/var/log/nitro_enclaves",
+    ]
+    assert "Environment=ENCLAVECTL_STATE_DIR=/root/.local/state/enclavectl\n" in unit
+    proxy = texts(REQUEST)["enclavectl-vsock-proxy-8001.service"]
+    assert "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_VSOCK\n" in proxy
+
+
+def test_the_state_folder_is_made_by_its_user_before_the_units_start() -> None:
+    request = replace(REQUEST, user="ec2-user", state_dir=Path("/home/ec2-user/my state"))
+    commands = install_commands(request, write_units(request), "units")
+    assert commands[0] == "sudo -u ec2-user mkdir -p -m 0700 '/home/ec2-user/my state'"
+
+
+def test_the_listener_keeps_answers_in_a_file_of_its_users_and_out_of_the_journal(tmp_path: Path) -> None:
+    program = tmp_path / "enclavectl"
+    program.write_text('#!/bin/sh\necho "{\\"answer\\": \\"$*\\"}"; echo a note >&2\n')
+    program.chmod(0o755)
+    state = tmp_path / "my $state"
+    state.mkdir()
+    request = replace(REQUEST, enclavectl=program, state_dir=state)
+    unit = texts(request)["enclavectl-listen.service"]
+    assert "StandardOutput=null\n" in unit
+    # systemd's own unquoting of what is used here: "$$" and escapes inside double quotes.
+    argv = [word.replace("$$", "$") for word in shlex.split(values(unit)["ExecStart"])]
+    for _ in range(2):
+        done = subprocess.run(argv, capture_output=True, text=True, check=True, cwd="/")
+        assert (done.stdout, done.stderr) == ("", "a note\n")
+    kept = answers_file(request)
+    assert kept.read_text() == '{"answer": "listen --backend nitro --output json"}\n' * 2
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1), min_size=1, max_size=4))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -80,6 +82,41 @@ def device(mode: str, gid: int) -> Break:
     return rec(files={"/dev/nitro_enclaves": {"mode": mode, "uid": 0, "gid": gid}})
 
 
+def context(name: str, url: str) -> Break:
+    """Docker's context of that name is the chosen one."""
+    meta = {"Name": name, "Metadata": {}, "Endpoints": {"docker": {"Host": url, "SkipTLSVerify": False}}}
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    return both(
+        put(DOCKER, json.dumps({"currentContext": name})),
+        put(f"/home/ec2-user/.docker/contexts/meta/{digest}/meta.json", json.dumps(meta)),
+    )
+
+
+def cgroup2(size: str, limit: object) -> Break:
+    """A pod's own cgroup namespace, version 2: its folder is the mount itself."""
+    return both(
+        put("/proc/self/cgroup", "0::/\n"),
+        put(f"/sys/fs/cgroup/hugetlb.{size}.max", f"{limit}\n"),
+        put(f"/sys/fs/cgroup/hugetlb.{size}.current", "0\n"),
+    )
+
+
+def cgroup1(size: str, limit: int) -> Break:
+    """Version 1: the path is the node's, and only the pod's folder is mounted."""
+    return both(
+        put("/proc/self/cgroup", "3:hugetlb:/kubepods/pod1\n2:memory:/kubepods/pod1\n"),
+        put(f"/sys/fs/cgroup/hugetlb/hugetlb.{size}.limit_in_bytes", f"{limit}\n"),
+        put(f"/sys/fs/cgroup/hugetlb/hugetlb.{size}.usage_in_bytes", "0\n"),
+    )
+
+
+def pages_of_2_mib(folder: Path, count: int) -> None:
+    trees.pages(folder, 1024, 0)
+    trees.pages(folder, 2, count)
+
+
+DOCKER = "/home/ec2-user/.docker/config.json"
+ROOTLESS = "unix:///run/user/1000/docker.sock"
 OUTSIDER = rec(user={"gids": [1000]})
 GROUP_WITHOUT = "root:x:0:\nne:x:991:\ndocker:x:992:\n"
 POOL = "/sys/module/nitro_enclaves/parameters/ne_cpus"
@@ -100,7 +137,7 @@ class Row:
     state: State
     found: str
     fix: str = ""
-    wishes: dict[str, object] = field(default_factory=dict)
+    settings: dict[str, object] = field(default_factory=dict)
 
 
 W, F, S = State.WARN, State.FAIL, State.SKIP
@@ -117,6 +154,7 @@ ROWS = [
         "not enabled",
         "enclaveOptions",
     ),
+    Row("instance.kind", nothing, F, "which this release lacks", "backend to local", {"backend": "qemu"}),
     Row("instance.pci-device", NO_PCI, W, "no device 1d0f:e4c1", "lspci"),
     Row("instance.pci-device", both(NO_PCI, rec(files={"/dev/nitro_enclaves": None})), F, "no EC2 instance"),
     Row("instance.driver", no("/sys/module"), F, "not loaded", "sudo modprobe nitro_enclaves"),
@@ -182,7 +220,51 @@ ROWS = [
     Row("allocator.pool", no(FILE), W, "no readable"),
     Row("allocator.memory", lambda f: trees.pages(f, 1024, 7), F, "7168 MiB", "sudo reboot"),
     Row("allocator.memory", no(FILE), S, "no readable"),
+    Row("allocator.cgroup", nothing, State.OK, "no cgroup limits"),
+    Row("allocator.cgroup", cgroup2("1GB", 0), F, "may use 0:", "resources.limits hugepages-1Gi: 8Gi"),
+    Row("allocator.cgroup", cgroup2("1GB", 4 << 30), F, "may use 4096: its cgroup allows 4096 MiB", "8Gi"),
+    Row("allocator.cgroup", cgroup2("1GB", 8 << 30), State.OK, "allows 8192 MiB in pages of 1024 MiB"),
+    Row("allocator.cgroup", cgroup2("1GB", "max"), State.OK, "no cgroup limits"),
+    Row("allocator.cgroup", cgroup2("1GB.rsvd", 0), F, "may use 0", "hugetlb.1GB.rsvd.max"),
+    Row(
+        "allocator.cgroup",
+        both(cgroup2("1GB", 0), cgroup2("2MB", 8 << 30)),  # a limit for pages of another size
+        F,
+        "8192 MiB in pages of 2 MiB, 0 MiB in pages of 1024 MiB",
+        "hugepages-1Gi: 8Gi",
+    ),
+    Row("allocator.cgroup", cgroup1("1GB", 0), F, "may use 0", "hugetlb.1GB.limit_in_bytes"),
+    Row("allocator.cgroup", cgroup1("1GB", 9223372036854771712), State.OK, "no cgroup limits"),
+    Row(
+        "allocator.cgroup",
+        both(cgroup2("1GB", 0), cgroup2("2MB", 1 << 30), lambda f: pages_of_2_mib(f, 4096)),
+        F,
+        "may use 1024",
+        "hugepages-2Mi: 8Gi",
+    ),
     Row("allocator.page-sizes", lambda f: trees.pages(f, 2, 512), W, "512 x 2 MiB + 8 x 1024 MiB", "reboot"),
+    Row("allocator.cgroup", nothing, State.OK, "no cgroup limits"),
+    Row("allocator.cgroup", cgroup2("1GB", 0), F, "may use 0:", "resources.limits hugepages-1Gi: 8Gi"),
+    Row("allocator.cgroup", cgroup2("1GB", 4 << 30), F, "may use 4096: its cgroup allows 4096 MiB", "8Gi"),
+    Row("allocator.cgroup", cgroup2("1GB", 8 << 30), State.OK, "allows 8192 MiB in pages of 1024 MiB"),
+    Row("allocator.cgroup", cgroup2("1GB", "max"), State.OK, "no cgroup limits"),
+    Row("allocator.cgroup", cgroup2("1GB.rsvd", 0), F, "may use 0", "hugetlb.1GB.rsvd.max"),
+    Row(
+        "allocator.cgroup",
+        both(cgroup2("1GB", 0), cgroup2("2MB", 8 << 30)),  # a limit for pages of another size
+        F,
+        "8192 MiB in pages of 2 MiB, 0 MiB in pages of 1024 MiB",
+        "hugepages-1Gi: 8Gi",
+    ),
+    Row("allocator.cgroup", cgroup1("1GB", 0), F, "may use 0", "hugetlb.1GB.limit_in_bytes"),
+    Row("allocator.cgroup", cgroup1("1GB", 9223372036854771712), State.OK, "no cgroup limits"),
+    Row(
+        "allocator.cgroup",
+        both(cgroup2("1GB", 0), cgroup2("2MB", 1 << 30), lambda f: pages_of_2_mib(f, 4096)),
+        F,
+        "may use 1024",
+        "hugepages-2Mi: 8Gi",
+    ),
     Row("allocator.page-sizes", lambda f: trees.pages(f, 1024, 0), S, "no huge pages"),
     Row(
         "allocator.fragmentation",
@@ -234,7 +316,29 @@ ROWS = [
     Row("blobs.files", no("/usr/share/nitro_enclaves"), W, "no boot files", "enclavectl kernel prepare"),
     Row("blobs.files", no("/usr/share/nitro_enclaves/blobs/init"), W, "lacks init"),
     Row("docker.engine", rec(engine="/var/run/docker.sock: Permission denied"), W, "Permission denied"),
-    Row("docker.engine", rec(engine=None), S, "elsewhere"),
+    Row("docker.engine", rec(environ={"DOCKER_HOST": "ssh://builder"}), S, "engine elsewhere: ssh://builder"),
+    Row("docker.engine", rec(engine=None), S, "no engine"),
+    Row("docker.engine", context("rootless", ROOTLESS), State.OK, f"25.0.3 at {ROOTLESS}"),
+    Row(
+        "docker.engine",
+        both(context("colima", ROOTLESS), rec(engine="/run/user/1000/docker.sock: Connection refused")),
+        W,
+        "Connection refused",
+        "the Docker context colima names",
+    ),
+    Row(
+        "docker.engine", put(DOCKER, '{"currentContext": "gone"}'), W, "'gone'", "docker context use default"
+    ),
+    Row(
+        "docker.engine",
+        rec(environ={"DOCKER_CONTEXT": "gone"}),
+        W,
+        "DOCKER_CONTEXT names",
+        "docker context ls",
+    ),
+    Row(
+        "permissions.group-docker", both(OUTSIDER, context("rootless", ROOTLESS)), State.OK, "no group docker"
+    ),
     Row(
         "docker.api",
         both(rec(engine={"Version": "27.1"}), answer("nitro-cli --version", "Nitro CLI 1.2.2")),
@@ -264,6 +368,10 @@ ROWS = [
     Row("disk.temporary", rec(free={"/tmp": 1 << 20}), W, "0.0 GiB free", "TMPDIR"),
     Row("disk.state", rec(free={"/home": 1 << 20}), W, "0.0 GiB free", "ENCLAVECTL_STATE_DIR"),
     Row("vsock.device", rec(files={"/dev/vsock": None}), F, "no /dev/vsock", "sudo modprobe vsock"),
+    Row("vsock.socket", rec(vsock="EPERM"), F, "(Operation not permitted)", "seccomp=PROFILE"),
+    Row("vsock.socket", rec(vsock="EACCES"), F, "(Permission denied)", "SELinux"),
+    Row("vsock.socket", rec(vsock="EAFNOSUPPORT"), F, "not supported", "sudo modprobe vsock"),
+    Row("vsock.socket", rec(vsock=None), State.OK, "can be made"),
     Row(
         "vsock.port-9000",
         answer("ss -l -n --vsock", trees.SS_HEADER + "v_str LISTEN 0 0 *:9000 *:*\n"),
@@ -330,31 +438,19 @@ ROWS = [
         "chmod 700",
     ),
     Row("local.state-dir", rec(files={STATE_DIR: {"mode": "040700", "uid": 0, "gid": 0}}), F, "user 0"),
-]
-QEMU_ROWS = [
-    Row("qemu.program", nothing, W, "not installed"),
-    Row("qemu.program", nothing, F, "not installed", "", {"backend": "qemu"}),
-    Row("qemu.program", rec(machine="riscv64"), S, "no rule"),
-    Row("qemu.machine", nothing, S, "not installed"),
     Row(
-        "qemu.machine",
-        both(
-            rec(programs={"qemu-system-x86_64": "/usr/bin/qemu-system-x86_64"}),
-            answer("qemu-system-x86_64 -machine help", "pc   Standard PC\n"),
-        ),
-        W,
-        "no machine nitro-enclave",
+        "local.state-dir",
+        rec(
+            files={"/home": {"mode": "040755", "uid": 0, "gid": 0}}
+        ),  # a random user, whose home is not there
+        F,
+        "may not write to /home",
+        "set ENCLAVECTL_STATE_DIR",
     ),
     Row(
-        "qemu.machine",
-        both(
-            rec(programs={"qemu-system-x86_64": "/usr/bin/qemu-system-x86_64"}),
-            answer("qemu-system-x86_64 -machine help", "pc   PC\nnitro-enclave  AWS Nitro Enclave\n"),
-        ),
+        "local.state-dir",
+        rec(files={"/home/ec2-user": {"mode": "040700", "uid": 1000, "gid": 1000}}),
         State.OK,
-        "has the machine",
+        "will be made",
     ),
-    Row("qemu.vhost-device-vsock", nothing, W, "not installed", "cargo install"),
-    Row("qemu.kvm", nothing, W, "no /dev/kvm"),
-    Row("qemu.kvm", rec(files={"/dev/kvm": {"mode": "020660", "uid": 0, "gid": 36}}), W, "cannot be opened"),
 ]

@@ -18,8 +18,8 @@ from enclavectl.host.memory import (
     reserve_pages,
     take_pages,
 )
-from enclavectl.host.needs import EifFacts, read_eif, round_to_region
-from enclavectl.host.plan import Plan, Supply, Wanted, largest, make_plan, read_supply
+from enclavectl.host.plan import Demand, Plan, Supply, largest, make_plan, read_supply
+from enclavectl.host.requirements import EifFacts, read_eif, round_to_region
 from enclavectl.nitro_cli.limits import boot_bound_s, minimum_memory_mib
 from tests.cli.command import enclavectl
 from tests.eif import samples
@@ -127,7 +127,7 @@ def codes(plan: Plan) -> list[str]:
     return [problem.code for problem in plan.problems]
 
 
-TUTORIAL = Wanted(memory_mib=8192, cpus=4)
+TUTORIAL = Demand(memory_mib=8192, cpus=4)
 
 
 def test_the_tutorials_enclave_fits_the_tutorials_host(tmp_path: Path) -> None:
@@ -145,19 +145,19 @@ def test_an_image_that_needs_more_than_was_configured_gets_more(tmp_path: Path) 
     assert codes(plan) == ["memory-free"]
     assert plan.problems[0].nearest == "enclavectl setup --memory 12288 --cpus 4"
     # 8192 MiB are free, but too few for this image; for a smaller one they are the nearest.
-    smaller = make_plan(Wanted(memory_mib=12_288, cpus=4, eif=image(MIB)), supply(tmp_path))
+    smaller = make_plan(Demand(memory_mib=12_288, cpus=4, eif=image(MIB)), supply(tmp_path))
     assert smaller.problems[0].nearest.endswith("; or --memory 8192 now")
 
 
 def test_memory_that_was_named_and_is_below_the_minimum_is_a_problem(tmp_path: Path) -> None:
-    wanted = Wanted(memory_mib=1000, cpus=2, eif=image(500 * MIB), is_exact=True)
+    wanted = Demand(memory_mib=1000, cpus=2, eif=image(500 * MIB), is_exact=True)
     plan = make_plan(wanted, supply(trees.healthy(tmp_path)))
     assert codes(plan) == ["memory-below-minimum"]
     assert plan.problems[0].nearest == "--memory 2000, or an image of at most 250 MiB"
 
 
 def test_half_a_core_is_a_problem_with_threads_and_none_without(tmp_path: Path) -> None:
-    odd = Wanted(memory_mib=1024, cpus=3)
+    odd = Demand(memory_mib=1024, cpus=3)
     plan = make_plan(odd, supply(trees.healthy(tmp_path)))
     assert codes(plan) == ["split-core"]
     assert plan.problems[0].nearest == "--cpus 4"
@@ -168,7 +168,7 @@ def test_half_a_core_is_a_problem_with_threads_and_none_without(tmp_path: Path) 
 
 
 def test_more_cpus_than_the_pool_has(tmp_path: Path) -> None:
-    plan = make_plan(Wanted(memory_mib=1024, cpus=6), supply(trees.healthy(tmp_path)))
+    plan = make_plan(Demand(memory_mib=1024, cpus=6), supply(trees.healthy(tmp_path)))
     assert codes(plan) == ["cpus-free"]
     assert plan.problems[0].nearest == "enclavectl setup --memory 1024 --cpus 6; or --cpus 4 now"
 
@@ -176,7 +176,7 @@ def test_more_cpus_than_the_pool_has(tmp_path: Path) -> None:
 def test_more_than_the_host_has_says_what_it_could_give(tmp_path: Path) -> None:
     """CPU 0's core stays with the parent, and so does a gibibyte."""
     found = supply(trees.healthy(tmp_path))
-    plan = make_plan(Wanted(memory_mib=65_536, cpus=16), found)
+    plan = make_plan(Demand(memory_mib=65_536, cpus=16), found)
     assert codes(plan) == ["cpus-free", "memory-free"]
     assert largest(found, plan.wanted) == (63_000 - 1024, 14)
     assert "can keep 61976 MiB and 14 CPUs for enclaves at most; 4 CPUs are free" in plan.problems[0].nearest
@@ -193,7 +193,7 @@ def test_what_runs_is_not_free_and_stays_reserved(tmp_path: Path) -> None:
     # 4096 in use, 8192 more, and a page of slack
     assert plan.allocator.to_json() == {"memory_mib": 13_312, "cpu_count": 6, "cpu_pool": None}
     assert plan.problems[0].nearest.startswith("end the enclaves that run, then enclavectl setup")
-    assert make_plan(Wanted(memory_mib=2048, cpus=2), found).fits
+    assert make_plan(Demand(memory_mib=2048, cpus=2), found).fits
 
 
 def test_cpus_of_enclaves_that_nobody_described_are_said_to_be_unknown(tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_four_enclaves_are_all_that_an_instance_takes(tmp_path: Path) -> None:
 
 
 def test_over_allocation_is_shown(tmp_path: Path) -> None:
-    plan = make_plan(Wanted(memory_mib=256, cpus=2), supply(trees.healthy(tmp_path)))
+    plan = make_plan(Demand(memory_mib=256, cpus=2), supply(trees.healthy(tmp_path)))
     assert plan.fits
     assert plan.notes == ("nitro-cli will take 1024 MiB for 256: whole pages of 1024 MiB",)
 
@@ -225,7 +225,7 @@ def test_only_the_pools_node_counts(tmp_path: Path) -> None:
     plan = make_plan(TUTORIAL, supply(tmp_path))
     assert codes(plan) == ["memory-free"]
     assert "NUMA node 1, 2048 of 2048 MiB are free" in plan.problems[0].message
-    small = make_plan(Wanted(memory_mib=2048, cpus=4), supply(tmp_path))
+    small = make_plan(Demand(memory_mib=2048, cpus=4), supply(tmp_path))
     assert small.fits
     assert "numactl --membind=1" in small.notes[0]
 
@@ -233,7 +233,7 @@ def test_only_the_pools_node_counts(tmp_path: Path) -> None:
 def test_a_pool_on_two_nodes_is_a_problem(tmp_path: Path) -> None:
     trees.healthy(tmp_path)
     trees.cpus(tmp_path, cores=8, threads=1, nodes=2, offline="3-4")
-    assert "pool-nodes" in codes(make_plan(Wanted(memory_mib=1024, cpus=2), supply(tmp_path)))
+    assert "pool-nodes" in codes(make_plan(Demand(memory_mib=1024, cpus=2), supply(tmp_path)))
 
 
 def test_an_image_for_other_cpus_is_a_problem(tmp_path: Path) -> None:

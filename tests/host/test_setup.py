@@ -7,15 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from enclavectl.host.checks.facts import Facts, Wishes
+from enclavectl.errors import HostError
+from enclavectl.host.changer import Action
+from enclavectl.host.checks.facts import Facts, HostSettings
 from enclavectl.host.distro import Family, detect_distro
-from enclavectl.host.hands import Action
 from enclavectl.host.packages import PARTS
 from enclavectl.host.reservation import ALLOCATOR_FILE, Reservation, parse_allocator
-from enclavectl.host.setup import Request, Setup
+from enclavectl.host.setup import Setup, SetupRequest, require_device
 from enclavectl.host.steps import Report, StepState, plan_steps, run_steps
 from tests.host import trees
-from tests.host.tree_hands import TreeHands
+from tests.host.tree_changer import TreeChanger
 
 TUTORIAL = Reservation(memory_mib=8192, cpu_count=4)
 
@@ -25,7 +26,7 @@ DONE, ALREADY, FAILED, SKIPPED = StepState.DONE, StepState.ALREADY, StepState.FA
 
 def setup_of(folder: Path, wanted: Reservation = TUTORIAL, *, user: str = "ec2-user", **more: bool) -> Setup:
     host = trees.host(folder)
-    wishes = Wishes(
+    settings = HostSettings(
         backend="auto",
         memory_mib=8192,
         cpus=4,
@@ -33,13 +34,13 @@ def setup_of(folder: Path, wanted: Reservation = TUTORIAL, *, user: str = "ec2-u
         state_dir=Path("/s"),
         data_dir=Path("/d"),
     )
-    request = Request(reservation=wanted, user=user, **more)
-    return Setup(Facts(host, wishes), detect_distro(host.tree), request, nullcontext)
+    request = SetupRequest(reservation=wanted, user=user, **more)
+    return Setup(Facts(host, settings), detect_distro(host.tree), request, nullcontext)
 
 
-def run(folder: Path, hands: TreeHands, wanted: Reservation = TUTORIAL) -> list[Report]:
+def run(folder: Path, changer: TreeChanger, wanted: Reservation = TUTORIAL) -> list[Report]:
     # The recording is read when a host is opened; a real host is read at every look.
-    return run_steps(setup_of(folder, wanted).steps(), hands, lambda _report: None)
+    return run_steps(setup_of(folder, wanted).steps(), changer, lambda _report: None)
 
 
 def states(reports: list[Report]) -> dict[str, StepState]:
@@ -78,13 +79,13 @@ def test_a_fresh_amazon_linux_is_set_up_as_the_tutorial_does(
     assert planned["allocator-restart"].commands == (
         "sudo systemctl restart nitro-enclaves-allocator.service",
     )
-    hands = TreeHands(tmp_path)
-    reports = run(tmp_path, hands)
+    changer = TreeChanger(tmp_path)
+    reports = run(tmp_path, changer)
     assert {report.id for report in reports if report.state is not DONE} == {"sizes", "driver"}
     assert parse_allocator((tmp_path / "etc/nitro_enclaves/allocator.yaml").read_bytes()) == TUTORIAL
-    again = run(tmp_path, TreeHands(tmp_path))
+    again = run(tmp_path, TreeChanger(tmp_path))
     assert set(states(again).values()) == {ALREADY}
-    login = setup_of(tmp_path).aftermath(again).login
+    login = setup_of(tmp_path).outcome(again).login
     assert login.startswith("ec2-user is in ne and docker, which a login from before that does not have")
 
 
@@ -119,21 +120,21 @@ def test_every_part_has_a_recipe_for_every_system() -> None:
 
 
 def test_a_host_that_is_set_up_is_left_alone(tmp_path: Path) -> None:
-    hands = TreeHands(trees.healthy(tmp_path))
-    reports = run(tmp_path, hands)
+    changer = TreeChanger(trees.healthy(tmp_path))
+    reports = run(tmp_path, changer)
     assert set(states(reports).values()) == {ALREADY}
-    assert hands.ran == []
+    assert changer.ran == []
 
 
 BIGGER = Reservation(memory_mib=16_384, cpu_count=6)
 
 
 def test_other_sizes_are_written_with_a_backup_and_looked_for_in_sysfs(tmp_path: Path) -> None:
-    hands = TreeHands(trees.healthy(tmp_path))
-    reports = run(tmp_path, hands, BIGGER)
+    changer = TreeChanger(trees.healthy(tmp_path))
+    reports = run(tmp_path, changer, BIGGER)
     assert states(reports)["allocator-restart"] is DONE
     backup = f"{ALLOCATOR_FILE}.20261124T120000Z.bak"
-    assert [line for line in hands.ran if line.startswith("write")] == [
+    assert [line for line in changer.ran if line.startswith("write")] == [
         f"write {backup} 644",
         f"write {ALLOCATOR_FILE} 644",
     ]
@@ -145,8 +146,8 @@ def test_other_sizes_are_written_with_a_backup_and_looked_for_in_sysfs(tmp_path:
 
 def test_memory_that_does_not_come_puts_everything_back(tmp_path: Path) -> None:
     """The allocator ends well, sysfs says that the pages are not there: early releases did that."""
-    hands = TreeHands(trees.healthy(tmp_path), pages_mib=8192)
-    reports = {report.id: report for report in run(tmp_path, hands, BIGGER)}
+    changer = TreeChanger(trees.healthy(tmp_path), pages_mib=8192)
+    reports = {report.id: report for report in run(tmp_path, changer, BIGGER)}
     failed = reports["allocator-restart"]
     assert failed.state is FAILED
     assert "0 MiB of huge pages are on NUMA node 0, wanted are 16384" in failed.detail
@@ -154,19 +155,19 @@ def test_memory_that_does_not_come_puts_everything_back(tmp_path: Path) -> None:
     assert "sudo reboot" in str(failed.hint)  # there is memory, so it is fragmented
     assert reports["allocator-service"].detail == "not tried: allocator-restart failed"
     assert (tmp_path / ALLOCATOR_FILE.lstrip("/")).read_text() == trees.ALLOCATOR
-    assert set(states(run(tmp_path, TreeHands(tmp_path))).values()) == {ALREADY}
+    assert set(states(run(tmp_path, TreeChanger(tmp_path))).values()) == {ALREADY}
 
 
 def test_a_host_without_that_memory_is_told_so(tmp_path: Path) -> None:
     trees.healthy(tmp_path)
     trees.write(tmp_path, "/proc/meminfo", "MemTotal: 64512000 kB\nMemAvailable: 1024 kB\n")
-    reports = {one.id: one for one in run(tmp_path, TreeHands(tmp_path, pages_mib=8192), BIGGER)}
+    reports = {one.id: one for one in run(tmp_path, TreeChanger(tmp_path, pages_mib=8192), BIGGER)}
     assert "8193 MiB could be had at most, 16384 were wanted" in str(reports["allocator-restart"].hint)
 
 
 def test_a_failing_restart_puts_the_file_back_and_says_if_that_failed_too(tmp_path: Path) -> None:
-    hands = TreeHands(trees.healthy(tmp_path), fails_at="systemctl restart")
-    failed = {report.id: report for report in run(tmp_path, hands, BIGGER)}["allocator-restart"]
+    changer = TreeChanger(trees.healthy(tmp_path), fails_at="systemctl restart")
+    failed = {report.id: report for report in run(tmp_path, changer, BIGGER)}["allocator-restart"]
     assert failed.state is FAILED
     assert "putting the old file back failed too" in failed.detail
     assert f"it is {ALLOCATOR_FILE}.20261124T120000Z.bak" in failed.detail
@@ -175,8 +176,8 @@ def test_a_failing_restart_puts_the_file_back_and_says_if_that_failed_too(tmp_pa
 
 @pytest.mark.parametrize("what", ["allocator.yaml.2026", f"write {ALLOCATOR_FILE} "])
 def test_an_etc_that_cannot_be_written_changes_nothing(what: str, tmp_path: Path) -> None:
-    hands = TreeHands(trees.healthy(tmp_path), fails_at=what.strip())
-    reports = {report.id: report for report in run(tmp_path, hands, BIGGER)}
+    changer = TreeChanger(trees.healthy(tmp_path), fails_at=what.strip())
+    reports = {report.id: report for report in run(tmp_path, changer, BIGGER)}
     assert reports["allocator-file"].state is FAILED
     assert "Read-only file system" in reports["allocator-file"].detail
     assert reports["allocator-restart"].state is SKIPPED
@@ -184,14 +185,14 @@ def test_an_etc_that_cannot_be_written_changes_nothing(what: str, tmp_path: Path
 
 
 def test_a_command_that_fails_in_the_middle_ends_it_there(tmp_path: Path) -> None:
-    hands = TreeHands(trees.fresh(tmp_path, "al2023"), fails_at="aws-nitro-enclaves-cli-devel")
-    reports = run(tmp_path, hands)
+    changer = TreeChanger(trees.fresh(tmp_path, "al2023"), fails_at="aws-nitro-enclaves-cli-devel")
+    reports = run(tmp_path, changer)
     found = states(reports)
     assert found["docker"] is found["nitro-cli"] is DONE
     assert found["boot-files"] is FAILED
     later = reports[4:]
     assert {report.detail for report in later} == {"not tried: boot-files failed"}
-    assert hands.ran == ["dnf install docker -y", "dnf install aws-nitro-enclaves-cli -y"]
+    assert changer.ran == ["dnf install docker -y", "dnf install aws-nitro-enclaves-cli -y"]
 
 
 @pytest.mark.parametrize("booting", [False, True])
@@ -202,31 +203,31 @@ def test_nothing_is_changed_while_an_enclave_runs(booting: bool, tmp_path: Path)
         trees.write(tmp_path, "/proc/77/cmdline", "nitro-cli\0run-enclave\0")
     else:
         trees.enclave(tmp_path)
-    hands = TreeHands(tmp_path)
-    failed = {report.id: report for report in run(tmp_path, hands, BIGGER)}["allocator-file"]
+    changer = TreeChanger(tmp_path)
+    failed = {report.id: report for report in run(tmp_path, changer, BIGGER)}["allocator-file"]
     assert failed.state is FAILED
     assert ("process id 77" if booting else "enc1904e4fea1636f6") in failed.detail
     assert "enclavectl terminate --all" in str(failed.hint)
-    assert hands.ran == []
-    assert set(states(run(tmp_path, hands)).values()) == {ALREADY}  # what is there already may be asked for
+    assert changer.ran == []
+    assert set(states(run(tmp_path, changer)).values()) == {ALREADY}  # what is there already may be asked for
 
 
 def test_for_the_next_boot_only_the_file_is_written(tmp_path: Path) -> None:
     trees.enclave(trees.healthy(tmp_path))
     chosen = setup_of(tmp_path, BIGGER, at_next_boot=True)
-    reports = run_steps(chosen.steps(), TreeHands(tmp_path), lambda _report: None)
+    reports = run_steps(chosen.steps(), TreeChanger(tmp_path), lambda _report: None)
     assert states(reports)["allocator-file"] is DONE
     assert states(reports)["allocator-restart"] is SKIPPED
-    assert "at the next boot" in chosen.aftermath(reports).reboot
+    assert "at the next boot" in chosen.outcome(reports).reboot
 
 
 def test_small_pages_in_place_of_large_ones_ask_for_a_reboot(tmp_path: Path) -> None:
     trees.pages(trees.healthy(tmp_path), 1024, 6)
     trees.pages(tmp_path, 2, 1024)
     chosen = setup_of(tmp_path)
-    reports = run_steps(chosen.steps(), TreeHands(tmp_path), lambda _report: None)
+    reports = run_steps(chosen.steps(), TreeChanger(tmp_path), lambda _report: None)
     assert states(reports)["allocator-restart"] is ALREADY
-    assert chosen.aftermath(reports).reboot.startswith("1024 pages of 2 MiB were reserved")
+    assert chosen.outcome(reports).reboot.startswith("1024 pages of 2 MiB were reserved")
 
 
 @pytest.mark.parametrize(
@@ -243,11 +244,11 @@ def test_small_pages_in_place_of_large_ones_ask_for_a_reboot(tmp_path: Path) -> 
 def test_what_cannot_fit_is_refused_before_anything_is_done(
     wanted: Reservation, words: str, tmp_path: Path
 ) -> None:
-    hands = TreeHands(trees.fresh(tmp_path, "al2023"))
-    reports = run(tmp_path, hands, wanted)
+    changer = TreeChanger(trees.fresh(tmp_path, "al2023"))
+    reports = run(tmp_path, changer, wanted)
     assert reports[0].state is FAILED
     assert words in reports[0].detail
-    assert hands.ran == []
+    assert changer.ran == []
 
 
 def test_a_member_with_an_old_login_is_told_from_one_who_is_none(tmp_path: Path) -> None:
@@ -261,7 +262,7 @@ def test_a_member_with_an_old_login_is_told_from_one_who_is_none(tmp_path: Path)
 
 
 def test_ctrl_c_during_the_restart_puts_the_file_back(tmp_path: Path) -> None:
-    class Interrupted(TreeHands):
+    class Interrupted(TreeChanger):
         def run(self, action: Action) -> None:
             if "restart" in action.argv and not any("restart" in line for line in self.ran):
                 self.ran.append("restart interrupted")
@@ -271,3 +272,18 @@ def test_ctrl_c_during_the_restart_puts_the_file_back(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(trees.healthy(tmp_path), Interrupted(tmp_path), BIGGER)
     assert (tmp_path / ALLOCATOR_FILE.lstrip("/")).read_text() == trees.ALLOCATOR
+
+
+def test_a_machine_that_can_have_no_enclaves_is_not_set_up(tmp_path: Path) -> None:
+    with pytest.raises(HostError, match="found no EC2 instance; nothing was changed") as caught:
+        require_device(setup_of(trees.laptop(tmp_path / "laptop")).facts)
+    assert caught.value.code == "no-nitro-device"
+    assert "--without-device" in str(caught.value.hint)
+    disabled = trees.fresh(tmp_path / "disabled", "al2023")
+    trees.remove(disabled, "/sys/bus")
+    trees.record(disabled, files={"/dev/nitro_enclaves": None})
+    trees.write(disabled, "/sys/class/dmi/id/board_vendor", "Amazon EC2\n")
+    with pytest.raises(HostError, match="on which enclaves are not enabled") as caught:
+        require_device(setup_of(disabled).facts)
+    assert "enclaveOptions" in str(caught.value.hint)
+    require_device(setup_of(trees.fresh(tmp_path / "fresh", "al2023")).facts)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import cast
 
+import pytest
+
 from tests.cli.command import Done, enclavectl
 from tests.host import trees
 
@@ -54,8 +56,17 @@ def test_the_command_ends_with_3_where_it_cannot_fit(tmp_path: Path) -> None:
 
 def test_without_a_terminal_and_without_yes_nothing_is_changed(tmp_path: Path) -> None:
     """On this machine, for sizes that fit any: there is always a step to do here, or one that is refused."""
-    done = enclavectl("setup", "--memory", "64", "--cpus", "1", "--output", "json", home=tmp_path)
+    sizes = ("--memory", "64", "--cpus", "1", "--without-device")
+    done = enclavectl("setup", *sizes, "--output", "json", home=tmp_path)
     assert done.status in {2, 3}
     if done.status == 2:
         assert done.error()["code"] == "needs-yes"
         assert "--yes" in str(done.error()["hint"])
+
+
+@pytest.mark.skipif(Path("/dev/nitro_enclaves").exists(), reason="this machine can have enclaves")
+def test_a_machine_without_the_device_is_left_alone_unless_it_is_told_to_go_on(tmp_path: Path) -> None:
+    done = enclavectl("setup", "--yes", "--output", "json", home=tmp_path)
+    assert done.status == 3
+    assert done.error()["code"] == "no-nitro-device"
+    assert "--without-device" in str(done.error()["hint"])

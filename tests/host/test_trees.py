@@ -12,7 +12,7 @@ from enclavectl.errors import HostError, UsageError
 from enclavectl.host.cpus import read_cpus
 from enclavectl.host.distro import Family, detect_distro, parse_os_release
 from enclavectl.host.enclaves import find_running
-from enclavectl.host.host import live_host, open_host
+from enclavectl.host.live import live_host, open_host
 from enclavectl.host.memory import read_memory
 from enclavectl.host.recording import RECORDING, recorded_host
 from enclavectl.host.tree import FileFacts, Tree
@@ -144,21 +144,21 @@ def test_a_damaged_recording_is_refused(text: str, tmp_path: Path) -> None:
 
 def test_a_question_that_was_not_asked_then_is_no_answer(tmp_path: Path) -> None:
     (tmp_path / RECORDING).write_text(json.dumps({"programs": {"ss": "/bin/ss"}}))
-    asks = recorded_host(tmp_path).asks
-    assert asks.run("nitro-cli", "--version") is None
+    probe = recorded_host(tmp_path).probe
+    assert probe.run("nitro-cli", "--version") is None
     with pytest.raises(HostError, match="the recording has no answer of: ss -l"):
-        asks.run("ss", "-l")
+        probe.run("ss", "-l")
     with pytest.raises(HostError, match="no answer of the engine"):
-        asks.engine()
+        probe.engine("/var/run/docker.sock")
 
 
 def test_the_root_folder_is_this_machine() -> None:
     assert open_host(Path("/"), {}).tree.is_live
     host = live_host({"PATH": "/usr/bin:/bin"})
     assert host.user.uid == os.getuid()
-    answer = host.asks.run("uname", "-m")
+    answer = host.probe.run("uname", "-m")
     assert answer is not None
     assert answer.text.strip() == host.machine
-    assert host.asks.run("no-such-program-anywhere") is None
+    assert host.probe.run("no-such-program-anywhere") is None
     assert read_cpus(host.tree).present
     assert read_memory(host.tree).total_mib > 0

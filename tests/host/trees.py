@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from enclavectl.host.cpu_list import format_cpu_list, parse_cpu_list
 from enclavectl.host.host import Host
 from enclavectl.host.recording import RECORDING, recorded_host
 
@@ -68,8 +69,6 @@ def pages(folder: Path, size_mib: int, reserved: int, free: int | None = None, *
 
 def cpus(folder: Path, *, cores: int = 8, threads: int = 2, offline: str = "", nodes: int = 1) -> None:
     """Cores numbered as on EC2: the siblings of core c are c and c + cores."""
-    from enclavectl.host.cpu_list import format_cpu_list, parse_cpu_list
-
     base = "/sys/devices/system/cpu"
     shutil.rmtree(folder / base.lstrip("/"), ignore_errors=True)
     count = cores * threads
@@ -151,6 +150,7 @@ def healthy(folder: Path, system: str = "al2023") -> Path:
             "ss -l -n --vsock": {"status": 0, "text": SS_HEADER},
         },
         engine={"Version": "25.0.3", "ApiVersion": "1.44", "MinAPIVersion": "1.24"},
+        vsock=None,
     )
     return folder
 

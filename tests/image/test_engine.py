@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import io
 import json
+import subprocess
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -95,3 +98,43 @@ def test_what_mends_a_failed_build_is_said(tmp_path: Path, error: str, hint: str
         words = refusal(lambda: build(engine))
     assert "its last lines: Step 1/2" in words
     assert hint in words
+
+
+def test_a_build_asks_the_engine_of_the_chosen_docker_context(tmp_path: Path) -> None:
+    """Where ``doctor`` looks: both find the engine by the same function."""
+
+    class Handler(BaseHTTPRequestHandler):
+        address_string = lambda _: "unix"  # noqa: E731 - a Unix socket's client has no address
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            body = json.dumps({"Version": "28.0.1", "ApiVersion": "1.44", "MinAPIVersion": "1.24"}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    meta = tmp_path / ".docker" / "contexts" / "meta" / hashlib.sha256(b"rootless").hexdigest()
+    meta.mkdir(parents=True)
+    endpoint = {"Host": f"unix://{tmp_path}/e.sock"}
+    (meta / "meta.json").write_text(json.dumps({"Name": "rootless", "Endpoints": {"docker": endpoint}}))
+    (tmp_path / ".docker" / "config.json").write_text('{"currentContext": "rootless"}')
+    code = (
+        "from enclavectl.image.engine import connect\nwith connect() as engine:\n    print(engine.version)\n"
+    )
+    with ThreadingUnixStreamServer(str(tmp_path / "e.sock"), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        server.shutdown()
+        thread.join()
+    assert done.stdout == "28.0.1\n", done.stderr

@@ -3,10 +3,13 @@ from __future__ import annotations
 import select
 import socket
 import stat
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from errno import EACCES, EAFNOSUPPORT, EPERM
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ import pytest
 from enclavectl.errors import EnclavectlError, EnclaveLost, StateError, UsageError
 from enclavectl.net.address import HybridVsockAddress, UnixAddress, VsockAddress
 from enclavectl.net.transport import connect, listen, listening
+from tests import vsock_filter
 
 PATIENCE_S = 30.0
 
@@ -78,6 +82,34 @@ def test_nobody_listening_is_a_state_error(tmp_path: Path, name: str) -> None:
     listen(UnixAddress(tmp_path / "stale")).close()
     with pytest.raises(StateError, match="Connection refused"):
         connect(UnixAddress(tmp_path / "stale"), 5)
+
+
+@pytest.mark.skipif(not vsock_filter.IS_SUPPORTED, reason="the filter knows x86_64 and aarch64 only")
+@pytest.mark.parametrize(
+    ("errno", "said", "hint"),
+    [
+        (EPERM, "forbidden to this process (Operation not permitted)", "seccomp=PROFILE"),
+        (EACCES, "forbidden to this process (Permission denied)", "seccomp=PROFILE"),
+        (EAFNOSUPPORT, "no such socket can be made (Address family not supported", "modprobe vsock"),
+    ],
+)
+def test_vsock_that_a_containers_filter_refuses_is_told_as_that(errno: int, said: str, hint: str) -> None:
+    code = (
+        "from enclavectl.net.address import VsockAddress\n"
+        "from enclavectl.net.transport import connect, listen\n"
+        "from enclavectl.errors import HostError\n"
+        "for make in (lambda: connect(VsockAddress(16, 5005), 5), lambda: listen(VsockAddress(16, 5006))):\n"
+        "    try:\n"
+        "        make()\n"
+        "    except HostError as exc:\n"
+        "        print(exc.message, '|', exc.hint)\n"
+    )
+    argv = [sys.executable, vsock_filter.__file__, str(errno), sys.executable, "-c", code]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2
+    assert all(said in line and hint in line for line in lines), lines
+    assert ("modprobe" in done.stdout) is (errno == EAFNOSUPPORT)
 
 
 def test_a_vsock_address_without_an_enclave_is_an_error() -> None:

@@ -35,10 +35,10 @@ from enclave_payload.seal import SuiteId, generate_keys, request_info
 from enclave_payload.server import Server, Service
 from enclave_payload.wire import Frame, FrameReader, FrameType
 from enclavectl.net.refusal import Refusal, parse_refusal
-from enclavectl.protocol.answers import Answer, parse_answer, parse_outcome, request_counter
+from enclavectl.protocol.answers import Answer, parse_answer, parse_outcome
 from enclavectl.protocol.evidence import Evidence, challenge_body, challenge_frame, parse_evidence
 from enclavectl.protocol.key_config import parse_key_config
-from enclavectl.protocol.requests import request_content, sealed_frame
+from enclavectl.protocol.requests import request_content, request_counter, sealed_frame
 from enclavectl.protocol.sealing import open_answer, seal_request
 from tests.payload.cards import CARD
 

@@ -6,7 +6,8 @@ from enclave_payload.cbor import Encodable, encode
 from enclave_payload.contents import PARTS_PER_BILLION, ContentError, Outcome, Problem, Timings
 from enclave_payload.messages import ANSWER_CIPHERTEXT_BYTES, AnswerKind, answer_frame, request_id
 from enclave_payload.wire import HEADER_BYTES, WireError
-from enclavectl.protocol.answers import Answer, parse_answer, parse_outcome, request_counter
+from enclavectl.protocol.answers import Answer, parse_answer, parse_outcome
+from enclavectl.protocol.requests import request_counter
 
 microseconds = st.integers(0, 2**63)
 timings = st.builds(Timings, queue_us=microseconds, decode_us=microseconds, inference_us=microseconds)

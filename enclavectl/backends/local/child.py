@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import json
+import resource
 import signal
 import socket
 import sys
@@ -53,7 +54,10 @@ def main(argument: str) -> None:
     from enclave_payload.seal import generate_keys
     from enclave_payload.server import Server, Service
 
-    log(f"SIMULATED enclave; network: {'none' if isolated else 'the host, this kernel forbids isolation'}")
+    network = "none" if isolated else "the host, this kernel forbids isolation"
+    # The session's ulimit -v may be below local.memory_mib: who wonders why memory ran out reads it here.
+    memory_mib = resource.getrlimit(resource.RLIMIT_AS)[0] >> 20
+    log(f"SIMULATED enclave; network: {network}; memory: {memory_mib} MiB")
     outbound = spec["outbound"]
 
     def dial() -> socket.socket:

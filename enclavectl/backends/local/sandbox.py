@@ -33,13 +33,16 @@ def restrict(memory_mib: int) -> bool:
 
     Returns whether the network is gone: not every kernel lets an unprivileged process leave it.
     """
-    for limit, value in (
+    for limit, wanted in (
         (resource.RLIMIT_AS, memory_mib * 1024 * 1024),
         (resource.RLIMIT_NOFILE, _MAX_DESCRIPTORS),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_CORE, 0),
     ):
-        resource.setrlimit(limit, (value, value))
+        # A hard limit below ours stays: only root may raise one, and a narrower bound bounds as well.
+        hard = resource.getrlimit(limit)[1]
+        bound = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(limit, (bound, bound))
     libc = _libc()
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     # A user namespace lets anyone make a network namespace, and an empty one has no way out. It must come

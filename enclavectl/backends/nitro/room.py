@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from enclavectl.errors import HostError
+from enclavectl.host.cgroup import PageLimits, read_page_limits
 from enclavectl.host.cpus import Cpus, read_cpus
-from enclavectl.host.enclaves import Running
+from enclavectl.host.enclaves import RunningEnclaves
 from enclavectl.host.memory import Memory, read_memory, take_pages
-from enclavectl.host.needs import EifFacts
-from enclavectl.host.plan import Problem, Supply, Wanted, make_plan
+from enclavectl.host.plan import Demand, Problem, Supply, make_plan
+from enclavectl.host.requirements import EifFacts
 from enclavectl.host.tree import Tree
 
 # Right after an enclave ended the driver may still hold what it had (nitro-cli issue 433).
@@ -68,12 +69,13 @@ class Room:
     def _problems(self, request: Request, used: frozenset[int]) -> list[Problem]:
         try:
             cpus, memory = read_cpus(self._tree), read_memory(self._tree)
+            limits = read_page_limits(self._tree)
             can_grow = self._can_grow()
         except HostError:
             return []
         if cpus.pool is None:
             return []
-        wanted = Wanted(
+        wanted = Demand(
             memory_mib=request.memory_mib,
             cpus=request.cpus,
             eif=EifFacts(path=request.image, size=request.image_size, arch=""),
@@ -81,9 +83,11 @@ class Room:
         plain = {"cpus-free"}
         if cpus.siblings_of:
             plain.add("split-core")
-        if not can_grow and _fits_no_node(memory, wanted.needed_mib):
+        if _is_forbidden(limits, memory, wanted.needed_mib) or (
+            not can_grow and _fits_no_node(limits, memory, wanted.needed_mib)
+        ):
             plain.add("memory-free")
-        plan = make_plan(wanted, _supply(cpus, memory, used))
+        plan = make_plan(wanted, _supply(cpus, memory, used, limits))
         return [problem for problem in plan.problems if problem.code in plain]
 
     def _can_grow(self) -> bool:
@@ -92,12 +96,18 @@ class Room:
         return any(self._tree.number(f"{_POOLS}/{name}/nr_overcommit_hugepages") != 0 for name in names)
 
 
-def _supply(cpus: Cpus, memory: Memory, used: frozenset[int]) -> Supply:
-    running = Running(sockets=("in use",) if used else (), stale=(), pids=(), folder="")
-    return Supply(machine="", cpus=cpus, memory=memory, running=running, used_cpus=used)
+def _supply(cpus: Cpus, memory: Memory, used: frozenset[int], limits: PageLimits) -> Supply:
+    running = RunningEnclaves(sockets=("in use",) if used else (), stale=(), pids=(), folder="")
+    return Supply(machine="", cpus=cpus, memory=memory, running=running, used_cpus=used, limits=limits)
 
 
-def _fits_no_node(memory: Memory, needed_mib: int) -> bool:
+def _fits_no_node(limits: PageLimits, memory: Memory, needed_mib: int) -> bool:
     """An enclave's memory is on one node; which one the pool is on is not asked, to be sure."""
     told = [node for node in memory.nodes if node.free]
-    return bool(told) and all(take_pages(node.free, needed_mib) is None for node in told)
+    return bool(told) and all(take_pages(limits.cap(node.free), needed_mib) is None for node in told)
+
+
+def _is_forbidden(limits: PageLimits, memory: Memory, needed_mib: int) -> bool:
+    """Return whether the cgroup leaves too little, however many pages the kernel may still make."""
+    told = [node for node in memory.nodes if node.reserved]
+    return bool(told) and all(limits.forbids(needed_mib, node.reserved) for node in told)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from enclavectl.host.checks.base import Check, Group, Scope, State, Verdict, fail, mend, ok, skip, warn
+from enclavectl.host.checks.base import Check, Group, Scope, State, Verdict, fail, fix_with, ok, skip, warn
 from enclavectl.host.checks.facts import Facts
 from enclavectl.host.cpu_list import format_cpu_list
 from enclavectl.host.memory import Node, mib_of
-from enclavectl.host.plan import Supply, Wanted, make_plan
+from enclavectl.host.plan import Demand, Supply, make_plan
+from enclavectl.host.requirements import round_to_region
 from enclavectl.host.reservation import ALLOCATOR_FILE, AllocatorError, Reservation
 
 SERVICE = "nitro-enclaves-allocator.service"
@@ -26,16 +27,16 @@ def _file(facts: Facts) -> Verdict:
 
 
 def _service(facts: Facts) -> Verdict:
-    asks = facts.host.asks
-    active = asks.run("systemctl", "is-active", SERVICE)
-    enabled = asks.run("systemctl", "is-enabled", SERVICE)
+    probe = facts.host.probe
+    active = probe.run("systemctl", "is-active", SERVICE)
+    enabled = probe.run("systemctl", "is-enabled", SERVICE)
     if active is None or enabled is None:
         return skip("no systemctl here")
     is_active, is_enabled = active.text.strip(), enabled.text.strip()
     if is_active == "failed":
         return fail("the service failed", f"{_JOURNAL}; enclavectl setup when the cause is gone")
     if is_enabled != "enabled":
-        return mend(
+        return fix_with(
             State.WARN,
             f"the service is {is_enabled or 'unknown'}: nothing is reserved at the next boot",
             *("systemctl", "enable", SERVICE),
@@ -82,6 +83,23 @@ def _memory(facts: Facts) -> Verdict:
     return ok(f"{node.reserved_mib} MiB on NUMA node {node.index}, {node.free_mib} free")
 
 
+def _cgroup(facts: Facts) -> Verdict:
+    limits, node, needed = facts.page_limits, _node(facts), round_to_region(facts.settings.memory_mib)
+    if not limits.by_size:
+        return ok("no cgroup limits the huge pages of this process")
+    allowed_mib = mib_of(limits.cap(node.reserved, is_fresh=True))
+    shown = ", ".join(
+        f"{one.limit_mib} MiB in pages of {size} MiB" for size, one in sorted(limits.by_size.items())
+    )
+    if allowed_mib < min(needed, node.reserved_mib):
+        return fail(
+            f"of {node.reserved_mib} MiB of huge pages this process may use {allowed_mib}: "
+            f"its cgroup allows {shown}",
+            limits.remedy(node.reserved, needed),
+        )
+    return ok(f"the cgroup of this process allows {shown}")
+
+
 def _page_sizes(facts: Facts) -> Verdict:
     node = _node(facts)
     mix = " + ".join(f"{count} x {size} MiB" for size, count in sorted(node.reserved.items()) if count)
@@ -113,7 +131,7 @@ def _fragmentation(facts: Facts) -> Verdict:
 
 
 def _buddy(facts: Facts, node: int) -> tuple[int, int]:
-    """Free memory of a node in MiB, and how much of it is in the largest blocks that the table counts."""
+    """Return a node's free memory in MiB, and how much of it is in the largest blocks of the table."""
     free = top = 0
     for line in (facts.tree.text("/proc/buddyinfo") or "").splitlines():
         words = line.replace(",", " ").split()
@@ -143,16 +161,17 @@ def _numa(facts: Facts) -> Verdict:
 
 
 def _fits(facts: Facts) -> Verdict:
-    wishes = facts.wishes
+    settings = facts.settings
     supply = Supply(
         machine=facts.host.machine,
         cpus=facts.cpus,
         memory=facts.memory,
         running=facts.running,
         used_cpus=None if facts.running.any else frozenset(),
+        limits=facts.page_limits,
     )
-    plan = make_plan(Wanted(memory_mib=wishes.memory_mib, cpus=wishes.cpus), supply)
-    size = f"the configured enclave ({wishes.memory_mib} MiB, {wishes.cpus} CPUs)"
+    plan = make_plan(Demand(memory_mib=settings.memory_mib, cpus=settings.cpus), supply)
+    size = f"the configured enclave ({settings.memory_mib} MiB, {settings.cpus} CPUs)"
     if plan.fits:
         return ok(f"{size} fits")
     if facts.running.any:
@@ -171,7 +190,7 @@ def _whole_cores(facts: Facts) -> Verdict:
 
 
 def _configured_cores(facts: Facts) -> Verdict:
-    threads, cpus = facts.cpus.threads_per_core, facts.wishes.cpus
+    threads, cpus = facts.cpus.threads_per_core, facts.settings.cpus
     if cpus % threads:
         return fail(
             f"the configuration gives an enclave {cpus} CPUs, but a core has {threads}",
@@ -201,76 +220,83 @@ CHECKS = (
         group=Group.ALLOCATOR,
         scope=Scope.NITRO,
         why="AWS's allocator reads lines, not YAML, and is silent about some that it drops",
-        look=_file,
+        examine=_file,
     ),
     Check(
         id="allocator.service",
         group=Group.ALLOCATOR,
         scope=Scope.NITRO,
         why="it reserves memory and CPUs at boot, when memory is not fragmented yet",
-        look=_service,
+        examine=_service,
     ),
     Check(
         id="allocator.pool",
         group=Group.ALLOCATOR,
         scope=Scope.NITRO,
         why="enclaves get CPUs from this pool only, and an active service does not prove that it is there",
-        look=_pool,
+        examine=_pool,
     ),
     Check(
         id="allocator.memory",
         group=Group.ALLOCATOR,
         scope=Scope.NITRO,
         why="enclaves get their memory from huge pages; too few give E27, or E35 that speaks of the image",
-        look=_memory,
+        examine=_memory,
+    ),
+    Check(
+        id="allocator.cgroup",
+        group=Group.ALLOCATOR,
+        scope=Scope.NITRO,
+        why="a pod sees its node's huge pages and may use none of them unless its limits name them (E35)",
+        examine=_cgroup,
     ),
     Check(
         id="allocator.page-sizes",
         group=Group.ALLOCATOR,
         scope=Scope.NITRO,
         why="every page is a region of its own: many small ones slow the launch and can reach a limit",
-        look=_page_sizes,
+        examine=_page_sizes,
     ),
     Check(
         id="allocator.fragmentation",
         group=Group.ALLOCATOR,
         scope=Scope.NITRO,
         why="huge pages need memory in one piece, which a host that has run for hours rarely has",
-        look=_fragmentation,
+        examine=_fragmentation,
     ),
     Check(
         id="allocator.numa",
         group=Group.ALLOCATOR,
         scope=Scope.NITRO,
         why="the driver refuses an enclave whose memory and CPUs are on different nodes (E29)",
-        look=_numa,
+        examine=_numa,
     ),
     Check(
         id="allocator.fits",
         group=Group.ALLOCATOR,
         scope=Scope.NITRO,
         why="enclavectl run starts an enclave of this size unless it is told another",
-        look=_fits,
+        examine=_fits,
     ),
     Check(
         id="cpus.whole-cores",
         group=Group.CPUS,
         scope=Scope.NITRO,
         why="an enclave gets whole cores, so that it shares none with the parent (E29)",
-        look=_whole_cores,
+        examine=_whole_cores,
     ),
     Check(
         id="cpus.configured",
         group=Group.CPUS,
         scope=Scope.NITRO,
         why="an enclave with half a core does not start (E29: full CPU cores have not been set)",
-        look=_configured_cores,
+        examine=_configured_cores,
     ),
     Check(
         id="cpus.parent",
         group=Group.CPUS,
         scope=Scope.NITRO,
         why="CPU 0's core stays with the parent by the driver's rule, and Docker and the relay need some too",
-        look=_parent,
+        examine=_parent,
     ),
 )

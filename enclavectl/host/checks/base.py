@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from enclavectl.errors import EnclavectlError
+from enclavectl.host.changer import Action
 from enclavectl.host.checks.facts import Facts
-from enclavectl.host.hands import Action
 
 
 class State(StrEnum):
@@ -37,7 +37,6 @@ class Group(StrEnum):
     CLOCK = "clock"
     LEFTOVERS = "leftovers"
     LOCAL = "local"
-    QEMU = "qemu"
 
 
 class Scope(StrEnum):
@@ -45,7 +44,6 @@ class Scope(StrEnum):
 
     ANYWHERE = "anywhere"
     NITRO = "a Nitro host"
-    ELSEWHERE = "a machine that is no Nitro host"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +67,7 @@ class Check:
     id: str
     group: Group
     why: str
-    look: Callable[[Facts], Verdict] = field(repr=False)
+    examine: Callable[[Facts], Verdict] = field(repr=False)
     scope: Scope = Scope.ANYWHERE
 
 
@@ -81,49 +79,47 @@ class Result:
     verdict: Verdict
 
     def fix_line(self, *, is_root: bool) -> str | None:
-        """The command that fixes it, or None."""
+        """Return the command that fixes it, or None."""
         action = self.verdict.action
         return self.verdict.fix if action is None else action.line(is_root=is_root)
 
 
 def ok(found: str) -> Verdict:
-    """All is well."""
+    """Return the verdict that all is well."""
     return Verdict(state=State.OK, found=found)
 
 
 def warn(found: str, fix: str) -> Verdict:
-    """It works, or what does not work is not needed for everything."""
+    """Return the verdict that something works badly, or fails that not everybody needs."""
     return Verdict(state=State.WARN, found=found, fix=fix)
 
 
 def fail(found: str, fix: str) -> Verdict:
-    """It does not work until this is done."""
+    """Return the verdict that it does not work until ``fix`` is done."""
     return Verdict(state=State.FAIL, found=found, fix=fix)
 
 
 def skip(found: str) -> Verdict:
-    """It could not be known here."""
+    """Return the verdict that this host does not tell."""
     return Verdict(state=State.SKIP, found=found)
 
 
 def not_applicable(found: str) -> Verdict:
-    """The question has no meaning here."""
+    """Return the verdict that the question has no meaning here."""
     return Verdict(state=State.NOT_APPLICABLE, found=found)
 
 
-def mend(state: State, found: str, *argv: str, as_root: bool = True, is_safe: bool = True) -> Verdict:
-    """A program mends it."""
+def fix_with(state: State, found: str, *argv: str, as_root: bool = True, is_safe: bool = True) -> Verdict:
+    """Return a verdict with the program that fixes it."""
     action = Action(argv=argv, as_root=as_root)
     return Verdict(state=state, found=found, action=action, is_safe=is_safe)
 
 
 def run_check(check: Check, facts: Facts) -> Result:
-    """The answer, whatever happens: what cannot be read is a skip with its reason."""
+    """Answer a check, whatever happens: what cannot be read is a skip with its reason."""
     if check.scope is Scope.NITRO and not facts.expects_nitro:
         return Result(check=check, verdict=not_applicable("only on a Nitro host"))
-    if check.scope is Scope.ELSEWHERE and facts.is_nitro:
-        return Result(check=check, verdict=not_applicable("a Nitro host has the real thing"))
     try:
-        return Result(check=check, verdict=check.look(facts))
+        return Result(check=check, verdict=check.examine(facts))
     except EnclavectlError as exc:
         return Result(check=check, verdict=skip(exc.message))

@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from enclavectl.host.checks.base import Check, Group, Scope, State, Verdict, mend, ok, skip, warn
+from enclavectl.host.checks.base import Check, Group, Scope, State, Verdict, fix_with, ok, skip, warn
 from enclavectl.host.checks.facts import Facts
 
 # The payload's image has some 90 MiB; a build wants at least three times the image, and Docker's cache on
 # top.
 _LEAST = 1 << 30
+# Ten launches that failed: nitro-cli writes two files for each. More is a habit, and worth a word.
 _MAX_LOGS = 20
 _ERROR_LOG = re.compile(r"err.*\.log")
 _STAGED = re.compile(r"\.enclavectl-[0-9a-f]{16}\.tmp")  # files.stage_file
+# A build that still runs has such a file too, and no build or download takes a day.
 _OLD_S = 24 * 3600
 
 
@@ -49,13 +51,15 @@ def _temporary_room(facts: Facts) -> Verdict:
 
 
 def _state_room(facts: Facts) -> Verdict:
-    return _room(facts, str(facts.wishes.state_dir), "set ENCLAVECTL_STATE_DIR to a folder on a larger disk")
+    return _room(
+        facts, str(facts.settings.state_dir), "set ENCLAVECTL_STATE_DIR to a folder on a larger disk"
+    )
 
 
 def _logs(facts: Facts) -> Verdict:
     count = sum(1 for name in facts.tree.names(facts.logs_dir) if _ERROR_LOG.fullmatch(name))
     if count > _MAX_LOGS:
-        return mend(
+        return fix_with(
             State.WARN,
             f"{count} files err*.log in {facts.logs_dir}",
             *("find", facts.logs_dir, "-name", "err*.log", "-mtime", "+7", "-delete"),
@@ -69,7 +73,7 @@ def _artifacts(facts: Facts) -> Verdict:
     found = [] if folder is None else facts.tree.names(folder)
     if folder is None or not found:
         return ok("nothing is left of nitro-cli's builds")
-    return mend(
+    return fix_with(
         State.WARN,
         f"{folder} has {len(found)} files: the root file system of the last image, in the clear",
         *("rm", "-r", folder),
@@ -96,7 +100,7 @@ def _staged(facts: Facts) -> Verdict:
         if _STAGED.fullmatch(name) and _is_old(facts, f"{folder}/{name}")
     ]
     if left:
-        return mend(
+        return fix_with(
             State.WARN,
             f"{len(left)} files that enclavectl was writing when it was killed",
             *("rm", "-f", "--", *left[:100]),
@@ -106,10 +110,10 @@ def _staged(facts: Facts) -> Verdict:
 
 
 def _store(facts: Facts) -> Verdict:
-    store = f"{facts.wishes.state_dir}/nitro"
+    store = f"{facts.settings.state_dir}/nitro"
     images = [name for name in facts.tree.names(f"{store}/images") if name.endswith(".eif")]
     if images and not facts.tree.names(f"{store}/enclaves"):
-        return mend(
+        return fix_with(
             State.WARN,
             f"{len(images)} images in {store}/images, and no enclave that runs one",
             *("rm", "-f", "--", *(f"{store}/images/{name}" for name in images[:100])),
@@ -120,8 +124,8 @@ def _store(facts: Facts) -> Verdict:
 
 
 def _folders(facts: Facts) -> list[str]:
-    """Our own folders, three levels deep: state, its parts, and theirs."""
-    found = [str(facts.wishes.state_dir), str(facts.wishes.data_dir)]
+    """Return our own folders, three levels deep: state, its parts, and theirs."""
+    found = [str(facts.settings.state_dir), str(facts.settings.data_dir)]
     level = found
     for _ in range(2):
         level = [f"{folder}/{name}" for folder in level for name in facts.tree.names(folder)]
@@ -144,56 +148,56 @@ CHECKS = (
         group=Group.DISK,
         scope=Scope.NITRO,
         why="nitro-cli keeps two ramdisks there while it builds: three times the image's size in all",
-        look=_artifacts_room,
+        examine=_artifacts_room,
     ),
     Check(
         id="disk.docker",
         group=Group.DISK,
         why="the image that becomes an EIF is in Docker first",
-        look=_docker_room,
+        examine=_docker_room,
     ),
     Check(
         id="disk.temporary",
         group=Group.DISK,
         why="builds put an image there on its way; a small tmpfs fills up with it",
-        look=_temporary_room,
+        examine=_temporary_room,
     ),
     Check(
         id="disk.state",
         group=Group.DISK,
         why="enclavectl keeps images and records of enclaves there",
-        look=_state_room,
+        examine=_state_room,
     ),
     Check(
         id="leftovers.error-logs",
         group=Group.LEFTOVERS,
         scope=Scope.NITRO,
         why="nitro-cli writes two for each launch that fails and never removes one",
-        look=_logs,
+        examine=_logs,
     ),
     Check(
         id="leftovers.artifacts",
         group=Group.LEFTOVERS,
         why="what a build leaves there is the image's file system, with whatever secrets are in it",
-        look=_artifacts,
+        examine=_artifacts,
     ),
     Check(
         id="leftovers.sockets",
         group=Group.LEFTOVERS,
         scope=Scope.NITRO,
         why="they are how one tells which enclaves run",
-        look=_sockets,
+        examine=_sockets,
     ),
     Check(
         id="leftovers.store",
         group=Group.LEFTOVERS,
         why="each running image has a copy there that goes with its last enclave, unless that was killed",
-        look=_store,
+        examine=_store,
     ),
     Check(
         id="leftovers.staged",
         group=Group.LEFTOVERS,
         why="they take room and are of no use",
-        look=_staged,
+        examine=_staged,
     ),
 )

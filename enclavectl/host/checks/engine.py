@@ -17,19 +17,29 @@ _FOLLOWED = NitroVersion(1, 3, 2)
 
 def _engine(facts: Facts) -> Verdict:
     try:
-        answer = facts.host.asks.engine()
+        address = facts.engine_address
+    except HostError as exc:
+        return warn(exc.message, exc.hint or "docker context ls")
+    if address.socket_path is None:
+        return skip(f"{address.source} names an engine elsewhere: {address.url}")
+    try:
+        answer = facts.host.probe.engine(address.socket_path)
     except HostError as exc:
         if exc.code == "not-recorded":
             raise
-        return warn(f"no engine answers: {exc.message}", "sudo systemctl start docker; enclavectl setup")
+        start = "sudo systemctl start docker; enclavectl setup"
+        if not address.is_usual:
+            start = f"start the engine that {address.source} names, or: docker context use default"
+        return warn(f"no engine answers: {exc.message}", start)
     if answer is None:
-        return skip("DOCKER_HOST names an engine elsewhere")
-    return ok(f"Docker {answer.get('Version', 'of unknown version')}")
+        return skip("the recording has no engine")
+    return ok(f"Docker {answer.get('Version', 'of unknown version')} at {address.url}, by {address.source}")
 
 
 def _api(facts: Facts) -> Verdict:
     try:
-        answer = facts.host.asks.engine()
+        path = facts.engine_address.socket_path
+        answer = None if path is None else facts.host.probe.engine(path)
     except HostError:
         answer = None
     if answer is None:
@@ -75,18 +85,18 @@ CHECKS = (
         id="docker.engine",
         group=Group.DOCKER,
         why="building an image needs an engine; running one does not",
-        look=_engine,
+        examine=_engine,
     ),
     Check(
         id="docker.api",
         group=Group.DOCKER,
         why="old releases of nitro-cli bring a linuxkit that fails with Docker's newer API",
-        look=_api,
+        examine=_api,
     ),
     Check(
         id="docker.credentials",
         group=Group.DOCKER,
         why="nitro-cli pulls with its own, poorer reading of Docker's configuration, anonymously if it fails",
-        look=_credentials,
+        examine=_credentials,
     ),
 )

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from enclavectl.artifacts.engine_address import EngineAddress, find_engine
+from enclavectl.host.cgroup import PageLimits, read_page_limits
 from enclavectl.host.cpus import Cpus, read_cpus
-from enclavectl.host.enclaves import Running, find_running
+from enclavectl.host.enclaves import RunningEnclaves, find_running
 from enclavectl.host.host import Host
 from enclavectl.host.memory import Memory, read_memory
 from enclavectl.host.reservation import ALLOCATOR_FILE, AllocatorError, Reservation, parse_allocator
@@ -18,6 +20,10 @@ from enclavectl.nitro_cli.version import NitroVersion
 
 DEVICE = "/dev/nitro_enclaves"
 MODULE = "/sys/module/nitro_enclaves"
+ENABLE_ENCLAVES = (
+    "stop the instance, then: aws ec2 modify-instance-attribute --instance-id ID --attribute enclaveOptions "
+    "--value true; or launch one with EnclaveOptions.Enabled=true"
+)
 _PCI_DIR = "/sys/bus/pci/devices"
 # https://github.com/torvalds/linux/blob/v6.6/drivers/virt/nitro_enclaves/ne_pci_dev.h: PCI_DEVICE_ID_NE
 _PCI_VENDOR, _PCI_DEVICE = "0x1d0f", "0xe4c1"
@@ -27,7 +33,7 @@ Version = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wishes:
+class HostSettings:
     """What the configuration says that this host is to run, and where our own files are."""
 
     backend: str
@@ -41,11 +47,11 @@ class Wishes:
 class Facts:
     """A host, seen once; every property may raise HostError where a file cannot be read."""
 
-    def __init__(self, host: Host, wishes: Wishes) -> None:
+    def __init__(self, host: Host, settings: HostSettings) -> None:
         """Nothing is read yet."""
         self.host = host
         self.tree = host.tree
-        self.wishes = wishes
+        self.settings = settings
 
     @cached_property
     def pci_device(self) -> str | None:
@@ -76,10 +82,10 @@ class Facts:
         """Whether somebody means this to be a Nitro host, even if it is none."""
         return (
             self.is_nitro
-            or self.wishes.backend == "nitro"
+            or self.settings.backend == "nitro"
             or self.tree.exists(MODULE)
             or self.tree.exists(ALLOCATOR_FILE)
-            or self.host.asks.find("nitro-cli") is not None
+            or self.host.probe.find("nitro-cli") is not None
         )
 
     @cached_property
@@ -93,7 +99,12 @@ class Facts:
         return read_memory(self.tree)
 
     @cached_property
-    def running(self) -> Running:
+    def page_limits(self) -> PageLimits:
+        """What the cgroups of this process leave of the huge pages."""
+        return read_page_limits(self.tree)
+
+    @cached_property
+    def running(self) -> RunningEnclaves:
         """The enclaves."""
         return find_running(self.host)
 
@@ -121,11 +132,16 @@ class Facts:
     @cached_property
     def nitro_cli(self) -> NitroVersion | None:
         """The version of nitro-cli; None where it is not installed or says something else."""
-        answer = self.host.asks.run("nitro-cli", "--version")
+        answer = self.host.probe.run("nitro-cli", "--version")
         try:
             return None if answer is None or answer.status != 0 else NitroVersion.from_text(answer.text)
         except AnswerError:
             return None
+
+    @cached_property
+    def engine_address(self) -> EngineAddress:
+        """The engine that ``build`` would ask; HostError where a context is named that is not there."""
+        return find_engine(self.host.environ, self.tree.text)
 
     @cached_property
     def sockets_dir(self) -> str:
@@ -145,6 +161,6 @@ class Facts:
 
 
 def parse_version(text: str) -> Version | None:
-    """The first three numbers with dots between them, or None."""
+    """Return the first three numbers with dots between them, or None."""
     match = _VERSION.search(text)
     return None if match is None else (int(match[1]), int(match[2]), int(match[3]))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from enclavectl.artifacts.lock import check_lock, read_lock
 from enclavectl.artifacts.names import LOCK_NAME
 from enclavectl.errors import EnclavectlError
 from enclavectl.host.checks.base import Check, Group, Scope, Verdict, fail, not_applicable, ok, skip, warn
 from enclavectl.host.checks.facts import Facts
-from enclavectl.host.needs import EifFacts, read_eif
+from enclavectl.host.requirements import EifFacts, read_eif
 
 # Hashing more takes longer than all other checks together.
 _MAX_HASHED = 64 << 20
@@ -18,25 +19,21 @@ _BORN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def _image(facts: Facts) -> EifFacts | None:
-    """The image that the lock in the current folder names, if there is one."""
-    path = facts.wishes.folder / LOCK_NAME
+    """Return the image that the lock in the current folder names, if there is one."""
+    path = facts.settings.folder / LOCK_NAME
     if not path.is_file():
         return None
-    from enclavectl.artifacts.lock import read_lock
-
-    image = facts.wishes.folder / str(read_lock(path).eif["file"])
+    image = facts.settings.folder / str(read_lock(path).eif["file"])
     return read_eif(image) if image.is_file() else None
 
 
 def _lock(facts: Facts) -> Verdict:
-    path = facts.wishes.folder / LOCK_NAME
+    path = facts.settings.folder / LOCK_NAME
     if not path.is_file():
-        return not_applicable(f"no {LOCK_NAME} in {facts.wishes.folder}")
-    from enclavectl.artifacts.lock import check_lock, read_lock
-
+        return not_applicable(f"no {LOCK_NAME} in {facts.settings.folder}")
     try:
         lock = read_lock(path)
-        image = facts.wishes.folder / str(lock.eif["file"])
+        image = facts.settings.folder / str(lock.eif["file"])
         if image.is_file() and image.stat().st_size > _MAX_HASHED:
             return skip(f"{image} is large; enclavectl lock check hashes it")
         checked = check_lock(lock, path)
@@ -61,19 +58,19 @@ def _memory(facts: Facts) -> Verdict:
     image = _image(facts)
     if image is None:
         return not_applicable("no image here")
-    if facts.wishes.memory_mib < image.min_memory_mib:
+    if facts.settings.memory_mib < image.min_memory_mib:
         return fail(
-            f"the image needs {image.min_memory_mib} MiB, enclave.memory_mib is {facts.wishes.memory_mib}",
+            f"the image needs {image.min_memory_mib} MiB, enclave.memory_mib is {facts.settings.memory_mib}",
             f"set enclave.memory_mib to {image.min_memory_mib}; enclavectl plan {image.path.name}",
         )
-    return ok(f"needs {image.min_memory_mib} MiB of the {facts.wishes.memory_mib} that are configured")
+    return ok(f"needs {image.min_memory_mib} MiB of the {facts.settings.memory_mib} that are configured")
 
 
 def _clock(facts: Facts) -> Verdict:
     now = facts.host.now
     if now < _BORN:
         return fail(f"the clock says {now:%Y-%m-%d}", "sudo timedatectl set-ntp true, or set the clock")
-    answer = facts.host.asks.run("timedatectl", "show", "--property=NTPSynchronized", "--value")
+    answer = facts.host.probe.run("timedatectl", "show", "--property=NTPSynchronized", "--value")
     said = "" if answer is None or answer.status != 0 else answer.text.strip()
     if said == "no":
         return warn(
@@ -89,25 +86,25 @@ CHECKS = (
         id="image.lock",
         group=Group.IMAGE,
         why="run, diagnose and verify take the lock as their policy: another image is refused by clients",
-        look=_lock,
+        examine=_lock,
     ),
     Check(
         id="image.arch",
         group=Group.IMAGE,
         why="an image for other CPUs fails at boot, after the whole wait",
-        look=_arch,
+        examine=_arch,
     ),
     Check(
         id="image.memory",
         group=Group.IMAGE,
         scope=Scope.NITRO,
         why="nitro-cli refuses to start an image in less than four times its size (E26)",
-        look=_memory,
+        examine=_memory,
     ),
     Check(
         id="clock.synchronized",
         group=Group.CLOCK,
         why="evidence has a time stamp and certificates of three hours; a wrong clock refuses good ones",
-        look=_clock,
+        examine=_clock,
     ),
 )

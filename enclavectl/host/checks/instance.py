@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import stat
 
-from enclavectl.host.checks.base import Check, Group, Scope, State, Verdict, fail, mend, ok, skip, warn
-from enclavectl.host.checks.facts import DEVICE, MODULE, Facts, Version
+from enclavectl.host.checks.base import Check, Group, Scope, State, Verdict, fail, fix_with, ok, skip, warn
+from enclavectl.host.checks.facts import DEVICE, ENABLE_ENCLAVES, MODULE, Facts, Version
 from enclavectl.host.distro import detect_distro
 
-_ENABLE = (
-    "stop the instance, then: aws ec2 modify-instance-attribute --instance-id ID --attribute enclaveOptions "
-    "--value true; or launch one with EnclaveOptions.Enabled=true"
-)
 # First kernels with the driver; Amazon Linux 2 has it in its 4.14 by backport.
 # https://github.com/aws/aws-nitro-enclaves-cli/blob/v1.4.2/README.md
 _UPSTREAM = {"x86_64": (5, 10, 0), "aarch64": (5, 16, 0)}
@@ -24,32 +20,40 @@ def _pci_device(facts: Facts) -> Verdict:
     if facts.is_nitro:
         return warn(f"{DEVICE}, but no device 1d0f:e4c1 on the PCI bus", "lspci -d 1d0f:e4c1")
     if facts.is_ec2:
-        return fail("an EC2 instance without the Nitro Enclaves device: enclaves are not enabled", _ENABLE)
-    return fail("no Nitro Enclaves device: this is no EC2 instance with enclaves", _ENABLE)
+        return fail(
+            "an EC2 instance without the Nitro Enclaves device: enclaves are not enabled", ENABLE_ENCLAVES
+        )
+    return fail("no Nitro Enclaves device: this is no EC2 instance with enclaves", ENABLE_ENCLAVES)
 
 
 def _ec2(facts: Facts) -> Verdict:
+    if facts.settings.backend == "qemu":
+        return fail(
+            "the configuration names the backend qemu, which this release lacks", "set backend to local"
+        )
     if facts.is_nitro:
         return ok("an EC2 instance with enclaves enabled")
     if facts.is_ec2:
-        return warn("an EC2 instance on which enclaves are not enabled", _ENABLE)
-    return ok("no Nitro host: enclaves are simulated (local) or emulated (qemu) here")
+        return warn("an EC2 instance on which enclaves are not enabled", ENABLE_ENCLAVES)
+    return ok("no Nitro host: enclaves are simulated here (backend local)")
 
 
 def _driver(facts: Facts) -> Verdict:
     if facts.tree.exists(MODULE):
         return ok("the module nitro_enclaves is loaded")
     if facts.pci_device is None:
-        return fail("the module nitro_enclaves is not loaded, and there is no device for it", _ENABLE)
-    return mend(State.FAIL, "the module nitro_enclaves is not loaded", "modprobe", "nitro_enclaves")
+        return fail("the module nitro_enclaves is not loaded, and there is no device for it", ENABLE_ENCLAVES)
+    return fix_with(State.FAIL, "the module nitro_enclaves is not loaded", "modprobe", "nitro_enclaves")
 
 
 def _device_node(facts: Facts) -> Verdict:
     found = facts.tree.facts(DEVICE)
     if found is None:
         if facts.tree.exists(MODULE):
-            return fail(f"no {DEVICE} although the driver is loaded: enclaves are not enabled", _ENABLE)
-        return mend(State.FAIL, f"no {DEVICE}: the driver is not loaded", "modprobe", "nitro_enclaves")
+            return fail(
+                f"no {DEVICE} although the driver is loaded: enclaves are not enabled", ENABLE_ENCLAVES
+            )
+        return fix_with(State.FAIL, f"no {DEVICE}: the driver is not loaded", "modprobe", "nitro_enclaves")
     if not stat.S_ISCHR(found.mode):
         return fail(
             f"{DEVICE} is no device", f"sudo rm {DEVICE}, then sudo modprobe -r and modprobe the driver"
@@ -71,7 +75,7 @@ def _kernel(facts: Facts) -> Verdict:
 
 
 def least_kernel(machine: str, version: Version | None) -> Version | None:
-    """The first kernel of this line that has the driver, or None where no rule is known."""
+    """Return the first kernel of this line that has the driver, or None where no rule is known."""
     return (_AL2_414 if version and version[:2] == (4, 14) else _UPSTREAM).get(machine)
 
 
@@ -87,41 +91,41 @@ CHECKS = (
         id="instance.kind",
         group=Group.INSTANCE,
         why="it decides which backends there are",
-        look=_ec2,
+        examine=_ec2,
     ),
     Check(
         id="instance.pci-device",
         group=Group.INSTANCE,
         scope=Scope.NITRO,
         why="the hypervisor gives this device to instances that were launched with enclaves enabled, only",
-        look=_pci_device,
+        examine=_pci_device,
     ),
     Check(
         id="instance.driver",
         group=Group.INSTANCE,
         scope=Scope.NITRO,
         why="without the driver nitro-cli ends with E19 before it does anything",
-        look=_driver,
+        examine=_driver,
     ),
     Check(
         id="instance.device-node",
         group=Group.INSTANCE,
         scope=Scope.NITRO,
         why="every enclave is made through this device",
-        look=_device_node,
+        examine=_device_node,
     ),
     Check(
         id="instance.kernel",
         group=Group.INSTANCE,
         scope=Scope.NITRO,
         why="older kernels have no driver",
-        look=_kernel,
+        examine=_kernel,
     ),
     Check(
         id="instance.distribution",
         group=Group.INSTANCE,
         scope=Scope.NITRO,
         why="it decides how nitro-cli is installed",
-        look=_distribution,
+        examine=_distribution,
     ),
 )

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import re
+from errno import EACCES, EPERM
 
 from enclavectl.artifacts.boot_files import NITRO_BLOBS
-from enclavectl.host.checks.base import Check, Group, Scope, State, Verdict, fail, mend, ok, skip, warn
+from enclavectl.host.checks.base import (
+    Check,
+    Group,
+    Scope,
+    State,
+    Verdict,
+    fail,
+    fix_with,
+    not_applicable,
+    ok,
+    skip,
+    warn,
+)
 from enclavectl.host.checks.facts import Facts
 from enclavectl.nitro_cli.version import OLDEST, NitroVersion
 
@@ -23,18 +37,22 @@ _GATES: tuple[tuple[NitroVersion, str], ...] = (
 _READY_PORT = 9000  # ENCLAVE_READY_VSOCK_PORT of nitro-cli
 _PROXY_LIST = "/etc/nitro_enclaves/vsock-proxy.yaml"
 _KERNELS = {"x86_64": "bzImage", "aarch64": "Image"}
+_ALLOW_VSOCK = (
+    "a container's seccomp profile, or SELinux or AppArmor, forbids it: docker run --security-opt "
+    "seccomp=PROFILE with a profile that allows socket(AF_VSOCK)"
+)
 _OTHER_PROGRAMS = ("lscpu", "file")  # AWS's allocator calls them and its package does not require them
 
 
 def _present(facts: Facts) -> Verdict:
-    found = facts.host.asks.find("nitro-cli")
+    found = facts.host.probe.find("nitro-cli")
     if found is None:
         return fail("nitro-cli is not installed", "enclavectl setup")
     return ok(found)
 
 
 def _version(facts: Facts) -> Verdict:
-    if facts.host.asks.find("nitro-cli") is None:
+    if facts.host.probe.find("nitro-cli") is None:
         return skip("nitro-cli is not installed")
     version = facts.nitro_cli
     if version is None:
@@ -50,8 +68,8 @@ def _version(facts: Facts) -> Verdict:
 
 
 def _tools(facts: Facts) -> Verdict:
-    missing = [name for name in _OTHER_PROGRAMS if facts.host.asks.find(name) is None]
-    if len(facts.memory.nodes) > 1 and facts.host.asks.find("numactl") is None:
+    missing = [name for name in _OTHER_PROGRAMS if facts.host.probe.find(name) is None]
+    if len(facts.memory.nodes) > 1 and facts.host.probe.find("numactl") is None:
         missing.append("numactl")
     if missing:
         return warn(f"not installed: {', '.join(missing)}", f"install them: {' '.join(missing)}")
@@ -73,7 +91,7 @@ def _environment(facts: Facts) -> Verdict:
 
 
 def _proxy(facts: Facts) -> Verdict:
-    if facts.host.asks.find("vsock-proxy") is None:
+    if facts.host.probe.find("vsock-proxy") is None:
         return warn("vsock-proxy is not installed", "enclavectl setup; only enclaves that call out need it")
     if not facts.tree.exists(_PROXY_LIST):
         return warn(f"no {_PROXY_LIST}", "enclavectl units --endpoint PORT:HOST:PORT writes a list")
@@ -98,7 +116,7 @@ def _blobs(facts: Facts) -> Verdict:
 
 
 def _port(facts: Facts) -> Verdict:
-    answer = facts.host.asks.run("ss", "-l", "-n", "--vsock")
+    answer = facts.host.probe.run("ss", "-l", "-n", "--vsock")
     if answer is None:
         return skip("no ss here, which lists the vsock listeners")
     if answer.status != 0:
@@ -115,7 +133,7 @@ def _port(facts: Facts) -> Verdict:
 
 
 def listening_ports(table: str) -> frozenset[int]:
-    """The local ports in the output of ss: the last number of the fifth column."""
+    """Return the local ports in the output of ss: the last number of the fifth column."""
     rows = (line.split() for line in table.splitlines())
     ports = (row[4].rpartition(":")[2] for row in rows if len(row) > 4)
     return frozenset(int(port) for port in ports if port.isascii() and port.isdigit())
@@ -124,7 +142,20 @@ def listening_ports(table: str) -> frozenset[int]:
 def _vsock(facts: Facts) -> Verdict:
     if facts.tree.exists("/dev/vsock"):
         return ok("/dev/vsock")
-    return mend(State.FAIL, "no /dev/vsock", "modprobe", "vsock")
+    return fix_with(State.FAIL, "no /dev/vsock", "modprobe", "vsock")
+
+
+def _vsock_socket(facts: Facts) -> Verdict:
+    error = facts.host.probe.vsock_error()
+    if error is None:
+        return ok("a vsock socket can be made")
+    reason = f"no vsock socket can be made ({os.strerror(error)})"
+    if error in {EPERM, EACCES}:
+        found = f"{reason}: this process may not, whatever the kernel has"
+        return fail(found, _ALLOW_VSOCK) if facts.expects_nitro else warn(found, _ALLOW_VSOCK)
+    if facts.expects_nitro:
+        return fix_with(State.FAIL, reason, "modprobe", "vsock")
+    return not_applicable(f"{reason}; only enclaves on vsock need one")
 
 
 CHECKS = (
@@ -133,55 +164,61 @@ CHECKS = (
         group=Group.NITRO_CLI,
         scope=Scope.NITRO,
         why="enclaves are started, listed and ended through it",
-        look=_present,
+        examine=_present,
     ),
     Check(
         id="nitro-cli.version",
         group=Group.NITRO_CLI,
         scope=Scope.NITRO,
         why="releases differ in what they can do and in which of their errors they tell",
-        look=_version,
+        examine=_version,
     ),
     Check(
         id="nitro-cli.tools",
         group=Group.NITRO_CLI,
         scope=Scope.NITRO,
         why="AWS's allocator calls programs that its package does not install",
-        look=_tools,
+        examine=_tools,
     ),
     Check(
         id="nitro-cli.environment",
         group=Group.NITRO_CLI,
         scope=Scope.NITRO,
         why="without HOME or NITRO_CLI_ARTIFACTS nitro-cli ends with E51; moved folders hide enclaves",
-        look=_environment,
+        examine=_environment,
     ),
     Check(
         id="nitro-cli.vsock-proxy",
         group=Group.NITRO_CLI,
         scope=Scope.NITRO,
         why="an enclave has no network; calls to the outside go through it, to hosts of its list only",
-        look=_proxy,
+        examine=_proxy,
     ),
     Check(
         id="blobs.files",
         group=Group.BLOBS,
         scope=Scope.NITRO,
         why="a build needs a kernel and an init; they are measured, so upgrading them changes PCR0 and PCR1",
-        look=_blobs,
+        examine=_blobs,
     ),
     Check(
         id="vsock.device",
         group=Group.VSOCK,
         scope=Scope.NITRO,
         why="the parent talks to its enclaves over vsock only",
-        look=_vsock,
+        examine=_vsock,
+    ),
+    Check(
+        id="vsock.socket",
+        group=Group.VSOCK,
+        why="the device may be there while a container's filter refuses the sockets",
+        examine=_vsock_socket,
     ),
     Check(
         id="vsock.port-9000",
         group=Group.VSOCK,
         scope=Scope.NITRO,
         why="a booting enclave reports to nitro-cli there; while it is taken every launch fails (E36)",
-        look=_port,
+        examine=_port,
     ),
 )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from enclavectl.host.checks.base import Check, Group, Scope, State, Verdict, fail, mend, ok, warn
+from enclavectl.errors import HostError
+from enclavectl.host.checks.base import Check, Group, Scope, State, Verdict, fail, fix_with, ok, skip, warn
 from enclavectl.host.checks.facts import DEVICE, Facts
 from enclavectl.host.groups import Membership, membership
 
@@ -40,6 +41,11 @@ def _group_ne(facts: Facts) -> Verdict:
 
 
 def _group_docker(facts: Facts) -> Verdict:
+    try:
+        if not facts.engine_address.is_usual:
+            return ok(f"no group docker is needed for the engine of {facts.engine_address.source}")
+    except HostError as exc:
+        return skip(exc.message)
     found = _group(facts, "docker", "build images")
     # Running an enclave needs no Docker.
     return found if found.state is State.OK else warn(found.found, found.fix or "enclavectl setup")
@@ -53,7 +59,7 @@ def _device(facts: Facts) -> Verdict:
         return ok(f"{DEVICE} can be opened")
     ne = facts.groups.get("ne")
     if ne is not None and found.gid != ne[0]:
-        return mend(
+        return fix_with(
             State.FAIL,
             f"{DEVICE} belongs to group {found.gid}, not to ne: the udev rule came after the device",
             "udevadm",
@@ -67,7 +73,7 @@ def _device(facts: Facts) -> Verdict:
 def _log_dir(facts: Facts) -> Verdict:
     folder = facts.logs_dir
     if not facts.tree.exists(folder):
-        return mend(
+        return fix_with(
             State.FAIL,
             f"no {folder}",
             *("install", "-d", "-m", "0775", "-o", "root", "-g", "ne", folder),
@@ -83,9 +89,9 @@ def _log_file(facts: Facts) -> Verdict:
     if found is None:
         return ok("no log yet; the first nitro-cli makes it")
     if not _may(facts, name, _RW):
-        return mend(State.FAIL, f"{name} cannot be written by this user", "chmod", "0664", name)
+        return fix_with(State.FAIL, f"{name} cannot be written by this user", "chmod", "0664", name)
     if found.mode & 0o002:
-        return mend(
+        return fix_with(
             State.WARN,
             f"{name} can be written by anyone (mode {found.permissions:04o}): root ran nitro-cli",
             *("chmod", "0664", name),
@@ -96,7 +102,7 @@ def _log_file(facts: Facts) -> Verdict:
 def _run_dir(facts: Facts) -> Verdict:
     folder = facts.sockets_dir
     if not facts.tree.exists(folder):
-        return mend(State.FAIL, f"no {folder}", "systemd-tmpfiles", "--create")
+        return fix_with(State.FAIL, f"no {folder}", "systemd-tmpfiles", "--create")
     if not _may(facts, folder, _WX):
         return fail(f"{folder} cannot be written by {facts.host.user.name}", "enclavectl setup")
     return ok(f"{folder} can be written")
@@ -108,41 +114,41 @@ CHECKS = (
         group=Group.PERMISSIONS,
         scope=Scope.NITRO,
         why="the device, the logs and the sockets belong to the group ne",
-        look=_group_ne,
+        examine=_group_ne,
     ),
     Check(
         id="permissions.group-docker",
         group=Group.PERMISSIONS,
         scope=Scope.NITRO,
         why="building an image asks the Docker engine, whose socket belongs to the group docker",
-        look=_group_docker,
+        examine=_group_docker,
     ),
     Check(
         id="permissions.device",
         group=Group.PERMISSIONS,
         scope=Scope.NITRO,
         why="run-enclave opens the device for reading and writing (E19)",
-        look=_device,
+        examine=_device,
     ),
     Check(
         id="permissions.log-dir",
         group=Group.PERMISSIONS,
         scope=Scope.NITRO,
         why="every nitro-cli command opens its log first and ends with E19 if it cannot",
-        look=_log_dir,
+        examine=_log_dir,
     ),
     Check(
         id="permissions.log-file",
         group=Group.PERMISSIONS,
         scope=Scope.NITRO,
         why="a log that another user made stops nitro-cli (E19); one that anyone can write proves nothing",
-        look=_log_file,
+        examine=_log_file,
     ),
     Check(
         id="permissions.run-dir",
         group=Group.PERMISSIONS,
         scope=Scope.NITRO,
         why="running enclaves have their sockets there; without it nitro-cli ends with E07",
-        look=_run_dir,
+        examine=_run_dir,
     ),
 )

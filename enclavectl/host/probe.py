@@ -15,9 +15,10 @@ from enclavectl.run import MINIMAL_ENVIRONMENT, Command, capture
 
 # Local programs that print what they know; longer than this is a hang.
 _TIMEOUT_S = 5.0
+# GET /version is answered from memory; an engine that takes longer would keep builds waiting too.
 _ENGINE_TIMEOUT_S = 2.0
+# An engine's version is some 2 KiB; bounds what anything else at that socket costs.
 _MAX_ANSWER = 256 * 1024
-DOCKER_SOCKET = "/var/run/docker.sock"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,21 +29,28 @@ class Answer:
     text: str
 
 
-class Asks(Protocol):
+class HostProbe(Protocol):
     """Whoever can be asked about a host."""
 
     def find(self, program: str) -> str | None:
-        """The absolute path of a program on the PATH, or None."""
+        """Return the absolute path of a program on the PATH, or None."""
 
     def run(self, *argv: str) -> Answer | None:
-        """What a program that changes nothing said, or None where there is no such program.
+        """Run a program that changes nothing and return its answer, or None where there is no such program.
 
         Raises:
             HostError: it did not end in time; or a recording does not have it.
         """
 
-    def engine(self) -> Mapping[str, object] | None:
-        """The engine's answer to ``GET /version``, or None where no engine is expected.
+    def vsock_error(self) -> int | None:
+        """Make a vsock socket and return the number of the error, or None if it was made.
+
+        Raises:
+            HostError: a recording does not have it.
+        """
+
+    def engine(self, socket_path: str) -> Mapping[str, object] | None:
+        """Ask the engine at a Unix socket for ``GET /version``; None where a recording says there is none.
 
         Raises:
             HostError: it does not answer; the message has the reason.
@@ -50,13 +58,13 @@ class Asks(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LiveAsks:
-    """This machine."""
+class LiveProbe:
+    """This machine's programs, and what listens on its sockets."""
 
     environ: Mapping[str, str]
 
     def find(self, program: str) -> str | None:
-        """The absolute path of a program on the PATH or in the folders of the system's own, or None."""
+        """Return the path of a program on the PATH or in the system's own folders, or None."""
         # Not shutil.which: its imports take longer than most checks.
         for folder in f"{self.environ.get('PATH', '')}:{MINIMAL_ENVIRONMENT['PATH']}".split(":"):
             path = Path(folder) / program
@@ -65,7 +73,7 @@ class LiveAsks:
         return None
 
     def run(self, *argv: str) -> Answer | None:
-        """What the program said, or None where there is none."""
+        """Run the program and return its answer, or None where there is none."""
         program = self.find(argv[0])
         if program is None:
             return None
@@ -73,12 +81,17 @@ class LiveAsks:
         done = capture(command, timeout_s=_TIMEOUT_S)
         return Answer(status=done.status, text=(done.out + done.err).decode("utf-8", errors="replace"))
 
-    def engine(self) -> Mapping[str, object] | None:
-        """What answers at DOCKER_HOST or the usual socket; None where DOCKER_HOST is no Unix socket."""
-        where = self.environ.get("DOCKER_HOST") or f"unix://{DOCKER_SOCKET}"
-        if not where.startswith("unix://"):
-            return None
-        return _engine_version(where.removeprefix("unix://"))
+    def vsock_error(self) -> int | None:
+        """Make a vsock socket; the kernel may load its module for it, as for any program that asks."""
+        try:
+            socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM).close()
+        except OSError as exc:
+            return exc.errno
+        return None
+
+    def engine(self, socket_path: str) -> Mapping[str, object] | None:
+        """Ask what listens at this Unix socket."""
+        return _engine_version(socket_path)
 
 
 def _engine_version(path: str) -> Mapping[str, object]:

@@ -23,7 +23,7 @@ class EifFacts:
     arch: str
 
     def to_json(self) -> dict[str, object]:
-        """The facts as JSON values."""
+        """Return the facts as JSON values."""
         return {"file": str(self.path), "size": self.size, "arch": self.arch}
 
     @property
@@ -33,7 +33,7 @@ class EifFacts:
 
 
 def read_eif(path: Path) -> EifFacts:
-    """Size and architecture of an image whose header and section headers are sound; its data is not read.
+    """Read size and architecture of an image whose headers are sound; its data is not read.
 
     Raises:
         UsageError: no such file, or no image.
@@ -44,5 +44,5 @@ def read_eif(path: Path) -> EifFacts:
 
 
 def round_to_region(mib: int) -> int:
-    """The next size that the driver takes."""
+    """Round up to the next size in MiB that the driver takes."""
     return -(-mib // REGION_MIB) * REGION_MIB

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from enclavectl.host.usage import used_cpus
+from enclavectl.host.cpu_usage import used_cpus
 
 
 class Notes:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from enclavectl.errors import HostError
-from enclavectl.host.hands import Action, LiveHands
+from enclavectl.host.changer import Action, LiveChanger
 
 
 def fake_sudo(folder: Path) -> Path:
@@ -21,10 +21,10 @@ def fake_sudo(folder: Path) -> Path:
 
 def test_sudo_is_used_for_what_needs_it_and_never_waits_for_a_password(tmp_path: Path) -> None:
     environ = {"PATH": f"{fake_sudo(tmp_path)}:/usr/bin:/bin"}
-    hands = LiveHands(uid=1000, environ=environ, may_ask=False)
-    hands.run(Action(argv=("touch", f"{tmp_path}/a")))
-    hands.run(Action(argv=("touch", f"{tmp_path}/b"), as_root=False))
-    LiveHands(uid=0, environ=environ, may_ask=False).run(Action(argv=("touch", f"{tmp_path}/c")))
+    changer = LiveChanger(uid=1000, environ=environ, may_ask=False)
+    changer.run(Action(argv=("touch", f"{tmp_path}/a")))
+    changer.run(Action(argv=("touch", f"{tmp_path}/b"), as_root=False))
+    LiveChanger(uid=0, environ=environ, may_ask=False).run(Action(argv=("touch", f"{tmp_path}/c")))
     logged = (tmp_path / "log").read_text().splitlines()
     assert len(logged) == 1
     assert logged[0].startswith("-n -- ")
@@ -33,22 +33,22 @@ def test_sudo_is_used_for_what_needs_it_and_never_waits_for_a_password(tmp_path:
 
 
 def test_a_failing_program_is_told_with_its_last_lines(tmp_path: Path) -> None:
-    hands = LiveHands(uid=0, environ={"PATH": "/usr/bin:/bin"}, may_ask=False)
+    changer = LiveChanger(uid=0, environ={"PATH": "/usr/bin:/bin"}, may_ask=False)
     with pytest.raises(HostError, match=r"failed with status 3: one \| two") as caught:
-        hands.run(Action(argv=("sh", "-c", "echo one; echo two >&2; exit 3")))
+        changer.run(Action(argv=("sh", "-c", "echo one; echo two >&2; exit 3")))
     assert caught.value.code == "step-failed"
     with pytest.raises(HostError, match="not installed"):
-        hands.run(Action(argv=("no-such-program-anywhere",)))
+        changer.run(Action(argv=("no-such-program-anywhere",)))
 
 
 def test_root_replaces_a_file_whole(tmp_path: Path) -> None:
     target = tmp_path / "allocator.yaml"
     target.write_text("old")
-    LiveHands(uid=0, environ={}, may_ask=False).replace(str(target), b"new", mode=0o640)
+    LiveChanger(uid=0, environ={}, may_ask=False).replace(str(target), b"new", mode=0o640)
     assert target.read_text() == "new"
     assert target.stat().st_mode & 0o777 == 0o640
     with pytest.raises(HostError):
-        LiveHands(uid=0, environ={}, may_ask=False).replace(f"{tmp_path}/none/x", b"", mode=0o644)
+        LiveChanger(uid=0, environ={}, may_ask=False).replace(f"{tmp_path}/none/x", b"", mode=0o644)
 
 
 @pytest.mark.skipif(
@@ -60,12 +60,12 @@ def test_a_user_replaces_a_file_of_roots_whole_or_not_at_all(tmp_path: Path) -> 
     target = folder / "allocator.yaml"
     target.write_text("old")
     environ = {"PATH": f"{fake_sudo(tmp_path)}:/usr/bin:/bin", "TMPDIR": str(tmp_path)}
-    hands = LiveHands(uid=1000, environ=environ, may_ask=False)
-    hands.replace(str(target), b"new", mode=0o640)
+    changer = LiveChanger(uid=1000, environ=environ, may_ask=False)
+    changer.replace(str(target), b"new", mode=0o640)
     assert target.read_text() == "new"
     assert target.stat().st_mode & 0o777 == 0o640
     (folder / "folder").mkdir()
     with pytest.raises(HostError, match="mv -f -T"):
-        hands.replace(f"{folder}/folder", b"new", mode=0o640)
+        changer.replace(f"{folder}/folder", b"new", mode=0o640)
     assert sorted(path.name for path in folder.iterdir()) == ["allocator.yaml", "folder"]
     assert not list(tmp_path.glob(".enclavectl-*"))

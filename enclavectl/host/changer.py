@@ -1,6 +1,6 @@
 """Changing a host: programs that run as its user or as root, and files that are replaced whole.
 
-The only way by which setup and ``doctor --fix`` change anything; a test gives them other hands.
+The only way by which setup and ``doctor --fix`` change anything; a test gives them another changer.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from typing import Protocol
 
 from enclavectl.errors import HostError
 from enclavectl.files import stage_file, write_atomic
-from enclavectl.host.asks import LiveAsks
+from enclavectl.host.probe import LiveProbe
 from enclavectl.run import MINIMAL_ENVIRONMENT, Command, capture
 
 # Installing packages loads them first, on whatever line the host has.
 _TIMEOUT_S = 1800
+# Package managers reach their mirrors through these; nothing else of the user's environment is theirs.
 _KEPT = re.compile(r"(https?|ftp|all|no)_proxy", re.IGNORECASE)
+# As much of a failed program's words as fits into one message; package managers put the cause last.
 _LAST_LINES = 6
 
 
@@ -31,11 +33,11 @@ class Action:
     as_root: bool = True
 
     def line(self, *, is_root: bool) -> str:
-        """What a person would type."""
+        """Return what a person would type."""
         return ("sudo " if self.as_root and not is_root else "") + shlex.join(self.argv)
 
 
-class Hands(Protocol):
+class HostChanger(Protocol):
     """Whoever changes the host."""
 
     @property
@@ -43,14 +45,14 @@ class Hands(Protocol):
         """Whether root's actions need no sudo."""
 
     def run(self, action: Action) -> None:
-        """It was done.
+        """Run the program to its end.
 
         Raises:
             HostError: the program is missing or failed; the message has its last lines.
         """
 
     def replace(self, name: str, data: bytes, *, mode: int) -> None:
-        """The file of root's at this absolute path has these bytes, whole, or is as it was.
+        """Replace root's file at this absolute path with one of these bytes, whole or not at all.
 
         Raises:
             HostError: it is as it was.
@@ -58,7 +60,7 @@ class Hands(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LiveHands:
+class LiveChanger:
     """This machine's. ``may_ask``: sudo may ask for a password, because there is a terminal."""
 
     uid: int
@@ -71,14 +73,14 @@ class LiveHands:
         return self.uid == 0
 
     def run(self, action: Action) -> None:
-        """It was done, with sudo if it must be."""
-        asks = LiveAsks(environ=self.environ)
-        program = asks.find(action.argv[0])
+        """Run the program, with sudo where only root may."""
+        probe = LiveProbe(environ=self.environ)
+        program = probe.find(action.argv[0])
         if program is None:
             raise HostError(f"{action.argv[0]}: not installed", code="tool-missing")
         argv = [program, *action.argv[1:]]
         if action.as_root and not self.is_root:
-            sudo = asks.find("sudo")
+            sudo = probe.find("sudo")
             if sudo is None:
                 raise HostError(
                     f"{shlex.join(action.argv)}: only root may, and there is no sudo",
@@ -99,7 +101,7 @@ class LiveHands:
             )
 
     def replace(self, name: str, data: bytes, *, mode: int) -> None:
-        """The file has these bytes: written beside it and renamed over it, by root."""
+        """Write the bytes beside the file and rename them over it, as root."""
         path = Path(name)
         if self.is_root:
             write_atomic(path, data, mode=mode)

@@ -10,7 +10,7 @@ from enclavectl.progress import Progress
 
 
 def used_cpus(environ: Mapping[str, str], progress: Progress) -> frozenset[int] | None:
-    """The CPUs of all enclaves that answer, or None where one does not or nitro-cli fails; that is told."""
+    """Return the CPUs of all enclaves, or None, with a note, where one or nitro-cli does not answer."""
     try:
         described = NitroCli(environ, progress).describe()
     except HostError as exc:

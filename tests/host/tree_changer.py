@@ -1,4 +1,4 @@
-"""Hands for recorded hosts: what real programs would change, changed in the recording."""
+"""A changer for recorded hosts: what real programs would change, changed in the recording."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from enclavectl.errors import HostError
-from enclavectl.host.hands import Action
+from enclavectl.host.changer import Action
 from enclavectl.host.reservation import ALLOCATOR_FILE, parse_allocator
 from tests.host import trees
 
 
 @dataclass
-class TreeHands:
-    """Hands that work on a recorded tree as real programs do on a host, and fail where they are told to."""
+class TreeChanger:
+    """A changer that works on a recorded tree as real programs do on a host; fails where told to."""
 
     folder: Path
     fails_at: str = "nothing"
