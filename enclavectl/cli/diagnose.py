@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from enclavectl.backends.base import Backend, Enclave
     from enclavectl.client.pictures import Picture
     from enclavectl.config.load import Config
-    from enclavectl.errors import PictureRefused
     from enclavectl.results.diagnosis import Diagnosis
 
 
@@ -160,6 +159,7 @@ def _start_fresh(
 def _ask(invocation: Invocation, target: Target, names: Sequence[str], report: Path | None) -> Diagnosis:
     """Connect, verify, send; draw each answer when its turn has come; write the report."""
     from enclavectl.client.batch import classify
+    from enclavectl.client.pictures import read_pictures
     from enclavectl.results.diagnosis import Diagnosis, Result, to_result
 
     settings = invocation.config.diagnose
@@ -167,12 +167,13 @@ def _ask(invocation: Invocation, target: Target, names: Sequence[str], report: P
         invocation.screen.load()  # while a fresh enclave boots
     shown: list[Picture] = []
     results: dict[int, Result] = {}
+    pictures = read_pictures(names, sys.stdin.buffer.read)
     with open_session(target, invocation.screen, timeout_s=settings.timeout_s) as client:
         enclave = client.enclave
         drawing = (
             None if invocation.screen.as_json else AnswerDrawing(invocation.screen, enclave, settings.top)
         )
-        replies = classify(client, _read(names), timeout_s=settings.timeout_s, in_flight=settings.in_flight)
+        replies = classify(client, pictures, timeout_s=settings.timeout_s, in_flight=settings.in_flight)
         with batch_progress(invocation.screen, len(names)) as advance:
             for reply in replies:
                 results[reply.index] = to_result(names[reply.index], reply)
@@ -186,17 +187,6 @@ def _ask(invocation: Invocation, target: Target, names: Sequence[str], report: P
     if report is not None:
         _write_report(report, diagnosis, shown)
     return diagnosis
-
-
-def _read(names: Sequence[str]) -> Iterator[Picture | PictureRefused]:
-    from enclavectl.client.pictures import read_picture
-    from enclavectl.errors import PictureRefused
-
-    for name in names:
-        try:
-            yield read_picture(name, sys.stdin.buffer.read)
-        except PictureRefused as error:
-            yield error
 
 
 def _check_report(path: Path) -> None:

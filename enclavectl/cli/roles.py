@@ -29,8 +29,11 @@ if TYPE_CHECKING:
     from enclavectl.client.reply_keys import PendingStore
     from enclavectl.client.session import Client
     from enclavectl.config.load import Config
+    from enclavectl.errors import PictureRefused
 
 ANSWER_SCHEMA = "enclavectl.answer/1"
+# An enclave that is refused dials in again every second.
+_FAILURES_S = 10.0
 
 
 def send(
@@ -50,7 +53,7 @@ def send(
 
     Example: enclavectl listen &  enclavectl send --enclave first picture.jpg
     """
-    from enclavectl.client.pictures import collect, read_picture
+    from enclavectl.client.pictures import collect, read_pictures
     from enclavectl.client.reply_keys import PendingStore
     from enclavectl.client.session import Client
     from enclavectl.errors import PictureRefused
@@ -68,19 +71,19 @@ def send(
         target = _running_target(_backend(settings, invocation.screen), enclave, verification)
     store = PendingStore(settings.state_dir)
     results: list[dict[str, object]] = []
+    pictures = read_pictures(names, sys.stdin.buffer.read)
     with Client.connect(target.address, target.expectation, timeout_s=settings.diagnose.timeout_s) as client:
         trust = str(client.enclave.document.trust)
-        for name in names:
+        for name, picture in zip(names, pictures, strict=True):
             try:
-                picture = read_picture(name, sys.stdin.buffer.read)
-                request_id = _hand_in(client, store, picture, settings.diagnose.timeout_s)
+                handed_in = _hand_in(client, store, picture, settings.diagnose.timeout_s)
             except PictureRefused as error:
                 results.append({"image": name, "error": {"code": error.code, "message": error.message}})
                 invocation.screen.note(error.message)
             else:
-                results.append({"image": name, "sha256": picture.sha256, "request_id": request_id.hex()})
+                results.append({"image": name, **handed_in})
                 if not invocation.screen.as_json:
-                    typer.echo(f"handed in {name}: request {request_id.hex()} ({trust})")
+                    typer.echo(f"handed in {name}: request {handed_in['request_id']} ({trust})")
     if invocation.screen.as_json:
         value = {"schema": "enclavectl.sent/1", "trust": trust, "backend": target.backend}
         invocation.screen.result({**value, "results": results})
@@ -139,8 +142,10 @@ def listen(
         )
 
 
-def _hand_in(client: Client, store: PendingStore, picture: Picture, timeout_s: float) -> bytes:
-    """The enclave has confirmed that it has the picture; the key to its answer is in the store."""
+def _hand_in(
+    client: Client, store: PendingStore, picture: Picture | PictureRefused, timeout_s: float
+) -> dict[str, str]:
+    """What was handed in: the enclave has confirmed that it keeps the answer, whose key is in the store."""
     import time
 
     from enclave_payload.contents import Delivery
@@ -148,6 +153,8 @@ def _hand_in(client: Client, store: PendingStore, picture: Picture, timeout_s: f
     from enclavectl.errors import EnclaveBusy, PictureRefused
     from enclavectl.results.diagnosis import refusal
 
+    if isinstance(picture, PictureRefused):
+        raise picture
     pending = client.prepare()
     store.add(
         Waiting(
@@ -168,7 +175,7 @@ def _hand_in(client: Client, store: PendingStore, picture: Picture, timeout_s: f
     except (EnclaveBusy, PictureRefused):
         store.remove(pending.request_id)
         raise
-    return pending.request_id
+    return {"sha256": picture.sha256, "request_id": pending.request_id.hex()}
 
 
 class AnswerPrinter:
@@ -178,7 +185,8 @@ class AnswerPrinter:
         self._screen = screen
         self._store = store
         self._top = top
-        self._last_failure = ""
+        self._failures = 0
+        self._next_failure_at = 0.0
         self.count = 0
 
     def show(self, happening: ListenerEvent) -> None:
@@ -189,12 +197,22 @@ class AnswerPrinter:
             document = happening.enclave.document
             self._screen.note(f"verified {document.module_id}, trust {document.trust}")
         elif isinstance(happening, Failed):
-            note = f"{happening.error.message} ({happening.error.code})"
-            if note != self._last_failure:  # it dials in every second, and fails alike
-                self._screen.note(note)
-            self._last_failure = note
+            self._note_failure(f"{happening.error.message} ({happening.error.code})")
         else:
             self._show_answer(happening)
+
+    def _note_failure(self, note: str) -> None:
+        """Show the first at once, then one of all in a while: peers that fail must not fill the screen."""
+        import time
+
+        self._failures += 1
+        now = time.monotonic()
+        if now < self._next_failure_at:
+            return
+        others = f", and {self._failures - 1} other failures" if self._failures > 1 else ""
+        self._screen.note(f"{note}{others}")
+        self._failures = 0
+        self._next_failure_at = now + _FAILURES_S
 
     def _show_answer(self, delivered: Delivered) -> None:
         from enclavectl.client.exchange import open_reply
@@ -204,6 +222,7 @@ class AnswerPrinter:
         waiting = self._store.find(delivered.answer.request_id)
         if waiting is None:
             self._screen.note(f"an answer to a request that is not ours: {delivered.answer.request_id.hex()}")
+            delivered.confirm()  # nobody else will open it: the key was here, or is lost
             return
         try:
             outcome = open_reply(waiting.pending, delivered.answer)

@@ -105,7 +105,7 @@ def explain_boot_failure(backend: Backend, running: RunningEnclave) -> Iterator[
 
 
 def open_session(target: Target, screen: Screen, *, timeout_s: float) -> Client:
-    """A session with the target, verified. One that is just booting gets the time that it needs.
+    """A session with the target, verified. One that this command has started gets the time to boot.
 
     Raises:
         AttestationError: the evidence was refused; only the challenge was sent.
@@ -117,9 +117,10 @@ def open_session(target: Target, screen: Screen, *, timeout_s: float) -> Client:
 
     start = time.monotonic()
     running = target.running
+    ready_s = timeout_s if running is None else BOOT_S
     while True:
         try:
-            return Client.connect(target.address, target.expectation, timeout_s=timeout_s, ready_s=BOOT_S)
+            return Client.connect(target.address, target.expectation, timeout_s=timeout_s, ready_s=ready_s)
         except (StateError, EnclaveLost):
             elapsed_s = time.monotonic() - start
             if running is None or elapsed_s > running.patience_s or not running.is_alive():

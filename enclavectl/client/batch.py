@@ -8,20 +8,21 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from enclavectl.client.pictures import Picture
-from enclavectl.client.session import Client
+from enclavectl.client.session import Client, jittered
 from enclavectl.errors import EnclaveBusy, EnclavectlError, EnclaveError, EnclaveLost, PictureRefused
 from enclavectl.protocol.answers import Outcome
 
-# How often a picture that the enclave was too busy for is offered again, and the first pause before that.
-_BUSY_TRIES = 6
-_BUSY_PAUSE_S = 0.05
+# How often a picture that the enclave was too busy for is sent again, and the first pause before that. Few:
+# the enclave refuses a picture only once all of it has come, and who says "busy" may be a relay.
+_BUSY_TRIES = 2
+_BUSY_PAUSE_S = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
     """What became of the picture at ``index``: the enclave's outcome, or the error in its place.
 
-    ``total_ms`` is from sealing to the opened answer. ``picture`` is None if it could not be read.
+    ``total_ms`` is from the first sealing to the opened answer. ``picture`` is None if it could not be read.
     """
 
     index: int
@@ -73,14 +74,21 @@ class _Batch:
         self._refused: list[Reply] = []
         self._waiting: deque[_Flight] = deque()
         self._flights: dict[bytes, _Flight] = {}
+        self._pause_until = 0.0
 
     def fill(self) -> bool:
         """Send until ``in_flight`` requests are under way; False when none is left to wait for."""
         # In bursts: sealing one picture after each answer keeps pushing the workers' data out of the caches.
         if 2 * len(self._flights) > self._in_flight:
             return True
+        pause_s = self._pause_until - time.monotonic()
+        if pause_s > 0:
+            if self._flights:
+                return True  # an answer that comes is the better sign that there is room again
+            time.sleep(pause_s)
         while len(self._flights) < self._in_flight and (self._waiting or self._read_one()):
-            flight = replace(self._waiting[0], sent_at=time.monotonic())
+            flight = self._waiting[0]
+            flight = replace(flight, sent_at=flight.sent_at or time.monotonic())
             # It leaves the queue only once it is sent, so that a lost connection forgets no picture.
             pending = self._client.prepare()
             self._client.submit(flight.picture, pending)
@@ -95,14 +103,20 @@ class _Batch:
 
     def next_reply(self) -> Iterator[Reply]:
         """Wait for one answer; nothing comes of it if the enclave was busy and the picture waits again."""
-        oldest = next(iter(self._flights.values()))
-        request_id, result = self._client.next_answer(oldest.sent_at + self._timeout_s)
+        first_sent_at = min(flight.sent_at for flight in self._flights.values())
+        request_id, result = self._client.next_answer(first_sent_at + self._timeout_s)
         flight = self._flights.pop(request_id)
-        if isinstance(result, EnclaveBusy) and flight.tries < _BUSY_TRIES:
-            time.sleep(_BUSY_PAUSE_S * 2**flight.tries)
+        if isinstance(result, EnclaveBusy) and self._may_wait(flight):
             self._waiting.append(replace(flight, tries=flight.tries + 1))
         else:
             yield flight.reply(result)
+
+    def _may_wait(self, flight: _Flight) -> bool:
+        """Slow down after a "busy"; False if the picture's time or its tries are over."""
+        # What the enclave did take is as much as it takes of us now.
+        self._in_flight = max(len(self._flights), 1)
+        self._pause_until = time.monotonic() + jittered(_BUSY_PAUSE_S * 2**flight.tries)
+        return flight.tries < _BUSY_TRIES and self._pause_until < flight.sent_at + self._timeout_s
 
     def give_up(self, error: EnclaveError) -> Iterator[Reply]:
         """The connection is over: a reply for everything that was read or is still to be read."""
