@@ -10,7 +10,7 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import partial
 
@@ -66,7 +66,7 @@ class Listener:
         self._strangers = _Peers()
         self._verified = _Peers()
 
-    def events(self, timeout_s: float | None) -> Iterator[ListenerEvent]:
+    def events(self, timeout_s: float | None) -> Generator[ListenerEvent]:
         """What happens, until nothing good has for ``timeout_s`` seconds (None: until the caller stops).
 
         A failure is told but buys no time: an enclave that is refused dials in again every second.
@@ -74,15 +74,20 @@ class Listener:
         threading.Thread(target=self._accept, daemon=True).start()
         left_s = timeout_s
         last_news = time.monotonic()
-        while left_s is None or left_s > 0:  # also where one failure follows the other without a pause
-            try:
-                happening = self._queue.get(timeout=left_s)
-            except queue.Empty:
-                return
-            yield happening
-            if not isinstance(happening, Failed):
-                last_news = time.monotonic()
-            left_s = None if timeout_s is None else last_news + timeout_s - time.monotonic()
+        try:
+            while left_s is None or left_s > 0:  # also where one failure follows the other without a pause
+                try:
+                    happening = self._queue.get(timeout=left_s)
+                except queue.Empty:
+                    return
+                yield happening
+                if not isinstance(happening, Failed):
+                    last_news = time.monotonic()
+                left_s = None if timeout_s is None else last_news + timeout_s - time.monotonic()
+        finally:
+            # So that the enclaves dial the next listener.
+            self._strangers.shut_down()
+            self._verified.shut_down()
 
     def _accept(self) -> None:
         while True:
@@ -128,14 +133,21 @@ class _Peers:
         with self._lock:
             self._sockets[sock] = None
             if len(self._sockets) > _MAX_PEERS:
-                oldest = next(iter(self._sockets))
-                del self._sockets[oldest]
-                with contextlib.suppress(OSError):  # its peer has left already
-                    oldest.shutdown(socket.SHUT_RDWR)
+                self._shut_down(next(iter(self._sockets)))
 
     def remove(self, sock: socket.socket) -> None:
         with self._lock:
             self._sockets.pop(sock, None)
+
+    def shut_down(self) -> None:
+        with self._lock:
+            for sock in list(self._sockets):
+                self._shut_down(sock)
+
+    def _shut_down(self, sock: socket.socket) -> None:
+        del self._sockets[sock]
+        with contextlib.suppress(OSError):  # its peer has left already
+            sock.shutdown(socket.SHUT_RDWR)
 
 
 def _confirm(sock: socket.socket, request_id: bytes) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from itertools import islice
@@ -32,7 +32,7 @@ def outbound(tmp_path: Path) -> UnixAddress:
 
 
 @contextmanager
-def started(address: UnixAddress, expectation: Expectation) -> Iterator[Iterator[ListenerEvent]]:
+def started(address: UnixAddress, expectation: Expectation) -> Iterator[Generator[ListenerEvent]]:
     with listening(address) as sock:
         yield Listener(sock, lambda: expectation).events(PATIENCE_S)
         sock.shutdown(socket.SHUT_RDWR)
@@ -129,6 +129,14 @@ def test_peers_that_dial_in_and_say_nothing_hold_up_no_answer(tmp_path: Path, ou
             delivered = next(happening for happening in events if isinstance(happening, Delivered))
             assert lights(waiting, [delivered]) == [1_000_000_000]
             sock.shutdown(socket.SHUT_RDWR)
+
+
+def test_once_it_has_ended_the_enclave_dials_the_next(tmp_path: Path, outbound: UnixAddress) -> None:
+    with start_in_process(tmp_path, outbound=outbound) as enclave:
+        for _ in range(2):
+            with started(outbound, enclave.expectation) as events:
+                assert isinstance(next(events), Arrived)
+                events.close()
 
 
 def test_failures_without_a_pause_do_not_hold_up_the_end(outbound: UnixAddress) -> None:
