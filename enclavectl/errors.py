@@ -14,7 +14,7 @@
     |   +-- PeerProtocolError   the peer broke docs/protocol.md
     |   +-- PictureRefused      the enclave (or we, before sending) would not take this picture
     +-- StateError         6    the named thing does not exist or is in the wrong state
-    +-- Interrupted      130    Ctrl-C, as the CLI reports it; never raised
+    +-- Interrupted      130    Ctrl-C or SIGTERM, as the CLI reports them
 
 Only ``enclavectl.cli`` turns these into text and exit codes.
 """
@@ -34,7 +34,10 @@ def visible(text: str) -> str:
 
 
 class EnclavectlError(Exception):
-    """The root. ``message`` says what was expected and found; ``hint`` the next command to try."""
+    """The root. ``message`` says what was expected and found; ``hint`` the next command to try.
+
+    ``after_answer`` is set by a command that has put its one JSON object out already, before it failed.
+    """
 
     exit_code: ClassVar[int] = 1
     kind: ClassVar[str] = "error"
@@ -45,6 +48,7 @@ class EnclavectlError(Exception):
         self.message = message
         self.hint = hint
         self.code = code or self.kind
+        self.after_answer = False
 
 
 class Bug(EnclavectlError):

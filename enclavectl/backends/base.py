@@ -16,7 +16,7 @@ from enclavectl.trust import Trust
 
 if TYPE_CHECKING:  # the verifier takes longer to import than a local enclave to be started
     from enclavectl.attestation import Policy, Release, TrustRoot
-    from enclavectl.models.find import Model
+    from enclavectl.models.weights import Model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,8 +28,14 @@ class AnswerDrawing:
     def draw_ready(self, results: Mapping[int, Result]) -> None:
         """Draw every result whose turn has come."""
         while (result := results.get(self._next)) is not None:
-            self._next += 1
+            # Counted when it is drawn: an interruption in between must not lose it.
             draw_result(self._screen, result, self._names, self._top)
+            self._next += 1
+
+    def draw_rest(self, results: Mapping[int, Result]) -> None:
+        """Draw what an interruption left behind pictures that got no result."""
+        for index in sorted(index for index in results if index >= self._next):
+            draw_result(self._screen, results[index], self._names, self._top)
 
 
 def draw_result(screen: Screen, result: Result, names: Mapping[str, str], top: int) -> None:
@@ -50,6 +56,8 @@ def draw_result(screen: Screen, result: Result, names: Mapping[str, str], top: i
         line.append(bar(share, _BAR_CELLS, encoding=out.encoding), style="cyan")
         line.append(f" {share:6.1%}  {visible(names.get(code, ''))}")
         out.print(line, overflow="ellipsis", no_wrap=True)
+    for _, warning in result.warnings:
+        out.print(Text(f"  warning: {warning}", style="yellow"))
 
 
 def draw_evidence(screen: Screen, diagnosis: Diagnosis) -> None:

@@ -94,7 +94,7 @@ def _report(error: EnclavectlError, arguments: Sequence[str]) -> int:
     from enclavectl.cli.screen import Screen, wants_json  # noqa: PLC0415 - see above
 
     try:
-        Screen(as_json=wants_json(arguments)).error(error)
+        Screen(as_json=wants_json(arguments) and not error.after_answer).error(error)
     except OSError:  # nobody takes our output; the exit code says it all the same
         _write_nowhere()
         with suppress(OSError):

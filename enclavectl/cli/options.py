@@ -44,6 +44,9 @@ EndedName = Annotated[
     str,
     typer.Argument(metavar="NAME", help=_NAME_HELP, show_default=False, autocompletion=ended_names),
 ]
+Recursive = Annotated[
+    bool, typer.Option("--recursive", "-r", help="Take the pictures of subfolders as well.")
+]
 ConfigFile = Annotated[
     Path | None,
     typer.Option(

@@ -2,15 +2,21 @@
 
 ::
 
-    with Client.connect(address, expectation, timeout_s=30) as client:
-        for reply in classify(client, pictures):  # enclavectl.client.batch
-            ...
+    from enclavectl.client.batch import classify
+    from enclavectl.client.session import Client
 
+    with Client.connect(address, expectation, timeout_s=30) as client:
+        for reply in classify(client, pictures, timeout_s=30):
+            print(reply.picture, reply.error or reply.outcome)
+
+``address`` comes from ``enclavectl.net.address``. ``expectation`` (``enclavectl.client.exchange``) is a
+policy and a root, both of ``enclavectl.attestation``. ``pictures`` come from ``enclavectl.client.pictures``.
 ``connect`` returns only with verified evidence; before that nothing but the challenge has been sent.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from datetime import UTC, datetime
 from types import TracebackType
@@ -27,7 +33,7 @@ from enclavectl.client.exchange import (
     verify_evidence,
 )
 from enclavectl.client.pictures import Picture
-from enclavectl.errors import AttestationError, EnclaveBusy, PeerProtocolError
+from enclavectl.errors import AttestationError, EnclaveBusy, PeerProtocolError, StateError
 from enclavectl.net.address import Address
 from enclavectl.net.frames import FrameStream, FrameType, WireError
 from enclavectl.net.refusal import REFUSAL_BYTES, parse_refusal
@@ -38,7 +44,11 @@ from enclavectl.protocol.requests import Delivery, sealed_parts
 
 
 class Client:
-    """A session with one verified enclave. Any error but a refused picture ends it."""
+    """A session with one verified enclave. Any error but a refused picture ends it.
+
+    It belongs to the thread that first asks something: requests have an order, and answers come in any.
+    Threads that work at the same time need a client each.
+    """
 
     def __init__(self, stream: FrameStream, enclave: VerifiedEnclave, timeout_s: float) -> None:
         """Use ``connect``."""
@@ -46,6 +56,7 @@ class Client:
         self._timeout_s = timeout_s
         self._counter = 0
         self._pending: dict[bytes, PendingAnswer] = {}
+        self._thread: int | None = None
         self.enclave = enclave
 
     @classmethod
@@ -81,7 +92,12 @@ class Client:
         self._stream.close()
 
     def prepare(self) -> PendingAnswer:
-        """The session's next request: its id and the key to its answer, before anything is sent."""
+        """The session's next request: its id and the key to its answer, before anything is sent.
+
+        Raises:
+            StateError: another thread uses the session.
+        """
+        self._require_own_thread()
         pending = new_request(self.enclave, self._counter)
         self._counter += 1
         return pending
@@ -93,7 +109,9 @@ class Client:
 
         Raises:
             EnclaveError: the enclave was lost; if it said why, that is the error.
+            StateError: another thread uses the session.
         """
+        self._require_own_thread()
         sealed = seal_picture(self.enclave, pending, picture, delivery)
         self._pending[pending.request_id] = pending
         self._stream.send(*sealed_parts(sealed), timeout_s=self._timeout_s)
@@ -105,7 +123,9 @@ class Client:
 
         Raises:
             EnclaveError: the enclave was lost, refused the session, or answered what we did not ask.
+            StateError: another thread uses the session.
         """
+        self._require_own_thread()
         frame = self._stream.receive(deadline)
         try:
             if frame.type is FrameType.REFUSAL:
@@ -121,6 +141,17 @@ class Client:
         if pending is None:
             raise PeerProtocolError("the enclave answered a request that is not under way")
         return answer.request_id, open_reply(pending, answer)
+
+    def _require_own_thread(self) -> None:
+        thread = threading.get_ident()
+        if self._thread is None:
+            self._thread = thread
+        if self._thread != thread:
+            raise StateError(
+                "expected a session of this thread's own, found one that another thread uses",
+                hint="give each thread its own Client.connect(...)",
+                code="other-thread",
+            )
 
 
 def request_evidence(stream: FrameStream, expectation: Expectation, timeout_s: float) -> VerifiedEnclave:

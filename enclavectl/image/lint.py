@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -16,10 +17,12 @@ from enclavectl.eif.ramdisk.manifest import ImageConfig
 from enclavectl.eif.ramdisk.ramdisks import Mode
 from enclavectl.eif.ramdisk.stream import read_ramdisk
 from enclavectl.eif.ramdisk.tar import read_tar
+from enclavectl.errors import UsageError
 from enclavectl.image.context import ContextFile
 from enclavectl.image.findings import LintFinding, Rule
-from enclavectl.image.inputs import read_inputs
 from enclavectl.image.secrets import secret_arguments, secret_variables, secrets_in, secrets_in_text
+from enclavectl.models.probe import OP_VERSION, probe
+from enclavectl.models.weights import Model
 from enclavectl.nitro_cli.limits import minimum_memory_mib
 
 _SHOWN = 120  # of each end of a path
@@ -50,14 +53,22 @@ def _content(file: ContextFile) -> Iterator[bytes]:
                 yield chunk
 
 
-def lint_model(weights: Path) -> Iterator[LintFinding]:
+def lint_model(model: Model, python: tuple[int, int]) -> Iterator[LintFinding]:
     """A batch dimension that is not fixed costs tflite-runtime its fast kernels.
 
+    ``python`` is the image's version, which decides its runtime.
+
     Raises:
-        UsageError: TFLite cannot load the weights.
+        UsageError: the model cannot serve.
     """
-    for source in read_inputs(weights):
-        if source.sides and source.sides[0] == -1:
+    try:
+        found = probe(model)
+    except UsageError as error:
+        if error.code == OP_VERSION and python != sys.version_info[:2]:
+            return  # the image may have a newer runtime, which its warm-up asks
+        raise
+    for source in found.inputs:
+        if source.signature and source.signature[0] == -1:
             yield LintFinding(
                 rule=Rule.DYNAMIC_BATCH,
                 where=f"model input {source.name}",

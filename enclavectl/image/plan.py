@@ -18,7 +18,7 @@ from enclavectl.image.findings import LintFinding, bounded
 from enclavectl.image.lint import lint_context, lint_model
 from enclavectl.image.target import Target, probe
 from enclavectl.image.wheels import WheelStore, fetch_wheels, requirements, resolve_wheels
-from enclavectl.models.find import Model
+from enclavectl.models.weights import Model
 
 LABELS = {LABEL: __version__}
 
@@ -111,7 +111,7 @@ def make_plan(
         builder=choose_builder(engine, store.environ),
         base={"reference": source.base_image, "id": base_id, "target": target.to_json()},
         wheels=wheels,
-        findings=(*lint_model(source.model.weights_path), *bounded(lint_context(payload))),
+        findings=(*lint_model(source.model, target.python), *bounded(lint_context(payload))),
     )
 
 

@@ -9,7 +9,8 @@ from enclavectl.backends.base import EnclaveSpec, MachineSpec, ProcessSpec
 from enclavectl.backends.registry import resolve_backend
 from enclavectl.config.load import Config
 from enclavectl.errors import UsageError
-from enclavectl.models.find import find_model
+from enclavectl.models.find import PACKAGED_DIR, find_model
+from enclavectl.models.probe import probe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +26,8 @@ def launch_spec(config: Config, request: LaunchRequest) -> EnclaveSpec:
     """Return what `run` and a fresh `diagnose` start on the backend that ``config`` names.
 
     Raises:
-        UsageError: there is no such model, or an image was named for a backend that runs none.
+        UsageError: there is no such model, or it cannot serve; or an image was named for a backend that runs
+            none.
     """
     machine = config.enclave
     if not resolve_backend(config).runs_machines:
@@ -34,10 +36,13 @@ def launch_spec(config: Config, request: LaunchRequest) -> EnclaveSpec:
                 f"{request.image}: the local backend runs no images: its payload is a process",
                 hint="leave it out, or use --backend nitro",
             )
+        model = find_model(config.model, data_dir=config.data_dir)
+        if model.card_path.parent != PACKAGED_DIR:  # which the project's own tests probe
+            probe(model)
         return ProcessSpec(
             name=request.name,
             debug=request.debug,
-            model=find_model(config.model, data_dir=config.data_dir),
+            model=model,
             memory_mib=config.local.memory_mib,
             workers=config.local.workers,
             port_in=machine.port_in,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
-import shutil
+import sys
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -42,9 +43,13 @@ from enclavectl.image.lint import (
     lint_ramdisk,
     lint_signature,
 )
-from enclavectl.models.find import PACKAGED_DIR
+from enclavectl.models.find import PACKAGED_ID, find_model
+from enclavectl.models.weights import load_weights
 from tests.eif import samples
 from tests.image.test_secrets import EC_KEY
+from tests.models.test_probe import SIDE, good, model, newer_dense
+
+HERE = (sys.version_info[0], sys.version_info[1])
 
 CONFIG = ImageConfig(
     image_id="0" * 64,
@@ -201,29 +206,36 @@ def test_keys_in_the_context_and_in_a_finished_ramdisk(tmp_path: Path) -> None:
 
 
 def test_the_packaged_model_has_a_fixed_batch() -> None:
-    assert list(lint_model(PACKAGED_DIR / "model.tflite")) == []
+    assert list(lint_model(find_model(PACKAGED_ID, data_dir=Path("/nonexistent")), HERE)) == []
 
 
-def test_a_relative_path_is_the_callers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "models").mkdir()
-    shutil.copy(PACKAGED_DIR / "model.tflite", tmp_path / "models")
-    monkeypatch.chdir(tmp_path)
-    assert list(lint_model(Path("models/model.tflite"))) == []
+def test_a_newer_operation_is_for_the_runtime_of_the_image_to_judge(tmp_path: Path) -> None:
+    newer = model(tmp_path, newer_dense())
+    assert list(lint_model(newer, (HERE[0], HERE[1] + 1))) == []
+    with pytest.raises(UsageError, match="'FULLY_CONNECTED' version '99'"):
+        list(lint_model(newer, HERE))
 
 
-def test_a_model_that_is_none_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "model.tflite").write_bytes(b"no model")
-    with pytest.raises(UsageError, match="expected a TFLite model") as caught:
-        list(lint_model(tmp_path / "model.tflite"))
+def test_a_dynamic_batch_is_a_finding(tmp_path: Path) -> None:
+    (one,) = lint_model(model(tmp_path, good(signature=[-1, SIDE, SIDE, 3])), HERE)
+    assert one.rule is Rule.DYNAMIC_BATCH
+
+
+def test_a_model_that_cannot_serve_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        list(lint_model(model(tmp_path, b"no model"), HERE))
     assert caught.value.code == "model-broken"
 
 
 def test_a_model_that_crashes_the_runtime_does_not_crash_us(tmp_path: Path) -> None:
-    weights = bytearray((PACKAGED_DIR / "model.tflite").read_bytes())
+    packaged = find_model(PACKAGED_ID, data_dir=Path("/nonexistent"))
+    weights = bytearray(load_weights(packaged))
     weights[-1000] ^= 1  # tflite-runtime 2.14 ends with signal 11 on it; its successor may not mind
     (tmp_path / "model.tflite").write_bytes(weights)
+    card = replace(packaged.card, sha256=hashlib.sha256(weights).hexdigest())
+    damaged = replace(packaged, card=card, weights_path=tmp_path / "model.tflite")
     with suppress(UsageError):
-        assert list(lint_model(tmp_path / "model.tflite")) == []
+        assert list(lint_model(damaged, HERE)) == []
 
 
 def finding(rule: Rule) -> LintFinding:

@@ -13,8 +13,10 @@ from enclavectl.cli import options
 from enclavectl.cli.invocation import Invocation, begin, refuse_together
 from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.picture_arguments import collect_pictures
+from enclavectl.cli.signals import ending_as_interrupted
+from enclavectl.client.folders import Collection
 from enclavectl.config.load import Config, SourceKind
-from enclavectl.errors import PictureRefused, StateError, UsageError
+from enclavectl.errors import PictureRefused, StateError
 from enclavectl.models.find import find_model
 from enclavectl.targets.launch import LaunchRequest, launch_spec
 from enclavectl.targets.target import Target, choose_running, target_elsewhere, target_of
@@ -40,9 +42,12 @@ ReportFile = Annotated[
     typer.Option(
         "--report",
         metavar="FILE",
-        help="Also write one HTML page: pictures, answers, evidence.",
+        help="Also write an HTML report: previews, answers, evidence.",
         show_default=False,
     ),
+]
+Force = Annotated[
+    bool, typer.Option("--force", help="Let --report write over a file that is no report; never a picture.")
 ]
 AnswerTimeout = Annotated[
     int | None,
@@ -55,10 +60,13 @@ AnswerTimeout = Annotated[
 ]
 
 
+@ending_as_interrupted()
 def diagnose(
     images: options.Images,
+    recursive: options.Recursive = False,
     top: TopLabels = None,
     report: ReportFile = None,
+    force: Force = False,
     timeout: AnswerTimeout = None,
     enclave: options.EnclaveName = None,
     fresh: Fresh = False,
@@ -77,7 +85,8 @@ def diagnose(
     one and ends it afterwards.
 
     If the evidence is refused, nothing of a picture is sent and the exit code is 4. If only some pictures are
-    refused, the others are still answered and the exit code is 5.
+    refused, the others are still answered and the exit code is 5. Ctrl-C and SIGTERM end a batch with the
+    answers that are there; the exit code is 130.
 
     Examples:
       enclavectl diagnose picture.jpg                     one picture
@@ -90,9 +99,9 @@ def diagnose(
     invocation = begin(output, config, flags)
     refuse_together(connect=connect, enclave=enclave, fresh=fresh)
     refuse_together(connect=connect, model=model)
+    found = collect_pictures(invocation.screen, images, recursive=recursive)
     if report is not None:
-        _check_report(report)
-    names = collect_pictures(invocation.screen, images)
+        _check_report(report, found, force=force)
     verification = verification_options(
         invocation.config, policy=policy, allow_debug=unsafe_allow_debug, connect=connect, root=root
     )
@@ -109,7 +118,7 @@ def diagnose(
         from enclavectl.cli.picture_batch import Batch, answer_pictures  # noqa: PLC0415 - see above
 
         batch = Batch(
-            names=names, target=target, backend=backend_here, report=report, find_target=find_target
+            pictures=found, target=target, backend=backend_here, report=report, find_target=find_target
         )
         has_errors = answer_pictures(invocation, batch)
     if has_errors:
@@ -155,11 +164,13 @@ def _check_model(config: Config, enclave: Enclave) -> None:
         )
 
 
-def _check_report(path: Path) -> None:
-    """Refuse now what would fail after the answers are there.
+def _check_report(path: Path, found: Collection, *, force: bool) -> None:
+    """Refuse now what would fail, or destroy something, after the answers are there.
 
     Raises:
-        UsageError: the report cannot be written there.
+        UsageError: the report cannot be written there, or may not be.
     """
-    if path.is_dir() or not path.parent.is_dir():
-        raise UsageError(f"--report {path}: expected the name of a file in a folder that exists")
+    # Reports load Pillow; few command lines ask for one.
+    from enclavectl.results.report import check_target  # noqa: PLC0415 - see above
+
+    check_target(path, found.names, len(found.names), force=force)

@@ -27,6 +27,7 @@ SENT_SCHEMA = "enclavectl.sent/1"
 
 def send(
     images: options.Images,
+    recursive: options.Recursive = False,
     enclave: options.EnclaveName = None,
     connect: options.Address = None,
     policy: options.PolicyFile = None,
@@ -50,7 +51,7 @@ def send(
     invocation = begin(output, config, {"backend": backend})
     settings, screen = invocation.config, invocation.screen
     refuse_together(connect=connect, enclave=enclave)
-    names = collect_pictures(screen, images)
+    found = collect_pictures(screen, images, recursive=recursive)
     verification = verification_options(
         settings, policy=policy, allow_debug=unsafe_allow_debug, connect=connect, root=root
     )
@@ -62,7 +63,7 @@ def send(
     results: list[dict[str, object]] = []
     with Client.connect(target.address, target.expectation, timeout_s=settings.diagnose.timeout_s) as client:
         trust = str(client.enclave.document.trust)
-        for name in names:
+        for name in found.names:
             try:
                 picture = read_picture(name, sys.stdin.buffer.read)
                 request_id = _hand_in(client, store, picture, settings.diagnose.timeout_s)
@@ -75,7 +76,8 @@ def send(
                     typer.echo(f"handed in {name}: request {request_id.hex()} ({trust})")
     if screen.as_json:
         value = {"schema": SENT_SCHEMA, "trust": trust, "backend": target.backend}
-        screen.result({**value, "results": results})
+        left_out = [folder.to_json() for folder in found.left_out]
+        screen.result({**value, "results": results, "left_out": left_out})
     if any("error" in result for result in results):
         raise typer.Exit(PictureRefused.exit_code)
 
