@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from enclavectl.attestation import Policy
     from enclavectl.backends.base import Backend, Enclave
     from enclavectl.client.exchange import Expectation
-    from enclavectl.models.find import Model
+    from enclavectl.models.weights import Model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

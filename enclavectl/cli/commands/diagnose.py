@@ -24,7 +24,7 @@ from enclavectl.targets.verification import VerificationOptions, check_policy, v
 
 if TYPE_CHECKING:
     from enclavectl.backends.base import Backend, Enclave
-    from enclavectl.models.find import Model
+    from enclavectl.models.weights import Model
 
 Fresh = Annotated[
     bool, typer.Option("--fresh", help="Start an enclave for this command even if one is running.")
