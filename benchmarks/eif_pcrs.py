@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from enclavectl.eif.build import ImageSpec, build_image
-from enclavectl.eif.file_range import blob_of, whole_file
+from enclavectl.eif.file_range import bytes_range, whole_file
 from enclavectl.eif.format import Arch
 from tests.eif.samples import CMDLINE, METADATA
 
@@ -59,9 +59,9 @@ def _image(folder: Path, mib: int) -> Path:
     output = folder / "bench.eif"
     with filler.open("rb") as file:
         spec = ImageSpec(
-            kernel=blob_of(source.randbytes(12 << 20)),
+            kernel=bytes_range(source.randbytes(12 << 20)),
             cmdline=CMDLINE.decode(),
-            ramdisks=(blob_of(source.randbytes(4 << 20)), whole_file(file)),
+            ramdisks=(bytes_range(source.randbytes(4 << 20)), whole_file(file)),
             metadata=METADATA,
             arch=Arch.X86_64,
         )

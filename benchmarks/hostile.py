@@ -20,7 +20,7 @@ from PIL import Image
 
 from benchmarks.common import MODEL_DIR, SAMPLE, Row
 from benchmarks.pool import WORKERS
-from enclavectl.backends.base import EnclaveSpec
+from enclavectl.backends.base import ProcessSpec
 from enclavectl.backends.local.backend import LocalBackend
 from enclavectl.client.batch import classify
 from enclavectl.client.exchange import Expectation
@@ -144,7 +144,7 @@ def _to_a_listener(enclave: _Enclave) -> Row:
 def _enclave() -> Iterator[_Enclave]:
     with tempfile.TemporaryDirectory() as folder:
         backend = LocalBackend(Path(folder) / "state")
-        spec = EnclaveSpec(
+        spec = ProcessSpec(
             name=None,
             model=read_card(MODEL_DIR / "model.yaml"),
             debug=False,

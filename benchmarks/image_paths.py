@@ -27,7 +27,7 @@ import re, sys
 from pathlib import Path
 from enclavectl.eif.ramdisk.application import write_application
 from enclavectl.eif.ramdisk.archive import open_archive
-from enclavectl.eif.file_range import blob_of, whole_file
+from enclavectl.eif.file_range import bytes_range, whole_file
 from enclavectl.eif.build import ImageSpec, build_image
 from enclavectl.eif.format import Arch
 from enclavectl.eif.metadata import Metadata
@@ -46,7 +46,7 @@ with open_archive(archive_path) as archive, scratch_file(folder) as boot, scratc
     write_application(app, archive, mode)
     ramdisks = (whole_file(boot), whole_file(app))
     findings += [one for ramdisk in ramdisks for one in lint_ramdisk(ramdisk, "ramdisk")]
-    build_image(ImageSpec(kernel=blob_of(b"kernel" * 1000), cmdline="quiet", ramdisks=ramdisks,
+    build_image(ImageSpec(kernel=bytes_range(b"kernel" * 1000), cmdline="quiet", ramdisks=ramdisks,
                           metadata=metadata, arch=Arch.X86_64), output)
 print(peak())
 """

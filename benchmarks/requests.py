@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.common import MODEL_DIR, PROJECT, SAMPLE, Row, alternate, bare_pipeline, compare
 from benchmarks.pool import WORKERS
-from enclavectl.backends.base import EnclaveSpec
+from enclavectl.backends.base import ProcessSpec
 from enclavectl.backends.local.backend import LocalBackend
 from enclavectl.client.batch import classify
 from enclavectl.client.exchange import Expectation
@@ -41,7 +41,7 @@ def enclave() -> Iterator[Client]:
     """A session with a fresh local enclave."""
     with tempfile.TemporaryDirectory() as folder:
         backend = LocalBackend(Path(folder) / "state")
-        spec = EnclaveSpec(
+        spec = ProcessSpec(
             name=None,
             model=read_card(MODEL_DIR / "model.yaml"),
             debug=False,

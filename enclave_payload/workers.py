@@ -182,7 +182,7 @@ class Worker:
                 request.picture, request.media_type, width=card.width, height=card.height
             )
             decoded = time.perf_counter_ns()
-            probabilities = self._classifier.classify(picture)
+            probabilities = self._classifier.classify(picture.image)
         except PictureError as error:
             return self._outcome(timings, problem=error.problem)
         except ModelError:
@@ -194,7 +194,11 @@ class Worker:
             inference_us=(done - decoded) // 1000,
         )
         return Outcome(
-            model_id=card.model_id, model_sha256=card.sha256, timings=timings, probabilities_ppb=probabilities
+            model_id=card.model_id,
+            model_sha256=card.sha256,
+            timings=timings,
+            probabilities_ppb=probabilities,
+            remarks=picture.remarks,
         )
 
     def _outcome(self, timings: Timings, *, problem: Problem) -> Outcome:

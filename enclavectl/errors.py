@@ -14,7 +14,7 @@
     |   +-- PeerProtocolError   the peer broke docs/protocol.md
     |   +-- PictureRefused      the enclave (or we, before sending) would not take this picture
     +-- StateError         6    the named thing does not exist or is in the wrong state
-    +-- Interrupted      130    Ctrl-C, as the CLI reports it; never raised
+    +-- Interrupted      130    Ctrl-C or SIGTERM, as the CLI reports them
 
 Only ``enclavectl.cli`` turns these into text and exit codes.
 """
@@ -24,8 +24,20 @@ from __future__ import annotations
 from typing import ClassVar
 
 
+def visible(text: str) -> str:
+    r"""``text`` with every character that does not print spelled out, as ``\x1b`` for the escape character.
+
+    What others wrote goes through this before a person sees it: control characters command a terminal, and
+    marks that reverse a text's direction make a name read as another.
+    """
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
 class EnclavectlError(Exception):
-    """The root. ``message`` says what was expected and found; ``hint`` the next command to try."""
+    """The root. ``message`` says what was expected and found; ``hint`` the next command to try.
+
+    ``after_answer`` is set by a command that has put its one JSON object out already, before it failed.
+    """
 
     exit_code: ClassVar[int] = 1
     kind: ClassVar[str] = "error"
@@ -36,6 +48,7 @@ class EnclavectlError(Exception):
         self.message = message
         self.hint = hint
         self.code = code or self.kind
+        self.after_answer = False
 
 
 class Bug(EnclavectlError):

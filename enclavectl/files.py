@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -17,6 +17,7 @@ from enclavectl.errors import HostError, UsageError
 
 # Names of files that are being written, and of those that a killed process left.
 STAGED_GLOB = ".enclavectl-*.tmp"
+_REACH_HINT = "name a folder that only you and root can change; for state: ENCLAVECTL_STATE_DIR"
 
 
 class StagedFile:
@@ -166,6 +167,22 @@ def read_bounded(path: Path, limit: int, *, what: str = "file", hint_if_missing:
     return data
 
 
+def sha256_of(chunks: Iterable[bytes]) -> str:
+    """The SHA-256, in lower-case hex, of bytes that come in pieces."""
+    from hashlib import sha256  # OpenSSL takes 8 ms to load, which most commands do not need
+
+    digest = sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def read_chunks(file: BinaryIO) -> Iterator[bytes]:
+    """Yield the rest of an open file in pieces of at most 1 MiB, which keeps hashing in the L2 cache."""
+    while chunk := file.read(1 << 20):
+        yield chunk
+
+
 @contextmanager
 def open_regular(path: Path, *, what: str = "file") -> Iterator[BinaryIO]:
     """Open a regular file for reading; ``what`` names its role in messages.
@@ -192,24 +209,44 @@ def open_regular(path: Path, *, what: str = "file") -> Iterator[BinaryIO]:
 
 
 def make_private_dir(path: Path) -> None:
-    """``path`` is a folder of ours that nobody else may enter (0700); missing parents are made the same way.
+    """Make ``path`` a folder of ours that nobody else may enter (0700), and its missing parents alike.
 
     A folder that exists with wider permissions is refused, not narrowed: it may be /tmp or a home, named by
-    mistake. Parents that exist are not judged.
+    mistake.
 
     Raises:
-        HostError: it is a link or no folder, belongs to someone else, is open to others, or cannot be made.
+        HostError: as ``require_private_dir``, or it cannot be made.
     """
     try:
         for missing in [folder for folder in (*reversed(path.parents), path) if not folder.exists()]:
             # Each level by itself: mkdir(parents=True) would make the parents with the umask's mode.
             missing.mkdir(mode=0o700, exist_ok=True)
-        found = path.lstat()
     except (OSError, ValueError) as exc:
         raise HostError(
             f"{path}: cannot make this folder ({_reason(exc)})",
             hint="is it for enclavectl's state? set ENCLAVECTL_STATE_DIR to a folder of your own",
         ) from exc
+    require_private_dir(path)
+
+
+def require_private_dir(path: Path) -> bool:
+    """Return whether there is a folder at ``path``, which is then ours, private and out of others' reach.
+
+    Call this before anything in a folder is believed. Every folder from the root down is looked at, by its
+    name and by where links lead: whoever may rename one of them could put a folder of their own in its place.
+
+    Raises:
+        HostError: it is a link or no folder, belongs to somebody else, is open to others, or lies in a folder
+            that others may change.
+    """
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError) as exc:
+        raise HostError(f"{path}: cannot be read ({_reason(exc)})", hint=_REACH_HINT) from exc
+    for parent in dict.fromkeys([*reversed(path.absolute().parents), *reversed(path.resolve().parents)]):
+        _require_out_of_reach(path, parent)
     if not stat.S_ISDIR(found.st_mode):
         raise HostError(
             f"{path}: expected a folder, found {_kind(found.st_mode)}", hint="name another folder"
@@ -225,6 +262,45 @@ def make_private_dir(path: Path) -> None:
             f"found mode {stat.S_IMODE(found.st_mode):04o}",
             hint=f"chmod 700 '{path}', if it is for enclavectl alone",
         )
+    return True
+
+
+def _require_out_of_reach(path: Path, parent: Path) -> None:
+    """Return if nobody but root and us may rename what is in ``parent``."""
+    try:
+        found = parent.lstat()
+    except OSError as exc:
+        raise HostError(f"{parent}: cannot be read ({_reason(exc)})", hint=_REACH_HINT) from exc
+    if found.st_uid not in (0, os.geteuid()):
+        raise HostError(
+            f"{path}: expected it in folders of root or user {os.geteuid()}, "
+            f"found {parent} of user {found.st_uid}, who could replace it",
+            hint=_REACH_HINT,
+        )
+    is_open = found.st_mode & stat.S_IWOTH or (found.st_mode & stat.S_IWGRP and not _is_own_group(found))
+    # Mode bits of links mean nothing. In a sticky folder such as /tmp, only its owner may rename a file.
+    if is_open and not stat.S_ISLNK(found.st_mode) and not found.st_mode & stat.S_ISVTX:
+        raise HostError(
+            f"{path}: expected it in folders that nobody else may change, "
+            f"found {parent} with mode {stat.S_IMODE(found.st_mode):04o}",
+            hint=_REACH_HINT,
+        )
+
+
+def _is_own_group(found: os.stat_result) -> bool:
+    """Return whether the group is its owner's alone, as distributions make one for each user (umask 0002)."""
+    import grp
+    import pwd
+
+    try:
+        owner, group = pwd.getpwuid(found.st_uid), grp.getgrgid(found.st_gid)
+    except KeyError:
+        return False
+    return (
+        owner.pw_gid == group.gr_gid
+        and owner.pw_name == group.gr_name
+        and set(group.gr_mem) <= {owner.pw_name}
+    )
 
 
 def _kind(mode: int) -> str:

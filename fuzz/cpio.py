@@ -8,9 +8,9 @@ from __future__ import annotations
 import io
 
 from enclavectl.eif.errors import CpioError
-from enclavectl.eif.file_range import blob_of
+from enclavectl.eif.file_range import bytes_range
 from enclavectl.eif.ramdisk.cpio import TRAILER, ByteSource, CpioEntry, CpioReader, CpioWriter
-from enclavectl.eif.ramdisk.stream import open_ramdisk
+from enclavectl.eif.ramdisk.stream import read_ramdisk
 
 _Files = list[tuple[CpioEntry, bytes]]
 
@@ -28,7 +28,7 @@ class _Slow:
 def one(data: bytes) -> None:
     whole, slow = _read(io.BytesIO(data)), _read(_Slow(data))
     assert whole == slow, "the archive reads differently in small pieces"
-    _read(open_ramdisk(blob_of(data)))
+    _entries(read_ramdisk(bytes_range(data)))
     if isinstance(whole, str):
         return
     out = io.BytesIO()
@@ -40,7 +40,10 @@ def one(data: bytes) -> None:
 
 
 def _read(source: ByteSource) -> _Files | str:
-    reader = CpioReader(source)
+    return _entries(CpioReader(source))
+
+
+def _entries(reader: CpioReader) -> _Files | str:
     try:
         return [(entry, b"".join(reader.data())) for entry in reader]
     except CpioError as exc:

@@ -9,7 +9,7 @@ import io
 import tarfile
 
 from enclavectl.eif.errors import EifError
-from enclavectl.eif.file_range import blob_of
+from enclavectl.eif.file_range import bytes_range
 from enclavectl.eif.ramdisk.entries import Entry, Kind
 from enclavectl.eif.ramdisk.layers import ImpliedParents, flatten
 from enclavectl.eif.ramdisk.ramdisks import Mode, application_entries, write_ramdisk
@@ -19,7 +19,7 @@ _MAX_DATA = 1 << 20
 
 def one(data: bytes) -> None:
     middle = len(data) // 1024 * 512
-    halves = [blob_of(data[:middle] + bytes(1024)), blob_of(data[middle:] + bytes(1024))]
+    halves = [bytes_range(data[:middle] + bytes(1024)), bytes_range(data[middle:] + bytes(1024))]
     for implied, mode in ((ImpliedParents.DOCKER, Mode.NITRO_CLI), (ImpliedParents.KEEP, Mode.REPRODUCIBLE)):
         try:
             with flatten(halves, implied=implied) as image:
@@ -61,10 +61,20 @@ def _seed(*members: tuple[str, bytes, str]) -> bytes:
     return out.getvalue()[: out.getvalue().rindex(b"x") // 512 * 512 + 512]
 
 
+def _sparse() -> bytes:
+    """A file of a hole and ten bytes, in GNU's pax form 0.1."""
+    records = {"major": "0", "minor": "1", "size": "90", "numblocks": "1", "map": "80,10"}
+    info = tarfile.TarInfo("s")
+    info.size, info.pax_headers = 10, {f"GNU.sparse.{key}": value for key, value in records.items()}
+    return info.tobuf(tarfile.PAX_FORMAT) + b"x" * 10 + bytes(502)
+
+
 _FIRST = _seed(("d", tarfile.DIRTYPE, ""), ("h", tarfile.SYMTYPE, "d"), ("d/f", tarfile.REGTYPE, ""))
 _SECOND = _seed(("d/.wh.f", tarfile.REGTYPE, ""), ("e/.wh..wh..opq", tarfile.REGTYPE, ""))
 SEEDS: list[bytes] = [
     _FIRST,
     _FIRST + _SECOND,
     _seed(("a", tarfile.REGTYPE, ""), ("é" * 80, tarfile.REGTYPE, "")),
+    _FIRST + _seed(("/d", tarfile.CHRTYPE, ""), ("/e", tarfile.REGTYPE, "")),
+    _sparse(),
 ]

@@ -89,8 +89,8 @@ def start_evil(address: UnixAddress, script: Script) -> Iterator[Evil]:
 class Lies:
     """What differs from an honest enclave; functions take the truth and return what is said instead.
 
-    It answers ``answers`` requests, with ``frame`` if there is one, and hangs up at the next. With none, it
-    hears its peer out.
+    It answers ``answers`` requests, with ``frame`` if there is one, and hangs up at the next, and at a
+    picture of the bytes ``dies_of``. With no answers, it hears its peer out.
     """
 
     nonce: Callable[[bytes], bytes] = lambda nonce: nonce
@@ -98,6 +98,7 @@ class Lies:
     key_config: Callable[[bytes], bytes] = lambda config: config
     answers: int = 0
     frame: bytes | None = None
+    dies_of: bytes | None = None
 
 
 def other_key_config(_true: bytes) -> bytes:
@@ -109,6 +110,9 @@ def enclave_script(attester: Attester, lies: Lies) -> Script:
     """An enclave that attests with ``attester`` and otherwise does as ``lies`` says."""
     keys = generate_keys()
     key_config = encode_key_config(keys.public, CARD, os.urandom(SALT_BYTES))
+
+    def is_deadly(sealed: SealedReceived) -> bool:
+        return lies.dies_of is not None and bytes(open_request(keys, sealed).picture) == lies.dies_of
 
     def script(sock: socket.socket) -> None:
         session = EnclaveSession()
@@ -124,7 +128,7 @@ def enclave_script(attester: Attester, lies: Lies) -> Script:
                         if not lies.answers:
                             return
                     case SealedReceived() as sealed:
-                        if answered == lies.answers:
+                        if answered == lies.answers or is_deadly(sealed):
                             sock.shutdown(socket.SHUT_RDWR)
                             return
                         sock.sendall(_answer(keys, sealed) if lies.frame is None else lies.frame)

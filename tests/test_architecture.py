@@ -59,7 +59,7 @@ ARROWS: dict[str, set[str]] = {
     "protocol": {PAYLOAD},
     "client": {"net", "attestation", "protocol"},
     "results": {"client", "attestation", "protocol"},
-    "targets": {"client", "backends", "config", "attestation", "net"},
+    "targets": {"client", "backends", "config", "models", "attestation", "net"},
     # The client's half, for the round that the image being built serves; it stays out of the image.
     "image": {"eif", "nitro_cli", "models", "artifacts", "protocol", PAYLOAD},
     "host": {"eif", "nitro_cli", "artifacts"},

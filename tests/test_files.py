@@ -1,3 +1,4 @@
+import hashlib
 import os
 import stat
 import threading
@@ -5,8 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from enclavectl.errors import HostError, UsageError
-from enclavectl.files import make_private_dir, read_bounded, stage_file, write_atomic
+from enclavectl.eif.file_range import FileRange
+from enclavectl.errors import HostError, UsageError, visible
+from enclavectl.files import (
+    make_private_dir,
+    read_bounded,
+    read_chunks,
+    require_private_dir,
+    sha256_of,
+    stage_file,
+    write_atomic,
+)
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to somebody else")
 
@@ -163,3 +173,83 @@ def test_make_private_dir_refuses_somebody_elses_folder(tmp_path: Path) -> None:
     os.chown(path, 12345, 12345)
     with pytest.raises(HostError, match="expected a folder of user 0, found one of user 12345"):
         make_private_dir(path)
+
+
+def test_a_folder_that_is_not_there_is_nobodys(tmp_path: Path) -> None:
+    assert require_private_dir(tmp_path / "absent" / "below") is False
+    (tmp_path / "file").touch()
+    with pytest.raises(HostError, match="cannot be read"):
+        require_private_dir(tmp_path / "file" / "below")
+    (tmp_path / "there").mkdir(mode=0o700)
+    assert require_private_dir(tmp_path / "there") is True
+
+
+@pytest.mark.parametrize("mode", [0o710, 0o701, 0o770, 0o704, 0o740, 0o707, 0o755])
+def test_a_folder_that_others_may_use_is_refused(tmp_path: Path, mode: int) -> None:
+    folder = tmp_path / "open"
+    folder.mkdir()
+    folder.chmod(mode)
+    with pytest.raises(HostError, match=f"found mode 0{mode:o}"):
+        require_private_dir(folder)
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o757, 0o703, 0o772])
+def test_a_folder_below_one_that_others_may_change_is_refused(tmp_path: Path, mode: int) -> None:
+    """Whoever may write to a folder can rename what is in it, and put something else there."""
+    outer = tmp_path / "outer"
+    make_private_dir(outer / "middle" / "inner")
+    outer.chmod(mode)
+    with pytest.raises(HostError, match=f"outer with mode 0{mode:o}") as caught:
+        require_private_dir(outer / "middle" / "inner")
+    assert "ENCLAVECTL_STATE_DIR" in str(caught.value.hint)
+    outer.chmod(mode | stat.S_ISVTX)  # as /tmp has it
+    assert require_private_dir(outer / "middle" / "inner")
+
+
+def test_a_link_is_followed_to_where_it_leads(tmp_path: Path) -> None:
+    make_private_dir(tmp_path / "open" / "real" / "inner")
+    (tmp_path / "link").symlink_to(tmp_path / "open" / "real")
+    assert require_private_dir(tmp_path / "link" / "inner")
+    (tmp_path / "open").chmod(0o777)
+    with pytest.raises(HostError, match="open with mode 0777"):
+        require_private_dir(tmp_path / "link" / "inner")
+
+
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
+
+
+@AS_ROOT
+@pytest.mark.parametrize("given", ["outer", "outer/middle", "outer/middle/inner", "link"])
+def test_a_folder_in_one_of_another_user_is_refused(tmp_path: Path, given: str) -> None:
+    make_private_dir(tmp_path / "outer" / "middle" / "inner")
+    (tmp_path / "link").symlink_to(tmp_path / "outer")
+    assert require_private_dir(tmp_path / "link" / "middle" / "inner")
+    os.chown(tmp_path / given, 1000, 1000, follow_symlinks=False)
+    with pytest.raises(HostError, match="of user 1000"):
+        require_private_dir(tmp_path / "link" / "middle" / "inner")
+
+
+@AS_ROOT
+def test_a_group_of_its_owner_alone_may_write(tmp_path: Path) -> None:
+    """Distributions with a group for each user have umask 0002; a group with others in it is refused."""
+    make_private_dir(tmp_path / "outer" / "inner")
+    (tmp_path / "outer").chmod(0o770)
+    assert require_private_dir(tmp_path / "outer" / "inner")  # root:root
+    os.chown(tmp_path / "outer", 0, 65534)
+    with pytest.raises(HostError, match="outer with mode 0770"):
+        require_private_dir(tmp_path / "outer" / "inner")
+
+
+def test_the_hash_of_a_file_and_of_a_range_of_it_is_that_of_its_bytes(tmp_path: Path) -> None:
+    data = os.urandom((1 << 20) + 17)
+    (tmp_path / "file").write_bytes(data)
+    with (tmp_path / "file").open("rb") as file:
+        assert sha256_of(read_chunks(file)) == hashlib.sha256(data).hexdigest()
+        part = FileRange(file=file, offset=5, size=1 << 20)
+        assert part.sha256() == hashlib.sha256(data[5 : 5 + (1 << 20)]).hexdigest()
+    assert sha256_of([]) == hashlib.sha256().hexdigest()
+
+
+def test_text_of_others_is_shown_without_what_commands_a_terminal_or_turns_it_around() -> None:
+    assert visible("plain é 猫") == "plain é 猫"
+    assert visible("\x1b[31m\n\x9b\u202e\udcff") == "\\x1b[31m\\n\\x9b\\u202e\\udcff"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
+import platform
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from enclavectl.eif.file_range import Blob, whole_file
+from enclavectl.eif.file_range import FileRange, whole_file
 from enclavectl.eif.format import MAX_CMDLINE, Arch, kernel_arch
 from enclavectl.eif.ramdisk.ramdisks import BootFile
 from enclavectl.errors import HostError
@@ -17,7 +17,6 @@ from enclavectl.files import open_regular, read_bounded
 
 # Where the package aws-nitro-enclaves-cli-devel puts them; NITRO_CLI_BLOBS names another folder.
 NITRO_BLOBS = Path("/usr/share/nitro_enclaves/blobs")
-_KERNEL_NAMES = {Arch.X86_64: "bzImage", Arch.ARM64: "Image"}
 _MAX_CONFIG = 1 << 20
 # nitro-cli's own: https://github.com/aws/aws-nitro-enclaves-cli/tree/v1.4.2/blobs
 _CMDLINE = {
@@ -43,7 +42,7 @@ class BootBlobs:
     """Open files. ``files`` are those of the boot ramdisk, in order."""
 
     kernel_path: Path
-    kernel: Blob
+    kernel: FileRange
     kernel_arch: Arch | None
     kernel_system: tuple[str, str]
     files: tuple[BootFile, ...]
@@ -58,11 +57,30 @@ def require_blobs(paths: BlobPaths, environ: Mapping[str, str]) -> None:
         HostError: there is no kernel for any architecture, or no init.
     """
     folder = _folder(paths, environ)
-    kernels = [folder / name for name in _KERNEL_NAMES.values()] if folder else []
+    kernels = [folder / arch.kernel_name for arch in Arch] if folder else []
     if paths.kernel is None and not any(path.is_file() for path in kernels):
-        _in(folder, _KERNEL_NAMES[Arch.X86_64])
+        _in(folder, Arch.X86_64.kernel_name)
     if paths.init is None:
         _in(folder, "init")
+
+
+def likely_arch(paths: BlobPaths, environ: Mapping[str, str]) -> Arch:
+    """The architecture of the kernel that will boot; of this machine, where there is one for each.
+
+    Raises:
+        UsageError: a kernel that was named cannot be read.
+    """
+    folder = _folder(paths, environ)
+    if paths.kernel is not None:
+        with open_regular(paths.kernel, what="kernel") as file:
+            found = kernel_arch(whole_file(file).head(0x210))
+        if found is not None:
+            return found
+    elif folder is not None:
+        there = [arch for arch in Arch if (folder / arch.kernel_name).is_file()]
+        if len(there) == 1:
+            return there[0]
+    return Arch.ARM64 if platform.machine() == "aarch64" else Arch.X86_64
 
 
 def _folder(paths: BlobPaths, environ: Mapping[str, str]) -> Path | None:
@@ -80,7 +98,7 @@ def open_blobs(paths: BlobPaths, arch: Arch, *, environ: Mapping[str, str]) -> I
         UsageError: a file that was named cannot be read.
     """
     folder = _folder(paths, environ)
-    kernel = paths.kernel or _in(folder, _KERNEL_NAMES[arch])
+    kernel = paths.kernel or _in(folder, arch.kernel_name)
     init = paths.init or _in(folder, "init")
     modules = _modules(folder)
     if paths.nsm_module is not None:
@@ -88,11 +106,11 @@ def open_blobs(paths: BlobPaths, arch: Arch, *, environ: Mapping[str, str]) -> I
     with ExitStack() as stack:
         blob = whole_file(stack.enter_context(open_regular(kernel, what="kernel")))
         files = []
-        hashes = {"kernel": _sha256(blob)}
+        hashes = {"kernel": blob.sha256()}
         for name, path in {"init": init, **modules}.items():
             data = whole_file(stack.enter_context(open_regular(path, what="boot file")))
             files.append(BootFile(name=name, data=data))
-            hashes[name] = _sha256(data)
+            hashes[name] = data.sha256()
         cmdline = _cmdline(folder, arch) if paths.cmdline is None else paths.cmdline
         yield BootBlobs(
             kernel_path=kernel,
@@ -133,14 +151,7 @@ def _cmdline(folder: Path | None, arch: Arch) -> str:
     return read_bounded(path, MAX_CMDLINE, what="kernel command line").decode("utf-8", "replace").strip()
 
 
-def _sha256(blob: Blob) -> str:
-    digest = hashlib.sha256()
-    for chunk in blob.chunks():
-        digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _system(path: Path, kernel: Blob) -> tuple[str, str]:
+def _system(path: Path, kernel: FileRange) -> tuple[str, str]:
     """Operating system and version for the metadata, from line 3 of the kernel's .config as in nitro-cli.
 
     Else from the bzImage: https://docs.kernel.org/arch/x86/boot.html, kernel_version.

@@ -7,7 +7,6 @@ the usual socket. https://docs.docker.com/engine/manage-resources/contexts/
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from enclavectl.errors import HostError, UsageError
 from enclavectl.files import read_bounded
+from enclavectl.json_object import JsonError, JsonObject
 
 USUAL_SOCKET = "/var/run/docker.sock"
 # docker writes some hundred bytes into either file; credentials and plugins make config.json larger.
@@ -106,10 +106,9 @@ def _context(folder: str, name: str, source: str, read_text: ReadText) -> Engine
 def _json_object(text: str | None) -> Mapping[str, object]:
     """Return the JSON object in a text, empty where it is none: docker, too, goes on without it."""
     try:
-        value = json.loads(text or "{}")
-    except (ValueError, RecursionError):
+        return JsonObject.parse((text or "{}").encode()).members
+    except JsonError:
         return {}
-    return value if isinstance(value, dict) else {}
 
 
 def engine_of_this_user() -> EngineAddress:

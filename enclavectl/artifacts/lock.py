@@ -6,20 +6,23 @@ same wheels; ``lock check`` says whether the image on the disk is still the one 
 
 from __future__ import annotations
 
-import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 from enclavectl.artifacts.wheel import Wheel
 from enclavectl.eif.errors import naming
 from enclavectl.eif.examine import read_image
+from enclavectl.eif.file_range import whole_file
 from enclavectl.errors import StateError, UsageError
 from enclavectl.files import open_regular, read_bounded
+from enclavectl.json_object import JsonError, JsonObject
 
 LOCK_SCHEMA = "enclavectl.lock/1"
+# Both become names of files in the store of wheels.
+_FILE_NAME = re.compile(r"[^/]*")
 MAX_LOCK = 1 << 20
 _KEYS = {
     "schema",
@@ -89,32 +92,29 @@ def parse_lock(data: bytes, name: str) -> Lock:
         UsageError: not JSON, a key is missing, unknown or twice, or a value has the wrong type.
     """
     try:
-        value = json.loads(data.decode(), object_pairs_hook=_without_duplicates)
-    except (ValueError, RecursionError) as exc:
-        raise UsageError(f"{name}: expected a lock, found no JSON ({exc})") from exc
-    if not isinstance(value, dict) or value.get("schema") != LOCK_SCHEMA:
-        raise UsageError(f"{name}: expected a lock ({LOCK_SCHEMA})")
-    if set(value) != _KEYS:
-        odd = sorted(set(value) ^ _KEYS)
-        raise UsageError(f"{name}: a lock has the keys {', '.join(sorted(_KEYS))}; wrong: {', '.join(odd)}")
-    eif = _mapping(value["eif"], "eif", name)
-    if not all(
-        isinstance(eif.get(key), kind) for key, kind in (("file", str), ("sha256", str), ("size", int))
-    ):
-        raise UsageError(f"{name}: eif: expected file, sha256 and size")
+        return _lock(JsonObject.parse(data, limit=MAX_LOCK))
+    except JsonError as exc:
+        raise UsageError(f"{name}: expected a lock ({LOCK_SCHEMA}): {exc}") from exc
+
+
+def _lock(value: JsonObject) -> Lock:
+    value.require_schema(LOCK_SCHEMA)
+    value.require_keys(_KEYS)
+    eif = value.object("eif")
+    for key in ("file", "sha256"):
+        eif.string(key)
+    eif.integer("size")
     return Lock(
-        eif=eif,
-        pcrs=_texts(value["pcrs"], "pcrs", name),
-        mode=_text(value["mode"], "mode", name),
-        image=_mapping(value["image"], "image", name),
-        model=None if value["model"] is None else _texts(value["model"], "model", name),
-        wheels=tuple(_wheel(item, name) for item in _list(value["wheels"], "wheels", name)),
-        blobs=_texts(value["blobs"], "blobs", name),
-        tools=_texts(value["tools"], "tools", name),
-        findings=tuple(
-            _mapping(item, "findings", name) for item in _list(value["findings"], "findings", name)
-        ),
-        allowed=_texts(value["allowed"], "allowed", name),
+        eif=eif.members,
+        pcrs=value.string_map("pcrs"),
+        mode=value.string("mode"),
+        image=value.object("image").members,
+        model=None if value.optional_object("model") is None else value.string_map("model"),
+        wheels=tuple(_wheel(one) for one in value.objects("wheels")),
+        blobs=value.string_map("blobs"),
+        tools=value.string_map("tools"),
+        findings=tuple(one.members for one in value.objects("findings")),
+        allowed=value.string_map("allowed"),
     )
 
 
@@ -138,14 +138,11 @@ def check_lock(lock: Lock, path: Path, *, image: Path | None = None) -> Checked:
         raise StateError(
             f"{found}: the lock's image is not there", hint="enclavectl build", code="lock-image"
         )
-    digest = hashlib.sha256()
     with open_regular(found, what="image file") as file:
         with naming(found):
             registers = read_image(file).measurements.registers()
-        file.seek(0)
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    compare_with_lock(lock, path, found, registers=registers, sha256=digest.hexdigest())
+        digest = whole_file(file).sha256()
+    compare_with_lock(lock, path, found, registers=registers, sha256=digest)
     return Checked(path=found, pcrs=registers)
 
 
@@ -173,40 +170,11 @@ def compare_with_lock(
         )
 
 
-def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        raise ValueError("a key is used twice")
-    return value
-
-
-def _mapping(value: object, where: str, name: str) -> Mapping[str, object]:
-    if not isinstance(value, dict):
-        raise UsageError(f"{name}: {where}: expected an object")
-    return value
-
-
-def _list(value: object, where: str, name: str) -> list[object]:
-    if not isinstance(value, list):
-        raise UsageError(f"{name}: {where}: expected a list")
-    return value
-
-
-def _text(value: object, where: str, name: str) -> str:
-    if not isinstance(value, str):
-        raise UsageError(f"{name}: {where}: expected text")
-    return value
-
-
-def _texts(value: object, where: str, name: str) -> Mapping[str, str]:
-    found = _mapping(value, where, name)
-    if not all(isinstance(item, str) for item in found.values()):
-        raise UsageError(f"{name}: {where}: expected text values")
-    return cast("Mapping[str, str]", found)
-
-
-def _wheel(value: object, name: str) -> Wheel:
-    found = _texts(value, "wheels", name)
-    if set(found) != {"name", "version", "file", "sha256"} or "/" in found["file"] or "/" in found["sha256"]:
-        raise UsageError(f"{name}: wheels: expected name, version, file and sha256")
-    return Wheel(**found)
+def _wheel(value: JsonObject) -> Wheel:
+    value.require_keys({"name", "version", "file", "sha256"})
+    return Wheel(
+        name=value.string("name"),
+        version=value.string("version"),
+        file=value.string("file", pattern=_FILE_NAME),
+        sha256=value.string("sha256", pattern=_FILE_NAME),
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,34 +16,48 @@ from enclavectl.trust import Trust
 
 if TYPE_CHECKING:  # the verifier takes longer to import than a local enclave to be started
     from enclavectl.attestation import Policy, Release, TrustRoot
-    from enclavectl.models.find import Model
+    from enclavectl.models.weights import Model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EnclaveSpec:
-    """What to run. ``name`` and ``cid`` None let the backend choose.
-
-    ``model`` and ``workers`` are for the local backend, which has no image; ``image`` (an EIF), ``cpus`` and
-    ``cid`` for those that run virtual machines.
-    """
+class _CommonSpec:
+    """What every enclave is started with. ``name`` None lets the backend choose."""
 
     name: str | None
     debug: bool
     memory_mib: int
     port_in: int
     port_out: int
-    model: Model | None = None
-    workers: int = 1
-    image: Path | None = None
-    cpus: int = 1
-    cid: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessSpec(_CommonSpec):
+    """The payload to run in a process: ``workers`` pictures at the same time, with this model."""
+
+    model: Model
+    workers: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineSpec(_CommonSpec):
+    """The image to run in a virtual machine. ``image`` None: the one in the current folder.
+
+    ``cid`` None lets the driver choose.
+    """
+
+    image: Path | None
+    cpus: int
+    cid: int | None
+
+
+EnclaveSpec = ProcessSpec | MachineSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
     """What only an enclave in a virtual machine has.
 
-    ``told_pcrs`` is what the host's tool computes from a file: no evidence, and no policy is made of it.
+    ``nitro_cli_pcrs`` is what nitro-cli computes from a file: no evidence, and no policy is made of it.
     ``owner`` is the user whose process keeps the enclave.
     """
 
@@ -51,35 +66,41 @@ class Machine:
     cpu_ids: tuple[int, ...]
     image: Path | None
     asked_memory_mib: int | None
-    told_pcrs: Mapping[str, str]
+    nitro_cli_pcrs: Mapping[str, str]
     owner: str | None
 
     def to_json(self) -> dict[str, object]:
-        """The object under ``machine`` in the commands' JSON."""
+        """Return the object under ``machine`` in the commands' JSON."""
         return {
             "cid": self.cid,
             "cpus": self.cpus,
             "cpu_ids": list(self.cpu_ids),
             "image": None if self.image is None else str(self.image),
             "asked_memory_mib": self.asked_memory_mib,
-            "told_pcrs": {name.removeprefix("PCR"): value for name, value in self.told_pcrs.items()},
+            "nitro_cli_pcrs": {
+                name.removeprefix("PCR"): value for name, value in self.nitro_cli_pcrs.items()
+            },
             "owner": self.owner,
         }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Enclave:
+class Enclave(ABC):
     """One enclave as ``list`` and ``describe`` show it. ``measured`` are its registers before its start.
 
+    ``module_id`` is the name that its documents attest; None while it is not known. ``is_owned``: it belongs
+    to the command that started it, which ends it, so no other command may use it.
     Of enclaves that somebody else started, much is not known: it is None.
     """
 
     enclave_id: str
+    module_id: str | None
     name: str
     backend: str
     trust: Trust
     state: EnclaveState
     debug: bool
+    is_owned: bool
     pid: int | None
     started: datetime | None
     memory_mib: int | None
@@ -87,11 +108,20 @@ class Enclave:
     model_sha256: str | None
     measured: Mapping[int, bytes] | None
     address: Address
-    machine: Machine | None = None
+
+    @property
+    @abstractmethod
+    def has_console(self) -> bool:
+        """True if what the enclave prints can be read."""
+
+    @property
+    @abstractmethod
+    def memory_setting(self) -> str:
+        """The configuration key of the memory that the enclave got."""
 
     @property
     def release(self) -> Release | None:
-        """What it has to be, for a policy."""
+        """What the enclave has to be, for a policy; None where nobody measured it before its start."""
         if self.measured is None:
             return None
         from enclavectl.attestation import Release
@@ -99,47 +129,89 @@ class Enclave:
         return Release(name=f"{self.name} as started", pcrs=self.measured)
 
     def pcrs(self) -> dict[str, str]:
-        """The measured registers in hex, by number."""
+        """Return the measured registers in hex, by number."""
         return {str(index): value.hex() for index, value in (self.measured or {}).items()}
 
     def to_json(self) -> dict[str, object]:
-        """The object under ``enclave`` in the commands' JSON."""
+        """Return the object under ``enclave`` in the commands' JSON. ``machine`` is null for a process."""
         return {
             "id": self.enclave_id,
             "name": self.name,
             "state": str(self.state),
             "debug": self.debug,
+            "owned": self.is_owned,
             "pid": self.pid,
             "started": None if self.started is None else self.started.isoformat(timespec="seconds"),
             "memory_mib": self.memory_mib,
             "address": str(self.address),
             "model": None if self.model_id is None else {"id": self.model_id, "sha256": self.model_sha256},
             "pcrs": self.pcrs(),
-            "machine": None if self.machine is None else self.machine.to_json(),
+            "machine": None,
         }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessEnclave(Enclave):
+    """An enclave whose payload is a process of this machine."""
+
+    @property
+    def has_console(self) -> bool:
+        """Always: its console is a pipe of ours."""
+        return True
+
+    @property
+    def memory_setting(self) -> str:
+        """The bound of the process's address space."""
+        return "local.memory_mib"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineEnclave(Enclave):
+    """An enclave that is a virtual machine booted from an image."""
+
+    machine: Machine
+
+    @property
+    def has_console(self) -> bool:
+        """In debug mode only, which also attests zeros."""
+        return self.debug
+
+    @property
+    def memory_setting(self) -> str:
+        """The memory of the machine."""
+        return "enclave.memory_mib"
+
+    def to_json(self) -> dict[str, object]:
+        """Return the same with the machine."""
+        return {**Enclave.to_json(self), "machine": self.machine.to_json()}
+
+
+def machine_of(enclave: Enclave) -> Machine | None:
+    """Return the enclave's virtual machine; None for a process."""
+    return enclave.machine if isinstance(enclave, MachineEnclave) else None
+
+
 class RunningEnclave(Protocol):
-    """An enclave just started by this process. Leaving the block ends it, unless it was detached."""
+    """An enclave that this process started. Leaving the block ends it, unless it was detached."""
 
     @property
     def enclave(self) -> Enclave:
         """Its description at the start."""
 
     @property
-    def patience_s(self) -> float:
-        """How long nobody may listen at its address, because its system boots first. 0: never."""
+    def boot_grace_s(self) -> float:
+        """Seconds for which nobody may listen at its address, because its system boots first. 0: none."""
 
     def is_alive(self) -> bool:
-        """Whether it still runs, as far as this host knows."""
+        """Return whether it still runs, as far as this host knows."""
 
     def __enter__(self) -> Self:
-        """Nothing more happens: it is starting already."""
+        """Return the enclave, which is starting already."""
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """It has ended, with everything that belonged to it."""
+        """End the enclave and remove what belonged to it; let a detached one go."""
 
 
 class Backend(Protocol):
@@ -156,23 +228,23 @@ class Backend(Protocol):
         """
 
     def enclaves(self) -> list[Enclave]:
-        """All that are known, running or dead, oldest first; those of other users last."""
+        """Return all that are known, running or dead, oldest first; those of other users last."""
 
     def console(self, enclave: Enclave, *, follow: bool) -> Iterator[bytes]:
-        """What it printed so far and, with ``follow``, what it prints until it ends.
+        """Yield what it printed so far and, with ``follow``, what it prints until it ends.
 
         Raises:
             StateError: it has no console: only debug mode gives one to a real enclave.
         """
 
     def terminate(self, enclave: Enclave) -> None:
-        """It is gone with everything that belonged to it. Terminating twice is no error."""
+        """End the enclave and remove what belonged to it. Terminating twice is no error."""
 
     def trust_root(self) -> TrustRoot:
-        """The root that signs this backend's evidence."""
+        """Return the root that signs this backend's evidence."""
 
     def policy(self, enclaves: Sequence[Enclave], *, allow_debug: bool) -> Policy:
-        """The policy where the user names none: exactly what was measured when these were started."""
+        """Return the policy where the user names none: exactly what was measured at these enclaves' start."""
 
     def outbound_address(self, port: int) -> Address:
-        """Where this backend's enclaves dial out to: what ``listen`` binds."""
+        """Return where this backend's enclaves dial out to: what ``listen`` binds."""

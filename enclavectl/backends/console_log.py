@@ -61,7 +61,7 @@ class ConsoleLog:
 
 
 def read_console(path: Path, is_running: Callable[[], bool] | None = None) -> Iterator[bytes]:
-    """What the log holds, oldest first; with ``is_running``, also what comes until that says False."""
+    """Yield what the log holds, oldest first; with ``is_running``, also what comes until that says False."""
     older = _older(path)
     if older.exists():
         yield older.read_bytes()
@@ -86,7 +86,7 @@ def read_console(path: Path, is_running: Callable[[], bool] | None = None) -> It
 
 
 def _newer_half(file: BinaryIO, path: Path) -> BinaryIO | None:
-    """The current half, if the writer has turned to a new one since ``file`` was opened."""
+    """Return the current half, if the writer has turned to a new one since ``file`` was opened."""
     try:
         current = path.open("rb")
     except FileNotFoundError:  # between the writer's two steps, or the enclave was terminated

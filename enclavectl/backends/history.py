@@ -14,19 +14,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from enclavectl.errors import UsageError
-from enclavectl.files import make_private_dir, read_bounded, write_atomic
+from enclavectl.files import make_private_dir, read_bounded, require_private_dir, write_atomic
+from enclavectl.json_object import JsonError, JsonObject
 
 HISTORY_SCHEMA = "enclavectl.history-entry/1"
+# A few months of an operator's enclaves; each file has at most a megabyte.
 KEEP = 100
 # The last lines say why it ended; the boot text before them is the same each time.
 TAIL_BYTES = 64 * 1024
+# The console's tail with every character escaped, and the rest of an entry.
 _MAX_BYTES = 1024 * 1024
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9-]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Past:
-    """One enclave that is gone. ``ended`` None: nobody saw when."""
+class HistoryEntry:
+    """An enclave that is gone. ``ended`` None: nobody saw when."""
 
     enclave_id: str
     name: str
@@ -40,7 +43,7 @@ class Past:
     console: str
 
     def to_json(self, *, console: bool = True) -> dict[str, object]:
-        """The object in the file; without the console, the one in a list."""
+        """Return the object in the file; without the console, the one in a list."""
         value: dict[str, object] = {
             "id": self.enclave_id,
             "name": self.name,
@@ -56,41 +59,49 @@ class Past:
 
 
 class History:
-    """The enclaves of this user that are gone."""
+    """The enclaves of this user that are gone: the history that is kept of them."""
 
     def __init__(self, state_dir: Path) -> None:
         self._folder = state_dir / "history"
 
-    def add(self, past: Past) -> None:
-        """It is kept, unless it was already: who sees an end first knows best how it was.
+    def add(self, entry: HistoryEntry) -> None:
+        """Keep the entry, unless the enclave has one: who sees an end first knows best how it was.
 
         Raises:
             HostError: the state folder cannot be written.
         """
         make_private_dir(self._folder)
-        stamp = past.started.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
-        path = self._folder / f"{stamp}-{_NOT_IN_NAMES.sub('_', past.enclave_id)[:128]}.json"
+        stamp = entry.started.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
+        path = self._folder / f"{stamp}-{_NOT_IN_NAMES.sub('_', entry.enclave_id)[:128]}.json"
         if not path.exists():
-            value = {"schema": HISTORY_SCHEMA, **past.to_json()}
+            value = {"schema": HISTORY_SCHEMA, **entry.to_json()}
             write_atomic(path, json.dumps(value, indent=2).encode())
         for old in self._paths()[:-KEEP]:
             old.unlink(missing_ok=True)
 
-    def all(self) -> list[Past]:
-        """Every one that is kept, oldest first. Damaged files are passed over: they are only a memory."""
-        found = (_read(path) for path in self._paths())
-        return [past for past in found if past is not None]
+    def all(self) -> list[HistoryEntry]:
+        """Return every entry, oldest first. Damaged files are passed over: they are only a memory.
 
-    def find(self, reference: str) -> Past | None:
-        """The newest with that name or id, else the newest whose name or id starts so."""
+        Raises:
+            HostError: somebody else may have put them there.
+        """
+        found = (_read(path) for path in self._paths())
+        return [entry for entry in found if entry is not None]
+
+    def find(self, reference: str) -> HistoryEntry | None:
+        """Return the newest with that name or id, else the newest whose name or id starts so."""
         known = self.all()[::-1]
-        exact = (past for past in known if reference in (past.name, past.enclave_id))
+        exact = (entry for entry in known if reference in (entry.name, entry.enclave_id))
         similar = (
-            past for past in known if past.name.startswith(reference) or past.enclave_id.startswith(reference)
+            entry
+            for entry in known
+            if entry.name.startswith(reference) or entry.enclave_id.startswith(reference)
         )
         return next(exact, None) or (next(similar, None) if reference else None)
 
     def _paths(self) -> list[Path]:
+        if not require_private_dir(self._folder):
+            return []
         try:
             return sorted(path for path in self._folder.iterdir() if path.suffix == ".json")
         except OSError:
@@ -98,33 +109,27 @@ class History:
 
 
 def console_tail(chunks: Iterable[bytes]) -> str:
-    """The last lines of a console as text; a first line that was cut is dropped."""
+    """Return the last lines of a console as text; a first line that was cut is dropped."""
     data = b"".join(chunks)
     text = data[-TAIL_BYTES:].decode("utf-8", errors="replace")
     return text if len(data) <= TAIL_BYTES else text.partition("\n")[2]
 
 
-def _read(path: Path) -> Past | None:
+def _read(path: Path) -> HistoryEntry | None:
     try:
-        value = json.loads(read_bounded(path, _MAX_BYTES, what="history"))
-        if value["schema"] != HISTORY_SCHEMA:
-            return None
-        return Past(
-            enclave_id=str(value["id"]),
-            name=str(value["name"]),
-            backend=str(value["backend"]),
-            trust=str(value["trust"]),
-            started=_time(value["started"]),
-            ended=None if value["ended"] is None else _time(value["ended"]),
-            how=str(value["how"]),
-            model_id=None if value["model"] is None else str(value["model"]),
-            pcrs={str(key): str(register) for key, register in value["pcrs"].items()},
-            console=str(value["console"]),
+        value = JsonObject.parse(read_bounded(path, _MAX_BYTES, what="history"), limit=_MAX_BYTES)
+        value.require_schema(HISTORY_SCHEMA)
+        return HistoryEntry(
+            enclave_id=value.string("id"),
+            name=value.string("name"),
+            backend=value.string("backend"),
+            trust=value.string("trust"),
+            started=value.time("started"),
+            ended=value.optional_time("ended"),
+            how=value.string("how"),
+            model_id=value.optional_string("model"),
+            pcrs=value.string_map("pcrs"),
+            console=value.string("console"),
         )
-    except (UsageError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (UsageError, JsonError):
         return None
-
-
-def _time(text: str) -> datetime:
-    found = datetime.fromisoformat(text)
-    return found if found.tzinfo else found.replace(tzinfo=UTC)

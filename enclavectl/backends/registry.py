@@ -23,21 +23,22 @@ _NITRO_DEVICE = Path("/dev/nitro_enclaves")
 
 
 def resolve_backend(config: Config) -> BackendChoice:
-    """What ``auto`` stands for on this host: ``nitro`` where its device exists, else ``local``."""
+    """Return what ``auto`` stands for on this host: ``nitro`` where its device exists, else ``local``."""
     if config.backend is BackendChoice.AUTO:
         return BackendChoice.NITRO if _NITRO_DEVICE.exists() else BackendChoice.LOCAL
     return config.backend
 
 
 def choose_backend(config: Config, progress: Progress | None = None) -> Backend:
-    """The backend that the configuration names; it tells ``progress`` what takes long.
+    """Return the backend that the configuration names; it tells ``progress`` what takes long.
 
     Raises:
         HostError: this release has no such backend yet.
     """
     choice = resolve_backend(config)
     if choice is BackendChoice.NITRO:
-        from enclavectl.backends.nitro.backend import NitroBackend, NitroSettings
+        from enclavectl.backends.nitro.backend import NitroBackend
+        from enclavectl.backends.nitro.settings import NitroSettings
 
         return NitroBackend(
             NitroSettings(
@@ -61,7 +62,7 @@ def choose_backend(config: Config, progress: Progress | None = None) -> Backend:
 
 
 def find_enclave(backend: Backend, reference: str) -> Enclave:
-    """The enclave with that name or id, or the only one whose id or name starts so.
+    """Return the enclave with that name or id, or the only one whose id or name starts so.
 
     Raises:
         StateError: none or several fit.
@@ -97,11 +98,18 @@ def find_enclave(backend: Backend, reference: str) -> Enclave:
 
 
 def require_running(enclave: Enclave) -> Enclave:
-    """The enclave, if it runs.
+    """Return the enclave, if it runs and may be used by every command.
 
     Raises:
-        StateError: it is dead.
+        StateError: it does not run, or it belongs to one command.
     """
+    if enclave.is_owned:
+        raise StateError(
+            f"{enclave.name}: expected an enclave that stays, found one that belongs to the command that "
+            "started it and ends with it",
+            hint="enclavectl run starts one that stays",
+            code="owned",
+        )
     if enclave.state in (EnclaveState.BOOTING, EnclaveState.TERMINATING, EnclaveState.UNKNOWN):
         raise StateError(
             f"{enclave.name}: expected a running enclave, found one that is {enclave.state}",
@@ -116,12 +124,12 @@ def require_running(enclave: Enclave) -> Enclave:
 
 
 def only_running(enclaves: Sequence[Enclave]) -> Enclave | None:
-    """The one running enclave, or None if none runs.
+    """Return the one running enclave, or None if none runs. Those that belong to a command do not count.
 
     Raises:
         StateError: several run, so one must be named.
     """
-    running = [enclave for enclave in enclaves if enclave.state is EnclaveState.RUNNING]
+    running = [one for one in enclaves if one.state is EnclaveState.RUNNING and not one.is_owned]
     if len(running) > 1:
         names = ", ".join(enclave.name for enclave in running)
         raise StateError(f"several enclaves are running: {names}", hint="choose one with --enclave NAME")
@@ -129,7 +137,7 @@ def only_running(enclaves: Sequence[Enclave]) -> Enclave | None:
 
 
 def load_policy(path: Path, *, allow_debug: bool) -> Policy:
-    """The policy in a file.
+    """Return the policy in a file.
 
     Raises:
         UsageError: it cannot be read or is not a policy.

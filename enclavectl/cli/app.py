@@ -1,84 +1,156 @@
-"""The command tree. Modules here import nothing heavy: `--help` is held to the cost of importing Typer."""
+"""The table of all commands and the tree that is made of it. Nothing here imports a command.
+
+`enclavectl --help` shows the table; the module of a command is loaded when that command is used.
+"""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from enclavectl import __version__
+from enclavectl.cli.command_tree import CommandGroup, to_command, to_group
 
-_COMPLETION = "_ENCLAVECTL_COMPLETE"  # what the shell's completion sets, by click's rule for names
-# Module and name of each: only those that the command line may mean are imported.
-_COMMANDS = {
-    "diagnose": ("diagnose", "diagnose"),
-    "run": ("run", "run"),
-    "list": ("lifecycle", "list_enclaves"),
-    "describe": ("lifecycle", "describe"),
-    "console": ("past", "console"),
-    "terminate": ("lifecycle", "terminate"),
-    "logs": ("past", "logs"),
-    "history": ("past", "history"),
-    "send": ("roles", "send"),
-    "listen": ("roles", "listen"),
-    "build": ("build", "build"),
-    "doctor": ("doctor", "doctor"),
-    "plan": ("plan", "plan"),
-    "setup": ("setup", "setup"),
-    "units": ("units", "units"),
-}
-_GROUPS = {
-    "lock": ("lock", "app"),
-    "eif": ("eif", "app"),
-    "kernel": ("kernel", "app"),
-    "model": ("model", "app"),
-    "config": ("config", "app"),
-}
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from typer._click import Command as AnyCommand
 
 
-def build_app(arguments: Sequence[str]) -> typer.Typer:
-    """The command tree, or only the branch of it that the command line names.
+class Row(NamedTuple):
+    """A command: its name, its heading on the help page, its summary, and its function below cli/commands."""
 
-    Typer looks at every parameter of every command that it is given, which takes longer than most commands.
-    """
-    # Rich's help pages cost more start-up time than all of Typer; plain ones teach the same.
-    app = typer.Typer(
-        name="enclavectl",
-        rich_markup_mode=None,
-        pretty_exceptions_enable=False,
+    name: str
+    heading: str
+    summary: str
+    place: str
+
+
+class GroupRow(NamedTuple):
+    """A word with commands below it: as a command has it, and what its page says below the summary."""
+
+    name: str
+    heading: str
+    summary: str
+    about: str
+    commands: tuple[Row, ...]
+
+
+_BELOW = "Commands"
+# The first line of a command's docstring is its summary here; tests/cli/test_help.py compares them.
+COMMANDS: tuple[Row | GroupRow, ...] = (
+    Row(
+        "diagnose",
+        "Use",
+        "Classify pictures in an enclave that first proves what it runs.",
+        "diagnose:diagnose",
+    ),
+    Row("send", "Use", "Hand pictures to a verified enclave; listen shows the answers.", "send:send"),
+    Row("listen", "Use", "Receive and show the answers to pictures that were sent.", "listen:listen"),
+    Row("run", "Enclaves", "Start an enclave that stays until it is terminated.", "run:run"),
+    Row("list", "Enclaves", "List the enclaves of this host.", "list:list_enclaves"),
+    Row("describe", "Enclaves", "Show one enclave: state, measurements, addresses.", "describe:describe"),
+    Row("console", "Enclaves", "Print what a running enclave wrote to its console.", "console:console"),
+    Row("logs", "Enclaves", "Print the last console lines of an enclave that has ended.", "logs:logs"),
+    Row("history", "Enclaves", "List the enclaves that have ended, and how each did.", "history:history"),
+    Row("terminate", "Enclaves", "End an enclave, or all of them.", "terminate:terminate"),
+    Row("build", "Images", "Build an enclave image, measure it, and write its lock.", "build:build"),
+    GroupRow(
+        "lock",
+        "Images",
+        "Show what a build pinned, and check an image against it.",
+        "A build writes a lock beside its image: what went into the image, by hash, and its PCRs.",
+        (
+            Row("show", _BELOW, "Print what a lock pins.", "lock:show"),
+            Row("check", _BELOW, "Measure an image and compare it with its lock.", "lock:check"),
+        ),
+    ),
+    GroupRow(
+        "eif",
+        "Images",
+        "Read, measure, check, compare, sign and take apart image files.",
+        "These commands work on enclave image files (EIF) of any builder, on any machine. They need no"
+        " enclave, no root and no nitro-cli.",
+        (
+            Row("show", _BELOW, "Describe images: PCRs, signature, metadata, sections.", "eif.show:show"),
+            Row("pcrs", _BELOW, "Compute the PCRs that an enclave with the image attests.", "eif.pcrs:pcrs"),
+            Row("verify", _BELOW, "Check every rule that an image can break.", "eif.verify:verify"),
+            Row("diff", _BELOW, "Say what differs between two images, and why.", "eif.diff:diff"),
+            Row("sign", _BELOW, "Write a signed copy of an image.", "eif.sign:sign"),
+            Row("extract", _BELOW, "Write each section of an image to a file.", "eif.extract:extract"),
+        ),
+    ),
+    GroupRow(
+        "kernel",
+        "Images",
+        "Make an enclave's boot files from a distribution's kernel.",
+        "An image needs a kernel, the NSM driver and an init. nitro-cli brings its own; these are for a"
+        " machine without it.",
+        (Row("prepare", _BELOW, "Copy a kernel and its modules, and compile an init.", "kernel:prepare"),),
+    ),
+    GroupRow(
+        "model",
+        "Images",
+        "Show a model's card, and download the published model.",
+        "A model is a card, which says what it takes and gives, and weights, which the card names by hash.",
+        (
+            Row("show", _BELOW, "Print a model's card and check its weights.", "model:show"),
+            Row("fetch", _BELOW, "Download the tutorial's published model.", "model:fetch"),
+        ),
+    ),
+    Row("setup", "Host", "Prepare this instance for enclaves, step by step.", "setup:setup"),
+    Row("doctor", "Host", "Check this host, and say how to fix what is wrong.", "doctor:doctor"),
+    Row("plan", "Host", "Say whether an enclave fits on this host.", "plan:plan"),
+    Row("units", "Host", "Write systemd units that start an enclave at boot.", "units:units"),
+    GroupRow(
+        "config",
+        "Host",
+        "Show, locate and create the configuration file.",
+        "A flag goes before an environment variable, that before the file, and that before the default.",
+        (
+            Row("show", _BELOW, "Print every setting with its value and its source.", "config:show"),
+            Row("path", _BELOW, "Print where the configuration file is, or would be.", "config:path"),
+            Row("init", _BELOW, "Write a configuration file with every setting explained.", "config:init"),
+        ),
+    ),
+)
+
+
+def build_app() -> CommandGroup:
+    """Return the tree of all commands; none of their modules is loaded."""
+    app = to_group(
+        "enclavectl",
+        root,
+        invoke_without_command=True,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    app.callback(invoke_without_command=True)(root)
-    first = next(iter(arguments), "")
-    is_alone = first in _COMMANDS or first in _GROUPS or first == "--version"
-    # The page of all commands shows their first lines only. Shells that complete need all of them, whole.
-    is_page = first in {"", "-h", "--help"} and _COMPLETION not in os.environ
-    for name, place in _COMMANDS.items():
-        if name == first or not is_alone:
-            command: Callable[..., None] = _load(*place)
-            app.command(name)(_outline(command) if is_page else command)
-    for name, place in _GROUPS.items():
-        if name == first or not is_alone:
-            group: typer.Typer = _load(*place)
-            app.add_typer(typer.Typer(help=group.info.help) if is_page else group, name=name)
+    for row in COMMANDS:
+        app.add(row.name, row.heading, row.summary, _loader(row))
     return app
 
 
-def _load(module: str, name: str) -> Any:
-    return getattr(import_module(f"enclavectl.cli.{module}"), name)
+def _loader(row: Row | GroupRow) -> Callable[[], AnyCommand]:
+    return lambda: _load_group(row) if isinstance(row, GroupRow) else _load_command(row)
 
 
-def _outline(command: Callable[..., None]) -> Callable[[], None]:
-    """Something with the command's help and none of its options."""
+def _load_group(row: GroupRow) -> CommandGroup:
+    group = to_group(
+        row.name,
+        lambda: None,
+        help=f"{row.summary}\n\n{row.about}",
+        no_args_is_help=True,
+        add_completion=False,
+    )
+    for one in row.commands:
+        group.add(one.name, one.heading, one.summary, _loader(one))
+    return group
 
-    def outline() -> None:
-        raise AssertionError("only ever listed")
 
-    outline.__doc__ = command.__doc__
-    return outline
+def _load_command(row: Row) -> AnyCommand:
+    module, _, function = row.place.partition(":")
+    return to_command(row.name, getattr(import_module(f"enclavectl.cli.commands.{module}"), function))
 
 
 def root(

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from enclavectl.cli.completion import enclave_names, ended_names, model_names
 from enclavectl.config.choices import BackendChoice
 
 
@@ -24,12 +25,33 @@ Output = Annotated[
 ]
 Images = Annotated[
     list[str],
-    typer.Argument(help="Pictures, folders of pictures, or - for standard input.", show_default=False),
+    typer.Argument(
+        metavar="PICTURE...",
+        help="Pictures, folders of pictures, or - for standard input.",
+        show_default=False,
+    ),
+]
+_NAME_HELP = "An enclave's name, id, or the start of one."
+Name = Annotated[
+    str,
+    typer.Argument(metavar="NAME", help=_NAME_HELP, show_default=False, autocompletion=enclave_names),
+]
+OptionalName = Annotated[
+    str | None,
+    typer.Argument(metavar="[NAME]", help=_NAME_HELP, show_default=False, autocompletion=enclave_names),
+]
+EndedName = Annotated[
+    str,
+    typer.Argument(metavar="NAME", help=_NAME_HELP, show_default=False, autocompletion=ended_names),
+]
+Recursive = Annotated[
+    bool, typer.Option("--recursive", "-r", help="Take the pictures of subfolders as well.")
 ]
 ConfigFile = Annotated[
     Path | None,
     typer.Option(
         "--config",
+        metavar="FILE",
         help="Configuration file in place of the default one (enclavectl config path).",
         show_default=False,
     ),
@@ -45,19 +67,30 @@ BackendName = Annotated[
 EnclaveName = Annotated[
     str | None,
     typer.Option(
-        "--enclave", "-e", help="A running enclave: its name, id, or the start of one.", show_default=False
+        "--enclave",
+        "-e",
+        metavar="NAME",
+        help="A running enclave: its name, id, or the start of one.",
+        show_default=False,
+        autocompletion=enclave_names,
     ),
 ]
 ModelName = Annotated[
     str | None,
     typer.Option(
-        "--model", "-m", help="A model's id, its card, or the folder of its card.", show_default=False
+        "--model",
+        "-m",
+        metavar="MODEL",
+        help="A model's id, its card, or the folder of its card.",
+        show_default=False,
+        autocompletion=model_names,
     ),
 ]
 PolicyFile = Annotated[
     Path | None,
     typer.Option(
         "--policy",
+        metavar="FILE",
         help="Which evidence is enough; default: exactly what was measured when the enclave was started.",
         show_default=False,
     ),
@@ -82,6 +115,7 @@ RootFile = Annotated[
     Path | None,
     typer.Option(
         "--root",
+        metavar="FILE",
         help="With --connect: a development root (PEM) in place of AWS's. Trust is then simulated.",
         show_default=False,
     ),
@@ -95,7 +129,7 @@ HostRoot = Annotated[
         show_default=False,
     ),
 ]
-LockFile = Annotated[Path, typer.Option("--lock", help="The lock: what was built from what.")]
+LockFile = Annotated[Path, typer.Option("--lock", metavar="FILE", help="The lock: what was built from what.")]
 DryRun = Annotated[
     bool,
     typer.Option(
@@ -104,5 +138,5 @@ DryRun = Annotated[
 ]
 Yes = Annotated[
     bool,
-    typer.Option("--yes", "-y", help="Change the host without asking; without a terminal nothing else does."),
+    typer.Option("--yes", "-y", help="Change the host without asking. Required without a terminal."),
 ]

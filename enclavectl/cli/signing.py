@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from enclavectl.eif.sign import KeySigner
-    from enclavectl.image.nitro import NitroSigning
+from enclavectl.eif.errors import naming
+from enclavectl.eif.sign import MAX_PEM, KeySigner, load_certificate, load_key, pair, refuse_private_key
+from enclavectl.errors import UsageError
+from enclavectl.files import read_bounded
+from enclavectl.image.nitro import NitroSigning, is_kms_key
 
 
 class BuilderChoice(StrEnum):
@@ -31,16 +31,15 @@ class Signing:
     builder: BuilderChoice
 
     def __post_init__(self) -> None:
-        from enclavectl.errors import UsageError
-
         if (self.key is None) is not (self.certificate is None):
             raise UsageError("--sign and --cert: expected both, found one of them")
 
     def nitro_cli(self) -> NitroSigning | None:
-        """What nitro-cli is to sign with, if it is nitro-cli that builds."""
-        from enclavectl.errors import UsageError
-        from enclavectl.image.nitro import NitroSigning, is_kms_key
+        """Return what nitro-cli is to sign with, or None if nitro-cli does not build.
 
+        Raises:
+            UsageError: the key and the builder do not go together.
+        """
         is_kms = self.key is not None and is_kms_key(self.key)
         if self.key is not None and self.key.startswith("arn:") and not is_kms:
             raise UsageError(
@@ -48,49 +47,50 @@ class Signing:
                 hint="nitro-cli takes the ARN of a key and no alias: aws kms describe-key --key-id ALIAS",
             )
         if self.builder is BuilderChoice.NATIVE and is_kms:
-            raise UsageError("--sign: only nitro-cli can use a key in KMS", hint="--builder nitro-cli")
+            raise UsageError(
+                "--sign: only nitro-cli can use a key in KMS",
+                hint="enclavectl build --builder nitro-cli uses it",
+            )
         if self.builder is BuilderChoice.NITRO_CLI or is_kms:
             self._check(is_kms=is_kms)
             return NitroSigning(key=self.key, certificate=self.certificate)
         return None
 
     def _check(self, *, is_kms: bool) -> None:
-        """Before minutes of building: nitro-cli looks at keys at their end, and at certificates never."""
+        """Check before minutes of building: nitro-cli looks at keys at its end, at certificates never."""
+        if self.certificate is None:
+            return
         if not is_kms:
             self.signer()
-        elif self.certificate is not None:
-            from enclavectl.eif.sign import load_certificate
-
-            load_certificate(_certificate(self.certificate), now=_now())
+        pem = _certificate(self.certificate)
+        with naming(self.certificate):
+            load_certificate(pem, now=_now())
+            refuse_private_key(pem)
 
     def signer(self) -> KeySigner | None:
-        """Our own signer."""
+        """Return our own signer, or None where nothing is to be signed."""
         if self.key is None or self.certificate is None:
             return None
         return read_signer(Path(self.key), self.certificate)
 
 
 def read_signer(key: Path, certificate: Path) -> KeySigner:
-    """A key and the certificate that belongs to it and is valid now, from PEM files.
+    """Return a key and the certificate that belongs to it and is valid now, from PEM files.
 
     Raises:
         UsageError: a file cannot be read, or cannot be what it should be.
     """
-    from enclavectl.eif.sign import MAX_PEM, load_signer
-    from enclavectl.files import read_bounded
-
     key_pem = read_bounded(key, MAX_PEM, what="signing key")
-    return load_signer(key_pem, _certificate(certificate), now=_now())
+    certificate_pem = _certificate(certificate)
+    with naming(key):
+        private = load_key(key_pem)
+    with naming(certificate):
+        return pair(private, load_certificate(certificate_pem, now=_now()))
 
 
 def _certificate(path: Path) -> bytes:
-    from enclavectl.eif.sign import MAX_PEM
-    from enclavectl.files import read_bounded
-
     return read_bounded(path, MAX_PEM, what="certificate")
 
 
 def _now() -> datetime:
-    from datetime import UTC, datetime
-
     return datetime.now(UTC)

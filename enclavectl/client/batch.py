@@ -1,10 +1,10 @@
-"""Many pictures through one session: pipelined, in any order, each with its own fate."""
+"""Many pictures through one session, or more where an enclave is lost; each with its own fate."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from enclavectl.client.pictures import Picture
@@ -16,6 +16,10 @@ from enclavectl.protocol.answers import Outcome
 # the enclave refuses a picture only once all of it has come, and who says "busy" may be a relay.
 _BUSY_TRIES = 2
 _BUSY_PAUSE_S = 0.25
+# A picture that was under way in so many lost sessions is the likely cause, and is not sent again.
+_MAX_LOSSES = 2
+# After so many sessions in a row without an answer, a further one would not help either.
+_MAX_FRUITLESS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,9 +27,11 @@ class Reply:
     """What became of the picture at ``index``: the enclave's outcome, or the error in its place.
 
     ``total_ms`` is from the first sealing to the opened answer. ``picture`` is None if it could not be read.
+    ``session`` counts the sessions of the batch: the answer rests on the evidence of that one.
     """
 
     index: int
+    session: int = 0
     picture: Picture | None = None
     outcome: Outcome | None = None
     error: EnclavectlError | None = None
@@ -38,29 +44,53 @@ class _Flight:
     picture: Picture
     sent_at: float = 0.0
     tries: int = 0
+    losses: int = 0
 
-    def reply(self, result: Outcome | EnclavectlError | None) -> Reply:
+    def reply(self, result: Outcome | EnclavectlError | None, session: int) -> Reply:
         total_ms = (time.monotonic() - self.sent_at) * 1000 if self.sent_at else 0.0
         outcome, error = (None, result) if isinstance(result, EnclavectlError) else (result, None)
-        return Reply(index=self.index, picture=self.picture, outcome=outcome, error=error, total_ms=total_ms)
+        return Reply(
+            index=self.index,
+            session=session,
+            picture=self.picture,
+            outcome=outcome,
+            error=error,
+            total_ms=total_ms,
+        )
 
 
 def classify(
-    client: Client, pictures: Iterable[Picture | PictureRefused], *, timeout_s: float, in_flight: int = 8
+    client: Client,
+    pictures: Iterable[Picture | PictureRefused],
+    *,
+    timeout_s: float,
+    in_flight: int = 8,
+    renew: Callable[[EnclaveLost], Client | None] = lambda _: None,
 ) -> Iterator[Reply]:
-    """One reply for each picture, as they come, with up to ``in_flight`` requests under way.
+    """Yield one reply for each picture, as they come, with up to ``in_flight`` requests under way.
 
-    A picture that was refused before it got here is answered with its refusal. When the connection is
-    lost, every picture that has no answer yet gets that error as its reply; nothing is raised.
+    A picture that was refused before it got here is answered with its refusal.
+
+    When the enclave is lost, ``renew`` is asked for a session with another one of the same model, and the
+    pictures that have no answer go there. Where there is none, each of them gets the error as its reply;
+    nothing is raised. An enclave that does not answer in time is not lost: its pictures get that error.
     """
     batch = _Batch(client, pictures, timeout_s, in_flight)
-    try:
-        while batch.fill():
+    while True:
+        try:
+            while batch.fill():
+                yield from batch.take_refused()
+                yield from batch.next_reply()
             yield from batch.take_refused()
-            yield from batch.next_reply()
-        yield from batch.take_refused()
-    except EnclaveError as error:
-        yield from batch.give_up(error)
+        except EnclaveError as error:
+            yield from batch.settle(error)
+            another = renew(error) if isinstance(error, EnclaveLost) and batch.may_go_on() else None
+            if another is None:
+                yield from batch.give_up(error)
+                return
+            batch.resume(another)
+        else:
+            return
 
 
 class _Batch:
@@ -75,9 +105,13 @@ class _Batch:
         self._waiting: deque[_Flight] = deque()
         self._flights: dict[bytes, _Flight] = {}
         self._pause_until = 0.0
+        self._session = 0
+        self._answers = 0  # of this session
+        self._fruitless = 0
+        self._is_late = False
 
     def fill(self) -> bool:
-        """Send until ``in_flight`` requests are under way; False when none is left to wait for."""
+        """Send until ``in_flight`` requests are under way; return False when none is left to wait for."""
         # In bursts: sealing one picture after each answer keeps pushing the workers' data out of the caches.
         if 2 * len(self._flights) > self._in_flight:
             return True
@@ -86,7 +120,7 @@ class _Batch:
             if self._flights:
                 return True  # an answer that comes is the better sign that there is room again
             time.sleep(pause_s)
-        while len(self._flights) < self._in_flight and (self._waiting or self._read_one()):
+        while self._has_room() and (self._waiting or self._read_one()):
             flight = self._waiting[0]
             flight = replace(flight, sent_at=flight.sent_at or time.monotonic())
             # It leaves the queue only once it is sent, so that a lost connection forgets no picture.
@@ -96,46 +130,82 @@ class _Batch:
             self._waiting.popleft()
         return bool(self._flights)
 
+    def _has_room(self) -> bool:
+        # What was under way when an enclave was lost goes alone: only the picture that ended it then fails.
+        under_way = [*self._flights.values(), *list(self._waiting)[:1]]
+        limit = 1 if any(flight.losses for flight in under_way) else self._in_flight
+        return len(self._flights) < limit
+
     def take_refused(self) -> list[Reply]:
-        """Replies for pictures that never got as far as being sent."""
+        """Return the replies for pictures that never got as far as being sent."""
         refused, self._refused = self._refused, []
         return refused
 
     def next_reply(self) -> Iterator[Reply]:
         """Wait for one answer; nothing comes of it if the enclave was busy and the picture waits again."""
-        first_sent_at = min(flight.sent_at for flight in self._flights.values())
-        request_id, result = self._client.next_answer(first_sent_at + self._timeout_s)
+        deadline = min(flight.sent_at for flight in self._flights.values()) + self._timeout_s
+        try:
+            request_id, result = self._client.next_answer(deadline)
+        except EnclaveLost:
+            self._is_late = time.monotonic() >= deadline
+            raise
+        self._answers += 1
         flight = self._flights.pop(request_id)
         if isinstance(result, EnclaveBusy) and self._may_wait(flight):
             self._waiting.append(replace(flight, tries=flight.tries + 1))
         else:
-            yield flight.reply(result)
+            yield flight.reply(result, self._session)
 
     def _may_wait(self, flight: _Flight) -> bool:
-        """Slow down after a "busy"; False if the picture's time or its tries are over."""
+        """Slow down after a "busy"; return False if the picture's time or its tries are over."""
         # What the enclave did take is as much as it takes of us now.
         self._in_flight = max(len(self._flights), 1)
         self._pause_until = time.monotonic() + jittered(_BUSY_PAUSE_S * 2**flight.tries)
         return flight.tries < _BUSY_TRIES and self._pause_until < flight.sent_at + self._timeout_s
 
-    def give_up(self, error: EnclaveError) -> Iterator[Reply]:
-        """The connection is over: a reply for everything that was read or is still to be read."""
+    def settle(self, error: EnclaveError) -> Iterator[Reply]:
+        """Reply to what is decided although the session is over; queue the rest of what was under way."""
         yield from self.take_refused()
         if isinstance(error, EnclaveLost):
+            is_late = self._is_late
             yield from self._arrived()
-        for flight in (*self._flights.values(), *self._waiting):
-            yield flight.reply(error)
-        while self._read_one():
-            yield self._waiting.pop().reply(error)
+            self._is_late = is_late
+        lost = [replace(flight, losses=flight.losses + 1) for flight in self._flights.values()]
+        self._flights.clear()
+        for flight in lost:
+            if flight.losses >= _MAX_LOSSES:
+                yield flight.reply(error, self._session)
+        # In another session its time begins anew.
+        again = [replace(flight, sent_at=0.0) for flight in lost if flight.losses < _MAX_LOSSES]
+        self._waiting.extendleft(reversed(again))
+
+    def may_go_on(self) -> bool:
+        """Return whether another session may help: the enclave is gone, and sessions do bring answers."""
+        self._fruitless = 0 if self._answers else self._fruitless + 1
+        return not self._is_late and self._fruitless < _MAX_FRUITLESS and self._has_more()
+
+    def resume(self, client: Client) -> None:
+        """Go on with another session."""
+        self._client = client
+        self._session += 1
+        self._answers = 0
+
+    def give_up(self, error: EnclaveError) -> Iterator[Reply]:
+        """Reply with the error to everything that was read or is still to be read."""
+        while self._waiting or self._read_one():
+            yield self._waiting.popleft().reply(error, self._session)
         yield from self.take_refused()
 
     def _arrived(self) -> Iterator[Reply]:
-        """Answers that came before the connection was lost, but that nobody had read yet."""
+        """Yield answers that came before the connection was lost, but that nobody had read yet."""
         try:
             while self._flights:
                 yield from self.next_reply()
         except EnclaveError:
             return  # that was all; the caller has the error already
+
+    def _has_more(self) -> bool:
+        return bool(self._waiting) or self._read_one()
 
     def _read_one(self) -> bool:
         for index, picture in self._source:

@@ -1,4 +1,4 @@
-"""The pictures that a user names: files, folders and standard input, read one at a time, within bounds."""
+"""A picture on its way into an enclave: read from a file or from standard input, within bounds."""
 
 from __future__ import annotations
 
@@ -9,14 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, islice
-from pathlib import Path
 
-from enclavectl.errors import PictureRefused, UsageError
+from enclavectl.client.folders import STDIN
+from enclavectl.client.formats import media_type_of, other_format_of
+from enclavectl.errors import PictureRefused
 from enclavectl.protocol.media import MAX_PICTURE_BYTES, MediaType
-
-STDIN = "-"
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
-_HEAD_BYTES = 16
 
 
 @dataclass(frozen=True)
@@ -34,40 +31,6 @@ class Picture:
     def sha256(self) -> str:
         """Hex hash of the encoded bytes, by which an owner finds the picture again."""
         return hashlib.sha256(self.data).hexdigest()
-
-
-def collect(arguments: Sequence[str]) -> list[str]:
-    """The names to read, in order: folders give their pictures, sorted by name, without subfolders.
-
-    Raises:
-        UsageError: a name does not exist or may not be looked at, a folder holds no picture, or ``-`` is
-            named twice.
-    """
-    names: list[str] = []
-    for argument in arguments:
-        names += [STDIN] if argument == STDIN else _named_by(argument)
-    if names.count(STDIN) > 1:
-        raise UsageError("standard input (-) can be read only once")
-    return names
-
-
-def _named_by(argument: str) -> list[str]:
-    path = Path(argument)
-    try:
-        if not stat.S_ISDIR(path.stat().st_mode):
-            return [argument]
-        found = [entry for entry in path.iterdir() if entry.suffix.lower() in _SUFFIXES]
-        names = sorted(str(entry) for entry in found if not entry.is_dir())
-    except FileNotFoundError as exc:
-        raise UsageError(f"{argument}: no such file or folder") from exc
-    except (OSError, ValueError) as exc:  # ValueError: a NUL character in the path
-        raise UsageError(f"{argument:.200}: cannot be read ({getattr(exc, 'strerror', exc)})") from exc
-    if not names:
-        raise UsageError(
-            f"{argument}: expected a folder with pictures, found none",
-            hint=f"pictures are files ending in {', '.join(sorted(_SUFFIXES))}",
-        )
-    return names
 
 
 def read_picture(name: str, read_stdin: Callable[[int], bytes]) -> Picture:
@@ -97,7 +60,7 @@ def read_picture(name: str, read_stdin: Callable[[int], bytes]) -> Picture:
 def read_pictures(
     names: Sequence[str], read_stdin: Callable[[int], bytes]
 ) -> Iterator[Picture | PictureRefused]:
-    """The pictures in order, or why they were refused. The first is read now, the others when asked for.
+    """Return the pictures in order, or why they were refused: the first is read now, the others when due.
 
     So call this before connecting: an enclave gives a new connection a few seconds to send a picture, and
     standard input may take longer.
@@ -114,46 +77,16 @@ def read_pictures(
     return chain(list(islice(source, 1)), source)
 
 
-def media_type_of(data: bytes) -> MediaType | None:
-    """The format that the first bytes announce; None if it is none of ours."""
-    if data.startswith(b"\xff\xd8\xff"):
-        return MediaType.JPEG
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return MediaType.PNG
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return MediaType.WEBP
-    if data.startswith(b"BM"):
-        return MediaType.BMP
-    if data.startswith((b"II*\0", b"MM\0*")):
-        return MediaType.TIFF
-    return None
-
-
 def _media_type(name: str, data: bytes) -> MediaType:
     found = media_type_of(data)
     if found is None:
+        other = other_format_of(data, name)
         raise PictureRefused(
-            f"{name}: expected JPEG, PNG, WebP, BMP or TIFF, found {_guess(data)}",
-            hint="convert the picture to JPEG or PNG",
+            f"{name}: expected JPEG, PNG, WebP, BMP or TIFF, found {other.name}",
+            hint=other.hint,
             code="unsupported-format",
         )
     return found
-
-
-def _guess(data: bytes) -> str:
-    known = {
-        b"GIF8": "a GIF",
-        b"%PDF": "a PDF",
-        b"<svg": "an SVG",
-        b"<?xml": "XML",
-        b"PK\x03\x04": "a ZIP archive",
-    }
-    for magic, name in known.items():
-        if data.startswith(magic):
-            return name
-    if data[4:8] == b"ftyp":
-        return "HEIC, AVIF or a film"
-    return "none of them"
 
 
 def _read_file(name: str, limit: int) -> bytes:

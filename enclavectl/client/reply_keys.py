@@ -7,6 +7,7 @@ removed when its answer has been opened, or by the first command that uses the f
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -15,7 +16,14 @@ from pathlib import Path
 
 from enclavectl.client.exchange import PendingAnswer
 from enclavectl.errors import StateError, UsageError
-from enclavectl.files import STAGED_GLOB, make_private_dir, read_bounded, stage_file
+from enclavectl.files import (
+    STAGED_GLOB,
+    make_private_dir,
+    read_bounded,
+    require_private_dir,
+    stage_file,
+)
+from enclavectl.json_object import JsonError, JsonObject
 from enclavectl.protocol.requests import REPLY_KEY_BYTES, REQUEST_ID_BYTES
 
 _SCHEMA = "enclavectl.pending/1"
@@ -40,7 +48,11 @@ class PendingStore:
     """The folder of waiting requests, shared by every ``send`` and ``listen`` of this user."""
 
     def __init__(self, state_dir: Path) -> None:
-        """Remove what is too old."""
+        """Remove what is too old.
+
+        Raises:
+            HostError: somebody else may have put something in the folder.
+        """
         self.folder = state_dir / "pending"
         self._drop_old()
 
@@ -55,7 +67,7 @@ class PendingStore:
         value = {
             "schema": _SCHEMA,
             "reply_key": waiting.pending.reply_key.hex(),
-            "image": waiting.image,
+            "image": os.fsencode(waiting.image).hex(),  # file names are bytes, which JSON cannot hold
             "sha256": waiting.sha256,
             "labels": dict(waiting.labels),
             "notice": waiting.notice,
@@ -69,29 +81,30 @@ class PendingStore:
 
         Raises:
             StateError: its file is damaged.
+            HostError: somebody else may have put it there.
         """
         path = self._path(request_id)
         self._drop_old()
         if not path.exists():
             return None
         try:
-            value = json.loads(read_bounded(path, _MAX_BYTES, what="pending request"))
-            reply_key = bytes.fromhex(value["reply_key"])
-            if value["schema"] == _SCHEMA and len(reply_key) == REPLY_KEY_BYTES:
-                return Waiting(
-                    pending=PendingAnswer(request_id=request_id, reply_key=reply_key),
-                    image=str(value["image"]),
-                    sha256=str(value["sha256"]),
-                    labels={str(code): str(name) for code, name in value["labels"].items()},
-                    notice=str(value["notice"]),
-                )
+            value = JsonObject.parse(read_bounded(path, _MAX_BYTES, what="pending request"))
+            value.require_schema(_SCHEMA)
+            return Waiting(
+                pending=PendingAnswer(
+                    request_id=request_id, reply_key=value.hex("reply_key", length=REPLY_KEY_BYTES)
+                ),
+                image=os.fsdecode(value.hex("image")),
+                sha256=value.string("sha256"),
+                labels=value.string_map("labels"),
+                notice=value.string("notice"),
+            )
         except UsageError:
             return None  # another `listen` took it between the two looks
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
+        except JsonError as exc:
             raise StateError(
                 f"{path}: damaged ({exc})", hint=f"rm '{path}' and send the picture again"
             ) from exc
-        raise StateError(f"{path}: expected {_SCHEMA}, found something else", hint=f"rm '{path}'")
 
     def remove(self, request_id: bytes) -> None:
         """The request is forgotten, and with it the key to its answer."""
@@ -103,6 +116,8 @@ class PendingStore:
         return self.folder / f"{request_id.hex()}.json"
 
     def _drop_old(self) -> None:
+        if not require_private_dir(self.folder):
+            return
         now = time.time()
         for pattern, keep_s in (("*.json", KEEP_S), (STAGED_GLOB, _STAGED_S)):
             for path in self.folder.glob(pattern):

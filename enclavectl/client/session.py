@@ -2,16 +2,22 @@
 
 ::
 
-    with Client.connect(address, expectation, timeout_s=30) as client:
-        for reply in classify(client, pictures):  # enclavectl.client.batch
-            ...
+    from enclavectl.client.batch import classify
+    from enclavectl.client.session import Client
 
+    with Client.connect(address, expectation, timeout_s=30) as client:
+        for reply in classify(client, pictures, timeout_s=30):
+            print(reply.picture, reply.error or reply.outcome)
+
+``address`` comes from ``enclavectl.net.address``. ``expectation`` (``enclavectl.client.exchange``) is a
+policy and a root, both of ``enclavectl.attestation``. ``pictures`` come from ``enclavectl.client.pictures``.
 ``connect`` returns only with verified evidence; before that nothing but the challenge has been sent.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections import deque
 from contextlib import suppress
@@ -30,7 +36,7 @@ from enclavectl.client.exchange import (
     verify_evidence,
 )
 from enclavectl.client.pictures import Picture
-from enclavectl.errors import AttestationError, EnclaveBusy, EnclaveLost, PeerProtocolError
+from enclavectl.errors import AttestationError, EnclaveBusy, EnclaveLost, PeerProtocolError, StateError
 from enclavectl.net.address import Address
 from enclavectl.net.frames import Frame, FrameStream, FrameType, WireError
 from enclavectl.net.refusal import REFUSAL_BYTES, parse_refusal
@@ -50,7 +56,11 @@ _LAST_WORDS_S = 1.0
 
 
 class Client:
-    """A session with one verified enclave. Any error but a refused picture ends it."""
+    """A session with one verified enclave. Any error but a refused picture ends it.
+
+    It belongs to the thread that first asks something: requests have an order, and answers come in any.
+    Threads that work at the same time need a client each.
+    """
 
     def __init__(self, stream: FrameStream, enclave: VerifiedEnclave, timeout_s: float) -> None:
         """Use ``connect``."""
@@ -59,6 +69,7 @@ class Client:
         self._counter = 0
         self._pending: dict[bytes, PendingAnswer] = {}
         self._arrived: deque[Result] = deque()
+        self._thread: int | None = None
         self.enclave = enclave
 
     @classmethod
@@ -108,7 +119,12 @@ class Client:
         self._stream.close()
 
     def prepare(self) -> PendingAnswer:
-        """The session's next request: its id and the key to its answer, before anything is sent."""
+        """The session's next request: its id and the key to its answer, before anything is sent.
+
+        Raises:
+            StateError: another thread uses the session.
+        """
+        self._require_own_thread()
         pending = new_request(self.enclave, self._counter)
         self._counter += 1
         return pending
@@ -120,7 +136,9 @@ class Client:
 
         Raises:
             EnclaveError: the enclave was lost; if it said why, that is the error.
+            StateError: another thread uses the session.
         """
+        self._require_own_thread()
         deadline = time.monotonic() + self._timeout_s
         sealed = seal_picture(self.enclave, pending, picture, delivery)
         self._pending[pending.request_id] = pending
@@ -137,7 +155,9 @@ class Client:
 
         Raises:
             EnclaveError: the enclave was lost, refused the session, or answered what we did not ask.
+            StateError: another thread uses the session.
         """
+        self._require_own_thread()
         return self._arrived.popleft() if self._arrived else self._result_in(self._stream.receive(deadline))
 
     def _result_in(self, frame: Frame) -> Result:
@@ -155,6 +175,17 @@ class Client:
         if pending is None:
             raise PeerProtocolError("the enclave answered a request that is not under way")
         return answer.request_id, open_reply(pending, answer)
+
+    def _require_own_thread(self) -> None:
+        thread = threading.get_ident()
+        if self._thread is None:
+            self._thread = thread
+        if self._thread != thread:
+            raise StateError(
+                "expected a session of this thread's own, found one that another thread uses",
+                hint="give each thread its own Client.connect(...)",
+                code="other-thread",
+            )
 
     def _read_last_words(self, deadline: float) -> None:
         """Keep the answers that came before the enclave stopped reading, and raise what it said of the end.

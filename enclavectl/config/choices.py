@@ -12,3 +12,8 @@ class BackendChoice(StrEnum):
     NITRO = "nitro"
     QEMU = "qemu"
     LOCAL = "local"
+
+    @property
+    def runs_machines(self) -> bool:
+        """True if enclaves are virtual machines booted from an image. ``auto`` has to be resolved first."""
+        return self is not BackendChoice.LOCAL

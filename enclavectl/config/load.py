@@ -245,12 +245,18 @@ def config_path(*, path: Path | None, environ: Mapping[str, str]) -> Path:
         raise UsageError(f"configuration file: {exc}", hint=f"set {CONFIG_VARIABLE}") from exc
 
 
-def load_config(*, path: Path | None, environ: Mapping[str, str], flags: Mapping[str, object]) -> Config:
+def load_config(
+    *,
+    path: Path | None,
+    environ: Mapping[str, str],
+    flags: Mapping[str, object],
+    flag_names: Mapping[str, str] | None = None,
+) -> Config:
     """Load and check the configuration of this invocation.
 
     ``path`` is a file that must exist, as must the one that ENCLAVECTL_CONFIG names; the default file may be
-    absent. ``flags`` has values by key ("diagnose.top"), None for a flag that was not given. A variable
-    that is set to nothing counts as not set.
+    absent. ``flags`` has values by key ("diagnose.top"), None for a flag that was not given; errors call
+    them by ``flag_names`` ("--top"). A variable that is set to nothing counts as not set.
 
     Raises:
         UsageError: an unknown key or variable, or a value of the wrong type or out of bounds; the message has
@@ -263,7 +269,7 @@ def load_config(*, path: Path | None, environ: Mapping[str, str], flags: Mapping
             read_bounded(file, MAX_CONFIG_BYTES, what="configuration file"), file, environ=environ
         )
     found |= _from_environment(environ)
-    found |= _from_flags(flags, environ)
+    found |= _from_flags(flags, flag_names or {}, environ)
     return _assemble(found, file, PathContext(base=None, environ=environ))
 
 
@@ -357,7 +363,7 @@ def _from_environment(environ: Mapping[str, str]) -> _Found:
     return found
 
 
-def _from_flags(flags: Mapping[str, object], environ: Mapping[str, str]) -> _Found:
+def _from_flags(flags: Mapping[str, object], names: Mapping[str, str], environ: Mapping[str, str]) -> _Found:
     around = PathContext(base=None, environ=environ)
     found: _Found = {}
     for key, given in flags.items():
@@ -365,9 +371,7 @@ def _from_flags(flags: Mapping[str, object], environ: Mapping[str, str]) -> _Fou
             try:
                 value = _BY_KEY[key].kind.read(given, around)  # a KeyError is a bug in the caller
             except ValueError as exc:
-                raise UsageError(
-                    f"{key} on the command line: {exc}", hint="enclavectl COMMAND --help lists the options"
-                ) from exc
+                raise UsageError(f"{names.get(key, key)}: {exc}") from exc
             found[key] = (value, Source(kind=SourceKind.FLAG))
     return found
 

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from enclavectl.eif.crc import crc32_combine
 from enclavectl.eif.errors import EifError
 from enclavectl.eif.examine import Image, read_image
-from enclavectl.eif.file_range import Blob, blob_of
+from enclavectl.eif.file_range import FileRange, bytes_range
 from enclavectl.eif.format import (
     CRC_OFFSET,
     DEFAULT_CPUS,
@@ -32,20 +32,20 @@ from enclavectl.files import stage_file
 
 
 class Signer(Protocol):
-    """Who can sign an image; ``sign.KeySigner`` is one."""
+    """A signer of images, such as ``sign.KeySigner``."""
 
     def sign(self, pcr0: str) -> SignatureBlock:
-        """The signature section for an image with this PCR0."""
+        """Return the signature section for an image with this PCR0."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageSpec:
-    """What an image is made of. ``ramdisks`` are in boot order: the boot ramdisk, then the application's."""
+    """The parts of an image. ``ramdisks`` are in boot order: the boot ramdisk, then the application's."""
 
-    kernel: Blob
+    kernel: FileRange
     cmdline: str
-    ramdisks: tuple[Blob, ...]
+    ramdisks: tuple[FileRange, ...]
     metadata: Metadata
     arch: Arch
     signer: Signer | None = None
@@ -55,7 +55,7 @@ class ImageSpec:
 class Parts:
     """Sections as they are to be written, and the header fields that are free to choose."""
 
-    sections: tuple[tuple[SectionKind, Blob], ...]
+    sections: tuple[tuple[SectionKind, FileRange], ...]
     flags: int
     default_memory: int = DEFAULT_MEMORY
     default_cpus: int = DEFAULT_CPUS
@@ -63,7 +63,7 @@ class Parts:
 
 
 def build_image(spec: ImageSpec, output: Path, *, on_bytes: OnBytes | None = None) -> Measurements:
-    """``output`` is a whole, strictly valid image with these sections, or it is what it was before.
+    """Write a whole, strictly valid image to ``output``, or leave ``output`` as it was.
 
     The sections stand in the official builder's order. ``on_bytes`` counts the bytes written.
 
@@ -75,8 +75,8 @@ def build_image(spec: ImageSpec, output: Path, *, on_bytes: OnBytes | None = Non
     _check_spec(spec)
     sections = (
         (SectionKind.KERNEL, spec.kernel),
-        (SectionKind.CMDLINE, blob_of(spec.cmdline.encode())),
-        (SectionKind.METADATA, blob_of(spec.metadata.to_bytes())),
+        (SectionKind.CMDLINE, bytes_range(spec.cmdline.encode())),
+        (SectionKind.METADATA, bytes_range(spec.metadata.to_bytes())),
         *((SectionKind.RAMDISK, ramdisk) for ramdisk in spec.ramdisks),
     )
     parts = Parts(sections=sections, flags=spec.arch.flags, signer=spec.signer)
@@ -84,7 +84,7 @@ def build_image(spec: ImageSpec, output: Path, *, on_bytes: OnBytes | None = Non
 
 
 def write_image(parts: Parts, output: Path, *, on_bytes: OnBytes | None = None) -> Measurements:
-    """``output`` holds the parts, signed if there is a signer; it was read back and measured again.
+    """Write the parts to ``output``, signed if there is a signer, and read back and measure what was written.
 
     Raises:
         EifError: what was read back is not what was written, or breaks a rule.
@@ -139,16 +139,16 @@ def _check_spec(spec: ImageSpec) -> None:
 
 
 def _write(parts: Parts, file: BinaryIO, on_bytes: OnBytes | None) -> Measurements:
-    """Sections first, then the header, which needs their sizes; the CRC of both halves is combined."""
+    """Write the sections, then the header, which needs their sizes; combine the CRCs of both."""
     file.write(bytes(HEADER_SIZE))
     body = _Body(file, on_bytes)
     with Measurer() as measurer:
-        for kind, blob in parts.sections:
-            body.add(kind, blob, measurer)
+        for kind, data in parts.sections:
+            body.add(kind, data, measurer)
         measurements = measurer.finish()
     if parts.signer is not None:
         block = parts.signer.sign(measurements.pcr0)
-        body.add(SectionKind.SIGNATURE, blob_of(block.to_bytes()), None)
+        body.add(SectionKind.SIGNATURE, bytes_range(block.to_bytes()), None)
         der = parse_certificate(block.certificate_pem).public_bytes(Encoding.DER)
         measurements = replace(measurements, pcr8=certificate_pcr(der))
     unused = (0,) * (MAX_SECTIONS - len(body.sections))
@@ -167,20 +167,20 @@ def _write(parts: Parts, file: BinaryIO, on_bytes: OnBytes | None) -> Measuremen
 
 
 class _Body:
-    """Everything behind the header, as it is written."""
+    """The writer of everything behind the header."""
 
     def __init__(self, file: BinaryIO, on_bytes: OnBytes | None) -> None:
         self._file, self._on_bytes = file, on_bytes
         self.sections: list[Section] = []
         self.crc32 = self.size = 0
 
-    def add(self, kind: SectionKind, blob: Blob, measurer: Measurer | None) -> None:
-        section = Section(kind=kind, offset=HEADER_SIZE + self.size, size=blob.size)
+    def add(self, kind: SectionKind, data: FileRange, measurer: Measurer | None) -> None:
+        section = Section(kind=kind, offset=HEADER_SIZE + self.size, size=data.size)
         self.sections.append(section)
         self._append(section.to_bytes())
         if measurer is not None:
             measurer.start_section(kind)
-        for chunk in blob.chunks():
+        for chunk in data.chunks():
             self._append(chunk)
             if measurer is not None:
                 measurer.update(kind, chunk)

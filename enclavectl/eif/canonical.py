@@ -6,7 +6,7 @@ from enclavectl.eif.errors import EifError
 
 
 def _head(major: int, count: int) -> bytes:
-    """A CBOR head in its shortest form; everything here is shorter than 65,536."""
+    """Return a CBOR head in its shortest form; everything here is shorter than 65,536."""
     if count < 24:
         return bytes([major | count])
     if count < 256:
@@ -15,12 +15,12 @@ def _head(major: int, count: int) -> bytes:
 
 
 def byte_string(data: bytes) -> bytes:
-    """A CBOR byte string."""
+    """Return a CBOR byte string."""
     return _head(0x40, len(data)) + data
 
 
 def array(data: bytes) -> bytes:
-    """An array of integers, one for each byte: what serde makes of a Rust ``Vec<u8>``."""
+    """Return an array of integers, one for each byte: what serde makes of a Rust ``Vec<u8>``."""
     return _head(0x80, len(data)) + b"".join([_head(0, value) for value in data])
 
 
@@ -41,7 +41,7 @@ class Reader:
         self._at += len(literal)
 
     def byte_string(self) -> bytes:
-        """The content of a byte string."""
+        """Read a byte string and return its content."""
         size = self._number(0x40)
         data = self._data[self._at : self._at + size]
         if len(data) != size:
@@ -50,11 +50,11 @@ class Reader:
         return data
 
     def array(self) -> bytes:
-        """The bytes that an array of integers stands for."""
+        """Read an array of integers and return the bytes that it stands for."""
         return bytes([self._octet() for _ in range(self._number(0x80))])
 
     def end(self) -> None:
-        """Nothing may follow."""
+        """Refuse any byte that follows."""
         if self._at != len(self._data):
             raise self._error(f"{len(self._data) - self._at} bytes too many")
 

@@ -12,7 +12,7 @@ _X8 = 0x0080_0000
 
 
 def crc32_combine(first: int, second: int, second_size: int) -> int:
-    """``zlib.crc32(a + b)`` from ``zlib.crc32(a)``, ``zlib.crc32(b)`` and ``len(b)``."""
+    """Compute ``zlib.crc32(a + b)`` from ``zlib.crc32(a)``, ``zlib.crc32(b)`` and ``len(b)``."""
     return _times(first, _power(_X8, second_size)) ^ second
 
 

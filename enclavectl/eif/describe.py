@@ -17,13 +17,14 @@ from enclavectl.eif.format import Header
 from enclavectl.eif.layout import Layout
 from enclavectl.eif.metadata import Metadata
 from enclavectl.eif.names import algorithm_name, attribute_name
+from enclavectl.eif.signature import issuer_names
 
 # What every nitro-cli up to 1.4 prints; 1.5 has `Sha512_48 { .. }`, its library's new name for the same.
 _HASH_ALGORITHM = "Sha384 { ... }"
 
 
 def describe(examination: Examination) -> dict[str, object]:
-    """The JSON object of ``eif show``.
+    """Return the JSON object of ``eif show``.
 
     Raises:
         EifError: there is not even a header to describe.
@@ -87,12 +88,10 @@ def _facts(examination: Examination, layout: Layout) -> dict[str, object]:
 
 def _certificate(certificate: x509.Certificate) -> dict[str, object]:
     try:
-        names = {
-            attribute_name(attribute.oid): _rust_debug(str(attribute.value))
-            for attribute in certificate.issuer
-        }
-    except ValueError as exc:
-        raise EifError(f"certificate: its issuer cannot be read ({exc})", code="certificate-form") from exc
+        issuer = issuer_names(certificate)
+    except EifError:
+        issuer = []  # a finding says so
+    names = {attribute_name(oid): _rust_debug(text) for oid, text in issuer}
     return {
         "IssuerName": dict(sorted(names.items())),
         "Algorithm": algorithm_name(certificate.signature_algorithm_oid),
@@ -103,7 +102,7 @@ def _certificate(certificate: x509.Certificate) -> dict[str, object]:
 
 
 def _rust_debug(text: str) -> str:
-    r"""The text as Rust's ``{:?}`` shows it, with the quotes deleted, which is what nitro-cli prints."""
+    r"""Write text as Rust's ``{:?}`` does, with the quotes deleted, which is what nitro-cli prints."""
     known = {"\\": "\\\\", '"': "\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\0": "\\0"}
     return "".join(
         known.get(char) or (char if char.isprintable() else f"\\u{{{ord(char):x}}}") for char in text

@@ -10,7 +10,7 @@ from enclavectl.errors import UsageError
 
 
 class EifError(UsageError):
-    """An image, or what one is to be made of, breaks a rule.
+    """A broken rule of an image, or of a part of one.
 
     ``code`` is stable and meant for programs. ``offset`` is in bytes from the start of the file (or, for a
     ``CpioError`` or a ``LayerError``, of the archive); ``None`` where the rule is not about one place.
@@ -38,7 +38,7 @@ class LayerError(EifError):
 
 @contextmanager
 def naming(path: Path, *, hint: str | None = None) -> Iterator[None]:
-    """The readers know no names: what an ``EifError`` of the block says begins with the file's.
+    """Let an ``EifError`` of the block begin with the file's name, which the readers do not know.
 
     ``hint`` takes the place of the reader's own.
     """

@@ -21,6 +21,9 @@ from enclavectl.eif.signature import (
     SignatureBlock,
     certificate_facts,
     check_validity,
+    form_finding,
+    issuer_names,
+    key_finding,
     parse_signature,
     verify_signature,
 )
@@ -30,17 +33,21 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
-    """A file that broke no rule of the strict reader. The signature, if any, has not been verified."""
+    """A file that broke no rule of the strict reader. The signature, if any, has not been verified.
+
+    ``warnings`` are about the signature section.
+    """
 
     layout: Layout
     measurements: Measurements
     metadata: Metadata | None
     signature: SignatureBlock | None
+    warnings: tuple[Finding, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Examination:
-    """What lenient reading found out.
+    """The result of lenient reading.
 
     ``measurements`` are those of the linear view, which is what nitro-cli prints; where the header's table
     shows other sections, ``table_measurements`` are what the hypervisor would measure. Both are ``None``
@@ -60,18 +67,18 @@ class Examination:
 
     @property
     def is_signed(self) -> bool:
-        """There is a signature section, also one that cannot be read."""
+        """True where there is a signature section, even one that cannot be read."""
         linear = self.scan.linear
         return linear is not None and linear.first(SectionKind.SIGNATURE) is not None
 
     @property
     def sound(self) -> bool:
-        """No error and no warning: what ``eif verify`` asks for."""
+        """True without any error or warning: what ``eif verify`` asks for."""
         return all(finding.severity is Severity.NOTE for finding in self.findings)
 
 
 def read_image(file: BinaryIO, *, on_bytes: OnBytes | None = None) -> Image:
-    """The image in an open, seekable file, with its measurements, in one pass and constant memory.
+    """Read the image in an open, seekable file, and measure it, in one pass and constant memory.
 
     Raises:
         EifError: the first rule that is broken: layout, CRC, metadata, form of signature and certificate.
@@ -84,16 +91,36 @@ def read_image(file: BinaryIO, *, on_bytes: OnBytes | None = None) -> Image:
     crc = _crc_finding(layout, measured.crc32)
     if crc is not None:
         raise crc.to_error()
-    return Image(layout=layout, measurements=measured.measurements, metadata=metadata, signature=block)
+    return Image(
+        layout=layout,
+        measurements=measured.measurements,
+        metadata=metadata,
+        signature=block,
+        warnings=tuple(_signature_warnings(layout, block)),
+    )
 
 
 def measure_image(file: BinaryIO, *, on_bytes: OnBytes | None = None) -> Measurements:
-    """The PCRs of a file that the strict reader accepts.
+    """Measure a file that the strict reader accepts and whose signature, if any, is valid.
 
     Raises:
-        EifError: see ``read_image``.
+        EifError: see ``read_verified``.
     """
-    return read_image(file, on_bytes=on_bytes).measurements
+    return read_verified(file, on_bytes=on_bytes).measurements
+
+
+def read_verified(file: BinaryIO, *, on_bytes: OnBytes | None = None) -> Image:
+    """Read an image whose signature, if it has one, is valid; so its PCR8 is the signer's.
+
+    The certificate's validity in time is not looked at, since no register depends on it.
+
+    Raises:
+        EifError: see ``read_image`` and ``verify_signature``.
+    """
+    image = read_image(file, on_bytes=on_bytes)
+    if image.signature is not None:
+        verify_signature(image.signature, pcr0=image.measurements.pcr0)
+    return image
 
 
 def examine(
@@ -104,7 +131,7 @@ def examine(
     archives: bool = False,
     on_bytes: OnBytes | None = None,
 ) -> Examination:
-    """Every defect and every fact of a file, however broken it is. ``now`` needs a time zone.
+    """Find every defect and every fact of a file, however broken it is. ``now`` needs a time zone.
 
     ``force_flags`` gives PCRs also where unknown header flags make them a guess; ``archives`` reads the
     ramdisks' archives as well, which takes as long again.
@@ -129,6 +156,8 @@ def examine(
     if facts:
         certificate = facts[0]
         _attempt(findings, lambda: check_validity(certificate, now))
+        _attempt(findings, lambda: issuer_names(certificate))
+    findings += _signature_warnings(layout, block if facts else None)
     findings += lint_contents(layout)
     findings += lint_ramdisks(layout) if archives else ()
     findings += _metadata_form(layout, metadata)
@@ -162,7 +191,7 @@ def _nothing(scan: Scan) -> Examination:
 
 
 def _attempt(findings: list[Finding], step: Callable[[], _T]) -> _T | None:
-    """The step's result; its error becomes a finding, so that the examination goes on."""
+    """Return the step's result; its error becomes a finding, so that the examination goes on."""
     try:
         return step()
     except EifError as exc:
@@ -175,7 +204,7 @@ def _read_metadata(layout: Layout) -> Metadata | None:
     if section is None or not section.size:  # the layout's rules have their own words for these
         return None
     try:
-        return parse_metadata(layout.blob(section).read(MAX_METADATA))
+        return parse_metadata(layout.data(section).read(MAX_METADATA))
     except EifError as exc:
         raise EifError(exc.reason, code=exc.code, offset=section.data_offset, hint=exc.hint) from exc
 
@@ -184,7 +213,18 @@ def _read_signature(layout: Layout) -> SignatureBlock | None:
     section = layout.first(SectionKind.SIGNATURE)
     if section is None or not section.size:
         return None
-    return parse_signature(layout.blob(section).read(MAX_SIGNATURE), offset=section.data_offset)
+    return parse_signature(layout.data(section).read(MAX_SIGNATURE), offset=section.data_offset)
+
+
+def _signature_warnings(layout: Layout, block: SignatureBlock | None) -> Iterator[Finding]:
+    """Yield what is odd about a signature section whose certificate can be read, and a key in any."""
+    section = layout.first(SectionKind.SIGNATURE)
+    if section is None:
+        return
+    found = [key_finding(layout.data(section).head(MAX_SIGNATURE), section.data_offset)]
+    if block is not None:
+        found.append(form_finding(block, section.data_offset))
+    yield from filter(None, found)
 
 
 def _measure(layout: Layout, pcr8: str | None, on_bytes: OnBytes | None) -> Measured:
@@ -197,7 +237,7 @@ def _measure(layout: Layout, pcr8: str | None, on_bytes: OnBytes | None) -> Meas
 
 
 def _measure_table(scan: Scan) -> Measured | None:
-    """What follows from the table where it shows other sections than the walk does."""
+    """Measure what the table shows, where that is other sections than the walk finds."""
     view = scan.table
     if view is None or not scan.views_differ:
         return None
@@ -223,7 +263,7 @@ def _metadata_form(layout: Layout, metadata: Metadata | None) -> Iterator[Findin
     if metadata is None or section is None:
         return
     try:
-        canonical = metadata.to_bytes() == layout.blob(section).read(MAX_METADATA)
+        canonical = metadata.to_bytes() == layout.data(section).read(MAX_METADATA)
     except EifError:  # numbers that the official writer cannot have written
         canonical = False
     if not canonical:

@@ -31,7 +31,7 @@ class Extracted:
 
 
 def extract_sections(file: BinaryIO, folder: Path) -> tuple[Extracted, ...]:
-    """``folder`` is new and holds one file for each section of an image that the strict reader accepts.
+    """Write one file for each section of an image that the strict reader accepts into a new ``folder``.
 
     Ramdisks are numbered in boot order. All of them are whole, or there is no folder.
 
@@ -63,7 +63,7 @@ def _write_parts(layout: Layout, folder: Path) -> list[Extracted]:
             name, ramdisks = f"ramdisk{ramdisks}.cpio", ramdisks + 1
         path = folder / name
         with stage_file(folder, mode=0o644) as staged:
-            for chunk in layout.blob(section).chunks():
+            for chunk in layout.data(section).chunks():
                 staged.file.write(chunk)
             staged.commit(path)
         written.append(Extracted(path=path, kind=section.name, size=section.size))

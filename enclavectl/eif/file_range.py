@@ -5,27 +5,40 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from enclavectl.eif.errors import EifError
+from enclavectl.files import sha256_of
 
 # Large enough that per-chunk costs vanish beside hashing (some 1.4 ms), small enough for the L2 cache.
 CHUNK = 1 << 20
 
 
+class SeekableFile(Protocol):
+    """The methods of a file that a ``FileRange`` needs."""
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Move to ``offset``."""
+        ...
+
+    def read(self, size: int, /) -> bytes:
+        """Read the next ``size`` bytes, fewer at the end."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Blob:
+class FileRange:
     """``size`` bytes at ``offset`` of ``file``. Nothing is read before it is asked for.
 
-    The file stays open as long as the blob is used; the file's position is not preserved.
+    The file stays open as long as the range is used; the file's position is not preserved.
     """
 
-    file: BinaryIO
+    file: SeekableFile
     offset: int
     size: int
 
     def chunks(self) -> Iterator[bytes]:
-        """The bytes in pieces of at most ``CHUNK``.
+        """Yield the bytes in pieces of at most ``CHUNK``.
 
         Raises:
             EifError: ``short-read``; the file ended early, so it changed while we read it.
@@ -40,7 +53,7 @@ class Blob:
             yield data
 
     def read(self, limit: int) -> bytes:
-        """All bytes at once.
+        """Read all bytes at once.
 
         Raises:
             EifError: ``section-too-large`` (more than ``limit`` bytes; nothing was read) or ``short-read``.
@@ -53,16 +66,24 @@ class Blob:
             )
         return b"".join(self.chunks())
 
+    def sha256(self) -> str:
+        """Return the SHA-256 of all bytes, in hex.
+
+        Raises:
+            EifError: ``short-read``.
+        """
+        return sha256_of(self.chunks())
+
     def head(self, limit: int) -> bytes:
-        """The first ``limit`` bytes, or fewer where the blob is shorter."""
-        return b"".join(Blob(file=self.file, offset=self.offset, size=min(limit, self.size)).chunks())
+        """Read the first ``limit`` bytes, or fewer where the range is shorter."""
+        return b"".join(FileRange(file=self.file, offset=self.offset, size=min(limit, self.size)).chunks())
 
 
-def blob_of(data: bytes) -> Blob:
-    """``data`` as a blob."""
-    return Blob(file=io.BytesIO(data), offset=0, size=len(data))
+def bytes_range(data: bytes) -> FileRange:
+    """Make a range of bytes in memory."""
+    return FileRange(file=io.BytesIO(data), offset=0, size=len(data))
 
 
-def whole_file(file: BinaryIO) -> Blob:
-    """All of an open, seekable file."""
-    return Blob(file=file, offset=0, size=file.seek(0, io.SEEK_END))
+def whole_file(file: BinaryIO) -> FileRange:
+    """Make a range of all of an open, seekable file."""
+    return FileRange(file=file, offset=0, size=file.seek(0, io.SEEK_END))

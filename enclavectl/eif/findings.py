@@ -9,7 +9,7 @@ from enclavectl.eif.errors import EifError
 
 
 class Severity(StrEnum):
-    """How bad it is. A strict reader stops at an error; a sound file has neither errors nor warnings."""
+    """The weight of a finding. A strict reader stops at an error; a sound file has only notes."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -27,7 +27,7 @@ class Finding:
     hint: str | None = None
 
     def to_json(self) -> dict[str, object]:
-        """The finding as JSON values; ``offset`` and ``hint`` only where they exist."""
+        """Return the finding as JSON values; ``offset`` and ``hint`` only where they exist."""
         value: dict[str, object] = {
             "severity": self.severity.value,
             "code": self.code,
@@ -40,12 +40,12 @@ class Finding:
         return value
 
     def to_error(self) -> EifError:
-        """The exception that strict reading raises for this finding."""
+        """Return the exception that strict reading raises for this finding."""
         return EifError(self.message, code=self.code, offset=self.offset, hint=self.hint)
 
 
 def finding_of(error: EifError) -> Finding:
-    """A caught error as a finding, so that lenient reading can go on."""
+    """Make a finding of a caught error, so that lenient reading can go on."""
     return Finding(
         severity=Severity.ERROR,
         code=error.code,

@@ -44,13 +44,28 @@ class Arch(Enum):
     ARM64 = "arm64"
 
     @property
+    def machine(self) -> str:
+        """The kernel's word for it (``uname -m``)."""
+        return "aarch64" if self is Arch.ARM64 else "x86_64"
+
+    @property
+    def kernel_name(self) -> str:
+        """nitro-cli's name of the kernel file for this target."""
+        return "Image" if self is Arch.ARM64 else "bzImage"
+
+    @property
     def flags(self) -> int:
         """The header flags of an image for this target."""
         return FLAG_ARM64 if self is Arch.ARM64 else 0
 
 
+def arch_named(name: str) -> Arch | None:
+    """Return the target that Docker or ``uname -m`` calls so, or None if enclaves do not have it."""
+    return next((arch for arch in Arch if name in (arch.value, arch.machine)), None)
+
+
 def kernel_arch(head: bytes) -> Arch | None:
-    """What a kernel that begins so is for: a bzImage or a plain arm64 Image; None if it is neither.
+    """Return what a kernel with this head is for: a bzImage or a plain arm64 Image; None for neither.
 
     https://docs.kernel.org/arch/x86/boot.html and https://docs.kernel.org/arch/arm64/booting.html
     """
@@ -81,7 +96,7 @@ class Header:
         return Arch.ARM64 if self.flags & FLAG_ARM64 else Arch.X86_64
 
     def to_bytes(self) -> bytes:
-        """The 548 bytes as they stand in the file."""
+        """Return the 548 bytes as they stand in the file."""
         return _HEADER.pack(
             self.magic,
             self.version,
@@ -108,26 +123,26 @@ class Section:
 
     @property
     def data_offset(self) -> int:
-        """Where the data starts."""
+        """The offset of the data."""
         return self.offset + SECTION_HEADER_SIZE
 
     @property
     def end(self) -> int:
-        """Where the next section header must start."""
+        """The offset at which the next section header must start."""
         return self.data_offset + self.size
 
     @property
     def name(self) -> str:
-        """A word for messages."""
+        """The name of the type, for messages."""
         return kind_name(self.kind)
 
     def to_bytes(self) -> bytes:
-        """The 12 bytes of the section header."""
+        """Return the 12 bytes of the section header."""
         return _SECTION.pack(self.kind, self.flags, self.size)
 
 
 def kind_name(kind: int) -> str:
-    """The lower-case name of a section type, or ``type N`` for one that does not exist."""
+    """Return the lower-case name of a section type, or ``type N`` for one that does not exist."""
     try:
         return SectionKind(kind).name.lower()
     except ValueError:
@@ -135,7 +150,7 @@ def kind_name(kind: int) -> str:
 
 
 def decode_header(data: bytes) -> Header:
-    """Any ``HEADER_SIZE`` bytes as a header."""
+    """Decode any ``HEADER_SIZE`` bytes as a header."""
     magic, version, flags, memory, cpus, reserved, count, *rest = _HEADER.unpack(data)
     return Header(
         magic=magic,
@@ -153,6 +168,6 @@ def decode_header(data: bytes) -> Header:
 
 
 def decode_section(data: bytes, offset: int) -> Section:
-    """Any ``SECTION_HEADER_SIZE`` bytes, found at ``offset``, as a section header."""
+    """Decode any ``SECTION_HEADER_SIZE`` bytes, found at ``offset``, as a section header."""
     kind, flags, size = _SECTION.unpack(data)
     return Section(kind=kind, flags=flags, offset=offset, size=size)

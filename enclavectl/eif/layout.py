@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from enclavectl.eif.file_range import Blob
+from enclavectl.eif.file_range import FileRange
 from enclavectl.eif.findings import Finding
 from enclavectl.eif.format import Header, Section, SectionKind
 
@@ -19,22 +19,22 @@ class Layout:
     header: Header
     sections: tuple[Section, ...]
 
-    def blob(self, section: Section) -> Blob:
-        """The data of ``section``."""
-        return Blob(file=self.file, offset=section.data_offset, size=section.size)
+    def data(self, section: Section) -> FileRange:
+        """Return the data of ``section``."""
+        return FileRange(file=self.file, offset=section.data_offset, size=section.size)
 
     def all_of(self, kind: SectionKind) -> tuple[Section, ...]:
-        """Every section of one kind."""
+        """Return every section of one kind."""
         return tuple(section for section in self.sections if section.kind == kind)
 
     def first(self, kind: SectionKind) -> Section | None:
-        """The first section of one kind, if there is one."""
+        """Return the first section of one kind, or None."""
         return next(iter(self.all_of(kind)), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scan:
-    """What lenient reading saw.
+    """The result of lenient reading of the layout.
 
     ``linear`` is the official reader's view. ``table`` is that of QEMU and the hypervisor; it is ``None``
     where a slot points outside the file, and equals ``linear`` on a file without layout errors. Both are
@@ -47,7 +47,7 @@ class Scan:
 
     @property
     def views_differ(self) -> bool:
-        """Whether readers that follow the table see another image than those that do not."""
+        """True where readers that follow the table see another image than those that do not."""
         if self.linear is None:
             return False
         return self.table is None or self.table.sections != self.linear.sections

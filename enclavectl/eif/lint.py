@@ -11,44 +11,62 @@ import struct
 from collections.abc import Iterator
 
 from enclavectl.eif.errors import CpioError
-from enclavectl.eif.file_range import Blob
+from enclavectl.eif.file_range import FileRange
 from enclavectl.eif.findings import Finding, Severity
 from enclavectl.eif.format import MAX_CMDLINE, Arch, SectionKind, kernel_arch
 from enclavectl.eif.layout import Layout
-from enclavectl.eif.ramdisk.cpio import CpioReader, show
-from enclavectl.eif.ramdisk.stream import open_ramdisk
+from enclavectl.eif.packed import MAGIC_SIZE, packing_of
+from enclavectl.eif.ramdisk.budget import ReadBudget
+from enclavectl.eif.ramdisk.cpio import show
+from enclavectl.eif.ramdisk.stream import NOT_READ, not_read_error, read_ramdisk
 
-_HEAD = 4096
+_HEAD = 4096  # the setup header ends at 0x268; a PE header for Secure Boot stands within a page
 _CHECKSUM = 4  # older kernels end in a CRC-32 that syssize does not always cover
 CPIO_MAGIC = b"070701"
-GZIP_MAGIC = b"\x1f\x8b\x08"
+CPIO_MAGICS = (CPIO_MAGIC, b"070702")
 
 
 def lint_contents(layout: Layout) -> Iterator[Finding]:
-    """What is odd about kernel, command line and ramdisks; nothing is read but their first bytes."""
+    """Yield what is odd about kernel, command line and ramdisks; only their first bytes are read."""
     for section in layout.sections:
-        blob, offset = layout.blob(section), section.data_offset
+        data, offset = layout.data(section), section.data_offset
         if section.kind == SectionKind.KERNEL:
-            yield from _kernel(blob, layout.header.arch)
+            yield from _kernel(data, layout.header.arch)
         elif section.kind == SectionKind.CMDLINE:
-            yield from _cmdline(blob)
+            yield from _cmdline(data)
         elif section.kind == SectionKind.RAMDISK and section.size:
-            head = blob.head(8)
-            if not head.startswith((CPIO_MAGIC, GZIP_MAGIC)):
-                yield _warning(
-                    "ramdisk-magic", f"expected a cpio or gzip archive, found {head[:6]!r}", offset
-                )
+            yield from _ramdisk_head(data.head(MAGIC_SIZE), offset)
+
+
+def _ramdisk_head(head: bytes, offset: int) -> Iterator[Finding]:
+    packing = packing_of(head)
+    if packing is not None and packing.is_bootable and not packing.is_readable:
+        yield _not_read(f"a ramdisk is {not_read_error(packing).reason}", offset)
+    elif not (packing.is_readable if packing else head.startswith(CPIO_MAGICS)):
+        yield _warning(
+            "ramdisk-magic", f"expected a cpio archive, plain or packed, found {head[:6]!r}", offset
+        )
+
+
+def _not_read(message: str, offset: int) -> Finding:
+    """Make a remark about what Linux may boot although nothing here can say whether it is whole."""
+    return Finding(severity=Severity.NOTE, code=NOT_READ, message=message, offset=offset)
 
 
 def lint_ramdisks(layout: Layout) -> Iterator[Finding]:
-    """Whether each ramdisk is an archive from its beginning to its end; all of them are read."""
+    """Read each ramdisk, and yield why it is no archive from its beginning to its end.
+
+    What they unpack to is bounded by their size (``ReadBudget``).
+    """
     ramdisks = [section for section in layout.all_of(SectionKind.RAMDISK) if section.size]
+    budget = ReadBudget.for_size(sum(section.size for section in ramdisks))
     for index, section in enumerate(ramdisks):
-        blob, offset = layout.blob(section), section.data_offset
-        if not blob.head(8).startswith((CPIO_MAGIC, GZIP_MAGIC)):
+        data, offset = layout.data(section), section.data_offset
+        packing = packing_of(head := data.head(MAGIC_SIZE))
+        if not (packing.is_readable if packing else head.startswith(CPIO_MAGICS)):
             continue  # lint_contents says so
         try:
-            for entry in CpioReader(open_ramdisk(blob)):
+            for entry in read_ramdisk(data, budget):
                 if entry.name.startswith(b"/") or b".." in entry.name.split(b"/"):
                     shown = show(entry.name[:64])
                     yield _warning(
@@ -57,11 +75,12 @@ def lint_ramdisks(layout: Layout) -> Iterator[Finding]:
                     break
         except CpioError as exc:
             place = "" if exc.offset is None else f" at byte {exc.offset} of the archive"
-            yield _warning(exc.code or "ramdisk", f"ramdisk {index}: {exc.reason}{place}", offset)
+            text = f"ramdisk {index}: {exc.reason}{place}"
+            yield _not_read(text, offset) if exc.code == NOT_READ else _warning(exc.code, text, offset)
 
 
 def cmdline_defect(data: bytes) -> str | None:
-    """Why ``data`` is no command line that every loader reads alike, or ``None``."""
+    """Say why ``data`` is no command line that every loader reads alike, or return None."""
     if len(data) > MAX_CMDLINE:
         return f"expected at most {MAX_CMDLINE} bytes, found {len(data)}"
     bad = next((index for index, byte in enumerate(data) if not 0x20 <= byte < 0x7F), None)
@@ -74,50 +93,53 @@ def _warning(code: str, message: str, offset: int) -> Finding:
     return Finding(severity=Severity.WARNING, code=code, message=message, offset=offset)
 
 
-def _cmdline(blob: Blob) -> Iterator[Finding]:
-    defect = cmdline_defect(blob.head(MAX_CMDLINE + 1))
+def _cmdline(data: FileRange) -> Iterator[Finding]:
+    defect = cmdline_defect(data.head(MAX_CMDLINE + 1))
     if defect is not None:
-        yield _warning("cmdline-text", f"command line: {defect}", blob.offset)
+        yield _warning("cmdline-text", f"command line: {defect}", data.offset)
 
 
-def _kernel(blob: Blob, arch: Arch) -> Iterator[Finding]:
-    head = blob.head(_HEAD)
+def _kernel(data: FileRange, arch: Arch) -> Iterator[Finding]:
+    head = data.head(_HEAD)
     found = kernel_arch(head)
     if found is None:
         yield _warning(
             "kernel-format",
             "the kernel is neither a bzImage nor an arm64 Image, so its end cannot be checked",
-            blob.offset,
+            data.offset,
         )
     elif found is not arch:
         yield _warning(
-            "kernel-arch", f"the header says {arch.value}, the kernel is for {found.value}", blob.offset
+            "kernel-arch", f"the header says {arch.value}, the kernel is for {found.value}", data.offset
         )
     if found is Arch.X86_64:
-        yield from _bzimage(blob, head)
+        yield from _bzimage(data, head)
     elif found is Arch.ARM64:
         # image_size counts memory that the file does not fill (bss), so it is only an upper bound:
         # https://docs.kernel.org/arch/arm64/booting.html
         (image_size,) = struct.unpack_from("<Q", head, 16)
-        if blob.size > image_size:
-            yield _boundary(blob, image_size)
+        if data.size > image_size:
+            yield _boundary(data, image_size)
 
 
-def _bzimage(blob: Blob, head: bytes) -> Iterator[Finding]:
-    """https://docs.kernel.org/arch/x86/boot.html: setup_sects at 0x1f1, syssize (16-byte units) at 0x1f4."""
+def _bzimage(data: FileRange, head: bytes) -> Iterator[Finding]:
+    """Compare the section's size with setup_sects (0x1f1) and syssize (0x1f4, units of 16 bytes).
+
+    https://docs.kernel.org/arch/x86/boot.html
+    """
     sectors = head[0x1F1] or 4
     (syssize,) = struct.unpack_from("<I", head, 0x1F4)
     expected = (sectors + 1) * 512 + syssize * 16
     # syssize is rounded up to 16 bytes.
-    if expected - 16 < blob.size <= expected + _CHECKSUM:
+    if expected - 16 < data.size <= expected + _CHECKSUM:
         return
-    if blob.size == _signed_end(head, expected):
+    if data.size == _signed_end(head, expected):
         return
-    yield _boundary(blob, expected)
+    yield _boundary(data, expected)
 
 
 def _signed_end(head: bytes, expected: int) -> int | None:
-    """Where a kernel signed for Secure Boot ends: behind the certificate table that its PE header names."""
+    """Return where a kernel signed for Secure Boot ends: behind its PE header's certificate table."""
     (pe,) = struct.unpack_from("<I", head, 0x3C)
     if head[pe : pe + 4] != b"PE\0\0" or len(head) < pe + 24 + 152:
         return None
@@ -127,10 +149,10 @@ def _signed_end(head: bytes, expected: int) -> int | None:
     return table + size if abs(table - expected) < 16 + _CHECKSUM and size else None
 
 
-def _boundary(blob: Blob, expected: int) -> Finding:
+def _boundary(data: FileRange, expected: int) -> Finding:
     return _warning(
         "kernel-boundary",
-        f"the kernel says that it has {expected} bytes, its section has {blob.size}; "
+        f"the kernel says that it has {expected} bytes, its section has {data.size}; "
         "bytes may have been moved between kernel and command line, which no PCR shows",
-        blob.offset,
+        data.offset,
     )

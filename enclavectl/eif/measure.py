@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from enclavectl.eif.file_range import Blob
+from enclavectl.eif.file_range import FileRange
 from enclavectl.eif.format import CRC_OFFSET, SectionKind
 from enclavectl.eif.layout import Layout
 
@@ -39,37 +39,37 @@ class Measurements:
     pcr8: str | None = None
 
     def registers(self) -> dict[str, str]:
-        """The registers by name, in the order of nitro-cli; PCR8 only where there is one."""
+        """Return the registers by name, in the order of nitro-cli; PCR8 only where there is one."""
         values = {"PCR0": self.pcr0, "PCR1": self.pcr1, "PCR2": self.pcr2}
         if self.pcr8 is not None:
             values["PCR8"] = self.pcr8
         return values
 
     def to_json(self) -> dict[str, str]:
-        """The ``enclavectl.pcrs/1`` object."""
+        """Return the ``enclavectl.pcrs/1`` object."""
         return {"schema": "enclavectl.pcrs/1", "HashAlgorithm": HASH_ALGORITHM, **self.registers()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """What one pass over a file found. ``crc32`` is computed; the header has the one that is claimed."""
+    """The result of one pass over a file. ``crc32`` is computed; the header has the one that is claimed."""
 
     measurements: Measurements
     crc32: int
 
 
 def extend_once(digest: bytes) -> str:
-    """The register, in hex, that started as zeros and was extended with one SHA-384 digest."""
+    """Return the register, in hex, that started as zeros and was extended with one SHA-384 digest."""
     return hashlib.sha384(bytes(PCR_SIZE) + digest).hexdigest()
 
 
 def certificate_pcr(der: bytes) -> str:
-    """PCR8 of an image that the holder of this certificate signed."""
+    """Return PCR8 of an image that the holder of this certificate signed."""
     return extend_once(hashlib.sha384(der).digest())
 
 
 class Measurer:
-    """Fed with section data in file order, it knows PCR0, PCR1 and PCR2.
+    """The hashes behind PCR0, PCR1 and PCR2, fed with section data in file order.
 
     PCR0 and PCR1 hash the same bytes up to the end of the first ramdisk, so one context serves both until
     then. That context runs in a thread of its own, one chunk behind the caller, who hashes PCR2 meanwhile:
@@ -93,7 +93,7 @@ class Measurer:
         self._pool.shutdown()
 
     def start_section(self, kind: int) -> None:
-        """Must be called before the data of each section, whether it is measured or not."""
+        """Begin a section; call this for each one, measured or not."""
         if kind == SectionKind.RAMDISK:
             self._ramdisks += 1
             if self._ramdisks == 2:
@@ -112,7 +112,7 @@ class Measurer:
         other.update(data)
 
     def finish(self, *, pcr8: str | None = None) -> Measurements:
-        """The registers of everything that was fed."""
+        """Return the registers of everything that was fed."""
         self._settle()
         return Measurements(
             pcr0=extend_once(self._image.digest()),
@@ -128,19 +128,19 @@ class Measurer:
 
 
 def measure_layout(layout: Layout, *, pcr8: str | None = None, on_bytes: OnBytes | None = None) -> Measured:
-    """The registers and the CRC of a contiguous layout, in one pass.
+    """Compute the registers and the CRC of a contiguous layout, in one pass.
 
     ``on_bytes`` is called with the size of each chunk. Needs about 4 MiB, whatever the size of the file.
 
     Raises:
         EifError: ``short-read``; the file changed while it was read.
     """
-    crc = zlib.crc32(Blob(file=layout.file, offset=0, size=CRC_OFFSET).head(CRC_OFFSET))
+    crc = zlib.crc32(FileRange(file=layout.file, offset=0, size=CRC_OFFSET).head(CRC_OFFSET))
     with Measurer() as measurer:
         for section in layout.sections:
             measurer.start_section(section.kind)
             crc = zlib.crc32(section.to_bytes(), crc)
-            for chunk in layout.blob(section).chunks():
+            for chunk in layout.data(section).chunks():
                 measurer.update(section.kind, chunk)
                 crc = zlib.crc32(chunk, crc)
                 if on_bytes is not None:
@@ -149,13 +149,13 @@ def measure_layout(layout: Layout, *, pcr8: str | None = None, on_bytes: OnBytes
 
 
 def file_crc(layout: Layout) -> int:
-    """The CRC of every byte of the file but the field itself, whatever the sections say.
+    """Compute the CRC of every byte of the file but the field itself, whatever the sections say.
 
     Raises:
         EifError: ``short-read``; the file changed while it was read.
     """
-    crc = zlib.crc32(Blob(file=layout.file, offset=0, size=CRC_OFFSET).head(CRC_OFFSET))
+    crc = zlib.crc32(FileRange(file=layout.file, offset=0, size=CRC_OFFSET).head(CRC_OFFSET))
     rest = CRC_OFFSET + 4
-    for chunk in Blob(file=layout.file, offset=rest, size=layout.size - rest).chunks():
+    for chunk in FileRange(file=layout.file, offset=rest, size=layout.size - rest).chunks():
         crc = zlib.crc32(chunk, crc)
     return crc

@@ -24,7 +24,7 @@ _ESCAPED = re.compile(r'["\\\x00-\x1f]')
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metadata:
-    """What the section holds. ``docker_info`` and ``custom`` are any JSON value, mostly null or an object."""
+    """The section's content. ``docker_info`` and ``custom`` are any JSON value, mostly null or an object."""
 
     image_name: str
     image_version: str
@@ -37,7 +37,7 @@ class Metadata:
     custom: JsonValue = None
 
     def build_fields(self) -> dict[str, str]:
-        """The five build fields under their names in the file, in its order."""
+        """Return the five build fields under their names in the file, in its order."""
         values = (
             self.build_time,
             self.build_tool,
@@ -48,7 +48,7 @@ class Metadata:
         return dict(zip(_BUILD, values, strict=True))
 
     def to_bytes(self) -> bytes:
-        """The section's bytes as the official builder writes them.
+        """Return the section's bytes as the official builder writes them.
 
         Raises:
             EifError: ``metadata-value``, a number that the official reader would change or text that is not
@@ -125,7 +125,7 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def _dump(value: JsonValue, depth: int = 2) -> str:
-    """Compact, object keys sorted by their UTF-8 bytes, as serde_json's default map does."""
+    """Write compact JSON, object keys sorted by their UTF-8 bytes, as serde_json's default map does."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, str):
@@ -145,7 +145,7 @@ def _dump(value: JsonValue, depth: int = 2) -> str:
 
 
 def _float(value: float) -> str:
-    """The shortest digits that read back as ``value``, laid out as serde_json (ryu) lays them out.
+    """Return the shortest digits that read back as ``value``, laid out as serde_json (ryu) does.
 
     https://github.com/dtolnay/ryu/blob/1.0.18/src/pretty/mod.rs
     """

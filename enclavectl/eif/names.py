@@ -54,10 +54,10 @@ _ALGORITHMS = {
 
 
 def attribute_name(oid: ObjectIdentifier) -> str:
-    """The long name of a name attribute, or its dotted number."""
+    """Return the long name of a name attribute, or its dotted number."""
     return _ATTRIBUTES.get(oid.dotted_string, oid.dotted_string)
 
 
 def algorithm_name(oid: ObjectIdentifier) -> str:
-    """The long name of a signature algorithm, or its dotted number."""
+    """Return the long name of a signature algorithm, or its dotted number."""
     return _ALGORITHMS.get(oid.dotted_string, oid.dotted_string)

@@ -30,7 +30,7 @@ BUG_54 = "resigned-size-slot"
 
 
 def parse_layout(file: BinaryIO) -> Layout:
-    """The layout of a file that breaks no rule of its header, its table or its section headers.
+    """Read the layout of a file that breaks no rule of its header, its table or its section headers.
 
     The file must be seekable. Reads at most 548 + 64 x 12 bytes.
 
@@ -45,7 +45,7 @@ def parse_layout(file: BinaryIO) -> Layout:
 
 
 def scan_layout(file: BinaryIO) -> Scan:
-    """Every defect of the layout, without stopping at the first."""
+    """Find every defect of the layout, without stopping at the first."""
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
     data = file.read(HEADER_SIZE)
@@ -78,7 +78,7 @@ def _read_section(file: BinaryIO, offset: int) -> Section:
 
 
 def _walk(file: BinaryIO, size: int) -> tuple[list[Section], Finding | None]:
-    """The section headers one after the other, as the official reader finds them, and why it stopped."""
+    """Read the section headers one after the other, as the official reader does, and say why it stopped."""
     sections: list[Section] = []
     offset = HEADER_SIZE
     while offset + SECTION_HEADER_SIZE <= size:
@@ -98,7 +98,7 @@ def _walk(file: BinaryIO, size: int) -> tuple[list[Section], Finding | None]:
 
 
 def _table(linear: Layout) -> tuple[Layout | None, list[Finding]]:
-    """The table's view, and every way in which it differs from the linear one."""
+    """Read the table's view, and find every way in which it differs from the linear one."""
     header, findings, sections = linear.header, [], []
     complete = True
     starts = {section.offset for section in linear.sections}

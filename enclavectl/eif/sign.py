@@ -19,6 +19,7 @@ from enclavectl.eif.findings import Severity
 from enclavectl.eif.format import VERSION, SectionKind
 from enclavectl.eif.layout import Layout
 from enclavectl.eif.measure import Measurements, OnBytes, file_crc
+from enclavectl.eif.pem import holds_private_key, pem_kind
 from enclavectl.eif.scan import BUG_54, scan_layout
 from enclavectl.eif.signature import (
     Curve,
@@ -45,7 +46,7 @@ class KeySigner:
     key: ec.EllipticCurvePrivateKey
 
     def sign(self, pcr0: str) -> SignatureBlock:
-        """The signature section; the same bytes each time where the library has RFC 6979 (OpenSSL 3.2)."""
+        """Sign: the same bytes each time where the library has RFC 6979 (OpenSSL 3.2)."""
         payload = canonical_payload(pcr0)
         try:
             algorithm = ec.ECDSA(self.curve.digest, deterministic_signing=True)
@@ -61,49 +62,94 @@ class KeySigner:
 
 
 def load_signer(key_pem: bytes, certificate_pem: bytes, *, now: datetime) -> KeySigner:
-    """A signer whose certificate is valid ``now`` and belongs to the key.
+    """Make a signer whose certificate is valid ``now`` and belongs to the key.
+
+    It signs with the certificate alone, whatever else stands in that file.
 
     Raises:
-        EifError: ``signing-key`` (unreadable or encrypted), ``certificate-key`` (not EC P-256, P-384, P-521),
-            ``certificate-form``, ``certificate-time``, ``certificate-mismatch`` or ``section-too-large``.
+        EifError: what ``load_key``, ``load_certificate`` and ``pair`` raise.
     """
-    if max(len(key_pem), len(certificate_pem)) > MAX_PEM:
-        raise EifError(f"key and certificate may have {MAX_PEM} bytes each", code="section-too-large")
+    return pair(load_key(key_pem), load_certificate(certificate_pem, now=now))
+
+
+def load_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
+    """Read the private key in a PEM file.
+
+    Raises:
+        EifError: ``signing-key`` (none, encrypted, or something else), ``certificate-key`` (not EC P-256,
+            P-384 or P-521) or ``section-too-large``.
+    """
+    _check_size(pem)
     try:
-        key = serialization.load_pem_private_key(key_pem, password=None)
+        key = serialization.load_pem_private_key(pem, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as exc:
+        kind = pem_kind(pem)
         raise EifError(
-            "the signing key is not an unencrypted PEM private key",
+            f"expected an unencrypted private key as PEM, found {kind.what}",
             code="signing-key",
-            hint="openssl pkey -in KEY.pem -out PLAIN.pem asks for the password and writes a plain key",
+            hint=kind.to_key,
         ) from exc
-    curve = curve_of(key, "signing key")
-    certificate = load_certificate(certificate_pem, now=now)
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or certificate.public_key() != key.public_key():
-        raise EifError(
-            "the certificate belongs to another key than the signing key",
-            code="certificate-mismatch",
-            hint="openssl req -new -x509 -key KEY.pem -sha384 -days 365 -out CERT.pem makes one that belongs",
-        )
-    return KeySigner(certificate_pem=certificate_pem, curve=curve, key=key)
+    curve_of(key, "signing key")
+    if not isinstance(
+        key, ec.EllipticCurvePrivateKey
+    ):  # curve_of has made sure; this is for the type checker
+        raise EifError("signing key: not an EC key", code="certificate-key")
+    return key
 
 
 def load_certificate(pem: bytes, *, now: datetime) -> x509.Certificate:
-    """The one certificate in a PEM file; it is valid ``now`` and its key could sign images.
+    """Read the first certificate in a PEM file; it is valid ``now`` and its key could sign images.
 
     Raises:
-        EifError: ``certificate-form``, ``certificate-key`` or ``certificate-time``.
+        EifError: ``certificate-form``, ``certificate-key``, ``certificate-time`` or ``section-too-large``.
     """
+    _check_size(pem)
     certificate = parse_certificate(pem)
     certificate_key(certificate)
     check_validity(certificate, now)
     return certificate
 
 
+def refuse_private_key(certificate_pem: bytes) -> None:
+    """Return if a certificate file may become part of an image as it is, which is what nitro-cli does.
+
+    Raises:
+        EifError: ``signature-private-key``; there is a private key in it.
+    """
+    if holds_private_key(certificate_pem):
+        raise EifError(
+            "the certificate file also holds a private key, which nitro-cli would put into the image",
+            code="signature-private-key",
+            hint="openssl x509 -in CERT.pem -out ONE.pem keeps only the certificate",
+        )
+
+
+def pair(key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> KeySigner:
+    """Make a signer of a key and its certificate.
+
+    Raises:
+        EifError: ``certificate-mismatch``.
+    """
+    if certificate.public_key() != key.public_key():
+        raise EifError(
+            "the certificate belongs to another key than the signing key",
+            code="certificate-mismatch",
+            hint="in a chain the signer's own certificate comes first; openssl req -new -x509 -key KEY.pem "
+            "-sha384 -days 365 -out CERT.pem makes one that belongs",
+        )
+    pem = certificate.public_bytes(serialization.Encoding.PEM)
+    return KeySigner(certificate_pem=pem, curve=curve_of(key, "signing key"), key=key)
+
+
+def _check_size(pem: bytes) -> None:
+    if len(pem) > MAX_PEM:
+        raise EifError(f"key and certificate may have {MAX_PEM} bytes each", code="section-too-large")
+
+
 def sign_image(
     source: Path, output: Path, signer: KeySigner, *, on_bytes: OnBytes | None = None
 ) -> Measurements:
-    """``output`` is ``source`` with this signature, in place of the one that it may have had.
+    """Write ``source`` with this signature, in place of any other, to ``output``.
 
     A file that the official signer damaged when it signed a second time (``resigned-size-slot``) is taken,
     because every field is written anew. ``source`` is only read.
@@ -123,7 +169,7 @@ def sign_image(
             raise EifError("the CRC is wrong: the file is damaged", code="crc")
         parts = Parts(
             sections=tuple(
-                (SectionKind(section.kind), layout.blob(section))
+                (SectionKind(section.kind), layout.data(section))
                 for section in layout.sections
                 if section.kind != SectionKind.SIGNATURE
             ),

@@ -24,14 +24,17 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from enclavectl.eif.canonical import Reader, array, byte_string
 from enclavectl.eif.errors import EifError
+from enclavectl.eif.findings import Finding, Severity
 from enclavectl.eif.format import MAX_SIGNATURE
 from enclavectl.eif.measure import certificate_pcr
+from enclavectl.eif.pem import holds_private_key, pem_blocks, pem_kind
 
 _OUTER = b"\x81\xa2\x73signing_certificate"
 _SECOND_KEY = b"\x69signature"
 _PAYLOAD = b"\xa2\x6eregister_index\x00\x6eregister_value"
 _SIGNATURE1 = b"\x84\x6aSignature1"
-_PEM = re.compile(
+# What `openssl x509 -in CERT -out ONE.pem` writes, with either line ending.
+_ONE_CERTIFICATE = re.compile(
     rb"-----BEGIN CERTIFICATE-----\r?\n((?:[A-Za-z0-9+/=]{1,76}\r?\n)+)-----END CERTIFICATE-----(?:\r?\n)?",
     re.ASCII,
 )
@@ -64,7 +67,7 @@ class SignatureBlock:
     signature: bytes
 
     def to_bytes(self) -> bytes:
-        """The section in the official writer's form."""
+        """Return the section in the official writer's form."""
         cose = b"\x84%s\xa0%s%s" % (
             byte_string(self.curve.protected),
             byte_string(self.payload),
@@ -75,7 +78,7 @@ class SignatureBlock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedSignature:
-    """The signature is over this image's PCR0, under the certificate's key.
+    """The evidence that the certificate's key signed this image's PCR0.
 
     Nobody vouches for the certificate: the signer's identity is PCR8.
     """
@@ -129,20 +132,25 @@ def parse_signature(data: bytes, *, offset: int = 0) -> SignatureBlock:
 
 
 def parse_certificate(pem: bytes) -> x509.Certificate:
-    """The one certificate in a PEM file that holds nothing else.
+    """Read the first certificate in a PEM file, as OpenSSL finds it, which is what PCR8 is of.
+
+    nitro-cli puts the file into the image as it is, so empty lines, text and a chain may stand around it;
+    ``form_finding`` tells.
 
     Raises:
-        EifError: ``certificate-form``.
+        EifError: ``certificate-form``; there is none, or it is damaged.
     """
-    match = _PEM.fullmatch(pem)
-    if match is None:
+    found = (block for block in pem_blocks(pem) if block.label in ("CERTIFICATE", "X509 CERTIFICATE"))
+    block = next(found, None)
+    if block is None:
+        kind = pem_kind(pem)
         raise EifError(
-            "certificate: expected one PEM block (BEGIN CERTIFICATE) and no text around it",
+            f"certificate: expected a PEM block BEGIN CERTIFICATE, found {kind.what}",
             code="certificate-form",
-            hint="openssl x509 -in CERT -out ONE.pem keeps only the first certificate, without text",
+            hint=kind.to_certificate,
         )
     try:
-        der = base64.b64decode(match[1].replace(b"\r", b"").replace(b"\n", b""), validate=True)
+        der = base64.b64decode(block.body, validate=True)
         certificate = x509.load_der_x509_certificate(der)
         canonical = certificate.public_bytes(serialization.Encoding.DER)
     except (ValueError, binascii.Error, x509.InvalidVersion) as exc:
@@ -152,8 +160,41 @@ def parse_certificate(pem: bytes) -> x509.Certificate:
     return certificate
 
 
+def form_finding(block: SignatureBlock, offset: int) -> Finding | None:
+    """Warn if the certificate's PEM file has anything around the certificate. PCR8 is the same.
+
+    ``offset`` is that of the section's data.
+    """
+    if _ONE_CERTIFICATE.fullmatch(block.certificate_pem):
+        return None
+    labels = [one.label for one in pem_blocks(block.certificate_pem)]
+    what = f"{len(labels)} PEM blocks" if len(labels) > 1 else "more than one plain PEM block"
+    return Finding(
+        severity=Severity.WARNING,
+        code="certificate-form",
+        message=f"the signature section holds {what}: only the first certificate counts, for PCR8 too; "
+        "other readers may refuse it",
+        offset=offset,
+        hint="enclavectl eif sign writes the certificate alone",
+    )
+
+
+def key_finding(section: bytes, offset: int) -> Finding | None:
+    """Warn if there is a private key in a signature section, also in one that cannot be parsed."""
+    if not holds_private_key(section):
+        return None
+    return Finding(
+        severity=Severity.WARNING,
+        code="signature-private-key",
+        message="the signature section holds a PRIVATE KEY: whoever has this file can sign as its owner",
+        offset=offset,
+        hint="stop trusting its PCR8, make a new key and certificate, sign again with enclavectl eif sign, "
+        "and delete every copy of this file",
+    )
+
+
 def curve_of(key: object, what: str) -> Curve:
-    """The curve of an EC key, public or private.
+    """Return the curve of an EC key, public or private.
 
     Raises:
         EifError: ``certificate-key``; not an EC key on P-256, P-384 or P-521.
@@ -173,7 +214,7 @@ def curve_of(key: object, what: str) -> Curve:
 
 
 def certificate_key(certificate: x509.Certificate) -> tuple[ec.EllipticCurvePublicKey, Curve]:
-    """The key of a certificate that could sign images, and its curve.
+    """Return the key of a certificate that could sign images, and its curve.
 
     Raises:
         EifError: ``certificate-key``; it cannot be read, or is not EC on P-256, P-384 or P-521.
@@ -203,8 +244,20 @@ def check_validity(certificate: x509.Certificate, now: datetime) -> None:
         )
 
 
+def issuer_names(certificate: x509.Certificate) -> list[tuple[x509.ObjectIdentifier, str]]:
+    """Return the attributes of a certificate's issuer, in order. They are the signer's unchecked claim.
+
+    Raises:
+        EifError: ``certificate-issuer``; they cannot be read, as an empty country or broken text.
+    """
+    try:
+        return [(attribute.oid, str(attribute.value)) for attribute in certificate.issuer]
+    except (ValueError, TypeError) as exc:
+        raise EifError(f"certificate: its issuer cannot be read ({exc})", code="certificate-issuer") from exc
+
+
 def certificate_facts(block: SignatureBlock) -> tuple[x509.Certificate, str]:
-    """The certificate and PCR8.
+    """Return the certificate and PCR8.
 
     Raises:
         EifError: ``certificate-form``.
@@ -214,17 +267,17 @@ def certificate_facts(block: SignatureBlock) -> tuple[x509.Certificate, str]:
 
 
 def canonical_payload(pcr0: str) -> bytes:
-    """The bytes that a signer of an image with this PCR0 signs (inside the Sig_structure)."""
+    """Return the bytes that a signer of an image with this PCR0 signs (inside the Sig_structure)."""
     return _PAYLOAD + array(bytes.fromhex(pcr0))
 
 
 def signed_bytes(curve: Curve, payload: bytes) -> bytes:
-    """The Sig_structure of RFC 9052, 4.4, without external data."""
+    """Return the Sig_structure of RFC 9052, 4.4, without external data."""
     return _SIGNATURE1 + byte_string(curve.protected) + b"\x40" + byte_string(payload)
 
 
 def verify_signature(block: SignatureBlock, *, pcr0: str) -> VerifiedSignature:
-    """Evidence that the certificate's key signed exactly this PCR0. Does not look at the time.
+    """Verify that the certificate's key signed exactly this PCR0. The time is not looked at.
 
     Raises:
         EifError: ``certificate-form``, ``certificate-key``, ``signature-algorithm`` (not that of the key's

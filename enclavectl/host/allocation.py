@@ -1,4 +1,4 @@
-"""The allocator's turn in a setup: write its file, restart it, look whether it did it, and undo it if not.
+"""The allocator's steps of a setup: write its file, restart it, verify the result in sysfs, else undo it.
 
 AWS's service is active when its script ended well, which does not prove that the CPUs and the memory are
 there (and if it failed, some may be): sysfs does.

@@ -38,11 +38,11 @@ class Action:
 
 
 class HostChanger(Protocol):
-    """Whoever changes the host."""
+    """The only interface through which a host is changed."""
 
     @property
     def is_root(self) -> bool:
-        """Whether root's actions need no sudo."""
+        """True if root's actions need no sudo."""
 
     def run(self, action: Action) -> None:
         """Run the program to its end.
@@ -61,7 +61,7 @@ class HostChanger(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveChanger:
-    """This machine's. ``may_ask``: sudo may ask for a password, because there is a terminal."""
+    """A changer of this machine. ``may_ask``: sudo may ask for a password, because there is a terminal."""
 
     uid: int
     environ: Mapping[str, str]
@@ -69,7 +69,7 @@ class LiveChanger:
 
     @property
     def is_root(self) -> bool:
-        """Whether we are root."""
+        """True if this process is root's."""
         return self.uid == 0
 
     def run(self, action: Action) -> None:

@@ -1,4 +1,4 @@
-"""Which CPUs of the pool are in use: only nitro-cli knows, and only ``NitroCli`` asks it safely."""
+"""The CPUs of the pool that are in use: only nitro-cli knows, and only ``NitroCli`` asks it safely."""
 
 from __future__ import annotations
 

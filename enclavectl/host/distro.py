@@ -1,4 +1,4 @@
-"""Which Linux this is, from os-release(5)."""
+"""The Linux distribution of a host, from os-release(5)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Family(StrEnum):
 
     @property
     def has_nitro_cli(self) -> bool:
-        """Whether nitro-cli comes as a package: Amazon Linux only."""
+        """True if nitro-cli comes as a package: Amazon Linux only."""
         return self in {Family.AL2, Family.AL2023}
 
 

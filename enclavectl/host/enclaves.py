@@ -1,4 +1,4 @@
-"""Which enclaves run here, without asking them: connecting to their sockets can end them."""
+"""The enclaves that run here, found without asking them: connecting to their sockets can end them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class RunningEnclaves:
 
     @property
     def any(self) -> bool:
-        """Whether any enclave runs or boots."""
+        """True if any enclave runs or boots."""
         return bool(self.sockets or self.pids)
 
     @property

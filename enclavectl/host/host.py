@@ -12,7 +12,7 @@ from enclavectl.host.tree import Tree
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User:
-    """Who runs us: what the process has, which may be older than what /etc/group says."""
+    """The user of this process. Its groups may be older than /etc/group."""
 
     name: str
     uid: int

@@ -1,4 +1,4 @@
-"""Where hosts come from: this machine, or the folder that ``--host-root`` names."""
+"""The hosts that there are: this machine, or the folder that ``--host-root`` names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is installed on which system by which command; or, where there is no package, what to do by hand."""
+"""The commands that install what a host needs, by system; by hand where a system has no package."""
 
 from __future__ import annotations
 

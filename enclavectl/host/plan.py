@@ -1,4 +1,4 @@
-"""Will it fit: an enclave's needs against what a host keeps for enclaves, what is free, and what it could.
+"""A plan: an enclave's needs against what a host keeps for enclaves, what is free, and what it could keep.
 
 Pure arithmetic over values that were read; ``read_supply`` reads them.
 """
@@ -23,7 +23,6 @@ from enclavectl.nitro_cli.limits import MIN_MEMORY_MIB, boot_bound_s
 # commands.rs).
 PARENT_MIB = 1024
 _GIB_PAGE = 1024
-_MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +112,7 @@ class Plan:
 
     @property
     def fits(self) -> bool:
-        """Whether the enclave can be started now."""
+        """True if the enclave can be started now."""
         return not self.problems
 
     @property
@@ -213,7 +212,7 @@ def _impossible(wanted: Demand, supply: Supply) -> Iterator[Problem]:
             f"{wanted.min_memory_mib} MiB",
             nearest=f"--memory {wanted.min_memory_mib}, or an image of at most {wanted.memory_mib // 4} MiB",
         )
-    machine = _MACHINES.get(wanted.eif.arch) if wanted.eif else None
+    machine = wanted.eif.machine if wanted.eif else None
     if machine and machine != supply.machine:
         yield Problem(
             code="architecture",

@@ -1,8 +1,7 @@
-"""What files do not tell: programs that only look, and the Docker engine's answer to GET /version."""
+"""Facts about a host that are in no file: from programs that only read, sockets, and the Docker engine."""
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from enclavectl.errors import HostError
+from enclavectl.json_object import JsonError, JsonObject
 from enclavectl.run import MINIMAL_ENVIRONMENT, Command, capture
 
 # Local programs that print what they know; longer than this is a hang.
@@ -30,7 +30,7 @@ class Answer:
 
 
 class HostProbe(Protocol):
-    """Whoever can be asked about a host."""
+    """An interface to what files do not tell about a host: programs, sockets, the engine."""
 
     def find(self, program: str) -> str | None:
         """Return the absolute path of a program on the PATH, or None."""
@@ -108,9 +108,9 @@ def _engine_version(path: str) -> Mapping[str, object]:
         raise HostError(f"{path}: {exc.strerror or exc}", code="docker-silent") from exc
     head, _, body = data.partition(b"\r\n\r\n")
     try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
+        value = JsonObject.parse(body, limit=_MAX_ANSWER)
+    except JsonError:
         value = None
-    if b" 200 " not in head.split(b"\r\n")[0] + b" " or not isinstance(value, dict):
+    if b" 200 " not in head.split(b"\r\n")[0] + b" " or value is None:
         raise HostError(f"{path}: expected a Docker engine, found {head[:60]!r}", code="docker-silent")
-    return value
+    return value.members

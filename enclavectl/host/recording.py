@@ -17,7 +17,7 @@ Every key may be absent. ``engine`` is an object, null for "none", or a text for
 from __future__ import annotations
 
 import errno
-import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,10 +28,12 @@ from enclavectl.files import read_bounded
 from enclavectl.host.host import Host, Python, User
 from enclavectl.host.probe import Answer
 from enclavectl.host.tree import FileFacts, Tree
+from enclavectl.json_object import JsonObject
 
 RECORDING = "recording.json"
 # Answers of some dozens of programs, each of a few KiB; bounds what a wrong file costs.
 _MAX_RECORDING = 4 << 20
+_OCTAL = re.compile("[0-7]{1,7}")
 _NOT_RECORDED = "not recorded"
 _KEYS = {
     "user",
@@ -96,85 +98,81 @@ def recorded_host(root: Path) -> Host:
     path = root / RECORDING
     data = read_bounded(path, _MAX_RECORDING, what="recording") if path.exists() else b"{}"
     try:
-        return _host(root, _known(json.loads(data)))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
-        raise UsageError(f"{path}: expected a recording, found something else ({exc!r:.120})") from exc
+        return _host(root, JsonObject.parse(data, limit=_MAX_RECORDING))
+    except ValueError as exc:  # JsonError, or a number or a version of another form
+        raise UsageError(f"{path}: expected a recording, found something else ({exc!s:.120})") from exc
 
 
-def _host(root: Path, value: Mapping[str, dict[str, object]]) -> Host:
-    user = value.get("user", {"name": "nobody", "uid": 65534, "gids": [65534]})
-    python = value.get("python", {"version": [3, 11, 0], "modules": []})
-    engine: object = value.get("engine", "the recording has no answer of the engine")
-    if not (engine is None or isinstance(engine, dict | str)):
-        raise ValueError("engine")
-    major, minor, patch = (_whole(part) for part in _list(python["version"]))
+def _host(root: Path, value: JsonObject) -> Host:
+    value.require_keys((), _KEYS)
+    nobody = JsonObject({"name": "nobody", "uid": 65534, "gids": [65534]})
+    user = value.object("user") if "user" in value else nobody
+    plain = JsonObject({"version": [3, 11, 0], "modules": []})
+    python = value.object("python") if "python" in value else plain
+    major, minor, patch = python.integers("version")
     return Host(
         tree=Tree(
             root=root,
             facts_of={
-                name: FileFacts(mode=int(str(one["mode"]), 8), uid=_whole(one["uid"]), gid=_whole(one["gid"]))
-                for name, one in _objects(value.get("files", {})).items()
+                name: FileFacts(
+                    mode=int(one.string("mode", pattern=_OCTAL), 8),
+                    uid=one.integer("uid"),
+                    gid=one.integer("gid"),
+                )
+                for name, one in _objects(value, "files").items()
             },
-            free_of={name: _whole(free) for name, free in value.get("free", {}).items()},
+            free_of={name: _inner(value, "free").integer(name) for name in _inner(value, "free")},
         ),
         probe=RecordedProbe(
-            programs={name: str(path) for name, path in value.get("programs", {}).items()},
+            programs=_texts(value, "programs"),
             answers={
-                line: Answer(status=_whole(one["status"]), text=str(one["text"]))
-                for line, one in _objects(value.get("answers", {})).items()
+                line: Answer(status=one.integer("status"), text=one.string("text"))
+                for line, one in _objects(value, "answers").items()
             },
-            engine_answer=engine,
+            engine_answer=_engine(value),
             vsock=_vsock(value),
         ),
         user=User(
-            name=str(user["name"]),
-            uid=_whole(user["uid"]),
-            gids=frozenset(_whole(gid) for gid in _list(user["gids"])),
+            name=user.string("name"),
+            uid=user.integer("uid"),
+            gids=frozenset(user.integers("gids")),
         ),
         python=Python(
             version=(major, minor, patch),
-            modules=frozenset(str(name) for name in _list(python["modules"])),
+            modules=frozenset(python.strings("modules")),
         ),
-        machine=str(value.get("machine", "x86_64")),
-        environ={name: str(text) for name, text in value.get("environ", {}).items()},
-        now=_moment(str(value["now"])) if "now" in value else datetime.now(UTC),
+        machine=value.string("machine") if "machine" in value else "x86_64",
+        environ=_texts(value, "environ"),
+        now=value.time("now") if "now" in value else datetime.now(UTC),
     )
 
 
-def _vsock(value: Mapping[str, object]) -> str | None:
-    found = value.get("vsock", _NOT_RECORDED)
-    if found is None or found == _NOT_RECORDED or found in errno.errorcode.values():
-        return None if found is None else str(found)
-    raise ValueError(f"vsock: expected the name of an error such as EPERM, found {found!r:.40}")
+def _engine(value: JsonObject) -> Mapping[str, object] | str | None:
+    if "engine" not in value:
+        return "the recording has no answer of the engine"
+    if isinstance(value.members["engine"], str):
+        return value.string("engine")
+    found = value.optional_object("engine")
+    return None if found is None else found.members
 
 
-def _known(value: object) -> dict[str, dict[str, object]]:
-    if not isinstance(value, dict) or set(value) - _KEYS:
-        raise ValueError(f"expected an object with keys of {', '.join(sorted(_KEYS))}")
-    return value
-
-
-def _moment(text: str) -> datetime:
-    found = datetime.fromisoformat(text)
-    if found.tzinfo is None:
-        raise ValueError("now: expected a time zone")
+def _vsock(value: JsonObject) -> str | None:
+    if "vsock" not in value:
+        return _NOT_RECORDED
+    found = value.optional_string("vsock")
+    if found is not None and found not in errno.errorcode.values():
+        raise ValueError(f"vsock: expected the name of an error such as EPERM, found {found!r:.40}")
     return found
 
 
-def _whole(value: object) -> int:
-    if type(value) is not int or value < 0:
-        raise ValueError(f"expected a whole number, found {value!r:.40}")
-    return value
+def _inner(value: JsonObject, key: str) -> JsonObject:
+    return value.object(key) if key in value else JsonObject({})
 
 
-def _list(value: object) -> list[object]:
-    if not isinstance(value, list):
-        raise TypeError(f"expected a list, found {value!r:.40}")
-    return value
+def _texts(value: JsonObject, key: str) -> dict[str, str]:
+    return value.string_map(key) if key in value else {}
 
 
-def _objects(value: Mapping[str, object]) -> dict[str, dict[str, object]]:
-    found = {name: one for name, one in value.items() if isinstance(one, dict)}
-    if len(found) != len(value):
-        raise TypeError("expected objects")
-    return found
+def _objects(value: JsonObject, key: str) -> dict[str, JsonObject]:
+    inner = _inner(value, key)
+    return {name: inner.object(name) for name in inner}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from enclavectl.eif.errors import naming
+from enclavectl.eif.format import Arch
 from enclavectl.eif.scan import parse_layout
 from enclavectl.files import open_regular
 from enclavectl.host.memory import REGION_MIB
@@ -16,7 +17,7 @@ MAX_ENCLAVES = 4  # of one instance: https://docs.aws.amazon.com/enclaves/latest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EifFacts:
-    """An image as far as its place in memory is concerned."""
+    """An image as far as its place in memory is concerned; ``arch`` is empty where it was not read."""
 
     path: Path
     size: int
@@ -25,6 +26,11 @@ class EifFacts:
     def to_json(self) -> dict[str, object]:
         """Return the facts as JSON values."""
         return {"file": str(self.path), "size": self.size, "arch": self.arch}
+
+    @property
+    def machine(self) -> str | None:
+        """The machine that it runs on, as ``uname -m`` says it; None where that was not read."""
+        return Arch(self.arch).machine if self.arch else None
 
     @property
     def min_memory_mib(self) -> int:

@@ -32,7 +32,7 @@ class AllocatorError(UsageError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reservation:
-    """What is kept for enclaves: memory, and CPUs by number or by name."""
+    """The resources kept for enclaves: memory, and CPUs by number or by name."""
 
     memory_mib: int
     cpu_count: int | None = None

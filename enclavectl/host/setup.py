@@ -101,7 +101,7 @@ class Setup:
         if wanted.cpus % threads:
             raise HostError(
                 f"{wanted.cpus} CPUs are no whole number of cores: a core has {threads} here",
-                hint=f"--cpus {wanted.cpus + threads - wanted.cpus % threads}",
+                hint=f"enclavectl setup --cpus {wanted.cpus + threads - wanted.cpus % threads}",
                 code="split-core",
             )
         if wanted.cpu_pool is not None:
@@ -110,14 +110,16 @@ class Setup:
         if wanted.cpus > most:
             raise HostError(
                 f"{wanted.cpus} CPUs are wanted, the largest NUMA node could give {most}: CPU 0's core stays",
-                hint=f"--cpus {most}" if most else "use an instance with more CPUs",
+                hint=f"enclavectl setup --cpus {most}" if most else "use an instance with more CPUs",
                 code="host-too-small",
             )
         largest = max((node.total_mib for node in memory.nodes), default=memory.total_mib) - PARENT_MIB
         if wanted.memory_mib > largest:
             raise HostError(
                 f"{wanted.memory_mib} MiB are wanted, the largest NUMA node could give {max(0, largest)}",
-                hint=f"--memory {largest // 2 * 2}" if largest > 0 else "use an instance with more memory",
+                hint=f"enclavectl setup --memory {largest // 2 * 2}"
+                if largest > 0
+                else "use an instance with more memory",
                 code="host-too-small",
             )
         return already(f"{wanted.memory_mib} MiB of {largest}, {wanted.cpus} CPUs of {most}")

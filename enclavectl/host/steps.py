@@ -14,7 +14,7 @@ from enclavectl.host.changer import Action, HostChanger
 
 
 class StepState(StrEnum):
-    """What became of a step."""
+    """The state of a step."""
 
     DONE = "done"
     WOULD_DO = "would-do"

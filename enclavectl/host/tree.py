@@ -54,7 +54,7 @@ class Tree:
 
     @property
     def is_live(self) -> bool:
-        """Whether this is the machine that we run on."""
+        """True if this is the machine that we run on."""
         return self.root == Path("/")
 
     def path(self, name: str) -> Path:

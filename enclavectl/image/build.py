@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import signal
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from enclavectl import __version__
-from enclavectl.artifacts.boot_files import BlobPaths, BootBlobs, open_blobs, require_blobs
+from enclavectl.artifacts.boot_files import BlobPaths, BootBlobs, likely_arch, open_blobs, require_blobs
 from enclavectl.artifacts.lock import Lock
 from enclavectl.artifacts.wheel import Wheel
 from enclavectl.eif.build import ImageSpec, Signer, build_image
-from enclavectl.eif.file_range import Blob, whole_file
-from enclavectl.eif.format import Arch, SectionKind
+from enclavectl.eif.file_range import FileRange, whole_file
+from enclavectl.eif.format import Arch, SectionKind, arch_named
 from enclavectl.eif.measure import Measurements
 from enclavectl.eif.metadata import Metadata
 from enclavectl.eif.ramdisk.application import write_application
 from enclavectl.eif.ramdisk.archive import ImageArchive, open_archive
-from enclavectl.eif.ramdisk.layers import flatten
+from enclavectl.eif.ramdisk.layers import Flattened, flatten
 from enclavectl.eif.ramdisk.ramdisks import EPOCH, Mode, boot_entries, write_ramdisk
 from enclavectl.eif.scan import parse_layout
 from enclavectl.errors import HostError, UsageError
 from enclavectl.files import open_regular, replace_file, stage_file
-from enclavectl.image.dockerfile import lint_dockerfile
+from enclavectl.image.command import lint_command
+from enclavectl.image.dockerfile import read_dockerfile
+from enclavectl.image.dockerfile_lint import lint_dockerfile
 from enclavectl.image.engine import Engine
 from enclavectl.image.findings import LintFinding, bounded, refuse_blocking
 from enclavectl.image.lint import (
@@ -37,6 +38,7 @@ from enclavectl.image.lint import (
     lint_layers,
     lint_memory,
     lint_ramdisk,
+    lint_signature,
 )
 from enclavectl.image.nitro import NitroBuild, NitroSigning, build_with_nitro_cli, is_kms_key
 from enclavectl.image.plan import BuildOutput, Plan, Source, make_image, make_plan
@@ -108,7 +110,7 @@ def build_enclave(
         _require_nitro_cli(request.nitro_cli, request.environ)  # said before minutes of building
     plan = make_plan(request.source, request.locked, engine, store, build_output)
     refuse_blocking(plan.findings, request.allowed)
-    docker = DockerImage(image_id=make_image(plan, request.output.parent, engine, build_output), plan=plan)
+    docker = DockerImage(image_id=make_image(plan, request.output.parent, build_output), plan=plan)
     with ExitStack() as stack:
         staged_lock = stack.enter_context(stage_file(request.lock_path.parent, mode=0o644))
         staged_image = stack.enter_context(scratch_folder(request.output.parent)) / "enclave.eif"
@@ -125,6 +127,8 @@ def build_enclave(
         else:
             with flatten(archive.layers) as image:
                 findings += lint_implied(image.implied, request.mode)
+                findings += bounded(lint_command(image, archive.config, arch))
+            refuse_blocking(findings, request.allowed)
             build_output.step("nitro-cli builds the enclave image")
             with engine.named(docker.image_id) as name:
                 build = NitroBuild(
@@ -161,7 +165,7 @@ class _Native:
         build_output.step("writing the ramdisks")
         with scratch_file(folder) as boot, scratch_file(folder) as application:
             write_ramdisk(boot, boot_entries(self.blobs.files), request.mode)
-            written = write_application(application, self.archive, request.mode)
+            written = write_application(application, self.archive, request.mode, look=self._look(findings))
             ramdisks = (whole_file(boot), whole_file(application))
             findings += lint_implied(written.implied, request.mode)
             findings += bounded(_lint_ramdisks(ramdisks))
@@ -172,7 +176,7 @@ class _Native:
             metadata = self.metadata
             if request.mode is Mode.REPRODUCIBLE:
                 # Docker's id of the image is another in each build; this says the same, and is the same.
-                metadata = replace(metadata, image_version=sha256_of(ramdisks[1]))
+                metadata = replace(metadata, image_version=ramdisks[1].sha256())
             spec = ImageSpec(
                 kernel=self.blobs.kernel,
                 cmdline=self.blobs.cmdline,
@@ -182,6 +186,15 @@ class _Native:
                 signer=request.signer,
             )
             return build_image(spec, output)
+
+    def _look(self, findings: list[LintFinding]) -> Callable[[Flattened], None]:
+        """The lint of what needs all layers together, before anything is written."""
+
+        def look(image: Flattened) -> None:
+            findings.extend(bounded(lint_command(image, self.archive.config, _arch(self.archive))))
+            refuse_blocking(findings, self.request.allowed)
+
+        return look
 
 
 def _require_nitro_cli(signing: NitroSigning, environ: Mapping[str, str]) -> None:
@@ -214,14 +227,16 @@ def lint_plan(request: BuildRequest, plan: Plan, engine: Engine, build_output: B
         HostError: Docker or the file system failed.
         EifError: the image cannot be read.
     """
-    if request.source.folder is not None:
-        findings = bounded(lint_dockerfile(request.source.folder / "Dockerfile"))
+    if request.source.dockerfile is not None and plan.recipe is not None:
+        findings = bounded(lint_dockerfile(read_dockerfile(plan.recipe.dockerfile)))
         return replace(plan, findings=(*plan.findings, *findings))
     if plan.image_id is None:
         return plan
     build_output.step("reading the image's layers")
     with _saved(plan.image_id, request, engine) as archive:
-        findings = bounded((*lint_config(archive.config), *lint_layers(archive, request.mode)))
+        with flatten(archive.layers) as image:
+            command = tuple(lint_command(image, archive.config, _arch(archive)))
+        findings = bounded((*lint_config(archive.config), *lint_layers(archive, request.mode), *command))
         return replace(plan, findings=(*plan.findings, *findings))
 
 
@@ -230,18 +245,18 @@ def _saved(image_id: str, request: BuildRequest, engine: Engine) -> Iterator[Ima
     with scratch_file(request.output.parent) as saved:
         engine.save(image_id, saved)
         saved.flush()
-        with open_archive(Path(saved.name)) as archive:
+        preferred = likely_arch(request.blobs, request.environ)
+        path, platform = Path(saved.name), request.source.platform
+        with open_archive(path, platform=platform, preferred=preferred) as archive:
             yield archive
 
 
 def _arch(archive: ImageArchive) -> Arch:
-    try:
-        return Arch(archive.config.architecture)
-    except ValueError:
-        raise UsageError(
-            f"the image is for {archive.config.architecture}; enclaves are amd64 or arm64",
-            code="architecture",
-        ) from None
+    found = arch_named(archive.config.architecture)
+    if found is None:
+        named = archive.config.architecture or "no architecture"
+        raise UsageError(f"the image is for {named}; enclaves are amd64 or arm64", code="architecture")
+    return found
 
 
 def _lint_image(archive: ImageArchive, arch: Arch, blobs: BootBlobs, mode: Mode) -> Iterator[LintFinding]:
@@ -250,7 +265,7 @@ def _lint_image(archive: ImageArchive, arch: Arch, blobs: BootBlobs, mode: Mode)
     yield from lint_layers(archive, mode)
 
 
-def _lint_ramdisks(ramdisks: Iterable[Blob]) -> Iterator[LintFinding]:
+def _lint_ramdisks(ramdisks: Iterable[FileRange]) -> Iterator[LintFinding]:
     for index, ramdisk in enumerate(ramdisks):
         yield from lint_ramdisk(ramdisk, f"ramdisk{index}")
 
@@ -259,8 +274,11 @@ def _lint_built(path: Path, memory_mib: int) -> list[LintFinding]:
     """The same last look at an image that another builder wrote."""
     with open_regular(path, what="image file") as file:
         layout = parse_layout(file)
-        ramdisks = map(layout.blob, layout.all_of(SectionKind.RAMDISK))
-        return [*bounded(_lint_ramdisks(ramdisks)), *lint_memory(layout.size, memory_mib)]
+        ramdisks = map(layout.data, layout.all_of(SectionKind.RAMDISK))
+        found = [*bounded(_lint_ramdisks(ramdisks)), *lint_memory(layout.size, memory_mib)]
+        for section in layout.all_of(SectionKind.SIGNATURE):
+            found += lint_signature(layout.data(section))
+        return found
 
 
 def _metadata(request: BuildRequest, docker: DockerImage, blobs: BootBlobs, engine: Engine) -> Metadata:
@@ -298,14 +316,6 @@ def relative_name(path: Path, lock_path: Path) -> str:
     return os.path.relpath(path, lock_path.parent)
 
 
-def sha256_of(blob: Blob) -> str:
-    """The SHA-256 of a blob, in hex."""
-    digest = hashlib.sha256()
-    for chunk in blob.chunks():
-        digest.update(chunk)
-    return digest.hexdigest()
-
-
 def _lock(
     request: BuildRequest,
     docker: DockerImage,
@@ -316,7 +326,7 @@ def _lock(
 ) -> Lock:
     model = request.source.model
     with open_regular(staged.path, what="image file") as file:
-        size, digest = whole_file(file).size, sha256_of(whole_file(file))
+        size, digest = whole_file(file).size, whole_file(file).sha256()
     return Lock(
         eif={"file": relative_name(request.output, request.lock_path), "sha256": digest, "size": size},
         pcrs=staged.measurements.registers(),
@@ -329,6 +339,7 @@ def _lock(
             "enclavectl": __version__,
             "docker": engine_version,
             "builder": "native" if request.nitro_cli is None else "nitro-cli",
+            **({"docker-builder": docker.plan.builder.name} if docker.plan.builder else {}),
         },
         findings=tuple(finding.to_json() for finding in findings),
         allowed=dict(request.allowed),

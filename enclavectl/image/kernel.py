@@ -7,16 +7,15 @@ init loads them, and a command line.
 
 from __future__ import annotations
 
-import lzma
 import re
 import shutil
 import tempfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from enclavectl.eif.format import Arch, kernel_arch
+from enclavectl.eif.packed import After, PackedError, Packing, Unpacker, packing_of
 from enclavectl.errors import HostError, StateError, UsageError
 from enclavectl.files import read_bounded, write_atomic
 from enclavectl.run import Command, capture
@@ -73,7 +72,7 @@ def find_kernel(root: Path, release: str | None) -> KernelSource:
         what = f"kernel {release}" if release else "one kernel"
         raise StateError(
             f"{root}: expected {what} in boot/, found {', '.join(found) or 'none'}",
-            hint="--release names one; a package need not be installed: "
+            hint="enclavectl kernel prepare --release names one; a package need not be installed: "
             "dpkg -x linux-image-VERSION.deb DIR, then --root DIR",
         )
     return KernelSource(root=root, release=found[0])
@@ -199,11 +198,11 @@ def _name(file: str) -> str:
 def _kernel(source: KernelSource) -> tuple[bytes, str]:
     data = read_bounded(source.image, _MAX_KERNEL, what="kernel")
     if kernel_arch(data) is Arch.X86_64:
-        return data, "bzImage"
-    if data.startswith(b"\x1f\x8b"):  # arm64 distributions compress the flat image; EIF wants it plain
+        return data, Arch.X86_64.kernel_name
+    if packing_of(data) is Packing.GZIP:  # arm64 distributions compress the flat image; EIF wants it plain
         data = _unpacked(source.image, data, _MAX_KERNEL)
     if kernel_arch(data) is Arch.ARM64:
-        return data, "Image"
+        return data, Arch.ARM64.kernel_name
     raise UsageError(f"{source.image}: expected a bzImage or an arm64 Image, found {data[:4]!r}")
 
 
@@ -213,19 +212,20 @@ def _module(path: Path) -> bytes:
 
 def _unpacked(path: Path, data: bytes, limit: int) -> bytes:
     """Plain, whatever the distribution compresses with: not every kernel can unpack its own modules."""
+    packing = packing_of(data)
+    if packing is None:
+        return data
+    if not packing.is_readable:
+        raise UsageError(
+            f"{path}: compressed with {packing}", hint="unpack the modules first (unzstd); then run depmod"
+        )
+    plain, unpacker = b"", Unpacker(packing, after=After.ANYTHING)
     try:
-        if data.startswith(b"\xfd7zXZ"):
-            plain = lzma.LZMADecompressor(memlimit=256 << 20).decompress(data, limit + 1)
-        elif data.startswith(b"\x1f\x8b"):
-            plain = zlib.decompressobj(wbits=31).decompress(data, limit + 1)
-        elif data.startswith(b"\x28\xb5\x2f\xfd"):
-            raise UsageError(
-                f"{path}: compressed with zstd", hint="unzstd the modules first; then run depmod"
-            )
-        else:
-            plain = data
-    except (lzma.LZMAError, zlib.error) as exc:
+        for piece in unpacker.feed(data):
+            plain += piece
+            if len(plain) > limit:
+                raise UsageError(f"{path}: expected at most {limit} bytes unpacked, found more")
+        unpacker.finish()
+    except PackedError as exc:
         raise UsageError(f"{path}: cannot be unpacked ({exc})") from exc
-    if len(plain) > limit:
-        raise UsageError(f"{path}: expected at most {limit} bytes unpacked, found more")
     return plain

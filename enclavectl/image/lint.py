@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from enclavectl.eif.file_range import Blob
-from enclavectl.eif.format import Arch
+from enclavectl.eif.file_range import FileRange
+from enclavectl.eif.format import MAX_SIGNATURE, Arch
+from enclavectl.eif.pem import holds_private_key
 from enclavectl.eif.ramdisk.archive import ImageArchive
-from enclavectl.eif.ramdisk.cpio import CpioReader, show
+from enclavectl.eif.ramdisk.cpio import show
 from enclavectl.eif.ramdisk.entries import Kind, to_entry
 from enclavectl.eif.ramdisk.layers import Implied
 from enclavectl.eif.ramdisk.manifest import ImageConfig
 from enclavectl.eif.ramdisk.ramdisks import Mode
-from enclavectl.eif.ramdisk.stream import open_ramdisk
+from enclavectl.eif.ramdisk.stream import read_ramdisk
 from enclavectl.eif.ramdisk.tar import read_tar
+from enclavectl.errors import UsageError
 from enclavectl.image.context import ContextFile
 from enclavectl.image.findings import LintFinding, Rule
-from enclavectl.image.inputs import read_inputs
 from enclavectl.image.secrets import secret_arguments, secret_variables, secrets_in, secrets_in_text
+from enclavectl.models.probe import OP_VERSION, probe
+from enclavectl.models.weights import Model
+from enclavectl.nitro_cli.limits import minimum_memory_mib
 
-# nitro-cli's run-enclave wants four times the image file: https://github.com/aws/aws-nitro-enclaves-cli/
-# blob/v1.4.2/src/enclave_proc/resource_manager.rs
-MEMORY_FACTOR = 4
 _SHOWN = 120  # of each end of a path
 _CAPABILITY = b"security.capability"
 _MEANING = {
@@ -51,14 +53,22 @@ def _content(file: ContextFile) -> Iterator[bytes]:
                 yield chunk
 
 
-def lint_model(weights: Path) -> Iterator[LintFinding]:
+def lint_model(model: Model, python: tuple[int, int]) -> Iterator[LintFinding]:
     """A batch dimension that is not fixed costs tflite-runtime its fast kernels.
 
+    ``python`` is the image's version, which decides its runtime.
+
     Raises:
-        UsageError: TFLite cannot load the weights.
+        UsageError: the model cannot serve.
     """
-    for source in read_inputs(weights):
-        if source.sides and source.sides[0] == -1:
+    try:
+        found = probe(model)
+    except UsageError as error:
+        if error.code == OP_VERSION and python != sys.version_info[:2]:
+            return  # the image may have a newer runtime, which its warm-up asks
+        raise
+    for source in found.inputs:
+        if source.signature and source.signature[0] == -1:
             yield LintFinding(
                 rule=Rule.DYNAMIC_BATCH,
                 where=f"model input {source.name}",
@@ -77,26 +87,34 @@ def lint_config(config: ImageConfig) -> Iterator[LintFinding]:
         yield LintFinding(
             rule=Rule.IGNORED_SETTING, where=where, message=_MEANING.get(name, f"{name} is ignored")
         )
-    if config.entrypoint and config.cmd:
-        yield LintFinding(
-            rule=Rule.ENTRYPOINT_AND_CMD,
-            where=where,
-            message="with both ENTRYPOINT and CMD only CMD is started; put the whole command into CMD",
-        )
     words = config.cmd if config.cmd is not None else config.entrypoint
     if not words:
         yield LintFinding(
             rule=Rule.NO_COMMAND, where=where, message='nothing to start; add CMD ["/absolute/path", ...]'
         )
-    elif not words[0].startswith("/"):
+    yield from lint_words(config.cmd, config.entrypoint, where)
+    yield from _lint_settings(config)
+    yield from _lint_history(config)
+
+
+def lint_words(
+    cmd: Sequence[str] | None, entrypoint: Sequence[str] | None, where: str
+) -> Iterator[LintFinding]:
+    """What can be said of a command without the files of its image."""
+    if entrypoint and cmd:
+        yield LintFinding(
+            rule=Rule.ENTRYPOINT_AND_CMD,
+            where=where,
+            message="with both ENTRYPOINT and CMD only CMD is started; put the whole command into CMD",
+        )
+    words = cmd if cmd is not None else entrypoint
+    if words and not words[0].startswith("/"):
         yield LintFinding(
             rule=Rule.RELATIVE_COMMAND,
             where=where,
             message=f"init looks for {words[0]!r} in /sbin:/usr/sbin:/bin:/usr/bin, whatever PATH says; "
             "write an absolute path",
         )
-    yield from _lint_settings(config)
-    yield from _lint_history(config)
 
 
 def _lint_settings(config: ImageConfig) -> Iterator[LintFinding]:
@@ -175,12 +193,22 @@ def _place(name: bytes) -> str:
     return f"/{shown}" if len(shown) <= 2 * _SHOWN else f"/{shown[:_SHOWN]}...{shown[-_SHOWN:]}"
 
 
-def lint_ramdisk(ramdisk: Blob, name: str) -> Iterator[LintFinding]:
+def lint_ramdisk(ramdisk: FileRange, name: str) -> Iterator[LintFinding]:
     """Secrets in a finished ramdisk: the last look, at exactly what will be measured."""
-    reader = CpioReader(open_ramdisk(ramdisk))
+    reader = read_ramdisk(ramdisk)
     for entry in reader:
         for rule, what in secrets_in(entry.name, reader.data()):
             yield LintFinding(rule=rule, where=f"{name}: {_place(entry.name)}", message=f"{what}; remove it")
+
+
+def lint_signature(section: FileRange) -> Iterator[LintFinding]:
+    """A private key in a signature section, where nitro-cli puts the certificate file as it is."""
+    if holds_private_key(section.head(MAX_SIGNATURE)):
+        yield LintFinding(
+            rule=Rule.PRIVATE_KEY,
+            where="signature",
+            message="a private key, from the certificate file; make a new one and sign with its certificate",
+        )
 
 
 def lint_implied(implied: Implied, mode: Mode) -> Iterator[LintFinding]:
@@ -207,11 +235,11 @@ def lint_architecture(image: Arch, kernel: Arch | None, path: Path) -> Iterator[
 
 def lint_memory(size: int, memory_mib: int) -> Iterator[LintFinding]:
     """An image file that does not start with the memory that the configuration asks for."""
-    needed = -(-size * MEMORY_FACTOR >> 20)
+    needed = minimum_memory_mib(size)
     if needed > memory_mib:
         yield LintFinding(
             rule=Rule.MEMORY,
             where="enclave.memory_mib",
-            message=f"an image of {size >> 20} MiB needs {needed} MiB of memory, four times its size; "
+            message=f"an image of {size / 2**20:.1f} MiB needs {needed} MiB of memory, four times its size; "
             f"the configuration asks for {memory_mib}",
         )

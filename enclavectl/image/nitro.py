@@ -18,10 +18,11 @@ from enclavectl.eif.signature import verify_signature
 from enclavectl.errors import HostError
 from enclavectl.files import open_regular, replace_file
 from enclavectl.image.scratch import scratch_folder
+from enclavectl.json_object import JsonError
+from enclavectl.nitro_cli.build_enclave import BuildEnclave, BuildInfo
 from enclavectl.nitro_cli.environment import build_environment, find_nitro_cli
 from enclavectl.nitro_cli.failure import read_error_log, read_failure
-from enclavectl.nitro_cli.image_files import BuildEnclave, BuildInfo
-from enclavectl.nitro_cli.stream import AnswerError, one_object
+from enclavectl.nitro_cli.stream import one_object
 from enclavectl.run import Command, capture
 
 _TIMEOUT_S = 1800
@@ -113,7 +114,7 @@ def _verify(image: Image) -> None:
 def _compare(printed: bytes, measurements: Measurements) -> None:
     try:
         claimed = BuildInfo.from_json(one_object(printed)).registers.values
-    except AnswerError as exc:
+    except JsonError as exc:
         raise HostError(f"nitro-cli build-enclave: {exc}", code="nitro-cli") from exc
     for name, register in measurements.registers().items():
         if claimed.get(name) != register:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from enclavectl.eif.ramdisk.cpio import show
 from enclavectl.image import tokens
 from enclavectl.image.findings import Rule
 from enclavectl.image.unpack import Inner, is_tar, open_container
@@ -114,7 +115,7 @@ class _Look:
 
     def _open(self, name: bytes) -> _Look:
         """For a file inside of this one; ``name`` is empty where what packs it has no names."""
-        shown = name.decode(errors="backslashreplace")
+        shown = show(name)
         inside = "/".join(part for part in (self._inside, shown) if part)
         return _Look(name or self._name, self.seen, inside=inside or "it", depth=self._depth + 1)
 

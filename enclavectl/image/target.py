@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from typing import Protocol
 
 from enclavectl.eif.format import Arch
 from enclavectl.errors import HostError
+from enclavectl.json_object import JsonObject
 
 # glibc and not musl: none of the TFLite runtimes has wheels for musl.
 PROBE = (
-    "import json, platform, sys; print(json.dumps([list(sys.version_info[:2]), platform.machine(), "
-    "platform.libc_ver(), sys.implementation.name]))"
+    "import json, platform, sys; print(json.dumps({'python': sys.version_info[:2], "
+    "'machine': platform.machine(), 'libc': platform.libc_ver(), 'implementation': sys.implementation.name}))"
 )
-_ARCHS = {"x86_64": Arch.X86_64, "aarch64": Arch.ARM64}
+_ARCHS = {arch.machine: arch for arch in Arch}
 # PEP 600: a wheel for manylinux_2_N runs on every glibc from 2.N on. 2.17 is the oldest in use.
 _OLDEST_GLIBC = 17
 
@@ -64,11 +64,14 @@ def probe(containers: Containers, image: str) -> Target:
     """What an image is.
 
     Raises:
-        HostError: it has no Python, none that the payload runs on, or is for another kind of machine.
+        HostError: the engine failed; or the image has no Python, none that the payload runs on, or is for
+            another kind of machine.
     """
     try:
         out = containers.run(image, ["python3", "-c", PROBE])
     except HostError as exc:
+        if exc.code != "container":
+            raise  # the engine failed, which says nothing of the image
         raise HostError(
             f"the base image {image} has no python3 that runs ({exc.message})",
             hint="name one that has it: enclavectl build --base-image python:3.11-slim-bookworm",
@@ -84,12 +87,13 @@ def parse_probe(out: bytes, image: str) -> Target:
         HostError: not the output of a probe, or a system that the payload does not run on.
     """
     try:
-        (major, minor), machine, (libc, libc_version), implementation = json.loads(out)
-        if (type(major), type(minor), type(machine)) != (int, int, str):
-            raise ValueError("expected two numbers and a name")  # noqa: TRY301 - one message for all of them
-    except (ValueError, TypeError, RecursionError) as exc:
+        value = JsonObject.parse(out)
+        major, minor = value.integers("python")
+        machine, implementation = value.string("machine"), value.string("implementation")
+        libc, libc_version = value.strings("libc")
+    except ValueError as exc:  # JsonError, or another number of numbers or words
         raise HostError(f"{image}: expected the probe's JSON, found {out[:80]!r}", code="base-image") from exc
-    version = re.fullmatch(r"2\.([0-9]{1,3})", str(libc_version))
+    version = re.fullmatch(r"2\.([0-9]{1,3})", libc_version)
     if implementation != "cpython" or libc != "glibc" or version is None or machine not in _ARCHS:
         raise HostError(
             f"the base image {image}: expected CPython with glibc 2 on x86_64 or aarch64, found "

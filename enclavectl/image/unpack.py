@@ -6,17 +6,22 @@ what goes over the bounds below; the packed bytes themselves have been looked at
 
 from __future__ import annotations
 
-import bz2
-import lzma
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Protocol
+
+from enclavectl.eif.packed import Decompressor, PackedError, Packing, Unpacker, packing_of, unpack_pieces
 
 MAX_DEPTH = 3  # a key in a zip in a tar.gz
 MAX_UNPACKED = 1 << 30  # of one container
-_PIECE = 1 << 20
 _MAX_XZ_MEMORY = 32 << 20  # what `xz -8` needs; -9 would double what a build needs
+_LOOKED_INTO = (
+    Packing.GZIP,
+    Packing.BZIP2,
+    Packing.XZ,
+    Packing.ZSTD,
+)  # lzma has no magic that data would not have by chance
 _BLOCK = 512
 _ENDLESS = 1 << 64
 _LOCAL = b"PK\x03\x04"
@@ -38,26 +43,7 @@ class Inner(Protocol):
         ...
 
 
-class _Decompressor(Protocol):
-    """What the three modules share; ``zlib`` has ``unconsumed_tail``, the others ``needs_input``."""
-
-    @property
-    def eof(self) -> bool:
-        """The packed data has ended."""
-        ...
-
-    @property
-    def unused_data(self) -> bytes:
-        """What stands behind its end."""
-        ...
-
-    def decompress(self, data: bytes, max_length: int, /) -> bytes:
-        """At most so many bytes of what is packed."""
-        ...
-
-
 Opener = Callable[[bytes], Inner]
-_DAMAGED = (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError)
 
 
 def open_container(head: bytes, name: bytes, depth: int, opener: Opener) -> Inner | None:
@@ -68,40 +54,15 @@ def open_container(head: bytes, name: bytes, depth: int, opener: Opener) -> Inne
         return _Zip(opener)
     if is_tar(head):
         return _Tar(opener)
-    for magic, make in _PACKED.items():
-        if head.startswith(magic):
-            return _Packed(make, opener(_without_suffix(name)))
-    return None
+    packing = packing_of(head)
+    if packing is None or packing not in _LOOKED_INTO:
+        return None
+    return _Packed(packing, opener(_without_suffix(name)))
 
 
 def is_tar(head: bytes) -> bool:
     """Whether a file that begins with ``head`` is a tar archive."""
     return head[257:262] == b"ustar"
-
-
-def _gzip() -> _Decompressor:
-    return zlib.decompressobj(wbits=31)
-
-
-def _pieces(stream: _Decompressor, data: bytes) -> Iterator[bytes]:
-    """All that ``data`` unpacks to, in pieces."""
-    while True:
-        piece = stream.decompress(data, _PIECE)
-        yield piece
-        data = getattr(stream, "unconsumed_tail", b"")
-        if stream.eof or (not data and getattr(stream, "needs_input", len(piece) < _PIECE)):
-            return
-
-
-def _xz() -> lzma.LZMADecompressor:
-    return lzma.LZMADecompressor(memlimit=_MAX_XZ_MEMORY)
-
-
-_PACKED: dict[bytes, Callable[[], _Decompressor]] = {
-    b"\x1f\x8b\x08": _gzip,
-    b"BZh": bz2.BZ2Decompressor,
-    b"\xfd7zXZ\0": _xz,
-}
 
 
 def _without_suffix(name: bytes) -> bytes:
@@ -112,26 +73,24 @@ def _without_suffix(name: bytes) -> bytes:
 class _Packed:
     """gzip, bzip2 or xz: one file, perhaps in several parts behind each other."""
 
-    def __init__(self, make: Callable[[], _Decompressor], inner: Inner) -> None:
-        self._make, self._inner = make, inner
-        self._stream: _Decompressor | None = make()
+    def __init__(self, packing: Packing, inner: Inner) -> None:
+        self._unpacker: Unpacker | None = Unpacker(packing, memory=_MAX_XZ_MEMORY)
+        self._inner = inner
         self._left = MAX_UNPACKED
 
     def feed(self, chunk: bytes) -> None:
-        while chunk and self._stream is not None:
-            try:
-                for piece in _pieces(self._stream, chunk):
-                    self._inner.feed(piece)
-                    self._left -= len(piece)
-            except _DAMAGED:
-                self._left = 0
-            if self._left <= 0:
-                self._stream = None
-                return
-            if not self._stream.eof:
-                return
-            chunk = self._stream.unused_data
-            self._stream = self._make()
+        if self._unpacker is None:
+            return
+        try:
+            for piece in self._unpacker.feed(chunk):
+                self._inner.feed(piece)
+                self._left -= len(piece)
+                if self._left <= 0:
+                    break
+        except PackedError:
+            self._left = 0
+        if self._left <= 0:
+            self._unpacker = None
 
     def finish(self) -> None:
         self._inner.finish()
@@ -197,7 +156,7 @@ class _Zip:
         self._opener = opener
         self._waiting = b""  # of a header
         self._stored = 0
-        self._stream: _Decompressor | None = None
+        self._stream: Decompressor | None = None
         self._inner: Inner | None = None
         self._left = MAX_UNPACKED
 
@@ -219,12 +178,12 @@ class _Zip:
             self._inner.finish()
         self._inner = self._stream = None
 
-    def _inflate(self, stream: _Decompressor, inner: Inner, chunk: bytes) -> bytes:
+    def _inflate(self, stream: Decompressor, inner: Inner, chunk: bytes) -> bytes:
         try:
-            for piece in _pieces(stream, chunk):
+            for piece in unpack_pieces(stream, chunk):
                 inner.feed(piece)
                 self._left -= len(piece)
-        except _DAMAGED:
+        except PackedError:
             self.finish()
             return chunk
         if not stream.eof:

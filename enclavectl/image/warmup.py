@@ -31,9 +31,7 @@ if TYPE_CHECKING:
     from enclave_payload.wire import Frame
 
 # What the image leaves out and the standard library does without.
-for _name in ("_hashlib", "_ssl", "_bz2", "_lzma"):
-    sys.modules[_name] = None  # type: ignore[assignment]
-
+_LEFT_OUT = ("_hashlib", "_ssl", "_bz2", "_lzma")
 _WAIT_S = 120.0  # for each answer; a bound for what hangs
 _NONCE = bytes(range(32))
 _REPLY_KEY = b"k" * 32
@@ -140,6 +138,9 @@ def main() -> None:
     Raises:
         Exception: something did not come out as it does on the machine that the payload was written on.
     """
+    # Only in the process that runs the round: the builder imports this module for its source.
+    for name in _LEFT_OUT:
+        sys.modules[name] = None  # type: ignore[assignment]  # which makes an import of it fail
     import enclave_payload.__main__ as payload
     from enclave_payload.classifier import ModelError, load_classifiers
     from enclave_payload.entropy import EntropyError, ensure_seeded

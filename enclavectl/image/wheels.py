@@ -6,7 +6,6 @@ fits names what the next build takes, so it is the same until ``--upgrade-wheels
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import sys
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from enclavectl.artifacts.wheel import Wheel
 from enclavectl.errors import HostError
-from enclavectl.files import make_private_dir, open_regular
+from enclavectl.files import make_private_dir, open_regular, read_chunks, sha256_of
 from enclavectl.image.target import Target
 from enclavectl.run import Command, capture
 
@@ -83,7 +82,7 @@ def fetch_wheels(store: WheelStore, target: Target, wheels: Sequence[Wheel]) -> 
     if lost:
         raise HostError(
             f"the lock names {', '.join(lost)}, but the package index gave another file of that version",
-            hint="--upgrade-wheels takes what the index has now, and moves PCR0 and PCR2",
+            hint="enclavectl build --upgrade-wheels takes what the index has now, and moves PCR0 and PCR2",
             code="wheel-hash",
         )
 
@@ -130,11 +129,8 @@ def _locked(path: Path) -> Wheel:
 
 
 def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
     with open_regular(path, what="wheel") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return sha256_of(read_chunks(file))
 
 
 def _pip_error(words: str, target: Target) -> HostError:

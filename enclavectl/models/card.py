@@ -11,7 +11,7 @@ from enclave_payload.card import MAX_CARD_BYTES, CardError, ModelCard
 from enclavectl.config.setting import shown
 from enclavectl.errors import UsageError
 from enclavectl.files import read_bounded
-from enclavectl.models.find import Model
+from enclavectl.models.weights import Model
 from enclavectl.protocol.card import card_from_mapping
 from enclavectl.yaml_file import Node, Plain, parse_yaml, refuse_unknown
 

@@ -8,8 +8,6 @@ enclave.
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 
 import enclave_payload
@@ -17,6 +15,7 @@ from enclave_payload.card import MAX_CARD_BYTES, CardError, ModelCard
 from enclavectl.config.setting import is_path, shown
 from enclavectl.errors import UsageError
 from enclavectl.files import read_bounded
+from enclavectl.models.weights import Model
 from enclavectl.protocol.card import check_card
 
 CARD_NAME = "model.yaml"
@@ -24,17 +23,6 @@ MEASURED_NAME = "model.json"
 WEIGHTS_NAME = "model.tflite"
 PACKAGED_ID = "demo-lesion"
 PACKAGED_DIR = Path(enclave_payload.__file__).parent / "model"
-# MobileNet v1 1.0 in float32 has 17 MB; more than this would not fit the memory of the smallest enclave.
-MAX_WEIGHTS_BYTES = 64 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
-    """What runs a model needs of it; the weights are checked by ``load_weights``, not before."""
-
-    card: ModelCard
-    card_path: Path
-    weights_path: Path
 
 
 def find_model(name_or_path: str | Path, *, data_dir: Path) -> Model:
@@ -90,22 +78,6 @@ def installed_models(data_dir: Path) -> dict[str, Path]:
     if (packaged := PACKAGED_DIR / CARD_NAME).is_file():
         found[PACKAGED_ID] = packaged
     return dict(sorted(found.items()))
-
-
-def load_weights(model: Model) -> bytes:
-    """The weights, which have the SHA-256 of the card.
-
-    Raises:
-        UsageError: the file is missing, longer than 64 MiB, or not the one that the card describes.
-    """
-    weights = read_bounded(model.weights_path, MAX_WEIGHTS_BYTES, what="weights file")
-    found = hashlib.sha256(weights).hexdigest()
-    if found != model.card.sha256:
-        raise UsageError(
-            f"{model.weights_path}: expected SHA-256 {model.card.sha256} ({model.card_path}), found {found}",
-            hint="if you replaced the weights on purpose, write their SHA-256 into the card",
-        )
-    return weights
 
 
 def _is_folder(path: Path) -> bool:

@@ -11,10 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from enclavectl.nitro_cli.fields import read_optional_text, read_text, read_whole, read_wholes
-from enclavectl.nitro_cli.stream import AnswerError
+from enclavectl.json_object import JsonError, JsonObject
 
-REGISTER = re.compile(r"[0-9a-f]{96}")
+_REGISTER = re.compile(r"[0-9a-f]{96}")
+# Names and words; nitro-cli allows names of 64 characters.
+MAX_TEXT = 4096
+_MAX_U32 = 2**32 - 1
 
 # Of an instance: i-0abc-enc1904e4fea1636f6. Never an option, nor a path.
 _ID = re.compile(r"[A-Za-z0-9_.:][A-Za-z0-9_.:-]{0,127}", re.ASCII)
@@ -27,18 +29,18 @@ class Registers:
     values: Mapping[str, str]
 
     @classmethod
-    def from_json(cls, value: Mapping[str, object]) -> Self:
-        """The registers in an object of ``Measurements``.
+    def from_json(cls, value: JsonObject) -> Self:
+        """Read the registers in an object of ``Measurements``.
 
         Raises:
-            AnswerError: one is not 96 lower-case hex digits.
+            JsonError: one is not 96 hex digits.
         """
         found = {}
-        for name, register in value.items():
+        for name in value:
             if re.fullmatch(r"PCR[0-9]{1,2}", name):
-                text = register.lower() if isinstance(register, str) else ""
-                if not REGISTER.fullmatch(text):
-                    raise AnswerError(f"{name}: expected 96 hex digits, found {register!r:.60}")
+                text = value.string(name).lower()
+                if not _REGISTER.fullmatch(text):
+                    raise JsonError(f"{name}: expected 96 hex digits, found {text!r:.60}")
                 found[name] = text
         return cls(values=found)
 
@@ -55,23 +57,23 @@ class RunInfo:
     memory_mib: int
 
     @classmethod
-    def from_json(cls, value: Mapping[str, object]) -> Self:
-        """The answer in one JSON object.
+    def from_json(cls, value: JsonObject) -> Self:
+        """Read the answer.
 
         Raises:
-            AnswerError: a key is missing or has another type.
+            JsonError: a key is missing or has another type.
         """
         return cls(
             enclave_id=_read_id(value),
-            name=read_optional_text(value, "EnclaveName"),
-            process_id=read_whole(value, "ProcessID"),
-            cid=read_whole(value, "EnclaveCID"),
-            cpu_ids=read_wholes(value, "CPUIDs"),
-            memory_mib=read_whole(value, "MemoryMiB"),
+            name=value.optional_string("EnclaveName", maximum=MAX_TEXT),
+            process_id=value.integer("ProcessID", maximum=_MAX_U32),
+            cid=value.integer("EnclaveCID", maximum=_MAX_U32),
+            cpu_ids=value.integers("CPUIDs", maximum=_MAX_U32),
+            memory_mib=value.integer("MemoryMiB"),
         )
 
     def to_json(self) -> dict[str, object]:
-        """The object that ``from_json`` reads; we keep it with the enclave's record."""
+        """Return the object that ``from_json`` reads; we keep it with the enclave's record."""
         return {
             "EnclaveName": self.name,
             "EnclaveID": self.enclave_id,
@@ -83,9 +85,9 @@ class RunInfo:
         }
 
 
-def _read_id(value: Mapping[str, object]) -> str:
+def _read_id(value: JsonObject) -> str:
     # The process of any user's enclave answers this, and nitro-cli makes an option's value and a path of it.
-    text = read_text(value, "EnclaveID")
+    text = value.string("EnclaveID")
     if not _ID.fullmatch(text):
-        raise AnswerError(f"EnclaveID: expected something like i-0abc-enc123, found {text!r:.60}")
+        raise JsonError(f"EnclaveID: expected something like i-0abc-enc123, found {text!r:.60}")
     return text

@@ -1,7 +1,7 @@
 """Every nitro-cli command that we use, as a value. ``to_argv`` is the command line after the program's name.
 
 https://github.com/aws/aws-nitro-enclaves-cli/blob/v1.5.0/src/lib.rs has the flags. Memory is a bare integer:
-suffixes came with 1.2.3. ``--cpu-ids`` takes every word up to the next flag, so one always follows it.
+suffixes came with 1.2.3.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ class NitroCommand(Protocol):
     """A command line of nitro-cli."""
 
     def to_argv(self) -> list[str]:
-        """The words after the program's name."""
+        """Return the words after the program's name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunEnclave:
-    """``nitro-cli run-enclave``. One of ``cpu_count`` and ``cpu_ids``; ``cid`` None lets the driver choose.
+    """``nitro-cli run-enclave``; ``cid`` None lets the driver choose.
 
     Raises:
         UsageError: what nitro-cli or the driver would refuse late and in worse words.
@@ -32,19 +32,14 @@ class RunEnclave:
     eif: Path
     memory_mib: int
     name: str
-    cpu_count: int | None = None
-    cpu_ids: tuple[int, ...] = ()
+    cpu_count: int
     cid: int | None = None
     debug: bool = False
 
     def __post_init__(self) -> None:
         """Hold the rule above."""
-        if (self.cpu_count is None) == (not self.cpu_ids):
-            raise UsageError("run-enclave: expected a number of CPUs or their ids, found both or neither")
-        if self.cpu_count is not None and self.cpu_count < 1:
+        if self.cpu_count < 1:
             raise UsageError(f"run-enclave: expected at least one CPU, found {self.cpu_count}")
-        if len(set(self.cpu_ids)) != len(self.cpu_ids) or any(one < 0 for one in self.cpu_ids):
-            raise UsageError(f"run-enclave: expected CPU ids that differ, found {list(self.cpu_ids)}")
         if self.memory_mib < MIN_MEMORY_MIB:
             raise UsageError(
                 f"run-enclave: expected at least {MIN_MEMORY_MIB} MiB, found {self.memory_mib}",
@@ -54,13 +49,11 @@ class RunEnclave:
             check_cid(self.cid)
 
     def to_argv(self) -> list[str]:
-        """The words after the program's name."""
-        cpus = (
-            ["--cpu-ids", *map(str, self.cpu_ids)] if self.cpu_ids else ["--cpu-count", str(self.cpu_count)]
-        )
+        """Return the words after the program's name."""
         return [
             "run-enclave",
-            *cpus,
+            "--cpu-count",
+            str(self.cpu_count),
             "--memory",
             str(self.memory_mib),
             "--eif-path",
@@ -79,5 +72,5 @@ class Console:
     enclave_id: str
 
     def to_argv(self) -> list[str]:
-        """The words after the program's name."""
+        """Return the words after the program's name."""
         return ["console", "--enclave-id", self.enclave_id]

@@ -29,7 +29,7 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def find_nitro_cli(environ: Mapping[str, str]) -> str:
-    """The absolute path of nitro-cli.
+    """Return the absolute path of nitro-cli.
 
     Raises:
         HostError: it is not installed.
@@ -46,13 +46,13 @@ def find_nitro_cli(environ: Mapping[str, str]) -> str:
 
 
 def nitro_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """What nitro-cli is given: no secrets, and BACKTRACE, without which it hides the driver's reason."""
+    """Return what nitro-cli is given: no secrets; BACKTRACE, without which it hides the driver's reason."""
     kept = {key: environ[key] for key in _PASSED_ON if environ.get(key)}
     return {"PATH": _PATH, "LANG": "C.UTF-8", **kept, "BACKTRACE": "1"}
 
 
 def build_environment(environ: Mapping[str, str], *, uses_kms: bool) -> dict[str, str]:
-    """The same for builds and signing, which talk to Docker, and to KMS only where the key is there."""
+    """Return the same for builds and signing, which talk to Docker, and to KMS where the key is there."""
     kept = {key: environ[key] for key in _FOR_BUILDS if environ.get(key)}
     kms = {key: value for key, value in environ.items() if uses_kms and _KMS.fullmatch(key)}
     return {**nitro_environment(environ), **kept, **kms}

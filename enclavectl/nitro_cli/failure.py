@@ -18,6 +18,7 @@ from enclavectl.nitro_cli.codes import MEANINGS, Meaning, documentation
 from enclavectl.nitro_cli.reasons import find_reason
 from enclavectl.run import Output
 
+# A failure's backtrace has a few KiB; docker and linuxkit write more before the code of a failed build.
 MAX_STDERR = 1024 * 1024
 MAX_LOG = 64 * 1024
 _CODE = re.compile(r"\[ (E[0-9]{2}) \] ?([^\n]*)")
@@ -53,7 +54,7 @@ class Failure:
     log: str | None = None
 
     def to_error(self, command: str) -> EnclavectlError:
-        """The error for the user: what was tried, the cause, and the fix."""
+        """Return the error for the user: what was tried, the cause, and the fix."""
         where = f" ({self.operation} of {self.file})" if self.file else ""
         driver = f"; it said: {self.reason}" if self.reason else ""
         label = self.code or f"status {self.status}"
@@ -107,7 +108,7 @@ def failed_connections(err: bytes) -> int:
 
 
 def read_error_log(path: Path) -> str:
-    """The beginning of a backtrace's file, or nothing: it may be another user's, or gone."""
+    """Return the beginning of a backtrace's file, or nothing: it may be another user's, or gone."""
     try:
         # Its folder is open to the group ne: a FIFO that somebody put there must not make us wait.
         with open_regular(path) as file:
@@ -117,7 +118,7 @@ def read_error_log(path: Path) -> str:
 
 
 def _said(code: str, said: str, before: str) -> str:
-    """What nitro-cli said beyond the code; linuxkit's words come with their line ends escaped."""
+    """Return what nitro-cli said beyond the code; linuxkit's words come with their line ends escaped."""
     if (words := _BUILD_WORDS.findall(before)) and code in ("E48", "E49", "E50"):
         lines = [line.strip() for line in words[-1].replace("\\n", "\n").splitlines() if line.strip(' "')]
         return " | ".join(lines[:1] + lines[1:][-2:])

@@ -30,7 +30,7 @@ def check_cid(cid: int) -> None:
 
 
 def minimum_memory_mib(image_bytes: int) -> int:
-    """The least memory, in MiB, with which nitro-cli starts an image of this size."""
+    """Return the least memory, in MiB, with which nitro-cli starts an image of this size."""
     kib = -(-image_bytes // 1024)
     return max(MIN_MEMORY_MIB, MEMORY_PER_IMAGE * -(-kib // 1024))
 

@@ -118,7 +118,7 @@ _ERRNO = re.compile(r"An error has occurred: [0-9]+ \(rc: -?[0-9]+\)")
 
 
 def find_reason(text: str) -> tuple[str, Meaning] | None:
-    """The first of the known words in a backtrace, with what they mean; None where there are none."""
+    """Return the first of the known words in a backtrace, with what they mean; None where there are none."""
     found = [(text.index(words), words) for words in REASONS if words in text]
     if found:
         words = min(found)[1]

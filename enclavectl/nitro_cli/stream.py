@@ -6,29 +6,24 @@ an attached console follows the object of ``run-enclave``.
 
 from __future__ import annotations
 
-import json
-from json import JSONDecodeError
+from enclavectl.json_object import JsonError, JsonObject, JsonValue, parse_prefix
 
 # The largest answer is describe-enclaves with four images' metadata; this is a hundred times that.
 MAX_BYTES = 16 * 1024 * 1024
+# A host has at most a few dozen enclaves, since each takes a CPU core.
 MAX_VALUES = 1024
 
 
-class AnswerError(ValueError):
-    """What nitro-cli printed is not what this release of enclavectl knows how to read."""
-
-
-def json_values(data: bytes) -> tuple[list[object], str]:
-    """The values at the beginning, arrays taken apart, and the text after them.
+def json_values(data: bytes) -> tuple[list[JsonValue], str]:
+    """Return the values at the beginning, arrays taken apart, and the text after them.
 
     Raises:
-        AnswerError: too long, too many values, or one that begins like JSON and is none.
+        JsonError: too long, too many values, or one that begins like JSON and is none.
     """
     if len(data) > MAX_BYTES:
-        raise AnswerError(f"expected at most {MAX_BYTES} bytes, found {len(data)}")
+        raise JsonError(f"expected at most {MAX_BYTES} bytes, found {len(data)}", rule="size")
     text = data.decode("utf-8", errors="replace")
-    decoder = json.JSONDecoder()
-    values: list[object] = []
+    values: list[JsonValue] = []
     position = 0
     while True:
         while position < len(text) and text[position] in " \t\r\n":
@@ -37,39 +32,37 @@ def json_values(data: bytes) -> tuple[list[object], str]:
             return values, text[position:]
         start = position
         try:
-            value, position = decoder.raw_decode(text, start)
-        except (JSONDecodeError, RecursionError) as exc:
+            value, position = parse_prefix(text, start)
+        except JsonError as exc:
             if values:
                 return values, text[start:]  # a console may print brackets, too
-            raise AnswerError(f"expected JSON, found {text[start : start + 60]!r}") from exc
-        found = value if isinstance(value, list) else [value]
-        if values and not all(isinstance(one, dict) for one in found):
+            found = text[start : start + 60]
+            raise JsonError(f"expected JSON, found {found!r} ({exc})", rule=exc.rule) from exc
+        found_values = value if isinstance(value, list) else [value]
+        if values and not all(isinstance(one, dict) for one in found_values):
             return values, text[start:]  # such as the time stamps of a kernel
-        values += found
+        values += found_values
         if len(values) > MAX_VALUES:
-            raise AnswerError(f"expected at most {MAX_VALUES} values, found more")
+            raise JsonError(f"expected at most {MAX_VALUES} values, found more", rule="size")
 
 
-def one_object(data: bytes) -> dict[str, object]:
-    """The first value, which is an object.
+def one_object(data: bytes) -> JsonObject:
+    """Return the first value, which is an object.
 
     Raises:
-        AnswerError: there is none, or it is something else.
+        JsonError: there is none, or it is something else.
     """
     values, rest = json_values(data)
     if not values or not isinstance(values[0], dict):
-        raise AnswerError(f"expected a JSON object, found {(rest or repr(values))[:60]!r}")
-    return values[0]
+        raise JsonError(f"expected a JSON object, found {(rest or repr(values))[:60]!r}")
+    return JsonObject(values[0])
 
 
-def objects(data: bytes) -> list[dict[str, object]]:
-    """Every value, all of them objects. Nothing at all is no objects.
+def objects(data: bytes) -> list[JsonObject]:
+    """Return every value, all of them objects. Nothing at all is no objects.
 
     Raises:
-        AnswerError: one is something else.
+        JsonError: one is something else.
     """
     values, _ = json_values(data)
-    found = [value for value in values if isinstance(value, dict)]
-    if len(found) != len(values):
-        raise AnswerError("expected only JSON objects, found other values among them")
-    return found
+    return [JsonObject.of(value) for value in values]

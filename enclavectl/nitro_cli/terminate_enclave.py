@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from enclavectl.nitro_cli.fields import read_flag, read_optional_text, read_text
+from enclavectl.json_object import JsonObject
+from enclavectl.nitro_cli.answers import MAX_TEXT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,36 +16,27 @@ class TerminateEnclave:
     enclave_id: str
 
     def to_argv(self) -> list[str]:
-        """The words after the program's name."""
+        """Return the words after the program's name."""
         return ["terminate-enclave", "--enclave-id", self.enclave_id]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TerminateAll:
-    """``nitro-cli terminate-enclave --all``, which also deletes every dead file in its sockets folder."""
-
-    def to_argv(self) -> list[str]:
-        """The words after the program's name."""
-        return ["terminate-enclave", "--all"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class TerminateInfo:
-    """The answer of ``terminate-enclave``; one of several with ``--all``."""
+    """The answer of ``terminate-enclave``."""
 
     enclave_id: str
     name: str | None
     terminated: bool
 
     @classmethod
-    def from_json(cls, value: Mapping[str, object]) -> Self:
-        """The answer in one JSON object.
+    def from_json(cls, value: JsonObject) -> Self:
+        """Read the answer.
 
         Raises:
-            AnswerError: a key is missing or has another type.
+            JsonError: a key is missing or has another type.
         """
         return cls(
-            enclave_id=read_text(value, "EnclaveID"),
-            name=read_optional_text(value, "EnclaveName"),
-            terminated=read_flag(value, "Terminated"),
+            enclave_id=value.string("EnclaveID", maximum=MAX_TEXT),
+            name=value.optional_string("EnclaveName", maximum=MAX_TEXT),
+            terminated=value.boolean("Terminated"),
         )

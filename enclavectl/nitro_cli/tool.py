@@ -10,20 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from enclavectl.errors import HostError
+from enclavectl.json_object import JsonError, JsonObject
 from enclavectl.nitro_cli.describe_enclaves import DescribeEnclaves, DescribeInfo
 from enclavectl.nitro_cli.environment import find_nitro_cli, logs_dir, nitro_environment, sockets_dir
-from enclavectl.nitro_cli.hostlock import host_lock
-from enclavectl.nitro_cli.stream import AnswerError, objects, one_object
+from enclavectl.nitro_cli.hostlock import host_lock, is_same_folder
+from enclavectl.nitro_cli.stream import objects, one_object
 from enclavectl.progress import NoProgress, Progress
-from enclavectl.run import Command, Output, capture, capture_to_the_end
+from enclavectl.run import Command, Output, capture_to_the_end
 
 if TYPE_CHECKING:  # what list does not need, which runs describe-enclaves only
     from enclavectl.nitro_cli.commands import NitroCommand
-    from enclavectl.nitro_cli.image_files import EifInfo, Pcr
     from enclavectl.nitro_cli.terminate_enclave import TerminateInfo
 
-# describe-eif and pcr read a file whole and touch no enclave, so that they may be killed.
-_FILE_S = 1800.0
 _WHICH = "nitro-cli --version: is it a release that we know?"
 _T = TypeVar("_T")
 
@@ -44,6 +42,7 @@ class NitroCli:
         self.environ = environ
         self.environment = nitro_environment(environ)
         self._progress = progress or NoProgress()
+        self._held_lock: int | None = None
 
     @cached_property
     def program(self) -> str:
@@ -65,57 +64,55 @@ class NitroCli:
         return logs_dir(self.environ)
 
     @contextmanager
-    def talking(self) -> Iterator[Talk]:
-        """Nobody else on this host talks to the enclaves' processes. Waits while others do.
+    def launch_locked(self, *, gives_up: Callable[[], bool]) -> Iterator[None]:
+        """Keep every other launch on this host out. Waits while there is one; ``gives_up`` ends the wait.
+
+        Raises:
+            StateError: it gave up.
+            HostError: this host is not set up.
+        """
+        with host_lock(self.logs, "launch", self._progress, gives_up=gives_up) as lock:
+            # Where both folders are one, so are their locks: this process would wait for itself, for ever.
+            self._held_lock = lock if is_same_folder(self.logs, self.sockets) else None
+            try:
+                yield
+            finally:
+                self._held_lock = None
+
+    @contextmanager
+    def host_locked(self) -> Iterator[HostLockedTool]:
+        """Keep everybody else on this host from talking to the enclaves' processes. Waits while others do.
 
         Raises:
             HostError: this host is not set up.
         """
+        if self._held_lock is not None:
+            yield HostLockedTool(self, self._held_lock, self._progress)
+            return
         with host_lock(self.sockets, "conversation with the enclaves", self._progress) as lock:
-            yield Talk(self, lock, self._progress)
+            yield HostLockedTool(self, lock, self._progress)
 
     def describe(self, *, meanwhile: Callable[[], object] | None = None) -> Described:
-        """``Talk.describe``, alone.
+        """Take the lock for one ``HostLockedTool.describe``.
 
         Raises:
             HostError: this host is not set up, or nitro-cli failed altogether.
         """
-        with self.talking() as talk:
-            return talk.describe(meanwhile=meanwhile)
+        with self.host_locked() as tool:
+            return tool.describe(meanwhile=meanwhile)
 
     def terminate(self, enclave_id: str) -> TerminateInfo:
-        """``Talk.terminate``, alone.
+        """Take the lock for one ``HostLockedTool.terminate``.
 
         Raises:
             StateError: there is no such enclave; perhaps it has just ended.
             HostError: it was refused (code nitro-cli-E39: another user's), or nitro-cli failed.
         """
-        with self.talking() as talk:
-            return talk.terminate(enclave_id)
-
-    def describe_eif(self, eif: Path) -> EifInfo:
-        """What nitro-cli sees in an image file.
-
-        Raises:
-            HostError: nitro-cli failed.
-        """
-        from enclavectl.nitro_cli.image_files import DescribeEif, EifInfo
-
-        command = DescribeEif(eif=eif)
-        return self.answer(command, self._file(command), EifInfo.from_json)
-
-    def pcr(self, command: Pcr) -> str:
-        """The register of a file or a certificate, in hex.
-
-        Raises:
-            HostError: nitro-cli failed.
-        """
-        from enclavectl.nitro_cli.image_files import PcrInfo
-
-        return self.answer(command, self._file(command), PcrInfo.from_json).value
+        with self.host_locked() as tool:
+            return tool.terminate(enclave_id)
 
     def process(self, command: NitroCommand, *, pass_fds: tuple[int, ...] = ()) -> Command:
-        """The process of a command.
+        """Return the process of a command.
 
         Whoever starts ``run-enclave`` holds the launch lock, never kills it, and hands it no descriptor: its
         daemon would keep it.
@@ -123,16 +120,13 @@ class NitroCli:
         return self._command(command.to_argv(), pass_fds)
 
     def error_of(self, command: NitroCommand, output: Output) -> Exception:
-        """The error that a failed command's output means."""
+        """Return the error that a failed command's output means."""
         from enclavectl.nitro_cli.failure import read_error_log, read_failure
 
         return read_failure(output, read_error_log).to_error(command.to_argv()[0])
 
-    def _file(self, command: NitroCommand) -> Output:
-        return capture(self._command(command.to_argv()), timeout_s=_FILE_S)
-
-    def answer(self, command: NitroCommand, output: Output, read: Callable[[Mapping[str, object]], _T]) -> _T:
-        """The answer in a command's output, as ``read`` takes it.
+    def answer(self, command: NitroCommand, output: Output, read: Callable[[JsonObject], _T]) -> _T:
+        """Return the answer in a command's output, as ``read`` takes it.
 
         Raises:
             HostError: the command failed (StateError for an enclave that is not there), or cannot be read.
@@ -141,7 +135,7 @@ class NitroCli:
             raise self.error_of(command, output)
         try:
             return read(one_object(output.out))
-        except AnswerError as exc:
+        except JsonError as exc:
             raise unreadable(command, exc) from exc
 
     def _command(self, argv: list[str], pass_fds: tuple[int, ...] = ()) -> Command:
@@ -151,11 +145,11 @@ class NitroCli:
         )
 
 
-def _tolerant(value: Mapping[str, object]) -> DescribeInfo | None:
-    """One enclave, or None for one that cannot be read: it must not hide the others."""
+def _tolerant(value: JsonObject) -> DescribeInfo | None:
+    """Return one enclave, or None for one that cannot be read: it must not hide the others."""
     try:
         return DescribeInfo.from_json(value)
-    except AnswerError:
+    except JsonError:
         return None
 
 
@@ -165,13 +159,13 @@ def _failed_connections(err: bytes) -> int:
     return failed_connections(err)
 
 
-def unreadable(command: NitroCommand, exc: AnswerError) -> HostError:
-    """The error for an answer of a form that we do not know."""
+def unreadable(command: NitroCommand, exc: JsonError) -> HostError:
+    """Return the error for an answer of a form that we do not know."""
     return HostError(f"nitro-cli {command.to_argv()[0]}: {exc}", hint=_WHICH, code="nitro-cli")
 
 
-class Talk:
-    """A conversation with the enclaves' processes that nobody else can disturb; see ``NitroCli.talking``.
+class HostLockedTool:
+    """nitro-cli, while we hold the lock on talking to the enclaves' processes (``NitroCli.host_locked``).
 
     Its commands are never killed. On Ctrl-C a command is left to finish by itself, and keeps the lock until
     then: the process inherits it, and forks no daemon that would keep it.
@@ -183,7 +177,7 @@ class Talk:
         self._progress = progress
 
     def describe(self, *, meanwhile: Callable[[], object] | None = None) -> Described:
-        """Every enclave of this host whose process answers, of any user.
+        """Return every enclave of this host whose process answers, of any user.
 
         ``meanwhile`` is called while nitro-cli asks them: to load what their answers need.
 
@@ -194,7 +188,7 @@ class Talk:
         output = self._run(command, meanwhile)
         try:
             found = [_tolerant(one) for one in objects(output.out)]
-        except AnswerError as exc:
+        except JsonError as exc:
             raise unreadable(command, exc) from exc
         unreachable = _failed_connections(output.err) if output.err else 0
         if output.status != 0 and not unreachable:
@@ -203,7 +197,7 @@ class Talk:
         return Described(enclaves=known, unreachable=unreachable + len(found) - len(known))
 
     def terminate(self, enclave_id: str) -> TerminateInfo:
-        """The enclave has ended.
+        """End the enclave.
 
         Raises:
             StateError: there is no such enclave; perhaps it has just ended.

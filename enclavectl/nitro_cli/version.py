@@ -6,8 +6,6 @@ import re
 from dataclasses import dataclass
 from typing import Self
 
-from enclavectl.nitro_cli.stream import AnswerError
-
 
 @dataclass(frozen=True, slots=True, order=True)
 class NitroVersion:
@@ -22,14 +20,14 @@ class NitroVersion:
 
     @classmethod
     def from_text(cls, text: str) -> Self:
-        """The release in the line of ``nitro-cli --version``: ``Nitro CLI 1.5.0``.
+        """Return the release in the line of ``nitro-cli --version``: ``Nitro CLI 1.5.0``.
 
         Raises:
-            AnswerError: the text has no version.
+            ValueError: the text has no version.
         """
         match = re.search(r"(?:^|\s)([0-9]{1,4})\.([0-9]{1,4})\.([0-9]{1,4})", text[:200])
         if match is None:
-            raise AnswerError(f"expected a line such as Nitro CLI 1.5.0, found {text[:60]!r}")
+            raise ValueError(f"expected a line such as Nitro CLI 1.5.0, found {text[:60]!r}")
         return cls(*map(int, match.groups()))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from enclave_payload.cbor import Value
-from enclave_payload.contents import PARTS_PER_BILLION, ContentError, Outcome, Problem, Timings
+from enclave_payload.contents import PARTS_PER_BILLION, ContentError, Outcome, Problem, Remark, Timings
 from enclave_payload.messages import (
     ANSWER_BYTES,
     ANSWER_PLAINTEXT_BYTES,
@@ -23,13 +23,14 @@ __all__ = [
     "ContentError",
     "Outcome",
     "Problem",
+    "Remark",
     "Timings",
     "parse_answer",
     "parse_outcome",
     "taken_frame",
 ]
 
-_FIELDS = frozenset({"model", "timings", "probabilities", "problem"})
+_FIELDS = frozenset({"model", "timings", "probabilities", "problem", "remarks"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,7 @@ def parse_outcome(content: bytes) -> Outcome:
         timings=_timings(fields["timings"]),
         probabilities_ppb=None if probabilities is None else _probabilities(probabilities),
         problem=None if problem is None else _problem(problem),
+        remarks=_remarks(fields["remarks"]),
     )
 
 
@@ -99,6 +101,15 @@ def _problem(value: Value) -> Problem:
     if not isinstance(value, str) or value not in set(Problem):
         raise ContentError("problem")
     return Problem(value)
+
+
+def _remarks(value: Value) -> tuple[Remark, ...]:
+    if not isinstance(value, list) or not all(isinstance(one, str) and one in set(Remark) for one in value):
+        raise ContentError("remarks")
+    remarks = tuple(Remark(str(one)) for one in value)
+    if len(set(remarks)) != len(remarks):
+        raise ContentError("remarks")
+    return remarks
 
 
 def _probabilities(value: Value) -> dict[str, int]:

@@ -6,11 +6,11 @@ The payload only reads the form at start-up (``enclave_payload.card``): what is 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 
 from enclave_payload.card import MAX_CARD_BYTES, CardError, Label, ModelCard
+from enclavectl.json_object import JsonError, parse_json
 
 # An answer has room for the codes of so many labels (4,096 bytes, up to 48 a label).
 MAX_LABELS = 64
@@ -30,9 +30,9 @@ def check_card(data: bytes) -> ModelCard:
     if len(data) > MAX_CARD_BYTES:
         raise CardError(f"card: expected at most {MAX_CARD_BYTES} bytes, found {len(data)}")
     try:
-        value = json.loads(data.decode(), object_pairs_hook=_without_duplicates)
-    except (ValueError, RecursionError) as exc:
-        raise CardError(f"card: not JSON ({exc})") from exc
+        value = parse_json(data, limit=MAX_CARD_BYTES)
+    except JsonError as exc:
+        raise CardError(f"card: {exc}") from exc
     return card_from_mapping(value)
 
 
@@ -57,13 +57,6 @@ def card_from_mapping(value: object) -> ModelCard:
         labels=_labels(top["labels"]),
         notice=_text(top["notice"], "notice", 1000),
     )
-
-
-def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        raise ValueError("a key is used twice")
-    return value
 
 
 def _labels(value: object) -> tuple[Label, ...]:

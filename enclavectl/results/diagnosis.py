@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from enclavectl.errors import EnclavectlError, EnclaveError, PictureRefused
-from enclavectl.protocol.answers import PARTS_PER_BILLION, Outcome, Problem
+from enclavectl.protocol.answers import PARTS_PER_BILLION, Outcome, Problem, Remark
 
 if TYPE_CHECKING:
+    from enclavectl.attestation import VerifiedDocument
     from enclavectl.client.batch import Reply
     from enclavectl.client.exchange import VerifiedEnclave
+    from enclavectl.client.folders import LeftOut
 
 SCHEMA = "enclavectl.diagnosis/1"
 
@@ -27,6 +29,10 @@ _PROBLEMS: dict[Problem, tuple[str, str]] = {
         "its pixels are not 8-bit gray, RGB, CMYK or a palette, and converting them would guess their range",
         "save it with 8 bits a channel",
     ),
+    Problem.NOTHING_VISIBLE: (
+        "nothing of it is visible: it is transparent throughout",
+        "save it without transparency, as JPEG or as PNG without an alpha channel",
+    ),
     Problem.MODEL_FAILED: (
         "the model gave no probabilities for it",
         "is the model the one that its card describes?",
@@ -36,6 +42,11 @@ _PROBLEMS: dict[Problem, tuple[str, str]] = {
         "too many answers wait to leave the enclave",
         "run enclavectl listen, so that they can",
     ),
+}
+
+_REMARKS: dict[Remark, str] = {
+    Remark.ONE_COLOR: "the picture is of one color throughout; the answer says nothing about a subject",
+    Remark.FEW_PIXELS: "the picture has far fewer pixels than the model looks at; it was enlarged",
 }
 
 
@@ -48,10 +59,17 @@ class Result:
     outcome: Outcome | None = None
     error: EnclavectlError | None = None
     total_ms: float = 0.0
+    session: int = 0
+
+    @property
+    def warnings(self) -> list[tuple[str, str]]:
+        """Code and words of each thing that makes the answer worth less; the enclave found them."""
+        remarks = () if self.outcome is None else self.outcome.remarks
+        return [(str(remark), _REMARKS[remark]) for remark in remarks]
 
     def to_json(self, names: dict[str, str]) -> dict[str, object]:
         """An element of ``results``; ``names`` maps label codes to names."""
-        head: dict[str, object] = {"image": self.image, "sha256": self.sha256}
+        head: dict[str, object] = {"image": self.image, "sha256": self.sha256, "session": self.session}
         if self.outcome is None or self.outcome.probabilities_ppb is None:
             error = self.error or EnclaveError("no answer")
             return {**head, "error": {"code": error.code, "message": error.message, "hint": error.hint}}
@@ -62,6 +80,7 @@ class Result:
             **head,
             "label": {"code": best, "name": names.get(best, best), "probability": shares[best]},
             "probabilities": shares,
+            "warnings": [{"code": code, "message": message} for code, message in self.warnings],
             "timings_ms": {
                 "total": round(self.total_ms, 3),
                 "queue": timings.queue_us / 1000,
@@ -73,42 +92,71 @@ class Result:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """Everything that one ``diagnose`` found out, in the order in which the pictures were named."""
+    """Everything that one ``diagnose`` found out, in the order in which the pictures were named.
+
+    Of ``pictures`` that were named, each has a result, unless the command was interrupted.
+    ``later_enclaves`` are those of its further sessions, where the first enclave was lost; ``session`` of a
+    result says which one answered.
+    """
 
     backend: str
+    pictures: int
     enclave: VerifiedEnclave
+    later_enclaves: Sequence[VerifiedEnclave] = ()
     results: Sequence[Result] = field(default_factory=tuple)
+    left_out: Sequence[LeftOut] = field(default_factory=tuple)
 
     @property
     def has_errors(self) -> bool:
         """Whether a picture has an error in place of an answer; the command then ends with 5."""
         return any(result.error is not None for result in self.results)
 
+    @property
+    def is_complete(self) -> bool:
+        """True if every picture has a result, be it a refusal."""
+        return len(self.results) == self.pictures
+
     def to_json(self) -> dict[str, object]:
         """The ``enclavectl.diagnosis/1`` object."""
-        document, card = self.enclave.document, self.enclave.card
         names = self.enclave.label_names
+        return {
+            **self.head_json(),
+            "complete": self.is_complete,
+            "pictures": self.pictures,
+            "answered": sum(result.error is None for result in self.results),
+            "results": [result.to_json(names) for result in self.results],
+            "left_out": [folder.to_json() for folder in self.left_out],
+        }
+
+    def head_json(self) -> dict[str, object]:
+        """What of the object is known before any result: who answers, and what proves it."""
+        document, card = self.enclave.document, self.enclave.card
+        later = [_evidence(enclave.document) for enclave in self.later_enclaves]
         return {
             "schema": SCHEMA,
             "trust": str(document.trust),
             "backend": self.backend,
-            "evidence": {
-                "verified": True,
-                "module_id": document.module_id,
-                "timestamp": document.timestamp.isoformat(timespec="milliseconds"),
-                "release": document.release,
-                "root": document.root,
-                "pcrs": {str(index): value.hex() for index, value in document.pcrs.items()},
-                "nonce": None if document.nonce is None else document.nonce.hex(),
-            },
+            "evidence": _evidence(document),
+            "later_evidence": later,
             "model": {
                 "id": card.model_id,
                 "sha256": card.sha256,
                 "notice": card.notice,
-                "labels": names,
+                "labels": self.enclave.label_names,
             },
-            "results": [result.to_json(names) for result in self.results],
         }
+
+
+def _evidence(document: VerifiedDocument) -> dict[str, object]:
+    return {
+        "verified": True,
+        "module_id": document.module_id,
+        "timestamp": document.timestamp.isoformat(timespec="milliseconds"),
+        "release": document.release,
+        "root": document.root,
+        "pcrs": {str(index): value.hex() for index, value in document.pcrs.items()},
+        "nonce": None if document.nonce is None else document.nonce.hex(),
+    }
 
 
 def to_result(name: str, reply: Reply) -> Result:
@@ -120,6 +168,7 @@ def to_result(name: str, reply: Reply) -> Result:
         outcome=None if problem else reply.outcome,
         error=refusal(name, problem) if problem else reply.error,
         total_ms=reply.total_ms,
+        session=reply.session,
     )
 
 

@@ -77,6 +77,14 @@ def test_the_certificates_of_a_context_go_with_it(tmp_path: Path) -> None:
     }
 
 
+def test_a_context_that_skips_verification_does_so_for_the_sdk(tmp_path: Path) -> None:
+    environ = home_with(tmp_path, "far", far={"Host": "tcp://build:2376", "SkipTLSVerify": True})
+    tls = tmp_path / ".docker" / "contexts" / "tls" / digest("far") / "docker"
+    tls.mkdir(parents=True)
+    (tls / "ca.pem").write_text("ca")
+    assert found(environ).to_environment()["DOCKER_TLS_VERIFY"] == ""
+
+
 @pytest.mark.parametrize("endpoint", [{}, {"Host": ""}, {"Host": 3}, [], None, "x"])
 def test_a_context_that_names_no_engine_is_an_error(endpoint: object, tmp_path: Path) -> None:
     with pytest.raises(HostError, match="names no engine") as caught:

@@ -10,15 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from enclavectl.backends.folders import exclusive, is_running, lock_enclave, remove_enclave
+from enclavectl.backends.keeping.identity import ProcessIdentity
+from enclavectl.backends.keeping.locks import exclusive, is_kept, lock_enclave
+from enclavectl.backends.keeping.records import remove_enclave
 from enclavectl.backends.local.backend import LocalBackend
 from enclavectl.backends.local.records import Record, ensure_root, load_record, load_root
 from enclavectl.errors import HostError, StateError, UsageError
+from enclavectl.files import make_private_dir
 
 RECORD = Record(
     name="first",
     started=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
-    supervisor_pid=4711,
+    supervisor=ProcessIdentity(pid=4711, started_ticks=12, boot_id="b"),
     detached=True,
     debug=False,
     memory_mib=512,
@@ -29,7 +32,7 @@ RECORD = Record(
 
 
 def write_record(folder: Path, record: Record = RECORD) -> None:
-    folder.mkdir(parents=True)
+    make_private_dir(folder)
     (folder / "record.json").write_bytes(record.to_json())
 
 
@@ -54,9 +57,21 @@ def test_a_damaged_record_is_a_state_error_that_says_what_to_do(tmp_path: Path, 
     [
         ("schema", "other"),
         ("started", "yesterday"),
-        ("supervisor_pid", "x"),
+        ("started", "2026-01-02T03:04:05"),  # of no time zone
+        ("supervisor", 4711),
+        ("supervisor", {"pid": "3", "started_ticks": 1, "boot_id": "b"}),
+        ("supervisor", {"pid": 3.9, "started_ticks": 1, "boot_id": "b"}),
+        ("memory_mib", "512"),
+        ("memory_mib", 512.5),
+        ("memory_mib", True),
+        ("detached", 1),
+        ("detached", "false"),
+        ("name", 7),
         ("model", []),
         ("pcrs", {"0": "zz"}),
+        ("pcrs", {"0": "00"}),
+        ("pcrs", {"32": "00" * 48}),
+        ("pcrs", {" 1": "00" * 48}),
     ],
 )
 def test_a_damaged_field_is_a_state_error(tmp_path: Path, field: str, value: object) -> None:
@@ -66,20 +81,27 @@ def test_a_damaged_field_is_a_state_error(tmp_path: Path, field: str, value: obj
         load_record(tmp_path)
 
 
+def test_a_record_with_a_key_twice_is_a_state_error(tmp_path: Path) -> None:
+    text = RECORD.to_json().decode()
+    (tmp_path / "record.json").write_text(text.replace('"debug": false', '"debug": false, "debug": true'))
+    with pytest.raises(StateError, match="twice"):
+        load_record(tmp_path)
+
+
 def test_no_record_is_a_state_error(tmp_path: Path) -> None:
     with pytest.raises(StateError, match="no such enclave record"):
         load_record(tmp_path)
 
 
 def test_an_enclave_runs_as_long_as_its_lock_is_held(tmp_path: Path) -> None:
-    assert not is_running(tmp_path)
+    assert not is_kept(tmp_path)
     lock = lock_enclave(tmp_path)
-    assert is_running(tmp_path)
+    assert is_kept(tmp_path)
     heir = os.dup(lock)  # as a supervisor inherits it
     os.close(lock)
-    assert is_running(tmp_path)
+    assert is_kept(tmp_path)
     os.close(heir)
-    assert not is_running(tmp_path)
+    assert not is_kept(tmp_path)
     os.close(lock_enclave(tmp_path))  # looking did not take it
 
 

@@ -7,13 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from enclavectl.artifacts.lock import Lock
 from enclavectl.artifacts.names import LOCK_NAME
-from enclavectl.backends.folders import lock_enclave
+from enclavectl.backends.keeping.locks import lock_enclave
 from enclavectl.backends.nitro.images import admit_image, check_memory, image_to_run, prune, remove_unused
 from enclavectl.eif.errors import EifError
 from enclavectl.errors import StateError, UsageError
+from enclavectl.files import make_private_dir
 from enclavectl.progress import NoProgress
 from tests.backends.nitro_record import NOW, RECORD
 from tests.eif import samples
@@ -88,6 +90,27 @@ def test_an_image_that_is_damaged_leaves_nothing(tmp_path: Path) -> None:
         admit_image(tmp_path / "absent", store, now=NOW, progress=NoProgress())
 
 
+class Notes(NoProgress):
+    """Keeps what a person would read."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.texts.append(text)
+
+
+def test_an_image_with_more_than_a_certificate_in_its_signature_runs_with_a_warning(tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP384R1())
+    certificate = samples.certificate(key, start=NOW, days=365)
+    for extra, words in ((b"\n", "only the first certificate counts"), (samples.key_pem(key), "PRIVATE KEY")):
+        (tmp_path / "a.eif").write_bytes(samples.signed_image(key, certificate + extra))
+        notes = Notes()
+        image = admit_image(tmp_path / "a.eif", tmp_path / "store", now=NOW, progress=notes)
+        assert 8 in image.pcrs
+        assert any(words in text and "eif sign" in text for text in notes.texts)
+
+
 def test_memory_is_at_least_four_times_the_image() -> None:
     check_memory(256 << 20, 1024)
     with pytest.raises(UsageError, match="at least 1028 MiB") as caught:
@@ -108,7 +131,7 @@ def test_the_image_of_the_current_folder(tmp_path: Path, monkeypatch: pytest.Mon
 def test_what_a_killed_start_left_is_gone_with_the_next_end(tmp_path: Path) -> None:
     images, enclaves = tmp_path / "images", tmp_path / "enclaves"
     for name in ("enc1", "enc2"):
-        (enclaves / name).mkdir(parents=True)
+        make_private_dir(enclaves / name)
         (enclaves / name / "lock").touch()
     images.mkdir(mode=0o700)
     half = images / ".enclavectl-0123456789abcdef.tmp"

@@ -1,7 +1,8 @@
-"""The nitro backend's parts that need no process: records, states, stamps, endings."""
+"""The nitro backend's parts that need no process: records, states, time stamps, endings."""
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -11,13 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enclavectl.backends.folders import lock_enclave
+from enclavectl.backends.base import MachineEnclave
 from enclavectl.backends.history import History
+from enclavectl.backends.keeping.ending import Ended
+from enclavectl.backends.keeping.locks import lock_enclave
 from enclavectl.backends.nitro.ending import Ending, keep_history
-from enclavectl.backends.nitro.listing import Places, join, owner_of, state_of
+from enclavectl.backends.nitro.listing import join, owner_of, state_of
 from enclavectl.backends.nitro.records import (
-    Ended,
-    Kept,
+    LaunchRecord,
     Record,
     ask_to_end,
     is_asked_to_end,
@@ -27,9 +29,11 @@ from enclavectl.backends.nitro.records import (
     write_ended,
     write_launched,
 )
-from enclavectl.backends.nitro.stamps import MAX_LINE, Stamper
+from enclavectl.backends.nitro.settings import NitroSettings
+from enclavectl.backends.nitro.timestamps import MAX_LINE, TimestampedLines
 from enclavectl.backends.state import EnclaveState
 from enclavectl.errors import StateError
+from enclavectl.files import make_private_dir
 from enclavectl.net.address import HybridVsockAddress, VsockAddress
 from enclavectl.nitro_cli.answers import Registers, RunInfo
 from enclavectl.nitro_cli.describe_enclaves import DescribeInfo, NitroState
@@ -43,20 +47,19 @@ RUN = RunInfo(enclave_id="i-0-enc1", name="first", process_id=1, cid=16, cpu_ids
 TOLD = DescribeInfo(run=RUN, state=NitroState.RUNNING, debug=False, registers=Registers(values={"PCR0": "0"}))
 
 
-def places(vsock_dir: Path | None = None, *, simulated: bool = False) -> Places:
-    return Places(port_in=5005, vsock_dir=vsock_dir, is_simulated=simulated)
+SETTINGS = NitroSettings(state_dir=Path("/nowhere"), environ={}, port_in=5005)
 
 
-def kept(folder: Path, record: Record = RECORD, info: RunInfo | None = RUN) -> Kept:
+def launch(folder: Path, record: Record = RECORD, info: RunInfo | None = RUN) -> LaunchRecord:
     made = folder / "enc1"
-    made.mkdir(parents=True, exist_ok=True)
+    make_private_dir(made)
     (made / "record.json").write_bytes(record.to_json())
-    return Kept(made, record, info)
+    return LaunchRecord(made, record, info)
 
 
 @pytest.mark.parametrize("record", [RECORD, replace(RECORD, cid=16, model_id=None, model_sha256=None)])
 def test_records_survive_their_file(tmp_path: Path, record: Record) -> None:
-    assert load_record(kept(tmp_path, record).folder) == record
+    assert load_record(launch(tmp_path, record).folder) == record
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[1]", b'{"schema": "other"}', b"\xff", b"[" * 9999])
@@ -65,6 +68,28 @@ def test_damaged_records_say_how_to_be_rid_of_them(tmp_path: Path, data: bytes) 
     with pytest.raises(StateError) as caught:
         load_record(tmp_path)
     assert "rm -r" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("cpus", "2"),
+        ("cpus", 2.0),
+        ("cpus", 0),
+        ("cid", "16"),
+        ("cid", 2**32),
+        ("port_in", 5005.9),
+        ("image", {"file": "a.eif", "size": "3", "sha256": "00"}),
+        ("image", {"file": "a.eif", "size": 3.9, "sha256": "00"}),
+        ("debug", 0),
+        ("started", 12),
+    ],
+)
+def test_a_value_of_another_type_is_not_coerced(tmp_path: Path, field: str, value: object) -> None:
+    fields = json.loads(RECORD.to_json())
+    (tmp_path / "record.json").write_text(json.dumps({**fields, field: value}))
+    with pytest.raises(StateError, match=field):
+        load_record(tmp_path)
 
 
 def test_facts_are_written_once_and_found(tmp_path: Path) -> None:
@@ -80,14 +105,12 @@ def test_facts_are_written_once_and_found(tmp_path: Path) -> None:
 def test_nitro_clis_own_answer_is_enough(tmp_path: Path) -> None:
     (tmp_path / "launch.out").write_text('{"EnclaveID": "i-0-enc1", "ProcessID": 7')
     assert load_launched(tmp_path) is None  # half of it
-    import json
-
     (tmp_path / "launch.out").write_text(json.dumps(RUN.to_json()) + "\nConnecting to the console")
     assert load_launched(tmp_path) == RUN
 
 
 def test_states_with_a_keeper(tmp_path: Path) -> None:
-    booting, running = kept(tmp_path, info=None), kept(tmp_path)
+    booting, running = launch(tmp_path, info=None), launch(tmp_path)
     lock = lock_enclave(running.folder)
     try:
         assert state_of(booting, None, unreachable=0) is EnclaveState.BOOTING
@@ -102,11 +125,11 @@ def test_states_with_a_keeper(tmp_path: Path) -> None:
 
 
 def test_states_without_a_keeper(tmp_path: Path) -> None:
-    alone = kept(tmp_path)
+    alone = launch(tmp_path)
     assert state_of(alone, TOLD, unreachable=0) is EnclaveState.RUNNING
     assert state_of(alone, None, unreachable=1) is EnclaveState.UNKNOWN
     assert state_of(alone, None, unreachable=0) is EnclaveState.DEAD
-    fresh = kept(tmp_path, replace(RECORD, started=datetime.now(UTC)), None)
+    fresh = launch(tmp_path, replace(RECORD, started=datetime.now(UTC)), None)
     assert state_of(fresh, None, unreachable=0) is EnclaveState.DEAD  # it was never launched
     (fresh.folder / "launch.err").touch()
     assert state_of(fresh, None, unreachable=0) is EnclaveState.BOOTING
@@ -124,30 +147,30 @@ def test_states_without_a_keeper(tmp_path: Path) -> None:
 )
 def test_nitro_clis_words_for_states(tmp_path: Path, told: NitroState, shown: EnclaveState) -> None:
     answer = replace(TOLD, state=told)
-    assert state_of(kept(tmp_path), answer, unreachable=0) is shown
-    (foreign,) = join(places(), [], Described(enclaves=(answer,), unreachable=0))
+    assert state_of(launch(tmp_path), answer, unreachable=0) is shown
+    (foreign,) = join([], Described(enclaves=(answer,), unreachable=0), SETTINGS)
     assert foreign.state is shown
 
 
 def test_ours_and_others_are_joined_by_id(tmp_path: Path) -> None:
     other = replace(TOLD, run=replace(RUN, enclave_id="i-0-enc2", name=None, cid=17))
-    one, two = join(places(), [kept(tmp_path)], Described(enclaves=(other, TOLD), unreachable=0))
+    one, two = join([launch(tmp_path)], Described(enclaves=(other, TOLD), unreachable=0), SETTINGS)
     assert (one.name, one.measured, one.trust) == ("first", RECORD.pcrs, Trust.NITRO)
     assert (two.name, two.measured, two.started) == ("i-0-enc2", None, None)
     assert (one.address, two.address) == (VsockAddress(16, 5005), VsockAddress(17, 5005))
-    assert one.machine is not None
-    assert one.machine.told_pcrs == {"PCR0": "0"}
+    assert isinstance(one, MachineEnclave)
+    assert one.machine.nitro_cli_pcrs == {"PCR0": "0"}
     assert one.to_json()["pcrs"] == {"0": "01" * 48, "1": "02" * 48, "2": "03" * 48}
     assert two.to_json()["pcrs"] == {}
 
 
 def test_one_that_belonged_to_a_command_is_not_listed_dead(tmp_path: Path) -> None:
-    mine = kept(tmp_path, replace(RECORD, detached=False))
-    assert join(places(), [mine], Described(enclaves=(), unreachable=0)) == []
+    mine = launch(tmp_path, replace(RECORD, detached=False))
+    assert join([mine], Described(enclaves=(), unreachable=0), SETTINGS) == []
 
 
 def test_trust_is_nitro_only_under_awss_root(tmp_path: Path) -> None:
-    real, simulated = places(), places(tmp_path, simulated=True)
+    real, simulated = SETTINGS, replace(SETTINGS, vsock_dir=tmp_path, root=tmp_path / "root.pem")
     assert (real.trust(debug=False), real.trust(debug=True)) == (Trust.NITRO, Trust.DEBUG)
     assert (simulated.trust(debug=False), simulated.trust(debug=True)) == (Trust.SIMULATED, Trust.DEBUG)
     assert simulated.address(16, 5005) == HybridVsockAddress(tmp_path / "16.vsock", 5005)
@@ -160,7 +183,7 @@ def test_owners() -> None:
 
 @given(st.lists(st.binary(max_size=50), max_size=20))
 def test_stamping_keeps_every_byte_however_it_comes(pieces: list[bytes]) -> None:
-    stamper = Stamper(lambda: NOW)
+    stamper = TimestampedLines(lambda: NOW)
     out = b"".join([*map(stamper.feed, pieces), stamper.flush()])
     lines = out.split(b"\n")[:-1]
     assert all(line.startswith(b"2026-11-24T12:00:00.000Z ") for line in lines)
@@ -171,13 +194,13 @@ def test_stamping_keeps_every_byte_however_it_comes(pieces: list[bytes]) -> None
 
 
 def test_a_line_without_end_is_broken() -> None:
-    stamper = Stamper(lambda: NOW)
+    stamper = TimestampedLines(lambda: NOW)
     assert stamper.feed(b"x" * MAX_LINE).count(b"\n") == 1
     assert stamper.flush() == b""
 
 
 def test_how_an_enclave_ended(tmp_path: Path) -> None:
-    one = kept(tmp_path)
+    one = launch(tmp_path)
     ending = Ending(one.folder, RECORD, replace(RUN, process_id=77), tmp_path)
     assert "vanished" in ending.describe().how
     line = (
@@ -200,7 +223,7 @@ def test_how_an_enclave_ended(tmp_path: Path) -> None:
 
 
 def test_what_is_kept_of_one_that_nobody_saw_end(tmp_path: Path) -> None:
-    one = kept(tmp_path / "e", info=None)
+    one = launch(tmp_path / "e", info=None)
     (one.folder / "console.log").write_bytes(b"last words\n")
     keep_history(tmp_path / "state", one.folder, trust="nitro")
     (past,) = History(tmp_path / "state").all()

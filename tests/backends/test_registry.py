@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from enclavectl.attestation import Policy, Release, Trust, TrustRoot, render_policy
-from enclavectl.backends.base import Enclave, EnclaveSpec, RunningEnclave
+from enclavectl.backends.base import Enclave, EnclaveSpec, ProcessEnclave, RunningEnclave
 from enclavectl.backends.registry import (
     choose_backend,
     find_enclave,
@@ -26,13 +26,15 @@ POLICY = Policy(accept=frozenset({Trust.SIMULATED}), releases=(Release(name="one
 
 
 def enclave(name: str, enclave_id: str, state: EnclaveState = EnclaveState.RUNNING) -> Enclave:
-    return Enclave(
+    return ProcessEnclave(
         enclave_id=enclave_id,
+        module_id=None,
         name=name,
         backend="listed",
         trust=Trust.SIMULATED,
         state=state,
         debug=False,
+        is_owned=False,
         pid=None,
         started=datetime(2026, 1, 1, tzinfo=UTC),
         memory_mib=256,
@@ -138,6 +140,17 @@ def test_a_dead_enclave_is_not_used() -> None:
         only_running([dead, FIRSTBORN, SECOND])
 
 
+def test_an_enclave_that_a_command_owns_is_nobody_elses() -> None:
+    owned = replace(FIRST, is_owned=True)
+    assert only_running([owned]) is None
+    assert only_running([owned, SECOND]) is SECOND
+    with pytest.raises(StateError, match="belongs to the command that started it") as info:
+        require_running(owned)
+    assert info.value.code == "owned"
+    assert find_enclave(Listed([owned]), "first") is owned  # describe, console and terminate may
+    assert owned.to_json()["owned"] is True
+
+
 def test_the_local_backend_is_chosen_where_there_is_no_nitro(tmp_path: Path) -> None:
     environ = {"HOME": str(tmp_path)}
     for choice, name in (
@@ -160,7 +173,12 @@ def test_a_policy_file_is_read_and_debug_is_allowed_only_on_demand(tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"", "policy.yaml"), (b"\xff\xfe", "policy.yaml"), (b"x" * 300_000, "at most"), (b"a: [", "not YAML")],
+    [
+        (b"", "policy.yaml"),
+        (b"\xff\xfe", "policy.yaml"),
+        (b"x" * 300_000, "at most"),
+        (b"a: [", "policy.yaml:1: while parsing"),
+    ],
 )
 def test_what_is_no_policy_is_a_usage_error(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "policy.yaml"

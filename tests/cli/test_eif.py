@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from enclavectl.eif.format import SectionKind
 from tests.cli.command import enclavectl
@@ -139,7 +141,7 @@ def test_no_file_is_too_broken_to_be_said_so_in_text(tmp_path: Path) -> None:
     assert "NOT SOUND" in single.out
 
 
-@pytest.mark.parametrize("name", ["sig_garbage", "sig_extra_key", "sig_chain_pem"])
+@pytest.mark.parametrize("name", ["sig_garbage", "sig_extra_key", "sig_der_cert"])
 def test_a_signature_that_cannot_be_read_is_not_called_none(tmp_path: Path, name: str) -> None:
     image = vectors("hostile") / f"{name}.eif"
     shown = eif(tmp_path, "show", "--lenient", image).json()
@@ -155,3 +157,57 @@ def test_a_broken_layout_is_said_before_the_file_is_read(tmp_path: Path) -> None
     shown = eif(tmp_path, "show", image)
     assert shown.status == 2
     assert shown.error()["code"] == "section-count"
+
+
+def signed_with(folder: Path, certificate_file: bytes, *, pcr0: str | None = None) -> Path:
+    """An image signed as nitro-cli signs, which puts the certificate file into it as it is."""
+    path = folder / "signed.eif"
+    path.write_bytes(samples.signed_image(KEY, certificate_file, pcr0=pcr0))
+    return path
+
+
+KEY = ec.generate_private_key(ec.SECP384R1())
+
+
+def test_an_image_that_nitro_cli_signed_from_a_chain_is_shown_and_measured_with_a_warning(
+    tmp_path: Path,
+) -> None:
+    certificate = samples.certificate(KEY, start=datetime.now(UTC) - timedelta(days=1))
+    image = signed_with(tmp_path, certificate + b"\n" + certificate)
+    for command in ("show", "pcrs"):
+        done = enclavectl("eif", command, image, home=tmp_path)
+        assert done.status == 0, done.err
+        assert "PCR8" in done.out
+        assert "warning: certificate-form" in done.err
+        assert "enclavectl eif sign" in done.err
+    verified = eif(tmp_path, "verify", image)
+    assert verified.status == 2
+    assert {one["code"] for one in verified.json()["findings"]} == {"certificate-form"}
+
+
+def test_a_private_key_in_an_image_is_named_by_every_command_that_reads_it(tmp_path: Path) -> None:
+    certificate = samples.certificate(KEY, start=datetime.now(UTC) - timedelta(days=1))
+    image = signed_with(tmp_path, samples.key_pem(KEY) + certificate)
+    for command in ("show", "pcrs", "verify"):
+        done = enclavectl("eif", command, image, home=tmp_path)
+        assert "signature-private-key: the signature section holds a PRIVATE KEY" in done.err
+        assert "make a new key" in done.err
+
+
+def test_no_register_of_a_signature_that_does_not_verify_is_printed(tmp_path: Path) -> None:
+    certificate = samples.certificate(KEY, start=datetime.now(UTC) - timedelta(days=1))
+    image = signed_with(tmp_path, certificate, pcr0="00" * 48)
+    done = eif(tmp_path, "pcrs", image)
+    assert done.status == 2
+    assert done.error()["code"] == "signature-payload"
+    assert "PCR8" not in done.out
+
+
+def test_an_issuer_that_cannot_be_read_is_a_finding_and_the_rest_is_described(tmp_path: Path) -> None:
+    certificate = samples.certificate(KEY, start=datetime.now(UTC) - timedelta(days=1))
+    odd = samples.with_issuer(certificate, b"\x0c\x04\xff\xfe\xfd\xfc")
+    done = eif(tmp_path, "show", "--lenient", signed_with(tmp_path, odd))
+    assert done.status == 2, done.err
+    assert done.json()["SigningCertificate"]["IssuerName"] == {}
+    assert "PCR8" in done.json()["Measurements"]
+    assert "certificate-issuer" in {one["code"] for one in done.json()["enclavectl"]["findings"]}

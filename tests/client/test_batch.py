@@ -3,7 +3,9 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -197,6 +199,99 @@ def test_a_lost_connection_keeps_the_answers_that_came(tmp_path: Path, answers: 
     for reply in replies[answers:]:
         assert reply.error is refusal if reply.index == 6 else isinstance(reply.error, EnclaveLost)
         assert reply.picture is not None or reply.index == 6
+
+
+class Renewals:
+    """Sessions with one enclave after another, as ``diagnose`` finds them; what ended each is kept."""
+
+    def __init__(self, *enclaves: Callable[[], Client]) -> None:
+        self._enclaves = list(enclaves)
+        self.losses: list[EnclaveLost] = []
+
+    def __call__(self, error: EnclaveLost) -> Client | None:
+        self.losses.append(error)
+        return self._enclaves.pop(0)() if self._enclaves else None
+
+
+@contextmanager
+def lost(folder: Path, *lies: Lies) -> Iterator[list[Callable[[], Client]]]:
+    """Enclaves of one root that hang up, each in its way."""
+    root = new_root()
+    with ExitStack() as stack:
+
+        def connect(number: int) -> Client:
+            address = UnixAddress(folder / f"lost{number}")
+            return stack.enter_context(Client.connect(address, expect(root), timeout_s=10))
+
+        for number, one in enumerate(lies):
+            script = enclave_script(simulated_nsm(root), one)
+            stack.enter_context(start_evil(UnixAddress(folder / f"lost{number}"), script))
+        yield [partial(connect, number) for number in range(len(lies))]
+
+
+@pytest.mark.parametrize("in_flight", [1, 4, 16])
+def test_a_lost_enclave_s_pictures_go_to_another(tmp_path: Path, in_flight: int) -> None:
+    refusal = PictureRefused("nothing to see")
+    items: list[Item] = [*(gray(value) for value in range(6)), refusal, gray(7)]
+    with (
+        lost(tmp_path, Lies(answers=2)) as (first,),
+        start_in_process(tmp_path) as enclave,
+        Client.connect(enclave.address, enclave.expectation, timeout_s=10) as second,
+    ):
+        renew = Renewals(lambda: second)
+        replies = list(classify(first(), items, timeout_s=10, in_flight=in_flight, renew=renew))
+    assert sorted(reply.index for reply in replies) == list(range(8))
+    assert len(renew.losses) == 1
+    for reply in replies:
+        if reply.index == 6:
+            assert reply.error is refusal
+        else:
+            assert reply.error is None
+            assert reply.session == (0 if reply.index < 2 else 1)
+
+
+@pytest.mark.parametrize("in_flight", [1, 2, 8])
+def test_a_picture_that_ends_two_enclaves_is_not_sent_to_a_third(tmp_path: Path, in_flight: int) -> None:
+    items = [gray(value) for value in range(6)]
+    deadly = Lies(answers=99, dies_of=items[3].data)
+    with lost(tmp_path, deadly, deadly, Lies(answers=99)) as (first, second, third):
+        renew = Renewals(second, third)
+        replies = list(classify(first(), items, timeout_s=10, in_flight=in_flight, renew=renew))
+    assert sorted(reply.index for reply in replies) == list(range(6))
+    assert len(renew.losses) == 2
+    assert [reply.index for reply in replies if reply.error is not None] == [3]
+
+
+def test_two_sessions_without_an_answer_end_the_batch(tmp_path: Path) -> None:
+    silent = Lies(answers=1, frame=b"")
+    with lost(tmp_path, silent, silent, Lies(answers=99)) as (first, second, third):
+        renew = Renewals(second, third)
+        items = [gray(value) for value in range(9)]
+        replies = list(classify(first(), items, timeout_s=10, in_flight=2, renew=renew))
+    assert len(renew.losses) == 1
+    assert sorted(reply.index for reply in replies) == list(range(9))
+    assert all(isinstance(reply.error, EnclaveLost) for reply in replies)
+
+
+def test_after_the_last_answer_no_session_is_opened(tmp_path: Path) -> None:
+    with lost(tmp_path, Lies(answers=2)) as (first,):
+        renew = Renewals()
+        replies = list(classify(first(), [gray(0), gray(1)], timeout_s=10, renew=renew))
+    assert [reply.error for reply in replies] == [None, None]
+    assert renew.losses == []
+
+
+def test_an_enclave_that_is_late_is_not_lost(tmp_path: Path) -> None:
+    gate = threading.Event()
+    renew = Renewals()
+    with (
+        start_in_process(tmp_path, classifiers=[Brightness(gate)], limits=Limits(grace_s=0.1)) as enclave,
+        Client.connect(enclave.address, enclave.expectation, timeout_s=10) as client,
+    ):
+        replies = list(classify(client, [gray(0), gray(1)], timeout_s=0.3, renew=renew))
+        gate.set()
+    assert [type(reply.error) for reply in replies] == [EnclaveLost, EnclaveLost]
+    assert renew.losses == []
 
 
 def test_an_enclave_that_stops_says_so(tmp_path: Path) -> None:

@@ -220,9 +220,10 @@ def test_empty_and_test_variables_do_not_count() -> None:
     assert load_config(path=None, environ=environ, flags={}) == defaults()
 
 
-def test_a_flag_out_of_bounds_is_a_usage_error() -> None:
-    with pytest.raises(UsageError, match=r"diagnose\.top on the command line: expected a whole number"):
-        load_config(path=None, environ=HOME, flags={"diagnose.top": 100})
+def test_a_flag_out_of_bounds_is_named_as_the_user_typed_it() -> None:
+    names = {"diagnose.top": "--top"}
+    with pytest.raises(UsageError, match=r"^--top: expected a whole number from 1 to 64, found 100$"):
+        load_config(path=None, environ=HOME, flags={"diagnose.top": 100}, flag_names=names)
 
 
 def test_the_default_file_in_configs_is_the_rendered_one() -> None:

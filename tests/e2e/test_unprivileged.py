@@ -69,4 +69,4 @@ def test_root_does_not_use_what_belongs_to_nobody(nobody: Cli) -> None:
     root = Cli(nobody.base)
     ran = root.run("run", "--name", "other")
     assert ran.status == 3
-    assert f"found one of user {NOBODY}" in ran.err
+    assert f"of user {NOBODY}" in ran.err

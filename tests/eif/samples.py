@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import ssl
 import struct
+import sys
 import tarfile
 import zlib
 from collections.abc import Iterable, Mapping
@@ -15,10 +17,18 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
-from enclavectl.eif.file_range import Blob, blob_of, whole_file
+from enclavectl.eif.examine import measure_image
+from enclavectl.eif.file_range import FileRange, bytes_range, whole_file
 from enclavectl.eif.format import HEADER_SIZE, Header, Section, SectionKind
 from enclavectl.eif.metadata import Metadata
 from enclavectl.eif.ramdisk.cpio import TRAILER, CpioEntry, CpioWriter
+from enclavectl.eif.sign import KeySigner
+from enclavectl.eif.signature import curve_of
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 METADATA = Metadata(
@@ -121,6 +131,25 @@ def certificate(
     return made.public_bytes(serialization.Encoding.PEM)
 
 
+def with_issuer(certificate_pem: bytes, value: bytes) -> bytes:
+    """The certificate with ``value``, six bytes of DER, for its issuer; nothing checks its signature."""
+    der = x509.load_pem_x509_certificate(certificate_pem).public_bytes(serialization.Encoding.DER)
+    changed = der.replace(b"\x0c\x04test", value, 1)
+    return ssl.DER_cert_to_PEM_cert(changed).encode()
+
+
+def signed_image(
+    key: ec.EllipticCurvePrivateKey, certificate_file: bytes, *, pcr0: str | None = None
+) -> bytes:
+    """A sound image that nitro-cli signed with this certificate file, which it embeds as it is.
+
+    ``pcr0`` is what was signed, if that is not the image's own.
+    """
+    signer = KeySigner(certificate_pem=certificate_file, curve=curve_of(key, "key"), key=key)
+    right = measure_image(io.BytesIO(image())).pcr0
+    return image([*sections(), (SectionKind.SIGNATURE, signer.sign(pcr0 or right).to_bytes())])
+
+
 def member(name: str, kind: bytes = tarfile.REGTYPE, **fields: object) -> tarfile.TarInfo:
     """A tar header; ``fields`` are attributes of ``TarInfo``."""
     info = tarfile.TarInfo(name)
@@ -164,11 +193,21 @@ def hardlink(name: str, target: str, **fields: object) -> tarfile.TarInfo:
     return member(name, kind=tarfile.LNKTYPE, linkname=target, **fields)
 
 
-def layer(*members: tarfile.TarInfo | tuple[tarfile.TarInfo, bytes]) -> Blob:
+def layer(*members: tarfile.TarInfo | tuple[tarfile.TarInfo, bytes]) -> FileRange:
     """A layer as the readers take it."""
-    return blob_of(tar(members))
+    return bytes_range(tar(members))
 
 
-def stream(data: bytes) -> Blob:
+def stream(data: bytes) -> FileRange:
     """Bytes as a whole file."""
     return whole_file(io.BytesIO(data))
+
+
+def pack_zstd(data: bytes) -> bytes:
+    """One frame with a checksum."""
+    return bytes(zstd.compress(data, options={zstd.CompressionParameter.checksum_flag: 1}))
+
+
+def skippable(data: bytes = b"pzstd") -> bytes:
+    """A frame of zstd or lz4 that a reader passes over."""
+    return struct.pack("<II", 0x184D2A50, len(data)) + data

@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 from enclavectl.eif.errors import EifError
 from enclavectl.eif.examine import examine, read_image
 from enclavectl.eif.findings import Severity
-from enclavectl.eif.format import CRC_OFFSET, HEADER_SIZE, SectionKind, decode_header, decode_section
+from enclavectl.eif.format import (
+    CRC_OFFSET,
+    HEADER_SIZE,
+    Arch,
+    SectionKind,
+    arch_named,
+    decode_header,
+    decode_section,
+)
 from enclavectl.eif.scan import parse_layout, scan_layout
 from enclavectl.errors import UsageError
 from tests.eif.samples import METADATA, NOW, Sections, fix_crc, image, sections
@@ -174,7 +182,7 @@ def test_parse_of_build_gives_the_same_sections(
     parts.insert(data.draw(st.integers(0, len(parts))), (SectionKind.METADATA, METADATA.to_bytes()))
     file = io.BytesIO(image(parts))
     layout = parse_layout(file)
-    assert [(one.kind, layout.blob(one).read(1 << 20)) for one in layout.sections] == parts
+    assert [(one.kind, layout.data(one).read(1 << 20)) for one in layout.sections] == parts
     assert read_image(file).metadata == METADATA
 
 
@@ -203,3 +211,13 @@ def test_overlapping_slots_do_not_multiply_the_work() -> None:
     assert found.scan.table is not None
     assert found.table_measurements is None
     assert sum(seen) < len(data)
+
+
+def test_an_architecture_has_one_name_for_docker_and_one_for_the_kernel() -> None:
+    names = {"amd64": Arch.X86_64, "x86_64": Arch.X86_64, "arm64": Arch.ARM64, "aarch64": Arch.ARM64}
+    assert {name: arch_named(name) for name in names} == names
+    assert [arch_named(name) for name in ("", "riscv64", "AMD64")] == [None] * 3
+    assert [(arch.machine, arch.kernel_name) for arch in Arch] == [
+        ("x86_64", "bzImage"),
+        ("aarch64", "Image"),
+    ]

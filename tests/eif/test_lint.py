@@ -92,7 +92,7 @@ def records(*names: bytes) -> bytes:
         (gzip.compress(records(b"a")), None),
         (records(b"a") + records(b"b"), None),
         (records(b"a", b"b")[:300], "cpio-truncated"),
-        (gzip.compress(records(b"a"))[:-12], "ramdisk-gzip"),
+        (gzip.compress(records(b"a"))[:-12], "ramdisk-packing"),
         (records(b"a") + b"070701", "cpio-truncated"),
         (records(b"a") + b"more junk", "cpio-trailing"),
         (records(b"a/../../b"), "ramdisk-name"),

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from enclavectl.eif.build import ImageSpec, build_image
 from enclavectl.eif.errors import EifError
 from enclavectl.eif.examine import measure_image
-from enclavectl.eif.file_range import Blob, blob_of
+from enclavectl.eif.file_range import FileRange, bytes_range
 from enclavectl.eif.format import Arch, SectionKind
 from enclavectl.eif.measure import Measurer, certificate_pcr
 from tests.eif.samples import CMDLINE, METADATA, bzimage, image
@@ -73,7 +73,7 @@ def test_every_byte_is_reported() -> None:
 
 def test_a_file_that_shrinks_is_an_error() -> None:
     with pytest.raises(EifError) as caught:
-        list(Blob(file=io.BytesIO(b"abc"), offset=1, size=5).chunks())
+        list(FileRange(file=io.BytesIO(b"abc"), offset=1, size=5).chunks())
     assert (caught.value.code, caught.value.offset) == ("short-read", 3)
 
 
@@ -95,11 +95,11 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     with big.open("wb") as file:
         file.truncate(128 << 20)
     with big.open("rb") as file:
-        ramdisk = Blob(file=file, offset=0, size=128 << 20)
+        ramdisk = FileRange(file=file, offset=0, size=128 << 20)
         spec = ImageSpec(
-            kernel=blob_of(bzimage()),
+            kernel=bytes_range(bzimage()),
             cmdline=CMDLINE.decode(),
-            ramdisks=(blob_of(b"070701xx"), ramdisk),
+            ramdisks=(bytes_range(b"070701xx"), ramdisk),
             metadata=METADATA,
             arch=Arch.X86_64,
         )

@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from enclavectl.backends.nitro.room import Request, Room
+from enclavectl.backends.nitro.capacity import CapacityCheck, CapacityRequest
 from enclavectl.errors import HostError
 from enclavectl.host.cgroup import PageLimit, read_page_limits
 from enclavectl.host.plan import Demand, make_plan, read_supply
@@ -58,8 +58,15 @@ def test_what_is_no_limit_on_pages_of_an_enclave_is_passed_over(name: str, text:
     assert limits(tmp_path) == {}
 
 
+def test_a_limit_that_was_lowered_below_what_is_used_leaves_nothing(tmp_path: Path) -> None:
+    trees.write(tmp_path, "/sys/fs/cgroup/hugetlb.1GB.max", f"{GIB}\n")
+    trees.write(tmp_path, "/sys/fs/cgroup/hugetlb.1GB.current", f"{4 * GIB}\n")
+    assert read_page_limits(Tree(root=tmp_path)).cap({1024: 8}) == {1024: 0}
+
+
 def test_a_path_that_leaves_the_namespace_is_not_followed(tmp_path: Path) -> None:
     trees.write(tmp_path, "/proc/self/cgroup", "0::/../../etc\n")
+    trees.write(tmp_path, "/sys/etc/hugetlb.2MB.max", "0\n")
     trees.write(tmp_path, "/sys/fs/cgroup/hugetlb.2MB.max", "2097152\n")
     assert limits(tmp_path) == {2: (2, 0)}
 
@@ -100,9 +107,9 @@ def test_a_pod_that_may_not_use_the_nodes_pages_does_not_fit(pod: str, tmp_path:
 def test_run_refuses_it_before_it_launches(pod: str, tmp_path: Path) -> None:
     change: Break = PODS[pod]
     change(trees.healthy(tmp_path))
-    request = Request(name="a", image=tmp_path / "a.eif", image_size=1 << 20, memory_mib=8192, cpus=4)
+    request = CapacityRequest(name="a", image=tmp_path / "a.eif", image_size=1 << 20, memory_mib=8192, cpus=4)
     with pytest.raises(HostError, match="cgroup may have") as caught:
-        Room(tmp_path).require(request, (), last_end=0)
+        CapacityCheck(tmp_path).require(request, (), last_end=0)
     assert caught.value.code == "memory-free"
     assert "hugepages-1Gi: 8Gi" in str(caught.value.hint)
 
@@ -111,18 +118,18 @@ def test_pages_that_the_kernel_may_still_make_help_only_where_a_size_has_no_limi
     cgroup2("1GB", 0)(trees.healthy(tmp_path))
     for size in ("1048576kB", "2048kB"):
         trees.write(tmp_path, f"/sys/kernel/mm/hugepages/hugepages-{size}/nr_overcommit_hugepages", "9999\n")
-    request = Request(name="a", image=tmp_path / "a.eif", image_size=1 << 20, memory_mib=8192, cpus=4)
-    Room(tmp_path).require(request, (), last_end=0)  # nitro-cli may get pages of 2 MiB
+    request = CapacityRequest(name="a", image=tmp_path / "a.eif", image_size=1 << 20, memory_mib=8192, cpus=4)
+    CapacityCheck(tmp_path).require(request, (), last_end=0)  # nitro-cli may get pages of 2 MiB
     cgroup2("2MB", 0)(tmp_path)
     with pytest.raises(HostError, match="cgroup may have"):
-        Room(tmp_path).require(request, (), last_end=0)
+        CapacityCheck(tmp_path).require(request, (), last_end=0)
 
 
 def test_a_pod_with_the_right_limit_fits(tmp_path: Path) -> None:
     cgroup2("1GB", 8 * GIB)(trees.healthy(tmp_path))
     assert make_plan(TUTORIAL, read_supply(trees.host(tmp_path))).fits
-    request = Request(name="a", image=tmp_path / "a.eif", image_size=1 << 20, memory_mib=8192, cpus=4)
-    Room(tmp_path).require(request, (), last_end=0)
+    request = CapacityRequest(name="a", image=tmp_path / "a.eif", image_size=1 << 20, memory_mib=8192, cpus=4)
+    CapacityCheck(tmp_path).require(request, (), last_end=0)
 
 
 def test_the_command_shows_what_the_pod_may_have(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
@@ -21,6 +21,8 @@ from enclavectl.host.checks.base import Check, Group, Result, State, Verdict, ok
 from enclavectl.host.checks.facts import Facts, HostSettings, parse_version
 from enclavectl.host.checks.nitro_cli import listening_ports
 from enclavectl.host.doctor import CHECKS, by_group, examine_host, fixable, has_failed, run_fixes, summary
+from enclavectl.host.host import User
+from enclavectl.host.live import live_host
 from tests import vsock_filter
 from tests.cli.command import Done, enclavectl
 from tests.eif import samples
@@ -172,6 +174,22 @@ def test_doctor_makes_a_vsock_socket_where_it_runs() -> None:
     code = "from enclavectl.host.probe import LiveProbe\nprint(LiveProbe(environ={}).vsock_error())\n"
     argv = [sys.executable, vsock_filter.__file__, "13", sys.executable, "-c", code]
     assert subprocess.run(argv, capture_output=True, text=True, check=True).stdout == "13\n"
+
+
+def test_a_random_user_of_this_machine_whose_home_is_the_root_is_told_so(tmp_path: Path) -> None:
+    stranger = User(name="12345", uid=12_345, gids=frozenset({12_345}))
+    settings = HostSettings(
+        backend="auto",
+        memory_mib=8192,
+        cpus=4,
+        folder=tmp_path,
+        state_dir=Path("/.local-of-nobody/state/enclavectl"),
+        data_dir=Path("/.local-of-nobody/share/enclavectl"),
+    )
+    found = verdicts(Facts(replace(live_host({"HOME": "/"}), user=stranger), settings))["local.state-dir"]
+    assert found.verdict.state is State.FAIL
+    assert "12345 may not write to /" in found.verdict.found
+    assert found.fix_line(is_root=False) == "set ENCLAVECTL_STATE_DIR to a folder of your own"
 
 
 def test_a_machine_that_is_no_nitro_host_is_judged_by_what_it_is_for(tmp_path: Path) -> None:

@@ -34,11 +34,19 @@ def test_the_command_shows_each_step_and_changes_nothing(tmp_path: Path) -> None
     assert sorted(path for path in (tmp_path / "host").rglob("*")) == before
 
 
+def test_a_dry_run_shows_the_steps_also_where_no_enclave_can_run(tmp_path: Path) -> None:
+    trees.laptop(tmp_path / "host")
+    done = setup(tmp_path, "--dry-run", "--memory", "64", "--cpus", "1", "--output", "json")
+    assert done.status == 0, done.out
+    steps = {str(step["id"]): step for step in cast("list[dict[str, object]]", done.json()["steps"])}
+    assert steps["driver"]["state"] == "skipped"
+
+
 def test_the_command_wants_this_machine_or_a_dry_run(tmp_path: Path) -> None:
     trees.fresh(tmp_path / "host", "al2")
     refused = setup(tmp_path, "--yes", "--output", "json")
     assert refused.status == 2
-    assert refused.error()["hint"] == "add --dry-run"
+    assert refused.error()["hint"] == "enclavectl setup --dry-run says what it would do there"
     both = setup(tmp_path, "--dry-run", "--cpus", "2", "--cpu-pool", "1,9", "--output", "json")
     assert both.status == 2
     wrong = setup(tmp_path, "--dry-run", "--cpu-pool", "1-", "--output", "json")
@@ -51,7 +59,7 @@ def test_the_command_ends_with_3_where_it_cannot_fit(tmp_path: Path) -> None:
     assert done.status == 3
     steps = cast("list[dict[str, object]]", done.json()["steps"])
     assert steps[0]["state"] == "failed"
-    assert steps[0]["hint"] == "--cpus 4"
+    assert steps[0]["hint"] == "enclavectl setup --cpus 4"
 
 
 def test_without_a_terminal_and_without_yes_nothing_is_changed(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from enclavectl.backends.base import EnclaveSpec
+from enclavectl.backends.base import ProcessSpec
 from enclavectl.backends.local.backend import LocalBackend
 from enclavectl.client.exchange import Expectation
 from enclavectl.models.card import read_card
@@ -61,7 +61,7 @@ def assert_served(address: UnixAddress, expectation: Expectation, kinds: tuple[s
 def local(folder: Path) -> Iterator[tuple[UnixAddress, Expectation]]:
     """A local enclave with the demonstration model."""
     backend = LocalBackend(folder / "state")
-    spec = EnclaveSpec(
+    spec = ProcessSpec(
         name=None,
         model=read_card(MODEL),
         debug=False,

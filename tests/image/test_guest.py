@@ -26,9 +26,9 @@ from enclave_payload.media import MediaType
 from enclave_payload.messages import AnswerKind, RefusalCode
 from enclave_payload.seal import SuiteId
 from enclavectl.attestation import Policy, Release, Trust, aws_nitro_root, render_policy, verify
-from enclavectl.client.pictures import media_type_of
+from enclavectl.client.formats import media_type_of
 from enclavectl.eif.build import ImageSpec, build_image
-from enclavectl.eif.file_range import blob_of
+from enclavectl.eif.file_range import bytes_range
 from enclavectl.eif.format import Arch
 from enclavectl.eif.ramdisk.ramdisks import BootFile, Mode, boot_entries, write_ramdisk
 from enclavectl.errors import AttestationError
@@ -101,16 +101,17 @@ def lane(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Lane:
 def host(parts: Parts, lane: Lane) -> Iterator[Host]:
     """A vsock device and a parent, which boots the same kernel with a program of these tests as its init."""
     blobs = lane.home / "blobs"
-    files = [BootFile(name="init", data=blob_of(lane.compile("parent")))]
+    files = [BootFile(name="init", data=bytes_range(lane.compile("parent")))]
     files += [
-        BootFile(name=path.name, data=blob_of(path.read_bytes())) for path in (blobs / "modules").iterdir()
+        BootFile(name=path.name, data=bytes_range(path.read_bytes()))
+        for path in (blobs / "modules").iterdir()
     ]
     ramdisk = BytesIO()
     write_ramdisk(ramdisk, boot_entries(files), Mode.REPRODUCIBLE)
     spec = ImageSpec(
-        kernel=blob_of((blobs / "bzImage").read_bytes()),
+        kernel=bytes_range((blobs / "bzImage").read_bytes()),
         cmdline=CMDLINE,
-        ramdisks=(blob_of(ramdisk.getvalue()),),
+        ramdisks=(bytes_range(ramdisk.getvalue()),),
         metadata=samples.METADATA,
         arch=Arch.X86_64,
     )

@@ -10,11 +10,9 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from enclavectl.cli.build import ModeChoice
 from enclavectl.eif.errors import EifError
-from enclavectl.eif.examine import measure_image
+from enclavectl.eif.examine import read_image
 from enclavectl.eif.format import SectionKind
-from enclavectl.eif.ramdisk.ramdisks import Mode
 from enclavectl.eif.sign import KeySigner
 from enclavectl.eif.signature import Curve
 from enclavectl.errors import HostError
@@ -48,7 +46,7 @@ def fake(folder: Path, body: str) -> Mapping[str, str]:
 def image(folder: Path) -> dict[str, str]:
     (folder / "sample.eif").write_bytes(samples.image())
     with (folder / "sample.eif").open("rb") as file:
-        return measure_image(file).registers()
+        return read_image(file).measurements.registers()
 
 
 def succeeding(folder: Path, registers: Mapping[str, str]) -> Mapping[str, str]:
@@ -122,7 +120,7 @@ def test_a_signature_by_another_key_than_the_certificates_is_refused(tmp_path: P
     signature = other.sign(image(tmp_path)["PCR0"]).to_bytes()
     signed = samples.image([*samples.sections(), (SectionKind.SIGNATURE, signature)])
     (tmp_path / "sample.eif").write_bytes(signed)
-    environ = succeeding(tmp_path, measure_image(io.BytesIO(signed)).registers())
+    environ = succeeding(tmp_path, read_image(io.BytesIO(signed)).measurements.registers())
     build = NitroBuild(image="n:1", output=tmp_path / "a.eif", key="key.pem", certificate=tmp_path / "c.pem")
     with pytest.raises(EifError) as caught:
         build_with_nitro_cli(build, environ)
@@ -148,7 +146,3 @@ def test_keys_in_kms_are_known_by_their_arn() -> None:
     assert is_kms_key("arn:aws:kms:eu-west-1:123456789012:key/1234abcd-12ab")
     assert not is_kms_key("arn:aws:kms:eu-west-1:123456789012:alias/name")
     assert not is_kms_key("key.pem")
-
-
-def test_the_modes_of_the_command_are_those_of_the_library() -> None:
-    assert {one.value for one in ModeChoice} == {one.value for one in Mode}

@@ -15,12 +15,13 @@ import zlib
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from enclavectl.image.findings import Rule
 from enclavectl.image.secrets import secret_arguments, secret_variables, secrets_in, secrets_in_text
 from tests.eif import samples
+from tests.eif.samples import pack_zstd
 
 EC_KEY = samples.key_pem(ec.generate_private_key(ec.SECP256R1()))
 KEYS = {
@@ -54,8 +55,11 @@ def test_private_keys_without_any_text_are_found(
     assert list(secrets_in(b"app/key.bin", [public])) == []
 
 
-@given(st.integers(1, len(EC_KEY) - 1), st.integers(0, 3000))
+@given(st.integers(1, len(EC_KEY) - 1), st.integers(0, 40_000))
+@example(30, 16 << 10)
+@example(len(EC_KEY) // 2, 40_000)
 def test_a_key_across_two_chunks_is_found(cut: int, before: int) -> None:
+    """The first 16 KiB are held back, so only beyond them does it matter that chunks overlap."""
     data = b"x" * before + EC_KEY
     chunks = [data[: before + cut], data[before + cut :]]
     assert [rule for rule, _ in secrets_in(b"blob", chunks)] == [Rule.PRIVATE_KEY]
@@ -126,6 +130,7 @@ PACKED = {
     "two gzip files": gzip.compress(NOISE) + gzip.compress(EC_KEY),
     "bzip2": bz2.compress(NOISE + EC_KEY),
     "xz": lzma.compress(NOISE + EC_KEY),
+    "zstd": pack_zstd(NOISE + EC_KEY),
     "zip": zipped("key.pem", EC_KEY),
     "stored in a zip": zipped("key.pem", EC_KEY, zipfile.ZIP_STORED),
     "zip in tar.gz": gzip.compress(tarred("app.zip", zipped("key.pem", EC_KEY))),

@@ -13,8 +13,14 @@ from enclavectl.errors import HostError
 from enclavectl.image.target import PROBE, parse_probe
 
 
-def said(python: object = (3, 11), machine: str = "x86_64", libc: object = ("glibc", "2.36")) -> bytes:
-    return json.dumps([python, machine, libc, "cpython"]).encode()
+def said(
+    python: object = (3, 11),
+    machine: str = "x86_64",
+    libc: object = ("glibc", "2.36"),
+    implementation: str = "cpython",
+) -> bytes:
+    value = {"python": python, "machine": machine, "libc": libc, "implementation": implementation}
+    return json.dumps(value).encode()
 
 
 def test_the_probe_runs_and_is_read() -> None:
@@ -41,9 +47,10 @@ def test_a_target_knows_its_architecture_and_abi() -> None:
         said(machine="riscv64"),
         said(libc=("", "")),
         said(libc=("glibc", "3.0")),
-        json.dumps([(3, 11), "x86_64", ("glibc", "2.36"), "pypy"]).encode(),
-        json.dumps([(3, 11, 1), "x86_64", ("glibc", "2.36"), "cpython"]).encode(),
-        json.dumps([("3", "11"), "x86_64", ("glibc", "2.36"), "cpython"]).encode(),
+        said(implementation="pypy"),
+        said(python=(3, 11, 1)),
+        said(python=("3", "11")),
+        said(python=(3.9, 11)),
     ],
 )
 def test_what_the_payload_cannot_run_on_is_refused(out: bytes) -> None:

@@ -51,7 +51,7 @@ def test_an_enclave_from_start_to_end(cli: NitroCli) -> None:
     for reference in ("first", "fir", enclave["id"], enclave["id"][:22]):
         found = cli.ok("describe", reference, "-o", "json").json()
         assert found["enclave"]["id"] == enclave["id"]
-    assert found["enclave"]["machine"]["told_pcrs"] == enclave["pcrs"]
+    assert found["enclave"]["machine"]["nitro_cli_pcrs"] == enclave["pcrs"]
     answer = cli.ok("diagnose", sample("nv"), "-o", "json").json()
     assert (answer["backend"], answer["trust"]) == ("nitro", "simulated")
     assert answer["results"][0]["label"]["code"] == "nv"
@@ -87,7 +87,9 @@ def test_the_console_of_a_debug_enclave_is_kept_from_its_first_byte(cli: NitroCl
     cli.ok("terminate", "bugs")
     assert "serving model" in cli.ok("logs", "bugs").out
     assert cli.ok("logs", "bugs", "-o", "json").json()["enclave"]["how"] == "terminated by enclavectl"
-    assert "gone" in cli.refused(6, "logs", "nobody")["hint"] or cli.refused(6, "logs", "nobody")["hint"]
+    refused = cli.refused(6, "logs", "nobody")
+    assert "no enclave of this name is known to have ended" in refused["message"]
+    assert "enclavectl console nobody" in refused["hint"]
 
 
 def test_an_enclave_that_ends_by_itself_is_dead_and_remembered(cli: NitroCli) -> None:
@@ -128,6 +130,14 @@ def test_nobody_talks_while_the_first_hash_runs(cli: NitroCli) -> None:
         out, _ = lister.communicate(timeout=60)
     assert [one["state"] for one in json.loads(out)["enclaves"]] == ["RUNNING"]
     assert len(cli.fake.enclaves()) == 1
+
+
+def test_one_folder_for_logs_and_sockets_is_enough(cli: NitroCli) -> None:
+    env = {"NITRO_CLI_LOGS_PATH": cli.fake.environment["NITRO_CLI_SOCKETS_PATH"]}
+    ran = cli.run("run", cli.fake.eif, "--name", "first", env=env)
+    assert ran.status == 0, ran.err
+    assert [one["name"] for one in cli.run("list", "-o", "json", env=env).json()["enclaves"]] == ["first"]
+    assert cli.run("terminate", "first", env=env).status == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL, signal.SIGTERM])
@@ -313,7 +323,7 @@ def test_enclaves_of_others_are_shown_and_not_trusted(cli: NitroCli) -> None:
     cli.fake.launch("--enclave-name", "theirs")
     (one,) = cli.ok("list", "-o", "json").json()["enclaves"]
     assert (one["name"], one["model"], one["pcrs"], one["started"]) == ("theirs", None, {}, None)
-    assert one["machine"]["told_pcrs"]["0"]
+    assert one["machine"]["nitro_cli_pcrs"]["0"]
     assert cli.refused(6, "diagnose", sample("nv"))["code"] == "no-release"
     assert cli.refused(6, "describe", "theirs", "--policy-file", "p.yaml")["code"] == "no-release"
     assert cli.ok("describe", "theirs", "-o", "json").json()["attested"] is None

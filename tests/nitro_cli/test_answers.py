@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from enclavectl.json_object import JsonError, JsonObject, JsonValue
 from enclavectl.nitro_cli.answers import Registers, RunInfo
+from enclavectl.nitro_cli.build_enclave import BuildInfo
 from enclavectl.nitro_cli.describe_enclaves import DescribeInfo, NitroState
-from enclavectl.nitro_cli.image_files import BuildInfo, EifInfo, PcrInfo
-from enclavectl.nitro_cli.stream import MAX_BYTES, AnswerError, json_values, objects, one_object
+from enclavectl.nitro_cli.stream import MAX_BYTES, json_values, objects, one_object
 from enclavectl.nitro_cli.terminate_enclave import TerminateInfo
 from enclavectl.nitro_cli.version import NitroVersion
 
 ID = "i-0123456789abcdef0-enc1904e4fea1636f6"
-RUN = {
+RUN: dict[str, JsonValue] = {
     "EnclaveName": "app",
     "EnclaveID": ID,
     "ProcessID": 6383,
@@ -26,16 +27,18 @@ RUN = {
     "CPUIDs": [1, 3],
     "MemoryMiB": 1024,
 }
-PCRS = {"HashAlgorithm": "Sha512_48 { .. }", "PCR0": "0" * 96, "PCR1": "a" * 96, "PCR2": "B" * 96}
-DESCRIBED = {**RUN, "State": "RUNNING", "Flags": "DEBUG_MODE", "Measurements": PCRS}
-EIF = {"EifVersion": 4, "Measurements": PCRS, "IsSigned": False, "CheckCRC": True}
-READERS: list[Callable[[Mapping[str, object]], object]] = [
+PCRS: dict[str, JsonValue] = {
+    "HashAlgorithm": "Sha512_48 { .. }",
+    "PCR0": "0" * 96,
+    "PCR1": "a" * 96,
+    "PCR2": "B" * 96,
+}
+DESCRIBED: dict[str, JsonValue] = {**RUN, "State": "RUNNING", "Flags": "DEBUG_MODE", "Measurements": PCRS}
+READERS: list[Callable[[JsonObject], object]] = [
     RunInfo.from_json,
     DescribeInfo.from_json,
     TerminateInfo.from_json,
-    EifInfo.from_json,
     BuildInfo.from_json,
-    PcrInfo.from_json,
 ]
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
@@ -45,7 +48,7 @@ JSON = st.recursive(
 
 
 def test_run_enclave_and_back() -> None:
-    info = RunInfo.from_json(RUN)
+    info = RunInfo.from_json(JsonObject(RUN))
     assert (info.enclave_id, info.name, info.cid, info.cpu_ids, info.memory_mib) == (
         ID,
         "app",
@@ -53,7 +56,7 @@ def test_run_enclave_and_back() -> None:
         (1, 3),
         1024,
     )
-    assert RunInfo.from_json(info.to_json()) == info
+    assert RunInfo.from_json(JsonObject.of(info.to_json())) == info
     assert info.to_json() == RUN
 
 
@@ -69,12 +72,12 @@ def test_run_enclave_and_back() -> None:
     )
 )
 def test_every_answer_survives_its_own_json(info: RunInfo) -> None:
-    assert RunInfo.from_json(json.loads(json.dumps(info.to_json()))) == info
+    assert RunInfo.from_json(JsonObject.parse(json.dumps(info.to_json()).encode())) == info
 
 
 def test_describe_enclaves() -> None:
-    info = DescribeInfo.from_json({**DESCRIBED, "Metadata": {"DockerInfo": "x"}, "ImageName": "n", "New": 1})
-    assert (info.state, info.debug, info.image_name) == (NitroState.RUNNING, True, "n")
+    info = DescribeInfo.from_json(JsonObject({**DESCRIBED, "Metadata": {"DockerInfo": "x"}, "New": 1}))
+    assert (info.state, info.debug) == (NitroState.RUNNING, True)
     assert info.registers is not None
     assert info.registers.values == {"PCR0": "0" * 96, "PCR1": "a" * 96, "PCR2": "b" * 96}
     assert "DockerInfo" not in repr(info)  # it may hold secrets of the image's environment
@@ -83,38 +86,43 @@ def test_describe_enclaves() -> None:
 @pytest.mark.parametrize("text", ["", "--all", "i-0-enc../../tmp/x", "i-0-enc1 x", "i-0\x1b[2J", "a" * 200])
 def test_an_id_that_is_an_option_or_a_path_is_none(text: str) -> None:
     """Any user's process may answer, and its id becomes an argument of terminate-enclave."""
-    with pytest.raises(AnswerError, match="EnclaveID"):
-        RunInfo.from_json({**RUN, "EnclaveID": text})
+    with pytest.raises(JsonError, match="EnclaveID"):
+        RunInfo.from_json(JsonObject({**RUN, "EnclaveID": text}))
 
 
 def test_what_old_daemons_leave_out() -> None:
     old = {key: value for key, value in DESCRIBED.items() if key not in ("EnclaveName", "Measurements")}
-    info = DescribeInfo.from_json({**old, "Flags": "NONE", "State": "SLEEPING"})
+    info = DescribeInfo.from_json(JsonObject({**old, "Flags": "NONE", "State": "SLEEPING"}))
     assert (info.run.name, info.registers, info.debug, info.state) == (None, None, False, NitroState.UNKNOWN)
 
 
 def test_the_other_answers() -> None:
-    assert TerminateInfo.from_json({"EnclaveID": ID, "Terminated": True}).terminated
-    assert EifInfo.from_json(EIF).signature_ok is None
-    signed = EifInfo.from_json({**EIF, "IsSigned": True, "SignatureCheck": False, "CheckCRC": False})
-    assert (signed.signature_ok, signed.crc_ok) == (False, False)
-    assert BuildInfo.from_json({"Measurements": PCRS}).registers.values["PCR0"] == "0" * 96
-    assert PcrInfo.from_json({"PCR": "0" * 96}).value == PcrInfo.from_json({"PCR8": "0" * 96}).value
+    assert TerminateInfo.from_json(JsonObject({"EnclaveID": ID, "Terminated": True})).terminated
+    assert BuildInfo.from_json(JsonObject({"Measurements": PCRS})).registers.values["PCR0"] == "0" * 96
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("ProcessID", "3"), ("ProcessID", 3.0), ("EnclaveCID", True), ("EnclaveCID", 2**32), ("CPUIDs", ["1"])],
+)
+def test_numbers_are_not_coerced(key: str, value: JsonValue) -> None:
+    with pytest.raises(JsonError, match=key):
+        RunInfo.from_json(JsonObject({**RUN, key: value}))
 
 
 @pytest.mark.parametrize("read", READERS)
-@given(st.dictionaries(st.sampled_from([*DESCRIBED, *EIF, "PCR", "PCR8", "Terminated"]), JSON))
-def test_readers_are_total(read: Callable[[Mapping[str, object]], object], value: dict[str, object]) -> None:
+@given(st.dictionaries(st.sampled_from([*DESCRIBED, "Terminated"]), JSON))
+def test_readers_are_total(read: Callable[[JsonObject], object], value: dict[str, JsonValue]) -> None:
     try:
-        read(value)
-    except AnswerError:
+        read(JsonObject(value))
+    except JsonError:
         return
 
 
 @pytest.mark.parametrize("register", ["0" * 95, "x" * 96, 1, None])
-def test_a_register_is_96_hex_digits(register: object) -> None:
-    with pytest.raises(AnswerError):
-        Registers.from_json({"PCR0": register})
+def test_a_register_is_96_hex_digits(register: JsonValue) -> None:
+    with pytest.raises(JsonError):
+        Registers.from_json(JsonObject({"PCR0": register}))
 
 
 def pretty(value: object) -> bytes:
@@ -123,7 +131,8 @@ def pretty(value: object) -> bytes:
 
 def test_arrays_and_objects_in_a_row_are_the_same() -> None:
     one, two = {"a": 1}, {"b": [2]}
-    assert objects(pretty([one, two])) == objects(pretty(one) + pretty(two)) == [one, two]
+    for data in (pretty([one, two]), pretty(one) + pretty(two)):
+        assert [found.members for found in objects(data)] == [one, two]
     assert objects(b"") == objects(b"[]\n") == []
 
 
@@ -134,14 +143,14 @@ def test_a_console_after_the_object_is_not_json() -> None:
     assert rest.startswith("Connecting")
     bracket = b"[    0.000000] Linux {"
     assert json_values(pretty(RUN) + bracket) == ([RUN], bracket.decode())
-    assert one_object(pretty(RUN) + console) == RUN
+    assert one_object(pretty(RUN) + console).members == RUN
 
 
 @pytest.mark.parametrize(
     "data", [b"", b"no JSON", b"{", b"[1, 2]", b"[[]]", b'{"a": }', b"[" * 100_000, b" " * (MAX_BYTES + 1)]
 )
 def test_what_is_no_object(data: bytes) -> None:
-    with pytest.raises(AnswerError):
+    with pytest.raises(JsonError):
         one_object(data)
 
 
@@ -149,12 +158,12 @@ def test_what_is_no_object(data: bytes) -> None:
 def test_streams_are_total(data: bytes) -> None:
     try:
         objects(data)
-    except AnswerError:
+    except JsonError:
         return
 
 
 def test_too_many_values() -> None:
-    with pytest.raises(AnswerError, match="1024"):
+    with pytest.raises(JsonError, match="1024"):
         json_values(b"{}" * 1025)
 
 
@@ -165,5 +174,5 @@ def test_versions(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "Nitro CLI", "1.5", "x" * 500 + " 1.5.0"])
 def test_what_is_no_version(text: str) -> None:
-    with pytest.raises(AnswerError):
+    with pytest.raises(ValueError, match="such as Nitro CLI"):
         NitroVersion.from_text(text)

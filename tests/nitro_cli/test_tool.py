@@ -17,8 +17,7 @@ import pytest
 
 from enclavectl.errors import HostError, StateError
 from enclavectl.nitro_cli.environment import build_environment, nitro_environment
-from enclavectl.nitro_cli.hostlock import host_lock
-from enclavectl.nitro_cli.image_files import Pcr
+from enclavectl.nitro_cli.hostlock import WaitNotes, host_lock
 from enclavectl.nitro_cli.tool import NitroCli
 from tests.nitro_cli.words import error
 
@@ -107,10 +106,6 @@ def test_an_answer_that_is_none(tmp_path: Path) -> None:
     assert cli.describe().enclaves == ()  # nothing on standard output is no enclave
     with pytest.raises(HostError, match="terminate-enclave: expected a JSON object"):
         cli.terminate("i-1-enc2")
-    with pytest.raises(HostError, match="pcr"):
-        cli.pcr(Pcr(file=tmp_path))
-    with pytest.raises(HostError, match="describe-eif"):
-        cli.describe_eif(tmp_path)
 
 
 def test_a_host_that_is_not_set_up(tmp_path: Path) -> None:
@@ -178,6 +173,42 @@ def test_whoever_holds_the_lock_is_waited_for_and_that_is_told(tmp_path: Path) -
     holder.join()
     assert heard.notes[0].startswith("waiting for another launch on this host")
     assert list(tmp_path.iterdir()) == []  # no file of ours: terminate --all deletes what it does not know
+
+
+def test_a_wait_is_told_after_a_moment_and_then_each_half_minute() -> None:
+    notes = WaitNotes("launch")
+    told = [tenth / 10 for tenth in range(1000) if notes.note_at(tenth / 10) is not None]
+    assert told == [0.3, 30.3, 60.3, 90.3]
+    assert WaitNotes("launch").note_at(12.3) == "waiting for another launch on this host (12 s)"
+
+
+@pytest.mark.parametrize("is_link", [False, True])
+def test_one_folder_for_logs_and_sockets_is_one_lock(tmp_path: Path, *, is_link: bool) -> None:
+    """As flock has it, the second of two locks on one folder would wait for the first, for ever."""
+    environ = dict(scripted(tmp_path, "echo '[]'"))
+    if is_link:
+        (tmp_path / "logs").rmdir()
+        (tmp_path / "logs").symlink_to("sockets")
+    else:
+        environ["NITRO_CLI_LOGS_PATH"] = environ["NITRO_CLI_SOCKETS_PATH"]
+    heard = Heard()
+    cli = NitroCli(environ, heard)
+    with cli.launch_locked(gives_up=lambda: bool(heard.notes)):  # else the test would never end
+        assert cli.describe().enclaves == ()
+        with pytest.raises(BlockingIOError), host_lock_now(tmp_path / "sockets"):
+            pass
+    with host_lock_now(tmp_path / "sockets"):
+        pass
+    assert cli.describe().enclaves == ()
+    assert heard.notes == []
+
+
+def test_two_folders_are_two_locks(tmp_path: Path) -> None:
+    cli = NitroCli(scripted(tmp_path, "echo '[]'"))
+    with cli.launch_locked(gives_up=lambda: False):
+        with host_lock_now(tmp_path / "sockets"):
+            pass  # list need not wait for a boot
+        assert cli.describe().enclaves == ()
 
 
 INTERRUPTED = """

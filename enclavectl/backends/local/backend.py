@@ -2,45 +2,38 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from enclavectl.backends.base import Enclave, EnclaveSpec
+from enclavectl.backends.base import EnclaveSpec, ProcessEnclave, ProcessSpec
 from enclavectl.backends.console_log import read_console
-from enclavectl.backends.folders import (
-    check_name,
-    exclusive,
-    is_running,
-    lock_enclave,
-    remove_enclave,
-    require_free_name,
-)
-from enclavectl.backends.local.records import Record, ensure_root, load_record
+from enclavectl.backends.keeping.ending import TERMINATED, EndedEnclave, wait_until_released
+from enclavectl.backends.keeping.identity import ProcessIdentity
+from enclavectl.backends.keeping.keeper_process import KeeperProcess, start_keeper
+from enclavectl.backends.keeping.locks import exclusive, is_kept, lock_enclave
+from enclavectl.backends.keeping.names import check_name, require_free_name, two_words
+from enclavectl.backends.keeping.records import enclave_folders, remove_enclave
+from enclavectl.backends.local.ending import read_end
+from enclavectl.backends.local.records import Record, ensure_root, load_record, module_id
 from enclavectl.backends.local.supervisor import SupervisorSpec
 from enclavectl.backends.state import EnclaveState
 from enclavectl.errors import HostError, StateError, UsageError
-from enclavectl.files import make_private_dir, read_bounded, write_atomic
+from enclavectl.files import make_private_dir, read_bounded, require_private_dir, write_atomic
 from enclavectl.net.address import UnixAddress
 from enclavectl.net.transport import listen
-from enclavectl.run import Command, start, wait_ended
 from enclavectl.trust import Trust
 
 if TYPE_CHECKING:  # loaded while the enclave boots, not before: see benchmarks/start.py
     from enclavectl.attestation import Policy, TrustRoot
-    from enclavectl.models.find import Model
+    from enclavectl.backends.base import Enclave
 
 # The supervisor gives the payload 6 s to finish what it has; then nothing is left to be gentle with.
 _END_S = 10.0
-_POLL_S = 0.01
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -53,30 +46,25 @@ class LocalEnclave:
 
     def __init__(
         self,
-        enclave: Enclave,
+        enclave: ProcessEnclave,
         folder: Path,
-        supervisor: subprocess.Popen[bytes],
-        lifeline: int,
+        supervisor: KeeperProcess,
         remember: Callable[[str], None] | None,
     ) -> None:
-        """``lifeline`` is the descriptor whose end the supervisor waits for.
-
-        ``remember`` keeps in the history how a detached enclave ended; None for one that is not detached.
-        """
+        """``remember`` keeps how a detached enclave ended; None for one that is not detached."""
         self.enclave = enclave
         self._remember = remember
         self._folder = folder
         self._supervisor = supervisor
-        self._lifeline = lifeline
 
     @property
-    def patience_s(self) -> float:
+    def boot_grace_s(self) -> float:
         """None: its socket listens before its process starts."""
         return 0.0
 
     def is_alive(self) -> bool:
-        """Whether the supervisor runs."""
-        return is_running(self._folder)
+        """Return whether the supervisor runs."""
+        return is_kept(self._folder)
 
     def __enter__(self) -> Self:
         return self
@@ -85,32 +73,28 @@ class LocalEnclave:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._remember is not None and kind is None:
-            os.write(self._lifeline, b"x")
-            os.close(self._lifeline)
-            # It lives on by itself; Popen must not warn that we did not wait.
-            self._supervisor.returncode = 0
+            self._supervisor.detach()
             return
         try:
             if self._remember is not None:
                 self._remember("it never proved itself")
         finally:
-            self._end()
-
-    def _end(self) -> None:
-        os.close(self._lifeline)
-        if not wait_ended(self._supervisor, _END_S):
-            self._supervisor.kill()  # the payload dies with it: PR_SET_PDEATHSIG
-            self._supervisor.wait()
-        remove_enclave(self._folder)  # which a supervisor that was killed could not
+            if not self._supervisor.end(_END_S):
+                self._supervisor.kill()  # the payload dies with it: PR_SET_PDEATHSIG
+            remove_enclave(self._folder)  # which a supervisor that was killed could not
 
 
 class LocalBackend:
-    """The payload in a child process, measured and signed for by this machine itself."""
+    """The backend ``local``: the payload in a child process, measured and signed for by this machine."""
 
     name = "local"
 
-    def __init__(self, state_dir: Path) -> None:
-        """Everything is kept under ``state_dir``/local, which is made when it is needed."""
+    def __init__(self, state_dir: Path, *, end_s: float = _END_S) -> None:
+        """Everything is kept under ``state_dir``/local, which is made when it is needed.
+
+        ``end_s`` is how long ``terminate`` waits after a signal.
+        """
+        self._end_s = end_s
         self._state_dir = state_dir
         self._home = state_dir / "local"
 
@@ -118,16 +102,16 @@ class LocalBackend:
         """Boot an enclave; its evidence is the sign of life.
 
         Raises:
-            UsageError: the model does not fit its card, or the name is none.
+            UsageError: the model does not fit its card, the name is none, or an image was given.
             StateError: the name is taken.
             HostError: the state folder cannot be written, or no process can be started.
         """
-        from enclavectl.models.find import load_weights
+        from enclavectl.models.weights import load_weights
 
         if spec.name is not None:
             check_name(spec.name)
-        if spec.model is None:
-            raise UsageError("backend local: expected a model, found none")
+        if not isinstance(spec, ProcessSpec):
+            raise UsageError("backend local: expected a model for a process, found an image for a machine")
         weights = load_weights(spec.model)
         make_private_dir(self._home)
         make_private_dir(self._home / "enclaves")
@@ -137,14 +121,14 @@ class LocalBackend:
         # Until the record is written, so that two starts cannot choose the same name.
         with exclusive(self._home):
             self._sweep()
-            name = self._free_name(spec.name, enclave_id)
+            name = self._free_name(spec.name)
             make_private_dir(folder)
             lock = lock_enclave(folder)
             try:
                 make_private_dir(folder / "model")
                 _write_new(folder / "model" / "model.tflite", weights)
                 _write_new(folder / "model" / "model.json", spec.model.card.to_json())
-                return self._launch(spec, spec.model, name, folder, lock, detached=detached)
+                return self._launch(spec, name, folder, lock, detached=detached)
             except OSError as exc:
                 remove_enclave(folder)
                 raise HostError(f"{folder}: cannot be written ({exc.strerror})") from exc
@@ -155,14 +139,14 @@ class LocalBackend:
                 os.close(lock)
 
     def enclaves(self) -> list[Enclave]:
-        """All that are known, oldest first.
+        """Return all that are known, oldest first.
 
         Raises:
             StateError: a record is damaged; the message says how to be rid of it.
             HostError: the state folder cannot be read.
         """
-        found = []
-        for folder in self._folders():
+        found: list[Enclave] = []
+        for folder in enclave_folders(self._home / "enclaves"):
             if not (folder / "record.json").exists():
                 continue  # just being started, or just being removed
             try:
@@ -171,131 +155,142 @@ class LocalBackend:
                 if (folder / "record.json").exists():
                     raise
                 continue  # removed between the two looks
-            if record.detached or is_running(folder):
+            if record.detached or is_kept(folder):
                 found.append(self._describe(folder, record))
         return sorted(found, key=lambda enclave: enclave.started or _NEVER)
 
     def console(self, enclave: Enclave, *, follow: bool) -> Iterator[bytes]:
-        """What it printed so far and, with ``follow``, what it prints until it ends."""
+        """Yield what it printed so far and, with ``follow``, what it prints until it ends."""
         folder = self._home / "enclaves" / enclave.enclave_id
-        return read_console(folder / "console.log", (lambda: is_running(folder)) if follow else None)
+        require_private_dir(folder)
+        return read_console(folder / "console.log", (lambda: is_kept(folder)) if follow else None)
 
     def terminate(self, enclave: Enclave) -> None:
-        """It is gone, with its console and its sockets.
+        """End the enclave and remove its folder, with its console and its sockets.
 
         Raises:
             HostError: it would not end.
         """
         folder = self._home / "enclaves" / enclave.enclave_id
-        how = "terminated by enclavectl" if is_running(folder) else None
-        for number, patience_s in ((signal.SIGTERM, _END_S), (signal.SIGKILL, _END_S)):
-            if not is_running(folder):
+        require_private_dir(folder)
+        how = TERMINATED if is_kept(folder) else None
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if not is_kept(folder):
                 break
             self._signal(folder, number)
-            deadline = time.monotonic() + patience_s
-            while is_running(folder) and time.monotonic() < deadline:
-                time.sleep(_POLL_S)
-        if is_running(folder):
-            raise HostError(f"{enclave.name}: the supervisor did not end within {2 * _END_S:g} s")
-        if folder.exists():
-            self._remember(folder, enclave, how=how)
+            wait_until_released(folder, self._end_s)
+        if is_kept(folder):
+            raise HostError(
+                f"{enclave.name}: the supervisor did not end within {2 * self._end_s:g} s",
+                hint=f"who holds {folder}/lock? {folder}/record.json names the supervisor",
+            )
+        try:
+            self._keep_history(folder, load_record(folder), how=how)
+        except StateError:
+            if (folder / "record.json").exists():
+                raise  # else its supervisor has just removed it: it belonged to a command
         remove_enclave(folder)
 
     def trust_root(self) -> TrustRoot:
-        """This machine's development root, which vouches for nothing but itself.
+        """Return this machine's development root, which vouches for nothing but itself.
 
         Raises:
             UsageError: there is none yet: nothing was ever run here.
+            HostError: somebody else may have put it there.
         """
         from enclavectl.attestation import TrustRoot
 
+        require_private_dir(self._home / "root")
         pem = read_bounded(
             self._home / "root" / "certificate.pem", 64 * 1024, what="development root certificate"
         )
         return TrustRoot.from_pem(pem, trust=Trust.SIMULATED, name="development root of this machine")
 
     def policy(self, enclaves: Sequence[Enclave], *, allow_debug: bool) -> Policy:
-        """Exactly what was measured when these enclaves were started."""
+        """Return the policy that accepts exactly what was measured when these enclaves were started."""
         from enclavectl.attestation import Policy
 
         releases = tuple(enclave.release for enclave in enclaves if enclave.release is not None)
         return Policy(accept=frozenset({Trust.SIMULATED}), releases=releases, unsafe_allow_debug=allow_debug)
 
     def outbound_address(self, port: int) -> UnixAddress:
-        """The socket that stands for the parent's port."""
+        """Return the socket that stands for the parent's port."""
         make_private_dir(self._home)
         return UnixAddress(self._home / f"out-{port}.sock")
 
     def _launch(
-        self, spec: EnclaveSpec, model: Model, name: str, folder: Path, lock: int, *, detached: bool
+        self, spec: ProcessSpec, name: str, folder: Path, lock: int, *, detached: bool
     ) -> LocalEnclave:
-        lifeline_read, lifeline_write = os.pipe()
-        with listen(UnixAddress(folder / "in.sock")) as listener:
-            supervisor_spec = SupervisorSpec(
-                folder=str(folder),
-                root_folder=str(self._home / "root"),
-                listener_fd=listener.fileno(),
-                lock_fd=lock,
-                lifeline_fd=lifeline_read,
+        supervisor = self._start_supervisor(spec, folder, lock)
+        try:
+            from enclavectl.backends.local.measure import measure, payload_dir
+
+            record = Record(
+                name=name,
+                started=datetime.now(UTC),
+                supervisor=ProcessIdentity.of(supervisor.pid),
+                detached=detached,
                 debug=spec.debug,
                 memory_mib=spec.memory_mib,
-                workers=spec.workers,
-                # Relative to the folder, since sun_path is short and state folders may be deep.
-                outbound=f"../../out-{spec.port_out}.sock",
+                model_id=spec.model.card.model_id,
+                model_sha256=spec.model.card.sha256,
+                pcrs=measure(payload_dir(), folder / "model"),
             )
-            argv = [sys.executable, "-EPB", "-m", "enclavectl.backends.local.supervisor"]
-            command = Command(
-                argv=[*argv, json.dumps(supervisor_spec._asdict())],
-                cwd=folder,
-                pass_fds=(listener.fileno(), lock, lifeline_read),
-            )
-            _write_new(folder / "supervisor.log", b"")
-            with (folder / "supervisor.log").open("ab") as output:
-                supervisor = start(command, output=output)
-        os.close(lifeline_read)
-        from enclavectl.backends.local.measure import measure, payload_dir
-
-        pcrs = measure(payload_dir(), folder / "model")
-        record = Record(
-            name=name,
-            started=datetime.now(UTC),
-            supervisor_pid=supervisor.pid,
-            detached=detached,
-            debug=spec.debug,
-            memory_mib=spec.memory_mib,
-            model_id=model.card.model_id,
-            model_sha256=model.card.sha256,
-            pcrs=pcrs,
-        )
-        try:
             write_atomic(folder / "record.json", record.to_json())
             enclave = self._describe(folder, record)
         except BaseException:
-            # Without a record nobody could find it, and a detached one would live on.
-            supervisor.kill()
-            supervisor.wait()
+            supervisor.kill()  # without a record nobody could find it, and a detached one would live on
             raise
 
         def remember(how: str) -> None:
-            self._remember(folder, enclave, how=how)
+            self._keep_history(folder, record, how=how)
 
-        return LocalEnclave(enclave, folder, supervisor, lifeline_write, remember if detached else None)
+        return LocalEnclave(enclave, folder, supervisor, remember if detached else None)
 
-    def _remember(self, folder: Path, enclave: Enclave, *, how: str | None) -> None:
-        from enclavectl.backends.local.ending import keep_history
+    def _start_supervisor(self, spec: ProcessSpec, folder: Path, lock: int) -> KeeperProcess:
+        with listen(UnixAddress(folder / "in.sock")) as listener:
+            return start_keeper(
+                "enclavectl.backends.local.supervisor",
+                lambda lifeline: SupervisorSpec(
+                    folder=str(folder),
+                    root_folder=str(self._home / "root"),
+                    listener_fd=listener.fileno(),
+                    lock_fd=lock,
+                    lifeline_fd=lifeline,
+                    debug=spec.debug,
+                    memory_mib=spec.memory_mib,
+                    workers=spec.workers,
+                    # Relative to the folder, since sun_path is short and state folders may be deep.
+                    outbound=f"../../out-{spec.port_out}.sock",
+                ).to_json(),
+                folder=folder,
+                log=folder / "supervisor.log",
+                pass_fds=(listener.fileno(), lock),
+            )
 
-        keep_history(self._state_dir, folder, enclave, how=how)
-
-    def _describe(self, folder: Path, record: Record) -> Enclave:
-        state = EnclaveState.RUNNING if is_running(folder) else EnclaveState.DEAD
-        return Enclave(
+    def _keep_history(self, folder: Path, record: Record, *, how: str | None) -> None:
+        console = folder / "console.log"
+        ended = EndedEnclave(
+            record=record,
             enclave_id=folder.name,
+            backend=self.name,
+            trust=str(_trust(record)),
+            console=console,
+        )
+        ended.keep_history(self._state_dir, read_end(console, how=how))
+
+    def _describe(self, folder: Path, record: Record) -> ProcessEnclave:
+        state = EnclaveState.RUNNING if is_kept(folder) else EnclaveState.DEAD
+        return ProcessEnclave(
+            enclave_id=folder.name,
+            module_id=module_id(folder.name),
             name=record.name,
             backend=self.name,
-            trust=Trust.DEBUG if record.debug else Trust.SIMULATED,
+            trust=_trust(record),
             state=state,
             debug=record.debug,
-            pid=record.supervisor_pid if state is EnclaveState.RUNNING else None,
+            is_owned=not record.detached,
+            pid=record.supervisor.pid if state is EnclaveState.RUNNING else None,
             started=record.started,
             memory_mib=record.memory_mib,
             model_id=record.model_id,
@@ -304,27 +299,17 @@ class LocalBackend:
             address=UnixAddress(folder / "in.sock"),
         )
 
-    def _folders(self) -> list[Path]:
-        try:
-            return sorted(path for path in (self._home / "enclaves").iterdir() if path.name.startswith("enc"))
-        except FileNotFoundError:
-            return []
-        except OSError as exc:
-            raise HostError(
-                f"{self._home}: cannot be read ({exc.strerror})",
-                hint="enclavectl config show says where state_dir comes from",
-            ) from exc
-
-    def _free_name(self, wanted: str | None, enclave_id: str) -> str:
+    def _free_name(self, wanted: str | None) -> str:
         taken = {enclave.name for enclave in self.enclaves()}
-        name = wanted or enclave_id
-        require_free_name(name, taken)
-        return name
+        if wanted is None:
+            return two_words(taken)
+        require_free_name(wanted, taken)
+        return wanted
 
     def _sweep(self) -> None:
         """Remove what a killed supervisor of a one-command enclave could not."""
-        for folder in self._folders():
-            if is_running(folder):
+        for folder in enclave_folders(self._home / "enclaves"):
+            if is_kept(folder):
                 continue
             try:
                 is_leftover = not load_record(folder).detached
@@ -334,18 +319,22 @@ class LocalBackend:
                 remove_enclave(folder)
 
     def _signal(self, folder: Path, number: signal.Signals) -> None:
-        try:
-            handle = os.pidfd_open(load_record(folder).supervisor_pid)
-        except ProcessLookupError:
+        """Send a signal to the enclave's supervisor, if it is the very process that the record means."""
+        handle = load_record(folder).supervisor.open()
+        if handle is None:
             return
         try:
-            # The handle names one process for good; if the lock is still held, that process holds it.
-            if is_running(folder):
+            # The descriptor names one process for good; if the lock is still held, that process holds it.
+            if is_kept(folder):
                 signal.pidfd_send_signal(handle, number)
         except ProcessLookupError:
             return
         finally:
             os.close(handle)
+
+
+def _trust(record: Record) -> Trust:
+    return Trust.DEBUG if record.debug else Trust.SIMULATED
 
 
 def _write_new(path: Path, data: bytes) -> None:

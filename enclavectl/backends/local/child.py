@@ -8,7 +8,6 @@ the transport (Unix sockets) and the seeding (the host's pool needs none).
 from __future__ import annotations
 
 import gc
-import json
 import resource
 import signal
 import socket
@@ -17,6 +16,7 @@ import threading
 from pathlib import Path
 
 from enclavectl.backends.local.sandbox import die_with_parent, restrict
+from enclavectl.json_object import JsonObject
 
 
 class NsmSocket:
@@ -43,9 +43,9 @@ class NsmSocket:
 
 def main(argument: str) -> None:
     """Serve until SIGTERM or until the supervisor ends."""
-    spec = json.loads(argument)
-    die_with_parent(spec["parent_pid"])
-    isolated = restrict(spec["memory_mib"])
+    spec = JsonObject.parse(argument.encode())
+    die_with_parent(spec.integer("parent_pid"))
+    isolated = restrict(spec.integer("memory_mib"))
     gc.disable()  # nothing that imports make is garbage, and looking for some is part of the boot
     # Only now the libraries that will parse what strangers send.
     from enclave_payload.__main__ import log
@@ -58,7 +58,7 @@ def main(argument: str) -> None:
     # The session's ulimit -v may be below local.memory_mib: who wonders why memory ran out reads it here.
     memory_mib = resource.getrlimit(resource.RLIMIT_AS)[0] >> 20
     log(f"SIMULATED enclave; network: {network}; memory: {memory_mib} MiB")
-    outbound = spec["outbound"]
+    outbound = spec.string("outbound")
 
     def dial() -> socket.socket:
         sock = socket.socket(socket.AF_UNIX)
@@ -71,15 +71,15 @@ def main(argument: str) -> None:
 
     service = Service(
         keys=generate_keys(),
-        attester=Nsm(NsmSocket(socket.socket(fileno=spec["nsm_fd"])).transact),
-        classifiers=load_classifiers(Path("model"), spec["workers"]),
+        attester=Nsm(NsmSocket(socket.socket(fileno=spec.integer("nsm_fd"))).transact),
+        classifiers=load_classifiers(Path("model"), spec.integer("workers")),
         dial=dial,
         log=log,
     )
     gc.enable()
     server = Server(service)
     signal.signal(signal.SIGTERM, lambda *_: server.stop())
-    server.serve(socket.socket(fileno=spec["listener_fd"]))
+    server.serve(socket.socket(fileno=spec.integer("listener_fd")))
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ class SimulatedNsm:
         self._intermediate, self._leaf = self._issue(clock())
 
     def handle(self, request: bytes) -> bytes:
-        """The answer to one request, of at most 12,288 bytes. Bad requests get an ``Error`` answer."""
+        """Return the answer to one request, of at most 12,288 bytes. Bad requests get an ``Error`` answer."""
         with self._turn:
             try:
                 answer = self._answer(request)
@@ -171,7 +171,7 @@ class SimulatedNsm:
         self._locked[:count] = [True] * count
 
     def _document(self, arguments: _Arguments) -> bytes:
-        """A signed document in AWS's form: indefinite payload map, AWS's order, null for what is absent."""
+        """Return a signed document in AWS's form: indefinite map, AWS's order, null for what is absent."""
         now = self._clock()
         leaf, intermediate = self._current(now)
         fields = {
@@ -191,7 +191,7 @@ class SimulatedNsm:
         return cbor2.dumps([_PROTECTED, {}, payload, _sign(leaf.key, payload)])
 
     def _current(self, now: datetime) -> tuple[Identity, Identity]:
-        """The leaf and its issuer; new ones when the leaf is near its end, or not yet valid."""
+        """Return the leaf and its issuer; new ones when the leaf is near its end, or not yet valid."""
         certificate = self._leaf.certificate
         left = certificate.not_valid_after_utc - now
         if left < REISSUE_BEFORE or now < certificate.not_valid_before_utc:
@@ -204,7 +204,7 @@ class SimulatedNsm:
 
 
 def _sign(key: ec.EllipticCurvePrivateKey, payload: bytes) -> bytes:
-    """The COSE signature: r and s, big-endian, side by side (RFC 9053 section 2.1)."""
+    """Return the COSE signature: r and s, big-endian, side by side (RFC 9053 section 2.1)."""
     to_be_signed = cbor2.dumps(["Signature1", _PROTECTED, b"", payload])
     r, s = utils.decode_dss_signature(key.sign(to_be_signed, ec.ECDSA(SHA384())))
     return r.to_bytes(_SCALAR_BYTES) + s.to_bytes(_SCALAR_BYTES)

@@ -54,7 +54,7 @@ class DevelopmentRoot(Identity):
 
     @classmethod
     def create(cls, now: datetime) -> DevelopmentRoot:
-        """A new root, valid for 30 years from ``now``."""
+        """Return a new root, valid for 30 years from ``now``."""
         key = ec.generate_private_key(ec.SECP384R1())
         name = _name(ROOT_NAME)
         builder = (
@@ -67,7 +67,7 @@ class DevelopmentRoot(Identity):
 
     @classmethod
     def from_pem(cls, key_pem: bytes, certificate_pem: bytes) -> DevelopmentRoot:
-        """The root whose two halves ``key_pem`` and ``certificate_pem`` wrote.
+        """Return the root whose two halves ``key_pem`` and ``certificate_pem`` wrote.
 
         Raises:
             UsageError: one cannot be read, or they do not belong together.
@@ -94,7 +94,7 @@ class DevelopmentRoot(Identity):
 
 
 def issue_intermediate(root: DevelopmentRoot, module_id: str, now: datetime) -> Identity:
-    """What AWS calls the instance certificate: it may issue leaves for a day."""
+    """Return what AWS calls the instance certificate: it may issue leaves for a day."""
     key = ec.generate_private_key(ec.SECP384R1())
     issuer = root.certificate
     builder = (
@@ -116,7 +116,7 @@ def issue_intermediate(root: DevelopmentRoot, module_id: str, now: datetime) -> 
 
 
 def issue_leaf(intermediate: Identity, module_id: str, now: datetime) -> Identity:
-    """The certificate of one enclave, with a new key, for three hours."""
+    """Return the certificate of one enclave, with a new key, for three hours."""
     key = ec.generate_private_key(ec.SECP384R1())
     issuer = intermediate.certificate
     builder = (

@@ -16,53 +16,41 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from enclavectl.backends.folders import exclusive, read_record
+from enclavectl.backends.keeping.identity import ProcessIdentity
+from enclavectl.backends.keeping.locks import exclusive
+from enclavectl.backends.keeping.records import EnclaveRecord, read_common, read_record
 from enclavectl.errors import HostError
-from enclavectl.files import make_private_dir, read_bounded, write_atomic
+from enclavectl.files import make_private_dir, read_bounded, require_private_dir, write_atomic
+from enclavectl.json_object import JsonObject
 
 if TYPE_CHECKING:
     from enclavectl.backends.local.pki import DevelopmentRoot
 
+# A PEM certificate or key of P-384 has less than 1 KiB.
 _MAX_PEM_BYTES = 64 * 1024
 RECORD_SCHEMA = "enclavectl.local-enclave/1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """What was known when an enclave was started."""
+class Record(EnclaveRecord):
+    """What was known when a local enclave was started."""
 
-    name: str
-    started: datetime
-    supervisor_pid: int
-    detached: bool
-    debug: bool
-    memory_mib: int
-    model_id: str
-    model_sha256: str
-    pcrs: dict[int, bytes]
+    supervisor: ProcessIdentity
 
     def to_json(self) -> bytes:
-        """The content of ``record.json``."""
-        return json.dumps(
-            {
-                "schema": RECORD_SCHEMA,
-                "name": self.name,
-                "started": self.started.isoformat(),
-                "supervisor_pid": self.supervisor_pid,
-                "detached": self.detached,
-                "debug": self.debug,
-                "memory_mib": self.memory_mib,
-                "model": {"id": self.model_id, "sha256": self.model_sha256},
-                "pcrs": {str(index): value.hex() for index, value in self.pcrs.items()},
-            },
-            indent=2,
-        ).encode()
+        """Return the content of ``record.json``."""
+        value = {
+            "schema": RECORD_SCHEMA,
+            **EnclaveRecord.common_json(self),
+            "supervisor": self.supervisor.to_json(),
+        }
+        return json.dumps(value, indent=2).encode()
 
 
 def load_record(folder: Path) -> Record:
-    """The record in an enclave's folder.
+    """Read the record in an enclave's folder.
 
     Raises:
         StateError: there is none, or it is damaged.
@@ -75,32 +63,24 @@ def load_record(folder: Path) -> Record:
     )
 
 
-def _parse_record(value: Any) -> Record:
-    return Record(
-        name=str(value["name"]),
-        started=datetime.fromisoformat(value["started"]),
-        supervisor_pid=int(value["supervisor_pid"]),
-        detached=bool(value["detached"]),
-        debug=bool(value["debug"]),
-        memory_mib=int(value["memory_mib"]),
-        model_id=str(value["model"]["id"]),
-        model_sha256=str(value["model"]["sha256"]),
-        pcrs={int(index): bytes.fromhex(pcr) for index, pcr in value["pcrs"].items()},
-    )
+def _parse_record(value: JsonObject) -> Record:
+    return Record(**read_common(value), supervisor=ProcessIdentity.from_json(value.object("supervisor")))
 
 
 def module_id(enclave_id: str) -> str:
-    """A module id of AWS's form whose instance part no EC2 instance has."""
+    """Return a module id of AWS's form whose instance part no EC2 instance has."""
     return f"i-{0:017x}-{enclave_id}"
 
 
 def ensure_root(folder: Path) -> None:
-    """A development root of this machine's own is in ``folder``, its key readable by this user only.
+    """Make a development root of this machine's own in ``folder``, unless there is one.
+
+    Only this user can read its key.
 
     Raises:
         HostError: the folder or its files cannot be written.
     """
-    if (folder / "certificate.pem").exists():
+    if require_private_dir(folder) and (folder / "certificate.pem").exists():
         return
     from enclavectl.backends.local.pki import DevelopmentRoot
 
@@ -115,7 +95,7 @@ def ensure_root(folder: Path) -> None:
 
 
 def load_root(folder: Path) -> DevelopmentRoot:
-    """The root that ``ensure_root`` made.
+    """Read the root that ``ensure_root`` made.
 
     Raises:
         HostError: somebody else may read the key: what it signed proves nothing, not even here.
@@ -123,6 +103,7 @@ def load_root(folder: Path) -> DevelopmentRoot:
     """
     from enclavectl.backends.local.pki import DevelopmentRoot
 
+    require_private_dir(folder)
     key = folder / "key.pem"
     if key.exists() and key.stat().st_mode & 0o077:
         raise HostError(

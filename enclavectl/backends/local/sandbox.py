@@ -18,7 +18,7 @@ _MAX_DESCRIPTORS = 256
 
 
 def die_with_parent(parent_pid: int) -> None:
-    """This process is killed when the thread that started it ends, even by SIGKILL.
+    """Let the kernel kill this process when the thread that started it ends, even by SIGKILL.
 
     Raises:
         SystemExit: the parent was gone before we asked.

@@ -22,18 +22,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from enclavectl.backends.console_log import ConsoleLog
+from enclavectl.backends.keeping.lifeline import LifelineEnd
+from enclavectl.json_object import JsonObject
 from enclavectl.run import Command, start, wait_ended
 
+# A picture takes under a second, and a queue of a few waits for its turn.
 _TERM_GRACE_S = 6.0
+# What one turn of the loop takes from the console, so that the NSM is not kept waiting.
 _OUTPUT_BYTES = 64 * 1024
 
 
 class SupervisorSpec(NamedTuple):
-    """What the backend hands over. The descriptors are inherited.
-
-    The lifeline is the read end of a pipe. While the starter lives it is open; when it closes, the enclave
-    ends. A byte on it lets the enclave live on without its starter.
-    """
+    """What the backend hands over. The descriptors are inherited; the lifeline is keeping/lifeline.py's."""
 
     folder: str
     root_folder: str
@@ -44,6 +44,30 @@ class SupervisorSpec(NamedTuple):
     memory_mib: int
     workers: int
     outbound: str
+
+    def to_json(self) -> str:
+        """Return the supervisor's one argument."""
+        return json.dumps(self._asdict())
+
+    @classmethod
+    def from_json(cls, text: str) -> SupervisorSpec:
+        """Read what ``to_json`` wrote.
+
+        Raises:
+            JsonError: it is something else.
+        """
+        value = JsonObject.parse(text.encode())
+        return cls(
+            folder=value.string("folder"),
+            root_folder=value.string("root_folder"),
+            listener_fd=value.integer("listener_fd"),
+            lock_fd=value.integer("lock_fd"),
+            lifeline_fd=value.integer("lifeline_fd"),
+            debug=value.boolean("debug"),
+            memory_mib=value.integer("memory_mib", minimum=1),
+            workers=value.integer("workers", minimum=1),
+            outbound=value.string("outbound"),
+        )
 
 
 class Supervisor:
@@ -57,10 +81,11 @@ class Supervisor:
         os.set_blocking(self._wake_write, False)
         self._nsm, self._nsm_payload = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._output, self._output_payload = os.pipe()
+        self._lifeline = LifelineEnd(spec.lifeline_fd)
         self._is_detached = False
 
     def run(self) -> None:
-        """Return once the payload has ended and, unless detached, every trace of it is gone."""
+        """Keep the enclave until its payload has ended; unless it was detached, remove every trace of it."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: os.write(self._wake_write, b"x"))
         payload = self._start_payload()
@@ -69,12 +94,11 @@ class Supervisor:
         finally:
             self._end(payload)
         if not self._is_detached:
-            from enclavectl.backends.folders import remove_enclave
+            from enclavectl.backends.keeping.ending import remove_after_starter
 
-            # The lock first: it is dead for everybody. The folder last: who started it reads the console.
-            os.close(self._spec.lock_fd)
-            self._wait_for_starter()
-            remove_enclave(self._folder)
+            remove_after_starter(
+                self._folder, self._spec.lock_fd, lambda: self._lifeline.wait_cut(self._wake_read)
+            )
 
     def _start_payload(self) -> subprocess.Popen[bytes]:
         spec = self._spec
@@ -100,7 +124,7 @@ class Supervisor:
         handle = self._simulated_nsm()
         ended = os.pidfd_open(payload.pid)
         poll = select.poll()
-        for fd in (self._nsm.fileno(), self._output, self._wake_read, ended, self._spec.lifeline_fd):
+        for fd in (self._nsm.fileno(), self._output, self._wake_read, ended, self._lifeline.fd):
             poll.register(fd, select.POLLIN)
         while True:
             for fd, _ in poll.poll():
@@ -110,19 +134,12 @@ class Supervisor:
                 elif fd == self._nsm.fileno():
                     if not self._answer_nsm(handle):
                         poll.unregister(self._nsm)
-                elif fd == self._spec.lifeline_fd and os.read(fd, 1):
+                elif fd == self._lifeline.fd and self._lifeline.is_released():
                     self._is_detached = True
                     poll.unregister(fd)
                 else:  # told to stop, the lifeline is cut, or the payload has ended
                     os.close(ended)
                     return
-
-    def _wait_for_starter(self) -> None:
-        """Return once the lifeline is cut or we are told to stop; both may have happened long ago."""
-        poll = select.poll()
-        poll.register(self._spec.lifeline_fd, select.POLLIN)
-        poll.register(self._wake_read, select.POLLIN)
-        poll.poll()
 
     def _simulated_nsm(self) -> Callable[[bytes], bytes]:
         from datetime import UTC, datetime
@@ -175,7 +192,7 @@ class Supervisor:
 
 def main(argument: str) -> None:
     """Supervise until the end."""
-    Supervisor(SupervisorSpec(**json.loads(argument))).run()
+    Supervisor(SupervisorSpec.from_json(argument)).run()
     gc.freeze()  # a last look for garbage would only keep the starter waiting
 
 

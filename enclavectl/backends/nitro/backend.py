@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from enclavectl.backends.console_log import read_console
-from enclavectl.backends.folders import (
-    check_name,
-    is_running,
-    lock_enclave,
-    remove_enclave,
-)
-from enclavectl.backends.nitro.records import (
-    Kept,
-    Record,
-    load_ended,
-    read_kept,
-)
+from enclavectl.backends.keeping.locks import is_kept, lock_enclave
+from enclavectl.backends.keeping.names import check_name
+from enclavectl.backends.keeping.records import remove_enclave
+from enclavectl.backends.nitro.records import LaunchRecord, Record, load_ended, read_launch_records
+from enclavectl.backends.nitro.settings import NitroSettings
 from enclavectl.backends.state import EnclaveState
-from enclavectl.errors import HostError, StateError
+from enclavectl.errors import HostError, StateError, UsageError
 from enclavectl.files import make_private_dir, read_bounded, write_atomic
 from enclavectl.nitro_cli.hostlock import host_lock
 from enclavectl.nitro_cli.limits import boot_bound_s, check_cid
@@ -35,29 +26,15 @@ from enclavectl.trust import Trust
 if TYPE_CHECKING:  # what describes enclaves is loaded while nitro-cli looks for them
     from enclavectl.attestation import Policy, TrustRoot
     from enclavectl.backends.base import Enclave, EnclaveSpec
-    from enclavectl.backends.nitro.launch import KeeperProcess, NitroEnclave
-    from enclavectl.backends.nitro.listing import Places
+    from enclavectl.backends.nitro.launch import NitroEnclave, ReportingKeeper
     from enclavectl.net.address import Address
 
 # A listener that takes connections to any of this machine's CIDs (vsock(7), VMADDR_CID_ANY).
 _ANY_CID = 2**32 - 1
-_POLL_S = 0.05
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NitroSettings:
-    """What the configuration says of this backend; the last three only where a host simulates Nitro."""
-
-    state_dir: Path
-    environ: Mapping[str, str]
-    port_in: int
-    vsock_dir: Path | None = None
-    root: Path | None = None
-    host_root: Path | None = None
 
 
 class NitroBackend:
-    """AWS Nitro Enclaves, of this user and, as far as nitro-cli shows them, of others."""
+    """The backend ``nitro``: enclaves of this user and, as far as nitro-cli shows them, of others."""
 
     name = "nitro"
 
@@ -68,29 +45,21 @@ class NitroBackend:
         self._progress = progress or NoProgress()
         self._cli = NitroCli(settings.environ, self._progress)
 
-    @cached_property
-    def _places(self) -> Places:
-        from enclavectl.backends.nitro.listing import Places
-
-        settings = self._settings
-        return Places(
-            port_in=settings.port_in,
-            vsock_dir=settings.vsock_dir,
-            is_simulated=settings.root is not None,
-        )
-
     def start(self, spec: EnclaveSpec, *, detached: bool) -> NitroEnclave:
         """Boot an enclave: its kernel has reported, its payload may still be loading.
 
         Raises:
-            UsageError: name, CID or memory cannot be used, or the image is not sound.
+            UsageError: name, CID or memory cannot be used, the image is not sound, or there is none to have.
             StateError: the name or the CID is taken, there is no image, or another one than its lock names.
             HostError: this host is not set up, has no room for it, or the launch failed.
         """
-        from enclavectl.backends.nitro.choices import check_free_cid, cpus_in_use, free_name, record_of
+        from enclavectl.backends.base import MachineSpec
+        from enclavectl.backends.nitro.capacity import CapacityCheck, CapacityRequest
         from enclavectl.backends.nitro.images import admit_image, check_memory, image_to_run
-        from enclavectl.backends.nitro.room import Request, Room
+        from enclavectl.backends.nitro.launch_inputs import check_free_cid, cpus_in_use, free_name, record_of
 
+        if not isinstance(spec, MachineSpec):
+            raise UsageError("backend nitro: expected an image for a machine, found a model for a process")
         if spec.name is not None:
             check_name(spec.name)
         if spec.cid is not None:
@@ -108,20 +77,20 @@ class NitroBackend:
             check_free_cid(spec.cid, known)
             if source.is_file():
                 size = source.stat().st_size
-                request = Request(
+                request = CapacityRequest(
                     name=name, image=source, image_size=size, memory_mib=spec.memory_mib, cpus=spec.cpus
                 )
                 used, last_end = cpus_in_use(known), self._last_end()
-                Room(self._settings.host_root).require(request, used, last_end=last_end)
+                CapacityCheck(self._settings.host_root).require(request, used, last_end=last_end)
             store = self._home / "images"
             image = admit_image(source, store, now=datetime.now(UTC), progress=self._progress)
             check_memory(image.size, spec.memory_mib)
             record = record_of(spec, name, image, detached=detached)
             folder = self._home / "enclaves" / f"enc{os.urandom(8).hex()}"
             keeper = self._start_keeper_of_new(folder, record)
-        return self._await(keeper, Kept(folder, record, None))
+        return self._await(keeper, LaunchRecord(folder, record, None))
 
-    def _start_keeper_of_new(self, folder: Path, record: Record) -> KeeperProcess:
+    def _start_keeper_of_new(self, folder: Path, record: Record) -> ReportingKeeper:
         make_private_dir(folder)
         lock = lock_enclave(folder)
         try:
@@ -135,18 +104,18 @@ class NitroBackend:
 
     def _start_keeper(
         self, folder: Path, record: Record, lock: int, *, adopts: bool = False
-    ) -> KeeperProcess:
+    ) -> ReportingKeeper:
         from enclavectl.backends.nitro.keeper import KeeperSpec
-        from enclavectl.backends.nitro.launch import start_keeper
+        from enclavectl.backends.nitro.launch import start_reporting_keeper
 
-        return start_keeper(
+        return start_reporting_keeper(
             folder,
             lock,
             self._cli.environment,
             lambda lifeline, reports: KeeperSpec(
                 folder=str(folder),
                 state_dir=str(self._settings.state_dir),
-                trust=str(self._places.trust(debug=record.debug)),
+                trust=str(self._settings.trust(debug=record.debug)),
                 lifeline_fd=lifeline,
                 report_fd=reports,
                 lock_fd=lock,
@@ -156,40 +125,43 @@ class NitroBackend:
             ),
         )
 
-    def _adopt(self, kept: Kept) -> None:
-        """An enclave that runs, and whose keeper was killed, has another one. What fails here is no error."""
+    def _adopt(self, launch: LaunchRecord) -> None:
+        """Start a keeper for an enclave that runs and whose keeper was killed. A failure is no error."""
         try:
-            lock = lock_enclave(kept.folder)
+            lock = lock_enclave(launch.folder)
         except OSError:
             return  # somebody else is at it, or it is just being removed
         try:
-            if load_ended(kept.folder) is None:
-                self._start_keeper(kept.folder, kept.record, lock, adopts=True).let_go()
-                self._progress.note(f"{kept.record.name}: its keeper was killed; another one has taken over")
+            if load_ended(launch.folder) is None:
+                self._start_keeper(launch.folder, launch.record, lock, adopts=True).let_go()
+                self._progress.note(
+                    f"{launch.record.name}: its keeper was killed; another one has taken over"
+                )
         except HostError as exc:
             self._progress.note(
-                f"{kept.record.name}: its keeper was killed, and none can start: {exc.message}"
+                f"{launch.record.name}: its keeper was killed, and none can start: {exc.message}"
             )
         finally:
             os.close(lock)
 
-    def _last_end(self) -> float:
-        """When an enclave of this user's ended last, since the epoch; 0 where none has."""
+    def _last_end(self) -> int:
+        """Return when an enclave of this user's ended last, in seconds since the epoch; 0 where none has."""
         try:
-            return (self._home / "last-end").stat().st_mtime
+            return int((self._home / "last-end").stat().st_mtime)
         except OSError:
-            return 0.0
+            return 0
 
-    def _await(self, keeper: KeeperProcess, kept: Kept) -> NitroEnclave:
-        """The enclave, once its system has booted; on any error it ends as soon as it can."""
+    def _await(self, keeper: ReportingKeeper, launch: LaunchRecord) -> NitroEnclave:
+        """Return the enclave once its system has booted; on any error, end it as soon as it can be."""
         from enclavectl.backends.nitro.launch import END_S, INTERRUPTED_S, NitroEnclave
+        from enclavectl.backends.nitro.listing import enclave_from_record
 
-        record = kept.record
+        record = launch.record
         bound_s = boot_bound_s(record.image_size, record.memory_mib)
         try:
             info = keeper.wait_launched(self._progress, bound_s)
-            booted = Kept(kept.folder, record, info)
-            enclave = self._places.ours(booted, None, EnclaveState.RUNNING)
+            booted = LaunchRecord(launch.folder, record, info)
+            enclave = enclave_from_record(booted, None, EnclaveState.RUNNING, self._settings)
             return NitroEnclave(enclave, booted, keeper, lambda: self.terminate(enclave))
         except KeyboardInterrupt:
             if keeper.is_launching:
@@ -205,15 +177,15 @@ class NitroBackend:
             raise
 
     def enclaves(self) -> list[Enclave]:
-        """All that are known: of this user, oldest first, then those of others.
+        """Return all that are known: of this user, oldest first, then those of others.
 
         Raises:
             StateError: a record is damaged; the message says how to be rid of it.
             HostError: this host is not set up, or nitro-cli failed.
         """
         # In this order: what is launched between the two is then told by nitro-cli only, and not lost.
-        kept = read_kept(self._home / "enclaves")
-        described = self._cli.describe(meanwhile=lambda: self._places)
+        launches = read_launch_records(self._home / "enclaves")
+        described = self._cli.describe(meanwhile=_load_listing)
         if described.unreachable:
             self._progress.note(
                 f"{described.unreachable} of the enclaves' processes did not answer nitro-cli: busy, "
@@ -223,45 +195,45 @@ class NitroBackend:
         from enclavectl.nitro_cli.describe_enclaves import NitroState
 
         running = {one.run.enclave_id for one in described.enclaves if one.state is NitroState.RUNNING}
-        for one in kept:
+        for one in launches:
             is_running_detached = one.info and one.info.enclave_id in running and one.record.detached
-            if is_running_detached and not is_running(one.folder):
+            if is_running_detached and not is_kept(one.folder):
                 self._adopt(one)
-        return join(self._places, kept, described)
+        return join(launches, described, self._settings)
 
     def console(self, enclave: Enclave, *, follow: bool) -> Iterator[bytes]:
-        """What its recorder kept, each line with the time in UTC, and with ``follow`` what comes.
+        """Yield what its recorder launch, each line with the time in UTC, and with ``follow`` what comes.
 
         Raises:
             StateError: it has no console that we could read.
         """
-        kept = self._kept_of(enclave)
+        launch = self._launch_of(enclave)
         if not enclave.debug:
             raise StateError(
                 f"{enclave.name}: has no console: it does not run in debug mode, and nobody can look into it",
                 hint="enclavectl run --debug starts one that has a console, and attests zeros",
                 code="no-console",
             )
-        if kept is None:
+        if launch is None:
             raise StateError(
                 f"{enclave.name}: its console is not recorded: this user's enclavectl did not start it",
                 hint=f"nitro-cli console --enclave-id {enclave.enclave_id} reads it now",
                 code="console-not-recorded",
             )
-        folder = kept.folder
+        folder = launch.folder
         return read_console(folder / "console.log", (lambda: self._is_kept(folder)) if follow else None)
 
     def _is_kept(self, folder: Path) -> bool:
-        """Whether its keeper lives; one that was killed is replaced first."""
-        if is_running(folder):
+        """Return whether its keeper lives; one that was killed is replaced first."""
+        if is_kept(folder):
             return True
         if load_ended(folder) is not None or not folder.exists():
             return False
         self.enclaves()
-        return is_running(folder)
+        return is_kept(folder)
 
     def terminate(self, enclave: Enclave) -> None:
-        """It has ended, and its folder is gone; what is kept of it is in the history.
+        """End the enclave and remove its folder; what is kept of it is in the history.
 
         Raises:
             HostError: nitro-cli failed, or the enclave is another user's.
@@ -273,12 +245,12 @@ class NitroBackend:
             progress=self._progress,
             state_dir=self._settings.state_dir,
             home=self._home,
-            trust_of=lambda debug: str(self._places.trust(debug=debug)),
+            trust_of=lambda debug: str(self._settings.trust(debug=debug)),
         )
-        ending.end(enclave, self._kept_of(enclave))
+        ending.end(enclave, self._launch_of(enclave))
 
     def trust_root(self) -> TrustRoot:
-        """AWS's root; where the configuration names a development root, that, which is simulated.
+        """Return AWS's root; where the configuration names a development root, that, which is simulated.
 
         Raises:
             UsageError: the configured root is no certificate.
@@ -291,7 +263,7 @@ class NitroBackend:
         return TrustRoot.from_pem(pem, trust=Trust.SIMULATED, name=str(self._settings.root))
 
     def policy(self, enclaves: Sequence[Enclave], *, allow_debug: bool) -> Policy:
-        """Exactly the images that we measured before we launched them.
+        """Return the policy that accepts exactly the images that we measured before we launched them.
 
         Raises:
             StateError: we launched none of them, so nothing says what they should be.
@@ -309,16 +281,21 @@ class NitroBackend:
         return Policy(accept=frozenset({accept}), releases=releases, unsafe_allow_debug=allow_debug)
 
     def outbound_address(self, port: int) -> Address:
-        """The parent's port that enclaves dial at CID 3."""
+        """Return the parent's port that enclaves dial at CID 3."""
         from enclavectl.net.address import UnixAddress, VsockAddress
 
         if self._settings.vsock_dir is not None:
             return UnixAddress(self._settings.vsock_dir / f"host.vsock_{port}")
         return VsockAddress(_ANY_CID, port)
 
-    def _kept_of(self, enclave: Enclave) -> Kept | None:
-        """What is written down of it; None for one of others'."""
-        for kept in read_kept(self._home / "enclaves"):
-            if enclave.enclave_id in (kept.folder.name, kept.info.enclave_id if kept.info else None):
-                return kept
+    def _launch_of(self, enclave: Enclave) -> LaunchRecord | None:
+        """Return what is written down of it; None for one of others'."""
+        for launch in read_launch_records(self._home / "enclaves"):
+            if enclave.enclave_id in (launch.folder.name, launch.info.enclave_id if launch.info else None):
+                return launch
         return None
+
+
+def _load_listing() -> None:
+    """Load what describes enclaves, while nitro-cli looks for them."""
+    import enclavectl.backends.nitro.listing  # noqa: F401 - only loaded here, used later

@@ -18,11 +18,11 @@ from typing import BinaryIO
 
 from enclavectl.artifacts.lock import Lock, compare_with_lock, read_lock
 from enclavectl.artifacts.names import EIF_NAME, LOCK_NAME
-from enclavectl.backends.folders import is_running, remove_enclave
+from enclavectl.backends.keeping.locks import is_kept
+from enclavectl.backends.keeping.records import enclave_folders, remove_enclave
 from enclavectl.backends.nitro.records import Record, load_record
 from enclavectl.eif.errors import EifError, naming
 from enclavectl.eif.examine import Image, read_image
-from enclavectl.eif.format import FLAG_ARM64
 from enclavectl.eif.signature import certificate_facts, check_validity, verify_signature
 from enclavectl.errors import StateError, UsageError
 from enclavectl.files import StagedFile, make_private_dir, open_regular, stage_file
@@ -30,8 +30,11 @@ from enclavectl.nitro_cli.hostlock import host_lock
 from enclavectl.nitro_cli.limits import minimum_memory_mib
 from enclavectl.progress import Progress
 
+# Large enough that reading costs nothing beside hashing.
 _CHUNK = 1 << 20
+# Often enough that a progress bar moves smoothly.
 _TELL_S = 0.2
+# A month: time to sign again before a host cannot start the image any more.
 _EXPIRES_SOON = timedelta(days=30)
 
 
@@ -48,7 +51,7 @@ class AdmittedImage:
 
 
 def image_to_run(given: Path | None) -> Path:
-    """The image that was named, or the one in the current folder.
+    """Return the image that was named, or the one in the current folder.
 
     Raises:
         StateError: none was named, and none is there.
@@ -76,13 +79,13 @@ def check_memory(size: int, memory_mib: int) -> None:
         raise UsageError(
             f"memory: expected at least {least} MiB (4 times the image of {size / 2**20:.1f} MiB), "
             f"found {memory_mib}",
-            hint=f"--memory {least + least % 2}, if the host has it: enclavectl plan",
+            hint=f"enclavectl run --memory {least + least % 2}, if the host has it: enclavectl plan",
             code="memory-below-image",
         )
 
 
 def admit_image(source: Path, store: Path, *, now: datetime, progress: Progress) -> AdmittedImage:
-    """A sound copy of ``source`` is in ``store``, which holds nothing else; an equal one is not copied twice.
+    """Put a sound copy of ``source`` into ``store``, unless it has an equal one.
 
     Raises:
         UsageError: there is no such file, it is for another processor, or it is no sound image (EifError):
@@ -102,6 +105,8 @@ def admit_image(source: Path, store: Path, *, now: datetime, progress: Progress)
             compare_with_lock(lock[1], lock[0], source, registers=registers, sha256=sha256)
         _check_machine(image, source)
         _check_signature(image, now, progress)
+        for warning in image.warnings:
+            progress.note(f"{source}: {warning.message}; {warning.hint}")
         if image.metadata is not None and not isinstance(image.metadata.custom, dict | None):
             progress.note(
                 "the image's custom metadata is no object: nitro-cli describe-enclaves --metadata would end "
@@ -122,23 +127,23 @@ def admit_image(source: Path, store: Path, *, now: datetime, progress: Progress)
 
 
 def prune(home: Path, progress: Progress) -> None:
-    """The store under ``home`` holds only images of enclaves that are there or just being started.
+    """Remove the images under ``home`` that no enclave uses which is there or just being started.
 
     Raises:
         StateError: a record is damaged, so nobody knows which image it needs; nothing is removed.
     """
     with host_lock(home, "start of an enclave", progress):
-        folders = [*(home / "enclaves").glob("enc*")]
+        folders = enclave_folders(home / "enclaves")
         recorded = [folder for folder in folders if (folder / "record.json").exists()]
         remove_unused(home / "images", [load_record(folder) for folder in recorded])
         remove_halves(home / "images")
         for folder in set(folders) - set(recorded):
-            if not is_running(folder):  # whoever began it was killed before there was anything to launch
+            if not is_kept(folder):  # whoever began it was killed before there was anything to launch
                 remove_enclave(folder)
 
 
 def remove_unused(store: Path, used: list[Record]) -> None:
-    """The store holds only the images of these records' enclaves."""
+    """Remove the images that no enclave of these records uses."""
     kept = {record.image for record in used}
     try:
         for path in store.iterdir():
@@ -149,13 +154,13 @@ def remove_unused(store: Path, used: list[Record]) -> None:
 
 
 def remove_halves(store: Path) -> None:
-    """No copy that was never finished is in the store. Only for whoever holds the lock of starts."""
+    """Remove copies that were never finished. Only for whoever holds the lock of starts."""
     for path in store.glob(".enclavectl-*.tmp"):
         path.unlink(missing_ok=True)
 
 
 def _lock_of(source: Path) -> tuple[Path, Lock] | None:
-    """The lock beside an image, if it is about that image."""
+    """Return the lock beside an image, if it is about that image."""
     path = source.parent / LOCK_NAME
     if not path.exists():
         return None
@@ -190,7 +195,7 @@ def _read(file: BinaryIO, source: Path) -> Image:
 
 
 def _check_machine(image: Image, source: Path) -> None:
-    built_for = "aarch64" if image.layout.header.flags & FLAG_ARM64 else "x86_64"
+    built_for = image.layout.header.arch.machine
     if (here := platform.machine()) != built_for:
         raise UsageError(
             f"{source}: expected an image for {here}, found one for {built_for}",

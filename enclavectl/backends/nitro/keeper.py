@@ -17,31 +17,32 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from enclavectl.backends.folders import remove_enclave
+from enclavectl.backends.keeping.ending import Ended, remove_after_starter
+from enclavectl.backends.keeping.lifeline import LifelineEnd
+from enclavectl.backends.nitro.capacity import LAG_PAUSE_S, LAG_WITHIN_S, CapacityCheck, CapacityRequest
 from enclavectl.backends.nitro.ending import Ending, keep_history
 from enclavectl.backends.nitro.recorder import Recorder
 from enclavectl.backends.nitro.records import (
-    Ended,
     is_asked_to_end,
     load_launched,
     load_record,
     write_ended,
     write_launched,
 )
-from enclavectl.backends.nitro.room import LAG_PAUSE_S, LAG_WITHIN_S, Request, Room
 from enclavectl.errors import EnclavectlError, HostError, StateError
+from enclavectl.json_object import JsonObject
 from enclavectl.nitro_cli.answers import RunInfo
 from enclavectl.nitro_cli.commands import Console, RunEnclave
 from enclavectl.nitro_cli.describe_enclaves import NitroState
-from enclavectl.nitro_cli.hostlock import host_lock
 from enclavectl.nitro_cli.tool import NitroCli
 from enclavectl.progress import NoProgress
 from enclavectl.run import Output, handle_of, start
 
+# As much of an output as records.py and failure.py look at, and more.
 _MAX_OUTPUT = 1024 * 1024
 # Of what nitro-cli says about a launch, the answer and the first error are within this.
 _RESERVED = 64 * 1024
@@ -51,8 +52,7 @@ _RESERVED = 64 * 1024
 class KeeperSpec:
     """What the backend hands over. The descriptors are inherited.
 
-    The lifeline is the read end of a pipe, as the local supervisor's: when it closes, the enclave ends; a
-    byte on it lets the enclave live on. ``last_end`` is the time, since the epoch, of the last terminate.
+    ``last_end`` is the time, in seconds since the epoch, at which an enclave of this user's ended last.
     ``adopts``: the enclave runs already, and its keeper was killed.
     """
 
@@ -62,9 +62,33 @@ class KeeperSpec:
     lifeline_fd: int
     report_fd: int
     lock_fd: int
-    last_end: float
+    last_end: int
     host_root: str | None
     adopts: bool = False
+
+    def to_json(self) -> str:
+        """Return the keeper's one argument."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> KeeperSpec:
+        """Read what ``to_json`` wrote.
+
+        Raises:
+            JsonError: it is something else.
+        """
+        value = JsonObject.parse(text.encode())
+        return cls(
+            folder=value.string("folder"),
+            state_dir=value.string("state_dir"),
+            trust=value.string("trust"),
+            lifeline_fd=value.integer("lifeline_fd"),
+            report_fd=value.integer("report_fd"),
+            lock_fd=value.integer("lock_fd"),
+            last_end=value.integer("last_end"),
+            host_root=value.optional_string("host_root"),
+            adopts=value.boolean("adopts"),
+        )
 
 
 class Keeper:
@@ -75,17 +99,18 @@ class Keeper:
         self._folder = Path(spec.folder)
         self._record = load_record(self._folder)
         self._cli = NitroCli(os.environ, self)
+        self._lifeline = LifelineEnd(spec.lifeline_fd)
         self._is_detached = False
 
     def note(self, text: str) -> None:
-        """Part of ``Progress``: the backend's user hears it."""
+        """Pass the note on to the backend, whose user hears it. Part of ``Progress``."""
         self._report({"note": text})
 
     def update(self, what: str, elapsed_s: float, bound_s: float) -> None:
-        """Part of ``Progress``: the backend has a clock of its own."""
+        """Do nothing: the backend has a clock of its own. Part of ``Progress``."""
 
     def adopt(self) -> None:
-        """Go on where a keeper was killed; return once the enclave has ended and that is written down."""
+        """Go on where a keeper was killed, until the enclave has ended and that is written down."""
         info = load_launched(self._folder)
         if info is None:
             return  # whoever lists looks again
@@ -93,19 +118,19 @@ class Keeper:
         recorder = None
         if self._record.debug:
             recorder = Recorder(self._folder / "console.log", goes_on=True)
-            recorder.end_old_reader(self._cli.process(Console(enclave_id=info.enclave_id)))
+            recorder.end_old_reader()
         # The handle first: if the enclave is still told of afterwards, it is that of its process.
         daemon = self._settled(info, handle_of(info.process_id), recorder)
         self._watch(info, daemon, recorder)
         self._end(Ending(self._folder, self._record, info, self._cli.logs).describe())
 
     def run(self) -> None:
-        """Return once the enclave has ended and that is written down."""
+        """Launch the enclave and keep it, until it has ended and that is written down."""
         try:
             recorder = Recorder(self._folder / "console.log") if self._record.debug else None
             # Until the enclave is settled: a launch asks every enclave for its name, which one that is just
             # being hashed must not be asked.
-            with host_lock(self._cli.logs, "launch", self, gives_up=self._is_unwanted):
+            with self._cli.launch_locked(gives_up=self._is_unwanted):
                 info = self._launch()
                 daemon = handle_of(info.process_id)
                 with contextlib.suppress(HostError):  # a full disk; nitro-cli's own answer is there
@@ -140,7 +165,7 @@ class Keeper:
         # For the same reason: others may have launched enclaves that nobody has settled.
         described = self._cli.describe()
         # Looked at before, too; another launch may have taken the room while this one waited for its turn.
-        request = Request(
+        request = CapacityRequest(
             name=record.name,
             image=record.image,
             image_size=record.image_size,
@@ -150,7 +175,7 @@ class Keeper:
         running = [one for one in described.enclaves if one.state is NitroState.RUNNING]
         used = {cpu for one in running for cpu in one.run.cpu_ids}
         root = None if self._spec.host_root is None else Path(self._spec.host_root)
-        Room(root).require(request, used, last_end=self._spec.last_end)
+        CapacityCheck(root).require(request, used, last_end=self._spec.last_end)
         self._report({"launching": True})
         output = self._run(command)
         refused = self._cli.error_of(command, output) if output.status != 0 else None
@@ -175,17 +200,17 @@ class Keeper:
         return Output(status=status, out=_head(out), err=_head(err))
 
     def _settled(self, info: RunInfo, daemon: int | None, recorder: Recorder | None) -> int | None:
-        """The console is connected and the daemon has hashed its image; from here on it takes any command.
+        """Connect the console, and wait until the daemon has hashed its image and so takes any command.
 
-        Its handle; None where nitro-cli says plainly that there is no such enclave: then another process may
-        have got its number before we had a handle.
+        Returns the daemon's handle; None where nitro-cli says plainly that there is no such enclave: then
+        another process may have got its number before we had a handle.
         """
         is_there = True
         try:
-            with self._cli.talking() as talk:
+            with self._cli.host_locked() as tool:
                 if recorder is not None:
                     recorder.connect(self._cli.process(Console(enclave_id=info.enclave_id)))
-                described = talk.describe()
+                described = tool.describe()
                 told = {one.run.enclave_id for one in described.enclaves}
                 is_there = info.enclave_id in told or described.unreachable > 0
         except EnclavectlError as exc:
@@ -196,8 +221,8 @@ class Keeper:
         return daemon if is_there else None
 
     def _watch(self, info: RunInfo, daemon: int | None, recorder: Recorder | None) -> None:
-        """Return when the process that holds the enclave has ended, and so the enclave."""
-        watched: dict[int, Callable[[], bool]] = {self._spec.lifeline_fd: lambda: self._follow_lifeline(info)}
+        """Wait until the process that holds the enclave has ended, and so the enclave."""
+        watched: dict[int, Callable[[], bool]] = {self._lifeline.fd: lambda: self._follow_lifeline(info)}
         if recorder is not None and recorder.fd is not None:
             watched[recorder.fd] = recorder.keep
         if is_asked_to_end(self._folder):
@@ -216,18 +241,18 @@ class Keeper:
             recorder.finish()
 
     def _follow_lifeline(self, info: RunInfo) -> bool:
-        """Whoever started us lets the enclave live, or is gone: then it ends. Never watched again."""
-        if os.read(self._spec.lifeline_fd, 1):
+        """Let the enclave live on if the command that started it says so; end it if that is gone.
+
+        Returns False: the lifeline is never watched again.
+        """
+        if self._lifeline.is_released():
             self._is_detached = True
         else:
             self._terminate(info)
         return False
 
     def _is_unwanted(self) -> bool:
-        poll = select.poll()
-        poll.register(self._spec.lifeline_fd, select.POLLIN)
-        hung_up = any(event & select.POLLHUP and not event & select.POLLIN for _, event in poll.poll(0))
-        return hung_up or is_asked_to_end(self._folder)
+        return self._lifeline.is_cut() or is_asked_to_end(self._folder)
 
     def _terminate(self, info: RunInfo) -> None:
         (self._folder / "ending").touch()
@@ -248,19 +273,11 @@ class Keeper:
             except EnclavectlError as exc:  # the folder is gone, or the disk is full
                 self._log(f"history: {exc.message}")
         if not keeps_record:
-            # The lock first: it is dead for everybody. The folder last: who started it reads the console.
-            os.close(self._spec.lock_fd)
-            self._wait_for_starter()
-            remove_enclave(self._folder)
+            remove_after_starter(self._folder, self._spec.lock_fd, self._lifeline.wait_cut)
             from enclavectl.backends.nitro.images import prune
 
             with contextlib.suppress(EnclavectlError):  # a damaged record: whoever lists is told of it
                 prune(self._folder.parents[1], NoProgress())
-
-    def _wait_for_starter(self) -> None:
-        poll = select.poll()
-        poll.register(self._spec.lifeline_fd, select.POLLIN)
-        poll.poll()
 
     def _report_failure(self, exc: EnclavectlError) -> None:
         error = {"kind": exc.kind, "message": exc.message, "hint": exc.hint, "code": exc.code}
@@ -288,7 +305,7 @@ def main(argument: str) -> None:
     """Keep the enclave until its end."""
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
-    spec = KeeperSpec(**json.loads(argument))
+    spec = KeeperSpec.from_json(argument)
     keeper = Keeper(spec)
     if spec.adopts:
         keeper.adopt()

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import os
 import select
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from enclavectl.backends.base import Enclave
-from enclavectl.backends.folders import is_running
+from enclavectl.backends.base import MachineEnclave
+from enclavectl.backends.keeping.keeper_process import KeeperProcess, start_keeper
+from enclavectl.backends.keeping.locks import is_kept
 from enclavectl.backends.nitro.keeper import KeeperSpec
-from enclavectl.backends.nitro.records import Kept, load_ended
+from enclavectl.backends.nitro.records import LaunchRecord, load_ended
 from enclavectl.errors import EnclavectlError, HostError, StateError
+from enclavectl.json_object import JsonError, JsonObject
 from enclavectl.nitro_cli.answers import RunInfo
 from enclavectl.progress import NoProgress, Progress
-from enclavectl.run import Command, handle_of, has_ended, start, wait_ended
+from enclavectl.run import handle_of, has_ended
 
+# How often the progress of a boot is told while the keeper says nothing.
 _TICK_S = 0.25
+# A report is one line of a few hundred bytes; what is longer is not the keeper's.
 _MAX_REPORT = 1024 * 1024
 _LAST_LINES = 5
 # After its system has booted, the payload may still load its model for so long.
@@ -42,26 +41,30 @@ class NitroEnclave:
     """
 
     def __init__(
-        self, enclave: Enclave, kept: Kept, keeper: KeeperProcess, terminate: Callable[[], None]
+        self,
+        enclave: MachineEnclave,
+        launch: LaunchRecord,
+        keeper: ReportingKeeper,
+        terminate: Callable[[], None],
     ) -> None:
         """``enclave`` is its description right after the launch; ``terminate`` ends it without its keeper."""
         self.enclave = enclave
-        self._folder = kept.folder
+        self._folder = launch.folder
         self._keeper = keeper
-        self._detached = kept.record.detached
+        self._detached = launch.record.detached
         self._terminate = terminate
         self._daemon = None if enclave.pid is None else handle_of(enclave.pid)
 
     @property
-    def patience_s(self) -> float:
+    def boot_grace_s(self) -> float:
         """Its kernel runs, its payload may not yet."""
         return _READY_S
 
     def is_alive(self) -> bool:
-        """Whether nobody has seen its end: neither its keeper, nor, if that was killed, we."""
+        """Return True until the keeper, or this process if that was killed, has seen the enclave's end."""
         if load_ended(self._folder) is not None:
             return False
-        return is_running(self._folder) or (self._daemon is not None and not has_ended(self._daemon))
+        return is_kept(self._folder) or (self._daemon is not None and not has_ended(self._daemon))
 
     def __enter__(self) -> Self:
         return self
@@ -81,21 +84,25 @@ class NitroEnclave:
                 os.close(self._daemon)
 
 
-class KeeperProcess:
-    """A keeper that runs, the lifeline that ends it, and the pipe on which it reports."""
+class ReportingKeeper:
+    """A keeper that runs, and the pipe on which it reports how the launch goes."""
 
-    def __init__(self, process: subprocess.Popen[bytes], lifeline: int, reports: int, log: Path) -> None:
-        """``lifeline`` is the write end, ``reports`` the read end."""
+    def __init__(self, process: KeeperProcess, reports: int, log: Path) -> None:
+        """Take the read end of the pipe as ``reports``."""
         self._process = process
-        self._lifeline = lifeline
         self._reports = reports
         self._log = log
         self._buffer = b""
         self._progress: Progress = NoProgress()
         self.is_launching = False
 
+    @property
+    def was_killed(self) -> bool:
+        """True if it has ended in another way than by itself."""
+        return self._process.was_killed
+
     def wait_launched(self, progress: Progress, bound_s: float) -> RunInfo:
-        """nitro-cli's answer, once the enclave has booted.
+        """Wait until the enclave has booted; return nitro-cli's answer.
 
         ``bound_s`` is how long a boot may take. It is told and not enforced: nitro-cli keeps it by itself.
 
@@ -104,51 +111,41 @@ class KeeperProcess:
             StateError: its end was asked for meanwhile.
         """
         self._progress = progress
+        try:
+            return self._wait_launched(progress, bound_s)
+        except JsonError as exc:
+            raise self._fail(f"said what is no report ({exc})") from exc
+
+    def _wait_launched(self, progress: Progress, bound_s: float) -> RunInfo:
         launching: float | None = None
         while True:
             for report in self._next_reports():
                 if "note" in report:
-                    progress.note(str(report["note"]))
+                    progress.note(report.string("note"))
                 elif "launching" in report:
                     launching = time.monotonic()
                     self.is_launching = True
-                elif "launched" in report and isinstance(found := report["launched"], dict):
-                    return RunInfo.from_json(found)
+                elif "launched" in report:
+                    return RunInfo.from_json(report.object("launched"))
                 elif "failed" in report:
-                    raise _error(report["failed"])
+                    raise _error(report.object("failed"))
             if launching is not None:
                 progress.update("booting the enclave", time.monotonic() - launching, bound_s)
 
     def let_go(self) -> None:
-        """The enclave lives on without us."""
-        with suppress(BrokenPipeError):  # it was killed; the next command that lists starts another
-            os.write(self._lifeline, b"x")
-        self._close()
-        self._leave()
-
-    @property
-    def was_killed(self) -> bool:
-        """Whether it has ended in another way than by itself."""
-        return self._process.returncode not in (0, None)
+        """Let the enclave live on without us."""
+        os.close(self._reports)
+        self._process.detach()
 
     def end(self, *, wait_s: float) -> None:
-        """The enclave ends: at once if it has booted, else as soon as it has. Waits ``wait_s`` seconds."""
-        self._close()
-        if not wait_ended(self._process, wait_s):
+        """End the enclave: at once if it has booted, else as soon as it has. Waits ``wait_s`` seconds."""
+        os.close(self._reports)
+        if not self._process.end(wait_s):
             if wait_s:
                 self._progress.note("the enclave ends by itself as soon as it can: enclavectl list shows it")
-            self._leave()
+            self._process.leave()
 
-    def _close(self) -> None:
-        os.close(self._lifeline)
-        os.close(self._reports)
-
-    def _leave(self) -> None:
-        """It goes on by itself; Popen must not warn that we did not wait."""
-        if self._process.poll() is None:
-            self._process.returncode = 0
-
-    def _next_reports(self) -> Iterator[dict[str, object]]:
+    def _next_reports(self) -> Iterator[JsonObject]:
         poll = select.poll()
         poll.register(self._reports, select.POLLIN)
         if not poll.poll(_TICK_S * 1000):
@@ -156,59 +153,52 @@ class KeeperProcess:
         data = os.read(self._reports, 64 * 1024)
         self._buffer += data
         if not data or len(self._buffer) > _MAX_REPORT:
-            raise HostError(
-                f"the enclave's keeper failed; its last words: {_last_lines(self._log)}",
-                hint="enclavectl list shows whether an enclave runs; report those lines",
-                code="keeper-failed",
-            )
+            raise self._fail("failed")
         *lines, self._buffer = self._buffer.split(b"\n")
         for line in lines:
-            report = json.loads(line)
-            if isinstance(report, dict):
-                yield report
+            yield JsonObject.parse(line)
+
+    def _fail(self, why: str) -> HostError:
+        return HostError(
+            f"the enclave's keeper {why}; its last words: {_last_lines(self._log)}",
+            hint="enclavectl list shows whether an enclave runs; report those lines",
+            code="keeper-failed",
+        )
 
 
-def start_keeper(
-    folder: Path, lock: int, environment: dict[str, str], spec: Callable[[int, int], KeeperSpec]
-) -> KeeperProcess:
-    """A keeper for the enclave in ``folder``; ``spec`` is asked with the lifeline's and the pipe's number.
+def start_reporting_keeper(
+    folder: Path, lock: int, environment: Mapping[str, str], spec: Callable[[int, int], KeeperSpec]
+) -> ReportingKeeper:
+    """Start a keeper for the enclave in ``folder``.
+
+    ``spec`` is asked with the descriptors of the lifeline and of the pipe for reports.
 
     Raises:
-        HostError: no process can be started, or its log not be written.
+        HostError: no process can be started, or its log cannot be written.
     """
-    with _pipe() as (lifeline_read, lifeline_write), _pipe() as (report_read, report_write):
-        request = spec(lifeline_read, report_write)
-        argv = [sys.executable, "-EPB", "-m", "enclavectl.backends.nitro.keeper", json.dumps(asdict(request))]
-        command = Command(
-            argv=argv, cwd=folder, environment=environment, pass_fds=(lifeline_read, report_write, lock)
-        )
-        log = folder / "keeper.log"
-        try:
-            with log.open("ab") as output:
-                process = start(command, output=output)
-        except OSError as exc:
-            raise HostError(f"{log}: cannot be written ({exc.strerror})") from exc
-        return KeeperProcess(process, os.dup(lifeline_write), os.dup(report_read), log)
-
-
-@contextmanager
-def _pipe() -> Iterator[tuple[int, int]]:
-    read, write = os.pipe()
+    log = folder / "keeper.log"
+    reports_read, reports_write = os.pipe()
     try:
-        yield read, write
+        process = start_keeper(
+            "enclavectl.backends.nitro.keeper",
+            lambda lifeline: spec(lifeline, reports_write).to_json(),
+            folder=folder,
+            log=log,
+            pass_fds=(reports_write, lock),
+            environment=environment,
+        )
+    except BaseException:
+        os.close(reports_read)
+        raise
     finally:
-        os.close(read)
-        os.close(write)
+        os.close(reports_write)
+    return ReportingKeeper(process, reports_read, log)
 
 
-def _error(value: object) -> EnclavectlError:
-    found = value if isinstance(value, dict) else {}
-    kind = StateError if found.get("kind") == StateError.kind else HostError
-    hint, code = found.get("hint"), found.get("code")
+def _error(value: JsonObject) -> EnclavectlError:
+    kind = StateError if value.string("kind") == StateError.kind else HostError
     return kind(
-        str(found.get("message")),
-        hint=None if hint is None else str(hint),
-        code=None if code is None else str(code),
+        value.string("message"), hint=value.optional_string("hint"), code=value.optional_string("code")
     )
 
 

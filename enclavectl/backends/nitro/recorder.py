@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
@@ -12,13 +13,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from enclavectl.backends.console_log import ConsoleLog
-from enclavectl.backends.nitro.stamps import Stamper
+from enclavectl.backends.keeping.identity import ProcessIdentity
+from enclavectl.backends.nitro.timestamps import TimestampedLines
 from enclavectl.errors import EnclavectlError, HostError
 from enclavectl.files import read_bounded, write_atomic
+from enclavectl.json_object import JsonError, JsonObject
 from enclavectl.run import Command, start
 
 _CONNECTED = b"Successfully connected to the console."
 _CHUNK = 64 * 1024
+# A process's identity has about 120 bytes.
+_MAX_IDENTITY = 4096
 # After the enclave has ended, its console ends by itself; if it does not, somebody else holds its pipe.
 _LAST_WORDS_S = 3.0
 # nitro-cli console asks the enclave's process for two things first, and gives up after 3 s.
@@ -29,11 +34,11 @@ class Recorder:
     """One ``nitro-cli console`` and the log that it fills."""
 
     def __init__(self, path: Path, *, goes_on: bool = False) -> None:
-        """The log is made, or the one that is there goes on; nothing is recorded before ``connect``."""
+        """Make the log, or go on with the one that is there. Nothing is recorded before ``connect``."""
         last = _modified(path) if goes_on else None
         self._log = ConsoleLog(path, goes_on=goes_on)
-        self._console = path.with_name("console.pid")
-        self._stamper = Stamper(lambda: datetime.now(UTC))
+        self._console = path.with_name("console.json")
+        self._lines = TimestampedLines(lambda: datetime.now(UTC))
         self._process: subprocess.Popen[bytes] | None = None
         self.fd: int | None = None
         if goes_on:
@@ -43,31 +48,27 @@ class Recorder:
                 "what was printed between may be missing"
             )
 
-    def end_old_reader(self, command: Command) -> None:
-        """No ``nitro-cli console`` of a keeper that was killed reads what is ours to read.
-
-        It is known by its number and its command line; the handle makes sure that it is still that process.
-        """
+    def end_old_reader(self) -> None:
+        """End the ``nitro-cli console`` of a keeper that was killed: only one process can read one."""
         try:
-            pid = int(read_bounded(self._console, 64, what="process id"))
+            value = JsonObject.parse(read_bounded(self._console, _MAX_IDENTITY, what="process"))
             age_s = time.time() - self._console.stat().st_mtime
-            handle = os.pidfd_open(pid)
-        except (EnclavectlError, ValueError, OverflowError, OSError):
+            handle = ProcessIdentity.from_json(value).open()
+        except (EnclavectlError, JsonError, OSError):
             return
-        try:
-            wanted = [os.fsencode(word) for word in command.argv[1:]]
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
-            if words[-len(wanted) :] == wanted:
-                # While it may still be asking, its end could end the enclave.
-                time.sleep(min(max(_ASKING_S - age_s, 0), _ASKING_S))
-                signal.pidfd_send_signal(handle, signal.SIGKILL)
-        except OSError:
+        if handle is None:
             return  # it has ended
+        try:
+            # While it may still be asking, its end could end the enclave.
+            time.sleep(min(max(_ASKING_S - age_s, 0), _ASKING_S))
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+        except OSError:
+            return  # it has ended meanwhile
         finally:
             os.close(handle)
 
     def connect(self, command: Command) -> None:
-        """The console is connected, or it failed, which the log then says.
+        """Connect the console; where that fails, say so in the log.
 
         No time limit of ours: nitro-cli has one of 20 s, and must not be ended while it asks the daemon.
         """
@@ -75,7 +76,8 @@ class Recorder:
         try:
             self._process = start(command, output=write)
             with suppress(HostError):  # a full disk: then the next one cannot end this one
-                write_atomic(self._console, str(self._process.pid).encode())
+                identity = ProcessIdentity.of(self._process.pid)
+                write_atomic(self._console, json.dumps(identity.to_json()).encode())
         except HostError as exc:
             os.close(read)
             self._say(f"the console cannot be read: {exc.message}")
@@ -88,25 +90,25 @@ class Recorder:
             data = os.read(read, _CHUNK)
             seen += data
             if not data or len(seen) > _CHUNK:
-                self._log.write(self._stamper.feed(seen))
+                self._log.write(self._lines.feed(seen))
                 if not data:
                     self._lost()
                 return
         # Its first two lines are nitro-cli's own words.
-        self._log.write(self._stamper.feed(seen.partition(_CONNECTED)[2].lstrip(b"\r\n")))
+        self._log.write(self._lines.feed(seen.partition(_CONNECTED)[2].lstrip(b"\r\n")))
 
     def keep(self) -> bool:
         """More of the console is in the log; False once it has ended."""
         if self.fd is None:
             return False
         data = os.read(self.fd, _CHUNK)
-        self._log.write(self._stamper.feed(data))
+        self._log.write(self._lines.feed(data))
         if not data:
             self._lost()
         return bool(data)
 
     def finish(self) -> None:
-        """The enclave has ended: its last words are in the log."""
+        """Put the last words of an enclave that has ended into the log."""
         while self.fd is not None:
             poll = select.poll()
             poll.register(self.fd, select.POLLIN)
@@ -116,12 +118,12 @@ class Recorder:
         if self._process is not None and self._process.poll() is None:
             self._process.kill()  # it reads a console that is gone; it talks to no daemon any more
             self._process.wait()
-        self._log.write(self._stamper.flush())
+        self._log.write(self._lines.flush())
         self._log.close()
 
     def _lost(self) -> None:
-        """The console's end: normal when the enclave ends, also with E45 (nitro-cli issue 405)."""
-        self._log.write(self._stamper.flush())
+        """Record the console's end, which comes with the enclave's, also as E45 (nitro-cli issue 405)."""
+        self._log.write(self._lines.flush())
         if self.fd is not None:
             os.close(self.fd)
             self.fd = None
@@ -129,7 +131,7 @@ class Recorder:
             self._process.wait()
 
     def _say(self, text: str) -> None:
-        self._log.write(self._stamper.feed(f"enclavectl: {text}\n".encode()))
+        self._log.write(self._lines.feed(f"enclavectl: {text}\n".encode()))
 
 
 def _modified(path: Path) -> datetime | None:

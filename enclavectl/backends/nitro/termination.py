@@ -11,13 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from enclavectl.backends.base import Enclave
-from enclavectl.backends.folders import is_running, remove_enclave
+from enclavectl.backends.keeping.ending import TERMINATED, Ended, wait_until_released
+from enclavectl.backends.keeping.records import remove_enclave
 from enclavectl.backends.nitro.ending import keep_history
 from enclavectl.backends.nitro.images import prune
 from enclavectl.backends.nitro.listing import owner_of
 from enclavectl.backends.nitro.records import (
-    Ended,
-    Kept,
+    LaunchRecord,
     ask_to_end,
     has_failed,
     load_ended,
@@ -30,13 +30,18 @@ from enclavectl.nitro_cli.limits import boot_bound_s
 from enclavectl.nitro_cli.tool import NitroCli
 from enclavectl.progress import Progress
 
+# How often files of a launch without a keeper are looked at: a person feels no pause.
 _POLL_S = 0.05
+# As launch.py has it: an image that is being hashed keeps its daemon from ending.
 _END_S = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Termination:
-    """Who ends enclaves of this user. ``trust_of`` says what one in debug mode, or not, is worth."""
+    """The way in which enclaves of this user are ended.
+
+    ``trust_of`` says what evidence of one in debug mode, or not, is worth.
+    """
 
     cli: NitroCli
     progress: Progress
@@ -44,28 +49,28 @@ class Termination:
     home: Path
     trust_of: Callable[[bool], str]
 
-    def end(self, enclave: Enclave, kept: Kept | None) -> None:
-        """It has ended, and its folder is gone; ``kept`` is None for one of others'.
+    def end(self, enclave: Enclave, launch: LaunchRecord | None) -> None:
+        """End the enclave and remove its folder; ``launch`` is None for one of others'.
 
         Raises:
             HostError: nitro-cli failed, or the enclave is another user's.
         """
         was_running = enclave.state not in (EnclaveState.BOOTING, EnclaveState.DEAD)
-        if kept is not None:
+        if launch is not None:
             try:
-                ask_to_end(kept.folder)
+                ask_to_end(launch.folder)
             except HostError:  # a full disk must not keep it running
                 if not was_running:
                     raise
         if was_running:
             self._terminate_by_id(enclave)
-        if kept is not None:
-            record = kept.record
+        if launch is not None:
+            record = launch.record
             booting_s = boot_bound_s(record.image_size, record.memory_mib) if not was_running else 0
-            self._wait_for_keeper(kept.folder, enclave, bound_s=booting_s + _END_S)
+            self._wait_for_keeper(launch.folder, enclave, bound_s=booting_s + _END_S)
             if enclave.state is EnclaveState.BOOTING:
-                self._end_orphan(enclave, kept, booting_s)
-            self._forget(kept, was_running=was_running)
+                self._end_orphan(enclave, launch, booting_s)
+            self._forget(launch, was_running=was_running)
 
     def _terminate_by_id(self, enclave: Enclave) -> None:
         try:
@@ -89,40 +94,39 @@ class Termination:
             ) from exc
 
     def _wait_for_keeper(self, folder: Path, enclave: Enclave, *, bound_s: float) -> None:
-        """Its keeper has seen the end and written it down; or there was none."""
-        start = time.monotonic()
-        while is_running(folder):
-            elapsed_s = time.monotonic() - start
-            if elapsed_s > bound_s:
-                raise HostError(
-                    f"{enclave.name}: expected its end within {bound_s:g} s, found its keeper at work",
-                    hint=f"see {folder}/keeper.log, then try again",
-                    code="keeper-busy",
-                )
+        """Wait until the keeper has seen the end and written it down; there may be none."""
+
+        def tell(elapsed_s: float) -> None:
             if enclave.state is EnclaveState.BOOTING:
                 self.progress.update("waiting for the boot, which cannot be stopped", elapsed_s, bound_s)
-            time.sleep(_POLL_S)
 
-    def _end_orphan(self, enclave: Enclave, kept: Kept, bound_s: float) -> None:
-        """It ends as soon as it has booted, though its keeper was killed meanwhile; or its launch failed."""
+        if not wait_until_released(folder, bound_s, tell):
+            raise HostError(
+                f"{enclave.name}: expected its end within {bound_s:g} s, found its keeper at work",
+                hint=f"see {folder}/keeper.log, then try again",
+                code="keeper-busy",
+            )
+
+    def _end_orphan(self, enclave: Enclave, launch: LaunchRecord, bound_s: float) -> None:
+        """End an enclave whose keeper was killed while it booted, once it has booted or its launch failed."""
         start = time.monotonic()
-        while kept.folder.exists() and load_ended(kept.folder) is None:
-            if (info := load_launched(kept.folder)) is not None:
+        while launch.folder.exists() and load_ended(launch.folder) is None:
+            if (info := load_launched(launch.folder)) is not None:
                 self._terminate_by_id(replace(enclave, enclave_id=info.enclave_id))
                 return
             elapsed_s = time.monotonic() - start
-            if elapsed_s > bound_s or has_failed(kept.folder):
+            if elapsed_s > bound_s or has_failed(launch.folder):
                 return
             self.progress.update("waiting for the boot, which cannot be stopped", elapsed_s, bound_s)
             time.sleep(_POLL_S)
 
-    def _forget(self, kept: Kept, *, was_running: bool) -> None:
-        """What is kept of it is in the history; its folder and an image only it used are gone."""
-        folder, record = kept.folder, kept.record
+    def _forget(self, launch: LaunchRecord, *, was_running: bool) -> None:
+        """Add the enclave to the history; remove its folder, and an image that only it used."""
+        folder, record = launch.folder, launch.record
         if folder.exists():
             try:
                 if was_running and load_ended(folder) is None:
-                    write_ended(folder, Ended(at=datetime.now(UTC), how="terminated by enclavectl"))
+                    write_ended(folder, Ended(at=datetime.now(UTC), how=TERMINATED))
                 if record.detached:
                     trust = self.trust_of(record.debug)
                     keep_history(self.state_dir, folder, trust=trust)

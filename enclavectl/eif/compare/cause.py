@@ -19,7 +19,7 @@ _SYSTEM_PACKAGE = re.compile(
 
 
 class What(StrEnum):
-    """In which respect something changed."""
+    """The respect in which something changed."""
 
     ADDED = "added"
     REMOVED = "removed"
@@ -33,7 +33,7 @@ class What(StrEnum):
 
 
 class _Part(StrEnum):
-    """What a path belongs to, the most progress first."""
+    """The part that a path belongs to, the most telling first."""
 
     MODEL = "the model"
     CARD = "the model's card"
@@ -61,14 +61,14 @@ class Change:
         return path if colon and section.startswith("ramdisk") else None
 
     def to_json(self) -> dict[str, str]:
-        """The change as JSON values, without the fields that are empty."""
+        """Return the change as JSON values, without the fields that are empty."""
         value = {"where": self.where, "what": self.what.value}
         optional = {"before": self.before, "after": self.after, "note": self.note}
         return value | {key: text for key, text in optional.items() if text is not None}
 
 
 def likely_cause(changes: Sequence[Change], pcrs_changed: Sequence[str]) -> str:
-    """One sentence: what differs, the most progress first, and whether a PCR moved because of it.
+    """Say in one sentence what differs, the most telling first, and whether a PCR moved because of it.
 
     What follows by itself from what is named is not named: a folder's time stamp from what is in it, the
     metadata and a signature by the same key from what is measured.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,12 +10,12 @@ from enclavectl.eif.compare.cause import Change, What, likely_cause
 from enclavectl.eif.compare.ramdisks import ramdisk_changes
 from enclavectl.eif.errors import CpioError
 from enclavectl.eif.examine import Image
-from enclavectl.eif.file_range import Blob
+from enclavectl.eif.file_range import FileRange
 from enclavectl.eif.format import MAX_CMDLINE, Section, SectionKind
 from enclavectl.eif.layout import Layout
 from enclavectl.eif.ramdisk.cpio import show
 
-MAX_CHANGES = 10_000
+MAX_CHANGES = 10_000  # held in memory, some 300 bytes each; nobody reads more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +32,7 @@ class Difference:
     omitted: int = 0
 
     def to_json(self) -> dict[str, object]:
-        """The ``enclavectl.eif-diff/1`` object."""
+        """Return the ``enclavectl.eif-diff/1`` object."""
         return {
             "schema": "enclavectl.eif-diff/1",
             "identical": self.identical,
@@ -45,7 +44,7 @@ class Difference:
 
 
 def compare_images(before: Image, after: Image, *, limit: int = MAX_CHANGES) -> Difference:
-    """The differences between two images, whose files are still open, in constant memory.
+    """Compare two images, whose files are still open, in constant memory.
 
     Of changed time stamps ``limit`` are listed, and as many of all other changes.
 
@@ -66,15 +65,8 @@ def compare_images(before: Image, after: Image, *, limit: int = MAX_CHANGES) -> 
     )
 
 
-def _digest(layout: Layout) -> bytes:
-    return _hash(Blob(file=layout.file, offset=0, size=layout.size))
-
-
-def _hash(blob: Blob) -> bytes:
-    digest = hashlib.sha256()
-    for chunk in blob.chunks():
-        digest.update(chunk)
-    return digest.digest()
+def _digest(layout: Layout) -> str:
+    return FileRange(file=layout.file, offset=0, size=layout.size).sha256()
 
 
 def _changes(before: Image, after: Image) -> Iterator[Change]:
@@ -86,8 +78,8 @@ def _changes(before: Image, after: Image) -> Iterator[Change]:
             if old is not new:
                 yield Change(where=where, what=What.ADDED if old is None else What.REMOVED)
             continue
-        first, second = before.layout.blob(old), after.layout.blob(new)
-        if _hash(first) != _hash(second):
+        first, second = before.layout.data(old), after.layout.data(new)
+        if first.sha256() != second.sha256():
             yield _section_change(where, kind, first, second)
     old_ramdisks = before.layout.all_of(SectionKind.RAMDISK)
     new_ramdisks = after.layout.all_of(SectionKind.RAMDISK)
@@ -98,7 +90,7 @@ def _changes(before: Image, after: Image) -> Iterator[Change]:
             yield Change(where=where, what=What.ADDED if added else What.REMOVED)
             continue
         yield from _ramdisk_changes(
-            where, before.layout.blob(old_ramdisks[index]), after.layout.blob(new_ramdisks[index])
+            where, before.layout.data(old_ramdisks[index]), after.layout.data(new_ramdisks[index])
         )
 
 
@@ -118,24 +110,24 @@ def _header_changes(before: Image, after: Image) -> Iterator[Change]:
 
 
 def _order(sections: tuple[Section, ...]) -> list[int]:
-    """The order of what is always there; a section more or less is a change of its own."""
+    """Return the order of the sections that both images have; one more or less is a change of its own."""
     seen = dict.fromkeys(section.kind for section in sections if section.kind != SectionKind.SIGNATURE)
     return list(seen)
 
 
-def _section_change(where: str, kind: SectionKind, first: Blob, second: Blob) -> Change:
+def _section_change(where: str, kind: SectionKind, first: FileRange, second: FileRange) -> Change:
     if kind is SectionKind.CMDLINE:
-        texts = [show(blob.head(MAX_CMDLINE)) for blob in (first, second)]
+        texts = [show(data.head(MAX_CMDLINE)) for data in (first, second)]
         return Change(where=where, what=What.CONTENT, before=texts[0], after=texts[1])
     return Change(where=where, what=What.CONTENT, before=_fingerprint(first), after=_fingerprint(second))
 
 
-def _fingerprint(blob: Blob) -> str:
-    return f"{blob.size} bytes, sha256 {_hash(blob).hex()}"
+def _fingerprint(data: FileRange) -> str:
+    return f"{data.size} bytes, sha256 {data.sha256()}"
 
 
-def _ramdisk_changes(where: str, first: Blob, second: Blob) -> Iterator[Change]:
-    if _hash(first) == _hash(second):
+def _ramdisk_changes(where: str, first: FileRange, second: FileRange) -> Iterator[Change]:
+    if first.sha256() == second.sha256():
         return
     try:
         yield from ramdisk_changes(where, first, second)
@@ -150,7 +142,7 @@ def _ramdisk_changes(where: str, first: Blob, second: Blob) -> Iterator[Change]:
 
 
 def _first_of(changes: Iterator[Change], limit: int) -> tuple[tuple[Change, ...], int]:
-    """The first changes of time stamps and the first of anything else, and how many more there are."""
+    """Keep the first changes of time stamps and the first of anything else; count the others."""
     kept: list[Change] = []
     counts: Counter[bool] = Counter()
     for change in changes:

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from enclavectl.eif.compare.cause import Change, What
-from enclavectl.eif.file_range import Blob
-from enclavectl.eif.ramdisk.cpio import CpioReader, show
+from enclavectl.eif.file_range import FileRange
+from enclavectl.eif.ramdisk.cpio import show
 from enclavectl.eif.ramdisk.database import open_database
 from enclavectl.eif.ramdisk.index import key_of, path_of
-from enclavectl.eif.ramdisk.stream import open_ramdisk
+from enclavectl.eif.ramdisk.stream import read_ramdisk
 
-_MAX_TARGET = 4096
-_CACHE_KIB = 8 << 10
+_MAX_TARGET = 4096  # PATH_MAX: no link of more is followed
+_CACHE_KIB = 8 << 10  # the two lists of an image of 30,000 files fit; larger ones go to the disk
 # The tables are read in the order of their keys.
 _SCHEMA = """
 CREATE TABLE old (
@@ -34,7 +34,7 @@ _ALL = {"old": "SELECT * FROM old ORDER BY path", "new": "SELECT * FROM new ORDE
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """What a ramdisk says of one path; ``digest`` covers the content."""
+    """The record of one path; ``digest`` covers the content."""
 
     key: bytes
     kind: str
@@ -49,8 +49,8 @@ class _File:
     target: bytes
 
 
-def ramdisk_changes(where: str, first: Blob, second: Blob) -> Iterator[Change]:
-    """Every change between two ramdisks whose bytes differ; ``where`` is what to call them.
+def ramdisk_changes(where: str, first: FileRange, second: FileRange) -> Iterator[Change]:
+    """Yield every change between two ramdisks whose bytes differ; ``where`` is their name.
 
     Raises:
         CpioError: one of them is no archive; there was no change before that.
@@ -58,8 +58,8 @@ def ramdisk_changes(where: str, first: Blob, second: Blob) -> Iterator[Change]:
     """
     what = "the lists of the ramdisks' files"
     with open_database(_SCHEMA, what=what, cache_kib=_CACHE_KIB) as database:
-        for table, blob in (("old", first), ("new", second)):
-            for file in _files(blob):
+        for table, data in (("old", first), ("new", second)):
+            for file in _files(data):
                 database.execute(_PUT[table], _row(file))
         is_same = True
         for old, new in _pairs(_rows(database, "old"), _rows(database, "new")):
@@ -85,7 +85,7 @@ def _rows(database: sqlite3.Connection, table: str) -> Iterator[_File]:
 
 
 def _pairs(olds: Iterator[_File], news: Iterator[_File]) -> Iterator[tuple[_File | None, _File | None]]:
-    """What stands at each path in both; both are in the order of their keys."""
+    """Yield what stands at each path in both; both are in the order of their keys."""
     old, new = next(olds, None), next(news, None)
     while old is not None or new is not None:
         if new is None or (old is not None and old.key < new.key):
@@ -99,9 +99,9 @@ def _pairs(olds: Iterator[_File], news: Iterator[_File]) -> Iterator[tuple[_File
             old, new = next(olds, None), next(news, None)
 
 
-def _files(blob: Blob) -> Iterator[_File]:
-    """The paths of a ramdisk. Where one stands twice the last record counts, as it does for the kernel."""
-    reader = CpioReader(open_ramdisk(blob))
+def _files(data: FileRange) -> Iterator[_File]:
+    """Yield the paths of a ramdisk. Where one stands twice the last record counts, as for the kernel."""
+    reader = read_ramdisk(data)
     for entry in reader:
         digest, target = hashlib.sha256(), b""
         for chunk in reader.data():

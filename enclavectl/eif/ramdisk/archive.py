@@ -11,25 +11,23 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from enclavectl.eif.errors import LayerError
-from enclavectl.eif.file_range import CHUNK, Blob, whole_file
+from enclavectl.eif.file_range import FileRange, whole_file
 from enclavectl.eif.format import Arch
+from enclavectl.eif.packed import PackedError, Packing, Unpacker, packing_of
 from enclavectl.eif.ramdisk.manifest import ImageConfig, choose_image, parse_config
-from enclavectl.eif.ramdisk.tar import read_tar
+from enclavectl.eif.ramdisk.platform import Platform
+from enclavectl.eif.ramdisk.tar import BLOCK, read_tar
 from enclavectl.errors import HostError, StateError
 
 MAX_LAYERS = 512  # dockerd allows 128
 MAX_MEMBERS = 1 << 14  # docker save writes at most four for each layer
 MAX_LAYER = 64 << 30  # unpacked; what a compressed layer may put on the disk
-_GZIP = b"\x1f\x8b"
-_ZSTD = b"\x28\xb5\x2f\xfd"
-_PIECE = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,12 +35,14 @@ class ImageArchive:
     """An open image: ``layers`` are plain tars, lowest first, usable until the context ends."""
 
     config: ImageConfig
-    layers: tuple[Blob, ...]
+    layers: tuple[FileRange, ...]
 
 
 @contextmanager
-def open_archive(path: Path, *, arch: Arch | None = None) -> Iterator[ImageArchive]:
-    """The one image in an archive; ``arch`` chooses where there are several.
+def open_archive(
+    path: Path, *, platform: Platform | None = None, preferred: Arch | None = None
+) -> Iterator[ImageArchive]:
+    """The one image in an archive; of several, the one for ``platform``, or else for ``preferred``.
 
     Raises:
         LayerError: the archive is damaged, not an image, ambiguous, or a layer is not what it should be.
@@ -55,14 +55,19 @@ def open_archive(path: Path, *, arch: Arch | None = None) -> Iterator[ImageArchi
         except OSError as exc:
             raise StateError(f"cannot read {path}: {exc.strerror}") from exc
         members = _members(whole_file(file))
-        sources = choose_image(members, arch)
+        sources = choose_image(members, platform, preferred=preferred)
         config, diff_ids = parse_config(sources)
+        if platform is not None and config.architecture != platform.arch.value:
+            raise LayerError(
+                f"expected an image for {platform}, found one for {config.architecture or 'an unnamed one'}",
+                code="image-choice",
+            )
         if len(sources.layers) != len(diff_ids) or len(diff_ids) > MAX_LAYERS:
             raise LayerError(
                 f"expected {len(diff_ids)} layers (at most {MAX_LAYERS}), found {len(sources.layers)}",
                 code="image-layers",
             )
-        layers: list[Blob] = []
+        layers: list[FileRange] = []
         for blob, diff_id in zip(sources.layers, diff_ids, strict=True):
             plain, digest = _plain(blob, stack)
             if digest != diff_id:
@@ -74,9 +79,9 @@ def open_archive(path: Path, *, arch: Arch | None = None) -> Iterator[ImageArchi
         yield ImageArchive(config=config, layers=tuple(layers))
 
 
-def _members(archive: Blob) -> dict[str, Blob]:
-    """The files of the archive by name; links, which older Docker wrote for repeated layers, are followed."""
-    files: dict[str, Blob] = {}
+def _members(archive: FileRange) -> dict[str, FileRange]:
+    """Return the files of the archive by name, and the links that older Docker wrote for repeated layers."""
+    files: dict[str, FileRange] = {}
     links: dict[str, str] = {}
     for member in read_tar(archive):
         if len(files) + len(links) >= MAX_MEMBERS:
@@ -103,23 +108,25 @@ def _join(link: str, target: str) -> str:
     return "/".join(parts)
 
 
-def _plain(blob: Blob, stack: ExitStack) -> tuple[Blob, str]:
-    """The layer as a plain tar, and the SHA-256 of that."""
-    head = blob.head(4)
-    if head == _ZSTD:
-        raise LayerError(
-            "the layer is compressed with zstd, which is not supported",
-            code="layer-compression",
-            hint="docker save writes layers that are; or: skopeo copy --dest-compress-format gzip ...",
-        )
+def _plain(blob: FileRange, stack: ExitStack) -> tuple[FileRange, str]:
+    """Return the layer as a plain tar, and the SHA-256 of that."""
+    head = blob.head(BLOCK)
+    # A tar begins with a name, which may be that of a packing ("BZh").
+    packing = None if head[257:262] == b"ustar" else packing_of(head)
     digest = hashlib.sha256()
-    if not head.startswith(_GZIP):
+    if packing is None:
         for chunk in blob.chunks():
             digest.update(chunk)
         return blob, digest.hexdigest()
+    if not packing.is_readable:
+        raise LayerError(
+            f"the layer is compressed with {packing}, which is not supported",
+            code="layer-compression",
+            hint="have its layers in gzip: skopeo copy --dest-compress-format gzip ...",
+        )
     try:
         spool = stack.enter_context(tempfile.TemporaryFile(prefix="enclavectl-layer-"))  # noqa: SIM115 - the stack closes it
-        for chunk in _gunzip(blob):
+        for chunk in _unpacked(blob, packing):
             digest.update(chunk)
             spool.write(chunk)
     except OSError as exc:
@@ -130,24 +137,20 @@ def _plain(blob: Blob, stack: ExitStack) -> tuple[Blob, str]:
     return whole_file(spool), digest.hexdigest()
 
 
-def _gunzip(blob: Blob) -> Iterator[bytes]:
-    total = 0
-    inflate = zlib.decompressobj(wbits=31)
-    pieces = (chunk[at : at + _PIECE] for chunk in blob.chunks() for at in range(0, len(chunk), _PIECE))
-    for piece in pieces:
-        data, full = piece, False
-        while data or full:
-            if inflate.eof:  # gzip files may stand behind each other
-                inflate = zlib.decompressobj(wbits=31)
-            try:
-                out = inflate.decompress(data, CHUNK)
-            except zlib.error as exc:
-                raise LayerError(f"the layer is not gzip ({exc})", code="layer-compression") from exc
-            total += len(out)
-            if total > MAX_LAYER:
-                raise LayerError(f"the layer unpacks to more than {MAX_LAYER} bytes", code="layer-size")
-            yield out
-            data = inflate.unused_data if inflate.eof else inflate.unconsumed_tail
-            full = len(out) == CHUNK and not inflate.eof  # there may be output left without any input
-    if not inflate.eof:
-        raise LayerError("the compressed layer ends early", code="layer-compression")
+def _unpacked(blob: FileRange, packing: Packing) -> Iterator[bytes]:
+    """Yield the plain layer.
+
+    Raises:
+        LayerError: ``layer-compression`` (damaged) or ``layer-size``.
+    """
+    total, unpacker = 0, Unpacker(packing)
+    try:
+        for chunk in blob.chunks():
+            for piece in unpacker.feed(chunk):
+                total += len(piece)
+                if total > MAX_LAYER:
+                    raise LayerError(f"the layer unpacks to more than {MAX_LAYER} bytes", code="layer-size")
+                yield piece
+        unpacker.finish()
+    except PackedError as exc:
+        raise LayerError(f"the layer is damaged {packing} ({exc})", code="layer-compression") from exc

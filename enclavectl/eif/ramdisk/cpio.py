@@ -1,20 +1,25 @@
 """The newc cpio format: the records of a ramdisk, written as they come and read as a stream.
 
-https://docs.kernel.org/driver-api/early-userspace/buffer-format.html: ``070701`` and thirteen fields of
-eight hex digits, the name with a NUL, and the data; header plus name and data are each padded to four.
+https://docs.kernel.org/driver-api/early-userspace/buffer-format.html: ``070701`` (``070702`` is only read),
+thirteen fields of eight hex digits, the name with a NUL, and the data; header plus name and data are each
+padded to four.
 """
 
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 from enclavectl.eif.errors import CpioError
 from enclavectl.eif.file_range import CHUNK
+from enclavectl.eif.packed import Packing, packing_of
+from enclavectl.eif.ramdisk.budget import ReadBudget
+from enclavectl.errors import visible
 
 MAGIC = b"070701"
+_MAGIC_CRC = b"070702"  # the same with a sum of each file's bytes, which the kernel checks
 TRAILER = b"TRAILER!!!"
 MAX_NAME = 4096  # PATH_MAX of Linux, the NUL included
 MAX_U32 = 0xFFFF_FFFF
@@ -54,7 +59,7 @@ class CpioEntry:
         return _KINDS.get(stat.S_IFMT(self.mode), "unknown")
 
     def to_bytes(self, at: int = 0) -> bytes:
-        """Header, name and padding of a record that starts at ``at`` of its archive.
+        """Write header, name and padding of a record that starts at ``at`` of its archive.
 
         Raises:
             CpioError: ``cpio-range``; a number needs more than 32 bits, or the name is too long or has a NUL.
@@ -87,46 +92,56 @@ class CpioEntry:
 
 
 def show(name: bytes) -> str:
-    """A name for messages and JSON: UTF-8, with other bytes and unprintable characters escaped."""
-    text = name.decode("utf-8", "backslashreplace")
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    """Spell a name for messages and JSON: as UTF-8, other bytes and unprintable characters escaped."""
+    return visible(name.decode("utf-8", "backslashreplace"))
 
 
 def padding(at: int, unit: int = 4) -> bytes:
-    """The zero bytes from ``at`` to the next multiple of ``unit``."""
+    """Return the zero bytes from ``at`` to the next multiple of ``unit``."""
     return bytes(-at % unit)
 
 
 class ByteSource(Protocol):
-    """What the reader needs of a file: the next bytes, at most ``size`` of them; empty at the end."""
+    """The one method of a file that the reader needs."""
 
     def read(self, size: int, /) -> bytes:
-        """The next bytes."""
+        """Read at most ``size`` of the next bytes; none at the end."""
         ...
 
 
+Unpack = Callable[[Packing, bytes, ByteSource], ByteSource]
+
+
 class CpioReader:
-    """Reads one archive, or several behind each other as the kernel allows, and never seeks.
+    """A reader of one archive, or several behind each other as the kernel allows, that never seeks.
 
     Iterating gives each entry, trailers left out; ``data`` gives the current entry's content, and may be
     skipped. Memory is bounded by one chunk. Any rule that is broken raises ``CpioError``.
     """
 
-    def __init__(self, source: ByteSource) -> None:
+    def __init__(
+        self, source: ByteSource, *, unpack: Unpack | None = None, budget: ReadBudget | None = None
+    ) -> None:
+        """``unpack`` makes a source of what is packed, which starts with the given bytes; else it is refused.
+
+        ``budget`` bounds the entries, beside ``MAX_ENTRIES``.
+        """
         self._source = source
+        self._unpack, self._budget = unpack, budget
         self._at = 0
         self._left = 0  # data of the current entry that has not been read
         self._back = b""  # read ahead behind a trailer
+        self._sum: int | None = None  # what is left of the current entry's sum, where it has one
 
     def __iter__(self) -> Iterator[CpioEntry]:
-        """Each entry in turn.
+        """Yield each entry in turn.
 
         Raises:
-            CpioError: ``cpio-magic``, ``cpio-header``, ``cpio-name``, ``cpio-truncated``, ``cpio-trailing``
-                or ``cpio-entries``, with the offset.
+            CpioError: ``cpio-magic``, ``cpio-header``, ``cpio-name``, ``cpio-sum``, ``cpio-truncated``,
+                ``cpio-trailing`` or ``cpio-entries``, with the offset; and ``unpack``'s and ``budget``'s own.
         """
         count = 0
-        head = self._exactly(len(MAGIC))
+        head = self._enter(self._exactly(len(MAGIC)))
         while head:
             if count >= MAX_ENTRIES:
                 raise self._error("cpio-entries", f"more than {MAX_ENTRIES} entries")
@@ -135,13 +150,15 @@ class CpioReader:
                 head = self._next_archive()
                 continue
             count += 1
+            if self._budget is not None:
+                self._budget.spend_entry(entry.name)
             yield entry
             for _ in self.data():
                 pass
             head = self._exactly(len(MAGIC))
 
     def data(self) -> Iterator[bytes]:
-        """What is left of the current entry's content, in pieces of at most 1 MiB.
+        """Yield what is left of the current entry's content, in pieces of at most 1 MiB.
 
         Raises:
             CpioError: ``cpio-truncated``.
@@ -152,13 +169,17 @@ class CpioReader:
                 raise self._error("cpio-truncated", f"the archive ends {self._left} bytes early")
             self._left -= len(piece)
             self._at += len(piece)
+            if self._sum is not None:
+                self._sum = (self._sum - sum(piece)) & MAX_U32
             if not self._left:
                 self._pad()
+                if self._sum:
+                    raise self._error("cpio-sum", "the bytes of a file are not those of its sum")
             yield piece
 
     def _entry(self, head: bytes) -> CpioEntry:
         start = self._at - len(MAGIC)
-        if head != MAGIC:
+        if head not in (MAGIC, _MAGIC_CRC):
             raise self._error("cpio-magic", f"expected {MAGIC!r}, found {head!r}", start)
         raw = self._exactly(_HEADER - len(MAGIC))
         if not _HEX.issuperset(raw):
@@ -175,6 +196,8 @@ class CpioReader:
             raise self._error("cpio-name", "expected exactly one NUL, at the end of the name", start)
         self._pad()
         self._left = size
+        # Of files only; some writers leave it zero, and Linux before 5.18 did not look at it.
+        self._sum = (dev[5] or None) if head == _MAGIC_CRC and stat.S_ISREG(mode) else None
         return CpioEntry(
             name=name[:-1],
             ino=ino,
@@ -189,7 +212,7 @@ class CpioReader:
         )
 
     def _next_archive(self) -> bytes:
-        """Past the trailer's zeros: the magic of another archive, or nothing at the end."""
+        """Skip the trailer's zeros, and return the magic of another archive or nothing at the end."""
         for _ in self.data():
             pass
         while block := self._read(CHUNK):
@@ -198,13 +221,24 @@ class CpioReader:
             if rest:
                 self._back = rest
                 start = self._at
-                magic = self._exactly(len(MAGIC))
-                if start % 4 or magic != MAGIC:
+                magic = self._enter(self._exactly(len(MAGIC)))
+                is_packed = self._at < start  # its own offsets begin anew
+                if not is_packed and (start % 4 or magic not in (MAGIC, _MAGIC_CRC)):
                     raise self._error(
                         "cpio-trailing", f"expected zeros or an archive, found {magic!r}", start
                     )
                 return magic
         return b""
+
+    def _enter(self, magic: bytes) -> bytes:
+        """Return the magic of an archive: of the one inside, where ``magic`` is that of packed data."""
+        packing = packing_of(magic)
+        if self._unpack is None or packing is None:
+            return magic
+        self._source = self._unpack(packing, magic + self._back, self._source)
+        # Inside, records are padded from its own start, and nothing is packed again.
+        self._unpack, self._back, self._at = None, b"", 0
+        return self._exactly(len(MAGIC))
 
     def _read(self, size: int) -> bytes:
         if self._back:
@@ -232,7 +266,7 @@ class CpioReader:
 
 
 class ByteSink(Protocol):
-    """What the writer needs of a file."""
+    """The one method of a file that the writer needs."""
 
     def write(self, data: bytes, /) -> object:
         """Append ``data``."""

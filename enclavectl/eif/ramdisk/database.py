@@ -23,7 +23,7 @@ PRAGMA synchronous = OFF;
 
 @contextmanager
 def open_database(schema: str, *, what: str, cache_kib: int) -> Iterator[sqlite3.Connection]:
-    """A database with the tables of ``schema``, gone at the end of the block.
+    """Open a database with the tables of ``schema``, deleted at the end of the block.
 
     ``what`` is what it holds, for messages; ``cache_kib`` are held in memory.
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from enum import Enum
 
 from enclavectl.eif.errors import LayerError
-from enclavectl.eif.file_range import Blob
+from enclavectl.eif.file_range import FileRange
 from enclavectl.eif.ramdisk.cpio import MAX_NAME, show
 from enclavectl.eif.ramdisk.tar import TarEntry, read_tar
 
 
 class Kind(Enum):
-    """What an entry is; the value is the type part of its mode, except for hard links, which have none."""
+    """The kind of an entry; the value is the type part of its mode, and 0 for hard links."""
 
     FIFO = 0o010000
     CHAR = 0o020000
@@ -51,27 +51,32 @@ class Entry:
     mtime: int = 0
     rdev: tuple[int, int] = (0, 0)
     target: bytes = b""
-    data: Blob | None = None
+    data: FileRange | None = None
     xattrs: tuple[bytes, ...] = ()
 
 
 def clean_name(raw: bytes, offset: int) -> bytes:
-    """The path without ``./``, doubled and trailing slashes.
+    """Strip leading, doubled and trailing slashes and ``./`` from a path.
+
+    Docker unpacks each name below the layer's root, so a leading slash means that root; ko, kaniko and other
+    builders write such names.
 
     Raises:
-        LayerError: ``tar-name``; absolute, with ``..`` or a NUL, or longer than 4095 bytes.
+        LayerError: ``tar-name``; with ``..`` or a NUL, or longer than 4095 bytes.
     """
     parts = [part for part in raw.split(b"/") if part not in (b"", b".")]
     name = b"/".join(parts)
-    if raw.startswith(b"/") or b".." in parts or b"\0" in raw or len(name) >= MAX_NAME:
+    if b".." in parts or b"\0" in raw or len(name) >= MAX_NAME:
         raise LayerError(
-            f"{show(raw[:64])!r}: expected a relative path without '..'", code="tar-name", offset=offset
+            f"{show(raw[:64])!r}: expected a path without '..' and of less than {MAX_NAME} bytes",
+            code="tar-name",
+            offset=offset,
         )
     return name
 
 
 def to_entry(member: TarEntry) -> Entry:
-    """A tar member as an entry.
+    """Make an entry of a tar member.
 
     Raises:
         LayerError: ``tar-name``.
@@ -79,8 +84,7 @@ def to_entry(member: TarEntry) -> Entry:
     kind = _BY_FLAG[member.kind]
     target = member.target
     if kind is Kind.HARDLINK:
-        # Docker resolves the link name below the layer's root, so a leading slash means that root.
-        target = clean_name(target.lstrip(b"/"), member.offset)
+        target = clean_name(target, member.offset)
     return Entry(
         name=clean_name(member.name, member.offset),
         kind=kind,
@@ -95,8 +99,8 @@ def to_entry(member: TarEntry) -> Entry:
     )
 
 
-def read_export(archive: Blob) -> Iterator[Entry]:
-    """The entries of a ``docker export`` tar, in its order, the root left out.
+def read_export(archive: FileRange) -> Iterator[Entry]:
+    """Yield the entries of a ``docker export`` tar, in its order, without the root.
 
     Raises:
         LayerError: the archive is damaged, or a name is unsafe.

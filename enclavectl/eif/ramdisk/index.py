@@ -9,13 +9,13 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any
 
-from enclavectl.eif.file_range import Blob
+from enclavectl.eif.file_range import FileRange, SeekableFile
 from enclavectl.eif.ramdisk.database import open_database
 from enclavectl.eif.ramdisk.entries import Entry, Kind
 
-_CACHE_KIB = 16 << 10
+_CACHE_KIB = 16 << 10  # an image of 50,000 files fits; larger ones go to the disk
 # Names are keyed by path, so they are read in order.
 _SCHEMA = """
 CREATE TABLE inode (
@@ -27,7 +27,7 @@ CREATE TABLE linked (inode INTEGER PRIMARY KEY, ino);
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Name:
-    """What stands at a path: the number of its inode, and whether that is a directory."""
+    """The number of the inode at a path, and whether that is a directory."""
 
     inode: int
     folder: bool
@@ -52,7 +52,7 @@ class Links:
 
 
 def key_of(path: bytes) -> bytes:
-    r"""``path`` as the tables spell it: each component behind a NUL, so that ``""`` is the root.
+    r"""Spell ``path`` as the tables do: each component behind a NUL, so that ``""`` is the root.
 
     The order of keys is that of lists of components, since NUL is below each byte that a name may have, and
     what is below a directory lies between its key and the same with ``\x01`` behind it.
@@ -61,13 +61,13 @@ def key_of(path: bytes) -> bytes:
 
 
 def path_of(key: bytes) -> bytes:
-    """The path that ``key`` spells."""
+    """Return the path that ``key`` spells."""
     return key[1:].replace(b"\0", b"/")
 
 
 @contextmanager
 def open_index() -> Iterator[Index]:
-    """An empty index, usable until the end of the block.
+    """Open an empty index, usable until the end of the block.
 
     Raises:
         HostError: there is no room for it.
@@ -82,18 +82,18 @@ class Index:
     def __init__(self, database: sqlite3.Connection) -> None:
         """``database`` has the schema above."""
         self.database = database
-        self._files: list[BinaryIO] = []
+        self._files: list[SeekableFile] = []
         self._numbers: dict[int, int] = {}  # by id(), which the list keeps from being used again
         self._last = 0
 
     def add(self, entry: Entry) -> int:
-        """The number of a new inode that is like ``entry``, whose name and ``xattrs`` are not kept."""
+        """Add an inode like ``entry``, without its name and ``xattrs``, and return its number."""
         self._last += 1
         self.put(self._last, entry)
         return self._last
 
     def put(self, inode: int, entry: Entry) -> None:
-        """The inode of this number is like ``entry``, for all its names."""
+        """Make the inode of this number like ``entry``, for all its names."""
         data = entry.data
         where = (self._number(data.file), data.offset, data.size) if data else (None, 0, 0)
         head = (inode, entry.kind.value, entry.perm, entry.uid, entry.gid, entry.mtime)
@@ -101,22 +101,22 @@ class Index:
         self.database.execute("REPLACE INTO inode VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
 
     def get(self, inode: int) -> Entry:
-        """The inode of this number, without a name."""
+        """Return the inode of this number as an entry without a name."""
         row = self.database.execute("SELECT * FROM inode WHERE id = ?", (inode,)).fetchone()
         return self._entry(b"", row[1:])
 
     def link(self, inode: int) -> None:
-        """The inode may have several names from now on."""
+        """Note that the inode may have several names from now on."""
         self.database.execute("INSERT OR IGNORE INTO linked VALUES (?, NULL)", (inode,))
 
     def number(self, inode: int, ino: int) -> int:
-        """What the linked inode was first numbered: ``ino`` now, and then each time."""
+        """Return the number that a linked inode has in the ramdisk: ``ino``, if it has none yet."""
         self.database.execute("UPDATE linked SET ino = ? WHERE inode = ? AND ino IS NULL", (ino, inode))
         row = self.database.execute("SELECT ino FROM linked WHERE inode = ?", (inode,)).fetchone()
         return int(row[0])
 
     def walk(self, names: Names) -> Iterator[Found]:
-        """Each name but the root's, in order: depth first, siblings by their bytes, parents first."""
+        """Yield each name but the root's, in order: depth first, siblings by their bytes, parents first."""
         # CROSS JOIN keeps SQLite from another order than that of the names, which would need a sort.
         rows = self.database.execute(
             f"SELECT path, first, last, count, inode.* FROM {names.table} CROSS JOIN inode ON id = inode "
@@ -128,7 +128,7 @@ class Index:
             links = Links(first=path_of(first), last=path_of(last), count=count) if count else None
             yield Found(inode=inode, entry=self._entry(path_of(path), row), links=links)
 
-    def _number(self, file: BinaryIO) -> int:
+    def _number(self, file: SeekableFile) -> int:
         number = self._numbers.setdefault(id(file), len(self._files))
         if number == len(self._files):
             self._files.append(file)
@@ -136,7 +136,7 @@ class Index:
 
     def _entry(self, name: bytes, row: Iterable[Any]) -> Entry:
         kind, perm, uid, gid, mtime, major, minor, target, file, offset, size = row
-        data = None if file is None else Blob(file=self._files[file], offset=offset, size=size)
+        data = None if file is None else FileRange(file=self._files[file], offset=offset, size=size)
         return Entry(
             name=name,
             kind=Kind(kind),
@@ -163,17 +163,26 @@ class Names:
         )
 
     def get(self, key: bytes) -> Name | None:
-        """What stands at ``key``, if anything does."""
+        """Return what stands at ``key``, or None."""
         row = self._execute(f"SELECT inode, folder FROM {self.table} WHERE path = ?", (key,)).fetchone()
         return Name(inode=row[0], folder=bool(row[1])) if row else None
 
+    def below(self, key: bytes, limit: int) -> list[bytes]:
+        """The last components of some names directly below ``key``, at most ``limit`` of them."""
+        rows = self._execute(
+            f"SELECT substr(path, ?) FROM {self.table} WHERE path > ? AND path < ? "
+            "AND instr(substr(path, ?), x'00') = 0 LIMIT ?",
+            (len(key) + 2, key + b"\0", key + b"\1", len(key) + 2, limit),
+        )
+        return [bytes(base) for (base,) in rows]
+
     def put(self, key: bytes, name: Name) -> None:
-        """``name`` stands at ``key``; what is below it stays."""
+        """Put ``name`` at ``key``; what is below it stays."""
         row = (key, name.inode, name.folder)
         self._execute(f"REPLACE INTO {self.table} VALUES (?, ?, ?)", row)
 
     def drop(self, key: bytes, *, itself: bool = True) -> None:
-        """Nothing stands below ``key``, nor, if ``itself``, at it."""
+        """Delete everything below ``key``, and with ``itself`` what is at it."""
         above = ">=" if itself else ">"
         self._execute(
             f"DELETE FROM {self.table} WHERE path {above} ? AND path < ?",

@@ -2,29 +2,37 @@
 
 Each layer is first read on its own, as overlay2 unpacks it into a directory of its own, and is then laid
 over what is below. That is where the rules come from: a whiteout and an opaque marker act on lower layers
-only, in whatever order they stand in the tar; a hard link can only name a file of its own layer; and a
-parent directory that the layer does not list is made anew, over a lower layer's entry too.
+only, in whatever order they stand in the tar; a hard link can only name a file of its own layer; a character
+device with the number 0:0, which is overlayfs' own whiteout, hides what is below it; and a parent directory
+that the layer does not list is made anew, over a lower layer's entry too.
 
 https://github.com/opencontainers/image-spec/blob/v1.1.0/layer.md
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import Enum
 
 from enclavectl.eif.errors import LayerError
-from enclavectl.eif.file_range import Blob
+from enclavectl.eif.file_range import FileRange
 from enclavectl.eif.ramdisk.cpio import MAX_ENTRIES, show
 from enclavectl.eif.ramdisk.entries import Entry, Kind, to_entry
 from enclavectl.eif.ramdisk.index import Index, Name, Names, key_of, open_index, path_of
+from enclavectl.eif.ramdisk.sparse import SparseBudget
 from enclavectl.eif.ramdisk.tar import read_tar
 
+_MAX_SIBLINGS = 500  # enough to suggest one
 _WHITEOUT = b".wh."
 _OPAQUE = b".wh..wh..opq"
 _META = b".wh..wh."  # aufs kept its own files under such names
+# overlayfs' own attributes. dockerd keeps ``opaque`` and containerd does not, so one image would have two
+# trees. The five that are taken only help overlayfs to find its way, and hide nothing:
+# https://docs.kernel.org/filesystems/overlayfs.html
+_OVERLAY = re.compile(rb"(?:trusted|user)\.overlay\.(?!(?:origin|impure|nlink|upper|uuid)\Z)")
 _ROOT = Entry(name=b"", kind=Kind.DIRECTORY, perm=0o755)
 # What dockerd puts over every image before a container starts, in its order (daemon/initlayer).
 _INIT_LAYER = (
@@ -42,7 +50,7 @@ _INIT_LAYER = (
 
 
 class ImpliedParents(Enum):
-    """What becomes of a directory that a layer uses but does not list.
+    """The choice for a directory that a layer uses but does not list.
 
     ``DOCKER``: 0755, owned by root, even where a lower layer lists it; Docker stamps it with the time of the
     pull, so no two hosts agree and we use ``mtime`` 0. ``KEEP``: the lower layer's entry stays, as the OCI
@@ -72,8 +80,17 @@ class Flattened:
     names: Names
     implied: Implied
 
+    def entry(self, path: bytes) -> Entry | None:
+        """What stands at a path, whose links are not followed; the empty path is the root."""
+        name = self.names.get(key_of(path))
+        return None if name is None else replace(self.index.get(name.inode), name=path)
+
+    def siblings(self, folder: bytes) -> list[bytes]:
+        """Some names in a folder."""
+        return self.names.below(key_of(folder), _MAX_SIBLINGS)
+
     def entries(self) -> Iterator[Entry]:
-        """Depth first, siblings in byte order, a directory before its children; the root is left out.
+        """Yield all but the root: depth first, siblings in byte order, a directory before its children.
 
         The first name of a file is that file, its others are hard links to the first.
         """
@@ -86,16 +103,16 @@ class Flattened:
 
 @contextmanager
 def flatten(
-    layers: Iterable[Blob], *, implied: ImpliedParents = ImpliedParents.DOCKER, init_layer: bool = True
+    layers: Iterable[FileRange], *, implied: ImpliedParents = ImpliedParents.DOCKER, init_layer: bool = True
 ) -> Iterator[Flattened]:
-    """The file system that ``docker export`` would show, until the end of the block.
+    """Flatten layers to what ``docker export`` would show, until the end of the block.
 
     ``layers`` are plain tars, lowest first. ``init_layer`` adds what dockerd adds to every container. Takes
     room on the disk for each path, and memory for none.
 
     Raises:
         LayerError: a tar is damaged, a name is unsafe, or a layer breaks a rule (``layer-parent``,
-            ``layer-hardlink``, ``layer-whiteout``, ``layer-entries``).
+            ``layer-hardlink``, ``layer-whiteout``, ``layer-overlay``, ``layer-entries``).
         HostError: there is no room for the list of files.
     """
     with open_index() as index:
@@ -116,6 +133,7 @@ class _Layer:
 
     Beside its names there are three lists of keys: ``implied``, the directories that no member lists;
     ``opaque``, those that hide all that lower layers have in them; and ``hidden``, the single paths to hide.
+    ``device`` lists the inodes that are overlayfs' whiteouts.
     """
 
     def __init__(self, index: Index) -> None:
@@ -124,23 +142,25 @@ class _Layer:
         self._execute = index.database.execute
         for table in ("implied", "opaque", "hidden", "missing"):
             self._execute(f"CREATE TABLE {table} (path BLOB PRIMARY KEY) WITHOUT ROWID")
+        self._execute("CREATE TABLE device (inode INTEGER PRIMARY KEY)")
+        self._sparse = SparseBudget()
         self._count = 0
         self._parent = b""  # the last one seen to be there, since members of a directory stand together
 
-    def read(self, archive: Blob) -> None:
-        """This is the layer in ``archive``."""
-        for table in ("layer", "implied", "opaque", "hidden"):
+    def read(self, archive: FileRange) -> None:
+        """Read the layer in ``archive``, in place of the one before."""
+        for table in ("layer", "implied", "opaque", "hidden", "device"):
             self._execute(f"DELETE FROM {table}")
         self._make(b"", _ROOT)
         self._mark("implied", b"")
         self._parent = b""
-        for member in read_tar(archive):
+        for member in read_tar(archive, sparse=self._sparse):
             self._count_one()
             self._take(to_entry(member), member.offset)
         self._execute("INSERT OR IGNORE INTO missing SELECT path FROM implied WHERE path > x''")
 
     def lay_over(self, image: Names, implied: ImpliedParents) -> None:
-        """``image`` is what it was, with this layer over it."""
+        """Lay this layer over ``image``."""
         self._execute(
             "INSERT OR IGNORE INTO hidden SELECT path FROM layer JOIN image USING (path) "
             "WHERE image.folder AND NOT layer.folder"
@@ -153,9 +173,10 @@ class _Layer:
         kept = "IN (SELECT path FROM image WHERE folder)" if implied is ImpliedParents.KEEP else "= x''"
         self._execute(f"DELETE FROM layer WHERE path IN implied AND path {kept}")
         self._execute("REPLACE INTO image SELECT * FROM layer")
+        self._execute("DELETE FROM image WHERE path IN (SELECT path FROM layer JOIN device USING (inode))")
 
     def missing(self) -> Implied:
-        """What was implied in any layer so far."""
+        """Return the directories that were implied in any layer so far."""
         count = self._execute("SELECT COUNT(*) FROM missing").fetchone()[0]
         rows = self._execute("SELECT path FROM missing ORDER BY path LIMIT 3")
         return Implied(count=count, examples=tuple(path_of(key) for (key,) in rows))
@@ -175,6 +196,7 @@ class _Layer:
         key = key_of(entry.name)
         if not key and entry.kind is not Kind.DIRECTORY:
             raise LayerError("the layer's root is not a directory", code="layer-parent", offset=at)
+        _check_attributes(entry, at)
         parent, _, base = key.rpartition(b"\0")
         if parent != self._parent:
             self._make_parents(parent, at)
@@ -220,9 +242,11 @@ class _Layer:
             self._make(key, replace(entry, perm=0o777))  # Linux keeps no other mode for them
         else:
             self._make(key, entry)
+            if entry.kind is Kind.CHAR and entry.rdev == (0, 0):
+                self._execute("INSERT INTO device SELECT inode FROM layer WHERE path = ?", (key,))
 
     def _clear(self, key: bytes) -> None:
-        """The directory at ``key`` is gone, with all that the layer has or hides in it."""
+        """Remove the directory at ``key``, with all that the layer has or hides in it."""
         self._names.drop(key)
         for table in ("implied", "opaque"):
             self._execute(f"DELETE FROM {table} WHERE path >= ? AND path < ?", (key, key + b"\1"))
@@ -230,7 +254,7 @@ class _Layer:
         self._parent = b""
 
     def _linked(self, entry: Entry, at: int) -> Name:
-        """The file that a hard link names. Measured with dockerd: the link's header is applied to it."""
+        """Find the file that a hard link names. Measured with dockerd: the link's header is applied to it."""
         name = self._names.get(key_of(entry.target))
         if name is None or name.folder:
             raise LayerError(
@@ -247,8 +271,22 @@ class _Layer:
         return name
 
 
+def _check_attributes(entry: Entry, at: int) -> None:
+    """Return if the entry has no attribute by which overlayfs hides or moves what other layers have."""
+    found = next(filter(_OVERLAY.match, entry.xattrs), None)
+    if found is not None:
+        raise LayerError(
+            f"{show(entry.name[:128])}: the attribute {show(found[:64])} belongs to overlayfs, and engines "
+            "differ in what they make of it",
+            code="layer-overlay",
+            offset=at,
+            hint="the layer is a copy of an overlay's upper folder: build the image with docker build, or "
+            "docker export a container of it and docker import the result",
+        )
+
+
 def _init_path(index: Index, image: Names, path: bytes, entry: Entry) -> None:
-    """What dockerd's init layer does: what is in the way and no directory goes, what is missing is made."""
+    """Do what dockerd's init layer does: remove what is in the way and no directory, make what is missing."""
     key, name = b"", image.get(b"")
     parts = path.split(b"/")
     for number, part in enumerate(parts, 1):

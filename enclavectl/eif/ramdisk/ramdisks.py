@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from enclavectl.eif.errors import EifError, LayerError
-from enclavectl.eif.file_range import Blob, blob_of
+from enclavectl.eif.file_range import FileRange, bytes_range
 from enclavectl.eif.ramdisk.cpio import TRAILER, ByteSink, CpioEntry, CpioWriter, show
 from enclavectl.eif.ramdisk.entries import Entry, Kind
 from enclavectl.eif.ramdisk.index import Index, Name, Names, key_of, open_index
@@ -52,7 +52,7 @@ _MOUNT_POINTS = (b"dev", b"run", b"sys", b"var", b"proc", b"tmp")
 
 
 class Mode(StrEnum):
-    """How ramdisks are written."""
+    """The two ways to write ramdisks."""
 
     NITRO_CLI = "nitro-cli"
     REPRODUCIBLE = "reproducible"
@@ -63,12 +63,12 @@ class BootFile:
     """A file in the root of the boot ramdisk: ``init``, ``nsm.ko``, and what else an init may need."""
 
     name: str
-    data: Blob
+    data: FileRange
     perm: int = 0o755
 
 
 def init_lines(words: Sequence[str]) -> bytes:
-    """The ``cmd`` or ``env`` file that nitro-cli's init reads: one word per line, no quoting.
+    """Write the ``cmd`` or ``env`` file that nitro-cli's init reads: one word per line, no quoting.
 
     Raises:
         EifError: ``init-line``; a word with a line break or a NUL would arrive as something else.
@@ -83,14 +83,14 @@ def init_lines(words: Sequence[str]) -> bytes:
 
 
 def boot_entries(files: Iterable[BootFile]) -> Iterator[Entry]:
-    """The boot ramdisk: ``/dev`` and the files; nitro-cli's has ``init`` and ``nsm.ko``, in this order."""
+    """Yield the boot ramdisk: ``/dev`` and the files, which are ``init`` and ``nsm.ko`` for nitro-cli."""
     yield _directory(b"dev")
     for file in files:
         yield Entry(name=file.name.encode(), kind=Kind.FILE, perm=file.perm, mtime=EPOCH, data=file.data)
 
 
 def application_entries(image: Iterable[Entry], *, cmd: bytes, env: bytes) -> Iterator[Entry]:
-    """The application ramdisk, record by record, as linuxkit orders it.
+    """Yield the application ramdisk, record by record, as linuxkit orders it.
 
     ``image`` are the entries of ``docker export``. Directories from it keep the trailing slash that they have
     there, because linuxkit keeps it in the record's name.
@@ -111,7 +111,7 @@ def application_entries(image: Iterable[Entry], *, cmd: bytes, env: bytes) -> It
     for name in _MOUNT_POINTS:
         yield _directory(_PREFIX + name)
     for name, data in ((b"cmd", cmd), (b"env", env)):
-        yield Entry(name=name, kind=Kind.FILE, perm=0o644, mtime=EPOCH, data=blob_of(data))
+        yield Entry(name=name, kind=Kind.FILE, perm=0o644, mtime=EPOCH, data=bytes_range(data))
 
 
 def write_ramdisk(sink: ByteSink, entries: Iterable[Entry], mode: Mode) -> int:
@@ -143,7 +143,7 @@ def _exported(entry: Entry, name: bytes) -> Entry:
     if entry.name == b"etc/hosts":
         if entry.kind is not Kind.FILE:
             raise LayerError("the image's /etc/hosts is no regular file", code="ramdisk-hosts")
-        return replace(moved, mtime=EPOCH, data=blob_of(_HOSTS))
+        return replace(moved, mtime=EPOCH, data=bytes_range(_HOSTS))
     if name == b"etc/resolv.conf":
         return replace(moved, kind=Kind.SYMLINK, mtime=EPOCH, target=_RESOLV_CONF, data=None)
     return replace(moved, mtime=EPOCH) if name in _TOUCHED else moved
@@ -152,7 +152,7 @@ def _exported(entry: Entry, name: bytes) -> Entry:
 def _missing(name: bytes) -> Entry:
     entry = _directory(_PREFIX + name)
     if name == b"etc/hosts":
-        return replace(entry, kind=Kind.FILE, perm=0o644, data=blob_of(_HOSTS))
+        return replace(entry, kind=Kind.FILE, perm=0o644, data=bytes_range(_HOSTS))
     if name == b"etc/mtab":
         return replace(entry, kind=Kind.SYMLINK, target=b"/proc/mounts")
     if name == b"etc/resolv.conf":
@@ -160,11 +160,11 @@ def _missing(name: bytes) -> Entry:
     return entry
 
 
-def _content(entry: Entry) -> Blob:
-    return entry.data or blob_of(entry.target if entry.kind is Kind.SYMLINK else b"")
+def _content(entry: Entry) -> FileRange:
+    return entry.data or bytes_range(entry.target if entry.kind is Kind.SYMLINK else b"")
 
 
-def _record(entry: Entry, data: Blob, *, ino: int, dev: tuple[int, int]) -> CpioEntry:
+def _record(entry: Entry, data: FileRange, *, ino: int, dev: tuple[int, int]) -> CpioEntry:
     return CpioEntry(
         name=entry.name,
         ino=ino,
@@ -193,7 +193,7 @@ def _write_linuxkit(writer: CpioWriter, entries: Iterable[Entry]) -> None:
 
 
 def relative_path(target: bytes, link: bytes) -> bytes:
-    """The target of a symbolic link at ``link`` that means ``target``; both start from the same place."""
+    """Return the relative target of a link at ``link`` that means ``target``; both start from one place."""
     to, start = target.split(b"/"), link.split(b"/")[:-1]
     common = 0
     while common < min(len(to) - 1, len(start)) and to[common] == start[common]:
@@ -202,7 +202,7 @@ def relative_path(target: bytes, link: bytes) -> bytes:
 
 
 def _write_reproducible(writer: CpioWriter, entries: Iterable[Entry]) -> None:
-    """Hard links share an inode number; the data stands with the last of them, as GNU cpio has it."""
+    """Write entries in order; of hard links the last has the data, as GNU cpio has it."""
     with open_index() as index:
         names = Names(index, "ramdisk")
         for entry in entries:
@@ -214,7 +214,7 @@ def _write_reproducible(writer: CpioWriter, entries: Iterable[Entry]) -> None:
                 data, nlink = _content(entry), None
             else:
                 ino = index.number(found.inode, ino)
-                data, nlink = _content(entry) if entry.name == links.last else blob_of(b""), links.count
+                data, nlink = _content(entry) if entry.name == links.last else bytes_range(b""), links.count
             next_ino = max(next_ino, ino + 1)
             record = _record(replace(entry, mtime=EPOCH), data, ino=ino, dev=(0, 0))
             writer.add(replace(record, nlink=nlink) if nlink else record, data.chunks())

@@ -1,89 +1,101 @@
-"""A section's data as a stream: what the cpio reader wants, unpacked on the way where it is gzip."""
+"""A ramdisk section as the kernel reads it: cpio archives behind each other, the last ones perhaps packed.
+
+A plain archive, such as one of microcode, may stand before a packed one; inside, nothing is packed again:
+https://github.com/torvalds/linux/blob/v6.12/init/initramfs.c, unpack_to_rootfs.
+"""
 
 from __future__ import annotations
 
 import io
-import zlib
+from collections.abc import Iterator
 
 from enclavectl.eif.errors import CpioError
-from enclavectl.eif.file_range import CHUNK, Blob
-from enclavectl.eif.ramdisk.cpio import ByteSource
+from enclavectl.eif.file_range import FileRange
+from enclavectl.eif.packed import MAX_XZ_MEMORY, PIECE, After, PackedError, Packing, Unpacker
+from enclavectl.eif.ramdisk.budget import ReadBudget
+from enclavectl.eif.ramdisk.cpio import ByteSource, CpioReader
 
-MAX_UNPACKED = 64 << 30
-_GZIP_MAGIC = b"\x1f\x8b\x08"
-_BUFFER = 1 << 16
+NOT_READ = "ramdisk-not-read"  # the code for what the kernel may boot and nothing here unpacks
+_BUFFER = 1 << 16  # headers have 110 bytes, so a system call each would cost more than the reading
 
 
-class _BlobStream(io.RawIOBase):
-    """Reads a blob from its start to its end; other users of the same file may move its position."""
+class _RangeStream(io.RawIOBase):
+    """A range from its start to its end; other users of the same file may move its position."""
 
-    def __init__(self, blob: Blob) -> None:
-        self._blob, self._at = blob, 0
+    def __init__(self, data: FileRange) -> None:
+        self._range, self._at = data, 0
 
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        left = self._blob.size - self._at
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # narrower than Buffer
+        left = self._range.size - self._at
         if not left:
             return 0
-        self._blob.file.seek(self._blob.offset + self._at)
-        data = self._blob.file.read(min(len(buffer), left))
+        self._range.file.seek(self._range.offset + self._at)
+        data = self._range.file.read(min(len(buffer), left))
         buffer[: len(data)] = data
         self._at += len(data)
         return len(data)
 
 
-class _GzipStream(io.RawIOBase):
-    """Unpacks gzip files that stand behind each other, as far as ``MAX_UNPACKED``."""
+class _PieceStream(io.RawIOBase):
+    """Pieces of bytes as one stream."""
 
-    def __init__(self, source: ByteSource) -> None:
-        self._source = source
-        self._inflate = zlib.decompressobj(wbits=31)
-        self._input = b""
-        self._total = 0
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces, self._piece = pieces, memoryview(b"")
 
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        while True:
-            if self._inflate.eof:
-                self._input = self._inflate.unused_data.lstrip(b"\0") or self._skip_zeros()
-                if not self._input:
-                    return 0
-                self._inflate = zlib.decompressobj(wbits=31)
-            if not self._input:
-                self._input = self._source.read(_BUFFER)
-            data = self._step(len(buffer))
-            if data:
-                buffer[: len(data)] = data
-                return len(data)
-
-    def _step(self, limit: int) -> bytes:
-        ended = not self._input
-        try:
-            data = self._inflate.decompress(self._input, limit)
-        except zlib.error as exc:
-            raise CpioError(f"the ramdisk is not gzip ({exc})", code="ramdisk-gzip") from exc
-        self._input = self._inflate.unconsumed_tail
-        self._total += len(data)
-        if self._total > MAX_UNPACKED:
-            raise CpioError(f"the ramdisk unpacks to more than {MAX_UNPACKED} bytes", code="ramdisk-gzip")
-        if ended and not data and not self._inflate.eof:
-            raise CpioError("the compressed ramdisk ends early", code="ramdisk-gzip")
-        return data
-
-    def _skip_zeros(self) -> bytes:
-        while data := self._source.read(_BUFFER):
-            if rest := data.lstrip(b"\0"):
-                return rest
-        return b""
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # narrower than Buffer
+        while not self._piece:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return 0
+            self._piece = memoryview(piece)
+        size = min(len(buffer), len(self._piece))
+        buffer[:size] = self._piece[:size]
+        self._piece = self._piece[size:]
+        return size
 
 
-def open_ramdisk(blob: Blob) -> ByteSource:
-    """The archive in a ramdisk section, plain or gzip; reading may raise ``CpioError`` (``ramdisk-gzip``)."""
-    plain = io.BufferedReader(_BlobStream(blob), _BUFFER)
-    if blob.head(len(_GZIP_MAGIC)) != _GZIP_MAGIC:
-        return plain
-    return io.BufferedReader(_GzipStream(plain), CHUNK)
+def read_ramdisk(data: FileRange, budget: ReadBudget | None = None) -> CpioReader:
+    """Read a ramdisk section; ``budget`` is that of the whole image, or else of this section.
+
+    Iterating raises ``CpioError`` also for ``ramdisk-packing`` (damaged), ``ramdisk-budget``, ``NOT_READ``.
+    """
+    budget = ReadBudget.for_size(data.size) if budget is None else budget
+
+    def unpack(packing: Packing, head: bytes, source: ByteSource) -> ByteSource:
+        return io.BufferedReader(_PieceStream(_unpacked(packing, head, source, budget)), PIECE)
+
+    return CpioReader(io.BufferedReader(_RangeStream(data), _BUFFER), unpack=unpack, budget=budget)
+
+
+def not_read_error(packing: Packing) -> CpioError:
+    """Return what is told of a ramdisk that the standard library cannot unpack."""
+    return CpioError(f"packed with {packing}, which is not looked into", code=NOT_READ)
+
+
+def _unpacked(packing: Packing, head: bytes, source: ByteSource, budget: ReadBudget) -> Iterator[bytes]:
+    """Yield what ``head`` and all that follows it in ``source`` unpack to."""
+    if not packing.is_bootable:
+        raise CpioError(f"packed with {packing}, which Linux does not unpack", code="ramdisk-packing")
+    if not packing.is_readable:
+        raise not_read_error(packing)
+    unpacker = Unpacker(packing, after=After.ZEROS)
+    try:
+        while head:
+            for piece in unpacker.feed(head):
+                budget.spend_bytes(len(piece))
+                yield piece
+            head = source.read(_BUFFER)
+        unpacker.finish()
+    except PackedError as exc:
+        if "Memory usage limit" in str(exc):  # liblzma's words for a dictionary that is too large
+            text = f"packed with {packing} and a dictionary of over {MAX_XZ_MEMORY >> 20} MiB"
+            raise CpioError(f"{text}, which is not looked into", code=NOT_READ) from exc
+        raise CpioError(
+            f"the ramdisk is packed with {packing} and damaged ({exc})", code="ramdisk-packing"
+        ) from exc

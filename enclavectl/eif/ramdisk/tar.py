@@ -2,7 +2,7 @@
 
 ``tarfile`` keeps every member, reads extended headers of any size into memory, loses trailing slashes and
 raises half a dozen exception types on damaged input. This one reads what Docker, BuildKit and containerd
-write (ustar, GNU long names, pax), in constant memory, and raises ``LayerError`` only.
+write (ustar, GNU long names, pax with sparse files), in constant memory, and raises ``LayerError`` only.
 
 https://pubs.opengroup.org/onlinepubs/9799919799/utilities/pax.html and, for what Docker makes of a header,
 https://github.com/golang/go/blob/go1.23.0/src/archive/tar/reader.go
@@ -14,12 +14,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from enclavectl.eif.errors import LayerError
-from enclavectl.eif.file_range import Blob
+from enclavectl.eif.file_range import FileRange
 from enclavectl.eif.ramdisk.cpio import MAX_ENTRIES, show
+from enclavectl.eif.ramdisk.sparse import SparseBudget, expand, is_sparse, sparse_name
 
 BLOCK = 512
 MAX_EXTENDED = 1 << 20  # of one pax header or long name, as in Go's reader
 _XATTR = b"SCHILY.xattr."
+_SPARSE_0_0 = (b"GNU.sparse.offset", b"GNU.sparse.numbytes")  # for each piece of data, in this order
 _FILE_TYPES = b"0\x007"
 _HEADER_ONLY = b"123456"  # links, devices, directories and fifos never have data
 
@@ -36,31 +38,37 @@ class TarEntry:
     mtime: int
     target: bytes
     rdev: tuple[int, int]
-    data: Blob
+    data: FileRange
     offset: int
     xattrs: tuple[bytes, ...] = ()
 
 
 @dataclass(slots=True)
 class _Extended:
-    """What headers before a member said of it."""
+    """The extended headers before a member."""
 
     records: dict[bytes, bytes] = field(default_factory=dict)
     name: bytes | None = None
     target: bytes | None = None
 
 
-def read_tar(archive: Blob) -> Iterator[TarEntry]:
-    """Every member in order.
+def read_tar(archive: FileRange, *, sparse: SparseBudget | None = None) -> Iterator[TarEntry]:
+    """Yield every member in order.
+
+    The end is two blocks of zeros or, as for Docker's reader, the end of the file between two members: some
+    builders write no such blocks. What is cut elsewhere is refused; what is cut there does not hash to its
+    layer's digest. ``sparse`` is what sparse files may cost, here and in other layers of the image.
 
     Raises:
-        LayerError: ``tar-header``, ``tar-checksum``, ``tar-truncated``, ``tar-type``, ``tar-extended`` or
-            ``tar-entries``, with the offset of the member's header.
+        LayerError: ``tar-header``, ``tar-checksum``, ``tar-truncated``, ``tar-type``, ``tar-extended``,
+            ``tar-sparse`` or ``tar-entries``, with the offset of the member's header.
     """
     at, extended, count = 0, _Extended(), 0
-    while True:
+    budget = sparse or SparseBudget()
+    while at < archive.size:  # the last member's padding may be missing, too
         header = _range(archive, at, BLOCK, "a header")
         if header.count(0) == BLOCK:
+            _check_end(archive, at + BLOCK)
             return
         count += 1
         if count > MAX_ENTRIES:
@@ -75,10 +83,16 @@ def read_tar(archive: Blob) -> Iterator[TarEntry]:
             _extend(extended, kind, data, at)
             at = _next(at, size)
             continue
-        entry = _entry(archive, header, at, extended, size)
+        entry, stored = _entry(archive, header, at, extended, size, budget)
         extended = _Extended()
         yield entry
-        at = _next(at, entry.data.size)
+        at = _next(at, stored)
+
+
+def _check_end(archive: FileRange, at: int) -> None:
+    """Return if a block of zeros is followed by another, or by nothing. Docker refuses other archives."""
+    if at != archive.size and _range(archive, at, BLOCK, "its end").count(0) != BLOCK:
+        raise _error("tar-header", "expected a second block of zeros at the end", at)
 
 
 def _error(code: str, text: str, at: int) -> LayerError:
@@ -89,7 +103,7 @@ def _next(at: int, size: int) -> int:
     return at + BLOCK + size + -size % BLOCK
 
 
-def _range(archive: Blob, at: int, size: int, what: str) -> bytes:
+def _range(archive: FileRange, at: int, size: int, what: str) -> bytes:
     if at + size > archive.size:
         raise _error("tar-truncated", f"the archive ends within {what}", at)
     archive.file.seek(archive.offset + at)
@@ -110,7 +124,7 @@ def _check_sum(header: bytes, at: int) -> None:
 
 
 def _number(raw: bytes, at: int) -> int:
-    """Octal digits, or base 256 where the first bit is set."""
+    """Decode octal digits, or base 256 where the first bit is set."""
     if raw[0] & 0x80:
         value = int.from_bytes(raw)
         bits = 8 * len(raw)
@@ -123,12 +137,30 @@ def _number(raw: bytes, at: int) -> int:
 
 def _extend(extended: _Extended, kind: bytes, data: bytes, at: int) -> None:
     if kind == b"x":
-        extended.records.update(_pax(data, at))
+        extended.records = _pax_records(data, at)  # a second header takes the place of the first
     elif kind == b"L":
         extended.name = data.partition(b"\0")[0]
     elif kind == b"K":
         extended.target = data.partition(b"\0")[0]
-    # Docker ignores global headers ("g"), so they must not change what we see either.
+    else:
+        # Docker ignores global headers ("g"), and with them what stood before them.
+        extended.records, extended.name, extended.target = {}, None, None
+
+
+def _pax_records(data: bytes, at: int) -> dict[bytes, bytes]:
+    """Read the records of one header; the map of a sparse file in form 0.0 becomes that of form 0.1."""
+    records: dict[bytes, bytes] = {}
+    pieces: list[bytes] = []
+    for key, value in _pax(data, at):
+        if key not in _SPARSE_0_0:
+            records[key] = value
+        elif key != _SPARSE_0_0[len(pieces) % 2] or b"," in value:
+            raise _error("tar-sparse", "the map of a sparse file is malformed", at)
+        else:
+            pieces.append(value)
+    if pieces:
+        records[b"GNU.sparse.map"] = b",".join(pieces)
+    return records
 
 
 def _pax(data: bytes, at: int) -> Iterator[tuple[bytes, bytes]]:
@@ -159,11 +191,13 @@ def _pax_number(records: dict[bytes, bytes], key: bytes, default: int, at: int) 
     return value - 1 if sign < 0 and fraction.strip(b"0") else value
 
 
-def _entry(archive: Blob, header: bytes, at: int, extended: _Extended, size: int) -> TarEntry:
+def _entry(
+    archive: FileRange, header: bytes, at: int, extended: _Extended, size: int, budget: SparseBudget
+) -> tuple[TarEntry, int]:
+    """Read a member, and count its bytes of data in the archive."""
     records = extended.records
-    if any(key.startswith(b"GNU.sparse.") for key in records):
-        raise _error("tar-type", "sparse files are not supported", at)
-    name = records.get(b"path") or extended.name or _ustar_name(header)
+    # Where both stand before a member, Docker's reader takes GNU's long name.
+    name = extended.name or records.get(b"path") or _ustar_name(header)
     kind = header[156:157]
     if kind in _FILE_TYPES:
         kind = b"5" if kind == b"\0" and name.endswith(b"/") else b"0"
@@ -179,19 +213,25 @@ def _entry(archive: Blob, header: bytes, at: int, extended: _Extended, size: int
         raise _error("tar-header", f"{show(name[:64])}: an owner or a time of more than 64 bits", at)
     if size < 0 or at + BLOCK + size > archive.size:
         raise _error("tar-truncated", f"{show(name[:64])}: {size} bytes are not in the archive", at)
-    return TarEntry(
+    data = FileRange(file=archive.file, offset=archive.offset + at + BLOCK, size=size)
+    if is_sparse(records):
+        if kind != b"0":
+            raise _error("tar-sparse", f"{show(name[:64])}: a sparse file that is no file", at)
+        data, name = expand(records, data, budget, at), sparse_name(records) or name
+    entry = TarEntry(
         name=name,
         kind=kind,
         mode=_number(header[100:108], at),
         uid=uid,
         gid=gid,
         mtime=mtime,
-        target=records.get(b"linkpath") or extended.target or header[157:257].partition(b"\0")[0],
+        target=extended.target or records.get(b"linkpath") or header[157:257].partition(b"\0")[0],
         rdev=(_number(header[329:337], at), _number(header[337:345], at)) if kind in b"34" else (0, 0),
-        data=Blob(file=archive.file, offset=archive.offset + at + BLOCK, size=size),
+        data=data,
         offset=at,
         xattrs=tuple(key[len(_XATTR) :] for key in records if key.startswith(_XATTR)),
     )
+    return entry, size
 
 
 def _ustar_name(header: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Is what allocator.yaml asks for really kept: the file, the service, the CPUs, the huge pages."""
+"""Checks of the allocator: is what allocator.yaml asks for kept, in CPUs and huge pages?"""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from enclavectl.host.checks.facts import Facts
 
 
 class State(StrEnum):
-    """How it stands. Only ``FAIL`` makes the doctor's exit code 3."""
+    """The result of a check. Only ``FAIL`` makes the doctor's exit code 3."""
 
     OK = "ok"
     WARN = "warn"
@@ -40,7 +40,7 @@ class Group(StrEnum):
 
 
 class Scope(StrEnum):
-    """Where a check has a meaning."""
+    """The machines on which a check has a meaning."""
 
     ANYWHERE = "anywhere"
     NITRO = "a Nitro host"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 from enclavectl.errors import HostError
 from enclavectl.host.checks.base import Check, Group, Verdict, ok, skip, warn
 from enclavectl.host.checks.facts import Facts, parse_version
+from enclavectl.json_object import JsonError, JsonObject
 from enclavectl.nitro_cli.version import NitroVersion
 
 # Docker changed its API in 25 and later; nitro-cli's client and linuxkit followed with 1.3.2 (issues 537,
@@ -68,9 +67,9 @@ def _credentials(facts: Facts) -> Verdict:
     if text is None:
         return ok("no stored credentials: images are pulled anonymously")
     try:
-        value = json.loads(text)
-        keys = [key for key in ("credsStore", "credHelpers") if value.get(key)]
-    except (ValueError, AttributeError, RecursionError):
+        value = JsonObject.parse(text.encode())
+        keys = [key for key in ("credsStore", "credHelpers") if value.members.get(key)]
+    except JsonError:
         return warn(f"{name} is no JSON object", "docker login writes a new one")
     if keys:
         return warn(

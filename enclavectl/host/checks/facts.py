@@ -1,4 +1,4 @@
-"""What several checks look at, read once."""
+"""The facts that several checks need, each read once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from enclavectl.host.host import Host
 from enclavectl.host.memory import Memory, read_memory
 from enclavectl.host.reservation import ALLOCATOR_FILE, AllocatorError, Reservation, parse_allocator
 from enclavectl.nitro_cli.environment import logs_dir, sockets_dir
-from enclavectl.nitro_cli.stream import AnswerError
 from enclavectl.nitro_cli.version import NitroVersion
 
 DEVICE = "/dev/nitro_enclaves"
@@ -66,12 +65,12 @@ class Facts:
 
     @cached_property
     def is_nitro(self) -> bool:
-        """Whether this host has, or could have, enclaves: the hypervisor gave it the device."""
+        """True if the hypervisor gave this host the device, so that it can have enclaves."""
         return self.pci_device is not None or self.tree.exists(DEVICE)
 
     @cached_property
     def is_ec2(self) -> bool:
-        """Whether this is a virtual machine of EC2's, from what its firmware says."""
+        """True if the firmware says that this is a virtual machine of EC2's."""
         return any(
             (self.tree.word(f"/sys/class/dmi/id/{name}") or "").startswith("Amazon EC2")
             for name in ("board_vendor", "sys_vendor")
@@ -79,7 +78,7 @@ class Facts:
 
     @cached_property
     def expects_nitro(self) -> bool:
-        """Whether somebody means this to be a Nitro host, even if it is none."""
+        """True if somebody means this to be a Nitro host, even if it is none."""
         return (
             self.is_nitro
             or self.settings.backend == "nitro"
@@ -135,7 +134,7 @@ class Facts:
         answer = self.host.probe.run("nitro-cli", "--version")
         try:
             return None if answer is None or answer.status != 0 else NitroVersion.from_text(answer.text)
-        except AnswerError:
+        except ValueError:
             return None
 
     @cached_property

@@ -13,7 +13,6 @@ from enclavectl.host.requirements import EifFacts, read_eif
 
 # Hashing more takes longer than all other checks together.
 _MAX_HASHED = 64 << 20
-_MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 # Before this code was written; a clock that shows it was never set.
 _BORN = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -46,7 +45,7 @@ def _arch(facts: Facts) -> Verdict:
     image = _image(facts)
     if image is None:
         return not_applicable("no image here")
-    machine = _MACHINES[image.arch]
+    machine = image.machine
     if machine != facts.host.machine:
         return warn(
             f"the image is for {machine}, this machine is {facts.host.machine}", "enclavectl build here"

@@ -1,4 +1,4 @@
-"""Is this an instance that can run enclaves, and has it the driver."""
+"""Checks of the instance: can it run enclaves, and does it have the driver?"""
 
 from __future__ import annotations
 

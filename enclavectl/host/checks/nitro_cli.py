@@ -7,6 +7,7 @@ import re
 from errno import EACCES, EPERM
 
 from enclavectl.artifacts.boot_files import NITRO_BLOBS
+from enclavectl.eif.format import Arch, arch_named
 from enclavectl.host.checks.base import (
     Check,
     Group,
@@ -36,7 +37,6 @@ _GATES: tuple[tuple[NitroVersion, str], ...] = (
 )
 _READY_PORT = 9000  # ENCLAVE_READY_VSOCK_PORT of nitro-cli
 _PROXY_LIST = "/etc/nitro_enclaves/vsock-proxy.yaml"
-_KERNELS = {"x86_64": "bzImage", "aarch64": "Image"}
 _ALLOW_VSOCK = (
     "a container's seccomp profile, or SELinux or AppArmor, forbids it: docker run --security-opt "
     "seccomp=PROFILE with a profile that allows socket(AF_VSOCK)"
@@ -100,7 +100,7 @@ def _proxy(facts: Facts) -> Verdict:
 
 def _blobs(facts: Facts) -> Verdict:
     folder = facts.host.environ.get("NITRO_CLI_BLOBS") or str(NITRO_BLOBS)
-    kernel = _KERNELS.get(facts.host.machine, "bzImage")
+    kernel = (arch_named(facts.host.machine) or Arch.X86_64).kernel_name
     names = (kernel, f"{kernel}.config", "cmdline", "init", "nsm.ko", "linuxkit")
     missing = [name for name in names if not facts.tree.exists(f"{folder}/{name}")]
     if len(missing) == len(names):

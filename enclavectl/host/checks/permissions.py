@@ -1,4 +1,4 @@
-"""May this user do it, and if not, is it the user or the login that is too old."""
+"""Checks of this user's rights; a login that is older than its group is told apart."""
 
 from __future__ import annotations
 

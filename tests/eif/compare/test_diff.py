@@ -13,7 +13,7 @@ from enclavectl.eif.compare.cause import What
 from enclavectl.eif.compare.diff import Difference, compare_images
 from enclavectl.eif.errors import EifError
 from enclavectl.eif.examine import measure_image, read_image
-from enclavectl.eif.file_range import blob_of
+from enclavectl.eif.file_range import bytes_range
 from enclavectl.eif.format import SectionKind
 from enclavectl.eif.ramdisk.cpio import TRAILER, CpioEntry, CpioWriter
 from enclavectl.eif.ramdisk.entries import read_export
@@ -56,7 +56,7 @@ def ramdisk(files: dict[str, bytes], **fields: object) -> bytes:
         text(name, data, **fields) for name, data in files.items()
     ]
     out = io.BytesIO()
-    entries = read_export(blob_of(tar(members)))
+    entries = read_export(bytes_range(tar(members)))
     write_ramdisk(out, application_entries(entries, cmd=b"/app/main\n", env=b""), Mode.NITRO_CLI)
     return out.getvalue()
 
@@ -183,7 +183,7 @@ def test_every_respect_of_an_entry_is_told() -> None:
 def test_types_targets_and_removals() -> None:
     def with_link(target: str) -> bytes:
         out = io.BytesIO()
-        entries = read_export(blob_of(tar([symlink("l", target), text("f")])))
+        entries = read_export(bytes_range(tar([symlink("l", target), text("f")])))
         write_ramdisk(out, application_entries(entries, cmd=b"", env=b""), Mode.NITRO_CLI)
         return out.getvalue()
 

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enclavectl.eif.errors import CpioError
-from enclavectl.eif.file_range import blob_of
+from enclavectl.eif.file_range import bytes_range
 from enclavectl.eif.ramdisk.cpio import TRAILER, CpioEntry, CpioReader, CpioWriter, show
-from enclavectl.eif.ramdisk.stream import open_ramdisk
+from enclavectl.eif.ramdisk.stream import read_ramdisk
 
 Files = list[tuple[CpioEntry, bytes]]
 u32 = st.integers(0, 2**32 - 1)
@@ -94,7 +94,7 @@ def test_archives_may_stand_behind_each_other_at_multiples_of_four() -> None:
 @pytest.mark.parametrize(
     ("at", "value", "code"),
     [
-        (0, b"070702", "cpio-magic"),
+        (0, b"070703", "cpio-magic"),
         (6, b"0000000g", "cpio-header"),
         (6, b" 0000001", "cpio-header"),
         (94, b"00000000", "cpio-name"),
@@ -142,7 +142,7 @@ def test_names_are_shown_without_control_characters() -> None:
 
 def test_gzip_ramdisks_are_unpacked_on_the_way() -> None:
     packed = gzip.compress(ARCHIVE[:100]) + gzip.compress(ARCHIVE[100:]) + bytes(6)
-    reader = CpioReader(open_ramdisk(blob_of(packed)))
+    reader = read_ramdisk(bytes_range(packed))
     assert [(entry.name, b"".join(reader.data())) for entry in reader] == [(b"a", b"xyz")]
 
 
@@ -157,5 +157,5 @@ def bad_gzip() -> Iterator[bytes]:
 @pytest.mark.parametrize("data", list(bad_gzip()))
 def test_damaged_gzip_is_a_cpio_error(data: bytes) -> None:
     with pytest.raises(CpioError) as caught:
-        list(CpioReader(open_ramdisk(blob_of(data))))
-    assert caught.value.code == "ramdisk-gzip"
+        list(read_ramdisk(bytes_range(data)))
+    assert caught.value.code == "ramdisk-packing"

@@ -7,13 +7,13 @@ import tarfile
 import pytest
 
 from enclavectl.eif.errors import LayerError
-from enclavectl.eif.file_range import Blob
+from enclavectl.eif.file_range import FileRange
 from enclavectl.eif.ramdisk.entries import Entry, Kind
 from enclavectl.eif.ramdisk.layers import Implied, ImpliedParents, flatten
 from tests.eif.samples import directory, hardlink, layer, member, symlink, text
 
 
-def shown(*layers: Blob, implied: ImpliedParents = ImpliedParents.DOCKER) -> dict[str, Entry]:
+def shown(*layers: FileRange, implied: ImpliedParents = ImpliedParents.DOCKER) -> dict[str, Entry]:
     with flatten(layers, implied=implied, init_layer=False) as found:
         return {entry.name.decode(): entry for entry in found.entries()}
 
@@ -23,7 +23,7 @@ def content(entry: Entry) -> bytes:
     return entry.data.read(1 << 20)
 
 
-def refused(*layers: Blob) -> str:
+def refused(*layers: FileRange) -> str:
     with pytest.raises(LayerError) as caught, flatten(layers):
         pass
     return caught.value.code
@@ -62,6 +62,12 @@ def test_a_whiteout_spares_its_own_layer_in_either_order(first: bool) -> None:
 def test_a_whiteout_holds_however_often_its_own_layer_replaces_the_path() -> None:
     found = shown(BASE, layer(text(".wh.a"), directory("a"), text("a"), directory("a")))
     assert list(found) == ["a", "b", "l"]
+
+
+def test_a_whiteout_goes_with_its_folder_when_its_own_layer_replaces_that() -> None:
+    """The second folder is laid over the lower one as if the first had never been there."""
+    found = shown(BASE, layer(directory("a"), text("a/.wh.one"), text("a"), directory("a")))
+    assert list(found) == ["a", "a/one", "a/sub", "a/sub/x", "a/two", "b", "l"]
 
 
 @pytest.mark.parametrize("first", [True, False])
@@ -173,6 +179,80 @@ def test_devices_and_fifos_pass() -> None:
     )
     assert (found["n"].kind, found["n"].rdev) == (Kind.CHAR, (1, 3))
     assert found["f"].kind is Kind.FIFO
+
+
+def device(name: str) -> tarfile.TarInfo:
+    """overlayfs' own whiteout, as a tar of its upper folder has it."""
+    return member(name, tarfile.CHRTYPE, devmajor=0, devminor=0)
+
+
+def test_a_character_device_of_number_0_0_is_a_whiteout() -> None:
+    found = shown(BASE, layer(directory("a"), device("a/one"), device("a/sub"), device("l"), device("new")))
+    assert list(found) == ["a", "a/two", "b"]
+    assert list(shown(layer(text("x"), device("y")))) == ["x"]
+    assert list(shown(BASE, layer(device("a")), layer(directory("a")))) == ["a", "b", "l"]
+
+
+def test_a_whiteout_device_and_what_replaces_it_in_its_own_layer() -> None:
+    assert content(shown(BASE, layer(device("b"), text("b", b"new")))["b"]) == b"new"
+    assert list(shown(BASE, layer(text("b", b"new"), device("b")))) == [
+        "a",
+        "a/one",
+        "a/sub",
+        "a/sub/x",
+        "a/two",
+        "l",
+    ]
+    assert list(shown(BASE, layer(device("b"), hardlink("l", "b")))) == [
+        "a",
+        "a/one",
+        "a/sub",
+        "a/sub/x",
+        "a/two",
+    ]
+    assert refused(BASE, layer(device("b"), text("b/x"))) == "layer-parent"
+
+
+def test_other_devices_of_major_or_minor_0_are_devices() -> None:
+    kinds = [(tarfile.CHRTYPE, 0, 1), (tarfile.CHRTYPE, 1, 0), (tarfile.BLKTYPE, 0, 0)]
+    found = shown(
+        layer(*(member(f"{n}", kind, devmajor=a, devminor=b) for n, (kind, a, b) in enumerate(kinds)))
+    )
+    assert [entry.rdev for entry in found.values()] == [(0, 1), (1, 0), (0, 0)]
+
+
+@pytest.mark.parametrize(
+    "name", ["trusted.overlay.opaque", "trusted.overlay.redirect", "user.overlay.whiteout"]
+)
+def test_attributes_by_which_overlayfs_hides_files_are_refused(name: str) -> None:
+    marked = directory("a", pax_headers={f"SCHILY.xattr.{name}": "y"})
+    with pytest.raises(LayerError, match=name) as caught, flatten([BASE, layer(marked)]):
+        pass
+    assert caught.value.code == "layer-overlay"
+    assert "docker build" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("name", ["trusted.overlay.origin", "user.comment", "trusted.overlayed"])
+def test_attributes_that_hide_nothing_pass(name: str) -> None:
+    marked = directory("a", pax_headers={f"SCHILY.xattr.{name}": "y"})
+    assert list(shown(BASE, layer(marked))) == list(shown(BASE))
+
+
+def test_names_may_begin_with_slashes() -> None:
+    """As ko, kaniko, buildpacks, nix2container and distroless write them."""
+    top = layer(
+        directory("/"),
+        directory("/a"),
+        text("/a/.wh.one"),
+        text("//a//three", b"3"),
+        symlink("/link", "/a/two"),
+        hardlink("/hard", "/a/three"),
+        text("/n/o", b"4"),
+    )
+    found = shown(BASE, top)
+    assert list(found) == ["a", "a/sub", "a/sub/x", "a/three", "a/two", "b", "hard", "l", "link", "n", "n/o"]
+    assert (found["link"].target, found["hard"].target) == (b"/a/two", b"a/three")
+    assert list(shown(BASE, layer(text("/.wh..wh.plnk"), text("/.wh.a")))) == ["b", "l"]
 
 
 def test_the_init_layer_replaces_what_docker_replaces() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from dataclasses import dataclass, field
 
 from hypothesis import given
@@ -9,14 +10,15 @@ from hypothesis import strategies as st
 
 from enclavectl.eif.ramdisk.entries import Kind
 from enclavectl.eif.ramdisk.layers import ImpliedParents, flatten
-from tests.eif.samples import directory, hardlink, layer, text
+from tests.eif.samples import directory, hardlink, layer, member, text
 
 IMPLIED, LISTED = 0o755, 0o700
 NAMES = st.sampled_from(["a", "b", "a-b"])
 PATHS = st.lists(NAMES, min_size=1, max_size=3).map("/".join)
-MEMBERS = st.tuples(st.sampled_from(["file", "folder", "link", "whiteout", "opaque"]), PATHS, PATHS)
+MEMBERS = st.tuples(st.sampled_from(["file", "folder", "link", "whiteout", "opaque", "device"]), PATHS, PATHS)
 
-# A file is its content, a folder the number of its mode.
+# A file is its content, a folder the number of its mode, overlayfs' whiteout device a file of this content.
+DEVICE = b"0:0"
 Nodes = dict[str, bytes | int]
 
 
@@ -49,12 +51,15 @@ class Layer:
             self.nodes[path] = LISTED
             self.members.append(directory(path, mode=LISTED))
         else:
-            content = b"%d" % number if kind == "file" else self.nodes[target]
+            content = {"file": b"%d" % number, "device": DEVICE}.get(kind) or self.nodes[target]
             remove_below(self.nodes, path)
             self.hidden = {one for one in self.hidden if not one.startswith(f"{path}/")}
             self.opaque = {one for one in self.opaque if not one.startswith(f"{path}/")}
             self.nodes[path] = content
-            self.members.append(text(path, b"%d" % number) if kind == "file" else hardlink(path, target))
+            if kind == "device":
+                self.members.append(member(path, tarfile.CHRTYPE))
+            else:
+                self.members.append(text(path, b"%d" % number) if kind == "file" else hardlink(path, target))
 
 
 def remove_below(nodes: Nodes, path: str) -> None:
@@ -73,7 +78,9 @@ def lay_over(image: Nodes, top: Layer, implied: ImpliedParents) -> None:
         is_kept = node == IMPLIED and implied is ImpliedParents.KEEP and isinstance(image.get(path), int)
         if isinstance(node, bytes):
             remove_below(image, path)
-        if not is_kept:
+        if node == DEVICE:
+            image.pop(path, None)
+        elif not is_kept:
             image[path] = node
 
 

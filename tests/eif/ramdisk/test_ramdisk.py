@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enclavectl.eif.errors import CpioError, EifError, LayerError
-from enclavectl.eif.file_range import Blob, blob_of
+from enclavectl.eif.file_range import FileRange, bytes_range
 from enclavectl.eif.ramdisk.cpio import CpioEntry, CpioReader
 from enclavectl.eif.ramdisk.entries import Entry, Kind, read_export
 from enclavectl.eif.ramdisk.layers import ImpliedParents, flatten
@@ -42,10 +42,10 @@ def read(data: bytes) -> Read:
 
 
 def export(*members: object) -> list[Entry]:
-    return list(read_export(blob_of(tar(members))))  # type: ignore[arg-type]
+    return list(read_export(bytes_range(tar(members))))  # type: ignore[arg-type]
 
 
-def flat(*layers: Blob) -> list[Entry]:
+def flat(*layers: FileRange) -> list[Entry]:
     with flatten(layers, implied=ImpliedParents.KEEP) as image:
         return list(image.entries())
 
@@ -134,7 +134,9 @@ def test_what_a_reproducible_ramdisk_refuses() -> None:
 
 @pytest.mark.parametrize("mode", Mode)
 def test_what_no_ramdisk_can_hold(mode: Mode) -> None:
-    huge = Entry(name=b"x", kind=Kind.FILE, perm=0o644, data=Blob(file=io.BytesIO(), offset=0, size=1 << 32))
+    huge = Entry(
+        name=b"x", kind=Kind.FILE, perm=0o644, data=FileRange(file=io.BytesIO(), offset=0, size=1 << 32)
+    )
     with pytest.raises(CpioError) as caught:
         write([huge], mode)
     assert caught.value.code == "cpio-range"
@@ -144,7 +146,7 @@ def test_what_no_ramdisk_can_hold(mode: Mode) -> None:
 
 
 def test_the_boot_ramdisk_depends_on_its_files_alone() -> None:
-    files = [BootFile(name="init", data=blob_of(b"I")), BootFile(name="nsm.ko", data=blob_of(b"N"))]
+    files = [BootFile(name="init", data=bytes_range(b"I")), BootFile(name="nsm.ko", data=bytes_range(b"N"))]
     outs = []
     for mode in Mode:
         out = io.BytesIO()

@@ -1,252 +1,58 @@
-"""What nitro-cli declares to clap, by version."""
+"""What nitro-cli takes on its command line, by version (src/lib.rs, create_app!)."""
 
 from __future__ import annotations
 
-from tests.nitro.fake.arguments import App, Command, Option
+from dataclasses import replace
 
-_CERTIFICATE = Option(
-    name="signing-certificate",
-    value="signing-certificate",
-    help="Local path to developer's X509 signing certificate.",
-    requires="private-key",
-)
-_KEY = Option(
-    name="private-key",
-    value="private-key",
-    help="KMS key ARN or local path to developer's Eliptic Curve private key.",
-    requires="signing-certificate",
-)
-_ID = "Enclave ID, used to uniquely identify an enclave"
-_NAME = "Enclave name, used to uniquely identify an enclave"
+from tests.nitro.fake.arguments import Command
 
-RUN = Command(
-    name="run-enclave",
-    about="Starts a new enclave",
-    options=(
-        Option(
-            name="cpu-ids",
-            value="cpu-ids",
-            many=True,
-            help="List of cpu-ids that will be provided to the enclave",
-            unless=("cpu-count", "config"),
-            conflicts=("cpu-count", "config"),
-        ),
-        Option(
-            name="cpu-count",
-            value="cpu-count",
-            help="Number of cpus",
-            unless=("cpu-ids", "config"),
-            conflicts=("cpu-ids", "config"),
-        ),
-        Option(
-            name="memory",
-            value="memory",
-            help="Memory to allocate for the enclave in MB. Depending on the available pages, "
-            "more might be allocated.",
-            unless=("config",),
-            conflicts=("config",),
-        ),
-        Option(
-            name="eif-path",
-            value="eif-path",
-            help="Path pointing to a prebuilt Eif image",
-            unless=("config",),
-            conflicts=("config",),
-        ),
-        Option(
-            name="enclave-cid",
-            value="enclave-cid",
-            help="CID to be used for the newly started enclave",
-            conflicts=("config",),
-        ),
-        Option(
-            name="debug-mode",
-            help="Starts enclave in debug-mode. This makes the console of the enclave available over vsock "
-            "at CID: VMADDR_CID_HYPERVISOR (0), port: enclave_cid + 10000. \n"
-            " The stream could be accessed with the console sub-command",
-            conflicts=("config",),
-        ),
-        Option(
-            name="attach-console",
-            help="Attach the enclave console immediately after starting the enclave. (implies debug-mode)",
-        ),
-        Option(
-            name="enclave-name",
-            value="enclave-name",
-            help="Custom name assigned to the enclave by the user",
-            conflicts=("config",),
-        ),
-        Option(
-            name="config",
-            value="json-config",
-            help="Config is used to read enclave settings from JSON file",
+_SIGNING = frozenset({"private-key", "signing-certificate"})
+_COMMANDS = {
+    "run-enclave": Command(
+        flags=frozenset({"debug-mode", "attach-console"}),
+        values=frozenset({"cpu-count", "memory", "eif-path", "enclave-cid", "enclave-name", "config"}),
+        many=frozenset({"cpu-ids"}),
+        one_of=(
+            frozenset({"cpu-ids", "cpu-count", "config"}),
+            frozenset({"memory", "config"}),
+            frozenset({"eif-path", "config"}),
         ),
     ),
-)
-
-TERMINATE = Command(
-    name="terminate-enclave",
-    about="Terminates an enclave",
-    options=(
-        Option(
-            name="enclave-id",
-            value="enclave-id",
-            help=_ID,
-            unless=("all", "enclave-name"),
-            conflicts=("all", "enclave-name"),
-        ),
-        Option(
-            name="all",
-            help="Terminate all running enclave instances belonging to the current user",
-            unless=("enclave-id", "enclave-name"),
-            conflicts=("enclave-id", "enclave-name"),
-        ),
-        Option(
-            name="enclave-name",
-            value="enclave-name",
-            help=_NAME,
-            unless=("enclave-id", "all"),
-            conflicts=("enclave-id", "all"),
-        ),
+    "terminate-enclave": Command(
+        flags=frozenset({"all"}),
+        values=frozenset({"enclave-id", "enclave-name"}),
+        one_of=(frozenset({"all", "enclave-id", "enclave-name"}),),
     ),
-)
-
-BUILD = Command(
-    name="build-enclave",
-    about="Builds an enclave image and saves it to a file",
-    options=(
-        Option(
-            name="docker-uri",
-            value="docker-uri",
-            help="Uri pointing to an existing docker container or to be created locally when docker-dir is "
-            "present",
-            unless=(),
-        ),
-        Option(
-            name="docker-dir",
-            value="docker-dir",
-            help="Local path to a directory containing a Dockerfile",
-        ),
-        Option(
-            name="output-file",
-            value="output-file",
-            help="Location where the Enclave Image should be saved",
-            unless=(),
-        ),
-        _CERTIFICATE,
-        _KEY,
-        Option(name="name", value="image_name", help="Name for enclave image"),
-        Option(name="version", value="image_version", help="Version of the enclave image"),
-        Option(
-            name="metadata",
-            value="metadata",
-            help="Path to JSON containing the custom metadata provided by the user.",
-        ),
+    "build-enclave": Command(
+        values=frozenset({"docker-uri", "docker-dir", "output-file", "name", "version", "metadata"})
+        | _SIGNING,
+        one_of=(frozenset({"docker-uri"}), frozenset({"output-file"})),
+        together=(_SIGNING,),
     ),
-)
-
-DESCRIBE_EIF = Command(
-    name="describe-eif",
-    about="Returns information about the EIF found at a given path.",
-    options=(Option(name="eif-path", value="eif-path", help="Path to the EIF to describe.", unless=()),),
-)
-
-DESCRIBE = Command(
-    name="describe-enclaves",
-    about="Returns a list of the running enclaves",
-    options=(
-        Option(name="metadata", help="Adds EIF metadata of the current enclaves to the command output."),
+    "describe-eif": Command(values=frozenset({"eif-path"}), one_of=(frozenset({"eif-path"}),)),
+    "describe-enclaves": Command(flags=frozenset({"metadata"})),
+    "console": Command(
+        values=frozenset({"enclave-id", "enclave-name", "disconnect-timeout"}),
+        one_of=(frozenset({"enclave-id", "enclave-name"}),),
     ),
-)
-
-CONSOLE = Command(
-    name="console",
-    about="Connect to the console of an enclave",
-    options=(
-        Option(
-            name="enclave-id",
-            value="enclave-id",
-            help=_ID,
-            unless=("enclave-name",),
-            conflicts=("enclave-name",),
-        ),
-        Option(
-            name="disconnect-timeout",
-            value="disconnect-timeout",
-            help="The time in seconds after the console disconnects from the enclave",
-        ),
-        Option(
-            name="enclave-name",
-            value="enclave-name",
-            help=_NAME,
-            unless=("enclave-id",),
-            conflicts=("enclave-id",),
-        ),
+    "pcr": Command(
+        values=frozenset({"input", "signing-certificate"}),
+        one_of=(frozenset({"input", "signing-certificate"}),),
     ),
-)
-
-PCR = Command(
-    name="pcr",
-    about="Return the PCR hash value of the given input",
-    options=(
-        Option(
-            name="signing-certificate",
-            value="signing-certificate",
-            help="Takes the path to the '.pem' signing certificate and returns PCR8. Can be used to identify "
-            "the certificate used to sign an EIF",
-            unless=("input",),
-            conflicts=("input",),
-        ),
-        Option(
-            name="input",
-            value="input",
-            help="Given a path to a file, returns the PCR hash of the bytes it contains",
-            unless=("signing-certificate",),
-            conflicts=("signing-certificate",),
-        ),
-    ),
-)
-
-EXPLAIN = Command(
-    name="explain",
-    about="Display detailed information about an error returned by a misbehaving Nitro CLI command",
-    options=(
-        Option(
-            name="error-code",
-            value="error-code",
-            help="Error code, as returned by the misbehaving Nitro CLI command",
-            unless=(),
-        ),
-    ),
-)
-
-SIGN = Command(
-    name="sign-eif",
-    about="Sign EIF with the given key",
-    options=(
-        Option(name="eif-path", value="eif-path", help="Path pointing to a prebuilt Eif image"),
-        _CERTIFICATE,
-        _KEY,
-    ),
-)
+    "explain": Command(values=frozenset({"error-code"}), one_of=(frozenset({"error-code"}),)),
+    "sign-eif": Command(values=frozenset({"eif-path"}) | _SIGNING, together=(_SIGNING,)),
+}
+# Some options of 1.2.0 that older releases do not know.
+_SINCE_1_2_0 = frozenset({"attach-console", "metadata"})
 
 
-def app_of(version: str) -> App:
-    """The program of that version: what came later is unknown to it."""
+def commands_of(version: str) -> dict[str, Command]:
+    """The subcommands of that version: what came later is unknown to it."""
     release = tuple(int(part) for part in version.split("."))
-    commands = [RUN, TERMINATE, BUILD, DESCRIBE_EIF, DESCRIBE, CONSOLE, PCR, EXPLAIN]
-    if release >= (1, 4, 0):
-        commands.append(SIGN)
-    if release < (1, 2, 0):
-        commands = [_without(command, {"attach-console", "metadata"}) for command in commands]
-    return App(
-        title="Nitro CLI",
-        about="CLI for enclave lifetime management",
-        version=version,
-        commands=tuple(commands),
-    )
-
-
-def _without(command: Command, names: set[str]) -> Command:
-    kept = tuple(option for option in command.options if option.name not in names)
-    return Command(name=command.name, about=command.about, options=kept)
+    found = {name: one for name, one in _COMMANDS.items() if name != "sign-eif" or release >= (1, 4, 0)}
+    if release >= (1, 2, 0):
+        return found
+    return {
+        name: replace(one, flags=one.flags - _SINCE_1_2_0, values=one.values - _SINCE_1_2_0)
+        for name, one in found.items()
+    }

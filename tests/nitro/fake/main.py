@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from tests.nitro.fake import commands
 from tests.nitro.fake.arguments import Matches, Said, parse
-from tests.nitro.fake.declared import app_of
+from tests.nitro.fake.declared import commands_of
 from tests.nitro.fake.failure import Failure, os_error, render
 from tests.nitro.fake.place import Place
 from tests.nitro.fake.sysfs import show
@@ -31,7 +31,7 @@ def main() -> None:
     place = Place.of(sys.argv[0], os.environ)
     _remember(place)
     try:
-        name, matches = parse(app_of(place.settings.version), sys.argv[1:])
+        name, matches = parse(commands_of(place.settings.version), place.settings.version, sys.argv[1:])
     except Said as said:
         print(said.text, end="", file=sys.stderr if said.status else sys.stdout)
         sys.exit(said.status)

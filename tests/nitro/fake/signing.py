@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -30,7 +31,8 @@ def sign(path: str, key: str | None, certificate: str | None, place: Place) -> d
         raise Failure("E60", "Failed to create EifSigner", "src/lib.rs:311") from exc
     try:
         source = Path(path)
-        signer = load_signer(Path(key).read_bytes(), certificate_pem, now=datetime.now(UTC))
+        loaded = load_signer(Path(key).read_bytes(), certificate_pem, now=datetime.now(UTC))
+        signer = replace(loaded, certificate_pem=certificate_pem)  # the file as it is, whatever is in it
         with tempfile.TemporaryDirectory() as folder:
             output = Path(folder) / "signed.eif"
             measurements = sign_image(source, output, signer)

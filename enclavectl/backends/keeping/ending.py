@@ -1,0 +1,87 @@
+"""How an enclave ended, and what stays of it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from enclavectl.backends.console_log import read_console
+from enclavectl.backends.history import History, HistoryEntry, console_tail
+from enclavectl.backends.keeping.locks import is_kept
+from enclavectl.backends.keeping.records import EnclaveRecord, remove_enclave
+
+# A local enclave ends within a few hundredths of a second, and looking costs next to nothing.
+_POLL_S = 0.01
+TERMINATED = "terminated by enclavectl"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """When an enclave ended and how, in words, as far as it can be known. ``at`` None: nobody saw when."""
+
+    at: datetime | None
+    how: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndedEnclave:
+    """An enclave of which something is kept. ``trust`` is what its evidence was worth at most."""
+
+    record: EnclaveRecord
+    enclave_id: str
+    backend: str
+    trust: str
+    console: Path
+
+    def keep_history(self, state_dir: Path, ended: Ended) -> None:
+        """Add the enclave to the history, with the last lines of its console.
+
+        Raises:
+            HostError: the state folder cannot be written.
+        """
+        record = self.record
+        History(state_dir).add(
+            HistoryEntry(
+                enclave_id=self.enclave_id,
+                name=record.name,
+                backend=self.backend,
+                trust=self.trust,
+                started=record.started,
+                ended=ended.at,
+                how=ended.how,
+                model_id=record.model_id,
+                pcrs=record.pcrs_json(),
+                console=console_tail(read_console(self.console)),
+            )
+        )
+
+
+def wait_until_released(
+    folder: Path, bound_s: float, on_wait: Callable[[float], None] = lambda _: None
+) -> bool:
+    """Wait until no keeper holds the enclave's lock; return False if one does after ``bound_s`` seconds.
+
+    ``on_wait`` is called before each pause, with the seconds that have passed.
+    """
+    start = time.monotonic()
+    while is_kept(folder):
+        if (elapsed_s := time.monotonic() - start) > bound_s:
+            return False
+        on_wait(elapsed_s)
+        time.sleep(_POLL_S)
+    return True
+
+
+def remove_after_starter(folder: Path, lock_fd: int, wait_for_starter: Callable[[], None]) -> None:
+    """Remove an enclave that belonged to one command, once that command has read what it wants to.
+
+    The lock is dropped first: from then on the enclave is dead for everybody. The folder goes last, because
+    the command that started the enclave reads the console in it.
+    """
+    os.close(lock_fd)
+    wait_for_starter()
+    remove_enclave(folder)

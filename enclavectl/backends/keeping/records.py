@@ -1,0 +1,147 @@
+"""The folder of an enclave, and what is written down in it before the launch."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TypedDict, TypeVar
+
+from enclavectl.errors import HostError, StateError, UsageError
+from enclavectl.files import read_bounded, require_private_dir
+from enclavectl.json_object import JsonError, JsonObject
+
+T = TypeVar("T")
+# The longest record, a nitro one with every register, has 4 KiB.
+_MAX_RECORD_BYTES = 64 * 1024
+_PCR_BYTES = 48
+# The NSM has 32 registers.
+_PCR_INDEX = re.compile(r"[0-9]|[12][0-9]|3[01]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnclaveRecord:
+    """What is known of an enclave before its launch, on every backend.
+
+    ``detached``: it outlives the command that started it; any other belongs to that command. ``pcrs`` are
+    measured by us, from the very files that are launched. ``model_id`` None: no lock says which model it has.
+    """
+
+    name: str
+    started: datetime
+    detached: bool
+    debug: bool
+    memory_mib: int
+    model_id: str | None
+    model_sha256: str | None
+    pcrs: dict[int, bytes]
+
+    def common_json(self) -> dict[str, object]:
+        """Return the members of ``record.json`` that every backend writes."""
+        model = None if self.model_id is None else {"id": self.model_id, "sha256": self.model_sha256}
+        return {
+            "name": self.name,
+            "started": self.started.isoformat(),
+            "detached": self.detached,
+            "debug": self.debug,
+            "memory_mib": self.memory_mib,
+            "model": model,
+            "pcrs": self.pcrs_json(),
+        }
+
+    def pcrs_json(self) -> dict[str, str]:
+        """Return the registers in hex, by number."""
+        return {str(index): value.hex() for index, value in self.pcrs.items()}
+
+
+class CommonFields(TypedDict):
+    """The arguments of ``EnclaveRecord``."""
+
+    name: str
+    started: datetime
+    detached: bool
+    debug: bool
+    memory_mib: int
+    model_id: str | None
+    model_sha256: str | None
+    pcrs: dict[int, bytes]
+
+
+def read_common(value: JsonObject) -> CommonFields:
+    """Read what ``EnclaveRecord.common_json`` wrote.
+
+    Raises:
+        JsonError: a member is missing or of another type.
+    """
+    model = value.optional_object("model")
+    return CommonFields(
+        name=value.string("name"),
+        started=value.time("started"),
+        detached=value.boolean("detached"),
+        debug=value.boolean("debug"),
+        memory_mib=value.integer("memory_mib"),
+        model_id=None if model is None else model.string("id"),
+        model_sha256=None if model is None else model.string("sha256"),
+        pcrs=_read_pcrs(value.object("pcrs")),
+    )
+
+
+def _read_pcrs(value: JsonObject) -> dict[int, bytes]:
+    for index in value:
+        if _PCR_INDEX.fullmatch(index) is None:
+            raise JsonError(f"pcrs: expected the number of a register (0 to 31), found {index!r:.60}")
+    return {int(index): value.hex(index, length=_PCR_BYTES) for index in value}
+
+
+def read_record(path: Path, schema: str, parse: Callable[[JsonObject], T], *, hint: str) -> T:
+    """Return what ``parse`` makes of a record of ``schema``; ``hint`` says how to be rid of a damaged one.
+
+    Raises:
+        StateError: there is none, or it is damaged.
+        HostError: somebody else may have put it there.
+    """
+    require_private_dir(path.parent)
+    try:
+        value = JsonObject.parse(read_bounded(path, _MAX_RECORD_BYTES, what="enclave record"))
+        value.require_schema(schema)
+        return parse(value)
+    except UsageError as exc:
+        raise StateError(exc.message, hint=exc.hint) from exc
+    except JsonError as exc:
+        raise StateError(f"{path}: expected a record of {schema}; {exc}", hint=hint) from exc
+
+
+def enclave_folders(home: Path) -> list[Path]:
+    """Return the folders of the enclaves under ``home``, running or dead.
+
+    Raises:
+        HostError: the folder cannot be read, or somebody else may have put something there.
+    """
+    if not require_private_dir(home):
+        return []
+    try:
+        return sorted(path for path in home.iterdir() if path.name.startswith("enc"))
+    except FileNotFoundError:
+        return []
+    except OSError as exc:
+        raise HostError(
+            f"{home}: cannot be read ({exc.strerror})",
+            hint="enclavectl config show says where state_dir comes from",
+        ) from exc
+
+
+def remove_enclave(folder: Path) -> None:
+    """Remove the folder. One that another process removes at the same time is no error."""
+    # Not shutil.rmtree: importing it takes longer than everything else that an enclave's end takes.
+    for parent, folders, files in os.walk(folder, topdown=False):
+        for name in files:
+            Path(parent, name).unlink(missing_ok=True)
+        for name in folders:
+            with suppress(FileNotFoundError):
+                Path(parent, name).rmdir()
+    with suppress(FileNotFoundError):
+        folder.rmdir()

@@ -1,0 +1,79 @@
+"""How answers look: a line of trust, bars for probabilities, the evidence, the model's notice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.text import Text
+
+from enclavectl.cli.bars import bar
+from enclavectl.cli.screen import Screen
+from enclavectl.client.exchange import VerifiedEnclave
+from enclavectl.errors import visible
+from enclavectl.results.diagnosis import Diagnosis, Result
+
+_BAR_CELLS = 24
+
+
+class AnswerDrawing:
+    """Draws results in the order of the arguments, each as soon as those before it are there."""
+
+    def __init__(self, screen: Screen, enclave: VerifiedEnclave, top: int) -> None:
+        self._screen = screen
+        self._top = top
+        self._names = enclave.label_names
+        self._next = 0
+        screen.trust(str(enclave.document.trust))
+
+    def draw_ready(self, results: Mapping[int, Result]) -> None:
+        """Draw every result whose turn has come."""
+        while (result := results.get(self._next)) is not None:
+            # Counted when it is drawn: an interruption in between must not lose it.
+            draw_result(self._screen, result, self._names, self._top)
+            self._next += 1
+
+    def draw_rest(self, results: Mapping[int, Result]) -> None:
+        """Draw what an interruption left behind pictures that got no result."""
+        for index in sorted(index for index in results if index >= self._next):
+            draw_result(self._screen, results[index], self._names, self._top)
+
+
+def draw_result(screen: Screen, result: Result, names: Mapping[str, str], top: int) -> None:
+    """Draw one picture's answer, or why there is none; ``names`` maps label codes to names."""
+    out = screen.out
+    out.print()
+    out.print(Text(visible(result.image), style="bold"))
+    if result.outcome is None or result.outcome.probabilities_ppb is None:
+        message = "no answer" if result.error is None else result.error.message
+        out.print(Text(f"  {visible(message)}", style="red"))
+        if result.error is not None and result.error.hint:
+            out.print(Text(f"  try: {visible(result.error.hint)}"))
+        return
+    ranked = sorted(result.outcome.probabilities_ppb.items(), key=lambda item: -item[1])[:top]
+    for code, parts in ranked:
+        share = parts / 1e9
+        line = Text(f"  {code:<8}")
+        line.append(bar(share, _BAR_CELLS, encoding=out.encoding), style="cyan")
+        line.append(f" {share:6.1%}  {visible(names.get(code, ''))}")
+        out.print(line, overflow="ellipsis", no_wrap=True)
+    for _, warning in result.warnings:
+        out.print(Text(f"  warning: {warning}", style="yellow"))
+
+
+def draw_evidence(screen: Screen, diagnosis: Diagnosis) -> None:
+    """Draw what the answers rest on, and the model's notice, which goes with every answer."""
+    document, card = diagnosis.enclave.document, diagnosis.enclave.card
+    screen.out.print()
+    release = document.release or "none: debug mode"
+    signed = f"{document.timestamp:%Y-%m-%d %H:%M:%S} UTC"
+    screen.facts(
+        [
+            ("evidence", f"verified; signed {signed} under {document.root}"),
+            ("enclave", document.module_id),
+            ("release", f"{release}; PCR0 {document.pcrs[0].hex()[:16]}..."),
+            ("model", f"{card.model_id}, SHA-256 {card.sha256[:16]}..."),
+        ]
+    )
+    for later in diagnosis.later_enclaves:
+        screen.facts([("evidence", f"verified, of a later session: enclave {later.document.module_id}")])
+    screen.notice(card.notice)

@@ -1,0 +1,106 @@
+"""The one place where errors become text and exit codes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from contextlib import suppress
+
+import typer
+from typer.exceptions import TyperException
+
+from enclavectl.cli.app import build_app
+from enclavectl.errors import Bug, EnclavectlError, HostError, Interrupted, UsageError
+
+# Of a disk that takes no more: full, over a quota, over the longest file that we may write.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code."""
+    try:
+        status = build_app()(list(arguments), prog_name="enclavectl", standalone_mode=False)
+        sys.stdout.flush()
+        # Typer turns Ctrl-C into this status by itself.
+        code = status if isinstance(status, int) else 0
+        return _interrupted(arguments) if code == Interrupted.exit_code else code
+    except EnclavectlError as error:
+        return _report(error, arguments)
+    except (typer.Abort, KeyboardInterrupt):
+        return _interrupted(arguments)
+    except TyperException as exc:
+        return _refuse(exc, arguments)
+    except (BrokenPipeError, SystemExit) as exc:
+        # Typer makes an exit of a pipe that broke.
+        if isinstance(exc, SystemExit) and not isinstance(exc.__context__, BrokenPipeError):
+            raise
+        # Whoever read our output has seen enough.
+        _write_nowhere()
+        return 0
+    except Exception as exc:  # noqa: BLE001 - the boundary: what gets here is a bug, and is shown as one
+        return _report(_full_disk(exc) or _bug(), arguments)
+
+
+def _refuse(error: TyperException, arguments: Sequence[str]) -> int:
+    """Report what is wrong with the command line; a group without a command gets its help page."""
+    message = error.format_message()
+    if message.startswith("Usage:"):
+        sys.stderr.write(f"{message}\n")
+        return UsageError.exit_code
+    # Typer publishes no name for the errors that know their command.
+    path = getattr(getattr(error, "ctx", None), "command_path", "enclavectl")
+    hint = _dashed_file(arguments) or f"{path} --help lists the options"
+    return _report(UsageError(message, hint=hint), arguments)
+
+
+def _dashed_file(arguments: Sequence[str]) -> str | None:
+    """Return how to name the file that was taken for an option, if there is one."""
+    for argument in arguments:
+        if argument == "--":
+            break
+        is_name = argument.startswith("-") and not argument.startswith("--") and "." in argument
+        if is_name or (argument[:1] == "-" and argument != "-" and os.path.lexists(argument)):
+            return f"for a file of that name, write ./{argument}"
+    return None
+
+
+def _interrupted(arguments: Sequence[str]) -> int:
+    # Ctrl-C is how a listener ends; on its lines are answers only.
+    return _report(Interrupted("interrupted"), () if arguments[:1] == ["listen"] else arguments)
+
+
+def _full_disk(exc: Exception) -> HostError | None:
+    if not isinstance(exc, OSError) or exc.errno not in _FULL:
+        return None
+    what = exc.filename or "the output"
+    return HostError(f"{what}: cannot be written ({exc.strerror})", hint="is the disk full? df -h")
+
+
+def _bug() -> Bug:
+    traceback.print_exc()
+    return Bug("this is a bug in enclavectl", hint="report the lines above")
+
+
+def _write_nowhere() -> None:
+    """Make what is left to be written go nowhere, or the interpreter would complain of it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _report(error: EnclavectlError, arguments: Sequence[str]) -> int:
+    # Most command lines report no error; JSON and terminals are not looked at for those.
+    from enclavectl.cli.screen import Screen, wants_json  # noqa: PLC0415 - see above
+
+    try:
+        Screen(as_json=wants_json(arguments) and not error.after_answer).error(error)
+    except OSError:  # nobody takes our output; the exit code says it all the same
+        _write_nowhere()
+        with suppress(OSError):
+            Screen(as_json=False).error(error)
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _write_nowhere()
+    return error.exit_code

@@ -1,0 +1,266 @@
+"""``enclavectl build``: from the payload, or any Docker image, to a measured one."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from enclavectl.artifacts.boot_files import BlobPaths
+from enclavectl.artifacts.lock import read_lock
+from enclavectl.artifacts.names import EIF_NAME, LOCK_NAME
+from enclavectl.cli import options
+from enclavectl.cli.build_view import show_built, show_plan
+from enclavectl.cli.completion import rule_names
+from enclavectl.cli.invocation import Invocation, begin, refuse_together
+from enclavectl.cli.options import OutputFormat
+from enclavectl.cli.signals import ending_as_interrupted
+from enclavectl.cli.signing import BuilderChoice, Signing
+from enclavectl.eif.ramdisk.platform import parse_platform
+from enclavectl.eif.ramdisk.ramdisks import Mode
+from enclavectl.errors import UsageError
+from enclavectl.files import require_replaceable
+from enclavectl.image.build import BuildRequest, build_enclave, lint_plan
+from enclavectl.image.engine import connect
+from enclavectl.image.findings import parse_allowed, refuse_blocking
+from enclavectl.image.plan import BuildOutput, Source, make_plan
+from enclavectl.image.wheels import store_of
+from enclavectl.models.find import find_model
+
+DEFAULT_BASE = "python:3.11-slim-bookworm"
+_SINGLE_BLOBS = ("kernel", "init", "nsm_module", "cmdline")
+
+OwnImage = Annotated[
+    str | None,
+    typer.Option(
+        "--image",
+        metavar="IMAGE",
+        help="A Docker image of your own in place of the payload.",
+        show_default=False,
+    ),
+]
+PlatformName = Annotated[
+    str | None,
+    typer.Option(
+        "--platform",
+        metavar="PLATFORM",
+        help="Of an --image that Docker has for several, such as linux/arm64; default: the kernel's.",
+        show_default=False,
+    ),
+]
+OwnDockerfile = Annotated[
+    Path | None,
+    typer.Option(
+        "--dockerfile", metavar="PATH", help="A Dockerfile of your own, or its folder.", show_default=False
+    ),
+]
+Builder = Annotated[
+    BuilderChoice,
+    typer.Option("--builder", help="auto takes nitro-cli for keys in KMS only, which only it can use."),
+]
+ModeName = Annotated[
+    Mode | None,
+    typer.Option(
+        "--mode",
+        help="reproducible (default): the same PCRs everywhere; nitro-cli: those that nitro-cli gives.",
+        show_default=False,
+    ),
+]
+BaseImage = Annotated[
+    str, typer.Option("--base-image", metavar="IMAGE", help="Image with the Python that the payload runs on.")
+]
+BlobFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--blobs",
+        metavar="DIR",
+        help="Folder with kernel, init and modules; default: that of nitro-cli.",
+        show_default=False,
+    ),
+]
+KernelFile = Annotated[
+    Path | None, typer.Option("--kernel", metavar="FILE", help="A kernel.", show_default=False)
+]
+InitFile = Annotated[Path | None, typer.Option("--init", metavar="FILE", help="An init.", show_default=False)]
+NsmModule = Annotated[
+    Path | None, typer.Option("--nsm-module", metavar="FILE", help="The NSM driver.", show_default=False)
+]
+Cmdline = Annotated[
+    str | None,
+    typer.Option("--cmdline", metavar="WORDS", help="The kernel's command line.", show_default=False),
+]
+SigningKey = Annotated[
+    str | None,
+    typer.Option(
+        "--sign",
+        metavar="KEY",
+        help="Sign with this key: a PEM file, or the ARN of a KMS key.",
+        show_default=False,
+    ),
+]
+Certificate = Annotated[
+    Path | None, typer.Option("--cert", metavar="FILE", help="The key's certificate.", show_default=False)
+]
+ImageOutput = Annotated[Path, typer.Option("--to", metavar="FILE", help="The enclave image to write.")]
+UpgradeWheels = Annotated[
+    bool, typer.Option("--upgrade-wheels", help="Take the newest wheels, not those of the lock.")
+]
+Allowed = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow",
+        metavar="RULE[:PLACE]=REASON",
+        help="Let a lint finding pass.",
+        show_default=False,
+        autocompletion=rule_names,
+    ),
+]
+PlanOnly = Annotated[
+    bool, typer.Option("--dry-run", help="Collect and lint, say what would be built, and stop.")
+]
+
+
+@ending_as_interrupted()
+def build(
+    model: options.ModelName = None,
+    image: OwnImage = None,
+    dockerfile: OwnDockerfile = None,
+    platform: PlatformName = None,
+    to: ImageOutput = Path(EIF_NAME),
+    lock: options.LockFile = Path(LOCK_NAME),
+    sign: SigningKey = None,
+    cert: Certificate = None,
+    allow: Allowed = None,
+    dry_run: PlanOnly = False,
+    mode: ModeName = None,
+    builder: Builder = BuilderChoice.AUTO,
+    base_image: BaseImage = DEFAULT_BASE,
+    upgrade_wheels: UpgradeWheels = False,
+    blobs: BlobFolder = None,
+    kernel: KernelFile = None,
+    init: InitFile = None,
+    nsm_module: NsmModule = None,
+    cmdline: Cmdline = None,
+    config: options.ConfigFile = None,
+    output: options.Output = OutputFormat.TEXT,
+) -> None:
+    """Build an enclave image, measure it, and write its lock.
+
+    Builds the payload with a model, or an image of your own. Needs a Docker engine and nothing else: neither
+    root nor nitro-cli. The same inputs give the same PCRs. What is wrong with an image, such as a private key
+    in it, ends the build unless --allow lets it pass.
+
+    Examples:
+      enclavectl build                                     payload and model
+      enclavectl build --image my-app:1 --to my-app.eif    an image of your own
+      enclavectl build --dockerfile app/                   from its Dockerfile
+      enclavectl build --sign key.pem --cert cert.pem      signed
+      enclavectl build --dry-run                           look, build nothing
+    """
+    refuse_together(image=image, dockerfile=dockerfile, model=model)
+    invocation = begin(output, config, {"model": model})
+    request = _request(
+        invocation,
+        source=_source(invocation, image, dockerfile, platform, base_image),
+        blobs=BlobPaths(folder=blobs, kernel=kernel, init=init, nsm_module=nsm_module, cmdline=cmdline),
+        signing=Signing(key=sign, certificate=cert, builder=builder),
+        outputs=(to, lock),
+        mode=mode,
+        allow=allow or [],
+        upgrade=upgrade_wheels,
+    )
+    if dry_run:
+        _plan(invocation, request)
+    else:
+        _build(invocation, request)
+
+
+def _plan(invocation: Invocation, request: BuildRequest) -> None:
+    screen, store = invocation.screen, store_of(invocation.config.data_dir)
+    build_output = BuildOutput(step=screen.step, line=screen.detail)
+    with connect() as engine:
+        plan = make_plan(request.source, request.locked, engine, store, build_output)
+        plan = lint_plan(request, plan, engine, build_output)
+    try:
+        refuse_blocking(plan.findings, request.allowed)
+    except UsageError as exc:
+        show_plan(screen, plan.to_json(), plan.findings, refusal=exc)
+        if not screen.as_json:
+            raise
+        raise typer.Exit(exc.exit_code) from None  # the one JSON object has it
+    show_plan(screen, plan.to_json(), plan.findings)
+
+
+def _build(invocation: Invocation, request: BuildRequest) -> None:
+    screen, store = invocation.screen, store_of(invocation.config.data_dir)
+    began = time.monotonic()
+    with connect() as engine:
+        built = build_enclave(request, engine, store, BuildOutput(step=screen.step, line=screen.detail))
+    show_built(screen, built, request, seconds=time.monotonic() - began)
+
+
+def _source(
+    invocation: Invocation, image: str | None, dockerfile: Path | None, platform: str | None, base_image: str
+) -> Source:
+    if platform is not None and image is None:
+        raise UsageError("--platform: goes with --image only", hint="docker build --platform, then --image")
+    if image is not None or dockerfile is not None:
+        chosen = None if platform is None else parse_platform(platform)
+        return Source(image=image, dockerfile=dockerfile, platform=chosen)
+    config = invocation.config
+    return Source(model=find_model(config.model, data_dir=config.data_dir), base_image=base_image)
+
+
+def _request(
+    invocation: Invocation,
+    *,
+    source: Source,
+    blobs: BlobPaths,
+    signing: Signing,
+    outputs: tuple[Path, Path],
+    mode: Mode | None,
+    allow: Sequence[str],
+    upgrade: bool,
+) -> BuildRequest:
+    to, lock = outputs
+    nitro_cli = signing.nitro_cli()
+    if nitro_cli is not None:
+        if mode is Mode.REPRODUCIBLE:
+            raise UsageError(
+                "--mode reproducible: nitro-cli cannot build that",
+                hint="enclavectl build --builder native can",
+            )
+        single = [name for name in _SINGLE_BLOBS if getattr(blobs, name) is not None]
+        if single:
+            raise UsageError(f"--{single[0].replace('_', '-')}: nitro-cli takes a whole --blobs folder only")
+        mode = Mode.NITRO_CLI
+    for option, path in (("--to", to), ("--lock", lock)):
+        if path.is_dir() or not path.parent.is_dir():
+            raise UsageError(f"{option} {path}: expected a file in a folder that exists")
+        require_replaceable(path)
+    if to.resolve() == lock.resolve():
+        raise UsageError(f"--to and --lock: expected two files, found {to} for both")
+    locked = None
+    if lock.exists() and not upgrade:
+        try:
+            locked = read_lock(lock).wheels
+        except UsageError as exc:
+            hint = "enclavectl build --upgrade-wheels writes a new one; --lock names another"
+            raise UsageError(exc.message, hint=hint) from exc
+    return BuildRequest(
+        source=source,
+        blobs=blobs,
+        mode=mode or Mode.REPRODUCIBLE,
+        output=to,
+        lock_path=lock,
+        memory_mib=invocation.config.enclave.memory_mib,
+        locked=locked,
+        signer=signing.signer() if nitro_cli is None else None,
+        nitro_cli=nitro_cli,
+        environ=os.environ,
+        allowed=parse_allowed(allow),
+    )

@@ -1,0 +1,191 @@
+"""``enclavectl diagnose``: the whole project as one command."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from enclavectl.backends.registry import choose_backend
+from enclavectl.cli import options
+from enclavectl.cli.invocation import Invocation, begin, refuse_together
+from enclavectl.cli.options import OutputFormat
+from enclavectl.cli.picture_arguments import collect_pictures
+from enclavectl.cli.signals import ending_as_interrupted
+from enclavectl.client.folders import Collection
+from enclavectl.config.load import Config, SourceKind
+from enclavectl.errors import PictureRefused, StateError
+from enclavectl.models.find import find_model
+from enclavectl.targets.launch import LaunchRequest, launch_spec
+from enclavectl.targets.target import Target, choose_running, target_elsewhere, target_of
+from enclavectl.targets.verification import VerificationOptions, check_policy, verification_options
+
+if TYPE_CHECKING:
+    from enclavectl.backends.base import Backend, Enclave
+    from enclavectl.models.weights import Model
+
+Fresh = Annotated[
+    bool, typer.Option("--fresh", help="Start an enclave for this command even if one is running.")
+]
+TopLabels = Annotated[
+    int | None,
+    typer.Option(
+        "--top",
+        metavar="COUNT",
+        help="How many labels to show for a picture (1 to 64; default 3).",
+        show_default=False,
+    ),
+]
+ReportFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--report",
+        metavar="FILE",
+        help="Also write an HTML report: previews, answers, evidence.",
+        show_default=False,
+    ),
+]
+Force = Annotated[
+    bool, typer.Option("--force", help="Let --report write over a file that is no report; never a picture.")
+]
+AnswerTimeout = Annotated[
+    int | None,
+    typer.Option(
+        "--timeout",
+        metavar="SECONDS",
+        help="How long to wait for an answer (default 30).",
+        show_default=False,
+    ),
+]
+
+
+@ending_as_interrupted()
+def diagnose(
+    images: options.Images,
+    recursive: options.Recursive = False,
+    top: TopLabels = None,
+    report: ReportFile = None,
+    force: Force = False,
+    timeout: AnswerTimeout = None,
+    enclave: options.EnclaveName = None,
+    fresh: Fresh = False,
+    model: options.ModelName = None,
+    connect: options.Address = None,
+    policy: options.PolicyFile = None,
+    root: options.RootFile = None,
+    unsafe_allow_debug: options.AllowDebug = False,
+    backend: options.BackendName = None,
+    config: options.ConfigFile = None,
+    output: options.Output = OutputFormat.TEXT,
+) -> None:
+    """Classify pictures in an enclave that first proves what it runs.
+
+    Uses the enclave that is running, or --enclave NAME if there are several. Where none is running it starts
+    one and ends it afterwards.
+
+    If the evidence is refused, nothing of a picture is sent and the exit code is 4. If only some pictures are
+    refused, the others are still answered and the exit code is 5. Ctrl-C and SIGTERM end a batch with the
+    answers that are there; the exit code is 130.
+
+    Examples:
+      enclavectl diagnose picture.jpg                     one picture
+      enclavectl diagnose --top 1 folder/ more.png        a folder and a file
+      enclavectl diagnose --output json folder/           for programs
+      enclavectl diagnose --report answer.html p.jpg      with a page to print
+      enclavectl diagnose - < picture.jpg                 from standard input
+    """
+    flags = {"model": model, "backend": backend, "diagnose.top": top, "diagnose.timeout_s": timeout}
+    invocation = begin(output, config, flags)
+    refuse_together(connect=connect, enclave=enclave, fresh=fresh)
+    refuse_together(connect=connect, model=model)
+    found = collect_pictures(invocation.screen, images, recursive=recursive)
+    if report is not None:
+        _check_report(report, found, force=force)
+    verification = verification_options(
+        invocation.config,
+        policy=policy,
+        allow_debug=unsafe_allow_debug,
+        connect=connect,
+        root=root,
+        model=_wanted_model(invocation.config),
+    )
+    with ExitStack() as stack:
+        backend_here = None if connect is not None else choose_backend(invocation.config, invocation.screen)
+
+        def find_target() -> Target:
+            if backend_here is None:
+                return target_elsewhere(str(connect), verification)
+            return _target_here(invocation, stack, backend_here, enclave, verification, is_fresh=fresh)
+
+        target = find_target()
+        # What a session and its drawing need takes as long to load as a local enclave to boot: load it now.
+        from enclavectl.cli.picture_batch import Batch, answer_pictures  # noqa: PLC0415 - see above
+
+        batch = Batch(
+            pictures=found, target=target, backend=backend_here, report=report, find_target=find_target
+        )
+        has_errors = answer_pictures(invocation, batch)
+    if has_errors:
+        raise typer.Exit(PictureRefused.exit_code)
+
+
+def _target_here(
+    invocation: Invocation,
+    stack: ExitStack,
+    backend: Backend,
+    name: str | None,
+    verification: VerificationOptions,
+    *,
+    is_fresh: bool,
+) -> Target:
+    """Return a running enclave of this host, or a fresh one that ends when ``stack`` does."""
+    found = None if is_fresh else choose_running(backend, name)
+    if found is None:
+        check_policy(verification)
+        invocation.screen.step(f"starting a {backend.name} enclave")
+        running = stack.enter_context(
+            backend.start(launch_spec(invocation.config, LaunchRequest()), detached=False)
+        )
+        return target_of(backend, running.enclave, verification, running)
+    _check_model(verification.model, found)
+    invocation.screen.note(f"using the running enclave {found.name}, model {found.model_id or 'not known'}")
+    return target_of(backend, found, verification)
+
+
+def _wanted_model(config: Config) -> Model | None:
+    """Return the model that a flag asks for; a configured one is only a default.
+
+    Raises:
+        UsageError: there is no such model.
+    """
+    if config.sources["model"].kind is not SourceKind.FLAG:
+        return None
+    return find_model(config.model, data_dir=config.data_dir)
+
+
+def _check_model(wanted: Model | None, enclave: Enclave) -> None:
+    """Say early that another model runs. What counts is the attested card, which the session is held to.
+
+    Raises:
+        StateError: the record is of another model.
+    """
+    if wanted is None or enclave.model_sha256 in (None, wanted.card.sha256):
+        return
+    raise StateError(
+        f"{enclave.name}: expected an enclave with model {wanted.card.model_id}, found {enclave.model_id}",
+        hint="leave --model out to use it, or add --fresh to start another for this command",
+    )
+
+
+def _check_report(path: Path, found: Collection, *, force: bool) -> None:
+    """Refuse now what would fail, or destroy something, after the answers are there.
+
+    Raises:
+        UsageError: the report cannot be written there, or may not be.
+    """
+    # Reports load Pillow; few command lines ask for one.
+    from enclavectl.results.report import check_target  # noqa: PLC0415 - see above
+
+    check_target(path, found.names, len(found.names), force=force)

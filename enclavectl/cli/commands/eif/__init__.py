@@ -1,0 +1,1 @@
+"""The commands below ``enclavectl eif``, a module each."""

@@ -1,0 +1,38 @@
+"""``enclavectl eif extract``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from enclavectl.cli.image_files import ImageFile, open_image
+from enclavectl.cli.invocation import screen_for
+from enclavectl.cli.options import Output, OutputFormat
+from enclavectl.cli.signals import ending_as_interrupted
+from enclavectl.eif.extract import extract_sections
+
+EXTRACT_SCHEMA = "enclavectl.eif-extract/1"
+
+NewFolder = Annotated[Path, typer.Option("--to", metavar="DIR", help="A folder that does not exist yet.")]
+
+
+@ending_as_interrupted()
+def extract(file: ImageFile, folder: NewFolder, output: Output = OutputFormat.TEXT) -> None:
+    """Write each section of an image to a file.
+
+    The files are kernel, cmdline, metadata.json, ramdisk0.cpio and so on. Ramdisks stay archives: unpack one
+    with cpio --extract --make-directories, and not as root.
+
+    Examples:
+      enclavectl eif extract app.eif --to parts   into a new folder
+    """
+    screen = screen_for(output)
+    with open_image(file) as image:
+        written = extract_sections(image, folder)
+    if screen.as_json:
+        files = [{"file": str(one.path), "kind": one.kind, "size": one.size} for one in written]
+        screen.result({"schema": EXTRACT_SCHEMA, "files": files})
+    else:
+        screen.facts((str(one.path), f"{one.size:,} bytes") for one in written)

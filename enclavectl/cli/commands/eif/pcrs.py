@@ -1,0 +1,36 @@
+"""``enclavectl eif pcrs``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from enclavectl.cli.eif_view import draw_findings
+from enclavectl.cli.image_files import ImageFiles, open_image, progress
+from enclavectl.cli.invocation import screen_for
+from enclavectl.cli.options import Output, OutputFormat
+from enclavectl.cli.per_file import Answer, answer_each
+from enclavectl.eif.examine import read_verified
+
+PCRS_FILES_SCHEMA = "enclavectl.pcrs-files/1"
+
+
+def pcrs(files: ImageFiles, output: Output = OutputFormat.TEXT) -> None:
+    """Compute the PCRs that an enclave with the image attests.
+
+    PCR0 measures the whole image, PCR1 kernel and boot ramdisk, PCR2 the application, PCR8 the certificate of
+    the signature.
+
+    Examples:
+      enclavectl eif pcrs app.eif              of one image
+      enclavectl eif pcrs old.eif new.eif      of several
+    """
+    screen = screen_for(output)
+
+    def answer(file: Path) -> Answer:
+        with open_image(file) as image, progress(screen, "measuring", file) as on_bytes:
+            measured = read_verified(image, on_bytes=on_bytes)
+        draw_findings(screen, measured.warnings)  # in JSON mode too: the object has the registers only
+        registers = measured.measurements.registers()
+        return Answer(value=measured.measurements.to_json(), draw=lambda: screen.facts(registers.items()))
+
+    answer_each(screen, files, PCRS_FILES_SCHEMA, answer)

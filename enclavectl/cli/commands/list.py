@@ -1,0 +1,67 @@
+"""``enclavectl list``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from enclavectl.backends.base import machine_of
+from enclavectl.backends.registry import choose_backend
+from enclavectl.cli import options
+from enclavectl.cli.invocation import begin
+from enclavectl.cli.options import OutputFormat
+from enclavectl.cli.screen import Screen
+
+if TYPE_CHECKING:
+    from enclavectl.backends.base import Enclave
+
+LIST_SCHEMA = "enclavectl.enclaves/1"
+_COLUMNS = ("NAME", "STATE", "TRUST", "MODEL", "STARTED (UTC)", "PID")
+_MACHINE_COLUMNS = ("CID", "MIB", "CPUS", "OWNER")
+
+
+def list_enclaves(
+    backend: options.BackendName = None,
+    config: options.ConfigFile = None,
+    output: options.Output = OutputFormat.TEXT,
+) -> None:
+    """List the enclaves of this host.
+
+    Shows booting, running and dead ones. On backend nitro it shows other users' enclaves as well. Those that
+    were ended are in enclavectl history.
+
+    Examples:
+      enclavectl list                      a table
+      enclavectl list --output json        for programs
+      enclavectl list --backend local      simulated ones, on a host of both kinds
+    """
+    invocation = begin(output, config, {"backend": backend})
+    chosen = choose_backend(invocation.config, invocation.screen)
+    _show(invocation.screen, chosen.name, chosen.enclaves())
+
+
+def _show(screen: Screen, backend: str, enclaves: Sequence[Enclave]) -> None:
+    if screen.as_json:
+        found = [{"trust": str(one.trust), **one.to_json()} for one in enclaves]
+        screen.result({"schema": LIST_SCHEMA, "backend": backend, "enclaves": found})
+        return
+    if not enclaves:
+        screen.note(f"no enclave on backend {backend}; enclavectl run starts one")
+        return
+    has_machines = any(machine_of(one) for one in enclaves)
+    screen.table([*_COLUMNS, *(_MACHINE_COLUMNS if has_machines else ())], [_row(one) for one in enclaves])
+
+
+def _row(enclave: Enclave) -> list[str]:
+    started = "" if enclave.started is None else f"{enclave.started:%Y-%m-%d %H:%M:%S}"
+    row = [
+        enclave.name,
+        f"{enclave.state} (owned)" if enclave.is_owned else str(enclave.state),
+        str(enclave.trust),
+        enclave.model_id or "",
+        started,
+        str(enclave.pid or ""),
+    ]
+    if (machine := machine_of(enclave)) is not None:
+        row += [str(machine.cid or ""), str(enclave.memory_mib or ""), str(machine.cpus), machine.owner or ""]
+    return row

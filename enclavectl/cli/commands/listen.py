@@ -1,0 +1,148 @@
+"""``enclavectl listen``: receive the answers to what `send` handed in."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+
+from enclavectl.backends.registry import choose_backend
+from enclavectl.cli import options
+from enclavectl.cli.answer_view import draw_result
+from enclavectl.cli.invocation import begin
+from enclavectl.cli.options import OutputFormat
+from enclavectl.cli.screen import Screen
+from enclavectl.client.exchange import open_reply
+from enclavectl.client.listener import Arrived, Delivered, Failed, Listener, ListenerEvent
+from enclavectl.client.reply_keys import PendingStore
+from enclavectl.errors import EnclaveLost, PeerProtocolError
+from enclavectl.net.transport import listening as listening_at
+from enclavectl.results.diagnosis import Result, refusal
+from enclavectl.targets.verification import check_policy, expectation_of, verification_options
+
+ANSWER_SCHEMA = "enclavectl.answer/1"
+# An enclave that is refused dials in again every second.
+_FAILURES_S = 10.0
+
+AnswerCount = Annotated[
+    int | None,
+    typer.Option("--count", min=1, metavar="COUNT", help="End after so many answers.", show_default=False),
+]
+QuietTime = Annotated[
+    float | None,
+    typer.Option(
+        "--timeout",
+        min=0.1,
+        metavar="SECONDS",
+        help="End after so long without news.",
+        show_default=False,
+    ),
+]
+TopLabels = Annotated[
+    int | None,
+    typer.Option("--top", metavar="COUNT", help="How many labels to show for a picture.", show_default=False),
+]
+
+
+def listen(
+    count: AnswerCount = None,
+    timeout: QuietTime = None,
+    top: TopLabels = None,
+    policy: options.PolicyFile = None,
+    unsafe_allow_debug: options.AllowDebug = False,
+    backend: options.BackendName = None,
+    config: options.ConfigFile = None,
+    output: options.Output = OutputFormat.TEXT,
+) -> None:
+    """Receive and show the answers to pictures that were sent.
+
+    Waits for enclaves to dial in, verifies their evidence, and shows the answers to what enclavectl send
+    handed in. Runs until Ctrl-C, --count or --timeout. Exit code 5 if --count was given and fewer answers
+    came. With --output json each answer is one object on one line.
+
+    Examples:
+      enclavectl listen                          until Ctrl-C
+      enclavectl listen --count 1 --timeout 60   one answer, within a minute
+      enclavectl listen --output json            an object on a line for each answer
+    """
+    invocation = begin(output, config, {"backend": backend, "diagnose.top": top})
+    settings = invocation.config
+    chosen = choose_backend(settings, invocation.screen)
+    verification = verification_options(settings, policy=policy, allow_debug=unsafe_allow_debug)
+    check_policy(verification)
+    address = chosen.outbound_address(settings.enclave.port_out)
+    answers = AnswerPrinter(invocation.screen, PendingStore(settings.state_dir), settings.diagnose.top)
+    with listening_at(address) as listening:
+        invocation.screen.note(f"listening on {address}; Ctrl-C ends")
+        # Asked anew for each enclave that dials in: they start while we listen.
+        listener = Listener(listening, lambda: expectation_of(chosen, chosen.enclaves, verification))
+        for happening in listener.events(timeout):
+            answers.show(happening)
+            if answers.count == count:
+                return
+    if count is not None:
+        raise EnclaveLost(
+            f"expected {count} answers, found {answers.count} within {timeout} s without news",
+            hint="enclavectl send hands pictures in; enclavectl list shows what runs",
+        )
+
+
+class AnswerPrinter:
+    """Opens and shows what a listener brings; ``count`` answers so far."""
+
+    def __init__(self, screen: Screen, store: PendingStore, top: int) -> None:
+        self._screen = screen
+        self._store = store
+        self._top = top
+        self._failures = 0
+        self._next_failure_at = 0.0
+        self.count = 0
+
+    def show(self, happening: ListenerEvent) -> None:
+        """Show one answer on standard output; everything else is a note on standard error."""
+        if isinstance(happening, Arrived):
+            document = happening.enclave.document
+            self._screen.note(f"verified {document.module_id}, trust {document.trust}")
+        elif isinstance(happening, Failed):
+            self._note_failure(f"{happening.error.message} ({happening.error.code})")
+        else:
+            self._show_answer(happening)
+
+    def _note_failure(self, note: str) -> None:
+        """Show the first at once, then one of all in a while: peers that fail must not fill the screen."""
+        self._failures += 1
+        now = time.monotonic()
+        if now < self._next_failure_at:
+            return
+        others = f", and {self._failures - 1} other failures" if self._failures > 1 else ""
+        self._screen.note(f"{note}{others}")
+        self._failures = 0
+        self._next_failure_at = now + _FAILURES_S
+
+    def _show_answer(self, delivered: Delivered) -> None:
+        waiting = self._store.find(delivered.answer.request_id)
+        if waiting is None:
+            self._screen.note(f"an answer to a request that is not ours: {delivered.answer.request_id.hex()}")
+            delivered.confirm()  # nobody else will open it: the key was here, or is lost
+            return
+        try:
+            outcome = open_reply(waiting.pending, delivered.answer)
+        except PeerProtocolError as error:
+            self._screen.note(error.message)
+            return
+        if outcome is None:
+            return  # a receipt, which only `send` asks for
+        problem = None if outcome.problem is None else refusal(waiting.image, outcome.problem)
+        result = Result(image=waiting.image, sha256=waiting.sha256, outcome=outcome, error=problem)
+        trust = str(delivered.enclave.document.trust)
+        if self._screen.as_json:
+            value = {"schema": ANSWER_SCHEMA, "trust": trust, "notice": waiting.notice}
+            self._screen.line({**value, "result": result.to_json(dict(waiting.labels))})
+        else:
+            self._screen.trust(trust)
+            draw_result(self._screen, result, waiting.labels, self._top)
+            self._screen.notice(waiting.notice)
+        self._store.remove(delivered.answer.request_id)
+        delivered.confirm()
+        self.count += 1

@@ -1,0 +1,181 @@
+"""``enclavectl run``: an enclave that stays, on any backend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from enclavectl.backends.registry import choose_backend, resolve_backend
+from enclavectl.cli import options
+from enclavectl.cli.console_text import follow_console
+from enclavectl.cli.invocation import Invocation, begin
+from enclavectl.cli.options import OutputFormat
+from enclavectl.config.choices import BackendChoice
+from enclavectl.config.load import Profile
+from enclavectl.errors import UsageError
+from enclavectl.targets.launch import LaunchRequest, launch_spec
+from enclavectl.targets.target import target_of
+from enclavectl.targets.verification import production_error, verification_options
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from enclavectl.backends.base import Backend, RunningEnclave
+
+ImageToRun = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[EIF]",
+        help="Image to run, on backend nitro; default: enclave.eif in the current folder.",
+        show_default=False,
+    ),
+]
+NewName = Annotated[
+    str | None,
+    typer.Option(
+        "--name",
+        metavar="NAME",
+        help="What to call it; default: the image's name, or two words.",
+        show_default=False,
+    ),
+]
+DebugMode = Annotated[
+    bool,
+    typer.Option(
+        "--debug", help="Debug mode: PCR0, 1 and 2 attest as zeros, so clients refuse it by default."
+    ),
+]
+Attach = Annotated[
+    bool, typer.Option("--attach", help="Show its console from the start; Ctrl-C only detaches.")
+]
+Memory = Annotated[
+    int | None,
+    typer.Option("--memory", metavar="MIB", help="MiB that the enclave may use.", show_default=False),
+]
+Cpus = Annotated[
+    int | None,
+    typer.Option("--cpus", metavar="COUNT", help="Virtual CPUs, on backend nitro.", show_default=False),
+]
+FixedCid = Annotated[
+    int | None,
+    typer.Option(
+        "--cid",
+        metavar="CID",
+        help="Its address on vsock, on backend nitro; default: a free one.",
+        show_default=False,
+    ),
+]
+Wait = Annotated[
+    bool,
+    typer.Option("--wait/--no-wait", help="Wait until it has proved itself; without, until it is launched."),
+]
+
+
+def run(
+    image: ImageToRun = None,
+    name: NewName = None,
+    model: options.ModelName = None,
+    debug: DebugMode = False,
+    attach: Attach = False,
+    memory: Memory = None,
+    cpus: Cpus = None,
+    cid: FixedCid = None,
+    wait: Wait = True,
+    backend: options.BackendName = None,
+    config: options.ConfigFile = None,
+    output: options.Output = OutputFormat.TEXT,
+) -> None:
+    """Start an enclave that stays until it is terminated.
+
+    Waits until the enclave has proved itself. Ctrl-C before that ends the enclave as soon as it can be ended.
+    On backend nitro it runs an image; on backend local a process plays the enclave, without any protection.
+
+    Examples:
+      enclavectl run --name first              on this host's backend
+      enclavectl run app.eif --memory 2048     an image, with 2 GiB
+      enclavectl run app.eif --debug --attach  with its console, without attestation
+    """
+    flags: dict[str, object] = {"model": model, "backend": backend}
+    machine = _Machine(memory_mib=memory, cpus=cpus, cid=cid)
+    flags |= machine.flags(resolve_backend(begin(output, config, flags).config))
+    invocation = begin(output, config, flags)
+    if attach:
+        _check_attach(invocation, debug=debug)
+    if debug:
+        _check_debug(invocation)
+    chosen = choose_backend(invocation.config, invocation.screen)
+    invocation.screen.step(f"starting a {chosen.name} enclave")
+    spec = launch_spec(invocation.config, LaunchRequest(name=name, debug=debug, image=image))
+    with chosen.start(spec, detached=True) as running:
+        attested = _prove(invocation, chosen, running) if wait else None
+    from enclavectl.cli.enclave_view import show_enclave  # noqa: PLC0415 - loaded while it boots
+
+    enclave = running.enclave
+    out = chosen.outbound_address(invocation.config.enclave.port_out)
+    show_enclave(invocation.screen, enclave, attested=attested, outbound=str(out))
+    if debug:
+        invocation.screen.note(f"{enclave.name} runs in DEBUG MODE: send it no secrets")
+    if attach:
+        follow_console(invocation.screen, chosen, enclave)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Machine:
+    """What the command line says of the machine that the enclave gets."""
+
+    memory_mib: int | None
+    cpus: int | None
+    cid: int | None
+
+    def flags(self, backend: BackendChoice) -> dict[str, object]:
+        """Return the values by configuration key, which depends on the backend.
+
+        Raises:
+            UsageError: the local backend was given a virtual machine's.
+        """
+        if backend.runs_machines:
+            names = ("memory_mib", "cpus", "cid")
+            return {f"enclave.{name}": getattr(self, name) for name in names}
+        for flag, value in (("--cpus", self.cpus), ("--cid", self.cid)):
+            if value is not None:
+                raise UsageError(
+                    f"{flag}: the local backend has no virtual machine",
+                    hint="enclavectl run --backend nitro has one; leave it out here",
+                )
+        return {"local.memory_mib": self.memory_mib}
+
+
+def _check_debug(invocation: Invocation) -> None:
+    if invocation.config.profile is Profile.PRODUCTION:
+        raise production_error("--debug")
+    invocation.screen.note("DEBUG MODE: nothing measures this enclave's code. Send it no secrets.")
+
+
+def _check_attach(invocation: Invocation, *, debug: bool) -> None:
+    if invocation.screen.as_json:
+        raise UsageError("--attach: a console is no JSON", hint="leave --output json out")
+    if resolve_backend(invocation.config).runs_machines and not debug:
+        # nitro-cli would turn debug mode on by itself, and attestation off.
+        raise UsageError(
+            "--attach: expected --debug as well: only debug mode has a console",
+            hint="leave --attach out: a console and attestation exclude each other",
+        )
+
+
+def _prove(invocation: Invocation, chosen: Backend, running: RunningEnclave) -> Mapping[str, object]:
+    """Return what the enclave attests, which is the sign that it is ready."""
+    # What a session needs takes as long to load as a local enclave to boot: load it now.
+    from enclavectl.cli.enclave_view import attested_json  # noqa: PLC0415 - see above
+    from enclavectl.targets.session import BOOT_S, explain_boot_failure, open_session  # noqa: PLC0415 - see above
+
+    verification = verification_options(invocation.config, allow_debug=running.enclave.debug)
+    # The policy of the configuration is for clients; here the question is whether it is what we started.
+    target = target_of(chosen, running.enclave, replace(verification, policy=None), running)
+    with (
+        explain_boot_failure(chosen, running),
+        open_session(target, invocation.screen, timeout_s=BOOT_S) as client,
+    ):
+        return attested_json(client.enclave.document)

@@ -1,0 +1,123 @@
+"""``enclavectl send``: hand pictures in now, and let `listen` show the answers, as in the tutorial."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import typer
+
+from enclave_payload.contents import Delivery
+from enclavectl.backends.base import Backend
+from enclavectl.backends.registry import choose_backend
+from enclavectl.cli import options
+from enclavectl.cli.invocation import begin, refuse_together
+from enclavectl.cli.options import OutputFormat
+from enclavectl.cli.picture_arguments import collect_pictures
+from enclavectl.client.pictures import Picture, read_pictures
+from enclavectl.client.reply_keys import PendingStore, Waiting
+from enclavectl.client.session import Client
+from enclavectl.errors import EnclaveBusy, PictureRefused, StateError
+from enclavectl.results.diagnosis import refusal
+from enclavectl.targets.target import Target, choose_running, target_elsewhere, target_of
+from enclavectl.targets.verification import VerificationOptions, verification_options
+
+SENT_SCHEMA = "enclavectl.sent/1"
+
+
+def send(
+    images: options.Images,
+    recursive: options.Recursive = False,
+    enclave: options.EnclaveName = None,
+    connect: options.Address = None,
+    policy: options.PolicyFile = None,
+    root: options.RootFile = None,
+    unsafe_allow_debug: options.AllowDebug = False,
+    backend: options.BackendName = None,
+    config: options.ConfigFile = None,
+    output: options.Output = OutputFormat.TEXT,
+) -> None:
+    """Hand pictures to a verified enclave; listen shows the answers.
+
+    Each picture is sealed to the enclave after its evidence was verified. The command ends when the enclave
+    has confirmed that it has the pictures. The keys to the answers wait in the state folder, readable by this
+    user only.
+
+    Examples:
+      enclavectl listen                               in one terminal
+      enclavectl send picture.jpg                     in another: one picture
+      enclavectl send --enclave first folder/         a folder, to the enclave named first
+    """
+    invocation = begin(output, config, {"backend": backend})
+    settings, screen = invocation.config, invocation.screen
+    refuse_together(connect=connect, enclave=enclave)
+    found = collect_pictures(screen, images, recursive=recursive)
+    verification = verification_options(
+        settings, policy=policy, allow_debug=unsafe_allow_debug, connect=connect, root=root
+    )
+    if connect is not None:
+        target = target_elsewhere(connect, verification)
+    else:
+        target = _running_target(choose_backend(settings, screen), enclave, verification)
+    store = PendingStore(settings.state_dir)
+    results: list[dict[str, object]] = []
+    pictures = read_pictures(found.names, sys.stdin.buffer.read)
+    with Client.connect(target.address, target.expectation, timeout_s=settings.diagnose.timeout_s) as client:
+        trust = str(client.enclave.document.trust)
+        for name, picture in zip(found.names, pictures, strict=True):
+            try:
+                handed_in = _hand_in(client, store, picture, settings.diagnose.timeout_s)
+            except PictureRefused as error:
+                results.append({"image": name, "error": {"code": error.code, "message": error.message}})
+                screen.note(error.message)
+            else:
+                results.append({"image": name, **handed_in})
+                if not screen.as_json:
+                    typer.echo(f"handed in {name}: request {handed_in['request_id']} ({trust})")
+    if screen.as_json:
+        value = {"schema": SENT_SCHEMA, "trust": trust, "backend": target.backend}
+        left_out = [folder.to_json() for folder in found.left_out]
+        screen.result({**value, "results": results, "left_out": left_out})
+    if any("error" in result for result in results):
+        raise typer.Exit(PictureRefused.exit_code)
+
+
+def _running_target(backend: Backend, name: str | None, verification: VerificationOptions) -> Target:
+    found = choose_running(backend, name)
+    if found is None:
+        raise StateError("no enclave is running", hint="enclavectl run starts one")
+    return target_of(backend, found, verification)
+
+
+def _hand_in(
+    client: Client, store: PendingStore, picture: Picture | PictureRefused, timeout_s: float
+) -> dict[str, str]:
+    """Return what was handed in once the enclave keeps the answer, whose key is in the store.
+
+    Raises:
+        EnclaveBusy: the enclave has no room for it.
+        PictureRefused: the picture could not be read, or the enclave has no answer to it.
+    """
+    if isinstance(picture, PictureRefused):
+        raise picture
+    pending = client.prepare()
+    store.add(
+        Waiting(
+            pending=pending,
+            image=picture.name,
+            sha256=picture.sha256,
+            labels=client.enclave.label_names,
+            notice=client.enclave.card.notice,
+        )
+    )
+    try:
+        client.submit(picture, pending, Delivery.OUT)
+        _, receipt = client.next_answer(time.monotonic() + timeout_s)
+        if isinstance(receipt, EnclaveBusy):
+            raise receipt
+        if receipt is not None and receipt.problem is not None:
+            raise refusal(picture.name, receipt.problem)
+    except (EnclaveBusy, PictureRefused):
+        store.remove(pending.request_id)
+        raise
+    return {"sha256": picture.sha256, "request_id": pending.request_id.hex()}

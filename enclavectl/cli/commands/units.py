@@ -1,0 +1,185 @@
+"""``enclavectl units``: systemd units for an enclave, its listener and its proxies."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from enclavectl.artifacts.names import EIF_NAME
+from enclavectl.cli import options
+from enclavectl.cli.invocation import Invocation, begin
+from enclavectl.cli.options import OutputFormat
+from enclavectl.cli.screen import Screen
+from enclavectl.config.load import Config
+from enclavectl.deploy.systemd import (
+    MARK,
+    UnitFile,
+    UnitsRequest,
+    install_commands,
+    parse_endpoint,
+    write_units,
+)
+from enclavectl.errors import HostError, UsageError
+from enclavectl.files import read_bounded, write_atomic
+from enclavectl.host.requirements import read_eif
+from enclavectl.nitro_cli.limits import boot_bound_s, check_cid
+
+UNITS_SCHEMA = "enclavectl.units/1"
+_MAX_UNIT = 1 << 16
+
+ImageToRun = Annotated[Path, typer.Argument(metavar="[EIF]", help="The image that the unit runs.")]
+NewName = Annotated[str, typer.Option("--name", metavar="NAME", help="What to call the enclave.")]
+Endpoints = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--endpoint",
+        metavar="PORT:HOST:PORT",
+        help="Let enclaves reach HOST:PORT through vsock port PORT of the parent; may be repeated.",
+        show_default=False,
+    ),
+]
+UnitFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--to", metavar="DIR", help="Folder to write the files to; default: print them.", show_default=False
+    ),
+]
+UnitUser = Annotated[
+    str | None,
+    typer.Option("--user", metavar="USER", help="Who runs them; default: you.", show_default=False),
+]
+Memory = Annotated[
+    int | None,
+    typer.Option("--memory", metavar="MIB", help="MiB; default: as configured.", show_default=False),
+]
+Cpus = Annotated[
+    int | None,
+    typer.Option("--cpus", metavar="COUNT", help="vCPUs; default: as configured.", show_default=False),
+]
+FixedCid = Annotated[
+    int | None,
+    typer.Option(
+        "--cid", metavar="CID", help="Its address on vsock; default: a free one.", show_default=False
+    ),
+]
+
+
+def units(
+    eif: ImageToRun = Path(EIF_NAME),
+    name: NewName = "enclave",
+    endpoint: Endpoints = None,
+    to: UnitFolder = None,
+    user: UnitUser = None,
+    memory: Memory = None,
+    cpus: Cpus = None,
+    cid: FixedCid = None,
+    policy: options.PolicyFile = None,
+    config: options.ConfigFile = None,
+    output: options.Output = OutputFormat.TEXT,
+) -> None:
+    """Write systemd units that start an enclave at boot.
+
+    Writes a unit for the enclave, one for its listener, and one for each endpoint that enclaves may call.
+    Nothing is installed: the command says where the files belong and what to run.
+
+    Examples:
+      enclavectl units                             print them
+      enclavectl units app.eif --to units          write them to a folder
+      enclavectl units --endpoint 8443:kms:443     with a proxy to an endpoint
+    """
+    flags = {"enclave.memory_mib": memory, "enclave.cpus": cpus, "policy": policy}
+    invocation = begin(output, config, flags)
+    endpoints = tuple(parse_endpoint(text) for text in endpoint or ())
+    request = replace(_request(invocation, eif, name, user, cid), endpoints=endpoints)
+    files = write_units(request)
+    if to is not None:
+        _write(files, to)
+    _show(invocation.screen, files, install_commands(request, files, str(to or ".")), to)
+
+
+def _show(screen: Screen, files: Sequence[UnitFile], commands: Sequence[str], to: Path | None) -> None:
+    if screen.as_json:
+        value = {
+            "schema": UNITS_SCHEMA,
+            "folder": None if to is None else str(to),
+            "files": [{"name": one.name, "installs_to": one.folder, "text": one.text} for one in files],
+            "commands": list(commands),
+        }
+        screen.result(value)
+        return
+    if to is None:
+        for one in files:
+            typer.echo(f"# ==> {one.folder}/{one.name}\n{one.text}")
+    else:
+        screen.facts((one.name, f"for {one.folder}") for one in files)
+    screen.note("to have them in force:" if to else "write them with --to DIR; to have them in force:")
+    for line in commands:
+        screen.note(f"  {line}")
+
+
+def _request(invocation: Invocation, eif: Path, name: str, user: str | None, cid: int | None) -> UnitsRequest:
+
+    if cid is not None:
+        check_cid(cid)
+    settings = invocation.config
+    memory_mib = settings.enclave.memory_mib
+    # Without the image: the largest that this memory allows.
+    size = read_eif(eif).size if eif.exists() else (memory_mib << 20) // 4
+    try:
+        account = pwd.getpwuid(os.getuid()) if user is None else pwd.getpwnam(user)
+    except KeyError:
+        raise UsageError(f"--user: there is no user {user or os.getuid()} here") from None
+    return UnitsRequest(
+        name=name,
+        eif=eif.absolute(),
+        memory_mib=memory_mib,
+        cpus=settings.enclave.cpus,
+        cid=cid,
+        user=account.pw_name,
+        home=Path(account.pw_dir),
+        state_dir=_state_dir(settings, account),
+        enclavectl=_ourselves(),
+        boot_bound_s=boot_bound_s(size, memory_mib),
+        policy=settings.policy,
+    )
+
+
+def _state_dir(settings: Config, account: pwd.struct_passwd) -> Path:
+    """Return where enclavectl keeps its own when that user runs it: ours is as configured."""
+    is_ours = account.pw_uid == os.getuid()
+    return settings.state_dir if is_ours else Path(account.pw_dir) / ".local" / "state" / "enclavectl"
+
+
+def _ourselves() -> Path:
+    """Return the path of the running command: as it was called, or beside the interpreter."""
+    called = Path(sys.argv[0]).absolute()
+    beside = Path(sys.executable).absolute().with_name("enclavectl")
+    return called if called.name == "enclavectl" and called.is_file() else beside
+
+
+def _write(files: Sequence[UnitFile], folder: Path) -> None:
+    """Write each file into the folder, or none if one there was written by somebody else.
+
+    Raises:
+        HostError: the folder cannot be made.
+        UsageError: a file there is not of enclavectl.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise HostError(f"{folder}: cannot make this folder ({exc.strerror})") from exc
+    for one in files:
+        path = folder / one.name
+        if path.exists() and not read_bounded(path, _MAX_UNIT, what="unit").startswith(MARK.encode()):
+            raise UsageError(
+                f"{path}: expected a file that enclavectl wrote, found another", hint="move it away"
+            )
+    for one in files:
+        write_atomic(folder / one.name, one.text.encode(), mode=0o644)

@@ -1,0 +1,86 @@
+"""What is drawn with Rich. ``Screen`` loads this when it first draws: errors, notes and JSON need none of it.
+
+Text is never parsed as markup: Rich would raise on a file name such as ``[/tmp/x]``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+# Where there is no terminal: wide enough for a PCR in a table, narrow enough for a log.
+_PLAIN_WIDTH = 100
+_TRUST_STYLES = {
+    "nitro": "bold green",
+    "emulated": "bold yellow",
+    "simulated": "bold yellow",
+    "debug": "bold red",
+}
+_TRUST_WORDS = {
+    "nitro": "AWS signed for this enclave, whose code is measured.",
+    "emulated": "QEMU measured this enclave; nobody signed. It protects nothing from this machine's owner.",
+    "simulated": (
+        "a process on this machine plays the enclave. It protects nothing from this machine's owner."
+    ),
+    "debug": "the enclave runs in debug mode: nothing measures its code and its console can be read.",
+}
+
+
+class _PipedConsole(Console):
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError  # Rich would end the process, as if that were our bug
+
+
+class Drawing:
+    """The two consoles, and the few forms that all commands draw."""
+
+    def __init__(self) -> None:
+        self.out = _console(stderr=False)
+        self.err = _console(stderr=True)
+
+    def step(self, text: str) -> None:
+        """Draw what has begun, on standard error."""
+        self.err.print(f"· {text}", style="dim")
+
+    def trust(self, trust: str) -> None:
+        """Draw the line that stands above every answer: what the evidence is worth."""
+        line = Text(trust.upper(), style=_TRUST_STYLES[trust])
+        line.append(f"  {_TRUST_WORDS[trust]}", style="default not bold")
+        self.out.print(line, soft_wrap=not sys.stdout.isatty())
+
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        """Draw a table without borders, one line a row."""
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for column in columns:
+            table.add_column(column, overflow="fold")
+        for row in rows:
+            table.add_row(*row)
+        self.out.print(table)
+
+    def facts(self, pairs: Sequence[tuple[str, str]]) -> None:
+        """Draw names and values, aligned."""
+        width = max((len(name) for name, _ in pairs), default=0) + 2
+        for name, value in pairs:
+            line = Text(name.ljust(width), style="dim").append(value, style="not dim")
+            self.out.print(line, soft_wrap=True)
+
+    def bold(self, text: str, *, soft_wrap: bool) -> None:
+        """Draw a line in bold."""
+        self.out.print(Text(text, style="bold"), soft_wrap=soft_wrap)
+
+
+def _console(*, stderr: bool) -> Console:
+    """Return a console that is as wide as the terminal, or 100 columns where there is none."""
+    stream = sys.stderr if stderr else sys.stdout
+    return _PipedConsole(
+        stderr=stderr,
+        markup=False,
+        highlight=False,
+        emoji=False,
+        soft_wrap=False,
+        width=None if stream.isatty() else _PLAIN_WIDTH,
+    )

@@ -1,0 +1,132 @@
+"""One enclave on the screen and as JSON, with what it attests: for `run` and `describe`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from enclavectl.attestation import VerifiedDocument
+from enclavectl.backends.base import Backend, Enclave, machine_of
+from enclavectl.backends.state import EnclaveState
+from enclavectl.cli.screen import Screen
+from enclavectl.client.exchange import Expectation
+from enclavectl.client.session import Client
+from enclavectl.errors import EnclavectlError
+
+ENCLAVE_SCHEMA = "enclavectl.enclave/1"
+# In seconds, for an enclave that has proved itself once; it only has to answer.
+_ATTEST_S = 10.0
+# nitro-cli: the console of an enclave is its CID plus this, at the hypervisor's CID 0.
+_CONSOLE_PORT = 10000
+
+
+def attested_json(document: VerifiedDocument) -> dict[str, object]:
+    """Return the object under ``attested``: what an enclave proved of itself."""
+    return {
+        "trust": str(document.trust),
+        "module_id": document.module_id,
+        "pcrs": {str(index): value.hex() for index, value in document.pcrs.items()},
+    }
+
+
+def attest(backend: Backend, enclave: Enclave) -> Mapping[str, object] | None:
+    """Return what a running enclave proves now, or why it does not; None for one that cannot be asked."""
+    if enclave.state is not EnclaveState.RUNNING or (enclave.measured is None and not enclave.debug):
+        return None
+    try:
+        policy = backend.policy([enclave], allow_debug=enclave.debug)
+        expectation = Expectation(policy=policy, root=backend.trust_root(), module_id=enclave.module_id)
+        with Client.connect(enclave.address, expectation, timeout_s=_ATTEST_S) as client:
+            return attested_json(client.enclave.document)
+    except EnclavectlError as error:
+        return {"error": {"code": error.code, "message": error.message}}
+
+
+def show_enclave(
+    screen: Screen, enclave: Enclave, *, attested: Mapping[str, object] | None, outbound: str
+) -> None:
+    """Show one enclave: facts, PCRs measured and attested, and who dials whom."""
+    connections = list(_connections(enclave, outbound))
+    if screen.as_json:
+        screen.result(
+            {
+                "schema": ENCLAVE_SCHEMA,
+                "trust": str(enclave.trust),
+                "backend": enclave.backend,
+                "enclave": enclave.to_json(),
+                "attested": attested,
+                "connections": [
+                    {"from": who, "to": where, "for": purpose} for who, where, purpose in connections
+                ],
+            }
+        )
+        return
+    screen.trust(str(enclave.trust))
+    screen.facts([*_facts(enclave), *_registers(enclave, attested)])
+    screen.table(("WHO DIALS", "WHOM", "FOR"), connections)
+    if enclave.debug:
+        screen.note("in debug mode these PCRs are what was measured; the enclave attests zeros")
+
+
+def _facts(enclave: Enclave) -> Iterator[tuple[str, str]]:
+    yield "name", enclave.name
+    yield "id", enclave.enclave_id
+    yield "state", str(enclave.state) + ("  (DEBUG MODE)" if enclave.debug else "")
+    if enclave.is_owned:
+        yield "owned by", "the command that started it, which ends it; other commands do not use it"
+    yield "backend", enclave.backend
+    if enclave.model_id is not None:
+        yield "model", f"{enclave.model_id}, SHA-256 {enclave.model_sha256}"
+    if enclave.started is not None:
+        yield "started", enclave.started.isoformat(timespec="seconds")
+    yield "address", str(enclave.address)
+    if (machine := machine_of(enclave)) is not None:
+        yield "CID", "" if machine.cid is None else str(machine.cid)
+        more = (
+            ""
+            if machine.asked_memory_mib in (None, enclave.memory_mib)
+            else f" (asked: {machine.asked_memory_mib})"
+        )
+        yield "memory", f"{enclave.memory_mib} MiB{more}"
+        yield (
+            "CPUs",
+            f"{machine.cpus}" + (f": {', '.join(map(str, machine.cpu_ids))}" if machine.cpu_ids else ""),
+        )
+        if machine.image is not None:
+            yield "image", str(machine.image)
+        if machine.owner is not None:
+            yield "owner", machine.owner
+
+
+def _registers(enclave: Enclave, attested: Mapping[str, object] | None) -> Iterator[tuple[str, str]]:
+    """Yield what was measured before the start, and what the enclave attests; or nitro-cli's word alone."""
+    measured = enclave.pcrs()
+    for index, value in measured.items():
+        yield f"PCR{index}", value
+    if (machine := machine_of(enclave)) is not None and not measured:
+        for name, value in machine.nitro_cli_pcrs.items():
+            yield name, f"{value} (nitro-cli's word for a file: no evidence)"
+    pcrs = attested.get("pcrs") if attested else None
+    if isinstance(pcrs, dict):
+        shown = {index: pcrs.get(index) for index in measured or ("0", "1", "2")}
+        if shown == measured:
+            yield "attested", f"the same registers, trust {attested['trust'] if attested else ''}"
+        elif all(set(str(value)) == {"0"} for value in shown.values()):
+            yield "attested", "zeros: debug mode, so nothing proves the registers above"
+        else:
+            for index, register in shown.items():
+                yield f"PCR{index}", f"{register} (attested)"
+    elif attested and isinstance(error := attested.get("error"), dict):
+        yield "attested", f"nothing: {error.get('message')}"
+
+
+def _connections(enclave: Enclave, outbound: str) -> Iterator[tuple[str, str, str]]:
+    """Yield who dials whom, for what: CIDs are mixed up easily."""
+    machine = machine_of(enclave)
+    yield "clients on the parent", str(enclave.address), "pictures (diagnose, send)"
+    if machine is None:
+        yield "the enclave", outbound, "answers (listen)"
+        return
+    port = outbound.rpartition(":")[2].rpartition("_")[2]
+    yield "the enclave", f"CID 3 (the parent) port {port}; listen binds {outbound}", "answers (listen)"
+    if enclave.debug and machine.cid is not None:
+        yield "nitro-cli console", f"CID 0 (the hypervisor) port {machine.cid + _CONSOLE_PORT}", "the console"

@@ -1,0 +1,82 @@
+"""Words that people bring from docker, kubectl, systemctl and nitro-cli, and what they are called here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+# By group: the words, and the command lines below that group that do what was meant.
+_MEANT: dict[tuple[str, ...], dict[str, tuple[str, ...]]] = {
+    (): {
+        "ps": ("list",),
+        "ls": ("list",),
+        "enclaves": ("list",),
+        "describe-enclaves": ("list", "describe NAME"),
+        "status": ("list", "describe NAME"),
+        "info": ("describe NAME", "doctor"),
+        "inspect": ("describe NAME",),
+        "show": ("describe NAME", "eif show FILE"),
+        "stop": ("terminate NAME",),
+        "rm": ("terminate NAME",),
+        "kill": ("terminate NAME",),
+        "delete": ("terminate NAME",),
+        "terminate-enclave": ("terminate NAME",),
+        "start": ("run",),
+        "launch": ("run",),
+        "create": ("run", "build"),
+        "run-enclave": ("run",),
+        "attach": ("console --follow NAME",),
+        "log": ("logs NAME", "console NAME"),
+        "build-enclave": ("build",),
+        "image": ("eif", "build"),
+        "images": ("eif", "build"),
+        "describe-eif": ("eif show FILE",),
+        "pcr": ("eif pcrs FILE",),
+        "pcrs": ("eif pcrs FILE",),
+        "sign": ("eif sign FILE", "build --sign KEY"),
+        "sign-eif": ("eif sign FILE",),
+        "verify": ("eif verify FILE", "lock check"),
+        "diff": ("eif diff A B",),
+        "extract": ("eif extract FILE",),
+        "models": ("model show",),
+        "classify": ("diagnose PICTURE",),
+        "predict": ("diagnose PICTURE",),
+        "infer": ("diagnose PICTURE",),
+        "submit": ("send PICTURE",),
+        "receive": ("listen",),
+        "init": ("config init", "setup"),
+        "install": ("setup",),
+        "check": ("doctor", "lock check"),
+        "allocate": ("setup", "plan"),
+        "systemd": ("units",),
+        "service": ("units",),
+        "help": ("--help",),
+        "version": ("--version",),
+    },
+    ("eif",): {
+        "describe": ("show FILE",),
+        "inspect": ("show FILE",),
+        "info": ("show FILE",),
+        "measure": ("pcrs FILE",),
+        "check": ("verify FILE",),
+        "compare": ("diff A B",),
+        "unpack": ("extract FILE",),
+    },
+    ("lock",): {"verify": ("check",)},
+    ("model",): {"list": ("show",), "ls": ("show",), "download": ("fetch NAME",), "pull": ("fetch NAME",)},
+    ("config",): {"get": ("show",), "list": ("show",), "create": ("init",), "where": ("path",)},
+}
+_MAX_COMPARED = 64  # comparing is quadratic in the length, and no command of ours is longer
+
+
+def meant_by(word: str, group: Sequence[str], known: Sequence[str]) -> str:
+    """Return the rest of a message: the commands of ``group`` that ``word`` probably means, or nothing.
+
+    ``known`` has the names of the group's commands.
+    """
+    lower = word[:_MAX_COMPARED].lower()
+    lines = _MEANT.get(tuple(group), {}).get(lower) or get_close_matches(lower, known, n=3, cutoff=0.6)
+    if not lines:
+        return ""
+    paths = [" ".join(["enclavectl", *group, line]) for line in lines]
+    return f"; did you mean: {', or: '.join(paths)}?"

@@ -1,0 +1,60 @@
+"""What every command begins with: the screen and the configuration."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from enclavectl.cli.options import OutputFormat
+from enclavectl.cli.screen import Screen
+from enclavectl.config.load import Config, load_config
+from enclavectl.errors import UsageError
+
+# Settings that a flag can give, and the flag: an error names what the user typed.
+_FLAGS = {
+    "backend": "--backend",
+    "model": "--model",
+    "policy": "--policy",
+    "diagnose.top": "--top",
+    "diagnose.timeout_s": "--timeout",
+    "enclave.cid": "--cid",
+    "enclave.cpus": "--cpus",
+    "enclave.memory_mib": "--memory",
+    "local.memory_mib": "--memory",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invocation:
+    """One run of one command."""
+
+    screen: Screen
+    config: Config
+
+
+def begin(output: OutputFormat, config_file: Path | None, flags: Mapping[str, object]) -> Invocation:
+    """Return the screen and the checked configuration; ``flags`` has values by setting, None if not given.
+
+    Raises:
+        UsageError: the configuration or a flag cannot be used.
+    """
+    config = load_config(path=config_file, environ=os.environ, flags=flags, flag_names=_FLAGS)
+    return Invocation(screen=screen_for(output), config=config)
+
+
+def screen_for(output: OutputFormat) -> Screen:
+    """Return the screen of a command that needs no configuration."""
+    return Screen(as_json=output is OutputFormat.JSON)
+
+
+def refuse_together(**options: object) -> None:
+    """Check that at most one of these options was given; the keywords are their names.
+
+    Raises:
+        UsageError: two contradict each other.
+    """
+    given = [f"--{name}" for name, value in options.items() if value]
+    if len(given) > 1:
+        raise UsageError(f"expected one of {' and '.join(given)}, found both", hint="leave one out")

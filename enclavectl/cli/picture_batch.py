@@ -1,0 +1,179 @@
+"""Pictures to a verified enclave, answers to the screen and the report: what `diagnose` does with a target.
+
+A module of its own because of when it is loaded: while a local enclave boots.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from enclavectl.backends.base import Backend
+from enclavectl.cli.answer_view import AnswerDrawing, draw_evidence
+from enclavectl.cli.invocation import Invocation
+from enclavectl.cli.screen import Screen, error_value
+from enclavectl.cli.signals import holding_interrupts_back
+from enclavectl.client.batch import classify
+from enclavectl.client.exchange import VerifiedEnclave
+from enclavectl.client.folders import Collection
+from enclavectl.client.pictures import read_pictures
+from enclavectl.client.session import Client
+from enclavectl.errors import EnclavectlError, EnclaveLost, Interrupted
+from enclavectl.results.diagnosis import Diagnosis, Result, to_result
+from enclavectl.targets.session import explain_boot_failure, open_session
+from enclavectl.targets.target import Target
+
+if TYPE_CHECKING:
+    from enclavectl.results.report import ReportWriter
+
+# Fewer are answered before a person could read a progress line.
+_PROGRESS_FROM = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Pictures by name, the enclave that gets them, and where the report goes.
+
+    ``backend`` runs the target; None for one elsewhere. ``find_target`` finds, or starts, the enclave to use
+    where the first is lost.
+    """
+
+    pictures: Collection
+    target: Target
+    backend: Backend | None
+    report: Path | None
+    find_target: Callable[[], Target]
+
+
+def answer_pictures(invocation: Invocation, batch: Batch) -> bool:
+    """Connect, verify, send, and show each answer when its turn has come; return whether one is missing.
+
+    What is answered is shown also if the batch was interrupted, and before the report is finished.
+
+    Raises:
+        AttestationError: the evidence was refused; no picture was sent.
+        EnclaveError: the enclave was lost or broke the protocol.
+        HostError: the disk did not take the report.
+        Interrupted: not every picture has a result.
+    """
+    with ExitStack() as stack:
+        if batch.backend is not None and batch.target.running is not None:
+            stack.enter_context(explain_boot_failure(batch.backend, batch.target.running))
+        diagnosis, writer = _ask(invocation, batch, _Sessions(invocation, batch, stack))
+    interrupted = _interruption(diagnosis)
+    if invocation.screen.as_json:
+        error = {} if interrupted is None else {"error": error_value(interrupted)}
+        invocation.screen.result({**diagnosis.to_json(), **error})
+    else:
+        draw_evidence(invocation.screen, diagnosis)
+    if writer is not None:
+        _finish_report(invocation.screen, writer)
+    if interrupted is not None:
+        raise interrupted
+    return diagnosis.has_errors
+
+
+class _Sessions:
+    """The sessions of one command: the first, and further ones where the enclave is lost."""
+
+    def __init__(self, invocation: Invocation, batch: Batch, stack: ExitStack) -> None:
+        """``stack`` ends them."""
+        self._screen = invocation.screen
+        self._timeout_s = invocation.config.diagnose.timeout_s
+        self._batch = batch
+        self._stack = stack
+        self.enclaves: list[VerifiedEnclave] = []
+
+    def open(self, target: Target) -> Client:
+        """Connect and verify."""
+        client = self._stack.enter_context(open_session(target, self._screen, timeout_s=self._timeout_s))
+        self.enclaves.append(client.enclave)
+        return client
+
+    def renew(self, error: EnclaveLost) -> Client | None:
+        """Connect to an enclave in place of the lost one, and verify it; None, and a note, if that fails."""
+        self._screen.note(f"{error.message}; going on with another enclave for the pictures that remain")
+        try:
+            client = self.open(self._batch.find_target())
+        except EnclavectlError as failure:
+            self._screen.note(f"there is no other enclave: {failure.message}")
+            return None
+        if client.enclave.card != self.enclaves[0].card:
+            self._screen.note("the other enclave has another model, so it gets no picture")
+            self.enclaves.pop()
+            return None
+        return client
+
+
+def _ask(invocation: Invocation, batch: Batch, sessions: _Sessions) -> tuple[Diagnosis, ReportWriter | None]:
+    settings, screen, names = invocation.config.diagnose, invocation.screen, batch.pictures.names
+    if not screen.as_json:
+        screen.load()
+    results: dict[int, Result] = {}
+    pictures = read_pictures(names, sys.stdin.buffer.read)
+    client = sessions.open(batch.target)
+    enclave = client.enclave
+    writer = _report_writer(batch, enclave)
+    drawing = None if screen.as_json else AnswerDrawing(screen, enclave, settings.top)
+    replies = classify(
+        client,
+        pictures,
+        timeout_s=settings.timeout_s,
+        in_flight=settings.in_flight,
+        renew=sessions.renew,
+    )
+    with suppress(KeyboardInterrupt):  # which ends the batch with what is there
+        for reply in replies:
+            with holding_interrupts_back():
+                result = to_result(names[reply.index], reply)
+                results[reply.index] = result
+                if writer is not None:
+                    writer.add(reply.index, result.to_json(enclave.label_names), reply.picture)
+                if drawing is not None:
+                    drawing.draw_ready(results)
+                if len(names) >= _PROGRESS_FROM:
+                    screen.count("diagnosing", len(results), len(names), "pictures")
+    screen.end_count()
+    if drawing is not None:
+        drawing.draw_rest(results)
+    return Diagnosis(
+        backend=batch.target.backend,
+        enclave=enclave,
+        later_enclaves=sessions.enclaves[1:],
+        pictures=len(names),
+        results=[results[index] for index in sorted(results)],
+        left_out=batch.pictures.left_out,
+    ), writer
+
+
+def _interruption(diagnosis: Diagnosis) -> Interrupted | None:
+    """Return what to end with, once the answer is out, if not every picture has a result."""
+    if diagnosis.is_complete:
+        return None
+    done, total = len(diagnosis.results), diagnosis.pictures
+    error = Interrupted(f"interrupted: {done} of {total} pictures have a result")
+    error.after_answer = True
+    return error
+
+
+def _report_writer(batch: Batch, enclave: VerifiedEnclave) -> ReportWriter | None:
+    if batch.report is None:
+        return None
+    # Reports load Pillow; few command lines ask for one.
+    from enclavectl.results.report import ReportHead, ReportWriter  # noqa: PLC0415 - see above
+
+    total = len(batch.pictures.names)
+    head = Diagnosis(backend=batch.target.backend, enclave=enclave, pictures=total).head_json()
+    return ReportWriter(batch.report, total, ReportHead(diagnosis=head, label_names=enclave.label_names))
+
+
+def _finish_report(screen: Screen, writer: ReportWriter) -> None:
+    try:
+        screen.note(f"report written to {writer.finish()}")
+    except EnclavectlError as error:
+        error.after_answer = True
+        raise

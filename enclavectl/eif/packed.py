@@ -1,0 +1,167 @@
+"""Compressed streams: known by their first bytes, unpacked in bounded pieces as their bytes come.
+
+The one reader of gzip, bzip2, xz, lzma and zstd for layers, ramdisks, kernels and the search for secrets.
+zstd comes from the standard library of Python 3.14 or from its backport, whose interface is the same: unlike
+the package zstandard it bounds what one call gives. lz4 and lzo are only known.
+"""
+
+from __future__ import annotations
+
+import bz2
+import lzma
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from enum import Enum, StrEnum
+from typing import Protocol
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+PIECE = 1 << 20  # as a FileRange's chunks, so that what is unpacked costs its reader as much as what is not
+MAX_XZ_MEMORY = 256 << 20  # of one dictionary; `xz -9` needs 65 MiB, an image for a small host no more
+
+
+class PackedError(ValueError):
+    """Packed data is damaged, ends early, or is followed by something else."""
+
+
+class Packing(StrEnum):
+    """The formats that data may be packed in."""
+
+    GZIP = "gzip"
+    BZIP2 = "bzip2"
+    XZ = "xz"
+    LZMA = "lzma"
+    ZSTD = "zstd"
+    LZ4 = "lz4"
+    LZ4_FRAME = "lz4 frames"
+    LZO = "lzo"
+
+    @property
+    def is_readable(self) -> bool:
+        """True where an ``Unpacker`` can read it."""
+        return self in _MAKERS
+
+    @property
+    def is_bootable(self) -> bool:
+        """True where Linux unpacks a ramdisk that is packed so; of lz4 it reads the older form only."""
+        return self is not Packing.LZ4_FRAME
+
+
+# The kernel looks at two bytes (lib/decompress.c, compressed_formats); these are all that each format has:
+# https://github.com/torvalds/linux/blob/v6.12/lib/decompress.c
+_MAGIC = {
+    b"\x1f\x8b\x08": Packing.GZIP,
+    b"BZh": Packing.BZIP2,
+    b"\xfd7zXZ\0": Packing.XZ,
+    b"\x5d\0\0": Packing.LZMA,
+    b"\x28\xb5\x2f\xfd": Packing.ZSTD,
+    b"\x02\x21\x4c\x18": Packing.LZ4,
+    b"\x04\x22\x4d\x18": Packing.LZ4_FRAME,
+    b"\x89LZO": Packing.LZO,
+    # Frames to be skipped, which pzstd writes first: https://www.rfc-editor.org/rfc/rfc8878#section-3.1.2
+    **{bytes([0x50 + number]) + b"\x2a\x4d\x18": Packing.ZSTD for number in range(16)},
+}
+MAGIC_SIZE = max(map(len, _MAGIC))
+
+
+def packing_of(head: bytes) -> Packing | None:
+    """Return the packing of data that begins with ``head``, ``MAGIC_SIZE`` bytes or more; None if plain."""
+    return next((packing for magic, packing in _MAGIC.items() if head.startswith(magic)), None)
+
+
+class Decompressor(Protocol):
+    """The interface of all three modules; ``zlib`` has ``unconsumed_tail``, the others ``needs_input``."""
+
+    @property
+    def eof(self) -> bool:
+        """True at the end of the packed data."""
+        ...
+
+    @property
+    def unused_data(self) -> bytes:
+        """The bytes behind that end."""
+        ...
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes:
+        """Unpack at most ``max_length`` bytes."""
+        ...
+
+
+def _zstd(memory: int) -> Decompressor:
+    """A reader of one frame, or of one that is to be skipped; ``memory`` bounds its window."""
+    window = {int(zstd.DecompressionParameter.window_log_max): memory.bit_length() - 1}
+    return zstd.ZstdDecompressor(options=window)
+
+
+_MAKERS: dict[Packing, Callable[[int], Decompressor]] = {
+    Packing.GZIP: lambda _: zlib.decompressobj(wbits=31),
+    Packing.BZIP2: lambda _: bz2.BZ2Decompressor(),
+    Packing.XZ: lambda memory: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=memory),
+    Packing.LZMA: lambda memory: lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=memory),
+    Packing.ZSTD: _zstd,
+}
+
+
+def unpack_pieces(stream: Decompressor, data: bytes) -> Iterator[bytes]:
+    """Yield all that ``data`` unpacks to, in pieces of at most ``PIECE``.
+
+    Raises:
+        PackedError: the data is damaged.
+    """
+    while True:
+        try:
+            piece = stream.decompress(data, PIECE)
+        except (zlib.error, lzma.LZMAError, zstd.ZstdError, OSError, EOFError, ValueError) as exc:
+            raise PackedError(str(exc)) from exc
+        yield piece
+        data = getattr(stream, "unconsumed_tail", b"")
+        if stream.eof or (not data and getattr(stream, "needs_input", len(piece) < PIECE)):
+            return
+
+
+class After(Enum):
+    """The data that may follow packed data: more of its kind, the same with zeros between, or anything."""
+
+    MORE = "more"
+    ZEROS = "zeros"
+    ANYTHING = "anything"
+
+
+class Unpacker:
+    """An unpacker that is fed packed data as it comes."""
+
+    def __init__(self, packing: Packing, *, after: After = After.MORE, memory: int = MAX_XZ_MEMORY) -> None:
+        """``packing`` is a readable one; ``memory`` bounds xz and lzma, in bytes."""
+        self._make = _MAKERS[packing]
+        self._after, self._memory = after, memory
+        self._stream = self._make(memory)
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Yield what the next packed bytes unpack to, in pieces of at most ``PIECE``.
+
+        Raises:
+            PackedError: they are damaged, or are not packed in the same way as what stood before them.
+        """
+        while data:
+            if self._stream.eof:
+                if self._after is After.ANYTHING:
+                    return
+                data = data.lstrip(b"\0") if self._after is After.ZEROS else data
+                if not data:
+                    return
+                self._stream = self._make(self._memory)
+            yield from unpack_pieces(self._stream, data)
+            data = self._stream.unused_data if self._stream.eof else b""
+
+    def finish(self) -> None:
+        """Return if the packed data has come to its end.
+
+        Raises:
+            PackedError: it has not.
+        """
+        if not self._stream.eof:
+            raise PackedError("the packed data ends early")

@@ -1,0 +1,60 @@
+"""The enclave that a command starts: the configuration and the command line as a backend takes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from enclavectl.backends.base import EnclaveSpec, MachineSpec, ProcessSpec
+from enclavectl.backends.registry import resolve_backend
+from enclavectl.config.load import Config
+from enclavectl.errors import UsageError
+from enclavectl.models.find import PACKAGED_DIR, find_model
+from enclavectl.models.probe import probe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchRequest:
+    """What a command line says of an enclave to be started; the configuration says the rest."""
+
+    name: str | None = None
+    debug: bool = False
+    image: Path | None = None
+
+
+def launch_spec(config: Config, request: LaunchRequest) -> EnclaveSpec:
+    """Return what `run` and a fresh `diagnose` start on the backend that ``config`` names.
+
+    Raises:
+        UsageError: there is no such model, or it cannot serve; or an image was named for a backend that runs
+            none.
+    """
+    machine = config.enclave
+    if not resolve_backend(config).runs_machines:
+        if request.image is not None:
+            raise UsageError(
+                f"{request.image}: the local backend runs no images: its payload is a process",
+                hint="leave it out, or use --backend nitro",
+            )
+        model = find_model(config.model, data_dir=config.data_dir)
+        if model.card_path.parent != PACKAGED_DIR:  # which the project's own tests probe
+            probe(model)
+        return ProcessSpec(
+            name=request.name,
+            debug=request.debug,
+            model=model,
+            memory_mib=config.local.memory_mib,
+            workers=config.local.workers,
+            port_in=machine.port_in,
+            port_out=machine.port_out,
+        )
+    return MachineSpec(
+        name=request.name,
+        debug=request.debug,
+        image=request.image or machine.eif,
+        memory_mib=machine.memory_mib,
+        cpus=machine.cpus,
+        cid=machine.cid,
+        port_in=machine.port_in,
+        port_out=machine.port_out,
+    )

@@ -1,0 +1,79 @@
+"""The enclave that a command talks to: where it is reached and what it must prove."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from enclavectl.backends.registry import find_enclave, only_running, require_running
+from enclavectl.errors import UsageError
+from enclavectl.files import read_bounded
+from enclavectl.targets.verification import VerificationOptions, expectation_of, read_policy
+
+if TYPE_CHECKING:
+    from enclavectl.backends.base import Backend, Enclave, RunningEnclave
+    from enclavectl.client.exchange import Expectation
+    from enclavectl.net.address import Address
+
+# A certificate in PEM has about 1 KiB; chains with text beside them stay below this.
+_MAX_ROOT_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Where an enclave is reached and what it has to prove; ``running`` if this command started it."""
+
+    backend: str
+    address: Address
+    expectation: Expectation
+    running: RunningEnclave | None = None
+
+
+def choose_running(backend: Backend, name: str | None) -> Enclave | None:
+    """Return the enclave of that name, which must run; without a name the only one that runs, or None.
+
+    Raises:
+        StateError: there is none of that name, or it does not run, or several run and none was named.
+    """
+    if name is None:
+        return only_running(backend.enclaves())
+    return require_running(find_enclave(backend, name))
+
+
+def target_of(
+    backend: Backend, enclave: Enclave, options: VerificationOptions, running: RunningEnclave | None = None
+) -> Target:
+    """Return an enclave of this host with what it must prove; ``running`` if this command started it.
+
+    Raises:
+        UsageError: the policy cannot be used.
+    """
+    # Every enclave of the same image passes the policy, and another one may serve this one's address.
+    expectation = replace(expectation_of(backend, lambda: [enclave], options), module_id=enclave.module_id)
+    return Target(backend=backend.name, address=enclave.address, expectation=expectation, running=running)
+
+
+def target_elsewhere(connect: str, options: VerificationOptions) -> Target:
+    """Return an enclave that is known by its address only; the policy must come from the user.
+
+    Raises:
+        UsageError: there is no policy, or the address, the policy or the root cannot be used.
+    """
+    # The cryptography of a session takes longer to load than a local enclave to launch, and comes after it.
+    from enclavectl.attestation import Trust, TrustRoot, aws_nitro_root
+    from enclavectl.client.exchange import Expectation
+    from enclavectl.net.address import parse_address
+
+    if options.policy is None:
+        raise UsageError(
+            "--connect: expected --policy as well: nothing else says which enclave is the right one",
+            hint="enclavectl describe NAME --policy-file writes one where the enclave was started",
+        )
+    if options.root is None:
+        root = aws_nitro_root()
+    else:
+        pem = read_bounded(options.root, _MAX_ROOT_BYTES, what="root certificate")
+        root = TrustRoot.from_pem(pem, trust=Trust.SIMULATED, name=str(options.root))
+    policy = read_policy(options.policy, options)
+    address = parse_address(connect)
+    return Target(backend="remote", address=address, expectation=Expectation(policy=policy, root=root))

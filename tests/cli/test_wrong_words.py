@@ -1,0 +1,102 @@
+"""Command lines that are nearly right: the error says what was probably meant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from enclavectl.cli.app import COMMANDS
+from enclavectl.cli.foreign_words import _MEANT, meant_by
+from tests.cli.command import enclavectl
+from tests.cli.tree import all_rows
+from tests.e2e.cli import sample
+
+NAMES = [row.name for row in COMMANDS]
+
+
+@pytest.mark.parametrize(
+    ("word", "answer"),
+    [
+        ("ps", "enclavectl list"),
+        ("stop", "enclavectl terminate NAME"),
+        ("rm", "enclavectl terminate NAME"),
+        ("start", "enclavectl run"),
+        ("status", "enclavectl list, or: enclavectl describe NAME"),
+        ("sign", "enclavectl eif sign FILE, or: enclavectl build --sign KEY"),
+        ("help", "enclavectl --help"),
+        ("describe-enclaves", "enclavectl list, or: enclavectl describe NAME"),
+        ("build-enclave", "enclavectl build"),
+        ("run-enclave", "enclavectl run"),
+        ("terminate-enclave", "enclavectl terminate NAME"),
+        ("PS", "enclavectl list"),
+        ("dignose", "enclavectl diagnose"),
+        ("Doctor", "enclavectl doctor"),
+    ],
+)
+def test_a_foreign_or_mistyped_command_is_answered_with_ours(word: str, answer: str) -> None:
+    assert meant_by(word, (), NAMES) == f"; did you mean: {answer}?"
+
+
+def test_a_word_that_is_near_nothing_is_answered_with_nothing() -> None:
+    assert meant_by("xyzzy", (), NAMES) == ""
+    assert meant_by("x" * 1_000_000, (), NAMES) == ""
+
+
+def test_each_answer_is_a_command_that_exists_and_each_word_one_that_does_not() -> None:
+    known = {" ".join(words) for words, _ in all_rows()} | set(NAMES)
+    for group, words in _MEANT.items():
+        for word, lines in words.items():
+            assert " ".join([*group, word]) not in known
+            for line in lines:
+                path = [*group, *(one for one in line.split() if not one.isupper() and one[0] != "-")]
+                assert not path or " ".join(path) in known, f"{word}: {line}"
+
+
+def test_the_error_has_the_answer_and_where_to_look(tmp_path: Path) -> None:
+    done = enclavectl("eif", "sing", "--output", "json", home=tmp_path)
+    assert done.status == 2
+    error = done.error()
+    assert error["code"] == "no-such-command"
+    assert error["message"] == "there is no command 'eif sing'; did you mean: enclavectl eif sign?"
+    assert error["hint"] == "enclavectl eif --help lists the commands"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["diagnose", "--tpo", "1"], "enclavectl diagnose --help lists the options"),
+        (["eif", "sign", "x.eif"], "enclavectl eif sign --help lists the options"),
+        (["--verison"], "enclavectl --help lists the options"),
+        (["diagnose", "-dash.png"], "for a file of that name, write ./-dash.png"),
+        (["eif", "show", "-x.eif"], "for a file of that name, write ./-x.eif"),
+    ],
+)
+def test_the_hint_names_the_command_or_the_file(tmp_path: Path, arguments: list[str], hint: str) -> None:
+    done = enclavectl(*arguments, home=tmp_path)
+    assert done.status == 2
+    assert f"  try: {hint}\n" in done.err
+
+
+def test_a_file_without_a_suffix_that_exists_is_named_too(tmp_path: Path) -> None:
+    (tmp_path / "-picture").write_bytes(b"")
+    assert "write ./-picture" in enclavectl("diagnose", "-picture", home=tmp_path).err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "flag"),
+    [
+        (["diagnose", sample("nv"), "--top", "99"], "--top"),
+        (["diagnose", sample("nv"), "--timeout", "0"], "--timeout"),
+        (["plan", "--memory", "1"], "--memory"),
+        (["plan", "--cpus", "0"], "--cpus"),
+        (["run", "--backend", "nitro", "--cid", "1"], "--cid"),
+        (["run", "--backend", "local", "--memory", "1"], "--memory"),
+    ],
+)
+def test_a_value_out_of_bounds_is_called_by_its_flag(
+    tmp_path: Path, arguments: list[object], flag: str
+) -> None:
+    done = enclavectl(*arguments, home=tmp_path)
+    assert done.status == 2
+    assert done.err.startswith(f"enclavectl: {flag}: expected ")
