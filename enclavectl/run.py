@@ -22,7 +22,7 @@ _GRACE_S = 10.0  # for an interrupted process to clean up
 
 
 # Tuples, not dataclasses: those import inspect, ast and dis, and the supervisor of a local enclave must start
-# # the payload before it imports anything slow.
+# the payload before it imports anything slow.
 class Command(NamedTuple):
     """A process to start: the absolute program and its arguments, its folder, its inherited descriptors."""
 

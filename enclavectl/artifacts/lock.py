@@ -131,7 +131,7 @@ def check_lock(lock: Lock, path: Path, *, image: Path | None = None) -> Checked:
 
     Raises:
         StateError: there is no image, or another one; the message names the register that differs.
-            EifError: it is not a valid image.
+        EifError: it is not a valid image.
     """
     found = image or path.parent / str(lock.eif["file"])
     if not found.exists():

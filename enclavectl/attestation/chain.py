@@ -176,7 +176,7 @@ def _read(der: bytes, where: str) -> Link:
     if version is not x509.Version.v3:
         raise refused(AttestationCode.CHAIN_CERTIFICATE, f"{where}: expected X.509 v3, found {version.name}")
     # cryptography returns the signed part encoded again. It must equal the bytes in ``der`` after the
-    # # four bytes of the outer SEQUENCE; no P-384 certificate is small enough for a shorter header.
+    # four bytes of the outer SEQUENCE; no P-384 certificate is small enough for a shorter header.
     tail = der[4 + len(signed) :]
     if der[4 : 4 + len(signed)] != signed or certificate.serial_number <= 0:
         raise refused(
@@ -187,7 +187,7 @@ def _read(der: bytes, where: str) -> Link:
             AttestationCode.CHAIN_ALGORITHM, f"{where}: expected a signature with ecdsa-with-SHA384"
         )
     # A BIT STRING of whole octets: cryptography does not check the count of unused bits. r and s of
-    # # P-384 in DER are at most 104 bytes, so one byte of length is enough.
+    # P-384 in DER are at most 104 bytes, so one byte of length is enough.
     signature, encoded = certificate.signature, tail[len(_ECDSA_SHA384) :]
     if len(signature) > _SIGNATURE_BYTES or encoded != bytes((3, 1 + len(signature), 0)) + signature:
         raise refused(

@@ -24,7 +24,7 @@ SIGNATURE_BYTES = 96
 
 _SIGN1_TAG = 18
 # {1: -35}: ES384 and nothing else (no crit, no kid). Comparing the bytes means that there is nothing to
-# # parse and no second way to name an algorithm.
+# parse and no second way to name an algorithm.
 _ES384_HEADER = bytes.fromhex("a1013822")
 _SCALAR_BYTES = SIGNATURE_BYTES // 2
 # The order n of P-384's group (SEC 2, section 2.5.1); a scalar of 0 or from n up is no signature.

@@ -24,7 +24,7 @@ MAX_CERTIFICATE_BYTES = 1024
 # signed 746 bytes of user_data, so 512 would refuse real documents.
 MAX_OPTIONAL_BYTES = 1024
 # Certificates. AWS writes four; RFC 5280 chains of other clouds stay below ten. Each one costs a signature
-# # check.
+# check.
 MAX_CABUNDLE = 10
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -89,7 +89,7 @@ def parse_claims(payload: bytes) -> Claims:
 
 def _check_names(fields: Mapping[int | str, cbor.Value]) -> None:
     # NitroTPM documents come from the same root and the same instance certificates. Only the payload
-    # # distinguishes them from an enclave's, so this check comes first.
+    # distinguishes them from an enclave's, so this check comes first.
     if "nitrotpm_pcrs" in fields:
         raise refused(
             AttestationCode.NITROTPM,

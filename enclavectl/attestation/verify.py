@@ -24,7 +24,7 @@ from enclavectl.trust import Trust
 MIN_NONCE_BYTES = 16  # 128 random bits do not repeat by chance
 
 # Archived documents are checked at their own time. This covers the rounding: certificates count in
-# # seconds and documents in milliseconds.
+# seconds and documents in milliseconds.
 _ARCHIVE_SKEW = timedelta(seconds=1)
 _PROOF = object()
 

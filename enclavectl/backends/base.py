@@ -89,11 +89,13 @@ class Enclave(ABC):
     """One enclave as ``list`` and ``describe`` show it. ``measured`` are the registers measured before its
     start.
 
-    ``is_owned``: the enclave belongs to the command that started it and will end it, so no other command may
-    use it. Unknown facts of other users' enclaves are None.
+    ``module_id`` is the name that its documents attest; None while it is unknown. ``is_owned``: the enclave
+    belongs to the command that started it and will end it, so no other command may use it. Unknown facts of
+    other users' enclaves are None.
     """
 
     enclave_id: str
+    module_id: str | None
     name: str
     backend: str
     trust: Trust

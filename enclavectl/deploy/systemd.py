@@ -31,7 +31,7 @@ _START_MARGIN_S = 300
 # Seconds: the minute that nitro-cli may take to end an enclave, and the time to wait for its turn.
 _STOP_S = 180
 # A list of refused calls, not of allowed ones: systemd 219 knows no groups of calls, and would read an
-# # allow-list of groups as an empty one.
+# allow-list of groups as an empty one.
 _REFUSED_CALLS = (
     "~@clock @cpu-emulation @debug @module @mount @obsolete @privileged @raw-io @reboot @resources @swap"
 )

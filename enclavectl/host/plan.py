@@ -20,7 +20,7 @@ from enclavectl.nitro_cli.limits import MIN_MEMORY_MIB, boot_bound_s
 
 # The memory that we leave to the host's own system; AWS names no figure. The image's size is added, because #
 # nitro-cli reads each section into ordinary memory to hash it (https://github.com/aws/aws-nitro-enclaves-cli,
-# # commands.rs).
+# commands.rs).
 PARENT_MIB = 1024
 _GIB_PAGE = 1024
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from docker.models.images import Image
 
 # Label of everything that a build leaves in the engine: its value is a container's purpose, or the version of
-# # enclavectl that made an image.
+# enclavectl that made an image.
 LABEL = "enclavectl"
 OnLine = Callable[[str], None]
 # The longest silence within one answer. A build streams its output, so its length is not bounded; but `pip`

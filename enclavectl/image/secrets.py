@@ -15,7 +15,7 @@ from enclavectl.image.findings import Rule
 from enclavectl.image.unpack import Inner, is_tar, open_container
 
 # Bytes of the previous chunk that are scanned again: the longest token or start of a key fits, so a key that
-# # lies across two chunks is found.
+# lies across two chunks is found.
 _OVERLAP = 4096
 _MAX_SEEN = 16  # findings per file; more would not change what to do
 _MAX_DER_KEY = 16 << 10  # bytes; an RSA key of 16,384 bits, the largest that OpenSSL makes, has 9.3 KB

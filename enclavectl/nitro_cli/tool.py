@@ -106,7 +106,7 @@ class NitroCli:
 
         Raises:
             StateError: there is no such enclave; it may have just ended.
-                HostError: nitro-cli refused (code nitro-cli-E39: another user's enclave) or failed.
+            HostError: nitro-cli refused (code nitro-cli-E39: another user's enclave) or failed.
         """
         with self.host_locked() as tool:
             return tool.terminate(enclave_id)

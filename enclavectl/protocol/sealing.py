@@ -43,7 +43,7 @@ def seal_request(suite: SuiteId, public_key: bytes, content: Sequence[bytes], in
 
 
 # Loading a key takes half as long as sealing to it, so it is cached for the session's next picture. A client
-# # seldom talks to more than a few enclaves.
+# seldom talks to more than a few enclaves.
 @lru_cache(maxsize=4)
 def _load_public_key(suite: SuiteId, raw: bytes) -> hpke.MLKEM768X25519PublicKey | x25519.X25519PublicKey:
     if suite is SuiteId.X25519:

@@ -77,7 +77,7 @@ _DEBUG = TrustWords(
 )
 
 # From here on without _FRESH and _SEALED: the operator of such a machine can forge evidence, so neither
-# # statement holds against the operator, the party that this project protects from.
+# statement holds against the operator, the party that this project protects from.
 _EMULATED = TrustWords(
     badge="Emulated: not confidential",
     sentence=(

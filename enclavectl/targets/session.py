@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from enclavectl.backends.base import Backend, Enclave, RunningEnclave
 
 # From the first connection until the payload can answer: it reads at most 64 MiB of weights
-# # (models/weights.py), which takes seconds on one vCPU.
+# (models/weights.py), which takes seconds on one vCPU.
 BOOT_S = 60.0
 # The keeper records the enclave's end; this process may notice the end before the keeper does.
 _END_NOTICED_S = 2.0
@@ -55,7 +55,7 @@ def explain_boot_failure(backend: Backend, running: RunningEnclave) -> Iterator[
 
 
 def open_session(target: Target, progress: Progress, *, timeout_s: float) -> Client:
-    """Open a verified session with the target; wait for a booting one.
+    """Open a verified session with the target; wait for the boot of one that this command has started.
 
     Raises:
         AttestationError: the evidence was refused; only the challenge was sent.
@@ -64,9 +64,10 @@ def open_session(target: Target, progress: Progress, *, timeout_s: float) -> Cli
     """
     start = time.monotonic()
     running = target.running
+    ready_s = timeout_s if running is None else BOOT_S
     while True:
         try:
-            return Client.connect(target.address, target.expectation, timeout_s=timeout_s, ready_s=BOOT_S)
+            return Client.connect(target.address, target.expectation, timeout_s=timeout_s, ready_s=ready_s)
         except (StateError, EnclaveLost):
             elapsed_s = time.monotonic() - start
             if running is None or elapsed_s > running.boot_grace_s or not running.is_alive():

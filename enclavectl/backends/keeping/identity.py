@@ -13,7 +13,7 @@ from enclavectl.errors import HostError
 from enclavectl.json_object import JsonObject
 
 # The index of the start time after the command's name, which may contain blanks and brackets
-# # (proc_pid_stat(5)).
+# (proc_pid_stat(5)).
 _START_FIELD = 19
 _MAX_PID = 2**22  # proc_sys_kernel(5), pid_max
 

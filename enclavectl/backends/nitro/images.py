@@ -90,7 +90,7 @@ def admit_image(source: Path, store: Path, *, now: datetime, progress: Progress)
         UsageError: the file is missing, for another processor, or not a valid image (EifError):
             layout, CRC, metadata, signature, or a certificate that is not valid now.
         StateError: the lock beside it names this file with another content.
-            HostError: it cannot be copied; the partial copy is removed.
+        HostError: it cannot be copied; the partial copy is removed.
     """
     lock = _lock_of(source)
     make_private_dir(store)

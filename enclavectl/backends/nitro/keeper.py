@@ -129,7 +129,7 @@ class Keeper:
         try:
             recorder = Recorder(self._folder / "console.log") if self._record.debug else None
             # Hold the lock until the enclave is settled: another launch would ask every enclave for its name,
-            # # and an enclave whose image is being hashed must not be asked.
+            # and an enclave whose image is being hashed must not be asked.
             with self._cli.launch_locked(gives_up=self._is_unwanted):
                 info = self._launch()
                 daemon = handle_of(info.process_id)

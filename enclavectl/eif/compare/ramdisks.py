@@ -54,7 +54,7 @@ def ramdisk_changes(where: str, first: FileRange, second: FileRange) -> Iterator
 
     Raises:
         CpioError: a ramdisk is no archive; no change was yielded before.
-            HostError: the disk has no room for the lists of their files.
+        HostError: the disk has no room for the lists of their files.
     """
     what = "the lists of the ramdisks' files"
     with open_database(_SCHEMA, what=what, cache_kib=_CACHE_KIB) as database:

@@ -20,7 +20,7 @@ from enclavectl.eif.file_range import FileRange
 MAX_PIECES = 1 << 19
 _FILE_COST = 16
 # Bytes, for all layers of one image: holes become zeros in an enclave, which needs four times its ramdisk's
-# # size as memory.
+# size as memory.
 MAX_HOLES = 4 << 30
 MAX_MAP = 1 << 20  # bytes of a 1.0 map, as in Go's reader
 _BLOCK = 512
