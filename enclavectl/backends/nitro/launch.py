@@ -61,8 +61,7 @@ class NitroEnclave:
         return _READY_S
 
     def is_alive(self) -> bool:
-        """Return True until the keeper, or this process in place of a killed one, has seen the enclave's end.
-        """
+        """Return True until the keeper, or this process in its place, has seen the enclave's end."""
         if load_ended(self._folder) is not None:
             return False
         return is_kept(self._folder) or (self._daemon is not None and not has_ended(self._daemon))
