@@ -119,14 +119,14 @@ def _lock(value: JsonObject) -> Lock:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Checked:
+class CheckedImage:
     """An image that matches its lock."""
 
     path: Path
     pcrs: Mapping[str, str]
 
 
-def check_lock(lock: Lock, path: Path, *, image: Path | None = None) -> Checked:
+def check_lock(lock: Lock, path: Path, *, image: Path | None = None) -> CheckedImage:
     """Check that the image that the lock at ``path`` names, or ``image``, is byte for byte the locked one.
 
     Raises:
@@ -143,7 +143,7 @@ def check_lock(lock: Lock, path: Path, *, image: Path | None = None) -> Checked:
             registers = read_image(file).measurements.registers()
         digest = whole_file(file).sha256()
     compare_with_lock(lock, path, found, registers=registers, sha256=digest)
-    return Checked(path=found, pcrs=registers)
+    return CheckedImage(path=found, pcrs=registers)
 
 
 def compare_with_lock(

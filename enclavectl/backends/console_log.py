@@ -32,7 +32,7 @@ class ConsoleLog:
         """Append ``data``; the log keeps at most the newest ``2 * HALF_BYTES`` bytes."""
         try:
             if self._written + len(data) > HALF_BYTES:
-                self._turn()
+                self._rotate()
             if self._missing and data:
                 self._put(f"[{self._missing} bytes are missing here: the disk was full]\n".encode())
                 self._missing = 0
@@ -50,7 +50,7 @@ class ConsoleLog:
             self._written += count
             data = data[count:]
 
-    def _turn(self) -> None:
+    def _rotate(self) -> None:
         scratch = self._path.with_name(f".{self._path.name}")
         # Open the new file first: if that fails, the old file stays in use.
         newer = _open(scratch, os.O_TRUNC)

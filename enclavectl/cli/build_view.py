@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from enclavectl.cli.screen import Screen, error_value
 from enclavectl.errors import EnclavectlError
-from enclavectl.image.build import BuildRequest, Built
+from enclavectl.image.build import BuildRequest, BuildResult
 from enclavectl.image.findings import LintFinding
 
 BUILD_SCHEMA = "enclavectl.build/1"
@@ -37,7 +37,7 @@ def show_plan(
         screen.note(str(finding))
 
 
-def show_built(screen: Screen, built: Built, request: BuildRequest, *, seconds: float) -> None:
+def show_built(screen: Screen, built: BuildResult, request: BuildRequest, *, seconds: float) -> None:
     """Show what was built: image, PCRs, lock, what the lint found, and what can be done next."""
     to, size = request.output, int(str(built.lock.eif["size"]))
     if screen.as_json:

@@ -14,7 +14,7 @@ from enclavectl.eif.findings import Finding, Severity, finding_of
 from enclavectl.eif.format import CRC_OFFSET, FLAG_ARM64, MAX_METADATA, MAX_SIGNATURE, SectionKind
 from enclavectl.eif.layout import Layout, Scan
 from enclavectl.eif.lint import lint_contents, lint_ramdisks
-from enclavectl.eif.measure import Measured, Measurements, OnBytes, file_crc, measure_layout
+from enclavectl.eif.measure import MeasuredFile, Measurements, OnBytes, file_crc, measure_layout
 from enclavectl.eif.metadata import Metadata, parse_metadata
 from enclavectl.eif.scan import parse_layout, scan_layout
 from enclavectl.eif.signature import (
@@ -227,16 +227,16 @@ def _signature_warnings(layout: Layout, block: SignatureBlock | None) -> Iterato
     yield from filter(None, found)
 
 
-def _measure(layout: Layout, pcr8: str | None, on_bytes: OnBytes | None) -> Measured:
+def _measure(layout: Layout, pcr8: str | None, on_bytes: OnBytes | None) -> MeasuredFile:
     measured = measure_layout(layout, pcr8=pcr8, on_bytes=on_bytes)
     end = layout.sections[-1].end if layout.sections else 0
     if end == layout.size:
         return measured
     # Bytes outside every section: the CRC that the hypervisor checks covers them, so it needs its own pass.
-    return Measured(measurements=measured.measurements, crc32=file_crc(layout))
+    return MeasuredFile(measurements=measured.measurements, crc32=file_crc(layout))
 
 
-def _measure_table(scan: Scan) -> Measured | None:
+def _measure_table(scan: Scan) -> MeasuredFile | None:
     """Measure the table's sections if they differ from those of the walk."""
     view = scan.table
     if view is None or not scan.views_differ:

@@ -51,7 +51,7 @@ class Measurements:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
+class MeasuredFile:
     """The result of one pass over a file. ``crc32`` is computed, not read from the header."""
 
     measurements: Measurements
@@ -97,14 +97,14 @@ class Measurer:
         if kind == SectionKind.RAMDISK:
             self._ramdisks += 1
             if self._ramdisks == 2:
-                self._settle()
+                self._join_boot_hash()
                 self._boot = self._image.copy()
 
     def update(self, kind: int, data: bytes) -> None:
         """Hash one chunk of the current section."""
         if kind not in (SectionKind.KERNEL, SectionKind.CMDLINE, SectionKind.RAMDISK):
             return
-        self._settle()
+        self._join_boot_hash()
         self._pending = self._pool.submit(self._image.update, data)
         if self._ramdisks < 2:
             return
@@ -113,7 +113,7 @@ class Measurer:
 
     def finish(self, *, pcr8: str | None = None) -> Measurements:
         """Return the registers of all section data so far."""
-        self._settle()
+        self._join_boot_hash()
         return Measurements(
             pcr0=extend_once(self._image.digest()),
             pcr1=extend_once(self._boot.digest()),
@@ -121,13 +121,15 @@ class Measurer:
             pcr8=pcr8,
         )
 
-    def _settle(self) -> None:
+    def _join_boot_hash(self) -> None:
         if self._pending is not None:
             self._pending.result()
             self._pending = None
 
 
-def measure_layout(layout: Layout, *, pcr8: str | None = None, on_bytes: OnBytes | None = None) -> Measured:
+def measure_layout(
+    layout: Layout, *, pcr8: str | None = None, on_bytes: OnBytes | None = None
+) -> MeasuredFile:
     """Compute the registers and the CRC of a contiguous layout, in one pass.
 
     ``on_bytes`` is called with the size of each chunk. Needs about 4 MiB, whatever the size of the file.
@@ -145,7 +147,7 @@ def measure_layout(layout: Layout, *, pcr8: str | None = None, on_bytes: OnBytes
                 crc = zlib.crc32(chunk, crc)
                 if on_bytes is not None:
                     on_bytes(len(chunk))
-        return Measured(measurements=measurer.finish(pcr8=pcr8), crc32=crc)
+        return MeasuredFile(measurements=measurer.finish(pcr8=pcr8), crc32=crc)
 
 
 def file_crc(layout: Layout) -> int:

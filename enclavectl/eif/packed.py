@@ -123,7 +123,7 @@ def unpack_pieces(stream: Decompressor, data: bytes) -> Iterator[bytes]:
             return
 
 
-class After(Enum):
+class TrailingData(Enum):
     """The data allowed after packed data: more of its kind, the same with zeros between, or anything."""
 
     MORE = "more"
@@ -134,7 +134,9 @@ class After(Enum):
 class Unpacker:
     """A push unpacker of packed data."""
 
-    def __init__(self, packing: Packing, *, after: After = After.MORE, memory: int = MAX_XZ_MEMORY) -> None:
+    def __init__(
+        self, packing: Packing, *, after: TrailingData = TrailingData.MORE, memory: int = MAX_XZ_MEMORY
+    ) -> None:
         """Start an unpacker of a readable ``packing``; ``memory`` bounds xz and lzma, in bytes."""
         self._make = _MAKERS[packing]
         self._after, self._memory = after, memory
@@ -148,9 +150,9 @@ class Unpacker:
         """
         while data:
             if self._stream.eof:
-                if self._after is After.ANYTHING:
+                if self._after is TrailingData.ANYTHING:
                     return
-                data = data.lstrip(b"\0") if self._after is After.ZEROS else data
+                data = data.lstrip(b"\0") if self._after is TrailingData.ZEROS else data
                 if not data:
                     return
                 self._stream = self._make(self._memory)

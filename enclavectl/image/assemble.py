@@ -81,7 +81,7 @@ def assemble(site: Path, listed: Path, root: Path) -> None:
     if cache.exists():
         _copy(cache, root, cache)
     _below(root, INTERPRETER).symlink_to(os.path.realpath(sys.executable))
-    _settle(root)
+    _normalize_metadata(root)
 
 
 def _mapped() -> Iterator[Path]:
@@ -188,7 +188,7 @@ def _folder(root: Path, path: Path) -> None:
     (root / path.relative_to("/")).mkdir(parents=True, exist_ok=True)
 
 
-def _settle(root: Path) -> None:
+def _normalize_metadata(root: Path) -> None:
     """Set modes that do not depend on the umask, and constant times."""
     for folder, names, files in os.walk(root):
         Path(folder).chmod(0o755)

@@ -21,7 +21,7 @@ from enclavectl.eif.measure import Measurements
 from enclavectl.eif.metadata import Metadata
 from enclavectl.eif.ramdisk.application import write_application
 from enclavectl.eif.ramdisk.archive import ImageArchive, open_archive
-from enclavectl.eif.ramdisk.layers import Flattened, flatten
+from enclavectl.eif.ramdisk.layers import FlattenedImage, flatten
 from enclavectl.eif.ramdisk.ramdisks import EPOCH, Mode, boot_entries, write_ramdisk
 from enclavectl.eif.scan import parse_layout
 from enclavectl.errors import HostError, UsageError
@@ -86,7 +86,7 @@ class StagedImage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Built:
+class BuildResult:
     """The measurements of the finished image, and its lock."""
 
     measurements: Measurements
@@ -96,7 +96,7 @@ class Built:
 
 def build_enclave(
     request: BuildRequest, engine: Engine, store: WheelStore, build_output: BuildOutput
-) -> Built:
+) -> BuildResult:
     """Build the enclave image at ``request.output`` and its lock at ``request.lock_path``.
 
     Both files are replaced at the end, or neither is. The lint runs before that: if it refuses the image, the
@@ -150,7 +150,7 @@ def build_enclave(
         with _undisturbed():
             replace_file(staged_image, request.output)
             staged_lock.commit(request.lock_path)
-    return Built(measurements=measurements, lock=lock, findings=tuple(findings))
+    return BuildResult(measurements=measurements, lock=lock, findings=tuple(findings))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +167,9 @@ class _Native:
         build_output.step("writing the ramdisks")
         with scratch_file(folder) as boot, scratch_file(folder) as application:
             write_ramdisk(boot, boot_entries(self.blobs.files), request.mode)
-            written = write_application(application, self.archive, request.mode, look=self._look(findings))
+            written = write_application(
+                application, self.archive, request.mode, inspect=self._image_lint(findings)
+            )
             ramdisks = (whole_file(boot), whole_file(application))
             findings += lint_implied(written.implied, request.mode)
             findings += bounded(_lint_ramdisks(ramdisks))
@@ -190,14 +192,14 @@ class _Native:
             )
             return build_image(spec, output)
 
-    def _look(self, findings: list[LintFinding]) -> Callable[[Flattened], None]:
+    def _image_lint(self, findings: list[LintFinding]) -> Callable[[FlattenedImage], None]:
         """Return the check that needs all layers together; it runs before the ramdisk is written."""
 
-        def look(image: Flattened) -> None:
+        def inspect(image: FlattenedImage) -> None:
             findings.extend(bounded(lint_command(image, self.archive.config, _arch(self.archive))))
             refuse_blocking(findings, self.request.allowed)
 
-        return look
+        return inspect
 
 
 def _require_nitro_cli(signing: NitroSigning, environ: Mapping[str, str]) -> None:

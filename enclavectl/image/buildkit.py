@@ -146,14 +146,14 @@ def choose_builder(engine: BuildEngine, environ: Mapping[str, str]) -> ImageBuil
     environment = {key: environ[key] for key in _PASSED if key in environ}
     environment |= {"LANG": "C.UTF-8", "DOCKER_BUILDKIT": "1", "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
     builder = BuildKit(engine, Path(program), environment)
-    if _ask(builder, "buildx", "version") is None:
+    if _docker_output(builder, "buildx", "version") is None:
         return ClassicBuilder(engine, f"{program} has no buildx plugin")
-    if _ask(builder, "info", "--format", "{{.ID}}") != engine.identity:
+    if _docker_output(builder, "info", "--format", "{{.ID}}") != engine.identity:
         return ClassicBuilder(engine, f"{program} does not talk to the engine that enclavectl talks to")
     return builder
 
 
-def _ask(builder: BuildKit, *words: str) -> str | None:
+def _docker_output(builder: BuildKit, *words: str) -> str | None:
     """Run the docker command and return its output; None if it fails."""
     command = Command(argv=[str(builder.program), *words], cwd=Path("/"), environment=builder.environment)
     try:

@@ -26,7 +26,7 @@ class ImageTree(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Located:
+class PathTarget:
     """The target of a path. ``entry`` is None if nothing is there; ``problem`` says why it is unusable."""
 
     path: bytes
@@ -34,7 +34,7 @@ class Located:
     problem: str | None = None
 
 
-def locate(tree: ImageTree, path: bytes) -> Located:
+def locate(tree: ImageTree, path: bytes) -> PathTarget:
     """Resolve ``path`` from the root, through symbolic links, as far as possible."""
     waiting = [part for part in reversed(path.split(b"/")) if part not in (b"", b".")]
     at, links = b"", 0
@@ -48,20 +48,20 @@ def locate(tree: ImageTree, path: bytes) -> Located:
         here = at + b"/" + part if at else part
         if here in MOUNTED and (waiting or part):
             where = f"/{here.decode()}"
-            return Located(path=here, problem=f"the enclave's init mounts a file system over {where}")
+            return PathTarget(path=here, problem=f"the enclave's init mounts a file system over {where}")
         entry = tree.entry(here)
         if entry is None:
-            return Located(path=here, problem="there is no such file")
+            return PathTarget(path=here, problem="there is no such file")
         if entry.kind is Kind.SYMLINK:
             links += 1
             if links > _MAX_LINKS:
-                return Located(path=here, problem="its links lead in a circle")
+                return PathTarget(path=here, problem="its links lead in a circle")
             if entry.target.startswith(b"/"):
                 at = b""
             waiting += [part for part in reversed(entry.target.split(b"/")) if part not in (b"", b".")]
             entry = tree.entry(at)
             continue
         if waiting and entry.kind is not Kind.DIRECTORY:
-            return Located(path=here, problem="a file stands where a folder should")
+            return PathTarget(path=here, problem="a file stands where a folder should")
         at = here
-    return Located(path=at, entry=entry)
+    return PathTarget(path=at, entry=entry)

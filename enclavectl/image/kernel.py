@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from enclavectl.eif.format import Arch, kernel_arch
-from enclavectl.eif.packed import After, PackedError, Packing, Unpacker, packing_of
+from enclavectl.eif.packed import PackedError, Packing, TrailingData, Unpacker, packing_of
 from enclavectl.errors import HostError, StateError, UsageError
 from enclavectl.files import read_bounded, write_atomic
 from enclavectl.run import Command, capture
@@ -220,7 +220,7 @@ def _unpacked(path: Path, data: bytes, limit: int) -> bytes:
         raise UsageError(
             f"{path}: compressed with {packing}", hint="unpack the modules first (unzstd); then run depmod"
         )
-    plain, unpacker = b"", Unpacker(packing, after=After.ANYTHING)
+    plain, unpacker = b"", Unpacker(packing, after=TrailingData.ANYTHING)
     try:
         for piece in unpacker.feed(data):
             plain += piece

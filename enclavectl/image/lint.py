@@ -12,7 +12,7 @@ from enclavectl.eif.pem import holds_private_key
 from enclavectl.eif.ramdisk.archive import ImageArchive
 from enclavectl.eif.ramdisk.cpio import show
 from enclavectl.eif.ramdisk.entries import Kind, to_entry
-from enclavectl.eif.ramdisk.layers import Implied
+from enclavectl.eif.ramdisk.layers import ImpliedDirectories
 from enclavectl.eif.ramdisk.manifest import ImageConfig
 from enclavectl.eif.ramdisk.ramdisks import Mode
 from enclavectl.eif.ramdisk.stream import read_ramdisk
@@ -211,7 +211,7 @@ def lint_signature(section: FileRange) -> Iterator[LintFinding]:
         )
 
 
-def lint_implied(implied: Implied, mode: Mode) -> Iterator[LintFinding]:
+def lint_implied(implied: ImpliedDirectories, mode: Mode) -> Iterator[LintFinding]:
     """Report folders that some layer uses but does not list."""
     if implied.count and mode is Mode.NITRO_CLI:
         shown = ", ".join(f"/{show(name)}" for name in implied.examples)

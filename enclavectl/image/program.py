@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enclavectl.eif.format import Arch
 from enclavectl.eif.ramdisk.cpio import show
 from enclavectl.eif.ramdisk.entries import Entry, Kind
-from enclavectl.image.image_files import ImageTree, Located, locate
+from enclavectl.image.image_files import ImageTree, PathTarget, locate
 from enclavectl.suggest import nearest
 
 # init looks for a command without a slash here: init has no PATH, so execvpe's default applies.
@@ -61,7 +61,7 @@ class ProgramCheck:
             return
         yield from self._judge(found, word, depth=0)
 
-    def _judge(self, found: Located, word: str, *, depth: int) -> Iterator[Verdict]:
+    def _judge(self, found: PathTarget, word: str, *, depth: int) -> Iterator[Verdict]:
         shown = word[:120]
         if found.entry is None:
             yield _cannot(shown, self._absent(found))
@@ -82,7 +82,7 @@ class ProgramCheck:
         else:
             yield from self._judge_other(head, shown)
 
-    def _absent(self, found: Located) -> str:
+    def _absent(self, found: PathTarget) -> str:
         """Describe a missing program, with the name that the author may have intended."""
         problem = f"{found.problem}: /{show(found.path)}"
         folder, _, base = found.path.rpartition(b"/")

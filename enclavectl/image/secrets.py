@@ -27,7 +27,7 @@ Seen = tuple[Rule, str]
 
 def secrets_in(name: bytes, chunks: Iterable[bytes]) -> Iterator[Seen]:
     """Find secrets in a file and in the files packed into it; yield each rule and kind once."""
-    look = _Look(name, set())
+    look = _FileScan(name, set())
     for chunk in chunks:
         look.feed(chunk)
     look.finish()
@@ -55,7 +55,7 @@ def secret_arguments(command: str) -> Iterator[str]:
     yield from dict.fromkeys(match[1] for match in tokens.ASSIGNED.finditer(command))
 
 
-class _Look:
+class _FileScan:
     """The scan of one file, chunk by chunk, and of the files that it packs."""
 
     def __init__(self, name: bytes, seen: set[Seen], *, inside: str = "", depth: int = 0) -> None:
@@ -114,11 +114,11 @@ class _Look:
         if self._inner is not None:
             self._inner.finish()
 
-    def _open(self, name: bytes) -> _Look:
+    def _open(self, name: bytes) -> _FileScan:
         """Start the scan of a file inside this one; ``name`` is empty if its container stores no names."""
         shown = show(name)
         inside = "/".join(part for part in (self._inside, shown) if part)
-        return _Look(name or self._name, self.seen, inside=inside or "it", depth=self._depth + 1)
+        return _FileScan(name or self._name, self.seen, inside=inside or "it", depth=self._depth + 1)
 
     def _add(self, rule: Rule, what: str) -> None:
         if len(self.seen) < _MAX_SEEN:

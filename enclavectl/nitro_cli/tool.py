@@ -27,7 +27,7 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Described:
+class EnclaveListing:
     """The answer of ``describe-enclaves``; ``unreachable`` counts the daemons that did not answer."""
 
     enclaves: tuple[DescribeInfo, ...]
@@ -92,7 +92,7 @@ class NitroCli:
         with host_lock(self.sockets, "conversation with the enclaves", self._progress) as lock:
             yield HostLockedTool(self, lock, self._progress)
 
-    def describe(self, *, meanwhile: Callable[[], object] | None = None) -> Described:
+    def describe(self, *, meanwhile: Callable[[], object] | None = None) -> EnclaveListing:
         """Take the lock for one ``HostLockedTool.describe``.
 
         Raises:
@@ -176,7 +176,7 @@ class HostLockedTool:
         self._lock = lock
         self._progress = progress
 
-    def describe(self, *, meanwhile: Callable[[], object] | None = None) -> Described:
+    def describe(self, *, meanwhile: Callable[[], object] | None = None) -> EnclaveListing:
         """Return all enclaves of this host, of any user, whose daemons answer.
 
         ``meanwhile`` is called while nitro-cli runs, to import the modules that its answer needs.
@@ -194,7 +194,7 @@ class HostLockedTool:
         if output.status != 0 and not unreachable:
             raise self._cli.error_of(command, output)
         known = tuple(one for one in found if one is not None)
-        return Described(enclaves=known, unreachable=unreachable + len(found) - len(known))
+        return EnclaveListing(enclaves=known, unreachable=unreachable + len(found) - len(known))
 
     def terminate(self, enclave_id: str) -> TerminateInfo:
         """End the enclave.

@@ -18,7 +18,7 @@ from enclavectl.eif.file_range import whole_file
 from enclavectl.eif.ramdisk.application import write_application
 from enclavectl.eif.ramdisk.archive import open_archive
 from enclavectl.eif.ramdisk.entries import read_export
-from enclavectl.eif.ramdisk.layers import Implied
+from enclavectl.eif.ramdisk.layers import ImpliedDirectories
 from enclavectl.eif.ramdisk.ramdisks import Mode, application_entries, init_lines, write_ramdisk
 from enclavectl.image.context import payload_context, write_context
 from enclavectl.image.plan import lock_wheels
@@ -245,7 +245,7 @@ def test_layers_flatten_to_what_docker_exports(lane: Lane, tmp_path: Path) -> No
             container.remove()
     ours, exported = io.BytesIO(), io.BytesIO()
     with open_archive(tmp_path / "image.tar") as archive:
-        assert write_application(ours, archive, Mode.NITRO_CLI).implied == Implied()
+        assert write_application(ours, archive, Mode.NITRO_CLI).implied == ImpliedDirectories()
         cmd, env = init_lines(archive.config.command()), init_lines(archive.config.env)
     with (tmp_path / "export.tar").open("rb") as file:
         entries = application_entries(read_export(whole_file(file)), cmd=cmd, env=env)

@@ -17,7 +17,7 @@ from enclavectl.eif.file_range import bytes_range
 from enclavectl.eif.format import Arch
 from enclavectl.eif.ramdisk.archive import ImageArchive
 from enclavectl.eif.ramdisk.cpio import TRAILER, CpioEntry, CpioWriter
-from enclavectl.eif.ramdisk.layers import Implied
+from enclavectl.eif.ramdisk.layers import ImpliedDirectories
 from enclavectl.eif.ramdisk.manifest import ImageConfig
 from enclavectl.eif.ramdisk.ramdisks import Mode
 from enclavectl.eif.scan import parse_layout
@@ -76,7 +76,7 @@ def test_a_sound_image_has_no_findings() -> None:
     assert list(lint_layers(archive(layer), Mode.NITRO_CLI)) == []
     assert list(lint_memory(100 << 20, 400)) == []
     assert list(lint_architecture(Arch.X86_64, Arch.X86_64, Path("bzImage"))) == []
-    assert list(lint_implied(Implied(), Mode.NITRO_CLI)) == []
+    assert list(lint_implied(ImpliedDirectories(), Mode.NITRO_CLI)) == []
 
 
 @pytest.mark.parametrize("size", [1, 15 << 20, (16 << 20) + 1, 91 << 20, (912 << 20) // 10, (1 << 30) - 1])
@@ -180,7 +180,7 @@ def test_what_a_ramdisk_does_not_keep() -> None:
 
 
 def test_directories_that_no_layer_lists_matter_to_nitro_cli_only() -> None:
-    some = Implied(count=1, examples=(b"usr/lib",))
+    some = ImpliedDirectories(count=1, examples=(b"usr/lib",))
     assert rules(lint_implied(some, Mode.NITRO_CLI)) == [Rule.MISSING_DIRECTORIES]
     assert list(lint_implied(some, Mode.REPRODUCIBLE)) == []
 

@@ -20,7 +20,7 @@ TERMINATED = "terminated by enclavectl"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
+class EnclaveEnd:
     """When an enclave ended and how, in words. ``at`` is None if the time is unknown."""
 
     at: datetime | None
@@ -37,7 +37,7 @@ class EndedEnclave:
     trust: str
     console: Path
 
-    def keep_history(self, state_dir: Path, ended: Ended) -> None:
+    def keep_history(self, state_dir: Path, ended: EnclaveEnd) -> None:
         """Add the enclave and the last lines of its console to the history.
 
         Raises:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from enclavectl.backends.keeping.ending import TERMINATED, Ended, EndedEnclave
+from enclavectl.backends.keeping.ending import TERMINATED, EnclaveEnd, EndedEnclave
 from enclavectl.backends.nitro.records import (
     Record,
     is_asked_to_end,
@@ -25,7 +25,7 @@ _HANG_UP = "Received hang-up event"
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class EndObserver:
     """An enclave whose daemon has ended."""
 
     folder: Path
@@ -33,7 +33,7 @@ class Ending:
     info: RunInfo
     logs: Path
 
-    def describe(self) -> Ended:
+    def describe(self) -> EnclaveEnd:
         """Return the time of the end, which is now, and a description."""
         if is_asked_to_end(self.folder):
             how = TERMINATED
@@ -41,7 +41,7 @@ class Ending:
             how = "it ended by itself: its payload ended, or its system crashed (the driver hung up)"
         else:
             how = "it vanished: terminated by somebody else, or its nitro-cli process was killed"
-        return Ended(at=datetime.now(UTC), how=how)
+        return EnclaveEnd(at=datetime.now(UTC), how=how)
 
     def _hung_up(self) -> bool:
         """Return whether the daemon logged the enclave's hang-up. Its lines carry its process id."""
@@ -69,7 +69,7 @@ def keep_history(state_dir: Path, folder: Path, *, trust: str) -> None:
         HostError: the state folder cannot be written.
     """
     info = load_launched(folder)
-    ended = load_ended(folder) or Ended(at=None, how="it vanished; nobody of ours was there to see how")
+    ended = load_ended(folder) or EnclaveEnd(at=None, how="it vanished; nobody of ours was there to see how")
     gone = EndedEnclave(
         record=load_record(folder),
         enclave_id=info.enclave_id if info else folder.name,

@@ -21,10 +21,10 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from enclavectl.backends.keeping.ending import Ended, remove_after_starter
+from enclavectl.backends.keeping.ending import EnclaveEnd, remove_after_starter
 from enclavectl.backends.keeping.lifeline import LifelineEnd
 from enclavectl.backends.nitro.capacity import LAG_PAUSE_S, LAG_WITHIN_S, CapacityCheck, CapacityRequest
-from enclavectl.backends.nitro.ending import Ending, keep_history
+from enclavectl.backends.nitro.ending import EndObserver, keep_history
 from enclavectl.backends.nitro.recorder import Recorder
 from enclavectl.backends.nitro.records import (
     is_asked_to_end,
@@ -122,7 +122,7 @@ class Keeper:
         # Open the handle first: if nitro-cli still lists the enclave afterwards, the handle is its daemon's.
         daemon = self._settled(info, handle_of(info.process_id), recorder)
         self._watch(info, daemon, recorder)
-        self._end(Ending(self._folder, self._record, info, self._cli.logs).describe())
+        self._end(EndObserver(self._folder, self._record, info, self._cli.logs).describe())
 
     def run(self) -> None:
         """Launch the enclave and keep it, until it has ended and its end is recorded."""
@@ -142,13 +142,13 @@ class Keeper:
         except (EnclavectlError, OSError) as failure:
             exc = failure if isinstance(failure, EnclavectlError) else _of_the_disk(failure)
             self._report_failure(exc)
-            self._end(Ended(at=datetime.now(UTC), how=f"it was never started: {exc.message}"))
+            self._end(EnclaveEnd(at=datetime.now(UTC), how=f"it was never started: {exc.message}"))
             return
         if is_unwanted:
             self._report_failure(StateError(f"{self._record.name}: its end was asked for while it booted"))
             self._terminate(info)
         self._watch(info, daemon, recorder)
-        self._end(Ending(self._folder, self._record, info, self._cli.logs).describe())
+        self._end(EndObserver(self._folder, self._record, info, self._cli.logs).describe())
 
     def _launch(self) -> RunInfo:
         record = self._record
@@ -263,7 +263,7 @@ class Keeper:
         except EnclavectlError as exc:
             self._log(f"terminating: {exc.message}")
 
-    def _end(self, ended: Ended) -> None:
+    def _end(self, ended: EnclaveEnd) -> None:
         keeps_record = self._is_detached
         with contextlib.suppress(HostError):  # the folder was removed, and nobody needs the record
             write_ended(self._folder, ended)

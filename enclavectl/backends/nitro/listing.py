@@ -17,7 +17,7 @@ from enclavectl.backends.nitro.settings import NitroSettings
 from enclavectl.backends.state import EnclaveState
 from enclavectl.nitro_cli.describe_enclaves import DescribeInfo, NitroState
 from enclavectl.nitro_cli.limits import boot_bound_s
-from enclavectl.nitro_cli.tool import Described
+from enclavectl.nitro_cli.tool import EnclaveListing
 
 _STATES = {
     NitroState.RUNNING: EnclaveState.RUNNING,
@@ -97,7 +97,7 @@ def enclave_from_describe(told: DescribeInfo, settings: NitroSettings) -> Machin
     )
 
 
-def join(launches: list[LaunchRecord], described: Described, settings: NitroSettings) -> list[Enclave]:
+def join(launches: list[LaunchRecord], described: EnclaveListing, settings: NitroSettings) -> list[Enclave]:
     """Return every enclave: ours, oldest first, then others'.
 
     Read ``launches`` before you ask nitro-cli for ``described``.

@@ -43,7 +43,7 @@ class Recorder:
         self.fd: int | None = None
         if goes_on:
             since = "" if last is None else f" after {last:%Y-%m-%dT%H:%M:%SZ}"
-            self._say(
+            self._note(
                 f"the recording broke off{since}, because the enclave's keeper was killed, and goes on here; "
                 "what was printed between may be missing"
             )
@@ -81,7 +81,7 @@ class Recorder:
                 write_atomic(self._console, json.dumps(identity.to_json()).encode())
         except HostError as exc:
             os.close(read)
-            self._say(f"the console cannot be read: {exc.message}")
+            self._note(f"the console cannot be read: {exc.message}")
             return
         finally:
             os.close(write)
@@ -131,7 +131,7 @@ class Recorder:
         if self._process is not None:
             self._process.wait()
 
-    def _say(self, text: str) -> None:
+    def _note(self, text: str) -> None:
         self._log.write(self._lines.feed(f"enclavectl: {text}\n".encode()))
 
 

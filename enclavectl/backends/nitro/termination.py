@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from enclavectl.backends.base import Enclave
-from enclavectl.backends.keeping.ending import TERMINATED, Ended, wait_until_released
+from enclavectl.backends.keeping.ending import TERMINATED, EnclaveEnd, wait_until_released
 from enclavectl.backends.keeping.records import remove_enclave
 from enclavectl.backends.nitro.ending import keep_history
 from enclavectl.backends.nitro.images import prune
@@ -126,7 +126,7 @@ class Termination:
         if folder.exists():
             try:
                 if was_running and load_ended(folder) is None:
-                    write_ended(folder, Ended(at=datetime.now(UTC), how=TERMINATED))
+                    write_ended(folder, EnclaveEnd(at=datetime.now(UTC), how=TERMINATED))
                 if record.detached:
                     trust = self.trust_of(record.debug)
                     keep_history(self.state_dir, folder, trust=trust)

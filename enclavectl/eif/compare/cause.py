@@ -18,7 +18,7 @@ _SYSTEM_PACKAGE = re.compile(
 )
 
 
-class What(StrEnum):
+class ChangeKind(StrEnum):
     """The kind of a change."""
 
     ADDED = "added"
@@ -49,7 +49,7 @@ class Change:
     """One change. ``where`` is a section, ``header:FIELD`` or ``ramdiskN:/path``; values are for people."""
 
     where: str
-    what: What
+    what: ChangeKind
     before: str | None = None
     after: str | None = None
     note: str | None = None
@@ -90,7 +90,7 @@ def _reasons(changes: Sequence[Change], pcrs_changed: Sequence[str]) -> Iterator
     yield from _path_reasons(paths)
     for where in ramdisks:
         what = sections[where].what
-        yield f"{where} {'is stored differently' if what is What.LAYOUT else what}"
+        yield f"{where} {'is stored differently' if what is ChangeKind.LAYOUT else what}"
     is_measured = bool(paths or ramdisks or sections.keys() & {"kernel", "cmdline"})
     if "signature" in sections and ("PCR8" in pcrs_changed or not is_measured):
         yield "the signature only" if len(sections) == 1 and not is_measured else "the signature"
@@ -101,7 +101,7 @@ def _reasons(changes: Sequence[Change], pcrs_changed: Sequence[str]) -> Iterator
 
 
 def _path_reasons(changes: Sequence[Change]) -> Iterator[str]:
-    parts: dict[_Part, dict[str, What]] = {part: {} for part in _Part}
+    parts: dict[_Part, dict[str, ChangeKind]] = {part: {} for part in _Part}
     for change in changes:
         parts[_part(change)].setdefault(change.path or "", change.what)
     times = parts.pop(_Part.TIMES)
@@ -126,7 +126,7 @@ def _path_reasons(changes: Sequence[Change]) -> Iterator[str]:
 
 def _part(change: Change) -> _Part:
     path = change.path or ""
-    if change.what is What.MTIME:
+    if change.what is ChangeKind.MTIME:
         return _Part.TIMES
     if change.where.startswith("ramdisk0:"):
         return _Part.BOOT
@@ -136,8 +136,10 @@ def _part(change: Change) -> _Part:
     return _Part.FILES if _package(path) is None else _Part.PACKAGES
 
 
-def _paths(paths: Mapping[str, What]) -> str:
-    return _some([path if what is What.CONTENT else f"{path} {what}" for path, what in paths.items()], 1)
+def _paths(paths: Mapping[str, ChangeKind]) -> str:
+    return _some(
+        [path if what is ChangeKind.CONTENT else f"{path} {what}" for path, what in paths.items()], 1
+    )
 
 
 def _some(names: Sequence[str], count: int) -> str:

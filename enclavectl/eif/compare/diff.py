@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from enclavectl.eif.compare.cause import Change, What, likely_cause
+from enclavectl.eif.compare.cause import Change, ChangeKind, likely_cause
 from enclavectl.eif.compare.ramdisks import ramdisk_changes
 from enclavectl.eif.errors import CpioError
 from enclavectl.eif.examine import Image
@@ -76,7 +76,7 @@ def _changes(before: Image, after: Image) -> Iterator[Change]:
         where = kind.name.lower()
         if old is None or new is None:
             if old is not new:
-                yield Change(where=where, what=What.ADDED if old is None else What.REMOVED)
+                yield Change(where=where, what=ChangeKind.ADDED if old is None else ChangeKind.REMOVED)
             continue
         first, second = before.layout.data(old), after.layout.data(new)
         if first.sha256() != second.sha256():
@@ -87,7 +87,7 @@ def _changes(before: Image, after: Image) -> Iterator[Change]:
         where = f"ramdisk{index}"
         if index >= len(old_ramdisks) or index >= len(new_ramdisks):
             added = index >= len(old_ramdisks)
-            yield Change(where=where, what=What.ADDED if added else What.REMOVED)
+            yield Change(where=where, what=ChangeKind.ADDED if added else ChangeKind.REMOVED)
             continue
         yield from _ramdisk_changes(
             where, before.layout.data(old_ramdisks[index]), after.layout.data(new_ramdisks[index])
@@ -99,11 +99,13 @@ def _header_changes(before: Image, after: Image) -> Iterator[Change]:
     for name in ("version", "flags", "default_memory", "default_cpus"):
         first, second = getattr(old, name), getattr(new, name)
         if first != second:
-            yield Change(where=f"header:{name}", what=What.CONTENT, before=str(first), after=str(second))
+            yield Change(
+                where=f"header:{name}", what=ChangeKind.CONTENT, before=str(first), after=str(second)
+            )
     if _order(before.layout.sections) != _order(after.layout.sections):
         yield Change(
             where="header:sections",
-            what=What.LAYOUT,
+            what=ChangeKind.LAYOUT,
             before=" ".join(section.name for section in before.layout.sections),
             after=" ".join(section.name for section in after.layout.sections),
         )
@@ -118,8 +120,10 @@ def _order(sections: tuple[Section, ...]) -> list[int]:
 def _section_change(where: str, kind: SectionKind, first: FileRange, second: FileRange) -> Change:
     if kind is SectionKind.CMDLINE:
         texts = [show(data.head(MAX_CMDLINE)) for data in (first, second)]
-        return Change(where=where, what=What.CONTENT, before=texts[0], after=texts[1])
-    return Change(where=where, what=What.CONTENT, before=_fingerprint(first), after=_fingerprint(second))
+        return Change(where=where, what=ChangeKind.CONTENT, before=texts[0], after=texts[1])
+    return Change(
+        where=where, what=ChangeKind.CONTENT, before=_fingerprint(first), after=_fingerprint(second)
+    )
 
 
 def _fingerprint(data: FileRange) -> str:
@@ -134,7 +138,7 @@ def _ramdisk_changes(where: str, first: FileRange, second: FileRange) -> Iterato
     except CpioError as exc:
         yield Change(
             where=where,
-            what=What.CONTENT,
+            what=ChangeKind.CONTENT,
             before=_fingerprint(first),
             after=_fingerprint(second),
             note=f"not compared entry by entry: {exc.message}",
@@ -146,7 +150,7 @@ def _first_of(changes: Iterator[Change], limit: int) -> tuple[tuple[Change, ...]
     kept: list[Change] = []
     counts: Counter[bool] = Counter()
     for change in changes:
-        is_time = change.what is What.MTIME
+        is_time = change.what is ChangeKind.MTIME
         counts[is_time] += 1
         if counts[is_time] <= limit:
             kept.append(change)

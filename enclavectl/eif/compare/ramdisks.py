@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from enclavectl.eif.compare.cause import Change, What
+from enclavectl.eif.compare.cause import Change, ChangeKind
 from enclavectl.eif.file_range import FileRange
 from enclavectl.eif.ramdisk.cpio import show
 from enclavectl.eif.ramdisk.database import open_database
@@ -70,7 +70,7 @@ def ramdisk_changes(where: str, first: FileRange, second: FileRange) -> Iterator
     if is_same:
         yield Change(
             where=where,
-            what=What.LAYOUT,
+            what=ChangeKind.LAYOUT,
             note="the same files, stored in another order or with other inode numbers",
         )
 
@@ -126,24 +126,24 @@ def _files(data: FileRange) -> Iterator[_File]:
 def _file_changes(where: str, old: _File | None, new: _File | None) -> Iterator[Change]:
     if old is None or new is None:
         if new is not None:
-            yield Change(where=where, what=What.ADDED, after=f"{new.kind}, {new.size} bytes")
+            yield Change(where=where, what=ChangeKind.ADDED, after=f"{new.kind}, {new.size} bytes")
         elif old is not None:
-            yield Change(where=where, what=What.REMOVED, before=f"{old.kind}, {old.size} bytes")
+            yield Change(where=where, what=ChangeKind.REMOVED, before=f"{old.kind}, {old.size} bytes")
         return
     if (old.kind, old.major, old.minor) != (new.kind, new.major, new.minor):
-        yield Change(where=where, what=What.KIND, before=old.kind, after=new.kind)
+        yield Change(where=where, what=ChangeKind.KIND, before=old.kind, after=new.kind)
     elif old.digest != new.digest:
         if old.kind == "link":
-            yield Change(where=where, what=What.TARGET, before=show(old.target), after=show(new.target))
+            yield Change(where=where, what=ChangeKind.TARGET, before=show(old.target), after=show(new.target))
         else:
-            yield Change(where=where, what=What.CONTENT, before=_content(old), after=_content(new))
+            yield Change(where=where, what=ChangeKind.CONTENT, before=_content(old), after=_content(new))
     if old.mode != new.mode:
-        yield Change(where=where, what=What.MODE, before=f"{old.mode:04o}", after=f"{new.mode:04o}")
+        yield Change(where=where, what=ChangeKind.MODE, before=f"{old.mode:04o}", after=f"{new.mode:04o}")
     if (old.uid, old.gid) != (new.uid, new.gid):
         texts = [f"{one.uid}:{one.gid}" for one in (old, new)]
-        yield Change(where=where, what=What.OWNER, before=texts[0], after=texts[1])
+        yield Change(where=where, what=ChangeKind.OWNER, before=texts[0], after=texts[1])
     if old.mtime != new.mtime:
-        yield Change(where=where, what=What.MTIME, before=str(old.mtime), after=str(new.mtime))
+        yield Change(where=where, what=ChangeKind.MTIME, before=str(old.mtime), after=str(new.mtime))
 
 
 def _content(file: _File) -> str:

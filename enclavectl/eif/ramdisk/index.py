@@ -34,16 +34,16 @@ class Name:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class IndexEntry:
     """A path, its inode as an entry of that name, and the inode's names if there are several."""
 
     inode: int
     entry: Entry
-    links: Links | None
+    links: InodeNames | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Links:
+class InodeNames:
     """The first and the last name of one inode, in order, and the number of its names."""
 
     first: bytes
@@ -115,7 +115,7 @@ class Index:
         row = self.database.execute("SELECT ino FROM linked WHERE inode = ?", (inode,)).fetchone()
         return int(row[0])
 
-    def walk(self, names: Names) -> Iterator[Found]:
+    def walk(self, names: Names) -> Iterator[IndexEntry]:
         """Yield each name except the root, in order: depth first, siblings by their bytes, parents first."""
         # CROSS JOIN makes SQLite iterate in the order of the names, without a sort.
         rows = self.database.execute(
@@ -125,8 +125,8 @@ class Index:
             "WHERE path > x'' ORDER BY path"
         )
         for path, first, last, count, inode, *row in rows:
-            links = Links(first=path_of(first), last=path_of(last), count=count) if count else None
-            yield Found(inode=inode, entry=self._entry(path_of(path), row), links=links)
+            links = InodeNames(first=path_of(first), last=path_of(last), count=count) if count else None
+            yield IndexEntry(inode=inode, entry=self._entry(path_of(path), row), links=links)
 
     def _number(self, file: SeekableFile) -> int:
         number = self._numbers.setdefault(id(file), len(self._files))

@@ -62,7 +62,7 @@ class ImpliedParents(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Implied:
+class ImpliedDirectories:
     """The number of directories that a layer uses but does not list, and the first three of them.
 
     Docker gives them different times on each host, so nitro-cli's PCRs differ between hosts.
@@ -73,12 +73,12 @@ class Implied:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Flattened:
+class FlattenedImage:
     """A whole image, usable as long as its index is open."""
 
     index: Index
     names: Names
-    implied: Implied
+    implied: ImpliedDirectories
 
     def entry(self, path: bytes) -> Entry | None:
         """Return the entry at a path without resolving links; the empty path is the root."""
@@ -105,7 +105,7 @@ class Flattened:
 @contextmanager
 def flatten(
     layers: Iterable[FileRange], *, implied: ImpliedParents = ImpliedParents.DOCKER, init_layer: bool = True
-) -> Iterator[Flattened]:
+) -> Iterator[FlattenedImage]:
     """Flatten layers to the tree of ``docker export``; the result is usable until the end of the block.
 
     ``layers`` are plain tars, lowest first. ``init_layer`` adds the entries that dockerd adds to every
@@ -126,7 +126,7 @@ def flatten(
         if init_layer:
             for path, entry in _INIT_LAYER:
                 _init_path(index, image, path, entry)
-        yield Flattened(index=index, names=image, implied=layer.missing())
+        yield FlattenedImage(index=index, names=image, implied=layer.missing())
 
 
 class _Layer:
@@ -176,11 +176,11 @@ class _Layer:
         self._execute("REPLACE INTO image SELECT * FROM layer")
         self._execute("DELETE FROM image WHERE path IN (SELECT path FROM layer JOIN device USING (inode))")
 
-    def missing(self) -> Implied:
+    def missing(self) -> ImpliedDirectories:
         """Return the directories that any layer so far uses but does not list."""
         count = self._execute("SELECT COUNT(*) FROM missing").fetchone()[0]
         rows = self._execute("SELECT path FROM missing ORDER BY path LIMIT 3")
-        return Implied(count=count, examples=tuple(path_of(key) for (key,) in rows))
+        return ImpliedDirectories(count=count, examples=tuple(path_of(key) for (key,) in rows))
 
     def _count_one(self) -> None:
         self._count += 1

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from enclavectl.eif.errors import CpioError
 from enclavectl.eif.file_range import FileRange
-from enclavectl.eif.packed import MAX_XZ_MEMORY, PIECE, After, PackedError, Packing, Unpacker
+from enclavectl.eif.packed import MAX_XZ_MEMORY, PIECE, PackedError, Packing, TrailingData, Unpacker
 from enclavectl.eif.ramdisk.budget import ReadBudget
 from enclavectl.eif.ramdisk.cpio import ByteSource, CpioReader
 
@@ -84,7 +84,7 @@ def _unpacked(packing: Packing, head: bytes, source: ByteSource, budget: ReadBud
         raise CpioError(f"packed with {packing}, which Linux does not unpack", code="ramdisk-packing")
     if not packing.is_readable:
         raise not_read_error(packing)
-    unpacker = Unpacker(packing, after=After.ZEROS)
+    unpacker = Unpacker(packing, after=TrailingData.ZEROS)
     try:
         while head:
             for piece in unpacker.feed(head):
