@@ -1,4 +1,4 @@
-"""How a local enclave ended, as its supervisor's last line on the console says."""
+"""The end of a local enclave, read from its supervisor's last line on the console."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ENDED = re.compile(r"^supervisor: the payload ended at ([0-9T:-]+Z) with (.+)$"
 
 
 def read_end(console: Path, *, how: str | None) -> EnclaveEnd:
-    """Return when the payload of this console ended, and how. ``how`` None: as the console says."""
+    """Return when the payload of this console ended, and how; ``how`` None takes the console's description."""
     words = _ENDED.findall(console_tail(read_console(console)))
     ended = datetime.strptime(words[-1][0], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC) if words else None
     if how is not None:

@@ -1,4 +1,4 @@
-"""What the local payload may not do, set by itself before it loads anything that parses input."""
+"""The restrictions of the local payload, which it sets before it imports anything that parses input."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from enclavectl.backends.keeping.lifeline import LifelineEnd
 from enclavectl.json_object import JsonObject
 from enclavectl.run import Command, start, wait_ended
 
-# A picture takes under a second, and a queue of a few waits for its turn.
+# Seconds. A picture takes under a second, and a few may wait in the queue.
 _TERM_GRACE_S = 6.0
 # What one turn of the loop takes from the console, so that the NSM is not kept waiting.
 _OUTPUT_BYTES = 64 * 1024
