@@ -1,4 +1,4 @@
-"""How answers look: a line of trust, bars for probabilities, the evidence, the model's notice."""
+"""The drawing of answers: a line of trust, bars for probabilities, the evidence, the model's notice."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BAR_CELLS = 24
 
 
 class AnswerDrawing:
-    """Draws results in the order of the arguments, each as soon as those before it are there."""
+    """The drawing of results in the order of the arguments, each as soon as the earlier ones are drawn."""
 
     def __init__(self, screen: Screen, enclave: VerifiedEnclave, top: int) -> None:
         self._screen = screen
@@ -26,14 +26,14 @@ class AnswerDrawing:
         screen.trust(str(enclave.document.trust))
 
     def draw_ready(self, results: Mapping[int, Result]) -> None:
-        """Draw every result whose turn has come."""
+        """Draw every result that follows the drawn ones without a gap."""
         while (result := results.get(self._next)) is not None:
-            # Counted when it is drawn: an interruption in between must not lose it.
+            # Count after drawing, so that an interruption in between loses no result.
             draw_result(self._screen, result, self._names, self._top)
             self._next += 1
 
     def draw_rest(self, results: Mapping[int, Result]) -> None:
-        """Draw what an interruption left behind pictures that got no result."""
+        """After an interruption, draw the results that follow pictures without a result."""
         for index in sorted(index for index in results if index >= self._next):
             draw_result(self._screen, results[index], self._names, self._top)
 

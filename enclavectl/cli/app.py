@@ -1,4 +1,4 @@
-"""The table of all commands and the tree that is made of it. Nothing here imports a command.
+"""The table of all commands and the command tree made from it. Nothing here imports a command.
 
 `enclavectl --help` shows the table; the module of a command is loaded when that command is used.
 """

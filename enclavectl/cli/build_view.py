@@ -1,4 +1,4 @@
-"""What `build` shows of a plan and of a result."""
+"""The output of `build`: a plan or a result."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def show_plan(
     *,
     refusal: EnclavectlError | None = None,
 ) -> None:
-    """Show what would be built and what the lint found; ``refusal`` is the error that ends the build."""
+    """Show the plan and the lint's findings; ``refusal`` is the error that would end the build."""
     if screen.as_json:
         refused = {} if refusal is None else {"error": error_value(refusal)}
         screen.result({"schema": PLAN_SCHEMA, **plan, **refused})
@@ -38,7 +38,7 @@ def show_plan(
 
 
 def show_built(screen: Screen, built: BuildResult, request: BuildRequest, *, seconds: float) -> None:
-    """Show what was built: image, PCRs, lock, what the lint found, and what can be done next."""
+    """Show the result: image, PCRs, lock, the lint's findings, and the next commands."""
     to, size = request.output, int(str(built.lock.eif["size"]))
     if screen.as_json:
         value = {"schema": BUILD_SCHEMA, "eif": str(to), "size": size, "seconds": round(seconds, 1)}

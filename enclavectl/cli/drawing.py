@@ -1,4 +1,4 @@
-"""What is drawn with Rich. ``Screen`` loads this when it first draws: errors, notes and JSON need none of it.
+"""Drawing with Rich. ``Screen`` imports this at the first drawing; errors, notes and JSON do not need it.
 
 Text is never parsed as markup: Rich would raise on a file name such as ``[/tmp/x]``.
 """
@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-# Where there is no terminal: wide enough for a PCR in a table, narrow enough for a log.
+# Columns without a terminal: wide enough for a PCR in a table, narrow enough for a log.
 _PLAIN_WIDTH = 100
 _TRUST_STYLES = {
     "nitro": "bold green",
@@ -36,24 +36,24 @@ class _PipedConsole(Console):
 
 
 class Drawing:
-    """The two consoles, and the few forms that all commands draw."""
+    """The two consoles, and the forms that all commands draw."""
 
     def __init__(self) -> None:
         self.out = _console(stderr=False)
         self.err = _console(stderr=True)
 
     def step(self, text: str) -> None:
-        """Draw what has begun, on standard error."""
+        """Draw the step that has begun, on standard error."""
         self.err.print(f"· {text}", style="dim")
 
     def trust(self, trust: str) -> None:
-        """Draw the line that stands above every answer: what the evidence is worth."""
+        """Draw the line above every answer: the trust in the evidence."""
         line = Text(trust.upper(), style=_TRUST_STYLES[trust])
         line.append(f"  {_TRUST_WORDS[trust]}", style="default not bold")
         self.out.print(line, soft_wrap=not sys.stdout.isatty())
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        """Draw a table without borders, one line a row."""
+        """Draw a table without borders, one line per row."""
         table = Table(box=None, pad_edge=False, header_style="bold")
         for column in columns:
             table.add_column(column, overflow="fold")
@@ -74,7 +74,7 @@ class Drawing:
 
 
 def _console(*, stderr: bool) -> Console:
-    """Return a console that is as wide as the terminal, or 100 columns where there is none."""
+    """Make a console as wide as the terminal, or of 100 columns without one."""
     stream = sys.stderr if stderr else sys.stdout
     return _PipedConsole(
         stderr=stderr,

@@ -1,4 +1,4 @@
-"""Options that several commands share, said once."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from enclavectl.config.choices import BackendChoice
 
 
 class OutputFormat(StrEnum):
-    """What a command writes to standard output."""
+    """The format of a command's standard output."""
 
     TEXT = "text"
     JSON = "json"

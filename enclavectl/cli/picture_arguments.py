@@ -12,7 +12,8 @@ from enclavectl.client.folders import STDIN, Collection, collect
 def collect_pictures(screen: Screen, arguments: Sequence[str], *, recursive: bool) -> Collection:
     """Return the names to read, in order.
 
-    A person is told what was left out of folders, and at a terminal that the command waits for input.
+    Notes tell a person which files of folders were left out, and at a terminal that the command waits for
+    input.
 
     Raises:
         UsageError: a folder has no picture, or standard input is named twice.

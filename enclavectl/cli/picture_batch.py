@@ -30,7 +30,7 @@ from enclavectl.targets.target import Target
 if TYPE_CHECKING:
     from enclavectl.results.report import ReportWriter
 
-# Fewer are answered before a person could read a progress line.
+# Fewer pictures are answered before a person could read a progress line.
 _PROGRESS_FROM = 4
 
 
@@ -50,9 +50,9 @@ class Batch:
 
 
 def answer_pictures(invocation: Invocation, batch: Batch) -> bool:
-    """Connect, verify, send, and show each answer when its turn has come; return whether one is missing.
+    """Connect, verify, send, and show the answers in order; return whether one is missing.
 
-    What is answered is shown also if the batch was interrupted, and before the report is finished.
+    Answers are shown even if the batch was interrupted, and before the report is finished.
 
     Raises:
         AttestationError: the evidence was refused; no picture was sent.
@@ -78,10 +78,10 @@ def answer_pictures(invocation: Invocation, batch: Batch) -> bool:
 
 
 class _Sessions:
-    """The sessions of one command: the first, and further ones where the enclave is lost."""
+    """The sessions of one command: the first, and another one after each loss of the enclave."""
 
     def __init__(self, invocation: Invocation, batch: Batch, stack: ExitStack) -> None:
-        """``stack`` ends them."""
+        """Prepare the sessions; ``stack`` ends them."""
         self._screen = invocation.screen
         self._timeout_s = invocation.config.diagnose.timeout_s
         self._batch = batch
@@ -126,7 +126,7 @@ def _ask(invocation: Invocation, batch: Batch, sessions: _Sessions) -> tuple[Dia
         in_flight=settings.in_flight,
         renew=sessions.renew,
     )
-    with suppress(KeyboardInterrupt):  # which ends the batch with what is there
+    with suppress(KeyboardInterrupt):  # Ctrl-C ends the batch with the answers so far
         for reply in replies:
             with holding_interrupts_back():
                 result = to_result(names[reply.index], reply)
@@ -163,7 +163,7 @@ def _interruption(diagnosis: Diagnosis) -> Interrupted | None:
 def _report_writer(batch: Batch, enclave: VerifiedEnclave) -> ReportWriter | None:
     if batch.report is None:
         return None
-    # Reports load Pillow; few command lines ask for one.
+    # Reports import Pillow, and few command lines ask for a report.
     from enclavectl.results.report import ReportHead, ReportWriter  # noqa: PLC0415 - see above
 
     total = len(batch.pictures.names)

@@ -120,7 +120,8 @@ def diagnose(
             return _target_here(invocation, stack, backend_here, enclave, verification, is_fresh=fresh)
 
         target = find_target()
-        # What a session and its drawing need takes as long to load as a local enclave to boot: load it now.
+        # Imported while a local enclave boots: the imports of a session and its drawing take as long as the
+        # boot.
         from enclavectl.cli.picture_batch import Batch, answer_pictures  # noqa: PLC0415 - see above
 
         batch = Batch(
@@ -140,7 +141,7 @@ def _target_here(
     *,
     is_fresh: bool,
 ) -> Target:
-    """Return a running enclave of this host, or a fresh one that ends when ``stack`` does."""
+    """Return a running enclave of this host, or start one that ends with ``stack``."""
     found = None if is_fresh else choose_running(backend, name)
     if found is None:
         check_policy(verification)
@@ -185,7 +186,7 @@ def _check_report(path: Path, found: Collection, *, force: bool) -> None:
     Raises:
         UsageError: the report cannot be written there, or may not be.
     """
-    # Reports load Pillow; few command lines ask for one.
+    # Reports import Pillow, and few command lines ask for a report.
     from enclavectl.results.report import check_target  # noqa: PLC0415 - see above
 
     check_target(path, found.names, len(found.names), force=force)

@@ -79,7 +79,7 @@ def plan(
 
 
 def _used_cpus(host: Host, screen: Screen) -> frozenset[int] | None:
-    # Of a recorded host nobody can ask; where no enclave has booted there is nothing to ask.
+    # A recorded host has no nitro-cli to ask, and without a booted enclave no CPU is in use.
     if not host.tree.is_live or not find_running(host).sockets:
         return None
     return used_cpus(os.environ, screen)
