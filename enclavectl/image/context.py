@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 import enclave_payload
 import enclavectl.protocol
+from enclavectl import json_object
 from enclavectl.artifacts.wheel import Wheel
 from enclavectl.eif.ramdisk.ramdisks import EPOCH
 from enclavectl.errors import HostError, UsageError
@@ -68,11 +69,16 @@ def payload_context(model: Model, wheels: Sequence[Wheel], store: WheelStore) ->
     return sorted(files, key=lambda file: file.name)
 
 
-def warmup_script() -> str:
-    """The warm-up and the client's half of the protocol, which it speaks to the payload, in one script."""
+def warmup_sources() -> dict[str, str]:
+    """The source of each module that the warm-up brings, by its name."""
     sources = {f"enclavectl.protocol.{path.stem}": path.read_text() for path in PROTOCOL.glob("[!_]*.py")}
     sources |= {"enclavectl": "", "enclavectl.protocol": "", "warmup": Path(warmup.__file__).read_text()}
-    return bundle(sources, "warmup")
+    return {**sources, "enclavectl.json_object": Path(json_object.__file__).read_text()}
+
+
+def warmup_script() -> str:
+    """The warm-up and the client's half of the protocol, which it speaks to the payload, in one script."""
+    return bundle(warmup_sources(), "warmup")
 
 
 def _requirements(wheels: Sequence[Wheel]) -> bytes:
