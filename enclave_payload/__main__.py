@@ -20,6 +20,8 @@ from enclave_payload.server import Server, Service
 
 PORT_IN = 5005
 PORT_OUT = 5006
+# Connections that wait to be accepted. vsock resets what finds no room, which looks as if nobody listened.
+BACKLOG = 512
 # The parent instance as an enclave sees it: VMADDR_CID_HOST is 2, but Nitro's parent answers at 3.
 # https://docs.aws.amazon.com/enclaves/latest/user/nitro-enclave-concepts.html#term-socket
 PARENT_CID = 3
@@ -47,7 +49,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: server.stop())
     with socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM) as listener:
         listener.bind((socket.VMADDR_CID_ANY, PORT_IN))
-        listener.listen()
+        listener.listen(BACKLOG)
         server.serve(listener)
 
 

@@ -28,6 +28,16 @@ _STATES = {
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
+def attested_id(enclave_id: str) -> str:
+    """Return the module id of the enclave that nitro-cli calls so.
+
+    Both end in the number of the enclave's slot in hex. nitro-cli leaves leading zeros out, the attestation
+    document has all 16 digits.
+    """
+    instance, mark, slot = enclave_id.rpartition("-enc")
+    return f"{instance}{mark}{slot.zfill(16)}" if mark else enclave_id
+
+
 def enclave_from_record(
     launch: LaunchRecord, told: DescribeInfo | None, state: EnclaveState, settings: NitroSettings
 ) -> MachineEnclave:
@@ -40,7 +50,7 @@ def enclave_from_record(
     runs = state not in (EnclaveState.DEAD, EnclaveState.BOOTING)
     return MachineEnclave(
         enclave_id=info.enclave_id if info else launch.folder.name,
-        module_id=info.enclave_id if info else None,  # nitro-cli names an enclave by its module id
+        module_id=attested_id(info.enclave_id) if info else None,
         name=record.name,
         backend="nitro",
         trust=settings.trust(debug=record.debug),
@@ -71,7 +81,7 @@ def enclave_from_describe(told: DescribeInfo, settings: NitroSettings) -> Machin
     run = told.run
     return MachineEnclave(
         enclave_id=run.enclave_id,
-        module_id=run.enclave_id,
+        module_id=attested_id(run.enclave_id),
         name=run.name or run.enclave_id,
         backend="nitro",
         trust=settings.trust(debug=told.debug),
