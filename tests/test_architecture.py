@@ -63,6 +63,7 @@ ARROWS: dict[str, set[str]] = {
     # The client's half, for the round that the image being built serves; it stays out of the image.
     "image": {"eif", "nitro_cli", "models", "artifacts", "protocol", PAYLOAD},
     "host": {"eif", "nitro_cli", "artifacts"},
+    "schemas": {"config"},
     "deploy": {"config", "artifacts", "host"},
     "backends": {
         *("attestation", "eif", "host", "models", "net", "nitro_cli", "artifacts", "config"),

@@ -115,6 +115,7 @@ COMMANDS: tuple[Row | GroupRow, ...] = (
             Row("init", _BELOW, "Write a configuration file with every setting explained.", "config:init"),
         ),
     ),
+    Row("schema", "Host", "Print the JSON Schema of an output or a file.", "schema:schema"),
 )
 
 
