@@ -1,13 +1,12 @@
-"""The bounded queue of sealed requests and the worker threads that answer them."""
+"""The bounded, fair queue of sealed requests and the worker threads that answer them."""
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from enclave_payload.classifier import Classifier, ModelError
 from enclave_payload.connection import Connection, ConnectionLost
@@ -29,45 +28,68 @@ class Job:
     arrived: float
 
 
+@dataclass(slots=True)
+class _Share:
+    """What one connection has in the queue and has had of the workers."""
+
+    jobs: deque[Job] = field(default_factory=deque)
+    bytes: int = 0
+    running: int = 0
+    served_s: float = 0.0
+
+
 class JobQueue:
-    """First in, first out, bounded in requests and in bytes."""
+    """Bounded in requests and in bytes, and fair between connections in the time of the workers."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._jobs: deque[Job] = deque()
-        self._bytes = 0
-        self._unfinished = 0
+        # Only connections with a job that waits or runs.
+        self._shares: dict[Connection, _Share] = {}
+        # The least that a connection with work has had. Who comes begins there: idling saves nothing up.
+        self._clock_s = 0.0
         self._closed = False
         self._changed = threading.Condition()
 
-    def offer(self, job: Job) -> bool:
-        """Queue the job; return False if a bound would be passed or the queue is closed."""
+    def offer(self, job: Job) -> list[Job]:
+        """Queue the job; return the jobs that have no place: none, this one, or those of greedier peers.
+
+        Who has most gives way, the last job first; of those with as much, one of whom no request has opened.
+        """
         with self._changed:
-            size = self._bytes + len(job.sealed.ciphertext)
-            full = len(self._jobs) >= self._limits.queued_requests or size > self._limits.queued_bytes
-            if full or self._closed:
-                return False
-            self._jobs.append(job)
-            self._bytes = size
-            self._unfinished += 1
+            if self._closed:
+                return [job]
+            share = self._shares.setdefault(job.connection, _Share(served_s=self._clock_s))
+            share.jobs.append(job)
+            share.bytes += len(job.sealed.ciphertext)
+            refused = []
+            while (greediest := self._greediest()) is not None:
+                refused.append(self._remove(greediest, -1))
             self._changed.notify()
-            return True
+            return refused
 
     def take(self) -> Job | None:
-        """Return the oldest job, waiting for one; None once the queue is closed and empty."""
+        """Return the next job, waiting for one; None once the queue is closed and empty.
+
+        It is of the connection with the fewest jobs at work; of those, of the one that has had least time.
+        """
         with self._changed:
-            while not self._jobs:
+            while not (waiting := [peer for peer, share in self._shares.items() if share.jobs]):
                 if self._closed:
                     return None
                 self._changed.wait()
-            job = self._jobs.popleft()
-            self._bytes -= len(job.sealed.ciphertext)
-            return job
+            peer = min(waiting, key=lambda each: (self._shares[each].running, self._shares[each].served_s))
+            share = self._shares[peer]
+            self._clock_s = max(self._clock_s, share.served_s)
+            share.running += 1
+            return self._remove(peer, 0)
 
-    def finished(self) -> None:
-        """Count a taken job as answered or given up."""
+    def finished(self, job: Job, took_s: float) -> None:
+        """Count the seconds of a taken job that has been answered or given up."""
         with self._changed:
-            self._unfinished -= 1
+            share = self._shares[job.connection]
+            share.running -= 1
+            share.served_s += took_s
+            self._forget_if_idle(job.connection)
             self._changed.notify_all()
 
     def close(self, grace_s: float) -> None:
@@ -75,7 +97,29 @@ class JobQueue:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._unfinished == 0, timeout=grace_s)
+            self._changed.wait_for(lambda: not self._shares, timeout=grace_s)
+
+    def _greediest(self) -> Connection | None:
+        """Return who must give way; None while the queue is within its bounds."""
+        shares = self._shares
+        if sum(len(share.jobs) for share in shares.values()) > self._limits.queued_requests:
+            return max(shares, key=lambda peer: (len(shares[peer].jobs), not peer.is_proven))
+        if sum(share.bytes for share in shares.values()) > self._limits.queued_bytes:
+            return max(shares, key=lambda peer: (shares[peer].bytes, not peer.is_proven))
+        return None
+
+    def _remove(self, peer: Connection, index: int) -> Job:
+        share = self._shares[peer]
+        job = share.jobs[index]
+        del share.jobs[index]
+        share.bytes -= len(job.sealed.ciphertext)
+        self._forget_if_idle(peer)
+        return job
+
+    def _forget_if_idle(self, peer: Connection) -> None:
+        share = self._shares[peer]
+        if not share.jobs and not share.running:
+            del self._shares[peer]
 
 
 class Worker:
@@ -87,47 +131,45 @@ class Worker:
         self._outbox = outbox
         self._limits = limits
 
-    def run(self, queue: JobQueue, log: Callable[[str], None]) -> None:
+    def run(self, queue: JobQueue, tell: Callable[[str], None]) -> None:
         """Work until the queue is closed."""
         while (job := queue.take()) is not None:
+            started = time.monotonic()
             try:
                 self._answer(job)
             except ConnectionLost:
-                log("an answer could not be sent: the peer is gone")
+                tell("an answer could not be sent: the peer is gone")
             except Exception as exc:  # noqa: BLE001 - a bug costs one connection, never a worker
-                log(f"a request failed: {type(exc).__name__}")
+                tell(f"a request failed: {type(exc).__name__}")
                 job.connection.close()
             finally:
                 job.connection.add_in_flight(-1)
-                queue.finished()
+                queue.finished(job, time.monotonic() - started)
 
     def _answer(self, job: Job) -> None:
+        if job.connection.is_refused:
+            return  # refused since: its session is over
         try:
             request = open_request(self._keys, job.sealed)
         except SessionError as error:
+            job.connection.is_refused = True
             job.connection.refuse(error.code, error.request_id)
             job.connection.close()
             return
-        is_out = request.delivery is Delivery.OUT
-        if is_out and not self._outbox.promise():
-            job.connection.send(
-                _final(request, job, self._outcome(_timings(job), problem=Problem.OUTBOX_FULL))
-            )
-        elif is_out:
-            self._answer_out(request, job)
+        job.connection.is_proven = True
+        is_here = request.delivery is Delivery.HERE
+        if is_here and job.connection.is_released:
+            raise ConnectionLost  # nobody is there for the answer: the time is others'
+        outcome = self._classify(request, job)
+        if is_here or outcome.problem is not None:
+            job.connection.send(_final(request, job, outcome))
+        # Sealed only if there is room: a reply key seals one final answer.
+        elif self._outbox.put(job.sealed.request_id, lambda: _final(request, job, outcome)):
+            # After the answer is kept, so that whoever has a receipt may leave and loses nothing.
+            job.connection.send(_sealed(request, job, AnswerKind.RECEIPT, b""))
         else:
-            job.connection.send(_final(request, job, self._classify(request, job)))
-
-    def _answer_out(self, request: Request, job: Job) -> None:
-        try:
-            # The receipt goes first, so that whoever sent may leave; losing it loses no answer.
-            with contextlib.suppress(ConnectionLost):
-                job.connection.send(_sealed(request, job, AnswerKind.RECEIPT, b""))
-            frame = _final(request, job, self._classify(request, job))
-        except BaseException:
-            self._outbox.withdraw()
-            raise
-        self._outbox.deliver(job.sealed.request_id, frame)
+            full = self._outcome(_timings(job), problem=Problem.OUTBOX_FULL)
+            job.connection.send(_final(request, job, full))
 
     def _classify(self, request: Request, job: Job) -> Outcome:
         timings = _timings(job)

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from enclave_payload.contents import Outcome
-from enclave_payload.limits import Limits
 from enclave_payload.messages import (
     NO_REQUEST,
     REQUEST_ID_BYTES,
@@ -208,14 +207,6 @@ def test_every_refusal_is_a_typed_error(
         assert type(info.value) is error
         assert info.value.code == f"refused-{code.name.lower().replace('_', '-')}"
         assert info.value.hint
-
-
-def test_over_its_limit_of_connections_the_enclave_is_busy(tmp_path: Path) -> None:
-    limits = Limits(connections=1, grace_s=1)
-    with start_in_process(tmp_path, limits=limits) as enclave, connected(enclave) as first:
-        with pytest.raises(EnclaveBusy, match="is busy"):
-            connected(enclave)
-        ask(first, 100)  # and the first is served on
 
 
 def connected(enclave: InProcess, timeout_s: float = 10) -> Client:

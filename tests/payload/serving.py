@@ -229,6 +229,12 @@ class RunningServer:
         sock.connect(str(self.path))
         return Peer(sock)
 
+    @contextlib.contextmanager
+    def connect_many(self, count: int) -> Iterator[list[Peer]]:
+        """So many peers, in the order in which they connected."""
+        with contextlib.ExitStack() as stack:
+            yield [stack.enter_context(self.connect()) for _ in range(count)]
+
     def stop(self) -> None:
         self._server.stop()
 
