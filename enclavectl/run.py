@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ MINIMAL_ENVIRONMENT = {"LANG": "C.UTF-8", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin
 
 # Of what a process wrote, at most so much is looked at.
 MAX_CAPTURED_BYTES = 16 * 1024 * 1024
+_MAX_LINE = 64 * 1024  # of a line that is handed on at once
+_GRACE_S = 10.0  # for an interrupted process to take back what it has begun
 
 
 # Tuples, and not dataclasses as elsewhere: those load inspect, ast and dis, and the supervisor of a local
@@ -104,8 +107,36 @@ def capture_to_the_end(
     return Output(status=status, out=texts[0], err=texts[1])
 
 
+def follow(
+    command: Command, *, on_line: Callable[[str], None], source: IO[bytes] | int = subprocess.DEVNULL
+) -> int:
+    """Call ``on_line`` with each line of a process as it writes it, and return its exit status at its end.
+
+    ``source`` is an open file that becomes its standard input.
+    Lines of both outputs, without their ends; very long ones come in pieces. There is no time limit. If we
+    are interrupted, so is the process.
+
+    Raises:
+        HostError: it could not be started.
+    """
+    with start(command, output=subprocess.PIPE, source=source) as process:
+        try:
+            while process.stdout is not None and (line := process.stdout.readline(_MAX_LINE)):
+                on_line(line.decode(errors="replace").rstrip("\r\n"))
+            return process.wait()
+        except BaseException:
+            process.send_signal(signal.SIGINT)
+            if not wait_ended(process, _GRACE_S):
+                process.kill()
+            raise
+
+
 def start(
-    command: Command, *, output: IO[bytes] | int, errors: IO[bytes] | int = subprocess.STDOUT
+    command: Command,
+    *,
+    output: IO[bytes] | int,
+    errors: IO[bytes] | int = subprocess.STDOUT,
+    source: IO[bytes] | int = subprocess.DEVNULL,
 ) -> subprocess.Popen[bytes]:
     """Start a process in its own session, with no standard input; both outputs go to ``output``.
 
@@ -119,7 +150,7 @@ def start(
             list(command.argv),
             cwd=command.cwd,
             env=dict(command.environment),
-            stdin=subprocess.DEVNULL,
+            stdin=source,
             stdout=output,
             stderr=errors,
             pass_fds=command.pass_fds,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -61,6 +62,25 @@ def require_blobs(paths: BlobPaths, environ: Mapping[str, str]) -> None:
         _in(folder, Arch.X86_64.kernel_name)
     if paths.init is None:
         _in(folder, "init")
+
+
+def likely_arch(paths: BlobPaths, environ: Mapping[str, str]) -> Arch:
+    """The architecture of the kernel that will boot; of this machine, where there is one for each.
+
+    Raises:
+        UsageError: a kernel that was named cannot be read.
+    """
+    folder = _folder(paths, environ)
+    if paths.kernel is not None:
+        with open_regular(paths.kernel, what="kernel") as file:
+            found = kernel_arch(whole_file(file).head(0x210))
+        if found is not None:
+            return found
+    elif folder is not None:
+        there = [arch for arch in Arch if (folder / arch.kernel_name).is_file()]
+        if len(there) == 1:
+            return there[0]
+    return Arch.ARM64 if platform.machine() == "aarch64" else Arch.X86_64
 
 
 def _folder(paths: BlobPaths, environ: Mapping[str, str]) -> Path | None:

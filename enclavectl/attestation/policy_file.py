@@ -38,15 +38,12 @@ def parse_policy(text: str, *, source: str) -> Policy:
         UsageError: not YAML, a key is unknown (the message names the nearest one), missing or there
             twice, a value does not fit, or the policy breaks a rule of Policy or Release.
     """
-    # Imported here: `enclavectl --help` and the simulated NSM get by without it.
-    import yaml
+    # Imported here: `enclavectl --help` and the simulated NSM get by without PyYAML.
+    from enclavectl.yaml_file import compose_yaml
 
     if len(text.encode(errors="replace")) > MAX_POLICY_BYTES:
         raise UsageError(f"{source}: expected at most {MAX_POLICY_BYTES} bytes")
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except (yaml.YAMLError, RecursionError, ValueError) as exc:
-        raise UsageError(f"{source}: not YAML: {exc}") from exc
+    root = compose_yaml(text, name=source)
     reader = _Reader(source)
     top = reader.mapping(root, _TOP_KEYS, required=("schema", "accept"))
     schema = reader.text(top["schema"])
@@ -87,11 +84,10 @@ def render_policy(policy: Policy) -> str:
 
 
 class _Reader:
-    """Typed access to YAML nodes, each visited once."""
+    """Typed access to YAML nodes."""
 
     def __init__(self, source: str) -> None:
         self._source = source
-        self._seen: set[int] = set()
 
     def fail(self, node: yaml.Node | None, problem: str, hint: str | None = None) -> NoReturn:
         line = f"{node.start_mark.line + 1}: " if node is not None else " "
@@ -104,7 +100,6 @@ class _Reader:
 
         if not isinstance(node, yaml.MappingNode):
             self.fail(node, f"expected a mapping with the keys {', '.join(required)}")
-        self._visit(node)
         known = tuple(known)
         found: dict[str, yaml.Node] = {}
         for key_node, value_node in node.value:
@@ -125,7 +120,6 @@ class _Reader:
 
         if not isinstance(node, yaml.SequenceNode):
             self.fail(node, "expected a list")
-        self._visit(node)
         return list(node.value)
 
     def text(self, node: yaml.Node) -> str:
@@ -133,7 +127,6 @@ class _Reader:
 
         if not isinstance(node, yaml.ScalarNode):
             self.fail(node, "expected a single value")
-        self._visit(node)
         return str(node.value)
 
     def seconds(self, node: yaml.Node) -> timedelta:
@@ -170,9 +163,3 @@ class _Reader:
         if _HEX.fullmatch(value) is None:
             self.fail(node, f"expected {2 * PCR_BYTES} hex digits, found {value!r:.60}")
         return bytes.fromhex(value)
-
-    def _visit(self, node: yaml.Node) -> None:
-        """Refuse a node that an alias brings here a second time."""
-        if id(node) in self._seen:
-            self.fail(node, "an anchor or alias; write the value out")
-        self._seen.add(id(node))

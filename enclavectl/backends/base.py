@@ -88,11 +88,13 @@ class Machine:
 class Enclave(ABC):
     """One enclave as ``list`` and ``describe`` show it. ``measured`` are its registers before its start.
 
-    ``is_owned``: it belongs to the command that started it, which ends it, so no other command may use it.
+    ``module_id`` is the name that its documents attest; None while it is not known. ``is_owned``: it belongs
+    to the command that started it, which ends it, so no other command may use it.
     Of enclaves that somebody else started, much is not known: it is None.
     """
 
     enclave_id: str
+    module_id: str | None
     name: str
     backend: str
     trust: Trust

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
-from pathlib import Path
 
 from enclavectl.cli.screen import Screen, error_value
 from enclavectl.errors import EnclavectlError
-from enclavectl.image.build import Built
+from enclavectl.image.build import BuildRequest, Built
 from enclavectl.image.findings import LintFinding
 
 BUILD_SCHEMA = "enclavectl.build/1"
@@ -27,7 +27,7 @@ def show_plan(
         screen.result({"schema": PLAN_SCHEMA, **plan, **refused})
         return
     context, wheels = plan["context"], plan["wheels"]
-    pairs = [(key, str(plan[key])) for key in ("image", "base") if plan[key]]
+    pairs = [(key, str(plan[key])) for key in ("image", "builder", "base") if plan[key]]
     pairs += [("context", str(name)) for name in context] if isinstance(context, list) else []
     pairs += (
         [("wheel", f"{one['file']} {one['sha256']}") for one in wheels] if isinstance(wheels, list) else []
@@ -37,12 +37,17 @@ def show_plan(
         screen.note(str(finding))
 
 
-def show_built(screen: Screen, built: Built, to: Path, lock: Path) -> None:
-    """Show what was built: image, PCRs, lock, and what the lint found."""
+def show_built(screen: Screen, built: Built, request: BuildRequest, *, seconds: float) -> None:
+    """Show what was built: image, PCRs, lock, what the lint found, and what can be done next."""
+    to, size = request.output, int(str(built.lock.eif["size"]))
     if screen.as_json:
-        value = {"schema": BUILD_SCHEMA, "eif": str(to), "lock": str(lock), "pcrs": dict(built.lock.pcrs)}
+        value = {"schema": BUILD_SCHEMA, "eif": str(to), "size": size, "seconds": round(seconds, 1)}
+        value |= {"lock": str(request.lock_path), "pcrs": dict(built.lock.pcrs)}
         screen.result({**value, "image": built.lock.image, "findings": built.lock.findings})
         return
     for finding in built.findings:
         screen.note(str(finding))
-    screen.facts([("image", str(to)), *built.lock.pcrs.items(), ("lock", str(lock))])
+    facts = [("image", str(to)), *built.lock.pcrs.items(), ("lock", str(request.lock_path))]
+    facts += [("size", f"{size / (1 << 20):.1f} MiB"), ("time", f"{seconds:.0f} s")]
+    facts += [("next", f"enclavectl run {shlex.quote(str(to))} --backend nitro, on a Nitro host")]
+    screen.facts(facts)

@@ -34,7 +34,7 @@ def attest(backend: Backend, enclave: Enclave) -> Mapping[str, object] | None:
         return None
     try:
         policy = backend.policy([enclave], allow_debug=enclave.debug)
-        expectation = Expectation(policy=policy, root=backend.trust_root())
+        expectation = Expectation(policy=policy, root=backend.trust_root(), module_id=enclave.module_id)
         with Client.connect(enclave.address, expectation, timeout_s=_ATTEST_S) as client:
             return attested_json(client.enclave.document)
     except EnclavectlError as error:

@@ -16,6 +16,7 @@ from enclavectl.backends.base import Backend
 from enclavectl.cli.answer_view import AnswerDrawing, draw_evidence
 from enclavectl.cli.invocation import Invocation
 from enclavectl.cli.screen import Screen, error_value
+from enclavectl.cli.signals import holding_interrupts_back
 from enclavectl.client.batch import classify
 from enclavectl.client.exchange import VerifiedEnclave
 from enclavectl.client.folders import Collection
@@ -126,14 +127,15 @@ def _ask(invocation: Invocation, batch: Batch, sessions: _Sessions) -> tuple[Dia
     )
     with suppress(KeyboardInterrupt):  # which ends the batch with what is there
         for reply in replies:
-            result = to_result(names[reply.index], reply)
-            results[reply.index] = result
-            if writer is not None:
-                writer.add(reply.index, result.to_json(enclave.label_names), reply.picture)
-            if drawing is not None:
-                drawing.draw_ready(results)
-            if len(names) >= _PROGRESS_FROM:
-                screen.count("diagnosing", len(results), len(names), "pictures")
+            with holding_interrupts_back():
+                result = to_result(names[reply.index], reply)
+                results[reply.index] = result
+                if writer is not None:
+                    writer.add(reply.index, result.to_json(enclave.label_names), reply.picture)
+                if drawing is not None:
+                    drawing.draw_ready(results)
+                if len(names) >= _PROGRESS_FROM:
+                    screen.count("diagnosing", len(results), len(names), "pictures")
     screen.end_count()
     if drawing is not None:
         drawing.draw_rest(results)

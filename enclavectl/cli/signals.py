@@ -27,5 +27,25 @@ def ending_as_interrupted() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def holding_interrupts_back() -> Iterator[None]:
+    """Raise ``KeyboardInterrupt`` for a signal only when the block is through: it is whole or not begun.
+
+    Signals that are ignored, or that end the process, are left as they are.
+    """
+    held: list[int] = []
+    before = {}
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if callable(signal.getsignal(number)):
+            before[number] = signal.signal(number, lambda found, _frame: held.append(found))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if held:
+        raise KeyboardInterrupt
+
+
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt

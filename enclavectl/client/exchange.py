@@ -36,10 +36,16 @@ from enclavectl.protocol.sealing import SealError, SuiteId, open_answer, request
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expectation:
-    """What the client demands of an enclave before it sends anything."""
+    """What the client demands of an enclave before it sends anything.
+
+    ``module_id`` is the one enclave that is meant, where others of the same image would pass as well; None:
+    any. ``card`` is the model that is meant, None: any that the policy's releases hold.
+    """
 
     policy: Policy
     root: TrustRoot
+    module_id: str | None = None
+    card: ModelCard | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,8 +94,8 @@ def verify_evidence(
     """The enclave, verified: its document is signed, fresh, allowed, and commits to these very keys.
 
     Raises:
-        AttestationError: any rule of ``attestation.verify`` is broken, or the attested key configuration
-            is not one of this protocol.
+        AttestationError: any rule of ``attestation.verify`` is broken, the attested key configuration is
+            not one of this protocol, or it is another enclave or another model than the one that is meant.
     """
     document = verify(
         evidence.document,
@@ -107,10 +113,28 @@ def verify_evidence(
             hint="use a client of the release that the enclave was built with",
             code="key-config",
         ) from exc
+    _check_meant(expectation, document, config.card)
     transcript = transcript_hash(challenge_body(challenge), evidence.to_body())
     return VerifiedEnclave(
         document=document, config=config, session_id=session_id(transcript), transcript=transcript
     )
+
+
+def _check_meant(expectation: Expectation, document: VerifiedDocument, card: ModelCard) -> None:
+    if expectation.module_id not in (None, document.module_id):
+        raise AttestationError(
+            f"module_id: expected {expectation.module_id}, found {document.module_id}: another enclave",
+            hint="enclavectl list shows what runs; does something else listen at the enclave's address?",
+            code="other-enclave",
+        )
+    wanted = expectation.card
+    if wanted is not None and wanted != card:
+        raise AttestationError(
+            f"model: expected {wanted.model_id} with the weights {wanted.sha256[:16]}... and its "
+            f"card, found {card.model_id} with {card.sha256[:16]}... and another card",
+            hint="leave --model out to use the model that runs, or add --fresh to start another enclave",
+            code="other-model",
+        )
 
 
 def new_request(enclave: VerifiedEnclave, counter: int) -> PendingAnswer:

@@ -1,17 +1,24 @@
 """Compressed streams: known by their first bytes, unpacked in bounded pieces as their bytes come.
 
-The one reader of gzip, bzip2, xz and lzma for layers, ramdisks, kernels and the search for secrets. zstd, lz4
-and lzo are only known, since the standard library of Python 3.11 does not read them.
+The one reader of gzip, bzip2, xz, lzma and zstd for layers, ramdisks, kernels and the search for secrets.
+zstd comes from the standard library of Python 3.14 or from its backport, whose interface is the same: unlike
+the package zstandard it bounds what one call gives. lz4 and lzo are only known.
 """
 
 from __future__ import annotations
 
 import bz2
 import lzma
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from enum import Enum, StrEnum
 from typing import Protocol
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 PIECE = 1 << 20  # as a FileRange's chunks, so that what is unpacked costs its reader as much as what is not
 MAX_XZ_MEMORY = 256 << 20  # of one dictionary; `xz -9` needs 65 MiB, an image for a small host no more
@@ -84,11 +91,18 @@ class Decompressor(Protocol):
         ...
 
 
+def _zstd(memory: int) -> Decompressor:
+    """A reader of one frame, or of one that is to be skipped; ``memory`` bounds its window."""
+    window = {int(zstd.DecompressionParameter.window_log_max): memory.bit_length() - 1}
+    return zstd.ZstdDecompressor(options=window)
+
+
 _MAKERS: dict[Packing, Callable[[int], Decompressor]] = {
     Packing.GZIP: lambda _: zlib.decompressobj(wbits=31),
     Packing.BZIP2: lambda _: bz2.BZ2Decompressor(),
     Packing.XZ: lambda memory: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=memory),
     Packing.LZMA: lambda memory: lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=memory),
+    Packing.ZSTD: _zstd,
 }
 
 
@@ -101,7 +115,7 @@ def unpack_pieces(stream: Decompressor, data: bytes) -> Iterator[bytes]:
     while True:
         try:
             piece = stream.decompress(data, PIECE)
-        except (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError) as exc:
+        except (zlib.error, lzma.LZMAError, zstd.ZstdError, OSError, EOFError, ValueError) as exc:
             raise PackedError(str(exc)) from exc
         yield piece
         data = getattr(stream, "unconsumed_tail", b"")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from enclavectl import __version__
-from enclavectl.artifacts.boot_files import BlobPaths, BootBlobs, open_blobs, require_blobs
+from enclavectl.artifacts.boot_files import BlobPaths, BootBlobs, likely_arch, open_blobs, require_blobs
 from enclavectl.artifacts.lock import Lock
 from enclavectl.artifacts.wheel import Wheel
 from enclavectl.eif.build import ImageSpec, Signer, build_image
@@ -21,12 +21,14 @@ from enclavectl.eif.measure import Measurements
 from enclavectl.eif.metadata import Metadata
 from enclavectl.eif.ramdisk.application import write_application
 from enclavectl.eif.ramdisk.archive import ImageArchive, open_archive
-from enclavectl.eif.ramdisk.layers import flatten
+from enclavectl.eif.ramdisk.layers import Flattened, flatten
 from enclavectl.eif.ramdisk.ramdisks import EPOCH, Mode, boot_entries, write_ramdisk
 from enclavectl.eif.scan import parse_layout
 from enclavectl.errors import HostError, UsageError
 from enclavectl.files import open_regular, replace_file, stage_file
-from enclavectl.image.dockerfile import lint_dockerfile
+from enclavectl.image.command import lint_command
+from enclavectl.image.dockerfile import read_dockerfile
+from enclavectl.image.dockerfile_lint import lint_dockerfile
 from enclavectl.image.engine import Engine
 from enclavectl.image.findings import LintFinding, bounded, refuse_blocking
 from enclavectl.image.lint import (
@@ -108,7 +110,7 @@ def build_enclave(
         _require_nitro_cli(request.nitro_cli, request.environ)  # said before minutes of building
     plan = make_plan(request.source, request.locked, engine, store, build_output)
     refuse_blocking(plan.findings, request.allowed)
-    docker = DockerImage(image_id=make_image(plan, request.output.parent, engine, build_output), plan=plan)
+    docker = DockerImage(image_id=make_image(plan, request.output.parent, build_output), plan=plan)
     with ExitStack() as stack:
         staged_lock = stack.enter_context(stage_file(request.lock_path.parent, mode=0o644))
         staged_image = stack.enter_context(scratch_folder(request.output.parent)) / "enclave.eif"
@@ -125,6 +127,8 @@ def build_enclave(
         else:
             with flatten(archive.layers) as image:
                 findings += lint_implied(image.implied, request.mode)
+                findings += bounded(lint_command(image, archive.config, arch))
+            refuse_blocking(findings, request.allowed)
             build_output.step("nitro-cli builds the enclave image")
             with engine.named(docker.image_id) as name:
                 build = NitroBuild(
@@ -161,7 +165,7 @@ class _Native:
         build_output.step("writing the ramdisks")
         with scratch_file(folder) as boot, scratch_file(folder) as application:
             write_ramdisk(boot, boot_entries(self.blobs.files), request.mode)
-            written = write_application(application, self.archive, request.mode)
+            written = write_application(application, self.archive, request.mode, look=self._look(findings))
             ramdisks = (whole_file(boot), whole_file(application))
             findings += lint_implied(written.implied, request.mode)
             findings += bounded(_lint_ramdisks(ramdisks))
@@ -182,6 +186,15 @@ class _Native:
                 signer=request.signer,
             )
             return build_image(spec, output)
+
+    def _look(self, findings: list[LintFinding]) -> Callable[[Flattened], None]:
+        """The lint of what needs all layers together, before anything is written."""
+
+        def look(image: Flattened) -> None:
+            findings.extend(bounded(lint_command(image, self.archive.config, _arch(self.archive))))
+            refuse_blocking(findings, self.request.allowed)
+
+        return look
 
 
 def _require_nitro_cli(signing: NitroSigning, environ: Mapping[str, str]) -> None:
@@ -214,14 +227,16 @@ def lint_plan(request: BuildRequest, plan: Plan, engine: Engine, build_output: B
         HostError: Docker or the file system failed.
         EifError: the image cannot be read.
     """
-    if request.source.folder is not None:
-        findings = bounded(lint_dockerfile(request.source.folder / "Dockerfile"))
+    if request.source.dockerfile is not None and plan.recipe is not None:
+        findings = bounded(lint_dockerfile(read_dockerfile(plan.recipe.dockerfile)))
         return replace(plan, findings=(*plan.findings, *findings))
     if plan.image_id is None:
         return plan
     build_output.step("reading the image's layers")
     with _saved(plan.image_id, request, engine) as archive:
-        findings = bounded((*lint_config(archive.config), *lint_layers(archive, request.mode)))
+        with flatten(archive.layers) as image:
+            command = tuple(lint_command(image, archive.config, _arch(archive)))
+        findings = bounded((*lint_config(archive.config), *lint_layers(archive, request.mode), *command))
         return replace(plan, findings=(*plan.findings, *findings))
 
 
@@ -230,7 +245,9 @@ def _saved(image_id: str, request: BuildRequest, engine: Engine) -> Iterator[Ima
     with scratch_file(request.output.parent) as saved:
         engine.save(image_id, saved)
         saved.flush()
-        with open_archive(Path(saved.name)) as archive:
+        preferred = likely_arch(request.blobs, request.environ)
+        path, platform = Path(saved.name), request.source.platform
+        with open_archive(path, platform=platform, preferred=preferred) as archive:
             yield archive
 
 
@@ -322,6 +339,7 @@ def _lock(
             "enclavectl": __version__,
             "docker": engine_version,
             "builder": "native" if request.nitro_cli is None else "nitro-cli",
+            **({"docker-builder": docker.plan.builder.name} if docker.plan.builder else {}),
         },
         findings=tuple(finding.to_json() for finding in findings),
         allowed=dict(request.allowed),

@@ -24,6 +24,9 @@ class Rule(StrEnum):
     ENTRYPOINT_AND_CMD = "entrypoint-and-cmd"
     NO_COMMAND = "no-command"
     RELATIVE_COMMAND = "relative-command"
+    COMMAND = "command"
+    COMMAND_SCRIPT = "command-script"
+    WORKDIR_ARGUMENT = "workdir-argument"
     ROOT_DOCKERFILE = "root-dockerfile"
     HARD_LINKS = "hard-links"
     FILE_CAPABILITIES = "file-capabilities"
@@ -40,6 +43,7 @@ BLOCKING = frozenset(
         Rule.ENTRYPOINT_AND_CMD,
         Rule.NO_COMMAND,
         Rule.RELATIVE_COMMAND,
+        Rule.COMMAND,
         Rule.ROOT_DOCKERFILE,
         Rule.ARCHITECTURE,
         Rule.MEMORY,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from enclavectl.eif.file_range import FileRange
@@ -16,10 +17,11 @@ from enclavectl.eif.ramdisk.manifest import ImageConfig
 from enclavectl.eif.ramdisk.ramdisks import Mode
 from enclavectl.eif.ramdisk.stream import read_ramdisk
 from enclavectl.eif.ramdisk.tar import read_tar
+from enclavectl.errors import UsageError
 from enclavectl.image.context import ContextFile
 from enclavectl.image.findings import LintFinding, Rule
 from enclavectl.image.secrets import secret_arguments, secret_variables, secrets_in, secrets_in_text
-from enclavectl.models.probe import probe
+from enclavectl.models.probe import OP_VERSION, probe
 from enclavectl.models.weights import Model
 from enclavectl.nitro_cli.limits import minimum_memory_mib
 
@@ -51,13 +53,21 @@ def _content(file: ContextFile) -> Iterator[bytes]:
                 yield chunk
 
 
-def lint_model(model: Model) -> Iterator[LintFinding]:
+def lint_model(model: Model, python: tuple[int, int]) -> Iterator[LintFinding]:
     """A batch dimension that is not fixed costs tflite-runtime its fast kernels.
+
+    ``python`` is the image's version, which decides its runtime.
 
     Raises:
         UsageError: the model cannot serve.
     """
-    for source in probe(model).inputs:
+    try:
+        found = probe(model)
+    except UsageError as error:
+        if error.code == OP_VERSION and python != sys.version_info[:2]:
+            return  # the image may have a newer runtime, which its warm-up asks
+        raise
+    for source in found.inputs:
         if source.signature and source.signature[0] == -1:
             yield LintFinding(
                 rule=Rule.DYNAMIC_BATCH,
@@ -77,26 +87,34 @@ def lint_config(config: ImageConfig) -> Iterator[LintFinding]:
         yield LintFinding(
             rule=Rule.IGNORED_SETTING, where=where, message=_MEANING.get(name, f"{name} is ignored")
         )
-    if config.entrypoint and config.cmd:
-        yield LintFinding(
-            rule=Rule.ENTRYPOINT_AND_CMD,
-            where=where,
-            message="with both ENTRYPOINT and CMD only CMD is started; put the whole command into CMD",
-        )
     words = config.cmd if config.cmd is not None else config.entrypoint
     if not words:
         yield LintFinding(
             rule=Rule.NO_COMMAND, where=where, message='nothing to start; add CMD ["/absolute/path", ...]'
         )
-    elif not words[0].startswith("/"):
+    yield from lint_words(config.cmd, config.entrypoint, where)
+    yield from _lint_settings(config)
+    yield from _lint_history(config)
+
+
+def lint_words(
+    cmd: Sequence[str] | None, entrypoint: Sequence[str] | None, where: str
+) -> Iterator[LintFinding]:
+    """What can be said of a command without the files of its image."""
+    if entrypoint and cmd:
+        yield LintFinding(
+            rule=Rule.ENTRYPOINT_AND_CMD,
+            where=where,
+            message="with both ENTRYPOINT and CMD only CMD is started; put the whole command into CMD",
+        )
+    words = cmd if cmd is not None else entrypoint
+    if words and not words[0].startswith("/"):
         yield LintFinding(
             rule=Rule.RELATIVE_COMMAND,
             where=where,
             message=f"init looks for {words[0]!r} in /sbin:/usr/sbin:/bin:/usr/bin, whatever PATH says; "
             "write an absolute path",
         )
-    yield from _lint_settings(config)
-    yield from _lint_history(config)
 
 
 def _lint_settings(config: ImageConfig) -> Iterator[LintFinding]:

@@ -64,11 +64,14 @@ def probe(containers: Containers, image: str) -> Target:
     """What an image is.
 
     Raises:
-        HostError: it has no Python, none that the payload runs on, or is for another kind of machine.
+        HostError: the engine failed; or the image has no Python, none that the payload runs on, or is for
+            another kind of machine.
     """
     try:
         out = containers.run(image, ["python3", "-c", PROBE])
     except HostError as exc:
+        if exc.code != "container":
+            raise  # the engine failed, which says nothing of the image
         raise HostError(
             f"the base image {image} has no python3 that runs ({exc.message})",
             hint="name one that has it: enclavectl build --base-image python:3.11-slim-bookworm",

@@ -20,6 +20,7 @@ _LOOKED_INTO = (
     Packing.GZIP,
     Packing.BZIP2,
     Packing.XZ,
+    Packing.ZSTD,
 )  # lzma has no magic that data would not have by chance
 _BLOCK = 512
 _ENDLESS = 1 << 64

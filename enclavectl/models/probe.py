@@ -14,6 +14,8 @@ from enclavectl.models.weights import Model, load_weights
 # As the payload's classifier has it.
 _MAX_DEVIATION_OF_SUM = 0.01
 _MAX_WORDS = 240
+# The code of the one misfit that another version of the runtime may not have.
+OP_VERSION = "model-op-version"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,11 +25,6 @@ class Misfit:
     code: str
     message: str
     hint: str
-
-    @property
-    def is_of_runtime(self) -> bool:
-        """True if another version of the runtime may well take the model."""
-        return self.code == "model-op-version"
 
 
 def probe(model: Model) -> Observation:
@@ -67,7 +64,7 @@ def _refused(found: Observation) -> Misfit:
     message = f"{found.runtime} {does[found.failed or 'load']}: {words}"
     is_old = found.runtime.startswith("tflite-runtime")
     for pattern, code, hint in (
-        (r"Didn't find op for builtin|builtin_code out of range", "model-op-version", _OP_VERSION[is_old]),
+        (r"Didn't find op for builtin|builtin_code out of range", OP_VERSION, _OP_VERSION[is_old]),
         (
             "Select TensorFlow op",
             "model-flex-op",

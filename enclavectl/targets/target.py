@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from enclavectl.backends.registry import find_enclave, only_running, require_running
@@ -48,7 +48,8 @@ def target_of(
     Raises:
         UsageError: the policy cannot be used.
     """
-    expectation = expectation_of(backend, lambda: [enclave], options)
+    # Every enclave of the same image passes the policy, and another one may serve this one's address.
+    expectation = replace(expectation_of(backend, lambda: [enclave], options), module_id=enclave.module_id)
     return Target(backend=backend.name, address=enclave.address, expectation=expectation, running=running)
 
 

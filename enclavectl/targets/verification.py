@@ -15,17 +15,22 @@ if TYPE_CHECKING:
     from enclavectl.attestation import Policy
     from enclavectl.backends.base import Backend, Enclave
     from enclavectl.client.exchange import Expectation
+    from enclavectl.models.weights import Model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerificationOptions:
-    """The options of a command line that say which evidence is enough."""
+    """The options of a command line that say which evidence is enough.
+
+    ``model`` is the one that the user named; None: the enclave's own is welcome.
+    """
 
     policy: Path | None
     allow_debug: bool
     connect: str | None = None
     root: Path | None = None
     is_production: bool = False
+    model: Model | None = None
 
     def __post_init__(self) -> None:
         """Refuse a root that nothing would be checked against, and debug mode in production.
@@ -58,6 +63,7 @@ def verification_options(
     allow_debug: bool,
     connect: str | None = None,
     root: Path | None = None,
+    model: Model | None = None,
 ) -> VerificationOptions:
     """Return the options of one command, completed from the configuration.
 
@@ -70,6 +76,7 @@ def verification_options(
         connect=connect,
         root=root,
         is_production=config.profile is Profile.PRODUCTION,
+        model=model,
     )
 
 
@@ -88,7 +95,8 @@ def expectation_of(
         policy = backend.policy(enclaves(), allow_debug=options.allow_debug)
     else:
         policy = read_policy(options.policy, options)
-    return Expectation(policy=policy, root=backend.trust_root())
+    card = None if options.model is None else options.model.card
+    return Expectation(policy=policy, root=backend.trust_root(), card=card)
 
 
 def check_policy(options: VerificationOptions) -> None:

@@ -105,6 +105,14 @@ def test_policy_file() -> None:
     assert policy == Policy(accept=NITRO, releases=(RELEASE,), max_age=timedelta(minutes=1))
 
 
+def test_the_largest_policy_is_within_the_bound_of_values() -> None:
+    pcrs = {index: bytes([index + 1]) * 48 for index in range(32)}
+    policy = Policy(
+        accept=NITRO, releases=tuple(Release(name=str(number), pcrs=pcrs) for number in range(64))
+    )
+    assert parse_policy(render_policy(policy), source="policy.yaml") == policy
+
+
 REFUSED = {
     "accept: [nitro]\n": "policy.yaml:1: missing key schema",
     TEXT.replace("policy/1", "policy/2"): "policy.yaml:2: schema: expected enclavectl.policy/1",
@@ -126,16 +134,20 @@ REFUSED = {
     TEXT.replace(f"      PCR0: {HEX[0]}\n", ""): "policy.yaml:6: release 1.0: PCR0 is missing",
     TEXT[: TEXT.index("releases")]: "policy.yaml: policy: no release is named",
     TEXT + "unsafe_allow_debug: yes\n": "policy.yaml:12: expected true or false, found 'yes'",
-    TEXT.replace("[nitro]", "&a [nitro]") + "max_age_s: *a\n": "stands here twice",
-    TEXT.replace("PCR8: ", "PCR8: &a ").replace(f'"{HEX[1].upper()}"', "*a"): "not YAML",
-    TEXT.replace("PCR0: ", "PCR0: &a ").replace(f'"{HEX[1].upper()}"', "*a"): "an anchor or alias",
+    TEXT.replace("[nitro]", "&a [nitro]") + "max_age_s: *a\n": "anchors and aliases",
+    TEXT.replace("PCR8: ", "PCR8: &a ").replace(f'"{HEX[1].upper()}"', "*a"): "anchors and aliases",
+    TEXT.replace("PCR0: ", "PCR0: &a ").replace(f'"{HEX[1].upper()}"', "*a"): "anchors and aliases",
     TEXT.replace("    pcrs:\n", "    pcrs:\n      <<: {}\n"): "unknown key '<<'",
     TEXT.replace("accept:", "? [a]\n: b\naccept:"): "policy.yaml:3: expected a single value",
-    "[" * 100_000: "not YAML",
+    TEXT.replace("[nitro]", "!!set [nitro]"): "policy.yaml:3: tags are not accepted",
+    "[" * 100_000: "policy.yaml:1: expected at most 16 levels",
+    f"[{'a,' * 131_000}]": "policy.yaml:1: expected at most 10,000 values, found more",
+    f"accept: [{'a,' * 131_000}]": "policy.yaml:1: expected at most 10,000 values, found more",
+    "- a\n" * 65_000: "policy.yaml:10000: expected at most 10,000 values, found more",
     "": "expected a mapping",
-    "a: b: c": "not YAML",
-    "\0": "not YAML",
-    "--- a\n--- b\n": "not YAML",
+    "a: b: c": "policy.yaml:1: mapping values are not allowed",
+    "\0": "policy.yaml:1: cannot be read as YAML",
+    "--- a\n--- b\n": "policy.yaml:2: expected a single document",
     "#" * 300_000: "expected at most 262144 bytes",
 }
 

@@ -28,6 +28,7 @@ POLICY = Policy(accept=frozenset({Trust.SIMULATED}), releases=(Release(name="one
 def enclave(name: str, enclave_id: str, state: EnclaveState = EnclaveState.RUNNING) -> Enclave:
     return ProcessEnclave(
         enclave_id=enclave_id,
+        module_id=None,
         name=name,
         backend="listed",
         trust=Trust.SIMULATED,
@@ -172,7 +173,12 @@ def test_a_policy_file_is_read_and_debug_is_allowed_only_on_demand(tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"", "policy.yaml"), (b"\xff\xfe", "policy.yaml"), (b"x" * 300_000, "at most"), (b"a: [", "not YAML")],
+    [
+        (b"", "policy.yaml"),
+        (b"\xff\xfe", "policy.yaml"),
+        (b"x" * 300_000, "at most"),
+        (b"a: [", "policy.yaml:1: while parsing"),
+    ],
 )
 def test_what_is_no_policy_is_a_usage_error(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "policy.yaml"

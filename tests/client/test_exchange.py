@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from enclave_payload.card import ModelCard
 from enclave_payload.contents import (
     SALT_BYTES,
     Delivery,
@@ -20,7 +21,9 @@ from enclave_payload.media import MediaType
 from enclave_payload.messages import AnswerKind, parse_sealed, request_id
 from enclave_payload.seal import EnclaveKeys, SuiteId, generate_keys, request_info, seal_answer
 from enclave_payload.wire import FrameReader, FrameType, WireError
+from enclavectl.backends.local.pki import DevelopmentRoot
 from enclavectl.client.exchange import (
+    Expectation,
     PendingAnswer,
     VerifiedEnclave,
     new_challenge,
@@ -34,7 +37,7 @@ from enclavectl.errors import AttestationError, PeerProtocolError
 from enclavectl.protocol.answers import Answer
 from enclavectl.protocol.evidence import Evidence, parse_evidence
 from enclavectl.protocol.requests import sealed_frame
-from tests.in_process import CARD, expect, new_root, simulated_nsm
+from tests.in_process import CARD, MODULE_ID, expect, new_root, simulated_nsm
 
 PICTURE = Picture("a.png", MediaType.PNG, b"\x89PNG\r\n\x1a\n and the rest")
 OUTCOME = Outcome(
@@ -124,6 +127,40 @@ def test_every_bit_of_the_evidence_is_proven(keys: EnclaveKeys) -> None:
         changed[place] ^= 1 << place % 8
         with pytest.raises((AttestationError, WireError)):
             verify_evidence(challenge, parse_evidence(bytes(changed)), expect(root), now)
+
+
+def judged(expectation: Expectation, root: DevelopmentRoot, keys: EnclaveKeys) -> VerifiedEnclave:
+    challenge = new_challenge()
+    key_config = encode_key_config(keys.public, CARD, bytes(SALT_BYTES))
+    document = simulated_nsm(root).attest(nonce=challenge.nonce, user_data=key_config_digest(key_config))
+    return verify_evidence(challenge, Evidence(document, key_config), expectation, datetime.now(UTC))
+
+
+def test_another_enclave_of_the_same_image_is_not_the_one_that_is_meant(keys: EnclaveKeys) -> None:
+    root = new_root()
+    assert judged(replace(expect(root), module_id=MODULE_ID), root, keys).document.module_id == MODULE_ID
+    other = f"{MODULE_ID[:-1]}0"
+    with pytest.raises(AttestationError, match=f"expected {other}, found {MODULE_ID}") as caught:
+        judged(replace(expect(root), module_id=other), root, keys)
+    assert caught.value.code == "other-enclave"
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        replace(CARD, sha256="cd" * 32),
+        replace(CARD, labels=(CARD.labels[0], replace(CARD.labels[1], name="Harmless"))),
+        replace(CARD, notice="A diagnosis."),
+    ],
+)
+def test_the_attested_card_must_be_that_of_the_model_that_is_meant(
+    keys: EnclaveKeys, wanted: ModelCard
+) -> None:
+    root = new_root()
+    assert judged(replace(expect(root), card=CARD), root, keys).card == CARD
+    with pytest.raises(AttestationError, match="found brightness with abababab") as caught:
+        judged(replace(expect(root), card=wanted), root, keys)
+    assert caught.value.code == "other-model"
 
 
 def test_every_request_has_an_id_and_a_key_of_its_own(enclave: VerifiedEnclave) -> None:

@@ -175,6 +175,36 @@ def install_copy(folder: Path) -> tuple[str, ...]:
     return (str(python), "-I", "-c", "from enclavectl.cli.main import main; main()")
 
 
+def test_the_enclave_that_was_named_is_the_one_that_must_prove_itself(cli: Cli) -> None:
+    """Both run the same image, so one policy fits both; the one at the address of ``first`` is ``second``."""
+    ids = [
+        cli.ok("run", "--name", name, "-o", "json").json()["enclave"]["id"] for name in ("first", "second")
+    ]
+    first, second = (cli.state / "local" / "enclaves" / one / "in.sock" for one in ids)
+    (first.parent / "aside").hardlink_to(first)
+    second.rename(first)
+    for command in ("diagnose", "send"):
+        error = cli.refused(4, command, sample("bcc"), "--enclave", "first")
+        assert error["code"] == "other-enclave"
+        assert ids[0] in error["message"].partition("found")[0]
+        assert ids[1] in error["message"].partition("found")[2]
+    (first.parent / "aside").rename(first)
+    assert cli.ok("diagnose", sample("bcc"), "--enclave", "first").status == 0
+
+
+def test_the_model_that_was_named_is_the_one_that_must_be_attested(cli: Cli, tmp_path: Path) -> None:
+    """The same weights under a card with another word for a label: the record's hash is no help."""
+    packaged = Path(enclave_payload.__file__).parent / "model"
+    shutil.copytree(packaged, tmp_path / "renamed")
+    card = tmp_path / "renamed" / "model.yaml"
+    card.write_text(card.read_text().replace("Melanoma", "Mole"))
+    cli.ok("run", "--model", str(tmp_path / "renamed"))
+    error = cli.refused(4, "diagnose", sample("bcc"), "--model", str(packaged))
+    assert error["code"] == "other-model"
+    cli.ok("diagnose", sample("bcc"), "--model", str(tmp_path / "renamed"))
+    cli.ok("diagnose", sample("bcc"))
+
+
 def test_one_changed_byte_of_the_payload_is_another_enclave(cli: Cli, tmp_path: Path) -> None:
     cli.ok("run", "--name", "original")
     policy = tmp_path / "policy.yaml"

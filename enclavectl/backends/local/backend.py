@@ -19,7 +19,7 @@ from enclavectl.backends.keeping.locks import exclusive, is_kept, lock_enclave
 from enclavectl.backends.keeping.names import check_name, require_free_name, two_words
 from enclavectl.backends.keeping.records import enclave_folders, remove_enclave
 from enclavectl.backends.local.ending import read_end
-from enclavectl.backends.local.records import Record, ensure_root, load_record
+from enclavectl.backends.local.records import Record, ensure_root, load_record, module_id
 from enclavectl.backends.local.supervisor import SupervisorSpec
 from enclavectl.backends.state import EnclaveState
 from enclavectl.errors import HostError, StateError, UsageError
@@ -283,6 +283,7 @@ class LocalBackend:
         state = EnclaveState.RUNNING if is_kept(folder) else EnclaveState.DEAD
         return ProcessEnclave(
             enclave_id=folder.name,
+            module_id=module_id(folder.name),
             name=record.name,
             backend=self.name,
             trust=_trust(record),

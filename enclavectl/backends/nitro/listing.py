@@ -40,6 +40,7 @@ def enclave_from_record(
     runs = state not in (EnclaveState.DEAD, EnclaveState.BOOTING)
     return MachineEnclave(
         enclave_id=info.enclave_id if info else launch.folder.name,
+        module_id=info.enclave_id if info else None,  # nitro-cli names an enclave by its module id
         name=record.name,
         backend="nitro",
         trust=settings.trust(debug=record.debug),
@@ -70,6 +71,7 @@ def enclave_from_describe(told: DescribeInfo, settings: NitroSettings) -> Machin
     run = told.run
     return MachineEnclave(
         enclave_id=run.enclave_id,
+        module_id=run.enclave_id,
         name=run.name or run.enclave_id,
         backend="nitro",
         trust=settings.trust(debug=told.debug),

@@ -24,6 +24,7 @@ from enclavectl.targets.verification import VerificationOptions, check_policy, v
 
 if TYPE_CHECKING:
     from enclavectl.backends.base import Backend, Enclave
+    from enclavectl.models.weights import Model
 
 Fresh = Annotated[
     bool, typer.Option("--fresh", help="Start an enclave for this command even if one is running.")
@@ -103,7 +104,12 @@ def diagnose(
     if report is not None:
         _check_report(report, found, force=force)
     verification = verification_options(
-        invocation.config, policy=policy, allow_debug=unsafe_allow_debug, connect=connect, root=root
+        invocation.config,
+        policy=policy,
+        allow_debug=unsafe_allow_debug,
+        connect=connect,
+        root=root,
+        model=_wanted_model(invocation.config),
     )
     with ExitStack() as stack:
         backend_here = None if connect is not None else choose_backend(invocation.config, invocation.screen)
@@ -143,25 +149,34 @@ def _target_here(
             backend.start(launch_spec(invocation.config, LaunchRequest()), detached=False)
         )
         return target_of(backend, running.enclave, verification, running)
-    _check_model(invocation.config, found)
+    _check_model(verification.model, found)
     invocation.screen.note(f"using the running enclave {found.name}, model {found.model_id or 'not known'}")
     return target_of(backend, found, verification)
 
 
-def _check_model(config: Config, enclave: Enclave) -> None:
-    """Check that the model which a flag asks for is the one that runs; a configured one is only a default.
+def _wanted_model(config: Config) -> Model | None:
+    """Return the model that a flag asks for; a configured one is only a default.
 
     Raises:
-        StateError: another model runs.
+        UsageError: there is no such model.
     """
     if config.sources["model"].kind is not SourceKind.FLAG:
+        return None
+    return find_model(config.model, data_dir=config.data_dir)
+
+
+def _check_model(wanted: Model | None, enclave: Enclave) -> None:
+    """Say early that another model runs. What counts is the attested card, which the session is held to.
+
+    Raises:
+        StateError: the record is of another model.
+    """
+    if wanted is None or enclave.model_sha256 in (None, wanted.card.sha256):
         return
-    card = find_model(config.model, data_dir=config.data_dir).card
-    if enclave.model_sha256 is not None and card.sha256 != enclave.model_sha256:
-        raise StateError(
-            f"{enclave.name}: expected an enclave with model {card.model_id}, found {enclave.model_id}",
-            hint="leave --model out to use it, or add --fresh to start another for this command",
-        )
+    raise StateError(
+        f"{enclave.name}: expected an enclave with model {wanted.card.model_id}, found {enclave.model_id}",
+        hint="leave --model out to use it, or add --fresh to start another for this command",
+    )
 
 
 def _check_report(path: Path, found: Collection, *, force: bool) -> None:

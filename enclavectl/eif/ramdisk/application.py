@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from enclavectl.eif.ramdisk.archive import ImageArchive
 from enclavectl.eif.ramdisk.cpio import ByteSink
-from enclavectl.eif.ramdisk.layers import Implied, ImpliedParents, flatten
+from enclavectl.eif.ramdisk.layers import Flattened, Implied, ImpliedParents, flatten
 from enclavectl.eif.ramdisk.ramdisks import Mode, application_entries, init_lines, write_ramdisk
 
 
@@ -24,9 +24,16 @@ class WrittenRamdisk:
 
 
 def write_application(
-    sink: ByteSink, archive: ImageArchive, mode: Mode, *, extra_env: Sequence[str] = ()
+    sink: ByteSink,
+    archive: ImageArchive,
+    mode: Mode,
+    *,
+    extra_env: Sequence[str] = (),
+    look: Callable[[Flattened], None] | None = None,
 ) -> WrittenRamdisk:
     """Write the application ramdisk of an image: its files, its command and its environment.
+
+    ``look`` is called with the flattened image before anything is written.
 
     Raises:
         EifError: a layer is damaged or breaks a rule, there is no command, or a file does not fit the format.
@@ -35,5 +42,7 @@ def write_application(
     cmd = init_lines(archive.config.command())
     env = init_lines((*archive.config.env, *extra_env))
     with flatten(archive.layers, implied=keep) as image:
+        if look is not None:
+            look(image)
         size = write_ramdisk(sink, application_entries(image.entries(), cmd=cmd, env=env), mode)
         return WrittenRamdisk(size=size, implied=image.implied)

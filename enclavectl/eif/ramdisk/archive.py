@@ -21,6 +21,7 @@ from enclavectl.eif.file_range import FileRange, whole_file
 from enclavectl.eif.format import Arch
 from enclavectl.eif.packed import PackedError, Packing, Unpacker, packing_of
 from enclavectl.eif.ramdisk.manifest import ImageConfig, choose_image, parse_config
+from enclavectl.eif.ramdisk.platform import Platform
 from enclavectl.eif.ramdisk.tar import BLOCK, read_tar
 from enclavectl.errors import HostError, StateError
 
@@ -38,8 +39,10 @@ class ImageArchive:
 
 
 @contextmanager
-def open_archive(path: Path, *, arch: Arch | None = None) -> Iterator[ImageArchive]:
-    """Open the one image in an archive; ``arch`` chooses where there are several.
+def open_archive(
+    path: Path, *, platform: Platform | None = None, preferred: Arch | None = None
+) -> Iterator[ImageArchive]:
+    """The one image in an archive; of several, the one for ``platform``, or else for ``preferred``.
 
     Raises:
         LayerError: the archive is damaged, not an image, ambiguous, or a layer is not what it should be.
@@ -52,8 +55,13 @@ def open_archive(path: Path, *, arch: Arch | None = None) -> Iterator[ImageArchi
         except OSError as exc:
             raise StateError(f"cannot read {path}: {exc.strerror}") from exc
         members = _members(whole_file(file))
-        sources = choose_image(members, arch)
+        sources = choose_image(members, platform, preferred=preferred)
         config, diff_ids = parse_config(sources)
+        if platform is not None and config.architecture != platform.arch.value:
+            raise LayerError(
+                f"expected an image for {platform}, found one for {config.architecture or 'an unnamed one'}",
+                code="image-choice",
+            )
         if len(sources.layers) != len(diff_ids) or len(diff_ids) > MAX_LAYERS:
             raise LayerError(
                 f"expected {len(diff_ids)} layers (at most {MAX_LAYERS}), found {len(sources.layers)}",

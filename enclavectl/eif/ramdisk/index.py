@@ -167,6 +167,15 @@ class Names:
         row = self._execute(f"SELECT inode, folder FROM {self.table} WHERE path = ?", (key,)).fetchone()
         return Name(inode=row[0], folder=bool(row[1])) if row else None
 
+    def below(self, key: bytes, limit: int) -> list[bytes]:
+        """The last components of some names directly below ``key``, at most ``limit`` of them."""
+        rows = self._execute(
+            f"SELECT substr(path, ?) FROM {self.table} WHERE path > ? AND path < ? "
+            "AND instr(substr(path, ?), x'00') = 0 LIMIT ?",
+            (len(key) + 2, key + b"\0", key + b"\1", len(key) + 2, limit),
+        )
+        return [bytes(base) for (base,) in rows]
+
     def put(self, key: bytes, name: Name) -> None:
         """Put ``name`` at ``key``; what is below it stays."""
         row = (key, name.inode, name.folder)

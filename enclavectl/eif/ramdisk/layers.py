@@ -25,6 +25,7 @@ from enclavectl.eif.ramdisk.index import Index, Name, Names, key_of, open_index,
 from enclavectl.eif.ramdisk.sparse import SparseBudget
 from enclavectl.eif.ramdisk.tar import read_tar
 
+_MAX_SIBLINGS = 500  # enough to suggest one
 _WHITEOUT = b".wh."
 _OPAQUE = b".wh..wh..opq"
 _META = b".wh..wh."  # aufs kept its own files under such names
@@ -78,6 +79,15 @@ class Flattened:
     index: Index
     names: Names
     implied: Implied
+
+    def entry(self, path: bytes) -> Entry | None:
+        """What stands at a path, whose links are not followed; the empty path is the root."""
+        name = self.names.get(key_of(path))
+        return None if name is None else replace(self.index.get(name.inode), name=path)
+
+    def siblings(self, folder: bytes) -> list[bytes]:
+        """Some names in a folder."""
+        return self.names.below(key_of(folder), _MAX_SIBLINGS)
 
     def entries(self) -> Iterator[Entry]:
         """Yield all but the root: depth first, siblings in byte order, a directory before its children.

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 
 from enclavectl.eif.errors import LayerError
 from enclavectl.eif.file_range import FileRange
-from enclavectl.eif.format import Arch, arch_named
+from enclavectl.eif.format import Arch
+from enclavectl.eif.ramdisk.platform import Platform, normal_platform
 from enclavectl.eif.strictjson import JsonValue, parse_json
 
 MAX_JSON = 4 << 20  # registries need take no larger manifest (OCI distribution-spec); most have some 10 kB
+_MAX_NAMED = 8  # platforms in a message
 MAX_INDEXES = 8  # within each other; builders write two
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _MANIFEST_TYPES = (
@@ -65,8 +67,13 @@ class Sources:
     layers: tuple[FileRange, ...]
 
 
-def choose_image(members: Mapping[str, FileRange], arch: Arch | None) -> Sources:
-    """Find the one image in an archive with these files; ``arch`` chooses where there are several.
+def choose_image(
+    members: Mapping[str, FileRange], platform: Platform | None = None, *, preferred: Arch | None = None
+) -> Sources:
+    """The one image in an archive with these files.
+
+    Where there are several for different platforms, ``platform`` chooses, and must be there; without one
+    ``preferred`` chooses. Of those that are not chosen nothing but the platform is looked at.
 
     Raises:
         EifError: the JSON is damaged, a file is missing or is not what its digest says, or the choice is not
@@ -74,15 +81,7 @@ def choose_image(members: Mapping[str, FileRange], arch: Arch | None) -> Sources
     """
     if "index.json" in members:
         index = _mapping(_load(members["index.json"], None), "index.json")
-        found = list(_manifests(members, index, set(), MAX_INDEXES))
-        matching = [one for one in found if arch is None or arch_named(_arch_of(one)) is arch]
-        if len(matching) != 1:
-            raise LayerError(
-                f"expected one image{f' for {arch.value}' if arch else ''}, found {len(matching)}",
-                code="image-choice",
-                hint="save one image at a time: docker save --output IMAGE.tar NAME:TAG",
-            )
-        return matching[0]
+        return _choose(list(_candidates(members, index, set(), MAX_INDEXES)), platform, preferred).sources()
     if "manifest.json" not in members:
         raise LayerError("neither index.json nor manifest.json: not an image archive", code="image-format")
     images = _list(_load(members["manifest.json"], None), "manifest.json")
@@ -103,35 +102,116 @@ def choose_image(members: Mapping[str, FileRange], arch: Arch | None) -> Sources
     )
 
 
-def _manifests(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Candidate:
+    """An image manifest of an archive, not read yet if its index says for which platform it is."""
+
+    members: Mapping[str, FileRange]
+    digest: str
+    platform: tuple[str, str, str] | None  # system, architecture, variant
+
+    def sources(self) -> Sources:
+        """What the manifest names."""
+        value = self._manifest()
+        config = _digest(_mapping(value.get("config"), "config"))
+        layers = [_digest(_mapping(layer, "layer")) for layer in _list(value.get("layers"), "layers")]
+        return Sources(
+            config=_member(self.members, _blob(config)),
+            config_digest=config,
+            layers=tuple(_member(self.members, _blob(layer)) for layer in layers),
+        )
+
+    def is_image(self) -> bool:
+        """False for a signature, an attestation and the like, which stand beside images."""
+        value = self._manifest()
+        config = _mapping(value.get("config"), "config")
+        media_type = config.get("mediaType")
+        return "artifactType" not in value and (
+            not isinstance(media_type, str) or "/vnd.oci.empty" not in media_type
+        )
+
+    def read_platform(self) -> tuple[str, str, str]:
+        """The platform by the index; or by the configuration, where the index says nothing."""
+        if self.platform is not None:
+            return self.platform
+        config = _digest(_mapping(self._manifest().get("config"), "config"))
+        data = _verified(_member(self.members, _blob(config)), config)
+        return _platform(_mapping(parse_json(data, what="image", limit=MAX_JSON), "config"))
+
+    def _manifest(self) -> Mapping[str, JsonValue]:
+        return _mapping(_load(_member(self.members, _blob(self.digest)), self.digest), "manifest")
+
+
+def _choose(found: list[_Candidate], platform: Platform | None, preferred: Arch | None) -> _Candidate:
+    found = [one for one in found if one.platform is not None or one.is_image()]
+    if platform is None and len(found) == 1:
+        return found[0]
+    wanted = platform if platform is not None or preferred is None else Platform(preferred)
+    if wanted is None:
+        raise _no_choice("one image", found)
+    of_arch = [one for one in found if one.read_platform()[:2] == ("linux", wanted.arch.value)]
+    # Without a variant, as Docker: the one that each machine of the architecture runs.
+    matching = [one for one in of_arch if one.read_platform()[2] == wanted.variant]
+    if not matching and not wanted.variant:
+        matching = of_arch
+    if len(matching) != 1:
+        raise _no_choice(f"one image for {wanted}", found)
+    return matching[0]
+
+
+def _no_choice(expected: str, found: list[_Candidate]) -> LayerError:
+    names = ["/".join(filter(None, one.read_platform())) for one in found[:_MAX_NAMED]]
+    listed = f" ({', '.join(names)})" if names else ""
+    hint = "save one image at a time: docker save --output IMAGE.tar NAME:TAG"
+    if len(set(names)) > 1:
+        hint = "name its platform: enclavectl build --platform linux/arm64"
+    return LayerError(
+        f"expected {expected}, found {len(found)}{listed}",
+        code="image-choice",
+        hint=hint,
+    )
+
+
+def _candidates(
     members: Mapping[str, FileRange], index: Mapping[str, JsonValue], seen: set[str], depth: int
-) -> Iterator[Sources]:
-    """Yield each image once, however many tags it has; ``seen`` also ends indexes that name each other."""
+) -> Iterator[_Candidate]:
+    """Each Linux image once, however many tags it has; ``seen`` also ends indexes that name each other."""
     if not depth:
         raise LayerError(f"more than {MAX_INDEXES} indexes within each other", code="image-format")
     for item in _list(index.get("manifests"), "manifests"):
         descriptor = _mapping(item, "manifests")
-        media_type = descriptor.get("mediaType")
-        platform = descriptor.get("platform")
-        if isinstance(platform, Mapping) and platform.get("os") == "unknown":
-            continue  # BuildKit's attestations
+        media_type, platform = descriptor.get("mediaType"), None
+        if isinstance(raw := descriptor.get("platform"), Mapping):
+            platform = _platform(raw)
         digest = _digest(descriptor)
         if digest in seen:
             continue
         seen.add(digest)
-        if media_type not in _MANIFEST_TYPES + _INDEX_TYPES or f"blobs/sha256/{digest}" not in members:
+        if media_type not in _MANIFEST_TYPES + _INDEX_TYPES or _blob(digest) not in members:
             continue  # other platforms of an index need not be in the archive
-        value = _mapping(_load(_member(members, f"blobs/sha256/{digest}"), digest), "manifest")
         if media_type in _INDEX_TYPES:
-            yield from _manifests(members, value, seen, depth - 1)
-            continue
-        config = _digest(_mapping(value.get("config"), "config"))
-        layers = [_digest(_mapping(layer, "layer")) for layer in _list(value.get("layers"), "layers")]
-        yield Sources(
-            config=_member(members, f"blobs/sha256/{config}"),
-            config_digest=config,
-            layers=tuple(_member(members, f"blobs/sha256/{layer}") for layer in layers),
-        )
+            value = _mapping(_load(_member(members, _blob(digest)), digest), "manifest")
+            yield from _candidates(members, value, seen, depth - 1)
+        elif not _is_beside(descriptor) and (platform is None or platform[0] == "linux"):
+            yield _Candidate(members=members, digest=digest, platform=platform)
+
+
+def _is_beside(descriptor: Mapping[str, JsonValue]) -> bool:
+    """True for what stands beside an image: BuildKit's attestations, signatures."""
+    annotations = descriptor.get("annotations")
+    kind = annotations.get("vnd.docker.reference.type") if isinstance(annotations, Mapping) else None
+    return kind == "attestation-manifest" or "artifactType" in descriptor
+
+
+def _platform(value: Mapping[str, JsonValue]) -> tuple[str, str, str]:
+    """System, architecture and variant that a descriptor or a configuration names, by Docker's words."""
+    words = [value.get(key) for key in ("os", "architecture", "variant")]
+    system, architecture, variant = (word if isinstance(word, str) else "" for word in words)
+    return (system.lower() or "linux", *normal_platform(architecture, variant))
+
+
+def _blob(digest: str) -> str:
+    return f"blobs/sha256/{digest}"
 
 
 def parse_config(sources: Sources) -> tuple[ImageConfig, list[str]]:
@@ -153,7 +233,7 @@ def parse_config(sources: Sources) -> tuple[ImageConfig, list[str]]:
     ignored = ("User", "WorkingDir", "Healthcheck", "Volumes", "StopSignal", "ExposedPorts")
     config = ImageConfig(
         image_id=hashlib.sha256(data).hexdigest(),
-        architecture=_text(value.get("architecture"), "architecture"),
+        architecture=_platform(value)[1],
         cmd=_words(inner.get("Cmd"), "Cmd"),
         entrypoint=_words(inner.get("Entrypoint"), "Entrypoint"),
         env=_words(inner.get("Env"), "Env") or (),
@@ -161,10 +241,6 @@ def parse_config(sources: Sources) -> tuple[ImageConfig, list[str]]:
         raw=value,
     )
     return config, diff_ids
-
-
-def _arch_of(sources: Sources) -> str:
-    return _text(_config(sources)[1].get("architecture"), "architecture")
 
 
 def _config(sources: Sources) -> tuple[bytes, Mapping[str, JsonValue]]:
