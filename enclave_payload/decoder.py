@@ -44,7 +44,7 @@ class DecoderLostError(Exception):
     """The zygote is gone or does not answer: no picture can be looked at any more."""
 
 
-class GaveWay(Exception):
+class Preempted(Exception):
     """The picture takes long, and others wait: it has to be looked at again, later."""
 
 
@@ -68,7 +68,7 @@ class Classifier(Protocol):
         """Look at an encoded picture. ``may_stay`` is asked again and again once it has taken long.
 
         Raises:
-            GaveWay: it may not stay.
+            Preempted: it may not stay.
         """
 
 
@@ -166,12 +166,12 @@ class Decoder:
         A decoder that crashes, overruns or breaks the protocol costs this picture and is replaced.
 
         Raises:
-            GaveWay: it may not stay.
+            Preempted: it may not stay.
             DecoderLostError: no decoder can be started.
         """
         is_sound = False
         try:
-            finding = self._look_at(picture, media_type, _Watch(self._process, self._limits, may_stay))
+            finding = self._look_at(picture, media_type, _Conversation(self._process, self._limits, may_stay))
             is_sound = self._process.cpu_s() < self._limits.decoder_cpu_s / 2
         except _OverrunError:
             return Finding(Verdict(problem=Problem.TOO_COSTLY))
@@ -183,16 +183,16 @@ class Decoder:
                 self._process = self._zygote.start_decoder(self._slot)
         return finding
 
-    def _look_at(self, picture: bytes, media_type: MediaType, watch: _Watch) -> Finding:
+    def _look_at(self, picture: bytes, media_type: MediaType, conversation: _Conversation) -> Finding:
         labels = len(self._card.labels)
         started = time.perf_counter_ns()
-        watch.send(request_header(media_type, len(picture)))
-        watch.send(picture)
+        conversation.send(request_header(media_type, len(picture)))
+        conversation.send(picture)
         decoded = started
-        message = parse_message(watch.receive(message_bytes(labels)), labels)
+        message = parse_message(conversation.receive(message_bytes(labels)), labels)
         if isinstance(message, Decoded):
             decoded = time.perf_counter_ns()
-            message = parse_message(watch.receive(message_bytes(labels)), labels)
+            message = parse_message(conversation.receive(message_bytes(labels)), labels)
         if not isinstance(message, Verdict):
             raise VerdictError("a picture is decoded once")
         done = time.perf_counter_ns()
@@ -203,7 +203,7 @@ class _OverrunError(Exception):
     """A picture has used up its budget."""
 
 
-class _Watch:
+class _Conversation:
     """A conversation about one picture, which ends when the picture's budget does."""
 
     def __init__(self, process: _Process, limits: Limits, may_stay: Callable[[], bool]) -> None:
@@ -233,7 +233,7 @@ class _Watch:
 
         Raises:
             _OverrunError: the budget is used up.
-            GaveWay: the picture may not stay.
+            Preempted: the picture may not stay.
         """
         poll = select.poll()
         poll.register(self._process.sock, event)
@@ -242,7 +242,7 @@ class _Watch:
             if took_s > self._limits.picture_wall_s or self._process.cpu_s() > self._cpu_until:
                 raise _OverrunError
             if took_s > self._limits.slow_s and not self._may_stay():
-                raise GaveWay
+                raise Preempted
 
 
 class Decoders:

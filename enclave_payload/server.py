@@ -146,7 +146,7 @@ class Server:
             for displaced in self._places.displaced_by_one():
                 self._end(displaced, RefusalCode.BUSY)
             self._places.add(connection)
-            connection.watch()
+            connection.conversation()
 
     def _take_dialed(self) -> None:
         self._wake_read.recv(4096)
@@ -154,7 +154,7 @@ class Server:
             while True:
                 connection = self._dialed.get_nowait()
                 self._places.add(connection)
-                connection.watch()
+                connection.conversation()
 
     def _attend(self, connection: Connection, events: int) -> None:
         """Send and read what the connection's peer takes and brings."""

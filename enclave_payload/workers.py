@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from enclave_payload.connection import Connection, ConnectionLost
 from enclave_payload.contents import Delivery, Outcome, Problem, Request, Timings
-from enclave_payload.decoder import Classifier, DecoderLostError, GaveWay
+from enclave_payload.decoder import Classifier, DecoderLostError, Preempted
 from enclave_payload.lane import SlowLane
 from enclave_payload.limits import Limits
 from enclave_payload.messages import AnswerKind, answer_frame
@@ -162,7 +162,7 @@ class Worker:
         is_over = True
         try:
             self._answer(job, lambda: self._may_stay(job, queue))
-        except GaveWay:
+        except Preempted:
             # It is in line. A place that became free since then is ours, or the line would stand still.
             self._has_place = self._lane.enter()
             is_over = False
@@ -214,7 +214,7 @@ class Worker:
             return self._outcome(timings, problem=Problem.TOO_LATE)
         try:
             finding = self._classifier.classify(request.picture, request.media_type, may_stay)
-        except GaveWay:
+        except Preempted:
             # As it came: no picture waits in the clear.
             if self._lane.line_up(job, len(job.sealed.ciphertext)):
                 raise

@@ -16,7 +16,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from enclave_payload.contents import Problem
 from enclave_payload.limits import Limits
 from enclave_payload.lockdown import lock_down
 from enclave_payload.verdict import (
@@ -28,9 +27,8 @@ from enclave_payload.verdict import (
     write_message,
 )
 
-if TYPE_CHECKING:  # what parses pictures is loaded by the zygote only, never where the keys will be
-    from enclave_payload.classifier import TFLiteClassifier
-    from enclave_payload.media import MediaType
+if TYPE_CHECKING:
+    from enclave_payload.pipeline import Pipeline
 
 # One is enough: a message names a slot, or a process.
 _MESSAGE_BYTES = 256
@@ -62,31 +60,30 @@ def _run_zygote(folder: Path, channel: socket.socket, limits: Limits) -> NoRetur
         _close_all_but({*range(3), channel.fileno()})
         # numpy's OpenBLAS would start threads, which do not survive a fork.
         os.putenv("OPENBLAS_NUM_THREADS", "1")
-        classifier = _load(folder, channel)
-        if classifier is not None:
+        pipeline = _load(folder, channel)
+        if pipeline is not None:
             _close_all_but({channel.fileno()})
             gc.freeze()  # looking for garbage would copy every page that is shared with decoders
-            _fork_decoders(classifier, channel, limits)
+            _fork_decoders(pipeline, channel, limits)
     except BaseException:  # noqa: BLE001 - a bug: its story is for the console, and nothing may return
         sys.excepthook(*sys.exc_info())
     os._exit(1)
 
 
-def _load(folder: Path, channel: socket.socket) -> TFLiteClassifier | None:
-    from enclave_payload.card import CardError
-    from enclave_payload.classifier import ModelError, load_classifier
-    from enclave_payload.picture import decode_picture  # noqa: F401 - loaded for every decoder
+def _load(folder: Path, channel: socket.socket) -> Pipeline | None:
+    # Here and not above: the key holder imports this module, and must not have a picture's parser in it.
+    from enclave_payload.pipeline import Pipeline, UnfitError  # noqa: PLC0415
 
     try:
-        classifier = load_classifier(folder)
-    except (CardError, ModelError, OSError) as exc:
+        pipeline = Pipeline(folder)
+    except UnfitError as exc:
         channel.send(str(exc).encode(errors="replace")[:_MESSAGE_BYTES])
         return None
     channel.send(READY)
-    return classifier
+    return pipeline
 
 
-def _fork_decoders(classifier: TFLiteClassifier, channel: socket.socket, limits: Limits) -> None:
+def _fork_decoders(pipeline: Pipeline, channel: socket.socket, limits: Limits) -> None:
     decoders: dict[int, int] = {}
     while True:
         message, descriptors, _, _ = socket.recv_fds(channel, 1, 1)
@@ -99,13 +96,13 @@ def _fork_decoders(classifier: TFLiteClassifier, channel: socket.socket, limits:
         zygote_pid = os.getpid()
         pid = os.fork()
         if pid == 0:
-            _run_decoder(classifier, descriptors[0], zygote_pid, limits)
+            _run_decoder(pipeline, descriptors[0], zygote_pid, limits)
         os.close(descriptors[0])
         decoders[message[0]] = pid
         channel.send(pid.to_bytes(4, "big"))
 
 
-def _run_decoder(classifier: TFLiteClassifier, channel: int, zygote_pid: int, limits: Limits) -> NoReturn:
+def _run_decoder(pipeline: Pipeline, channel: int, zygote_pid: int, limits: Limits) -> NoReturn:
     with contextlib.suppress(OSError):  # the key holder, or the zygote, is gone
         os.dup2(channel, _CHANNEL)
         _close_all_but({_CHANNEL})
@@ -113,27 +110,9 @@ def _run_decoder(classifier: TFLiteClassifier, channel: int, zygote_pid: int, li
         os.write(_CHANNEL, bytes([missing]))
         while header := os.read(_CHANNEL, REQUEST_BYTES):
             media_type, size = parse_request_header(header)
-            _look_at(classifier, media_type, _read(size))
+            for message in pipeline.run(_read(size), media_type):
+                _send(message, pipeline.labels)
     os._exit(0)
-
-
-def _look_at(classifier: TFLiteClassifier, media_type: MediaType, picture: bytes) -> None:
-    from enclave_payload.classifier import ModelError
-    from enclave_payload.picture import PictureError, decode_picture
-
-    card = classifier.card
-    try:
-        decoded = decode_picture(picture, media_type, width=card.width, height=card.height)
-        _send(Decoded(), len(card.labels))
-        probabilities = classifier.classify(decoded.image)
-        verdict = Verdict(probabilities_ppb=tuple(probabilities.values()), remarks=decoded.remarks)
-    except PictureError as error:
-        verdict = Verdict(problem=error.problem)
-    except ModelError:
-        verdict = Verdict(problem=Problem.MODEL_FAILED)
-    except MemoryError:
-        verdict = Verdict(problem=Problem.TOO_COSTLY)
-    _send(verdict, len(card.labels))
 
 
 def _read(size: int) -> bytes:

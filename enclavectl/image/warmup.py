@@ -55,7 +55,10 @@ class _BreaksTwice:
 
         self.card: ModelCard = classifier.card
         self._classifier = classifier
-        self._wrong = [Finding(Verdict(problem=Problem.MODEL_FAILED)), ZeroDivisionError()]
+        self._wrong: list[Finding | Exception] = [
+            Finding(Verdict(problem=Problem.MODEL_FAILED)),
+            ZeroDivisionError(),
+        ]
 
     def classify(self, picture: bytes, media_type: MediaType, may_stay: Callable[[], bool]) -> Finding:
         if not self._wrong:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from enclave_payload.card import ModelCard
 from enclave_payload.contents import PARTS_PER_BILLION, Delivery, Outcome, Problem, Request
-from enclave_payload.decoder import DecoderLostError, Finding, GaveWay
+from enclave_payload.decoder import DecoderLostError, Finding, Preempted
 from enclave_payload.limits import Limits
 from enclave_payload.media import MediaType
 from enclave_payload.messages import (
@@ -90,7 +90,7 @@ class RedClassifier:
         self.entered.release()
         while not self.gate.wait(0.01):
             if self.is_slow and not may_stay():
-                raise GaveWay
+                raise Preempted
         color = image.getpixel((0, 0))
         if color == BREAKS_THE_MODEL:
             return Finding(Verdict(problem=Problem.MODEL_FAILED))
