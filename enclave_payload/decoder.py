@@ -73,16 +73,31 @@ class Classifier(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Process:
-    """A decoder that lives: a socket to it, its clock, and what it could not give up."""
+class DecoderProcess:
+    """A decoder that lives: a socket to it, its number, and what it could not give up."""
 
     sock: socket.socket
-    clock: int
+    pid: int
     missing: Missing
 
     def cpu_s(self) -> float:
-        """Return the processor time that it has used. Raises OSError if it is gone."""
-        return time.clock_gettime(self.clock)
+        """Return the processor time that it has used.
+
+        Raises:
+            OSError: it is gone.
+        """
+        return time.clock_gettime(~self.pid << 3 | _CLOCK_OF_PROCESS)
+
+
+class Starter(Protocol):
+    """What starts decoders."""
+
+    def start_decoder(self, slot: int) -> DecoderProcess:
+        """Kill the decoder of ``slot``, if there is one, and start another.
+
+        Raises:
+            DecoderLostError: it cannot be started.
+        """
 
 
 class Zygote:
@@ -105,7 +120,7 @@ class Zygote:
             why = answer.decode(errors="replace") or "it ended, and said why on the console"
             raise DecoderLostError(f"the model cannot be loaded: {why}")
 
-    def start_decoder(self, slot: int) -> _Process:
+    def start_decoder(self, slot: int) -> DecoderProcess:
         """Kill the decoder of ``slot``, if there is one, and start another.
 
         Raises:
@@ -122,7 +137,7 @@ class Zygote:
             ours.close()
             raise DecoderLostError("no process can be started") from exc
         ours.setblocking(False)
-        return _Process(ours, ~pid << 3 | _CLOCK_OF_PROCESS, Missing(missing))
+        return DecoderProcess(ours, pid, Missing(missing))
 
     def close(self) -> None:
         """End it, and with it all decoders."""
@@ -138,7 +153,7 @@ class Zygote:
 class Decoder:
     """One worker's decoder, replaced by a fresh process whenever it fails. Not thread-safe."""
 
-    def __init__(self, zygote: Zygote, slot: int, card: ModelCard, limits: Limits) -> None:
+    def __init__(self, zygote: Starter, slot: int, card: ModelCard, limits: Limits) -> None:
         """Start the process.
 
         Raises:
@@ -156,9 +171,18 @@ class Decoder:
         return self._card
 
     @property
+    def pid(self) -> int:
+        """The number of the process that will look at the next picture."""
+        return self._process.pid
+
+    @property
     def missing(self) -> Missing:
         """What this kernel did not let the process give up."""
         return self._process.missing
+
+    def close(self) -> None:
+        """Let go of the process; it ends with the zygote."""
+        self._process.sock.close()
 
     def classify(self, picture: bytes, media_type: MediaType, may_stay: Callable[[], bool]) -> Finding:
         """Have the picture looked at, within its budget of processor, time and memory.
@@ -206,7 +230,7 @@ class _OverrunError(Exception):
 class _Conversation:
     """A conversation about one picture, which ends when the picture's budget does."""
 
-    def __init__(self, process: _Process, limits: Limits, may_stay: Callable[[], bool]) -> None:
+    def __init__(self, process: DecoderProcess, limits: Limits, may_stay: Callable[[], bool]) -> None:
         self._process = process
         self._limits = limits
         self._may_stay = may_stay
@@ -246,7 +270,7 @@ class _Conversation:
 
 
 class Decoders:
-    """The zygote and the decoders of one enclave: a context manager, which ends them."""
+    """The zygote and the decoders of one enclave."""
 
     def __init__(self, folder: Path, limits: Limits) -> None:
         """Fork the zygote for the model in ``folder``. Before a key is made, and before any thread.
@@ -258,6 +282,7 @@ class Decoders:
         self._card = load_card(folder)
         self._limits = limits
         self._zygote = Zygote(folder, limits)
+        self._decoders: list[Decoder] = []
 
     def start(self, count: int, log: Callable[[str], None]) -> list[Decoder]:
         """Start ``count`` decoders, and log what this kernel does not let them give up.
@@ -266,11 +291,14 @@ class Decoders:
             DecoderLostError: the model cannot be loaded, or no process can be started.
         """
         self._zygote.wait_ready()
-        decoders = [Decoder(self._zygote, slot, self._card, self._limits) for slot in range(count)]
-        for missing in {decoder.missing for decoder in decoders} - {Missing.NOTHING}:
-            log(f"decoders are less confined than they should be; this kernel denies them: {missing!r}")
-        return decoders
+        for slot in range(count):
+            self._decoders.append(Decoder(self._zygote, slot, self._card, self._limits))
+        for missing in {decoder.missing for decoder in self._decoders} - {Missing.NOTHING}:
+            log(f"decoders are less confined than they should be; this kernel does not give {missing!r}")
+        return self._decoders
 
     def close(self) -> None:
         """End all of them."""
         self._zygote.close()
+        for decoder in self._decoders:
+            decoder.close()

@@ -68,7 +68,7 @@ def eventually(is_true: Callable[[], bool]) -> None:
 class RedClassifier:
     """Sees how red a picture is. ``gate`` holds it inside ``classify`` while cleared.
 
-    With ``is_slow`` a picture that is held is one that takes long, and gives way to others.
+    With ``is_slow`` it holds red pictures only, which take long and give way to others.
     """
 
     is_slow = False
@@ -88,10 +88,11 @@ class RedClassifier:
         except PictureError as error:
             return Finding(Verdict(problem=error.problem))
         self.entered.release()
-        while not self.gate.wait(0.01):
+        color = image.getpixel((0, 0))
+        is_held = not self.is_slow or color == (255, 0, 0)
+        while is_held and not self.gate.wait(0.01):
             if self.is_slow and not may_stay():
                 raise Preempted
-        color = image.getpixel((0, 0))
         if color == BREAKS_THE_MODEL:
             return Finding(Verdict(problem=Problem.MODEL_FAILED))
         if color == BREAKS_THE_CLASSIFIER:
