@@ -176,6 +176,11 @@ class Decoder:
         return self._process.pid
 
     @property
+    def cpu_s(self) -> float:
+        """The processor time that this process has used."""
+        return self._process.cpu_s()
+
+    @property
     def missing(self) -> Missing:
         """What this kernel did not let the process give up."""
         return self._process.missing
@@ -196,7 +201,7 @@ class Decoder:
         is_sound = False
         try:
             finding = self._look_at(picture, media_type, _Conversation(self._process, self._limits, may_stay))
-            is_sound = self._process.cpu_s() < self._limits.decoder_cpu_s / 2
+            is_sound = self.cpu_s < self._limits.decoder_cpu_s / 2
         except _OverrunError:
             return Finding(Verdict(problem=Problem.TOO_COSTLY))
         except (VerdictError, OSError):  # it said what no decoder says, or is gone

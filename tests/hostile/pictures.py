@@ -120,7 +120,7 @@ def webp_chunks(count: int) -> bytes:
 
 def bmp_line_ends(height: int) -> bytes:
     """Runs of one pixel, a line end after each: Pillow fills lines in Python."""
-    width = 50_000_000 // height
+    width = 800
     lines = b"\1\7\0\0" * height + b"\0\1"
     head = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(lines), 0, 0, 256, 0)
     start = 14 + len(head) + 1024
@@ -204,7 +204,7 @@ FAMILIES = {
     "PNG palette": Family(P, png_transparent_palette, 64, 7_000),
     "WebP canvas": Family(W, webp_canvas, 64, 7_000),
     "WebP chunks": Family(W, webp_chunks, 1, 2_000_000),
-    "BMP line ends": Family(B, bmp_line_ends, 1_000, 60_000),
+    "BMP line ends": Family(B, bmp_line_ends, 64, 60_000),
     "BMP runs": Family(B, bmp_runs, 64, 4_000),
     "TIFF strips": Family(T, tiff_strips, 64, 65_000),
     "TIFF raw strips": Family(T, tiff_raw_strips, 64, 65_000),

@@ -131,7 +131,7 @@ def test_decoders_end_with_their_owner() -> None:
 
 def test_where_the_zygote_is_gone_no_picture_is_looked_at() -> None:
     running = Decoders(MODEL_DIR, Limits())
-    (decoder,) = running.start(1, [].append)
+    (decoder,) = running.start(1, print)
     running.close()
     wait_until(lambda: not Path(f"/proc/{decoder.pid}").exists())
     with pytest.raises(DecoderLostError):
@@ -144,7 +144,7 @@ def test_a_model_that_does_not_fit_its_card_is_named(tmp_path: Path) -> None:
     (tmp_path / "model.tflite").write_bytes(b"TFL3")
     running = Decoders(tmp_path, Limits())
     with pytest.raises(DecoderLostError, match="the card names SHA-256"):
-        running.start(1, [].append)
+        running.start(1, print)
     running.close()
 
 

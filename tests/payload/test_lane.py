@@ -98,7 +98,7 @@ def test_whoever_kills_decoders_loses_no_answer(tmp_path: Path) -> None:
 
     with decoders(2) as real:
         service = Service(
-            keys=KEYS, attester=ReadableAttester(), classifiers=real, dial=nobody_listens, log=[].append
+            keys=KEYS, attester=ReadableAttester(), classifiers=real, dial=nobody_listens, log=print
         )
         server = RunningServer(tmp_path / "in", Server(service), [], [])
         server.thread.start()

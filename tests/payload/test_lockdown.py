@@ -155,7 +155,7 @@ def test_the_filter_decides_by_machine_number_and_argument(machine: str) -> None
 
 def decided(machine: str, arch: int, number: int, third: int) -> int:
     data = struct.pack("<iIQ6Q", number, arch, 0, 0, 0, third, 0, 0, 0)
-    code = list(struct.iter_unpack("<HBBI", lockdown._program(machine)))
+    code: list[tuple[int, int, int, int]] = list(struct.iter_unpack("<HBBI", lockdown._program(machine)))
     assert len(code) <= 4096
     at = value = 0
     while True:
