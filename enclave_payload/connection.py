@@ -31,7 +31,7 @@ class Connection:
     """
 
     def __init__(self, sock: socket.socket, epoll: select.epoll, session: EnclaveSession) -> None:
-        """Own ``sock``; ``epoll`` reports it to the loop from ``conversation`` on."""
+        """Own ``sock``; ``epoll`` reports it to the loop from ``watch`` on."""
         sock.setblocking(False)
         self._sock = sock
         self._epoll = epoll
@@ -80,7 +80,7 @@ class Connection:
         with self._lock:
             self._in_flight += step
 
-    def conversation(self) -> None:
+    def watch(self) -> None:
         """Begin to report the socket to the loop."""
         with self._lock:
             self._epoll.register(self._sock, 0)

@@ -93,9 +93,8 @@ class Server:
             for classifier in service.classifiers
         ]
         for worker in workers:
-            threading.Thread(
-                target=worker.run, args=(self._queue, self._tally.add, self.stop), daemon=True
-            ).start()
+            arguments = (self._queue, self._tally.add, self.stop)
+            threading.Thread(target=worker.run, args=arguments, daemon=True).start()
         for target in (self._keep_attesting, self._keep_dialing):
             threading.Thread(target=target, daemon=True).start()
         service.log(f"serving model {self._card.model_id}")
@@ -146,7 +145,7 @@ class Server:
             for displaced in self._places.displaced_by_one():
                 self._end(displaced, RefusalCode.BUSY)
             self._places.add(connection)
-            connection.conversation()
+            connection.watch()
 
     def _take_dialed(self) -> None:
         self._wake_read.recv(4096)
@@ -154,7 +153,7 @@ class Server:
             while True:
                 connection = self._dialed.get_nowait()
                 self._places.add(connection)
-                connection.conversation()
+                connection.watch()
 
     def _attend(self, connection: Connection, events: int) -> None:
         """Send and read what the connection's peer takes and brings."""

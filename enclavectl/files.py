@@ -15,6 +15,8 @@ from typing import BinaryIO
 
 from enclavectl.errors import HostError, UsageError
 
+# Names of files that are being written, and of those that a killed process left.
+STAGED_GLOB = ".enclavectl-*.tmp"
 _REACH_HINT = "name a folder that only you and root can change; for state: ENCLAVECTL_STATE_DIR"
 
 
@@ -50,6 +52,20 @@ class StagedFile:
         """
         self.sync()
         replace_file(self.path, destination)
+
+    def commit_new(self, destination: Path) -> None:
+        """As ``commit``, but only where nothing is: what is at ``destination`` is never overwritten.
+
+        Raises:
+            HostError: something is there, or the file system refused.
+        """
+        self.sync()
+        try:
+            os.link(self.path, destination)
+        except FileExistsError as exc:
+            raise HostError(f"{destination}: expected nothing there, found a file") from exc
+        except OSError as exc:
+            raise HostError(f"{destination}: cannot write ({_reason(exc)})") from exc
 
 
 def replace_file(source: Path, destination: Path) -> None:

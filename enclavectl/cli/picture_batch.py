@@ -6,7 +6,7 @@ A module of its own because of when it is loaded: while a local enclave boots.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +20,9 @@ from enclavectl.cli.signals import holding_interrupts_back
 from enclavectl.client.batch import classify
 from enclavectl.client.exchange import VerifiedEnclave
 from enclavectl.client.folders import Collection
-from enclavectl.client.pictures import Picture, read_picture
+from enclavectl.client.pictures import read_pictures
 from enclavectl.client.session import Client
-from enclavectl.errors import EnclavectlError, EnclaveLost, Interrupted, PictureRefused
+from enclavectl.errors import EnclavectlError, EnclaveLost, Interrupted
 from enclavectl.results.diagnosis import Diagnosis, Result, to_result
 from enclavectl.targets.session import explain_boot_failure, open_session
 from enclavectl.targets.target import Target
@@ -114,13 +114,14 @@ def _ask(invocation: Invocation, batch: Batch, sessions: _Sessions) -> tuple[Dia
     if not screen.as_json:
         screen.load()
     results: dict[int, Result] = {}
+    pictures = read_pictures(names, sys.stdin.buffer.read)
     client = sessions.open(batch.target)
     enclave = client.enclave
     writer = _report_writer(batch, enclave)
     drawing = None if screen.as_json else AnswerDrawing(screen, enclave, settings.top)
     replies = classify(
         client,
-        _read(names),
+        pictures,
         timeout_s=settings.timeout_s,
         in_flight=settings.in_flight,
         renew=sessions.renew,
@@ -157,14 +158,6 @@ def _interruption(diagnosis: Diagnosis) -> Interrupted | None:
     error = Interrupted(f"interrupted: {done} of {total} pictures have a result")
     error.after_answer = True
     return error
-
-
-def _read(names: Sequence[str]) -> Iterator[Picture | PictureRefused]:
-    for name in names:
-        try:
-            yield read_picture(name, sys.stdin.buffer.read)
-        except PictureRefused as error:
-            yield error
 
 
 def _report_writer(batch: Batch, enclave: VerifiedEnclave) -> ReportWriter | None:

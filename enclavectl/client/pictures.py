@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain, islice
 
 from enclavectl.client.folders import STDIN
 from enclavectl.client.formats import media_type_of, other_format_of
@@ -54,6 +55,26 @@ def read_picture(name: str, read_stdin: Callable[[int], bytes]) -> Picture:
             code="too-large",
         )
     return Picture(name, _media_type(name, data), data)
+
+
+def read_pictures(
+    names: Sequence[str], read_stdin: Callable[[int], bytes]
+) -> Iterator[Picture | PictureRefused]:
+    """Return the pictures in order, or why they were refused: the first is read now, the others when due.
+
+    So call this before connecting: an enclave gives a new connection a few seconds to send a picture, and
+    standard input may take longer.
+    """
+
+    def read() -> Iterator[Picture | PictureRefused]:
+        for name in names:
+            try:
+                yield read_picture(name, read_stdin)
+            except PictureRefused as error:
+                yield error
+
+    source = read()
+    return chain(list(islice(source, 1)), source)
 
 
 def _media_type(name: str, data: bytes) -> MediaType:

@@ -18,6 +18,10 @@ from enclavectl.net.address import Address, HybridVsockAddress, UnixAddress, Vso
 # sun_path holds 108 bytes with its NUL, linux/un.h.
 _MAX_UNIX_PATH = 107
 _SEND_BUFFER_BYTES = 1024 * 1024
+# Connections that nobody has accepted yet. Who finds no room tries again, and may lose to a crowd each time.
+_BACKLOG = 512
+# A listener that is behind takes its next connection within milliseconds.
+_FULL_PAUSE_S = 0.02
 # "OK " and a port of ten digits, with room.
 _MAX_HYBRID_REPLY = 32
 # Docker's default profile refuses AF_VSOCK since 20.10.22 (moby issue 44670); without the module it is
@@ -36,6 +40,7 @@ def connect(address: Address, timeout_s: float) -> socket.socket:
         HostError: this kernel has no such sockets.
         EnclaveLost: no connection within ``timeout_s`` seconds, or the kernel's limit if that is shorter.
     """
+    deadline = time.monotonic() + timeout_s
     sock = _new_socket(address)
     try:
         sock.settimeout(timeout_s)
@@ -44,10 +49,9 @@ def connect(address: Address, timeout_s: float) -> socket.socket:
         if isinstance(address, VsockAddress):
             sock.connect((address.cid, address.port))
         else:
-            with _short_path(address.path) as name:
-                sock.connect(name)
+            _connect_unix(sock, address.path, deadline)
         if isinstance(address, HybridVsockAddress):
-            _ask_for_port(sock, address.port, timeout_s)
+            _ask_for_port(sock, address.port, deadline)
     except TimeoutError as exc:
         sock.close()
         # Not "within timeout_s": the kernel's own limit for vsock is 2 s.
@@ -83,7 +87,7 @@ def listen(address: Address) -> socket.socket:
             address.path.chmod(0o600)
         else:
             sock.bind((address.cid, address.port))
-        sock.listen(64)
+        sock.listen(_BACKLOG)
     except OSError as exc:
         sock.close()
         raise StateError(
@@ -107,14 +111,29 @@ def _new_socket(address: Address) -> socket.socket:
         raise HostError(f"{address}: {what} ({exc.strerror})", hint=hint) from exc
 
 
-def _ask_for_port(sock: socket.socket, port: int, timeout_s: float) -> None:
+def _connect_unix(sock: socket.socket, path: Path, deadline: float) -> None:
+    """Connect, also where the listener's queue is full for the moment: Linux says EAGAIN and does not wait.
+
+    Raises:
+        OSError: nobody listens; TimeoutError when there was no room by ``deadline``.
+    """
+    with _short_path(path) as name:
+        while True:
+            try:
+                return sock.connect(name)
+            except BlockingIOError as exc:
+                if time.monotonic() + _FULL_PAUSE_S > deadline:
+                    raise TimeoutError from exc
+                time.sleep(_FULL_PAUSE_S)
+
+
+def _ask_for_port(sock: socket.socket, port: int, deadline: float) -> None:
     """Read the reply of hybrid vsock, and no byte past its end: what follows is the guest's.
 
     Raises:
         OSError: the monitor refuses, which it says by closing, or answers with something else; TimeoutError
-            when the whole reply is not there within ``timeout_s`` seconds.
+            when the whole reply is not there by ``deadline``.
     """
-    deadline = time.monotonic() + timeout_s
     sock.sendall(b"CONNECT %d\n" % port)
     reply = b""
     while not reply.endswith(b"\n") and len(reply) < _MAX_HYBRID_REPLY:
@@ -126,7 +145,6 @@ def _ask_for_port(sock: socket.socket, port: int, timeout_s: float) -> None:
         reply += byte
     if re.fullmatch(rb"OK [0-9]{1,10}\n", reply) is None:
         raise ConnectionAbortedError(ECONNABORTED, "the socket is not one of hybrid vsock")
-    sock.settimeout(timeout_s)
 
 
 @contextmanager
@@ -147,6 +165,7 @@ def listening(address: Address) -> Iterator[socket.socket]:
 def _remove_stale(name: str) -> None:
     """Remove a socket that nobody listens on any more: a killed process cannot do it itself."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)  # one whose queue is full has a listener
         try:
             probe.connect(name)
         except ConnectionRefusedError:

@@ -55,7 +55,7 @@ def explain_boot_failure(backend: Backend, running: RunningEnclave) -> Iterator[
 
 
 def open_session(target: Target, progress: Progress, *, timeout_s: float) -> Client:
-    """Return a verified session with the target. A booting one gets the time that it needs.
+    """Return a verified session with the target. One that this command has started gets the time to boot.
 
     Raises:
         AttestationError: the evidence was refused; only the challenge was sent.
@@ -64,9 +64,10 @@ def open_session(target: Target, progress: Progress, *, timeout_s: float) -> Cli
     """
     start = time.monotonic()
     running = target.running
+    ready_s = timeout_s if running is None else BOOT_S
     while True:
         try:
-            return Client.connect(target.address, target.expectation, timeout_s=timeout_s, ready_s=BOOT_S)
+            return Client.connect(target.address, target.expectation, timeout_s=timeout_s, ready_s=ready_s)
         except (StateError, EnclaveLost):
             elapsed_s = time.monotonic() - start
             if running is None or elapsed_s > running.boot_grace_s or not running.is_alive():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated
 
 import typer
@@ -21,6 +22,8 @@ from enclavectl.results.diagnosis import Result, refusal
 from enclavectl.targets.verification import check_policy, expectation_of, verification_options
 
 ANSWER_SCHEMA = "enclavectl.answer/1"
+# An enclave that is refused dials in again every second.
+_FAILURES_S = 10.0
 
 AnswerCount = Annotated[
     int | None,
@@ -92,7 +95,8 @@ class AnswerPrinter:
         self._screen = screen
         self._store = store
         self._top = top
-        self._last_failure = ""
+        self._failures = 0
+        self._next_failure_at = 0.0
         self.count = 0
 
     def show(self, happening: ListenerEvent) -> None:
@@ -101,17 +105,26 @@ class AnswerPrinter:
             document = happening.enclave.document
             self._screen.note(f"verified {document.module_id}, trust {document.trust}")
         elif isinstance(happening, Failed):
-            note = f"{happening.error.message} ({happening.error.code})"
-            if note != self._last_failure:  # it dials in every second, and fails alike
-                self._screen.note(note)
-            self._last_failure = note
+            self._note_failure(f"{happening.error.message} ({happening.error.code})")
         else:
             self._show_answer(happening)
+
+    def _note_failure(self, note: str) -> None:
+        """Show the first at once, then one of all in a while: peers that fail must not fill the screen."""
+        self._failures += 1
+        now = time.monotonic()
+        if now < self._next_failure_at:
+            return
+        others = f", and {self._failures - 1} other failures" if self._failures > 1 else ""
+        self._screen.note(f"{note}{others}")
+        self._failures = 0
+        self._next_failure_at = now + _FAILURES_S
 
     def _show_answer(self, delivered: Delivered) -> None:
         waiting = self._store.find(delivered.answer.request_id)
         if waiting is None:
             self._screen.note(f"an answer to a request that is not ours: {delivered.answer.request_id.hex()}")
+            delivered.confirm()  # nobody else will open it: the key was here, or is lost
             return
         try:
             outcome = open_reply(waiting.pending, delivered.answer)
