@@ -103,7 +103,7 @@ def _span(channel: Image.Image) -> float:
 
 
 def decode_picture(data: bytes, media_type: MediaType, *, width: int, height: int) -> DecodedPicture:
-    """The picture in ``width`` x ``height``, whatever its aspect ratio was.
+    """Decode the picture and scale it to ``width`` x ``height``, whatever its aspect ratio is.
 
     Raises:
         PictureError: as ``decode_upright``.
@@ -112,7 +112,7 @@ def decode_picture(data: bytes, media_type: MediaType, *, width: int, height: in
 
 
 def decode_upright(data: bytes, media_type: MediaType, fit: Callable[[Size], Size]) -> DecodedPicture:
-    """The picture, upright and scaled (bilinear) to the size that ``fit`` returns for its own.
+    """Decode the picture, turn it upright, and scale it (bilinear) to ``fit`` of its own size.
 
     Raises:
         PictureError: empty, not of ``media_type``, damaged, truncated, too large, several frames, nothing

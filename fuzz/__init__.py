@@ -23,7 +23,7 @@ class Target:
 
 
 def find_target(name: str) -> Target:
-    """The target ``fuzz/<name>.py``."""
+    """Return the target ``fuzz/<name>.py``."""
     module = importlib.import_module(f"{__name__}.{name}")
     return Target(
         name=name,
@@ -35,5 +35,5 @@ def find_target(name: str) -> Target:
 
 
 def target_names() -> list[str]:
-    """The names of all targets: every module here but the driver."""
+    """List the names of all targets: every module here except the driver."""
     return sorted(info.name for info in pkgutil.iter_modules(__path__) if not info.name.startswith("_"))

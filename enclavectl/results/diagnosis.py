@@ -1,4 +1,4 @@
-"""The answer of ``diagnose``: from replies to the ``enclavectl.diagnosis/1`` object that everything shows."""
+"""The answer of ``diagnose``: from replies to the ``enclavectl.diagnosis/1`` object that all outputs show."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ _REMARKS: dict[Remark, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """One picture's line: what the enclave said, or why it said nothing."""
+    """The result of one picture: the enclave's answer, or the error in its place."""
 
     image: str
     sha256: str | None
@@ -74,12 +74,12 @@ class Result:
 
     @property
     def warnings(self) -> list[tuple[str, str]]:
-        """Code and words of each thing that makes the answer worth less; the enclave found them."""
+        """The code and the text of each remark by which the enclave qualifies its answer."""
         remarks = () if self.outcome is None else self.outcome.remarks
         return [(str(remark), _REMARKS[remark]) for remark in remarks]
 
     def to_json(self, names: dict[str, str]) -> dict[str, object]:
-        """An element of ``results``; ``names`` maps label codes to names."""
+        """Return an element of ``results``; ``names`` maps label codes to names."""
         head: dict[str, object] = {"image": self.image, "sha256": self.sha256, "session": self.session}
         if self.outcome is None or self.outcome.probabilities_ppb is None:
             error = self.error or EnclaveError("no answer")
@@ -103,11 +103,11 @@ class Result:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """Everything that one ``diagnose`` found out, in the order in which the pictures were named.
+    """All results of one ``diagnose``, in the order in which the pictures were named.
 
-    Of ``pictures`` that were named, each has a result, unless the command was interrupted.
-    ``later_enclaves`` are those of its further sessions, where the first enclave was lost; ``session`` of a
-    result says which one answered.
+    Each of the ``pictures`` named has a result, unless the command was interrupted. ``later_enclaves`` are
+    those of further sessions, after the first enclave was lost; ``session`` of a result tells which enclave
+    answered.
     """
 
     backend: str
@@ -119,16 +119,16 @@ class Diagnosis:
 
     @property
     def has_errors(self) -> bool:
-        """Whether a picture has an error in place of an answer; the command then ends with 5."""
+        """True if a picture has an error in place of an answer; the command then exits with 5."""
         return any(result.error is not None for result in self.results)
 
     @property
     def is_complete(self) -> bool:
-        """True if every picture has a result, be it a refusal."""
+        """True if every picture has a result; a refusal counts."""
         return len(self.results) == self.pictures
 
     def to_json(self) -> dict[str, object]:
-        """The ``enclavectl.diagnosis/1`` object."""
+        """Return the ``enclavectl.diagnosis/1`` object."""
         names = self.enclave.label_names
         return {
             **self.head_json(),
@@ -140,7 +140,7 @@ class Diagnosis:
         }
 
     def head_json(self) -> dict[str, object]:
-        """What of the object is known before any result: who answers, and what proves it."""
+        """Return the part of the object that is known before any result: the enclave and its evidence."""
         document, card = self.enclave.document, self.enclave.card
         later = [_evidence(enclave.document) for enclave in self.later_enclaves]
         return {
@@ -171,7 +171,7 @@ def _evidence(document: VerifiedDocument) -> dict[str, object]:
 
 
 def to_result(name: str, reply: Reply) -> Result:
-    """The result for the picture called ``name``; an outcome with a problem becomes a refusal."""
+    """Make the result for the picture ``name``; an outcome with a problem becomes a refusal."""
     problem = None if reply.outcome is None else reply.outcome.problem
     return Result(
         image=name,
@@ -184,6 +184,6 @@ def to_result(name: str, reply: Reply) -> Result:
 
 
 def refusal(name: str, problem: Problem) -> PictureRefused:
-    """What the enclave's word for a problem means to a person."""
+    """Explain the enclave's problem code to a person."""
     text, hint = _PROBLEMS[problem]
     return PictureRefused(f"{name}: the enclave refused it: {text}", hint=hint, code=str(problem))
