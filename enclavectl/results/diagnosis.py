@@ -23,7 +23,10 @@ _PROBLEMS: dict[Problem, tuple[str, str]] = {
         "it is damaged, cut short, or not of the format that its first bytes announce",
         "open it in a picture viewer and save it again as JPEG or PNG",
     ),
-    Problem.TOO_MANY_PIXELS: ("it has more than 50 megapixels", "scale it down"),
+    Problem.TOO_MANY_PIXELS: (
+        "it has more than 50 megapixels, or more than 65,535 pixels on a side",
+        "scale it down",
+    ),
     Problem.MORE_THAN_ONE_FRAME: ("it has more than one frame", "save the one frame that you mean"),
     Problem.UNSUPPORTED_PIXELS: (
         "its pixels are not 8-bit gray, RGB, CMYK or a palette, and converting them would guess their range",
@@ -36,6 +39,14 @@ _PROBLEMS: dict[Problem, tuple[str, str]] = {
     Problem.MODEL_FAILED: (
         "the model gave no probabilities for it",
         "is the model the one that its card describes?",
+    ),
+    Problem.TOO_COSTLY: (
+        "it takes more processor time or memory than one picture may",
+        "save it again as a plain JPEG or PNG, or scale it down",
+    ),
+    Problem.DECODER_FAILED: (
+        "the process that decoded it crashed or was killed; no other picture was harmed",
+        "send it again; if that fails too, save it again as JPEG or PNG, or give the enclave more memory",
     ),
     Problem.TOO_LATE: ("it waited too long for its turn", "send fewer pictures at a time"),
     Problem.OUTBOX_FULL: (
