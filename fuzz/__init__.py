@@ -10,19 +10,27 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A parser's invariant, checked on ``one`` input at a time, and inputs to begin with."""
+    """A parser's invariant, checked on ``one`` input at a time, and inputs to begin with.
+
+    ``report`` says what a run has measured, if the target measures something.
+    """
 
     name: str
     invariant: str
     one: Callable[[bytes], None]
     seeds: list[bytes]
+    report: Callable[[], str] | None = None
 
 
 def find_target(name: str) -> Target:
     """Return the target ``fuzz/<name>.py``."""
     module = importlib.import_module(f"{__name__}.{name}")
     return Target(
-        name=name, invariant=(module.__doc__ or "").partition("\n")[0], one=module.one, seeds=module.SEEDS
+        name=name,
+        invariant=(module.__doc__ or "").partition("\n")[0],
+        one=module.one,
+        seeds=module.SEEDS,
+        report=getattr(module, "report", None),
     )
 
 

@@ -55,6 +55,7 @@ def draw_result(screen: Screen, result: Result, names: Mapping[str, str], top: i
         line = Text(f"  {code:<8}")
         line.append(bar(share, _BAR_CELLS, encoding=out.encoding), style="cyan")
         line.append(f" {share:6.1%}  {visible(names.get(code, ''))}")
+        line.rstrip()
         out.print(line, overflow="ellipsis", no_wrap=True)
     for _, warning in result.warnings:
         out.print(Text(f"  warning: {warning}", style="yellow"))

@@ -55,6 +55,13 @@ def rule_names() -> list[str]:
     return sorted(f"{rule}=" for rule in BLOCKING)
 
 
+def schema_names() -> list[str]:
+    """Return the names that `schema` takes."""
+    from enclavectl.schemas.store import schema_names as stored_names  # noqa: PLC0415 - see above
+
+    return stored_names()
+
+
 def _or_nothing(context: typer.Context, names: Callable[[Config], Iterable[str]]) -> list[str]:
     from enclavectl.config.load import load_config  # noqa: PLC0415 - see above
 

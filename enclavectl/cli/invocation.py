@@ -9,7 +9,7 @@ from pathlib import Path
 
 from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.screen import Screen
-from enclavectl.config.load import Config, load_config
+from enclavectl.config.load import Config, SourceKind, load_config
 from enclavectl.errors import UsageError
 
 # The flags of settings: an error names the flag that the user typed.
@@ -32,6 +32,12 @@ class Invocation:
 
     screen: Screen
     config: Config
+
+    @property
+    def asked_top(self) -> int | None:
+        """The number of labels that was asked for; None where none was: JSON then has all of them."""
+        is_default = self.config.sources["diagnose.top"].kind is SourceKind.DEFAULT
+        return None if is_default else self.config.diagnose.top
 
 
 def begin(output: OutputFormat, config_file: Path | None, flags: Mapping[str, object]) -> Invocation:

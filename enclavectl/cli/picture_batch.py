@@ -67,7 +67,7 @@ def answer_pictures(invocation: Invocation, batch: Batch) -> bool:
     interrupted = _interruption(diagnosis)
     if invocation.screen.as_json:
         error = {} if interrupted is None else {"error": error_value(interrupted)}
-        invocation.screen.result({**diagnosis.to_json(), **error})
+        invocation.screen.result({**diagnosis.to_json(top=invocation.asked_top), **error})
     else:
         draw_evidence(invocation.screen, diagnosis)
     if writer is not None:

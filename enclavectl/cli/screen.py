@@ -134,7 +134,7 @@ class Screen:
         self._paper.trust(trust)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        """Draw a plain table without borders, one line per row."""
+        """Draw a plain table without borders; without a terminal, tabs separate the cells of a row."""
         self._paper.table(columns, [[visible(cell) for cell in row] for row in rows])
 
     def heading(self, text: str) -> None:

@@ -19,6 +19,8 @@ from enclavectl.errors import UsageError
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+    from enclavectl.json_object import JsonValue
+
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 E = TypeVar("E", bound=StrEnum)
@@ -71,11 +73,13 @@ class Kind(Generic[T_co]):
     """A kind of value: ``expected`` says which are accepted, ``read`` checks one.
 
     ``read`` takes the value of a YAML file or flag and raises ValueError("expected ..., found ...").
-    ``decode`` turns the text of an environment variable into such a value, and never fails.
+    ``decode`` turns the text of an environment variable into such a value, and never fails. ``schema`` says
+    the same as ``expected`` in JSON Schema, for editors.
     """
 
     expected: str
     read: Callable[[object, PathContext], T_co]
+    schema: Mapping[str, JsonValue]
     decode: Callable[[str], object] = str
 
 
@@ -92,7 +96,8 @@ def whole(low: int, high: int) -> Kind[int]:
     def decode(text: str) -> object:
         return int(text) if re.fullmatch(r"[-+]?[0-9]{1,18}", text) else text
 
-    return Kind(expected=expected, read=read, decode=decode)
+    schema: Mapping[str, JsonValue] = {"type": "integer", "minimum": low, "maximum": high}
+    return Kind(expected=expected, read=read, schema=schema, decode=decode)
 
 
 def optional(kind: Kind[T]) -> Kind[T | None]:
@@ -105,7 +110,8 @@ def optional(kind: Kind[T]) -> Kind[T | None]:
     def decode(text: str) -> object:
         return None if text == "null" else kind.decode(text)
 
-    return Kind(expected=expected, read=read, decode=decode)
+    schema: Mapping[str, JsonValue] = {"anyOf": [dict(kind.schema), {"type": "null"}]}
+    return Kind(expected=expected, read=read, schema=schema, decode=decode)
 
 
 def one_of(members: type[E]) -> Kind[E]:
@@ -118,7 +124,7 @@ def one_of(members: type[E]) -> Kind[E]:
                 return member
         raise ValueError(f"expected {expected}, found {shown(value)}")
 
-    return Kind(expected=expected, read=read)
+    return Kind(expected=expected, read=read, schema={"enum": [member.value for member in members]})
 
 
 def _read_path(value: object, around: PathContext) -> Path:
@@ -137,9 +143,14 @@ def _read_reference(value: object, around: PathContext) -> str:
     raise ValueError(f"expected {REFERENCE.expected}, found {shown(value)}")
 
 
-PATH = Kind(expected="a path", read=_read_path)
-OPTIONAL_PATH = Kind(expected="a path, or null", read=_read_optional_path)
-REFERENCE = Kind(expected="an id, or the path of a model card or its folder", read=_read_reference)
+_TEXT: Mapping[str, JsonValue] = {"type": "string", "minLength": 1}
+PATH = Kind(expected="a path", read=_read_path, schema=_TEXT)
+OPTIONAL_PATH = Kind(
+    expected="a path, or null", read=_read_optional_path, schema={**_TEXT, "type": ["string", "null"]}
+)
+REFERENCE = Kind(
+    expected="an id, or the path of a model card or its folder", read=_read_reference, schema=_TEXT
+)
 
 
 def is_path(reference: str | Path) -> bool:

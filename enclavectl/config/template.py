@@ -11,6 +11,7 @@ def render_default() -> str:
         "# Configuration of enclavectl. A line with #: shows a default; remove the #: and change it.",
         "# A flag goes before an environment variable, which goes before this file. Relative paths are",
         "# relative to the folder of this file. `enclavectl config show` prints every value with its source.",
+        "# `enclavectl schema config-file` prints a JSON Schema; editors complete this file with it.",
     ]
     section = ""
     for one in SETTINGS:

@@ -16,16 +16,14 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from PIL import Image as PillowImage
-
     from enclave_payload.card import ModelCard
-    from enclave_payload.classifier import Classifier
     from enclave_payload.contents import Outcome, Problem
+    from enclave_payload.decoder import Classifier, Finding
     from enclave_payload.media import MediaType
     from enclave_payload.messages import RefusalCode
     from enclave_payload.wire import Frame
@@ -50,15 +48,25 @@ class _Documents:
 class _BreaksTwice:
     """A classifier that fails on its first two pictures: the image must also have the code for failures."""
 
-    def __init__(self, classifier: Classifier, errors: list[Exception]) -> None:
+    def __init__(self, classifier: Classifier) -> None:
+        from enclave_payload.contents import Problem
+        from enclave_payload.decoder import Finding
+        from enclave_payload.verdict import Verdict
+
         self.card: ModelCard = classifier.card
         self._classifier = classifier
-        self._errors = errors
+        self._wrong: list[Finding | Exception] = [
+            Finding(Verdict(problem=Problem.MODEL_FAILED)),
+            ZeroDivisionError(),
+        ]
 
-    def classify(self, picture: PillowImage.Image) -> Mapping[str, int]:
-        if self._errors:
-            raise self._errors.pop()
-        return self._classifier.classify(picture)
+    def classify(self, picture: bytes, media_type: MediaType, may_stay: Callable[[], bool]) -> Finding:
+        if not self._wrong:
+            return self._classifier.classify(picture, media_type, may_stay)
+        wrong = self._wrong.pop()
+        if isinstance(wrong, Exception):
+            raise wrong
+        return wrong
 
 
 class _Client:
@@ -142,26 +150,28 @@ def main() -> None:
     for name in _LEFT_OUT:
         sys.modules[name] = None  # type: ignore[assignment]  # an import of it then fails
     import enclave_payload.__main__ as payload
-    from enclave_payload.classifier import ModelError, load_classifiers
+    from enclave_payload.decoder import Decoders
     from enclave_payload.entropy import EntropyError, ensure_seeded
     from enclave_payload.limits import Limits
     from enclave_payload.nsm import Nsm, NsmDevice, NsmError
     from enclave_payload.seal import generate_keys
     from enclave_payload.server import Server, Service
 
+    limits = Limits(redial_s=0.05, grace_s=1.0)
+    decoders = Decoders(payload.MODEL_DIR, limits)
     with contextlib.suppress(NsmError):  # a build has no NSM; the code up to the call is loaded
         Nsm(NsmDevice(Path("/dev/null")).transact).get_random()
     with contextlib.suppress(EntropyError):  # a build may not credit the kernel's pool
         ensure_seeded(lambda: os.urandom(256))
-    (classifier,) = load_classifiers(payload.MODEL_DIR, 1)
     lines: list[str] = []
+    (classifier,) = decoders.start(1, lines.append)
     service = Service(
         keys=generate_keys(),
         attester=_Documents(),
-        classifiers=[_BreaksTwice(classifier, [ModelError("no answer"), ZeroDivisionError()])],
+        classifiers=[_BreaksTwice(classifier)],
         dial=lambda: _connect(_OUTBOUND),
         log=lines.append,
-        limits=Limits(redial_s=0.05, grace_s=1.0),
+        limits=limits,
     )
     server = Server(service)
     failures: list[BaseException] = []
@@ -174,6 +184,19 @@ def main() -> None:
     signal.signal(signal.SIGTERM, before)
     if failures:
         raise RuntimeError(f"the payload logged {lines}") from failures[0]
+    _look_at_all(payload.MODEL_DIR)
+
+
+def _look_at_all(model_dir: Path) -> None:
+    """Do here what decoders do, for who asks which files this process has mapped."""
+    from enclave_payload.classifier import load_classifier
+    from enclave_payload.picture import PictureError, decode_picture
+
+    classifier = load_classifier(model_dir)
+    width, height = classifier.card.width, classifier.card.height
+    for _, kind, picture, _ in _pictures():
+        with contextlib.suppress(PictureError):
+            classifier.classify(decode_picture(picture, kind, width=width, height=height).image)
 
 
 def _visit(outbound: socket.socket, failures: list[BaseException]) -> None:

@@ -35,10 +35,9 @@ class DescribedModel(Model):
     extra: Mapping[str, Plain]
 
     def to_json(self) -> dict[str, object]:
-        """Return the object that ``model show --output json`` prints."""
+        """Return what `model show` and `model fetch` print of a model."""
         card = self.card
         return {
-            "schema": MODEL_SCHEMA,
             "id": card.model_id,
             "title": self.title,
             "card": str(self.card_path),

@@ -23,7 +23,10 @@ _PROBLEMS: dict[Problem, tuple[str, str]] = {
         "it is damaged, cut short, or not of the format that its first bytes announce",
         "open it in a picture viewer and save it again as JPEG or PNG",
     ),
-    Problem.TOO_MANY_PIXELS: ("it has more than 50 megapixels", "scale it down"),
+    Problem.TOO_MANY_PIXELS: (
+        "it has more than 50 megapixels, or more than 65,535 pixels on a side",
+        "scale it down",
+    ),
     Problem.MORE_THAN_ONE_FRAME: ("it has more than one frame", "save the one frame that you mean"),
     Problem.UNSUPPORTED_PIXELS: (
         "its pixels are not 8-bit gray, RGB, CMYK or a palette, and converting them would guess their range",
@@ -36,6 +39,14 @@ _PROBLEMS: dict[Problem, tuple[str, str]] = {
     Problem.MODEL_FAILED: (
         "the model gave no probabilities for it",
         "is the model the one that its card describes?",
+    ),
+    Problem.TOO_COSTLY: (
+        "it takes more processor time or memory than one picture may",
+        "save it again as a plain JPEG or PNG, or scale it down",
+    ),
+    Problem.DECODER_FAILED: (
+        "the process that decoded it crashed or was killed; no other picture was harmed",
+        "send it again; if that fails too, save it again as JPEG or PNG, or give the enclave more memory",
     ),
     Problem.TOO_LATE: ("it waited too long for its turn", "send fewer pictures at a time"),
     Problem.OUTBOX_FULL: (
@@ -67,19 +78,23 @@ class Result:
         remarks = () if self.outcome is None else self.outcome.remarks
         return [(str(remark), _REMARKS[remark]) for remark in remarks]
 
-    def to_json(self, names: dict[str, str]) -> dict[str, object]:
-        """Return an element of ``results``; ``names`` maps label codes to names."""
+    def to_json(self, names: dict[str, str], *, top: int | None = None) -> dict[str, object]:
+        """Return an element of ``results``; ``names`` maps label codes to names.
+
+        ``top`` is how many probabilities it has, of the most probable labels; None for all of them.
+        """
         head: dict[str, object] = {"image": self.image, "sha256": self.sha256, "session": self.session}
         if self.outcome is None or self.outcome.probabilities_ppb is None:
             error = self.error or EnclaveError("no answer")
             return {**head, "error": {"code": error.code, "message": error.message, "hint": error.hint}}
         shares = {code: ppb / PARTS_PER_BILLION for code, ppb in self.outcome.probabilities_ppb.items()}
-        best = max(shares, key=shares.__getitem__)
+        ranked = sorted(shares, key=shares.__getitem__, reverse=True)
+        best, shown = ranked[0], set(ranked[:top])
         timings = self.outcome.timings
         return {
             **head,
             "label": {"code": best, "name": names.get(best, best), "probability": shares[best]},
-            "probabilities": shares,
+            "probabilities": {code: share for code, share in shares.items() if code in shown},
             "warnings": [{"code": code, "message": message} for code, message in self.warnings],
             "timings_ms": {
                 "total": round(self.total_ms, 3),
@@ -116,15 +131,15 @@ class Diagnosis:
         """True if every picture has a result; a refusal counts."""
         return len(self.results) == self.pictures
 
-    def to_json(self) -> dict[str, object]:
-        """Return the ``enclavectl.diagnosis/1`` object."""
+    def to_json(self, *, top: int | None = None) -> dict[str, object]:
+        """Return the ``enclavectl.diagnosis/1`` object; ``top`` as in ``Result.to_json``."""
         names = self.enclave.label_names
         return {
             **self.head_json(),
             "complete": self.is_complete,
             "pictures": self.pictures,
             "answered": sum(result.error is None for result in self.results),
-            "results": [result.to_json(names) for result in self.results],
+            "results": [result.to_json(names, top=top) for result in self.results],
             "left_out": [folder.to_json() for folder in self.left_out],
         }
 

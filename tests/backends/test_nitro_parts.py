@@ -17,7 +17,7 @@ from enclavectl.backends.history import History
 from enclavectl.backends.keeping.ending import EnclaveEnd
 from enclavectl.backends.keeping.locks import lock_enclave
 from enclavectl.backends.nitro.ending import EndObserver, keep_history
-from enclavectl.backends.nitro.listing import join, owner_of, state_of
+from enclavectl.backends.nitro.listing import join, module_id_of, owner_of, state_of
 from enclavectl.backends.nitro.records import (
     LaunchRecord,
     Record,
@@ -229,3 +229,16 @@ def test_what_is_kept_of_one_that_nobody_saw_end(tmp_path: Path) -> None:
     (past,) = History(tmp_path / "state").all()
     assert (past.ended, past.console, past.enclave_id) == (None, "last words\n", "enc1")
     assert "nobody" in past.how
+
+
+@pytest.mark.parametrize(
+    ("printed", "attested"),
+    [
+        ("i-0abc-enc1904e4fea1636f6", "i-0abc-enc01904e4fea1636f6"),
+        ("i-0abc-enc891904e4fea1636f", "i-0abc-enc891904e4fea1636f"),
+        ("i-0abc-enc1", "i-0abc-enc0000000000000001"),
+        ("something else", "something else"),
+    ],
+)
+def test_documents_write_the_slot_with_all_its_zeros(printed: str, attested: str) -> None:
+    assert module_id_of(printed) == attested

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.cli import Cli, sample, wait_until
+from tests.schemas.validation import parsed
 
 
 def test_a_report_has_previews_and_the_trust_and_says_where_it_is(shared: Cli, tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_what_is_answered_when_a_batch_is_ended_is_not_lost(
     assert "Incomplete" in report.read_text()
     assert sorted(one.name for one in tmp_path.iterdir()) == ["r-001.html", "r-002.html", "r.html"]
     if kind == "json":
-        value = json.loads(out)
+        value = parsed(out)
         assert value["complete"] is False
         assert value["pictures"] == 160
         assert 100 <= value["answered"] == len(value["results"]) < 160

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 from tests.e2e.cli import Cli, sample
+from tests.schemas.validation import parsed
 
 
 def lines(text: str) -> list[Any]:
-    return [json.loads(line) for line in text.splitlines()]
+    return [parsed(line) for line in text.splitlines()]
 
 
 def pending(cli: Cli) -> list[Path]:

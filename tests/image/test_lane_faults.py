@@ -20,6 +20,7 @@ from tests.cli.command import COMMAND, Done, enclavectl
 from tests.eif import samples
 from tests.image.engine import APP, BASE_IMAGE, Lane, own_image
 from tests.image.test_lane import connect_to
+from tests.schemas.validation import check_output
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 
@@ -178,6 +179,7 @@ def limited(lane: Lane, folder: Path, mib: int, *arguments: object) -> Done:
         timeout=500,
         check=False,
     )
+    check_output(done.stdout)
     return Done(status=done.returncode, out=done.stdout, err=done.stderr)
 
 

@@ -15,7 +15,7 @@ _ENDED = re.compile(r"^supervisor: the payload ended at ([0-9T:-]+Z) with (.+)$"
 
 
 def read_end(console: Path, *, how: str | None) -> EnclaveEnd:
-    """Return when the payload of this console ended, and how; ``how`` None takes the console's description."""
+    """Return when the payload of this console ended, and how; ``how`` None: as it says."""
     words = _ENDED.findall(console_tail(read_console(console)))
     ended = datetime.strptime(words[-1][0], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC) if words else None
     if how is not None:

@@ -40,7 +40,7 @@ def enclave_from_record(
     runs = state not in (EnclaveState.DEAD, EnclaveState.BOOTING)
     return MachineEnclave(
         enclave_id=info.enclave_id if info else launch.folder.name,
-        module_id=info.enclave_id if info else None,  # nitro-cli names an enclave by its module id
+        module_id=module_id_of(info.enclave_id) if info else None,
         name=record.name,
         backend="nitro",
         trust=settings.trust(debug=record.debug),
@@ -66,12 +66,23 @@ def enclave_from_record(
     )
 
 
+def module_id_of(enclave_id: str) -> str:
+    """Return the module id that an enclave's documents attest.
+
+    nitro-cli writes the same number without leading zeros, and documents with all 16 digits, as in all 97
+    real ones that the tests have.
+    https://github.com/aws/aws-nitro-enclaves-cli/blob/main/src/enclave_proc/utils.rs
+    """
+    instance, mark, slot = enclave_id.rpartition("-enc")
+    return f"{instance}{mark}{slot:0>16}" if mark else enclave_id
+
+
 def enclave_from_describe(told: DescribeInfo, settings: NitroSettings) -> MachineEnclave:
     """Describe an enclave that only nitro-cli lists."""
     run = told.run
     return MachineEnclave(
         enclave_id=run.enclave_id,
-        module_id=run.enclave_id,
+        module_id=module_id_of(run.enclave_id),
         name=run.name or run.enclave_id,
         backend="nitro",
         trust=settings.trust(debug=told.debug),

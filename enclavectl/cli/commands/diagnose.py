@@ -34,7 +34,7 @@ TopLabels = Annotated[
     typer.Option(
         "--top",
         metavar="COUNT",
-        help="How many labels to show for a picture (1 to 64; default 3).",
+        help="How many labels to give for a picture (1 to 64; default 3, in JSON all).",
         show_default=False,
     ),
 ]

@@ -10,9 +10,8 @@ import typer
 from enclavectl.backends.registry import choose_backend
 from enclavectl.cli import options
 from enclavectl.cli.answer_view import draw_result
-from enclavectl.cli.invocation import begin
+from enclavectl.cli.invocation import Invocation, begin
 from enclavectl.cli.options import OutputFormat
-from enclavectl.cli.screen import Screen
 from enclavectl.client.exchange import open_reply
 from enclavectl.client.listener import Arrived, Delivered, Failed, Listener, ListenerEvent
 from enclavectl.client.reply_keys import PendingStore
@@ -41,7 +40,12 @@ QuietTime = Annotated[
 ]
 TopLabels = Annotated[
     int | None,
-    typer.Option("--top", metavar="COUNT", help="How many labels to show for a picture.", show_default=False),
+    typer.Option(
+        "--top",
+        metavar="COUNT",
+        help="How many labels to show for a picture; default 3, in JSON all.",
+        show_default=False,
+    ),
 ]
 
 
@@ -72,7 +76,7 @@ def listen(
     verification = verification_options(settings, policy=policy, allow_debug=unsafe_allow_debug)
     check_policy(verification)
     address = chosen.outbound_address(settings.enclave.port_out)
-    answers = AnswerPrinter(invocation.screen, PendingStore(settings.state_dir), settings.diagnose.top)
+    answers = AnswerPrinter(PendingStore(settings.state_dir), invocation)
     with listening_at(address) as listening:
         invocation.screen.note(f"listening on {address}; Ctrl-C ends")
         # Asked anew for each enclave that dials in: they start while we listen.
@@ -91,10 +95,11 @@ def listen(
 class AnswerPrinter:
     """Opens and shows what a listener brings; ``count`` answers so far."""
 
-    def __init__(self, screen: Screen, store: PendingStore, top: int) -> None:
-        self._screen = screen
+    def __init__(self, store: PendingStore, invocation: Invocation) -> None:
+        self._screen = invocation.screen
         self._store = store
-        self._top = top
+        self._top = invocation.config.diagnose.top
+        self._json_top = invocation.asked_top
         self._failures = 0
         self._next_failure_at = 0.0
         self.count = 0
@@ -138,7 +143,7 @@ class AnswerPrinter:
         trust = str(delivered.enclave.document.trust)
         if self._screen.as_json:
             value = {"schema": ANSWER_SCHEMA, "trust": trust, "notice": waiting.notice}
-            self._screen.line({**value, "result": result.to_json(dict(waiting.labels))})
+            self._screen.line({**value, "result": result.to_json(dict(waiting.labels), top=self._json_top)})
         else:
             self._screen.trust(trust)
             draw_result(self._screen, result, waiting.labels, self._top)

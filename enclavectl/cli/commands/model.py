@@ -17,6 +17,9 @@ from enclavectl.models.find import find_model
 from enclavectl.models.probe import probe
 from enclavectl.models.weights import load_weights
 
+SHOW_SCHEMA = "enclavectl.model-show/1"
+FETCH_SCHEMA = "enclavectl.model-fetch/1"
+
 ModelToShow = Annotated[
     str | None,
     typer.Argument(
@@ -67,7 +70,7 @@ def show(
     runtime, error = _probed(found)
     if invocation.screen.as_json:
         verdict = {"runtime": runtime, "error": None if error is None else error_value(error)}
-        invocation.screen.result({**found.to_json(), "probe": verdict})
+        invocation.screen.result({"schema": SHOW_SCHEMA, **found.to_json(), "probe": verdict})
     else:
         _draw(invocation.screen, found, size, runtime)
     if error is not None:
@@ -124,7 +127,7 @@ def fetch(
     found = fetch_model(name, data_dir=invocation.config.data_dir, url=url, progress=progress)
     screen.end_count()
     if screen.as_json:
-        screen.result(found.to_json())
+        screen.result({"schema": FETCH_SCHEMA, **found.to_json()})
     else:
         typer.echo(f"installed {found.card.model_id} in {found.card_path.parent}")
         typer.echo(found.card.notice)
