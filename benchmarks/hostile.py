@@ -54,7 +54,7 @@ class _Enclave:
 
 
 def main() -> list[Row]:
-    """A row for each kind of peer."""
+    """Yield a row for each kind of peer."""
     picture = read_picture(str(SAMPLE), lambda _: b"")
     rows = []
     with _enclave() as enclave:

@@ -38,7 +38,7 @@ def main() -> list[Row]:
 
 @contextmanager
 def enclave() -> Iterator[Client]:
-    """A session with a fresh local enclave."""
+    """Open a session with a fresh local enclave."""
     with tempfile.TemporaryDirectory() as folder:
         backend = LocalBackend(Path(folder) / "state")
         spec = ProcessSpec(
@@ -98,7 +98,7 @@ def _in_flight(picture: Picture) -> Row:
 
 @contextmanager
 def pool() -> Iterator[Callable[[], None]]:
-    """What runs ``_COUNT`` pictures through ``benchmarks.pool``."""
+    """Yield a function that runs ``_COUNT`` pictures through ``benchmarks.pool``."""
     argv = [sys.executable, "-m", "benchmarks.pool", str(_COUNT)]
     with subprocess.Popen(
         argv, cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

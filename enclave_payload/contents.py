@@ -48,6 +48,8 @@ class Problem(StrEnum):
     UNSUPPORTED_PIXELS = "unsupported-pixels"
     NOTHING_VISIBLE = "nothing-visible"
     MODEL_FAILED = "model-failed"
+    TOO_COSTLY = "too-costly"
+    DECODER_FAILED = "decoder-failed"
     TOO_LATE = "too-late"
     OUTBOX_FULL = "outbox-full"
 

@@ -1,7 +1,7 @@
 """Bounded picture decoding: hostile bytes in, a small RGB picture of the model's size out.
 
-At most 16 MiB encoded, 50 megapixels decoded, one frame. Orientation is applied; all other metadata is
-dropped with the original.
+At most 16 MiB encoded, 50 megapixels decoded, 65,535 pixels a side, one frame. Orientation is applied; all
+other metadata is dropped with the original.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from enclave_payload.media import MediaType
 from enclave_payload.png_metadata import without_metadata
 
 MAX_PIXELS = 50_000_000
+# JPEG's own. Resizing takes memory for each pixel of a side as well: 1.8 GiB for 1 x 50,000,000.
+MAX_SIDE = 65_535
 
 # A damaged tag that Pillow warns of or logs does not change the pixels, and no text about a picture belongs
 # on a console. Once for the process: catch_warnings() for each picture would race between worker threads.
@@ -101,7 +103,7 @@ def _span(channel: Image.Image) -> float:
 
 
 def decode_picture(data: bytes, media_type: MediaType, *, width: int, height: int) -> DecodedPicture:
-    """The picture in ``width`` x ``height``, whatever its aspect ratio was.
+    """Decode the picture and scale it to ``width`` x ``height``, whatever its aspect ratio is.
 
     Raises:
         PictureError: as ``decode_upright``.
@@ -110,11 +112,12 @@ def decode_picture(data: bytes, media_type: MediaType, *, width: int, height: in
 
 
 def decode_upright(data: bytes, media_type: MediaType, fit: Callable[[Size], Size]) -> DecodedPicture:
-    """The picture, upright and scaled (bilinear) to the size that ``fit`` returns for its own.
+    """Decode the picture, turn it upright, and scale it (bilinear) to ``fit`` of its own size.
 
     Raises:
         PictureError: empty, not of ``media_type``, damaged, truncated, too large, several frames, nothing
             visible, or pixels that RGB cannot stand for.
+        MemoryError: it takes more memory than this process may have.
     """
     if not data:
         raise PictureError(Problem.EMPTY)
@@ -123,7 +126,7 @@ def decode_upright(data: bytes, media_type: MediaType, fit: Callable[[Size], Siz
     try:
         with _DECODERS[media_type](io.BytesIO(data)) as image:
             return _decode(image, fit)
-    except PictureError:
+    except (PictureError, MemoryError):
         raise
     except Image.DecompressionBombError as exc:  # Pillow's own limit, which WebP meets before ours
         raise PictureError(Problem.TOO_MANY_PIXELS) from exc
@@ -132,7 +135,7 @@ def decode_upright(data: bytes, media_type: MediaType, fit: Callable[[Size], Siz
 
 
 def _decode(image: ImageFile.ImageFile, fit: Callable[[Size], Size]) -> DecodedPicture:
-    if image.width * image.height > MAX_PIXELS:
+    if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
         raise PictureError(Problem.TOO_MANY_PIXELS)
     if not _has_one_frame(image):
         raise PictureError(Problem.MORE_THAN_ONE_FRAME)

@@ -18,10 +18,10 @@ _NEEDED = {b"tRNS", b"acTL", b"fcTL", b"fdAT"}
 
 
 def without_metadata(data: bytes) -> bytes:
-    """``data``, a PNG, without the ancillary chunks that say nothing about its pixels or its orientation.
+    """Drop the ancillary chunks of a PNG that affect neither its pixels nor its orientation.
 
-    Where it breaks the form of chunks (PNG, third edition, section 5.3), the rest stays: that is for the
-    decoder to refuse.
+    From the first malformed chunk on (PNG, third edition, section 5.3), the rest stays: the decoder refuses
+    it.
     """
     view = memoryview(data)
     parts: list[memoryview] = []
@@ -47,7 +47,7 @@ def _is_exif(kind: bytes, body: memoryview) -> bool:
 
 
 def _is_orientation_text(kind: bytes, body: memoryview) -> bool:
-    """True for a text that may have the orientation and is not too long, before and after inflation."""
+    """Return whether a text may have the orientation and is not too long, before and after inflation."""
     if kind not in {b"tEXt", b"zTXt", b"iTXt"} or len(body) > _MAX_TEXT_BYTES:
         return False
     text = bytes(body)

@@ -16,9 +16,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from enclave_payload.classifier import Classifier
 from enclave_payload.connection import Connection, ConnectionLost
 from enclave_payload.contents import SALT_BYTES, encode_key_config, key_config_digest
+from enclave_payload.decoder import Classifier
+from enclave_payload.lane import SlowLane
 from enclave_payload.limits import Limits
 from enclave_payload.messages import RefusalCode
 from enclave_payload.nsm import Attester, NsmError
@@ -86,12 +87,14 @@ class Server:
     def serve(self, listener: socket.socket) -> None:
         """Serve until ``stop``; then answer what was taken, within the grace time, and close everything."""
         service = self._service
+        lane: SlowLane[Job] = SlowLane(len(service.classifiers), service.limits)
         workers = [
-            Worker(service.keys, classifier, self._outbox, service.limits)
+            Worker(service.keys, classifier, self._outbox, lane, service.limits)
             for classifier in service.classifiers
         ]
         for worker in workers:
-            threading.Thread(target=worker.run, args=(self._queue, self._tally.add), daemon=True).start()
+            arguments = (self._queue, self._tally.add, self.stop)
+            threading.Thread(target=worker.run, args=arguments, daemon=True).start()
         for target in (self._keep_attesting, self._keep_dialing):
             threading.Thread(target=target, daemon=True).start()
         service.log(f"serving model {self._card.model_id}")

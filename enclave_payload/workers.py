@@ -6,26 +6,27 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from enclave_payload.classifier import Classifier, ModelError
 from enclave_payload.connection import Connection, ConnectionLost
 from enclave_payload.contents import Delivery, Outcome, Problem, Request, Timings
+from enclave_payload.decoder import Classifier, DecoderLostError, Preempted
+from enclave_payload.lane import SlowLane
 from enclave_payload.limits import Limits
 from enclave_payload.messages import AnswerKind, answer_frame
 from enclave_payload.outbox import Outbox
-from enclave_payload.picture import PictureError, decode_picture
 from enclave_payload.seal import EnclaveKeys, seal_answer
 from enclave_payload.session import SealedReceived, SessionError, open_request
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, slots=True)
 class Job:
-    """A sealed request on its way to a worker."""
+    """A sealed request on its way to a worker, and the seconds that it has had of workers so far."""
 
     sealed: SealedReceived
     connection: Connection
     arrived: float
+    spent_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -83,14 +84,19 @@ class JobQueue:
             share.running += 1
             return self._remove(peer, 0)
 
-    def finished(self, job: Job, took_s: float) -> None:
+    def finished(self, job: Job) -> None:
         """Count the seconds of a taken job that has been answered or given up."""
         with self._changed:
             share = self._shares[job.connection]
             share.running -= 1
-            share.served_s += took_s
+            share.served_s += job.spent_s
             self._forget_if_idle(job.connection)
             self._changed.notify_all()
+
+    def has_others_than(self, peer: Connection) -> bool:
+        """Tell whether a job of another connection waits."""
+        with self._changed:
+            return any(share.jobs for other, share in self._shares.items() if other is not peer)
 
     def close(self, grace_s: float) -> None:
         """Take no more jobs, and wait up to ``grace_s`` until those that were taken are answered."""
@@ -123,30 +129,61 @@ class JobQueue:
 
 
 class Worker:
-    """Opens a request, decodes, classifies, seals and sends the answer, one request at a time."""
+    """Opens a request, has it classified, seals and sends the answer, one request at a time."""
 
-    def __init__(self, keys: EnclaveKeys, classifier: Classifier, outbox: Outbox, limits: Limits) -> None:
+    def __init__(
+        self,
+        keys: EnclaveKeys,
+        classifier: Classifier,
+        outbox: Outbox,
+        lane: SlowLane[Job],
+        limits: Limits,
+    ) -> None:
         self._keys = keys
         self._classifier = classifier
         self._outbox = outbox
+        self._lane = lane
         self._limits = limits
+        self._has_place = False
 
-    def run(self, queue: JobQueue, tell: Callable[[str], None]) -> None:
-        """Work until the queue is closed."""
+    def run(self, queue: JobQueue, tell: Callable[[str], None], stop: Callable[[], None]) -> None:
+        """Work until the queue is closed; ``stop`` ends the service when no picture can be looked at."""
         while (job := queue.take()) is not None:
-            started = time.monotonic()
-            try:
-                self._answer(job)
-            except ConnectionLost:
-                tell("an answer could not be sent: the peer is gone")
-            except Exception as exc:  # noqa: BLE001 - a bug costs one connection, never a worker
-                tell(f"a request failed: {type(exc).__name__}")
-                job.connection.close()
-            finally:
-                job.connection.add_in_flight(-1)
-                queue.finished(job, time.monotonic() - started)
+            turn: Job | None = job
+            while turn is not None:
+                self._take_turn(turn, queue, tell, stop)
+                turn = self._lane.next_or_leave() if self._has_place else None
+                self._has_place = turn is not None
 
-    def _answer(self, job: Job) -> None:
+    def _take_turn(
+        self, job: Job, queue: JobQueue, tell: Callable[[str], None], stop: Callable[[], None]
+    ) -> None:
+        started = time.monotonic()
+        is_over = True
+        try:
+            self._answer(job, lambda: self._may_stay(job, queue))
+        except Preempted:
+            # It is in line. A place that became free since then is ours, or the line would stand still.
+            self._has_place = self._lane.enter()
+            is_over = False
+        except ConnectionLost:
+            tell("an answer could not be sent: the peer is gone")
+        except DecoderLostError as exc:
+            tell(f"no picture can be looked at any more: {exc}")
+            stop()
+        except Exception as exc:  # noqa: BLE001 - a bug costs one connection, never a worker
+            tell(f"a request failed: {type(exc).__name__}")
+            job.connection.close()
+        job.spent_s += time.monotonic() - started
+        if is_over:
+            job.connection.add_in_flight(-1)
+            queue.finished(job)
+
+    def _may_stay(self, job: Job, queue: JobQueue) -> bool:
+        self._has_place = self._has_place or self._lane.enter()
+        return self._has_place or not queue.has_others_than(job.connection)
+
+    def _answer(self, job: Job, may_stay: Callable[[], bool]) -> None:
         if job.connection.is_refused:
             return  # refused since: its session is over
         try:
@@ -160,7 +197,7 @@ class Worker:
         is_here = request.delivery is Delivery.HERE
         if is_here and job.connection.is_released:
             raise ConnectionLost  # nobody is there for the answer: the time is others'
-        outcome = self._classify(request, job)
+        outcome = self._classify(request, job, may_stay)
         if is_here or outcome.problem is not None:
             job.connection.send(_final(request, job, outcome))
         # Sealed only if there is room: a reply key seals one final answer.
@@ -171,34 +208,29 @@ class Worker:
             full = self._outcome(_timings(job), problem=Problem.OUTBOX_FULL)
             job.connection.send(_final(request, job, full))
 
-    def _classify(self, request: Request, job: Job) -> Outcome:
+    def _classify(self, request: Request, job: Job, may_stay: Callable[[], bool]) -> Outcome:
         timings = _timings(job)
         if timings.queue_us > self._limits.queue_s * 1e6:
             return self._outcome(timings, problem=Problem.TOO_LATE)
-        card = self._classifier.card
-        started = time.perf_counter_ns()
         try:
-            picture = decode_picture(
-                request.picture, request.media_type, width=card.width, height=card.height
-            )
-            decoded = time.perf_counter_ns()
-            probabilities = self._classifier.classify(picture.image)
-        except PictureError as error:
-            return self._outcome(timings, problem=error.problem)
-        except ModelError:
-            return self._outcome(timings, problem=Problem.MODEL_FAILED)
-        done = time.perf_counter_ns()
-        timings = Timings(
-            queue_us=timings.queue_us,
-            decode_us=(decoded - started) // 1000,
-            inference_us=(done - decoded) // 1000,
-        )
+            finding = self._classifier.classify(request.picture, request.media_type, may_stay)
+        except Preempted:
+            # As it came: no picture waits in the clear.
+            if self._lane.line_up(job, len(job.sealed.ciphertext)):
+                raise
+            return self._outcome(timings, problem=Problem.TOO_LATE)
+        verdict = finding.verdict
+        timings = replace(timings, decode_us=finding.decode_us, inference_us=finding.inference_us)
+        if verdict.problem is not None:
+            return self._outcome(timings, problem=verdict.problem)
+        card = self._classifier.card
+        codes = (label.code for label in card.labels)
         return Outcome(
             model_id=card.model_id,
             model_sha256=card.sha256,
             timings=timings,
-            probabilities_ppb=probabilities,
-            remarks=picture.remarks,
+            probabilities_ppb=dict(zip(codes, verdict.probabilities_ppb, strict=True)),
+            remarks=verdict.remarks,
         )
 
     def _outcome(self, timings: Timings, *, problem: Problem) -> Outcome:

@@ -23,10 +23,12 @@ TALKS_OR_EXITS = {
     "print", "input", "exit", "quit", "SystemExit", "sys.exit", "os._exit", "os.abort", "sys.stdin",
     "sys.stdout", "sys.stderr", "typer.echo", "typer.secho", "typer.Exit", "click.echo",
 }  # fmt: skip
-# Outside the CLI, two lines may: the payload's console, and the end of a child whose supervisor is gone.
+# Outside the CLI, these may: the payload's console, the end of a child whose supervisor is gone, and the end
+# of a forked process, which must not return to what its parent was doing.
 MAY_TALK_OR_EXIT = {
     ("enclave_payload/__main__.py", "sys.stderr"),
     ("enclavectl/backends/local/sandbox.py", "SystemExit"),
+    ("enclave_payload/zygote.py", "os._exit"),
 }
 STARTS_PROCESSES = {
     "subprocess": {"run", "Popen", "call", "check_call", "check_output", "getoutput", "getstatusoutput"},
@@ -39,6 +41,11 @@ STARTS_PROCESSES = {
     "pty": {"fork", "spawn"},
     "asyncio": {"create_subprocess_exec", "create_subprocess_shell"},
 }
+# The one exception to "only run.py starts processes": what looks at pictures is forked from what has no key.
+FORKS = "enclave_payload/zygote.py"
+# What parses pictures and weights, and the only modules of the payload that may load it.
+LOOKS_AT_PICTURES = {"PIL", "numpy", "tflite_runtime", "ai_edge_litert"}
+HOLDS_NO_KEYS = {f"enclave_payload.{name}" for name in ("picture", "classifier", "pipeline")}
 MAX_LINES = 400
 
 # Modules at the top of enclavectl that every room may import. Everything else lives in a room.
@@ -127,6 +134,17 @@ def test_the_payload_takes_nothing_from_its_caller(name: str) -> None:
     assert not {"argparse", "getopt", "optparse", "fileinput"} & imported_anywhere(name)
 
 
+@pytest.mark.parametrize("name", [name for name in SOURCES if name.startswith("enclave_payload/")])
+def test_what_holds_keys_loads_nothing_that_looks_at_pictures(name: str) -> None:
+    if module_of(name) in HOLDS_NO_KEYS:
+        return
+    assert not {module.partition(".")[0] for module in imported_anywhere(name)} & LOOKS_AT_PICTURES
+    if name == FORKS:  # in a function, which runs in its own process only
+        assert not {module for node in tree(name).body for module in imported(node)} & HOLDS_NO_KEYS
+    else:
+        assert not imported_anywhere(name) & HOLDS_NO_KEYS
+
+
 def test_there_is_no_import_cycle() -> None:
     """Not even one that hides inside a function."""
     graph = {
@@ -185,7 +203,7 @@ def test_only_run_starts_processes(name: str) -> None:
     calls = {dotted(node.func) for node in ast.walk(tree(name)) if isinstance(node, ast.Call)}
     froms = (node for node in ast.walk(tree(name)) if isinstance(node, ast.ImportFrom))
     taken = {f"{node.module}.{alias.name}" for node in froms for alias in node.names}
-    assert not starters & (calls | taken)
+    assert starters & (calls | taken) <= ({"os.fork"} if name == FORKS else set())
     assert "multiprocessing" not in imported_anywhere(name)
 
 

@@ -91,7 +91,7 @@ class Recorder:
 
 @contextmanager
 def recording() -> Iterator[Recorder]:
-    """A recorder on this machine's backend local, in a scratch folder."""
+    """Record on this machine's backend local, in a scratch folder."""
     with tempfile.TemporaryDirectory(prefix="json-") as folder:
         base = Path(folder)
         (base / "home").mkdir()
@@ -105,7 +105,7 @@ def recording() -> Iterator[Recorder]:
 
 
 def pictures(recorder: Recorder) -> None:
-    """What the commands about pictures and local enclaves print."""
+    """Record what the commands about pictures and local enclaves print."""
     cli = recorder.cli
     recorder.run("diagnose", "--enclave", "first", "bcc.png", fails=True)  # it is not started yet
     cli.ok("run", "--name", "first")
@@ -126,7 +126,7 @@ def pictures(recorder: Recorder) -> None:
 
 
 def machines(examples: dict[str, Example]) -> None:
-    """What the commands print of enclaves that are virtual machines."""
+    """Record what the commands print of enclaves that are virtual machines."""
     with tempfile.TemporaryDirectory(prefix="json-") as folder, nitro_stage(Path(folder)) as stage:
         shutil.copy(stage.image, Path(folder) / "app.eif")
         lock = json.loads(stage.host.lock.read_text())
@@ -138,7 +138,7 @@ def machines(examples: dict[str, Example]) -> None:
 
 
 def images(recorder: Recorder) -> None:
-    """What the commands about image files print."""
+    """Record what the commands about image files print."""
     base = recorder.cli.base
     write_image(base / "old.eif")
     write_image(base / "app.eif", model=b"other weights")
@@ -158,7 +158,7 @@ def images(recorder: Recorder) -> None:
 
 
 def models(recorder: Recorder) -> None:
-    """What the commands about models print. The published weights are played by the demonstration model's."""
+    """Record what the commands about models print; the demonstration model stands for the published one."""
     recorder.run("model", "show")
     content = (PACKAGED_DIR / "model.tflite").read_bytes()
     with serving(sends(content)) as (url, _):
@@ -174,7 +174,7 @@ def models(recorder: Recorder) -> None:
 
 
 def hosts(recorder: Recorder) -> None:
-    """What the commands about a host and the configuration print."""
+    """Record what the commands about a host and the configuration print."""
     base = recorder.cli.base
     trees.healthy(base / "host")
     trees.fresh(base / "fresh", "al2023")
@@ -190,7 +190,7 @@ def hosts(recorder: Recorder) -> None:
 
 
 def builds(recorder: Recorder) -> None:
-    """What the commands about a build print; they need an engine and its base image."""
+    """Record what the commands about a build print; they need an engine and its base image."""
     cli = dataclasses.replace(recorder.cli, variables={**recorder.cli.variables, **docker_environment()})
     base = recorder.cli.base
     blobs = _made(base / "blobs")

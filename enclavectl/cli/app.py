@@ -96,7 +96,7 @@ COMMANDS: tuple[Row | GroupRow, ...] = (
         "Show a model's card, and download the published model.",
         "A model is a card, which says what it takes and gives, and weights, which the card names by hash.",
         (
-            Row("show", _BELOW, "Print a model's card and check its weights.", "model:show"),
+            Row("show", _BELOW, "Print a model's card, and whether the model can serve.", "model:show"),
             Row("fetch", _BELOW, "Download the tutorial's published model.", "model:fetch"),
         ),
     ),

@@ -1,4 +1,4 @@
-"""Many pictures through one session, or more where an enclave is lost; each with its own fate."""
+"""Many pictures through one session, or through several if an enclave is lost, with a reply for each."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from enclavectl.protocol.answers import Outcome
 # the enclave refuses a picture only once all of it has come, and who says "busy" may be a relay.
 _BUSY_TRIES = 2
 _BUSY_PAUSE_S = 0.25
-# A picture that was under way in so many lost sessions is the likely cause, and is not sent again.
+# A picture under way in this many lost sessions is the likely cause, so it is not sent again.
 _MAX_LOSSES = 2
-# After so many sessions in a row without an answer, a further one would not help either.
+# After this many sessions in a row without an answer, another one would not help either.
 _MAX_FRUITLESS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What became of the picture at ``index``: the enclave's outcome, or the error in its place.
+    """The reply for the picture at ``index``: the enclave's outcome, or the error in its place.
 
     ``total_ms`` is from the first sealing to the opened answer. ``picture`` is None if it could not be read.
     ``session`` counts the sessions of the batch: the answer rests on the evidence of that one.

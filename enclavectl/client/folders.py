@@ -1,4 +1,4 @@
-"""From the names on a command line to the pictures that they mean, and what was left out on the way."""
+"""The pictures that a command line names, and the files of folders that were left out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from enclavectl.client.formats import media_type_of
 from enclavectl.errors import UsageError
 
 STDIN = "-"
-# The endings that programs give the formats that the enclave decodes. Without one, the first bytes decide.
+# The usual endings of the formats that the enclave decodes. Without an ending, the first bytes decide.
 _SUFFIXES = {
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp"),
     *(".bmp", ".dib", ".tif", ".tiff"),
@@ -23,7 +23,7 @@ _HEAD_BYTES = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeftOut:
-    """What a folder has beside the pictures that were taken from it and from the folders below it.
+    """The entries of a folder, and of the folders below it, that are not taken as pictures.
 
     ``files`` counts by ending, in lower case and empty where there is none. ``hidden`` are files and folders
     whose names begin with a dot.
@@ -35,11 +35,11 @@ class LeftOut:
     hidden: int = 0
 
     def __bool__(self) -> bool:
-        """True if anything but hidden names was left out."""
+        """Return True if anything but hidden names was left out."""
         return bool(self.files) or self.subfolders > 0
 
     def words(self) -> str:
-        """The same for a person, without the folder's name."""
+        """Describe the entries for a person, without the folder's name."""
         kinds = [f"{count} {suffix or 'without an ending'}" for suffix, count in sorted(self.files.items())]
         total = self.files.total()
         parts = [f"{total} file{'s' * (total != 1)} ({', '.join(kinds)})"] if total else []
@@ -48,7 +48,7 @@ class LeftOut:
         return " and ".join(parts)
 
     def to_json(self) -> dict[str, object]:
-        """An element of ``left_out``."""
+        """Return an element of ``left_out``."""
         return {
             "folder": self.folder,
             "files": dict(sorted(self.files.items())),
@@ -59,14 +59,14 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collection:
-    """The names to read, in order, and what was left out of each folder that was named."""
+    """The names to read, in order, and the entries left out of each named folder."""
 
     names: tuple[str, ...]
     left_out: tuple[LeftOut, ...] = ()
 
 
 def collect(arguments: Sequence[str], *, recursive: bool = False) -> Collection:
-    """The pictures that the arguments mean: folders give theirs, sorted by name.
+    """Collect the pictures that the arguments name; a folder's pictures are sorted by name.
 
     With ``recursive``, a folder's own pictures come first and then those of its subfolders; links to folders
     are not followed.
@@ -149,4 +149,4 @@ def _is_picture(entry: os.DirEntry[str]) -> bool:
         with Path(entry.path).open("rb") as file:
             return media_type_of(file.read(_HEAD_BYTES)) is not None
     except OSError:
-        return False  # it is counted as left out, as everything that cannot be told to be a picture
+        return False  # counted as left out, like everything that cannot be recognized as a picture

@@ -1,4 +1,4 @@
-"""What a file is by its first bytes: a picture format that the enclave decodes, or another by its name."""
+"""Formats of files by their first bytes: those that the enclave decodes, and others by name."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ _UNKNOWN = OtherFormat("none of them", _CONVERT)
 
 
 def media_type_of(data: bytes) -> MediaType | None:
-    """The format that the first bytes announce; None if it is none of ours."""
+    """Detect the format by the first bytes; None if the enclave does not decode it."""
     if data.startswith(b"\xff\xd8\xff"):
         return MediaType.JPEG
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -97,7 +97,7 @@ def media_type_of(data: bytes) -> MediaType | None:
 
 
 def other_format_of(data: bytes, name: str = "") -> OtherFormat:
-    """What data that is none of ours seems to be; ``name`` helps where the bytes are compressed."""
+    """Guess the format of data that the enclave does not decode; ``name`` helps with compressed data."""
     if data[128:132] == b"DICM":  # behind a preamble that may be anything: DICOM PS3.10, section 7.1
         return _DICOM
     if data[4:8] == b"ftyp":

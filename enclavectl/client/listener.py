@@ -1,6 +1,6 @@
 """The parent's listening role: enclaves dial in, prove themselves, and deliver sealed answers.
 
-The listener learns of an answer only what the keys in the pending store open.
+The listener can read only the answers whose keys are in the pending store.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from enclavectl.protocol.answers import ANSWER_BYTES, Answer, parse_answer, take
 
 # An enclave has its evidence in milliseconds; under load, or over a relay, in a second.
 _EVIDENCE_S = 10.0
-# A listener may wait for hours; the connection's end is what it notices, not silence.
+# A listener may wait for hours: the end of a connection ends the wait, not silence.
 _SILENCE_S = 7 * 24 * 3600.0
 # Of each kind, verified or not, a thread each. Over that the oldest gives way: an enclave dials in again.
 _MAX_PEERS = 64
@@ -56,7 +56,7 @@ ListenerEvent = Arrived | Delivered | Failed
 
 
 class Listener:
-    """Accepts enclaves in threads of its own; ``events`` yields what they bring, one after the other."""
+    """A server for enclaves that dial in, with a thread for each; ``events`` yields their events in turn."""
 
     def __init__(self, listening: socket.socket, expect: Callable[[], Expectation]) -> None:
         """``expect`` is asked anew for each connection: enclaves start while we listen."""
@@ -67,7 +67,8 @@ class Listener:
         self._verified = _Peers()
 
     def events(self, timeout_s: float | None) -> Generator[ListenerEvent]:
-        """What happens, until nothing good has for ``timeout_s`` seconds (None: until the caller stops).
+        """Yield events, until none but failures came for ``timeout_s`` seconds (None: until the caller
+        stops).
 
         A failure is told but buys no time: an enclave that is refused dials in again every second.
         """

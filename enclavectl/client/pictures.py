@@ -34,11 +34,11 @@ class Picture:
 
 
 def read_picture(name: str, read_stdin: Callable[[int], bytes]) -> Picture:
-    """The picture called ``name``; ``read_stdin(limit)`` is called for ``-``.
+    """Read the picture ``name``; for ``-``, call ``read_stdin(limit)``.
 
     Raises:
-        PictureRefused: unreadable, empty, over 16 MiB, or of no format that the enclave decodes. Nothing
-            but this picture is affected, and nothing has been sent.
+        PictureRefused: unreadable, empty, over 16 MiB, or of no format that the enclave decodes. Only this
+            picture is affected, and nothing was sent.
     """
     limit = MAX_PICTURE_BYTES
     try:
@@ -90,11 +90,11 @@ def _media_type(name: str, data: bytes) -> MediaType:
 
 
 def _read_file(name: str, limit: int) -> bytes:
-    # O_NONBLOCK: opening a FIFO without a writer would wait without end.
+    # O_NONBLOCK: opening a FIFO without a writer would block forever.
     descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            # Without waiting, a pipe gives what happens to be in it: half a picture.
+            # A read without waiting returns what is in the pipe at the moment, which may be half a picture.
             raise PictureRefused(
                 f"{name}: expected a file, found a folder, a pipe or a device",
                 hint="to read from a pipe, name - and give it as standard input",

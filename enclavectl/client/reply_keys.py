@@ -1,4 +1,4 @@
-"""Reply keys that ``send`` leaves for ``listen``: one private file for each request that is under way.
+"""Reply keys that ``send`` stores for ``listen``: one private file for each pending request.
 
 Whoever reads such a file can read that one answer, so the folder is 0700, the files are 0600, and each is
 removed when its answer has been opened, or by the first command that uses the folder a day later.
@@ -45,7 +45,7 @@ class Waiting:
 
 
 class PendingStore:
-    """The folder of waiting requests, shared by every ``send`` and ``listen`` of this user."""
+    """The folder of pending requests, shared by every ``send`` and ``listen`` of this user."""
 
     def __init__(self, state_dir: Path) -> None:
         """Remove what is too old.
@@ -77,7 +77,7 @@ class PendingStore:
             staged.commit_new(self._path(waiting.pending.request_id))
 
     def find(self, request_id: bytes) -> Waiting | None:
-        """The request with this id; None if it is not ours, or was answered already.
+        """Find the request with this id; None if it is not ours, or is answered already.
 
         Raises:
             StateError: its file is damaged.
@@ -107,7 +107,7 @@ class PendingStore:
             ) from exc
 
     def remove(self, request_id: bytes) -> None:
-        """The request is forgotten, and with it the key to its answer."""
+        """Remove the request, and with it the key to its answer."""
         self._path(request_id).unlink(missing_ok=True)
 
     def _path(self, request_id: bytes) -> Path:

@@ -76,7 +76,7 @@ class Client:
     def connect(
         cls, address: Address, expectation: Expectation, *, timeout_s: float, ready_s: float | None = None
     ) -> Self:
-        """A session whose evidence was verified.
+        """Open a session and verify its evidence.
 
         ``timeout_s`` bounds the wait for each answer, ``ready_s`` (default the same) the wait for the
         evidence, which a booting enclave sends late. An enclave that is busy is tried again until then.
@@ -119,7 +119,7 @@ class Client:
         self._stream.close()
 
     def prepare(self) -> PendingAnswer:
-        """The session's next request: its id and the key to its answer, before anything is sent.
+        """Prepare the session's next request: its id and the key to its answer. Nothing is sent.
 
         Raises:
             StateError: another thread uses the session.
@@ -130,7 +130,7 @@ class Client:
         return pending
 
     def submit(self, picture: Picture, pending: PendingAnswer, delivery: Delivery = Delivery.HERE) -> None:
-        """The picture is sealed and sent; ``next_answer`` brings what the enclave says of it.
+        """Seal and send the picture; ``next_answer`` returns the enclave's answer.
 
         Requests are submitted in the order in which they were prepared.
 
@@ -149,7 +149,7 @@ class Client:
             raise
 
     def next_answer(self, deadline: float) -> Result:
-        """A request's id and what became of it: an outcome, "busy", or None for a receipt.
+        """Receive a request's id and its result: an outcome, "busy", or None for a receipt.
 
         ``deadline`` is on the monotonic clock.
 

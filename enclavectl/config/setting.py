@@ -1,7 +1,7 @@
-"""What a configuration field can be: its kind of value, its default, its one line of explanation.
+"""The declaration of a configuration field: its kind of value, its default, its line of explanation.
 
-``enclavectl.config.load`` declares the fields with ``setting``; all else (the file's reader, the environment,
-``config show`` and the default file) is derived from those declarations.
+``enclavectl.config.load`` declares the fields with ``setting``. The file's reader, the environment, ``config
+show`` and the default file are derived from those declarations.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _METADATA_KEY = "enclavectl.setting"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PathContext:
-    """What a path in a value is relative to: ``base`` for relative ones, ``environ`` for ``~``."""
+    """The context in which a path is resolved: ``base`` for relative ones, ``environ`` for ``~``."""
 
     base: Path | None
     environ: Mapping[str, str]
 
     def home(self) -> Path:
-        """Find the user's home folder: HOME, else what the password database says.
+        """Find the user's home folder: HOME, else the password database's.
 
         Raises:
             ValueError: there is neither.
@@ -51,7 +51,7 @@ class PathContext:
             raise ValueError("this user has no home folder") from None
 
     def absolute(self, text: str) -> Path:
-        """``text`` as an absolute path, ``~`` and relative paths resolved, links and ``..`` not.
+        """Make ``text`` an absolute path; resolve ``~`` and relative paths, but not links and ``..``.
 
         Raises:
             ValueError: empty, a NUL in it, or relative while the current folder is gone.
@@ -72,7 +72,7 @@ class PathContext:
 class Kind(Generic[T_co]):
     """A kind of value: ``expected`` says which are accepted, ``read`` checks one.
 
-    ``read`` takes what a YAML file or a flag holds and raises ValueError("expected ..., found ...");
+    ``read`` takes the value of a YAML file or flag and raises ValueError("expected ..., found ...").
     ``decode`` turns the text of an environment variable into such a value, and never fails. ``schema`` says
     the same as ``expected`` in JSON Schema, for editors.
     """
@@ -84,7 +84,7 @@ class Kind(Generic[T_co]):
 
 
 def whole(low: int, high: int) -> Kind[int]:
-    """Whole numbers from ``low`` to ``high``."""
+    """Make the kind of whole numbers from ``low`` to ``high``."""
     expected = f"a whole number from {low} to {high}"
 
     def read(value: object, _around: PathContext) -> int:
@@ -101,7 +101,7 @@ def whole(low: int, high: int) -> Kind[int]:
 
 
 def optional(kind: Kind[T]) -> Kind[T | None]:
-    """Values of ``kind``, or null."""
+    """Make the kind of values of ``kind`` or null."""
     expected = f"{kind.expected}, or null"
 
     def read(value: object, around: PathContext) -> T | None:
@@ -115,7 +115,7 @@ def optional(kind: Kind[T]) -> Kind[T | None]:
 
 
 def one_of(members: type[E]) -> Kind[E]:
-    """Make the kind for the members of an enumeration, by value."""
+    """Make the kind of an enumeration's members, by value."""
     expected = "one of " + ", ".join(members)
 
     def read(value: object, _around: PathContext) -> E:
@@ -154,7 +154,7 @@ REFERENCE = Kind(
 
 
 def is_path(reference: str | Path) -> bool:
-    """Whether a reference names a place in the file system rather than something installed."""
+    """Return whether a reference is a path rather than the id of an installed model."""
     return isinstance(reference, Path) or "/" in reference or reference.endswith((".yaml", ".yml"))
 
 
@@ -177,7 +177,7 @@ class Setting:
         """Compute the default on this machine.
 
         Raises:
-            UsageError: it depends on a home folder, and the user has none.
+            UsageError: it needs a home folder, and the user has none.
         """
         try:
             return self.default(around) if callable(self.default) else self.default
@@ -192,8 +192,8 @@ def setting(
 ) -> Mapping[str, Setting]:
     """Make the metadata that makes a dataclass field a setting: ``top: int = field(metadata=setting(...))``.
 
-    ``default_text`` is the default as YAML, where ``default`` is a function. The field stays required for the
-    class itself: only the loader makes one, because every value needs a source.
+    ``default_text`` is the default as YAML, if ``default`` is a function. The field stays required in the
+    class: only the loader makes instances, because every value needs a source.
     """
     text = default_text or ("null" if default is None else str(default))
     return {_METADATA_KEY: Setting(key="", kind=kind, default=default, default_text=text, about=about)}

@@ -33,12 +33,12 @@ class Extracted:
 def extract_sections(file: BinaryIO, folder: Path) -> tuple[Extracted, ...]:
     """Write one file for each section of an image that the strict reader accepts into a new ``folder``.
 
-    Ramdisks are numbered in boot order. All of them are whole, or there is no folder.
+    Ramdisks are numbered in boot order. On failure there is no folder.
 
     Raises:
-        EifError: the image breaks a rule; nothing was written.
+        EifError: the image breaks a rule.
         StateError: ``folder`` exists.
-        HostError: the file system refused.
+        HostError: the file system failed.
     """
     layout = read_image(file).layout
     if folder.exists() or folder.is_symlink():

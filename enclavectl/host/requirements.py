@@ -1,4 +1,4 @@
-"""What an enclave needs, from nitro-cli's and the driver's own rules."""
+"""The needs of an enclave by the rules of nitro-cli and the driver."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_ENCLAVES = 4  # of one instance: https://docs.aws.amazon.com/enclaves/latest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EifFacts:
-    """An image as far as its place in memory is concerned; ``arch`` is empty where it was not read."""
+    """The facts of an image that decide its memory; ``arch`` is empty if it was not read."""
 
     path: Path
     size: int
@@ -29,20 +29,20 @@ class EifFacts:
 
     @property
     def machine(self) -> str | None:
-        """The machine that it runs on, as ``uname -m`` says it; None where that was not read."""
+        """The ``uname -m`` of the machines that run it; None if it was not read."""
         return Arch(self.arch).machine if self.arch else None
 
     @property
     def min_memory_mib(self) -> int:
-        """The smallest enclave that nitro-cli starts it in."""
+        """nitro-cli's minimum memory for it, in MiB."""
         return minimum_memory_mib(self.size)
 
 
 def read_eif(path: Path) -> EifFacts:
-    """Read size and architecture of an image whose headers are sound; its data is not read.
+    """Read size and architecture of an image from its headers, which must be valid.
 
     Raises:
-        UsageError: no such file, or no image.
+        UsageError: the file is missing or no image.
     """
     with open_regular(path, what="image file") as file, naming(path):
         layout = parse_layout(file)
@@ -50,5 +50,5 @@ def read_eif(path: Path) -> EifFacts:
 
 
 def round_to_region(mib: int) -> int:
-    """Round up to the next size in MiB that the driver takes."""
+    """Round up to the next size in MiB that the driver accepts."""
     return -(-mib // REGION_MIB) * REGION_MIB

@@ -1,4 +1,4 @@
-"""The whole way: wheels, context, Docker image, ramdisks, enclave image, PCRs, lock."""
+"""A whole build: wheels, context, Docker image, ramdisks, enclave image, PCRs, lock."""
 
 from __future__ import annotations
 
@@ -49,10 +49,11 @@ from enclavectl.nitro_cli.environment import find_nitro_cli
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildRequest:
-    """Everything that decides what comes out. ``locked`` are the wheels to take; None resolves new ones.
+    """All inputs of a build. ``locked`` are the wheels to take; None resolves new ones.
 
-    ``lock_path`` is where the lock will be written, since it names the image relative to itself. nitro-cli
-    builds if ``nitro_cli`` is given, and signs with that; else we do, and ``signer`` signs.
+    ``lock_path`` is where the lock will be written: the lock names the image relative to itself. If
+    ``nitro_cli`` is given, nitro-cli builds the image and signs with that key. Otherwise our own builder
+    does, and ``signer`` signs.
     """
 
     source: Source
@@ -78,7 +79,7 @@ class DockerImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StagedImage:
-    """An enclave image that is whole but not yet where it belongs."""
+    """A finished enclave image in the scratch folder, before it is moved to its destination."""
 
     path: Path
     measurements: Measurements
@@ -86,7 +87,7 @@ class StagedImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
-    """What the finished image measures as, and the lock beside it."""
+    """The measurements of the finished image, and its lock."""
 
     measurements: Measurements
     lock: Lock
@@ -96,9 +97,10 @@ class Built:
 def build_enclave(
     request: BuildRequest, engine: Engine, store: WheelStore, build_output: BuildOutput
 ) -> Built:
-    """``request.output`` is the enclave image and ``request.lock_path`` its lock, or both are what they were.
+    """Build the enclave image at ``request.output`` and its lock at ``request.lock_path``.
 
-    The lint runs before anything is put in place: an image that it refuses leaves the old one as it is.
+    Both files are replaced at the end, or neither is. The lint runs before that: if it refuses the image, the
+    old files stay.
 
     Raises:
         UsageError: the lint refuses, or an input cannot be used.
@@ -107,7 +109,7 @@ def build_enclave(
     """
     require_blobs(request.blobs, request.environ)
     if request.nitro_cli is not None:
-        _require_nitro_cli(request.nitro_cli, request.environ)  # said before minutes of building
+        _require_nitro_cli(request.nitro_cli, request.environ)  # before minutes of building, not after
     plan = make_plan(request.source, request.locked, engine, store, build_output)
     refuse_blocking(plan.findings, request.allowed)
     docker = DockerImage(image_id=make_image(plan, request.output.parent, build_output), plan=plan)
@@ -153,7 +155,7 @@ def build_enclave(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Native:
-    """What our own builder needs once the image is there."""
+    """The inputs of our own builder, once the Docker image exists."""
 
     request: BuildRequest
     archive: ImageArchive
@@ -175,7 +177,8 @@ class _Native:
             build_output.step("writing and measuring the enclave image")
             metadata = self.metadata
             if request.mode is Mode.REPRODUCIBLE:
-                # Docker's id of the image is another in each build; this says the same, and is the same.
+                # Docker's image id differs in each build; this hash identifies the content and is
+                # reproducible.
                 metadata = replace(metadata, image_version=ramdisks[1].sha256())
             spec = ImageSpec(
                 kernel=self.blobs.kernel,
@@ -188,7 +191,7 @@ class _Native:
             return build_image(spec, output)
 
     def _look(self, findings: list[LintFinding]) -> Callable[[Flattened], None]:
-        """The lint of what needs all layers together, before anything is written."""
+        """Return the check that needs all layers together; it runs before the ramdisk is written."""
 
         def look(image: Flattened) -> None:
             findings.extend(bounded(lint_command(image, self.archive.config, _arch(self.archive))))
@@ -212,7 +215,7 @@ def _require_nitro_cli(signing: NitroSigning, environ: Mapping[str, str]) -> Non
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """An interrupt waits until the end of the block, so that an image is not left with another's lock."""
+    """Delay SIGINT until the end of the block, so that no image is left beside another image's lock."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
     try:
         yield
@@ -221,7 +224,7 @@ def _undisturbed() -> Iterator[None]:
 
 
 def lint_plan(request: BuildRequest, plan: Plan, engine: Engine, build_output: BuildOutput) -> Plan:
-    """The plan with all that can be found without building: in an image that is there, in a Dockerfile.
+    """Add to the plan what the lint finds without building: in an existing image or in a Dockerfile.
 
     Raises:
         HostError: Docker or the file system failed.
@@ -271,7 +274,7 @@ def _lint_ramdisks(ramdisks: Iterable[FileRange]) -> Iterator[LintFinding]:
 
 
 def _lint_built(path: Path, memory_mib: int) -> list[LintFinding]:
-    """The same last look at an image that another builder wrote."""
+    """Check an image that nitro-cli wrote, as our own builder's image is checked before it is finished."""
     with open_regular(path, what="image file") as file:
         layout = parse_layout(file)
         ramdisks = map(layout.data, layout.all_of(SectionKind.RAMDISK))
@@ -282,7 +285,7 @@ def _lint_built(path: Path, memory_mib: int) -> list[LintFinding]:
 
 
 def _metadata(request: BuildRequest, docker: DockerImage, blobs: BootBlobs, engine: Engine) -> Metadata:
-    """In nitro-cli's shape; in the reproducible mode without what two builds do not share."""
+    """Make the metadata in nitro-cli's form; the reproducible mode omits what differs between builds."""
     system, version = blobs.kernel_system
     docker_info = None if request.mode is Mode.REPRODUCIBLE else engine.inspect(docker.image_id)
     return Metadata(
@@ -293,12 +296,12 @@ def _metadata(request: BuildRequest, docker: DockerImage, blobs: BootBlobs, engi
         build_tool_version=__version__,
         operating_system=system,
         kernel_version=version,
-        docker_info=docker_info,  # type: ignore[arg-type]  # decoded JSON, of which the SDK says nothing
+        docker_info=docker_info,  # type: ignore[arg-type]  # decoded JSON, which the SDK does not type
     )
 
 
 def build_time(mode: Mode, environ: Mapping[str, str]) -> datetime:
-    """SOURCE_DATE_EPOCH where it is set; else a constant in the reproducible mode, and now in the other.
+    """Return SOURCE_DATE_EPOCH if it is set; else a constant in the reproducible mode, or the current time.
 
     Raises:
         UsageError: SOURCE_DATE_EPOCH is not a number of seconds.
@@ -312,7 +315,7 @@ def build_time(mode: Mode, environ: Mapping[str, str]) -> datetime:
 
 
 def relative_name(path: Path, lock_path: Path) -> str:
-    """``path`` as a lock at ``lock_path`` names it."""
+    """Return ``path`` relative to the folder of the lock at ``lock_path``, as the lock names it."""
     return os.path.relpath(path, lock_path.parent)
 
 

@@ -1,10 +1,10 @@
-"""Who makes a Docker image of a context: BuildKit, or the engine's classic builder where that is not there.
+"""The two builders of Docker images: BuildKit, and the engine's classic builder where BuildKit is missing.
 
-BuildKit is what ``docker build`` has used since Docker 23, and what people write their Dockerfiles for. It
-wants a client that serves the context over a session of gRPC, and the Docker SDK has none; so the docker
-command with its buildx plugin is that client (``buildkit``). The classic builder is one request of the API
-(``classic``): it is deprecated, and what it does not know it drops or refuses, so a Dockerfile is looked
-through for that first.
+``docker build`` has used BuildKit since Docker 23, and people write their Dockerfiles for it. BuildKit needs
+a client that serves the context over a gRPC session. The Docker SDK has no such client, so the docker command
+with its buildx plugin serves it (``buildkit``). The classic builder is one request of the API (``classic``).
+It is deprecated, and it drops or refuses instructions that it does not know, so ``classic_limits`` first
+searches the Dockerfile for them.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ OnLine = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRecipe:
-    """What an image is built from. ``dockerfile`` has its name among the files.
+    """The inputs of a Docker image. ``dockerfile`` is the Dockerfile's name among the files.
 
-    ``base`` is the id of the image that the Dockerfile's argument BASE_IMAGE gets. Without a network
-    everything that is needed is in the files.
+    ``base`` is the image id that the Dockerfile's argument BASE_IMAGE is set to. Without ``has_network``, the
+    files must hold everything that the build needs.
     """
 
     files: Iterable[ContextFile]
@@ -37,32 +37,32 @@ class ImageRecipe:
 
 
 class BuildEngine(Protocol):
-    """What building needs of an engine."""
+    """The part of a Docker engine that a build uses."""
 
     @property
     def identity(self) -> str:
-        """What no other engine has as its ID."""
+        """Return the engine's unique ID."""
         ...
 
     def build(self, context: BinaryIO, options: BuildOptions, *, on_line: OnLine) -> str:
-        """The id of the image that the classic builder made of a tar."""
+        """Build a tar with the classic builder and return the image's id."""
         ...
 
     def named(self, image: str) -> AbstractContextManager[str]:
-        """A name for an image, until the end of the block."""
+        """Give an image a name until the end of the block."""
         ...
 
 
 class ImageBuilder(Protocol):
-    """One way to build."""
+    """A builder of Docker images."""
 
     @property
     def name(self) -> str:
-        """What plans and locks call it: ``buildkit`` or ``classic``."""
+        """The builder's name in plans and locks: ``buildkit`` or ``classic``."""
         ...
 
     def require(self, dockerfile: Path) -> None:
-        """Return if it does all that a Dockerfile asks for.
+        """Check that this builder supports everything that the Dockerfile uses.
 
         Raises:
             UsageError: ``needs-buildkit``.
@@ -70,9 +70,10 @@ class ImageBuilder(Protocol):
         ...
 
     def build(self, recipe: ImageRecipe, scratch: Path, on_line: OnLine) -> str:
-        """The id of the image; ``scratch`` is a folder with room for the context.
+        """Build the image and return its id; ``scratch`` is a folder with room for the context.
 
         Raises:
-            HostError: a step failed (with its last lines), or the engine did. Nothing of the build is left.
+            HostError: a step failed (with its last lines), or the engine failed. The build leaves nothing
+                behind.
         """
         ...

@@ -1,9 +1,9 @@
 """BuildKit, through ``docker build`` with the buildx plugin.
 
-``docker build`` and not ``docker buildx build``: it takes the engine's own BuildKit, whatever builder is
-chosen for buildx, so that the image is in the engine's store and the base image is looked for there. The
-command finds its engine by the caller's DOCKER_HOST or context; it is used only if that is the engine which
-we talk to.
+We call ``docker build``, not ``docker buildx build``: it uses the engine's own BuildKit, whichever builder
+the user chose for buildx, so the image ends in the engine's store and the base image comes from there. The
+command finds its engine by the caller's DOCKER_HOST or context. It is used only if that is the engine that we
+use.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from enclavectl.image.engine import build_error
 from enclavectl.image.scratch import scratch_folder
 from enclavectl.run import Command, capture, follow
 
-# What the docker command may know of its caller: where the engine is, how to reach it, and registries'
-# logins. Not BUILDX_BUILDER and not SOURCE_DATE_EPOCH, which would change what is built, or where.
+# The variables that the docker command gets: the engine's address, how to reach it, and registries' logins.
+# Not BUILDX_BUILDER and SOURCE_DATE_EPOCH, which would change where an image is built, or its content.
 _PASSED = (
     *("PATH", "HOME", "DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "DOCKER_TLS", "DOCKER_TLS_VERIFY"),
     *("DOCKER_CERT_PATH", "DOCKER_API_VERSION", "SSH_AUTH_SOCK", "XDG_RUNTIME_DIR", "SSL_CERT_FILE"),
@@ -35,9 +35,9 @@ _PASSED = (
 )
 _QUESTION_S = 60  # an engine behind SSH takes seconds to answer
 _MAX_TAIL = 24  # lines: BuildKit prints the Dockerfile's lines around the one that failed last
-_MAX_ID = 128
+_MAX_ID = 128  # bytes; an id is "sha256:" and 64 digits
 _ORNAMENT = re.compile(r"-{4,}$|\s*[0-9]+ \| |\S+:[0-9]+$")  # rules, and the lines of the Dockerfile
-# For the Dockerfile only, and before any .dockerignore: what is in the folder has been chosen already.
+# The build prefers it to a .dockerignore: our own rules have already chosen what is in the folder.
 _NOTHING_IGNORED = b"# enclavectl left out what is to be left out\n"
 
 
@@ -51,19 +51,19 @@ class BuildKit:
 
     @property
     def name(self) -> str:
-        """What plans and locks call it."""
+        """The builder's name in plans and locks."""
         return "buildkit"
 
     def require(self, dockerfile: Path) -> None:
-        """Return: BuildKit itself refuses what it does not know."""
+        """Accept every Dockerfile: BuildKit itself refuses what it does not know."""
 
     def build(self, recipe: ImageRecipe, scratch: Path, on_line: OnLine) -> str:
-        """As ``ImageBuilder`` has it."""
+        """Build the image as ``ImageBuilder.build`` describes."""
         with ExitStack() as stack:
             folder = stack.enter_context(scratch_folder(scratch)).absolute()
             base = None
             if recipe.base is not None:
-                # By a name of its own: BuildKit takes an id for a name in a registry.
+                # BuildKit would take an id for a name in a registry, so the base gets a temporary name.
                 base = stack.enter_context(self.engine.named(recipe.base))
             context = _write(recipe, folder)
             source = stack.enter_context(context.archive.open("rb")) if context.archive else DEVNULL
@@ -91,7 +91,7 @@ class BuildKit:
 
 
 def _failure(status: int, tail: Sequence[str]) -> HostError:
-    """The error of a build whose last lines these are."""
+    """Make the error of a failed build from its last lines."""
     error, said = f"docker build ended with status {status}", list[str]()
     for line in tail:
         if line.startswith("ERROR: "):
@@ -103,7 +103,7 @@ def _failure(status: int, tail: Sequence[str]) -> HostError:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Context:
-    """What ``docker build`` is given: ``archive`` on its standard input, or a folder as its argument."""
+    """The context for ``docker build``: ``archive`` on its standard input, or a folder as its argument."""
 
     argument: str
     dockerfile: str
@@ -111,11 +111,12 @@ class _Context:
 
 
 def _write(recipe: ImageRecipe, folder: Path) -> _Context:
-    """The context below ``folder``: one tar, which BuildKit always takes whole.
+    """Write the context below ``folder``: as one tar, which BuildKit always reads whole, where that is
+    possible.
 
-    Of a folder it takes only what is not as large and as old as in some build before, whatever is in it; and
-    all our files are equally old. A Dockerfile that is not to be seen in the context must stand beside it,
-    which only a folder allows: there the files are as old as this build.
+    From a folder, BuildKit skips each file whose size and time equal those of an earlier build, whatever its
+    content, and all files of our tars have the same time. A Dockerfile that the context must not contain has
+    to stand beside it, which only a folder allows; the files of such a folder get the time of this build.
     """
     name = recipe.dockerfile.name
     if not any(file.is_for_docker for file in recipe.files):
@@ -132,7 +133,7 @@ def _write(recipe: ImageRecipe, folder: Path) -> _Context:
 
 
 def choose_builder(engine: BuildEngine, environ: Mapping[str, str]) -> ImageBuilder:
-    """BuildKit where ``docker build`` has it for this engine, unless DOCKER_BUILDKIT=0; else the classic one.
+    """Choose BuildKit if ``docker build`` has it for this engine and DOCKER_BUILDKIT is not 0; else classic.
 
     Raises:
         HostError: the engine failed.
@@ -153,7 +154,7 @@ def choose_builder(engine: BuildEngine, environ: Mapping[str, str]) -> ImageBuil
 
 
 def _ask(builder: BuildKit, *words: str) -> str | None:
-    """What the docker command says; None if it fails."""
+    """Run the docker command and return its output; None if it fails."""
     command = Command(argv=[str(builder.program), *words], cwd=Path("/"), environment=builder.environment)
     try:
         done = capture(command, timeout_s=_QUESTION_S)

@@ -13,7 +13,7 @@ from enclavectl.image.scratch import scratch_file
 
 
 class ClassicBuilder:
-    """Builds where BuildKit cannot; ``reason`` says why that is."""
+    """The builder for engines without BuildKit; ``reason`` says why BuildKit cannot be used."""
 
     name = "classic"
 
@@ -22,7 +22,7 @@ class ClassicBuilder:
         self._reason = reason
 
     def require(self, dockerfile: Path) -> None:
-        """Return if the Dockerfile asks for nothing that this builder drops.
+        """Check that the Dockerfile uses nothing that this builder drops or refuses.
 
         Raises:
             UsageError: ``needs-buildkit``, or the Dockerfile is too large.
@@ -31,7 +31,7 @@ class ClassicBuilder:
         refuse_buildkit_only(read_dockerfile(dockerfile), self._reason)
 
     def build(self, recipe: ImageRecipe, scratch: Path, on_line: OnLine) -> str:
-        """As ``ImageBuilder`` has it."""
+        """Build the image as ``ImageBuilder.build`` describes."""
         options = BuildOptions(
             dockerfile=recipe.dockerfile.name,
             arguments={} if recipe.base is None else {"BASE_IMAGE": recipe.base},

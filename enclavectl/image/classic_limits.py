@@ -1,7 +1,7 @@
-"""What a Dockerfile asks for and an engine's classic builder does not do, found before anything is built.
+"""BuildKit features that a Dockerfile uses and the classic builder lacks, found before anything is built.
 
-With Docker 23 and newer that builder reads BuildKit's words and drops them: ``RUN cat <<EOF > f`` makes an
-empty file, ``ADD --checksum`` checks nothing, an automatic argument is empty; and the build ends well.
+Since Docker 23, the classic builder parses BuildKit's syntax and ignores it: ``RUN cat <<EOF > f`` makes an
+empty file, ``ADD --checksum`` checks nothing, an automatic argument is empty. The build still succeeds.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator
 from enclavectl.errors import UsageError
 from enclavectl.image.dockerfile import Dockerfile, Instruction
 
-_SHOWN = 5
+_SHOWN = 5  # features in the message: enough to judge the Dockerfile, and still one readable error
 # Of each instruction, the flags that the classic builder has always known; it drops or refuses all others.
 _FLAGS = {
     "FROM": ("--platform",),
@@ -26,7 +26,7 @@ _PLATFORM_ARGUMENTS = frozenset(
     for what in ("PLATFORM", "OS", "OSVERSION", "ARCH", "VARIANT", "STAGE")
 ) - {"BUILDSTAGE"}
 _VARIABLE = re.compile(r"\$\{?([A-Z]+)")
-# These frontends add nothing that is not looked for here; -labs and everybody else's may.
+# These frontends add no syntax beyond what this module looks for; -labs and third-party frontends may.
 _PLAIN_SYNTAX = re.compile(r"(?:docker\.io/)?docker/dockerfile(?::1(?:\.[0-9]+){0,2})?")
 _REPOSITORY = re.compile(r"git@\S+|(?:git|ssh)://\S+|https?://\S+\.git(?:[#?]\S*)?")
 _HINT = (
@@ -36,12 +36,12 @@ _HINT = (
 
 
 def refuse_buildkit_only(dockerfile: Dockerfile, reason: str) -> None:
-    """Return if the classic builder does all that the Dockerfile asks for.
+    """Check that the classic builder supports everything that the Dockerfile uses.
 
     ``reason`` is why BuildKit cannot be used.
 
     Raises:
-        UsageError: ``needs-buildkit``; with the lines and what each asks for.
+        UsageError: ``needs-buildkit``, with the lines and the feature that each uses.
     """
     found = list(_needs(dockerfile))
     if found:
@@ -67,14 +67,14 @@ def _needs(dockerfile: Dockerfile) -> Iterator[str]:
 
 
 def _step_needs(step: Instruction, given: Collection[str]) -> Iterator[str]:
-    """What the step asks for; ``given`` are the arguments that have a value of the Dockerfile's own."""
+    """Yield the BuildKit features of a step; ``given`` are the arguments that the Dockerfile itself sets."""
     if step.heredocs:
         yield "with a heredoc (<<)"
     for flag in step.flags:
         name = flag.partition("=")[0]
         if name not in _FLAGS.get(step.name, ()):
             yield f"with {name[:40]}"
-    # An ARG names it, FROM uses it.
+    # ARG declares an automatic argument, FROM uses it.
     names = step.words() if step.name == "ARG" else []
     if step.name == "FROM":
         names = _VARIABLE.findall(" ".join((*step.flags, step.text)))

@@ -1,4 +1,4 @@
-"""What keeps an image's command from starting in an enclave, which would end at once and without a word."""
+"""Defects of an image's command: an enclave whose command cannot start ends at once, without a message."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _PLAIN_COMMAND = re.compile(r"\s*(?:exec\s+)?(/[\w./+-]+)(?:\s|$)")
 
 
 def lint_command(tree: ImageTree, config: ImageConfig, arch: Arch) -> Iterator[LintFinding]:
-    """What keeps the command from starting, and its words that mean files which it will not find."""
+    """Find what keeps the command from starting, and arguments that name files that it will not find."""
     words = config.cmd if config.cmd is not None else config.entrypoint
     if not words:
-        return  # which has a rule of its own
+        return  # another rule reports a missing command
     paths = [value.removeprefix("PATH=") for value in config.env if value.startswith("PATH=")]
     program = ProgramCheck(tree, tuple(_bytes(paths[-1]).split(b":")) if paths else None, arch)
     for verdict in program.judge_command(words[0], is_shell_form=tuple(words[:2]) == ("/bin/sh", "-c")):
@@ -39,7 +39,7 @@ def lint_command(tree: ImageTree, config: ImageConfig, arch: Arch) -> Iterator[L
 def _lint_arguments(
     tree: ImageTree, config: ImageConfig, arguments: tuple[str, ...]
 ) -> Iterator[LintFinding]:
-    """Words that name files below the WORKDIR, which an enclave ignores: the command starts in the root."""
+    """Find arguments that name files below WORKDIR: an enclave ignores WORKDIR and starts commands in /."""
     inner = config.raw.get("config")
     folder = inner.get("WorkingDir") if isinstance(inner, dict) else None
     if not isinstance(folder, str) or not folder.strip("/"):

@@ -33,10 +33,10 @@ _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextFile:
-    """A file (``data`` itself, or the ``path`` that has it), a link to ``target``, or a folder.
+    """A file (its ``data``, or the ``path`` of its content), a link to ``target``, or a folder.
 
-    ``is_for_docker``: Docker itself reads it, but it was left out, so that no COPY of a Dockerfile may see
-    it.
+    ``is_for_docker`` marks a file that the ignore file leaves out but Docker itself reads, such as the
+    Dockerfile; COPY must not see it.
     """
 
     name: str
@@ -48,12 +48,12 @@ class ContextFile:
 
 
 def payload_context(model: Model, wheels: Sequence[Wheel], store: WheelStore) -> list[ContextFile]:
-    """What the payload's image is built from, sorted by name.
+    """List the files that the payload's image is built from, sorted by name.
 
     Raises:
         UsageError: the weights are not those of the card.
     """
-    load_weights(model)  # only looked at; the payload itself does so again when the image is built
+    load_weights(model)  # checked only; the warm-up loads the weights again while the image is built
     files = [
         ContextFile(name="Dockerfile", path=PAYLOAD / "Dockerfile"),
         ContextFile(name="assemble.py", path=Path(assemble.__file__)),
@@ -70,14 +70,14 @@ def payload_context(model: Model, wheels: Sequence[Wheel], store: WheelStore) ->
 
 
 def warmup_sources() -> dict[str, str]:
-    """The source of each module that the warm-up brings, by its name."""
+    """Read the sources of the modules that the warm-up brings, by their names."""
     sources = {f"enclavectl.protocol.{path.stem}": path.read_text() for path in PROTOCOL.glob("[!_]*.py")}
     sources |= {"enclavectl": "", "enclavectl.protocol": "", "warmup": Path(warmup.__file__).read_text()}
     return {**sources, "enclavectl.json_object": Path(json_object.__file__).read_text()}
 
 
 def warmup_script() -> str:
-    """The warm-up and the client's half of the protocol, which it speaks to the payload, in one script."""
+    """Bundle the warm-up and the client's half of the protocol, which the warm-up uses, as one script."""
     return bundle(warmup_sources(), "warmup")
 
 
@@ -92,23 +92,23 @@ def _requirements(wheels: Sequence[Wheel]) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class FolderContext:
-    """A user's own context, less what its ignore file names; listed anew each time, and never held."""
+    """A user's own context without what its ignore file names. Each iteration reads the folder again."""
 
     folder: Path
     dockerfile: str
 
     @property
     def ignore_file(self) -> Path:
-        """The list of what is left out: one for this Dockerfile only comes first, as with BuildKit."""
+        """The ignore file: one for this Dockerfile only has precedence, as in BuildKit."""
         own = self.folder / f"{self.dockerfile}{IGNORE_FILE}"
         return own if own.is_file() else self.folder / IGNORE_FILE
 
     def __iter__(self) -> Iterator[ContextFile]:
-        """Each folder, file and link; links are not followed.
+        """Yield each folder, file and link; links are not followed.
 
         Raises:
             UsageError: the ignore file has a line that is no pattern.
-            HostError: something cannot be read, or is of another kind.
+            HostError: an entry cannot be read, or is neither folder, file nor link.
         """
         try:
             yield from self._walk(self.folder, "", read_ignore_rules(self.ignore_file), None)
@@ -145,7 +145,7 @@ class FolderContext:
 
 
 def folder_context(path: Path) -> FolderContext:
-    """A user's own context: a folder with a ``Dockerfile``, or a Dockerfile of any name in its folder.
+    """Open a user's own context: a folder with a ``Dockerfile``, or the folder of a Dockerfile of any name.
 
     Raises:
         UsageError: there is no Dockerfile.
@@ -161,7 +161,7 @@ def folder_context(path: Path) -> FolderContext:
 
 
 def write_context_folder(files: Iterable[ContextFile], folder: Path) -> None:
-    """Make ``folder``, which does not exist, from these files: as ``write_context``, but as old as now.
+    """Create ``folder`` with these files: as ``write_context`` does, but with the current time.
 
     Raises:
         HostError: a file cannot be read.
@@ -184,14 +184,14 @@ def write_context_folder(files: Iterable[ContextFile], folder: Path) -> None:
                 path.chmod(0o755 if is_program else 0o644)
         except OSError as exc:
             if exc.errno in _FULL:
-                raise  # which is no fault of this file's
+                raise  # a full disk is not this file's fault
             raise HostError(f"{file.path or path}: cannot be copied ({exc.strerror or exc})") from exc
 
 
 def write_context(files: Iterable[ContextFile], sink: BinaryIO) -> None:
-    """``sink`` has the tar of these files: the same bytes wherever and whenever it is written.
+    """Write the tar of these files to ``sink``: the same bytes on every machine and at any time.
 
-    Of a file's mode only the owner's right to execute counts, which Git keeps too.
+    Of a file's mode, only the owner's execute bit counts: Git keeps no other.
 
     Raises:
         HostError: a file cannot be read.
@@ -217,6 +217,6 @@ def write_context(files: Iterable[ContextFile], sink: BinaryIO) -> None:
                         if file.path.stat().st_mode & 0o100:
                             info.mode = 0o755
                         archive.addfile(info, source)
-                archive.members.clear()  # type: ignore[attr-defined]  # it would keep them all, to list them
+                archive.members.clear()  # type: ignore[attr-defined]  # tarfile keeps every member to list it
             except OSError as exc:
                 raise HostError(f"{file.path or file.name}: cannot be read ({exc.strerror or exc})") from exc

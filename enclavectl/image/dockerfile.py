@@ -1,7 +1,7 @@
-"""A Dockerfile as a list of instructions, as far as a build must know it before Docker does.
+"""A Dockerfile as a list of instructions, as far as checks before a build need it.
 
-The rules are BuildKit's (frontend/dockerfile/parser): parser directives on top, lines that go on behind an
-escape character, comments between them, flags behind the instruction, and heredocs of RUN, COPY and ADD.
+The rules are BuildKit's (frontend/dockerfile/parser): parser directives at the top, lines continued by an
+escape character, comments between them, flags after the instruction, and heredocs of RUN, COPY and ADD.
 
 https://docs.docker.com/reference/dockerfile/
 """
@@ -15,19 +15,19 @@ from pathlib import Path
 
 from enclavectl.files import read_bounded
 
-MAX_DOCKERFILE = 1 << 20
+MAX_DOCKERFILE = 1 << 20  # bytes; people write Dockerfiles by hand, and none comes near this
 _DIRECTIVE = re.compile(r"#\s*([A-Za-z][A-Za-z0-9]*)\s*=\s*(.+?)\s*")
 _HEREDOC = re.compile(r"[0-9]*<<(-?)([^<]+)")
 _WITH_HEREDOCS = ("RUN", "COPY", "ADD")
-# A word of a shell: quotes and escapes belong to it, and stay in it.
+# A shell word with its quotes and escapes.
 _WORD = re.compile(r"(?:[^\s\"'\\]|\\.|\"(?:[^\"\\]|\\.)*\"?|'[^']*'?|\\$)+", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instruction:
-    """One step: ``line`` is its first line, ``flags`` are those before its ``text``, such as ``--chmod``.
+    """One instruction: ``line`` is its first line, ``flags`` such as ``--chmod`` stand before its ``text``.
 
-    ``name`` is in upper case, and that of the instruction within for ONBUILD. ``heredocs`` are the bodies.
+    ``name`` is in upper case; for ONBUILD it is the inner instruction's. ``heredocs`` are the bodies.
     """
 
     line: int
@@ -38,20 +38,20 @@ class Instruction:
     is_deferred: bool = False
 
     def words(self) -> list[str]:
-        """The words of the text, quotes and all."""
+        """Split the text into shell words, quotes included."""
         return _WORD.findall(self.text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dockerfile:
-    """The directives on top, by their names in lower case, and the instructions."""
+    """A Dockerfile's directives, by their names in lower case, and its instructions."""
 
     directives: Mapping[str, str] = field(default_factory=dict)
     instructions: tuple[Instruction, ...] = ()
 
 
 def read_dockerfile(path: Path) -> Dockerfile:
-    """The Dockerfile at ``path``.
+    """Read and parse the Dockerfile at ``path``.
 
     Raises:
         UsageError: the file cannot be read, or is larger than 1 MiB.
@@ -61,7 +61,7 @@ def read_dockerfile(path: Path) -> Dockerfile:
 
 
 def parse_dockerfile(text: str) -> Dockerfile:
-    """Any text as a Dockerfile; what is none is left to Docker to refuse."""
+    """Parse any text as a Dockerfile; Docker refuses what is not valid."""
     lines = [line.removesuffix("\r") for line in text.removeprefix("\ufeff").split("\n")]
     directives = _directives(lines)
     escape = directives.get("escape", "\\")
@@ -83,7 +83,7 @@ def _instructions(lines: list[str], escape: str) -> Iterator[Instruction]:
     first, parts = 0, list[str]()
     for number, line in numbered:
         if line.lstrip().startswith("#") or (not line.strip() and parts):
-            continue  # Docker leaves out comments and, with a warning, empty lines within a step
+            continue  # Docker drops comments and, with a warning, empty lines within an instruction
         first = first if parts else number
         text = line.rstrip(" \t")
         goes_on = text.endswith(escape) and not text.endswith(escape * 2)
@@ -116,13 +116,13 @@ def _instruction(line: int, text: str) -> Instruction | None:
 
 
 def _halves(text: str) -> tuple[str, str]:
-    """The first word, and what stands behind it."""
+    """Split off the first word."""
     first, *rest = text.split(maxsplit=1) or [""]
     return first, rest[0] if rest else ""
 
 
 def _with_heredocs(step: Instruction, lines: Iterator[tuple[int, str]]) -> Instruction:
-    """The step with the bodies that its words announce, which are taken from ``lines``."""
+    """Return the step with the heredoc bodies that its words announce, consumed from ``lines``."""
     if step.name not in _WITH_HEREDOCS or "<<" not in step.text or step.text.startswith("["):
         return step
     bodies = []

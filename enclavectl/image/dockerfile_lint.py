@@ -1,6 +1,6 @@
-"""What a Dockerfile says of itself that it will do wrong, for whoever only plans a build.
+"""Defects that a Dockerfile's text shows, for ``build --dry-run``.
 
-A build looks at the layers themselves and knows better; this reads the text.
+A real build checks the layers, which is more exact; this module reads only the text.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from enclavectl.image.image_files import MOUNTED
 from enclavectl.image.lint import lint_words
 from enclavectl.image.secrets import secret_arguments
 
-_SHOWN = 80
-# Within one command of a shell: up to the next one.
+_SHOWN = 80  # characters of a command or name in a message: one line of a terminal
+# A program that makes private keys, with its arguments up to the end of the shell command.
 _KEY_MAKERS = re.compile(
     r"\b(?:ssh-keygen\b(?![^&|;]{0,400}\s-[elyFRHB]\b)|openssl\s+(?:genrsa|genpkey|gendsa|"
     r"(?:ecparam|dsaparam)\b[^&|;]{0,400}\s-genkey|req\b[^&|;]{0,400}\s-newkey)|keytool\b[^&|;]{0,400}\s-genkey(?:pair)?|"
@@ -26,7 +26,7 @@ _KEY_MAKERS = re.compile(
 
 
 def lint_dockerfile(dockerfile: Dockerfile) -> Iterator[LintFinding]:
-    """Steps that make a private key or have a secret in their words, and a command that cannot start."""
+    """Find steps that make a private key or contain a secret, and a command that cannot start."""
     for step in dockerfile.instructions:
         if step.name not in ("RUN", "ENV", "ARG"):
             continue
@@ -44,7 +44,7 @@ def lint_dockerfile(dockerfile: Dockerfile) -> Iterator[LintFinding]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Command:
-    """CMD and ENTRYPOINT of a stage, as far as its Dockerfile says, and the line that said it last."""
+    """CMD and ENTRYPOINT of a stage as far as its Dockerfile sets them, and the line that set one last."""
 
     cmd: Sequence[str] | None = None
     entrypoint: Sequence[str] | None = None
@@ -52,7 +52,7 @@ class _Command:
 
 
 def _lint_command(dockerfile: Dockerfile) -> Iterator[LintFinding]:
-    """The last stage's command: what its base image adds is not known here."""
+    """Check the last stage's command; what its base image adds is unknown here."""
     stages: dict[str, _Command] = {}
     command, name = _Command(), ""
     for step in dockerfile.instructions:
@@ -80,7 +80,7 @@ def _lint_command(dockerfile: Dockerfile) -> Iterator[LintFinding]:
 
 
 def _words(step: Instruction) -> Sequence[str]:
-    """The words of a command: those of its list, or the shell and the text."""
+    """Return the argv of a command: its JSON list, or the shell and the text."""
     try:
         words = json.loads(step.text)
     except ValueError:

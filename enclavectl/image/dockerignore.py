@@ -1,7 +1,7 @@
 """A ``.dockerignore``: the lines of the file, and what they leave out of a build context.
 
-Held to Docker's own reader and matcher, moby/patternmatcher 0.6.0. The Docker SDK has a matcher as well, but
-it differs: ``[^a]*.csv`` names other files there, and the case of letters does not count.
+Tests compare it with Docker's own reader and matcher, moby/patternmatcher 0.6.0. The Docker SDK has a matcher
+too, but it differs: ``[^a]*.csv`` matches other files there, and it ignores the case of letters.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from enclavectl.errors import UsageError
 from enclavectl.files import read_bounded
 from enclavectl.image.ignore_pattern import compile_pattern
 
-_MAX_FILE = 1 << 20
+_MAX_FILE = 1 << 20  # bytes; every pattern is tried on every path, and people write this file by hand
 _MAX_LINE = 1 << 16  # Docker's scanner refuses longer ones
-# Go's unicode.IsSpace; str.strip() alone takes four control characters more.
+# Go's unicode.IsSpace; str.strip() alone would strip four more control characters.
 _SPACES = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
     chr(code) for code in range(0x2000, 0x200B)
 )
@@ -26,7 +26,7 @@ _SPACES = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """If a path is left out, and which patterns name it or a folder above it."""
+    """Whether a path is left out, and which patterns match it or a folder above it."""
 
     is_left_out: bool
     matched: tuple[bool, ...]
@@ -39,7 +39,7 @@ class _Pattern:
 
 
 class IgnoreRules:
-    """The patterns of a file: the last that names a path decides, and one with ``!`` takes it back."""
+    """The patterns of an ignore file. The last match decides; ``!`` includes a path again."""
 
     def __init__(self, lines: Sequence[str] = ()) -> None:
         """``lines`` are those of ``ignore_lines``.
@@ -51,11 +51,11 @@ class IgnoreRules:
         self.has_exceptions = any(pattern.takes_back for pattern in self._patterns)
 
     def judge(self, path: str, above: Verdict | None) -> Verdict:
-        """The verdict on ``path``, where ``above`` is that on the folder which has it; None at the top."""
+        """Judge ``path``; ``above`` is the verdict on its folder, or None at the top."""
         is_left_out, matched = False, []
         for number, pattern in enumerate(self._patterns):
             found = above is not None and above.matched[number]
-            # As in Docker, a pattern that could change nothing is not asked, nor remembered as matching.
+            # As in Docker, a pattern that could change nothing is neither tried nor recorded as a match.
             if not found and pattern.takes_back == is_left_out:
                 found = pattern.matches(path)
             matched.append(found)
@@ -65,7 +65,7 @@ class IgnoreRules:
 
 
 def read_ignore_rules(path: Path) -> IgnoreRules:
-    """What the file says is to be left out; nothing, if there is none.
+    """Read an ignore file; a missing file has no rules.
 
     Raises:
         UsageError: a line is no pattern, or the file cannot be read or is larger than 1 MiB.
@@ -80,9 +80,9 @@ def read_ignore_rules(path: Path) -> IgnoreRules:
 
 
 def ignore_lines(data: bytes) -> list[str]:
-    """The patterns of a file as Docker's reader hands them on.
+    """Split a file into its patterns as Docker's reader does.
 
-    Bytes that are no UTF-8 stand as ``surrogateescape`` has them.
+    Bytes that are not UTF-8 are decoded with ``surrogateescape``.
 
     Raises:
         UsageError: a line has 64 KiB or more.
@@ -119,5 +119,5 @@ def _pattern(line: str) -> _Pattern:
 
 
 def _clean(path: str) -> str:
-    """The path as Go's ``filepath.Clean`` has it: as ``normpath``, but two slashes in front are one."""
+    """Clean a path like Go's ``filepath.Clean``: ``normpath``, but two leading slashes become one."""
     return posixpath.normpath(re.sub(r"\A//+", "/", path))

@@ -1,4 +1,4 @@
-"""The Docker engine, as far as a build needs it. The only module that knows the Docker SDK."""
+"""The Docker engine, as far as a build needs it. Only this module imports the Docker SDK."""
 
 from __future__ import annotations
 
@@ -18,22 +18,26 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
     from docker.models.images import Image
 
-# On all that a build leaves in the engine: containers by their purpose, images by the version that made them.
+# Label of everything that a build leaves in the engine: its value is a container's purpose, or the version of
+# enclavectl that made an image.
 LABEL = "enclavectl"
 OnLine = Callable[[str], None]
-# Of one answer to one request; a build streams, so this bounds silence, not its length.
+# The longest silence within one answer. A build streams its output, so its length is not bounded; but `pip`
+# or # a compiler within one RUN may print nothing for minutes.
 _TIMEOUT_S = 600
+# Lines of a failed build that its error quotes: the failing step and its message, still readable in one
+# error.
 _MAX_TAIL = 12
 _MAX_SAID = 12
 _NEW_IMAGE = re.compile(r" ---> ([0-9a-f]{12})")
 _BASE = re.compile(r"Step [0-9]+/[0-9]+ : FROM ", re.IGNORECASE)
 _CACHED = " ---> Using cache"
-_COLOR = re.compile(r"\x1b\[[0-9;]*m")  # the classic builder paints standard error red
+_COLOR = re.compile(r"\x1b\[[0-9;]*m")  # the classic builder colors standard error red
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildOptions:
-    """What the classic builder is asked for. ``dockerfile`` is a name in the context's root."""
+    """The options of a classic build. ``dockerfile`` is a name in the context's root."""
 
     dockerfile: str = "Dockerfile"
     arguments: Mapping[str, str] = field(default_factory=dict)
@@ -42,26 +46,26 @@ class BuildOptions:
 
 
 class Engine:
-    """A connection to the engine that DOCKER_HOST names; ``connect`` makes them."""
+    """A connection to the engine that DOCKER_HOST names; ``connect`` opens it."""
 
     def __init__(self, client: DockerClient) -> None:
-        """``client`` has answered."""
+        """Wrap ``client``, which must have answered a request already."""
         self._client = client
 
     @property
     def identity(self) -> str:
-        """What no other engine has as its ID."""
+        """Return the engine's unique ID."""
         with _explained("asking the Docker engine who it is"):
             return str(self._client.info().get("ID", ""))
 
     @property
     def version(self) -> str:
-        """The engine's version."""
+        """Return the engine's version."""
         with _explained("asking the Docker engine for its version"):
             return str(self._client.version().get("Version", "unknown"))
 
     def find(self, reference: str) -> str | None:
-        """The id (``sha256:...``) of a local image, or None where there is none of this name."""
+        """Find the id (``sha256:...``) of a local image; None if no image has this name."""
         from docker.errors import ImageNotFound
 
         with _explained(f"looking for the image {reference}"):
@@ -71,10 +75,10 @@ class Engine:
                 return None
 
     def require(self, reference: str, *, platform: Platform | None = None, on_line: OnLine) -> str:
-        """The id of an image, which was pulled if it was not here.
+        """Return the id of an image; pull the image if it is not local.
 
         Raises:
-            HostError: it is not here and cannot be pulled, or the engine fails.
+            HostError: the image is not local and cannot be pulled, or the engine fails.
         """
         from docker.errors import APIError
 
@@ -95,7 +99,7 @@ class Engine:
             ) from exc
 
     def inspect(self, reference: str) -> Mapping[str, object]:
-        """What ``docker inspect`` says of an image.
+        """Return the answer of ``docker inspect`` for an image.
 
         Raises:
             HostError: there is no such image, or the engine fails.
@@ -104,10 +108,10 @@ class Engine:
             return dict(self._client.images.get(reference).attrs)
 
     def run(self, image: str, argv: Sequence[str]) -> bytes:
-        """What a command in a container without a network wrote to its standard output.
+        """Run a command in a container without a network and return its standard output.
 
         Raises:
-            HostError: ``container``, where the command cannot start or fails; or the engine failed.
+            HostError: ``container`` if the command cannot start or fails; or the engine failed.
         """
         from docker.errors import APIError
         from docker.types import LogConfig
@@ -119,7 +123,7 @@ class Engine:
                 entrypoint=[],
                 network_mode="none",
                 labels={LABEL: "probe"},
-                log_config=LogConfig(type=LogConfig.types.JSON),  # an engine may keep none by default
+                log_config=LogConfig(type=LogConfig.types.JSON),  # an engine's default may keep no logs
             )
             with _removed(container):
                 try:
@@ -134,11 +138,12 @@ class Engine:
                 return bytes(container.logs(stdout=True, stderr=False))
 
     def build(self, context: BinaryIO, options: BuildOptions, *, on_line: OnLine) -> str:
-        """The id of the image that the classic builder made of a context, a tar that has its Dockerfile.
+        """Build a context, a tar that contains its Dockerfile, with the classic builder; return the image's
+        id.
 
         Raises:
-            HostError: a step failed (with its last lines), or the engine did. Then none of its images are
-            left.
+            HostError: a step failed (with its last lines), or the engine failed. The images of the failed
+                build are removed.
         """
         tail: list[str] = []
         made: list[str] = []
@@ -175,7 +180,7 @@ class Engine:
         return image
 
     def _remove(self, images: Iterable[str]) -> None:
-        """Remove images that a failed build made; what is in use, or gone with its engine, stays."""
+        """Remove the images of a failed build; skip those in use, and stop if the engine is gone."""
         from docker.errors import DockerException
         from requests.exceptions import RequestException
 
@@ -185,9 +190,10 @@ class Engine:
 
     @contextmanager
     def named(self, image: str) -> Iterator[str]:
-        """A name for an image, for tools that do not take an id; gone at the end if it is not the only one.
+        """Give an image a temporary name, for tools that take no id.
 
-        Docker deletes an image with its last name.
+        The name is removed at the end, unless it is the image's only one: Docker deletes an image with its
+        last name.
         """
         name = f"enclavectl-build:{image.removeprefix('sha256:')[:32]}"
         with _explained(f"naming the image {image}"):
@@ -197,7 +203,7 @@ class Engine:
         try:
             yield name
         except BaseException:
-            if others:  # what went wrong before is what is worth a word
+            if others:  # an error of the block is the one to report
                 self._remove([name])
             raise
         if others:
@@ -205,7 +211,7 @@ class Engine:
                 self._client.images.remove(name, noprune=True)
 
     def save(self, image: str, sink: BinaryIO, *, on_bytes: Callable[[int], None] | None = None) -> None:
-        """``sink`` has the image as ``docker save`` writes it.
+        """Write the image to ``sink`` as ``docker save`` does.
 
         Raises:
             HostError: the engine failed, or the disk is full.
@@ -219,16 +225,16 @@ class Engine:
 
 @contextmanager
 def connect() -> Iterator[Engine]:
-    """An engine that answers, where the docker command would ask.
+    """Connect to the engine that the docker command would use.
 
     Raises:
-        HostError: there is none.
+        HostError: no engine answers there.
     """
     import docker
     from docker.errors import DockerException
 
     try:
-        # Named in so many words, so that every release of the SDK asks where doctor looks.
+        # Passed explicitly, so that every release of the SDK uses the engine that `doctor` checks.
         environ = {**os.environ, **engine_of_this_user().to_environment()}
         client = docker.from_env(timeout=_TIMEOUT_S, environment=environ)
     except DockerException as exc:
@@ -268,7 +274,7 @@ def _explained(what: str) -> Iterator[None]:
         hint = None
         if "no space left" in reason.lower():
             hint = "docker system df shows what fills the disk"
-        elif not isinstance(exc, DockerException):  # no answer of the engine's, but none at all
+        elif not isinstance(exc, DockerException):  # not an error answer of the engine, but no answer at all
             hint = "is the engine still running? sudo systemctl status docker"
         raise HostError(f"{what} failed: {reason}", hint=hint, code="docker") from exc
 
@@ -279,7 +285,7 @@ def _reason(exc: Exception) -> str:
 
 @contextmanager
 def _removed(container: Container) -> Iterator[None]:
-    """The container is removed at the end of the block; of two errors the block's is raised."""
+    """Remove the container at the end of the block; an error of the block has precedence over a removal's."""
     from docker.errors import DockerException
     from requests.exceptions import RequestException
 
@@ -294,7 +300,7 @@ def _removed(container: Container) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class _Output:
-    """Where the lines of a build go: to the caller, its last ones to ``tail``, new images to ``made``."""
+    """The lines of a build: passed to the caller, the last ones kept in ``tail``, new images in ``made``."""
 
     on_line: OnLine
     tail: list[str]
@@ -302,7 +308,7 @@ class _Output:
 
     def take(self, line: str) -> None:
         last = self.tail[-1] if self.tail else ""
-        # A base image, and one of the cache, which is announced as such, were there before and stay.
+        # Base images, and images from the cache (announced as such), existed before the build and must stay.
         if (new := _NEW_IMAGE.fullmatch(line)) and last != _CACHED and not _BASE.match(last):
             self.made.append(new[1])
         self.tail[:] = [*self.tail[1 - _MAX_TAIL :], line]
@@ -310,7 +316,7 @@ class _Output:
 
 
 def build_error(error: str, tail: Sequence[str]) -> HostError:
-    """What a failed build becomes: its error, its last lines, and what mends it where that is known."""
+    """Make the error of a failed build: its message, its last lines, and a hint for a known cause."""
     said = " | ".join(tail[-_MAX_SAID:])
     hint = None
     if "no space left" in error.lower():

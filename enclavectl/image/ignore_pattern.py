@@ -1,11 +1,11 @@
 r"""One pattern of a ``.dockerignore``, read as Docker reads it.
 
 Docker (moby/patternmatcher 0.6.0) first checks a pattern with the rules of Go's ``filepath.Match`` and then
-turns it into a regular expression of Go's, by simple substitution: ``*`` becomes ``[^/]*``, ``**`` becomes
+turns it into one of Go's regular expressions, by simple substitution: ``*`` becomes ``[^/]*``, ``**`` becomes
 ``(.*/)?`` or ``.*``, ``?`` becomes ``[^/]``. What stands in brackets or behind a backslash goes into the
 expression as it is written, so that ``[!a]`` has a ``!`` and an ``a``, and ``\d`` is any digit. We do the
-same in the same two steps and translate Go's expression into one of Python's. It is held to Docker's verdicts
-in tests/vectors/dockerignore.
+same in the same two steps and translate Go's expression into Python's. tests/vectors/dockerignore has
+Docker's verdicts, which the tests compare with ours.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from collections.abc import Callable
 
 from enclavectl.errors import UsageError
 
-# Of a regular expression, but not of a pattern. Docker means to have {, | and } here as well, and has not:
-# its table is too short for them (escapeBytes in patternmatcher.go).
+# Special in a regular expression but not in a pattern. Docker intends {, | and } here as well, but its table
+# is too short for them (escapeBytes in patternmatcher.go).
 _SPECIAL = frozenset(".+()$")
 _REPETITION = re.compile(r"\{[0-9]+(?:,[0-9]*)?\}")
-# What Go's filepath.Match wants: in brackets members, or ranges of them, and no bare ] or - among those.
+# The syntax of Go's filepath.Match: brackets hold members or ranges of them, and no bare ] or -.
 _MEMBER = r"(?:\\.|[^\\\]\-\udc80-\udcff])"
 _SYNTAX = re.compile(rf"(?:\\.|\[\^?(?:{_MEMBER}(?:-{_MEMBER})?)+\]|[^\\\[])*", re.DOTALL)
 _ESCAPES = {"a": "\a", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
@@ -46,13 +46,14 @@ _UNREADABLE = str.maketrans(dict.fromkeys(range(56448, 56576), "�"))
 
 
 def compile_pattern(pattern: str) -> Callable[[str], bool]:
-    r"""A function that says of a path, relative to the context, if the pattern names it.
+    r"""Compile a pattern to a function that returns whether it matches a path relative to the context.
 
-    Bytes that are no UTF-8 stand as ``surrogateescape`` leaves them, in the pattern and in the path.
+    In the pattern and in the path, bytes that are not UTF-8 are decoded with ``surrogateescape``.
 
     Raises:
-        UsageError: Docker refuses the pattern; or beside a wildcard it has one of Go's operators that nobody
-            means and Docker would go by: ``|``, ``{2}``, ``\b``, ``\D``, ``[:^alpha:]`` and the like.
+        UsageError: Docker refuses the pattern. Or the pattern has, beside a wildcard, an operator of Go's
+            that Docker would obey and no author intends: ``|``, ``{2}``, ``\b``, ``\D``, ``[:^alpha:]`` and
+            the like.
     """
     if not _SYNTAX.fullmatch(pattern):
         raise _bad(
@@ -80,9 +81,9 @@ def _bad(pattern: str, why: str) -> UsageError:
 
 
 def _to_go(pattern: str) -> tuple[str, str]:
-    """How Docker compares (``exact``, ``prefix``, ``suffix`` or ``expression``), and Go's expression."""
+    """Return Docker's comparison (``exact``, ``prefix``, ``suffix``, ``expression``) and Go's regex."""
     kind, expression = "exact", []
-    text = pattern.removeprefix(_BOM).translate(_UNREADABLE)  # Go's scanner drops a mark in front
+    text = pattern.removeprefix(_BOM).translate(_UNREADABLE)  # Go's scanner drops a leading byte order mark
     at = steps = 0
     while at < len(text):
         character = text[at]
@@ -118,7 +119,7 @@ def _to_go(pattern: str) -> tuple[str, str]:
 
 
 def _to_python(expression: str, pattern: str) -> re.Pattern[str]:
-    """Go's expression as one of Python's. Only what ``_to_go`` writes can stand in it."""
+    """Translate Go's expression to Python's. It contains only what ``_to_go`` writes."""
     parts, at = [], 0
     while at < len(expression):
         if expression.startswith("(.*/)?", at):
@@ -141,7 +142,7 @@ def _to_python(expression: str, pattern: str) -> re.Pattern[str]:
                 pattern, f"Docker does not take {expression[at]!r} for itself here; write [{expression[at]}]"
             )
         elif expression[at] == "^":
-            parts.append(r"\A")  # Go's, too, is the beginning and no character
+            parts.append(r"\A")  # in Go as well, this is the beginning of the text and not a character
             at += 1
         else:
             parts.append(re.escape(expression[at]))
@@ -150,7 +151,7 @@ def _to_python(expression: str, pattern: str) -> re.Pattern[str]:
 
 
 def _class(expression: str, at: int, pattern: str) -> tuple[str, int]:
-    """The class whose ``[`` stands before ``at``, for Python, and where it ends."""
+    """Translate the class whose ``[`` stands before ``at``; return it and the offset of its end."""
     negation = "^" if expression.startswith("^", at) else ""
     at += len(negation)
     members, is_first = [], True
@@ -178,7 +179,7 @@ def _class(expression: str, at: int, pattern: str) -> tuple[str, int]:
 
 
 def _member(expression: str, at: int, pattern: str) -> tuple[str, int]:
-    r"""One character of a class, or the inside of a class such as ``\d`` for Python; and where it ends."""
+    r"""Translate one character of a class, or a class such as ``\d`` in it; return it and its end."""
     if expression[at] != "\\":
         return expression[at], at + 1
     text, end = _escape(expression, at, pattern)
@@ -186,7 +187,7 @@ def _member(expression: str, at: int, pattern: str) -> tuple[str, int]:
 
 
 def _escape(expression: str, at: int, pattern: str) -> tuple[str, int]:
-    """What a backslash and the character behind it mean, for the inside of one of Python's classes."""
+    """Translate a backslash and the character after it for the inside of a Python class."""
     name = expression[at + 1]
     if name.isascii() and not name.isalnum():
         return re.escape(name) if name != "^" else r"\^", at + 2

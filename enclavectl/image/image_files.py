@@ -1,4 +1,4 @@
-"""Paths of a flattened image, as the kernel would look them up in the running enclave."""
+"""Paths of a flattened image, resolved as the kernel would resolve them in the running enclave."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from typing import Protocol
 from enclavectl.eif.ramdisk.entries import Entry, Kind
 
 _MAX_LINKS = 40  # Linux follows no more (MAXSYMLINKS)
-# Where the enclave's init mounts file systems of its own, over all that the image has there; and nitro-cli's
-# does.
+# The folders over which our init, and nitro-cli's, mount other file systems: the image's files there are
+# hidden.
 MOUNTED = (b"dev", b"proc", b"run", b"sys", b"tmp")
 
 
 class ImageTree(Protocol):
-    """What a flattened image has at a path."""
+    """The files of a flattened image."""
 
     def entry(self, path: bytes) -> Entry | None:
-        """What stands at a path without links in it; None where nothing does."""
+        """Return the entry at a path without resolving links; None if there is none."""
         ...
 
     def siblings(self, folder: bytes) -> list[bytes]:
-        """Some names in a folder, to suggest one."""
+        """List some names in a folder, for suggestions."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Located:
-    """Where a path leads. ``entry`` is None if to nothing; ``problem`` says why, or why it is of no use."""
+    """The target of a path. ``entry`` is None if nothing is there; ``problem`` says why it is unusable."""
 
     path: bytes
     entry: Entry | None = None
@@ -35,7 +35,7 @@ class Located:
 
 
 def locate(tree: ImageTree, path: bytes) -> Located:
-    """Follow ``path`` from the root, through symbolic links, as far as it leads."""
+    """Resolve ``path`` from the root, through symbolic links, as far as possible."""
     waiting = [part for part in reversed(path.split(b"/")) if part not in (b"", b".")]
     at, links = b"", 0
     entry: Entry | None = tree.entry(b"")

@@ -1,4 +1,4 @@
-"""What a build would do: the base image, the wheels, the context, and what the lint says of them."""
+"""The plan of a build: the base image, the wheels, the context, and the lint's findings on them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LABELS = {LABEL: __version__}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildOutput:
-    """How a build says what it does: ``step`` for its parts, ``line`` for what Docker prints."""
+    """The output of a running build: ``step`` takes its parts, ``line`` the lines that Docker prints."""
 
     step: Callable[[str], None]
     line: Callable[[str], None]
@@ -33,10 +33,10 @@ class BuildOutput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """What becomes the application: the payload with ``model``, an ``image``, or a ``dockerfile``.
+    """The application of an enclave image: the payload with ``model``, an ``image``, or a ``dockerfile``.
 
-    ``dockerfile`` is a folder with a file of that name, or the file. ``platform`` chooses of an image that
-    Docker has for several.
+    ``dockerfile`` is a folder with a file of that name, or the file itself. ``platform`` selects one platform
+    of a multi-platform image.
     """
 
     model: Model | None = None
@@ -47,7 +47,7 @@ class Source:
 
     @property
     def name(self) -> str:
-        """What to call it in the image's metadata."""
+        """The application's name in the image's metadata."""
         if self.image is not None:
             return self.image.partition(":")[0]
         return self.model.card.model_id if self.model else "application"
@@ -55,7 +55,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Either an image that there is, or the recipe of one, and who builds it."""
+    """Either an existing Docker image, or the recipe of one and its builder."""
 
     image_id: str | None = None
     recipe: ImageRecipe | None = None
@@ -65,7 +65,7 @@ class Plan:
     findings: tuple[LintFinding, ...] = ()
 
     def to_json(self) -> dict[str, object]:
-        """The object that ``build --dry-run`` prints."""
+        """Return the object that ``build --dry-run`` prints."""
         return {
             "image": self.image_id,
             "builder": self.builder.name if self.builder else None,
@@ -83,11 +83,11 @@ def make_plan(
     store: WheelStore,
     output: BuildOutput,
 ) -> Plan:
-    """What a build of ``source`` takes. Pulls the base image and downloads wheels where they are not here.
+    """Plan a build of ``source``. Pull the base image and download the wheels that are missing.
 
     Raises:
-        UsageError: the model's weights are not those of its card, there is no Dockerfile, or it asks for what
-            no builder here does.
+        UsageError: the model's weights do not match its card, there is no Dockerfile, or no builder here
+            supports the Dockerfile.
         HostError: Docker or pip failed.
     """
     if source.image is not None:
@@ -104,7 +104,7 @@ def make_plan(
     wheels = lock_wheels(locked, store, target)
     payload = payload_context(source.model, wheels, store)
     return Plan(
-        # The base by its id, not its name: a tag may move between the probe and the build.
+        # The base image's id, not its name: a tag may move between the probe and the build.
         recipe=ImageRecipe(
             files=payload, dockerfile=PAYLOAD / "Dockerfile", base=base_id, has_network=False, labels=LABELS
         ),
@@ -121,7 +121,7 @@ def _plan_dockerfile(path: Path, engine: Engine, environ: Mapping[str, str]) -> 
     dockerfile = files.folder / files.dockerfile
     builder.require(dockerfile)
     return Plan(
-        # Whoever brings a Dockerfile may install packages in it.
+        # A user's Dockerfile may install packages from the network.
         recipe=ImageRecipe(files=files, dockerfile=dockerfile, has_network=True, labels=LABELS),
         builder=builder,
         findings=tuple(bounded(lint_context(files))),
@@ -129,10 +129,12 @@ def _plan_dockerfile(path: Path, engine: Engine, environ: Mapping[str, str]) -> 
 
 
 def make_image(plan: Plan, folder: Path, output: BuildOutput) -> str:
-    """The id of the plan's Docker image; ``folder`` has room for the context.
+    """Build the plan's Docker image if it does not exist, and return its id.
+
+    ``folder`` has room for the context.
 
     Raises:
-        HostError: a step of the build failed, or the engine did.
+        HostError: a step of the build failed, or the engine failed.
     """
     if plan.recipe is None or plan.builder is None:
         return str(plan.image_id)
@@ -141,7 +143,7 @@ def make_image(plan: Plan, folder: Path, output: BuildOutput) -> str:
 
 
 def lock_wheels(locked: tuple[Wheel, ...] | None, store: WheelStore, target: Target) -> tuple[Wheel, ...]:
-    """The wheels of the lock if they are for this target, else the newest; all of them in the store.
+    """Choose the wheels of the lock if they fit this target, else the newest; store all of them.
 
     Raises:
         HostError: pip failed.

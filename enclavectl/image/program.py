@@ -1,8 +1,8 @@
-"""Whether the enclave's init can start a program of an image, by the rules of execvpe and of the kernel.
+"""A check that the enclave's init can start a program of an image, by the rules of execvpe and the kernel.
 
-A program is a file, executable, and an ELF program of this machine whose loader is there, or a script whose
-interpreter is one (fs/binfmt_elf.c, fs/binfmt_script.c). A file of neither kind goes to /bin/sh, as execvpe
-does it.
+A program is an executable file: an ELF program for this machine whose loader exists, or a script whose
+interpreter is a program (fs/binfmt_elf.c, fs/binfmt_script.c). execvpe hands a file of neither kind to
+/bin/sh.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from enclavectl.eif.ramdisk.entries import Entry, Kind
 from enclavectl.image.image_files import ImageTree, Located, locate
 from enclavectl.suggest import nearest
 
-# Where init looks for a command without a slash: it has no PATH itself, so execvpe's default counts.
-_ENV_PATH = (b"bin", b"usr/bin")  # execvp's, where there is no PATH
+# init looks for a command without a slash here: init has no PATH, so execvpe's default applies.
+_ENV_PATH = (b"bin", b"usr/bin")  # execvp's default if PATH is unset
 INIT_PATH = (b"sbin", b"usr/sbin", b"bin", b"usr/bin")
-_MAX_INTERPRETERS = 5  # the kernel gives up behind the fifth script that starts another
-_SCRIPT_HEAD = 256  # BINPRM_BUF_SIZE: all that the kernel reads of a script's first line
+_MAX_INTERPRETERS = 5  # the kernel fails after the fifth script in a chain
+_SCRIPT_HEAD = 256  # BINPRM_BUF_SIZE: the kernel reads no more of a script's first line
 _MACHINES = {Arch.X86_64: 62, Arch.ARM64: 183}  # ELF's e_machine
 _MACHINE_NAMES = {3: "i386", 40: "ARM", 62: "x86_64", 183: "aarch64", 243: "RISC-V"}
 _ELF64 = struct.Struct("<16sHHIQQQIHHHHHH")
@@ -33,7 +33,7 @@ _MAX_LOADER = 4096  # PATH_MAX
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """Why a program cannot start; or, ``is_mild``, that it starts, but hardly as it was meant."""
+    """Why a program cannot start; if ``is_mild``, it starts but probably does not work as intended."""
 
     message: str
     is_mild: bool = False
@@ -41,14 +41,14 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class ProgramCheck:
-    """Judges the programs of one image; ``search_path`` has the folders of its PATH, if it has one."""
+    """The check of one image's programs; ``search_path`` has the folders of its PATH, if it has one."""
 
     tree: ImageTree
     search_path: tuple[bytes, ...] | None
     arch: Arch
 
     def judge_command(self, word: str, *, is_shell_form: bool) -> Iterator[Verdict]:
-        """The verdict on what init is given as the command's first word."""
+        """Judge the first word of the command, which init executes."""
         path = word.encode("utf-8", "surrogateescape")
         places = [path] if b"/" in path else [folder + b"/" + path for folder in INIT_PATH]
         located = [locate(self.tree, place) for place in places]
@@ -83,7 +83,7 @@ class ProgramCheck:
             yield from self._judge_other(head, shown)
 
     def _absent(self, found: Located) -> str:
-        """Why there is nothing, with the name that may have been meant."""
+        """Describe a missing program, with the name that the author may have intended."""
         problem = f"{found.problem}: /{show(found.path)}"
         folder, _, base = found.path.rpartition(b"/")
         near = nearest(show(base), map(show, self.tree.siblings(folder)))
@@ -156,7 +156,7 @@ class ProgramCheck:
             yield from self._judge_env(argument, shown, depth)
 
     def _judge_env(self, argument: bytes, shown: str, depth: int) -> Iterator[Verdict]:
-        """What env starts, as in ``#!/usr/bin/env python3``: it looks in the image's PATH."""
+        """Judge the program that env starts (``#!/usr/bin/env python3``): env searches the image's PATH."""
         words = argument.split()
         words = words[1:] if words[:1] in ([b"-S"], [b"--split-string"]) else words
         wanted = next((word for word in words if b"=" not in word and not word.startswith(b"-")), b"")
@@ -192,7 +192,7 @@ def _cannot(shown: str, why: str) -> Verdict:
 
 
 def _part(entry: Entry, offset: int, size: int) -> bytes:
-    """At most ``size`` bytes of a file's content from ``offset`` on."""
+    """Read at most ``size`` bytes of a file's content from ``offset`` on."""
     part, at = b"", 0
     for chunk in entry.data.chunks() if entry.data is not None else ():
         part += chunk[max(0, offset - at) :][: size - len(part)]

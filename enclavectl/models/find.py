@@ -1,9 +1,9 @@
 """Models: a card in YAML and the weights that it names by SHA-256, in one folder.
 
-Three places hold them: ``enclave_payload/model`` the packaged one, ``data_dir/models/<id>`` those that were
-fetched, and any folder that the user names. ``enclavectl.models.card`` reads cards. The packaged one's is
-there in the payload's own form as well, as in every image: reading YAML takes longer than launching a local
-enclave.
+They are in three places: the packaged model in ``enclave_payload/model``, fetched ones in
+``data_dir/models/<id>``, and others in any folder that the user names. ``enclavectl.models.card`` reads
+cards. The packaged model also has its card in the payload's form, as every image has: reading YAML takes
+longer than launching a local enclave.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ PACKAGED_DIR = Path(enclave_payload.__file__).parent / "model"
 
 
 def find_model(name_or_path: str | Path, *, data_dir: Path) -> Model:
-    """The model of that id (packaged or fetched), or of the card or folder at that path.
+    """Find a model by its id (packaged or fetched), or by the path of its card or folder.
 
-    A value with a ``/``, or that ends in .yaml, is a path. A fetched model cannot shadow the packaged one.
+    A value with a ``/``, or with the ending .yaml, is a path. A fetched model cannot shadow the packaged one.
 
     Raises:
         UsageError: there is no such model (the message lists those that exist), or its card cannot be used.
@@ -65,7 +65,7 @@ def find_model(name_or_path: str | Path, *, data_dir: Path) -> Model:
 
 
 def installed_models(data_dir: Path) -> dict[str, Path]:
-    """The card's path of every model that has an id to be called by, sorted by id. Cards are not read.
+    """List the paths of the cards of all packaged and fetched models, sorted by id. No card is read.
 
     Raises:
         UsageError: the folder of fetched models cannot be read.
@@ -84,7 +84,7 @@ def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
     except OSError:
-        return False  # what is wrong with it, reading it will say
+        return False  # reading it reports what is wrong
 
 
 def _read_measured(path: Path) -> ModelCard:

@@ -1,4 +1,4 @@
-"""What TFLite says of weights, asked in a process of its own: the runtime crashes on damaged ones.
+"""TFLite's verdict on weights, in a process of its own: the runtime crashes on damaged weights.
 
 ``python -m enclavectl.models.interpreter DESCRIPTOR WEIGHTS WIDTH HEIGHT MEAN STD`` writes its observation as
 JSON to the descriptor.
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-# MobileNet v1 takes a third of a second on a small machine; the rest is for one that is busy.
+# MobileNet v1 takes a third of a second on a small machine; the rest is for a busy machine.
 _TIMEOUT_S = 60.0
-# More inputs or outputs than these, and longer names, are no image classifier's.
+# No image classifier has more inputs or outputs, or longer names.
 _MAX_TENSORS = 16
 _MAX_NAME = 80
 
@@ -41,10 +41,11 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """What the runtime made of weights.
+    """The runtime's results for some weights.
 
-    ``failed`` is the step that it refused (``load``, ``allocate`` or ``inference``) with its own ``words``.
-    ``values`` are the outputs for each of two pictures, if the input is one that the payload can fill.
+    ``failed`` is the step that failed (``load``, ``allocate`` or ``inference``) and ``words`` the runtime's
+    message. ``values`` are the outputs for each of two pictures, if the input is one that the payload can
+    fill.
     """
 
     runtime: str
@@ -56,7 +57,7 @@ class Observation:
 
 
 def observe(weights: Path, card: ModelCard) -> Observation:
-    """Load the weights and ask them about two pictures.
+    """Load the weights in a separate process and classify two pictures.
 
     Raises:
         UsageError: the runtime crashed on them.
@@ -102,7 +103,7 @@ def _tensor(value: dict[str, Any]) -> Tensor:
 
 
 def main(arguments: list[str]) -> None:
-    """Write the observation. What the runtime refuses is an observation as well; what crashes it is none."""
+    """Write the observation. A refusal by the runtime is an observation as well; a crash is none."""
     descriptor, weights, width, height, mean, std = arguments
     found = _observe_here(Path(weights), (int(height), int(width)), float(mean), float(std))
     os.write(int(descriptor), json.dumps(asdict(found)).encode())
@@ -112,7 +113,7 @@ def _observe_here(weights: Path, sides: tuple[int, int], mean: float, std: float
     try:
         import tflite_runtime as package
         from tflite_runtime.interpreter import Interpreter
-    except ModuleNotFoundError:  # as in the payload
+    except ModuleNotFoundError:  # the payload tries both runtimes in this order
         import ai_edge_litert as package
         from ai_edge_litert.interpreter import Interpreter
 
@@ -157,7 +158,7 @@ def _is_picture(inputs: tuple[Tensor, ...], sides: tuple[int, int]) -> bool:
 
 
 def _pictures(sides: tuple[int, int]) -> Iterable[NDArray[np.float32]]:
-    """One gray, one in which every pixel differs: two sigmoids of a gray one may add up to one by chance."""
+    """Make a gray picture and one whose pixels all differ: two sigmoids of one may add up to 1 by chance."""
     import numpy as np
 
     height, width = sides

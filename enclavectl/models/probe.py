@@ -1,4 +1,4 @@
-"""Whether a model can serve, before anything is started with it: in the runtime's own words, with a fix."""
+"""A check that a model can serve, before an enclave starts: the runtime's message, and a fix."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from enclavectl.errors import UsageError
 from enclavectl.models.interpreter import Observation, Tensor, observe
 from enclavectl.models.weights import Model, load_weights
 
-# As the payload's classifier has it.
+# The bound of the payload's classifier.
 _MAX_DEVIATION_OF_SUM = 0.01
 _MAX_WORDS = 240
-# The code of the one misfit that another version of the runtime may not have.
+# The code of the one misfit that depends on the version of the runtime.
 OP_VERSION = "model-op-version"
 
 
@@ -28,13 +28,13 @@ class Misfit:
 
 
 def probe(model: Model) -> Observation:
-    """Return if the model can serve: the runtime loads it, it fits its card, and it answers in probabilities.
+    """Check that the model can serve: it loads, it fits its card, and it answers in probabilities.
 
-    Takes about a second, in a process of its own.
+    This takes about a second, in a process of its own.
 
     Raises:
-        UsageError: it cannot; or its weights are not the card's.
-        HostError: there is no runtime here to ask, or no process can be started.
+        UsageError: it cannot serve, or its weights do not match the card.
+        HostError: there is no runtime here, or no process can be started.
     """
     load_weights(model)
     found = observe(model.weights_path, model.card)
@@ -44,7 +44,7 @@ def probe(model: Model) -> Observation:
 
 
 def judge(found: Observation, card: ModelCard) -> Misfit | None:
-    """What keeps a model of that observation from serving with that card; None if nothing does."""
+    """Return the reason why a model of that observation cannot serve with that card; None if it can."""
     if found.failed == "allocate" and (dynamic := _dynamic_sides(found)):
         return dynamic
     if found.failed is not None:
@@ -93,7 +93,7 @@ _OP_VERSION = {
 
 
 def _first_words(words: str) -> str:
-    """The first sentence of what the runtime says, which repeats itself, and the operation it is about."""
+    """Return the first sentence of the runtime's repetitive message, and the operation that it names."""
     first = re.split(r"\. (?=[A-Z])|\n|Registration failed", words.strip(), maxsplit=1)[0].rstrip(".")
     node = re.search(r"Node number \d+ \(([^)]{1,80})\)", words)
     named = f" ({node[1]})" if node and node[1] not in first else ""

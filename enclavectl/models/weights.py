@@ -1,4 +1,4 @@
-"""A model that was found: its card, where its weights are, and the weights themselves, checked."""
+"""A model: its card, the path of its weights, and a checked reader of the weights."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from enclave_payload.card import ModelCard
 from enclavectl.errors import UsageError
 from enclavectl.files import read_bounded
 
-# MobileNet v1 1.0 in float32 has 17 MB; more than this would not fit the memory of the smallest enclave.
+# MobileNet v1 1.0 in float32 has 17 MB; larger weights would not fit the memory of the smallest enclave.
 MAX_WEIGHTS_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """What runs a model needs of it; the weights are checked by ``load_weights``, not before."""
+    """A model as a backend needs it. Only ``load_weights`` checks the weights."""
 
     card: ModelCard
     card_path: Path
@@ -24,7 +24,7 @@ class Model:
 
 
 def load_weights(model: Model) -> bytes:
-    """Read the weights, which have the SHA-256 of the card.
+    """Read the weights and check their SHA-256 against the card.
 
     Raises:
         UsageError: the file is missing, longer than 64 MiB, or not the one that the card describes.

@@ -1,4 +1,4 @@
-"""Frames over a connected socket, with deadlines, and what a refusal means to a client."""
+"""Frames over a connected socket, with deadlines, and a client's errors for refusals."""
 
 from __future__ import annotations
 
@@ -12,32 +12,33 @@ from enclavectl.net.refusal import Refusal, RefusalCode, parse_refusal
 
 __all__ = ["Frame", "FrameStream", "FrameType", "WireError"]
 
-# vsock on the parent takes writes of this size well; from inside the enclave the bound is 16 KiB. A Unix
-# socket takes any size, and wakes the reader less often for a larger one.
+# On the parent, vsock handles writes of this size well; inside the enclave the bound is 16 KiB. A Unix socket
+# takes any size, and a larger one wakes the reader less often.
 _VSOCK_SEND_BYTES = 64 * 1024
 _UNIX_SEND_BYTES = 1024 * 1024
-_RECV_BYTES = 64 * 1024
+_RECV_BYTES = 64 * 1024  # an answer or an attestation document fits in one call
 
 
 class FrameStream:
     """Frames over a connected socket, with a deadline for each; any error is an ``EnclavectlError``."""
 
     def __init__(self, sock: socket.socket, name: str) -> None:
-        """``name`` is what messages call the peer."""
+        """Wrap a connected socket; ``name`` names the peer in messages."""
         self._sock = sock
         self._send_bytes = _UNIX_SEND_BYTES if sock.family == socket.AF_UNIX else _VSOCK_SEND_BYTES
         self._name = name
         self._reader = FrameReader({})
 
     def accept(self, limits: Mapping[FrameType, int]) -> None:
-        """Take these frame types from now on, up to so many bytes of body each."""
+        """Accept only these frame types from now on, each with its limit on the body in bytes."""
         self._reader.limits = limits
 
     def send(self, head: bytes, body: Buffer = b"", *, deadline: float) -> None:
         """Send all of ``head`` and ``body``, by ``deadline`` on the monotonic clock.
 
         Raises:
-            EnclaveLost: the peer is gone or does not read. It may have said why: ``receive`` what is left.
+            EnclaveLost: the peer is gone or does not read. It may have sent a refusal: call ``receive`` for
+                it.
         """
         try:
             parts = [memoryview(head), memoryview(body)]
@@ -80,14 +81,14 @@ class FrameStream:
         return frame
 
     def refusal(self, refusal: Refusal) -> EnclavectlError:
-        """Turn a refusal into the error for the user. It is unauthenticated: believe only the no."""
+        """Turn a refusal into the error for the user. It is unauthenticated: its reason may be a lie."""
         kind, text, hint = _REFUSALS[refusal.code]
         return kind(
             f"{self._name} {text}", hint=hint, code=f"refused-{refusal.code.name.lower().replace('_', '-')}"
         )
 
     def refusal_in(self, frame: Frame) -> EnclavectlError:
-        """Turn the refusal in a frame into the error that a user should see."""
+        """Parse the refusal in a frame and turn it into the error for the user."""
         try:
             return self.refusal(parse_refusal(frame.body))
         except WireError as exc:

@@ -1,4 +1,4 @@
-"""Where an enclave is reached, by one pair of functions: Unix sockets, vsock, vsock behind a Unix socket."""
+"""Connecting and listening on every kind of address: Unix sockets, vsock, vsock behind a Unix socket."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ from enclavectl.net.address import Address, HybridVsockAddress, UnixAddress, Vso
 # sun_path holds 108 bytes with its NUL, linux/un.h.
 _MAX_UNIX_PATH = 107
 _SEND_BUFFER_BYTES = 1024 * 1024
-# Connections that nobody has accepted yet. Who finds no room tries again, and may lose to a crowd each time.
+# Connections not accepted yet. A client that finds the queue full tries again, and may lose to others each
+# time.
 _BACKLOG = 512
-# A listener that is behind takes its next connection within milliseconds.
+# A busy listener accepts its next connection within milliseconds.
 _FULL_PAUSE_S = 0.02
 # "OK " and a port of ten digits, with room.
 _MAX_HYBRID_REPLY = 32
-# Docker's default profile refuses AF_VSOCK since 20.10.22 (moby issue 44670); without the module it is
-# EAFNOSUPPORT.
+# Docker's default profile refuses AF_VSOCK since 20.10.22 (moby issue 44670). Without the kernel module the
+# error is EAFNOSUPPORT.
 _FORBIDDEN_HINT = (
     "a container's seccomp profile, or SELinux or AppArmor, forbids it: docker run --security-opt "
     "seccomp=PROFILE with a profile that allows socket(AF_VSOCK)"
@@ -36,7 +37,7 @@ def connect(address: Address, timeout_s: float) -> socket.socket:
     """Connect a stream socket.
 
     Raises:
-        StateError: nobody listens there.
+        StateError: nothing listens there.
         HostError: this kernel has no such sockets.
         EnclaveLost: no connection within ``timeout_s`` seconds, or the kernel's limit if that is shorter.
     """
@@ -44,7 +45,7 @@ def connect(address: Address, timeout_s: float) -> socket.socket:
     sock = _new_socket(address)
     try:
         sock.settimeout(timeout_s)
-        # Room for a picture of common size, so that sending it does not take turns with its reader.
+        # Room for a picture of common size, so that the sender does not wait for the reader.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
         if isinstance(address, VsockAddress):
             sock.connect((address.cid, address.port))
@@ -74,7 +75,7 @@ def listen(address: Address) -> socket.socket:
     Raises:
         StateError: the address is in use or cannot be bound.
         HostError: this kernel has no such sockets.
-        UsageError: a hybrid address, which is a guest's: guests connect to Unix sockets of the host.
+        UsageError: a hybrid address belongs to a guest; guests connect to Unix sockets of the host.
     """
     if isinstance(address, HybridVsockAddress):
         raise UsageError(f"{address}: expected an address of this host, found one inside of a guest")
@@ -112,7 +113,7 @@ def _new_socket(address: Address) -> socket.socket:
 
 
 def _connect_unix(sock: socket.socket, path: Path, deadline: float) -> None:
-    """Connect, also where the listener's queue is full for the moment: Linux says EAGAIN and does not wait.
+    """Connect; retry while the listener's queue is full: Linux then returns EAGAIN and does not wait.
 
     Raises:
         OSError: nobody listens; TimeoutError when there was no room by ``deadline``.
@@ -137,7 +138,7 @@ def _ask_for_port(sock: socket.socket, port: int, deadline: float) -> None:
     sock.sendall(b"CONNECT %d\n" % port)
     reply = b""
     while not reply.endswith(b"\n") and len(reply) < _MAX_HYBRID_REPLY:
-        # A time-out of zero would mean not to wait at all.
+        # A timeout of zero would make the socket non-blocking.
         sock.settimeout(max(deadline - time.monotonic(), 0.001))
         byte = sock.recv(1)
         if not byte:
@@ -149,7 +150,7 @@ def _ask_for_port(sock: socket.socket, port: int, deadline: float) -> None:
 
 @contextmanager
 def listening(address: Address) -> Iterator[socket.socket]:
-    """``listen`` for the length of a block; a Unix socket is gone from the file system afterwards.
+    """Listen for the length of a block; remove a Unix socket from the file system afterwards.
 
     Raises:
         StateError: as ``listen``.
@@ -163,21 +164,21 @@ def listening(address: Address) -> Iterator[socket.socket]:
 
 
 def _remove_stale(name: str) -> None:
-    """Remove a socket that nobody listens on any more: a killed process cannot do it itself."""
+    """Remove a socket without a listener, which a killed process left behind."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)  # one whose queue is full has a listener
+        probe.setblocking(False)  # a socket whose queue is full has a listener
         try:
             probe.connect(name)
         except ConnectionRefusedError:
             if stat.S_ISSOCK(os.lstat(name).st_mode):
                 os.unlink(name)  # noqa: PTH108 - /proc/self/fd names are for the system calls as they are
         except OSError:
-            return  # nothing there, or something that bind() will complain about better
+            return  # nothing is there, or bind() will report what is wrong
 
 
 @contextmanager
 def _short_path(path: Path) -> Iterator[str]:
-    """Yield a name for ``path`` that fits into sun_path, however deep the folder lies."""
+    """Yield a name for ``path`` that fits into sun_path, however deep its folder is."""
     if len(os.fsencode(path)) <= _MAX_UNIX_PATH:
         yield str(path)
         return

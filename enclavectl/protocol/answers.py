@@ -1,4 +1,4 @@
-"""Answers as a client reads them, and the message that one was taken."""
+"""The client's reader of answers, and its acknowledgment of an answer."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def parse_answer(body: Buffer) -> Answer:
 
 
 def taken_frame(request_id: bytes) -> bytes:
-    """Write ``24 bytes request id``: this answer was opened, and the enclave may forget it."""
+    """Write ``24 bytes request id``: the client has opened this answer, so the enclave may forget it."""
     return encode_frame(FrameType.TAKEN, request_id)
 
 
@@ -63,7 +63,7 @@ def parse_outcome(content: bytes) -> Outcome:
     """Read ``Outcome.to_cbor``.
 
     Raises:
-        ContentError: anything but that map with values in bounds.
+        ContentError: the bytes are not that map, or a value is out of bounds.
     """
     fields = read_fields(content, _FIELDS, max_bytes=ANSWER_PLAINTEXT_BYTES)
     model_id, model_sha256 = _model(fields["model"])

@@ -1,6 +1,6 @@
-"""The enclave's own decoder of pictures, for those who show a picture as the enclave sees it.
+"""The enclave's own decoder of pictures, for previews that show what the enclave sees.
 
-A module of its own: it loads Pillow, which takes longer than most commands.
+It is a module of its own because it loads Pillow, which takes longer than most commands.
 """
 
 from enclave_payload.picture import PictureError, decode_upright

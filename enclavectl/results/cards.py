@@ -1,4 +1,4 @@
-"""One picture's card on a report: the preview, the answer with its bars, or why there is none."""
+"""One picture's card in a report: the preview, and the answer with its bars or the refusal."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from enclavectl.results.previews import Preview
 
 
 def card_id(position: int) -> str:
-    """The anchor of the picture at ``position``, which counts from 1."""
+    """Return the anchor of the picture at ``position``, which counts from 1."""
     return f"picture-{position}"
 
 
 def render_card(result: Object, position: int, preview: Preview | None, names: Mapping[str, str]) -> str:
-    """The card of one element of ``results``; ``names`` has the label's name by its code.
+    """Render the card of one element of ``results``; ``names`` maps label codes to names.
 
     Raises:
         UsageError: ``result`` is not such an element; the message names the field.
@@ -92,9 +92,9 @@ def _row(name: str, share: float, *, first: bool) -> str:
 
 
 def bar(share: float) -> str:
-    """A bar as wide as ``share``, of 1 at most.
+    """Draw a bar as wide as ``share``, which is at most 1.
 
-    SVG and not a styled element: the security policy allows no style attribute, and bars must print.
+    The bar is SVG, not a styled element: the security policy allows no style attribute, and bars must print.
     """
     width = 100 * min(max(share, 0.0), 1.0)
     return (

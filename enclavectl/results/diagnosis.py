@@ -1,4 +1,4 @@
-"""The answer of ``diagnose``: from replies to the ``enclavectl.diagnosis/1`` object that everything shows."""
+"""The answer of ``diagnose``: from replies to the ``enclavectl.diagnosis/1`` object that all outputs show."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ _PROBLEMS: dict[Problem, tuple[str, str]] = {
         "it is damaged, cut short, or not of the format that its first bytes announce",
         "open it in a picture viewer and save it again as JPEG or PNG",
     ),
-    Problem.TOO_MANY_PIXELS: ("it has more than 50 megapixels", "scale it down"),
+    Problem.TOO_MANY_PIXELS: (
+        "it has more than 50 megapixels, or more than 65,535 pixels on a side",
+        "scale it down",
+    ),
     Problem.MORE_THAN_ONE_FRAME: ("it has more than one frame", "save the one frame that you mean"),
     Problem.UNSUPPORTED_PIXELS: (
         "its pixels are not 8-bit gray, RGB, CMYK or a palette, and converting them would guess their range",
@@ -36,6 +39,14 @@ _PROBLEMS: dict[Problem, tuple[str, str]] = {
     Problem.MODEL_FAILED: (
         "the model gave no probabilities for it",
         "is the model the one that its card describes?",
+    ),
+    Problem.TOO_COSTLY: (
+        "it takes more processor time or memory than one picture may",
+        "save it again as a plain JPEG or PNG, or scale it down",
+    ),
+    Problem.DECODER_FAILED: (
+        "the process that decoded it crashed or was killed; no other picture was harmed",
+        "send it again; if that fails too, save it again as JPEG or PNG, or give the enclave more memory",
     ),
     Problem.TOO_LATE: ("it waited too long for its turn", "send fewer pictures at a time"),
     Problem.OUTBOX_FULL: (
@@ -52,7 +63,7 @@ _REMARKS: dict[Remark, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """One picture's line: what the enclave said, or why it said nothing."""
+    """The result of one picture: the enclave's answer, or the error in its place."""
 
     image: str
     sha256: str | None
@@ -63,12 +74,12 @@ class Result:
 
     @property
     def warnings(self) -> list[tuple[str, str]]:
-        """Code and words of each thing that makes the answer worth less; the enclave found them."""
+        """The code and the text of each remark by which the enclave qualifies its answer."""
         remarks = () if self.outcome is None else self.outcome.remarks
         return [(str(remark), _REMARKS[remark]) for remark in remarks]
 
     def to_json(self, names: dict[str, str], *, top: int | None = None) -> dict[str, object]:
-        """An element of ``results``; ``names`` maps label codes to names.
+        """Return an element of ``results``; ``names`` maps label codes to names.
 
         ``top`` is how many probabilities it has, of the most probable labels; None for all of them.
         """
@@ -96,11 +107,11 @@ class Result:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """Everything that one ``diagnose`` found out, in the order in which the pictures were named.
+    """All results of one ``diagnose``, in the order in which the pictures were named.
 
-    Of ``pictures`` that were named, each has a result, unless the command was interrupted.
-    ``later_enclaves`` are those of its further sessions, where the first enclave was lost; ``session`` of a
-    result says which one answered.
+    Each of the ``pictures`` named has a result, unless the command was interrupted. ``later_enclaves`` are
+    those of further sessions, after the first enclave was lost; ``session`` of a result tells which enclave
+    answered.
     """
 
     backend: str
@@ -112,16 +123,16 @@ class Diagnosis:
 
     @property
     def has_errors(self) -> bool:
-        """Whether a picture has an error in place of an answer; the command then ends with 5."""
+        """True if a picture has an error in place of an answer; the command then exits with 5."""
         return any(result.error is not None for result in self.results)
 
     @property
     def is_complete(self) -> bool:
-        """True if every picture has a result, be it a refusal."""
+        """True if every picture has a result; a refusal counts."""
         return len(self.results) == self.pictures
 
     def to_json(self, *, top: int | None = None) -> dict[str, object]:
-        """The ``enclavectl.diagnosis/1`` object; ``top`` as in ``Result.to_json``."""
+        """Return the ``enclavectl.diagnosis/1`` object; ``top`` as in ``Result.to_json``."""
         names = self.enclave.label_names
         return {
             **self.head_json(),
@@ -133,7 +144,7 @@ class Diagnosis:
         }
 
     def head_json(self) -> dict[str, object]:
-        """What of the object is known before any result: who answers, and what proves it."""
+        """Return the part of the object that is known before any result: the enclave and its evidence."""
         document, card = self.enclave.document, self.enclave.card
         later = [_evidence(enclave.document) for enclave in self.later_enclaves]
         return {
@@ -164,7 +175,7 @@ def _evidence(document: VerifiedDocument) -> dict[str, object]:
 
 
 def to_result(name: str, reply: Reply) -> Result:
-    """The result for the picture called ``name``; an outcome with a problem becomes a refusal."""
+    """Make the result for the picture ``name``; an outcome with a problem becomes a refusal."""
     problem = None if reply.outcome is None else reply.outcome.problem
     return Result(
         image=name,
@@ -177,6 +188,6 @@ def to_result(name: str, reply: Reply) -> Result:
 
 
 def refusal(name: str, problem: Problem) -> PictureRefused:
-    """What the enclave's word for a problem means to a person."""
+    """Explain the enclave's problem code to a person."""
     text, hint = _PROBLEMS[problem]
     return PictureRefused(f"{name}: the enclave refused it: {text}", hint=hint, code=str(problem))

@@ -1,6 +1,6 @@
 """The form of a report's pages: self-contained HTML that runs no script and loads nothing.
 
-A strict content security policy says so to the browser.
+A strict content security policy makes the browser enforce that.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from enclavectl import __version__
 from enclavectl.results.markup import Object, as_object, string, text
 from enclavectl.results.wording import TRUST_WORDS, UNVERIFIED, TrustWords
 
-# By this a report is told from files of others' before it is written over.
+# This mark identifies a report: other files are not overwritten.
 MARK = '<meta name="generator" content="enclavectl report">'
 
 
 def render_page(head: Object, title: str, *parts: str) -> str:
-    """A page of ``parts`` under the banner of the trust that ``head`` tells of, as text for UTF-8.
+    """Render a page of ``parts`` under the banner for the trust in ``head``, as text for UTF-8.
 
-    ``head`` is an ``enclavectl.diagnosis/1`` object; its results are not looked at.
+    ``head`` is an ``enclavectl.diagnosis/1`` object; its results are ignored.
 
     Raises:
-        UsageError: ``head`` is none; the message names the field.
+        UsageError: ``head`` is not such an object; the message names the field.
     """
     words = _words(head)
     return f"""<!DOCTYPE html>
@@ -45,7 +45,7 @@ def render_page(head: Object, title: str, *parts: str) -> str:
 
 
 def render_heading(head: Object, title: str) -> str:
-    """The page's heading, what answered, and the model's notice.
+    """Render the page's heading, the enclave that answered, and the model's notice.
 
     Raises:
         UsageError: as ``render_page``.
@@ -61,12 +61,12 @@ trust {text(string(head, "trust"))}, {text(string(evidence, "timestamp"))}</p>
 
 
 def render_cards(cards: str) -> str:
-    """The section with the pictures' cards."""
+    """Render the section with the pictures' cards."""
     return f'<section class="pictures" aria-label="Answers">\n{cards}</section>'
 
 
 def render_evidence(head: Object) -> str:
-    """The evidence, and what it proves.
+    """Render the evidence and what it proves.
 
     Raises:
         UsageError: as ``render_page``.
@@ -87,7 +87,7 @@ def render_evidence(head: Object) -> str:
 
 
 def _row(term: str, value: str) -> str:
-    # Ten of the sixteen registers are zero on every enclave: on paper they only take room.
+    # Ten of the sixteen registers are zero on every enclave, so print leaves them out.
     kind = " zero" if term.startswith("PCR") and value and not value.strip("0") else ""
     return f'<div class="fact{kind}"><dt>{text(term)}</dt><dd class="mono">{text(value)}</dd></div>'
 

@@ -1,6 +1,6 @@
-"""Text and values on their way into HTML: escaped, and of the type that a page expects.
+"""Text and values for HTML: escaped, and of the type that a page expects.
 
-File names, labels and errors are data from elsewhere: every one goes through ``text``.
+File names, labels and errors are untrusted data, so each one goes through ``text``.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ Object: TypeAlias = Mapping[str, object]
 
 
 def text(value: object) -> str:
-    """``value`` for the inside of an element or a quoted attribute; what does not print is spelled out.
+    """Escape ``value`` for an element or a quoted attribute; write unprintable characters as escapes.
 
-    That covers the half characters of undecodable file names, which UTF-8 cannot write, and marks that
-    reverse a text's direction, which can make a name read as another.
+    These include the surrogates of undecodable file names, which UTF-8 cannot encode, and the marks that
+    reverse a text's direction, which can make one name look like another.
     """
     return html.escape(visible(str(value)))
 
 
 def percent(share: float) -> str:
-    """A probability as people read it."""
+    """Format a probability as a percentage."""
     return "&lt; 0.1 %" if 0 < share < 0.0005 else f"{100 * share:.1f} %"
 
 
 def objects(parent: Object, key: str) -> list[Object]:
-    """The list of objects at ``key``.
+    """Return the list of objects at ``key``.
 
     Raises:
         UsageError: there is none.
@@ -41,7 +41,7 @@ def objects(parent: Object, key: str) -> list[Object]:
 
 
 def as_object(parent: Object, key: str) -> Object:
-    """The object at ``key``.
+    """Return the object at ``key``.
 
     Raises:
         UsageError: there is none.
@@ -50,7 +50,7 @@ def as_object(parent: Object, key: str) -> Object:
 
 
 def string(parent: Object, key: str) -> str:
-    """The text at ``key``.
+    """Return the text at ``key``.
 
     Raises:
         UsageError: there is none.
@@ -62,7 +62,7 @@ def string(parent: Object, key: str) -> str:
 
 
 def number(parent: Object, key: str) -> float:
-    """The number at ``key``.
+    """Return the number at ``key``.
 
     Raises:
         UsageError: there is none, or it is not finite.

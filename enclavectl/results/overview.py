@@ -1,4 +1,4 @@
-"""What a report says of a batch as a whole: how many of each label, which were refused, where each is."""
+"""A report's overview of a batch: the number of pictures by label, the refused ones, and links."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enclavectl.results.cards import bar
 from enclavectl.results.markup import Object, as_object, percent, string, text
 
-# Links and lines that a person still looks through; the pages have all of them.
+# As many links and lines as a person reads; the pages have all of them.
 _MAX_LINKS = 12
 _MAX_REFUSED = 200
 
@@ -21,10 +21,10 @@ class _Label:
 
 
 class Overview:
-    """Counts results as they come, in memory that does not grow with the batch."""
+    """A count of the results of a batch, in constant memory."""
 
     def __init__(self, total: int) -> None:
-        """``total`` pictures were named."""
+        """Start the count of a batch of ``total`` pictures."""
         self._total = total
         self._labels: dict[str, _Label] = {}
         self._refused: list[tuple[int, str, str]] = []
@@ -35,7 +35,7 @@ class Overview:
         """Count one element of ``results``.
 
         Raises:
-            UsageError: it is none; the message names the field.
+            UsageError: it is not such an element; the message names the field.
         """
         if "error" in result:
             self._refusals += 1
@@ -59,7 +59,7 @@ class Overview:
         return f"{self.answered} of {self._total} picture{'' if self._total == 1 else 's'} classified"
 
     def render(self, address: Callable[[int], str]) -> str:
-        """The section; ``address`` is where the picture at a position is."""
+        """Render the section; ``address`` returns the link to the picture at a position."""
         missing = self._total - self.answered - self._refusals
         incomplete = (
             f'<p class="wrong"><strong>Incomplete:</strong> the command was interrupted; '

@@ -1,4 +1,4 @@
-"""Small copies of pictures for people to look at: upright, and without the metadata of the picture."""
+"""Previews: small, upright copies of pictures without the picture's metadata."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from enclavectl.protocol.decoder import PictureError, decode_upright
 if TYPE_CHECKING:
     from enclavectl.client.pictures import Picture
 
-# What a report shows is half as wide; the rest is for screens with two dots a pixel, and for print.
+# Pixels. A report shows half of it; the rest is for high-resolution screens and print.
 MAX_PREVIEW_SIDE = 512
-# Pillow's default of 75 shows blocks in the smooth shades of skin.
+# Pillow's default of 75 leaves visible blocks in the smooth shades of skin.
 _JPEG_QUALITY = 88
 
 
@@ -27,12 +27,12 @@ class Preview:
 
 
 def preview_of(picture: Picture) -> Preview | None:
-    """The picture as the enclave's own decoder reads it, made smaller; None if it cannot be decoded here."""
+    """Decode the picture with the enclave's decoder and scale it down; None if decoding fails here."""
     try:
         image = decode_upright(picture.data, picture.media_type, _fit).image
     except PictureError:
         return None
-    image.info.clear()  # Pillow carries a comment over into what it saves
+    image.info.clear()  # Pillow would copy a comment into the saved file
     file = io.BytesIO()
     image.save(file, "JPEG", quality=_JPEG_QUALITY)
     return Preview(data=file.getvalue(), width=image.width, height=image.height)

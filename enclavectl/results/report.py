@@ -1,6 +1,6 @@
 """A report on the disk: one page, or for a long batch an index with numbered pages beside it.
 
-Pages are written as soon as their answers are there, so that a report takes no more memory than one of them.
+Each page is written as soon as its answers are complete, so a report takes the memory of one page.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from enclavectl.results.previews import preview_of
 if TYPE_CHECKING:
     from enclavectl.client.pictures import Picture
 
-# With previews of about 40 kB, pages of 6 MB: browsers open them at once.
+# With previews of about 40 kB, a page has 6 MB, which browsers open at once.
 PICTURES_PER_PAGE = 100
 _MARK_WITHIN_BYTES = 1024
 
 
 def check_target(path: Path, inputs: Iterable[str], total: int, *, force: bool) -> None:
-    """Return if a report on ``total`` pictures may be written to ``path`` and beside it.
+    """Check that a report on ``total`` pictures may be written to ``path`` and beside it.
 
-    ``force`` allows to write over files that are no reports, but never over a picture.
+    ``force`` allows overwriting a file that is no report, but never a picture.
 
     Raises:
-        UsageError: there is no folder for it; or it, or one of its pages, is an input, a picture, a folder,
-            or a file of somebody else's.
+        UsageError: the folder is missing; or ``path``, or one of the pages, is an input, a picture, a folder,
+            or a file that is no report.
     """
     if path.is_dir() or not path.parent.is_dir():
         raise UsageError(f"--report {path}: expected the name of a file in a folder that exists")
@@ -76,13 +76,13 @@ def _check_existing(path: Path, *, force: bool) -> None:
 def _identity(path: Path) -> tuple[int, int] | None:
     try:
         status = path.stat()
-    except (OSError, ValueError):  # as - for standard input; whoever reads it will say what is wrong
+    except (OSError, ValueError):  # such as - for standard input; reading it reports what is wrong
         return None
     return status.st_dev, status.st_ino
 
 
 def page_paths(path: Path, total: int) -> list[Path]:
-    """Where the numbered pages of a report on ``total`` pictures are; none if one page has them all."""
+    """Return the paths of a report's numbered pages; none if one page holds all ``total`` pictures."""
     if total <= PICTURES_PER_PAGE:
         return []
     count = -(-total // PICTURES_PER_PAGE)
@@ -91,17 +91,17 @@ def page_paths(path: Path, total: int) -> list[Path]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportHead:
-    """What the pages say of the batch: a diagnosis object without its results, and the labels' names."""
+    """The facts on every page: a diagnosis object without its results, and the labels' names."""
 
     diagnosis: Object
     label_names: Mapping[str, str]
 
 
 class ReportWriter:
-    """Takes results in any order and writes pages in the order of the pictures."""
+    """A writer that takes results in any order and writes pages in the order of the pictures."""
 
     def __init__(self, path: Path, total: int, head: ReportHead) -> None:
-        """``total`` pictures were named; ``check_target`` has passed ``path``."""
+        """Start a report on ``total`` pictures at ``path``, which ``check_target`` has accepted."""
         self._path = path
         self._total = total
         self._head = head
@@ -114,9 +114,9 @@ class ReportWriter:
         self._failure: EnclavectlError | None = None
 
     def add(self, index: int, result: Object, picture: Picture | None) -> None:
-        """Take the result of the picture at ``index``, counted from 0, in the form that JSON has.
+        """Take the result of the picture at ``index``, counted from 0, as JSON values.
 
-        What the disk does not take is told by ``finish``: answers must not stop for a report.
+        ``finish`` reports a failure to write: answers must not stop for a report.
 
         Raises:
             UsageError: ``result`` is not an element of ``results``.
@@ -131,14 +131,14 @@ class ReportWriter:
             self._next += 1
 
     def finish(self) -> Path:
-        """Write what is left, and the index; the path of the page to open first.
+        """Write the remaining pages and the index; return the path of the page to open first.
 
-        Pictures without a result are left out, and the overview says how many.
+        Pictures without a result are omitted, and the overview gives their number.
 
         Raises:
-            HostError: the disk did not take a page.
+            HostError: a page could not be written.
         """
-        for index in sorted(self._waiting):  # behind those that never got a result
+        for index in sorted(self._waiting):  # these wait for pictures that never got a result
             self._take(index)
         if self._page < len(self._pages):
             self._write_page(is_last=True)
@@ -213,5 +213,5 @@ def _navigation(links: Sequence[tuple[str, Path]]) -> str:
 
 
 def _href(path: Path) -> str:
-    # Below "./", so that no name reads as an address with a scheme.
+    # "./" keeps a file name from being read as an address with a scheme.
     return f"./{quote(os.fsencode(path.name))}"

@@ -1,4 +1,4 @@
-"""The enclave that a command starts: the configuration and the command line as a backend takes them."""
+"""The enclave that a command starts: configuration and command line as a backend's specification."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from enclavectl.models.probe import probe
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchRequest:
-    """What a command line says of an enclave to be started; the configuration says the rest."""
+    """The command line's part of an enclave to start; the configuration has the rest."""
 
     name: str | None = None
     debug: bool = False
@@ -23,11 +23,11 @@ class LaunchRequest:
 
 
 def launch_spec(config: Config, request: LaunchRequest) -> EnclaveSpec:
-    """Return what `run` and a fresh `diagnose` start on the backend that ``config`` names.
+    """Return the specification that `run` and a fresh `diagnose` start on the backend in ``config``.
 
     Raises:
-        UsageError: there is no such model, or it cannot serve; or an image was named for a backend that runs
-            none.
+        UsageError: the model does not exist or cannot serve, or an image was named for a backend without
+            images.
     """
     machine = config.enclave
     if not resolve_backend(config).runs_machines:
@@ -37,7 +37,7 @@ def launch_spec(config: Config, request: LaunchRequest) -> EnclaveSpec:
                 hint="leave it out, or use --backend nitro",
             )
         model = find_model(config.model, data_dir=config.data_dir)
-        if model.card_path.parent != PACKAGED_DIR:  # which the project's own tests probe
+        if model.card_path.parent != PACKAGED_DIR:  # our tests probe the packaged model
             probe(model)
         return ProcessSpec(
             name=request.name,

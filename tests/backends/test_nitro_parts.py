@@ -17,7 +17,7 @@ from enclavectl.backends.history import History
 from enclavectl.backends.keeping.ending import Ended
 from enclavectl.backends.keeping.locks import lock_enclave
 from enclavectl.backends.nitro.ending import Ending, keep_history
-from enclavectl.backends.nitro.listing import attested_id, join, owner_of, state_of
+from enclavectl.backends.nitro.listing import join, module_id_of, owner_of, state_of
 from enclavectl.backends.nitro.records import (
     LaunchRecord,
     Record,
@@ -232,13 +232,13 @@ def test_what_is_kept_of_one_that_nobody_saw_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("named", "attested"),
+    ("printed", "attested"),
     [
-        ("i-0f1a2b3c4d5e6f708-enc97efc46fcb39565", "i-0f1a2b3c4d5e6f708-enc097efc46fcb39565"),
-        ("i-0f1a2b3c4d5e6f708-enc197efc46fcb39565", "i-0f1a2b3c4d5e6f708-enc197efc46fcb39565"),
-        ("i-enc1-enc2", "i-enc1-enc0000000000000002"),
-        ("anything", "anything"),
+        ("i-0abc-enc1904e4fea1636f6", "i-0abc-enc01904e4fea1636f6"),
+        ("i-0abc-enc891904e4fea1636f", "i-0abc-enc891904e4fea1636f"),
+        ("i-0abc-enc1", "i-0abc-enc0000000000000001"),
+        ("something else", "something else"),
     ],
 )
-def test_the_attested_id_has_the_leading_zeros_that_nitro_cli_leaves_out(named: str, attested: str) -> None:
-    assert attested_id(named) == attested
+def test_documents_write_the_slot_with_all_its_zeros(printed: str, attested: str) -> None:
+    assert module_id_of(printed) == attested

@@ -3,16 +3,17 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from enclave_payload.contents import SALT_BYTES, encode_key_config, key_config_digest
+from enclave_payload.decoder import Finding
 from enclave_payload.limits import Limits
+from enclave_payload.media import MediaType
 from enclave_payload.messages import RefusalCode, refusal_frame
 from enclave_payload.seal import generate_keys
 from enclave_payload.session import ChallengeReceived, EnclaveSession, SealedReceived
@@ -97,9 +98,9 @@ def test_a_picture_s_deadline_counts_from_its_sending(tmp_path: Path) -> None:
             time.sleep(0.8)
 
     class Deliberate(Brightness):
-        def classify(self, picture: Image.Image) -> Mapping[str, int]:
+        def classify(self, picture: bytes, media_type: MediaType, may_stay: Callable[[], bool]) -> Finding:
             time.sleep(0.05)  # longer than what a receiver grants an answer whose time is over
-            return super().classify(picture)
+            return super().classify(picture, media_type, may_stay)
 
     with start_in_process(tmp_path, classifiers=[Deliberate()]) as enclave:
         replies = run(enclave, slow_disk(), in_flight=1, timeout_s=2)

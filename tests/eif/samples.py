@@ -91,7 +91,7 @@ def image(
         sizes=tuple(section.size for section in found) + unused,
     )
     for key, value in (header or {}).items():
-        made = replace(made, **{key: value})  # type: ignore[arg-type]
+        made = replace(made, **{key: value})  # type: ignore[arg-type]  # deliberately any value
     return fix_crc(made.to_bytes() + body + tail)
 
 

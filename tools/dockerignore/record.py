@@ -166,7 +166,7 @@ def main() -> None:
 
 
 def encoded(text: str) -> str:
-    """The bytes of the file or the path in base64: JSON has no bytes that are not UTF-8."""
+    """Encode the bytes of a file or a path in base64, since JSON cannot hold bytes that are not UTF-8."""
     return base64.b64encode(text.encode(errors="surrogateescape")).decode()
 
 

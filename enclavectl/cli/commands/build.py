@@ -55,7 +55,10 @@ PlatformName = Annotated[
 OwnDockerfile = Annotated[
     Path | None,
     typer.Option(
-        "--dockerfile", metavar="PATH", help="A Dockerfile of your own, or its folder.", show_default=False
+        "--dockerfile",
+        metavar="DOCKERFILE",
+        help="A Dockerfile of your own, or its folder.",
+        show_default=False,
     ),
 ]
 Builder = Annotated[

@@ -15,7 +15,7 @@ from enclavectl.eif.format import MAX_CMDLINE, Section, SectionKind
 from enclavectl.eif.layout import Layout
 from enclavectl.eif.ramdisk.cpio import show
 
-MAX_CHANGES = 10_000  # held in memory, some 300 bytes each; nobody reads more
+MAX_CHANGES = 10_000  # held in memory, about 300 bytes each; more are too many to read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,12 +44,12 @@ class Difference:
 
 
 def compare_images(before: Image, after: Image, *, limit: int = MAX_CHANGES) -> Difference:
-    """Compare two images, whose files are still open, in constant memory.
+    """Compare two images, whose files must still be open, in constant memory.
 
-    Of changed time stamps ``limit`` are listed, and as many of all other changes.
+    At most ``limit`` changed time stamps are listed, and at most ``limit`` other changes.
 
     Raises:
-        HostError: there is no room for the lists of their files.
+        HostError: the disk has no room for the lists of their files.
     """
     identical = _digest(before.layout) == _digest(after.layout)
     changes, omitted = ((), 0) if identical else _first_of(_changes(before, after), limit)
@@ -110,7 +110,7 @@ def _header_changes(before: Image, after: Image) -> Iterator[Change]:
 
 
 def _order(sections: tuple[Section, ...]) -> list[int]:
-    """Return the order of the sections that both images have; one more or less is a change of its own."""
+    """Return the order of the sections that both images have; a missing section is a change of its own."""
     seen = dict.fromkeys(section.kind for section in sections if section.kind != SectionKind.SIGNATURE)
     return list(seen)
 

@@ -15,8 +15,8 @@ from enclavectl.eif.ramdisk.ramdisks import Mode, application_entries, init_line
 class WrittenRamdisk:
     """A ramdisk of ``size`` bytes.
 
-    ``implied`` are directories that some layer does not list: two hosts that pull such an image get different
-    PCRs from nitro-cli itself, so no mode can match it.
+    ``implied`` are directories that a layer uses but does not list. Two hosts that pull such an image get
+    different PCRs from nitro-cli itself, so no mode can match nitro-cli.
     """
 
     size: int

@@ -26,8 +26,8 @@ from enclavectl.eif.ramdisk.tar import BLOCK, read_tar
 from enclavectl.errors import HostError, StateError
 
 MAX_LAYERS = 512  # dockerd allows 128
-MAX_MEMBERS = 1 << 14  # docker save writes at most four for each layer
-MAX_LAYER = 64 << 30  # unpacked; what a compressed layer may put on the disk
+MAX_MEMBERS = 1 << 14  # docker save writes at most four members for each layer
+MAX_LAYER = 64 << 30  # bytes, unpacked: bounds the disk space that a compressed layer may take
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,10 +42,10 @@ class ImageArchive:
 def open_archive(
     path: Path, *, platform: Platform | None = None, preferred: Arch | None = None
 ) -> Iterator[ImageArchive]:
-    """The one image in an archive; of several, the one for ``platform``, or else for ``preferred``.
+    """Open the image in an archive; of several, the one for ``platform``, else the one for ``preferred``.
 
     Raises:
-        LayerError: the archive is damaged, not an image, ambiguous, or a layer is not what it should be.
+        LayerError: the archive is damaged, not an image, ambiguous, or a layer does not match its digest.
         HostError: a compressed layer does not fit the temporary folder.
         StateError: there is no such file.
     """
@@ -109,9 +109,9 @@ def _join(link: str, target: str) -> str:
 
 
 def _plain(blob: FileRange, stack: ExitStack) -> tuple[FileRange, str]:
-    """Return the layer as a plain tar, and the SHA-256 of that."""
+    """Return the layer as a plain tar, and the tar's SHA-256."""
     head = blob.head(BLOCK)
-    # A tar begins with a name, which may be that of a packing ("BZh").
+    # A tar begins with a file name, which may look like the magic of a packing ("BZh").
     packing = None if head[257:262] == b"ustar" else packing_of(head)
     digest = hashlib.sha256()
     if packing is None:

@@ -1,4 +1,4 @@
-"""The JSON of an image archive: which configuration and which layers make up the image that is meant."""
+"""The JSON of an image archive: the configuration and the layers of the chosen image."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from enclavectl.eif.format import Arch
 from enclavectl.eif.ramdisk.platform import Platform, normal_platform
 from enclavectl.eif.strictjson import JsonValue, parse_json
 
-MAX_JSON = 4 << 20  # registries need take no larger manifest (OCI distribution-spec); most have some 10 kB
-_MAX_NAMED = 8  # platforms in a message
-MAX_INDEXES = 8  # within each other; builders write two
+MAX_JSON = 4 << 20  # bytes; registries need not accept more (OCI distribution-spec); most have 10 kB
+_MAX_NAMED = 8  # platforms in a message: more than real images have
+MAX_INDEXES = 8  # nested indexes; builders write two
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _MANIFEST_TYPES = (
     "application/vnd.oci.image.manifest.v1+json",
@@ -43,10 +43,11 @@ class ImageConfig:
     raw: Mapping[str, JsonValue]
 
     def command(self) -> tuple[str, ...]:
-        """Return what nitro-cli starts: Cmd alone where there is one, even beside an Entrypoint; else that.
+        """Return the command that nitro-cli starts: Cmd alone, even beside an Entrypoint; else the
+        Entrypoint.
 
         Raises:
-            LayerError: ``image-command``; there is neither.
+            LayerError: ``image-command``; the image has neither.
         """
         words = self.cmd if self.cmd is not None else self.entrypoint
         if words is None:
@@ -60,7 +61,7 @@ class ImageConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
-    """One image of an archive: its configuration (with its digest, where one is known) and its layers."""
+    """One image of an archive: its configuration (with its digest, if known) and its layers."""
 
     config: FileRange
     config_digest: str | None
@@ -70,13 +71,13 @@ class Sources:
 def choose_image(
     members: Mapping[str, FileRange], platform: Platform | None = None, *, preferred: Arch | None = None
 ) -> Sources:
-    """The one image in an archive with these files.
+    """Choose the image of an archive with these files.
 
-    Where there are several for different platforms, ``platform`` chooses, and must be there; without one
-    ``preferred`` chooses. Of those that are not chosen nothing but the platform is looked at.
+    Of several for different platforms, ``platform`` chooses, and must exist; without it ``preferred``
+    chooses. Only the platform of the other images is read.
 
     Raises:
-        EifError: the JSON is damaged, a file is missing or is not what its digest says, or the choice is not
+        EifError: the JSON is damaged, a file is missing or does not match its digest, or the choice is not
             unique (``image-choice``).
     """
     if "index.json" in members:
@@ -104,14 +105,14 @@ def choose_image(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Candidate:
-    """An image manifest of an archive, not read yet if its index says for which platform it is."""
+    """An image manifest of an archive; it is read lazily if its index names the platform."""
 
     members: Mapping[str, FileRange]
     digest: str
     platform: tuple[str, str, str] | None  # system, architecture, variant
 
     def sources(self) -> Sources:
-        """What the manifest names."""
+        """Read the manifest and return the files that it names."""
         value = self._manifest()
         config = _digest(_mapping(value.get("config"), "config"))
         layers = [_digest(_mapping(layer, "layer")) for layer in _list(value.get("layers"), "layers")]
@@ -122,7 +123,7 @@ class _Candidate:
         )
 
     def is_image(self) -> bool:
-        """False for a signature, an attestation and the like, which stand beside images."""
+        """Return False for entries beside images: signatures, attestations and the like."""
         value = self._manifest()
         config = _mapping(value.get("config"), "config")
         media_type = config.get("mediaType")
@@ -131,7 +132,7 @@ class _Candidate:
         )
 
     def read_platform(self) -> tuple[str, str, str]:
-        """The platform by the index; or by the configuration, where the index says nothing."""
+        """Return the platform that the index names; if it names none, the configuration's."""
         if self.platform is not None:
             return self.platform
         config = _digest(_mapping(self._manifest().get("config"), "config"))
@@ -150,7 +151,7 @@ def _choose(found: list[_Candidate], platform: Platform | None, preferred: Arch 
     if wanted is None:
         raise _no_choice("one image", found)
     of_arch = [one for one in found if one.read_platform()[:2] == ("linux", wanted.arch.value)]
-    # Without a variant, as Docker: the one that each machine of the architecture runs.
+    # Without a variant, the baseline that each machine of the architecture runs, as in Docker.
     matching = [one for one in of_arch if one.read_platform()[2] == wanted.variant]
     if not matching and not wanted.variant:
         matching = of_arch
@@ -175,7 +176,7 @@ def _no_choice(expected: str, found: list[_Candidate]) -> LayerError:
 def _candidates(
     members: Mapping[str, FileRange], index: Mapping[str, JsonValue], seen: set[str], depth: int
 ) -> Iterator[_Candidate]:
-    """Each Linux image once, however many tags it has; ``seen`` also ends indexes that name each other."""
+    """Yield each Linux image once, however many tags it has; ``seen`` also stops cycles of indexes."""
     if not depth:
         raise LayerError(f"more than {MAX_INDEXES} indexes within each other", code="image-format")
     for item in _list(index.get("manifests"), "manifests"):
@@ -197,14 +198,14 @@ def _candidates(
 
 
 def _is_beside(descriptor: Mapping[str, JsonValue]) -> bool:
-    """True for what stands beside an image: BuildKit's attestations, signatures."""
+    """Return True for an entry beside an image: BuildKit's attestations, signatures."""
     annotations = descriptor.get("annotations")
     kind = annotations.get("vnd.docker.reference.type") if isinstance(annotations, Mapping) else None
     return kind == "attestation-manifest" or "artifactType" in descriptor
 
 
 def _platform(value: Mapping[str, JsonValue]) -> tuple[str, str, str]:
-    """System, architecture and variant that a descriptor or a configuration names, by Docker's words."""
+    """Return system, architecture and variant of a descriptor or configuration, in Docker's names."""
     words = [value.get(key) for key in ("os", "architecture", "variant")]
     system, architecture, variant = (word if isinstance(word, str) else "" for word in words)
     return (system.lower() or "linux", *normal_platform(architecture, variant))
@@ -215,10 +216,10 @@ def _blob(digest: str) -> str:
 
 
 def parse_config(sources: Sources) -> tuple[ImageConfig, list[str]]:
-    """Read the image's configuration, and the SHA-256 that each plain layer must have, lowest first.
+    """Read the image's configuration, and the required SHA-256 of each plain layer, lowest first.
 
     Raises:
-        EifError: the JSON is damaged, or is not what its digest says.
+        EifError: the JSON is damaged, or does not match its digest.
     """
     data, value = _config(sources)
     raw = value.get("config")

@@ -1,6 +1,6 @@
-"""The platforms of images, by Docker's words for them.
+"""The platforms of images, by Docker's names.
 
-https://github.com/containerd/platforms/blob/v1.0.0-rc.1/database.go has the other words.
+https://github.com/containerd/platforms/blob/v1.0.0-rc.1/database.go lists the other names.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from enclavectl.eif.format import Arch
 from enclavectl.errors import UsageError
 
 _ARCHITECTURES = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64"}
-# Each architecture's first variant, which is the same as none.
+# Each architecture's first variant, which means the same as no variant.
 _BASELINES = {"amd64": ("v1", "1"), "arm64": ("v8", "8")}
 
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """Linux on ``arch``; ``variant`` is empty for the one that each machine of it has."""
+    """Linux on ``arch``; ``variant`` is empty for the baseline, which each machine of it supports."""
 
     arch: Arch
     variant: str = ""
@@ -27,16 +27,16 @@ class Platform:
 
 
 def normal_platform(architecture: str, variant: str = "") -> tuple[str, str]:
-    """Docker's own words for an architecture and its variant, whoever's these are."""
+    """Translate the names of an architecture and its variant to Docker's."""
     name = _ARCHITECTURES.get(architecture.lower(), architecture.lower())
     return name, "" if variant.lower() in _BASELINES.get(name, ()) else variant.lower()
 
 
 def parse_platform(text: str) -> Platform:
-    """The platform that ``linux/arm64``, ``arm64`` or ``linux/amd64/v3`` names.
+    """Parse a platform such as ``linux/arm64``, ``arm64`` or ``linux/amd64/v3``.
 
     Raises:
-        UsageError: it is none that enclaves have.
+        UsageError: enclaves do not run on it.
     """
     system, *rest = text.lower().split("/")
     if system != "linux":

@@ -96,8 +96,8 @@ def test_another_model_is_named_with_its_path() -> None:
     found = compare(WHOLE, made(ramdisk(BASE | {"app/model.tflite": b"Weights"}))).to_json()
     assert found["pcrs_changed"] == ["PCR0", "PCR2"]
     assert found["cause"] == "the model (/rootfs/app/model.tflite)"
-    (change,) = found["changes"]  # type: ignore[misc]
-    assert (change["where"], change["what"]) == ("ramdisk1:/rootfs/app/model.tflite", "content")  # type: ignore[has-type]
+    (change,) = found["changes"]  # type: ignore[misc]  # decoded JSON
+    assert (change["where"], change["what"]) == ("ramdisk1:/rootfs/app/model.tflite", "content")  # type: ignore[has-type]  # decoded JSON
 
 
 def test_time_stamps_only() -> None:
