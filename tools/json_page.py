@@ -28,14 +28,14 @@ _MAX_ITEMS = 2
 _MAX_MEMBERS = 4
 _MAX_LINES = 6
 # Objects with a member for each of many things; all others are shown whole.
-_LONG_MAPS = {"pcrs", "settings", "DockerInfo"}
+_LONG_MAPS = {"pcrs", "settings", "DockerInfo", "training", "evaluation"}
 
 _HEAD = """# JSON
 
 `--output json` prints one object on standard output. Its `schema` names its form and the version of
 the form: `enclavectl.diagnosis/1`. `enclavectl schema diagnosis` prints the JSON Schema of that
-form, which says what each member means and in which unit. Members that a schema does not name do
-not occur.
+form, which says what each member means and in which unit. A command prints no member that its own
+release's schema does not name.
 
 A version changes when a member is removed, renamed or means something else. A new member is no new
 version: read what you know and pass over the rest.
@@ -45,7 +45,7 @@ their offset from UTC. Hashes are lower-case hex.
 
 `tools/json_examples.py` made the examples below by running the commands on the backend local, on a
 simulated Nitro host and on recorded hosts. Long lists, objects and texts are cut to their
-beginnings. Paths, process ids and users are replaced.
+beginnings. Paths, process ids, users and the name of the base image are replaced.
 
 ## What commands print
 """
@@ -94,7 +94,7 @@ def _section(name: str, example: Example, form: str) -> str:
 
 def _wrapped(text: str) -> str:
     lines = [""]
-    for word in text.replace("nitro-cli describe-eif", "`nitro-cli describe-eif`").split():
+    for word in text.split():
         if len(lines[-1]) + len(word) > 99:
             lines.append("")
         lines[-1] += f" {word}" if lines[-1] else word

@@ -27,7 +27,7 @@ def config_file_schema() -> dict[str, JsonValue]:
     return {
         "$id": f"urn:enclavectl:schema:{CONFIG_FILE}:1",
         "title": "The configuration file (YAML).",
-        "description": "Read by every command; enclavectl config init writes one that explains them.",
+        "description": "Read by every command; `enclavectl config init` writes one that explains itself.",
         **_mapping(properties),
     }
 
