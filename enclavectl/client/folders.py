@@ -18,7 +18,7 @@ _SUFFIXES = {
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp"),
     *(".bmp", ".dib", ".tif", ".tiff"),
 }
-_HEAD_BYTES = 16
+_HEAD_BYTES = 16  # the formats' magics have at most 12 bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

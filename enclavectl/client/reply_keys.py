@@ -27,7 +27,7 @@ from enclavectl.json_object import JsonError, JsonObject
 from enclavectl.protocol.requests import REPLY_KEY_BYTES, REQUEST_ID_BYTES
 
 _SCHEMA = "enclavectl.pending/1"
-_MAX_BYTES = 64 * 1024
+_MAX_BYTES = 64 * 1024  # a file has a key, a name of at most 4 KiB in hex, and labels
 KEEP_S = 24 * 3600
 # Writing one takes milliseconds: what is older was left by a `send` that was killed, and holds a key.
 _STAGED_S = 60

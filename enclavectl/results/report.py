@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # With previews of about 40 kB, a page has 6 MB, which browsers open at once.
 PICTURES_PER_PAGE = 100
-_MARK_WITHIN_BYTES = 1024
+_MARK_WITHIN_BYTES = 1024  # the mark is one of the first lines of a page
 
 
 def check_target(path: Path, inputs: Iterable[str], total: int, *, force: bool) -> None:

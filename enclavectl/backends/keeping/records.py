@@ -18,7 +18,7 @@ from enclavectl.json_object import JsonError, JsonObject
 T = TypeVar("T")
 # The longest record, a nitro one with every register, has 4 KiB.
 _MAX_RECORD_BYTES = 64 * 1024
-_PCR_BYTES = 48
+_PCR_BYTES = 48  # SHA-384
 # The NSM has 32 registers.
 _PCR_INDEX = re.compile(r"[0-9]|[12][0-9]|3[01]")
 
