@@ -22,6 +22,7 @@ from PIL.TiffTags import TAGS_V2_GROUPS
 from PIL.WebPImagePlugin import WebPImageFile
 
 from enclave_payload.contents import Problem, Remark
+from enclave_payload.jpeg_form import holds_its_pixels
 from enclave_payload.media import MediaType
 from enclave_payload.png_metadata import without_metadata
 
@@ -46,6 +47,9 @@ _DECODERS: dict[MediaType, type[ImageFile.ImageFile]] = {
 # conversion clips them, which would classify a different picture than the one that was sent.
 _CONVERTIBLE = {"1", "L", "P", "RGB", "YCbCr", "CMYK"}
 _WITH_ALPHA = {"LA", "PA", "RGBA", "La", "RGBa"}
+
+# Not those of fax machines: libtiff makes up what is damaged of them, and calls it a success.
+_TIFF_COMPRESSIONS = {"raw", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "packbits", "jpeg"}
 
 # A JPEG of one color comes back within two steps of it; a photograph of anything spans more than these.
 _MAX_STEPS_OF_ONE_COLOR = 3
@@ -125,13 +129,21 @@ def decode_upright(data: bytes, media_type: MediaType, fit: Callable[[Size], Siz
         data = without_metadata(data)
     try:
         with _DECODERS[media_type](io.BytesIO(data)) as image:
-            return _decode(image, fit)
+            picture = _decode(image, fit)
+        if media_type is MediaType.JPEG:
+            _require_whole(data)
     except (PictureError, MemoryError):
         raise
     except Image.DecompressionBombError as exc:  # Pillow's own limit, which WebP meets before ours
         raise PictureError(Problem.TOO_MANY_PIXELS) from exc
     except Exception as exc:  # Pillow's plugins raise SyntaxError, struct.error, zlib.error, ...
         raise PictureError(Problem.UNREADABLE) from exc
+    return picture
+
+
+def _require_whole(data: bytes) -> None:
+    if not holds_its_pixels(data):
+        raise PictureError(Problem.UNREADABLE)
 
 
 def _decode(image: ImageFile.ImageFile, fit: Callable[[Size], Size]) -> DecodedPicture:
@@ -142,6 +154,8 @@ def _decode(image: ImageFile.ImageFile, fit: Callable[[Size], Size]) -> DecodedP
     # Only a loaded picture knows its orientation: Pillow turns a TIFF itself and then forgets the tag, and a
     # PNG may carry EXIF behind its pixels.
     if isinstance(image, TiffImageFile):
+        if image.info.get("compression") not in _TIFF_COMPRESSIONS:
+            raise PictureError(Problem.UNREADABLE)
         _drop_directories(image)
     image.load()
     orientation = _orientation(image)

@@ -12,6 +12,11 @@ from enclavectl.files import open_regular
 from enclavectl.host.memory import REGION_MIB
 from enclavectl.nitro_cli.limits import minimum_memory_mib
 
+# Of this package's payload, measured (docs/operations.md). What one decoder may take for one picture, which
+# the kernel enforces; and all else: the root file system, the processes, and what waits or is on its way.
+PICTURE_MIB = 896
+PAYLOAD_BASE_MIB = 600
+MIN_WORKERS = 2
 MAX_ENCLAVES = 4  # of one instance: https://docs.aws.amazon.com/enclaves/latest/user/nitro-enclave.html
 
 
@@ -47,6 +52,11 @@ def read_eif(path: Path) -> EifFacts:
     with open_regular(path, what="image file") as file, naming(path):
         layout = parse_layout(file)
         return EifFacts(path=path, size=layout.size, arch=layout.header.arch.value)
+
+
+def payload_memory_mib(cpus: int) -> int:
+    """Return the MiB that this package's payload takes while all workers have the worst pictures."""
+    return PAYLOAD_BASE_MIB + max(MIN_WORKERS, cpus) * PICTURE_MIB
 
 
 def round_to_region(mib: int) -> int:
