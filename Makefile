@@ -3,10 +3,13 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Lanes have real engines and hosts, of which there is one: their tests run one after the other.
+LANES := docker or qemu or nitro_cli
+PARALLEL := --numprocesses auto --dist loadfile
 SOURCES := enclavectl enclave_payload tests fuzz tools benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-lowest check format lint types bench docs clean
+.PHONY: help demo quick test test-lowest check format lint types bench docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,7 +34,11 @@ demo: $(VENV)/.demo ## set up, then classify a sample picture in a local (simula
 	$(BIN)/enclavectl diagnose samples/bcc.png
 
 test: $(VENV)/.dev ## set up, then run all tests (lanes whose real parts are absent skip, with the reason)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL) -m "not ($(LANES))"
+	$(BIN)/python -m pytest -m "$(LANES)"
+
+quick: $(VENV)/.dev ## what to run after each change: the unit tests and the architecture
+	$(BIN)/python -m pytest $(PARALLEL) -m "not (slow or $(LANES))"
 
 test-lowest: ## run the tests with the lowest versions that pyproject.toml allows
 	$(PYTHON) -m venv .venv-lowest

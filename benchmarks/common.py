@@ -52,7 +52,7 @@ def alternate(
 
 
 def compare(what: str, our_times: Sequence[float], base_times: Sequence[float], limit: float) -> Row:
-    """A row of medians in milliseconds."""
+    """Make a row of the table from medians in milliseconds."""
     ours, base = statistics.median(our_times), statistics.median(base_times)
     return Row(
         what=what, ours=f"{ours * 1e3:.2f} ms", base=f"{base * 1e3:.2f} ms", ratio=ours / base, limit=limit
@@ -85,7 +85,7 @@ def bare_pipeline(weights: bytes) -> Callable[[bytes], object]:
 
 
 def machine() -> str:
-    """The machine in one line."""
+    """Describe this machine in one line."""
     return (
         f"{os.cpu_count()} cores, {platform.machine()}, Linux {platform.release()}, "
         f"Python {platform.python_version()}, load {os.getloadavg()[0]:.1f}"
@@ -93,7 +93,7 @@ def machine() -> str:
 
 
 def print_table(rows: Sequence[Row]) -> None:
-    """A Markdown table, as docs/benchmarks.md has it."""
+    """Print the rows as a Markdown table for docs/benchmarks.md."""
     print("| what | ours | base | ratio | limit | |")
     print("|---|---|---|---|---|---|")
     for row in rows:

@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def _image(folder: Path, mib: int) -> Path:
-    """An image of pseudo-random data, so that neither the disk nor a cache can take a short cut."""
+    """Write an image of pseudo-random data, which no disk or cache can compress or share."""
     source = random.Random(1)
     filler = folder / "application.cpio"
     with filler.open("wb") as file:

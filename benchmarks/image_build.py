@@ -93,7 +93,7 @@ def _save(image: str, saved: Path) -> None:
 
 
 def _unpack(saved: Path, folder: Path) -> None:
-    """The archive, and then each layer, as a script without us would get at the files."""
+    """Unpack the archive and then each layer, as a script without enclavectl would."""
     with tempfile.TemporaryDirectory(dir=folder) as name:
         subprocess.run(["tar", "xf", saved, "-C", name], check=True)
         for layer in Path(name).glob("*/layer.tar"):
@@ -107,7 +107,7 @@ def _build(saved: Path, output: Path) -> int:
 
 
 def _sizes(saved: Path) -> None:
-    """What the root file system consists of, largest first."""
+    """Print the parts of the root file system, largest first."""
     sizes: Counter[str] = Counter()
     with open_archive(saved) as archive, flatten(archive.layers, init_layer=False) as image:
         for entry in image.entries():

@@ -77,7 +77,7 @@ def _peak_mib(archive: Path, mode: str) -> int:
 
 
 def _make_archive(path: Path, count: int, *, linked: bool) -> int:
-    """An archive as ``docker save`` writes it; ``count`` are all its paths, directories included."""
+    """Write an archive like ``docker save``, with ``count`` paths in all, directories included."""
     with tempfile.TemporaryFile() as layer:
         folders = count // 100
         files = (count - folders) // (2 if linked else 1)

@@ -14,22 +14,35 @@ Untrusted bytes, before anything is opened (anybody can send them):
 
 Untrusted bytes, after they were opened (anybody with a public key can seal them):
     ``contents``    the fixed header of a request; what an answer and a key configuration hold
+
+In decoders, the processes that see pictures and no key:
+    ``zygote``      forks them from a process that was made before the keys
+    ``lockdown``    what a decoder gives up before it sees a picture
+    ``pipeline``    decodes, then classifies
     ``picture``     hands encoded pictures to Pillow's decoders, within bounds
+    ``png_metadata``, ``jpeg_form``  what Pillow must not see, and what it does not
+    ``classifier``  the weights and TFLite
+
+Between decoders and keys (whoever owns a decoder can write here):
+    ``verdict``     the few bytes that pass, read strictly
+    ``decoder``     hands pictures out, watches the clock, kills and replaces
 
 Answers of the hypervisor and files of the image (trusted, read strictly all the same):
     ``cbor``        the encoder and the small decoder
     ``nsm``         the Nitro Secure Module: attestation documents and random bytes
     ``card``        the measured model card
-    ``classifier``  the weights and TFLite
 
 Keys:
     ``entropy``     seeds the kernel's pool before the first key is made
     ``seal``        the enclave's key pairs; opens requests, seals answers
-    ``workers``     opens a request, classifies, seals; the only place that sees a picture and a key together
+    ``workers``     opens a request, has it classified, seals; holds picture and key together, parses neither
 
 Counting, waiting and wiring, never a plaintext:
     ``limits``      every bound, with its reason
+    ``places``      which connections stay
+    ``lane``        how many workers slow pictures may hold
     ``outbox``      sealed answers that wait for the parent's listener
+    ``tally``       counts bad peers for the console
     ``server``      accepts, dials, queues, refuses
     ``media``       the names of the picture formats
     ``__main__``    the start

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 # 64 labels with names of 100 characters have 10 kB; the key configuration must hold it (messages).
 MAX_CARD_BYTES = 16 * 1024
@@ -73,6 +74,17 @@ def parse_card(data: bytes) -> ModelCard:
     if not is_canonical:  # unknown keys, a key twice, spaces
         raise CardError("card: expected the one encoding that build writes")
     return card
+
+
+def load_card(folder: Path) -> ModelCard:
+    """Read the measured card, ``model.json`` in ``folder``.
+
+    Raises:
+        CardError: it is not valid.
+        OSError: it cannot be read.
+    """
+    with (folder / "model.json").open("rb") as file:
+        return parse_card(file.read(MAX_CARD_BYTES + 1))
 
 
 def _from_json(value: object) -> ModelCard:

@@ -1,16 +1,16 @@
-"""The TFLite classifier: one interpreter per worker thread over one copy of the weights."""
+"""The TFLite classifier: one interpreter over the measured weights, in the processes that hold no key."""
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from enclave_payload.card import MAX_CARD_BYTES, ModelCard, parse_card
+from enclave_payload.card import ModelCard, load_card
 from enclave_payload.contents import PARTS_PER_BILLION
 
 try:
@@ -30,17 +30,6 @@ class ModelError(Exception):
     """The weights do not fit their card, or the model's outputs are no probabilities."""
 
 
-class Classifier(Protocol):
-    """What a worker needs of a model: its card, and what it says of a picture."""
-
-    @property
-    def card(self) -> ModelCard:
-        """The measured card."""
-
-    def classify(self, picture: Image.Image) -> Mapping[str, int]:
-        """Return parts per billion by label code, in label order."""
-
-
 class TFLiteClassifier:
     """A TFLite image classifier with a fixed batch of one and softmax outputs. Not thread-safe."""
 
@@ -52,7 +41,7 @@ class TFLiteClassifier:
         """
         self._card = card
         try:
-            # One thread each: the server runs one classifier a core, and pictures are independent.
+            # One thread: there is a decoder for each core, and other threads would not survive its fork.
             self._interpreter = Interpreter(model_content=weights, num_threads=1)
             self._interpreter.allocate_tensors()
             (source,), (sink,) = self._interpreter.get_input_details(), self._interpreter.get_output_details()
@@ -89,20 +78,19 @@ class TFLiteClassifier:
         np.divide(tensor, np.float32(self._card.std), out=tensor)
 
 
-def load_classifiers(folder: Path, count: int) -> list[TFLiteClassifier]:
-    """Load ``count`` interpreters over ``model.tflite``, checked against ``model.json`` in ``folder``.
+def load_classifier(folder: Path) -> TFLiteClassifier:
+    """Load ``model.tflite``, checked against ``model.json`` in ``folder``.
 
     Raises:
         CardError: the card is not valid.
         ModelError: the weights are not the card's, or do not fit it.
         OSError: a file is missing.
     """
-    with (folder / "model.json").open("rb") as file:
-        card = parse_card(file.read(MAX_CARD_BYTES + 1))
+    card = load_card(folder)
     with (folder / "model.tflite").open("rb") as file:
         weights = file.read(MAX_WEIGHTS_BYTES + 1)
     check_weights(weights, card)
-    return [TFLiteClassifier(weights, card) for _ in range(count)]
+    return TFLiteClassifier(weights, card)
 
 
 def check_weights(weights: bytes, card: ModelCard) -> None:

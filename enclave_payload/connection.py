@@ -1,17 +1,15 @@
-"""One stream socket with deadlines, used by one reader thread and any number of writers."""
+"""One peer: a non-blocking stream socket that the server's loop reads and any thread writes."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import select
 import socket
 import threading
 import time
-from collections.abc import Callable
-from typing import TypeVar
 
 from enclave_payload.messages import NO_REQUEST, RefusalCode, refusal_frame
+from enclave_payload.session import EnclaveSession, Event
 
 # Larger writes become socket buffers of several pages, which vhost-device-vsock 0.3.0 drops without a word.
 SEND_BYTES = 16 * 1024
@@ -20,89 +18,114 @@ MAX_BACKLOG_BYTES = 256 * 1024
 # Several small requests at once; large ones are received in place (wire).
 _RECV_BYTES = 64 * 1024
 
-T = TypeVar("T")
-
 
 class ConnectionLost(Exception):
-    """The peer closed, broke the stream, or did not read or write in time."""
+    """The peer closed or broke the stream, or did not take what was sent in time."""
 
 
 class Connection:
-    """A connected socket whose writers never wait for the peer. ``close`` wakes every waiter.
+    """A connected socket, its session, and what its peer has shown so far. Writers never wait for the peer.
 
-    What the peer does not take at once stays in a backlog, which the reader thread sends. While that is over
-    its bound nothing more is read, so a peer that only asks and never reads is cut off by ``send_s``.
+    What the peer does not take at once stays in a backlog, which the loop sends. While that is over its bound
+    nothing more is read, so a peer that only asks and never reads is cut off by ``limits.send_s``.
     """
 
-    def __init__(self, sock: socket.socket, *, send_s: float) -> None:
-        """Own ``sock``; ``send_s`` bounds the seconds that a backlog may stand.
-
-        Raises:
-            OSError: no descriptor is left; the socket is closed.
-        """
-        try:
-            self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        except OSError:
-            sock.close()
-            raise
+    def __init__(self, sock: socket.socket, epoll: select.epoll, session: EnclaveSession) -> None:
+        """Own ``sock``; ``epoll`` reports it to the loop from ``watch`` on."""
         sock.setblocking(False)
         self._sock = sock
-        self._send_s = send_s
+        self._epoll = epoll
+        self.session = session
+        # What the loop knows of the peer. A request that opened is the proof that it is no stranger.
+        self.has_challenged = False
+        self.is_proven = False
+        self.is_refused = False
+        self.since = self.quiet_since = time.monotonic()
+        self.frame_since: float | None = None
+        self.held_bytes = 0
         self._lock = threading.Lock()
+        self._events: int | None = None
+        self._is_paused = False
+        self._is_released = False
         self._backlog = bytearray()
         self._stuck_since = 0.0
-        self._is_released = False
         self._in_flight = 0
-        self._in_flight_lock = threading.Lock()
 
     @property
     def in_flight(self) -> int:
         """Requests taken and not yet answered."""
         return self._in_flight
 
+    @property
+    def is_paused(self) -> bool:
+        """True while the enclave makes its evidence: nothing is read, and no deadline of the peer runs."""
+        return self._is_paused
+
+    @property
+    def is_released(self) -> bool:
+        """True once the socket is gone."""
+        return self._is_released
+
+    @property
+    def stuck_since(self) -> float | None:
+        """Since when the peer has not taken all that was sent; None if it has."""
+        return self._stuck_since if self._backlog else None
+
+    def fileno(self) -> int:
+        """Return the descriptor, by which the loop knows the connection."""
+        return self._sock.fileno()
+
     def add_in_flight(self, step: int) -> None:
         """Count a request in (+1) or out (-1)."""
-        with self._in_flight_lock:
+        with self._lock:
             self._in_flight += step
 
-    def receive(self, timeout_s: float | None) -> bytes:
-        """Return what has arrived, or b"" at a clean end of stream. Sends the backlog meanwhile.
+    def watch(self) -> None:
+        """Begin to report the socket to the loop."""
+        with self._lock:
+            self._epoll.register(self._sock, 0)
+            self._events = 0
+            self._report()
+
+    def pause(self) -> None:
+        """Read nothing more until ``resume``."""
+        with self._lock:
+            self._is_paused = True
+            self._report()
+
+    def resume(self) -> None:
+        """Read again; the deadline of the first request runs from now on."""
+        with self._lock:
+            self.since = time.monotonic()
+            self._is_paused = False
+            if not self._is_released:
+                self._report()
+
+    def read(self) -> list[Event]:
+        """Return what the bytes that came ask for. Only for the loop.
 
         Raises:
-            ConnectionLost: the stream broke, or the peer did not take the backlog in time.
-            TimeoutError: nothing came in ``timeout_s`` seconds (None waits without end).
+            ConnectionLost: the stream is at its end.
+            SessionError: the peer broke the protocol.
         """
-        return self._receive(lambda: self._sock.recv(_RECV_BYTES), timeout_s)
-
-    def receive_into(self, room: memoryview, timeout_s: float | None) -> int:
-        """Receive into ``room`` and return how many bytes came; as ``receive``, with 0 for the end of stream.
-
-        Raises:
-            ConnectionLost, TimeoutError: as ``receive``.
-        """
-        return self._receive(lambda: self._sock.recv_into(room), timeout_s)
-
-    def _receive(self, read: Callable[[], T], timeout_s: float | None) -> T:
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        while True:
-            with self._lock:
-                is_sent = self._push()
-                is_full = len(self._backlog) > MAX_BACKLOG_BYTES
-                stuck_until = self._stuck_since + self._send_s
-            if is_full:
-                self._wait_for_peer(select.POLLOUT, stuck_until)
-                continue
-            if is_sent:
-                self._wait(select.POLLIN, deadline)
+        if self._is_paused:  # and yet reported: the peer is gone
+            raise ConnectionLost
+        try:
+            room = self.session.room()
+            if room is None:
+                data = self._sock.recv(_RECV_BYTES)
+                if data:
+                    return self.session.receive(data)
             else:
-                # Reading goes on, since a peer may write all its requests before it reads an answer.
-                self._wait_for_peer(select.POLLIN | select.POLLOUT, stuck_until)
-            try:
-                return read()
-            except BlockingIOError:  # writable, woken to send, or readiness was spurious: select(2), "BUGS"
-                continue
-            except OSError as exc:
-                raise ConnectionLost from exc
+                with room:
+                    count = self._sock.recv_into(room)
+                if count:
+                    return self.session.filled(count)
+        except BlockingIOError:  # readiness was spurious: select(2), "BUGS"
+            return []
+        except OSError as exc:
+            raise ConnectionLost from exc
+        raise ConnectionLost
 
     def send(self, frame: bytes) -> None:
         """Hand all of ``frame`` to the kernel or to the backlog. Never waits for the peer.
@@ -111,25 +134,38 @@ class Connection:
             ConnectionLost: it cannot be sent; the connection is closed, since half a frame may be out.
         """
         with self._lock:
+            self.quiet_since = time.monotonic()
             if not self._backlog:
-                self._stuck_since = time.monotonic()
+                self._stuck_since = self.quiet_since
             self._backlog += frame
-            if not self._push():
-                os.eventfd_write(self._wake, 1)
+            self._push()
+            self._report()
 
-    def flush(self, within_s: float | None = None) -> None:
-        """Send the backlog; waits for ``within_s`` and for what is left of ``send_s`` at most.
+    def send_backlog(self) -> None:
+        """Send what the peer takes now. Only for the loop.
 
         Raises:
-            ConnectionLost: the peer did not take it in time; the connection is closed.
+            ConnectionLost: the stream broke.
         """
-        limit = None if within_s is None else time.monotonic() + within_s
+        with self._lock:
+            self._push()
+            self._report()
+
+    def flush(self, within_s: float) -> None:
+        """Send the backlog, waiting for the peer for ``within_s`` seconds at most.
+
+        Raises:
+            ConnectionLost: the peer did not take it in time.
+        """
+        deadline = time.monotonic() + within_s
+        poll = select.poll()
+        poll.register(self._sock, select.POLLOUT)
         while True:
             with self._lock:
                 if self._push():
                     return
-                deadline = self._stuck_since + self._send_s
-            self._wait_for_peer(select.POLLOUT, deadline if limit is None else min(deadline, limit))
+            if not poll.poll(max(deadline - time.monotonic(), 0) * 1000):
+                raise ConnectionLost
 
     def refuse(self, code: RefusalCode, request_id: bytes | None = None) -> None:
         """Send a refusal, if the peer still reads. Not to reach it is no error: a refusal is a courtesy."""
@@ -137,17 +173,16 @@ class Connection:
             self.send(refusal_frame(code, request_id or NO_REQUEST))
 
     def close(self) -> None:
-        """End the stream in both directions. The descriptor lives until ``release``."""
+        """End the stream in both directions, which the loop notices and releases."""
         with contextlib.suppress(OSError):  # already disconnected
             self._sock.shutdown(socket.SHUT_RDWR)
 
     def release(self) -> None:
-        """Give the descriptors back. Only for the reader thread; writers that still come find it lost."""
+        """Give the descriptor back. Only for the loop; writers that still come find the connection lost."""
         self.close()
         with self._lock:
             self._is_released = True
             self._sock.close()
-            os.close(self._wake)
 
     def _push(self) -> bool:
         """Send what the peer takes now, under the lock; True if that was all."""
@@ -163,28 +198,10 @@ class Connection:
             raise ConnectionLost from exc
         return True
 
-    def _wait_for_peer(self, event: int, deadline: float) -> None:
-        try:
-            self._wait(event, deadline)
-        except TimeoutError as exc:
-            self.close()
-            raise ConnectionLost from exc
-
-    def _wait(self, event: int, deadline: float | None) -> None:
-        """Wait for ``event``, or for a writer that needs the reader."""
-        poll = select.poll()
-        with self._lock:
-            if self._is_released:
-                raise ConnectionLost
-            poll.register(self._sock, event)
-            if event & select.POLLIN:
-                poll.register(self._wake, select.POLLIN)
-        left_s = None if deadline is None else deadline - time.monotonic()
-        if left_s is not None and left_s <= 0:
-            raise TimeoutError
-        ready = poll.poll(None if left_s is None else left_s * 1000)
-        if not ready:
-            raise TimeoutError
-        if any(fd == self._wake for fd, _ in ready):
-            with contextlib.suppress(BlockingIOError):
-                os.eventfd_read(self._wake)
+    def _report(self) -> None:
+        """Tell epoll what the loop must hear of, under the lock."""
+        is_reading = not self._is_paused and len(self._backlog) <= MAX_BACKLOG_BYTES
+        events = (select.EPOLLIN if is_reading else 0) | (select.EPOLLOUT if self._backlog else 0)
+        if self._events is not None and events != self._events:
+            self._epoll.modify(self._sock, events)
+            self._events = events

@@ -46,9 +46,19 @@ class Problem(StrEnum):
     TOO_MANY_PIXELS = "too-many-pixels"
     MORE_THAN_ONE_FRAME = "more-than-one-frame"
     UNSUPPORTED_PIXELS = "unsupported-pixels"
+    NOTHING_VISIBLE = "nothing-visible"
     MODEL_FAILED = "model-failed"
+    TOO_COSTLY = "too-costly"
+    DECODER_FAILED = "decoder-failed"
     TOO_LATE = "too-late"
     OUTBOX_FULL = "outbox-full"
+
+
+class Remark(StrEnum):
+    """What makes an answer about a picture worth less, though it is one."""
+
+    ONE_COLOR = "one-color"
+    FEW_PIXELS = "few-pixels"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +111,7 @@ class Outcome:
     timings: Timings
     probabilities_ppb: Mapping[str, int] | None = None
     problem: Problem | None = None
+    remarks: tuple[Remark, ...] = ()
 
     def to_cbor(self) -> bytes:
         """Encode the content of a final ``Answer``."""
@@ -112,6 +123,7 @@ class Outcome:
                 # Pairs and no map: a deterministic map is sorted, and the order of labels means something.
                 "probabilities": None if ppb is None else [[code, parts] for code, parts in ppb.items()],
                 "problem": None if self.problem is None else str(self.problem),
+                "remarks": [str(remark) for remark in self.remarks],
             }
         )
 

@@ -11,19 +11,29 @@ MIB = 1024 * 1024
 class Limits:
     """Counts, bytes and seconds. The defaults are what the image runs with; tests pass tighter ones."""
 
-    # A thread each. All of them with a frame of 19 MiB under way are 600 MiB.
-    connections: int = 32
+    # Proven: a request of theirs opened. Not over `queued_requests`, so that each may have one waiting.
+    connections: int = 64
+    # All others. With the proven ones below 256 descriptors, which is what the local sandbox allows.
+    unproven_connections: int = 128
     # Twice what our own client may keep on its way (diagnose.in_flight). An answer each fits the backlog.
     in_flight_per_connection: int = 32
     # Two connections' worth: with two workers under half a second of small pictures.
     queued_requests: int = 64
     # Three of the largest pictures, sealed.
     queued_bytes: int = 64 * MIB
-    # An answer has 4 KiB: one MiB in all.
-    outbox_answers: int = 256
+    # Of all connections together: six of the largest pictures on their way in.
+    unfinished_bytes: int = 128 * MIB
+    # An answer has 4 KiB: four MiB in all.
+    outbox_answers: int = 1024
+    # Of one session. `send` hands in as many pictures at a time.
+    outbox_answers_per_session: int = 256
     # As long as the parent keeps the reply keys (enclavectl.client.reply_keys).
     outbox_keep_s: float = 24 * 3600.0
-    # A client asks at once; a minute lets a person choose the next picture.
+    # A client sends its challenge with the connection.
+    challenge_s: float = 5.0
+    # From the evidence to the first byte of a request: our own client verifies in 10 ms and sends.
+    first_request_s: float = 10.0
+    # Between requests; a minute lets a person choose the next picture.
     idle_s: float = 60.0
     # 16 MiB at 5 Mbit/s take 27 s.
     frame_s: float = 30.0
@@ -35,3 +45,15 @@ class Limits:
     redial_s: float = 1.0
     # Below the 6 s that the local supervisor gives, so that answers leave before the process is killed.
     grace_s: float = 5.0
+    # How often the console hears of bad peers: 8,640 lines a day at most.
+    tally_s: float = 10.0
+    # Of the processor. Honest pictures at the limits of size take up to 2 s on one core of a server.
+    picture_cpu_s: float = 5.0
+    # By the clock, where a decoder waits for what never comes, or others take its processor.
+    picture_wall_s: float = 15.0
+    # On top of what a decoder maps when it starts. A WebP of 49 megapixels takes 742 MiB, others up to 430.
+    picture_memory_bytes: int = 896 * MIB
+    # From here on a picture gives its worker to others who wait. A JPEG of 12 megapixels takes 130 ms.
+    slow_s: float = 0.1
+    # A decoder is replaced after half of this, so that none lives long; the kernel ends it after all of it.
+    decoder_cpu_s: int = 120

@@ -1,12 +1,16 @@
-"""Answers that leave by the outbound connection, kept until the parent's listener says that it took them."""
+"""Answers that leave by the outbound connection, kept until the parent's listener confirms them."""
 
 from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from enclave_payload.connection import Connection, ConnectionLost
+from enclave_payload.limits import Limits
+from enclave_payload.messages import SESSION_ID_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,43 +22,32 @@ class _Answer:
 class Outbox:
     """A bounded store of sealed answers with at most one listener attached.
 
-    An answer is sent to every listener that comes until one confirms it, and at most for ``keep_s`` seconds:
-    the key to an answer that nobody takes is gone by then.
+    The outbox sends an answer to each listener that comes until one confirms it, and keeps it for
+    ``outbox_keep_s`` seconds at most: a client has given up the key to it by then. A session has a quota.
+    When the store is full, the sessions with most answers give way, the oldest answer first.
     """
 
-    def __init__(self, capacity: int, keep_s: float) -> None:
-        """``capacity`` counts answers that wait or are promised."""
-        self._capacity = capacity
-        self._keep_s = keep_s
-        self._promised = 0
-        self._answers: dict[bytes, _Answer] = {}
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._answers: dict[bytes, _Answer] = {}  # by request id, the oldest first
         self._listener: Connection | None = None
         self._lock = threading.Lock()
 
-    def promise(self) -> bool:
-        """Reserve a place for one answer; return False if the box is full."""
+    def put(self, request_id: bytes, seal: Callable[[], bytes]) -> bool:
+        """Store the answer that ``seal`` makes and send it to the listener, if there is one.
+
+        Returns False, and does not call ``seal``, if there is no room.
+        """
         with self._lock:
-            oldest = time.monotonic() - self._keep_s
-            self._answers = {key: answer for key, answer in self._answers.items() if answer.since > oldest}
-            if self._promised + len(self._answers) >= self._capacity:
+            if not self._make_room(_session_of(request_id)):
                 return False
-            self._promised += 1
-            return True
-
-    def withdraw(self) -> None:
-        """Give up the place of an answer that will not come."""
-        with self._lock:
-            self._promised -= 1
-
-    def deliver(self, request_id: bytes, frame: bytes) -> None:
-        """Put a promised answer in, and send it if a listener is there."""
-        with self._lock:
-            self._promised -= 1
+            frame = seal()
             self._answers[request_id] = _Answer(frame, time.monotonic())
             self._send(frame)
+            return True
 
     def taken(self, request_id: bytes) -> None:
-        """Forget an answer that a listener has. One that is not here was taken before."""
+        """Forget an answer that a listener has. An unknown one was taken before: no error."""
         with self._lock:
             self._answers.pop(request_id, None)
 
@@ -65,9 +58,31 @@ class Outbox:
             for answer in self._answers.values():
                 self._send(answer.frame)
 
+    def _make_room(self, session: bytes) -> bool:
+        limits = self._limits
+        oldest = time.monotonic() - limits.outbox_keep_s
+        for request_id, answer in list(self._answers.items()):
+            if answer.since > oldest:
+                break
+            del self._answers[request_id]
+        counts = Counter(map(_session_of, self._answers))
+        if counts[session] >= limits.outbox_answers_per_session:
+            return False
+        if len(self._answers) < limits.outbox_answers:
+            return True
+        most = max(counts.values())
+        if counts[session] >= most:
+            return False
+        del self._answers[next(key for key in self._answers if counts[_session_of(key)] == most)]
+        return True
+
     def _send(self, frame: bytes) -> None:
         if self._listener is not None:
             try:
                 self._listener.send(frame)
             except ConnectionLost:
                 self._listener = None
+
+
+def _session_of(request_id: bytes) -> bytes:
+    return request_id[:SESSION_ID_BYTES]

@@ -1,7 +1,7 @@
 """Bounded picture decoding: hostile bytes in, a small RGB picture of the model's size out.
 
-Limits are DESIGN's: 16 MiB encoded, 50 megapixels decoded, one frame. Orientation from EXIF is applied;
-all other metadata is dropped with the original.
+At most 16 MiB encoded, 50 megapixels decoded, 65,535 pixels a side, one frame. Orientation is applied; all
+other metadata is dropped with the original.
 """
 
 from __future__ import annotations
@@ -9,18 +9,26 @@ from __future__ import annotations
 import io
 import logging
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
 
 from PIL import ExifTags, Image, ImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
-from PIL.TiffImagePlugin import TiffImageFile
+from PIL.TiffImagePlugin import EXTRASAMPLES, TiffImageFile
+from PIL.TiffTags import TAGS_V2_GROUPS
 from PIL.WebPImagePlugin import WebPImageFile
 
-from enclave_payload.contents import Problem
+from enclave_payload.contents import Problem, Remark
+from enclave_payload.jpeg_form import holds_its_pixels
 from enclave_payload.media import MediaType
+from enclave_payload.png_metadata import without_metadata
 
 MAX_PIXELS = 50_000_000
+# JPEG's own. Resizing takes memory for each pixel of a side as well: 1.8 GiB for 1 x 50,000,000.
+MAX_SIDE = 65_535
 
 # A damaged tag that Pillow warns of or logs does not change the pixels, and no text about a picture belongs
 # on a console. Once for the process: catch_warnings() for each picture would race between worker threads.
@@ -39,6 +47,16 @@ _DECODERS: dict[MediaType, type[ImageFile.ImageFile]] = {
 # conversion clips them, which would classify a different picture than the one that was sent.
 _CONVERTIBLE = {"1", "L", "P", "RGB", "YCbCr", "CMYK"}
 _WITH_ALPHA = {"LA", "PA", "RGBA", "La", "RGBa"}
+
+# Not those of fax machines: libtiff makes up what is damaged of them, and calls it a success.
+_TIFF_COMPRESSIONS = {"raw", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "packbits", "jpeg"}
+
+# A JPEG of one color comes back within two steps of it; a photograph of anything spans more than these.
+_MAX_STEPS_OF_ONE_COLOR = 3
+# A picture that has to be blown up more than this on a side has too little in it for the model to look at.
+_MAX_ENLARGEMENT = 4
+
+Size = tuple[int, int]
 
 # EXIF 2.32, tag 0x0112: what to do to the stored picture so that it stands upright.
 _UPRIGHT = {
@@ -61,40 +79,116 @@ class PictureError(Exception):
         self.problem = problem
 
 
-def decode_picture(data: bytes, media_type: MediaType, *, width: int, height: int) -> Image.Image:
-    """The picture, upright, RGB, ``width`` x ``height`` (bilinear; the aspect ratio is not kept).
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodedPicture:
+    """An RGB picture of the size that was asked for, and the size that it had; both upright."""
+
+    image: Image.Image
+    source_size: Size
+
+    @property
+    def remarks(self) -> tuple[Remark, ...]:
+        """What makes an answer about it worth less."""
+        found = []
+        channels = (self.image.getchannel(index) for index in range(3))
+        # One after the other: the first one of nearly every picture says that it is not of one color.
+        if all(_span(channel) <= _MAX_STEPS_OF_ONE_COLOR for channel in channels):
+            found.append(Remark.ONE_COLOR)
+        sides = zip(self.source_size, self.image.size, strict=True)
+        if any(had * _MAX_ENLARGEMENT < has for had, has in sides):
+            found.append(Remark.FEW_PIXELS)
+        return tuple(found)
+
+
+def _span(channel: Image.Image) -> float:
+    # Of one channel they are two numbers; Pillow's type covers pictures of several as well.
+    low, high = cast("tuple[float, float]", channel.getextrema())
+    return high - low
+
+
+def decode_picture(data: bytes, media_type: MediaType, *, width: int, height: int) -> DecodedPicture:
+    """Decode the picture and scale it to ``width`` x ``height``, whatever its aspect ratio is.
 
     Raises:
-        PictureError: empty, not of ``media_type``, damaged, truncated, too large, several frames, or
-            pixels that RGB cannot stand for.
+        PictureError: as ``decode_upright``.
+    """
+    return decode_upright(data, media_type, lambda _: (width, height))
+
+
+def decode_upright(data: bytes, media_type: MediaType, fit: Callable[[Size], Size]) -> DecodedPicture:
+    """Decode the picture, turn it upright, and scale it (bilinear) to ``fit`` of its own size.
+
+    Raises:
+        PictureError: empty, not of ``media_type``, damaged, truncated, too large, several frames, nothing
+            visible, or pixels that RGB cannot stand for.
+        MemoryError: it takes more memory than this process may have.
     """
     if not data:
         raise PictureError(Problem.EMPTY)
+    if media_type is MediaType.PNG:
+        data = without_metadata(data)
     try:
         with _DECODERS[media_type](io.BytesIO(data)) as image:
-            return _decode(image, width, height)
-    except PictureError:
+            picture = _decode(image, fit)
+        if media_type is MediaType.JPEG:
+            _require_whole(data)
+    except (PictureError, MemoryError):
         raise
     except Image.DecompressionBombError as exc:  # Pillow's own limit, which WebP meets before ours
         raise PictureError(Problem.TOO_MANY_PIXELS) from exc
     except Exception as exc:  # Pillow's plugins raise SyntaxError, struct.error, zlib.error, ...
         raise PictureError(Problem.UNREADABLE) from exc
+    return picture
 
 
-def _decode(image: Image.Image, width: int, height: int) -> Image.Image:
-    if image.width * image.height > MAX_PIXELS:
+def _require_whole(data: bytes) -> None:
+    if not holds_its_pixels(data):
+        raise PictureError(Problem.UNREADABLE)
+
+
+def _decode(image: ImageFile.ImageFile, fit: Callable[[Size], Size]) -> DecodedPicture:
+    if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
         raise PictureError(Problem.TOO_MANY_PIXELS)
     if not _has_one_frame(image):
         raise PictureError(Problem.MORE_THAN_ONE_FRAME)
     # Only a loaded picture knows its orientation: Pillow turns a TIFF itself and then forgets the tag, and a
     # PNG may carry EXIF behind its pixels.
+    if isinstance(image, TiffImageFile):
+        if image.info.get("compression") not in _TIFF_COMPRESSIONS:
+            raise PictureError(Problem.UNREADABLE)
+        _drop_directories(image)
     image.load()
-    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    target = (height, width) if orientation in _SWAPS_SIDES else (width, height)
+    orientation = _orientation(image)
+    swaps = orientation in _SWAPS_SIDES
+    source = _swapped(image.size) if swaps else image.size
     # Scale first, turn after: turning 50 megapixels would need their memory twice.
-    small = _scale(image, target)
+    target = fit(source)
+    small = _scale(image, _swapped(target) if swaps else target)
     transpose = _UPRIGHT.get(orientation)
-    return small if transpose is None else small.transpose(transpose)
+    upright = small if transpose is None else small.transpose(transpose)
+    return DecodedPicture(image=upright, source_size=source)
+
+
+def _drop_directories(image: TiffImageFile) -> None:
+    # Loading a TIFF reads these into memory, and fails where one is damaged.
+    exif = image.getexif()
+    for tag in TAGS_V2_GROUPS:
+        exif.pop(tag, None)
+
+
+def _orientation(image: ImageFile.ImageFile) -> int:
+    """1 to 8, as EXIF has it; 1, which changes nothing, where the metadata is damaged or says nothing."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - Pillow's readers raise anything, and the pixels are sound
+        return 1
+    return orientation if isinstance(orientation, int) and orientation in _UPRIGHT else 1
+
+
+def _swapped(size: Size) -> Size:
+    return size[1], size[0]
 
 
 def _has_one_frame(image: Image.Image) -> bool:
@@ -106,17 +200,29 @@ def _has_one_frame(image: Image.Image) -> bool:
     return False
 
 
-def _scale(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+def _scale(image: ImageFile.ImageFile, size: Size) -> Image.Image:
     if image.mode not in _CONVERTIBLE | _WITH_ALPHA:
         raise PictureError(Problem.UNSUPPORTED_PIXELS)
-    if image.mode not in _WITH_ALPHA and "transparency" not in image.info:
+    has_alpha = image.mode in _WITH_ALPHA or "transparency" in image.info
+    if not has_alpha or _is_fourth_sample_unnamed(image):
         return _converted(image, "RGB").resize(size, Image.Resampling.BILINEAR)
     # Transparent means "nothing here": put white behind it, as a viewer or a printer does. Resizing weighs
     # colors by their alpha, so white may come after it, when the picture is small.
-    picture = _converted(image, "RGBA").resize(size, Image.Resampling.BILINEAR)
+    full = _converted(image, "RGBA")
+    picture = full.resize(size, Image.Resampling.BILINEAR)
+    if picture.getbbox(alpha_only=True) is None:
+        # Programs that know no alpha leave it zero in BMP; Windows, browsers and GIMP then take it as opaque.
+        if isinstance(image, BmpImageFile) and full.getbbox(alpha_only=True) is None:
+            return full.convert("RGB").resize(size, Image.Resampling.BILINEAR)
+        raise PictureError(Problem.NOTHING_VISIBLE)
     background = Image.new("RGB", size, "white")
     background.paste(picture, mask=picture.getchannel("A"))
     return background
+
+
+def _is_fourth_sample_unnamed(image: ImageFile.ImageFile) -> bool:
+    # TIFF 6.0, section 18: only ExtraSamples makes a further sample an alpha. OpenCV leaves it out.
+    return isinstance(image, TiffImageFile) and EXTRASAMPLES not in image.tag_v2
 
 
 def _converted(image: Image.Image, mode: str) -> Image.Image:

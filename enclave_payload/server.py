@@ -1,12 +1,14 @@
 """The server: accepts, dials out, sends evidence, queues, refuses, and stops cleanly.
 
-One thread for each connection reads; workers answer. Nothing here sees an opened request.
+One thread, the loop, reads all connections; another makes evidence; workers answer. So a connection costs a
+descriptor and what has arrived of its frame, and no thread. Nothing here sees an opened request.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import select
 import socket
 import threading
@@ -14,13 +16,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from enclave_payload.classifier import Classifier
 from enclave_payload.connection import Connection, ConnectionLost
 from enclave_payload.contents import SALT_BYTES, encode_key_config, key_config_digest
+from enclave_payload.decoder import Classifier
+from enclave_payload.lane import SlowLane
 from enclave_payload.limits import Limits
 from enclave_payload.messages import RefusalCode
 from enclave_payload.nsm import Attester, NsmError
 from enclave_payload.outbox import Outbox
+from enclave_payload.places import Places
 from enclave_payload.seal import EnclaveKeys
 from enclave_payload.session import (
     ChallengeReceived,
@@ -30,7 +34,13 @@ from enclave_payload.session import (
     SessionError,
     TakenReceived,
 )
+from enclave_payload.tally import Tally
 from enclave_payload.workers import Job, JobQueue, Worker
+
+# How late a deadline may be noticed; an idle enclave wakes as often.
+_TICK_S = 0.25
+# At a time, so that a crowd of peers who connect does not keep the others waiting.
+_ACCEPT_BURST = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,185 +64,207 @@ class Server:
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        self._limits = service.limits
         self._card = service.classifiers[0].card
-        self._outbox = Outbox(service.limits.outbox_answers, service.limits.outbox_keep_s)
+        self._outbox = Outbox(service.limits)
         self._queue = JobQueue(service.limits)
-        self._connections: set[Connection] = set()
-        self._connections_lock = threading.Lock()
+        self._tally = Tally(service.log, service.limits.tally_s)
+        self._epoll = select.epoll()
+        self._places = Places(service.limits)
+        self._challenges: queue.SimpleQueue[tuple[Connection, bytes] | None] = queue.SimpleQueue()
+        self._dialed: queue.SimpleQueue[Connection] = queue.SimpleQueue()
         self._stopping = threading.Event()
         # Sockets, not a pipe: a closed socket object fails, a closed descriptor may be another's by then.
         self._wake_read, self._wake_write = socket.socketpair()
+        self._wake_read.setblocking(False)
         self._wake_write.setblocking(False)
 
     def stop(self) -> None:
         """Make ``serve`` return. Safe from a signal handler and from any thread, any number of times."""
         self._stopping.set()
-        with contextlib.suppress(OSError):  # full of earlier calls, or serve() has returned and closed it
-            self._wake_write.send(b"x")
+        self._wake()
 
     def serve(self, listener: socket.socket) -> None:
         """Serve until ``stop``; then answer what was taken, within the grace time, and close everything."""
         service = self._service
-        threads = [
-            threading.Thread(
-                target=Worker(service.keys, classifier, self._outbox, service.limits).run,
-                args=(self._queue, service.log),
-                daemon=True,
-            )
+        lane: SlowLane[Job] = SlowLane(len(service.classifiers), service.limits)
+        workers = [
+            Worker(service.keys, classifier, self._outbox, lane, service.limits)
             for classifier in service.classifiers
         ]
-        threads.append(threading.Thread(target=self._keep_dialing, daemon=True))
-        for thread in threads:
-            thread.start()
+        for worker in workers:
+            arguments = (self._queue, self._tally.add, self.stop)
+            threading.Thread(target=worker.run, args=arguments, daemon=True).start()
+        for target in (self._keep_attesting, self._keep_dialing):
+            threading.Thread(target=target, daemon=True).start()
         service.log(f"serving model {self._card.model_id}")
         try:
-            self._accept(listener)
+            self._loop(listener)
         finally:
             self._stopping.set()
             self._close_all()
+            self._tally.tell(is_last=True)
             service.log("stopped")
 
-    def _close_all(self) -> None:
-        deadline = time.monotonic() + self._service.limits.grace_s
-        self._queue.close(self._service.limits.grace_s)
-        with self._connections_lock:
-            for connection in self._connections:
-                connection.refuse(RefusalCode.STOPPING)
-                # The grace is for all of them together: one that does not read must not hold up the end.
-                with contextlib.suppress(ConnectionLost):
-                    connection.flush(within_s=deadline - time.monotonic())
-                connection.close()
-        self._wake_write.close()
-        self._wake_read.close()
+    def _wake(self) -> None:
+        with contextlib.suppress(OSError):  # full of earlier calls, or serve() has returned and closed it
+            self._wake_write.send(b"x")
+
+    def _loop(self, listener: socket.socket) -> None:
+        listener.setblocking(False)
+        self._epoll.register(listener, select.EPOLLIN)
+        self._epoll.register(self._wake_read, select.EPOLLIN)
+        next_sweep = 0.0
+        while not self._stopping.is_set():
+            ready = dict(self._epoll.poll(_TICK_S))
+            for descriptor, events in ready.items():
+                connection = self._places.get(descriptor)
+                if connection is not None:
+                    self._attend(connection, events)
+            # Last, since a new connection may get the descriptor of one that has just gone.
+            if self._wake_read.fileno() in ready:
+                self._take_dialed()
+            if listener.fileno() in ready:
+                self._accept(listener)
+            now = time.monotonic()
+            if now >= next_sweep:
+                self._sweep(now)
+                next_sweep = now + _TICK_S
 
     def _accept(self, listener: socket.socket) -> None:
-        listener.setblocking(False)
-        poll = select.poll()
-        poll.register(listener, select.POLLIN)
-        poll.register(self._wake_read, select.POLLIN)
-        while not self._stopping.is_set():
-            poll.poll()
+        for _ in range(_ACCEPT_BURST):
             try:
-                connection = Connection(listener.accept()[0], send_s=self._service.limits.send_s)
+                sock, _ = listener.accept()
             except BlockingIOError:
-                continue
+                return
             except OSError as error:  # e.g. EMFILE, ECONNABORTED: one connection lost, not the service
-                self._service.log(f"accept: {error.strerror}")
+                self._tally.add(f"accept: {error.strerror}")
                 time.sleep(0.05)
-                continue
-            if not self._register(connection):
-                self._service.log("a connection over the limit was refused")
-                connection.refuse(RefusalCode.BUSY)
-                connection.release()
-                continue
-            try:
-                threading.Thread(target=self._serve_connection, args=(connection,), daemon=True).start()
-            except RuntimeError:  # no memory for a thread: this connection is lost, not the service
-                self._service.log("a connection was refused: no thread can be started")
-                self._unregister(connection)
-                connection.refuse(RefusalCode.BUSY)
-                connection.release()
+                return
+            connection = Connection(sock, self._epoll, EnclaveSession())
+            for displaced in self._places.displaced_by_one():
+                self._end(displaced, RefusalCode.BUSY)
+            self._places.add(connection)
+            connection.watch()
 
-    def _register(self, connection: Connection) -> bool:
-        with self._connections_lock:
-            # After stop() nobody would close a new one.
-            if self._stopping.is_set() or len(self._connections) >= self._service.limits.connections:
-                return False
-            self._connections.add(connection)
-            return True
-
-    def _unregister(self, connection: Connection) -> None:
-        with self._connections_lock:
-            self._connections.discard(connection)
-
-    def _serve_connection(self, connection: Connection) -> None:
-        try:
-            self._converse(connection, EnclaveSession(), idle_s=self._service.limits.idle_s)
-        finally:
-            self._unregister(connection)
-            connection.release()
-
-    def _converse(self, connection: Connection, session: EnclaveSession, *, idle_s: float | None) -> None:
-        """Read until the peer leaves, breaks the protocol, or misses a deadline."""
-        frame_deadline: float | None = None
-        try:
+    def _take_dialed(self) -> None:
+        self._wake_read.recv(4096)
+        with contextlib.suppress(queue.Empty):
             while True:
-                timeout_s = idle_s if frame_deadline is None else frame_deadline - time.monotonic()
-                try:
-                    events = _read(connection, session, timeout_s)
-                except TimeoutError:
-                    if frame_deadline is None and connection.in_flight:
-                        continue  # the peer waits for our answers
-                    raise SessionError(RefusalCode.SLOW) from None
-                if events is None:
-                    return
-                for event in events:
-                    self._on_event(connection, session, event)
-                if not session.is_mid_frame:
-                    frame_deadline = None
-                elif events or frame_deadline is None:
-                    # Counted from a frame's first byte, so that one byte a minute does not hold a place. A
-                    # peer that streams frames without a pause gets a deadline for each.
-                    frame_deadline = time.monotonic() + self._service.limits.frame_s
-        except SessionError as error:
-            self._service.log(f"a session ended: {error.code.name}")
-            connection.refuse(error.code, error.request_id)
-        except ConnectionLost:
-            return
+                connection = self._dialed.get_nowait()
+                self._places.add(connection)
+                connection.watch()
 
-    def _on_event(self, connection: Connection, session: EnclaveSession, event: Event) -> None:
+    def _attend(self, connection: Connection, events: int) -> None:
+        """Send and read what the connection's peer takes and brings."""
+        try:
+            if events & select.EPOLLOUT:
+                connection.send_backlog()
+            if events == select.EPOLLOUT:
+                return
+            received = connection.read()
+            for event in received:
+                self._on_event(connection, event)
+        except ConnectionLost:
+            self._release(connection)
+        except SessionError as error:
+            self._end(connection, error.code, error.request_id)
+        except Exception as error:  # noqa: BLE001 - a bug costs one connection, never the loop
+            self._tally.add(f"a connection failed: {type(error).__name__}")
+            self._release(connection)
+        else:
+            for displaced in self._places.hold(connection, is_new_frame=bool(received)):
+                self._end(displaced, RefusalCode.BUSY)
+
+    def _on_event(self, connection: Connection, event: Event) -> None:
         match event:
             case ChallengeReceived(nonce):
-                connection.send(self._evidence(session, nonce))
-                if not session.accepts_requests:
-                    self._outbox.attach(connection)
+                connection.has_challenged = True
+                connection.pause()
+                self._challenges.put((connection, nonce))
             case TakenReceived(request_id):
                 self._outbox.taken(request_id)
-            case SealedReceived(request_id):
+            case SealedReceived():
                 connection.add_in_flight(1)
-                is_over = connection.in_flight > self._service.limits.in_flight_per_connection
-                if is_over or not self._queue.offer(Job(event, connection, time.monotonic())):
-                    connection.add_in_flight(-1)
-                    if self._stopping.is_set():
-                        raise SessionError(RefusalCode.STOPPING)
-                    connection.refuse(RefusalCode.BUSY, request_id)
+                job = Job(event, connection, time.monotonic())
+                is_over = connection.in_flight > self._limits.in_flight_per_connection
+                for refused in [job] if is_over else self._queue.offer(job):
+                    refused.connection.add_in_flight(-1)
+                    refused.connection.refuse(RefusalCode.BUSY, refused.sealed.request_id)
+
+    def _sweep(self, now: float) -> None:
+        """End what is over its deadline, and tell what peers did wrong."""
+        for connection in self._places.stuck(now):
+            self._release(connection)
+        for connection in self._places.late(now):
+            self._end(connection, RefusalCode.SLOW)
+        for connection in self._places.surplus():
+            self._end(connection, RefusalCode.BUSY)
+        self._tally.tell()
+
+    def _end(self, connection: Connection, code: RefusalCode, request_id: bytes | None = None) -> None:
+        self._tally.add(f"a session ended: {code.name}")
+        connection.is_refused = True
+        connection.refuse(code, request_id)
+        self._release(connection)
+
+    def _release(self, connection: Connection) -> None:
+        if not connection.session.accepts_requests:
+            self._outbox.attach(None)
+        self._places.remove(connection)
+        connection.release()
+
+    def _keep_attesting(self) -> None:
+        """Make evidence for one challenge after the other: the NSM takes one request at a time."""
+        while (challenge := self._challenges.get()) is not None:
+            connection, nonce = challenge
+            if connection.is_released:
+                continue
+            try:
+                connection.send(self._evidence(connection.session, nonce))
+                if not connection.session.accepts_requests:
+                    self._outbox.attach(connection)
+                connection.resume()
+            except ConnectionLost:
+                continue
+            except Exception as error:  # noqa: BLE001 - a failure costs one connection, never this thread
+                what = str(error) if isinstance(error, NsmError) else type(error).__name__
+                self._tally.add(f"no attestation document: {what}")
+                connection.refuse(RefusalCode.NO_EVIDENCE)
+                connection.close()
 
     def _evidence(self, session: EnclaveSession, nonce: bytes) -> bytes:
         key_config = encode_key_config(self._service.keys.public, self._card, os.urandom(SALT_BYTES))
-        try:
-            document = self._service.attester.attest(nonce=nonce, user_data=key_config_digest(key_config))
-        except NsmError as exc:
-            self._service.log(f"no attestation document: {exc}")
-            raise SessionError(RefusalCode.NO_EVIDENCE) from exc
+        document = self._service.attester.attest(nonce=nonce, user_data=key_config_digest(key_config))
         return session.evidence(document, key_config)
 
     def _keep_dialing(self) -> None:
         """Keep one connection to the parent's listener, send evidence there and deliver answers."""
-        while not self._stopping.wait(self._service.limits.redial_s):
+        dialed: Connection | None = None
+        while not self._stopping.wait(self._limits.redial_s):
+            if dialed is not None and not dialed.is_released:
+                continue
             try:
-                connection = Connection(self._service.dial(), send_s=self._service.limits.send_s)
+                sock = self._service.dial()
             except OSError:
                 continue  # nobody listens, which is the normal state where `diagnose` is used
-            if self._register(connection):
-                self._converse_out(connection)
-            connection.release()
+            dialed = Connection(sock, self._epoll, EnclaveSession(accepts_requests=False))
+            self._dialed.put(dialed)
+            self._wake()
 
-    def _converse_out(self, connection: Connection) -> None:
-        try:
-            # No idle limit: a listener may wait for hours between answers.
-            session = EnclaveSession(accepts_requests=False)
-            self._converse(connection, session, idle_s=None)
-        finally:
-            self._outbox.attach(None)
-            self._unregister(connection)
-
-
-def _read(connection: Connection, session: EnclaveSession, timeout_s: float | None) -> list[Event] | None:
-    """Return what the next bytes ask for; None at the end of the stream."""
-    room = session.room()
-    if room is None:
-        data = connection.receive(timeout_s)
-        return session.receive(data) if data else None
-    with room:
-        count = connection.receive_into(room, timeout_s)
-    return session.filled(count) if count else None
+    def _close_all(self) -> None:
+        deadline = time.monotonic() + self._limits.grace_s
+        self._queue.close(self._limits.grace_s)
+        self._challenges.put(None)
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._places.add(self._dialed.get_nowait())
+        for connection in self._places.all():
+            connection.refuse(RefusalCode.STOPPING)
+            # The grace is for all of them together: one that does not read must not hold up the end.
+            with contextlib.suppress(ConnectionLost):
+                connection.flush(deadline - time.monotonic())
+            self._release(connection)
+        self._wake_write.close()
+        self._wake_read.close()
+        self._epoll.close()

@@ -94,6 +94,11 @@ class EnclaveSession:
         """True while part of a frame has arrived: the frame's deadline runs, not the idle one."""
         return self._reader.is_mid_frame
 
+    @property
+    def held_bytes(self) -> int:
+        """The memory of the part of a frame that has arrived."""
+        return self._reader.held_bytes
+
     def receive(self, data: bytes) -> list[Event]:
         """Take what the stream brought and return the events in it, in order.
 

@@ -81,6 +81,11 @@ class FrameReader:
         """True while part of a frame has arrived; an end of stream is then a truncation."""
         return bool(self._buffer) or self._large is not None
 
+    @property
+    def held_bytes(self) -> int:
+        """The memory of the part of a frame that has arrived."""
+        return len(self._buffer) + len(self._large or b"")
+
     def feed(self, data: bytes) -> None:
         """Add what the stream brought. Call ``next_frame`` until it returns None before feeding more."""
         if self._error is not None:

@@ -14,7 +14,7 @@
     |   +-- PeerProtocolError   the peer broke docs/protocol.md
     |   +-- PictureRefused      the enclave (or we, before sending) would not take this picture
     +-- StateError         6    the named thing does not exist or is in the wrong state
-    +-- Interrupted      130    Ctrl-C, as the CLI reports it; never raised
+    +-- Interrupted      130    Ctrl-C or SIGTERM, as the CLI reports them
 
 Only ``enclavectl.cli`` turns these into text and exit codes.
 """
@@ -25,16 +25,19 @@ from typing import ClassVar
 
 
 def visible(text: str) -> str:
-    r"""``text`` with every character that does not print spelled out, as ``\x1b`` for the escape character.
+    r"""Replace every character that does not print by an escape, such as ``\x1b`` for the escape character.
 
-    What others wrote goes through this before a person sees it: control characters command a terminal, and
-    marks that reverse a text's direction make a name read as another.
+    Text from elsewhere goes through this before a person sees it: control characters command a terminal, and
+    marks that reverse a text's direction make one name look like another.
     """
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 class EnclavectlError(Exception):
-    """The root. ``message`` says what was expected and found; ``hint`` the next command to try."""
+    """The root. ``message`` says what was expected and found; ``hint`` names the next command to try.
+
+    A command that fails after it has printed its one JSON object sets ``after_answer``.
+    """
 
     exit_code: ClassVar[int] = 1
     kind: ClassVar[str] = "error"
@@ -45,16 +48,17 @@ class EnclavectlError(Exception):
         self.message = message
         self.hint = hint
         self.code = code or self.kind
+        self.after_answer = False
 
 
 class Bug(EnclavectlError):
-    """An exception that nobody meant to raise."""
+    """An unexpected exception: a defect of enclavectl."""
 
     kind = "bug"
 
 
 class Interrupted(EnclavectlError):
-    """A person, or whoever started us, wanted no more of it."""
+    """Ctrl-C or SIGTERM: a person or a supervisor ended the command."""
 
     exit_code = 130
     kind = "interrupted"
@@ -95,7 +99,7 @@ class EnclaveLost(EnclaveError):
 
 
 class EnclaveBusy(EnclaveError):
-    """The enclave refused because one of its bounds was reached; trying again later is right."""
+    """The enclave refused because one of its bounds was reached; the client may try again later."""
 
     kind = "enclave-busy"
 

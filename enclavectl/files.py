@@ -1,7 +1,7 @@
-"""Files on this host: whole or not at all when written, bounded when read, private where they must be.
+"""Files on this host: written atomically, read with a bound, private where they must be.
 
-Every failure is a ``HostError`` (the host would not let us) or a ``UsageError`` (the caller named something
-that cannot be used); no ``OSError`` leaves this module.
+Every failure is a ``HostError`` (the host refused) or a ``UsageError`` (the caller named something that
+cannot be used). No ``OSError`` leaves this module.
 """
 
 from __future__ import annotations
@@ -15,22 +15,24 @@ from typing import BinaryIO
 
 from enclavectl.errors import HostError, UsageError
 
+# Names of files that are being written, and of those that a killed process left.
+STAGED_GLOB = ".enclavectl-*.tmp"
 _REACH_HINT = "name a folder that only you and root can change; for state: ENCLAVECTL_STATE_DIR"
 
 
 class StagedFile:
-    """A temporary file that becomes its destination on ``commit`` and vanishes otherwise."""
+    """A temporary file; ``commit`` moves it to its destination, and without ``commit`` it is removed."""
 
     def __init__(self, file: BinaryIO, path: Path) -> None:
-        """``file`` is open for reading and writing; ``path`` is where it is until ``commit``."""
+        """Wrap ``file``, open for reading and writing, which is at ``path`` until ``commit``."""
         self.file = file
         self.path = path
 
     def sync(self) -> None:
-        """Write everything to the disk, so that ``commit`` does not find it full.
+        """Write everything to the disk, so that ``commit`` cannot fail because the disk is full.
 
         Raises:
-            HostError: the file system refused.
+            HostError: the file system failed.
         """
         try:
             self.file.flush()
@@ -39,10 +41,10 @@ class StagedFile:
             raise HostError(f"{self.path.parent}: cannot write ({_reason(exc)})") from exc
 
     def commit(self, destination: Path) -> None:
-        """``destination`` has the written bytes, whole, and whatever was there before is gone.
+        """Move the file to ``destination``, and replace what is there.
 
-        The destination must be on the file system of the folder that the file was staged in. The folder is
-        not synced: after a power cut either the old or the new content is there, never a mix.
+        The destination must be on the same file system as the folder in which the file was staged. The folder
+        is not synced: after a power cut the destination has either the old or the new content, never a mix.
 
         Raises:
             UsageError: the destination is a device, a socket or a FIFO.
@@ -51,9 +53,23 @@ class StagedFile:
         self.sync()
         replace_file(self.path, destination)
 
+    def commit_new(self, destination: Path) -> None:
+        """As ``commit``, but only where nothing is: what is at ``destination`` is never overwritten.
+
+        Raises:
+            HostError: something is there, or the file system refused.
+        """
+        self.sync()
+        try:
+            os.link(self.path, destination)
+        except FileExistsError as exc:
+            raise HostError(f"{destination}: expected nothing there, found a file") from exc
+        except OSError as exc:
+            raise HostError(f"{destination}: cannot write ({_reason(exc)})") from exc
+
 
 def replace_file(source: Path, destination: Path) -> None:
-    """``source`` is at ``destination``, whole, and whatever was there before is gone.
+    """Move ``source`` to ``destination``, and replace what is there.
 
     Raises:
         UsageError: the destination is a device, a socket or a FIFO.
@@ -67,31 +83,31 @@ def replace_file(source: Path, destination: Path) -> None:
 
 
 def require_replaceable(destination: Path) -> None:
-    """Return if a file may be put at ``destination``. Root could put one in place of /dev/null.
+    """Refuse to replace a special file: root could otherwise replace /dev/null by a file.
 
     Raises:
-        UsageError: there is a device, a socket or a FIFO.
+        UsageError: ``destination`` is a device, a socket or a FIFO.
     """
     try:
         mode = destination.lstat().st_mode
     except (OSError, ValueError):
-        return  # there is nothing, or whoever writes will say what is wrong
+        return  # nothing is there, or the write will report what is wrong
     if stat.S_IFMT(mode) not in (
         stat.S_IFREG,
         stat.S_IFLNK,
         stat.S_IFDIR,
-    ):  # no file replaces a folder anyway
+    ):  # the rename itself refuses a folder
         raise UsageError(f"{destination}: expected a file to write, found {_kind(mode)}")
 
 
 @contextmanager
 def stage_file(folder: Path, *, mode: int = 0o600) -> Iterator[StagedFile]:
-    """Open a new file in ``folder``; it is removed at the end of the block unless it was committed.
+    """Open a new file in ``folder``; remove it at the end of the block unless it was committed.
 
     Raises:
-        HostError: the folder does not exist or does not take files, or a write in the block failed.
+        HostError: the folder does not exist or does not take files, or a write in the block fails.
     """
-    # tempfile would do this too, but its imports (random, shutil, bz2, lzma) slow the start of every command.
+    # Not tempfile: its imports (random, shutil, bz2, lzma) would slow the start of every command.
     path = folder / f".enclavectl-{os.urandom(8).hex()}.tmp"
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -109,13 +125,13 @@ def stage_file(folder: Path, *, mode: int = 0o600) -> Iterator[StagedFile]:
 
 
 def write_atomic(path: Path, data: bytes, *, mode: int = 0o600) -> None:
-    """``path`` holds exactly ``data`` with exactly ``mode``; a reader sees the old or the new content, whole.
+    """Write ``data`` to ``path`` with ``mode``; a reader sees the whole old or the whole new content.
 
     A symbolic link at ``path`` is replaced, not followed.
 
     Raises:
-        UsageError: there is a device, a socket or a FIFO.
-        HostError: the file system refused; what was at ``path`` is untouched and no temporary file is left.
+        UsageError: ``path`` is a device, a socket or a FIFO.
+        HostError: the file system failed; ``path`` is unchanged and no temporary file is left.
     """
     with stage_file(path.parent, mode=mode) as staged:
         staged.file.write(data)
@@ -125,9 +141,9 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o600) -> None:
 def read_bounded(path: Path, limit: int, *, what: str = "file", hint_if_missing: str | None = None) -> bytes:
     """Read the whole content of a regular file of at most ``limit`` bytes.
 
-    ``what`` names the file's role in messages ("model card"). Links are followed: users keep configuration in
-    linked folders. A FIFO or device is refused without waiting for it. ``hint_if_missing`` says how such a
-    file comes about.
+    ``what`` names the file's role in messages ("model card"). Links are followed, since users keep
+    configuration in linked folders. A FIFO or device is refused at once, without waiting for it.
+    ``hint_if_missing`` tells the user how to make such a file.
 
     Raises:
         UsageError: there is no such file, it is not regular, cannot be read, or is longer than ``limit``.
@@ -152,7 +168,7 @@ def read_bounded(path: Path, limit: int, *, what: str = "file", hint_if_missing:
 
 
 def sha256_of(chunks: Iterable[bytes]) -> str:
-    """The SHA-256, in lower-case hex, of bytes that come in pieces."""
+    """Compute the SHA-256, in lower-case hex, of the concatenated chunks."""
     from hashlib import sha256  # OpenSSL takes 8 ms to load, which most commands do not need
 
     digest = sha256()
@@ -171,8 +187,8 @@ def read_chunks(file: BinaryIO) -> Iterator[bytes]:
 def open_regular(path: Path, *, what: str = "file") -> Iterator[BinaryIO]:
     """Open a regular file for reading; ``what`` names its role in messages.
 
-    Links are followed. A FIFO or device is refused without waiting for it. Errors of the block's own reads
-    are the block's.
+    Links are followed. A FIFO or device is refused at once, without waiting for it. Errors of reads in the
+    block pass through unchanged.
 
     Raises:
         UsageError: there is no such file, it is not regular, or cannot be opened.
@@ -193,17 +209,17 @@ def open_regular(path: Path, *, what: str = "file") -> Iterator[BinaryIO]:
 
 
 def make_private_dir(path: Path) -> None:
-    """Make ``path`` a folder of ours that nobody else may enter (0700), and its missing parents alike.
+    """Create the folder ``path`` with mode 0700, and its missing parents likewise.
 
-    A folder that exists with wider permissions is refused, not narrowed: it may be /tmp or a home, named by
+    An existing folder with wider permissions is refused, not narrowed: it may be /tmp or a home, named by
     mistake.
 
     Raises:
-        HostError: as ``require_private_dir``, or it cannot be made.
+        HostError: as ``require_private_dir``, or it cannot be created.
     """
     try:
         for missing in [folder for folder in (*reversed(path.parents), path) if not folder.exists()]:
-            # Each level by itself: mkdir(parents=True) would make the parents with the umask's mode.
+            # Level by level: mkdir(parents=True) would give the parents the umask's mode.
             missing.mkdir(mode=0o700, exist_ok=True)
     except (OSError, ValueError) as exc:
         raise HostError(
@@ -214,13 +230,14 @@ def make_private_dir(path: Path) -> None:
 
 
 def require_private_dir(path: Path) -> bool:
-    """Return whether there is a folder at ``path``, which is then ours, private and out of others' reach.
+    """Return whether the folder ``path`` exists; if it does, check that only this user can change it.
 
-    Call this before anything in a folder is believed. Every folder from the root down is looked at, by its
-    name and by where links lead: whoever may rename one of them could put a folder of their own in its place.
+    Call this before you trust any content of a folder. The check covers every folder from the root down, with
+    links as written and resolved: a user who may rename one of them could replace it by a folder of their
+    own.
 
     Raises:
-        HostError: it is a link or no folder, belongs to somebody else, is open to others, or lies in a folder
+        HostError: it is a link or no folder, belongs to another user, is open to others, or is in a folder
             that others may change.
     """
     try:
@@ -250,7 +267,7 @@ def require_private_dir(path: Path) -> bool:
 
 
 def _require_out_of_reach(path: Path, parent: Path) -> None:
-    """Return if nobody but root and us may rename what is in ``parent``."""
+    """Check that only root and this user may rename entries of ``parent``."""
     try:
         found = parent.lstat()
     except OSError as exc:
@@ -272,7 +289,7 @@ def _require_out_of_reach(path: Path, parent: Path) -> None:
 
 
 def _is_own_group(found: os.stat_result) -> bool:
-    """Return whether the group is its owner's alone, as distributions make one for each user (umask 0002)."""
+    """Return whether the group is its owner's private group, which distributions make for umask 0002."""
     import grp
     import pwd
 

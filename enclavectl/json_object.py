@@ -1,10 +1,10 @@
-"""The one reader of JSON: one value, one meaning, bounded, and exactly one exception.
+"""The strict, bounded reader of JSON; it raises exactly one exception.
 
-Python's ``json`` takes the last of two equal keys, NaN, Infinity and text that is not Unicode; ``int(...)``
-around a member takes "3" and 3.9. None of these passes here: a member has the type that its reader asked for,
-or ``JsonError`` names the member, what was expected and what was found.
+Python's ``json`` accepts duplicate keys (the last one wins), NaN, Infinity and text that is not Unicode;
+``int(...)`` around a member accepts "3" and 3.9. This reader refuses all of these. A member has the type that
+its reader asked for, or ``JsonError`` names the member, the expected type and the value found.
 
-It imports only what starts quickly: the supervisor of a local enclave loads it before the payload starts.
+It imports only fast modules: the supervisor of a local enclave loads it before the payload starts.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from typing import NoReturn, Self, TypeGuard, TypeVar
 
 JsonValue = None | bool | int | float | str | Sequence["JsonValue"] | Mapping[str, "JsonValue"]
 
-# Far deeper than any form that we read, and far below the depth at which Python's own decoder gives up.
+# Far deeper than any object that we read, and far below the depth at which Python's own decoder fails.
 MAX_DEPTH = 64
-# A record, an answer or a lock is smaller; whoever reads larger things says so.
+# Bytes. Records, answers and locks are smaller; callers that read larger objects pass their own limit.
 DEFAULT_LIMIT = 1 << 20
-# What JSON's numbers mean alike in every language that reads ours: 64 bits, signed.
+# Signed 64 bits: integers that every language reads alike.
 MAX_INTEGER = 2**63 - 1
-_SHOWN = 60
+_SHOWN = 60  # characters of a found value in a message: recognizable, and still one line
 _T = TypeVar("_T")
 
 
@@ -73,34 +73,34 @@ def parse_prefix(text: str, start: int) -> tuple[JsonValue, int]:
 
 
 class JsonObject:
-    """A JSON object whose members are read with the type that they must have.
+    """A JSON object with typed readers of its members.
 
-    A member that is absent and one that is null are the same to the ``optional_`` readers, which return None;
-    to the others both are errors. Members that nobody reads are let pass, unless ``require_keys`` was called.
+    The ``optional_`` readers return None for an absent member and for null; to the others both are errors.
+    Unread members are ignored, unless ``require_keys`` is called.
     """
 
     __slots__ = ("_members", "_where")
 
     def __init__(self, members: Mapping[str, JsonValue], where: str = "") -> None:
-        """``where`` is the path of this object in messages, such as ``model``."""
+        """Wrap parsed members; ``where`` is the path of this object in messages, such as ``model``."""
         self._members = members
         self._where = where
 
     @classmethod
     def parse(cls, data: bytes, *, limit: int = DEFAULT_LIMIT) -> Self:
-        """Read the one object in ``data``.
+        """Parse ``data`` as one object.
 
         Raises:
-            JsonError: not one JSON value (``parse_json``), or a value that is no object.
+            JsonError: as ``parse_json``, or the value is no object.
         """
         return cls.of(parse_json(data, limit=limit))
 
     @classmethod
     def of(cls, value: object, where: str = "") -> Self:
-        """Take a value that was parsed already, which must be an object.
+        """Wrap a parsed value.
 
         Raises:
-            JsonError: it is none.
+            JsonError: it is no object.
         """
         if not isinstance(value, dict):
             raise JsonError(f"{where + ': ' if where else ''}expected an object, found {_shown(value)}")
@@ -114,11 +114,11 @@ class JsonObject:
 
     @property
     def members(self) -> Mapping[str, JsonValue]:
-        """Every member, untyped: for what is only passed on."""
+        """All members, untyped, for values that are only passed on."""
         return self._members
 
     def require_keys(self, required: Collection[str], optional: Collection[str] = ()) -> None:
-        """Return if every key of ``required`` is here, and none beside these and ``optional``.
+        """Check that every key of ``required`` is present, and no key beside these and ``optional``.
 
         Raises:
             JsonError: a key is missing or unknown.
@@ -133,10 +133,10 @@ class JsonObject:
             raise JsonError(f"{self._where + ': ' if self._where else ''}{problem} (keys: {expected})")
 
     def require_schema(self, schema: str) -> None:
-        """Return if the member ``schema`` is exactly that.
+        """Check that the member ``schema`` equals ``schema``.
 
         Raises:
-            JsonError: it is another, or there is none.
+            JsonError: it differs or is absent.
         """
         if (found := self._members.get("schema")) != schema:
             raise JsonError(f"schema: expected {schema}, found {_shown(found)}")
@@ -155,7 +155,7 @@ class JsonObject:
         return found
 
     def integer(self, key: str, *, minimum: int = 0, maximum: int = MAX_INTEGER) -> int:
-        """Return a whole number within the bounds. 3.0, "3" and true are none."""
+        """Return a whole number within the bounds; 3.0, "3" and true are refused."""
         found = self._members.get(key)
         if not _is_integer(found, minimum, maximum):
             raise self._wrong(key, _range(minimum, maximum))
@@ -169,7 +169,7 @@ class JsonObject:
         return found
 
     def time(self, key: str) -> datetime:
-        """Return a moment in ISO 8601 with its time zone."""
+        """Return a time in ISO 8601 with a time zone."""
         try:
             found = datetime.fromisoformat(self.string(key, maximum=_SHOWN))
         except ValueError:
@@ -181,7 +181,7 @@ class JsonObject:
     def hex(self, key: str, *, length: int | None = None) -> bytes:
         """Return ``length`` bytes (None: any number), written as lower-case hex.
 
-        Errors do not show what is there: it may be a key.
+        Errors do not show the value: it may be a key.
         """
         found = self._members.get(key)
         if not isinstance(found, str) or not _HEX.fullmatch(found) or length not in (None, len(found) // 2):
@@ -219,31 +219,31 @@ class JsonObject:
         return tuple(found)
 
     def list(self, key: str) -> Sequence[JsonValue]:
-        """Return a list whose elements nobody has looked at."""
+        """Return a list with unchecked elements."""
         found = self._members.get(key)
         if not isinstance(found, list):
             raise self._wrong(key, "a list")
         return found
 
     def string_map(self, key: str) -> dict[str, str]:
-        """Return an object all of whose values are text."""
+        """Return an object whose values are all text."""
         inner = self.object(key)
         return {name: inner.string(name) for name in inner}
 
     def optional_string(self, key: str, *, maximum: int = DEFAULT_LIMIT) -> str | None:
-        """Return ``string``, or None where there is none."""
+        """Return ``string``, or None if the member is absent or null."""
         return self._optional(key, lambda: self.string(key, maximum=maximum))
 
     def optional_integer(self, key: str, *, minimum: int = 0, maximum: int = MAX_INTEGER) -> int | None:
-        """Return ``integer``, or None where there is none."""
+        """Return ``integer``, or None if the member is absent or null."""
         return self._optional(key, lambda: self.integer(key, minimum=minimum, maximum=maximum))
 
     def optional_time(self, key: str) -> datetime | None:
-        """Return ``time``, or None where there is none."""
+        """Return ``time``, or None if the member is absent or null."""
         return self._optional(key, lambda: self.time(key))
 
     def optional_object(self, key: str) -> JsonObject | None:
-        """Return ``object``, or None where there is none."""
+        """Return ``object``, or None if the member is absent or null."""
         return self._optional(key, lambda: self.object(key))
 
     def _optional(self, key: str, read: Callable[[], _T]) -> _T | None:
@@ -275,7 +275,9 @@ def _checked(decode: Callable[[], JsonValue]) -> JsonValue:
 
 
 def _is_deeper(value: JsonValue, limit: int) -> bool:
-    """Return whether objects and lists are nested deeper than ``limit``. It goes level by level."""
+    """Return whether objects and lists are nested deeper than ``limit``. Walk level by level, without
+    recursion.
+    """
     level: list[JsonValue] = [value]
     for _ in range(limit):
         level = [
@@ -290,7 +292,7 @@ def _is_deeper(value: JsonValue, limit: int) -> bool:
 
 
 def _refuse_lone_surrogates(value: JsonValue) -> None:
-    # Half of a UTF-16 pair, which only an escape can write: no text, and nothing could print it.
+    # A lone surrogate, which only an escape can write, is no text, and no encoder could print it.
     json.dumps(value, ensure_ascii=False).encode()
 
 

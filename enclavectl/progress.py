@@ -1,4 +1,4 @@
-"""How long work in the library reports; only the CLI draws."""
+"""The interface by which long work in the library reports its progress; only the CLI draws it."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """What long work tells of itself; the caller draws it."""
+    """The receiver of progress reports."""
 
     def note(self, text: str) -> None:
-        """Tell a fact that a person should know now."""
+        """Report a fact that a person should know now."""
 
     def update(self, what: str, elapsed_s: float, bound_s: float) -> None:
-        """Tell that ``what`` has taken ``elapsed_s`` of at most about ``bound_s`` seconds. Called often."""
+        """Report that ``what`` has taken ``elapsed_s`` of at most about ``bound_s`` seconds. Called often."""
 
 
 class NoProgress:
-    """A ``Progress`` that nobody watches."""
+    """A ``Progress`` that discards all reports."""
 
     def note(self, text: str) -> None:
         """Do nothing."""

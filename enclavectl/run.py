@@ -1,9 +1,10 @@
-"""The only module that starts processes. Lists, never a shell; no inherited environment or descriptors."""
+"""The only module that starts processes: without a shell, inherited environment or descriptors."""
 
 from __future__ import annotations
 
 import os
 import select
+import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,17 +12,19 @@ from typing import IO, NamedTuple
 
 from enclavectl.errors import HostError
 
-# What a child of ours may know of its surroundings: nothing of the user's.
+# The environment of our child processes: nothing of the user's.
 MINIMAL_ENVIRONMENT = {"LANG": "C.UTF-8", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 
-# Of what a process wrote, at most so much is looked at.
+# Bytes of a process's output that are read; the outputs that we parse are far smaller.
 MAX_CAPTURED_BYTES = 16 * 1024 * 1024
+_MAX_LINE = 64 * 1024  # bytes of a line passed on at once; longer lines come in pieces
+_GRACE_S = 10.0  # for an interrupted process to clean up
 
 
-# Tuples, and not dataclasses as elsewhere: those load inspect, ast and dis, and the supervisor of a local
-# enclave starts the payload before it loads anything that takes long.
+# Tuples, not dataclasses: those import inspect, ast and dis, and the supervisor of a local enclave must start
+# the payload before it imports anything slow.
 class Command(NamedTuple):
-    """A process to start: absolute program first, its folder, and the descriptors it is handed."""
+    """A process to start: the absolute program and its arguments, its folder, its inherited descriptors."""
 
     argv: Sequence[str]
     cwd: Path
@@ -30,7 +33,7 @@ class Command(NamedTuple):
 
 
 class Output(NamedTuple):
-    """What a process that has ended wrote, and its exit status; negative for a signal."""
+    """The output of a process that has ended, and its exit status, which is negative for a signal."""
 
     status: int
     out: bytes
@@ -38,7 +41,7 @@ class Output(NamedTuple):
 
 
 def capture(command: Command, *, timeout_s: float) -> Output:
-    """Run a process without standard input, and return what it wrote; it is killed after ``timeout_s``.
+    """Run a process without standard input and return its output; kill it after ``timeout_s``.
 
     Raises:
         HostError: it could not be started, or did not end in time.
@@ -67,13 +70,13 @@ def capture_to_the_end(
     on_interrupt: Callable[[], None],
     meanwhile: Callable[[], object] | None = None,
 ) -> Output:
-    """Run a process until it ends by itself, and return what it wrote: it is never killed.
+    """Run a process until it ends by itself, and return its output. The process is never killed.
 
     ``meanwhile`` is called while it runs.
 
-    It has a session of its own, so that a Ctrl-C of the terminal is not for it. If we are interrupted,
-    ``on_interrupt`` is called and the process goes on without us; it writes to memory, not to a pipe whose
-    end could break it.
+    The process has its own session, so a Ctrl-C at the terminal does not reach it. If we are interrupted,
+    ``on_interrupt`` is called and the process continues without us; it writes to a file in memory, not to a
+    pipe that would break.
 
     Raises:
         HostError: it could not be started.
@@ -90,7 +93,7 @@ def capture_to_the_end(
                 meanwhile()
             status = process.wait()
         except KeyboardInterrupt:
-            # Interrupted while it was being started, it may run as well.
+            # After an interrupt during its start, the process may run as well.
             ended = None if process is None else process.poll()
             if ended is None:
                 on_interrupt()
@@ -104,12 +107,39 @@ def capture_to_the_end(
     return Output(status=status, out=texts[0], err=texts[1])
 
 
-def start(
-    command: Command, *, output: IO[bytes] | int, errors: IO[bytes] | int = subprocess.STDOUT
-) -> subprocess.Popen[bytes]:
-    """Start a process in its own session, with no standard input; both outputs go to ``output``.
+def follow(
+    command: Command, *, on_line: Callable[[str], None], source: IO[bytes] | int = subprocess.DEVNULL
+) -> int:
+    """Run a process, call ``on_line`` with each line of its output, and return its exit status.
 
-    ``errors`` takes the standard error apart.
+    ``source`` is an open file for its standard input. The lines are of both outputs, without line ends; very
+    long ones come in pieces. There is no time limit. An interrupt of ours interrupts the process.
+
+    Raises:
+        HostError: it could not be started.
+    """
+    with start(command, output=subprocess.PIPE, source=source) as process:
+        try:
+            while process.stdout is not None and (line := process.stdout.readline(_MAX_LINE)):
+                on_line(line.decode(errors="replace").rstrip("\r\n"))
+            return process.wait()
+        except BaseException:
+            process.send_signal(signal.SIGINT)
+            if not wait_ended(process, _GRACE_S):
+                process.kill()
+            raise
+
+
+def start(
+    command: Command,
+    *,
+    output: IO[bytes] | int,
+    errors: IO[bytes] | int = subprocess.STDOUT,
+    source: IO[bytes] | int = subprocess.DEVNULL,
+) -> subprocess.Popen[bytes]:
+    """Start a process in its own session, without standard input; both outputs go to ``output``.
+
+    With ``errors``, the standard error goes there.
 
     Raises:
         HostError: it could not be started.
@@ -119,7 +149,7 @@ def start(
             list(command.argv),
             cwd=command.cwd,
             env=dict(command.environment),
-            stdin=subprocess.DEVNULL,
+            stdin=source,
             stdout=output,
             stderr=errors,
             pass_fds=command.pass_fds,
@@ -138,7 +168,7 @@ def hide_memory() -> None:
     Raises:
         HostError: the kernel refuses.
     """
-    import ctypes  # takes 10 ms, which most commands do not need
+    import ctypes  # noqa: PLC0415 - takes 10 ms, which most commands do not need
 
     # include/uapi/linux/prctl.h
     pr_set_dumpable = 4
@@ -147,7 +177,7 @@ def hide_memory() -> None:
 
 
 def handle_of(process_id: int) -> int | None:
-    """Open a descriptor for a process, so that its number cannot be reused; None if it has ended."""
+    """Open a descriptor that names the process even if its number is reused; None if it has ended."""
     try:
         return os.pidfd_open(process_id)
     except OSError:
@@ -155,16 +185,16 @@ def handle_of(process_id: int) -> int | None:
 
 
 def has_ended(handle: int) -> bool:
-    """Whether the process of that descriptor has."""
+    """Return whether the process of that descriptor has ended."""
     poll = select.poll()
     poll.register(handle, select.POLLIN)
     return bool(poll.poll(0))
 
 
 def wait_ended(process: subprocess.Popen[bytes], timeout_s: float) -> bool:
-    """Whether the process has ended, at once when it does; False if it runs on after ``timeout_s``.
+    """Wait for the end of the process; return False if it still runs after ``timeout_s``.
 
-    Not ``Popen.wait(timeout)``: that looks again only every 50 ms.
+    Unlike ``Popen.wait(timeout)``, which polls every 50 ms, this returns at once when the process ends.
     """
     if process.poll() is not None:
         return True

@@ -1,15 +1,15 @@
-"""What to say of a name that does not exist: the nearest one that does."""
+"""Suggestions for an unknown name: the nearest known one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-# Comparing is quadratic in the length; no name of ours is longer, and no longer name is near one.
+# Characters. Comparing is quadratic in the length, and no known name is longer.
 _MAX_COMPARED = 64
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Find the known name that ``word`` was most likely meant to be, or None if none is near."""
+    """Find the known name nearest to ``word``, or None if none is near."""
     import difflib
 
     by_lower = {name.lower(): name for name in known}
@@ -18,7 +18,7 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """Half a sentence for the end of a message: the nearest known name, or all of them if none is near."""
+    """Make the end of a message: the nearest known name, or all of them if none is near."""
     names = sorted(known)
     near = nearest(word, names)
     if near is not None:

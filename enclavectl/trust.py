@@ -1,4 +1,4 @@
-"""How much evidence is worth, in one word. Who verifies nothing says it, too."""
+"""The trust in evidence as one word, in a small module for callers that verify nothing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Trust(StrEnum):
-    """What stands behind a document, from the most to the least."""
+    """The authority behind a document, strongest first."""
 
     NITRO = "nitro"
     """The AWS Nitro PKI signed for an enclave whose code is measured and that nobody can look into."""

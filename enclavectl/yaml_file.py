@@ -5,7 +5,7 @@ YAML 1.2 (https://yaml.org/spec/1.2.2/#103-core-schema), decimal numbers only, s
 stay text, which PyYAML's own YAML 1.1 rules turn into a boolean and 750. Refused are duplicate keys, keys
 that are not text, anchors and aliases (a few lines of them can stand for gigabytes), tags, and deep nesting.
 
-This module imports PyYAML, which is slow to start: import it only where there is a file to read.
+This module imports PyYAML, which is slow: import it only when there is a file to read.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import yaml
 from enclavectl.errors import UsageError
 from enclavectl.suggest import suggestion
 
-# The deepest file of ours has four levels; PyYAML's composer recurses, so the bound must be ours.
+# Our deepest file has four levels. PyYAML's composer recurses without a bound, so we set one.
 MAX_DEPTH = 16
 # The largest file of ours is a policy of 64 releases with 32 registers each: 4,400 nodes. PyYAML takes some
 # 50 us for a node, so a quarter of a megabyte of "[a,a,a" would take it ten seconds and more.
@@ -31,14 +31,14 @@ Scalar: TypeAlias = str | int | float | bool | None
 Plain: TypeAlias = "Scalar | list[Plain] | dict[str, Plain]"
 
 _KEYWORDS: dict[str, bool | None] = {"true": True, "false": False, "null": None, "~": None, "": None}
-# 18 digits fit in 64 bits; int() of thousands of digits is quadratic, and refuses with a ValueError.
+# 18 digits fit in 64 bits; int() is quadratic in the digits, and raises ValueError for thousands of them.
 _INT = re.compile(r"[-+]?[0-9]{1,18}")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]{1,40}|[0-9]{1,40}(\.[0-9]{0,40})?)([eE][-+]?[0-9]{1,4})?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """A value and the line (from 1) of its key, or of itself where it has none."""
+    """A value and the line, counted from 1, of its key, or of the value if it has no key."""
 
     value: Scalar | list[Node] | dict[str, Node]
     line: int
@@ -53,7 +53,7 @@ class Node:
 
 
 def parse_yaml(data: bytes, *, name: str) -> Node:
-    """Parse the one document in ``data``; an empty file is a null. Messages begin with ``name`` and the line.
+    """Parse the one document in ``data``; an empty file is a null. ``name`` names the file in messages.
 
     Raises:
         UsageError: not UTF-8, not YAML, or YAML that is refused here; the message begins with ``name:line``.
@@ -90,10 +90,10 @@ def compose_yaml(text: str, *, name: str) -> yaml.Node | None:
 
 
 def refuse_unknown(mapping: dict[str, Node], known: Collection[str], *, name: str, where: str = "") -> None:
-    """Every key of ``mapping`` is in ``known``. ``where`` is the path of the mapping, such as "diagnose".
+    """Refuse a key that is not in ``known``. ``where`` is the path of the mapping, such as "diagnose".
 
     Raises:
-        UsageError: names file, line, key and the nearest known key.
+        UsageError: a key is unknown; the message names file, line, key and the nearest known key.
     """
     for key, node in mapping.items():
         if key not in known:
@@ -109,7 +109,7 @@ class _StrictLoader(yaml.BaseLoader):
     _nodes = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        event = self.peek_event()  # type: ignore[no-untyped-call]
+        event = self.peek_event()  # type: ignore[no-untyped-call]  # PyYAML's stubs lack it
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
             raise yaml.MarkedYAMLError(
                 problem="anchors and aliases are not accepted", problem_mark=event.start_mark
@@ -169,7 +169,8 @@ def _scalar(node: yaml.ScalarNode, name: str) -> Scalar:
 
 
 def _text(text: str, line: int, name: str) -> str:
-    # Escapes can spell what a file cannot hold: a NUL ends a path, a lone surrogate breaks encoders.
+    # Escapes can write characters that a file cannot hold: a NUL ends a path, a lone surrogate breaks
+    # encoders.
     for char in text:
         if (char < " " and char not in "\n\t") or "\ud800" <= char <= "\udfff" or char == "\x7f":
             raise UsageError(

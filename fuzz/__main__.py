@@ -46,6 +46,8 @@ def _run_mutations(target: Target, seconds: float, random: Random) -> None:
             raise
         count += 1
     print(f"{target.name}: {count} inputs, the invariant held: {target.invariant}")
+    if target.report is not None:
+        print(f"{target.name}: {target.report()}")
 
 
 def _run_atheris(name: str, seconds: int) -> None:

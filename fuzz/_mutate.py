@@ -14,7 +14,7 @@ _EDGES = [bytes([value]) for value in (0, 1, 0x7F, 0x80, 0xFF)] + [
 
 
 def mutate(data: bytes, seeds: list[bytes], random: Random) -> bytes:
-    """``data`` after one to four edits: a bit, an edge value, a piece cut, doubled or taken from a seed."""
+    """Apply one to four edits: flip a bit, set an edge value, cut, double or splice a piece."""
     found = bytearray(data)
     for _ in range(random.randint(1, 4)):
         start = random.randint(0, len(found))

@@ -62,7 +62,7 @@ def _seed(*members: tuple[str, bytes, str]) -> bytes:
 
 
 def _sparse() -> bytes:
-    """A file of a hole and ten bytes, in GNU's pax form 0.1."""
+    """Encode a file of a hole and ten bytes in GNU's pax form 0.1."""
     records = {"major": "0", "minor": "1", "size": "90", "numblocks": "1", "map": "80,10"}
     info = tarfile.TarInfo("s")
     info.size, info.pax_headers = 10, {f"GNU.sparse.{key}": value for key, value in records.items()}

@@ -37,7 +37,7 @@ def one(data: bytes) -> None:
     if not data:
         return
     try:
-        picture = decode_picture(data[1:], _TYPES[data[0] % len(_TYPES)], width=9, height=7)
+        picture = decode_picture(data[1:], _TYPES[data[0] % len(_TYPES)], width=9, height=7).image
     except PictureError:
         return
     assert (picture.mode, picture.size) == ("RGB", (9, 7))

@@ -1,7 +1,25 @@
 import os
 import signal
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
+
+TESTS = Path(__file__).parent
+# What `make quick` leaves out: whole commands with their processes, hosts and enclaves, pip, fuzzing.
+SLOW = (
+    "e2e/",
+    "nitro/",
+    "hostile/",
+    "schemas/test_commands.py",
+    "deploy/test_systemd_live.py",
+    "host/test_setup_live.py",
+    "image/test_warmup.py",
+    "image/test_wheels.py",
+    "models/test_demo_model.py",
+    "test_fuzz.py",
+    "tools/",
+)
 
 # No deadline: what a shared machine does in between is not what these tests are about.
 settings.register_profile("local", deadline=None)
@@ -18,3 +36,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """Name a test by its parameter, not by long bytes: packed ones hold the time, which differs by worker."""
     return argname if isinstance(val, bytes) and len(val) > 8 else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is slow, by file."""
+    for item in items:
+        if item.path.is_relative_to(TESTS) and str(item.path.relative_to(TESTS)).startswith(SLOW):
+            item.add_marker(pytest.mark.slow)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,13 +14,15 @@ from pathlib import Path
 from PIL import Image
 
 from enclave_payload.card import Label, ModelCard
-from enclave_payload.classifier import Classifier
 from enclave_payload.contents import PARTS_PER_BILLION
+from enclave_payload.decoder import Classifier, Finding
 from enclave_payload.limits import Limits
 from enclave_payload.media import MediaType
 from enclave_payload.nsm import Nsm
+from enclave_payload.picture import PictureError, decode_picture
 from enclave_payload.seal import EnclaveKeys, generate_keys
 from enclave_payload.server import Server, Service
+from enclave_payload.verdict import Verdict
 from enclavectl.attestation import Policy, Release, Trust, TrustRoot
 from enclavectl.backends.local.nsm import SimulatedNsm
 from enclavectl.backends.local.pki import DevelopmentRoot
@@ -51,12 +53,16 @@ class Brightness:
     def __init__(self, gate: threading.Event | None = None) -> None:
         self.gate = gate
 
-    def classify(self, picture: Image.Image) -> Mapping[str, int]:
+    def classify(self, picture: bytes, media_type: MediaType, may_stay: Callable[[], bool]) -> Finding:
+        del may_stay
+        try:
+            image = decode_picture(picture, media_type, width=CARD.width, height=CARD.height).image
+        except PictureError as error:
+            return Finding(Verdict(problem=error.problem))
         if self.gate is not None:
             self.gate.wait(30)
-        value = picture.convert("L").tobytes()[0]
-        light = PARTS_PER_BILLION * value // 255
-        return {"dark": PARTS_PER_BILLION - light, "light": light}
+        light = PARTS_PER_BILLION * image.convert("L").tobytes()[0] // 255
+        return Finding(Verdict(probabilities_ppb=(PARTS_PER_BILLION - light, light)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,11 +23,13 @@ TALKS_OR_EXITS = {
     "print", "input", "exit", "quit", "SystemExit", "sys.exit", "os._exit", "os.abort", "sys.stdin",
     "sys.stdout", "sys.stderr", "typer.echo", "typer.secho", "typer.Exit", "click.echo",
 }  # fmt: skip
-# Outside the CLI, two lines may: the payload's console, and the end of a child whose supervisor is gone.
+# Outside the CLI, these may: the payload's console, the end of a child whose supervisor is gone, and the end
+# of a forked process, which must not return to what its parent was doing.
 MAY_TALK_OR_EXIT = {
     ("enclave_payload/__main__.py", "sys.stderr"),
     ("enclavectl/backends/local/sandbox.py", "SystemExit"),
     ("enclavectl/backends/local/namespaces.py", "SystemExit"),
+    ("enclave_payload/zygote.py", "os._exit"),
 }
 STARTS_PROCESSES = {
     "subprocess": {"run", "Popen", "call", "check_call", "check_output", "getoutput", "getstatusoutput"},
@@ -42,6 +44,11 @@ STARTS_PROCESSES = {
 }
 # The local payload becomes the first process of a namespace by forking; no other program is started.
 MAY_START = {("enclavectl/backends/local/namespaces.py", "os.fork")}
+# The one exception to "only run.py starts processes": what looks at pictures is forked from what has no key.
+FORKS = "enclave_payload/zygote.py"
+# What parses pictures and weights, and the only modules of the payload that may load it.
+LOOKS_AT_PICTURES = {"PIL", "numpy", "tflite_runtime", "ai_edge_litert"}
+HOLDS_NO_KEYS = {f"enclave_payload.{name}" for name in ("picture", "classifier", "pipeline")}
 MAX_LINES = 400
 
 # Modules at the top of enclavectl that every room may import. Everything else lives in a room.
@@ -66,6 +73,7 @@ ARROWS: dict[str, set[str]] = {
     # The client's half, for the round that the image being built serves; it stays out of the image.
     "image": {"eif", "nitro_cli", "models", "artifacts", "protocol", PAYLOAD},
     "host": {"eif", "nitro_cli", "artifacts"},
+    "schemas": {"config"},
     "deploy": {"config", "artifacts", "host"},
     "backends": {
         *("attestation", "eif", "host", "models", "net", "nitro_cli", "artifacts", "config"),
@@ -129,6 +137,17 @@ def test_the_payload_takes_nothing_from_its_caller(name: str) -> None:
     assert not {"argparse", "getopt", "optparse", "fileinput"} & imported_anywhere(name)
 
 
+@pytest.mark.parametrize("name", [name for name in SOURCES if name.startswith("enclave_payload/")])
+def test_what_holds_keys_loads_nothing_that_looks_at_pictures(name: str) -> None:
+    if module_of(name) in HOLDS_NO_KEYS:
+        return
+    assert not {module.partition(".")[0] for module in imported_anywhere(name)} & LOOKS_AT_PICTURES
+    if name == FORKS:  # in a function, which runs in its own process only
+        assert not {module for node in tree(name).body for module in imported(node)} & HOLDS_NO_KEYS
+    else:
+        assert not imported_anywhere(name) & HOLDS_NO_KEYS
+
+
 def test_there_is_no_import_cycle() -> None:
     """Not even one that hides inside a function."""
     graph = {
@@ -187,7 +206,8 @@ def test_only_run_starts_processes(name: str) -> None:
     calls = {dotted(node.func) for node in ast.walk(tree(name)) if isinstance(node, ast.Call)}
     froms = (node for node in ast.walk(tree(name)) if isinstance(node, ast.ImportFrom))
     taken = {f"{node.module}.{alias.name}" for node in froms for alias in node.names}
-    assert {(name, starter) for starter in starters & (calls | taken)} <= MAY_START
+    allowed = {starter for module, starter in MAY_START if module == name}
+    assert starters & (calls | taken) <= allowed | ({"os.fork"} if name == FORKS else set())
     assert "multiprocessing" not in imported_anywhere(name)
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from fuzz import find_target, target_names
 from fuzz._mutate import mutate
+from tests.payload.decoders import FORKS_BESIDE_THREADS
 
 MORE_SECONDS = float(os.environ.get("ENCLAVECTL_TEST_FUZZ_SECONDS", "0"))
 EXAMPLES = 200
@@ -20,6 +21,7 @@ EXAMPLES = 200
 # As the payload does for its process: what Pillow only warns of is no failure.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:::PIL"),
+    pytest.mark.filterwarnings(FORKS_BESIDE_THREADS),
     pytest.mark.parametrize("name", target_names()),
     pytest.mark.timeout(120 + MORE_SECONDS),
 ]

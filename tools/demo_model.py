@@ -85,7 +85,7 @@ class TrainingSet:
     kinds: npt.NDArray[np.int64]
 
     def at(self, side: int) -> TrainingSet:
-        """The same pictures at a size that divides their own."""
+        """Scale the pictures down to a size that divides their own."""
         if side == self.pictures.shape[1]:
             return self
         factor = self.pictures.shape[1] // side
@@ -127,7 +127,7 @@ def _turned(picture: Pixels, rng: np.random.Generator) -> Pixels:
 
 
 def train(plan: Plan, examples: TrainingSet) -> list[evaluate.Floats]:
-    """The weights of a MobileNet v1 at a quarter of its width, learned from random ones."""
+    """Train a MobileNet v1 of a quarter of its width from random weights."""
     weights: list[evaluate.Floats] = []
     for stage in plan.stages:
         model = _mobilenet(tf.keras.Input((stage.side, stage.side, 3)))
@@ -153,7 +153,7 @@ def _mobilenet(entry: tf.Tensor) -> tf.keras.Model:
 
 
 def convert(weights: list[evaluate.Floats]) -> bytes:
-    """The trained model as TFLite in float32, for exactly one picture at a time.
+    """Convert the trained model to TFLite in float32, for exactly one picture at a time.
 
     The batch is fixed at 1, because tflite-runtime 2.14 gives up XNNPACK for a model with a dynamic batch
     and is then 10 to 18 times slower.
@@ -164,7 +164,7 @@ def convert(weights: list[evaluate.Floats]) -> bytes:
 
 
 def card(plan: Plan, weights: bytes, result: evaluate.Evaluation) -> dict[str, object]:
-    """The model card."""
+    """Make the model card."""
     return {
         "schema": "enclavectl.model/1",
         "id": "demo-lesion",
@@ -191,7 +191,7 @@ def card(plan: Plan, weights: bytes, result: evaluate.Evaluation) -> dict[str, o
 
 
 def measured(value: dict[str, object]) -> ModelCard:
-    """The part of the card that the payload needs."""
+    """Extract the part of the card that the payload needs."""
     labels = [[kind, NAMES[kind]] for kind in KINDS]
     return card_from_mapping(
         {**{key: value[key] for key in ("id", "sha256", "input", "notice")}, "labels": labels}
@@ -232,7 +232,7 @@ def _training(plan: Plan) -> dict[str, object]:
 
 
 def write(path: Path, data: bytes) -> None:
-    """The file holds exactly this data, or what it held before."""
+    """Replace the content of the file atomically."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_bytes(data)
     temporary.replace(path)

@@ -80,13 +80,13 @@ def parse_page(text: str) -> Page:
 
 
 def sentences(text: str) -> list[str]:
-    """The sentences of a paragraph; code and the addresses of links count as one word each."""
+    """Split a paragraph into sentences; code and the addresses of links count as one word each."""
     plain = _LINK.sub(r"\1", _CODE.sub("code", _ITEM.sub("", text, count=1)))
     return [sentence for sentence in _SENTENCE_END.split(plain) if sentence.strip()]
 
 
 def anchors(page: Page) -> set[str]:
-    """The anchors that GitHub and the site give the headings of a page."""
+    """Return the anchors that GitHub and the site give the headings of a page."""
     found = set()
     for paragraph in page.prose:
         if paragraph.text.startswith("#"):
@@ -104,7 +104,7 @@ def code_texts(page: Page) -> Iterator[tuple[int, str]]:
 
 
 def findings(path: Path, root: Path = ROOT) -> Iterator[str]:
-    """What is wrong with one page, each with file and line."""
+    """Yield each defect of one page, with file and line."""
     page = parse_page(path.read_text(encoding="utf-8"))
     found = [(line, f"expected at most {MAX_COLUMNS} columns; wrap the line") for line in page.wide]
     for paragraph in page.prose:

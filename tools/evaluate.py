@@ -36,19 +36,19 @@ class Interpreter(Protocol):
         """Memory is reserved; harmless when repeated."""
 
     def get_input_details(self) -> list[dict[str, object]]:
-        """The inputs, each with its index, shape and type."""
+        """List the inputs, each with its index, shape and type."""
 
     def get_output_details(self) -> list[dict[str, object]]:
-        """The outputs, described like the inputs."""
+        """List the outputs, described like the inputs."""
 
     def set_tensor(self, index: object, value: Floats) -> None:
-        """The input with this index holds this value."""
+        """Set the input with this index."""
 
     def invoke(self) -> None:
-        """The outputs hold the model's answer to the inputs."""
+        """Run the model on the inputs."""
 
     def get_tensor(self, index: object) -> Floats:
-        """A copy of the output with this index."""
+        """Copy the output with this index."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +78,7 @@ class Evaluation:
 
 
 def prepare(image: Image.Image) -> npt.NDArray[np.uint8]:
-    """The picture upright, in RGB, squashed to the model's square: 224x224x3 bytes."""
+    """Turn the picture upright, convert it to RGB and squash it to the model's square: 224x224x3 bytes."""
     upright = ImageOps.exif_transpose(image).convert("RGB")
     return np.asarray(upright.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
 
@@ -89,7 +89,7 @@ def normalize(pixels: npt.NDArray[np.uint8] | Floats) -> Floats:
 
 
 def predictor(interpreter: Interpreter) -> Predict:
-    """A function from one prepared and normalized picture to the probabilities of the kinds."""
+    """Make a function from one prepared and normalized picture to the probabilities of the kinds."""
     interpreter.allocate_tensors()
     entry = interpreter.get_input_details()[0]["index"]
     exit_ = interpreter.get_output_details()[0]["index"]
@@ -104,7 +104,7 @@ def predictor(interpreter: Interpreter) -> Predict:
 
 
 def classify(predict: Predict, image: Image.Image) -> dict[str, float]:
-    """The probability of each kind."""
+    """Return the probability of each kind."""
     return dict(zip(KINDS, predict(normalize(prepare(image))).tolist(), strict=True))
 
 
@@ -118,7 +118,7 @@ def evaluate(predict: Predict, seeds: Iterable[int]) -> Evaluation:
 
 
 def as_mapping(result: Evaluation) -> Mapping[str, object]:
-    """The measurement as the card shows it."""
+    """Return the measurement in the card's form."""
     return {
         "pictures": result.pictures,
         "accuracy": round(result.accuracy, 4),
@@ -128,7 +128,7 @@ def as_mapping(result: Evaluation) -> Mapping[str, object]:
 
 
 def open_interpreter(path: Path) -> Interpreter:
-    """This environment's TFLite runtime with the model loaded, on one thread."""
+    """Load the model into this environment's TFLite runtime, on one thread."""
     try:
         from tflite_runtime.interpreter import Interpreter as Runtime
     except ImportError:

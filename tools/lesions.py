@@ -24,7 +24,7 @@ WIDTH, HEIGHT = 600, 450  # the size of the pictures of HAM10000, which the tuto
 
 
 def draw(kind: str, seed: int, *, width: int = WIDTH, height: int = HEIGHT) -> Image.Image:
-    """An RGB picture of one lesion of this kind.
+    """Draw an RGB picture of one lesion of this kind.
 
     Raises:
         ValueError: the kind is unknown, the seed is negative or a side is under 16 pixels.
@@ -42,7 +42,7 @@ def draw(kind: str, seed: int, *, width: int = WIDTH, height: int = HEIGHT) -> I
 
 
 def _actinic_keratosis(scene: Scene) -> None:
-    """A rough red patch without a clear edge, under white and yellow scale."""
+    """Draw a rough red patch without a clear edge, under white and yellow scale."""
     rng = scene.rng
     spot = scene.spot(size=rng.uniform(0.18, 0.36), uneven=rng.uniform(0.12, 0.3))
     body = spot.body(rng.uniform(0.18, 0.4)) * (0.75 + 0.35 * scene.noise(7))
@@ -57,7 +57,7 @@ def _actinic_keratosis(scene: Scene) -> None:
 
 
 def _basal_cell_carcinoma(scene: Scene) -> None:
-    """A pearly pink nodule with a rolled edge and vessels that branch like a tree."""
+    """Draw a pearly pink nodule with a rolled edge and vessels that branch like a tree."""
     rng = scene.rng
     spot = scene.spot(size=rng.uniform(0.16, 0.34), uneven=rng.uniform(0.05, 0.18))
     body = spot.body(rng.uniform(0.06, 0.16))
@@ -75,7 +75,7 @@ def _basal_cell_carcinoma(scene: Scene) -> None:
 
 
 def _benign_keratosis(scene: Scene) -> None:
-    """A waxy plaque that looks stuck on: sharp edge, pale cysts, dark openings, fissures."""
+    """Draw a waxy plaque that looks stuck on: sharp edge, pale cysts, dark openings, fissures."""
     rng = scene.rng
     spot = scene.spot(size=rng.uniform(0.2, 0.38), uneven=rng.uniform(0.06, 0.2))
     body = spot.body(rng.uniform(0.015, 0.12))
@@ -93,7 +93,7 @@ def _benign_keratosis(scene: Scene) -> None:
 
 
 def _dermatofibroma(scene: Scene) -> None:
-    """A pale scar in the middle of a faint brown ring that fades into the skin."""
+    """Draw a pale scar in the middle of a faint brown ring that fades into the skin."""
     rng = scene.rng
     spot = scene.spot(size=rng.uniform(0.15, 0.3), uneven=rng.uniform(0.04, 0.14))
     body = spot.body(rng.uniform(0.15, 0.35))
@@ -194,7 +194,7 @@ def _tree(scene: Scene, spot: Spot) -> Plane:
 
 
 def _wander(rng: np.random.Generator, start: Plane, heading: float, length: float) -> Plane:
-    """A winding path of 12 points."""
+    """Make a winding path of 12 points."""
     headings = heading + rng.normal(0, 0.09) * np.arange(11) + np.cumsum(rng.normal(0, 0.1, 11))
     steps = np.stack([np.cos(headings), np.sin(headings)], axis=1) * (length / 11)
     return np.vstack([start, start + np.cumsum(steps, axis=0)])
@@ -234,7 +234,7 @@ def _light(scene: Scene) -> None:
 
 
 def _photograph(scene: Scene) -> Image.Image:
-    """The scene through a camera: exposure, color balance, focus, noise, 8 bits."""
+    """Photograph the scene: exposure, color balance, focus, noise, 8 bits."""
     rng = scene.rng
     balance = rng.uniform(0.88, 1.1) * rng.uniform(0.95, 1.05, 3)
     blur = rng.uniform(0.0, 0.0035) * min(scene.size)

@@ -82,7 +82,7 @@ TIMINGS = Timings(queue_us=0, decode_us=23, inference_us=4_294_967_296)
 
 
 def private_keys(private: dict[str, bytes]) -> EnclaveKeys:
-    """The enclave's keys from their recorded private parts."""
+    """Rebuild the enclave's keys from their recorded private parts."""
     return combine_keys(
         mlkem.MLKEM768PrivateKey.from_seed_bytes(private["mlkem768_seed"]),
         x25519.X25519PrivateKey.from_private_bytes(private["x25519_of_hybrid"]),
@@ -91,7 +91,7 @@ def private_keys(private: dict[str, bytes]) -> EnclaveKeys:
 
 
 def vectors(sealed_before: dict[str, bytes]) -> dict[str, object]:
-    """The whole file. ``sealed_before`` has ciphertexts by name, kept where they still open."""
+    """Make the whole file. ``sealed_before`` has ciphertexts by name; those that still open are kept."""
     keys = private_keys(PRIVATE)
     config = encode_key_config(keys.public, CARD, SALT)
     evidence = Evidence(DOCUMENT, config)

@@ -36,12 +36,12 @@ class Sample:
 
 
 def describe(kind: str, seed: int, width: int, height: int) -> str:
-    """The line that a sample carries in its metadata: the command that draws it again."""
+    """Return the line for a sample's metadata: the command that draws it again."""
     return f"python -m tools.lesions --kind {kind} --seed {seed} --width {width} --height {height}"
 
 
 def encode_png(kind: str, seed: int) -> bytes:
-    """The picture as a camera's screen shows it."""
+    """Draw the picture and encode it as PNG."""
     about = PngInfo()
     about.add_text("Description", describe(kind, seed, WIDTH, HEIGHT))
     out = io.BytesIO()
@@ -50,7 +50,7 @@ def encode_png(kind: str, seed: int) -> bytes:
 
 
 def encode_turned_jpeg(kind: str, seed: int) -> bytes:
-    """A portrait picture as a phone stores it: pixels on their side, and a tag that says so."""
+    """Encode a portrait picture as a phone does: the pixels on their side, and an orientation tag."""
     exif = Image.Exif()
     exif[ExifTags.Base.ImageDescription] = describe(kind, seed, HEIGHT, WIDTH)
     exif[ExifTags.Base.Orientation] = _TURN_RIGHT_TO_VIEW
@@ -61,7 +61,7 @@ def encode_turned_jpeg(kind: str, seed: int) -> bytes:
 
 
 def find(predict: Predict, kind: str, name: str, first_seed: int = FIRST_SEED) -> Sample:
-    """The first picture from this seed on that the model gets right with a probability in PROBABILITY."""
+    """Find the first seed whose picture the model gets right with a probability in PROBABILITY."""
     encode = encode_png if name.endswith(".png") else encode_turned_jpeg
     for seed in itertools.count(first_seed):
         data = encode(kind, seed)
@@ -73,7 +73,7 @@ def find(predict: Predict, kind: str, name: str, first_seed: int = FIRST_SEED) -
 
 
 def readme(samples: list[Sample]) -> str:
-    """What stands beside the samples."""
+    """Write the README beside the samples."""
     rows = "\n".join(
         f"| {sample.name} | {sample.seed} | {sample.probability:.2f} | {len(sample.data) // 1000} kB |"
         for sample in samples

@@ -45,13 +45,13 @@ class Spot:
         return np.clip(self.radius, 0, 1) * np.cos(self.angle - direction)
 
     def smaller(self, factor: float) -> Spot:
-        """The same outline, shrunk around the middle."""
+        """Shrink the outline around its middle."""
         return Spot(
             middle=self.middle, size=self.size * factor, radius=self.radius / factor, angle=self.angle
         )
 
     def at(self, angle: float, radius: float) -> Plane:
-        """The point (x, y) in this direction, for a round lesion."""
+        """Return the point (x, y) in this direction, for a round lesion."""
         offset = np.array([math.cos(angle), math.sin(angle)]) * (radius * self.size)
         return np.array(self.middle) + offset
 
@@ -83,7 +83,7 @@ class Scene:
         self.picture += amount[..., None]
 
     def shine(self, body: Plane, spot: Spot, strength: float) -> None:
-        """A raised surface: one side of the body catches the light."""
+        """Shade a raised surface: one side of the body catches the light."""
         self.lighten(body * spot.side(self.rng.uniform(0, 2 * math.pi)) * strength)
 
     def noise(self, cells: int) -> Plane:
@@ -104,7 +104,7 @@ class Scene:
         return np.exp(-((self.noise(cells) / 0.12) ** 2))
 
     def network(self, pitch: float) -> Plane:
-        """A honeycomb with meshes of this width, bent a little: 1 on the lines, about -0.3 between them."""
+        """Make a slightly bent honeycomb with meshes of this width: 1 on the lines, about -0.3 between."""
         bend = 1.6 * pitch
         x, y = self.x + bend * self.noise(7), self.y + bend * self.noise(7)
         turn = self.rng.uniform(0, math.pi)
@@ -115,7 +115,7 @@ class Scene:
         return np.clip(0.4 - wave, -0.3, 1) * np.clip(0.6 + 0.7 * self.noise(5), 0, 1)
 
     def spot(self, *, size: float, uneven: float) -> Spot:
-        """A place for the lesion near the middle, with an outline this far from an ellipse."""
+        """Choose a place for the lesion near the middle, with an outline this far from an ellipse."""
         rng = self.rng
         middle = (float(rng.normal(0, 0.06)), float(rng.normal(0, 0.05)))
         stretch, turn = rng.uniform(1.0, 1.35), rng.uniform(0, math.pi)

@@ -1,1 +1,1 @@
-"""What a build leaves and others read: the lock, the boot files, their names."""
+"""The files that a build leaves and others read: the lock, the boot files, their names."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -14,9 +15,9 @@ from enclavectl.eif.ramdisk.ramdisks import BootFile
 from enclavectl.errors import HostError
 from enclavectl.files import open_regular, read_bounded
 
-# Where the package aws-nitro-enclaves-cli-devel puts them; NITRO_CLI_BLOBS names another folder.
+# The folder of the package aws-nitro-enclaves-cli-devel; NITRO_CLI_BLOBS names another.
 NITRO_BLOBS = Path("/usr/share/nitro_enclaves/blobs")
-_MAX_CONFIG = 1 << 20
+_MAX_CONFIG = 1 << 20  # bytes; a kernel's .config has 100 to 300 kB
 # nitro-cli's own: https://github.com/aws/aws-nitro-enclaves-cli/tree/v1.4.2/blobs
 _CMDLINE = {
     Arch.X86_64: "reboot=k panic=30 pci=off nomodules console=ttyS0 i8042.noaux i8042.nomux i8042.nopnp "
@@ -27,7 +28,7 @@ _CMDLINE = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlobPaths:
-    """What to boot with: a folder, or single files that go before what is in it."""
+    """The user's choice of boot files: a folder, or single files that have precedence over it."""
 
     folder: Path | None = None
     kernel: Path | None = None
@@ -38,7 +39,7 @@ class BlobPaths:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BootBlobs:
-    """Open files. ``files`` are those of the boot ramdisk, in order."""
+    """The open boot files. ``files`` are those of the boot ramdisk, in order."""
 
     kernel_path: Path
     kernel: FileRange
@@ -50,7 +51,7 @@ class BootBlobs:
 
 
 def require_blobs(paths: BlobPaths, environ: Mapping[str, str]) -> None:
-    """There is something to boot with; said before minutes of building, not after them.
+    """Check that boot files exist; call this before minutes of building.
 
     Raises:
         HostError: there is no kernel for any architecture, or no init.
@@ -61,6 +62,25 @@ def require_blobs(paths: BlobPaths, environ: Mapping[str, str]) -> None:
         _in(folder, Arch.X86_64.kernel_name)
     if paths.init is None:
         _in(folder, "init")
+
+
+def likely_arch(paths: BlobPaths, environ: Mapping[str, str]) -> Arch:
+    """Return the architecture of the boot kernel; this machine's, if there is a kernel for each.
+
+    Raises:
+        UsageError: a named kernel cannot be read.
+    """
+    folder = _folder(paths, environ)
+    if paths.kernel is not None:
+        with open_regular(paths.kernel, what="kernel") as file:
+            found = kernel_arch(whole_file(file).head(0x210))
+        if found is not None:
+            return found
+    elif folder is not None:
+        there = [arch for arch in Arch if (folder / arch.kernel_name).is_file()]
+        if len(there) == 1:
+            return there[0]
+    return Arch.ARM64 if platform.machine() == "aarch64" else Arch.X86_64
 
 
 def _folder(paths: BlobPaths, environ: Mapping[str, str]) -> Path | None:
@@ -75,7 +95,7 @@ def open_blobs(paths: BlobPaths, arch: Arch, *, environ: Mapping[str, str]) -> I
 
     Raises:
         HostError: there is no kernel or no init.
-        UsageError: a file that was named cannot be read.
+        UsageError: a named file cannot be read.
     """
     folder = _folder(paths, environ)
     kernel = paths.kernel or _in(folder, arch.kernel_name)
@@ -116,7 +136,7 @@ def _in(folder: Path | None, name: str) -> Path:
 
 
 def _modules(folder: Path | None) -> dict[str, Path]:
-    """nitro-cli's one module, or ours, which are numbered in the order in which they must be loaded."""
+    """Find the kernel modules: nitro-cli's one, or ours, numbered in the order of loading."""
     if folder is None:
         return {}
     if (folder / "nsm.ko").is_file():
@@ -132,9 +152,9 @@ def _cmdline(folder: Path | None, arch: Arch) -> str:
 
 
 def _system(path: Path, kernel: FileRange) -> tuple[str, str]:
-    """Operating system and version for the metadata, from line 3 of the kernel's .config as in nitro-cli.
+    """Return operating system and version for the metadata: line 3 of the kernel's .config, as in nitro-cli.
 
-    Else from the bzImage: https://docs.kernel.org/arch/x86/boot.html, kernel_version.
+    Without a .config they come from the bzImage: https://docs.kernel.org/arch/x86/boot.html, kernel_version.
     """
     config = path.with_name(path.name + ".config")
     if config.is_file():

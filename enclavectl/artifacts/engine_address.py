@@ -1,4 +1,4 @@
-"""Which Docker engine a build asks: ``build`` connects there, and ``doctor`` looks there.
+"""The Docker engine of this user: ``build`` connects to it, and ``doctor`` checks it.
 
 The order is the docker command's: DOCKER_HOST, DOCKER_CONTEXT, the context that ``docker context use`` chose,
 the usual socket. https://docs.docker.com/engine/manage-resources/contexts/
@@ -26,7 +26,7 @@ ReadText = Callable[[str], str | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineAddress:
-    """An engine's URL, and who named it. ``tls_folder`` has ca.pem, cert.pem and key.pem of a context."""
+    """An engine's URL and its source. ``tls_folder`` has ca.pem, cert.pem and key.pem of a context."""
 
     url: str
     source: str
@@ -40,11 +40,11 @@ class EngineAddress:
 
     @property
     def is_usual(self) -> bool:
-        """True for the socket that the system's own engine has."""
+        """True for the usual socket of the system's own engine."""
         return self.socket_path in {USUAL_SOCKET, "/run/docker.sock"}
 
     def to_environment(self) -> dict[str, str]:
-        """Return the variables by which the Docker SDK connects to this engine and no other."""
+        """Return the variables that make the Docker SDK connect to this engine."""
         if self.tls_folder is None:
             return {"DOCKER_HOST": self.url}
         verify = "1" if self.is_verified else ""
@@ -52,10 +52,10 @@ class EngineAddress:
 
 
 def find_engine(environ: Mapping[str, str], read_text: ReadText) -> EngineAddress:
-    """Find the engine that the docker command would ask.
+    """Find the engine that the docker command would use.
 
     Raises:
-        HostError: a context is named that is not there or names no engine.
+        HostError: the named context does not exist or names no engine.
     """
     if url := environ.get("DOCKER_HOST"):
         return EngineAddress(url=url, source="DOCKER_HOST")
@@ -71,7 +71,7 @@ def find_engine(environ: Mapping[str, str], read_text: ReadText) -> EngineAddres
 
 
 def read_here(name: str) -> str | None:
-    """Read a file of this machine; None where it is not there or cannot be read: docker, too, goes on."""
+    """Read a file of this machine; None if it is missing or unreadable, since docker ignores that as well."""
     try:
         return read_bounded(Path(name), _MAX_BYTES).decode("utf-8", errors="replace")
     except UsageError:
@@ -79,7 +79,7 @@ def read_here(name: str) -> str | None:
 
 
 def _context(folder: str, name: str, source: str, read_text: ReadText) -> EngineAddress:
-    # docker names the folder of a context by its hash, so that any name will do.
+    # docker names the folder of a context by the hash of the context's name.
     digest = hashlib.sha256(name.encode()).hexdigest()
     hint = "docker context ls shows which there are; docker context use default goes back to the usual one"
     text = read_text(f"{folder}/contexts/meta/{digest}/meta.json")
@@ -104,7 +104,7 @@ def _context(folder: str, name: str, source: str, read_text: ReadText) -> Engine
 
 
 def _json_object(text: str | None) -> Mapping[str, object]:
-    """Return the JSON object in a text, empty where it is none: docker, too, goes on without it."""
+    """Parse a JSON object; empty if the text is none, since docker ignores that as well."""
     try:
         return JsonObject.parse((text or "{}").encode()).members
     except JsonError:
@@ -112,7 +112,7 @@ def _json_object(text: str | None) -> Mapping[str, object]:
 
 
 def engine_of_this_user() -> EngineAddress:
-    """Find the engine that a build on this machine asks.
+    """Find the engine that a build on this machine uses.
 
     Raises:
         HostError: as ``find_engine``.

@@ -1,7 +1,7 @@
-"""``enclavectl.lock.json``: what went into an enclave image, and what it measures as.
+"""``enclavectl.lock.json``: the inputs and the measurements of an enclave image.
 
-``enclavectl.lock/1``. Paths are relative to the lock's folder. Whoever builds from the same lock takes the
-same wheels; ``lock check`` says whether the image on the disk is still the one that was locked.
+Its schema is ``enclavectl.lock/1``. Paths are relative to the lock's folder. A build from the same lock takes
+the same wheels. ``lock check`` compares the image on the disk with the lock.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from enclavectl.files import open_regular, read_bounded
 from enclavectl.json_object import JsonError, JsonObject
 
 LOCK_SCHEMA = "enclavectl.lock/1"
-# Both become names of files in the store of wheels.
+# Name and version become a file name in the store of wheels.
 _FILE_NAME = re.compile(r"[^/]*")
-MAX_LOCK = 1 << 20
+MAX_LOCK = 1 << 20  # bytes; a lock has a few KiB
 _KEYS = {
     "schema",
     "eif",
@@ -41,7 +41,7 @@ _KEYS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lock:
-    """What is pinned. ``model`` is None for images that are not the payload's; their wheels are nobody's."""
+    """The content of a lock. ``model`` is None for images without the payload; these have no wheels."""
 
     eif: Mapping[str, object]
     pcrs: Mapping[str, str]
@@ -55,7 +55,7 @@ class Lock:
     allowed: Mapping[str, str]
 
     def to_json(self) -> dict[str, object]:
-        """Return the object in the file."""
+        """Return the lock as JSON values."""
         return {
             "schema": LOCK_SCHEMA,
             "eif": dict(self.eif),
@@ -71,25 +71,25 @@ class Lock:
         }
 
     def to_bytes(self) -> bytes:
-        """Return the bytes of the file."""
+        """Encode the lock as the content of its file."""
         return (json.dumps(self.to_json(), indent=2) + "\n").encode()
 
 
 def read_lock(path: Path) -> Lock:
-    """Read the lock in a file.
+    """Read a lock.
 
     Raises:
-        UsageError: there is none, or it is not a lock.
+        UsageError: the file is missing or not a lock.
     """
     hint = "enclavectl build writes one beside the image; --lock names another"
     return parse_lock(read_bounded(path, MAX_LOCK, what="lock", hint_if_missing=hint), str(path))
 
 
 def parse_lock(data: bytes, name: str) -> Lock:
-    """Read a lock from bytes; ``name`` names the file in messages.
+    """Parse a lock; ``name`` names the file in messages.
 
     Raises:
-        UsageError: not JSON, a key is missing, unknown or twice, or a value has the wrong type.
+        UsageError: not JSON, a key is missing, unknown or duplicate, or a value has the wrong type.
     """
     try:
         return _lock(JsonObject.parse(data, limit=MAX_LOCK))
@@ -119,19 +119,19 @@ def _lock(value: JsonObject) -> Lock:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Checked:
-    """An image that is what its lock says."""
+class CheckedImage:
+    """An image that matches its lock."""
 
     path: Path
     pcrs: Mapping[str, str]
 
 
-def check_lock(lock: Lock, path: Path, *, image: Path | None = None) -> Checked:
+def check_lock(lock: Lock, path: Path, *, image: Path | None = None) -> CheckedImage:
     """Check that the image that the lock at ``path`` names, or ``image``, is byte for byte the locked one.
 
     Raises:
-        StateError: there is no image, or it is another one; the message says which register moved.
-        EifError: it is no sound image.
+        StateError: there is no image, or another one; the message names the register that differs.
+        EifError: it is not a valid image.
     """
     found = image or path.parent / str(lock.eif["file"])
     if not found.exists():
@@ -143,16 +143,16 @@ def check_lock(lock: Lock, path: Path, *, image: Path | None = None) -> Checked:
             registers = read_image(file).measurements.registers()
         digest = whole_file(file).sha256()
     compare_with_lock(lock, path, found, registers=registers, sha256=digest)
-    return Checked(path=found, pcrs=registers)
+    return CheckedImage(path=found, pcrs=registers)
 
 
 def compare_with_lock(
     lock: Lock, path: Path, found: Path, *, registers: Mapping[str, str], sha256: str
 ) -> None:
-    """Return if an image with these registers and this hash is the one that the lock at ``path`` names.
+    """Check that these registers and this hash are those of the lock at ``path``.
 
     Raises:
-        StateError: it is another one; the message says which register moved.
+        StateError: they differ; the message names the register.
     """
     moved = [name for name in sorted({*registers, *lock.pcrs}) if registers.get(name) != lock.pcrs.get(name)]
     if moved:

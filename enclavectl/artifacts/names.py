@@ -1,4 +1,4 @@
-"""What a build calls its files where nobody says otherwise; ``run`` and the doctor look for them."""
+"""The default names of a build's files; ``run`` and ``doctor`` look for them."""
 
 from __future__ import annotations
 

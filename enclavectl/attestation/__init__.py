@@ -1,10 +1,10 @@
-"""Whether an enclave is what it says: evidence in, a VerifiedDocument or an AttestationError out.
+"""The verification of an enclave: evidence in, a VerifiedDocument or an AttestationError out.
 
     policy = parse_policy(text, source="policy.yaml")
     verified = verify(document, policy, root=aws_nitro_root(), nonce=..., user_data=..., now=...)
 
-The ring's rules: parsing is not verifying (``Claims`` stay inside), what is missing satisfies
-nothing, an empty policy cannot be made, and there is one recipe, in ``verify``.
+The room's rules: parsing is not verifying (``Claims`` stay inside). A missing value satisfies no
+check. An empty policy cannot be made. ``verify`` holds the only recipe.
 """
 
 from enclavectl.attestation.codes import AttestationCode

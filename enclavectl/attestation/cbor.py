@@ -1,11 +1,11 @@
-"""Read CBOR (RFC 8949) of attestation documents, which anybody may have written, strictly.
+"""A strict reader of the CBOR (RFC 8949) in attestation documents, which an attacker may have written.
 
-The decoder is total: for any bytes it returns a value or raises CborError, and what it builds is
-bounded by the length of its input, whatever lengths the input declares. It knows the part of CBOR
-that NSM and this project speak: 64-bit integers, byte strings, text, arrays, maps, null, true and
+The decoder is total: for any bytes it returns a value or raises CborError. The size of the value is
+bounded by the length of the input, whatever lengths the input declares. It knows the part of CBOR
+that the NSM and this project use: 64-bit integers, byte strings, text, arrays, maps, null, true and
 false. Floats, other simple values and tags are refused; so is a map key that is not an integer or
 text, which keeps Python's ``0 == False == 0.0`` from merging two keys into one. Indefinite lengths are
-taken, because AWS has written them in payloads since 2025.
+accepted, because AWS has written them in payloads since 2025.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ MAX_DEPTH = 8
 _UINT, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP, _TAG, _SIMPLE = range(8)
 _SIMPLE_VALUES = {20: False, 21: True, 22: None}
 _BREAK = 0xFF
-_INDEFINITE = -1  # stands for "until the break" where a length would be
+_INDEFINITE = -1  # in place of a length: the item ends at the break
 
 
 class CborError(ValueError):
-    """The bytes are not CBOR that this decoder takes; ``offset`` is where it stopped."""
+    """The bytes are not CBOR that this decoder accepts; ``offset`` is where it stopped."""
 
     def __init__(self, problem: str, offset: int) -> None:
         super().__init__(f"{problem} at byte {offset}")
@@ -40,13 +40,13 @@ def decode(
     max_depth: int = MAX_DEPTH,
     optional_tag: int | None = None,
 ) -> Value:
-    """Decode the one value that ``data`` holds.
+    """Decode ``data``, which must be exactly one value.
 
-    ``max_depth`` counts arrays and maps inside each other (keep it far below Python's recursion
-    limit). ``optional_tag`` is skipped where it stands in front of the value, once.
+    ``max_depth`` bounds the nesting of arrays and maps (keep it far below Python's recursion limit).
+    One ``optional_tag`` before the value is skipped.
 
     Raises:
-        CborError: the bytes break a rule, or something follows the value.
+        CborError: the bytes break a rule, or bytes follow the value.
     """
     if len(data) > max_bytes:
         raise CborError(f"expected at most {max_bytes} bytes, found {len(data)}", max_bytes)
@@ -92,7 +92,7 @@ class _Decoder:
         raise CborError("a tag, a float or an unknown simple value", start)
 
     def _head(self) -> tuple[int, int]:
-        """The major type and its argument: a number, a length, or _INDEFINITE."""
+        """Read the major type and its argument: a number, a length, or _INDEFINITE."""
         start = self.offset
         if start >= len(self._data):
             raise CborError("expected 1 more bytes, found 0", start)
@@ -134,7 +134,7 @@ class _Decoder:
         return chunks
 
     def _text(self, length: int) -> str:
-        if length != _INDEFINITE:  # nearly every key and value that we read
+        if length != _INDEFINITE:  # the fast path of nearly every key and value
             return self._utf8(self._take(length))
         return "".join([self._utf8(chunk) for chunk in self._chunks(_TEXT, length)])
 
@@ -169,6 +169,6 @@ class _Decoder:
         return pairs
 
     def _check_room(self, count: int, least: int) -> None:
-        """Refuse a count that the rest of the input cannot hold before anything is built for it."""
+        """Refuse a count that the rest of the input cannot hold, before anything is allocated for it."""
         if count * least > len(self._data) - self.offset:
             raise CborError(f"a count of {count} items that cannot fit", self.offset)

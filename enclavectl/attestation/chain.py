@@ -1,10 +1,11 @@
-"""From the pinned root to the leaf certificate: path validation for the Nitro PKI.
+"""Path validation for the Nitro PKI, from the pinned root to the leaf certificate.
 
-A walk of our own in place of ``cryptography.x509.verification``: AWS's instance certificates carry
-no AKI and its leaves no SAN, so that library takes real chains only with extension policies that
-demand next to nothing, and then also takes 14 of the 55 forged chains of our tests. It is their
-second opinion: what this walk accepts, it accepts. The rules are RFC 5280 section 6.1 without what
-this PKI has no use for: no policies, no name constraints, no CRLs (AWS says not to fetch them).
+We walk the chain ourselves, without ``cryptography.x509.verification``. AWS's instance certificates
+have no AKI and its leaves no SAN, so that library accepts real chains only with extension policies
+that require almost nothing, and then also accepts 14 of the 55 forged chains of our tests. The tests
+use it as a second opinion: it must accept every chain that this walk accepts. The rules are RFC 5280
+section 6.1 without the parts that this PKI does not use: no policies, no name constraints, no CRLs
+(AWS says not to fetch them).
 https://github.com/aws/aws-nitro-enclaves-nsm-api/blob/main/docs/attestation_process.md
 """
 
@@ -34,7 +35,7 @@ TIME = "%Y-%m-%d %H:%M:%S %Z"
 _ECDSA_SHA384 = bytes.fromhex("300a06082a8648ce3d040303")
 _SIGNATURE_BYTES = 104
 _CRITICAL_EXTENSIONS_WE_PROCESS = frozenset({x509.BasicConstraints.oid, x509.KeyUsage.oid})
-# What cryptography raises for bytes that are no certificate, or that hold one it cannot read.
+# cryptography raises these for bytes that are no certificate, or one that it cannot read.
 _UNREADABLE = (
     ValueError,
     TypeError,
@@ -42,7 +43,7 @@ _UNREADABLE = (
     x509.InvalidVersion,
     x509.DuplicateExtension,
     x509.UnsupportedGeneralNameType,
-    UserWarning,  # its deprecation warnings, where the caller turned warnings into errors
+    UserWarning,  # its deprecation warnings, if the caller turns warnings into errors
 )
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
@@ -51,8 +52,8 @@ _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 class Link:
     """One certificate of a chain, read and checked on its own. Times are UTC, ``not_after`` inclusive.
 
-    cryptography parses many parts only when they are asked for, and raises then; so ``_read`` asks
-    for every part that anybody will need.
+    cryptography parses many parts only on access, and raises then; so ``_read`` accesses every part that
+    is used later.
     """
 
     where: str
@@ -74,23 +75,23 @@ class Link:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chain:
-    """Certificates from the root to the leaf, each vouched for by the one before it."""
+    """Certificates from the root to the leaf, each signed by the one before it."""
 
     links: tuple[Link, ...]
 
     @property
     def leaf(self) -> Link:
-        """The certificate of the enclave, whose key signs documents."""
+        """The certificate of the enclave; its key signs the documents."""
         return self.links[-1]
 
     def check_validity(self, at: datetime, *, skew: timedelta) -> None:
-        """Check that every certificate, the root too, is valid at ``at``, give or take ``skew``.
+        """Check that every certificate, the root included, is valid at ``at``, give or take ``skew``.
 
         Raises:
             AttestationError: ``chain-not-yet-valid`` or ``chain-expired``.
         """
         for link in self.links:
-            # Differences, because ``at + skew`` may leave the range of datetime.
+            # Compare differences, because ``at + skew`` may leave the range of datetime.
             if link.not_before - at > skew:
                 raise refused(
                     AttestationCode.CHAIN_NOT_YET_VALID,
@@ -122,8 +123,8 @@ class Chain:
 def walk_chain(cabundle: Sequence[bytes], leaf: bytes, root: TrustRoot) -> Chain:
     """Walk from ``root`` over ``cabundle[1:]`` to ``leaf``, and check every rule but time.
 
-    ``cabundle[0]`` only has to be the root, byte for byte; what is trusted is ``root`` itself. The
-    other certificates are a stranger's until the one before them has vouched for them.
+    ``cabundle[0]`` must equal the root, byte for byte; the trust is in ``root`` itself. Each other
+    certificate is untrusted until the one before it has been checked as its issuer.
 
     Raises:
         AttestationError: one of the ``chain-`` codes.
@@ -174,8 +175,8 @@ def _read(der: bytes, where: str) -> Link:
         ) from exc
     if version is not x509.Version.v3:
         raise refused(AttestationCode.CHAIN_CERTIFICATE, f"{where}: expected X.509 v3, found {version.name}")
-    # cryptography hands out the signed part encoded again. It must be what stands in ``der``, behind
-    # the four bytes of the outer SEQUENCE; no P-384 certificate is small enough for fewer.
+    # cryptography returns the signed part encoded again. It must equal the bytes in ``der`` after the
+    # four bytes of the outer SEQUENCE; no P-384 certificate is small enough for a shorter header.
     tail = der[4 + len(signed) :]
     if der[4 : 4 + len(signed)] != signed or certificate.serial_number <= 0:
         raise refused(
@@ -185,8 +186,8 @@ def _read(der: bytes, where: str) -> Link:
         raise refused(
             AttestationCode.CHAIN_ALGORITHM, f"{where}: expected a signature with ecdsa-with-SHA384"
         )
-    # A BIT STRING of whole octets: cryptography does not look at the count of unused bits. r and s of
-    # P-384 in DER are at most 104 bytes, so that one byte of length is enough.
+    # A BIT STRING of whole octets: cryptography does not check the count of unused bits. r and s of
+    # P-384 in DER are at most 104 bytes, so one byte of length is enough.
     signature, encoded = certificate.signature, tail[len(_ECDSA_SHA384) :]
     if len(signature) > _SIGNATURE_BYTES or encoded != bytes((3, 1 + len(signature), 0)) + signature:
         raise refused(
@@ -195,7 +196,7 @@ def _read(der: bytes, where: str) -> Link:
         )
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
         raise refused(AttestationCode.CHAIN_ALGORITHM, f"{where}: expected a P-384 key")
-    # Named curve, uncompressed point: the one encoding of the key is part of what was signed.
+    # Named curve and uncompressed point: this one encoding of the key must be in the signed part.
     if key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) not in signed:
         raise refused(
             AttestationCode.CHAIN_ALGORITHM, f"{where}: expected a named curve and an uncompressed point"
@@ -241,8 +242,8 @@ def _check_leaf(link: Link) -> None:
 
 
 def _check_issued(child: Link, parent: Link) -> None:
-    """``parent`` is named as the issuer of ``child``, and its key signed it."""
-    # Equality of the names' encodings: AWS orders the attributes differently from level to level.
+    """Check that ``child`` names ``parent`` as its issuer, and that the parent's key signed it."""
+    # Compare the names' encodings: AWS orders the attributes differently from level to level.
     if child.issuer.public_bytes() != parent.subject.public_bytes():
         raise refused(
             AttestationCode.CHAIN_NAME, f"{child.where}: its issuer is not the subject of {parent.where}"

@@ -1,4 +1,4 @@
-"""The names of everything that can be wrong with evidence, and what to try next."""
+"""The codes of all defects of evidence, and hints for the next step."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enclavectl.errors import AttestationError
 
 
 class AttestationCode(StrEnum):
-    """The stable ``code`` of an AttestationError. Scripts match on these; none is ever renamed."""
+    """The stable ``code`` of an AttestationError. Scripts match on these, so none is ever renamed."""
 
     # The bytes
     SIZE = "size"

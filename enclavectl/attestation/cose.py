@@ -1,7 +1,7 @@
 """The envelope: COSE_Sign1 (RFC 9052 section 4.2) in the one form that AWS writes.
 
-Signed bytes are never decoded and encoded again: AWS has changed its encoding before (indefinite
-length maps since 2025), and what was signed is what was sent.
+Signed bytes are verified as received, never decoded and encoded again: AWS has changed its encoding
+before (indefinite length maps since 2025).
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ MAX_PAYLOAD_BYTES = 16 * 1024
 SIGNATURE_BYTES = 96
 
 _SIGN1_TAG = 18
-# {1: -35}: ES384 and nothing else (no crit, no kid). Comparing bytes leaves nothing to parse, and so
-# no second way to say which algorithm is meant.
+# {1: -35}: ES384 and nothing else (no crit, no kid). Comparing the bytes means that there is nothing to
+# parse and no second way to name an algorithm.
 _ES384_HEADER = bytes.fromhex("a1013822")
 _SCALAR_BYTES = SIGNATURE_BYTES // 2
 # The order n of P-384's group (SEC 2, section 2.5.1); a scalar of 0 or from n up is no signature.
@@ -35,7 +35,7 @@ _ORDER = int(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoseSign1:
-    """The parts of an envelope whose form is right. Nothing is authenticated yet."""
+    """The parts of a well-formed envelope. Nothing is authenticated yet."""
 
     protected: bytes
     payload: bytes
@@ -45,7 +45,7 @@ class CoseSign1:
         """Check that the holder of ``key`` signed the protected header and the payload.
 
         Raises:
-            AttestationError: ``signature``. High and low S are both taken, as AWS writes both; never
+            AttestationError: ``signature``. High and low S are both accepted, since AWS writes both; so never
                 use the document's bytes as its identity.
         """
         r = int.from_bytes(self.signature[:_SCALAR_BYTES])
@@ -60,7 +60,7 @@ class CoseSign1:
             ) from None
 
     def _to_be_signed(self) -> bytes:
-        """Sig_structure of RFC 9052 section 4.4, with empty external_aad."""
+        """Encode the Sig_structure of RFC 9052 section 4.4, with empty external_aad."""
         return b"".join(
             (
                 b"\x84\x6aSignature1",
@@ -90,7 +90,7 @@ def parse_cose(document: bytes) -> CoseSign1:
     protected, unprotected, payload, signature = value
     if not isinstance(protected, bytes):
         raise _structure("expected the protected header as a byte string")
-    # Nobody signs the unprotected header, so nothing may depend on it; AWS leaves it empty.
+    # The unprotected header is not signed, so nothing may depend on it; AWS leaves it empty.
     if unprotected != {}:
         raise _structure("expected an empty unprotected header")
     if not isinstance(payload, bytes) or not 1 <= len(payload) <= MAX_PAYLOAD_BYTES:

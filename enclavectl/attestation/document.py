@@ -1,8 +1,8 @@
 """The payload of an attestation document: nine fields and their limits.
 
-What comes out of here is a claim. Only ``verify`` turns claims into facts.
+This module returns claims. Only ``verify`` turns claims into facts.
 Rules: https://github.com/aws/aws-nitro-enclaves-nsm-api/blob/main/docs/attestation_process.md;
-where that text and the documents that AWS signs disagree, the comment says so.
+comments mark where that text and the documents that AWS signs disagree.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ MAX_CERTIFICATE_BYTES = 1024
 # AWS's text gives 512 in one place and 1024 in another for user_data and nonce (its issue 52); it has
 # signed 746 bytes of user_data, so 512 would refuse real documents.
 MAX_OPTIONAL_BYTES = 1024
-# AWS writes four; RFC 5280 chains of other clouds stay below ten. Each costs one signature check.
+# Certificates. AWS writes four; RFC 5280 chains of other clouds stay below ten. Each one costs a signature
+# check.
 MAX_CABUNDLE = 10
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -34,7 +35,7 @@ _MANDATORY = frozenset({"module_id", "digest", "timestamp", "pcrs", "certificate
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claims:
-    """What a document says of itself. Unverified: whoever wrote the bytes chose every value."""
+    """The unverified content of a document: the author of the bytes chose every value."""
 
     module_id: str
     timestamp: datetime
@@ -47,9 +48,9 @@ class Claims:
 
     @property
     def is_debug(self) -> bool:
-        """The enclave runs in debug mode: PCR0, PCR1 and PCR2 are all zero.
+        """True if the enclave runs in debug mode: PCR0, PCR1 and PCR2 are all zero.
 
-        Only these three: a debug enclave still has its instance in PCR4 and its IAM role in PCR3.
+        Other registers do not count: a debug enclave still has its instance in PCR4 and its IAM role in PCR3.
         """
         return is_debug(self.pcrs)
 
@@ -83,8 +84,8 @@ def parse_claims(payload: bytes) -> Claims:
         pcrs=_pcrs(fields["pcrs"]),
         certificate=_bytes(fields["certificate"], "certificate", 1, MAX_CERTIFICATE_BYTES),
         cabundle=_cabundle(fields["cabundle"]),
-        # NSM signs an empty public_key where it is asked for one (with b"" in place of null). No key
-        # is zero bytes long, so it is no key.
+        # The NSM signs an empty public_key if a request has b"" in place of null. No key has zero bytes, so
+        # it # counts as absent.
         public_key=_optional(fields, "public_key") or None,
         user_data=_optional(fields, "user_data"),
         nonce=_optional(fields, "nonce"),
@@ -92,8 +93,8 @@ def parse_claims(payload: bytes) -> Claims:
 
 
 def _check_names(fields: Mapping[int | str, cbor.Value]) -> None:
-    # NitroTPM documents come from the same root and the same instance certificates; only the
-    # payload tells them from an enclave's, so this is asked before anything else.
+    # NitroTPM documents come from the same root and the same instance certificates. Only the payload
+    # distinguishes them from an enclave's, so this check comes first.
     if "nitrotpm_pcrs" in fields:
         raise refused(
             AttestationCode.NITROTPM,
@@ -121,7 +122,7 @@ def _pcrs(value: cbor.Value) -> Mapping[int, bytes]:
     for index, register in value.items():
         if type(index) is not int or not 0 <= index < PCR_COUNT:
             raise _field("pcrs", f"indexes 0 to {PCR_COUNT - 1}", index)
-        # AWS's text allows 32 and 64 bytes too, for digests that it does not use.
+        # AWS's text also allows 32 and 64 bytes, for digests that it does not use.
         pcrs[index] = _bytes(register, f"PCR{index}", PCR_BYTES, PCR_BYTES)
     return MappingProxyType(pcrs)
 
@@ -135,7 +136,7 @@ def _cabundle(value: cbor.Value) -> tuple[bytes, ...]:
 
 
 def _optional(fields: Mapping[int | str, cbor.Value], name: str) -> bytes | None:
-    # AWS writes null for what was not asked for, although its text says that no field may be null.
+    # AWS writes null for absent fields, although its text says that no field may be null.
     value = fields.get(name)
     return None if value is None else _bytes(value, name, 0, MAX_OPTIONAL_BYTES)
 

@@ -1,4 +1,4 @@
-"""What a client is willing to trust, stated before it sees any evidence."""
+"""A client's trust policy, fixed before it sees any evidence."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from enclavectl.trust import Trust
 # PCR0 is a hash over parts without their lengths, so PCR1 and PCR2 are needed to tell images apart.
 # https://blog.trailofbits.com/2024/02/16/a-few-notes-on-aws-nitro-enclaves-images-and-attestation/
 REQUIRED_PCRS = (0, 1, 2)
-MAX_RELEASES = 64
+MAX_RELEASES = 64  # more than a fleet runs at once; a document is compared with each of them
 # A leaf certificate, and so every document, lives three hours.
 MAX_AGE_LIMIT = timedelta(hours=3)
-CLOCK_SKEW_LIMIT = timedelta(minutes=10)
+CLOCK_SKEW_LIMIT = timedelta(minutes=10)  # clocks set by NTP differ by less than a second
 
-_NAME_CHARACTERS = 100
+_NAME_CHARACTERS = 100  # of a release: it is shown on one line of messages and answers
 
 
 class Registers(Protocol):
@@ -38,17 +38,17 @@ class Registers(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
-    """One version of an image: all its registers together. A document must match every one of them.
+    """One version of an image: a set of registers. A document must match every one of them.
 
     Raises:
-        UsageError: PCR0, PCR1 or PCR2 is not among them, one is not 48 bytes, or one is all zero.
+        UsageError: PCR0, PCR1 or PCR2 is missing, a register is not 48 bytes, or it is all zero.
     """
 
     name: str
     pcrs: Mapping[int, bytes]
 
     def __post_init__(self) -> None:
-        """Check the rule above, and keep a copy of ``pcrs`` that nobody can change."""
+        """Check the rule above, and keep an immutable copy of ``pcrs``."""
         if not 1 <= len(self.name) <= _NAME_CHARACTERS or not self.name.isprintable():
             raise UsageError(f"release: expected a name of 1 to {_NAME_CHARACTERS} printable characters")
         for index in REQUIRED_PCRS:
@@ -74,11 +74,11 @@ class Release:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """The evidence that is enough.
+    """The evidence that a client accepts.
 
-    ``accept`` names whose signature counts. One of ``releases`` must match as a whole. A document may
-    be ``max_age`` old, and clocks may differ by ``clock_skew``. ``unsafe_allow_debug`` lets debug-mode
-    enclaves pass without a release, as nothing measures their code; the result is then ``debug``.
+    ``accept`` names the acceptable signers. A document must match one of ``releases`` completely. It may be
+    ``max_age`` old, and clocks may differ by ``clock_skew``. ``unsafe_allow_debug`` accepts debug-mode
+    enclaves without a release, since nothing measures their code; the result is then ``debug``.
 
     Raises:
         UsageError: the policy is empty (it would accept any image) or a value is out of bounds.
@@ -117,7 +117,7 @@ class Policy:
             )
 
     def check_signer(self, trust: Trust) -> None:
-        """Check that the policy accepts signatures that stand for ``trust``.
+        """Check that the policy accepts signers of this ``trust``.
 
         Raises:
             AttestationError: ``trust-not-accepted``.
@@ -129,7 +129,7 @@ class Policy:
             )
 
     def check_debug(self, claims: Registers) -> None:
-        """Check that the enclave is not in debug mode, or that the policy lets those pass.
+        """Check that the enclave is not in debug mode, or that the policy allows debug mode.
 
         Raises:
             AttestationError: ``debug-mode``.
@@ -140,10 +140,10 @@ class Policy:
             )
 
     def match_release(self, claims: Registers) -> Release:
-        """Find the release whose every register the document has.
+        """Find the release that matches the document in every register.
 
         Raises:
-            AttestationError: ``no-release``, or what differs from the nearest release:
+            AttestationError: ``no-release``, or the difference from the nearest release:
                 ``pcr-missing`` or ``pcr-mismatch``.
         """
         if not self.releases:
@@ -174,5 +174,5 @@ class Policy:
 
 
 def _shortened(value: bytes) -> str:
-    """Enough of a register to compare by eye with what a build printed."""
+    """Shorten a register to what a person compares with the output of a build."""
     return f"{value.hex()[:16]}...{value.hex()[-8:]}"

@@ -1,8 +1,8 @@
 """Policies as YAML files that people write, review and keep beside the release notes.
 
-The file is read as YAML nodes, never as Python values: every scalar is the text that stands there,
-so ``no``, ``1e3`` and ``0777`` mean what they look like, every problem has a line number, and
-aliases, merge keys, duplicate keys and tags have no way in.
+The file is read as YAML nodes, never as Python values. Every scalar is its literal text, so ``no``,
+``1e3`` and ``0777`` mean what they look like. Every problem has a line number. Aliases, merge keys,
+duplicate keys and tags are refused.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import yaml
 
 SCHEMA = "enclavectl.policy/1"
-MAX_POLICY_BYTES = 256 * 1024
+MAX_POLICY_BYTES = 256 * 1024  # 64 releases with all 32 registers take about 210 KiB
 
 _TOP_KEYS = ("schema", "accept", "releases", "max_age_s", "clock_skew_s", "unsafe_allow_debug")
 _RELEASE_KEYS = ("name", "pcrs")
@@ -35,10 +35,10 @@ def parse_policy(text: str, *, source: str) -> Policy:
     """Read a policy; ``source`` is the file's name, for messages.
 
     Raises:
-        UsageError: not YAML, a key is unknown (the message names the nearest one), missing or there
-            twice, a value does not fit, or the policy breaks a rule of Policy or Release.
+        UsageError: not YAML, a key is unknown (the message names the nearest one), missing or
+            duplicate, a value does not fit, or the policy breaks a rule of Policy or Release.
     """
-    # Imported here: `enclavectl --help` and the simulated NSM get by without PyYAML.
+    # Imported here: `enclavectl --help` and the simulated NSM do not need PyYAML.
     from enclavectl.yaml_file import compose_yaml
 
     if len(text.encode(errors="replace")) > MAX_POLICY_BYTES:
@@ -66,7 +66,7 @@ def parse_policy(text: str, *, source: str) -> Policy:
 
 
 def render_policy(policy: Policy) -> str:
-    """YAML that ``parse_policy`` reads back to an equal policy (durations in whole seconds)."""
+    """Write YAML that ``parse_policy`` reads as an equal policy (durations in whole seconds)."""
     lines = [
         f"schema: {SCHEMA}",
         f"accept: [{', '.join(sorted(policy.accept))}]",
@@ -76,7 +76,7 @@ def render_policy(policy: Policy) -> str:
         "releases:" if policy.releases else "releases: []",
     ]
     for release in policy.releases:
-        # A single-quoted scalar takes any printable text as it is, but for the quote itself.
+        # A single-quoted scalar holds any printable text unchanged, except the quote itself.
         quoted = release.name.replace("'", "''")
         lines += [f"  - name: '{quoted}'", "    pcrs:"]
         lines += [f"      PCR{index}: '{value.hex()}'" for index, value in release.pcrs.items()]
@@ -84,7 +84,7 @@ def render_policy(policy: Policy) -> str:
 
 
 class _Reader:
-    """Typed access to YAML nodes."""
+    """A typed reader of YAML nodes."""
 
     def __init__(self, source: str) -> None:
         self._source = source

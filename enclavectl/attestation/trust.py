@@ -1,4 +1,4 @@
-"""The roots that decide how much a document is worth."""
+"""The trust roots: each one decides the trust in the documents that it signs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from enclavectl.errors import UsageError
 from enclavectl.trust import Trust
 
-# SHA-256 of the DER of AWS's roots, one per partition; roots/README.md says where they come from.
+# SHA-256 of the DER of AWS's roots, one per partition; roots/README.md names their sources.
 # GovCloud's: https://docs.aws.amazon.com/govcloud-us/latest/UserGuide/govcloud-ec2.html
 AWS_ROOTS = {
     "641a0321a3e244efe456463195d606317ed7cdcc3c1756e09893f3c68f79bb5b": "aws",
@@ -23,9 +23,9 @@ AWS_ROOTS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrustRoot:
-    """One root certificate, and what its signature is worth.
+    """One root certificate and the trust in its signatures.
 
-    Only a pinned AWS root can stand for ``nitro``, and an AWS root can stand for nothing else.
+    Only a pinned AWS root can have the trust ``nitro``, and an AWS root can have no other.
 
     Raises:
         UsageError: that rule is broken, or ``certificate_der`` is not a certificate.
@@ -53,7 +53,7 @@ class TrustRoot:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the DER, in hex."""
+        """The SHA-256 of the DER, in hex."""
         return sha256(self.certificate_der).hexdigest()
 
     @classmethod
@@ -61,7 +61,7 @@ class TrustRoot:
         """Read the root in a PEM file that holds exactly one certificate.
 
         Raises:
-            UsageError: it holds none or several, or the class's rule is broken.
+            UsageError: the file has none or several, or the class's rule is broken.
         """
         return cls(certificate_der=_one_certificate(pem, name), trust=trust, name=name)
 

@@ -21,9 +21,9 @@ from enclavectl.attestation.trust import TrustRoot
 from enclavectl.errors import UsageError
 from enclavectl.trust import Trust
 
-MIN_NONCE_BYTES = 16
+MIN_NONCE_BYTES = 16  # 128 random bits do not repeat by chance
 
-# Archived documents are checked at their own time, so this only covers that certificates count in
+# Archived documents are checked at their own time. This covers the rounding: certificates count in
 # seconds and documents in milliseconds.
 _ARCHIVE_SKEW = timedelta(seconds=1)
 _PROOF = object()
@@ -31,7 +31,7 @@ _PROOF = object()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainSummary:
-    """One certificate of the chain that was verified: whose it is and how long it counts."""
+    """The subject and the validity of one certificate of the verified chain."""
 
     subject: str
     not_after: datetime
@@ -39,7 +39,7 @@ class ChainSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Attested:
-    """The facts that both kinds of result share. Times are UTC; ``pcrs`` cannot be changed."""
+    """The facts that both kinds of result share. Times are UTC; ``pcrs`` is immutable."""
 
     module_id: str
     timestamp: datetime
@@ -65,14 +65,14 @@ class VerifiedDocument(_Attested):
     proof: InitVar[object]
 
     def __post_init__(self, proof: object) -> None:
-        """Refuse whoever is not ``verify``."""
+        """Refuse callers other than ``verify``."""
         if proof is not _PROOF:
             raise TypeError("a VerifiedDocument comes from attestation.verify() and nowhere else")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchivedDocument(_Attested):
-    """A document that was genuine at the time it names. Says nothing about now: do not seal to it."""
+    """A document that was genuine at its own time. It proves nothing about now: do not seal to it."""
 
 
 def verify(
@@ -80,12 +80,12 @@ def verify(
 ) -> VerifiedDocument:
     """Judge the document with which an enclave answered this session's challenge.
 
-    ``nonce`` is what this client drew for this session; ``user_data`` is what the enclave must have
-    bound, computed by the caller from the key that it is about to seal to; ``now`` has a time zone.
+    ``nonce`` is this client's random value for this session. ``user_data`` is the value that the document
+    must bind: the caller computes it from the key that it will seal to. ``now`` has a time zone.
 
-    The plan; the first rule that is broken ends it:
+    The steps are these; the first broken rule ends the verification:
 
-    0.  The root stands for a trust that the policy accepts.
+    0.  The policy accepts the root's trust.
     1.  Size, strict CBOR, COSE_Sign1 with ES384 alone.
     2.  Payload: strict CBOR, the nine fields and no others, types and limits. Not a NitroTPM's.
     3.  The bundle begins with the pinned root; from the root to the leaf every certificate is strict
@@ -94,17 +94,17 @@ def verify(
     5.  The leaf's key signed the envelope: only now do the claims come from the root's holder.
     6.  The leaf is this enclave's and was valid at the document's time; the document is neither from
         the future nor older than ``max_age``.
-    7.  Debug mode, only where the policy says so.
-    8.  Every register of one release, unless in debug mode.
+    7.  Debug mode is off, unless the policy allows it.
+    8.  Every register of one release matches, unless in debug mode.
     9.  The nonce is this session's.
-    10. The user data is what was to be bound.
+    10. The user data is the expected value.
 
     Raises:
         AttestationError: ``code`` is an AttestationCode.
         UsageError: ``nonce`` (16 to 1024 bytes), ``user_data`` (1 to 1024 bytes) or ``now`` cannot be used.
     """
     _check_arguments(nonce, user_data, now)
-    # 0. Whose signature counts
+    # 0. Signer
     policy.check_signer(root.trust)
     # 1. Envelope (RFC 9052 section 4.2)
     envelope = parse_cose(document)
@@ -133,9 +133,9 @@ def verify(
 def examine_archived(document: bytes, policy: Policy | None, *, root: TrustRoot) -> ArchivedDocument:
     """Judge a document at its own time; the result is no evidence for a session.
 
-    Steps 1 to 8 of ``verify`` at the document's own time, without freshness; without a policy, also
-    without 7 and 8. Whoever ever got hold of an old leaf key could still sign for that time, and the
-    nonce proves nothing to someone who did not draw it.
+    This runs steps 1 to 8 of ``verify`` at the document's own time, without freshness; without a policy, also
+    without 7 and 8. The owner of an old leaf key could still sign for that time, and the nonce proves nothing
+    to anyone but the client that drew it.
 
     Raises:
         AttestationError: ``code`` is an AttestationCode.
@@ -156,7 +156,7 @@ def examine_archived(document: bytes, policy: Policy | None, *, root: TrustRoot)
 
 
 class _Facts(TypedDict):
-    """The fields of _Attested, so that both results are filled in by one function."""
+    """The fields of _Attested, so that one function fills in both results."""
 
     module_id: str
     timestamp: datetime
@@ -172,7 +172,7 @@ class _Facts(TypedDict):
 
 
 def _facts(claims: Claims, chain: Chain, root: TrustRoot, release: str | None) -> _Facts:
-    """Turn the claims into facts, now that the chain and the signature stand behind them."""
+    """Turn claims into facts, after the chain and the signature have been verified."""
     return {
         "module_id": claims.module_id,
         "timestamp": claims.timestamp,
@@ -192,7 +192,7 @@ def _facts(claims: Claims, chain: Chain, root: TrustRoot, release: str | None) -
 
 
 def _check_arguments(nonce: bytes, user_data: bytes, now: datetime) -> None:
-    """Refuse expectations that anything could satisfy: they are a mistake of the caller's."""
+    """Refuse expectations that any document could satisfy: they are a mistake of the caller."""
     if not MIN_NONCE_BYTES <= len(nonce) <= MAX_OPTIONAL_BYTES:
         raise UsageError(
             f"nonce: expected {MIN_NONCE_BYTES} to {MAX_OPTIONAL_BYTES} bytes, found {len(nonce)}"
@@ -204,7 +204,7 @@ def _check_arguments(nonce: bytes, user_data: bytes, now: datetime) -> None:
 
 
 def _check_leaf_time(claims: Claims, chain: Chain, skew: timedelta) -> None:
-    """Check that the leaf was valid when the document was made."""
+    """Check that the leaf was valid at the document's time."""
     leaf = chain.leaf
     if leaf.not_before - claims.timestamp > skew or claims.timestamp - leaf.not_after > skew:
         raise refused(

@@ -1,1 +1,1 @@
-"""What runs the payload: alternatives with one interface, ``base.Backend``."""
+"""The backends, which run enclaves: alternatives with one interface, ``base.Backend``."""

@@ -1,4 +1,4 @@
-"""What every backend offers, in the words of the commands that use it."""
+"""The interface of every backend, in the terms of the commands that use it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from enclavectl.backends.state import EnclaveState
 from enclavectl.net.address import Address
 from enclavectl.trust import Trust
 
-if TYPE_CHECKING:  # the verifier takes longer to import than a local enclave to be started
+if TYPE_CHECKING:  # the verifier takes longer to import than a local enclave takes to start
     from enclavectl.attestation import Policy, Release, TrustRoot
-    from enclavectl.models.find import Model
+    from enclavectl.models.weights import Model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _CommonSpec:
-    """What every enclave is started with. ``name`` None lets the backend choose."""
+    """The options of every enclave's start. ``name`` None lets the backend choose."""
 
     name: str | None
     debug: bool
@@ -32,7 +32,7 @@ class _CommonSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessSpec(_CommonSpec):
-    """The payload to run in a process: ``workers`` pictures at the same time, with this model."""
+    """A payload to run in a process: with this model, ``workers`` pictures at the same time."""
 
     model: Model
     workers: int
@@ -40,7 +40,7 @@ class ProcessSpec(_CommonSpec):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MachineSpec(_CommonSpec):
-    """The image to run in a virtual machine. ``image`` None: the one in the current folder.
+    """An image to run in a virtual machine. ``image`` None: the image in the current folder.
 
     ``cid`` None lets the driver choose.
     """
@@ -55,10 +55,10 @@ EnclaveSpec = ProcessSpec | MachineSpec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """What only an enclave in a virtual machine has.
+    """The facts of an enclave's virtual machine.
 
-    ``nitro_cli_pcrs`` is what nitro-cli computes from a file: no evidence, and no policy is made of it.
-    ``owner`` is the user whose process keeps the enclave.
+    ``nitro_cli_pcrs`` are nitro-cli's computations from a file: they are no evidence, and no policy is made
+    of them. ``owner`` is the user whose process keeps the enclave.
     """
 
     cid: int | None
@@ -86,11 +86,12 @@ class Machine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enclave(ABC):
-    """One enclave as ``list`` and ``describe`` show it. ``measured`` are its registers before its start.
+    """One enclave as ``list`` and ``describe`` show it. ``measured`` are the registers measured before its
+    start.
 
-    ``module_id`` is the name that its documents attest; None while it is not known. ``is_owned``: it belongs
-    to the command that started it, which ends it, so no other command may use it.
-    Of enclaves that somebody else started, much is not known: it is None.
+    ``module_id`` is the name that its documents attest; None while it is unknown. ``is_owned``: the enclave
+    belongs to the command that started it and will end it, so no other command may use it. Unknown facts of
+    other users' enclaves are None.
     """
 
     enclave_id: str
@@ -112,16 +113,16 @@ class Enclave(ABC):
     @property
     @abstractmethod
     def has_console(self) -> bool:
-        """True if what the enclave prints can be read."""
+        """True if the enclave's console can be read."""
 
     @property
     @abstractmethod
     def memory_setting(self) -> str:
-        """The configuration key of the memory that the enclave got."""
+        """The configuration key of the enclave's memory."""
 
     @property
     def release(self) -> Release | None:
-        """What the enclave has to be, for a policy; None where nobody measured it before its start."""
+        """The release of the enclave, for a policy; None if it was not measured before its start."""
         if self.measured is None:
             return None
         from enclavectl.attestation import Release
@@ -156,12 +157,12 @@ class ProcessEnclave(Enclave):
 
     @property
     def has_console(self) -> bool:
-        """Always: its console is a pipe of ours."""
+        """True: its console is our pipe."""
         return True
 
     @property
     def memory_setting(self) -> str:
-        """The bound of the process's address space."""
+        """The configuration key of the bound on the process's address space."""
         return "local.memory_mib"
 
 
@@ -173,16 +174,16 @@ class MachineEnclave(Enclave):
 
     @property
     def has_console(self) -> bool:
-        """In debug mode only, which also attests zeros."""
+        """True in debug mode only, whose attested registers are zeros."""
         return self.debug
 
     @property
     def memory_setting(self) -> str:
-        """The memory of the machine."""
+        """The configuration key of the machine's memory."""
         return "enclave.memory_mib"
 
     def to_json(self) -> dict[str, object]:
-        """Return the same with the machine."""
+        """Return the object of ``Enclave.to_json`` with the machine."""
         return {**Enclave.to_json(self), "machine": self.machine.to_json()}
 
 
@@ -192,29 +193,29 @@ def machine_of(enclave: Enclave) -> Machine | None:
 
 
 class RunningEnclave(Protocol):
-    """An enclave that this process started. Leaving the block ends it, unless it was detached."""
+    """An enclave that this process started. Leaving the block ends it, unless it is detached."""
 
     @property
     def enclave(self) -> Enclave:
-        """Its description at the start."""
+        """The enclave's description at its start."""
 
     @property
     def boot_grace_s(self) -> float:
-        """Seconds for which nobody may listen at its address, because its system boots first. 0: none."""
+        """The seconds of boot during which nothing may listen at its address; 0 if it listens at once."""
 
     def is_alive(self) -> bool:
-        """Return whether it still runs, as far as this host knows."""
+        """Return whether the enclave still runs, as far as this host knows."""
 
     def warning(self) -> str | None:
         """Return what this host does not give the enclave, once it has proved itself; None: it has all."""
 
     def __enter__(self) -> Self:
-        """Return the enclave, which is starting already."""
+        """Return the enclave, which has begun to start."""
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End the enclave and remove what belonged to it; let a detached one go."""
+        """End the enclave and remove its files; leave a detached one running."""
 
 
 class Backend(Protocol):
@@ -222,32 +223,32 @@ class Backend(Protocol):
 
     @property
     def name(self) -> str:
-        """The word for ``--backend``."""
+        """The backend's value of ``--backend``."""
 
     def start(self, spec: EnclaveSpec, *, detached: bool) -> RunningEnclave:
-        """Boot an enclave. It may not answer yet: its evidence is the sign of life.
+        """Start to boot an enclave. It may not answer yet; only its evidence proves that it runs.
 
-        A detached enclave outlives this process; any other ends with it, however it ends.
+        A detached enclave outlives this process. Any other ends with this process, however that ends.
         """
 
     def enclaves(self) -> list[Enclave]:
-        """Return all that are known, running or dead, oldest first; those of other users last."""
+        """Return all known enclaves, running or dead, oldest first; those of other users last."""
 
     def console(self, enclave: Enclave, *, follow: bool) -> Iterator[bytes]:
-        """Yield what it printed so far and, with ``follow``, what it prints until it ends.
+        """Yield the enclave's output so far and, with ``follow``, its output until it ends.
 
         Raises:
-            StateError: it has no console: only debug mode gives one to a real enclave.
+            StateError: it has no console; a real enclave has one in debug mode only.
         """
 
     def terminate(self, enclave: Enclave) -> None:
-        """End the enclave and remove what belonged to it. Terminating twice is no error."""
+        """End the enclave and remove its files. Terminating twice is no error."""
 
     def trust_root(self) -> TrustRoot:
         """Return the root that signs this backend's evidence."""
 
     def policy(self, enclaves: Sequence[Enclave], *, allow_debug: bool) -> Policy:
-        """Return the policy where the user names none: exactly what was measured at these enclaves' start."""
+        """Return the default policy: exactly the registers measured at the start of these enclaves."""
 
     def outbound_address(self, port: int) -> Address:
-        """Return where this backend's enclaves dial out to: what ``listen`` binds."""
+        """Return the address that this backend's enclaves dial and ``listen`` binds."""

@@ -8,31 +8,31 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-# Many times the boot text of a real enclave; more would only fill the disk.
+# Many times the boot messages of a real enclave; more would only fill the disk.
 HALF_BYTES = 512 * 1024
-_CHUNK_BYTES = 64 * 1024
-_POLL_S = 0.1
+_CHUNK_BYTES = 64 * 1024  # a read of the log for a terminal; memory stays small
+_POLL_S = 0.1  # while a console is followed: a person does not notice the delay
 
 
 class ConsoleLog:
-    """The writer. When the current half is full it becomes the older half, whose content is dropped.
+    """The writer of a log of two halves. A full current half replaces the older half.
 
-    What a full disk does not take is missing, and said to be once there is room again: whoever keeps an
-    enclave must not fail because it printed something.
+    Output that a full disk does not take is lost, and the log notes the loss once there is room again: the
+    keeper of an enclave must not fail because the enclave prints.
     """
 
     def __init__(self, path: Path, *, goes_on: bool = False) -> None:
-        """Start an empty log that only this user can read, or go on with the one that is there."""
+        """Create an empty log that only this user can read, or with ``goes_on`` continue an existing one."""
         self._path = path
         self._file = _open(path, 0 if goes_on else os.O_TRUNC)
         self._written = self._file.seek(0, os.SEEK_END)
         self._missing = 0
 
     def write(self, data: bytes) -> None:
-        """Keep ``data``; of everything written, at most the newest ``2 * HALF_BYTES`` stay."""
+        """Append ``data``; the log keeps at most the newest ``2 * HALF_BYTES`` bytes."""
         try:
             if self._written + len(data) > HALF_BYTES:
-                self._turn()
+                self._rotate()
             if self._missing and data:
                 self._put(f"[{self._missing} bytes are missing here: the disk was full]\n".encode())
                 self._missing = 0
@@ -41,7 +41,7 @@ class ConsoleLog:
             self._missing += len(data)
 
     def close(self) -> None:
-        """Everything is in the files."""
+        """Close the files. All output is in them already."""
         self._file.close()
 
     def _put(self, data: bytes) -> None:
@@ -50,9 +50,9 @@ class ConsoleLog:
             self._written += count
             data = data[count:]
 
-    def _turn(self) -> None:
+    def _rotate(self) -> None:
         scratch = self._path.with_name(f".{self._path.name}")
-        # First what may fail: the old file goes on if there is no new one.
+        # Open the new file first: if that fails, the old file stays in use.
         newer = _open(scratch, os.O_TRUNC)
         self.close()
         self._path.replace(_older(self._path))
@@ -61,7 +61,7 @@ class ConsoleLog:
 
 
 def read_console(path: Path, is_running: Callable[[], bool] | None = None) -> Iterator[bytes]:
-    """Yield what the log holds, oldest first; with ``is_running``, also what comes until that says False."""
+    """Yield the log's content, oldest first; with ``is_running``, also new output until it returns False."""
     older = _older(path)
     if older.exists():
         yield older.read_bytes()
@@ -70,7 +70,7 @@ def read_console(path: Path, is_running: Callable[[], bool] | None = None) -> It
     file: BinaryIO = path.open("rb")
     try:
         while True:
-            # Asked before reading, so that the last words are not missed.
+            # Ask before reading, so that the last output is not missed.
             running = is_running is not None and is_running()
             while chunk := file.read(_CHUNK_BYTES):
                 yield chunk
@@ -78,7 +78,7 @@ def read_console(path: Path, is_running: Callable[[], bool] | None = None) -> It
                 return
             time.sleep(_POLL_S)
             if (newer := _newer_half(file, path)) is not None:
-                yield file.read()  # what the old half got between our last read and its end
+                yield file.read()  # the output between our last read and the end of the old half
                 file.close()
                 file = newer
     finally:
@@ -86,10 +86,10 @@ def read_console(path: Path, is_running: Callable[[], bool] | None = None) -> It
 
 
 def _newer_half(file: BinaryIO, path: Path) -> BinaryIO | None:
-    """Return the current half, if the writer has turned to a new one since ``file`` was opened."""
+    """Open the current half if the writer has started a new one since ``file`` was opened."""
     try:
         current = path.open("rb")
-    except FileNotFoundError:  # between the writer's two steps, or the enclave was terminated
+    except FileNotFoundError:  # between the writer's two renames, or the enclave was terminated
         return None
     if os.path.samestat(os.fstat(file.fileno()), os.fstat(current.fileno())):
         current.close()

@@ -1,7 +1,7 @@
-"""What is kept of enclaves that are gone: when they ran, how they ended, and their consoles' last lines.
+"""The history of ended enclaves: when they ran, how they ended, and the last lines of their consoles.
 
-``<state>/history/<start>-<id>.json``, 0600, the newest ``KEEP`` of them. A console may hold what a payload
-should not have printed, so nobody else may read it.
+It is in ``<state>/history/<start>-<id>.json``, mode 0600, the newest ``KEEP`` entries. A console may contain
+data that a payload should not have printed, so other users may not read it.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from enclavectl.files import make_private_dir, read_bounded, require_private_dir
 from enclavectl.json_object import JsonError, JsonObject
 
 HISTORY_SCHEMA = "enclavectl.history-entry/1"
-# A few months of an operator's enclaves; each file has at most a megabyte.
+# Entries: a few months of an operator's enclaves; each file has at most a megabyte.
 KEEP = 100
-# The last lines say why it ended; the boot text before them is the same each time.
+# The last lines show why an enclave ended; the boot messages before them are the same each time.
 TAIL_BYTES = 64 * 1024
-# The console's tail with every character escaped, and the rest of an entry.
+# The console's tail with every character escaped, and the other fields of an entry.
 _MAX_BYTES = 1024 * 1024
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9-]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryEntry:
-    """An enclave that is gone. ``ended`` None: nobody saw when."""
+    """An ended enclave. ``ended`` is None if the time of the end is unknown."""
 
     enclave_id: str
     name: str
@@ -43,7 +43,7 @@ class HistoryEntry:
     console: str
 
     def to_json(self, *, console: bool = True) -> dict[str, object]:
-        """Return the object in the file; without the console, the one in a list."""
+        """Return the object in the file, or without the console the one in a list."""
         value: dict[str, object] = {
             "id": self.enclave_id,
             "name": self.name,
@@ -59,13 +59,13 @@ class HistoryEntry:
 
 
 class History:
-    """The enclaves of this user that are gone: the history that is kept of them."""
+    """The history of this user's ended enclaves."""
 
     def __init__(self, state_dir: Path) -> None:
         self._folder = state_dir / "history"
 
     def add(self, entry: HistoryEntry) -> None:
-        """Keep the entry, unless the enclave has one: who sees an end first knows best how it was.
+        """Store the entry, unless the enclave has one: the first observer of an end knows most about it.
 
         Raises:
             HostError: the state folder cannot be written.
@@ -80,16 +80,16 @@ class History:
             old.unlink(missing_ok=True)
 
     def all(self) -> list[HistoryEntry]:
-        """Return every entry, oldest first. Damaged files are passed over: they are only a memory.
+        """Return every entry, oldest first. Damaged files are skipped, since no command depends on them.
 
         Raises:
-            HostError: somebody else may have put them there.
+            HostError: another user may have written into the folder.
         """
         found = (_read(path) for path in self._paths())
         return [entry for entry in found if entry is not None]
 
     def find(self, reference: str) -> HistoryEntry | None:
-        """Return the newest with that name or id, else the newest whose name or id starts so."""
+        """Return the newest entry with that name or id, else the newest whose name or id starts with it."""
         known = self.all()[::-1]
         exact = (entry for entry in known if reference in (entry.name, entry.enclave_id))
         similar = (
@@ -109,7 +109,7 @@ class History:
 
 
 def console_tail(chunks: Iterable[bytes]) -> str:
-    """Return the last lines of a console as text; a first line that was cut is dropped."""
+    """Return the last lines of a console as text, without a first line that was cut."""
     data = b"".join(chunks)
     text = data[-TAIL_BYTES:].decode("utf-8", errors="replace")
     return text if len(data) <= TAIL_BYTES else text.partition("\n")[2]

@@ -1,4 +1,4 @@
-"""Which backend, which enclave, which policy: the choices that several commands share."""
+"""The choice of backend, enclave and policy, which several commands share."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _NITRO_DEVICE = Path("/dev/nitro_enclaves")
 
 
 def resolve_backend(config: Config) -> BackendChoice:
-    """Return what ``auto`` stands for on this host: ``nitro`` where its device exists, else ``local``."""
+    """Resolve ``auto`` on this host: ``nitro`` if its device exists, else ``local``."""
     if config.backend is BackendChoice.AUTO:
         return BackendChoice.NITRO if _NITRO_DEVICE.exists() else BackendChoice.LOCAL
     return config.backend
 
 
 def choose_backend(config: Config, progress: Progress | None = None) -> Backend:
-    """Return the backend that the configuration names; it tells ``progress`` what takes long.
+    """Return the configured backend; it reports long work to ``progress``.
 
     Raises:
-        HostError: this release has no such backend yet.
+        HostError: this release does not have that backend.
     """
     choice = resolve_backend(config)
     if choice is BackendChoice.NITRO:
@@ -62,14 +62,14 @@ def choose_backend(config: Config, progress: Progress | None = None) -> Backend:
 
 
 def find_enclave(backend: Backend, reference: str) -> Enclave:
-    """Return the enclave with that name or id, or the only one whose id or name starts so.
+    """Return the enclave with that name or id, or the only one whose name or id starts with it.
 
     Raises:
-        StateError: none or several fit.
+        StateError: no or several enclaves match.
     """
     known = backend.enclaves()
     exact = [enclave for enclave in known if reference in (enclave.name, enclave.enclave_id)]
-    # Names are not unique on a host; of this user's enclaves they are, and those are meant.
+    # Names are unique only among this user's enclaves, so those have precedence.
     ours = [enclave for enclave in exact if enclave.started is not None]
     if len(found := ours or exact) == 1:
         return found[0]
@@ -98,7 +98,7 @@ def find_enclave(backend: Backend, reference: str) -> Enclave:
 
 
 def require_running(enclave: Enclave) -> Enclave:
-    """Return the enclave, if it runs and may be used by every command.
+    """Check that the enclave runs and every command may use it; return it.
 
     Raises:
         StateError: it does not run, or it belongs to one command.
@@ -124,7 +124,7 @@ def require_running(enclave: Enclave) -> Enclave:
 
 
 def only_running(enclaves: Sequence[Enclave]) -> Enclave | None:
-    """Return the one running enclave, or None if none runs. Those that belong to a command do not count.
+    """Return the only running enclave, or None. Enclaves that belong to a command do not count.
 
     Raises:
         StateError: several run, so one must be named.
@@ -137,7 +137,7 @@ def only_running(enclaves: Sequence[Enclave]) -> Enclave | None:
 
 
 def load_policy(path: Path, *, allow_debug: bool) -> Policy:
-    """Return the policy in a file.
+    """Read the policy in a file.
 
     Raises:
         UsageError: it cannot be read or is not a policy.

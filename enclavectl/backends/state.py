@@ -1,4 +1,4 @@
-"""The word for what is known of an enclave's life."""
+"""The states of an enclave."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class EnclaveState(StrEnum):
-    """What is known of an enclave's life. UNKNOWN: its process did not answer, so it may run or not."""
+    """The state of an enclave. UNKNOWN: its daemon did not answer, so it may run or not."""
 
     BOOTING = "BOOTING"
     RUNNING = "RUNNING"

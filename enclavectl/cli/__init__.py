@@ -1,1 +1,1 @@
-"""The outer skin: options, the one error boundary, and everything that is drawn."""
+"""The command line: options, the error boundary, and all output."""

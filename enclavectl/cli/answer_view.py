@@ -1,4 +1,4 @@
-"""How answers look: a line of trust, bars for probabilities, the evidence, the model's notice."""
+"""The drawing of answers: a line of trust, bars for probabilities, the evidence, the model's notice."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BAR_CELLS = 24
 
 
 class AnswerDrawing:
-    """Draws results in the order of the arguments, each as soon as those before it are there."""
+    """The drawing of results in the order of the arguments, each as soon as the earlier ones are drawn."""
 
     def __init__(self, screen: Screen, enclave: VerifiedEnclave, top: int) -> None:
         self._screen = screen
@@ -27,10 +27,16 @@ class AnswerDrawing:
         screen.trust(str(enclave.document.trust))
 
     def draw_ready(self, results: Mapping[int, Result]) -> None:
-        """Draw every result whose turn has come."""
+        """Draw every result that follows the drawn ones without a gap."""
         while (result := results.get(self._next)) is not None:
-            self._next += 1
+            # Count after drawing, so that an interruption in between loses no result.
             draw_result(self._screen, result, self._names, self._top)
+            self._next += 1
+
+    def draw_rest(self, results: Mapping[int, Result]) -> None:
+        """After an interruption, draw the results that follow pictures without a result."""
+        for index in sorted(index for index in results if index >= self._next):
+            draw_result(self._screen, results[index], self._names, self._top)
 
 
 def draw_result(screen: Screen, result: Result, names: Mapping[str, str], top: int) -> None:
@@ -50,7 +56,10 @@ def draw_result(screen: Screen, result: Result, names: Mapping[str, str], top: i
         line = Text(f"  {code:<8}")
         line.append(bar(share, _BAR_CELLS, encoding=out.encoding), style="cyan")
         line.append(f" {share:6.1%}  {visible(names.get(code, ''))}")
+        line.rstrip()
         out.print(line, overflow="ellipsis", no_wrap=True)
+    for _, warning in result.warnings:
+        out.print(Text(f"  warning: {warning}", style="yellow"))
 
 
 def draw_standing(screen: Screen, standing: Standing) -> None:

@@ -1,4 +1,4 @@
-"""The table of all commands and the tree that is made of it. Nothing here imports a command.
+"""The table of all commands and the command tree made from it. Nothing here imports a command.
 
 `enclavectl --help` shows the table; the module of a command is loaded when that command is used.
 """
@@ -96,7 +96,7 @@ COMMANDS: tuple[Row | GroupRow, ...] = (
         "Show a model's card, and download the published model.",
         "A model is a card, which says what it takes and gives, and weights, which the card names by hash.",
         (
-            Row("show", _BELOW, "Print a model's card and check its weights.", "model:show"),
+            Row("show", _BELOW, "Print a model's card, and whether the model can serve.", "model:show"),
             Row("fetch", _BELOW, "Download the tutorial's published model.", "model:fetch"),
         ),
     ),
@@ -115,6 +115,7 @@ COMMANDS: tuple[Row | GroupRow, ...] = (
             Row("init", _BELOW, "Write a configuration file with every setting explained.", "config:init"),
         ),
     ),
+    Row("schema", "Host", "Print the JSON Schema of an output or a file.", "schema:schema"),
 )
 
 

@@ -1,4 +1,4 @@
-"""The one place where errors become text and exit codes."""
+"""The error boundary: only here errors become text and exit codes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typer.exceptions import TyperException
 from enclavectl.cli.app import build_app
 from enclavectl.errors import Bug, EnclavectlError, HostError, Interrupted, UsageError
 
-# Of a disk that takes no more: full, over a quota, over the longest file that we may write.
+# The errors of a full disk: no space, quota exceeded, file size limit.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -34,10 +34,10 @@ def run(arguments: Sequence[str]) -> int:
     except TyperException as exc:
         return _refuse(exc, arguments)
     except (BrokenPipeError, SystemExit) as exc:
-        # Typer makes an exit of a pipe that broke.
+        # Typer turns a broken pipe into SystemExit.
         if isinstance(exc, SystemExit) and not isinstance(exc.__context__, BrokenPipeError):
             raise
-        # Whoever read our output has seen enough.
+        # The reader of our output has closed the pipe.
         _write_nowhere()
         return 0
     except Exception as exc:  # noqa: BLE001 - the boundary: what gets here is a bug, and is shown as one
@@ -45,19 +45,19 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _refuse(error: TyperException, arguments: Sequence[str]) -> int:
-    """Report what is wrong with the command line; a group without a command gets its help page."""
+    """Report an error of the command line; for a group without a command, print its help page."""
     message = error.format_message()
     if message.startswith("Usage:"):
         sys.stderr.write(f"{message}\n")
         return UsageError.exit_code
-    # Typer publishes no name for the errors that know their command.
+    # Typer has no public type for errors with a context.
     path = getattr(getattr(error, "ctx", None), "command_path", "enclavectl")
     hint = _dashed_file(arguments) or f"{path} --help lists the options"
     return _report(UsageError(message, hint=hint), arguments)
 
 
 def _dashed_file(arguments: Sequence[str]) -> str | None:
-    """Return how to name the file that was taken for an option, if there is one."""
+    """Return the safe spelling of a file name that was taken for an option, if there is one."""
     for argument in arguments:
         if argument == "--":
             break
@@ -68,7 +68,7 @@ def _dashed_file(arguments: Sequence[str]) -> str | None:
 
 
 def _interrupted(arguments: Sequence[str]) -> int:
-    # Ctrl-C is how a listener ends; on its lines are answers only.
+    # Ctrl-C is the usual end of a listener, and its output lines must be answers only.
     return _report(Interrupted("interrupted"), () if arguments[:1] == ["listen"] else arguments)
 
 
@@ -85,17 +85,17 @@ def _bug() -> Bug:
 
 
 def _write_nowhere() -> None:
-    """Make what is left to be written go nowhere, or the interpreter would complain of it at exit."""
+    """Discard unwritten output, so that the interpreter does not report a broken pipe at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _report(error: EnclavectlError, arguments: Sequence[str]) -> int:
-    # Most command lines report no error; JSON and terminals are not looked at for those.
+    # Imported only for an error: most command lines report none.
     from enclavectl.cli.screen import Screen, wants_json  # noqa: PLC0415 - see above
 
     try:
-        Screen(as_json=wants_json(arguments)).error(error)
-    except OSError:  # nobody takes our output; the exit code says it all the same
+        Screen(as_json=wants_json(arguments) and not error.after_answer).error(error)
+    except OSError:  # the output is closed; the exit code still reports the error
         _write_nowhere()
         with suppress(OSError):
             Screen(as_json=False).error(error)

@@ -1,13 +1,13 @@
-"""What `build` shows of a plan and of a result."""
+"""The output of `build`: a plan or a result."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
-from pathlib import Path
 
 from enclavectl.cli.screen import Screen, error_value
 from enclavectl.errors import EnclavectlError
-from enclavectl.image.build import Built
+from enclavectl.image.build import BuildRequest, BuildResult
 from enclavectl.image.findings import LintFinding
 
 BUILD_SCHEMA = "enclavectl.build/1"
@@ -21,13 +21,13 @@ def show_plan(
     *,
     refusal: EnclavectlError | None = None,
 ) -> None:
-    """Show what would be built and what the lint found; ``refusal`` is the error that ends the build."""
+    """Show the plan and the lint's findings; ``refusal`` is the error that would end the build."""
     if screen.as_json:
         refused = {} if refusal is None else {"error": error_value(refusal)}
         screen.result({"schema": PLAN_SCHEMA, **plan, **refused})
         return
     context, wheels = plan["context"], plan["wheels"]
-    pairs = [(key, str(plan[key])) for key in ("image", "base") if plan[key]]
+    pairs = [(key, str(plan[key])) for key in ("image", "builder", "base") if plan[key]]
     pairs += [("context", str(name)) for name in context] if isinstance(context, list) else []
     pairs += (
         [("wheel", f"{one['file']} {one['sha256']}") for one in wheels] if isinstance(wheels, list) else []
@@ -37,12 +37,17 @@ def show_plan(
         screen.note(str(finding))
 
 
-def show_built(screen: Screen, built: Built, to: Path, lock: Path) -> None:
-    """Show what was built: image, PCRs, lock, and what the lint found."""
+def show_built(screen: Screen, built: BuildResult, request: BuildRequest, *, seconds: float) -> None:
+    """Show the result: image, PCRs, lock, the lint's findings, and the next commands."""
+    to, size = request.output, int(str(built.lock.eif["size"]))
     if screen.as_json:
-        value = {"schema": BUILD_SCHEMA, "eif": str(to), "lock": str(lock), "pcrs": dict(built.lock.pcrs)}
+        value = {"schema": BUILD_SCHEMA, "eif": str(to), "size": size, "seconds": round(seconds, 1)}
+        value |= {"lock": str(request.lock_path), "pcrs": dict(built.lock.pcrs)}
         screen.result({**value, "image": built.lock.image, "findings": built.lock.findings})
         return
     for finding in built.findings:
         screen.note(str(finding))
-    screen.facts([("image", str(to)), *built.lock.pcrs.items(), ("lock", str(lock))])
+    facts = [("image", str(to)), *built.lock.pcrs.items(), ("lock", str(request.lock_path))]
+    facts += [("size", f"{size / (1 << 20):.1f} MiB"), ("time", f"{seconds:.0f} s")]
+    facts += [("next", f"enclavectl run {shlex.quote(str(to))} --backend nitro, on a Nitro host")]
+    screen.facts(facts)

@@ -1,7 +1,7 @@
-"""Commands that are listed by name and loaded when one of them is used, and the pages that explain them.
+"""The tree of commands, which loads a command only when it is used, and the help pages.
 
-Typer looks at every parameter of every command that it is given, and a command's module imports what the
-command needs. Both take longer than most commands, so the tree is made of names and summaries first.
+Typer inspects every parameter of every command that it is given, and a command's module imports what the
+command needs. Both take longer than most commands run, so the tree first holds only names and summaries.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from enclavectl.cli.foreign_words import meant_by
 from enclavectl.errors import UsageError
 
 if TYPE_CHECKING:
-    # Typer publishes no name for the context that its methods hand around; pyproject.toml pins its release.
+    # Typer has no public name for the type of its contexts; pyproject.toml pins its release.
     from typer._click import Command as AnyCommand
     from typer._click import Context
 
@@ -24,7 +24,7 @@ _EXAMPLES = "Examples:"
 
 
 class HelpPage(Protocol):
-    """What Typer's help formatter offers to a command."""
+    """The methods of Typer's help formatter that a command uses."""
 
     def write(self, string: str) -> None:
         """Append text as it is."""
@@ -143,7 +143,7 @@ class CommandGroup(TyperGroup):
 
 
 class _NamedCommand(TyperCommand):
-    """A command of which only name and summary are known until it is used."""
+    """A placeholder with a command's name and summary, which loads the command when it is used."""
 
     def __init__(self, name: str, summary: str, load: Callable[[], AnyCommand]) -> None:
         super().__init__(name, short_help=summary)
@@ -160,7 +160,7 @@ class _NamedCommand(TyperCommand):
 
 def to_command(name: str, function: Callable[..., None]) -> AnyCommand:
     """Return the command that runs ``function``, whose parameters are its options."""
-    # Rich's help pages cost more start-up time than all of Typer; plain ones teach the same.
+    # Rich's help pages take longer to start than all of Typer; plain pages have the same content.
     app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
     app.command(name, cls=CommandPage)(function)
     return typer.main.get_command(app)

@@ -1,7 +1,7 @@
-"""What a shell offers where a name is expected: enclaves, models and lint rules of this host.
+"""Shell completion of names: enclaves, models and lint rules of this host.
 
-A completion that fails offers nothing and says nothing: whatever it wrote would end up in the command line
-that is being typed.
+A completion that fails returns nothing and prints nothing: output would appear in the command line that the
+user is typing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from enclavectl.errors import EnclavectlError
 if TYPE_CHECKING:
     from enclavectl.config.load import Config
 
-# Imports are within the functions: this module is part of every command, and completion is rare.
+# Imports are inside the functions: every command imports this module, and completion is rare.
 
 
 def enclave_names(context: typer.Context) -> list[str]:
@@ -49,10 +49,17 @@ def published_models() -> list[str]:
 
 
 def rule_names() -> list[str]:
-    """Return the rules of the lint that can be allowed, as ``--allow`` begins."""
+    """Return the rules of the lint that ``--allow`` accepts, as the beginnings of its values."""
     from enclavectl.image.findings import BLOCKING  # noqa: PLC0415 - see above
 
     return sorted(f"{rule}=" for rule in BLOCKING)
+
+
+def schema_names() -> list[str]:
+    """Return the names that `schema` takes."""
+    from enclavectl.schemas.store import schema_names as stored_names  # noqa: PLC0415 - see above
+
+    return stored_names()
 
 
 def _or_nothing(context: typer.Context, names: Callable[[Config], Iterable[str]]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The one question that enclavectl asks: whether it may change the host. Only a terminal is asked."""
+"""The question whether enclavectl may change the host, asked only at a terminal."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from enclavectl.errors import UsageError
 
 
 def require_consent(*, command: str, yes: bool, what: str) -> None:
-    """Return if the user agrees that the host is changed: by ``--yes``, or at a terminal.
+    """Require the user's consent to a change of the host: ``--yes``, or an answer at a terminal.
 
     Raises:
-        UsageError: there is no terminal to ask at, so ``--yes`` has to say it; or the answer was no.
+        UsageError: there is neither ``--yes`` nor a terminal, or the answer was no.
     """
     if yes:
         return

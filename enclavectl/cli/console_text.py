@@ -1,4 +1,4 @@
-"""Console bytes on the screen. An enclave prints what it likes; it must not steer the operator's terminal."""
+"""Console output on the screen. An enclave may print any bytes, which must not control the terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def print_console(chunks: Iterable[bytes]) -> None:
-    """Print console bytes as they come, each control character but the line's end spelled out."""
+    """Print console bytes as they come; escape each control character except the line end."""
     for chunk in chunks:
         lines = chunk.decode("utf-8", errors="replace").split("\n")
         sys.stdout.write("\n".join(visible(line) for line in lines))
@@ -22,7 +22,7 @@ def print_console(chunks: Iterable[bytes]) -> None:
 
 
 def follow_console(screen: Screen, backend: Backend, enclave: Enclave) -> None:
-    """Print the console until the enclave ends. Ctrl-C ends only that, not the enclave."""
+    """Print the console until the enclave ends. Ctrl-C ends the printing, not the enclave."""
     screen.note(f"console of {enclave.name} ({enclave.trust}); Ctrl-C detaches")
     try:
         print_console(backend.console(enclave, follow=True))

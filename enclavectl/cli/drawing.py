@@ -1,4 +1,4 @@
-"""What is drawn with Rich. ``Screen`` loads this when it first draws: errors, notes and JSON need none of it.
+"""Drawing with Rich. ``Screen`` imports this at the first drawing; errors, notes and JSON do not need it.
 
 Text is never parsed as markup: Rich would raise on a file name such as ``[/tmp/x]``.
 """
@@ -12,8 +12,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-# Where there is no terminal: wide enough for a PCR in a table, narrow enough for a log.
-_PLAIN_WIDTH = 100
+# Where there is no terminal nothing is wrapped or cut: wider than any line of ours.
+_UNBOUNDED = 1 << 20
+# Of a table's row where there is no terminal; a cell has none, as control characters are spelled out.
+_SEPARATOR = "\t"
+_EMPTY_CELL = "-"
 _TRUST_STYLES = {
     "nitro": "bold green",
     "emulated": "bold yellow",
@@ -36,24 +39,28 @@ class _PipedConsole(Console):
 
 
 class Drawing:
-    """The two consoles, and the few forms that all commands draw."""
+    """The two consoles, and the forms that all commands draw."""
 
     def __init__(self) -> None:
         self.out = _console(stderr=False)
         self.err = _console(stderr=True)
 
     def step(self, text: str) -> None:
-        """Draw what has begun, on standard error."""
+        """Draw the step that has begun, on standard error."""
         self.err.print(f"· {text}", style="dim")
 
     def trust(self, trust: str) -> None:
-        """Draw the line that stands above every answer: what the evidence is worth."""
+        """Draw the line above every answer: the trust in the evidence."""
         line = Text(trust.upper(), style=_TRUST_STYLES[trust])
         line.append(f"  {_TRUST_WORDS[trust]}", style="default not bold")
-        self.out.print(line, soft_wrap=not sys.stdout.isatty())
+        self.out.print(line)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        """Draw a table without borders, one line a row."""
+        """Draw a table without borders; where there is no terminal, a line a row, with tabs between cells."""
+        if not sys.stdout.isatty():
+            for cells in (columns, *rows):
+                self.out.file.write(_SEPARATOR.join(cell or _EMPTY_CELL for cell in cells) + "\n")
+            return
         table = Table(box=None, pad_edge=False, header_style="bold")
         for column in columns:
             table.add_column(column, overflow="fold")
@@ -66,6 +73,7 @@ class Drawing:
         width = max((len(name) for name, _ in pairs), default=0) + 2
         for name, value in pairs:
             line = Text(name.ljust(width), style="dim").append(value, style="not dim")
+            line.rstrip()
             self.out.print(line, soft_wrap=True)
 
     def bold(self, text: str, *, soft_wrap: bool) -> None:
@@ -74,7 +82,7 @@ class Drawing:
 
 
 def _console(*, stderr: bool) -> Console:
-    """Return a console that is as wide as the terminal, or 100 columns where there is none."""
+    """Return a console that is as wide as the terminal, or wraps nothing where there is none."""
     stream = sys.stderr if stderr else sys.stdout
     return _PipedConsole(
         stderr=stderr,
@@ -82,5 +90,5 @@ def _console(*, stderr: bool) -> Console:
         highlight=False,
         emoji=False,
         soft_wrap=False,
-        width=None if stream.isatty() else _PLAIN_WIDTH,
+        width=None if stream.isatty() else _UNBOUNDED,
     )

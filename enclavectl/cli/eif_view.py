@@ -1,4 +1,4 @@
-"""What `eif show`, `eif pcrs` and `eif verify` draw alike."""
+"""The output that `eif show`, `eif pcrs` and `eif verify` share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One enclave on the screen and as JSON, with what it attests: for `run` and `describe`."""
+"""One enclave on the screen and as JSON, with its attested facts: for `run` and `describe`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from enclavectl.client.session import Client
 from enclavectl.errors import EnclavectlError
 
 ENCLAVE_SCHEMA = "enclavectl.enclave/1"
-# In seconds, for an enclave that has proved itself once; it only has to answer.
+# Seconds. The enclave was verified at its start, so it only has to answer.
 _ATTEST_S = 10.0
 # nitro-cli: the console of an enclave is its CID plus this, at the hypervisor's CID 0.
 _CONSOLE_PORT = 10000
 
 
 def attested_json(document: VerifiedDocument) -> dict[str, object]:
-    """Return the object under ``attested``: what an enclave proved of itself."""
+    """Return the object under ``attested``: the facts that an enclave has proved."""
     return {
         "trust": str(document.trust),
         "module_id": document.module_id,
@@ -29,7 +29,7 @@ def attested_json(document: VerifiedDocument) -> dict[str, object]:
 
 
 def attest(backend: Backend, enclave: Enclave) -> Mapping[str, object] | None:
-    """Return what a running enclave proves now, or why it does not; None for one that cannot be asked."""
+    """Verify a running enclave; return its attested facts or the error; None if it cannot be asked."""
     if enclave.state is not EnclaveState.RUNNING or (enclave.measured is None and not enclave.debug):
         return None
     try:
@@ -44,7 +44,7 @@ def attest(backend: Backend, enclave: Enclave) -> Mapping[str, object] | None:
 def show_enclave(
     screen: Screen, enclave: Enclave, *, attested: Mapping[str, object] | None, outbound: str
 ) -> None:
-    """Show one enclave: facts, PCRs measured and attested, and who dials whom."""
+    """Show one enclave: facts, measured and attested PCRs, and its connections."""
     connections = list(_connections(enclave, outbound))
     if screen.as_json:
         screen.result(
@@ -98,7 +98,7 @@ def _facts(enclave: Enclave) -> Iterator[tuple[str, str]]:
 
 
 def _registers(enclave: Enclave, attested: Mapping[str, object] | None) -> Iterator[tuple[str, str]]:
-    """Yield what was measured before the start, and what the enclave attests; or nitro-cli's word alone."""
+    """Yield the registers measured before the start and those attested, or only nitro-cli's."""
     measured = enclave.pcrs()
     for index, value in measured.items():
         yield f"PCR{index}", value
@@ -120,7 +120,7 @@ def _registers(enclave: Enclave, attested: Mapping[str, object] | None) -> Itera
 
 
 def _connections(enclave: Enclave, outbound: str) -> Iterator[tuple[str, str, str]]:
-    """Yield who dials whom, for what: CIDs are mixed up easily."""
+    """Yield the connections with caller, address and purpose, since CIDs are easily confused."""
     machine = machine_of(enclave)
     yield "clients on the parent", str(enclave.address), "pictures (diagnose, send)"
     if machine is None:

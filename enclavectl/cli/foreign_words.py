@@ -1,11 +1,11 @@
-"""Words that people bring from docker, kubectl, systemctl and nitro-cli, and what they are called here."""
+"""Commands of docker, kubectl, systemctl and nitro-cli, and their names here."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from difflib import get_close_matches
 
-# By group: the words, and the command lines below that group that do what was meant.
+# By group: the foreign words, and the equivalent command lines below that group.
 _MEANT: dict[tuple[str, ...], dict[str, tuple[str, ...]]] = {
     (): {
         "ps": ("list",),
@@ -66,11 +66,11 @@ _MEANT: dict[tuple[str, ...], dict[str, tuple[str, ...]]] = {
     ("model",): {"list": ("show",), "ls": ("show",), "download": ("fetch NAME",), "pull": ("fetch NAME",)},
     ("config",): {"get": ("show",), "list": ("show",), "create": ("init",), "where": ("path",)},
 }
-_MAX_COMPARED = 64  # comparing is quadratic in the length, and no command of ours is longer
+_MAX_COMPARED = 64  # characters; comparing is quadratic in the length, and our commands are shorter
 
 
 def meant_by(word: str, group: Sequence[str], known: Sequence[str]) -> str:
-    """Return the rest of a message: the commands of ``group`` that ``word`` probably means, or nothing.
+    """Make the end of a message: the commands of ``group`` that ``word`` probably means, or nothing.
 
     ``known`` has the names of the group's commands.
     """

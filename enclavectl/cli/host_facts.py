@@ -1,4 +1,4 @@
-"""What `doctor` and `setup` look at: the host, and what the configuration wants of it."""
+"""The inputs of `doctor` and `setup`: the host, and the configuration's part."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from enclavectl.host.host import Host
 
 
 def facts_of(host: Host, config: Config) -> Facts:
-    """Return what the checks and the steps of a setup look at."""
+    """Return the facts for the checks and the steps of a setup."""
     return Facts(
         host,
         HostSettings(

@@ -1,4 +1,4 @@
-"""Image files as commands read them: opened, read strictly, and with progress on large ones."""
+"""Image files for commands: opened, read strictly, with progress on large ones."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from enclavectl.eif.measure import OnBytes
 from enclavectl.errors import HostError
 from enclavectl.files import open_regular
 
-# Below this a file is measured before a person could read a progress line.
+# Bytes. A smaller file is measured before a person could read a progress line.
 _PROGRESS_FROM = 64 << 20
 
-# Exit code of an image that breaks a rule, as of any other input that cannot be used.
+# The exit code for an image that breaks a rule, as for any unusable input.
 EXIT_UNSOUND = 2
 
 ImageFile = Annotated[Path, typer.Argument(metavar="FILE", help="An enclave image file (EIF).")]
@@ -49,7 +49,7 @@ def read_sound(path: Path) -> Iterator[Image]:
     with _open(path) as file:
         with naming(path):
             image = read_image(file)
-        yield image  # outside: what the block reads may be another file
+        yield image  # outside of the block above: the caller may read another file
 
 
 @contextmanager
@@ -67,7 +67,7 @@ def progress(screen: Screen, what: str, path: Path) -> Iterator[OnBytes]:
     try:
         total = path.stat().st_size
     except OSError:
-        total = 0  # opening it says what is wrong
+        total = 0  # opening it reports what is wrong
     done = 0
 
     def on_bytes(count: int) -> None:

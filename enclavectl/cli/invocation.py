@@ -1,4 +1,4 @@
-"""What every command begins with: the screen and the configuration."""
+"""The start of every command: the screen and the configuration."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.screen import Screen
-from enclavectl.config.load import Config, load_config
+from enclavectl.config.load import Config, SourceKind, load_config
 from enclavectl.errors import UsageError
 
-# Settings that a flag can give, and the flag: an error names what the user typed.
+# The flags of settings: an error names the flag that the user typed.
 _FLAGS = {
     "backend": "--backend",
     "model": "--model",
@@ -33,9 +33,15 @@ class Invocation:
     screen: Screen
     config: Config
 
+    @property
+    def asked_top(self) -> int | None:
+        """The number of labels that was asked for; None where none was: JSON then has all of them."""
+        is_default = self.config.sources["diagnose.top"].kind is SourceKind.DEFAULT
+        return None if is_default else self.config.diagnose.top
+
 
 def begin(output: OutputFormat, config_file: Path | None, flags: Mapping[str, object]) -> Invocation:
-    """Return the screen and the checked configuration; ``flags`` has values by setting, None if not given.
+    """Load the configuration and make the screen; ``flags`` has values by setting, None if not given.
 
     Raises:
         UsageError: the configuration or a flag cannot be used.
@@ -50,10 +56,10 @@ def screen_for(output: OutputFormat) -> Screen:
 
 
 def refuse_together(**options: object) -> None:
-    """Check that at most one of these options was given; the keywords are their names.
+    """Refuse more than one of these options; the keywords are their names.
 
     Raises:
-        UsageError: two contradict each other.
+        UsageError: two of them were given.
     """
     given = [f"--{name}" for name, value in options.items() if value]
     if len(given) > 1:

@@ -1,4 +1,4 @@
-"""The entry point: what must be true of the process before anything else is imported."""
+"""The entry point: the setup of the process before anything else is imported."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import io
 import os
 import sys
 
-# Most of what a command makes are modules, which stay. Python's 700 would have them looked at 30 times.
+# Most objects of a command belong to modules, which stay. Python's default of 700 would scan them 30 times.
 _OBJECTS_BETWEEN_COLLECTIONS = 50_000
 
 
@@ -15,19 +15,19 @@ def main() -> None:
     """Run the command line and exit with the code that docs/operations.md lists."""
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
     _open_standard_streams()
-    # The first modules that an import makes are looked at most often: the threshold goes before them.
+    # Set the threshold before the first import, whose objects would be scanned most often.
     from enclavectl.cli.boundary import run  # noqa: PLC0415 - see above
 
     status = run(sys.argv[1:])
-    gc.freeze()  # all goes with the process: a last collection would find nothing to do
+    gc.freeze()  # skip the last collection: the process ends anyway
     sys.exit(status)
 
 
 def _open_standard_streams() -> None:
-    """Open numbers 0, 1 and 2, if only to nowhere, and let no character break a stream.
+    """Open the descriptors 0, 1 and 2 if they are closed, and make the streams encode any character.
 
-    A caller may have closed them; the next files we open would then be taken for them, by us and by the
-    processes that we start.
+    A caller may have closed them. The next files that we open would then get their numbers, and we and our
+    child processes would write output into these files.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:

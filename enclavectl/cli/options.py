@@ -1,4 +1,4 @@
-"""Options that several commands share, said once."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from enclavectl.config.choices import BackendChoice
 
 
 class OutputFormat(StrEnum):
-    """What a command writes to standard output."""
+    """The format of a command's standard output."""
 
     TEXT = "text"
     JSON = "json"
@@ -43,6 +43,9 @@ OptionalName = Annotated[
 EndedName = Annotated[
     str,
     typer.Argument(metavar="NAME", help=_NAME_HELP, show_default=False, autocompletion=ended_names),
+]
+Recursive = Annotated[
+    bool, typer.Option("--recursive", "-r", help="Take the pictures of subfolders as well.")
 ]
 ConfigFile = Annotated[
     Path | None,

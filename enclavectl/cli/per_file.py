@@ -1,4 +1,4 @@
-"""Commands that answer for each of several files: a block or a list item each, and the worst exit code."""
+"""Commands with an answer for each of several files: a block or list item each, and the worst exit code."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from enclavectl.errors import EnclavectlError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a command says of one file: as JSON, as text, and as its exit code."""
+    """A command's answer for one file: JSON, text, and exit code."""
 
     value: Mapping[str, object]
     draw: Callable[[], None]
@@ -22,14 +22,14 @@ class Answer:
 
 
 def answer_each(screen: Screen, files: Sequence[Path], schema: str, answer: Callable[[Path], Answer]) -> None:
-    """Write the answer for one file; for several, all of them, also after one that cannot be read.
+    """Write the answer for each file, and continue after one that cannot be read.
 
-    Several files are one JSON object with ``schema`` and a list, in which each item has its file and either
-    what the answer for it alone would be or the error. What ``answer`` raises has to name the file.
+    For several files the output is one JSON object with ``schema`` and a list, in which each item has its
+    file and either the file's answer or its error. Errors of ``answer`` must name the file.
 
     Raises:
-        EnclavectlError: there is one file, and it has no answer.
-        typer.Exit: with the highest exit code, if that is not zero.
+        EnclavectlError: there is only one file, and it has no answer.
+            typer.Exit: with the highest exit code, if that is not zero.
     """
     worst = 0
     items: list[Mapping[str, object]] = []

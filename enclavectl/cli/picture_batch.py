@@ -6,27 +6,32 @@ A module of its own because of when it is loaded: while a local enclave boots.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from enclavectl.backends.base import Backend
 from enclavectl.cli.answer_view import AnswerDrawing, draw_evidence
 from enclavectl.cli.invocation import Invocation
+from enclavectl.cli.screen import Screen, error_value
+from enclavectl.cli.signals import holding_interrupts_back
 from enclavectl.client.batch import classify
 from enclavectl.client.exchange import VerifiedEnclave
-from enclavectl.client.pictures import Picture, read_picture
+from enclavectl.client.folders import Collection
+from enclavectl.client.pictures import read_pictures
 from enclavectl.client.session import Client
-from enclavectl.errors import EnclavectlError, EnclaveLost, PictureRefused
-from enclavectl.files import write_atomic
+from enclavectl.errors import EnclavectlError, EnclaveLost, Interrupted
 from enclavectl.results.diagnosis import Diagnosis, Result, to_result
-from enclavectl.results.html import render_report
 from enclavectl.run import hide_memory
 from enclavectl.targets.session import explain_boot_failure, open_session
 from enclavectl.targets.target import Target
 
-# Fewer are answered before a person could read a progress line.
+if TYPE_CHECKING:
+    from enclavectl.results.report import ReportWriter
+
+# Fewer pictures are answered before a person could read a progress line.
 _PROGRESS_FROM = 4
 
 
@@ -38,7 +43,7 @@ class Batch:
     where the first is lost.
     """
 
-    names: Sequence[str]
+    pictures: Collection
     target: Target
     backend: Backend | None
     report: Path | None
@@ -46,29 +51,39 @@ class Batch:
 
 
 def answer_pictures(invocation: Invocation, batch: Batch) -> bool:
-    """Connect, verify, send, and show each answer when its turn has come; return whether one is missing.
+    """Connect, verify, send, and show the answers in order; return whether one is missing.
+
+    Answers are shown even if the batch was interrupted, and before the report is finished.
 
     Raises:
         AttestationError: the evidence was refused; no picture was sent.
         EnclaveError: the enclave was lost or broke the protocol.
+        HostError: the disk did not take the report.
+        Interrupted: not every picture has a result.
     """
     hide_memory()
     with ExitStack() as stack:
         if batch.backend is not None and batch.target.running is not None:
             stack.enter_context(explain_boot_failure(batch.backend, batch.target.running))
-        diagnosis = _ask(invocation, batch, _Sessions(invocation, batch, stack))
+        diagnosis, writer = _ask(invocation, batch, _Sessions(invocation, batch, stack))
+    interrupted = _interruption(diagnosis)
     if invocation.screen.as_json:
-        invocation.screen.result(diagnosis.to_json())
+        error = {} if interrupted is None else {"error": error_value(interrupted)}
+        invocation.screen.result({**diagnosis.to_json(top=invocation.asked_top), **error})
     else:
         draw_evidence(invocation.screen, diagnosis)
+    if writer is not None:
+        _finish_report(invocation.screen, writer)
+    if interrupted is not None:
+        raise interrupted
     return diagnosis.has_errors
 
 
 class _Sessions:
-    """The sessions of one command: the first, and further ones where the enclave is lost."""
+    """The sessions of one command: the first, and another one after each loss of the enclave."""
 
     def __init__(self, invocation: Invocation, batch: Batch, stack: ExitStack) -> None:
-        """``stack`` ends them."""
+        """Prepare the sessions; ``stack`` ends them."""
         self._screen = invocation.screen
         self._timeout_s = invocation.config.diagnose.timeout_s
         self._batch = batch
@@ -98,54 +113,71 @@ class _Sessions:
         return client
 
 
-def _ask(invocation: Invocation, batch: Batch, sessions: _Sessions) -> Diagnosis:
-    settings, screen, names = invocation.config.diagnose, invocation.screen, batch.names
+def _ask(invocation: Invocation, batch: Batch, sessions: _Sessions) -> tuple[Diagnosis, ReportWriter | None]:
+    settings, screen, names = invocation.config.diagnose, invocation.screen, batch.pictures.names
     if not screen.as_json:
         screen.load()
-    shown: list[Picture] = []
     results: dict[int, Result] = {}
+    pictures = read_pictures(names, sys.stdin.buffer.read)
     client = sessions.open(batch.target)
     enclave = client.enclave
+    writer = _report_writer(batch, enclave)
     drawing = None if screen.as_json else AnswerDrawing(screen, enclave, settings.top)
     replies = classify(
         client,
-        _read(names),
+        pictures,
         timeout_s=settings.timeout_s,
         in_flight=settings.in_flight,
         renew=sessions.renew,
     )
-    for reply in replies:
-        results[reply.index] = to_result(names[reply.index], reply)
-        if batch.report is not None and reply.picture is not None:
-            shown.append(reply.picture)
-        if drawing is not None:
-            drawing.draw_ready(results)
-        if len(names) >= _PROGRESS_FROM:
-            screen.count("diagnosing", len(results), len(names), "pictures")
+    with suppress(KeyboardInterrupt):  # Ctrl-C ends the batch with the answers so far
+        for reply in replies:
+            with holding_interrupts_back():
+                result = to_result(names[reply.index], reply)
+                results[reply.index] = result
+                if writer is not None:
+                    writer.add(reply.index, result.to_json(enclave.label_names), reply.picture)
+                if drawing is not None:
+                    drawing.draw_ready(results)
+                if len(names) >= _PROGRESS_FROM:
+                    screen.count("diagnosing", len(results), len(names), "pictures")
     screen.end_count()
-    diagnosis = Diagnosis(
+    if drawing is not None:
+        drawing.draw_rest(results)
+    return Diagnosis(
         backend=batch.target.backend,
         enclave=enclave,
         later_enclaves=sessions.enclaves[1:],
-        results=[results[index] for index in range(len(names))],
-    )
-    if batch.report is not None:
-        _write_report(batch.report, diagnosis, shown)
-    return diagnosis
+        pictures=len(names),
+        results=[results[index] for index in sorted(results)],
+        left_out=batch.pictures.left_out,
+    ), writer
 
 
-def _read(names: Sequence[str]) -> Iterator[Picture | PictureRefused]:
-    for name in names:
-        try:
-            yield read_picture(name, sys.stdin.buffer.read)
-        except PictureRefused as error:
-            yield error
+def _interruption(diagnosis: Diagnosis) -> Interrupted | None:
+    """Return what to end with, once the answer is out, if not every picture has a result."""
+    if diagnosis.is_complete:
+        return None
+    done, total = len(diagnosis.results), diagnosis.pictures
+    error = Interrupted(f"interrupted: {done} of {total} pictures have a result")
+    error.after_answer = True
+    return error
 
 
-def _write_report(path: Path, diagnosis: Diagnosis, pictures: Sequence[Picture]) -> None:
-    page = render_report(
-        diagnosis.to_json(),
-        [(picture.name, str(picture.media_type), picture.data) for picture in pictures],
-        label_names=diagnosis.enclave.label_names,
-    )
-    write_atomic(path, page.encode())
+def _report_writer(batch: Batch, enclave: VerifiedEnclave) -> ReportWriter | None:
+    if batch.report is None:
+        return None
+    # Reports import Pillow, and few command lines ask for a report.
+    from enclavectl.results.report import ReportHead, ReportWriter  # noqa: PLC0415 - see above
+
+    total = len(batch.pictures.names)
+    head = Diagnosis(backend=batch.target.backend, enclave=enclave, pictures=total).head_json()
+    return ReportWriter(batch.report, total, ReportHead(diagnosis=head, label_names=enclave.label_names))
+
+
+def _finish_report(screen: Screen, writer: ReportWriter) -> None:
+    try:
+        screen.note(f"report written to {writer.finish()}")
+    except EnclavectlError as error:
+        error.after_answer = True
+        raise

@@ -1,7 +1,7 @@
-"""Two streams, one rule: standard output is the answer, standard error is the story.
+"""The two output streams: answers go to standard output, everything else to standard error.
 
-Text is never parsed as markup, and what others named (files, labels, console bytes) cannot steer the
-terminal: control characters are shown, not sent.
+Text is never parsed as markup. Untrusted text (file names, labels, console bytes) cannot control the
+terminal: control characters are escaped.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ERROR_SCHEMA = "enclavectl.error/1"
 
 
 def wants_json(arguments: Sequence[str]) -> bool:
-    """Return whether the command line asks for JSON, also when it is too broken to be parsed."""
+    """Return whether the command line asks for JSON, even if it cannot be parsed."""
     return any(
         argument in {"--output=json", "-ojson", "-o=json"}
         or (argument in {"--output", "-o"} and tuple(arguments[index + 1 : index + 2]) == ("json",))
@@ -33,7 +33,7 @@ def wants_json(arguments: Sequence[str]) -> bool:
 
 
 def error_value(error: EnclavectlError) -> dict[str, object]:
-    """Return an error as it stands in JSON."""
+    """Return the JSON object of an error."""
     return {
         "kind": error.kind,
         "code": error.code,
@@ -44,7 +44,7 @@ def error_value(error: EnclavectlError) -> dict[str, object]:
 
 
 class Screen:
-    """Where a command writes."""
+    """The output of a command."""
 
     def __init__(self, *, as_json: bool) -> None:
         """With ``as_json`` only ``result`` and ``error`` write to standard output, as one JSON object."""
@@ -53,7 +53,7 @@ class Screen:
 
     @property
     def out(self) -> Console:
-        """The answer's console, with no status line in the way."""
+        """The console for the answer, after removing the status line."""
         return self._paper.out
 
     @property
@@ -63,18 +63,18 @@ class Screen:
 
     @cached_property
     def _drawing(self) -> Drawing:
-        # Rich takes as long to load as all of Typer, and errors, notes and JSON need none of it.
+        # Rich takes as long to import as all of Typer, and errors, notes and JSON do not need it.
         from enclavectl.cli.drawing import Drawing  # noqa: PLC0415 - see above
 
         return Drawing()
 
     def load(self) -> None:
-        """Import what draws, at a time when there is nothing else to do."""
+        """Import the drawing modules early, while the command waits for something else."""
         _ = self._drawing
 
     def result(self, value: Mapping[str, object]) -> None:
         """Write the command's one JSON object."""
-        # ASCII: a file name need not be Unicode, and whoever reads us need not expect UTF-8.
+        # ASCII: a file name need not be Unicode, and a reader need not expect UTF-8.
         self._write(json.dumps(value, indent=2))
 
     def line(self, value: Mapping[str, object]) -> None:
@@ -87,7 +87,7 @@ class Screen:
         sys.stdout.flush()
 
     def error(self, error: EnclavectlError) -> None:
-        """Write what was expected and found, and what to do next; if JSON was asked for, as that too."""
+        """Write an error with its hint; in JSON mode, also as a JSON object."""
         self._status.clear()
         if self.as_json:
             self.result({"schema": ERROR_SCHEMA, "error": error_value(error)})
@@ -106,39 +106,39 @@ class Screen:
         sys.stderr.write(f"enclavectl: {visible(text)}\n")
 
     def step(self, text: str) -> None:
-        """Say that something has begun, where a person watches."""
+        """Show on a terminal that a step has begun."""
         self._status.clear()
         if sys.stderr.isatty():
             self._paper.step(visible(text))
 
     def detail(self, text: str) -> None:
-        """Write a line of what a tool prints, where a person watches."""
+        """Show a line of a tool's output on a terminal."""
         self._status.clear()
         if sys.stderr.isatty():
             sys.stderr.write(f"  {visible(text)}\n")
 
     def update(self, what: str, elapsed_s: float, bound_s: float) -> None:
-        """Show how long something has taken, on a line that is written over, where a person watches."""
+        """Show the elapsed time of a step on the terminal's status line."""
         self._status.show(f"· {visible(what)}: {elapsed_s:.0f} s of at most about {bound_s:.0f} s")
 
     def count(self, what: str, done: int, total: int | None, unit: str) -> None:
-        """Show how much of ``total`` is done, on a line that is written over, where a person watches."""
+        """Show the done part of ``total`` on the terminal's status line."""
         self._status.count(visible(what), done, total, unit)
 
     def end_count(self) -> None:
-        """Remove that line."""
+        """Remove the status line."""
         self._status.clear()
 
     def trust(self, trust: str) -> None:
-        """Draw the line that stands above every answer: what the evidence is worth."""
+        """Draw the line above every answer: the trust in the evidence."""
         self._paper.trust(trust)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        """Draw a plain table without borders, one line a row."""
+        """Draw a plain table without borders; without a terminal, tabs separate the cells of a row."""
         self._paper.table(columns, [[visible(cell) for cell in row] for row in rows])
 
     def heading(self, text: str) -> None:
-        """Draw what the next block is about."""
+        """Draw the heading of the next block."""
         self._paper.bold(visible(text), soft_wrap=True)
 
     def facts(self, pairs: Iterable[tuple[str, str]]) -> None:

@@ -1,4 +1,4 @@
-"""Signals that end a command as Ctrl-C does, so that what it had begun is undone first."""
+"""Signals that end a command like Ctrl-C, so that it cleans up first."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import NoReturn
 def ending_as_interrupted() -> Iterator[None]:
     """Make SIGTERM, and SIGHUP of a terminal that closes, raise ``KeyboardInterrupt`` within the block.
 
-    Their default would end the process on the spot and leave its temporary files, which may be gigabytes. A
-    signal that the caller has set to be ignored, as nohup does, stays ignored.
+    By default they would end the process at once and leave its temporary files, which may have gigabytes. A
+    signal that the caller ignores, as nohup does, stays ignored.
     """
     before = {}
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -25,6 +25,26 @@ def ending_as_interrupted() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def holding_interrupts_back() -> Iterator[None]:
+    """Raise ``KeyboardInterrupt`` for a signal only when the block is through: it is whole or not begun.
+
+    Signals that are ignored, or that end the process, are left as they are.
+    """
+    held: list[int] = []
+    before = {}
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if callable(signal.getsignal(number)):
+            before[number] = signal.signal(number, lambda found, _frame: held.append(found))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if held:
+        raise KeyboardInterrupt
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:

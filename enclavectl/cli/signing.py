@@ -1,4 +1,4 @@
-"""The keys that sign images: PEM files, which we use, and keys in KMS, which only nitro-cli can."""
+"""The keys that sign images: PEM files, and keys in KMS, which only nitro-cli can use."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from enclavectl.image.nitro import NitroSigning, is_kms_key
 
 
 class BuilderChoice(StrEnum):
-    """What writes the enclave image."""
+    """The program that writes the enclave image."""
 
     AUTO = "auto"
     NATIVE = "native"
@@ -24,7 +24,7 @@ class BuilderChoice(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signing:
-    """Who builds and with what it signs."""
+    """The builder and its signing options."""
 
     key: str | None
     certificate: Path | None
@@ -35,7 +35,7 @@ class Signing:
             raise UsageError("--sign and --cert: expected both, found one of them")
 
     def nitro_cli(self) -> NitroSigning | None:
-        """Return what nitro-cli is to sign with, or None if nitro-cli does not build.
+        """Return nitro-cli's signing options, or None if nitro-cli does not build.
 
         Raises:
             UsageError: the key and the builder do not go together.
@@ -57,7 +57,7 @@ class Signing:
         return None
 
     def _check(self, *, is_kms: bool) -> None:
-        """Check before minutes of building: nitro-cli looks at keys at its end, at certificates never."""
+        """Check the key before minutes of building: nitro-cli checks keys last, and certificates never."""
         if self.certificate is None:
             return
         if not is_kms:
@@ -68,17 +68,17 @@ class Signing:
             refuse_private_key(pem)
 
     def signer(self) -> KeySigner | None:
-        """Return our own signer, or None where nothing is to be signed."""
+        """Return our own signer, or None if nothing is to be signed."""
         if self.key is None or self.certificate is None:
             return None
         return read_signer(Path(self.key), self.certificate)
 
 
 def read_signer(key: Path, certificate: Path) -> KeySigner:
-    """Return a key and the certificate that belongs to it and is valid now, from PEM files.
+    """Read a key and its certificate from PEM files; the certificate must be valid now.
 
     Raises:
-        UsageError: a file cannot be read, or cannot be what it should be.
+        UsageError: a file cannot be read, or is not a matching key or certificate.
     """
     key_pem = read_bounded(key, MAX_PEM, what="signing key")
     certificate_pem = _certificate(certificate)

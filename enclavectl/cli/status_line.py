@@ -1,8 +1,8 @@
-"""The one line on standard error that is written over while something long goes on.
+"""The status line: a line on standard error that is overwritten during long work.
 
-Everything that a command prints goes through ``Screen``, which clears this line first: answers on the same
-terminal never end up behind it. Rich's own live display cannot do that for two streams: it redirects them,
-and its consoles write past the redirection.
+All output goes through ``Screen``, which clears this line first, so that no answer is printed after it on the
+same line. Rich's live display cannot do that for two streams: it redirects them, and its consoles bypass the
+redirection.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from enclavectl.cli.bars import bar
 
 _CLEAR = "\r\x1b[K"
 _BAR_CELLS = 20
-# Ten times a second looks smooth; more only slows the work that is shown.
+# Seconds. Ten updates a second look smooth; more would only slow the work.
 _BETWEEN_S = 0.1
-# Before that, the time that is left is a guess from too little.
+# Seconds. An earlier estimate of the remaining time would be inaccurate.
 _ESTIMATE_AFTER_S = 2.0
 
 
 class StatusLine:
-    """What goes on now; nothing is written unless ``stream`` is a terminal."""
+    """The line for the current work; nothing is written unless ``stream`` is a terminal."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
-        """``clock`` gives seconds, for the pace and for the time that is left."""
+        """Write to ``stream``; ``clock`` gives seconds, for the update rate and the remaining time."""
         self._stream = stream
         self._clock = clock
         self._is_shown = False
@@ -35,18 +35,18 @@ class StatusLine:
         self._started_s = 0.0
 
     def show(self, text: str) -> None:
-        """Write ``text`` over the line, unless the line that stands there is from just now."""
+        """Overwrite the line with ``text``, unless the last update is too recent."""
         now_s = self._clock()
         if (self._is_shown and now_s - self._last_s < _BETWEEN_S) or not self._stream.isatty():
             return
         self._last_s = now_s
         self._is_shown = True
-        # One column less than there are: in the last one, some terminals wrap.
+        # Leave the last column free, since some terminals wrap there.
         self._stream.write(_CLEAR + text[: _columns(self._stream) - 1])
         self._stream.flush()
 
     def count(self, what: str, done: int, total: int | None, unit: str) -> None:
-        """Show how much of ``total`` is done, and about how long the rest takes."""
+        """Show the done part of ``total`` and the estimated remaining time."""
         if what != self._what:
             self._what, self._started_s = what, self._clock()
         if not total:
@@ -70,7 +70,7 @@ class StatusLine:
 
 def _columns(stream: TextIO) -> int:
     try:
-        # Zero where a terminal does not know.
+        # A terminal that does not know its width reports zero.
         return os.get_terminal_size(stream.fileno()).columns or 80
     except OSError:
         return 80

@@ -1,4 +1,4 @@
-"""Many pictures through one session, or more where an enclave is lost; each with its own fate."""
+"""Many pictures through one session, or through several if an enclave is lost, with a reply for each."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from enclavectl.client.pictures import Picture
-from enclavectl.client.session import Client
+from enclavectl.client.session import Client, jittered
 from enclavectl.errors import EnclaveBusy, EnclavectlError, EnclaveError, EnclaveLost, PictureRefused
 from enclavectl.protocol.answers import Outcome
 
-# How often a picture that the enclave was too busy for is offered again, and the first pause before that.
-_BUSY_TRIES = 6
-_BUSY_PAUSE_S = 0.05
-# A picture that was under way in so many lost sessions is the likely cause, and is not sent again.
+# How often a picture that the enclave was too busy for is sent again, and the first pause before that. Few:
+# the enclave refuses a picture only once all of it has come, and who says "busy" may be a relay.
+_BUSY_TRIES = 2
+_BUSY_PAUSE_S = 0.25
+# A picture under way in this many lost sessions is the likely cause, so it is not sent again.
 _MAX_LOSSES = 2
-# After so many sessions in a row without an answer, a further one would not help either.
+# After this many sessions in a row without an answer, another one would not help either.
 _MAX_FRUITLESS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What became of the picture at ``index``: the enclave's outcome, or the error in its place.
+    """The reply for the picture at ``index``: the enclave's outcome, or the error in its place.
 
-    ``total_ms`` is from sealing to the opened answer. ``picture`` is None if it could not be read.
+    ``total_ms`` is from the first sealing to the opened answer. ``picture`` is None if it could not be read.
     ``session`` counts the sessions of the batch: the answer rests on the evidence of that one.
     """
 
@@ -103,6 +104,7 @@ class _Batch:
         self._refused: list[Reply] = []
         self._waiting: deque[_Flight] = deque()
         self._flights: dict[bytes, _Flight] = {}
+        self._pause_until = 0.0
         self._session = 0
         self._answers = 0  # of this session
         self._fruitless = 0
@@ -113,8 +115,14 @@ class _Batch:
         # In bursts: sealing one picture after each answer keeps pushing the workers' data out of the caches.
         if 2 * len(self._flights) > self._in_flight:
             return True
+        pause_s = self._pause_until - time.monotonic()
+        if pause_s > 0:
+            if self._flights:
+                return True  # an answer that comes is the better sign that there is room again
+            time.sleep(pause_s)
         while self._has_room() and (self._waiting or self._read_one()):
-            flight = replace(self._waiting[0], sent_at=time.monotonic())
+            flight = self._waiting[0]
+            flight = replace(flight, sent_at=flight.sent_at or time.monotonic())
             # It leaves the queue only once it is sent, so that a lost connection forgets no picture.
             pending = self._client.prepare()
             self._client.submit(flight.picture, pending)
@@ -135,8 +143,7 @@ class _Batch:
 
     def next_reply(self) -> Iterator[Reply]:
         """Wait for one answer; nothing comes of it if the enclave was busy and the picture waits again."""
-        oldest = next(iter(self._flights.values()))
-        deadline = oldest.sent_at + self._timeout_s
+        deadline = min(flight.sent_at for flight in self._flights.values()) + self._timeout_s
         try:
             request_id, result = self._client.next_answer(deadline)
         except EnclaveLost:
@@ -144,11 +151,17 @@ class _Batch:
             raise
         self._answers += 1
         flight = self._flights.pop(request_id)
-        if isinstance(result, EnclaveBusy) and flight.tries < _BUSY_TRIES:
-            time.sleep(_BUSY_PAUSE_S * 2**flight.tries)
+        if isinstance(result, EnclaveBusy) and self._may_wait(flight):
             self._waiting.append(replace(flight, tries=flight.tries + 1))
         else:
             yield flight.reply(result, self._session)
+
+    def _may_wait(self, flight: _Flight) -> bool:
+        """Slow down after a "busy"; return False if the picture's time or its tries are over."""
+        # What the enclave did take is as much as it takes of us now.
+        self._in_flight = max(len(self._flights), 1)
+        self._pause_until = time.monotonic() + jittered(_BUSY_PAUSE_S * 2**flight.tries)
+        return flight.tries < _BUSY_TRIES and self._pause_until < flight.sent_at + self._timeout_s
 
     def settle(self, error: EnclaveError) -> Iterator[Reply]:
         """Reply to what is decided although the session is over; queue the rest of what was under way."""
@@ -162,7 +175,9 @@ class _Batch:
         for flight in lost:
             if flight.losses >= _MAX_LOSSES:
                 yield flight.reply(error, self._session)
-        self._waiting.extendleft(flight for flight in reversed(lost) if flight.losses < _MAX_LOSSES)
+        # In another session its time begins anew.
+        again = [replace(flight, sent_at=0.0) for flight in lost if flight.losses < _MAX_LOSSES]
+        self._waiting.extendleft(reversed(again))
 
     def may_go_on(self) -> bool:
         """Return whether another session may help: the enclave is gone, and sessions do bring answers."""

@@ -1,6 +1,6 @@
-"""The client's half of a session: sans-I/O. Verify, then seal; the types allow no other order.
+"""The client's half of a session, without I/O: verify, then seal. The types allow no other order.
 
-A ``VerifiedEnclave`` comes only out of ``verify_evidence``, and ``seal_picture`` takes nothing less.
+Only ``verify_evidence`` makes a ``VerifiedEnclave``, and ``seal_picture`` requires one.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Expectation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedEnclave:
-    """An enclave whose evidence passed, and the session in which it did."""
+    """An enclave whose evidence was verified, and the session of that evidence."""
 
     document: VerifiedDocument
     config: KeyConfig
@@ -64,17 +64,17 @@ class VerifiedEnclave:
 
     @property
     def label_names(self) -> dict[str, str]:
-        """Label code to the name that people read, in output order."""
+        """The names of the labels by code, in the order of the model's outputs."""
         return {label.code: label.name for label in self.card.labels}
 
     def suite(self) -> SuiteId:
-        """The best suite that the enclave offers; ids are in the order of preference."""
+        """Choose the best suite that the enclave offers; ids are in the order of preference."""
         return min(self.config.public_keys)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PendingAnswer:
-    """What opens the answer to one request. Secret: kept in memory, or in a 0600 file for ``listen``."""
+    """The key to the answer of one request. Secret: kept in memory, or in a 0600 file for ``listen``."""
 
     request_id: bytes
     reply_key: bytes
@@ -84,14 +84,14 @@ class PendingAnswer:
 
 
 def new_challenge() -> Challenge:
-    """A challenge that no earlier document can answer."""
+    """Draw a fresh challenge, which no earlier document can answer."""
     return Challenge(os.urandom(NONCE_BYTES))
 
 
 def verify_evidence(
     challenge: Challenge, evidence: Evidence, expectation: Expectation, now: datetime
 ) -> VerifiedEnclave:
-    """The enclave, verified: its document is signed, fresh, allowed, and commits to these very keys.
+    """Verify that the enclave's document is signed, fresh, allowed, and commits to its keys.
 
     Raises:
         AttestationError: any rule of ``attestation.verify`` is broken, the attested key configuration is
@@ -138,7 +138,7 @@ def _check_meant(expectation: Expectation, document: VerifiedDocument, card: Mod
 
 
 def new_request(enclave: VerifiedEnclave, counter: int) -> PendingAnswer:
-    """A fresh reply key for the session's request number ``counter``, which must grow with each request."""
+    """Draw a fresh reply key for the session's request ``counter``, which must grow with each request."""
     return PendingAnswer(
         request_id=request_id(enclave.session_id, counter), reply_key=os.urandom(REPLY_KEY_BYTES)
     )
@@ -147,7 +147,7 @@ def new_request(enclave: VerifiedEnclave, counter: int) -> PendingAnswer:
 def seal_picture(
     enclave: VerifiedEnclave, pending: PendingAnswer, picture: Picture, delivery: Delivery
 ) -> Sealed:
-    """The message that asks for ``picture`` to be classified; ``pending`` opens the answer.
+    """Seal the request to classify ``picture``; ``pending`` opens the answer.
 
     Raises:
         AttestationError: an attested public key is not a key, which only a broken payload attests.
@@ -167,7 +167,7 @@ def seal_picture(
 
 
 def open_reply(pending: PendingAnswer, answer: Answer) -> Outcome | None:
-    """What the enclave says of the picture; None for the receipt of an answer that comes elsewhere.
+    """Open an answer and return its outcome; None for the receipt of an answer that comes elsewhere.
 
     Raises:
         PeerProtocolError: not sealed under this request's key, or not an outcome.

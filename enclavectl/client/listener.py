@@ -1,6 +1,6 @@
 """The parent's listening role: enclaves dial in, prove themselves, and deliver sealed answers.
 
-The listener learns of an answer only what the keys in the pending store open.
+The listener can read only the answers whose keys are in the pending store.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,10 +21,12 @@ from enclavectl.net.frames import FrameStream, FrameType, WireError
 from enclavectl.net.refusal import REFUSAL_BYTES
 from enclavectl.protocol.answers import ANSWER_BYTES, Answer, parse_answer, taken_frame
 
-_EVIDENCE_S = 30.0
-# A listener may wait for hours; the connection's end is what it notices, not silence.
+# An enclave has its evidence in milliseconds; under load, or over a relay, in a second.
+_EVIDENCE_S = 10.0
+# A listener may wait for hours: the end of a connection ends the wait, not silence.
 _SILENCE_S = 7 * 24 * 3600.0
-_MAX_ENCLAVES = 64
+# Of each kind, verified or not, a thread each. Over that the oldest gives way: an enclave dials in again.
+_MAX_PEERS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,46 +61,56 @@ ListenerEvent = Arrived | Delivered | Failed
 
 
 class Listener:
-    """Accepts enclaves in threads of its own; ``events`` yields what they bring, one after the other."""
+    """A server for enclaves that dial in, with a thread for each; ``events`` yields their events in turn."""
 
     def __init__(self, listening: socket.socket, expect: Callable[[], Expectation]) -> None:
         """``expect`` is asked anew for each connection: enclaves start while we listen."""
         self._listening = listening
         self._expect = expect
         self._queue: queue.Queue[ListenerEvent] = queue.Queue(maxsize=256)
-        self._places = threading.BoundedSemaphore(_MAX_ENCLAVES)
+        self._strangers = _Peers()
+        self._verified = _Peers()
 
-    def events(self, timeout_s: float | None) -> Iterator[ListenerEvent]:
-        """What happens, until nothing good has for ``timeout_s`` seconds (None: until the caller stops).
+    def events(self, timeout_s: float | None) -> Generator[ListenerEvent]:
+        """Yield events, until none but failures came for ``timeout_s`` seconds (None: until the caller
+        stops).
 
         A failure is told but buys no time: an enclave that is refused dials in again every second.
         """
         threading.Thread(target=self._accept, daemon=True).start()
+        left_s = timeout_s
         last_news = time.monotonic()
-        while True:
-            left_s = None if timeout_s is None else max(last_news + timeout_s - time.monotonic(), 0)
-            try:
-                happening = self._queue.get(timeout=left_s)
-            except queue.Empty:
-                return
-            yield happening
-            if not isinstance(happening, Failed):
-                last_news = time.monotonic()
+        try:
+            while left_s is None or left_s > 0:  # also where one failure follows the other without a pause
+                try:
+                    happening = self._queue.get(timeout=left_s)
+                except queue.Empty:
+                    return
+                yield happening
+                if not isinstance(happening, Failed):
+                    last_news = time.monotonic()
+                left_s = None if timeout_s is None else last_news + timeout_s - time.monotonic()
+        finally:
+            # So that the enclaves dial the next listener.
+            self._strangers.shut_down()
+            self._verified.shut_down()
 
     def _accept(self) -> None:
         while True:
-            self._places.acquire()
             try:
                 sock, _ = self._listening.accept()
             except OSError:
                 return  # closed: the command is over
+            self._strangers.add(sock)
             threading.Thread(target=self._converse, args=(sock,), daemon=True).start()
 
     def _converse(self, sock: socket.socket) -> None:
         stream = FrameStream(sock, "the enclave that dialed in")
         try:
             expectation = self._expect()
-            enclave = request_evidence(stream, expectation, _EVIDENCE_S)
+            enclave = request_evidence(stream, expectation, time.monotonic() + _EVIDENCE_S)
+            self._strangers.remove(sock)
+            self._verified.add(sock)
             self._queue.put(Arrived(enclave))
             stream.accept({FrameType.ANSWER: ANSWER_BYTES, FrameType.REFUSAL: REFUSAL_BYTES})
             while True:
@@ -113,9 +125,37 @@ class Listener:
         except WireError as error:
             self._queue.put(Failed(PeerProtocolError(f"the enclave that dialed in: {error}")))
         finally:
+            self._strangers.remove(sock)
+            self._verified.remove(sock)
             stream.close()
-            with contextlib.suppress(ValueError):
-                self._places.release()
+
+
+class _Peers:
+    """Sockets, the oldest first. Over ``_MAX_PEERS`` the oldest is shut down, which its thread notices."""
+
+    def __init__(self) -> None:
+        self._sockets: dict[socket.socket, None] = {}
+        self._lock = threading.Lock()
+
+    def add(self, sock: socket.socket) -> None:
+        with self._lock:
+            self._sockets[sock] = None
+            if len(self._sockets) > _MAX_PEERS:
+                self._shut_down(next(iter(self._sockets)))
+
+    def remove(self, sock: socket.socket) -> None:
+        with self._lock:
+            self._sockets.pop(sock, None)
+
+    def shut_down(self) -> None:
+        with self._lock:
+            for sock in list(self._sockets):
+                self._shut_down(sock)
+
+    def _shut_down(self, sock: socket.socket) -> None:
+        del self._sockets[sock]
+        with contextlib.suppress(OSError):  # its peer has left already
+            sock.shutdown(socket.SHUT_RDWR)
 
 
 def _confirm(sock: socket.socket, request_id: bytes) -> None:

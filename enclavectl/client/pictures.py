@@ -1,21 +1,19 @@
-"""The pictures that a user names: files, folders and standard input, read one at a time, within bounds."""
+"""A picture on its way into an enclave: read from a file or from standard input, within bounds."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from itertools import chain, islice
 
-from enclavectl.errors import PictureRefused, UsageError
+from enclavectl.client.folders import STDIN
+from enclavectl.client.formats import media_type_of, other_format_of
+from enclavectl.errors import PictureRefused
 from enclavectl.protocol.media import MAX_PICTURE_BYTES, MediaType
-
-STDIN = "-"
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
-_HEAD_BYTES = 16
 
 
 @dataclass(frozen=True)
@@ -35,46 +33,12 @@ class Picture:
         return hashlib.sha256(self.data).hexdigest()
 
 
-def collect(arguments: Sequence[str]) -> list[str]:
-    """The names to read, in order: folders give their pictures, sorted by name, without subfolders.
-
-    Raises:
-        UsageError: a name does not exist or may not be looked at, a folder holds no picture, or ``-`` is
-            named twice.
-    """
-    names: list[str] = []
-    for argument in arguments:
-        names += [STDIN] if argument == STDIN else _named_by(argument)
-    if names.count(STDIN) > 1:
-        raise UsageError("standard input (-) can be read only once")
-    return names
-
-
-def _named_by(argument: str) -> list[str]:
-    path = Path(argument)
-    try:
-        if not stat.S_ISDIR(path.stat().st_mode):
-            return [argument]
-        found = [entry for entry in path.iterdir() if entry.suffix.lower() in _SUFFIXES]
-        names = sorted(str(entry) for entry in found if not entry.is_dir())
-    except FileNotFoundError as exc:
-        raise UsageError(f"{argument}: no such file or folder") from exc
-    except (OSError, ValueError) as exc:  # ValueError: a NUL character in the path
-        raise UsageError(f"{argument:.200}: cannot be read ({getattr(exc, 'strerror', exc)})") from exc
-    if not names:
-        raise UsageError(
-            f"{argument}: expected a folder with pictures, found none",
-            hint=f"pictures are files ending in {', '.join(sorted(_SUFFIXES))}",
-        )
-    return names
-
-
 def read_picture(name: str, read_stdin: Callable[[int], bytes]) -> Picture:
-    """The picture called ``name``; ``read_stdin(limit)`` is called for ``-``.
+    """Read the picture ``name``; for ``-``, call ``read_stdin(limit)``.
 
     Raises:
-        PictureRefused: unreadable, empty, over 16 MiB, or of no format that the enclave decodes. Nothing
-            but this picture is affected, and nothing has been sent.
+        PictureRefused: unreadable, empty, over 16 MiB, or of no format that the enclave decodes. Only this
+            picture is affected, and nothing was sent.
     """
     limit = MAX_PICTURE_BYTES
     try:
@@ -93,54 +57,44 @@ def read_picture(name: str, read_stdin: Callable[[int], bytes]) -> Picture:
     return Picture(name, _media_type(name, data), data)
 
 
-def media_type_of(data: bytes) -> MediaType | None:
-    """The format that the first bytes announce; None if it is none of ours."""
-    if data.startswith(b"\xff\xd8\xff"):
-        return MediaType.JPEG
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return MediaType.PNG
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return MediaType.WEBP
-    if data.startswith(b"BM"):
-        return MediaType.BMP
-    if data.startswith((b"II*\0", b"MM\0*")):
-        return MediaType.TIFF
-    return None
+def read_pictures(
+    names: Sequence[str], read_stdin: Callable[[int], bytes]
+) -> Iterator[Picture | PictureRefused]:
+    """Return the pictures in order, or why they were refused: the first is read now, the others when due.
+
+    So call this before connecting: an enclave gives a new connection a few seconds to send a picture, and
+    standard input may take longer.
+    """
+
+    def read() -> Iterator[Picture | PictureRefused]:
+        for name in names:
+            try:
+                yield read_picture(name, read_stdin)
+            except PictureRefused as error:
+                yield error
+
+    source = read()
+    return chain(list(islice(source, 1)), source)
 
 
 def _media_type(name: str, data: bytes) -> MediaType:
     found = media_type_of(data)
     if found is None:
+        other = other_format_of(data, name)
         raise PictureRefused(
-            f"{name}: expected JPEG, PNG, WebP, BMP or TIFF, found {_guess(data)}",
-            hint="convert the picture to JPEG or PNG",
+            f"{name}: expected JPEG, PNG, WebP, BMP or TIFF, found {other.name}",
+            hint=other.hint,
             code="unsupported-format",
         )
     return found
 
 
-def _guess(data: bytes) -> str:
-    known = {
-        b"GIF8": "a GIF",
-        b"%PDF": "a PDF",
-        b"<svg": "an SVG",
-        b"<?xml": "XML",
-        b"PK\x03\x04": "a ZIP archive",
-    }
-    for magic, name in known.items():
-        if data.startswith(magic):
-            return name
-    if data[4:8] == b"ftyp":
-        return "HEIC, AVIF or a film"
-    return "none of them"
-
-
 def _read_file(name: str, limit: int) -> bytes:
-    # O_NONBLOCK: opening a FIFO without a writer would wait without end.
+    # O_NONBLOCK: opening a FIFO without a writer would block forever.
     descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            # Without waiting, a pipe gives what happens to be in it: half a picture.
+            # A read without waiting returns what is in the pipe at the moment, which may be half a picture.
             raise PictureRefused(
                 f"{name}: expected a file, found a folder, a pipe or a device",
                 hint="to read from a pipe, name - and give it as standard input",

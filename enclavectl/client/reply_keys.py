@@ -1,7 +1,7 @@
-"""Reply keys that ``send`` leaves for ``listen``: one private file for each request that is under way.
+"""Reply keys that ``send`` stores for ``listen``: one private file for each pending request.
 
 Whoever reads such a file can read that one answer, so the folder is 0700, the files are 0600, and each is
-removed when its answer has been opened, or a day later.
+removed when its answer has been opened, or by the first command that uses the folder a day later.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,13 +18,21 @@ from enclavectl.attestation import Standing, Trust
 from enclavectl.attestation.document import PCR_BYTES
 from enclavectl.client.exchange import PendingAnswer
 from enclavectl.errors import StateError, UsageError
-from enclavectl.files import make_private_dir, read_bounded, require_private_dir, write_atomic
+from enclavectl.files import (
+    STAGED_GLOB,
+    make_private_dir,
+    read_bounded,
+    require_private_dir,
+    stage_file,
+)
 from enclavectl.json_object import JsonError, JsonObject
 from enclavectl.protocol.requests import REPLY_KEY_BYTES, REQUEST_ID_BYTES
 
 _SCHEMA = "enclavectl.pending/1"
-_MAX_BYTES = 64 * 1024
+_MAX_BYTES = 64 * 1024  # a file has a key, a name of at most 4 KiB in hex, and labels
 KEEP_S = 24 * 3600
+# Writing one takes milliseconds: what is older was left by a `send` that was killed, and holds a key.
+_STAGED_S = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,18 +52,24 @@ class Waiting:
 
 
 class PendingStore:
-    """The folder of waiting requests, shared by every ``send`` and ``listen`` of this user."""
+    """The folder of pending requests, shared by every ``send`` and ``listen`` of this user."""
 
     def __init__(self, state_dir: Path) -> None:
-        self._folder = state_dir / "pending"
-
-    def add(self, waiting: Waiting) -> None:
-        """The request is kept. Call this before the request is sent: the answer may be quick.
+        """Remove what is too old.
 
         Raises:
-            HostError: the folder cannot be written.
+            HostError: somebody else may have put something in the folder.
         """
-        make_private_dir(self._folder)
+        self.folder = state_dir / "pending"
+        self._drop_old()
+
+    def add(self, waiting: Waiting) -> None:
+        """Keep the request. Call this before it is sent: the answer may be quick.
+
+        Raises:
+            HostError: the folder cannot be written, or there is a request of this id, which stays.
+        """
+        make_private_dir(self.folder)
         self._drop_old()
         value = {
             "schema": _SCHEMA,
@@ -65,17 +80,20 @@ class PendingStore:
             "notice": waiting.notice,
             "standing": _standing_json(waiting.standing),
         }
-        write_atomic(self._path(waiting.pending.request_id), json.dumps(value).encode())
+        with stage_file(self.folder) as staged:
+            staged.file.write(json.dumps(value).encode())
+            staged.commit_new(self._path(waiting.pending.request_id))
 
     def find(self, request_id: bytes) -> Waiting | None:
-        """The request with this id; None if it is not ours, or was answered already.
+        """Find the request with this id; None if it is not ours, or is answered already.
 
         Raises:
             StateError: its file is damaged.
             HostError: somebody else may have put it there.
         """
         path = self._path(request_id)
-        if not require_private_dir(self._folder) or not path.exists():
+        self._drop_old()
+        if not path.exists():
             return None
         try:
             value = JsonObject.parse(read_bounded(path, _MAX_BYTES, what="pending request"))
@@ -98,22 +116,23 @@ class PendingStore:
             ) from exc
 
     def remove(self, request_id: bytes) -> None:
-        """The request is forgotten, and with it the key to its answer."""
+        """Remove the request, and with it the key to its answer."""
         self._path(request_id).unlink(missing_ok=True)
 
     def _path(self, request_id: bytes) -> Path:
         if len(request_id) != REQUEST_ID_BYTES:
             raise ValueError(f"a request id has {REQUEST_ID_BYTES} bytes")
-        return self._folder / f"{request_id.hex()}.json"
+        return self.folder / f"{request_id.hex()}.json"
 
     def _drop_old(self) -> None:
-        oldest = time.time() - KEEP_S
-        for path in self._folder.glob("*.json"):
-            try:
-                if path.stat().st_mtime < oldest:
-                    path.unlink()
-            except FileNotFoundError:
-                continue  # answered in the meantime
+        if not require_private_dir(self.folder):
+            return
+        now = time.time()
+        for pattern, keep_s in (("*.json", KEEP_S), (STAGED_GLOB, _STAGED_S)):
+            for path in self.folder.glob(pattern):
+                with suppress(FileNotFoundError):  # answered, or written, in the meantime
+                    if path.stat().st_mtime < now - keep_s:
+                        path.unlink()
 
 
 def _standing_json(standing: Standing) -> dict[str, object]:

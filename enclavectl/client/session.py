@@ -2,16 +2,25 @@
 
 ::
 
-    with Client.connect(address, expectation, timeout_s=30) as client:
-        for reply in classify(client, pictures):  # enclavectl.client.batch
-            ...
+    from enclavectl.client.batch import classify
+    from enclavectl.client.session import Client
 
+    with Client.connect(address, expectation, timeout_s=30) as client:
+        for reply in classify(client, pictures, timeout_s=30):
+            print(reply.picture, reply.error or reply.outcome)
+
+``address`` comes from ``enclavectl.net.address``. ``expectation`` (``enclavectl.client.exchange``) is a
+policy and a root, both of ``enclavectl.attestation``. ``pictures`` come from ``enclavectl.client.pictures``.
 ``connect`` returns only with verified evidence; before that nothing but the challenge has been sent.
 """
 
 from __future__ import annotations
 
+import os
+import threading
 import time
+from collections import deque
+from contextlib import suppress
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
@@ -27,18 +36,31 @@ from enclavectl.client.exchange import (
     verify_evidence,
 )
 from enclavectl.client.pictures import Picture
-from enclavectl.errors import AttestationError, EnclaveBusy, PeerProtocolError
+from enclavectl.errors import AttestationError, EnclaveBusy, EnclaveLost, PeerProtocolError, StateError
 from enclavectl.net.address import Address
-from enclavectl.net.frames import FrameStream, FrameType, WireError
+from enclavectl.net.frames import Frame, FrameStream, FrameType, WireError
 from enclavectl.net.refusal import REFUSAL_BYTES, parse_refusal
 from enclavectl.net.transport import connect
 from enclavectl.protocol.answers import ANSWER_BYTES, Outcome, parse_answer
 from enclavectl.protocol.evidence import MAX_EVIDENCE_BYTES, challenge_frame, parse_evidence
 from enclavectl.protocol.requests import Delivery, sealed_parts
 
+# What became of a request: its id, and the outcome, "busy", or None for a receipt.
+Result = tuple[bytes, Outcome | EnclaveBusy | None]
+
+# The pauses before a busy enclave is asked again: twice as long each time, up to the second.
+_BUSY_PAUSE_S = 0.05
+_MAX_BUSY_PAUSE_S = 2.0
+# What a peer says before it closes is there already; over a relay it takes a moment.
+_LAST_WORDS_S = 1.0
+
 
 class Client:
-    """A session with one verified enclave. Any error but a refused picture ends it."""
+    """A session with one verified enclave. Any error but a refused picture ends it.
+
+    It belongs to the thread that first asks something: requests have an order, and answers come in any.
+    Threads that work at the same time need a client each.
+    """
 
     def __init__(self, stream: FrameStream, enclave: VerifiedEnclave, timeout_s: float) -> None:
         """Use ``connect``."""
@@ -46,26 +68,42 @@ class Client:
         self._timeout_s = timeout_s
         self._counter = 0
         self._pending: dict[bytes, PendingAnswer] = {}
+        self._arrived: deque[Result] = deque()
+        self._thread: int | None = None
         self.enclave = enclave
 
     @classmethod
     def connect(
         cls, address: Address, expectation: Expectation, *, timeout_s: float, ready_s: float | None = None
     ) -> Self:
-        """A session whose evidence was verified.
+        """Open a session and verify its evidence.
 
         ``timeout_s`` bounds the wait for each answer, ``ready_s`` (default the same) the wait for the
-        evidence, which a booting enclave sends late.
+        evidence, which a booting enclave sends late. An enclave that is busy is tried again until then.
 
         Raises:
             AttestationError: the evidence was refused; only the challenge was sent.
             EnclaveError: the enclave was lost, busy, or broke the protocol.
             StateError: nothing listens at ``address``.
         """
-        ready_s = timeout_s if ready_s is None else ready_s
-        stream = FrameStream(connect(address, ready_s), f"the enclave at {address}")
+        deadline = time.monotonic() + (timeout_s if ready_s is None else ready_s)
+        pause_s = _BUSY_PAUSE_S
+        while True:
+            try:
+                return cls._open(address, expectation, deadline, timeout_s)
+            except EnclaveBusy:
+                pause_s = min(2 * pause_s, _MAX_BUSY_PAUSE_S)
+                wait_s = jittered(pause_s)
+                if time.monotonic() + wait_s > deadline:
+                    raise
+                time.sleep(wait_s)
+
+    @classmethod
+    def _open(cls, address: Address, expectation: Expectation, deadline: float, timeout_s: float) -> Self:
+        left_s = max(deadline - time.monotonic(), 0.001)
+        stream = FrameStream(connect(address, left_s), f"the enclave at {address}")
         try:
-            enclave = request_evidence(stream, expectation, ready_s)
+            enclave = request_evidence(stream, expectation, deadline)
         except BaseException:
             stream.close()
             raise
@@ -81,32 +119,48 @@ class Client:
         self._stream.close()
 
     def prepare(self) -> PendingAnswer:
-        """The session's next request: its id and the key to its answer, before anything is sent."""
+        """Prepare the session's next request: its id and the key to its answer. Nothing is sent.
+
+        Raises:
+            StateError: another thread uses the session.
+        """
+        self._require_own_thread()
         pending = new_request(self.enclave, self._counter)
         self._counter += 1
         return pending
 
     def submit(self, picture: Picture, pending: PendingAnswer, delivery: Delivery = Delivery.HERE) -> None:
-        """The picture is sealed and sent; ``next_answer`` brings what the enclave says of it.
+        """Seal and send the picture; ``next_answer`` returns the enclave's answer.
 
         Requests are submitted in the order in which they were prepared.
 
         Raises:
             EnclaveError: the enclave was lost; if it said why, that is the error.
+            StateError: another thread uses the session.
         """
+        self._require_own_thread()
+        deadline = time.monotonic() + self._timeout_s
         sealed = seal_picture(self.enclave, pending, picture, delivery)
         self._pending[pending.request_id] = pending
-        self._stream.send(*sealed_parts(sealed), timeout_s=self._timeout_s)
+        try:
+            self._stream.send(*sealed_parts(sealed), deadline=deadline)
+        except EnclaveLost:
+            self._read_last_words(deadline)
+            raise
 
-    def next_answer(self, deadline: float) -> tuple[bytes, Outcome | EnclaveBusy | None]:
-        """A request's id and what became of it: an outcome, "busy", or None for a receipt.
+    def next_answer(self, deadline: float) -> Result:
+        """Receive a request's id and its result: an outcome, "busy", or None for a receipt.
 
         ``deadline`` is on the monotonic clock.
 
         Raises:
             EnclaveError: the enclave was lost, refused the session, or answered what we did not ask.
+            StateError: another thread uses the session.
         """
-        frame = self._stream.receive(deadline)
+        self._require_own_thread()
+        return self._arrived.popleft() if self._arrived else self._result_in(self._stream.receive(deadline))
+
+    def _result_in(self, frame: Frame) -> Result:
         try:
             if frame.type is FrameType.REFUSAL:
                 refusal = parse_refusal(frame.body)
@@ -122,9 +176,42 @@ class Client:
             raise PeerProtocolError("the enclave answered a request that is not under way")
         return answer.request_id, open_reply(pending, answer)
 
+    def _require_own_thread(self) -> None:
+        thread = threading.get_ident()
+        if self._thread is None:
+            self._thread = thread
+        if self._thread != thread:
+            raise StateError(
+                "expected a session of this thread's own, found one that another thread uses",
+                hint="give each thread its own Client.connect(...)",
+                code="other-thread",
+            )
 
-def request_evidence(stream: FrameStream, expectation: Expectation, timeout_s: float) -> VerifiedEnclave:
-    """Challenge whoever is at the other end, and return only if its evidence passes.
+    def _read_last_words(self, deadline: float) -> None:
+        """Keep the answers that came before the enclave stopped reading, and raise what it said of the end.
+
+        Each is of another request under way, so they are no more than those.
+
+        Raises:
+            EnclaveError: the enclave refused the session, or answered what we did not ask.
+        """
+        deadline = min(deadline, time.monotonic() + _LAST_WORDS_S)
+        while True:
+            try:
+                frame = self._stream.receive(deadline)
+            except EnclaveLost:
+                return  # it said nothing: that it stopped reading is all there is to report
+            self._arrived.append(self._result_in(frame))
+
+
+def jittered(pause_s: float) -> float:
+    """Half of the pause to all of it, at random: clients that were refused together come back apart."""
+    # Not the module random, whose imports slow the start.
+    return pause_s * (0.5 + int.from_bytes(os.urandom(2)) / 2**17)
+
+
+def request_evidence(stream: FrameStream, expectation: Expectation, deadline: float) -> VerifiedEnclave:
+    """Challenge whoever is at the other end, and return only if its evidence passes, by ``deadline``.
 
     Raises:
         AttestationError: the evidence was refused, or there is none.
@@ -132,8 +219,9 @@ def request_evidence(stream: FrameStream, expectation: Expectation, timeout_s: f
     """
     challenge = new_challenge()
     stream.accept({FrameType.EVIDENCE: MAX_EVIDENCE_BYTES, FrameType.REFUSAL: REFUSAL_BYTES})
-    stream.send(challenge_frame(challenge), timeout_s=timeout_s)
-    frame = stream.receive(time.monotonic() + timeout_s)
+    with suppress(EnclaveLost):  # an enclave that is busy closes at once: it says so in what comes next
+        stream.send(challenge_frame(challenge), deadline=deadline)
+    frame = stream.receive(deadline)
     if frame.type is FrameType.REFUSAL:
         raise stream.refusal_in(frame)
     try:

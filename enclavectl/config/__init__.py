@@ -1,1 +1,1 @@
-"""Every setting: its kind, its value, and where the value came from."""
+"""The configuration: each setting's kind, value and source."""

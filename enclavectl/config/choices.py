@@ -1,4 +1,4 @@
-"""The words for ``--backend``, in a module of their own: every command line needs them, and little else."""
+"""The values of ``--backend``, in a small module, because every command line imports it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class BackendChoice(StrEnum):
-    """What runs the enclave; ``auto``: ``nitro`` where /dev/nitro_enclaves exists, else ``local``."""
+    """A backend for enclaves. ``auto`` means ``nitro`` if /dev/nitro_enclaves exists, else ``local``."""
 
     AUTO = "auto"
     NITRO = "nitro"
@@ -15,5 +15,5 @@ class BackendChoice(StrEnum):
 
     @property
     def runs_machines(self) -> bool:
-        """True if enclaves are virtual machines booted from an image. ``auto`` has to be resolved first."""
+        """True if enclaves are virtual machines booted from an image. Resolve ``auto`` first."""
         return self is not BackendChoice.LOCAL

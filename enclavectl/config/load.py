@@ -1,7 +1,7 @@
-"""The configuration: flag before environment before file before default, and every value knows its source.
+"""The configuration: flag before environment before file before default; every value has its source.
 
-A new field is one ``setting`` line here; the file's reader, the environment variable, ``config show`` and the
-default file (configs/enclavectl.yaml, which a test compares) follow from it.
+A new field is one ``setting`` line here. The file's reader, the environment variable, ``config show`` and the
+default file (configs/enclavectl.yaml; a test compares them) are derived from it.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from enclavectl.suggest import suggestion
 if TYPE_CHECKING:
     from enclavectl.yaml_file import Node
 
-MAX_CONFIG_BYTES = 256 * 1024
+MAX_CONFIG_BYTES = 256 * 1024  # the default file, with every comment, has a few KiB
 CONFIG_SCHEMA = "enclavectl.config/1"
-# Variables that begin like settings but are none. TEST_PREFIX is for the project's own tests and CI.
+# Variables with the prefix of settings that are no settings. TEST_PREFIX is for the project's tests and CI.
 CONFIG_VARIABLE = "ENCLAVECTL_CONFIG"
 TEST_PREFIX = "ENCLAVECTL_TEST_"
 # 2**32 - 1 means "any", for a CID and for a port; CIDs up to 3 are taken (vsock(7), linux/vm_sockets.h).
@@ -45,14 +45,14 @@ _MAX_VSOCK = 2**32 - 2
 
 
 class Profile(StrEnum):
-    """What this host is for."""
+    """The purpose of this host."""
 
     DEVELOPMENT = "development"
     PRODUCTION = "production"
 
 
 class SourceKind(StrEnum):
-    """Where a value can come from, weakest first."""
+    """The kind of a value's source, weakest first."""
 
     DEFAULT = "default"
     FILE = "file"
@@ -62,7 +62,7 @@ class SourceKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Where a value came from; ``where`` is "path:line" or the variable's name, and empty otherwise."""
+    """The source of a value; ``where`` is "path:line", the variable's name, or empty."""
 
     kind: SourceKind
     where: str = ""
@@ -73,7 +73,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiagnoseConfig:
-    """What ``diagnose`` asks for and how long it waits."""
+    """The answers and the timeouts of ``diagnose``."""
 
     top: int = field(
         metadata=setting(whole(1, 64), 3, "How many labels to print for a picture, the most probable first.")
@@ -151,7 +151,7 @@ class LocalConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """Every setting, checked; ``sources`` has one entry per key; ``file`` is what was read, if any."""
+    """Every setting, checked; ``sources`` has one entry per key; ``file`` is the file read, if any."""
 
     backend: BackendChoice = field(
         metadata=setting(one_of(BackendChoice), BackendChoice.AUTO, "What runs the enclave.")
@@ -231,7 +231,7 @@ _Found = dict[str, tuple[object, Source]]
 
 
 def config_path(*, path: Path | None, environ: Mapping[str, str]) -> Path:
-    """Where the configuration file is or would be: ``path``, $ENCLAVECTL_CONFIG or the user's default.
+    """Return the path of the configuration file: ``path``, $ENCLAVECTL_CONFIG or the user's default.
 
     Raises:
         UsageError: the user has no home folder, so there is no default.
@@ -254,9 +254,9 @@ def load_config(
 ) -> Config:
     """Load and check the configuration of this invocation.
 
-    ``path`` is a file that must exist, as must the one that ENCLAVECTL_CONFIG names; the default file may be
-    absent. ``flags`` has values by key ("diagnose.top"), None for a flag that was not given; errors call
-    them by ``flag_names`` ("--top"). A variable that is set to nothing counts as not set.
+    ``path`` and the file that ENCLAVECTL_CONFIG names must exist; the default file may be absent. ``flags``
+    has values by key ("diagnose.top"), None for an absent flag; errors name flags by ``flag_names``
+    ("--top"). An empty variable counts as not set.
 
     Raises:
         UsageError: an unknown key or variable, or a value of the wrong type or out of bounds; the message has
@@ -274,7 +274,7 @@ def load_config(
 
 
 def _file_to_read(path: Path | None, environ: Mapping[str, str]) -> Path | None:
-    """Return the configuration file, or None where the user's own, which is optional, is absent."""
+    """Return the configuration file, or None if it is the user's default file and absent."""
     if path or environ.get(CONFIG_VARIABLE):
         return config_path(path=path, environ=environ)
     try:
@@ -292,7 +292,7 @@ def parse_config(data: bytes, file: Path, *, environ: Mapping[str, str]) -> dict
     Raises:
         UsageError: not the YAML of a configuration; the message begins with ``file:line``.
     """
-    # Here and not above: PyYAML takes longer to import than the rest of this, and most users have no file.
+    # Imported here: PyYAML takes longer than the rest of this module, and most users have no file.
     from enclavectl.yaml_file import parse_yaml, refuse_unknown
 
     if len(data) > MAX_CONFIG_BYTES:
@@ -322,18 +322,18 @@ def parse_config(data: bytes, file: Path, *, environ: Mapping[str, str]) -> dict
 
 
 def _is_absent(file: Path) -> bool:
-    # Not file.exists(): a dangling link and a folder that may not be entered are errors, not absence.
+    # Not file.exists(): a dangling link or an inaccessible folder is an error, not absence.
     try:
         file.lstat()
     except (FileNotFoundError, NotADirectoryError):
         return True
     except OSError:
-        return False  # read_bounded says what is wrong with it
+        return False  # read_bounded reports what is wrong with it
     return False
 
 
 def _mapping(node: Node, what: str, name: str) -> dict[str, Node]:
-    if node.value is None:  # an empty file, or a section of which every line is commented out
+    if node.value is None:  # an empty file, or a section with all lines commented out
         return {}
     if not isinstance(node.value, dict):
         raise UsageError(
@@ -378,12 +378,12 @@ def _from_flags(flags: Mapping[str, object], names: Mapping[str, str], environ: 
 
 def _assemble(found: _Found, file: Path | None, around: PathContext) -> Config:
     values = {
-        # Defaults come last: one that needs a home folder must not fail where the user named a folder.
+        # Defaults are resolved last: one that needs a home folder must not fail if the user named a folder.
         key: value.resolve_default(around) if isinstance(value, Setting) else value
         for key, (value, _) in found.items()
     }
     return Config(
-        **{key: value for key, value in values.items() if "." not in key},  # type: ignore[arg-type]
+        **{key: value for key, value in values.items() if "." not in key},  # type: ignore[arg-type]  # read() has checked each value
         **{
             name: section(
                 **{key.removeprefix(f"{name}."): values[key] for key in values if key.startswith(f"{name}.")}

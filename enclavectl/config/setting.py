@@ -1,7 +1,7 @@
-"""What a configuration field can be: its kind of value, its default, its one line of explanation.
+"""The declaration of a configuration field: its kind of value, its default, its line of explanation.
 
-``enclavectl.config.load`` declares the fields with ``setting``; all else (the file's reader, the environment,
-``config show`` and the default file) is derived from those declarations.
+``enclavectl.config.load`` declares the fields with ``setting``. The file's reader, the environment, ``config
+show`` and the default file are derived from those declarations.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from enclavectl.errors import UsageError
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+    from enclavectl.json_object import JsonValue
+
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 E = TypeVar("E", bound=StrEnum)
@@ -28,13 +30,13 @@ _METADATA_KEY = "enclavectl.setting"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PathContext:
-    """What a path in a value is relative to: ``base`` for relative ones, ``environ`` for ``~``."""
+    """The context in which a path is resolved: ``base`` for relative ones, ``environ`` for ``~``."""
 
     base: Path | None
     environ: Mapping[str, str]
 
     def home(self) -> Path:
-        """Find the user's home folder: HOME, else what the password database says.
+        """Find the user's home folder: HOME, else the password database's.
 
         Raises:
             ValueError: there is neither.
@@ -49,7 +51,7 @@ class PathContext:
             raise ValueError("this user has no home folder") from None
 
     def absolute(self, text: str) -> Path:
-        """``text`` as an absolute path, ``~`` and relative paths resolved, links and ``..`` not.
+        """Make ``text`` an absolute path; resolve ``~`` and relative paths, but not links and ``..``.
 
         Raises:
             ValueError: empty, a NUL in it, or relative while the current folder is gone.
@@ -70,17 +72,19 @@ class PathContext:
 class Kind(Generic[T_co]):
     """A kind of value: ``expected`` says which are accepted, ``read`` checks one.
 
-    ``read`` takes what a YAML file or a flag holds and raises ValueError("expected ..., found ...");
-    ``decode`` turns the text of an environment variable into such a value, and never fails.
+    ``read`` takes the value of a YAML file or flag and raises ValueError("expected ..., found ...").
+    ``decode`` turns the text of an environment variable into such a value, and never fails. ``schema`` says
+    the same as ``expected`` in JSON Schema, for editors.
     """
 
     expected: str
     read: Callable[[object, PathContext], T_co]
+    schema: Mapping[str, JsonValue]
     decode: Callable[[str], object] = str
 
 
 def whole(low: int, high: int) -> Kind[int]:
-    """Whole numbers from ``low`` to ``high``."""
+    """Make the kind of whole numbers from ``low`` to ``high``."""
     expected = f"a whole number from {low} to {high}"
 
     def read(value: object, _around: PathContext) -> int:
@@ -92,11 +96,12 @@ def whole(low: int, high: int) -> Kind[int]:
     def decode(text: str) -> object:
         return int(text) if re.fullmatch(r"[-+]?[0-9]{1,18}", text) else text
 
-    return Kind(expected=expected, read=read, decode=decode)
+    schema: Mapping[str, JsonValue] = {"type": "integer", "minimum": low, "maximum": high}
+    return Kind(expected=expected, read=read, schema=schema, decode=decode)
 
 
 def optional(kind: Kind[T]) -> Kind[T | None]:
-    """Values of ``kind``, or null."""
+    """Make the kind of values of ``kind`` or null."""
     expected = f"{kind.expected}, or null"
 
     def read(value: object, around: PathContext) -> T | None:
@@ -105,11 +110,12 @@ def optional(kind: Kind[T]) -> Kind[T | None]:
     def decode(text: str) -> object:
         return None if text == "null" else kind.decode(text)
 
-    return Kind(expected=expected, read=read, decode=decode)
+    schema: Mapping[str, JsonValue] = {"anyOf": [dict(kind.schema), {"type": "null"}]}
+    return Kind(expected=expected, read=read, schema=schema, decode=decode)
 
 
 def one_of(members: type[E]) -> Kind[E]:
-    """Make the kind for the members of an enumeration, by value."""
+    """Make the kind of an enumeration's members, by value."""
     expected = "one of " + ", ".join(members)
 
     def read(value: object, _around: PathContext) -> E:
@@ -118,7 +124,7 @@ def one_of(members: type[E]) -> Kind[E]:
                 return member
         raise ValueError(f"expected {expected}, found {shown(value)}")
 
-    return Kind(expected=expected, read=read)
+    return Kind(expected=expected, read=read, schema={"enum": [member.value for member in members]})
 
 
 def _read_path(value: object, around: PathContext) -> Path:
@@ -137,13 +143,18 @@ def _read_reference(value: object, around: PathContext) -> str:
     raise ValueError(f"expected {REFERENCE.expected}, found {shown(value)}")
 
 
-PATH = Kind(expected="a path", read=_read_path)
-OPTIONAL_PATH = Kind(expected="a path, or null", read=_read_optional_path)
-REFERENCE = Kind(expected="an id, or the path of a model card or its folder", read=_read_reference)
+_TEXT: Mapping[str, JsonValue] = {"type": "string", "minLength": 1}
+PATH = Kind(expected="a path", read=_read_path, schema=_TEXT)
+OPTIONAL_PATH = Kind(
+    expected="a path, or null", read=_read_optional_path, schema={**_TEXT, "type": ["string", "null"]}
+)
+REFERENCE = Kind(
+    expected="an id, or the path of a model card or its folder", read=_read_reference, schema=_TEXT
+)
 
 
 def is_path(reference: str | Path) -> bool:
-    """Whether a reference names a place in the file system rather than something installed."""
+    """Return whether a reference is a path rather than the id of an installed model."""
     return isinstance(reference, Path) or "/" in reference or reference.endswith((".yaml", ".yml"))
 
 
@@ -166,7 +177,7 @@ class Setting:
         """Compute the default on this machine.
 
         Raises:
-            UsageError: it depends on a home folder, and the user has none.
+            UsageError: it needs a home folder, and the user has none.
         """
         try:
             return self.default(around) if callable(self.default) else self.default
@@ -181,8 +192,8 @@ def setting(
 ) -> Mapping[str, Setting]:
     """Make the metadata that makes a dataclass field a setting: ``top: int = field(metadata=setting(...))``.
 
-    ``default_text`` is the default as YAML, where ``default`` is a function. The field stays required for the
-    class itself: only the loader makes one, because every value needs a source.
+    ``default_text`` is the default as YAML, if ``default`` is a function. The field stays required in the
+    class: only the loader makes instances, because every value needs a source.
     """
     text = default_text or ("null" if default is None else str(default))
     return {_METADATA_KEY: Setting(key="", kind=kind, default=default, default_text=text, about=about)}

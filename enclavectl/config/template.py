@@ -1,4 +1,4 @@
-"""The configuration file as ``config init`` writes it."""
+"""The configuration file that ``config init`` writes."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from enclavectl.config.load import SECTIONS, SETTINGS
 
 
 def render_default() -> str:
-    """Render the default configuration file, every setting commented out, as defaults may improve."""
+    """Render the default configuration file, every setting commented out, so that later defaults apply."""
     lines = [
         "# Configuration of enclavectl. A line with #: shows a default; remove the #: and change it.",
         "# A flag goes before an environment variable, which goes before this file. Relative paths are",
         "# relative to the folder of this file. `enclavectl config show` prints every value with its source.",
+        "# `enclavectl schema config-file` prints a JSON Schema; editors complete this file with it.",
     ]
     section = ""
     for one in SETTINGS:

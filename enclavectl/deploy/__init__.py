@@ -1,1 +1,1 @@
-"""Files for others' supervisors."""
+"""Files for other supervisors, such as systemd."""

@@ -1,8 +1,8 @@
 """systemd units for an enclave, the listener, and one vsock-proxy for each endpoint that an enclave calls.
 
-They work with every systemd from 219 (Amazon Linux 2) on, which skips settings that it does not know.
-nitro-cli leaves a process behind for each enclave, whose end is the enclave's: a oneshot unit without
-RemainAfterExit kills it with the control group as soon as ``run`` has returned.
+They work with every systemd from 219 (Amazon Linux 2) on, which ignores settings that it does not know.
+nitro-cli leaves a daemon behind for each enclave, and the enclave ends with it. A oneshot unit without
+RemainAfterExit would kill that daemon with the control group as soon as ``run`` returns.
 """
 
 from __future__ import annotations
@@ -24,20 +24,21 @@ _NITRO_CLI_FOLDERS = ("/run/nitro_enclaves", "/var/log/nitro_enclaves")
 _MAX_VSOCK_PORT = 2**32 - 2
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", re.ASCII)
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|[0-9A-Fa-f:]{2,39}", re.ASCII)
-# Four connections are the proxy's own default; the fifth then waits without a word (issue 413 of nitro-cli).
+# The proxy's own default is four connections; the fifth then waits silently (issue 413 of nitro-cli).
 _WORKERS = 32
-# Above nitro-cli's bound of a boot: launches take turns, and the enclave proves itself afterwards.
+# Seconds beyond nitro-cli's bound of a boot: launches take turns, and `run` verifies the enclave afterwards.
 _START_MARGIN_S = 300
-# Above the minute that nitro-cli may take to end an enclave, and the turns that it may have to wait for.
+# Seconds: the minute that nitro-cli may take to end an enclave, and the time to wait for its turn.
 _STOP_S = 180
-# What is refused, not what is allowed: systemd 219 knows no groups of calls, and would take an allow-list of
-# groups for an empty one.
+# A list of refused calls, not of allowed ones: systemd 219 knows no groups of calls, and would read an
+# allow-list of groups as an empty one.
 _REFUSED_CALLS = (
     "~@clock @cpu-emulation @debug @module @mount @obsolete @privileged @raw-io @reboot @resources @swap"
 )
-# What no unit needs. https://www.freedesktop.org/software/systemd/man/latest/systemd.exec.html
-# Left out on purpose: PrivateNetwork hides the enclaves' sockets from /proc/net/unix, where doctor and plan
-# see what runs; ProcSubset hides /proc/meminfo, which run reads; RemoveIPC would reach other programs.
+# Restrictions that suit every unit. https://www.freedesktop.org/software/systemd/man/latest/systemd.exec.html
+# Omitted on purpose: PrivateNetwork hides the enclaves' sockets from /proc/net/unix, where doctor and plan
+# find # running enclaves; ProcSubset hides /proc/meminfo, which run reads; RemoveIPC would affect other
+# programs.
 _HARDENING = (
     "NoNewPrivileges=yes",
     "CapabilityBoundingSet=",
@@ -66,7 +67,7 @@ _HARDENING = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """What an enclave may call: its connections to vsock port ``local`` of the parent go to ``host:port``."""
+    """A host that an enclave may call: the parent's vsock port ``local`` leads to ``host:port``."""
 
     local: int
     host: str
@@ -74,13 +75,13 @@ class Endpoint:
 
     @property
     def name(self) -> str:
-        """The name of its unit and its list, without what comes behind the dot."""
+        """The name of its unit and its list, without the suffix."""
         return f"enclavectl-vsock-proxy-{self.local}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitsRequest:
-    """What to write units for. All paths are absolute; ``boot_bound_s`` is nitro-cli's."""
+    """The inputs of the units. All paths are absolute; ``boot_bound_s`` is nitro-cli's."""
 
     name: str
     eif: Path
@@ -97,10 +98,10 @@ class UnitsRequest:
     vsock_proxy: Path = Path("/usr/bin/vsock-proxy")
 
     def __post_init__(self) -> None:
-        """Refuse what systemd would read as something else.
+        """Refuse values that systemd would misread.
 
         Raises:
-            UsageError: a name that is no part of a unit's name, a relative path, or a port used twice.
+            UsageError: a name that is not valid in a unit's name, a relative path, or a port used twice.
         """
         for what, name in (("--name", self.name), ("--user", self.user)):
             if not _NAME.fullmatch(name):
@@ -118,7 +119,7 @@ class UnitsRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitFile:
-    """A file with its place on the host."""
+    """A file and its path on the host."""
 
     name: str
     folder: str
@@ -126,10 +127,10 @@ class UnitFile:
 
 
 def parse_endpoint(text: str) -> Endpoint:
-    """Read the endpoint that ``PORT:HOST:PORT`` names: vsock port, host, TCP port.
+    """Parse an endpoint ``PORT:HOST:PORT``: vsock port, host, TCP port.
 
     Raises:
-        UsageError: it is none, or its vsock port is nitro-cli's own.
+        UsageError: the text has another form, or its vsock port is nitro-cli's own.
     """
     local, _, rest = text.partition(":")
     host, _, port = rest.rpartition(":")
@@ -149,7 +150,7 @@ def parse_endpoint(text: str) -> Endpoint:
 
 
 def write_units(request: UnitsRequest) -> list[UnitFile]:
-    """Return the files: the enclave's unit, the listener's, and two for each endpoint."""
+    """Make the files: the enclave's unit, the listener's, and two for each endpoint."""
     files = [_enclave(request), _listener(request)]
     for endpoint in request.endpoints:
         files += [_proxy(request, endpoint), _allowlist(endpoint)]
@@ -157,15 +158,15 @@ def write_units(request: UnitsRequest) -> list[UnitFile]:
 
 
 def install_commands(request: UnitsRequest, files: Sequence[UnitFile], folder: str) -> list[str]:
-    """Return what to run, in order, to have these files of ``folder`` in force."""
-    # The units may write nowhere else in the home, and cannot make it themselves.
+    """Return the commands, in order, that install these files of ``folder`` and start the units."""
+    # The units may write nowhere else in the home, and cannot create this folder themselves.
     state = f"sudo -u {request.user} mkdir -p -m 0700 {shlex.quote(str(request.state_dir))}"
     units = [file.name for file in files if file.folder == UNIT_DIR]
     lines = [
         f"sudo install -m 0644 {shlex.quote(f'{folder}/{file.name}')} {file.folder}/{file.name}"
         for file in files
     ]
-    # The proxies first: an enclave calls as soon as it runs.
+    # The proxies first: an enclave may call as soon as it runs.
     ordered = sorted(units, key=lambda name: "vsock-proxy" not in name)
     return [state, *lines, "sudo systemctl daemon-reload", f"sudo systemctl enable --now {' '.join(ordered)}"]
 
@@ -187,7 +188,7 @@ def _enclave(request: UnitsRequest) -> UnitFile:
     ]
     stop = [str(request.enclavectl), "terminate", request.name, "--backend", "nitro"]
     proxies = [f"{endpoint.name}.service" for endpoint in request.endpoints]
-    # Requires: whoever restarts the allocator stops the enclave first, without which it would refuse.
+    # Requires=: a restart of the allocator first stops the enclave; otherwise the allocator would refuse.
     return _unit(
         _enclave_unit(request),
         {
@@ -218,10 +219,10 @@ def _enclave(request: UnitsRequest) -> UnitFile:
 def _listener(request: UnitsRequest) -> UnitFile:
     policy = [] if request.policy is None else ["--policy", str(request.policy)]
     listen = [str(request.enclavectl), "listen", "--backend", "nitro", "--output", "json", *policy]
-    # Not into the journal, which others read and which is sent elsewhere: answers are about patients.
-    # A shell in place of StandardOutput=append:, which systemd before 240 would skip, and journal them.
+    # Not to the journal, which others read and which may be forwarded: answers are about patients. A shell
+    # instead of StandardOutput=append:, which systemd before 240 ignores; it would journal the answers.
     keep = ["/bin/sh", "-c", 'umask 077; exec "$@" >> "$0"', str(answers_file(request)), *listen]
-    # After the enclave: without --policy it takes what was measured when that was started.
+    # After the enclave: without --policy the listener takes the registers measured at the enclave's start.
     return _unit(
         "enclavectl-listen.service",
         {
@@ -251,7 +252,8 @@ def _proxy(request: UnitsRequest, endpoint: Endpoint) -> UnitFile:
         *("--config", f"{LIST_DIR}/{endpoint.name}.yaml"),
         *(str(endpoint.local), endpoint.host, str(endpoint.port)),
     ]
-    # It looks its host up before it listens, so it needs the network; and ends if that fails later.
+    # The proxy resolves its host before it listens, so it needs the network, and ends if a lookup fails
+    # later.
     return _unit(
         f"{endpoint.name}.service",
         {
@@ -277,7 +279,7 @@ def _proxy(request: UnitsRequest, endpoint: Endpoint) -> UnitFile:
 
 
 def _allowlist(endpoint: Endpoint) -> UnitFile:
-    # Quoted: an IPv6 address has colons.
+    # Quoted, because an IPv6 address has colons.
     text = f'{MARK}\nallowlist:\n- {{address: "{endpoint.host}", port: {endpoint.port}}}\n'
     return UnitFile(name=f"{endpoint.name}.yaml", folder=LIST_DIR, text=text)
 
@@ -297,13 +299,13 @@ def _sandbox(request: UnitsRequest, *devices: str) -> Iterator[str]:
     yield from (f"DeviceAllow={device} rw" for device in devices)
     yield "IPAddressDeny=any"
     yield "RestrictAddressFamilies=AF_UNIX AF_VSOCK"
-    # The name that systemd 219 knows too. "-": what is not there yet stops nothing.
+    # The setting's old name, which systemd 219 knows as well. "-" ignores folders that do not exist yet.
     folders = (str(request.state_dir), f"{request.home}/.nitro_cli", *_NITRO_CLI_FOLDERS)
     yield f"ReadWriteDirectories={' '.join(_quoted(f'-{folder}') for folder in folders)}"
 
 
 def answers_file(request: UnitsRequest) -> Path:
-    """Return where the listener's unit keeps the answers; only its user may read it."""
+    """Return the path of the listener's answers; only its user may read the file."""
     return request.state_dir / "answers.jsonl"
 
 

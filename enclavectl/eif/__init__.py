@@ -1,7 +1,7 @@
 """Read, check, measure, build, sign and compare Enclave Image Format files, byte for byte like nitro-cli.
 
-The ring's rules: nothing here prints, starts processes or needs the network; files are streamed, never held
-in memory; every reader is total and raises ``EifError`` with a stable code and an offset.
+The room's rules: nothing here prints, starts processes or needs the network. Files are streamed, never held
+in memory. Every reader is total and raises only ``EifError``, with a stable code and an offset.
 
 What to start with::
 

@@ -53,7 +53,7 @@ class ImageSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """Sections as they are to be written, and the header fields that are free to choose."""
+    """The sections in the order in which they are written, and the header fields of the builder's choice."""
 
     sections: tuple[tuple[SectionKind, FileRange], ...]
     flags: int
@@ -167,7 +167,7 @@ def _write(parts: Parts, file: BinaryIO, on_bytes: OnBytes | None) -> Measuremen
 
 
 class _Body:
-    """The writer of everything behind the header."""
+    """The writer of all bytes after the header."""
 
     def __init__(self, file: BinaryIO, on_bytes: OnBytes | None) -> None:
         self._file, self._on_bytes = file, on_bytes

@@ -6,7 +6,7 @@ from enclavectl.eif.errors import EifError
 
 
 def _head(major: int, count: int) -> bytes:
-    """Return a CBOR head in its shortest form; everything here is shorter than 65,536."""
+    """Return a CBOR head in its shortest form; no item here is 65,536 bytes or longer."""
     if count < 24:
         return bytes([major | count])
     if count < 256:
@@ -20,14 +20,14 @@ def byte_string(data: bytes) -> bytes:
 
 
 def array(data: bytes) -> bytes:
-    """Return an array of integers, one for each byte: what serde makes of a Rust ``Vec<u8>``."""
+    """Return an array of integers, one for each byte, as serde encodes a Rust ``Vec<u8>``."""
     return _head(0x80, len(data)) + b"".join([_head(0, value) for value in data])
 
 
 class Reader:
-    """Reads only what ``byte_string``, ``array`` and the literals of the writer are.
+    """A reader that accepts only the output of ``byte_string``, ``array`` and the writer's literals.
 
-    ``code`` is that of the ``EifError`` which any other input raises; ``base`` is the offset of the data.
+    Any other input raises an ``EifError`` with ``code``; ``base`` is the offset of the data in the file.
     """
 
     def __init__(self, data: bytes, code: str, base: int) -> None:
@@ -50,7 +50,7 @@ class Reader:
         return data
 
     def array(self) -> bytes:
-        """Read an array of integers and return the bytes that it stands for."""
+        """Read an array of integers and return it as bytes."""
         return bytes([self._octet() for _ in range(self._number(0x80))])
 
     def end(self) -> None:

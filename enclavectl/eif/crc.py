@@ -1,4 +1,4 @@
-"""CRC-32 of two pieces from the CRCs of each, so that a header can be written after what follows it.
+"""The CRC-32 of two pieces from the CRC of each, so that a header can be written after the data.
 
 A CRC is linear over GF(2): ``crc(a + b) = crc(a) * x^(8 * len(b)) + crc(b)`` modulo the polynomial. This is
 zlib's ``crc32_combine`` (https://github.com/madler/zlib/blob/v1.3.1/crc32.c), which Python does not expose.

@@ -1,7 +1,7 @@
-"""What ``nitro-cli describe-eif`` prints of a file, key by key, with our own facts beside it.
+"""The keys that ``nitro-cli describe-eif`` prints of a file, with our own facts beside them.
 
-Custom metadata is flattened into ``Metadata``, as there, except for keys that would stand in for one of the
-builder's own: with the official tool ``{"BuildTime": ...}`` in the custom part passes for the build time.
+Custom metadata is flattened into ``Metadata``, as nitro-cli does it, except for keys of the builder: in
+nitro-cli's output, ``{"BuildTime": ...}`` in the custom part replaces the build time.
 https://github.com/aws/aws-nitro-enclaves-cli/blob/v1.4.2/src/common/json_output.rs
 """
 
@@ -19,7 +19,7 @@ from enclavectl.eif.metadata import Metadata
 from enclavectl.eif.names import algorithm_name, attribute_name
 from enclavectl.eif.signature import issuer_names
 
-# What every nitro-cli up to 1.4 prints; 1.5 has `Sha512_48 { .. }`, its library's new name for the same.
+# nitro-cli up to 1.4 prints this; 1.5 prints `Sha512_48 { .. }`, its library's new name of the same hash.
 _HASH_ALGORITHM = "Sha384 { ... }"
 
 
@@ -27,7 +27,7 @@ def describe(examination: Examination) -> dict[str, object]:
     """Return the JSON object of ``eif show``.
 
     Raises:
-        EifError: there is not even a header to describe.
+        EifError: the file is too short for a header.
     """
     layout = examination.scan.linear
     if layout is None:
@@ -90,7 +90,7 @@ def _certificate(certificate: x509.Certificate) -> dict[str, object]:
     try:
         issuer = issuer_names(certificate)
     except EifError:
-        issuer = []  # a finding says so
+        issuer = []  # a finding reports it
     names = {attribute_name(oid): _rust_debug(text) for oid, text in issuer}
     return {
         "IssuerName": dict(sorted(names.items())),
@@ -102,7 +102,7 @@ def _certificate(certificate: x509.Certificate) -> dict[str, object]:
 
 
 def _rust_debug(text: str) -> str:
-    r"""Write text as Rust's ``{:?}`` does, with the quotes deleted, which is what nitro-cli prints."""
+    r"""Write text as nitro-cli prints it: as Rust's ``{:?}`` does, without the quotes."""
     known = {"\\": "\\\\", '"': "\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\0": "\\0"}
     return "".join(
         known.get(char) or (char if char.isprintable() else f"\\u{{{ord(char):x}}}") for char in text

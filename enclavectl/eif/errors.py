@@ -1,4 +1,4 @@
-"""What this ring raises: one type per reader, each an ``EifError`` with a stable code and an offset."""
+"""The errors of this room: one type per reader, each an ``EifError`` with a stable code and an offset."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class EifError(UsageError):
     """A broken rule of an image, or of a part of one.
 
     ``code`` is stable and meant for programs. ``offset`` is in bytes from the start of the file (or, for a
-    ``CpioError`` or a ``LayerError``, of the archive); ``None`` where the rule is not about one place.
-    ``reason`` is the message without that place.
+    ``CpioError`` or a ``LayerError``, of the archive); ``None`` if the rule is not about one place.
+    ``reason`` is the message without the offset.
     """
 
     kind = "eif"
@@ -38,9 +38,9 @@ class LayerError(EifError):
 
 @contextmanager
 def naming(path: Path, *, hint: str | None = None) -> Iterator[None]:
-    """Let an ``EifError`` of the block begin with the file's name, which the readers do not know.
+    """Prefix the message of an ``EifError`` in the block with the file's name, which readers do not know.
 
-    ``hint`` takes the place of the reader's own.
+    ``hint`` replaces the reader's hint.
     """
     try:
         yield

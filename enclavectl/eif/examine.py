@@ -1,4 +1,4 @@
-"""Everything that can be known about one file: the strict reader, and what show and verify are made of."""
+"""One whole file: the strict reader, and the lenient examination behind ``eif show`` and ``eif verify``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from enclavectl.eif.findings import Finding, Severity, finding_of
 from enclavectl.eif.format import CRC_OFFSET, FLAG_ARM64, MAX_METADATA, MAX_SIGNATURE, SectionKind
 from enclavectl.eif.layout import Layout, Scan
 from enclavectl.eif.lint import lint_contents, lint_ramdisks
-from enclavectl.eif.measure import Measured, Measurements, OnBytes, file_crc, measure_layout
+from enclavectl.eif.measure import MeasuredFile, Measurements, OnBytes, file_crc, measure_layout
 from enclavectl.eif.metadata import Metadata, parse_metadata
 from enclavectl.eif.scan import parse_layout, scan_layout
 from enclavectl.eif.signature import (
@@ -33,7 +33,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
-    """A file that broke no rule of the strict reader. The signature, if any, has not been verified.
+    """A file that breaks no rule of the strict reader. The signature, if any, is not verified yet.
 
     ``warnings`` are about the signature section.
     """
@@ -49,10 +49,10 @@ class Image:
 class Examination:
     """The result of lenient reading.
 
-    ``measurements`` are those of the linear view, which is what nitro-cli prints; where the header's table
-    shows other sections, ``table_measurements`` are what the hypervisor would measure. Both are ``None``
-    where the sections cannot be walked, or where the header's flags make PCR0 unknown. ``signature_ok`` is
-    ``None`` only where there is no signature, or nothing that it could be over.
+    ``measurements`` are those of the linear view, which nitro-cli prints. If the header's table has other
+    sections, ``table_measurements`` are the values that the hypervisor would measure. Both are ``None`` if
+    the sections cannot be walked, or if the header's flags make PCR0 unknown. ``signature_ok`` is ``None``
+    only if there is no signature, or no measurement to verify it against.
     """
 
     scan: Scan
@@ -67,13 +67,13 @@ class Examination:
 
     @property
     def is_signed(self) -> bool:
-        """True where there is a signature section, even one that cannot be read."""
+        """True if there is a signature section, even an unreadable one."""
         linear = self.scan.linear
         return linear is not None and linear.first(SectionKind.SIGNATURE) is not None
 
     @property
     def sound(self) -> bool:
-        """True without any error or warning: what ``eif verify`` asks for."""
+        """True if there is no error and no warning; ``eif verify`` requires that."""
         return all(finding.severity is Severity.NOTE for finding in self.findings)
 
 
@@ -112,7 +112,7 @@ def measure_image(file: BinaryIO, *, on_bytes: OnBytes | None = None) -> Measure
 def read_verified(file: BinaryIO, *, on_bytes: OnBytes | None = None) -> Image:
     """Read an image whose signature, if it has one, is valid; so its PCR8 is the signer's.
 
-    The certificate's validity in time is not looked at, since no register depends on it.
+    The certificate's validity in time is not checked, since no register depends on it.
 
     Raises:
         EifError: see ``read_image`` and ``verify_signature``.
@@ -133,8 +133,8 @@ def examine(
 ) -> Examination:
     """Find every defect and every fact of a file, however broken it is. ``now`` needs a time zone.
 
-    ``force_flags`` gives PCRs also where unknown header flags make them a guess; ``archives`` reads the
-    ramdisks' archives as well, which takes as long again.
+    ``force_flags`` computes PCRs even if unknown header flags make them a guess. ``archives`` also reads the
+    ramdisks' archives, which doubles the time.
     """
     scan = scan_layout(file)
     findings = list(scan.findings)
@@ -191,7 +191,7 @@ def _nothing(scan: Scan) -> Examination:
 
 
 def _attempt(findings: list[Finding], step: Callable[[], _T]) -> _T | None:
-    """Return the step's result; its error becomes a finding, so that the examination goes on."""
+    """Run a step and return its result; turn its error into a finding, so that the examination continues."""
     try:
         return step()
     except EifError as exc:
@@ -201,7 +201,7 @@ def _attempt(findings: list[Finding], step: Callable[[], _T]) -> _T | None:
 
 def _read_metadata(layout: Layout) -> Metadata | None:
     section = layout.first(SectionKind.METADATA)
-    if section is None or not section.size:  # the layout's rules have their own words for these
+    if section is None or not section.size:  # findings of the layout report these
         return None
     try:
         return parse_metadata(layout.data(section).read(MAX_METADATA))
@@ -217,7 +217,7 @@ def _read_signature(layout: Layout) -> SignatureBlock | None:
 
 
 def _signature_warnings(layout: Layout, block: SignatureBlock | None) -> Iterator[Finding]:
-    """Yield what is odd about a signature section whose certificate can be read, and a key in any."""
+    """Yield the oddities of a readable signature section, and a private key in any signature section."""
     section = layout.first(SectionKind.SIGNATURE)
     if section is None:
         return
@@ -227,22 +227,22 @@ def _signature_warnings(layout: Layout, block: SignatureBlock | None) -> Iterato
     yield from filter(None, found)
 
 
-def _measure(layout: Layout, pcr8: str | None, on_bytes: OnBytes | None) -> Measured:
+def _measure(layout: Layout, pcr8: str | None, on_bytes: OnBytes | None) -> MeasuredFile:
     measured = measure_layout(layout, pcr8=pcr8, on_bytes=on_bytes)
     end = layout.sections[-1].end if layout.sections else 0
     if end == layout.size:
         return measured
     # Bytes outside every section: the CRC that the hypervisor checks covers them, so it needs its own pass.
-    return Measured(measurements=measured.measurements, crc32=file_crc(layout))
+    return MeasuredFile(measurements=measured.measurements, crc32=file_crc(layout))
 
 
-def _measure_table(scan: Scan) -> Measured | None:
-    """Measure what the table shows, where that is other sections than the walk finds."""
+def _measure_table(scan: Scan) -> MeasuredFile | None:
+    """Measure the table's sections if they differ from those of the walk."""
     view = scan.table
     if view is None or not scan.views_differ:
         return None
     if sum(section.size for section in view.sections) > 2 * view.size:
-        return None  # slots that overlap could make one file cost as much as 32
+        return None  # overlapping slots could make one file cost as much as 32 files
     return measure_layout(view)
 
 
@@ -264,7 +264,7 @@ def _metadata_form(layout: Layout, metadata: Metadata | None) -> Iterator[Findin
         return
     try:
         canonical = metadata.to_bytes() == layout.data(section).read(MAX_METADATA)
-    except EifError:  # numbers that the official writer cannot have written
+    except EifError:  # numbers that the official writer cannot write
         canonical = False
     if not canonical:
         yield Finding(

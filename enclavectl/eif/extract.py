@@ -22,7 +22,7 @@ _NAMES = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Extracted:
+class ExtractedSection:
     """One section, written to ``path``."""
 
     path: Path
@@ -30,15 +30,15 @@ class Extracted:
     size: int
 
 
-def extract_sections(file: BinaryIO, folder: Path) -> tuple[Extracted, ...]:
+def extract_sections(file: BinaryIO, folder: Path) -> tuple[ExtractedSection, ...]:
     """Write one file for each section of an image that the strict reader accepts into a new ``folder``.
 
-    Ramdisks are numbered in boot order. All of them are whole, or there is no folder.
+    Ramdisks are numbered in boot order. On failure there is no folder.
 
     Raises:
-        EifError: the image breaks a rule; nothing was written.
+        EifError: the image breaks a rule.
         StateError: ``folder`` exists.
-        HostError: the file system refused.
+        HostError: the file system failed.
     """
     layout = read_image(file).layout
     if folder.exists() or folder.is_symlink():
@@ -54,8 +54,8 @@ def extract_sections(file: BinaryIO, folder: Path) -> tuple[Extracted, ...]:
     return tuple(replace(one, path=folder / one.path.name) for one in written)
 
 
-def _write_parts(layout: Layout, folder: Path) -> list[Extracted]:
-    written: list[Extracted] = []
+def _write_parts(layout: Layout, folder: Path) -> list[ExtractedSection]:
+    written: list[ExtractedSection] = []
     ramdisks = 0
     for section in layout.sections:
         name = _NAMES.get(SectionKind(section.kind))
@@ -66,5 +66,5 @@ def _write_parts(layout: Layout, folder: Path) -> list[Extracted]:
             for chunk in layout.data(section).chunks():
                 staged.file.write(chunk)
             staged.commit(path)
-        written.append(Extracted(path=path, kind=section.name, size=section.size))
+        written.append(ExtractedSection(path=path, kind=section.name, size=section.size))
     return written

@@ -1,4 +1,4 @@
-"""A range of an open file: how the modules here hand data on without holding it."""
+"""A range of an open file: a reference to data that is read only when needed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import BinaryIO, Protocol
 from enclavectl.eif.errors import EifError
 from enclavectl.files import sha256_of
 
-# Large enough that per-chunk costs vanish beside hashing (some 1.4 ms), small enough for the L2 cache.
+# Large enough that per-chunk costs vanish beside hashing (about 1.4 ms), small enough for the L2 cache.
 CHUNK = 1 << 20
 
 
@@ -28,7 +28,7 @@ class SeekableFile(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileRange:
-    """``size`` bytes at ``offset`` of ``file``. Nothing is read before it is asked for.
+    """``size`` bytes at ``offset`` of ``file``. Creating a range reads nothing.
 
     The file stays open as long as the range is used; the file's position is not preserved.
     """

@@ -1,4 +1,4 @@
-"""One defect, or one remark, about a file; lists of these are what lenient reading returns."""
+"""A defect or a remark about a file; lenient reading returns a list of these."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """``code`` is stable; ``offset`` is in bytes from the start of the file, where there is one place."""
+    """One defect or remark. ``code`` is stable; ``offset``, in bytes from the file's start, may be None."""
 
     severity: Severity
     code: str
@@ -56,10 +56,10 @@ def finding_of(error: EifError) -> Finding:
 
 
 def raise_first_error(findings: tuple[Finding, ...]) -> None:
-    """Return if no finding is an error.
+    """Raise the first finding that is an error, if there is one.
 
     Raises:
-        EifError: the first one that is.
+        EifError: the first error among the findings.
     """
     for finding in findings:
         if finding.severity is Severity.ERROR:

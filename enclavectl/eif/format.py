@@ -38,34 +38,34 @@ class SectionKind(IntEnum):
 
 
 class Arch(Enum):
-    """The target of an image; the value is Docker's word for it."""
+    """The architecture of an image; the value is Docker's name for it."""
 
     X86_64 = "amd64"
     ARM64 = "arm64"
 
     @property
     def machine(self) -> str:
-        """The kernel's word for it (``uname -m``)."""
+        """The kernel's name for it (``uname -m``)."""
         return "aarch64" if self is Arch.ARM64 else "x86_64"
 
     @property
     def kernel_name(self) -> str:
-        """nitro-cli's name of the kernel file for this target."""
+        """nitro-cli's name of the kernel file for this architecture."""
         return "Image" if self is Arch.ARM64 else "bzImage"
 
     @property
     def flags(self) -> int:
-        """The header flags of an image for this target."""
+        """The header flags of an image for this architecture."""
         return FLAG_ARM64 if self is Arch.ARM64 else 0
 
 
 def arch_named(name: str) -> Arch | None:
-    """Return the target that Docker or ``uname -m`` calls so, or None if enclaves do not have it."""
+    """Return the architecture of this name (Docker's or ``uname -m``'s), or None if enclaves lack it."""
     return next((arch for arch in Arch if name in (arch.value, arch.machine)), None)
 
 
 def kernel_arch(head: bytes) -> Arch | None:
-    """Return what a kernel with this head is for: a bzImage or a plain arm64 Image; None for neither.
+    """Return the architecture of a kernel by its head (a bzImage or a plain arm64 Image), else None.
 
     https://docs.kernel.org/arch/x86/boot.html and https://docs.kernel.org/arch/arm64/booting.html
     """
@@ -92,11 +92,11 @@ class Header:
 
     @property
     def arch(self) -> Arch:
-        """The target that bit 0 of the flags names."""
+        """The architecture that bit 0 of the flags names."""
         return Arch.ARM64 if self.flags & FLAG_ARM64 else Arch.X86_64
 
     def to_bytes(self) -> bytes:
-        """Return the 548 bytes as they stand in the file."""
+        """Encode the header as its 548 bytes."""
         return _HEADER.pack(
             self.magic,
             self.version,

@@ -1,4 +1,4 @@
-"""Where the sections of a file are: one view of it, or the two that readers may have."""
+"""The places of a file's sections: one view of the file, or the two that readers may have."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from enclavectl.eif.format import Header, Section, SectionKind
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """The sections of one file, in file order, with the file that they are in."""
+    """The sections of one file in file order, and the open file."""
 
     file: BinaryIO
     size: int
@@ -36,9 +36,9 @@ class Layout:
 class Scan:
     """The result of lenient reading of the layout.
 
-    ``linear`` is the official reader's view. ``table`` is that of QEMU and the hypervisor; it is ``None``
-    where a slot points outside the file, and equals ``linear`` on a file without layout errors. Both are
-    ``None`` where the file is too short for a header.
+    ``linear`` is the official reader's view. ``table`` is the view of QEMU and the hypervisor; it is ``None``
+    if a slot points outside the file, and equals ``linear`` in a file without layout errors. Both are
+    ``None`` if the file is too short for a header.
     """
 
     linear: Layout | None
@@ -47,7 +47,7 @@ class Scan:
 
     @property
     def views_differ(self) -> bool:
-        """True where readers that follow the table see another image than those that do not."""
+        """True if readers that follow the table see another image than readers that do not."""
         if self.linear is None:
             return False
         return self.table is None or self.table.sections != self.linear.sections

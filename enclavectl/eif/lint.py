@@ -1,8 +1,8 @@
 """Checks of section contents that no hash covers.
 
-PCRs hash bytes without lengths: whoever moves bytes from the command line to the end of the kernel keeps
-PCR0, PCR1 and the signature, and boots the measured image with another command line. So the kernel's own
-header must account for the section's whole length, and each ramdisk must begin like one.
+PCRs hash bytes without lengths. An attacker who moves bytes from the command line to the end of the kernel
+keeps PCR0, PCR1 and the signature, and boots the measured image with another command line. So the kernel's
+own header must account for the section's whole length, and each ramdisk must begin with a ramdisk's magic.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CPIO_MAGICS = (CPIO_MAGIC, b"070702")
 
 
 def lint_contents(layout: Layout) -> Iterator[Finding]:
-    """Yield what is odd about kernel, command line and ramdisks; only their first bytes are read."""
+    """Check kernel, command line and ramdisks by their first bytes; yield the oddities."""
     for section in layout.sections:
         data, offset = layout.data(section), section.data_offset
         if section.kind == SectionKind.KERNEL:
@@ -49,14 +49,14 @@ def _ramdisk_head(head: bytes, offset: int) -> Iterator[Finding]:
 
 
 def _not_read(message: str, offset: int) -> Finding:
-    """Make a remark about what Linux may boot although nothing here can say whether it is whole."""
+    """Make a remark about a ramdisk that Linux may boot but this program cannot read."""
     return Finding(severity=Severity.NOTE, code=NOT_READ, message=message, offset=offset)
 
 
 def lint_ramdisks(layout: Layout) -> Iterator[Finding]:
-    """Read each ramdisk, and yield why it is no archive from its beginning to its end.
+    """Read each ramdisk whole, and yield a finding if it is not a valid archive.
 
-    What they unpack to is bounded by their size (``ReadBudget``).
+    Their unpacked size is bounded by their size (``ReadBudget``).
     """
     ramdisks = [section for section in layout.all_of(SectionKind.RAMDISK) if section.size]
     budget = ReadBudget.for_size(sum(section.size for section in ramdisks))
@@ -64,7 +64,7 @@ def lint_ramdisks(layout: Layout) -> Iterator[Finding]:
         data, offset = layout.data(section), section.data_offset
         packing = packing_of(head := data.head(MAGIC_SIZE))
         if not (packing.is_readable if packing else head.startswith(CPIO_MAGICS)):
-            continue  # lint_contents says so
+            continue  # lint_contents reports it
         try:
             for entry in read_ramdisk(data, budget):
                 if entry.name.startswith(b"/") or b".." in entry.name.split(b"/"):
@@ -80,7 +80,7 @@ def lint_ramdisks(layout: Layout) -> Iterator[Finding]:
 
 
 def cmdline_defect(data: bytes) -> str | None:
-    """Say why ``data`` is no command line that every loader reads alike, or return None."""
+    """Return why loaders could read the command line ``data`` differently, or None."""
     if len(data) > MAX_CMDLINE:
         return f"expected at most {MAX_CMDLINE} bytes, found {len(data)}"
     bad = next((index for index, byte in enumerate(data) if not 0x20 <= byte < 0x7F), None)
@@ -139,7 +139,7 @@ def _bzimage(data: FileRange, head: bytes) -> Iterator[Finding]:
 
 
 def _signed_end(head: bytes, expected: int) -> int | None:
-    """Return where a kernel signed for Secure Boot ends: behind its PE header's certificate table."""
+    """Return the end of a kernel signed for Secure Boot: the end of its PE header's certificate table."""
     (pe,) = struct.unpack_from("<I", head, 0x3C)
     if head[pe : pe + 4] != b"PE\0\0" or len(head) < pe + 24 + 152:
         return None

@@ -51,20 +51,20 @@ class Measurements:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
-    """The result of one pass over a file. ``crc32`` is computed; the header has the one that is claimed."""
+class MeasuredFile:
+    """The result of one pass over a file. ``crc32`` is computed, not read from the header."""
 
     measurements: Measurements
     crc32: int
 
 
 def extend_once(digest: bytes) -> str:
-    """Return the register, in hex, that started as zeros and was extended with one SHA-384 digest."""
+    """Extend a register of zeros with one SHA-384 digest; return it in hex."""
     return hashlib.sha384(bytes(PCR_SIZE) + digest).hexdigest()
 
 
 def certificate_pcr(der: bytes) -> str:
-    """Return PCR8 of an image that the holder of this certificate signed."""
+    """Return PCR8 of an image signed with this certificate."""
     return extend_once(hashlib.sha384(der).digest())
 
 
@@ -72,15 +72,15 @@ class Measurer:
     """The hashes behind PCR0, PCR1 and PCR2, fed with section data in file order.
 
     PCR0 and PCR1 hash the same bytes up to the end of the first ramdisk, so one context serves both until
-    then. That context runs in a thread of its own, one chunk behind the caller, who hashes PCR2 meanwhile:
-    hashlib releases the interpreter lock, so two cores need about half of the time that one needs.
+    then. That context runs in its own thread, one chunk behind the caller, while the caller hashes PCR2.
+    hashlib releases the interpreter lock, so two cores need about half the time of one.
     """
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pcr0")
         self._pending: Future[None] | None = None
         self._image = hashlib.sha384()
-        self._boot = self._image  # becomes a context of its own at the second ramdisk
+        self._boot = self._image  # replaced by a separate context at the second ramdisk
         self._application = hashlib.sha384()
         self._ramdisks = 0
 
@@ -93,18 +93,18 @@ class Measurer:
         self._pool.shutdown()
 
     def start_section(self, kind: int) -> None:
-        """Begin a section; call this for each one, measured or not."""
+        """Begin a section. Call this for each section, measured or not."""
         if kind == SectionKind.RAMDISK:
             self._ramdisks += 1
             if self._ramdisks == 2:
-                self._settle()
+                self._join_boot_hash()
                 self._boot = self._image.copy()
 
     def update(self, kind: int, data: bytes) -> None:
-        """Hash one chunk of the section that was started last."""
+        """Hash one chunk of the current section."""
         if kind not in (SectionKind.KERNEL, SectionKind.CMDLINE, SectionKind.RAMDISK):
             return
-        self._settle()
+        self._join_boot_hash()
         self._pending = self._pool.submit(self._image.update, data)
         if self._ramdisks < 2:
             return
@@ -112,8 +112,8 @@ class Measurer:
         other.update(data)
 
     def finish(self, *, pcr8: str | None = None) -> Measurements:
-        """Return the registers of everything that was fed."""
-        self._settle()
+        """Return the registers of all section data so far."""
+        self._join_boot_hash()
         return Measurements(
             pcr0=extend_once(self._image.digest()),
             pcr1=extend_once(self._boot.digest()),
@@ -121,13 +121,15 @@ class Measurer:
             pcr8=pcr8,
         )
 
-    def _settle(self) -> None:
+    def _join_boot_hash(self) -> None:
         if self._pending is not None:
             self._pending.result()
             self._pending = None
 
 
-def measure_layout(layout: Layout, *, pcr8: str | None = None, on_bytes: OnBytes | None = None) -> Measured:
+def measure_layout(
+    layout: Layout, *, pcr8: str | None = None, on_bytes: OnBytes | None = None
+) -> MeasuredFile:
     """Compute the registers and the CRC of a contiguous layout, in one pass.
 
     ``on_bytes`` is called with the size of each chunk. Needs about 4 MiB, whatever the size of the file.
@@ -145,7 +147,7 @@ def measure_layout(layout: Layout, *, pcr8: str | None = None, on_bytes: OnBytes
                 crc = zlib.crc32(chunk, crc)
                 if on_bytes is not None:
                     on_bytes(len(chunk))
-        return Measured(measurements=measurer.finish(pcr8=pcr8), crc32=crc)
+        return MeasuredFile(measurements=measurer.finish(pcr8=pcr8), crc32=crc)
 
 
 def file_crc(layout: Layout) -> int:

@@ -1,6 +1,6 @@
 """The metadata section: a strict JSON reader, and a writer of exactly the official builder's bytes.
 
-Nothing here is measured into a PCR: metadata is a claim of whoever built, or changed, the file.
+No PCR measures the metadata: it is an unverified claim of whoever built or changed the file.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from enclavectl.eif.strictjson import MAX_DEPTH, JsonValue, parse_json
 _TYPE_NAMES = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
 _TOP = ("ImageName", "ImageVersion", "BuildMetadata", "DockerInfo", "CustomMetadata")
 _BUILD = ("BuildTime", "BuildTool", "BuildToolVersion", "OperatingSystem", "KernelVersion")
-_INT_RANGE = (-(2**63), 2**64 - 1)  # what serde_json keeps as an integer
+_INT_RANGE = (-(2**63), 2**64 - 1)  # serde_json turns other integers into floats
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _ESCAPED = re.compile(r'["\\\x00-\x1f]')
 

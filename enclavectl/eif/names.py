@@ -1,4 +1,4 @@
-"""OpenSSL's long names, which nitro-cli prints, for what certificates of signed images contain.
+"""OpenSSL's long names of attributes and algorithms in certificates, as nitro-cli prints them.
 
 https://github.com/openssl/openssl/blob/openssl-3.0/crypto/objects/objects.txt
 """

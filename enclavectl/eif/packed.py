@@ -1,20 +1,27 @@
-"""Compressed streams: known by their first bytes, unpacked in bounded pieces as their bytes come.
+"""Compressed streams: recognized by their first bytes and unpacked in bounded pieces.
 
-The one reader of gzip, bzip2, xz and lzma for layers, ramdisks, kernels and the search for secrets. zstd, lz4
-and lzo are only known, since the standard library of Python 3.11 does not read them.
+Layers, ramdisks, kernels and the search for secrets all use this reader of gzip, bzip2, xz, lzma and zstd.
+zstd comes from the standard library of Python 3.14 or from its backport, which has the same interface; unlike
+the package zstandard, it bounds the output of one call. lz4 and lzo are recognized but not unpacked.
 """
 
 from __future__ import annotations
 
 import bz2
 import lzma
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from enum import Enum, StrEnum
 from typing import Protocol
 
-PIECE = 1 << 20  # as a FileRange's chunks, so that what is unpacked costs its reader as much as what is not
-MAX_XZ_MEMORY = 256 << 20  # of one dictionary; `xz -9` needs 65 MiB, an image for a small host no more
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+PIECE = 1 << 20  # the chunk size of FileRange, so that readers handle packed and plain data alike
+MAX_XZ_MEMORY = 256 << 20  # bytes of one dictionary; `xz -9` needs 65 MiB
 
 
 class PackedError(ValueError):
@@ -22,7 +29,7 @@ class PackedError(ValueError):
 
 
 class Packing(StrEnum):
-    """The formats that data may be packed in."""
+    """The compression formats."""
 
     GZIP = "gzip"
     BZIP2 = "bzip2"
@@ -35,16 +42,16 @@ class Packing(StrEnum):
 
     @property
     def is_readable(self) -> bool:
-        """True where an ``Unpacker`` can read it."""
+        """True if an ``Unpacker`` can read it."""
         return self in _MAKERS
 
     @property
     def is_bootable(self) -> bool:
-        """True where Linux unpacks a ramdisk that is packed so; of lz4 it reads the older form only."""
+        """True if Linux unpacks a ramdisk in this format; of lz4 it reads only the older form."""
         return self is not Packing.LZ4_FRAME
 
 
-# The kernel looks at two bytes (lib/decompress.c, compressed_formats); these are all that each format has:
+# The kernel compares two bytes (lib/decompress.c, compressed_formats); these are the formats' whole magics:
 # https://github.com/torvalds/linux/blob/v6.12/lib/decompress.c
 _MAGIC = {
     b"\x1f\x8b\x08": Packing.GZIP,
@@ -55,7 +62,7 @@ _MAGIC = {
     b"\x02\x21\x4c\x18": Packing.LZ4,
     b"\x04\x22\x4d\x18": Packing.LZ4_FRAME,
     b"\x89LZO": Packing.LZO,
-    # Frames to be skipped, which pzstd writes first: https://www.rfc-editor.org/rfc/rfc8878#section-3.1.2
+    # Skippable frames, which pzstd writes first: https://www.rfc-editor.org/rfc/rfc8878#section-3.1.2
     **{bytes([0x50 + number]) + b"\x2a\x4d\x18": Packing.ZSTD for number in range(16)},
 }
 MAGIC_SIZE = max(map(len, _MAGIC))
@@ -67,7 +74,7 @@ def packing_of(head: bytes) -> Packing | None:
 
 
 class Decompressor(Protocol):
-    """The interface of all three modules; ``zlib`` has ``unconsumed_tail``, the others ``needs_input``."""
+    """The decompressor of a module; ``zlib``'s has ``unconsumed_tail``, the others ``needs_input``."""
 
     @property
     def eof(self) -> bool:
@@ -76,7 +83,7 @@ class Decompressor(Protocol):
 
     @property
     def unused_data(self) -> bytes:
-        """The bytes behind that end."""
+        """The bytes after the end of the packed data."""
         ...
 
     def decompress(self, data: bytes, max_length: int, /) -> bytes:
@@ -84,16 +91,23 @@ class Decompressor(Protocol):
         ...
 
 
+def _zstd(memory: int) -> Decompressor:
+    """Make a reader of one frame, skippable frames included; ``memory`` bounds its window."""
+    window = {int(zstd.DecompressionParameter.window_log_max): memory.bit_length() - 1}
+    return zstd.ZstdDecompressor(options=window)
+
+
 _MAKERS: dict[Packing, Callable[[int], Decompressor]] = {
     Packing.GZIP: lambda _: zlib.decompressobj(wbits=31),
     Packing.BZIP2: lambda _: bz2.BZ2Decompressor(),
     Packing.XZ: lambda memory: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=memory),
     Packing.LZMA: lambda memory: lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=memory),
+    Packing.ZSTD: _zstd,
 }
 
 
 def unpack_pieces(stream: Decompressor, data: bytes) -> Iterator[bytes]:
-    """Yield all that ``data`` unpacks to, in pieces of at most ``PIECE``.
+    """Unpack ``data`` completely, in pieces of at most ``PIECE`` bytes.
 
     Raises:
         PackedError: the data is damaged.
@@ -101,7 +115,7 @@ def unpack_pieces(stream: Decompressor, data: bytes) -> Iterator[bytes]:
     while True:
         try:
             piece = stream.decompress(data, PIECE)
-        except (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError) as exc:
+        except (zlib.error, lzma.LZMAError, zstd.ZstdError, OSError, EOFError, ValueError) as exc:
             raise PackedError(str(exc)) from exc
         yield piece
         data = getattr(stream, "unconsumed_tail", b"")
@@ -109,8 +123,8 @@ def unpack_pieces(stream: Decompressor, data: bytes) -> Iterator[bytes]:
             return
 
 
-class After(Enum):
-    """The data that may follow packed data: more of its kind, the same with zeros between, or anything."""
+class TrailingData(Enum):
+    """The data allowed after packed data: more of its kind, the same with zeros between, or anything."""
 
     MORE = "more"
     ZEROS = "zeros"
@@ -118,25 +132,27 @@ class After(Enum):
 
 
 class Unpacker:
-    """An unpacker that is fed packed data as it comes."""
+    """A push unpacker of packed data."""
 
-    def __init__(self, packing: Packing, *, after: After = After.MORE, memory: int = MAX_XZ_MEMORY) -> None:
-        """``packing`` is a readable one; ``memory`` bounds xz and lzma, in bytes."""
+    def __init__(
+        self, packing: Packing, *, after: TrailingData = TrailingData.MORE, memory: int = MAX_XZ_MEMORY
+    ) -> None:
+        """Start an unpacker of a readable ``packing``; ``memory`` bounds xz and lzma, in bytes."""
         self._make = _MAKERS[packing]
         self._after, self._memory = after, memory
         self._stream = self._make(memory)
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yield what the next packed bytes unpack to, in pieces of at most ``PIECE``.
+        """Unpack the next packed bytes, in pieces of at most ``PIECE`` bytes.
 
         Raises:
-            PackedError: they are damaged, or are not packed in the same way as what stood before them.
+            PackedError: the bytes are damaged, or follow the end of the packed data and are of another kind.
         """
         while data:
             if self._stream.eof:
-                if self._after is After.ANYTHING:
+                if self._after is TrailingData.ANYTHING:
                     return
-                data = data.lstrip(b"\0") if self._after is After.ZEROS else data
+                data = data.lstrip(b"\0") if self._after is TrailingData.ZEROS else data
                 if not data:
                     return
                 self._stream = self._make(self._memory)
@@ -144,10 +160,10 @@ class Unpacker:
             data = self._stream.unused_data if self._stream.eof else b""
 
     def finish(self) -> None:
-        """Return if the packed data has come to its end.
+        """Check that the packed data is complete.
 
         Raises:
-            PackedError: it has not.
+            PackedError: it ends early.
         """
         if not self._stream.eof:
             raise PackedError("the packed data ends early")

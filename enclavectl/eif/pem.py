@@ -1,4 +1,4 @@
-"""PEM files as people have them: the blocks in one, and what a file is that was taken for another.
+"""PEM files: the blocks in one, and the kind of a file that was given by mistake.
 
 Blocks are found as OpenSSL finds them (``PEM_read_bio``): a byte order mark, text and empty lines around them
 are skipped, and blanks at the ends of lines do not count.
@@ -13,13 +13,13 @@ from dataclasses import dataclass
 _BOM = b"\xef\xbb\xbf"
 _BEGIN = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,64})-----")
 _PRIVATE_KEY = re.compile(rb"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY")
-# Of an array of integers in CBOR: the heads of one and two bytes that stand before those above 23.
+# In an array of integers in CBOR, these bytes precede integers above 23.
 _CBOR_HEADS = b"\x18\x19\x00"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PemBlock:
-    """One block: the label, such as ``CERTIFICATE``, and the lines between its ends, joined."""
+    """One block: the label, such as ``CERTIFICATE``, and the joined lines of its content."""
 
     label: str
     body: bytes
@@ -27,7 +27,7 @@ class PemBlock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PemKind:
-    """The kind of a file, in words for a message, and how to make a private key or a certificate of it."""
+    """The kind of a file, for a message, and the way to get a private key or a certificate from it."""
 
     what: str
     to_key: str
@@ -84,7 +84,7 @@ _OTHER = PemKind(
 
 
 def pem_blocks(data: bytes) -> Iterator[PemBlock]:
-    """Yield each whole block in order. One that another begins in, or that does not end, is left out."""
+    """Yield each whole block in order; skip one without an end, or with another's beginning in it."""
     label: bytes | None = None
     lines: list[bytes] = []
     for line in data.removeprefix(_BOM).split(b"\n"):
@@ -100,7 +100,7 @@ def pem_blocks(data: bytes) -> Iterator[PemBlock]:
 
 
 def pem_kind(data: bytes) -> PemKind:
-    """Return what a file is: by the label of its first block, else by its first bytes."""
+    """Return the kind of a file: by the label of its first block, else by its first bytes."""
     block = next(pem_blocks(data), None)
     if block is None:
         return _kind_of_other(data)
@@ -130,5 +130,5 @@ def _kind_of_other(data: bytes) -> PemKind:
 
 
 def holds_private_key(data: bytes) -> bool:
-    """Return True if a private key as PEM stands in ``data``, plain or as an array of integers in CBOR."""
+    """Return whether ``data`` has a private key in PEM, as it is or as an array of integers in CBOR."""
     return any(_PRIVATE_KEY.search(one) for one in (data, data.translate(None, _CBOR_HEADS)))

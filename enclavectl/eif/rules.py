@@ -19,13 +19,13 @@ from enclavectl.eif.format import (
 )
 from enclavectl.eif.layout import Layout
 
-_ODD_MEMORY = 1 << 44  # 16 TiB; the field is ignored by every reader, so it may only be remarked on
+_ODD_MEMORY = 1 << 44  # 16 TiB; every reader ignores the field, so it only deserves a remark
 _ODD_CPUS = 4096  # more than any instance has
 _LIMITS = {SectionKind.SIGNATURE: MAX_SIGNATURE, SectionKind.METADATA: MAX_METADATA}
 
 
 def error(code: str, message: str, offset: int | None = None, hint: str | None = None) -> Finding:
-    """Make a finding that a strict reader stops at."""
+    """Make a finding at which the strict reader stops."""
     return Finding(severity=Severity.ERROR, code=code, message=message, offset=offset, hint=hint)
 
 
@@ -34,7 +34,7 @@ def _warning(code: str, message: str, offset: int) -> Finding:
 
 
 def check_header(header: Header) -> Iterator[Finding]:
-    """Check the fields before the table, and the reserved bytes behind it."""
+    """Check the fields before the table and the reserved bytes after it."""
     if header.magic != MAGIC:
         yield error("magic", f"expected the magic {MAGIC!r}, found {header.magic!r}", 0)
     if not 2 <= header.version <= VERSION:
@@ -64,7 +64,7 @@ def check_header(header: Header) -> Iterator[Finding]:
 
 
 def check_slots(header: Header) -> Iterator[Finding]:
-    """Check that slots which no section uses are zero."""
+    """Check that the unused slots are zero."""
     for index in range(min(header.section_count, MAX_SECTIONS), MAX_SECTIONS):
         if header.offsets[index] or header.sizes[index]:
             yield error("unused-slot", f"slot {index} is not in use, but not zero", 28 + 8 * index)
@@ -115,7 +115,7 @@ def check_sections(linear: Layout) -> Iterator[Finding]:
 
 
 def check_counts(linear: Layout) -> Iterator[Finding]:
-    """Check what must be there, what may be there once, and that the kernel stands before the ramdisks."""
+    """Check that required sections exist, none repeats that may not, and the kernel precedes the ramdisks."""
     kinds = [section.kind for section in linear.sections]
     counts = Counter(kinds)
     for kind in SectionKind:

@@ -1,10 +1,10 @@
-"""Where the sections are: the strict reader's rules, each with its own code, over two views of one file.
+"""The scan for sections: the strict reader's rules, each with its own code, over two views of one file.
 
-The official reader walks section headers from byte 548 on and ignores the table in the header; QEMU and the
-real hypervisor follow the table. A file on which the two views differ measures as one image and boots as
-another, so the strict rule is that there is only one view: ascending, contiguous, ending at the end of the
-file. Sizes are compared with the file's size before anything is read, so a section that claims 8 EiB costs
-nothing. Nothing here reads section data.
+The official reader walks section headers from byte 548 on and ignores the table in the header. QEMU and the
+real hypervisor follow the table. If the two views differ, a file measures as one image and boots as another.
+So the strict rule is that both are equal: ascending, contiguous, ending at the end of the file. Sizes are
+compared with the file's size before anything is read, so a section that claims 8 EiB costs nothing. This
+module does not read section data.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def parse_layout(file: BinaryIO) -> Layout:
     """
     found = scan_layout(file)
     raise_first_error(found.findings)
-    if found.linear is None:  # a scan without a layout always has an error; this is for the type checker
+    if found.linear is None:  # unreachable, since a scan without a layout has an error; for the type checker
         raise EifError("no header", code="truncated-header", offset=0)
     return found.linear
 
@@ -78,7 +78,7 @@ def _read_section(file: BinaryIO, offset: int) -> Section:
 
 
 def _walk(file: BinaryIO, size: int) -> tuple[list[Section], Finding | None]:
-    """Read the section headers one after the other, as the official reader does, and say why it stopped."""
+    """Walk the section headers as the official reader does; return them and the defect that stopped it."""
     sections: list[Section] = []
     offset = HEADER_SIZE
     while offset + SECTION_HEADER_SIZE <= size:
@@ -98,7 +98,7 @@ def _walk(file: BinaryIO, size: int) -> tuple[list[Section], Finding | None]:
 
 
 def _table(linear: Layout) -> tuple[Layout | None, list[Finding]]:
-    """Read the table's view, and find every way in which it differs from the linear one."""
+    """Read the table's view; find every difference from the linear view."""
     header, findings, sections = linear.header, [], []
     complete = True
     starts = {section.offset for section in linear.sections}
@@ -125,7 +125,7 @@ def _table(linear: Layout) -> tuple[Layout | None, list[Finding]]:
         sections.append(section)
         if slot != section.size:
             findings.append(_size_finding(linear, section, index))
-        if section.end > linear.size:  # the walk's finding says it better than whatever would follow here
+        if section.end > linear.size:  # the walk has reported it; what follows here would only repeat it
             complete = False
             break
         expected = section.end

@@ -1,4 +1,4 @@
-"""Sign an image: a fresh file with every field recomputed, read back and verified; never in place."""
+"""Sign an image: write a new file with every field recomputed, and verify it; never change one in place."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ from enclavectl.eif.signature import (
 from enclavectl.errors import UsageError
 from enclavectl.files import open_regular
 
-MAX_PEM = 16 << 10  # a section holds up to two bytes for each of the PEM's, and 32 KiB in all
+MAX_PEM = 16 << 10  # bytes; a section holds 32 KiB and takes up to two bytes per byte of PEM
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeySigner:
-    """A private key on this machine with the certificate that belongs to it; ``load_signer`` makes them."""
+    """A private key on this machine and its certificate; ``load_signer`` creates it."""
 
     certificate_pem: bytes
     curve: Curve
     key: ec.EllipticCurvePrivateKey
 
     def sign(self, pcr0: str) -> SignatureBlock:
-        """Sign: the same bytes each time where the library has RFC 6979 (OpenSSL 3.2)."""
+        """Sign PCR0. With RFC 6979 (OpenSSL 3.2) the signature has the same bytes each time."""
         payload = canonical_payload(pcr0)
         try:
             algorithm = ec.ECDSA(self.curve.digest, deterministic_signing=True)
@@ -64,10 +64,10 @@ class KeySigner:
 def load_signer(key_pem: bytes, certificate_pem: bytes, *, now: datetime) -> KeySigner:
     """Make a signer whose certificate is valid ``now`` and belongs to the key.
 
-    It signs with the certificate alone, whatever else stands in that file.
+    The image gets the certificate alone, whatever else is in its file.
 
     Raises:
-        EifError: what ``load_key``, ``load_certificate`` and ``pair`` raise.
+        EifError: as ``load_key``, ``load_certificate`` and ``pair``.
     """
     return pair(load_key(key_pem), load_certificate(certificate_pem, now=now))
 
@@ -90,15 +90,13 @@ def load_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
             hint=kind.to_key,
         ) from exc
     curve_of(key, "signing key")
-    if not isinstance(
-        key, ec.EllipticCurvePrivateKey
-    ):  # curve_of has made sure; this is for the type checker
+    if not isinstance(key, ec.EllipticCurvePrivateKey):  # curve_of has checked it; for the type checker
         raise EifError("signing key: not an EC key", code="certificate-key")
     return key
 
 
 def load_certificate(pem: bytes, *, now: datetime) -> x509.Certificate:
-    """Read the first certificate in a PEM file; it is valid ``now`` and its key could sign images.
+    """Read the first certificate in a PEM file; check that it is valid ``now`` and its key can sign images.
 
     Raises:
         EifError: ``certificate-form``, ``certificate-key``, ``certificate-time`` or ``section-too-large``.
@@ -111,10 +109,10 @@ def load_certificate(pem: bytes, *, now: datetime) -> x509.Certificate:
 
 
 def refuse_private_key(certificate_pem: bytes) -> None:
-    """Return if a certificate file may become part of an image as it is, which is what nitro-cli does.
+    """Refuse a certificate file with a private key: nitro-cli copies the whole file into the image.
 
     Raises:
-        EifError: ``signature-private-key``; there is a private key in it.
+        EifError: ``signature-private-key``.
     """
     if holds_private_key(certificate_pem):
         raise EifError(
@@ -149,10 +147,10 @@ def _check_size(pem: bytes) -> None:
 def sign_image(
     source: Path, output: Path, signer: KeySigner, *, on_bytes: OnBytes | None = None
 ) -> Measurements:
-    """Write ``source`` with this signature, in place of any other, to ``output``.
+    """Write ``source`` to ``output`` with this signature in place of any other.
 
-    A file that the official signer damaged when it signed a second time (``resigned-size-slot``) is taken,
-    because every field is written anew. ``source`` is only read.
+    A file that the official signer damaged when it signed a second time (``resigned-size-slot``) is accepted,
+    because every field is rewritten. ``source`` stays unchanged.
 
     Raises:
         EifError: ``source`` breaks another rule, or is of an older version.

@@ -1,8 +1,8 @@
-"""The signature section: CBOR in exactly one form, COSE_Sign1, the certificate, and the checks of them.
+"""The signature section: canonical CBOR, COSE_Sign1, the certificate, and their checks.
 
-The official library writes byte strings as arrays of integers and its readers accept many variants of that,
-each of them a little differently. Here only the canonical form exists, and the signed bytes are rebuilt from
-the PCR0 that we computed; what the file says was signed is merely compared.
+The official library writes byte strings as arrays of integers, and its readers accept different variants of
+that. This module accepts only the canonical form. It rebuilds the signed bytes from the PCR0 that we
+computed, and only compares them with the payload in the file.
 
 https://github.com/aws/aws-nitro-enclaves-image-format (types ``PcrSignature`` and ``PcrInfo``), RFC 9052.
 """
@@ -33,7 +33,7 @@ _OUTER = b"\x81\xa2\x73signing_certificate"
 _SECOND_KEY = b"\x69signature"
 _PAYLOAD = b"\xa2\x6eregister_index\x00\x6eregister_value"
 _SIGNATURE1 = b"\x84\x6aSignature1"
-# What `openssl x509 -in CERT -out ONE.pem` writes, with either line ending.
+# The output of `openssl x509 -in CERT -out ONE.pem`, with either line ending.
 _ONE_CERTIFICATE = re.compile(
     rb"-----BEGIN CERTIFICATE-----\r?\n((?:[A-Za-z0-9+/=]{1,76}\r?\n)+)-----END CERTIFICATE-----(?:\r?\n)?",
     re.ASCII,
@@ -80,7 +80,7 @@ class SignatureBlock:
 class VerifiedSignature:
     """The evidence that the certificate's key signed this image's PCR0.
 
-    Nobody vouches for the certificate: the signer's identity is PCR8.
+    No authority vouches for the certificate: PCR8 is the signer's identity.
     """
 
     certificate: x509.Certificate
@@ -89,7 +89,7 @@ class VerifiedSignature:
 
 
 def parse_signature(data: bytes, *, offset: int = 0) -> SignatureBlock:
-    """Read a signature section in its canonical form. Checks no signature and no certificate.
+    """Read a signature section in its canonical form. Verify neither signature nor certificate.
 
     Raises:
         EifError: ``section-too-large``, ``signature-form`` (the CBOR around) or ``signature-cose``
@@ -132,13 +132,13 @@ def parse_signature(data: bytes, *, offset: int = 0) -> SignatureBlock:
 
 
 def parse_certificate(pem: bytes) -> x509.Certificate:
-    """Read the first certificate in a PEM file, as OpenSSL finds it, which is what PCR8 is of.
+    """Read the first certificate in a PEM file as OpenSSL does; PCR8 is its hash.
 
-    nitro-cli puts the file into the image as it is, so empty lines, text and a chain may stand around it;
-    ``form_finding`` tells.
+    nitro-cli copies the file into the image, so empty lines, text and a chain may surround it;
+    ``form_finding`` reports them.
 
     Raises:
-        EifError: ``certificate-form``; there is none, or it is damaged.
+        EifError: ``certificate-form``; the file has none, or it is damaged.
     """
     found = (block for block in pem_blocks(pem) if block.label in ("CERTIFICATE", "X509 CERTIFICATE"))
     block = next(found, None)
@@ -161,9 +161,9 @@ def parse_certificate(pem: bytes) -> x509.Certificate:
 
 
 def form_finding(block: SignatureBlock, offset: int) -> Finding | None:
-    """Warn if the certificate's PEM file has anything around the certificate. PCR8 is the same.
+    """Warn if the PEM file has anything around the certificate; PCR8 does not depend on it.
 
-    ``offset`` is that of the section's data.
+    ``offset`` is the offset of the section's data.
     """
     if _ONE_CERTIFICATE.fullmatch(block.certificate_pem):
         return None
@@ -180,7 +180,7 @@ def form_finding(block: SignatureBlock, offset: int) -> Finding | None:
 
 
 def key_finding(section: bytes, offset: int) -> Finding | None:
-    """Warn if there is a private key in a signature section, also in one that cannot be parsed."""
+    """Warn of a private key in a signature section, even in one that cannot be parsed."""
     if not holds_private_key(section):
         return None
     return Finding(
@@ -214,7 +214,7 @@ def curve_of(key: object, what: str) -> Curve:
 
 
 def certificate_key(certificate: x509.Certificate) -> tuple[ec.EllipticCurvePublicKey, Curve]:
-    """Return the key of a certificate that could sign images, and its curve.
+    """Return the certificate's key, which can sign images, and its curve.
 
     Raises:
         EifError: ``certificate-key``; it cannot be read, or is not EC on P-256, P-384 or P-521.
@@ -224,13 +224,13 @@ def certificate_key(certificate: x509.Certificate) -> tuple[ec.EllipticCurvePubl
     except (ValueError, UnsupportedAlgorithm) as exc:
         raise EifError(f"certificate: its key cannot be read ({exc})", code="certificate-key") from exc
     curve = curve_of(key, "certificate")
-    if not isinstance(key, ec.EllipticCurvePublicKey):  # curve_of has made sure; this is for the type checker
+    if not isinstance(key, ec.EllipticCurvePublicKey):  # curve_of has checked it; for the type checker
         raise EifError("certificate: not an EC key", code="certificate-key")
     return key, curve
 
 
 def check_validity(certificate: x509.Certificate, now: datetime) -> None:
-    """Return if ``now`` (with a time zone) is within the certificate's validity, both ends included.
+    """Check that ``now`` (with a time zone) is within the certificate's validity, both ends included.
 
     Raises:
         EifError: ``certificate-time``.
@@ -248,7 +248,7 @@ def issuer_names(certificate: x509.Certificate) -> list[tuple[x509.ObjectIdentif
     """Return the attributes of a certificate's issuer, in order. They are the signer's unchecked claim.
 
     Raises:
-        EifError: ``certificate-issuer``; they cannot be read, as an empty country or broken text.
+        EifError: ``certificate-issuer``; they cannot be read, such as an empty country or broken text.
     """
     try:
         return [(attribute.oid, str(attribute.value)) for attribute in certificate.issuer]
@@ -267,7 +267,7 @@ def certificate_facts(block: SignatureBlock) -> tuple[x509.Certificate, str]:
 
 
 def canonical_payload(pcr0: str) -> bytes:
-    """Return the bytes that a signer of an image with this PCR0 signs (inside the Sig_structure)."""
+    """Return the payload that the signer of an image with this PCR0 signs (inside the Sig_structure)."""
     return _PAYLOAD + array(bytes.fromhex(pcr0))
 
 
@@ -277,25 +277,25 @@ def signed_bytes(curve: Curve, payload: bytes) -> bytes:
 
 
 def verify_signature(block: SignatureBlock, *, pcr0: str) -> VerifiedSignature:
-    """Verify that the certificate's key signed exactly this PCR0. The time is not looked at.
+    """Verify that the certificate's key signed exactly this PCR0. The time is not checked.
 
     Raises:
         EifError: ``certificate-form``, ``certificate-key``, ``signature-algorithm`` (not that of the key's
             curve), ``signature-payload`` (another register or value was signed) or ``signature-invalid``.
     """
-    # 1. The certificate, and a key that could have signed.
+    # 1. Read the certificate and a key that can sign images.
     certificate, pcr8 = certificate_facts(block)
     key, curve = certificate_key(certificate)
-    # 2. The algorithm must be the one that the curve implies.
+    # 2. Require the algorithm that the curve implies.
     if curve is not block.curve:
         raise EifError(
             f"signature: made for {block.curve.name}, but the certificate's key is on {curve.name}",
             code="signature-algorithm",
         )
-    # 3. What was signed must be register 0 with the value that we computed.
+    # 3. Require that the payload is register 0 with the value that we computed.
     if block.payload != canonical_payload(pcr0):
         raise EifError("signature: it is not over this image's PCR0", code="signature-payload")
-    # 4. The signature over the bytes that we rebuilt.
+    # 4. Verify the signature over the bytes that we rebuilt.
     r = int.from_bytes(block.signature[: curve.width])
     s = int.from_bytes(block.signature[curve.width :])
     try:

@@ -1,4 +1,4 @@
-"""JSON in image files: read by ``enclavectl.json_object``, whose errors become those of an image."""
+"""JSON in image files, read by ``enclavectl.json_object``; its errors become ``EifError``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["MAX_DEPTH", "JsonValue", "parse_json"]
 
 
 def parse_json(data: bytes, *, what: str, limit: int) -> JsonValue:
-    """Read one JSON value; ``what`` names the part of the image that it is.
+    """Read one JSON value; ``what`` names the part of the image.
 
     Raises:
         EifError: ``section-too-large`` (more than ``limit`` bytes), or a code that begins with ``what``:

@@ -1,5 +1,5 @@
-"""What an enclave needs of its host, how a host is read, and how it is changed.
+"""The host of enclaves: its facts, its checks, its setup, and plans for enclaves.
 
-Files are read through ``Tree``, programs through ``HostProbe``; changes go through ``HostChanger``. So a
-recorded folder is as good a host as this machine. Nothing here prints or starts a process by itself.
+Files are read through ``Tree``, programs are run through ``HostProbe``, changes go through ``HostChanger``.
+So a recorded folder can replace this machine. Nothing here prints, or starts a process by itself.
 """

@@ -1,7 +1,7 @@
-"""The allocator's steps of a setup: write its file, restart it, verify the result in sysfs, else undo it.
+"""The allocator's steps of a setup: write its file, restart it, verify the result in sysfs, or undo it.
 
-AWS's service is active when its script ended well, which does not prove that the CPUs and the memory are
-there (and if it failed, some may be): sysfs does.
+AWS's service is active after its script succeeded. That does not prove that the CPUs and the memory are
+reserved, and a failed script may have reserved some. So sysfs decides.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ Guard = Callable[[], AbstractContextManager[object]]
 
 @dataclass(slots=True, kw_only=True)
 class Allocation:
-    """One change of the reservation; remembers the file as it was, to put it back.
+    """One change of the reservation; it keeps the old file to restore it.
 
-    ``guard`` keeps launches away while the allocator is restarted. ``at_next_boot``: write and enable only.
+    ``guard`` prevents launches during the allocator's restart. ``at_next_boot``: write and enable only.
     """
 
     host: Host
@@ -47,11 +47,11 @@ class Allocation:
     backup: str | None = None
 
     def plan_file(self) -> StepPlan:
-        """Plan the edit of the file so that it has the reservation.
+        """Plan the edit that puts the reservation into the file.
 
         Raises:
-            AllocatorError: the file is in a form that must be edited by hand.
-            HostError: an enclave runs, so that the change could not take effect.
+            AllocatorError: the file has a form that must be edited by hand.
+            HostError: an enclave runs, so the change could not take effect.
         """
         old = self.host.tree.data(ALLOCATOR_FILE)
         new = edit_allocator(old or b"", self.wanted, ALLOCATOR_FILE)
@@ -68,7 +68,7 @@ class Allocation:
         )
 
     def plan_pool(self) -> StepPlan:
-        """Plan the restart after which the pool and the huge pages are what the file says.
+        """Plan the restart that reserves the pool and the huge pages of the file.
 
         Raises:
             HostError: an enclave runs, or sysfs cannot be read.
@@ -86,7 +86,7 @@ class Allocation:
         )
 
     def plan_service(self) -> StepPlan:
-        """Plan the change after which the allocator runs at each boot."""
+        """Plan the change that makes the allocator run at each boot."""
         answer = self.host.probe.run("systemctl", "is-enabled", SERVICE)
         if answer is None:
             return skipped("no systemd here", is_missing=True)
@@ -137,7 +137,7 @@ class Allocation:
                 code="allocator-short",
             ) from exc
         except BaseException:
-            self._undo(changer)  # Ctrl-C must not leave half of it
+            self._undo(changer)  # Ctrl-C must not leave a partial change
             raise
         return f"{self._shown()} are kept for enclaves"
 
@@ -147,9 +147,9 @@ class Allocation:
             raise HostError(f"the allocator was restarted, but {missing}", code="allocator-short")
 
     def _undo(self, changer: HostChanger) -> str:
-        """Put the old file and reservation back and return in words what was put back.
+        """Restore the old file and reservation; return a description of what was restored.
 
-        A failure of that is told, not raised: the cause matters more.
+        Its own failure is described, not raised, since the caller raises the cause.
         """
         if not self.is_changed:
             return "the file was not changed by this, so nothing was put back"
@@ -171,7 +171,7 @@ class Allocation:
 
 
 def shortfall(host: Host, wanted: Reservation) -> str | None:
-    """Return in words what sysfs lacks of a reservation, or None if it shows exactly that.
+    """Describe what sysfs lacks of a reservation; None if sysfs shows exactly the reservation.
 
     Raises:
         HostError: sysfs cannot be read.
@@ -189,7 +189,7 @@ def shortfall(host: Host, wanted: Reservation) -> str | None:
 
 
 def small_pages(node: Node, wanted: Reservation) -> bool:
-    """Return whether memory was reserved in 2 MiB pages where pages of 1 GiB would have done."""
+    """Return whether the memory is reserved in 2 MiB pages although 1 GiB pages would fit."""
     return _GIB_PAGE in node.reserved and node.reserved[_GIB_PAGE] < wanted.memory_mib // _GIB_PAGE
 
 

@@ -1,7 +1,7 @@
-"""Put a reservation into an allocator.yaml that a person may have written, without losing what they noted.
+"""An editor of allocator.yaml that keeps the comments of the person who wrote it.
 
-Whatever is in the file, the result passes ``parse_allocator``, means exactly the reservation, and still has
-every comment. Lines that AWS's allocator cannot take become comments; editing twice is editing once.
+Whatever the file holds, the result passes ``parse_allocator``, means exactly the reservation, and still has
+every comment. Lines that AWS's allocator cannot read become comments. A second edit changes nothing.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ _MARK = "---"
 
 
 def edit_allocator(data: bytes, wanted: Reservation, name: str) -> bytes:
-    """Return the file with the wanted reservation; the very same bytes where it already has it.
+    """Put the wanted reservation into the file; return the same bytes if it is already there.
 
     Raises:
-        AllocatorError: the file is a list of several reservations, a form of newer allocators, which one
-            reservation must not replace by itself.
+        AllocatorError: the file is a list of several reservations, a form of newer allocators, which a single
+            reservation must not replace.
     """
     if _already(data, wanted, name):
         return data
@@ -41,7 +41,7 @@ def _already(data: bytes, wanted: Reservation, name: str) -> bool:
     try:
         return parse_allocator(data, name) == wanted
     except AllocatorError:
-        return False  # which is what there is to mend
+        return False  # the edit repairs it
 
 
 def _lines(data: bytes) -> list[str]:
@@ -53,7 +53,7 @@ def _text(line: bytes) -> str:
     try:
         return line.decode()
     except UnicodeDecodeError:
-        # Of the encodings that a person's editor may have used, the most likely one; and it takes any byte.
+        # The most likely encoding of a person's editor after UTF-8, and it decodes any byte.
         return line.decode("latin-1")
 
 
@@ -76,7 +76,7 @@ def _edited(lines: list[str], wanted: Reservation) -> list[str]:
         else:
             out.append(_comment(f"# {text}") if text else "#")
     out += left.values()
-    # Where the mark stood if only comments were before it, so that a header stays a header.
+    # Insert at the mark if only comments precede it, so that a header stays at the top.
     before = next((i for i, line in enumerate(lines) if line.strip(" \t") == _MARK), 0)
     head = lines[:before]
     at = before if all(not line.strip(" \t") or line.lstrip(" \t").startswith("#") for line in head) else 0
@@ -84,7 +84,7 @@ def _edited(lines: list[str], wanted: Reservation) -> list[str]:
 
 
 def _inline_comment(value: str) -> str:
-    """Return the ``# ...`` behind a value, or nothing; a # inside quotes begins none."""
+    """Return the comment ``# ...`` after a value, or nothing; a # inside quotes is part of the value."""
     quote = ""
     for index, character in enumerate(value):
         if quote:
@@ -97,5 +97,5 @@ def _inline_comment(value: str) -> str:
 
 
 def _comment(line: str) -> str:
-    # The allocator joins a line that ends in a backslash with the next one, also if it is a comment.
+    # The allocator joins a line that ends in a backslash with the next one, even if it is a comment.
     return f"{line} ." if line.endswith("\\") else line

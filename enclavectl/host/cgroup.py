@@ -1,7 +1,7 @@
-"""How many huge pages this process may use: the hugetlb limits of its cgroups, of version 1 and 2.
+"""The limits on this process's huge pages: the hugetlb limits of its cgroups, versions 1 and 2.
 
-A pod sees the pages of its whole node in sysfs and may use none of them unless its limits name them. A limit
-is for one page size. https://docs.kernel.org/admin-guide/cgroup-v2.html#hugetlb
+A pod sees the pages of its whole node in sysfs, but may use only as many as its limits grant. Each limit is
+for one page size. https://docs.kernel.org/admin-guide/cgroup-v2.html#hugetlb
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from enclavectl.host.tree import Tree
 _V2 = "/sys/fs/cgroup"
 _V1 = "/sys/fs/cgroup/hugetlb"
 _LIMIT = re.compile(r"(hugetlb\.([0-9]{1,6})([KMG])B\.(?:rsvd\.)?)(max|limit_in_bytes)", re.ASCII)
-_MIB_OF = {"M": 1, "G": 1024}  # KB are left out: nitro-cli takes no page below 2 MiB
+_MIB_OF = {"M": 1, "G": 1024}  # no KB: nitro-cli uses no page below 2 MiB
 _USED = {"max": "current", "limit_in_bytes": "usage_in_bytes"}
-# Version 1 has no word for "none" and writes the largest multiple of a page that 63 bits hold.
+# Version 1 writes no limit as the largest multiple of a page that fits in 63 bits.
 _NO_LIMIT = 1 << 62
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageLimit:
-    """A limit on pages of one size, in MiB, what of it is used, and the file that says so."""
+    """A limit on pages of one size, the used part of it, both in MiB, and the file that has the limit."""
 
     size_mib: int
     limit_mib: int
@@ -34,18 +34,18 @@ class PageLimit:
 
     @property
     def free_mib(self) -> int:
-        """What of it is still to be had."""
+        """The unused part of the limit."""
         return max(0, self.limit_mib - self.used_mib)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageLimits:
-    """The limits by page size in MiB; a size that is not here has none."""
+    """The limits by page size in MiB; other sizes have no limit."""
 
     by_size: Mapping[int, PageLimit] = field(default_factory=dict)
 
     def cap(self, pages: Pages, *, is_fresh: bool = False) -> Pages:
-        """Return those of the pages that the limits leave; ``is_fresh``: as if nothing were used yet."""
+        """Reduce the pages to what the limits allow; with ``is_fresh``, as if nothing were used yet."""
         capped = dict(pages)
         for size in pages.keys() & self.by_size.keys():
             one = self.by_size[size]
@@ -53,20 +53,20 @@ class PageLimits:
         return capped
 
     def forbids(self, needed_mib: int, sizes_mib: Mapping[int, object]) -> bool:
-        """Return whether no number of pages of these sizes would do, because the limits leave too few."""
+        """Return whether the limits allow too little memory in pages of all these sizes together."""
         return (
             bool(sizes_mib) and take_pages(self.cap(dict.fromkeys(sizes_mib, needed_mib)), needed_mib) is None
         )
 
     def words(self, pages: Pages) -> str:
-        """Return the limits that cut these pages, as the files have them."""
+        """Return the limits that apply to these pages, as the files write them."""
         cut = [
             self.by_size[size] for size in sorted(pages, reverse=True) if self.cap(pages)[size] < pages[size]
         ]
         return ", ".join(f"{PurePosixPath(one.file).name} is {one.limit_mib} MiB" for one in cut)
 
     def remedy(self, reserved: Pages, needed_mib: int) -> str:
-        """Return what lets this process have ``needed_mib`` of the pages that the host keeps."""
+        """Return the change that allows this process ``needed_mib`` of the host's reserved pages."""
         pages = take_pages(reserved, needed_mib)
         if pages is None:
             size = max((size for size, count in reserved.items() if count), default=max(reserved, default=2))
@@ -79,15 +79,15 @@ class PageLimits:
 
 
 def _quantity(mib: int) -> str:
-    """Return a size as Kubernetes writes it: https://kubernetes.io/docs/tasks/manage-hugepages/."""
+    """Format a size as Kubernetes does: https://kubernetes.io/docs/tasks/manage-hugepages/."""
     return f"{mib // 1024}Gi" if mib % 1024 == 0 else f"{mib}Mi"
 
 
 def read_page_limits(tree: Tree) -> PageLimits:
-    """Read the limits of this process; of several on one size the narrowest.
+    """Read the limits of this process; of several on one size, the lowest.
 
     Raises:
-        HostError: a file is there and cannot be read.
+        HostError: a file exists and cannot be read.
     """
     found: dict[int, PageLimit] = {}
     for folder in _folders(tree.text("/proc/self/cgroup") or ""):
@@ -101,8 +101,8 @@ def read_page_limits(tree: Tree) -> PageLimits:
 
 
 def _folders(table: str) -> Iterator[str]:
-    """Yield the process's own cgroups and those above, which limit it too."""
-    # The mounts' own folders always: in a container they are its cgroup, whatever the path says.
+    """Yield the process's own cgroups and their parents, which limit it as well."""
+    # Always include the mounts' own folders: in a container they are its cgroup, whatever the path is.
     paths = {_V2: "/", _V1: "/"}
     for line in table.splitlines():
         number, _, rest = line.partition(":")
@@ -122,7 +122,7 @@ def _limit(tree: Tree, folder: str, name: str) -> PageLimit | None:
     match = _LIMIT.fullmatch(name)
     if match is None or match[3] not in _MIB_OF:
         return None
-    limit = tree.number(f"{folder}/{name}")  # "max" is no number, and no limit
+    limit = tree.number(f"{folder}/{name}")  # "max" is no number and means no limit
     if limit is None or limit >= _NO_LIMIT:
         return None
     used = tree.number(f"{folder}/{match[1]}{_USED[match[4]]}") or 0

@@ -1,6 +1,6 @@
-"""Changing a host: programs that run as its user or as root, and files that are replaced whole.
+"""Changes of a host: programs run as its user or as root, and files replaced atomically.
 
-The only way by which setup and ``doctor --fix`` change anything; a test gives them another changer.
+setup and ``doctor --fix`` change a host only through this module; tests pass another changer.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from enclavectl.files import stage_file, write_atomic
 from enclavectl.host.probe import LiveProbe
 from enclavectl.run import MINIMAL_ENVIRONMENT, Command, capture
 
-# Installing packages loads them first, on whatever line the host has.
+# Installing packages first downloads them, over a connection that may be slow.
 _TIMEOUT_S = 1800
-# Package managers reach their mirrors through these; nothing else of the user's environment is theirs.
+# Package managers reach their mirrors through these; they get no other variable of the user's.
 _KEPT = re.compile(r"(https?|ftp|all|no)_proxy", re.IGNORECASE)
-# As much of a failed program's words as fits into one message; package managers put the cause last.
+# Lines of a failed program in the message: package managers print the cause last.
 _LAST_LINES = 6
 
 
@@ -33,7 +33,7 @@ class Action:
     as_root: bool = True
 
     def line(self, *, is_root: bool) -> str:
-        """Return what a person would type."""
+        """Return the command line that a person would type."""
         return ("sudo " if self.as_root and not is_root else "") + shlex.join(self.argv)
 
 
@@ -42,7 +42,7 @@ class HostChanger(Protocol):
 
     @property
     def is_root(self) -> bool:
-        """True if root's actions need no sudo."""
+        """True if actions for root need no sudo."""
 
     def run(self, action: Action) -> None:
         """Run the program to its end.
@@ -52,16 +52,16 @@ class HostChanger(Protocol):
         """
 
     def replace(self, name: str, data: bytes, *, mode: int) -> None:
-        """Replace root's file at this absolute path with one of these bytes, whole or not at all.
+        """Replace root's file at this absolute path atomically with these bytes.
 
         Raises:
-            HostError: it is as it was.
+            HostError: it failed, and the file is unchanged.
         """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveChanger:
-    """A changer of this machine. ``may_ask``: sudo may ask for a password, because there is a terminal."""
+    """The changer of this machine. ``may_ask``: sudo may ask for a password, because there is a terminal."""
 
     uid: int
     environ: Mapping[str, str]
@@ -69,11 +69,11 @@ class LiveChanger:
 
     @property
     def is_root(self) -> bool:
-        """True if this process is root's."""
+        """True if this process runs as root."""
         return self.uid == 0
 
     def run(self, action: Action) -> None:
-        """Run the program, with sudo where only root may."""
+        """Run the program, with sudo if only root may."""
         probe = LiveProbe(environ=self.environ)
         program = probe.find(action.argv[0])
         if program is None:
@@ -87,7 +87,7 @@ class LiveChanger:
                     hint="run enclavectl as root",
                     code="no-sudo",
                 )
-            # -n: better refused than waiting for a password that nobody types
+            # -n: fail rather than wait for a password that nobody types
             argv = [sudo, *([] if self.may_ask else ["-n"]), "--", *argv]
         kept = {name: value for name, value in self.environ.items() if _KEPT.fullmatch(name)}
         command = Command(argv=argv, cwd=Path("/"), environment={**MINIMAL_ENVIRONMENT, **kept})

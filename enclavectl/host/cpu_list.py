@@ -5,18 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-# Far more than NR_CPUS of any kernel; bounds what a wrong "0-999999999" costs.
+# Far more than NR_CPUS of any kernel; it bounds the cost of a wrong "0-999999999".
 _MAX_CPU = 65_535
 _PART = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", re.ASCII)
 
 
 def parse_cpu_list(text: str) -> frozenset[int]:
-    """Read the CPUs that a list names; blanks around commas are allowed, and so is an empty list.
+    """Parse a list of CPUs; blanks around commas and an empty list are allowed.
 
     https://docs.kernel.org/admin-guide/kernel-parameters.html ("cpu lists")
 
     Raises:
-        ValueError: it is no such list.
+        ValueError: the text is no such list.
     """
     found: set[int] = set()
     if not text.strip():

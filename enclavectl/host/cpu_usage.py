@@ -1,4 +1,4 @@
-"""The CPUs of the pool that are in use: only nitro-cli knows, and only ``NitroCli`` asks it safely."""
+"""The pool's CPUs in use: only nitro-cli knows them, and only ``NitroCli`` queries it safely."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from enclavectl.progress import Progress
 
 
 def used_cpus(environ: Mapping[str, str], progress: Progress) -> frozenset[int] | None:
-    """Return the CPUs of all enclaves, or None, with a note, where one or nitro-cli does not answer."""
+    """Return the CPUs of all enclaves; None, with a note, if an enclave or nitro-cli does not answer."""
     try:
         described = NitroCli(environ, progress).describe()
     except HostError as exc:

@@ -1,4 +1,4 @@
-"""The CPUs of a host, as far as enclaves care: cores, NUMA nodes, and the pool that is kept for enclaves."""
+"""The CPUs of a host, as far as enclaves need them: cores, NUMA nodes, and the pool for enclaves."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ POOL_FILE = "/sys/module/nitro_enclaves/parameters/ne_cpus"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cpus:
-    """``pool`` is None where the driver is not loaded. ``node_of`` has every CPU that is present.
+    """The CPUs of a host. ``pool`` is None without the driver. ``node_of`` has every CPU that is present.
 
-    The CPUs of the pool are off-line for this host, so their cores cannot be seen; those of CPU 0 can.
+    The CPUs of the pool are offline for this host, so their cores are unknown; CPU 0's core is always known.
     """
 
     present: frozenset[int]
@@ -28,7 +28,7 @@ class Cpus:
 
     @property
     def first_core(self) -> frozenset[int]:
-        """CPU 0 and its siblings, which always stay with this host."""
+        """CPU 0 and its siblings, which the host always keeps."""
         return self.siblings_of.get(0, frozenset({0}))
 
     @property
@@ -41,7 +41,7 @@ class Cpus:
         return frozenset(self.node_of[cpu] for cpu in cpus if cpu in self.node_of)
 
     def capacity(self) -> dict[int, int]:
-        """Return how many CPUs each node could give to enclaves: whole cores, without CPU 0's."""
+        """Return the number of CPUs that each node could give to enclaves: whole cores, without CPU 0's."""
         threads = self.threads_per_core
         found = dict.fromkeys(sorted(set(self.node_of.values())), 0)
         for cpu, node in self.node_of.items():
@@ -49,7 +49,7 @@ class Cpus:
         return {node: count - count % threads for node, count in found.items()}
 
     def split_cores(self, cpus: frozenset[int]) -> frozenset[int]:
-        """Return those of these CPUs of which a sibling is missing, as far as their cores can be seen."""
+        """Return the CPUs whose siblings are not all in ``cpus``, as far as their cores are known."""
         seen = cpus & self.siblings_of.keys()
         return frozenset(cpu for cpu in seen if not self.siblings_of[cpu] <= cpus)
 
@@ -58,7 +58,7 @@ def read_cpus(tree: Tree) -> Cpus:
     """Read the CPUs of a host.
 
     Raises:
-        HostError: sysfs is not there, or says what cannot be.
+        HostError: sysfs is missing or inconsistent.
     """
     present = _list(tree, f"{CPU_DIR}/present")
     if not present:
@@ -80,7 +80,7 @@ def read_cpus(tree: Tree) -> Cpus:
 
 
 def _node(tree: Tree, cpu: int) -> int:
-    # Also there for CPUs that are off-line; the lists of the nodes leave those out.
+    # This link also exists for offline CPUs, which the nodes' lists omit.
     for name in tree.names(f"{CPU_DIR}/cpu{cpu}"):
         if name.startswith("node") and name[4:].isdigit():
             return int(name[4:])

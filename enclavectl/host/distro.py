@@ -10,7 +10,7 @@ from enclavectl.host.tree import Tree
 
 
 class Family(StrEnum):
-    """The systems whose packages we know."""
+    """The families of distributions whose packages we know."""
 
     AL2 = "amazon-linux-2"
     AL2023 = "amazon-linux-2023"
@@ -21,20 +21,20 @@ class Family(StrEnum):
 
     @property
     def has_nitro_cli(self) -> bool:
-        """True if nitro-cli comes as a package: Amazon Linux only."""
+        """True if the family has a package of nitro-cli: Amazon Linux only."""
         return self in {Family.AL2, Family.AL2023}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Distro:
-    """A system that we know; ``name`` is what it calls itself."""
+    """A known distribution; ``name`` is its own name."""
 
     family: Family
     name: str
 
 
 _AMAZON = {"2": Family.AL2, "2023": Family.AL2023}
-# By ID or, for derivatives, by the first word of ID_LIKE that is here.
+# By ID or, for derivatives, by the first known word of ID_LIKE.
 _BY_ID = {
     "ubuntu": Family.UBUNTU,
     "debian": Family.DEBIAN,
@@ -45,10 +45,10 @@ _BY_ID = {
 
 
 def detect_distro(tree: Tree) -> Distro:
-    """Read which system this host runs.
+    """Detect the distribution of this host.
 
     Raises:
-        HostError: there is no os-release, or it names a system that we do not know.
+        HostError: there is no os-release, or it names an unknown distribution.
     """
     text = tree.text("/etc/os-release")
     if text is None:
@@ -69,7 +69,7 @@ def detect_distro(tree: Tree) -> Distro:
 
 
 def parse_os_release(text: str) -> dict[str, str]:
-    """Read the assignments of an os-release: the last of a name counts, what is no assignment is skipped.
+    """Parse the assignments of an os-release: the last of a name counts, other lines are skipped.
 
     https://www.freedesktop.org/software/systemd/man/latest/os-release.html
     """

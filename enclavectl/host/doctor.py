@@ -1,4 +1,4 @@
-"""All checks, their summary, and the fixes that may be run without asking what they cost."""
+"""All checks, their summary, and the safe fixes."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ CHECKS: tuple[Check, ...] = tuple(
 
 
 def examine_host(facts: Facts, checks: Sequence[Check] = CHECKS) -> list[Result]:
-    """Answer every check, in the order of the groups."""
+    """Run every check, in the order of the groups."""
     return [run_check(check, facts) for check in checks]
 
 
 def has_failed(results: Sequence[Result]) -> bool:
-    """Return whether anything fails."""
+    """Return whether any check fails."""
     return any(result.verdict.state is State.FAIL for result in results)
 
 
 def fixable(results: Sequence[Result]) -> list[Result]:
-    """Return the results whose fix is a program that loses nothing; each program once."""
+    """Return the results whose fix is a safe program; each program once."""
     found: dict[tuple[str, ...], Result] = {}
     for result in results:
         action = result.verdict.action
@@ -49,7 +49,7 @@ def fixable(results: Sequence[Result]) -> list[Result]:
 
 
 def run_fixes(results: Sequence[Result], changer: HostChanger) -> dict[str, str | None]:
-    """Run each fix and return by the check's id None if it was done, else why not. A failure stops none."""
+    """Run each fix; map the check's id to None, or to the reason of its failure, and go on."""
     done: dict[str, str | None] = {}
     for result in results:
         action = result.verdict.action

@@ -1,4 +1,4 @@
-"""The enclaves that run here, found without asking them: connecting to their sockets can end them."""
+"""The running enclaves, found without connecting to their sockets, since that can end them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from enclavectl.nitro_cli.environment import sockets_dir
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningEnclaves:
-    """``sockets`` are of enclaves that have booted; booting ones have only one of the ``pids``."""
+    """The running enclaves: ``sockets`` of those that have booted; a booting one has only one of ``pids``."""
 
     sockets: tuple[str, ...]
     stale: tuple[str, ...]
@@ -26,7 +26,7 @@ class RunningEnclaves:
 
     @property
     def words(self) -> list[str]:
-        """Each as a person would look for it."""
+        """A description of each enclave for a person."""
         names = [f"enc{name.removesuffix('.sock')} ({self.folder}/{name})" for name in self.sockets]
         return names or [f"nitro-cli with process id {pid}" for pid in self.pids]
 
@@ -34,11 +34,11 @@ class RunningEnclaves:
 def find_running(host: Host) -> RunningEnclaves:
     """Find the enclaves of a host in its folders.
 
-    A socket whose name the kernel has bound (/proc/net/unix) belongs to an enclave; any other is what an
-    unclean end left. A booting enclave has none yet, but there is its nitro-cli process.
+    A socket whose name the kernel has bound (/proc/net/unix) belongs to an enclave; any other is a leftover.
+    A booting enclave has no socket yet, but a nitro-cli process.
 
     Raises:
-        HostError: a folder is there and cannot be read.
+        HostError: a folder exists and cannot be read.
     """
     tree, folder = host.tree, str(sockets_dir(host.environ))
     names = [name for name in tree.names(folder) if name.endswith(".sock")]
@@ -53,14 +53,14 @@ def find_running(host: Host) -> RunningEnclaves:
 
 
 def bound_names(table: str) -> frozenset[str]:
-    """Return the path names in /proc/net/unix: the eighth column of its lines."""
+    """Return the path names in /proc/net/unix, the eighth column of its lines."""
     rows = (line.split(maxsplit=7) for line in table.splitlines()[1:])
     return frozenset(row[7] for row in rows if len(row) == 8)
 
 
 def _nitro_cli_pids(tree: Tree) -> Sequence[int]:
-    # An enclave's process was forked from run-enclave and keeps its command line; building and describing are
-    # no enclaves. A process may end between the listing and the look, which then finds nothing.
+    # An enclave's daemon is forked from run-enclave and keeps its command line; other nitro-cli commands are
+    # no # enclaves. A process that ends after the listing has no command line any more.
     return [
         int(name)
         for name in tree.names("/proc")

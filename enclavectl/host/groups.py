@@ -1,4 +1,4 @@
-"""Groups: what /etc/group says against what this process has, which was decided at the login."""
+"""Group memberships: those in /etc/group, compared with this process's, which date from the login."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from enclavectl.host.host import User
 
 
 class Membership(Enum):
-    """How a user stands to a group."""
+    """The state of a user's membership in a group."""
 
     CURRENT = "member"
     OLD_LOGIN = "member, but this login is older"
@@ -18,9 +18,9 @@ class Membership(Enum):
 
 
 def membership(groups: Mapping[str, tuple[int, frozenset[str]]], user: User, group: str) -> Membership:
-    """Return how this user, as logged in, stands to a group; ``groups`` has each one's number and members.
+    """Determine this user's membership in a group; ``groups`` has each group's number and members.
 
-    A member whom /etc/group does not name, such as one of a directory service, is seen by the login alone.
+    A member from a directory service is not in /etc/group and is known only by the login.
     """
     if group not in groups:
         return Membership.NO_GROUP

@@ -1,4 +1,4 @@
-"""One host: its files, whom to ask, who runs us there, and when."""
+"""One host: its files, its programs, our user and interpreter there, and the time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from enclavectl.host.tree import Tree
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User:
-    """The user of this process. Its groups may be older than /etc/group."""
+    """The user of this process. Its groups may predate changes of /etc/group."""
 
     name: str
     uid: int
@@ -21,7 +21,7 @@ class User:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Python:
-    """The interpreter that runs us, and which modules it could import."""
+    """The interpreter that runs us, and the modules that it could import."""
 
     version: tuple[int, int, int]
     modules: frozenset[str]
@@ -29,7 +29,7 @@ class Python:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
-    """Everything that is looked at. ``machine`` is uname's word, such as x86_64."""
+    """A host. ``machine`` is uname's name of the architecture, such as x86_64."""
 
     tree: Tree
     probe: HostProbe
@@ -45,5 +45,5 @@ class Host:
         return self.environ.get("HOME") or None
 
 
-# The two names of the runtime that classifies: pyproject.toml says which Python gets which.
+# The two names of the TFLite runtime; pyproject.toml assigns them to versions of Python.
 RUNTIMES = ("tflite_runtime", "ai_edge_litert")

@@ -1,4 +1,4 @@
-"""The hosts that there are: this machine, or the folder that ``--host-root`` names."""
+"""Opening a host: this machine, or the recorded folder that ``--host-root`` names."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def open_host(root: Path | None, environ: Mapping[str, str]) -> Host:
     """Open the host that ``--host-root`` names: a recorded folder, or this machine.
 
     Raises:
-        UsageError: the folder is none, or its recording is damaged.
+        UsageError: it is no folder, or its recording is damaged.
     """
     if root is None or root.absolute() == Path("/"):
         return live_host(environ)

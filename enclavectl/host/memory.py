@@ -1,4 +1,4 @@
-"""Huge pages, by NUMA node: what is kept for enclaves, what of it is free, how nitro-cli takes from it."""
+"""Huge pages by NUMA node: the reserved ones, the free ones, and nitro-cli's choice among them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Pages = Mapping[int, int]  # number of pages by size in MiB
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """One NUMA node. Sizes that are no whole number of MiB, such as arm64's 64 KiB, are left out."""
+    """One NUMA node. Page sizes that are no whole number of MiB, such as arm64's 64 KiB, are omitted."""
 
     index: int
     total_mib: int
@@ -30,18 +30,18 @@ class Node:
 
     @property
     def reserved_mib(self) -> int:
-        """How much is kept as huge pages."""
+        """The memory in huge pages, in MiB."""
         return mib_of(self.reserved)
 
     @property
     def free_mib(self) -> int:
-        """How much of that no one uses."""
+        """The unused memory in huge pages, in MiB."""
         return mib_of(self.free)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """The host's memory in MiB. ``available_mib`` is what could be used without swapping."""
+    """The host's memory in MiB. ``available_mib`` is the part usable without swapping."""
 
     total_mib: int
     available_mib: int
@@ -56,25 +56,25 @@ class Memory:
 
     @property
     def reserved_mib(self) -> int:
-        """Huge pages of all nodes."""
+        """The memory in huge pages of all nodes, in MiB."""
         return sum(node.reserved_mib for node in self.nodes)
 
     @property
     def free_mib(self) -> int:
-        """Free huge pages of all nodes."""
+        """The unused memory in huge pages of all nodes, in MiB."""
         return sum(node.free_mib for node in self.nodes)
 
 
 def mib_of(pages: Pages) -> int:
-    """Return the size of these pages together in MiB."""
+    """Return the total size of these pages in MiB."""
     return sum(size * count for size, count in pages.items())
 
 
 def read_memory(tree: Tree) -> Memory:
-    """Read the memory of a host; zeros where sysfs and /proc do not tell.
+    """Read the memory of a host; absent files of sysfs and /proc count as zeros.
 
     Raises:
-        HostError: a file is there and cannot be read.
+        HostError: a file exists and cannot be read.
     """
     whole = _meminfo(tree, "/proc/meminfo")
     total = whole.get("MemTotal", 0) // 1024
@@ -113,9 +113,8 @@ def _pages(tree: Tree, node: str, counter: str) -> dict[int, int]:
 def take_pages(free: Pages, wanted_mib: int) -> Pages | None:
     """Return the pages that nitro-cli takes for an enclave of this size, or None if there are too few.
 
-    Largest first as long as they do not exceed, then the smallest that are left; then small pages that turned
-    out to be surplus are given back. It may well take more than was asked: 256 MiB from pages of 1 GiB is 1
-    GiB.
+    nitro-cli takes the largest pages that do not exceed the size, then the smallest of the rest, and then
+    returns surplus small pages. The total may exceed the size: 256 MiB in pages of 1 GiB takes 1 GiB.
     """
     taken: dict[int, int] = {}
     missing = wanted_mib
@@ -138,9 +137,9 @@ def take_pages(free: Pages, wanted_mib: int) -> Pages | None:
 
 
 def reserve_pages(sizes_mib: frozenset[int], wanted_mib: int) -> Pages:
-    """Return what AWS's allocator reserves on a node with these page sizes and enough unfragmented memory.
+    """Return the pages that AWS's allocator reserves on a node with enough unfragmented memory.
 
-    The largest first, none exceeding; only the smallest size may exceed what was asked.
+    It takes the largest sizes first and does not exceed ``wanted_mib`` except with the smallest size.
     """
     reserved: dict[int, int] = {}
     ordered = sorted(sizes_mib, reverse=True)

@@ -1,4 +1,4 @@
-"""The commands that install what a host needs, by system; by hand where a system has no package."""
+"""The commands that install a host's parts, by distribution, or instructions if it has no package."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _RHEL_DOCKER = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """How a part gets onto a system: programs in order, or what a person has to do."""
+    """The installation of a part: programs in order, or instructions for a person."""
 
     actions: tuple[Action, ...] = ()
     by_hand: str | None = None
@@ -31,7 +31,7 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """Something that has to be installed: by what it is known, and how it comes."""
+    """A part to install: the files that prove its presence, and its recipes."""
 
     id: str
     title: str
@@ -39,7 +39,7 @@ class Part:
     recipes: dict[Family, Recipe]
 
     def is_installed(self, host: Host) -> bool:
-        """Return whether one of its files is there."""
+        """Return whether one of its files exists."""
         return any(host.tree.exists(name) for name in self.files)
 
 
@@ -94,6 +94,6 @@ PARTS = (
 
 
 def driver_actions(family: Family) -> tuple[Action, ...]:
-    """Return how the driver gets into the kernel: on Ubuntu it is in a package of its own."""
+    """Return the actions that load the driver; on Ubuntu it is in a separate package."""
     load = Action(argv=("modprobe", "nitro_enclaves"))
     return (*_apt("linux-modules-extra-aws").actions, load) if family is Family.UBUNTU else (load,)

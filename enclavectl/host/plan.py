@@ -1,6 +1,6 @@
-"""A plan: an enclave's needs against what a host keeps for enclaves, what is free, and what it could keep.
+"""A plan: an enclave's needs compared with the host's reserved, free and possible resources.
 
-Pure arithmetic over values that were read; ``read_supply`` reads them.
+This is pure arithmetic over the values that ``read_supply`` reads.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from enclavectl.host.requirements import MAX_ENCLAVES, EifFacts, round_to_region
 from enclavectl.host.reservation import Reservation
 from enclavectl.nitro_cli.limits import MIN_MEMORY_MIB, boot_bound_s
 
-# Ours: what we leave to the host's own system. AWS names no figure. The image comes on top: nitro-cli reads
-# each section of it into ordinary memory to hash it (https://github.com/aws/aws-nitro-enclaves-cli,
+# The memory that we leave to the host's own system; AWS names no figure. The image's size is added, because #
+# nitro-cli reads each section into ordinary memory to hash it (https://github.com/aws/aws-nitro-enclaves-cli,
 # commands.rs).
 PARENT_MIB = 1024
 _GIB_PAGE = 1024
@@ -27,7 +27,7 @@ _GIB_PAGE = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demand:
-    """One more enclave. ``is_exact``: a person asked for this memory, so a smaller one is an error."""
+    """The needs of one more enclave. ``is_exact``: a person chose this memory, so too little is an error."""
 
     memory_mib: int
     cpus: int
@@ -36,20 +36,20 @@ class Demand:
 
     @property
     def min_memory_mib(self) -> int:
-        """What nitro-cli asks for the image; 0 without one."""
+        """nitro-cli's minimum memory for the image; 0 without one."""
         return self.eif.min_memory_mib if self.eif else 0
 
     @property
     def needed_mib(self) -> int:
-        """The memory to give it."""
+        """The memory that the enclave gets."""
         return round_to_region(max(self.memory_mib, self.min_memory_mib))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Supply:
-    """What a host has. ``used_cpus`` are those of the pool in use, None where that is not known.
+    """The resources of a host. ``used_cpus`` are the pool's CPUs in use, None if unknown.
 
-    ``limits`` are of the cgroups of this process: nitro-cli, which it starts, has the same.
+    ``limits`` are those of this process's cgroups, which nitro-cli inherits.
     """
 
     machine: str
@@ -61,12 +61,12 @@ class Supply:
 
     @property
     def usable(self) -> Pages:
-        """The free pages of the node, as far as this process may have them."""
+        """The free pages of the node that this process may use."""
         return self.limits.cap(self.node.free)
 
     @property
     def node(self) -> Node:
-        """The node of the pool; where there is no pool, the one that could give the most CPUs."""
+        """The node of the pool; without a pool, the node that could give the most CPUs."""
         nodes = self.cpus.nodes_of(self.cpus.pool or frozenset())
         if nodes:
             return self.memory.node(min(nodes))
@@ -75,20 +75,20 @@ class Supply:
 
     @property
     def free_cpus(self) -> frozenset[int] | None:
-        """The CPUs of the pool that no enclave uses, or None where that is not known."""
+        """The unused CPUs of the pool, or None if unknown."""
         pool = self.cpus.pool or frozenset()
-        # Without a pool nothing is in use, whoever is not known.
+        # Without a pool no CPU is in use, even if the usage is unknown.
         return pool - self.used_cpus if self.used_cpus is not None else None if pool else pool
 
     @property
     def capacity(self) -> int:
-        """How many CPUs the node could give."""
+        """The number of CPUs that the node could give."""
         return self.cpus.capacity().get(self.node.index, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """Why it does not fit, with a stable code, and the nearest thing that would."""
+    """A reason why the enclave does not fit, with a stable code, and the nearest that would fit."""
 
     code: str
     message: str
@@ -101,7 +101,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The answer. ``pages`` is what nitro-cli would take, None where the free pages do not suffice."""
+    """The result. ``pages`` are those that nitro-cli would take, None if the free pages do not suffice."""
 
     wanted: Demand
     supply: Supply
@@ -117,14 +117,14 @@ class Plan:
 
     @property
     def boot_bound_s(self) -> int:
-        """nitro-cli's bound of the boot; without an image, that of the largest that the memory allows."""
+        """nitro-cli's timeout of the boot in seconds; without an image, for the largest that fits."""
         memory = mib_of(self.pages) if self.pages else self.wanted.needed_mib
         size = self.wanted.eif.size if self.wanted.eif else (self.wanted.needed_mib << 20) // 4
         return boot_bound_s(size, memory)
 
 
 def read_supply(host: Host, *, used_cpus: frozenset[int] | None = None) -> Supply:
-    """Read what a host has. Where no enclave runs, none uses a CPU.
+    """Read the resources of a host. If no enclave runs, no CPU is in use.
 
     Raises:
         HostError: sysfs or /proc cannot be read.
@@ -141,7 +141,7 @@ def read_supply(host: Host, *, used_cpus: frozenset[int] | None = None) -> Suppl
 
 
 def make_plan(wanted: Demand, supply: Supply) -> Plan:
-    """Decide whether the enclave fits, and what would."""
+    """Decide whether the enclave fits, and find the nearest that would."""
     pages = take_pages(supply.usable, wanted.needed_mib)
     return Plan(
         wanted=wanted,
@@ -154,9 +154,9 @@ def make_plan(wanted: Demand, supply: Supply) -> Plan:
 
 
 def _allocator(wanted: Demand, supply: Supply) -> Reservation:
-    """Return what the pool has to be for this enclave beside those that run."""
+    """Return the reservation for this enclave beside the running ones."""
     used_mib = supply.node.reserved_mib - supply.node.free_mib if supply.running.any else 0
-    # An enclave that shares pages of 1 GiB with others can need one more than its size says.
+    # With 1 GiB pages, an enclave beside others may need one page more than its size.
     slack = _GIB_PAGE if used_mib and supply.node.reserved.get(_GIB_PAGE) else 0
     threads = supply.cpus.threads_per_core
     pool = supply.cpus.pool or frozenset()
@@ -188,7 +188,7 @@ def _problems(wanted: Demand, supply: Supply, pages: Pages | None) -> Iterator[P
 def _memory_problem(wanted: Demand, supply: Supply) -> Problem:
     node, usable_mib = supply.node, mib_of(supply.usable)
     if take_pages(node.free, wanted.needed_mib) is not None:
-        # The pages are there, and not for this process.
+        # The pages exist, but the limits deny them to this process.
         return Problem(
             code="memory-free",
             message=f"{wanted.needed_mib} MiB of huge pages are needed, of {node.free_mib} free ones on NUMA "
@@ -258,19 +258,19 @@ def _cpu_problems(wanted: Demand, supply: Supply) -> Iterator[Problem]:
 
 
 def _smaller_now(wanted: Demand, free_mib: int) -> str:
-    """Return the largest enclave of the image that the free pages are enough for, if they are for any."""
+    """Return the largest enclave of the image for which the free pages suffice, if there is any."""
     least = max(wanted.min_memory_mib, MIN_MEMORY_MIB)
     return f"; or --memory {free_mib} now" if free_mib >= least else ""
 
 
 def largest(supply: Supply, wanted: Demand) -> tuple[int, int]:
-    """Return the memory in MiB and the CPUs that the node could keep for enclaves at most."""
+    """Return the maximum memory, in MiB, and CPUs that the node could reserve for enclaves."""
     image = -(-wanted.eif.size >> 20) if wanted.eif else 0
     return max(0, supply.node.total_mib - PARENT_MIB - image) // 2 * 2, supply.capacity
 
 
 def _grow(wanted: Demand, supply: Supply, *, room_mib: int = 0, room_cpus: int = 0) -> str:
-    """Name the pool that would do if the host can have it, else the largest enclave that it can have."""
+    """Name the reservation that would suffice if the host can have it, else the largest possible enclave."""
     memory, cpus = largest(supply, wanted)
     need = _allocator(wanted, supply)
     if need.memory_mib <= memory and need.cpus <= cpus:

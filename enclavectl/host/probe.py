@@ -1,4 +1,4 @@
-"""Facts about a host that are in no file: from programs that only read, sockets, and the Docker engine."""
+"""Facts about a host that no file has: from read-only programs, sockets, and the Docker engine."""
 
 from __future__ import annotations
 
@@ -13,44 +13,44 @@ from enclavectl.errors import HostError
 from enclavectl.json_object import JsonError, JsonObject
 from enclavectl.run import MINIMAL_ENVIRONMENT, Command, capture
 
-# Local programs that print what they know; longer than this is a hang.
+# For local programs that print facts, which takes well under a second; a longer run is a hang.
 _TIMEOUT_S = 5.0
-# GET /version is answered from memory; an engine that takes longer would keep builds waiting too.
+# An engine answers GET /version from memory; one that takes longer would delay builds as well.
 _ENGINE_TIMEOUT_S = 2.0
-# An engine's version is some 2 KiB; bounds what anything else at that socket costs.
+# An engine's version has about 2 KiB; this bounds the cost of another server at that socket.
 _MAX_ANSWER = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a program that looked said: its exit status, and both of its streams as one text."""
+    """A program's exit status, and both of its streams as one text."""
 
     status: int
     text: str
 
 
 class HostProbe(Protocol):
-    """An interface to what files do not tell about a host: programs, sockets, the engine."""
+    """The interface to a host's facts that are in no file: programs, sockets, the engine."""
 
     def find(self, program: str) -> str | None:
         """Return the absolute path of a program on the PATH, or None."""
 
     def run(self, *argv: str) -> Answer | None:
-        """Run a program that changes nothing and return its answer, or None where there is no such program.
+        """Run a read-only program and return its answer, or None if there is no such program.
 
         Raises:
-            HostError: it did not end in time; or a recording does not have it.
+            HostError: it did not end in time, or the recording does not have it.
         """
 
     def vsock_error(self) -> int | None:
-        """Make a vsock socket and return the number of the error, or None if it was made.
+        """Create a vsock socket and return the error number, or None on success.
 
         Raises:
-            HostError: a recording does not have it.
+            HostError: the recording does not have the result.
         """
 
     def engine(self, socket_path: str) -> Mapping[str, object] | None:
-        """Ask the engine at a Unix socket for ``GET /version``; None where a recording says there is none.
+        """Ask the engine at a Unix socket for ``GET /version``; None if a recording has no engine.
 
         Raises:
             HostError: it does not answer; the message has the reason.
@@ -59,7 +59,7 @@ class HostProbe(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveProbe:
-    """This machine's programs, and what listens on its sockets."""
+    """The probe of this machine."""
 
     environ: Mapping[str, str]
 
@@ -73,7 +73,7 @@ class LiveProbe:
         return None
 
     def run(self, *argv: str) -> Answer | None:
-        """Run the program and return its answer, or None where there is none."""
+        """Run the program and return its answer, or None if there is no such program."""
         program = self.find(argv[0])
         if program is None:
             return None
@@ -82,7 +82,7 @@ class LiveProbe:
         return Answer(status=done.status, text=(done.out + done.err).decode("utf-8", errors="replace"))
 
     def vsock_error(self) -> int | None:
-        """Make a vsock socket; the kernel may load its module for it, as for any program that asks."""
+        """Create a vsock socket; the kernel may load its module for that, as for any program."""
         try:
             socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM).close()
         except OSError as exc:
@@ -90,12 +90,12 @@ class LiveProbe:
         return None
 
     def engine(self, socket_path: str) -> Mapping[str, object] | None:
-        """Ask what listens at this Unix socket."""
+        """Ask the server at this Unix socket for its version."""
         return _engine_version(socket_path)
 
 
 def _engine_version(path: str) -> Mapping[str, object]:
-    # Not the Docker SDK: importing it takes longer than a whole doctor may.
+    # Not the Docker SDK: importing it takes longer than all checks may.
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
             link.settimeout(_ENGINE_TIMEOUT_S)

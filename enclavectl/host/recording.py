@@ -1,4 +1,4 @@
-"""``recording.json`` in a recorded tree: what a copy of files cannot keep.
+"""``recording.json`` in a recorded tree: the facts that a copy of files cannot keep.
 
 ::
 
@@ -10,8 +10,8 @@
      "answers": {"nitro-cli --version": {"status": 0, "text": "Nitro CLI 1.4.3"}},
      "engine": {"Version": "25.0.3", "ApiVersion": "1.44"}, "vsock": "EPERM"}
 
-Every key may be absent. ``engine`` is an object, null for "none", or a text for why it does not answer.
-``vsock`` is the name of the error that making such a socket gave, or null for none.
+Every key may be absent. ``engine`` is an object, null for no engine, or a text with the reason why it does
+not answer. ``vsock`` is the name of the error of creating such a socket, or null for none.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from enclavectl.host.tree import FileFacts, Tree
 from enclavectl.json_object import JsonObject
 
 RECORDING = "recording.json"
-# Answers of some dozens of programs, each of a few KiB; bounds what a wrong file costs.
+# Answers of some dozens of programs, each of a few KiB; it bounds the cost of a wrong file.
 _MAX_RECORDING = 4 << 20
 _OCTAL = re.compile("[0-7]{1,7}")
 _NOT_RECORDED = "not recorded"
@@ -52,7 +52,7 @@ _KEYS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedProbe:
-    """Answers that were written down. What was not asked then cannot be known now."""
+    """The probe of a recorded host. It knows only the recorded answers."""
 
     programs: Mapping[str, str]
     answers: Mapping[str, Answer]
@@ -60,11 +60,11 @@ class RecordedProbe:
     vsock: str | None
 
     def find(self, program: str) -> str | None:
-        """Return where the program was, or None."""
+        """Return the recorded path of the program, or None."""
         return self.programs.get(program)
 
     def run(self, *argv: str) -> Answer | None:
-        """Return what it said then, or None where it was not installed."""
+        """Return the recorded answer, or None if the program was not installed."""
         line = " ".join(argv)
         if line in self.answers:
             return self.answers[line]
@@ -73,7 +73,7 @@ class RecordedProbe:
         raise HostError(f"the recording has no answer of: {line}", code="not-recorded")
 
     def vsock_error(self) -> int | None:
-        """Return the number of the error that there was then, or None."""
+        """Return the recorded error number, or None."""
         if self.vsock == _NOT_RECORDED:
             raise HostError(
                 "the recording does not say whether vsock sockets can be made", code="not-recorded"
@@ -81,7 +81,7 @@ class RecordedProbe:
         return None if self.vsock is None else getattr(errno, self.vsock)
 
     def engine(self, socket_path: str) -> Mapping[str, object] | None:  # noqa: ARG002 - one engine was asked
-        """Return what the engine said then."""
+        """Return the engine's recorded answer."""
         if isinstance(self.engine_answer, str):
             raise HostError(self.engine_answer, code="docker-silent")
         return self.engine_answer
@@ -91,7 +91,7 @@ def recorded_host(root: Path) -> Host:
     """Open the host that was copied to ``root``.
 
     Raises:
-        UsageError: no folder, or its recording is damaged.
+        UsageError: it is no folder, or its recording is damaged.
     """
     if not root.is_dir():
         raise UsageError(f"{root}: expected a folder with a host's files")
@@ -99,7 +99,7 @@ def recorded_host(root: Path) -> Host:
     data = read_bounded(path, _MAX_RECORDING, what="recording") if path.exists() else b"{}"
     try:
         return _host(root, JsonObject.parse(data, limit=_MAX_RECORDING))
-    except ValueError as exc:  # JsonError, or a number or a version of another form
+    except ValueError as exc:  # JsonError, or a malformed number or version
         raise UsageError(f"{path}: expected a recording, found something else ({exc!s:.120})") from exc
 
 

@@ -1,4 +1,4 @@
-"""What an enclave needs, from nitro-cli's and the driver's own rules."""
+"""The needs of an enclave by the rules of nitro-cli and the driver."""
 
 from __future__ import annotations
 
@@ -12,12 +12,17 @@ from enclavectl.files import open_regular
 from enclavectl.host.memory import REGION_MIB
 from enclavectl.nitro_cli.limits import minimum_memory_mib
 
+# Of this package's payload, measured (docs/operations.md). What one decoder may take for one picture, which
+# the kernel enforces; and all else: the root file system, the processes, and what waits or is on its way.
+PICTURE_MIB = 896
+PAYLOAD_BASE_MIB = 600
+MIN_WORKERS = 2
 MAX_ENCLAVES = 4  # of one instance: https://docs.aws.amazon.com/enclaves/latest/user/nitro-enclave.html
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EifFacts:
-    """An image as far as its place in memory is concerned; ``arch`` is empty where it was not read."""
+    """The facts of an image that decide its memory; ``arch`` is empty if it was not read."""
 
     path: Path
     size: int
@@ -29,26 +34,31 @@ class EifFacts:
 
     @property
     def machine(self) -> str | None:
-        """The machine that it runs on, as ``uname -m`` says it; None where that was not read."""
+        """The ``uname -m`` of the machines that run it; None if it was not read."""
         return Arch(self.arch).machine if self.arch else None
 
     @property
     def min_memory_mib(self) -> int:
-        """The smallest enclave that nitro-cli starts it in."""
+        """nitro-cli's minimum memory for it, in MiB."""
         return minimum_memory_mib(self.size)
 
 
 def read_eif(path: Path) -> EifFacts:
-    """Read size and architecture of an image whose headers are sound; its data is not read.
+    """Read size and architecture of an image from its headers, which must be valid.
 
     Raises:
-        UsageError: no such file, or no image.
+        UsageError: the file is missing or no image.
     """
     with open_regular(path, what="image file") as file, naming(path):
         layout = parse_layout(file)
         return EifFacts(path=path, size=layout.size, arch=layout.header.arch.value)
 
 
+def payload_memory_mib(cpus: int) -> int:
+    """Return the MiB that this package's payload takes while all workers have the worst pictures."""
+    return PAYLOAD_BASE_MIB + max(MIN_WORKERS, cpus) * PICTURE_MIB
+
+
 def round_to_region(mib: int) -> int:
-    """Round up to the next size in MiB that the driver takes."""
+    """Round up to the next size in MiB that the driver accepts."""
     return -(-mib // REGION_MIB) * REGION_MIB

@@ -1,9 +1,8 @@
-"""``allocator.yaml`` as AWS's allocator reads it, and what it then reserves.
+"""``allocator.yaml`` as AWS's allocator reads it, and the resulting reservation.
 
-The allocator (nitro-enclaves-allocator, a Bash script) reads its file line by line with a parser of its own,
-which takes much less than YAML and is silent about some of what it drops. ``parse_allocator`` refuses
-whatever that parser refuses, drops or takes for something else, so a file that passes here means there what
-it says here.
+The allocator (nitro-enclaves-allocator, a Bash script) parses its file line by line with its own parser,
+which accepts much less than YAML and silently drops some lines. ``parse_allocator`` refuses everything that
+the allocator refuses, drops or misreads. So a file that passes here has the same meaning for the allocator.
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ from enclavectl.host.cpu_list import format_cpu_list, parse_cpu_list
 
 ALLOCATOR_FILE = "/etc/nitro_enclaves/allocator.yaml"
 KEYS = ("memory_mib", "cpu_count", "cpu_pool")
-# The shell counts in 64 bits of bytes.
+# The shell counts bytes in 64 bits.
 _MAX_MIB = 1 << 40
 _NAME = re.compile(r"[-_a-zA-Z0-9]+", re.ASCII)
 _NUMBER = re.compile(r"0|[1-9][0-9]*", re.ASCII)  # a leading zero is octal in the shell
-# Digits of _MAX_MIB, the largest number that any key may have.
+# The digits of _MAX_MIB, the largest value of any key.
 _MAX_DIGITS = 13
 
 
@@ -32,17 +31,17 @@ class AllocatorError(UsageError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reservation:
-    """The resources kept for enclaves: memory, and CPUs by number or by name."""
+    """The resources reserved for enclaves: memory, and CPUs by number or by name."""
 
     memory_mib: int
     cpu_count: int | None = None
     cpu_pool: frozenset[int] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what the allocator would.
+        """Refuse what the allocator would refuse.
 
         Raises:
-            AllocatorError: no memory, or not exactly one way to choose CPUs, or none chosen.
+            AllocatorError: no memory, not exactly one of the two ways to choose CPUs, or no CPU.
         """
         if not 0 < self.memory_mib <= _MAX_MIB:
             raise AllocatorError(f"memory_mib: expected 1 to {_MAX_MIB}, found {self.memory_mib}")
@@ -53,12 +52,12 @@ class Reservation:
 
     @property
     def cpus(self) -> int:
-        """How many CPUs."""
+        """The number of CPUs."""
         return len(self.cpu_pool) if self.cpu_pool is not None else self.cpu_count or 0
 
     @property
     def lines(self) -> dict[str, str]:
-        """The lines that say so, by key."""
+        """The lines of the file for this reservation, by key."""
         lines = {"memory_mib": f"memory_mib: {self.memory_mib}"}
         if self.cpu_pool is not None:
             lines["cpu_pool"] = f"cpu_pool: {format_cpu_list(self.cpu_pool)}"
@@ -67,17 +66,17 @@ class Reservation:
         return lines
 
     def to_json(self) -> dict[str, object]:
-        """Return the values as JSON values."""
+        """Return the reservation as JSON values."""
         pool = None if self.cpu_pool is None else format_cpu_list(self.cpu_pool)
         return {"memory_mib": self.memory_mib, "cpu_count": self.cpu_count, "cpu_pool": pool}
 
 
 def parse_allocator(data: bytes, name: str = ALLOCATOR_FILE) -> Reservation:
-    """Read what AWS's allocator takes from these bytes.
+    """Parse these bytes as AWS's allocator does.
 
     Raises:
-        AllocatorError: it would refuse them, lose a line of them or read another value than they say; the
-            message begins with ``name`` and, where one line is at fault, its number.
+        AllocatorError: the allocator would refuse them, drop a line or misread a value; the message begins
+            with ``name`` and, if one line is at fault, its number.
     """
     found: dict[str, str] = {}
     started = False
@@ -104,14 +103,14 @@ def parse_allocator(data: bytes, name: str = ALLOCATOR_FILE) -> Reservation:
 
 
 def _plain(line: bytes, where: str) -> str:
-    """Return the line as Bash's ``read`` gives it: without the blanks around it.
+    """Decode the line as Bash's ``read`` does, without the blanks around it.
 
-    Backslashes are refused: ``read`` joins lines at them or drops them.
+    Backslashes are refused, because ``read`` joins lines at them or drops them.
     """
     try:
         text = line.decode().strip(" \t")
     except UnicodeDecodeError as exc:
-        # Bash takes what follows an incomplete character for a part of it: the end of the line, for one.
+        # Bash takes the bytes after an incomplete character, such as the end of the line, for a part of it.
         raise AllocatorError(
             f"{where}: expected UTF-8, or the allocator may join the next line to it"
         ) from exc
@@ -130,7 +129,7 @@ def _pair(text: str, where: str) -> tuple[str, str]:
     key, colon, value = text.partition(":")
     if not _NAME.fullmatch(key) or key not in KEYS:
         raise AllocatorError(f"{where}: expected one of {', '.join(KEYS)}, found {key!r:.60}")
-    # Double quotes go only together with a blank before them; single ones stay a part of the value.
+    # The allocator strips double quotes only after a blank; single quotes stay part of the value.
     if re.fullmatch(r'[ \t]+"[^"]+"', value):
         value = value.strip(" \t")[1:-1]
         if value != value.strip(" \t"):
@@ -141,7 +140,7 @@ def _pair(text: str, where: str) -> tuple[str, str]:
     if "#" in value:
         raise AllocatorError(f"{where}: a comment behind the value: the allocator takes it for a part of it")
     try:
-        # Also in a line that a later one replaces: the allocator reads it too, and may end with an error.
+        # Even in a line that a later one replaces: the allocator reads it as well, and may fail on it.
         parse_cpu_list(value) if key == "cpu_pool" else _whole(value, key)
     except ValueError as exc:
         raise AllocatorError(f"{where}: {exc}") from exc

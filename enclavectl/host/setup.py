@@ -1,4 +1,4 @@
-"""What makes a Nitro host of an instance, in order; every step looks first and does nothing twice."""
+"""The steps that make an instance a Nitro host, in order; every step first checks what is done already."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from enclavectl.host.steps import Report, Step, StepPlan, StepState, already, sk
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetupRequest:
-    """What the host is to be like. ``user`` is who will start enclaves and build images."""
+    """The wanted state of the host. ``user`` will start enclaves and build images."""
 
     reservation: Reservation
     user: str
@@ -33,17 +33,17 @@ class SetupRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetupOutcome:
-    """What only the person can do, and why; empty texts for nothing."""
+    """The actions left to the person, with their reasons; empty texts for none."""
 
     login: str
     reboot: str
 
 
 class Setup:
-    """The steps for one host."""
+    """The setup of one host."""
 
     def __init__(self, facts: Facts, distro: Distro, request: SetupRequest, guard: Guard) -> None:
-        """Nothing is done yet. ``facts`` are read anew by each step."""
+        """Prepare the steps. Each step reads ``facts`` anew."""
         self._facts = facts
         self.host = facts.host
         self.distro = distro
@@ -57,11 +57,11 @@ class Setup:
 
     @property
     def facts(self) -> Facts:
-        """The host as it is now: nothing that was read before a step is believed after it."""
+        """The host's current facts; they are read again after each step."""
         return Facts(self.host, self._facts.settings)
 
     def steps(self) -> list[Step]:
-        """Return the steps in the order in which they have to be done."""
+        """Return the steps in their required order."""
         allocation = self.allocation
         return [
             Step(id="sizes", title="what is asked for fits this host", plan=self._sizes),
@@ -158,7 +158,7 @@ class Setup:
     @property
     def _user(self) -> User:
         user = self.host.user
-        # Of another user's logins we know nothing.
+        # The groups of another user's logins are unknown.
         return (
             user if user.name == self.request.user else User(name=self.request.user, uid=-1, gids=frozenset())
         )
@@ -173,12 +173,12 @@ class Setup:
             return already(f"{self.request.user} is in the group {group}, but this login is older than that")
         actions = [Action(argv=("usermod", "-aG", group, self.request.user))]
         if group == "ne" and found is Membership.NO_GROUP and not self.distro.family.has_nitro_cli:
-            # Amazon's package makes the group; nobody else does.
+            # Only Amazon's package creates the group.
             actions.insert(0, Action(argv=("groupadd", "--system", "--force", "ne")))
         return would_run(f"{self.request.user} will be in the group {group}; a new login has it", *actions)
 
     def _allocator(self, plan: Callable[[], StepPlan]) -> StepPlan:
-        """``plan``, or why there is no allocator to speak of."""
+        """Run ``plan``, or skip the step if the host has no allocator."""
         if self._has_allocator() or self.distro.family.has_nitro_cli:
             return plan()
         return skipped(f"no {ALLOCATOR_FILE}: it comes with nitro-cli; run this again then", is_missing=True)
@@ -231,10 +231,10 @@ def _check_pool(pool: frozenset[int], cpus: Cpus) -> None:
 
 
 def require_device(facts: Facts) -> None:
-    """Return where the hypervisor lets this machine have enclaves.
+    """Check that the hypervisor gave this machine the enclave device.
 
     Raises:
-        HostError: it does not, so that a setup would reserve memory and CPUs for nothing.
+        HostError: it did not, so a setup would reserve memory and CPUs in vain.
     """
     if facts.is_nitro:
         return

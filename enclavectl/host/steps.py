@@ -1,6 +1,6 @@
-"""A change to the host as a list of steps: each says what it would do before it does it.
+"""A change of the host as a list of steps: each plans its actions before it applies them.
 
-A step looks at the host right before it is done, because the steps before it change what there is to see.
+A step reads the host right before it is applied, because earlier steps change the host.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ class StepState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepPlan:
-    """What a step found: that there is nothing to do, that it cannot be done here, or what it would do.
+    """The plan of a step: nothing to do, impossible here, or the actions to take.
 
-    ``diff`` is a change of a file. ``apply`` returns what was done; without it the actions are run in order.
-    ``is_missing``: the host is not complete without it, although the step cannot do it.
+    ``diff`` is the change of a file. ``apply`` makes the change and describes it; without ``apply`` the
+    actions run in order. ``is_missing``: the host stays incomplete, because the step cannot be done.
     """
 
     state: StepState
@@ -41,7 +41,7 @@ class StepPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One step; ``plan`` may raise an EnclavectlError if the step cannot even be planned."""
+    """One step; ``plan`` may raise an EnclavectlError if the step cannot be planned."""
 
     id: str
     title: str
@@ -50,7 +50,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """A step and what became of it."""
+    """A step and its result."""
 
     id: str
     title: str
@@ -80,24 +80,24 @@ def already(detail: str) -> StepPlan:
 
 
 def skipped(detail: str, *, is_missing: bool = False) -> StepPlan:
-    """Return the plan of a step that is not for us to do, here or now."""
+    """Return the plan of a step that is skipped on this host or at this time."""
     return StepPlan(state=StepState.SKIPPED, detail=detail, is_missing=is_missing)
 
 
 def would_run(detail: str, *actions: Action) -> StepPlan:
-    """Return the plan to run programs, one after the other."""
+    """Return the plan to run programs in order."""
     return StepPlan(state=StepState.WOULD_DO, detail=detail, actions=actions)
 
 
 def plan_steps(steps: Sequence[Step], *, is_root: bool) -> list[Report]:
-    """Plan each step on the host as it is now; nothing is changed."""
+    """Plan each step on the current host; change nothing."""
     return [_planned(step, is_root=is_root)[0] for step in steps]
 
 
 def run_steps(steps: Sequence[Step], changer: HostChanger, on_step: Callable[[Report], None]) -> list[Report]:
-    """Do the steps up to the first that fails; those behind it are not tried and say so.
+    """Apply the steps up to the first failure; report the later ones as not tried.
 
-    ``on_step`` is told of each step that is about to be done.
+    ``on_step`` is called before each step.
     """
     reports: list[Report] = []
     broken: str | None = None

@@ -1,7 +1,7 @@
-"""A host's files as a folder: the real one is ``/``, a recorded one is any other.
+"""A host's files below a root folder: ``/`` for this machine, another folder for a recorded host.
 
-Paths are absolute paths on that host. Absent is ``None`` or empty; what is there and cannot be read is an
-error.
+Paths are absolute paths on that host. An absent file is ``None`` or empty; a file that exists and cannot be
+read is an error.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from pathlib import Path
 
 from enclavectl.errors import HostError
 
-# Nothing of sysfs, /proc or /etc that we read is longer.
+# Bytes: every file of sysfs, /proc or /etc that we read is shorter.
 _MAX_TEXT = 1 << 20
-# ProcessLookupError: a process whose folder in /proc we look at has ended meanwhile.
+# ProcessLookupError: the process of a folder in /proc has just ended.
 _ABSENT = (FileNotFoundError, NotADirectoryError, ProcessLookupError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileFacts:
-    """The type and permission bits of a file, and whose it is."""
+    """The type, permission bits and owner of a file."""
 
     mode: int
     uid: int
@@ -34,7 +34,7 @@ class FileFacts:
         return stat.S_IMODE(self.mode)
 
     def allows(self, wanted: int, *, uid: int, gids: frozenset[int]) -> bool:
-        """Return whether a process of this user may do what ``wanted`` says (os.R_OK | os.W_OK | os.X_OK)."""
+        """Return whether a process of this user has the access ``wanted`` (os.R_OK | os.W_OK | os.X_OK)."""
         if uid == 0:
             return True
         shift = 6 if uid == self.uid else 3 if self.gid in gids else 0
@@ -43,9 +43,9 @@ class FileFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tree:
-    """The files under ``root``. ``facts_of`` and ``free_of`` stand in for what a copied folder cannot keep.
+    """The files under ``root``. ``facts_of`` and ``free_of`` replace facts that a copied folder cannot keep.
 
-    A copy has another owner than the original and no devices: a recording names their facts by path.
+    A copy has a different owner than the original and no devices, so a recording has these facts by path.
     """
 
     root: Path = Path("/")
@@ -54,30 +54,30 @@ class Tree:
 
     @property
     def is_live(self) -> bool:
-        """True if this is the machine that we run on."""
+        """True if this is the running machine."""
         return self.root == Path("/")
 
     def path(self, name: str) -> Path:
-        """Return where a file of the host is on this machine."""
+        """Return the path on this machine of a file of the host."""
         return self.root / name.lstrip("/")
 
     def text(self, name: str) -> str | None:
-        """Read a file's text; None where there is no file.
+        """Read a file's text; None if the file is absent.
 
         Raises:
-            HostError: it is there and cannot be read, is no file, or is longer than a megabyte.
+            HostError: it exists and cannot be read, is no file, or is longer than 1 MiB.
         """
         data = self.data(name)
         return None if data is None else data.decode("utf-8", errors="replace")
 
     def data(self, name: str) -> bytes | None:
-        """Read a file's bytes; None where there is no file.
+        """Read a file's bytes; None if the file is absent.
 
         Raises:
             HostError: as ``text``.
         """
         try:
-            # O_NONBLOCK: a FIFO in its place must not make us wait.
+            # O_NONBLOCK: a FIFO in place of the file must not block us.
             descriptor = os.open(self.path(name), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except _ABSENT:
             return None
@@ -95,7 +95,7 @@ class Tree:
         return data
 
     def word(self, name: str) -> str | None:
-        """Read a file's text without the blanks around it; None where there is no file.
+        """Read a file's text without the blanks around it; None if the file is absent.
 
         Raises:
             HostError: as ``text``.
@@ -104,7 +104,7 @@ class Tree:
         return None if text is None else text.strip()
 
     def number(self, name: str) -> int | None:
-        """Read the whole number in a file of sysfs; None where there is no file or no number in it.
+        """Read the whole number in a file of sysfs; None if the file is absent or has no number.
 
         Raises:
             HostError: as ``text``.
@@ -113,10 +113,10 @@ class Tree:
         return int(word) if word is not None and word.isascii() and word.isdigit() else None
 
     def names(self, name: str) -> list[str]:
-        """List what is in a folder, sorted; nothing where there is no folder.
+        """List the names in a folder, sorted; empty if the folder is absent.
 
         Raises:
-            HostError: it is there and cannot be listed.
+            HostError: it exists and cannot be listed.
         """
         try:
             return sorted(path.name for path in self.path(name).iterdir())
@@ -126,14 +126,14 @@ class Tree:
             raise _unreadable(name, exc) from exc
 
     def exists(self, name: str) -> bool:
-        """Return whether there is anything of this name."""
+        """Return whether this path exists."""
         return self.facts(name) is not None
 
     def facts(self, name: str) -> FileFacts | None:
-        """Return type, permissions and owner, links followed; None where there is nothing.
+        """Return type, permissions and owner, with links followed; None if the path is absent.
 
         Raises:
-            HostError: a folder on the way may not be entered.
+            HostError: a folder of the path may not be entered.
         """
         if name in self.facts_of:
             return self.facts_of[name]
@@ -146,10 +146,9 @@ class Tree:
         return FileFacts(mode=found.st_mode, uid=found.st_uid, gid=found.st_gid)
 
     def free_bytes(self, name: str) -> int:
-        """Return how many bytes an unprivileged user may still write to the file system of ``name``.
+        """Return the bytes that an unprivileged user may still write to the file system of ``name``.
 
         ``name`` need not exist.
-
 
         Raises:
             HostError: the file system does not answer.

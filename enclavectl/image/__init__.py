@@ -1,7 +1,7 @@
 """From the payload and a model to a Docker image, and from any Docker image to a measured enclave image.
 
-The ring's rules: nothing here prints; the Docker SDK is imported by ``engine`` only; what the build writes is
-staged beside its destination and put in place last, so a failed or interrupted build changes nothing.
+The room's rules: nothing here prints. Only ``engine`` imports the Docker SDK. A build writes its files beside
+their destination and renames them last, so a failed or interrupted build changes nothing.
 
 What to start with::
 

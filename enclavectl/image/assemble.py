@@ -1,10 +1,10 @@
-"""Copies one root file system out of the build stage: what the payload needs, and nothing else.
+"""The payload's root file system, copied out of the build stage: what the payload needs and nothing else.
 
-Runs in the build stage of ``enclave_payload/Dockerfile``, not on the host, with the standard library only;
-once to see what the payload loads and once, as another process, to copy that. Native code is copied if the
-payload maps it into memory while it does its work once; Python code is copied whole, but for tests and tools,
-because modules are also imported later. The Dockerfile then lets the result do the same work, with nothing
-else around it.
+This script runs in the build stage of ``enclave_payload/Dockerfile``, not on the host, and uses the standard
+library only. A first process observes which files the payload loads; a second process copies them. Native
+code is copied if the payload maps it into memory during the warm-up. Python code is copied whole, except
+tests and tools, because some modules are imported later. The Dockerfile then runs the warm-up again in the
+copied file system alone.
 """
 
 from __future__ import annotations
@@ -53,17 +53,17 @@ _MOUNT_POINTS = ("dev", "etc", "proc", "run", "sys", "tmp", "var")
 
 
 def observe(site: Path, listed: Path) -> None:
-    """``listed`` names every file that the payload maps into memory while it does its work once."""
+    """Run the warm-up, and write to ``listed`` the path of every file that the payload maps into memory."""
     sys.path.insert(0, str(site))
     runpy.run_path(str(Path(__file__).with_name("warmup.py")), run_name="__main__")
     listed.write_text("".join(f"{path}\n" for path in sorted(set(_mapped()))), encoding="utf-8")
 
 
 def assemble(site: Path, listed: Path, root: Path) -> None:
-    """``root`` holds a file system in which the payload runs.
+    """Fill ``root`` with a file system in which the payload runs.
 
-    In a process that has not done the payload's work: what compiled code looks like depends on what else its
-    interpreter has in memory, and must not depend on what threads did there.
+    Call this in a process that has not run the warm-up: the bytes of compiled code depend on what else is in
+    the interpreter's memory, and the warm-up's threads would make that differ from build to build.
     """
     mapped = {Path(line) for line in listed.read_text(encoding="utf-8").splitlines()}
     for name in _MOUNT_POINTS:
@@ -81,11 +81,11 @@ def assemble(site: Path, listed: Path, root: Path) -> None:
     if cache.exists():
         _copy(cache, root, cache)
     _below(root, INTERPRETER).symlink_to(os.path.realpath(sys.executable))
-    _settle(root)
+    _normalize_metadata(root)
 
 
 def _mapped() -> Iterator[Path]:
-    """The files that this process has mapped, the interpreter and the dynamic loader included."""
+    """Yield the files that this process has mapped, the interpreter and the dynamic loader included."""
     for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines():
         fields = line.split(maxsplit=5)
         path = Path(fields[5]) if len(fields) == 6 else None
@@ -94,7 +94,7 @@ def _mapped() -> Iterator[Path]:
 
 
 def _wanted(top: Path, left_out: frozenset[str], mapped: set[Path]) -> Iterator[Path]:
-    """The files of a tree that are copied; native code only if it was mapped."""
+    """Yield the files of a tree that the image needs: native code only if it is in ``mapped``."""
     for folder, names, files in os.walk(top):
         names[:] = sorted(name for name in names if name not in left_out and not name.startswith("config-3"))
         for name in sorted(files):
@@ -106,7 +106,7 @@ def _wanted(top: Path, left_out: frozenset[str], mapped: set[Path]) -> Iterator[
 
 
 def _copy(source: Path, root: Path, target: Path) -> None:
-    """``target`` below ``root`` has the content of ``source``, less what only people and debuggers read."""
+    """Copy ``source`` to ``target`` below ``root``, without what only people and debuggers read."""
     place = _below(root, target)
     if source.suffix == ".py" and "enclave_payload" not in source.parts:
         # Without documentation strings, and nothing is left to compile at boot. The payload stays readable.
@@ -115,7 +115,7 @@ def _copy(source: Path, root: Path, target: Path) -> None:
             str(place.with_suffix(".pyc")),
             dfile=str(target),
             doraise=True,
-            # numpy hands the texts of this one module to native code, and will not be imported without.
+            # numpy hands this module's documentation strings to native code; its import fails without them.
             optimize=0 if source.name == "multiarray.py" else 2,
             invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
         )
@@ -126,10 +126,10 @@ def _copy(source: Path, root: Path, target: Path) -> None:
 
 
 def loaded_parts(data: bytes) -> bytes:
-    """A 64-bit little-endian ELF file with what is loaded, and without symbols, sections and gaps.
+    """Strip a 64-bit little-endian ELF file to what is loaded: no symbols, sections or gaps.
 
     Loading needs the program headers only: https://refspecs.linuxfoundation.org/elf/gabi4+/ch5.intro.html
-    Addresses stay as they are; segments move down in the file, to places that are congruent to their address.
+    Addresses stay as they are. Segments move down in the file, to offsets congruent to their addresses.
     """
     (table,) = struct.unpack_from("<Q", data, 32)
     size, count = struct.unpack_from("<HH", data, 54)
@@ -147,7 +147,7 @@ def loaded_parts(data: bytes) -> bytes:
     struct.pack_into("<Q", packed, 40, 0)
     struct.pack_into("<HH", packed, 60, 0, 0)
     for index, header in enumerate(headers):
-        if header[5]:  # what has no bytes in the file has no place in it
+        if header[5]:  # a segment without bytes in the file needs no offset
             header[2] = _moved(moved, header[2])
         _SEGMENT.pack_into(packed, place + index * size, *header)
     return bytes(packed)
@@ -161,7 +161,7 @@ def _moved(moved: list[tuple[int, int, int]], offset: int) -> int:
 
 
 def _copy_links(library: Path, root: Path) -> None:
-    """Links to a library carry the names by which it is asked for: libz.so.1, ld-linux-x86-64.so.2."""
+    """Copy the links to a library: the loader looks for the links' names, such as libz.so.1."""
     for name in (*_LINK_FOLDERS, str(library.parent)):
         folder = Path(name)
         if folder.is_symlink():  # /lib -> usr/lib
@@ -178,7 +178,7 @@ def _link(place: Path, original: Path) -> None:
 
 
 def _below(root: Path, target: Path) -> Path:
-    """Where ``target`` stands below ``root``, by the real name of its folder, which is there now."""
+    """Return the path of ``target`` below ``root``, with links in its folder resolved; create the folder."""
     folder = target.parent.resolve()
     _folder(root, folder)
     return root / folder.relative_to("/") / target.name
@@ -188,8 +188,8 @@ def _folder(root: Path, path: Path) -> None:
     (root / path.relative_to("/")).mkdir(parents=True, exist_ok=True)
 
 
-def _settle(root: Path) -> None:
-    """Modes do not depend on the umask, and times are constant."""
+def _normalize_metadata(root: Path) -> None:
+    """Set modes that do not depend on the umask, and constant times."""
     for folder, names, files in os.walk(root):
         Path(folder).chmod(0o755)
         for name in (*names, *files):

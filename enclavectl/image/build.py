@@ -1,17 +1,17 @@
-"""The whole way: wheels, context, Docker image, ramdisks, enclave image, PCRs, lock."""
+"""A whole build: wheels, context, Docker image, ramdisks, enclave image, PCRs, lock."""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from enclavectl import __version__
-from enclavectl.artifacts.boot_files import BlobPaths, BootBlobs, open_blobs, require_blobs
+from enclavectl.artifacts.boot_files import BlobPaths, BootBlobs, likely_arch, open_blobs, require_blobs
 from enclavectl.artifacts.lock import Lock
 from enclavectl.artifacts.wheel import Wheel
 from enclavectl.eif.build import ImageSpec, Signer, build_image
@@ -21,12 +21,14 @@ from enclavectl.eif.measure import Measurements
 from enclavectl.eif.metadata import Metadata
 from enclavectl.eif.ramdisk.application import write_application
 from enclavectl.eif.ramdisk.archive import ImageArchive, open_archive
-from enclavectl.eif.ramdisk.layers import flatten
+from enclavectl.eif.ramdisk.layers import FlattenedImage, flatten
 from enclavectl.eif.ramdisk.ramdisks import EPOCH, Mode, boot_entries, write_ramdisk
 from enclavectl.eif.scan import parse_layout
 from enclavectl.errors import HostError, UsageError
 from enclavectl.files import open_regular, replace_file, stage_file
-from enclavectl.image.dockerfile import lint_dockerfile
+from enclavectl.image.command import lint_command
+from enclavectl.image.dockerfile import read_dockerfile
+from enclavectl.image.dockerfile_lint import lint_dockerfile
 from enclavectl.image.engine import Engine
 from enclavectl.image.findings import LintFinding, bounded, refuse_blocking
 from enclavectl.image.lint import (
@@ -47,10 +49,11 @@ from enclavectl.nitro_cli.environment import find_nitro_cli
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildRequest:
-    """Everything that decides what comes out. ``locked`` are the wheels to take; None resolves new ones.
+    """All inputs of a build. ``locked`` are the wheels to take; None resolves new ones.
 
-    ``lock_path`` is where the lock will be written, since it names the image relative to itself. nitro-cli
-    builds if ``nitro_cli`` is given, and signs with that; else we do, and ``signer`` signs.
+    ``lock_path`` is where the lock will be written: the lock names the image relative to itself. If
+    ``nitro_cli`` is given, nitro-cli builds the image and signs with that key. Otherwise our own builder
+    does, and ``signer`` signs.
     """
 
     source: Source
@@ -76,15 +79,15 @@ class DockerImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StagedImage:
-    """An enclave image that is whole but not yet where it belongs."""
+    """A finished enclave image in the scratch folder, before it is moved to its destination."""
 
     path: Path
     measurements: Measurements
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Built:
-    """What the finished image measures as, and the lock beside it."""
+class BuildResult:
+    """The measurements of the finished image, and its lock."""
 
     measurements: Measurements
     lock: Lock
@@ -93,10 +96,11 @@ class Built:
 
 def build_enclave(
     request: BuildRequest, engine: Engine, store: WheelStore, build_output: BuildOutput
-) -> Built:
-    """``request.output`` is the enclave image and ``request.lock_path`` its lock, or both are what they were.
+) -> BuildResult:
+    """Build the enclave image at ``request.output`` and its lock at ``request.lock_path``.
 
-    The lint runs before anything is put in place: an image that it refuses leaves the old one as it is.
+    Both files are replaced at the end, or neither is. The lint runs before that: if it refuses the image, the
+    old files stay.
 
     Raises:
         UsageError: the lint refuses, or an input cannot be used.
@@ -105,10 +109,10 @@ def build_enclave(
     """
     require_blobs(request.blobs, request.environ)
     if request.nitro_cli is not None:
-        _require_nitro_cli(request.nitro_cli, request.environ)  # said before minutes of building
+        _require_nitro_cli(request.nitro_cli, request.environ)  # before minutes of building, not after
     plan = make_plan(request.source, request.locked, engine, store, build_output)
     refuse_blocking(plan.findings, request.allowed)
-    docker = DockerImage(image_id=make_image(plan, request.output.parent, engine, build_output), plan=plan)
+    docker = DockerImage(image_id=make_image(plan, request.output.parent, build_output), plan=plan)
     with ExitStack() as stack:
         staged_lock = stack.enter_context(stage_file(request.lock_path.parent, mode=0o644))
         staged_image = stack.enter_context(scratch_folder(request.output.parent)) / "enclave.eif"
@@ -125,6 +129,8 @@ def build_enclave(
         else:
             with flatten(archive.layers) as image:
                 findings += lint_implied(image.implied, request.mode)
+                findings += bounded(lint_command(image, archive.config, arch))
+            refuse_blocking(findings, request.allowed)
             build_output.step("nitro-cli builds the enclave image")
             with engine.named(docker.image_id) as name:
                 build = NitroBuild(
@@ -144,12 +150,12 @@ def build_enclave(
         with _undisturbed():
             replace_file(staged_image, request.output)
             staged_lock.commit(request.lock_path)
-    return Built(measurements=measurements, lock=lock, findings=tuple(findings))
+    return BuildResult(measurements=measurements, lock=lock, findings=tuple(findings))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Native:
-    """What our own builder needs once the image is there."""
+    """The inputs of our own builder, once the Docker image exists."""
 
     request: BuildRequest
     archive: ImageArchive
@@ -161,7 +167,9 @@ class _Native:
         build_output.step("writing the ramdisks")
         with scratch_file(folder) as boot, scratch_file(folder) as application:
             write_ramdisk(boot, boot_entries(self.blobs.files), request.mode)
-            written = write_application(application, self.archive, request.mode)
+            written = write_application(
+                application, self.archive, request.mode, inspect=self._image_lint(findings)
+            )
             ramdisks = (whole_file(boot), whole_file(application))
             findings += lint_implied(written.implied, request.mode)
             findings += bounded(_lint_ramdisks(ramdisks))
@@ -171,7 +179,8 @@ class _Native:
             build_output.step("writing and measuring the enclave image")
             metadata = self.metadata
             if request.mode is Mode.REPRODUCIBLE:
-                # Docker's id of the image is another in each build; this says the same, and is the same.
+                # Docker's image id differs in each build; this hash identifies the content and is
+                # reproducible.
                 metadata = replace(metadata, image_version=ramdisks[1].sha256())
             spec = ImageSpec(
                 kernel=self.blobs.kernel,
@@ -182,6 +191,15 @@ class _Native:
                 signer=request.signer,
             )
             return build_image(spec, output)
+
+    def _image_lint(self, findings: list[LintFinding]) -> Callable[[FlattenedImage], None]:
+        """Return the check that needs all layers together; it runs before the ramdisk is written."""
+
+        def inspect(image: FlattenedImage) -> None:
+            findings.extend(bounded(lint_command(image, self.archive.config, _arch(self.archive))))
+            refuse_blocking(findings, self.request.allowed)
+
+        return inspect
 
 
 def _require_nitro_cli(signing: NitroSigning, environ: Mapping[str, str]) -> None:
@@ -199,7 +217,7 @@ def _require_nitro_cli(signing: NitroSigning, environ: Mapping[str, str]) -> Non
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """An interrupt waits until the end of the block, so that an image is not left with another's lock."""
+    """Delay SIGINT until the end of the block, so that no image is left beside another image's lock."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
     try:
         yield
@@ -208,20 +226,22 @@ def _undisturbed() -> Iterator[None]:
 
 
 def lint_plan(request: BuildRequest, plan: Plan, engine: Engine, build_output: BuildOutput) -> Plan:
-    """The plan with all that can be found without building: in an image that is there, in a Dockerfile.
+    """Add to the plan what the lint finds without building: in an existing image or in a Dockerfile.
 
     Raises:
         HostError: Docker or the file system failed.
         EifError: the image cannot be read.
     """
-    if request.source.folder is not None:
-        findings = bounded(lint_dockerfile(request.source.folder / "Dockerfile"))
+    if request.source.dockerfile is not None and plan.recipe is not None:
+        findings = bounded(lint_dockerfile(read_dockerfile(plan.recipe.dockerfile)))
         return replace(plan, findings=(*plan.findings, *findings))
     if plan.image_id is None:
         return plan
     build_output.step("reading the image's layers")
     with _saved(plan.image_id, request, engine) as archive:
-        findings = bounded((*lint_config(archive.config), *lint_layers(archive, request.mode)))
+        with flatten(archive.layers) as image:
+            command = tuple(lint_command(image, archive.config, _arch(archive)))
+        findings = bounded((*lint_config(archive.config), *lint_layers(archive, request.mode), *command))
         return replace(plan, findings=(*plan.findings, *findings))
 
 
@@ -230,7 +250,9 @@ def _saved(image_id: str, request: BuildRequest, engine: Engine) -> Iterator[Ima
     with scratch_file(request.output.parent) as saved:
         engine.save(image_id, saved)
         saved.flush()
-        with open_archive(Path(saved.name)) as archive:
+        preferred = likely_arch(request.blobs, request.environ)
+        path, platform = Path(saved.name), request.source.platform
+        with open_archive(path, platform=platform, preferred=preferred) as archive:
             yield archive
 
 
@@ -254,7 +276,7 @@ def _lint_ramdisks(ramdisks: Iterable[FileRange]) -> Iterator[LintFinding]:
 
 
 def _lint_built(path: Path, memory_mib: int) -> list[LintFinding]:
-    """The same last look at an image that another builder wrote."""
+    """Check an image that nitro-cli wrote, as our own builder's image is checked before it is finished."""
     with open_regular(path, what="image file") as file:
         layout = parse_layout(file)
         ramdisks = map(layout.data, layout.all_of(SectionKind.RAMDISK))
@@ -265,7 +287,7 @@ def _lint_built(path: Path, memory_mib: int) -> list[LintFinding]:
 
 
 def _metadata(request: BuildRequest, docker: DockerImage, blobs: BootBlobs, engine: Engine) -> Metadata:
-    """In nitro-cli's shape; in the reproducible mode without what two builds do not share."""
+    """Make the metadata in nitro-cli's form; the reproducible mode omits what differs between builds."""
     system, version = blobs.kernel_system
     docker_info = None if request.mode is Mode.REPRODUCIBLE else engine.inspect(docker.image_id)
     return Metadata(
@@ -276,12 +298,12 @@ def _metadata(request: BuildRequest, docker: DockerImage, blobs: BootBlobs, engi
         build_tool_version=__version__,
         operating_system=system,
         kernel_version=version,
-        docker_info=docker_info,  # type: ignore[arg-type]  # decoded JSON, of which the SDK says nothing
+        docker_info=docker_info,  # type: ignore[arg-type]  # decoded JSON, which the SDK does not type
     )
 
 
 def build_time(mode: Mode, environ: Mapping[str, str]) -> datetime:
-    """SOURCE_DATE_EPOCH where it is set; else a constant in the reproducible mode, and now in the other.
+    """Return SOURCE_DATE_EPOCH if it is set; else a constant in the reproducible mode, or the current time.
 
     Raises:
         UsageError: SOURCE_DATE_EPOCH is not a number of seconds.
@@ -295,7 +317,7 @@ def build_time(mode: Mode, environ: Mapping[str, str]) -> datetime:
 
 
 def relative_name(path: Path, lock_path: Path) -> str:
-    """``path`` as a lock at ``lock_path`` names it."""
+    """Return ``path`` relative to the folder of the lock at ``lock_path``, as the lock names it."""
     return os.path.relpath(path, lock_path.parent)
 
 
@@ -322,6 +344,7 @@ def _lock(
             "enclavectl": __version__,
             "docker": engine_version,
             "builder": "native" if request.nitro_cli is None else "nitro-cli",
+            **({"docker-builder": docker.plan.builder.name} if docker.plan.builder else {}),
         },
         findings=tuple(finding.to_json() for finding in findings),
         allowed=dict(request.allowed),

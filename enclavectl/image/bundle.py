@@ -1,7 +1,7 @@
-"""Several modules as one script, for an interpreter that sees no file of theirs.
+"""Several modules as one script, for an interpreter that cannot see their files.
 
-The warm-up runs inside of a file system that must not hold it: it comes over standard input, and all that it
-imports from outside of that file system has to come with it.
+The warm-up runs inside a file system that must not contain it. So the script arrives over standard input,
+together with every module that it imports from outside that file system.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from types import CodeType, ModuleType
 
 
 class SourceFinder(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
-    """Imports modules whose sources it holds by name. A name with others below it is a package."""
+    """An importer of modules from sources in memory. A name with other names below it is a package."""
 
     def __init__(self, sources: Mapping[str, str]) -> None:
         self._sources = sources
@@ -23,7 +23,7 @@ class SourceFinder(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Find the module, if it is one of ours."""
+        """Find the module if ``sources`` has it."""
         del path, target
         return importlib.util.spec_from_loader(fullname, self) if fullname in self._sources else None
 
@@ -32,11 +32,11 @@ class SourceFinder(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
         return self._sources[fullname]
 
     def get_code(self, fullname: str) -> CodeType:
-        """Compile the module under a name by which a traceback finds its lines."""
+        """Compile the module under its name, so that a traceback finds its lines."""
         return compile(self.get_source(fullname), f"{fullname}.py", "exec")
 
     def is_package(self, fullname: str) -> bool:
-        """Tell whether other modules are below it."""
+        """Return whether other modules are below this one."""
         return any(name.startswith(f"{fullname}.") for name in self._sources)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import shutil
 import stat
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,40 +15,45 @@ from typing import BinaryIO
 
 import enclave_payload
 import enclavectl.protocol
+from enclavectl import json_object
 from enclavectl.artifacts.wheel import Wheel
 from enclavectl.eif.ramdisk.ramdisks import EPOCH
 from enclavectl.errors import HostError, UsageError
-from enclavectl.files import read_bounded
 from enclavectl.image import assemble, warmup
 from enclavectl.image.bundle import bundle
-from enclavectl.image.ignored import Ignored
+from enclavectl.image.dockerignore import IgnoreRules, Verdict, read_ignore_rules
 from enclavectl.image.wheels import INSTALLER, WheelStore
-from enclavectl.models.find import Model, load_weights
+from enclavectl.models.weights import Model, load_weights
 
 PAYLOAD = Path(enclave_payload.__file__).parent
 PROTOCOL = Path(enclavectl.protocol.__file__).parent
 IGNORE_FILE = ".dockerignore"
-_MAX_IGNORE = 1 << 20
+_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextFile:
-    """A file (``data`` itself, or the ``path`` that has it), a link to ``target``, or a folder."""
+    """A file (its ``data``, or the ``path`` of its content), a link to ``target``, or a folder.
+
+    ``is_for_docker`` marks a file that the ignore file leaves out but Docker itself reads, such as the
+    Dockerfile; COPY must not see it.
+    """
 
     name: str
     data: bytes | None = None
     path: Path | None = None
     target: str | None = None
     is_folder: bool = False
+    is_for_docker: bool = False
 
 
 def payload_context(model: Model, wheels: Sequence[Wheel], store: WheelStore) -> list[ContextFile]:
-    """What the payload's image is built from, sorted by name.
+    """List the files that the payload's image is built from, sorted by name.
 
     Raises:
         UsageError: the weights are not those of the card.
     """
-    load_weights(model)  # only looked at; the payload itself does so again when the image is built
+    load_weights(model)  # checked only; the warm-up loads the weights again while the image is built
     files = [
         ContextFile(name="Dockerfile", path=PAYLOAD / "Dockerfile"),
         ContextFile(name="assemble.py", path=Path(assemble.__file__)),
@@ -62,11 +69,16 @@ def payload_context(model: Model, wheels: Sequence[Wheel], store: WheelStore) ->
     return sorted(files, key=lambda file: file.name)
 
 
-def warmup_script() -> str:
-    """The warm-up and the client's half of the protocol, which it speaks to the payload, in one script."""
+def warmup_sources() -> dict[str, str]:
+    """Read the sources of the modules that the warm-up brings, by their names."""
     sources = {f"enclavectl.protocol.{path.stem}": path.read_text() for path in PROTOCOL.glob("[!_]*.py")}
     sources |= {"enclavectl": "", "enclavectl.protocol": "", "warmup": Path(warmup.__file__).read_text()}
-    return bundle(sources, "warmup")
+    return {**sources, "enclavectl.json_object": Path(json_object.__file__).read_text()}
+
+
+def warmup_script() -> str:
+    """Bundle the warm-up and the client's half of the protocol, which the warm-up uses, as one script."""
+    return bundle(warmup_sources(), "warmup")
 
 
 def _requirements(wheels: Sequence[Wheel]) -> bytes:
@@ -80,71 +92,106 @@ def _requirements(wheels: Sequence[Wheel]) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class FolderContext:
-    """A user's own context, less what its ``.dockerignore`` names; listed anew each time, and never held."""
+    """A user's own context without what its ignore file names. Each iteration reads the folder again."""
 
     folder: Path
+    dockerfile: str
+
+    @property
+    def ignore_file(self) -> Path:
+        """The ignore file: one for this Dockerfile only has precedence, as in BuildKit."""
+        own = self.folder / f"{self.dockerfile}{IGNORE_FILE}"
+        return own if own.is_file() else self.folder / IGNORE_FILE
 
     def __iter__(self) -> Iterator[ContextFile]:
-        """Each folder, file and link; links are not followed.
+        """Yield each folder, file and link; links are not followed.
 
         Raises:
-            HostError: something cannot be read, or is of another kind.
+            UsageError: the ignore file has a line that is no pattern.
+            HostError: an entry cannot be read, or is neither folder, file nor link.
         """
         try:
-            yield from _walk(self.folder, "", read_ignored(self.folder / IGNORE_FILE))
+            yield from self._walk(self.folder, "", read_ignore_rules(self.ignore_file), None)
         except OSError as exc:
             raise HostError(f"{exc.filename or self.folder}: cannot be read ({exc.strerror or exc})") from exc
 
+    def _walk(
+        self, folder: Path, prefix: str, rules: IgnoreRules, above: Verdict | None
+    ) -> Iterator[ContextFile]:
+        with os.scandir(folder) as entries:
+            bases = sorted(entry.name for entry in entries)
+        for base in bases:
+            path, name = folder / base, prefix + base
+            mode = path.lstat().st_mode
+            verdict = rules.judge(name, above)
+            is_for_docker = verdict.is_left_out and name in (self.dockerfile, IGNORE_FILE)
+            if stat.S_ISDIR(mode):
+                if not verdict.is_left_out:
+                    yield ContextFile(name=name, is_folder=True)
+                if not verdict.is_left_out or rules.has_exceptions:
+                    yield from self._walk(path, f"{name}/", rules, verdict)
+            elif verdict.is_left_out and not is_for_docker:
+                continue
+            elif stat.S_ISLNK(mode):
+                target = str(path.readlink())
+                yield ContextFile(name=name, target=target, is_for_docker=is_for_docker)
+            elif stat.S_ISREG(mode):
+                yield ContextFile(name=name, path=path, is_for_docker=is_for_docker)
+            else:
+                raise HostError(
+                    f"{path}: expected files, folders and links in a build context, found something else",
+                    hint=f"name it in {self.ignore_file}",
+                )
 
-def folder_context(folder: Path) -> FolderContext:
-    """A user's own context.
+
+def folder_context(path: Path) -> FolderContext:
+    """Open a user's own context: a folder with a ``Dockerfile``, or the folder of a Dockerfile of any name.
 
     Raises:
-        UsageError: there is no Dockerfile in it.
+        UsageError: there is no Dockerfile.
     """
-    if not (folder / "Dockerfile").is_file():
-        raise UsageError(f"{folder}: expected a folder with a Dockerfile")
-    return FolderContext(folder)
+    if path.is_file():
+        return FolderContext(path.parent, path.name)
+    if not (path / "Dockerfile").is_file():
+        raise UsageError(
+            f"{path}: expected a Dockerfile, or a folder with a file of that name",
+            hint="one of another name: enclavectl build --dockerfile FOLDER/NAME",
+        )
+    return FolderContext(path, "Dockerfile")
 
 
-def read_ignored(path: Path) -> Ignored:
-    """What a ``.dockerignore`` says is to be left out; nothing, if there is none."""
-    if not path.is_file():
-        return Ignored([])
-    text = read_bounded(path, _MAX_IGNORE, what="list of ignored files").decode(errors="replace")
-    lines = [line.strip() for line in text.removeprefix("\ufeff").splitlines()]
-    return Ignored([line for line in lines if line and not line.startswith("#")])
+def write_context_folder(files: Iterable[ContextFile], folder: Path) -> None:
+    """Create ``folder`` with these files: as ``write_context`` does, but with the current time.
 
-
-def _walk(folder: Path, prefix: str, ignored: Ignored) -> Iterator[ContextFile]:
-    with os.scandir(folder) as entries:
-        bases = sorted(entry.name for entry in entries)
-    for base in bases:
-        path, name = folder / base, prefix + base
-        mode = path.lstat().st_mode
-        is_left_out = name not in ("Dockerfile", IGNORE_FILE) and ignored.matches(name)
-        if stat.S_ISDIR(mode):
-            if not is_left_out:
-                yield ContextFile(name=name, is_folder=True)
-            if not is_left_out or ignored.has_exceptions:
-                yield from _walk(path, f"{name}/", ignored)
-        elif is_left_out:
-            continue
-        elif stat.S_ISLNK(mode):
-            yield ContextFile(name=name, target=str(path.readlink()))
-        elif stat.S_ISREG(mode):
-            yield ContextFile(name=name, path=path)
-        else:
-            raise HostError(
-                f"{path}: expected files, folders and links in a build context, found something else",
-                hint=f"name it in {folder / IGNORE_FILE}",
-            )
+    Raises:
+        HostError: a file cannot be read.
+        OSError: the disk is full.
+    """
+    folder.mkdir(mode=0o755)
+    for file in files:
+        path = folder / file.name
+        try:
+            made = path if file.is_folder else path.parent
+            made.mkdir(mode=0o755, parents=True, exist_ok=True)
+            if file.target is not None:
+                path.symlink_to(file.target)
+            elif not file.is_folder:
+                is_program = file.path is not None and file.path.stat().st_mode & 0o100
+                if file.path is not None:
+                    shutil.copyfile(file.path, path)
+                else:
+                    path.write_bytes(file.data or b"")
+                path.chmod(0o755 if is_program else 0o644)
+        except OSError as exc:
+            if exc.errno in _FULL:
+                raise  # a full disk is not this file's fault
+            raise HostError(f"{file.path or path}: cannot be copied ({exc.strerror or exc})") from exc
 
 
 def write_context(files: Iterable[ContextFile], sink: BinaryIO) -> None:
-    """``sink`` has the tar of these files: the same bytes wherever and whenever it is written.
+    """Write the tar of these files to ``sink``: the same bytes on every machine and at any time.
 
-    Of a file's mode only the owner's right to execute counts, which Git keeps too.
+    Of a file's mode, only the owner's execute bit counts: Git keeps no other.
 
     Raises:
         HostError: a file cannot be read.
@@ -170,6 +217,6 @@ def write_context(files: Iterable[ContextFile], sink: BinaryIO) -> None:
                         if file.path.stat().st_mode & 0o100:
                             info.mode = 0o755
                         archive.addfile(info, source)
-                archive.members.clear()  # type: ignore[attr-defined]  # it would keep them all, to list them
+                archive.members.clear()  # type: ignore[attr-defined]  # tarfile keeps every member to list it
             except OSError as exc:
                 raise HostError(f"{file.path or file.name}: cannot be read ({exc.strerror or exc})") from exc

@@ -1,4 +1,4 @@
-"""What a lint finds: a rule, a place, what to do; and how an operator lets one pass, with a reason."""
+"""Findings of the lint (rule, place, what to do), and the operator's exceptions with their reasons."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from enclavectl.errors import UsageError
 from enclavectl.suggest import suggestion
 
-MAX_OF_A_RULE = 50
+MAX_OF_A_RULE = 50  # findings listed per rule: more would bury the other rules, and a count says the rest
 
 
 class Rule(StrEnum):
@@ -24,6 +24,9 @@ class Rule(StrEnum):
     ENTRYPOINT_AND_CMD = "entrypoint-and-cmd"
     NO_COMMAND = "no-command"
     RELATIVE_COMMAND = "relative-command"
+    COMMAND = "command"
+    COMMAND_SCRIPT = "command-script"
+    WORKDIR_ARGUMENT = "workdir-argument"
     ROOT_DOCKERFILE = "root-dockerfile"
     HARD_LINKS = "hard-links"
     FILE_CAPABILITIES = "file-capabilities"
@@ -32,7 +35,7 @@ class Rule(StrEnum):
     MEMORY = "memory"
 
 
-# These end a build unless they are allowed; the others are said and go into the lock.
+# These rules stop a build unless allowed. The findings of other rules are reported and recorded in the lock.
 BLOCKING = frozenset(
     {
         Rule.PRIVATE_KEY,
@@ -40,6 +43,7 @@ BLOCKING = frozenset(
         Rule.ENTRYPOINT_AND_CMD,
         Rule.NO_COMMAND,
         Rule.RELATIVE_COMMAND,
+        Rule.COMMAND,
         Rule.ROOT_DOCKERFILE,
         Rule.ARCHITECTURE,
         Rule.MEMORY,
@@ -49,7 +53,7 @@ BLOCKING = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LintFinding:
-    """``where`` is a place such as ``layer 3: /app/key.pem``; the message says what to do about it."""
+    """One finding. ``where`` is a place such as ``layer 3: /app/key.pem``; the message says what to do."""
 
     rule: Rule
     where: str
@@ -59,7 +63,7 @@ class LintFinding:
         return f"{self.rule}: {self.where}: {self.message}"
 
     def to_json(self) -> dict[str, object]:
-        """The finding as JSON values."""
+        """Return the finding as JSON values."""
         return {
             "rule": self.rule.value,
             "where": self.where,
@@ -69,7 +73,7 @@ class LintFinding:
 
 
 def bounded(findings: Iterable[LintFinding]) -> Iterator[LintFinding]:
-    """The first findings of each rule and the number of the others: no image makes this a long list."""
+    """Yield the first findings of each rule and the number of the others, so that the list stays short."""
     counts: Counter[Rule] = Counter()
     for finding in findings:
         counts[finding.rule] += 1
@@ -81,10 +85,10 @@ def bounded(findings: Iterable[LintFinding]) -> Iterator[LintFinding]:
 
 
 def parse_allowed(options: Sequence[str]) -> dict[str, str]:
-    """What ``--allow`` lets pass, ``RULE`` or ``RULE:PLACE``, each with its reason.
+    """Parse the values of ``--allow``: ``RULE`` or ``RULE:PLACE``, each with its reason.
 
     Raises:
-        UsageError: there is no such rule, no reason, or the same is named twice.
+        UsageError: the rule does not exist, the reason is missing, or the same rule and place occur twice.
     """
     allowed: dict[str, str] = {}
     for option in options:
@@ -108,7 +112,7 @@ def parse_allowed(options: Sequence[str]) -> dict[str, str]:
 
 
 def is_allowed(finding: LintFinding, allowed: Mapping[str, str]) -> bool:
-    """Whether a finding's rule may pass everywhere, or at the finding's place; a place may have wildcards."""
+    """Return whether the rule is allowed everywhere, or at the finding's place (which may have wildcards)."""
     found = _place(finding.where)
     for name in allowed:
         rule, colon, place = name.partition(":")
@@ -119,15 +123,15 @@ def is_allowed(finding: LintFinding, allowed: Mapping[str, str]) -> bool:
 
 
 def _place(where: str) -> str:
-    """The path in ``layer 3: /app/key.pem``, the same in the context, in a layer and in a ramdisk."""
+    """Cut the path out of ``layer 3: /app/key.pem``: it is the same in context, layer and ramdisk."""
     return where.rpartition(": ")[2].removeprefix("/").removeprefix("rootfs/")
 
 
 def refuse_blocking(findings: Iterable[LintFinding], allowed: Mapping[str, str]) -> None:
-    """Return if no finding blocks that is not allowed.
+    """Refuse findings that block a build and are not allowed.
 
     Raises:
-        UsageError: with every one that does.
+        UsageError: with every such finding.
     """
     left = [finding for finding in findings if finding.rule in BLOCKING and not is_allowed(finding, allowed)]
     if left:

@@ -1,8 +1,8 @@
-"""``kernel prepare``: boot files from an installed distribution kernel, for use without AWS's blobs.
+"""``kernel prepare``: boot files from an installed distribution kernel, for use without AWS's boot files.
 
-The result is a folder that ``build --blobs`` takes: the kernel, our own init (``init.c``, built here as a
-static program), the modules that the kernel needs before it is an enclave's, numbered in the order in which
-init loads them, and a command line.
+The result is a folder for ``build --blobs``: the kernel, our own init (``init.c``, compiled here as a static
+program), the modules that the kernel needs in an enclave, numbered in the order in which init loads them, and
+a command line.
 """
 
 from __future__ import annotations
@@ -15,29 +15,30 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from enclavectl.eif.format import Arch, kernel_arch
-from enclavectl.eif.packed import After, PackedError, Packing, Unpacker, packing_of
+from enclavectl.eif.packed import PackedError, Packing, TrailingData, Unpacker, packing_of
 from enclavectl.errors import HostError, StateError, UsageError
 from enclavectl.files import read_bounded, write_atomic
 from enclavectl.run import Command, capture
 
 INIT_SOURCE = Path(__file__).with_name("init.c")
-# Device first, then vsock with its transport, then the NSM; each with what it depends on.
+# Device first, then vsock with its transport, then the NSM; each with its dependencies.
 # https://docs.kernel.org/virt/ne_overview.html; the NSM driver is in Linux since 6.8.
 MODULES = ("virtio_mmio", "vmw_vsock_virtio_transport", "nsm")
-# Not nitro-cli's: a distribution's kernel has modules, and finds its devices over ACPI or PCI.
+# Not nitro-cli's command line: a distribution's kernel has modules and finds its devices by ACPI or PCI.
 CMDLINE = "reboot=k panic=30 console=ttyS0 random.trust_cpu=on"
+# Bytes. Distribution kernels have 10 to 60 MiB unpacked; the modules above and the lists have under 5 MiB.
 _MAX_KERNEL = 128 << 20
 _MAX_MODULE = 64 << 20
 _MAX_TEXT = 16 << 20
-_CC_TIMEOUT_S = 120
-# Of a module's .modinfo: https://docs.kernel.org/kbuild/modules.html
+_CC_TIMEOUT_S = 120  # one file of C compiles in a second; this ends a compiler that hangs
+# In a module's section .modinfo: https://docs.kernel.org/kbuild/modules.html
 _DEPENDS = re.compile(rb"\0depends=([A-Za-z0-9_,-]*)\0")
 _RELEASE = re.compile(r"[A-Za-z0-9._+~-]{1,128}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelSource:
-    """An installed kernel: ``root`` is / or a folder into which a kernel package was unpacked."""
+    """An installed kernel. ``root`` is / or the folder of an unpacked kernel package."""
 
     root: Path
     release: str
@@ -50,16 +51,16 @@ class KernelSource:
 
     @property
     def module_folder(self) -> Path:
-        """Its modules; newer distributions have /lib as a link to usr/lib, but not in their packages."""
+        """The folder of its modules. Newer distributions link /lib to usr/lib, but not in their packages."""
         merged = self.root / "usr" / "lib" / "modules" / self.release
         return merged if merged.is_dir() else self.root / "lib" / "modules" / self.release
 
 
 def find_kernel(root: Path, release: str | None) -> KernelSource:
-    """The kernel of this release, or the only one that is installed below ``root``.
+    """Find the kernel of this release, or the only one that is installed below ``root``.
 
     Raises:
-        StateError: there is none, or there are several and none was named.
+        StateError: there is no kernel, or there are several and ``release`` is None.
         UsageError: not the name of a release.
     """
     if release is not None:
@@ -79,11 +80,11 @@ def find_kernel(root: Path, release: str | None) -> KernelSource:
 
 
 def prepare_kernel(source: KernelSource, folder: Path, *, compiler: Path) -> tuple[Path, ...]:
-    """``folder`` is new and has all that ``build --blobs`` needs; the files in it are returned.
+    """Create ``folder`` with everything that ``build --blobs`` needs; return the files in it.
 
     Raises:
         StateError: ``folder`` exists.
-        HostError: a module is missing, the init cannot be built, or the file system refused.
+        HostError: a module is missing, the init cannot be built, or the file system fails.
         UsageError: a file of the kernel cannot be read.
     """
     if folder.exists():
@@ -109,13 +110,13 @@ def prepare_kernel(source: KernelSource, folder: Path, *, compiler: Path) -> tup
 
 
 def build_init(target: Path, *, compiler: Path) -> None:
-    """``target`` is our init as a static program.
+    """Compile our init to the static program ``target``.
 
     Raises:
-        HostError: it cannot be compiled.
+        HostError: the compiler fails.
     """
     with tempfile.TemporaryDirectory(prefix="enclavectl-init-") as scratch:
-        # From a copy in an empty folder, so that no path of this machine gets into the program.
+        # A copy in an empty folder keeps this machine's paths out of the program.
         shutil.copyfile(INIT_SOURCE, Path(scratch) / "init.c")
         argv = [str(compiler), "-static", "-Os", "-s", "-Wl,--build-id=none", "-o", "init", "init.c"]
         done = capture(Command(argv=argv, cwd=Path(scratch)), timeout_s=_CC_TIMEOUT_S)
@@ -130,7 +131,7 @@ def build_init(target: Path, *, compiler: Path) -> None:
 
 
 def find_compiler(path: str | None) -> Path:
-    """The C compiler of this machine.
+    """Find the C compiler of this machine.
 
     Raises:
         HostError: there is none.
@@ -147,13 +148,13 @@ def find_compiler(path: str | None) -> Path:
 
 
 def load_modules(source: KernelSource) -> dict[str, bytes]:
-    """The modules and all that they depend on, unpacked, in an order in which they can be loaded.
+    """Read the modules and their dependencies, unpacked, in an order in which they can be loaded.
 
-    Modules that are built into the kernel are left out. Dependencies are read from the modules themselves,
-    since packages do not bring ``modules.dep``: it is made when they are installed.
+    Modules that are built into the kernel are omitted. The dependencies come from the modules themselves,
+    since packages have no ``modules.dep``: the installation generates it.
 
     Raises:
-        HostError: one is neither a file nor built in.
+        HostError: a module is neither a file nor built in.
         UsageError: a module cannot be read.
     """
     folder = source.module_folder
@@ -199,7 +200,7 @@ def _kernel(source: KernelSource) -> tuple[bytes, str]:
     data = read_bounded(source.image, _MAX_KERNEL, what="kernel")
     if kernel_arch(data) is Arch.X86_64:
         return data, Arch.X86_64.kernel_name
-    if packing_of(data) is Packing.GZIP:  # arm64 distributions compress the flat image; EIF wants it plain
+    if packing_of(data) is Packing.GZIP:  # arm64 distributions compress the flat image; an EIF needs it plain
         data = _unpacked(source.image, data, _MAX_KERNEL)
     if kernel_arch(data) is Arch.ARM64:
         return data, Arch.ARM64.kernel_name
@@ -211,7 +212,7 @@ def _module(path: Path) -> bytes:
 
 
 def _unpacked(path: Path, data: bytes, limit: int) -> bytes:
-    """Plain, whatever the distribution compresses with: not every kernel can unpack its own modules."""
+    """Unpack a kernel or module file: not every kernel can unpack its own modules."""
     packing = packing_of(data)
     if packing is None:
         return data
@@ -219,7 +220,7 @@ def _unpacked(path: Path, data: bytes, limit: int) -> bytes:
         raise UsageError(
             f"{path}: compressed with {packing}", hint="unpack the modules first (unzstd); then run depmod"
         )
-    plain, unpacker = b"", Unpacker(packing, after=After.ANYTHING)
+    plain, unpacker = b"", Unpacker(packing, after=TrailingData.ANYTHING)
     try:
         for piece in unpacker.feed(data):
             plain += piece

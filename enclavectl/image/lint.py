@@ -1,8 +1,9 @@
-"""What is wrong with an image before it is measured: its settings, its layers, its files, its size."""
+"""The lint of an image before it is measured: its settings, its layers, its files, its size."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from enclavectl.eif.file_range import FileRange
@@ -11,18 +12,20 @@ from enclavectl.eif.pem import holds_private_key
 from enclavectl.eif.ramdisk.archive import ImageArchive
 from enclavectl.eif.ramdisk.cpio import show
 from enclavectl.eif.ramdisk.entries import Kind, to_entry
-from enclavectl.eif.ramdisk.layers import Implied
+from enclavectl.eif.ramdisk.layers import ImpliedDirectories
 from enclavectl.eif.ramdisk.manifest import ImageConfig
 from enclavectl.eif.ramdisk.ramdisks import Mode
 from enclavectl.eif.ramdisk.stream import read_ramdisk
 from enclavectl.eif.ramdisk.tar import read_tar
+from enclavectl.errors import UsageError
 from enclavectl.image.context import ContextFile
 from enclavectl.image.findings import LintFinding, Rule
-from enclavectl.image.inputs import read_inputs
 from enclavectl.image.secrets import secret_arguments, secret_variables, secrets_in, secrets_in_text
+from enclavectl.models.probe import OP_VERSION, probe
+from enclavectl.models.weights import Model
 from enclavectl.nitro_cli.limits import minimum_memory_mib
 
-_SHOWN = 120  # of each end of a path
+_SHOWN = 120  # characters of each end of a path: more makes a message unreadable
 _CAPABILITY = b"security.capability"
 _MEANING = {
     "User": "USER is ignored: the command runs as root",
@@ -35,7 +38,7 @@ _MEANING = {
 
 
 def lint_context(files: Iterable[ContextFile]) -> Iterator[LintFinding]:
-    """Secrets in what a build would be given."""
+    """Find secrets in the build context."""
     for file in files:
         for rule, what in secrets_in(file.name.encode(errors="surrogateescape"), _content(file)):
             yield LintFinding(rule=rule, where=f"context: {file.name}", message=f"{what}; leave it out")
@@ -50,14 +53,22 @@ def _content(file: ContextFile) -> Iterator[bytes]:
                 yield chunk
 
 
-def lint_model(weights: Path) -> Iterator[LintFinding]:
-    """A batch dimension that is not fixed costs tflite-runtime its fast kernels.
+def lint_model(model: Model, python: tuple[int, int]) -> Iterator[LintFinding]:
+    """Warn of a batch dimension that is not fixed: tflite-runtime then cannot use its fast kernels.
+
+    ``python`` is the image's version, which decides its runtime.
 
     Raises:
-        UsageError: TFLite cannot load the weights.
+        UsageError: the model cannot serve.
     """
-    for source in read_inputs(weights):
-        if source.sides and source.sides[0] == -1:
+    try:
+        found = probe(model)
+    except UsageError as error:
+        if error.code == OP_VERSION and python != sys.version_info[:2]:
+            return  # the image may have a newer runtime; its warm-up finds out
+        raise
+    for source in found.inputs:
+        if source.signature and source.signature[0] == -1:
             yield LintFinding(
                 rule=Rule.DYNAMIC_BATCH,
                 where=f"model input {source.name}",
@@ -67,39 +78,47 @@ def lint_model(weights: Path) -> Iterator[LintFinding]:
 
 
 def lint_config(config: ImageConfig) -> Iterator[LintFinding]:
-    """What the image's settings mean outside an enclave but not in one."""
+    """Find settings of the image that an enclave ignores."""
     where = "image"
     for name in config.ignored:
-        # What a base image sets to its default is not worth a word.
+        # A setting that equals its default needs no finding.
         if name == "WorkingDir" and _inner(config, name) == "/":
             continue
         yield LintFinding(
             rule=Rule.IGNORED_SETTING, where=where, message=_MEANING.get(name, f"{name} is ignored")
-        )
-    if config.entrypoint and config.cmd:
-        yield LintFinding(
-            rule=Rule.ENTRYPOINT_AND_CMD,
-            where=where,
-            message="with both ENTRYPOINT and CMD only CMD is started; put the whole command into CMD",
         )
     words = config.cmd if config.cmd is not None else config.entrypoint
     if not words:
         yield LintFinding(
             rule=Rule.NO_COMMAND, where=where, message='nothing to start; add CMD ["/absolute/path", ...]'
         )
-    elif not words[0].startswith("/"):
+    yield from lint_words(config.cmd, config.entrypoint, where)
+    yield from _lint_settings(config)
+    yield from _lint_history(config)
+
+
+def lint_words(
+    cmd: Sequence[str] | None, entrypoint: Sequence[str] | None, where: str
+) -> Iterator[LintFinding]:
+    """Check a command as far as that is possible without the files of its image."""
+    if entrypoint and cmd:
+        yield LintFinding(
+            rule=Rule.ENTRYPOINT_AND_CMD,
+            where=where,
+            message="with both ENTRYPOINT and CMD only CMD is started; put the whole command into CMD",
+        )
+    words = cmd if cmd is not None else entrypoint
+    if words and not words[0].startswith("/"):
         yield LintFinding(
             rule=Rule.RELATIVE_COMMAND,
             where=where,
             message=f"init looks for {words[0]!r} in /sbin:/usr/sbin:/bin:/usr/bin, whatever PATH says; "
             "write an absolute path",
         )
-    yield from _lint_settings(config)
-    yield from _lint_history(config)
 
 
 def _lint_settings(config: ImageConfig) -> Iterator[LintFinding]:
-    """Secrets in what the image says of itself."""
+    """Find secrets in the image's variables, labels and command."""
     for name in secret_variables(config.env):
         yield LintFinding(
             rule=Rule.CREDENTIAL, where=f"image: ENV {name}", message="a secret in the environment; remove it"
@@ -115,7 +134,7 @@ def _lint_settings(config: ImageConfig) -> Iterator[LintFinding]:
 
 
 def _lint_history(config: ImageConfig) -> Iterator[LintFinding]:
-    """Secrets in the commands that made the image, which Docker keeps with their build arguments."""
+    """Find secrets in the image's history, where Docker keeps each command with its build arguments."""
     history = config.raw.get("history")
     for number, step in enumerate(history if isinstance(history, list) else [], 1):
         command = step.get("created_by") if isinstance(step, dict) else None
@@ -137,7 +156,7 @@ def _inner(config: ImageConfig, name: str) -> object:
 
 
 def lint_layers(archive: ImageArchive, mode: Mode) -> Iterator[LintFinding]:
-    """Secrets in any layer, also those that a later layer hides, and what a ramdisk does not keep."""
+    """Find secrets in any layer, hidden ones included, and file attributes that a ramdisk does not keep."""
     for number, layer in enumerate(archive.layers, 1):
         links, first_link = 0, ""
         for member in read_tar(layer):
@@ -169,13 +188,13 @@ def lint_layers(archive: ImageArchive, mode: Mode) -> Iterator[LintFinding]:
 
 
 def _place(name: bytes) -> str:
-    """A path for a message, without the middle of a very long one."""
+    """Show a path in a message; cut the middle of a long one."""
     shown = show(name)
     return f"/{shown}" if len(shown) <= 2 * _SHOWN else f"/{shown[:_SHOWN]}...{shown[-_SHOWN:]}"
 
 
 def lint_ramdisk(ramdisk: FileRange, name: str) -> Iterator[LintFinding]:
-    """Secrets in a finished ramdisk: the last look, at exactly what will be measured."""
+    """Find secrets in a finished ramdisk: the last check reads exactly the bytes that are measured."""
     reader = read_ramdisk(ramdisk)
     for entry in reader:
         for rule, what in secrets_in(entry.name, reader.data()):
@@ -183,7 +202,7 @@ def lint_ramdisk(ramdisk: FileRange, name: str) -> Iterator[LintFinding]:
 
 
 def lint_signature(section: FileRange) -> Iterator[LintFinding]:
-    """A private key in a signature section, where nitro-cli puts the certificate file as it is."""
+    """Find a private key in a signature section: nitro-cli copies the certificate file there unchecked."""
     if holds_private_key(section.head(MAX_SIGNATURE)):
         yield LintFinding(
             rule=Rule.PRIVATE_KEY,
@@ -192,8 +211,8 @@ def lint_signature(section: FileRange) -> Iterator[LintFinding]:
         )
 
 
-def lint_implied(implied: Implied, mode: Mode) -> Iterator[LintFinding]:
-    """Directories that some layer uses but does not list."""
+def lint_implied(implied: ImpliedDirectories, mode: Mode) -> Iterator[LintFinding]:
+    """Report folders that some layer uses but does not list."""
     if implied.count and mode is Mode.NITRO_CLI:
         shown = ", ".join(f"/{show(name)}" for name in implied.examples)
         yield LintFinding(
@@ -205,7 +224,7 @@ def lint_implied(implied: Implied, mode: Mode) -> Iterator[LintFinding]:
 
 
 def lint_architecture(image: Arch, kernel: Arch | None, path: Path) -> Iterator[LintFinding]:
-    """A kernel for another machine than the image; nitro-cli builds such images without a word."""
+    """Report a kernel for another machine than the image's; nitro-cli builds such images silently."""
     if kernel is not None and kernel is not image:
         yield LintFinding(
             rule=Rule.ARCHITECTURE,
@@ -215,7 +234,7 @@ def lint_architecture(image: Arch, kernel: Arch | None, path: Path) -> Iterator[
 
 
 def lint_memory(size: int, memory_mib: int) -> Iterator[LintFinding]:
-    """An image file that does not start with the memory that the configuration asks for."""
+    """Report an image file that cannot start with the memory that the configuration asks for."""
     needed = minimum_memory_mib(size)
     if needed > memory_mib:
         yield LintFinding(

@@ -1,8 +1,8 @@
 """The other builder: ``nitro-cli build-enclave``, where it is installed.
 
-Its traps are dealt with here: it truncates the output before it looks at anything, so it writes to a scratch
-folder; builds of one user overwrite each other's ramdisks unless each has its own artifacts folder; and old
-releases leave an image unsigned without a word, so PCR8 is looked for.
+This module avoids its traps. nitro-cli truncates the output before it checks its input, so it writes to a
+scratch folder. Concurrent builds of one user overwrite each other's ramdisks, so each build has its own
+artifacts folder. Old releases leave an image unsigned without an error, so the result must have PCR8.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from enclavectl.nitro_cli.failure import read_error_log, read_failure
 from enclavectl.nitro_cli.stream import one_object
 from enclavectl.run import Command, capture
 
-_TIMEOUT_S = 1800
+_TIMEOUT_S = 1800  # a build of a large image takes minutes; this ends one that hangs
 _ARN = re.compile(r"arn:(aws|aws-cn|aws-us-gov):kms:[a-z0-9-]+:[0-9]{12}:key[:/][A-Za-z0-9-]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NitroSigning:
-    """With what nitro-cli signs, if with anything: a path or a KMS ARN, and a certificate."""
+    """The signing options of nitro-cli: a key (a path or a KMS ARN) and a certificate, or neither."""
 
     key: str | None = None
     certificate: Path | None = None
@@ -39,7 +39,7 @@ class NitroSigning:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NitroBuild:
-    """A ``nitro-cli build-enclave`` of a local Docker image; ``key`` is a path or the ARN of a KMS key."""
+    """One ``nitro-cli build-enclave`` of a local Docker image; ``key`` is a path or the ARN of a KMS key."""
 
     image: str
     output: Path
@@ -49,16 +49,18 @@ class NitroBuild:
 
 
 def is_kms_key(key: str) -> bool:
-    """Whether a signing key is the ARN of a KMS key, which nitro-cli can use and we cannot."""
+    """Return whether a signing key is the ARN of a KMS key; only nitro-cli can use one."""
     return _ARN.fullmatch(key) is not None
 
 
 def build_with_nitro_cli(build: NitroBuild, environ: Mapping[str, str]) -> Measurements:
-    """``build.output`` is what nitro-cli built, read back by our strict reader; or what it was before.
+    """Build ``build.output`` with nitro-cli and read the result with our strict reader.
+
+    On failure the file keeps its old content.
 
     Raises:
         HostError: nitro-cli is missing or failed, left the image unsigned, or printed other PCRs.
-        EifError: what it wrote is not sound.
+        EifError: the image that it wrote is not valid.
     """
     program = find_nitro_cli(environ)
     build = _absolute(build)
@@ -87,7 +89,7 @@ def build_with_nitro_cli(build: NitroBuild, environ: Mapping[str, str]) -> Measu
 
 
 def _absolute(build: NitroBuild) -> NitroBuild:
-    """nitro-cli runs in a folder of its own, so every path that it gets is absolute."""
+    """Make every path absolute: nitro-cli runs in a folder of its own."""
     key = build.key
     if key is not None and not is_kms_key(key):
         key = str(Path(key).absolute())
@@ -101,7 +103,7 @@ def _absolute(build: NitroBuild) -> NitroBuild:
 
 
 def _verify(image: Image) -> None:
-    """nitro-cli signs with any key, also with one that is not the certificate's."""
+    """Check the signature: nitro-cli also signs with a key that is not the certificate's."""
     if image.signature is None:
         raise HostError(
             "nitro-cli left the image unsigned although it was given a key",

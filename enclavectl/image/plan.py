@@ -1,26 +1,31 @@
-"""What a build would do: the base image, the wheels, the context, and what the lint says of them."""
+"""The plan of a build: the base image, the wheels, the context, and the lint's findings on them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from enclavectl import __version__
 from enclavectl.artifacts.wheel import Wheel
+from enclavectl.eif.ramdisk.platform import Platform
 from enclavectl.errors import UsageError
-from enclavectl.image.context import ContextFile, folder_context, payload_context, write_context
-from enclavectl.image.engine import Engine
+from enclavectl.image.builder import ImageBuilder, ImageRecipe
+from enclavectl.image.buildkit import choose_builder
+from enclavectl.image.context import PAYLOAD, folder_context, payload_context
+from enclavectl.image.engine import LABEL, Engine
 from enclavectl.image.findings import LintFinding, bounded
 from enclavectl.image.lint import lint_context, lint_model
-from enclavectl.image.scratch import scratch_file
 from enclavectl.image.target import Target, probe
 from enclavectl.image.wheels import WheelStore, fetch_wheels, requirements, resolve_wheels
-from enclavectl.models.find import Model
+from enclavectl.models.weights import Model
+
+LABELS = {LABEL: __version__}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildOutput:
-    """How a build says what it does: ``step`` for its parts, ``line`` for what Docker prints."""
+    """The output of a running build: ``step`` takes its parts, ``line`` the lines that Docker prints."""
 
     step: Callable[[str], None]
     line: Callable[[str], None]
@@ -28,16 +33,21 @@ class BuildOutput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """What becomes the application: the payload with ``model``, or an ``image``, or a ``folder`` to build."""
+    """The application of an enclave image: the payload with ``model``, an ``image``, or a ``dockerfile``.
+
+    ``dockerfile`` is a folder with a file of that name, or the file itself. ``platform`` selects one platform
+    of a multi-platform image.
+    """
 
     model: Model | None = None
     image: str | None = None
-    folder: Path | None = None
+    dockerfile: Path | None = None
+    platform: Platform | None = None
     base_image: str = ""
 
     @property
     def name(self) -> str:
-        """What to call it in the image's metadata."""
+        """The application's name in the image's metadata."""
         if self.image is not None:
             return self.image.partition(":")[0]
         return self.model.card.model_id if self.model else "application"
@@ -45,22 +55,23 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Either an image that there is, or the context and the build arguments of one that is to be built."""
+    """Either an existing Docker image, or the recipe of one and its builder."""
 
     image_id: str | None = None
-    files: Iterable[ContextFile] = ()
-    arguments: Mapping[str, str] = field(default_factory=dict)
+    recipe: ImageRecipe | None = None
+    builder: ImageBuilder | None = None
     base: Mapping[str, object] = field(default_factory=dict)
     wheels: tuple[Wheel, ...] = ()
     findings: tuple[LintFinding, ...] = ()
 
     def to_json(self) -> dict[str, object]:
-        """The object that ``build --dry-run`` prints."""
+        """Return the object that ``build --dry-run`` prints."""
         return {
             "image": self.image_id,
+            "builder": self.builder.name if self.builder else None,
             "base": dict(self.base),
             "wheels": [wheel.to_json() for wheel in self.wheels],
-            "context": [file.name for file in self.files],
+            "context": [file.name for file in self.recipe.files] if self.recipe else [],
             "findings": [finding.to_json() for finding in self.findings],
         }
 
@@ -70,57 +81,69 @@ def make_plan(
     locked: tuple[Wheel, ...] | None,
     engine: Engine,
     store: WheelStore,
-    build_output: BuildOutput,
+    output: BuildOutput,
 ) -> Plan:
-    """What a build of ``source`` takes. Pulls the base image and downloads wheels where they are not here.
+    """Plan a build of ``source``. Pull the base image and download the wheels that are missing.
 
     Raises:
-        UsageError: the model's weights are not those of its card, or the folder has no Dockerfile.
+        UsageError: the model's weights do not match its card, there is no Dockerfile, or no builder here
+            supports the Dockerfile.
         HostError: Docker or pip failed.
     """
     if source.image is not None:
-        image_id = engine.require(source.image, on_line=build_output.line)
+        image_id = engine.require(source.image, platform=source.platform, on_line=output.line)
         return Plan(image_id=image_id, base={"reference": source.image})
-    if source.folder is not None:
-        files = folder_context(source.folder)
-        return Plan(files=files, findings=tuple(bounded(lint_context(files))))
+    if source.dockerfile is not None:
+        return _plan_dockerfile(source.dockerfile, engine, store.environ)
     if source.model is None:
-        raise UsageError("expected a model, an image or a folder to build from")
-    build_output.step(f"looking at the base image {source.base_image}")
-    base_id = engine.require(source.base_image, on_line=build_output.line)
+        raise UsageError("expected a model, an image or a Dockerfile to build from")
+    output.step(f"looking at the base image {source.base_image}")
+    base_id = engine.require(source.base_image, on_line=output.line)
     target = probe(engine, base_id)
-    build_output.step("collecting the payload's wheels")
+    output.step("collecting the payload's wheels")
     wheels = lock_wheels(locked, store, target)
     payload = payload_context(source.model, wheels, store)
     return Plan(
-        files=payload,
-        # By its id, not its name: a tag may move between the probe and the build.
-        arguments={"BASE_IMAGE": base_id},
+        # The base image's id, not its name: a tag may move between the probe and the build.
+        recipe=ImageRecipe(
+            files=payload, dockerfile=PAYLOAD / "Dockerfile", base=base_id, has_network=False, labels=LABELS
+        ),
+        builder=choose_builder(engine, store.environ),
         base={"reference": source.base_image, "id": base_id, "target": target.to_json()},
         wheels=wheels,
-        findings=(*lint_model(source.model.weights_path), *bounded(lint_context(payload))),
+        findings=(*lint_model(source.model, target.python), *bounded(lint_context(payload))),
     )
 
 
-def make_image(plan: Plan, folder: Path, engine: Engine, build_output: BuildOutput) -> str:
-    """The id of the plan's Docker image; ``folder`` has room for the context.
+def _plan_dockerfile(path: Path, engine: Engine, environ: Mapping[str, str]) -> Plan:
+    files = folder_context(path)
+    builder = choose_builder(engine, environ)
+    dockerfile = files.folder / files.dockerfile
+    builder.require(dockerfile)
+    return Plan(
+        # A user's Dockerfile may install packages from the network.
+        recipe=ImageRecipe(files=files, dockerfile=dockerfile, has_network=True, labels=LABELS),
+        builder=builder,
+        findings=tuple(bounded(lint_context(files))),
+    )
+
+
+def make_image(plan: Plan, folder: Path, output: BuildOutput) -> str:
+    """Build the plan's Docker image if it does not exist, and return its id.
+
+    ``folder`` has room for the context.
 
     Raises:
-        HostError: a step of the build failed, or the engine did.
+        HostError: a step of the build failed, or the engine failed.
     """
-    if plan.image_id is not None:
-        return plan.image_id
-    build_output.step("building the Docker image")
-    with scratch_file(folder) as context:
-        write_context(plan.files, context)
-        context.seek(0)
-        # The payload's context has its wheels; whoever brings a Dockerfile may install packages in it.
-        has_network = not plan.wheels
-        return engine.build(context, plan.arguments, has_network=has_network, on_line=build_output.line)
+    if plan.recipe is None or plan.builder is None:
+        return str(plan.image_id)
+    output.step("building the Docker image")
+    return plan.builder.build(plan.recipe, folder, output.line)
 
 
 def lock_wheels(locked: tuple[Wheel, ...] | None, store: WheelStore, target: Target) -> tuple[Wheel, ...]:
-    """The wheels of the lock if they are for this target, else the newest; all of them in the store.
+    """Choose the wheels of the lock if they fit this target, else the newest; store all of them.
 
     Raises:
         HostError: pip failed.

@@ -1,4 +1,4 @@
-"""Temporary files and folders of a build: beside its output, where there must be room anyway."""
+"""Temporary files and folders of a build, beside its output: that file system needs the room anyway."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from enclavectl.errors import HostError
 
 @contextmanager
 def scratch_folder(folder: Path) -> Iterator[Path]:
-    """A folder in ``folder``, gone with all that is in it at the end of the block.
+    """Create a folder in ``folder``, and delete it with its content at the end of the block.
 
     Raises:
-        HostError: ``folder`` does not take it, or a write in the block failed.
+        HostError: it cannot be created, or a write in the block failed.
     """
     try:
         with tempfile.TemporaryDirectory(prefix=".enclavectl-", dir=folder) as path:
@@ -27,10 +27,10 @@ def scratch_folder(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def scratch_file(folder: Path) -> Iterator[BinaryIO]:
-    """An open file with a name, gone at the end of the block, however that ends.
+    """Open a named temporary file in ``folder``, and delete it at the end of the block.
 
     Raises:
-        HostError: the folder does not take files, or a write in the block failed.
+        HostError: it cannot be created, or a write in the block failed.
     """
     try:
         with tempfile.NamedTemporaryFile(prefix=".enclavectl-", suffix=".tmp", dir=folder) as file:

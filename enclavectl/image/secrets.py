@@ -1,8 +1,8 @@
 """Private keys and credentials in bytes that are about to become a public measurement.
 
-Everything in an image can be read by whoever has the image file, the operator first of all. Only contents and
-well-known names count (``tokens``), so that a file that merely speaks of keys is not taken for one. What is
-packed into zip, tar, gzip, bzip2 and xz files is looked at as well (``unpack``).
+Whoever has the image file can read everything in the image; the operator has it. Only contents and well-known
+names count (``tokens``), so a file that merely mentions keys is no finding. The scan also reads files inside
+zip, tar, gzip, bzip2 and xz files (``unpack``).
 """
 
 from __future__ import annotations
@@ -14,19 +14,20 @@ from enclavectl.image import tokens
 from enclavectl.image.findings import Rule
 from enclavectl.image.unpack import Inner, is_tar, open_container
 
-# Enough of a key's first lines to know it; keys may stand anywhere, also across two chunks.
+# Bytes of the previous chunk that are scanned again: the longest token or start of a key fits, so a key that
+# lies across two chunks is found.
 _OVERLAP = 4096
-_MAX_SEEN = 16  # of one file; more would not change what to do
-_MAX_DER_KEY = 16 << 10
-# TLS libraries carry the keys of their self-tests (GnuTLS does), so a key inside of a program is not counted.
+_MAX_SEEN = 16  # findings per file; more would not change what to do
+_MAX_DER_KEY = 16 << 10  # bytes; an RSA key of 16,384 bits, the largest that OpenSSL makes, has 9.3 KB
+# TLS libraries contain the keys of their self-tests (GnuTLS does), so a key inside a program is not reported.
 _PROGRAM = (b"\x7fELF", b"!<arch>\n")
 
 Seen = tuple[Rule, str]
 
 
 def secrets_in(name: bytes, chunks: Iterable[bytes]) -> Iterator[Seen]:
-    """What a file holds that must stay private: each rule and what was seen, once, also in what it packs."""
-    look = _Look(name, set())
+    """Find secrets in a file and in the files packed into it; yield each rule and kind once."""
+    look = _FileScan(name, set())
     for chunk in chunks:
         look.feed(chunk)
     look.finish()
@@ -34,7 +35,7 @@ def secrets_in(name: bytes, chunks: Iterable[bytes]) -> Iterator[Seen]:
 
 
 def secrets_in_text(text: str) -> Iterator[Seen]:
-    """The same for one line of settings, such as a command."""
+    """Find secrets in one line of settings, such as a command."""
     data = text.encode(errors="surrogateescape")
     yield from secrets_in(b"", [data])
     if tokens.URL_LOGIN.search(data):
@@ -42,7 +43,7 @@ def secrets_in_text(text: str) -> Iterator[Seen]:
 
 
 def secret_variables(env: Iterable[str]) -> Iterator[str]:
-    """The names of environment variables that are called like a secret and have a value."""
+    """Find environment variables that are named like a secret and have a value."""
     for line in env:
         name, _, value = line.partition("=")
         if value and tokens.SECRET_VARIABLE.fullmatch(name):
@@ -50,12 +51,12 @@ def secret_variables(env: Iterable[str]) -> Iterator[str]:
 
 
 def secret_arguments(command: str) -> Iterator[str]:
-    """The names in a command, or in a build argument, that are called like a secret and get a value."""
+    """Find names in a command or build argument that look like a secret's and get a value."""
     yield from dict.fromkeys(match[1] for match in tokens.ASSIGNED.finditer(command))
 
 
-class _Look:
-    """One file as it is read, chunk by chunk, and the files in it if it packs some."""
+class _FileScan:
+    """The scan of one file, chunk by chunk, and of the files that it packs."""
 
     def __init__(self, name: bytes, seen: set[Seen], *, inside: str = "", depth: int = 0) -> None:
         self.seen = seen
@@ -69,7 +70,7 @@ class _Look:
             self._add(Rule.CREDENTIAL, "a file that holds credentials")
 
     def feed(self, chunk: bytes) -> None:
-        """Look at the next bytes."""
+        """Scan the next bytes."""
         if not self._started:
             self._rest += chunk
             if len(self._rest) > _MAX_DER_KEY:
@@ -78,10 +79,10 @@ class _Look:
         self._examine(chunk)
 
     def _start(self) -> None:
-        """Know the file by its beginning, which is the whole of a small one."""
+        """Recognize the kind of file by its beginning, which is all of a small file."""
         self._started = True
         head, self._rest = self._rest, b""
-        # In a tar, each file is looked at by itself: one may be a program.
+        # Each file in a tar is scanned by itself: some may be programs.
         self._is_bundle = head.startswith(_PROGRAM) or is_tar(head)
         if _is_der_key(head):
             self._add(Rule.PRIVATE_KEY, "a private key")
@@ -107,17 +108,17 @@ class _Look:
             self._inner.feed(chunk)
 
     def finish(self) -> None:
-        """The file has ended."""
+        """Scan what is left at the end of the file."""
         if not self._started and self._rest:
             self._start()
         if self._inner is not None:
             self._inner.finish()
 
-    def _open(self, name: bytes) -> _Look:
-        """For a file inside of this one; ``name`` is empty where what packs it has no names."""
+    def _open(self, name: bytes) -> _FileScan:
+        """Start the scan of a file inside this one; ``name`` is empty if its container stores no names."""
         shown = show(name)
         inside = "/".join(part for part in (self._inside, shown) if part)
-        return _Look(name or self._name, self.seen, inside=inside or "it", depth=self._depth + 1)
+        return _FileScan(name or self._name, self.seen, inside=inside or "it", depth=self._depth + 1)
 
     def _add(self, rule: Rule, what: str) -> None:
         if len(self.seen) < _MAX_SEEN:
@@ -126,7 +127,7 @@ class _Look:
 
 
 def _is_der_key(data: bytes) -> bool:
-    """Whether a file that begins like this is a binary private key and nothing else."""
+    """Return whether ``data``, a whole file, is a binary private key."""
     if not tokens.DER_KEY.match(data) or len(data) > _MAX_DER_KEY:
         return False
     from cryptography.exceptions import UnsupportedAlgorithm
@@ -135,7 +136,7 @@ def _is_der_key(data: bytes) -> bool:
     try:
         load_der_private_key(data, password=None)
     except UnsupportedAlgorithm:
-        return True  # a key, only of a kind that this library does not know
+        return True  # a key of a kind that this library does not know
     except (ValueError, TypeError):
         return False
     return True

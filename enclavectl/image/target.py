@@ -1,4 +1,4 @@
-"""What a base image is, as far as wheels must fit it."""
+"""The Python and the system of a base image, which wheels must fit."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _OLDEST_GLIBC = 17
 
 
 class Containers(Protocol):
-    """What a probe needs of an engine."""
+    """The part of a Docker engine that a probe uses."""
 
     def run(self, image: str, argv: list[str]) -> bytes:
-        """The standard output of a command in a container of this image."""
+        """Run a command in a container of this image and return its standard output."""
         ...
 
 
@@ -47,12 +47,12 @@ class Target:
         return f"cp{self.python[0]}{self.python[1]}"
 
     def platforms(self) -> list[str]:
-        """The platform tags of wheels that run there, newest first."""
+        """List the platform tags of wheels that run there, newest first."""
         tags = [f"manylinux_2_{minor}_{self.machine}" for minor in range(self.glibc, _OLDEST_GLIBC - 1, -1)]
         return [*tags, f"manylinux2014_{self.machine}", f"linux_{self.machine}"]
 
     def to_json(self) -> dict[str, object]:
-        """The object in the lock."""
+        """Return the object in the lock."""
         return {
             "python": f"{self.python[0]}.{self.python[1]}",
             "machine": self.machine,
@@ -61,14 +61,17 @@ class Target:
 
 
 def probe(containers: Containers, image: str) -> Target:
-    """What an image is.
+    """Find out which Python and system an image has.
 
     Raises:
-        HostError: it has no Python, none that the payload runs on, or is for another kind of machine.
+        HostError: the engine failed; or the image has no Python, none that the payload runs on, or is for
+            another kind of machine.
     """
     try:
         out = containers.run(image, ["python3", "-c", PROBE])
     except HostError as exc:
+        if exc.code != "container":
+            raise  # the engine failed, not the image
         raise HostError(
             f"the base image {image} has no python3 that runs ({exc.message})",
             hint="name one that has it: enclavectl build --base-image python:3.11-slim-bookworm",
@@ -78,7 +81,7 @@ def probe(containers: Containers, image: str) -> Target:
 
 
 def parse_probe(out: bytes, image: str) -> Target:
-    """The target that a probe's output describes.
+    """Parse the output of a probe.
 
     Raises:
         HostError: not the output of a probe, or a system that the payload does not run on.
@@ -88,7 +91,7 @@ def parse_probe(out: bytes, image: str) -> Target:
         major, minor = value.integers("python")
         machine, implementation = value.string("machine"), value.string("implementation")
         libc, libc_version = value.strings("libc")
-    except ValueError as exc:  # JsonError, or another number of numbers or words
+    except ValueError as exc:  # JsonError, or lists of another length
         raise HostError(f"{image}: expected the probe's JSON, found {out[:80]!r}", code="base-image") from exc
     version = re.fullmatch(r"2\.([0-9]{1,3})", libc_version)
     if implementation != "cpython" or libc != "glibc" or version is None or machine not in _ARCHS:

@@ -1,4 +1,4 @@
-"""What private keys, credentials and the files that hold them look like."""
+"""Patterns of private keys, credentials and the files that hold them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from enclavectl.image.findings import Rule
 
-# A PEM header, perhaps RFC 1421 headers, and a good part of a line of base64: not a string in a program. In
-# JSON and in variables, the ends of lines are two characters: Google's service accounts come like that.
+# A PEM header, optional RFC 1421 headers, and most of a line of base64, so that a string in a program does
+# not match. In JSON and in variables an end of line is two characters, as in the keys of Google's service
+# accounts.
 _PEM = re.compile(
     rb"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----(?:\s|\\r|\\n)*"
     rb"(?:[A-Za-z-]+: [^\n]*\n\s*){0,4}[A-Za-z0-9+/=\s]{40}"
@@ -21,7 +22,7 @@ _GITHUB = re.compile(rb"(?<![A-Za-z0-9_])gh[opsur]_[A-Za-z0-9]{36}(?![A-Za-z0-9]
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """``word`` is in each of them, and cheap to look for; ``pattern`` says whether it is one."""
+    """A kind of secret. Each one contains ``word``, which is cheap to find; ``pattern`` decides."""
 
     word: bytes
     pattern: re.Pattern[bytes]
@@ -29,16 +30,16 @@ class Token:
     rule: Rule = Rule.CREDENTIAL
 
     def is_in(self, data: bytes) -> bool:
-        """Whether there is one; examples of documentation do not count."""
-        # bytes.find is a tenth of the cost of a search, and most files have none of these words.
+        """Return whether the data has such a secret; examples from documentation do not count."""
+        # bytes.find costs a tenth of a regex search, and most files have none of these words.
         return data.find(self.word) >= 0 and any(
             not any(one in match[0] for one in _EXAMPLES) for match in self.pattern.finditer(data)
         )
 
 
-# Amazon's own, which documentation and SDKs repeat.
+# Amazon's own examples, which documentation and SDKs repeat.
 _EXAMPLES = (b"AKIAIOSFODNN7EXAMPLE", b"AKIAI44QH8DHBEXAMPLE", b"ASIAIOSFODNN7EXAMPLE", b"EXAMPLEKEY")
-# Looked for everywhere. https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html and
+# In all files. https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html and
 # https://github.blog/engineering/platform-security/behind-githubs-new-authentication-token-formats/
 TOKENS = (
     Token(b"PRIVATE KEY", _PEM, "a private key", Rule.PRIVATE_KEY),
@@ -47,9 +48,9 @@ TOKENS = (
     Token(b"github_pat_", re.compile(rb"github_pat_[A-Za-z0-9_]{82}"), "a GitHub token"),
     Token(b"hf_", re.compile(rb"(?<![A-Za-z0-9_])hf_[A-Za-z]{34}(?![A-Za-z0-9])"), "a Hugging Face token"),
 )
-# Looked for in text only, since each word costs as much time again.
+# In text files only, since each word adds as much scanning time.
 TEXT_TOKENS = (
-    # base64 of "-----BEGIN", as in Kubernetes secrets, and of the beginnings that private keys have.
+    # base64 of "-----BEGIN", as in Kubernetes secrets, and of how private keys go on.
     Token(
         b"LS0tLS1CRUdJTi",
         re.compile(
@@ -88,7 +89,7 @@ CREDENTIAL_NAMES = re.compile(
     rb"(?:\.cache/|\.)huggingface/(?:token|stored_tokens)|\.azure/(?:accessTokens\.json|msal_token_cache\.[a-z]+)|"
     rb"gcloud/(?:credentials\.db|access_tokens\.db|application_default_credentials\.json))$"
 )
-# Where addresses of package indexes and repositories are kept, with the passwords that some put into them.
+# Files with the addresses of package indexes and repositories, into which some people put passwords.
 URL_NAMES = re.compile(
     rb"(?:^|/)(?:pip\.conf|\.?gitconfig|\.git/config|uv\.toml|\.condarc|requirements[^/]*\.txt)$"
 )
@@ -99,5 +100,5 @@ _NAMED_SO = (
     r"(?:PASSWORD|PASSWD|PASSPHRASE|PASS|SECRET|TOKEN|API_?KEY|ACCESS_KEY|PRIVATE_KEY|SECRET_KEY)"
 )
 SECRET_VARIABLE = re.compile(_NAMED_SO, re.IGNORECASE)
-# NAME=value as build arguments and commands have it; a value that is another variable is no secret.
+# NAME=value in build arguments and commands; a value that refers to another variable is no secret.
 ASSIGNED = re.compile(rf"(?<![A-Za-z0-9_])({_NAMED_SO})=[\"']?[^\s$\"'&|;<>]{{4,}}", re.IGNORECASE)

@@ -1,7 +1,7 @@
-"""What zip, tar, gzip, bzip2 and xz files pack, as it goes by: nothing seeks and nothing is kept.
+"""Streaming readers of zip, tar, gzip, bzip2 and xz files: they neither seek nor keep content.
 
-For looking only. Whatever is damaged, encrypted or of another kind is left alone without a word, and so is
-what goes over the bounds below; the packed bytes themselves have been looked at by then.
+They serve the secret scan only. They ignore damaged, encrypted and unknown content, and content beyond the
+bounds below; the scan has read the packed bytes themselves by then.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from typing import Protocol
 
 from enclavectl.eif.packed import Decompressor, PackedError, Packing, Unpacker, packing_of, unpack_pieces
 
-MAX_DEPTH = 3  # a key in a zip in a tar.gz
-MAX_UNPACKED = 1 << 30  # of one container
+MAX_DEPTH = 3  # containers in containers: a zip in a tar in a gzip
+MAX_UNPACKED = 1 << 30  # bytes of one container: more than real packages unpack to; ends a bomb
 _MAX_XZ_MEMORY = 32 << 20  # what `xz -8` needs; -9 would double what a build needs
 _LOOKED_INTO = (
     Packing.GZIP,
     Packing.BZIP2,
     Packing.XZ,
+    Packing.ZSTD,
 )  # lzma has no magic that data would not have by chance
 _BLOCK = 512
 _ENDLESS = 1 << 64
@@ -31,14 +32,14 @@ _STORED, _DEFLATED = 0, 8
 
 
 class Inner(Protocol):
-    """Takes the bytes of a file one after the other."""
+    """A consumer of a file's bytes in order."""
 
     def feed(self, chunk: bytes) -> None:
-        """The next bytes."""
+        """Take the next bytes."""
         ...
 
     def finish(self) -> None:
-        """There are no more."""
+        """Take note that there are no more bytes."""
         ...
 
 
@@ -46,7 +47,7 @@ Opener = Callable[[bytes], Inner]
 
 
 def open_container(head: bytes, name: bytes, depth: int, opener: Opener) -> Inner | None:
-    """What takes apart a file that begins with ``head``, if it packs others, which ``opener`` takes."""
+    """Return a reader for a container that begins with ``head``, or None; ``opener`` gets its files."""
     if depth >= MAX_DEPTH:
         return None
     if head.startswith(_LOCAL):
@@ -60,7 +61,7 @@ def open_container(head: bytes, name: bytes, depth: int, opener: Opener) -> Inne
 
 
 def is_tar(head: bytes) -> bool:
-    """Whether a file that begins with ``head`` is a tar archive."""
+    """Return whether a file that begins with ``head`` is a tar archive."""
     return head[257:262] == b"ustar"
 
 
@@ -70,7 +71,7 @@ def _without_suffix(name: bytes) -> bytes:
 
 
 class _Packed:
-    """gzip, bzip2 or xz: one file, perhaps in several parts behind each other."""
+    """A gzip, bzip2 or xz file: one file in one or more consecutive streams."""
 
     def __init__(self, packing: Packing, inner: Inner) -> None:
         self._unpacker: Unpacker | None = Unpacker(packing, memory=_MAX_XZ_MEMORY)
@@ -96,7 +97,7 @@ class _Packed:
 
 
 class _Tar:
-    """Its files, and as one more whatever stands behind them."""
+    """A tar archive: its files, and any data after them as one more file."""
 
     def __init__(self, opener: Opener) -> None:
         self._opener = opener
@@ -149,7 +150,7 @@ class _Tar:
 
 
 class _Zip:
-    """Its files, found by their own headers: the directory stands at the end, where a stream is too late."""
+    """A zip archive: its files, found by their local headers, since a stream's directory comes last."""
 
     def __init__(self, opener: Opener) -> None:
         self._opener = opener
@@ -191,7 +192,7 @@ class _Zip:
         return stream.unused_data
 
     def _search(self, data: bytes) -> bytes:
-        """What stands behind the next header, or nothing where it is not there yet."""
+        """Return the data after the next header; empty if the header is not complete yet."""
         at = data.find(_LOCAL)
         if at < 0:
             self._waiting = data[-3:]

@@ -1,10 +1,10 @@
-"""One round of everything that the payload does, so that what it loads is loaded; run as a program.
+"""The warm-up: a program that does everything that the payload does once, so that all its code is loaded.
 
-Runs twice while the image is built: in the build stage, where ``assemble`` looks at what it loaded, and then
-inside of the file system that was assembled. It is no part of that, nor is the client's half of the protocol,
-which it uses: the build context has both in one script (``enclavectl.image.bundle``). A picture or a message
-for which something is missing there would be refused later, in an enclave that nobody looks into; here the
-build fails.
+It runs twice while the image is built: in the build stage, where ``assemble`` observes the loaded files, and
+then inside the assembled file system. That file system contains neither the warm-up nor the client's half of
+the protocol, which the warm-up uses: the build context has both as one script (``enclavectl.image.bundle``).
+If a file that some picture or message needs is missing there, the build fails; otherwise the enclave would
+refuse that picture later, where nobody can look inside.
 """
 
 from __future__ import annotations
@@ -16,23 +16,21 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from PIL import Image as PillowImage
-
     from enclave_payload.card import ModelCard
-    from enclave_payload.classifier import Classifier
     from enclave_payload.contents import Outcome, Problem
+    from enclave_payload.decoder import Classifier, Finding
     from enclave_payload.media import MediaType
     from enclave_payload.messages import RefusalCode
     from enclave_payload.wire import Frame
 
-# What the image leaves out and the standard library does without.
+# Modules that the image omits and the standard library can do without.
 _LEFT_OUT = ("_hashlib", "_ssl", "_bz2", "_lzma")
-_WAIT_S = 120.0  # for each answer; a bound for what hangs
+_WAIT_S = 120.0  # for each answer, which takes under a second; this ends a build that hangs
 _NONCE = bytes(range(32))
 _REPLY_KEY = b"k" * 32
 # Abstract names, which leave nothing behind in the file system that is assembled.
@@ -41,28 +39,38 @@ _TIFF_COMPRESSIONS = ("tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg")
 
 
 class _Documents:
-    """In place of the NSM, which no build has."""
+    """A substitute for the NSM, which no build machine has."""
 
     def attest(self, *, nonce: bytes, user_data: bytes) -> bytes:
         return nonce + user_data
 
 
 class _BreaksTwice:
-    """A classifier whose first two pictures go wrong: what becomes of them must be in the image, too."""
+    """A classifier that fails on its first two pictures: the image must also have the code for failures."""
 
-    def __init__(self, classifier: Classifier, errors: list[Exception]) -> None:
+    def __init__(self, classifier: Classifier) -> None:
+        from enclave_payload.contents import Problem
+        from enclave_payload.decoder import Finding
+        from enclave_payload.verdict import Verdict
+
         self.card: ModelCard = classifier.card
         self._classifier = classifier
-        self._errors = errors
+        self._wrong: list[Finding | Exception] = [
+            Finding(Verdict(problem=Problem.MODEL_FAILED)),
+            ZeroDivisionError(),
+        ]
 
-    def classify(self, picture: PillowImage.Image) -> Mapping[str, int]:
-        if self._errors:
-            raise self._errors.pop()
-        return self._classifier.classify(picture)
+    def classify(self, picture: bytes, media_type: MediaType, may_stay: Callable[[], bool]) -> Finding:
+        if not self._wrong:
+            return self._classifier.classify(picture, media_type, may_stay)
+        wrong = self._wrong.pop()
+        if isinstance(wrong, Exception):
+            raise wrong
+        return wrong
 
 
 class _Client:
-    """A client's end, or the parent's listener's, as far as it makes the payload work."""
+    """The connection of a client or of the parent's listener, as far as the payload's work needs it."""
 
     def __init__(self, sock: socket.socket) -> None:
         from enclave_payload.wire import FrameReader, FrameType
@@ -133,35 +141,37 @@ class _Client:
 
 
 def main() -> None:
-    """Start the payload's server and take it through what clients, the parent and the system do to it.
+    """Start the payload's server and exercise it as clients, the parent and the system do.
 
     Raises:
-        Exception: something did not come out as it does on the machine that the payload was written on.
+        Exception: an answer differs from what the payload's tests expect.
     """
-    # Only in the process that runs the round: the builder imports this module for its source.
+    # Only in the process that runs the warm-up: the builder imports this module for its source.
     for name in _LEFT_OUT:
-        sys.modules[name] = None  # type: ignore[assignment]  # which makes an import of it fail
+        sys.modules[name] = None  # type: ignore[assignment]  # an import of it then fails
     import enclave_payload.__main__ as payload
-    from enclave_payload.classifier import ModelError, load_classifiers
+    from enclave_payload.decoder import Decoders
     from enclave_payload.entropy import EntropyError, ensure_seeded
     from enclave_payload.limits import Limits
     from enclave_payload.nsm import Nsm, NsmDevice, NsmError
     from enclave_payload.seal import generate_keys
     from enclave_payload.server import Server, Service
 
-    with contextlib.suppress(NsmError):  # there is none; this far it gets
+    limits = Limits(redial_s=0.05, grace_s=1.0)
+    decoders = Decoders(payload.MODEL_DIR, limits)
+    with contextlib.suppress(NsmError):  # a build has no NSM; the code up to the call is loaded
         Nsm(NsmDevice(Path("/dev/null")).transact).get_random()
     with contextlib.suppress(EntropyError):  # a build may not credit the kernel's pool
         ensure_seeded(lambda: os.urandom(256))
-    (classifier,) = load_classifiers(payload.MODEL_DIR, 1)
     lines: list[str] = []
+    (classifier,) = decoders.start(1, lines.append)
     service = Service(
         keys=generate_keys(),
         attester=_Documents(),
-        classifiers=[_BreaksTwice(classifier, [ModelError("no answer"), ZeroDivisionError()])],
+        classifiers=[_BreaksTwice(classifier)],
         dial=lambda: _connect(_OUTBOUND),
         log=lines.append,
-        limits=Limits(redial_s=0.05, grace_s=1.0),
+        limits=limits,
     )
     server = Server(service)
     failures: list[BaseException] = []
@@ -174,6 +184,19 @@ def main() -> None:
     signal.signal(signal.SIGTERM, before)
     if failures:
         raise RuntimeError(f"the payload logged {lines}") from failures[0]
+    _look_at_all(payload.MODEL_DIR)
+
+
+def _look_at_all(model_dir: Path) -> None:
+    """Do here what decoders do, for who asks which files this process has mapped."""
+    from enclave_payload.classifier import load_classifier
+    from enclave_payload.picture import PictureError, decode_picture
+
+    classifier = load_classifier(model_dir)
+    width, height = classifier.card.width, classifier.card.height
+    for _, kind, picture, _ in _pictures():
+        with contextlib.suppress(PictureError):
+            classifier.classify(decode_picture(picture, kind, width=width, height=height).image)
 
 
 def _visit(outbound: socket.socket, failures: list[BaseException]) -> None:
@@ -240,7 +263,7 @@ def _misbehave() -> None:
 
 
 def _pictures() -> Iterator[tuple[str, MediaType, bytes, Problem | None]]:
-    """What it is, its kind, the file, and what the payload says of it."""
+    """Yield pictures: a description, media type, file, and the problem that the payload must report."""
     from PIL import Image
 
     from enclave_payload.contents import Problem

@@ -1,7 +1,8 @@
 """The payload's dependencies as wheels, for the base image's Python, locked by SHA-256.
 
-pip resolves and downloads them once, on the host; they are kept in ``data_dir/wheels`` by hash. A lock that
-fits names what the next build takes, so it is the same until ``--upgrade-wheels`` asks for newer ones.
+pip resolves and downloads them once, on the host, into ``data_dir/wheels``, where the hash is part of the
+path. The next build takes the wheels that a fitting lock names, so they stay the same until
+``--upgrade-wheels`` asks for newer ones.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ from enclavectl.run import Command, capture
 _COMMON = ("cryptography>=50.0", "Pillow>=13.0")
 _TFLITE = ("tflite-runtime>=2.14", "numpy>=1.26,<2")  # wheels up to CPython 3.11
 _LITERT = ("ai-edge-litert>=2.1", "numpy>=2.1")
-# Installs the others in the build stage; base images need not have one. Not in the finished image.
+# It installs the other wheels in the build stage, since a base image may lack pip. Not in the finished image.
 INSTALLER = "pip"
-_PIP_TIMEOUT_S = 600
+_PIP_TIMEOUT_S = 600  # tens of MB of wheels over a slow line; this ends a pip that hangs
 _WHEEL = re.compile(r"([A-Za-z0-9_.]+)-([A-Za-z0-9_.!+]+?)(?:-[0-9][A-Za-z0-9_.]*)?-[^-]+-[^-]+-[^-]+\.whl")
-# What pip may know of the user's surroundings: where to get packages, and nothing else.
+# The variables of the user's environment that pip gets: where to download packages, and no others.
 _PASSED_ON = re.compile(
     r"(PIP_.*|HOME|PATH|LANG|TMPDIR|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|XDG_CONFIG_(HOME|DIRS)"
     r"|(https?|all|no)_proxy)",
@@ -38,37 +39,37 @@ _PASSED_ON = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WheelStore:
-    """Where wheels are kept, and with which interpreter pip runs."""
+    """The folder of downloaded wheels, and the interpreter that runs pip."""
 
     folder: Path
     environ: Mapping[str, str]
     python: Path = Path(sys.executable)
 
     def path(self, wheel: Wheel) -> Path:
-        """Where this wheel is kept, or would be."""
+        """Return the path of this wheel in the store, whether it exists or not."""
         return self.folder / wheel.sha256 / wheel.file
 
 
 def requirements(target: Target) -> tuple[str, ...]:
-    """What the payload needs on this target."""
+    """Return the payload's requirements on this target."""
     runtime = _TFLITE if target.python == (3, 11) else _LITERT
     return tuple(sorted((*_COMMON, *runtime), key=str.lower))
 
 
 def resolve_wheels(store: WheelStore, target: Target) -> tuple[Wheel, ...]:
-    """The newest wheels that satisfy ``requirements``, with all that they need; sorted, in the store.
+    """Download the newest wheels that satisfy ``requirements``, and their dependencies; return them sorted.
 
     Raises:
-        HostError: pip is missing or fails; one of them has no wheel for the target.
+        HostError: pip is missing or fails, or a package has no wheel for the target.
     """
     return _download(store, target, [*requirements(target), INSTALLER], extra=[])
 
 
 def fetch_wheels(store: WheelStore, target: Target, wheels: Sequence[Wheel]) -> None:
-    """Exactly these wheels are in the store.
+    """Download those of these wheels that are not in the store.
 
     Raises:
-        HostError: one is not to be had any more, or has another hash now.
+        HostError: a wheel is no longer available, or has another hash now.
     """
     missing = [wheel for wheel in wheels if not _is_kept(store, wheel)]
     if not missing:
@@ -155,5 +156,5 @@ def _pip_error(words: str, target: Target) -> HostError:
 
 
 def store_of(data_dir: Path) -> WheelStore:
-    """The store of this user."""
+    """Return the store of this user."""
     return WheelStore(folder=data_dir / "wheels", environ=os.environ)

@@ -1,4 +1,4 @@
-"""A model's card as people write it: YAML of the form ``enclavectl.model/1``."""
+"""A model's card in the form for people: YAML of the schema ``enclavectl.model/1``."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from enclave_payload.card import MAX_CARD_BYTES, CardError, ModelCard
 from enclavectl.config.setting import shown
 from enclavectl.errors import UsageError
 from enclavectl.files import read_bounded
-from enclavectl.models.find import Model
+from enclavectl.models.weights import Model
 from enclavectl.protocol.card import card_from_mapping
 from enclavectl.yaml_file import Node, Plain, parse_yaml, refuse_unknown
 
 MODEL_SCHEMA = "enclavectl.model/1"
-# The payload's own bound on a card is 16 KiB; the rest is for what only people read.
+# The payload accepts cards of at most 16 KiB; the rest is for the parts that only people read.
 MAX_CARD_FILE_BYTES = 64 * 1024
 
 _MEASURED = ("id", "sha256", "input", "labels", "notice")
@@ -26,7 +26,7 @@ _FREE_FORM = ("training", "evaluation", "license", "source")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DescribedModel(Model):
-    """A model with all that its card says of it.
+    """A model with its whole card.
 
     ``extra`` has the free-form parts of the card: training, evaluation, license, source.
     """
@@ -35,10 +35,9 @@ class DescribedModel(Model):
     extra: Mapping[str, Plain]
 
     def to_json(self) -> dict[str, object]:
-        """The object that ``model show --output json`` prints."""
+        """Return what `model show` and `model fetch` print of a model."""
         card = self.card
         return {
-            "schema": MODEL_SCHEMA,
             "id": card.model_id,
             "title": self.title,
             "card": str(self.card_path),
@@ -52,7 +51,7 @@ class DescribedModel(Model):
 
 
 def read_card(path: Path) -> DescribedModel:
-    """The model that the card at ``path`` describes.
+    """Read the card at ``path`` and return the model that it describes.
 
     Raises:
         UsageError: the file cannot be read, or is not a card.
@@ -61,7 +60,7 @@ def read_card(path: Path) -> DescribedModel:
 
 
 def parse_model_card(data: bytes, path: Path) -> DescribedModel:
-    """The model that these bytes of a card describe; ``path`` is where they are from. Nothing is read.
+    """Parse a card and return the model that it describes; ``path`` names the card. No file is read.
 
     Raises:
         UsageError: not a model card; the message names the place and the field.
@@ -130,7 +129,7 @@ def _line_of_text(node: Node, key: str, name: str) -> str:
 
 def _file_name(node: Node, name: str) -> str:
     text = _line_of_text(node, "file", name)
-    # A card is often somebody else's: it may name its neighbor, and no other file of this machine.
+    # A card may come from a stranger, so it may name only a file in its own folder.
     if "/" in text or text in {".", ".."}:
         raise UsageError(
             f"{name}:{node.line}: file: expected the name of a file beside the card, found {shown(text)}"

@@ -1,10 +1,10 @@
-"""Fetch published weights that this project may use but not redistribute, and check that they are the ones.
+"""Fetch published weights that this project may use but not redistribute, and check their identity.
 
-What is pinned is the git blob id that the tutorial's repository gives the file: the SHA-1 of ``blob``, a
-space, the length, a NUL and the content (https://git-scm.com/book/en/v2/Git-Internals-Git-Objects). That is
-only as strong as SHA-1. Making a second file with the id of a given one is beyond anything known; but whoever
-made the file could have made two with one id (https://shattered.io), so the id does not bind its author. From
-the first fetch on, the card on this machine has the SHA-256 of what came.
+The pin is the git blob id of the file in the tutorial's repository: the SHA-1 of ``blob``, a space, the
+length, a NUL and the content (https://git-scm.com/book/en/v2/Git-Internals-Git-Objects). It is only as strong
+as SHA-1. No known attack makes a second file with a given id. But the author of the file could have made two
+files with one id (https://shattered.io), so the id does not bind the author. After the first fetch, the card
+on this machine has the SHA-256 of the received file.
 """
 
 from __future__ import annotations
@@ -28,20 +28,21 @@ from urllib.parse import urlsplit
 from enclavectl.errors import HostError, UsageError
 from enclavectl.files import stage_file, write_atomic
 from enclavectl.models.card import MODEL_SCHEMA, DescribedModel, read_card
-from enclavectl.models.find import CARD_NAME, MAX_WEIGHTS_BYTES, load_weights
+from enclavectl.models.find import CARD_NAME
+from enclavectl.models.weights import MAX_WEIGHTS_BYTES, load_weights
 from enclavectl.suggest import suggestion
 from enclavectl.yaml_file import Plain
 
 WEIGHTS_NAME = "model.tflite"
 _CHUNK = 64 * 1024
 
-# Called with the bytes received so far and the length that the server announced, if it did.
+# Called with the bytes received so far and the server's announced length, if it announced one.
 Progress: TypeAlias = Callable[[int, int | None], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
-    """Seconds for one read of the socket, and for the whole download: 64 MiB at 1 Mbit/s take 9 minutes."""
+    """The limits in seconds on one read and on the download: 64 MiB at 1 Mbit/s take 9 minutes."""
 
     read_s: float = 30.0
     total_s: float = 600.0
@@ -49,7 +50,7 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """Weights that somebody else published. ``card`` is the model card but for schema, file and sha256."""
+    """Weights that others publish. ``card`` is the model card without schema, file and sha256."""
 
     url: str
     blob_id: str
@@ -101,7 +102,7 @@ PUBLISHED: Mapping[str, Published] = MappingProxyType(
 def fetch(
     name: str = "skin-lesion", *, data_dir: Path, url: str | None = None, progress: Progress | None = None
 ) -> DescribedModel:
-    """The published model ``name`` is installed and intact in ``data_dir``; ``url`` is another place to look.
+    """Install the published model ``name`` in ``data_dir``; ``url`` replaces its usual address.
 
     Raises:
         UsageError: no such name, or a URL that is not https.
@@ -122,15 +123,14 @@ def fetch_published(
     progress: Progress | None = None,
     timeouts: Timeouts = _DEFAULT_TIMEOUTS,
 ) -> DescribedModel:
-    """``data_dir/models/<id>`` has the weights and their card; nothing is downloaded if it had them before.
+    """Install weights and card in ``data_dir/models/<id>``; download nothing if both are there and intact.
 
-    The card is written last: until then there is no model of that id, and a fetch that is interrupted at any
-    point can be repeated.
+    The card is written last. Until then no model of that id exists, so an interrupted fetch can be repeated.
 
     Raises:
         UsageError: the URL is neither https nor http to this machine.
         HostError: no connection, a slow or broken one, more than 64 MiB, other content than the pinned one
-            (with the blob ids expected and found), or the file system refused. Nothing is installed then.
+            (with the blob ids expected and found), or the file system failed. Nothing is installed then.
     """
     folder = data_dir / "models" / published.model_id
     if (installed := _installed(folder, published)) is not None:
@@ -155,8 +155,8 @@ def fetch_published(
 
 
 def git_blob_id(content: bytes) -> str:
-    """The id that git gives a file with this content, in hexadecimal."""
-    # usedforsecurity=False lets builds compute it that forbid SHA-1; the module says what it is worth.
+    """Compute git's id of a file with this content, in hexadecimal."""
+    # usedforsecurity=False lets Python builds that forbid SHA-1 compute it; see above for its strength.
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
@@ -165,7 +165,7 @@ def _installed(folder: Path, published: Published) -> DescribedModel | None:
         model = read_card(folder / CARD_NAME)
         weights = load_weights(model)
     except UsageError:
-        return None  # absent, or damaged, which fetching again repairs
+        return None  # absent or damaged: fetching again repairs it
     return model if git_blob_id(weights) == published.blob_id else None
 
 
@@ -177,14 +177,14 @@ def _make_folder(folder: Path) -> None:
 
 
 def _no_progress(_received: int, _total: int | None) -> None:
-    """Nobody watches."""
+    """Ignore the progress."""
 
 
 def _check_url(url: str, first: str) -> None:
-    """``url`` may be opened on the way from ``first``: https, or http from and to this machine itself.
+    """Check that ``url``, redirected to from ``first``, is https, or http from and to this machine itself.
 
     Raises:
-        UsageError: it may not.
+        UsageError: it is neither.
     """
     try:
         url.encode("ascii")
@@ -205,11 +205,11 @@ def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return False  # a name, even localhost, is what a resolver says it is
+        return False  # a name, even localhost, means whatever the resolver answers
 
 
 class _CheckedRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects, but only to where ``_check_url`` allows."""
+    """The redirects that ``_check_url`` allows."""
 
     def redirect_request(
         self,
@@ -229,7 +229,7 @@ class _CheckedRedirects(urllib.request.HTTPRedirectHandler):
 
 def _download(url: str, progress: Progress, timeouts: Timeouts) -> Iterator[bytes]:
     deadline = time.monotonic() + timeouts.total_s
-    # A proxy of the environment is for the world outside, not for this machine.
+    # Do not use the environment's proxy for connections to this machine.
     proxies = [urllib.request.ProxyHandler({})] if url.startswith("http:") else []
     opener = urllib.request.build_opener(_CheckedRedirects, *proxies)
     total, received = None, 0
@@ -261,14 +261,14 @@ def _announced_length(headers: http.client.HTTPMessage) -> int | None:
 
 
 def _digests(file: BinaryIO) -> tuple[str, str]:
-    """The git blob id and the SHA-256 of a file of at most MAX_WEIGHTS_BYTES."""
+    """Compute the git blob id and the SHA-256 of a file of at most MAX_WEIGHTS_BYTES."""
     file.seek(0)
     content = file.read(MAX_WEIGHTS_BYTES + 1)
     return git_blob_id(content), hashlib.sha256(content).hexdigest()
 
 
 def _render_card(card: Mapping[str, Plain]) -> str:
-    # JSON's strings and numbers are YAML; PyYAML's dumper would leave unquoted what only YAML 1.1 calls text.
+    # JSON's strings and numbers are YAML. PyYAML's dumper quotes by YAML 1.1, and our reader is of YAML 1.2.
     lines = ["# Written by `enclavectl model fetch`."]
     for key, value in card.items():
         if isinstance(value, list):

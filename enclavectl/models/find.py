@@ -1,15 +1,13 @@
 """Models: a card in YAML and the weights that it names by SHA-256, in one folder.
 
-Three places hold them: ``enclave_payload/model`` the packaged one, ``data_dir/models/<id>`` those that were
-fetched, and any folder that the user names. ``enclavectl.models.card`` reads cards. The packaged one's is
-there in the payload's own form as well, as in every image: reading YAML takes longer than launching a local
-enclave.
+They are in three places: the packaged model in ``enclave_payload/model``, fetched ones in
+``data_dir/models/<id>``, and others in any folder that the user names. ``enclavectl.models.card`` reads
+cards. The packaged model also has its card in the payload's form, as every image has: reading YAML takes
+longer than launching a local enclave.
 """
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 
 import enclave_payload
@@ -17,6 +15,7 @@ from enclave_payload.card import MAX_CARD_BYTES, CardError, ModelCard
 from enclavectl.config.setting import is_path, shown
 from enclavectl.errors import UsageError
 from enclavectl.files import read_bounded
+from enclavectl.models.weights import Model
 from enclavectl.protocol.card import check_card
 
 CARD_NAME = "model.yaml"
@@ -24,23 +23,12 @@ MEASURED_NAME = "model.json"
 WEIGHTS_NAME = "model.tflite"
 PACKAGED_ID = "demo-lesion"
 PACKAGED_DIR = Path(enclave_payload.__file__).parent / "model"
-# MobileNet v1 1.0 in float32 has 17 MB; more than this would not fit the memory of the smallest enclave.
-MAX_WEIGHTS_BYTES = 64 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
-    """What runs a model needs of it; the weights are checked by ``load_weights``, not before."""
-
-    card: ModelCard
-    card_path: Path
-    weights_path: Path
 
 
 def find_model(name_or_path: str | Path, *, data_dir: Path) -> Model:
-    """The model of that id (packaged or fetched), or of the card or folder at that path.
+    """Find a model by its id (packaged or fetched), or by the path of its card or folder.
 
-    A value with a ``/``, or that ends in .yaml, is a path. A fetched model cannot shadow the packaged one.
+    A value with a ``/``, or with the ending .yaml, is a path. A fetched model cannot shadow the packaged one.
 
     Raises:
         UsageError: there is no such model (the message lists those that exist), or its card cannot be used.
@@ -77,7 +65,7 @@ def find_model(name_or_path: str | Path, *, data_dir: Path) -> Model:
 
 
 def installed_models(data_dir: Path) -> dict[str, Path]:
-    """The card's path of every model that has an id to be called by, sorted by id. Cards are not read.
+    """List the paths of the cards of all packaged and fetched models, sorted by id. No card is read.
 
     Raises:
         UsageError: the folder of fetched models cannot be read.
@@ -92,27 +80,11 @@ def installed_models(data_dir: Path) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
-def load_weights(model: Model) -> bytes:
-    """The weights, which have the SHA-256 of the card.
-
-    Raises:
-        UsageError: the file is missing, longer than 64 MiB, or not the one that the card describes.
-    """
-    weights = read_bounded(model.weights_path, MAX_WEIGHTS_BYTES, what="weights file")
-    found = hashlib.sha256(weights).hexdigest()
-    if found != model.card.sha256:
-        raise UsageError(
-            f"{model.weights_path}: expected SHA-256 {model.card.sha256} ({model.card_path}), found {found}",
-            hint="if you replaced the weights on purpose, write their SHA-256 into the card",
-        )
-    return weights
-
-
 def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
     except OSError:
-        return False  # what is wrong with it, reading it will say
+        return False  # reading it reports what is wrong
 
 
 def _read_measured(path: Path) -> ModelCard:

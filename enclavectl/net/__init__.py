@@ -1,1 +1,1 @@
-"""One conversation over bytes: addresses, sockets, frames."""
+"""The transport of a conversation: addresses, sockets, frames."""

@@ -1,6 +1,6 @@
-"""Where an enclave is: a Unix socket, a port on vsock, or vsock behind a Unix socket.
+"""Addresses of enclaves: a Unix socket, a vsock port, or vsock behind a Unix socket.
 
-Apart from ``enclavectl.net.transport``, which makes sockets of them: most commands only show addresses.
+``enclavectl.net.transport``, which opens sockets, is separate because most commands only show addresses.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class VsockAddress:
 
 @dataclass(frozen=True, slots=True)
 class HybridVsockAddress:
-    """A guest's port behind the Unix socket of its machine monitor.
+    """A guest's port behind the Unix socket of its virtual machine monitor.
 
     https://github.com/firecracker-microvm/firecracker/blob/main/docs/vsock.md: the host writes ``CONNECT
     <port>`` and a line feed, reads ``OK <host port>``, and from there on has the guest's stream.
@@ -55,7 +55,7 @@ def parse_address(text: str) -> Address:
     """Read ``unix:PATH``, ``vsock:CID:PORT`` or ``hybrid:PATH:PORT``.
 
     Raises:
-        UsageError: the text has neither form, or a number is out of range.
+        UsageError: the text has none of these forms, or a number is out of range.
     """
     if text.startswith("unix:") and len(text) > 5 and "\0" not in text:
         return UnixAddress(Path(text[5:]))

@@ -1,73 +1,69 @@
-"""Frames over a connected socket, with deadlines, and what a refusal means to a client."""
+"""Frames over a connected socket, with deadlines, and a client's errors for refusals."""
 
 from __future__ import annotations
 
 import socket
 import time
-from collections import deque
 from collections.abc import Mapping
 
 from enclave_payload.wire import Buffer, Frame, FrameReader, FrameType, WireError
 from enclavectl.errors import AttestationError, EnclaveBusy, EnclavectlError, EnclaveLost, PeerProtocolError
-from enclavectl.net.refusal import NO_REQUEST, Refusal, RefusalCode, parse_refusal
+from enclavectl.net.refusal import Refusal, RefusalCode, parse_refusal
 
 __all__ = ["Frame", "FrameStream", "FrameType", "WireError"]
 
-# vsock on the parent takes writes of this size well; from inside the enclave the bound is 16 KiB. A Unix
-# socket takes any size, and wakes the reader less often for a larger one.
+# On the parent, vsock handles writes of this size well; inside the enclave the bound is 16 KiB. A Unix socket
+# takes any size, and a larger one wakes the reader less often.
 _VSOCK_SEND_BYTES = 64 * 1024
 _UNIX_SEND_BYTES = 1024 * 1024
-_RECV_BYTES = 64 * 1024
+_RECV_BYTES = 64 * 1024  # an answer or an attestation document fits in one call
 
 
 class FrameStream:
     """Frames over a connected socket, with a deadline for each; any error is an ``EnclavectlError``."""
 
     def __init__(self, sock: socket.socket, name: str) -> None:
-        """``name`` is what messages call the peer."""
+        """Wrap a connected socket; ``name`` names the peer in messages."""
         self._sock = sock
         self._send_bytes = _UNIX_SEND_BYTES if sock.family == socket.AF_UNIX else _VSOCK_SEND_BYTES
         self._name = name
         self._reader = FrameReader({})
-        self._arrived: deque[Frame] = deque()
 
     def accept(self, limits: Mapping[FrameType, int]) -> None:
-        """Take these frame types from now on, up to so many bytes of body each."""
+        """Accept only these frame types from now on, each with its limit on the body in bytes."""
         self._reader.limits = limits
 
-    def send(self, head: bytes, body: Buffer = b"", *, timeout_s: float) -> None:
-        """All of ``head`` and ``body`` has left.
+    def send(self, head: bytes, body: Buffer = b"", *, deadline: float) -> None:
+        """Send all of ``head`` and ``body``, by ``deadline`` on the monotonic clock.
 
         Raises:
-            EnclaveLost: the peer is gone or does not read. If it said why, that is raised instead.
+            EnclaveLost: the peer is gone or does not read. It may have sent a refusal: call ``receive`` for
+                it.
         """
-        deadline = time.monotonic() + timeout_s
         try:
             parts = [memoryview(head), memoryview(body)]
             while parts[0] or parts[1]:
-                self._sock.settimeout(max(deadline - time.monotonic(), 0.001))
+                # At the deadline no time is left to wait, but what the socket takes at once still goes.
+                self._sock.settimeout(max(deadline - time.monotonic(), 0))
                 sent = self._sock.sendmsg([parts[0], parts[1][: self._send_bytes - len(parts[0])]])
                 in_head = min(sent, len(parts[0]))
                 parts = [parts[0][in_head:], parts[1][sent - in_head :]]
         except OSError as exc:
-            self._raise_last_words()
             raise self._lost("stopped reading") from exc
 
     def receive(self, deadline: float) -> Frame:
         """Return the next frame, by ``deadline`` on the monotonic clock.
 
+        After the deadline it returns only what has arrived.
+
         Raises:
             EnclaveLost: the stream ended, or the deadline passed.
             PeerProtocolError: the bytes are not an acceptable frame.
         """
-        if self._arrived:
-            return self._arrived.popleft()
-        return self._read(deadline)
-
-    def _read(self, deadline: float) -> Frame:
         try:
             while (frame := self._reader.next_frame()) is None:
-                self._sock.settimeout(max(deadline - time.monotonic(), 0.001))
+                # No minimum: a peer that sends a byte a millisecond must not stretch the deadline.
+                self._sock.settimeout(max(deadline - time.monotonic(), 0))
                 data = self._sock.recv(_RECV_BYTES)
                 if not data:
                     cut = " in the middle of a message" if self._reader.is_mid_frame else ""
@@ -78,21 +74,21 @@ class FrameStream:
                 f"{self._name}: expected a message of enclavectl's protocol, found other bytes ({exc})",
                 hint="is this the enclave's port, and does it run a payload of this release?",
             ) from exc
-        except TimeoutError as exc:
+        except (TimeoutError, BlockingIOError) as exc:
             raise self._lost("did not answer in time") from exc
         except OSError as exc:
             raise self._lost(f"broke the connection ({exc.strerror or exc})") from exc
         return frame
 
     def refusal(self, refusal: Refusal) -> EnclavectlError:
-        """Turn a refusal into the error for the user. It is unauthenticated: believe only the no."""
+        """Turn a refusal into the error for the user. It is unauthenticated: its reason may be a lie."""
         kind, text, hint = _REFUSALS[refusal.code]
         return kind(
             f"{self._name} {text}", hint=hint, code=f"refused-{refusal.code.name.lower().replace('_', '-')}"
         )
 
     def refusal_in(self, frame: Frame) -> EnclavectlError:
-        """Turn the refusal in a frame into the error that a user should see."""
+        """Parse the refusal in a frame and turn it into the error for the user."""
         try:
             return self.refusal(parse_refusal(frame.body))
         except WireError as exc:
@@ -102,28 +98,8 @@ class FrameStream:
         """End the connection."""
         self._sock.close()
 
-    def _raise_last_words(self) -> None:
-        """Read why a peer closed on us, which it may have said, before reporting the broken pipe.
-
-        What else it said before is kept for ``receive``: answers that came are not lost.
-        """
-        try:
-            while True:
-                frame = self._read(time.monotonic() + 1)
-                if frame.type is FrameType.REFUSAL and not _is_of_one_request(bytes(frame.body)):
-                    raise self.refusal(parse_refusal(frame.body))
-                self._arrived.append(frame)
-        except (EnclaveLost, PeerProtocolError, WireError):
-            return  # it did not: the broken pipe is all there is to report
-
     def _lost(self, what: str) -> EnclaveLost:
         return EnclaveLost(f"{self._name} {what}", hint="enclavectl console shows its last output")
-
-
-def _is_of_one_request(body: bytes) -> bool:
-    """Whether a refusal leaves the session alive: too busy for one request is no reason to close."""
-    refusal = parse_refusal(body)
-    return refusal.code is RefusalCode.BUSY and refusal.request_id != NO_REQUEST
 
 
 _PEER = "use a client and an enclave of the same release"

@@ -1,4 +1,4 @@
-"""A refusal as it is read off the wire. In the clear, so that a relay reads it as a client does."""
+"""Refusals on the wire. They are not encrypted, so a relay reads them as a client does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["NO_REQUEST", "REFUSAL_BYTES", "Refusal", "RefusalCode", "parse_refus
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """No, unauthenticated: it can deny service, which the parent can do anyway."""
+    """An unauthenticated refusal: forging one denies service, which the parent can do anyway."""
 
     code: RefusalCode
     request_id: bytes = NO_REQUEST

@@ -1,4 +1,4 @@
-"""Where an enclave is reached, by one pair of functions: Unix sockets, vsock, vsock behind a Unix socket."""
+"""Connecting and listening on every kind of address: Unix sockets, vsock, vsock behind a Unix socket."""
 
 from __future__ import annotations
 
@@ -18,10 +18,15 @@ from enclavectl.net.address import Address, HybridVsockAddress, UnixAddress, Vso
 # sun_path holds 108 bytes with its NUL, linux/un.h.
 _MAX_UNIX_PATH = 107
 _SEND_BUFFER_BYTES = 1024 * 1024
+# Connections not accepted yet. A client that finds the queue full tries again, and may lose to others each
+# time.
+_BACKLOG = 512
+# A busy listener accepts its next connection within milliseconds.
+_FULL_PAUSE_S = 0.02
 # "OK " and a port of ten digits, with room.
 _MAX_HYBRID_REPLY = 32
-# Docker's default profile refuses AF_VSOCK since 20.10.22 (moby issue 44670); without the module it is
-# EAFNOSUPPORT.
+# Docker's default profile refuses AF_VSOCK since 20.10.22 (moby issue 44670). Without the kernel module the
+# error is EAFNOSUPPORT.
 _FORBIDDEN_HINT = (
     "a container's seccomp profile, or SELinux or AppArmor, forbids it: docker run --security-opt "
     "seccomp=PROFILE with a profile that allows socket(AF_VSOCK)"
@@ -32,22 +37,22 @@ def connect(address: Address, timeout_s: float) -> socket.socket:
     """Connect a stream socket.
 
     Raises:
-        StateError: nobody listens there.
+        StateError: nothing listens there.
         HostError: this kernel has no such sockets.
         EnclaveLost: no connection within ``timeout_s`` seconds, or the kernel's limit if that is shorter.
     """
+    deadline = time.monotonic() + timeout_s
     sock = _new_socket(address)
     try:
         sock.settimeout(timeout_s)
-        # Room for a picture of common size, so that sending it does not take turns with its reader.
+        # Room for a picture of common size, so that the sender does not wait for the reader.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
         if isinstance(address, VsockAddress):
             sock.connect((address.cid, address.port))
         else:
-            with _short_path(address.path) as name:
-                sock.connect(name)
+            _connect_unix(sock, address.path, deadline)
         if isinstance(address, HybridVsockAddress):
-            _ask_for_port(sock, address.port, timeout_s)
+            _ask_for_port(sock, address.port, deadline)
     except TimeoutError as exc:
         sock.close()
         # Not "within timeout_s": the kernel's own limit for vsock is 2 s.
@@ -70,7 +75,7 @@ def listen(address: Address) -> socket.socket:
     Raises:
         StateError: the address is in use or cannot be bound.
         HostError: this kernel has no such sockets.
-        UsageError: a hybrid address, which is a guest's: guests connect to Unix sockets of the host.
+        UsageError: a hybrid address belongs to a guest; guests connect to Unix sockets of the host.
     """
     if isinstance(address, HybridVsockAddress):
         raise UsageError(f"{address}: expected an address of this host, found one inside of a guest")
@@ -83,7 +88,7 @@ def listen(address: Address) -> socket.socket:
             address.path.chmod(0o600)
         else:
             sock.bind((address.cid, address.port))
-        sock.listen(64)
+        sock.listen(_BACKLOG)
     except OSError as exc:
         sock.close()
         raise StateError(
@@ -107,18 +112,33 @@ def _new_socket(address: Address) -> socket.socket:
         raise HostError(f"{address}: {what} ({exc.strerror})", hint=hint) from exc
 
 
-def _ask_for_port(sock: socket.socket, port: int, timeout_s: float) -> None:
+def _connect_unix(sock: socket.socket, path: Path, deadline: float) -> None:
+    """Connect; retry while the listener's queue is full: Linux then returns EAGAIN and does not wait.
+
+    Raises:
+        OSError: nobody listens; TimeoutError when there was no room by ``deadline``.
+    """
+    with _short_path(path) as name:
+        while True:
+            try:
+                return sock.connect(name)
+            except BlockingIOError as exc:
+                if time.monotonic() + _FULL_PAUSE_S > deadline:
+                    raise TimeoutError from exc
+                time.sleep(_FULL_PAUSE_S)
+
+
+def _ask_for_port(sock: socket.socket, port: int, deadline: float) -> None:
     """Read the reply of hybrid vsock, and no byte past its end: what follows is the guest's.
 
     Raises:
         OSError: the monitor refuses, which it says by closing, or answers with something else; TimeoutError
-            when the whole reply is not there within ``timeout_s`` seconds.
+            when the whole reply is not there by ``deadline``.
     """
-    deadline = time.monotonic() + timeout_s
     sock.sendall(b"CONNECT %d\n" % port)
     reply = b""
     while not reply.endswith(b"\n") and len(reply) < _MAX_HYBRID_REPLY:
-        # A time-out of zero would mean not to wait at all.
+        # A timeout of zero would make the socket non-blocking.
         sock.settimeout(max(deadline - time.monotonic(), 0.001))
         byte = sock.recv(1)
         if not byte:
@@ -126,12 +146,11 @@ def _ask_for_port(sock: socket.socket, port: int, timeout_s: float) -> None:
         reply += byte
     if re.fullmatch(rb"OK [0-9]{1,10}\n", reply) is None:
         raise ConnectionAbortedError(ECONNABORTED, "the socket is not one of hybrid vsock")
-    sock.settimeout(timeout_s)
 
 
 @contextmanager
 def listening(address: Address) -> Iterator[socket.socket]:
-    """``listen`` for the length of a block; a Unix socket is gone from the file system afterwards.
+    """Listen for the length of a block; remove a Unix socket from the file system afterwards.
 
     Raises:
         StateError: as ``listen``.
@@ -145,20 +164,21 @@ def listening(address: Address) -> Iterator[socket.socket]:
 
 
 def _remove_stale(name: str) -> None:
-    """Remove a socket that nobody listens on any more: a killed process cannot do it itself."""
+    """Remove a socket without a listener, which a killed process left behind."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)  # a socket whose queue is full has a listener
         try:
             probe.connect(name)
         except ConnectionRefusedError:
             if stat.S_ISSOCK(os.lstat(name).st_mode):
                 os.unlink(name)  # noqa: PTH108 - /proc/self/fd names are for the system calls as they are
         except OSError:
-            return  # nothing there, or something that bind() will complain about better
+            return  # nothing is there, or bind() will report what is wrong
 
 
 @contextmanager
 def _short_path(path: Path) -> Iterator[str]:
-    """Yield a name for ``path`` that fits into sun_path, however deep the folder lies."""
+    """Yield a name for ``path`` that fits into sun_path, however deep its folder is."""
     if len(os.fsencode(path)) <= _MAX_UNIX_PATH:
         yield str(path)
         return

@@ -1,7 +1,7 @@
-"""nitro-cli as values: what we ask it (commands), what it answers, why it failed.
+"""nitro-cli as typed values: its commands, its answers, its failures.
 
-The ring's rules: a command is a frozen dataclass with ``to_argv``, an answer one with ``from_json``; parsers
-are total and raise ``JsonError`` only; ``run-enclave`` and ``describe-enclaves`` are never killed and
-never timed out, because that can take an enclave down; and only ``tool`` runs anything.
+The room's rules: a command is a frozen dataclass with ``to_argv``, an answer one with ``from_json``. Parsers
+are total and raise only ``JsonError``. ``run-enclave`` and ``describe-enclaves`` are never killed and have no
+timeout, because ending them can end an enclave. Only ``tool`` runs commands.
 https://github.com/aws/aws-nitro-enclaves-cli/tree/v1.5.0
 """

@@ -1,4 +1,4 @@
-"""What nitro-cli answers, as values. Unknown keys are let pass, absent optional ones are None.
+"""nitro-cli's answers as typed values. Unknown keys are ignored; absent optional ones are None.
 
 https://github.com/aws/aws-nitro-enclaves-cli/blob/v1.5.0/src/common/json_output.rs has the keys. The
 measurements in these answers are computed by the parent from a file: they are **not** evidence.
@@ -14,17 +14,17 @@ from typing import Self
 from enclavectl.json_object import JsonError, JsonObject
 
 _REGISTER = re.compile(r"[0-9a-f]{96}")
-# Names and words; nitro-cli allows names of 64 characters.
+# Characters of a text in an answer; nitro-cli allows names of 64 characters.
 MAX_TEXT = 4096
 _MAX_U32 = 2**32 - 1
 
-# Of an instance: i-0abc-enc1904e4fea1636f6. Never an option, nor a path.
+# For example i-0abc-enc1904e4fea1636f6. It must not look like an option or a path.
 _ID = re.compile(r"[A-Za-z0-9_.:][A-Za-z0-9_.:-]{0,127}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registers:
-    """Measurements of a file, lower-case hex by name. ``HashAlgorithm`` is a debug string and is dropped."""
+    """Measurements of a file: lower-case hex by name. ``HashAlgorithm`` is a debug string and is dropped."""
 
     values: Mapping[str, str]
 
@@ -33,7 +33,7 @@ class Registers:
         """Read the registers in an object of ``Measurements``.
 
         Raises:
-            JsonError: one is not 96 hex digits.
+            JsonError: a register is not 96 hex digits.
         """
         found = {}
         for name in value:
@@ -47,7 +47,7 @@ class Registers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunInfo:
-    """The answer of ``run-enclave``. ``memory_mib`` is what was allocated, which may be more than asked."""
+    """The answer of ``run-enclave``. ``memory_mib`` is the allocated memory, which may be more than asked."""
 
     enclave_id: str
     name: str | None
@@ -73,7 +73,7 @@ class RunInfo:
         )
 
     def to_json(self) -> dict[str, object]:
-        """Return the object that ``from_json`` reads; we keep it with the enclave's record."""
+        """Return the object that ``from_json`` reads; it is stored with the enclave's record."""
         return {
             "EnclaveName": self.name,
             "EnclaveID": self.enclave_id,
@@ -86,7 +86,8 @@ class RunInfo:
 
 
 def _read_id(value: JsonObject) -> str:
-    # The process of any user's enclave answers this, and nitro-cli makes an option's value and a path of it.
+    # This comes from the daemon of any user's enclave, and nitro-cli uses it as an option's value and in a
+    # path.
     text = value.string("EnclaveID")
     if not _ID.fullmatch(text):
         raise JsonError(f"EnclaveID: expected something like i-0abc-enc123, found {text!r:.60}")

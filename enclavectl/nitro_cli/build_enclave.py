@@ -12,7 +12,7 @@ from enclavectl.nitro_cli.answers import Registers
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildEnclave:
-    """``nitro-cli build-enclave`` of a Docker image that is there.
+    """``nitro-cli build-enclave`` of a local Docker image.
 
     ``key`` is a path or the ARN of a KMS key; with it and ``certificate`` the image is signed.
     """
@@ -23,7 +23,7 @@ class BuildEnclave:
     certificate: Path | None = None
 
     def to_argv(self) -> list[str]:
-        """Return the words after the program's name."""
+        """Return the arguments after the program's name."""
         argv = ["build-enclave", "--docker-uri", self.image, "--output-file", str(self.output)]
         if self.key is not None and self.certificate is not None:
             argv += ["--private-key", self.key, "--signing-certificate", str(self.certificate)]
@@ -41,6 +41,6 @@ class BuildInfo:
         """Read the answer.
 
         Raises:
-            JsonError: there are no measurements, or they are none.
+            JsonError: the measurements are missing or malformed.
         """
         return cls(registers=Registers.from_json(value.object("Measurements")))

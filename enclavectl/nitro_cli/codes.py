@@ -1,4 +1,4 @@
-"""What nitro-cli's error codes mean in plain words, and what to do.
+"""The causes of nitro-cli's error codes in plain words, and their fixes.
 
 The codes and their triggers: https://github.com/aws/aws-nitro-enclaves-cli/blob/v1.5.0/src/common/mod.rs and
 https://docs.aws.amazon.com/enclaves/latest/user/cli-errors.html, which has an anchor for each.
@@ -18,14 +18,14 @@ _RERUN = "run the command again; if it stays, restart the instance"
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """A code's cause and fix, in plain words."""
+    """The cause and the fix of a code, in plain words."""
 
     cause: str
     fix: str
 
 
 def documentation(code: str) -> str:
-    """AWS's page for a code such as E19."""
+    """Return the address of AWS's page for a code such as E19."""
     return f"{_DOCS}#{code}"
 
 

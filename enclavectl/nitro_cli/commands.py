@@ -1,7 +1,7 @@
-"""Every nitro-cli command that we use, as a value. ``to_argv`` is the command line after the program's name.
+"""The nitro-cli commands that we use, as values. ``to_argv`` returns the arguments after the program's name.
 
-https://github.com/aws/aws-nitro-enclaves-cli/blob/v1.5.0/src/lib.rs has the flags. Memory is a bare integer:
-suffixes came with 1.2.3.
+https://github.com/aws/aws-nitro-enclaves-cli/blob/v1.5.0/src/lib.rs has the flags. Memory is a bare
+integer, since only 1.2.3 and later accept suffixes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class NitroCommand(Protocol):
     """A command line of nitro-cli."""
 
     def to_argv(self) -> list[str]:
-        """Return the words after the program's name."""
+        """Return the arguments after the program's name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +26,7 @@ class RunEnclave:
     """``nitro-cli run-enclave``; ``cid`` None lets the driver choose.
 
     Raises:
-        UsageError: what nitro-cli or the driver would refuse late and in worse words.
+        UsageError: nitro-cli or the driver would refuse the values, later and with a worse message.
     """
 
     eif: Path
@@ -37,7 +37,7 @@ class RunEnclave:
     debug: bool = False
 
     def __post_init__(self) -> None:
-        """Hold the rule above."""
+        """Check the rule above."""
         if self.cpu_count < 1:
             raise UsageError(f"run-enclave: expected at least one CPU, found {self.cpu_count}")
         if self.memory_mib < MIN_MEMORY_MIB:
@@ -49,7 +49,7 @@ class RunEnclave:
             check_cid(self.cid)
 
     def to_argv(self) -> list[str]:
-        """Return the words after the program's name."""
+        """Return the arguments after the program's name."""
         return [
             "run-enclave",
             "--cpu-count",
@@ -72,5 +72,5 @@ class Console:
     enclave_id: str
 
     def to_argv(self) -> list[str]:
-        """Return the words after the program's name."""
+        """Return the arguments after the program's name."""
         return ["console", "--enclave-id", self.enclave_id]

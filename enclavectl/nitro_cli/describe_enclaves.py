@@ -1,4 +1,4 @@
-"""``nitro-cli describe-enclaves``: the command and its answer. ``list`` needs no other."""
+"""``nitro-cli describe-enclaves``: the command and its answer, the only one that ``list`` needs."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from enclavectl.nitro_cli.answers import MAX_TEXT, Registers, RunInfo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DescribeEnclaves:
-    """``nitro-cli describe-enclaves``. Never ``--metadata``: metadata that is no object ends the enclave."""
+    """``nitro-cli describe-enclaves``. No ``--metadata``: metadata that is no object ends the enclave."""
 
     def to_argv(self) -> list[str]:
-        """Return the words after the program's name."""
+        """Return the arguments after the program's name."""
         return ["describe-enclaves"]
 
 
 class NitroState(StrEnum):
-    """What ``describe-enclaves`` says of a life; UNKNOWN is ours, for words of later releases."""
+    """The state of an enclave in ``describe-enclaves``; UNKNOWN is ours, for states of later releases."""
 
     RUNNING = "RUNNING"
     TERMINATING = "TERMINATING"
@@ -30,7 +30,7 @@ class NitroState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DescribeInfo:
-    """One enclave as ``describe-enclaves`` shows it. ``registers`` are the file's, also in debug mode."""
+    """One enclave as ``describe-enclaves`` shows it. ``registers`` are the file's, even in debug mode."""
 
     run: RunInfo
     state: NitroState

@@ -1,7 +1,7 @@
-"""Where nitro-cli is, and what it and the daemons that it forks may know of our surroundings.
+"""The path of nitro-cli, and the environment of nitro-cli and its daemons.
 
-A daemon keeps the environment of the command that launched it, for as long as the enclave lives; so nothing
-of the user's is passed on but what nitro-cli reads (nitro-cli 1.5.0: common/mod.rs, utils.rs, docker.rs).
+A daemon keeps the environment of the command that launched it as long as the enclave lives. So only variables
+that nitro-cli reads are passed on (nitro-cli 1.5.0: common/mod.rs, utils.rs, docker.rs).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _PASSED_ON = (
     "NITRO_CLI_SOCKETS_PATH",
 )
 _FOR_BUILDS = ("DOCKER_HOST", "TMPDIR")
-# Credentials, and the proxies by which KMS may be reached.
+# Credentials, and the proxies on the way to KMS.
 _KMS = re.compile(r"(AWS_.*|(https?|no)_proxy)", re.IGNORECASE)
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -46,23 +46,23 @@ def find_nitro_cli(environ: Mapping[str, str]) -> str:
 
 
 def nitro_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return what nitro-cli is given: no secrets; BACKTRACE, without which it hides the driver's reason."""
+    """Return nitro-cli's environment: no secrets, but BACKTRACE, which shows the driver's reason."""
     kept = {key: environ[key] for key in _PASSED_ON if environ.get(key)}
     return {"PATH": _PATH, "LANG": "C.UTF-8", **kept, "BACKTRACE": "1"}
 
 
 def build_environment(environ: Mapping[str, str], *, uses_kms: bool) -> dict[str, str]:
-    """Return the same for builds and signing, which talk to Docker, and to KMS where the key is there."""
+    """Return the environment for builds and signing, which use Docker, and KMS if the key is there."""
     kept = {key: environ[key] for key in _FOR_BUILDS if environ.get(key)}
     kms = {key: value for key, value in environ.items() if uses_kms and _KMS.fullmatch(key)}
     return {**nitro_environment(environ), **kept, **kms}
 
 
 def sockets_dir(environ: Mapping[str, str]) -> Path:
-    """Where the daemons' sockets are, one for each enclave that has booted."""
+    """Return the folder of the daemons' sockets, one for each enclave that has booted."""
     return Path(environ.get("NITRO_CLI_SOCKETS_PATH") or "/run/nitro_enclaves")
 
 
 def logs_dir(environ: Mapping[str, str]) -> Path:
-    """Where nitro-cli keeps its log and the backtraces of its errors."""
+    """Return the folder of nitro-cli's log and the backtraces of its errors."""
     return Path(environ.get("NITRO_CLI_LOGS_PATH") or "/var/log/nitro_enclaves")

@@ -1,7 +1,7 @@
-"""Why a command of nitro-cli failed, read from its exit status, standard error and backtrace.
+"""The cause of a failed nitro-cli command, read from its exit status, standard error and backtrace.
 
-``run-enclave`` fails twice: the daemon's error is relayed first, and then the command adds its own E39, whose
-number becomes the exit status. So the first code counts, and the status does not.
+``run-enclave`` reports two errors: it relays the daemon's error first and then adds its own E39, whose number
+becomes the exit status. So the first code counts, and the status does not.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from enclavectl.nitro_cli.codes import MEANINGS, Meaning, documentation
 from enclavectl.nitro_cli.reasons import find_reason
 from enclavectl.run import Output
 
-# A failure's backtrace has a few KiB; docker and linuxkit write more before the code of a failed build.
+# Bytes. A failure's backtrace has a few KiB; docker and linuxkit write more before the code of a failed
+# build.
 MAX_STDERR = 1024 * 1024
 MAX_LOG = 64 * 1024
 _CODE = re.compile(r"\[ (E[0-9]{2}) \] ?([^\n]*)")
@@ -26,13 +27,13 @@ _FILE = re.compile(r"File: '(.*)', failing operation: '(.*)'\.")
 _LOG = re.compile(r'error log found at "(.*)"')
 _SUBACTIONS = re.compile(r"Subactions:((?:\n {4}\S[^\n]*)+)")
 _FAILED = re.compile(r"Failed connections: ([0-9]{1,6})")
-# They say that somebody else failed: a last resort.
+# These codes only say that another process failed, so they count last.
 _ECHOES = ("E38", "E39")
-# Their text has what was found; that of the others is the same each time and says less than our own words.
+# The texts of these codes contain the values found; other texts are constant and say less than our own.
 _TELLING = ("E01", "E02", "E03", "E20", "E21", "E22", "E26", "E27")
-# What Docker and linuxkit said stands before the code of a failed build.
+# The messages of Docker and linuxkit precede the code of a failed build.
 _BUILD_WORDS = re.compile(r"^(?:Docker|Output|Stream|Ramfs|Linuxkit)\b[^\n]*\berror[^\n]*$", re.MULTILINE)
-# The named thing does not exist.
+# The codes for an enclave that does not exist.
 _NOT_FOUND = ("E11", "E58")
 
 _PAGE = "see the page of this code"
@@ -42,7 +43,7 @@ ReadLog = Callable[[Path], str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """What is known of a failure. ``code`` is None where nitro-cli named none: usage, panic, signal."""
+    """A failure of nitro-cli. ``code`` is None if nitro-cli printed none: usage, panic, signal."""
 
     status: int
     code: str | None
@@ -54,7 +55,7 @@ class Failure:
     log: str | None = None
 
     def to_error(self, command: str) -> EnclavectlError:
-        """Return the error for the user: what was tried, the cause, and the fix."""
+        """Make the error for the user: the command, the cause, and the fix."""
         where = f" ({self.operation} of {self.file})" if self.file else ""
         driver = f"; it said: {self.reason}" if self.reason else ""
         label = self.code or f"status {self.status}"
@@ -71,7 +72,7 @@ class Failure:
 
 
 def read_failure(output: Output, read_log: ReadLog) -> Failure:
-    """Why a command with this output failed; ``read_log`` reads a backtrace that standard error names."""
+    """Find the cause in a failed command's output; ``read_log`` reads the backtrace that it names."""
     text = output.err[:MAX_STDERR].decode("utf-8", errors="replace")
     codes = [(match[1], match[2].strip(), match.start()) for match in _CODE.finditer(text)]
     first = next((one for one in codes if one[0] not in _ECHOES), codes[0] if codes else None)
@@ -86,7 +87,7 @@ def read_failure(output: Output, read_log: ReadLog) -> Failure:
     file = _FILE.search(block)
     meaning = MEANINGS.get(code, Meaning(said or "nitro-cli failed with a code that we do not know", _PAGE))
     if reason is not None:
-        # Its words fit better than those of a code that stands for twenty causes.
+        # The reason is more exact than a code that covers twenty causes.
         meaning = reason[1]
     innermost = trace.strip().splitlines()[-1].strip() if trace.strip() else None
     return Failure(
@@ -102,15 +103,15 @@ def read_failure(output: Output, read_log: ReadLog) -> Failure:
 
 
 def failed_connections(err: bytes) -> int:
-    """How many enclaves' processes did not answer a command that asks them all."""
+    """Return the number of enclaves whose daemons did not answer a command to all of them."""
     counts = _FAILED.findall(err[:MAX_STDERR].decode("utf-8", errors="replace"))
     return sum(map(int, counts))
 
 
 def read_error_log(path: Path) -> str:
-    """Return the beginning of a backtrace's file, or nothing: it may be another user's, or gone."""
+    """Read the beginning of a backtrace's file; return nothing if it is another user's, or gone."""
     try:
-        # Its folder is open to the group ne: a FIFO that somebody put there must not make us wait.
+        # The group ne may write to its folder: a FIFO in place of the file must not block us.
         with open_regular(path) as file:
             return file.read(MAX_LOG).decode("utf-8", errors="replace")
     except (UsageError, OSError):
@@ -118,7 +119,7 @@ def read_error_log(path: Path) -> str:
 
 
 def _said(code: str, said: str, before: str) -> str:
-    """Return what nitro-cli said beyond the code; linuxkit's words come with their line ends escaped."""
+    """Return nitro-cli's text beyond the code; linuxkit's part of it has escaped line ends."""
     if (words := _BUILD_WORDS.findall(before)) and code in ("E48", "E49", "E50"):
         lines = [line.strip() for line in words[-1].replace("\\n", "\n").splitlines() if line.strip(' "')]
         return " | ".join(lines[:1] + lines[1:][-2:])

@@ -1,15 +1,17 @@
-"""Two locks that every user of a host shares: one for launches, one for talking to the enclaves' processes.
+"""Two locks that all users of a host share: one for launches, one for queries to the enclaves' daemons.
 
-Both are ``flock`` on folders that nitro-cli itself needs, opened for reading: no file of ours is in them
-(``terminate-enclave --all`` deletes what it does not know), any user who may use nitro-cli can take them,
-and the kernel drops them however their holder ends.
+Both are ``flock`` on folders that nitro-cli itself needs, opened for reading. So we put no file there
+(``terminate-enclave --all`` deletes unknown files), any user who may use nitro-cli can take the locks, and
+the kernel releases them however their holder ends.
 
-*Launches* (the logs folder): a booting enclave reports on the one vsock port 9000, so a second launch fails;
-and a launch asks every enclave for its name, so it must not begin before the one before it is settled.
-*Talks* (the sockets folder): the first ``describe-enclaves`` after a launch waits until the image is hashed,
-and another talk meanwhile gives up after 3 s, which ends the enclave. A talk never happens twice at once.
-They are two so that ``list`` need not wait for a boot of three minutes. Where NITRO_CLI_LOGS_PATH and
-NITRO_CLI_SOCKETS_PATH name one folder, they are one lock, and ``list`` does wait.
+*Launches* (the logs folder): a booting enclave reports on the one vsock port 9000, so a concurrent launch
+fails. A launch also asks every enclave for its name, so it must not begin before the previous enclave is
+settled. *Queries* (the sockets folder): the first ``describe-enclaves`` after a launch waits until the image
+is hashed. A concurrent query gives up after 3 s, which ends the enclave. So there is only one query at a
+time.
+
+There are two locks so that ``list`` need not wait for a boot of three minutes. If NITRO_CLI_LOGS_PATH and
+NITRO_CLI_SOCKETS_PATH name one folder, both are one lock, and ``list`` does wait.
 """
 
 from __future__ import annotations
@@ -24,11 +26,11 @@ from pathlib import Path
 from enclavectl.errors import HostError, StateError
 from enclavectl.progress import Progress
 
-# flock has no time limit, so the lock is tried again and again: often enough that nobody feels the pause.
+# flock has no time limit, so we poll: often enough that the delay is not noticeable.
 _POLL_S = 0.05
-# A describe takes less than this where no other waits; shorter waits need no word.
+# A describe alone takes less than this, so shorter waits are not reported.
 _TELL_AFTER_S = 0.3
-# Often enough to show that the wait goes on, seldom enough not to fill a screen during a boot of minutes.
+# Often enough to show that the wait continues, seldom enough not to fill a screen during a boot of minutes.
 _TELL_EVERY_S = 30.0
 
 
@@ -36,14 +38,14 @@ _TELL_EVERY_S = 30.0
 def host_lock(
     folder: Path, what: str, progress: Progress, *, gives_up: Callable[[], bool] = lambda: False
 ) -> Iterator[int]:
-    """Keep everybody else on this host out of such a block on ``folder``. Yields the descriptor of the lock.
+    """Hold the lock on ``folder`` for the block; yield its descriptor.
 
-    A wait of more than a moment is told, again every half minute. Handing the descriptor to a process
-    keeps the lock until that has ended, too. The wait ends when ``gives_up`` says so.
+    A longer wait is reported, and again every half minute. If a process inherits the descriptor, the lock is
+    held until that process has ended as well. The wait ends when ``gives_up`` returns True.
 
     Raises:
-        StateError: it gave up.
-        HostError: there is no such folder, or this user may not look into it: nitro-cli is not set up.
+        StateError: ``gives_up`` ended the wait.
+        HostError: the folder is missing, or this user may not open it: nitro-cli is not set up.
     """
     try:
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -61,22 +63,22 @@ def host_lock(
 
 
 def is_same_folder(one: Path, other: Path) -> bool:
-    """Return whether both paths lead to one folder, as links may."""
+    """Return whether both paths lead to one folder, links resolved."""
     try:
         return one.samefile(other)
     except OSError:
-        return False  # whoever opens the missing one says so
+        return False  # opening the missing one reports it
 
 
 class WaitNotes:
-    """The notes about one wait: none in the first moment, then one each half minute."""
+    """The notes about one wait: the first one after a moment, then one each half minute."""
 
     def __init__(self, what: str) -> None:
         self._what = what
         self._next_s = _TELL_AFTER_S
 
     def note_at(self, waited_s: float) -> str | None:
-        """Return what to tell after ``waited_s`` seconds, or None where it is too early."""
+        """Return the note for ``waited_s`` seconds of waiting, or None if it is too early for one."""
         if waited_s < self._next_s:
             return None
         self._next_s = waited_s + _TELL_EVERY_S

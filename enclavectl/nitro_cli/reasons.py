@@ -1,7 +1,7 @@
-"""Why the driver (E29) or the boot (E36) failed: the words in nitro-cli's backtrace, their cause, their fix.
+"""The causes of failures of the driver (E29) and the boot (E36): phrases in nitro-cli's backtrace, and fixes.
 
-The words: https://github.com/aws/aws-nitro-enclaves-cli/blob/v1.5.0/src/enclave_proc/resource_manager.rs.
-They are all that says which of twenty different things an "ioctl failure" was.
+The phrases: https://github.com/aws/aws-nitro-enclaves-cli/blob/v1.5.0/src/enclave_proc/resource_manager.rs.
+Nothing else tells which of twenty different causes an "ioctl failure" had.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ _ERRNO = re.compile(r"An error has occurred: [0-9]+ \(rc: -?[0-9]+\)")
 
 
 def find_reason(text: str) -> tuple[str, Meaning] | None:
-    """Return the first of the known words in a backtrace, with what they mean; None where there are none."""
+    """Find the first known phrase in a backtrace; return it with its meaning, or None."""
     found = [(text.index(words), words) for words in REASONS if words in text]
     if found:
         words = min(found)[1]

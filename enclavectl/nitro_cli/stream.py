@@ -1,4 +1,4 @@
-"""The JSON values at the beginning of what nitro-cli wrote to standard output.
+"""A reader of the JSON values at the beginning of nitro-cli's standard output.
 
 Releases up to 1.4.2 print one object after the other for ``terminate-enclave --all``, later ones an array;
 an attached console follows the object of ``run-enclave``.
@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from enclavectl.json_object import JsonError, JsonObject, JsonValue, parse_prefix
 
-# The largest answer is describe-enclaves with four images' metadata; this is a hundred times that.
+# The largest answer is describe-enclaves with the metadata of four images; this is a hundred times that.
 MAX_BYTES = 16 * 1024 * 1024
 # A host has at most a few dozen enclaves, since each takes a CPU core.
 MAX_VALUES = 1024
 
 
 def json_values(data: bytes) -> tuple[list[JsonValue], str]:
-    """Return the values at the beginning, arrays taken apart, and the text after them.
+    """Return the values at the beginning, with arrays flattened, and the text after them.
 
     Raises:
-        JsonError: too long, too many values, or one that begins like JSON and is none.
+        JsonError: too long, too many values, or a value that begins like JSON and is malformed.
     """
     if len(data) > MAX_BYTES:
         raise JsonError(f"expected at most {MAX_BYTES} bytes, found {len(data)}", rule="size")
@@ -35,7 +35,7 @@ def json_values(data: bytes) -> tuple[list[JsonValue], str]:
             value, position = parse_prefix(text, start)
         except JsonError as exc:
             if values:
-                return values, text[start:]  # a console may print brackets, too
+                return values, text[start:]  # a console may print brackets as well
             found = text[start : start + 60]
             raise JsonError(f"expected JSON, found {found!r} ({exc})", rule=exc.rule) from exc
         found_values = value if isinstance(value, list) else [value]
@@ -47,10 +47,10 @@ def json_values(data: bytes) -> tuple[list[JsonValue], str]:
 
 
 def one_object(data: bytes) -> JsonObject:
-    """Return the first value, which is an object.
+    """Return the first value, which must be an object.
 
     Raises:
-        JsonError: there is none, or it is something else.
+        JsonError: there is no value, or it is no object.
     """
     values, rest = json_values(data)
     if not values or not isinstance(values[0], dict):
@@ -59,10 +59,10 @@ def one_object(data: bytes) -> JsonObject:
 
 
 def objects(data: bytes) -> list[JsonObject]:
-    """Return every value, all of them objects. Nothing at all is no objects.
+    """Return all values, which must be objects; empty output has none.
 
     Raises:
-        JsonError: one is something else.
+        JsonError: a value is no object.
     """
     values, _ = json_values(data)
     return [JsonObject.of(value) for value in values]

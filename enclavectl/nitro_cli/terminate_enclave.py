@@ -11,12 +11,12 @@ from enclavectl.nitro_cli.answers import MAX_TEXT
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TerminateEnclave:
-    """``nitro-cli terminate-enclave`` of one enclave. By id: names need not be unique."""
+    """``nitro-cli terminate-enclave`` of one enclave by its id, since names need not be unique."""
 
     enclave_id: str
 
     def to_argv(self) -> list[str]:
-        """Return the words after the program's name."""
+        """Return the arguments after the program's name."""
         return ["terminate-enclave", "--enclave-id", self.enclave_id]
 
 

@@ -1,4 +1,4 @@
-"""nitro-cli, run: a command in, an answer or an error out."""
+"""The runner of nitro-cli: a command in, an answer or an error out."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from enclavectl.nitro_cli.stream import objects, one_object
 from enclavectl.progress import NoProgress, Progress
 from enclavectl.run import Command, Output, capture_to_the_end
 
-if TYPE_CHECKING:  # what list does not need, which runs describe-enclaves only
+if TYPE_CHECKING:  # `list` runs describe-enclaves only and does not need these
     from enclavectl.nitro_cli.commands import NitroCommand
     from enclavectl.nitro_cli.terminate_enclave import TerminateInfo
 
@@ -27,8 +27,8 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Described:
-    """What ``describe-enclaves`` said; ``unreachable`` enclaves' processes did not answer it."""
+class EnclaveListing:
+    """The answer of ``describe-enclaves``; ``unreachable`` counts the daemons that did not answer."""
 
     enclaves: tuple[DescribeInfo, ...]
     unreachable: int
@@ -38,7 +38,7 @@ class NitroCli:
     """The installed nitro-cli. Every command runs in ``/`` with a clean environment."""
 
     def __init__(self, environ: Mapping[str, str], progress: Progress | None = None) -> None:
-        """``environ`` is the caller's: it says where the program and its folders are."""
+        """Use the caller's ``environ``, which names the program and its folders."""
         self.environ = environ
         self.environment = nitro_environment(environ)
         self._progress = progress or NoProgress()
@@ -65,14 +65,14 @@ class NitroCli:
 
     @contextmanager
     def launch_locked(self, *, gives_up: Callable[[], bool]) -> Iterator[None]:
-        """Keep every other launch on this host out. Waits while there is one; ``gives_up`` ends the wait.
+        """Hold the launch lock of this host for the block; ``gives_up`` ends the wait for it.
 
         Raises:
-            StateError: it gave up.
+            StateError: ``gives_up`` ended the wait.
             HostError: this host is not set up.
         """
         with host_lock(self.logs, "launch", self._progress, gives_up=gives_up) as lock:
-            # Where both folders are one, so are their locks: this process would wait for itself, for ever.
+            # If both folders are one, so are the locks, and taking the second would deadlock.
             self._held_lock = lock if is_same_folder(self.logs, self.sockets) else None
             try:
                 yield
@@ -81,7 +81,7 @@ class NitroCli:
 
     @contextmanager
     def host_locked(self) -> Iterator[HostLockedTool]:
-        """Keep everybody else on this host from talking to the enclaves' processes. Waits while others do.
+        """Hold the lock on queries to the enclaves' daemons for the block.
 
         Raises:
             HostError: this host is not set up.
@@ -92,11 +92,11 @@ class NitroCli:
         with host_lock(self.sockets, "conversation with the enclaves", self._progress) as lock:
             yield HostLockedTool(self, lock, self._progress)
 
-    def describe(self, *, meanwhile: Callable[[], object] | None = None) -> Described:
+    def describe(self, *, meanwhile: Callable[[], object] | None = None) -> EnclaveListing:
         """Take the lock for one ``HostLockedTool.describe``.
 
         Raises:
-            HostError: this host is not set up, or nitro-cli failed altogether.
+            HostError: this host is not set up, or nitro-cli failed.
         """
         with self.host_locked() as tool:
             return tool.describe(meanwhile=meanwhile)
@@ -105,8 +105,8 @@ class NitroCli:
         """Take the lock for one ``HostLockedTool.terminate``.
 
         Raises:
-            StateError: there is no such enclave; perhaps it has just ended.
-            HostError: it was refused (code nitro-cli-E39: another user's), or nitro-cli failed.
+            StateError: there is no such enclave; it may have just ended.
+            HostError: nitro-cli refused (code nitro-cli-E39: another user's enclave) or failed.
         """
         with self.host_locked() as tool:
             return tool.terminate(enclave_id)
@@ -114,22 +114,22 @@ class NitroCli:
     def process(self, command: NitroCommand, *, pass_fds: tuple[int, ...] = ()) -> Command:
         """Return the process of a command.
 
-        Whoever starts ``run-enclave`` holds the launch lock, never kills it, and hands it no descriptor: its
-        daemon would keep it.
+        A caller that starts ``run-enclave`` must hold the launch lock, must not kill the process, and must
+        pass no descriptor to it: its daemon would keep it.
         """
         return self._command(command.to_argv(), pass_fds)
 
     def error_of(self, command: NitroCommand, output: Output) -> Exception:
-        """Return the error that a failed command's output means."""
+        """Make the error for a failed command from its output."""
         from enclavectl.nitro_cli.failure import read_error_log, read_failure
 
         return read_failure(output, read_error_log).to_error(command.to_argv()[0])
 
     def answer(self, command: NitroCommand, output: Output, read: Callable[[JsonObject], _T]) -> _T:
-        """Return the answer in a command's output, as ``read`` takes it.
+        """Return the answer in a command's output, parsed by ``read``.
 
         Raises:
-            HostError: the command failed (StateError for an enclave that is not there), or cannot be read.
+            HostError: the command failed (StateError for an unknown enclave), or the answer is malformed.
         """
         if output.status != 0:
             raise self.error_of(command, output)
@@ -139,14 +139,14 @@ class NitroCli:
             raise unreadable(command, exc) from exc
 
     def _command(self, argv: list[str], pass_fds: tuple[int, ...] = ()) -> Command:
-        # "/": the daemon keeps the folder, which must stay. Every path that we give is absolute.
+        # In "/", since the daemon keeps the folder in use. Every path that we pass is absolute.
         return Command(
             argv=[self.program, *argv], cwd=Path("/"), environment=self.environment, pass_fds=pass_fds
         )
 
 
 def _tolerant(value: JsonObject) -> DescribeInfo | None:
-    """Return one enclave, or None for one that cannot be read: it must not hide the others."""
+    """Parse one enclave; return None for a malformed one, so that it does not hide the others."""
     try:
         return DescribeInfo.from_json(value)
     except JsonError:
@@ -160,15 +160,15 @@ def _failed_connections(err: bytes) -> int:
 
 
 def unreadable(command: NitroCommand, exc: JsonError) -> HostError:
-    """Return the error for an answer of a form that we do not know."""
+    """Make the error for an answer of an unknown form."""
     return HostError(f"nitro-cli {command.to_argv()[0]}: {exc}", hint=_WHICH, code="nitro-cli")
 
 
 class HostLockedTool:
-    """nitro-cli, while we hold the lock on talking to the enclaves' processes (``NitroCli.host_locked``).
+    """nitro-cli under the lock on queries to the enclaves' daemons (``NitroCli.host_locked``).
 
-    Its commands are never killed. On Ctrl-C a command is left to finish by itself, and keeps the lock until
-    then: the process inherits it, and forks no daemon that would keep it.
+    Its commands are never killed. On Ctrl-C a command finishes by itself and keeps the lock until then: its
+    process inherits the lock, and forks no daemon that would keep it.
     """
 
     def __init__(self, cli: NitroCli, lock: int, progress: Progress) -> None:
@@ -176,13 +176,13 @@ class HostLockedTool:
         self._lock = lock
         self._progress = progress
 
-    def describe(self, *, meanwhile: Callable[[], object] | None = None) -> Described:
-        """Return every enclave of this host whose process answers, of any user.
+    def describe(self, *, meanwhile: Callable[[], object] | None = None) -> EnclaveListing:
+        """Return all enclaves of this host, of any user, whose daemons answer.
 
-        ``meanwhile`` is called while nitro-cli asks them: to load what their answers need.
+        ``meanwhile`` is called while nitro-cli runs, to import the modules that its answer needs.
 
         Raises:
-            HostError: nitro-cli failed altogether.
+            HostError: nitro-cli failed.
         """
         command = DescribeEnclaves()
         output = self._run(command, meanwhile)
@@ -194,14 +194,14 @@ class HostLockedTool:
         if output.status != 0 and not unreachable:
             raise self._cli.error_of(command, output)
         known = tuple(one for one in found if one is not None)
-        return Described(enclaves=known, unreachable=unreachable + len(found) - len(known))
+        return EnclaveListing(enclaves=known, unreachable=unreachable + len(found) - len(known))
 
     def terminate(self, enclave_id: str) -> TerminateInfo:
         """End the enclave.
 
         Raises:
-            StateError: there is no such enclave; perhaps it has just ended.
-            HostError: it was refused (code nitro-cli-E39: another user's), or nitro-cli failed.
+            StateError: there is no such enclave; it may have just ended.
+            HostError: nitro-cli refused (code nitro-cli-E39: another user's enclave) or failed.
         """
         from enclavectl.nitro_cli.terminate_enclave import TerminateEnclave, TerminateInfo
 

@@ -1,4 +1,4 @@
-"""Which nitro-cli is installed, and the oldest that will do."""
+"""Releases of nitro-cli, and the oldest supported one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Self
 
 @dataclass(frozen=True, slots=True, order=True)
 class NitroVersion:
-    """A release of nitro-cli; they compare by age."""
+    """A release of nitro-cli; releases compare by age."""
 
     major: int
     minor: int
@@ -20,7 +20,7 @@ class NitroVersion:
 
     @classmethod
     def from_text(cls, text: str) -> Self:
-        """Return the release in the line of ``nitro-cli --version``: ``Nitro CLI 1.5.0``.
+        """Parse the line of ``nitro-cli --version``: ``Nitro CLI 1.5.0``.
 
         Raises:
             ValueError: the text has no version.
@@ -31,5 +31,5 @@ class NitroVersion:
         return cls(*map(int, match.groups()))
 
 
-# Names of enclaves, which all our commands give, came with it.
+# This release introduced names of enclaves, which all our commands pass.
 OLDEST = NitroVersion(1, 1, 0)

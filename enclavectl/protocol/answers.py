@@ -1,11 +1,11 @@
-"""Answers as a client reads them, and the message that one was taken."""
+"""The client's reader of answers, and its acknowledgment of an answer."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from enclave_payload.cbor import Value
-from enclave_payload.contents import PARTS_PER_BILLION, ContentError, Outcome, Problem, Timings
+from enclave_payload.contents import PARTS_PER_BILLION, ContentError, Outcome, Problem, Remark, Timings
 from enclave_payload.messages import (
     ANSWER_BYTES,
     ANSWER_PLAINTEXT_BYTES,
@@ -23,13 +23,14 @@ __all__ = [
     "ContentError",
     "Outcome",
     "Problem",
+    "Remark",
     "Timings",
     "parse_answer",
     "parse_outcome",
     "taken_frame",
 ]
 
-_FIELDS = frozenset({"model", "timings", "probabilities", "problem"})
+_FIELDS = frozenset({"model", "timings", "probabilities", "problem", "remarks"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ def parse_answer(body: Buffer) -> Answer:
 
 
 def taken_frame(request_id: bytes) -> bytes:
-    """Write ``24 bytes request id``: this answer was opened, and the enclave may forget it."""
+    """Write ``24 bytes request id``: the client has opened this answer, so the enclave may forget it."""
     return encode_frame(FrameType.TAKEN, request_id)
 
 
@@ -62,7 +63,7 @@ def parse_outcome(content: bytes) -> Outcome:
     """Read ``Outcome.to_cbor``.
 
     Raises:
-        ContentError: anything but that map with values in bounds.
+        ContentError: the bytes are not that map, or a value is out of bounds.
     """
     fields = read_fields(content, _FIELDS, max_bytes=ANSWER_PLAINTEXT_BYTES)
     model_id, model_sha256 = _model(fields["model"])
@@ -75,6 +76,7 @@ def parse_outcome(content: bytes) -> Outcome:
         timings=_timings(fields["timings"]),
         probabilities_ppb=None if probabilities is None else _probabilities(probabilities),
         problem=None if problem is None else _problem(problem),
+        remarks=_remarks(fields["remarks"]),
     )
 
 
@@ -99,6 +101,15 @@ def _problem(value: Value) -> Problem:
     if not isinstance(value, str) or value not in set(Problem):
         raise ContentError("problem")
     return Problem(value)
+
+
+def _remarks(value: Value) -> tuple[Remark, ...]:
+    if not isinstance(value, list) or not all(isinstance(one, str) and one in set(Remark) for one in value):
+        raise ContentError("remarks")
+    remarks = tuple(Remark(str(one)) for one in value)
+    if len(set(remarks)) != len(remarks):
+        raise ContentError("remarks")
+    return remarks
 
 
 def _probabilities(value: Value) -> dict[str, int]:

@@ -1,7 +1,7 @@
-"""What a model's card may say. ``build``, ``model`` and every client hold cards to all of these rules.
+"""The rules for model cards; ``build``, ``model`` and every client check all of them.
 
-The payload only reads the form at start-up (``enclave_payload.card``): what is measured was checked by
-``build``, and what is attested is checked here, because a card's texts reach a terminal and a report.
+The payload checks only the form at start-up (``enclave_payload.card``): ``build`` has checked the measured
+card, and the client checks the attested card here, because a card's texts reach a terminal and a report.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from enclave_payload.card import MAX_CARD_BYTES, CardError, Label, ModelCard
 from enclavectl.json_object import JsonError, parse_json
 
-# An answer has room for the codes of so many labels (4,096 bytes, up to 48 a label).
+# An answer has room for the codes of so many labels (4,096 bytes, up to 48 for each label).
 MAX_LABELS = 64
-# Models of skin lesions take 224 to 600 pixels; the picture is resized in memory to this.
+# Pixels. Models of skin lesions take 224 to 600; the enclave resizes the picture to this in memory.
 MAX_SIDE = 1024
 _CODE = re.compile(r"[a-z0-9][a-z0-9_.-]{0,31}")
 _ID = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
@@ -22,10 +22,10 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def check_card(data: bytes) -> ModelCard:
-    """Read what ``ModelCard.to_json`` wrote, and hold it to every rule.
+    """Read the output of ``ModelCard.to_json``, and check every rule.
 
     Raises:
-        CardError: too long, not JSON in UTF-8, a key twice, or a rule of ``card_from_mapping`` is broken.
+        CardError: too long, not JSON in UTF-8, a duplicate key, or a rule of ``card_from_mapping`` is broken.
     """
     if len(data) > MAX_CARD_BYTES:
         raise CardError(f"card: expected at most {MAX_CARD_BYTES} bytes, found {len(data)}")
@@ -37,7 +37,7 @@ def check_card(data: bytes) -> ModelCard:
 
 
 def card_from_mapping(value: object) -> ModelCard:
-    """Hold a decoded card to every rule, and return it typed.
+    """Check every rule on a decoded card, and return the card typed.
 
     Raises:
         CardError: a key is missing or unknown, or a value is of the wrong type or out of bounds.

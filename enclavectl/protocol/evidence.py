@@ -52,7 +52,7 @@ class Evidence:
 
 
 def parse_evidence(body: Buffer) -> Evidence:
-    """Read the evidence, unverified: only ``enclavectl.attestation.verify`` makes it worth anything.
+    """Read the evidence without verifying it; only ``enclavectl.attestation.verify`` does that.
 
     Raises:
         WireError: a part is missing or over its limit.

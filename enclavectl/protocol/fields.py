@@ -1,4 +1,4 @@
-"""Read the one CBOR map that an answer or a key configuration is."""
+"""The reader of the CBOR map in an answer or a key configuration."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def read_fields(data: bytes, names: frozenset[str], *, max_bytes: int) -> dict[i
         raise ContentError(f"not CBOR: {exc}") from exc
     if not isinstance(value, dict) or value.keys() != names:
         raise ContentError(f"expected a map of {', '.join(sorted(names))}")
-    # What is encoded again to other bytes was not encoded deterministically.
+    # If encoding the value again gives other bytes, the encoding was not deterministic.
     if encode(value) != data:
         raise ContentError("not the deterministic encoding")
     return value

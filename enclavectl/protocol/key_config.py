@@ -1,4 +1,4 @@
-"""The key configuration: what the attestation document commits to, as a client reads it."""
+"""The client's reader of the key configuration, to which the attestation document commits."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class KeyConfig:
 
 
 def parse_key_config(data: bytes) -> KeyConfig:
-    """Read the key configuration. Verifiers hash the bytes that they received and never encode again.
+    """Read the key configuration. Verifiers hash the received bytes and never encode them again.
 
     Raises:
-        ContentError: anything but that map with values in bounds, and a card that keeps every rule.
+        ContentError: the bytes are not that map, a value is out of bounds, or the card breaks a rule.
     """
     fields = read_fields(data, _FIELDS, max_bytes=MAX_KEY_CONFIG_BYTES)
     version, card, salt = fields["version"], fields["card"], fields["salt"]

@@ -1,4 +1,4 @@
-"""Which pictures an enclave takes, for those who ask before there is an enclave."""
+"""The pictures that an enclave accepts, for checks before there is an enclave."""
 
 from enclave_payload.media import MAX_PICTURE_BYTES, MediaType
 

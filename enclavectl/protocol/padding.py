@@ -1,4 +1,4 @@
-"""The length of a request: padded, so that it says little about the picture."""
+"""The padding of a request, so that its length reveals little about the picture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A request as a client writes it: the content that is sealed, and the frame around the ciphertext."""
+"""The client's writer of requests: the content to seal, and the frame around the ciphertext."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def request_counter(request_id: bytes) -> int:
 
 
 def request_content(request: Request) -> tuple[bytes, bytes]:
-    """Write ``u8 media type | u8 delivery | 32 bytes reply key``, and the picture: parts to be joined."""
+    """Write ``u8 media type | u8 delivery | 32 bytes reply key``, and the picture, as two parts."""
     return bytes([MEDIA_CODES[request.media_type], request.delivery]) + request.reply_key, request.picture
 
 
 def sealed_parts(sealed: Sealed) -> tuple[bytes, Buffer]:
-    """Write the frame up to the ciphertext, and the ciphertext: a picture is not copied to be sent."""
+    """Write the frame as two parts, before and from the ciphertext, so that the picture is not copied."""
     fields = sealed.counter.to_bytes(8, "big") + sealed.suite.to_bytes(2, "big")
     size = len(fields) + len(sealed.ciphertext)
     return frame_header(FrameType.SEALED, size) + fields, sealed.ciphertext
 
 
 def sealed_frame(sealed: Sealed) -> bytes:
-    """Write the whole frame: ``u64 counter | u16 suite | HPKE enc and ciphertext`` behind its header."""
+    """Write the whole frame: its header, then ``u64 counter | u16 suite | HPKE enc and ciphertext``."""
     return b"".join(sealed_parts(sealed))

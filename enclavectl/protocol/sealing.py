@@ -29,21 +29,21 @@ _MLKEM768_PUBLIC_BYTES = 1184  # FIPS 203, table 3
 
 
 def seal_request(suite: SuiteId, public_key: bytes, content: Sequence[bytes], info: bytes) -> bytes:
-    """Seal the padded content, whose parts are joined: HPKE ``enc || ciphertext``, for a ``Sealed``.
+    """Join, pad and seal the parts of the content; return HPKE's ``enc || ciphertext``.
 
     Raises:
         SealError: ``public_key`` is not a key of this suite.
     """
     padded = pad(padme(4 + sum(map(len, content))), *content)
     try:
-        # Both inside the try: a point of small order is found out only when the secret is agreed.
+        # Both calls are in the try: a point of small order fails only at the key agreement.
         return SUITES[suite].encrypt(padded, _load_public_key(suite, public_key), info)
     except ValueError as exc:
         raise SealError from exc
 
 
-# A client talks to one enclave, seldom to a few; for the session's next picture the key is kept, because
-# loading it takes half as long as sealing to it.
+# Loading a key takes half as long as sealing to it, so it is cached for the session's next picture. A client
+# seldom talks to more than a few enclaves.
 @lru_cache(maxsize=4)
 def _load_public_key(suite: SuiteId, raw: bytes) -> hpke.MLKEM768X25519PublicKey | x25519.X25519PublicKey:
     if suite is SuiteId.X25519:
@@ -55,10 +55,10 @@ def _load_public_key(suite: SuiteId, raw: bytes) -> hpke.MLKEM768X25519PublicKey
 
 
 def open_answer(reply_key: bytes, request_id: bytes, kind: AnswerKind, ciphertext: bytes) -> bytes:
-    """Open what ``enclave_payload.seal.seal_answer`` sealed.
+    """Open the output of ``enclave_payload.seal.seal_answer``.
 
     Raises:
-        SealError: another key, another request, another kind, changed bytes, or false padding.
+        SealError: wrong key, request or kind, changed bytes, or wrong padding.
     """
     data = answer_data(request_id, kind)
     try:

@@ -1,4 +1,4 @@
-"""The answer of ``diagnose``: from replies to the ``enclavectl.diagnosis/1`` object that everything shows."""
+"""The answer of ``diagnose``: from replies to the ``enclavectl.diagnosis/1`` object that all outputs show."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from enclavectl.errors import EnclavectlError, EnclaveError, PictureRefused
-from enclavectl.protocol.answers import PARTS_PER_BILLION, Outcome, Problem
+from enclavectl.protocol.answers import PARTS_PER_BILLION, Outcome, Problem, Remark
 
 if TYPE_CHECKING:
     from enclavectl.attestation import VerifiedDocument
     from enclavectl.client.batch import Reply
     from enclavectl.client.exchange import VerifiedEnclave
+    from enclavectl.client.folders import LeftOut
 
 SCHEMA = "enclavectl.diagnosis/1"
 
@@ -22,15 +23,30 @@ _PROBLEMS: dict[Problem, tuple[str, str]] = {
         "it is damaged, cut short, or not of the format that its first bytes announce",
         "open it in a picture viewer and save it again as JPEG or PNG",
     ),
-    Problem.TOO_MANY_PIXELS: ("it has more than 50 megapixels", "scale it down"),
+    Problem.TOO_MANY_PIXELS: (
+        "it has more than 50 megapixels, or more than 65,535 pixels on a side",
+        "scale it down",
+    ),
     Problem.MORE_THAN_ONE_FRAME: ("it has more than one frame", "save the one frame that you mean"),
     Problem.UNSUPPORTED_PIXELS: (
         "its pixels are not 8-bit gray, RGB, CMYK or a palette, and converting them would guess their range",
         "save it with 8 bits a channel",
     ),
+    Problem.NOTHING_VISIBLE: (
+        "nothing of it is visible: it is transparent throughout",
+        "save it without transparency, as JPEG or as PNG without an alpha channel",
+    ),
     Problem.MODEL_FAILED: (
         "the model gave no probabilities for it",
         "is the model the one that its card describes?",
+    ),
+    Problem.TOO_COSTLY: (
+        "it takes more processor time or memory than one picture may",
+        "save it again as a plain JPEG or PNG, or scale it down",
+    ),
+    Problem.DECODER_FAILED: (
+        "the process that decoded it crashed or was killed; no other picture was harmed",
+        "send it again; if that fails too, save it again as JPEG or PNG, or give the enclave more memory",
     ),
     Problem.TOO_LATE: ("it waited too long for its turn", "send fewer pictures at a time"),
     Problem.OUTBOX_FULL: (
@@ -39,10 +55,15 @@ _PROBLEMS: dict[Problem, tuple[str, str]] = {
     ),
 }
 
+_REMARKS: dict[Remark, str] = {
+    Remark.ONE_COLOR: "the picture is of one color throughout; the answer says nothing about a subject",
+    Remark.FEW_PIXELS: "the picture has far fewer pixels than the model looks at; it was enlarged",
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """One picture's line: what the enclave said, or why it said nothing."""
+    """The result of one picture: the enclave's answer, or the error in its place."""
 
     image: str
     sha256: str | None
@@ -51,19 +72,30 @@ class Result:
     total_ms: float = 0.0
     session: int = 0
 
-    def to_json(self, names: dict[str, str]) -> dict[str, object]:
-        """An element of ``results``; ``names`` maps label codes to names."""
+    @property
+    def warnings(self) -> list[tuple[str, str]]:
+        """The code and the text of each remark by which the enclave qualifies its answer."""
+        remarks = () if self.outcome is None else self.outcome.remarks
+        return [(str(remark), _REMARKS[remark]) for remark in remarks]
+
+    def to_json(self, names: dict[str, str], *, top: int | None = None) -> dict[str, object]:
+        """Return an element of ``results``; ``names`` maps label codes to names.
+
+        ``top`` is how many probabilities it has, of the most probable labels; None for all of them.
+        """
         head: dict[str, object] = {"image": self.image, "sha256": self.sha256, "session": self.session}
         if self.outcome is None or self.outcome.probabilities_ppb is None:
             error = self.error or EnclaveError("no answer")
             return {**head, "error": {"code": error.code, "message": error.message, "hint": error.hint}}
         shares = {code: ppb / PARTS_PER_BILLION for code, ppb in self.outcome.probabilities_ppb.items()}
-        best = max(shares, key=shares.__getitem__)
+        ranked = sorted(shares, key=shares.__getitem__, reverse=True)
+        best, shown = ranked[0], set(ranked[:top])
         timings = self.outcome.timings
         return {
             **head,
             "label": {"code": best, "name": names.get(best, best), "probability": shares[best]},
-            "probabilities": shares,
+            "probabilities": {code: share for code, share in shares.items() if code in shown},
+            "warnings": [{"code": code, "message": message} for code, message in self.warnings],
             "timings_ms": {
                 "total": round(self.total_ms, 3),
                 "queue": timings.queue_us / 1000,
@@ -75,27 +107,46 @@ class Result:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """Everything that one ``diagnose`` found out, in the order in which the pictures were named.
+    """All results of one ``diagnose``, in the order in which the pictures were named.
 
-    ``later_enclaves`` are those of its further sessions, where the first enclave was lost; ``session`` of a
-    result says which one answered.
+    Each of the ``pictures`` named has a result, unless the command was interrupted. ``later_enclaves`` are
+    those of further sessions, after the first enclave was lost; ``session`` of a result tells which enclave
+    answered.
     """
 
     backend: str
+    pictures: int
     enclave: VerifiedEnclave
     later_enclaves: Sequence[VerifiedEnclave] = ()
     results: Sequence[Result] = field(default_factory=tuple)
+    left_out: Sequence[LeftOut] = field(default_factory=tuple)
 
     @property
     def has_errors(self) -> bool:
-        """Whether a picture has an error in place of an answer; the command then ends with 5."""
+        """True if a picture has an error in place of an answer; the command then exits with 5."""
         return any(result.error is not None for result in self.results)
 
-    def to_json(self) -> dict[str, object]:
-        """The ``enclavectl.diagnosis/1`` object."""
+    @property
+    def is_complete(self) -> bool:
+        """True if every picture has a result; a refusal counts."""
+        return len(self.results) == self.pictures
+
+    def to_json(self, *, top: int | None = None) -> dict[str, object]:
+        """Return the ``enclavectl.diagnosis/1`` object; ``top`` as in ``Result.to_json``."""
+        names = self.enclave.label_names
+        return {
+            **self.head_json(),
+            "complete": self.is_complete,
+            "pictures": self.pictures,
+            "answered": sum(result.error is None for result in self.results),
+            "results": [result.to_json(names, top=top) for result in self.results],
+            "left_out": [folder.to_json() for folder in self.left_out],
+        }
+
+    def head_json(self) -> dict[str, object]:
+        """Return the part of the object that is known before any result: the enclave and its evidence."""
         document, card = self.enclave.document, self.enclave.card
         later = [_evidence(enclave.document) for enclave in self.later_enclaves]
-        names = self.enclave.label_names
         return {
             "schema": SCHEMA,
             "trust": str(document.trust),
@@ -106,9 +157,8 @@ class Diagnosis:
                 "id": card.model_id,
                 "sha256": card.sha256,
                 "notice": card.notice,
-                "labels": names,
+                "labels": self.enclave.label_names,
             },
-            "results": [result.to_json(names) for result in self.results],
         }
 
 
@@ -125,7 +175,7 @@ def _evidence(document: VerifiedDocument) -> dict[str, object]:
 
 
 def to_result(name: str, reply: Reply) -> Result:
-    """The result for the picture called ``name``; an outcome with a problem becomes a refusal."""
+    """Make the result for the picture ``name``; an outcome with a problem becomes a refusal."""
     problem = None if reply.outcome is None else reply.outcome.problem
     return Result(
         image=name,
@@ -138,6 +188,6 @@ def to_result(name: str, reply: Reply) -> Result:
 
 
 def refusal(name: str, problem: Problem) -> PictureRefused:
-    """What the enclave's word for a problem means to a person."""
+    """Explain the enclave's problem code to a person."""
     text, hint = _PROBLEMS[problem]
     return PictureRefused(f"{name}: the enclave refused it: {text}", hint=hint, code=str(problem))

@@ -1,7 +1,7 @@
-"""What a report says of trust: for each kind, what the evidence proves and what it does not.
+"""A report's statements on trust: for each kind, what the evidence proves and what it does not prove.
 
-The words are apart from the page's form so that they can be reviewed as claims; a change in what is verified
-is a change here.
+The words are separate from the page's form, so that they can be reviewed as claims. A change in verification
+needs a change here.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ _DEBUG = TrustWords(
     ),
 )
 
-# No _FRESH and no _SEALED here and below: where whoever runs the machine can write evidence, neither holds
-# against the one party that this project is about.
+# From here on without _FRESH and _SEALED: the operator of such a machine can forge evidence, so neither
+# statement holds against the operator, the party that this project protects from.
 _EMULATED = TrustWords(
     badge="Emulated: not confidential",
     sentence=(
@@ -115,7 +115,7 @@ TRUST_WORDS: Mapping[str, TrustWords] = MappingProxyType(
     {"nitro": _NITRO, "debug": _DEBUG, "emulated": _EMULATED, "simulated": _SIMULATED}
 )
 
-# For evidence that says it was not verified, and for a kind of trust that this version does not know.
+# For evidence that was not verified, and for a kind of trust that this version does not know.
 UNVERIFIED = TrustWords(
     badge="Not verified",
     sentence="Nothing was proven about where these pictures went or which program answered.",

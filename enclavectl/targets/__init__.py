@@ -1,5 +1,5 @@
-"""Which enclave a command means and what it must prove.
+"""The enclave that a command addresses, and the proof that it must give.
 
-``launch`` has what a command starts, ``verification`` the policy and root, ``target`` the address with both,
-and ``session`` the verified conversation. Nothing here prints.
+``launch`` has the enclave to start, ``verification`` the policy and root, ``target`` the address with both,
+and ``session`` the verified session. Nothing here prints.
 """

@@ -1,4 +1,4 @@
-"""The enclave that a command starts: the configuration and the command line as a backend takes them."""
+"""The enclave that a command starts: configuration and command line as a backend's specification."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from enclavectl.backends.base import EnclaveSpec, MachineSpec, ProcessSpec
 from enclavectl.backends.registry import resolve_backend
 from enclavectl.config.load import Config
 from enclavectl.errors import UsageError
-from enclavectl.models.find import find_model
+from enclavectl.models.find import PACKAGED_DIR, find_model
+from enclavectl.models.probe import probe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchRequest:
-    """What a command line says of an enclave to be started; the configuration says the rest."""
+    """The command line's part of an enclave to start; the configuration has the rest."""
 
     name: str | None = None
     debug: bool = False
@@ -22,10 +23,11 @@ class LaunchRequest:
 
 
 def launch_spec(config: Config, request: LaunchRequest) -> EnclaveSpec:
-    """Return what `run` and a fresh `diagnose` start on the backend that ``config`` names.
+    """Return the specification that `run` and a fresh `diagnose` start on the backend in ``config``.
 
     Raises:
-        UsageError: there is no such model, or an image was named for a backend that runs none.
+        UsageError: the model does not exist or cannot serve, or an image was named for a backend without
+            images.
     """
     machine = config.enclave
     if not resolve_backend(config).runs_machines:
@@ -34,10 +36,13 @@ def launch_spec(config: Config, request: LaunchRequest) -> EnclaveSpec:
                 f"{request.image}: the local backend runs no images: its payload is a process",
                 hint="leave it out, or use --backend nitro",
             )
+        model = find_model(config.model, data_dir=config.data_dir)
+        if model.card_path.parent != PACKAGED_DIR:  # our tests probe the packaged model
+            probe(model)
         return ProcessSpec(
             name=request.name,
             debug=request.debug,
-            model=find_model(config.model, data_dir=config.data_dir),
+            model=model,
             memory_mib=config.local.memory_mib,
             workers=config.local.workers,
             port_in=machine.port_in,

@@ -1,4 +1,4 @@
-"""A verified session with a target, also with one that is still booting."""
+"""Opening a verified session with a target, which may still be booting."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from enclavectl.targets.target import Target
 if TYPE_CHECKING:
     from enclavectl.backends.base import Backend, Enclave, RunningEnclave
 
-# From the first connection until the payload can answer: it reads at most 64 MiB of weights (models.py),
-# which takes seconds on one vCPU.
+# From the first connection until the payload can answer: it reads at most 64 MiB of weights
+# (models/weights.py), which takes seconds on one vCPU.
 BOOT_S = 60.0
-# Whoever keeps the enclave records its end; this process may notice the end before that.
+# The keeper records the enclave's end; this process may notice the end before the keeper does.
 _END_NOTICED_S = 2.0
-_RETRY_S = 0.2  # short beside the time that a person notices, long beside a refused connect
-_LAST_LINES = 4
+_RETRY_S = 0.2  # not noticeable, and long compared with a refused connect
+_LAST_LINES = 4  # of the console in an error: the cause is in the last ones
 
 
 @contextmanager
 def explain_boot_failure(backend: Backend, running: RunningEnclave) -> Iterator[None]:
-    """Put the last console lines of an enclave that is lost while it boots into the error.
+    """Add the last console lines to the error of an enclave that is lost while it boots.
 
     Raises:
         EnclaveError: the enclave ended within the block.
@@ -55,7 +55,7 @@ def explain_boot_failure(backend: Backend, running: RunningEnclave) -> Iterator[
 
 
 def open_session(target: Target, progress: Progress, *, timeout_s: float) -> Client:
-    """Return a verified session with the target. A booting one gets the time that it needs.
+    """Open a verified session with the target; wait for the boot of one that this command has started.
 
     Raises:
         AttestationError: the evidence was refused; only the challenge was sent.
@@ -64,9 +64,10 @@ def open_session(target: Target, progress: Progress, *, timeout_s: float) -> Cli
     """
     start = time.monotonic()
     running = target.running
+    ready_s = timeout_s if running is None else BOOT_S
     while True:
         try:
-            return Client.connect(target.address, target.expectation, timeout_s=timeout_s, ready_s=BOOT_S)
+            return Client.connect(target.address, target.expectation, timeout_s=timeout_s, ready_s=ready_s)
         except (StateError, EnclaveLost):
             elapsed_s = time.monotonic() - start
             if running is None or elapsed_s > running.boot_grace_s or not running.is_alive():

@@ -1,4 +1,4 @@
-"""The enclave that a command talks to: where it is reached and what it must prove."""
+"""The enclave that a command talks to: its address and the proof that it must give."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from enclavectl.client.exchange import Expectation
     from enclavectl.net.address import Address
 
-# A certificate in PEM has about 1 KiB; chains with text beside them stay below this.
+# A certificate in PEM has about 1 KiB; even chains with text stay below this.
 _MAX_ROOT_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """Where an enclave is reached and what it has to prove; ``running`` if this command started it."""
+    """An enclave's address and the proof that it must give; ``running`` if this command started it."""
 
     backend: str
     address: Address
@@ -30,10 +30,10 @@ class Target:
 
 
 def choose_running(backend: Backend, name: str | None) -> Enclave | None:
-    """Return the enclave of that name, which must run; without a name the only one that runs, or None.
+    """Return the running enclave of that name; without a name, the only running one, or None.
 
     Raises:
-        StateError: there is none of that name, or it does not run, or several run and none was named.
+        StateError: no enclave has that name, it does not run, or several run and ``name`` is None.
     """
     if name is None:
         return only_running(backend.enclaves())
@@ -43,7 +43,7 @@ def choose_running(backend: Backend, name: str | None) -> Enclave | None:
 def target_of(
     backend: Backend, enclave: Enclave, options: VerificationOptions, running: RunningEnclave | None = None
 ) -> Target:
-    """Return an enclave of this host with what it must prove; ``running`` if this command started it.
+    """Make the target for an enclave of this host; ``running`` if this command started it.
 
     Raises:
         UsageError: the policy cannot be used.
@@ -54,12 +54,12 @@ def target_of(
 
 
 def target_elsewhere(connect: str, options: VerificationOptions) -> Target:
-    """Return an enclave that is known by its address only; the policy must come from the user.
+    """Make the target for an enclave known only by its address; the user must provide the policy.
 
     Raises:
         UsageError: there is no policy, or the address, the policy or the root cannot be used.
     """
-    # The cryptography of a session takes longer to load than a local enclave to launch, and comes after it.
+    # Imported late: a session's cryptography takes longer to import than a local enclave takes to launch.
     from enclavectl.attestation import TrustRoot, aws_nitro_root
     from enclavectl.client.exchange import Expectation
     from enclavectl.net.address import parse_address

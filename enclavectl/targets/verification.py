@@ -1,4 +1,4 @@
-"""Which evidence is enough for a command: the policy and the root that an enclave's document is held to."""
+"""The policy and the root against which a command verifies an enclave's document."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from enclavectl.attestation import Policy
     from enclavectl.backends.base import Backend, Enclave
     from enclavectl.client.exchange import Expectation
-    from enclavectl.models.find import Model
+    from enclavectl.models.weights import Model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerificationOptions:
-    """The options of a command line that say which evidence is enough.
+    """The command line's options for verification.
 
     ``model`` is the one that the user named; None: the enclave's own is welcome.
     """
@@ -33,11 +33,11 @@ class VerificationOptions:
     model: Model | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a root that nothing would be checked against, and debug mode in production.
+        """Refuse a root that would be ignored, and debug mode in production.
 
         Raises:
-            UsageError: ``root`` without ``connect``: enclaves of this host are held to this host's root; or
-                ``allow_debug`` in production.
+            UsageError: ``root`` without ``connect`` (enclaves of this host are verified with this host's
+                root), or ``allow_debug`` in production.
         """
         if self.allow_debug and self.is_production:
             raise production_error("--unsafe-allow-debug")
@@ -48,7 +48,7 @@ class VerificationOptions:
 
 
 def production_error(what: str) -> UsageError:
-    """Return the error for ``what``, which a host with profile production does not do."""
+    """Make the error for ``what``, which a host with profile production refuses."""
     return UsageError(
         f"{what}: this host's profile is production, which refuses debug mode: it turns attestation off",
         hint="enclavectl config show says where profile comes from",
@@ -65,10 +65,10 @@ def verification_options(
     root: Path | None = None,
     model: Model | None = None,
 ) -> VerificationOptions:
-    """Return the options of one command, completed from the configuration.
+    """Complete the options of one command from the configuration.
 
     Raises:
-        UsageError: they contradict each other, or the host's profile.
+        UsageError: the options contradict each other, or the host's profile.
     """
     return VerificationOptions(
         policy=policy or config.policy,
@@ -83,12 +83,12 @@ def verification_options(
 def expectation_of(
     backend: Backend, enclaves: Callable[[], Sequence[Enclave]], options: VerificationOptions
 ) -> Expectation:
-    """Return what enclaves of this host must prove: the user's policy, or what was measured at their start.
+    """Return what enclaves of this host must prove: the user's policy, or the registers measured at start.
 
     Raises:
-        UsageError: the policy cannot be used, or there is none and no enclave either.
+        UsageError: the policy cannot be used, or there is neither a policy nor an enclave.
     """
-    # The cryptography of a session takes longer to load than a local enclave to launch, and comes after it.
+    # Imported late: a session's cryptography takes longer to import than a local enclave takes to launch.
     from enclavectl.client.exchange import Expectation
 
     if options.policy is None:
@@ -100,20 +100,20 @@ def expectation_of(
 
 
 def check_policy(options: VerificationOptions) -> None:
-    """Read the user's policy, if there is one, before anything is started or waited for.
+    """Read the user's policy, if there is one, before anything starts.
 
     Raises:
-        UsageError: it cannot be used.
+        UsageError: the policy cannot be used.
     """
     if options.policy is not None:
         read_policy(options.policy, options)
 
 
 def read_policy(path: Path, options: VerificationOptions) -> Policy:
-    """Return the policy in a file.
+    """Read the policy in a file.
 
     Raises:
-        UsageError: it cannot be read, or allows debug mode on a host for production.
+        UsageError: it cannot be read, or it allows debug mode on a host for production.
     """
     policy = load_policy(path, allow_debug=options.allow_debug)
     if policy.unsafe_allow_debug and options.is_production:

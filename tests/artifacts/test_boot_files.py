@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from enclavectl.artifacts.boot_files import BlobPaths, open_blobs, require_blobs
+from enclavectl.artifacts.boot_files import BlobPaths, likely_arch, open_blobs, require_blobs
 from enclavectl.eif.format import Arch
 from enclavectl.errors import HostError, UsageError
 from tests.eif import samples
@@ -38,6 +38,15 @@ def test_nitro_clis_folder(tmp_path: Path) -> None:
         assert blobs.kernel_arch is Arch.X86_64
         assert blobs.kernel_system == ("Linux", "4.14.256")
         assert set(blobs.hashes) == {"kernel", "init", "nsm.ko"}
+
+
+def test_the_kernel_says_for_which_architecture_an_image_will_be(tmp_path: Path) -> None:
+    assert likely_arch(BlobPaths(folder=nitro_folder(tmp_path)), {}) is Arch.X86_64
+    arm = tmp_path / "arm"
+    arm.mkdir()
+    (arm / "Image").write_bytes(bytes(56) + b"ARM\x64" + bytes(600))
+    assert likely_arch(BlobPaths(folder=arm), {}) is Arch.ARM64
+    assert likely_arch(BlobPaths(folder=tmp_path, kernel=arm / "Image"), {}) is Arch.ARM64
 
 
 def test_the_environment_names_the_folder_as_it_does_for_nitro_cli(tmp_path: Path) -> None:

@@ -48,11 +48,11 @@ def test_nobody_else_makes_a_verified_document(forge: EnclaveForge) -> None:
     with pytest.raises(TypeError, match="verify"):
         VerifiedDocument(**values, proof=object())
     with pytest.raises((TypeError, ValueError)):
-        dataclasses.replace(verified, trust=Trust.NITRO)  # type: ignore[call-arg]
+        dataclasses.replace(verified, trust=Trust.NITRO)  # type: ignore[call-arg]  # refused by mypy as well
     with pytest.raises(dataclasses.FrozenInstanceError):
-        verified.trust = Trust.NITRO  # type: ignore[misc]
+        verified.trust = Trust.NITRO  # type: ignore[misc]  # frozen, which mypy sees as well
     with pytest.raises(TypeError):
-        verified.pcrs[0] = bytes(48)  # type: ignore[index]
+        verified.pcrs[0] = bytes(48)  # type: ignore[index]  # a Mapping, which mypy sees as well
     assert copy.copy(verified.chain) == verified.chain
 
 

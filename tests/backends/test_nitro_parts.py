@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from enclavectl.backends.base import MachineEnclave
 from enclavectl.backends.history import History
-from enclavectl.backends.keeping.ending import Ended
+from enclavectl.backends.keeping.ending import EnclaveEnd
 from enclavectl.backends.keeping.locks import lock_enclave
 from enclavectl.backends.local.pki import DevelopmentRoot
-from enclavectl.backends.nitro.ending import Ending, keep_history
-from enclavectl.backends.nitro.listing import join, owner_of, state_of
+from enclavectl.backends.nitro.ending import EndObserver, keep_history
+from enclavectl.backends.nitro.listing import join, module_id_of, owner_of, state_of
 from enclavectl.backends.nitro.records import (
     LaunchRecord,
     Record,
@@ -39,7 +39,7 @@ from enclavectl.files import make_private_dir
 from enclavectl.net.address import HybridVsockAddress, VsockAddress
 from enclavectl.nitro_cli.answers import Registers, RunInfo
 from enclavectl.nitro_cli.describe_enclaves import DescribeInfo, NitroState
-from enclavectl.nitro_cli.tool import Described
+from enclavectl.nitro_cli.tool import EnclaveListing
 from enclavectl.trust import Trust
 from tests.backends.nitro_record import NOW, RECORD
 
@@ -96,7 +96,7 @@ def test_a_value_of_another_type_is_not_coerced(tmp_path: Path, field: str, valu
 
 def test_facts_are_written_once_and_found(tmp_path: Path) -> None:
     assert (load_launched(tmp_path), load_ended(tmp_path), is_asked_to_end(tmp_path)) == (None, None, False)
-    ended = Ended(at=NOW, how="so")
+    ended = EnclaveEnd(at=NOW, how="so")
     write_launched(tmp_path, RUN)
     write_ended(tmp_path, ended)
     ask_to_end(tmp_path)
@@ -120,7 +120,7 @@ def test_states_with_a_keeper(tmp_path: Path) -> None:
         # A keeper that lives holds the process that holds the enclave.
         assert state_of(running, None, unreachable=0) is EnclaveState.RUNNING
         assert state_of(running, None, unreachable=1) is EnclaveState.UNKNOWN
-        write_ended(running.folder, Ended(at=NOW, how="so"))
+        write_ended(running.folder, EnclaveEnd(at=NOW, how="so"))
         assert state_of(running, TOLD, unreachable=0) is EnclaveState.DEAD
     finally:
         os.close(lock)
@@ -150,13 +150,13 @@ def test_states_without_a_keeper(tmp_path: Path) -> None:
 def test_nitro_clis_words_for_states(tmp_path: Path, told: NitroState, shown: EnclaveState) -> None:
     answer = replace(TOLD, state=told)
     assert state_of(launch(tmp_path), answer, unreachable=0) is shown
-    (foreign,) = join([], Described(enclaves=(answer,), unreachable=0), SETTINGS)
+    (foreign,) = join([], EnclaveListing(enclaves=(answer,), unreachable=0), SETTINGS)
     assert foreign.state is shown
 
 
 def test_ours_and_others_are_joined_by_id(tmp_path: Path) -> None:
     other = replace(TOLD, run=replace(RUN, enclave_id="i-0-enc2", name=None, cid=17))
-    one, two = join([launch(tmp_path)], Described(enclaves=(other, TOLD), unreachable=0), SETTINGS)
+    one, two = join([launch(tmp_path)], EnclaveListing(enclaves=(other, TOLD), unreachable=0), SETTINGS)
     assert (one.name, one.measured, one.trust) == ("first", RECORD.pcrs, Trust.NITRO)
     assert (two.name, two.measured, two.started) == ("i-0-enc2", None, None)
     assert (one.address, two.address) == (VsockAddress(16, 5005), VsockAddress(17, 5005))
@@ -168,7 +168,7 @@ def test_ours_and_others_are_joined_by_id(tmp_path: Path) -> None:
 
 def test_one_that_belonged_to_a_command_is_not_listed_dead(tmp_path: Path) -> None:
     mine = launch(tmp_path, replace(RECORD, detached=False))
-    assert join([mine], Described(enclaves=(), unreachable=0), SETTINGS) == []
+    assert join([mine], EnclaveListing(enclaves=(), unreachable=0), SETTINGS) == []
 
 
 def test_a_simulated_host_has_its_sockets_in_a_folder(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_a_line_without_end_is_broken() -> None:
 
 def test_how_an_enclave_ended(tmp_path: Path) -> None:
     one = launch(tmp_path)
-    ending = Ending(one.folder, RECORD, replace(RUN, process_id=77), tmp_path)
+    ending = EndObserver(one.folder, RECORD, replace(RUN, process_id=77), tmp_path)
     assert "vanished" in ending.describe().how
     line = (
         "[enc-1:{}][WARN][{}][f] Received hang-up event from the enclave. Enclave process will shut down.\n"
@@ -242,3 +242,16 @@ def test_what_is_kept_of_one_that_nobody_saw_end(tmp_path: Path) -> None:
     (past,) = History(tmp_path / "state").all()
     assert (past.ended, past.console, past.enclave_id) == (None, "last words\n", "enc1")
     assert "nobody" in past.how
+
+
+@pytest.mark.parametrize(
+    ("printed", "attested"),
+    [
+        ("i-0abc-enc1904e4fea1636f6", "i-0abc-enc01904e4fea1636f6"),
+        ("i-0abc-enc891904e4fea1636f", "i-0abc-enc891904e4fea1636f"),
+        ("i-0abc-enc1", "i-0abc-enc0000000000000001"),
+        ("something else", "something else"),
+    ],
+)
+def test_documents_write_the_slot_with_all_its_zeros(printed: str, attested: str) -> None:
+    assert module_id_of(printed) == attested

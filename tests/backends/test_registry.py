@@ -177,7 +177,7 @@ def test_a_policy_file_is_read_and_debug_is_allowed_only_on_demand(tmp_path: Pat
         (b"", "policy.yaml"),
         (b"\xff\xfe", "policy.yaml"),
         (b"x" * 300_000, "at most"),
-        (b"a: [", "yaml:1: while parsing"),
+        (b"a: [", "policy.yaml:1: while parsing"),
     ],
 )
 def test_what_is_no_policy_is_a_usage_error(tmp_path: Path, content: bytes, message: str) -> None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from tests.schemas.validation import check_output
+
 COMMAND = Path(sys.executable).with_name("enclavectl")
 
 
@@ -44,4 +46,5 @@ def enclavectl(
         timeout=timeout_s,
         check=False,
     )
+    check_output(done.stdout)
     return Done(status=done.returncode, out=done.stdout, err=done.stderr)

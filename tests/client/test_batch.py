@@ -1,24 +1,41 @@
 from __future__ import annotations
 
+import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
+from enclave_payload.contents import SALT_BYTES, encode_key_config, key_config_digest
+from enclave_payload.decoder import Finding
 from enclave_payload.limits import Limits
+from enclave_payload.media import MediaType
+from enclave_payload.messages import RefusalCode, refusal_frame
+from enclave_payload.seal import generate_keys
+from enclave_payload.session import ChallengeReceived, EnclaveSession, SealedReceived
 from enclavectl.client.batch import Reply, classify
 from enclavectl.client.pictures import Picture
 from enclavectl.client.session import Client
 from enclavectl.errors import EnclaveBusy, EnclaveLost, PictureRefused
 from enclavectl.net.address import UnixAddress
-from tests.evil import Lies, enclave_script, start_evil
-from tests.in_process import Brightness, InProcess, expect, gray, new_root, simulated_nsm, start_in_process
+from tests.evil import Lies, Script, enclave_script, start_evil
+from tests.in_process import (
+    CARD,
+    Brightness,
+    InProcess,
+    expect,
+    gray,
+    new_root,
+    simulated_nsm,
+    start_in_process,
+)
 
+ROOT = new_root()
+KEYS = generate_keys()
 Item = Picture | PictureRefused
 
 
@@ -81,9 +98,9 @@ def test_a_picture_s_deadline_counts_from_its_sending(tmp_path: Path) -> None:
             time.sleep(0.8)
 
     class Deliberate(Brightness):
-        def classify(self, picture: Image.Image) -> Mapping[str, int]:
+        def classify(self, picture: bytes, media_type: MediaType, may_stay: Callable[[], bool]) -> Finding:
             time.sleep(0.05)  # longer than what a receiver grants an answer whose time is over
-            return super().classify(picture)
+            return super().classify(picture, media_type, may_stay)
 
     with start_in_process(tmp_path, classifiers=[Deliberate()]) as enclave:
         replies = run(enclave, slow_disk(), in_flight=1, timeout_s=2)
@@ -116,19 +133,57 @@ def test_what_a_busy_enclave_refuses_is_offered_again(tmp_path: Path) -> None:
     assert [light(reply) for reply in replies] == [v * 1_000_000_000 // 255 for v in range(0, 250, 25)]
 
 
-def test_an_enclave_that_stays_busy_is_an_error_in_the_end(tmp_path: Path) -> None:
+def busy_script(seen: list[int]) -> Script:
+    """Attests honestly and is too busy for every request; ``seen`` gets their sizes."""
+    attester = simulated_nsm(ROOT)
+
+    def script(sock: socket.socket) -> None:
+        session = EnclaveSession()
+        while data := sock.recv(65536):
+            for event in session.receive(data):
+                match event:
+                    case ChallengeReceived(nonce):
+                        config = encode_key_config(KEYS.public, CARD, bytes(SALT_BYTES))
+                        document = attester.attest(nonce=nonce, user_data=key_config_digest(config))
+                        sock.sendall(session.evidence(document, config))
+                    case SealedReceived(request_id):
+                        seen.append(len(event.ciphertext))
+                        sock.sendall(refusal_frame(RefusalCode.BUSY, request_id))
+
+    return script
+
+
+def test_a_picture_is_sent_a_few_times_and_no_more_to_who_always_says_busy(tmp_path: Path) -> None:
+    address, seen = UnixAddress(tmp_path / "s"), list[int]()
+    with (
+        start_evil(address, busy_script(seen)),
+        Client.connect(address, expect(ROOT), timeout_s=10) as client,
+    ):
+        [reply] = classify(client, [gray(0)], timeout_s=20)
+    assert isinstance(reply.error, EnclaveBusy)
+    assert len(seen) == 3
+
+
+def test_no_picture_is_sent_again_once_its_time_is_over(tmp_path: Path) -> None:
+    address, seen = UnixAddress(tmp_path / "s"), list[int]()
+    with (
+        start_evil(address, busy_script(seen)),
+        Client.connect(address, expect(ROOT), timeout_s=10) as client,
+    ):
+        [reply] = classify(client, [gray(0)], timeout_s=0.05)
+    assert isinstance(reply.error, EnclaveBusy)
+    assert len(seen) == 1
+
+
+def test_who_was_told_busy_waits_for_an_answer_before_it_sends_again(tmp_path: Path) -> None:
     gate = threading.Event()
     limits = Limits(in_flight_per_connection=1, grace_s=0.1)
-    with (
-        start_in_process(tmp_path, classifiers=[Brightness(gate)], limits=limits) as enclave,
-        Client.connect(enclave.address, enclave.expectation, timeout_s=10) as client,
-    ):
-        replies = classify(client, [gray(0), gray(1)], timeout_s=20, in_flight=2)
-        first = next(iter(replies))
-        assert first.index == 1
-        assert isinstance(first.error, EnclaveBusy)
-        gate.set()
-        assert light(next(iter(replies))) == 0
+    with start_in_process(tmp_path, classifiers=[Brightness(gate)], limits=limits) as enclave:
+        opening = threading.Timer(2, gate.set)  # longer than all the pauses together
+        opening.start()
+        replies = run(enclave, [gray(0), gray(255)], in_flight=2)
+        opening.join()
+    assert [light(reply) for reply in replies] == [0, 1_000_000_000]
 
 
 @pytest.mark.parametrize("answers", [1, 3])

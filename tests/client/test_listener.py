@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -31,7 +32,7 @@ def outbound(tmp_path: Path) -> UnixAddress:
 
 
 @contextmanager
-def started(address: UnixAddress, expectation: Expectation) -> Iterator[Iterator[ListenerEvent]]:
+def started(address: UnixAddress, expectation: Expectation) -> Iterator[Generator[ListenerEvent]]:
     with listening(address) as sock:
         yield Listener(sock, lambda: expectation).events(PATIENCE_S)
         sock.shutdown(socket.SHUT_RDWR)
@@ -116,6 +117,49 @@ def test_a_stranger_that_dials_in_disturbs_nobody(
         started(outbound, enclave.expectation) as events,
     ):
         assert isinstance(next(events), Arrived)
+
+
+def test_peers_that_dial_in_and_say_nothing_hold_up_no_answer(tmp_path: Path, outbound: UnixAddress) -> None:
+    with listening(outbound) as sock, ExitStack() as stack:
+        for _ in range(200):  # several times the places
+            stack.enter_context(connect(outbound, 5))
+        with start_in_process(tmp_path, outbound=outbound) as enclave:
+            waiting = hand_in(enclave, [255])
+            events = Listener(sock, lambda: enclave.expectation).events(PATIENCE_S)
+            delivered = next(happening for happening in events if isinstance(happening, Delivered))
+            assert lights(waiting, [delivered]) == [1_000_000_000]
+            sock.shutdown(socket.SHUT_RDWR)
+
+
+def test_once_it_has_ended_the_enclave_dials_the_next(tmp_path: Path, outbound: UnixAddress) -> None:
+    with start_in_process(tmp_path, outbound=outbound) as enclave:
+        for _ in range(2):
+            with started(outbound, enclave.expectation) as events:
+                assert isinstance(next(events), Arrived)
+                events.close()
+
+
+def test_failures_without_a_pause_do_not_hold_up_the_end(outbound: UnixAddress) -> None:
+    over = threading.Event()
+
+    def crowd() -> None:
+        while not over.is_set():
+            with suppress(OSError), socket.socket(socket.AF_UNIX) as sock:
+                sock.connect(str(outbound.path))
+                sock.send(b"GET / HTTP/1.1\r\n")
+
+    threads = [threading.Thread(target=crowd) for _ in range(2)]
+    with listening(outbound) as sock:
+        for thread in threads:
+            thread.start()
+        try:
+            events = list(Listener(sock, lambda: expect(new_root())).events(0.5))
+        finally:
+            over.set()
+            sock.shutdown(socket.SHUT_RDWR)
+            for thread in threads:
+                thread.join()
+    assert len(events) > 1
 
 
 def test_without_news_it_ends(outbound: UnixAddress) -> None:

@@ -5,67 +5,16 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from enclave_payload.media import MAX_PICTURE_BYTES, MediaType
-from enclavectl.client.pictures import Picture, collect, media_type_of, read_picture
-from enclavectl.errors import PictureRefused, UsageError
+from enclavectl.client.folders import collect
+from enclavectl.client.pictures import Picture, read_picture
+from enclavectl.errors import PictureRefused
 
 
 def no_stdin(_limit: int) -> bytes:
     raise AssertionError("standard input was not named")
-
-
-def touch(folder: Path, *names: str) -> None:
-    for name in names:
-        (folder / name).write_bytes(b"x")
-
-
-def test_names_keep_their_order_and_folders_are_opened_in_place(tmp_path: Path) -> None:
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    touch(folder, "b.PNG", "a.jpg", "notes.txt", "c.tiff", ".png")
-    (folder / "sub.png").mkdir()
-    touch(tmp_path, "z.jpg")
-    names = collect([str(tmp_path / "z.jpg"), "-", str(folder), str(tmp_path / "z.jpg")])
-    inside = [str(folder / name) for name in ("a.jpg", "b.PNG", "c.tiff")]
-    assert names == [str(tmp_path / "z.jpg"), "-", *inside, str(tmp_path / "z.jpg")]
-
-
-def test_a_file_that_is_called_minus_can_be_named(tmp_path: Path) -> None:
-    touch(tmp_path, "-")
-    assert collect([f"{tmp_path}/-"]) == [f"{tmp_path}/-"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["absent"], "no such file or folder"),
-        (["present/below"], "cannot be read"),
-        (["x" * 5000], "too long"),
-        (["nul\0byte"], "cannot be read"),
-        (["-", "-"], "can be read only once"),
-        (["empty"], "expected a folder with pictures, found none"),
-    ],
-)
-def test_what_cannot_be_named(tmp_path: Path, arguments: list[str], message: str) -> None:
-    touch(tmp_path, "present")
-    (tmp_path / "empty").mkdir()
-    places = [one if one == "-" else str(tmp_path / one) for one in arguments]
-    with pytest.raises(UsageError, match=message) as info:
-        collect(places)
-    assert len(info.value.message) < 400
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_folder_that_may_not_be_read(tmp_path: Path) -> None:
-    (tmp_path / "closed").mkdir(mode=0)
-    with pytest.raises(UsageError, match="Permission denied"):
-        collect([str(tmp_path / "closed")])
-    with pytest.raises(UsageError, match="Permission denied"):
-        collect([str(tmp_path / "closed" / "a.png")])
 
 
 def encoded(kind: str, **options: object) -> bytes:
@@ -91,38 +40,6 @@ def test_the_format_is_known_by_its_bytes_whatever_the_name(
     path = tmp_path / "picture.gif"
     path.write_bytes(data)
     assert read_picture(str(path), no_stdin) == Picture(str(path), media_type, data)
-
-
-def test_big_endian_tiff_is_known() -> None:
-    assert media_type_of(b"MM\0*" + bytes(8)) is MediaType.TIFF
-
-
-@pytest.mark.parametrize(
-    ("data", "found"),
-    [
-        (encoded("GIF"), "a GIF"),
-        (b"%PDF-1.7", "a PDF"),
-        (b"PK\x03\x04", "a ZIP archive"),
-        (b"<?xml version='1.0'?>", "XML"),
-        (b"\0\0\0\x18ftypheic", "HEIC, AVIF or a film"),
-        (b"RIFF\0\0\0\0WAVE", "none of them"),
-        (b"B", "none of them"),
-        (b"\xff\xd8", "none of them"),
-    ],
-)
-def test_other_formats_are_refused_by_name(tmp_path: Path, data: bytes, found: str) -> None:
-    (tmp_path / "a.png").write_bytes(data)
-    with pytest.raises(
-        PictureRefused, match=f"expected JPEG, PNG, WebP, BMP or TIFF, found {found}$"
-    ) as info:
-        read_picture(str(tmp_path / "a.png"), no_stdin)
-    assert info.value.code == "unsupported-format"
-
-
-@given(st.binary(max_size=24))
-def test_any_bytes_are_a_known_format_or_none(data: bytes) -> None:
-    found = media_type_of(data)
-    assert found is None or found in set(MediaType)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +104,7 @@ def test_a_file_that_vanished_is_refused(tmp_path: Path, name: str) -> None:
 )
 def test_hostile_names_are_names(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(encoded("PNG"))
-    (found,) = collect([str(tmp_path)])
+    (found,) = collect([str(tmp_path)]).names
     assert read_picture(found, no_stdin).name == found
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import stat
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import pytest
 from enclavectl.attestation import Standing, Trust
 from enclavectl.client.exchange import PendingAnswer
 from enclavectl.client.reply_keys import KEEP_S, PendingStore, Waiting
-from enclavectl.errors import StateError
+from enclavectl.errors import HostError, StateError
+from enclavectl.files import stage_file
 
 REQUEST_ID = bytes(range(24))
 WAITING = Waiting(
@@ -38,6 +40,9 @@ STANDING: dict[str, object] = {
     "root_fingerprint": "cd" * 32,
     "pcrs": {},
 }
+
+
+THIRD = PendingAnswer(request_id=bytes([1]) * 24, reply_key=bytes(32))
 
 
 def path_of(state_dir: Path, request_id: bytes = REQUEST_ID) -> Path:
@@ -71,16 +76,52 @@ def test_only_the_user_can_read_the_keys(tmp_path: Path) -> None:
     assert stat.S_IMODE(path_of(tmp_path).stat().st_mode) == 0o600
 
 
-def test_keys_that_nobody_fetched_are_forgotten_after_a_day(tmp_path: Path) -> None:
+def test_a_key_is_never_overwritten(tmp_path: Path) -> None:
+    store = PendingStore(tmp_path)
+    store.add(WAITING)
+    other = PendingAnswer(request_id=REQUEST_ID, reply_key=bytes(32))
+    with pytest.raises(HostError, match="expected nothing there, found a file"):
+        store.add(replace(WAITING, pending=other))
+    assert store.find(REQUEST_ID) == WAITING
+    assert [path.name for path in (tmp_path / "pending").iterdir()] == [path_of(tmp_path).name]
+
+
+def age(path: Path, seconds: float) -> None:
+    then = time.time() - seconds
+    os.utime(path, (then, then))
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda store: store.add(replace(WAITING, pending=THIRD)),
+        lambda store: store.find(bytes(24)),
+        lambda store: PendingStore(store.folder.parent),
+    ],
+    ids=["send", "an answer that comes to listen", "listen"],
+)
+def test_whoever_uses_the_folder_forgets_keys_that_nobody_fetched_for_a_day(
+    tmp_path: Path, use: Callable[[PendingStore], object]
+) -> None:
     store = PendingStore(tmp_path)
     other = replace(WAITING, pending=PendingAnswer(request_id=bytes(24), reply_key=bytes(32)))
-    for waiting, age in ((WAITING, KEEP_S + 60), (other, KEEP_S - 60)):
+    for waiting, seconds in ((WAITING, KEEP_S + 60), (other, KEEP_S - 60)):
         store.add(waiting)
-        then = time.time() - age
-        os.utime(path_of(tmp_path, waiting.pending.request_id), (then, then))
-    store.add(replace(WAITING, pending=PendingAnswer(request_id=bytes([1]) * 24, reply_key=bytes(32))))
-    assert store.find(REQUEST_ID) is None
+        age(path_of(tmp_path, waiting.pending.request_id), seconds)
+    use(store)
+    assert not path_of(tmp_path).exists()
     assert store.find(bytes(24)) == other
+
+
+def test_what_a_killed_send_left_half_written_is_removed_and_what_is_being_written_is_not(
+    tmp_path: Path,
+) -> None:
+    PendingStore(tmp_path).add(WAITING)
+    with stage_file(tmp_path / "pending") as left, stage_file(tmp_path / "pending") as new:
+        age(left.path, 3600)
+        PendingStore(tmp_path)
+        assert not left.path.exists()
+        assert new.path.exists()
 
 
 @pytest.mark.parametrize(

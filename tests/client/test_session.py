@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from enclave_payload.contents import Outcome
-from enclave_payload.limits import Limits
 from enclave_payload.messages import (
     NO_REQUEST,
     REQUEST_ID_BYTES,
@@ -20,6 +22,9 @@ from enclave_payload.messages import (
 )
 from enclave_payload.wire import FrameType, encode_frame
 from enclavectl.attestation import Policy, Release
+from enclavectl.client import session
+from enclavectl.client.batch import classify
+from enclavectl.client.exchange import PendingAnswer
 from enclavectl.client.session import Client
 from enclavectl.errors import (
     AttestationError,
@@ -27,6 +32,8 @@ from enclavectl.errors import (
     EnclavectlError,
     EnclaveLost,
     PeerProtocolError,
+    PictureRefused,
+    StateError,
 )
 from enclavectl.net.address import UnixAddress
 from tests.evil import CHALLENGE_FRAME_BYTES, Lies, Script, enclave_script, raw_script, start_evil
@@ -51,6 +58,48 @@ def test_challenge_verify_seal_ask_open(tmp_path: Path) -> None:
         assert client.enclave.card.model_id == "brightness"
         assert ask(client, 255).probabilities_ppb == {"dark": 0, "light": 1_000_000_000}
         assert ask(client, 0).probabilities_ppb == {"dark": 1_000_000_000, "light": 0}
+
+
+def test_the_example_of_the_library_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert session.__doc__ is not None
+    block = re.search(r"::\n\n((?:    .*\n|\n)+)", session.__doc__)
+    assert block is not None
+    with start_in_process(tmp_path) as enclave:
+        names = {
+            "address": enclave.address,
+            "expectation": enclave.expectation,
+            "pictures": [gray(255), PictureRefused("no picture"), gray(0)],
+        }
+        exec(textwrap.dedent(block[1]), names)
+    lines = [line.partition(", ")[0] for line in capsys.readouterr().out.splitlines()]
+    assert sorted(lines) == ["None no picture", "Picture('0.png'", "Picture('255.png'"]
+
+
+def test_a_session_is_one_threads_and_another_is_told_so(tmp_path: Path) -> None:
+    with (
+        start_in_process(tmp_path) as enclave,
+        Client.connect(enclave.address, enclave.expectation, timeout_s=10) as client,
+    ):
+        found: list[object] = []
+
+        def use() -> None:
+            try:
+                found.append(ask(client, 255))
+            except StateError as error:
+                found.append(error)
+
+        first = threading.Thread(target=use)  # not the thread that connected
+        first.start()
+        first.join()
+        assert isinstance(found.pop(), Outcome)
+        with pytest.raises(StateError, match="another thread") as info:
+            list(classify(client, [gray(1)], timeout_s=10))
+        assert info.value.hint is not None
+        pending = PendingAnswer(request_id=bytes(24), reply_key=bytes(32))
+        with pytest.raises(StateError):
+            client.submit(gray(1), pending)
+        with pytest.raises(StateError):
+            client.next_answer(time.monotonic() + 10)
 
 
 def test_answers_may_come_in_any_order(tmp_path: Path) -> None:
@@ -158,14 +207,6 @@ def test_every_refusal_is_a_typed_error(
         assert type(info.value) is error
         assert info.value.code == f"refused-{code.name.lower().replace('_', '-')}"
         assert info.value.hint
-
-
-def test_over_its_limit_of_connections_the_enclave_is_busy(tmp_path: Path) -> None:
-    limits = Limits(connections=1, grace_s=1)
-    with start_in_process(tmp_path, limits=limits) as enclave, connected(enclave) as first:
-        with pytest.raises(EnclaveBusy, match="is busy"):
-            connected(enclave)
-        ask(first, 100)  # and the first is served on
 
 
 def connected(enclave: InProcess, timeout_s: float = 10) -> Client:

@@ -127,7 +127,7 @@ def test_what_is_no_endpoint_is_refused(text: str) -> None:
 )
 def test_what_systemd_would_misread_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(UsageError):
-        replace(REQUEST, **change)  # type: ignore[arg-type]
+        replace(REQUEST, **change)  # type: ignore[arg-type]  # one value of any field's type
 
 
 def test_words_are_quoted_as_systemd_unquotes_them() -> None:

@@ -6,7 +6,6 @@ process 1 is systemd, that one has the control groups, and this is skipped.
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import shutil
@@ -21,6 +20,7 @@ import pytest
 from enclavectl.deploy.systemd import UnitsRequest, answers_file, write_units
 from tests.e2e.cli import wait_until
 from tests.nitro.host import FakeHost, fake_host
+from tests.schemas.validation import parsed
 
 SYSTEMD = Path("/lib/systemd/systemd")
 NAMESPACES = [
@@ -146,7 +146,7 @@ def test_an_enclave_starts_answers_and_ends_in_its_hardened_units(tmp_path: Path
         log = (tmp_path / "client.log").read_text()
     assert (tmp_path / "active").read_text() == "active\nactive\n", log
     assert (tmp_path / "failed").read_text() == "inactive\ninactive\n", log
-    answer = json.loads(answers_file(request).read_text())
+    answer = parsed(answers_file(request).read_text())
     assert answer["result"]["image"] == str(SAMPLE), log
     notes = (tmp_path / "enclavectl-listen.service.err").read_text()
     assert "verified" in notes

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.cli.command import COMMAND, Done
+from tests.schemas.validation import check_output
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 CODES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
@@ -78,6 +79,7 @@ class Cli:
         found = Done(ran.returncode, ran.stdout.decode(), ran.stderr.decode())
         assert found.status != 1, found.err
         assert "Traceback" not in found.err, found.err
+        check_output(found.out)
         return found
 
     def ok(self, *arguments: str | Path, stdin: bytes = b"") -> Done:

@@ -10,6 +10,7 @@ from typing import IO
 
 from tests.cli.command import Done
 from tests.e2e.cli import wait_until
+from tests.schemas.validation import check_output
 
 
 @dataclass(slots=True)
@@ -60,6 +61,7 @@ class Terminal:
             if stream is not None:
                 stream.close()
         assert "Traceback" not in self.err, self.err
+        check_output(self.out)
         return Done(self.process.returncode, self.out, self.err)
 
     def _has_ended(self) -> bool:

@@ -46,7 +46,7 @@ PICTURES: dict[str, tuple[Callable[[Path], object], str | None]] = {
     "sixteen.png": (Image.new("I;16", (9, 9)).save, "unsupported-pixels"),
     "cmyk.jpg": (Image.new("CMYK", (9, 9)).save, None),
     "palette.png": (Image.new("P", (9, 9)).save, None),
-    "alpha.png": (Image.new("RGBA", (9, 9)).save, None),
+    "alpha.png": (Image.new("RGBA", (9, 9)).save, "nothing-visible"),
     "bilevel.tif": (Image.new("1", (9, 9)).save, None),
     "one.png": (Image.new("RGB", (1, 1)).save, None),
     "thin.png": (Image.new("RGB", (1, 5000)).save, None),
@@ -134,13 +134,13 @@ def replace_weights(folder: Path, weights: bytes) -> None:
     card.write_text(re.sub("^sha256: .*$", sha256, card.read_text(), flags=re.MULTILINE))
 
 
-def test_weights_that_are_no_model_end_the_payload_with_its_last_words(cli: Cli) -> None:
+def test_weights_that_are_no_model_start_nothing(cli: Cli) -> None:
     folder = model_copy(cli)
     replace_weights(folder, b"not a model" * 100)
-    error = cli.refused(5, "diagnose", sample("nv"), "--model", folder)
-    assert error["code"] == "payload-ended"
-    assert "its last words" in error["message"]
-    assert cli.refused(5, "run", "--model", folder)["code"] == "payload-ended"
+    for command in (["diagnose", sample("nv")], ["run"]):
+        error = cli.refused(2, *command, "--model", folder)
+        assert error["code"] == "model-broken"
+        assert "cannot load it" in error["message"]
     cli.assert_nothing_left()
 
 

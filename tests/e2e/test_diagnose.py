@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
+import json
 import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.e2e.cli import CODES, Cli, sample
 
@@ -28,7 +29,9 @@ def test_on_a_machine_where_nothing_ever_ran(cli: Cli) -> None:
 def test_every_sample_is_what_its_name_says_in_one_json_object(cli: Cli) -> None:
     names = [str(sample(code)) for code in reversed(CODES)]
     value = cli.ok("diagnose", *names, "--output", "json").json()
-    assert set(value) == {"schema", "trust", "backend", "evidence", "later_evidence", "model", "results"}
+    head = {"schema", "trust", "backend", "evidence", "later_evidence", "model"}
+    assert set(value) == head | {"complete", "pictures", "answered", "results", "left_out"}
+    assert (value["complete"], value["pictures"], value["answered"]) == (True, 7, 7)
     assert (value["schema"], value["trust"], value["backend"]) == (
         "enclavectl.diagnosis/1",
         "simulated",
@@ -46,7 +49,8 @@ def test_every_sample_is_what_its_name_says_in_one_json_object(cli: Cli) -> None
     assert "diagnos" in model["notice"]
     assert [result["image"] for result in value["results"]] == names
     for code, result in zip(reversed(CODES), value["results"], strict=True):
-        assert set(result) == {"image", "sha256", "session", "label", "probabilities", "timings_ms"}
+        parts = {"label", "probabilities", "warnings", "timings_ms"}
+        assert set(result) == {"image", "sha256", "session"} | parts
         assert result["sha256"] == hashlib.sha256(sample(code).read_bytes()).hexdigest()
         assert set(result["label"]) == {"code", "name", "probability"}
         assert result["label"]["code"] == code
@@ -68,7 +72,26 @@ def test_order_stdin_folders_and_repetition(shared: Cli, tmp_path: Path) -> None
     wanted = [str(sample("mel")), "-", str(folder / "df.png"), str(folder / "nv.png"), str(sample("mel"))]
     assert [result["image"] for result in results] == wanted
     assert [result["label"]["code"] for result in results] == ["mel", "vasc", "df", "nv", "mel"]
-    assert ran.err == "enclavectl: using the running enclave shared, model demo-lesion\n"
+    assert ran.err == (
+        f"enclavectl: {folder}: left out 1 file (1 .txt)\n"
+        "enclavectl: using the running enclave shared, model demo-lesion\n"
+    )
+    assert ran.json()["left_out"] == [
+        {"folder": str(folder), "files": {".txt": 1}, "subfolders": 0, "hidden": 0}
+    ]
+
+
+def test_recursive_takes_subfolders(shared: Cli, tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    shutil.copy(sample("nv"), tmp_path / "a" / "b" / "scan.jfif")
+    error = shared.refused(2, "diagnose", tmp_path)
+    assert "only 1 subfolder" in error["message"]
+    results = shared.ok("diagnose", "-r", "-o", "json", tmp_path).json()["results"]
+    assert [result["label"]["code"] for result in results] == ["nv"]
+    sent = shared.ok("send", "--recursive", "-o", "json", tmp_path).json()
+    assert [result["image"] for result in sent["results"]] == [str(tmp_path / "a" / "b" / "scan.jfif")]
+    assert [folder["folder"] for folder in sent["left_out"]] == [str(tmp_path)]
+    shared.ok("listen", "--count", "1", "--timeout", "60")
 
 
 @pytest.mark.parametrize("top", [1, 7, 64])
@@ -77,21 +100,6 @@ def test_top_says_how_many_labels(shared: Cli, top: int) -> None:
     shown = [line.split()[0] for line in lines if "%" in line]
     assert len(shown) == min(top, 7)
     assert shown[0] == "nv"
-
-
-def test_the_report_has_the_picture_and_the_trust(shared: Cli, tmp_path: Path) -> None:
-    report = tmp_path / "report.html"
-    shared.ok("diagnose", sample("bkl"), "--report", report)
-    page = report.read_text()
-    assert base64.b64encode(sample("bkl").read_bytes()).decode() in page
-    assert "simulated" in page.lower()
-    assert "http://" not in page.replace("http://www.w3.org/", "")
-
-
-def test_a_report_that_cannot_be_written_is_refused_before_anything_else(shared: Cli, tmp_path: Path) -> None:
-    for place in (tmp_path, tmp_path / "no" / "r.html"):
-        error = shared.refused(2, "diagnose", sample("bkl"), "--report", place)
-        assert "--report" in error["message"]
 
 
 def test_a_refused_picture_costs_exit_5_and_nothing_else(shared: Cli, tmp_path: Path) -> None:
@@ -118,6 +126,17 @@ def test_a_refused_picture_costs_exit_5_and_nothing_else(shared: Cli, tmp_path: 
     assert ran.status == 5
     assert ran.out.index("broken.png") < ran.out.index("mel.png") < ran.out.index("text.png")
     assert "the enclave refused it: it is damaged, cut short" in " ".join(ran.out.split())
+
+
+def test_a_picture_of_one_color_is_answered_with_a_warning(shared: Cli, tmp_path: Path) -> None:
+    flat = tmp_path / "flat.png"
+    Image.new("RGB", (96, 96), (181, 122, 97)).save(flat)
+    assert "warning: the picture is of one color" in shared.ok("diagnose", flat).out
+    warnings = shared.ok("diagnose", "-o", "json", flat).json()["results"][0]["warnings"]
+    assert [warning["code"] for warning in warnings] == ["one-color"]
+    shared.ok("send", flat)
+    answer = json.loads(shared.ok("listen", "--count", "1", "--timeout", "60", "-o", "json").out)
+    assert answer["result"]["warnings"] == warnings
 
 
 def test_a_rotated_picture_is_the_same_picture(shared: Cli) -> None:

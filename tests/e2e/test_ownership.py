@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tests.e2e.cli import Cli, kill, sample, wait_until
+from tests.schemas.validation import parsed
 
 
 @contextmanager
@@ -48,7 +48,7 @@ def test_a_second_diagnose_starts_an_enclave_of_its_own(cli: Cli) -> None:
             assert refused["code"] == "owned"
         out, _ = first.communicate(sample("bcc").read_bytes(), timeout=60)
     assert first.returncode == 0
-    assert json.loads(out)["results"][0]["label"]["code"] == "bcc"
+    assert parsed(out.decode())["results"][0]["label"]["code"] == "bcc"
     cli.assert_nothing_left()
 
 

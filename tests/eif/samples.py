@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import ssl
 import struct
+import sys
 import tarfile
 import zlib
 from collections.abc import Iterable, Mapping
@@ -23,6 +24,11 @@ from enclavectl.eif.metadata import Metadata
 from enclavectl.eif.ramdisk.cpio import TRAILER, CpioEntry, CpioWriter
 from enclavectl.eif.sign import KeySigner
 from enclavectl.eif.signature import curve_of
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 METADATA = Metadata(
@@ -85,7 +91,7 @@ def image(
         sizes=tuple(section.size for section in found) + unused,
     )
     for key, value in (header or {}).items():
-        made = replace(made, **{key: value})  # type: ignore[arg-type]
+        made = replace(made, **{key: value})  # type: ignore[arg-type]  # deliberately any value
     return fix_crc(made.to_bytes() + body + tail)
 
 
@@ -195,3 +201,13 @@ def layer(*members: tarfile.TarInfo | tuple[tarfile.TarInfo, bytes]) -> FileRang
 def stream(data: bytes) -> FileRange:
     """Bytes as a whole file."""
     return whole_file(io.BytesIO(data))
+
+
+def pack_zstd(data: bytes) -> bytes:
+    """One frame with a checksum."""
+    return bytes(zstd.compress(data, options={zstd.CompressionParameter.checksum_flag: 1}))
+
+
+def skippable(data: bytes = b"pzstd") -> bytes:
+    """A frame of zstd or lz4 that a reader passes over."""
+    return struct.pack("<II", 0x184D2A50, len(data)) + data

@@ -110,7 +110,7 @@ def test_odd_resources_are_a_warning() -> None:
 
 
 def test_lenient_reading_reports_every_defect() -> None:
-    data = image(header={"magic": b".EIF", "version": 9, "reserved": 3}, tail=b"junk")  # type: ignore[dict-item]
+    data = image(header={"magic": b".EIF", "version": 9, "reserved": 3}, tail=b"junk")  # type: ignore[dict-item]  # the helper's values are integers or bytes
     codes = [one.code for one in scan_layout(io.BytesIO(data)).findings]
     assert codes == ["magic", "version", "reserved-nonzero", "trailing-data"]
 

@@ -36,7 +36,7 @@ def spec(**changes: object) -> ImageSpec:
         metadata=METADATA,
         arch=Arch.X86_64,
     )
-    return replace(made, **changes)  # type: ignore[arg-type]
+    return replace(made, **changes)  # type: ignore[arg-type]  # values of any field's type
 
 
 def signer(curve: Curve = Curve.P384) -> KeySigner:

@@ -79,7 +79,7 @@ def test_each_defect_is_found_with_what_mends_it(row: Row, tmp_path: Path) -> No
 
 
 def check_row(row: Row, folder: Path) -> None:
-    result = verdicts(facts_of(folder, **row.settings))[row.check]  # type: ignore[arg-type]
+    result = verdicts(facts_of(folder, **row.settings))[row.check]  # type: ignore[arg-type]  # any field's type
     assert result.verdict.state is row.state, result.verdict
     assert row.found in result.verdict.found
     line = result.fix_line(is_root=False) or ""
@@ -219,7 +219,7 @@ def test_what_cannot_be_read_is_a_skip_with_its_reason(tmp_path: Path) -> None:
     def examine(_facts: Facts) -> object:
         raise HostError("/proc/x: cannot be read (Input/output error)")
 
-    check = Check(id="a.b", group=Group.DISK, why="", examine=examine)  # type: ignore[arg-type]
+    check = Check(id="a.b", group=Group.DISK, why="", examine=examine)  # type: ignore[arg-type]  # the check raises, so its type has no verdict
     result = run_check(check, facts_of(trees.healthy(tmp_path)))
     assert result.verdict.state is State.SKIP
     assert "Input/output error" in result.verdict.found

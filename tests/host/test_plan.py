@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from enclave_payload import __main__ as payload
+from enclave_payload.limits import Limits
 from enclavectl.eif.errors import EifError
 from enclavectl.errors import UsageError
 from enclavectl.host.memory import (
@@ -19,7 +21,14 @@ from enclavectl.host.memory import (
     take_pages,
 )
 from enclavectl.host.plan import Demand, Plan, Supply, largest, make_plan, read_supply
-from enclavectl.host.requirements import EifFacts, read_eif, round_to_region
+from enclavectl.host.requirements import (
+    MIN_WORKERS,
+    PICTURE_MIB,
+    EifFacts,
+    payload_memory_mib,
+    read_eif,
+    round_to_region,
+)
 from enclavectl.nitro_cli.limits import boot_bound_s, minimum_memory_mib
 from tests.cli.command import enclavectl
 from tests.eif import samples
@@ -300,3 +309,21 @@ def test_a_host_that_is_no_folder_is_refused(tmp_path: Path) -> None:
     done = enclavectl("plan", "--host-root", tmp_path / "none", "--output", "json", home=tmp_path)
     assert done.status == 2
     assert "folder with a host's files" in str(done.error()["message"])
+
+
+def test_the_payloads_worst_case_is_that_of_its_own_limits() -> None:
+    assert Limits().picture_memory_bytes == PICTURE_MIB * MIB
+    assert MIN_WORKERS == payload.MIN_WORKERS
+    assert payload_memory_mib(1) == payload_memory_mib(2) == 600 + 2 * 896
+    assert payload_memory_mib(4) == 600 + 4 * 896
+
+
+@pytest.mark.parametrize(("memory_mib", "words"), [(8192, "which it has"), (1024, "decoder-failed")])
+def test_the_plan_shows_the_payloads_worst_case(tmp_path: Path, memory_mib: int, words: str) -> None:
+    trees.healthy(tmp_path / "host")
+    size = ("--memory", memory_mib, "--cpus", 4, "--host-root", tmp_path / "host")
+    shown = " ".join(enclavectl("plan", *size, home=tmp_path).out.split())
+    assert "takes 4184 MiB at worst" in shown
+    assert words in shown
+    found = enclavectl("plan", *size, "--output", "json", home=tmp_path).json()
+    assert found["needs"]["payload_memory_mib"] == 4184

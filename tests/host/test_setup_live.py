@@ -5,7 +5,6 @@ The programs that it calls are executables on the PATH, which change these folde
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -18,6 +17,7 @@ import pytest
 
 from tests.cli.command import COMMAND
 from tests.host import trees
+from tests.schemas.validation import parsed
 
 BOUND = ("etc", "sys", "proc/meminfo", "usr/share", "usr/sbin", "run/nitro_enclaves", "var/log")
 # Processes of its own too: another test's nitro-cli must not look like an enclave of this instance.
@@ -85,7 +85,7 @@ class Instance:
             timeout=100,
         )
         assert done.stdout, done.stderr
-        return done.returncode, json.loads(done.stdout), done.stderr
+        return done.returncode, parsed(done.stdout), done.stderr
 
     def ran(self) -> list[str]:
         lines = (self.root / "log").read_text().splitlines()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from tests.cli.command import Done, enclavectl
 
 BASE_IMAGE = os.environ.get("ENCLAVECTL_TEST_BASE_IMAGE", "")
+MACHINE = {"x86_64": 62, "aarch64": 183}[os.uname().machine]  # ELF's e_machine
 IS_REQUIRED = os.environ.get("ENCLAVECTL_TEST_REQUIRE_DOCKER") == "1"
 
 
@@ -26,7 +28,15 @@ def docker_environment() -> Mapping[str, str]:
         pytest.fail(reason)
     if reason is not None:
         pytest.skip(reason)
-    passed = ("DOCKER_HOST", "PIP_INDEX_URL", "PIP_CONFIG_FILE", "PIP_CERT", "SSL_CERT_FILE")
+    passed = (
+        "PATH",
+        "DOCKER_HOST",
+        "DOCKER_CONFIG",
+        "PIP_INDEX_URL",
+        "PIP_CONFIG_FILE",
+        "PIP_CERT",
+        "SSL_CERT_FILE",
+    )
     network = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
     return {key: os.environ[key] for key in (*passed, *network) if key in os.environ}
 
@@ -48,6 +58,10 @@ class Lane:
         return self.run("build", "--blobs", self.home / "blobs", *outputs, *arguments)
 
 
+# The smallest that an enclave could start: the header of a static program.
+APP = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\2\1\1", 2, MACHINE, 1, 0, 64, 0, 0, 64, 56, 0, 0, 0, 0)
+
+
 def own_image(folder: Path, dockerfile: str, **files: bytes) -> Path:
     """A context of one's own."""
     context = folder / "context"
@@ -55,4 +69,5 @@ def own_image(folder: Path, dockerfile: str, **files: bytes) -> Path:
     (context / "Dockerfile").write_text(dockerfile)
     for name, data in files.items():
         (context / name).write_bytes(data)
+        (context / name).chmod(0o755)
     return context

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import io
 import os
@@ -14,7 +15,7 @@ import pytest
 
 from enclavectl.artifacts.wheel import Wheel
 from enclavectl.errors import HostError, UsageError
-from enclavectl.image.context import folder_context, payload_context, write_context
+from enclavectl.image.context import folder_context, payload_context, warmup_sources, write_context
 from enclavectl.image.wheels import WheelStore
 from enclavectl.models.find import PACKAGED_ID, find_model
 
@@ -147,3 +148,14 @@ def test_a_context_of_many_files_is_not_held(tmp_path: Path) -> None:
     argv = [sys.executable, "-c", PEAK, str(tmp_path)]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True)
     assert int(done.stdout) < 300_000
+
+
+def test_the_warm_up_brings_all_that_it_imports_of_this_package() -> None:
+    """In the image there is no enclavectl: a module that is not brought ends the build."""
+    sources = warmup_sources()
+    for name, source in sources.items():
+        for node in ast.walk(ast.parse(source)):
+            imported = [node.module] if isinstance(node, ast.ImportFrom) else []
+            imported += [one.name for one in node.names] if isinstance(node, ast.Import) else []
+            ours = {one for one in imported if one and one.split(".")[0] == "enclavectl"}
+            assert ours <= sources.keys(), f"{name} imports {ours - sources.keys()}"

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -19,7 +19,8 @@ from socketserver import ThreadingUnixStreamServer
 import pytest
 
 from enclavectl.errors import HostError
-from enclavectl.image.engine import Engine
+from enclavectl.image.engine import BuildOptions, Engine
+from enclavectl.image.target import probe
 
 
 @contextmanager
@@ -63,7 +64,7 @@ def engine_that_says(
 
 
 def build(engine: Engine) -> str:
-    return engine.build(io.BytesIO(b"context"), {}, has_network=False, on_line=lambda _: None)
+    return engine.build(io.BytesIO(b"context"), BuildOptions(has_network=False), on_line=lambda _: None)
 
 
 def refusal(call: Callable[[], object]) -> str:
@@ -90,7 +91,8 @@ def test_an_engine_that_is_not_there_is_named(tmp_path: Path) -> None:
     ("error", "hint"),
     [
         ("write /x: no space left on device", "docker system df"),
-        ("the --mount option requires BuildKit", "docker build"),
+        ("dockerfile parse error line 4: unknown instruction: EXEC", "Heredocs need Docker 23"),
+        ("dockerfile parse error on line 2: unknown flag: parents", "# syntax=docker/dockerfile:1"),
     ],
 )
 def test_what_mends_a_failed_build_is_said(tmp_path: Path, error: str, hint: str) -> None:
@@ -138,3 +140,101 @@ def test_a_build_asks_the_engine_of_the_chosen_docker_context(tmp_path: Path) ->
         server.shutdown()
         thread.join()
     assert done.stdout == "28.0.1\n", done.stderr
+
+
+@contextmanager
+def engine_with(
+    folder: Path, answers: Mapping[str, tuple[int, object]]
+) -> Iterator[tuple[Engine, list[str]]]:
+    """An engine with these answers, by ``METHOD path``, and a list of what it is asked; None breaks off."""
+    import docker
+
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        address_string = lambda _: "unix"  # noqa: E731 - a Unix socket's client has no address
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def answer(self) -> None:
+            length = int(self.headers.get("Content-Length") or 0)
+            body = self.rfile.read(length).decode(errors="replace")
+            path = self.path.partition("?")[0].removeprefix("/v1.41")
+            asked.append(f"{self.command} {path} {body}".strip())
+            status, value = answers.get(f"{self.command} {path}", (200, {}))
+            if value is None:
+                self.close_connection = True
+                return
+            data = value if isinstance(value, bytes) else json.dumps(value).encode() if value else b""
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Transfer-Encoding", "chunked")  # by which the SDK knows a stream
+            self.end_headers()
+            self.wfile.write((b"%x\r\n%s\r\n" % (len(data), data) if data else b"") + b"0\r\n\r\n")
+
+        do_GET = do_POST = do_DELETE = answer  # noqa: N815 - the names that the server looks for
+
+    with ThreadingUnixStreamServer(str(folder / "docker.sock"), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        client = docker.DockerClient(base_url=f"unix://{folder}/docker.sock", version="1.41")
+        try:
+            yield Engine(client), asked
+        finally:
+            client.close()
+            server.shutdown()
+            thread.join()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ResourceWarning)
+                gc.collect()  # as above
+
+
+CREATED: dict[str, tuple[int, object]] = {
+    "POST /containers/create": (201, {"Id": "c1"}),
+    "GET /containers/c1/json": (200, {"Id": "c1"}),
+}
+
+
+def test_a_container_whose_command_cannot_start_is_removed(tmp_path: Path) -> None:
+    start = {"POST /containers/c1/start": (400, {"message": "exec: python3: not found"})}
+    with engine_with(tmp_path, {**CREATED, **start}) as (engine, asked):
+        words = refusal(lambda: probe(engine, "image:1"))
+    assert "has no python3 that runs" in words
+    assert asked[-1].startswith("DELETE /containers/c1")
+    assert '"enclavectl": "probe"' in asked[0]
+
+
+def test_an_engine_that_is_lost_says_nothing_of_the_base_image(tmp_path: Path) -> None:
+    gone: dict[str, tuple[int, object]] = {"POST /containers/c1/wait": (200, None)}
+    with engine_with(tmp_path, {**CREATED, **gone}) as (engine, asked):
+        words = refusal(lambda: probe(engine, "image:1"))
+    assert "python3 in image:1 failed" in words
+    assert "still running" in words
+    assert "has no python3" not in words
+    assert asked[-1].startswith("DELETE /containers/c1")
+
+
+def test_what_a_failed_build_made_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    lines = [
+        "Step 1/4 : FROM base",
+        " ---> aaaaaaaaaaaa",
+        "Step 2/4 : RUN one",
+        " ---> Using cache",
+        " ---> bbbbbbbbbbbb",
+        "Step 3/4 : COPY x y",
+        " ---> cccccccccccc",
+        "Step 4/4 : RUN two",
+        " ---> Running in dddddddddddd",
+        "Removing intermediate container dddddddddddd",
+        " ---> eeeeeeeeeeee",
+        "Step 5/5 : RUN false",
+    ]
+    said = [json.dumps({"stream": f"{line}\n"}) for line in lines]
+    said.append(json.dumps({"error": "the command returned 1"}))
+    build_answer: dict[str, tuple[int, object]] = {"POST /build": (200, "\r\n".join(said).encode())}
+    with engine_with(tmp_path, build_answer) as (engine, asked):
+        assert "the command returned 1" in refusal(lambda: build(engine))
+    removed = [line.removeprefix("DELETE /images/") for line in asked if line.startswith("DELETE")]
+    assert removed == ["eeeeeeeeeeee", "cccccccccccc"]

@@ -26,7 +26,7 @@ from enclave_payload.media import MediaType
 from enclave_payload.messages import AnswerKind, RefusalCode
 from enclave_payload.seal import SuiteId
 from enclavectl.attestation import Policy, Release, Trust, aws_nitro_root, render_policy, verify
-from enclavectl.client.pictures import media_type_of
+from enclavectl.client.formats import media_type_of
 from enclavectl.eif.build import ImageSpec, build_image
 from enclavectl.eif.file_range import bytes_range
 from enclavectl.eif.format import Arch

@@ -18,14 +18,14 @@ from enclavectl.eif.file_range import whole_file
 from enclavectl.eif.ramdisk.application import write_application
 from enclavectl.eif.ramdisk.archive import open_archive
 from enclavectl.eif.ramdisk.entries import read_export
-from enclavectl.eif.ramdisk.layers import Implied
+from enclavectl.eif.ramdisk.layers import ImpliedDirectories
 from enclavectl.eif.ramdisk.ramdisks import Mode, application_entries, init_lines, write_ramdisk
 from enclavectl.image.context import payload_context, write_context
 from enclavectl.image.plan import lock_wheels
 from enclavectl.image.target import PROBE, parse_probe
 from enclavectl.image.wheels import WheelStore
 from enclavectl.models.find import PACKAGED_DIR, find_model
-from tests.image.engine import BASE_IMAGE, Lane, own_image
+from tests.image.engine import APP, BASE_IMAGE, Lane, own_image
 from tests.image.test_nitro import fake
 
 if TYPE_CHECKING:
@@ -149,15 +149,16 @@ def test_one_changed_byte_of_the_model_is_named(lane: Lane, payload: Path, tmp_p
 
 def test_findings_pass_with_a_reason_and_are_kept_in_the_lock(lane: Lane, tmp_path: Path) -> None:
     dockerfile = 'FROM scratch\nCOPY app /bin/app\nUSER 7\nENTRYPOINT ["/bin/app"]\nCMD ["serve"]\n'
-    context = own_image(tmp_path, dockerfile, app=b"app")
+    context = own_image(tmp_path, dockerfile, app=APP)
     refused = lane.build(tmp_path, "--dockerfile", context)
     assert refused.error()["code"] == "lint-entrypoint-and-cmd"
     assert "relative-command" in str(refused.error()["message"])
-    allowed = ["--allow", "entrypoint-and-cmd=a test", "--allow", "relative-command=a test"]
+    rules = ("entrypoint-and-cmd", "relative-command", "command")
+    allowed = [word for rule in rules for word in ("--allow", f"{rule}=a test")]
     done = lane.build(tmp_path, "--dockerfile", context, *allowed)
     assert done.status == 0, done.err
     lock = json.loads((tmp_path / "enclavectl.lock.json").read_bytes())
-    assert lock["allowed"] == {"entrypoint-and-cmd": "a test", "relative-command": "a test"}
+    assert lock["allowed"] == dict.fromkeys(rules, "a test")
     assert {one["rule"] for one in lock["findings"]} >= {"ignored-setting", "relative-command"}
 
 
@@ -166,7 +167,7 @@ def test_nitro_cli_is_given_a_name_for_the_image_that_was_built(
 ) -> None:
     """An executable in its place copies an image file of ours and prints its PCRs."""
     dockerfile = f'FROM scratch\nCOPY app /app\nLABEL test={tmp_path}\nCMD ["/app"]\n'
-    context = own_image(tmp_path, dockerfile, app=b"app")
+    context = own_image(tmp_path, dockerfile, app=APP)
     pcrs = read_lock(payload / "enclavectl.lock.json").pcrs
     said = json.dumps({"Measurements": {"HashAlgorithm": "Sha384 { ... }", **pcrs}})
     environ = fake(tmp_path, f"cp {payload}/enclave.eif \"$output\"; echo '{said}'")
@@ -199,9 +200,7 @@ def test_dry_run_says_what_it_would_do_and_writes_nothing(lane: Lane, payload: P
 
 
 def test_dry_run_of_an_image_that_is_there_lints_it(lane: Lane, tmp_path: Path) -> None:
-    context = own_image(
-        tmp_path, 'FROM scratch\nCOPY app /app\nENV MY_TOKEN=abcd\nCMD ["/app"]\n', app=b"app"
-    )
+    context = own_image(tmp_path, 'FROM scratch\nCOPY app /app\nENV MY_TOKEN=abcd\nCMD ["/app"]\n', app=APP)
     with connect_to(lane) as client:
         client.images.build(path=str(context), tag="enclavectl-test-dry:1", network_mode="none")
         try:
@@ -246,7 +245,7 @@ def test_layers_flatten_to_what_docker_exports(lane: Lane, tmp_path: Path) -> No
             container.remove()
     ours, exported = io.BytesIO(), io.BytesIO()
     with open_archive(tmp_path / "image.tar") as archive:
-        assert write_application(ours, archive, Mode.NITRO_CLI).implied == Implied()
+        assert write_application(ours, archive, Mode.NITRO_CLI).implied == ImpliedDirectories()
         cmd, env = init_lines(archive.config.command()), init_lines(archive.config.env)
     with (tmp_path / "export.tar").open("rb") as file:
         entries = application_entries(read_export(whole_file(file)), cmd=cmd, env=env)

@@ -15,9 +15,12 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from enclavectl.image.engine import LABEL
 from tests.cli.command import COMMAND, Done, enclavectl
 from tests.eif import samples
-from tests.image.engine import BASE_IMAGE, Lane, own_image
+from tests.image.engine import APP, BASE_IMAGE, Lane, own_image
+from tests.image.test_lane import connect_to
+from tests.schemas.validation import check_output
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 
@@ -71,11 +74,38 @@ def test_a_failing_step_says_why_and_leaves_nothing(lane: Lane, tmp_path: Path) 
     assert {path.name for path in tmp_path.iterdir()} == {"context"}
 
 
+def left_in(lane: Lane) -> tuple[set[str], set[str]]:
+    """The engine's containers and its images, those of the classic builder's steps as well."""
+    with connect_to(lane) as client:
+        containers = {str(one.id) for one in client.containers.list(all=True, ignore_removed=True)}
+        return containers, {str(one.id) for one in client.images.list(all=True)}
+
+
+@pytest.mark.parametrize("builder", ["buildkit", "classic"])
+def test_a_failed_build_leaves_nothing_in_the_engine(lane: Lane, tmp_path: Path, builder: str) -> None:
+    text = f"FROM {BASE_IMAGE}\nCOPY app /app\nRUN echo {tmp_path} >/made\nRUN exit 3\n"
+    by = lane if builder == "buildkit" else Lane(lane.home, {**lane.environ, "PATH": str(tmp_path)})
+    before = left_in(lane)
+    done = by.build(tmp_path, "--dockerfile", own_image(tmp_path, text, app=str(tmp_path).encode()))
+    assert done.status == 3
+    assert left_in(lane) == before
+
+
+def test_what_a_build_leaves_has_its_label(lane: Lane, tmp_path: Path) -> None:
+    text = f'FROM scratch\nCOPY app /app\nLABEL test={tmp_path}\nCMD ["/app"]\n'
+    done = lane.build(tmp_path, "--dockerfile", own_image(tmp_path, text, app=APP))
+    assert done.status == 0, done.err
+    image = done.json()["image"]
+    assert isinstance(image, dict)
+    with connect_to(lane) as client:
+        assert LABEL in client.images.get(str(image["id"])).labels
+
+
 def test_a_base_image_that_is_not_there_or_has_no_python_is_explained(lane: Lane, tmp_path: Path) -> None:
     absent = lane.build(tmp_path, "--base-image", "registry.invalid/none:1")
     assert absent.status == 3
     assert absent.error()["code"] == "image-missing"
-    context = own_image(tmp_path, 'FROM scratch\nCOPY app /app\nCMD ["/app"]\n', app=b"app")
+    context = own_image(tmp_path, 'FROM scratch\nCOPY app /app\nCMD ["/app"]\n', app=APP)
     built = lane.build(tmp_path, "--dockerfile", context)
     image = built.json()["image"]
     assert isinstance(image, dict)
@@ -126,6 +156,8 @@ def test_a_dockerfile_such_as_the_tutorials_is_refused(lane: Lane, tmp_path: Pat
         "--allow",
         "relative-command=a test",
         "--allow",
+        "command=a test",
+        "--allow",
         "private-key=a test",
     )
     assert allowed.status == 0, allowed.err
@@ -147,6 +179,7 @@ def limited(lane: Lane, folder: Path, mib: int, *arguments: object) -> Done:
         timeout=500,
         check=False,
     )
+    check_output(done.stdout)
     return Done(status=done.returncode, out=done.stdout, err=done.stderr)
 
 
@@ -181,7 +214,7 @@ def small_file_system(folder: Path, size: str) -> Iterator[Path]:
 
 
 def test_a_lock_that_cannot_be_written_leaves_the_old_image(lane: Lane, tmp_path: Path) -> None:
-    context = own_image(tmp_path, 'FROM scratch\nCOPY app /app\nCMD ["/app"]\n', app=b"app")
+    context = own_image(tmp_path, 'FROM scratch\nCOPY app /app\nCMD ["/app"]\n', app=APP)
     (tmp_path / "enclave.eif").write_bytes(b"the old one")
     outputs = ["--blobs", lane.home / "blobs", "--to", tmp_path / "enclave.eif"]
     with small_file_system(tmp_path / "small", "16k") as small:

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from enclavectl.image.findings import Rule
 from enclavectl.image.secrets import secret_arguments, secret_variables, secrets_in, secrets_in_text
 from tests.eif import samples
+from tests.eif.samples import pack_zstd
 
 EC_KEY = samples.key_pem(ec.generate_private_key(ec.SECP256R1()))
 KEYS = {
@@ -129,6 +130,7 @@ PACKED = {
     "two gzip files": gzip.compress(NOISE) + gzip.compress(EC_KEY),
     "bzip2": bz2.compress(NOISE + EC_KEY),
     "xz": lzma.compress(NOISE + EC_KEY),
+    "zstd": pack_zstd(NOISE + EC_KEY),
     "zip": zipped("key.pem", EC_KEY),
     "stored in a zip": zipped("key.pem", EC_KEY, zipfile.ZIP_STORED),
     "zip in tar.gz": gzip.compress(tarred("app.zip", zipped("key.pem", EC_KEY))),

@@ -10,15 +10,8 @@ from enclave_payload import classifier
 from enclave_payload.card import Label
 from enclavectl.errors import UsageError
 from enclavectl.models.card import parse_model_card, read_card
-from enclavectl.models.find import (
-    CARD_NAME,
-    MAX_WEIGHTS_BYTES,
-    PACKAGED_DIR,
-    PACKAGED_ID,
-    find_model,
-    installed_models,
-    load_weights,
-)
+from enclavectl.models.find import CARD_NAME, PACKAGED_DIR, PACKAGED_ID, find_model, installed_models
+from enclavectl.models.weights import MAX_WEIGHTS_BYTES, load_weights
 
 WEIGHTS = b"these bytes stand for weights; nothing here runs them"
 CARD = f"""\

@@ -27,7 +27,8 @@ from enclavectl.artifacts.names import LOCK_NAME
 from enclavectl.backends.local.records import ensure_root
 from enclavectl.eif.build import ImageSpec, build_image
 from enclavectl.eif.format import Arch
-from enclavectl.models.find import PACKAGED_ID, find_model, load_weights
+from enclavectl.models.find import PACKAGED_ID, find_model
+from enclavectl.models.weights import load_weights
 from tests.cli.command import Done
 from tests.eif import samples
 from tests.nitro.fake.place import Place, Settings

@@ -14,6 +14,7 @@ import pytest
 from tests.e2e.cli import is_alive, kill, sample, wait_until
 from tests.nitro.cli import NitroCli, command_lines
 from tests.nitro.host import FakeHost
+from tests.schemas.validation import parsed
 
 STAMPED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z .*")
 
@@ -128,7 +129,7 @@ def test_nobody_talks_while_the_first_hash_runs(cli: NitroCli) -> None:
             pass
         cli.fake.let_go("hash")
         out, _ = lister.communicate(timeout=60)
-    assert [one["state"] for one in json.loads(out)["enclaves"]] == ["RUNNING"]
+    assert [one["state"] for one in parsed(out)["enclaves"]] == ["RUNNING"]
     assert len(cli.fake.enclaves()) == 1
 
 

@@ -40,7 +40,7 @@ def test_without_a_cid_the_driver_chooses() -> None:
 def test_what_the_driver_would_refuse_is_refused_at_once(wrong: dict[str, object]) -> None:
     given = {"eif": EIF, "memory_mib": 64, "name": "n", **wrong}
     with pytest.raises(UsageError):
-        RunEnclave(**given)  # type: ignore[arg-type]
+        RunEnclave(**given)  # type: ignore[arg-type]  # values of any field's type
 
 
 @pytest.mark.parametrize("cid", [0, 1, 2, 3, 2**32 - 1, 2**32, -1])

@@ -32,7 +32,7 @@ def encoded(picture: Image.Image, media_type: MediaType, **options: object) -> b
 
 
 def decoded(data: bytes, media_type: MediaType) -> Image.Image:
-    picture = decode_picture(data, media_type, width=96, height=64)
+    picture = decode_picture(data, media_type, width=96, height=64).image
     assert (picture.mode, picture.size) == ("RGB", (96, 64))
     return picture
 

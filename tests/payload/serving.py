@@ -5,20 +5,15 @@ import io
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self
 
 from PIL import Image
 
 from enclave_payload.card import ModelCard
-from enclave_payload.classifier import ModelError
-from enclave_payload.contents import (
-    PARTS_PER_BILLION,
-    Delivery,
-    Outcome,
-    Request,
-)
+from enclave_payload.contents import PARTS_PER_BILLION, Delivery, Outcome, Problem, Request
+from enclave_payload.decoder import DecoderLostError, Finding, Preempted
 from enclave_payload.limits import Limits
 from enclave_payload.media import MediaType
 from enclave_payload.messages import (
@@ -31,8 +26,10 @@ from enclave_payload.messages import (
     transcript_hash,
 )
 from enclave_payload.nsm import Attester
+from enclave_payload.picture import PictureError, decode_picture
 from enclave_payload.seal import SuiteId, generate_keys, request_info
 from enclave_payload.server import Server, Service
+from enclave_payload.verdict import Verdict
 from enclave_payload.wire import Frame, FrameReader, FrameType
 from enclavectl.net.refusal import Refusal, parse_refusal
 from enclavectl.protocol.answers import Answer, parse_answer, parse_outcome
@@ -50,6 +47,7 @@ KEYS = generate_keys()
 # Colors that the classifier below does not take.
 BREAKS_THE_MODEL = (1, 2, 3)
 BREAKS_THE_CLASSIFIER = (3, 2, 1)
+LOSES_THE_DECODERS = (2, 1, 3)
 
 
 def picture_of(color: tuple[int, int, int]) -> bytes:
@@ -68,7 +66,12 @@ def eventually(is_true: Callable[[], bool]) -> None:
 
 
 class RedClassifier:
-    """Sees how red a picture is. ``gate`` holds it inside ``classify`` while cleared."""
+    """Sees how red a picture is. ``gate`` holds it inside ``classify`` while cleared.
+
+    With ``is_slow`` it holds red pictures only, which take long and give way to others.
+    """
+
+    is_slow = False
 
     def __init__(self) -> None:
         self.gate = threading.Event()
@@ -79,16 +82,25 @@ class RedClassifier:
     def card(self) -> ModelCard:
         return CARD
 
-    def classify(self, picture: Image.Image) -> Mapping[str, int]:
+    def classify(self, picture: bytes, media_type: MediaType, may_stay: Callable[[], bool]) -> Finding:
+        try:
+            image = decode_picture(picture, media_type, width=CARD.width, height=CARD.height).image
+        except PictureError as error:
+            return Finding(Verdict(problem=error.problem))
         self.entered.release()
-        assert self.gate.wait(PATIENCE_S)
-        color = picture.getpixel((0, 0))
+        color = image.getpixel((0, 0))
+        is_held = not self.is_slow or color == (255, 0, 0)
+        while is_held and not self.gate.wait(0.01):
+            if self.is_slow and not may_stay():
+                raise Preempted
         if color == BREAKS_THE_MODEL:
-            raise ModelError("the outputs are not probabilities")
+            return Finding(Verdict(problem=Problem.MODEL_FAILED))
         if color == BREAKS_THE_CLASSIFIER:
             raise ZeroDivisionError
+        if color == LOSES_THE_DECODERS:
+            raise DecoderLostError("they are gone")
         assert isinstance(color, tuple)
-        return redness(color[0])
+        return Finding(Verdict(probabilities_ppb=tuple(redness(color[0]).values())))
 
 
 def redness(red: int) -> dict[str, int]:
@@ -228,6 +240,12 @@ class RunningServer:
         sock = socket.socket(socket.AF_UNIX)
         sock.connect(str(self.path))
         return Peer(sock)
+
+    @contextlib.contextmanager
+    def connect_many(self, count: int) -> Iterator[list[Peer]]:
+        """So many peers, in the order in which they connected."""
+        with contextlib.ExitStack() as stack:
+            yield [stack.enter_context(self.connect()) for _ in range(count)]
 
     def stop(self) -> None:
         self._server.stop()

@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from enclave_payload.card import CardError, Label, ModelCard
+from enclave_payload.card import CardError, Label, ModelCard, load_card
 from enclave_payload.classifier import (
     MAX_WEIGHTS_BYTES,
     ModelError,
     TFLiteClassifier,
     check_weights,
-    load_classifiers,
+    load_classifier,
 )
 from enclave_payload.contents import PARTS_PER_BILLION
-from enclavectl.models.find import find_model, load_weights
+from enclavectl.models.find import find_model
+from enclavectl.models.weights import load_weights
 
 
 @pytest.fixture(scope="module")
@@ -86,23 +87,21 @@ def test_the_runtime_agrees_with_itself_when_it_is_asked_directly(card: ModelCar
     assert list(found.values()) == [round(float(share) * PARTS_PER_BILLION) for share in expected]
 
 
-def test_a_folder_gives_as_many_classifiers_as_there_are_workers(folder: Path, card: ModelCard) -> None:
-    classifiers = load_classifiers(folder, 3)
-    assert [classifier.card for classifier in classifiers] == [card] * 3
-    assert len({tuple(classifier.classify(noise(1, card)).values()) for classifier in classifiers}) == 1
+def test_a_folder_gives_the_classifier_of_its_card(folder: Path, card: ModelCard) -> None:
+    assert load_classifier(folder).card == load_card(folder) == card
 
 
 @pytest.mark.parametrize("name", ["model.json", "model.tflite"])
 def test_a_folder_that_lacks_a_file_is_refused(folder: Path, name: str) -> None:
     (folder / name).unlink()
     with pytest.raises(FileNotFoundError):
-        load_classifiers(folder, 1)
+        load_classifier(folder)
 
 
 def test_a_card_that_is_damaged_is_refused(folder: Path) -> None:
     (folder / "model.json").write_bytes((folder / "model.json").read_bytes()[:-1])
     with pytest.raises(CardError):
-        load_classifiers(folder, 1)
+        load_classifier(folder)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +118,7 @@ def test_weights_that_are_not_the_cards_are_refused(folder: Path, change: Callab
     with pytest.raises(
         ModelError, match=r"^weights: the card names SHA-256 [0-9a-f]{64}, found [0-9a-f]{64}$"
     ):
-        load_classifiers(folder, 1)
+        load_classifier(folder)
 
 
 @pytest.mark.parametrize("weights", [b"", b"\0" * 64, b"\x08\x07onnx" * 99, b"<!DOCTYPE html>"])

@@ -130,15 +130,70 @@ def test_over_the_outbox_is_refused_here_and_told_so(tmp_path: Path) -> None:
             assert listener.next_outcome()[0] == counter
 
 
-def test_a_bug_in_a_classifier_does_not_use_up_the_outbox(tmp_path: Path) -> None:
+def test_a_bug_in_a_classifier_gives_no_receipt_and_does_not_use_up_the_outbox(tmp_path: Path) -> None:
     with serving(tmp_path, limits=Limits(outbox_answers=1, redial_s=0.02)) as server:
         for _ in range(3):
             with server.connect() as peer:
                 peer.challenge().send(
                     peer.request_frame(0, picture_of(BREAKS_THE_CLASSIFIER), delivery=Delivery.OUT)
                 )
-                assert peer.next_answer().kind is AnswerKind.RECEIPT
                 assert peer.next_frame() is None
         with server.connect() as peer:
             peer.challenge()
             ask_out(peer, 0)
+
+
+def test_a_picture_without_an_answer_is_told_here_and_takes_no_place(tmp_path: Path) -> None:
+    limits = Limits(outbox_answers=1, redial_s=0.02)
+    bad = [(b"", Problem.EMPTY), (b"garbage", Problem.UNREADABLE), (b"", Problem.EMPTY)]
+    with serving(tmp_path, limits=limits) as server, server.connect() as peer:
+        peer.challenge()
+        for counter, (picture, problem) in enumerate(bad):
+            peer.send(peer.request_frame(counter, picture, delivery=Delivery.OUT))
+            assert peer.next_outcome()[1].problem is problem
+        ask_out(peer, 3)
+
+
+def test_a_session_has_a_quota_and_the_others_go_on(tmp_path: Path) -> None:
+    limits = Limits(outbox_answers=10, outbox_answers_per_session=2, redial_s=0.02)
+    with serving(tmp_path, limits=limits) as server, server.connect() as greedy, server.connect() as other:
+        greedy.challenge()
+        ask_out(greedy, 0)
+        ask_out(greedy, 1)
+        greedy.ask(2, delivery=Delivery.OUT)
+        assert greedy.next_outcome()[1].problem is Problem.OUTBOX_FULL
+        other.challenge()
+        ask_out(other, 0)
+
+
+def test_where_all_is_full_the_oldest_answer_of_the_greediest_gives_way(tmp_path: Path) -> None:
+    limits = Limits(outbox_answers=3, redial_s=0.02)
+    with serving(tmp_path, limits=limits) as server, server.connect() as greedy, server.connect() as other:
+        greedy.challenge()
+        for counter in range(3):
+            ask_out(greedy, counter)
+        other.challenge()
+        ask_out(other, 7)
+        with listening(tmp_path) as accept, accept() as listener:
+            listener.challenge()
+            assert [listener.next_outcome()[0] for _ in range(3)] == [1, 2, 7]
+
+
+def test_a_listener_that_stays_silent_does_not_hold_the_connection(tmp_path: Path) -> None:
+    limits = Limits(redial_s=0.02, challenge_s=0.1)
+    with listening(tmp_path) as accept, serving(tmp_path, limits=limits), accept() as silent:
+        with accept() as listener:
+            assert listener.challenge().evidence.document.startswith(NONCE)
+        silent.assert_ended(RefusalCode.SLOW)
+
+
+def test_the_connection_to_the_listener_needs_no_place_of_the_others(tmp_path: Path) -> None:
+    limits = Limits(redial_s=0.02, connections=1, unproven_connections=1)
+    with serving(tmp_path, limits=limits) as server, server.connect() as one, server.connect() as two:
+        one.challenge()
+        two.challenge()
+        with listening(tmp_path) as accept, accept() as listener:
+            listener.challenge()
+            assert one.is_served()
+            with server.connect() as three:
+                assert three.challenge().is_served()

@@ -104,9 +104,10 @@ def test_pixels_that_rgb_can_stand_for_are_converted(mode: str, media_type: Medi
 
 def test_transparent_means_white() -> None:
     picture = upright().convert("RGBA")
-    picture.putalpha(Image.new("L", picture.size, 0))
-    white = Image.new("RGB", (96, 64), "white")
-    assert_close(decoded(encoded(picture, MediaType.PNG), MediaType.PNG), white, 0.1)
+    picture.paste((0, 0, 0, 0), (0, 0, 48, 32))
+    expected = upright()
+    expected.paste("white", (0, 0, 48, 32))
+    assert_close(decoded(encoded(picture, MediaType.PNG), MediaType.PNG), expected, 0.1)
     half = Image.new("LA", (96, 64), (0, 128))
     gray = Image.new("RGB", (96, 64), (127, 127, 127))
     assert_close(decoded(encoded(half, MediaType.PNG), MediaType.PNG), gray, 1)
@@ -114,8 +115,10 @@ def test_transparent_means_white() -> None:
 
 @pytest.mark.parametrize("mode", ["P", "L", "RGB", "1"])
 def test_a_transparent_color_means_white(mode: str) -> None:
-    picture = Image.new("RGB", (96, 64), "black").convert(mode)
-    key = {"P": picture.getpixel((0, 0)), "L": 0, "RGB": (0, 0, 0), "1": 0}[mode]
+    picture = Image.new("RGB", (96, 64), "black")
+    picture.paste("white", (0, 0, 48, 32))
+    picture = picture.convert(mode)
+    key = {"P": picture.getpixel((95, 63)), "L": 0, "RGB": (0, 0, 0), "1": 0}[mode]
     data = encoded(picture, MediaType.PNG, transparency=key)
     assert_close(decoded(data, MediaType.PNG), Image.new("RGB", (96, 64), "white"), 0.1)
 

@@ -106,7 +106,7 @@ def test_a_picture_without_an_answer_gets_its_problem_and_the_next_an_answer(
 
 
 def test_a_bug_in_a_classifier_costs_one_connection_and_no_worker(tmp_path: Path) -> None:
-    with serving(tmp_path, workers=1) as server, server.connect() as other:
+    with serving(tmp_path, limits=Limits(tally_s=3600)) as server, server.connect() as other:
         other.challenge()
         for _ in range(3):
             with server.connect() as peer:
@@ -114,7 +114,7 @@ def test_a_bug_in_a_classifier_costs_one_connection_and_no_worker(tmp_path: Path
                 peer.send(peer.request_frame(0, picture_of(BREAKS_THE_CLASSIFIER)))
                 assert peer.next_frame() is None
         assert other.is_served()
-        assert server.log.count("a request failed: ZeroDivisionError") == 3
+    assert "a request failed: ZeroDivisionError (3)" in server.log
 
 
 def test_a_request_that_cannot_be_opened_ends_its_session_only(tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_nothing_is_left_of_200_connections(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         with server.connect() as peer:
             assert peer.challenge().is_served()
-        eventually(lambda: threading.active_count() <= 4)
+        eventually(lambda: threading.active_count() <= 5)
         threads, fds = threading.active_count(), len(list(descriptors.iterdir()))
         for number in range(200):
             with server.connect() as peer:

@@ -16,24 +16,44 @@ from tests.payload.serving import NONCE, PATIENCE_S, Peer, eventually, picture_o
 class TestBounds:
     """What is over a bound is refused with BUSY while the others are served on."""
 
-    def test_connections(self, tmp_path: Path) -> None:
-        with serving(tmp_path, limits=Limits(connections=2)) as server, server.connect() as one:
-            two = server.connect().challenge()
-            one.challenge()
-            for counter in range(3):
-                with server.connect() as over:
-                    over.assert_ended(RefusalCode.BUSY)
-                assert one.is_served(counter)
-            two.sock.close()
-            eventually(lambda: self.is_taken(server.connect()))
+    def test_of_strangers_the_one_that_has_said_least_for_longest_gives_way(self, tmp_path: Path) -> None:
+        limits = Limits(connections=1, unproven_connections=2)
+        with serving(tmp_path, limits=limits) as server, server.connect() as attested:
+            attested.challenge()
+            with server.connect_many(5) as silent:
+                for peer in silent[:3]:
+                    peer.assert_ended(RefusalCode.BUSY)
+                assert attested.is_served()
 
-    @staticmethod
-    def is_taken(peer: Peer) -> bool:
-        with peer:
-            peer.send(challenge_frame(Challenge(NONCE)))
-            frame = peer.next_frame()
-            assert frame is not None
-            return frame.type.name == "EVIDENCE"
+    def test_no_number_of_strangers_takes_the_place_of_who_has_asked(self, tmp_path: Path) -> None:
+        limits = Limits(connections=2, unproven_connections=2)
+        with serving(tmp_path, limits=limits) as server, server.connect_many(2) as known:
+            assert all(peer.challenge().is_served() for peer in known)
+            with server.connect_many(10) as strangers:
+                for peer in strangers[:8]:
+                    peer.assert_ended(RefusalCode.BUSY)
+                assert all(peer.is_served(1) for peer in known)
+
+    def test_of_those_who_have_asked_the_one_idle_for_longest_gives_way(self, tmp_path: Path) -> None:
+        with serving(tmp_path, limits=Limits(connections=2)) as server, server.connect_many(3) as peers:
+            assert all(peer.challenge().is_served() for peer in peers)
+            peers[0].assert_ended(RefusalCode.BUSY)
+            assert all(peer.is_served(1) for peer in peers[1:])
+
+    @pytest.mark.parametrize("first", range(2))
+    def test_bytes_of_unfinished_frames_of_all(self, tmp_path: Path, first: int) -> None:
+        """Strangers give way, the oldest frame first; one who has asked is heard to the end."""
+        limits = Limits(unfinished_bytes=300_000)
+        with serving(tmp_path, limits=limits) as server, server.connect_many(3) as [known, *strangers]:
+            assert known.challenge().is_served()
+            frame = known.request_frame(1, bytes(200_000))
+            known.send(frame[:120_000])
+            for peer in (strangers[first], strangers[1 - first]):
+                peer.challenge()
+                peer.send(peer.request_frame(0, bytes(200_000))[:120_000])
+            strangers[first].assert_ended(RefusalCode.BUSY)
+            known.send(frame[120_000:])
+            assert known.next_outcome()[1].problem is Problem.UNREADABLE
 
     def test_requests_in_flight_of_a_connection(self, tmp_path: Path) -> None:
         limits = Limits(in_flight_per_connection=2)
@@ -55,22 +75,51 @@ class TestBounds:
             eventually(lambda: greedy.is_served(3))
 
     def test_queued_requests(self, tmp_path: Path) -> None:
-        limits = Limits(queued_requests=2)
-        with serving(tmp_path, limits=limits) as server, server.connect() as peer, server.connect() as other:
+        with serving(tmp_path, limits=Limits(queued_requests=2)) as server, server.connect() as peer:
             [classifier] = server.classifiers
             classifier.gate.clear()
             peer.challenge().ask(0)
-            other.challenge()
             assert classifier.entered.acquire(timeout=30)  # taken: the queue is empty again
-            peer.ask(1)
-            peer.ask(2)
-            peer.ask(3)
+            for counter in range(1, 4):
+                peer.ask(counter)
             self.assert_busy(peer, 3)
-            other.ask(0)
-            self.assert_busy(other, 0)
             classifier.gate.set()
             assert [peer.next_outcome()[0] for _ in range(3)] == [0, 1, 2]
-            assert other.is_served(1)
+
+    def test_who_has_most_in_a_full_queue_gives_way_to_who_has_less(self, tmp_path: Path) -> None:
+        limits = Limits(queued_requests=4)
+        with (
+            serving(tmp_path, limits=limits) as server,
+            server.connect() as greedy,
+            server.connect() as other,
+        ):
+            [classifier] = server.classifiers
+            classifier.gate.clear()
+            greedy.challenge().ask(0)
+            assert classifier.entered.acquire(timeout=30)
+            for counter in range(1, 5):
+                greedy.ask(counter)
+            other.challenge().ask(0, 51)
+            self.assert_busy(greedy, 4)
+            classifier.gate.set()
+            assert sorted(greedy.next_outcome()[0] for _ in range(4)) == [0, 1, 2, 3]
+            assert other.next_outcome()[1].probabilities_ppb == redness(51)
+
+    def test_among_equals_in_a_full_queue_a_stranger_gives_way(self, tmp_path: Path) -> None:
+        limits = Limits(queued_requests=1)
+        with serving(tmp_path, limits=limits) as server, server.connect() as known:
+            [classifier] = server.classifiers
+            assert known.challenge().is_served()
+            assert classifier.entered.acquire(timeout=30)
+            classifier.gate.clear()
+            with server.connect() as holding, server.connect() as stranger:
+                holding.challenge().ask(0)
+                assert classifier.entered.acquire(timeout=30)
+                stranger.challenge().ask(0)
+                known.ask(1, 51)
+                self.assert_busy(stranger, 0)
+                classifier.gate.set()
+                assert known.next_outcome()[1].probabilities_ppb == redness(51)
 
     def test_queued_bytes(self, tmp_path: Path) -> None:
         limits = Limits(queued_bytes=10_000)
@@ -101,16 +150,21 @@ class TestDeadlines:
     """Who does not read or write in time is cut off; who waits for us is not."""
 
     def test_a_peer_that_says_nothing(self, tmp_path: Path) -> None:
-        with serving(tmp_path, limits=Limits(idle_s=0.1)) as server, server.connect() as peer:
+        with serving(tmp_path, limits=Limits(challenge_s=0.1)) as server, server.connect() as peer:
             peer.assert_ended(RefusalCode.SLOW)
 
     def test_a_peer_that_says_nothing_after_its_challenge(self, tmp_path: Path) -> None:
-        with serving(tmp_path, limits=Limits(idle_s=1)) as server, server.connect() as peer:
+        with serving(tmp_path, limits=Limits(first_request_s=0.5)) as server, server.connect() as peer:
             peer.challenge().assert_ended(RefusalCode.SLOW)
 
+    def test_a_peer_that_says_nothing_after_its_answer(self, tmp_path: Path) -> None:
+        with serving(tmp_path, limits=Limits(idle_s=0.5)) as server, server.connect() as peer:
+            assert peer.challenge().is_served()
+            peer.assert_ended(RefusalCode.SLOW)
+
     @pytest.mark.parametrize("sent", [b"\0", challenge_frame(Challenge(NONCE))[:-1]])
-    def test_half_a_frame(self, tmp_path: Path, sent: bytes) -> None:
-        with serving(tmp_path, limits=Limits(frame_s=0.1)) as server, server.connect() as peer:
+    def test_half_a_challenge(self, tmp_path: Path, sent: bytes) -> None:
+        with serving(tmp_path, limits=Limits(challenge_s=0.1)) as server, server.connect() as peer:
             peer.send(sent)
             peer.assert_ended(RefusalCode.SLOW)
 
@@ -120,7 +174,7 @@ class TestDeadlines:
             peer.assert_ended(RefusalCode.SLOW)
 
     def test_a_byte_now_and_then_does_not_hold_a_place(self, tmp_path: Path) -> None:
-        with serving(tmp_path, limits=Limits(frame_s=0.3)) as server, server.connect() as peer:
+        with serving(tmp_path, limits=Limits(challenge_s=0.3)) as server, server.connect() as peer:
             for byte in challenge_frame(Challenge(NONCE))[:-1]:
                 peer.send(bytes([byte]))
                 time.sleep(0.1)

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enclave_payload.cbor import Encodable, encode
-from enclave_payload.contents import PARTS_PER_BILLION, ContentError, Outcome, Problem, Timings
+from enclave_payload.contents import PARTS_PER_BILLION, ContentError, Outcome, Problem, Remark, Timings
 from enclave_payload.messages import ANSWER_CIPHERTEXT_BYTES, AnswerKind, answer_frame, request_id
 from enclave_payload.wire import HEADER_BYTES, WireError
 from enclavectl.protocol.answers import Answer, parse_answer, parse_outcome
@@ -14,7 +14,14 @@ timings = st.builds(Timings, queue_us=microseconds, decode_us=microseconds, infe
 names = st.text(max_size=32)
 probabilities = st.dictionaries(names, st.integers(0, PARTS_PER_BILLION), min_size=1, max_size=20)
 outcomes = st.one_of(
-    st.builds(Outcome, model_id=names, model_sha256=names, timings=timings, probabilities_ppb=probabilities),
+    st.builds(
+        Outcome,
+        model_id=names,
+        model_sha256=names,
+        timings=timings,
+        probabilities_ppb=probabilities,
+        remarks=st.lists(st.sampled_from(Remark), unique=True).map(tuple),
+    ),
     st.builds(Outcome, model_id=names, model_sha256=names, timings=timings, problem=st.sampled_from(Problem)),
 )
 OUTCOME: dict[str, Encodable] = {
@@ -22,6 +29,7 @@ OUTCOME: dict[str, Encodable] = {
     "timings": [1, 2, 3],
     "probabilities": [["a", 1]],
     "problem": None,
+    "remarks": ["one-color"],
 }
 
 
@@ -96,6 +104,12 @@ def test_the_map_that_the_next_tests_break_is_valid() -> None:
         ("probabilities", [["a", 1], ["a", 1]]),
         ("probabilities", None),
         ("problem", "empty"),  # beside probabilities
+        ("remarks", None),
+        ("remarks", "one-color"),
+        ("remarks", ["flat"]),
+        ("remarks", [[]]),
+        ("remarks", [1]),
+        ("remarks", ["one-color", "one-color"]),
     ],
 )
 def test_an_outcome_with_a_wrong_field_is_refused(field: str, value: Encodable) -> None:
@@ -127,7 +141,7 @@ def test_another_encoding_of_the_same_outcome_is_refused() -> None:
     whole = encode(OUTCOME)
     for data in (
         b"\xbf" + whole[1:] + b"\xff",
-        b"\xb8\x04" + whole[1:],
+        b"\xb8\x05" + whole[1:],
         whole.replace(b"\x01", b"\x18\x01", 1),
     ):
         with pytest.raises(ContentError):

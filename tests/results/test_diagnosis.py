@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -9,6 +10,7 @@ from enclave_payload.contents import (
     SALT_BYTES,
     Outcome,
     Problem,
+    Remark,
     Timings,
     encode_key_config,
     key_config_digest,
@@ -51,8 +53,20 @@ def test_an_answer_in_json() -> None:
         "session": 0,
         "label": {"code": "light", "name": "Light", "probability": 0.75},
         "probabilities": {"dark": 0.25, "light": 0.75},
+        "warnings": [],
         "timings_ms": {"total": 33.333, "queue": 0.1, "decode": 2.0, "inference": 30.0},
     }
+
+
+@pytest.mark.parametrize("remark", list(Remark))
+def test_what_makes_an_answer_worth_less_is_a_warning_beside_it(remark: Remark) -> None:
+    outcome = replace(ANSWER, remarks=(remark,))
+    result = to_result("a.png", Reply(index=0, picture=gray(191), outcome=outcome, total_ms=1))
+    value = result.to_json(NAMES)
+    assert isinstance(warnings := value["warnings"], list)
+    assert [warning["code"] for warning in warnings] == [remark]
+    assert "picture" in warnings[0]["message"]
+    assert value["label"] == {"code": "light", "name": "Light", "probability": 0.75}
 
 
 def test_a_refusal_stands_in_place_of_the_label() -> None:
@@ -87,7 +101,7 @@ def test_every_problem_has_words_for_people(problem: Problem) -> None:
 def test_the_whole_object(enclave: VerifiedEnclave) -> None:
     lost = EnclaveLost("gone")
     results = [Result(image="a", sha256="00", outcome=ANSWER), Result(image="b", sha256=None, error=lost)]
-    value = Diagnosis(backend="local", enclave=enclave, results=results).to_json()
+    value = Diagnosis(backend="local", enclave=enclave, pictures=2, results=results).to_json()
     assert json.loads(json.dumps(value)) == value
     assert value["schema"] == "enclavectl.diagnosis/1"
     assert (value["trust"], value["backend"]) == ("simulated", "local")
@@ -106,6 +120,14 @@ def test_the_whole_object(enclave: VerifiedEnclave) -> None:
     }
     assert isinstance(value["results"], list)
     assert [one["image"] for one in value["results"]] == ["a", "b"]
+    assert (value["complete"], value["pictures"], value["answered"]) == (True, 2, 1)
+    assert value["left_out"] == []
+
+
+def test_what_an_interruption_left_is_not_complete(enclave: VerifiedEnclave) -> None:
+    results = [Result(image="a", sha256="00", outcome=ANSWER)]
+    value = Diagnosis(backend="local", enclave=enclave, pictures=5, results=results).to_json()
+    assert (value["complete"], value["pictures"], value["answered"]) == (False, 5, 1)
 
 
 def test_one_refused_picture_makes_the_batch_one_with_errors(enclave: VerifiedEnclave) -> None:
@@ -113,5 +135,5 @@ def test_one_refused_picture_makes_the_batch_one_with_errors(enclave: VerifiedEn
         Result(image="a", sha256="00", outcome=ANSWER),
         Result(image="b", sha256=None, error=EnclaveLost("gone")),
     )
-    assert not Diagnosis(backend="local", enclave=enclave, results=[good, good]).has_errors
-    assert Diagnosis(backend="local", enclave=enclave, results=[good, bad]).has_errors
+    assert not Diagnosis(backend="local", enclave=enclave, pictures=2, results=[good, good]).has_errors
+    assert Diagnosis(backend="local", enclave=enclave, pictures=2, results=[good, bad]).has_errors

@@ -1,4 +1,4 @@
-"""How an enclave ended, and what stays of it."""
+"""The end of an enclave: how it ended, its entry in the history, and the removal of its files."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from enclavectl.backends.history import History, HistoryEntry, console_tail
 from enclavectl.backends.keeping.locks import is_kept
 from enclavectl.backends.keeping.records import EnclaveRecord, remove_enclave
 
-# A local enclave ends within a few hundredths of a second, and looking costs next to nothing.
+# A local enclave ends within a few hundredths of a second, and a check costs almost nothing.
 _POLL_S = 0.01
 TERMINATED = "terminated by enclavectl"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
-    """When an enclave ended and how, in words, as far as it can be known. ``at`` None: nobody saw when."""
+class EnclaveEnd:
+    """When an enclave ended and how, in words. ``at`` is None if the time is unknown."""
 
     at: datetime | None
     how: str
@@ -29,7 +29,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndedEnclave:
-    """An enclave of which something is kept. ``trust`` is what its evidence was worth at most."""
+    """An ended enclave, for the history. ``trust`` is the maximum trust of its evidence."""
 
     record: EnclaveRecord
     enclave_id: str
@@ -37,8 +37,8 @@ class EndedEnclave:
     trust: str
     console: Path
 
-    def keep_history(self, state_dir: Path, ended: Ended) -> None:
-        """Add the enclave to the history, with the last lines of its console.
+    def keep_history(self, state_dir: Path, ended: EnclaveEnd) -> None:
+        """Add the enclave and the last lines of its console to the history.
 
         Raises:
             HostError: the state folder cannot be written.
@@ -63,9 +63,10 @@ class EndedEnclave:
 def wait_until_released(
     folder: Path, bound_s: float, on_wait: Callable[[float], None] = lambda _: None
 ) -> bool:
-    """Wait until no keeper holds the enclave's lock; return False if one does after ``bound_s`` seconds.
+    """Wait until no keeper holds the enclave's lock; return False if one still does after ``bound_s``
+    seconds.
 
-    ``on_wait`` is called before each pause, with the seconds that have passed.
+    ``on_wait`` is called before each pause with the elapsed seconds.
     """
     start = time.monotonic()
     while is_kept(folder):
@@ -77,10 +78,10 @@ def wait_until_released(
 
 
 def remove_after_starter(folder: Path, lock_fd: int, wait_for_starter: Callable[[], None]) -> None:
-    """Remove an enclave that belonged to one command, once that command has read what it wants to.
+    """Remove an enclave that belonged to one command, after that command has read its files.
 
-    The lock is dropped first: from then on the enclave is dead for everybody. The folder goes last, because
-    the command that started the enclave reads the console in it.
+    The lock is released first: from then on, every command sees the enclave as dead. The folder is removed
+    last, because the command that started the enclave reads the console in it.
     """
     os.close(lock_fd)
     wait_for_starter()

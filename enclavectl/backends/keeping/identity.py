@@ -1,6 +1,6 @@
-"""Which process a record means. A number alone is reused; with its start, its boot and its user it is not.
+"""The identity of a recorded process: its number is reused; number, start, boot and user together are not.
 
-Whoever ends a process by a record opens it here first: the descriptor names one process for good.
+Code that ends a recorded process first opens it here: the descriptor always names the same process.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from typing import NamedTuple
 from enclavectl.errors import HostError
 from enclavectl.json_object import JsonObject
 
-# The twentieth field after the command's name, which may hold spaces and brackets (proc_pid_stat(5)).
+# The index of the start time after the command's name, which may contain blanks and brackets
+# (proc_pid_stat(5)).
 _START_FIELD = 19
 _MAX_PID = 2**22  # proc_sys_kernel(5), pid_max
 
 
 class ProcessIdentity(NamedTuple):
-    """A process: its number, its start in clock ticks since the boot, and the boot's id."""
+    """A process: its number, its start in clock ticks after the boot, and the boot's id."""
 
     pid: int
     started_ticks: int
@@ -26,7 +27,7 @@ class ProcessIdentity(NamedTuple):
 
     @classmethod
     def of(cls, pid: int) -> ProcessIdentity:
-        """Return the identity of a process that runs, or that nobody has waited for yet.
+        """Return the identity of a process that runs, or has ended and was not waited for yet.
 
         Raises:
             HostError: there is no such process, or /proc is not mounted.
@@ -40,7 +41,7 @@ class ProcessIdentity(NamedTuple):
 
     @classmethod
     def from_json(cls, value: JsonObject) -> ProcessIdentity:
-        """Read what ``to_json`` wrote.
+        """Read the output of ``to_json``.
 
         Raises:
             JsonError: a member is missing or of another type.
@@ -56,20 +57,21 @@ class ProcessIdentity(NamedTuple):
         return {"pid": self.pid, "started_ticks": self.started_ticks, "boot_id": self.boot_id}
 
     def open(self) -> int | None:
-        """Return a descriptor of the process; None if it has ended, or its number is another process's now.
+        """Open a descriptor of the process; None if it has ended, even if another process has its number now.
 
-        A process of another user is never returned, whatever a record says.
+        A process of another user is never opened, whatever a record says.
         """
         try:
             handle = os.pidfd_open(self.pid)
         except OSError:
             return None
         try:
-            # Looked at after the descriptor was opened: what has the number now is what it names.
+            # Check after opening the descriptor: the process that has the number now is the one that it
+            # names.
             if ProcessIdentity.of(self.pid) == self and _users(self.pid) == {os.geteuid()}:
                 return handle
         except (HostError, OSError, ValueError):
-            pass  # it has just ended
+            pass  # the process has just ended
         os.close(handle)
         return None
 
@@ -85,7 +87,7 @@ def _boot_id() -> str:
 
 def _users(pid: int) -> set[int]:
     """Return the process's real, effective, saved and file system user."""
-    # Not the owner of /proc/PID: that is root for a process that cannot be traced.
+    # Not the owner of /proc/PID, which is root for a process that cannot be traced.
     for line in Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines():
         if line.startswith("Uid:"):
             return {int(word) for word in line.split()[1:]}

@@ -1,4 +1,4 @@
-"""Starting a keeper, detaching from it, and ending it with its enclave."""
+"""The keeper as a child process: its start, detaching from it, and its end with its enclave."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from enclavectl.run import MINIMAL_ENVIRONMENT, Command, start, wait_ended
 
 
 class KeeperProcess:
-    """A keeper that this process started, and the lifeline that ends it."""
+    """A keeper that this process started, and its lifeline."""
 
     def __init__(self, process: subprocess.Popen[bytes], lifeline: Lifeline) -> None:
         self._process = process
@@ -28,11 +28,11 @@ class KeeperProcess:
 
     @property
     def was_killed(self) -> bool:
-        """True if the keeper has ended in another way than by itself."""
+        """True if the keeper was killed or failed."""
         return self._process.returncode not in (0, None)
 
     def detach(self) -> None:
-        """Let the enclave live on without this process."""
+        """Release the enclave, so that it outlives this process."""
         self._lifeline.release()
         self.leave()
 
@@ -42,12 +42,12 @@ class KeeperProcess:
         return wait_ended(self._process, wait_s)
 
     def kill(self) -> None:
-        """Kill the keeper: what it started ends with it, what it wrote down stays."""
+        """Kill the keeper. The processes that it started end with it; its files stay."""
         self._process.kill()
         self._process.wait()
 
     def leave(self) -> None:
-        """Let the keeper go on by itself: Popen must not warn that nobody waited for it."""
+        """Leave the keeper running, without Popen's warning about a child that was not waited for."""
         if self._process.poll() is None:
             self._process.returncode = 0
 
@@ -61,16 +61,16 @@ def start_keeper(
     pass_fds: tuple[int, ...],
     environment: Mapping[str, str] = MINIMAL_ENVIRONMENT,
 ) -> KeeperProcess:
-    """Start ``python -m module SPEC`` in ``folder``; ``spec`` is asked with the lifeline's descriptor.
+    """Start ``python -m module SPEC`` in ``folder``; ``spec`` makes SPEC from the lifeline's descriptor.
 
-    Both of its outputs are appended to ``log``. ``pass_fds`` are the other descriptors that it inherits.
+    Both outputs are appended to ``log``. ``pass_fds`` are the other descriptors that the keeper inherits.
 
     Raises:
         HostError: no process can be started, or its log cannot be written.
     """
     with _pipe() as (lifeline_read, lifeline_write):
         command = Command(
-            # No PYTHON variables, no current folder on the path, no .pyc files written.
+            # Without PYTHON variables, without the current folder on the path, without writing .pyc files.
             argv=[sys.executable, "-EPB", "-m", module, spec(lifeline_read)],
             cwd=folder,
             environment=environment,

@@ -1,7 +1,7 @@
-"""The lock in an enclave's folder, which says whether the process that keeps the enclave lives.
+"""The lock in an enclave's folder, which its keeper holds as long as it lives.
 
-The kernel drops it however the keeper ends, and no other process can have it by accident, which a process id
-allows.
+The kernel releases it however the keeper ends. A process id could be reused by another process; the lock
+cannot.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def lock_enclave(folder: Path) -> int:
     """Take the enclave's lock and return the descriptor that holds it, for the keeper to inherit.
 
     Raises:
-        OSError: somebody else holds it (BlockingIOError), or the folder cannot be written.
+        OSError: another process holds it (BlockingIOError), or the folder cannot be written.
     """
     fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -45,7 +45,7 @@ def is_kept(folder: Path) -> bool:
 
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Keep every other such block on the same folder out: for choosing names and making the root."""
+    """Hold an exclusive lock on the folder for the block, to choose names or to make the root."""
     fd = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""What an enclave may be called, and what it is called where nobody says."""
+"""Names of enclaves: the rule for valid ones, and generated ones."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from itertools import count
 
 from enclavectl.errors import StateError, UsageError
 
-# It stands in tables, file names, policies and shell commands. 64: what nitro-cli takes.
+# Names occur in tables, file names, policies and shell commands. 64 characters is nitro-cli's limit.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-# Short, easy to tell apart by ear, and about nobody: they may stand beside a patient's picture.
+# Short, easy to distinguish by ear, and neutral: they may appear beside a patient's picture.
 _ADJECTIVES = (
     "amber", "ample", "basic", "brave", "brief", "bright", "brisk", "calm", "clear", "cosmic", "crisp",
     "daring", "dusty", "eager", "early", "even", "exact", "fair", "firm", "fleet", "fresh", "gentle",
@@ -31,15 +31,15 @@ _NOUNS = (
     "sparrow", "spruce", "summit", "swan", "thistle", "tide", "tulip", "valley", "walnut", "willow",
     "wren",
 )  # fmt: skip
-# With every twentieth name taken, all eight meet a taken one once in 25 thousand million times.
+# If one name in twenty is taken, all eight draws are taken once in 25 thousand million times.
 _DRAWS = 8
 
 
 def check_name(name: str) -> None:
-    """Return if an enclave may be called so.
+    """Check that the name is valid.
 
     Raises:
-        UsageError: it may not.
+        UsageError: it is not.
     """
     if _NAME.fullmatch(name) is None:
         raise UsageError(
@@ -48,10 +48,10 @@ def check_name(name: str) -> None:
 
 
 def require_free_name(name: str, taken: Collection[str]) -> None:
-    """Return if no enclave is called so.
+    """Check that no enclave has the name.
 
     Raises:
-        StateError: one is.
+        StateError: an enclave has it.
     """
     if name in taken:
         raise StateError(
@@ -61,7 +61,7 @@ def require_free_name(name: str, taken: Collection[str]) -> None:
 
 
 def two_words(taken: Collection[str], random_bytes: Callable[[int], bytes] = os.urandom) -> str:
-    """Return a name of two words, such as ``quiet-harbor``, that is not in ``taken``."""
+    """Generate a name of two words, such as ``quiet-harbor``, that is not in ``taken``."""
     name = ""
     for _ in range(_DRAWS):
         name = _draw(random_bytes)
@@ -71,6 +71,7 @@ def two_words(taken: Collection[str], random_bytes: Callable[[int], bytes] = os.
 
 
 def _draw(random_bytes: Callable[[int], bytes]) -> str:
-    # Not the random module: its imports slow the start of an enclave. The remainder's bias harms nobody here.
+    # Not the random module: its imports would slow the start of an enclave. The bias of the remainder is
+    # harmless.
     number = int.from_bytes(random_bytes(4), "big")
     return f"{_ADJECTIVES[number % len(_ADJECTIVES)]}-{_NOUNS[number // len(_ADJECTIVES) % len(_NOUNS)]}"

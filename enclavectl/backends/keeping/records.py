@@ -1,4 +1,4 @@
-"""The folder of an enclave, and what is written down in it before the launch."""
+"""The folder of an enclave, and the record written there before the launch."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ from enclavectl.json_object import JsonError, JsonObject
 T = TypeVar("T")
 # The longest record, a nitro one with every register, has 4 KiB.
 _MAX_RECORD_BYTES = 64 * 1024
-_PCR_BYTES = 48
+_PCR_BYTES = 48  # SHA-384
 # The NSM has 32 registers.
 _PCR_INDEX = re.compile(r"[0-9]|[12][0-9]|3[01]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnclaveRecord:
-    """What is known of an enclave before its launch, on every backend.
+    """The facts of an enclave before its launch, on every backend.
 
-    ``detached``: it outlives the command that started it; any other belongs to that command. ``pcrs`` are
-    measured by us, from the very files that are launched. ``model_id`` None: no lock says which model it has.
+    ``detached``: the enclave outlives the command that started it; any other belongs to that command.
+    ``pcrs`` are measured by us, from the very files that are launched. ``model_id`` is None if no lock names
+    the model.
     """
 
     name: str
@@ -41,7 +42,7 @@ class EnclaveRecord:
     pcrs: dict[int, bytes]
 
     def common_json(self) -> dict[str, object]:
-        """Return the members of ``record.json`` that every backend writes."""
+        """Return the members of ``record.json`` that all backends share."""
         model = None if self.model_id is None else {"id": self.model_id, "sha256": self.model_sha256}
         return {
             "name": self.name,
@@ -72,7 +73,7 @@ class CommonFields(TypedDict):
 
 
 def read_common(value: JsonObject) -> CommonFields:
-    """Read what ``EnclaveRecord.common_json`` wrote.
+    """Read the output of ``EnclaveRecord.common_json``.
 
     Raises:
         JsonError: a member is missing or of another type.
@@ -98,11 +99,11 @@ def _read_pcrs(value: JsonObject) -> dict[int, bytes]:
 
 
 def read_record(path: Path, schema: str, parse: Callable[[JsonObject], T], *, hint: str) -> T:
-    """Return what ``parse`` makes of a record of ``schema``; ``hint`` says how to be rid of a damaged one.
+    """Read a record of ``schema`` with ``parse``; ``hint`` tells the user how to remove a damaged one.
 
     Raises:
-        StateError: there is none, or it is damaged.
-        HostError: somebody else may have put it there.
+        StateError: it is missing or damaged.
+        HostError: another user may have written it.
     """
     require_private_dir(path.parent)
     try:
@@ -119,7 +120,7 @@ def enclave_folders(home: Path) -> list[Path]:
     """Return the folders of the enclaves under ``home``, running or dead.
 
     Raises:
-        HostError: the folder cannot be read, or somebody else may have put something there.
+        HostError: the folder cannot be read, or another user may have written into it.
     """
     if not require_private_dir(home):
         return []
@@ -135,8 +136,8 @@ def enclave_folders(home: Path) -> list[Path]:
 
 
 def remove_enclave(folder: Path) -> None:
-    """Remove the folder. One that another process removes at the same time is no error."""
-    # Not shutil.rmtree: importing it takes longer than everything else that an enclave's end takes.
+    """Remove the folder. A concurrent removal by another process is no error."""
+    # Not shutil.rmtree: importing it takes longer than the rest of an enclave's end.
     for parent, folders, files in os.walk(folder, topdown=False):
         for name in files:
             Path(parent, name).unlink(missing_ok=True)

@@ -117,7 +117,7 @@ class LocalBackend:
             StateError: the name is taken.
             HostError: the state folder cannot be written, or no process can be started.
         """
-        from enclavectl.models.find import load_weights
+        from enclavectl.models.weights import load_weights
 
         if spec.name is not None:
             check_name(spec.name)

@@ -75,9 +75,13 @@ def main(argument: str) -> None:
     folder = Path.cwd()
     missing = enter(Plan(spec.integer("memory_mib"), folder / "tree", (folder / "model",)))
     gc.disable()  # nothing that imports make is garbage, and looking for some is part of the boot
-    # Only now the libraries that will parse what strangers send.
+    from enclave_payload.decoder import Decoders
+    from enclave_payload.limits import Limits
+
+    limits = Limits()
+    decoders = Decoders(folder / "model", limits)
+    # The zygote loads the model meanwhile.
     from enclave_payload.__main__ import log
-    from enclave_payload.classifier import load_classifiers
     from enclave_payload.nsm import Nsm
     from enclave_payload.seal import generate_keys
     from enclave_payload.server import Server, Service
@@ -90,9 +94,10 @@ def main(argument: str) -> None:
     service = Service(
         keys=generate_keys(),
         attester=Nsm(NsmSocket(socket.socket(fileno=spec.integer("nsm_fd"))).transact),
-        classifiers=load_classifiers(folder / "model", spec.integer("workers")),
+        classifiers=decoders.start(spec.integer("workers"), log),
         dial=dialer.dial,
         log=log,
+        limits=limits,
     )
     gc.enable()
     server = Server(service)

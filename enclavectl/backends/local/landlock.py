@@ -22,10 +22,8 @@ _SCOPES = 0b11  # abstract Unix sockets and signals, from version 6
 _SCOPES_FROM = 6
 
 
-def restrict_files(readable: Iterable[Path], devices: Iterable[Path]) -> bool:
+def restrict_files(readable: Iterable[Path], devices: Iterable[Path]) -> None:
     """Allow to read ``readable`` and what is below, and to read and write ``devices``; no other file.
-
-    Return whether signals, too, are kept within this process and what it forks.
 
     Raises:
         OSError: the kernel has no Landlock, or it is not switched on.
@@ -43,7 +41,6 @@ def restrict_files(readable: Iterable[Path], devices: Iterable[Path]) -> bool:
         kernel.landlock_restrict(ruleset)
     finally:
         os.close(ruleset)
-    return version >= _SCOPES_FROM
 
 
 def _allow(ruleset: int, path: Path, rights: int) -> None:

@@ -1,4 +1,4 @@
-"""What the simulated hypervisor measures: PCR0, PCR1 and PCR2 of a payload that is no EIF.
+"""The simulated hypervisor's measurements: PCR0, PCR1 and PCR2 of a payload that is no EIF.
 
 The parts stand for those of an image: "boot" is the interpreter and the packages under the payload,
 "application" is the payload's own files with the model. The registers follow the EIF's mathematics
@@ -21,7 +21,7 @@ PACKAGES = {"ai_edge_litert", "cryptography", "numpy", "pillow", "tflite_runtime
 
 
 def payload_dir() -> Path:
-    """Where the payload that this installation runs lies."""
+    """Return the folder of this installation's payload."""
     return Path(enclave_payload.__file__).parent
 
 

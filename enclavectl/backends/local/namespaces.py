@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from enclavectl.backends.local import kernel
 
+_NOBODY = 65534  # the kernel's overflow user
 _ALL = (
     kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEWNET | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS
 )
@@ -33,8 +34,9 @@ def leave_namespaces() -> None:
             raise OSError(exc.errno, "user.max_user_namespaces allows no more") from exc
         raise
     _write("/proc/self/setgroups", "deny")
-    _write("/proc/self/uid_map", f"{user} {user} 1")
-    _write("/proc/self/gid_map", f"{group} {group} 1")
+    # In there even root is nobody: what asks for root's privileges finds that it has none.
+    _write("/proc/self/uid_map", f"{user or _NOBODY} {user} 1")
+    _write("/proc/self/gid_map", f"{group or _NOBODY} {group} 1")
 
 
 def continue_as_first_process() -> None:

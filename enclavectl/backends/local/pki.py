@@ -50,7 +50,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DevelopmentRoot(Identity):
-    """The root of the simulated PKI. Whoever reads its key can fake every local enclave."""
+    """The root of the simulated PKI. A reader of its key can forge every local enclave."""
 
     @classmethod
     def create(cls, now: datetime) -> DevelopmentRoot:
@@ -94,7 +94,7 @@ class DevelopmentRoot(Identity):
 
 
 def issue_intermediate(root: DevelopmentRoot, module_id: str, now: datetime) -> Identity:
-    """Return what AWS calls the instance certificate: it may issue leaves for a day."""
+    """Issue the certificate that AWS calls the instance certificate: it may issue leaves for a day."""
     key = ec.generate_private_key(ec.SECP384R1())
     issuer = root.certificate
     builder = (
@@ -116,7 +116,7 @@ def issue_intermediate(root: DevelopmentRoot, module_id: str, now: datetime) -> 
 
 
 def issue_leaf(intermediate: Identity, module_id: str, now: datetime) -> Identity:
-    """Return the certificate of one enclave, with a new key, for three hours."""
+    """Issue the certificate of one enclave, with a new key, for three hours."""
     key = ec.generate_private_key(ec.SECP384R1())
     issuer = intermediate.certificate
     builder = (

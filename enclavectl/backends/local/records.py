@@ -1,4 +1,4 @@
-"""Where the local backend keeps what: one folder an enclave, the development root, the outbound socket.
+"""The files of the local backend: one folder per enclave, the development root, the outbound socket.
 
 ::
 
@@ -35,7 +35,7 @@ RECORD_SCHEMA = "enclavectl.local-enclave/1"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record(EnclaveRecord):
-    """What was known when a local enclave was started."""
+    """The facts of a local enclave at its start."""
 
     supervisor: ProcessIdentity
 
@@ -90,7 +90,7 @@ def ensure_root(folder: Path) -> None:
             return
         root = DevelopmentRoot.create(datetime.now(UTC))
         write_atomic(folder / "key.pem", root.key_pem)
-        # The certificate comes last: where it is, the key is.
+        # The certificate is written last: if it exists, the key exists.
         write_atomic(folder / "certificate.pem", root.certificate_pem)
 
 

@@ -68,13 +68,11 @@ def enter(plan: Plan, without: Iterable[Layer] = ()) -> dict[Layer, str]:
         missing.setdefault(Layer.FILE_TREE, "needs namespaces")
     _set_limits(plan.memory_mib)
     kernel.drop_capabilities()
-    scopes: list[bool] = []
-    _has(Layer.LANDLOCK, missing, lambda: scopes.append(restrict_files(tree.readable, DEVICES)))
+    _has(Layer.LANDLOCK, missing, lambda: restrict_files(tree.readable, DEVICES))
     # No other process of this user may read our memory: it holds pictures and keys. After the namespaces,
     # since unshare(CLONE_NEWUSER) makes it readable again.
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
-    may_signal = Layer.NAMESPACES not in missing or any(scopes)
-    _has(Layer.SECCOMP, missing, lambda: refuse_calls(may_signal=may_signal))
+    _has(Layer.SECCOMP, missing, refuse_calls)
     return missing
 
 

@@ -79,13 +79,7 @@ _NEVER: dict[str, _Numbers] = {
 _UNREADABLE: dict[str, _Numbers] = {"clone3": (435, 435), "openat2": (437, 437)}
 # Of other processes; with 0 a process means itself.
 _OWN_ONLY: dict[str, _Numbers] = {"prlimit64": (302, 261)}
-_SIGNALS: dict[str, _Numbers] = {
-    "kill": (62, 129),
-    "tkill": (200, 130),
-    "pidfd_send_signal": (424, 424),
-    "pidfd_open": (434, 434),
-}
-_TGKILL: _Numbers = (234, 131)
+_KILL_CALL: _Numbers = (62, 129)
 _CLONE: _Numbers = (56, 220)
 _OPEN: tuple[tuple[_Numbers, int], ...] = (
     ((2, None), 1),
@@ -93,11 +87,8 @@ _OPEN: tuple[tuple[_Numbers, int], ...] = (
 )  # with the place of the flags among the arguments
 
 
-def refuse_calls(*, may_signal: bool) -> None:
+def refuse_calls() -> None:
     """Refuse what the payload never needs, from now on and in every process that this one forks.
-
-    ``may_signal``: another layer bounds whom a signal reaches. Otherwise only this process may send itself
-    one, as abort(3) does.
 
     Raises:
         OSError: the kernel has no seccomp filters, or this architecture has no table here.
@@ -105,10 +96,10 @@ def refuse_calls(*, may_signal: bool) -> None:
     machine = _MACHINES.get(os.uname().machine)
     if machine is None:
         raise OSError(errno.ENOSYS, f"no table of system calls for {os.uname().machine}")
-    install_filter(machine.seccomp, _program(machine, may_signal=may_signal))
+    install_filter(machine.seccomp, _program(machine))
 
 
-def _program(machine: _Machine, *, may_signal: bool) -> bytes:
+def _program(machine: _Machine) -> bytes:
     refuse, missing = _return(_ERRNO | errno.EPERM), _return(_ERRNO | errno.ENOSYS)
     code = [_insn(_LOAD, _OFFSET_ARCHITECTURE), _insn(_EQUAL, machine.audit, 1, 0), _return(_KILL)]
     code.append(_insn(_LOAD, _OFFSET_NUMBER))
@@ -129,10 +120,15 @@ def _program(machine: _Machine, *, may_signal: bool) -> bytes:
         on(numbers, _argument(place), _insn(_ANY_BIT, _O_CREAT_TRUNC, 0, 1), refuse, _return(_ALLOW))
     for numbers in _OWN_ONLY.values():
         on(numbers, _argument(0), _insn(_EQUAL, 0, 1, 0), refuse, _return(_ALLOW))
-    if not may_signal:
-        for numbers in _SIGNALS.values():
-            on(numbers, refuse)
-        on(_TGKILL, _argument(0), _insn(_EQUAL, os.getpid(), 1, 0), refuse, _return(_ALLOW))
+    # The decoders' zygote ends single processes; a group, or all that the user has, nobody.
+    on(
+        _KILL_CALL,
+        _argument(0),
+        _insn(_AT_LEAST, 2**31, 1, 0),
+        _insn(_EQUAL, 0, 0, 1),
+        refuse,
+        _return(_ALLOW),
+    )
     code.append(_return(_ALLOW))
     return b"".join(code)
 

@@ -27,7 +27,7 @@ from enclavectl.backends.local.modules import import_path
 from enclavectl.json_object import JsonObject
 from enclavectl.run import Command, hide_memory, start, wait_ended
 
-# A picture takes under a second, and a queue of a few waits for its turn.
+# Seconds. A picture takes under a second, and a few may wait in the queue.
 _TERM_GRACE_S = 6.0
 # Until the last process of the payload has ended: the kernel frees the memory of each first.
 _LAST_OUTPUT_MS = 1000

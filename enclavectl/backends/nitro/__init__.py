@@ -5,7 +5,7 @@
     CLI --starts--> keeper --starts--> nitro-cli run-enclave --forks--> its daemon (holds the enclave)
                     keeper --starts--> nitro-cli console (debug mode only)
 
-The keeper is a process of our own for each enclave, in a session of its own: it launches the enclave under
-the host's locks, keeps its console, and writes down when and how it ended. Ctrl-C, a closed terminal or a
-killed ``enclavectl`` cannot interrupt it at a moment that would lose an enclave.
+The keeper is our own process for each enclave, in its own session. It launches the enclave under the host's
+locks, keeps its console, and records when and how it ended. Ctrl-C, a closed terminal or a killed
+``enclavectl`` cannot interrupt it at a moment that would lose an enclave.
 """

@@ -1,4 +1,4 @@
-"""Starting, finding and ending Nitro enclaves."""
+"""The start, the list and the end of Nitro enclaves."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ from enclavectl.nitro_cli.tool import NitroCli
 from enclavectl.progress import NoProgress, Progress
 from enclavectl.trust import Trust
 
-if TYPE_CHECKING:  # what describes enclaves is loaded while nitro-cli looks for them
+if TYPE_CHECKING:  # these modules are imported while nitro-cli runs
     from enclavectl.attestation import Policy, TrustRoot
     from enclavectl.backends.base import Enclave, EnclaveSpec
     from enclavectl.backends.nitro.launch import NitroEnclave, ReportingKeeper
     from enclavectl.net.address import Address
 
-# A listener that takes connections to any of this machine's CIDs (vsock(7), VMADDR_CID_ANY).
+# A listener on this CID accepts connections to all CIDs of this machine (vsock(7), VMADDR_CID_ANY).
 _ANY_CID = 2**32 - 1
 
 
 class NitroBackend:
-    """The backend ``nitro``: enclaves of this user and, as far as nitro-cli shows them, of others."""
+    """The backend ``nitro``: this user's enclaves and, as far as nitro-cli shows them, other users'."""
 
     name = "nitro"
 
     def __init__(self, settings: NitroSettings, progress: Progress | None = None) -> None:
-        """Everything is kept under ``state_dir``/nitro. Nothing is asked of nitro-cli yet."""
+        """Use the folder ``state_dir``/nitro. nitro-cli is not called yet."""
         self._settings = settings
         self._home = settings.state_dir / "nitro"
         self._progress = progress or NoProgress()
         self._cli = NitroCli(settings.environ, self._progress)
 
     def start(self, spec: EnclaveSpec, *, detached: bool) -> NitroEnclave:
-        """Boot an enclave: its kernel has reported, its payload may still be loading.
+        """Boot an enclave: at the return its kernel has reported, but its payload may still be loading.
 
         Raises:
-            UsageError: name, CID or memory cannot be used, the image is not sound, or there is none to have.
-            StateError: the name or the CID is taken, there is no image, or another one than its lock names.
+            UsageError: name, CID or memory cannot be used, or the image is missing or not valid.
+            StateError: the name or the CID is taken, there is no image, or it differs from its lock.
             HostError: this host is not set up, has no room for it, or the launch failed.
         """
         from enclavectl.backends.base import MachineSpec
@@ -66,8 +66,8 @@ class NitroBackend:
             check_cid(spec.cid)
         source = image_to_run(spec.image)
         if source.is_file():
-            check_memory(source.stat().st_size, spec.memory_mib)  # before the copy, which may take long
-        # All that could refuse it comes before anything is made.
+            check_memory(source.stat().st_size, spec.memory_mib)  # before the copy, which may take a while
+        # Every check that may refuse the launch comes before anything is created.
         _ = self._cli.program
         make_private_dir(self._home)
         make_private_dir(self._home / "enclaves")
@@ -126,11 +126,11 @@ class NitroBackend:
         )
 
     def _adopt(self, launch: LaunchRecord) -> None:
-        """Start a keeper for an enclave that runs and whose keeper was killed. A failure is no error."""
+        """Start a new keeper for a running enclave whose keeper was killed. A failure is no error."""
         try:
             lock = lock_enclave(launch.folder)
         except OSError:
-            return  # somebody else is at it, or it is just being removed
+            return  # another process does this, or the enclave is just being removed
         try:
             if load_ended(launch.folder) is None:
                 self._start_keeper(launch.folder, launch.record, lock, adopts=True).let_go()
@@ -145,14 +145,14 @@ class NitroBackend:
             os.close(lock)
 
     def _last_end(self) -> int:
-        """Return when an enclave of this user's ended last, in seconds since the epoch; 0 where none has."""
+        """Return when this user's last enclave ended, in seconds since the epoch; 0 if none has ended."""
         try:
             return int((self._home / "last-end").stat().st_mtime)
         except OSError:
             return 0
 
     def _await(self, keeper: ReportingKeeper, launch: LaunchRecord) -> NitroEnclave:
-        """Return the enclave once its system has booted; on any error, end it as soon as it can be."""
+        """Wait until the enclave's system has booted and return the enclave; on an error, end it."""
         from enclavectl.backends.nitro.launch import END_S, INTERRUPTED_S, NitroEnclave
         from enclavectl.backends.nitro.listing import enclave_from_record
 
@@ -169,7 +169,7 @@ class NitroBackend:
                     f"a boot cannot be stopped: {record.name} ends by itself once it has booted or failed "
                     f"(within {bound_s} s); until then enclavectl list shows it"
                 )
-            # One that waits for its turn goes at once.
+            # A keeper that still waits for its turn ends at once.
             keeper.end(wait_s=0 if keeper.is_launching else INTERRUPTED_S)
             raise
         except BaseException:
@@ -177,13 +177,13 @@ class NitroBackend:
             raise
 
     def enclaves(self) -> list[Enclave]:
-        """Return all that are known: of this user, oldest first, then those of others.
+        """Return all known enclaves: this user's, oldest first, then others'.
 
         Raises:
-            StateError: a record is damaged; the message says how to be rid of it.
+            StateError: a record is damaged; the message tells how to remove it.
             HostError: this host is not set up, or nitro-cli failed.
         """
-        # In this order: what is launched between the two is then told by nitro-cli only, and not lost.
+        # In this order, an enclave launched between the two calls is in nitro-cli's answer and not lost.
         launches = read_launch_records(self._home / "enclaves")
         described = self._cli.describe(meanwhile=_load_listing)
         if described.unreachable:
@@ -202,10 +202,10 @@ class NitroBackend:
         return join(launches, described, self._settings)
 
     def console(self, enclave: Enclave, *, follow: bool) -> Iterator[bytes]:
-        """Yield what its recorder launch, each line with the time in UTC, and with ``follow`` what comes.
+        """Yield the recorded console, each line with its time in UTC, and with ``follow`` new output.
 
         Raises:
-            StateError: it has no console that we could read.
+            StateError: it has no console that we can read.
         """
         launch = self._launch_of(enclave)
         if not enclave.debug:
@@ -224,7 +224,7 @@ class NitroBackend:
         return read_console(folder / "console.log", (lambda: self._is_kept(folder)) if follow else None)
 
     def _is_kept(self, folder: Path) -> bool:
-        """Return whether its keeper lives; one that was killed is replaced first."""
+        """Return whether the keeper lives; start a new one first if it was killed."""
         if is_kept(folder):
             return True
         if load_ended(folder) is not None or not folder.exists():
@@ -233,7 +233,7 @@ class NitroBackend:
         return is_kept(folder)
 
     def terminate(self, enclave: Enclave) -> None:
-        """End the enclave and remove its folder; what is kept of it is in the history.
+        """End the enclave, add it to the history, and remove its folder.
 
         Raises:
             HostError: nitro-cli failed, or the enclave is another user's.
@@ -258,10 +258,10 @@ class NitroBackend:
         return self._settings.trust_root()
 
     def policy(self, enclaves: Sequence[Enclave], *, allow_debug: bool) -> Policy:
-        """Return the policy that accepts exactly the images that we measured before we launched them.
+        """Return the policy that accepts exactly the images that we measured before their launch.
 
         Raises:
-            StateError: we launched none of them, so nothing says what they should be.
+            StateError: we launched none of them, so their expected registers are unknown.
         """
         from enclavectl.attestation import Policy
 
@@ -284,7 +284,7 @@ class NitroBackend:
         return VsockAddress(_ANY_CID, port)
 
     def _launch_of(self, enclave: Enclave) -> LaunchRecord | None:
-        """Return what is written down of it; None for one of others'."""
+        """Return the record of the enclave's launch; None for another user's enclave."""
         for launch in read_launch_records(self._home / "enclaves"):
             if enclave.enclave_id in (launch.folder.name, launch.info.enclave_id if launch.info else None):
                 return launch
@@ -292,5 +292,5 @@ class NitroBackend:
 
 
 def _load_listing() -> None:
-    """Load what describes enclaves, while nitro-cli looks for them."""
+    """Import the modules for the answer while nitro-cli runs."""
     import enclavectl.backends.nitro.listing  # noqa: F401 - only loaded here, used later

@@ -1,7 +1,7 @@
-"""Whether an enclave fits, before its launch: refused only where sysfs says plainly that it cannot.
+"""A check before a launch that the enclave fits; it refuses only what sysfs shows to be impossible.
 
-nitro-cli finds out late, in words of its own (E22, E27, E29). What cannot be read here, or could be read in
-two ways, is left to it: what is in use is a lower bound, and a free page may be on any node.
+nitro-cli detects a lack of resources late and with a poor message (E22, E27, E29). Unreadable or ambiguous
+facts are left to nitro-cli: the CPUs in use are a lower bound, and a free page may be on any node.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ class CapacityRequest:
 
 
 class CapacityCheck:
-    """A look at what the host under ``root`` (None: this machine) keeps for enclaves."""
+    """The check against the resources of the host under ``root`` (None: this machine)."""
 
     def __init__(self, root: Path | None) -> None:
-        """Nothing is read yet."""
+        """Store the root; nothing is read yet."""
         self._tree = Tree(root=root or Path("/"))
 
     def require(self, request: CapacityRequest, cpus_in_use: Iterable[int], *, last_end: float) -> None:
-        """Return unless the enclave plainly cannot be launched now.
+        """Refuse an enclave that certainly cannot be launched now.
 
-        ``cpus_in_use`` are those that are known to be; ``last_end`` is the time of the last enclave's end,
-        since the epoch.
+        ``cpus_in_use`` are the CPUs known to be in use; ``last_end`` is the time of the last enclave's end in
+        seconds since the epoch.
 
         Raises:
-            HostError: it cannot; the hint is the nearest thing that could.
+            HostError: the enclave cannot be launched; the hint is the nearest that could be.
         """
         used = frozenset(cpus_in_use)
         problems = self._problems(request, used)
@@ -92,7 +92,7 @@ class CapacityCheck:
         return [problem for problem in plan.problems if problem.code in plain]
 
     def _can_grow(self) -> bool:
-        """Return whether the kernel makes more huge pages on demand, beyond those that it shows."""
+        """Return whether the kernel makes more huge pages on demand than sysfs shows."""
         names = self._tree.names(_POOLS)
         return any(self._tree.number(f"{_POOLS}/{name}/nr_overcommit_hugepages") != 0 for name in names)
 
@@ -103,12 +103,12 @@ def _supply(cpus: Cpus, memory: Memory, used: frozenset[int], limits: PageLimits
 
 
 def _fits_no_node(limits: PageLimits, memory: Memory, needed_mib: int) -> bool:
-    """Return whether no node has the memory. Which node the CPU pool is on is not asked, to be sure."""
+    """Return whether no node has the memory, whichever node the CPU pool is on."""
     told = [node for node in memory.nodes if node.free]
     return bool(told) and all(take_pages(limits.cap(node.free), needed_mib) is None for node in told)
 
 
 def _is_forbidden(limits: PageLimits, memory: Memory, needed_mib: int) -> bool:
-    """Return whether the cgroup leaves too little, however many pages the kernel may still make."""
+    """Return whether the cgroup's limits are too low, however many pages the kernel may still make."""
     told = [node for node in memory.nodes if node.reserved]
     return bool(told) and all(limits.forbids(needed_mib, node.reserved) for node in told)

@@ -1,4 +1,4 @@
-"""How an enclave ended, as far as a host can know: nitro-cli keeps neither exit codes nor reasons."""
+"""The end of an enclave, as far as the host can know it: nitro-cli keeps neither exit codes nor reasons."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from enclavectl.backends.keeping.ending import TERMINATED, Ended, EndedEnclave
+from enclavectl.backends.keeping.ending import TERMINATED, EnclaveEnd, EndedEnclave
 from enclavectl.backends.nitro.records import (
     Record,
     is_asked_to_end,
@@ -19,13 +19,13 @@ from enclavectl.errors import UsageError
 from enclavectl.files import open_regular
 from enclavectl.nitro_cli.answers import RunInfo
 
-# nitro-cli's log is never rotated; the line about an end that was just seen is near its own end.
+# Bytes. nitro-cli's log is never rotated; the line about a recent end is near the log's end.
 _LOG_TAIL = 1024 * 1024
 _HANG_UP = "Received hang-up event"
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class EndObserver:
     """An enclave whose daemon has ended."""
 
     folder: Path
@@ -33,20 +33,20 @@ class Ending:
     info: RunInfo
     logs: Path
 
-    def describe(self) -> Ended:
-        """Return when it ended, which is now, and how in words."""
+    def describe(self) -> EnclaveEnd:
+        """Return the time of the end, which is now, and a description."""
         if is_asked_to_end(self.folder):
             how = TERMINATED
         elif self._hung_up():
             how = "it ended by itself: its payload ended, or its system crashed (the driver hung up)"
         else:
             how = "it vanished: terminated by somebody else, or its nitro-cli process was killed"
-        return Ended(at=datetime.now(UTC), how=how)
+        return EnclaveEnd(at=datetime.now(UTC), how=how)
 
     def _hung_up(self) -> bool:
-        """Return whether the daemon wrote that the enclave left it. Its lines carry its process id."""
+        """Return whether the daemon logged the enclave's hang-up. Its lines carry its process id."""
         try:
-            # Others may write to that folder: a FIFO in its place must not make us wait.
+            # Others may write to that folder: a FIFO in place of the log must not block us.
             with open_regular(self.logs / "nitro_enclaves.log") as file:
                 file.seek(max(os.fstat(file.fileno()).st_size - _LOG_TAIL, 0))
                 lines = file.read(_LOG_TAIL).decode("utf-8", errors="replace").splitlines()
@@ -55,21 +55,21 @@ class Ending:
         return any(_HANG_UP in line and self._is_ours(line) for line in lines)
 
     def _is_ours(self, line: str) -> bool:
-        """Return whether our daemon wrote the line: its number may have been another one's before."""
+        """Return whether this daemon wrote the line: an earlier daemon may have had its process id."""
         words = line.split("][", 3)
         began = self.record.started.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S")
         return len(words) == 4 and words[0].endswith(f":{self.info.process_id}") and words[2] >= began
 
 
 def keep_history(state_dir: Path, folder: Path, *, trust: str) -> None:
-    """Add what is in an enclave's folder to the history.
+    """Add the enclave of a folder to the history.
 
     Raises:
         StateError: the record is damaged.
         HostError: the state folder cannot be written.
     """
     info = load_launched(folder)
-    ended = load_ended(folder) or Ended(at=None, how="it vanished; nobody of ours was there to see how")
+    ended = load_ended(folder) or EnclaveEnd(at=None, how="it vanished; nobody of ours was there to see how")
     gone = EndedEnclave(
         record=load_record(folder),
         enclave_id=info.enclave_id if info else folder.name,

@@ -1,8 +1,7 @@
-"""Images before they are launched: what they must be, and a copy of them that nobody changes.
+"""Images before their launch: their checks, and an immutable copy.
 
-nitro-cli reads an image again after the enclave has booted, to hash it; one that was rebuilt in place
-meanwhile ends the enclave. So what is launched is a read-only copy, named by what is in it, and what is
-measured is that copy.
+nitro-cli reads an image again after the enclave has booted, to hash it. If the file was rebuilt in the
+meantime, the enclave ends. So we launch and measure a read-only copy, whose name contains its hash.
 """
 
 from __future__ import annotations
@@ -30,17 +29,17 @@ from enclavectl.nitro_cli.hostlock import host_lock
 from enclavectl.nitro_cli.limits import minimum_memory_mib
 from enclavectl.progress import Progress
 
-# Large enough that reading costs nothing beside hashing.
+# Large enough that reading costs almost nothing beside hashing.
 _CHUNK = 1 << 20
 # Often enough that a progress bar moves smoothly.
 _TELL_S = 0.2
-# A month: time to sign again before a host cannot start the image any more.
+# A month is enough time to sign again before the image can no longer start.
 _EXPIRES_SOON = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdmittedImage:
-    """A copy of an image that may be launched. ``model`` is known where a lock names it."""
+    """A checked copy of an image, ready to launch. ``model`` is known if a lock names it."""
 
     path: Path
     name: str
@@ -51,10 +50,10 @@ class AdmittedImage:
 
 
 def image_to_run(given: Path | None) -> Path:
-    """Return the image that was named, or the one in the current folder.
+    """Return the named image, or the one in the current folder.
 
     Raises:
-        StateError: none was named, and none is there.
+        StateError: no image was named, and the folder has none.
     """
     if given is not None:
         return given.absolute()
@@ -69,7 +68,7 @@ def image_to_run(given: Path | None) -> Path:
 
 
 def check_memory(size: int, memory_mib: int) -> None:
-    """Return if an image of ``size`` bytes may be started with so much memory.
+    """Check that an image of ``size`` bytes can be started with this memory.
 
     Raises:
         UsageError: nitro-cli would refuse it (E26).
@@ -85,13 +84,13 @@ def check_memory(size: int, memory_mib: int) -> None:
 
 
 def admit_image(source: Path, store: Path, *, now: datetime, progress: Progress) -> AdmittedImage:
-    """Put a sound copy of ``source`` into ``store``, unless it has an equal one.
+    """Check ``source`` and copy it into ``store``, unless the store has an equal copy.
 
     Raises:
-        UsageError: there is no such file, it is for another processor, or it is no sound image (EifError):
+        UsageError: the file is missing, for another processor, or not a valid image (EifError):
             layout, CRC, metadata, signature, or a certificate that is not valid now.
-        StateError: the lock beside it names this file but locked another content.
-        HostError: it cannot be copied; nothing is left of the attempt.
+        StateError: the lock beside it names this file with another content.
+        HostError: it cannot be copied; the partial copy is removed.
     """
     lock = _lock_of(source)
     make_private_dir(store)
@@ -127,10 +126,10 @@ def admit_image(source: Path, store: Path, *, now: datetime, progress: Progress)
 
 
 def prune(home: Path, progress: Progress) -> None:
-    """Remove the images under ``home`` that no enclave uses which is there or just being started.
+    """Remove the images under ``home`` that no existing or starting enclave uses.
 
     Raises:
-        StateError: a record is damaged, so nobody knows which image it needs; nothing is removed.
+        StateError: a record is damaged, so its image is unknown; nothing is removed.
     """
     with host_lock(home, "start of an enclave", progress):
         folders = enclave_folders(home / "enclaves")
@@ -138,7 +137,7 @@ def prune(home: Path, progress: Progress) -> None:
         remove_unused(home / "images", [load_record(folder) for folder in recorded])
         remove_halves(home / "images")
         for folder in set(folders) - set(recorded):
-            if not is_kept(folder):  # whoever began it was killed before there was anything to launch
+            if not is_kept(folder):  # its start was killed before the launch
                 remove_enclave(folder)
 
 
@@ -154,13 +153,13 @@ def remove_unused(store: Path, used: list[Record]) -> None:
 
 
 def remove_halves(store: Path) -> None:
-    """Remove copies that were never finished. Only for whoever holds the lock of starts."""
+    """Remove unfinished copies. The caller must hold the lock of starts."""
     for path in store.glob(".enclavectl-*.tmp"):
         path.unlink(missing_ok=True)
 
 
 def _lock_of(source: Path) -> tuple[Path, Lock] | None:
-    """Return the lock beside an image, if it is about that image."""
+    """Return the lock beside an image, if it names that image."""
     path = source.parent / LOCK_NAME
     if not path.exists():
         return None

@@ -1,10 +1,10 @@
-"""The keeper of one enclave: it launches it, keeps its console, and writes down how it ended.
+"""The keeper of one enclave: it launches the enclave, keeps its console, and records how it ended.
 
-``python -m enclavectl.backends.nitro.keeper SPEC`` is started by the backend only; SPEC is JSON. It holds
-the enclave's lock for as long as it lives, and reports to the backend over a pipe, one JSON object a line.
+Only the backend starts ``python -m enclavectl.backends.nitro.keeper SPEC``; SPEC is JSON. The keeper holds
+the enclave's lock as long as it lives, and reports to the backend over a pipe, one JSON object per line.
 
-Order matters: the console is connected, and the one first ``describe-enclaves`` is made, within one
-conversation that nobody else can disturb (nitro_cli/hostlock.py says what would happen).
+Order matters: the keeper connects the console and makes the first ``describe-enclaves`` under one lock, so
+that no other query comes between them (nitro_cli/hostlock.py says what would happen).
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from enclavectl.backends.keeping.ending import Ended, remove_after_starter
+from enclavectl.backends.keeping.ending import EnclaveEnd, remove_after_starter
 from enclavectl.backends.keeping.lifeline import LifelineEnd
 from enclavectl.backends.nitro.capacity import LAG_PAUSE_S, LAG_WITHIN_S, CapacityCheck, CapacityRequest
-from enclavectl.backends.nitro.ending import Ending, keep_history
+from enclavectl.backends.nitro.ending import EndObserver, keep_history
 from enclavectl.backends.nitro.recorder import Recorder
 from enclavectl.backends.nitro.records import (
     is_asked_to_end,
@@ -42,18 +42,18 @@ from enclavectl.nitro_cli.tool import NitroCli
 from enclavectl.progress import NoProgress
 from enclavectl.run import Output, handle_of, start
 
-# As much of an output as records.py and failure.py look at, and more.
+# Bytes of an output that are read: more than records.py and failure.py use.
 _MAX_OUTPUT = 1024 * 1024
-# Of what nitro-cli says about a launch, the answer and the first error are within this.
+# Bytes reserved for nitro-cli's output of a launch: its answer and first error fit.
 _RESERVED = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeeperSpec:
-    """What the backend hands over. The descriptors are inherited.
+    """The keeper's inputs from the backend. The descriptors are inherited.
 
-    ``last_end`` is the time, in seconds since the epoch, at which an enclave of this user's ended last.
-    ``adopts``: the enclave runs already, and its keeper was killed.
+    ``last_end`` is the time, in seconds since the epoch, at which this user's last enclave ended. ``adopts``:
+    the enclave runs already, and its keeper was killed.
     """
 
     folder: str
@@ -72,10 +72,10 @@ class KeeperSpec:
 
     @classmethod
     def from_json(cls, text: str) -> KeeperSpec:
-        """Read what ``to_json`` wrote.
+        """Read the output of ``to_json``.
 
         Raises:
-            JsonError: it is something else.
+            JsonError: the text is something else.
         """
         value = JsonObject.parse(text.encode())
         return cls(
@@ -92,7 +92,7 @@ class KeeperSpec:
 
 
 class Keeper:
-    """One enclave, from its launch to what is written down of its end."""
+    """The keeper of one enclave, from its launch to the record of its end."""
 
     def __init__(self, spec: KeeperSpec) -> None:
         self._spec = spec
@@ -103,37 +103,37 @@ class Keeper:
         self._is_detached = False
 
     def note(self, text: str) -> None:
-        """Pass the note on to the backend, whose user hears it. Part of ``Progress``."""
+        """Pass the note to the backend, which shows it to the user. Part of ``Progress``."""
         self._report({"note": text})
 
     def update(self, what: str, elapsed_s: float, bound_s: float) -> None:
-        """Do nothing: the backend has a clock of its own. Part of ``Progress``."""
+        """Do nothing: the backend measures the time itself. Part of ``Progress``."""
 
     def adopt(self) -> None:
-        """Go on where a keeper was killed, until the enclave has ended and that is written down."""
+        """Continue for a killed keeper, until the enclave has ended and its end is recorded."""
         info = load_launched(self._folder)
         if info is None:
-            return  # whoever lists looks again
+            return  # the next `list` tries again
         self._is_detached = True
         recorder = None
         if self._record.debug:
             recorder = Recorder(self._folder / "console.log", goes_on=True)
             recorder.end_old_reader()
-        # The handle first: if the enclave is still told of afterwards, it is that of its process.
+        # Open the handle first: if nitro-cli still lists the enclave afterwards, the handle is its daemon's.
         daemon = self._settled(info, handle_of(info.process_id), recorder)
         self._watch(info, daemon, recorder)
-        self._end(Ending(self._folder, self._record, info, self._cli.logs).describe())
+        self._end(EndObserver(self._folder, self._record, info, self._cli.logs).describe())
 
     def run(self) -> None:
-        """Launch the enclave and keep it, until it has ended and that is written down."""
+        """Launch the enclave and keep it, until it has ended and its end is recorded."""
         try:
             recorder = Recorder(self._folder / "console.log") if self._record.debug else None
-            # Until the enclave is settled: a launch asks every enclave for its name, which one that is just
-            # being hashed must not be asked.
+            # Hold the lock until the enclave is settled: another launch would ask every enclave for its name,
+            # and an enclave whose image is being hashed must not be asked.
             with self._cli.launch_locked(gives_up=self._is_unwanted):
                 info = self._launch()
                 daemon = handle_of(info.process_id)
-                with contextlib.suppress(HostError):  # a full disk; nitro-cli's own answer is there
+                with contextlib.suppress(HostError):  # a full disk; nitro-cli's own output has the answer
                     write_launched(self._folder, info)
                 is_unwanted = self._is_unwanted()
                 if not is_unwanted:
@@ -142,13 +142,13 @@ class Keeper:
         except (EnclavectlError, OSError) as failure:
             exc = failure if isinstance(failure, EnclavectlError) else _of_the_disk(failure)
             self._report_failure(exc)
-            self._end(Ended(at=datetime.now(UTC), how=f"it was never started: {exc.message}"))
+            self._end(EnclaveEnd(at=datetime.now(UTC), how=f"it was never started: {exc.message}"))
             return
         if is_unwanted:
             self._report_failure(StateError(f"{self._record.name}: its end was asked for while it booted"))
             self._terminate(info)
         self._watch(info, daemon, recorder)
-        self._end(Ending(self._folder, self._record, info, self._cli.logs).describe())
+        self._end(EndObserver(self._folder, self._record, info, self._cli.logs).describe())
 
     def _launch(self) -> RunInfo:
         record = self._record
@@ -162,9 +162,9 @@ class Keeper:
         )
         if self._is_unwanted():
             raise StateError("its end was asked for before it began")
-        # For the same reason: others may have launched enclaves that nobody has settled.
+        # For the same reason: wait until the enclaves of other launches are settled.
         described = self._cli.describe()
-        # Looked at before, too; another launch may have taken the room while this one waited for its turn.
+        # Checked before as well; another launch may have taken the resources while this one waited.
         request = CapacityRequest(
             name=record.name,
             image=record.image,
@@ -187,11 +187,11 @@ class Keeper:
         return self._cli.answer(command, output, RunInfo.from_json)
 
     def _run(self, command: RunEnclave) -> Output:
-        # To files: what it says is there whoever is left to read it, and no pipe can break under it.
+        # To files: the output survives this process, and no pipe can break.
         out, err = self._folder / "launch.out", self._folder / "launch.err"
         with out.open("wb") as output, err.open("wb") as errors:
             for file in (output, errors):
-                # Taken from the disk now: one that is full later must not cost us the answer.
+                # Reserve the space now, so that a disk that fills up later cannot lose the answer.
                 os.posix_fallocate(file.fileno(), 0, _RESERVED)
             process = start(self._cli.process(command), output=output, errors=errors)
             status = process.wait()
@@ -200,10 +200,10 @@ class Keeper:
         return Output(status=status, out=_head(out), err=_head(err))
 
     def _settled(self, info: RunInfo, daemon: int | None, recorder: Recorder | None) -> int | None:
-        """Connect the console, and wait until the daemon has hashed its image and so takes any command.
+        """Connect the console, and wait until the daemon has hashed its image and answers commands.
 
-        Returns the daemon's handle; None where nitro-cli says plainly that there is no such enclave: then
-        another process may have got its number before we had a handle.
+        Return the daemon's handle; None if nitro-cli reports that there is no such enclave: then another
+        process may have got the daemon's number before we opened a handle.
         """
         is_there = True
         try:
@@ -221,7 +221,7 @@ class Keeper:
         return daemon if is_there else None
 
     def _watch(self, info: RunInfo, daemon: int | None, recorder: Recorder | None) -> None:
-        """Wait until the process that holds the enclave has ended, and so the enclave."""
+        """Wait until the daemon that holds the enclave, and so the enclave, has ended."""
         watched: dict[int, Callable[[], bool]] = {self._lifeline.fd: lambda: self._follow_lifeline(info)}
         if recorder is not None and recorder.fd is not None:
             watched[recorder.fd] = recorder.keep
@@ -241,9 +241,9 @@ class Keeper:
             recorder.finish()
 
     def _follow_lifeline(self, info: RunInfo) -> bool:
-        """Let the enclave live on if the command that started it says so; end it if that is gone.
+        """Read the lifeline: keep the enclave after a release, end it after a cut.
 
-        Returns False: the lifeline is never watched again.
+        Return False: the lifeline is not watched any more.
         """
         if self._lifeline.is_released():
             self._is_detached = True
@@ -259,13 +259,13 @@ class Keeper:
         try:
             self._cli.terminate(info.enclave_id)
         except StateError:
-            return  # it has just ended by itself
+            return  # the enclave has just ended by itself
         except EnclavectlError as exc:
             self._log(f"terminating: {exc.message}")
 
-    def _end(self, ended: Ended) -> None:
+    def _end(self, ended: EnclaveEnd) -> None:
         keeps_record = self._is_detached
-        with contextlib.suppress(HostError):  # somebody removed the folder: then nobody wants to know
+        with contextlib.suppress(HostError):  # the folder was removed, and nobody needs the record
             write_ended(self._folder, ended)
         if self._record.detached:
             try:
@@ -276,7 +276,7 @@ class Keeper:
             remove_after_starter(self._folder, self._spec.lock_fd, self._lifeline.wait_cut)
             from enclavectl.backends.nitro.images import prune
 
-            with contextlib.suppress(EnclavectlError):  # a damaged record: whoever lists is told of it
+            with contextlib.suppress(EnclavectlError):  # a damaged record, which `list` reports
                 prune(self._folder.parents[1], NoProgress())
 
     def _report_failure(self, exc: EnclavectlError) -> None:
@@ -284,7 +284,7 @@ class Keeper:
         self._report({"failed": error})
 
     def _report(self, value: dict[str, object]) -> None:
-        with contextlib.suppress(OSError):  # nobody listens any more: they know where the folder is
+        with contextlib.suppress(OSError):  # the backend is gone; the folder has the facts
             os.write(self._spec.report_fd, (json.dumps(value) + "\n").encode())
 
     def _log(self, text: str) -> None:

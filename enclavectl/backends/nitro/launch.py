@@ -1,4 +1,4 @@
-"""Starting a keeper and hearing what it reports: the enclave's start as the command line sees it."""
+"""The start of a keeper and its reports: an enclave's launch from the command's side."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from enclavectl.nitro_cli.answers import RunInfo
 from enclavectl.progress import NoProgress, Progress
 from enclavectl.run import handle_of, has_ended
 
-# How often the progress of a boot is told while the keeper says nothing.
+# The interval of progress updates while the keeper reports nothing.
 _TICK_S = 0.25
-# A report is one line of a few hundred bytes; what is longer is not the keeper's.
+# A report is one line of a few hundred bytes; longer data is not the keeper's.
 _MAX_REPORT = 1024 * 1024
-_LAST_LINES = 5
-# After its system has booted, the payload may still load its model for so long.
+_LAST_LINES = 5  # of the keeper's log in an error: the cause is in the last ones
+# After the system has booted, the payload may take this long to load its model on one slow vCPU.
 _READY_S = 120.0
-# It ends at once, unless its image is just being hashed, which may take minutes and cannot be stopped.
+# An enclave ends at once, unless its image is being hashed, which may take minutes and cannot be stopped.
 END_S = 30.0
-# Who presses Ctrl-C wants to go.
+# After Ctrl-C the user does not want to wait.
 INTERRUPTED_S = 3.0
 
 
 class NitroEnclave:
     """An enclave whose keeper this process started. A context manager: leaving it ends the enclave.
 
-    A detached enclave is let go instead, but only by leaving without an error.
+    A detached enclave is released instead, but only if the block ends without an error.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class NitroEnclave:
         keeper: ReportingKeeper,
         terminate: Callable[[], None],
     ) -> None:
-        """``enclave`` is its description right after the launch; ``terminate`` ends it without its keeper."""
+        """Wrap the ``enclave`` right after its launch; ``terminate`` ends it without its keeper."""
         self.enclave = enclave
         self._folder = launch.folder
         self._keeper = keeper
@@ -57,11 +57,11 @@ class NitroEnclave:
 
     @property
     def boot_grace_s(self) -> float:
-        """Its kernel runs, its payload may not yet."""
+        """The seconds that the payload may take to start after the kernel."""
         return _READY_S
 
     def is_alive(self) -> bool:
-        """Return True until the keeper, or this process if that was killed, has seen the enclave's end."""
+        """Return True until the keeper, or this process in its place, has seen the enclave's end."""
         if load_ended(self._folder) is not None:
             return False
         return is_kept(self._folder) or (self._daemon is not None and not has_ended(self._daemon))
@@ -88,7 +88,7 @@ class NitroEnclave:
 
 
 class ReportingKeeper:
-    """A keeper that runs, and the pipe on which it reports how the launch goes."""
+    """A running keeper, and the pipe of its reports on the launch."""
 
     def __init__(self, process: KeeperProcess, reports: int, log: Path) -> None:
         """Take the read end of the pipe as ``reports``."""
@@ -101,17 +101,17 @@ class ReportingKeeper:
 
     @property
     def was_killed(self) -> bool:
-        """True if it has ended in another way than by itself."""
+        """True if the keeper was killed or failed."""
         return self._process.was_killed
 
     def wait_launched(self, progress: Progress, bound_s: float) -> RunInfo:
         """Wait until the enclave has booted; return nitro-cli's answer.
 
-        ``bound_s`` is how long a boot may take. It is told and not enforced: nitro-cli keeps it by itself.
+        ``bound_s`` is the limit of a boot in seconds. It is only shown, since nitro-cli enforces it itself.
 
         Raises:
             HostError: the launch failed.
-            StateError: its end was asked for meanwhile.
+            StateError: another command asked for the enclave's end meanwhile.
         """
         self._progress = progress
         try:
@@ -136,12 +136,12 @@ class ReportingKeeper:
                 progress.update("booting the enclave", time.monotonic() - launching, bound_s)
 
     def let_go(self) -> None:
-        """Let the enclave live on without us."""
+        """Release the enclave, so that it outlives this process."""
         os.close(self._reports)
         self._process.detach()
 
     def end(self, *, wait_s: float) -> None:
-        """End the enclave: at once if it has booted, else as soon as it has. Waits ``wait_s`` seconds."""
+        """End the enclave, at once or as soon as it has booted; wait at most ``wait_s`` seconds for that."""
         os.close(self._reports)
         if not self._process.end(wait_s):
             if wait_s:
@@ -174,7 +174,7 @@ def start_reporting_keeper(
 ) -> ReportingKeeper:
     """Start a keeper for the enclave in ``folder``.
 
-    ``spec`` is asked with the descriptors of the lifeline and of the pipe for reports.
+    ``spec`` makes the specification from the descriptors of the lifeline and of the pipe for reports.
 
     Raises:
         HostError: no process can be started, or its log cannot be written.

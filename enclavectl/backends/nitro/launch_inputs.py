@@ -1,4 +1,4 @@
-"""What a launch is made of: a name and a CID that are free, the record, and what is in use already."""
+"""The inputs of a launch: a free name and CID, the record, and the CPUs in use."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def record_of(spec: MachineSpec, name: str, image: AdmittedImage, *, detached: bool) -> Record:
-    """Return what is written down before a launch."""
+    """Make the record that is written before a launch."""
     return Record(
         name=name,
         started=datetime.now(UTC),
@@ -40,10 +40,10 @@ def record_of(spec: MachineSpec, name: str, image: AdmittedImage, *, detached: b
 
 
 def free_name(wanted: str | None, source: Path, known: Sequence[Enclave]) -> str:
-    """Return the name that was asked for, or one made of the image's.
+    """Return the wanted name, or one made from the image's name.
 
     Raises:
-        StateError: an enclave is called so already.
+        StateError: an enclave has that name.
     """
     taken = {enclave.name for enclave in known}
     if wanted is None:
@@ -54,10 +54,10 @@ def free_name(wanted: str | None, source: Path, known: Sequence[Enclave]) -> str
 
 
 def check_free_cid(cid: int | None, known: Sequence[Enclave]) -> None:
-    """Return if no enclave that is known has this CID.
+    """Check that no known enclave has this CID.
 
     Raises:
-        StateError: one has.
+        StateError: an enclave has it.
     """
     for enclave in known:
         if cid is None or enclave.state is EnclaveState.DEAD or not isinstance(enclave, MachineEnclave):
@@ -71,6 +71,6 @@ def check_free_cid(cid: int | None, known: Sequence[Enclave]) -> None:
 
 
 def cpus_in_use(known: Sequence[Enclave]) -> frozenset[int]:
-    """Return the CPUs that are in use at least: of some enclaves nobody knows."""
+    """Return the CPUs known to be in use; those of some enclaves are unknown."""
     running = [one for one in known if one.state is EnclaveState.RUNNING]
     return frozenset(cpu for one in running if isinstance(one, MachineEnclave) for cpu in one.machine.cpu_ids)

@@ -1,7 +1,7 @@
-"""Which enclaves there are: what we wrote down of ours, joined with what nitro-cli says of everybody's.
+"""The list of enclaves: our records joined with nitro-cli's answer about all users' enclaves.
 
-A keeper that lives and has written of no end is better evidence of life than nitro-cli's answer: it holds
-the process that holds the enclave.
+A living keeper without a record of an end is better evidence of a running enclave than nitro-cli's answer: it
+holds a handle of the daemon that holds the enclave.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from enclavectl.backends.nitro.settings import NitroSettings
 from enclavectl.backends.state import EnclaveState
 from enclavectl.nitro_cli.describe_enclaves import DescribeInfo, NitroState
 from enclavectl.nitro_cli.limits import boot_bound_s
-from enclavectl.nitro_cli.tool import Described
+from enclavectl.nitro_cli.tool import EnclaveListing
 
 _STATES = {
     NitroState.RUNNING: EnclaveState.RUNNING,
@@ -31,16 +31,16 @@ _NEVER = datetime.max.replace(tzinfo=UTC)
 def enclave_from_record(
     launch: LaunchRecord, told: DescribeInfo | None, state: EnclaveState, settings: NitroSettings
 ) -> MachineEnclave:
-    """Return the description of an enclave that this user's enclavectl started.
+    """Describe an enclave that this user's enclavectl started.
 
-    ``told`` is what nitro-cli says of it; None if it says nothing.
+    ``told`` is nitro-cli's entry for it, or None.
     """
     record, info = launch.record, launch.info
     cid = info.cid if info else record.cid
     runs = state not in (EnclaveState.DEAD, EnclaveState.BOOTING)
     return MachineEnclave(
         enclave_id=info.enclave_id if info else launch.folder.name,
-        module_id=info.enclave_id if info else None,  # nitro-cli names an enclave by its module id
+        module_id=module_id_of(info.enclave_id) if info else None,
         name=record.name,
         backend="nitro",
         trust=settings.trust(debug=record.debug),
@@ -66,18 +66,29 @@ def enclave_from_record(
     )
 
 
+def module_id_of(enclave_id: str) -> str:
+    """Return the module id that an enclave's documents attest.
+
+    nitro-cli writes the same number without leading zeros, and documents with all 16 digits, as in all 97
+    real ones that the tests have.
+    https://github.com/aws/aws-nitro-enclaves-cli/blob/main/src/enclave_proc/utils.rs
+    """
+    instance, mark, slot = enclave_id.rpartition("-enc")
+    return f"{instance}{mark}{slot:0>16}" if mark else enclave_id
+
+
 def enclave_from_describe(told: DescribeInfo, settings: NitroSettings) -> MachineEnclave:
-    """Return the description of an enclave of which only nitro-cli tells."""
+    """Describe an enclave that only nitro-cli lists."""
     run = told.run
     return MachineEnclave(
         enclave_id=run.enclave_id,
-        module_id=run.enclave_id,
+        module_id=module_id_of(run.enclave_id),
         name=run.name or run.enclave_id,
         backend="nitro",
         trust=settings.trust(debug=told.debug),
         state=_STATES[told.state],
         debug=told.debug,
-        is_owned=False,  # nitro-cli does not say so
+        is_owned=False,  # nitro-cli does not know
         pid=run.process_id,
         started=None,
         memory_mib=run.memory_mib,
@@ -97,10 +108,10 @@ def enclave_from_describe(told: DescribeInfo, settings: NitroSettings) -> Machin
     )
 
 
-def join(launches: list[LaunchRecord], described: Described, settings: NitroSettings) -> list[Enclave]:
+def join(launches: list[LaunchRecord], described: EnclaveListing, settings: NitroSettings) -> list[Enclave]:
     """Return every enclave: ours, oldest first, then others'.
 
-    ``launches`` were read before ``described`` was asked.
+    Read ``launches`` before you ask nitro-cli for ``described``.
     """
     told = {one.run.enclave_id: one for one in described.enclaves}
     found: list[Enclave] = []
@@ -108,21 +119,22 @@ def join(launches: list[LaunchRecord], described: Described, settings: NitroSett
         answer = told.pop(launch.info.enclave_id, None) if launch.info else None
         state = state_of(launch, answer, unreachable=described.unreachable)
         if state is EnclaveState.DEAD and not launch.record.detached:
-            continue  # it belonged to one command, whose keeper removes it
+            continue  # it belongs to one command, and its keeper removes it
         found.append(enclave_from_record(launch, answer, state, settings))
     found += [enclave_from_describe(one, settings) for one in told.values()]
     return sorted(found, key=lambda enclave: enclave.started or _NEVER)
 
 
 def state_of(launch: LaunchRecord, told: DescribeInfo | None, *, unreachable: int) -> EnclaveState:
-    """Return what is known of the life of one of ours."""
+    """Return the state of one of our enclaves, as far as it is known."""
     if load_ended(launch.folder) is not None:
         return EnclaveState.DEAD
     has_keeper = is_kept(launch.folder)
     if launch.info is None:
         record = launch.record
         bound = timedelta(seconds=boot_bound_s(record.image_size, record.memory_mib))
-        # Its keeper was killed, the launch goes on by itself: until its time is over, it may still come.
+        # The keeper was killed and the launch continues by itself: the enclave may still appear until the
+        # timeout.
         lost = not has_keeper and (
             datetime.now(UTC) - record.started > bound or (launch.folder / "launch.err").exists() is False
         )
@@ -135,7 +147,7 @@ def state_of(launch: LaunchRecord, told: DescribeInfo | None, *, unreachable: in
 
 
 def owner_of(process_id: int) -> str | None:
-    """Return the user whose process this is; None if it is gone."""
+    """Return the name of the process's user; None if the process is gone."""
     try:
         uid = os.stat(f"/proc/{process_id}").st_uid  # noqa: PTH116 - a number's folder, not a path of ours
     except OSError:

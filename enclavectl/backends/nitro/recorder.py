@@ -1,4 +1,4 @@
-"""The console of a debug-mode enclave, kept from its first byte: nitro-cli keeps none of it."""
+"""The recorder of a debug-mode enclave's console from its first byte; nitro-cli keeps none of it."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _CONNECTED = b"Successfully connected to the console."
 _CHUNK = 64 * 1024
 # A process's identity has about 120 bytes.
 _MAX_IDENTITY = 4096
-# After the enclave has ended, its console ends by itself; if it does not, somebody else holds its pipe.
+# Seconds. A console ends by itself after its enclave; if it does not, another process holds its pipe.
 _LAST_WORDS_S = 3.0
-# nitro-cli console asks the enclave's process for two things first, and gives up after 3 s.
+# Seconds. nitro-cli console first sends two queries to the enclave's daemon, and gives up after 3 s.
 _ASKING_S = 4.0
 
 
@@ -34,7 +34,7 @@ class Recorder:
     """One ``nitro-cli console`` and the log that it fills."""
 
     def __init__(self, path: Path, *, goes_on: bool = False) -> None:
-        """Make the log, or go on with the one that is there. Nothing is recorded before ``connect``."""
+        """Create the log, or with ``goes_on`` continue it. Recording starts with ``connect``."""
         last = _modified(path) if goes_on else None
         self._log = ConsoleLog(path, goes_on=goes_on)
         self._console = path.with_name("console.json")
@@ -43,13 +43,13 @@ class Recorder:
         self.fd: int | None = None
         if goes_on:
             since = "" if last is None else f" after {last:%Y-%m-%dT%H:%M:%SZ}"
-            self._say(
+            self._note(
                 f"the recording broke off{since}, because the enclave's keeper was killed, and goes on here; "
                 "what was printed between may be missing"
             )
 
     def end_old_reader(self) -> None:
-        """End the ``nitro-cli console`` of a keeper that was killed: only one process can read one."""
+        """End the ``nitro-cli console`` of a killed keeper: only one process can read a console."""
         try:
             value = JsonObject.parse(read_bounded(self._console, _MAX_IDENTITY, what="process"))
             age_s = time.time() - self._console.stat().st_mtime
@@ -59,7 +59,7 @@ class Recorder:
         if handle is None:
             return  # it has ended
         try:
-            # While it may still be asking, its end could end the enclave.
+            # Ending it during its queries could end the enclave.
             time.sleep(min(max(_ASKING_S - age_s, 0), _ASKING_S))
             signal.pidfd_send_signal(handle, signal.SIGKILL)
         except OSError:
@@ -68,19 +68,20 @@ class Recorder:
             os.close(handle)
 
     def connect(self, command: Command) -> None:
-        """Connect the console; where that fails, say so in the log.
+        """Connect the console; note a failure in the log.
 
-        No time limit of ours: nitro-cli has one of 20 s, and must not be ended while it asks the daemon.
+        There is no timeout here: nitro-cli has one of 20 s, and must not be ended while it queries the
+        daemon.
         """
         read, write = os.pipe()
         try:
             self._process = start(command, output=write)
-            with suppress(HostError):  # a full disk: then the next one cannot end this one
+            with suppress(HostError):  # a full disk: then a later recorder cannot end this process
                 identity = ProcessIdentity.of(self._process.pid)
                 write_atomic(self._console, json.dumps(identity.to_json()).encode())
         except HostError as exc:
             os.close(read)
-            self._say(f"the console cannot be read: {exc.message}")
+            self._note(f"the console cannot be read: {exc.message}")
             return
         finally:
             os.close(write)
@@ -94,11 +95,11 @@ class Recorder:
                 if not data:
                     self._lost()
                 return
-        # Its first two lines are nitro-cli's own words.
+        # Its first two lines are nitro-cli's own messages.
         self._log.write(self._lines.feed(seen.partition(_CONNECTED)[2].lstrip(b"\r\n")))
 
     def keep(self) -> bool:
-        """More of the console is in the log; False once it has ended."""
+        """Copy more of the console into the log; return False once the console has ended."""
         if self.fd is None:
             return False
         data = os.read(self.fd, _CHUNK)
@@ -108,7 +109,7 @@ class Recorder:
         return bool(data)
 
     def finish(self) -> None:
-        """Put the last words of an enclave that has ended into the log."""
+        """Copy the last output of an ended enclave into the log."""
         while self.fd is not None:
             poll = select.poll()
             poll.register(self.fd, select.POLLIN)
@@ -116,13 +117,13 @@ class Recorder:
                 break
             self.keep()
         if self._process is not None and self._process.poll() is None:
-            self._process.kill()  # it reads a console that is gone; it talks to no daemon any more
+            self._process.kill()  # its console is gone, and it does not query the daemon any more
             self._process.wait()
         self._log.write(self._lines.flush())
         self._log.close()
 
     def _lost(self) -> None:
-        """Record the console's end, which comes with the enclave's, also as E45 (nitro-cli issue 405)."""
+        """Note the console's end, which an enclave's end causes, sometimes as E45 (nitro-cli issue 405)."""
         self._log.write(self._lines.flush())
         if self.fd is not None:
             os.close(self.fd)
@@ -130,7 +131,7 @@ class Recorder:
         if self._process is not None:
             self._process.wait()
 
-    def _say(self, text: str) -> None:
+    def _note(self, text: str) -> None:
         self._log.write(self._lines.feed(f"enclavectl: {text}\n".encode()))
 
 

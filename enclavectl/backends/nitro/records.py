@@ -1,18 +1,18 @@
-"""Where the nitro backend keeps what: one folder an enclave, in which each file is one fact, written once.
+"""The files of the nitro backend: one folder per enclave, in which each file is one fact, written once.
 
 ::
 
     <state>/nitro/images/<name>-<PCR0>-<SHA-256>.eif         read-only, whole, removed with its last enclave
-    <state>/nitro/enclaves/<key>/record.json                 what was asked, written before the launch
-                                 launch.out, launch.err      what nitro-cli run-enclave says
+    <state>/nitro/enclaves/<key>/record.json                 the requested enclave, written before the launch
+                                 launch.out, launch.err      the output of nitro-cli run-enclave
                                  launched.json               its answer: the enclave runs
-                                 ending                      somebody asked for its end
+                                 ending                      a command has asked for its end
                                  ended.json                  when and how it ended
                                  lock                        held by the keeper while it lives
                                  keeper.log, console.log
-                                 console.json                nitro-cli console, which reads for the keeper
+                                 console.json                the identity of the process nitro-cli console
 
-nitro-cli's answer goes to a file and not to us, so that it is found even if nobody was left to read it.
+nitro-cli writes its answer to a file, not to a pipe, so that the answer survives the death of the keeper.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from enclavectl.backends.keeping.ending import Ended
+from enclavectl.backends.keeping.ending import EnclaveEnd
 from enclavectl.backends.keeping.records import EnclaveRecord, enclave_folders, read_common, read_record
 from enclavectl.errors import HostError, StateError, UsageError
 from enclavectl.files import read_bounded, write_atomic
@@ -30,14 +30,14 @@ from enclavectl.nitro_cli.answers import RunInfo
 from enclavectl.nitro_cli.stream import one_object
 
 RECORD_SCHEMA = "enclavectl.nitro-enclave/1"
-# nitro-cli's words about a launch; keeper.py reserves less of the disk for them.
+# The limit on nitro-cli's output of a launch; keeper.py reserves less of the disk for it.
 _MAX_BYTES = 256 * 1024
 _MAX_U32 = 2**32 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record(EnclaveRecord):
-    """What was asked for."""
+    """The requested enclave."""
 
     cpus: int
     cid: int | None
@@ -63,7 +63,7 @@ def load_record(folder: Path) -> Record:
     """Read the record in an enclave's folder.
 
     Raises:
-        StateError: there is none, or it is damaged.
+        StateError: it is missing or damaged.
     """
     return read_record(
         folder / "record.json",
@@ -96,14 +96,14 @@ class LaunchRecord:
 
 
 def write_launched(folder: Path, info: RunInfo) -> None:
-    """Write down that the enclave runs."""
+    """Record that the enclave runs."""
     write_atomic(folder / "launched.json", json.dumps(info.to_json(), indent=2).encode())
 
 
 def load_launched(folder: Path) -> RunInfo | None:
-    """Read what nitro-cli answered to the launch; None while there is no answer, or if it was a failure.
+    """Read nitro-cli's answer to the launch; None while there is no answer, or after a failure.
 
-    The answer is also taken from nitro-cli's own output: the keeper may have been killed before it came.
+    The answer may also be in nitro-cli's own output, if the keeper was killed before it came.
     """
     for name in ("launched.json", "launch.out"):
         try:
@@ -114,7 +114,7 @@ def load_launched(folder: Path) -> RunInfo | None:
 
 
 def read_launch_records(home: Path) -> list[LaunchRecord]:
-    """Read every enclave that is written down in the folders of ``home``, running or dead.
+    """Read the records of all enclaves under ``home``, running or dead.
 
     Raises:
         StateError: a record is damaged.
@@ -127,36 +127,36 @@ def read_launch_records(home: Path) -> list[LaunchRecord]:
         except StateError:
             if (folder / "record.json").exists():
                 raise
-            continue  # just being made, or just being removed
+            continue  # it is just being created or removed
         found.append(LaunchRecord(folder, record, load_launched(folder)))
     return found
 
 
 def has_failed(folder: Path) -> bool:
-    """Return whether nitro-cli said that the launch failed, or never began it."""
+    """Return whether nitro-cli reported a failure of the launch, or never began it."""
     try:
         return b"[ E" in read_bounded(folder / "launch.err", _MAX_BYTES, what="answer")
     except UsageError:
         return True
 
 
-def write_ended(folder: Path, ended: Ended) -> None:
-    """Write down that the enclave has ended."""
+def write_ended(folder: Path, ended: EnclaveEnd) -> None:
+    """Record that the enclave has ended."""
     value = {"at": None if ended.at is None else ended.at.isoformat(), "how": ended.how}
     write_atomic(folder / "ended.json", json.dumps(value).encode())
 
 
-def load_ended(folder: Path) -> Ended | None:
-    """Read when and how it ended; None while it is not known to have."""
+def load_ended(folder: Path) -> EnclaveEnd | None:
+    """Read when and how the enclave ended; None while no end is recorded."""
     try:
         value = JsonObject.parse(read_bounded(folder / "ended.json", _MAX_BYTES, what="record"))
-        return Ended(at=value.optional_time("at"), how=value.string("how"))
+        return EnclaveEnd(at=value.optional_time("at"), how=value.string("how"))
     except (UsageError, JsonError):
         return None
 
 
 def ask_to_end(folder: Path) -> None:
-    """Let whoever keeps the enclave know that its end is meant. The folder may be gone already."""
+    """Tell the enclave's keeper that a command has asked for its end. The folder may be gone already."""
     if folder.is_dir():
         try:
             write_atomic(folder / "ending", b"")
@@ -166,5 +166,5 @@ def ask_to_end(folder: Path) -> None:
 
 
 def is_asked_to_end(folder: Path) -> bool:
-    """Return whether ``ask_to_end`` was called."""
+    """Return whether a command has asked for the enclave's end."""
     return (folder / "ending").exists()

@@ -1,4 +1,4 @@
-"""What the configuration says of the nitro backend, and what follows from it."""
+"""The settings of the nitro backend, and the values derived from them."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class NitroSettings:
     host_root: Path | None = None
 
     def address(self, cid: int, port: int) -> Address:
-        """Return where a client dials the enclave with that CID."""
+        """Return the address at which a client dials the enclave with that CID."""
         if self.vsock_dir is not None:
             return HybridVsockAddress(self.vsock_dir / f"{cid}.vsock", port)
         return VsockAddress(cid, port)
 
     def trust(self, *, debug: bool) -> Trust:
-        """Return what evidence of an enclave can be worth at most."""
+        """Return the maximum trust of an enclave's evidence."""
         if debug:
             return Trust.DEBUG
         return Trust.NITRO if self.root is None else self.trust_root().trust

@@ -1,4 +1,4 @@
-"""The end of an enclave that somebody asked for: told to its keeper, done by nitro-cli, and cleared away."""
+"""The requested end of an enclave: announced to its keeper, done by nitro-cli, and cleaned up."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from enclavectl.backends.base import Enclave
-from enclavectl.backends.keeping.ending import TERMINATED, Ended, wait_until_released
+from enclavectl.backends.keeping.ending import TERMINATED, EnclaveEnd, wait_until_released
 from enclavectl.backends.keeping.records import remove_enclave
 from enclavectl.backends.nitro.ending import keep_history
 from enclavectl.backends.nitro.images import prune
@@ -30,17 +30,17 @@ from enclavectl.nitro_cli.limits import boot_bound_s
 from enclavectl.nitro_cli.tool import NitroCli
 from enclavectl.progress import Progress
 
-# How often files of a launch without a keeper are looked at: a person feels no pause.
+# The interval of checks of a launch without a keeper: a person does not notice the delay.
 _POLL_S = 0.05
-# As launch.py has it: an image that is being hashed keeps its daemon from ending.
+# As END_S in launch.py: a daemon does not end while it hashes its image.
 _END_S = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Termination:
-    """The way in which enclaves of this user are ended.
+    """The termination of this user's enclaves.
 
-    ``trust_of`` says what evidence of one in debug mode, or not, is worth.
+    ``trust_of`` returns the trust of evidence with and without debug mode.
     """
 
     cli: NitroCli
@@ -50,7 +50,7 @@ class Termination:
     trust_of: Callable[[bool], str]
 
     def end(self, enclave: Enclave, launch: LaunchRecord | None) -> None:
-        """End the enclave and remove its folder; ``launch`` is None for one of others'.
+        """End the enclave and remove its folder; ``launch`` is None for another user's enclave.
 
         Raises:
             HostError: nitro-cli failed, or the enclave is another user's.
@@ -59,7 +59,7 @@ class Termination:
         if launch is not None:
             try:
                 ask_to_end(launch.folder)
-            except HostError:  # a full disk must not keep it running
+            except HostError:  # a full disk must not prevent the enclave's end
                 if not was_running:
                     raise
         if was_running:
@@ -76,14 +76,14 @@ class Termination:
         try:
             self.cli.terminate(enclave.enclave_id)
         except StateError:
-            return  # it has just ended by itself
+            return  # the enclave has just ended by itself
         except HostError as exc:
             if exc.code not in ("nitro-cli-E38", "nitro-cli-E39"):
                 raise
             described = self.cli.describe()
             told = next((one for one in described.enclaves if one.run.enclave_id == enclave.enclave_id), None)
             if told is None and not described.unreachable:
-                return  # it ended while it was asked to
+                return  # the enclave ended during the request
             owner = owner_of(told.run.process_id) if told else None
             if owner is None or owner == owner_of(os.getpid()):
                 raise
@@ -94,7 +94,7 @@ class Termination:
             ) from exc
 
     def _wait_for_keeper(self, folder: Path, enclave: Enclave, *, bound_s: float) -> None:
-        """Wait until the keeper has seen the end and written it down; there may be none."""
+        """Wait until the keeper, if there is one, has seen and recorded the end."""
 
         def tell(elapsed_s: float) -> None:
             if enclave.state is EnclaveState.BOOTING:
@@ -108,7 +108,7 @@ class Termination:
             )
 
     def _end_orphan(self, enclave: Enclave, launch: LaunchRecord, bound_s: float) -> None:
-        """End an enclave whose keeper was killed while it booted, once it has booted or its launch failed."""
+        """End an enclave whose keeper was killed during the boot, once it has booted or its launch failed."""
         start = time.monotonic()
         while launch.folder.exists() and load_ended(launch.folder) is None:
             if (info := load_launched(launch.folder)) is not None:
@@ -126,14 +126,14 @@ class Termination:
         if folder.exists():
             try:
                 if was_running and load_ended(folder) is None:
-                    write_ended(folder, Ended(at=datetime.now(UTC), how=TERMINATED))
+                    write_ended(folder, EnclaveEnd(at=datetime.now(UTC), how=TERMINATED))
                 if record.detached:
                     trust = self.trust_of(record.debug)
                     keep_history(self.state_dir, folder, trust=trust)
-            except HostError as exc:  # what is removed next makes room on a full disk
+            except HostError as exc:  # the removal that follows makes room on a full disk
                 self.progress.note(f"{record.name} ended; its history is not kept: {exc.message}")
             except StateError:
-                pass  # its keeper has just removed the folder
+                pass  # the keeper has just removed the folder
             remove_enclave(folder)
         with suppress(OSError):
             (self.home / "last-end").touch()

@@ -1,4 +1,4 @@
-"""Console text with the time at which each line began, in UTC: nitro-cli's console has none."""
+"""Console lines with their times in UTC, which nitro-cli's console lacks."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import re
 from collections.abc import Callable
 from datetime import datetime
 
-# Longer lines are broken, so that a console without line ends cannot grow in memory.
+# Bytes. Longer lines are split, so that a console without line ends cannot grow in memory.
 MAX_LINE = 8 * 1024
-# At line feeds only: a carriage return alone begins no line.
+# Lines end at line feeds only: a carriage return alone begins no line.
 _LINE = re.compile(rb"[^\n]*\n|[^\n]+")
 
 
 class TimestampedLines:
-    """Lines with their time, made of bytes as they come. A line is passed on when it is whole."""
+    """A converter of console bytes to lines with the time of their first byte; a line is returned whole."""
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self._clock = clock
@@ -21,7 +21,7 @@ class TimestampedLines:
         self._begun: datetime | None = None
 
     def feed(self, data: bytes) -> bytes:
-        """Take more bytes; return the lines that are whole now."""
+        """Take more bytes; return the lines that are complete now."""
         out = []
         for piece in _LINE.findall(data):
             if self._begun is None:
@@ -32,7 +32,7 @@ class TimestampedLines:
         return b"".join(out)
 
     def flush(self) -> bytes:
-        """Return what is there of the last line, as a line of its own."""
+        """Return the incomplete last line as a line of its own."""
         if self._begun is None:
             return b""
         stamp = self._begun.strftime("%Y-%m-%dT%H:%M:%S.") + f"{self._begun.microsecond // 1000:03}Z "

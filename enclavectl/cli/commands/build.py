@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +20,7 @@ from enclavectl.cli.invocation import Invocation, begin, refuse_together
 from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.signals import ending_as_interrupted
 from enclavectl.cli.signing import BuilderChoice, Signing
+from enclavectl.eif.ramdisk.platform import parse_platform
 from enclavectl.eif.ramdisk.ramdisks import Mode
 from enclavectl.errors import UsageError
 from enclavectl.files import require_replaceable
@@ -41,10 +43,22 @@ OwnImage = Annotated[
         show_default=False,
     ),
 ]
-OwnFolder = Annotated[
+PlatformName = Annotated[
+    str | None,
+    typer.Option(
+        "--platform",
+        metavar="PLATFORM",
+        help="Of an --image that Docker has for several, such as linux/arm64; default: the kernel's.",
+        show_default=False,
+    ),
+]
+OwnDockerfile = Annotated[
     Path | None,
     typer.Option(
-        "--dockerfile", metavar="DIR", help="A folder with a Dockerfile of your own.", show_default=False
+        "--dockerfile",
+        metavar="DOCKERFILE",
+        help="A Dockerfile of your own, or its folder.",
+        show_default=False,
     ),
 ]
 Builder = Annotated[
@@ -117,7 +131,8 @@ PlanOnly = Annotated[
 def build(
     model: options.ModelName = None,
     image: OwnImage = None,
-    dockerfile: OwnFolder = None,
+    dockerfile: OwnDockerfile = None,
+    platform: PlatformName = None,
     to: ImageOutput = Path(EIF_NAME),
     lock: options.LockFile = Path(LOCK_NAME),
     sign: SigningKey = None,
@@ -153,7 +168,7 @@ def build(
     invocation = begin(output, config, {"model": model})
     request = _request(
         invocation,
-        source=_source(invocation, image, dockerfile, base_image),
+        source=_source(invocation, image, dockerfile, platform, base_image),
         blobs=BlobPaths(folder=blobs, kernel=kernel, init=init, nsm_module=nsm_module, cmdline=cmdline),
         signing=Signing(key=sign, certificate=cert, builder=builder),
         outputs=(to, lock),
@@ -185,14 +200,20 @@ def _plan(invocation: Invocation, request: BuildRequest) -> None:
 
 def _build(invocation: Invocation, request: BuildRequest) -> None:
     screen, store = invocation.screen, store_of(invocation.config.data_dir)
+    began = time.monotonic()
     with connect() as engine:
         built = build_enclave(request, engine, store, BuildOutput(step=screen.step, line=screen.detail))
-    show_built(screen, built, request.output, request.lock_path)
+    show_built(screen, built, request, seconds=time.monotonic() - began)
 
 
-def _source(invocation: Invocation, image: str | None, folder: Path | None, base_image: str) -> Source:
-    if image is not None or folder is not None:
-        return Source(image=image, folder=folder)
+def _source(
+    invocation: Invocation, image: str | None, dockerfile: Path | None, platform: str | None, base_image: str
+) -> Source:
+    if platform is not None and image is None:
+        raise UsageError("--platform: goes with --image only", hint="docker build --platform, then --image")
+    if image is not None or dockerfile is not None:
+        chosen = None if platform is None else parse_platform(platform)
+        return Source(image=image, dockerfile=dockerfile, platform=chosen)
     config = invocation.config
     return Source(model=find_model(config.model, data_dir=config.data_dir), base_image=base_image)
 

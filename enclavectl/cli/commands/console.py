@@ -73,10 +73,10 @@ def _copied(chunks: Iterator[bytes], file: BinaryIO) -> Iterator[bytes]:
 
 
 def _new_private_file(path: Path) -> BinaryIO:
-    """Open an empty file that only this user can read; what was there is gone.
+    """Create an empty file that only this user can read, in place of any old one.
 
     Raises:
-        UsageError: it cannot be made.
+        UsageError: it cannot be created.
     """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)

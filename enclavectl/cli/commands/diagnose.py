@@ -13,8 +13,10 @@ from enclavectl.cli import options
 from enclavectl.cli.invocation import Invocation, begin, refuse_together
 from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.picture_arguments import collect_pictures
+from enclavectl.cli.signals import ending_as_interrupted
+from enclavectl.client.folders import Collection
 from enclavectl.config.load import Config, SourceKind
-from enclavectl.errors import PictureRefused, StateError, UsageError
+from enclavectl.errors import PictureRefused, StateError
 from enclavectl.models.find import find_model
 from enclavectl.targets.launch import LaunchRequest, launch_spec
 from enclavectl.targets.target import Target, choose_running, target_elsewhere, target_of
@@ -22,7 +24,7 @@ from enclavectl.targets.verification import VerificationOptions, check_policy, v
 
 if TYPE_CHECKING:
     from enclavectl.backends.base import Backend, Enclave
-    from enclavectl.models.find import Model
+    from enclavectl.models.weights import Model
 
 Fresh = Annotated[
     bool, typer.Option("--fresh", help="Start an enclave for this command even if one is running.")
@@ -32,7 +34,7 @@ TopLabels = Annotated[
     typer.Option(
         "--top",
         metavar="COUNT",
-        help="How many labels to show for a picture (1 to 64; default 3).",
+        help="How many labels to give for a picture (1 to 64; default 3, in JSON all).",
         show_default=False,
     ),
 ]
@@ -41,9 +43,12 @@ ReportFile = Annotated[
     typer.Option(
         "--report",
         metavar="FILE",
-        help="Also write one HTML page: pictures, answers, evidence.",
+        help="Also write an HTML report: previews, answers, evidence.",
         show_default=False,
     ),
+]
+Force = Annotated[
+    bool, typer.Option("--force", help="Let --report write over a file that is no report; never a picture.")
 ]
 AnswerTimeout = Annotated[
     int | None,
@@ -56,10 +61,13 @@ AnswerTimeout = Annotated[
 ]
 
 
+@ending_as_interrupted()
 def diagnose(
     images: options.Images,
+    recursive: options.Recursive = False,
     top: TopLabels = None,
     report: ReportFile = None,
+    force: Force = False,
     timeout: AnswerTimeout = None,
     enclave: options.EnclaveName = None,
     fresh: Fresh = False,
@@ -78,7 +86,8 @@ def diagnose(
     one and ends it afterwards.
 
     If the evidence is refused, nothing of a picture is sent and the exit code is 4. If only some pictures are
-    refused, the others are still answered and the exit code is 5.
+    refused, the others are still answered and the exit code is 5. Ctrl-C and SIGTERM end a batch with the
+    answers that are there; the exit code is 130.
 
     Examples:
       enclavectl diagnose picture.jpg                     one picture
@@ -91,9 +100,9 @@ def diagnose(
     invocation = begin(output, config, flags)
     refuse_together(connect=connect, enclave=enclave, fresh=fresh)
     refuse_together(connect=connect, model=model)
+    found = collect_pictures(invocation.screen, images, recursive=recursive)
     if report is not None:
-        _check_report(report)
-    names = collect_pictures(invocation.screen, images)
+        _check_report(report, found, force=force)
     verification = verification_options(
         invocation.config,
         policy=policy,
@@ -111,11 +120,12 @@ def diagnose(
             return _target_here(invocation, stack, backend_here, enclave, verification, is_fresh=fresh)
 
         target = find_target()
-        # What a session and its drawing need takes as long to load as a local enclave to boot: load it now.
+        # Imported while a local enclave boots: the imports of a session and its drawing take as long as the
+        # boot.
         from enclavectl.cli.picture_batch import Batch, answer_pictures  # noqa: PLC0415 - see above
 
         batch = Batch(
-            names=names, target=target, backend=backend_here, report=report, find_target=find_target
+            pictures=found, target=target, backend=backend_here, report=report, find_target=find_target
         )
         has_errors = answer_pictures(invocation, batch)
     if has_errors:
@@ -131,7 +141,7 @@ def _target_here(
     *,
     is_fresh: bool,
 ) -> Target:
-    """Return a running enclave of this host, or a fresh one that ends when ``stack`` does."""
+    """Return a running enclave of this host, or start one that ends with ``stack``."""
     found = None if is_fresh else choose_running(backend, name)
     if found is None:
         check_policy(verification)
@@ -170,11 +180,13 @@ def _check_model(wanted: Model | None, enclave: Enclave) -> None:
     )
 
 
-def _check_report(path: Path) -> None:
-    """Refuse now what would fail after the answers are there.
+def _check_report(path: Path, found: Collection, *, force: bool) -> None:
+    """Refuse now what would fail, or destroy something, after the answers are there.
 
     Raises:
-        UsageError: the report cannot be written there.
+        UsageError: the report cannot be written there, or may not be.
     """
-    if path.is_dir() or not path.parent.is_dir():
-        raise UsageError(f"--report {path}: expected the name of a file in a folder that exists")
+    # Reports import Pillow, and few command lines ask for a report.
+    from enclavectl.results.report import check_target  # noqa: PLC0415 - see above
+
+    check_target(path, found.names, len(found.names), force=force)

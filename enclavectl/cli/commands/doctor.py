@@ -72,7 +72,7 @@ def doctor(
         for one in fixes:
             screen.note(f"will run: {one.fix_line(is_root=is_root)}")
         require_consent(command="doctor --fix", yes=yes, what=f"{len(fixes)} fixes")
-        done = _mend(fixes, host)
+        done = _run_accepted_fixes(fixes, host)
         facts = facts_of(host, invocation.config)
         results = examine_host(facts)
     if screen.as_json:
@@ -86,7 +86,7 @@ def doctor(
         raise typer.Exit(EXIT_UNFIT)
 
 
-def _mend(fixes: Sequence[Result], host: Host) -> Mapping[str, str | None]:
+def _run_accepted_fixes(fixes: Sequence[Result], host: Host) -> Mapping[str, str | None]:
 
     changer = LiveChanger(uid=host.user.uid, environ=os.environ, may_ask=sys.stdin.isatty())
     return run_fixes(fixes, changer)

@@ -16,7 +16,7 @@ from enclavectl.cli.screen import Screen
 HISTORY_SCHEMA = "enclavectl.history/1"
 _COLUMNS = ("NAME", "BACKEND", "TRUST", "STARTED (UTC)", "ENDED (UTC)", "HOW")
 _LAST_LINES = 5
-# On a screen, for each of up to 20 enclaves.
+# Lines on a screen for each of up to 20 enclaves.
 _SHOWN_LINES = 2
 
 Limit = Annotated[int, typer.Option("--limit", min=1, metavar="COUNT", help="At most so many, the newest.")]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from enclavectl.backends.base import machine_of
 from enclavectl.backends.registry import choose_backend
 from enclavectl.cli import options
 from enclavectl.cli.invocation import begin
@@ -13,7 +12,7 @@ from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.screen import Screen
 
 if TYPE_CHECKING:
-    from enclavectl.backends.base import Enclave
+    from enclavectl.backends.base import Enclave, Machine
 
 LIST_SCHEMA = "enclavectl.enclaves/1"
 _COLUMNS = ("NAME", "STATE", "TRUST", "MODEL", "STARTED (UTC)", "PID")
@@ -48,11 +47,15 @@ def _show(screen: Screen, backend: str, enclaves: Sequence[Enclave]) -> None:
     if not enclaves:
         screen.note(f"no enclave on backend {backend}; enclavectl run starts one")
         return
-    has_machines = any(machine_of(one) for one in enclaves)
-    screen.table([*_COLUMNS, *(_MACHINE_COLUMNS if has_machines else ())], [_row(one) for one in enclaves])
+    # Not above: while this loads, nitro-cli already runs.
+    from enclavectl.backends.base import machine_of  # noqa: PLC0415 - see the line above
+
+    machines = [machine_of(one) for one in enclaves]
+    columns = [*_COLUMNS, *(_MACHINE_COLUMNS if any(machines) else ())]
+    screen.table(columns, [_row(one, machine) for one, machine in zip(enclaves, machines, strict=True)])
 
 
-def _row(enclave: Enclave) -> list[str]:
+def _row(enclave: Enclave, machine: Machine | None) -> list[str]:
     started = "" if enclave.started is None else f"{enclave.started:%Y-%m-%d %H:%M:%S}"
     row = [
         enclave.name,
@@ -62,6 +65,6 @@ def _row(enclave: Enclave) -> list[str]:
         started,
         str(enclave.pid or ""),
     ]
-    if (machine := machine_of(enclave)) is not None:
+    if machine is not None:
         row += [str(machine.cid or ""), str(enclave.memory_mib or ""), str(machine.cpus), machine.owner or ""]
     return row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated
 
 import typer
@@ -10,9 +11,8 @@ from enclavectl.attestation import Standing
 from enclavectl.backends.registry import choose_backend
 from enclavectl.cli import options
 from enclavectl.cli.answer_view import draw_result, draw_standing
-from enclavectl.cli.invocation import begin
+from enclavectl.cli.invocation import Invocation, begin
 from enclavectl.cli.options import OutputFormat
-from enclavectl.cli.screen import Screen
 from enclavectl.client.exchange import open_reply
 from enclavectl.client.listener import Arrived, Delivered, Failed, Listener, ListenerEvent
 from enclavectl.client.reply_keys import PendingStore
@@ -23,6 +23,8 @@ from enclavectl.run import hide_memory
 from enclavectl.targets.verification import check_policy, expectation_of, verification_options
 
 ANSWER_SCHEMA = "enclavectl.answer/1"
+# An enclave that is refused dials in again every second.
+_FAILURES_S = 10.0
 
 AnswerCount = Annotated[
     int | None,
@@ -40,7 +42,12 @@ QuietTime = Annotated[
 ]
 TopLabels = Annotated[
     int | None,
-    typer.Option("--top", metavar="COUNT", help="How many labels to show for a picture.", show_default=False),
+    typer.Option(
+        "--top",
+        metavar="COUNT",
+        help="How many labels to show for a picture; default 3, in JSON all.",
+        show_default=False,
+    ),
 ]
 
 
@@ -72,7 +79,7 @@ def listen(
     verification = verification_options(settings, policy=policy, allow_debug=unsafe_allow_debug)
     check_policy(verification)
     address = chosen.outbound_address(settings.enclave.port_out)
-    answers = AnswerPrinter(invocation.screen, PendingStore(settings.state_dir), settings.diagnose.top)
+    answers = AnswerPrinter(PendingStore(settings.state_dir), invocation)
     with listening_at(address) as listening:
         invocation.screen.note(f"listening on {address}; Ctrl-C ends")
         # Asked anew for each enclave that dials in: they start while we listen.
@@ -91,11 +98,13 @@ def listen(
 class AnswerPrinter:
     """Opens and shows what a listener brings; ``count`` answers so far."""
 
-    def __init__(self, screen: Screen, store: PendingStore, top: int) -> None:
-        self._screen = screen
+    def __init__(self, store: PendingStore, invocation: Invocation) -> None:
+        self._screen = invocation.screen
         self._store = store
-        self._top = top
-        self._last_failure = ""
+        self._top = invocation.config.diagnose.top
+        self._json_top = invocation.asked_top
+        self._failures = 0
+        self._next_failure_at = 0.0
         self.count = 0
 
     def show(self, happening: ListenerEvent) -> None:
@@ -104,17 +113,26 @@ class AnswerPrinter:
             document = happening.enclave.document
             self._screen.note(f"verified {document.module_id}, trust {document.trust}")
         elif isinstance(happening, Failed):
-            note = f"{happening.error.message} ({happening.error.code})"
-            if note != self._last_failure:  # it dials in every second, and fails alike
-                self._screen.note(note)
-            self._last_failure = note
+            self._note_failure(f"{happening.error.message} ({happening.error.code})")
         else:
             self._show_answer(happening)
+
+    def _note_failure(self, note: str) -> None:
+        """Show the first at once, then one of all in a while: peers that fail must not fill the screen."""
+        self._failures += 1
+        now = time.monotonic()
+        if now < self._next_failure_at:
+            return
+        others = f", and {self._failures - 1} other failures" if self._failures > 1 else ""
+        self._screen.note(f"{note}{others}")
+        self._failures = 0
+        self._next_failure_at = now + _FAILURES_S
 
     def _show_answer(self, delivered: Delivered) -> None:
         waiting = self._store.find(delivered.answer.request_id)
         if waiting is None:
             self._screen.note(f"an answer to a request that is not ours: {delivered.answer.request_id.hex()}")
+            delivered.confirm()  # nobody else will open it: the key was here, or is lost
             return
         standing = waiting.standing
         try:
@@ -137,7 +155,7 @@ class AnswerPrinter:
                 "root": standing.root,
             }
             value = {"schema": ANSWER_SCHEMA, "trust": str(standing.trust), "evidence": evidence}
-            result_json = result.to_json(dict(waiting.labels))
+            result_json = result.to_json(dict(waiting.labels), top=self._json_top)
             self._screen.line({**value, "notice": waiting.notice, "result": result_json})
         else:
             self._screen.trust(str(standing.trust))

@@ -9,9 +9,16 @@ import typer
 from enclavectl.cli.completion import model_names, published_models
 from enclavectl.cli.invocation import begin
 from enclavectl.cli.options import ConfigFile, Output, OutputFormat
-from enclavectl.models.card import read_card
+from enclavectl.cli.screen import Screen, error_value
+from enclavectl.errors import UsageError
+from enclavectl.models.card import DescribedModel, read_card
 from enclavectl.models.fetch import fetch as fetch_model
-from enclavectl.models.find import find_model, load_weights
+from enclavectl.models.find import find_model
+from enclavectl.models.probe import probe
+from enclavectl.models.weights import load_weights
+
+SHOW_SCHEMA = "enclavectl.model-show/1"
+FETCH_SCHEMA = "enclavectl.model-fetch/1"
 
 ModelToShow = Annotated[
     str | None,
@@ -47,9 +54,10 @@ def show(
     config: ConfigFile = None,
     output: Output = OutputFormat.TEXT,
 ) -> None:
-    """Print a model's card and check its weights.
+    """Print a model's card, and whether the model can serve.
 
-    Shows labels, input and notice, after the weights were checked against the SHA-256 in the card.
+    Checks the weights against the SHA-256 in the card, loads them, and asks them about two test pictures. If
+    the model cannot serve, the card is printed all the same and the exit code is 2.
 
     Examples:
       enclavectl model show              the configured model
@@ -57,23 +65,40 @@ def show(
       enclavectl model show ./my-model   the card in a folder
     """
     invocation = begin(output, config, {"model": name})
-    screen = invocation.screen
     found = read_card(find_model(invocation.config.model, data_dir=invocation.config.data_dir).card_path)
-    weights = load_weights(found)
-    if screen.as_json:
-        screen.result(found.to_json())
-        return
-    card = found.card
+    size = len(load_weights(found))
+    runtime, error = _probed(found)
+    if invocation.screen.as_json:
+        verdict = {"runtime": runtime, "error": None if error is None else error_value(error)}
+        invocation.screen.result({"schema": SHOW_SCHEMA, **found.to_json(), "probe": verdict})
+    else:
+        _draw(invocation.screen, found, size, runtime)
+    if error is not None:
+        error.after_answer = True
+        raise error
+
+
+def _probed(model: DescribedModel) -> tuple[str | None, UsageError | None]:
+    """Return the runtime in which the model serves, or why it cannot."""
+    try:
+        return probe(model).runtime, None
+    except UsageError as error:
+        return None, error
+
+
+def _draw(screen: Screen, model: DescribedModel, size: int, runtime: str | None) -> None:
+    card = model.card
     screen.facts(
         [
             ("model", card.model_id),
-            ("title", found.title),
-            ("card", str(found.card_path)),
-            ("weights", f"{found.weights_path} ({len(weights):,} bytes)"),
+            ("title", model.title),
+            ("card", str(model.card_path)),
+            ("weights", f"{model.weights_path} ({size:,} bytes)"),
             ("sha256", card.sha256),
             ("input", f"{card.width} x {card.height} RGB, (v - {card.mean:g}) / {card.std:g}"),
             *((f"label {label.code}", label.name) for label in card.labels),
             ("notice", card.notice),
+            ("probe", "it cannot serve" if runtime is None else f"it serves in {runtime}"),
         ]
     )
 
@@ -102,7 +127,7 @@ def fetch(
     found = fetch_model(name, data_dir=invocation.config.data_dir, url=url, progress=progress)
     screen.end_count()
     if screen.as_json:
-        screen.result(found.to_json())
+        screen.result({"schema": FETCH_SCHEMA, **found.to_json()})
     else:
         typer.echo(f"installed {found.card.model_id} in {found.card_path.parent}")
         typer.echo(found.card.notice)

@@ -19,7 +19,7 @@ from enclavectl.host.host import Host
 from enclavectl.host.live import open_host
 from enclavectl.host.memory import mib_of
 from enclavectl.host.plan import Demand, Plan, largest, make_plan, read_supply
-from enclavectl.host.requirements import read_eif
+from enclavectl.host.requirements import payload_memory_mib, read_eif
 
 PLAN_SCHEMA = "enclavectl.plan/1"
 EXIT_DOES_NOT_FIT = 3
@@ -79,7 +79,7 @@ def plan(
 
 
 def _used_cpus(host: Host, screen: Screen) -> frozenset[int] | None:
-    # Of a recorded host nobody can ask; where no enclave has booted there is nothing to ask.
+    # A recorded host has no nitro-cli to ask, and without a booted enclave no CPU is in use.
     if not host.tree.is_live or not find_running(host).sockets:
         return None
     return used_cpus(os.environ, screen)
@@ -99,6 +99,7 @@ def _to_json(plan: Plan) -> dict[str, object]:
             "min_memory_mib": wanted.min_memory_mib or None,
             "cpus": wanted.cpus,
             "boot_bound_s": plan.boot_bound_s,
+            "payload_memory_mib": payload_memory_mib(wanted.cpus),
         },
         "takes": {
             "memory_mib": taken,
@@ -128,6 +129,16 @@ def _to_json(plan: Plan) -> dict[str, object]:
     }
 
 
+def _pictures(wanted: Demand) -> str:
+    worst_mib = payload_memory_mib(wanted.cpus)
+    if wanted.needed_mib >= worst_mib:
+        return f"the payload of enclavectl takes {worst_mib} MiB at worst, which it has"
+    return (
+        f"the payload of enclavectl takes {worst_mib} MiB at worst; with {wanted.needed_mib} MiB "
+        "several of the largest pictures at a time can fail (decoder-failed)"
+    )
+
+
 def _draw(screen: Screen, plan: Plan) -> None:
     wanted, supply = plan.wanted, plan.supply
     free_cpus = "?" if supply.free_cpus is None else str(len(supply.free_cpus))
@@ -154,6 +165,7 @@ def _draw(screen: Screen, plan: Plan) -> None:
     facts += [
         ("allocator", ", ".join(plan.allocator.lines.values())),
         ("boot bound", f"{plan.boot_bound_s} s; nitro-cli gives up after that"),
+        ("pictures", _pictures(wanted)),
     ]
     screen.facts(facts)
     for note in plan.notes:

@@ -124,7 +124,7 @@ def run(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Machine:
-    """What the command line says of the machine that the enclave gets."""
+    """The command line's options for the enclave's virtual machine."""
 
     memory_mib: int | None
     cpus: int | None
@@ -134,7 +134,7 @@ class _Machine:
         """Return the values by configuration key, which depends on the backend.
 
         Raises:
-            UsageError: the local backend was given a virtual machine's.
+            UsageError: an option of virtual machines was given for the local backend.
         """
         if backend.runs_machines:
             names = ("memory_mib", "cpus", "cid")
@@ -158,7 +158,7 @@ def _check_attach(invocation: Invocation, *, debug: bool) -> None:
     if invocation.screen.as_json:
         raise UsageError("--attach: a console is no JSON", hint="leave --output json out")
     if resolve_backend(invocation.config).runs_machines and not debug:
-        # nitro-cli would turn debug mode on by itself, and attestation off.
+        # nitro-cli would turn on debug mode by itself, which turns off attestation.
         raise UsageError(
             "--attach: expected --debug as well: only debug mode has a console",
             hint="leave --attach out: a console and attestation exclude each other",
@@ -166,13 +166,13 @@ def _check_attach(invocation: Invocation, *, debug: bool) -> None:
 
 
 def _prove(invocation: Invocation, chosen: Backend, running: RunningEnclave) -> Mapping[str, object]:
-    """Return what the enclave attests, which is the sign that it is ready."""
+    """Verify the enclave and return its attested facts; a verified enclave is ready."""
     # What a session needs takes as long to load as a local enclave to boot: load it now.
     from enclavectl.cli.enclave_view import attested_json  # noqa: PLC0415 - see above
     from enclavectl.targets.session import BOOT_S, explain_boot_failure, open_session  # noqa: PLC0415 - see above
 
     verification = verification_options(invocation.config, allow_debug=running.enclave.debug)
-    # The policy of the configuration is for clients; here the question is whether it is what we started.
+    # The configured policy is for clients; this check compares the enclave with the image that we started.
     target = target_of(chosen, running.enclave, replace(verification, policy=None), running)
     with (
         explain_boot_failure(chosen, running),

@@ -15,7 +15,7 @@ from enclavectl.cli import options
 from enclavectl.cli.invocation import begin, refuse_together
 from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.picture_arguments import collect_pictures
-from enclavectl.client.pictures import Picture, read_picture
+from enclavectl.client.pictures import Picture, read_pictures
 from enclavectl.client.reply_keys import PendingStore, Waiting
 from enclavectl.client.session import Client
 from enclavectl.errors import EnclaveBusy, PictureRefused, StateError
@@ -29,6 +29,7 @@ SENT_SCHEMA = "enclavectl.sent/1"
 
 def send(
     images: options.Images,
+    recursive: options.Recursive = False,
     enclave: options.EnclaveName = None,
     connect: options.Address = None,
     policy: options.PolicyFile = None,
@@ -53,7 +54,7 @@ def send(
     invocation = begin(output, config, {"backend": backend})
     settings, screen = invocation.config, invocation.screen
     refuse_together(connect=connect, enclave=enclave)
-    names = collect_pictures(screen, images)
+    found = collect_pictures(screen, images, recursive=recursive)
     verification = verification_options(
         settings, policy=policy, allow_debug=unsafe_allow_debug, connect=connect, root=root
     )
@@ -63,22 +64,23 @@ def send(
         target = _running_target(choose_backend(settings, screen), enclave, verification)
     store = PendingStore(settings.state_dir)
     results: list[dict[str, object]] = []
+    pictures = read_pictures(found.names, sys.stdin.buffer.read)
     with Client.connect(target.address, target.expectation, timeout_s=settings.diagnose.timeout_s) as client:
         trust = str(client.enclave.document.trust)
-        for name in names:
+        for name, picture in zip(found.names, pictures, strict=True):
             try:
-                picture = read_picture(name, sys.stdin.buffer.read)
-                request_id = _hand_in(client, store, picture, settings.diagnose.timeout_s)
+                handed_in = _hand_in(client, store, picture, settings.diagnose.timeout_s)
             except PictureRefused as error:
                 results.append({"image": name, "error": {"code": error.code, "message": error.message}})
                 screen.note(error.message)
             else:
-                results.append({"image": name, "sha256": picture.sha256, "request_id": request_id.hex()})
+                results.append({"image": name, **handed_in})
                 if not screen.as_json:
-                    typer.echo(f"handed in {name}: request {request_id.hex()} ({trust})")
+                    typer.echo(f"handed in {name}: request {handed_in['request_id']} ({trust})")
     if screen.as_json:
         value = {"schema": SENT_SCHEMA, "trust": trust, "backend": target.backend}
-        screen.result({**value, "results": results})
+        left_out = [folder.to_json() for folder in found.left_out]
+        screen.result({**value, "results": results, "left_out": left_out})
     if any("error" in result for result in results):
         raise typer.Exit(PictureRefused.exit_code)
 
@@ -90,13 +92,17 @@ def _running_target(backend: Backend, name: str | None, verification: Verificati
     return target_of(backend, found, verification)
 
 
-def _hand_in(client: Client, store: PendingStore, picture: Picture, timeout_s: float) -> bytes:
-    """Return the request's id when the enclave has confirmed the picture; its answer's key is in the store.
+def _hand_in(
+    client: Client, store: PendingStore, picture: Picture | PictureRefused, timeout_s: float
+) -> dict[str, str]:
+    """Return what was handed in once the enclave keeps the answer, whose key is in the store.
 
     Raises:
         EnclaveBusy: the enclave has no room for it.
-        PictureRefused: the enclave would not take this picture.
+        PictureRefused: the picture could not be read, or the enclave has no answer to it.
     """
+    if isinstance(picture, PictureRefused):
+        raise picture
     pending = client.prepare()
     store.add(
         Waiting(
@@ -118,4 +124,4 @@ def _hand_in(client: Client, store: PendingStore, picture: Picture, timeout_s: f
     except (EnclaveBusy, PictureRefused):
         store.remove(pending.request_id)
         raise
-    return pending.request_id
+    return {"sha256": picture.sha256, "request_id": pending.request_id.hex()}

@@ -143,7 +143,8 @@ def _request(
 def _setup(host: Host, config: Config, request: SetupRequest) -> Setup:
     def guard() -> AbstractContextManager[object]:
         folder = logs_dir(host.environ)
-        # The lock of launches: one that boots while the pool changes would fail. No folder, no launches.
+        # The launch lock: an enclave that boots while the pool changes would fail. Without the folder, no
+        # launch is possible.
         return host_lock(folder, "launch of an enclave", NoProgress()) if folder.is_dir() else nullcontext()
 
     return Setup(facts_of(host, config), detect_distro(host.tree), request, guard)
@@ -153,7 +154,7 @@ def _apply(chosen: Setup, planned: Sequence[Report], screen: Screen, *, yes: boo
     host = chosen.host
     changes = [report for report in planned if report.state is StepState.WOULD_DO]
     if any(report.state is StepState.FAILED for report in planned):
-        return planned  # one that cannot even be planned: change nothing
+        return planned  # a step cannot be planned: change nothing
     for report in changes:
         for line in report.commands or (report.detail,):
             screen.note(f"{report.id}: will run: {line}")

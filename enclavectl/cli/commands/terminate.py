@@ -65,10 +65,10 @@ def terminate(
 
 
 def _find_or_past(invocation: Invocation, chosen: Backend, name: str) -> list[Enclave]:
-    """Return the enclave with that name; none, and a note, if one of that name or id has ended already.
+    """Return the enclave with that name; if it has ended already, note that and return none.
 
     Raises:
-        StateError: there is and was none, or several fit.
+        StateError: no enclave has or had that name or id, or several match.
     """
     try:
         return [find_enclave(chosen, name)]

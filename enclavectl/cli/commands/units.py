@@ -130,7 +130,7 @@ def _request(invocation: Invocation, eif: Path, name: str, user: str | None, cid
         check_cid(cid)
     settings = invocation.config
     memory_mib = settings.enclave.memory_mib
-    # Without the image: the largest that this memory allows.
+    # Without the image, assume the largest that this memory allows.
     size = read_eif(eif).size if eif.exists() else (memory_mib << 20) // 4
     try:
         account = pwd.getpwuid(os.getuid()) if user is None else pwd.getpwnam(user)
@@ -152,24 +152,24 @@ def _request(invocation: Invocation, eif: Path, name: str, user: str | None, cid
 
 
 def _state_dir(settings: Config, account: pwd.struct_passwd) -> Path:
-    """Return where enclavectl keeps its own when that user runs it: ours is as configured."""
+    """Return that user's state folder; for this user, the configured one."""
     is_ours = account.pw_uid == os.getuid()
     return settings.state_dir if is_ours else Path(account.pw_dir) / ".local" / "state" / "enclavectl"
 
 
 def _ourselves() -> Path:
-    """Return the path of the running command: as it was called, or beside the interpreter."""
+    """Return the path of the running command: as called, or beside the interpreter."""
     called = Path(sys.argv[0]).absolute()
     beside = Path(sys.executable).absolute().with_name("enclavectl")
     return called if called.name == "enclavectl" and called.is_file() else beside
 
 
 def _write(files: Sequence[UnitFile], folder: Path) -> None:
-    """Write each file into the folder, or none if one there was written by somebody else.
+    """Write each file into the folder, or none if a file there is not enclavectl's.
 
     Raises:
-        HostError: the folder cannot be made.
-        UsageError: a file there is not of enclavectl.
+        HostError: the folder cannot be created.
+        UsageError: a file there was not written by enclavectl.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

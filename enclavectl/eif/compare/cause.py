@@ -1,4 +1,4 @@
-"""One change between two images, and the sentence that sums many of them up."""
+"""One change between two images, and the sentence that summarizes many changes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 _MODEL = re.compile(r"\.tflite$")
-# As enclavectl/image/context.py lays the payload out.
+# The payload's layout in the build context of enclavectl/image/context.py.
 _CARD = re.compile(r"/enclave_payload/model/[^/]+\.json$")
 _PAYLOAD = re.compile(r"/enclave_payload/")
 _DIST_INFO = re.compile(r"/([^/]+?)-[^/-]+\.dist-info(?:/|$)")
@@ -18,8 +18,8 @@ _SYSTEM_PACKAGE = re.compile(
 )
 
 
-class What(StrEnum):
-    """The respect in which something changed."""
+class ChangeKind(StrEnum):
+    """The kind of a change."""
 
     ADDED = "added"
     REMOVED = "removed"
@@ -46,17 +46,17 @@ class _Part(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """``where`` is a section, ``header:FIELD`` or ``ramdiskN:/path``; the values are for people."""
+    """One change. ``where`` is a section, ``header:FIELD`` or ``ramdiskN:/path``; values are for people."""
 
     where: str
-    what: What
+    what: ChangeKind
     before: str | None = None
     after: str | None = None
     note: str | None = None
 
     @property
     def path(self) -> str | None:
-        """The path inside a ramdisk, if it is about one."""
+        """The path inside a ramdisk; None if the change is elsewhere."""
         section, colon, path = self.where.partition(":")
         return path if colon and section.startswith("ramdisk") else None
 
@@ -70,8 +70,8 @@ class Change:
 def likely_cause(changes: Sequence[Change], pcrs_changed: Sequence[str]) -> str:
     """Say in one sentence what differs, the most telling first, and whether a PCR moved because of it.
 
-    What follows by itself from what is named is not named: a folder's time stamp from what is in it, the
-    metadata and a signature by the same key from what is measured.
+    Changes that follow from other changes are not named: a folder's time stamp follows from its content;
+    metadata and a signature by the same key follow from what is measured.
     """
     if not changes:
         return "the images are identical"
@@ -90,7 +90,7 @@ def _reasons(changes: Sequence[Change], pcrs_changed: Sequence[str]) -> Iterator
     yield from _path_reasons(paths)
     for where in ramdisks:
         what = sections[where].what
-        yield f"{where} {'is stored differently' if what is What.LAYOUT else what}"
+        yield f"{where} {'is stored differently' if what is ChangeKind.LAYOUT else what}"
     is_measured = bool(paths or ramdisks or sections.keys() & {"kernel", "cmdline"})
     if "signature" in sections and ("PCR8" in pcrs_changed or not is_measured):
         yield "the signature only" if len(sections) == 1 and not is_measured else "the signature"
@@ -101,7 +101,7 @@ def _reasons(changes: Sequence[Change], pcrs_changed: Sequence[str]) -> Iterator
 
 
 def _path_reasons(changes: Sequence[Change]) -> Iterator[str]:
-    parts: dict[_Part, dict[str, What]] = {part: {} for part in _Part}
+    parts: dict[_Part, dict[str, ChangeKind]] = {part: {} for part in _Part}
     for change in changes:
         parts[_part(change)].setdefault(change.path or "", change.what)
     times = parts.pop(_Part.TIMES)
@@ -117,7 +117,7 @@ def _path_reasons(changes: Sequence[Change]) -> Iterator[str]:
             yield f"packages ({_some(sorted({_package(path) or path for path in paths}), 5)})"
         elif paths:
             yield f"{part} ({_paths(paths)})"
-    # A path that was told may have another time stamp, and so may the folders that it is in.
+    # The time stamps of a named path and of its folders follow from the named change.
     folders = {path[:end] for path in told for end, letter in enumerate(path) if letter == "/"}
     others = [path for path in times if path not in told | folders]
     if others:
@@ -126,7 +126,7 @@ def _path_reasons(changes: Sequence[Change]) -> Iterator[str]:
 
 def _part(change: Change) -> _Part:
     path = change.path or ""
-    if change.what is What.MTIME:
+    if change.what is ChangeKind.MTIME:
         return _Part.TIMES
     if change.where.startswith("ramdisk0:"):
         return _Part.BOOT
@@ -136,8 +136,10 @@ def _part(change: Change) -> _Part:
     return _Part.FILES if _package(path) is None else _Part.PACKAGES
 
 
-def _paths(paths: Mapping[str, What]) -> str:
-    return _some([path if what is What.CONTENT else f"{path} {what}" for path, what in paths.items()], 1)
+def _paths(paths: Mapping[str, ChangeKind]) -> str:
+    return _some(
+        [path if what is ChangeKind.CONTENT else f"{path} {what}" for path, what in paths.items()], 1
+    )
 
 
 def _some(names: Sequence[str], count: int) -> str:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from enclavectl.eif.compare.cause import Change, What, likely_cause
+from enclavectl.eif.compare.cause import Change, ChangeKind, likely_cause
 from enclavectl.eif.compare.ramdisks import ramdisk_changes
 from enclavectl.eif.errors import CpioError
 from enclavectl.eif.examine import Image
@@ -15,7 +15,7 @@ from enclavectl.eif.format import MAX_CMDLINE, Section, SectionKind
 from enclavectl.eif.layout import Layout
 from enclavectl.eif.ramdisk.cpio import show
 
-MAX_CHANGES = 10_000  # held in memory, some 300 bytes each; nobody reads more
+MAX_CHANGES = 10_000  # held in memory, about 300 bytes each; more are too many to read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,12 +44,12 @@ class Difference:
 
 
 def compare_images(before: Image, after: Image, *, limit: int = MAX_CHANGES) -> Difference:
-    """Compare two images, whose files are still open, in constant memory.
+    """Compare two images, whose files must still be open, in constant memory.
 
-    Of changed time stamps ``limit`` are listed, and as many of all other changes.
+    At most ``limit`` changed time stamps are listed, and at most ``limit`` other changes.
 
     Raises:
-        HostError: there is no room for the lists of their files.
+        HostError: the disk has no room for the lists of their files.
     """
     identical = _digest(before.layout) == _digest(after.layout)
     changes, omitted = ((), 0) if identical else _first_of(_changes(before, after), limit)
@@ -76,7 +76,7 @@ def _changes(before: Image, after: Image) -> Iterator[Change]:
         where = kind.name.lower()
         if old is None or new is None:
             if old is not new:
-                yield Change(where=where, what=What.ADDED if old is None else What.REMOVED)
+                yield Change(where=where, what=ChangeKind.ADDED if old is None else ChangeKind.REMOVED)
             continue
         first, second = before.layout.data(old), after.layout.data(new)
         if first.sha256() != second.sha256():
@@ -87,7 +87,7 @@ def _changes(before: Image, after: Image) -> Iterator[Change]:
         where = f"ramdisk{index}"
         if index >= len(old_ramdisks) or index >= len(new_ramdisks):
             added = index >= len(old_ramdisks)
-            yield Change(where=where, what=What.ADDED if added else What.REMOVED)
+            yield Change(where=where, what=ChangeKind.ADDED if added else ChangeKind.REMOVED)
             continue
         yield from _ramdisk_changes(
             where, before.layout.data(old_ramdisks[index]), after.layout.data(new_ramdisks[index])
@@ -99,18 +99,20 @@ def _header_changes(before: Image, after: Image) -> Iterator[Change]:
     for name in ("version", "flags", "default_memory", "default_cpus"):
         first, second = getattr(old, name), getattr(new, name)
         if first != second:
-            yield Change(where=f"header:{name}", what=What.CONTENT, before=str(first), after=str(second))
+            yield Change(
+                where=f"header:{name}", what=ChangeKind.CONTENT, before=str(first), after=str(second)
+            )
     if _order(before.layout.sections) != _order(after.layout.sections):
         yield Change(
             where="header:sections",
-            what=What.LAYOUT,
+            what=ChangeKind.LAYOUT,
             before=" ".join(section.name for section in before.layout.sections),
             after=" ".join(section.name for section in after.layout.sections),
         )
 
 
 def _order(sections: tuple[Section, ...]) -> list[int]:
-    """Return the order of the sections that both images have; one more or less is a change of its own."""
+    """Return the order of the sections that both images have; a missing section is a change of its own."""
     seen = dict.fromkeys(section.kind for section in sections if section.kind != SectionKind.SIGNATURE)
     return list(seen)
 
@@ -118,8 +120,10 @@ def _order(sections: tuple[Section, ...]) -> list[int]:
 def _section_change(where: str, kind: SectionKind, first: FileRange, second: FileRange) -> Change:
     if kind is SectionKind.CMDLINE:
         texts = [show(data.head(MAX_CMDLINE)) for data in (first, second)]
-        return Change(where=where, what=What.CONTENT, before=texts[0], after=texts[1])
-    return Change(where=where, what=What.CONTENT, before=_fingerprint(first), after=_fingerprint(second))
+        return Change(where=where, what=ChangeKind.CONTENT, before=texts[0], after=texts[1])
+    return Change(
+        where=where, what=ChangeKind.CONTENT, before=_fingerprint(first), after=_fingerprint(second)
+    )
 
 
 def _fingerprint(data: FileRange) -> str:
@@ -134,7 +138,7 @@ def _ramdisk_changes(where: str, first: FileRange, second: FileRange) -> Iterato
     except CpioError as exc:
         yield Change(
             where=where,
-            what=What.CONTENT,
+            what=ChangeKind.CONTENT,
             before=_fingerprint(first),
             after=_fingerprint(second),
             note=f"not compared entry by entry: {exc.message}",
@@ -146,7 +150,7 @@ def _first_of(changes: Iterator[Change], limit: int) -> tuple[tuple[Change, ...]
     kept: list[Change] = []
     counts: Counter[bool] = Counter()
     for change in changes:
-        is_time = change.what is What.MTIME
+        is_time = change.what is ChangeKind.MTIME
         counts[is_time] += 1
         if counts[is_time] <= limit:
             kept.append(change)

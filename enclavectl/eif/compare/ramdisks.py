@@ -1,4 +1,4 @@
-"""Two ramdisks, entry by entry; what is known of each path stands on the disk, so memory does not grow."""
+"""Two ramdisks, entry by entry. The records of their paths are on the disk, so memory stays constant."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from enclavectl.eif.compare.cause import Change, What
+from enclavectl.eif.compare.cause import Change, ChangeKind
 from enclavectl.eif.file_range import FileRange
 from enclavectl.eif.ramdisk.cpio import show
 from enclavectl.eif.ramdisk.database import open_database
@@ -53,8 +53,8 @@ def ramdisk_changes(where: str, first: FileRange, second: FileRange) -> Iterator
     """Yield every change between two ramdisks whose bytes differ; ``where`` is their name.
 
     Raises:
-        CpioError: one of them is no archive; there was no change before that.
-        HostError: there is no room for the lists of their files.
+        CpioError: a ramdisk is no archive; no change was yielded before.
+        HostError: the disk has no room for the lists of their files.
     """
     what = "the lists of the ramdisks' files"
     with open_database(_SCHEMA, what=what, cache_kib=_CACHE_KIB) as database:
@@ -63,14 +63,14 @@ def ramdisk_changes(where: str, first: FileRange, second: FileRange) -> Iterator
                 database.execute(_PUT[table], _row(file))
         is_same = True
         for old, new in _pairs(_rows(database, "old"), _rows(database, "new")):
-            key = (old or new).key  # type: ignore[union-attr]  # one of them is there
+            key = (old or new).key  # type: ignore[union-attr]  # at least one of them is not None
             for change in _file_changes(f"{where}:/{show(path_of(key))}", old, new):
                 is_same = False
                 yield change
     if is_same:
         yield Change(
             where=where,
-            what=What.LAYOUT,
+            what=ChangeKind.LAYOUT,
             note="the same files, stored in another order or with other inode numbers",
         )
 
@@ -85,7 +85,7 @@ def _rows(database: sqlite3.Connection, table: str) -> Iterator[_File]:
 
 
 def _pairs(olds: Iterator[_File], news: Iterator[_File]) -> Iterator[tuple[_File | None, _File | None]]:
-    """Yield what stands at each path in both; both are in the order of their keys."""
+    """Merge two lists in the order of their keys; yield the records of each path in both."""
     old, new = next(olds, None), next(news, None)
     while old is not None or new is not None:
         if new is None or (old is not None and old.key < new.key):
@@ -100,7 +100,7 @@ def _pairs(olds: Iterator[_File], news: Iterator[_File]) -> Iterator[tuple[_File
 
 
 def _files(data: FileRange) -> Iterator[_File]:
-    """Yield the paths of a ramdisk. Where one stands twice the last record counts, as for the kernel."""
+    """Yield the paths of a ramdisk. If a path occurs twice, its last record counts, as for the kernel."""
     reader = read_ramdisk(data)
     for entry in reader:
         digest, target = hashlib.sha256(), b""
@@ -126,24 +126,24 @@ def _files(data: FileRange) -> Iterator[_File]:
 def _file_changes(where: str, old: _File | None, new: _File | None) -> Iterator[Change]:
     if old is None or new is None:
         if new is not None:
-            yield Change(where=where, what=What.ADDED, after=f"{new.kind}, {new.size} bytes")
+            yield Change(where=where, what=ChangeKind.ADDED, after=f"{new.kind}, {new.size} bytes")
         elif old is not None:
-            yield Change(where=where, what=What.REMOVED, before=f"{old.kind}, {old.size} bytes")
+            yield Change(where=where, what=ChangeKind.REMOVED, before=f"{old.kind}, {old.size} bytes")
         return
     if (old.kind, old.major, old.minor) != (new.kind, new.major, new.minor):
-        yield Change(where=where, what=What.KIND, before=old.kind, after=new.kind)
+        yield Change(where=where, what=ChangeKind.KIND, before=old.kind, after=new.kind)
     elif old.digest != new.digest:
         if old.kind == "link":
-            yield Change(where=where, what=What.TARGET, before=show(old.target), after=show(new.target))
+            yield Change(where=where, what=ChangeKind.TARGET, before=show(old.target), after=show(new.target))
         else:
-            yield Change(where=where, what=What.CONTENT, before=_content(old), after=_content(new))
+            yield Change(where=where, what=ChangeKind.CONTENT, before=_content(old), after=_content(new))
     if old.mode != new.mode:
-        yield Change(where=where, what=What.MODE, before=f"{old.mode:04o}", after=f"{new.mode:04o}")
+        yield Change(where=where, what=ChangeKind.MODE, before=f"{old.mode:04o}", after=f"{new.mode:04o}")
     if (old.uid, old.gid) != (new.uid, new.gid):
         texts = [f"{one.uid}:{one.gid}" for one in (old, new)]
-        yield Change(where=where, what=What.OWNER, before=texts[0], after=texts[1])
+        yield Change(where=where, what=ChangeKind.OWNER, before=texts[0], after=texts[1])
     if old.mtime != new.mtime:
-        yield Change(where=where, what=What.MTIME, before=str(old.mtime), after=str(new.mtime))
+        yield Change(where=where, what=ChangeKind.MTIME, before=str(old.mtime), after=str(new.mtime))
 
 
 def _content(file: _File) -> str:

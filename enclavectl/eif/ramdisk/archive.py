@@ -21,12 +21,13 @@ from enclavectl.eif.file_range import FileRange, whole_file
 from enclavectl.eif.format import Arch
 from enclavectl.eif.packed import PackedError, Packing, Unpacker, packing_of
 from enclavectl.eif.ramdisk.manifest import ImageConfig, choose_image, parse_config
+from enclavectl.eif.ramdisk.platform import Platform
 from enclavectl.eif.ramdisk.tar import BLOCK, read_tar
 from enclavectl.errors import HostError, StateError
 
 MAX_LAYERS = 512  # dockerd allows 128
-MAX_MEMBERS = 1 << 14  # docker save writes at most four for each layer
-MAX_LAYER = 64 << 30  # unpacked; what a compressed layer may put on the disk
+MAX_MEMBERS = 1 << 14  # docker save writes at most four members for each layer
+MAX_LAYER = 64 << 30  # bytes, unpacked: bounds the disk space that a compressed layer may take
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,11 +39,13 @@ class ImageArchive:
 
 
 @contextmanager
-def open_archive(path: Path, *, arch: Arch | None = None) -> Iterator[ImageArchive]:
-    """Open the one image in an archive; ``arch`` chooses where there are several.
+def open_archive(
+    path: Path, *, platform: Platform | None = None, preferred: Arch | None = None
+) -> Iterator[ImageArchive]:
+    """Open the image in an archive; of several, the one for ``platform``, else the one for ``preferred``.
 
     Raises:
-        LayerError: the archive is damaged, not an image, ambiguous, or a layer is not what it should be.
+        LayerError: the archive is damaged, not an image, ambiguous, or a layer does not match its digest.
         HostError: a compressed layer does not fit the temporary folder.
         StateError: there is no such file.
     """
@@ -52,8 +55,13 @@ def open_archive(path: Path, *, arch: Arch | None = None) -> Iterator[ImageArchi
         except OSError as exc:
             raise StateError(f"cannot read {path}: {exc.strerror}") from exc
         members = _members(whole_file(file))
-        sources = choose_image(members, arch)
+        sources = choose_image(members, platform, preferred=preferred)
         config, diff_ids = parse_config(sources)
+        if platform is not None and config.architecture != platform.arch.value:
+            raise LayerError(
+                f"expected an image for {platform}, found one for {config.architecture or 'an unnamed one'}",
+                code="image-choice",
+            )
         if len(sources.layers) != len(diff_ids) or len(diff_ids) > MAX_LAYERS:
             raise LayerError(
                 f"expected {len(diff_ids)} layers (at most {MAX_LAYERS}), found {len(sources.layers)}",
@@ -101,9 +109,9 @@ def _join(link: str, target: str) -> str:
 
 
 def _plain(blob: FileRange, stack: ExitStack) -> tuple[FileRange, str]:
-    """Return the layer as a plain tar, and the SHA-256 of that."""
+    """Return the layer as a plain tar, and the tar's SHA-256."""
     head = blob.head(BLOCK)
-    # A tar begins with a name, which may be that of a packing ("BZh").
+    # A tar begins with a file name, which may look like the magic of a packing ("BZh").
     packing = None if head[257:262] == b"ustar" else packing_of(head)
     digest = hashlib.sha256()
     if packing is None:

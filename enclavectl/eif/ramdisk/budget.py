@@ -1,8 +1,7 @@
-"""How much work the ramdisks of one file may cause, in proportion to that file's size.
+"""A limit on the work that the ramdisks of one file may cause, in proportion to the file's size.
 
-A file of 2 MB may unpack to 2 GB or to a million names. Programs pack to a quarter or a third, so what goes
-far beyond that is no image that anybody means to boot, and whoever asks ``eif verify`` about a file that a
-stranger sent gets an answer in seconds.
+A file of 2 MB may unpack to 2 GB or to a million names. Programs pack to a quarter or a third of their size;
+a file far beyond that is not meant to boot. So ``eif verify`` answers within seconds even for a hostile file.
 """
 
 from __future__ import annotations
@@ -11,15 +10,18 @@ from dataclasses import dataclass
 
 from enclavectl.eif.errors import CpioError
 
-# Beside these shares of the file's size. A small archive of zeros may pack a thousandfold.
+# Fixed allowances beside the shares of the file's size: a small archive of zeros may pack a thousandfold.
 _BYTES, _BYTES_PER_BYTE = 64 << 20, 32
-_ENTRIES, _BYTES_PER_ENTRY = 10_000, 64  # plain, a record takes 112 or more; packed, a file some hundreds
+_ENTRIES, _BYTES_PER_ENTRY = (
+    10_000,
+    64,
+)  # a plain record takes 112 bytes or more
 _NAMES, _NAMES_PER_BYTE = 16 << 20, 4  # diff keeps names on the disk
 
 
 @dataclass(slots=True)
 class ReadBudget:
-    """The unpacked bytes, the entries and the bytes of names that may still come."""
+    """The remaining allowance of unpacked bytes, entries and bytes of names."""
 
     size: int
     unpacked: int
@@ -37,7 +39,7 @@ class ReadBudget:
         )
 
     def spend_bytes(self, count: int) -> None:
-        """Take unpacked bytes.
+        """Spend unpacked bytes.
 
         Raises:
             CpioError: ``ramdisk-budget``.
@@ -50,7 +52,7 @@ class ReadBudget:
             )
 
     def spend_entry(self, name: bytes) -> None:
-        """Take one entry of this name.
+        """Spend one entry and its name.
 
         Raises:
             CpioError: ``ramdisk-budget``.

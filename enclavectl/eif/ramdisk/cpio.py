@@ -1,4 +1,4 @@
-"""The newc cpio format: the records of a ramdisk, written as they come and read as a stream.
+"""The newc cpio format: the records of a ramdisk, written and read as a stream.
 
 https://docs.kernel.org/driver-api/early-userspace/buffer-format.html: ``070701`` (``070702`` is only read),
 thirteen fields of eight hex digits, the name with a NUL, and the data; header plus name and data are each
@@ -19,11 +19,11 @@ from enclavectl.eif.ramdisk.budget import ReadBudget
 from enclavectl.errors import visible
 
 MAGIC = b"070701"
-_MAGIC_CRC = b"070702"  # the same with a sum of each file's bytes, which the kernel checks
+_MAGIC_CRC = b"070702"  # the same with a checksum of each file, which the kernel verifies
 TRAILER = b"TRAILER!!!"
 MAX_NAME = 4096  # PATH_MAX of Linux, the NUL included
 MAX_U32 = 0xFFFF_FFFF
-MAX_ENTRIES = 1 << 20  # ours; Debian's whole archive in one image would not reach it
+MAX_ENTRIES = 1 << 20  # our limit; Debian's whole archive in one image would not reach it
 _FIELDS = 13
 _HEADER = len(MAGIC) + 8 * _FIELDS
 _HEX = frozenset(b"0123456789abcdefABCDEF")
@@ -40,7 +40,7 @@ _KINDS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CpioEntry:
-    """One record. ``size`` is that of its data, which for a symbolic link is the target."""
+    """One record. ``size`` is the size of its data; the data of a symbolic link is its target."""
 
     name: bytes
     ino: int
@@ -59,7 +59,7 @@ class CpioEntry:
         return _KINDS.get(stat.S_IFMT(self.mode), "unknown")
 
     def to_bytes(self, at: int = 0) -> bytes:
-        """Write header, name and padding of a record that starts at ``at`` of its archive.
+        """Encode header, name and padding of a record at offset ``at`` of its archive.
 
         Raises:
             CpioError: ``cpio-range``; a number needs more than 32 bits, or the name is too long or has a NUL.
@@ -92,7 +92,7 @@ class CpioEntry:
 
 
 def show(name: bytes) -> str:
-    """Spell a name for messages and JSON: as UTF-8, other bytes and unprintable characters escaped."""
+    """Return a name for messages and JSON: UTF-8, with other bytes and unprintable characters escaped."""
     return visible(name.decode("utf-8", "backslashreplace"))
 
 
@@ -113,25 +113,26 @@ Unpack = Callable[[Packing, bytes, ByteSource], ByteSource]
 
 
 class CpioReader:
-    """A reader of one archive, or several behind each other as the kernel allows, that never seeks.
+    """A reader of one archive, or of several in sequence as the kernel allows, that never seeks.
 
-    Iterating gives each entry, trailers left out; ``data`` gives the current entry's content, and may be
-    skipped. Memory is bounded by one chunk. Any rule that is broken raises ``CpioError``.
+    Iteration yields each entry except trailers. ``data`` yields the current entry's content; it need not be
+    called. Memory is bounded by one chunk. A broken rule raises ``CpioError``.
     """
 
     def __init__(
         self, source: ByteSource, *, unpack: Unpack | None = None, budget: ReadBudget | None = None
     ) -> None:
-        """``unpack`` makes a source of what is packed, which starts with the given bytes; else it is refused.
+        """Read from ``source``. ``unpack`` opens packed data by its first bytes; without it, such data is
+        refused.
 
-        ``budget`` bounds the entries, beside ``MAX_ENTRIES``.
+        ``budget`` bounds the entries in addition to ``MAX_ENTRIES``.
         """
         self._source = source
         self._unpack, self._budget = unpack, budget
         self._at = 0
-        self._left = 0  # data of the current entry that has not been read
-        self._back = b""  # read ahead behind a trailer
-        self._sum: int | None = None  # what is left of the current entry's sum, where it has one
+        self._left = 0  # unread data of the current entry
+        self._back = b""  # bytes read ahead after a trailer
+        self._sum: int | None = None  # the rest of the current entry's checksum, if it has one
 
     def __iter__(self) -> Iterator[CpioEntry]:
         """Yield each entry in turn.
@@ -158,7 +159,7 @@ class CpioReader:
             head = self._exactly(len(MAGIC))
 
     def data(self) -> Iterator[bytes]:
-        """Yield what is left of the current entry's content, in pieces of at most 1 MiB.
+        """Yield the unread content of the current entry, in pieces of at most 1 MiB.
 
         Raises:
             CpioError: ``cpio-truncated``.
@@ -196,7 +197,7 @@ class CpioReader:
             raise self._error("cpio-name", "expected exactly one NUL, at the end of the name", start)
         self._pad()
         self._left = size
-        # Of files only; some writers leave it zero, and Linux before 5.18 did not look at it.
+        # Only files have it; some writers leave it zero, and Linux before 5.18 ignored it.
         self._sum = (dev[5] or None) if head == _MAGIC_CRC and stat.S_ISREG(mode) else None
         return CpioEntry(
             name=name[:-1],
@@ -222,7 +223,7 @@ class CpioReader:
                 self._back = rest
                 start = self._at
                 magic = self._enter(self._exactly(len(MAGIC)))
-                is_packed = self._at < start  # its own offsets begin anew
+                is_packed = self._at < start  # offsets in packed data start at zero
                 if not is_packed and (start % 4 or magic not in (MAGIC, _MAGIC_CRC)):
                     raise self._error(
                         "cpio-trailing", f"expected zeros or an archive, found {magic!r}", start
@@ -231,12 +232,12 @@ class CpioReader:
         return b""
 
     def _enter(self, magic: bytes) -> bytes:
-        """Return the magic of an archive: of the one inside, where ``magic`` is that of packed data."""
+        """Return ``magic``, or, if it is that of packed data, the magic of the archive inside."""
         packing = packing_of(magic)
         if self._unpack is None or packing is None:
             return magic
         self._source = self._unpack(packing, magic + self._back, self._source)
-        # Inside, records are padded from its own start, and nothing is packed again.
+        # Inside packed data, padding counts from its start, and nothing is packed again.
         self._unpack, self._back, self._at = None, b"", 0
         return self._exactly(len(MAGIC))
 
@@ -274,7 +275,7 @@ class ByteSink(Protocol):
 
 
 class CpioWriter:
-    """Writes records, their data and the trailer; knows the offset, which the padding depends on."""
+    """A writer of records, their data and the trailer; it tracks the offset for the padding."""
 
     def __init__(self, sink: ByteSink) -> None:
         self._sink = sink

@@ -1,7 +1,7 @@
-"""A temporary database: where lists go that are as long as an image has files.
+"""A temporary database for lists with a row per file of an image.
 
-SQLite puts its file into ``SQLITE_TMPDIR``, ``TMPDIR`` or ``/var/tmp`` and unlinks it at once, and memory is
-its page cache, whatever the image: https://sqlite.org/tempfiles.html
+SQLite puts its file into ``SQLITE_TMPDIR``, ``TMPDIR`` or ``/var/tmp`` and unlinks it at once. Its memory is
+the page cache, however large the image: https://sqlite.org/tempfiles.html
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 
 from enclavectl.errors import HostError
 
-# The file is private and never outlives us, so nothing has to be undone or to be on the disk at a power cut.
+# The file is private and ends with this process, so it needs neither rollback nor durability.
 _SETTINGS = """
 PRAGMA cache_size = -{cache_kib};
 PRAGMA temp_store = FILE;
@@ -23,12 +23,12 @@ PRAGMA synchronous = OFF;
 
 @contextmanager
 def open_database(schema: str, *, what: str, cache_kib: int) -> Iterator[sqlite3.Connection]:
-    """Open a database with the tables of ``schema``, deleted at the end of the block.
+    """Open a database with the tables of ``schema``; delete it at the end of the block.
 
-    ``what`` is what it holds, for messages; ``cache_kib`` are held in memory.
+    ``what`` names its content in messages; ``cache_kib`` bounds its memory.
 
     Raises:
-        HostError: there is no room for it.
+        HostError: the disk has no room for it.
     """
     try:
         with closing(sqlite3.connect("", isolation_level=None)) as database:

@@ -1,4 +1,4 @@
-"""A file system as a sorted list of entries: what layers flatten to, and what a ramdisk is made from."""
+"""A file system as a sorted list of entries: the result of flattening layers, the input of a ramdisk."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Entry:
     """One path. ``name`` is relative, without a trailing slash; empty for the root itself.
 
     ``target`` is a link's target: as written for a symbolic link, the first path of the file for a hard link.
-    ``xattrs`` are names only; no ramdisk keeps them, so a lint can say what gets lost.
+    ``xattrs`` has names only: a ramdisk keeps no attributes, and the lint reports which ones get lost.
     """
 
     name: bytes

@@ -1,6 +1,6 @@
-"""A file system on disk: paths, and the inodes that they name, in a temporary database.
+"""A file system in a temporary database: paths, and the inodes that they name.
 
-An image may have a million paths, and the host that builds it may be small.
+It is on the disk because an image may have a million paths, and the building host may be small.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from enclavectl.eif.ramdisk.database import open_database
 from enclavectl.eif.ramdisk.entries import Entry, Kind
 
 _CACHE_KIB = 16 << 10  # an image of 50,000 files fits; larger ones go to the disk
-# Names are keyed by path, so they are read in order.
+# The path is the key, so names are read in the order of their paths.
 _SCHEMA = """
 CREATE TABLE inode (
   id INTEGER PRIMARY KEY, kind, perm, uid, gid, mtime, major, minor, target, file, offset, size
@@ -34,17 +34,17 @@ class Name:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """A path, its inode as an entry of that name, and, where the inode has several names, those."""
+class IndexEntry:
+    """A path, its inode as an entry of that name, and the inode's names if there are several."""
 
     inode: int
     entry: Entry
-    links: Links | None
+    links: InodeNames | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Links:
-    """The names of one inode: the first and the last of them in order, and how many they are."""
+class InodeNames:
+    """The first and the last name of one inode, in order, and the number of its names."""
 
     first: bytes
     last: bytes
@@ -52,16 +52,16 @@ class Links:
 
 
 def key_of(path: bytes) -> bytes:
-    r"""Spell ``path`` as the tables do: each component behind a NUL, so that ``""`` is the root.
+    r"""Return the key of ``path``: each component after a NUL, so that ``""`` is the root.
 
-    The order of keys is that of lists of components, since NUL is below each byte that a name may have, and
-    what is below a directory lies between its key and the same with ``\x01`` behind it.
+    Keys sort like lists of components, since NUL sorts before each byte of a name. The keys below a directory
+    lie between its key and that key with ``\x01`` appended.
     """
     return b"\0" + path.replace(b"/", b"\0") if path else b""
 
 
 def path_of(key: bytes) -> bytes:
-    """Return the path that ``key`` spells."""
+    """Return the path of ``key``."""
     return key[1:].replace(b"\0", b"/")
 
 
@@ -70,30 +70,30 @@ def open_index() -> Iterator[Index]:
     """Open an empty index, usable until the end of the block.
 
     Raises:
-        HostError: there is no room for it.
+        HostError: the disk has no room for it.
     """
     with open_database(_SCHEMA, what="the list of the image's files", cache_kib=_CACHE_KIB) as database:
         yield Index(database)
 
 
 class Index:
-    """Inodes, and tables of names for them."""
+    """A table of inodes, and tables of their names."""
 
     def __init__(self, database: sqlite3.Connection) -> None:
-        """``database`` has the schema above."""
+        """Use a database with the schema above."""
         self.database = database
         self._files: list[SeekableFile] = []
-        self._numbers: dict[int, int] = {}  # by id(), which the list keeps from being used again
+        self._numbers: dict[int, int] = {}  # by id(); the list keeps the objects alive, so ids stay unique
         self._last = 0
 
     def add(self, entry: Entry) -> int:
-        """Add an inode like ``entry``, without its name and ``xattrs``, and return its number."""
+        """Add an inode with the fields of ``entry`` except name and ``xattrs``; return its number."""
         self._last += 1
         self.put(self._last, entry)
         return self._last
 
     def put(self, inode: int, entry: Entry) -> None:
-        """Make the inode of this number like ``entry``, for all its names."""
+        """Replace the inode of this number, for all its names, by ``entry``."""
         data = entry.data
         where = (self._number(data.file), data.offset, data.size) if data else (None, 0, 0)
         head = (inode, entry.kind.value, entry.perm, entry.uid, entry.gid, entry.mtime)
@@ -106,18 +106,18 @@ class Index:
         return self._entry(b"", row[1:])
 
     def link(self, inode: int) -> None:
-        """Note that the inode may have several names from now on."""
+        """Mark the inode as one that may have several names."""
         self.database.execute("INSERT OR IGNORE INTO linked VALUES (?, NULL)", (inode,))
 
     def number(self, inode: int, ino: int) -> int:
-        """Return the number that a linked inode has in the ramdisk: ``ino``, if it has none yet."""
+        """Return a linked inode's number in the ramdisk; assign ``ino`` if it has none yet."""
         self.database.execute("UPDATE linked SET ino = ? WHERE inode = ? AND ino IS NULL", (ino, inode))
         row = self.database.execute("SELECT ino FROM linked WHERE inode = ?", (inode,)).fetchone()
         return int(row[0])
 
-    def walk(self, names: Names) -> Iterator[Found]:
-        """Yield each name but the root's, in order: depth first, siblings by their bytes, parents first."""
-        # CROSS JOIN keeps SQLite from another order than that of the names, which would need a sort.
+    def walk(self, names: Names) -> Iterator[IndexEntry]:
+        """Yield each name except the root, in order: depth first, siblings by their bytes, parents first."""
+        # CROSS JOIN makes SQLite iterate in the order of the names, without a sort.
         rows = self.database.execute(
             f"SELECT path, first, last, count, inode.* FROM {names.table} CROSS JOIN inode ON id = inode "
             "LEFT JOIN (SELECT inode AS number, MIN(path) AS first, MAX(path) AS last, COUNT(*) AS count "
@@ -125,8 +125,8 @@ class Index:
             "WHERE path > x'' ORDER BY path"
         )
         for path, first, last, count, inode, *row in rows:
-            links = Links(first=path_of(first), last=path_of(last), count=count) if count else None
-            yield Found(inode=inode, entry=self._entry(path_of(path), row), links=links)
+            links = InodeNames(first=path_of(first), last=path_of(last), count=count) if count else None
+            yield IndexEntry(inode=inode, entry=self._entry(path_of(path), row), links=links)
 
     def _number(self, file: SeekableFile) -> int:
         number = self._numbers.setdefault(id(file), len(self._files))
@@ -154,7 +154,7 @@ class Names:
     """A table of names, by path."""
 
     def __init__(self, index: Index, table: str) -> None:
-        """``table`` is an SQL identifier that no other table of the index has."""
+        """Create the table; ``table`` is an SQL identifier that the index does not use yet."""
         self.table = table
         self._execute = index.database.execute
         self._execute(
@@ -163,17 +163,26 @@ class Names:
         )
 
     def get(self, key: bytes) -> Name | None:
-        """Return what stands at ``key``, or None."""
+        """Return the name at ``key``, or None."""
         row = self._execute(f"SELECT inode, folder FROM {self.table} WHERE path = ?", (key,)).fetchone()
         return Name(inode=row[0], folder=bool(row[1])) if row else None
 
+    def below(self, key: bytes, limit: int) -> list[bytes]:
+        """List the last components of at most ``limit`` names directly below ``key``."""
+        rows = self._execute(
+            f"SELECT substr(path, ?) FROM {self.table} WHERE path > ? AND path < ? "
+            "AND instr(substr(path, ?), x'00') = 0 LIMIT ?",
+            (len(key) + 2, key + b"\0", key + b"\1", len(key) + 2, limit),
+        )
+        return [bytes(base) for (base,) in rows]
+
     def put(self, key: bytes, name: Name) -> None:
-        """Put ``name`` at ``key``; what is below it stays."""
+        """Put ``name`` at ``key``; keep the names below it."""
         row = (key, name.inode, name.folder)
         self._execute(f"REPLACE INTO {self.table} VALUES (?, ?, ?)", row)
 
     def drop(self, key: bytes, *, itself: bool = True) -> None:
-        """Delete everything below ``key``, and with ``itself`` what is at it."""
+        """Delete everything below ``key``; with ``itself``, also the name at ``key``."""
         above = ">=" if itself else ">"
         self._execute(
             f"DELETE FROM {self.table} WHERE path {above} ? AND path < ?",

@@ -1,10 +1,10 @@
 """Image layers flattened to one file system, as dockerd's overlay2 and ``docker export`` do it.
 
-Each layer is first read on its own, as overlay2 unpacks it into a directory of its own, and is then laid
-over what is below. That is where the rules come from: a whiteout and an opaque marker act on lower layers
-only, in whatever order they stand in the tar; a hard link can only name a file of its own layer; a character
-device with the number 0:0, which is overlayfs' own whiteout, hides what is below it; and a parent directory
-that the layer does not list is made anew, over a lower layer's entry too.
+Each layer is read on its own, as overlay2 unpacks it into its own directory, and is then laid over the layers
+below. The rules follow from that. A whiteout and an opaque marker act on lower layers only, wherever they
+stand in the tar. A hard link can only name a file of its own layer. A character device with the number 0:0,
+which is overlayfs' own whiteout, hides the entry below it. A parent directory that the layer does not list is
+created anew, even over a lower layer's entry.
 
 https://github.com/opencontainers/image-spec/blob/v1.1.0/layer.md
 """
@@ -25,15 +25,16 @@ from enclavectl.eif.ramdisk.index import Index, Name, Names, key_of, open_index,
 from enclavectl.eif.ramdisk.sparse import SparseBudget
 from enclavectl.eif.ramdisk.tar import read_tar
 
+_MAX_SIBLINGS = 500  # names: enough to suggest a similar one
 _WHITEOUT = b".wh."
 _OPAQUE = b".wh..wh..opq"
 _META = b".wh..wh."  # aufs kept its own files under such names
 # overlayfs' own attributes. dockerd keeps ``opaque`` and containerd does not, so one image would have two
-# trees. The five that are taken only help overlayfs to find its way, and hide nothing:
+# trees. The five accepted attributes are overlayfs' bookkeeping and hide nothing:
 # https://docs.kernel.org/filesystems/overlayfs.html
 _OVERLAY = re.compile(rb"(?:trusted|user)\.overlay\.(?!(?:origin|impure|nlink|upper|uuid)\Z)")
 _ROOT = Entry(name=b"", kind=Kind.DIRECTORY, perm=0o755)
-# What dockerd puts over every image before a container starts, in its order (daemon/initlayer).
+# The entries that dockerd adds to every image before a container starts, in its order (daemon/initlayer).
 _INIT_LAYER = (
     (b"dev/pts", _ROOT),
     (b"dev/shm", _ROOT),
@@ -49,11 +50,11 @@ _INIT_LAYER = (
 
 
 class ImpliedParents(Enum):
-    """The choice for a directory that a layer uses but does not list.
+    """The treatment of a directory that a layer uses but does not list.
 
-    ``DOCKER``: 0755, owned by root, even where a lower layer lists it; Docker stamps it with the time of the
-    pull, so no two hosts agree and we use ``mtime`` 0. ``KEEP``: the lower layer's entry stays, as the OCI
-    specification has it.
+    ``DOCKER``: 0755, owned by root, even if a lower layer lists it. Docker gives it the time of the pull, so
+    no two hosts agree; we use ``mtime`` 0. ``KEEP``: the lower layer's entry stays, as in the OCI
+    specification.
     """
 
     DOCKER = "docker"
@@ -61,10 +62,10 @@ class ImpliedParents(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Implied:
-    """Directories that some layer used without listing them: how many, and the first three of them.
+class ImpliedDirectories:
+    """The number of directories that a layer uses but does not list, and the first three of them.
 
-    With Docker, their times differ from host to host, and so do the PCRs that nitro-cli computes.
+    Docker gives them different times on each host, so nitro-cli's PCRs differ between hosts.
     """
 
     count: int = 0
@@ -72,17 +73,27 @@ class Implied:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Flattened:
+class FlattenedImage:
     """A whole image, usable as long as its index is open."""
 
     index: Index
     names: Names
-    implied: Implied
+    implied: ImpliedDirectories
+
+    def entry(self, path: bytes) -> Entry | None:
+        """Return the entry at a path without resolving links; the empty path is the root."""
+        name = self.names.get(key_of(path))
+        return None if name is None else replace(self.index.get(name.inode), name=path)
+
+    def siblings(self, folder: bytes) -> list[bytes]:
+        """List some names in a folder."""
+        return self.names.below(key_of(folder), _MAX_SIBLINGS)
 
     def entries(self) -> Iterator[Entry]:
-        """Yield all but the root: depth first, siblings in byte order, a directory before its children.
+        """Yield all entries except the root: depth first, siblings in byte order, a directory before its
+        children.
 
-        The first name of a file is that file, its others are hard links to the first.
+        The first name of a file is the file; its other names are hard links to the first.
         """
         for found in self.index.walk(self.names):
             entry, links = found.entry, found.links
@@ -94,16 +105,16 @@ class Flattened:
 @contextmanager
 def flatten(
     layers: Iterable[FileRange], *, implied: ImpliedParents = ImpliedParents.DOCKER, init_layer: bool = True
-) -> Iterator[Flattened]:
-    """Flatten layers to what ``docker export`` would show, until the end of the block.
+) -> Iterator[FlattenedImage]:
+    """Flatten layers to the tree of ``docker export``; the result is usable until the end of the block.
 
-    ``layers`` are plain tars, lowest first. ``init_layer`` adds what dockerd adds to every container. Takes
-    room on the disk for each path, and memory for none.
+    ``layers`` are plain tars, lowest first. ``init_layer`` adds the entries that dockerd adds to every
+    container. The list of paths is on the disk, not in memory.
 
     Raises:
         LayerError: a tar is damaged, a name is unsafe, or a layer breaks a rule (``layer-parent``,
             ``layer-hardlink``, ``layer-whiteout``, ``layer-overlay``, ``layer-entries``).
-        HostError: there is no room for the list of files.
+        HostError: the disk has no room for the list of files.
     """
     with open_index() as index:
         image = Names(index, "image")
@@ -115,14 +126,14 @@ def flatten(
         if init_layer:
             for path, entry in _INIT_LAYER:
                 _init_path(index, image, path, entry)
-        yield Flattened(index=index, names=image, implied=layer.missing())
+        yield FlattenedImage(index=index, names=image, implied=layer.missing())
 
 
 class _Layer:
-    """One layer at a time, on its own, as overlay2 unpacks it.
+    """One layer by itself, as overlay2 unpacks it; ``read`` replaces it by the next layer.
 
-    Beside its names there are three lists of keys: ``implied``, the directories that no member lists;
-    ``opaque``, those that hide all that lower layers have in them; and ``hidden``, the single paths to hide.
+    Beside the names there are three tables of keys: ``implied`` has the directories that no member lists;
+    ``opaque`` has the directories that hide the content of lower layers; ``hidden`` has single paths to hide.
     ``device`` lists the inodes that are overlayfs' whiteouts.
     """
 
@@ -135,10 +146,10 @@ class _Layer:
         self._execute("CREATE TABLE device (inode INTEGER PRIMARY KEY)")
         self._sparse = SparseBudget()
         self._count = 0
-        self._parent = b""  # the last one seen to be there, since members of a directory stand together
+        self._parent = b""  # the last parent found to exist; members of a directory follow each other
 
     def read(self, archive: FileRange) -> None:
-        """Read the layer in ``archive``, in place of the one before."""
+        """Read the layer in ``archive``; forget the previous one."""
         for table in ("layer", "implied", "opaque", "hidden", "device"):
             self._execute(f"DELETE FROM {table}")
         self._make(b"", _ROOT)
@@ -159,17 +170,17 @@ class _Layer:
             image.drop(key, itself=False)
         for (key,) in self._execute("SELECT path FROM hidden"):
             image.drop(key)
-        # overlay2 makes each layer's root itself, so only a listed root changes it.
+        # overlay2 creates each layer's root itself, so only a listed root changes it.
         kept = "IN (SELECT path FROM image WHERE folder)" if implied is ImpliedParents.KEEP else "= x''"
         self._execute(f"DELETE FROM layer WHERE path IN implied AND path {kept}")
         self._execute("REPLACE INTO image SELECT * FROM layer")
         self._execute("DELETE FROM image WHERE path IN (SELECT path FROM layer JOIN device USING (inode))")
 
-    def missing(self) -> Implied:
-        """Return the directories that were implied in any layer so far."""
+    def missing(self) -> ImpliedDirectories:
+        """Return the directories that any layer so far uses but does not list."""
         count = self._execute("SELECT COUNT(*) FROM missing").fetchone()[0]
         rows = self._execute("SELECT path FROM missing ORDER BY path LIMIT 3")
-        return Implied(count=count, examples=tuple(path_of(key) for (key,) in rows))
+        return ImpliedDirectories(count=count, examples=tuple(path_of(key) for (key,) in rows))
 
     def _count_one(self) -> None:
         self._count += 1
@@ -194,7 +205,7 @@ class _Layer:
         if base == _OPAQUE:
             self._mark("opaque", parent)
         elif entry.name.startswith(_META):
-            return  # dockerd skips aufs's own files, which stand in the root
+            return  # dockerd skips aufs' own files, which are in the root
         elif base.startswith(_WHITEOUT):
             if base == _WHITEOUT:
                 raise LayerError("a whiteout without a name", code="layer-whiteout", offset=at)
@@ -236,7 +247,7 @@ class _Layer:
                 self._execute("INSERT INTO device SELECT inode FROM layer WHERE path = ?", (key,))
 
     def _clear(self, key: bytes) -> None:
-        """Remove the directory at ``key``, with all that the layer has or hides in it."""
+        """Remove the directory at ``key`` with everything that the layer has or hides in it."""
         self._names.drop(key)
         for table in ("implied", "opaque"):
             self._execute(f"DELETE FROM {table} WHERE path >= ? AND path < ?", (key, key + b"\1"))
@@ -244,7 +255,9 @@ class _Layer:
         self._parent = b""
 
     def _linked(self, entry: Entry, at: int) -> Name:
-        """Find the file that a hard link names. Measured with dockerd: the link's header is applied to it."""
+        """Find the file that a hard link names, and apply the link's header to it, as dockerd does
+        (measured).
+        """
         name = self._names.get(key_of(entry.target))
         if name is None or name.folder:
             raise LayerError(
@@ -262,7 +275,7 @@ class _Layer:
 
 
 def _check_attributes(entry: Entry, at: int) -> None:
-    """Return if the entry has no attribute by which overlayfs hides or moves what other layers have."""
+    """Refuse an attribute by which overlayfs hides or moves entries of other layers."""
     found = next(filter(_OVERLAY.match, entry.xattrs), None)
     if found is not None:
         raise LayerError(
@@ -276,7 +289,7 @@ def _check_attributes(entry: Entry, at: int) -> None:
 
 
 def _init_path(index: Index, image: Names, path: bytes, entry: Entry) -> None:
-    """Do what dockerd's init layer does: remove what is in the way and no directory, make what is missing."""
+    """Apply one entry of dockerd's init layer: replace a non-directory in its way, create what is missing."""
     key, name = b"", image.get(b"")
     parts = path.split(b"/")
     for number, part in enumerate(parts, 1):
@@ -285,11 +298,11 @@ def _init_path(index: Index, image: Names, path: bytes, entry: Entry) -> None:
         name = image.get(key)
         if name is None or not name.folder:
             made = entry if number == len(parts) else _ROOT
-            setgid = above.perm & 0o2000  # which the kernel passes on to new directories
+            setgid = above.perm & 0o2000  # the kernel copies it to new directories
             if made.kind is Kind.DIRECTORY:
                 made = replace(made, perm=made.perm | setgid)
             elif made.kind is Kind.SYMLINK and setgid:
-                # dockerd gives files and directories to root, but a link keeps the group that it got.
+                # dockerd gives files and directories to root, but a link keeps the group of its folder.
                 made = replace(made, gid=above.gid)
             name = Name(inode=index.add(made), folder=made.kind is Kind.DIRECTORY)
             image.put(key, name)

@@ -1,4 +1,4 @@
-"""The JSON of an image archive: which configuration and which layers make up the image that is meant."""
+"""The JSON of an image archive: the configuration and the layers of the chosen image."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from dataclasses import dataclass
 
 from enclavectl.eif.errors import LayerError
 from enclavectl.eif.file_range import FileRange
-from enclavectl.eif.format import Arch, arch_named
+from enclavectl.eif.format import Arch
+from enclavectl.eif.ramdisk.platform import Platform, normal_platform
 from enclavectl.eif.strictjson import JsonValue, parse_json
 
-MAX_JSON = 4 << 20  # registries need take no larger manifest (OCI distribution-spec); most have some 10 kB
-MAX_INDEXES = 8  # within each other; builders write two
+MAX_JSON = 4 << 20  # bytes; registries need not accept more (OCI distribution-spec); most have 10 kB
+_MAX_NAMED = 8  # platforms in a message: more than real images have
+MAX_INDEXES = 8  # nested indexes; builders write two
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _MANIFEST_TYPES = (
     "application/vnd.oci.image.manifest.v1+json",
@@ -41,10 +43,11 @@ class ImageConfig:
     raw: Mapping[str, JsonValue]
 
     def command(self) -> tuple[str, ...]:
-        """Return what nitro-cli starts: Cmd alone where there is one, even beside an Entrypoint; else that.
+        """Return the command that nitro-cli starts: Cmd alone, even beside an Entrypoint; else the
+        Entrypoint.
 
         Raises:
-            LayerError: ``image-command``; there is neither.
+            LayerError: ``image-command``; the image has neither.
         """
         words = self.cmd if self.cmd is not None else self.entrypoint
         if words is None:
@@ -58,31 +61,28 @@ class ImageConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
-    """One image of an archive: its configuration (with its digest, where one is known) and its layers."""
+    """One image of an archive: its configuration (with its digest, if known) and its layers."""
 
     config: FileRange
     config_digest: str | None
     layers: tuple[FileRange, ...]
 
 
-def choose_image(members: Mapping[str, FileRange], arch: Arch | None) -> Sources:
-    """Find the one image in an archive with these files; ``arch`` chooses where there are several.
+def choose_image(
+    members: Mapping[str, FileRange], platform: Platform | None = None, *, preferred: Arch | None = None
+) -> Sources:
+    """Choose the image of an archive with these files.
+
+    Of several for different platforms, ``platform`` chooses, and must exist; without it ``preferred``
+    chooses. Only the platform of the other images is read.
 
     Raises:
-        EifError: the JSON is damaged, a file is missing or is not what its digest says, or the choice is not
+        EifError: the JSON is damaged, a file is missing or does not match its digest, or the choice is not
             unique (``image-choice``).
     """
     if "index.json" in members:
         index = _mapping(_load(members["index.json"], None), "index.json")
-        found = list(_manifests(members, index, set(), MAX_INDEXES))
-        matching = [one for one in found if arch is None or arch_named(_arch_of(one)) is arch]
-        if len(matching) != 1:
-            raise LayerError(
-                f"expected one image{f' for {arch.value}' if arch else ''}, found {len(matching)}",
-                code="image-choice",
-                hint="save one image at a time: docker save --output IMAGE.tar NAME:TAG",
-            )
-        return matching[0]
+        return _choose(list(_candidates(members, index, set(), MAX_INDEXES)), platform, preferred).sources()
     if "manifest.json" not in members:
         raise LayerError("neither index.json nor manifest.json: not an image archive", code="image-format")
     images = _list(_load(members["manifest.json"], None), "manifest.json")
@@ -103,42 +103,123 @@ def choose_image(members: Mapping[str, FileRange], arch: Arch | None) -> Sources
     )
 
 
-def _manifests(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Candidate:
+    """An image manifest of an archive; it is read lazily if its index names the platform."""
+
+    members: Mapping[str, FileRange]
+    digest: str
+    platform: tuple[str, str, str] | None  # system, architecture, variant
+
+    def sources(self) -> Sources:
+        """Read the manifest and return the files that it names."""
+        value = self._manifest()
+        config = _digest(_mapping(value.get("config"), "config"))
+        layers = [_digest(_mapping(layer, "layer")) for layer in _list(value.get("layers"), "layers")]
+        return Sources(
+            config=_member(self.members, _blob(config)),
+            config_digest=config,
+            layers=tuple(_member(self.members, _blob(layer)) for layer in layers),
+        )
+
+    def is_image(self) -> bool:
+        """Return False for entries beside images: signatures, attestations and the like."""
+        value = self._manifest()
+        config = _mapping(value.get("config"), "config")
+        media_type = config.get("mediaType")
+        return "artifactType" not in value and (
+            not isinstance(media_type, str) or "/vnd.oci.empty" not in media_type
+        )
+
+    def read_platform(self) -> tuple[str, str, str]:
+        """Return the platform that the index names; if it names none, the configuration's."""
+        if self.platform is not None:
+            return self.platform
+        config = _digest(_mapping(self._manifest().get("config"), "config"))
+        data = _verified(_member(self.members, _blob(config)), config)
+        return _platform(_mapping(parse_json(data, what="image", limit=MAX_JSON), "config"))
+
+    def _manifest(self) -> Mapping[str, JsonValue]:
+        return _mapping(_load(_member(self.members, _blob(self.digest)), self.digest), "manifest")
+
+
+def _choose(found: list[_Candidate], platform: Platform | None, preferred: Arch | None) -> _Candidate:
+    found = [one for one in found if one.platform is not None or one.is_image()]
+    if platform is None and len(found) == 1:
+        return found[0]
+    wanted = platform if platform is not None or preferred is None else Platform(preferred)
+    if wanted is None:
+        raise _no_choice("one image", found)
+    of_arch = [one for one in found if one.read_platform()[:2] == ("linux", wanted.arch.value)]
+    # Without a variant, the baseline that each machine of the architecture runs, as in Docker.
+    matching = [one for one in of_arch if one.read_platform()[2] == wanted.variant]
+    if not matching and not wanted.variant:
+        matching = of_arch
+    if len(matching) != 1:
+        raise _no_choice(f"one image for {wanted}", found)
+    return matching[0]
+
+
+def _no_choice(expected: str, found: list[_Candidate]) -> LayerError:
+    names = ["/".join(filter(None, one.read_platform())) for one in found[:_MAX_NAMED]]
+    listed = f" ({', '.join(names)})" if names else ""
+    hint = "save one image at a time: docker save --output IMAGE.tar NAME:TAG"
+    if len(set(names)) > 1:
+        hint = "name its platform: enclavectl build --platform linux/arm64"
+    return LayerError(
+        f"expected {expected}, found {len(found)}{listed}",
+        code="image-choice",
+        hint=hint,
+    )
+
+
+def _candidates(
     members: Mapping[str, FileRange], index: Mapping[str, JsonValue], seen: set[str], depth: int
-) -> Iterator[Sources]:
-    """Yield each image once, however many tags it has; ``seen`` also ends indexes that name each other."""
+) -> Iterator[_Candidate]:
+    """Yield each Linux image once, however many tags it has; ``seen`` also stops cycles of indexes."""
     if not depth:
         raise LayerError(f"more than {MAX_INDEXES} indexes within each other", code="image-format")
     for item in _list(index.get("manifests"), "manifests"):
         descriptor = _mapping(item, "manifests")
-        media_type = descriptor.get("mediaType")
-        platform = descriptor.get("platform")
-        if isinstance(platform, Mapping) and platform.get("os") == "unknown":
-            continue  # BuildKit's attestations
+        media_type, platform = descriptor.get("mediaType"), None
+        if isinstance(raw := descriptor.get("platform"), Mapping):
+            platform = _platform(raw)
         digest = _digest(descriptor)
         if digest in seen:
             continue
         seen.add(digest)
-        if media_type not in _MANIFEST_TYPES + _INDEX_TYPES or f"blobs/sha256/{digest}" not in members:
+        if media_type not in _MANIFEST_TYPES + _INDEX_TYPES or _blob(digest) not in members:
             continue  # other platforms of an index need not be in the archive
-        value = _mapping(_load(_member(members, f"blobs/sha256/{digest}"), digest), "manifest")
         if media_type in _INDEX_TYPES:
-            yield from _manifests(members, value, seen, depth - 1)
-            continue
-        config = _digest(_mapping(value.get("config"), "config"))
-        layers = [_digest(_mapping(layer, "layer")) for layer in _list(value.get("layers"), "layers")]
-        yield Sources(
-            config=_member(members, f"blobs/sha256/{config}"),
-            config_digest=config,
-            layers=tuple(_member(members, f"blobs/sha256/{layer}") for layer in layers),
-        )
+            value = _mapping(_load(_member(members, _blob(digest)), digest), "manifest")
+            yield from _candidates(members, value, seen, depth - 1)
+        elif not _is_beside(descriptor) and (platform is None or platform[0] == "linux"):
+            yield _Candidate(members=members, digest=digest, platform=platform)
+
+
+def _is_beside(descriptor: Mapping[str, JsonValue]) -> bool:
+    """Return True for an entry beside an image: BuildKit's attestations, signatures."""
+    annotations = descriptor.get("annotations")
+    kind = annotations.get("vnd.docker.reference.type") if isinstance(annotations, Mapping) else None
+    return kind == "attestation-manifest" or "artifactType" in descriptor
+
+
+def _platform(value: Mapping[str, JsonValue]) -> tuple[str, str, str]:
+    """Return system, architecture and variant of a descriptor or configuration, in Docker's names."""
+    words = [value.get(key) for key in ("os", "architecture", "variant")]
+    system, architecture, variant = (word if isinstance(word, str) else "" for word in words)
+    return (system.lower() or "linux", *normal_platform(architecture, variant))
+
+
+def _blob(digest: str) -> str:
+    return f"blobs/sha256/{digest}"
 
 
 def parse_config(sources: Sources) -> tuple[ImageConfig, list[str]]:
-    """Read the image's configuration, and the SHA-256 that each plain layer must have, lowest first.
+    """Read the image's configuration, and the required SHA-256 of each plain layer, lowest first.
 
     Raises:
-        EifError: the JSON is damaged, or is not what its digest says.
+        EifError: the JSON is damaged, or does not match its digest.
     """
     data, value = _config(sources)
     raw = value.get("config")
@@ -153,7 +234,7 @@ def parse_config(sources: Sources) -> tuple[ImageConfig, list[str]]:
     ignored = ("User", "WorkingDir", "Healthcheck", "Volumes", "StopSignal", "ExposedPorts")
     config = ImageConfig(
         image_id=hashlib.sha256(data).hexdigest(),
-        architecture=_text(value.get("architecture"), "architecture"),
+        architecture=_platform(value)[1],
         cmd=_words(inner.get("Cmd"), "Cmd"),
         entrypoint=_words(inner.get("Entrypoint"), "Entrypoint"),
         env=_words(inner.get("Env"), "Env") or (),
@@ -161,10 +242,6 @@ def parse_config(sources: Sources) -> tuple[ImageConfig, list[str]]:
         raw=value,
     )
     return config, diff_ids
-
-
-def _arch_of(sources: Sources) -> str:
-    return _text(_config(sources)[1].get("architecture"), "architecture")
 
 
 def _config(sources: Sources) -> tuple[bytes, Mapping[str, JsonValue]]:

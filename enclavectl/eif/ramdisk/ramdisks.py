@@ -1,8 +1,8 @@
 """The two ramdisks of an enclave image: one that boots, one that holds the application.
 
-Two ways to write them. ``NITRO_CLI`` gives linuxkit's bytes, quirks included, so that the PCRs are those of
-nitro-cli. ``REPRODUCIBLE`` boots to the same files, but each path stands once, sorted, with one constant
-time and real hard links, so two builds on two machines give the same PCRs.
+There are two modes. ``NITRO_CLI`` writes linuxkit's bytes, quirks included, so that the PCRs are nitro-cli's.
+``REPRODUCIBLE`` boots to the same files, but each path occurs once, sorted, with one constant time and real
+hard links, so builds on two machines have the same PCRs.
 
 linuxkit's rules: https://github.com/linuxkit/linuxkit/blob/v1.5.2/src/cmd/linuxkit/moby/image.go and
 https://github.com/linuxkit/linuxkit/tree/v1.5.2/src/cmd/linuxkit/vendor/github.com/surma/gocpio
@@ -32,9 +32,9 @@ ff02::1 ip6-allnodes
 ff02::2 ip6-allrouters
 """
 _RESOLV_CONF = b"/run/resolvconf/resolv.conf"
-# linuxkit leaves these out; a file named Dockerfile in the root of an image is lost with them.
+# linuxkit omits these, and with them a file named Dockerfile in the root of an image.
 _EXCLUDED = frozenset({b".dockerenv", b"Dockerfile", b"dev/console", b"dev/pts", b"dev/shm", b"etc/hostname"})
-# Creating a container touches these, so linuxkit gives them a constant time, and adds those that are missing.
+# Creating a container touches these, so linuxkit gives them a constant time and adds missing ones.
 _TOUCHED = frozenset({b"dev/", b"dev/pts/", b"dev/shm/", b"etc/", b"etc/mtab", b"proc/", b"sys/"})
 _EXPECTED = (
     b"dev",
@@ -47,12 +47,12 @@ _EXPECTED = (
     b"proc",
     b"sys",
 )
-# What nitro-cli's init mounts on; nitro-cli lists them in this order.
+# The mount points of nitro-cli's init, in nitro-cli's order.
 _MOUNT_POINTS = (b"dev", b"run", b"sys", b"var", b"proc", b"tmp")
 
 
 class Mode(StrEnum):
-    """The two ways to write ramdisks."""
+    """The mode in which ramdisks are written."""
 
     NITRO_CLI = "nitro-cli"
     REPRODUCIBLE = "reproducible"
@@ -60,7 +60,7 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BootFile:
-    """A file in the root of the boot ramdisk: ``init``, ``nsm.ko``, and what else an init may need."""
+    """A file in the root of the boot ramdisk: ``init``, ``nsm.ko`` and others that an init needs."""
 
     name: str
     data: FileRange
@@ -71,7 +71,7 @@ def init_lines(words: Sequence[str]) -> bytes:
     """Write the ``cmd`` or ``env`` file that nitro-cli's init reads: one word per line, no quoting.
 
     Raises:
-        EifError: ``init-line``; a word with a line break or a NUL would arrive as something else.
+        EifError: ``init-line``; init would split a word with a line break or a NUL.
     """
     for word in words:
         if "\n" in word or "\0" in word:
@@ -121,7 +121,7 @@ def write_ramdisk(sink: ByteSink, entries: Iterable[Entry], mode: Mode) -> int:
         LayerError: ``ramdisk-duplicate`` or ``ramdisk-hardlink`` (reproducible mode only).
         CpioError: a number or a name does not fit the format; a file is 4 GiB or larger.
         EifError: ``short-read``.
-        HostError: there is no room for the list of files (reproducible mode only).
+        HostError: the disk has no room for the list of files (reproducible mode only).
     """
     writer = CpioWriter(sink)
     if mode is Mode.NITRO_CLI:
@@ -193,7 +193,7 @@ def _write_linuxkit(writer: CpioWriter, entries: Iterable[Entry]) -> None:
 
 
 def relative_path(target: bytes, link: bytes) -> bytes:
-    """Return the relative target of a link at ``link`` that means ``target``; both start from one place."""
+    """Return the relative target for a link at ``link`` to ``target``; both paths have the same root."""
     to, start = target.split(b"/"), link.split(b"/")[:-1]
     common = 0
     while common < min(len(to) - 1, len(start)) and to[common] == start[common]:
@@ -202,7 +202,7 @@ def relative_path(target: bytes, link: bytes) -> bytes:
 
 
 def _write_reproducible(writer: CpioWriter, entries: Iterable[Entry]) -> None:
-    """Write entries in order; of hard links the last has the data, as GNU cpio has it."""
+    """Write entries in order; of hard links, the last has the data, as in GNU cpio."""
     with open_index() as index:
         names = Names(index, "ramdisk")
         for entry in entries:

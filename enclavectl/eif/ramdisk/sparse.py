@@ -1,4 +1,4 @@
-"""Sparse files of a tar in GNU's pax forms 0.0, 0.1 and 1.0, read as the whole files that they stand for.
+"""Sparse files of a tar in GNU's pax forms 0.0, 0.1 and 1.0, read as whole files with zeros in the holes.
 
 The forms: https://www.gnu.org/software/tar/manual/html_section/Sparse-Formats.html. They are read as Docker's
 reader reads them: numbers are decimal, and a member of an unknown version is no sparse file. See
@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from enclavectl.eif.errors import LayerError
 from enclavectl.eif.file_range import FileRange
 
-# Of the layers of one image. A piece takes 24 bytes of memory, a file some 500 (counted as 16 pieces).
+# For all layers of one image. A piece takes 24 bytes of memory, a file about 500 (counted as 16 pieces).
 MAX_PIECES = 1 << 19
 _FILE_COST = 16
-# Of the layers of one image: they become zeros in the memory of an enclave, which needs four times as much.
+# Bytes, for all layers of one image: holes become zeros in an enclave, which needs four times its ramdisk's
+# size as memory.
 MAX_HOLES = 4 << 30
 MAX_MAP = 1 << 20  # bytes of a 1.0 map, as in Go's reader
 _BLOCK = 512
@@ -28,16 +29,16 @@ _PREFIX = b"GNU.sparse."
 
 @dataclass(slots=True)
 class SparseBudget:
-    """The pieces in memory and the bytes of holes that sparse files of one image may still have."""
+    """The remaining allowance of one image's sparse files: pieces in memory, and bytes of holes."""
 
     pieces: int = MAX_PIECES
     holes: int = MAX_HOLES
 
     def spend(self, pieces: int, holes: int, at: int) -> None:
-        """Take what one file costs.
+        """Spend the cost of one file.
 
         Raises:
-            LayerError: ``tar-sparse``; there is not so much left.
+            LayerError: ``tar-sparse``; the budget is spent.
         """
         self.pieces -= pieces + _FILE_COST
         self.holes -= holes
@@ -51,10 +52,12 @@ class SparseBudget:
 
 
 class SparseFile:
-    """A sparse file as its readers see it: holes are zeros. A ``FileRange`` can be of it."""
+    """A sparse file whose holes read as zeros; a ``FileRange`` can refer to it."""
 
     def __init__(self, stored: FileRange, pieces: Sequence[tuple[int, int]], size: int) -> None:
-        """``pieces`` are offset and length of each run of data, in order; ``stored`` has just these."""
+        """Combine ``pieces``, the offset and length of each run of data in order, with their bytes in
+        ``stored``.
+        """
         self._stored, self._size, self._at = stored, size, 0
         self._starts = array("Q", [offset for offset, _ in pieces])
         self._ends = array("Q", [offset + length for offset, length in pieces])
@@ -65,7 +68,7 @@ class SparseFile:
             place += length
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        """Move to ``offset``, which only a ``FileRange`` asks for, so always from the start."""
+        """Move to ``offset`` from the start; a ``FileRange`` uses no other ``whence``."""
         if whence != io.SEEK_SET:
             raise io.UnsupportedOperation("only from the start")
         self._at = offset
@@ -82,7 +85,7 @@ class SparseFile:
                 self._stored.file.seek(self._places[index] + first - self._starts[index])
                 data = self._stored.file.read(last - first)
                 if len(data) != last - first:
-                    return b""  # the archive was cut while we read it, which the FileRange tells
+                    return b""  # the archive was truncated while we read it; the FileRange reports that
                 found[first - self._at : last - self._at] = data
             index += 1
         self._at = max(self._at, end)
@@ -98,12 +101,12 @@ def is_sparse(records: Mapping[bytes, bytes]) -> bool:
 
 
 def sparse_name(records: Mapping[bytes, bytes]) -> bytes:
-    """Return the name that a sparse member has in place of its header's; empty where that one counts."""
+    """Return the name that replaces the header's name of a sparse member; empty if none does."""
     return records.get(_PREFIX + b"name", b"")
 
 
 def expand(records: Mapping[bytes, bytes], data: FileRange, budget: SparseBudget, at: int) -> FileRange:
-    """Return the whole file that a sparse member stands for; ``data`` is what the archive has of it.
+    """Return the whole file of a sparse member; ``data`` are its bytes in the archive.
 
     Raises:
         LayerError: ``tar-sparse``; its map is damaged or does not fit its data, or the budget is spent.
@@ -130,7 +133,7 @@ def expand(records: Mapping[bytes, bytes], data: FileRange, budget: SparseBudget
 
 
 def _map_in_records(records: Mapping[bytes, bytes], at: int) -> list[int]:
-    """Read the map of forms 0.0 and 0.1; the tar reader has made the latter of the former."""
+    """Read the map of form 0.1; the tar reader has converted form 0.0 to it."""
     text = records.get(_PREFIX + b"map", b"")
     numbers = [_number(one, at) for one in text.split(b",")] if text else []
     if len(numbers) != 2 * _number(records.get(_PREFIX + b"numblocks", b""), at):
@@ -139,7 +142,7 @@ def _map_in_records(records: Mapping[bytes, bytes], at: int) -> list[int]:
 
 
 def _map_before(data: FileRange, budget: SparseBudget, at: int) -> tuple[list[int], int]:
-    """Read the map of form 1.0, which stands before the data in whole blocks, and count its bytes."""
+    """Read the map of form 1.0, whole blocks before the data; return it and its size in bytes."""
     text = data.head(min(MAX_MAP, data.size))
     first, newline, _ = text.partition(b"\n")
     count = _number(first, at) if newline else -1

@@ -1,6 +1,6 @@
-"""A ramdisk section as the kernel reads it: cpio archives behind each other, the last ones perhaps packed.
+"""A ramdisk section as the kernel reads it: cpio archives in sequence, the later ones possibly packed.
 
-A plain archive, such as one of microcode, may stand before a packed one; inside, nothing is packed again:
+A plain archive, such as one of microcode, may precede a packed one. Packed data contains no packed data:
 https://github.com/torvalds/linux/blob/v6.12/init/initramfs.c, unpack_to_rootfs.
 """
 
@@ -11,16 +11,16 @@ from collections.abc import Iterator
 
 from enclavectl.eif.errors import CpioError
 from enclavectl.eif.file_range import FileRange
-from enclavectl.eif.packed import MAX_XZ_MEMORY, PIECE, After, PackedError, Packing, Unpacker
+from enclavectl.eif.packed import MAX_XZ_MEMORY, PIECE, PackedError, Packing, TrailingData, Unpacker
 from enclavectl.eif.ramdisk.budget import ReadBudget
 from enclavectl.eif.ramdisk.cpio import ByteSource, CpioReader
 
-NOT_READ = "ramdisk-not-read"  # the code for what the kernel may boot and nothing here unpacks
-_BUFFER = 1 << 16  # headers have 110 bytes, so a system call each would cost more than the reading
+NOT_READ = "ramdisk-not-read"  # the code for a ramdisk that the kernel may boot and we cannot unpack
+_BUFFER = 1 << 16  # bytes; headers have 110, and one system call each would cost more than the reading
 
 
 class _RangeStream(io.RawIOBase):
-    """A range from its start to its end; other users of the same file may move its position."""
+    """A stream over a range; other users of the same file may move its position."""
 
     def __init__(self, data: FileRange) -> None:
         self._range, self._at = data, 0
@@ -40,7 +40,7 @@ class _RangeStream(io.RawIOBase):
 
 
 class _PieceStream(io.RawIOBase):
-    """Pieces of bytes as one stream."""
+    """A stream of consecutive pieces of bytes."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces, self._piece = pieces, memoryview(b"")
@@ -61,9 +61,9 @@ class _PieceStream(io.RawIOBase):
 
 
 def read_ramdisk(data: FileRange, budget: ReadBudget | None = None) -> CpioReader:
-    """Read a ramdisk section; ``budget`` is that of the whole image, or else of this section.
+    """Read a ramdisk section; ``budget`` is the whole image's, by default one for this section.
 
-    Iterating raises ``CpioError`` also for ``ramdisk-packing`` (damaged), ``ramdisk-budget``, ``NOT_READ``.
+    Iteration raises ``CpioError`` also for ``ramdisk-packing`` (damaged), ``ramdisk-budget``, ``NOT_READ``.
     """
     budget = ReadBudget.for_size(data.size) if budget is None else budget
 
@@ -74,17 +74,17 @@ def read_ramdisk(data: FileRange, budget: ReadBudget | None = None) -> CpioReade
 
 
 def not_read_error(packing: Packing) -> CpioError:
-    """Return what is told of a ramdisk that the standard library cannot unpack."""
+    """Make the error for a ramdisk that the standard library cannot unpack."""
     return CpioError(f"packed with {packing}, which is not looked into", code=NOT_READ)
 
 
 def _unpacked(packing: Packing, head: bytes, source: ByteSource, budget: ReadBudget) -> Iterator[bytes]:
-    """Yield what ``head`` and all that follows it in ``source`` unpack to."""
+    """Unpack ``head`` and the rest of ``source``."""
     if not packing.is_bootable:
         raise CpioError(f"packed with {packing}, which Linux does not unpack", code="ramdisk-packing")
     if not packing.is_readable:
         raise not_read_error(packing)
-    unpacker = Unpacker(packing, after=After.ZEROS)
+    unpacker = Unpacker(packing, after=TrailingData.ZEROS)
     try:
         while head:
             for piece in unpacker.feed(head):
@@ -93,7 +93,7 @@ def _unpacked(packing: Packing, head: bytes, source: ByteSource, budget: ReadBud
             head = source.read(_BUFFER)
         unpacker.finish()
     except PackedError as exc:
-        if "Memory usage limit" in str(exc):  # liblzma's words for a dictionary that is too large
+        if "Memory usage limit" in str(exc):  # liblzma's message for a dictionary that is too large
             text = f"packed with {packing} and a dictionary of over {MAX_XZ_MEMORY >> 20} MiB"
             raise CpioError(f"{text}, which is not looked into", code=NOT_READ) from exc
         raise CpioError(

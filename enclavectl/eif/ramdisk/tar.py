@@ -1,10 +1,11 @@
 """A bounded tar reader: headers only, file data by offset.
 
 ``tarfile`` keeps every member, reads extended headers of any size into memory, loses trailing slashes and
-raises half a dozen exception types on damaged input. This one reads what Docker, BuildKit and containerd
-write (ustar, GNU long names, pax with sparse files), in constant memory, and raises ``LayerError`` only.
+raises half a dozen exception types on damaged input. This one reads the formats that Docker, BuildKit and
+containerd write (ustar, GNU long names, pax with sparse files), in constant memory, and raises only
+``LayerError``.
 
-https://pubs.opengroup.org/onlinepubs/9799919799/utilities/pax.html and, for what Docker makes of a header,
+https://pubs.opengroup.org/onlinepubs/9799919799/utilities/pax.html and, for Docker's reading of a header,
 https://github.com/golang/go/blob/go1.23.0/src/archive/tar/reader.go
 """
 
@@ -19,7 +20,7 @@ from enclavectl.eif.ramdisk.cpio import MAX_ENTRIES, show
 from enclavectl.eif.ramdisk.sparse import SparseBudget, expand, is_sparse, sparse_name
 
 BLOCK = 512
-MAX_EXTENDED = 1 << 20  # of one pax header or long name, as in Go's reader
+MAX_EXTENDED = 1 << 20  # bytes of one pax header or long name, as in Go's reader
 _XATTR = b"SCHILY.xattr."
 _SPARSE_0_0 = (b"GNU.sparse.offset", b"GNU.sparse.numbytes")  # for each piece of data, in this order
 _FILE_TYPES = b"0\x007"
@@ -28,7 +29,7 @@ _HEADER_ONLY = b"123456"  # links, devices, directories and fifos never have dat
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TarEntry:
-    """One member as the archive spells it. ``kind`` is the type flag; ``mtime`` is in seconds (floor)."""
+    """One member, unchanged. ``kind`` is the type flag; ``mtime`` is in seconds, rounded down."""
 
     name: bytes
     kind: bytes
@@ -55,9 +56,10 @@ class _Extended:
 def read_tar(archive: FileRange, *, sparse: SparseBudget | None = None) -> Iterator[TarEntry]:
     """Yield every member in order.
 
-    The end is two blocks of zeros or, as for Docker's reader, the end of the file between two members: some
-    builders write no such blocks. What is cut elsewhere is refused; what is cut there does not hash to its
-    layer's digest. ``sparse`` is what sparse files may cost, here and in other layers of the image.
+    The archive ends with two blocks of zeros or, as in Docker's reader, at the end of the file between two
+    members: some builders write no such blocks. An archive cut inside a member is refused; one cut between
+    members does not match its layer's digest. ``sparse`` is the image's budget for sparse files, shared by
+    its layers.
 
     Raises:
         LayerError: ``tar-header``, ``tar-checksum``, ``tar-truncated``, ``tar-type``, ``tar-extended``,
@@ -65,7 +67,7 @@ def read_tar(archive: FileRange, *, sparse: SparseBudget | None = None) -> Itera
     """
     at, extended, count = 0, _Extended(), 0
     budget = sparse or SparseBudget()
-    while at < archive.size:  # the last member's padding may be missing, too
+    while at < archive.size:  # the last member's padding may be missing as well
         header = _range(archive, at, BLOCK, "a header")
         if header.count(0) == BLOCK:
             _check_end(archive, at + BLOCK)
@@ -90,7 +92,7 @@ def read_tar(archive: FileRange, *, sparse: SparseBudget | None = None) -> Itera
 
 
 def _check_end(archive: FileRange, at: int) -> None:
-    """Return if a block of zeros is followed by another, or by nothing. Docker refuses other archives."""
+    """Check that a block of zeros is followed by another or by nothing; Docker refuses other archives."""
     if at != archive.size and _range(archive, at, BLOCK, "its end").count(0) != BLOCK:
         raise _error("tar-header", "expected a second block of zeros at the end", at)
 
@@ -137,18 +139,18 @@ def _number(raw: bytes, at: int) -> int:
 
 def _extend(extended: _Extended, kind: bytes, data: bytes, at: int) -> None:
     if kind == b"x":
-        extended.records = _pax_records(data, at)  # a second header takes the place of the first
+        extended.records = _pax_records(data, at)  # a second header replaces the first
     elif kind == b"L":
         extended.name = data.partition(b"\0")[0]
     elif kind == b"K":
         extended.target = data.partition(b"\0")[0]
     else:
-        # Docker ignores global headers ("g"), and with them what stood before them.
+        # Docker ignores global headers ("g") and the extended headers before them.
         extended.records, extended.name, extended.target = {}, None, None
 
 
 def _pax_records(data: bytes, at: int) -> dict[bytes, bytes]:
-    """Read the records of one header; the map of a sparse file in form 0.0 becomes that of form 0.1."""
+    """Read the records of one header; convert a sparse map of form 0.0 to form 0.1."""
     records: dict[bytes, bytes] = {}
     pieces: list[bytes] = []
     for key, value in _pax(data, at):
@@ -180,7 +182,7 @@ def _pax(data: bytes, at: int) -> Iterator[tuple[bytes, bytes]]:
 
 def _pax_number(records: dict[bytes, bytes], key: bytes, default: int, at: int) -> int:
     raw = records.get(key)
-    if not raw:  # an empty value takes the record back
+    if not raw:  # an empty value deletes the record
         return default
     whole, _, fraction = raw.partition(b".")
     sign = -1 if whole.startswith(b"-") else 1
@@ -196,7 +198,7 @@ def _entry(
 ) -> tuple[TarEntry, int]:
     """Read a member, and count its bytes of data in the archive."""
     records = extended.records
-    # Where both stand before a member, Docker's reader takes GNU's long name.
+    # If a member has both, Docker's reader takes GNU's long name.
     name = extended.name or records.get(b"path") or _ustar_name(header)
     kind = header[156:157]
     if kind in _FILE_TYPES:

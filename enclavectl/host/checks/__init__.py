@@ -1,1 +1,1 @@
-"""The questions of the doctor, by group."""
+"""The doctor's checks, by group."""

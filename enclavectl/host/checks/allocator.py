@@ -1,4 +1,4 @@
-"""Checks of the allocator: is what allocator.yaml asks for kept, in CPUs and huge pages?"""
+"""Checks of the allocator: whether the CPUs and huge pages of allocator.yaml are reserved."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def _fragmentation(facts: Facts) -> Verdict:
 
 
 def _buddy(facts: Facts, node: int) -> tuple[int, int]:
-    """Return a node's free memory in MiB, and how much of it is in the largest blocks of the table."""
+    """Return a node's free memory in MiB, and the part of it in the table's largest blocks."""
     free = top = 0
     for line in (facts.tree.text("/proc/buddyinfo") or "").splitlines():
         words = line.replace(",", " ").split()

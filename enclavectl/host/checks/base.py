@@ -1,4 +1,4 @@
-"""What a check is: a question with a stable id, why it matters, and what to do about the answer."""
+"""The parts of a check: a question with a stable id, its reason, and its verdict with a fix."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class State(StrEnum):
 
 
 class Group(StrEnum):
-    """What a check is about, in the order in which they are shown."""
+    """The subjects of checks, in the order of the output."""
 
     INSTANCE = "instance"
     PERMISSIONS = "permissions"
@@ -40,7 +40,7 @@ class Group(StrEnum):
 
 
 class Scope(StrEnum):
-    """The machines on which a check has a meaning."""
+    """The machines to which a check applies."""
 
     ANYWHERE = "anywhere"
     NITRO = "a Nitro host"
@@ -48,9 +48,9 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What was found. ``fix`` is the command for it, in words or ready to run.
+    """The answer to a check. ``fix`` is its remedy, in words or as a command.
 
-    ``is_safe``: it loses nothing, ends nothing and can be undone, so ``--fix`` may run it.
+    ``is_safe``: the fix loses nothing, ends nothing and can be undone, so ``--fix`` may run it.
     """
 
     state: State
@@ -62,7 +62,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One question."""
+    """One question about a host."""
 
     id: str
     group: Group
@@ -79,7 +79,7 @@ class Result:
     verdict: Verdict
 
     def fix_line(self, *, is_root: bool) -> str | None:
-        """Return the command that fixes it, or None."""
+        """Return the command or the words that fix it, or None."""
         action = self.verdict.action
         return self.verdict.fix if action is None else action.line(is_root=is_root)
 
@@ -90,22 +90,22 @@ def ok(found: str) -> Verdict:
 
 
 def warn(found: str, fix: str) -> Verdict:
-    """Return the verdict that something works badly, or fails that not everybody needs."""
+    """Return the verdict that something works badly, or that an optional part fails."""
     return Verdict(state=State.WARN, found=found, fix=fix)
 
 
 def fail(found: str, fix: str) -> Verdict:
-    """Return the verdict that it does not work until ``fix`` is done."""
+    """Return the verdict that enclaves do not work until ``fix`` is done."""
     return Verdict(state=State.FAIL, found=found, fix=fix)
 
 
 def skip(found: str) -> Verdict:
-    """Return the verdict that this host does not tell."""
+    """Return the verdict that this host does not reveal the answer."""
     return Verdict(state=State.SKIP, found=found)
 
 
 def not_applicable(found: str) -> Verdict:
-    """Return the verdict that the question has no meaning here."""
+    """Return the verdict that the check does not apply to this host."""
     return Verdict(state=State.NOT_APPLICABLE, found=found)
 
 
@@ -116,7 +116,7 @@ def fix_with(state: State, found: str, *argv: str, as_root: bool = True, is_safe
 
 
 def run_check(check: Check, facts: Facts) -> Result:
-    """Answer a check, whatever happens: what cannot be read is a skip with its reason."""
+    """Run a check; an error of the host becomes a skip with its reason."""
     if check.scope is Scope.NITRO and not facts.expects_nitro:
         return Result(check=check, verdict=not_applicable("only on a Nitro host"))
     try:

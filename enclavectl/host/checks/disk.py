@@ -1,4 +1,4 @@
-"""Room to build in, and what builds and crashes left behind."""
+"""Checks of the disk: room for builds, and leftovers of builds and crashes."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 from enclavectl.host.checks.base import Check, Group, Scope, State, Verdict, fix_with, ok, skip, warn
 from enclavectl.host.checks.facts import Facts
 
-# The payload's image has some 90 MiB; a build wants at least three times the image, and Docker's cache on
-# top.
+# Bytes. The payload's image has about 90 MiB; a build needs at least three times the image, and Docker's
+# cache.
 _LEAST = 1 << 30
-# Ten launches that failed: nitro-cli writes two files for each. More is a habit, and worth a word.
+# nitro-cli writes two files for each failed launch: ten failures are worth a warning.
 _MAX_LOGS = 20
 _ERROR_LOG = re.compile(r"err.*\.log")
 _STAGED = re.compile(r"\.enclavectl-[0-9a-f]{16}\.tmp")  # files.stage_file
-# A build that still runs has such a file too, and no build or download takes a day.
+# A running build has such a file as well, and no build or download takes a day.
 _OLD_S = 24 * 3600
 
 
@@ -118,13 +118,13 @@ def _store(facts: Facts) -> Verdict:
             f"{len(images)} images in {store}/images, and no enclave that runs one",
             *("rm", "-f", "--", *(f"{store}/images/{name}" for name in images[:100])),
             as_root=False,
-            is_safe=False,  # a launch copies its image there before there is an enclave
+            is_safe=False,  # a launch copies its image there before its enclave exists
         )
     return ok(f"{len(images)} images in the store")
 
 
 def _folders(facts: Facts) -> list[str]:
-    """Return our own folders, three levels deep: state, its parts, and theirs."""
+    """Return our own folders, three levels deep, from the state folder down."""
     found = [str(facts.settings.state_dir), str(facts.settings.data_dir)]
     level = found
     for _ in range(2):

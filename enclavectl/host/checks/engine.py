@@ -1,4 +1,4 @@
-"""Docker, which only builds need."""
+"""Checks of Docker, which only builds need."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The facts that several checks need, each read once."""
+"""Facts that several checks need, each read once."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Version = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostSettings:
-    """What the configuration says that this host is to run, and where our own files are."""
+    """The configuration's part of the checks: what this host is to run, and our own folders."""
 
     backend: str
     memory_mib: int
@@ -44,10 +44,10 @@ class HostSettings:
 
 
 class Facts:
-    """A host, seen once; every property may raise HostError where a file cannot be read."""
+    """The facts of one host, cached; every property may raise HostError if a file cannot be read."""
 
     def __init__(self, host: Host, settings: HostSettings) -> None:
-        """Nothing is read yet."""
+        """Store the host; nothing is read yet."""
         self.host = host
         self.tree = host.tree
         self.settings = settings
@@ -65,12 +65,12 @@ class Facts:
 
     @cached_property
     def is_nitro(self) -> bool:
-        """True if the hypervisor gave this host the device, so that it can have enclaves."""
+        """True if the hypervisor gave this host the device, so it can run enclaves."""
         return self.pci_device is not None or self.tree.exists(DEVICE)
 
     @cached_property
     def is_ec2(self) -> bool:
-        """True if the firmware says that this is a virtual machine of EC2's."""
+        """True if the firmware identifies an EC2 instance."""
         return any(
             (self.tree.word(f"/sys/class/dmi/id/{name}") or "").startswith("Amazon EC2")
             for name in ("board_vendor", "sys_vendor")
@@ -78,7 +78,7 @@ class Facts:
 
     @cached_property
     def expects_nitro(self) -> bool:
-        """True if somebody means this to be a Nitro host, even if it is none."""
+        """True if the settings or the files of this host are those of a Nitro host, even if it is none."""
         return (
             self.is_nitro
             or self.settings.backend == "nitro"
@@ -99,17 +99,17 @@ class Facts:
 
     @cached_property
     def page_limits(self) -> PageLimits:
-        """What the cgroups of this process leave of the huge pages."""
+        """The cgroups' limits on this process's huge pages."""
         return read_page_limits(self.tree)
 
     @cached_property
     def running(self) -> RunningEnclaves:
-        """The enclaves."""
+        """The running enclaves."""
         return find_running(self.host)
 
     @cached_property
     def reservation(self) -> Reservation | AllocatorError | None:
-        """What allocator.yaml asks for, why the allocator cannot read it, or None where there is none."""
+        """The reservation in allocator.yaml, the error in it, or None without the file."""
         data = self.tree.data(ALLOCATOR_FILE)
         if data is None:
             return None
@@ -130,7 +130,7 @@ class Facts:
 
     @cached_property
     def nitro_cli(self) -> NitroVersion | None:
-        """The version of nitro-cli; None where it is not installed or says something else."""
+        """The version of nitro-cli; None if it is not installed or prints no version."""
         answer = self.host.probe.run("nitro-cli", "--version")
         try:
             return None if answer is None or answer.status != 0 else NitroVersion.from_text(answer.text)
@@ -139,27 +139,27 @@ class Facts:
 
     @cached_property
     def engine_address(self) -> EngineAddress:
-        """The engine that ``build`` would ask; HostError where a context is named that is not there."""
+        """The engine that ``build`` would use; HostError if a named context does not exist."""
         return find_engine(self.host.environ, self.tree.text)
 
     @cached_property
     def sockets_dir(self) -> str:
-        """Where running enclaves have their sockets."""
+        """The folder of running enclaves' sockets."""
         return str(sockets_dir(self.host.environ))
 
     @cached_property
     def logs_dir(self) -> str:
-        """Where nitro-cli writes its logs."""
+        """The folder of nitro-cli's logs."""
         return str(logs_dir(self.host.environ))
 
     @cached_property
     def kernel(self) -> tuple[str, Version | None]:
-        """The kernel's release and the three numbers that it begins with."""
+        """The kernel's release and its first three numbers."""
         release = self.tree.word("/proc/sys/kernel/osrelease") or ""
         return release, parse_version(release)
 
 
 def parse_version(text: str) -> Version | None:
-    """Return the first three numbers with dots between them, or None."""
+    """Find the first three numbers joined by dots, or None."""
     match = _VERSION.search(text)
     return None if match is None else (int(match[1]), int(match[2]), int(match[3]))

@@ -1,4 +1,4 @@
-"""The image and the lock in the current folder, and the clock that evidence is judged by."""
+"""Checks of the image and the lock in the current folder, and of the clock that verification uses."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from enclavectl.host.checks.base import Check, Group, Scope, Verdict, fail, not_
 from enclavectl.host.checks.facts import Facts
 from enclavectl.host.requirements import EifFacts, read_eif
 
-# Hashing more takes longer than all other checks together.
+# Bytes: hashing more would take longer than all other checks together.
 _MAX_HASHED = 64 << 20
-# Before this code was written; a clock that shows it was never set.
+# Earlier than this code: a clock that shows an earlier time was never set.
 _BORN = datetime(2026, 1, 1, tzinfo=UTC)
 
 

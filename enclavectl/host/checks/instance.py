@@ -1,4 +1,4 @@
-"""Checks of the instance: can it run enclaves, and does it have the driver?"""
+"""Checks of the instance: whether it can run enclaves and has the driver."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enclavectl.host.checks.base import Check, Group, Scope, State, Verdict, fai
 from enclavectl.host.checks.facts import DEVICE, ENABLE_ENCLAVES, MODULE, Facts, Version
 from enclavectl.host.distro import detect_distro
 
-# First kernels with the driver; Amazon Linux 2 has it in its 4.14 by backport.
+# The first kernels with the driver; Amazon Linux 2 backported it to its 4.14.
 # https://github.com/aws/aws-nitro-enclaves-cli/blob/v1.4.2/README.md
 _UPSTREAM = {"x86_64": (5, 10, 0), "aarch64": (5, 16, 0)}
 _AL2_414 = {"x86_64": (4, 14, 198), "aarch64": (4, 14, 252)}
@@ -75,7 +75,7 @@ def _kernel(facts: Facts) -> Verdict:
 
 
 def least_kernel(machine: str, version: Version | None) -> Version | None:
-    """Return the first kernel of this line that has the driver, or None where no rule is known."""
+    """Return the first kernel of this line that has the driver, or None if no rule is known."""
     return (_AL2_414 if version and version[:2] == (4, 14) else _UPSTREAM).get(machine)
 
 

@@ -1,4 +1,4 @@
-"""nitro-cli and what comes with it: versions, helpers, boot files, vsock."""
+"""Checks of nitro-cli and its parts: versions, helpers, boot files, vsock."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from enclavectl.host.checks.base import (
 from enclavectl.host.checks.facts import Facts
 from enclavectl.nitro_cli.version import OLDEST, NitroVersion
 
-# What releases brought, newest first: https://github.com/aws/aws-nitro-enclaves-cli/releases
+# The features of releases, newest first: https://github.com/aws/aws-nitro-enclaves-cli/releases
 _GATES: tuple[tuple[NitroVersion, str], ...] = (
     (
         NitroVersion(1, 5, 0),
@@ -41,7 +41,7 @@ _ALLOW_VSOCK = (
     "a container's seccomp profile, or SELinux or AppArmor, forbids it: docker run --security-opt "
     "seccomp=PROFILE with a profile that allows socket(AF_VSOCK)"
 )
-_OTHER_PROGRAMS = ("lscpu", "file")  # AWS's allocator calls them and its package does not require them
+_OTHER_PROGRAMS = ("lscpu", "file")  # AWS's allocator calls them, but its package does not require them
 
 
 def _present(facts: Facts) -> Verdict:

@@ -1,4 +1,4 @@
-"""Checks of this user's rights; a login that is older than its group is told apart."""
+"""Checks of this user's permissions; they detect a login that predates a new group membership."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _group_docker(facts: Facts) -> Verdict:
     except HostError as exc:
         return skip(exc.message)
     found = _group(facts, "docker", "build images")
-    # Running an enclave needs no Docker.
+    # Only a warning: running an enclave needs no Docker.
     return found if found.state is State.OK else warn(found.found, found.fix or "enclavectl setup")
 
 

@@ -1,4 +1,4 @@
-"""What the backend local needs."""
+"""Checks of what the backend local needs."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _state_dir(facts: Facts) -> Verdict:
 
 def _new_state_dir(facts: Facts, name: str) -> Verdict:
     parent = next(folder for folder in map(str, Path(name).parents) if facts.tree.exists(folder))
-    # A copied folder has another owner than the original, unless the recording names it.
+    # A copied folder has a different owner than the original, unless the recording names the original's.
     if facts.tree.is_live or parent in facts.tree.facts_of:
         user, found = facts.host.user, facts.tree.facts(parent)
         if found is None or not found.allows(os.W_OK | os.X_OK, uid=user.uid, gids=user.gids):

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from enclavectl.eif.compare.cause import Change, What, likely_cause
+from enclavectl.eif.compare.cause import Change, ChangeKind, likely_cause
 
 SITE = "/usr/local/lib/python3.11/site-packages"
 MODEL, CARD = f"{SITE}/enclave_payload/model/model.tflite", f"{SITE}/enclave_payload/model/model.json"
 
 
-def application(path: str, what: What = What.CONTENT) -> Change:
+def application(path: str, what: ChangeKind = ChangeKind.CONTENT) -> Change:
     return Change(where=f"ramdisk1:{path}", what=what)
 
 
-def section(name: str, what: What = What.CONTENT) -> Change:
+def section(name: str, what: ChangeKind = ChangeKind.CONTENT) -> Change:
     return Change(where=name, what=what)
 
 
@@ -26,10 +26,10 @@ def test_the_most_telling_comes_first() -> None:
     found = cause(
         section("metadata"),
         section("kernel"),
-        Change(where="ramdisk0:/init", what=What.CONTENT),
-        application("/bin/app", What.MODE),
+        Change(where="ramdisk0:/init", what=ChangeKind.CONTENT),
+        application("/bin/app", ChangeKind.MODE),
         application(f"{SITE}/numpy/core.py"),
-        application(f"{SITE}/enclave_payload/server.py", What.ADDED),
+        application(f"{SITE}/enclave_payload/server.py", ChangeKind.ADDED),
         application(MODEL),
         application(CARD),
     )
@@ -44,7 +44,11 @@ def test_the_most_telling_comes_first() -> None:
 
 
 def test_a_path_counts_once_however_much_of_it_changed() -> None:
-    one = [application("/a", What.CONTENT), application("/a", What.MODE), application("/a", What.MTIME)]
+    one = [
+        application("/a", ChangeKind.CONTENT),
+        application("/a", ChangeKind.MODE),
+        application("/a", ChangeKind.MTIME),
+    ]
     assert cause(*one) == "files (/a)"
     assert cause(*one, application("/b"), application("/c")) == "files (/a and 2 more)"
 
@@ -56,9 +60,9 @@ def test_five_packages_are_named() -> None:
 
 def test_time_stamps_are_told_where_they_follow_from_nothing_else() -> None:
     model = application("/app/model/m.tflite")
-    folders = [application(path, What.MTIME) for path in ("/app", "/app/model")]
+    folders = [application(path, ChangeKind.MTIME) for path in ("/app", "/app/model")]
     assert cause(model, *folders) == "the model (/app/model/m.tflite)"
-    other = application("/app/mode", What.MTIME)
+    other = application("/app/mode", ChangeKind.MTIME)
     assert cause(model, *folders, other) == "the model (/app/model/m.tflite); time stamps (/app/mode)"
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from enclavectl.eif.compare.cause import What
+from enclavectl.eif.compare.cause import ChangeKind
 from enclavectl.eif.compare.diff import Difference, compare_images
 from enclavectl.eif.errors import EifError
 from enclavectl.eif.examine import measure_image, read_image
@@ -96,8 +96,8 @@ def test_another_model_is_named_with_its_path() -> None:
     found = compare(WHOLE, made(ramdisk(BASE | {"app/model.tflite": b"Weights"}))).to_json()
     assert found["pcrs_changed"] == ["PCR0", "PCR2"]
     assert found["cause"] == "the model (/rootfs/app/model.tflite)"
-    (change,) = found["changes"]  # type: ignore[misc]
-    assert (change["where"], change["what"]) == ("ramdisk1:/rootfs/app/model.tflite", "content")  # type: ignore[has-type]
+    (change,) = found["changes"]  # type: ignore[misc]  # decoded JSON
+    assert (change["where"], change["what"]) == ("ramdisk1:/rootfs/app/model.tflite", "content")  # type: ignore[has-type]  # decoded JSON
 
 
 def test_time_stamps_only() -> None:
@@ -222,8 +222,8 @@ def test_more_changes_than_anyone_reads_are_counted() -> None:
     )
     images = read_image(io.BytesIO(old)), read_image(io.BytesIO(new))
     found = compare_images(*images, limit=5)
-    assert [change.what for change in found.changes].count(What.MTIME) == 5
-    assert [change.what for change in found.changes].count(What.CONTENT) == 5
+    assert [change.what for change in found.changes].count(ChangeKind.MTIME) == 5
+    assert [change.what for change in found.changes].count(ChangeKind.CONTENT) == 5
     assert found.omitted == 30
     assert found.cause.endswith("and 30 more changes")
     assert found.to_json()["omitted"] == 30
@@ -244,4 +244,9 @@ def test_the_last_record_of_a_path_counts_and_paths_are_in_order() -> None:
     new = records((b"a/b", b"2"), (b"a", b"2"), (b"a-b", b"2"), (b"0", b""))
     found = compare(made(old), made(new))
     told = [(change.path, change.what) for change in found.changes]
-    assert told == [("/0", What.ADDED), ("/a/b", What.CONTENT), ("/a-b", What.CONTENT), ("/z", What.REMOVED)]
+    assert told == [
+        ("/0", ChangeKind.ADDED),
+        ("/a/b", ChangeKind.CONTENT),
+        ("/a-b", ChangeKind.CONTENT),
+        ("/z", ChangeKind.REMOVED),
+    ]

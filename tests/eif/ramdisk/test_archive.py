@@ -19,9 +19,10 @@ from enclavectl.eif.format import Arch
 from enclavectl.eif.ramdisk.application import write_application
 from enclavectl.eif.ramdisk.archive import open_archive
 from enclavectl.eif.ramdisk.cpio import CpioReader
+from enclavectl.eif.ramdisk.platform import parse_platform
 from enclavectl.eif.ramdisk.ramdisks import Mode
-from enclavectl.errors import StateError
-from tests.eif.samples import directory, symlink, tar, text
+from enclavectl.errors import StateError, UsageError
+from tests.eif.samples import directory, pack_zstd, skippable, symlink, tar, text
 from tests.eif.vectors import real_archive
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -91,8 +92,12 @@ def ramdisk(path: Path, mode: Mode = Mode.REPRODUCIBLE) -> bytes:
     return out.getvalue()
 
 
-def refused(path: Path, **options: Arch) -> str:
-    with pytest.raises(EifError) as caught, open_archive(path, **options):
+def refused(path: Path, platform: str | None = None, preferred: Arch | None = None) -> str:
+    chosen = None if platform is None else parse_platform(platform)
+    with (
+        pytest.raises(EifError) as caught,
+        open_archive(path, platform=chosen, preferred=preferred),
+    ):
         pass
     return caught.value.code
 
@@ -130,9 +135,124 @@ def test_the_architecture_chooses_in_an_index(tmp_path: Path) -> None:
     images = [layout.image(LAYERS, config(LAYERS, arch)) for arch in ("amd64", "arm64")]
     nested = layout.blob(json.dumps({"manifests": [*images, attestation, elsewhere]}).encode(), INDEX)
     path = layout.write(tmp_path, nested, nested)
-    with open_archive(path, arch=Arch.ARM64) as archive:
+    with open_archive(path, preferred=Arch.ARM64) as archive:
         assert archive.config.architecture == "arm64"
     assert refused(path) == "image-choice"
+
+
+def plat(architecture: str, variant: str = "", system: str = "linux") -> dict[str, object]:
+    words = {"os": system, "architecture": architecture, "variant": variant}
+    return {"platform": {key: word for key, word in words.items() if word}}
+
+
+def several(kind: str) -> Layout:
+    """An index with one image of two layers, which amd64 takes, and something beside it."""
+    layout = Layout()
+    image = {**layout.image(LAYERS, config(LAYERS)), **plat("amd64")}
+    files = dict(layout.files)
+    other = {**layout.image(LAYERS[:1], config(LAYERS[:1], "arm64")), **plat("arm64", "v8")}
+    manifest = {
+        "config": {"mediaType": "application/vnd.oci.empty.v1+json", **layout.blob(b"{}")},
+        "layers": [],
+    }
+    artifact = json.dumps({"artifactType": "application/x", **manifest}).encode()
+    beside: dict[str, dict[str, object]] = {
+        "both-here": other,
+        "other-manifest-only": other,
+        "other-without-layers": other,
+        "damaged-other": other,
+        "windows": {**other, **plat("amd64", system="windows")},
+        "variant": {**other, **plat("amd64", "v3")},
+        "attestation-platform": {**other, **plat("unknown", system="unknown")},
+        "attestation-annotation": {
+            **other,
+            "platform": None,
+            "annotations": {"vnd.docker.reference.type": "attestation-manifest"},
+        },
+        "artifact-descriptor": layout.blob(artifact, MANIFEST, artifactType="application/x"),
+        "artifact-manifest": layout.blob(artifact, MANIFEST),
+    }
+    name = f"blobs/{str(other['digest']).replace(':', '/')}"
+    if kind == "other-manifest-only":
+        layout.files = {**files, name: layout.files[name]}
+    if kind == "other-without-layers":
+        layout.files.pop(f"blobs/sha256/{sha(config(LAYERS[:1], 'arm64'))}")
+    if kind == "damaged-other":
+        layout.files[name] = b"junk"
+    if kind in ("variant", "windows"):
+        other["platform"] = beside[kind]["platform"]
+    index = {"manifests": [beside[kind], image]}
+    layout.files["index"] = json.dumps(index).encode()
+    return layout
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "both-here",
+        "other-manifest-only",
+        "other-without-layers",
+        "damaged-other",
+        "windows",
+        "variant",
+        "attestation-platform",
+        "attestation-annotation",
+        "artifact-descriptor",
+        "artifact-manifest",
+    ],
+)
+def test_of_several_platforms_the_kernels_is_taken(kind: str, tmp_path: Path) -> None:
+    layout = several(kind)
+    nested = layout.blob(layout.files.pop("index"), INDEX)
+    with open_archive(layout.write(tmp_path, nested), preferred=Arch.X86_64) as archive:
+        assert archive.config.architecture == "amd64"
+        assert len(archive.layers) == 2
+
+
+def test_a_platform_that_was_named_must_be_there(tmp_path: Path) -> None:
+    layout = several("both-here")
+    path = layout.write(tmp_path, layout.blob(layout.files.pop("index"), INDEX))
+    with open_archive(path, platform=parse_platform("linux/arm64/v8"), preferred=Arch.X86_64) as archive:
+        assert archive.config.architecture == "arm64"
+    assert refused(path) == "image-choice"
+    assert refused(path, platform="linux/arm64/v9") == "image-choice"
+    single = Layout()
+    one = single.write(tmp_path, single.image(LAYERS, config(LAYERS)))
+    assert refused(one, platform="arm64") == "image-choice"
+    assert refused(legacy(tmp_path, LAYERS, config(LAYERS)), platform="arm64") == "image-choice"
+
+
+def test_a_variant_is_taken_if_it_is_named(tmp_path: Path) -> None:
+    layout = several("variant")
+    path = layout.write(tmp_path, layout.blob(layout.files.pop("index"), INDEX))
+    named = open_archive(path, platform=parse_platform("linux/amd64/v3"))
+    with pytest.raises(EifError, match="expected an image for linux/amd64/v3, found one for arm64"), named:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("said", "name"), [("x86_64", "amd64"), ("AArch64", "arm64"), ("riscv64", "riscv64")]
+)
+def test_architectures_have_dockers_names(said: str, name: str, tmp_path: Path) -> None:
+    layout = Layout()
+    with open_archive(layout.write(tmp_path, layout.image(LAYERS, config(LAYERS, said)))) as archive:
+        assert archive.config.architecture == name
+
+
+@pytest.mark.parametrize(
+    ("text", "platform"),
+    [("linux/arm64/v8", "linux/arm64"), ("aarch64", "linux/arm64"), ("linux/amd64/v3", "linux/amd64/v3")],
+)
+def test_platforms_are_read_as_docker_reads_them(text: str, platform: str) -> None:
+    assert str(parse_platform(text)) == platform
+
+
+@pytest.mark.parametrize(
+    "text", ["", "linux", "linux/", "windows/amd64", "linux/riscv64", "linux/arm64/v8/x"]
+)
+def test_what_is_no_platform_of_enclaves_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="expected linux/amd64 or linux/arm64"):
+        parse_platform(text)
 
 
 def test_the_command_is_the_one_that_nitro_cli_takes(tmp_path: Path) -> None:
@@ -165,7 +285,16 @@ def test_layers_and_blobs_must_hash_to_what_they_are_called(tmp_path: Path) -> N
 
 def test_damaged_and_unknown_compression(tmp_path: Path) -> None:
     packed = gzip.compress(LAYERS[0])
-    for stored in (packed[:-1], packed[:30], packed + b"junk", b"\x28\xb5\x2f\xfdzstd"):
+    zstd = pack_zstd(LAYERS[0])
+    damaged = zstd[:-1] + bytes([zstd[-1] ^ 1])
+    for stored in (
+        packed[:-1],
+        packed[:30],
+        packed + b"junk",
+        zstd[:-1],
+        damaged,
+        zstd + b"junk",
+    ):
         layout = Layout()
         path = layout.write(tmp_path, layout.image(LAYERS[:1], config(LAYERS[:1]), [stored]))
         assert refused(path) == "layer-compression"
@@ -183,11 +312,22 @@ def test_an_image_may_name_its_architecture_as_the_kernel_does(tmp_path: Path) -
     layout = Layout()
     images = [layout.image(LAYERS, config(LAYERS, arch)) for arch in ("x86_64", "aarch64")]
     for arch in Arch:
-        with open_archive(layout.write(tmp_path, *images), arch=arch) as archive:
-            assert archive.config.architecture == arch.machine
+        with open_archive(layout.write(tmp_path, *images), preferred=arch) as archive:
+            assert archive.config.architecture == arch.value
 
 
-@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+@pytest.mark.parametrize(
+    "pack",
+    [
+        gzip.compress,
+        bz2.compress,
+        lzma.compress,
+        pack_zstd,
+        lambda data: skippable() + pack_zstd(data),
+        lambda data: pack_zstd(data[:700]) + skippable(b"") + pack_zstd(data[700:]),
+    ],
+    ids=["gzip", "bzip2", "xz", "zstd", "zstd-skippable-first", "zstd-frames"],
+)
 def test_layers_are_unpacked_whatever_they_are_packed_with(
     pack: Callable[[bytes], bytes], tmp_path: Path
 ) -> None:
@@ -199,7 +339,7 @@ def test_layers_are_unpacked_whatever_they_are_packed_with(
 
 @pytest.mark.parametrize(
     ("head", "name"),
-    [(b"\x28\xb5\x2f\xfd", "zstd"), (b"\x5a\x2a\x4d\x18", "zstd"), (b"\x04\x22\x4d\x18", "lz4")],
+    [(b"\x04\x22\x4d\x18", "lz4"), (b"\x02\x21\x4c\x18", "lz4"), (b"\x89LZO", "lzo")],
 )
 def test_a_packing_that_is_not_read_is_named(head: bytes, name: str, tmp_path: Path) -> None:
     layout = Layout()
@@ -209,6 +349,13 @@ def test_a_packing_that_is_not_read_is_named(head: bytes, name: str, tmp_path: P
         open_archive(layout.write(tmp_path, image)),
     ):
         pass
+
+
+def test_layers_may_be_packed_each_in_its_way(tmp_path: Path) -> None:
+    layout = Layout()
+    image = layout.image(LAYERS, config(LAYERS), [gzip.compress(LAYERS[0]), pack_zstd(LAYERS[1])])
+    with open_archive(layout.write(tmp_path, image)) as archive:
+        assert [layer.read(1 << 20) for layer in archive.layers] == LAYERS
 
 
 def test_a_tar_whose_first_name_looks_packed_is_a_tar(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ import pytest
 from enclavectl.eif.file_range import whole_file
 from enclavectl.eif.ramdisk.archive import open_archive
 from enclavectl.eif.ramdisk.entries import Entry, read_export
-from enclavectl.eif.ramdisk.layers import Implied, flatten
+from enclavectl.eif.ramdisk.layers import ImpliedDirectories, flatten
 from enclavectl.eif.ramdisk.ramdisks import Mode, application_entries, write_ramdisk
 
 pytestmark = pytest.mark.docker
@@ -173,5 +173,5 @@ def test_layers_give_the_ramdisk_that_docker_export_gives(seed: int, tmp_path: P
         expected = ramdisk(read_export(whole_file(file)))
     for name in ("ours.tar", "theirs.tar"):
         with open_archive(tmp_path / name) as archive, flatten(archive.layers) as flattened:
-            assert flattened.implied == Implied()
+            assert flattened.implied == ImpliedDirectories()
             assert ramdisk(flattened.entries()) == expected

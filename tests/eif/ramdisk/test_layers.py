@@ -9,7 +9,7 @@ import pytest
 from enclavectl.eif.errors import LayerError
 from enclavectl.eif.file_range import FileRange
 from enclavectl.eif.ramdisk.entries import Entry, Kind
-from enclavectl.eif.ramdisk.layers import Implied, ImpliedParents, flatten
+from enclavectl.eif.ramdisk.layers import ImpliedDirectories, ImpliedParents, flatten
 from tests.eif.samples import directory, hardlink, layer, member, symlink, text
 
 
@@ -148,12 +148,12 @@ def test_an_unlisted_parent_is_made_anew_by_docker_and_kept_by_oci() -> None:
     assert docker["n/o"].perm == kept["n/o"].perm == 0o755
     assert content(docker["a/one"]) == b"1"
     with flatten([BASE, top]) as found:
-        assert found.implied == Implied(count=3, examples=(b"a", b"n", b"n/o"))
+        assert found.implied == ImpliedDirectories(count=3, examples=(b"a", b"n", b"n/o"))
 
 
 def test_a_parent_that_the_layer_lists_later_is_not_implied() -> None:
     with flatten([layer(text("a/x"), directory("a", mode=0o700))], init_layer=False) as found:
-        assert found.implied == Implied()
+        assert found.implied == ImpliedDirectories()
         assert next(iter(found.entries())).perm == 0o700
 
 

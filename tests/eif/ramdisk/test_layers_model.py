@@ -95,7 +95,7 @@ def test_layers_flatten_as_the_rules_say(
         for index, (kind, path, target) in enumerate(members):
             one.add(kind, path, target, 100 * number + index)
         lay_over(expected, one, implied)
-        blobs.append(layer(*one.members))  # type: ignore[arg-type]
+        blobs.append(layer(*one.members))  # type: ignore[arg-type]  # the model's members are plain tuples
     found: Nodes = {}
     with flatten(blobs, implied=implied, init_layer=False) as image:
         for entry in image.entries():

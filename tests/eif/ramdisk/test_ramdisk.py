@@ -42,7 +42,7 @@ def read(data: bytes) -> Read:
 
 
 def export(*members: object) -> list[Entry]:
-    return list(read_export(bytes_range(tar(members))))  # type: ignore[arg-type]
+    return list(read_export(bytes_range(tar(members))))  # type: ignore[arg-type]  # the parameter takes any list
 
 
 def flat(*layers: FileRange) -> list[Entry]:

@@ -29,7 +29,7 @@ def pcrs(files: ImageFiles, output: Output = OutputFormat.TEXT) -> None:
     def answer(file: Path) -> Answer:
         with open_image(file) as image, progress(screen, "measuring", file) as on_bytes:
             measured = read_verified(image, on_bytes=on_bytes)
-        draw_findings(screen, measured.warnings)  # in JSON mode too: the object has the registers only
+        draw_findings(screen, measured.warnings)  # in JSON mode as well: the object has only the registers
         registers = measured.measurements.registers()
         return Answer(value=measured.measurements.to_json(), draw=lambda: screen.facts(registers.items()))
 

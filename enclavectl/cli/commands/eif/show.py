@@ -55,7 +55,7 @@ def show(
     def answer(file: Path) -> Answer:
         with open_image(file) as image, progress(screen, "measuring", file) as on_bytes:
             if not lenient:
-                parse_layout(image)  # what is wrong with the layout is said before gigabytes are read
+                parse_layout(image)  # reports a broken layout before gigabytes are read
             examination = examine(image, now=datetime.now(UTC), force_flags=force_flags, on_bytes=on_bytes)
             if not lenient:
                 raise_first_error(examination.findings)
@@ -72,7 +72,7 @@ def show(
 
 
 def _flat(value: object, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield nested values as lines for people; lists and what Docker said of an image stay short."""
+    """Yield nested values as lines for people; lists and Docker's description of an image are shortened."""
     if isinstance(value, dict):
         for key, item in value.items():
             if key in {"DockerInfo", "findings"}:

@@ -1,0 +1,309 @@
+"""The key holder's side of a decoder: starts it, hands it a picture, watches its clock, kills it.
+
+Nothing here looks at a picture. All times are measured here, since a decoder that somebody owns would lie.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from enclave_payload.card import ModelCard, load_card
+from enclave_payload.contents import Problem
+from enclave_payload.limits import Limits
+from enclave_payload.lockdown import Missing
+from enclave_payload.media import MediaType
+from enclave_payload.verdict import (
+    Decoded,
+    Verdict,
+    VerdictError,
+    message_bytes,
+    parse_message,
+    request_header,
+)
+from enclave_payload.zygote import READY, start_zygote
+
+# How late an overrun, or others who wait, may be noticed.
+_TICK_S = 0.02
+# Loading a model and Pillow takes 0.3 s on a fast machine, and a fork some milliseconds.
+_START_S = 60.0
+# What the kernel takes of a picture at once; the rest follows as the decoder reads.
+_SEND_BYTES = 256 * 1024
+# The processor time of a whole process, by its number: CPUCLOCK_SCHED in include/linux/posix-timers.h.
+_CLOCK_OF_PROCESS = 2
+
+
+class DecoderLostError(Exception):
+    """The zygote is gone or does not answer: no picture can be looked at any more."""
+
+
+class Preempted(Exception):
+    """The picture takes long, and others wait: it has to be looked at again, later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A verdict, and the whole microseconds that it took, measured outside of the decoder."""
+
+    verdict: Verdict
+    decode_us: int = 0
+    inference_us: int = 0
+
+
+class Classifier(Protocol):
+    """What a worker needs of a model: its card, and what it says of a picture."""
+
+    @property
+    def card(self) -> ModelCard:
+        """The measured card."""
+
+    def classify(self, picture: bytes, media_type: MediaType, may_stay: Callable[[], bool]) -> Finding:
+        """Look at an encoded picture. ``may_stay`` is asked again and again once it has taken long.
+
+        Raises:
+            Preempted: it may not stay.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderProcess:
+    """A decoder that lives: a socket to it, its number, and what it could not give up."""
+
+    sock: socket.socket
+    pid: int
+    missing: Missing
+
+    def cpu_s(self) -> float:
+        """Return the processor time that it has used.
+
+        Raises:
+            OSError: it is gone.
+        """
+        return time.clock_gettime(~self.pid << 3 | _CLOCK_OF_PROCESS)
+
+
+class Starter(Protocol):
+    """What starts decoders."""
+
+    def start_decoder(self, slot: int) -> DecoderProcess:
+        """Kill the decoder of ``slot``, if there is one, and start another.
+
+        Raises:
+            DecoderLostError: it cannot be started.
+        """
+
+
+class Zygote:
+    """The process that decoders are forked from. Safe for threads."""
+
+    def __init__(self, folder: Path, limits: Limits) -> None:
+        """Fork it, before a key or a thread exists; it loads the model in ``folder`` meanwhile."""
+        self._sock = start_zygote(folder, limits)
+        self._sock.settimeout(_START_S)
+        self._lock = threading.Lock()
+
+    def wait_ready(self) -> None:
+        """Wait until it has loaded the model.
+
+        Raises:
+            DecoderLostError: it cannot; the message says why.
+        """
+        answer = self._receive()
+        if answer != READY:
+            why = answer.decode(errors="replace") or "it ended, and said why on the console"
+            raise DecoderLostError(f"the model cannot be loaded: {why}")
+
+    def start_decoder(self, slot: int) -> DecoderProcess:
+        """Kill the decoder of ``slot``, if there is one, and start another.
+
+        Raises:
+            DecoderLostError: there is no zygote any more, or what it started does not live.
+        """
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs, self._lock:
+                socket.send_fds(self._sock, [bytes([slot])], [theirs.fileno()])
+                pid = int.from_bytes(self._receive(), "big")
+            ours.settimeout(_START_S)
+            (missing,) = ours.recv(1)
+        except (OSError, ValueError) as exc:
+            ours.close()
+            raise DecoderLostError("no process can be started") from exc
+        ours.setblocking(False)
+        return DecoderProcess(ours, pid, Missing(missing))
+
+    def close(self) -> None:
+        """End it, and with it all decoders."""
+        self._sock.close()
+
+    def _receive(self) -> bytes:
+        try:
+            return self._sock.recv(256)
+        except OSError as exc:
+            raise DecoderLostError("the process that starts decoders does not answer") from exc
+
+
+class Decoder:
+    """One worker's decoder, replaced by a fresh process whenever it fails. Not thread-safe."""
+
+    def __init__(self, zygote: Starter, slot: int, card: ModelCard, limits: Limits) -> None:
+        """Start the process.
+
+        Raises:
+            DecoderLostError: it cannot be started.
+        """
+        self._zygote = zygote
+        self._slot = slot
+        self._card = card
+        self._limits = limits
+        self._process = zygote.start_decoder(slot)
+
+    @property
+    def card(self) -> ModelCard:
+        """The measured card."""
+        return self._card
+
+    @property
+    def pid(self) -> int:
+        """The number of the process that will look at the next picture."""
+        return self._process.pid
+
+    @property
+    def cpu_s(self) -> float:
+        """The processor time that this process has used."""
+        return self._process.cpu_s()
+
+    @property
+    def missing(self) -> Missing:
+        """What this kernel did not let the process give up."""
+        return self._process.missing
+
+    def close(self) -> None:
+        """Let go of the process; it ends with the zygote."""
+        self._process.sock.close()
+
+    def classify(self, picture: bytes, media_type: MediaType, may_stay: Callable[[], bool]) -> Finding:
+        """Have the picture looked at, within its budget of processor, time and memory.
+
+        A decoder that crashes, overruns or breaks the protocol costs this picture and is replaced.
+
+        Raises:
+            Preempted: it may not stay.
+            DecoderLostError: no decoder can be started.
+        """
+        is_sound = False
+        try:
+            finding = self._look_at(picture, media_type, _Conversation(self._process, self._limits, may_stay))
+            is_sound = self.cpu_s < self._limits.decoder_cpu_s / 2
+        except _OverrunError:
+            return Finding(Verdict(problem=Problem.TOO_COSTLY))
+        except (VerdictError, OSError):  # it said what no decoder says, or is gone
+            return Finding(Verdict(problem=Problem.DECODER_FAILED))
+        finally:
+            if not is_sound:
+                self._process.sock.close()
+                self._process = self._zygote.start_decoder(self._slot)
+        return finding
+
+    def _look_at(self, picture: bytes, media_type: MediaType, conversation: _Conversation) -> Finding:
+        labels = len(self._card.labels)
+        started = time.perf_counter_ns()
+        conversation.send(request_header(media_type, len(picture)))
+        conversation.send(picture)
+        decoded = started
+        message = parse_message(conversation.receive(message_bytes(labels)), labels)
+        if isinstance(message, Decoded):
+            decoded = time.perf_counter_ns()
+            message = parse_message(conversation.receive(message_bytes(labels)), labels)
+        if not isinstance(message, Verdict):
+            raise VerdictError("a picture is decoded once")
+        done = time.perf_counter_ns()
+        return Finding(message, (decoded - started) // 1000, (done - decoded) // 1000)
+
+
+class _OverrunError(Exception):
+    """A picture has used up its budget."""
+
+
+class _Conversation:
+    """A conversation about one picture, which ends when the picture's budget does."""
+
+    def __init__(self, process: DecoderProcess, limits: Limits, may_stay: Callable[[], bool]) -> None:
+        self._process = process
+        self._limits = limits
+        self._may_stay = may_stay
+        self._cpu_until = process.cpu_s() + limits.picture_cpu_s
+        self._started = time.monotonic()
+
+    def send(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[self._process.sock.send(view[:_SEND_BYTES]) :]
+            except BlockingIOError:
+                self._wait(select.POLLOUT)
+
+    def receive(self, size: int) -> bytes:
+        while True:
+            self._wait(select.POLLIN)
+            with contextlib.suppress(BlockingIOError):
+                # Written at once, so it comes whole; what is shorter is refused by its length.
+                return self._process.sock.recv(size)
+
+    def _wait(self, event: int) -> None:
+        """Wait until the socket is ready.
+
+        Raises:
+            _OverrunError: the budget is used up.
+            Preempted: the picture may not stay.
+        """
+        poll = select.poll()
+        poll.register(self._process.sock, event)
+        while not poll.poll(_TICK_S * 1000):
+            took_s = time.monotonic() - self._started
+            if took_s > self._limits.picture_wall_s or self._process.cpu_s() > self._cpu_until:
+                raise _OverrunError
+            if took_s > self._limits.slow_s and not self._may_stay():
+                raise Preempted
+
+
+class Decoders:
+    """The zygote and the decoders of one enclave."""
+
+    def __init__(self, folder: Path, limits: Limits) -> None:
+        """Fork the zygote for the model in ``folder``. Before a key is made, and before any thread.
+
+        Raises:
+            CardError: the card is not valid.
+            OSError: it cannot be read, or no process can be started.
+        """
+        self._card = load_card(folder)
+        self._limits = limits
+        self._zygote = Zygote(folder, limits)
+        self._decoders: list[Decoder] = []
+
+    def start(self, count: int, log: Callable[[str], None]) -> list[Decoder]:
+        """Start ``count`` decoders, and log what this kernel does not let them give up.
+
+        Raises:
+            DecoderLostError: the model cannot be loaded, or no process can be started.
+        """
+        self._zygote.wait_ready()
+        for slot in range(count):
+            self._decoders.append(Decoder(self._zygote, slot, self._card, self._limits))
+        for missing in {decoder.missing for decoder in self._decoders} - {Missing.NOTHING}:
+            log(f"decoders are less confined than they should be; this kernel does not give {missing!r}")
+        return self._decoders
+
+    def close(self) -> None:
+        """End all of them."""
+        self._zygote.close()
+        for decoder in self._decoders:
+            decoder.close()

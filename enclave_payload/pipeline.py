@@ -1,0 +1,52 @@
+"""What a decoder does with a picture: Pillow first, then TFLite. Only the zygote loads it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from enclave_payload.card import CardError
+from enclave_payload.classifier import ModelError, load_classifier
+from enclave_payload.contents import Problem
+from enclave_payload.media import MediaType
+from enclave_payload.picture import PictureError, decode_picture
+from enclave_payload.verdict import Decoded, Verdict
+
+
+class UnfitError(Exception):
+    """The measured model cannot serve; the message says why."""
+
+
+class Pipeline:
+    """A model that is loaded, and what it sees in encoded pictures."""
+
+    def __init__(self, folder: Path) -> None:
+        """Load ``model.tflite``, checked against ``model.json`` in ``folder``.
+
+        Raises:
+            UnfitError: they do not fit each other, or one is missing.
+        """
+        try:
+            self._classifier = load_classifier(folder)
+        except (CardError, ModelError, OSError) as exc:
+            raise UnfitError(str(exc)) from exc
+
+    @property
+    def labels(self) -> int:
+        """How many labels the model has."""
+        return len(self._classifier.card.labels)
+
+    def run(self, picture: bytes, media_type: MediaType) -> Iterator[Decoded | Verdict]:
+        """Yield that the picture was decoded, if it was, and then the verdict on it."""
+        card = self._classifier.card
+        try:
+            decoded = decode_picture(picture, media_type, width=card.width, height=card.height)
+            yield Decoded()
+            probabilities = self._classifier.classify(decoded.image)
+            yield Verdict(probabilities_ppb=tuple(probabilities.values()), remarks=decoded.remarks)
+        except PictureError as error:
+            yield Verdict(problem=error.problem)
+        except ModelError:
+            yield Verdict(problem=Problem.MODEL_FAILED)
+        except MemoryError:
+            yield Verdict(problem=Problem.TOO_COSTLY)

@@ -1,0 +1,141 @@
+"""The processes that look at pictures, and the one that they are forked from: the only module that forks.
+
+``start_zygote`` runs before a key exists, so that no process below has ever had one in its memory. The zygote
+loads the model and Pillow, and from then on only forks: it sees no picture. A decoder is a fork of it that
+has locked itself down. It serves one picture after the other from its one descriptor until it is killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from enclave_payload.limits import Limits
+from enclave_payload.lockdown import lock_down
+from enclave_payload.verdict import (
+    REQUEST_BYTES,
+    Decoded,
+    Verdict,
+    message_bytes,
+    parse_request_header,
+    write_message,
+)
+
+if TYPE_CHECKING:
+    from enclave_payload.pipeline import Pipeline
+
+# One is enough: a message names a slot, or a process.
+_MESSAGE_BYTES = 256
+# The descriptor that a decoder has; all others are closed, standard error too: libtiff writes to it.
+_CHANNEL = 0
+READY = b"ready"
+
+
+def start_zygote(folder: Path, limits: Limits) -> socket.socket:
+    """Fork the zygote, which loads the model in ``folder``, and return the socket to it.
+
+    It sends ``READY``, or why it cannot serve. Then each slot number (one byte) with a stream socket makes it
+    kill the slot's decoder, start another on that socket and send back its process id (four bytes). It ends
+    when the socket does.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    if os.fork() == 0:
+        _run_zygote(folder, theirs, limits)
+    theirs.close()
+    return ours
+
+
+def _run_zygote(folder: Path, channel: socket.socket, limits: Limits) -> NoReturn:
+    try:
+        # It ends when the key holder does. What a terminal or a supervisor tells the whole group comes too
+        # early: pictures that were taken are still to be looked at.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        _close_all_but({*range(3), channel.fileno()})
+        # numpy's OpenBLAS would start threads, which do not survive a fork.
+        os.putenv("OPENBLAS_NUM_THREADS", "1")
+        pipeline = _load(folder, channel)
+        if pipeline is not None:
+            _close_all_but({channel.fileno()})
+            gc.freeze()  # looking for garbage would copy every page that is shared with decoders
+            _fork_decoders(pipeline, channel, limits)
+    except BaseException:  # noqa: BLE001 - a bug: its story is for the console, and nothing may return
+        sys.excepthook(*sys.exc_info())
+    os._exit(1)
+
+
+def _load(folder: Path, channel: socket.socket) -> Pipeline | None:
+    # Here and not above: the key holder imports this module, and must not have a picture's parser in it.
+    from enclave_payload.pipeline import Pipeline, UnfitError  # noqa: PLC0415
+
+    try:
+        pipeline = Pipeline(folder)
+    except UnfitError as exc:
+        channel.send(str(exc).encode(errors="replace")[:_MESSAGE_BYTES])
+        return None
+    channel.send(READY)
+    return pipeline
+
+
+def _fork_decoders(pipeline: Pipeline, channel: socket.socket, limits: Limits) -> None:
+    decoders: dict[int, int] = {}
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(channel, 1, 1)
+        if not message or not descriptors:
+            break
+        if (old := decoders.pop(message[0], None)) is not None:
+            # Not buried before: until then its number is no other process's.
+            os.kill(old, signal.SIGKILL)
+            os.waitpid(old, 0)
+        zygote_pid = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            _run_decoder(pipeline, descriptors[0], zygote_pid, limits)
+        os.close(descriptors[0])
+        decoders[message[0]] = pid
+        channel.send(pid.to_bytes(4, "big"))
+
+
+def _run_decoder(pipeline: Pipeline, channel: int, zygote_pid: int, limits: Limits) -> NoReturn:
+    with contextlib.suppress(OSError):  # the key holder, or the zygote, is gone
+        os.dup2(channel, _CHANNEL)
+        _close_all_but({_CHANNEL})
+        missing = lock_down(zygote_pid, memory_bytes=limits.picture_memory_bytes, cpu_s=limits.decoder_cpu_s)
+        os.write(_CHANNEL, bytes([missing]))
+        while header := os.read(_CHANNEL, REQUEST_BYTES):
+            media_type, size = parse_request_header(header)
+            for message in pipeline.run(_read(size), media_type):
+                _send(message, pipeline.labels)
+    os._exit(0)
+
+
+def _read(size: int) -> bytes:
+    picture = bytearray(size)
+    view = memoryview(picture)
+    while view:
+        count = os.readv(_CHANNEL, [view])
+        if count == 0:
+            raise OSError("the key holder is gone")
+        view = view[count:]
+    return bytes(picture)
+
+
+def _send(message: Decoded | Verdict, labels: int) -> None:
+    # Far below what the kernel takes at once, whole or not at all.
+    written = os.write(_CHANNEL, write_message(message, labels))
+    if written != message_bytes(labels):
+        raise OSError("the key holder does not read")
+
+
+def _close_all_but(kept: set[int]) -> None:
+    start = 0
+    for descriptor in [*sorted(kept), os.sysconf("SC_OPEN_MAX")]:
+        if start < descriptor:  # Python 3.11 takes an empty range that ends in 0 for all descriptors
+            os.closerange(start, descriptor)
+        start = descriptor + 1

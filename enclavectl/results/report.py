@@ -1,0 +1,217 @@
+"""A report on the disk: one page, or for a long batch an index with numbered pages beside it.
+
+Each page is written as soon as its answers are complete, so a report takes the memory of one page.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from enclavectl.client.formats import media_type_of
+from enclavectl.errors import EnclavectlError, UsageError
+from enclavectl.files import write_atomic
+from enclavectl.results.cards import card_id, render_card
+from enclavectl.results.html import MARK, render_cards, render_evidence, render_heading, render_page
+from enclavectl.results.markup import Object
+from enclavectl.results.overview import Overview
+from enclavectl.results.previews import preview_of
+
+if TYPE_CHECKING:
+    from enclavectl.client.pictures import Picture
+
+# With previews of about 40 kB, a page has 6 MB, which browsers open at once.
+PICTURES_PER_PAGE = 100
+_MARK_WITHIN_BYTES = 1024  # the mark is one of the first lines of a page
+
+
+def check_target(path: Path, inputs: Iterable[str], total: int, *, force: bool) -> None:
+    """Check that a report on ``total`` pictures may be written to ``path`` and beside it.
+
+    ``force`` allows overwriting a file that is no report, but never a picture.
+
+    Raises:
+        UsageError: the folder is missing; or ``path``, or one of the pages, is an input, a picture, a folder,
+            or a file that is no report.
+    """
+    if path.is_dir() or not path.parent.is_dir():
+        raise UsageError(f"--report {path}: expected the name of a file in a folder that exists")
+    existing = {_identity(one): one for one in (path, *page_paths(path, total)) if one.exists()}
+    if not existing:
+        return
+    for name in inputs:
+        if (found := existing.get(_identity(Path(name)))) is not None:
+            raise UsageError(
+                f"--report {found}: expected a file that is not an input, found the picture {name}",
+                hint="name the report first, then the pictures: --report answers.html PICTURE...",
+            )
+    for found in existing.values():
+        _check_existing(found, force=force)
+
+
+def _check_existing(path: Path, *, force: bool) -> None:
+    if not path.is_file():
+        raise UsageError(f"--report {path}: expected the name of a file, found something else there")
+    try:
+        with path.open("rb") as file:
+            head = file.read(_MARK_WITHIN_BYTES)
+    except OSError as exc:
+        raise UsageError(f"--report {path}: cannot be read ({exc.strerror})") from exc
+    if media_type_of(head) is not None:
+        raise UsageError(
+            f"--report {path}: expected a report or a new file, found a picture",
+            hint="name the report first, then the pictures: --report answers.html PICTURE...",
+        )
+    if head and MARK.encode() not in head and not force:
+        raise UsageError(
+            f"--report {path}: expected a report or a new file, found a file that is neither",
+            hint="choose another name, or write over it with --force",
+        )
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except (OSError, ValueError):  # such as - for standard input; reading it reports what is wrong
+        return None
+    return status.st_dev, status.st_ino
+
+
+def page_paths(path: Path, total: int) -> list[Path]:
+    """Return the paths of a report's numbered pages; none if one page holds all ``total`` pictures."""
+    if total <= PICTURES_PER_PAGE:
+        return []
+    count = -(-total // PICTURES_PER_PAGE)
+    return [path.with_name(f"{path.stem}-{number:03}{path.suffix}") for number in range(1, count + 1)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportHead:
+    """The facts on every page: a diagnosis object without its results, and the labels' names."""
+
+    diagnosis: Object
+    label_names: Mapping[str, str]
+
+
+class ReportWriter:
+    """A writer that takes results in any order and writes pages in the order of the pictures."""
+
+    def __init__(self, path: Path, total: int, head: ReportHead) -> None:
+        """Start a report on ``total`` pictures at ``path``, which ``check_target`` has accepted."""
+        self._path = path
+        self._total = total
+        self._head = head
+        self._overview = Overview(total)
+        self._pages = page_paths(path, total)
+        self._waiting: dict[int, tuple[str, Object]] = {}
+        self._cards: list[str] = []
+        self._next = 0
+        self._page = 0
+        self._failure: EnclavectlError | None = None
+
+    def add(self, index: int, result: Object, picture: Picture | None) -> None:
+        """Take the result of the picture at ``index``, counted from 0, as JSON values.
+
+        ``finish`` reports a failure to write: answers must not stop for a report.
+
+        Raises:
+            UsageError: ``result`` is not an element of ``results``.
+        """
+        if self._failure is not None:
+            return
+        preview = None if picture is None or "error" in result else preview_of(picture)
+        card = render_card(result, index + 1, preview, self._head.label_names)
+        self._waiting[index] = card, result
+        while self._next in self._waiting:
+            self._take(self._next)
+            self._next += 1
+
+    def finish(self) -> Path:
+        """Write the remaining pages and the index; return the path of the page to open first.
+
+        Pictures without a result are omitted, and the overview gives their number.
+
+        Raises:
+            HostError: a page could not be written.
+        """
+        for index in sorted(self._waiting):  # these wait for pictures that never got a result
+            self._take(index)
+        if self._page < len(self._pages):
+            self._write_page(is_last=True)
+        if self._failure is None:
+            self._try(self._path, self._index())
+        if self._failure is not None:
+            raise self._failure
+        return self._path
+
+    def _take(self, index: int) -> None:
+        card, result = self._waiting.pop(index)
+        while self._pages and self._page < index // PICTURES_PER_PAGE:
+            self._write_page()
+        self._overview.add(result, index + 1)
+        self._cards.append(card)
+        if self._pages and index % PICTURES_PER_PAGE == PICTURES_PER_PAGE - 1:
+            self._write_page()
+
+    def _write_page(self, *, is_last: bool = False) -> None:
+        first, last = self._range(self._page)
+        title = f"Pictures {first} to {last} of {self._total}"
+        links = [("Overview", self._path)]
+        if self._page:
+            links.append(("Previous page", self._pages[self._page - 1]))
+        if last < self._total and not is_last:
+            links.append(("Next page", self._pages[self._page + 1]))
+        page = render_page(
+            self._head.diagnosis,
+            title,
+            render_heading(self._head.diagnosis, title),
+            _navigation(links),
+            render_cards("".join(self._cards)),
+            _navigation(links),
+        )
+        self._try(self._pages[self._page], page)
+        self._cards.clear()
+        self._page += 1
+
+    def _range(self, page: int) -> tuple[int, int]:
+        first = page * PICTURES_PER_PAGE + 1
+        return first, min(first + PICTURES_PER_PAGE - 1, self._total)
+
+    def _index(self) -> str:
+        title, head = self._overview.title, self._head.diagnosis
+        pages = [
+            ("Pictures {} to {}".format(*self._range(page)), self._pages[page]) for page in range(self._page)
+        ]
+        return render_page(
+            head,
+            title,
+            render_heading(head, title),
+            self._overview.render(self._address),
+            _navigation(pages) if pages else render_cards("".join(self._cards)),
+            render_evidence(head),
+        )
+
+    def _address(self, position: int) -> str:
+        anchor = f"#{card_id(position)}"
+        return f"{_href(self._pages[(position - 1) // PICTURES_PER_PAGE])}{anchor}" if self._pages else anchor
+
+    def _try(self, path: Path, page: str) -> None:
+        if self._failure is None:
+            try:
+                write_atomic(path, page.encode())
+            except EnclavectlError as exc:
+                self._failure = exc
+
+
+def _navigation(links: Sequence[tuple[str, Path]]) -> str:
+    items = " ".join(f'<a href="{_href(path)}">{name}</a>' for name, path in links)
+    return f'<nav aria-label="Pages">{items}</nav>'
+
+
+def _href(path: Path) -> str:
+    # "./" keeps a file name from being read as an address with a scheme.
+    return f"./{quote(os.fsencode(path.name))}"

@@ -1,0 +1,41 @@
+"""Signals that end a command, and blocks that they do not cut in two."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from enclavectl.cli.signals import ending_as_interrupted, holding_interrupts_back
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_block_is_done_before_the_interruption_comes(number: signal.Signals) -> None:
+    done: list[str] = []
+    with ending_as_interrupted():
+        before = signal.getsignal(number)
+
+        def block() -> None:
+            with holding_interrupts_back():
+                os.kill(os.getpid(), number)
+                done.append("the rest of the block")
+
+        with pytest.raises(KeyboardInterrupt):
+            block()
+        assert signal.getsignal(number) is before
+    assert done == ["the rest of the block"]
+
+
+def test_without_a_signal_nothing_is_raised() -> None:
+    with holding_interrupts_back():
+        pass
+
+
+def test_a_signal_that_is_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with holding_interrupts_back():
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)

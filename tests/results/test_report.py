@@ -1,0 +1,188 @@
+"""A report on the disk: what it may be written over, and how pages come of results in any order."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+from pathlib import Path
+
+import pytest
+
+from enclavectl.client.pictures import Picture
+from enclavectl.errors import HostError, UsageError
+from enclavectl.results.report import PICTURES_PER_PAGE, ReportHead, ReportWriter, check_target, page_paths
+from tests.results.pages import NAMES, Page, diagnosis, picture, refusal, result
+
+HEAD = ReportHead(diagnosis=diagnosis(), label_names=NAMES)
+
+
+def write(path: Path, *results: dict[str, object], total: int | None = None) -> Page:
+    writer = ReportWriter(path, len(results) if total is None else total, HEAD)
+    for index, one in enumerate(results):
+        writer.add(index, one, picture())
+    return Page(writer.finish().read_text())
+
+
+def page(path: Path) -> Page:
+    return Page(path.read_text())
+
+
+def images(path: Path) -> list[str]:
+    return [str(one["alt"]).removeprefix("The picture ") for one in page(path).named("img")]
+
+
+def test_one_page_has_an_overview_the_answers_and_the_evidence(tmp_path: Path) -> None:
+    found = write(tmp_path / "r.html", result("a"), refusal("b"), result("c"))
+    for expected in (
+        "2 of 3 pictures classified",
+        "Overview",
+        "1 without an answer",
+        "Evidence",
+        "It proves",
+    ):
+        assert expected in found.text, expected
+    assert images(tmp_path / "r.html") == ["a", "c"]
+    assert {one["href"] for one in found.named("a")} == {"#picture-1", "#picture-2", "#picture-3"}
+    assert {one["id"] for one in found.named("article")} == {"picture-1", "picture-2", "picture-3"}
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["r.html"]
+    assert (tmp_path / "r.html").stat().st_mode & 0o777 == 0o600
+
+
+def test_results_come_in_any_order(tmp_path: Path) -> None:
+    order = list(range(2 * PICTURES_PER_PAGE + 5))
+    random.Random(5).shuffle(order)
+    writer = ReportWriter(tmp_path / "r.html", len(order), HEAD)
+    for index in order:
+        writer.add(index, result(str(index)), picture())
+    writer.finish()
+    first, second, third = page_paths(tmp_path / "r.html", len(order))
+    assert images(first) + images(second) + images(third) == [str(index) for index in range(len(order))]
+
+
+def test_a_long_batch_is_an_index_with_numbered_pages_beside_it(tmp_path: Path) -> None:
+    total = 2 * PICTURES_PER_PAGE + 1
+    found = write(tmp_path / "a b#c.html", *[result(str(number)) for number in range(total)])
+    names = ["a b#c-001.html", "a b#c-002.html", "a b#c-003.html", "a b#c.html"]
+    assert sorted(one.name for one in tmp_path.iterdir()) == names
+    assert found.named("img") == []
+    assert f"{total} of {total} pictures classified" in found.text
+    assert "Evidence" in found.text
+    hrefs = [str(one["href"]) for one in found.named("a")]
+    assert hrefs[-3:] == [f"./a%20b%23c-00{number}.html" for number in (1, 2, 3)]
+    assert f"./a%20b%23c-001.html#picture-{1}" in hrefs
+    middle = page(tmp_path / names[1])
+    assert f"Pictures {PICTURES_PER_PAGE + 1} to {2 * PICTURES_PER_PAGE} of {total}" in middle.text
+    links = {one["href"] for one in middle.named("a")}
+    assert links == {"./a%20b%23c.html", "./a%20b%23c-001.html", "./a%20b%23c-003.html"}
+    for number in (1, 3):
+        assert len(page(tmp_path / names[number - 1]).named("a")) == 4  # overview and a neighbor, twice
+    assert "For demonstration only." in middle.text
+
+
+def test_pages_are_written_as_their_answers_come(tmp_path: Path) -> None:
+    writer = ReportWriter(tmp_path / "r.html", 3 * PICTURES_PER_PAGE, HEAD)
+    for index in range(PICTURES_PER_PAGE + 1):
+        writer.add(index, result(str(index)), None)
+    assert [one.name for one in tmp_path.iterdir()] == ["r-001.html"]
+
+
+@pytest.mark.parametrize("answered", [0, 5, PICTURES_PER_PAGE, PICTURES_PER_PAGE + 5])
+def test_an_interrupted_batch_has_what_was_answered_and_no_dead_links(tmp_path: Path, answered: int) -> None:
+    total = 3 * PICTURES_PER_PAGE
+    found = write(tmp_path / "r.html", *[result(str(index)) for index in range(answered)], total=total)
+    assert f"{total - answered} of {total} pictures got neither" in found.text
+    assert f"{answered} of {total} pictures classified" in found.text
+    for path in tmp_path.iterdir():
+        for link in page(path).named("a"):
+            assert (tmp_path / str(link["href"]).partition("#")[0]).is_file()
+
+
+def test_answers_behind_a_gap_are_on_the_page_that_links_name(tmp_path: Path) -> None:
+    writer = ReportWriter(tmp_path / "r.html", 2 * PICTURES_PER_PAGE, HEAD)
+    for index in (*range(PICTURES_PER_PAGE - 3), PICTURES_PER_PAGE + 1, PICTURES_PER_PAGE - 1):
+        writer.add(index, result(str(index)), picture())
+    found = Page(writer.finish().read_text())
+    for link in found.named("a"):
+        name, _, anchor = str(link["href"]).partition("#")
+        if anchor:
+            assert anchor in {one["id"] for one in page(tmp_path / name).named("article")}
+    assert images(tmp_path / "r-002.html") == [str(PICTURES_PER_PAGE + 1)]
+    assert "2 of" not in found.text.partition("Incomplete")[0]
+
+
+def test_a_full_disk_stops_the_report_and_not_the_answers(tmp_path: Path) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    writer = ReportWriter(folder / "r.html", 2 * PICTURES_PER_PAGE, HEAD)
+    folder.rmdir()
+    for index in range(2 * PICTURES_PER_PAGE):
+        writer.add(index, result(str(index)), picture())
+    with pytest.raises(HostError, match="gone"):
+        writer.finish()
+
+
+def check(path: Path, *inputs: Path | str, total: int = 1, force: bool = False) -> None:
+    check_target(path, [str(one) for one in inputs], total, force=force)
+
+
+def test_a_new_file_and_a_report_of_ours_may_be_written(tmp_path: Path) -> None:
+    path = tmp_path / "r.html"
+    check(path, tmp_path / "a.png")
+    write(path, result())
+    check(path, tmp_path / "a.png")
+    (tmp_path / "empty.html").touch()
+    check(tmp_path / "empty.html")
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_an_input_is_never_written_over(tmp_path: Path, force: bool) -> None:
+    scan = tmp_path / "scan"
+    scan.write_bytes(b"not even a picture")
+    link, hard = tmp_path / "link", tmp_path / "hard"
+    link.symlink_to(scan)
+    os.link(scan, hard)
+    for path in (scan, link, hard, tmp_path / ".." / tmp_path.name / "scan"):
+        with pytest.raises(UsageError, match="expected a file that is not an input"):
+            check(path, "-", tmp_path / "other", scan, force=force)
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_picture_is_never_written_over(tmp_path: Path, force: bool) -> None:
+    (tmp_path / "a.png").write_bytes(picture().data)
+    with pytest.raises(UsageError, match=r"a\.png: expected a report or a new file, found a picture") as info:
+        check(tmp_path / "a.png", tmp_path / "b.png", force=force)
+    assert "--report answers.html PICTURE" in str(info.value.hint)
+
+
+def test_a_file_of_somebody_elses_needs_force(tmp_path: Path) -> None:
+    path = tmp_path / "thesis.html"
+    path.write_text("<html>years of work</html>")
+    with pytest.raises(UsageError, match="found a file that is neither") as info:
+        check(path)
+    assert "--force" in str(info.value.hint)
+    check(path, force=True)
+    assert path.read_text() == "<html>years of work</html>"
+
+
+def test_numbered_pages_are_looked_at_as_well(tmp_path: Path) -> None:
+    (tmp_path / "r-002.html").write_text("mine")
+    check(tmp_path / "r.html", total=PICTURES_PER_PAGE)
+    with pytest.raises(UsageError, match=r"r-002\.html: expected a report or a new file"):
+        check(tmp_path / "r.html", total=PICTURES_PER_PAGE + 1)
+
+
+@pytest.mark.parametrize("name", [".", "no/r.html", "fifo"])
+@pytest.mark.parametrize("force", [False, True])
+def test_what_cannot_be_a_report_is_refused(tmp_path: Path, name: str, force: bool) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(UsageError, match="--report"):
+        check(tmp_path / name, force=force)
+
+
+def test_nothing_of_a_picture_but_its_preview_is_in_a_report(tmp_path: Path) -> None:
+    secret = Picture("a.png", picture().media_type, picture().data)
+    writer = ReportWriter(tmp_path / "r.html", 1, HEAD)
+    writer.add(0, result(), secret)
+    text = writer.finish().read_text()
+    assert re.findall(r'src="data:([^;]+);', text) == ["image/jpeg"]

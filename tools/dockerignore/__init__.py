@@ -1,0 +1,1 @@
+"""The recorder of what Docker's own matcher of ignore files says."""

@@ -1,0 +1,228 @@
+"""Makes the examples of docs/json.md by running the commands: `python -m tools.json_examples`.
+
+Where no Docker engine is (`.ci/docker-lane .venv/bin/python -m tools.json_examples` starts one), the examples
+of `build` stay as they are.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from enclavectl.cli.commands.build import DEFAULT_BASE
+from enclavectl.cli.commands.model import FETCH_SCHEMA
+from enclavectl.models.fetch import fetch_published
+from enclavectl.models.find import PACKAGED_DIR
+from tests.cli.images import signing_files, write_image
+from tests.e2e.cli import SAMPLES, Cli
+from tests.e2e.nitro import nitro_stage
+from tests.eif import samples
+from tests.host import trees
+from tests.image.engine import BASE_IMAGE, docker_environment
+from tests.image.test_kernel import kernel_tree
+from tests.models.test_fetch import published, sends, serving
+from tests.schemas.validation import checked
+from tools.json_page import PAGE, Example, read_page, render_page, to_text
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIG = """# yaml-language-server: $schema=config-file.json
+backend: nitro
+profile: production
+policy: /etc/enclavectl/policy.yaml
+enclave:
+  memory_mib: 4096
+  cpus: 2
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorder:
+    """Runs commands and keeps what each printed, by its schema."""
+
+    cli: Cli
+    examples: dict[str, Example] = field(default_factory=dict)
+
+    @property
+    def replacements(self) -> dict[str, str]:
+        """Neutral names for what is of this machine, the longer ones first."""
+        base = str(self.cli.base)
+        return {
+            str(self.cli.state): "/home/ada/.local/state/enclavectl",
+            f"{base}/data": "/home/ada/.local/share/enclavectl",
+            f"{base}/home": "/home/ada",
+            base: "/home/ada/work",
+            sys.prefix: "/usr/local",
+            str(ROOT): "/usr/local/lib/python3.11/site-packages",
+            " -u root ": " -u ada ",
+            **({f"--base-image {BASE_IMAGE} ": "", BASE_IMAGE: DEFAULT_BASE} if BASE_IMAGE else {}),
+        }
+
+    def run(self, *arguments: str | Path, fails: bool = False) -> None:
+        """Run a command whose object is an example; ``fails`` if that is the error object."""
+        ran = self.cli.run(*arguments, "--output", "json")
+        value = ran.json()
+        assert fails or "error" not in value, ran.err
+        self.keep(shlex.join(["enclavectl", *map(str, arguments), "--output", "json"]), value)
+
+    def keep(self, command: str, value: dict[str, object]) -> None:
+        """Keep the object that a command printed."""
+        checked(value)
+        own = value.get("enclavectl") if "schema" not in value else value
+        assert isinstance(own, dict)
+        name = str(own["schema"]).removeprefix("enclavectl.").removesuffix("/1")
+        for found, neutral in self.replacements.items():
+            command = command.replace(found, neutral)
+        self.examples[name] = Example(command=command, text=to_text(value, self.replacements))
+
+    def keep_file(self, name: str, command: str, text: str) -> None:
+        """Keep a file that a person writes or a command wrote."""
+        self.examples[name] = Example(command=command, text=text)
+
+
+@contextmanager
+def recording() -> Iterator[Recorder]:
+    """Record on this machine's backend local, in a scratch folder."""
+    with tempfile.TemporaryDirectory(prefix="json-") as folder:
+        base = Path(folder)
+        (base / "home").mkdir()
+        recorder = Recorder(Cli(base, variables={"ENCLAVECTL_BACKEND": "local"}))
+        for path in SAMPLES.glob("*.png"):
+            shutil.copy(path, base)
+        try:
+            yield recorder
+        finally:
+            recorder.cli.run("terminate", "--all")
+
+
+def pictures(recorder: Recorder) -> None:
+    """Record what the commands about pictures and local enclaves print."""
+    cli = recorder.cli
+    recorder.run("diagnose", "--enclave", "first", "bcc.png", fails=True)  # it is not started yet
+    cli.ok("run", "--name", "first")
+    (cli.base / "damaged.png").write_bytes((cli.base / "bcc.png").read_bytes()[:2000])
+    recorder.run("diagnose", "bcc.png", "damaged.png")
+    listen = ("listen", "--count", "1", "--timeout", "60")
+    with cli.start(*listen, "--top", "3", "--output", "json") as listener:
+        recorder.run("send", "mel.png")
+        out, _ = listener.communicate(timeout=60)
+    recorder.keep(f"enclavectl {' '.join(listen)} --top 3 --output json", json.loads(out))
+    recorder.run("console", "first")
+    cli.ok("describe", "first", "--policy-file", "policy.yaml")
+    policy = (cli.base / "policy.yaml").read_text()
+    recorder.keep_file("policy", "enclavectl describe first --policy-file policy.yaml", policy)
+    recorder.run("terminate", "first")
+    recorder.run("logs", "first")
+    recorder.run("history")
+
+
+def machines(examples: dict[str, Example]) -> None:
+    """Record what the commands print of enclaves that are virtual machines."""
+    with tempfile.TemporaryDirectory(prefix="json-") as folder, nitro_stage(Path(folder)) as stage:
+        shutil.copy(stage.image, Path(folder) / "app.eif")
+        lock = json.loads(stage.host.lock.read_text())
+        lock["eif"]["file"] = "app.eif"
+        (Path(folder) / "enclavectl.lock.json").write_text(json.dumps(lock))
+        recorder = Recorder(stage.cli, examples)
+        recorder.run("run", "app.eif", "--memory", "1024", "--cpus", "2", "--name", "first")
+        recorder.run("list")
+
+
+def images(recorder: Recorder) -> None:
+    """Record what the commands about image files print."""
+    base = recorder.cli.base
+    write_image(base / "old.eif")
+    write_image(base / "app.eif", model=b"other weights")
+    signing_files(base)
+    (base / "damaged.eif").write_bytes((base / "app.eif").read_bytes()[:-20])
+    recorder.run("eif", "pcrs", "app.eif")
+    recorder.run("eif", "pcrs", "old.eif", "damaged.eif")
+    recorder.run("eif", "verify", "damaged.eif")
+    recorder.run("eif", "verify", "app.eif", "damaged.eif")
+    recorder.run("eif", "diff", "old.eif", "app.eif")
+    recorder.run("eif", "sign", "app.eif", "--key", "key.pem", "--cert", "cert.pem", "--to", "signed.eif")
+    recorder.run("eif", "show", "signed.eif")
+    recorder.run("eif", "show", "app.eif", "damaged.eif")
+    recorder.run("eif", "extract", "app.eif", "--to", "parts")
+    kernel_tree(_made(base / "tree"))
+    recorder.run("kernel", "prepare", "--root", "tree", "--to", "kernel")
+
+
+def models(recorder: Recorder) -> None:
+    """Record what the commands about models print; the demonstration model stands for the published one."""
+    recorder.run("model", "show")
+    content = (PACKAGED_DIR / "model.tflite").read_bytes()
+    with serving(sends(content)) as (url, _):
+        found = fetch_published(published(url, content), data_dir=recorder.cli.base / "data")
+    command = "enclavectl model fetch skin-lesion --output json"
+    # Without its license: a sentence about enclavectl, which the check of pages takes for a command.
+    value = {key: part for key, part in found.to_json().items() if key != "license"}
+    recorder.keep(command, {"schema": FETCH_SCHEMA, **value})
+    card = yaml.safe_load((PACKAGED_DIR / "model.yaml").read_text())
+    short = {key: value for key, value in card.items() if key not in {"training", "evaluation"}}
+    text = yaml.safe_dump(short, sort_keys=False, width=88)
+    recorder.keep_file("model", "cat model.yaml", text)
+
+
+def hosts(recorder: Recorder) -> None:
+    """Record what the commands about a host and the configuration print."""
+    base = recorder.cli.base
+    trees.healthy(base / "host")
+    trees.fresh(base / "fresh", "al2023")
+    recorder.run("setup", "--dry-run", "--host-root", "fresh")
+    recorder.run("doctor", "--fix", "--dry-run", "--host-root", "fresh")
+    recorder.run("plan", "--memory", "2048", "--cpus", "2", "--host-root", "host")
+    recorder.run("units", "app.eif", "--to", "units")
+    recorder.keep_file("config-file", "cat config.yaml", CONFIG)
+    (base / "config.yaml").write_text(CONFIG.replace("/etc/enclavectl/", ""))
+    recorder.run("config", "show", "--config", "config.yaml")
+    recorder.run("config", "path")
+    recorder.run("schema")
+
+
+def builds(recorder: Recorder) -> None:
+    """Record what the commands about a build print; they need an engine and its base image."""
+    cli = dataclasses.replace(recorder.cli, variables={**recorder.cli.variables, **docker_environment()})
+    base = recorder.cli.base
+    blobs = _made(base / "blobs")
+    (blobs / "bzImage").write_bytes(samples.bzimage(1 << 16))
+    (blobs / "init").write_bytes(b"init")
+    (blobs / "nsm.ko").write_bytes(b"nsm")
+    recorder = Recorder(cli, recorder.examples)
+    arguments = ("build", "--base-image", BASE_IMAGE)
+    recorder.run(*arguments, "--dry-run")
+    recorder.run(*arguments, "--blobs", "blobs")
+    recorder.run("lock", "show")
+    recorder.run("lock", "check")
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def main() -> None:
+    """Write the page."""
+    old = read_page(PAGE.read_text()) if PAGE.exists() else {}
+    with recording() as recorder:
+        pictures(recorder)
+        images(recorder)
+        models(recorder)
+        hosts(recorder)
+        if BASE_IMAGE:
+            builds(recorder)
+    machines(recorder.examples)
+    PAGE.write_text(render_page({**old, **recorder.examples}))
+
+
+if __name__ == "__main__":
+    main()
