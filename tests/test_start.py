@@ -30,7 +30,8 @@ import pytest
         ),
         pytest.param(
             "from enclavectl.cli.boundary import run; run(['--help']); run(['eif', '--help'])",
-            "dataclasses json cryptography rich yaml enclavectl.config.load enclavectl.cli.screen",
+            "dataclasses json cryptography rich yaml enclavectl.config.load enclavectl.cli.screen "
+            "enclavectl.schemas enclavectl.cli.commands",
             id="help pages of groups",
         ),
     ],

@@ -46,11 +46,12 @@ def test_commands_and_options_are_completed(tmp_path: Path) -> None:
     assert completions(["run", "--backend", ""], home=tmp_path) == ["auto", "nitro", "qemu", "local"]
 
 
-def test_models_and_rules_are_completed(tmp_path: Path) -> None:
+def test_models_rules_and_schemas_are_completed(tmp_path: Path) -> None:
     assert completions(["diagnose", "--model", "de"], home=tmp_path) == ["demo-lesion"]
     assert completions(["model", "show", ""], home=tmp_path) == ["demo-lesion"]
     assert completions(["model", "fetch", ""], home=tmp_path) == ["skin-lesion"]
     assert completions(["build", "--allow", ""], home=tmp_path) == sorted(f"{rule}=" for rule in BLOCKING)
+    assert completions(["schema", "config"], home=tmp_path) == ["config", "config-file", "config-path"]
 
 
 def test_enclaves_that_run_and_that_have_ended_are_completed(tmp_path: Path) -> None:
