@@ -32,7 +32,7 @@ _TERM_GRACE_S = 6.0
 # Until the last process of the payload has ended: the kernel frees the memory of each first.
 _LAST_OUTPUT_MS = 1000
 # Not -m: without site-packages on its path, the interpreter would not find the module.
-_BOOT = (
+BOOT = (
     "import sys; sys.path[:] = sys.argv[1].split(':'); "
     "from enclavectl.backends.local.child import main; main(sys.argv[2])"
 )
@@ -120,7 +120,7 @@ class Supervisor:
             "dial_fd": self._dialer_payload.fileno(),
         }
         # Isolated and without site: no variables, no user site, no .pth file; the path is what we measure.
-        argv = [sys.executable, "-ISB", "-c", _BOOT, os.pathsep.join(import_path()), json.dumps(child)]
+        argv = [sys.executable, "-ISB", "-c", BOOT, os.pathsep.join(import_path()), json.dumps(child)]
         fds = (spec.listener_fd, self._nsm_payload.fileno(), self._dialer_payload.fileno())
         payload = start(Command(argv=argv, cwd=self._folder, pass_fds=fds), output=self._output_payload)
         # The payload alone holds these now: when it ends, whoever waits for it sees the end.

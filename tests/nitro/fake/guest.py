@@ -17,6 +17,8 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from enclavectl.backends.local.modules import import_path
+from enclavectl.backends.local.supervisor import BOOT
 from tests.nitro.fake.place import Place
 
 _BOOT_TEXT = (
@@ -68,6 +70,15 @@ class Console:
                 self._readers.append(reader)
 
 
+def _home(folder: Path, model: Path) -> Path:
+    """Make the folder in which the payload finds its model, and a place for the tree of its sandbox."""
+    home = folder / "inside"
+    (home / "tree").mkdir(parents=True, exist_ok=True)
+    if not (home / "model").is_symlink():
+        (home / "model").symlink_to(model.absolute())
+    return home
+
+
 class Guest:
     """A booted virtual machine. It ends with ``kill``, with its payload, or with this process."""
 
@@ -83,26 +94,27 @@ class Guest:
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(os.path.relpath(self._inside))
         listener.listen(64)
+        self._dialer, dialer_payload = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         spec = {
             "parent_pid": os.getpid(),
             "listener_fd": listener.fileno(),
             "nsm_fd": nsm_payload.fileno(),
             "memory_mib": 4096,
             "workers": 2,
-            "outbound": os.path.relpath(place.vsock / "host.vsock_5006", place.image),
+            "dial_fd": dialer_payload.fileno(),
         }
         self._payload = subprocess.Popen(
-            [sys.executable, "-EPB", "-m", "enclavectl.backends.local.child", json.dumps(spec)],
-            cwd=place.image,
+            [sys.executable, "-ISB", "-c", BOOT, os.pathsep.join(import_path()), json.dumps(spec)],
+            cwd=_home(folder, place.image / "model"),
             env={"LANG": "C.UTF-8", "PATH": "/usr/bin:/bin"},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            pass_fds=(listener.fileno(), nsm_payload.fileno()),
+            pass_fds=(listener.fileno(), nsm_payload.fileno(), dialer_payload.fileno()),
         )
         os.close(output)
-        listener.close()
-        nsm_payload.close()
+        for sock in (listener, nsm_payload, dialer_payload):
+            sock.close()
         self.end = os.pidfd_open(self._payload.pid)
         self._listens_at = time.monotonic() + place.settings.application_s
         self.console: Console | None = None
@@ -114,6 +126,7 @@ class Guest:
             self.console.write(_BOOT_TEXT)
             threading.Thread(target=self._repeat, args=(self.console,), daemon=True).start()
         threading.Thread(target=self._answer_nsm, daemon=True).start()
+        threading.Thread(target=self._dial, daemon=True).start()
         threading.Thread(target=self._print, daemon=True).start()
         path = self._place.vsock / f"{cid}.vsock"
         path.unlink(missing_ok=True)
@@ -126,6 +139,18 @@ class Guest:
         """It is gone, at once: nobody asks a virtual machine."""
         self._payload.send_signal(signal.SIGKILL)
         self._payload.wait()
+
+    def _dial(self) -> None:
+        """Connect the payload to port 5006 of the parent, as often as it asks."""
+        with suppress(ConnectionError):
+            while self._dialer.recv(1):
+                with socket.socket(socket.AF_UNIX) as sock:
+                    try:
+                        sock.connect(os.path.relpath(self._place.vsock / "host.vsock_5006"))
+                    except OSError:
+                        self._dialer.sendall(b"0")
+                    else:
+                        socket.send_fds(self._dialer, [b"1"], [sock.fileno()])
 
     def _answer_nsm(self) -> None:
         from enclave_payload.nsm import MAX_REQUEST_BYTES
