@@ -22,12 +22,12 @@ LOCK = Lock(
     eif={"file": "a.eif", "sha256": "0" * 64, "size": 1},
     pcrs={"PCR0": "00"},
     mode="reproducible",
-    image={"id": "sha256:0", "base": {}},
+    image={"id": "sha256:" + "0" * 64, "base": {}},
     model={"id": "demo", "sha256": "0" * 64},
     wheels=(Wheel(name="x", version="1", file="x-1-py3-none-any.whl", sha256="0" * 64),),
     blobs={"kernel": "0" * 64, "cmdline": "quiet"},
     tools={"enclavectl": "0"},
-    findings=({"rule": "hard-links"},),
+    findings=({"rule": "hard-links", "where": "layer 1: /a", "message": "twice", "blocking": False},),
     allowed={"memory": "a test"},
 )
 NAMES = st.text(max_size=8)
