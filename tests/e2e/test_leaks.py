@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -51,20 +52,19 @@ def test_the_command_is_told_to_stop(cli: Cli, number: signal.Signals) -> None:
     with in_the_middle(cli) as (command, processes):
         command.send_signal(number)
         _, stderr = command.communicate(timeout=30)
-        if number is signal.SIGINT:
-            assert (command.returncode, stderr) == (130, "enclavectl: interrupted\n")
-        else:
-            assert command.returncode in {-number, 128 + number}
+        assert command.returncode == 130
+        assert re.search(r"^enclavectl: interrupted: \d+ of 400 pictures have a result$", stderr, re.M)
     cli.assert_nothing_left(processes)
 
 
 @pytest.mark.parametrize("victim", [0, 1], ids=["supervisor", "payload"])
 def test_half_of_the_enclave_is_killed(cli: Cli, victim: int) -> None:
+    """The batch goes on with another enclave, which the command starts, proves and ends like the first."""
     with in_the_middle(cli) as (command, processes):
         kill(processes[victim])
-        stdout, _ = command.communicate(timeout=60)
-        assert command.returncode == 5
-    assert "the connection" in stdout or "stopped reading" in stdout
+        stdout, stderr = command.communicate(timeout=100)
+        assert command.returncode == 0, stderr
+    assert "going on with another enclave" in stderr
     assert stdout.count(".png\n") >= len(MANY) - 6, "every picture has its line"
     cli.assert_nothing_left(processes)
 
