@@ -53,7 +53,8 @@ def test_the_command_is_told_to_stop(cli: Cli, number: signal.Signals) -> None:
         command.send_signal(number)
         _, stderr = command.communicate(timeout=30)
         assert command.returncode == 130
-        assert re.search(r"^enclavectl: interrupted: \d+ of 400 pictures have a result$", stderr, re.M)
+        told = r"^enclavectl: interrupted: \d+ of 400 pictures have a result$"
+        assert re.search(told, stderr, re.MULTILINE)
     cli.assert_nothing_left(processes)
 
 
