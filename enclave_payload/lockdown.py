@@ -27,53 +27,32 @@ _LOAD, _JUMP_EQUAL, _JUMP_SET, _RETURN = 0x20, 0x15, 0x45, 0x06  # of 32 bits; c
 _AT_NUMBER, _AT_ARCH, _AT_THIRD_ARGUMENT = 0, 4, 32  # struct seccomp_data, little-endian
 _PROT_EXEC = 4
 
+# AUDIT_ARCH_X86_64, AUDIT_ARCH_AARCH64; the order of the numbers below.
+_ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 # What decoding takes once everything is loaded: its one descriptor, memory, locks within the process, the
 # clock, and an end. arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h.
 _ALLOWED = {
-    "x86_64": {
-        "read": 0,
-        "write": 1,
-        "close": 3,
-        "munmap": 11,
-        "brk": 12,
-        "rt_sigaction": 13,
-        "rt_sigprocmask": 14,
-        "rt_sigreturn": 15,
-        "readv": 19,
-        "sched_yield": 24,
-        "mremap": 25,
-        "madvise": 28,
-        "exit": 60,
-        "gettimeofday": 96,
-        "futex": 202,
-        "restart_syscall": 219,
-        "clock_gettime": 228,
-        "exit_group": 231,
-    },
-    "aarch64": {
-        "close": 57,
-        "read": 63,
-        "write": 64,
-        "readv": 65,
-        "exit": 93,
-        "exit_group": 94,
-        "futex": 98,
-        "clock_gettime": 113,
-        "sched_yield": 124,
-        "restart_syscall": 128,
-        "rt_sigaction": 134,
-        "rt_sigprocmask": 135,
-        "rt_sigreturn": 139,
-        "gettimeofday": 169,
-        "brk": 214,
-        "munmap": 215,
-        "mremap": 216,
-        "madvise": 233,
-    },
+    "read": (0, 63),
+    "write": (1, 64),
+    "readv": (19, 65),
+    "close": (3, 57),
+    "munmap": (11, 215),
+    "mremap": (25, 216),
+    "madvise": (28, 233),
+    "brk": (12, 214),
+    "futex": (202, 98),
+    "sched_yield": (24, 124),
+    "rt_sigaction": (13, 134),
+    "rt_sigprocmask": (14, 135),
+    "rt_sigreturn": (15, 139),
+    "restart_syscall": (219, 128),
+    "clock_gettime": (228, 113),
+    "gettimeofday": (96, 169),
+    "exit": (60, 93),
+    "exit_group": (231, 94),
 }
 # Allowed unless the memory would become code.
-_ALLOWED_WITHOUT_EXEC = {"x86_64": {"mmap": 9, "mprotect": 10}, "aarch64": {"mmap": 222, "mprotect": 226}}
-_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+_ALLOWED_WITHOUT_EXEC = {"mmap": (9, 222), "mprotect": (10, 226)}
 
 
 class Missing(IntFlag):
@@ -151,7 +130,7 @@ def _mapped_bytes() -> int:
 
 def _filter(libc: ctypes.CDLL) -> Missing:
     machine = os.uname().machine
-    if machine not in _ARCH:
+    if machine not in _ARCHITECTURES:
         return Missing.SECCOMP
     code = _program(machine)
     program = _Program(len(code) // 8, code)
@@ -164,16 +143,17 @@ def _program(machine: str) -> bytes:
 
     https://docs.kernel.org/userspace-api/seccomp_filter.html
     """
+    column, arch = _ARCHITECTURES[machine]
     allow = _step(_RETURN, _RETURN_ALLOW)
     refuse = _step(_RETURN, _RETURN_ERRNO | errno.EPERM)
     # Numbers mean other calls in another architecture, such as that of 32-bit programs.
-    code = [_step(_LOAD, _AT_ARCH), _step(_JUMP_EQUAL, _ARCH[machine], 1), _step(_RETURN, _RETURN_KILL)]
+    code = [_step(_LOAD, _AT_ARCH), _step(_JUMP_EQUAL, arch, 1), _step(_RETURN, _RETURN_KILL)]
     code.append(_step(_LOAD, _AT_NUMBER))
-    for number in _ALLOWED[machine].values():
-        code += [_step(_JUMP_EQUAL, number, 0, 1), allow]
-    for number in _ALLOWED_WITHOUT_EXEC[machine].values():
+    for numbers in _ALLOWED.values():
+        code += [_step(_JUMP_EQUAL, numbers[column], 0, 1), allow]
+    for numbers in _ALLOWED_WITHOUT_EXEC.values():
         third = [_step(_LOAD, _AT_THIRD_ARGUMENT), _step(_JUMP_SET, _PROT_EXEC, 0, 1), refuse, allow]
-        code += [_step(_JUMP_EQUAL, number, 0, len(third)), *third]
+        code += [_step(_JUMP_EQUAL, numbers[column], 0, len(third)), *third]
     return b"".join([*code, refuse])
 
 
