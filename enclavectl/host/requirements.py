@@ -12,8 +12,9 @@ from enclavectl.files import open_regular
 from enclavectl.host.memory import REGION_MIB
 from enclavectl.nitro_cli.limits import minimum_memory_mib
 
-# Of this package's payload, measured (docs/operations.md). What one decoder may take for one picture, which
-# the kernel enforces; and all else: the root file system, the processes, and what waits or is on its way.
+# Of this package's payload (docs/operations.md). What one decoder may take for one picture, which the kernel
+# enforces; and all else, estimated: root file system 100, kernel 100, processes 100 to 150, and the bounds on
+# what waits or is on its way (128 MiB of unfinished frames, 64 of queued requests).
 PICTURE_MIB = 896
 PAYLOAD_BASE_MIB = 600
 MIN_WORKERS = 2

@@ -34,7 +34,8 @@ from tests.evil import Lies, Script, enclave_script, start_evil
 from tests.in_process import CARD, expect, gray, new_root, simulated_nsm
 
 TIMEOUT_S = 0.5
-SLACK_S = 1.0
+# The goal is 1 s. Here it only has to tell "in time" from "for ever", on a machine that does other things.
+SLACK_S = 5.0
 ROOT = new_root()
 KEYS = generate_keys()
 # More than the buffers of two sockets, so that sending it needs a peer that reads.
