@@ -5,6 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # Lanes have real engines and hosts, of which there is one: their tests run one after the other.
 LANES := docker or qemu or nitro_cli
+# A Unix socket's path has at most 107 bytes, so the tests' folders are in one with a short name.
 PARALLEL := --numprocesses auto --dist loadfile
 SOURCES := enclavectl enclave_payload tests fuzz tools benchmarks
 
@@ -34,11 +35,11 @@ demo: $(VENV)/.demo ## set up, then classify a sample picture in a local (simula
 	$(BIN)/enclavectl diagnose samples/bcc.png
 
 test: $(VENV)/.dev ## set up, then run all tests (lanes whose real parts are absent skip, with the reason)
-	$(BIN)/python -m pytest $(PARALLEL) -m "not ($(LANES))"
+	@base=$$(mktemp -d /tmp/e.XXXX) && $(BIN)/python -m pytest $(PARALLEL) --basetemp $$base/t -m "not ($(LANES))" && rm -rf $$base
 	$(BIN)/python -m pytest -m "$(LANES)"
 
 quick: $(VENV)/.dev ## what to run after each change: the unit tests and the architecture
-	$(BIN)/python -m pytest $(PARALLEL) -m "not (slow or $(LANES))"
+	@base=$$(mktemp -d /tmp/e.XXXX) && $(BIN)/python -m pytest $(PARALLEL) --basetemp $$base/t -m "not (slow or $(LANES))" && rm -rf $$base
 
 test-lowest: ## run the tests with the lowest versions that pyproject.toml allows
 	$(PYTHON) -m venv .venv-lowest
