@@ -158,7 +158,7 @@ def test_backends_that_are_not_here_yet(plain: Cli) -> None:
 
 def test_model_show(plain: Cli) -> None:
     value = plain.ok("model", "show", "-o", "json").json()
-    assert (value["schema"], value["id"]) == ("enclavectl.model/1", "demo-lesion")
+    assert (value["schema"], value["id"]) == ("enclavectl.model-show/1", "demo-lesion")
     assert value["sha256"] == hashlib.sha256(Path(value["file"]).read_bytes()).hexdigest()
     text = plain.ok("model", "show").out
     assert value["sha256"] in text
