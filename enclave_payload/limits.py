@@ -47,10 +47,11 @@ class Limits:
     grace_s: float = 5.0
     # How often the console hears of bad peers: 8,640 lines a day at most.
     tally_s: float = 10.0
-    # Of the processor. Honest pictures at the limits of size take up to 2 s on one core of a server.
-    picture_cpu_s: float = 5.0
+    # Of the processor. Honest pictures at the limits of size take up to 2 s on one core of a server, and an
+    # emulated one, as QEMU's without KVM, needs several seconds for what takes a server 30 ms.
+    picture_cpu_s: float = 10.0
     # By the clock, where a decoder waits for what never comes, or others take its processor.
-    picture_wall_s: float = 15.0
+    picture_wall_s: float = 25.0
     # On top of what a decoder maps when it starts. A WebP of 49 megapixels takes 742 MiB, others up to 430.
     picture_memory_bytes: int = 896 * MIB
     # From here on a picture gives its worker to others who wait. A JPEG of 12 megapixels takes 130 ms.
