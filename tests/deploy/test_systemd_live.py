@@ -100,8 +100,8 @@ def write_folder(folder: Path, host: FakeHost, request: UnitsRequest, client: st
         (units / f"{file.name}.d").mkdir()
         environment = "".join(f'Environment="{name}={value}"\n' for name, value in host.environment.items())
         more = f"PrivateTmp=no\nReadWritePaths={host.home}\nStandardError=append:{folder}/{file.name}.err\n"
-        # The fake's guest is a process of this unit, where a real one has a kernel of its own: its sandbox and
-        # its decoders do what the unit forbids to nitro-cli.
+        # The fake's guest is a process of this unit, where a real one has a kernel of its own. Its sandbox
+        # and its decoders do what the unit forbids to nitro-cli.
         more += "SystemCallFilter=\nRestrictNamespaces=no\nCapabilityBoundingSet=~\nNoNewPrivileges=no\n"
         (units / f"{file.name}.d" / "fake.conf").write_text(f"{BARE}[Service]\n{environment}{more}")
     stub = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n"

@@ -9,6 +9,8 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from enclave_payload.wire import HEADER_BYTES
 from enclavectl.client.exchange import new_challenge
 from enclavectl.net.address import UnixAddress
@@ -180,7 +182,7 @@ def deliver_for(other: UnixAddress, listener: UnixAddress, answer: bytes) -> Non
     run=False,
     reason="open: since the payload serves all connections from one loop, this test's relay waits for ever "
     "for the evidence of one of two enclaves that dial in; whether the test or the payload is at fault is "
-    "not found yet. tests/client/test_listener.py holds the rule in process",
+    "not found yet. tests/attestation/test_standing.py holds the rule by itself",
 )
 def test_an_answer_counts_as_much_as_what_its_own_enclave_had_proven(cli: Cli) -> None:
     """A relay gives a debug enclave's answer to `listen` behind the evidence of another enclave."""
