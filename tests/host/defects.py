@@ -249,34 +249,6 @@ ROWS = [
         "hugepages-2Mi: 8Gi",
     ),
     Row("allocator.page-sizes", lambda f: trees.pages(f, 2, 512), W, "512 x 2 MiB + 8 x 1024 MiB", "reboot"),
-    Row("allocator.cgroup", nothing, State.OK, "no cgroup limits"),
-    Row("allocator.cgroup", cgroup2("1GB", 0), F, "may use 0:", "resources.limits hugepages-1Gi: 8Gi"),
-    Row("allocator.cgroup", cgroup2("1GB", 4 << 30), F, "may use 4096: its cgroup allows 4096 MiB", "8Gi"),
-    Row("allocator.cgroup", cgroup2("1GB", 8 << 30), State.OK, "allows 8192 MiB in pages of 1024 MiB"),
-    Row(
-        "allocator.cgroup",
-        both(lambda f: trees.pages(f, 1024, 4), cgroup2("1GB", 4 << 30)),
-        State.OK,  # allocator.memory says that the host keeps too little
-        "allows 4096",
-    ),
-    Row("allocator.cgroup", cgroup2("1GB", "max"), State.OK, "no cgroup limits"),
-    Row("allocator.cgroup", cgroup2("1GB.rsvd", 0), F, "may use 0", "hugetlb.1GB.rsvd.max"),
-    Row(
-        "allocator.cgroup",
-        both(cgroup2("1GB", 0), cgroup2("2MB", 8 << 30)),  # a limit for pages of another size
-        F,
-        "8192 MiB in pages of 2 MiB, 0 MiB in pages of 1024 MiB",
-        "hugepages-1Gi: 8Gi",
-    ),
-    Row("allocator.cgroup", cgroup1("1GB", 0), F, "may use 0", "hugetlb.1GB.limit_in_bytes"),
-    Row("allocator.cgroup", cgroup1("1GB", 9223372036854771712), State.OK, "no cgroup limits"),
-    Row(
-        "allocator.cgroup",
-        both(cgroup2("1GB", 0), cgroup2("2MB", 1 << 30), lambda f: pages_of_2_mib(f, 4096)),
-        F,
-        "may use 1024",
-        "hugepages-2Mi: 8Gi",
-    ),
     Row("allocator.page-sizes", lambda f: trees.pages(f, 1024, 0), S, "no huge pages"),
     Row(
         "allocator.fragmentation",
