@@ -11,27 +11,21 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
 
 from PIL import Image
 
-from benchmarks.common import MODEL_DIR, SAMPLE, Row
+from benchmarks.common import SAMPLE, Row
 from benchmarks.pool import WORKERS
-from enclavectl.backends.base import ProcessSpec
-from enclavectl.backends.local.backend import LocalBackend
 from enclavectl.client.batch import classify
-from enclavectl.client.exchange import Expectation
 from enclavectl.client.listener import Arrived, Listener
 from enclavectl.client.pictures import Picture, read_picture
 from enclavectl.client.session import Client
-from enclavectl.models.card import read_card
-from enclavectl.net.address import UnixAddress
 from enclavectl.net.transport import listening
 from enclavectl.protocol.media import MediaType
 from tests.hostile.honest import Served, crowd, serve_me
+from tests.local_enclave import LocalEnclave, start_local_enclave
 
 _COUNT = 40
 _TIMEOUT_S = 30.0
@@ -46,18 +40,14 @@ _CROWDS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Enclave:
-    address: UnixAddress
-    outbound: UnixAddress
-    expectation: Expectation
-
-
 def main() -> list[Row]:
     """Yield a row for each kind of peer."""
     picture = read_picture(str(SAMPLE), lambda _: b"")
     rows = []
-    with _enclave() as enclave:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        start_local_enclave(Path(folder), workers=WORKERS) as enclave,
+    ):
         serve_me(enclave.address, enclave.expectation, picture, count=10)
         for what, kinds in _CROWDS.items():
             rows.append(_beside(enclave, picture, what, kinds))
@@ -66,7 +56,7 @@ def main() -> list[Row]:
     return rows
 
 
-def _beside(enclave: _Enclave, picture: Picture, what: str, kinds: tuple[str, ...]) -> Row:
+def _beside(enclave: LocalEnclave, picture: Picture, what: str, kinds: tuple[str, ...]) -> Row:
     def run() -> Served:
         return serve_me(enclave.address, enclave.expectation, picture, count=_COUNT)
 
@@ -84,7 +74,7 @@ def _beside(enclave: _Enclave, picture: Picture, what: str, kinds: tuple[str, ..
     )
 
 
-def _beside_greedy(enclave: _Enclave, picture: Picture) -> Row:
+def _beside_greedy(enclave: LocalEnclave, picture: Picture) -> Row:
     """Eight large pictures of one client; a small one of another must not wait for all of them."""
     file = io.BytesIO()
     Image.frombytes("RGB", (2400, 1600), os.urandom(2400 * 1600 * 3)).save(file, "PNG", compress_level=1)
@@ -115,7 +105,7 @@ def _beside_greedy(enclave: _Enclave, picture: Picture) -> Row:
     )
 
 
-def _to_a_listener(enclave: _Enclave) -> Row:
+def _to_a_listener(enclave: LocalEnclave) -> Row:
     """Seconds until the enclave has proved itself to a listener that starts, with idle peers and without."""
 
     def arrival_s(*kinds: str) -> float:
@@ -138,28 +128,3 @@ def _to_a_listener(enclave: _Enclave) -> Row:
         ratio=ours_s / base_s,
         limit=2.0,
     )
-
-
-@contextmanager
-def _enclave() -> Iterator[_Enclave]:
-    with tempfile.TemporaryDirectory() as folder:
-        backend = LocalBackend(Path(folder) / "state")
-        spec = ProcessSpec(
-            name=None,
-            model=read_card(MODEL_DIR / "model.yaml"),
-            debug=False,
-            memory_mib=4096,
-            workers=WORKERS,
-            port_in=5005,
-            port_out=5006,
-        )
-        with backend.start(spec, detached=False) as running:
-            policy = backend.policy([running.enclave], allow_debug=False)
-            outbound = backend.outbound_address(spec.port_out)
-            assert isinstance(running.enclave.address, UnixAddress)
-            assert isinstance(outbound, UnixAddress)
-            yield _Enclave(
-                address=running.enclave.address,
-                outbound=outbound,
-                expectation=Expectation(policy=policy, root=backend.trust_root()),
-            )

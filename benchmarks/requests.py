@@ -13,13 +13,10 @@ from pathlib import Path
 
 from benchmarks.common import MODEL_DIR, PROJECT, SAMPLE, Row, alternate, bare_pipeline, compare
 from benchmarks.pool import WORKERS
-from enclavectl.backends.base import ProcessSpec
-from enclavectl.backends.local.backend import LocalBackend
 from enclavectl.client.batch import classify
-from enclavectl.client.exchange import Expectation
 from enclavectl.client.pictures import Picture, read_picture
 from enclavectl.client.session import Client
-from enclavectl.models.card import read_card
+from tests.local_enclave import start_local_enclave
 
 _TIMEOUT_S = 60.0
 _IN_FLIGHT = 16
@@ -31,30 +28,20 @@ def main() -> list[Row]:
     """Both rows."""
     weights = (MODEL_DIR / "model.tflite").read_bytes()
     picture = read_picture(str(SAMPLE), lambda _: b"")
-    with enclave() as client:
+    with session() as client:
         first = _one_at_a_time(client, picture, weights)
     return [first, _in_flight(picture)]
 
 
 @contextmanager
-def enclave() -> Iterator[Client]:
+def session() -> Iterator[Client]:
     """Open a session with a fresh local enclave."""
-    with tempfile.TemporaryDirectory() as folder:
-        backend = LocalBackend(Path(folder) / "state")
-        spec = ProcessSpec(
-            name=None,
-            model=read_card(MODEL_DIR / "model.yaml"),
-            debug=False,
-            memory_mib=4096,
-            workers=WORKERS,
-            port_in=5005,
-            port_out=5006,
-        )
-        with backend.start(spec, detached=False) as running:
-            policy = backend.policy([running.enclave], allow_debug=False)
-            expectation = Expectation(policy=policy, root=backend.trust_root())
-            with Client.connect(running.enclave.address, expectation, timeout_s=_TIMEOUT_S) as client:
-                yield client
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        start_local_enclave(Path(folder), workers=WORKERS) as enclave,
+        Client.connect(enclave.address, enclave.expectation, timeout_s=_TIMEOUT_S) as client,
+    ):
+        yield client
 
 
 def _one_at_a_time(client: Client, picture: Picture, weights: bytes) -> Row:
@@ -74,7 +61,7 @@ def _in_flight(picture: Picture) -> Row:
     base_s: list[float] = []
     for _ in range(_PROCESSES):
         # The enclave second: a session has seconds for its first request, and the pool takes some to start.
-        with pool() as run_base, enclave() as client:
+        with pool() as run_base, session() as client:
 
             def ours(client: Client = client) -> None:
                 replies = classify(client, [picture] * _COUNT, timeout_s=_TIMEOUT_S, in_flight=_IN_FLIGHT)
