@@ -12,6 +12,10 @@ from pathlib import Path
 
 # 64 labels with names of 100 characters have 10 kB; the key configuration must hold it (messages).
 MAX_CARD_BYTES = 16 * 1024
+# MobileNet v1 1.0 in float32 has 17 MB; larger weights would not fit the memory of the smallest enclave.
+MAX_WEIGHTS_BYTES = 64 * 1024 * 1024
+# Outputs are probabilities that add up to one; a float32 softmax over 64 labels is closer than this.
+MAX_SUM_ERROR = 0.01
 
 
 class CardError(ValueError):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from enclave_payload.card import ModelCard, load_card
+from enclave_payload.card import MAX_SUM_ERROR, MAX_WEIGHTS_BYTES, ModelCard, load_card
 from enclave_payload.contents import PARTS_PER_BILLION
 
 try:
@@ -20,10 +20,6 @@ except ModuleNotFoundError:  # no wheel for this Python or machine: pyproject.to
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-
-# More would not fit the memory of a small enclave (enclavectl.models.find has the same bound).
-MAX_WEIGHTS_BYTES = 64 * 1024 * 1024
 
 
 class ModelError(Exception):
@@ -66,7 +62,7 @@ class TFLiteClassifier:
         self._interpreter.invoke()
         outputs = self._interpreter.get_tensor(self._sink)[0].tolist()
         # Not a number is not >= 0, and what is infinite does not add up.
-        if not (all(output >= 0 for output in outputs) and abs(sum(outputs) - 1) < 0.01):
+        if not (all(output >= 0 for output in outputs) and abs(sum(outputs) - 1) < MAX_SUM_ERROR):
             raise ModelError("the outputs are not probabilities")
         parts = [min(round(output * PARTS_PER_BILLION), PARTS_PER_BILLION) for output in outputs]
         return {label.code: part for label, part in zip(self._card.labels, parts, strict=True)}

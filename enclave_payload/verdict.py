@@ -10,6 +10,7 @@ import struct
 from dataclasses import dataclass
 from typing import NoReturn
 
+from enclave_payload.card import MAX_SUM_ERROR
 from enclave_payload.contents import PARTS_PER_BILLION, Problem, Remark
 from enclave_payload.media import MAX_PICTURE_BYTES, MEDIA_CODES, MediaType
 
@@ -32,8 +33,6 @@ _PROBLEMS = {
 }
 _PROBLEM_OF = {code: problem for problem, code in _PROBLEMS.items()}
 _REMARKS = (Remark.ONE_COLOR, Remark.FEW_PIXELS)
-# Outputs are probabilities that add up to one; a float32 softmax over 64 labels is closer than this.
-MAX_SUM_ERROR = 0.01
 
 
 class VerdictError(Exception):

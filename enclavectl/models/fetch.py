@@ -25,11 +25,12 @@ from types import MappingProxyType
 from typing import IO, BinaryIO, TypeAlias
 from urllib.parse import urlsplit
 
+from enclave_payload.card import MAX_WEIGHTS_BYTES
 from enclavectl.errors import HostError, UsageError
 from enclavectl.files import stage_file, write_atomic
 from enclavectl.models.card import MODEL_SCHEMA, DescribedModel, read_card
 from enclavectl.models.find import CARD_NAME
-from enclavectl.models.weights import MAX_WEIGHTS_BYTES, load_weights
+from enclavectl.models.weights import load_weights
 from enclavectl.suggest import suggestion
 from enclavectl.yaml_file import Plain
 

@@ -6,13 +6,11 @@ import math
 import re
 from dataclasses import dataclass
 
-from enclave_payload.card import ModelCard
+from enclave_payload.card import MAX_SUM_ERROR, ModelCard
 from enclavectl.errors import UsageError
 from enclavectl.models.interpreter import Observation, Tensor, observe
 from enclavectl.models.weights import Model, load_weights
 
-# The bound of the payload's classifier.
-_MAX_DEVIATION_OF_SUM = 0.01
 _MAX_WORDS = 240
 # The code of the one misfit that depends on the version of the runtime.
 OP_VERSION = "model-op-version"
@@ -177,7 +175,7 @@ def _output(found: Tensor, card: ModelCard) -> Misfit | None:
 def _values(found: Observation, card: ModelCard) -> Misfit | None:
     for values in found.values:
         total = math.fsum(values) if all(map(math.isfinite, values)) else math.nan
-        if all(value >= 0 for value in values) and abs(total - 1) < _MAX_DEVIATION_OF_SUM:
+        if all(value >= 0 for value in values) and abs(total - 1) < MAX_SUM_ERROR:
             continue
         shown = ", ".join(f"{value:.3g}" for value in values[:4]) + (", ..." if len(values) > 4 else "")
         message = f"expected probabilities that add up to 1, found {shown} for a test picture"

@@ -6,12 +6,9 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from enclave_payload.card import ModelCard
+from enclave_payload.card import MAX_WEIGHTS_BYTES, ModelCard
 from enclavectl.errors import UsageError
 from enclavectl.files import read_bounded
-
-# MobileNet v1 1.0 in float32 has 17 MB; larger weights would not fit the memory of the smallest enclave.
-MAX_WEIGHTS_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from enclave_payload.card import MAX_WEIGHTS_BYTES
 from enclavectl.errors import HostError, UsageError
 from enclavectl.models.fetch import PUBLISHED, Published, Timeouts, fetch, fetch_published, git_blob_id
 from enclavectl.models.find import find_model
-from enclavectl.models.weights import MAX_WEIGHTS_BYTES, load_weights
+from enclavectl.models.weights import load_weights
 
 CONTENT = b"TFL3" * 50_000
 Answer = Callable[[http.server.BaseHTTPRequestHandler], None]

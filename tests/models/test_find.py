@@ -6,12 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enclave_payload import classifier
-from enclave_payload.card import Label
+from enclave_payload.card import MAX_WEIGHTS_BYTES, Label
 from enclavectl.errors import UsageError
 from enclavectl.models.card import parse_model_card, read_card
 from enclavectl.models.find import CARD_NAME, PACKAGED_DIR, PACKAGED_ID, find_model, installed_models
-from enclavectl.models.weights import MAX_WEIGHTS_BYTES, load_weights
+from enclavectl.models.weights import load_weights
 
 WEIGHTS = b"these bytes stand for weights; nothing here runs them"
 CARD = f"""\
@@ -156,11 +155,6 @@ def test_weights_that_differ_from_the_card_are_refused(tmp_path: Path) -> None:
     model.weights_path.unlink()
     with pytest.raises(UsageError, match="no such weights file"):
         load_weights(model)
-
-
-def test_what_we_take_is_what_the_payload_takes() -> None:
-    """Said twice, since the payload's module loads the model's runtime, which most commands do without."""
-    assert MAX_WEIGHTS_BYTES == classifier.MAX_WEIGHTS_BYTES
 
 
 def test_the_packaged_model_cannot_be_shadowed(tmp_path: Path) -> None:

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from enclave_payload.card import CardError, Label, ModelCard, load_card
+from enclave_payload.card import MAX_WEIGHTS_BYTES, CardError, Label, ModelCard, load_card
 from enclave_payload.classifier import (
-    MAX_WEIGHTS_BYTES,
     ModelError,
     TFLiteClassifier,
     check_weights,
