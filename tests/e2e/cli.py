@@ -82,8 +82,8 @@ class Cli:
         check_output(found.out)
         return found
 
-    def ok(self, *arguments: str | Path, stdin: bytes = b"") -> Done:
-        ran = self.run(*arguments, stdin=stdin)
+    def ok(self, *arguments: str | Path, stdin: bytes = b"", env: Mapping[str, str] | None = None) -> Done:
+        ran = self.run(*arguments, stdin=stdin, env=env)
         assert ran.status == 0, ran.err
         return ran
 

@@ -60,7 +60,9 @@ def test_version_and_bare(plain: Cli) -> None:
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion(plain: Cli, shell: str) -> None:
-    script = plain.ok("--show-completion", shell).out
+    # Typer asks which shell runs the command; the variable lets the caller say it.
+    env = {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    script = plain.ok("--show-completion", shell, env=env).out
     assert "_ENCLAVECTL_COMPLETE" in script
     if shell == "bash":
         env = {
