@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +15,7 @@ import pytest
 from enclave_payload.card import Label, ModelCard
 from enclavectl.errors import UsageError
 from enclavectl.models.find import PACKAGED_ID, find_model
-from enclavectl.models.interpreter import Observation, Tensor
+from enclavectl.models.interpreter import MAX_CPU_S, MAX_MEMORY_BYTES, Observation, Tensor
 from enclavectl.models.probe import judge, probe
 from enclavectl.models.weights import Model
 from tests.models.tflite import (
@@ -293,3 +295,13 @@ def test_sides_that_overflow_are_told_as_what_they_are(tmp_path: Path) -> None:
     misfit = judge(found, model(tmp_path, b"").card)
     assert misfit is not None
     assert "overflowed (CONV_2D)" in misfit.message
+
+
+def test_what_damaged_weights_may_take_is_bounded() -> None:
+    """Half of a model made the runtime touch 16 GiB in one of two tries."""
+    code = (
+        "import resource; from enclavectl.models.interpreter import bound_this_process as bound; bound(); "
+        "print(resource.getrlimit(resource.RLIMIT_AS)[0], resource.getrlimit(resource.RLIMIT_CPU)[0])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(MAX_MEMORY_BYTES), str(MAX_CPU_S)]
