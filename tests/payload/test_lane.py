@@ -75,8 +75,10 @@ def test_a_picture_that_nobody_waits_behind_keeps_its_worker(tmp_path: Path) -> 
             classifier.gate.clear()
         peer.ask(0)
         peer.ask(1)
+        # Both are held before one is let go: that one would take the second picture, too.
         for classifier in server.classifiers:
             assert classifier.entered.acquire(timeout=30)
+        for classifier in server.classifiers:
             classifier.gate.set()
         assert sorted(peer.next_outcome()[0] for _ in range(2)) == [0, 1]
         assert not any(classifier.entered.acquire(blocking=False) for classifier in server.classifiers)
