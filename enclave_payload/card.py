@@ -6,6 +6,7 @@ weights is this part of it, as JSON, so that the payload needs no YAML parser.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,9 @@ MAX_CARD_BYTES = 16 * 1024
 MAX_WEIGHTS_BYTES = 64 * 1024 * 1024
 # Outputs are probabilities that add up to one; a float32 softmax over 64 labels is closer than this.
 MAX_SUM_ERROR = 0.01
+# The register that holds the model. PCR0 to PCR15 are the hypervisor's; 16 is the first that a program extends.
+# https://github.com/aws/aws-nitro-enclaves-nsm-api/blob/main/docs/attestation_process.md
+MODEL_PCR = 16
 
 
 class CardError(ValueError):
@@ -78,6 +82,16 @@ def parse_card(data: bytes) -> ModelCard:
     if not is_canonical:  # unknown keys, a key twice, spaces
         raise CardError("card: expected the one encoding that build writes")
     return card
+
+
+def model_commitment(card: bytes) -> bytes:
+    """Hash the card's canonical JSON to the 48 bytes with which the enclave extends ``MODEL_PCR``."""
+    return hashlib.sha384(b"enclavectl model v1" + card).digest()
+
+
+def model_register(card: bytes) -> bytes:
+    """Compute what ``MODEL_PCR`` holds after one extension from zero with the card's commitment."""
+    return hashlib.sha384(bytes(48) + model_commitment(card)).digest()
 
 
 def load_card(folder: Path) -> ModelCard:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enclave_payload.card import MAX_CARD_BYTES, CardError, parse_card
+from enclave_payload.card import MAX_CARD_BYTES, CardError, model_commitment, model_register, parse_card
 from tests.payload.cards import CARD
 
 VALUE = json.loads(CARD.to_json())
@@ -64,3 +64,14 @@ def test_a_card_over_the_limit_is_refused_unread() -> None:
 def test_any_bytes_are_a_card_or_a_card_error(data: bytes) -> None:
     with pytest.raises(CardError):
         parse_card(data)
+
+
+def test_the_model_register_is_one_extension_of_zero_with_the_commitment() -> None:
+    """Values computed once, by another program, for a card of two fields."""
+    card = b'{"id":"demo-lesion","sha256":"120c518a83325cd646471a0fe808302f332bc78ea3fc0473db209f1bfb091dff"}'
+    assert model_commitment(card).hex() == (
+        "2e1724ab28ff97a94adc1d21e4bf50cafee7d8be543b2af9ccee40e689bef457acaac8aff99e6dbbbdaa5738540ed812"
+    )
+    assert model_register(card).hex() == (
+        "cebc1e92002a93e30ecd9f2dcfba2ecb1ea1c662ee45202badee3e95e40e94f52050ed301a63f65b3ced892196c5a731"
+    )
