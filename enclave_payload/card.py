@@ -17,7 +17,7 @@ MAX_CARD_BYTES = 16 * 1024
 MAX_WEIGHTS_BYTES = 64 * 1024 * 1024
 # Outputs are probabilities that add up to one; a float32 softmax over 64 labels is closer than this.
 MAX_SUM_ERROR = 0.01
-# The register that holds the model. PCR0 to PCR15 are the hypervisor's; 16 is the first that a program extends.
+# The register of the model. PCR0 to PCR15 are the hypervisor's, so 16 is the first that a program may extend.
 # https://github.com/aws/aws-nitro-enclaves-nsm-api/blob/main/docs/attestation_process.md
 MODEL_PCR = 16
 

@@ -1,5 +1,6 @@
 """What the payload itself asks of its measured card: the one encoding that build writes."""
 
+import hashlib
 import json
 
 import pytest
@@ -68,7 +69,8 @@ def test_any_bytes_are_a_card_or_a_card_error(data: bytes) -> None:
 
 def test_the_model_register_is_one_extension_of_zero_with_the_commitment() -> None:
     """Values computed once, by another program, for a card of two fields."""
-    card = b'{"id":"demo-lesion","sha256":"120c518a83325cd646471a0fe808302f332bc78ea3fc0473db209f1bfb091dff"}'
+    weights = bytes(range(256)) * 257
+    card = f'{{"id":"demo-lesion","sha256":"{hashlib.sha256(weights).hexdigest()}"}}'.encode()
     assert model_commitment(card).hex() == (
         "2e1724ab28ff97a94adc1d21e4bf50cafee7d8be543b2af9ccee40e689bef457acaac8aff99e6dbbbdaa5738540ed812"
     )
