@@ -397,6 +397,7 @@ def test_archives_that_are_no_image(files: dict[str, bytes], code: str, tmp_path
     assert refused(save(tmp_path, files)) == code
 
 
+@pytest.mark.slow
 def test_an_archive_of_any_number_of_files_is_not_held(tmp_path: Path) -> None:
     (tmp_path / "image.tar").write_bytes(tar(text(f"{number}") for number in range((1 << 14) + 1)))
     with pytest.raises(EifError) as caught, open_archive(tmp_path / "image.tar"):
