@@ -13,6 +13,7 @@ import typer
 from typer.exceptions import TyperException
 
 from enclavectl.cli.app import build_app
+from enclavectl.cli.signals import ending_as_interrupted
 from enclavectl.errors import Bug, EnclavectlError, HostError, Interrupted, UsageError
 
 # The errors of a full disk: no space, quota exceeded, file size limit.
@@ -20,10 +21,11 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command line and return its exit code."""
+    """Run one command line and return its exit code. SIGTERM and a closed terminal end it like Ctrl-C."""
     try:
-        status = build_app()(list(arguments), prog_name="enclavectl", standalone_mode=False)
-        sys.stdout.flush()
+        with ending_as_interrupted():
+            status = build_app()(list(arguments), prog_name="enclavectl", standalone_mode=False)
+            sys.stdout.flush()
         # Typer turns Ctrl-C into this status by itself.
         code = status if isinstance(status, int) else 0
         return _interrupted(arguments) if code == Interrupted.exit_code else code

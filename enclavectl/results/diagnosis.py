@@ -143,16 +143,20 @@ class Diagnosis:
             "left_out": [folder.to_json() for folder in self.left_out],
         }
 
+    @property
+    def later_evidence(self) -> list[dict[str, object]]:
+        """The evidence of ``later_enclaves``, in their order."""
+        return [_evidence(enclave.document) for enclave in self.later_enclaves]
+
     def head_json(self) -> dict[str, object]:
         """Return the part of the object that is known before any result: the enclave and its evidence."""
         document, card = self.enclave.document, self.enclave.card
-        later = [_evidence(enclave.document) for enclave in self.later_enclaves]
         return {
             "schema": SCHEMA,
             "trust": str(document.trust),
             "backend": self.backend,
             "evidence": _evidence(document),
-            "later_evidence": later,
+            "later_evidence": self.later_evidence,
             "model": {
                 "id": card.model_id,
                 "sha256": card.sha256,

@@ -18,7 +18,7 @@ from enclavectl.cli.build_view import show_built, show_plan
 from enclavectl.cli.completion import rule_names
 from enclavectl.cli.invocation import Invocation, begin, refuse_together
 from enclavectl.cli.options import OutputFormat
-from enclavectl.cli.signals import ending_as_interrupted
+from enclavectl.cli.screen import Screen
 from enclavectl.cli.signing import BuilderChoice, Signing
 from enclavectl.eif.ramdisk.platform import parse_platform
 from enclavectl.eif.ramdisk.ramdisks import Mode
@@ -127,7 +127,6 @@ PlanOnly = Annotated[
 ]
 
 
-@ending_as_interrupted()
 def build(
     model: options.ModelName = None,
     image: OwnImage = None,
@@ -184,7 +183,7 @@ def build(
 
 def _plan(invocation: Invocation, request: BuildRequest) -> None:
     screen, store = invocation.screen, store_of(invocation.config.data_dir)
-    build_output = BuildOutput(step=screen.step, line=screen.detail)
+    build_output = _output(screen)
     with connect() as engine:
         plan = make_plan(request.source, request.locked, engine, store, build_output)
         plan = lint_plan(request, plan, engine, build_output)
@@ -202,8 +201,12 @@ def _build(invocation: Invocation, request: BuildRequest) -> None:
     screen, store = invocation.screen, store_of(invocation.config.data_dir)
     began = time.monotonic()
     with connect() as engine:
-        built = build_enclave(request, engine, store, BuildOutput(step=screen.step, line=screen.detail))
+        built = build_enclave(request, engine, store, _output(screen))
     show_built(screen, built, request, seconds=time.monotonic() - began)
+
+
+def _output(screen: Screen) -> BuildOutput:
+    return BuildOutput(step=screen.step, line=screen.detail, note=screen.note)
 
 
 def _source(
