@@ -47,7 +47,6 @@ class Problem(StrEnum):
     MORE_THAN_ONE_FRAME = "more-than-one-frame"
     UNSUPPORTED_PIXELS = "unsupported-pixels"
     UNSUPPORTED_COMPRESSION = "unsupported-compression"
-    THUMBNAIL = "thumbnail"
     NOTHING_VISIBLE = "nothing-visible"
     MODEL_FAILED = "model-failed"
     TOO_COSTLY = "too-costly"
