@@ -150,10 +150,15 @@ def decode_upright(data: bytes, media_type: MediaType, fit: Callable[[Size], Siz
 
 def _require_whole(data: bytes, media_type: MediaType) -> None:
     """Refuse a file of which a part is lost, where the decoder invented pixels in its place."""
-    if media_type is MediaType.JPEG and not holds_its_pixels(data):
-        raise PictureError(Problem.UNREADABLE)
-    zeros = len(data) - len(data.rstrip(b"\0"))
-    if media_type is MediaType.WEBP and zeros > max(_MIN_ZEROS, len(data) * _MAX_SHARE_OF_ZEROS):
+    match media_type:
+        case MediaType.JPEG:
+            is_whole = holds_its_pixels(data)
+        case MediaType.WEBP:
+            zeros = len(data) - len(data.rstrip(b"\0"))
+            is_whole = zeros <= max(_MIN_ZEROS, len(data) * _MAX_SHARE_OF_ZEROS)
+        case _:
+            is_whole = True
+    if not is_whole:
         raise PictureError(Problem.UNREADABLE)
 
 
