@@ -73,7 +73,7 @@ def answer_pictures(invocation: Invocation, batch: Batch) -> bool:
     else:
         draw_evidence(invocation.screen, diagnosis)
     if writer is not None:
-        _finish_report(invocation.screen, writer)
+        _finish_report(invocation.screen, writer, diagnosis)
     if interrupted is not None:
         raise interrupted
     return diagnosis.has_errors
@@ -175,9 +175,9 @@ def _report_writer(batch: Batch, enclave: VerifiedEnclave) -> ReportWriter | Non
     return ReportWriter(batch.report, total, ReportHead(diagnosis=head, label_names=enclave.label_names))
 
 
-def _finish_report(screen: Screen, writer: ReportWriter) -> None:
+def _finish_report(screen: Screen, writer: ReportWriter, diagnosis: Diagnosis) -> None:
     try:
-        screen.note(f"report written to {writer.finish()}")
+        screen.note(f"report written to {writer.finish(diagnosis.later_evidence)}")
     except EnclavectlError as error:
         error.after_answer = True
         raise

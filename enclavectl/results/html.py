@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from enclavectl import __version__
-from enclavectl.results.markup import Object, as_object, string, text
+from enclavectl.results.markup import Object, as_object, objects, string, text
 from enclavectl.results.wording import TRUST_WORDS, UNVERIFIED, TrustWords
 
 # This mark identifies a report: other files are not overwritten.
@@ -66,12 +66,21 @@ def render_cards(cards: str) -> str:
 
 
 def render_evidence(head: Object) -> str:
-    """Render the evidence and what it proves.
+    """Render the evidence of each enclave that answered, and what it proves.
 
     Raises:
         UsageError: as ``render_page``.
     """
-    evidence, model = as_object(head, "evidence"), as_object(head, "model")
+    model = as_object(head, "model")
+    first = as_object(head, "evidence")
+    later = objects(head, "later_evidence") if "later_evidence" in head else []
+    sections = [_evidence("Evidence", first, model)]
+    for number, evidence in enumerate(later, start=2):
+        sections.append(_evidence(f"Evidence of enclave {number}", evidence, model))
+    return "".join(f"{section}\n" for section in sections) + _claims(_words(head))
+
+
+def _evidence(title: str, evidence: Object, model: Object) -> str:
     pcrs = as_object(evidence, "pcrs")
     nonce = evidence.get("nonce")
     rows = [
@@ -83,7 +92,7 @@ def render_evidence(head: Object) -> str:
         ("Model SHA-256", string(model, "sha256")),
     ]
     items = "\n".join(_row(term, value) for term, value in rows)
-    return f'<section class="card"><h2>Evidence</h2>\n<dl>\n{items}\n</dl></section>\n{_claims(_words(head))}'
+    return f'<section class="card"><h2>{title}</h2>\n<dl>\n{items}\n</dl></section>'
 
 
 def _row(term: str, value: str) -> str:
@@ -93,7 +102,8 @@ def _row(term: str, value: str) -> str:
 
 
 def _words(head: Object) -> TrustWords:
-    if as_object(head, "evidence").get("verified") is not True:
+    later = objects(head, "later_evidence") if "later_evidence" in head else []
+    if not all(evidence.get("verified") is True for evidence in (as_object(head, "evidence"), *later)):
         return UNVERIFIED
     return TRUST_WORDS.get(string(head, "trust"), UNVERIFIED)
 

@@ -13,7 +13,6 @@ from enclavectl.cli import options
 from enclavectl.cli.invocation import Invocation, begin, refuse_together
 from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.picture_arguments import collect_pictures
-from enclavectl.cli.signals import ending_as_interrupted
 from enclavectl.client.folders import Collection
 from enclavectl.config.load import Config, SourceKind
 from enclavectl.errors import PictureRefused, StateError
@@ -61,7 +60,6 @@ AnswerTimeout = Annotated[
 ]
 
 
-@ending_as_interrupted()
 def diagnose(
     images: options.Images,
     recursive: options.Recursive = False,
