@@ -104,8 +104,8 @@ COMMANDS: tuple[Row | GroupRow, ...] = (
         "policy",
         "Images",
         "Say which images count, for how long, and which no more.",
-        "A policy is what a client demands of an enclave before it sends anything: whole releases, each with a"
-        " life, and a list of revoked ones.",
+        "A policy is what a client demands of an enclave before it sends anything: whole releases, each"
+        " with a life, and a list of revoked ones.",
         (Row("check", _BELOW, "Check that a policy can be used.", "policy.check:check"),),
     ),
     Row("setup", "Host", "Prepare this instance for enclaves, step by step.", "setup:setup"),
