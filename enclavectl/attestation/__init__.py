@@ -4,17 +4,17 @@
     verified = verify(document, policy, root=aws_nitro_root(), nonce=..., user_data=..., now=...)
 
 The room's rules: parsing is not verifying (``Claims`` stay inside). A missing value satisfies no
-check. An empty policy cannot be made. ``verify`` holds the only recipe.
+check. An empty policy cannot be made. ``recipe`` holds the only recipe.
 """
 
 from enclavectl.attestation.codes import AttestationCode
 from enclavectl.attestation.policy import Policy, Release
 from enclavectl.attestation.policy_file import parse_policy, render_policy
+from enclavectl.attestation.recipe import ChainSummary, Demands, Facts, Step, Taken, take_steps
 from enclavectl.attestation.standing import Standing
 from enclavectl.attestation.trust import TrustRoot, aws_nitro_root
 from enclavectl.attestation.verify import (
     ArchivedDocument,
-    ChainSummary,
     VerifiedDocument,
     examine_archived,
     verify,
@@ -25,9 +25,13 @@ __all__ = [
     "ArchivedDocument",
     "AttestationCode",
     "ChainSummary",
+    "Demands",
+    "Facts",
     "Policy",
     "Release",
     "Standing",
+    "Step",
+    "Taken",
     "Trust",
     "TrustRoot",
     "VerifiedDocument",
@@ -35,5 +39,6 @@ __all__ = [
     "examine_archived",
     "parse_policy",
     "render_policy",
+    "take_steps",
     "verify",
 ]
