@@ -304,8 +304,10 @@ def test_an_unknown_key_names_the_nearest() -> None:
 
 
 registers = st.binary(min_size=48, max_size=48).filter(any)
-names = st.text(min_size=1, max_size=100).filter(str.isprintable)
-notes = st.text(max_size=60).filter(lambda text: text.replace("\n", "").isprintable())
+# What str.isprintable takes: neither controls nor separators, but the space.
+printable = st.characters(exclude_categories=("C", "Z"), include_characters=" ")
+names = st.text(printable, min_size=1, max_size=100)
+notes = st.text(printable | st.just("\n"), max_size=60)
 # Every second that a file can hold, from 1 to 9999.
 _LAST_S = (datetime.max.replace(tzinfo=UTC) - datetime.min.replace(tzinfo=UTC)) // timedelta(seconds=1)
 times = st.integers(0, _LAST_S).map(lambda s: datetime.min.replace(tzinfo=UTC) + timedelta(seconds=s))

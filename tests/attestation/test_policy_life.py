@@ -159,6 +159,16 @@ def test_a_document_without_the_image_s_registers_has_no_label() -> None:
     assert not revoked().matches({1: PCRS[1], 2: PCRS[2], MODEL_PCR: MODEL})
 
 
+def test_an_instance_that_is_revoked_is_refused_in_debug_mode_as_well() -> None:
+    entry = Revocation(date=NOON, reason="stolen", pcrs={4: b"\4" * 48})
+    policy = replace(accepting(unsafe_allow_debug=True), revoked=(entry,))
+    zeros = dict.fromkeys((0, 1, 2), bytes(48))
+    policy.check_debug(Claims({**zeros, 4: b"\5" * 48}, is_debug=True))
+    with pytest.raises(AttestationError) as caught:
+        policy.check_debug(Claims({**zeros, 4: b"\4" * 48}, is_debug=True))
+    assert caught.value.code == AttestationCode.RELEASE_REVOKED
+
+
 def test_the_label_is_over_code_and_model_and_nothing_else() -> None:
     # 48 bytes each of 0x10, 0x11 and 0x12, through sha256sum.
     assert RELEASE.label == "a0f13ac0df12b1a1"
