@@ -95,9 +95,9 @@ class Nsm:
         raise NsmError("DescribePCR: the response does not describe a register")
 
     def _ask(self, request: Encodable, name: str, field: str) -> Value:
-        match self._response(request, name):
-            case dict() as response if isinstance(body := response.get(name), dict) and field in body:
-                return body[field]
+        response = self._response(request, name)
+        if isinstance(response, dict) and isinstance(body := response.get(name), dict) and field in body:
+            return body[field]
         raise NsmError(f"{name}: the response has no {field}")
 
     def _response(self, request: Encodable, name: str) -> Value:
