@@ -17,6 +17,7 @@ from enclavectl.attestation.codes import AttestationCode, refused
 from enclavectl.attestation.cose import parse_cose
 from enclavectl.attestation.document import MAX_OPTIONAL_BYTES, Claims, parse_claims
 from enclavectl.attestation.policy import Policy
+from enclavectl.attestation.release import Release
 from enclavectl.attestation.trust import TrustRoot
 from enclavectl.errors import UsageError
 from enclavectl.trust import Trust
@@ -49,6 +50,7 @@ class _Attested:
     public_key: bytes | None
     trust: Trust
     release: str | None
+    release_expires: datetime | None
     root: str
     root_fingerprint: str
     chain: tuple[ChainSummary, ...]
@@ -95,7 +97,8 @@ def verify(
     6.  The leaf is this enclave's and was valid at the document's time; the document is neither from
         the future nor older than ``max_age``.
     7.  Debug mode is off, unless the policy allows it.
-    8.  Every register of one release matches, unless in debug mode.
+    8.  Every register of one release that is valid now matches, and nothing revokes them; unless in debug
+        mode.
     9.  The nonce is this session's.
     10. The user data is the expected value.
 
@@ -123,7 +126,7 @@ def verify(
     # 7. Debug mode
     policy.check_debug(claims)
     # 8. Code
-    release = None if claims.is_debug else policy.match_release(claims).name
+    release = None if claims.is_debug else policy.match_release(claims, at=now)
     # 9. and 10. This session
     _check_equal(AttestationCode.NONCE, "nonce", nonce, claims.nonce)
     _check_equal(AttestationCode.USER_DATA, "user_data", user_data, claims.user_data)
@@ -151,7 +154,7 @@ def examine_archived(document: bytes, policy: Policy | None, *, root: TrustRoot)
     release = None
     if policy is not None:
         policy.check_debug(claims)
-        release = None if claims.is_debug else policy.match_release(claims).name
+        release = None if claims.is_debug else policy.match_release(claims, at=claims.timestamp)
     return ArchivedDocument(**_facts(claims, chain, root, release))
 
 
@@ -166,12 +169,13 @@ class _Facts(TypedDict):
     public_key: bytes | None
     trust: Trust
     release: str | None
+    release_expires: datetime | None
     root: str
     root_fingerprint: str
     chain: tuple[ChainSummary, ...]
 
 
-def _facts(claims: Claims, chain: Chain, root: TrustRoot, release: str | None) -> _Facts:
+def _facts(claims: Claims, chain: Chain, root: TrustRoot, release: Release | None) -> _Facts:
     """Turn claims into facts, after the chain and the signature have been verified."""
     return {
         "module_id": claims.module_id,
@@ -181,7 +185,8 @@ def _facts(claims: Claims, chain: Chain, root: TrustRoot, release: str | None) -
         "user_data": claims.user_data,
         "public_key": claims.public_key,
         "trust": Trust.DEBUG if claims.is_debug else root.trust,
-        "release": release,
+        "release": None if release is None else release.name,
+        "release_expires": None if release is None else release.expires,
         "root": root.name,
         "root_fingerprint": root.fingerprint,
         "chain": tuple(
