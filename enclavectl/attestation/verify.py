@@ -17,7 +17,7 @@ from enclavectl.attestation.codes import AttestationCode, refused
 from enclavectl.attestation.cose import parse_cose
 from enclavectl.attestation.document import MAX_OPTIONAL_BYTES, Claims, parse_claims
 from enclavectl.attestation.policy import Policy
-from enclavectl.attestation.release import Release
+from enclavectl.attestation.release import MODEL_PCR, Release
 from enclavectl.attestation.trust import TrustRoot
 from enclavectl.errors import UsageError
 from enclavectl.trust import Trust
@@ -40,7 +40,10 @@ class ChainSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Attested:
-    """The facts that both kinds of result share. Times are UTC; ``pcrs`` is immutable."""
+    """The facts that both kinds of result share. Times are UTC; ``pcrs`` is immutable.
+
+    ``model_pinned``: the release that matched names PCR16, the model's register, among its own.
+    """
 
     module_id: str
     timestamp: datetime
@@ -51,6 +54,7 @@ class _Attested:
     trust: Trust
     release: str | None
     release_expires: datetime | None
+    model_pinned: bool
     root: str
     root_fingerprint: str
     chain: tuple[ChainSummary, ...]
@@ -170,6 +174,7 @@ class _Facts(TypedDict):
     trust: Trust
     release: str | None
     release_expires: datetime | None
+    model_pinned: bool
     root: str
     root_fingerprint: str
     chain: tuple[ChainSummary, ...]
@@ -187,6 +192,7 @@ def _facts(claims: Claims, chain: Chain, root: TrustRoot, release: Release | Non
         "trust": Trust.DEBUG if claims.is_debug else root.trust,
         "release": None if release is None else release.name,
         "release_expires": None if release is None else release.expires,
+        "model_pinned": release is not None and MODEL_PCR in release.pcrs,
         "root": root.name,
         "root_fingerprint": root.fingerprint,
         "chain": tuple(
