@@ -34,8 +34,8 @@ class NsmError(Exception):
 class Attester(Protocol):
     """What can obtain an attestation document for this enclave."""
 
-    def attest(self, *, nonce: bytes, user_data: bytes) -> bytes:
-        """Obtain a fresh document over ``nonce`` and ``user_data``, at most 512 bytes each.
+    def attest(self, *, nonce: bytes, user_data: bytes, public_key: bytes) -> bytes:
+        """Obtain a fresh document over ``nonce`` and ``user_data`` (512 bytes), and ``public_key`` (1,024).
 
         Raises:
             NsmError: there is no document.
@@ -49,10 +49,9 @@ class Nsm:
         """``transact`` takes a request and returns the response, or raises ``NsmError``."""
         self._transact = transact
 
-    def attest(self, *, nonce: bytes, user_data: bytes) -> bytes:
-        """Obtain a fresh attestation document. ``public_key`` stays null: user_data commits to the keys."""
-        # An unused field must be null: an empty string would be signed as an empty string.
-        fields = {"user_data": user_data, "nonce": nonce, "public_key": None}
+    def attest(self, *, nonce: bytes, user_data: bytes, public_key: bytes) -> bytes:
+        """Obtain a fresh document. ``public_key`` is the receipt key; user_data commits to the other keys."""
+        fields = {"user_data": user_data, "nonce": nonce, "public_key": public_key}
         document = self._ask({"Attestation": fields}, "Attestation", "document")
         if not isinstance(document, bytes) or not document:
             raise NsmError("Attestation: the response holds no document")
@@ -77,18 +76,22 @@ class Nsm:
         Raises:
             NsmError: the register was not open and zero, or is not locked with ``expected`` now.
         """
-        if self._describe(index) != (False, bytes(_PCR_BYTES)):
+        if self.describe(index) != (False, bytes(_PCR_BYTES)):
             raise NsmError(f"PCR{index}: expected it open and zero, but something has used it before")
         extended = self._ask({"ExtendPCR": {"index": index, "data": data}}, "ExtendPCR", "data")
         if extended != expected:
             raise NsmError(f"PCR{index}: the NSM extended it to another value than expected")
         if self._response({"LockPCRs": {"range": _PCRS}}, "LockPCRs") != "LockPCRs":
             raise NsmError("LockPCRs: the response does not say that they are locked")
-        if self._describe(index) != (True, expected):
+        if self.describe(index) != (True, expected):
             raise NsmError(f"PCR{index}: expected it locked with the value that the NSM extended it to")
 
-    def _describe(self, index: int) -> tuple[bool, bytes]:
-        """Return whether a register is locked, and its value."""
+    def describe(self, index: int) -> tuple[bool, bytes]:
+        """Return whether a register is locked, and its value.
+
+        Raises:
+            NsmError: the NSM refused, or the response is none.
+        """
         match self._response({"DescribePCR": {"index": index}}, "DescribePCR"):
             case {"DescribePCR": {"lock": bool(is_locked), "data": bytes(value)}}:
                 return is_locked, value

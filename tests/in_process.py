@@ -15,12 +15,13 @@ from PIL import Image
 
 from enclave_payload.__main__ import pin_model
 from enclave_payload.card import Label, ModelCard
-from enclave_payload.contents import PARTS_PER_BILLION
+from enclave_payload.contents import PARTS_PER_BILLION, key_config_digest
 from enclave_payload.decoder import Classifier, Finding
 from enclave_payload.limits import Limits
 from enclave_payload.media import MediaType
 from enclave_payload.nsm import Nsm
 from enclave_payload.picture import PictureError, decode_picture
+from enclave_payload.receipt import ReceiptSigner
 from enclave_payload.seal import EnclaveKeys, generate_keys
 from enclave_payload.server import Server, Service
 from enclave_payload.verdict import Verdict
@@ -44,6 +45,10 @@ CARD = ModelCard(
     labels=(Label(code="dark", name="Dark"), Label(code="light", name="Light")),
     notice="Not a diagnosis.",
 )
+
+
+# The receipt key of every enclave here; it has the registers of PCRS.
+SIGNER = ReceiptSigner(lambda index: (True, PCRS.get(index, bytes(48))), is_device=False)
 
 
 class Brightness:
@@ -90,6 +95,15 @@ def simulated_nsm(
     return nsm
 
 
+def attest(
+    root: DevelopmentRoot, nonce: bytes, key_config: bytes, *, pinned: ModelCard | None = CARD
+) -> bytes:
+    """A session's document over this nonce and this key configuration."""
+    return simulated_nsm(root, pinned=pinned).attest(
+        nonce=nonce, user_data=key_config_digest(key_config), public_key=SIGNER.public_key
+    )
+
+
 def expect(root: DevelopmentRoot, pcrs: Mapping[int, bytes] = PCRS) -> Expectation:
     return Expectation(
         policy=Policy(accept=frozenset({Trust.SIMULATED}), releases=(Release(name="test", pcrs=pcrs),)),
@@ -134,6 +148,7 @@ def start_in_process(
 
     service = Service(
         keys=keys or generate_keys(),
+        signer=SIGNER,
         attester=simulated_nsm(root),
         classifiers=classifiers,
         dial=dial,

@@ -83,6 +83,7 @@ def main(argument: str) -> None:
     # The zygote loads Pillow and TFLite meanwhile.
     from enclave_payload.__main__ import log, pin_model
     from enclave_payload.nsm import Nsm
+    from enclave_payload.receipt import ReceiptSigner
     from enclave_payload.seal import generate_keys
     from enclave_payload.server import Server, Service
 
@@ -95,6 +96,7 @@ def main(argument: str) -> None:
     dialer = Dialer(socket.socket(fileno=spec.integer("dial_fd")))
     service = Service(
         keys=generate_keys(),
+        signer=ReceiptSigner(nsm.describe, is_device=False),
         attester=nsm,
         classifiers=decoders.start(spec.integer("workers"), log),
         dial=dialer.dial,
