@@ -7,9 +7,11 @@ The room's rules: parsing is not verifying (``Claims`` stay inside). A missing v
 check. An empty policy cannot be made. ``verify`` holds the only recipe.
 """
 
-from enclavectl.attestation.codes import AttestationCode
-from enclavectl.attestation.policy import Policy, Release
+from enclavectl.attestation.codes import AttestationCode, PolicyCode
+from enclavectl.attestation.explanation import Explanation, explain
+from enclavectl.attestation.policy import Policy
 from enclavectl.attestation.policy_file import parse_policy, render_policy
+from enclavectl.attestation.release import ExpiryNote, LifeState, Release, Revocation
 from enclavectl.attestation.standing import Standing
 from enclavectl.attestation.trust import TrustRoot, aws_nitro_root
 from enclavectl.attestation.verify import (
@@ -25,14 +27,20 @@ __all__ = [
     "ArchivedDocument",
     "AttestationCode",
     "ChainSummary",
+    "ExpiryNote",
+    "Explanation",
+    "LifeState",
     "Policy",
+    "PolicyCode",
     "Release",
+    "Revocation",
     "Standing",
     "Trust",
     "TrustRoot",
     "VerifiedDocument",
     "aws_nitro_root",
     "examine_archived",
+    "explain",
     "parse_policy",
     "render_policy",
     "verify",

@@ -17,6 +17,7 @@ from enclavectl.attestation.codes import AttestationCode, refused
 from enclavectl.attestation.cose import parse_cose
 from enclavectl.attestation.document import MAX_OPTIONAL_BYTES, Claims, parse_claims
 from enclavectl.attestation.policy import Policy
+from enclavectl.attestation.release import MODEL_PCR, Release
 from enclavectl.attestation.trust import TrustRoot
 from enclavectl.errors import UsageError
 from enclavectl.trust import Trust
@@ -39,7 +40,10 @@ class ChainSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Attested:
-    """The facts that both kinds of result share. Times are UTC; ``pcrs`` is immutable."""
+    """The facts that both kinds of result share. Times are UTC; ``pcrs`` is immutable.
+
+    ``model_pinned``: the release that matched names PCR16, the model's register, among its own.
+    """
 
     module_id: str
     timestamp: datetime
@@ -49,6 +53,8 @@ class _Attested:
     public_key: bytes | None
     trust: Trust
     release: str | None
+    release_expires: datetime | None
+    model_pinned: bool
     root: str
     root_fingerprint: str
     chain: tuple[ChainSummary, ...]
@@ -95,7 +101,8 @@ def verify(
     6.  The leaf is this enclave's and was valid at the document's time; the document is neither from
         the future nor older than ``max_age``.
     7.  Debug mode is off, unless the policy allows it.
-    8.  Every register of one release matches, unless in debug mode.
+    8.  Every register of one release that is valid now matches, and nothing revokes them; unless in debug
+        mode.
     9.  The nonce is this session's.
     10. The user data is the expected value.
 
@@ -123,7 +130,7 @@ def verify(
     # 7. Debug mode
     policy.check_debug(claims)
     # 8. Code
-    release = None if claims.is_debug else policy.match_release(claims).name
+    release = None if claims.is_debug else policy.match_release(claims, at=now)
     # 9. and 10. This session
     _check_equal(AttestationCode.NONCE, "nonce", nonce, claims.nonce)
     _check_equal(AttestationCode.USER_DATA, "user_data", user_data, claims.user_data)
@@ -151,7 +158,7 @@ def examine_archived(document: bytes, policy: Policy | None, *, root: TrustRoot)
     release = None
     if policy is not None:
         policy.check_debug(claims)
-        release = None if claims.is_debug else policy.match_release(claims).name
+        release = None if claims.is_debug else policy.match_release(claims, at=claims.timestamp)
     return ArchivedDocument(**_facts(claims, chain, root, release))
 
 
@@ -166,12 +173,14 @@ class _Facts(TypedDict):
     public_key: bytes | None
     trust: Trust
     release: str | None
+    release_expires: datetime | None
+    model_pinned: bool
     root: str
     root_fingerprint: str
     chain: tuple[ChainSummary, ...]
 
 
-def _facts(claims: Claims, chain: Chain, root: TrustRoot, release: str | None) -> _Facts:
+def _facts(claims: Claims, chain: Chain, root: TrustRoot, release: Release | None) -> _Facts:
     """Turn claims into facts, after the chain and the signature have been verified."""
     return {
         "module_id": claims.module_id,
@@ -181,7 +190,9 @@ def _facts(claims: Claims, chain: Chain, root: TrustRoot, release: str | None) -
         "user_data": claims.user_data,
         "public_key": claims.public_key,
         "trust": Trust.DEBUG if claims.is_debug else root.trust,
-        "release": release,
+        "release": None if release is None else release.name,
+        "release_expires": None if release is None else release.expires,
+        "model_pinned": release is not None and MODEL_PCR in release.pcrs,
         "root": root.name,
         "root_fingerprint": root.fingerprint,
         "chain": tuple(

@@ -100,6 +100,14 @@ COMMANDS: tuple[Row | GroupRow, ...] = (
             Row("fetch", _BELOW, "Download the tutorial's published model.", "model:fetch"),
         ),
     ),
+    GroupRow(
+        "policy",
+        "Images",
+        "Say which images count, for how long, and which no more.",
+        "A policy is what a client demands of an enclave before it sends anything: whole releases, each"
+        " with a life, and a list of revoked ones.",
+        (Row("check", _BELOW, "Check that a policy can be used.", "policy.check:check"),),
+    ),
     Row("setup", "Host", "Prepare this instance for enclaves, step by step.", "setup:setup"),
     Row("doctor", "Host", "Check this host, and say how to fix what is wrong.", "doctor:doctor"),
     Row("plan", "Host", "Say whether an enclave fits on this host.", "plan:plan"),

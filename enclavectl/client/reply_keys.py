@@ -169,6 +169,7 @@ def _parse_pending(request_id: bytes, value: JsonObject) -> PendingAnswer:
 def _standing_json(standing: Standing) -> dict[str, object]:
     return {
         "module_id": standing.module_id,
+        "timestamp": standing.timestamp.isoformat(),
         "trust": str(standing.trust),
         "release": standing.release,
         "root": standing.root,
@@ -182,6 +183,7 @@ def _parse_standing(value: JsonObject) -> Standing:
     try:
         return Standing(
             module_id=value.string("module_id"),
+            timestamp=value.time("timestamp"),
             trust=Trust(value.string("trust")),
             release=value.optional_string("release"),
             root=value.string("root"),

@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+# By a document's ``model_pinned``, after the words "model pinned".
+MODEL_PINNED = {True: "yes, by PCR16", False: "no: PCR16 is not part of the release"}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrustWords:
