@@ -27,10 +27,8 @@ from tests.payload.decoders import MODEL_DIR
 # Of a process that is started on a busy machine; a bound for what hangs.
 BOOT_MS = 60_000
 WORKERS = 2
-
-
 # The model's register first, then the six registers that receipts name.
-BOOT = ["DescribePCR", "ExtendPCR", "LockPCRs", "DescribePCR", *["DescribePCR"] * 6]
+BOOT_REQUESTS = ["DescribePCR", "ExtendPCR", "LockPCRs", "DescribePCR", *["DescribePCR"] * 6]
 
 
 class Payload:
@@ -127,11 +125,11 @@ def simulated(pcrs: dict[int, bytes] = PCRS) -> SimulatedNsm:
 def test_the_model_is_pinned_before_anything_else_is_asked_for(payload: Payload) -> None:
     nsm = simulated()
     asked = []
-    for _ in range(len(BOOT)):
+    for _ in range(len(BOOT_REQUESTS)):
         request = payload.request()
         asked += [request] if isinstance(request, str) else [*request] if isinstance(request, dict) else []
         payload.answer(nsm)
-    assert asked == BOOT
+    assert asked == BOOT_REQUESTS
     assert b"serving model" in payload.console_until(b"serving model")
     register = cbor2.loads(nsm.handle(cbor2.dumps({"DescribePCR": {"index": MODEL_PCR}})))["DescribePCR"]
     assert register == {"lock": True, "data": model_register(load_card(MODEL_DIR).to_json())}
@@ -141,7 +139,7 @@ def test_no_process_but_the_attester_holds_the_nsm(payload: Payload) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can look into processes that are not dumpable")
     nsm = simulated()
-    for _ in range(len(BOOT)):
+    for _ in range(len(BOOT_REQUESTS)):
         payload.request()
         payload.answer(nsm)
     payload.console_until(b"serving model")
