@@ -87,13 +87,13 @@ class Nsm:
             raise NsmError(f"PCR{index}: expected it locked with the value that the NSM extended it to")
 
     def describe(self, index: int) -> tuple[bool, bytes]:
-        """Return whether a register is locked, and its value.
+        """Return whether a register is locked, and its 48 bytes.
 
         Raises:
-            NsmError: the NSM refused, or the response is none.
+            NsmError: the NSM refused, or the response does not describe a register.
         """
         match self._response({"DescribePCR": {"index": index}}, "DescribePCR"):
-            case {"DescribePCR": {"lock": bool(is_locked), "data": bytes(value)}}:
+            case {"DescribePCR": {"lock": bool(is_locked), "data": bytes(value)}} if len(value) == _PCR_BYTES:
                 return is_locked, value
         raise NsmError("DescribePCR: the response does not describe a register")
 
