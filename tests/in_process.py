@@ -95,9 +95,11 @@ def simulated_nsm(
     return nsm
 
 
-def attest(root: DevelopmentRoot, nonce: bytes, key_config: bytes) -> bytes:
+def attest(
+    root: DevelopmentRoot, nonce: bytes, key_config: bytes, *, pinned: ModelCard | None = CARD
+) -> bytes:
     """A session's document over this nonce and this key configuration."""
-    return simulated_nsm(root).attest(
+    return simulated_nsm(root, pinned=pinned).attest(
         nonce=nonce, user_data=key_config_digest(key_config), public_key=SIGNER.public_key
     )
 

@@ -154,8 +154,10 @@ def _edited(text: str, wanted: Policy, source: str, steps: Sequence[Step]) -> Ed
     edited: str | None = text
     for step in steps:
         root = None if edited is None else compose_policy(edited, source=source)
-        is_block = isinstance(root, yaml.MappingNode) and not root.flow_style
-        edited = step(edited, root) if edited is not None and is_block else None
+        if edited is None or not isinstance(root, yaml.MappingNode) or root.flow_style:
+            edited = None
+            break
+        edited = step(edited, root)
     if edited is not None and _reads_as(edited, wanted, source):
         return EditedPolicy(text=edited, policy=wanted, is_rewritten=False)
     rewritten = render_policy(wanted)

@@ -69,6 +69,20 @@ def parse_policy(text: str, *, source: str) -> Policy:
         raise UsageError(f"{source}: {exc.message}", hint=exc.hint, code=exc.code) from exc
 
 
+def decode_policy(data: bytes, *, source: str) -> str:
+    """Decode the bytes of a policy file.
+
+    Raises:
+        UsageError: not UTF-8.
+    """
+    try:
+        return data.decode()
+    except UnicodeDecodeError as exc:
+        line = data.count(b"\n", 0, exc.start) + 1
+        found = f"byte 0x{data[exc.start]:02x}"
+        raise unusable(PolicyCode.FORMAT, f"{source}:{line}: expected UTF-8 text, found {found}") from exc
+
+
 def compose_policy(text: str, *, source: str) -> yaml.Node | None:
     """Read the text as YAML nodes, None for an empty one; nothing of a policy is checked.
 

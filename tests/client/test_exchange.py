@@ -144,10 +144,7 @@ def pinned_evidence(
 ) -> Evidence:
     """Of an enclave that says that it has ``CARD``, and has pinned something."""
     key_config = encode_key_config(keys.public, CARD, bytes(SALT_BYTES))
-    document = simulated_nsm(root, pinned=pinned).attest(
-        nonce=challenge.nonce, user_data=key_config_digest(key_config), public_key=SIGNER.public_key
-    )
-    return Evidence(document, key_config)
+    return Evidence(attest(root, challenge.nonce, key_config, pinned=pinned), key_config)
 
 
 def test_a_card_that_is_not_the_measured_one_is_refused(keys: EnclaveKeys) -> None:

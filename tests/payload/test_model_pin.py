@@ -65,7 +65,7 @@ def refusal(transact: Callable[[bytes], bytes]) -> str:
 def test_documents_have_the_register_and_nobody_can_move_it() -> None:
     nsm = fresh()
     pin_model(Nsm(nsm.handle), CARD)
-    document = Nsm(nsm.handle).attest(nonce=b"n", user_data=b"u", public_key=b"p")
+    document = Nsm(nsm.handle).attest(nonce=b"n", user_data=b"u", public_key=b"k")
     pcrs = parse_claims(parse_cose(document).payload).pcrs
     assert pcrs[MODEL_PCR] == REGISTER
     assert set(pcrs) == set(range(32)), "all are locked"

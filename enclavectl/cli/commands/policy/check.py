@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
-from enclavectl.backends.registry import load_policy
+from enclavectl.attestation import LifeState, parse_policy
+from enclavectl.attestation.policy_json import time_json
+from enclavectl.attestation.policy_review import PolicySeverity, review_policy
 from enclavectl.cli.invocation import screen_for
-from enclavectl.cli.options import OutputFormat
+from enclavectl.cli.options import Output, OutputFormat
+from enclavectl.cli.policy_arguments import At, PolicyPath, moment, read_policy_text
+from enclavectl.errors import AttestationError
 
-PolicyPath = Annotated[Path, typer.Argument(metavar="POLICY", help="A policy file.")]
+CHECK_SCHEMA = "enclavectl.policy-check/1"
 
 
-def check(file: PolicyPath) -> None:
-    """Check that a policy can be used.
+def check(file: PolicyPath, at: At = "now", output: Output = OutputFormat.TEXT) -> None:
+    """Check that a policy can be used, and note its risks.
 
-    A policy that cannot be used ends with exit code 2 and the line that is wrong.
+    Exit code 2: the file cannot be used; the error names the line and the rule. Exit code 4: it can, but at
+    this time every enclave would be refused. Warnings do not change the exit code.
 
     Examples:
-      enclavectl policy check policy.yaml  before it is given to anybody
+      enclavectl policy check p.yaml                  before anybody gets it
+      enclavectl policy check p.yaml --at 2027-01-31  will it do on that day?
     """
-    policy = load_policy(file, allow_debug=False)
-    screen_for(OutputFormat.TEXT).facts([("releases", ", ".join(one.name for one in policy.releases))])
+    screen = screen_for(output)
+    policy = parse_policy(read_policy_text(file), source=str(file))
+    when = moment("--at", at)
+    findings = review_policy(policy, at=when)
+    valid = [one.name for one in policy.releases if policy.state_of(one, when) is LifeState.VALID]
+    if screen.as_json:
+        value = {"schema": CHECK_SCHEMA, "file": str(file), "at": time_json(when), "valid": valid}
+        screen.result({**value, "findings": [one.to_json() for one in findings]})
+    else:
+        screen.facts([("policy", f"{file} can be used"), ("valid releases", ", ".join(valid) or "none")])
+        if findings:
+            rows = [(str(one.severity), one.code, one.message) for one in findings]
+            screen.table(("FINDING", "CODE", "WHAT"), rows)
+    if any(one.severity is PolicySeverity.ERROR for one in findings):
+        raise typer.Exit(AttestationError.exit_code)

@@ -41,7 +41,7 @@ class PolicyFinding:
         }
 
 
-def check_policy(policy: Policy, *, at: datetime) -> tuple[PolicyFinding, ...]:
+def review_policy(policy: Policy, *, at: datetime) -> tuple[PolicyFinding, ...]:
     """Look at a policy at one time; errors are first, then warnings, then notes."""
     order = list(PolicySeverity)
     return tuple(sorted(_findings(policy, at), key=lambda one: order.index(one.severity)))
@@ -132,7 +132,6 @@ def _wider(policy: Policy, release: Release, at: datetime) -> Iterator[PolicyFin
             yield PolicyFinding(
                 severity=PolicySeverity.WARNING,
                 code="wider-release",
-                message=f"release {release.name} pins less than {other.name}, which has expired, and so still "
-                "accepts it",
+                message=f"release {release.name} pins less than the expired {other.name}: it accepts both",
                 release=release.name,
             )
