@@ -118,12 +118,19 @@ class ReceiptSigner:
         self._count = 0
         self._lock = threading.Lock()
 
-    def sign(self, session: AttestedSession, request: Request, outcome: Outcome, encoded: bytes) -> bytes:
+    def sign(
+        self,
+        session: AttestedSession,
+        request: Request,
+        picture_sha256: bytes,
+        outcome: Outcome,
+        encoded: bytes,
+    ) -> bytes:
         """Sign that the model gave this outcome, whose sealed bytes are ``encoded``, to the request."""
         with self._lock:
             self._count += 1
             number = self._count
-        asked = request_statement(request.salt, hashlib.sha256(request.picture).digest(), request.media_type)
+        asked = request_statement(request.salt, picture_sha256, request.media_type)
         answered = answer_statement(request.salt, encoded)
         return sign_claims(
             self._key,

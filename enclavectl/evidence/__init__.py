@@ -10,11 +10,11 @@ document that ``enclavectl.attestation`` has judged, and from nowhere else.
 from enclavectl.evidence.air import Receipt, parse_receipt
 from enclavectl.evidence.codes import ReceiptCode, ReceiptError
 from enclavectl.evidence.receipt_check import (
-    check_answer_statement,
+    check_commitments,
     check_outcome,
+    check_outcome_model,
     check_picture,
     check_receipt,
-    check_request_statement,
     check_statements,
 )
 from enclavectl.evidence.statements import (
@@ -35,11 +35,11 @@ __all__ = [
     "Receipted",
     "RequestStatement",
     "answer_statement",
-    "check_answer_statement",
+    "check_commitments",
     "check_outcome",
+    "check_outcome_model",
     "check_picture",
     "check_receipt",
-    "check_request_statement",
     "check_statements",
     "parse_answer_statement",
     "parse_receipt",
