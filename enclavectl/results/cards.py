@@ -83,7 +83,12 @@ def _answer(result: Object, label_names: Mapping[str, str]) -> str:
 <thead class="hidden"><tr><th scope="col">Label</th><th></th><th scope="col">Probability</th></tr></thead>
 <tbody>
 {"".join(rows)}</tbody></table>
-{_warnings(result)}{by}{f'<p class="quiet times">Time: {times}</p>' if times else ""}"""
+{_receipt(result)}{_warnings(result)}{by}{f'<p class="quiet times">Time: {times}</p>' if times else ""}"""
+
+
+def _receipt(result: Object) -> str:
+    signed = "Receipted: the enclave signed this answer to this picture."
+    return f'<p class="quiet">{signed}</p>\n' if result.get("receipted") is True else ""
 
 
 def _warnings(result: Object) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 
@@ -36,6 +37,8 @@ from enclavectl.eif.file_range import bytes_range
 from enclavectl.eif.format import Arch
 from enclavectl.eif.ramdisk.ramdisks import BootFile, Mode, boot_entries, write_ramdisk
 from enclavectl.errors import AttestationError
+from enclavectl.evidence import parse_receipt
+from enclavectl.evidence.air import check_signature
 from enclavectl.image.kernel import CMDLINE, find_compiler
 from enclavectl.net.transport import listening
 from enclavectl.protocol.answers import taken_frame
@@ -45,7 +48,7 @@ from tests.cli.command import Done, enclavectl
 from tests.eif import samples
 from tests.image.engine import BASE_IMAGE, docker_environment
 from tests.image.guest import HEARTBEAT, Guest, Host, Parts, qemu_parts, start_host
-from tests.payload.serving import NONCE, Peer, opened
+from tests.payload.serving import NONCE, Peer, opened, opened_content
 
 pytestmark = [pytest.mark.qemu, pytest.mark.docker, pytest.mark.timeout(900)]
 
@@ -287,6 +290,25 @@ def test_it_classifies_samples(booted: Booted) -> None:
             assert outcome.model_id == "demo-lesion"
             assert outcome.probabilities_ppb is not None
             assert max(outcome.probabilities_ppb, key=outcome.probabilities_ppb.__getitem__) == path.stem
+
+
+def test_it_signs_answers_with_the_key_in_its_document(booted: Booted) -> None:
+    """To the payload QEMU's NSM is a real one, so it says production: only the document's trust counts."""
+    with booted.connect() as peer:
+        evidence = peer.challenge().evidence
+        peer.send(peer.request_frame(0, (SAMPLES / "mel.png").read_bytes()))
+        content = opened_content(peer.next_answer())
+    assert content.receipt is not None
+    receipt, claims = parse_receipt(content.receipt), claims_of(evidence)
+    public_key = claims["public_key"]
+    assert isinstance(public_key, bytes)
+    check_signature(receipt, public_key)
+    assert receipt.security_mode == "production"
+    assert receipt.eat_nonce == NONCE
+    assert receipt.attestation_doc_hash == sha256(evidence.document).digest()
+    pcrs = pcrs_of(claims)
+    assert {0, 1, 2} <= receipt.pcrs.keys() <= {0, 1, 2, 3, 4, 8}
+    assert all(pcrs[index] == register for index, register in receipt.pcrs.items())
 
 
 @pytest.mark.parametrize("kind", MediaType)

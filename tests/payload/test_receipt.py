@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import pickle
 import threading
 import time
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ import cbor2
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from enclave_payload import receipt as receipt_module
 from enclave_payload.cbor import encode
 from enclave_payload.contents import (
     PARTS_PER_BILLION,
@@ -121,8 +123,12 @@ def test_every_boot_has_a_key_of_its_own() -> None:
     assert len(signer().public_key) == 32
 
 
-def test_the_key_shows_in_no_repr() -> None:
+def test_the_key_shows_in_no_repr_and_nothing_serializes_a_key() -> None:
     assert repr(signer()).startswith("<enclave_payload.receipt.ReceiptSigner object at 0x")
+    with pytest.raises(TypeError):
+        pickle.dumps(signer())
+    folder = Path(receipt_module.__file__).parent
+    assert not [path.name for path in folder.glob("*.py") if "private_bytes" in path.read_text()]
 
 
 @pytest.mark.parametrize(
