@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from enclavectl.attestation.times import render_time
 from enclavectl.kms.actions import WITH_RECIPIENT
 from enclavectl.kms.evaluate import Call, Outcome, Tested, Verdict, evaluate
 from enclavectl.kms.key_policy import KeyPolicy
@@ -52,7 +51,7 @@ class CallExplanation:
                 "action": f"kms:{self.call.action}",
                 "key": self.call.key,
                 "context": dict(self.call.context),
-                "at": render_time(self.call.at),
+                "at": self.call.at.isoformat(timespec="seconds"),
                 "attested": self.call.recipient is not None,
             },
             "statements": [_outcome_json(one) for one in verdict.outcomes],

@@ -13,7 +13,13 @@ from enclavectl.kms.releases import KeyRelease
 
 
 def request_from_policy(
-    policy: Policy, *, admin: str, parents: tuple[str, ...], context: Mapping[str, str], at: datetime
+    policy: Policy,
+    *,
+    admin: str,
+    parents: tuple[str, ...],
+    context: Mapping[str, str],
+    at: datetime,
+    irrevocable: bool = False,
 ) -> KeyPolicyRequest:
     """Make the request for the releases that ``policy`` has at ``at`` or later.
 
@@ -29,6 +35,7 @@ def request_from_policy(
         parents=parents,
         context=context,
         revoked=partly_revoked(policy, releases),
+        irrevocable=irrevocable,
     )
 
 
