@@ -15,6 +15,7 @@ from enclavectl.errors import UsageError
 from enclavectl.files import read_bounded
 from enclavectl.kms import KeyPolicy, parse_key_policy
 from enclavectl.kms.key_policy import MAX_KEY_POLICY_BYTES
+from enclavectl.kms.reader import MAX_READABLE_BYTES
 
 # Hex in lines is the longest spelling of a document: two characters and a line end for each byte at worst.
 _MAX_DOCUMENT_FILE = 4 * MAX_DOCUMENT_BYTES
@@ -52,10 +53,9 @@ def read_key_policy(path: Path, *, limit: int = MAX_KEY_POLICY_BYTES) -> KeyPoli
     Raises:
         UsageError: it cannot be read, or is no key policy.
     """
-    # One byte more than the limit, so that the reader of policies says what is too long.
-    data = read_bounded(
-        path, limit + 1, what="key policy", hint_if_missing="enclavectl policy kms writes one"
-    )
+    # Up to what any reader takes, so that the reader of policies says what is too long for this one.
+    hint = "enclavectl policy kms writes one"
+    data = read_bounded(path, MAX_READABLE_BYTES, what="key policy", hint_if_missing=hint)
     return parse_key_policy(data, source=str(path), limit=limit)
 
 

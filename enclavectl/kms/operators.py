@@ -54,13 +54,18 @@ def parse_operator(text: str) -> Operator:
     Raises:
         ValueError: there is no such operator.
     """
-    for_all, for_any = text.startswith(FOR_ALL), text.startswith(FOR_ANY)
-    name = text.removeprefix(FOR_ALL).removeprefix(FOR_ANY) if for_all or for_any else text
-    if_exists = name.endswith(_IF_EXISTS)
-    base = _BASES.get(name.removesuffix(_IF_EXISTS))
-    if base is None or (base[0] == _NULL and name != text) or (base[0] == _NULL and if_exists):
+    prefix, colon, rest = text.rpartition(":")
+    name = rest.removesuffix(_IF_EXISTS)
+    base = _BASES.get(name)
+    if base is None or prefix + colon not in {"", FOR_ALL, FOR_ANY} or (base[0] == _NULL and text != _NULL):
         raise ValueError(f"{text!r:.60} is no operator")
-    return Operator(base=base[0], negated=base[1], if_exists=if_exists, for_all=for_all, for_any=for_any)
+    return Operator(
+        base=base[0],
+        negated=base[1],
+        if_exists=name != rest,
+        for_all=prefix + colon == FOR_ALL,
+        for_any=prefix + colon == FOR_ANY,
+    )
 
 
 def is_operator(text: str) -> bool:
