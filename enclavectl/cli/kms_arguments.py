@@ -8,17 +8,11 @@ from typing import Annotated
 
 import typer
 
-from enclavectl.attestation.cose import MAX_DOCUMENT_BYTES, parse_cose
-from enclavectl.attestation.document import Claims, parse_claims
-from enclavectl.attestation.spelling import decode_document
 from enclavectl.errors import UsageError
 from enclavectl.files import read_bounded
 from enclavectl.kms import KeyPolicy, parse_key_policy
 from enclavectl.kms.key_policy import MAX_KEY_POLICY_BYTES
 from enclavectl.kms.reader import MAX_READABLE_BYTES
-
-# Hex in lines is the longest spelling of a document: two characters and a line end for each byte at worst.
-_MAX_DOCUMENT_FILE = 4 * MAX_DOCUMENT_BYTES
 
 KeyPolicyPath = Annotated[
     Path, typer.Argument(metavar="FILE", help="A key policy: JSON, as PutKeyPolicy takes it.")
@@ -57,17 +51,6 @@ def read_key_policy(path: Path, *, limit: int = MAX_KEY_POLICY_BYTES) -> KeyPoli
     hint = "enclavectl policy kms writes one"
     data = read_bounded(path, MAX_READABLE_BYTES, what="key policy", hint_if_missing=hint)
     return parse_key_policy(data, source=str(path), limit=limit)
-
-
-def read_claims(path: Path) -> Claims:
-    """Read an attestation document without verifying it: binary, hex or base64.
-
-    Raises:
-        UsageError: it cannot be read.
-        AttestationError: it is no enclave's document.
-    """
-    data = read_bounded(path, _MAX_DOCUMENT_FILE, what="document")
-    return parse_claims(parse_cose(decode_document(data, name=str(path))).payload)
 
 
 def parse_pairs(option: str, values: Sequence[str]) -> dict[str, str]:

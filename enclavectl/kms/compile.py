@@ -46,6 +46,11 @@ class KeyPolicyRequest:
     revoked: tuple[Mapping[int, bytes], ...] = ()
     irrevocable: bool = False
 
+    @property
+    def is_in_operators_account(self) -> bool:
+        """True if the administrator is in a parent's account: the key is then the operator's."""
+        return parse_caller(self.admin).account in {parse_caller(one).account for one in self.parents}
+
     def __post_init__(self) -> None:
         """Check the rule above."""
         _check_principals(self.admin, self.parents)
@@ -92,6 +97,22 @@ def compile_key_policy(request: KeyPolicyRequest) -> KeyPolicy:
             code="key-policy-size",
         )
     return compiled
+
+
+def check_key(request: KeyPolicyRequest, key: str) -> None:
+    """Check that a key can have this policy: it is in the administrator's account.
+
+    Raises:
+        UsageError: ``key`` is not the ARN of a key.
+        KeyPolicyError: ``principal``, it is in another account, from which KMS takes no PutKeyPolicy.
+    """
+    account, admin = account_of_key(key), parse_caller(request.admin)
+    if account != admin.account:
+        raise KeyPolicyError(
+            f"key: expected one of account {admin.account}, the administrator's, found one of {account}",
+            hint="KMS takes PutKeyPolicy from the key's own account only",
+            code="principal",
+        )
 
 
 def placed(listed: list[Statement]) -> KeyPolicy:
@@ -144,7 +165,9 @@ def to_text(policy: Mapping[str, object]) -> str:
 def _check_principals(admin: str, parents: tuple[str, ...]) -> None:
     if not 1 <= len(parents) <= _MAX_PARENTS or len(set(parents)) != len(parents):
         raise KeyPolicyError(
-            f"parents: expected 1 to {_MAX_PARENTS} different roles, found {len(parents)}", code="principal"
+            f"parents: expected 1 to {_MAX_PARENTS} different roles, found {len(parents)}",
+            hint="name each role of the operator once: --parent ARN",
+            code="principal",
         )
     for arn in (admin, *parents):
         if ":assumed-role/" in arn:

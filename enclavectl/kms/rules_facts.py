@@ -139,7 +139,7 @@ def _check_grants(subject: Subject) -> Iterator[Finding]:
     yield Finding(
         rule="K33",
         statement=None,
-        reason=f"{len(grants)} grants, the first {grants[0]:.64}: none of them can ask for attestation",
+        reason=f"grants: {len(grants)}, the first {grants[0]:.64}; no grant can ask for attestation",
         advice="aws kms revoke-grant, for each; then deny CreateGrant to everybody",
         fixed=None if never.sid in sids else (never,),
     )

@@ -105,6 +105,14 @@ def test_a_file_that_exists_is_replaced_only_by_force_and_a_dry_run_writes_none(
     assert not (folder / "new.json").exists()
 
 
+def test_a_key_in_the_operators_account_is_said_to_be_the_operators(tmp_path: Path) -> None:
+    write_policy(tmp_path)
+    who = ("--admin", ADMIN, "--parent", PARENT.replace(OPERATOR, OWNER))
+    done = enclavectl("policy", "kms", "--policy", "policy.yaml", *who, *CONTEXT, *NOW, home=tmp_path)
+    assert done.status == 0
+    assert "(K32)" in done.err
+
+
 def test_releases_that_are_left_out_are_named(tmp_path: Path) -> None:
     gone = parse_time("2026-05-01")
     releases = (Release(name="A", pcrs=A), Release(name="B", pcrs=B, expires=gone))
@@ -128,7 +136,7 @@ def test_releases_that_are_left_out_are_named(tmp_path: Path) -> None:
         ),
         ("no-release", {"releases": (Release(name="A", pcrs=A, expires=parse_time("2026-05-04")),)}),
     ],
-    ids=str,
+    ids=["simulated", "emulated", "debug", "no-pcr16", "expired"],
 )
 def test_a_policy_that_would_release_too_much_leaves_no_file(
     tmp_path: Path, code: str, edits: dict[str, Any]
@@ -149,6 +157,7 @@ def test_a_policy_that_would_release_too_much_leaves_no_file(
         ((*WHO, "--context", "model"), "NAME=VALUE"),
         ((*WHO, "--context", "a=b", "--context", "a=c"), "twice"),
         ((*WHO, "--context", "a=b", "--key", "alias/weights"), "the ARN of a key"),
+        ((*WHO, "--context", "a=b", "--key", KEY.replace(OWNER, OPERATOR)), "the key's own account only"),
         (("--admin", "*", "--parent", PARENT, "--context", "a=b"), "role or a user"),
     ],
 )
@@ -183,8 +192,8 @@ def test_the_lint_uses_each_fact(folder: Path) -> None:
         >= {one["rule"] for one in done.json()["findings"]}
         > {"K31"}
     )
-    found = {one["rule"] for one in lint(folder, *facts).json()["findings"]}
-    assert found == {"K31", "K32", "K33", "K34", "K40"}
+    found = {one["rule"] for one in lint(folder, *facts, "--key", "alias/weights").json()["findings"]}
+    assert found == {"K31", "K32", "K33", "K34", "K35", "K40"}
 
 
 def test_the_lint_says_what_to_write_instead(folder: Path) -> None:

@@ -138,7 +138,7 @@ def test_k32_a_key_in_the_operators_account_is_the_operators() -> None:
 
 def test_k33_grants_are_ways_around() -> None:
     facts = replace(FACTS, grants=parse_grants(b'{"Grants": [{"GrantId": "g1"}]}', source="grants"))
-    assert "1 grants, the first g1" in reason("K33", COMPILED, facts)
+    assert "grants: 1, the first g1" in reason("K33", COMPILED, facts)
     without_never = with_statements(REL_A)
     finding = next(one for one in lint(without_never, facts) if one.rule == "K33")
     assert surprises(apply_fix(without_never, finding)) == set()

@@ -44,7 +44,7 @@ from tests.kms.situations import (
 )
 
 # ENCLAVECTL_TEST_KEY_POLICIES makes so many more changes with each seed; each takes some milliseconds.
-ROUNDS, SEEDS = 250 + int(os.environ.get("ENCLAVECTL_TEST_KEY_POLICIES", "0")), 8
+ROUNDS, SEEDS = 125 + int(os.environ.get("ENCLAVECTL_TEST_KEY_POLICIES", "0")), 8
 BEGINS = NOW - timedelta(days=1)
 RELEASE = replace(RELEASE_A, not_before=BEGINS)
 REVOKED = {0: A[0], 8: register("leaked signer")}

@@ -16,10 +16,10 @@ from enclavectl.cli.kms_view import draw_json
 from enclavectl.cli.options import DryRun, Output, OutputFormat
 from enclavectl.cli.policy_arguments import At, moment, read_policy_text
 from enclavectl.cli.screen import Screen
-from enclavectl.errors import StateError, UsageError
+from enclavectl.errors import StateError
 from enclavectl.files import write_atomic
 from enclavectl.kms import KeyPolicyRequest, compile_key_policy, request_from_policy
-from enclavectl.kms.compile import operator_policy, put_commands
+from enclavectl.kms.compile import check_key, operator_policy, put_commands
 
 KMS_SCHEMA = "enclavectl.policy-kms/1"
 
@@ -65,16 +65,16 @@ def kms(
         raise StateError(f"{to}: exists already", hint="--force replaces it")
     when = moment("--at", at)
     found = parse_policy(read_policy_text(policy), source=str(policy))
-    if not parent:
-        raise UsageError("--parent: expected at least one role of the operator, found none")
     request = request_from_policy(
         found,
         admin=admin,
-        parents=tuple(parent),
+        parents=tuple(parent or ()),
         context=parse_pairs("--context", context or []),
         at=when,
         irrevocable=irrevocable,
     )
+    if key is not None:
+        check_key(request, key)
     compiled = compile_key_policy(request)
     data = compiled.to_bytes()
     answer = {
@@ -92,14 +92,10 @@ def kms(
         screen.result({"schema": KMS_SCHEMA, **answer})
         return
     _draw(screen, found, request, when)
-    screen.facts([("key policy", f"{to}, {len(data)} bytes" + (", not written:" if dry_run else ""))])
+    screen.facts([("key policy", f"{to}, {len(data)} bytes{', not written:' if dry_run else ''}")])
     if dry_run:
         draw_json(screen, [compiled.to_json()])
-    screen.heading("IAM policy for the operator's roles, as operator-iam.json:")
-    draw_json(screen, [operator_policy(key)])
-    screen.heading("Commands, the first for the model owner, the others for the operator:")
-    for command in put_commands(str(to), request, key):
-        typer.echo(command)
+    _draw_next_steps(screen, operator_policy(key), put_commands(str(to), request, key))
 
 
 def _answer(policy: Policy, request: KeyPolicyRequest, at: datetime) -> dict[str, object]:
@@ -136,5 +132,15 @@ def _draw(screen: Screen, policy: Policy, request: KeyPolicyRequest, at: datetim
     for release in request.releases:
         if release.expires is None:
             screen.note(f"release {release.name} never expires: only another key policy ends it")
+    if request.is_in_operators_account:
+        screen.note("the key would be in the operator's account, whose administrators can get at it (K32)")
     if request.irrevocable:
         screen.note("once it is put, nobody can change this policy: a new release then needs a new key")
+
+
+def _draw_next_steps(screen: Screen, iam_policy: dict[str, object], commands: tuple[str, ...]) -> None:
+    screen.heading("IAM policy for the operator's roles, as operator-iam.json:")
+    draw_json(screen, [iam_policy])
+    screen.heading("Commands, the first for the model owner, the others for the operator:")
+    for command in commands:
+        typer.echo(command)

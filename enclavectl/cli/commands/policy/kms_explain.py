@@ -13,12 +13,11 @@ from enclavectl.cli.kms_arguments import (
     KeyArn,
     KeyPolicyPath,
     parse_pairs,
-    read_claims,
     read_key_policy,
 )
 from enclavectl.cli.kms_view import draw_verdict
 from enclavectl.cli.options import Output, OutputFormat
-from enclavectl.cli.policy_arguments import moment
+from enclavectl.cli.policy_arguments import moment, read_claims
 from enclavectl.errors import AttestationError, UsageError
 from enclavectl.kms import Call, Recipient, explain_call, parse_caller
 from enclavectl.kms.actions import ACTIONS, PREFIX

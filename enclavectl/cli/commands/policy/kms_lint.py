@@ -13,7 +13,7 @@ from enclavectl.artifacts.lock import read_lock
 from enclavectl.attestation import parse_policy
 from enclavectl.attestation.policy_json import time_json
 from enclavectl.cli.invocation import screen_for
-from enclavectl.cli.kms_arguments import Context, KeyPolicyPath, Parents, parse_pairs, read_key_policy
+from enclavectl.cli.kms_arguments import Context, KeyArn, KeyPolicyPath, Parents, parse_pairs, read_key_policy
 from enclavectl.cli.kms_view import draw_findings
 from enclavectl.cli.options import Output, OutputFormat
 from enclavectl.cli.policy_arguments import At, moment, read_policy_text
@@ -72,6 +72,7 @@ def kms_lint(
     admin: AdminFact = None,
     parent: Parents = None,
     context: Context = None,
+    key: KeyArn = None,
     at: At = "now",
     output: Output = OutputFormat.TEXT,
 ) -> None:
@@ -100,6 +101,7 @@ def kms_lint(
         parents=tuple(parent or ()),
         context=parse_pairs("--context", context or []),
         key=metadata or None,
+        key_id=key,
         grants=None if grants is None else parse_grants(_aws(grants), source=str(grants)),
     )
     findings = lint(found, facts)
