@@ -46,13 +46,16 @@ def _check_effect(statement: Statement) -> Iterator[Finding]:
     if statement.has_effect:
         return
     missing = "Resource" if statement.resources is None else "Action"
-    fixed = (replace(statement, resources=(EVERYBODY,)),) if missing == "Resource" else None
+    named = ("<ACTION>",) if statement.is_allow else tuple(f"{PREFIX}{one}" for one in RELEASING)
+    meant = replace(
+        statement, resources=statement.resources or (EVERYBODY,), actions=statement.actions or named
+    )
     yield Finding(
         rule="K19",
         statement=statement,
         reason=f"{statement.name} has no {missing}: PutKeyPolicy accepts it, and it does nothing",
         advice=f'add "{missing}"' + (': "*", which means this key' if missing == "Resource" else ""),
-        fixed=fixed,
+        fixed=(meant,),
     )
 
 

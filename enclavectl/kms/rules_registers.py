@@ -17,7 +17,7 @@ from enclavectl.kms.statements import ZERO, guard
 
 _REGISTER = re.compile(r"[0-9a-fA-F]{96}")
 # An instance or a role of the host may be one of several; that mixes no releases.
-MAY_BE_SEVERAL = (3, 4)
+_MAY_BE_SEVERAL = (3, 4)
 _PATTERNS = frozenset({"StringLike", "ArnLike", "ArnEquals"})
 _PIN = "pin PCR0, PCR1, PCR2 and PCR16 with StringEqualsIgnoreCase, in one statement for each release"
 
@@ -87,7 +87,7 @@ def _check_values(subject: Subject, statement: Statement, test: RegisterTest) ->
         reason = f"{condition.key}: KMS presents lower-case digits, and {condition.operator} knows case"
         yield _release("K22", subject, statement, reason)
     several = len({value.lower() for value in condition.values}) > 1
-    if several and statement.is_allow and test.pins and test.index not in MAY_BE_SEVERAL:
+    if several and statement.is_allow and test.pins and test.index not in _MAY_BE_SEVERAL:
         reason = (
             f"{condition.key} has {len(condition.values)} values: each passes with each value of the others"
         )

@@ -20,7 +20,6 @@ from enclavectl.kms.pins import (
     register_tests,
     releasing_actions,
 )
-from enclavectl.kms.rules_registers import MAY_BE_SEVERAL
 
 # Their plaintext is data that the owner sealed before; the other calls make new data.
 _OPENS = frozenset({"Decrypt", "DeriveSharedSecret", "ReEncryptFrom"})
@@ -104,8 +103,9 @@ def _check_pins(subject: Subject, statement: Statement, actions: tuple[str, ...]
         )
         return
     own = {test.index for test in register_tests(statement)}
-    mixed = [index for index, values in pinned.items() if len(values) > 1 and index not in MAY_BE_SEVERAL]
-    if any(index not in own for index in mixed):
+    measured = (*REQUIRED_PCRS, MODEL_PCR)
+    mixed = [index for index in measured if index not in own and len(pinned.get(index, ())) > 1]
+    if mixed:
         yield Finding(
             rule="K07",
             statement=statement,

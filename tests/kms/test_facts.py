@@ -234,6 +234,25 @@ def test_an_administrator_that_is_the_parent_too_is_found() -> None:
     assert rules(policy, LintFacts()) == {"K28"}
 
 
+def test_k07_two_values_in_a_deny_mix_releases_as_well() -> None:
+    def guards(values: dict[int, list[str]]) -> KeyPolicy:
+        plain = release(StringEquals=CTX)
+        return with_statements(
+            plain,
+            *(
+                deny(f"G{index}", "kms:Decrypt", StringNotEqualsIgnoreCase=ra({index: found}))
+                for index, found in values.items()
+            ),
+        )
+
+    one = {index: [value.hex()] for index, value in A.items()}
+    both = {index: [value.hex(), B[index].hex()] for index, value in A.items()}
+    assert rules(guards(one), LintFacts()) == set()
+    assert rules(guards({**one, 8: [HOST[8].hex(), B[0].hex()]}), LintFacts()) == set(), "two signers"
+    assert rules(guards(both), LintFacts()) == {"K07"}
+    assert "mixed-releases" in surprises(guards(both))
+
+
 def test_a_guard_takes_the_place_of_what_an_allow_leaves_out() -> None:
     plain = allow("R", PARENT, "kms:Re*")
     assert "K16" in rules(with_statements(REL_A, plain), LintFacts())

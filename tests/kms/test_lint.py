@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from enclavectl.kms.facts import LintFacts
+from enclavectl.kms.findings import RULES
 from enclavectl.kms.fixes import apply_fix
 from enclavectl.kms.key_policy import KeyPolicy
 from enclavectl.kms.lint import is_clean, lint
@@ -18,11 +22,19 @@ from tests.kms.situations import (
     surprises,
 )
 
+ROOT = Path(__file__).resolve().parents[2]
+_ROW = re.compile(r"^\| (K\d\d) \| (\w+) \|", re.MULTILINE)
 EACH = pytest.mark.parametrize("rule", PAIRS)
 
 
 def rules(policy: KeyPolicy, facts: LintFacts | None = None) -> set[str]:
     return {one.rule for one in (lint(policy) if facts is None else lint(policy, facts))}
+
+
+def test_the_page_has_every_rule_with_its_weight() -> None:
+    rows = _ROW.findall((ROOT / "docs" / "kms.md").read_text())
+    assert rows == [(rule, weight.value) for rule, (weight, _) in RULES.items()]
+    assert list(RULES) == [f"K{number:02}" for number in range(1, 41)]
 
 
 @EACH
