@@ -5,7 +5,16 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 
-from enclavectl.kms import Call, KeyPolicyError, Recipient, evaluate, lint, parse_caller, parse_key_policy
+from enclavectl.kms import (
+    Call,
+    KeyPolicyError,
+    Recipient,
+    evaluate,
+    fix,
+    lint,
+    parse_caller,
+    parse_key_policy,
+)
 
 _ROLE = "arn:aws:iam::444455556666:role/Parent"
 _CONDITION = {
@@ -55,3 +64,4 @@ def one(data: bytes) -> None:
     assert not verdict.allowed or verdict.statement is not None
     for finding in lint(policy):
         json.dumps(finding.to_json())
+    parse_key_policy(fix(policy).to_bytes(), source="fixed", limit=1 << 20)

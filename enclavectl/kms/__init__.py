@@ -16,7 +16,7 @@ from enclavectl.kms.facts import KeyMetadata, LintFacts
 from enclavectl.kms.findings import RULES, Finding, Severity
 from enclavectl.kms.from_policy import key_releases, partly_revoked, request_from_policy
 from enclavectl.kms.key_policy import KeyPolicy, KeyPolicyError, Statement
-from enclavectl.kms.lint import is_clean, lint
+from enclavectl.kms.lint import fix, is_clean, lint
 from enclavectl.kms.principals import Caller, parse_caller
 from enclavectl.kms.reader import parse_key_policy
 from enclavectl.kms.releases import KeyRelease
@@ -40,6 +40,7 @@ __all__ = [
     "compile_key_policy",
     "evaluate",
     "explain_call",
+    "fix",
     "is_clean",
     "key_releases",
     "lint",

@@ -6,7 +6,6 @@ Sids. The owner's account holds the key; a key in the operator's account is the 
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from collections.abc import Mapping
@@ -155,11 +154,6 @@ def put_commands(
             for one in roles
         ),
     )
-
-
-def to_text(policy: Mapping[str, object]) -> str:
-    """Write an IAM policy for its file."""
-    return json.dumps(policy, indent=2) + "\n"
 
 
 def _check_principals(admin: str, parents: tuple[str, ...]) -> None:

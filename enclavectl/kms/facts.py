@@ -8,6 +8,7 @@ from datetime import datetime
 
 from enclavectl.json_object import JsonError, JsonObject
 from enclavectl.kms.key_policy import KeyPolicyError
+from enclavectl.kms.principals import parse_caller
 from enclavectl.kms.releases import KeyRelease
 
 MAX_AWS_BYTES = 1 << 20  # an answer of describe-key has 1 KiB; list-grants has at most 1,000 grants a page
@@ -33,7 +34,10 @@ class LintFacts:
 
     ``releases`` are those of our policy at ``at``; ``revoked`` has the tuples that a Deny must keep out.
     ``built`` has the registers of a lock. ``admin`` is the owner's role, and ``parents`` the operator's.
-    ``grants`` has the ids of the key's grants.
+    ``grants`` has the ids of the key's grants. ``key_id`` is what the key is called where it is used.
+
+    Raises:
+        UsageError: ``admin`` or a parent is no role or user.
     """
 
     at: datetime | None = None
@@ -46,6 +50,11 @@ class LintFacts:
     key: KeyMetadata | None = None
     key_id: str | None = None
     grants: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        """Check the rule above."""
+        for arn in (*self.parents, *(() if self.admin is None else (self.admin,))):
+            parse_caller(arn)
 
 
 def parse_key_metadata(data: bytes, *, source: str) -> KeyMetadata:

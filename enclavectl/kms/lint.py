@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enclavectl.kms.facts import LintFacts
 from enclavectl.kms.findings import Finding, Severity
-from enclavectl.kms.fixes import Subject
+from enclavectl.kms.fixes import Subject, apply_fix
 from enclavectl.kms.key_policy import KeyPolicy
 from enclavectl.kms.rules_access import check_access
 from enclavectl.kms.rules_facts import check_facts
@@ -16,6 +16,8 @@ from enclavectl.kms.rules_registers import check_registers
 from enclavectl.kms.rules_release import check_releases
 
 _NO_FACTS = LintFacts()
+# More than the statements of a policy of 32 KiB ever need; without anything new to fix it ends sooner.
+_MOST_FIXES = 500
 
 
 def lint(policy: KeyPolicy, facts: LintFacts = _NO_FACTS) -> tuple[Finding, ...]:
@@ -35,6 +37,20 @@ def lint(policy: KeyPolicy, facts: LintFacts = _NO_FACTS) -> tuple[Finding, ...]
         return weights.index(finding.severity), place, finding.rule
 
     return tuple(sorted(_unique(found), key=order))
+
+
+def fix(policy: KeyPolicy, facts: LintFacts = _NO_FACTS) -> KeyPolicy:
+    """Return the policy with the fixed text of every finding, the worst first.
+
+    What is for a person to fill in stays a word in angle brackets, and is a finding (K05) itself.
+    """
+    for _ in range(_MOST_FIXES):
+        found = (one for one in lint(policy, facts) if one.severity is not Severity.INFO)
+        fixed = next((new for one in found if (new := apply_fix(policy, one)) != policy), None)
+        if fixed is None:
+            break
+        policy = fixed
+    return policy
 
 
 def is_clean(findings: tuple[Finding, ...]) -> bool:

@@ -204,8 +204,10 @@ def test_the_lint_says_what_to_write_instead(folder: Path) -> None:
     done = lint(folder, "--policy", "policy.yaml")
     finding = next(one for one in done.json()["findings"] if one["rule"] == "K01")
     assert (done.status, finding["severity"], finding["statement"]) == (2, "error", 3)
+    fixed = lint(folder, "--policy", "policy.yaml", "--fixed-to", "fixed.json").json()["fixed_to"]
     policy["Statement"][2:3] = finding["fixed"]
-    (folder / "key-policy.json").write_text(json.dumps(policy))
+    assert json.loads((folder / fixed).read_bytes()) == policy
+    shutil.copy(folder / fixed, folder / "key-policy.json")
     assert lint(folder, "--policy", "policy.yaml").status == 0
     text = enclavectl("policy", "kms-lint", "key-policy.json", home=folder)
     assert text.out.startswith("info K40")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -17,8 +17,8 @@ from enclavectl.cli.kms_arguments import Context, KeyArn, KeyPolicyPath, Parents
 from enclavectl.cli.kms_view import draw_findings
 from enclavectl.cli.options import Output, OutputFormat
 from enclavectl.cli.policy_arguments import At, moment, read_policy_text
-from enclavectl.files import read_bounded
-from enclavectl.kms import KeyRelease, LintFacts, Severity, is_clean, key_releases, lint, partly_revoked
+from enclavectl.files import read_bounded, write_atomic
+from enclavectl.kms import LintFacts, Severity, fix, is_clean, key_releases, lint, partly_revoked
 from enclavectl.kms.facts import MAX_AWS_BYTES, parse_grants, parse_key_metadata
 from enclavectl.kms.reader import MAX_READABLE_BYTES
 
@@ -52,6 +52,15 @@ GrantsFact = Annotated[
         "--grants", metavar="FILE", help="What aws kms list-grants printed of the key.", show_default=False
     ),
 ]
+FixedOutput = Annotated[
+    Path | None,
+    typer.Option(
+        "--fixed-to",
+        metavar="FILE",
+        help="Write the key policy with every fix, for a person to complete.",
+        show_default=False,
+    ),
+]
 AdminFact = Annotated[
     str | None,
     typer.Option(
@@ -73,6 +82,7 @@ def kms_lint(
     parent: Parents = None,
     context: Context = None,
     key: KeyArn = None,
+    fixed_to: FixedOutput = None,
     at: At = "now",
     output: Output = OutputFormat.TEXT,
 ) -> None:
@@ -90,21 +100,19 @@ def kms_lint(
     screen = screen_for(output)
     found = read_key_policy(file, limit=MAX_READABLE_BYTES)
     when = moment("--at", at)
-    metadata = key_metadata and parse_key_metadata(_aws(key_metadata), source=str(key_metadata))
-    releases, revoked = _releases(policy, when)
-    facts = LintFacts(
-        at=when,
-        releases=releases,
-        revoked=revoked,
-        built=None if lock is None else _registers(lock),
-        admin=admin,
-        parents=tuple(parent or ()),
-        context=parse_pairs("--context", context or []),
-        key=metadata or None,
-        key_id=key,
-        grants=None if grants is None else parse_grants(_aws(grants), source=str(grants)),
+    facts = _facts(
+        FactFiles(policy=policy, lock=lock, key_metadata=key_metadata, grants=grants),
+        LintFacts(
+            at=when,
+            admin=admin,
+            parents=tuple(parent or ()),
+            context=parse_pairs("--context", context or []),
+            key_id=key,
+        ),
     )
     findings = lint(found, facts)
+    if fixed_to is not None:
+        write_atomic(fixed_to, fix(found, facts).to_bytes(), mode=0o644)
     if screen.as_json:
         screen.result(
             {
@@ -112,6 +120,7 @@ def kms_lint(
                 "file": str(file),
                 "at": time_json(when),
                 "clean": is_clean(findings),
+                "fixed_to": None if fixed_to is None else str(fixed_to),
                 "findings": [one.to_json() for one in findings],
             }
         )
@@ -120,19 +129,36 @@ def kms_lint(
         counts = {one: sum(finding.severity is one for finding in findings) for one in Severity}
         said = ", ".join(f"{count} {name}" for name, count in counts.items())
         screen.facts([(str(file), f"{'clean' if is_clean(findings) else 'NOT CLEAN'} ({said})")])
+        if fixed_to is not None:
+            screen.facts([("fixed", str(fixed_to))])
     if not is_clean(findings):
         raise typer.Exit(EXIT_NOT_CLEAN)
 
 
-def _releases(
-    path: Path | None, at: datetime
-) -> tuple[tuple[KeyRelease, ...] | None, tuple[dict[int, bytes], ...]]:
-    """Return the releases of a policy, and what it revokes in part; None without a policy."""
-    if path is None:
-        return None, ()
-    policy = parse_policy(read_policy_text(path), source=str(path))
-    releases = key_releases(policy, at)
-    return releases, tuple(dict(pcrs) for pcrs in partly_revoked(policy, releases))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FactFiles:
+    """The files that were named, None where none was."""
+
+    policy: Path | None
+    lock: Path | None
+    key_metadata: Path | None
+    grants: Path | None
+
+
+def _facts(files: FactFiles, facts: LintFacts) -> LintFacts:
+    """Return the facts with what is in the files."""
+    if files.policy is not None and facts.at is not None:
+        policy = parse_policy(read_policy_text(files.policy), source=str(files.policy))
+        releases = key_releases(policy, facts.at)
+        facts = replace(facts, releases=releases, revoked=partly_revoked(policy, releases))
+    if files.lock is not None:
+        facts = replace(facts, built=_registers(files.lock))
+    if files.key_metadata is not None:
+        key = parse_key_metadata(_aws(files.key_metadata), source=str(files.key_metadata))
+        facts = replace(facts, key=key)
+    if files.grants is not None:
+        facts = replace(facts, grants=parse_grants(_aws(files.grants), source=str(files.grants)))
+    return facts
 
 
 def _registers(lock: Path) -> dict[int, bytes]:
