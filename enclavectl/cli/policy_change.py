@@ -10,6 +10,7 @@ from pathlib import Path
 
 from enclavectl.attestation import Policy
 from enclavectl.attestation.policy_json import policy_json
+from enclavectl.attestation.policy_review import review_policy
 from enclavectl.cli.screen import Screen
 from enclavectl.errors import UsageError, visible
 from enclavectl.files import stage_file, write_atomic
@@ -22,6 +23,7 @@ class PolicyChangeRequest:
     """A new text for a policy file. ``before`` is None for a file that is not there yet.
 
     ``did`` says what changed, in words for a person. ``is_rewritten``: the text lost the file's comments.
+    ``new_release`` is the name of a release that was not there before: what is risky in it is said.
     """
 
     command: str
@@ -32,6 +34,7 @@ class PolicyChangeRequest:
     did: str
     is_rewritten: bool
     is_dry_run: bool
+    new_release: str | None = None
 
 
 def apply_change(screen: Screen, request: PolicyChangeRequest) -> None:
@@ -50,6 +53,11 @@ def apply_change(screen: Screen, request: PolicyChangeRequest) -> None:
             f"{request.path}: its form cannot be edited in place, so it {kept} its comments; "
             "each release's notes stay"
         )
+    now = datetime.now(UTC)
+    if request.new_release is not None:
+        for finding in review_policy(request.policy, at=now):
+            if finding.release == request.new_release:
+                screen.note(finding.message)
     if screen.as_json:
         screen.result(
             {
@@ -59,7 +67,7 @@ def apply_change(screen: Screen, request: PolicyChangeRequest) -> None:
                 "written": not request.is_dry_run,
                 "comments_kept": not had_comments,
                 "did": request.did,
-                "policy": policy_json(request.policy, at=datetime.now(UTC)),
+                "policy": policy_json(request.policy, at=now),
             }
         )
     elif request.is_dry_run:

@@ -102,6 +102,14 @@ def test_a_new_policy_takes_every_option(folder: Path) -> None:
     assert value["policy"]["releases"][0]["label"] == policy.releases[0].label
 
 
+def test_what_is_risky_in_a_new_release_is_said(folder: Path) -> None:
+    done = ok(folder, "new", "--from-lock", "a.json", "--name", "2.0", "--to", "new.yaml")
+    assert done.err == ("enclavectl: release 2.0 does not pin PCR16: the image alone says which model\n")
+    pins = ("--model", "demo-lesion", "--instance-id", "i-0123456789abcdef0", "--name", "2.1")
+    done = ok(folder, "add", "p.yaml", "--from-lock", "b.json", *pins)
+    assert done.err == "enclavectl: release 2.1 pins PCR4, so it passes on one instance only\n"
+
+
 def test_a_policy_is_never_overwritten(folder: Path) -> None:
     assert "p.yaml: exists" in refused(
         folder, 2, "policy-exists", "new", "--from-lock", "a.json", "--to", "p.yaml"

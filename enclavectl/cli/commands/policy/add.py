@@ -56,5 +56,6 @@ def add(
         did=f"added release {made.name}",
         is_rewritten=edited.is_rewritten,
         is_dry_run=dry_run,
+        new_release=made.name,
     )
     apply_change(screen, request)

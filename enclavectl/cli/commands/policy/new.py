@@ -80,6 +80,7 @@ def new(
         did=f"new, with release {made.name}",
         is_rewritten=False,
         is_dry_run=dry_run,
+        new_release=made.name,
     )
     apply_change(screen, request)
 
