@@ -192,6 +192,24 @@ def policies(recorder: Recorder) -> None:
     recorder.keep_file("policy", "cat policy.yaml", (cli.base / "policy.yaml").read_text())
 
 
+def key_policies(recorder: Recorder) -> None:
+    """Record what the commands about key policies print: of a good one, a bad one, and a call."""
+    base = recorder.cli.base
+    pcrs = {f"PCR{index}": f"{0x10 + index:02x}" * 48 for index in (0, 1, 2, 16)}
+    (base / "model.lock.json").write_bytes(lock_of(pcrs).to_bytes())
+    life = ("--name", "1.0", "--expires", "2027-06-30", "--to", "sealed.yaml")
+    recorder.cli.ok("policy", "new", "--from-lock", "model.lock.json", *life)
+    admin, parent = "arn:aws:iam::111122223333:role/KeyAdmin", "arn:aws:iam::444455556666:role/Parent"
+    who = ("--admin", admin, "--parent", parent, "--context", "model=demo-lesion")
+    recorder.run("policy", "kms", "--policy", "sealed.yaml", *who)
+    statement = {"Sid": "Use", "Effect": "Allow", "Principal": {"AWS": parent}, "Action": "kms:Decrypt"}
+    bad = {"Version": "2012-10-17", "Statement": [{**statement, "Resource": "*"}]}
+    (base / "bad.json").write_text(json.dumps(bad))
+    recorder.run("policy", "kms-lint", "bad.json")
+    call = ("--principal", parent, "--context", "model=demo-lesion", "--at", "document")
+    recorder.run("policy", "kms-explain", "key-policy.json", "document.bin", *call)
+
+
 def hosts(recorder: Recorder) -> None:
     """Record what the commands about a host and the configuration print."""
     base = recorder.cli.base
@@ -237,6 +255,7 @@ def main() -> None:
         images(recorder)
         models(recorder)
         policies(recorder)
+        key_policies(recorder)
         hosts(recorder)
         if BASE_IMAGE:
             builds(recorder)

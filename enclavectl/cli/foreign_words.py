@@ -41,6 +41,8 @@ _MEANT: dict[tuple[str, ...], dict[str, tuple[str, ...]]] = {
         "diff": ("eif diff A B",),
         "extract": ("eif extract FILE",),
         "models": ("model show",),
+        "kms": ("policy kms", "policy kms-lint FILE"),
+        "key-policy": ("policy kms", "policy kms-lint FILE"),
         "classify": ("diagnose PICTURE",),
         "predict": ("diagnose PICTURE",),
         "infer": ("diagnose PICTURE",),
