@@ -67,8 +67,9 @@ ARROWS: dict[str, set[str]] = {
     "models": {"config.setting", "protocol.card", PAYLOAD},
     "artifacts": {"eif"},
     "protocol": {PAYLOAD},
-    "client": {"net", "attestation", "protocol"},
-    "results": {"client", "attestation", "protocol"},
+    "evidence": {"attestation", "protocol"},
+    "client": {"net", "attestation", "protocol", "evidence"},
+    "results": {"client", "attestation", "protocol", "evidence"},
     "targets": {"client", "backends", "config", "models", "attestation", "net"},
     # The client's half, for the round that the image being built serves; it stays out of the image.
     "image": {"eif", "nitro_cli", "models", "artifacts", "protocol", PAYLOAD},

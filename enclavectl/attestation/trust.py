@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from enclavectl.errors import UsageError
+from enclavectl.files import read_bounded
 from enclavectl.trust import Trust
 
 # SHA-256 of the DER of AWS's roots, one per partition; roots/README.md names their sources.
@@ -19,6 +21,8 @@ AWS_ROOTS = {
     "641a0321a3e244efe456463195d606317ed7cdcc3c1756e09893f3c68f79bb5b": "aws",
     "20bcd30a3e168ea03789e1c45912bc123c4de3c977b8a6e1c125c7929d668b3b": "aws-us-gov",
 }
+# A certificate in PEM has about 1 KiB; even chains with text stay below this.
+_MAX_ROOT_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,3 +101,13 @@ def aws_nitro_root() -> TrustRoot:
     """Return AWS's root G1 of the commercial partition, as packaged and pinned."""
     pem = (files("enclavectl.attestation") / "roots" / "aws-nitro-g1.pem").read_bytes()
     return TrustRoot.from_pem(pem, trust=Trust.NITRO, name="aws")
+
+
+def read_root(path: Path) -> TrustRoot:
+    """Read the root that an operator names by its PEM file.
+
+    Raises:
+        UsageError: the file cannot be read, or holds no certificate or several.
+    """
+    pem = read_bounded(path, _MAX_ROOT_BYTES, what="root certificate")
+    return TrustRoot.from_operator(pem, file=str(path))

@@ -49,6 +49,7 @@ COMMANDS: tuple[Row | GroupRow, ...] = (
     ),
     Row("send", "Use", "Hand pictures to a verified enclave; listen shows the answers.", "send:send"),
     Row("listen", "Use", "Receive and show the answers to pictures that were sent.", "listen:listen"),
+    Row("verify", "Use", "Judge an attestation document, an evidence file or a receipt.", "verify:verify"),
     Row("run", "Enclaves", "Start an enclave that stays until it is terminated.", "run:run"),
     Row("list", "Enclaves", "List the enclaves of this host.", "list:list_enclaves"),
     Row("describe", "Enclaves", "Show one enclave: state, measurements, addresses.", "describe:describe"),

@@ -1,0 +1,1 @@
+"""What one keeps of a verdict: evidence files, and the checklist that judges them."""
