@@ -69,7 +69,7 @@ ARROWS: dict[str, set[str]] = {
     "protocol": {PAYLOAD},
     "evidence": {"attestation", "protocol"},
     "client": {"net", "attestation", "protocol", "evidence"},
-    "results": {"client", "attestation", "protocol", "evidence"},
+    "results": {"client", "evidence", "attestation", "protocol"},
     "targets": {"client", "backends", "config", "models", "attestation", "net"},
     # The client's half, for the round that the image being built serves; it stays out of the image.
     "image": {"eif", "nitro_cli", "models", "artifacts", "protocol", PAYLOAD},
