@@ -79,7 +79,7 @@ class Recorder:
         checked(value)
         own = value.get("enclavectl") if "schema" not in value else value
         assert isinstance(own, dict)
-        name = str(own["schema"]).removeprefix("enclavectl.").removesuffix("/1")
+        name = str(own["schema"]).removeprefix("enclavectl.").partition("/")[0]
         for found, neutral in self.replacements.items():
             command = command.replace(found, neutral)
         self.examples[name] = Example(command=command, text=to_text(value, self.replacements))

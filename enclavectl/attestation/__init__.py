@@ -7,10 +7,12 @@ The room's rules: parsing is not verifying (``Claims`` stay inside). A missing v
 check. An empty policy cannot be made. ``recipe`` holds the only recipe.
 """
 
-from enclavectl.attestation.codes import AttestationCode
-from enclavectl.attestation.policy import Policy, Release
+from enclavectl.attestation.codes import AttestationCode, PolicyCode
+from enclavectl.attestation.explanation import Explanation, explain
+from enclavectl.attestation.policy import Policy
 from enclavectl.attestation.policy_file import parse_policy, render_policy
 from enclavectl.attestation.recipe import ChainSummary, Demands, Facts, Step, Taken, take_steps
+from enclavectl.attestation.release import ExpiryNote, LifeState, Release, Revocation
 from enclavectl.attestation.standing import Standing
 from enclavectl.attestation.trust import TrustRoot, aws_nitro_root
 from enclavectl.attestation.verify import (
@@ -26,9 +28,14 @@ __all__ = [
     "AttestationCode",
     "ChainSummary",
     "Demands",
+    "ExpiryNote",
+    "Explanation",
     "Facts",
+    "LifeState",
     "Policy",
+    "PolicyCode",
     "Release",
+    "Revocation",
     "Standing",
     "Step",
     "Taken",
@@ -37,6 +44,7 @@ __all__ = [
     "VerifiedDocument",
     "aws_nitro_root",
     "examine_archived",
+    "explain",
     "parse_policy",
     "render_policy",
     "take_steps",

@@ -67,6 +67,7 @@ class Facts(TypedDict):
     public_key: bytes | None
     trust: Trust
     release: str | None
+    release_expires: datetime | None
     root: str
     root_fingerprint: str
     chain: tuple[ChainSummary, ...]
@@ -134,7 +135,8 @@ def take_steps(document: bytes, demands: Demands) -> Iterator[Taken]:
     6.  The leaf is this enclave's and was valid at the document's time.
     7.  The document is neither from the future nor older than ``max_age``.
     8.  Debug mode is off, unless the policy allows it.
-    9.  Every register of one release matches, unless in debug mode.
+    9.  Every register of one release that is valid at the time of judgement matches, and nothing revokes
+        them; unless in debug mode.
     10. The nonce is the expected one.
     11. The user data is the expected value.
 
@@ -172,7 +174,7 @@ def take_steps(document: bytes, demands: Demands) -> Iterator[Taken]:
     yield _check_fresh(claims, demands, facts)
     # 8. Debug mode and 9. code
     yield _check_debug(claims, policy, facts)
-    facts, taken = _match_release(claims, policy, facts)
+    facts, taken = _match_release(claims, policy, at, facts)
     yield taken
     # 10. and 11. The session
     yield _check_equal(Step.NONCE, AttestationCode.NONCE, (demands.nonce, claims.nonce), facts)
@@ -192,6 +194,7 @@ def _facts(claims: Claims, chain: Chain, root: TrustRoot) -> Facts:
         "public_key": claims.public_key,
         "trust": Trust.DEBUG if claims.is_debug else root.trust,
         "release": None,
+        "release_expires": None,
         "root": root.name,
         "root_fingerprint": root.fingerprint,
         "chain": tuple(
@@ -249,16 +252,17 @@ def _check_debug(claims: Claims, policy: Policy | None, facts: Facts) -> Taken:
     return Taken(step=Step.DEBUG, seen=f"{seen}{allowed}", facts=facts)
 
 
-def _match_release(claims: Claims, policy: Policy | None, facts: Facts) -> tuple[Facts, Taken]:
+def _match_release(claims: Claims, policy: Policy | None, at: datetime, facts: Facts) -> tuple[Facts, Taken]:
     if policy is None:
         seen = "no policy says which code is the right one"
     elif claims.is_debug:
         seen = "nothing measures the code of a debug enclave"
     else:
-        release = policy.match_release(claims)
-        facts = {**facts, "release": release.name}
+        release = policy.match_release(claims, at=at)
+        facts = {**facts, "release": release.name, "release_expires": release.expires}
         registers = ", ".join(f"PCR{index}" for index in release.pcrs)
-        seen = f"release {release.name}: {registers} match"
+        end = "" if release.expires is None else f" until {release.expires:{TIME}}"
+        seen = f"release {release.name}: {registers} match; valid at {at:{TIME}}{end}"
         return facts, Taken(step=Step.RELEASE, seen=seen, facts=facts)
     return facts, Taken(step=Step.RELEASE, seen=seen, was_checked=False, facts=facts)
 

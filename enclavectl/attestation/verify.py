@@ -33,6 +33,7 @@ class _Attested:
     public_key: bytes | None
     trust: Trust
     release: str | None
+    release_expires: datetime | None
     root: str
     root_fingerprint: str
     chain: tuple[ChainSummary, ...]

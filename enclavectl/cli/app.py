@@ -101,6 +101,45 @@ COMMANDS: tuple[Row | GroupRow, ...] = (
             Row("fetch", _BELOW, "Download the tutorial's published model.", "model:fetch"),
         ),
     ),
+    GroupRow(
+        "policy",
+        "Images",
+        "Say which images count, for how long, and which no more.",
+        "A policy is what a client demands of an enclave before it sends anything: whole releases, each"
+        " with a life, and a list of revoked ones.",
+        (
+            Row("new", _BELOW, "Write a policy with one release.", "policy.new:new"),
+            Row("add", _BELOW, "Add a release to a policy, beside those that are there.", "policy.add:add"),
+            Row(
+                "retire", _BELOW, "End the life of a release, now or at a later time.", "policy.retire:retire"
+            ),
+            Row(
+                "revoke",
+                _BELOW,
+                "Refuse a release at any time, whatever else the policy says.",
+                "policy.revoke:revoke",
+            ),
+            Row(
+                "show",
+                _BELOW,
+                "Print what a policy accepts: releases, lives, revocations.",
+                "policy.show:show",
+            ),
+            Row(
+                "check",
+                _BELOW,
+                "Check that a policy can be used, and say what is worth knowing of it.",
+                "policy.check:check",
+            ),
+            Row(
+                "explain",
+                _BELOW,
+                "Say why a policy accepts a document's registers, or why not.",
+                "policy.explain:explain",
+            ),
+            Row("diff", _BELOW, "Say what differs between two policies.", "policy.diff:diff"),
+        ),
+    ),
     Row("setup", "Host", "Prepare this instance for enclaves, step by step.", "setup:setup"),
     Row("doctor", "Host", "Check this host, and say how to fix what is wrong.", "doctor:doctor"),
     Row("plan", "Host", "Say whether an enclave fits on this host.", "plan:plan"),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from enclavectl.backends.base import Backend
 from enclavectl.cli.answer_view import AnswerDrawing, draw_evidence
+from enclavectl.cli.expiry import note_expiry
 from enclavectl.cli.invocation import Invocation
 from enclavectl.cli.screen import Screen, error_value
 from enclavectl.cli.signals import holding_interrupts_back
@@ -94,6 +95,7 @@ class _Sessions:
         """Connect and verify."""
         client = self._stack.enter_context(open_session(target, self._screen, timeout_s=self._timeout_s))
         self.enclaves.append(client.enclave)
+        note_expiry(self._screen, client.enclave.document)
         if target.running is not None and (warning := target.running.warning()) is not None:
             self._screen.note(warning)
         return client

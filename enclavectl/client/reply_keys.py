@@ -138,6 +138,7 @@ class PendingStore:
 def _standing_json(standing: Standing) -> dict[str, object]:
     return {
         "module_id": standing.module_id,
+        "timestamp": standing.timestamp.isoformat(),
         "trust": str(standing.trust),
         "release": standing.release,
         "root": standing.root,
@@ -151,6 +152,7 @@ def _parse_standing(value: JsonObject) -> Standing:
     try:
         return Standing(
             module_id=value.string("module_id"),
+            timestamp=value.time("timestamp"),
             trust=Trust(value.string("trust")),
             release=value.optional_string("release"),
             root=value.string("root"),

@@ -163,11 +163,13 @@ class Diagnosis:
 
 
 def _evidence(document: VerifiedDocument) -> dict[str, object]:
+    expires = document.release_expires
     return {
         "verified": True,
         "module_id": document.module_id,
         "timestamp": document.timestamp.isoformat(timespec="milliseconds"),
         "release": document.release,
+        "release_expires": None if expires is None else expires.isoformat(),
         "root": document.root,
         "pcrs": {str(index): value.hex() for index, value in document.pcrs.items()},
         "nonce": None if document.nonce is None else document.nonce.hex(),

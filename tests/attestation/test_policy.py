@@ -14,7 +14,7 @@ NITRO = frozenset({Trust.NITRO})
 HEX = {index: value.hex() for index, value in PCRS.items()}
 TEXT = f"""\
 # What the hospital reviewed on 4 May.
-schema: enclavectl.policy/1
+schema: enclavectl.policy/2
 accept: [nitro]
 max_age_s: 60
 releases:
@@ -115,7 +115,9 @@ def test_the_largest_policy_is_within_the_bound_of_values() -> None:
 
 REFUSED = {
     "accept: [nitro]\n": "policy.yaml:1: missing key schema",
-    TEXT.replace("policy/1", "policy/2"): "policy.yaml:2: schema: expected enclavectl.policy/1",
+    TEXT.replace(
+        "policy/2", "policy/1"
+    ): "policy.yaml:2: schema: expected enclavectl.policy/2, found enclavectl.policy/1",
     TEXT.replace("releases:", "release:"): "policy.yaml:5: unknown key 'release'",
     TEXT.replace("PCR8", "PCR32"): "policy.yaml:11: unknown key 'PCR32'",
     TEXT.replace("PCR8", "8"): "policy.yaml:11: unknown key '8'",
@@ -148,7 +150,7 @@ REFUSED = {
     "a: b: c": "policy.yaml:1: mapping values are not allowed",
     "\0": "policy.yaml:1: cannot be read as YAML",
     "--- a\n--- b\n": "policy.yaml:2: expected a single document",
-    "#" * 300_000: "expected at most 262144 bytes",
+    "#" * 1_100_000: "expected at most 1048576 bytes",
 }
 
 

@@ -6,6 +6,7 @@ import stat
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ WAITING = Waiting(
     notice="Not a diagnosis.",
     standing=Standing(
         module_id="i-0-enc1",
+        timestamp=datetime(2026, 5, 4, 12, 0, 0, 123000, tzinfo=UTC),
         trust=Trust.DEBUG,
         release=None,
         root="test root",
@@ -34,6 +36,7 @@ WAITING = Waiting(
 )
 STANDING: dict[str, object] = {
     "module_id": "i-0-enc1",
+    "timestamp": "2026-05-04T12:00:00.123+00:00",
     "trust": "debug",
     "release": None,
     "root": "test root",

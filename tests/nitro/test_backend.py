@@ -355,7 +355,7 @@ def test_a_launch_that_fails_leaves_nothing_but_a_memory(cli: NitroCli) -> None:
 def test_a_production_host_refuses_debug_mode(cli: NitroCli, tmp_path: Path) -> None:
     env = {"ENCLAVECTL_PROFILE": "production"}
     policy = tmp_path / "p.yaml"
-    policy.write_text("schema: enclavectl.policy/1\naccept: [simulated]\nunsafe_allow_debug: true\n")
+    policy.write_text("schema: enclavectl.policy/2\naccept: [simulated]\nunsafe_allow_debug: true\n")
     for arguments in (
         ("run", str(cli.fake.eif), "--debug"),
         ("diagnose", str(sample("nv")), "--unsafe-allow-debug"),

@@ -36,16 +36,19 @@ PRIVATE = {
     "pending": "a reply key that waits in the state folder; it is a secret",
     "protocol-vectors": "test data for other implementations; tests/vectors/README.md describes it",
 }
-_LITERAL = re.compile(r'"enclavectl\.([a-z-]+)/1"')
+_LITERAL = re.compile(r'"enclavectl\.([a-z-]+)/([0-9]+)"')
 
 
-def literals() -> set[str]:
+def literals() -> dict[str, str]:
+    """Each form that the code names, with its version."""
     sources = (path for folder in ("enclavectl", "tools") for path in (ROOT / folder).rglob("*.py"))
-    return {name for path in sources for name in _LITERAL.findall(path.read_text())}
+    found = {one for path in sources for one in _LITERAL.findall(path.read_text())}
+    assert len(found) == len(dict(found)), "a form has one version"
+    return dict(found)
 
 
 def test_every_form_in_the_code_has_a_schema_or_is_private() -> None:
-    assert literals() == {*schema_names(), *PRIVATE} - {CONFIG_FILE}
+    assert literals().keys() == {*schema_names(), *PRIVATE} - {CONFIG_FILE}
     assert not PRIVATE.keys() & set(schema_names())
 
 

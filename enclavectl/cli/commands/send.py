@@ -12,6 +12,7 @@ from enclavectl.attestation import Standing
 from enclavectl.backends.base import Backend
 from enclavectl.backends.registry import choose_backend
 from enclavectl.cli import options
+from enclavectl.cli.expiry import note_expiry
 from enclavectl.cli.invocation import begin, refuse_together
 from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.picture_arguments import collect_pictures
@@ -67,6 +68,7 @@ def send(
     pictures = read_pictures(found.names, sys.stdin.buffer.read)
     with Client.connect(target.address, target.expectation, timeout_s=settings.diagnose.timeout_s) as client:
         trust = str(client.enclave.document.trust)
+        note_expiry(screen, client.enclave.document)
         for name, picture in zip(found.names, pictures, strict=True):
             try:
                 handed_in = _hand_in(client, store, picture, settings.diagnose.timeout_s)
