@@ -11,7 +11,7 @@ from enclavectl.cli.screen import Screen
 from enclavectl.errors import visible
 from enclavectl.evidence.verification import Check, Verification
 from enclavectl.results.evidence_wording import claims_of
-from enclavectl.results.judgement import summary_lines, verdict, verification_json
+from enclavectl.results.judgement import answers_of, summary_lines, verdict, verification_json
 
 # Of a document that was kept, this is what one expects: not a wrong clock.
 _OLD = {AttestationCode.CHAIN_EXPIRED, AttestationCode.TOO_OLD}
@@ -49,6 +49,10 @@ def draw_verification(verification: Verification, name: str) -> None:
     """Draw the verification as plain lines; without Rich, whose import takes longer than the judgement."""
     lines = [f"{verdict(verification)}  {visible(name)}"]
     lines += _aligned(summary_lines(verification))
+    for answer in answers_of(verification):
+        about = "" if answer.picture_sha256 is None else f" for the picture {answer.picture_sha256}"
+        lines += ["", f"answer of {visible(answer.model_id)}{about}"]
+        lines += [f"  {code:<8} {share:6.1%}  {visible(name)}" for code, name, share in answer.shares]
     lines += ["", "checklist", *map(_check_line, verification.checks)]
     proves, does_not = claims_of(verification)
     if proves:

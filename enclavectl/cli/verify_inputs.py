@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Literal
 
 from enclavectl.attestation import Policy, Release, Trust, aws_nitro_root, parse_policy
-from enclavectl.attestation.policy_file import MAX_POLICY_BYTES
 from enclavectl.attestation.trust import read_root
 from enclavectl.attestation.verify import MIN_NONCE_BYTES
+from enclavectl.cli.policy_arguments import read_policy_text
 from enclavectl.errors import UsageError
 from enclavectl.evidence.file import MAX_EVIDENCE_FILE_BYTES, EvidenceError
 from enclavectl.evidence.reading import Subject, read_receipts, read_subject
@@ -123,8 +123,7 @@ def _nonce(text: str | None) -> bytes | Literal[Waiver.NO_NONCE]:
 
 def _policy(choice: PolicyChoice, subject: Subject) -> Policy | Literal[Waiver.NO_POLICY] | None:
     if choice.policy is not None:
-        text = read_bounded(choice.policy, MAX_POLICY_BYTES, what="policy").decode(errors="replace")
-        return parse_policy(text, source=str(choice.policy))
+        return parse_policy(read_policy_text(choice.policy), source=str(choice.policy))
     if choice.lock is not None:
         return policy_of_lock(choice.lock)
     if choice.is_the_provers:

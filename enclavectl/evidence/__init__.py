@@ -11,6 +11,7 @@ document that ``enclavectl.attestation`` has judged, and from nowhere else.
 
 from enclavectl.evidence.air import Receipt, parse_receipt
 from enclavectl.evidence.codes import ReceiptCode, ReceiptError
+from enclavectl.evidence.examination import examine
 from enclavectl.evidence.file import (
     EvidenceCode,
     EvidenceError,
@@ -29,12 +30,13 @@ from enclavectl.evidence.statements import (
     parse_request_statement,
     request_statement,
 )
-from enclavectl.evidence.verification import Case, Check, Verification, Waiver, examine
+from enclavectl.evidence.verification import Case, Check, CheckedReceipt, Verification, Waiver
 
 __all__ = [
     "AnswerStatement",
     "Case",
     "Check",
+    "CheckedReceipt",
     "EvidenceCode",
     "EvidenceError",
     "EvidenceFile",

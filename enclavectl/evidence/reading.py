@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import re
 from dataclasses import dataclass
 
+from enclavectl.attestation.spelling import decode_document
 from enclavectl.errors import UsageError
 from enclavectl.evidence.file import (
     MAX_RECEIPTS,
@@ -21,9 +19,7 @@ from enclavectl.evidence.file import (
 
 # The first bytes of every signed receipt: the tag, an array of four, and the one protected header.
 RECEIPT_MAGIC = bytes.fromhex("d28446a2012703183d")
-_HEX = re.compile(rb"(?:[0-9A-Fa-f]{2})+")
 _SPACE = b" \t\r\n"
-_TEXT = frozenset((*range(0x20, 0x7F), *_SPACE))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,11 +44,9 @@ def read_subject(data: bytes, *, name: str) -> Subject:
         raise UsageError(f"{name}: expected a document, an evidence file or a receipt, found nothing")
     if data.startswith(RECEIPT_MAGIC):
         return Subject(receipts=(KeptReceipt(receipt=data),))
-    if not _TEXT.issuperset(data) and data.lstrip(_SPACE)[:1] != b"{":
-        return Subject(document=data)
     text = data.strip(_SPACE)
     if not text.startswith(b"{"):
-        return Subject(document=_decode_text(text, name))
+        return Subject(document=_document(data, name))
     first_line = text.partition(b"\n")[0]
     if f'"{RECEIPT_SCHEMA}"'.encode() in first_line:
         return Subject(receipts=_receipts(text))
@@ -79,19 +73,9 @@ def _receipts(text: bytes) -> tuple[KeptReceipt, ...]:
     return tuple(parse_receipt_line(line) for line in lines)
 
 
-def _decode_text(text: bytes, name: str) -> bytes:
-    """Decode hex or base64, in lines of any length."""
-    joined = b"".join(line.strip() for line in text.splitlines())
-    if _HEX.fullmatch(joined):
-        return bytes.fromhex(joined.decode("ascii"))
+def _document(data: bytes, name: str) -> bytes:
     try:
-        data = base64.b64decode(joined, validate=True)
-    except (binascii.Error, ValueError):
-        data = b""
-    # One spelling only: bits that decoding drops would otherwise be free to change.
-    if base64.b64encode(data) != joined:
-        raise EvidenceError(
-            EvidenceCode.ENCODING,
-            f"{name}: expected a document in binary, hex or base64, found text that is none of these",
-        )
-    return data
+        return decode_document(data, name=name)
+    except UsageError as exc:
+        # Something is there, and it is refused: that is a verdict on evidence, not a wrong command line.
+        raise EvidenceError(EvidenceCode.ENCODING, exc.message) from exc

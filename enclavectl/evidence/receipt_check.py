@@ -35,11 +35,14 @@ CLOCK_SKEW = timedelta(minutes=2)
 _Document = VerifiedDocument | ArchivedDocument
 
 
-def check_receipt(receipt: Receipt, *, document: _Document, document_bytes: bytes, key_config: bytes) -> None:
+def check_receipt(
+    receipt: Receipt, *, document: _Document, document_bytes: bytes, key_config: bytes | None
+) -> None:
     """Check that the document vouches for the receipt's key, and that both speak of one session.
 
-    ``document_bytes`` are those of ``document``, and ``key_config`` is what its user data commits to. The
-    steps are these, after ``parse_receipt`` and after the document was judged:
+    ``document_bytes`` are those of ``document``, and ``key_config`` is what its user data commits to; None
+    for a verifier that has the bare document only: then half of step 4, and step 5, are not checked.
+    The steps are these, after ``parse_receipt`` and after the document was judged:
 
     1. The receipt names this document, byte for byte.
     2. The document's public key signed the receipt.
@@ -66,7 +69,8 @@ def check_receipt(receipt: Receipt, *, document: _Document, document_bytes: byte
     # 4. Session
     _check_session(receipt, document, key_config)
     # 5. Model
-    _check_model(receipt, document, key_config)
+    if key_config is not None:
+        _check_model(receipt, document, key_config)
     # 6. Time
     _check_time(receipt, document)
     # 7. Mode
@@ -143,12 +147,12 @@ def _check_registers(receipt: Receipt, document: _Document) -> None:
             )
 
 
-def _check_session(receipt: Receipt, document: _Document, key_config: bytes) -> None:
+def _check_session(receipt: Receipt, document: _Document, key_config: bytes | None) -> None:
     if receipt.eat_nonce is None or receipt.eat_nonce != document.nonce:
         raise ReceiptError(
             ReceiptCode.RECEIPT_NONCE, "eat_nonce: expected the document's nonce, found another or none"
         )
-    if key_config_digest(key_config) != document.user_data:
+    if key_config is not None and key_config_digest(key_config) != document.user_data:
         raise ReceiptError(
             ReceiptCode.RECEIPT_KEY_CONFIG,
             "key configuration: expected the one that the document's user data commits to, found another",

@@ -12,40 +12,20 @@ with a ``Waiver``: there is no default that leaves a step out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 from typing import Literal
 
-from enclavectl.attestation import (
-    ArchivedDocument,
-    AttestationCode,
-    Demands,
-    Facts,
-    Policy,
-    Release,
-    TrustRoot,
-)
-from enclavectl.attestation.chain import TIME
-from enclavectl.attestation.codes import refused
-from enclavectl.attestation.recipe import Step, take_steps
+from enclavectl.attestation import Demands, Facts, Policy, Release, Step, TrustRoot
 from enclavectl.errors import AttestationError
-from enclavectl.evidence.file import EvidenceCode, EvidenceError, EvidenceFile, KeptReceipt
-from enclavectl.protocol.answers import ContentError
-from enclavectl.protocol.key_config import (
-    MODEL_PCR,
-    KeyConfig,
-    ModelCard,
-    key_config_digest,
-    model_register,
-    parse_key_config,
-)
+from enclavectl.evidence.air import Receipt
+from enclavectl.evidence.file import EvidenceFile, KeptReceipt
+from enclavectl.evidence.statements import RequestStatement
+from enclavectl.protocol.answers import Outcome
+from enclavectl.protocol.key_config import MODEL_PCR, ModelCard, key_config_digest
 
 NOT_REACHED = "not reached"
-# A document is made between the challenge and the end of the client's wait (a minute for an enclave that
-# boots); two clocks may differ by ten minutes at most (attestation.policy.CLOCK_SKEW_LIMIT).
-_SESSION_WINDOW = timedelta(minutes=15)
 
 
 class Waiver(Enum):
@@ -98,6 +78,15 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedReceipt:
+    """A receipt that fits its document, with what its statements say where they were kept."""
+
+    receipt: Receipt
+    asked: RequestStatement | None
+    outcome: Outcome | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
     """The result of a judgement: verified if there is no ``error``.
 
@@ -109,6 +98,7 @@ class Verification:
     case: Case | None = None
     facts: Facts | None = None
     card: ModelCard | None = None
+    receipts: tuple[CheckedReceipt, ...] = ()
 
     @property
     def verified(self) -> bool:
@@ -165,121 +155,3 @@ def unreadable(error: AttestationError) -> Verification:
     """Return the verification of a file that cannot be read: not one step of the recipe was reached."""
     later = tuple(Check(id=step.value, ok=None, seen=NOT_REACHED) for step in Step)
     return Verification(checks=(Check(id="file", ok=False, seen=error.message), *later), error=error)
-
-
-def examine(case: Case) -> Verification:
-    """Take every step of the case until one fails, and keep what each saw.
-
-    Raises:
-        UsageError: ``case.at`` has no time zone.
-    """
-    examination = _Examination(case)
-    planned = _plan(case)
-    checks: list[Check] = []
-    error: AttestationError | None = None
-    try:
-        for check in examination.steps():
-            checks.append(check)  # noqa: PERF402 - the list must be there when the next step raises
-    except AttestationError as refusal:
-        error = refusal
-        checks.append(Check(id=planned[len(checks)], ok=False, seen=refusal.message))
-        checks += [Check(id=name, ok=None, seen=NOT_REACHED) for name in planned[len(checks) :]]
-    return Verification(
-        checks=tuple(checks), error=error, case=case, facts=examination.facts, card=examination.card
-    )
-
-
-def _plan(case: Case) -> list[str]:
-    """Return the ids of the case's steps, in their order."""
-    plan = [step.value for step in Step]
-    if case.evidence is not None:
-        plan = ["file", *plan, "session", "model"]
-    if case.policy is None:
-        plan.append("policy")
-    return plan
-
-
-@dataclass(slots=True)
-class _Examination:
-    """One judgement under way."""
-
-    case: Case
-    facts: Facts | None = None
-    card: ModelCard | None = None
-    _document: ArchivedDocument | None = field(default=None, init=False)
-
-    def steps(self) -> Iterator[Check]:
-        """Yield each step of ``_plan`` after it passed.
-
-        Raises:
-            AttestationError: the step after the last one yielded failed.
-        """
-        evidence = self.case.evidence
-        if evidence is not None:
-            yield _check_file(evidence, self.case.root)
-        for taken in take_steps(self.case.document, self.case.demands):
-            self.facts = taken.facts
-            yield Check(id=taken.step.value, ok=True if taken.was_checked else None, seen=taken.seen)
-        if self.facts is None:
-            raise AssertionError("the recipe ended without facts")
-        if evidence is not None:
-            yield _check_session(evidence, self.facts)
-            self.card = _read_key_config(evidence).card
-            yield _check_model(self.card, self.facts)
-        if self.case.policy is None:
-            raise EvidenceError(
-                EvidenceCode.NO_POLICY,
-                "not judged: no policy says which code is the right one, so this may be anybody's enclave",
-            )
-
-
-def _check_file(evidence: EvidenceFile, root: TrustRoot) -> Check:
-    """Check that the file speaks of the root that the document is held to."""
-    if evidence.root.sha256 != root.fingerprint:
-        raise EvidenceError(
-            EvidenceCode.ROOT,
-            f"root: expected {root.name} (SHA-256 {root.fingerprint[:16]}...), "
-            f"found a session under {evidence.root.name} ({evidence.root.sha256[:16]}...)",
-        )
-    return Check(id="file", ok=True, seen=f"evidence file of {evidence.tool}; its content has its hash")
-
-
-def _check_session(evidence: EvidenceFile, facts: Facts) -> Check:
-    """Check what the file says of its session against what the document says."""
-    if evidence.nonce != facts["nonce"]:
-        raise refused(AttestationCode.NONCE, "nonce: the file's is not the document's")
-    apart = facts["timestamp"] - evidence.requested_at
-    if abs(apart) > _SESSION_WINDOW:
-        raise EvidenceError(
-            EvidenceCode.TIME,
-            f"requested_at: expected a time within {_SESSION_WINDOW} of the document's "
-            f"{facts['timestamp']:{TIME}}, found {evidence.requested_at:{TIME}}",
-        )
-    seen = f"asked at {evidence.requested_at:{TIME}} by the client's clock, with the document's nonce"
-    return Check(id="session", ok=True, seen=seen)
-
-
-def _read_key_config(evidence: EvidenceFile) -> KeyConfig:
-    try:
-        return parse_key_config(evidence.key_config)
-    except ContentError as exc:
-        raise EvidenceError(
-            EvidenceCode.KEY_CONFIG, f"key configuration: attested, but not of protocol version 1 ({exc})"
-        ) from exc
-
-
-def _check_model(card: ModelCard, facts: Facts) -> Check:
-    """Check the attested card against the register that the enclave extended with it, where it has one."""
-    shown = f"{card.model_id}, SHA-256 {card.sha256[:16]}..."
-    register = facts["pcrs"].get(MODEL_PCR)
-    if register is None or not any(register):
-        seen = f"{shown}, as the attested card says; PCR{MODEL_PCR} measures no model"
-        return Check(id="model", ok=None, seen=seen)
-    expected = model_register(card.to_json())
-    if register != expected:
-        raise EvidenceError(
-            EvidenceCode.MODEL_REGISTER,
-            f"PCR{MODEL_PCR}: expected {expected.hex()[:16]}... of the attested card, "
-            f"found {register.hex()[:16]}...",
-        )
-    return Check(id="model", ok=True, seen=f"{shown}; PCR{MODEL_PCR} measures this card")

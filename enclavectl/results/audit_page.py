@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
+from enclavectl.attestation.chain import TIME
 from enclavectl.evidence.verification import Check, Verification
 from enclavectl.files import write_atomic
 from enclavectl.results.evidence_wording import claims_of
 from enclavectl.results.html import render_claims, render_fact, render_frame
-from enclavectl.results.judgement import summary_lines, verdict
+from enclavectl.results.judgement import Answered, answers_of, summary_lines, verdict
 from enclavectl.results.markup import text
 from enclavectl.results.wording import TrustWords
 from enclavectl.trust import Trust
@@ -36,6 +37,7 @@ def render_audit_page(verification: Verification, *, name: str) -> str:
         _TITLE,
         f'<div>\n<h1>{_TITLE}</h1>\n<p class="quiet">File <bdi>{text(name)}</bdi></p>\n</div>',
         _facts("In short", summary_lines(verification)),
+        *map(_answer, answers_of(verification)),
         render_claims(proven or ["Nothing."], not_proven),
         _checklist(verification.checks),
         _document(verification),
@@ -78,6 +80,14 @@ def _checklist(checks: Sequence[Check]) -> str:
 <tbody>
 {rows}
 </tbody></table></section>"""
+
+
+def _answer(answer: Answered) -> str:
+    pairs = [(f"{name} ({code})", f"{share:.1%}") for code, name, share in answer.shares]
+    about = [("Model", answer.model_id), ("Signed", f"{answer.signed:{TIME}}")]
+    if answer.picture_sha256 is not None:
+        about.append(("Picture SHA-256", answer.picture_sha256))
+    return _facts("The answer", [*about, *pairs])
 
 
 def _document(verification: Verification) -> str:

@@ -21,6 +21,7 @@ _OLD_KEY = (
     "That nobody signed later for that time: whoever holds the key of an expired certificate can do so."
 )
 _GOOD_CODE = "That the measured code is good. Reading and building it says what it does."
+_ONLY_RECEIPT = "That it is the only receipt for this picture, who asked, or that nothing else was kept."
 _NOT_MEDICINE = "That an answer is right. Evidence is about which program ran, not about medicine."
 
 
@@ -44,6 +45,13 @@ def _proven(verification: Verification) -> list[str]:
         )
     if verification.is_model_pinned:
         proven.append("It ran the model of that release: PCR16 measures the model's card.")
+    for one in verification.receipts:
+        about = "a picture" if one.asked is None else f"the picture {one.asked.picture_sha256.hex()[:16]}..."
+        answer = "an answer" if one.outcome is None else "the answer above"
+        proven.append(
+            f"A key of that enclave signed that {one.receipt.model_id} gave {answer} for {about} at "
+            f"{one.receipt.issued_at:{TIME}} by its clock."
+        )
     if verification.is_fresh:
         proven.append("It is no recording: the document answers the nonce that you drew.")
     return proven
@@ -60,4 +68,6 @@ def _not_proven(verification: Verification) -> list[str]:
         missing.append(_ANY_CODE)
     if not verification.is_fresh:
         missing += [_RECORDING, _OLD_KEY]
+    if verification.receipts:
+        missing.append(_ONLY_RECEIPT)
     return [*missing, _GOOD_CODE, _NOT_MEDICINE]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 
 from enclavectl.attestation import Policy
 from enclavectl.attestation.chain import TIME
+from enclavectl.attestation.times import render_time
 from enclavectl.evidence.file import EvidenceCode
-from enclavectl.evidence.verification import Verification, Waiver
+from enclavectl.evidence.verification import CheckedReceipt, Verification, Waiver
+from enclavectl.protocol.answers import PARTS_PER_BILLION
 from enclavectl.protocol.key_config import MODEL_PCR
 from enclavectl.trust import Trust
 
@@ -55,6 +59,8 @@ def verification_json(verification: Verification) -> dict[str, object]:
             "id": None if card is None else card.model_id,
             "sha256": None if card is None else card.sha256,
         },
+        "receipts": [_receipt_json(one) for one in verification.receipts],
+        "answers": [one.to_json() for one in answers_of(verification)],
         "checks": [{"id": one.id, "ok": one.ok, "seen": one.seen} for one in verification.checks],
         "error": None if error is None else {"code": error.code, "message": error.message},
     }
@@ -89,7 +95,10 @@ def _time(verification: Verification) -> str:
 def _release(verification: Verification) -> str:
     release, judged_at, facts = verification.release, verification.judged_at, verification.facts
     if release is not None and judged_at is not None:
-        return f"{release.name}, valid at {judged_at:{TIME}}"
+        start = "" if release.not_before is None else f" from {render_time(release.not_before)}"
+        end = "" if release.expires is None else f" until {render_time(release.expires)}"
+        life = f" (valid{start}{end})" if start or end else ""
+        return f"{release.name}, valid at {judged_at:{TIME}}{life}"
     policy = None if verification.case is None else verification.case.policy
     if not isinstance(policy, Policy):
         return "none: without a policy any code passes"
@@ -114,8 +123,70 @@ def _model(verification: Verification) -> str:
 
 
 def _receipt(verification: Verification) -> str:
-    del verification
-    return "none"
+    count, checked = (
+        0 if verification.case is None else len(verification.case.receipts),
+        verification.receipts,
+    )
+    if not count:
+        return "none"
+    if len(checked) < count:
+        return f"{count - len(checked)} of {count} were refused or not reached"
+    told = [one for one in checked if one.outcome is not None]
+    what = "a signed receipt" if count == 1 else f"{count} signed receipts"
+    mode = "" if all(one.receipt.security_mode == "production" for one in checked) else "; mode evaluation"
+    return f"{what} of {checked[0].receipt.model_id}; {len(told)} with the answer{mode}"
+
+
+def answers_of(verification: Verification) -> list[Answered]:
+    """Return the answers that receipts were kept with, the most probable label first."""
+    names = {} if verification.card is None else {one.code: one.name for one in verification.card.labels}
+    found = []
+    for one in verification.receipts:
+        if one.outcome is None or one.outcome.probabilities_ppb is None:
+            continue
+        ranked = sorted(one.outcome.probabilities_ppb.items(), key=lambda item: -item[1])
+        shares = tuple((code, names.get(code, code), parts / PARTS_PER_BILLION) for code, parts in ranked)
+        found.append(
+            Answered(
+                model_id=one.receipt.model_id,
+                signed=one.receipt.issued_at,
+                picture_sha256=None if one.asked is None else one.asked.picture_sha256.hex(),
+                shares=tuple(
+                    (code, names.get(code, code), parts / PARTS_PER_BILLION) for code, parts in ranked
+                ),
+            )
+        )
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """An answer that a receipt vouches for. ``shares`` are code, name and probability of each label."""
+
+    model_id: str
+    signed: datetime
+    picture_sha256: str | None
+    shares: tuple[tuple[str, str, float], ...]
+
+    def to_json(self) -> dict[str, object]:
+        """Return an element of ``answers``."""
+        return {
+            "model": self.model_id,
+            "signed": _iso(self.signed),
+            "picture_sha256": self.picture_sha256,
+            "probabilities": {code: share for code, _, share in self.shares},
+        }
+
+
+def _receipt_json(checked: CheckedReceipt) -> dict[str, object]:
+    receipt = checked.receipt
+    return {
+        "sha256": sha256(receipt.raw).hexdigest(),
+        "sequence_number": receipt.sequence_number,
+        "signed": _iso(receipt.issued_at),
+        "model": receipt.model_id,
+        "mode": str(receipt.security_mode),
+    }
 
 
 def _iso(time: datetime) -> str:

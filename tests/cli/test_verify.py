@@ -106,10 +106,10 @@ def test_the_time_is_now_unless_it_is_said(desk: Desk) -> None:
         (["document.bin", "--lock", "policy.yaml"], 2, "expected a lock"),
         (["document.bin", "--report", "policy.yaml"], 2, "--report"),
         (["document.bin", "--report", "gone/report.html"], 2, "--report"),
-        (["text"], 4, "none of these"),
+        (["text"], 4, "expected an attestation document in binary, hex or base64"),
         (["cut.json"], 4, "evidence file"),
         (["bare.json"], 4, "evidence file"),
-        (["policy.yaml"], 4, "none of these"),
+        (["policy.yaml"], 4, "expected an attestation document in binary, hex or base64"),
         (["evidence.json", "--nonce", "00" * 32], 4, "nonce"),
     ],
 )
@@ -120,7 +120,7 @@ def test_bad_input_gets_a_sentence_and_leaves_nothing(
         "empty": b"",
         "huge": bytes(1 << 20) + b"1",
         "receipt.air": bytes.fromhex("d28446a2012703183d") + bytes(80),
-        "text": b"not a document",
+        "text": b"not a document!",
         "cut.json": (desk.folder / "evidence.json").read_bytes()[:-200],
         "bare.json": b"{}",
     }

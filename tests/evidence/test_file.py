@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from enclavectl.errors import AttestationError, UsageError
+from enclavectl.evidence.examination import examine
 from enclavectl.evidence.file import (
     MAX_EVIDENCE_FILE_BYTES,
     EvidenceCode,
@@ -21,7 +22,6 @@ from enclavectl.evidence.file import (
     receipt_line,
 )
 from enclavectl.evidence.reading import RECEIPT_MAGIC, read_receipts, read_subject
-from enclavectl.evidence.verification import examine
 from tests.evidence.sessions import archived_case, base64_of, edited, session_evidence
 from tests.forge import EnclaveForge
 from tests.schemas.validation import checked

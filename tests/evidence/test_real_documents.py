@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from enclavectl.attestation import AttestationCode, Policy, Release, Trust, aws_nitro_root
 from enclavectl.attestation.cose import parse_cose
 from enclavectl.attestation.document import parse_claims
+from enclavectl.evidence.examination import examine
 from enclavectl.evidence.reading import read_subject
-from enclavectl.evidence.verification import Case, Waiver, examine
+from enclavectl.evidence.verification import Case, Waiver
 from enclavectl.results.judgement import summary_lines
 from tests.attestation.test_archived import INVALID, VECTORS, documents, needs_vectors
 

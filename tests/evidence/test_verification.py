@@ -13,8 +13,9 @@ from enclave_payload.contents import SALT_BYTES, encode_key_config, key_config_d
 from enclave_payload.seal import generate_keys
 from enclavectl.attestation import AttestationCode, Release, Step
 from enclavectl.errors import AttestationError
+from enclavectl.evidence.examination import examine
 from enclavectl.evidence.file import EvidenceCode, EvidenceError, EvidenceFile, RootName, parse_evidence_file
-from enclavectl.evidence.verification import Case, Verification, Waiver, examine, unreadable
+from enclavectl.evidence.verification import Case, Verification, Waiver, unreadable
 from enclavectl.protocol.key_config import MODEL_PCR, model_register
 from enclavectl.results.audit_page import render_audit_page
 from enclavectl.results.evidence_wording import claims_of

@@ -125,7 +125,8 @@ def verify(
     # Imported here: the parser of the command line needs none of it.
     from enclavectl.cli.judgement_view import show_verification  # noqa: PLC0415 - see above
     from enclavectl.cli.verify_inputs import CaseFiles, PolicyChoice, read_case  # noqa: PLC0415 - see above
-    from enclavectl.evidence.verification import examine, unreadable  # noqa: PLC0415 - see above
+    from enclavectl.evidence.examination import examine  # noqa: PLC0415 - see above
+    from enclavectl.evidence.verification import unreadable  # noqa: PLC0415 - see above
 
     screen = screen_for(output)
     refuse_together(
