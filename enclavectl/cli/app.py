@@ -49,6 +49,7 @@ COMMANDS: tuple[Row | GroupRow, ...] = (
     ),
     Row("send", "Use", "Hand pictures to a verified enclave; listen shows the answers.", "send:send"),
     Row("listen", "Use", "Receive and show the answers to pictures that were sent.", "listen:listen"),
+    Row("attest", "Use", "Ask an enclave for its evidence, keep it, and judge it.", "attest:attest"),
     Row("verify", "Use", "Judge an attestation document, an evidence file or a receipt.", "verify:verify"),
     Row("run", "Enclaves", "Start an enclave that stays until it is terminated.", "run:run"),
     Row("list", "Enclaves", "List the enclaves of this host.", "list:list_enclaves"),

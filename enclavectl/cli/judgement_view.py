@@ -9,6 +9,7 @@ import typer
 from enclavectl.attestation import AttestationCode
 from enclavectl.cli.screen import Screen
 from enclavectl.errors import visible
+from enclavectl.evidence.file import EvidenceCode
 from enclavectl.evidence.verification import Check, Verification
 from enclavectl.results.evidence_wording import claims_of
 from enclavectl.results.judgement import answers_of, summary_lines, verdict, verification_json
@@ -20,9 +21,16 @@ _MARKS = {True: "ok", False: "FAILED", None: "-"}
 
 
 def show_verification(
-    screen: Screen, verification: Verification, *, name: str, report: Path | None = None
+    screen: Screen,
+    verification: Verification,
+    *,
+    name: str,
+    report: Path | None = None,
+    may_lack_policy: bool = False,
 ) -> None:
     """Print the verification, write the report, and end as the verdict says.
+
+    With ``may_lack_policy`` evidence that lacks nothing but a policy is no failure.
 
     Raises:
         AttestationError: the evidence was not verified; it has been printed.
@@ -38,7 +46,10 @@ def show_verification(
 
         write_audit_page(report, verification, name=name)
         screen.note(f"report written to {report}")
-    if verification.error is not None:
+    is_unjudged = verification.error is not None and verification.error.code == EvidenceCode.NO_POLICY
+    if is_unjudged and may_lack_policy:
+        screen.note("NOT JUDGED: name what is enough with --policy or --lock")
+    elif verification.error is not None:
         verification.error.after_answer = True
         if verification.error.code in _OLD and verification.case is not None and verification.case.is_now:
             verification.error.hint = _OLD_HINT

@@ -16,7 +16,7 @@ from enclavectl.errors import UsageError
 from enclavectl.evidence.file import MAX_EVIDENCE_FILE_BYTES, EvidenceError
 from enclavectl.evidence.reading import Subject, read_receipts, read_subject
 from enclavectl.evidence.verification import Case, Waiver
-from enclavectl.files import read_bounded
+from enclavectl.files import open_regular, read_bounded, read_chunks, sha256_of
 
 # As the largest picture that an enclave takes.
 _MAX_PICTURE_BYTES = 16 * 1024 * 1024
@@ -150,3 +150,13 @@ def policy_of_lock(path: Path) -> Policy:
     }
     release = Release(name=f"the image of {path.name}", pcrs=pcrs)
     return Policy(accept=frozenset({Trust.NITRO}), releases=(release,))
+
+
+def lock_sha256(path: Path) -> str:
+    """Return the SHA-256 of a lock's file.
+
+    Raises:
+        UsageError: the file cannot be read.
+    """
+    with open_regular(path, what="lock") as file:
+        return sha256_of(read_chunks(file))

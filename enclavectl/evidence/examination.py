@@ -63,6 +63,8 @@ def _plan(case: Case) -> list[str]:
     plan = [step.value for step in Step]
     if case.evidence is not None:
         plan = ["file", *plan, "session", "model"]
+    if case.module_id is not None:
+        plan.append("enclave")
     plan += _receipt_ids(case)
     if case.picture is not None:
         plan.append("picture")
@@ -103,6 +105,8 @@ class _Examination:
             yield _check_session(evidence, self.facts)
             self.card = _read_key_config(evidence).card
             yield _check_model(self.card, self.facts)
+        if self.case.module_id is not None:
+            yield _check_enclave(self.case.module_id, self.facts)
         for name, kept in zip(_receipt_ids(self.case), self.case.receipts, strict=True):
             checked = _check_receipt(kept, self.case, self.facts)
             self.receipts.append(checked)
@@ -168,6 +172,15 @@ def _check_model(card: ModelCard, facts: Facts) -> Check:
     return Check(id="model", ok=True, seen=f"{shown}; PCR{MODEL_PCR} measures this card")
 
 
+def _check_enclave(meant: str, facts: Facts) -> Check:
+    if facts["module_id"] != meant:
+        raise EvidenceError(
+            EvidenceCode.OTHER_ENCLAVE,
+            f"module_id: expected {meant}, found {facts['module_id']}: another enclave",
+        )
+    return Check(id="enclave", ok=True, seen=f"{meant}, the one that was named")
+
+
 def _check_receipt(kept: KeptReceipt, case: Case, facts: Facts) -> CheckedReceipt:
     receipt = parse_receipt(kept.receipt)
     key_config = None if case.evidence is None else case.evidence.key_config
@@ -185,14 +198,15 @@ def _check_receipt(kept: KeptReceipt, case: Case, facts: Facts) -> CheckedReceip
 
 def _receipt_seen(checked: CheckedReceipt, case: Case) -> str:
     receipt = checked.receipt
-    unknown = "" if case.evidence is not None else "; without a key configuration the model is its word"
-    statements = [
-        name
-        for name, there in (("question", checked.asked), ("answer", checked.outcome))
-        if there is not None
+    parts = [
+        f"number {receipt.sequence_number}",
+        f"signed {receipt.issued_at:{TIME}} by the document's key",
+        "no question was kept" if checked.asked is None else "its question fits",
+        "no answer was kept" if checked.outcome is None else "its answer fits",
     ]
-    kept = f"; {' and '.join(statements)} fit" if statements else "; no statements were kept"
-    return f"number {receipt.sequence_number}, signed {receipt.issued_at:{TIME}} by the document's key{kept}{unknown}"
+    if case.evidence is None:
+        parts.append("without a key configuration the model is its own word")
+    return ", ".join(parts)
 
 
 def _check_picture(picture: bytes, receipts: Sequence[CheckedReceipt]) -> Check:

@@ -57,6 +57,7 @@ class EvidenceCode(StrEnum):
     TIME = "evidence-time"
     KEY_CONFIG = "key-config"
     MODEL_REGISTER = "model-register"
+    OTHER_ENCLAVE = "other-enclave"
     NO_POLICY = "no-policy"
 
 
@@ -68,6 +69,9 @@ _HINTS = {
     EvidenceCode.TIME: "The file was changed, or the client's clock was wrong when it asked.",
     EvidenceCode.KEY_CONFIG: "Use a client of the release that the enclave was built with.",
     EvidenceCode.MODEL_REGISTER: "Do not rely on it: the enclave measured another model than it declares.",
+    EvidenceCode.OTHER_ENCLAVE: (
+        "enclavectl list shows what runs; does something else listen at the enclave's address?"
+    ),
     EvidenceCode.NO_POLICY: (
         "Name what is enough: --policy FILE or --lock FILE. --no-policy accepts any enclave, of any code."
     ),

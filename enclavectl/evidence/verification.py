@@ -42,7 +42,8 @@ class Case:
 
     ``policy`` is None where there is none: every other step is taken, and the verdict is never ``verified``.
     ``at`` is the time of judgement, with its zone; ``is_now`` if that is the caller's clock. ``nonce`` is the
-    caller's own; that of an evidence file proves nothing to anyone but the client that drew it.
+    caller's own; that of an evidence file proves nothing to anyone but the client that drew it. ``module_id``
+    is the one enclave that is meant, where others of the same image would pass as well; None: any.
     """
 
     document: bytes
@@ -54,6 +55,7 @@ class Case:
     evidence: EvidenceFile | None = None
     receipts: tuple[KeptReceipt, ...] = ()
     picture: bytes | None = None
+    module_id: str | None = None
 
     @property
     def demands(self) -> Demands:

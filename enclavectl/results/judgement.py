@@ -151,9 +151,7 @@ def answers_of(verification: Verification) -> list[Answered]:
                 model_id=one.receipt.model_id,
                 signed=one.receipt.issued_at,
                 picture_sha256=None if one.asked is None else one.asked.picture_sha256.hex(),
-                shares=tuple(
-                    (code, names.get(code, code), parts / PARTS_PER_BILLION) for code, parts in ranked
-                ),
+                shares=shares,
             )
         )
     return found
