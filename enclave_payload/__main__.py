@@ -16,6 +16,7 @@ from enclave_payload.decoder import Decoders
 from enclave_payload.entropy import ensure_seeded
 from enclave_payload.limits import Limits
 from enclave_payload.nsm import Nsm, NsmDevice
+from enclave_payload.receipt import ReceiptSigner
 from enclave_payload.seal import generate_keys
 from enclave_payload.server import Server, Service
 
@@ -46,6 +47,7 @@ def main() -> None:
     ensure_seeded(nsm.get_random)
     service = Service(
         keys=generate_keys(),
+        signer=ReceiptSigner(nsm.describe, is_device=True),
         attester=nsm,
         classifiers=decoders.start(max(MIN_WORKERS, os.cpu_count() or 1), log),
         dial=_dial_parent,

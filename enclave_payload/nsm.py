@@ -32,8 +32,8 @@ class NsmError(Exception):
 class Attester(Protocol):
     """What can obtain an attestation document for this enclave."""
 
-    def attest(self, *, nonce: bytes, user_data: bytes) -> bytes:
-        """Obtain a fresh document over ``nonce`` and ``user_data``, at most 512 bytes each.
+    def attest(self, *, nonce: bytes, user_data: bytes, public_key: bytes) -> bytes:
+        """Obtain a fresh document over ``nonce`` and ``user_data`` (512 bytes), and ``public_key`` (1,024).
 
         Raises:
             NsmError: there is no document.
@@ -47,10 +47,9 @@ class Nsm:
         """``transact`` takes a request and returns the response, or raises ``NsmError``."""
         self._transact = transact
 
-    def attest(self, *, nonce: bytes, user_data: bytes) -> bytes:
-        """Obtain a fresh attestation document. ``public_key`` stays null: user_data commits to the keys."""
-        # An unused field must be null: an empty string would be signed as an empty string.
-        fields = {"user_data": user_data, "nonce": nonce, "public_key": None}
+    def attest(self, *, nonce: bytes, user_data: bytes, public_key: bytes) -> bytes:
+        """Obtain a fresh document. ``public_key`` is the receipt key; user_data commits to the other keys."""
+        fields = {"user_data": user_data, "nonce": nonce, "public_key": public_key}
         document = self._ask({"Attestation": fields}, "Attestation", "document")
         if not isinstance(document, bytes) or not document:
             raise NsmError("Attestation: the response holds no document")
@@ -66,6 +65,18 @@ class Nsm:
         if not isinstance(random, bytes) or len(set(random)) < 2:
             raise NsmError("GetRandom: the response is not random")
         return random
+
+    def describe(self, index: int) -> tuple[bool, bytes]:
+        """Return whether a register is locked, and its value.
+
+        Raises:
+            NsmError: the NSM refused, or the response is none.
+        """
+        is_locked = self._ask({"DescribePCR": {"index": index}}, "DescribePCR", "lock")
+        value = self._ask({"DescribePCR": {"index": index}}, "DescribePCR", "data")
+        if not isinstance(is_locked, bool) or not isinstance(value, bytes):
+            raise NsmError("DescribePCR: the response does not describe a register")
+        return is_locked, value
 
     def _ask(self, request: Encodable, name: str, field: str) -> Value:
         try:

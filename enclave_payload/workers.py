@@ -9,12 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from enclave_payload.connection import Connection, ConnectionLost
-from enclave_payload.contents import Delivery, Outcome, Problem, Request, Timings
+from enclave_payload.contents import Delivery, Outcome, Problem, Request, Timings, encode_answer
 from enclave_payload.decoder import Classifier, DecoderLostError, Preempted
 from enclave_payload.lane import SlowLane
 from enclave_payload.limits import Limits
 from enclave_payload.messages import AnswerKind, answer_frame
 from enclave_payload.outbox import Outbox
+from enclave_payload.receipt import ReceiptSigner
 from enclave_payload.seal import EnclaveKeys, seal_answer
 from enclave_payload.session import SealedReceived, SessionError, open_request
 
@@ -129,17 +130,19 @@ class JobQueue:
 
 
 class Worker:
-    """Opens a request, has it classified, seals and sends the answer, one request at a time."""
+    """Opens a request, has it classified, signs, seals and sends the answer, one request at a time."""
 
     def __init__(
         self,
         keys: EnclaveKeys,
+        signer: ReceiptSigner,
         classifier: Classifier,
         outbox: Outbox,
         lane: SlowLane[Job],
         limits: Limits,
     ) -> None:
         self._keys = keys
+        self._signer = signer
         self._classifier = classifier
         self._outbox = outbox
         self._lane = lane
@@ -199,14 +202,14 @@ class Worker:
             raise ConnectionLost  # nobody is there for the answer: the time is others'
         outcome = self._classify(request, job, may_stay)
         if is_here or outcome.problem is not None:
-            job.connection.send(_final(request, job, outcome))
+            job.connection.send(self._final(request, job, outcome))
         # Sealed only if there is room: a reply key seals one final answer.
-        elif self._outbox.put(job.sealed.request_id, lambda: _final(request, job, outcome)):
-            # After the answer is kept, so that whoever has a receipt may leave and loses nothing.
+        elif self._outbox.put(job.sealed.request_id, lambda: self._final(request, job, outcome)):
+            # After the answer is kept, so that whoever has this may leave and loses nothing.
             job.connection.send(_sealed(request, job, AnswerKind.RECEIPT, b""))
         else:
             full = self._outcome(_timings(job), problem=Problem.OUTBOX_FULL)
-            job.connection.send(_final(request, job, full))
+            job.connection.send(self._final(request, job, full))
 
     def _classify(self, request: Request, job: Job, may_stay: Callable[[], bool]) -> Outcome:
         timings = _timings(job)
@@ -233,6 +236,13 @@ class Worker:
             remarks=verdict.remarks,
         )
 
+    def _final(self, request: Request, job: Job, outcome: Outcome) -> bytes:
+        encoded = outcome.to_cbor()
+        receipt = None
+        if outcome.problem is None:
+            receipt = self._signer.sign(job.sealed.session, request, outcome, encoded)
+        return _sealed(request, job, AnswerKind.FINAL, encode_answer(encoded, receipt))
+
     def _outcome(self, timings: Timings, *, problem: Problem) -> Outcome:
         card = self._classifier.card
         return Outcome(model_id=card.model_id, model_sha256=card.sha256, timings=timings, problem=problem)
@@ -241,10 +251,6 @@ class Worker:
 def _timings(job: Job) -> Timings:
     waited_us = int((time.monotonic() - job.arrived) * 1e6)
     return Timings(queue_us=waited_us, decode_us=0, inference_us=0)
-
-
-def _final(request: Request, job: Job, outcome: Outcome) -> bytes:
-    return _sealed(request, job, AnswerKind.FINAL, outcome.to_cbor())
 
 
 def _sealed(request: Request, job: Job, kind: AnswerKind, content: bytes) -> bytes:

@@ -17,7 +17,10 @@ SEEDS: list[bytes] = [
 
 def one(data: bytes) -> None:
     nsm = Nsm(lambda _: data)
-    asks: list[Callable[[], bytes]] = [lambda: nsm.attest(nonce=b"n", user_data=b"u"), nsm.get_random]
+    asks: list[Callable[[], bytes]] = [
+        lambda: nsm.attest(nonce=b"n", user_data=b"u", public_key=b"p"),
+        nsm.get_random,
+    ]
     for ask in asks:
         try:
             found = ask()

@@ -14,12 +14,13 @@ from pathlib import Path
 from PIL import Image
 
 from enclave_payload.card import Label, ModelCard
-from enclave_payload.contents import PARTS_PER_BILLION
+from enclave_payload.contents import PARTS_PER_BILLION, key_config_digest
 from enclave_payload.decoder import Classifier, Finding
 from enclave_payload.limits import Limits
 from enclave_payload.media import MediaType
 from enclave_payload.nsm import Nsm
 from enclave_payload.picture import PictureError, decode_picture
+from enclave_payload.receipt import ReceiptSigner
 from enclave_payload.seal import EnclaveKeys, generate_keys
 from enclave_payload.server import Server, Service
 from enclave_payload.verdict import Verdict
@@ -43,6 +44,10 @@ CARD = ModelCard(
     labels=(Label(code="dark", name="Dark"), Label(code="light", name="Light")),
     notice="Not a diagnosis.",
 )
+
+
+# The receipt key of every enclave here; it has the registers of PCRS.
+SIGNER = ReceiptSigner(lambda index: (True, PCRS.get(index, bytes(48))), is_device=False)
 
 
 class Brightness:
@@ -81,6 +86,13 @@ def new_root() -> DevelopmentRoot:
 
 def simulated_nsm(root: DevelopmentRoot, pcrs: Mapping[int, bytes] = PCRS) -> Nsm:
     return Nsm(SimulatedNsm(root, MODULE_ID, pcrs, lambda: datetime.now(UTC)).handle)
+
+
+def attest(root: DevelopmentRoot, nonce: bytes, key_config: bytes) -> bytes:
+    """A session's document over this nonce and this key configuration."""
+    return simulated_nsm(root).attest(
+        nonce=nonce, user_data=key_config_digest(key_config), public_key=SIGNER.public_key
+    )
 
 
 def expect(root: DevelopmentRoot, pcrs: Mapping[int, bytes] = PCRS) -> Expectation:
@@ -127,6 +139,7 @@ def start_in_process(
 
     service = Service(
         keys=keys or generate_keys(),
+        signer=SIGNER,
         attester=simulated_nsm(root),
         classifiers=classifiers,
         dial=dial,

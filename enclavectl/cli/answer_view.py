@@ -58,6 +58,8 @@ def draw_result(screen: Screen, result: Result, names: Mapping[str, str], top: i
         line.append(f" {share:6.1%}  {visible(names.get(code, ''))}")
         line.rstrip()
         out.print(line, overflow="ellipsis", no_wrap=True)
+    if result.is_receipted:
+        out.print(Text("  receipted: the enclave signed this answer to this picture"))
     for _, warning in result.warnings:
         out.print(Text(f"  warning: {warning}", style="yellow"))
 

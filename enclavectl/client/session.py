@@ -11,7 +11,8 @@
 
 ``address`` comes from ``enclavectl.net.address``. ``expectation`` (``enclavectl.client.exchange``) is a
 policy and a root, both of ``enclavectl.attestation``. ``pictures`` come from ``enclavectl.client.pictures``.
-``connect`` returns only with verified evidence; before that nothing but the challenge has been sent.
+``connect`` returns only with verified evidence; before that nothing but the challenge has been sent. Every
+answer with probabilities has a signed receipt, checked before the answer is returned: ``reply.receipted``.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from enclavectl.client.exchange import (
+    CheckedAnswer,
     Expectation,
     PendingAnswer,
     VerifiedEnclave,
@@ -42,7 +44,7 @@ from enclavectl.net.address import Address
 from enclavectl.net.frames import Frame, FrameStream, FrameType, WireError
 from enclavectl.net.refusal import REFUSAL_BYTES, parse_refusal
 from enclavectl.net.transport import connect
-from enclavectl.protocol.answers import ANSWER_BYTES, Outcome, parse_answer
+from enclavectl.protocol.answers import ANSWER_BYTES, parse_answer
 from enclavectl.protocol.evidence import (
     MAX_EVIDENCE_BYTES,
     Challenge,
@@ -52,8 +54,8 @@ from enclavectl.protocol.evidence import (
 )
 from enclavectl.protocol.requests import Delivery, sealed_parts
 
-# What became of a request: its id, and the outcome, "busy", or None for a receipt.
-Result = tuple[bytes, Outcome | EnclaveBusy | None]
+# What became of a request: its id, and the answer, "busy", or None for one that comes elsewhere.
+Result = tuple[bytes, CheckedAnswer | EnclaveBusy | None]
 
 _T = TypeVar("_T")
 
@@ -118,19 +120,19 @@ class Client:
     ) -> None:
         self._stream.close()
 
-    def prepare(self) -> PendingAnswer:
+    def prepare(self, picture: Picture) -> PendingAnswer:
         """Prepare the session's next request: its id and the key to its answer. Nothing is sent.
 
         Raises:
             StateError: another thread uses the session.
         """
         self._require_own_thread()
-        pending = new_request(self.enclave, self._counter)
+        pending = new_request(self.enclave, self._counter, picture)
         self._counter += 1
         return pending
 
     def submit(self, picture: Picture, pending: PendingAnswer, delivery: Delivery = Delivery.HERE) -> None:
-        """Seal and send the picture; ``next_answer`` returns the enclave's answer.
+        """Seal and send the picture of ``prepare``; ``next_answer`` returns the enclave's answer.
 
         Requests are submitted in the order in which they were prepared.
 
@@ -149,12 +151,13 @@ class Client:
             raise
 
     def next_answer(self, deadline: float) -> Result:
-        """Receive a request's id and its result: an outcome, "busy", or None for a receipt.
+        """Receive a request's id and its result: an answer, "busy", or None for one that comes elsewhere.
 
         ``deadline`` is on the monotonic clock.
 
         Raises:
             EnclaveError: the enclave was lost, refused the session, or answered what we did not ask.
+            ReceiptError: the answer's receipt is missing or wrong; the answer is not to be used.
             StateError: another thread uses the session.
         """
         self._require_own_thread()
@@ -174,7 +177,7 @@ class Client:
         pending = self._pending.pop(answer.request_id, None)
         if pending is None:
             raise PeerProtocolError("the enclave answered a request that is not under way")
-        return answer.request_id, open_reply(pending, answer)
+        return answer.request_id, open_reply(pending, answer, self.enclave.session_evidence)
 
     def _require_own_thread(self) -> None:
         thread = threading.get_ident()

@@ -20,7 +20,14 @@ from enclavectl.evidence.file import (
     RootName,
     parse_evidence_file,
 )
-from enclavectl.evidence.receipt_check import check_outcome, check_picture, check_receipt, check_statements
+from enclavectl.evidence.receipt_check import (
+    check_answer_statement,
+    check_outcome,
+    check_picture,
+    check_receipt,
+    check_request_statement,
+    check_statements,
+)
 from enclavectl.evidence.statements import (
     AnswerStatement,
     Receipted,
@@ -50,9 +57,11 @@ __all__ = [
     "Verification",
     "Waiver",
     "answer_statement",
+    "check_answer_statement",
     "check_outcome",
     "check_picture",
     "check_receipt",
+    "check_request_statement",
     "check_statements",
     "examine",
     "parse_answer_statement",

@@ -77,6 +77,36 @@ def check_receipt(
     _check_mode(receipt, document)
 
 
+def check_request_statement(receipt: Receipt, statement: bytes) -> RequestStatement:
+    """Check that the receipt commits to this request statement, and read it.
+
+    Raises:
+        ReceiptError: ``request-mismatch`` or ``statement-form``.
+    """
+    found = hashlib.sha256(statement).digest()
+    if found != receipt.request_hash:
+        raise ReceiptError(
+            ReceiptCode.REQUEST_MISMATCH,
+            f"request statement: expected the SHA-256 {receipt.request_hash.hex()}, found {found.hex()}",
+        )
+    return parse_request_statement(statement)
+
+
+def check_answer_statement(receipt: Receipt, statement: bytes) -> AnswerStatement:
+    """Check that the receipt commits to this answer statement, and read it.
+
+    Raises:
+        ReceiptError: ``answer-mismatch`` or ``statement-form``.
+    """
+    found = hashlib.sha256(statement).digest()
+    if found != receipt.response_hash:
+        raise ReceiptError(
+            ReceiptCode.ANSWER_MISMATCH,
+            f"answer statement: expected the SHA-256 {receipt.response_hash.hex()}, found {found.hex()}",
+        )
+    return parse_answer_statement(statement)
+
+
 def check_statements(
     receipt: Receipt, *, request: bytes | None, answer: bytes | None
 ) -> tuple[RequestStatement | None, AnswerStatement | None]:
@@ -85,8 +115,8 @@ def check_statements(
     Raises:
         ReceiptError: ``request-mismatch``, ``answer-mismatch`` or ``statement-form``.
     """
-    asked = None if request is None else _check_request(receipt, request)
-    answered = None if answer is None else _check_answer(receipt, answer)
+    asked = None if request is None else check_request_statement(receipt, request)
+    answered = None if answer is None else check_answer_statement(receipt, answer)
     if asked and answered and answer != answer_statement(asked.salt, answered.outcome):
         raise ReceiptError(
             ReceiptCode.ANSWER_MISMATCH, "answer statement: expected the salt that follows from the request's"
@@ -201,23 +231,3 @@ def _check_mode(receipt: Receipt, document: _Document) -> None:
             f"security_mode: expected {expected} under a document of trust {document.trust}, "
             f"found {receipt.security_mode}",
         )
-
-
-def _check_request(receipt: Receipt, statement: bytes) -> RequestStatement:
-    found = hashlib.sha256(statement).digest()
-    if found != receipt.request_hash:
-        raise ReceiptError(
-            ReceiptCode.REQUEST_MISMATCH,
-            f"request statement: expected the SHA-256 {receipt.request_hash.hex()}, found {found.hex()}",
-        )
-    return parse_request_statement(statement)
-
-
-def _check_answer(receipt: Receipt, statement: bytes) -> AnswerStatement:
-    found = hashlib.sha256(statement).digest()
-    if found != receipt.response_hash:
-        raise ReceiptError(
-            ReceiptCode.ANSWER_MISMATCH,
-            f"answer statement: expected the SHA-256 {receipt.response_hash.hex()}, found {found.hex()}",
-        )
-    return parse_answer_statement(statement)

@@ -63,11 +63,15 @@ _REMARKS: dict[Remark, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """The result of one picture: the enclave's answer, or the error in its place."""
+    """The result of one picture: the enclave's answer, or the error in its place.
+
+    ``is_receipted`` says that the enclave signed the answer, and that the signature was checked.
+    """
 
     image: str
     sha256: str | None
     outcome: Outcome | None = None
+    is_receipted: bool = False
     error: EnclavectlError | None = None
     total_ms: float = 0.0
     session: int = 0
@@ -95,6 +99,7 @@ class Result:
             **head,
             "label": {"code": best, "name": names.get(best, best), "probability": shares[best]},
             "probabilities": {code: share for code, share in shares.items() if code in shown},
+            "receipted": self.is_receipted,
             "warnings": [{"code": code, "message": message} for code, message in self.warnings],
             "timings_ms": {
                 "total": round(self.total_ms, 3),
@@ -183,6 +188,7 @@ def to_result(name: str, reply: Reply) -> Result:
         image=name,
         sha256=None if reply.picture is None else reply.picture.sha256,
         outcome=None if problem else reply.outcome,
+        is_receipted=reply.receipted is not None,
         error=refusal(name, problem) if problem else reply.error,
         total_ms=reply.total_ms,
         session=reply.session,

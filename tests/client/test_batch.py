@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from enclave_payload.contents import SALT_BYTES, encode_key_config, key_config_digest
+from enclave_payload.contents import SALT_BYTES, encode_key_config
 from enclave_payload.decoder import Finding
 from enclave_payload.limits import Limits
 from enclave_payload.media import MediaType
@@ -27,6 +27,7 @@ from tests.in_process import (
     CARD,
     Brightness,
     InProcess,
+    attest,
     expect,
     gray,
     new_root,
@@ -135,7 +136,6 @@ def test_what_a_busy_enclave_refuses_is_offered_again(tmp_path: Path) -> None:
 
 def busy_script(seen: list[int]) -> Script:
     """Attests honestly and is too busy for every request; ``seen`` gets their sizes."""
-    attester = simulated_nsm(ROOT)
 
     def script(sock: socket.socket) -> None:
         session = EnclaveSession()
@@ -144,7 +144,7 @@ def busy_script(seen: list[int]) -> Script:
                 match event:
                     case ChallengeReceived(nonce):
                         config = encode_key_config(KEYS.public, CARD, bytes(SALT_BYTES))
-                        document = attester.attest(nonce=nonce, user_data=key_config_digest(config))
+                        document = attest(ROOT, nonce, config)
                         sock.sendall(session.evidence(document, config))
                     case SealedReceived(request_id):
                         seen.append(len(event.ciphertext))

@@ -16,12 +16,21 @@ from enclavectl.client.exchange import PendingAnswer
 from enclavectl.client.reply_keys import KEEP_S, PendingStore, Waiting
 from enclavectl.errors import HostError, StateError
 from enclavectl.files import stage_file
+from enclavectl.protocol.evidence import Evidence
+from enclavectl.protocol.media import MediaType
 
 REQUEST_ID = bytes(range(24))
+PENDING = PendingAnswer(
+    request_id=REQUEST_ID,
+    reply_key=bytes(range(32)),
+    salt=bytes(range(32, 64)),
+    picture_sha256=b"\xab" * 32,
+    media_type=MediaType.PNG,
+)
 WAITING = Waiting(
-    pending=PendingAnswer(request_id=REQUEST_ID, reply_key=bytes(range(32))),
+    pending=PENDING,
+    evidence=Evidence(b"document", b"key configuration"),
     image="odd \n\udcff name.png",
-    sha256="ab" * 32,
     labels={"bcc": "Basal cell carcinoma"},
     notice="Not a diagnosis.",
     standing=Standing(
@@ -45,7 +54,7 @@ STANDING: dict[str, object] = {
 }
 
 
-THIRD = PendingAnswer(request_id=bytes([1]) * 24, reply_key=bytes(32))
+THIRD = replace(PENDING, request_id=bytes([1]) * 24)
 
 
 def path_of(state_dir: Path, request_id: bytes = REQUEST_ID) -> Path:
@@ -82,7 +91,7 @@ def test_only_the_user_can_read_the_keys(tmp_path: Path) -> None:
 def test_a_key_is_never_overwritten(tmp_path: Path) -> None:
     store = PendingStore(tmp_path)
     store.add(WAITING)
-    other = PendingAnswer(request_id=REQUEST_ID, reply_key=bytes(32))
+    other = replace(PENDING, reply_key=bytes(32))
     with pytest.raises(HostError, match="expected nothing there, found a file"):
         store.add(replace(WAITING, pending=other))
     assert store.find(REQUEST_ID) == WAITING
@@ -107,7 +116,7 @@ def test_whoever_uses_the_folder_forgets_keys_that_nobody_fetched_for_a_day(
     tmp_path: Path, use: Callable[[PendingStore], object]
 ) -> None:
     store = PendingStore(tmp_path)
-    other = replace(WAITING, pending=PendingAnswer(request_id=bytes(24), reply_key=bytes(32)))
+    other = replace(WAITING, pending=replace(PENDING, request_id=bytes(24)))
     for waiting, seconds in ((WAITING, KEEP_S + 60), (other, KEEP_S - 60)):
         store.add(waiting)
         age(path_of(tmp_path, waiting.pending.request_id), seconds)

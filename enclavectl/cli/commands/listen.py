@@ -137,17 +137,24 @@ class AnswerPrinter:
         standing = waiting.standing
         try:
             _check_standing(standing, delivered)
-            outcome = open_reply(waiting.pending, delivered.answer)
+            session = waiting.session_evidence(delivered.expectation.root)
+            answer = open_reply(waiting.pending, delivered.answer, session)
         except AttestationError as error:
             self._screen.note(f"{waiting.image}: its answer is refused: {error.message} ({error.code})")
             return
         except PeerProtocolError as error:
             self._screen.note(error.message)
             return
-        if outcome is None:
-            return  # a receipt, which only `send` asks for
-        problem = None if outcome.problem is None else refusal(waiting.image, outcome.problem)
-        result = Result(image=waiting.image, sha256=waiting.sha256, outcome=outcome, error=problem)
+        if answer is None:
+            return  # the notice that an answer comes elsewhere, for which only `send` asks
+        problem = answer.outcome.problem
+        result = Result(
+            image=waiting.image,
+            sha256=waiting.pending.picture_sha256.hex(),
+            outcome=answer.outcome,
+            is_receipted=answer.receipted is not None,
+            error=None if problem is None else refusal(waiting.image, problem),
+        )
         if self._screen.as_json:
             evidence = {
                 "module_id": standing.module_id,

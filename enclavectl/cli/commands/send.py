@@ -105,24 +105,24 @@ def _hand_in(
     """
     if isinstance(picture, PictureRefused):
         raise picture
-    pending = client.prepare()
+    pending = client.prepare(picture)
     store.add(
         Waiting(
             pending=pending,
             standing=Standing.of(client.enclave.document),
+            evidence=client.enclave.evidence,
             image=picture.name,
-            sha256=picture.sha256,
             labels=client.enclave.label_names,
             notice=client.enclave.card.notice,
         )
     )
     try:
         client.submit(picture, pending, Delivery.OUT)
-        _, receipt = client.next_answer(time.monotonic() + timeout_s)
-        if isinstance(receipt, EnclaveBusy):
-            raise receipt
-        if receipt is not None and receipt.problem is not None:
-            raise refusal(picture.name, receipt.problem)
+        _, answer = client.next_answer(time.monotonic() + timeout_s)
+        if isinstance(answer, EnclaveBusy):
+            raise answer
+        if answer is not None and answer.outcome.problem is not None:
+            raise refusal(picture.name, answer.outcome.problem)
     except (EnclaveBusy, PictureRefused):
         store.remove(pending.request_id)
         raise
