@@ -19,6 +19,7 @@ from pathlib import Path
 
 import yaml
 
+from enclavectl.artifacts.lock import Lock
 from enclavectl.cli.commands.build import DEFAULT_BASE
 from enclavectl.cli.commands.model import FETCH_SCHEMA
 from enclavectl.models.fetch import fetch_published
@@ -27,6 +28,7 @@ from tests.cli.images import signing_files, write_image
 from tests.e2e.cli import SAMPLES, Cli
 from tests.e2e.nitro import nitro_stage
 from tests.eif import samples
+from tests.forge import EnclaveForge
 from tests.host import trees
 from tests.image.engine import BASE_IMAGE, docker_environment
 from tests.image.test_kernel import kernel_tree
@@ -117,9 +119,6 @@ def pictures(recorder: Recorder) -> None:
         out, _ = listener.communicate(timeout=60)
     recorder.keep(f"enclavectl {' '.join(listen)} --top 3 --output json", json.loads(out))
     recorder.run("console", "first")
-    cli.ok("describe", "first", "--policy-file", "policy.yaml")
-    policy = (cli.base / "policy.yaml").read_text()
-    recorder.keep_file("policy", "enclavectl describe first --policy-file policy.yaml", policy)
     recorder.run("terminate", "first")
     recorder.run("logs", "first")
     recorder.run("history")
@@ -173,6 +172,42 @@ def models(recorder: Recorder) -> None:
     recorder.keep_file("model", "cat model.yaml", text)
 
 
+def policies(recorder: Recorder) -> None:
+    """Record what the commands about policies print, with the registers of the tests' own documents."""
+    cli = recorder.cli
+    for number, name in ((0x10, "1.0"), (0x20, "1.1")):
+        pcrs = {f"PCR{index}": f"{number + index:02x}" * 48 for index in (0, 1, 2)}
+        (cli.base / f"{name}.lock.json").write_bytes(lock_of(pcrs).to_bytes())
+    (cli.base / "document.bin").write_bytes(EnclaveForge().genuine())
+    life = ("--expires", "2027-06-30", "--to", "policy.yaml")
+    cli.ok("policy", "new", "--from-lock", "1.0.lock.json", "--name", "1.0", *life)
+    shutil.copy(cli.base / "policy.yaml", cli.base / "old.yaml")
+    new = ("--name", "1.1", "--notes", "Reviewed by Ada.")
+    recorder.run("policy", "add", "policy.yaml", "--from-lock", "1.1.lock.json", *new)
+    recorder.run("policy", "show", "policy.yaml", "--at", "2027-06-20")
+    recorder.run("policy", "check", "policy.yaml", "--at", "2027-06-20")
+    recorder.run("policy", "explain", "policy.yaml", "document.bin", "--at", "document")
+    cli.ok("policy", "revoke", "policy.yaml", "1.0", "--reason", "CVE-2027-1234", "--date", "2027-02-01")
+    recorder.run("policy", "diff", "old.yaml", "policy.yaml")
+    recorder.keep_file("policy", "cat policy.yaml", (cli.base / "policy.yaml").read_text())
+
+
+def lock_of(pcrs: dict[str, str]) -> Lock:
+    """Return a lock of an image with these registers, and nothing else."""
+    return Lock(
+        eif={"file": "app.eif", "sha256": "00" * 32, "size": 1},
+        pcrs=pcrs,
+        mode="reproducible",
+        image={"id": f"sha256:{'00' * 32}"},
+        model=None,
+        wheels=(),
+        blobs={},
+        tools={},
+        findings=(),
+        allowed={},
+    )
+
+
 def hosts(recorder: Recorder) -> None:
     """Record what the commands about a host and the configuration print."""
     base = recorder.cli.base
@@ -217,6 +252,7 @@ def main() -> None:
         pictures(recorder)
         images(recorder)
         models(recorder)
+        policies(recorder)
         hosts(recorder)
         if BASE_IMAGE:
             builds(recorder)

@@ -129,7 +129,7 @@ COMMANDS: tuple[Row | GroupRow, ...] = (
             Row(
                 "check",
                 _BELOW,
-                "Check that a policy can be used, and say what is worth knowing of it.",
+                "Check that a policy can be used, and note its risks.",
                 "policy.check:check",
             ),
             Row(

@@ -39,7 +39,7 @@ ReleaseName = Annotated[
     str | None,
     typer.Option(
         "--name",
-        metavar="TEXT",
+        metavar="NAME",
         help="The release's name; default: the image's, with the release's label.",
         show_default=False,
     ),
@@ -64,7 +64,7 @@ Expires = Annotated[
 ]
 Notes = Annotated[
     str,
-    typer.Option("--notes", metavar="TEXT", help="A note for people, kept in the file.", show_default=False),
+    typer.Option("--notes", metavar="NOTES", help="A note for people, kept in the file.", show_default=False),
 ]
 RoleArn = Annotated[
     str | None,

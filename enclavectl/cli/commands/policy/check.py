@@ -16,7 +16,7 @@ CHECK_SCHEMA = "enclavectl.policy-check/1"
 
 
 def check(file: PolicyPath, at: At = "now", output: Output = OutputFormat.TEXT) -> None:
-    """Check that a policy can be used, and say what is worth knowing of it.
+    """Check that a policy can be used, and note its risks.
 
     Exit code 2: the file cannot be used; the error names the line and the rule. Exit code 4: it can, but at
     this time every enclave would be refused. Warnings do not change the exit code.

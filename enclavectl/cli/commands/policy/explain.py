@@ -44,7 +44,7 @@ def explain(
     verified: anybody can write registers into a file. Exit code 4 if the policy refuses them.
 
     Examples:
-      enclavectl policy explain p.yaml doc.bin                which register differs?
+      enclavectl policy explain p.yaml doc.bin                which PCR differs?
       enclavectl policy explain p.yaml doc.b64 --at document  at the document's time
     """
     screen = screen_for(output)
@@ -74,7 +74,7 @@ def _to_json(file: Path, document: Path, found: Explanation) -> dict[str, object
         "at": time_json(found.at),
         "debug": found.is_debug,
         "accepted": None if found.accepted is None else found.accepted.name,
-        "error": None if found.refusal is None else error_value(found.refusal),
+        "refusal": None if found.refusal is None else error_value(found.refusal),
         "revocation": None if found.revocation is None else revocation_json(found.revocation),
         "releases": [
             {

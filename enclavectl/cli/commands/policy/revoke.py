@@ -26,7 +26,7 @@ ReleaseToRevoke = Annotated[
         autocompletion=release_names,
     ),
 ]
-Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; every refusal shows it.")]
+Reason = Annotated[str, typer.Option("--reason", metavar="REASON", help="Why; every refusal shows it.")]
 Date = Annotated[
     str, typer.Option("--date", metavar="TIME", help="Since when: now, a date, or a time in UTC.")
 ]
