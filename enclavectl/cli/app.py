@@ -51,6 +51,13 @@ COMMANDS: tuple[Row | GroupRow, ...] = (
     Row("listen", "Use", "Receive and show the answers to pictures that were sent.", "listen:listen"),
     Row("attest", "Use", "Ask an enclave for its evidence, keep it, and judge it.", "attest:attest"),
     Row("verify", "Use", "Judge an attestation document, an evidence file or a receipt.", "verify:verify"),
+    GroupRow(
+        "receipt",
+        "Use",
+        "Look at the signed receipt of an answer.",
+        "Every answer comes with a receipt that the enclave signed; --evidence keeps it.",
+        (Row("show", _BELOW, "Decode a signed receipt, without judging it.", "receipt:show"),),
+    ),
     Row("run", "Enclaves", "Start an enclave that stays until it is terminated.", "run:run"),
     Row("list", "Enclaves", "List the enclaves of this host.", "list:list_enclaves"),
     Row("describe", "Enclaves", "Show one enclave: state, measurements, addresses.", "describe:describe"),

@@ -238,9 +238,10 @@ def request_evidence(stream: FrameStream, expectation: Expectation, deadline: fl
         AttestationError: the evidence was refused, or there is none.
         EnclaveError: the peer was lost or broke the protocol.
     """
-    challenge = new_challenge()
+    challenge, requested_at = new_challenge(), datetime.now(UTC)
     evidence = receive_evidence(stream, challenge, deadline)
-    return verify_evidence(challenge, evidence, expectation, datetime.now(UTC))
+    now = datetime.now(UTC)
+    return verify_evidence(challenge, evidence, expectation, now, requested_at=requested_at)
 
 
 def receive_evidence(stream: FrameStream, challenge: Challenge, deadline: float) -> Evidence:

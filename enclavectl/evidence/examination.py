@@ -10,7 +10,7 @@ from hashlib import sha256
 from enclavectl.attestation import ArchivedDocument, AttestationCode, Facts, TrustRoot
 from enclavectl.attestation.chain import TIME
 from enclavectl.attestation.codes import refused
-from enclavectl.attestation.recipe import Step, take_steps
+from enclavectl.attestation.recipe import Step, Taken, take_steps
 from enclavectl.errors import AttestationError
 from enclavectl.evidence.air import parse_receipt
 from enclavectl.evidence.codes import ReceiptCode, ReceiptError
@@ -98,7 +98,9 @@ class _Examination:
             yield _check_file(evidence, self.case.root)
         for taken in take_steps(self.case.document, self.case.demands):
             self.facts = taken.facts
-            yield Check(id=taken.step.value, ok=True if taken.was_checked else None, seen=taken.seen)
+            yield Check(
+                id=taken.step.value, ok=True if taken.was_checked else None, seen=_seen(taken, self.case)
+            )
         if self.facts is None:
             raise AssertionError("the recipe ended without facts")
         if evidence is not None:
@@ -118,6 +120,13 @@ class _Examination:
                 EvidenceCode.NO_POLICY,
                 "not judged: no policy says which code is the right one, so this may be anybody's enclave",
             )
+
+
+def _seen(taken: Taken, case: Case) -> str:
+    """Return what a step saw; a nonce that came with the document proves nothing to this caller."""
+    if taken.step is Step.NONCE and taken.was_checked and not isinstance(case.nonce, bytes):
+        return f"{taken.seen} by the file; whether it was fresh then, only the client knows that drew it"
+    return taken.seen
 
 
 def _check_file(evidence: EvidenceFile, root: TrustRoot) -> Check:

@@ -57,3 +57,25 @@ def write_evidence(path: Path, evidence: EvidenceFile) -> None:
 def receipts_path(path: Path) -> Path:
     """Return the file of a batch's receipts beside an evidence file: ``e.json`` has ``e.receipts.jsonl``."""
     return path.with_name(f"{path.stem}.receipts.jsonl")
+
+
+def append_line(path: Path, line: bytes, *, is_first: bool) -> None:
+    """Append a line to a file that this command made; ``is_first`` makes the file, of mode 0600.
+
+    A line is on the disk when this returns: a listener may be killed at any time, and an answer is received
+    only once.
+
+    Raises:
+        HostError: the first line's file is there already, or the file system refused.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+    if is_first:
+        flags |= os.O_CREAT | os.O_EXCL
+    try:
+        descriptor = os.open(path, flags, 0o600)
+        with os.fdopen(descriptor, "ab") as file:
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as exc:
+        raise HostError(f"{path}: cannot write ({exc.strerror})") from exc

@@ -1,0 +1,25 @@
+"""The options of ``--evidence``, which diagnose, send and listen share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EvidencePath = Annotated[
+    Path | None,
+    typer.Option(
+        "--evidence",
+        metavar="FILE",
+        help="Keep the session's evidence, and its answers' signed receipts, in a new file.",
+        show_default=False,
+    ),
+]
+IncludeStatements = Annotated[
+    bool,
+    typer.Option(
+        "--include-statements",
+        help="With --evidence: keep the answers as well, and what tells their pictures.",
+    ),
+]
