@@ -21,6 +21,7 @@ from typing import TypeVar
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA384
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
@@ -182,9 +183,10 @@ def _read(der: bytes, where: str) -> Link:
         raise refused(
             AttestationCode.CHAIN_CERTIFICATE, f"{where}: expected DER and a positive serial number"
         )
-    if not tail.startswith(_ECDSA_SHA384):
+    if not tail.startswith(_ECDSA_SHA384) or not _after_serial(signed).startswith(_ECDSA_SHA384):
         raise refused(
-            AttestationCode.CHAIN_ALGORITHM, f"{where}: expected a signature with ecdsa-with-SHA384"
+            AttestationCode.CHAIN_ALGORITHM,
+            f"{where}: expected a signature with ecdsa-with-SHA384, named alike inside and outside",
         )
     # A BIT STRING of whole octets: cryptography does not check the count of unused bits. r and s of
     # P-384 in DER are at most 104 bytes, so one byte of length is enough.
@@ -216,6 +218,16 @@ def _read(der: bytes, where: str) -> Link:
         not_before=not_before,
         not_after=not_after,
     )
+
+
+def _after_serial(signed: bytes) -> bytes:
+    """Return what follows the serial number in the signed part of a v3 certificate, which is DER.
+
+    That is the inner AlgorithmIdentifier (RFC 5280 section 4.1.1.2 wants it equal to the outer one).
+    """
+    header = 2 if signed[1] < 0x80 else 2 + (signed[1] & 0x7F)  # of the SEQUENCE
+    serial = header + 5  # after [0] { INTEGER 2 }, the version
+    return signed[serial + 2 + signed[serial + 1] :]  # a serial number has at most 20 bytes: one of length
 
 
 def _check_ca(link: Link, *, below: int) -> None:
@@ -260,8 +272,11 @@ def _check_issued(child: Link, parent: Link) -> None:
             AttestationCode.CHAIN_NAME, f"{child.where}: its authority key identifier is not {parent.where}'s"
         )
     try:
-        child.certificate.verify_directly_issued_by(parent.certificate)
-    except (InvalidSignature, ValueError, TypeError):
+        # Not verify_directly_issued_by, which decodes the parent's key anew: a tenth of all the time.
+        parent.key.verify(
+            child.certificate.signature, child.certificate.tbs_certificate_bytes, ec.ECDSA(SHA384())
+        )
+    except InvalidSignature:
         raise refused(
             AttestationCode.CHAIN_SIGNATURE, f"{child.where}: not signed by {parent.where}"
         ) from None

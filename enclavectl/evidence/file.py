@@ -143,7 +143,7 @@ class EvidenceFile:
             "document": _base64(self.document),
             "key_config": _base64(self.key_config),
             "nonce": _base64(self.nonce),
-            "requested_at": self.requested_at.isoformat(timespec="milliseconds"),
+            "requested_at": _iso(self.requested_at),
             "root": {"name": self.root.name, "sha256": self.root.sha256},
             "lock_sha256": self.lock_sha256,
             "policy_sha256": self.policy_sha256,
@@ -151,7 +151,7 @@ class EvidenceFile:
             "receipts": [one.to_json() for one in self.receipts],
             "tool": self.tool,
         }
-        return (json.dumps({**members, "content_sha256": _content_sha256(members)}, indent=2) + "\n").encode()
+        return (json.dumps({**members, "content_sha256": content_sha256(members)}, indent=2) + "\n").encode()
 
     def without_statements(self) -> EvidenceFile:
         """Return the same without the statements, which let their holder test known pictures."""
@@ -175,8 +175,7 @@ def parse_evidence_file(data: bytes) -> EvidenceFile:
 def _parse(value: JsonObject) -> EvidenceFile:
     value.require_schema(SCHEMA)
     value.require_keys(_KEYS)
-    members = {key: member for key, member in value.members.items() if key != "content_sha256"}
-    if value.hex("content_sha256", length=_HASH_BYTES).hex() != _content_sha256(members):
+    if value.hex("content_sha256", length=_HASH_BYTES).hex() != content_sha256(value.members):
         raise JsonError("content_sha256: it is not the hash of this content")
     root = value.object("root")
     root.require_keys(("name", "sha256"))
@@ -194,7 +193,7 @@ def _parse(value: JsonObject) -> EvidenceFile:
         document=_bytes(value, "document", MAX_DOCUMENT_BYTES),
         key_config=_bytes(value, "key_config", MAX_KEY_CONFIG_BYTES),
         nonce=nonce,
-        requested_at=value.time("requested_at"),
+        requested_at=_time(value, "requested_at"),
         root=RootName(
             name=root.string("name", maximum=_NAME_CHARACTERS),
             sha256=root.hex("sha256", length=_HASH_BYTES).hex(),
@@ -245,13 +244,26 @@ def _receipt_members(value: JsonObject) -> KeptReceipt:
     )
 
 
-def _content_sha256(members: Mapping[str, object]) -> str:
-    """Hash the members in a form that does not depend on their order or on spaces."""
-    return sha256(json.dumps(members, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+def content_sha256(members: Mapping[str, object]) -> str:
+    """Hash all members but the hash, in a form that does not depend on their order or on spaces."""
+    rest = {key: member for key, member in members.items() if key != "content_sha256"}
+    return sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def _optional_hash(value: JsonObject, key: str) -> str | None:
     return None if value.members[key] is None else value.hex(key, length=_HASH_BYTES).hex()
+
+
+def _time(value: JsonObject, key: str) -> datetime:
+    """Read a time in the one spelling that this module writes."""
+    found = value.time(key)
+    if _iso(found) != value.string(key):
+        raise JsonError(f"{key}: expected milliseconds and an offset, such as 2026-11-24T12:00:00.000+00:00")
+    return found
+
+
+def _iso(time: datetime) -> str:
+    return time.isoformat(timespec="milliseconds")
 
 
 def _base64(data: bytes) -> str:
