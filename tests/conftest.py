@@ -6,11 +6,27 @@ import pytest
 from hypothesis import settings
 
 TESTS = Path(__file__).parent
-# What `make quick` leaves out: whole commands with their processes, hosts and enclaves, pip, fuzzing.
+# What `make quick` leaves out: whole commands with their processes, hosts and enclaves, pip, fuzzing, and
+# services whose deadlines pass in real time. A single slow test of another file is marked where it stands.
 SLOW = (
     "e2e/",
     "nitro/",
     "hostile/",
+    "backends/test_console_log.py",
+    "backends/test_local_sandbox.py",
+    "cli/test_build.py",
+    "cli/test_completion.py",
+    "cli/test_eif",
+    "cli/test_files.py",
+    "cli/test_status_line.py",
+    "client/test_batch.py",
+    "eif/ramdisk/test_stream.py",
+    "host/test_setup_command.py",
+    "image/test_engine.py",
+    "models/test_probe.py",
+    "payload/test_decoder.py",
+    "payload/test_lane.py",
+    "payload/test_server_limits.py",
     "schemas/test_commands.py",
     "deploy/test_systemd_live.py",
     "host/test_setup_live.py",

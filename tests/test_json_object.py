@@ -38,6 +38,7 @@ def test_what_python_writes_reads_back_the_same(value: JsonValue, indent: int | 
     assert parse_json(b" \t\r\n" + data + b"\n") == value
 
 
+@pytest.mark.slow
 @given(OBJECTS)
 def test_every_part_of_an_object_and_anything_after_it_are_refused(value: dict[str, JsonValue]) -> None:
     data = json.dumps(value).encode()

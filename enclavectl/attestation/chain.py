@@ -26,8 +26,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
 from enclavectl.attestation.codes import AttestationCode, refused
-from enclavectl.attestation.trust import AWS_ROOTS, TrustRoot
+from enclavectl.attestation.trust import TrustRoot
 from enclavectl.errors import AttestationError
+from enclavectl.trust import AWS_ROOTS
 
 TIME = "%Y-%m-%d %H:%M:%S %Z"
 """How messages of this ring write a time."""

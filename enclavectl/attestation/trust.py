@@ -13,14 +13,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from enclavectl.errors import UsageError
 from enclavectl.files import read_bounded
-from enclavectl.trust import Trust
+from enclavectl.trust import AWS_ROOTS, Trust
 
-# SHA-256 of the DER of AWS's roots, one per partition; roots/README.md names their sources.
-# GovCloud's: https://docs.aws.amazon.com/govcloud-us/latest/UserGuide/govcloud-ec2.html
-AWS_ROOTS = {
-    "641a0321a3e244efe456463195d606317ed7cdcc3c1756e09893f3c68f79bb5b": "aws",
-    "20bcd30a3e168ea03789e1c45912bc123c4de3c977b8a6e1c125c7929d668b3b": "aws-us-gov",
-}
 # A certificate in PEM has about 1 KiB; even chains with text stay below this.
 _MAX_ROOT_BYTES = 64 * 1024
 

@@ -6,9 +6,9 @@ from importlib.resources import files
 import pytest
 
 from enclavectl.attestation import Trust, TrustRoot, aws_nitro_root
-from enclavectl.attestation.trust import AWS_ROOTS
 from enclavectl.backends.local.pki import DevelopmentRoot
 from enclavectl.errors import UsageError
+from enclavectl.trust import AWS_ROOTS, trust_of_root
 from tests.forge import NOW
 
 AWS_ROOT_SHA256 = "641a0321a3e244efe456463195d606317ed7cdcc3c1756e09893f3c68f79bb5b"
@@ -29,6 +29,8 @@ def test_a_root_of_aws_that_an_operator_names_is_known_by_its_fingerprint() -> N
     pem = (files("enclavectl.attestation") / "roots" / "aws-nitro-g1.pem").read_bytes()
     root = TrustRoot.from_operator(pem, file="downloaded.pem")
     assert (root.trust, root.name, root.fingerprint) == (Trust.NITRO, "aws", AWS_ROOT_SHA256)
+    assert trust_of_root(pem) is Trust.NITRO
+    assert trust_of_root(b"text before\n" + pem.replace(b"\n", b"\r\n")) is Trust.NITRO
 
 
 def test_any_other_root_that_an_operator_names_is_a_development_root(development: DevelopmentRoot) -> None:
@@ -36,6 +38,20 @@ def test_any_other_root_that_an_operator_names_is_a_development_root(development
     assert (root.trust, root.name) == (Trust.SIMULATED, "aws-us-gov")
     with pytest.raises(UsageError, match=r"mine\.pem: expected one certificate, found 2"):
         TrustRoot.from_operator(development.certificate_pem * 2, file="mine.pem")
+
+
+def test_what_is_not_one_root_of_aws_stands_for_no_more_than_simulated(development: DevelopmentRoot) -> None:
+    aws = (files("enclavectl.attestation") / "roots" / "aws-nitro-g1.pem").read_bytes()
+    changed = aws.replace(b"M", b"N", 1)
+    for pem in (
+        b"",
+        b"\xff",
+        development.certificate_pem,
+        aws * 2,
+        aws + development.certificate_pem,
+        changed,
+    ):
+        assert trust_of_root(pem) is Trust.SIMULATED
 
 
 def test_the_pins_are_those_that_aws_publishes() -> None:

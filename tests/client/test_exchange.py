@@ -124,6 +124,7 @@ def test_the_session_s_name_follows_from_the_nonce_so_that_nobody_else_can_choos
     assert len(sessions) == 5
 
 
+@pytest.mark.slow
 def test_every_bit_of_the_evidence_is_proven(keys: EnclaveKeys) -> None:
     """A relay that changes any is found out before a picture is sent, in the key configuration, too."""
     root, challenge = new_root(), new_challenge()

@@ -126,6 +126,7 @@ def test_a_gap_is_refused() -> None:
     }
 
 
+@pytest.mark.slow
 def test_truncation_at_every_byte_is_an_eif_error() -> None:
     whole = image()
     for size in range(len(whole)):

@@ -89,6 +89,7 @@ print(peak() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc to see peak memory")
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     big = tmp_path / "big.bin"

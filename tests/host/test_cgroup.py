@@ -14,7 +14,7 @@ from enclavectl.host.plan import Demand, make_plan, read_supply
 from enclavectl.host.tree import Tree
 from tests.cli.command import enclavectl
 from tests.host import trees
-from tests.host.defects import Break, both, cgroup1, cgroup2, put
+from tests.host.breaks import Break, both, cgroup1, cgroup2, put
 
 GIB = 1 << 30
 TUTORIAL = Demand(memory_mib=8192, cpus=4)

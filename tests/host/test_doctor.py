@@ -27,17 +27,8 @@ from tests import vsock_filter
 from tests.cli.command import Done, enclavectl
 from tests.eif import samples
 from tests.host import trees
-from tests.host.defects import (
-    FILE,
-    NO_LOG_DIR,
-    ROWS,
-    STATE_DIR,
-    Row,
-    both,
-    no,
-    old_images,
-    rec,
-)
+from tests.host.breaks import FILE, NO_LOG_DIR, STATE_DIR, both, no, old_images, rec
+from tests.host.defects import ROWS, Row
 
 
 def facts_of(folder: Path, *, backend: str = "auto", memory_mib: int = 8192, cpus: int = 4) -> Facts:

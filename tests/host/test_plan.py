@@ -255,6 +255,15 @@ def test_a_laptop_is_told_what_it_is_not(tmp_path: Path) -> None:
     assert codes(plan) == ["no-driver", "host-too-small"]
 
 
+def test_a_host_without_the_driver_is_large_enough_for_as_much_as_it_could_give(tmp_path: Path) -> None:
+    here = supply(trees.laptop(tmp_path))
+    memory_mib, cpus = largest(here, TUTORIAL)
+    most = replace(TUTORIAL, memory_mib=memory_mib, cpus=cpus)
+    assert codes(make_plan(most, here)) == ["no-driver"]
+    for more in (replace(most, cpus=cpus + 1), replace(most, memory_mib=memory_mib + 2)):
+        assert codes(make_plan(more, here)) == ["no-driver", "host-too-small"]
+
+
 def test_an_image_is_measured_by_its_headers(tmp_path: Path) -> None:
     (tmp_path / "a.eif").write_bytes(samples.image())
     facts = read_eif(tmp_path / "a.eif")

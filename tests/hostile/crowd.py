@@ -1,4 +1,4 @@
-"""``python -m tests.hostile.crowd SOCKET KIND=COUNT...``: peers that complete no valid request, in a process.
+"""``python -m tests.hostile.crowd ADDRESS KIND=COUNT...``: peers that complete no valid request, apart.
 
 Prints a line once every peer has connected, then goes on until its standard input ends. A peer that is turned
 away comes back after a pause, so that the crowd neither shrinks nor becomes a mere contest for the processor.
@@ -12,9 +12,9 @@ import resource
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from pathlib import Path
 
 from enclave_payload.wire import HEADER_BYTES, FrameType, encode_frame
+from enclavectl.net.address import HybridVsockAddress, UnixAddress, parse_address
 from enclavectl.protocol.evidence import Challenge, challenge_frame
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -75,10 +75,22 @@ KINDS: dict[str, Talk] = {
 }
 
 
-async def _peer(address: str, talk: Talk, connected: Callable[[], object]) -> None:
+async def _connect(
+    address: UnixAddress | HybridVsockAddress,
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_unix_connection(address.path.name)
+    if isinstance(address, HybridVsockAddress):
+        writer.write(f"CONNECT {address.port}\n".encode())
+        await reader.readuntil(b"\n")
+    return reader, writer
+
+
+async def _peer(
+    address: UnixAddress | HybridVsockAddress, talk: Talk, connected: Callable[[], object]
+) -> None:
     while True:
         with suppress(OSError, asyncio.IncompleteReadError):
-            reader, writer = await asyncio.open_unix_connection(address)
+            reader, writer = await _connect(address)
             connected()
             try:
                 await talk(reader, writer)
@@ -87,15 +99,17 @@ async def _peer(address: str, talk: Talk, connected: Callable[[], object]) -> No
         await asyncio.sleep(PAUSE_S)
 
 
-async def main(address: str, kinds: list[str]) -> None:
+async def main(text: str, kinds: list[str]) -> None:
     """Keep all of them there until standard input ends."""
-    os.chdir(Path(address).parent)  # a path of any length becomes one that fits a socket's address
+    address = parse_address(text)
+    assert isinstance(address, UnixAddress | HybridVsockAddress)
+    os.chdir(address.path.parent)  # a path of any length becomes one that fits a socket's address
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 65536)), hard))
     wanted = [KINDS[kind] for each in kinds for kind, _, n in [each.partition("=")] for _ in range(int(n))]
     there = [asyncio.Event() for _ in wanted]
     tasks = [
-        asyncio.create_task(_peer(Path(address).name, talk, event.set))
+        asyncio.create_task(_peer(address, talk, event.set))
         for talk, event in zip(wanted, there, strict=True)
     ]
     await asyncio.gather(*(event.wait() for event in there))

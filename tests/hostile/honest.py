@@ -14,15 +14,15 @@ from enclavectl.client.exchange import CheckedAnswer, Expectation
 from enclavectl.client.pictures import Picture
 from enclavectl.client.session import Client
 from enclavectl.errors import EnclavectlError
-from enclavectl.net.address import UnixAddress
+from enclavectl.net.address import Address
 
 TIMEOUT_S = 20.0
 
 
 @contextmanager
-def crowd(address: UnixAddress, *kinds: str) -> Iterator[None]:
+def crowd(address: Address, *kinds: str) -> Iterator[None]:
     """Peers of these kinds ("idle=1000"), in a process of their own: they do not share the client's lock."""
-    argv = [sys.executable, "-m", "tests.hostile.crowd", str(address.path), *kinds]
+    argv = [sys.executable, "-m", "tests.hostile.crowd", str(address), *kinds]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -46,7 +46,7 @@ class Served:
 
 
 def serve_me(
-    address: UnixAddress,
+    address: Address,
     expectation: Expectation,
     picture: Picture,
     *,

@@ -138,6 +138,7 @@ with open("/dev/null", "wb") as sink:
 """
 
 
+@pytest.mark.slow
 def test_a_context_of_many_files_is_not_held(tmp_path: Path) -> None:
     """In a process of its own: elsewhere a dictionary of the interpreter's may grow just then."""
     (tmp_path / "Dockerfile").write_text("FROM scratch")

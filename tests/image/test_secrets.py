@@ -184,6 +184,7 @@ def test_whatever_is_damaged_never_crashes(junk: bytes, name: str, at: int) -> N
     list(secrets_in(b"x", [data[:at] + junk + data[at + len(junk) :]]))
 
 
+@pytest.mark.slow
 def test_a_bomb_costs_no_memory() -> None:
     level = zlib.compressobj(9, zlib.DEFLATED, 31)
     bomb = b"".join(level.compress(bytes(1 << 20)) for _ in range(64)) + level.flush()

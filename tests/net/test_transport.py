@@ -112,6 +112,7 @@ def test_vsock_that_a_containers_filter_refuses_is_told_as_that(errno: int, said
     assert ("modprobe" in done.stdout) is (errno == EAFNOSUPPORT)
 
 
+@pytest.mark.slow
 def test_a_vsock_address_without_an_enclave_is_an_error() -> None:
     # CID 1 is this machine; port 4294967294 is nobody's. Where the kernel has no vsock, that is the error.
     with pytest.raises(EnclavectlError) as info:

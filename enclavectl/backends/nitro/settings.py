@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from enclavectl.files import read_bounded
 from enclavectl.net.address import Address, HybridVsockAddress, VsockAddress
-from enclavectl.trust import Trust
+from enclavectl.trust import Trust, trust_of_root
 
 if TYPE_CHECKING:  # loads cryptography, which `list` starts nitro-cli before
     from enclavectl.attestation import TrustRoot
@@ -43,7 +43,7 @@ class NitroSettings:
         """Return the maximum trust of an enclave's evidence."""
         if debug:
             return Trust.DEBUG
-        return Trust.NITRO if self.root is None else self.trust_root().trust
+        return Trust.NITRO if self.root is None else trust_of_root(self._root_pem(self.root))
 
     def trust_root(self) -> TrustRoot:
         """Return AWS's commercial root, or the one in the configured file.
@@ -55,5 +55,7 @@ class NitroSettings:
 
         if self.root is None:
             return aws_nitro_root()
-        pem = read_bounded(self.root, _MAX_ROOT_BYTES, what="root certificate")
-        return TrustRoot.from_operator(pem, file=str(self.root))
+        return TrustRoot.from_operator(self._root_pem(self.root), file=str(self.root))
+
+    def _root_pem(self, file: Path) -> bytes:
+        return read_bounded(file, _MAX_ROOT_BYTES, what="root certificate")

@@ -84,6 +84,7 @@ def fill(count: int) -> None:
             add(index, names, b"file-%d" % number)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_files() -> None:
     done = subprocess.run([sys.executable, "-c", GROWTH], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
