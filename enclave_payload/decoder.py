@@ -28,7 +28,7 @@ from enclave_payload.verdict import (
     parse_message,
     request_header,
 )
-from enclave_payload.zygote import READY, start_zygote
+from enclave_payload.zygote import LOAD, READY, start_zygote
 
 # How late an overrun, or others who wait, may be noticed.
 _TICK_S = 0.02
@@ -104,17 +104,19 @@ class Zygote:
     """The process that decoders are forked from. Safe for threads."""
 
     def __init__(self, folder: Path, limits: Limits) -> None:
-        """Fork it, before a key or a thread exists; it loads the model in ``folder`` meanwhile."""
+        """Fork it, before a key or a thread exists, for the model in ``folder``."""
         self._sock = start_zygote(folder, limits)
         self._sock.settimeout(_START_S)
         self._lock = threading.Lock()
 
-    def wait_ready(self) -> None:
-        """Wait until it has loaded the model.
+    def load_model(self) -> None:
+        """Tell it to load the model, and wait until it has.
 
         Raises:
             DecoderLostError: it cannot; the message says why.
         """
+        with contextlib.suppress(OSError):  # it has ended: the answer says so
+            self._sock.send(LOAD)
         answer = self._receive()
         if answer != READY:
             why = answer.decode(errors="replace") or "it ended, and said why on the console"
@@ -289,13 +291,18 @@ class Decoders:
         self._zygote = Zygote(folder, limits)
         self._decoders: list[Decoder] = []
 
+    @property
+    def card(self) -> ModelCard:
+        """The measured card."""
+        return self._card
+
     def start(self, count: int, log: Callable[[str], None]) -> list[Decoder]:
-        """Start ``count`` decoders, and log what this kernel does not let them give up.
+        """Load the model and start ``count`` decoders; log what this kernel does not let them give up.
 
         Raises:
             DecoderLostError: the model cannot be loaded, or no process can be started.
         """
-        self._zygote.wait_ready()
+        self._zygote.load_model()
         for slot in range(count):
             self._decoders.append(Decoder(self._zygote, slot, self._card, self._limits))
         for missing in {decoder.missing for decoder in self._decoders} - {Missing.NOTHING}:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from enclave_payload.__main__ import pin_model
 from enclave_payload.card import Label, ModelCard
 from enclave_payload.contents import PARTS_PER_BILLION, key_config_digest
 from enclave_payload.decoder import Classifier, Finding
@@ -84,13 +85,21 @@ def new_root() -> DevelopmentRoot:
     return DevelopmentRoot.create(datetime.now(UTC))
 
 
-def simulated_nsm(root: DevelopmentRoot, pcrs: Mapping[int, bytes] = PCRS) -> Nsm:
-    return Nsm(SimulatedNsm(root, MODULE_ID, pcrs, lambda: datetime.now(UTC)).handle)
+def simulated_nsm(
+    root: DevelopmentRoot, pcrs: Mapping[int, bytes] = PCRS, *, pinned: ModelCard | None = CARD
+) -> Nsm:
+    """The NSM of an enclave that has ``pinned`` this model; None: of an image that pins none."""
+    nsm = Nsm(SimulatedNsm(root, MODULE_ID, pcrs, lambda: datetime.now(UTC)).handle)
+    if pinned is not None:
+        pin_model(nsm, pinned)
+    return nsm
 
 
-def attest(root: DevelopmentRoot, nonce: bytes, key_config: bytes) -> bytes:
+def attest(
+    root: DevelopmentRoot, nonce: bytes, key_config: bytes, *, pinned: ModelCard | None = CARD
+) -> bytes:
     """A session's document over this nonce and this key configuration."""
-    return simulated_nsm(root).attest(
+    return simulated_nsm(root, pinned=pinned).attest(
         nonce=nonce, user_data=key_config_digest(key_config), public_key=SIGNER.public_key
     )
 

@@ -27,6 +27,7 @@ TALKS_OR_EXITS = {
 # of a forked process, which must not return to what its parent was doing.
 MAY_TALK_OR_EXIT = {
     ("enclave_payload/__main__.py", "sys.stderr"),
+    ("enclave_payload/__main__.py", "sys.exit"),
     ("enclavectl/backends/local/sandbox.py", "SystemExit"),
     ("enclavectl/backends/local/namespaces.py", "SystemExit"),
     ("enclave_payload/zygote.py", "os._exit"),

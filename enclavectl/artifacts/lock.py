@@ -2,6 +2,9 @@
 
 Its schema is ``enclavectl.lock/1``. Paths are relative to the lock's folder. A build from the same lock takes
 the same wheels. ``lock check`` compares the image on the disk with the lock.
+
+The registers are PCR0, PCR1 and PCR2, PCR8 of a signed image, and ``MODEL_REGISTER`` of an image with the
+payload. The payload extends that one when it starts, so the image file alone does not show it.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ from enclavectl.files import open_regular, read_bounded
 from enclavectl.json_object import JsonError, JsonObject
 
 LOCK_SCHEMA = "enclavectl.lock/1"
+MODEL_REGISTER = "PCR16"  # enclave_payload.card.MODEL_PCR
+_REGISTER = re.compile(r"(?!0{96})[0-9a-f]{96}")  # SHA-384 of anything
 # Name and version become a file name in the store of wheels.
 _FILE_NAME = re.compile(r"[^/]*")
 MAX_LOCK = 1 << 20  # bytes; a lock has a few KiB
@@ -53,6 +58,11 @@ class Lock:
     tools: Mapping[str, str]
     findings: tuple[Mapping[str, object], ...]
     allowed: Mapping[str, str]
+
+    @property
+    def model_register(self) -> str | None:
+        """PCR16 in hex; None for an image without the payload, or one built before the model was pinned."""
+        return self.pcrs.get(MODEL_REGISTER)
 
     def to_json(self) -> dict[str, object]:
         """Return the lock as JSON values."""
@@ -104,9 +114,13 @@ def _lock(value: JsonObject) -> Lock:
     for key in ("file", "sha256"):
         eif.string(key)
     eif.integer("size")
+    pcrs = value.string_map("pcrs")
+    # The others are compared with the image. This one goes into policies as it stands.
+    if MODEL_REGISTER in pcrs and _REGISTER.fullmatch(pcrs[MODEL_REGISTER]) is None:
+        raise JsonError(f"pcrs.{MODEL_REGISTER}: expected 96 lower-case hex digits that are not all zero")
     return Lock(
         eif=eif.members,
-        pcrs=value.string_map("pcrs"),
+        pcrs=pcrs,
         mode=value.string("mode"),
         image=value.object("image").members,
         model=None if value.optional_object("model") is None else value.string_map("model"),
@@ -120,7 +134,7 @@ def _lock(value: JsonObject) -> Lock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckedImage:
-    """An image that matches its lock."""
+    """An image that matches its lock. ``pcrs`` are the image's, and PCR16 as the lock has it."""
 
     path: Path
     pcrs: Mapping[str, str]
@@ -143,22 +157,24 @@ def check_lock(lock: Lock, path: Path, *, image: Path | None = None) -> CheckedI
             registers = read_image(file).measurements.registers()
         digest = whole_file(file).sha256()
     compare_with_lock(lock, path, found, registers=registers, sha256=digest)
-    return CheckedImage(path=found, pcrs=registers)
+    model = {} if lock.model_register is None else {MODEL_REGISTER: lock.model_register}
+    return CheckedImage(path=found, pcrs={**registers, **model})
 
 
 def compare_with_lock(
     lock: Lock, path: Path, found: Path, *, registers: Mapping[str, str], sha256: str
 ) -> None:
-    """Check that these registers and this hash are those of the lock at ``path``.
+    """Check that these registers of an image file and this hash are those of the lock at ``path``.
 
     Raises:
         StateError: they differ; the message names the register.
     """
-    moved = [name for name in sorted({*registers, *lock.pcrs}) if registers.get(name) != lock.pcrs.get(name)]
+    locked = {name: value for name, value in lock.pcrs.items() if name != MODEL_REGISTER}
+    moved = [name for name in sorted({*registers, *locked}) if registers.get(name) != locked.get(name)]
     if moved:
         raise StateError(
             f"{found}: {', '.join(moved)} differ from the lock {path}: "
-            f"{moved[0]} is {registers.get(moved[0], 'absent')}, locked {lock.pcrs.get(moved[0], 'absent')}",
+            f"{moved[0]} is {registers.get(moved[0], 'absent')}, locked {locked.get(moved[0], 'absent')}",
             hint="enclavectl eif diff OLD NEW says what moved them; enclavectl build makes a new lock",
             code="lock-pcrs",
         )

@@ -42,7 +42,14 @@ from enclavectl.protocol.evidence import (
     session_id,
     transcript_hash,
 )
-from enclavectl.protocol.key_config import KeyConfig, ModelCard, key_config_digest, parse_key_config
+from enclavectl.protocol.key_config import (
+    MODEL_PCR,
+    KeyConfig,
+    ModelCard,
+    key_config_digest,
+    model_register,
+    parse_key_config,
+)
 from enclavectl.protocol.media import MediaType
 from enclavectl.protocol.requests import (
     REPLY_KEY_BYTES,
@@ -157,8 +164,8 @@ def verify_evidence(
 
     Raises:
         AttestationError: any rule of ``attestation.verify`` is broken, the document has no receipt key, the
-            attested key configuration is not one of this protocol, or it is another enclave or another model
-            than the one that is meant.
+            attested key configuration is not one of this protocol, its card is not the one that PCR16
+            measures, or it is another enclave or another model than the one that is meant.
     """
     document = verify(
         evidence.document,
@@ -182,6 +189,7 @@ def verify_evidence(
             hint="use a client of the release that the enclave was built with",
             code="key-config",
         ) from exc
+    _check_measured(document, config.card)
     _check_meant(expectation, document, config.card)
     transcript = transcript_hash(challenge_body(challenge), evidence.to_body())
     return VerifiedEnclave(
@@ -191,6 +199,19 @@ def verify_evidence(
         config=config,
         session_id=session_id(transcript),
         transcript=transcript,
+    )
+
+
+def _check_measured(document: VerifiedDocument, card: ModelCard) -> None:
+    """Check that the card is the one that the enclave measured. Images of an older build measure none."""
+    found, expected = document.pcrs.get(MODEL_PCR), model_register(card.to_json())
+    if found is None or found == expected:
+        return
+    raise AttestationError(
+        f"PCR{MODEL_PCR}: expected {expected.hex()[:16]}... of the card of {card.model_id}, found "
+        f"{found.hex()[:16]}...: the card is not the one that the enclave measured",
+        hint="send nothing to this enclave: it says that it has another model than it measured",
+        code="model-register",
     )
 
 

@@ -175,6 +175,7 @@ def _evidence(document: VerifiedDocument) -> dict[str, object]:
         "timestamp": document.timestamp.isoformat(timespec="milliseconds"),
         "release": document.release,
         "release_expires": None if expires is None else expires.isoformat(),
+        "model_pinned": document.model_pinned,
         "root": document.root,
         "pcrs": {str(index): value.hex() for index, value in document.pcrs.items()},
         "nonce": None if document.nonce is None else document.nonce.hex(),

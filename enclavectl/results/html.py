@@ -13,7 +13,7 @@ from pathlib import Path
 
 from enclavectl import __version__
 from enclavectl.results.markup import Object, as_object, string, text
-from enclavectl.results.wording import TRUST_WORDS, UNVERIFIED, TrustWords
+from enclavectl.results.wording import MODEL_PINNED, TRUST_WORDS, UNVERIFIED, TrustWords
 
 # This mark identifies a report: other files are not overwritten.
 MARK = '<meta name="generator" content="enclavectl report">'
@@ -82,8 +82,9 @@ def render_evidence(head: Object) -> str:
     rows = [
         ("Module", string(evidence, "module_id")),
         ("Time", string(evidence, "timestamp")),
-        *((f"PCR{index}", string(pcrs, index)) for index in sorted(pcrs, key=lambda key: (len(key), key))),
+        *((f"PCR{index}", string(pcrs, index)) for index in _shown(pcrs)),
         *([] if nonce is None else [("Nonce", string(evidence, "nonce"))]),
+        ("Model pinned", MODEL_PINNED[evidence.get("model_pinned") is True]),
         ("Model", string(model, "id")),
         ("Model SHA-256", string(model, "sha256")),
     ]
@@ -91,6 +92,12 @@ def render_evidence(head: Object) -> str:
     words = _words(head)
     claims = render_claims(words.proves, words.does_not_prove)
     return f'<section class="card"><h2>Evidence</h2>\n<dl>\n{items}\n</dl></section>\n{claims}'
+
+
+def _shown(pcrs: Object) -> list[str]:
+    """Return the numbers of the registers, in order, without what the payload locked unused."""
+    numbers = sorted(pcrs, key=lambda key: (len(key), key))
+    return [index for index in numbers if len(index) == 1 or index < "16" or string(pcrs, index).strip("0")]
 
 
 def render_fact(term: str, value: str) -> str:

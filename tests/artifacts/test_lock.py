@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enclavectl.artifacts.lock import Lock, check_lock, parse_lock, read_lock
+from enclave_payload.card import MODEL_PCR
+from enclavectl.artifacts.lock import MODEL_REGISTER, Lock, check_lock, parse_lock, read_lock
 from enclavectl.artifacts.wheel import Wheel
 from enclavectl.eif.examine import measure_image
 from enclavectl.eif.format import SectionKind
@@ -114,6 +115,27 @@ def test_the_locked_image_is_found_from_the_lock_and_matches(tmp_path: Path) -> 
     lock, path = locked_image(tmp_path)
     assert lock.eif["file"] == "out/a.eif"
     assert check_lock(lock, path).pcrs == lock.pcrs
+
+
+def test_the_models_register_is_the_payloads() -> None:
+    assert f"PCR{MODEL_PCR}" == MODEL_REGISTER
+
+
+def test_the_models_register_is_no_measurement_of_the_image_file(tmp_path: Path) -> None:
+    lock, path = locked_image(tmp_path)
+    assert lock.model_register is None
+    register = "ab" * 48
+    pinned = replace(lock, pcrs={**lock.pcrs, MODEL_REGISTER: register})
+    path.write_bytes(pinned.to_bytes())
+    assert read_lock(path).model_register == register
+    assert check_lock(read_lock(path), path).pcrs == pinned.pcrs
+
+
+@pytest.mark.parametrize("register", ["", "ab", "AB" * 48, "ab" * 47, "ab" * 49, "0" * 96])
+def test_a_register_that_no_policy_can_pin_is_refused(register: str) -> None:
+    value = replace(LOCK, pcrs={**LOCK.pcrs, MODEL_REGISTER: register})
+    with pytest.raises(UsageError, match="PCR16"):
+        parse_lock(value.to_bytes(), "lock")
 
 
 def test_another_image_says_which_registers_moved(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from enclave_payload.card import ModelCard
+from enclave_payload.card import ModelCard, model_register
 from enclave_payload.contents import (
     SALT_BYTES,
     Delivery,
@@ -43,7 +43,7 @@ from enclavectl.client.pictures import Picture
 from enclavectl.errors import AttestationError, PeerProtocolError
 from enclavectl.evidence import ReceiptError, check_picture, check_statements, parse_receipt
 from enclavectl.protocol.answers import Answer, parse_answer_content
-from enclavectl.protocol.evidence import Evidence, parse_evidence
+from enclavectl.protocol.evidence import Challenge, Evidence, parse_evidence
 from enclavectl.protocol.requests import sealed_frame
 from tests.in_process import CARD, MODULE_ID, PCRS, SIGNER, attest, expect, new_root, simulated_nsm
 
@@ -137,6 +137,48 @@ def test_every_bit_of_the_evidence_is_proven(keys: EnclaveKeys) -> None:
         changed[place] ^= 1 << place % 8
         with pytest.raises((AttestationError, WireError)):
             verify_evidence(challenge, parse_evidence(bytes(changed)), expect(root), now)
+
+
+def pinned_evidence(
+    keys: EnclaveKeys, root: DevelopmentRoot, challenge: Challenge, pinned: ModelCard | None
+) -> Evidence:
+    """Of an enclave that says that it has ``CARD``, and has pinned something."""
+    key_config = encode_key_config(keys.public, CARD, bytes(SALT_BYTES))
+    return Evidence(attest(root, challenge.nonce, key_config, pinned=pinned), key_config)
+
+
+def test_a_card_that_is_not_the_measured_one_is_refused(keys: EnclaveKeys) -> None:
+    """By one letter of the notice, and with a policy that pins no model."""
+    root, challenge, now = new_root(), new_challenge(), datetime.now(UTC)
+    honest = pinned_evidence(keys, root, challenge, CARD)
+    assert verify_evidence(challenge, honest, expect(root), now).card == CARD
+    other = replace(CARD, notice=CARD.notice + "!")
+    with pytest.raises(AttestationError, match="PCR16: expected ") as caught:
+        verify_evidence(challenge, pinned_evidence(keys, root, challenge, other), expect(root), now)
+    assert caught.value.code == "model-register"
+    assert model_register(CARD.to_json()).hex()[:16] in caught.value.message
+    assert model_register(other.to_json()).hex()[:16] in caught.value.message
+
+
+def test_a_model_is_pinned_where_the_release_says_so(keys: EnclaveKeys) -> None:
+    root, challenge, now = new_root(), new_challenge(), datetime.now(UTC)
+    evidence = pinned_evidence(keys, root, challenge, CARD)
+    without = verify_evidence(challenge, evidence, expect(root), now)
+    assert not without.document.model_pinned
+    pinning = expect(root, {**PCRS, 16: model_register(CARD.to_json())})
+    assert verify_evidence(challenge, evidence, pinning, now).document.model_pinned
+
+
+def test_an_image_that_pins_no_model_passes_a_policy_that_asks_for_none(keys: EnclaveKeys) -> None:
+    root, challenge, now = new_root(), new_challenge(), datetime.now(UTC)
+    evidence = pinned_evidence(keys, root, challenge, None)
+    found = verify_evidence(challenge, evidence, expect(root), now)
+    assert 16 not in found.document.pcrs
+    assert not found.document.model_pinned
+    pinning = expect(root, {**PCRS, 16: model_register(CARD.to_json())})
+    with pytest.raises(AttestationError) as caught:
+        verify_evidence(challenge, evidence, pinning, now)
+    assert caught.value.code == "pcr-missing"
 
 
 def judged(expectation: Expectation, root: DevelopmentRoot, keys: EnclaveKeys) -> VerifiedEnclave:

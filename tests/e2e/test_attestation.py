@@ -7,6 +7,7 @@ import shutil
 import sysconfig
 import venv
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,8 +27,9 @@ from tests.evil import (
     raw_script,
     start_evil,
 )
-from tests.in_process import PCRS, new_root, simulated_nsm
+from tests.in_process import CARD, PCRS, new_root, simulated_nsm
 
+OTHER_CARD = replace(CARD, notice="A diagnosis.")
 OTHER_IMAGE = {**PCRS, 2: b"\xaa" * 48}
 ZEROS = dict.fromkeys(PCRS, bytes(48))
 
@@ -58,6 +60,11 @@ EVIL: dict[str, tuple[Callable[[DevelopmentRoot], Script], str, str]] = {
         lambda root: enclave_script(simulated_nsm(root, OTHER_IMAGE), Lies()),
         "pcr-mismatch",
         "PCR2: expected 0303030303030303",
+    ),
+    "other card": (
+        lambda root: enclave_script(simulated_nsm(root, pinned=OTHER_CARD), Lies()),
+        "model-register",
+        "PCR16: expected ",
     ),
     "garbage": (lying(Lies(document=lambda _document: b"garbage")), "cbor", "byte"),
     "changed byte": (

@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from enclavectl.artifacts.lock import Lock
+from enclave_payload.card import model_register
+from enclavectl.artifacts.lock import MODEL_REGISTER, Lock
 from enclavectl.artifacts.names import LOCK_NAME
 from enclavectl.backends.local.records import ensure_root
 from enclavectl.eif.build import ImageSpec, build_image
@@ -212,7 +213,7 @@ def write_image(path: Path, tag: bytes = b"a") -> None:
     model = find_model(PACKAGED_ID, data_dir=path.parent)
     lock = Lock(
         eif={"file": path.name, "sha256": hashlib.sha256(data).hexdigest(), "size": len(data)},
-        pcrs=measurements.registers(),
+        pcrs={**measurements.registers(), MODEL_REGISTER: model_register(model.card.to_json()).hex()},
         mode="reproducible",
         image={"id": "sha256:" + "0" * 64, "base": {}},
         model={"id": model.card.model_id, "sha256": model.card.sha256},

@@ -80,8 +80,8 @@ def main(argument: str) -> None:
 
     limits = Limits()
     decoders = Decoders(folder / "model", limits)
-    # The zygote loads the model meanwhile.
-    from enclave_payload.__main__ import log
+    # The zygote loads Pillow and TFLite meanwhile.
+    from enclave_payload.__main__ import log, pin_model
     from enclave_payload.nsm import Nsm
     from enclave_payload.receipt import ReceiptSigner
     from enclave_payload.seal import generate_keys
@@ -92,6 +92,7 @@ def main(argument: str) -> None:
     log(f"SIMULATED enclave; memory: {memory_mib} MiB")
     log(sandbox_line(missing))
     nsm = Nsm(NsmSocket(socket.socket(fileno=spec.integer("nsm_fd"))).transact)
+    pin_model(nsm, decoders.card)
     dialer = Dialer(socket.socket(fileno=spec.integer("dial_fd")))
     service = Service(
         keys=generate_keys(),
