@@ -27,6 +27,8 @@ from tests.payload.decoders import MODEL_DIR
 # Of a process that is started on a busy machine; a bound for what hangs.
 BOOT_MS = 60_000
 WORKERS = 2
+# The model's register first.
+FIRST_REQUESTS = [("DescribePCR", 16), ("ExtendPCR", 16), ("LockPCRs", None), ("DescribePCR", 16)]
 
 
 class Payload:
@@ -133,12 +135,12 @@ def simulated(pcrs: dict[int, bytes] = PCRS) -> SimulatedNsm:
 def test_the_model_is_pinned_before_anything_else_is_asked_for(payload: Payload) -> None:
     nsm = simulated()
     asked = []
-    for _ in range(4):
+    for _ in FIRST_REQUESTS:
         request = payload.request()
         assert isinstance(request, dict), request
         asked += [(name, fields.get("index")) for name, fields in request.items()]
         payload.answer(nsm)
-    assert asked == [("DescribePCR", 16), ("ExtendPCR", 16), ("LockPCRs", None), ("DescribePCR", 16)]
+    assert asked == FIRST_REQUESTS
     payload.serve(nsm)
     register = cbor2.loads(nsm.handle(cbor2.dumps({"DescribePCR": {"index": MODEL_PCR}})))["DescribePCR"]
     assert register == {"lock": True, "data": model_register(load_card(MODEL_DIR).to_json())}
