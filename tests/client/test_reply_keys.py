@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from enclave_payload.messages import MAX_DOCUMENT_BYTES, MAX_KEY_CONFIG_BYTES
 from enclavectl.attestation import Standing, Trust
 from enclavectl.client.exchange import PendingAnswer
 from enclavectl.client.reply_keys import KEEP_S, PendingStore, Waiting
@@ -71,6 +72,15 @@ def test_what_was_added_is_found_until_it_is_removed(tmp_path: Path) -> None:
     assert store.find(REQUEST_ID) is None
     store.remove(REQUEST_ID)
     assert list((tmp_path / "pending").iterdir()) == []
+
+
+def test_the_largest_evidence_and_the_longest_name_fit(tmp_path: Path) -> None:
+    evidence = Evidence(bytes(MAX_DOCUMENT_BYTES), bytes(MAX_KEY_CONFIG_BYTES))
+    labels = {f"{index:032}": "é" * 100 for index in range(64)}
+    largest = replace(WAITING, evidence=evidence, image="\udcff" * 4096, labels=labels, notice="é" * 1000)
+    store = PendingStore(tmp_path)
+    store.add(largest)
+    assert store.find(REQUEST_ID) == largest
 
 
 def test_nothing_was_ever_sent(tmp_path: Path) -> None:
@@ -162,6 +172,8 @@ def test_a_damaged_file_is_a_state_error_that_says_what_to_do(tmp_path: Path, co
     ("field", "value"),
     [
         *(("reply_key", "00"), ("reply_key", "zz"), ("reply_key", 1), ("labels", []), ("schema", "other")),
+        *(("salt", "00" * 31), ("salt", None), ("sha256", "ab"), ("media_type", "image/gif")),
+        *(("document", "zz"), ("document", None), ("key_config", 1)),
         *(("standing", None), ("standing", {}), ("standing", {**STANDING, "trust": "certain"})),
         *(("standing", {**STANDING, "pcrs": {"zero": "00" * 48}}), ("standing", {**STANDING, "release": 1})),
     ],
