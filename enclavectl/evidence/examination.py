@@ -125,7 +125,7 @@ class _Examination:
 def _seen(taken: Taken, case: Case) -> str:
     """Return what a step saw; a nonce that came with the document proves nothing to this caller."""
     if taken.step is Step.NONCE and taken.was_checked and not isinstance(case.nonce, bytes):
-        return f"{taken.seen} by the file; whether it was fresh then, only the client knows that drew it"
+        return f"{taken.seen} by the file; only the client that drew it knows whether it was fresh"
     return taken.seen
 
 
