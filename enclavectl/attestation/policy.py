@@ -97,6 +97,16 @@ class Policy:
                 )
 
     def _check_revoked(self) -> None:
+        seen = set()
+        for entry in self.revoked:
+            subject = (entry.label, tuple((entry.pcrs or {}).items()))
+            if subject in seen:
+                raise unusable(
+                    PolicyCode.FORMAT,
+                    f"policy: {entry.subject} is revoked twice",
+                    hint="Keep one entry, with the date and the reason that are meant.",
+                )
+            seen.add(subject)
         for release in self.releases:
             for entry in self.revoked:
                 if entry.matches(release.pcrs) and _lives_on(release, entry.date):

@@ -181,7 +181,7 @@ def _append(text: str, root: yaml.MappingNode, key: str, lines: list[str]) -> st
     if node is None:
         indent = root.start_mark.column
         added = [f"{' ' * indent}{key}:", *render_item(lines, indent=indent + 2)]
-        return _insert(text, _next_line(text, _leaf_end(root), indent), added)
+        return _insert(text, _place_of_new_list(text, root), added)
     if not isinstance(node, yaml.SequenceNode):
         return None
     if node.flow_style and not node.value:
@@ -193,6 +193,21 @@ def _append(text: str, root: yaml.MappingNode, key: str, lines: list[str]) -> st
         return None
     column = node.start_mark.column
     return _insert(text, _next_line(text, _leaf_end(node), column), render_item(lines, indent=column))
+
+
+def _place_of_new_list(text: str, root: yaml.MappingNode) -> int:
+    """Return where a new list goes: before ``releases`` and the comments above that, else to the end.
+
+    A file that was cut short then lacks releases rather than revocations.
+    """
+    previous: yaml.Node | None = None
+    for name, value in root.value:
+        if name.value == "releases":
+            break
+        previous = value
+    if previous is None:
+        return int(root.start_mark.index)
+    return _next_line(text, _leaf_end(previous), root.start_mark.column)
 
 
 def _set_expires(text: str, root: yaml.MappingNode, name: str, expires: datetime) -> str | None:

@@ -157,14 +157,15 @@ def render_policy(policy: Policy) -> str:
         f"max_age_s: {policy.max_age // timedelta(seconds=1)}",
         f"clock_skew_s: {policy.clock_skew // timedelta(seconds=1)}",
         f"unsafe_allow_debug: {str(policy.unsafe_allow_debug).lower()}",
-        "releases:" if policy.releases else "releases: []",
     ]
-    for release in policy.releases:
-        lines += render_item(release_lines(release), indent=2)
+    # Before the releases: a file that was cut short lacks releases rather than revocations.
     if policy.revoked:
         lines.append("revoked:")
     for revocation in policy.revoked:
         lines += render_item(revocation_lines(revocation), indent=2)
+    lines.append("releases:" if policy.releases else "releases: []")
+    for release in policy.releases:
+        lines += render_item(release_lines(release), indent=2)
     return "\n".join(lines) + "\n"
 
 
