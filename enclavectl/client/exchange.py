@@ -17,10 +17,9 @@ from enclavectl.evidence import (
     Receipted,
     ReceiptError,
     answer_statement,
-    check_answer_statement,
-    check_outcome,
+    check_commitments,
+    check_outcome_model,
     check_receipt,
-    check_request_statement,
     parse_receipt,
     request_statement,
 )
@@ -286,7 +285,7 @@ def open_reply(pending: PendingAnswer, answer: Answer, session: SessionEvidence)
             "answer: expected one sealed by the enclave for this request, found other bytes",
             hint="something between you and the enclave changes the traffic",
         ) from exc
-    receipted = None if outcome.problem else _check_receipt(pending, parts, session)
+    receipted = None if outcome.problem else _check_receipt(pending, parts, outcome, session)
     return CheckedAnswer(outcome=outcome, receipted=receipted)
 
 
@@ -298,7 +297,9 @@ def _parse_answer(content: bytes) -> tuple[AnswerContent, Outcome]:
     return parts, outcome
 
 
-def _check_receipt(pending: PendingAnswer, parts: AnswerContent, session: SessionEvidence) -> Receipted:
+def _check_receipt(
+    pending: PendingAnswer, parts: AnswerContent, outcome: Outcome, session: SessionEvidence
+) -> Receipted:
     """Check that the enclave of ``session`` signed this answer to this question; return what to keep."""
     if parts.receipt is None:
         raise ReceiptError(
@@ -314,6 +315,6 @@ def _check_receipt(pending: PendingAnswer, parts: AnswerContent, session: Sessio
     )
     asked = request_statement(pending.salt, pending.picture_sha256, pending.media_type)
     answered = answer_statement(pending.salt, parts.outcome)
-    check_request_statement(receipt, asked)
-    check_outcome(receipt, check_answer_statement(receipt, answered))
+    check_commitments(receipt, request=asked, answer=answered)
+    check_outcome_model(receipt, outcome)
     return Receipted(receipt=parts.receipt, request_statement=asked, answer_statement=answered)

@@ -21,11 +21,11 @@ from enclavectl.evidence.file import (
     parse_evidence_file,
 )
 from enclavectl.evidence.receipt_check import (
-    check_answer_statement,
+    check_commitments,
     check_outcome,
+    check_outcome_model,
     check_picture,
     check_receipt,
-    check_request_statement,
     check_statements,
 )
 from enclavectl.evidence.statements import (
@@ -57,11 +57,11 @@ __all__ = [
     "Verification",
     "Waiver",
     "answer_statement",
-    "check_answer_statement",
+    "check_commitments",
     "check_outcome",
+    "check_outcome_model",
     "check_picture",
     "check_receipt",
-    "check_request_statement",
     "check_statements",
     "examine",
     "parse_answer_statement",

@@ -7,7 +7,9 @@ that passes is worth what its document is worth, which is little where no policy
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 
 from enclavectl.attestation import ArchivedDocument, Trust, VerifiedDocument
 from enclavectl.evidence.air import Receipt, check_signature
@@ -22,6 +24,7 @@ from enclavectl.evidence.statements import (
 from enclavectl.protocol.answers import ContentError, Outcome, parse_outcome
 from enclavectl.protocol.key_config import (
     MODEL_PCR,
+    ModelCard,
     key_config_digest,
     model_register,
     parse_key_config,
@@ -55,8 +58,9 @@ def check_receipt(
     Raises:
         ReceiptError: its code is one of those of the document.
     """
+    session = _read_session(document_bytes, key_config)
     # 1. Document
-    found = hashlib.sha256(document_bytes).digest()
+    found = session.document_sha256
     if found != receipt.attestation_doc_hash:
         raise ReceiptError(
             ReceiptCode.DOCUMENT_MISMATCH,
@@ -67,44 +71,30 @@ def check_receipt(
     # 3. Registers
     _check_registers(receipt, document)
     # 4. Session
-    _check_session(receipt, document, key_config)
+    _check_session(receipt, document, session)
     # 5. Model
     if key_config is not None:
-        _check_model(receipt, document, key_config)
+        _check_model(receipt, document, session)
     # 6. Time
     _check_time(receipt, document)
     # 7. Mode
     _check_mode(receipt, document)
 
 
-def check_request_statement(receipt: Receipt, statement: bytes) -> RequestStatement:
-    """Check that the receipt commits to this request statement, and read it.
+def check_commitments(receipt: Receipt, *, request: bytes | None, answer: bytes | None) -> None:
+    """Check that the receipt commits to the statements, of which None is not there, unread.
 
     Raises:
-        ReceiptError: ``request-mismatch`` or ``statement-form``.
+        ReceiptError: ``request-mismatch`` or ``answer-mismatch``.
     """
-    found = hashlib.sha256(statement).digest()
-    if found != receipt.request_hash:
-        raise ReceiptError(
-            ReceiptCode.REQUEST_MISMATCH,
-            f"request statement: expected the SHA-256 {receipt.request_hash.hex()}, found {found.hex()}",
-        )
-    return parse_request_statement(statement)
-
-
-def check_answer_statement(receipt: Receipt, statement: bytes) -> AnswerStatement:
-    """Check that the receipt commits to this answer statement, and read it.
-
-    Raises:
-        ReceiptError: ``answer-mismatch`` or ``statement-form``.
-    """
-    found = hashlib.sha256(statement).digest()
-    if found != receipt.response_hash:
-        raise ReceiptError(
-            ReceiptCode.ANSWER_MISMATCH,
-            f"answer statement: expected the SHA-256 {receipt.response_hash.hex()}, found {found.hex()}",
-        )
-    return parse_answer_statement(statement)
+    for code, name, statement, expected in (
+        (ReceiptCode.REQUEST_MISMATCH, "request", request, receipt.request_hash),
+        (ReceiptCode.ANSWER_MISMATCH, "answer", answer, receipt.response_hash),
+    ):
+        if statement is not None and (found := hashlib.sha256(statement).digest()) != expected:
+            raise ReceiptError(
+                code, f"{name} statement: expected the SHA-256 {expected.hex()}, found {found.hex()}"
+            )
 
 
 def check_statements(
@@ -115,8 +105,9 @@ def check_statements(
     Raises:
         ReceiptError: ``request-mismatch``, ``answer-mismatch`` or ``statement-form``.
     """
-    asked = None if request is None else check_request_statement(receipt, request)
-    answered = None if answer is None else check_answer_statement(receipt, answer)
+    check_commitments(receipt, request=request, answer=answer)
+    asked = None if request is None else parse_request_statement(request)
+    answered = None if answer is None else parse_answer_statement(answer)
     if asked and answered and answer != answer_statement(asked.salt, answered.outcome):
         raise ReceiptError(
             ReceiptCode.ANSWER_MISMATCH, "answer statement: expected the salt that follows from the request's"
@@ -136,6 +127,16 @@ def check_outcome(receipt: Receipt, statement: AnswerStatement) -> Outcome:
         raise ReceiptError(
             ReceiptCode.STATEMENT_FORM, f"answer statement: expected an outcome ({exc})"
         ) from exc
+    check_outcome_model(receipt, outcome)
+    return outcome
+
+
+def check_outcome_model(receipt: Receipt, outcome: Outcome) -> None:
+    """Check that the outcome has probabilities, of the receipt's model.
+
+    Raises:
+        ReceiptError: ``answer-mismatch``.
+    """
     if (outcome.model_id, outcome.model_sha256) != (receipt.model_id, receipt.model_hash.hex()):
         raise ReceiptError(
             ReceiptCode.ANSWER_MISMATCH, "answer statement: expected the receipt's model, found another"
@@ -144,7 +145,6 @@ def check_outcome(receipt: Receipt, statement: AnswerStatement) -> Outcome:
         raise ReceiptError(
             ReceiptCode.ANSWER_MISMATCH, "answer statement: expected probabilities, found a problem"
         )
-    return outcome
 
 
 def check_picture(statement: RequestStatement, picture: bytes) -> None:
@@ -177,25 +177,52 @@ def _check_registers(receipt: Receipt, document: _Document) -> None:
             )
 
 
-def _check_session(receipt: Receipt, document: _Document, key_config: bytes | None) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Session:
+    """What all receipts of a session are held to.
+
+    ``card`` is None where the key configuration has none, ``user_data`` where there is no key configuration.
+    """
+
+    document_sha256: bytes
+    user_data: bytes | None
+    card: ModelCard | None
+    register: bytes | None
+
+
+# Reading it takes as long as checking a receipt, and the receipts of a batch are of few sessions.
+@lru_cache(maxsize=4)
+def _read_session(document_bytes: bytes, key_config: bytes | None) -> _Session:
+    try:
+        card = None if key_config is None else parse_key_config(key_config).card
+    except ContentError:
+        card = None
+    return _Session(
+        document_sha256=hashlib.sha256(document_bytes).digest(),
+        user_data=None if key_config is None else key_config_digest(key_config),
+        card=card,
+        register=None if card is None else model_register(card.to_json()),
+    )
+
+
+def _check_session(receipt: Receipt, document: _Document, session: _Session) -> None:
     if receipt.eat_nonce is None or receipt.eat_nonce != document.nonce:
         raise ReceiptError(
             ReceiptCode.RECEIPT_NONCE, "eat_nonce: expected the document's nonce, found another or none"
         )
-    if key_config is not None and key_config_digest(key_config) != document.user_data:
+    if session.user_data not in (None, document.user_data):
         raise ReceiptError(
             ReceiptCode.RECEIPT_KEY_CONFIG,
             "key configuration: expected the one that the document's user data commits to, found another",
         )
 
 
-def _check_model(receipt: Receipt, document: _Document, key_config: bytes) -> None:
-    try:
-        card = parse_key_config(key_config).card
-    except ContentError as exc:
+def _check_model(receipt: Receipt, document: _Document, session: _Session) -> None:
+    card = session.card
+    if card is None:
         raise ReceiptError(
-            ReceiptCode.RECEIPT_KEY_CONFIG, f"key configuration: attested, but not of this protocol ({exc})"
-        ) from exc
+            ReceiptCode.RECEIPT_KEY_CONFIG, "key configuration: attested, but not of this protocol"
+        )
     if (receipt.model_id, receipt.model_hash.hex()) != (card.model_id, card.sha256):
         raise ReceiptError(
             ReceiptCode.RECEIPT_MODEL,
@@ -203,7 +230,7 @@ def _check_model(receipt: Receipt, document: _Document, key_config: bytes) -> No
             f"found {receipt.model_id:.64} with {receipt.model_hash.hex()[:16]}...",
         )
     pinned = document.pcrs.get(MODEL_PCR)
-    if pinned is not None and pinned != model_register(card.to_json()):
+    if pinned is not None and pinned != session.register:
         raise ReceiptError(
             ReceiptCode.RECEIPT_MODEL,
             f"PCR{MODEL_PCR}: expected the register of {card.model_id}, found {pinned.hex()[:16]}...",
