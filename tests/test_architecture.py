@@ -66,7 +66,8 @@ ARROWS: dict[str, set[str]] = {
     "config": {"net"},
     # A card has one set of rules: clients hold attested cards to them, and `build` the one that it measures.
     "models": {"config.setting", "protocol.card", PAYLOAD},
-    "artifacts": {"eif"},
+    # The lock has PCR16, which is a hash over the card in the image.
+    "artifacts": {"eif", f"{PAYLOAD}.card"},
     "protocol": {PAYLOAD},
     "evidence": {"attestation", "protocol"},
     "client": {"net", "attestation", "protocol", "evidence"},

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enclave_payload.card import MODEL_PCR
+from enclave_payload.card import MAX_CARD_BYTES, model_register
 from enclavectl.artifacts.lock import MODEL_REGISTER, Lock, check_lock, parse_lock, read_lock
 from enclavectl.artifacts.wheel import Wheel
 from enclavectl.eif.examine import measure_image
@@ -96,12 +96,12 @@ def test_a_lock_cannot_name_a_wheel_outside_the_store() -> None:
         parse_lock(json.dumps(value).encode(), "lock")
 
 
-def locked_image(folder: Path) -> tuple[Lock, Path]:
+def locked_image(folder: Path, data: bytes | None = None) -> tuple[Lock, Path]:
     import hashlib
 
     image = folder / "out" / "a.eif"
     image.parent.mkdir()
-    image.write_bytes(samples.image())
+    image.write_bytes(samples.image() if data is None else data)
     with image.open("rb") as file:
         pcrs = measure_image(file).registers()
     digest = hashlib.sha256(image.read_bytes()).hexdigest()
@@ -117,18 +117,44 @@ def test_the_locked_image_is_found_from_the_lock_and_matches(tmp_path: Path) -> 
     assert check_lock(lock, path).pcrs == lock.pcrs
 
 
-def test_the_models_register_is_the_payloads() -> None:
-    assert f"PCR{MODEL_PCR}" == MODEL_REGISTER
+CARD_PATH = "rootfs/usr/lib/python3/site-packages/enclave_payload/model/model.json"
+CARD = b'{"id":"demo"}'
 
 
-def test_the_models_register_is_no_measurement_of_the_image_file(tmp_path: Path) -> None:
-    lock, path = locked_image(tmp_path)
+def pinned(lock: Lock, card: bytes = CARD) -> Lock:
+    return replace(lock, pcrs={**lock.pcrs, MODEL_REGISTER: model_register(card).hex()})
+
+
+def image_with(*ramdisks: bytes) -> bytes:
+    return samples.image([*samples.sections(ramdisks=0), *((SectionKind.RAMDISK, one) for one in ramdisks)])
+
+
+def test_the_models_register_is_computed_from_the_card_in_the_image(tmp_path: Path) -> None:
+    data = image_with(samples.cpio(b"i"), samples.cpio(b"a", {CARD_PATH: CARD}))
+    lock, path = locked_image(tmp_path, data)
     assert lock.model_register is None
-    register = "ab" * 48
-    pinned = replace(lock, pcrs={**lock.pcrs, MODEL_REGISTER: register})
-    path.write_bytes(pinned.to_bytes())
-    assert read_lock(path).model_register == register
-    assert check_lock(read_lock(path), path).pcrs == pinned.pcrs
+    assert check_lock(lock, path).pcrs == lock.pcrs, "a lock of an older build has no register to compare"
+    assert check_lock(pinned(lock), path).pcrs == pinned(lock).pcrs
+    with pytest.raises(StateError, match="PCR16 differ from the lock") as caught:
+        check_lock(pinned(lock, b"{}"), path)
+    assert caught.value.code == "lock-pcrs"
+    assert model_register(CARD).hex() in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {},
+        {"rootfs/model.json": CARD},
+        {CARD_PATH: CARD, f"rootfs/opt/{CARD_PATH}": CARD},
+        {CARD_PATH: CARD + b" " * MAX_CARD_BYTES},
+    ],
+)
+def test_without_one_card_no_register_is_confirmed(tmp_path: Path, files: dict[str, bytes]) -> None:
+    lock, path = locked_image(tmp_path, image_with(samples.cpio(b"i"), samples.cpio(b"a", files)))
+    with pytest.raises(StateError, match="PCR16 is absent") as caught:
+        check_lock(pinned(lock), path)
+    assert caught.value.code == "lock-pcrs"
 
 
 @pytest.mark.parametrize("register", ["", "ab", "AB" * 48, "ab" * 47, "ab" * 49, "0" * 96])

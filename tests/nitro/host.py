@@ -201,16 +201,17 @@ def fake_host(home: Path, **settings: object) -> Iterator[FakeHost]:
 
 def write_image(path: Path, tag: bytes = b"a") -> None:
     """A small sound image, and its lock for the demo model beside it; another ``tag``, another PCR2."""
+    model = find_model(PACKAGED_ID, data_dir=path.parent)
+    card = {"rootfs/app/enclave_payload/model/model.json": model.card.to_json()}
     spec = ImageSpec(
         kernel=samples.stream(samples.bzimage()),
         cmdline=samples.CMDLINE.decode(),
-        ramdisks=(samples.stream(samples.cpio(b"i")), samples.stream(samples.cpio(tag))),
+        ramdisks=(samples.stream(samples.cpio(b"i")), samples.stream(samples.cpio(tag, card))),
         metadata=samples.METADATA,
         arch=Arch.X86_64,
     )
     measurements = build_image(spec, path)
     data = path.read_bytes()
-    model = find_model(PACKAGED_ID, data_dir=path.parent)
     lock = Lock(
         eif={"file": path.name, "sha256": hashlib.sha256(data).hexdigest(), "size": len(data)},
         pcrs={**measurements.registers(), MODEL_REGISTER: model_register(model.card.to_json()).hex()},
