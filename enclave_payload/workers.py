@@ -22,12 +22,16 @@ from enclave_payload.session import SealedReceived, SessionError, open_request
 
 @dataclass(eq=False, slots=True)
 class Job:
-    """A sealed request on its way to a worker, and the seconds that it has had of workers so far."""
+    """A sealed request on its way to a worker, and the seconds that it has had of workers so far.
+
+    ``picture_sha256`` is there once its picture was looked at.
+    """
 
     sealed: SealedReceived
     connection: Connection
     arrived: float
     spent_s: float = 0.0
+    picture_sha256: bytes = b""
 
 
 @dataclass(slots=True)
@@ -222,6 +226,7 @@ class Worker:
             if self._lane.line_up(job, len(job.sealed.ciphertext)):
                 raise
             return self._outcome(timings, problem=Problem.TOO_LATE)
+        job.picture_sha256 = finding.picture_sha256
         verdict = finding.verdict
         timings = replace(timings, decode_us=finding.decode_us, inference_us=finding.inference_us)
         if verdict.problem is not None:
@@ -240,7 +245,8 @@ class Worker:
         encoded = outcome.to_cbor()
         receipt = None
         if outcome.problem is None:
-            receipt = self._signer.sign(job.sealed.session, request, outcome, encoded)
+            session = job.sealed.session
+            receipt = self._signer.sign(session, request, job.picture_sha256, outcome, encoded)
         return _sealed(request, job, AnswerKind.FINAL, encode_answer(encoded, receipt))
 
     def _outcome(self, timings: Timings, *, problem: Problem) -> Outcome:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 
@@ -68,7 +69,8 @@ class Brightness:
         if self.gate is not None:
             self.gate.wait(30)
         light = PARTS_PER_BILLION * image.convert("L").tobytes()[0] // 255
-        return Finding(Verdict(probabilities_ppb=(PARTS_PER_BILLION - light, light)))
+        verdict = Verdict(probabilities_ppb=(PARTS_PER_BILLION - light, light))
+        return Finding(verdict, picture_sha256=sha256(picture).digest())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

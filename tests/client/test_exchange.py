@@ -269,8 +269,8 @@ def content_of(
         reply_key=pending.reply_key,
         salt=pending.salt if salt is None else salt,
     )
-    encoded = outcome.to_cbor()
-    return encode_answer(encoded, signer.sign(session, request, outcome, encoded))
+    encoded, digest = outcome.to_cbor(), hashlib.sha256(picture).digest()
+    return encode_answer(encoded, signer.sign(session, request, digest, outcome, encoded))
 
 
 def reply(enclave: VerifiedEnclave, pending: PendingAnswer, content: bytes) -> CheckedAnswer | None:

@@ -1,6 +1,7 @@
 """A real server on a real Unix socket, with a small classifier in memory, and a peer to talk to it."""
 
 import contextlib
+import hashlib
 import io
 import socket
 import threading
@@ -110,7 +111,8 @@ class RedClassifier:
         if color == LOSES_THE_DECODERS:
             raise DecoderLostError("they are gone")
         assert isinstance(color, tuple)
-        return Finding(Verdict(probabilities_ppb=tuple(redness(color[0]).values())))
+        verdict = Verdict(probabilities_ppb=tuple(redness(color[0]).values()))
+        return Finding(verdict, picture_sha256=hashlib.sha256(picture).digest())
 
 
 def redness(red: int) -> dict[str, int]:

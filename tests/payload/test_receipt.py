@@ -63,7 +63,8 @@ def signer(
 
 
 def signed(by: ReceiptSigner, request: Request = REQUEST, outcome: Outcome = OUTCOME) -> Receipt:
-    receipt = parse_receipt(by.sign(SESSION, request, outcome, outcome.to_cbor()))
+    digest = hashlib.sha256(request.picture).digest()
+    receipt = parse_receipt(by.sign(SESSION, request, digest, outcome, outcome.to_cbor()))
     check_signature(receipt, by.public_key)
     return receipt
 
@@ -164,7 +165,7 @@ def test_the_largest_answer_with_its_receipt_fits() -> None:
     )
     registers = {index: bytes([index + 1]) * 48 for index in (0, 1, 2, 3, 4, 8)}
     encoded = outcome.to_cbor()
-    receipt = signer(registers).sign(SESSION, REQUEST, outcome, encoded)
+    receipt = signer(registers).sign(SESSION, REQUEST, bytes(32), outcome, encoded)
     assert len(card.labels) == 64
     assert len(receipt) <= 900
     assert len(encode_answer(encoded, receipt)) <= ANSWER_PLAINTEXT_BYTES - 4
