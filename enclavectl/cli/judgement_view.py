@@ -58,23 +58,24 @@ def show_verification(
 
 def draw_verification(verification: Verification, name: str) -> None:
     """Draw the verification as plain lines; without Rich, whose import takes longer than the judgement."""
-    lines = [f"{verdict(verification)}  {visible(name)}"]
+    lines = [f"{verdict(verification)}  {name}"]
     lines += _aligned(summary_lines(verification))
     for answer in answers_of(verification):
         about = "" if answer.picture_sha256 is None else f" for the picture {answer.picture_sha256}"
-        lines += ["", f"answer of {visible(answer.model_id)}{about}"]
-        lines += [f"  {code:<8} {share:6.1%}  {visible(name)}" for code, name, share in answer.shares]
+        lines += ["", f"answer of {answer.model_id}{about}"]
+        lines += [f"  {code:<8} {share:6.1%}  {label}" for code, label, share in answer.shares]
     lines += ["", "checklist", *map(_check_line, verification.checks)]
     proves, does_not = claims_of(verification)
     if proves:
         lines += ["", "it proves", *(f"  {claim}" for claim in proves)]
     lines += ["", "it does not prove", *(f"  {claim}" for claim in does_not)]
-    typer.echo("\n".join(lines))
+    # Model and issuer of a receipt, and the name of a file, are text of strangers.
+    typer.echo("\n".join(map(visible, lines)))
 
 
 def _aligned(pairs: list[tuple[str, str]]) -> list[str]:
-    return [f"{name:<9} {visible(value)}" for name, value in pairs]
+    return [f"{name:<9} {value}" for name, value in pairs]
 
 
 def _check_line(check: Check) -> str:
-    return f"  {_MARKS[check.ok]:<7}{check.id:<12} {visible(check.seen)}"
+    return f"  {_MARKS[check.ok]:<7}{check.id:<12} {check.seen}"

@@ -13,7 +13,6 @@ from tests.e2e.test_attestation import honest, write_trust
 from tests.evil import start_evil
 from tests.in_process import new_root
 
-
 # All that a file has: no picture, no file name, no reply key.
 MEMBERS = {
     *("schema", "document", "key_config", "nonce", "requested_at", "root", "lock_sha256"),
