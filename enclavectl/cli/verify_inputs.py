@@ -79,6 +79,7 @@ def read_case(files: CaseFiles) -> Case | EvidenceError:
         evidence=subject.evidence,
         receipts=subject.receipts,
         picture=picture,
+        policy_sha256=_policy_sha256(files.policy),
     )
 
 
@@ -132,6 +133,12 @@ def _policy(choice: PolicyChoice, subject: Subject) -> Policy | Literal[Waiver.N
             raise UsageError("--policy-from-evidence: expected an evidence file with a policy, found none")
         return parse_policy(carried, source="the evidence file's policy")
     return Waiver.NO_POLICY if choice.is_waived else None
+
+
+def _policy_sha256(choice: PolicyChoice) -> str | None:
+    if choice.policy is None:
+        return None
+    return sha256_of([read_policy_text(choice.policy).encode()])
 
 
 def policy_of_lock(path: Path) -> Policy:

@@ -104,7 +104,7 @@ class _Examination:
         if self.facts is None:
             raise AssertionError("the recipe ended without facts")
         if evidence is not None:
-            yield _check_session(evidence, self.facts)
+            yield _check_session(evidence, self.facts, self.case.policy_sha256)
             self.card = _read_key_config(evidence).card
             yield _check_model(self.card, self.facts)
         if self.case.module_id is not None:
@@ -140,7 +140,7 @@ def _check_file(evidence: EvidenceFile, root: TrustRoot) -> Check:
     return Check(id="file", ok=True, seen=f"evidence file of {evidence.tool}; its content has its hash")
 
 
-def _check_session(evidence: EvidenceFile, facts: Facts) -> Check:
+def _check_session(evidence: EvidenceFile, facts: Facts, policy_sha256: str | None) -> Check:
     """Check what the file says of its session against what the document says."""
     if evidence.nonce != facts["nonce"]:
         raise refused(AttestationCode.NONCE, "nonce: the file's is not the document's")
@@ -152,6 +152,9 @@ def _check_session(evidence: EvidenceFile, facts: Facts) -> Check:
             f"{facts['timestamp']:{TIME}}, found {evidence.requested_at:{TIME}}",
         )
     seen = f"asked at {evidence.requested_at:{TIME}} by the client's clock, with the document's nonce"
+    if policy_sha256 is not None:
+        is_same = policy_sha256 == evidence.policy_sha256
+        seen += f"; by its word held to {'this policy' if is_same else 'another policy than this one'}"
     return Check(id="session", ok=True, seen=seen)
 
 

@@ -44,6 +44,7 @@ class Case:
     ``at`` is the time of judgement, with its zone; ``is_now`` if that is the caller's clock. ``nonce`` is the
     caller's own; that of an evidence file proves nothing to anyone but the client that drew it. ``module_id``
     is the one enclave that is meant, where others of the same image would pass as well; None: any.
+    ``policy_sha256`` is the hash of the policy's file, to say whether the session was held to the same.
     """
 
     document: bytes
@@ -56,6 +57,7 @@ class Case:
     receipts: tuple[KeptReceipt, ...] = ()
     picture: bytes | None = None
     module_id: str | None = None
+    policy_sha256: str | None = None
 
     @property
     def demands(self) -> Demands:

@@ -67,6 +67,13 @@ def test_evidence_is_verified_from_each_form(desk: Desk, name: str) -> None:
     assert all(check["ok"] is not False for check in value["checks"])
 
 
+def test_it_says_whether_the_session_was_held_to_the_same_policy(desk: Desk) -> None:
+    text = (desk.folder / "policy.yaml").read_text()
+    (desk.folder / "other.yaml").write_text(f"# another\n{text}")
+    for policy, told in (("policy.yaml", "held to this policy"), ("other.yaml", "held to another policy")):
+        assert told in desk.archived("evidence.json", "--policy", policy).out
+
+
 def test_nothing_says_zero_without_a_policy(desk: Desk) -> None:
     done = desk.archived("evidence.json", "--output", "json")
     assert done.status == 4
