@@ -134,12 +134,16 @@ class Policy:
         """Check that the enclave is not in debug mode, or that the policy allows debug mode.
 
         Raises:
-            AttestationError: ``debug-mode``.
+            AttestationError: ``debug-mode``, or ``release-revoked`` for one that is allowed: a tuple may name
+                its role or instance.
         """
-        if claims.is_debug and not self.unsafe_allow_debug:
+        if not claims.is_debug:
+            return
+        if not self.unsafe_allow_debug:
             raise refused(
                 AttestationCode.DEBUG_MODE, "PCR0, PCR1 and PCR2 are all zero: the enclave runs in debug mode"
             )
+        self._check_not_revoked(claims)
 
     def revocation_of(self, claims: Registers) -> Revocation | None:
         """Find the entry that revokes these registers; None if none does."""
@@ -170,12 +174,7 @@ class Policy:
         """
         if at.utcoffset() is None:
             raise UsageError("at: expected a time with a time zone")
-        revoked = self.revocation_of(claims)
-        if revoked is not None:
-            raise refused(
-                AttestationCode.RELEASE_REVOKED,
-                f"policy: {revoked.subject} was revoked at {render_time(revoked.date)}: {revoked.reason}",
-            )
+        self._check_not_revoked(claims)
         ranked = rank_releases(self.releases, claims.pcrs)
         if not ranked:
             raise refused(
@@ -189,6 +188,14 @@ class Policy:
             if release.state(at) is LifeState.VALID:
                 return release
         raise _not_valid(matching[0], at)
+
+    def _check_not_revoked(self, claims: Registers) -> None:
+        entry = self.revocation_of(claims)
+        if entry is not None:
+            raise refused(
+                AttestationCode.RELEASE_REVOKED,
+                f"policy: {entry.subject} was revoked at {render_time(entry.date)}: {entry.reason}",
+            )
 
 
 def _lives_on(release: Release, date: datetime) -> bool:

@@ -23,8 +23,9 @@ MODEL_PCR = 16
 # Long enough to review, build and hand out the next release before the last day of this one.
 EXPIRY_NOTICE = timedelta(days=14)
 NAME_CHARACTERS = 100  # of a release: it is shown on one line of messages and answers
-NOTES_CHARACTERS = 500  # a paragraph; what is longer belongs into the release's own notes
+NOTES_CHARACTERS = 400  # a paragraph; what is longer belongs into the release's own notes
 REASON_CHARACTERS = 200  # it is shown with the refusal
+MAX_REVOKED_PCRS = 8  # code, model, role, instance and signer are seven registers
 
 _LABEL = re.compile(r"[0-9a-f]{16}")
 
@@ -172,6 +173,10 @@ class Revocation:
         if self.pcrs is not None:
             if not self.pcrs:
                 raise unusable(PolicyCode.EMPTY, f"{where}: no register is named, so everything would match")
+            if len(self.pcrs) > MAX_REVOKED_PCRS:
+                raise unusable(
+                    PolicyCode.FORMAT, f"{where}: expected at most {MAX_REVOKED_PCRS} registers in a tuple"
+                )
             check_registers(self.pcrs, where)
             object.__setattr__(self, "pcrs", MappingProxyType(dict(sorted(self.pcrs.items()))))
 

@@ -32,6 +32,8 @@ _MEANT: dict[tuple[str, ...], dict[str, tuple[str, ...]]] = {
         "images": ("eif", "build"),
         "describe-eif": ("eif show FILE",),
         "pcr": ("eif pcrs FILE",),
+        "policies": ("policy show FILE",),
+        "revoke": ("policy revoke FILE RELEASE --reason WHY",),
         "pcrs": ("eif pcrs FILE",),
         "sign": ("eif sign FILE", "build --sign KEY"),
         "sign-eif": ("eif sign FILE",),
@@ -64,6 +66,17 @@ _MEANT: dict[tuple[str, ...], dict[str, tuple[str, ...]]] = {
     },
     ("lock",): {"verify": ("check",)},
     ("model",): {"list": ("show",), "ls": ("show",), "download": ("fetch NAME",), "pull": ("fetch NAME",)},
+    ("policy",): {
+        "create": ("new --from-lock LOCK --to FILE",),
+        "init": ("new --from-lock LOCK --to FILE",),
+        "list": ("show FILE",),
+        "validate": ("check FILE",),
+        "verify": ("check FILE", "explain FILE DOCUMENT"),
+        "expire": ("retire FILE RELEASE",),
+        "remove": ("retire FILE RELEASE", "revoke FILE RELEASE --reason WHY"),
+        "why": ("explain FILE DOCUMENT",),
+        "compare": ("diff A B",),
+    },
     ("config",): {"get": ("show",), "list": ("show",), "create": ("init",), "where": ("path",)},
 }
 _MAX_COMPARED = 64  # characters; comparing is quadratic in the length, and our commands are shorter

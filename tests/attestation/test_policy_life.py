@@ -159,6 +159,16 @@ def test_a_document_without_the_image_s_registers_has_no_label() -> None:
     assert not revoked().matches({1: PCRS[1], 2: PCRS[2], MODEL_PCR: MODEL})
 
 
+def test_an_instance_that_is_revoked_is_refused_in_debug_mode_as_well() -> None:
+    entry = Revocation(date=NOON, reason="stolen", pcrs={4: b"\4" * 48})
+    policy = replace(accepting(unsafe_allow_debug=True), revoked=(entry,))
+    zeros = dict.fromkeys((0, 1, 2), bytes(48))
+    policy.check_debug(Claims({**zeros, 4: b"\5" * 48}, is_debug=True))
+    with pytest.raises(AttestationError) as caught:
+        policy.check_debug(Claims({**zeros, 4: b"\4" * 48}, is_debug=True))
+    assert caught.value.code == AttestationCode.RELEASE_REVOKED
+
+
 def test_the_label_is_over_code_and_model_and_nothing_else() -> None:
     # 48 bytes each of 0x10, 0x11 and 0x12, through sha256sum.
     assert RELEASE.label == "a0f13ac0df12b1a1"
@@ -214,12 +224,13 @@ UNUSABLE = {
     "a local time": (lambda: life(end=NOON.replace(tzinfo=None)), PolicyCode.FORMAT),
     "half a second": (lambda: life(end=NOON + timedelta(milliseconds=500)), PolicyCode.FORMAT),
     "another zone": (lambda: life(NOON.astimezone(timezone(DAY / 24))), PolicyCode.FORMAT),
-    "long notes": (lambda: replace(RELEASE, notes="a" * 501), PolicyCode.FORMAT),
+    "long notes": (lambda: replace(RELEASE, notes="a" * 401), PolicyCode.FORMAT),
     "an escape in notes": (lambda: replace(RELEASE, notes="\x1b[2J"), PolicyCode.FORMAT),
     "label and tuple": (lambda: entry(label=RELEASE.label, pcrs=dict(PCRS)), PolicyCode.FORMAT),
     "neither": (entry, PolicyCode.FORMAT),
     "a long label": (lambda: entry(label=RELEASE.label * 4), PolicyCode.FORMAT),
     "an upper-case label": (lambda: entry(label="ABCDEF0123456789"), PolicyCode.FORMAT),
+    "nine registers": (lambda: entry(pcrs=dict.fromkeys(range(9), MODEL)), PolicyCode.FORMAT),
     "no reason": (lambda: entry(label=RELEASE.label, reason=""), PolicyCode.FORMAT),
     "a reason on two lines": (lambda: entry(label=RELEASE.label, reason="a\nb"), PolicyCode.FORMAT),
     "65 revocations": (

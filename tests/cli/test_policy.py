@@ -66,7 +66,7 @@ def test_a_new_policy_has_the_registers_of_the_lock(folder: Path) -> None:
     [release] = policy.releases
     assert dict(release.pcrs) == PCRS
     assert release.name == f"app {release.label}"
-    assert (policy.accept, policy.max_age) == ({Trust.NITRO}, timedelta(minutes=5))
+    assert (policy.accept, policy.max_age) == (frozenset({Trust.NITRO}), timedelta(minutes=5))
     assert stat.S_IMODE((folder / "new.yaml").stat().st_mode) == 0o644
 
 

@@ -76,7 +76,7 @@ POLICY_EDITS = [
     (False, "name: one", "name: one, expires: tomorrow"),
     (False, "name: one", "name: one, expires: '2027-01-31T12:00:00+01:00'"),
     (False, "name: one", "name: one, notes: [a]"),
-    (False, "name: one", f"name: one, notes: '{'a' * 501}'"),
+    (False, "name: one", f"name: one, notes: '{'a' * 401}'"),
     (False, "accept: [nitro]", "accept: [nitro]\nrevoked: {}"),
     (False, "accept: [nitro]", f"accept: [nitro]\nrevoked: [{REVOKED.replace(LABEL, 'label: one')}]"),
     (False, "accept: [nitro]", f"accept: [nitro]\nrevoked: [{REVOKED.replace(LABEL, 'name: one')}]"),
