@@ -29,7 +29,7 @@ Between decoders and keys (whoever owns a decoder can write here):
 
 Answers of the hypervisor and files of the image (trusted, read strictly all the same):
     ``cbor``        the encoder and the small decoder
-    ``nsm``         the Nitro Secure Module: attestation documents and random bytes
+    ``nsm``         the Nitro Secure Module: the model's register, attestation documents, random bytes
     ``card``        the measured model card
 
 Keys:
