@@ -1,4 +1,4 @@
-"""The options of ``--evidence``, which diagnose, send and listen share."""
+"""Options on evidence that several commands share."""
 
 from __future__ import annotations
 
@@ -21,5 +21,14 @@ IncludeStatements = Annotated[
     typer.Option(
         "--include-statements",
         help="With --evidence: keep the answers as well, and what tells their pictures.",
+    ),
+]
+LockPath = Annotated[
+    Path | None,
+    typer.Option(
+        "--lock",
+        metavar="FILE",
+        help="In place of a policy: exactly the image of this lock, on AWS's hardware.",
+        show_default=False,
     ),
 ]

@@ -11,6 +11,7 @@ import typer
 
 from enclavectl.backends.registry import choose_backend, find_enclave, require_running
 from enclavectl.cli import options
+from enclavectl.cli.evidence_options import LockPath
 from enclavectl.cli.invocation import Invocation, begin, refuse_together
 from enclavectl.cli.options import OutputFormat
 from enclavectl.config.load import Profile
@@ -43,15 +44,6 @@ PolicyPath = Annotated[
         "--policy",
         metavar="FILE",
         help="Which evidence is enough; default: the configured policy, else none.",
-        show_default=False,
-    ),
-]
-LockPath = Annotated[
-    Path | None,
-    typer.Option(
-        "--lock",
-        metavar="FILE",
-        help="In place of a policy: exactly the image of this lock, on AWS's hardware.",
         show_default=False,
     ),
 ]

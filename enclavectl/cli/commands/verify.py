@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from enclavectl.cli.evidence_options import LockPath
 from enclavectl.cli.invocation import refuse_together, screen_for
 from enclavectl.cli.options import Output, OutputFormat
 
@@ -21,15 +22,6 @@ EvidencePath = Annotated[
 PolicyPath = Annotated[
     Path | None,
     typer.Option("--policy", metavar="FILE", help="Which evidence is enough.", show_default=False),
-]
-LockPath = Annotated[
-    Path | None,
-    typer.Option(
-        "--lock",
-        metavar="FILE",
-        help="In place of a policy: exactly the image of this lock, on AWS's hardware.",
-        show_default=False,
-    ),
 ]
 NoPolicy = Annotated[
     bool, typer.Option("--no-policy", help="Accept any enclave, of any code: only who signed is judged.")
