@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -26,7 +27,11 @@ def render_page(head: Object, title: str, *parts: str) -> str:
     Raises:
         UsageError: ``head`` is not such an object; the message names the field.
     """
-    words = _words(head)
+    return render_frame(_words(head), title, *parts)
+
+
+def render_frame(words: TrustWords, title: str, *parts: str) -> str:
+    """Render a page of ``parts`` under the banner of ``words``, as text for UTF-8."""
     return f"""<!DOCTYPE html>
 <html lang="en">
 {_head(f"{title} - {words.badge}")}
@@ -77,7 +82,9 @@ def render_evidence(head: Object) -> str:
     sections = [_evidence("Evidence", first, model)]
     for number, evidence in enumerate(later, start=2):
         sections.append(_evidence(f"Evidence of enclave {number}", evidence, model))
-    return "".join(f"{section}\n" for section in sections) + _claims(_words(head))
+    words = _words(head)
+    claims = render_claims(words.proves, words.does_not_prove)
+    return "".join(f"{section}\n" for section in sections) + claims
 
 
 def _evidence(title: str, evidence: Object, model: Object) -> str:
@@ -92,7 +99,7 @@ def _evidence(title: str, evidence: Object, model: Object) -> str:
         ("Model", string(model, "id")),
         ("Model SHA-256", string(model, "sha256")),
     ]
-    items = "\n".join(_row(term, value) for term, value in rows)
+    items = "\n".join(render_fact(term, value) for term, value in rows)
     return f'<section class="card"><h2>{title}</h2>\n<dl>\n{items}\n</dl></section>'
 
 
@@ -102,7 +109,8 @@ def _shown(pcrs: Object) -> list[str]:
     return [index for index in numbers if len(index) == 1 or index < "16" or string(pcrs, index).strip("0")]
 
 
-def _row(term: str, value: str) -> str:
+def render_fact(term: str, value: str) -> str:
+    """Render one row of a list of facts."""
     # Ten of the sixteen registers are zero on every enclave, so print leaves them out.
     kind = " zero" if term.startswith("PCR") and value and not value.strip("0") else ""
     return f'<div class="fact{kind}"><dt>{text(term)}</dt><dd class="mono">{text(value)}</dd></div>'
@@ -139,9 +147,10 @@ def _head(title: str) -> str:
 </head>"""
 
 
-def _claims(words: TrustWords) -> str:
-    proves = "".join(f"<li>{text(claim)}</li>\n" for claim in words.proves)
-    does_not = "".join(f"<li>{text(claim)}</li>\n" for claim in words.does_not_prove)
+def render_claims(proven: Iterable[str], not_proven: Iterable[str]) -> str:
+    """Render what the evidence proves beside what it does not."""
+    proves = "".join(f"<li>{text(claim)}</li>\n" for claim in proven)
+    does_not = "".join(f"<li>{text(claim)}</li>\n" for claim in not_proven)
     return f"""<section class="card"><h2>What this proves, and what it does not</h2>
 <div class="claims">
 <div><h3>It proves</h3><ul>
