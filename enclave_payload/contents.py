@@ -49,6 +49,7 @@ class Problem(StrEnum):
     TOO_MANY_PIXELS = "too-many-pixels"
     MORE_THAN_ONE_FRAME = "more-than-one-frame"
     UNSUPPORTED_PIXELS = "unsupported-pixels"
+    UNSUPPORTED_COMPRESSION = "unsupported-compression"
     NOTHING_VISIBLE = "nothing-visible"
     MODEL_FAILED = "model-failed"
     TOO_COSTLY = "too-costly"

@@ -61,6 +61,7 @@ ARROWS: dict[str, set[str]] = {
     PAYLOAD: set(),
     "net": {f"{PAYLOAD}.wire", f"{PAYLOAD}.messages"},
     "attestation": set(),
+    "kms": {"attestation"},
     "eif": set(),
     "nitro_cli": set(),
     "config": {"net"},

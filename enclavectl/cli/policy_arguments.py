@@ -9,14 +9,19 @@ from typing import Annotated
 
 import typer
 
-from enclavectl.attestation.document import PCR_BYTES, PCR_COUNT
+from enclavectl.attestation.cose import MAX_DOCUMENT_BYTES, parse_cose
+from enclavectl.attestation.document import PCR_BYTES, PCR_COUNT, Claims, parse_claims
 from enclavectl.attestation.policy_file import MAX_POLICY_BYTES, decode_policy
+from enclavectl.attestation.spelling import decode_document
 from enclavectl.attestation.times import EXPECTED, parse_time
 from enclavectl.errors import UsageError
 from enclavectl.files import read_bounded
 
 _REGISTER = re.compile(rf"(?:PCR)?([0-9]{{1,2}})=([0-9A-Fa-f]{{{2 * PCR_BYTES}}})")
 _HINT = "enclavectl policy new writes one; enclavectl describe NAME --policy-file as well"
+
+# Hex in lines is the longest spelling of a document: two characters and a line end for each byte at worst.
+_MAX_DOCUMENT_FILE = 4 * MAX_DOCUMENT_BYTES
 
 PolicyPath = Annotated[Path, typer.Argument(metavar="POLICY", help="A policy file.")]
 At = Annotated[
@@ -35,6 +40,17 @@ def read_policy_text(path: Path) -> str:
     """
     data = read_bounded(path, MAX_POLICY_BYTES, what="policy", hint_if_missing=_HINT)
     return decode_policy(data, source=str(path))
+
+
+def read_claims(path: Path) -> Claims:
+    """Read an attestation document without verifying it: binary, hex or base64.
+
+    Raises:
+        UsageError: it cannot be read.
+        AttestationError: it is no enclave's document.
+    """
+    data = read_bounded(path, _MAX_DOCUMENT_FILE, what="document")
+    return parse_claims(parse_cose(decode_document(data, name=str(path))).payload)
 
 
 def moment(option: str, text: str) -> datetime:

@@ -89,11 +89,12 @@ class SessionEvidence:
 class VerifiedEnclave:
     """An enclave whose evidence was verified, and the session of that evidence.
 
-    ``evidence`` is what was verified, as it came.
+    ``evidence`` is what was verified, as it came. ``requested_at`` is when the client asked, by its clock.
     """
 
     document: VerifiedDocument
     evidence: Evidence
+    requested_at: datetime
     config: KeyConfig
     session_id: bytes
     transcript: bytes
@@ -149,9 +150,16 @@ def new_challenge() -> Challenge:
 
 
 def verify_evidence(
-    challenge: Challenge, evidence: Evidence, expectation: Expectation, now: datetime
+    challenge: Challenge,
+    evidence: Evidence,
+    expectation: Expectation,
+    now: datetime,
+    *,
+    requested_at: datetime | None = None,
 ) -> VerifiedEnclave:
     """Verify that the enclave's document is signed, fresh, allowed, and commits to its keys.
+
+    ``requested_at`` is when the challenge was sent; None: now.
 
     Raises:
         AttestationError: any rule of ``attestation.verify`` is broken, the document has no receipt key, the
@@ -186,6 +194,7 @@ def verify_evidence(
     return VerifiedEnclave(
         document=document,
         evidence=evidence,
+        requested_at=now if requested_at is None else requested_at,
         config=config,
         session_id=session_id(transcript),
         transcript=transcript,

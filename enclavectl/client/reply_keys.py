@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from enclavectl.attestation import Standing, Trust, TrustRoot, examine_archived
@@ -45,12 +46,13 @@ class Waiting:
 
     ``standing`` is what the enclave had proven before it got the picture. It, and not the evidence of the
     connection that brings the answer, says what the answer is worth. ``evidence`` is what proved it: the
-    answer's receipt is held to that.
+    answer's receipt is held to that. ``requested_at`` is when it was asked for.
     """
 
     pending: PendingAnswer
     standing: Standing
     evidence: Evidence
+    requested_at: datetime
     image: str
     labels: Mapping[str, str]
     notice: str
@@ -98,6 +100,7 @@ class PendingStore:
             "standing": _standing_json(waiting.standing),
             "document": waiting.evidence.document.hex(),
             "key_config": waiting.evidence.key_config.hex(),
+            "requested_at": waiting.requested_at.isoformat(),
         }
         with stage_file(self.folder) as staged:
             staged.file.write(json.dumps(value).encode())
@@ -124,6 +127,7 @@ class PendingStore:
                 notice=value.string("notice"),
                 standing=_parse_standing(value.object("standing")),
                 evidence=Evidence(value.hex("document"), value.hex("key_config")),
+                requested_at=value.time("requested_at"),
             )
         except UsageError:
             return None  # another `listen` took it between the two looks

@@ -21,10 +21,11 @@ import os
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from enclavectl.client.exchange import (
     CheckedAnswer,
@@ -44,11 +45,19 @@ from enclavectl.net.frames import Frame, FrameStream, FrameType, WireError
 from enclavectl.net.refusal import REFUSAL_BYTES, parse_refusal
 from enclavectl.net.transport import connect
 from enclavectl.protocol.answers import ANSWER_BYTES, parse_answer
-from enclavectl.protocol.evidence import MAX_EVIDENCE_BYTES, challenge_frame, parse_evidence
+from enclavectl.protocol.evidence import (
+    MAX_EVIDENCE_BYTES,
+    Challenge,
+    Evidence,
+    challenge_frame,
+    parse_evidence,
+)
 from enclavectl.protocol.requests import Delivery, sealed_parts
 
 # What became of a request: its id, and the answer, "busy", or None for one that comes elsewhere.
 Result = tuple[bytes, CheckedAnswer | EnclaveBusy | None]
+
+_T = TypeVar("_T")
 
 # The pauses before a busy enclave is asked again: twice as long each time, up to the second.
 _BUSY_PAUSE_S = 0.05
@@ -89,16 +98,7 @@ class Client:
             StateError: nothing listens at ``address``.
         """
         deadline = time.monotonic() + (timeout_s if ready_s is None else ready_s)
-        pause_s = _BUSY_PAUSE_S
-        while True:
-            try:
-                return cls._open(address, expectation, deadline, timeout_s)
-            except EnclaveBusy:
-                pause_s = min(2 * pause_s, _MAX_BUSY_PAUSE_S)
-                wait_s = jittered(pause_s)
-                if time.monotonic() + wait_s > deadline:
-                    raise
-                time.sleep(wait_s)
+        return while_busy(lambda: cls._open(address, expectation, deadline, timeout_s), deadline)
 
     @classmethod
     def _open(cls, address: Address, expectation: Expectation, deadline: float, timeout_s: float) -> Self:
@@ -213,6 +213,24 @@ def jittered(pause_s: float) -> float:
     return pause_s * (0.5 + int.from_bytes(os.urandom(2)) / 2**17)
 
 
+def while_busy(attempt: Callable[[], _T], deadline: float) -> _T:
+    """Return what ``attempt`` returns; while the enclave is busy, try again after pauses, until ``deadline``.
+
+    Raises:
+        EnclaveBusy: it still was when the next pause would have been too long.
+    """
+    pause_s = _BUSY_PAUSE_S
+    while True:
+        try:
+            return attempt()
+        except EnclaveBusy:
+            pause_s = min(2 * pause_s, _MAX_BUSY_PAUSE_S)
+            wait_s = jittered(pause_s)
+            if time.monotonic() + wait_s > deadline:
+                raise
+            time.sleep(wait_s)
+
+
 def request_evidence(stream: FrameStream, expectation: Expectation, deadline: float) -> VerifiedEnclave:
     """Challenge whoever is at the other end, and return only if its evidence passes, by ``deadline``.
 
@@ -220,7 +238,19 @@ def request_evidence(stream: FrameStream, expectation: Expectation, deadline: fl
         AttestationError: the evidence was refused, or there is none.
         EnclaveError: the peer was lost or broke the protocol.
     """
-    challenge = new_challenge()
+    challenge, requested_at = new_challenge(), datetime.now(UTC)
+    evidence = receive_evidence(stream, challenge, deadline)
+    now = datetime.now(UTC)
+    return verify_evidence(challenge, evidence, expectation, now, requested_at=requested_at)
+
+
+def receive_evidence(stream: FrameStream, challenge: Challenge, deadline: float) -> Evidence:
+    """Send the challenge, and return the evidence that answers it; nothing is judged.
+
+    Raises:
+        AttestationError: what answers is no evidence.
+        EnclaveError: the peer was lost or broke the protocol.
+    """
     stream.accept({FrameType.EVIDENCE: MAX_EVIDENCE_BYTES, FrameType.REFUSAL: REFUSAL_BYTES})
     with suppress(EnclaveLost):  # an enclave that is busy closes at once: it says so in what comes next
         stream.send(challenge_frame(challenge), deadline=deadline)
@@ -228,11 +258,10 @@ def request_evidence(stream: FrameStream, expectation: Expectation, deadline: fl
     if frame.type is FrameType.REFUSAL:
         raise stream.refusal_in(frame)
     try:
-        evidence = parse_evidence(frame.body)
+        return parse_evidence(frame.body)
     except WireError as exc:
         raise AttestationError(
             f"the evidence cannot be read ({exc})",
             hint="is this the enclave's port, and does it run a payload of this release?",
             code="evidence-form",
         ) from exc
-    return verify_evidence(challenge, evidence, expectation, datetime.now(UTC))

@@ -38,11 +38,14 @@ CLOCK_SKEW = timedelta(minutes=2)
 _Document = VerifiedDocument | ArchivedDocument
 
 
-def check_receipt(receipt: Receipt, *, document: _Document, document_bytes: bytes, key_config: bytes) -> None:
+def check_receipt(
+    receipt: Receipt, *, document: _Document, document_bytes: bytes, key_config: bytes | None
+) -> None:
     """Check that the document vouches for the receipt's key, and that both speak of one session.
 
-    ``document_bytes`` are those of ``document``, and ``key_config`` is what its user data commits to. The
-    steps are these, after ``parse_receipt`` and after the document was judged:
+    ``document_bytes`` are those of ``document``, and ``key_config`` is what its user data commits to; None
+    for a verifier that has the bare document only: then half of step 4, and step 5, are not checked.
+    The steps are these, after ``parse_receipt`` and after the document was judged:
 
     1. The receipt names this document, byte for byte.
     2. The document's public key signed the receipt.
@@ -70,7 +73,8 @@ def check_receipt(receipt: Receipt, *, document: _Document, document_bytes: byte
     # 4. Session
     _check_session(receipt, document, session)
     # 5. Model
-    _check_model(receipt, document, session)
+    if key_config is not None:
+        _check_model(receipt, document, session)
     # 6. Time
     _check_time(receipt, document)
     # 7. Mode
@@ -175,24 +179,27 @@ def _check_registers(receipt: Receipt, document: _Document) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Session:
-    """What all receipts of a session are held to. ``card`` is None where the key configuration has none."""
+    """What all receipts of a session are held to.
+
+    ``card`` is None where the key configuration has none, ``user_data`` where there is no key configuration.
+    """
 
     document_sha256: bytes
-    user_data: bytes
+    user_data: bytes | None
     card: ModelCard | None
     register: bytes | None
 
 
 # Reading it takes as long as checking a receipt, and the receipts of a batch are of few sessions.
 @lru_cache(maxsize=4)
-def _read_session(document_bytes: bytes, key_config: bytes) -> _Session:
+def _read_session(document_bytes: bytes, key_config: bytes | None) -> _Session:
     try:
-        card = parse_key_config(key_config).card
+        card = None if key_config is None else parse_key_config(key_config).card
     except ContentError:
         card = None
     return _Session(
         document_sha256=hashlib.sha256(document_bytes).digest(),
-        user_data=key_config_digest(key_config),
+        user_data=None if key_config is None else key_config_digest(key_config),
         card=card,
         register=None if card is None else model_register(card.to_json()),
     )
@@ -203,7 +210,7 @@ def _check_session(receipt: Receipt, document: _Document, session: _Session) -> 
         raise ReceiptError(
             ReceiptCode.RECEIPT_NONCE, "eat_nonce: expected the document's nonce, found another or none"
         )
-    if session.user_data != document.user_data:
+    if session.user_data not in (None, document.user_data):
         raise ReceiptError(
             ReceiptCode.RECEIPT_KEY_CONFIG,
             "key configuration: expected the one that the document's user data commits to, found another",

@@ -14,6 +14,7 @@ from enclavectl.protocol.card import check_card
 from enclavectl.protocol.fields import read_fields
 
 __all__ = [
+    "MAX_KEY_CONFIG_BYTES",
     "MODEL_PCR",
     "KeyConfig",
     "ModelCard",

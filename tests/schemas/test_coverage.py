@@ -24,6 +24,7 @@ from enclavectl.host.checks.base import Group, State
 from enclavectl.host.distro import Family
 from enclavectl.host.steps import StepState
 from enclavectl.image.findings import Rule
+from enclavectl.kms.findings import Severity as KeyPolicySeverity
 from enclavectl.schemas.store import load_schema, schema_names
 from enclavectl.trust import Trust
 
@@ -84,6 +85,7 @@ def test_the_kinds_of_errors_and_their_exit_codes_are_those_of_the_code() -> Non
 
 
 STEP = ("properties", "steps", "items", "properties", "state", "enum")
+FINDING = ("properties", "findings", "items", "properties")
 CHECK = ("properties", "checks", "items", "properties")
 
 
@@ -101,6 +103,7 @@ CHECK = ("properties", "checks", "items", "properties")
         (at("doctor", "properties", "counts", "required"), values(State)),
         (at("doctor", *CHECK, "group", "enum"), values(Group)),
         (shared("eif-verify", "eif-finding", "properties", "severity", "enum"), values(Severity)),
+        (at("policy-kms-lint", *FINDING, "severity", "enum"), values(KeyPolicySeverity)),
         (at("eif-diff", "properties", "changes", "items", "properties", "what", "enum"), values(ChangeKind)),
         (
             at("eif-extract", "properties", "files", "items", "properties", "kind", "enum"),

@@ -9,20 +9,14 @@ import typer
 
 from enclavectl.attestation import Explanation, parse_policy
 from enclavectl.attestation import explain as explain_registers
-from enclavectl.attestation.cose import MAX_DOCUMENT_BYTES, parse_cose
-from enclavectl.attestation.document import parse_claims
 from enclavectl.attestation.policy_json import revocation_json, time_json
-from enclavectl.attestation.spelling import decode_document
 from enclavectl.cli.invocation import screen_for
 from enclavectl.cli.options import Output, OutputFormat
-from enclavectl.cli.policy_arguments import PolicyPath, moment, read_policy_text
+from enclavectl.cli.policy_arguments import PolicyPath, moment, read_claims, read_policy_text
 from enclavectl.cli.policy_view import draw_explanation
 from enclavectl.cli.screen import error_value
-from enclavectl.files import read_bounded
 
 EXPLAIN_SCHEMA = "enclavectl.policy-explain/1"
-# Hex in lines is the longest spelling of a document: two characters and a line end for each byte at worst.
-_MAX_FILE_BYTES = 4 * MAX_DOCUMENT_BYTES
 
 DocumentPath = Annotated[
     Path, typer.Argument(metavar="DOCUMENT", help="An attestation document: binary, hex or base64.")
@@ -49,8 +43,7 @@ def explain(
     """
     screen = screen_for(output)
     policy = parse_policy(read_policy_text(file), source=str(file))
-    data = read_bounded(document, _MAX_FILE_BYTES, what="document")
-    claims = parse_claims(parse_cose(decode_document(data, name=str(document))).payload)
+    claims = read_claims(document)
     when = claims.timestamp if at == "document" else moment("--at", at)
     found = explain_registers(policy, claims, at=when)
     if screen.as_json:
