@@ -136,7 +136,7 @@ def test_an_enclave_that_dies_right_after_its_boot(stage: NitroStage) -> None:
     error = stage.run_refused(5, "--name", "first", "--debug")
     assert "first" in error["message"]
     assert "serving model" in error["message"]  # its last words
-    stage.host.set(dies_after_s=1)
+    stage.host.set(application_s=3600, dies_after_s=1)
     error = stage.run_refused(5, "--name", "first")
     assert "--debug" in error["hint"]
 
