@@ -19,12 +19,12 @@ from pathlib import Path
 
 import yaml
 
-from enclavectl.artifacts.lock import Lock
 from enclavectl.cli.commands.build import DEFAULT_BASE
 from enclavectl.cli.commands.model import FETCH_SCHEMA
 from enclavectl.models.fetch import fetch_published
 from enclavectl.models.find import PACKAGED_DIR
 from tests.cli.images import signing_files, write_image
+from tests.cli.policies import lock_of
 from tests.e2e.cli import SAMPLES, Cli
 from tests.e2e.nitro import nitro_stage
 from tests.eif import samples
@@ -208,22 +208,6 @@ def key_policies(recorder: Recorder) -> None:
     recorder.run("policy", "kms-lint", "bad.json")
     call = ("--principal", parent, "--context", "model=demo-lesion", "--at", "document")
     recorder.run("policy", "kms-explain", "key-policy.json", "document.bin", *call)
-
-
-def lock_of(pcrs: dict[str, str]) -> Lock:
-    """Return a lock of an image with these registers, and nothing else."""
-    return Lock(
-        eif={"file": "app.eif", "sha256": "00" * 32, "size": 1},
-        pcrs=pcrs,
-        mode="reproducible",
-        image={"id": f"sha256:{'00' * 32}"},
-        model=None,
-        wheels=(),
-        blobs={},
-        tools={},
-        findings=(),
-        allowed={},
-    )
 
 
 def hosts(recorder: Recorder) -> None:

@@ -26,8 +26,8 @@ from enclavectl.attestation.comparison import RegisterState, compare_release
 from enclavectl.attestation.registers import instance_register, role_register
 from enclavectl.attestation.spelling import decode_document
 from enclavectl.errors import AttestationError, UsageError
+from tests.attestation.policies import policies_of
 from tests.attestation.test_archived import documents, needs_vectors, policy_for
-from tests.attestation.test_policy import policies_of
 from tests.forge import PCRS, RELEASE, EnclaveForge, accepting
 
 NOON = datetime(2027, 1, 31, 12, tzinfo=UTC)

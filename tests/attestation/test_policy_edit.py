@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from enclavectl.attestation import Policy, Release, Revocation, parse_policy, render_policy
 from enclavectl.attestation.policy_edit import EditedPolicy, add_release, end_release, find_release, revoke
 from enclavectl.errors import UsageError
-from tests.attestation.test_policy import policies_of
+from tests.attestation.policies import policies_of
 from tests.forge import PCRS
 
 NOON = datetime(2027, 1, 31, 12, tzinfo=UTC)

@@ -10,7 +10,7 @@ from hypothesis import given
 from enclavectl.attestation import Policy, Release, Revocation, Trust
 from enclavectl.attestation.policy_diff import compare_policies
 from enclavectl.attestation.policy_review import PolicySeverity, review_policy
-from tests.attestation.test_policy import policies_of
+from tests.attestation.policies import policies_of
 from tests.forge import PCRS, RELEASE, accepting
 
 NOON = datetime(2027, 1, 31, 12, tzinfo=UTC)
