@@ -8,6 +8,7 @@
     |   +-- EifError            an enclave image file, ramdisk or layer that breaks its format (eif/errors.py)
     +-- HostError          3    the host or a tool on it is missing something or failed
     +-- AttestationError   4    the enclave could not be verified; nothing secret was sent
+    |   +-- ReceiptError        a signed receipt does not fit its answer or its document (evidence/codes.py)
     +-- EnclaveError       5    the enclave or the model in it failed
     |   +-- EnclaveLost         the connection ended before the answer
     |   +-- EnclaveBusy         the enclave refused because a bound was reached

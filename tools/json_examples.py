@@ -6,6 +6,7 @@ of `build` stay as they are.
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import shlex
@@ -73,7 +74,7 @@ class Recorder:
         """Run a command whose object is an example; ``fails`` if that is the error object."""
         ran = self.cli.run(*arguments, "--output", "json")
         value = ran.json()
-        assert fails or "error" not in value, ran.err
+        assert fails or value.get("error") is None, ran.err
         self.keep(shlex.join(["enclavectl", *map(str, arguments), "--output", "json"]), value)
 
     def keep(self, command: str, value: dict[str, object]) -> None:
@@ -118,10 +119,28 @@ def pictures(recorder: Recorder) -> None:
         recorder.run("send", "mel.png")
         out, _ = listener.communicate(timeout=60)
     recorder.keep(f"enclavectl {' '.join(listen)} --top 3 --output json", json.loads(out))
+    kept(recorder)
     recorder.run("console", "first")
     recorder.run("terminate", "first")
     recorder.run("logs", "first")
     recorder.run("history")
+
+
+def kept(recorder: Recorder) -> None:
+    """Record the evidence that a session leaves, and what others find in it."""
+    cli, base = recorder.cli, recorder.cli.base
+    cli.ok("describe", "first", "--policy-file", "first.yaml")
+    shutil.copy(cli.root, base / "root.pem")
+    cli.ok("diagnose", "--evidence", "evidence.json", "--include-statements", "bcc.png")
+    evidence = json.loads((base / "evidence.json").read_text())
+    recorder.keep("cat evidence.json", evidence)
+    judge = ("--policy", "first.yaml", "--root", "root.pem", "--at", "document", "--picture", "bcc.png")
+    recorder.run("verify", "evidence.json", *judge)
+    (base / "answer.air").write_bytes(base64.b64decode(evidence["receipts"][0]["receipt"]))
+    recorder.run("receipt", "show", "answer.air")
+    cli.ok("diagnose", "--evidence", "batch.json", "bcc.png", "mel.png")
+    first = (base / "batch.receipts.jsonl").read_text().splitlines()[0]
+    recorder.keep("head -1 batch.receipts.jsonl", json.loads(first))
 
 
 def machines(examples: dict[str, Example]) -> None:

@@ -106,7 +106,10 @@ _HINTS = {
         "--debug-mode. For a test without secrets, set unsafe_allow_debug: true in the policy."
     ),
     AttestationCode.NO_RELEASE: "Add a release with the registers that enclavectl build prints.",
-    AttestationCode.PCR_MISSING: "Pin only registers that are locked; PCR16 to PCR31 rarely are.",
+    AttestationCode.PCR_MISSING: (
+        "Pin only registers that are locked. An image locks PCR16 if enclavectl lock show prints it; "
+        "PCR17 to PCR31 measure nothing."
+    ),
     AttestationCode.PCR_MISMATCH: (
         "Another image is running than the policy names: start the right one, "
         "or review this one and add it to the policy as a release."

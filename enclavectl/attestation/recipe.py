@@ -20,6 +20,7 @@ from enclavectl.attestation.codes import AttestationCode, refused
 from enclavectl.attestation.cose import parse_cose
 from enclavectl.attestation.document import Claims, parse_claims
 from enclavectl.attestation.policy import Policy
+from enclavectl.attestation.release import MODEL_PCR
 from enclavectl.attestation.trust import TrustRoot
 from enclavectl.errors import UsageError
 from enclavectl.trust import Trust
@@ -68,6 +69,7 @@ class Facts(TypedDict):
     trust: Trust
     release: str | None
     release_expires: datetime | None
+    model_pinned: bool
     root: str
     root_fingerprint: str
     chain: tuple[ChainSummary, ...]
@@ -195,6 +197,7 @@ def _facts(claims: Claims, chain: Chain, root: TrustRoot) -> Facts:
         "trust": Trust.DEBUG if claims.is_debug else root.trust,
         "release": None,
         "release_expires": None,
+        "model_pinned": False,
         "root": root.name,
         "root_fingerprint": root.fingerprint,
         "chain": tuple(
@@ -259,7 +262,12 @@ def _match_release(claims: Claims, policy: Policy | None, at: datetime, facts: F
         seen = "nothing measures the code of a debug enclave"
     else:
         release = policy.match_release(claims, at=at)
-        facts = {**facts, "release": release.name, "release_expires": release.expires}
+        facts = {
+            **facts,
+            "release": release.name,
+            "release_expires": release.expires,
+            "model_pinned": MODEL_PCR in release.pcrs,
+        }
         registers = ", ".join(f"PCR{index}" for index in release.pcrs)
         end = "" if release.expires is None else f" until {release.expires:{TIME}}"
         seen = f"release {release.name}: {registers} match; valid at {at:{TIME}}{end}"

@@ -23,7 +23,10 @@ _PROOF = object()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Attested:
-    """The facts that both kinds of result share. Times are UTC; ``pcrs`` is immutable."""
+    """The facts that both kinds of result share. Times are UTC; ``pcrs`` is immutable.
+
+    ``model_pinned``: the release that matched names PCR16, the model's register, among its own.
+    """
 
     module_id: str
     timestamp: datetime
@@ -34,6 +37,7 @@ class _Attested:
     trust: Trust
     release: str | None
     release_expires: datetime | None
+    model_pinned: bool
     root: str
     root_fingerprint: str
     chain: tuple[ChainSummary, ...]

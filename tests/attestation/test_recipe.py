@@ -8,6 +8,7 @@ import pytest
 
 from enclavectl.attestation import AttestationCode, Demands, Policy, Release, Step, Taken, take_steps
 from enclavectl.errors import AttestationError, UsageError
+from tests.attestation import test_forged_chains, test_forged_documents
 from tests.forge import NONCE, NOW, PCRS, RELEASE, USER_DATA, EnclaveForge, accepting
 
 LATER = NOW + timedelta(seconds=1)
@@ -96,3 +97,60 @@ def test_facts_stay_when_only_the_policy_refuses(forge: EnclaveForge) -> None:
 def test_a_time_without_a_zone_is_no_time(forge: EnclaveForge) -> None:
     with pytest.raises(UsageError, match="time zone"):
         demands(forge, at=datetime(2026, 5, 4))  # noqa: DTZ001 - that it has no zone is the test
+
+
+ENVELOPE, PAYLOAD, CHAIN = {Step.ENVELOPE}, {Step.PAYLOAD}, {Step.CHAIN}
+# Where each code is found. CBOR stands in the envelope and in its payload.
+STEPS_OF: dict[str, set[Step]] = {
+    AttestationCode.SIZE: ENVELOPE,
+    AttestationCode.CBOR: ENVELOPE | PAYLOAD,
+    AttestationCode.COSE_STRUCTURE: ENVELOPE,
+    AttestationCode.COSE_ALGORITHM: ENVELOPE,
+    AttestationCode.NITROTPM: PAYLOAD,
+    AttestationCode.UNKNOWN_FIELD: PAYLOAD,
+    AttestationCode.FIELD: PAYLOAD,
+    AttestationCode.CHAIN_ROOT: CHAIN,
+    AttestationCode.CHAIN_STRUCTURE: CHAIN,
+    AttestationCode.CHAIN_CERTIFICATE: CHAIN,
+    AttestationCode.CHAIN_ALGORITHM: CHAIN,
+    AttestationCode.CHAIN_NAME: CHAIN,
+    AttestationCode.CHAIN_SIGNATURE: CHAIN,
+    AttestationCode.CHAIN_CONSTRAINT: CHAIN,
+    AttestationCode.CHAIN_NOT_YET_VALID: {Step.VALIDITY},
+    AttestationCode.CHAIN_EXPIRED: {Step.VALIDITY},
+    AttestationCode.SIGNATURE: {Step.SIGNATURE},
+    AttestationCode.LEAF_NAME: {Step.IDENTITY},
+    AttestationCode.LEAF_TIME: {Step.IDENTITY},
+    AttestationCode.FROM_THE_FUTURE: {Step.FRESHNESS},
+    AttestationCode.TOO_OLD: {Step.FRESHNESS},
+    AttestationCode.DEBUG_MODE: {Step.DEBUG},
+    AttestationCode.PCR_MISSING: {Step.RELEASE},
+    AttestationCode.PCR_MISMATCH: {Step.RELEASE},
+    AttestationCode.NONCE: {Step.NONCE},
+    AttestationCode.USER_DATA: {Step.USER_DATA},
+}
+EDITS = {
+    **{f"document: {name}": pair for name, pair in test_forged_documents.FORGERIES.items()},
+    **{f"chain: {name}": pair for name, pair in test_forged_chains.FORGERIES.items()},
+}
+
+
+def test_there_are_many_ways_to_be_wrong_in_one_place() -> None:
+    assert len(EDITS) + len(test_forged_documents.BYTE_EDITS) >= 150
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_a_forgery_is_stopped_at_the_step_of_its_code(forge: EnclaveForge, name: str) -> None:
+    edit, code = EDITS[name]
+    demanded = demands(forge, accepting(RELEASE), at=NOW)
+    taken, found = taken_until_refused(forge.forged(edit), demanded)
+    assert found == code
+    assert list(Step)[len(taken)] in STEPS_OF[code]
+
+
+@pytest.mark.parametrize("name", test_forged_documents.BYTE_EDITS)
+def test_edited_bytes_are_stopped_at_the_step_of_their_code(forge: EnclaveForge, name: str) -> None:
+    edit, code = test_forged_documents.BYTE_EDITS[name]
+    taken, found = taken_until_refused(edit(forge.genuine()), demands(forge, accepting(RELEASE), at=NOW))
+    assert found == code
+    assert list(Step)[len(taken)] in STEPS_OF[code]

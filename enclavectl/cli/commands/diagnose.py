@@ -10,10 +10,10 @@ import typer
 
 from enclavectl.backends.registry import choose_backend
 from enclavectl.cli import options
+from enclavectl.cli.evidence_options import EvidencePath, IncludeStatements
 from enclavectl.cli.invocation import Invocation, begin, refuse_together
 from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.picture_arguments import collect_pictures
-from enclavectl.cli.signals import ending_as_interrupted
 from enclavectl.client.folders import Collection
 from enclavectl.config.load import Config, SourceKind
 from enclavectl.errors import PictureRefused, StateError
@@ -24,6 +24,7 @@ from enclavectl.targets.verification import VerificationOptions, check_policy, v
 
 if TYPE_CHECKING:
     from enclavectl.backends.base import Backend, Enclave
+    from enclavectl.cli.evidence_keeping import EvidenceKeeper
     from enclavectl.models.weights import Model
 
 Fresh = Annotated[
@@ -61,13 +62,14 @@ AnswerTimeout = Annotated[
 ]
 
 
-@ending_as_interrupted()
 def diagnose(
     images: options.Images,
     recursive: options.Recursive = False,
     top: TopLabels = None,
     report: ReportFile = None,
     force: Force = False,
+    evidence: EvidencePath = None,
+    include_statements: IncludeStatements = False,
     timeout: AnswerTimeout = None,
     enclave: options.EnclaveName = None,
     fresh: Fresh = False,
@@ -94,6 +96,7 @@ def diagnose(
       enclavectl diagnose --top 1 folder/ more.png        a folder and a file
       enclavectl diagnose --output json folder/           for programs
       enclavectl diagnose --report answer.html p.jpg      with a page to print
+      enclavectl diagnose --evidence e.json p.jpg         with evidence for others
       enclavectl diagnose - < picture.jpg                 from standard input
     """
     flags = {"model": model, "backend": backend, "diagnose.top": top, "diagnose.timeout_s": timeout}
@@ -111,6 +114,9 @@ def diagnose(
         root=root,
         model=_wanted_model(invocation.config),
     )
+    keeper = None
+    if evidence is not None or include_statements:
+        keeper = _keeper(invocation, found, evidence, verification.policy, include_statements)
     with ExitStack() as stack:
         backend_here = None if connect is not None else choose_backend(invocation.config, invocation.screen)
 
@@ -125,11 +131,32 @@ def diagnose(
         from enclavectl.cli.picture_batch import Batch, answer_pictures  # noqa: PLC0415 - see above
 
         batch = Batch(
-            pictures=found, target=target, backend=backend_here, report=report, find_target=find_target
+            pictures=found,
+            target=target,
+            backend=backend_here,
+            report=report,
+            keeper=keeper,
+            find_target=find_target,
         )
         has_errors = answer_pictures(invocation, batch)
     if has_errors:
         raise typer.Exit(PictureRefused.exit_code)
+
+
+def _keeper(
+    invocation: Invocation, found: Collection, path: Path | None, policy: Path | None, include: bool
+) -> EvidenceKeeper | None:
+    """Prepare to keep evidence, before an enclave is started."""
+    # Evidence needs the cryptography of a session, and few command lines keep it.
+    from enclavectl.cli.evidence_keeping import prepare_keeper  # noqa: PLC0415 - see above
+
+    return prepare_keeper(
+        invocation.screen,
+        path,
+        include_statements=include,
+        policy=policy,
+        is_single=len(found.names) == 1,
+    )
 
 
 def _target_here(
