@@ -62,7 +62,7 @@ def show_refused(
     screen = invocation.screen
     replies = [
         Reply(index=index, error=error)
-        for index, error in enumerate(source.pictures)
+        for index, error in enumerate(source)
         if isinstance(error, PictureRefused)
     ]
     results = [to_result(pictures.names[reply.index], reply) for reply in replies]
@@ -170,7 +170,7 @@ def _ask(invocation: Invocation, batch: Batch, sessions: _Sessions) -> tuple[Dia
     drawing = None if screen.as_json else AnswerDrawing(screen, enclave, settings.top)
     replies = classify(
         client,
-        batch.source.pictures,
+        batch.source,
         timeout_s=settings.timeout_s,
         in_flight=settings.in_flight,
         renew=sessions.renew,

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
-from typing import NamedTuple
 
 from enclavectl.client.folders import STDIN
 from enclavectl.client.formats import COPIED_AS_TEXT, media_type_of, other_format_of, was_copied_as_text
@@ -58,11 +57,17 @@ def read_picture(name: str, read_stdin: Callable[[int], bytes]) -> Picture:
     return Picture(name, _media_type(name, data), data)
 
 
-class PictureSource(NamedTuple):
+class PictureSource(Iterator["Picture | PictureRefused"]):
     """Pictures in order, or why they were refused. ``has_any`` is false if every one of them was refused."""
 
-    pictures: Iterator[Picture | PictureRefused]
-    has_any: bool
+    def __init__(self, pictures: Iterator[Picture | PictureRefused], *, has_any: bool) -> None:
+        """Take what was read ahead, and the rest."""
+        self._pictures = pictures
+        self.has_any = has_any
+
+    def __next__(self) -> Picture | PictureRefused:
+        """Read the next one, or why it was refused."""
+        return next(self._pictures)
 
 
 def read_pictures(names: Sequence[str], read_stdin: Callable[[int], bytes]) -> PictureSource:

@@ -71,7 +71,7 @@ def send(
         target = _running_target(choose_backend(settings, screen), enclave, verification)
     store = PendingStore(settings.state_dir)
     results: list[dict[str, object]] = []
-    pictures = read_pictures(found.names, sys.stdin.buffer.read).pictures
+    pictures = read_pictures(found.names, sys.stdin.buffer.read)
     with Client.connect(target.address, target.expectation, timeout_s=settings.diagnose.timeout_s) as client:
         enclave_there = client.enclave
         if keeper is not None:
