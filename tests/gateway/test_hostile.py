@@ -261,7 +261,7 @@ def test_one_client_and_one_address_have_their_bounds(tmp_path: Path, enclave: F
         fourth.send(CHALLENGE)
         assert fourth.receive() == refusal_frame(RefusalCode.BUSY)
         streams[0].close()
-        running.wait_for_records(2)
+        running.wait_for_records(1)
         ask(running)
         for stream in (*streams, fourth):
             stream.close()
