@@ -92,7 +92,8 @@ def test_a_bucket_fills_at_its_rate_up_to_its_burst() -> None:
 
 
 def test_of_connections_that_say_nothing_the_oldest_of_the_greediest_gives_way() -> None:
-    openings, gone = Openings(4), []
+    openings = Openings(4)
+    gone: list[object] = []
     opened = [openings.enter(group, partial(gone.append, at), at) for at, group in enumerate("abbb")]
     opened.append(openings.enter("c", partial(gone.append, 4), 4))
     assert gone == [1]
@@ -108,7 +109,8 @@ def test_of_connections_that_say_nothing_the_oldest_of_the_greediest_gives_way()
 
 
 def test_who_comes_back_for_ever_pushes_out_its_own() -> None:
-    openings, gone = Openings(4), []
+    openings = Openings(4)
+    gone: list[object] = []
     honest = openings.enter("honest", partial(gone.append, "honest"), 0)
     for at in range(1000):
         openings.enter("greedy", partial(gone.append, "greedy"), at)
