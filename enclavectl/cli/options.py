@@ -107,7 +107,7 @@ Address = Annotated[
     typer.Option(
         "--connect",
         metavar="ADDRESS",
-        help="An enclave anywhere: vsock:CID:PORT or unix:PATH. Needs --policy.",
+        help="An enclave anywhere: wss://HOST/v1, tls:HOST:PORT, vsock:CID:PORT, unix:PATH. Needs --policy.",
         show_default=False,
     ),
 ]

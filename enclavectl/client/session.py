@@ -16,7 +16,6 @@ policy and a root, both of ``enclavectl.attestation``. ``pictures`` come from ``
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import deque
@@ -36,11 +35,14 @@ from enclavectl.client.exchange import (
     verify_evidence,
 )
 from enclavectl.client.pictures import Picture
+from enclavectl.client.reconnection import Reconnections, jittered
 from enclavectl.errors import AttestationError, EnclaveBusy, EnclaveLost, PeerProtocolError, StateError
-from enclavectl.net.address import Address
+from enclavectl.net.access import NO_ACCESS, Access
+from enclavectl.net.address import Address, is_network
 from enclavectl.net.frames import Frame, FrameStream, FrameType, WireError
 from enclavectl.net.refusal import REFUSAL_BYTES, parse_refusal
-from enclavectl.net.transport import connect
+from enclavectl.net.tcp import NOT_LISTENING
+from enclavectl.net.transport import open_stream
 from enclavectl.protocol.answers import ANSWER_BYTES, Outcome, parse_answer
 from enclavectl.protocol.evidence import MAX_EVIDENCE_BYTES, challenge_frame, parse_evidence
 from enclavectl.protocol.requests import Delivery, sealed_parts
@@ -74,34 +76,57 @@ class Client:
 
     @classmethod
     def connect(
-        cls, address: Address, expectation: Expectation, *, timeout_s: float, ready_s: float | None = None
+        cls,
+        address: Address,
+        expectation: Expectation,
+        *,
+        timeout_s: float,
+        ready_s: float | None = None,
+        access: Access = NO_ACCESS,
+        reconnections: Reconnections | None = None,
     ) -> Self:
         """Open a session and verify its evidence.
 
         ``timeout_s`` bounds the wait for each answer, ``ready_s`` (default the same) the wait for the
-        evidence, which a booting enclave sends late. An enclave that is busy is tried again until then.
+        evidence, which a booting enclave sends late. An enclave of this host that is busy is tried again
+        until then. For a gateway, ``access`` has what it demands, and ``reconnections`` is how often it is
+        tried again.
 
         Raises:
             AttestationError: the evidence was refused; only the challenge was sent.
             EnclaveError: the enclave was lost, busy, or broke the protocol.
             StateError: nothing listens at ``address``.
+            NetworkError: something else is in the way to the gateway.
+            UsageError: the gateway refuses ``access``.
         """
         deadline = time.monotonic() + (timeout_s if ready_s is None else ready_s)
-        pause_s = _BUSY_PAUSE_S
+        left = None if not is_network(address) else reconnections or Reconnections()
+        busy_pause_s = _BUSY_PAUSE_S
         while True:
             try:
-                return cls._open(address, expectation, deadline, timeout_s)
-            except EnclaveBusy:
-                pause_s = min(2 * pause_s, _MAX_BUSY_PAUSE_S)
-                wait_s = jittered(pause_s)
-                if time.monotonic() + wait_s > deadline:
+                return cls._open(address, access, expectation, deadline, timeout_s)
+            except (EnclaveBusy, EnclaveLost, StateError) as error:
+                if left is None:
+                    busy_pause_s = min(2 * busy_pause_s, _MAX_BUSY_PAUSE_S)
+                    pause_s = jittered(busy_pause_s) if isinstance(error, EnclaveBusy) else None
+                else:
+                    # A gateway that has answered before and does not listen now is being restarted.
+                    is_passing = not isinstance(error, StateError) or (
+                        left.used > 0 and error.code == NOT_LISTENING
+                    )
+                    pause_s = left.next_pause_s() if is_passing else None
+                if pause_s is None or time.monotonic() + pause_s > deadline:
                     raise
-                time.sleep(wait_s)
+                time.sleep(pause_s)
 
     @classmethod
-    def _open(cls, address: Address, expectation: Expectation, deadline: float, timeout_s: float) -> Self:
+    def _open(
+        cls, address: Address, access: Access, expectation: Expectation, deadline: float, timeout_s: float
+    ) -> Self:
         left_s = max(deadline - time.monotonic(), 0.001)
-        stream = FrameStream(connect(address, left_s), f"the enclave at {address}")
+        stream = FrameStream(
+            open_stream(address, left_s, access), f"the enclave at {address}", is_remote=is_network(address)
+        )
         try:
             enclave = request_evidence(stream, expectation, deadline)
         except BaseException:
@@ -202,12 +227,6 @@ class Client:
             except EnclaveLost:
                 return  # it said nothing: that it stopped reading is all there is to report
             self._arrived.append(self._result_in(frame))
-
-
-def jittered(pause_s: float) -> float:
-    """Half of the pause to all of it, at random: clients that were refused together come back apart."""
-    # Not the module random, whose imports slow the start.
-    return pause_s * (0.5 + int.from_bytes(os.urandom(2)) / 2**17)
 
 
 def request_evidence(stream: FrameStream, expectation: Expectation, deadline: float) -> VerifiedEnclave:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from enclavectl.backends.registry import choose_backend
-from enclavectl.cli import options
+from enclavectl.cli import network_options, options
 from enclavectl.cli.invocation import Invocation, begin, refuse_together
 from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.picture_arguments import collect_pictures
@@ -75,6 +75,11 @@ def diagnose(
     connect: options.Address = None,
     policy: options.PolicyFile = None,
     root: options.RootFile = None,
+    token_file: network_options.TokenFile = None,
+    client_cert: network_options.ClientCertificate = None,
+    client_key: network_options.ClientKey = None,
+    ca: network_options.CaFile = None,
+    tls_pin: network_options.TlsPin = None,
     unsafe_allow_debug: options.AllowDebug = False,
     backend: options.BackendName = None,
     config: options.ConfigFile = None,
@@ -111,12 +116,20 @@ def diagnose(
         root=root,
         model=_wanted_model(invocation.config),
     )
+    access = network_options.access_of(
+        connect,
+        token_file=token_file,
+        client_cert=client_cert,
+        client_key=client_key,
+        ca=ca,
+        tls_pin=tls_pin,
+    )
     with ExitStack() as stack:
         backend_here = None if connect is not None else choose_backend(invocation.config, invocation.screen)
 
         def find_target() -> Target:
             if backend_here is None:
-                return target_elsewhere(str(connect), verification)
+                return target_elsewhere(str(connect), verification, access)
             return _target_here(invocation, stack, backend_here, enclave, verification, is_fresh=fresh)
 
         target = find_target()

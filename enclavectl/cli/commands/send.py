@@ -11,7 +11,7 @@ from enclave_payload.contents import Delivery
 from enclavectl.attestation import Standing
 from enclavectl.backends.base import Backend
 from enclavectl.backends.registry import choose_backend
-from enclavectl.cli import options
+from enclavectl.cli import network_options, options
 from enclavectl.cli.invocation import begin, refuse_together
 from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.picture_arguments import collect_pictures
@@ -21,6 +21,7 @@ from enclavectl.client.session import Client
 from enclavectl.errors import EnclaveBusy, PictureRefused, StateError
 from enclavectl.results.diagnosis import refusal
 from enclavectl.run import hide_memory
+from enclavectl.targets.session import open_session
 from enclavectl.targets.target import Target, choose_running, target_elsewhere, target_of
 from enclavectl.targets.verification import VerificationOptions, verification_options
 
@@ -34,6 +35,11 @@ def send(
     connect: options.Address = None,
     policy: options.PolicyFile = None,
     root: options.RootFile = None,
+    token_file: network_options.TokenFile = None,
+    client_cert: network_options.ClientCertificate = None,
+    client_key: network_options.ClientKey = None,
+    ca: network_options.CaFile = None,
+    tls_pin: network_options.TlsPin = None,
     unsafe_allow_debug: options.AllowDebug = False,
     backend: options.BackendName = None,
     config: options.ConfigFile = None,
@@ -58,14 +64,22 @@ def send(
     verification = verification_options(
         settings, policy=policy, allow_debug=unsafe_allow_debug, connect=connect, root=root
     )
+    access = network_options.access_of(
+        connect,
+        token_file=token_file,
+        client_cert=client_cert,
+        client_key=client_key,
+        ca=ca,
+        tls_pin=tls_pin,
+    )
     if connect is not None:
-        target = target_elsewhere(connect, verification)
+        target = target_elsewhere(connect, verification, access)
     else:
         target = _running_target(choose_backend(settings, screen), enclave, verification)
     store = PendingStore(settings.state_dir)
     results: list[dict[str, object]] = []
     pictures = read_pictures(found.names, sys.stdin.buffer.read)
-    with Client.connect(target.address, target.expectation, timeout_s=settings.diagnose.timeout_s) as client:
+    with open_session(target, screen, timeout_s=settings.diagnose.timeout_s) as client:
         trust = str(client.enclave.document.trust)
         for name, picture in zip(found.names, pictures, strict=True):
             try:
