@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from enclavectl.cli.screen import Screen, error_value
 from enclavectl.errors import EnclavectlError
-from enclavectl.image.build import BuildRequest, BuildResult
+from enclavectl.image.build import BuildResult
 from enclavectl.image.findings import LintFinding
 
 BUILD_SCHEMA = "enclavectl.build/1"
 PLAN_SCHEMA = "enclavectl.build-plan/1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuiltFiles:
+    """Where a build wrote its files."""
+
+    image: Path
+    lock: Path
+    provenance: Path | None
 
 
 def show_plan(
@@ -37,17 +48,19 @@ def show_plan(
         screen.note(str(finding))
 
 
-def show_built(screen: Screen, built: BuildResult, request: BuildRequest, *, seconds: float) -> None:
+def show_built(screen: Screen, built: BuildResult, files: BuiltFiles, *, seconds: float) -> None:
     """Show the result: image, PCRs, lock, the lint's findings, and the next commands."""
-    to, size = request.output, int(str(built.lock.eif["size"]))
+    to, size = files.image, int(str(built.lock.eif["size"]))
     if screen.as_json:
         value = {"schema": BUILD_SCHEMA, "eif": str(to), "size": size, "seconds": round(seconds, 1)}
-        value |= {"lock": str(request.lock_path), "pcrs": dict(built.lock.pcrs)}
+        value |= {"lock": str(files.lock), "pcrs": dict(built.lock.pcrs)}
+        value |= {"provenance": None if files.provenance is None else str(files.provenance)}
         screen.result({**value, "image": built.lock.image, "findings": built.lock.findings})
         return
     for finding in built.findings:
         screen.note(str(finding))
-    facts = [("image", str(to)), *built.lock.pcrs.items(), ("lock", str(request.lock_path))]
+    facts = [("image", str(to)), *built.lock.pcrs.items(), ("lock", str(files.lock))]
+    facts += [] if files.provenance is None else [("provenance", str(files.provenance))]
     facts += [("size", f"{size / (1 << 20):.1f} MiB"), ("time", f"{seconds:.0f} s")]
     facts += [("next", f"enclavectl run {shlex.quote(str(to))} --backend nitro, on a Nitro host")]
     screen.facts(facts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import re
@@ -67,9 +68,14 @@ def test_the_payload_becomes_a_sound_image_with_a_lock(lane: Lane, payload: Path
 
 def test_two_builds_in_two_folders_are_the_same_image(lane: Lane, payload: Path, tmp_path: Path) -> None:
     shutil.copy(payload / "enclavectl.lock.json", tmp_path)
-    done = lane.build(tmp_path, "--base-image", BASE_IMAGE)
+    said = tmp_path / "enclave.intoto.json"
+    done = lane.build(tmp_path, "--base-image", BASE_IMAGE, "--provenance", said)
     assert done.status == 0, done.err
-    assert (tmp_path / "enclave.eif").read_bytes() == (payload / "enclave.eif").read_bytes()
+    image = (tmp_path / "enclave.eif").read_bytes()
+    assert image == (payload / "enclave.eif").read_bytes()
+    (subject,) = json.loads(said.read_bytes())["subject"]
+    assert subject["digest"]["sha384"] == hashlib.sha384(image).hexdigest()
+    assert subject["annotations"]["pcrs"] == done.json()["pcrs"]
 
 
 def test_a_build_from_nothing_cached_is_the_same_image(lane: Lane, payload: Path, tmp_path: Path) -> None:
@@ -125,8 +131,6 @@ def archive_names(path: Path) -> set[bytes]:
 
 
 def test_one_changed_byte_of_the_model_is_named(lane: Lane, payload: Path, tmp_path: Path) -> None:
-    import hashlib
-
     model = tmp_path / "model"
     shutil.copytree(PACKAGED_DIR, model)
     weights = bytearray((model / "model.tflite").read_bytes())

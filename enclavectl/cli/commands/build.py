@@ -13,8 +13,9 @@ import typer
 from enclavectl.artifacts.boot_files import BlobPaths
 from enclavectl.artifacts.lock import read_lock
 from enclavectl.artifacts.names import EIF_NAME, LOCK_NAME
+from enclavectl.artifacts.provenance import statement
 from enclavectl.cli import options
-from enclavectl.cli.build_view import show_built, show_plan
+from enclavectl.cli.build_view import BuiltFiles, show_built, show_plan
 from enclavectl.cli.completion import rule_names
 from enclavectl.cli.invocation import Invocation, begin, refuse_together
 from enclavectl.cli.options import OutputFormat
@@ -23,8 +24,9 @@ from enclavectl.cli.signing import BuilderChoice, Signing
 from enclavectl.eif.ramdisk.platform import parse_platform
 from enclavectl.eif.ramdisk.ramdisks import Mode
 from enclavectl.errors import UsageError
-from enclavectl.files import require_replaceable
+from enclavectl.files import open_regular, require_replaceable, write_atomic
 from enclavectl.image.build import BuildRequest, build_enclave, lint_plan
+from enclavectl.image.checkout import find_checkout
 from enclavectl.image.engine import connect
 from enclavectl.image.findings import parse_allowed, refuse_blocking
 from enclavectl.image.plan import BuildOutput, Source, make_plan
@@ -109,6 +111,15 @@ Certificate = Annotated[
     Path | None, typer.Option("--cert", metavar="FILE", help="The key's certificate.", show_default=False)
 ]
 ImageOutput = Annotated[Path, typer.Option("--to", metavar="FILE", help="The enclave image to write.")]
+Provenance = Annotated[
+    Path | None,
+    typer.Option(
+        "--provenance",
+        metavar="FILE",
+        help="Also write an unsigned in-toto statement: what the image was made of.",
+        show_default=False,
+    ),
+]
 UpgradeWheels = Annotated[
     bool, typer.Option("--upgrade-wheels", help="Take the newest wheels, not those of the lock.")
 ]
@@ -135,6 +146,7 @@ def build(
     platform: PlatformName = None,
     to: ImageOutput = Path(EIF_NAME),
     lock: options.LockFile = Path(LOCK_NAME),
+    provenance: Provenance = None,
     sign: SigningKey = None,
     cert: Certificate = None,
     allow: Allowed = None,
@@ -163,8 +175,10 @@ def build(
       enclavectl build --dockerfile app/                   from its Dockerfile
       enclavectl build --sign key.pem --cert cert.pem      signed
       enclavectl build --dry-run                           look, build nothing
+      enclavectl build --provenance enclave.intoto.json    to sign and publish
     """
     refuse_together(image=image, dockerfile=dockerfile, model=model)
+    _check_provenance(provenance, to, lock)
     invocation = begin(output, config, {"model": model})
     request = _request(
         invocation,
@@ -179,7 +193,17 @@ def build(
     if dry_run:
         _plan(invocation, request)
     else:
-        _build(invocation, request)
+        _build(invocation, request, provenance)
+
+
+def _check_provenance(provenance: Path | None, to: Path, lock: Path) -> None:
+    if provenance is None:
+        return
+    if provenance.is_dir() or not provenance.parent.is_dir():
+        raise UsageError(f"--provenance {provenance}: expected a file in a folder that exists")
+    require_replaceable(provenance)
+    if provenance.resolve() in (to.resolve(), lock.resolve()):
+        raise UsageError(f"--provenance: expected a file of its own, found {provenance}")
 
 
 def _plan(invocation: Invocation, request: BuildRequest) -> None:
@@ -198,12 +222,30 @@ def _plan(invocation: Invocation, request: BuildRequest) -> None:
     show_plan(screen, plan.to_json(), plan.findings)
 
 
-def _build(invocation: Invocation, request: BuildRequest) -> None:
+def _build(invocation: Invocation, request: BuildRequest, provenance: Path | None) -> None:
     screen, store = invocation.screen, store_of(invocation.config.data_dir)
     began = time.monotonic()
+    checkout = None
+    if provenance is not None:
+        # Before the build, which writes into the checkout and would make it dirty.
+        checkout = find_checkout(_input_folder(request.source), os.environ)
+        if checkout is None:
+            screen.note("no git commit here: the provenance names none")
     with connect() as engine:
         built = build_enclave(request, engine, store, BuildOutput(step=screen.step, line=screen.detail))
-    show_built(screen, built, request, seconds=time.monotonic() - began)
+    if provenance is not None:
+        with open_regular(request.output, what="image file") as image:
+            text = statement(built.lock, image, lock_name=request.lock_path.name, checkout=checkout)
+        write_atomic(provenance, text, mode=0o644)
+    written = BuiltFiles(image=request.output, lock=request.lock_path, provenance=provenance)
+    show_built(screen, built, written, seconds=time.monotonic() - began)
+
+
+def _input_folder(source: Source) -> Path:
+    """Return the folder whose commit describes the inputs: a Dockerfile's, else the current one."""
+    if source.dockerfile is None:
+        return Path.cwd()
+    return source.dockerfile if source.dockerfile.is_dir() else source.dockerfile.parent
 
 
 def _source(
