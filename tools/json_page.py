@@ -20,7 +20,9 @@ OUTPUTS = (
     *("error", "diagnosis", "sent", "answer", "enclave", "enclaves", "console", "logs", "history"),
     *("terminated", "build-plan", "build", "lock", "lock-check", "eif", "eif-show-files", "pcrs"),
     *("pcrs-files", "eif-verify", "eif-verify-files", "eif-diff", "eif-sign", "eif-extract", "kernel"),
-    *("model-show", "model-fetch", "setup", "doctor", "plan", "units", "config", "config-path", "schemas"),
+    *("model-show", "model-fetch"),
+    *("remotes", "remote", "remote-check", "remote-removed", "remote-invite"),
+    *("setup", "doctor", "plan", "units", "config", "config-path", "schemas"),
 )
 FILES = ("config-file", "policy", "model")
 # Longer lists and texts teach nothing more.

@@ -100,6 +100,47 @@ COMMANDS: tuple[Row | GroupRow, ...] = (
             Row("fetch", _BELOW, "Download the tutorial's published model.", "model:fetch"),
         ),
     ),
+    GroupRow(
+        "remote",
+        "Network",
+        "Name enclaves elsewhere, check the way to them, and invite others.",
+        "A remote is an address with the policy that an enclave there must satisfy, and what its gateway"
+        " demands. enclavectl diagnose --remote NAME uses it.",
+        (
+            Row(
+                "add",
+                _BELOW,
+                "Give an enclave elsewhere a name, with what reaches it and what it must prove.",
+                "remote.add:add",
+            ),
+            Row("list", _BELOW, "List the remotes.", "remote.list:list_remotes"),
+            Row("show", _BELOW, "Show one remote: its address, and what it must prove.", "remote.show:show"),
+            Row(
+                "update",
+                _BELOW,
+                "Replace parts of a remote: the policy after a rollout, a new token.",
+                "remote.update:update",
+            ),
+            Row(
+                "check",
+                _BELOW,
+                "Go to a remote step by step, and say which step fails.",
+                "remote.check:check",
+            ),
+            Row(
+                "remove",
+                _BELOW,
+                "Remove a remote with its copies of policy, CA, token and keys.",
+                "remote.remove:remove",
+            ),
+            Row(
+                "invite",
+                _BELOW,
+                "Write an invitation: address, releases and token as one block of text.",
+                "remote.invite:invite",
+            ),
+        ),
+    ),
     Row("setup", "Host", "Prepare this instance for enclaves, step by step.", "setup:setup"),
     Row("doctor", "Host", "Check this host, and say how to fix what is wrong.", "doctor:doctor"),
     Row("plan", "Host", "Say whether an enclave fits on this host.", "plan:plan"),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from enclavectl.errors import UsageError
-from enclavectl.net.access import NO_ACCESS, Access, read_access
+from enclavectl.files import read_bounded
+from enclavectl.net.access import MAX_CA_BYTES, NO_ACCESS, Access, read_access
+from enclavectl.targets.remotes import RemoteContent
 
 TokenFile = Annotated[
     Path | None,
@@ -86,3 +89,49 @@ def access_of(
     return read_access(
         token_file=token_file, client_certificate=client_cert, client_key=client_key, ca=ca, pin=tls_pin
     )
+
+
+@dataclass(frozen=True, slots=True)
+class AccessFiles:
+    """The files that the options name, for commands that keep copies."""
+
+    token: Path | None
+    client_certificate: Path | None
+    client_key: Path | None
+    ca: Path | None
+
+    def parts(self, *, policy: Path | None, root: Path | None) -> dict[str, bytes]:
+        """Read them, the policy and the root, by their words in a remote.
+
+        Raises:
+            UsageError: one cannot be read.
+        """
+        named = {
+            "policy": policy,
+            "root": root,
+            "token": self.token,
+            "client_certificate": self.client_certificate,
+            "client_key": self.client_key,
+            "ca": self.ca,
+        }
+        return {
+            word: read_bounded(path, MAX_CA_BYTES, what=word.replace("_", " "))
+            for word, path in named.items()
+            if path is not None
+        }
+
+    def added_to(
+        self,
+        content: RemoteContent,
+        *,
+        policy: Path | None = None,
+        root: Path | None = None,
+        pin: str | None = None,
+    ) -> RemoteContent:
+        """Return the content with what is given here in place of its own.
+
+        Raises:
+            UsageError: a file cannot be read or used.
+        """
+        parts = {**content.copies(), **self.parts(policy=policy, root=root)}
+        return RemoteContent(address=content.address, pin=pin or content.pin, **parts)

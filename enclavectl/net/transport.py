@@ -7,8 +7,9 @@ import re
 import socket
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from errno import EACCES, ECONNABORTED, ECONNREFUSED, EPERM
 from pathlib import Path
 
@@ -23,8 +24,18 @@ from enclavectl.net.address import (
     UnixAddress,
     VsockAddress,
     WebSocketAddress,
+    is_network,
 )
 from enclavectl.net.stream import ByteStream
+
+
+class ConnectionStep(StrEnum):
+    """A step on the way to an enclave."""
+
+    CONNECT = "connect"
+    TLS = "tls"
+    UPGRADE = "upgrade"
+
 
 # sun_path holds 108 bytes with its NUL, linux/un.h.
 _MAX_UNIX_PATH = 107
@@ -46,8 +57,15 @@ _FORBIDDEN_HINT = (
 )
 
 
-def open_stream(address: Address, timeout_s: float, access: Access = NO_ACCESS) -> ByteStream:
+def open_stream(
+    address: Address,
+    timeout_s: float,
+    access: Access = NO_ACCESS,
+    passed: Callable[[ConnectionStep, str], None] = lambda _step, _detail: None,
+) -> ByteStream:
     """Connect to an address of this host or of a gateway; ``access`` is for gateways.
+
+    ``passed`` is told of each step that has been taken, with a detail for people.
 
     Raises:
         StateError: nothing listens there, or the host or the route does not exist.
@@ -58,11 +76,25 @@ def open_stream(address: Address, timeout_s: float, access: Access = NO_ACCESS) 
     """
     access.require_use(address)
     if isinstance(address, StreamAddress | WebSocketAddress):
-        return _open_network(address, time.monotonic() + timeout_s, access)
-    return connect(address, timeout_s)
+        return _open_network(address, time.monotonic() + timeout_s, access, passed)
+    sock = connect(address, timeout_s)
+    passed(ConnectionStep.CONNECT, f"connected to {address}")
+    return sock
 
 
-def _open_network(address: NetworkAddress, deadline: float, access: Access) -> ByteStream:
+def connection_steps(address: Address) -> list[ConnectionStep]:
+    """Return the steps that ``open_stream`` takes to an address, in order."""
+    steps = [ConnectionStep.CONNECT]
+    if is_network(address) and address.is_secure:
+        steps.append(ConnectionStep.TLS)
+    if isinstance(address, WebSocketAddress):
+        steps.append(ConnectionStep.UPGRADE)
+    return steps
+
+
+def _open_network(
+    address: NetworkAddress, deadline: float, access: Access, passed: Callable[[ConnectionStep, str], None]
+) -> ByteStream:
     # Imported here: most commands never leave this host, and TLS and WebSocket take long to import.
     from enclavectl.net.proxy import connect_through, find_proxy  # noqa: PLC0415 - see above
     from enclavectl.net.tcp import connect_tcp  # noqa: PLC0415 - see above
@@ -72,16 +104,22 @@ def _open_network(address: NetworkAddress, deadline: float, access: Access) -> B
         sock = connect_tcp(address.host, address.port, deadline, what=str(address))
     else:
         sock = connect_through(proxy, address, deadline)
+    through = "" if proxy is None else f" through {proxy}"
+    passed(ConnectionStep.CONNECT, f"connected to {address.host}, port {address.port}{through}")
     stream: ByteStream = sock
     try:
         if address.is_secure:
             from enclavectl.net.tls import start_tls  # noqa: PLC0415 - see above
 
             stream = start_tls(sock, address, access, deadline)
+            judged = "its key is the pinned one" if access.pin is not None else "its certificate is good"
+            passed(ConnectionStep.TLS, f"TLS 1.3; {judged}")
         if isinstance(address, WebSocketAddress):
             from enclavectl.net.websocket import open_websocket  # noqa: PLC0415 - see above
 
             stream = open_websocket(stream, address, access, deadline)
+            token = "" if access.token is None else "; the gateway took the token"
+            passed(ConnectionStep.UPGRADE, f"a gateway of enclavectl answers{token}")
     except BaseException:
         stream.close()
         raise

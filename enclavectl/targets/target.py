@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from enclavectl.net.address import Address
 
 # A certificate in PEM has about 1 KiB; even chains with text stay below this.
-_MAX_ROOT_BYTES = 64 * 1024
+MAX_ROOT_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +75,7 @@ def target_elsewhere(connect: str, options: VerificationOptions, access: Access 
     if options.root is None:
         root = aws_nitro_root()
     else:
-        pem = read_bounded(options.root, _MAX_ROOT_BYTES, what="root certificate")
+        pem = read_bounded(options.root, MAX_ROOT_BYTES, what="root certificate")
         root = TrustRoot.from_operator(pem, file=str(options.root))
     policy = read_policy(options.policy, options)
     address = parse_address(connect)

@@ -20,7 +20,7 @@ from enclave_payload.session import ChallengeReceived, EnclaveSession, SealedRec
 from enclavectl.client.batch import Reply, classify
 from enclavectl.client.pictures import Picture
 from enclavectl.client.session import Client
-from enclavectl.errors import EnclaveBusy, EnclaveLost, PictureRefused
+from enclavectl.errors import EnclaveBusy, EnclaveError, EnclaveLost, PictureRefused
 from enclavectl.net.address import UnixAddress
 from tests.evil import Lies, Script, enclave_script, start_evil
 from tests.in_process import (
@@ -207,9 +207,9 @@ class Renewals:
 
     def __init__(self, *enclaves: Callable[[], Client]) -> None:
         self._enclaves = list(enclaves)
-        self.losses: list[EnclaveLost] = []
+        self.losses: list[EnclaveError] = []
 
-    def __call__(self, error: EnclaveLost) -> Client | None:
+    def __call__(self, error: EnclaveError) -> Client | None:
         self.losses.append(error)
         return self._enclaves.pop(0)() if self._enclaves else None
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import socket
 import ssl
+import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -111,9 +112,15 @@ def start_websocket_relay(
     judge: Judge | None = None,
     subprotocol: str = "enclavectl.v1",
     on_open: Callable[[ServerConnection], bool] = lambda _: True,
+    cuts: Sequence[int] = (),
 ) -> Iterator[Peer]:
-    """A relay that speaks WebSocket; ``judge`` may refuse the upgrade, ``on_open`` ends it if it is False."""
+    """A relay that speaks WebSocket.
+
+    ``judge`` may refuse the upgrade, and ``on_open`` ends the connection if it is False. The first
+    connections are cut after as many bytes of the client as ``cuts`` says.
+    """
     peer = Peer(0)
+    limits = iter(cuts)
 
     def note(connection: ServerConnection, request: Request) -> Response | None:
         peer.connections += 1
@@ -123,12 +130,17 @@ def start_websocket_relay(
     def handle(connection: ServerConnection) -> None:
         if not on_open(connection):
             return
+        left = next(limits, sys.maxsize)
         with _connect(target) as inner:
             back = threading.Thread(target=_send_messages, args=(inner, connection))
             back.start()
             with suppress(OSError, ConnectionClosed):
                 for message in connection:
                     assert isinstance(message, bytes)
+                    left -= len(message)
+                    if left < 0:
+                        connection.socket.shutdown(socket.SHUT_RDWR)
+                        break
                     inner.sendall(message)
             with suppress(OSError):
                 inner.shutdown(socket.SHUT_RDWR)

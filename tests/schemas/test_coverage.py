@@ -31,9 +31,11 @@ ROOT = Path(__file__).resolve().parents[2]
 # Forms of files that only enclavectl itself reads, and may change with any release.
 PRIVATE = {
     "history-entry": "a file of the state folder; history and logs print what is in it",
+    "invitation": "the inside of an invitation; remote add --from reads what remote invite wrote",
     "local-enclave": "the record of a running enclave in the state folder; list and describe print it",
     "nitro-enclave": "the record of a running enclave in the state folder; list and describe print it",
     "pending": "a reply key that waits in the state folder; it is a secret",
+    "remote-record": "a file of the state folder; remote show prints what is in it",
     "protocol-vectors": "test data for other implementations; tests/vectors/README.md describes it",
 }
 _LITERAL = re.compile(r'"enclavectl\.([a-z-]+)/1"')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,7 @@ import typer
 
 from enclavectl.backends.registry import choose_backend
 from enclavectl.cli import network_options, options
+from enclavectl.cli.elsewhere import FindTarget, find_elsewhere
 from enclavectl.cli.invocation import Invocation, begin, refuse_together
 from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.picture_arguments import collect_pictures
@@ -19,7 +21,7 @@ from enclavectl.config.load import Config, SourceKind
 from enclavectl.errors import PictureRefused, StateError
 from enclavectl.models.find import find_model
 from enclavectl.targets.launch import LaunchRequest, launch_spec
-from enclavectl.targets.target import Target, choose_running, target_elsewhere, target_of
+from enclavectl.targets.target import Target, choose_running, target_of
 from enclavectl.targets.verification import VerificationOptions, check_policy, verification_options
 
 if TYPE_CHECKING:
@@ -73,6 +75,7 @@ def diagnose(
     fresh: Fresh = False,
     model: options.ModelName = None,
     connect: options.Address = None,
+    remote: options.RemoteName = None,
     policy: options.PolicyFile = None,
     root: options.RootFile = None,
     token_file: network_options.TokenFile = None,
@@ -100,11 +103,12 @@ def diagnose(
       enclavectl diagnose --output json folder/           for programs
       enclavectl diagnose --report answer.html p.jpg      with a page to print
       enclavectl diagnose - < picture.jpg                 from standard input
+      enclavectl diagnose --remote hospital picture.jpg   in an enclave elsewhere
     """
     flags = {"model": model, "backend": backend, "diagnose.top": top, "diagnose.timeout_s": timeout}
     invocation = begin(output, config, flags)
-    refuse_together(connect=connect, enclave=enclave, fresh=fresh)
-    refuse_together(connect=connect, model=model)
+    refuse_together(connect=connect, remote=remote, enclave=enclave, fresh=fresh)
+    refuse_together(connect=connect, remote=remote, model=model)
     found = collect_pictures(invocation.screen, images, recursive=recursive)
     if report is not None:
         _check_report(report, found, force=force)
@@ -125,13 +129,21 @@ def diagnose(
         tls_pin=tls_pin,
     )
     with ExitStack() as stack:
-        backend_here = None if connect is not None else choose_backend(invocation.config, invocation.screen)
-
-        def find_target() -> Target:
-            if backend_here is None:
-                return target_elsewhere(str(connect), verification, access)
-            return _target_here(invocation, stack, backend_here, enclave, verification, is_fresh=fresh)
-
+        elsewhere = find_elsewhere(
+            invocation,
+            verification,
+            remote=remote,
+            access=access,
+            is_here=enclave is not None or fresh,
+        )
+        backend_here: Backend | None = None
+        if elsewhere is None:
+            backend_here = choose_backend(invocation.config, invocation.screen)
+            find_target: FindTarget = partial(
+                _target_here, invocation, stack, backend_here, enclave, verification, is_fresh=fresh
+            )
+        else:
+            find_target = elsewhere
         target = find_target()
         # Imported while a local enclave boots: the imports of a session and its drawing take as long as the
         # boot.

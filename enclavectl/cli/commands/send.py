@@ -12,6 +12,7 @@ from enclavectl.attestation import Standing
 from enclavectl.backends.base import Backend
 from enclavectl.backends.registry import choose_backend
 from enclavectl.cli import network_options, options
+from enclavectl.cli.elsewhere import find_elsewhere
 from enclavectl.cli.invocation import begin, refuse_together
 from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.picture_arguments import collect_pictures
@@ -22,7 +23,7 @@ from enclavectl.errors import EnclaveBusy, PictureRefused, StateError
 from enclavectl.results.diagnosis import refusal
 from enclavectl.run import hide_memory
 from enclavectl.targets.session import open_session
-from enclavectl.targets.target import Target, choose_running, target_elsewhere, target_of
+from enclavectl.targets.target import Target, choose_running, target_of
 from enclavectl.targets.verification import VerificationOptions, verification_options
 
 SENT_SCHEMA = "enclavectl.sent/1"
@@ -33,6 +34,7 @@ def send(
     recursive: options.Recursive = False,
     enclave: options.EnclaveName = None,
     connect: options.Address = None,
+    remote: options.RemoteName = None,
     policy: options.PolicyFile = None,
     root: options.RootFile = None,
     token_file: network_options.TokenFile = None,
@@ -59,7 +61,7 @@ def send(
     hide_memory()
     invocation = begin(output, config, {"backend": backend})
     settings, screen = invocation.config, invocation.screen
-    refuse_together(connect=connect, enclave=enclave)
+    refuse_together(connect=connect, remote=remote, enclave=enclave)
     found = collect_pictures(screen, images, recursive=recursive)
     verification = verification_options(
         settings, policy=policy, allow_debug=unsafe_allow_debug, connect=connect, root=root
@@ -72,8 +74,11 @@ def send(
         ca=ca,
         tls_pin=tls_pin,
     )
-    if connect is not None:
-        target = target_elsewhere(connect, verification, access)
+    elsewhere = find_elsewhere(
+        invocation, verification, remote=remote, access=access, is_here=enclave is not None
+    )
+    if elsewhere is not None:
+        target = elsewhere()
     else:
         target = _running_target(choose_backend(settings, screen), enclave, verification)
     store = PendingStore(settings.state_dir)
