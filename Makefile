@@ -9,6 +9,9 @@ LANES := docker or qemu or nitro_cli
 PARALLEL := --numprocesses auto --dist loadfile
 SOURCES := enclavectl enclave_payload tests fuzz tools benchmarks
 
+# pytest keeps the tests with their rewritten assertions as bytecode: each process rewrites them anew without.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo quick test test-lowest check format lint types bench docs clean
 
