@@ -103,14 +103,14 @@ COMMANDS: tuple[Row | GroupRow, ...] = (
     GroupRow(
         "remote",
         "Network",
-        "Name enclaves elsewhere, check the way to them, and invite others.",
+        "Name enclaves elsewhere, check the way, and invite others.",
         "A remote is an address with the policy that an enclave there must satisfy, and what its gateway"
         " demands. enclavectl diagnose --remote NAME uses it.",
         (
             Row(
                 "add",
                 _BELOW,
-                "Give an enclave elsewhere a name, with what reaches it and what it must prove.",
+                "Give an enclave elsewhere a name and a policy.",
                 "remote.add:add",
             ),
             Row("list", _BELOW, "List the remotes.", "remote.list:list_remotes"),
@@ -118,7 +118,7 @@ COMMANDS: tuple[Row | GroupRow, ...] = (
             Row(
                 "update",
                 _BELOW,
-                "Replace parts of a remote: the policy after a rollout, a new token.",
+                "Replace a remote's policy, token or other parts.",
                 "remote.update:update",
             ),
             Row(
@@ -130,13 +130,13 @@ COMMANDS: tuple[Row | GroupRow, ...] = (
             Row(
                 "remove",
                 _BELOW,
-                "Remove a remote with its copies of policy, CA, token and keys.",
+                "Remove a remote with its policy, token and keys.",
                 "remote.remove:remove",
             ),
             Row(
                 "invite",
                 _BELOW,
-                "Write an invitation: address, releases and token as one block of text.",
+                "Write an invitation for a data owner.",
                 "remote.invite:invite",
             ),
         ),

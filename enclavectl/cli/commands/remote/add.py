@@ -66,14 +66,14 @@ def add(
     config: options.ConfigFile = None,
     output: options.Output = OutputFormat.TEXT,
 ) -> None:
-    """Give an enclave elsewhere a name, with what reaches it and what it must prove.
+    """Give an enclave elsewhere a name and a policy.
 
-    Keeps copies of the files in the state folder, readable by this user only. Nothing is sent: enclavectl
-    remote check tries it.
+    Keeps them with the token, CA and certificate that its gateway demands: copies of the files in the state
+    folder, readable by this user only. Nothing is sent: enclavectl remote check tries it.
 
     Examples:
-      enclavectl remote add hospital wss://gateway.example/v1 --policy policy.yaml --token-file token
-      enclavectl remote add hospital --from invitation.txt  what its operator sent
+      enclavectl remote add lab wss://lab.example --policy p.yaml  by hand
+      enclavectl remote add lab --from mail.txt                    invited
     """
     invocation = begin(output, config, {})
     files = AccessFiles(token_file, client_cert, client_key, ca)

@@ -25,7 +25,7 @@ def check(
     picture is sent. The exit code is that of the step that failed.
 
     Examples:
-      enclavectl remote check hospital  before the first picture
+      enclavectl remote check lab  before the first picture
     """
     invocation = begin(output, config, {})
     screen = invocation.screen

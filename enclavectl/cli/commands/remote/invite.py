@@ -53,13 +53,14 @@ def invite(
     write: WriteTo = None,
     output: Output = OutputFormat.TEXT,
 ) -> None:
-    """Write an invitation: address, releases and token as one block of text.
+    """Write an invitation for a data owner.
 
-    The data owner reads it with enclavectl remote add NAME --from FILE, and compares its PCRs with those of
-    whoever built the image. Send those another way. The token in it is a secret.
+    It is one block of text with the address, the releases and the token, which is a secret. The data owner
+    reads it with enclavectl remote add NAME --from FILE, and compares its PCRs with those of whoever built
+    the image. Send those another way.
 
     Examples:
-      enclavectl remote invite wss://gateway.example/v1 --policy policy.yaml --token-file token --write to.txt
+      enclavectl remote invite wss://lab.example --policy p.yaml  print it
     """
     screen = screen_for(output)
     files = AccessFiles(token_file, None, None, ca)

@@ -14,6 +14,8 @@ REMOTES_SCHEMA = "enclavectl.remotes/1"
 def list_remotes(config: options.ConfigFile = None, output: options.Output = OutputFormat.TEXT) -> None:
     """List the remotes.
 
+    Shows the address of each, and which is the default.
+
     Examples:
       enclavectl remote list                for people
       enclavectl remote list --output json  for programs

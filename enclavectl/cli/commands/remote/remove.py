@@ -16,10 +16,12 @@ REMOVED_SCHEMA = "enclavectl.remote-removed/1"
 def remove(
     name: RemoteArgument, config: options.ConfigFile = None, output: options.Output = OutputFormat.TEXT
 ) -> None:
-    """Remove a remote with its copies of policy, CA, token and keys.
+    """Remove a remote with its policy, token and keys.
+
+    The files that they were copied from stay.
 
     Examples:
-      enclavectl remote remove hospital  the files that they were copied from stay
+      enclavectl remote remove lab  forget it
     """
     invocation = begin(output, config, {})
     removed = RemoteStore(invocation.config.state_dir).remove(name)

@@ -17,7 +17,7 @@ def show(
     Names the token and keys that are kept, and prints none of them.
 
     Examples:
-      enclavectl remote show hospital  address, releases, PCRs
+      enclavectl remote show lab  address, releases, PCRs
     """
     invocation = begin(output, config, {})
     draw_remote(invocation.screen, RemoteStore(invocation.config.state_dir).find(name))

@@ -43,14 +43,14 @@ def update(
     config: options.ConfigFile = None,
     output: options.Output = OutputFormat.TEXT,
 ) -> None:
-    """Replace parts of a remote: the policy after a rollout, a new token.
+    """Replace a remote's policy, token or other parts.
 
     What is not named stays. A command that runs meanwhile sees the old parts or the new ones, never both.
 
     Examples:
-      enclavectl remote update hospital --policy new.yaml   after a rollout
-      enclavectl remote update hospital --token-file token  a new token
-      enclavectl remote update hospital --default           the one to use without a name
+      enclavectl remote update lab --policy new.yaml   after a rollout
+      enclavectl remote update lab --token-file token  a new token
+      enclavectl remote update lab --default           for commands without a name
     """
     invocation = begin(output, config, {})
     store = RemoteStore(invocation.config.state_dir)
