@@ -20,7 +20,7 @@ OUTPUTS = (
     *("error", "diagnosis", "sent", "answer", "enclave", "enclaves", "console", "logs", "history"),
     *("terminated", "build-plan", "build", "lock", "lock-check", "eif", "eif-show-files", "pcrs"),
     *("pcrs-files", "eif-verify", "eif-verify-files", "eif-diff", "eif-sign", "eif-extract", "kernel"),
-    *("model-show", "model-fetch"),
+    *("model-show", "model-fetch", "gateway-session", "gateway-token", "gateway-token-list"),
     *("remotes", "remote", "remote-check", "remote-removed", "remote-invite"),
     *("setup", "doctor", "plan", "units", "config", "config-path", "schemas"),
 )

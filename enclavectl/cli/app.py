@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from enclavectl import __version__
-from enclavectl.cli.command_tree import CommandGroup, to_command, to_group
+from enclavectl.cli.command_tree import CommandGroup, CommandWithGroups, to_command, to_group
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +26,8 @@ class Row(NamedTuple):
     heading: str
     summary: str
     place: str
+    # Words with commands below this one, which is a command itself.
+    groups: tuple[GroupRow, ...] = ()
 
 
 class GroupRow(NamedTuple):
@@ -98,6 +100,30 @@ COMMANDS: tuple[Row | GroupRow, ...] = (
         (
             Row("show", _BELOW, "Print a model's card, and whether the model can serve.", "model:show"),
             Row("fetch", _BELOW, "Download the tutorial's published model.", "model:fetch"),
+        ),
+    ),
+    Row(
+        "gateway",
+        "Network",
+        "Relay between the network and enclaves, which it cannot read.",
+        "gateway.serve:gateway",
+        (
+            GroupRow(
+                "token",
+                _BELOW,
+                "Give out, list and revoke the tokens of a gateway's clients.",
+                "A gateway keeps the SHA-256 of each token. A token that is revoked ends its sessions.",
+                (
+                    Row("add", _BELOW, "Make a token and print it once.", "gateway.token:add"),
+                    Row(
+                        "list",
+                        _BELOW,
+                        "List the tokens' names and when they end.",
+                        "gateway.token:list_tokens",
+                    ),
+                    Row("revoke", _BELOW, "Make a token worthless.", "gateway.token:revoke"),
+                ),
+            ),
         ),
     ),
     GroupRow(
@@ -192,6 +218,11 @@ def _load_group(row: GroupRow) -> CommandGroup:
 
 def _load_command(row: Row) -> AnyCommand:
     module, _, function = row.place.partition(":")
+    if row.groups:
+        groups = to_group(row.name, lambda: None, help=row.summary, add_completion=False)
+        for one in row.groups:
+            groups.add(one.name, one.heading, one.summary, _loader(one))
+        return CommandWithGroups(groups, lambda: _load_command(row._replace(groups=())))
     return to_command(row.name, getattr(import_module(f"enclavectl.cli.commands.{module}"), function))
 
 

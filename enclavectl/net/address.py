@@ -131,6 +131,21 @@ def parse_address(text: str) -> Address:
     )
 
 
+def parse_host_address(text: str) -> HostAddress:
+    """Read an address of this host.
+
+    Raises:
+        UsageError: it has none of the forms, or is a gateway's.
+    """
+    address = parse_address(text)
+    if isinstance(address, StreamAddress | WebSocketAddress):
+        raise UsageError(
+            f"address: expected unix:PATH, vsock:CID:PORT or hybrid:PATH:PORT, found {address}",
+            hint="an enclave listens on its own host; what listens on a network is a gateway",
+        )
+    return address
+
+
 def is_network(address: Address) -> TypeGuard[NetworkAddress]:
     """Return whether an address is a gateway's."""
     return isinstance(address, StreamAddress | WebSocketAddress)

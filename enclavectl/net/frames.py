@@ -128,6 +128,8 @@ _REFUSALS: dict[RefusalCode, tuple[type[EnclavectlError], str, str]] = {
 }
 _REMOTE_LOST = "try again; enclavectl remote check NAME says how far it gets"
 _REMOTE_HINTS = {
+    # It says no more to a client that it does not know: frames over TLS have no place for a status.
+    RefusalCode.PROTOCOL: "does its gateway demand --client-cert, or wss:// with --token-file?",
     RefusalCode.STOPPING: "try again: its gateway may have another",
     RefusalCode.NO_EVIDENCE: "try again; if it stays, its operator can see why",
     RefusalCode.SLOW: "try again; is the network slow, or this machine overloaded?",

@@ -15,6 +15,7 @@ from enclavectl.net.address import (
     VsockAddress,
     WebSocketAddress,
     parse_address,
+    parse_host_address,
 )
 
 
@@ -124,3 +125,10 @@ def test_who_gives_a_web_address_is_told_its_form() -> None:
     with pytest.raises(UsageError) as info:
         parse_address("https://gateway.test")
     assert info.value.hint == "the address of a gateway begins with wss://"
+
+
+def test_an_enclaves_own_address_is_of_its_host() -> None:
+    assert parse_host_address("vsock:16:5005") == VsockAddress(16, 5005)
+    for text in ("wss://gateway.test", "tls:gateway.test:1", "tcp:localhost:1"):
+        with pytest.raises(UsageError, match="expected unix:PATH"):
+            parse_host_address(text)
