@@ -118,8 +118,8 @@ def _open_network(
             from enclavectl.net.websocket import open_websocket  # noqa: PLC0415 - see above
 
             stream = open_websocket(stream, address, access, deadline)
-            token = "" if access.token is None else "; the gateway took the token"
-            passed(ConnectionStep.UPGRADE, f"a gateway of enclavectl answers{token}")
+            token = "" if access.token is None else "; it took the token"
+            passed(ConnectionStep.UPGRADE, f"a gateway answers{token}")
     except BaseException:
         stream.close()
         raise
