@@ -19,7 +19,7 @@ from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
 from enclave_payload.wire import Buffer
-from enclavectl.errors import EnclaveBusy, EnclavectlError, EnclaveLost, PeerProtocolError
+from enclavectl.errors import EnclaveBusy, EnclavectlError, EnclaveLost, PeerProtocolError, visible
 from enclavectl.net.access import Access
 from enclavectl.net.address import WebSocketAddress
 from enclavectl.net.http_head import HttpError, HttpHead, read_body_start, read_head, send_all
@@ -207,7 +207,9 @@ class WebSocketStream:
             self._protocol.fail(CloseCode.UNSUPPORTED_DATA)
             self._end(_broken(self._address, "text"))
         elif frame.opcode is Opcode.CLOSE:
-            self._end(_goodbye(self._address, self._protocol.close_code, self._protocol.close_reason))
+            # Not close_code, which the library knows only once TCP has ended as well.
+            said = self._protocol.close_rcvd
+            self._end(None if said is None else _goodbye(self._address, said.code, said.reason))
 
     def _end(self, error: EnclavectlError | None) -> None:
         self._is_over = True
@@ -222,7 +224,7 @@ def _broken(address: WebSocketAddress, found: str) -> PeerProtocolError:
     )
 
 
-def _goodbye(address: WebSocketAddress, code: int | None, reason: str | None) -> EnclavectlError | None:
+def _goodbye(address: WebSocketAddress, code: int, reason: str) -> EnclavectlError | None:
     """Return the error for a close code; None for an end that says nothing of its cause."""
     if code == CloseCode.TRY_AGAIN_LATER:
         return EnclaveBusy(
@@ -232,15 +234,12 @@ def _goodbye(address: WebSocketAddress, code: int | None, reason: str | None) ->
         )
     if code == CloseCode.SERVICE_RESTART:
         return EnclaveLost(f"{address} is stopping", hint="try again", code="refused-stopping")
-    if code in {CloseCode.NORMAL_CLOSURE, CloseCode.GOING_AWAY, CloseCode.NO_STATUS_RCVD, None}:
+    if code in {CloseCode.NORMAL_CLOSURE, CloseCode.GOING_AWAY, CloseCode.NO_STATUS_RCVD}:
         return None
     hint = "try again"
     if code == CloseCode.POLICY_VIOLATION:
-        hint = "was the token revoked? Its operator knows (enclavectl gateway token list)"
+        hint = "was the token revoked, or has it expired? The gateway's operator knows"
+    why = f": {visible(reason)}" if reason else ""
     return EnclaveLost(
-        f"{address} ended the session: {reason or CloseCode(code).name.lower().replace('_', ' ')}"
-        if code in set(CloseCode)
-        else f"{address} ended the session with code {code}",
-        hint=hint,
-        code="session-ended",
+        f"{address} ended the session (WebSocket code {code}){why}", hint=hint, code="session-ended"
     )

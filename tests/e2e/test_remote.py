@@ -11,6 +11,7 @@ from websockets.http11 import Request, Response
 from websockets.sync.server import ServerConnection
 
 from enclavectl.net.address import UnixAddress, parse_address
+from tests.cli.terminal import on_terminal
 from tests.e2e.cli import Cli, sample
 from tests.net.certificates import Authority, server_context
 from tests.net.peers import relay_to, start_peer, start_proxy, start_web_server, start_websocket_relay
@@ -188,3 +189,28 @@ def test_an_invitation_from_one_side_to_the_other(site: Site) -> None:
         assert answers(site.owner.ok("diagnose", sample("bcc"), "--output", "json").json()) == ["bcc"]
     written.write_text(written.read_text().replace("A", "B", 1).swapcase())
     assert site.owner.refused(2, *add, "--expect-pcr0", pcr0)["code"] == "invitation"
+
+
+@pytest.mark.parametrize(
+    ("typed", "status"),
+    [("{pcr0}\ny\n", 0), ("{pcr0}\nn\n", 2), ("{other}\ny\n", 4), ("\x04", 130)],
+    ids=["right", "no", "other", "end"],
+)
+def test_at_a_terminal_the_reader_types_the_builders_pcr0(site: Site, typed: str, status: int) -> None:
+    """The command shows the invitation, but does not offer its own value as the answer."""
+    text = site.operator.ok(
+        *("remote", "invite", "wss://gateway.test", "--policy", site.policy, "--root", site.root)
+    ).out
+    (site.owner.base / "mail.txt").write_text(f"Dear Ann,\n\n{text}\nRegards\n")
+    pcr0 = site.policy.read_text().partition("PCR0: '")[2][:96]
+    shown = on_terminal(
+        [*site.owner.program, "remote", "add", "hospital", "--from", "mail.txt"],
+        environ=site.owner.environment(),
+        cwd=site.owner.base,
+        stdout=True,
+        stdin=typed.format(pcr0=pcr0, other="ab" * 48).encode(),
+    )
+    assert shown.status == status, shown.raw
+    assert "from its builder" in shown.raw
+    added = site.owner.ok("remote", "list", "--output", "json").json()["remotes"]
+    assert [one["name"] for one in added] == (["hospital"] if status == 0 else [])

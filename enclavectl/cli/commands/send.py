@@ -20,6 +20,7 @@ from enclavectl.client.pictures import Picture, read_pictures
 from enclavectl.client.reply_keys import PendingStore, Waiting
 from enclavectl.client.session import Client
 from enclavectl.errors import EnclaveBusy, PictureRefused, StateError
+from enclavectl.net.address import is_network
 from enclavectl.results.diagnosis import refusal
 from enclavectl.run import hide_memory
 from enclavectl.targets.session import open_session
@@ -79,6 +80,11 @@ def send(
     )
     if elsewhere is not None:
         target = elsewhere()
+        if is_network(target.address):
+            screen.note(
+                "the enclave gives the answers to a listener on its own host, never back over the network:"
+                " to get them here, use enclavectl diagnose"
+            )
     else:
         target = _running_target(choose_backend(settings, screen), enclave, verification)
     store = PendingStore(settings.state_dir)
