@@ -84,15 +84,21 @@ def run_command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[st
 
 
 @contextmanager
-def gateway(folder: Path, to: Sequence[str], *arguments: str, **settings: object) -> Iterator[GatewayProcess]:
-    """Start a gateway to these ``RELEASE@ADDRESS``; ``settings`` are of the section gateway."""
+def gateway(
+    folder: Path, to: Sequence[str], *arguments: str, is_traced: bool = False, **settings: object
+) -> Iterator[GatewayProcess]:
+    """Start a gateway to these ``RELEASE@ADDRESS``; ``settings`` are of the section gateway.
+
+    With ``is_traced`` its notes also have a line for each module that it loads.
+    """
+    trace = {"PYTHONPROFILEIMPORTTIME": "1"} if is_traced else {}
     settings = {"drain_accept_s": 0, "linger_s": 1, **settings}
     folder.mkdir(exist_ok=True, mode=0o700)
     destinations = [word for one in to for word in ("--to", one)]
     with (folder / "log").open("wb") as log, (folder / "notes").open("wb") as notes:
         process = subprocess.Popen(
             [str(COMMAND), "gateway", "--listen", "127.0.0.1:0", *destinations, *arguments],
-            env=environment(folder, settings),
+            env={**environment(folder, settings), **trace},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=notes,

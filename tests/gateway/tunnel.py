@@ -81,23 +81,34 @@ class Way:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def open(self) -> Stream:
-        if self.websocket:
-            scheme = "ws" if self.tls is None else "wss"
-            opening = connect(
-                f"{scheme}://127.0.0.1:{self.port}{self.path}",
-                ssl=self.tls,
-                server_hostname=None if self.tls is None else "localhost",
-                compression=None,
-                proxy=None,
-                subprotocols=[Subprotocol("enclavectl.v1")],
-                additional_headers=dict(self.headers),
-            )
-            return WebSocketStream(opening.__enter__())
+        """Connect.
+
+        Raises:
+            InvalidHandshake: the gateway refused the upgrade.
+        """
         sock = socket.create_connection(("127.0.0.1", self.port))
+        try:
+            return self._open_websocket(sock) if self.websocket else self._open_frames(sock)
+        except BaseException:
+            sock.close()
+            raise
+
+    def _open_frames(self, sock: socket.socket) -> SocketStream:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if self.tls is None:
-            return SocketStream(sock)
-        return SocketStream(self.tls.wrap_socket(sock, server_hostname="localhost"))
+        return SocketStream(
+            sock if self.tls is None else self.tls.wrap_socket(sock, server_hostname="localhost")
+        )
+
+    def _open_websocket(self, sock: socket.socket) -> WebSocketStream:
+        opening = connect(
+            f"{'ws' if self.tls is None else 'wss'}://localhost:{self.port}{self.path}",
+            sock=sock,
+            ssl=self.tls,
+            compression=None,
+            subprotocols=[Subprotocol("enclavectl.v1")],
+            additional_headers=dict(self.headers),
+        )
+        return WebSocketStream(opening.__enter__())
 
 
 def _pump_up(local: socket.socket, stream: Stream) -> None:
