@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from enclavectl.attestation.policy_file import render_policy
 from tests.e2e.cli import Cli, sample
+from tests.e2e.terminals import Terminal
 from tests.gateway.conftest import Authority
 from tests.gateway.process import GatewayProcess, gateway, run_command
 from tests.local_enclave import LocalEnclave
@@ -114,3 +115,27 @@ def test_a_release_that_is_not_here(tmp_path: Path, enclave: LocalEnclave, owner
         error = owner.cli.refused(6, "diagnose", *to, sample("bcc"))
     assert error["code"] == "no-such-release"
     assert "expected the release skin-2, found that the gateway has skin-1" in error["message"]
+
+
+def test_a_gateway_that_is_restarted_costs_no_picture(
+    tmp_path: Path, enclave: LocalEnclave, owner: Owner
+) -> None:
+    """SIGTERM in the middle of a batch: the session is drained, and the rest goes to the next gateway."""
+    folder = owner.cli.base / "pictures"
+    folder.mkdir()
+    for number in range(400):
+        (folder / f"{number:03}.png").symlink_to(sample(PICTURES[number % 3]))
+    with started(tmp_path, enclave) as first:
+        to = ("--connect", f"ws://127.0.0.1:{first.port}", *owner.of_policy())
+        terminal = Terminal(owner.cli.start("diagnose", *to, folder))
+        terminal.await_out("000.png")
+        assert first.stop() == 0
+    with gateway(
+        tmp_path / "g", [f"skin-1@{enclave.address}"], "--listen", f"127.0.0.1:{first.port}"
+    ) as second:
+        done = terminal.end()
+        assert done.status == 0, done.err
+        [record] = second.wait_for_records(1)
+    assert 0 < record["requests"] < 400
+    assert done.out.count(".png") == 400
+    assert "going on with another enclave for the pictures that remain" in done.err
