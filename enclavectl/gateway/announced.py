@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
-from enclavectl.errors import UsageError
+from enclavectl.errors import HostError, UsageError
 from enclavectl.files import read_bounded, write_atomic
 from enclavectl.gateway.routing import Destination
 from enclavectl.json_object import JsonError, JsonObject
@@ -17,6 +18,8 @@ _MAX_BYTES = 4096
 # A host has four enclaves at most; more files than this are a mistake.
 _MAX_FILES = 64
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}\.json", re.ASCII)
+# It is a label of metrics and stands in notes.
+_ENCLAVE = re.compile(r"[!-~]{1,200}", re.ASCII)
 
 
 def announcement(destination: Destination) -> bytes:
@@ -30,18 +33,23 @@ def announcement(destination: Destination) -> bytes:
     return json.dumps(value, indent=2).encode() + b"\n"
 
 
-def announce(folder: Path, destination: Destination) -> None:
-    """Write an enclave's file. The folder's own mode decides who reads it, so the file has its group's.
+def announce(folder: Path, source: str, destinations: Mapping[str, Destination]) -> None:
+    """Make the files of ``source`` (a backend) those of these enclaves, by their ids; others' files stay.
+
+    Group and mode let the folder's group read them: make it the gateway's, with the set-group-id bit.
 
     Raises:
         HostError: the folder does not take files.
     """
-    write_atomic(folder / f"{destination.name}.json", announcement(destination), mode=0o640)
-
-
-def withdraw(folder: Path, name: str) -> None:
-    """Remove an enclave's file, if it is there."""
-    (folder / f"{name}.json").unlink(missing_ok=True)
+    wanted = {f"{source}-{name}.json": announcement(one) for name, one in destinations.items()}
+    for name, content in wanted.items():
+        write_atomic(folder / name, content, mode=0o640)
+    try:
+        for path in folder.glob(f"{source}-*.json"):
+            if path.name not in wanted:
+                path.unlink(missing_ok=True)
+    except OSError as exc:
+        raise HostError(f"{folder}: cannot withdraw an announcement ({exc.strerror})") from exc
 
 
 def parse_announcement(data: bytes) -> Destination:
@@ -55,7 +63,7 @@ def parse_announcement(data: bytes) -> Destination:
     value.require_schema(ANNOUNCEMENT_SCHEMA)
     value.require_keys(("schema", "enclave", "address", "release"))
     return Destination(
-        name=value.string("enclave", maximum=100),
+        name=value.string("enclave", pattern=_ENCLAVE),
         address=parse_host_address(value.string("address", maximum=500)),
         release=value.string("release", maximum=100),
     )

@@ -76,7 +76,11 @@ def _write(folder: Path, name: str, certificate: x509.Certificate, key: ec.Ellip
 
 @pytest.fixture(scope="session")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    folder = tmp_path_factory.mktemp("ca")
+    return make_authority(tmp_path_factory.mktemp("ca"))
+
+
+def make_authority(folder: Path) -> Authority:
+    """Make a CA in a folder, with certificates for a server and a client."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test CA")])
     made = _builder("test CA", subject, key).add_extension(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -72,3 +73,8 @@ def fake_enclave(path: Path) -> Iterator[FakeEnclave]:
     enclave = FakeEnclave(path)
     yield enclave
     enclave.stop()
+
+
+if __name__ == "__main__":
+    FakeEnclave(Path(sys.argv[1]))
+    threading.Event().wait()

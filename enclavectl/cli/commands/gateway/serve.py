@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -10,13 +9,13 @@ from typing import Annotated
 
 import typer
 
-from enclavectl.backends.base import Enclave
 from enclavectl.backends.registry import choose_backend, find_enclave, require_running
 from enclavectl.cli import options
+from enclavectl.cli.announcing import destination_of
 from enclavectl.cli.completion import enclave_names
 from enclavectl.cli.invocation import Invocation, begin
 from enclavectl.cli.options import OutputFormat
-from enclavectl.errors import HostError, StateError, UsageError
+from enclavectl.errors import HostError, StateError
 from enclavectl.gateway.limits import GatewayLimits
 from enclavectl.gateway.routing import Destination, parse_destination
 from enclavectl.gateway.running import run_gateway
@@ -224,23 +223,4 @@ def _destinations(
         enclaves = [enclave for enclave in backend.enclaves() if not enclave.is_owned]
     if not enclaves:
         raise StateError("no enclave is running", hint="enclavectl run starts one; --to names an address")
-    return (*given, *map(_destination, enclaves))
-
-
-def _destination(enclave: Enclave) -> Destination:
-    return Destination(name=enclave.name, address=enclave.address, release=release_label(enclave))
-
-
-def release_label(enclave: Enclave) -> str:
-    """Return the label of an enclave's release: the first 16 hex digits of a hash over its registers.
-
-    Raises:
-        UsageError: it was not measured before its start.
-    """
-    if not enclave.measured:
-        raise UsageError(
-            f"{enclave.name}: its release is unknown: it was not measured before its start",
-            hint=f"say which: --to RELEASE@{enclave.address}",
-        )
-    registers = b"".join(enclave.measured[index] for index in sorted(enclave.measured))
-    return hashlib.sha256(registers).hexdigest()[:16]
+    return (*given, *map(destination_of, enclaves))
