@@ -1,4 +1,4 @@
-"""The data owner's half where there is no Linux: nothing on its way needs a module that only Linux has."""
+"""The data owner's half needs no module that only Linux has, and none that only an enclave needs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import sys
 import pytest
 
 ABSENT = ("fcntl", "pwd", "grp", "resource", "termios")
+# What only an enclave, a report or a build uses: 100 of the 128 MiB of an installation.
+UNUSED = ("numpy", "tflite_runtime", "PIL", "docker", "backports.zstd")
 
 
 @pytest.mark.parametrize(
@@ -25,6 +27,6 @@ ABSENT = ("fcntl", "pwd", "grp", "resource", "termios")
         "enclavectl.cli.picture_batch",
     ],
 )
-def test_a_client_imports_without_what_only_linux_has(module: str) -> None:
-    blocked = "".join(f"sys.modules[{name!r}] = None\n" for name in ABSENT)
+def test_a_client_imports_without_what_only_linux_or_an_enclave_has(module: str) -> None:
+    blocked = "".join(f"sys.modules[{name!r}] = None\n" for name in (*ABSENT, *UNUSED))
     subprocess.run([sys.executable, "-c", f"import sys\n{blocked}import {module}"], check=True)
