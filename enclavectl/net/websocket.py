@@ -197,6 +197,8 @@ class WebSocketStream:
         if data:
             with suppress(OSError):  # a pong that does not go now goes with what is sent next
                 self._push(time.monotonic())
+            if len(self._unsent) > _MAX_WAITING_BYTES:
+                self._end(_broken(self._address, "pings, whose answers it does not read"))
 
     def _event(self, frame: Frame) -> None:
         if frame.opcode in {Opcode.BINARY, Opcode.CONT} and len(frame.data):

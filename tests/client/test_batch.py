@@ -274,6 +274,25 @@ def test_two_sessions_without_an_answer_end_the_batch(tmp_path: Path) -> None:
     assert all(isinstance(reply.error, EnclaveLost) for reply in replies)
 
 
+def test_a_session_that_ends_because_the_enclave_is_busy_is_renewed(tmp_path: Path) -> None:
+    busy = Lies(answers=1, frame=refusal_frame(RefusalCode.BUSY))
+    with lost(tmp_path, busy, Lies(answers=99)) as (first, second):
+        renew = Renewals(second)
+        replies = list(classify(first(), [gray(0), gray(1)], timeout_s=10, renew=renew))
+    assert [type(one) for one in renew.losses] == [EnclaveBusy]
+    assert [reply.error for reply in replies] == [None, None]
+
+
+@pytest.mark.parametrize(("max_losses", "answered"), [(2, False), (4, True)])
+def test_a_network_may_lose_a_picture_more_often(tmp_path: Path, max_losses: int, answered: bool) -> None:
+    silent = Lies(answers=1, frame=refusal_frame(RefusalCode.STOPPING))
+    with lost(tmp_path, silent, silent, silent, Lies(answers=99)) as (first, *others):
+        renew = Renewals(*others)
+        items = [gray(0)]
+        replies = list(classify(first(), items, timeout_s=10, renew=renew, max_losses=max_losses))
+    assert [reply.error is None for reply in replies] == [answered]
+
+
 def test_after_the_last_answer_no_session_is_opened(tmp_path: Path) -> None:
     with lost(tmp_path, Lies(answers=2)) as (first,):
         renew = Renewals()

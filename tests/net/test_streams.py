@@ -28,14 +28,16 @@ class Pieces:
     def __init__(self, pieces: Iterator[bytes], *, ends: bool = False, room: int = 1 << 20) -> None:
         self._pieces = pieces
         self._ends = ends
-        self._room = room
+        self.room = room
         self.sent = b""
 
     def settimeout(self, value: float | None, /) -> None:
         pass
 
     def sendmsg(self, buffers: Sequence[Buffer], /) -> int:
-        data = b"".join(buffers)[: self._room]
+        if self.room == 0:
+            raise BlockingIOError
+        data = b"".join(buffers)[: self.room]
         self.sent += data
         return len(data)
 
@@ -184,6 +186,15 @@ def test_what_breaks_the_rules_ends_the_session(after: bytes) -> None:
     data, error = read_all(opened(Server(after, [])))
     assert data == b""
     assert isinstance(error, PeerProtocolError)
+
+
+def test_a_flood_of_pings_whose_answers_nobody_reads_ends_the_session() -> None:
+    server = Server(frame(Opcode.PING, bytes(125)) * 20_000, [2000] * 2000)
+    stream = opened(server)
+    server.room = 0
+    _, error = read_all(stream)
+    assert isinstance(error, PeerProtocolError)
+    assert "pings" in error.message
 
 
 HEAD = b"HTTP/1.1 200 OK\r\nA: b\r\nX-Y:  z \r\n\r\n"
