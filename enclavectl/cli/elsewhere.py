@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from enclavectl.cli.invocation import Invocation, refuse_together
+from enclavectl.cli.network_options import NetworkFlags
 from enclavectl.config.load import SourceKind
 from enclavectl.errors import UsageError
-from enclavectl.net.access import Access
 from enclavectl.targets.remote_store import RemoteStore
 from enclavectl.targets.remotes import target_of_remote
 from enclavectl.targets.target import Target, target_elsewhere
@@ -21,7 +21,7 @@ def find_elsewhere(
     verification: VerificationOptions,
     *,
     remote: str | None,
-    access: Access,
+    network: NetworkFlags,
     is_here: bool,
 ) -> FindTarget | None:
     """Return how to find the enclave elsewhere that is meant; None for one of this host.
@@ -35,6 +35,7 @@ def find_elsewhere(
     """
     connect = verification.connect
     refuse_together(connect=connect, remote=remote)
+    access = network.read(connect)
     if connect is not None:
         return lambda: target_elsewhere(connect, verification, access)
     store = RemoteStore(invocation.config.state_dir)

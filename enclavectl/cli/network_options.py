@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated
 
@@ -60,48 +60,38 @@ TlsPin = Annotated[
 ]
 
 
-def access_of(
-    connect: str | None,
-    *,
-    token_file: Path | None,
-    client_cert: Path | None,
-    client_key: Path | None,
-    ca: Path | None,
-    tls_pin: str | None,
-) -> Access:
-    """Read what the options name; they need ``--connect``.
-
-    Raises:
-        UsageError: there is nothing to connect to, or a file cannot be used.
-    """
-    given = {
-        "token-file": token_file,
-        "client-cert": client_cert,
-        "client-key": client_key,
-        "ca": ca,
-        "tls-pin": tls_pin,
-    }
-    named = [f"--{name}" for name, value in given.items() if value is not None]
-    if not named:
-        return NO_ACCESS
-    if connect is None:
-        raise UsageError(f"{named[0]}: expected --connect as well: it is for an enclave elsewhere")
-    return read_access(
-        token_file=token_file, client_certificate=client_cert, client_key=client_key, ca=ca, pin=tls_pin
-    )
-
-
 @dataclass(frozen=True, slots=True)
-class AccessFiles:
-    """The files that the options name, for commands that keep copies."""
+class NetworkFlags:
+    """The values of the options of this module, as a command line has them."""
 
-    token: Path | None
-    client_certificate: Path | None
+    token_file: Path | None
+    client_cert: Path | None
     client_key: Path | None
     ca: Path | None
+    tls_pin: str | None
+
+    def read(self, connect: str | None) -> Access:
+        """Read the files; they need an address, ``connect``.
+
+        Raises:
+            UsageError: there is nothing to connect to, or a file cannot be used.
+        """
+        given = [one.name for one in fields(self) if getattr(self, one.name) is not None]
+        if not given:
+            return NO_ACCESS
+        if connect is None:
+            option = given[0].replace("_", "-")
+            raise UsageError(f"--{option}: expected --connect as well: it is for an enclave elsewhere")
+        return read_access(
+            token_file=self.token_file,
+            client_certificate=self.client_cert,
+            client_key=self.client_key,
+            ca=self.ca,
+            pin=self.tls_pin,
+        )
 
     def parts(self, *, policy: Path | None, root: Path | None) -> dict[str, bytes]:
-        """Read them, the policy and the root, by their words in a remote.
+        """Read the files, the policy and the root, by their words in a remote.
 
         Raises:
             UsageError: one cannot be read.
@@ -109,8 +99,8 @@ class AccessFiles:
         named = {
             "policy": policy,
             "root": root,
-            "token": self.token,
-            "client_certificate": self.client_certificate,
+            "token": self.token_file,
+            "client_certificate": self.client_cert,
             "client_key": self.client_key,
             "ca": self.ca,
         }
@@ -120,13 +110,21 @@ class AccessFiles:
             if path is not None
         }
 
+    def content(self, address: str, *, policy: Path, root: Path | None) -> RemoteContent:
+        """Return a remote's content of these files.
+
+        Raises:
+            UsageError: a file cannot be read or used.
+        """
+        return RemoteContent(address=address, pin=self.tls_pin, **self.parts(policy=policy, root=root))
+
     def added_to(
         self,
         content: RemoteContent,
         *,
+        address: str | None = None,
         policy: Path | None = None,
         root: Path | None = None,
-        pin: str | None = None,
     ) -> RemoteContent:
         """Return the content with what is given here in place of its own.
 
@@ -134,4 +132,5 @@ class AccessFiles:
             UsageError: a file cannot be read or used.
         """
         parts = {**content.copies(), **self.parts(policy=policy, root=root)}
-        return RemoteContent(address=content.address, pin=pin or content.pin, **parts)
+        pin = self.tls_pin or content.pin
+        return RemoteContent(address=address or content.address, pin=pin, **parts)

@@ -13,6 +13,7 @@ from enclavectl.backends.registry import choose_backend
 from enclavectl.cli import network_options, options
 from enclavectl.cli.elsewhere import FindTarget, find_elsewhere
 from enclavectl.cli.invocation import Invocation, begin, refuse_together
+from enclavectl.cli.network_options import NetworkFlags
 from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.picture_arguments import collect_pictures
 from enclavectl.cli.signals import ending_as_interrupted
@@ -120,20 +121,13 @@ def diagnose(
         root=root,
         model=_wanted_model(invocation.config),
     )
-    access = network_options.access_of(
-        connect,
-        token_file=token_file,
-        client_cert=client_cert,
-        client_key=client_key,
-        ca=ca,
-        tls_pin=tls_pin,
-    )
+    network = NetworkFlags(token_file, client_cert, client_key, ca, tls_pin)
     with ExitStack() as stack:
         elsewhere = find_elsewhere(
             invocation,
             verification,
             remote=remote,
-            access=access,
+            network=network,
             is_here=enclave is not None or fresh,
         )
         backend_here: Backend | None = None

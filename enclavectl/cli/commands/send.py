@@ -14,6 +14,7 @@ from enclavectl.backends.registry import choose_backend
 from enclavectl.cli import network_options, options
 from enclavectl.cli.elsewhere import find_elsewhere
 from enclavectl.cli.invocation import begin, refuse_together
+from enclavectl.cli.network_options import NetworkFlags
 from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.picture_arguments import collect_pictures
 from enclavectl.client.pictures import Picture, read_pictures
@@ -67,16 +68,9 @@ def send(
     verification = verification_options(
         settings, policy=policy, allow_debug=unsafe_allow_debug, connect=connect, root=root
     )
-    access = network_options.access_of(
-        connect,
-        token_file=token_file,
-        client_cert=client_cert,
-        client_key=client_key,
-        ca=ca,
-        tls_pin=tls_pin,
-    )
+    network = NetworkFlags(token_file, client_cert, client_key, ca, tls_pin)
     elsewhere = find_elsewhere(
-        invocation, verification, remote=remote, access=access, is_here=enclave is not None
+        invocation, verification, remote=remote, network=network, is_here=enclave is not None
     )
     if elsewhere is not None:
         target = elsewhere()

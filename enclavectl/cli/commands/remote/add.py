@@ -10,7 +10,7 @@ import typer
 
 from enclavectl.cli import network_options, options
 from enclavectl.cli.invocation import begin, refuse_together
-from enclavectl.cli.network_options import AccessFiles
+from enclavectl.cli.network_options import NetworkFlags
 from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.remote_view import PolicyToKeep, RootToKeep, confirm_invitation, draw_remote
 from enclavectl.errors import UsageError
@@ -76,21 +76,21 @@ def add(
       enclavectl remote add lab --from mail.txt                    invited
     """
     invocation = begin(output, config, {})
-    files = AccessFiles(token_file, client_cert, client_key, ca)
+    files = NetworkFlags(token_file, client_cert, client_key, ca, tls_pin)
     if invitation is None:
         if address is None or policy is None:
             raise UsageError(
                 "remote add: expected an address and --policy, or --from with an invitation",
                 hint="the policy says which releases may get pictures; enclavectl build prints their PCRs",
             )
-        content = RemoteContent(address=address, pin=tls_pin, **files.parts(policy=policy, root=root))
+        content = files.content(address, policy=policy, root=root)
     else:
         refuse_together(**{"from": invitation, "policy": policy})
         refuse_together(**{"from": invitation, "root": root})
         if address is not None:
             raise UsageError("remote add: expected an address or --from, found both", hint="leave one out")
         found = _read(invitation)
-        content = files.added_to(found, pin=tls_pin)
+        content = files.added_to(found)
         confirm_invitation(invocation.screen, content, expect_pcr0 or [])
     store = RemoteStore(invocation.config.state_dir)
     remote = store.add(name, content)

@@ -9,12 +9,11 @@ import typer
 
 from enclavectl.cli import network_options
 from enclavectl.cli.invocation import screen_for
-from enclavectl.cli.network_options import AccessFiles
+from enclavectl.cli.network_options import NetworkFlags
 from enclavectl.cli.options import Output, OutputFormat
 from enclavectl.cli.remote_view import RootToKeep
 from enclavectl.files import require_replaceable, write_atomic
 from enclavectl.targets.invitation import render_invitation
-from enclavectl.targets.remotes import RemoteContent
 
 INVITE_SCHEMA = "enclavectl.remote-invite/1"
 
@@ -63,8 +62,8 @@ def invite(
       enclavectl remote invite wss://lab.example --policy p.yaml  print it
     """
     screen = screen_for(output)
-    files = AccessFiles(token_file, None, None, ca)
-    content = RemoteContent(address=address, pin=tls_pin, **files.parts(policy=policy, root=root))
+    files = NetworkFlags(token_file, None, None, ca, tls_pin)
+    content = files.content(address, policy=policy, root=root)
     text = render_invitation(content)
     if write is not None:
         require_replaceable(write)

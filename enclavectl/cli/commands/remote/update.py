@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated
 
 import typer
 
 from enclavectl.cli import network_options, options
 from enclavectl.cli.invocation import begin
-from enclavectl.cli.network_options import AccessFiles
+from enclavectl.cli.network_options import NetworkFlags
 from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.remote_view import PolicyToKeep, RemoteArgument, RootToKeep, draw_remote
 from enclavectl.errors import UsageError
@@ -55,9 +54,9 @@ def update(
     invocation = begin(output, config, {})
     store = RemoteStore(invocation.config.state_dir)
     remote = store.find(name)
-    files = AccessFiles(token_file, client_cert, client_key, ca)
+    files = NetworkFlags(token_file, client_cert, client_key, ca, tls_pin)
     old = remote.content()
-    new = replace(files.added_to(old, policy=policy, root=root, pin=tls_pin), address=address or old.address)
+    new = files.added_to(old, address=address, policy=policy, root=root)
     if new == old and default is None:
         raise UsageError("remote update: expected another part, found none", hint="such as --policy FILE")
     if new != old:
