@@ -9,6 +9,7 @@
     +-- HostError          3    the host or a tool on it is missing something or failed
     |   +-- NetworkError        a proxy, a certificate or another server is in the way to the enclave
     +-- AttestationError   4    the enclave could not be verified; nothing secret was sent
+    |   +-- ReceiptError        a signed receipt does not fit its answer or its document (evidence/codes.py)
     +-- EnclaveError       5    the enclave or the model in it failed
     |   +-- EnclaveLost         the connection ended before the answer
     |   +-- EnclaveBusy         the enclave refused because a bound was reached

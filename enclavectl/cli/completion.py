@@ -62,6 +62,17 @@ def rule_names() -> list[str]:
     return sorted(f"{rule}=" for rule in BLOCKING)
 
 
+def release_names(context: typer.Context) -> list[str]:
+    """Return the names of the releases in the policy that the command line names."""
+    from enclavectl.backends.registry import load_policy  # noqa: PLC0415 - see above
+
+    try:
+        policy = load_policy(context.params["file"], allow_debug=False)
+    except (EnclavectlError, OSError, ValueError, KeyError, TypeError):
+        return []
+    return [release.name for release in policy.releases]
+
+
 def schema_names() -> list[str]:
     """Return the names that `schema` takes."""
     from enclavectl.schemas.store import schema_names as stored_names  # noqa: PLC0415 - see above

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 from enclavectl.cli.invocation import Invocation, refuse_together
 from enclavectl.cli.network_options import NetworkFlags
@@ -16,6 +18,14 @@ from enclavectl.targets.verification import VerificationOptions
 FindTarget = Callable[[], Target]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Elsewhere:
+    """How to find an enclave elsewhere, and the file of the policy that it must satisfy."""
+
+    find: FindTarget
+    policy: Path | None
+
+
 def find_elsewhere(
     invocation: Invocation,
     verification: VerificationOptions,
@@ -23,7 +33,7 @@ def find_elsewhere(
     remote: str | None,
     network: NetworkFlags,
     is_here: bool,
-) -> FindTarget | None:
+) -> Elsewhere | None:
     """Return how to find the enclave elsewhere that is meant; None for one of this host.
 
     ``is_here`` is whether the command line names an enclave of this host. Without that, without a name, and
@@ -37,7 +47,9 @@ def find_elsewhere(
     refuse_together(connect=connect, remote=remote)
     access = network.read(connect)
     if connect is not None:
-        return lambda: target_elsewhere(connect, verification, access)
+        return Elsewhere(
+            find=lambda: target_elsewhere(connect, verification, access), policy=verification.policy
+        )
     store = RemoteStore(invocation.config.state_dir)
     if remote is not None:
         _refuse_policy(invocation, remote)
@@ -50,7 +62,7 @@ def find_elsewhere(
     invocation.screen.note(
         f"using the remote {found.name} at {found.address}" + ("" if remote else ", which is the default")
     )
-    return lambda: target_of_remote(found, verification)
+    return Elsewhere(find=lambda: target_of_remote(found, verification), policy=found.files["policy"])
 
 
 def _refuse_policy(invocation: Invocation, remote: str) -> None:

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from enclavectl.backends.base import Backend
 from enclavectl.cli.answer_view import AnswerDrawing, draw_evidence
+from enclavectl.cli.evidence_keeping import EvidenceKeeper
+from enclavectl.cli.expiry import note_expiry
 from enclavectl.cli.invocation import Invocation
-from enclavectl.cli.screen import Screen, error_value
+from enclavectl.cli.screen import error_value
 from enclavectl.cli.signals import holding_interrupts_back
 from enclavectl.client.batch import MAX_LOSSES, classify
 from enclavectl.client.exchange import VerifiedEnclave
@@ -50,6 +52,7 @@ class Batch:
     target: Target
     backend: Backend | None
     report: Path | None
+    keeper: EvidenceKeeper | None
     find_target: Callable[[], Target]
 
 
@@ -65,18 +68,26 @@ def answer_pictures(invocation: Invocation, batch: Batch) -> bool:
         Interrupted: not every picture has a result.
     """
     hide_memory()
-    with ExitStack() as stack:
-        if batch.backend is not None and batch.target.running is not None:
-            stack.enter_context(explain_boot_failure(batch.backend, batch.target.running))
-        diagnosis, writer = _ask(invocation, batch, _Sessions(invocation, batch, stack))
+    try:
+        with ExitStack() as stack:
+            if batch.backend is not None and batch.target.running is not None:
+                stack.enter_context(explain_boot_failure(batch.backend, batch.target.running))
+            diagnosis, writer = _ask(invocation, batch, _Sessions(invocation, batch, stack))
+    except BaseException:
+        if batch.keeper is not None:
+            batch.keeper.finish(invocation.screen)
+        raise
     interrupted = _interruption(diagnosis)
     if invocation.screen.as_json:
         error = {} if interrupted is None else {"error": error_value(interrupted)}
         invocation.screen.result({**diagnosis.to_json(top=invocation.asked_top), **error})
     else:
         draw_evidence(invocation.screen, diagnosis)
-    if writer is not None:
-        _finish_report(invocation.screen, writer)
+    with _after_answer():
+        if batch.keeper is not None:
+            batch.keeper.finish(invocation.screen)
+        if writer is not None:
+            invocation.screen.note(f"report written to {writer.finish(diagnosis.later_evidence)}")
     if interrupted is not None:
         raise interrupted
     return diagnosis.has_errors
@@ -100,6 +111,12 @@ class _Sessions:
             open_session(target, self._screen, timeout_s=self._timeout_s, reconnections=self.reconnections)
         )
         self.enclaves.append(client.enclave)
+        if self._batch.keeper is not None:
+            enclave, expectation = client.enclave, target.expectation
+            self._batch.keeper.session(
+                enclave.evidence, enclave.requested_at, expectation.policy, expectation.root
+            )
+        note_expiry(self._screen, client.enclave.document)
         if target.running is not None and (warning := target.running.warning()) is not None:
             self._screen.note(warning)
         return client
@@ -154,6 +171,8 @@ def _ask(invocation: Invocation, batch: Batch, sessions: _Sessions) -> tuple[Dia
                     sessions.reconnections.answered()
                 result = to_result(names[reply.index], reply)
                 results[reply.index] = result
+                if batch.keeper is not None:
+                    batch.keeper.receipt(reply.session, reply.receipted, reply.index)
                 if writer is not None:
                     writer.add(reply.index, result.to_json(enclave.label_names), reply.picture)
                 if drawing is not None:
@@ -194,9 +213,11 @@ def _report_writer(batch: Batch, enclave: VerifiedEnclave) -> ReportWriter | Non
     return ReportWriter(batch.report, total, ReportHead(diagnosis=head, label_names=enclave.label_names))
 
 
-def _finish_report(screen: Screen, writer: ReportWriter) -> None:
+@contextmanager
+def _after_answer() -> Iterator[None]:
+    """Mark an error of the block as one after the command's JSON object."""
     try:
-        screen.note(f"report written to {writer.finish()}")
+        yield
     except EnclavectlError as error:
         error.after_answer = True
         raise

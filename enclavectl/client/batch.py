@@ -7,10 +7,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from enclavectl.client.exchange import CheckedAnswer
 from enclavectl.client.pictures import Picture
 from enclavectl.client.reconnection import jittered
 from enclavectl.client.session import Client
 from enclavectl.errors import EnclaveBusy, EnclavectlError, EnclaveError, EnclaveLost, PictureRefused
+from enclavectl.evidence import Receipted
 from enclavectl.protocol.answers import Outcome
 
 # How often a picture that the enclave was too busy for is sent again, and the first pause before that. Few:
@@ -26,6 +28,7 @@ MAX_LOSSES = 2
 class Reply:
     """The reply for the picture at ``index``: the enclave's outcome, or the error in its place.
 
+    ``receipted`` is the checked receipt of an outcome with probabilities; a problem has none.
     ``total_ms`` is from the first sealing to the opened answer. ``picture`` is None if it could not be read.
     ``session`` counts the sessions of the batch: the answer rests on the evidence of that one.
     """
@@ -34,6 +37,7 @@ class Reply:
     session: int = 0
     picture: Picture | None = None
     outcome: Outcome | None = None
+    receipted: Receipted | None = None
     error: EnclavectlError | None = None
     total_ms: float = 0.0
 
@@ -46,17 +50,12 @@ class _Flight:
     tries: int = 0
     losses: int = 0
 
-    def reply(self, result: Outcome | EnclavectlError | None, session: int) -> Reply:
+    def reply(self, result: CheckedAnswer | EnclavectlError | None, session: int) -> Reply:
         total_ms = (time.monotonic() - self.sent_at) * 1000 if self.sent_at else 0.0
-        outcome, error = (None, result) if isinstance(result, EnclavectlError) else (result, None)
-        return Reply(
-            index=self.index,
-            session=session,
-            picture=self.picture,
-            outcome=outcome,
-            error=error,
-            total_ms=total_ms,
-        )
+        reply = Reply(index=self.index, session=session, picture=self.picture, total_ms=total_ms)
+        if isinstance(result, CheckedAnswer):
+            return replace(reply, outcome=result.outcome, receipted=result.receipted)
+        return replace(reply, error=result)
 
 
 def classify(
@@ -70,7 +69,8 @@ def classify(
 ) -> Iterator[Reply]:
     """Yield one reply for each picture, as they come, with up to ``in_flight`` requests under way.
 
-    A picture that was refused before it got here is answered with its refusal.
+    A picture that was refused before it got here is answered with its refusal. A wrong receipt raises
+    ReceiptError and ends the batch: an enclave that signs what it should not is not asked again.
 
     When the enclave is lost or ends the session because it is busy, ``renew`` is asked for a session with
     another one of the same model, and the pictures that have no answer go there. Where there is none, each of
@@ -134,7 +134,7 @@ class _Batch:
             flight = self._waiting[0]
             flight = replace(flight, sent_at=flight.sent_at or time.monotonic())
             # It leaves the queue only once it is sent, so that a lost connection forgets no picture.
-            pending = self._client.prepare()
+            pending = self._client.prepare(flight.picture)
             self._client.submit(flight.picture, pending)
             self._flights[pending.request_id] = flight
             self._waiting.popleft()

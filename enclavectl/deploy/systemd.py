@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from enclavectl.errors import UsageError
+from enclavectl.errors import Interrupted, UsageError
 from enclavectl.host.allocation import SERVICE as ALLOCATOR
 
 UNIT_DIR = "/etc/systemd/system"
@@ -238,6 +238,8 @@ def _listener(request: UnitsRequest) -> UnitFile:
                 f"# One JSON object a line, into {answers_file(request)}; only the notes go to the journal.",
                 "StandardOutput=null",
                 f"ExecStart={exec_line(keep)}",
+                # systemctl stop sends SIGTERM, which ends a command with the code of an interruption.
+                f"SuccessExitStatus={Interrupted.exit_code}",
                 "Restart=on-failure",
                 "RestartSec=5",
             ],

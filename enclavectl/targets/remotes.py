@@ -13,7 +13,7 @@ from enclavectl.errors import UsageError
 from enclavectl.files import read_bounded
 from enclavectl.net.access import MAX_CA_BYTES, Access, parse_pin, parse_token, read_access
 from enclavectl.net.address import parse_address
-from enclavectl.targets.target import MAX_ROOT_BYTES, Target
+from enclavectl.targets.target import Target
 from enclavectl.targets.verification import VerificationOptions, read_policy
 
 if TYPE_CHECKING:
@@ -134,6 +134,16 @@ class Remote:
             pin=self.pin,
         )
 
+    def root(self) -> TrustRoot:
+        """Read the root that is kept, or return AWS's.
+
+        Raises:
+            UsageError: the copy is gone or is no certificate.
+        """
+        from enclavectl.attestation.trust import aws_nitro_root, read_root
+
+        return read_root(self.files["root"]) if "root" in self.files else aws_nitro_root()
+
     def to_json(self) -> dict[str, object]:
         """Return the object that ``remote show`` prints; it has no secret."""
         policy = load_policy(self.files["policy"], allow_debug=False)
@@ -164,14 +174,10 @@ def target_of_remote(remote: Remote, options: VerificationOptions) -> Target:
         UsageError: a copy is gone or cannot be used, or the host's profile refuses its policy.
     """
     # Imported late: a session's cryptography takes longer to import than a local enclave takes to launch.
-    from enclavectl.attestation import TrustRoot, aws_nitro_root
     from enclavectl.client.exchange import Expectation
 
     policy = read_policy(remote.files["policy"], options)
-    root = aws_nitro_root()
-    if (file := remote.files.get("root")) is not None:
-        pem = read_bounded(file, MAX_ROOT_BYTES, what="root certificate")
-        root = TrustRoot.from_operator(pem, file=f"of remote {remote.name}")
+    root = remote.root()
     address = parse_address(remote.address)
     access = remote.access()
     access.require_use(address)

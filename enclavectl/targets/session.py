@@ -48,6 +48,12 @@ def explain_boot_failure(backend: Backend, running: RunningEnclave) -> Iterator[
                 code="payload-ended",
             ) from exc
         lines = [line for line in _console(backend, enclave).splitlines() if line.strip()][-_LAST_LINES:]
+        if not lines:  # every payload writes some at its start; `terminate` removes them
+            raise EnclaveError(
+                f"{enclave.name}: it was ended before it proved itself; another command terminated it",
+                hint="run this command again; enclavectl terminate --all ends other commands' enclaves too",
+                code="payload-ended",
+            ) from exc
         raise EnclaveError(
             f"{enclave.name}: the payload ended; its last words: {' | '.join(lines)}",
             hint=f"is {enclave.memory_setting} (enclavectl config show) too small for the model?",

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from enclavectl.backends.registry import find_enclave, only_running, require_running
 from enclavectl.errors import UsageError
-from enclavectl.files import read_bounded
 from enclavectl.net.access import NO_ACCESS, Access
 from enclavectl.targets.verification import VerificationOptions, expectation_of, read_policy
 
@@ -15,9 +14,6 @@ if TYPE_CHECKING:
     from enclavectl.backends.base import Backend, Enclave, RunningEnclave
     from enclavectl.client.exchange import Expectation
     from enclavectl.net.address import Address
-
-# A certificate in PEM has about 1 KiB; even chains with text stay below this.
-MAX_ROOT_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +59,7 @@ def target_elsewhere(connect: str, options: VerificationOptions, access: Access 
             has no use for ``access``.
     """
     # Imported late: a session's cryptography takes longer to import than a local enclave takes to launch.
-    from enclavectl.attestation import TrustRoot, aws_nitro_root
+    from enclavectl.attestation.trust import aws_nitro_root, read_root
     from enclavectl.client.exchange import Expectation
     from enclavectl.net.address import parse_address
 
@@ -72,11 +68,7 @@ def target_elsewhere(connect: str, options: VerificationOptions, access: Access 
             "--connect: expected --policy as well: nothing else says which enclave is the right one",
             hint="enclavectl describe NAME --policy-file writes one where the enclave was started",
         )
-    if options.root is None:
-        root = aws_nitro_root()
-    else:
-        pem = read_bounded(options.root, MAX_ROOT_BYTES, what="root certificate")
-        root = TrustRoot.from_operator(pem, file=str(options.root))
+    root = aws_nitro_root() if options.root is None else read_root(options.root)
     policy = read_policy(options.policy, options)
     address = parse_address(connect)
     access.require_use(address)

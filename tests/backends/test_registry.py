@@ -176,7 +176,7 @@ def test_a_policy_file_is_read_and_debug_is_allowed_only_on_demand(tmp_path: Pat
     [
         (b"", "policy.yaml"),
         (b"\xff\xfe", "policy.yaml"),
-        (b"x" * 300_000, "at most"),
+        (b"x" * 600_000, "at most"),
         (b"a: [", "policy.yaml:1: while parsing"),
     ],
 )

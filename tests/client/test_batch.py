@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from enclave_payload.contents import SALT_BYTES, encode_key_config, key_config_digest
+from enclave_payload.contents import SALT_BYTES, encode_key_config
 from enclave_payload.decoder import Finding
 from enclave_payload.limits import Limits
 from enclave_payload.media import MediaType
@@ -21,12 +21,14 @@ from enclavectl.client.batch import Reply, classify
 from enclavectl.client.pictures import Picture
 from enclavectl.client.session import Client
 from enclavectl.errors import EnclaveBusy, EnclaveError, EnclaveLost, PictureRefused
+from enclavectl.evidence import ReceiptError
 from enclavectl.net.address import UnixAddress
 from tests.evil import Lies, Script, enclave_script, start_evil
 from tests.in_process import (
     CARD,
     Brightness,
     InProcess,
+    attest,
     expect,
     gray,
     new_root,
@@ -135,7 +137,6 @@ def test_what_a_busy_enclave_refuses_is_offered_again(tmp_path: Path) -> None:
 
 def busy_script(seen: list[int]) -> Script:
     """Attests honestly and is too busy for every request; ``seen`` gets their sizes."""
-    attester = simulated_nsm(ROOT)
 
     def script(sock: socket.socket) -> None:
         session = EnclaveSession()
@@ -144,7 +145,7 @@ def busy_script(seen: list[int]) -> Script:
                 match event:
                     case ChallengeReceived(nonce):
                         config = encode_key_config(KEYS.public, CARD, bytes(SALT_BYTES))
-                        document = attester.attest(nonce=nonce, user_data=key_config_digest(config))
+                        document = attest(ROOT, nonce, config)
                         sock.sendall(session.evidence(document, config))
                     case SealedReceived(request_id):
                         seen.append(len(event.ciphertext))
@@ -200,6 +201,31 @@ def test_a_lost_connection_keeps_the_answers_that_came(tmp_path: Path, answers: 
     for reply in replies[answers:]:
         assert reply.error is refusal if reply.index == 6 else isinstance(reply.error, EnclaveLost)
         assert reply.picture is not None or reply.index == 6
+
+
+@pytest.mark.parametrize("in_flight", [1, 4])
+def test_a_wrong_receipt_ends_the_batch(tmp_path: Path, in_flight: int) -> None:
+    """The answers before it count; it, and what would follow, is not asked of another enclave."""
+    receipts = iter([True, True, False])
+
+    def lie(receipt: bytes) -> bytes:
+        return receipt if next(receipts) else receipt[:-1] + bytes([receipt[-1] ^ 1])
+
+    address, root = UnixAddress(tmp_path / "s"), new_root()
+    script = enclave_script(simulated_nsm(root), Lies(answers=3, receipt=lie))
+    renew = Renewals()
+    with start_evil(address, script), Client.connect(address, expect(root), timeout_s=10) as client:
+        replies = classify(
+            client, [gray(value) for value in range(6)], timeout_s=10, in_flight=in_flight, renew=renew
+        )
+        for index in range(2):
+            reply = next(replies)
+            assert reply.index == index
+            assert reply.receipted is not None
+        with pytest.raises(ReceiptError) as caught:
+            list(replies)
+    assert caught.value.code == "receipt-signature"
+    assert renew.losses == []
 
 
 class Renewals:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,23 @@ def test_a_fourth_loss_since_the_last_answer_is_the_end(site: Site) -> None:
         assert ran.status == 5
         assert ran.json()["results"][0]["error"]["code"] == "enclave-lost"
         assert peer.connections == 4
+
+
+def test_evidence_of_a_remote_is_kept_and_judged_by_its_policy(site: Site) -> None:
+    with start_websocket_relay(site.address, judge=needs_token) as peer:
+        site.add("lab", f"ws://127.0.0.1:{peer.port}", "--token-file", site.token)
+        site.owner.ok("attest", "--remote", "lab", "--out", "e.json")
+        site.owner.ok("diagnose", "--remote", "lab", "--evidence", "d.json", sample("bcc"))
+        site.owner.refused(2, "attest", "--remote", "lab", "--root", site.root, "--out", "f.json")
+        site.owner.refused(2, "attest")
+        to = (f"ws://127.0.0.1:{peer.port}", "--root", site.root, "--out", "g.json")
+        assert site.owner.refused(2, "attest", *to)["code"] == "token-missing"
+        site.owner.ok("attest", *to, "--token-file", site.token, "--policy", site.policy)
+    for name in ("e.json", "d.json"):
+        kept = json.loads((site.owner.base / name).read_text())
+        assert kept["policy"] == site.policy.read_text()
+    judge = ("--root", site.root, "--policy", site.policy, "--at", "document")
+    site.owner.ok("verify", "e.json", *judge)
 
 
 def test_other_code_behind_the_gateway_gets_no_picture(site: Site) -> None:

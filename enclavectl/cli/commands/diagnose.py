@@ -12,11 +12,11 @@ import typer
 from enclavectl.backends.registry import choose_backend
 from enclavectl.cli import network_options, options
 from enclavectl.cli.elsewhere import FindTarget, find_elsewhere
+from enclavectl.cli.evidence_options import EvidencePath, IncludeStatements
 from enclavectl.cli.invocation import Invocation, begin, refuse_together
 from enclavectl.cli.network_options import NetworkFlags
 from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.picture_arguments import collect_pictures
-from enclavectl.cli.signals import ending_as_interrupted
 from enclavectl.client.folders import Collection
 from enclavectl.config.load import Config, SourceKind
 from enclavectl.errors import PictureRefused, StateError
@@ -27,6 +27,7 @@ from enclavectl.targets.verification import VerificationOptions, check_policy, v
 
 if TYPE_CHECKING:
     from enclavectl.backends.base import Backend, Enclave
+    from enclavectl.cli.evidence_keeping import EvidenceKeeper
     from enclavectl.models.weights import Model
 
 Fresh = Annotated[
@@ -64,13 +65,14 @@ AnswerTimeout = Annotated[
 ]
 
 
-@ending_as_interrupted()
 def diagnose(
     images: options.Images,
     recursive: options.Recursive = False,
     top: TopLabels = None,
     report: ReportFile = None,
     force: Force = False,
+    evidence: EvidencePath = None,
+    include_statements: IncludeStatements = False,
     timeout: AnswerTimeout = None,
     enclave: options.EnclaveName = None,
     fresh: Fresh = False,
@@ -103,6 +105,7 @@ def diagnose(
       enclavectl diagnose --top 1 folder/ more.png        a folder and a file
       enclavectl diagnose --output json folder/           for programs
       enclavectl diagnose --report answer.html p.jpg      with a page to print
+      enclavectl diagnose --evidence e.json p.jpg         with evidence for others
       enclavectl diagnose - < picture.jpg                 from standard input
       enclavectl diagnose --remote hospital picture.jpg   in an enclave elsewhere
     """
@@ -121,15 +124,18 @@ def diagnose(
         root=root,
         model=_wanted_model(invocation.config),
     )
-    network = NetworkFlags(token_file, client_cert, client_key, ca, tls_pin)
+    elsewhere = find_elsewhere(
+        invocation,
+        verification,
+        remote=remote,
+        network=NetworkFlags(token_file, client_cert, client_key, ca, tls_pin),
+        is_here=enclave is not None or fresh,
+    )
+    keeper = None
+    if evidence is not None or include_statements:
+        demanded = verification.policy if elsewhere is None else elsewhere.policy
+        keeper = _keeper(invocation, found, evidence, demanded, include_statements)
     with ExitStack() as stack:
-        elsewhere = find_elsewhere(
-            invocation,
-            verification,
-            remote=remote,
-            network=network,
-            is_here=enclave is not None or fresh,
-        )
         backend_here: Backend | None = None
         if elsewhere is None:
             backend_here = choose_backend(invocation.config, invocation.screen)
@@ -137,18 +143,39 @@ def diagnose(
                 _target_here, invocation, stack, backend_here, enclave, verification, is_fresh=fresh
             )
         else:
-            find_target = elsewhere
+            find_target = elsewhere.find
         target = find_target()
         # Imported while a local enclave boots: the imports of a session and its drawing take as long as the
         # boot.
         from enclavectl.cli.picture_batch import Batch, answer_pictures  # noqa: PLC0415 - see above
 
         batch = Batch(
-            pictures=found, target=target, backend=backend_here, report=report, find_target=find_target
+            pictures=found,
+            target=target,
+            backend=backend_here,
+            report=report,
+            keeper=keeper,
+            find_target=find_target,
         )
         has_errors = answer_pictures(invocation, batch)
     if has_errors:
         raise typer.Exit(PictureRefused.exit_code)
+
+
+def _keeper(
+    invocation: Invocation, found: Collection, path: Path | None, policy: Path | None, include: bool
+) -> EvidenceKeeper | None:
+    """Prepare to keep evidence, before an enclave is started."""
+    # Evidence needs the cryptography of a session, and few command lines keep it.
+    from enclavectl.cli.evidence_keeping import prepare_keeper  # noqa: PLC0415 - see above
+
+    return prepare_keeper(
+        invocation.screen,
+        path,
+        include_statements=include,
+        policy=policy,
+        is_single=len(found.names) == 1,
+    )
 
 
 def _target_here(
