@@ -1,4 +1,4 @@
-"""The data owner's half needs no module that holds processes or users, and none that only an enclave needs."""
+"""The data owner's half needs no module of processes or users, and none that only an enclave needs."""
 
 from __future__ import annotations
 
