@@ -123,6 +123,8 @@ class Gateway:
         found = read_request(request, is_ready=lambda: self.is_ready, releases=lambda: self.routes.releases)
         if isinstance(found, HttpReply):
             return found
+        if not self._is_accepting:
+            return busy("the gateway is stopping\n")
         identity = self._identify(door, found)
         if isinstance(identity, HttpReply):
             self.tally.ended[Carrier.WEBSOCKET, Outcome.UNAUTHORIZED] += 1

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.gateway.fake_enclave import FakeEnclave, fake_enclave
 from tests.local_enclave import LocalEnclave, start_local_enclave
 
 
@@ -91,3 +92,10 @@ def make_authority(folder: Path) -> Authority:
     found.sign("server", "localhost")
     found.sign("client", "clinic.example")
     return found
+
+
+@pytest.fixture(scope="session")
+def enclave_of_zeros(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeEnclave]:
+    """An enclave that answers at once, with bytes that no client believes."""
+    with fake_enclave(tmp_path_factory.mktemp("z") / "s") as started:
+        yield started

@@ -85,7 +85,7 @@ def run_command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[st
 
 @contextmanager
 def gateway(
-    folder: Path, to: Sequence[str], *arguments: str, is_traced: bool = False, **settings: object
+    folder: Path, to: Sequence[str], *arguments: str, is_traced: int = 0, **settings: int
 ) -> Iterator[GatewayProcess]:
     """Start a gateway to these ``RELEASE@ADDRESS``; ``settings`` are of the section gateway.
 

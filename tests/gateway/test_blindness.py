@@ -78,7 +78,7 @@ def test_the_running_process_has_loaded_nothing_that_could_open_a_frame(
     tmp_path: Path, enclave: LocalEnclave
 ) -> None:
     arguments = ("--metrics", "127.0.0.1:0")
-    with gateway(tmp_path / "g", [f"r@{enclave.address}"], *arguments, is_traced=True) as running:
+    with gateway(tmp_path / "g", [f"r@{enclave.address}"], *arguments, is_traced=1) as running:
         loaded = set(re.findall(r"^import time: .*\| +(\S+)$", running.notes, re.MULTILINE))
         maps = Path(f"/proc/{running.process.pid}/maps").read_text()
     assert "enclavectl.gateway.session" in loaded

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.frames import Opcode
 
 from enclave_payload.wire import FrameType, encode_frame
 from enclavectl.net.carriage import RefusalCode, encode_challenge, refusal_frame
@@ -184,7 +183,6 @@ def test_fragments_of_any_size_are_the_same_stream(fast: GatewayProcess) -> None
         protocol.send_ping(b"between")
         protocol.send_continuation(SEALED[10:], fin=True)
     read_exactly(stream, len(ANSWER))
-    assert Opcode.CONT == 0
     stream.close()
 
 
