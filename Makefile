@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
 LANES := docker or qemu or nitro_cli
 # A Unix socket's path has at most 107 bytes, so the tests' folders are in one with a short name.
 PARALLEL := --numprocesses auto --dist loadfile
+# Many tests wait for real processes. One that is too late beside others runs once more, alone, and is named.
+AGAIN := [ $$? = 1 ] && echo "what failed runs again, alone; what passes only now is a defect, too:" && \
+  $(BIN)/python -m pytest --last-failed --last-failed-no-failures none --verbose
 SOURCES := enclavectl enclave_payload tests fuzz tools benchmarks
 
 # pytest keeps the tests with their rewritten assertions as bytecode: each process rewrites them anew without.
@@ -38,8 +41,10 @@ demo: $(VENV)/.demo ## set up, then classify a sample picture in a local (simula
 	$(BIN)/enclavectl diagnose samples/bcc.png
 
 test: $(VENV)/.dev ## set up, then run all tests (lanes whose real parts are absent skip, with the reason)
-	@base=$$(mktemp -d /tmp/e.XXXX) && $(BIN)/python -m pytest $(PARALLEL) --basetemp $$base/t -m "not ($(LANES))" && rm -rf $$base
-	$(BIN)/python -m pytest -m "$(LANES)"
+	@base=$$(mktemp -d /tmp/e.XXXX) && \
+	  { $(BIN)/python -m pytest $(PARALLEL) --basetemp $$base/t -m "not ($(LANES))" || \
+	    { $(AGAIN) --basetemp $$base/again; }; } && rm -rf $$base
+	@$(BIN)/python -m pytest -m "$(LANES)" || { $(AGAIN); }
 
 quick: $(VENV)/.dev ## what to run after each change: the unit tests and the architecture
 	@base=$$(mktemp -d /tmp/e.XXXX) && $(BIN)/python -m pytest $(PARALLEL) --basetemp $$base/t -m "not (slow or $(LANES))" && rm -rf $$base

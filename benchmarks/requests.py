@@ -48,7 +48,7 @@ def _one_at_a_time(client: Client, picture: Picture, weights: bytes) -> Row:
     bare = bare_pipeline(weights)
 
     def ours() -> None:
-        client.submit(picture, client.prepare())
+        client.submit(picture, client.prepare(picture))
         client.next_answer(time.monotonic() + _TIMEOUT_S)
 
     times = alternate(ours, lambda: bare(picture.data), rounds=400, warmup=20)

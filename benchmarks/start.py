@@ -37,7 +37,7 @@ def main() -> list[Row]:
         environment.pop("ENCLAVECTL_MODEL", None)
 
         def process(*argv: str, may_fail: bool = False) -> Callable[[], object]:
-            return lambda: _run(argv, environment, may_fail=may_fail)
+            return lambda: run_quietly(argv, environment, may_fail=may_fail)
 
         typer = process(sys.executable, "-c", "import typer")
         bare = process(sys.executable, "-c", _BARE, str(MODEL_DIR / "model.tflite"), str(SAMPLE))
@@ -59,7 +59,8 @@ def main() -> list[Row]:
         ]
 
 
-def _run(argv: Sequence[str], environment: dict[str, str], *, may_fail: bool) -> None:
+def run_quietly(argv: Sequence[str], environment: dict[str, str], *, may_fail: bool) -> None:
+    """Run a program to its end, without its output."""
     done = subprocess.run(
         argv, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=not may_fail
     )

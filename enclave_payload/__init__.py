@@ -29,13 +29,14 @@ Between decoders and keys (whoever owns a decoder can write here):
 
 Answers of the hypervisor and files of the image (trusted, read strictly all the same):
     ``cbor``        the encoder and the small decoder
-    ``nsm``         the Nitro Secure Module: attestation documents and random bytes
+    ``nsm``         the Nitro Secure Module: the model's register, attestation documents, random bytes
     ``card``        the measured model card
 
 Keys:
     ``entropy``     seeds the kernel's pool before the first key is made
     ``seal``        the enclave's key pairs; opens requests, seals answers
-    ``workers``     opens a request, has it classified, seals; holds picture and key together, parses neither
+    ``receipt``     the receipt key; signs which model gave which answer for which picture
+    ``workers``     opens a request, has it classified, signs, seals; holds picture and key, parses neither
 
 Counting, waiting and wiring, never a plaintext:
     ``limits``      every bound, with its reason

@@ -20,10 +20,13 @@ from enclave_payload.wire import Buffer
 
 # Probabilities travel as whole parts, times as whole microseconds: no two readers differ on a float.
 PARTS_PER_BILLION = 1_000_000_000
-REQUEST_HEADER_BYTES = 2 + REPLY_KEY_BYTES
+# Of a request, for its receipt: nobody can guess it, so a receipt tells nobody which picture it is about.
+REQUEST_SALT_BYTES = 32
+REQUEST_HEADER_BYTES = 2 + REPLY_KEY_BYTES + REQUEST_SALT_BYTES
 # As long as a session id: two sessions that draw the same salt for the same nonce are not to be expected.
 SALT_BYTES = 16
 
+_SALT_START = 2 + REPLY_KEY_BYTES
 _MEDIA_TYPES = {code: media_type for media_type, code in MEDIA_CODES.items()}
 
 
@@ -46,6 +49,7 @@ class Problem(StrEnum):
     TOO_MANY_PIXELS = "too-many-pixels"
     MORE_THAN_ONE_FRAME = "more-than-one-frame"
     UNSUPPORTED_PIXELS = "unsupported-pixels"
+    UNSUPPORTED_COMPRESSION = "unsupported-compression"
     NOTHING_VISIBLE = "nothing-visible"
     MODEL_FAILED = "model-failed"
     TOO_COSTLY = "too-costly"
@@ -63,16 +67,20 @@ class Remark(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A picture, how to read it, and the fresh key for its answer (32 bytes, used for nothing else)."""
+    """A picture, how to read it, and the fresh key for its answer (32 bytes, used for nothing else).
+
+    ``salt`` blinds the statements of the answer's receipt; the client draws it for this request alone.
+    """
 
     picture: bytes = field(repr=False)
     media_type: MediaType
     reply_key: bytes = field(repr=False)
+    salt: bytes = field(repr=False)
     delivery: Delivery = Delivery.HERE
 
 
 def parse_request(content: Buffer) -> Request:
-    """Read ``u8 media type | u8 delivery | 32 bytes reply key | picture``.
+    """Read ``u8 media type | u8 delivery | 32 bytes reply key | 32 bytes salt | picture``.
 
     The seal gives the content's exact length, so that the picture is all that follows the header.
 
@@ -88,7 +96,8 @@ def parse_request(content: Buffer) -> Request:
     return Request(
         picture=bytes(content[REQUEST_HEADER_BYTES:]),
         media_type=_MEDIA_TYPES[media_code],
-        reply_key=bytes(content[2:REQUEST_HEADER_BYTES]),
+        reply_key=bytes(content[2:_SALT_START]),
+        salt=bytes(content[_SALT_START:REQUEST_HEADER_BYTES]),
         delivery=Delivery(delivery_code),
     )
 
@@ -114,7 +123,7 @@ class Outcome:
     remarks: tuple[Remark, ...] = ()
 
     def to_cbor(self) -> bytes:
-        """Encode the content of a final ``Answer``."""
+        """Encode the bytes that an answer has, and that its receipt commits to."""
         ppb = self.probabilities_ppb
         return encode(
             {
@@ -126,6 +135,14 @@ class Outcome:
                 "remarks": [str(remark) for remark in self.remarks],
             }
         )
+
+
+def encode_answer(outcome: bytes, receipt: bytes | None) -> bytes:
+    """Encode the content of a final ``Answer``: an encoded outcome, and its receipt unless it is a problem.
+
+    The outcome travels as the bytes that were hashed, so that nobody needs to encode it again.
+    """
+    return encode({"outcome": outcome, "receipt": receipt})
 
 
 def encode_key_config(public_keys: Mapping[SuiteId, bytes], card: ModelCard, salt: bytes) -> bytes:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from cryptography.hazmat.primitives.hashes import SHA256, Hash
+
 from enclave_payload.card import ModelCard, load_card
 from enclave_payload.contents import Problem
 from enclave_payload.limits import Limits
@@ -28,7 +30,7 @@ from enclave_payload.verdict import (
     parse_message,
     request_header,
 )
-from enclave_payload.zygote import READY, start_zygote
+from enclave_payload.zygote import LOAD, READY, start_zygote
 
 # How late an overrun, or others who wait, may be noticed.
 _TICK_S = 0.02
@@ -50,11 +52,15 @@ class Preempted(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A verdict, and the whole microseconds that it took, measured outside of the decoder."""
+    """A verdict, and the whole microseconds that it took, measured outside of the decoder.
+
+    ``picture_sha256`` is what a receipt names the picture by; empty with a problem, which gets no receipt.
+    """
 
     verdict: Verdict
     decode_us: int = 0
     inference_us: int = 0
+    picture_sha256: bytes = b""
 
 
 class Classifier(Protocol):
@@ -104,17 +110,19 @@ class Zygote:
     """The process that decoders are forked from. Safe for threads."""
 
     def __init__(self, folder: Path, limits: Limits) -> None:
-        """Fork it, before a key or a thread exists; it loads the model in ``folder`` meanwhile."""
+        """Fork it, before a key or a thread exists, for the model in ``folder``."""
         self._sock = start_zygote(folder, limits)
         self._sock.settimeout(_START_S)
         self._lock = threading.Lock()
 
-    def wait_ready(self) -> None:
-        """Wait until it has loaded the model.
+    def load_model(self) -> None:
+        """Tell it to load the model, and wait until it has.
 
         Raises:
             DecoderLostError: it cannot; the message says why.
         """
+        with contextlib.suppress(OSError):  # it has ended: the answer says so
+            self._sock.send(LOAD)
         answer = self._receive()
         if answer != READY:
             why = answer.decode(errors="replace") or "it ended, and said why on the console"
@@ -217,6 +225,8 @@ class Decoder:
         started = time.perf_counter_ns()
         conversation.send(request_header(media_type, len(picture)))
         conversation.send(picture)
+        # Here and not for the receipt: it takes no time from anybody while the decoder works.
+        digest = _sha256(picture)
         decoded = started
         message = parse_message(conversation.receive(message_bytes(labels)), labels)
         if isinstance(message, Decoded):
@@ -225,7 +235,14 @@ class Decoder:
         if not isinstance(message, Verdict):
             raise VerdictError("a picture is decoded once")
         done = time.perf_counter_ns()
-        return Finding(message, (decoded - started) // 1000, (done - decoded) // 1000)
+        return Finding(message, (decoded - started) // 1000, (done - decoded) // 1000, digest)
+
+
+def _sha256(data: bytes) -> bytes:
+    # Not hashlib, which lacks OpenSSL in the image: it would take 60 ms for the largest picture, not 10.
+    digest = Hash(SHA256())
+    digest.update(data)
+    return digest.finalize()
 
 
 class _OverrunError(Exception):
@@ -289,13 +306,18 @@ class Decoders:
         self._zygote = Zygote(folder, limits)
         self._decoders: list[Decoder] = []
 
+    @property
+    def card(self) -> ModelCard:
+        """The measured card."""
+        return self._card
+
     def start(self, count: int, log: Callable[[str], None]) -> list[Decoder]:
-        """Start ``count`` decoders, and log what this kernel does not let them give up.
+        """Load the model and start ``count`` decoders; log what this kernel does not let them give up.
 
         Raises:
             DecoderLostError: the model cannot be loaded, or no process can be started.
         """
-        self._zygote.wait_ready()
+        self._zygote.load_model()
         for slot in range(count):
             self._decoders.append(Decoder(self._zygote, slot, self._card, self._limits))
         for missing in {decoder.missing for decoder in self._decoders} - {Missing.NOTHING}:

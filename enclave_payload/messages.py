@@ -24,7 +24,8 @@ MAX_DOCUMENT_BYTES = 32 * 1024
 MAX_KEY_CONFIG_BYTES = 20 * 1024
 # A 16 MiB picture, its padding (at most 1/8, by Padme) and the KEM's overhead stay below this.
 MAX_CIPHERTEXT_BYTES = 19 * 1024 * 1024
-# What an answer's plaintext is padded to: 64 labels fit with room; one size, so the length says nothing.
+# What an answer's plaintext is padded to: 64 labels (2.8 kB) and a receipt (0.9 kB) fit; one size, so the
+# length says nothing.
 ANSWER_PLAINTEXT_BYTES = 4096
 ANSWER_CIPHERTEXT_BYTES = ANSWER_PLAINTEXT_BYTES + 16
 

@@ -23,6 +23,8 @@ _IOCTL_RAW = 0xC0200A00
 MAX_REQUEST_BYTES = 0x1000
 # Always offer all of it: a smaller buffer gets a silently truncated response.
 MAX_RESPONSE_BYTES = 0x3000
+_PCRS = 32
+_PCR_BYTES = 48  # SHA-384
 
 
 class NsmError(Exception):
@@ -32,8 +34,8 @@ class NsmError(Exception):
 class Attester(Protocol):
     """What can obtain an attestation document for this enclave."""
 
-    def attest(self, *, nonce: bytes, user_data: bytes) -> bytes:
-        """Obtain a fresh document over ``nonce`` and ``user_data``, at most 512 bytes each.
+    def attest(self, *, nonce: bytes, user_data: bytes, public_key: bytes) -> bytes:
+        """Obtain a fresh document over ``nonce`` and ``user_data`` (512 bytes), and ``public_key`` (1,024).
 
         Raises:
             NsmError: there is no document.
@@ -47,10 +49,9 @@ class Nsm:
         """``transact`` takes a request and returns the response, or raises ``NsmError``."""
         self._transact = transact
 
-    def attest(self, *, nonce: bytes, user_data: bytes) -> bytes:
-        """Obtain a fresh attestation document. ``public_key`` stays null: user_data commits to the keys."""
-        # An unused field must be null: an empty string would be signed as an empty string.
-        fields = {"user_data": user_data, "nonce": nonce, "public_key": None}
+    def attest(self, *, nonce: bytes, user_data: bytes, public_key: bytes) -> bytes:
+        """Obtain a fresh document. ``public_key`` is the receipt key; user_data commits to the other keys."""
+        fields = {"user_data": user_data, "nonce": nonce, "public_key": public_key}
         document = self._ask({"Attestation": fields}, "Attestation", "document")
         if not isinstance(document, bytes) or not document:
             raise NsmError("Attestation: the response holds no document")
@@ -67,17 +68,49 @@ class Nsm:
             raise NsmError("GetRandom: the response is not random")
         return random
 
+    def pin(self, index: int, data: bytes, expected: bytes) -> None:
+        """Extend a register from zero to ``expected`` with ``data``, and lock all registers for good.
+
+        Only locked registers stand in documents. None is unlocked before the enclave ends.
+
+        Raises:
+            NsmError: the register was not open and zero, or is not locked with ``expected`` now.
+        """
+        if self.describe(index) != (False, bytes(_PCR_BYTES)):
+            raise NsmError(f"PCR{index}: expected it open and zero, but something has used it before")
+        extended = self._ask({"ExtendPCR": {"index": index, "data": data}}, "ExtendPCR", "data")
+        if extended != expected:
+            raise NsmError(f"PCR{index}: the NSM extended it to another value than expected")
+        if self._response({"LockPCRs": {"range": _PCRS}}, "LockPCRs") != "LockPCRs":
+            raise NsmError("LockPCRs: the response does not say that they are locked")
+        if self.describe(index) != (True, expected):
+            raise NsmError(f"PCR{index}: expected it locked with the value that the NSM extended it to")
+
+    def describe(self, index: int) -> tuple[bool, bytes]:
+        """Return whether a register is locked, and its 48 bytes.
+
+        Raises:
+            NsmError: the NSM refused, or the response does not describe a register.
+        """
+        match self._response({"DescribePCR": {"index": index}}, "DescribePCR"):
+            case {"DescribePCR": {"lock": bool(is_locked), "data": bytes(value)}} if len(value) == _PCR_BYTES:
+                return is_locked, value
+        raise NsmError("DescribePCR: the response does not describe a register")
+
     def _ask(self, request: Encodable, name: str, field: str) -> Value:
+        response = self._response(request, name)
+        if isinstance(response, dict) and isinstance(body := response.get(name), dict) and field in body:
+            return body[field]
+        raise NsmError(f"{name}: the response has no {field}")
+
+    def _response(self, request: Encodable, name: str) -> Value:
         try:
             response = decode(self._transact(encode(request)), max_bytes=MAX_RESPONSE_BYTES)
         except CborError as exc:
             raise NsmError(f"{name}: the response is not CBOR") from exc
-        match response:
-            case {"Error": str(error)}:
-                raise NsmError(f"{name}: the NSM says {error}")
-            case dict() if isinstance(body := response.get(name), dict) and field in body:
-                return body[field]
-        raise NsmError(f"{name}: the response has no {field}")
+        if isinstance(response, dict) and isinstance(error := response.get("Error"), str):
+            raise NsmError(f"{name}: the NSM says {error}")
+        return response
 
 
 class _IoVec(ctypes.Structure):

@@ -11,13 +11,12 @@ import logging
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
 
 from PIL import ExifTags, Image, ImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
-from PIL.TiffImagePlugin import EXTRASAMPLES, TiffImageFile
+from PIL.TiffImagePlugin import EXTRASAMPLES, PHOTOMETRIC_INTERPRETATION, TiffImageFile
 from PIL.TiffTags import TAGS_V2_GROUPS
 from PIL.WebPImagePlugin import WebPImageFile
 
@@ -48,11 +47,18 @@ _DECODERS: dict[MediaType, type[ImageFile.ImageFile]] = {
 _CONVERTIBLE = {"1", "L", "P", "RGB", "YCbCr", "CMYK"}
 _WITH_ALPHA = {"LA", "PA", "RGBA", "La", "RGBa"}
 
+# TIFF 6.0, section 8: the type of a subfile, of which bit 0 says that it is a smaller copy of another image.
+_SUBFILE_TYPE, _SMALLER_COPY = 254, 1
 # Not those of fax machines: libtiff makes up what is damaged of them, and calls it a success.
 _TIFF_COMPRESSIONS = {"raw", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "packbits", "jpeg"}
 
 # A JPEG of one color comes back within two steps of it; a photograph of anything spans more than these.
 _MAX_STEPS_OF_ONE_COLOR = 3
+# A dot on a white page, a hot pixel of a sensor under its cap, or the one pixel that is not transparent.
+_MIN_SHARE_OF_ONE_COLOR = 0.98
+# A WebP of one color ends in zeros by a twentieth of its length at most, others by less than a hundredth.
+_MAX_SHARE_OF_ZEROS = 1 / 8
+_MIN_ZEROS = 64  # a tiny file may end in many by its share
 # A picture that has to be blown up more than this on a side has too little in it for the model to look at.
 _MAX_ENLARGEMENT = 4
 
@@ -92,7 +98,7 @@ class DecodedPicture:
         found = []
         channels = (self.image.getchannel(index) for index in range(3))
         # One after the other: the first one of nearly every picture says that it is not of one color.
-        if all(_span(channel) <= _MAX_STEPS_OF_ONE_COLOR for channel in channels):
+        if all(_is_of_one_color(channel) for channel in channels):
             found.append(Remark.ONE_COLOR)
         sides = zip(self.source_size, self.image.size, strict=True)
         if any(had * _MAX_ENLARGEMENT < has for had, has in sides):
@@ -100,10 +106,12 @@ class DecodedPicture:
         return tuple(found)
 
 
-def _span(channel: Image.Image) -> float:
-    # Of one channel they are two numbers; Pillow's type covers pictures of several as well.
-    low, high = cast("tuple[float, float]", channel.getextrema())
-    return high - low
+def _is_of_one_color(channel: Image.Image) -> bool:
+    """Return whether nearly all pixels are within a few steps of each other."""
+    counts = channel.histogram()
+    enough = _MIN_SHARE_OF_ONE_COLOR * sum(counts)
+    wide = _MAX_STEPS_OF_ONE_COLOR + 1
+    return any(sum(counts[low : low + wide]) >= enough for low in range(len(counts)))
 
 
 def decode_picture(data: bytes, media_type: MediaType, *, width: int, height: int) -> DecodedPicture:
@@ -130,8 +138,7 @@ def decode_upright(data: bytes, media_type: MediaType, fit: Callable[[Size], Siz
     try:
         with _DECODERS[media_type](io.BytesIO(data)) as image:
             picture = _decode(image, fit)
-        if media_type is MediaType.JPEG:
-            _require_whole(data)
+        _require_whole(data, media_type)
     except (PictureError, MemoryError):
         raise
     except Image.DecompressionBombError as exc:  # Pillow's own limit, which WebP meets before ours
@@ -141,8 +148,17 @@ def decode_upright(data: bytes, media_type: MediaType, fit: Callable[[Size], Siz
     return picture
 
 
-def _require_whole(data: bytes) -> None:
-    if not holds_its_pixels(data):
+def _require_whole(data: bytes, media_type: MediaType) -> None:
+    """Refuse a file of which a part is lost, where the decoder invented pixels in its place."""
+    match media_type:
+        case MediaType.JPEG:
+            is_whole = holds_its_pixels(data)
+        case MediaType.WEBP:
+            zeros = len(data) - len(data.rstrip(b"\0"))
+            is_whole = zeros <= max(_MIN_ZEROS, len(data) * _MAX_SHARE_OF_ZEROS)
+        case _:
+            is_whole = True
+    if not is_whole:
         raise PictureError(Problem.UNREADABLE)
 
 
@@ -154,8 +170,7 @@ def _decode(image: ImageFile.ImageFile, fit: Callable[[Size], Size]) -> DecodedP
     # Only a loaded picture knows its orientation: Pillow turns a TIFF itself and then forgets the tag, and a
     # PNG may carry EXIF behind its pixels.
     if isinstance(image, TiffImageFile):
-        if image.info.get("compression") not in _TIFF_COMPRESSIONS:
-            raise PictureError(Problem.UNREADABLE)
+        _check_tiff(image)
         _drop_directories(image)
     image.load()
     orientation = _orientation(image)
@@ -167,6 +182,16 @@ def _decode(image: ImageFile.ImageFile, fit: Callable[[Size], Size]) -> DecodedP
     transpose = _UPRIGHT.get(orientation)
     upright = small if transpose is None else small.transpose(transpose)
     return DecodedPicture(image=upright, source_size=source)
+
+
+def _check_tiff(image: TiffImageFile) -> None:
+    if image.info.get("compression") not in _TIFF_COMPRESSIONS:
+        raise PictureError(Problem.UNSUPPORTED_COMPRESSION)
+    if PHOTOMETRIC_INTERPRETATION not in image.tag_v2:  # Pillow takes it for a negative
+        raise PictureError(Problem.UNREADABLE)
+    kind = image.tag_v2.get(_SUBFILE_TYPE, 0)
+    if isinstance(kind, int) and kind & _SMALLER_COPY:  # a raw file's, whose own image Pillow does not see
+        raise PictureError(Problem.MORE_THAN_ONE_FRAME)
 
 
 def _drop_directories(image: TiffImageFile) -> None:

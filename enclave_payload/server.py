@@ -25,6 +25,7 @@ from enclave_payload.messages import RefusalCode
 from enclave_payload.nsm import Attester, NsmError
 from enclave_payload.outbox import Outbox
 from enclave_payload.places import Places
+from enclave_payload.receipt import ReceiptSigner
 from enclave_payload.seal import EnclaveKeys
 from enclave_payload.session import (
     ChallengeReceived,
@@ -47,11 +48,13 @@ _ACCEPT_BURST = 16
 class Service:
     """What the server needs: its keys, what attests to them, and what answers.
 
-    ``classifiers`` has one for each worker thread. ``dial`` connects to the parent's listener or raises
-    OSError. ``log`` takes one line; it is never given a key, a picture or an answer.
+    ``signer`` signs the receipts of all workers; ``classifiers`` has one for each worker thread. ``dial``
+    connects to the parent's listener or raises OSError. ``log`` takes one line; it is never given a key, a
+    picture or an answer.
     """
 
     keys: EnclaveKeys
+    signer: ReceiptSigner
     attester: Attester
     classifiers: Sequence[Classifier]
     dial: Callable[[], socket.socket]
@@ -89,7 +92,7 @@ class Server:
         service = self._service
         lane: SlowLane[Job] = SlowLane(len(service.classifiers), service.limits)
         workers = [
-            Worker(service.keys, classifier, self._outbox, lane, service.limits)
+            Worker(service.keys, service.signer, classifier, self._outbox, lane, service.limits)
             for classifier in service.classifiers
         ]
         for worker in workers:
@@ -234,8 +237,11 @@ class Server:
                 connection.close()
 
     def _evidence(self, session: EnclaveSession, nonce: bytes) -> bytes:
-        key_config = encode_key_config(self._service.keys.public, self._card, os.urandom(SALT_BYTES))
-        document = self._service.attester.attest(nonce=nonce, user_data=key_config_digest(key_config))
+        service = self._service
+        key_config = encode_key_config(service.keys.public, self._card, os.urandom(SALT_BYTES))
+        document = service.attester.attest(
+            nonce=nonce, user_data=key_config_digest(key_config), public_key=service.signer.public_key
+        )
         return session.evidence(document, key_config)
 
     def _keep_dialing(self) -> None:

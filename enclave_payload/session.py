@@ -10,6 +10,7 @@ The server does what an event asks for and sends what it returns.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -49,6 +50,14 @@ class ChallengeReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class AttestedSession:
+    """The session as its attestation document has it, for receipts: the nonce, and the document's hash."""
+
+    nonce: bytes
+    document_sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class SealedReceived:
     """A request of this session, not yet opened. ``info`` is what it must be bound to."""
 
@@ -56,6 +65,7 @@ class SealedReceived:
     suite: int
     ciphertext: Buffer
     info: bytes
+    session: AttestedSession
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +95,7 @@ class EnclaveSession:
         self._state = _State.CHALLENGE
         self._error: SessionError | None = None
         self._challenge_body = b""
+        self._attested = AttestedSession(b"", b"")
         self._transcript = b""
         self._id = b""
         self._last_counter = -1
@@ -138,6 +149,8 @@ class EnclaveSession:
         if self._state is not _State.ATTESTING:
             raise RuntimeError("evidence() without a challenge")
         body = evidence_body(document, key_config)
+        nonce = parse_challenge(self._challenge_body).nonce
+        self._attested = AttestedSession(nonce, hashlib.sha256(document).digest())
         self._transcript = transcript_hash(self._challenge_body, body)
         self._id = session_id(self._transcript)
         self._state = _State.OPEN
@@ -171,7 +184,7 @@ class EnclaveSession:
             raise self._dead(SessionError(RefusalCode.REPLAYED, this_id))
         self._last_counter = sealed.counter
         info = request_info(sealed.suite, this_id, self._transcript)
-        return SealedReceived(this_id, sealed.suite, sealed.ciphertext, info)
+        return SealedReceived(this_id, sealed.suite, sealed.ciphertext, info, self._attested)
 
     def _dead(self, error: SessionError) -> SessionError:
         self._state = _State.DEAD

@@ -30,6 +30,7 @@ _PROBLEMS = {
     Problem.NOTHING_VISIBLE: 7,
     Problem.MODEL_FAILED: 8,
     Problem.TOO_COSTLY: 9,
+    Problem.UNSUPPORTED_COMPRESSION: 10,
 }
 _PROBLEM_OF = {code: problem for problem, code in _PROBLEMS.items()}
 _REMARKS = (Remark.ONE_COLOR, Remark.FEW_PIXELS)

@@ -9,24 +9,29 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from enclave_payload.connection import Connection, ConnectionLost
-from enclave_payload.contents import Delivery, Outcome, Problem, Request, Timings
+from enclave_payload.contents import Delivery, Outcome, Problem, Request, Timings, encode_answer
 from enclave_payload.decoder import Classifier, DecoderLostError, Preempted
 from enclave_payload.lane import SlowLane
 from enclave_payload.limits import Limits
 from enclave_payload.messages import AnswerKind, answer_frame
 from enclave_payload.outbox import Outbox
+from enclave_payload.receipt import ReceiptSigner
 from enclave_payload.seal import EnclaveKeys, seal_answer
 from enclave_payload.session import SealedReceived, SessionError, open_request
 
 
 @dataclass(eq=False, slots=True)
 class Job:
-    """A sealed request on its way to a worker, and the seconds that it has had of workers so far."""
+    """A sealed request on its way to a worker, and the seconds that it has had of workers so far.
+
+    ``picture_sha256`` is there once its picture was looked at.
+    """
 
     sealed: SealedReceived
     connection: Connection
     arrived: float
     spent_s: float = 0.0
+    picture_sha256: bytes = b""
 
 
 @dataclass(slots=True)
@@ -129,17 +134,19 @@ class JobQueue:
 
 
 class Worker:
-    """Opens a request, has it classified, seals and sends the answer, one request at a time."""
+    """Opens a request, has it classified, signs, seals and sends the answer, one request at a time."""
 
     def __init__(
         self,
         keys: EnclaveKeys,
+        signer: ReceiptSigner,
         classifier: Classifier,
         outbox: Outbox,
         lane: SlowLane[Job],
         limits: Limits,
     ) -> None:
         self._keys = keys
+        self._signer = signer
         self._classifier = classifier
         self._outbox = outbox
         self._lane = lane
@@ -199,14 +206,14 @@ class Worker:
             raise ConnectionLost  # nobody is there for the answer: the time is others'
         outcome = self._classify(request, job, may_stay)
         if is_here or outcome.problem is not None:
-            job.connection.send(_final(request, job, outcome))
+            job.connection.send(self._final(request, job, outcome))
         # Sealed only if there is room: a reply key seals one final answer.
-        elif self._outbox.put(job.sealed.request_id, lambda: _final(request, job, outcome)):
-            # After the answer is kept, so that whoever has a receipt may leave and loses nothing.
+        elif self._outbox.put(job.sealed.request_id, lambda: self._final(request, job, outcome)):
+            # After the answer is kept, so that whoever has this may leave and loses nothing.
             job.connection.send(_sealed(request, job, AnswerKind.RECEIPT, b""))
         else:
             full = self._outcome(_timings(job), problem=Problem.OUTBOX_FULL)
-            job.connection.send(_final(request, job, full))
+            job.connection.send(self._final(request, job, full))
 
     def _classify(self, request: Request, job: Job, may_stay: Callable[[], bool]) -> Outcome:
         timings = _timings(job)
@@ -219,6 +226,7 @@ class Worker:
             if self._lane.line_up(job, len(job.sealed.ciphertext)):
                 raise
             return self._outcome(timings, problem=Problem.TOO_LATE)
+        job.picture_sha256 = finding.picture_sha256
         verdict = finding.verdict
         timings = replace(timings, decode_us=finding.decode_us, inference_us=finding.inference_us)
         if verdict.problem is not None:
@@ -233,6 +241,14 @@ class Worker:
             remarks=verdict.remarks,
         )
 
+    def _final(self, request: Request, job: Job, outcome: Outcome) -> bytes:
+        encoded = outcome.to_cbor()
+        receipt = None
+        if outcome.problem is None:
+            session = job.sealed.session
+            receipt = self._signer.sign(session, request, job.picture_sha256, outcome, encoded)
+        return _sealed(request, job, AnswerKind.FINAL, encode_answer(encoded, receipt))
+
     def _outcome(self, timings: Timings, *, problem: Problem) -> Outcome:
         card = self._classifier.card
         return Outcome(model_id=card.model_id, model_sha256=card.sha256, timings=timings, problem=problem)
@@ -241,10 +257,6 @@ class Worker:
 def _timings(job: Job) -> Timings:
     waited_us = int((time.monotonic() - job.arrived) * 1e6)
     return Timings(queue_us=waited_us, decode_us=0, inference_us=0)
-
-
-def _final(request: Request, job: Job, outcome: Outcome) -> bytes:
-    return _sealed(request, job, AnswerKind.FINAL, outcome.to_cbor())
 
 
 def _sealed(request: Request, job: Job, kind: AnswerKind, content: bytes) -> bytes:

@@ -1,8 +1,9 @@
 """The processes that look at pictures, and the one that they are forked from: the only module that forks.
 
 ``start_zygote`` runs before a key exists, so that no process below has ever had one in its memory. The zygote
-loads the model and Pillow, and from then on only forks: it sees no picture. A decoder is a fork of it that
-has locked itself down. It serves one picture after the other from its one descriptor until it is killed.
+loads Pillow, loads the model when it is told to, and from then on only forks: it sees no picture. A decoder
+is a fork of it that has locked itself down. It serves one picture after the other from its one descriptor
+until it is killed.
 """
 
 from __future__ import annotations
@@ -34,15 +35,17 @@ if TYPE_CHECKING:
 _MESSAGE_BYTES = 256
 # The descriptor that a decoder has; all others are closed, standard error too: libtiff writes to it.
 _CHANNEL = 0
+# Sent to the zygote once the model is pinned: weights that take over their parser find the register locked.
+LOAD = b"load"
 READY = b"ready"
 
 
 def start_zygote(folder: Path, limits: Limits) -> socket.socket:
-    """Fork the zygote, which loads the model in ``folder``, and return the socket to it.
+    """Fork the zygote for the model in ``folder``, and return the socket to it.
 
-    It sends ``READY``, or why it cannot serve. Then each slot number (one byte) with a stream socket makes it
-    kill the slot's decoder, start another on that socket and send back its process id (four bytes). It ends
-    when the socket does.
+    After ``LOAD`` it loads the model and sends ``READY``, or why it cannot serve. Then each slot number (one
+    byte) with a stream socket makes it kill the slot's decoder, start another on that socket and send back
+    its process id (four bytes). It ends when the socket does.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     if os.fork() == 0:
@@ -74,6 +77,8 @@ def _load(folder: Path, channel: socket.socket) -> Pipeline | None:
     # Here and not above: the key holder imports this module, and must not have a picture's parser in it.
     from enclave_payload.pipeline import Pipeline, UnfitError  # noqa: PLC0415
 
+    if channel.recv(_MESSAGE_BYTES) != LOAD:  # the key holder has ended
+        return None
     try:
         pipeline = Pipeline(folder)
     except UnfitError as exc:

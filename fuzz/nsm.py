@@ -1,4 +1,4 @@
-"""Any response of the NSM is a document that stands in it, random bytes that stand in it, or an NsmError."""
+"""Any response of the NSM is a document or random bytes that stand in it, or an NsmError; none pins."""
 
 from collections.abc import Callable
 
@@ -11,13 +11,19 @@ SEEDS: list[bytes] = [
     cbor2.dumps({"Attestation": {"document": b"document"}}),
     cbor2.dumps({"GetRandom": {"random": bytes(range(256))}}),
     cbor2.dumps({"Error": "InvalidArgument"}),
+    cbor2.dumps({"DescribePCR": {"lock": False, "data": bytes(48)}}),
+    cbor2.dumps({"ExtendPCR": {"data": bytes(48)}}),
+    cbor2.dumps("LockPCRs"),
     bytes.fromhex("bf 6947657452616e646f6d a1 6672616e646f6d 4161 ff"),
 ]
 
 
 def one(data: bytes) -> None:
     nsm = Nsm(lambda _: data)
-    asks: list[Callable[[], bytes]] = [lambda: nsm.attest(nonce=b"n", user_data=b"u"), nsm.get_random]
+    asks: list[Callable[[], bytes]] = [
+        lambda: nsm.attest(nonce=b"n", user_data=b"u", public_key=b"p"),
+        nsm.get_random,
+    ]
     for ask in asks:
         try:
             found = ask()
@@ -26,3 +32,10 @@ def one(data: bytes) -> None:
             continue
         assert found
         assert found in data
+    try:
+        # One response cannot say open and locked of the same register.
+        nsm.pin(16, b"commitment", b"value")
+    except NsmError as exc:
+        str(exc).encode()
+    else:
+        raise AssertionError("one response for every request pinned a register")

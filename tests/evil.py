@@ -11,8 +11,16 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from hashlib import sha256
 
-from enclave_payload.contents import SALT_BYTES, Outcome, Timings, encode_key_config, key_config_digest
+from enclave_payload.contents import (
+    SALT_BYTES,
+    Outcome,
+    Timings,
+    encode_answer,
+    encode_key_config,
+    key_config_digest,
+)
 from enclave_payload.messages import CHALLENGE_BYTES, AnswerKind, answer_frame
 from enclave_payload.nsm import Attester
 from enclave_payload.seal import EnclaveKeys, generate_keys, seal_answer
@@ -20,7 +28,7 @@ from enclave_payload.session import ChallengeReceived, EnclaveSession, SealedRec
 from enclave_payload.wire import HEADER_BYTES
 from enclavectl.net.address import UnixAddress
 from enclavectl.net.transport import listen
-from tests.in_process import CARD
+from tests.in_process import CARD, SIGNER
 
 CHALLENGE_FRAME_BYTES = HEADER_BYTES + CHALLENGE_BYTES
 ANSWER_PPB = {"dark": 250_000_000, "light": 750_000_000}
@@ -96,6 +104,8 @@ class Lies:
     nonce: Callable[[bytes], bytes] = lambda nonce: nonce
     document: Callable[[bytes], bytes] = lambda document: document
     key_config: Callable[[bytes], bytes] = lambda config: config
+    receipt_key: bytes = SIGNER.public_key
+    receipt: Callable[[bytes], bytes | None] = lambda receipt: receipt
     answers: int = 0
     frame: bytes | None = None
     dies_of: bytes | None = None
@@ -122,7 +132,9 @@ def enclave_script(attester: Attester, lies: Lies) -> Script:
                 match event:
                     case ChallengeReceived(nonce):
                         document = attester.attest(
-                            nonce=lies.nonce(nonce), user_data=key_config_digest(key_config)
+                            nonce=lies.nonce(nonce),
+                            user_data=key_config_digest(key_config),
+                            public_key=lies.receipt_key,
                         )
                         sock.sendall(session.evidence(lies.document(document), lies.key_config(key_config)))
                         if not lies.answers:
@@ -131,13 +143,13 @@ def enclave_script(attester: Attester, lies: Lies) -> Script:
                         if answered == lies.answers or is_deadly(sealed):
                             sock.shutdown(socket.SHUT_RDWR)
                             return
-                        sock.sendall(_answer(keys, sealed) if lies.frame is None else lies.frame)
+                        sock.sendall(_answer(keys, sealed, lies) if lies.frame is None else lies.frame)
                         answered += 1
 
     return script
 
 
-def _answer(keys: EnclaveKeys, sealed: SealedReceived) -> bytes:
+def _answer(keys: EnclaveKeys, sealed: SealedReceived, lies: Lies) -> bytes:
     request = open_request(keys, sealed)
     outcome = Outcome(
         model_id=CARD.model_id,
@@ -145,7 +157,10 @@ def _answer(keys: EnclaveKeys, sealed: SealedReceived) -> bytes:
         timings=Timings(queue_us=0, decode_us=0, inference_us=0),
         probabilities_ppb=ANSWER_PPB,
     )
-    sealed_answer = seal_answer(request.reply_key, sealed.request_id, AnswerKind.FINAL, outcome.to_cbor())
+    encoded, picture = outcome.to_cbor(), sha256(request.picture).digest()
+    receipt = lies.receipt(SIGNER.sign(sealed.session, request, picture, outcome, encoded))
+    content = encode_answer(encoded, receipt)
+    sealed_answer = seal_answer(request.reply_key, sealed.request_id, AnswerKind.FINAL, content)
     return answer_frame(sealed.request_id, AnswerKind.FINAL, sealed_answer)
 
 

@@ -8,18 +8,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 
 from PIL import Image
 
+from enclave_payload.__main__ import pin_model
 from enclave_payload.card import Label, ModelCard
-from enclave_payload.contents import PARTS_PER_BILLION
+from enclave_payload.contents import PARTS_PER_BILLION, key_config_digest
 from enclave_payload.decoder import Classifier, Finding
 from enclave_payload.limits import Limits
 from enclave_payload.media import MediaType
 from enclave_payload.nsm import Nsm
 from enclave_payload.picture import PictureError, decode_picture
+from enclave_payload.receipt import ReceiptSigner
 from enclave_payload.seal import EnclaveKeys, generate_keys
 from enclave_payload.server import Server, Service
 from enclave_payload.verdict import Verdict
@@ -45,6 +48,10 @@ CARD = ModelCard(
 )
 
 
+# The receipt key of every enclave here; it has the registers of PCRS.
+SIGNER = ReceiptSigner(lambda index: (True, PCRS.get(index, bytes(48))), is_device=False)
+
+
 class Brightness:
     """Says how light a picture is. Waits before each answer while ``gate`` is shut."""
 
@@ -62,7 +69,8 @@ class Brightness:
         if self.gate is not None:
             self.gate.wait(30)
         light = PARTS_PER_BILLION * image.convert("L").tobytes()[0] // 255
-        return Finding(Verdict(probabilities_ppb=(PARTS_PER_BILLION - light, light)))
+        verdict = Verdict(probabilities_ppb=(PARTS_PER_BILLION - light, light))
+        return Finding(verdict, picture_sha256=sha256(picture).digest())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +87,23 @@ def new_root() -> DevelopmentRoot:
     return DevelopmentRoot.create(datetime.now(UTC))
 
 
-def simulated_nsm(root: DevelopmentRoot, pcrs: Mapping[int, bytes] = PCRS) -> Nsm:
-    return Nsm(SimulatedNsm(root, MODULE_ID, pcrs, lambda: datetime.now(UTC)).handle)
+def simulated_nsm(
+    root: DevelopmentRoot, pcrs: Mapping[int, bytes] = PCRS, *, pinned: ModelCard | None = CARD
+) -> Nsm:
+    """The NSM of an enclave that has ``pinned`` this model; None: of an image that pins none."""
+    nsm = Nsm(SimulatedNsm(root, MODULE_ID, pcrs, lambda: datetime.now(UTC)).handle)
+    if pinned is not None:
+        pin_model(nsm, pinned)
+    return nsm
+
+
+def attest(
+    root: DevelopmentRoot, nonce: bytes, key_config: bytes, *, pinned: ModelCard | None = CARD
+) -> bytes:
+    """A session's document over this nonce and this key configuration."""
+    return simulated_nsm(root, pinned=pinned).attest(
+        nonce=nonce, user_data=key_config_digest(key_config), public_key=SIGNER.public_key
+    )
 
 
 def expect(root: DevelopmentRoot, pcrs: Mapping[int, bytes] = PCRS) -> Expectation:
@@ -127,6 +150,7 @@ def start_in_process(
 
     service = Service(
         keys=keys or generate_keys(),
+        signer=SIGNER,
         attester=simulated_nsm(root),
         classifiers=classifiers,
         dial=dial,

@@ -27,6 +27,7 @@ TALKS_OR_EXITS = {
 # of a forked process, which must not return to what its parent was doing.
 MAY_TALK_OR_EXIT = {
     ("enclave_payload/__main__.py", "sys.stderr"),
+    ("enclave_payload/__main__.py", "sys.exit"),
     ("enclavectl/backends/local/sandbox.py", "SystemExit"),
     ("enclavectl/backends/local/namespaces.py", "SystemExit"),
     ("enclave_payload/zygote.py", "os._exit"),
@@ -60,6 +61,7 @@ ARROWS: dict[str, set[str]] = {
     PAYLOAD: set(),
     "net": {f"{PAYLOAD}.wire", f"{PAYLOAD}.messages"},
     "attestation": set(),
+    "kms": {"attestation"},
     "eif": set(),
     "nitro_cli": set(),
     "config": {"net"},
@@ -67,10 +69,12 @@ ARROWS: dict[str, set[str]] = {
     "gateway": {"net"},
     # A card has one set of rules: clients hold attested cards to them, and `build` the one that it measures.
     "models": {"config.setting", "protocol.card", PAYLOAD},
-    "artifacts": {"eif"},
+    # The lock has PCR16, which is a hash over the card in the image.
+    "artifacts": {"eif", f"{PAYLOAD}.card"},
     "protocol": {PAYLOAD},
-    "client": {"net", "attestation", "protocol"},
-    "results": {"client", "attestation", "protocol"},
+    "evidence": {"attestation", "protocol"},
+    "client": {"net", "attestation", "protocol", "evidence"},
+    "results": {"client", "evidence", "attestation", "protocol"},
     "targets": {"client", "backends", "config", "models", "attestation", "net"},
     # The client's half, for the round that the image being built serves; it stays out of the image.
     "image": {"eif", "nitro_cli", "models", "artifacts", "protocol", PAYLOAD},

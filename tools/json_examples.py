@@ -6,6 +6,7 @@ of `build` stay as they are.
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import shlex
@@ -24,9 +25,11 @@ from enclavectl.cli.commands.model import FETCH_SCHEMA
 from enclavectl.models.fetch import fetch_published
 from enclavectl.models.find import PACKAGED_DIR
 from tests.cli.images import signing_files, write_image
+from tests.cli.policies import lock_of
 from tests.e2e.cli import SAMPLES, Cli
 from tests.e2e.nitro import nitro_stage
 from tests.eif import samples
+from tests.forge import EnclaveForge
 from tests.host import trees
 from tests.image.engine import BASE_IMAGE, docker_environment
 from tests.image.test_kernel import kernel_tree
@@ -71,7 +74,7 @@ class Recorder:
         """Run a command whose object is an example; ``fails`` if that is the error object."""
         ran = self.cli.run(*arguments, "--output", "json")
         value = ran.json()
-        assert fails or "error" not in value, ran.err
+        assert fails or value.get("error") is None, ran.err
         self.keep(shlex.join(["enclavectl", *map(str, arguments), "--output", "json"]), value)
 
     def keep(self, command: str, value: dict[str, object]) -> None:
@@ -79,7 +82,7 @@ class Recorder:
         checked(value)
         own = value.get("enclavectl") if "schema" not in value else value
         assert isinstance(own, dict)
-        name = str(own["schema"]).removeprefix("enclavectl.").removesuffix("/1")
+        name = str(own["schema"]).removeprefix("enclavectl.").partition("/")[0]
         for found, neutral in self.replacements.items():
             command = command.replace(found, neutral)
         self.examples[name] = Example(command=command, text=to_text(value, self.replacements))
@@ -116,13 +119,46 @@ def pictures(recorder: Recorder) -> None:
         recorder.run("send", "mel.png")
         out, _ = listener.communicate(timeout=60)
     recorder.keep(f"enclavectl {' '.join(listen)} --top 3 --output json", json.loads(out))
+    kept(recorder)
     recorder.run("console", "first")
-    cli.ok("describe", "first", "--policy-file", "policy.yaml")
-    policy = (cli.base / "policy.yaml").read_text()
-    recorder.keep_file("policy", "enclavectl describe first --policy-file policy.yaml", policy)
     recorder.run("terminate", "first")
     recorder.run("logs", "first")
     recorder.run("history")
+
+
+def remotes(recorder: Recorder) -> None:
+    """Record what the commands print of enclaves elsewhere; this one is not far."""
+    cli = recorder.cli
+    cli.ok("run", "--name", "first")
+    cli.ok("describe", "first", "--policy-file", "policy.yaml")
+    address = cli.ok("describe", "first", "--output", "json").json()["enclave"]["address"]
+    shutil.copy(cli.root, cli.base / "root.pem")
+    (cli.base / "token").write_text("not-a-secret")
+    cli.ok("remote", "add", "hospital", address, "--policy", "policy.yaml", "--root", "root.pem")
+    recorder.run("remote", "list")
+    recorder.run("remote", "show", "hospital")
+    recorder.run("remote", "check", "hospital")
+    recorder.run("remote", "remove", "hospital")
+    invite = ("remote", "invite", "wss://gateway.example/v1", "--policy", "policy.yaml")
+    recorder.run(*invite, "--token-file", "token", "--write", "invitation.txt")
+    cli.ok("terminate", "first")
+
+
+def kept(recorder: Recorder) -> None:
+    """Record the evidence that a session leaves, and what others find in it."""
+    cli, base = recorder.cli, recorder.cli.base
+    cli.ok("describe", "first", "--policy-file", "first.yaml")
+    shutil.copy(cli.root, base / "root.pem")
+    cli.ok("diagnose", "--evidence", "evidence.json", "--include-statements", "bcc.png")
+    evidence = json.loads((base / "evidence.json").read_text())
+    recorder.keep("cat evidence.json", evidence)
+    judge = ("--policy", "first.yaml", "--root", "root.pem", "--at", "document", "--picture", "bcc.png")
+    recorder.run("verify", "evidence.json", *judge)
+    (base / "answer.air").write_bytes(base64.b64decode(evidence["receipts"][0]["receipt"]))
+    recorder.run("receipt", "show", "answer.air")
+    cli.ok("diagnose", "--evidence", "batch.json", "bcc.png", "mel.png")
+    first = (base / "batch.receipts.jsonl").read_text().splitlines()[0]
+    recorder.keep("head -1 batch.receipts.jsonl", json.loads(first))
 
 
 def machines(examples: dict[str, Example]) -> None:
@@ -173,6 +209,44 @@ def models(recorder: Recorder) -> None:
     recorder.keep_file("model", "cat model.yaml", text)
 
 
+def policies(recorder: Recorder) -> None:
+    """Record what the commands about policies print, with the registers of the tests' own documents."""
+    cli = recorder.cli
+    for number, name in ((0x10, "1.0"), (0x20, "1.1")):
+        pcrs = {f"PCR{index}": f"{number + index:02x}" * 48 for index in (0, 1, 2)}
+        (cli.base / f"{name}.lock.json").write_bytes(lock_of(pcrs).to_bytes())
+    (cli.base / "document.bin").write_bytes(EnclaveForge().genuine())
+    life = ("--expires", "2027-06-30", "--to", "policy.yaml")
+    cli.ok("policy", "new", "--from-lock", "1.0.lock.json", "--name", "1.0", *life)
+    shutil.copy(cli.base / "policy.yaml", cli.base / "old.yaml")
+    new = ("--name", "1.1", "--notes", "Reviewed by Ada.")
+    recorder.run("policy", "add", "policy.yaml", "--from-lock", "1.1.lock.json", *new)
+    recorder.run("policy", "show", "policy.yaml", "--at", "2027-06-20")
+    recorder.run("policy", "check", "policy.yaml", "--at", "2027-06-20")
+    recorder.run("policy", "explain", "policy.yaml", "document.bin", "--at", "document")
+    cli.ok("policy", "revoke", "policy.yaml", "1.0", "--reason", "CVE-2027-1234", "--date", "2027-02-01")
+    recorder.run("policy", "diff", "old.yaml", "policy.yaml")
+    recorder.keep_file("policy", "cat policy.yaml", (cli.base / "policy.yaml").read_text())
+
+
+def key_policies(recorder: Recorder) -> None:
+    """Record what the commands about key policies print: of a good one, a bad one, and a call."""
+    base = recorder.cli.base
+    pcrs = {f"PCR{index}": f"{0x10 + index:02x}" * 48 for index in (0, 1, 2, 16)}
+    (base / "model.lock.json").write_bytes(lock_of(pcrs).to_bytes())
+    life = ("--name", "1.0", "--expires", "2027-06-30", "--to", "sealed.yaml")
+    recorder.cli.ok("policy", "new", "--from-lock", "model.lock.json", *life)
+    admin, parent = "arn:aws:iam::111122223333:role/KeyAdmin", "arn:aws:iam::444455556666:role/Parent"
+    who = ("--admin", admin, "--parent", parent, "--context", "model=demo-lesion")
+    recorder.run("policy", "kms", "--policy", "sealed.yaml", *who)
+    statement = {"Sid": "Use", "Effect": "Allow", "Principal": {"AWS": parent}, "Action": "kms:Decrypt"}
+    bad = {"Version": "2012-10-17", "Statement": [{**statement, "Resource": "*"}]}
+    (base / "bad.json").write_text(json.dumps(bad))
+    recorder.run("policy", "kms-lint", "bad.json")
+    call = ("--principal", parent, "--context", "model=demo-lesion", "--at", "document")
+    recorder.run("policy", "kms-explain", "key-policy.json", "document.bin", *call)
+
+
 def hosts(recorder: Recorder) -> None:
     """Record what the commands about a host and the configuration print."""
     base = recorder.cli.base
@@ -215,8 +289,11 @@ def main() -> None:
     old = read_page(PAGE.read_text()) if PAGE.exists() else {}
     with recording() as recorder:
         pictures(recorder)
+        remotes(recorder)
         images(recorder)
         models(recorder)
+        policies(recorder)
+        key_policies(recorder)
         hosts(recorder)
         if BASE_IMAGE:
             builds(recorder)

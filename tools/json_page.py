@@ -17,10 +17,14 @@ from enclavectl.schemas.store import load_schema
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "json.md"
 # In the order of the help page; what every command can print comes first.
 OUTPUTS = (
-    *("error", "diagnosis", "sent", "answer", "enclave", "enclaves", "console", "logs", "history"),
+    *("error", "diagnosis", "sent", "answer", "evidence", "receipt", "verification", "receipt-show"),
+    *("enclave", "enclaves", "console", "logs", "history"),
     *("terminated", "build-plan", "build", "lock", "lock-check", "eif", "eif-show-files", "pcrs"),
     *("pcrs-files", "eif-verify", "eif-verify-files", "eif-diff", "eif-sign", "eif-extract", "kernel"),
-    *("model-show", "model-fetch", "gateway-session", "gateway-token", "gateway-token-list"),
+    *("model-show", "model-fetch", "policy-change", "policy-show", "policy-check", "policy-explain"),
+    *("policy-diff", "policy-kms", "policy-kms-lint", "policy-kms-explain"),
+    *("gateway-session", "gateway-token", "gateway-token-list"),
+    *("remotes", "remote", "remote-check", "remote-removed", "remote-invite"),
     *("setup", "doctor", "plan", "units", "config", "config-path", "schemas"),
 )
 FILES = ("config-file", "policy", "model")
@@ -30,6 +34,9 @@ _MAX_MEMBERS = 4
 _MAX_LINES = 6
 # Objects with a member for each of many things; all others are shown whole.
 _LONG_MAPS = {"pcrs", "settings", "DockerInfo", "training", "evaluation"}
+
+_BASE64 = {"document", "key_config", "receipt", "request_statement", "answer_statement"}
+_MAX_BASE64 = 60  # characters; each begins a text of kilobytes that says nothing to a reader
 
 _HEAD = """# JSON
 
@@ -117,6 +124,8 @@ def _cut(value: object, key: str) -> object:
         return {name: _cut(item, name) for name, item in kept}
     if isinstance(value, list):
         return [_cut(item, key) for item in value[:_MAX_ITEMS]]
+    if key in _BASE64 and isinstance(value, str):
+        return value[:_MAX_BASE64]
     if isinstance(value, str) and value.count("\n") > _MAX_LINES:
         return "\n".join(value.split("\n")[:_MAX_LINES]) + "\n"
     return value

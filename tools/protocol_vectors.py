@@ -11,15 +11,17 @@ import hashlib
 import json
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric import mlkem, x25519
+from cryptography.hazmat.primitives.asymmetric import ed25519, mlkem, x25519
 
 from enclave_payload.card import Label, ModelCard
+from enclave_payload.cbor import Encodable
 from enclave_payload.contents import (
     Delivery,
     Outcome,
     Problem,
     Request,
     Timings,
+    encode_answer,
     encode_key_config,
     key_config_digest,
 )
@@ -36,6 +38,7 @@ from enclave_payload.messages import (
     session_id,
     transcript_hash,
 )
+from enclave_payload.receipt import PROFILE, Claim, answer_statement, request_statement, sign_claims
 from enclave_payload.seal import (
     EnclaveKeys,
     SealError,
@@ -64,7 +67,9 @@ PRIVATE = {
     "mlkem768_seed": stretched("ML-KEM-768 seed", 64),
     "x25519_of_hybrid": stretched("X25519 of the hybrid", 32),
     "x25519": stretched("X25519", 32),
+    "receipt": stretched("receipt key", 32),
 }
+RECEIPT_KEY = ed25519.Ed25519PrivateKey.from_private_bytes(PRIVATE["receipt"])
 CARD = ModelCard(
     model_id="vector-model",
     sha256=stretched("weights", 32).hex(),
@@ -79,6 +84,12 @@ CHALLENGE = Challenge(stretched("nonce", 32))
 SALT = stretched("salt", 16)
 DOCUMENT = stretched("stands for an attestation document", 100)
 TIMINGS = Timings(queue_us=0, decode_us=23, inference_us=4_294_967_296)
+SAID = Outcome(
+    model_id=CARD.model_id,
+    model_sha256=CARD.sha256,
+    timings=TIMINGS,
+    probabilities_ppb={"mel": 999_999_999, "nv": 1},
+)
 
 
 def private_keys(private: dict[str, bytes]) -> EnclaveKeys:
@@ -120,6 +131,7 @@ def vectors(sealed_before: dict[str, bytes]) -> dict[str, object]:
             _request(keys, transcript, suite, counter, sealed_before)
             for counter, suite in ((0, SuiteId.MLKEM768_X25519), (7, SuiteId.X25519))
         ],
+        "receipt": _receipt(),
         "answers": [_answer(session, *answer) for answer in _answers()],
         "refusals": [
             {
@@ -158,6 +170,7 @@ def _request(
         picture=stretched("stands for a picture", 50),
         media_type=MediaType.JPEG if counter else MediaType.PNG,
         reply_key=stretched(f"reply key {counter}", 32),
+        salt=stretched(f"salt {counter}", 32),
         delivery=Delivery.OUT if counter else Delivery.HERE,
     )
     info = request_info(suite, this_id, transcript)
@@ -177,6 +190,7 @@ def _request(
         "picture": request.picture.hex(),
         "media_type": str(request.media_type),
         "reply_key": request.reply_key.hex(),
+        "salt": request.salt.hex(),
         "delivery": request.delivery.name.lower(),
         "content": b"".join(request_content(request)).hex(),
         "ciphertext": ciphertext.hex(),
@@ -184,19 +198,50 @@ def _request(
     }
 
 
+def _receipt() -> dict[str, object]:
+    """Return a receipt with what it commits to; its statements are of request 0 and of its answer."""
+    salt, picture = stretched("salt 0", 32), stretched("stands for a picture", 50)
+    asked = request_statement(salt, hashlib.sha256(picture).digest(), str(MediaType.PNG))
+    answered = answer_statement(salt, SAID.to_cbor())
+    claims: dict[int, Encodable] = {
+        Claim.ISS: "enclavectl",
+        Claim.IAT: 1_795_824_000,
+        Claim.CTI: stretched("cti", 16),
+        Claim.EAT_NONCE: CHALLENGE.nonce,
+        Claim.EAT_PROFILE: PROFILE,
+        Claim.MODEL_ID: CARD.model_id,
+        Claim.MODEL_VERSION: "1",
+        Claim.MODEL_HASH: bytes.fromhex(CARD.sha256),
+        Claim.REQUEST_HASH: hashlib.sha256(asked).digest(),
+        Claim.RESPONSE_HASH: hashlib.sha256(answered).digest(),
+        Claim.ATTESTATION_DOC_HASH: hashlib.sha256(DOCUMENT).digest(),
+        Claim.ENCLAVE_MEASUREMENTS: {
+            "measurement_type": "nitro-pcr",
+            **{f"pcr{index}": stretched(f"PCR{index}", 48) for index in (0, 1, 2, 8)},
+        },
+        Claim.POLICY_VERSION: "enclavectl protocol 1",
+        Claim.SEQUENCE_NUMBER: 24,
+        Claim.EXECUTION_TIME_MS: 4_294_968,
+        Claim.MEMORY_PEAK_MB: 96,
+        Claim.SECURITY_MODE: "evaluation",
+        Claim.MODEL_HASH_SCHEME: "sha256-single",
+    }
+    return {
+        "public_key": RECEIPT_KEY.public_key().public_bytes_raw().hex(),
+        "request_statement": asked.hex(),
+        "answer_statement": answered.hex(),
+        "receipt": sign_claims(RECEIPT_KEY, claims).hex(),
+    }
+
+
 def _answers() -> list[tuple[str, int, AnswerKind, bytes]]:
-    said = Outcome(
-        model_id=CARD.model_id,
-        model_sha256=CARD.sha256,
-        timings=TIMINGS,
-        probabilities_ppb={"mel": 999_999_999, "nv": 1},
-    )
     refused = Outcome(
         model_id=CARD.model_id, model_sha256=CARD.sha256, timings=TIMINGS, problem=Problem.MORE_THAN_ONE_FRAME
     )
+    receipt = bytes.fromhex(str(_receipt()["receipt"]))
     return [
-        ("probabilities", 0, AnswerKind.FINAL, said.to_cbor()),
-        ("a problem", 7, AnswerKind.FINAL, refused.to_cbor()),
+        ("probabilities", 0, AnswerKind.FINAL, encode_answer(SAID.to_cbor(), receipt)),
+        ("a problem", 7, AnswerKind.FINAL, encode_answer(refused.to_cbor(), None)),
         ("a receipt", 7, AnswerKind.RECEIPT, b""),
     ]
 
@@ -229,11 +274,11 @@ def _refused(evidence: Evidence) -> list[tuple[str, bytes, str]]:
         ("refusal", b"\0\0" + NO_REQUEST, "code 0"),
         ("refusal", b"\0\x09" + NO_REQUEST, "an unknown code"),
         ("refusal", b"\0\x02" + NO_REQUEST + b"\0", "one byte long"),
-        ("request", b"\1\1" + bytes(31), "a reply key cut short"),
-        ("request", b"\0\1" + bytes(32), "media type 0"),
-        ("request", b"\6\1" + bytes(32), "an unknown media type"),
-        ("request", b"\1\0" + bytes(32), "delivery 0"),
-        ("request", b"\1\3" + bytes(32), "an unknown delivery"),
+        ("request", b"\1\1" + bytes(63), "a salt cut short"),
+        ("request", b"\0\1" + bytes(64), "media type 0"),
+        ("request", b"\6\1" + bytes(64), "an unknown media type"),
+        ("request", b"\1\0" + bytes(64), "delivery 0"),
+        ("request", b"\1\3" + bytes(64), "an unknown delivery"),
     ]
 
 

@@ -2,25 +2,36 @@
 
 Its schema is ``enclavectl.lock/1``. Paths are relative to the lock's folder. A build from the same lock takes
 the same wheels. ``lock check`` compares the image on the disk with the lock.
+
+The registers are PCR0, PCR1 and PCR2, PCR8 of a signed image, and ``MODEL_REGISTER`` of an image with the
+payload. The payload extends that one when it starts, with the hash of the model card in the image.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from enclave_payload.card import MAX_CARD_BYTES, MODEL_PCR, model_register
 from enclavectl.artifacts.wheel import Wheel
 from enclavectl.eif.errors import naming
 from enclavectl.eif.examine import read_image
 from enclavectl.eif.file_range import whole_file
+from enclavectl.eif.format import SectionKind
+from enclavectl.eif.layout import Layout
+from enclavectl.eif.ramdisk.stream import read_ramdisk
 from enclavectl.errors import StateError, UsageError
 from enclavectl.files import open_regular, read_bounded
 from enclavectl.json_object import JsonError, JsonObject
 
 LOCK_SCHEMA = "enclavectl.lock/1"
+MODEL_REGISTER = f"PCR{MODEL_PCR}"
+# Where the payload's image has its card; the folder of Python's packages stands before it.
+_CARD = b"/enclave_payload/model/model.json"
+_REGISTER = re.compile(r"(?!0{96})[0-9a-f]{96}")  # SHA-384 of anything
 # Name and version become a file name in the store of wheels.
 _FILE_NAME = re.compile(r"[^/]*")
 MAX_LOCK = 1 << 20  # bytes; a lock has a few KiB
@@ -53,6 +64,11 @@ class Lock:
     tools: Mapping[str, str]
     findings: tuple[Mapping[str, object], ...]
     allowed: Mapping[str, str]
+
+    @property
+    def model_register(self) -> str | None:
+        """PCR16 in hex; None for an image without the payload, or one built before the model was pinned."""
+        return self.pcrs.get(MODEL_REGISTER)
 
     def to_json(self) -> dict[str, object]:
         """Return the lock as JSON values."""
@@ -104,9 +120,13 @@ def _lock(value: JsonObject) -> Lock:
     for key in ("file", "sha256"):
         eif.string(key)
     eif.integer("size")
+    pcrs = value.string_map("pcrs")
+    # The others are compared with the image. This one goes into policies as it stands.
+    if MODEL_REGISTER in pcrs and _REGISTER.fullmatch(pcrs[MODEL_REGISTER]) is None:
+        raise JsonError(f"pcrs.{MODEL_REGISTER}: expected 96 lower-case hex digits that are not all zero")
     return Lock(
         eif=eif.members,
-        pcrs=value.string_map("pcrs"),
+        pcrs=pcrs,
         mode=value.string("mode"),
         image=value.object("image").members,
         model=None if value.optional_object("model") is None else value.string_map("model"),
@@ -120,7 +140,7 @@ def _lock(value: JsonObject) -> Lock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckedImage:
-    """An image that matches its lock."""
+    """An image that matches its lock. ``pcrs`` has PCR16 if the lock has it."""
 
     path: Path
     pcrs: Mapping[str, str]
@@ -128,6 +148,8 @@ class CheckedImage:
 
 def check_lock(lock: Lock, path: Path, *, image: Path | None = None) -> CheckedImage:
     """Check that the image that the lock at ``path`` names, or ``image``, is byte for byte the locked one.
+
+    PCR16 of the lock is compared with the card in the image.
 
     Raises:
         StateError: there is no image, or another one; the message names the register that differs.
@@ -138,36 +160,62 @@ def check_lock(lock: Lock, path: Path, *, image: Path | None = None) -> CheckedI
         raise StateError(
             f"{found}: the lock's image is not there", hint="enclavectl build", code="lock-image"
         )
-    with open_regular(found, what="image file") as file:
-        with naming(found):
-            registers = read_image(file).measurements.registers()
-        digest = whole_file(file).sha256()
-    compare_with_lock(lock, path, found, registers=registers, sha256=digest)
+    with open_regular(found, what="image file") as file, naming(found):
+        image_read = read_image(file)
+        registers = image_read.measurements.registers()
+        compare_with_lock(lock, path, found, registers=registers, sha256=whole_file(file).sha256())
+        if lock.model_register is not None:
+            cards = list(_cards(image_read.layout))
+            measured = model_register(cards[0]).hex() if len(cards) == 1 else "absent"
+            if measured != lock.model_register:
+                raise _moved(lock, path, found, {MODEL_REGISTER: measured})
+            registers[MODEL_REGISTER] = measured
     return CheckedImage(path=found, pcrs=registers)
+
+
+def _cards(layout: Layout) -> Iterator[bytes]:
+    """Yield the model cards in an image; that of the payload has exactly one.
+
+    Raises:
+        CpioError: a ramdisk cannot be read.
+    """
+    for section in layout.all_of(SectionKind.RAMDISK):
+        reader = read_ramdisk(layout.data(section))
+        for entry in reader:
+            if entry.name.endswith(_CARD) and entry.size <= MAX_CARD_BYTES:
+                yield b"".join(reader.data())
 
 
 def compare_with_lock(
     lock: Lock, path: Path, found: Path, *, registers: Mapping[str, str], sha256: str
 ) -> None:
-    """Check that these registers and this hash are those of the lock at ``path``.
+    """Check that these registers of an image file and this hash are those of the lock at ``path``.
 
     Raises:
         StateError: they differ; the message names the register.
     """
-    moved = [name for name in sorted({*registers, *lock.pcrs}) if registers.get(name) != lock.pcrs.get(name)]
+    locked = {name: value for name, value in lock.pcrs.items() if name != MODEL_REGISTER}
+    names = sorted({*registers, *locked})
+    moved = {name: registers.get(name, "absent") for name in names if registers.get(name) != locked.get(name)}
     if moved:
-        raise StateError(
-            f"{found}: {', '.join(moved)} differ from the lock {path}: "
-            f"{moved[0]} is {registers.get(moved[0], 'absent')}, locked {lock.pcrs.get(moved[0], 'absent')}",
-            hint="enclavectl eif diff OLD NEW says what moved them; enclavectl build makes a new lock",
-            code="lock-pcrs",
-        )
+        raise _moved(lock, path, found, moved)
     if sha256 != lock.eif["sha256"]:
         raise StateError(
             f"{found}: the same PCRs, but another file than the lock {path} names (metadata or signature)",
             hint="enclavectl eif show FILE shows what is not measured",
             code="lock-file",
         )
+
+
+def _moved(lock: Lock, path: Path, found: Path, moved: Mapping[str, str]) -> StateError:
+    """Make the error for registers that are not the lock's; ``moved`` is not empty."""
+    first, value = next(iter(moved.items()))
+    return StateError(
+        f"{found}: {', '.join(moved)} differ from the lock {path}: "
+        f"{first} is {value}, locked {lock.pcrs.get(first, 'absent')}",
+        hint="enclavectl eif diff OLD NEW says what moved them; enclavectl build makes a new lock",
+        code="lock-pcrs",
+    )
 
 
 def _wheel(value: JsonObject) -> Wheel:

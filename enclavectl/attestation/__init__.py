@@ -4,17 +4,19 @@
     verified = verify(document, policy, root=aws_nitro_root(), nonce=..., user_data=..., now=...)
 
 The room's rules: parsing is not verifying (``Claims`` stay inside). A missing value satisfies no
-check. An empty policy cannot be made. ``verify`` holds the only recipe.
+check. An empty policy cannot be made. ``recipe`` holds the only recipe.
 """
 
-from enclavectl.attestation.codes import AttestationCode
-from enclavectl.attestation.policy import Policy, Release
+from enclavectl.attestation.codes import AttestationCode, PolicyCode
+from enclavectl.attestation.explanation import Explanation, explain
+from enclavectl.attestation.policy import Policy
 from enclavectl.attestation.policy_file import parse_policy, render_policy
+from enclavectl.attestation.recipe import ChainSummary, Demands, Facts, Step, Taken, take_steps
+from enclavectl.attestation.release import ExpiryNote, LifeState, Release, Revocation
 from enclavectl.attestation.standing import Standing
 from enclavectl.attestation.trust import TrustRoot, aws_nitro_root
 from enclavectl.attestation.verify import (
     ArchivedDocument,
-    ChainSummary,
     VerifiedDocument,
     examine_archived,
     verify,
@@ -25,15 +27,26 @@ __all__ = [
     "ArchivedDocument",
     "AttestationCode",
     "ChainSummary",
+    "Demands",
+    "ExpiryNote",
+    "Explanation",
+    "Facts",
+    "LifeState",
     "Policy",
+    "PolicyCode",
     "Release",
+    "Revocation",
     "Standing",
+    "Step",
+    "Taken",
     "Trust",
     "TrustRoot",
     "VerifiedDocument",
     "aws_nitro_root",
     "examine_archived",
+    "explain",
     "parse_policy",
     "render_policy",
+    "take_steps",
     "verify",
 ]

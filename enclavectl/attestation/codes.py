@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from enclavectl.errors import AttestationError
+from enclavectl.errors import AttestationError, UsageError
 
 
 class AttestationCode(StrEnum):
@@ -40,9 +40,31 @@ class AttestationCode(StrEnum):
     NO_RELEASE = "no-release"
     PCR_MISSING = "pcr-missing"
     PCR_MISMATCH = "pcr-mismatch"
+    RELEASE_NOT_YET_VALID = "release-not-yet-valid"
+    RELEASE_EXPIRED = "release-expired"
+    RELEASE_REVOKED = "release-revoked"
     # What this session asked for
     NONCE = "nonce"
     USER_DATA = "user-data"
+
+
+class PolicyCode(StrEnum):
+    """The stable ``code`` of a UsageError about a policy, whether from a file or made by a program."""
+
+    FORMAT = "policy-format"
+    """Not YAML, an unknown or missing key, or a value that does not fit."""
+    VERSION = "policy-version"
+    """The file is of another version than this enclavectl reads."""
+    EMPTY = "policy-empty"
+    """Nothing is pinned, so any image would pass; or nobody's signature counts."""
+    ZEROS = "policy-zeros"
+    """A register is pinned to zeros, which measure nothing and which debug enclaves have."""
+    PCRS = "policy-pcrs"
+    """A release lacks PCR0, PCR1 or PCR2."""
+    MODEL_ALONE = "policy-model-alone"
+    """PCR16 is pinned without PCR0, PCR1 and PCR2: any image can extend it."""
+    CONTRADICTION = "policy-contradiction"
+    """Two statements of the policy cannot both hold."""
 
 
 _DAMAGED = (
@@ -84,10 +106,24 @@ _HINTS = {
         "--debug-mode. For a test without secrets, set unsafe_allow_debug: true in the policy."
     ),
     AttestationCode.NO_RELEASE: "Add a release with the registers that enclavectl build prints.",
-    AttestationCode.PCR_MISSING: "Pin only registers that are locked; PCR16 to PCR31 rarely are.",
+    AttestationCode.PCR_MISSING: (
+        "Pin only registers that are locked. An image locks PCR16 if enclavectl lock show prints it; "
+        "PCR17 to PCR31 measure nothing."
+    ),
     AttestationCode.PCR_MISMATCH: (
         "Another image is running than the policy names: start the right one, "
         "or review this one and add it to the policy as a release."
+    ),
+    AttestationCode.RELEASE_NOT_YET_VALID: (
+        "Wait, or compare this machine's clock with the release's not_before: enclavectl policy show."
+    ),
+    AttestationCode.RELEASE_EXPIRED: (
+        "Start an enclave of a current release; enclavectl policy show lists them. Ask whoever wrote the "
+        "policy for a newer one before you change it."
+    ),
+    AttestationCode.RELEASE_REVOKED: (
+        "Send nothing to this enclave: whoever wrote the policy took this release back. "
+        "Start an enclave of another release."
     ),
     AttestationCode.NONCE: "The document answers another challenge, as a replay does: connect again.",
     AttestationCode.USER_DATA: (
@@ -95,6 +131,23 @@ _HINTS = {
         "Send nothing; connect again over a path that you trust."
     ),
 }
+
+_POLICY_HINTS = {
+    PolicyCode.FORMAT: "enclavectl schema policy prints the form; enclavectl policy new writes a file.",
+    PolicyCode.VERSION: "enclavectl policy new writes a policy that this enclavectl reads.",
+    PolicyCode.EMPTY: "enclavectl policy add FILE --from-lock LOCK adds a release.",
+    PolicyCode.ZEROS: "Zeros are no wildcard, a debug enclave has them: leave out what you do not pin.",
+    PolicyCode.PCRS: "enclavectl build prints all three; PCR0 alone does not tell all images apart.",
+    PolicyCode.MODEL_ALONE: (
+        "Add PCR0, PCR1 and PCR2: the enclave's own code extends PCR16, so any image can hold this value."
+    ),
+    PolicyCode.CONTRADICTION: "enclavectl policy show lists what the policy says of each release.",
+}
+
+
+def unusable(code: PolicyCode, message: str, *, hint: str | None = None) -> UsageError:
+    """Make the error for a policy that cannot be used; ``hint`` replaces that of the code."""
+    return UsageError(message, hint=hint or _POLICY_HINTS[code], code=code)
 
 
 def refused(code: AttestationCode, message: str) -> AttestationError:

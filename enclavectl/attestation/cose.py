@@ -53,13 +53,13 @@ class CoseSign1:
         if not (0 < r < _ORDER and 0 < s < _ORDER):
             raise refused(AttestationCode.SIGNATURE, "signature: r or s is not between 0 and the group order")
         try:
-            key.verify(utils.encode_dss_signature(r, s), self._to_be_signed(), ec.ECDSA(SHA384()))
+            key.verify(utils.encode_dss_signature(r, s), self.to_be_signed(), ec.ECDSA(SHA384()))
         except InvalidSignature:
             raise refused(
                 AttestationCode.SIGNATURE, "signature: the leaf certificate's key did not sign this document"
             ) from None
 
-    def _to_be_signed(self) -> bytes:
+    def to_be_signed(self) -> bytes:
         """Encode the Sig_structure of RFC 9052 section 4.4, with empty external_aad."""
         return b"".join(
             (

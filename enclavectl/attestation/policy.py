@@ -2,90 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
-from types import MappingProxyType
-from typing import Protocol
+from datetime import UTC, datetime, timedelta
 
-from enclavectl.attestation.codes import AttestationCode, refused
-from enclavectl.attestation.document import PCR_BYTES, PCR_COUNT
+from enclavectl.attestation.codes import AttestationCode, PolicyCode, refused, unusable
+from enclavectl.attestation.comparison import ReleaseComparison, rank_releases
+from enclavectl.attestation.release import ExpiryNote, LifeState, Registers, Release, Revocation
+from enclavectl.attestation.times import render_time
 from enclavectl.errors import AttestationError, UsageError
 from enclavectl.trust import Trust
 
-# PCR0 is a hash over parts without their lengths, so PCR1 and PCR2 are needed to tell images apart.
-# https://blog.trailofbits.com/2024/02/16/a-few-notes-on-aws-nitro-enclaves-images-and-attestation/
-REQUIRED_PCRS = (0, 1, 2)
 MAX_RELEASES = 64  # more than a fleet runs at once; a document is compared with each of them
+# As many as releases: what no release names is refused anyway, so a revocation is needed only beside one.
+MAX_REVOKED = 64
 # A leaf certificate, and so every document, lives three hours.
 MAX_AGE_LIMIT = timedelta(hours=3)
 CLOCK_SKEW_LIMIT = timedelta(minutes=10)  # clocks set by NTP differ by less than a second
-
-_NAME_CHARACTERS = 100  # of a release: it is shown on one line of messages and answers
-
-
-class Registers(Protocol):
-    """What a policy looks at: the claims of a document, or what is kept of one that was verified."""
-
-    @property
-    def is_debug(self) -> bool:
-        """True for an enclave in debug mode, whose registers hold zeros."""
-
-    @property
-    def pcrs(self) -> Mapping[int, bytes]:
-        """The registers by number."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Release:
-    """One version of an image: a set of registers. A document must match every one of them.
-
-    Raises:
-        UsageError: PCR0, PCR1 or PCR2 is missing, a register is not 48 bytes, or it is all zero.
-    """
-
-    name: str
-    pcrs: Mapping[int, bytes]
-
-    def __post_init__(self) -> None:
-        """Check the rule above, and keep an immutable copy of ``pcrs``."""
-        if not 1 <= len(self.name) <= _NAME_CHARACTERS or not self.name.isprintable():
-            raise UsageError(f"release: expected a name of 1 to {_NAME_CHARACTERS} printable characters")
-        for index in REQUIRED_PCRS:
-            if index not in self.pcrs:
-                raise UsageError(
-                    f"release {self.name}: PCR{index} is missing; expected at least PCR0, PCR1 and PCR2",
-                    hint="enclavectl build prints all three; PCR0 alone does not tell all images apart.",
-                )
-        for index, value in self.pcrs.items():
-            if type(index) is not int or not 0 <= index < PCR_COUNT:
-                raise UsageError(
-                    f"release {self.name}: PCR{index}: expected an index from 0 to {PCR_COUNT - 1}"
-                )
-            if not isinstance(value, bytes) or len(value) != PCR_BYTES:
-                raise UsageError(f"release {self.name}: PCR{index}: expected {PCR_BYTES} bytes")
-            if value == bytes(PCR_BYTES):
-                raise UsageError(
-                    f"release {self.name}: PCR{index} is all zero, which measures nothing",
-                    hint="Zeros are no wildcard, a debug enclave has them: leave out what you do not pin.",
-                )
-        object.__setattr__(self, "pcrs", MappingProxyType(dict(sorted(self.pcrs.items()))))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """The evidence that a client accepts.
 
-    ``accept`` names the acceptable signers. A document must match one of ``releases`` completely. It may be
-    ``max_age`` old, and clocks may differ by ``clock_skew``. ``unsafe_allow_debug`` accepts debug-mode
-    enclaves without a release, since nothing measures their code; the result is then ``debug``.
+    ``accept`` names the acceptable signers. A document must match one of ``releases`` completely, at a time
+    at which that release is valid; several may be, while one follows another. What ``revoked`` names is
+    refused at any time. A document may be ``max_age`` old, and clocks may differ by ``clock_skew``.
+    ``unsafe_allow_debug`` accepts debug-mode enclaves without a release, since nothing measures their code;
+    the result is then ``debug``.
 
     Raises:
-        UsageError: the policy is empty (it would accept any image) or a value is out of bounds.
+        UsageError: the policy is empty (it would accept any image), contradicts itself, or a value is out of
+            bounds. ``code`` is a PolicyCode.
     """
 
     accept: frozenset[Trust]
     releases: tuple[Release, ...]
+    revoked: tuple[Revocation, ...] = ()
     max_age: timedelta = timedelta(minutes=5)
     clock_skew: timedelta = timedelta(minutes=2)
     unsafe_allow_debug: bool = False
@@ -93,28 +45,78 @@ class Policy:
     def __post_init__(self) -> None:
         """Check the rule above."""
         if not self.accept:
-            raise UsageError(
-                "policy: accept is empty", hint="Name whose signature counts, such as: accept: [nitro]"
+            raise unusable(
+                PolicyCode.EMPTY,
+                "policy: accept is empty",
+                hint="Name whose signature counts, such as: accept: [nitro]",
             )
         if Trust.DEBUG in self.accept:
-            raise UsageError(
+            raise unusable(
+                PolicyCode.CONTRADICTION,
                 "policy: accept says who may sign, and debug is nobody",
                 hint="Debug enclaves pass with unsafe_allow_debug: true.",
             )
         if not self.releases and not self.unsafe_allow_debug:
-            raise UsageError(
-                "policy: no release is named, so any image would pass",
-                hint="Add a release with PCR0, PCR1 and PCR2; enclavectl build prints them.",
-            )
+            raise unusable(PolicyCode.EMPTY, "policy: no release is named, so any image would pass")
+        self._check_bounds()
+        self._check_duplicates()
+        self._check_revoked()
+
+    def _check_bounds(self) -> None:
         names = [release.name for release in self.releases]
         if len(names) > MAX_RELEASES or len(set(names)) != len(names):
-            raise UsageError(f"policy: expected at most {MAX_RELEASES} releases with different names")
-        if not timedelta(seconds=1) <= self.max_age <= MAX_AGE_LIMIT:
-            raise UsageError(f"policy: max_age: expected 1 s to {MAX_AGE_LIMIT}, found {self.max_age}")
-        if not timedelta(0) <= self.clock_skew <= CLOCK_SKEW_LIMIT:
-            raise UsageError(
-                f"policy: clock_skew: expected 0 s to {CLOCK_SKEW_LIMIT}, found {self.clock_skew}"
+            raise unusable(
+                PolicyCode.FORMAT, f"policy: expected at most {MAX_RELEASES} releases with different names"
             )
+        if len(self.revoked) > MAX_REVOKED:
+            raise unusable(
+                PolicyCode.FORMAT,
+                f"policy: revoked: expected at most {MAX_REVOKED} entries, found {len(self.revoked)}",
+                hint="Take out entries whose release is gone from the policy: it is refused anyway.",
+            )
+        if not timedelta(seconds=1) <= self.max_age <= MAX_AGE_LIMIT:
+            raise unusable(
+                PolicyCode.FORMAT, f"policy: max_age: expected 1 s to {MAX_AGE_LIMIT}, found {self.max_age}"
+            )
+        if not timedelta(0) <= self.clock_skew <= CLOCK_SKEW_LIMIT:
+            raise unusable(
+                PolicyCode.FORMAT,
+                f"policy: clock_skew: expected 0 s to {CLOCK_SKEW_LIMIT}, found {self.clock_skew}",
+            )
+
+    def _check_duplicates(self) -> None:
+        first: dict[tuple[tuple[int, bytes], ...], Release] = {}
+        for release in self.releases:
+            other = first.setdefault(tuple(release.pcrs.items()), release)
+            if (other.not_before, other.expires) != (release.not_before, release.expires):
+                raise unusable(
+                    PolicyCode.CONTRADICTION,
+                    f"policy: releases {other.name} and {release.name} pin the same registers for "
+                    "different times",
+                    hint="Keep one of them, with the life that is meant.",
+                )
+
+    def _check_revoked(self) -> None:
+        seen = set()
+        for entry in self.revoked:
+            subject = (entry.label, tuple((entry.pcrs or {}).items()))
+            if subject in seen:
+                raise unusable(
+                    PolicyCode.FORMAT,
+                    f"policy: {entry.subject} is revoked twice",
+                    hint="Keep one entry, with the date and the reason that are meant.",
+                )
+            seen.add(subject)
+        for release in self.releases:
+            for entry in self.revoked:
+                if entry.matches(release.pcrs) and _lives_on(release, entry.date):
+                    raise unusable(
+                        PolicyCode.CONTRADICTION,
+                        f"policy: release {release.name} is revoked since {render_time(entry.date)}, "
+                        "and still valid after that",
+                        hint="Take the release out, or end it: "
+                        f"expires: {render_time(entry.date)} (enclavectl policy revoke does both).",
+                    )
 
     def check_signer(self, trust: Trust) -> None:
         """Check that the policy accepts signers of this ``trust``.
@@ -132,45 +134,100 @@ class Policy:
         """Check that the enclave is not in debug mode, or that the policy allows debug mode.
 
         Raises:
-            AttestationError: ``debug-mode``.
+            AttestationError: ``debug-mode``, or ``release-revoked`` for one that is allowed: a tuple may name
+                its role or instance.
         """
-        if claims.is_debug and not self.unsafe_allow_debug:
+        if not claims.is_debug:
+            return
+        if not self.unsafe_allow_debug:
             raise refused(
                 AttestationCode.DEBUG_MODE, "PCR0, PCR1 and PCR2 are all zero: the enclave runs in debug mode"
             )
+        self._check_not_revoked(claims)
 
-    def match_release(self, claims: Registers) -> Release:
-        """Find the release that matches the document in every register.
+    def revocation_of(self, claims: Registers) -> Revocation | None:
+        """Find the entry that revokes these registers; None if none does."""
+        return next((entry for entry in self.revoked if entry.matches(claims.pcrs)), None)
+
+    def state_of(self, release: Release, at: datetime) -> LifeState:
+        """Return what one of the releases is worth at this time, revocations included."""
+        if any(entry.matches(release.pcrs) for entry in self.revoked):
+            return LifeState.REVOKED
+        return release.state(at)
+
+    def expiry_notes(self, at: datetime) -> tuple[ExpiryNote, ...]:
+        """Return a note for each release that is valid and soon expires."""
+        valid = (one for one in self.releases if self.state_of(one, at) is LifeState.VALID)
+        return tuple(note for release in valid if (note := release.expiry_note(at)) is not None)
+
+    def match_release(self, claims: Registers, *, at: datetime) -> Release:
+        """Find the release that matches the document in every register and is valid ``at`` this time.
+
+        ``at`` is the present for a session, and the time that is asked about for an archived document. Clock
+        skew does not lengthen a release's life. Of several releases, the one that pins most registers counts.
 
         Raises:
-            AttestationError: ``no-release``, or the difference from the nearest release:
-                ``pcr-missing`` or ``pcr-mismatch``.
+            AttestationError: ``release-revoked`` before anything else; ``no-release``; the difference from
+                the nearest release, ``pcr-missing`` or ``pcr-mismatch``; ``release-not-yet-valid`` or
+                ``release-expired``.
+            UsageError: ``at`` has no time zone.
         """
-        if not self.releases:
+        if at.utcoffset() is None:
+            raise UsageError("at: expected a time with a time zone")
+        self._check_not_revoked(claims)
+        ranked = rank_releases(self.releases, claims.pcrs)
+        if not ranked:
             raise refused(
                 AttestationCode.NO_RELEASE,
                 "policy: expected a debug enclave (the policy names no release), found one that is not",
             )
-        for release in self.releases:
-            if all(claims.pcrs.get(index) == value for index, value in release.pcrs.items()):
+        matching = [one.release for one in ranked if one.is_match]
+        if not matching:
+            raise _mismatch(ranked)
+        for release in matching:
+            if release.state(at) is LifeState.VALID:
                 return release
-        raise self._mismatch(claims)
+        raise _not_valid(matching[0], at)
 
-    def _mismatch(self, claims: Registers) -> AttestationError:
-        """Make the error for the release with the fewest differences; it names the first of them."""
+    def _check_not_revoked(self, claims: Registers) -> None:
+        entry = self.revocation_of(claims)
+        if entry is not None:
+            raise refused(
+                AttestationCode.RELEASE_REVOKED,
+                f"policy: {entry.subject} was revoked at {render_time(entry.date)}: {entry.reason}",
+            )
 
-        def differences(release: Release) -> list[int]:
-            return [index for index, value in release.pcrs.items() if claims.pcrs.get(index) != value]
 
-        nearest = min(self.releases, key=lambda release: len(differences(release)))
-        wrong = differences(nearest)
-        also = f" (also differs: {', '.join(f'PCR{index}' for index in wrong[1:])})" if wrong[1:] else ""
-        among = f", the nearest of {len(self.releases)} releases" if len(self.releases) > 1 else ""
-        expected, found = nearest.pcrs[wrong[0]], claims.pcrs.get(wrong[0])
-        where = f"PCR{wrong[0]}: expected {_shortened(expected)} of release {nearest.name}{among}, found "
-        if found is None:
-            return refused(AttestationCode.PCR_MISSING, f"{where}no such register in the document{also}")
-        return refused(AttestationCode.PCR_MISMATCH, f"{where}{_shortened(found)}{also}")
+def _lives_on(release: Release, date: datetime) -> bool:
+    """Return whether the release is valid at any time from ``date`` on."""
+    if release.expires is None:
+        return True
+    return release.expires > date and (release.not_before is None or release.not_before < release.expires)
+
+
+def _not_valid(release: Release, at: datetime) -> AttestationError:
+    if release.state(at) is LifeState.NOT_YET_VALID:
+        code, verb, bound = AttestationCode.RELEASE_NOT_YET_VALID, "is valid only from", release.not_before
+    else:
+        code, verb, bound = AttestationCode.RELEASE_EXPIRED, "expired at", release.expires
+    when = "" if bound is None else render_time(bound)
+    judged = render_time(at.astimezone(UTC).replace(microsecond=0))
+    return refused(code, f"policy: release {release.name} {verb} {when}, judged at {judged}")
+
+
+def _mismatch(ranked: tuple[ReleaseComparison, ...]) -> AttestationError:
+    """Make the error for the nearest release; it names the first register that differs."""
+    nearest = ranked[0]
+    first, *more = nearest.differences
+    also = f" (also differs: {', '.join(f'PCR{one.index}' for one in more)})" if more else ""
+    among = f", the nearest of {len(ranked)} releases" if len(ranked) > 1 else ""
+    where = (
+        f"PCR{first.index}: expected {_shortened(first.expected)} of release {nearest.release.name}{among}, "
+        "found "
+    )
+    if first.found is None:
+        return refused(AttestationCode.PCR_MISSING, f"{where}no such register in the document{also}")
+    return refused(AttestationCode.PCR_MISMATCH, f"{where}{_shortened(first.found)}{also}")
 
 
 def _shortened(value: bytes) -> str:

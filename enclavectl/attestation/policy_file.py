@@ -1,54 +1,50 @@
 """Policies as YAML files that people write, review and keep beside the release notes.
 
 The file is read as YAML nodes, never as Python values. Every scalar is its literal text, so ``no``,
-``1e3`` and ``0777`` mean what they look like. Every problem has a line number. Aliases, merge keys,
-duplicate keys and tags are refused.
+``1e3``, ``0777`` and ``2027-01-31`` mean what they look like. Every problem has a line number. Aliases, merge
+keys, duplicate keys and tags are refused.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping
 from datetime import timedelta
-from difflib import get_close_matches
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-from enclavectl.attestation.document import PCR_BYTES
-from enclavectl.attestation.policy import Policy, Release
+from enclavectl.attestation.codes import PolicyCode, unusable
+from enclavectl.attestation.policy import Policy
+from enclavectl.attestation.policy_nodes import NodeReader
+from enclavectl.attestation.release import Release, Revocation
+from enclavectl.attestation.times import render_time
 from enclavectl.errors import UsageError
-from enclavectl.trust import Trust
 
 if TYPE_CHECKING:
     import yaml
 
-SCHEMA = "enclavectl.policy/1"
-MAX_POLICY_BYTES = 256 * 1024  # 64 releases with all 32 registers take about 210 KiB
+SCHEMA = "enclavectl.policy/2"
+# 64 releases with all 32 registers and full notes, and as many revocations, take 490 KiB. PyYAML needs up to
+# nine seconds for a megabyte of short words.
+MAX_POLICY_BYTES = 512 * 1024
 
-_TOP_KEYS = ("schema", "accept", "releases", "max_age_s", "clock_skew_s", "unsafe_allow_debug")
-_RELEASE_KEYS = ("name", "pcrs")
-_PCR_KEYS = tuple(f"PCR{index}" for index in range(32))
-_HEX = re.compile(rf"[0-9a-f]{{{2 * PCR_BYTES}}}")
-_SECONDS = re.compile(r"[0-9]{1,6}")
+_TOP_KEYS = ("schema", "accept", "releases", "revoked", "max_age_s", "clock_skew_s", "unsafe_allow_debug")
+_RELEASE_KEYS = ("name", "not_before", "expires", "notes", "pcrs")
+_REVOKED_KEYS = ("name", "label", "pcrs", "date", "reason")
+_VERSIONED = re.compile(r"enclavectl\.policy/([0-9]{1,6})")
 
 
 def parse_policy(text: str, *, source: str) -> Policy:
     """Read a policy; ``source`` is the file's name, for messages.
 
     Raises:
-        UsageError: not YAML, a key is unknown (the message names the nearest one), missing or
-            duplicate, a value does not fit, or the policy breaks a rule of Policy or Release.
+        UsageError: not YAML, of another version, a key is unknown (the hint names the nearest one), missing
+            or duplicate, a value does not fit, or the policy breaks a rule of Policy, Release or Revocation.
+            ``code`` is a PolicyCode.
     """
-    # Imported here: `enclavectl --help` and the simulated NSM do not need PyYAML.
-    from enclavectl.yaml_file import compose_yaml
-
-    if len(text.encode(errors="replace")) > MAX_POLICY_BYTES:
-        raise UsageError(f"{source}: expected at most {MAX_POLICY_BYTES} bytes")
-    root = compose_yaml(text, name=source)
-    reader = _Reader(source)
+    root = compose_policy(text, source=source)
+    reader = NodeReader(source)
+    _check_version(reader, root)
     top = reader.mapping(root, _TOP_KEYS, required=("schema", "accept"))
-    schema = reader.text(top["schema"])
-    if schema != SCHEMA:
-        reader.fail(top["schema"], f"schema: expected {SCHEMA}, found {schema!r:.60}")
     optional: dict[str, timedelta] = {}
     if "max_age_s" in top:
         optional["max_age"] = reader.seconds(top["max_age_s"])
@@ -56,13 +52,102 @@ def parse_policy(text: str, *, source: str) -> Policy:
         optional["clock_skew"] = reader.seconds(top["clock_skew_s"])
     accept = frozenset(reader.trust(node) for node in reader.sequence(top["accept"]))
     releases = (
-        [reader.release(node) for node in reader.sequence(top["releases"])] if "releases" in top else []
+        [_release(reader, node) for node in reader.sequence(top["releases"])] if "releases" in top else []
+    )
+    revoked = (
+        [_revocation(reader, node) for node in reader.sequence(top["revoked"])] if "revoked" in top else []
     )
     unsafe = "unsafe_allow_debug" in top and reader.boolean(top["unsafe_allow_debug"])
     try:
-        return Policy(accept=accept, releases=tuple(releases), unsafe_allow_debug=unsafe, **optional)
+        return Policy(
+            accept=accept,
+            releases=tuple(releases),
+            revoked=tuple(revoked),
+            unsafe_allow_debug=unsafe,
+            **optional,
+        )
     except UsageError as exc:
-        raise UsageError(f"{source}: {exc.message}", hint=exc.hint) from exc
+        raise UsageError(f"{source}: {exc.message}", hint=exc.hint, code=exc.code) from exc
+
+
+def decode_policy(data: bytes, *, source: str) -> str:
+    """Decode the bytes of a policy file.
+
+    Raises:
+        UsageError: not UTF-8.
+    """
+    try:
+        return data.decode()
+    except UnicodeDecodeError as exc:
+        line = data.count(b"\n", 0, exc.start) + 1
+        found = f"byte 0x{data[exc.start]:02x}"
+        raise unusable(PolicyCode.FORMAT, f"{source}:{line}: expected UTF-8 text, found {found}") from exc
+
+
+def compose_policy(text: str, *, source: str) -> yaml.Node | None:
+    """Read the text as YAML nodes, None for an empty one; nothing of a policy is checked.
+
+    Raises:
+        UsageError: too long, or not YAML.
+    """
+    # Imported here: `enclavectl --help` and the simulated NSM do not need PyYAML.
+    from enclavectl.yaml_file import compose_yaml
+
+    if len(text.encode(errors="replace")) > MAX_POLICY_BYTES:
+        raise unusable(PolicyCode.FORMAT, f"{source}: expected at most {MAX_POLICY_BYTES} bytes")
+    try:
+        return compose_yaml(text, name=source)
+    except UsageError as exc:
+        raise unusable(PolicyCode.FORMAT, exc.message, hint=exc.hint) from exc
+
+
+def _check_version(reader: NodeReader, root: yaml.Node | None) -> None:
+    """Refuse another version by name, before its unknown keys."""
+    import yaml
+
+    members = root.value if isinstance(root, yaml.MappingNode) else []
+    for key, value in members:
+        if not isinstance(key, yaml.ScalarNode) or key.value != "schema":
+            continue
+        schema = reader.text(value)
+        version = _VERSIONED.fullmatch(schema)
+        if version is not None and schema != SCHEMA:
+            hint = (
+                f"Version 2 has all of version 1: write schema: {SCHEMA}, then enclavectl policy check it."
+                if version[1] == "1"
+                else "Use an enclavectl that reads this version, or write a new file: enclavectl policy new."
+            )
+            reader.fail(
+                value, f"schema: expected {SCHEMA}, found {schema}", hint=hint, code=PolicyCode.VERSION
+            )
+        if schema != SCHEMA:
+            reader.fail(value, f"schema: expected {SCHEMA}, found {schema!r:.60}")
+
+
+def _release(reader: NodeReader, node: yaml.Node) -> Release:
+    fields = reader.mapping(node, _RELEASE_KEYS, required=("name", "pcrs"))
+    name = reader.text(fields["name"])
+    pcrs = reader.pcrs(fields["pcrs"])
+    notes = reader.text(fields["notes"]) if "notes" in fields else ""
+    life = {key: reader.time(fields[key], key) for key in ("not_before", "expires") if key in fields}
+    with reader.at(node):
+        return Release(name=name, pcrs=pcrs, notes=notes, **life)
+
+
+def _revocation(reader: NodeReader, node: yaml.Node) -> Revocation:
+    fields = reader.mapping(node, _REVOKED_KEYS, required=("date", "reason"))
+    texts = {key: reader.text(fields[key]) for key in ("name", "label") if key in fields}
+    pcrs = reader.pcrs(fields["pcrs"]) if "pcrs" in fields else None
+    date = reader.time(fields["date"], "date")
+    reason = reader.text(fields["reason"])
+    with reader.at(node):
+        return Revocation(
+            date=date,
+            reason=reason,
+            pcrs=pcrs,
+            name=texts.get("name", ""),
+            label=texts.get("label"),
+        )
 
 
 def render_policy(policy: Policy) -> str:
@@ -73,93 +158,56 @@ def render_policy(policy: Policy) -> str:
         f"max_age_s: {policy.max_age // timedelta(seconds=1)}",
         f"clock_skew_s: {policy.clock_skew // timedelta(seconds=1)}",
         f"unsafe_allow_debug: {str(policy.unsafe_allow_debug).lower()}",
-        "releases:" if policy.releases else "releases: []",
     ]
+    # Before the releases: a file that was cut short lacks releases rather than revocations.
+    if policy.revoked:
+        lines.append("revoked:")
+    for revocation in policy.revoked:
+        lines += render_item(revocation_lines(revocation), indent=2)
+    lines.append("releases:" if policy.releases else "releases: []")
     for release in policy.releases:
-        # A single-quoted scalar holds any printable text unchanged, except the quote itself.
-        quoted = release.name.replace("'", "''")
-        lines += [f"  - name: '{quoted}'", "    pcrs:"]
-        lines += [f"      PCR{index}: '{value.hex()}'" for index, value in release.pcrs.items()]
+        lines += render_item(release_lines(release), indent=2)
     return "\n".join(lines) + "\n"
 
 
-class _Reader:
-    """A typed reader of YAML nodes."""
+def render_item(lines: list[str], *, indent: int) -> list[str]:
+    """Make the lines of a mapping an item of a list whose dashes are ``indent`` columns in."""
+    first, *rest = lines
+    return [f"{' ' * indent}- {first}", *(f"{' ' * indent}  {line}" for line in rest)]
 
-    def __init__(self, source: str) -> None:
-        self._source = source
 
-    def fail(self, node: yaml.Node | None, problem: str, hint: str | None = None) -> NoReturn:
-        line = f"{node.start_mark.line + 1}: " if node is not None else " "
-        raise UsageError(f"{self._source}:{line}{problem}", hint=hint)
+def release_lines(release: Release) -> list[str]:
+    """Write a release as the lines of a mapping."""
+    lines = [f"name: {quoted(release.name)}"]
+    if release.not_before is not None:
+        lines.append(f"not_before: {quoted(render_time(release.not_before))}")
+    if release.expires is not None:
+        lines.append(f"expires: {quoted(render_time(release.expires))}")
+    if release.notes:
+        lines.append(f"notes: {quoted(release.notes)}")
+    return [*lines, *_pcr_lines(release.pcrs)]
 
-    def mapping(
-        self, node: yaml.Node | None, known: Iterable[str], *, required: Iterable[str]
-    ) -> dict[str, yaml.Node]:
-        import yaml
 
-        if not isinstance(node, yaml.MappingNode):
-            self.fail(node, f"expected a mapping with the keys {', '.join(required)}")
-        known = tuple(known)
-        found: dict[str, yaml.Node] = {}
-        for key_node, value_node in node.value:
-            key = self.text(key_node)
-            if key not in known:
-                near = get_close_matches(key, known, n=1, cutoff=0.0)
-                self.fail(key_node, f"unknown key {key!r:.60}", hint=f"The nearest known key is {near[0]}.")
-            if key in found:
-                self.fail(key_node, f"the key {key} stands here twice")
-            found[key] = value_node
-        for key in required:
-            if key not in found:
-                self.fail(node, f"missing key {key}")
-        return found
+def revocation_lines(revocation: Revocation) -> list[str]:
+    """Write a revocation as the lines of a mapping."""
+    lines = [f"name: {quoted(revocation.name)}"] if revocation.name else []
+    lines += [
+        f"date: {quoted(render_time(revocation.date))}",
+        f"reason: {quoted(revocation.reason)}",
+    ]
+    if revocation.label is not None:
+        return [*lines, f"label: {quoted(revocation.label)}"]
+    return [*lines, *_pcr_lines(revocation.pcrs or {})]
 
-    def sequence(self, node: yaml.Node) -> list[yaml.Node]:
-        import yaml
 
-        if not isinstance(node, yaml.SequenceNode):
-            self.fail(node, "expected a list")
-        return list(node.value)
+def quoted(text: str) -> str:
+    """Quote printable text with line ends for YAML."""
+    if "\n" not in text:
+        # A single-quoted scalar holds any printable text unchanged, except the quote itself.
+        return "'" + text.replace("'", "''") + "'"
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
 
-    def text(self, node: yaml.Node) -> str:
-        import yaml
 
-        if not isinstance(node, yaml.ScalarNode):
-            self.fail(node, "expected a single value")
-        return str(node.value)
-
-    def seconds(self, node: yaml.Node) -> timedelta:
-        value = self.text(node)
-        if _SECONDS.fullmatch(value) is None:
-            self.fail(node, f"expected a whole number of seconds, found {value!r:.60}")
-        return timedelta(seconds=int(value))
-
-    def boolean(self, node: yaml.Node) -> bool:
-        value = self.text(node)
-        if value not in ("true", "false"):
-            self.fail(node, f"expected true or false, found {value!r:.60}")
-        return value == "true"
-
-    def trust(self, node: yaml.Node) -> Trust:
-        value = self.text(node)
-        try:
-            return Trust(value)
-        except ValueError:
-            self.fail(node, f"accept: expected one of {', '.join(Trust)}, found {value!r:.60}")
-
-    def release(self, node: yaml.Node) -> Release:
-        fields = self.mapping(node, _RELEASE_KEYS, required=_RELEASE_KEYS)
-        pcrs = self.mapping(fields["pcrs"], _PCR_KEYS, required=())
-        name = self.text(fields["name"])
-        values = {int(key.removeprefix("PCR")): self._pcr(value) for key, value in pcrs.items()}
-        try:
-            return Release(name=name, pcrs=values)
-        except UsageError as exc:
-            self.fail(node, exc.message, exc.hint)
-
-    def _pcr(self, node: yaml.Node) -> bytes:
-        value = self.text(node).lower()
-        if _HEX.fullmatch(value) is None:
-            self.fail(node, f"expected {2 * PCR_BYTES} hex digits, found {value!r:.60}")
-        return bytes.fromhex(value)
+def _pcr_lines(pcrs: Mapping[int, bytes]) -> list[str]:
+    return ["pcrs:", *(f"  PCR{index}: '{value.hex()}'" for index, value in pcrs.items())]

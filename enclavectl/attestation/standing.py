@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from enclavectl.attestation.codes import AttestationCode, refused
 from enclavectl.attestation.document import is_debug
@@ -15,9 +16,13 @@ from enclavectl.trust import Trust
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """The facts of a verified document that decide what an answer is worth. ``root`` is the root's name."""
+    """The facts of a verified document that decide what an answer is worth.
+
+    ``timestamp`` is the document's, in UTC. ``root`` is the root's name.
+    """
 
     module_id: str
+    timestamp: datetime
     trust: Trust
     release: str | None
     root: str
@@ -29,6 +34,7 @@ class Standing:
         """Return what the document proved."""
         return cls(
             module_id=document.module_id,
+            timestamp=document.timestamp,
             trust=document.trust,
             release=document.release,
             root=document.root,
@@ -44,6 +50,9 @@ class Standing:
     def check(self, policy: Policy, root: TrustRoot) -> None:
         """Hold what was proven to another policy and root than those that it was proven to.
 
+        A release counts if it was valid when the enclave proved itself, just before it got the picture; what
+        is revoked now does not count.
+
         Raises:
             AttestationError: ``chain-root``, or a rule of the policy that the enclave broke.
         """
@@ -56,4 +65,4 @@ class Standing:
         policy.check_signer(root.trust)
         policy.check_debug(self)
         if not self.is_debug:
-            policy.match_release(self)
+            policy.match_release(self, at=self.timestamp)

@@ -6,12 +6,17 @@ from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from enclavectl.errors import UsageError
+from enclavectl.files import read_bounded
 from enclavectl.trust import AWS_ROOTS, Trust
+
+# A certificate in PEM has about 1 KiB; even chains with text stay below this.
+_MAX_ROOT_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,3 +95,13 @@ def aws_nitro_root() -> TrustRoot:
     """Return AWS's root G1 of the commercial partition, as packaged and pinned."""
     pem = (files("enclavectl.attestation") / "roots" / "aws-nitro-g1.pem").read_bytes()
     return TrustRoot.from_pem(pem, trust=Trust.NITRO, name="aws")
+
+
+def read_root(path: Path) -> TrustRoot:
+    """Read the root that an operator names by its PEM file.
+
+    Raises:
+        UsageError: the file cannot be read, or holds no certificate or several.
+    """
+    pem = read_bounded(path, _MAX_ROOT_BYTES, what="root certificate")
+    return TrustRoot.from_operator(pem, file=str(path))

@@ -144,8 +144,8 @@ def load_policy(path: Path, *, allow_debug: bool) -> Policy:
     """
     from dataclasses import replace
 
-    from enclavectl.attestation.policy_file import MAX_POLICY_BYTES, parse_policy
+    from enclavectl.attestation.policy_file import MAX_POLICY_BYTES, decode_policy, parse_policy
 
-    text = read_bounded(path, MAX_POLICY_BYTES, what="policy").decode("utf-8", errors="replace")
-    policy = parse_policy(text, source=str(path))
+    data = read_bounded(path, MAX_POLICY_BYTES, what="policy")
+    policy = parse_policy(decode_policy(data, source=str(path)), source=str(path))
     return replace(policy, unsafe_allow_debug=True) if allow_debug else policy

@@ -12,6 +12,7 @@ from enclavectl.cli.screen import Screen
 from enclavectl.client.exchange import VerifiedEnclave
 from enclavectl.errors import visible
 from enclavectl.results.diagnosis import Diagnosis, Result
+from enclavectl.results.wording import MODEL_PINNED
 
 _BAR_CELLS = 24
 
@@ -58,6 +59,8 @@ def draw_result(screen: Screen, result: Result, names: Mapping[str, str], top: i
         line.append(f" {share:6.1%}  {visible(names.get(code, ''))}")
         line.rstrip()
         out.print(line, overflow="ellipsis", no_wrap=True)
+    if result.is_receipted:
+        out.print(Text("  receipted: the enclave signed this answer to this picture"))
     for _, warning in result.warnings:
         out.print(Text(f"  warning: {warning}", style="yellow"))
 
@@ -80,6 +83,7 @@ def draw_evidence(screen: Screen, diagnosis: Diagnosis) -> None:
             ("enclave", document.module_id),
             ("release", f"{release}; PCR0 {document.pcrs[0].hex()[:16]}..."),
             ("model", f"{card.model_id}, SHA-256 {card.sha256[:16]}..."),
+            ("model pinned", MODEL_PINNED[document.model_pinned]),
         ]
     )
     for later in diagnosis.later_enclaves:

@@ -51,6 +51,15 @@ COMMANDS: tuple[Row | GroupRow, ...] = (
     ),
     Row("send", "Use", "Hand pictures to a verified enclave; listen shows the answers.", "send:send"),
     Row("listen", "Use", "Receive and show the answers to pictures that were sent.", "listen:listen"),
+    Row("attest", "Use", "Ask an enclave for its evidence, keep it, and judge it.", "attest:attest"),
+    Row("verify", "Use", "Judge an attestation document, an evidence file or a receipt.", "verify:verify"),
+    GroupRow(
+        "receipt",
+        "Use",
+        "Look at the signed receipt of an answer.",
+        "Every answer comes with a receipt that the enclave signed; --evidence keeps it.",
+        (Row("show", _BELOW, "Decode a signed receipt, without judging it.", "receipt:show"),),
+    ),
     Row("run", "Enclaves", "Start an enclave that stays until it is terminated.", "run:run"),
     Row("list", "Enclaves", "List the enclaves of this host.", "list:list_enclaves"),
     Row("describe", "Enclaves", "Show one enclave: state, measurements, addresses.", "describe:describe"),
@@ -102,6 +111,58 @@ COMMANDS: tuple[Row | GroupRow, ...] = (
             Row("fetch", _BELOW, "Download the tutorial's published model.", "model:fetch"),
         ),
     ),
+    GroupRow(
+        "policy",
+        "Images",
+        "Say which images count, for how long, and which no more.",
+        "A policy is what a client demands of an enclave before it sends anything: whole releases, each"
+        " with a life, and a list of revoked ones.",
+        (
+            Row("new", _BELOW, "Write a policy with one release.", "policy.new:new"),
+            Row("add", _BELOW, "Add a release to a policy, beside those that are there.", "policy.add:add"),
+            Row(
+                "retire", _BELOW, "End the life of a release, now or at a later time.", "policy.retire:retire"
+            ),
+            Row(
+                "revoke",
+                _BELOW,
+                "Refuse a release at any time, whatever else the policy says.",
+                "policy.revoke:revoke",
+            ),
+            Row(
+                "show",
+                _BELOW,
+                "Print what a policy accepts: releases, lives, revocations.",
+                "policy.show:show",
+            ),
+            Row(
+                "check",
+                _BELOW,
+                "Check that a policy can be used, and note its risks.",
+                "policy.check:check",
+            ),
+            Row(
+                "explain",
+                _BELOW,
+                "Say why a policy accepts a document's registers, or why not.",
+                "policy.explain:explain",
+            ),
+            Row("diff", _BELOW, "Say what differs between two policies.", "policy.diff:diff"),
+            Row("kms", _BELOW, "Compile a key policy of AWS KMS from a policy.", "policy.kms:kms"),
+            Row(
+                "kms-lint",
+                _BELOW,
+                "Check a key policy for the known mistakes.",
+                "policy.kms_lint:kms_lint",
+            ),
+            Row(
+                "kms-explain",
+                _BELOW,
+                "Say whether a key policy lets a call through, and what decides.",
+                "policy.kms_explain:kms_explain",
+            ),
+        ),
+    ),
     Row(
         "gateway",
         "Network",
@@ -123,6 +184,47 @@ COMMANDS: tuple[Row | GroupRow, ...] = (
                     ),
                     Row("revoke", _BELOW, "Make a token worthless.", "gateway.token:revoke"),
                 ),
+            ),
+        ),
+    ),
+    GroupRow(
+        "remote",
+        "Network",
+        "Name enclaves elsewhere, check the way, and invite others.",
+        "A remote is an address with the policy that an enclave there must satisfy, and what its gateway"
+        " demands. enclavectl diagnose --remote NAME uses it.",
+        (
+            Row(
+                "add",
+                _BELOW,
+                "Give an enclave elsewhere a name and a policy.",
+                "remote.add:add",
+            ),
+            Row("list", _BELOW, "List the remotes.", "remote.list:list_remotes"),
+            Row("show", _BELOW, "Show one remote: its address, and what it must prove.", "remote.show:show"),
+            Row(
+                "update",
+                _BELOW,
+                "Replace a remote's policy, token or other parts.",
+                "remote.update:update",
+            ),
+            Row(
+                "check",
+                _BELOW,
+                "Go to a remote step by step, and say which step fails.",
+                "remote.check:check",
+            ),
+            Row(
+                "remove",
+                _BELOW,
+                "Remove a remote with its policy, token and keys.",
+                "remote.remove:remove",
+            ),
+            Row(
+                "invite",
+                _BELOW,
+                "Write an invitation for a data owner.",
+                "remote.invite:invite",
             ),
         ),
     ),

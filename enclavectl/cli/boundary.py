@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -13,17 +14,23 @@ import typer
 from typer.exceptions import TyperException
 
 from enclavectl.cli.app import build_app
+from enclavectl.cli.foreign_words import option_meant_by
+from enclavectl.cli.signals import ending_as_interrupted
 from enclavectl.errors import Bug, EnclavectlError, HostError, Interrupted, UsageError
 
+_VALUE_WITH_UNIT = re.compile(r"for '(--[a-z]+)'.*: '([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]+)' is not a valid")
+_SECONDS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600}
+_OUTPUT_FILE = re.compile(r"for '--output'.*: '([^']+\.[A-Za-z]+)' is not one of")
 # The errors of a full disk: no space, quota exceeded, file size limit.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command line and return its exit code."""
+    """Run one command line and return its exit code. SIGTERM and a closed terminal end it like Ctrl-C."""
     try:
-        status = build_app()(list(arguments), prog_name="enclavectl", standalone_mode=False)
-        sys.stdout.flush()
+        with ending_as_interrupted():
+            status = build_app()(list(arguments), prog_name="enclavectl", standalone_mode=False)
+            sys.stdout.flush()
         # Typer turns Ctrl-C into this status by itself.
         code = status if isinstance(status, int) else 0
         return _interrupted(arguments) if code == Interrupted.exit_code else code
@@ -52,8 +59,27 @@ def _refuse(error: TyperException, arguments: Sequence[str]) -> int:
         return UsageError.exit_code
     # Typer has no public type for errors with a context.
     path = getattr(getattr(error, "ctx", None), "command_path", "enclavectl")
+    option = getattr(error, "option_name", None)
+    meant = option_meant_by(option, path.split()[1:]) if option else _unit_meant(message)
+    if meant is not None:
+        # Without Typer's guesses, which go by the letters: --docker-uri is no --dockerfile.
+        message = getattr(error, "message", message) if option else message
+        return _report(UsageError(message, hint=f"write {meant}"), arguments)
     hint = _dashed_file(arguments) or f"{path} --help lists the options"
     return _report(UsageError(message, hint=hint), arguments)
+
+
+def _unit_meant(message: str) -> str | None:
+    """Return how to write a value with a unit, or a file's name, that an option does not take."""
+    found = _VALUE_WITH_UNIT.search(message)
+    if found is not None and found[1] == "--memory" and found[3][0].lower() in "kmgt":
+        mib = float(found[2]) * 1024.0 ** ("kmgt".index(found[3][0].lower()) - 1)
+        return f"MiB without a unit, such as --memory {max(round(mib), 1)}"
+    if found is not None and found[1] == "--timeout" and found[3] in _SECONDS:
+        return f"seconds without a unit, such as --timeout {round(float(found[2]) * _SECONDS[found[3]])}"
+    if (file := _OUTPUT_FILE.search(message)) is not None:
+        return f"--output json > {file[1]}"
+    return None
 
 
 def _dashed_file(arguments: Sequence[str]) -> str | None:

@@ -48,11 +48,29 @@ def published_models() -> list[str]:
     return sorted(PUBLISHED)
 
 
+def remote_names(context: typer.Context) -> list[str]:
+    """Return the names of the remotes."""
+    from enclavectl.targets.remote_store import RemoteStore  # noqa: PLC0415 - see above
+
+    return _or_nothing(context, lambda config: RemoteStore(config.state_dir).names())
+
+
 def rule_names() -> list[str]:
     """Return the rules of the lint that ``--allow`` accepts, as the beginnings of its values."""
     from enclavectl.image.findings import BLOCKING  # noqa: PLC0415 - see above
 
     return sorted(f"{rule}=" for rule in BLOCKING)
+
+
+def release_names(context: typer.Context) -> list[str]:
+    """Return the names of the releases in the policy that the command line names."""
+    from enclavectl.backends.registry import load_policy  # noqa: PLC0415 - see above
+
+    try:
+        policy = load_policy(context.params["file"], allow_debug=False)
+    except (EnclavectlError, OSError, ValueError, KeyError, TypeError):
+        return []
+    return [release.name for release in policy.releases]
 
 
 def schema_names() -> list[str]:

@@ -11,6 +11,8 @@ from enclavectl.cli.screen import Screen
 from enclavectl.client.exchange import Expectation
 from enclavectl.client.session import Client
 from enclavectl.errors import EnclavectlError
+from enclavectl.results.wording import MODEL_PINNED
+from enclavectl.trust import Trust
 
 ENCLAVE_SCHEMA = "enclavectl.enclave/1"
 # Seconds. The enclave was verified at its start, so it only has to answer.
@@ -24,6 +26,7 @@ def attested_json(document: VerifiedDocument) -> dict[str, object]:
     return {
         "trust": str(document.trust),
         "module_id": document.module_id,
+        "model_pinned": document.model_pinned,
         "pcrs": {str(index): value.hex() for index, value in document.pcrs.items()},
     }
 
@@ -64,7 +67,9 @@ def show_enclave(
     screen.facts([*_facts(enclave), *_registers(enclave, attested)])
     screen.table(("WHO DIALS", "WHOM", "FOR"), connections)
     if enclave.debug:
-        screen.note("in debug mode these PCRs are what was measured; the enclave attests zeros")
+        screen.note(
+            "in debug mode these PCRs are what was measured; the enclave attests PCR0, PCR1 and PCR2 as zeros"
+        )
 
 
 def _facts(enclave: Enclave) -> Iterator[tuple[str, str]]:
@@ -105,16 +110,16 @@ def _registers(enclave: Enclave, attested: Mapping[str, object] | None) -> Itera
     if (machine := machine_of(enclave)) is not None and not measured:
         for name, value in machine.nitro_cli_pcrs.items():
             yield name, f"{value} (nitro-cli's word for a file: no evidence)"
-    pcrs = attested.get("pcrs") if attested else None
-    if isinstance(pcrs, dict):
+    if attested and isinstance(pcrs := attested.get("pcrs"), dict):
         shown = {index: pcrs.get(index) for index in measured or ("0", "1", "2")}
         if shown == measured:
-            yield "attested", f"the same registers, trust {attested['trust'] if attested else ''}"
-        elif all(set(str(value)) == {"0"} for value in shown.values()):
+            yield "attested", f"the same registers, trust {attested['trust']}"
+        elif attested["trust"] == Trust.DEBUG:
             yield "attested", "zeros: debug mode, so nothing proves the registers above"
         else:
             for index, register in shown.items():
                 yield f"PCR{index}", f"{register} (attested)"
+        yield "model pinned", MODEL_PINNED[attested["model_pinned"] is True]
     elif attested and isinstance(error := attested.get("error"), dict):
         yield "attested", f"nothing: {error.get('message')}"
 

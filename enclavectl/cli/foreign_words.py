@@ -1,4 +1,4 @@
-"""Commands of docker, kubectl, systemctl and nitro-cli, and their names here."""
+"""Commands and options of docker, kubectl, systemctl and nitro-cli, and their names here."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ _MEANT: dict[tuple[str, ...], dict[str, tuple[str, ...]]] = {
         "images": ("eif", "build"),
         "describe-eif": ("eif show FILE",),
         "pcr": ("eif pcrs FILE",),
+        "policies": ("policy show FILE",),
+        "revoke": ("policy revoke FILE RELEASE --reason WHY",),
         "pcrs": ("eif pcrs FILE",),
         "sign": ("eif sign FILE", "build --sign KEY"),
         "sign-eif": ("eif sign FILE",),
@@ -39,6 +41,8 @@ _MEANT: dict[tuple[str, ...], dict[str, tuple[str, ...]]] = {
         "diff": ("eif diff A B",),
         "extract": ("eif extract FILE",),
         "models": ("model show",),
+        "kms": ("policy kms", "policy kms-lint FILE"),
+        "key-policy": ("policy kms", "policy kms-lint FILE"),
         "classify": ("diagnose PICTURE",),
         "predict": ("diagnose PICTURE",),
         "infer": ("diagnose PICTURE",),
@@ -63,10 +67,83 @@ _MEANT: dict[tuple[str, ...], dict[str, tuple[str, ...]]] = {
         "unpack": ("extract FILE",),
     },
     ("lock",): {"verify": ("check",)},
-    ("model",): {"list": ("show",), "ls": ("show",), "download": ("fetch NAME",), "pull": ("fetch NAME",)},
-    ("config",): {"get": ("show",), "list": ("show",), "create": ("init",), "where": ("path",)},
+    ("model",): {
+        "list": ("show",),
+        "ls": ("show",),
+        "info": ("show",),
+        "describe": ("show",),
+        "download": ("fetch NAME",),
+        "pull": ("fetch NAME",),
+    },
+    ("policy",): {
+        "create": ("new --from-lock LOCK --to FILE",),
+        "init": ("new --from-lock LOCK --to FILE",),
+        "list": ("show FILE",),
+        "validate": ("check FILE",),
+        "verify": ("check FILE", "explain FILE DOCUMENT"),
+        "expire": ("retire FILE RELEASE",),
+        "remove": ("retire FILE RELEASE", "revoke FILE RELEASE --reason WHY"),
+        "why": ("explain FILE DOCUMENT",),
+        "compare": ("diff A B",),
+    },
+    ("config",): {
+        "get": ("show",),
+        "list": ("show",),
+        "create": ("init",),
+        "where": ("path",),
+        "set": ("path",),
+        "edit": ("path",),
+    },
+}
+# By command: the foreign options, and ours in their place.
+_MEANT_OPTIONS: dict[tuple[str, ...], dict[str, str]] = {
+    (): {"-v": "--version", "-V": "--version"},
+    ("run",): {
+        "--cpu-count": "--cpus COUNT",
+        "--cpu-ids": "--cpus COUNT",
+        "--eif-path": "the image as an argument: enclavectl run FILE.eif",
+        "--image": "the image as an argument: enclavectl run FILE.eif",
+        "--enclave-cid": "--cid CID",
+        "--enclave-name": "--name NAME",
+        "--debug-mode": "--debug",
+        "--attach-console": "--attach",
+        "-d": "nothing: the enclave stays by itself",
+        "--detach": "nothing: the enclave stays by itself",
+        "-m": "--memory MIB",
+    },
+    ("build",): {
+        "--docker-uri": "--image IMAGE",
+        "--docker-dir": "--dockerfile FOLDER",
+        "--output-file": "--to FILE.eif",
+        "--private-key": "--sign KEY",
+        "--signing-certificate": "--cert FILE",
+        "-f": "--dockerfile FILE",
+        "--file": "--dockerfile FILE",
+        "-t": "--to FILE.eif",
+        "--tag": "--to FILE.eif",
+    },
+    ("eif", "sign"): {"--private-key": "--key FILE", "--signing-certificate": "--cert FILE"},
+    ("terminate",): {"-a": "--all"},
+    ("console",): {"-n": "the last lines of one that has ended: enclavectl logs NAME", "--tail": "--follow"},
+}
+# Of any command that lacks them.
+_ANYWHERE = {
+    "--enclave-id": "the enclave's name or id as an argument",
+    "--enclave-name": "the enclave's name or id as an argument",
+    "--eif-path": "the image file as an argument",
+    "--json": "--output json",
+    "--format": "--output json",
+    "--quiet": "nothing: without a terminal there is no progress",
+    "-q": "nothing: without a terminal there is no progress",
+    "-y": "--yes, where a command asks",
 }
 _MAX_COMPARED = 64  # characters; comparing is quadratic in the length, and our commands are shorter
+
+
+def option_meant_by(option: str, command: Sequence[str]) -> str | None:
+    """Return what to write in place of another tool's option; None if it is none that people bring."""
+    name = option.partition("=")[0]
+    return _MEANT_OPTIONS.get(tuple(command), {}).get(name) or _ANYWHERE.get(name)
 
 
 def meant_by(word: str, group: Sequence[str], known: Sequence[str]) -> str:

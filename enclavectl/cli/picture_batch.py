@@ -6,23 +6,28 @@ A module of its own because of when it is loaded: while a local enclave boots.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from enclavectl.backends.base import Backend
 from enclavectl.cli.answer_view import AnswerDrawing, draw_evidence
+from enclavectl.cli.evidence_keeping import EvidenceKeeper
+from enclavectl.cli.expiry import note_expiry
 from enclavectl.cli.invocation import Invocation
-from enclavectl.cli.screen import Screen, error_value
+from enclavectl.cli.screen import error_value
 from enclavectl.cli.signals import holding_interrupts_back
-from enclavectl.client.batch import classify
+from enclavectl.client.batch import MAX_LOSSES, classify
 from enclavectl.client.exchange import VerifiedEnclave
 from enclavectl.client.folders import Collection
 from enclavectl.client.pictures import read_pictures
+from enclavectl.client.reconnection import MAX_CONNECTIONS, Reconnections
 from enclavectl.client.session import Client
-from enclavectl.errors import EnclavectlError, EnclaveLost, Interrupted
+from enclavectl.errors import EnclavectlError, EnclaveError, EnclaveLost, Interrupted
+from enclavectl.net.address import is_network
 from enclavectl.results.diagnosis import Diagnosis, Result, to_result
 from enclavectl.run import hide_memory
 from enclavectl.targets.session import explain_boot_failure, open_session
@@ -47,6 +52,7 @@ class Batch:
     target: Target
     backend: Backend | None
     report: Path | None
+    keeper: EvidenceKeeper | None
     find_target: Callable[[], Target]
 
 
@@ -62,18 +68,26 @@ def answer_pictures(invocation: Invocation, batch: Batch) -> bool:
         Interrupted: not every picture has a result.
     """
     hide_memory()
-    with ExitStack() as stack:
-        if batch.backend is not None and batch.target.running is not None:
-            stack.enter_context(explain_boot_failure(batch.backend, batch.target.running))
-        diagnosis, writer = _ask(invocation, batch, _Sessions(invocation, batch, stack))
+    try:
+        with ExitStack() as stack:
+            if batch.backend is not None and batch.target.running is not None:
+                stack.enter_context(explain_boot_failure(batch.backend, batch.target.running))
+            diagnosis, writer = _ask(invocation, batch, _Sessions(invocation, batch, stack))
+    except BaseException:
+        if batch.keeper is not None:
+            batch.keeper.finish(invocation.screen)
+        raise
     interrupted = _interruption(diagnosis)
     if invocation.screen.as_json:
         error = {} if interrupted is None else {"error": error_value(interrupted)}
         invocation.screen.result({**diagnosis.to_json(top=invocation.asked_top), **error})
     else:
         draw_evidence(invocation.screen, diagnosis)
-    if writer is not None:
-        _finish_report(invocation.screen, writer)
+    with _after_answer():
+        if batch.keeper is not None:
+            batch.keeper.finish(invocation.screen)
+        if writer is not None:
+            invocation.screen.note(f"report written to {writer.finish(diagnosis.later_evidence)}")
     if interrupted is not None:
         raise interrupted
     return diagnosis.has_errors
@@ -89,18 +103,37 @@ class _Sessions:
         self._batch = batch
         self._stack = stack
         self.enclaves: list[VerifiedEnclave] = []
+        self.reconnections = Reconnections()
 
     def open(self, target: Target) -> Client:
         """Connect and verify."""
-        client = self._stack.enter_context(open_session(target, self._screen, timeout_s=self._timeout_s))
+        client = self._stack.enter_context(
+            open_session(target, self._screen, timeout_s=self._timeout_s, reconnections=self.reconnections)
+        )
         self.enclaves.append(client.enclave)
+        if self._batch.keeper is not None:
+            enclave, expectation = client.enclave, target.expectation
+            self._batch.keeper.session(
+                enclave.evidence, enclave.requested_at, expectation.policy, expectation.root
+            )
+        note_expiry(self._screen, client.enclave.document)
         if target.running is not None and (warning := target.running.warning()) is not None:
             self._screen.note(warning)
         return client
 
-    def renew(self, error: EnclaveLost) -> Client | None:
+    @property
+    def max_losses(self) -> int:
+        """How often a picture may be under way in a session that is lost."""
+        return 1 + MAX_CONNECTIONS if is_network(self._batch.target.address) else MAX_LOSSES
+
+    def renew(self, error: EnclaveError) -> Client | None:
         """Connect to an enclave in place of the lost one, and verify it; None, and a note, if that fails."""
+        is_remote = is_network(self._batch.target.address)
+        pause_s = self.reconnections.next_pause_s() if is_remote else 0.0
+        if pause_s is None or (not is_remote and not isinstance(error, EnclaveLost)):
+            return None
         self._screen.note(f"{error.message}; going on with another enclave for the pictures that remain")
+        time.sleep(pause_s)
         try:
             client = self.open(self._batch.find_target())
         except EnclavectlError as failure:
@@ -129,12 +162,17 @@ def _ask(invocation: Invocation, batch: Batch, sessions: _Sessions) -> tuple[Dia
         timeout_s=settings.timeout_s,
         in_flight=settings.in_flight,
         renew=sessions.renew,
+        max_losses=sessions.max_losses,
     )
     with suppress(KeyboardInterrupt):  # Ctrl-C ends the batch with the answers so far
         for reply in replies:
             with holding_interrupts_back():
+                if reply.outcome is not None:
+                    sessions.reconnections.answered()
                 result = to_result(names[reply.index], reply)
                 results[reply.index] = result
+                if batch.keeper is not None:
+                    batch.keeper.receipt(reply.session, reply.receipted, reply.index)
                 if writer is not None:
                     writer.add(reply.index, result.to_json(enclave.label_names), reply.picture)
                 if drawing is not None:
@@ -175,9 +213,11 @@ def _report_writer(batch: Batch, enclave: VerifiedEnclave) -> ReportWriter | Non
     return ReportWriter(batch.report, total, ReportHead(diagnosis=head, label_names=enclave.label_names))
 
 
-def _finish_report(screen: Screen, writer: ReportWriter) -> None:
+@contextmanager
+def _after_answer() -> Iterator[None]:
+    """Mark an error of the block as one after the command's JSON object."""
     try:
-        screen.note(f"report written to {writer.finish()}")
+        yield
     except EnclavectlError as error:
         error.after_answer = True
         raise

@@ -13,8 +13,9 @@ from typing import NoReturn
 def ending_as_interrupted() -> Iterator[None]:
     """Make SIGTERM, and SIGHUP of a terminal that closes, raise ``KeyboardInterrupt`` within the block.
 
-    By default they would end the process at once and leave its temporary files, which may have gigabytes. A
-    signal that the caller ignores, as nohup does, stays ignored.
+    By default they would end the process at once: it would leave its temporary files, which may have
+    gigabytes, and would not say what it had done so far. A signal that the caller ignores, as nohup does,
+    stays ignored.
     """
     before = {}
     for number in (signal.SIGTERM, signal.SIGHUP):

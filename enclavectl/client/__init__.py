@@ -1,1 +1,55 @@
-"""The data owner's side, and the library's front door: ``enclavectl.client.session``."""
+"""The data owner's side, and the library's front door: challenge, verify, seal, ask, open.
+
+    with Client.connect(parse_address("vsock:16:5005"), expectation, timeout_s=30) as client:
+        for reply in classify(client, pictures, timeout_s=30):
+            print(reply.error or reply.outcome)
+
+docs/library.md has a whole example. Names are imported when they are first used: commands need some modules
+of this room before its cryptography, which takes longer to import than a local enclave takes to launch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from enclavectl.client.batch import Reply, classify
+    from enclavectl.client.collection import CollectedEvidence, collect_evidence
+    from enclavectl.client.exchange import Expectation, VerifiedEnclave
+    from enclavectl.client.pictures import Picture, read_pictures
+    from enclavectl.client.session import Client
+    from enclavectl.net.address import Address, parse_address
+
+__all__ = [
+    "Address",
+    "Client",
+    "CollectedEvidence",
+    "Expectation",
+    "Picture",
+    "Reply",
+    "VerifiedEnclave",
+    "classify",
+    "collect_evidence",
+    "parse_address",
+    "read_pictures",
+]
+_PLACES = {
+    "Address": "net.address",
+    "Client": "client.session",
+    "CollectedEvidence": "client.collection",
+    "Expectation": "client.exchange",
+    "Picture": "client.pictures",
+    "Reply": "client.batch",
+    "VerifiedEnclave": "client.exchange",
+    "classify": "client.batch",
+    "collect_evidence": "client.collection",
+    "parse_address": "net.address",
+    "read_pictures": "client.pictures",
+}
+
+if not TYPE_CHECKING:  # a type checker would take every name for one of this package
+
+    def __getattr__(name: str) -> object:
+        """Import the module of a public name when the name is first used (PEP 562)."""
+        if name not in _PLACES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"enclavectl.{_PLACES[name]}"), name)

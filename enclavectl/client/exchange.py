@@ -9,10 +9,30 @@ import os
 from dataclasses import dataclass
 from datetime import datetime
 
-from enclavectl.attestation import Policy, TrustRoot, VerifiedDocument, verify
+from enclavectl.attestation import ArchivedDocument, Policy, TrustRoot, VerifiedDocument, verify
 from enclavectl.client.pictures import Picture
 from enclavectl.errors import AttestationError, PeerProtocolError
-from enclavectl.protocol.answers import Answer, AnswerKind, ContentError, Outcome, parse_outcome
+from enclavectl.evidence import (
+    ReceiptCode,
+    Receipted,
+    ReceiptError,
+    answer_statement,
+    check_commitments,
+    check_outcome_model,
+    check_receipt,
+    parse_receipt,
+    request_statement,
+)
+from enclavectl.evidence.air import PUBLIC_KEY_BYTES
+from enclavectl.protocol.answers import (
+    Answer,
+    AnswerContent,
+    AnswerKind,
+    ContentError,
+    Outcome,
+    parse_answer_content,
+    parse_outcome,
+)
 from enclavectl.protocol.evidence import (
     NONCE_BYTES,
     Challenge,
@@ -21,9 +41,18 @@ from enclavectl.protocol.evidence import (
     session_id,
     transcript_hash,
 )
-from enclavectl.protocol.key_config import KeyConfig, ModelCard, key_config_digest, parse_key_config
+from enclavectl.protocol.key_config import (
+    MODEL_PCR,
+    KeyConfig,
+    ModelCard,
+    key_config_digest,
+    model_register,
+    parse_key_config,
+)
+from enclavectl.protocol.media import MediaType
 from enclavectl.protocol.requests import (
     REPLY_KEY_BYTES,
+    REQUEST_SALT_BYTES,
     Delivery,
     Request,
     Sealed,
@@ -49,10 +78,23 @@ class Expectation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SessionEvidence:
+    """A session's document as it was judged, and the bytes that came: what its receipts are held to."""
+
+    document: VerifiedDocument | ArchivedDocument
+    received: Evidence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedEnclave:
-    """An enclave whose evidence was verified, and the session of that evidence."""
+    """An enclave whose evidence was verified, and the session of that evidence.
+
+    ``evidence`` is what was verified, as it came. ``requested_at`` is when the client asked, by its clock.
+    """
 
     document: VerifiedDocument
+    evidence: Evidence
+    requested_at: datetime
     config: KeyConfig
     session_id: bytes
     transcript: bytes
@@ -67,6 +109,11 @@ class VerifiedEnclave:
         """The names of the labels by code, in the order of the model's outputs."""
         return {label.code: label.name for label in self.card.labels}
 
+    @property
+    def session_evidence(self) -> SessionEvidence:
+        """What the session's receipts are held to."""
+        return SessionEvidence(document=self.document, received=self.evidence)
+
     def suite(self) -> SuiteId:
         """Choose the best suite that the enclave offers; ids are in the order of preference."""
         return min(self.config.public_keys)
@@ -74,13 +121,27 @@ class VerifiedEnclave:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PendingAnswer:
-    """The key to the answer of one request. Secret: kept in memory, or in a 0600 file for ``listen``."""
+    """The key to the answer of one request, and the question that its receipt must name.
+
+    Secret: kept in memory, or in a 0600 file for ``listen``. ``salt`` blinds the receipt's statements.
+    """
 
     request_id: bytes
     reply_key: bytes
+    salt: bytes
+    picture_sha256: bytes
+    media_type: MediaType
 
     def __repr__(self) -> str:
         return f"PendingAnswer({self.request_id.hex()})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedAnswer:
+    """An outcome, and the receipt that was checked for it; None where the outcome is a problem."""
+
+    outcome: Outcome
+    receipted: Receipted | None
 
 
 def new_challenge() -> Challenge:
@@ -89,13 +150,21 @@ def new_challenge() -> Challenge:
 
 
 def verify_evidence(
-    challenge: Challenge, evidence: Evidence, expectation: Expectation, now: datetime
+    challenge: Challenge,
+    evidence: Evidence,
+    expectation: Expectation,
+    now: datetime,
+    *,
+    requested_at: datetime | None = None,
 ) -> VerifiedEnclave:
     """Verify that the enclave's document is signed, fresh, allowed, and commits to its keys.
 
+    ``requested_at`` is when the challenge was sent; None: now.
+
     Raises:
-        AttestationError: any rule of ``attestation.verify`` is broken, the attested key configuration is
-            not one of this protocol, or it is another enclave or another model than the one that is meant.
+        AttestationError: any rule of ``attestation.verify`` is broken, the document has no receipt key, the
+            attested key configuration is not one of this protocol, its card is not the one that PCR16
+            measures, or it is another enclave or another model than the one that is meant.
     """
     document = verify(
         evidence.document,
@@ -105,6 +174,12 @@ def verify_evidence(
         user_data=key_config_digest(evidence.key_config),
         now=now,
     )
+    if document.public_key is None or len(document.public_key) != PUBLIC_KEY_BYTES:
+        raise ReceiptError(
+            ReceiptCode.NO_RECEIPT_KEY,
+            f"public_key: expected an Ed25519 key of {PUBLIC_KEY_BYTES} bytes in a session's document, "
+            f"found {len(document.public_key or b'')} bytes",
+        )
     try:
         config = parse_key_config(evidence.key_config)
     except ContentError as exc:
@@ -113,10 +188,29 @@ def verify_evidence(
             hint="use a client of the release that the enclave was built with",
             code="key-config",
         ) from exc
+    _check_measured(document, config.card)
     _check_meant(expectation, document, config.card)
     transcript = transcript_hash(challenge_body(challenge), evidence.to_body())
     return VerifiedEnclave(
-        document=document, config=config, session_id=session_id(transcript), transcript=transcript
+        document=document,
+        evidence=evidence,
+        requested_at=now if requested_at is None else requested_at,
+        config=config,
+        session_id=session_id(transcript),
+        transcript=transcript,
+    )
+
+
+def _check_measured(document: VerifiedDocument, card: ModelCard) -> None:
+    """Check that the card is the one that the enclave measured. Images of an older build measure none."""
+    found, expected = document.pcrs.get(MODEL_PCR), model_register(card.to_json())
+    if found is None or found == expected:
+        return
+    raise AttestationError(
+        f"PCR{MODEL_PCR}: expected {expected.hex()[:16]}... of the card of {card.model_id}, found "
+        f"{found.hex()[:16]}...: the card is not the one that the enclave measured",
+        hint="send nothing to this enclave: it says that it has another model than it measured",
+        code="model-register",
     )
 
 
@@ -137,10 +231,14 @@ def _check_meant(expectation: Expectation, document: VerifiedDocument, card: Mod
         )
 
 
-def new_request(enclave: VerifiedEnclave, counter: int) -> PendingAnswer:
-    """Draw a fresh reply key for the session's request ``counter``, which must grow with each request."""
+def new_request(enclave: VerifiedEnclave, counter: int, picture: Picture) -> PendingAnswer:
+    """Draw a fresh reply key and salt for the session's request ``counter``, which must grow each time."""
     return PendingAnswer(
-        request_id=request_id(enclave.session_id, counter), reply_key=os.urandom(REPLY_KEY_BYTES)
+        request_id=request_id(enclave.session_id, counter),
+        reply_key=os.urandom(REPLY_KEY_BYTES),
+        salt=os.urandom(REQUEST_SALT_BYTES),
+        picture_sha256=bytes.fromhex(picture.sha256),
+        media_type=picture.media_type,
     )
 
 
@@ -154,7 +252,11 @@ def seal_picture(
     """
     suite = enclave.suite()
     request = Request(
-        picture=picture.data, media_type=picture.media_type, reply_key=pending.reply_key, delivery=delivery
+        picture=picture.data,
+        media_type=picture.media_type,
+        reply_key=pending.reply_key,
+        salt=pending.salt,
+        delivery=delivery,
     )
     info = request_info(suite, pending.request_id, enclave.transcript)
     try:
@@ -166,17 +268,53 @@ def seal_picture(
     return Sealed(request_counter(pending.request_id), suite, ciphertext)
 
 
-def open_reply(pending: PendingAnswer, answer: Answer) -> Outcome | None:
-    """Open an answer and return its outcome; None for the receipt of an answer that comes elsewhere.
+def open_reply(pending: PendingAnswer, answer: Answer, session: SessionEvidence) -> CheckedAnswer | None:
+    """Open an answer of ``session`` and check its receipt; None for the notice that it comes elsewhere.
 
     Raises:
-        PeerProtocolError: not sealed under this request's key, or not an outcome.
+        PeerProtocolError: not sealed under this request's key, or not an answer.
+        ReceiptError: the receipt is missing, or does not fit the question, the answer or the session.
     """
     try:
         content = open_answer(pending.reply_key, answer.request_id, answer.kind, answer.ciphertext)
-        return None if answer.kind is AnswerKind.RECEIPT else parse_outcome(content)
+        if answer.kind is AnswerKind.RECEIPT:
+            return None
+        parts, outcome = _parse_answer(content)
     except (SealError, ContentError) as exc:
         raise PeerProtocolError(
             "answer: expected one sealed by the enclave for this request, found other bytes",
             hint="something between you and the enclave changes the traffic",
         ) from exc
+    receipted = None if outcome.problem else _check_receipt(pending, parts, outcome, session)
+    return CheckedAnswer(outcome=outcome, receipted=receipted)
+
+
+def _parse_answer(content: bytes) -> tuple[AnswerContent, Outcome]:
+    parts = parse_answer_content(content)
+    outcome = parse_outcome(parts.outcome)
+    if outcome.problem and parts.receipt is not None:
+        raise ContentError("a problem has no receipt")
+    return parts, outcome
+
+
+def _check_receipt(
+    pending: PendingAnswer, parts: AnswerContent, outcome: Outcome, session: SessionEvidence
+) -> Receipted:
+    """Check that the enclave of ``session`` signed this answer to this question; return what to keep."""
+    if parts.receipt is None:
+        raise ReceiptError(
+            ReceiptCode.RECEIPT_MISSING,
+            "answer: expected a signed receipt with the probabilities, found none",
+        )
+    receipt = parse_receipt(parts.receipt)
+    check_receipt(
+        receipt,
+        document=session.document,
+        document_bytes=session.received.document,
+        key_config=session.received.key_config,
+    )
+    asked = request_statement(pending.salt, pending.picture_sha256, pending.media_type)
+    answered = answer_statement(pending.salt, parts.outcome)
+    check_commitments(receipt, request=asked, answer=answered)
+    check_outcome_model(receipt, outcome)
+    return Receipted(receipt=parts.receipt, request_statement=asked, answer_statement=answered)

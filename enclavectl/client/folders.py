@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ _SUFFIXES = {
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp"),
     *(".bmp", ".dib", ".tif", ".tiff"),
 }
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _HEAD_BYTES = 16  # the formats' magics have at most 12 bytes
 
 
@@ -93,9 +95,18 @@ def _is_folder(argument: str) -> bool:
     try:
         return stat.S_ISDIR(Path(argument).stat().st_mode)
     except FileNotFoundError as exc:
-        raise UsageError(f"{argument}: no such file or folder") from exc
+        raise UsageError(f"{argument}: no such file or folder", hint=_hint_for(argument)) from exc
     except (OSError, ValueError) as exc:  # ValueError: a NUL character in the path
         raise UsageError(f"{argument:.200}: cannot be read ({getattr(exc, 'strerror', exc)})") from exc
+
+
+def _hint_for(argument: str) -> str | None:
+    """Return what to do about a name that no file has."""
+    if _ADDRESS.match(argument):
+        return "enclavectl reads files: fetch it first, or pipe it to: enclavectl diagnose -"
+    if any(character in argument for character in "*?["):
+        return "the shell found no file that matches this pattern"
+    return None
 
 
 def _from_folder(folder: str, *, recursive: bool) -> tuple[list[str], LeftOut]:

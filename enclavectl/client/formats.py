@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import re
 import zlib
 from collections.abc import Callable
 from typing import NamedTuple
@@ -37,6 +39,19 @@ _WEB_PAGE = OtherFormat(
 )
 _BASE64 = OtherFormat("a picture as base64 text", "decode the text behind the comma: base64 -d")
 _GZIP = OtherFormat("gzip-compressed data", "unpack it first: gunzip")
+_RAW = OtherFormat(
+    "a camera's raw file", "save its picture as JPEG: the camera's program can, or exiftool -b -JpgFromRaw"
+)
+COPIED_AS_TEXT = OtherFormat(
+    "a picture that a program copied as text, which damaged it", "fetch it again, in binary mode"
+)
+_ARCHIVE = OtherFormat("an archive", "unpack it, and name the folder")
+_FILM = OtherFormat("a film", "save the frame that you mean as PNG: ffmpeg -i FILE -frames:v 1 picture.png")
+_PNM = OtherFormat("a PNM picture", _CONVERT)
+_SVG = OtherFormat("an SVG", _CONVERT)
+_ZEROS = OtherFormat("zero bytes only", "its content was lost in copying; fetch it again")
+_READ_IT = "the download may have brought a message in place of the picture; read it to see why"
+_TEXT = OtherFormat("text", _READ_IT)
 
 # By the first bytes. https://www.iana.org/assignments/media-types has the formats' specifications.
 _MAGIC: dict[bytes, OtherFormat] = {
@@ -60,24 +75,57 @@ _MAGIC: dict[bytes, OtherFormat] = {
     b"iVBORw0KGgo": _BASE64,
     b"UklGR": _BASE64,
     b"GIF8": OtherFormat("a GIF", "save the frame that you mean as PNG"),
+    b"FUJIFILMCCD-RAW": _RAW,
+    b"IIRO": _RAW,  # Olympus
+    b"IIRS": _RAW,
+    b"MMOR": _RAW,
+    b"IIU\0": _RAW,  # Panasonic
+    b"FOVb": _RAW,  # Sigma
+    b"II*\0\x10\0\0\0CR": _RAW,  # Canon; a TIFF but for what is at byte 8
+    # JPEG and PNG as UTF-8, as UTF-8 with replacement characters, and with other line ends.
+    b"\xc3\xbf\xc3\x98\xc3\xbf": COPIED_AS_TEXT,
+    b"\xc2\x89PNG": COPIED_AS_TEXT,
+    b"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd": COPIED_AS_TEXT,
+    b"\xef\xbf\xbdPNG": COPIED_AS_TEXT,
+    b"\x89PNG\n": COPIED_AS_TEXT,
+    b"\x89PNG\r\r\n": COPIED_AS_TEXT,
+    b"\0\5\x16\7": OtherFormat(
+        "macOS metadata (AppleDouble)", "name the picture beside it: the same name without ._"
+    ),
+    b"7z\xbc\xaf\x27\x1c": _ARCHIVE,
+    b"Rar!": _ARCHIVE,
+    b"\x1aE\xdf\xa3": _FILM,  # Matroska, WebM
+    b"\x76\x2f\x31\1": OtherFormat("an OpenEXR picture", _CONVERT),
+    b"#?RADIANCE": OtherFormat("a Radiance HDR picture", _CONVERT),
+    b"qoif": OtherFormat("a QOI picture", _CONVERT),
+    b"\0\0\1\0": OtherFormat("an icon", _CONVERT),
+    b"gimp xcf": OtherFormat("a GIMP file", _CONVERT),
+    b"DDS ": OtherFormat("a DirectDraw surface", _CONVERT),
+    b"NRRD000": OtherFormat("an NRRD volume", "save the slice that you mean as PNG; 3D Slicer can"),
+    b"MATLAB": OtherFormat("a MATLAB file", "save the picture in it as PNG: imwrite(A, 'picture.png')"),
+    b"ZISRAWFILE": OtherFormat(
+        "a slide of Zeiss (CZI)", "save the region that you mean as PNG; ZEN and QuPath can"
+    ),
+    # DICOM without preamble: the first element, of group 2 or 8. DICOM PS3.5, section 7.1.
+    **{b"\x02\0%c\0" % element: _DICOM for element in (0x00, 0x01, 0x02, 0x10)},
+    **{b"\x08\0%c\0" % element: _DICOM for element in (0x00, 0x01, 0x05, 0x08, 0x16, 0x18)},
     b"%PDF": OtherFormat("a PDF", "save the picture in it as PNG: pdfimages -png FILE picture (Poppler)"),
     b"%!PS": OtherFormat("a PostScript file", _CONVERT),
     b"8BPS": OtherFormat("a Photoshop document", _CONVERT),
-    b"P5": OtherFormat("a PGM picture", _CONVERT),
-    b"P6": OtherFormat("a PPM picture", _CONVERT),
-    b"<svg": OtherFormat("an SVG", _CONVERT),
-    b"<?xml": OtherFormat("XML", _CONVERT),
+    **{b"P%d%c" % (kind, blank): _PNM for kind in range(1, 8) for blank in b"\n\r\t "},
+    b"<?xml": OtherFormat("XML", _READ_IT),
+    b"{": OtherFormat("JSON text", _READ_IT),
     b"PK\x03\x04": OtherFormat("a ZIP archive", "unpack it, and name the folder"),
-    b"{": OtherFormat(
-        "JSON text", "the download brought a message in place of the picture; read it to see why"
-    ),
 }
 # ISO base media files say in their brand what is in them: ISO/IEC 23008-12 and the AVIF specification.
 _BRANDS = {
     **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), _HEIC),
     **dict.fromkeys((b"avif", b"avis"), _AVIF),
+    b"crx ": _RAW,  # Canon's CR3
 }
-_FILM = OtherFormat("a film", "save the frame that you mean as PNG: ffmpeg -i FILE -frames:v 1 picture.png")
+# Twenty such pairs of 256 values are no chance.
+_MIN_LINE_ENDS = 20
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 _UNKNOWN = OtherFormat("none of them", _CONVERT)
 
 
@@ -91,7 +139,7 @@ def media_type_of(data: bytes) -> MediaType | None:
         return MediaType.WEBP
     if data.startswith(b"BM"):
         return MediaType.BMP
-    if data.startswith((b"II*\0", b"MM\0*")):
+    if data.startswith((b"II*\0", b"MM\0*")) and data[8:10] != b"CR":
         return MediaType.TIFF
     return None
 
@@ -108,11 +156,21 @@ def other_format_of(data: bytes, name: str = "") -> OtherFormat:
         (_is_nifti, _NIFTI),
         (lambda head: head.startswith(b"\x1f\x8b"), _GZIP),
         (_is_web_page, _WEB_PAGE),
+        (_is_svg, _SVG),
+        (lambda head: head.startswith(b"RIFF") and head[8:11] == b"AVI", _FILM),
+        (lambda head: not head.strip(b"\0"), _ZEROS),
     )
     for is_it, found in tests:
         if is_it(data):
             return found
-    return next((found for magic, found in _MAGIC.items() if data.startswith(magic)), _UNKNOWN)
+    known = next((found for magic, found in _MAGIC.items() if data.startswith(magic)), None)
+    return known or (_TEXT if _is_text(data) else _UNKNOWN)
+
+
+def was_copied_as_text(data: bytes) -> bool:
+    """Return whether a program wrote each line end of binary data as CR LF, as FTP does in its text mode."""
+    # A picture has one LF in 256 bytes, and one in 256 of these behind a CR.
+    return data.count(b"\n") == data.count(b"\r\n") >= _MIN_LINE_ENDS
 
 
 def _is_nifti(data: bytes) -> bool:
@@ -126,5 +184,22 @@ def _is_nifti(data: bytes) -> bool:
 
 
 def _is_web_page(data: bytes) -> bool:
-    head = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    return head.startswith((b"<!doctype html", b"<html", b"<head"))
+    return _text_head(data).lower().startswith(("<!doctype html", "<html", "<head"))
+
+
+def _is_svg(data: bytes) -> bool:
+    head = _text_head(data)
+    return head.startswith("<") and "<svg" in head
+
+
+def _is_text(data: bytes) -> bool:
+    head = _text_head(data)
+    return bool(head) and "\ufffd" not in head and not _CONTROL.search(head)
+
+
+def _text_head(data: bytes) -> str:
+    """Return the first characters behind blanks; with replacement characters where the data is no text."""
+    is_wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))
+    # Not more than the first bytes, of which the last character may be cut.
+    text = codecs.getincrementaldecoder("utf-16" if is_wide else "utf-8")("replace").decode(data[:1024])
+    return text.lstrip("\ufeff \t\r\n")

@@ -11,7 +11,7 @@ from functools import cached_property
 from itertools import chain, islice
 
 from enclavectl.client.folders import STDIN
-from enclavectl.client.formats import media_type_of, other_format_of
+from enclavectl.client.formats import COPIED_AS_TEXT, media_type_of, other_format_of, was_copied_as_text
 from enclavectl.errors import PictureRefused
 from enclavectl.protocol.media import MAX_PICTURE_BYTES, MediaType
 
@@ -79,8 +79,8 @@ def read_pictures(
 
 def _media_type(name: str, data: bytes) -> MediaType:
     found = media_type_of(data)
-    if found is None:
-        other = other_format_of(data, name)
+    if found is None or was_copied_as_text(data):
+        other = COPIED_AS_TEXT if found else other_format_of(data, name)
         raise PictureRefused(
             f"{name}: expected JPEG, PNG, WebP, BMP or TIFF, found {other.name}",
             hint=other.hint,

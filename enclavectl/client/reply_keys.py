@@ -12,11 +12,12 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
-from enclavectl.attestation import Standing, Trust
+from enclavectl.attestation import Standing, Trust, TrustRoot, examine_archived
 from enclavectl.attestation.document import PCR_BYTES
-from enclavectl.client.exchange import PendingAnswer
+from enclavectl.client.exchange import PendingAnswer, SessionEvidence
 from enclavectl.errors import StateError, UsageError
 from enclavectl.files import (
     STAGED_GLOB,
@@ -26,10 +27,14 @@ from enclavectl.files import (
     stage_file,
 )
 from enclavectl.json_object import JsonError, JsonObject
-from enclavectl.protocol.requests import REPLY_KEY_BYTES, REQUEST_ID_BYTES
+from enclavectl.protocol.evidence import Evidence
+from enclavectl.protocol.media import MediaType
+from enclavectl.protocol.requests import REPLY_KEY_BYTES, REQUEST_ID_BYTES, REQUEST_SALT_BYTES
 
 _SCHEMA = "enclavectl.pending/1"
-_MAX_BYTES = 64 * 1024  # a file has a key, a name of at most 4 KiB in hex, and labels
+# A file has keys, a name of at most 4 KiB, labels, and the session's evidence of at most 52 KiB, all in hex.
+_MAX_BYTES = 160 * 1024
+_HASH_BYTES = 32
 KEEP_S = 24 * 3600
 # Writing one takes milliseconds: what is older was left by a `send` that was killed, and holds a key.
 _STAGED_S = 60
@@ -40,15 +45,27 @@ class Waiting:
     """A picture that was sent: what opens its answer, and what to say beside it.
 
     ``standing`` is what the enclave had proven before it got the picture. It, and not the evidence of the
-    connection that brings the answer, says what the answer is worth.
+    connection that brings the answer, says what the answer is worth. ``evidence`` is what proved it: the
+    answer's receipt is held to that. ``requested_at`` is when it was asked for.
     """
 
     pending: PendingAnswer
     standing: Standing
+    evidence: Evidence
+    requested_at: datetime
     image: str
-    sha256: str
     labels: Mapping[str, str]
     notice: str
+
+    def session_evidence(self, root: TrustRoot) -> SessionEvidence:
+        """Judge the session's document again, as it was when the picture was sent, under ``root``.
+
+        Raises:
+            AttestationError: the document does not end at this root.
+        """
+        return SessionEvidence(
+            document=examine_archived(self.evidence.document, None, root=root), received=self.evidence
+        )
 
 
 class PendingStore:
@@ -74,11 +91,16 @@ class PendingStore:
         value = {
             "schema": _SCHEMA,
             "reply_key": waiting.pending.reply_key.hex(),
+            "salt": waiting.pending.salt.hex(),
             "image": os.fsencode(waiting.image).hex(),  # file names are bytes, which JSON cannot hold
-            "sha256": waiting.sha256,
+            "sha256": waiting.pending.picture_sha256.hex(),
+            "media_type": str(waiting.pending.media_type),
             "labels": dict(waiting.labels),
             "notice": waiting.notice,
             "standing": _standing_json(waiting.standing),
+            "document": waiting.evidence.document.hex(),
+            "key_config": waiting.evidence.key_config.hex(),
+            "requested_at": waiting.requested_at.isoformat(),
         }
         with stage_file(self.folder) as staged:
             staged.file.write(json.dumps(value).encode())
@@ -99,14 +121,13 @@ class PendingStore:
             value = JsonObject.parse(read_bounded(path, _MAX_BYTES, what="pending request"))
             value.require_schema(_SCHEMA)
             return Waiting(
-                pending=PendingAnswer(
-                    request_id=request_id, reply_key=value.hex("reply_key", length=REPLY_KEY_BYTES)
-                ),
+                pending=_parse_pending(request_id, value),
                 image=os.fsdecode(value.hex("image")),
-                sha256=value.string("sha256"),
                 labels=value.string_map("labels"),
                 notice=value.string("notice"),
                 standing=_parse_standing(value.object("standing")),
+                evidence=Evidence(value.hex("document"), value.hex("key_config")),
+                requested_at=value.time("requested_at"),
             )
         except UsageError:
             return None  # another `listen` took it between the two looks
@@ -135,9 +156,24 @@ class PendingStore:
                         path.unlink()
 
 
+def _parse_pending(request_id: bytes, value: JsonObject) -> PendingAnswer:
+    try:
+        media_type = MediaType(value.string("media_type"))
+    except ValueError as exc:
+        raise JsonError(f"media_type: {exc}") from exc
+    return PendingAnswer(
+        request_id=request_id,
+        reply_key=value.hex("reply_key", length=REPLY_KEY_BYTES),
+        salt=value.hex("salt", length=REQUEST_SALT_BYTES),
+        picture_sha256=value.hex("sha256", length=_HASH_BYTES),
+        media_type=media_type,
+    )
+
+
 def _standing_json(standing: Standing) -> dict[str, object]:
     return {
         "module_id": standing.module_id,
+        "timestamp": standing.timestamp.isoformat(),
         "trust": str(standing.trust),
         "release": standing.release,
         "root": standing.root,
@@ -151,6 +187,7 @@ def _parse_standing(value: JsonObject) -> Standing:
     try:
         return Standing(
             module_id=value.string("module_id"),
+            timestamp=value.time("timestamp"),
             trust=Trust(value.string("trust")),
             release=value.optional_string("release"),
             root=value.string("root"),

@@ -11,12 +11,12 @@
 
 ``address`` comes from ``enclavectl.net.address``. ``expectation`` (``enclavectl.client.exchange``) is a
 policy and a root, both of ``enclavectl.attestation``. ``pictures`` come from ``enclavectl.client.pictures``.
-``connect`` returns only with verified evidence; before that nothing but the challenge has been sent.
+``connect`` returns only with verified evidence; before that nothing but the challenge has been sent. Every
+answer with probabilities has a signed receipt, checked before the answer is returned: ``reply.receipted``.
 """
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import deque
@@ -26,6 +26,7 @@ from types import TracebackType
 from typing import Self
 
 from enclavectl.client.exchange import (
+    CheckedAnswer,
     Expectation,
     PendingAnswer,
     VerifiedEnclave,
@@ -36,21 +37,26 @@ from enclavectl.client.exchange import (
     verify_evidence,
 )
 from enclavectl.client.pictures import Picture
+from enclavectl.client.reconnection import Reconnections, keep_trying
 from enclavectl.errors import AttestationError, EnclaveBusy, EnclaveLost, PeerProtocolError, StateError
-from enclavectl.net.address import Address
+from enclavectl.net.access import NO_ACCESS, Access
+from enclavectl.net.address import Address, is_network
 from enclavectl.net.frames import Frame, FrameStream, FrameType, WireError
 from enclavectl.net.refusal import REFUSAL_BYTES, parse_refusal
-from enclavectl.net.transport import connect
-from enclavectl.protocol.answers import ANSWER_BYTES, Outcome, parse_answer
-from enclavectl.protocol.evidence import MAX_EVIDENCE_BYTES, challenge_frame, parse_evidence
+from enclavectl.net.transport import open_stream
+from enclavectl.protocol.answers import ANSWER_BYTES, parse_answer
+from enclavectl.protocol.evidence import (
+    MAX_EVIDENCE_BYTES,
+    Challenge,
+    Evidence,
+    challenge_frame,
+    parse_evidence,
+)
 from enclavectl.protocol.requests import Delivery, sealed_parts
 
-# What became of a request: its id, and the outcome, "busy", or None for a receipt.
-Result = tuple[bytes, Outcome | EnclaveBusy | None]
+# What became of a request: its id, and the answer, "busy", or None for one that comes elsewhere.
+Result = tuple[bytes, CheckedAnswer | EnclaveBusy | None]
 
-# The pauses before a busy enclave is asked again: twice as long each time, up to the second.
-_BUSY_PAUSE_S = 0.05
-_MAX_BUSY_PAUSE_S = 2.0
 # What a peer says before it closes is there already; over a relay it takes a moment.
 _LAST_WORDS_S = 1.0
 
@@ -74,34 +80,43 @@ class Client:
 
     @classmethod
     def connect(
-        cls, address: Address, expectation: Expectation, *, timeout_s: float, ready_s: float | None = None
+        cls,
+        address: Address,
+        expectation: Expectation,
+        *,
+        timeout_s: float,
+        ready_s: float | None = None,
+        access: Access = NO_ACCESS,
+        reconnections: Reconnections | None = None,
     ) -> Self:
         """Open a session and verify its evidence.
 
         ``timeout_s`` bounds the wait for each answer, ``ready_s`` (default the same) the wait for the
-        evidence, which a booting enclave sends late. An enclave that is busy is tried again until then.
+        evidence, which a booting enclave sends late. An enclave of this host that is busy is tried again
+        until then. For a gateway, ``access`` has what it demands, and ``reconnections`` is how often it is
+        tried again.
 
         Raises:
             AttestationError: the evidence was refused; only the challenge was sent.
             EnclaveError: the enclave was lost, busy, or broke the protocol.
             StateError: nothing listens at ``address``.
+            NetworkError: something else is in the way to the gateway.
+            UsageError: the gateway refuses ``access``.
         """
         deadline = time.monotonic() + (timeout_s if ready_s is None else ready_s)
-        pause_s = _BUSY_PAUSE_S
-        while True:
-            try:
-                return cls._open(address, expectation, deadline, timeout_s)
-            except EnclaveBusy:
-                pause_s = min(2 * pause_s, _MAX_BUSY_PAUSE_S)
-                wait_s = jittered(pause_s)
-                if time.monotonic() + wait_s > deadline:
-                    raise
-                time.sleep(wait_s)
+        left = None if not is_network(address) else reconnections or Reconnections()
+        return keep_trying(
+            lambda: cls._open(address, access, expectation, deadline, timeout_s), deadline, left
+        )
 
     @classmethod
-    def _open(cls, address: Address, expectation: Expectation, deadline: float, timeout_s: float) -> Self:
+    def _open(
+        cls, address: Address, access: Access, expectation: Expectation, deadline: float, timeout_s: float
+    ) -> Self:
         left_s = max(deadline - time.monotonic(), 0.001)
-        stream = FrameStream(connect(address, left_s), f"the enclave at {address}")
+        stream = FrameStream(
+            open_stream(address, left_s, access), f"the enclave at {address}", is_remote=is_network(address)
+        )
         try:
             enclave = request_evidence(stream, expectation, deadline)
         except BaseException:
@@ -118,19 +133,19 @@ class Client:
     ) -> None:
         self._stream.close()
 
-    def prepare(self) -> PendingAnswer:
+    def prepare(self, picture: Picture) -> PendingAnswer:
         """Prepare the session's next request: its id and the key to its answer. Nothing is sent.
 
         Raises:
             StateError: another thread uses the session.
         """
         self._require_own_thread()
-        pending = new_request(self.enclave, self._counter)
+        pending = new_request(self.enclave, self._counter, picture)
         self._counter += 1
         return pending
 
     def submit(self, picture: Picture, pending: PendingAnswer, delivery: Delivery = Delivery.HERE) -> None:
-        """Seal and send the picture; ``next_answer`` returns the enclave's answer.
+        """Seal and send the picture of ``prepare``; ``next_answer`` returns the enclave's answer.
 
         Requests are submitted in the order in which they were prepared.
 
@@ -149,12 +164,13 @@ class Client:
             raise
 
     def next_answer(self, deadline: float) -> Result:
-        """Receive a request's id and its result: an outcome, "busy", or None for a receipt.
+        """Receive a request's id and its result: an answer, "busy", or None for one that comes elsewhere.
 
         ``deadline`` is on the monotonic clock.
 
         Raises:
             EnclaveError: the enclave was lost, refused the session, or answered what we did not ask.
+            ReceiptError: the answer's receipt is missing or wrong; the answer is not to be used.
             StateError: another thread uses the session.
         """
         self._require_own_thread()
@@ -174,7 +190,7 @@ class Client:
         pending = self._pending.pop(answer.request_id, None)
         if pending is None:
             raise PeerProtocolError("the enclave answered a request that is not under way")
-        return answer.request_id, open_reply(pending, answer)
+        return answer.request_id, open_reply(pending, answer, self.enclave.session_evidence)
 
     def _require_own_thread(self) -> None:
         thread = threading.get_ident()
@@ -204,12 +220,6 @@ class Client:
             self._arrived.append(self._result_in(frame))
 
 
-def jittered(pause_s: float) -> float:
-    """Half of the pause to all of it, at random: clients that were refused together come back apart."""
-    # Not the module random, whose imports slow the start.
-    return pause_s * (0.5 + int.from_bytes(os.urandom(2)) / 2**17)
-
-
 def request_evidence(stream: FrameStream, expectation: Expectation, deadline: float) -> VerifiedEnclave:
     """Challenge whoever is at the other end, and return only if its evidence passes, by ``deadline``.
 
@@ -217,7 +227,19 @@ def request_evidence(stream: FrameStream, expectation: Expectation, deadline: fl
         AttestationError: the evidence was refused, or there is none.
         EnclaveError: the peer was lost or broke the protocol.
     """
-    challenge = new_challenge()
+    challenge, requested_at = new_challenge(), datetime.now(UTC)
+    evidence = receive_evidence(stream, challenge, deadline)
+    now = datetime.now(UTC)
+    return verify_evidence(challenge, evidence, expectation, now, requested_at=requested_at)
+
+
+def receive_evidence(stream: FrameStream, challenge: Challenge, deadline: float) -> Evidence:
+    """Send the challenge, and return the evidence that answers it; nothing is judged.
+
+    Raises:
+        AttestationError: what answers is no evidence.
+        EnclaveError: the peer was lost or broke the protocol.
+    """
     stream.accept({FrameType.EVIDENCE: MAX_EVIDENCE_BYTES, FrameType.REFUSAL: REFUSAL_BYTES})
     with suppress(EnclaveLost):  # an enclave that is busy closes at once: it says so in what comes next
         stream.send(challenge_frame(challenge), deadline=deadline)
@@ -225,11 +247,10 @@ def request_evidence(stream: FrameStream, expectation: Expectation, deadline: fl
     if frame.type is FrameType.REFUSAL:
         raise stream.refusal_in(frame)
     try:
-        evidence = parse_evidence(frame.body)
+        return parse_evidence(frame.body)
     except WireError as exc:
         raise AttestationError(
             f"the evidence cannot be read ({exc})",
             hint="is this the enclave's port, and does it run a payload of this release?",
             code="evidence-form",
         ) from exc
-    return verify_evidence(challenge, evidence, expectation, datetime.now(UTC))

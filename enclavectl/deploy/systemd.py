@@ -20,7 +20,7 @@ from enclavectl.deploy.gateway_unit import (
     prepare_commands,
 )
 from enclavectl.deploy.words import HARDENING, MARK, UNIT_DIR, UnitFile, exec_line, quoted, unit_file
-from enclavectl.errors import UsageError
+from enclavectl.errors import Interrupted, UsageError
 from enclavectl.host.allocation import SERVICE as ALLOCATOR
 
 LIST_DIR = "/etc/nitro_enclaves"
@@ -204,6 +204,8 @@ def _listener(request: UnitsRequest) -> UnitFile:
                 f"# One JSON object a line, into {answers_file(request)}; only the notes go to the journal.",
                 "StandardOutput=null",
                 f"ExecStart={exec_line(keep)}",
+                # systemctl stop sends SIGTERM, which ends a command with the code of an interruption.
+                f"SuccessExitStatus={Interrupted.exit_code}",
                 "Restart=on-failure",
                 "RestartSec=5",
             ],

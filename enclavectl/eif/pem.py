@@ -6,12 +6,14 @@ are skipped, and blanks at the ends of lines do not count.
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 _BOM = b"\xef\xbb\xbf"
 _BEGIN = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,64})-----")
+_BASE64 = re.compile(rb"\s*[A-Za-z0-9+/]{64}")
 _PRIVATE_KEY = re.compile(rb"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY")
 # In an array of integers in CBOR, these bytes precede integers above 23.
 _CBOR_HEADS = b"\x18\x19\x00"
@@ -64,7 +66,12 @@ _BY_LABEL = {
         what="a private key with a password", to_key=_DECRYPT, to_certificate=_SWAPPED
     ),
 }
-_PRIVATE = PemKind(what="a private key", to_key=_DECRYPT, to_certificate=_SWAPPED)
+# Asked about as a key only if it has no password and yet cannot be read.
+_PRIVATE = PemKind(
+    what="a private key",
+    to_key="its content is damaged, or its label is that of another form; copy the file again",
+    to_certificate=_SWAPPED,
+)
 _EMPTY = PemKind(what="an empty file", to_key=_NO_KEY, to_certificate=_NO_CERTIFICATE)
 _PKCS12 = PemKind(
     what="a PKCS #12 store",
@@ -76,9 +83,10 @@ _DER = PemKind(
     to_key="openssl pkey -inform DER -in FILE -out KEY.pem, if it is a private key",
     to_certificate="openssl x509 -inform DER -in FILE -out CERT.pem, if it is a certificate",
 )
+_MAKE_KEY = "openssl ecparam -name secp384r1 -genkey -noout -out KEY.pem makes a new key"
 _OTHER = PemKind(
     what="no PEM",
-    to_key="openssl ecparam -name secp384r1 -genkey -noout -out KEY.pem makes a new key",
+    to_key=_MAKE_KEY,
     to_certificate=_NO_CERTIFICATE,
 )
 
@@ -123,10 +131,33 @@ def _kind_of_other(data: bytes) -> PemKind:
     if text.startswith((b"ssh-", b"ecdsa-sha2-", b"sk-")):
         what = "a public key of OpenSSH"
         return PemKind(what=what, to_key=_NO_KEY, to_certificate=_NO_CERTIFICATE)
+    if (damage := _damaged_pem(data)) is not None:
+        what, hint = damage
+        return PemKind(what=what, to_key=hint, to_certificate=hint)
+    if text.startswith(b"PuTTY-User-Key-File"):
+        hint = "puttygen FILE -O private-openssh -o KEY.pem writes it as PEM"
+        return PemKind(what="a private key of PuTTY", to_key=hint, to_certificate=_NO_CERTIFICATE)
     if data.startswith(b"\x30"):
         # A PFX begins with the version 3 (RFC 7292, 4), behind a header of two to six bytes.
         return _PKCS12 if b"\x02\x01\x03\x30" in data[:10] else _DER
     return _OTHER
+
+
+def _damaged_pem(data: bytes) -> tuple[str, str] | None:
+    """Return what happened to a file without a whole block that nevertheless has marks of PEM."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "UTF-16 text", "save it as UTF-8 or ASCII: iconv -f UTF-16 -t ASCII FILE"
+    if b"-BEGIN " not in data:
+        head = base64.b64decode(data.strip()[:64], validate=False) if _BASE64.match(data) else b""
+        return ("PEM in base64", "decode it: base64 -d FILE") if b"-----BEGIN " in head else None
+    if b"\\n" in data:
+        return "PEM with \\n in place of line ends", "write real line ends: printf '%b' \"$(cat FILE)\""
+    if b"-END " not in data:
+        return "PEM without its END line", "the file is cut short; copy it again"
+    return (
+        "PEM with damaged BEGIN or END lines",
+        "each has five hyphens at both ends, and nothing before them",
+    )
 
 
 def holds_private_key(data: bytes) -> bool:

@@ -10,10 +10,12 @@ module does not read section data.
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import BinaryIO
 
 from enclavectl.eif.errors import EifError
 from enclavectl.eif.findings import Finding, raise_first_error
+from enclavectl.eif.foreign import foreign_file
 from enclavectl.eif.format import (
     HEADER_SIZE,
     MAX_SECTIONS,
@@ -49,6 +51,11 @@ def scan_layout(file: BinaryIO) -> Scan:
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
     data = file.read(HEADER_SIZE)
+    foreign = foreign_file(data)
+    if foreign is not None:  # every other rule would find it broken as well
+        code = "magic" if data else "truncated-header"
+        finding = error(code, f"expected an enclave image (EIF), found {foreign.name}", 0)
+        return Scan(linear=None, table=None, findings=(replace(finding, hint=foreign.hint),))
     if len(data) < HEADER_SIZE:
         finding = error(
             "truncated-header",

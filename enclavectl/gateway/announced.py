@@ -11,7 +11,7 @@ from enclavectl.errors import HostError, UsageError
 from enclavectl.files import read_bounded, write_atomic
 from enclavectl.gateway.routing import Destination
 from enclavectl.json_object import JsonError, JsonObject
-from enclavectl.net.address import parse_address
+from enclavectl.net.address import parse_host_address
 
 ANNOUNCEMENT_SCHEMA = "enclavectl.announcement/1"
 _MAX_BYTES = 4096
@@ -64,7 +64,7 @@ def parse_announcement(data: bytes) -> Destination:
     value.require_keys(("schema", "enclave", "address", "release"))
     return Destination(
         name=value.string("enclave", pattern=_ENCLAVE),
-        address=parse_address(value.string("address", maximum=500)),
+        address=parse_host_address(value.string("address", maximum=500)),
         release=value.string("release", maximum=100),
     )
 

@@ -7,7 +7,7 @@ import socket
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, cast
 
-from enclavectl.net.address import Address
+from enclavectl.net.address import HostAddress
 from enclavectl.net.transport import connect
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class EnclaveLink(asyncio.Protocol):
         self._transport.abort()
 
 
-async def connect_socket(address: Address, executor: Executor) -> socket.socket:
+async def connect_socket(address: HostAddress, executor: Executor) -> socket.socket:
     """Connect a socket to an enclave, in a thread: `connect` knows every kind of address, and blocks.
 
     Raises:
@@ -82,7 +82,7 @@ async def connect_socket(address: Address, executor: Executor) -> socket.socket:
     return sock
 
 
-async def connect_link(session: Session, address: Address, executor: Executor) -> EnclaveLink:
+async def connect_link(session: Session, address: HostAddress, executor: Executor) -> EnclaveLink:
     """Connect a session's link.
 
     Raises:

@@ -13,14 +13,14 @@ from enclavectl.gateway.following import follow_enclave
 from enclavectl.gateway.limits import GatewayLimits
 from enclavectl.gateway.link import connect_socket
 from enclavectl.gateway.routing import Enclave, Health
-from enclavectl.net.address import Address
+from enclavectl.net.address import HostAddress
 from enclavectl.net.carriage import NONCE_BYTES, FrameType, WireError, encode_challenge
 
 # Evidence has up to 52 KiB.
 _READ_BYTES = 64 * 1024
 
 
-async def probe(address: Address, executor: Executor, timeout_s: float) -> bool:
+async def probe(address: HostAddress, executor: Executor, timeout_s: float) -> bool:
     """Challenge an enclave, and return whether evidence came in time."""
     try:
         async with asyncio.timeout(timeout_s):

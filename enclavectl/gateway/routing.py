@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from enclavectl.errors import UsageError
-from enclavectl.net.address import Address, parse_address
+from enclavectl.net.address import HostAddress, parse_host_address
 
 # Labels come from `run` (16 hex digits) or from whoever starts the gateway. They stand in URLs and metrics.
 _RELEASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
@@ -27,7 +27,7 @@ class Destination:
     """An enclave's address and the label of its release; ``name`` is its id in metrics and logs."""
 
     name: str
-    address: Address
+    address: HostAddress
     release: str
 
     def __post_init__(self) -> None:
@@ -55,7 +55,7 @@ def parse_destination(text: str) -> Destination:
         raise UsageError(
             f"--to: expected RELEASE@ADDRESS, found {text!r:.100}", hint="such as skin-1@vsock:16:5005"
         )
-    return Destination(name=address, address=parse_address(address), release=release)
+    return Destination(name=address, address=parse_host_address(address), release=release)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

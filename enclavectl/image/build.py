@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from enclave_payload.card import model_register
 from enclavectl import __version__
 from enclavectl.artifacts.boot_files import BlobPaths, BootBlobs, likely_arch, open_blobs, require_blobs
-from enclavectl.artifacts.lock import Lock
+from enclavectl.artifacts.lock import MODEL_REGISTER, Lock
 from enclavectl.artifacts.wheel import Wheel
 from enclavectl.eif.build import ImageSpec, Signer, build_image
 from enclavectl.eif.file_range import FileRange, whole_file
@@ -332,9 +333,11 @@ def _lock(
     model = request.source.model
     with open_regular(staged.path, what="image file") as file:
         size, digest = whole_file(file).size, whole_file(file).sha256()
+    # Of the very bytes that payload_context puts into the image.
+    pinned = {MODEL_REGISTER: model_register(model.card.to_json()).hex()} if model else {}
     return Lock(
         eif={"file": relative_name(request.output, request.lock_path), "sha256": digest, "size": size},
-        pcrs=staged.measurements.registers(),
+        pcrs={**staged.measurements.registers(), **pinned},
         mode=request.mode.value,
         image={"id": docker.image_id, "base": dict(docker.plan.base)},
         model={"id": model.card.model_id, "sha256": model.card.sha256} if model else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 
 from enclavectl.eif.format import Arch
@@ -14,6 +15,17 @@ from enclavectl.image.program import ProgramCheck
 
 _WHERE = "image: CMD"
 _SHELLS = frozenset({"sh", "bash", "dash", "ash"})
+# With one of these, only a shell knows what the words of a command are.
+_SYNTAX = frozenset(";&|<>()$`\\\n*?[]{}~#!")
+_NAME = re.compile(r"[A-Za-z0-9_.+-]+")
+# What POSIX and dash have in the shell itself, beside what begins with a character of _SYNTAX.
+_BUILTINS = frozenset({
+    ".", ":", "alias", "bg", "break", "case", "cd", "chdir", "command", "continue", "do", "done", "echo",
+    "elif", "else", "esac", "eval", "exec", "exit", "export", "false", "fc", "fg", "fi", "for", "function",
+    "getopts", "hash", "if", "jobs", "kill", "let", "local", "printf", "pwd", "read", "readonly", "return",
+    "set", "shift", "source", "test", "then", "time", "times", "trap", "true", "type", "ulimit", "umask",
+    "unalias", "unset", "until", "wait", "while",
+})  # fmt: skip
 _PLAIN_COMMAND = re.compile(r"\s*(?:exec\s+)?(/[\w./+-]+)(?:\s|$)")
 
 
@@ -27,13 +39,34 @@ def lint_command(tree: ImageTree, config: ImageConfig, arch: Arch) -> Iterator[L
     for verdict in program.judge_command(words[0], is_shell_form=tuple(words[:2]) == ("/bin/sh", "-c")):
         rule = Rule.COMMAND_SCRIPT if verdict.is_mild else Rule.COMMAND
         yield LintFinding(rule=rule, where=_WHERE, message=verdict.message)
-    name = words[0].rpartition("/")[2]
-    if name in _SHELLS and len(words) > 2 and words[1] == "-c" and (first := _PLAIN_COMMAND.match(words[2])):
-        for verdict in program.judge_command(first[1], is_shell_form=False):
-            yield LintFinding(
-                rule=Rule.COMMAND_SCRIPT, where=_WHERE, message=f"in its shell: {verdict.message}"
-            )
-    yield from _lint_arguments(tree, config, words[1:])
+    inner = _shell_words(words)
+    if inner:
+        for message in _shell_problems(program, inner[0]):
+            yield LintFinding(rule=Rule.COMMAND_SCRIPT, where=_WHERE, message=f"in its shell: {message}")
+    yield from _lint_arguments(tree, config, inner or words[1:])
+
+
+def _shell_words(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the words of the first command that a shell gets; none if it needs a shell to tell them."""
+    if words[0].rpartition("/")[2] not in _SHELLS or len(words) < 3 or words[1] != "-c":
+        return ()
+    text = words[2]
+    if _SYNTAX.intersection(text):
+        first = _PLAIN_COMMAND.match(text)  # what stands first runs first, and in the folder of the start
+        return (first[1],) if first else ()
+    try:
+        inner = shlex.split(text)
+    except ValueError:  # a quote that does not end
+        return ()
+    return tuple(inner[1:] if inner[:1] == ["exec"] else inner)
+
+
+def _shell_problems(program: ProgramCheck, word: str) -> Iterator[str]:
+    """Yield why the shell cannot start a program."""
+    if "/" in word:
+        yield from (verdict.message for verdict in program.judge_command(word, is_shell_form=False))
+    elif _NAME.fullmatch(word) and word not in _BUILTINS and program.find(_bytes(word)) is None:
+        yield f"{word[:80]} cannot start: it is in no folder of PATH"
 
 
 def _lint_arguments(

@@ -8,6 +8,7 @@ https://docs.docker.com/reference/dockerfile/
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -40,6 +41,14 @@ class Instruction:
     def words(self) -> list[str]:
         """Split the text into shell words, quotes included."""
         return _WORD.findall(self.text)
+
+    def argv(self) -> list[str] | None:
+        """Return the words of the JSON form; None for the shell's, which may begin with a bracket too."""
+        try:
+            words = json.loads(self.text) if self.text.startswith("[") else None
+        except (ValueError, RecursionError):
+            return None
+        return words if isinstance(words, list) and all(isinstance(word, str) for word in words) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +132,7 @@ def _halves(text: str) -> tuple[str, str]:
 
 def _with_heredocs(step: Instruction, lines: Iterator[tuple[int, str]]) -> Instruction:
     """Return the step with the heredoc bodies that its words announce, consumed from ``lines``."""
-    if step.name not in _WITH_HEREDOCS or "<<" not in step.text or step.text.startswith("["):
+    if step.name not in _WITH_HEREDOCS or "<<" not in step.text or step.argv() is not None:
         return step
     bodies = []
     for word in step.words():

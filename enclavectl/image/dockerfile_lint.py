@@ -5,7 +5,6 @@ A real build checks the layers, which is more exact; this module reads only the 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -81,10 +80,5 @@ def _lint_command(dockerfile: Dockerfile) -> Iterator[LintFinding]:
 
 def _words(step: Instruction) -> Sequence[str]:
     """Return the argv of a command: its JSON list, or the shell and the text."""
-    try:
-        words = json.loads(step.text)
-    except ValueError:
-        words = None
-    if isinstance(words, list) and all(isinstance(word, str) for word in words):
-        return words
-    return ["/bin/sh", "-c", step.text]
+    words = step.argv()
+    return ["/bin/sh", "-c", step.text] if words is None else words

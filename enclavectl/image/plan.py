@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,10 +26,14 @@ LABELS = {LABEL: __version__}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildOutput:
-    """The output of a running build: ``step`` takes its parts, ``line`` the lines that Docker prints."""
+    """The output of a running build.
+
+    ``step`` takes its parts, ``line`` the lines that Docker prints, ``note`` facts that a person must see.
+    """
 
     step: Callable[[str], None]
     line: Callable[[str], None]
+    note: Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +107,8 @@ def make_plan(
     target = probe(engine, base_id)
     output.step("collecting the payload's wheels")
     wheels = lock_wheels(locked, store, target)
+    if (note := runtime_note(target.python, here=(sys.version_info[0], sys.version_info[1]))) is not None:
+        output.note(note)
     payload = payload_context(source.model, wheels, store)
     return Plan(
         # The base image's id, not its name: a tag may move between the probe and the build.
@@ -112,6 +119,17 @@ def make_plan(
         base={"reference": source.base_image, "id": base_id, "target": target.to_json()},
         wheels=wheels,
         findings=(*lint_model(source.model, target.python), *bounded(lint_context(payload))),
+    )
+
+
+def runtime_note(image: tuple[int, int], *, here: tuple[int, int]) -> str | None:
+    """Say that the model was tried with the TFLite of another Python than the image's; None if it is one."""
+    if image == here:
+        return None
+    ours, theirs = (".".join(map(str, version)) for version in (here, image))
+    return (
+        f"the model was tried with the TFLite of this Python {ours}; the image's Python {theirs} may have "
+        "another one, which the build's warm-up tries"
     )
 
 

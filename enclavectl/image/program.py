@@ -7,6 +7,7 @@ interpreter is a program (fs/binfmt_elf.c, fs/binfmt_script.c). execvpe hands a 
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from enclavectl.suggest import nearest
 # init looks for a command without a slash here: init has no PATH, so execvpe's default applies.
 _ENV_PATH = (b"bin", b"usr/bin")  # execvp's default if PATH is unset
 INIT_PATH = (b"sbin", b"usr/sbin", b"bin", b"usr/bin")
+# GNU coreutils 8.30 and FreeBSD: the option after which env splits a script's one argument into words.
+_SPLITS = re.compile(rb"-[iv]*S\s*|--split-string[=\s]\s*")
 _MAX_INTERPRETERS = 5  # the kernel fails after the fifth script in a chain
 _SCRIPT_HEAD = 256  # BINPRM_BUF_SIZE: the kernel reads no more of a script's first line
 _MACHINES = {Arch.X86_64: 62, Arch.ARM64: 183}  # ELF's e_machine
@@ -157,18 +160,28 @@ class ProgramCheck:
 
     def _judge_env(self, argument: bytes, shown: str, depth: int) -> Iterator[Verdict]:
         """Judge the program that env starts (``#!/usr/bin/env python3``): env searches the image's PATH."""
-        words = argument.split()
-        words = words[1:] if words[:1] in ([b"-S"], [b"--split-string"]) else words
+        splits = _SPLITS.match(argument)
+        # The kernel hands all that follows over as one word.
+        words = argument[splits.end() :].split() if splits else [argument.rstrip(b" \t")]
         wanted = next((word for word in words if b"=" not in word and not word.startswith(b"-")), b"")
         if not wanted or b"/" in wanted:
             return
-        folders = _ENV_PATH if self.search_path is None else self.search_path
-        places = [locate(self.tree, folder + b"/" + wanted) for folder in folders]
-        found = next((place for place in places if place.entry is not None), None)
+        if b" " in wanted:
+            yield _cannot(
+                shown, f"env looks for a program called {show(wanted)[:80]!r}; write #!/usr/bin/env -S ..."
+            )
+            return
+        found = self.find(wanted)
         if found is None:
             yield _cannot(shown, f"its interpreter {show(wanted)[:80]} is in no folder of PATH")
         else:
             yield from self._judge(found, f"{shown}'s interpreter {show(wanted)}", depth=depth + 1)
+
+    def find(self, name: bytes) -> PathTarget | None:
+        """Find a program in the folders of the image's PATH, as env and shells do."""
+        folders = _ENV_PATH if self.search_path is None else self.search_path
+        places = (locate(self.tree, folder + b"/" + name) for folder in folders)
+        return next((place for place in places if place.entry is not None), None)
 
     def _judge_other(self, head: bytes, shown: str) -> Iterator[Verdict]:
         if not head:

@@ -33,6 +33,7 @@ _LEFT_OUT = ("_hashlib", "_ssl", "_bz2", "_lzma")
 _WAIT_S = 120.0  # for each answer, which takes under a second; this ends a build that hangs
 _NONCE = bytes(range(32))
 _REPLY_KEY = b"k" * 32
+_SALT = b"s" * 32
 # Abstract names, which leave nothing behind in the file system that is assembled.
 _INBOUND, _OUTBOUND = "\0enclavectl-warmup-in", "\0enclavectl-warmup-out"
 _TIFF_COMPRESSIONS = ("tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg")
@@ -41,8 +42,11 @@ _TIFF_COMPRESSIONS = ("tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg")
 class _Documents:
     """A substitute for the NSM, which no build machine has."""
 
-    def attest(self, *, nonce: bytes, user_data: bytes) -> bytes:
-        return nonce + user_data
+    def attest(self, *, nonce: bytes, user_data: bytes, public_key: bytes) -> bytes:
+        return nonce + user_data + public_key
+
+    def describe(self, index: int) -> tuple[bool, bytes]:
+        return True, bytes([index]) * 48
 
 
 class _BreaksTwice:
@@ -109,6 +113,7 @@ class _Client:
             picture=picture,
             media_type=kind,
             reply_key=_REPLY_KEY,
+            salt=_SALT,
             delivery=Delivery.OUT if out else Delivery.HERE,
         )
         info = request_info(suite, request_id(session_id(self._transcript), counter), self._transcript)
@@ -125,12 +130,16 @@ class _Client:
         return frame
 
     def next_outcome(self) -> Outcome:
-        from enclavectl.protocol.answers import parse_answer, parse_outcome, taken_frame
+        from enclavectl.protocol.answers import parse_answer, parse_answer_content, parse_outcome, taken_frame
         from enclavectl.protocol.sealing import open_answer
 
         answer = parse_answer(self.next_frame().body)
         self.taken = taken_frame(answer.request_id)
-        return parse_outcome(open_answer(_REPLY_KEY, answer.request_id, answer.kind, answer.ciphertext))
+        content = open_answer(_REPLY_KEY, answer.request_id, answer.kind, answer.ciphertext)
+        parts = parse_answer_content(content)
+        outcome = parse_outcome(parts.outcome)
+        _require((parts.receipt is None) == (outcome.problem is not None), "a receipt with an answer")
+        return outcome
 
     def expect_refusal(self, code: RefusalCode) -> None:
         from enclave_payload.messages import REFUSAL_BYTES
@@ -154,6 +163,7 @@ def main() -> None:
     from enclave_payload.entropy import EntropyError, ensure_seeded
     from enclave_payload.limits import Limits
     from enclave_payload.nsm import Nsm, NsmDevice, NsmError
+    from enclave_payload.receipt import ReceiptSigner
     from enclave_payload.seal import generate_keys
     from enclave_payload.server import Server, Service
 
@@ -165,9 +175,11 @@ def main() -> None:
         ensure_seeded(lambda: os.urandom(256))
     lines: list[str] = []
     (classifier,) = decoders.start(1, lines.append)
+    documents = _Documents()
     service = Service(
         keys=generate_keys(),
-        attester=_Documents(),
+        signer=ReceiptSigner(documents.describe, is_device=False),
+        attester=documents,
         classifiers=[_BreaksTwice(classifier)],
         dial=lambda: _connect(_OUTBOUND),
         log=lines.append,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enclave_payload.card import MAX_SUM_ERROR, ModelCard
 from enclavectl.errors import UsageError
 from enclavectl.models.interpreter import Observation, Tensor, observe
+from enclavectl.models.other_formats import other_weights
 from enclavectl.models.weights import Model, load_weights
 
 _MAX_WORDS = 240
@@ -34,7 +35,13 @@ def probe(model: Model) -> Observation:
         UsageError: it cannot serve, or its weights do not match the card.
         HostError: there is no runtime here, or no process can be started.
     """
-    load_weights(model)
+    other = other_weights(load_weights(model))
+    if other is not None:
+        raise UsageError(
+            f"{model.weights_path}: expected a TFLite model, found {other.name}",
+            hint=other.hint,
+            code="model-format",
+        )
     found = observe(model.weights_path, model.card)
     if (misfit := judge(found, model.card)) is not None:
         raise UsageError(f"{model.weights_path}: {misfit.message}", hint=misfit.hint, code=misfit.code)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from enclave_payload.cbor import Value
 from enclave_payload.contents import PARTS_PER_BILLION, ContentError, Outcome, Problem, Remark, Timings
@@ -19,6 +19,7 @@ __all__ = [
     "ANSWER_BYTES",
     "PARTS_PER_BILLION",
     "Answer",
+    "AnswerContent",
     "AnswerKind",
     "ContentError",
     "Outcome",
@@ -26,10 +27,12 @@ __all__ = [
     "Remark",
     "Timings",
     "parse_answer",
+    "parse_answer_content",
     "parse_outcome",
     "taken_frame",
 ]
 
+_CONTENT_FIELDS = frozenset({"outcome", "receipt"})
 _FIELDS = frozenset({"model", "timings", "probabilities", "problem", "remarks"})
 
 
@@ -57,6 +60,27 @@ def parse_answer(body: Buffer) -> Answer:
 def taken_frame(request_id: bytes) -> bytes:
     """Write ``24 bytes request id``: the client has opened this answer, so the enclave may forget it."""
     return encode_frame(FrameType.TAKEN, request_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerContent:
+    """What was sealed as a final answer: an outcome as it was hashed, and a signed receipt or None."""
+
+    outcome: bytes = field(repr=False)
+    receipt: bytes | None
+
+
+def parse_answer_content(content: bytes) -> AnswerContent:
+    """Read ``enclave_payload.contents.encode_answer``; neither part is read or checked yet.
+
+    Raises:
+        ContentError: the bytes are not that map.
+    """
+    fields = read_fields(content, _CONTENT_FIELDS, max_bytes=ANSWER_PLAINTEXT_BYTES)
+    outcome, receipt = fields["outcome"], fields["receipt"]
+    if not isinstance(outcome, bytes) or not (receipt is None or isinstance(receipt, bytes)):
+        raise ContentError("an answer has an outcome and a receipt or null")
+    return AnswerContent(outcome=outcome, receipt=receipt)
 
 
 def parse_outcome(content: bytes) -> Outcome:

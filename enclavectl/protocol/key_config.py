@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from enclave_payload.card import CardError, ModelCard
+from enclave_payload.card import MODEL_PCR, CardError, ModelCard, model_register
 from enclave_payload.cbor import Value
 from enclave_payload.contents import SALT_BYTES, ContentError, key_config_digest
 from enclave_payload.messages import MAX_KEY_CONFIG_BYTES, PROTOCOL_VERSION
@@ -13,7 +13,15 @@ from enclave_payload.seal import SuiteId
 from enclavectl.protocol.card import check_card
 from enclavectl.protocol.fields import read_fields
 
-__all__ = ["KeyConfig", "ModelCard", "key_config_digest", "parse_key_config"]
+__all__ = [
+    "MAX_KEY_CONFIG_BYTES",
+    "MODEL_PCR",
+    "KeyConfig",
+    "ModelCard",
+    "key_config_digest",
+    "model_register",
+    "parse_key_config",
+]
 
 _FIELDS = frozenset({"version", "keys", "card", "salt"})
 

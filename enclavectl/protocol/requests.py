@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enclave_payload.contents import Delivery, Request
+from enclave_payload.contents import REQUEST_SALT_BYTES, Delivery, Request
 from enclave_payload.media import MEDIA_CODES
 from enclave_payload.messages import REQUEST_ID_BYTES, SESSION_ID_BYTES, Sealed, request_id
 from enclave_payload.seal import REPLY_KEY_BYTES
@@ -11,6 +11,7 @@ from enclave_payload.wire import Buffer, FrameType, frame_header
 __all__ = [
     "REPLY_KEY_BYTES",
     "REQUEST_ID_BYTES",
+    "REQUEST_SALT_BYTES",
     "Delivery",
     "Request",
     "Sealed",
@@ -28,8 +29,9 @@ def request_counter(request_id: bytes) -> int:
 
 
 def request_content(request: Request) -> tuple[bytes, bytes]:
-    """Write ``u8 media type | u8 delivery | 32 bytes reply key``, and the picture, as two parts."""
-    return bytes([MEDIA_CODES[request.media_type], request.delivery]) + request.reply_key, request.picture
+    """Write ``u8 media type | u8 delivery | 32 bytes reply key | 32 bytes salt``, and the picture, apart."""
+    head = bytes([MEDIA_CODES[request.media_type], request.delivery])
+    return head + request.reply_key + request.salt, request.picture
 
 
 def sealed_parts(sealed: Sealed) -> tuple[bytes, Buffer]:

@@ -70,13 +70,25 @@ def _answer(result: Object, label_names: Mapping[str, str]) -> str:
     ]
     timings = as_object(result, "timings_ms") if "timings_ms" in result else {}
     times = ", ".join(f"{text(step)} {number(timings, step):.1f} ms" for step in timings)
+    session = result.get("session")
+    # Most batches have one enclave, so only the pictures of another one say so.
+    by = (
+        f'<p class="quiet">Answered by enclave {text(session + 1)}</p>'
+        if isinstance(session, int) and session > 0
+        else ""
+    )
     return f"""<div class="label"><h3>{text(string(label, "name"))}</h3>
 <span class="share">{percent(number(label, "probability"))}</span></div>
 <table><caption class="hidden">Probability of each label</caption>
 <thead class="hidden"><tr><th scope="col">Label</th><th></th><th scope="col">Probability</th></tr></thead>
 <tbody>
 {"".join(rows)}</tbody></table>
-{_warnings(result)}{f'<p class="quiet times">Time: {times}</p>' if times else ""}"""
+{_receipt(result)}{_warnings(result)}{by}{f'<p class="quiet times">Time: {times}</p>' if times else ""}"""
+
+
+def _receipt(result: Object) -> str:
+    signed = "Receipted: the enclave signed this answer to this picture."
+    return f'<p class="quiet">{signed}</p>\n' if result.get("receipted") is True else ""
 
 
 def _warnings(result: Object) -> str:

@@ -27,10 +27,17 @@ _PROBLEMS: dict[Problem, tuple[str, str]] = {
         "it has more than 50 megapixels, or more than 65,535 pixels on a side",
         "scale it down",
     ),
-    Problem.MORE_THAN_ONE_FRAME: ("it has more than one frame", "save the one frame that you mean"),
+    Problem.MORE_THAN_ONE_FRAME: (
+        "it has more than one frame, or is a thumbnail beside the picture, as in a camera's raw file",
+        "save the one frame that you mean; a raw file's picture as JPEG or PNG",
+    ),
     Problem.UNSUPPORTED_PIXELS: (
         "its pixels are not 8-bit gray, RGB, CMYK or a palette, and converting them would guess their range",
         "save it with 8 bits a channel",
+    ),
+    Problem.UNSUPPORTED_COMPRESSION: (
+        "it is a TIFF with a compression that the enclave does not read",
+        "save it as PNG, or as TIFF with LZW, ZIP (Deflate) or no compression",
     ),
     Problem.NOTHING_VISIBLE: (
         "nothing of it is visible: it is transparent throughout",
@@ -56,18 +63,22 @@ _PROBLEMS: dict[Problem, tuple[str, str]] = {
 }
 
 _REMARKS: dict[Remark, str] = {
-    Remark.ONE_COLOR: "the picture is of one color throughout; the answer says nothing about a subject",
+    Remark.ONE_COLOR: "the picture is (nearly) of one color; the answer says nothing about a subject",
     Remark.FEW_PIXELS: "the picture has far fewer pixels than the model looks at; it was enlarged",
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """The result of one picture: the enclave's answer, or the error in its place."""
+    """The result of one picture: the enclave's answer, or the error in its place.
+
+    ``is_receipted`` says that the enclave signed the answer, and that the signature was checked.
+    """
 
     image: str
     sha256: str | None
     outcome: Outcome | None = None
+    is_receipted: bool = False
     error: EnclavectlError | None = None
     total_ms: float = 0.0
     session: int = 0
@@ -95,6 +106,7 @@ class Result:
             **head,
             "label": {"code": best, "name": names.get(best, best), "probability": shares[best]},
             "probabilities": {code: share for code, share in shares.items() if code in shown},
+            "receipted": self.is_receipted,
             "warnings": [{"code": code, "message": message} for code, message in self.warnings],
             "timings_ms": {
                 "total": round(self.total_ms, 3),
@@ -143,16 +155,20 @@ class Diagnosis:
             "left_out": [folder.to_json() for folder in self.left_out],
         }
 
+    @property
+    def later_evidence(self) -> list[dict[str, object]]:
+        """The evidence of ``later_enclaves``, in their order."""
+        return [_evidence(enclave.document) for enclave in self.later_enclaves]
+
     def head_json(self) -> dict[str, object]:
         """Return the part of the object that is known before any result: the enclave and its evidence."""
         document, card = self.enclave.document, self.enclave.card
-        later = [_evidence(enclave.document) for enclave in self.later_enclaves]
         return {
             "schema": SCHEMA,
             "trust": str(document.trust),
             "backend": self.backend,
             "evidence": _evidence(document),
-            "later_evidence": later,
+            "later_evidence": self.later_evidence,
             "model": {
                 "id": card.model_id,
                 "sha256": card.sha256,
@@ -163,11 +179,14 @@ class Diagnosis:
 
 
 def _evidence(document: VerifiedDocument) -> dict[str, object]:
+    expires = document.release_expires
     return {
         "verified": True,
         "module_id": document.module_id,
         "timestamp": document.timestamp.isoformat(timespec="milliseconds"),
         "release": document.release,
+        "release_expires": None if expires is None else expires.isoformat(),
+        "model_pinned": document.model_pinned,
         "root": document.root,
         "pcrs": {str(index): value.hex() for index, value in document.pcrs.items()},
         "nonce": None if document.nonce is None else document.nonce.hex(),
@@ -181,6 +200,7 @@ def to_result(name: str, reply: Reply) -> Result:
         image=name,
         sha256=None if reply.picture is None else reply.picture.sha256,
         outcome=None if problem else reply.outcome,
+        is_receipted=reply.receipted is not None,
         error=refusal(name, problem) if problem else reply.error,
         total_ms=reply.total_ms,
         session=reply.session,

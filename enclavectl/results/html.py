@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
 from enclavectl import __version__
-from enclavectl.results.markup import Object, as_object, string, text
-from enclavectl.results.wording import TRUST_WORDS, UNVERIFIED, TrustWords
+from enclavectl.results.markup import Object, as_object, objects, string, text
+from enclavectl.results.wording import MODEL_PINNED, TRUST_WORDS, UNVERIFIED, TrustWords
 
 # This mark identifies a report: other files are not overwritten.
 MARK = '<meta name="generator" content="enclavectl report">'
@@ -26,7 +27,11 @@ def render_page(head: Object, title: str, *parts: str) -> str:
     Raises:
         UsageError: ``head`` is not such an object; the message names the field.
     """
-    words = _words(head)
+    return render_frame(_words(head), title, *parts)
+
+
+def render_frame(words: TrustWords, title: str, *parts: str) -> str:
+    """Render a page of ``parts`` under the banner of ``words``, as text for UTF-8."""
     return f"""<!DOCTYPE html>
 <html lang="en">
 {_head(f"{title} - {words.badge}")}
@@ -66,34 +71,54 @@ def render_cards(cards: str) -> str:
 
 
 def render_evidence(head: Object) -> str:
-    """Render the evidence and what it proves.
+    """Render the evidence of each enclave that answered, and what it proves.
 
     Raises:
         UsageError: as ``render_page``.
     """
-    evidence, model = as_object(head, "evidence"), as_object(head, "model")
+    model = as_object(head, "model")
+    first = as_object(head, "evidence")
+    later = objects(head, "later_evidence") if "later_evidence" in head else []
+    sections = [_evidence("Evidence", first, model)]
+    for number, evidence in enumerate(later, start=2):
+        sections.append(_evidence(f"Evidence of enclave {number}", evidence, model))
+    words = _words(head)
+    claims = render_claims(words.proves, words.does_not_prove)
+    return "".join(f"{section}\n" for section in sections) + claims
+
+
+def _evidence(title: str, evidence: Object, model: Object) -> str:
     pcrs = as_object(evidence, "pcrs")
     nonce = evidence.get("nonce")
     rows = [
         ("Module", string(evidence, "module_id")),
         ("Time", string(evidence, "timestamp")),
-        *((f"PCR{index}", string(pcrs, index)) for index in sorted(pcrs, key=lambda key: (len(key), key))),
+        *((f"PCR{index}", string(pcrs, index)) for index in _shown(pcrs)),
         *([] if nonce is None else [("Nonce", string(evidence, "nonce"))]),
+        ("Model pinned", MODEL_PINNED[evidence.get("model_pinned") is True]),
         ("Model", string(model, "id")),
         ("Model SHA-256", string(model, "sha256")),
     ]
-    items = "\n".join(_row(term, value) for term, value in rows)
-    return f'<section class="card"><h2>Evidence</h2>\n<dl>\n{items}\n</dl></section>\n{_claims(_words(head))}'
+    items = "\n".join(render_fact(term, value) for term, value in rows)
+    return f'<section class="card"><h2>{title}</h2>\n<dl>\n{items}\n</dl></section>'
 
 
-def _row(term: str, value: str) -> str:
+def _shown(pcrs: Object) -> list[str]:
+    """Return the numbers of the registers, in order, without what the payload locked unused."""
+    numbers = sorted(pcrs, key=lambda key: (len(key), key))
+    return [index for index in numbers if len(index) == 1 or index < "16" or string(pcrs, index).strip("0")]
+
+
+def render_fact(term: str, value: str) -> str:
+    """Render one row of a list of facts."""
     # Ten of the sixteen registers are zero on every enclave, so print leaves them out.
     kind = " zero" if term.startswith("PCR") and value and not value.strip("0") else ""
     return f'<div class="fact{kind}"><dt>{text(term)}</dt><dd class="mono">{text(value)}</dd></div>'
 
 
 def _words(head: Object) -> TrustWords:
-    if as_object(head, "evidence").get("verified") is not True:
+    later = objects(head, "later_evidence") if "later_evidence" in head else []
+    if not all(evidence.get("verified") is True for evidence in (as_object(head, "evidence"), *later)):
         return UNVERIFIED
     return TRUST_WORDS.get(string(head, "trust"), UNVERIFIED)
 
@@ -122,9 +147,10 @@ def _head(title: str) -> str:
 </head>"""
 
 
-def _claims(words: TrustWords) -> str:
-    proves = "".join(f"<li>{text(claim)}</li>\n" for claim in words.proves)
-    does_not = "".join(f"<li>{text(claim)}</li>\n" for claim in words.does_not_prove)
+def render_claims(proven: Iterable[str], not_proven: Iterable[str]) -> str:
+    """Render what the evidence proves beside what it does not."""
+    proves = "".join(f"<li>{text(claim)}</li>\n" for claim in proven)
+    does_not = "".join(f"<li>{text(claim)}</li>\n" for claim in not_proven)
     return f"""<section class="card"><h2>What this proves, and what it does not</h2>
 <div class="claims">
 <div><h3>It proves</h3><ul>

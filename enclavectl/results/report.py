@@ -130,10 +130,11 @@ class ReportWriter:
             self._take(self._next)
             self._next += 1
 
-    def finish(self) -> Path:
+    def finish(self, later_evidence: Sequence[Object] = ()) -> Path:
         """Write the remaining pages and the index; return the path of the page to open first.
 
-        Pictures without a result are omitted, and the overview gives their number.
+        Pictures without a result are omitted, and the overview gives their number. ``later_evidence`` is that
+        of the enclaves which answered after the first was lost.
 
         Raises:
             HostError: a page could not be written.
@@ -143,7 +144,7 @@ class ReportWriter:
         if self._page < len(self._pages):
             self._write_page(is_last=True)
         if self._failure is None:
-            self._try(self._path, self._index())
+            self._try(self._path, self._index({**self._head.diagnosis, "later_evidence": [*later_evidence]}))
         if self._failure is not None:
             raise self._failure
         return self._path
@@ -181,8 +182,8 @@ class ReportWriter:
         first = page * PICTURES_PER_PAGE + 1
         return first, min(first + PICTURES_PER_PAGE - 1, self._total)
 
-    def _index(self) -> str:
-        title, head = self._overview.title, self._head.diagnosis
+    def _index(self, head: Object) -> str:
+        title = self._overview.title
         pages = [
             ("Pictures {} to {}".format(*self._range(page)), self._pages[page]) for page in range(self._page)
         ]

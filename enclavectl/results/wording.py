@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+# By a document's ``model_pinned``, after the words "model pinned".
+MODEL_PINNED = {True: "yes, by PCR16", False: "no: PCR16 is not part of the release"}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrustWords:
@@ -64,13 +67,14 @@ _NITRO = TrustWords(
 _DEBUG = TrustWords(
     badge="Debug mode: not confidential",
     sentence=(
-        "A real Nitro Enclave, but started in debug mode: its PCRs are zero, so nothing says which code ran, "
-        "and the host can read its console."
+        "A real Nitro Enclave, but started in debug mode: PCR0, PCR1 and PCR2 are zero, so nothing says "
+        "which code ran, and the host can read its console."
     ),
     calm=False,
     proves=(_ON_NITRO, _FRESH),
     does_not_prove=(
-        "Which code saw the pictures. In debug mode every PCR is zero.",
+        "Which code saw the pictures. In debug mode PCR0, PCR1 and PCR2 are zero.",
+        "Which model answered. PCR16 proves nothing without PCR0, PCR1 and PCR2.",
         "That the pictures stayed private. The code, being unknown, may have passed them on.",
         *_NEVER_PROVEN,
     ),

@@ -1,12 +1,13 @@
 """The schemas by name, each as one document that needs no other.
 
-``NAME.json`` describes the object whose ``schema`` is ``enclavectl.NAME/1``. What several of them share is in
-``common.json``; ``load_schema`` copies what a schema uses of it. The schema of the configuration file is made
-from the settings that ``enclavectl.config`` declares.
+``NAME.json`` describes the object whose ``schema`` is ``enclavectl.NAME/VERSION``; its ``$id`` says the
+version. What several of them share is in ``common.json``; ``load_schema`` copies what a schema uses of it.
+The schema of the configuration file is made from the settings that ``enclavectl.config`` declares.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -20,7 +21,7 @@ from enclavectl.suggest import suggestion
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _COMMON = "common.json"
 _SHARED = f"{_COMMON}#/$defs/"
-_PREFIX, _VERSION = "enclavectl.", "/1"
+_FULL_NAME = re.compile(r"enclavectl\.([a-z-]+)/([0-9]+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,19 +53,27 @@ def list_schemas() -> list[SchemaEntry]:
 
 
 def load_schema(name: str) -> Mapping[str, JsonValue]:
-    """Return a schema by its name, or by the ``schema`` member of an object: ``enclavectl.NAME/1``.
+    """Return a schema by its name, or by the ``schema`` member of an object: ``enclavectl.NAME/VERSION``.
 
     Raises:
-        UsageError: there is none of that name.
+        UsageError: there is none of that name, or it is of another version.
     """
-    short = name.removeprefix(_PREFIX).removesuffix(_VERSION)
+    full = _FULL_NAME.fullmatch(name)
+    short = full[1] if full is not None else name
     names = schema_names()
     if short not in names:
         raise UsageError(
             f"schema {name!r}: there is none of this name; {suggestion(short, names)}",
             hint="enclavectl schema lists them",
         )
-    return _bundle(_load(short))
+    schema = _load(short)
+    version = str(schema["$id"]).rpartition(":")[2]
+    if full is not None and full[2] != version:
+        raise UsageError(
+            f"schema {name!r}: expected version {version}, which this enclavectl has",
+            hint=f"enclavectl schema {short}",
+        )
+    return _bundle(schema)
 
 
 def _folder() -> Traversable:

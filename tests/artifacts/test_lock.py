@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enclavectl.artifacts.lock import Lock, check_lock, parse_lock, read_lock
+from enclave_payload.card import MAX_CARD_BYTES, model_register
+from enclavectl.artifacts.lock import MODEL_REGISTER, Lock, check_lock, parse_lock, read_lock
 from enclavectl.artifacts.wheel import Wheel
 from enclavectl.eif.examine import measure_image
 from enclavectl.eif.format import SectionKind
@@ -95,12 +96,12 @@ def test_a_lock_cannot_name_a_wheel_outside_the_store() -> None:
         parse_lock(json.dumps(value).encode(), "lock")
 
 
-def locked_image(folder: Path) -> tuple[Lock, Path]:
+def locked_image(folder: Path, data: bytes | None = None) -> tuple[Lock, Path]:
     import hashlib
 
     image = folder / "out" / "a.eif"
     image.parent.mkdir()
-    image.write_bytes(samples.image())
+    image.write_bytes(samples.image() if data is None else data)
     with image.open("rb") as file:
         pcrs = measure_image(file).registers()
     digest = hashlib.sha256(image.read_bytes()).hexdigest()
@@ -114,6 +115,53 @@ def test_the_locked_image_is_found_from_the_lock_and_matches(tmp_path: Path) -> 
     lock, path = locked_image(tmp_path)
     assert lock.eif["file"] == "out/a.eif"
     assert check_lock(lock, path).pcrs == lock.pcrs
+
+
+CARD_PATH = "rootfs/usr/lib/python3/site-packages/enclave_payload/model/model.json"
+CARD = b'{"id":"demo"}'
+
+
+def pinned(lock: Lock, card: bytes = CARD) -> Lock:
+    return replace(lock, pcrs={**lock.pcrs, MODEL_REGISTER: model_register(card).hex()})
+
+
+def image_with(*ramdisks: bytes) -> bytes:
+    return samples.image([*samples.sections(ramdisks=0), *((SectionKind.RAMDISK, one) for one in ramdisks)])
+
+
+def test_the_models_register_is_computed_from_the_card_in_the_image(tmp_path: Path) -> None:
+    data = image_with(samples.cpio(b"i"), samples.cpio(b"a", {CARD_PATH: CARD}))
+    lock, path = locked_image(tmp_path, data)
+    assert lock.model_register is None
+    assert check_lock(lock, path).pcrs == lock.pcrs, "a lock of an older build has no register to compare"
+    assert check_lock(pinned(lock), path).pcrs == pinned(lock).pcrs
+    with pytest.raises(StateError, match="PCR16 differ from the lock") as caught:
+        check_lock(pinned(lock, b"{}"), path)
+    assert caught.value.code == "lock-pcrs"
+    assert model_register(CARD).hex() in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {},
+        {"rootfs/model.json": CARD},
+        {CARD_PATH: CARD, f"rootfs/opt/{CARD_PATH}": CARD},
+        {CARD_PATH: CARD + b" " * MAX_CARD_BYTES},
+    ],
+)
+def test_without_one_card_no_register_is_confirmed(tmp_path: Path, files: dict[str, bytes]) -> None:
+    lock, path = locked_image(tmp_path, image_with(samples.cpio(b"i"), samples.cpio(b"a", files)))
+    with pytest.raises(StateError, match="PCR16 is absent") as caught:
+        check_lock(pinned(lock), path)
+    assert caught.value.code == "lock-pcrs"
+
+
+@pytest.mark.parametrize("register", ["", "ab", "AB" * 48, "ab" * 47, "ab" * 49, "0" * 96])
+def test_a_register_that_no_policy_can_pin_is_refused(register: str) -> None:
+    value = replace(LOCK, pcrs={**LOCK.pcrs, MODEL_REGISTER: register})
+    with pytest.raises(UsageError, match="PCR16"):
+        parse_lock(value.to_bytes(), "lock")
 
 
 def test_another_image_says_which_registers_moved(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -128,6 +129,31 @@ def test_every_aws_document_passes_its_own_policy_and_no_other() -> None:
         with pytest.raises(AttestationError) as caught:
             examine_archived(document, other, root=aws_nitro_root())
         assert caught.value.code == code
+
+
+@needs_vectors
+def test_every_aws_document_passes_a_release_that_lived_at_its_time_and_no_later_or_earlier_one() -> None:
+    moment = timedelta(seconds=1)
+    for _, document in documents("real"):
+        claims = parse_claims(parse_cose(document).payload)
+        if claims.is_debug:
+            continue
+        begin = claims.timestamp.replace(microsecond=0)
+        pinned = Release(name="theirs", pcrs={index: claims.pcrs[index] for index in (0, 1, 2)})
+        for life, code in (
+            ((begin, begin + moment), None),
+            ((begin - moment, begin), AttestationCode.RELEASE_EXPIRED),
+            ((begin + moment, None), AttestationCode.RELEASE_NOT_YET_VALID),
+        ):
+            release = replace(pinned, not_before=life[0], expires=life[1])
+            policy = Policy(accept=frozenset({Trust.NITRO}), releases=(release,))
+            if code is None:
+                archived = examine_archived(document, policy, root=aws_nitro_root())
+                assert archived.release_expires == begin + moment
+                continue
+            with pytest.raises(AttestationError) as caught:
+                examine_archived(document, policy, root=aws_nitro_root())
+            assert caught.value.code == code
 
 
 @needs_vectors

@@ -188,7 +188,7 @@ FORGERIES: dict[str, tuple[Edit, Code]] = {
         Code.CHAIN_ALGORITHM),
     "inner algorithm differs": (
         lambda p: setattr(p.leaf, "tamper", lambda der: der.replace(b"\x04\x03\x03", b"\x04\x03\x02", 1)),
-        Code.CHAIN_SIGNATURE),
+        Code.CHAIN_ALGORITHM),
     "algorithm with NULL": (lambda p: setattr(p.leaf, "tamper", null_parameters), Code.CHAIN_CERTIFICATE),
     # Chain: names and signatures
     "issuer name": (lambda p: setattr(p.leaf, "issuer", named("someone else")), Code.CHAIN_NAME),

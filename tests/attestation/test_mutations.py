@@ -54,8 +54,14 @@ def test_a_payload_in_another_encoding_is_another_payload(forge: EnclaveForge) -
     assert caught.value.code == AttestationCode.SIGNATURE
 
 
-# In test_verify.py: there the policy or the root is what does not fit.
-ELSEWHERE = {AttestationCode.TRUST_NOT_ACCEPTED, AttestationCode.NO_RELEASE}
+# In test_verify.py and test_policy_life.py: there the policy or the root is what does not fit.
+ELSEWHERE = {
+    AttestationCode.TRUST_NOT_ACCEPTED,
+    AttestationCode.NO_RELEASE,
+    AttestationCode.RELEASE_NOT_YET_VALID,
+    AttestationCode.RELEASE_EXPIRED,
+    AttestationCode.RELEASE_REVOKED,
+}
 
 
 def test_every_code_has_an_attack_and_a_hint() -> None:

@@ -1,20 +1,30 @@
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from enclavectl.attestation import Policy, Release, Trust, parse_policy, render_policy
+from enclavectl.attestation import (
+    Policy,
+    PolicyCode,
+    Release,
+    Revocation,
+    Trust,
+    parse_policy,
+    render_policy,
+)
+from enclavectl.attestation.policy_file import MAX_POLICY_BYTES, decode_policy
 from enclavectl.errors import UsageError
+from tests.attestation.policies import policies_of
 from tests.forge import PCRS, RELEASE
 
 NITRO = frozenset({Trust.NITRO})
 HEX = {index: value.hex() for index, value in PCRS.items()}
 TEXT = f"""\
 # What the hospital reviewed on 4 May.
-schema: enclavectl.policy/1
+schema: enclavectl.policy/2
 accept: [nitro]
 max_age_s: 60
 releases:
@@ -107,15 +117,143 @@ def test_policy_file() -> None:
 
 def test_the_largest_policy_is_within_the_bound_of_values() -> None:
     pcrs = {index: bytes([index + 1]) * 48 for index in range(32)}
+    when = datetime(2027, 1, 31, 12, tzinfo=UTC)
     policy = Policy(
-        accept=NITRO, releases=tuple(Release(name=str(number), pcrs=pcrs) for number in range(64))
+        accept=NITRO,
+        releases=tuple(
+            Release(
+                name=f"{number:02}" + "\U0001f9ea" * 98,
+                pcrs=pcrs | {0: bytes([number + 1]) * 48},
+                not_before=when,
+                expires=when,
+                notes="\U0001f9ea" * 399 + "\n",
+            )
+            for number in range(64)
+        ),
+        revoked=tuple(
+            Revocation(
+                name="\U0001f9ea" * 100,
+                date=when,
+                reason="\U0001f9ea" * 200,
+                pcrs={index: bytes([100 + n]) * 48 for index in range(24, 32)},
+            )
+            for n in range(64)
+        ),
     )
-    assert parse_policy(render_policy(policy), source="policy.yaml") == policy
+    text = render_policy(policy)
+    assert len(text.encode()) <= MAX_POLICY_BYTES
+    assert parse_policy(text, source="policy.yaml") == policy
+
+
+LIFE = """\
+schema: enclavectl.policy/2
+accept: [nitro]
+revoked:
+  - name: '0.9'
+    date: 2027-01-31
+    reason: CVE-2027-1234, see ticket 7
+    label: 0123456789012345
+  - {date: 2027-01-31t12:00:00z, reason: bad weights, pcrs: {PCR16: REGISTER}}
+releases:
+  - name: 1.0
+    not_before: 2026-12-24
+    expires: 2027-06-30T12:30:00Z
+    notes: |
+      Reviewed by Ada.
+      Built from v1.0.
+    pcrs: {PCR0: REGISTER, PCR1: REGISTER, PCR2: REGISTER}
+""".replace("REGISTER", "ab" * 48)
+
+
+def test_a_policy_file_with_lives_and_revocations() -> None:
+    policy = parse_policy(LIFE, source="policy.yaml")
+    pcrs = dict.fromkeys((0, 1, 2), b"\xab" * 48)
+    day = datetime(2027, 1, 31, tzinfo=UTC)
+    assert policy == Policy(
+        accept=NITRO,
+        releases=(
+            Release(
+                name="1.0",
+                pcrs=pcrs,
+                not_before=datetime(2026, 12, 24, tzinfo=UTC),
+                expires=datetime(2027, 6, 30, 12, 30, tzinfo=UTC),
+                notes="Reviewed by Ada.\nBuilt from v1.0.\n",
+            ),
+        ),
+        revoked=(
+            Revocation(name="0.9", date=day, reason="CVE-2027-1234, see ticket 7", label="0123456789012345"),
+            Revocation(date=day.replace(hour=12), reason="bad weights", pcrs={16: b"\xab" * 48}),
+        ),
+    )
+
+
+CODES = {
+    PolicyCode.VERSION: LIFE.replace("policy/2", "policy/3") + "unknown: 1\n",
+    PolicyCode.FORMAT: LIFE + "unknown: 1\n",
+    PolicyCode.EMPTY: LIFE[: LIFE.index("releases")],
+    PolicyCode.ZEROS: LIFE.replace(f"PCR2: {'ab' * 48}", f"PCR2: {'00' * 48}"),
+    PolicyCode.PCRS: LIFE.replace(f", PCR2: {'ab' * 48}", ""),
+    PolicyCode.MODEL_ALONE: LIFE.replace("{PCR0: ", "{PCR16: "),
+    PolicyCode.CONTRADICTION: LIFE.replace("2026-12-24", "2028-12-24"),
+}
+
+
+@pytest.mark.parametrize("code", PolicyCode)
+def test_each_defect_of_a_file_has_its_code(code: PolicyCode) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_policy(CODES[code], source="policy.yaml")
+    assert caught.value.code == code
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("version", "advice"), [("1", "write schema: enclavectl.policy/2"), ("3", "Use an enclavectl that reads")]
+)
+def test_another_version_is_refused_by_name_with_what_to_do(version: str, advice: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_policy(f"whatever: it says\nschema: enclavectl.policy/{version}\n", source="p.yaml")
+    assert caught.value.message == (
+        f"p.yaml:2: schema: expected enclavectl.policy/2, found enclavectl.policy/{version}"
+    )
+    assert advice in str(caught.value.hint)
+
+
+def test_a_file_of_version_1_is_one_of_version_2_once_it_says_so() -> None:
+    parse_policy(TEXT, source="policy.yaml")
+
+
+def test_a_file_that_is_not_utf_8_is_refused_with_its_line() -> None:
+    with pytest.raises(UsageError, match=r"^p\.yaml:2: expected UTF-8 text, found byte 0xe9$"):
+        decode_policy(b"# a\n# caf\xe9\n", source="p.yaml")
+    assert parse_policy(decode_policy(LIFE.encode("utf-8-sig"), source="p.yaml"), source="p.yaml")
 
 
 REFUSED = {
+    LIFE.replace("2026-12-24", "24.12.2026"): "policy.yaml:11: not_before: expected a date (2027-01-31) or a",
+    LIFE.replace("12:30:00Z", "12:30:00"): "policy.yaml:12: expires: expected a date",
+    LIFE.replace("12:30:00Z", "12:30:00+01:00"): "policy.yaml:12: expires: expected a date",
+    LIFE.replace("12:30:00Z", "12:30:00.5Z"): "policy.yaml:12: expires: expected a date",
+    LIFE.replace(
+        "06-30T", "02-30T"
+    ): "policy.yaml:12: expires: expected a date (2027-01-31) or a time in UTC",
+    LIFE.replace("12:30:00Z", "12:30:60Z"): "there is no such time, found '2027-06-30T12:30:60Z'",
+    LIFE.replace("2026-12-24", "٢٠٢٦-12-24"): "policy.yaml:11: not_before: expected a date",
+    LIFE.replace(
+        "2026-12-24", "2028-12-24"
+    ): "policy.yaml:10: release 1.0: not_before (2028-12-24T00:00:00Z)",
+    LIFE.replace("0123456789012345", "one"): "policy.yaml:4: revoked 0.9: label: expected 16 lower-case hex",
+    LIFE.replace(
+        "    label: 0123456789012345\n", ""
+    ): "policy.yaml:4: revoked 0.9: expected one of label and",
+    LIFE.replace("reason: bad weights, ", ""): "policy.yaml:8: missing key reason",
+    LIFE.replace("PCR16: " + "ab" * 48, ""): "policy.yaml:8: revoked tuple: no register is named",
+    LIFE.replace(
+        "PCR16: ", "PCR2: "
+    ): "policy.yaml: policy: release 1.0 is revoked since 2027-01-31T12:00:00Z",
     "accept: [nitro]\n": "policy.yaml:1: missing key schema",
-    TEXT.replace("policy/1", "policy/2"): "policy.yaml:2: schema: expected enclavectl.policy/1",
+    TEXT.replace(
+        "policy/2", "policy/1"
+    ): "policy.yaml:2: schema: expected enclavectl.policy/2, found enclavectl.policy/1",
     TEXT.replace("releases:", "release:"): "policy.yaml:5: unknown key 'release'",
     TEXT.replace("PCR8", "PCR32"): "policy.yaml:11: unknown key 'PCR32'",
     TEXT.replace("PCR8", "8"): "policy.yaml:11: unknown key '8'",
@@ -148,7 +286,7 @@ REFUSED = {
     "a: b: c": "policy.yaml:1: mapping values are not allowed",
     "\0": "policy.yaml:1: cannot be read as YAML",
     "--- a\n--- b\n": "policy.yaml:2: expected a single document",
-    "#" * 300_000: "expected at most 262144 bytes",
+    "#" * 600_000: "expected at most 524288 bytes",
 }
 
 
@@ -166,32 +304,26 @@ def test_an_unknown_key_names_the_nearest() -> None:
     assert caught.value.hint == "The nearest known key is max_age_s."
 
 
-registers = st.binary(min_size=48, max_size=48).filter(any)
-names = st.text(min_size=1, max_size=100).filter(str.isprintable)
-releases = st.builds(
-    lambda name, first, more: Release(name=name, pcrs=dict(enumerate(first)) | more),
-    names,
-    st.lists(registers, min_size=3, max_size=3),
-    st.dictionaries(st.integers(3, 31), registers, max_size=4),
-)
-policies = st.builds(
-    lambda accept, chosen, age, skew: Policy(
-        accept=accept,
-        releases=tuple(chosen),
-        max_age=timedelta(seconds=age),
-        clock_skew=timedelta(seconds=skew),
-        unsafe_allow_debug=not chosen,
-    ),
-    st.sets(st.sampled_from([Trust.NITRO, Trust.EMULATED, Trust.SIMULATED]), min_size=1).map(frozenset),
-    st.lists(releases, max_size=3, unique_by=lambda release: release.name),
-    st.integers(1, 3 * 3600),
-    st.integers(0, 600),
-)
-
-
-@given(policies)
+@given(policies_of(at_least=0))
 def test_rendered_policies_read_back(policy: Policy) -> None:
     assert parse_policy(render_policy(policy), source="rendered") == policy
+
+
+@settings(max_examples=25)
+@given(policies_of(at_least=1), st.data())
+def test_a_file_that_was_cut_short_never_says_the_same_and_lacks_no_revocation(
+    policy: Policy, data: st.DataObject
+) -> None:
+    text = render_policy(policy)
+    cut = text[: data.draw(st.integers(0, len(text.rstrip()) - 2))]
+    for part in (cut, f"{text}and more", f"{text}---\n{text}"):
+        try:
+            found = parse_policy(part, source="part")
+        except UsageError:
+            continue
+        assert part == cut
+        assert found != policy
+        assert found.revoked == policy.revoked
 
 
 @given(st.text(max_size=60))

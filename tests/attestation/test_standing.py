@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from hashlib import sha384
 
+import cbor2
 import pytest
 
 from enclavectl.attestation import AttestationCode, Policy, Release, Standing, Trust, TrustRoot
@@ -53,6 +55,17 @@ def test_it_is_refused_where_the_document_would_be(forge: EnclaveForge, standing
     pem = DevelopmentRoot.create(NOW).certificate_pem
     other = TrustRoot.from_pem(pem, trust=Trust.SIMULATED, name="other machine")
     assert refused(standing, accepting(RELEASE), other) == AttestationCode.CHAIN_ROOT
+
+
+def test_it_keeps_the_models_register_for_a_policy_that_pins_it() -> None:
+    forge = EnclaveForge()
+    for request in ({"ExtendPCR": {"index": 16, "data": b"model"}}, {"LockPCRs": {"range": 32}}):
+        forge.nsm.handle(cbor2.dumps(request))
+    register = sha384(bytes(48) + b"model").digest()
+    kept = Standing.of(forge.verify(forge.genuine()))
+    kept.check(accepting(Release(name="pinned", pcrs={**PCRS, 16: register})), forge.root)
+    other = accepting(Release(name="pinned", pcrs={**PCRS, 16: b"\xee" * 48}))
+    assert refused(kept, other, forge.root) == AttestationCode.PCR_MISMATCH
 
 
 def test_a_debug_enclave_passes_only_where_debug_mode_is_allowed(

@@ -61,7 +61,12 @@ def test_an_image_is_held_to_the_lock_beside_it(tmp_path: Path) -> None:
     good = admit_image(source, store, now=NOW, progress=NoProgress())
     registers = {f"PCR{index}": value.hex() for index, value in good.pcrs.items()}
     (tmp_path / LOCK_NAME).write_bytes(lock_of(registers, good.sha256, good.size).to_bytes())
-    assert admit_image(source, store, now=NOW, progress=NoProgress()).model == ("m", "00")
+    held = admit_image(source, store, now=NOW, progress=NoProgress())
+    assert (held.model, held.pcrs) == (("m", "00"), good.pcrs)
+    pinned = {**registers, "PCR16": "ab" * 48}
+    (tmp_path / LOCK_NAME).write_bytes(lock_of(pinned, good.sha256, good.size).to_bytes())
+    held = admit_image(source, store, now=NOW, progress=NoProgress())
+    assert held.pcrs == {**good.pcrs, 16: b"\xab" * 48}
     (tmp_path / LOCK_NAME).write_bytes(
         lock_of({**registers, "PCR2": "00" * 48}, good.sha256, good.size).to_bytes()
     )

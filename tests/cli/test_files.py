@@ -18,6 +18,8 @@ COMMANDS: dict[str, list[object]] = {
     "build": ["build", "--sign", FILE, "--cert", FILE],
     "diagnose": ["diagnose", sample("nv"), "--policy", FILE],
     "listen": ["listen", "--policy", FILE],
+    "policy show": ["policy", "show", FILE],
+    "policy retire": ["policy", "retire", FILE, "1.0"],
     "config": ["config", "show", "--config", FILE],
     "model": ["model", "show", FILE],
 }

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from enclavectl.cli.app import COMMANDS
-from enclavectl.cli.foreign_words import _MEANT, meant_by
+from enclavectl.cli.foreign_words import _MEANT, _MEANT_OPTIONS, meant_by
 from tests.cli.command import enclavectl
 from tests.cli.tree import all_rows
 from tests.e2e.cli import sample
 
+READS_FILES = "enclavectl reads files: fetch it first, or pipe it to: enclavectl diagnose -"
 NAMES = [row.name for row in COMMANDS]
 
 
@@ -60,6 +61,49 @@ def test_the_error_has_the_answer_and_where_to_look(tmp_path: Path) -> None:
     assert error["code"] == "no-such-command"
     assert error["message"] == "there is no command 'eif sing'; did you mean: enclavectl eif sign?"
     assert error["hint"] == "enclavectl eif --help lists the commands"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["run", "--cpu-count", "2"], "write --cpus COUNT"),
+        (["run", "--eif-path=x.eif"], "write the image as an argument: enclavectl run FILE.eif"),
+        (["run", "--detach"], "write nothing: the enclave stays by itself"),
+        (["build", "--docker-uri", "x"], "write --image IMAGE"),
+        (["build", "--docker-dir", "x"], "write --dockerfile FOLDER"),
+        (["build", "--output-file", "x.eif"], "write --to FILE.eif"),
+        (["build", "-t", "x"], "write --to FILE.eif"),
+        (["eif", "sign", "--private-key", "k"], "write --key FILE"),
+        (["terminate", "-a"], "write --all"),
+        (["console", "--enclave-id", "x"], "write the enclave's name or id as an argument"),
+        (["describe", "--enclave-name", "x"], "write the enclave's name or id as an argument"),
+        (["list", "--json"], "write --output json"),
+        (["-V"], "write --version"),
+        (["run", "--memory", "2G"], "write MiB without a unit, such as --memory 2048"),
+        (["plan", "--memory", "1.5GiB"], "write MiB without a unit, such as --memory 1536"),
+        (["diagnose", "--timeout", "1m", "x.png"], "write seconds without a unit, such as --timeout 60"),
+        (["diagnose", "-o", "answers.json", "x.png"], "write --output json > answers.json"),
+        (["send", "s3://bucket/x.png"], READS_FILES),
+        (["diagnose", "*.nosuch"], "the shell found no file that matches this pattern"),
+    ],
+)  # fmt: skip
+def test_an_option_or_value_of_another_tool_is_answered_with_ours(
+    tmp_path: Path, arguments: list[str], hint: str
+) -> None:
+    done = enclavectl(*arguments, home=tmp_path)
+    assert done.status == 2
+    assert done.err.count("\n") == 2, done.err
+    assert f"  try: {hint}\n" in done.err
+    assert "Possible options" not in done.err
+
+
+def test_each_foreign_option_is_one_that_its_command_lacks_and_ours_one_that_it_has(tmp_path: Path) -> None:
+    for command, options in _MEANT_OPTIONS.items():
+        page = enclavectl(*command, "--help", home=tmp_path).out
+        for option, meant in options.items():
+            assert f" {option} " not in page, option
+            ours = meant.split()[0]
+            assert not ours.startswith("--") or f" {ours} " in page, meant
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from enclave_payload.contents import SALT_BYTES, encode_key_config, key_config_digest
+from enclave_payload.contents import SALT_BYTES, encode_key_config
 from enclave_payload.decoder import Finding
 from enclave_payload.limits import Limits
 from enclave_payload.media import MediaType
@@ -20,13 +20,15 @@ from enclave_payload.session import ChallengeReceived, EnclaveSession, SealedRec
 from enclavectl.client.batch import Reply, classify
 from enclavectl.client.pictures import Picture
 from enclavectl.client.session import Client
-from enclavectl.errors import EnclaveBusy, EnclaveLost, PictureRefused
+from enclavectl.errors import EnclaveBusy, EnclaveError, EnclaveLost, PictureRefused
+from enclavectl.evidence import ReceiptError
 from enclavectl.net.address import UnixAddress
 from tests.evil import Lies, Script, enclave_script, start_evil
 from tests.in_process import (
     CARD,
     Brightness,
     InProcess,
+    attest,
     expect,
     gray,
     new_root,
@@ -135,7 +137,6 @@ def test_what_a_busy_enclave_refuses_is_offered_again(tmp_path: Path) -> None:
 
 def busy_script(seen: list[int]) -> Script:
     """Attests honestly and is too busy for every request; ``seen`` gets their sizes."""
-    attester = simulated_nsm(ROOT)
 
     def script(sock: socket.socket) -> None:
         session = EnclaveSession()
@@ -144,7 +145,7 @@ def busy_script(seen: list[int]) -> Script:
                 match event:
                     case ChallengeReceived(nonce):
                         config = encode_key_config(KEYS.public, CARD, bytes(SALT_BYTES))
-                        document = attester.attest(nonce=nonce, user_data=key_config_digest(config))
+                        document = attest(ROOT, nonce, config)
                         sock.sendall(session.evidence(document, config))
                     case SealedReceived(request_id):
                         seen.append(len(event.ciphertext))
@@ -202,14 +203,39 @@ def test_a_lost_connection_keeps_the_answers_that_came(tmp_path: Path, answers: 
         assert reply.picture is not None or reply.index == 6
 
 
+@pytest.mark.parametrize("in_flight", [1, 4])
+def test_a_wrong_receipt_ends_the_batch(tmp_path: Path, in_flight: int) -> None:
+    """The answers before it count; it, and what would follow, is not asked of another enclave."""
+    receipts = iter([True, True, False])
+
+    def lie(receipt: bytes) -> bytes:
+        return receipt if next(receipts) else receipt[:-1] + bytes([receipt[-1] ^ 1])
+
+    address, root = UnixAddress(tmp_path / "s"), new_root()
+    script = enclave_script(simulated_nsm(root), Lies(answers=3, receipt=lie))
+    renew = Renewals()
+    with start_evil(address, script), Client.connect(address, expect(root), timeout_s=10) as client:
+        replies = classify(
+            client, [gray(value) for value in range(6)], timeout_s=10, in_flight=in_flight, renew=renew
+        )
+        for index in range(2):
+            reply = next(replies)
+            assert reply.index == index
+            assert reply.receipted is not None
+        with pytest.raises(ReceiptError) as caught:
+            list(replies)
+    assert caught.value.code == "receipt-signature"
+    assert renew.losses == []
+
+
 class Renewals:
     """Sessions with one enclave after another, as ``diagnose`` finds them; what ended each is kept."""
 
     def __init__(self, *enclaves: Callable[[], Client]) -> None:
         self._enclaves = list(enclaves)
-        self.losses: list[EnclaveLost] = []
+        self.losses: list[EnclaveError] = []
 
-    def __call__(self, error: EnclaveLost) -> Client | None:
+    def __call__(self, error: EnclaveError) -> Client | None:
         self.losses.append(error)
         return self._enclaves.pop(0)() if self._enclaves else None
 
@@ -272,6 +298,25 @@ def test_two_sessions_without_an_answer_end_the_batch(tmp_path: Path) -> None:
     assert len(renew.losses) == 1
     assert sorted(reply.index for reply in replies) == list(range(9))
     assert all(isinstance(reply.error, EnclaveLost) for reply in replies)
+
+
+def test_a_session_that_ends_because_the_enclave_is_busy_is_renewed(tmp_path: Path) -> None:
+    busy = Lies(answers=1, frame=refusal_frame(RefusalCode.BUSY))
+    with lost(tmp_path, busy, Lies(answers=99)) as (first, second):
+        renew = Renewals(second)
+        replies = list(classify(first(), [gray(0), gray(1)], timeout_s=10, renew=renew))
+    assert [type(one) for one in renew.losses] == [EnclaveBusy]
+    assert [reply.error for reply in replies] == [None, None]
+
+
+@pytest.mark.parametrize(("max_losses", "answered"), [(2, False), (4, True)])
+def test_a_network_may_lose_a_picture_more_often(tmp_path: Path, max_losses: int, answered: bool) -> None:
+    silent = Lies(answers=1, frame=refusal_frame(RefusalCode.STOPPING))
+    with lost(tmp_path, silent, silent, silent, Lies(answers=99)) as (first, *others):
+        renew = Renewals(*others)
+        items = [gray(0)]
+        replies = list(classify(first(), items, timeout_s=10, renew=renew, max_losses=max_losses))
+    assert [reply.error is None for reply in replies] == [answered]
 
 
 def test_after_the_last_answer_no_session_is_opened(tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from enclave_payload.contents import Delivery, Outcome
+from enclave_payload.contents import Delivery
 from enclavectl.attestation import Policy, Release
-from enclavectl.client.exchange import Expectation, PendingAnswer, open_reply
+from enclavectl.client.exchange import Expectation, PendingAnswer, SessionEvidence, open_reply
 from enclavectl.client.listener import Arrived, Delivered, Failed, Listener, ListenerEvent
 from enclavectl.client.session import Client
 from enclavectl.errors import AttestationError, EnclaveLost, PeerProtocolError
@@ -38,26 +38,31 @@ def started(address: UnixAddress, expectation: Expectation) -> Iterator[Generato
         sock.shutdown(socket.SHUT_RDWR)
 
 
-def hand_in(enclave: InProcess, values: list[int]) -> dict[bytes, PendingAnswer]:
-    """Send pictures whose answers go out; each gets its receipt."""
+Waiting = dict[bytes, tuple[PendingAnswer, SessionEvidence]]
+
+
+def hand_in(enclave: InProcess, values: list[int]) -> Waiting:
+    """Send pictures whose answers go out; each is said to be ready."""
     waiting = {}
     with Client.connect(enclave.address, enclave.expectation, timeout_s=PATIENCE_S) as client:
         for value in values:
-            pending = client.prepare()
+            pending = client.prepare(gray(value))
             client.submit(gray(value), pending, Delivery.OUT)
             assert client.next_answer(time.monotonic() + PATIENCE_S) == (pending.request_id, None)
-            waiting[pending.request_id] = pending
+            waiting[pending.request_id] = pending, client.enclave.session_evidence
     return waiting
 
 
-def lights(waiting: dict[bytes, PendingAnswer], events: list[ListenerEvent]) -> list[int]:
+def lights(waiting: Waiting, events: list[ListenerEvent]) -> list[int]:
     found = []
     for happening in events:
         assert isinstance(happening, Delivered)
-        outcome = open_reply(waiting[happening.answer.request_id], happening.answer)
-        assert isinstance(outcome, Outcome)
-        assert outcome.probabilities_ppb is not None
-        found.append(outcome.probabilities_ppb["light"])
+        pending, session = waiting[happening.answer.request_id]
+        answer = open_reply(pending, happening.answer, session)
+        assert answer is not None
+        assert answer.receipted is not None
+        assert answer.outcome.probabilities_ppb is not None
+        found.append(answer.outcome.probabilities_ppb["light"])
     return found
 
 

@@ -6,25 +6,38 @@ import stat
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from enclave_payload.messages import MAX_DOCUMENT_BYTES, MAX_KEY_CONFIG_BYTES
 from enclavectl.attestation import Standing, Trust
 from enclavectl.client.exchange import PendingAnswer
 from enclavectl.client.reply_keys import KEEP_S, PendingStore, Waiting
 from enclavectl.errors import HostError, StateError
 from enclavectl.files import stage_file
+from enclavectl.protocol.evidence import Evidence
+from enclavectl.protocol.media import MediaType
 
 REQUEST_ID = bytes(range(24))
+PENDING = PendingAnswer(
+    request_id=REQUEST_ID,
+    reply_key=bytes(range(32)),
+    salt=bytes(range(32, 64)),
+    picture_sha256=b"\xab" * 32,
+    media_type=MediaType.PNG,
+)
 WAITING = Waiting(
-    pending=PendingAnswer(request_id=REQUEST_ID, reply_key=bytes(range(32))),
+    pending=PENDING,
+    evidence=Evidence(b"document", b"key configuration"),
+    requested_at=datetime(2026, 5, 4, 12, 0, 0, tzinfo=UTC),
     image="odd \n\udcff name.png",
-    sha256="ab" * 32,
     labels={"bcc": "Basal cell carcinoma"},
     notice="Not a diagnosis.",
     standing=Standing(
         module_id="i-0-enc1",
+        timestamp=datetime(2026, 5, 4, 12, 0, 0, 123000, tzinfo=UTC),
         trust=Trust.DEBUG,
         release=None,
         root="test root",
@@ -34,6 +47,7 @@ WAITING = Waiting(
 )
 STANDING: dict[str, object] = {
     "module_id": "i-0-enc1",
+    "timestamp": "2026-05-04T12:00:00.123+00:00",
     "trust": "debug",
     "release": None,
     "root": "test root",
@@ -42,7 +56,7 @@ STANDING: dict[str, object] = {
 }
 
 
-THIRD = PendingAnswer(request_id=bytes([1]) * 24, reply_key=bytes(32))
+THIRD = replace(PENDING, request_id=bytes([1]) * 24)
 
 
 def path_of(state_dir: Path, request_id: bytes = REQUEST_ID) -> Path:
@@ -58,6 +72,15 @@ def test_what_was_added_is_found_until_it_is_removed(tmp_path: Path) -> None:
     assert store.find(REQUEST_ID) is None
     store.remove(REQUEST_ID)
     assert list((tmp_path / "pending").iterdir()) == []
+
+
+def test_the_largest_evidence_and_the_longest_name_fit(tmp_path: Path) -> None:
+    evidence = Evidence(bytes(MAX_DOCUMENT_BYTES), bytes(MAX_KEY_CONFIG_BYTES))
+    labels = {f"{index:032}": "é" * 100 for index in range(64)}
+    largest = replace(WAITING, evidence=evidence, image="\udcff" * 4096, labels=labels, notice="é" * 1000)
+    store = PendingStore(tmp_path)
+    store.add(largest)
+    assert store.find(REQUEST_ID) == largest
 
 
 def test_nothing_was_ever_sent(tmp_path: Path) -> None:
@@ -79,7 +102,7 @@ def test_only_the_user_can_read_the_keys(tmp_path: Path) -> None:
 def test_a_key_is_never_overwritten(tmp_path: Path) -> None:
     store = PendingStore(tmp_path)
     store.add(WAITING)
-    other = PendingAnswer(request_id=REQUEST_ID, reply_key=bytes(32))
+    other = replace(PENDING, reply_key=bytes(32))
     with pytest.raises(HostError, match="expected nothing there, found a file"):
         store.add(replace(WAITING, pending=other))
     assert store.find(REQUEST_ID) == WAITING
@@ -104,7 +127,7 @@ def test_whoever_uses_the_folder_forgets_keys_that_nobody_fetched_for_a_day(
     tmp_path: Path, use: Callable[[PendingStore], object]
 ) -> None:
     store = PendingStore(tmp_path)
-    other = replace(WAITING, pending=PendingAnswer(request_id=bytes(24), reply_key=bytes(32)))
+    other = replace(WAITING, pending=replace(PENDING, request_id=bytes(24)))
     for waiting, seconds in ((WAITING, KEEP_S + 60), (other, KEEP_S - 60)):
         store.add(waiting)
         age(path_of(tmp_path, waiting.pending.request_id), seconds)
@@ -149,6 +172,8 @@ def test_a_damaged_file_is_a_state_error_that_says_what_to_do(tmp_path: Path, co
     ("field", "value"),
     [
         *(("reply_key", "00"), ("reply_key", "zz"), ("reply_key", 1), ("labels", []), ("schema", "other")),
+        *(("salt", "00" * 31), ("salt", None), ("sha256", "ab"), ("media_type", "image/gif")),
+        *(("document", "zz"), ("document", None), ("key_config", 1)),
         *(("standing", None), ("standing", {}), ("standing", {**STANDING, "trust": "certain"})),
         *(("standing", {**STANDING, "pcrs": {"zero": "00" * 48}}), ("standing", {**STANDING, "release": 1})),
     ],

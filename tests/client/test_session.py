@@ -24,7 +24,7 @@ from enclave_payload.wire import FrameType, encode_frame
 from enclavectl.attestation import Policy, Release
 from enclavectl.client import session
 from enclavectl.client.batch import classify
-from enclavectl.client.exchange import PendingAnswer
+from enclavectl.client.exchange import CheckedAnswer, new_request
 from enclavectl.client.session import Client
 from enclavectl.errors import (
     AttestationError,
@@ -41,12 +41,13 @@ from tests.in_process import PCRS, InProcess, expect, gray, new_root, simulated_
 
 
 def ask(client: Client, value: int) -> Outcome:
-    pending = client.prepare()
+    pending = client.prepare(gray(value))
     client.submit(gray(value), pending)
-    request_id, outcome = client.next_answer(time.monotonic() + 10)
+    request_id, answer = client.next_answer(time.monotonic() + 10)
     assert request_id == pending.request_id
-    assert isinstance(outcome, Outcome)
-    return outcome
+    assert isinstance(answer, CheckedAnswer)
+    assert answer.receipted is not None
+    return answer.outcome
 
 
 def test_challenge_verify_seal_ask_open(tmp_path: Path) -> None:
@@ -95,7 +96,7 @@ def test_a_session_is_one_threads_and_another_is_told_so(tmp_path: Path) -> None
         with pytest.raises(StateError, match="another thread") as info:
             list(classify(client, [gray(1)], timeout_s=10))
         assert info.value.hint is not None
-        pending = PendingAnswer(request_id=bytes(24), reply_key=bytes(32))
+        pending = replace(new_request(client.enclave, 9, gray(1)), request_id=bytes(24))
         with pytest.raises(StateError):
             client.submit(gray(1), pending)
         with pytest.raises(StateError):
@@ -109,14 +110,14 @@ def test_answers_may_come_in_any_order(tmp_path: Path) -> None:
     ):
         wanted = {}
         for value in (0, 51, 255):
-            pending = client.prepare()
+            pending = client.prepare(gray(value))
             client.submit(gray(value), pending)
             wanted[pending.request_id] = value
         for _ in range(3):
-            request_id, outcome = client.next_answer(time.monotonic() + 10)
-            assert isinstance(outcome, Outcome)
-            assert outcome.probabilities_ppb is not None
-            assert outcome.probabilities_ppb["light"] == wanted.pop(request_id) * 1_000_000_000 // 255
+            request_id, answer = client.next_answer(time.monotonic() + 10)
+            assert isinstance(answer, CheckedAnswer)
+            assert answer.outcome.probabilities_ppb is not None
+            assert answer.outcome.probabilities_ppb["light"] == wanted.pop(request_id) * 1_000_000_000 // 255
 
 
 def test_a_wrong_release_is_refused_before_anything_else_is_sent(tmp_path: Path) -> None:
@@ -243,7 +244,7 @@ def test_an_answer_that_is_none_ends_the_session(
         start_evil(address, one_answer(frame)),
         Client.connect(address, expect(_ROOT), timeout_s=5) as client,
     ):
-        client.submit(gray(1), client.prepare())
+        client.submit(gray(1), client.prepare(gray(1)))
         with pytest.raises(error, match=message):
             client.next_answer(time.monotonic() + 5)
 
@@ -254,6 +255,6 @@ def test_no_answer_by_the_deadline_is_a_lost_enclave(tmp_path: Path) -> None:
         start_evil(address, one_answer(b"")),
         Client.connect(address, expect(_ROOT), timeout_s=5) as client,
     ):
-        client.submit(gray(1), client.prepare())
+        client.submit(gray(1), client.prepare(gray(1)))
         with pytest.raises(EnclaveLost, match="did not answer in time"):
             client.next_answer(time.monotonic() + 0.1)

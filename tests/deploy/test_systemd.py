@@ -219,6 +219,11 @@ def test_the_state_folder_is_made_by_its_user_before_the_units_start() -> None:
     assert commands[0] == "sudo -u ec2-user mkdir -p -m 0700 '/home/ec2-user/my state'"
 
 
+def test_stopping_the_listener_is_no_failure() -> None:
+    """SIGTERM ends a command with the code of an interruption."""
+    assert values(texts(REQUEST)["enclavectl-listen.service"])["SuccessExitStatus"] == "130"
+
+
 def test_the_listener_keeps_answers_in_a_file_of_its_users_and_out_of_the_journal(tmp_path: Path) -> None:
     program = tmp_path / "enclavectl"
     program.write_text('#!/bin/sh\necho "{\\"answer\\": \\"$*\\"}"; echo a note >&2\n')

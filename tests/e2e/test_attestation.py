@@ -7,6 +7,7 @@ import shutil
 import sysconfig
 import venv
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,8 +27,9 @@ from tests.evil import (
     raw_script,
     start_evil,
 )
-from tests.in_process import PCRS, new_root, simulated_nsm
+from tests.in_process import CARD, PCRS, new_root, simulated_nsm
 
+OTHER_CARD = replace(CARD, notice="A diagnosis.")
 OTHER_IMAGE = {**PCRS, 2: b"\xaa" * 48}
 ZEROS = dict.fromkeys(PCRS, bytes(48))
 
@@ -59,11 +61,21 @@ EVIL: dict[str, tuple[Callable[[DevelopmentRoot], Script], str, str]] = {
         "pcr-mismatch",
         "PCR2: expected 0303030303030303",
     ),
+    "other card": (
+        lambda root: enclave_script(simulated_nsm(root, pinned=OTHER_CARD), Lies()),
+        "model-register",
+        "PCR16: expected ",
+    ),
     "garbage": (lying(Lies(document=lambda _document: b"garbage")), "cbor", "byte"),
     "changed byte": (
         lying(Lies(document=lambda document: document[:-1] + bytes([document[-1] ^ 1]))),
         "signature",
         "signature",
+    ),
+    "no receipt key": (
+        lying(Lies(receipt_key=bytes(294))),
+        "no-receipt-key",
+        "expected an Ed25519 key of 32 bytes in a session's document, found 294 bytes",
     ),
     "too long": (
         lying(Lies(document=lambda document: document + bytes(30_000))),
@@ -118,6 +130,40 @@ def test_an_honest_enclave_gets_the_pictures(plain: Cli, tmp_path: Path) -> None
     picture = sample("bcc").read_bytes()
     assert len(counted.received) > CHALLENGE_FRAME_BYTES + len(picture)
     assert picture[1000:1032] not in counted.received, "sealed"
+
+
+def flipped(receipt: bytes) -> bytes:
+    """A receipt with another signature."""
+    return receipt[:-1] + bytes([receipt[-1] ^ 1])
+
+
+@pytest.mark.parametrize("output", ["json", "text"])
+@pytest.mark.parametrize(
+    ("lie", "code"),
+    [
+        (lambda _: None, "receipt-missing"),
+        (lambda _: b"", "receipt-size"),
+        (lambda receipt: receipt[1:], "receipt-tag"),
+        (flipped, "receipt-signature"),
+    ],
+    ids=["none", "empty", "no tag", "another signature"],
+)
+def test_an_answer_with_a_wrong_receipt_is_not_shown(
+    plain: Cli, tmp_path: Path, lie: Callable[[bytes], bytes | None], code: str, output: str
+) -> None:
+    root, address = new_root(), UnixAddress(tmp_path / "s")
+    script = enclave_script(simulated_nsm(root), Lies(answers=5, receipt=lie))
+    options = ["--connect", str(address), *write_trust(tmp_path, root)]
+    with start_evil(address, script):
+        if output == "json":
+            error = plain.refused(4, "diagnose", sample("bcc"), *options)
+            assert (error["kind"], error["code"]) == ("attestation", code)
+            assert error["hint"]
+        else:
+            ran = plain.run("diagnose", sample("bcc"), *options)
+            assert ran.status == 4
+            assert "%" not in ran.out
+            assert "receipt" in ran.err
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -14,6 +15,8 @@ import pytest
 
 from tests.e2e.cli import Cli, kill, sample, wait_until
 
+# A person, a supervisor, and a terminal that closes.
+ENDINGS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 # Enough to be in the middle of for some seconds.
 MANY = ["bcc", "nv", "mel", "df"] * 100
 
@@ -47,7 +50,7 @@ def test_run_is_killed_before_its_enclave_has_proved_itself(cli: Cli) -> None:
     assert cli.ok("list", "-o", "json").json()["enclaves"] == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", ENDINGS)
 def test_the_command_is_told_to_stop(cli: Cli, number: signal.Signals) -> None:
     with in_the_middle(cli) as (command, processes):
         command.send_signal(number)
@@ -90,10 +93,11 @@ def test_the_enclave_is_terminated_under_a_batch(cli: Cli) -> None:
     assert "is stopping" in stdout or "the connection" in stdout or "stopped reading" in stdout
 
 
-def test_run_is_interrupted_or_killed_while_the_enclave_boots(cli: Cli) -> None:
+@pytest.mark.parametrize("number", ENDINGS)
+def test_run_is_interrupted_while_the_enclave_boots(cli: Cli, number: signal.Signals) -> None:
     with cli.start("run", "--name", "early") as command:
         wait_until(lambda: bool(cli.processes()), "the supervisor starts")
-        command.send_signal(signal.SIGINT)
+        command.send_signal(number)
         _, stderr = command.communicate(timeout=60)
         assert command.returncode in {130, 0}, stderr
     if command.returncode == 0:
@@ -101,15 +105,36 @@ def test_run_is_interrupted_or_killed_while_the_enclave_boots(cli: Cli) -> None:
     cli.assert_nothing_left()
 
 
-def test_listen_is_interrupted(cli: Cli) -> None:
+@pytest.mark.parametrize("number", ENDINGS)
+def test_listen_is_interrupted(cli: Cli, number: signal.Signals) -> None:
     with cli.start("listen") as command:
         assert command.stderr is not None
         assert "listening on" in command.stderr.readline()
         assert len(cli.sockets()) == 1
-        command.send_signal(signal.SIGINT)
+        command.send_signal(number)
         _, stderr = command.communicate(timeout=30)
         assert (command.returncode, stderr) == (130, "enclavectl: interrupted\n")
     cli.assert_nothing_left()
+
+
+@pytest.mark.parametrize("number", ENDINGS)
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_console_that_is_followed_is_interrupted(cli: Cli, number: signal.Signals, form: str) -> None:
+    """What it wrote until then is printed, also in JSON, and the enclave goes on."""
+    cli.ok("run", "--name", "watched")
+    with cli.start("console", "--follow", "watched", "--output", form, "--save", "console.log") as command:
+        wait_until(lambda: "serving model" in read(cli.base / "console.log"), "the console is read")
+        command.send_signal(number)
+        stdout, stderr = command.communicate(timeout=30)
+        assert command.returncode == 130
+    assert "enclavectl: interrupted\n" in stderr
+    text = json.loads(stdout)["text"] if form == "json" else stdout
+    assert "serving model" in text
+    cli.ok("describe", "watched")
+
+
+def read(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
 
 
 def test_the_next_command_sweeps_up_what_a_double_kill_left(cli: Cli) -> None:

@@ -127,6 +127,7 @@ def test_debug_is_loud_and_refused_unless_told_otherwise(cli: Cli, tmp_path: Pat
     assert (error["kind"], error["code"]) == ("attestation", "debug-mode")
     value = cli.ok("diagnose", sample("nv"), "--unsafe-allow-debug", "-o", "json").json()
     assert value["trust"] == "debug"
+    assert value["results"][0]["receipted"]
     assert value["evidence"]["pcrs"]["0"] == "00" * 48
     assert value["evidence"]["release"] is None
     report = tmp_path / "r.html"

@@ -52,6 +52,17 @@ def test_a_second_diagnose_starts_an_enclave_of_its_own(cli: Cli) -> None:
     cli.assert_nothing_left()
 
 
+def test_an_enclave_that_another_command_ended_before_it_was_asked_is_told_as_that(cli: Cli) -> None:
+    """``diagnose -`` starts its enclave while it waits for the picture."""
+    with waiting_diagnose(cli) as command:
+        cli.ok("terminate", "--all")
+        out, err = command.communicate(sample("nv").read_bytes(), timeout=60)
+    assert command.returncode == 5
+    assert parsed(out.decode())["error"]["code"] == "payload-ended"
+    assert b"another command terminated it" in err
+    assert b"memory" not in err
+
+
 def test_a_batch_goes_on_with_another_enclave_when_its_own_is_killed(cli: Cli) -> None:
     names = [sample(code) for code in ("nv", "bcc")]
     with waiting_diagnose(cli, *names, output="text") as command:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import select
 import shutil
@@ -47,6 +48,7 @@ def test_two_terminals(shared: Cli) -> None:
     assert {name: by_name[name]["label"]["code"] for name in names} == dict(
         zip(names, ("bcc", "df", "vasc"), strict=True)
     )
+    assert all(by_name[name]["receipted"] for name in names)
     assert {by_name[one["image"]]["sha256"] for one in value["results"]} == {
         one["sha256"] for one in value["results"]
     }
@@ -67,6 +69,7 @@ def test_answers_wait_for_a_listener_and_their_keys_are_private(shared: Cli) -> 
     shown = [line.split()[0] for line in ran.out.splitlines() if "%" in line]
     assert sorted(shown) == ["mel", "nv"]
     assert ran.out.count("SIMULATED") == 2
+    assert ran.out.count("receipted") == 2
     assert pending(shared) == []
 
 
@@ -92,6 +95,29 @@ def test_a_refused_picture_is_told_by_send(shared: Cli, tmp_path: Path) -> None:
     [answer] = lines(shared.ok("listen", "--count", "1", "--timeout", "60", "-o", "json").out)
     assert answer["result"]["label"]["code"] == "nv"
     assert pending(shared) == []
+
+
+def test_an_answer_whose_receipt_names_another_question_is_refused(cli: Cli) -> None:
+    """As if the salt, or the document, were of another request: the answer is kept, and not shown."""
+    cli.ok("run", "--name", "one")
+    cli.ok("send", sample("nv"))
+    [path] = pending(cli)
+    honest = json.loads(path.read_text())
+    lies = {
+        "salt": ("00" * 32, "request-mismatch"),
+        "sha256": ("00" * 32, "request-mismatch"),
+        "media_type": ("image/jpeg", "request-mismatch"),
+        "document": ("d2" + honest["document"], "document-mismatch"),
+        "key_config": ("00", "receipt-key-config"),
+    }
+    for field, (value, code) in lies.items():
+        path.write_text(json.dumps({**honest, field: value}))
+        told = cli.run("listen", "--count", "1", "--timeout", "2")
+        assert (told.status, told.out) == (5, ""), field
+        assert f"({code})" in told.err, field
+    path.write_text(json.dumps(honest))
+    assert "receipted" in cli.ok("listen", "--count", "1", "--timeout", "20").out
+    assert pending(cli) == []
 
 
 def test_an_answer_without_a_key_is_told_and_taken(shared: Cli) -> None:

@@ -55,11 +55,12 @@ def bzimage(size: int = 4096) -> bytes:
     return bytes(data)
 
 
-def cpio(tag: bytes = b"a") -> bytes:
-    """A ramdisk of one file."""
+def cpio(tag: bytes = b"a", files: Mapping[str, bytes] | None = None) -> bytes:
+    """A ramdisk of a file with ``tag``, and of ``files``."""
     out = io.BytesIO()
     writer = CpioWriter(out)
-    writer.add(CpioEntry(name=b"tag", ino=1, mode=0o100644, size=len(tag)), [tag])
+    for number, (name, data) in enumerate({"tag": tag, **(files or {})}.items(), 1):
+        writer.add(CpioEntry(name=name.encode(), ino=number, mode=0o100644, size=len(data)), [data])
     writer.finish(CpioEntry(name=TRAILER, ino=0, mode=0))
     return out.getvalue()
 

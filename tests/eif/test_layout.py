@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import struct
 import tracemalloc
@@ -113,6 +114,34 @@ def test_lenient_reading_reports_every_defect() -> None:
     data = image(header={"magic": b".EIF", "version": 9, "reserved": 3}, tail=b"junk")  # type: ignore[dict-item]  # the helper's values are integers or bytes
     codes = [one.code for one in scan_layout(io.BytesIO(data)).findings]
     assert codes == ["magic", "version", "reserved-nonzero", "trailing-data"]
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "hint"),
+    [
+        (b"", "an empty file", "again"),
+        (bytes(9999), "zero bytes only", "again"),
+        (gzip.compress(image()), "gzip-compressed data", "gunzip"),
+        (b"\xfd7zXZ\0" + bytes(600), "xz-compressed data", "unxz"),
+        (bytes(257) + b"ustar\x0000" + bytes(900), "a tar archive", "docker load"),
+        (bytes(0x1FE) + b"\x55\xaa\0\0HdrS" + bytes(900), "a Linux kernel", "--kernel"),
+        (b"070701" + b"0" * 900, "a ramdisk", "enclavectl build"),
+        (b"\x7fELF" + bytes(900), "a program", "enclavectl build"),
+        (b"PK\x03\x04", "a ZIP archive", "unpack"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer", "git lfs pull"),
+        (b"-----BEGIN CERTIFICATE-----\n", "a PEM file", "image"),
+        (b'\n{"message": "forbidden"}', "JSON text", "read it"),
+        (b"\xef\xbb\xbf<!DOCTYPE html>", "a web page", "read it"),
+    ],
+)
+def test_a_file_of_another_kind_is_named_and_nothing_else_is_said_of_it(
+    data: bytes, name: str, hint: str
+) -> None:
+    (finding,) = scan_layout(io.BytesIO(data)).findings
+    assert f"expected an enclave image (EIF), found {name}" in finding.message
+    assert hint in str(finding.hint)
+    assert str(refusal(data)).startswith(finding.message)
+    assert not examine(io.BytesIO(data), now=NOW).sound
 
 
 def test_a_gap_is_refused() -> None:

@@ -10,12 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from enclavectl.client.exchange import Expectation
+from enclavectl.client.exchange import CheckedAnswer, Expectation
 from enclavectl.client.pictures import Picture
 from enclavectl.client.session import Client
 from enclavectl.errors import EnclavectlError
 from enclavectl.net.address import Address
-from enclavectl.protocol.answers import Outcome
 
 TIMEOUT_S = 20.0
 
@@ -60,10 +59,10 @@ def serve_me(
         started = time.perf_counter()
         try:
             with Client.connect(address, expectation, timeout_s=timeout_s) as client:
-                client.submit(picture, client.prepare())
-                _, outcome = client.next_answer(time.monotonic() + timeout_s)
-            assert isinstance(outcome, Outcome), outcome
-            assert outcome.problem is None
+                client.submit(picture, client.prepare(picture))
+                _, answer = client.next_answer(time.monotonic() + timeout_s)
+            assert isinstance(answer, CheckedAnswer), answer
+            assert answer.receipted is not None
         except EnclavectlError as error:
             failures.append(error)
         else:

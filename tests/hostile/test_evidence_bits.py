@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 
 import pytest
 
-from enclave_payload.contents import SALT_BYTES, encode_key_config, key_config_digest
+from enclave_payload.contents import SALT_BYTES, encode_key_config
 from enclave_payload.seal import generate_keys
 from enclavectl.client.exchange import new_challenge, verify_evidence
 from enclavectl.errors import AttestationError
 from enclavectl.net.frames import WireError
 from enclavectl.protocol.evidence import Evidence, parse_evidence
-from tests.in_process import CARD, expect, new_root, simulated_nsm
+from tests.in_process import CARD, attest, expect, new_root
 
 # One bit of each byte of the document, and of every eighth byte of the key configuration, which is hashed as
 # a whole. ENCLAVECTL_EVERY_BIT=1 tries every bit, which takes over a minute.
@@ -25,7 +25,7 @@ def test_no_flipped_bit_of_the_evidence_is_overlooked(bit: int | None) -> None:
     root = new_root()
     expectation, challenge, now = expect(root), new_challenge(), datetime.now(UTC)
     config = encode_key_config(generate_keys().public, CARD, os.urandom(SALT_BYTES))
-    document = simulated_nsm(root).attest(nonce=challenge.nonce, user_data=key_config_digest(config))
+    document = attest(root, challenge.nonce, config)
     body = Evidence(document, config).to_body()
     verify_evidence(challenge, parse_evidence(body), expectation, now)
     overlooked = []

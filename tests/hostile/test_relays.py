@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from enclave_payload.contents import SALT_BYTES, encode_key_config, key_config_digest
+from enclave_payload.contents import SALT_BYTES, encode_key_config
 from enclave_payload.messages import REQUEST_ID_BYTES, AnswerKind, RefusalCode, answer_frame, refusal_frame
 from enclave_payload.seal import generate_keys
 from enclave_payload.session import ChallengeReceived, EnclaveSession
@@ -31,7 +31,7 @@ from enclavectl.net.address import Address, HybridVsockAddress, UnixAddress
 from enclavectl.net.transport import listening
 from enclavectl.protocol.media import MediaType
 from tests.evil import Lies, Script, enclave_script, start_evil
-from tests.in_process import CARD, expect, gray, new_root, simulated_nsm
+from tests.in_process import CARD, attest, expect, gray, new_root, simulated_nsm
 
 TIMEOUT_S = 0.5
 # The goal is 1 s. Here it only has to tell "in time" from "for ever", on a machine that does other things.
@@ -89,14 +89,13 @@ def poll_until_closed(sock: socket.socket) -> None:
 
 def attesting(then: Say) -> Script:
     """Genuine evidence, then ``then``."""
-    attester = simulated_nsm(ROOT)
 
     def script(sock: socket.socket) -> None:
         session = EnclaveSession()
         [challenge] = session.receive(sock.recv(65536))
         assert isinstance(challenge, ChallengeReceived)
         config = encode_key_config(KEYS.public, CARD, bytes(SALT_BYTES))
-        document = attester.attest(nonce=challenge.nonce, user_data=key_config_digest(config))
+        document = attest(ROOT, challenge.nonce, config)
         sock.sendall(session.evidence(document, config))
         then(sock)
 
@@ -176,7 +175,7 @@ class TestSending:
             start_evil(address, attesting(then)),
             Client.connect(address, expect(ROOT), timeout_s=TIMEOUT_S) as client,
         ):
-            pending = client.prepare()
+            pending = client.prepare(LARGE)
             tracemalloc.start()
             try:
                 with in_time(), pytest.raises(EnclavectlError):

@@ -18,6 +18,8 @@ from enclavectl.image.dockerfile import parse_dockerfile
         ("FROM a\nCOPY <<EOF /etc/app.conf\nkey=value\nEOF\n", "line 2: COPY with a heredoc"),
         ("FROM a\nadd <<a <<b /etc/\n1\na\n2\nb\n", "line 2: ADD with a heredoc"),
         ("FROM a\nONBUILD RUN <<EOF\necho one\nEOF\n", "line 2: RUN with a heredoc"),
+        ("FROM a\nRUN [ -e /f ] || cat <<EOF > /f\none\nEOF\n", "line 2: RUN with a heredoc"),
+        ("FROM a\nRUN [[ -e /f ]] && <<'E' tee /f\none\nE\n", "line 2: RUN with a heredoc"),
         ("FROM a\nADD --checksum=sha256:00 file.txt /f\n", "line 2: ADD with --checksum"),
         ("FROM a\nADD --keep-git-dir=true x /f\n", "line 2: ADD with --keep-git-dir"),
         ("FROM a\nCOPY --link file.txt /f\n", "line 2: COPY with --link"),

@@ -89,6 +89,15 @@ SHELL = program("bin/sh")
             "interpreter python3 is in no folder of PATH",
         ),
         (
+            [
+                program("app/run", b"#!/usr/bin/env python3 -u\n"),
+                program("usr/bin/env"),
+                program("usr/bin/python3"),
+            ],
+            "/app/run",
+            "env looks for a program called 'python3 -u'",
+        ),
+        (
             [program("app/run", b"#!/usr/bin/env -S python3 -u\n"), program("usr/bin/env")],
             "/app/run",
             "python3 is in no folder",
@@ -130,6 +139,7 @@ SHELL = program("bin/sh")
         "script-without-interpreter",
         "script-circle",
         "env-absent",
+        "env-not-split",
         "env-split",
         "text-without-shell",
         "empty",
@@ -207,6 +217,47 @@ def test_a_program_that_a_shell_would_not_find_is_said() -> None:
     (finding,) = found(SHELL, cmd=("/bin/sh", "-c", "exec /myapp --port 1"))
     assert finding.rule is Rule.COMMAND_SCRIPT
     assert "in its shell: /myapp cannot start" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("./run --port 5005", "write /app/run"),
+        ("exec ./run", "write /app/run"),
+        ("python3 main.py", "write /app/main.py"),
+        ("python3 -u 'main.py'", "write /app/main.py"),
+        ("pythno3 /app/main.py", "pythno3 cannot start: it is in no folder of PATH"),
+        ("./gone", "there is no such file: /gone"),
+        ("/app/gone | tee /log", "there is no such file: /app/gone"),
+    ],
+)
+def test_a_shell_that_would_not_find_its_program_is_said(text: str, words: str) -> None:
+    """``CMD python3 main.py`` below a WORKDIR, as most Dockerfiles have it."""
+    members = [SHELL, program("app/run"), program("app/main.py"), program("usr/bin/python3")]
+    findings = found(
+        *members, cmd=("/bin/sh", "-c", text), env=("PATH=/usr/local/bin:/usr/bin:/bin",), workdir="/app"
+    )
+    assert {finding.rule for finding in findings} <= {Rule.COMMAND_SCRIPT, Rule.WORKDIR_ARGUMENT}
+    assert words in str([str(finding) for finding in findings])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "cd /app && ./run",
+        "python3 /app/main.py",
+        "exec python3 -m app --name 'a b'",
+        "exit 3",
+        ". /app/run",
+        "PORT=1 python3 /app/main.py",
+        "while true; do gone; done",
+        "$APP main.py",
+        "echo 'main.py",
+    ],
+)
+def test_a_shell_that_finds_its_program_or_is_not_understood_is_left_alone(text: str) -> None:
+    members = [SHELL, program("app/run"), program("usr/bin/python3")]
+    assert found(*members, cmd=("/bin/sh", "-c", text), env=("PATH=/usr/bin",), workdir="/srv") == []
 
 
 def test_a_word_that_means_a_file_below_workdir_is_said() -> None:

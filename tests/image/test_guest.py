@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 
@@ -21,10 +24,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from PIL import Image
 
+from enclave_payload.card import MODEL_PCR, model_register
 from enclave_payload.contents import Delivery, Problem, key_config_digest
 from enclave_payload.media import MediaType
 from enclave_payload.messages import AnswerKind, RefusalCode
 from enclave_payload.seal import SuiteId
+from enclavectl.artifacts.lock import Lock, read_lock
 from enclavectl.attestation import Policy, Release, Trust, aws_nitro_root, render_policy, verify
 from enclavectl.client.formats import media_type_of
 from enclavectl.eif.build import ImageSpec, build_image
@@ -32,6 +37,8 @@ from enclavectl.eif.file_range import bytes_range
 from enclavectl.eif.format import Arch
 from enclavectl.eif.ramdisk.ramdisks import BootFile, Mode, boot_entries, write_ramdisk
 from enclavectl.errors import AttestationError
+from enclavectl.evidence import parse_receipt
+from enclavectl.evidence.air import check_signature
 from enclavectl.image.kernel import CMDLINE, find_compiler
 from enclavectl.net.transport import listening
 from enclavectl.protocol.answers import taken_frame
@@ -41,7 +48,7 @@ from tests.cli.command import Done, enclavectl
 from tests.eif import samples
 from tests.image.engine import BASE_IMAGE, docker_environment
 from tests.image.guest import HEARTBEAT, Guest, Host, Parts, qemu_parts, start_host
-from tests.payload.serving import NONCE, Peer, opened
+from tests.payload.serving import NONCE, Peer, opened, opened_content
 
 pytestmark = [pytest.mark.qemu, pytest.mark.docker, pytest.mark.timeout(900)]
 
@@ -73,6 +80,23 @@ class Lane:
         """What ``eif pcrs`` prints."""
         found = self.run("eif", "pcrs", image).json()
         return {name: str(value) for name, value in found.items() if name.startswith("PCR")}
+
+    def lock(self, name: str) -> Lock:
+        """The lock of an image that ``build`` made."""
+        return read_lock(self.home / f"{name}.lock.json")
+
+    @contextmanager
+    def tagged(self, image_id: str, name: str, tag: str) -> Iterator[None]:
+        """A name for a Docker image, for a Dockerfile that begins with it."""
+        import docker
+
+        client = docker.DockerClient(base_url=self.environ["DOCKER_HOST"])
+        try:
+            assert client.images.get(image_id).tag(name, tag)
+            yield
+            client.images.remove(f"{name}:{tag}")
+        finally:
+            client.close()
 
     def compile(self, name: str) -> bytes:
         """A program of these tests, static."""
@@ -151,10 +175,14 @@ def claims_of(evidence: Evidence) -> dict[str, object]:
     return claims
 
 
-def hex_pcrs(claims: dict[str, object], *indexes: int) -> dict[str, str]:
+def pcrs_of(claims: dict[str, object]) -> dict[int, bytes]:
     registers = claims["pcrs"]
     assert isinstance(registers, dict)
-    return {f"PCR{index}": registers[index].hex() for index in indexes}
+    return registers
+
+
+def hex_pcrs(claims: dict[str, object], *indexes: int) -> dict[str, str]:
+    return {f"PCR{index}": pcrs_of(claims)[index].hex() for index in indexes}
 
 
 def encoded(kind: MediaType, name: str = "bcc") -> bytes:
@@ -179,6 +207,41 @@ def test_the_document_has_the_pcrs_that_were_printed_and_our_nonce(
     assert claims["user_data"] == key_config_digest(evidence.key_config)
     assert hex_pcrs(claims, 0, 1, 2) == lane.pcrs(image)
     assert set(parse_key_config(evidence.key_config).public_keys) == set(SuiteId)
+
+
+def test_the_guest_has_pinned_its_model_and_locked_every_register(booted: Booted, lane: Lane) -> None:
+    with booted.connect() as peer:
+        evidence = peer.challenge().evidence
+    claims = claims_of(evidence)
+    assert hex_pcrs(claims, *range(32)).keys() == {f"PCR{index}" for index in range(32)}
+    card = parse_key_config(evidence.key_config).card
+    assert hex_pcrs(claims, MODEL_PCR)["PCR16"] == model_register(card.to_json()).hex()
+    assert hex_pcrs(claims, 0, 1, 2, MODEL_PCR) == lane.lock("payload").pcrs
+
+
+def test_no_other_process_of_the_guest_holds_the_nsm(
+    lane: Lane, host: Host, image: Path, tmp_path: Path
+) -> None:
+    """The payload's own image, started by a probe that lists who has /dev/nsm open."""
+    assert image.exists()
+    context = tmp_path / "context"
+    context.mkdir()
+    shutil.copy(Path(__file__).with_name("holders.py"), context)
+    (context / "Dockerfile").write_text(
+        "FROM enclavectl-test-payload:1\nCOPY holders.py /holders.py\n"
+        'CMD ["/usr/bin/enclave-python", "-I", "/holders.py"]\n'
+    )
+    with lane.tagged(str(lane.lock("payload").image["id"]), "enclavectl-test-payload", "1"):
+        made = lane.build("holders", "--dockerfile", context)
+    with host.boot(made) as guest:
+        assert host.exchange_heartbeat(guest) == HEARTBEAT
+        with Peer(guest.connect(SERVES)) as peer:
+            assert set(range(32)) == set(pcrs_of(claims_of(peer.challenge().evidence)))
+        before = guest.console().count("holders: ")
+        guest.wait_for(lambda: guest.console().count("holders: ") > before + 1)
+        found = re.findall(r"holders: (\d+) of (\d+)", guest.console())[-1]
+    assert found[0] == "1"
+    assert int(found[1]) >= 4, "the attester, the zygote and two decoders"
 
 
 def test_the_client_refuses_what_nobody_signed(
@@ -227,6 +290,25 @@ def test_it_classifies_samples(booted: Booted) -> None:
             assert outcome.model_id == "demo-lesion"
             assert outcome.probabilities_ppb is not None
             assert max(outcome.probabilities_ppb, key=outcome.probabilities_ppb.__getitem__) == path.stem
+
+
+def test_it_signs_answers_with_the_key_in_its_document(booted: Booted) -> None:
+    """To the payload QEMU's NSM is a real one, so it says production: only the document's trust counts."""
+    with booted.connect() as peer:
+        evidence = peer.challenge().evidence
+        peer.send(peer.request_frame(0, (SAMPLES / "mel.png").read_bytes()))
+        content = opened_content(peer.next_answer())
+    assert content.receipt is not None
+    receipt, claims = parse_receipt(content.receipt), claims_of(evidence)
+    public_key = claims["public_key"]
+    assert isinstance(public_key, bytes)
+    check_signature(receipt, public_key)
+    assert receipt.security_mode == "production"
+    assert receipt.eat_nonce == NONCE
+    assert receipt.attestation_doc_hash == sha256(evidence.document).digest()
+    pcrs = pcrs_of(claims)
+    assert {0, 1, 2} <= receipt.pcrs.keys() <= {0, 1, 2, 3, 4, 8}
+    assert all(pcrs[index] == register for index, register in receipt.pcrs.items())
 
 
 @pytest.mark.parametrize("kind", MediaType)

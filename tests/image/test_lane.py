@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from enclave_payload.card import load_card, model_register
 from enclavectl.artifacts.lock import read_lock
 from enclavectl.eif.file_range import whole_file
 from enclavectl.eif.ramdisk.application import write_application
@@ -56,7 +57,8 @@ def test_the_payload_becomes_a_sound_image_with_a_lock(lane: Lane, payload: Path
     verified = lane.run("eif", "verify", payload / "enclave.eif")
     assert verified.status == 0, verified.out
     lock = json.loads((payload / "enclavectl.lock.json").read_bytes())
-    assert verified.json()["pcrs"] == lock["pcrs"]
+    register = model_register(load_card(PACKAGED_DIR).to_json()).hex()
+    assert {**dict(verified.json()["pcrs"]), "PCR16": register} == lock["pcrs"]
     assert lock["model"]["id"] == "demo-lesion"
     names = {wheel["name"] for wheel in lock["wheels"]}
     assert {"cryptography", "numpy", "pillow"} <= names
@@ -172,7 +174,8 @@ def test_nitro_cli_is_given_a_name_for_the_image_that_was_built(
     """An executable in its place copies an image file of ours and prints its PCRs."""
     dockerfile = f'FROM scratch\nCOPY app /app\nLABEL test={tmp_path}\nCMD ["/app"]\n'
     context = own_image(tmp_path, dockerfile, app=APP)
-    pcrs = read_lock(payload / "enclavectl.lock.json").pcrs
+    pcrs = dict(read_lock(payload / "enclavectl.lock.json").pcrs)
+    register = pcrs.pop("PCR16")  # nitro-cli knows nothing of it
     said = json.dumps({"Measurements": {"HashAlgorithm": "Sha384 { ... }", **pcrs}})
     environ = fake(tmp_path, f"cp {payload}/enclave.eif \"$output\"; echo '{said}'")
     nitro = Lane(lane.home, {**lane.environ, "PATH": environ["PATH"]})
@@ -181,6 +184,7 @@ def test_nitro_cli_is_given_a_name_for_the_image_that_was_built(
     assert done.status == 0, done.err
     lock = read_lock(out / "enclavectl.lock.json")
     assert lock.tools["builder"] == "nitro-cli"
+    assert lock.model_register is None, "an image of one's own has no model"
     argv = (tmp_path / "argv").read_text().split()
     assert argv[:2] == ["build-enclave", "--docker-uri"]
     with connect_to(lane) as client:
@@ -191,6 +195,10 @@ def test_nitro_cli_is_given_a_name_for_the_image_that_was_built(
         assert again.status == 0, again.err
         assert client.images.get("enclavectl-test-other:1").tags == ["enclavectl-test-other:1"]
         client.images.remove("enclavectl-test-other:1")
+    shutil.copy(payload / "enclavectl.lock.json", out)
+    ours = nitro.build(out, "--base-image", BASE_IMAGE, "--builder", "nitro-cli")
+    assert ours.status == 0, ours.err
+    assert ours.json()["pcrs"] == {**pcrs, "PCR16": register}
 
 
 def test_dry_run_says_what_it_would_do_and_writes_nothing(lane: Lane, payload: Path, tmp_path: Path) -> None:

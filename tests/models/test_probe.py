@@ -182,7 +182,23 @@ MISFITS = {
         "softmax over the labels",
     ),
     "no model": Wrong(b"no model", "model-broken", "cannot load it", "export the model again"),
-    "an empty file": Wrong(b"", "model-broken", "cannot load it", "export the model again"),
+    "an empty file": Wrong(b"", "model-format", "found an empty file", "fetch the model again"),
+    "zeros": Wrong(bytes(4096), "model-format", "found zero bytes only", "fetch the model again"),
+    "Keras' HDF5": Wrong(
+        b"\x89HDF\r\n\x1a\n" + bytes(99), "model-format", "Keras model in HDF5", "from_keras_model"
+    ),
+    "PyTorch": Wrong(b"PK\x03\x04" + bytes(99), "model-format", "a ZIP archive, as Keras", "ai_edge_torch"),
+    "ONNX": Wrong(b"\x08\x07\x12\x07pytorch" + bytes(99), "model-format", "an ONNX model", "onnx2tf"),
+    "SavedModel": Wrong(b"\x08\x01\x12\x93" + bytes(99), "model-format", "another protocol buffer", "TFLite"),
+    "safetensors": Wrong(
+        (2).to_bytes(8, "little") + b"{}" + bytes(99), "model-format", "in safetensors", "convert"
+    ),
+    "GGUF": Wrong(b"GGUF\x03\0\0\0" + bytes(99), "model-format", "a GGUF model", "TFLite models only"),
+    "packed": Wrong(b"\x1f\x8b\x08\0" + bytes(99), "model-format", "gzip-compressed", "gunzip"),
+    "a Git LFS pointer": Wrong(
+        b"version https://git-lfs.github.com/spec/v1\n", "model-format", "Git LFS pointer", "git lfs pull"
+    ),
+    "a web page": Wrong(b"<!DOCTYPE html><html>", "model-format", "a web page", "fetch the model again"),
     "half of a model": Wrong(
         good()[:600], "model-broken", "cannot load it|ends with signal", "export the model again"
     ),

@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from enclavectl.artifacts.lock import Lock
+from enclave_payload.card import model_register
+from enclavectl.artifacts.lock import MODEL_REGISTER, Lock
 from enclavectl.artifacts.names import LOCK_NAME
 from enclavectl.backends.local.records import ensure_root
 from enclavectl.eif.build import ImageSpec, build_image
@@ -200,19 +201,20 @@ def fake_host(home: Path, **settings: object) -> Iterator[FakeHost]:
 
 def write_image(path: Path, tag: bytes = b"a") -> None:
     """A small sound image, and its lock for the demo model beside it; another ``tag``, another PCR2."""
+    model = find_model(PACKAGED_ID, data_dir=path.parent)
+    card = {"rootfs/app/enclave_payload/model/model.json": model.card.to_json()}
     spec = ImageSpec(
         kernel=samples.stream(samples.bzimage()),
         cmdline=samples.CMDLINE.decode(),
-        ramdisks=(samples.stream(samples.cpio(b"i")), samples.stream(samples.cpio(tag))),
+        ramdisks=(samples.stream(samples.cpio(b"i")), samples.stream(samples.cpio(tag, card))),
         metadata=samples.METADATA,
         arch=Arch.X86_64,
     )
     measurements = build_image(spec, path)
     data = path.read_bytes()
-    model = find_model(PACKAGED_ID, data_dir=path.parent)
     lock = Lock(
         eif={"file": path.name, "sha256": hashlib.sha256(data).hexdigest(), "size": len(data)},
-        pcrs=measurements.registers(),
+        pcrs={**measurements.registers(), MODEL_REGISTER: model_register(model.card.to_json()).hex()},
         mode="reproducible",
         image={"id": "sha256:" + "0" * 64, "base": {}},
         model={"id": model.card.model_id, "sha256": model.card.sha256},

@@ -52,7 +52,8 @@ def test_an_enclave_from_start_to_end(cli: NitroCli) -> None:
     for reference in ("first", "fir", enclave["id"], enclave["id"][:22]):
         found = cli.ok("describe", reference, "-o", "json").json()
         assert found["enclave"]["id"] == enclave["id"]
-    assert found["enclave"]["machine"]["nitro_cli_pcrs"] == enclave["pcrs"]
+    assert found["attested"]["model_pinned"] is True
+    assert {**found["enclave"]["machine"]["nitro_cli_pcrs"], "16": enclave["pcrs"]["16"]} == enclave["pcrs"]
     answer = cli.ok("diagnose", sample("nv"), "-o", "json").json()
     assert (answer["backend"], answer["trust"]) == ("nitro", "simulated")
     assert answer["results"][0]["label"]["code"] == "nv"
@@ -67,11 +68,32 @@ def test_an_enclave_from_start_to_end(cli: NitroCli) -> None:
     assert (past["id"], past["how"]) == (enclave["id"], "terminated by enclavectl")
 
 
+def test_a_lock_of_an_older_build_pins_the_image_only(cli: NitroCli) -> None:
+    lock = json.loads(cli.fake.lock.read_text())
+    del lock["pcrs"]["PCR16"]
+    cli.fake.lock.write_text(json.dumps(lock))
+    ran = cli.ok("run", cli.fake.eif, "--name", "old", "-o", "json").json()
+    assert set(ran["enclave"]["pcrs"]) == {"0", "1", "2"}
+    assert ran["attested"]["model_pinned"] is False
+    assert "model pinned  no: PCR16 is not part of the release" in cli.ok("describe", "old").out
+    answered = cli.ok("diagnose", sample("nv")).out
+    assert "model pinned  no: PCR16 is not part of the release" in answered
+
+
+def test_a_lock_of_another_model_fails_the_enclaves_evidence(cli: NitroCli) -> None:
+    lock = json.loads(cli.fake.lock.read_text())
+    lock["pcrs"]["PCR16"] = "11" * 48
+    cli.fake.lock.write_text(json.dumps(lock))
+    error = cli.refused(4, "run", cli.fake.eif, "--name", "other")
+    assert (error["code"], error["message"][:15]) == ("pcr-mismatch", "PCR16: expected")
+
+
 def test_the_console_of_a_debug_enclave_is_kept_from_its_first_byte(cli: NitroCli, tmp_path: Path) -> None:
     ran = cli.ok("run", cli.fake.eif, "--name", "bugs", "--debug")
     assert ran.out.startswith("DEBUG")
     assert ran.err.count("DEBUG MODE") == 2
-    assert "attested  zeros" in ran.out
+    assert "attested      zeros" in ran.out
+    assert "model pinned  no" in ran.out
     text = cli.ok("console", "bugs", "--save", tmp_path / "saved").out
     assert all(STAMPED.fullmatch(line) for line in text.splitlines())
     assert "Linux version" in text.splitlines()[0]
@@ -355,7 +377,7 @@ def test_a_launch_that_fails_leaves_nothing_but_a_memory(cli: NitroCli) -> None:
 def test_a_production_host_refuses_debug_mode(cli: NitroCli, tmp_path: Path) -> None:
     env = {"ENCLAVECTL_PROFILE": "production"}
     policy = tmp_path / "p.yaml"
-    policy.write_text("schema: enclavectl.policy/1\naccept: [simulated]\nunsafe_allow_debug: true\n")
+    policy.write_text("schema: enclavectl.policy/2\naccept: [simulated]\nunsafe_allow_debug: true\n")
     for arguments in (
         ("run", str(cli.fake.eif), "--debug"),
         ("diagnose", str(sample("nv")), "--unsafe-allow-debug"),

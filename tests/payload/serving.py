@@ -1,6 +1,7 @@
 """A real server on a real Unix socket, with a small classifier in memory, and a peer to talk to it."""
 
 import contextlib
+import hashlib
 import io
 import socket
 import threading
@@ -27,12 +28,19 @@ from enclave_payload.messages import (
 )
 from enclave_payload.nsm import Attester
 from enclave_payload.picture import PictureError, decode_picture
+from enclave_payload.receipt import ReceiptSigner
 from enclave_payload.seal import SuiteId, generate_keys, request_info
 from enclave_payload.server import Server, Service
 from enclave_payload.verdict import Verdict
 from enclave_payload.wire import Frame, FrameReader, FrameType
 from enclavectl.net.refusal import Refusal, parse_refusal
-from enclavectl.protocol.answers import Answer, parse_answer, parse_outcome
+from enclavectl.protocol.answers import (
+    Answer,
+    AnswerContent,
+    parse_answer,
+    parse_answer_content,
+    parse_outcome,
+)
 from enclavectl.protocol.evidence import Evidence, challenge_body, challenge_frame, parse_evidence
 from enclavectl.protocol.key_config import parse_key_config
 from enclavectl.protocol.requests import request_content, request_counter, sealed_frame
@@ -42,7 +50,10 @@ from tests.payload.cards import CARD
 PATIENCE_S = 60.0  # a bound for a test that would hang, never a measure
 FRAMES = dict.fromkeys(FrameType, 64 * 1024)
 NONCE = bytes(range(32))
+SALT = bytes(range(32, 64))
 KEYS = generate_keys()
+REGISTERS = {index: bytes([index + 1]) * 48 for index in (0, 1, 2, 8)}
+SIGNER = ReceiptSigner(lambda index: (True, REGISTERS.get(index, bytes(48))), is_device=False)
 
 # Colors that the classifier below does not take.
 BREAKS_THE_MODEL = (1, 2, 3)
@@ -100,7 +111,8 @@ class RedClassifier:
         if color == LOSES_THE_DECODERS:
             raise DecoderLostError("they are gone")
         assert isinstance(color, tuple)
-        return Finding(Verdict(probabilities_ppb=tuple(redness(color[0]).values())))
+        verdict = Verdict(probabilities_ppb=tuple(redness(color[0]).values()))
+        return Finding(verdict, picture_sha256=hashlib.sha256(picture).digest())
 
 
 def redness(red: int) -> dict[str, int]:
@@ -110,10 +122,10 @@ def redness(red: int) -> dict[str, int]:
 
 
 class ReadableAttester:
-    """Its documents can be read by the test: the nonce, then the user data."""
+    """Its documents can be read by the test: the nonce, the user data, then the public key."""
 
-    def attest(self, *, nonce: bytes, user_data: bytes) -> bytes:
-        return nonce + user_data
+    def attest(self, *, nonce: bytes, user_data: bytes, public_key: bytes) -> bytes:
+        return nonce + user_data + public_key
 
 
 class Peer:
@@ -160,7 +172,11 @@ class Peer:
     ) -> bytes:
         """A valid sealed request, not yet sent. The reply key of request 7 is 32 sevens."""
         request = Request(
-            picture=picture, media_type=media_type, reply_key=reply_key(counter), delivery=delivery
+            picture=picture,
+            media_type=media_type,
+            reply_key=reply_key(counter),
+            salt=SALT,
+            delivery=delivery,
         )
         info = request_info(suite, request_id(self.session_id, counter), self._transcript)
         public_key = parse_key_config(self.evidence.key_config).public_keys[suite]
@@ -219,8 +235,13 @@ def reply_key(counter: int) -> bytes:
 
 def opened(answer: Answer) -> tuple[int, Outcome]:
     counter = request_counter(answer.request_id)
-    content = open_answer(reply_key(counter), answer.request_id, answer.kind, answer.ciphertext)
-    return counter, parse_outcome(content)
+    return counter, parse_outcome(opened_content(answer).outcome)
+
+
+def opened_content(answer: Answer) -> AnswerContent:
+    """What was sealed: the outcome as bytes, and its receipt."""
+    key = reply_key(request_counter(answer.request_id))
+    return parse_answer_content(open_answer(key, answer.request_id, answer.kind, answer.ciphertext))
 
 
 class RunningServer:
@@ -271,6 +292,7 @@ def serving(
     log: list[str] = []
     service = Service(
         keys=KEYS,
+        signer=SIGNER,
         attester=attester or ReadableAttester(),
         classifiers=classifiers,
         dial=lambda: _dial(folder / "out"),

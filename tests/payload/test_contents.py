@@ -30,9 +30,11 @@ requests = st.builds(
     picture=st.binary(max_size=200),
     media_type=st.sampled_from(MediaType),
     reply_key=st.binary(min_size=32, max_size=32),
+    salt=st.binary(min_size=32, max_size=32),
     delivery=st.sampled_from(Delivery),
 )
 REPLY_KEY = bytes(range(32))
+SALT = bytes(range(32, 64))
 
 
 def content_of(request: Request) -> bytes:
@@ -45,10 +47,14 @@ def test_a_request_reads_back(request: Request) -> None:
     assert parse_request(memoryview(content_of(request))) == request
 
 
-def test_a_request_is_two_numbers_the_reply_key_and_the_picture() -> None:
-    request = parse_request(b"\x03\x02" + REPLY_KEY + b"picture")
+def test_a_request_is_two_numbers_the_reply_key_the_salt_and_the_picture() -> None:
+    request = parse_request(b"\x03\x02" + REPLY_KEY + SALT + b"picture")
     assert request == Request(
-        picture=b"picture", media_type=MediaType.WEBP, reply_key=REPLY_KEY, delivery=Delivery.OUT
+        picture=b"picture",
+        media_type=MediaType.WEBP,
+        reply_key=REPLY_KEY,
+        salt=SALT,
+        delivery=Delivery.OUT,
     )
 
 
@@ -64,19 +70,19 @@ def test_any_bytes_are_the_one_form_of_a_request_or_an_error(data: bytes) -> Non
 @pytest.mark.parametrize("size", range(REQUEST_HEADER_BYTES))
 def test_a_request_that_is_cut_inside_its_header_is_refused(size: int) -> None:
     with pytest.raises(ContentError):
-        parse_request((b"\1\1" + REPLY_KEY)[:size])
+        parse_request((b"\1\1" + REPLY_KEY + SALT)[:size])
 
 
 @pytest.mark.parametrize("code", sorted({*range(256)} - set(MEDIA_CODES.values())))
 def test_an_unknown_media_type_is_refused(code: int) -> None:
     with pytest.raises(ContentError):
-        parse_request(bytes([code, 1]) + REPLY_KEY)
+        parse_request(bytes([code, 1]) + REPLY_KEY + SALT)
 
 
 @pytest.mark.parametrize("code", [0, *range(3, 256)])
 def test_an_unknown_delivery_is_refused(code: int) -> None:
     with pytest.raises(ContentError):
-        parse_request(bytes([1, code]) + REPLY_KEY)
+        parse_request(bytes([1, code]) + REPLY_KEY + SALT)
 
 
 def test_zeros_are_no_request() -> None:
@@ -91,15 +97,17 @@ def test_every_media_type_has_a_code_of_one_byte() -> None:
 
 
 def test_a_picture_may_have_no_bytes_and_up_to_its_limit_but_no_more() -> None:
-    header = b"\1\1" + REPLY_KEY
+    header = b"\1\1" + REPLY_KEY + SALT
     assert parse_request(header).picture == b""
     assert len(parse_request(header + bytes(MAX_PICTURE_BYTES)).picture) == MAX_PICTURE_BYTES
     with pytest.raises(ContentError):
         parse_request(header + bytes(MAX_PICTURE_BYTES + 1))
 
 
-def test_neither_the_picture_nor_the_reply_key_shows_in_a_repr() -> None:
-    request = Request(picture=b"SECRET-1", media_type=MediaType.PNG, reply_key=b"SECRET-2" * 4)
+def test_neither_the_picture_nor_its_secrets_show_in_a_repr() -> None:
+    request = Request(
+        picture=b"SECRET-1", media_type=MediaType.PNG, reply_key=b"SECRET-2" * 4, salt=b"SECRET-3" * 4
+    )
     assert "SECRET" not in repr(request)
 
 

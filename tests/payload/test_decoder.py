@@ -1,7 +1,6 @@
 """Decoders: real ones that are killed, overrun and crowded, and false ones that lie."""
 
-from __future__ import annotations
-
+import hashlib
 import os
 import socket
 import subprocess
@@ -53,6 +52,12 @@ def test_it_says_what_the_model_says(decoder: Decoder) -> None:
     first, second = look(decoder), look(decoder)
     assert_sound(first)
     assert first.verdict == second.verdict
+
+
+def test_it_names_the_picture_that_it_looked_at(decoder: Decoder) -> None:
+    other = SAMPLE + b"\0"
+    assert look(decoder).picture_sha256 == hashlib.sha256(SAMPLE).digest()
+    assert look(decoder, other).picture_sha256 == hashlib.sha256(other).digest()
 
 
 @pytest.mark.parametrize(("picture", "problem"), [(b"", Problem.EMPTY), (SAMPLE[:5000], Problem.UNREADABLE)])

@@ -16,6 +16,7 @@ from tests.payload.decoders import FORKS_BESIDE_THREADS, SAMPLES, decoders, kill
 from tests.payload.serving import (
     KEYS,
     LOSES_THE_DECODERS,
+    SIGNER,
     ReadableAttester,
     RunningServer,
     picture_of,
@@ -100,7 +101,12 @@ def test_whoever_kills_decoders_loses_no_answer(tmp_path: Path) -> None:
 
     with decoders(2) as real:
         service = Service(
-            keys=KEYS, attester=ReadableAttester(), classifiers=real, dial=nobody_listens, log=print
+            keys=KEYS,
+            signer=SIGNER,
+            attester=ReadableAttester(),
+            classifiers=real,
+            dial=nobody_listens,
+            log=print,
         )
         server = RunningServer(tmp_path / "in", Server(service), [], [])
         server.thread.start()

@@ -30,13 +30,13 @@ def test_the_attestation_request_has_the_fields_of_nsm_api() -> None:
     # Sorted, where nsm-api has user_data first; the NSM reads the fields by name.
     log: list[bytes] = []
     attester = Nsm(recording(log, {"Attestation": {"document": b"doc"}}))
-    assert attester.attest(nonce=b"\x01\x02", user_data=b"\x03") == b"doc"
+    assert attester.attest(nonce=b"\x01\x02", user_data=b"\x03", public_key=b"\x04\x05") == b"doc"
     assert log == [
         bytes.fromhex(
             "a16b4174746573746174696f6e a3"
             "656e6f6e6365 420102"
             "69757365725f64617461 4103"
-            "6a7075626c69635f6b6579 f6"
+            "6a7075626c69635f6b6579 420405"
         )
     ]
 
@@ -49,7 +49,8 @@ def test_the_random_request_is_the_one_of_nsm_api() -> None:
 
 def test_the_largest_attestation_request_fits() -> None:
     log: list[bytes] = []
-    Nsm(recording(log, {"Attestation": {"document": b"d"}})).attest(nonce=bytes(512), user_data=bytes(512))
+    attester = Nsm(recording(log, {"Attestation": {"document": b"d"}}))
+    attester.attest(nonce=bytes(512), user_data=bytes(512), public_key=bytes(1024))
     assert len(log[0]) <= MAX_REQUEST_BYTES
 
 
@@ -59,19 +60,22 @@ def test_an_answer_is_read_as_linux_reads_it_in_definite_lengths() -> None:
     assert Nsm(lambda _: head + b"\x42\x01\x02").get_random() == b"\x01\x02"
     indefinite = bytes.fromhex("bf 6b4174746573746174696f6e bf 68646f63756d656e74 4101 ff ff")
     with pytest.raises(NsmError, match="not CBOR"):
-        Nsm(lambda _: indefinite).attest(nonce=b"", user_data=b"")
+        Nsm(lambda _: indefinite).attest(nonce=b"", user_data=b"", public_key=b"")
 
 
 def test_the_document_inside_an_answer_is_handed_on_unread() -> None:
     """Whatever form it has: AWS writes its payload in indefinite lengths since 2025."""
     document = b"\xbf\xff not even CBOR"
-    assert answering({"Attestation": {"document": document}}).attest(nonce=b"", user_data=b"") == document
+    assert (
+        answering({"Attestation": {"document": document}}).attest(nonce=b"", user_data=b"", public_key=b"")
+        == document
+    )
 
 
 @pytest.mark.parametrize("error", ["InvalidArgument", "InputTooLarge", "InternalError", "SomethingNew"])
 def test_an_error_of_the_nsm_is_named(error: str) -> None:
     with pytest.raises(NsmError, match=f"^Attestation: the NSM says {error}$"):
-        answering({"Error": error}).attest(nonce=b"", user_data=b"")
+        answering({"Error": error}).attest(nonce=b"", user_data=b"", public_key=b"")
     with pytest.raises(NsmError, match=f"^GetRandom: the NSM says {error}$"):
         answering({"Error": error}).get_random()
 
@@ -96,7 +100,7 @@ def test_an_error_of_the_nsm_is_named(error: str) -> None:
 )
 def test_a_response_without_a_document_is_an_error(response: object) -> None:
     with pytest.raises(NsmError, match=r"^Attestation: "):
-        answering(response).attest(nonce=b"", user_data=b"")
+        answering(response).attest(nonce=b"", user_data=b"", public_key=b"")
 
 
 @pytest.mark.parametrize("random", [b"", b"a", b"\0" * 256, b"\xff" * 256, "text", None])
@@ -116,7 +120,7 @@ def test_a_response_that_is_not_cbor_is_an_error(response: bytes) -> None:
 @given(st.binary(max_size=100))
 def test_any_response_is_a_document_or_an_nsm_error(response: bytes) -> None:
     try:
-        document = Nsm(lambda _: response).attest(nonce=b"", user_data=b"")
+        document = Nsm(lambda _: response).attest(nonce=b"", user_data=b"", public_key=b"")
     except NsmError:
         return
     assert document in response

@@ -136,6 +136,18 @@ def test_a_picture_that_is_almost_transparent_throughout_looks_white_and_is_rema
     assert remarks_of(encoded(picture, MediaType.PNG), MediaType.PNG) == (Remark.ONE_COLOR,)
 
 
+def test_a_picture_with_next_to_nothing_on_it_is_remarked_on() -> None:
+    page = Image.new("RGB", (960, 640), "white")
+    page.paste("black", (100, 100, 130, 130))
+    capped = Image.new("RGB", (960, 640), "black")
+    for at in range(0, 640, 160):
+        capped.putpixel((at, at), (255, 255, 255))
+    for picture in (page, capped):
+        assert remarks_of(encoded(picture, MediaType.PNG), MediaType.PNG) == (Remark.ONE_COLOR,)
+    page.paste("black", (100, 100, 300, 300))
+    assert remarks_of(encoded(page, MediaType.PNG), MediaType.PNG) == ()
+
+
 @pytest.mark.parametrize("media_type", list(MediaType))
 def test_an_ordinary_picture_is_not_remarked_on(media_type: MediaType) -> None:
     assert remarks_of(encoded(upright(), media_type), media_type) == ()

@@ -67,9 +67,80 @@ def test_damage_that_leaves_enough_bits_is_not_seen() -> None:
 
 
 @pytest.mark.parametrize("compression", ["group3", "group4", "tiff_ccitt"])
-def test_fax_compression_is_unreadable(compression: str) -> None:
+def test_fax_compression_is_refused(compression: str) -> None:
     data = encoded(upright().convert("1"), MediaType.TIFF, compression=compression)
-    assert problem_of(data, MediaType.TIFF) is Problem.UNREADABLE
+    assert problem_of(data, MediaType.TIFF) is Problem.UNSUPPORTED_COMPRESSION
+
+
+@pytest.mark.parametrize("compression", ["zstd", "lzma"])
+def test_a_compression_that_is_not_read_is_not_called_damage(compression: str) -> None:
+    data = encoded(upright(), MediaType.TIFF, compression=compression)
+    assert problem_of(data, MediaType.TIFF) is Problem.UNSUPPORTED_COMPRESSION
+
+
+def noise(size: tuple[int, int] = (640, 480)) -> Image.Image:
+    return Image.merge("RGB", [Image.effect_noise(size, 60) for _ in range(3)])
+
+
+WITHOUT_CHECKSUM: list[tuple[MediaType, dict[str, object]]] = [
+    *((MediaType.JPEG, form) for form in FORMS[:6]),
+    (MediaType.WEBP, {}),
+    (MediaType.WEBP, {"lossless": False}),
+]
+
+
+@pytest.mark.parametrize(("media_type", "form"), WITHOUT_CHECKSUM)
+@pytest.mark.parametrize("keep", [0.2, 0.5, 0.8])
+def test_a_file_whose_end_is_zeros_is_unreadable(
+    media_type: MediaType, form: dict[str, object], keep: float
+) -> None:
+    """The length was there before the content: a broken download, a card that was pulled out too early."""
+    data = encoded(noise(), media_type, **form)
+    cut = int(len(data) * keep)
+    assert problem_of(data[:cut] + bytes(len(data) - cut), media_type) is Problem.UNREADABLE
+
+
+@pytest.mark.parametrize("form", [{}, {"optimize": True}, {"subsampling": "4:4:4"}, {"quality": 97}])
+def test_a_sector_of_zeros_in_a_jpeg_is_unreadable(form: dict[str, object]) -> None:
+    data = encoded(noise(), MediaType.JPEG, **form)
+    half = len(data) // 2
+    assert problem_of(data[:half] + bytes(512) + data[half + 512 :], MediaType.JPEG) is Problem.UNREADABLE
+
+
+@pytest.mark.parametrize(("media_type", "form"), WITHOUT_CHECKSUM)
+@pytest.mark.parametrize("color", ["white", "black", "red"])
+def test_a_large_flat_area_is_no_hole(media_type: MediaType, form: dict[str, object], color: str) -> None:
+    picture = Image.new("RGB", (2000, 1500), color)
+    decoded(encoded(picture, media_type, **form), media_type)
+    picture.paste(noise(), (0, 0))
+    decoded(encoded(picture, media_type, **form), media_type)
+
+
+@pytest.mark.parametrize("behind", [bytes(4096), b"\r\n<br>", b"\0\0\0\x18ftypmp42" + bytes(999)])
+def test_what_follows_the_end_of_a_jpeg_is_not_looked_at(behind: bytes) -> None:
+    """Cameras put films there, and copies pad to whole blocks."""
+    decoded(encoded(noise(), MediaType.JPEG) + behind, MediaType.JPEG)
+
+
+def retagged(data: bytes, number: int, value: int) -> bytes:
+    """The first directory of a little-endian TIFF, with another short value at that tag."""
+    at = data.index(number.to_bytes(2, "little"), int.from_bytes(data[4:8], "little"))
+    return data[: at + 8] + value.to_bytes(4, "little") + data[at + 12 :]
+
+
+def test_a_thumbnail_beside_the_picture_is_refused() -> None:
+    """What Pillow sees of a camera's raw file, as NEF, ARW and DNG are."""
+    data = encoded(upright(), MediaType.TIFF, tiffinfo={254: 0})
+    decoded(data, MediaType.TIFF)
+    assert problem_of(retagged(data, 254, 1), MediaType.TIFF) is Problem.MORE_THAN_ONE_FRAME
+
+
+def test_a_tiff_that_does_not_say_what_its_numbers_mean_is_unreadable() -> None:
+    """Without PhotometricInterpretation Pillow takes gray for a negative."""
+    data = encoded(upright().convert("L"), MediaType.TIFF)
+    at = data.index((262).to_bytes(2, "little"), int.from_bytes(data[4:8], "little"))
+    unsaid = data[:at] + (263).to_bytes(2, "little") + data[at + 2 :]
+    assert problem_of(unsaid, MediaType.TIFF) is Problem.UNREADABLE
 
 
 @pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg"])

@@ -12,7 +12,7 @@ import pytest
 
 from enclave_payload.connection import Connection
 from enclave_payload.limits import Limits
-from enclave_payload.session import EnclaveSession, SealedReceived
+from enclave_payload.session import AttestedSession, EnclaveSession, SealedReceived
 from enclave_payload.tally import Tally
 from enclave_payload.workers import Job, JobQueue
 
@@ -30,7 +30,9 @@ def peers() -> Iterator[list[Connection]]:
 
 
 def job(peer: Connection, size: int = 1) -> Job:
-    return Job(SealedReceived(bytes(24), 1, bytes(size), b""), peer, time.monotonic())
+    return Job(
+        SealedReceived(bytes(24), 1, bytes(size), b"", AttestedSession(b"", b"")), peer, time.monotonic()
+    )
 
 
 def test_each_connection_gets_its_share_of_time_whatever_its_pictures_cost(peers: list[Connection]) -> None:

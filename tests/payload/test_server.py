@@ -20,6 +20,7 @@ from tests.payload.serving import (
     BREAKS_THE_MODEL,
     KEYS,
     NONCE,
+    SIGNER,
     eventually,
     picture_of,
     redness,
@@ -37,7 +38,7 @@ class Repeating:
 def test_the_evidence_is_over_the_nonce_and_commits_to_the_keys_and_the_card(tmp_path: Path) -> None:
     with serving(tmp_path) as server, server.connect() as peer:
         evidence = peer.challenge().evidence
-        assert evidence.document == NONCE + key_config_digest(evidence.key_config)
+        assert evidence.document == NONCE + key_config_digest(evidence.key_config) + SIGNER.public_key
         assert parse_key_config(evidence.key_config) == KeyConfig(public_keys=KEYS.public, card=CARD)
 
 

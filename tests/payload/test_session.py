@@ -37,7 +37,7 @@ DOCUMENT, KEY_CONFIG = b"document", b"key configuration"
 EVIDENCE_BODY = evidence_body(DOCUMENT, KEY_CONFIG)
 TRANSCRIPT = transcript_hash(challenge_body(CHALLENGE), EVIDENCE_BODY)
 SESSION_ID = session_id(TRANSCRIPT)
-REQUEST = Request(picture=b"picture", media_type=MediaType.PNG, reply_key=bytes(32))
+REQUEST = Request(picture=b"picture", media_type=MediaType.PNG, reply_key=bytes(32), salt=bytes(32))
 
 
 def open_session(*, accepts_requests: bool = True) -> EnclaveSession:

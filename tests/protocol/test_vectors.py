@@ -1,17 +1,20 @@
 """The code against tests/vectors/protocol-v1.json, read the way a stranger's client would read it."""
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import cbor2
 import pytest
-from cryptography.hazmat.primitives.asymmetric import mlkem, x25519
+from cryptography.hazmat.primitives.asymmetric import ed25519, mlkem, x25519
 
 from enclave_payload.contents import (
     ContentError,
     Delivery,
     Request,
+    encode_answer,
     encode_key_config,
     key_config_digest,
     parse_request,
@@ -30,10 +33,19 @@ from enclave_payload.messages import (
     session_id,
     transcript_hash,
 )
+from enclave_payload.receipt import Claim, sign_claims
 from enclave_payload.seal import combine_keys, pad, request_info, seal_answer, unpad
 from enclave_payload.wire import Frame, FrameReader, FrameType, WireError
+from enclavectl.evidence import (
+    answer_statement,
+    check_outcome,
+    check_statements,
+    parse_receipt,
+    request_statement,
+)
+from enclavectl.evidence.air import check_signature
 from enclavectl.net.refusal import parse_refusal
-from enclavectl.protocol.answers import parse_answer, parse_outcome, taken_frame
+from enclavectl.protocol.answers import parse_answer, parse_answer_content, parse_outcome, taken_frame
 from enclavectl.protocol.evidence import challenge_body, challenge_frame, parse_evidence
 from enclavectl.protocol.key_config import parse_key_config
 from enclavectl.protocol.padding import padme
@@ -117,6 +129,7 @@ def test_a_sealed_request_opens_with_the_recorded_keys(recorded: Fields) -> None
         picture=hexed(recorded, "picture"),
         media_type=MediaType(recorded["media_type"]),
         reply_key=hexed(recorded, "reply_key"),
+        salt=hexed(recorded, "salt"),
         delivery=Delivery[recorded["delivery"].upper()],
     )
     assert parse_request(content) == request
@@ -134,7 +147,32 @@ def test_an_answer_opens_and_is_sealed_to_the_same_bytes(recorded: Fields) -> No
     assert seal_answer(reply_key, answer.request_id, answer.kind, content) == answer.ciphertext
     assert answer_frame(answer.request_id, answer.kind, answer.ciphertext) == hexed(recorded, "frame")
     if answer.kind is AnswerKind.FINAL:
-        assert parse_outcome(content).to_cbor() == content
+        parts = parse_answer_content(content)
+        outcome = parse_outcome(parts.outcome)
+        assert encode_answer(outcome.to_cbor(), parts.receipt) == content
+        assert (parts.receipt is None) == (outcome.problem is not None)
+
+
+def test_the_receipt_reads_and_is_signed_to_the_same_bytes() -> None:
+    recorded, asked = VECTORS["receipt"], VECTORS["requests"][0]
+    receipt = parse_receipt(hexed(recorded, "receipt"))
+    check_signature(receipt, hexed(recorded, "public_key"))
+    key = ed25519.Ed25519PrivateKey.from_private_bytes(hexed(VECTORS["private_keys"], "receipt"))
+    claims = cbor2.loads(receipt.payload)
+    claims[Claim.ENCLAVE_MEASUREMENTS] = dict(claims[Claim.ENCLAVE_MEASUREMENTS])
+    assert sign_claims(key, claims) == receipt.raw
+    assert receipt.eat_nonce == hexed(SESSION, "nonce")
+    assert receipt.attestation_doc_hash == hashlib.sha256(hexed(SESSION, "document")).digest()
+    salt, picture = hexed(asked, "salt"), hashlib.sha256(hexed(asked, "picture")).digest()
+    assert request_statement(salt, picture, asked["media_type"]) == hexed(recorded, "request_statement")
+    content = parse_answer_content(hexed(VECTORS["answers"][0], "cbor"))
+    assert content.receipt == receipt.raw
+    assert answer_statement(salt, content.outcome) == hexed(recorded, "answer_statement")
+    _, answered = check_statements(
+        receipt, request=hexed(recorded, "request_statement"), answer=hexed(recorded, "answer_statement")
+    )
+    assert answered is not None
+    assert check_outcome(receipt, answered) == parse_outcome(content.outcome)
 
 
 def test_every_refusal_is_recorded_and_reads() -> None:

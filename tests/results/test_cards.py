@@ -63,6 +63,14 @@ def test_a_warning_stands_with_the_answer() -> None:
     assert "Warning" not in card(result()).text
 
 
+@pytest.mark.parametrize(
+    ("receipted", "is_said"), [(True, True), (False, False), (None, False), ("yes", False)]
+)
+def test_a_card_says_that_an_answer_is_receipted_only_where_it_is(receipted: object, is_said: bool) -> None:
+    assert ("Receipted" in card(result() | {"receipted": receipted}).text) is is_said
+    assert "Receipted" not in card(result()).text
+
+
 def test_hostile_texts_stay_texts() -> None:
     value = result(HOSTILE)
     value["sha256"] = HOSTILE

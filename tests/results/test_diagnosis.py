@@ -13,15 +13,15 @@ from enclave_payload.contents import (
     Remark,
     Timings,
     encode_key_config,
-    key_config_digest,
 )
 from enclave_payload.seal import generate_keys
 from enclavectl.client.batch import Reply
 from enclavectl.client.exchange import VerifiedEnclave, new_challenge, verify_evidence
 from enclavectl.errors import EnclaveLost, PictureRefused
+from enclavectl.evidence import Receipted
 from enclavectl.protocol.evidence import Evidence
 from enclavectl.results.diagnosis import Diagnosis, Result, refusal, to_result
-from tests.in_process import CARD, MODULE_ID, PCRS, expect, gray, new_root, simulated_nsm
+from tests.in_process import CARD, MODULE_ID, PCRS, attest, expect, gray, new_root
 
 TIMINGS = Timings(queue_us=100, decode_us=2_000, inference_us=30_000)
 ANSWER = Outcome(
@@ -40,19 +40,22 @@ NAMES = {"dark": "Dark", "light": "Light"}
 def enclave() -> VerifiedEnclave:
     root, challenge = new_root(), new_challenge()
     config = encode_key_config(generate_keys().public, CARD, bytes(SALT_BYTES))
-    document = simulated_nsm(root).attest(nonce=challenge.nonce, user_data=key_config_digest(config))
+    document = attest(root, challenge.nonce, config)
     return verify_evidence(challenge, Evidence(document, config), expect(root), datetime.now(UTC))
 
 
 def test_an_answer_in_json() -> None:
     picture = gray(191)
-    result = to_result("a.png", Reply(index=0, picture=picture, outcome=ANSWER, total_ms=33.33333))
+    receipted = Receipted(receipt=b"r", request_statement=b"q", answer_statement=b"a")
+    reply = Reply(index=0, picture=picture, outcome=ANSWER, receipted=receipted, total_ms=33.33333)
+    result = to_result("a.png", reply)
     assert result.to_json(NAMES) == {
         "image": "a.png",
         "sha256": picture.sha256,
         "session": 0,
         "label": {"code": "light", "name": "Light", "probability": 0.75},
         "probabilities": {"dark": 0.25, "light": 0.75},
+        "receipted": True,
         "warnings": [],
         "timings_ms": {"total": 33.333, "queue": 0.1, "decode": 2.0, "inference": 30.0},
     }

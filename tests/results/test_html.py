@@ -24,8 +24,19 @@ def test_a_page_has_title_evidence_model_and_notice() -> None:
     for expected in (
         *("A title", "No diagnosis", "For demonstration only.", "i-0123", "2026-01-02T03:04:05Z"),
         *("PCR16", "22" * 48, "ab" * 32, "cd" * 32, "What this proves, and what it does not"),
+        "yes, by PCR16",
     ):
         assert expected in page.text, expected
+    assert "PCR17" not in page.text, "locked unused, so its zeros say nothing"
+
+
+@pytest.mark.parametrize("said", [False, None, 1, "yes"])
+def test_a_page_says_that_a_model_is_not_pinned(said: object) -> None:
+    head = diagnosis()
+    head["evidence"] = {**_object(head["evidence"]), "model_pinned": said}
+    text = Page(whole(head)).text
+    assert "no: PCR16 is not part of the release" in text
+    assert "yes, by PCR16" not in text
 
 
 @pytest.mark.parametrize("trust", sorted(TRUST_WORDS))

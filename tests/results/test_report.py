@@ -6,6 +6,7 @@ import os
 import random
 import re
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -47,6 +48,30 @@ def test_one_page_has_an_overview_the_answers_and_the_evidence(tmp_path: Path) -
     assert {one["id"] for one in found.named("article")} == {"picture-1", "picture-2", "picture-3"}
     assert sorted(one.name for one in tmp_path.iterdir()) == ["r.html"]
     assert (tmp_path / "r.html").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_evidence_of_each_enclave_is_on_the_page_that_one_opens(tmp_path: Path) -> None:
+    """A batch whose enclave was lost went on with another one, whose evidence counts as much."""
+    writer = ReportWriter(tmp_path / "r.html", 2, HEAD)
+    writer.add(0, {**result("a"), "session": 0}, picture())
+    writer.add(1, {**result("b"), "session": 1}, picture())
+    later = {**cast("dict[str, object]", diagnosis()["evidence"]), "module_id": "i-later"}
+    found = Page(writer.finish([later]).read_text())
+    assert (
+        found.text.index("Evidence\n")
+        < found.text.index("i-0123")
+        < found.text.index("Evidence of enclave 2")
+    )
+    assert found.text.index("Evidence of enclave 2") < found.text.index("i-later")
+    assert found.text.count("Answered by enclave") == 1
+    assert "Answered by enclave 2" in found.text.partition("2. b")[2]
+
+
+def test_evidence_of_a_later_enclave_that_nothing_verified_makes_the_page_loud(tmp_path: Path) -> None:
+    writer = ReportWriter(tmp_path / "r.html", 1, HEAD)
+    writer.add(0, result("a"), picture())
+    later = {**cast("dict[str, object]", diagnosis()["evidence"]), "verified": False}
+    assert "banner loud" in writer.finish([later]).read_text()
 
 
 def test_results_come_in_any_order(tmp_path: Path) -> None:

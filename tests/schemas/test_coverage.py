@@ -25,6 +25,7 @@ from enclavectl.host.checks.base import Group, State
 from enclavectl.host.distro import Family
 from enclavectl.host.steps import StepState
 from enclavectl.image.findings import Rule
+from enclavectl.kms.findings import Severity as KeyPolicySeverity
 from enclavectl.schemas.store import load_schema, schema_names
 from enclavectl.trust import Trust
 
@@ -34,21 +35,26 @@ PRIVATE = {
     "announcement": "a file by which run tells a gateway of an enclave",
     "gateway-tokens": "the hashes of a gateway's tokens; gateway token list prints what may be known",
     "history-entry": "a file of the state folder; history and logs print what is in it",
+    "invitation": "the inside of an invitation; remote add --from reads what remote invite wrote",
     "local-enclave": "the record of a running enclave in the state folder; list and describe print it",
     "nitro-enclave": "the record of a running enclave in the state folder; list and describe print it",
     "pending": "a reply key that waits in the state folder; it is a secret",
+    "remote-record": "a file of the state folder; remote show prints what is in it",
     "protocol-vectors": "test data for other implementations; tests/vectors/README.md describes it",
 }
-_LITERAL = re.compile(r'"enclavectl\.([a-z-]+)/1"')
+_LITERAL = re.compile(r'"enclavectl\.([a-z-]+)/([0-9]+)"')
 
 
-def literals() -> set[str]:
+def literals() -> dict[str, str]:
+    """Each form that the code names, with its version."""
     sources = (path for folder in ("enclavectl", "tools") for path in (ROOT / folder).rglob("*.py"))
-    return {name for path in sources for name in _LITERAL.findall(path.read_text())}
+    found = {one for path in sources for one in _LITERAL.findall(path.read_text())}
+    assert len(found) == len(dict(found)), "a form has one version"
+    return dict(found)
 
 
 def test_every_form_in_the_code_has_a_schema_or_is_private() -> None:
-    assert literals() == {*schema_names(), *PRIVATE} - {CONFIG_FILE}
+    assert literals().keys() == {*schema_names(), *PRIVATE} - {CONFIG_FILE}
     assert not PRIVATE.keys() & set(schema_names())
 
 
@@ -89,6 +95,7 @@ def test_the_kinds_of_errors_and_their_exit_codes_are_those_of_the_code() -> Non
 
 
 STEP = ("properties", "steps", "items", "properties", "state", "enum")
+FINDING = ("properties", "findings", "items", "properties")
 CHECK = ("properties", "checks", "items", "properties")
 
 
@@ -106,6 +113,7 @@ CHECK = ("properties", "checks", "items", "properties")
         (at("doctor", "properties", "counts", "required"), values(State)),
         (at("doctor", *CHECK, "group", "enum"), values(Group)),
         (shared("eif-verify", "eif-finding", "properties", "severity", "enum"), values(Severity)),
+        (at("policy-kms-lint", *FINDING, "severity", "enum"), values(KeyPolicySeverity)),
         (at("eif-diff", "properties", "changes", "items", "properties", "what", "enum"), values(ChangeKind)),
         (
             at("eif-extract", "properties", "files", "items", "properties", "kind", "enum"),

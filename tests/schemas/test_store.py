@@ -37,7 +37,10 @@ def test_a_schema_is_valid_and_says_what_it_is(name: str) -> None:
     schema: Any = load_schema(name)
     Draft202012Validator.check_schema(schema)
     assert schema["$schema"] == DIALECT
-    assert schema["$id"] == f"urn:enclavectl:schema:{name}:1"
+    named = str(schema["$id"])
+    assert named.rpartition(":")[0] == f"urn:enclavectl:schema:{name}"
+    form = schema.get("properties", {}).get("schema", {}).get("const")
+    assert form is None or form == f"enclavectl.{name}/{named.rpartition(':')[2]}"
     assert schema["title"].endswith(".")
     assert "\n" not in schema["title"]
     assert len(f"{name:18}{schema['title']}") <= 80, "the list fits on a terminal"
@@ -88,6 +91,12 @@ def test_no_shared_definition_is_left_over() -> None:
 
 def test_a_schema_is_found_by_the_member_of_an_object_as_well() -> None:
     assert load_schema("enclavectl.diagnosis/1") == load_schema("diagnosis")
+
+
+def test_a_schema_of_another_version_is_refused_by_name() -> None:
+    assert load_schema("enclavectl.policy/2") == load_schema("policy")
+    with pytest.raises(UsageError, match=r"'enclavectl\.policy/1': expected version 2"):
+        load_schema("enclavectl.policy/1")
 
 
 def test_a_name_that_does_not_exist_gets_the_nearest_one() -> None:

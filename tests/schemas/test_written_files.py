@@ -19,7 +19,10 @@ from tests.schemas.validation import validator_of
 ROOT = Path(__file__).resolve().parents[2]
 PCR = "ab" * 48
 RELEASE = f"{{name: one, pcrs: {{PCR0: '{PCR}', PCR1: '{PCR}', PCR2: '{PCR}'}}}}"
-POLICY = f"schema: enclavectl.policy/1\naccept: [nitro]\nreleases: [{RELEASE}]\n"
+POLICY = f"schema: enclavectl.policy/2\naccept: [nitro]\nreleases: [{RELEASE}]\n"
+LABEL = "label: '0123456789abcdef'"
+TUPLE = f"pcrs: {{PCR16: '{PCR}'}}"
+REVOKED = f"{{{LABEL}, date: '2027-01-31', reason: a leak}}"
 CARD = (PACKAGED_DIR / "model.yaml").read_text()
 
 
@@ -65,11 +68,27 @@ POLICY_EDITS = [
     (True, f"releases: [{RELEASE}]", "unsafe_allow_debug: true"),
     (True, f"releases: [{RELEASE}]", "releases: []\nunsafe_allow_debug: true"),
     (True, f"PCR2: '{PCR}'", f"PCR2: '{PCR.upper()}', PCR31: '{PCR}'"),
+    (True, "name: one", "name: one, not_before: '2027-01-31', expires: '2027-02-01T12:00:00Z', notes: ''"),
+    (True, "accept: [nitro]", "accept: [nitro]\nrevoked: []"),
+    (True, "accept: [nitro]", f"accept: [nitro]\nrevoked: [{REVOKED}]"),
+    (True, "accept: [nitro]", f"accept: [nitro]\nrevoked: [{REVOKED.replace('label:', 'name: a, label:')}]"),
+    (True, "accept: [nitro]", f"accept: [nitro]\nrevoked: [{REVOKED.replace(LABEL, TUPLE)}]"),
+    (False, "name: one", "name: one, expires: tomorrow"),
+    (False, "name: one", "name: one, expires: '2027-01-31T12:00:00+01:00'"),
+    (False, "name: one", "name: one, notes: [a]"),
+    (False, "name: one", f"name: one, notes: '{'a' * 401}'"),
+    (False, "accept: [nitro]", "accept: [nitro]\nrevoked: {}"),
+    (False, "accept: [nitro]", f"accept: [nitro]\nrevoked: [{REVOKED.replace(LABEL, 'label: one')}]"),
+    (False, "accept: [nitro]", f"accept: [nitro]\nrevoked: [{REVOKED.replace(LABEL, 'name: one')}]"),
+    (False, "accept: [nitro]", f"accept: [nitro]\nrevoked: [{REVOKED.replace(LABEL, f'{LABEL}, {TUPLE}')}]"),
+    (False, "accept: [nitro]", f"accept: [nitro]\nrevoked: [{REVOKED.replace(LABEL, 'pcrs: {}')}]"),
+    (False, "accept: [nitro]", f"accept: [nitro]\nrevoked: [{REVOKED.replace('reason', 'why')}]"),
+    (False, "accept: [nitro]", f"accept: [nitro]\nrevoked: [{REVOKED.replace('2027-01-31', 'now')}]"),
     (False, "accept: [nitro]", "accept: []"),
     (False, "accept: [nitro]", "accept: [debug]"),
     (False, "accept: [nitro]", "accept: nitro"),
     (False, "accept: [nitro]", ""),
-    (False, "policy/1", "policy/2"),
+    (False, "policy/2", "policy/1"),
     (False, f"releases: [{RELEASE}]", ""),
     (False, f"releases: [{RELEASE}]", "releases: []"),
     (False, f"releases: [{RELEASE}]", "unsafe_allow_debug: false"),

@@ -12,7 +12,7 @@ from enclavectl.errors import EnclavectlError, UsageError
 from enclavectl.targets.target import target_elsewhere
 from enclavectl.targets.verification import check_policy, verification_options
 
-POLICY = """schema: enclavectl.policy/1
+POLICY = """schema: enclavectl.policy/2
 accept: [nitro]
 releases:
   - name: one

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from enclave_payload.card import MODEL_PCR, model_register
 from enclavectl.backends.base import EnclaveSpec, ProcessEnclave, ProcessSpec
 from enclavectl.backends.console_log import read_console
 from enclavectl.backends.keeping.ending import TERMINATED, EndedEnclave, wait_until_released
@@ -237,6 +238,8 @@ class LocalBackend:
         try:
             from enclavectl.backends.local.measure import measure, payload_dir
 
+            # PCR16 as the payload will extend it; the others as the supervisor measures them.
+            model = {MODEL_PCR: model_register(spec.model.card.to_json())}
             record = Record(
                 name=name,
                 started=datetime.now(UTC),
@@ -246,7 +249,7 @@ class LocalBackend:
                 memory_mib=spec.memory_mib,
                 model_id=spec.model.card.model_id,
                 model_sha256=spec.model.card.sha256,
-                pcrs=measure(payload_dir(), folder / "model"),
+                pcrs={**measure(payload_dir(), folder / "model"), **model},
             )
             write_atomic(folder / "record.json", record.to_json())
             enclave = self._describe(folder, record)

@@ -80,9 +80,10 @@ def main(argument: str) -> None:
 
     limits = Limits()
     decoders = Decoders(folder / "model", limits)
-    # The zygote loads the model meanwhile.
-    from enclave_payload.__main__ import log
+    # The zygote loads Pillow and TFLite meanwhile.
+    from enclave_payload.__main__ import log, pin_model
     from enclave_payload.nsm import Nsm
+    from enclave_payload.receipt import ReceiptSigner
     from enclave_payload.seal import generate_keys
     from enclave_payload.server import Server, Service
 
@@ -90,10 +91,13 @@ def main(argument: str) -> None:
     memory_mib = resource.getrlimit(resource.RLIMIT_AS)[0] >> 20
     log(f"SIMULATED enclave; memory: {memory_mib} MiB")
     log(sandbox_line(missing))
+    nsm = Nsm(NsmSocket(socket.socket(fileno=spec.integer("nsm_fd"))).transact)
+    pin_model(nsm, decoders.card)
     dialer = Dialer(socket.socket(fileno=spec.integer("dial_fd")))
     service = Service(
         keys=generate_keys(),
-        attester=Nsm(NsmSocket(socket.socket(fileno=spec.integer("nsm_fd"))).transact),
+        signer=ReceiptSigner(nsm.describe, is_device=False),
+        attester=nsm,
         classifiers=decoders.start(spec.integer("workers"), log),
         dial=dialer.dial,
         log=log,

@@ -60,6 +60,8 @@ def continue_as_first_process() -> None:
 
 
 def _stand_for(child: int) -> NoReturn:
+    # It needs its console only. The NSM's and the clients' sockets are the payload's alone.
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGTERM))
     _, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)

@@ -131,7 +131,7 @@ class Supervisor:
         return payload
 
     def _serve(self, payload: subprocess.Popen[bytes]) -> None:
-        # While the payload starts, load what signs; it is needed at the first challenge.
+        # While the payload starts, load what signs: the payload asks for it before it makes keys.
         handle = self._simulated_nsm()
         ended = os.pidfd_open(payload.pid)
         poll = select.poll()

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
 
-from enclavectl.artifacts.lock import Lock, compare_with_lock, read_lock
+from enclavectl.artifacts.lock import MODEL_REGISTER, Lock, compare_with_lock, read_lock
 from enclavectl.artifacts.names import EIF_NAME, LOCK_NAME
 from enclavectl.backends.keeping.locks import is_kept
 from enclavectl.backends.keeping.records import enclave_folders, remove_enclave
@@ -39,7 +39,10 @@ _EXPIRES_SOON = timedelta(days=30)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdmittedImage:
-    """A checked copy of an image, ready to launch. ``model`` is known if a lock names it."""
+    """A checked copy of an image, ready to launch.
+
+    ``model`` and PCR16 are known if a lock names them.
+    """
 
     path: Path
     name: str
@@ -102,6 +105,8 @@ def admit_image(source: Path, store: Path, *, now: datetime, progress: Progress)
         registers = image.measurements.registers()
         if lock is not None:
             compare_with_lock(lock[1], lock[0], source, registers=registers, sha256=sha256)
+            if lock[1].model_register is not None:
+                registers[MODEL_REGISTER] = lock[1].model_register
         _check_machine(image, source)
         _check_signature(image, now, progress)
         for warning in image.warnings:

@@ -19,7 +19,7 @@ from enclavectl.cli.build_view import BuiltFiles, show_built, show_plan
 from enclavectl.cli.completion import rule_names
 from enclavectl.cli.invocation import Invocation, begin, refuse_together
 from enclavectl.cli.options import OutputFormat
-from enclavectl.cli.signals import ending_as_interrupted
+from enclavectl.cli.screen import Screen
 from enclavectl.cli.signing import BuilderChoice, Signing
 from enclavectl.eif.ramdisk.platform import parse_platform
 from enclavectl.eif.ramdisk.ramdisks import Mode
@@ -138,7 +138,6 @@ PlanOnly = Annotated[
 ]
 
 
-@ending_as_interrupted()
 def build(
     model: options.ModelName = None,
     image: OwnImage = None,
@@ -208,7 +207,7 @@ def _check_provenance(provenance: Path | None, to: Path, lock: Path) -> None:
 
 def _plan(invocation: Invocation, request: BuildRequest) -> None:
     screen, store = invocation.screen, store_of(invocation.config.data_dir)
-    build_output = BuildOutput(step=screen.step, line=screen.detail)
+    build_output = _output(screen)
     with connect() as engine:
         plan = make_plan(request.source, request.locked, engine, store, build_output)
         plan = lint_plan(request, plan, engine, build_output)
@@ -232,7 +231,7 @@ def _build(invocation: Invocation, request: BuildRequest, provenance: Path | Non
         if checkout is None:
             screen.note("no git commit here: the provenance names none")
     with connect() as engine:
-        built = build_enclave(request, engine, store, BuildOutput(step=screen.step, line=screen.detail))
+        built = build_enclave(request, engine, store, _output(screen))
     if provenance is not None:
         with open_regular(request.output, what="image file") as image:
             text = statement(built.lock, image, lock_name=request.lock_path.name, checkout=checkout)
@@ -246,6 +245,10 @@ def _input_folder(source: Source) -> Path:
     if source.dockerfile is None:
         return Path.cwd()
     return source.dockerfile if source.dockerfile.is_dir() else source.dockerfile.parent
+
+
+def _output(screen: Screen) -> BuildOutput:
+    return BuildOutput(step=screen.step, line=screen.detail, note=screen.note)
 
 
 def _source(

@@ -15,7 +15,7 @@ from enclavectl.cli import options
 from enclavectl.cli.console_text import print_console
 from enclavectl.cli.invocation import begin
 from enclavectl.cli.options import OutputFormat
-from enclavectl.errors import HostError, UsageError
+from enclavectl.errors import HostError, Interrupted, UsageError
 
 CONSOLE_SCHEMA = "enclavectl.console/1"
 
@@ -39,8 +39,8 @@ def console(
     """Print what a running enclave wrote to its console.
 
     Prints the newest megabyte at most. A Nitro enclave has a console in debug mode only; it is recorded from
-    the start, each line with the time in UTC. With --output json the text is in one object; --follow then
-    ends with the enclave.
+    the start, each line with the time in UTC. With --output json the text is in one object, which --follow
+    prints at the end.
 
     Examples:
       enclavectl console first                     what it wrote so far
@@ -55,12 +55,28 @@ def console(
         if save is not None:
             chunks = _copied(chunks, stack.enter_context(_new_private_file(save)))
         if invocation.screen.as_json:
-            text = b"".join(chunks).decode("utf-8", errors="replace")
+            collected, interrupted = _collected(chunks)
+            text = collected.decode("utf-8", errors="replace")
             value = {"schema": CONSOLE_SCHEMA, "trust": str(enclave.trust), "enclave": enclave.name}
             invocation.screen.result({**value, "text": text})
+            if interrupted is not None:
+                raise interrupted
             return
         invocation.screen.note(f"console of {enclave.name} ({enclave.trust})")
         print_console(chunks)
+
+
+def _collected(chunks: Iterator[bytes]) -> tuple[bytes, Interrupted | None]:
+    """Return what came until the end or an interruption, and what to end with in the latter case."""
+    text = bytearray()
+    try:
+        for chunk in chunks:
+            text += chunk
+    except KeyboardInterrupt:
+        error = Interrupted("interrupted")
+        error.after_answer = True
+        return bytes(text), error
+    return bytes(text), None
 
 
 def _copied(chunks: Iterator[bytes], file: BinaryIO) -> Iterator[bytes]:

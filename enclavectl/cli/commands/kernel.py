@@ -10,7 +10,6 @@ import typer
 
 from enclavectl.cli.invocation import screen_for
 from enclavectl.cli.options import Output, OutputFormat
-from enclavectl.cli.signals import ending_as_interrupted
 from enclavectl.image.kernel import find_compiler, find_kernel, prepare_kernel
 
 KERNEL_SCHEMA = "enclavectl.kernel/1"
@@ -31,7 +30,6 @@ KernelRoot = Annotated[
 ]
 
 
-@ending_as_interrupted()
 def prepare(
     to: NewFolder,
     release: Release = None,

@@ -11,6 +11,8 @@ from enclavectl.attestation import Standing
 from enclavectl.backends.registry import choose_backend
 from enclavectl.cli import options
 from enclavectl.cli.answer_view import draw_result, draw_standing
+from enclavectl.cli.evidence_keeping import EvidenceKeeper, prepare_keeper
+from enclavectl.cli.evidence_options import EvidencePath, IncludeStatements
 from enclavectl.cli.invocation import Invocation, begin
 from enclavectl.cli.options import OutputFormat
 from enclavectl.client.exchange import open_reply
@@ -57,6 +59,8 @@ def listen(
     top: TopLabels = None,
     policy: options.PolicyFile = None,
     unsafe_allow_debug: options.AllowDebug = False,
+    evidence: EvidencePath = None,
+    include_statements: IncludeStatements = False,
     backend: options.BackendName = None,
     config: options.ConfigFile = None,
     output: options.Output = OutputFormat.TEXT,
@@ -70,6 +74,7 @@ def listen(
     Examples:
       enclavectl listen                          until Ctrl-C
       enclavectl listen --count 1 --timeout 60   one answer, within a minute
+      enclavectl listen --evidence e.json        with evidence for others
       enclavectl listen --output json            an object on a line for each answer
     """
     hide_memory()
@@ -79,7 +84,14 @@ def listen(
     verification = verification_options(settings, policy=policy, allow_debug=unsafe_allow_debug)
     check_policy(verification)
     address = chosen.outbound_address(settings.enclave.port_out)
-    answers = AnswerPrinter(PendingStore(settings.state_dir), invocation)
+    keeper = prepare_keeper(
+        invocation.screen,
+        evidence,
+        include_statements=include_statements,
+        policy=verification.policy,
+        is_single=False,
+    )
+    answers = AnswerPrinter(PendingStore(settings.state_dir), invocation, keeper)
     with listening_at(address) as listening:
         invocation.screen.note(f"listening on {address}; Ctrl-C ends")
         # Asked anew for each enclave that dials in: they start while we listen.
@@ -98,7 +110,8 @@ def listen(
 class AnswerPrinter:
     """Opens and shows what a listener brings; ``count`` answers so far."""
 
-    def __init__(self, store: PendingStore, invocation: Invocation) -> None:
+    def __init__(self, store: PendingStore, invocation: Invocation, keeper: EvidenceKeeper | None) -> None:
+        self._keeper = keeper
         self._screen = invocation.screen
         self._store = store
         self._top = invocation.config.diagnose.top
@@ -137,17 +150,30 @@ class AnswerPrinter:
         standing = waiting.standing
         try:
             _check_standing(standing, delivered)
-            outcome = open_reply(waiting.pending, delivered.answer)
+            session = waiting.session_evidence(delivered.expectation.root)
+            answer = open_reply(waiting.pending, delivered.answer, session)
         except AttestationError as error:
             self._screen.note(f"{waiting.image}: its answer is refused: {error.message} ({error.code})")
             return
         except PeerProtocolError as error:
             self._screen.note(error.message)
             return
-        if outcome is None:
-            return  # a receipt, which only `send` asks for
-        problem = None if outcome.problem is None else refusal(waiting.image, outcome.problem)
-        result = Result(image=waiting.image, sha256=waiting.sha256, outcome=outcome, error=problem)
+        if answer is None:
+            return  # the notice that an answer comes elsewhere, for which only `send` asks
+        if self._keeper is not None:  # before it is shown: what fails here leaves the answer with the enclave
+            expectation = delivered.expectation
+            number = self._keeper.session(
+                waiting.evidence, waiting.requested_at, expectation.policy, expectation.root
+            )
+            self._keeper.receipt(number, answer.receipted, self.count)
+        problem = answer.outcome.problem
+        result = Result(
+            image=waiting.image,
+            sha256=waiting.pending.picture_sha256.hex(),
+            outcome=answer.outcome,
+            is_receipted=answer.receipted is not None,
+            error=None if problem is None else refusal(waiting.image, problem),
+        )
         if self._screen.as_json:
             evidence = {
                 "module_id": standing.module_id,

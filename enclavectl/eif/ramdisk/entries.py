@@ -11,6 +11,9 @@ from enclavectl.eif.file_range import FileRange
 from enclavectl.eif.ramdisk.cpio import MAX_NAME, show
 from enclavectl.eif.ramdisk.tar import TarEntry, read_tar
 
+# Linux's NAME_MAX: Docker fails to unpack a longer name, and a kernel skips it in a ramdisk without a word.
+_NAME_MAX = 255
+
 
 class Kind(Enum):
     """The kind of an entry; the value is the type part of its mode, and 0 for hard links."""
@@ -62,13 +65,19 @@ def clean_name(raw: bytes, offset: int) -> bytes:
     builders write such names.
 
     Raises:
-        LayerError: ``tar-name``; with ``..`` or a NUL, or longer than 4095 bytes.
+        LayerError: ``tar-name``; with ``..`` or a NUL, or longer than Linux takes.
     """
     parts = [part for part in raw.split(b"/") if part not in (b"", b".")]
     name = b"/".join(parts)
     if b".." in parts or b"\0" in raw or len(name) >= MAX_NAME:
         raise LayerError(
             f"{show(raw[:64])!r}: expected a path without '..' and of less than {MAX_NAME} bytes",
+            code="tar-name",
+            offset=offset,
+        )
+    if any(len(part) > _NAME_MAX for part in parts):
+        raise LayerError(
+            f"{show(raw[:64])!r}: expected names of at most {_NAME_MAX} bytes between slashes",
             code="tar-name",
             offset=offset,
         )

@@ -121,11 +121,18 @@ def test_extended_headers_are_bounded_and_strict() -> None:
         assert refused(block + record.ljust(512, b"\0")) == "tar-extended"
 
 
-@pytest.mark.parametrize("name", ["/../etc/passwd", "../x", "a/../../x", "a/" + "b" * 4096])
+@pytest.mark.parametrize(
+    "name", ["/../etc/passwd", "../x", "a/../../x", "a/" + "b" * 4096, "a/" + "b" * 256, "c" * 256 + "/d"]
+)
 def test_unsafe_names(name: str) -> None:
     with pytest.raises(LayerError) as caught:
         list(read_export(bytes_range(tar([text(name)]))))
     assert caught.value.code == "tar-name"
+
+
+def test_the_longest_name_of_linux_is_taken() -> None:
+    name = "a" * 255 + "/" + "b" * 255
+    assert [entry.name for entry in read_export(bytes_range(tar([text(name)])))] == [name.encode()]
 
 
 def test_export_entries_are_clean_and_the_root_is_left_out() -> None:

@@ -10,7 +10,6 @@ import typer
 from enclavectl.cli.image_files import ImageFile, open_image
 from enclavectl.cli.invocation import screen_for
 from enclavectl.cli.options import Output, OutputFormat
-from enclavectl.cli.signals import ending_as_interrupted
 from enclavectl.eif.extract import extract_sections
 
 EXTRACT_SCHEMA = "enclavectl.eif-extract/1"
@@ -18,7 +17,6 @@ EXTRACT_SCHEMA = "enclavectl.eif-extract/1"
 NewFolder = Annotated[Path, typer.Option("--to", metavar="DIR", help="A folder that does not exist yet.")]
 
 
-@ending_as_interrupted()
 def extract(file: ImageFile, folder: NewFolder, output: Output = OutputFormat.TEXT) -> None:
     """Write each section of an image to a file.
 

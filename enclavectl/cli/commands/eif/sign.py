@@ -10,7 +10,6 @@ import typer
 from enclavectl.cli.image_files import ImageFile, progress
 from enclavectl.cli.invocation import screen_for
 from enclavectl.cli.options import Output, OutputFormat
-from enclavectl.cli.signals import ending_as_interrupted
 from enclavectl.cli.signing import read_signer
 from enclavectl.eif.errors import naming
 from enclavectl.eif.sign import sign_image
@@ -30,7 +29,6 @@ SignedImage = Annotated[
 ]
 
 
-@ending_as_interrupted()
 def sign(
     file: ImageFile,
     key: PrivateKey,

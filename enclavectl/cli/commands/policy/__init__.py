@@ -1,0 +1,1 @@
+"""The commands below ``enclavectl policy``, a module each."""

@@ -1,0 +1,61 @@
+"""``enclavectl policy add``."""
+
+from __future__ import annotations
+
+from enclavectl.attestation.policy_edit import add_release
+from enclavectl.cli import release_arguments as release
+from enclavectl.cli.invocation import screen_for
+from enclavectl.cli.options import DryRun, ModelName, Output, OutputFormat
+from enclavectl.cli.policy_arguments import PolicyPath, read_policy_text
+from enclavectl.cli.policy_change import PolicyChangeRequest, apply_change
+
+
+def add(
+    file: PolicyPath,
+    from_lock: release.FromLock = None,
+    model: ModelName = None,
+    pcr: release.Registers = None,
+    role_arn: release.RoleArn = None,
+    instance_id: release.InstanceId = None,
+    name: release.ReleaseName = None,
+    not_before: release.NotBefore = None,
+    expires: release.Expires = None,
+    notes: release.Notes = "",
+    dry_run: DryRun = False,
+    output: Output = OutputFormat.TEXT,
+) -> None:
+    """Add a release to a policy, beside those that are there.
+
+    While two releases are valid, enclaves of both pass: that is how one follows the other without a pause.
+    The file keeps its comments. The options are those of policy new.
+
+    Examples:
+      enclavectl policy add p.yaml --from-lock next.json            the next release
+      enclavectl policy add p.yaml --from-lock next.json --dry-run  look first
+    """
+    screen = screen_for(output)
+    text = read_policy_text(file)
+    made = release.ReleaseArguments(
+        from_lock=from_lock,
+        model=model,
+        registers=pcr or [],
+        role_arn=role_arn,
+        instance_id=instance_id,
+        name=name,
+        not_before=not_before,
+        expires=expires,
+        notes=notes,
+    ).release()
+    edited = add_release(text, made, source=str(file))
+    request = PolicyChangeRequest(
+        command="add",
+        path=file,
+        before=text,
+        after=edited.text,
+        policy=edited.policy,
+        did=f"added release {made.name}",
+        is_rewritten=edited.is_rewritten,
+        is_dry_run=dry_run,
+        new_release=made.name,
+    )
+    apply_change(screen, request)

@@ -1,0 +1,146 @@
+"""``enclavectl policy kms``."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from enclavectl.attestation import Policy, parse_policy
+from enclavectl.attestation.policy_json import time_json
+from enclavectl.cli.invocation import screen_for
+from enclavectl.cli.kms_arguments import Context, KeyArn, Parents, parse_pairs
+from enclavectl.cli.kms_view import draw_json
+from enclavectl.cli.options import DryRun, Output, OutputFormat
+from enclavectl.cli.policy_arguments import At, moment, read_policy_text
+from enclavectl.cli.screen import Screen
+from enclavectl.errors import StateError
+from enclavectl.files import write_atomic
+from enclavectl.kms import KeyPolicyRequest, compile_key_policy, request_from_policy
+from enclavectl.kms.compile import check_key, operator_policy, put_commands
+
+KMS_SCHEMA = "enclavectl.policy-kms/1"
+
+PolicyFile = Annotated[Path, typer.Option("--policy", metavar="FILE", help="The policy to compile.")]
+Admin = Annotated[
+    str, typer.Option("--admin", metavar="ARN", help="The model owner's role, in the key's account.")
+]
+KeyPolicyOutput = Annotated[Path, typer.Option("--to", metavar="FILE", help="The key policy.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace a file that exists.")]
+Irrevocable = Annotated[
+    bool,
+    typer.Option(
+        "--irrevocable", help="Leave out PutKeyPolicy: nobody can ever change the policy, not even you."
+    ),
+]
+
+
+def kms(
+    policy: PolicyFile,
+    admin: Admin,
+    parent: Parents = None,
+    context: Context = None,
+    to: KeyPolicyOutput = Path("key-policy.json"),
+    key: KeyArn = None,
+    at: At = "now",
+    irrevocable: Irrevocable = False,
+    force: Force = False,
+    dry_run: DryRun = False,
+    output: Output = OutputFormat.TEXT,
+) -> None:
+    """Compile a key policy of AWS KMS from a policy.
+
+    The key policy releases the key to enclaves of the policy's releases, until each expires. There is one
+    statement for each release, with every register that it pins, and guards against the known ways around.
+    The policy has to accept nitro alone, and its releases have to pin PCR16. Nothing calls AWS: the output
+    has the commands that do, and the IAM policy for the operator.
+
+    Examples:
+      enclavectl policy kms --policy p --admin A --parent B --context m=x  write it
+    """
+    screen = screen_for(output)
+    if to.exists() and not (force or dry_run):
+        raise StateError(f"{to}: exists already", hint="--force replaces it")
+    when = moment("--at", at)
+    found = parse_policy(read_policy_text(policy), source=str(policy))
+    request = request_from_policy(
+        found,
+        admin=admin,
+        parents=tuple(parent or ()),
+        context=parse_pairs("--context", context or []),
+        at=when,
+        irrevocable=irrevocable,
+    )
+    if key is not None:
+        check_key(request, key)
+    compiled = compile_key_policy(request)
+    data = compiled.to_bytes()
+    answer = {
+        "file": str(to),
+        "written": not dry_run,
+        "bytes": len(data),
+        **_answer(found, request, when),
+        "key_policy": compiled.to_json(),
+        "iam_policy": operator_policy(key),
+        "commands": list(put_commands(str(to), request, key)),
+    }
+    if not dry_run:
+        write_atomic(to, data, mode=0o644)
+    if screen.as_json:
+        screen.result({"schema": KMS_SCHEMA, **answer})
+        return
+    _draw(screen, found, request, when)
+    screen.facts([("key policy", f"{to}, {len(data)} bytes{', not written:' if dry_run else ''}")])
+    if dry_run:
+        draw_json(screen, [compiled.to_json()])
+    _draw_next_steps(screen, operator_policy(key), put_commands(str(to), request, key))
+
+
+def _answer(policy: Policy, request: KeyPolicyRequest, at: datetime) -> dict[str, object]:
+    kept = {one.name for one in request.releases}
+    return {
+        "at": time_json(at),
+        "releases": [
+            {
+                "name": one.name,
+                "sid": one.sid,
+                "not_before": time_json(one.not_before),
+                "expires": time_json(one.expires),
+            }
+            for one in request.releases
+        ],
+        "left_out": [
+            {"name": one.name, "state": str(policy.state_of(one, at))}
+            for one in policy.releases
+            if one.name not in kept
+        ],
+        "irrevocable": request.irrevocable,
+    }
+
+
+def _draw(screen: Screen, policy: Policy, request: KeyPolicyRequest, at: datetime) -> None:
+    screen.table(
+        ("RELEASE", "STATEMENT", "UNTIL"),
+        [(one.name, one.sid, time_json(one.expires) or "for ever") for one in request.releases],
+    )
+    kept = {one.name for one in request.releases}
+    for one in policy.releases:
+        if one.name not in kept:
+            screen.note(f"release {one.name} is left out: {policy.state_of(one, at)}")
+    for release in request.releases:
+        if release.expires is None:
+            screen.note(f"release {release.name} never expires: only another key policy ends it")
+    if request.is_in_operators_account:
+        screen.note("the key would be in the operator's account, whose administrators can get at it (K32)")
+    if request.irrevocable:
+        screen.note("once it is put, nobody can change this policy: a new release then needs a new key")
+
+
+def _draw_next_steps(screen: Screen, iam_policy: dict[str, object], commands: tuple[str, ...]) -> None:
+    screen.heading("IAM policy for the operator's roles, as operator-iam.json:")
+    draw_json(screen, [iam_policy])
+    screen.heading("Commands, the first for the model owner, the others for the operator:")
+    for command in commands:
+        typer.echo(command)

@@ -1,0 +1,172 @@
+"""``enclavectl policy kms-lint``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from enclavectl.artifacts.lock import read_lock
+from enclavectl.attestation import parse_policy
+from enclavectl.attestation.policy_json import time_json
+from enclavectl.cli.invocation import screen_for
+from enclavectl.cli.kms_arguments import Context, KeyArn, KeyPolicyPath, Parents, parse_pairs, read_key_policy
+from enclavectl.cli.kms_view import draw_findings
+from enclavectl.cli.options import Output, OutputFormat
+from enclavectl.cli.policy_arguments import At, moment, read_policy_text
+from enclavectl.files import read_bounded, write_atomic
+from enclavectl.kms import LintFacts, Severity, fix, is_clean, key_releases, lint, partly_revoked
+from enclavectl.kms.facts import MAX_AWS_BYTES, parse_grants, parse_key_metadata
+from enclavectl.kms.reader import MAX_READABLE_BYTES
+
+LINT_SCHEMA = "enclavectl.policy-kms-lint/1"
+# The exit code for a key policy with errors or warnings, as for an image that is not sound.
+EXIT_NOT_CLEAN = 2
+_REGISTER = re.compile(r"PCR(\d{1,2})")
+
+PolicyFact = Annotated[
+    Path | None,
+    typer.Option(
+        "--policy", metavar="FILE", help="The policy that the key policy should follow.", show_default=False
+    ),
+]
+LockFact = Annotated[
+    Path | None,
+    typer.Option("--lock", metavar="FILE", help="The lock of an image that it names.", show_default=False),
+]
+MetadataFact = Annotated[
+    Path | None,
+    typer.Option(
+        "--key-metadata",
+        metavar="FILE",
+        help="What aws kms describe-key printed of the key.",
+        show_default=False,
+    ),
+]
+GrantsFact = Annotated[
+    Path | None,
+    typer.Option(
+        "--grants", metavar="FILE", help="What aws kms list-grants printed of the key.", show_default=False
+    ),
+]
+FixedOutput = Annotated[
+    Path | None,
+    typer.Option(
+        "--fixed-to",
+        metavar="FILE",
+        help="Write the key policy with every fix, for a person to complete.",
+        show_default=False,
+    ),
+]
+AdminFact = Annotated[
+    str | None,
+    typer.Option(
+        "--admin",
+        metavar="ARN",
+        help="The model owner's role; default: whoever has PutKeyPolicy first.",
+        show_default=False,
+    ),
+]
+
+
+def kms_lint(
+    file: KeyPolicyPath,
+    policy: PolicyFact = None,
+    lock: LockFact = None,
+    key_metadata: MetadataFact = None,
+    grants: GrantsFact = None,
+    admin: AdminFact = None,
+    parent: Parents = None,
+    context: Context = None,
+    key: KeyArn = None,
+    fixed_to: FixedOutput = None,
+    at: At = "now",
+    output: Output = OutputFormat.TEXT,
+) -> None:
+    """Check a key policy for the known mistakes.
+
+    Rules K01 to K40 say which statement lets whom get the key without the right enclave, why, and what to
+    write in its place. They look at what the policy as a whole lets through. Some rules need more than its
+    text: give them what you have. Exit code 0 only without errors and warnings, else 2.
+
+    Examples:
+      enclavectl policy kms-lint key.json                  the text alone
+      enclavectl policy kms-lint key.json --policy p.yaml  is it the policy's?
+      enclavectl policy kms-lint key.json --grants g.json  a way around it?
+    """
+    screen = screen_for(output)
+    found = read_key_policy(file, limit=MAX_READABLE_BYTES)
+    when = moment("--at", at)
+    facts = _facts(
+        FactFiles(policy=policy, lock=lock, key_metadata=key_metadata, grants=grants),
+        LintFacts(
+            at=when,
+            admin=admin,
+            parents=tuple(parent or ()),
+            context=parse_pairs("--context", context or []),
+            key_id=key,
+        ),
+    )
+    findings = lint(found, facts)
+    if fixed_to is not None:
+        write_atomic(fixed_to, fix(found, facts).to_bytes(), mode=0o644)
+    if screen.as_json:
+        screen.result(
+            {
+                "schema": LINT_SCHEMA,
+                "file": str(file),
+                "at": time_json(when),
+                "clean": is_clean(findings),
+                "fixed_to": None if fixed_to is None else str(fixed_to),
+                "findings": [one.to_json() for one in findings],
+            }
+        )
+    else:
+        draw_findings(screen, findings)
+        counts = {one: sum(finding.severity is one for finding in findings) for one in Severity}
+        said = ", ".join(f"{count} {name}" for name, count in counts.items())
+        screen.facts([(str(file), f"{'clean' if is_clean(findings) else 'NOT CLEAN'} ({said})")])
+        if fixed_to is not None:
+            screen.facts([("fixed", str(fixed_to))])
+    if not is_clean(findings):
+        raise typer.Exit(EXIT_NOT_CLEAN)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FactFiles:
+    """The files that were named, None where none was."""
+
+    policy: Path | None
+    lock: Path | None
+    key_metadata: Path | None
+    grants: Path | None
+
+
+def _facts(files: FactFiles, facts: LintFacts) -> LintFacts:
+    """Return the facts with what is in the files."""
+    if files.policy is not None and facts.at is not None:
+        policy = parse_policy(read_policy_text(files.policy), source=str(files.policy))
+        releases = key_releases(policy, facts.at)
+        facts = replace(facts, releases=releases, revoked=partly_revoked(policy, releases))
+    if files.lock is not None:
+        facts = replace(facts, built=_registers(files.lock))
+    if files.key_metadata is not None:
+        key = parse_key_metadata(_aws(files.key_metadata), source=str(files.key_metadata))
+        facts = replace(facts, key=key)
+    if files.grants is not None:
+        facts = replace(facts, grants=parse_grants(_aws(files.grants), source=str(files.grants)))
+    return facts
+
+
+def _registers(lock: Path) -> dict[int, bytes]:
+    """Return the registers of a lock."""
+    pcrs = read_lock(lock).pcrs
+    named = ((_REGISTER.fullmatch(name), value) for name, value in pcrs.items())
+    return {int(found[1]): bytes.fromhex(value) for found, value in named if found is not None}
+
+
+def _aws(path: Path) -> bytes:
+    return read_bounded(path, MAX_AWS_BYTES, what="answer of AWS")

@@ -1,0 +1,93 @@
+"""``enclavectl policy new``."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from enclavectl.attestation import Policy, Trust, render_policy
+from enclavectl.cli import release_arguments as release
+from enclavectl.cli.invocation import screen_for
+from enclavectl.cli.options import DryRun, ModelName, Output, OutputFormat
+from enclavectl.cli.policy_change import PolicyChangeRequest, apply_change, refuse_existing
+from enclavectl.errors import UsageError
+
+PolicyOutput = Annotated[Path, typer.Option("--to", metavar="FILE", help="The policy; never overwritten.")]
+Accept = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--accept",
+        metavar="TRUST",
+        help="Whose signature counts: nitro (default), simulated or emulated; may be repeated.",
+        show_default=False,
+    ),
+]
+MaxAge = Annotated[
+    int, typer.Option("--max-age", metavar="SECONDS", min=1, help="How old a document may be.")
+]
+
+
+def new(
+    to: PolicyOutput,
+    from_lock: release.FromLock = None,
+    model: ModelName = None,
+    pcr: release.Registers = None,
+    role_arn: release.RoleArn = None,
+    instance_id: release.InstanceId = None,
+    name: release.ReleaseName = None,
+    not_before: release.NotBefore = None,
+    expires: release.Expires = None,
+    notes: release.Notes = "",
+    accept: Accept = None,
+    max_age: MaxAge = 300,
+    dry_run: DryRun = False,
+    output: Output = OutputFormat.TEXT,
+) -> None:
+    """Write a policy with one release.
+
+    The release has every register of the lock: PCR0, PCR1 and PCR2, PCR8 of a signed image, and PCR16 where
+    the lock has it. With --model, PCR16 is computed from the model's card. A release that expires makes
+    people look again; clients say so 14 days before.
+
+    Examples:
+      enclavectl policy new --from-lock app.lock.json --to p.yaml       of a build
+      enclavectl policy new --from-lock a.json --model ./m --to p.yaml  its model
+      enclavectl policy new --from-lock a.json --to p.yaml --dry-run    look first
+    """
+    screen = screen_for(output)
+    refuse_existing(to)
+    made = release.ReleaseArguments(
+        from_lock=from_lock,
+        model=model,
+        registers=pcr or [],
+        role_arn=role_arn,
+        instance_id=instance_id,
+        name=name,
+        not_before=not_before,
+        expires=expires,
+        notes=notes,
+    ).release()
+    policy = Policy(accept=_accepted(accept), releases=(made,), max_age=timedelta(seconds=max_age))
+    request = PolicyChangeRequest(
+        command="new",
+        path=to,
+        before=None,
+        after=render_policy(policy),
+        policy=policy,
+        did=f"new, with release {made.name}",
+        is_rewritten=False,
+        is_dry_run=dry_run,
+        new_release=made.name,
+    )
+    apply_change(screen, request)
+
+
+def _accepted(words: list[str] | None) -> frozenset[Trust]:
+    try:
+        return frozenset(Trust(word) for word in words or [Trust.NITRO])
+    except ValueError as exc:
+        known = ", ".join(one for one in Trust if one is not Trust.DEBUG)
+        raise UsageError(f"--accept: expected one of {known}; {exc}") from exc

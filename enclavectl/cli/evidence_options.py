@@ -1,0 +1,34 @@
+"""Options on evidence that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EvidencePath = Annotated[
+    Path | None,
+    typer.Option(
+        "--evidence",
+        metavar="FILE",
+        help="Keep the session's evidence, and its answers' signed receipts, in a new file.",
+        show_default=False,
+    ),
+]
+IncludeStatements = Annotated[
+    bool,
+    typer.Option(
+        "--include-statements",
+        help="With --evidence: keep the answers as well, and what tells their pictures.",
+    ),
+]
+LockPath = Annotated[
+    Path | None,
+    typer.Option(
+        "--lock",
+        metavar="FILE",
+        help="In place of a policy: exactly the image of this lock, on AWS's hardware.",
+        show_default=False,
+    ),
+]

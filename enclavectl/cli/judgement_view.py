@@ -1,0 +1,81 @@
+"""The drawing of a verification: the verdict, the lines that are always there, the checklist."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from enclavectl.attestation import AttestationCode
+from enclavectl.cli.screen import Screen
+from enclavectl.errors import visible
+from enclavectl.evidence.file import EvidenceCode
+from enclavectl.evidence.verification import Check, Verification
+from enclavectl.results.evidence_wording import claims_of
+from enclavectl.results.judgement import answers_of, summary_lines, verdict, verification_json
+
+# Of a document that was kept, this is what one expects: not a wrong clock.
+_OLD = {AttestationCode.CHAIN_EXPIRED, AttestationCode.TOO_OLD}
+_OLD_HINT = "A document lives three hours. For one that was kept: --at document judges it at its own time."
+_MARKS = {True: "ok", False: "FAILED", None: "-"}
+
+
+def show_verification(
+    screen: Screen,
+    verification: Verification,
+    *,
+    name: str,
+    report: Path | None = None,
+    may_lack_policy: bool = False,
+) -> None:
+    """Print the verification, write the report, and end as the verdict says.
+
+    With ``may_lack_policy`` evidence that lacks nothing but a policy is no failure.
+
+    Raises:
+        AttestationError: the evidence was not verified; it has been printed.
+        HostError: the report could not be written.
+    """
+    if screen.as_json:
+        screen.result(verification_json(verification))
+    else:
+        draw_verification(verification, name)
+    if report is not None:
+        # Pages import the report's style, and few command lines ask for one.
+        from enclavectl.results.audit_page import write_audit_page  # noqa: PLC0415 - see above
+
+        write_audit_page(report, verification, name=name)
+        screen.note(f"report written to {report}")
+    is_unjudged = verification.error is not None and verification.error.code == EvidenceCode.NO_POLICY
+    if is_unjudged and may_lack_policy:
+        screen.note("NOT JUDGED: name what is enough with --policy or --lock")
+    elif verification.error is not None:
+        verification.error.after_answer = True
+        if verification.error.code in _OLD and verification.case is not None and verification.case.is_now:
+            verification.error.hint = _OLD_HINT
+        raise verification.error
+
+
+def draw_verification(verification: Verification, name: str) -> None:
+    """Draw the verification as plain lines; without Rich, whose import takes longer than the judgement."""
+    lines = [f"{verdict(verification)}  {name}"]
+    lines += _aligned(summary_lines(verification))
+    for answer in answers_of(verification):
+        about = "" if answer.picture_sha256 is None else f" for the picture {answer.picture_sha256}"
+        lines += ["", f"answer of {answer.model_id}{about}"]
+        lines += [f"  {code:<8} {share:6.1%}  {label}" for code, label, share in answer.shares]
+    lines += ["", "checklist", *map(_check_line, verification.checks)]
+    proves, does_not = claims_of(verification)
+    if proves:
+        lines += ["", "it proves", *(f"  {claim}" for claim in proves)]
+    lines += ["", "it does not prove", *(f"  {claim}" for claim in does_not)]
+    # Model and issuer of a receipt, and the name of a file, are text of strangers.
+    typer.echo("\n".join(map(visible, lines)))
+
+
+def _aligned(pairs: list[tuple[str, str]]) -> list[str]:
+    return [f"{name:<9} {value}" for name, value in pairs]
+
+
+def _check_line(check: Check) -> str:
+    return f"  {_MARKS[check.ok]:<7}{check.id:<12} {check.seen}"

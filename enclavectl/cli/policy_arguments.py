@@ -1,0 +1,98 @@
+"""Arguments of the commands below ``policy``, and the values that they name."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from enclavectl.attestation.cose import MAX_DOCUMENT_BYTES, parse_cose
+from enclavectl.attestation.document import PCR_BYTES, PCR_COUNT, Claims, parse_claims
+from enclavectl.attestation.policy_file import MAX_POLICY_BYTES, decode_policy
+from enclavectl.attestation.spelling import decode_document
+from enclavectl.attestation.times import EXPECTED, parse_time
+from enclavectl.errors import UsageError
+from enclavectl.files import read_bounded
+
+_REGISTER = re.compile(rf"(?:PCR)?([0-9]{{1,2}})=([0-9A-Fa-f]{{{2 * PCR_BYTES}}})")
+_HINT = "enclavectl policy new writes one; enclavectl describe NAME --policy-file as well"
+
+# Hex in lines is the longest spelling of a document: two characters and a line end for each byte at worst.
+_MAX_DOCUMENT_FILE = 4 * MAX_DOCUMENT_BYTES
+
+PolicyPath = Annotated[Path, typer.Argument(metavar="POLICY", help="A policy file.")]
+At = Annotated[
+    str,
+    typer.Option(
+        "--at", metavar="TIME", help="The time to judge: now, a date, or a time in UTC (...T12:00:00Z)."
+    ),
+]
+
+
+def read_policy_text(path: Path) -> str:
+    """Read the text of a policy file.
+
+    Raises:
+        UsageError: it cannot be read, or is no text.
+    """
+    data = read_bounded(path, MAX_POLICY_BYTES, what="policy", hint_if_missing=_HINT)
+    return decode_policy(data, source=str(path))
+
+
+def read_claims(path: Path) -> Claims:
+    """Read an attestation document without verifying it: binary, hex or base64.
+
+    Raises:
+        UsageError: it cannot be read.
+        AttestationError: it is no enclave's document.
+    """
+    data = read_bounded(path, _MAX_DOCUMENT_FILE, what="document")
+    return parse_claims(parse_cose(decode_document(data, name=str(path))).payload)
+
+
+def moment(option: str, text: str) -> datetime:
+    """Read the value of an option that takes a time; ``now`` is this machine's, to the second.
+
+    Raises:
+        UsageError: it is no time.
+    """
+    if text == "now":
+        return datetime.now(UTC).replace(microsecond=0)
+    try:
+        return parse_time(text)
+    except ValueError as exc:
+        raise UsageError(f"{option}: expected now, {EXPECTED}; found {text!r:.60}") from exc
+
+
+def optional_moment(option: str, text: str | None) -> datetime | None:
+    """Read the value of an option that takes a time and may be absent.
+
+    Raises:
+        UsageError: it is no time.
+    """
+    return None if text is None else moment(option, text)
+
+
+def parse_registers(values: list[str]) -> dict[int, bytes]:
+    """Read the values of ``--pcr``: N=HEX.
+
+    Raises:
+        UsageError: a value has another form, or a register is given twice.
+    """
+    found: dict[int, bytes] = {}
+    for value in values:
+        match = _REGISTER.fullmatch(value)
+        if match is None or int(match[1]) >= PCR_COUNT:
+            raise UsageError(
+                f"--pcr: expected N=HEX, N from 0 to {PCR_COUNT - 1} and {2 * PCR_BYTES} hex digits, "
+                f"found {value!r:.60}",
+                hint="such as --pcr 8=... with what enclavectl eif pcrs FILE prints",
+            )
+        index = int(match[1])
+        if index in found:
+            raise UsageError(f"--pcr: PCR{index} is given twice")
+        found[index] = bytes.fromhex(match[2])
+    return found

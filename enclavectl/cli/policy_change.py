@@ -1,0 +1,110 @@
+"""The end of every command that changes a policy: the file is written, or the change is only shown."""
+
+from __future__ import annotations
+
+import difflib
+import stat
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from enclavectl.attestation import Policy
+from enclavectl.attestation.policy_json import policy_json
+from enclavectl.attestation.policy_review import review_policy
+from enclavectl.cli.screen import Screen
+from enclavectl.errors import UsageError, visible
+from enclavectl.files import stage_file, write_atomic
+
+CHANGE_SCHEMA = "enclavectl.policy-change/1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyChangeRequest:
+    """A new text for a policy file. ``before`` is None for a file that is not there yet.
+
+    ``did`` says what changed, in words for a person. ``is_rewritten``: the text lost the file's comments.
+    ``new_release`` is the name of a release that was not there before: what is risky in it is said.
+    """
+
+    command: str
+    path: Path
+    before: str | None
+    after: str
+    policy: Policy
+    did: str
+    is_rewritten: bool
+    is_dry_run: bool
+    new_release: str | None = None
+
+
+def apply_change(screen: Screen, request: PolicyChangeRequest) -> None:
+    """Write the file, or show what would be written, and answer.
+
+    Raises:
+        UsageError: the file is to be new and there is one.
+        HostError: it cannot be written; the old content is untouched.
+    """
+    had_comments = request.is_rewritten and "#" in (request.before or "")
+    if not request.is_dry_run:
+        _write(request)
+    if had_comments:
+        kept = "would lose" if request.is_dry_run else "lost"
+        screen.note(
+            f"{request.path}: its form cannot be edited in place, so it {kept} its comments; "
+            "each release's notes stay"
+        )
+    now = datetime.now(UTC)
+    if request.new_release is not None:
+        for finding in review_policy(request.policy, at=now):
+            if finding.release == request.new_release:
+                screen.note(finding.message)
+    if screen.as_json:
+        screen.result(
+            {
+                "schema": CHANGE_SCHEMA,
+                "command": request.command,
+                "file": str(request.path),
+                "written": not request.is_dry_run,
+                "comments_kept": not had_comments,
+                "did": request.did,
+                "policy": policy_json(request.policy, at=now),
+            }
+        )
+    elif request.is_dry_run:
+        for line in _difference(request):
+            screen.out.print(visible(line), soft_wrap=True)
+    else:
+        screen.facts([("policy", str(request.path)), ("change", request.did)])
+
+
+def refuse_existing(path: Path) -> None:
+    """Refuse to replace a policy by a new one: people review these files.
+
+    Raises:
+        UsageError: something is at ``path``.
+    """
+    if path.is_symlink() or path.exists():
+        raise UsageError(
+            f"{path}: exists already, and a policy is never overwritten",
+            hint=f"enclavectl policy add '{path}' adds a release to it; --to names another file",
+            code="policy-exists",
+        )
+
+
+def _write(request: PolicyChangeRequest) -> None:
+    data = request.after.encode()
+    if request.before is None:
+        refuse_existing(request.path)
+        with stage_file(request.path.parent, mode=0o644) as staged:
+            staged.file.write(data)
+            staged.commit_new(request.path)
+        return
+    target = request.path.resolve()  # a link stays a link
+    write_atomic(target, data, mode=stat.S_IMODE(target.stat().st_mode))
+
+
+def _difference(request: PolicyChangeRequest) -> list[str]:
+    before = (request.before or "").splitlines()
+    name = str(request.path)
+    source = name if request.before is not None else "/dev/null"
+    return list(difflib.unified_diff(before, request.after.splitlines(), source, name, lineterm=""))

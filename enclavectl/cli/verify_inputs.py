@@ -1,0 +1,169 @@
+"""From the files and options of ``verify`` to the case that is judged."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from enclavectl.attestation import Policy, Release, Trust, aws_nitro_root, parse_policy
+from enclavectl.attestation.trust import read_root
+from enclavectl.attestation.verify import MIN_NONCE_BYTES
+from enclavectl.cli.policy_arguments import read_policy_text
+from enclavectl.errors import UsageError
+from enclavectl.evidence.file import MAX_EVIDENCE_FILE_BYTES, EvidenceError
+from enclavectl.evidence.reading import Subject, read_receipts, read_subject
+from enclavectl.evidence.verification import Case, Waiver
+from enclavectl.files import open_regular, read_bounded, read_chunks, sha256_of
+
+# As the largest picture that an enclave takes.
+_MAX_PICTURE_BYTES = 16 * 1024 * 1024
+_NONCE = re.compile(r"(?:[0-9a-fA-F]{2})+")
+_REGISTER = re.compile(r"PCR([0-9]{1,2})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyChoice:
+    """Which of the four ways to say what is enough was chosen; none of them leaves the evidence unjudged."""
+
+    policy: Path | None
+    lock: Path | None
+    is_waived: bool
+    is_the_provers: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseFiles:
+    """The files and options of one ``verify``, as they were typed."""
+
+    file: Path
+    document: Path | None
+    picture: Path | None
+    root: Path | None
+    policy: PolicyChoice
+    nonce: str | None
+    at: str
+
+
+def read_case(files: CaseFiles) -> Case | EvidenceError:
+    """Read what is to be judged; return the error of a file that is evidence, but cannot be read.
+
+    Raises:
+        UsageError: there is no document at all, or an option or a file cannot be used.
+    """
+    at, is_now = _time(files.at)
+    nonce = _nonce(files.nonce)
+    root = aws_nitro_root() if files.root is None else read_root(files.root)
+    try:
+        subject = _subject(files)
+    except EvidenceError as error:
+        return error
+    if subject.document is None:
+        raise UsageError(
+            f"{files.file}: expected --document as well: a receipt counts only with its session's document",
+            hint="enclavectl verify ANSWER.air --document EVIDENCE.json --policy POLICY.yaml",
+            code="no-document",
+        )
+    picture = None
+    if files.picture is not None:
+        picture = read_bounded(files.picture, _MAX_PICTURE_BYTES, what="picture")
+    return Case(
+        document=subject.document,
+        root=root,
+        policy=_policy(files.policy, subject),
+        at=at,
+        is_now=is_now,
+        nonce=nonce,
+        evidence=subject.evidence,
+        receipts=subject.receipts,
+        picture=picture,
+        policy_sha256=_policy_sha256(files.policy),
+    )
+
+
+def _subject(files: CaseFiles) -> Subject:
+    data = _read(files.file)
+    if files.document is None:
+        return read_subject(data, name=str(files.file))
+    other = read_subject(_read(files.document), name=str(files.document))
+    # What stands beside a document is a receipt, whatever its bytes look like.
+    return replace(other, receipts=read_receipts(data))
+
+
+def _read(path: Path) -> bytes:
+    return read_bounded(path, MAX_EVIDENCE_FILE_BYTES, what="evidence")
+
+
+def _time(text: str) -> tuple[datetime | Literal[Waiver.DOCUMENT_TIME], bool]:
+    """Return the time of judgement, and whether it is this machine's."""
+    if text == "now":
+        return datetime.now(UTC), True
+    if text == "document":
+        return Waiver.DOCUMENT_TIME, False
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        time = None
+    if time is None or time.utcoffset() is None:
+        raise UsageError(
+            f"--at {text}: expected now, document, or a time with its zone",
+            hint="such as --at 2026-11-24T12:00:00Z",
+        )
+    return time.astimezone(UTC), False
+
+
+def _nonce(text: str | None) -> bytes | Literal[Waiver.NO_NONCE]:
+    if text is None:
+        return Waiver.NO_NONCE
+    if _NONCE.fullmatch(text) is None or len(text) < 2 * MIN_NONCE_BYTES:
+        raise UsageError(f"--nonce: expected at least {MIN_NONCE_BYTES} bytes in hex, found {text!r:.60}")
+    return bytes.fromhex(text)
+
+
+def _policy(choice: PolicyChoice, subject: Subject) -> Policy | Literal[Waiver.NO_POLICY] | None:
+    if choice.policy is not None:
+        return parse_policy(read_policy_text(choice.policy), source=str(choice.policy))
+    if choice.lock is not None:
+        return policy_of_lock(choice.lock)
+    if choice.is_the_provers:
+        carried = None if subject.evidence is None else subject.evidence.policy
+        if carried is None:
+            raise UsageError("--policy-from-evidence: expected an evidence file with a policy, found none")
+        return parse_policy(carried, source="the evidence file's policy")
+    return Waiver.NO_POLICY if choice.is_waived else None
+
+
+def _policy_sha256(choice: PolicyChoice) -> str | None:
+    if choice.policy is None:
+        return None
+    return sha256_of([read_policy_text(choice.policy).encode()])
+
+
+def policy_of_lock(path: Path) -> Policy:
+    """Return the policy that accepts exactly the image of a lock, on AWS's hardware.
+
+    Raises:
+        UsageError: the file is no lock, or its registers measure nothing.
+    """
+    # Locks come with the readers of image files, which other command lines do not need.
+    from enclavectl.artifacts.lock import read_lock  # noqa: PLC0415 - see above
+
+    pcrs = {
+        int(found[1]): bytes.fromhex(value)
+        for name, value in read_lock(path).pcrs.items()
+        if (found := _REGISTER.fullmatch(name)) and value.strip("0")
+    }
+    release = Release(name=f"the image of {path.name}", pcrs=pcrs)
+    return Policy(accept=frozenset({Trust.NITRO}), releases=(release,))
+
+
+def lock_sha256(path: Path) -> str:
+    """Return the SHA-256 of a lock's file.
+
+    Raises:
+        UsageError: the file cannot be read.
+    """
+    with open_regular(path, what="lock") as file:
+        return sha256_of(read_chunks(file))

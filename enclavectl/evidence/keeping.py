@@ -1,0 +1,81 @@
+"""Evidence on the disk: new files only, private, and whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from enclavectl.errors import HostError, UsageError
+from enclavectl.evidence.file import EvidenceFile
+from enclavectl.files import stage_file
+
+
+def check_new(option: str, path: Path) -> None:
+    """Check that a new file can be written at ``path``, before anything is sent.
+
+    Evidence is never written over, not even by newer evidence.
+
+    Raises:
+        UsageError: something is there, or its folder is missing or takes no files.
+    """
+    if os.path.lexists(path):
+        raise UsageError(
+            f"{option} {path}: expected nothing there, found a file",
+            hint="evidence is never written over: name another file, or move this one away",
+        )
+    try:
+        with stage_file(path.parent):
+            pass
+    except HostError as exc:
+        raise UsageError(
+            f"{option} {path}: {exc.message}", hint="name a file in a folder that you can write"
+        ) from exc
+
+
+def write_new(path: Path, parts: Iterable[bytes]) -> None:
+    """Write a new file of mode 0600, whole or not at all.
+
+    Raises:
+        HostError: something is there, or the file system refused.
+    """
+    with stage_file(path.parent) as staged:
+        for part in parts:
+            staged.file.write(part)
+        staged.commit_new(path)
+
+
+def write_evidence(path: Path, evidence: EvidenceFile) -> None:
+    """Write an evidence file.
+
+    Raises:
+        HostError: something is there, or the file system refused.
+    """
+    write_new(path, [evidence.to_bytes()])
+
+
+def receipts_path(path: Path) -> Path:
+    """Return the file of a batch's receipts beside an evidence file: ``e.json`` has ``e.receipts.jsonl``."""
+    return path.with_name(f"{path.stem}.receipts.jsonl")
+
+
+def append_line(path: Path, line: bytes, *, is_first: bool) -> None:
+    """Append a line to a file that this command made; ``is_first`` makes the file, of mode 0600.
+
+    A line is on the disk when this returns: a listener may be killed at any time, and an answer is received
+    only once.
+
+    Raises:
+        HostError: the first line's file is there already, or the file system refused.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+    if is_first:
+        flags |= os.O_CREAT | os.O_EXCL
+    try:
+        descriptor = os.open(path, flags, 0o600)
+        with os.fdopen(descriptor, "ab") as file:
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as exc:
+        raise HostError(f"{path}: cannot write ({exc.strerror})") from exc

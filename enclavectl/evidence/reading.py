@@ -1,0 +1,81 @@
+"""What a file given to ``verify`` is: a document in one of three spellings, an evidence file, or receipts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from enclavectl.attestation.spelling import decode_document
+from enclavectl.errors import UsageError
+from enclavectl.evidence.file import (
+    MAX_RECEIPTS,
+    RECEIPT_SCHEMA,
+    EvidenceCode,
+    EvidenceError,
+    EvidenceFile,
+    KeptReceipt,
+    parse_evidence_file,
+    parse_receipt_line,
+)
+
+# The first bytes of every signed receipt: the tag, an array of four, and the one protected header.
+RECEIPT_MAGIC = bytes.fromhex("d28446a2012703183d")
+_SPACE = b" \t\r\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What a file holds: a document, perhaps with the evidence file around it, or receipts without one."""
+
+    document: bytes | None = None
+    evidence: EvidenceFile | None = None
+    receipts: tuple[KeptReceipt, ...] = ()
+
+
+def read_subject(data: bytes, *, name: str) -> Subject:
+    """Tell what the file ``name`` holds, and read it. Nothing is judged.
+
+    Bytes that are no text count as a document: whatever is wrong with them, the recipe names it.
+
+    Raises:
+        UsageError: the file is empty.
+        EvidenceError: ``evidence-file`` or ``encoding``.
+    """
+    if not data.strip(_SPACE):
+        raise UsageError(f"{name}: expected a document, an evidence file or a receipt, found nothing")
+    if data.startswith(RECEIPT_MAGIC):
+        return Subject(receipts=(KeptReceipt(receipt=data),))
+    text = data.strip(_SPACE)
+    if not text.startswith(b"{"):
+        return Subject(document=_document(data, name))
+    first_line = text.partition(b"\n")[0]
+    if f'"{RECEIPT_SCHEMA}"'.encode() in first_line:
+        return Subject(receipts=_receipts(text))
+    evidence = parse_evidence_file(data)
+    return Subject(document=evidence.document, evidence=evidence, receipts=evidence.receipts)
+
+
+def read_receipts(data: bytes) -> tuple[KeptReceipt, ...]:
+    """Read a receipt, or the lines of a batch's receipts, of a file that is known to hold such.
+
+    Raises:
+        EvidenceError: ``evidence-file``: a line is not one of a receipt, or there are too many.
+    """
+    text = data.strip(_SPACE)
+    return _receipts(text) if text.startswith(b"{") else (KeptReceipt(receipt=data),)
+
+
+def _receipts(text: bytes) -> tuple[KeptReceipt, ...]:
+    lines = text.splitlines()
+    if len(lines) > MAX_RECEIPTS:
+        raise EvidenceError(
+            EvidenceCode.FILE, f"receipts: expected at most {MAX_RECEIPTS} lines, found {len(lines)}"
+        )
+    return tuple(parse_receipt_line(line) for line in lines)
+
+
+def _document(data: bytes, name: str) -> bytes:
+    try:
+        return decode_document(data, name=name)
+    except UsageError as exc:
+        # Something is there, and it is refused: that is a verdict on evidence, not a wrong command line.
+        raise EvidenceError(EvidenceCode.ENCODING, exc.message) from exc

@@ -1,0 +1,30 @@
+"""The form of signed receipts and statements, as the enclave writes them."""
+
+from __future__ import annotations
+
+from enclave_payload.cbor import CborError, Value, decode, encode
+from enclave_payload.receipt import (
+    PROFILE,
+    PROTECTED,
+    TAG,
+    Claim,
+    SecurityMode,
+    answer_statement,
+    request_statement,
+    to_be_signed,
+)
+
+__all__ = [
+    "PROFILE",
+    "PROTECTED",
+    "TAG",
+    "CborError",
+    "Claim",
+    "SecurityMode",
+    "Value",
+    "answer_statement",
+    "decode",
+    "encode",
+    "request_statement",
+    "to_be_signed",
+]

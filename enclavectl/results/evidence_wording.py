@@ -1,0 +1,73 @@
+"""What kept evidence proves, and what it does not, as claims for people.
+
+The words are separate from the pages' form, so that they can be reviewed as claims. docs/evidence.md explains
+them.
+"""
+
+from __future__ import annotations
+
+from enclavectl.attestation.chain import TIME
+from enclavectl.evidence.verification import Verification
+from enclavectl.trust import Trust
+
+_NOT_VERIFIED = "Anything: the evidence was not verified."
+_FORM_ONLY = (
+    "Anything about hardware or privacy: a development key signed, and its holder can sign whatever it likes."
+)
+_DEBUG = "Which code ran, or that nobody watched: the enclave was in debug mode."
+_ANY_CODE = "Which code is meant: no policy was met, so this may be anybody's enclave."
+_RECORDING = "That the enclave still runs, or that nobody replays this: freshness was not checked."
+_OLD_KEY = (
+    "That nobody signed later for that time: whoever holds the key of an expired certificate can do so."
+)
+_GOOD_CODE = "That the measured code is good. Reading and building it says what it does."
+_ONLY_RECEIPT = "That it is the only receipt for this picture, who asked, or that nothing else was kept."
+_NOT_MEDICINE = "That an answer is right. Evidence is about which program ran, not about medicine."
+
+
+def claims_of(verification: Verification) -> tuple[list[str], list[str]]:
+    """Return what this evidence proves, and what it does not, as sentences."""
+    if not verification.verified or verification.facts is None:
+        return [], [_NOT_VERIFIED]
+    return _proven(verification), _not_proven(verification)
+
+
+def _proven(verification: Verification) -> list[str]:
+    facts = verification.require()
+    when = f"{facts['timestamp']:{TIME}}"
+    if facts["trust"] is Trust.SIMULATED:
+        return [f"The form is right: the holder of the root {facts['root']} signed this document for {when}."]
+    proven = [f"The AWS Nitro root {facts['root']} signed for a Nitro Enclave that ran at {when}."]
+    release = verification.release
+    if release is not None:
+        proven.append(
+            f"It ran the code of the release {release.name}: every register that the policy pins is the same."
+        )
+    if verification.is_model_pinned:
+        proven.append("It ran the model of that release: PCR16 measures the model's card.")
+    for one in verification.receipts:
+        about = "a picture" if one.asked is None else f"the picture {one.asked.picture_sha256.hex()[:16]}..."
+        answer = "an answer" if one.outcome is None else "the answer above"
+        proven.append(
+            f"A key of that enclave signed that {one.receipt.model_id} gave {answer} for {about} at "
+            f"{one.receipt.issued_at:{TIME}} by its clock."
+        )
+    if verification.is_fresh:
+        proven.append("It is no recording: the document answers the nonce that you drew.")
+    return proven
+
+
+def _not_proven(verification: Verification) -> list[str]:
+    facts = verification.require()
+    missing = []
+    if facts["trust"] is Trust.SIMULATED:
+        missing.append(_FORM_ONLY)
+    if facts["trust"] is Trust.DEBUG:
+        missing.append(_DEBUG)
+    if verification.release is None and facts["trust"] is not Trust.DEBUG:
+        missing.append(_ANY_CODE)
+    if not verification.is_fresh:
+        missing += [_RECORDING, _OLD_KEY]
+    if verification.receipts:
+        missing.append(_ONLY_RECEIPT)
+    return [*missing, _GOOD_CODE, _NOT_MEDICINE]

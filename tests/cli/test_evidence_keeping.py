@@ -1,0 +1,123 @@
+"""What ``--evidence`` keeps of one session or several, and what of it ever reaches the disk."""
+
+from __future__ import annotations
+
+import stat
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from enclave_payload.contents import key_config_digest
+from enclavectl.cli.evidence_keeping import prepare_keeper
+from enclavectl.cli.judgement_view import draw_verification
+from enclavectl.cli.screen import Screen
+from enclavectl.errors import HostError, UsageError
+from enclavectl.evidence import Case, KeptReceipt, Receipted, Waiver, examine, parse_evidence_file
+from enclavectl.evidence.file import parse_receipt_line
+from enclavectl.protocol.evidence import Evidence
+from enclavectl.protocol.receipts import Claim
+from tests.evidence import example
+from tests.evidence.sessions import KEY_CONFIG, POLICY
+from tests.evidence.test_receipts_in_verification import receipt_for
+from tests.forge import NOW, EnclaveForge
+
+SCREEN = Screen(as_json=False)
+RECEIPTED = Receipted(receipt=b"receipt", request_statement=b"asked", answer_statement=b"told")
+
+
+@pytest.fixture(scope="module")
+def forge() -> EnclaveForge:
+    return EnclaveForge()
+
+
+def session(forge: EnclaveForge, nonce: bytes = bytes(32)) -> Evidence:
+    return Evidence(forge.genuine(nonce=nonce, user_data=key_config_digest(KEY_CONFIG)), KEY_CONFIG)
+
+
+def test_each_session_has_a_file_and_its_receipts_beside_it(tmp_path: Path, forge: EnclaveForge) -> None:
+    path = tmp_path / "e.json"
+    keeper = prepare_keeper(SCREEN, path, include_statements=False, policy=None, is_single=False)
+    assert keeper is not None
+    first, second = session(forge), session(forge, b"2" * 32)
+    for index, evidence in enumerate((first, second, first)):
+        number = keeper.session(evidence, NOW, POLICY, forge.root)
+        keeper.receipt(number, RECEIPTED, index)
+    keeper.receipt(0, None, 3)
+    keeper.finish(SCREEN)
+    names = ["e-2.json", "e-2.receipts.jsonl", "e.json", "e.receipts.jsonl"]
+    assert sorted(found.name for found in tmp_path.iterdir()) == names
+    assert {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in names} == {0o600}
+    kept = [parse_evidence_file((tmp_path / name).read_bytes()) for name in ("e.json", "e-2.json")]
+    assert [one.document for one in kept] == [first.document, second.document]
+    lines = (tmp_path / "e.receipts.jsonl").read_bytes().splitlines()
+    assert [parse_receipt_line(line) for line in lines] == [KeptReceipt(receipt=b"receipt")] * 2
+
+
+def test_one_answer_goes_into_the_file_with_its_statements_if_asked(
+    tmp_path: Path, forge: EnclaveForge
+) -> None:
+    for include, statements in ((True, (b"asked", b"told")), (False, (None, None))):
+        path = tmp_path / f"{include}.json"
+        keeper = prepare_keeper(SCREEN, path, include_statements=include, policy=None, is_single=True)
+        assert keeper is not None
+        number = keeper.session(session(forge), NOW, POLICY, forge.root)
+        assert not path.exists(), "its receipt is not there yet"
+        keeper.receipt(number, RECEIPTED, 0)
+        keeper.finish(SCREEN)
+        keeper.finish(SCREEN)  # as after an error: it was written already
+        [receipt] = parse_evidence_file(path.read_bytes()).receipts
+        assert (receipt.request_statement, receipt.answer_statement) == statements
+
+
+def test_the_policy_is_kept_as_its_file_has_it(tmp_path: Path, forge: EnclaveForge) -> None:
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("# reviewed by Ada\n")
+    keeper = prepare_keeper(
+        SCREEN, tmp_path / "e.json", include_statements=False, policy=policy, is_single=False
+    )
+    assert keeper is not None
+    keeper.session(session(forge), NOW, POLICY, forge.root)
+    assert parse_evidence_file((tmp_path / "e.json").read_bytes()).policy == "# reviewed by Ada\n"
+
+
+@pytest.mark.parametrize("there", ["e.json", "e.receipts.jsonl"])
+def test_what_is_there_is_never_written_over(tmp_path: Path, there: str) -> None:
+    (tmp_path / there).write_text("mine")
+    with pytest.raises(UsageError, match="expected nothing there"):
+        prepare_keeper(SCREEN, tmp_path / "e.json", include_statements=False, policy=None, is_single=False)
+    assert (tmp_path / there).read_text() == "mine"
+
+
+def test_what_came_in_between_is_not_written_over_either(tmp_path: Path, forge: EnclaveForge) -> None:
+    path = tmp_path / "e.json"
+    keeper = prepare_keeper(SCREEN, path, include_statements=False, policy=None, is_single=False)
+    assert keeper is not None
+    path.write_text("mine")
+    with pytest.raises(HostError):
+        keeper.session(session(forge), NOW, POLICY, forge.root)
+    assert [found.name for found in tmp_path.iterdir()] == ["e.json"]
+    assert path.read_text() == "mine"
+
+
+def test_text_of_strangers_commands_no_terminal(
+    forge: EnclaveForge, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = forge.genuine(user_data=key_config_digest(KEY_CONFIG), public_key=example.PUBLIC_KEY)
+    receipt = receipt_for(document, {Claim.MODEL_ID: "evil\x1b[2J\u202e"})
+    case = Case(
+        document=document,
+        root=forge.root,
+        policy=Waiver.NO_POLICY,
+        at=Waiver.DOCUMENT_TIME,
+        nonce=Waiver.NO_NONCE,
+        receipts=(KeptReceipt(receipt=receipt),),
+    )
+    verification = examine(case)
+    assert verification.verified
+    assert verification.receipts[0].receipt.model_id.startswith("evil\x1b")
+    draw_verification(replace(verification), "name\x1b")
+    out = capsys.readouterr().out
+    assert r"evil\x1b[2J\u202e" in out
+    assert "\x1b" not in out
+    assert "\u202e" not in out

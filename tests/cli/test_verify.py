@@ -1,0 +1,191 @@
+"""``enclavectl verify`` as it is installed: files in, a verdict and its exit code out, without a network."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from enclavectl.attestation.policy_file import render_policy
+from enclavectl.backends.local.pki import DevelopmentRoot
+from tests.attestation.test_archived import VECTORS, needs_vectors
+from tests.cli.command import COMMAND, Done, enclavectl
+from tests.evidence.sessions import POLICY, base64_of, session_evidence
+from tests.forge import EnclaveForge
+
+CHECKS = ["trust", "time", "release", "model", "receipt"]
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """A folder with an evidence file, its root and a policy that fits."""
+
+    folder: Path
+
+    def verify(self, *arguments: object) -> Done:
+        return enclavectl("verify", *arguments, home=self.folder)
+
+    def archived(self, *arguments: object) -> Done:
+        return self.verify(*arguments, "--root", "root.pem", "--at", "document")
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
+    folder = tmp_path_factory.mktemp("desk")
+    forge = EnclaveForge()
+    evidence = session_evidence(forge)
+    root: DevelopmentRoot = forge.development_root
+    (folder / "root.pem").write_bytes(root.certificate_pem)
+    (folder / "evidence.json").write_bytes(evidence.to_bytes())
+    (folder / "document.bin").write_bytes(evidence.document)
+    (folder / "document.hex").write_text(evidence.document.hex())
+    (folder / "document.b64").write_text(base64_of(evidence.document))
+    (folder / "policy.yaml").write_text(render_policy(POLICY))
+    return Desk(folder)
+
+
+@pytest.mark.parametrize("name", ["evidence.json", "document.bin", "document.hex", "document.b64"])
+def test_evidence_is_verified_from_each_form(desk: Desk, name: str) -> None:
+    done = desk.archived(name, "--policy", "policy.yaml")
+    assert (done.status, done.err) == (0, "")
+    lines = done.out.splitlines()
+    assert lines[0] == f"VERIFIED  {name}"
+    assert [line.split()[0] for line in lines[1:6]] == CHECKS
+    assert "freshness was not checked" in lines[2]
+    value = desk.archived(name, "--policy", "policy.yaml", "--output", "json").json()
+    assert (value["verified"], value["trust"], value["fresh"], value["error"]) == (
+        True,
+        "simulated",
+        False,
+        None,
+    )
+    assert all(check["ok"] is not False for check in value["checks"])
+
+
+def test_it_says_whether_the_session_was_held_to_the_same_policy(desk: Desk) -> None:
+    text = (desk.folder / "policy.yaml").read_text()
+    (desk.folder / "other.yaml").write_text(f"# another\n{text}")
+    for policy, told in (("policy.yaml", "held to this policy"), ("other.yaml", "held to another policy")):
+        assert told in desk.archived("evidence.json", "--policy", policy).out
+
+
+def test_nothing_says_zero_without_a_policy(desk: Desk) -> None:
+    done = desk.archived("evidence.json", "--output", "json")
+    assert done.status == 4
+    value = done.json()
+    assert (value["verified"], value["error"]["code"]) == (False, "no-policy")
+    assert {"chain", "signature"} <= {check["id"] for check in value["checks"] if check["ok"]}
+    assert "--no-policy" in done.err
+    assert desk.archived("evidence.json").out.startswith("NOT JUDGED  ")
+    assert desk.archived("evidence.json", "--no-policy").status == 0
+    assert desk.archived("evidence.json", "--policy-from-evidence").status == 0
+    assert desk.archived("document.bin", "--policy-from-evidence").status == 2
+
+
+def test_the_time_is_now_unless_it_is_said(desk: Desk) -> None:
+    done = desk.verify("evidence.json", "--policy", "policy.yaml", "--root", "root.pem", "--output", "json")
+    assert (done.status, done.error()["code"]) == (4, "chain-expired")
+    assert "--at document" in done.err
+    past = desk.verify("document.bin", "--no-policy", "--root", "root.pem", "--at", "1970-01-01T00:00:00Z")
+    assert past.status == 4
+    assert "chain-not-yet-valid" in past.out
+    then = desk.verify("document.bin", "--no-policy", "--root", "root.pem", "--at", "2026-05-04T12:01:00Z")
+    assert then.status == 0
+    assert "at the time that you gave" in then.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["gone.json"], 2, "gone.json: no such evidence"),
+        (["empty"], 2, "found nothing"),
+        (["huge"], 2, "at most 1048576 bytes"),
+        (["receipt.air"], 2, "--document"),
+        (["document.bin", "--at", "yesterday"], 2, "--at yesterday"),
+        (["document.bin", "--at", "2026-05-04T12:00:00"], 2, "with its zone"),
+        (["document.bin", "--nonce", "abc"], 2, "--nonce"),
+        (["document.bin", "--policy", "policy.yaml", "--no-policy"], 2, "leave one out"),
+        (["document.bin", "--lock", "policy.yaml"], 2, "expected a lock"),
+        (["document.bin", "--report", "policy.yaml"], 2, "--report"),
+        (["document.bin", "--report", "gone/report.html"], 2, "--report"),
+        (["text"], 4, "expected an attestation document in binary, hex or base64"),
+        (["cut.json"], 4, "evidence file"),
+        (["bare.json"], 4, "evidence file"),
+        (["policy.yaml"], 4, "expected an attestation document in binary, hex or base64"),
+        (["evidence.json", "--nonce", "00" * 32], 4, "nonce"),
+    ],
+)
+def test_bad_input_gets_a_sentence_and_leaves_nothing(
+    desk: Desk, arguments: list[str], status: int, message: str
+) -> None:
+    made = {
+        "empty": b"",
+        "huge": bytes(1 << 20) + b"1",
+        "receipt.air": bytes.fromhex("d28446a2012703183d") + bytes(80),
+        "text": b"not a document!",
+        "cut.json": (desk.folder / "evidence.json").read_bytes()[:-200],
+        "bare.json": b"{}",
+    }
+    for name, data in made.items():
+        (desk.folder / name).write_bytes(data)
+    before = sorted(desk.folder.iterdir())
+    done = desk.archived(*arguments) if "--at" not in arguments else desk.verify(*arguments)
+    assert done.status == status, (done.out, done.err)
+    assert message in done.err
+    assert "Traceback" not in done.err
+    assert sorted(desk.folder.iterdir()) == before
+
+
+def test_a_nonce_of_ones_own_is_held_to_the_document(desk: Desk) -> None:
+    nonce = bytes(range(32)).hex()
+    assert desk.archived("document.bin", "--policy", "policy.yaml", "--nonce", nonce).status == 0
+
+
+def test_the_report_is_a_page_that_loads_nothing(desk: Desk) -> None:
+    done = desk.archived("evidence.json", "--policy", "policy.yaml", "--report", "report.html")
+    assert done.status == 0
+    page = (desk.folder / "report.html").read_text()
+    assert "VERIFIED" in page
+    assert "default-src 'none'" in page
+    assert not re.search(r"<script|<link|src=|href=|@import|url\(", page)
+    refused = desk.archived("evidence.json", "--report", "report.html")
+    assert refused.status == 4
+    assert "NOT JUDGED" in (desk.folder / "report.html").read_text()
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="unshare is not installed")
+def test_no_network_is_needed(desk: Desk) -> None:
+    arguments = ["verify", "evidence.json", "--policy", "policy.yaml", "--root", "root.pem"]
+    alone = ["unshare", "--net", "--map-root-user"]
+    allowed = subprocess.run([*alone, "true"], capture_output=True, check=False)
+    if allowed.returncode:
+        pytest.skip(f"this machine allows no network namespace: {allowed.stderr.decode().strip()}")
+    done = subprocess.run(
+        [*alone, str(COMMAND), *arguments, "--at", "document"],
+        cwd=desk.folder,
+        env={"PATH": "/usr/bin:/bin", "HOME": str(desk.folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("VERIFIED")
+
+
+@needs_vectors
+def test_a_lock_is_enough_for_its_image_on_aws_hardware(tmp_path: Path) -> None:
+    from tests.artifacts.test_lock import LOCK
+
+    document = VECTORS / "marlinprotocol-nitroprover_2024-04-04_b8f47b3f.bin"
+    waived = enclavectl("verify", document, "--no-policy", "--at", "document", "-o", "json", home=tmp_path)
+    pcrs = {f"PCR{index}": waived.json()["pcrs"][str(index)] for index in (0, 1, 2)}
+    for registers, status in ((pcrs, 0), ({**pcrs, "PCR2": "ab" * 48}, 4)):
+        (tmp_path / "lock.json").write_text(json.dumps({**LOCK.to_json(), "pcrs": registers}))
+        done = enclavectl("verify", document, "--lock", "lock.json", "--at", "document", home=tmp_path)
+        assert done.status == status
+        assert ("the image of lock.json, valid at" in done.out) is (status == 0)

@@ -1,0 +1,167 @@
+"""Receipts in the checklist: what fits its document passes, what does not is refused at its own line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from hashlib import sha256
+
+import pytest
+
+from enclave_payload.contents import Outcome, Timings, key_config_digest
+from enclavectl.evidence import Case, EvidenceFile, KeptReceipt, Verification, Waiver, examine
+from enclavectl.evidence.statements import answer_statement, request_statement
+from enclavectl.protocol.receipts import Claim
+from enclavectl.results.audit_page import render_audit_page
+from enclavectl.results.evidence_wording import claims_of
+from enclavectl.results.judgement import answers_of, summary_lines, verification_json
+from tests.evidence import example
+from tests.evidence.forged import measured, with_claims
+from tests.evidence.sessions import KEY_CONFIG, archived_case, session_evidence
+from tests.forge import NONCE, NOW, PCRS, EnclaveForge
+from tests.in_process import CARD
+from tests.schemas.validation import checked
+
+PICTURE = b"not really a picture"
+SALT = bytes(range(32))
+REQUEST = request_statement(SALT, sha256(PICTURE).digest(), "image/png")
+OUTCOME = Outcome(
+    model_id=CARD.model_id,
+    model_sha256=CARD.sha256,
+    timings=Timings(queue_us=0, decode_us=0, inference_us=0),
+    probabilities_ppb={"dark": 250_000_000, "light": 750_000_000},
+)
+ANSWER = answer_statement(SALT, OUTCOME.to_cbor())
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A session's evidence file with a receipt, and the case that judges it."""
+
+    forge: EnclaveForge
+    evidence: EvidenceFile
+    receipt: KeptReceipt
+
+    def case(self, *receipts: KeptReceipt) -> Case:
+        evidence = replace(self.evidence, receipts=receipts or (self.receipt,))
+        return archived_case(self.forge, evidence)
+
+
+@pytest.fixture(scope="module")
+def kept() -> Kept:
+    forge = EnclaveForge()
+    document = forge.genuine(user_data=key_config_digest(KEY_CONFIG), public_key=example.PUBLIC_KEY)
+    evidence = replace(session_evidence(forge), document=document)
+    return Kept(forge, evidence, KeptReceipt(receipt=receipt_for(document), **statements()))
+
+
+def statements() -> dict[str, bytes]:
+    return {"request_statement": REQUEST, "answer_statement": ANSWER}
+
+
+def receipt_for(document: bytes, changes: dict[Claim, object] | None = None) -> bytes:
+    claims: dict[Claim, object] = {
+        Claim.IAT: int(NOW.timestamp()) + 5,
+        Claim.EAT_NONCE: NONCE,
+        Claim.ATTESTATION_DOC_HASH: sha256(document).digest(),
+        Claim.SECURITY_MODE: "evaluation",
+        Claim.MODEL_ID: CARD.model_id,
+        Claim.MODEL_HASH: bytes.fromhex(CARD.sha256),
+        Claim.REQUEST_HASH: sha256(REQUEST).digest(),
+        Claim.RESPONSE_HASH: sha256(ANSWER).digest(),
+        **measured(**{f"pcr{index}": PCRS[index] for index in (0, 1, 2, 8)}),
+    }
+    return with_claims(claims | (changes or {}))
+
+
+def line(verification: Verification) -> str:
+    checked(verification_json(verification))
+    return dict(summary_lines(verification))["receipt"]
+
+
+def test_the_answer_and_its_picture_are_read_from_the_evidence(kept: Kept) -> None:
+    verification = examine(replace(kept.case(), picture=PICTURE))
+    assert verification.error is None
+    assert [check.id for check in verification.checks][-2:] == ["receipt", "picture"]
+    assert line(verification) == "a signed receipt of brightness; 1 with the answer; mode evaluation"
+    [answer] = answers_of(verification)
+    assert answer.shares == (("light", "Light", 0.75), ("dark", "Dark", 0.25))
+    assert answer.picture_sha256 == sha256(PICTURE).hexdigest()
+    assert "only receipt" in " ".join(claims_of(verification)[1])
+    assert "75.0%" in render_audit_page(verification, name="e.json")
+
+
+def test_without_statements_a_receipt_counts_and_tells_nothing(kept: Kept) -> None:
+    verification = examine(kept.case(KeptReceipt(receipt=kept.receipt.receipt)))
+    assert verification.verified
+    assert answers_of(verification) == []
+    assert line(verification).startswith("a signed receipt of brightness; 0 with the answer")
+
+
+def test_a_bare_document_is_enough_for_a_receipt_but_not_for_its_model(kept: Kept) -> None:
+    verification = examine(replace(kept.case(), evidence=None))
+    assert verification.verified
+    assert verification.checks[-1].seen.endswith("without a key configuration the model is its own word")
+
+
+OTHER = request_statement(SALT, bytes(32), "image/png")
+EDITS: dict[str, tuple[Callable[[Kept], KeptReceipt], str]] = {
+    "no receipt at all": (lambda k: replace(k.receipt, receipt=b"\xd2rest"), "receipt-cbor"),
+    "cut": (lambda k: replace(k.receipt, receipt=k.receipt.receipt[:-1]), "receipt-cbor"),
+    "one bit": (
+        lambda k: replace(k.receipt, receipt=k.receipt.receipt[:-1] + bytes([k.receipt.receipt[-1] ^ 1])),
+        "receipt-signature",
+    ),
+    "other document": (
+        lambda k: replace(k.receipt, receipt=receipt_for(b"another")),
+        "document-mismatch",
+    ),
+    "other question": (lambda k: replace(k.receipt, request_statement=OTHER), "request-mismatch"),
+    "other answer": (
+        lambda k: replace(k.receipt, answer_statement=answer_statement(SALT, b"other")),
+        "answer-mismatch",
+    ),
+    "swapped statements": (
+        lambda k: replace(k.receipt, request_statement=ANSWER, answer_statement=REQUEST),
+        "request-mismatch",
+    ),
+    "production under a development root": (
+        lambda k: replace(
+            k.receipt,
+            receipt=receipt_for(k.evidence.document, {Claim.SECURITY_MODE: "production"}),
+        ),
+        "receipt-mode",
+    ),
+    "other model": (
+        lambda k: replace(k.receipt, receipt=receipt_for(k.evidence.document, {Claim.MODEL_ID: "other"})),
+        "receipt-model",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_a_receipt_that_does_not_fit_is_refused_at_its_line(kept: Kept, name: str) -> None:
+    edit, code = EDITS[name]
+    verification = examine(kept.case(kept.receipt, edit(kept)))
+    assert verification.error is not None
+    assert verification.error.code == code
+    assert [check.id for check in verification.checks if check.ok is False] == ["receipt-2"]
+    assert line(verification) == "1 of 2 were refused or not reached"
+
+
+def test_a_picture_that_is_not_the_receipts_is_refused(kept: Kept) -> None:
+    other = examine(replace(kept.case(), picture=b"another"))
+    assert other.error is not None
+    assert other.error.code == "picture-mismatch"
+    unknown = examine(replace(kept.case(KeptReceipt(receipt=kept.receipt.receipt)), picture=PICTURE))
+    assert unknown.error is not None
+    assert unknown.error.code == "statement-form"
+    assert "--include-statements" in unknown.error.message
+
+
+def test_a_receipt_is_no_way_around_the_policy(kept: Kept) -> None:
+    verification = examine(replace(kept.case(), policy=None))
+    assert verification.error is not None
+    assert verification.error.code == "no-policy"
+    waived = examine(replace(kept.case(), policy=Waiver.NO_POLICY))
+    assert waived.verified
