@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
 from http import HTTPStatus
 
@@ -24,7 +25,7 @@ from enclavectl.gateway.routing import Enclave, Health, NoEnclave, Routes
 from enclavectl.gateway.session import Guest, Session, SessionContext
 from enclavectl.gateway.settings import GatewaySettings
 from enclavectl.gateway.tally import Carrier, Outcome, Tally
-from enclavectl.gateway.tokens import TokenSet, read_tokens
+from enclavectl.gateway.tokens import TokenFile
 from enclavectl.gateway.upgrade import HttpReply, Upgrade, busy, read_request, unknown_release
 from enclavectl.gateway.websocket_end import Decide, WebSocketEnd
 from enclavectl.net.carriage import RefusalCode
@@ -52,8 +53,7 @@ class Gateway:
         self._limits = settings.limits
         self._record = record
         self._note = note
-        self._tokens = TokenSet()
-        self._has_had_tokens = False
+        self._tokens = TokenFile(settings.tokens)
         self._tasks: set[asyncio.Task[None]] = set()
         self._probes: dict[Enclave, asyncio.Task[None]] = {}
         self._files_due = 0.0
@@ -86,10 +86,8 @@ class Gateway:
         Raises:
             UsageError: a file cannot be used, or the settings are unsafe.
         """
-        if self._settings.tokens is not None:
-            self._tokens = read_tokens(self._settings.tokens)
-        self._has_had_tokens = bool(self._tokens.entries)
-        self._settings.check(has_tokens=self._has_had_tokens)
+        self._tokens.refresh()
+        self._settings.check(has_tokens=self._tokens.has_had_tokens)
         self._update_routes()
 
     async def stop(self) -> None:
@@ -158,7 +156,7 @@ class Gateway:
 
     @property
     def _needs_identity(self) -> bool:
-        knows = self._settings.client_ca is not None or self._has_had_tokens
+        knows = self._settings.client_ca is not None or self._tokens.has_had_tokens
         return knows and not self._settings.is_anonymous
 
     def _identify(self, door: Door, upgrade: Upgrade) -> Identity | HttpReply:
@@ -166,7 +164,9 @@ class Gateway:
             text = "pages of this origin may not connect: --origin names those that may\n"
             return HttpReply(status=HTTPStatus.FORBIDDEN, text=text)
         if upgrade.token is not None:
-            entry = self._tokens.find(upgrade.token, datetime.now(UTC))
+            with suppress(UsageError):  # said by the sweep; what was read before stays in use
+                self._tokens.refresh()
+            entry = self._tokens.tokens.find(upgrade.token, datetime.now(UTC))
             if entry is None:
                 return _UNAUTHORIZED
             return Identity(name=entry.name, key=entry.sha256.hex())
@@ -249,8 +249,7 @@ class Gateway:
     def _look_at_files(self) -> None:
         problems = []
         try:
-            if self._settings.tokens is not None:
-                self._tokens = read_tokens(self._settings.tokens)
+            self._tokens.refresh()
         except UsageError as exc:
             problems.append(exc.message)
         try:
@@ -262,8 +261,7 @@ class Gateway:
             if problem not in self._problems:
                 self._note(f"{problem}; what was read before stays in use")
         self._problems = problems
-        self._has_had_tokens = self._has_had_tokens or bool(self._tokens.entries)
-        keys = self._tokens.keys(datetime.now(UTC))
+        keys = self._tokens.tokens.keys(datetime.now(UTC))
         for session in list(self.sessions):
             if (key := session.guest.identity.key) is not None and key not in keys:
                 session.refuse(RefusalCode.STOPPING, Outcome.REVOKED)
