@@ -24,6 +24,7 @@ SLOW = (
     "gateway/test_blindness.py",
     "gateway/test_command.py",
     "gateway/test_hostile.py",
+    "gateway/test_nginx.py",
     "gateway/test_relay.py",
     "eif/ramdisk/test_stream.py",
     "host/test_setup_command.py",

@@ -35,7 +35,9 @@ class GatewayConfig:
         metadata=setting(whole(1, 64), 56, "Sessions of one enclave, which serves 64 connections.")
     )
     handshakes: int = field(
-        metadata=setting(whole(1, 1000), 32, "Connections without a challenge; over it the oldest gives way.")
+        metadata=setting(
+            whole(1, 1000), 32, "Connections without a challenge; over it the greediest gives way."
+        )
     )
     handshake_s: int = field(metadata=setting(whole(1, 60), 5, "Seconds for TLS and the HTTP upgrade."))
     first_frame_s: int = field(metadata=setting(whole(1, 60), 5, "Seconds from then to the whole challenge."))

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
 from http import HTTPStatus
 
@@ -24,8 +25,8 @@ from enclavectl.gateway.routing import Enclave, Health, NoEnclave, Routes
 from enclavectl.gateway.session import Guest, Session, SessionContext
 from enclavectl.gateway.settings import GatewaySettings
 from enclavectl.gateway.tally import Carrier, Outcome, Tally
-from enclavectl.gateway.tokens import TokenSet, read_tokens
-from enclavectl.gateway.upgrade import HttpReply, Upgrade, busy, read_request
+from enclavectl.gateway.tokens import TokenFile
+from enclavectl.gateway.upgrade import HttpReply, Upgrade, busy, read_request, unknown_release
 from enclavectl.gateway.websocket_end import Decide, WebSocketEnd
 from enclavectl.net.carriage import RefusalCode
 
@@ -52,11 +53,11 @@ class Gateway:
         self._limits = settings.limits
         self._record = record
         self._note = note
-        self._tokens = TokenSet()
-        self._has_had_tokens = False
+        self._tokens = TokenFile(settings.tokens)
         self._tasks: set[asyncio.Task[None]] = set()
         self._probes: dict[Enclave, asyncio.Task[None]] = {}
         self._files_due = 0.0
+        self._problems: list[str] = []
         self._emptied = asyncio.Event()
         self._executor = ThreadPoolExecutor(self._limits.handshakes, thread_name_prefix="connect")
         self._is_accepting = True
@@ -85,10 +86,8 @@ class Gateway:
         Raises:
             UsageError: a file cannot be used, or the settings are unsafe.
         """
-        if self._settings.tokens is not None:
-            self._tokens = read_tokens(self._settings.tokens)
-        self._has_had_tokens = bool(self._tokens.entries)
-        self._settings.check(has_tokens=self._has_had_tokens)
+        self._tokens.refresh()
+        self._settings.check(has_tokens=self._tokens.has_had_tokens)
         self._update_routes()
 
     async def stop(self) -> None:
@@ -120,7 +119,7 @@ class Gateway:
         return lambda end, request: self._decide(door, end, request)
 
     def _decide(self, door: Door, end: WebSocketEnd, request: Request) -> Session | HttpReply:
-        found = read_request(request, is_ready=lambda: self.is_ready, releases=lambda: self.routes.releases)
+        found = read_request(request, is_ready=lambda: self.is_ready)
         if isinstance(found, HttpReply):
             return found
         if not self._is_accepting:
@@ -129,25 +128,35 @@ class Gateway:
         if isinstance(identity, HttpReply):
             self.tally.ended[Carrier.WEBSOCKET, Outcome.UNAUTHORIZED] += 1
             return identity
+        if found.release is not None and found.release not in self.routes.releases:
+            return unknown_release(found.release, self.routes.releases)
         forwarded = request.headers.get_all("X-Forwarded-For")
         address = forwarded_address(door.address, forwarded, self._settings.trusted_proxies)
+        if (refused := self._refuse_early(identity, address, found.release)) is not None:
+            return refused
+        self.tally.observe_handshake(Carrier.WEBSOCKET, time.monotonic() - door.opening.began_at)
+        guest = Guest(carrier=Carrier.WEBSOCKET, identity=identity, address=address, release=found.release)
+        return self._new_session(door, end, guest)
+
+    def _refuse_early(self, identity: Identity, address: str, release: str | None) -> HttpReply | None:
+        """Say before the upgrade what a session would say after it.
+
+        The session is counted when its challenge is there: who says nothing takes no place from others.
+        """
         try:
-            # Counted when the challenge is there; who says nothing takes no place from others.
             self.admission.enter(identity, address).leave()
-            self.routes.choose(found.release)
+            self.routes.choose(release)
         except OverBound as exc:
             self.tally.ended[Carrier.WEBSOCKET, Outcome.BUSY] += 1
             return busy(f"{exc}\n")
         except NoEnclave as exc:
             self.tally.ended[Carrier.WEBSOCKET, Outcome.NO_ENCLAVE] += 1
             return busy(f"{exc}\n")
-        self.tally.observe_handshake(Carrier.WEBSOCKET, time.monotonic() - door.opening.began_at)
-        guest = Guest(carrier=Carrier.WEBSOCKET, identity=identity, address=address, release=found.release)
-        return self._new_session(door, end, guest)
+        return None
 
     @property
     def _needs_identity(self) -> bool:
-        knows = self._settings.client_ca is not None or self._has_had_tokens
+        knows = self._settings.client_ca is not None or self._tokens.has_had_tokens
         return knows and not self._settings.is_anonymous
 
     def _identify(self, door: Door, upgrade: Upgrade) -> Identity | HttpReply:
@@ -155,7 +164,9 @@ class Gateway:
             text = "pages of this origin may not connect: --origin names those that may\n"
             return HttpReply(status=HTTPStatus.FORBIDDEN, text=text)
         if upgrade.token is not None:
-            entry = self._tokens.find(upgrade.token, datetime.now(UTC))
+            with suppress(UsageError):  # said by the sweep; what was read before stays in use
+                self._tokens.refresh()
+            entry = self._tokens.tokens.find(upgrade.token, datetime.now(UTC))
             if entry is None:
                 return _UNAUTHORIZED
             return Identity(name=entry.name, key=entry.sha256.hex())
@@ -236,14 +247,21 @@ class Gateway:
             self._look_at_files()
 
     def _look_at_files(self) -> None:
+        problems = []
         try:
-            if self._settings.tokens is not None:
-                self._tokens = read_tokens(self._settings.tokens)
+            self._tokens.refresh()
+        except UsageError as exc:
+            problems.append(exc.message)
+        try:
             self._update_routes()
         except UsageError as exc:
-            self._note(f"{exc.message}; what was read before stays in use")
-        self._has_had_tokens = self._has_had_tokens or bool(self._tokens.entries)
-        keys = self._tokens.keys(datetime.now(UTC))
+            problems.append(exc.message)
+        # Said once, and not each second until somebody mends it.
+        for problem in problems:
+            if problem not in self._problems:
+                self._note(f"{problem}; what was read before stays in use")
+        self._problems = problems
+        keys = self._tokens.tokens.keys(datetime.now(UTC))
         for session in list(self.sessions):
             if (key := session.guest.identity.key) is not None and key not in keys:
                 session.refuse(RefusalCode.STOPPING, Outcome.REVOKED)
@@ -297,4 +315,8 @@ class Gateway:
         }
         if self._settings.logs_addresses:
             value["address"] = guest.address
-        self._record(value)
+        try:
+            self._record(value)
+        except OSError:
+            # Nobody reads the log any more. Clients are served all the same, and the metrics say so.
+            self.tally.lost_records += 1

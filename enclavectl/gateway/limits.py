@@ -19,7 +19,7 @@ class GatewayLimits:
     connections_per_address: int = 16
     # An enclave serves 64 proven connections; the rest is for probes and for tools on the parent.
     connections_per_enclave: int = 56
-    # TLS, HTTP and the challenge. Over it the oldest gives way, so idle peers cannot keep others out.
+    # TLS, HTTP and the challenge. Over it the greediest address gives way, so idle peers keep nobody out.
     handshakes: int = 32
     # Of TLS and the HTTP upgrade: a round trip over a satellite takes 0.6 s, and there are three.
     handshake_s: float = 5.0

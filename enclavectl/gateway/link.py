@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 # The kernel gives up a connection over vsock after 2 s.
 CONNECT_S = 2.0
-# What may wait in the kernel for an enclave that does not read. `connect` takes more, for our own pictures.
-_SEND_BUFFER_BYTES = 256 * 1024
+# What may wait in the kernel for an enclave that does not read: a picture of common size, which then goes
+# in one write. `connect` takes twice that, for pictures of our own.
+_SEND_BUFFER_BYTES = 512 * 1024
 
 
 class EnclaveLink(asyncio.Protocol):

@@ -6,10 +6,11 @@ import asyncio
 import socket
 import ssl
 import time
+from asyncio.sslproto import SSLProtocol
 from collections.abc import Callable
-from contextlib import suppress
 
 from enclavectl.errors import HostError
+from enclavectl.gateway.admission import address_group
 from enclavectl.gateway.door import Door
 from enclavectl.gateway.gateway import Gateway
 from enclavectl.gateway.identity import (
@@ -105,6 +106,8 @@ class Listener:
                 await asyncio.sleep(_ACCEPT_PAUSE_S)
                 continue
             self._begin(sock, str(peer[0]))
+            # Those that are here say their challenge before more come in, or a burst would push them all out.
+            await asyncio.sleep(0)
 
     def _begin(self, sock: socket.socket, peer: str) -> None:
         task: asyncio.Task[None] | None = None
@@ -116,7 +119,7 @@ class Listener:
             elif task is not None:
                 task.cancel()
 
-        opening = self._gateway.openings.enter(abort, time.monotonic())
+        opening = self._gateway.openings.enter(address_group(peer), abort, time.monotonic())
         gateway = self._gateway
         door = Door(self._limits, opening, gateway.begin_frames, gateway.decider)
         door.address = peer
@@ -170,6 +173,15 @@ async def _read_exactly(sock: socket.socket, count: int) -> bytes:
     return data
 
 
+def bound_tls_buffers(size: int) -> None:
+    """Make asyncio's TLS read at most ``size`` bytes at once, in this process.
+
+    It keeps a buffer of its own for each connection, of 256 KiB by default: with 256 connections that is more
+    than all else together.
+    """
+    SSLProtocol.max_size = size
+
+
 def quiet_loop(note: Callable[[str], None]) -> None:
     """Let asyncio tell of errors by type only: its own reports have peers' addresses."""
 
@@ -178,5 +190,4 @@ def quiet_loop(note: Callable[[str], None]) -> None:
         if not isinstance(exception, OSError | ssl.SSLError | None):
             note(f"unexpected {type(exception).__name__} in a connection")
 
-    with suppress(RuntimeError):
-        asyncio.get_running_loop().set_exception_handler(handle)
+    asyncio.get_running_loop().set_exception_handler(handle)

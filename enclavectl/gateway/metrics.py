@@ -67,6 +67,9 @@ class GatewayCollector(Collector):
         opening = GaugeMetricFamily(f"{_PREFIX}_openings", "Connections without a challenge yet.")
         opening.add_metric([], len(self._gateway.openings))
         yield opening
+        lost = CounterMetricFamily(f"{_PREFIX}_lost_records", "Lines that the log did not take.")
+        lost.add_metric([], tally.lost_records)
+        yield lost
         clients = CounterMetricFamily(f"{_PREFIX}_client_requests", "Requests by name.", labels=["client"])
         for name, count in tally.client_requests.items():
             clients.add_metric([name], count)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from enclavectl.errors import EnclavectlError, StateError
 from enclavectl.gateway.gateway import Gateway
-from enclavectl.gateway.listener import Listener, listen_on, quiet_loop
+from enclavectl.gateway.listener import Listener, bound_tls_buffers, listen_on, quiet_loop
 from enclavectl.gateway.settings import GatewaySettings
 from enclavectl.gateway.tls import ServerTls
 
@@ -39,6 +39,7 @@ async def _run(
     listening: Callable[[int], None],
 ) -> None:
     quiet_loop(note)
+    bound_tls_buffers(settings.limits.message_bytes)
     tls = None
     if settings.certificate is not None and settings.key is not None:
         tls = ServerTls(settings.certificate, settings.key, settings.client_ca)

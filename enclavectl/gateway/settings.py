@@ -44,9 +44,9 @@ class GatewaySettings:
     """The inputs of a gateway. ``tokens`` and ``announced`` are looked at again while it runs."""
 
     listen: HostPort
+    tokens: Path
     destinations: tuple[Destination, ...] = ()
     announced: Path | None = None
-    tokens: Path | None = None
     certificate: Path | None = None
     key: Path | None = None
     client_ca: Path | None = None

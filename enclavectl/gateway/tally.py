@@ -65,6 +65,8 @@ class Tally:
     client_requests: Counter[str] = field(default_factory=Counter)
     request_seconds: dict[str, Histogram] = field(default_factory=dict)
     handshake_seconds: dict[Carrier, Histogram] = field(default_factory=dict)
+    # Lines of the log that could not be written.
+    lost_records: int = 0
     session_seconds: Histogram = field(default_factory=lambda: Histogram(_SESSION_BOUNDS))
 
     def count_session(

@@ -137,6 +137,34 @@ def read_tokens(path: Path) -> TokenSet:
         raise UsageError(f"{path}: {exc}", hint="enclavectl gateway token add writes this file") from exc
 
 
+class TokenFile:
+    """A token file that is read again when it changes."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stamp: object = None
+        self.tokens = TokenSet()
+        # True once the file had a token, also if all were revoked since.
+        self.has_had_tokens = False
+
+    def refresh(self) -> TokenSet:
+        """Return the tokens of the file as it is now.
+
+        Raises:
+            UsageError: as for ``read_tokens``; ``tokens`` are those that were read before.
+        """
+        try:
+            found = self._path.stat()
+            stamp: object = (found.st_mtime_ns, found.st_ino, found.st_size, found.st_mode)
+        except OSError:
+            stamp = None
+        if stamp is None or stamp != self._stamp:
+            self.tokens = read_tokens(self._path)
+            self._stamp = stamp
+            self.has_had_tokens = self.has_had_tokens or bool(self.tokens.entries)
+        return self.tokens
+
+
 def write_tokens(path: Path, tokens: TokenSet) -> None:
     """Write the tokens, for their owner only; the folder is made if it is missing."""
     make_private_dir(path.parent)

@@ -46,9 +46,13 @@ def busy(text: str) -> HttpReply:
     )
 
 
-def read_request(
-    request: Request, *, is_ready: Callable[[], bool], releases: Callable[[], Sequence[str]]
-) -> Upgrade | HttpReply:
+def unknown_release(release: str, here: Sequence[str]) -> HttpReply:
+    """Return the reply to who asks for a release that is not here."""
+    text = f"there is no release {release} here; there is {', '.join(here) or 'none'}\n"
+    return HttpReply(status=HTTPStatus.NOT_FOUND, text=text)
+
+
+def read_request(request: Request, *, is_ready: Callable[[], bool]) -> Upgrade | HttpReply:
     """Say what a request wants, or what it gets.
 
     A path's query is refused: a token there would be in the logs of every proxy on the way.
@@ -60,11 +64,7 @@ def read_request(
     match = _PATH.fullmatch(request.path)
     if match is None:
         return HttpReply(status=HTTPStatus.NOT_FOUND, text="there is /v1 and /v1/RELEASE, without a query\n")
-    if (release := match[1]) is not None and release not in releases():
-        here = ", ".join(releases()) or "none"
-        text = f"there is no release {release} here; there is {here}\n"
-        return HttpReply(status=HTTPStatus.NOT_FOUND, text=text)
-    return _read_upgrade(request.headers, release)
+    return _read_upgrade(request.headers, match[1])
 
 
 def _read_upgrade(headers: Headers, release: str | None) -> Upgrade | HttpReply:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from contextlib import suppress
+from functools import partial
 
 import pytest
 
@@ -91,16 +91,28 @@ def test_a_bucket_fills_at_its_rate_up_to_its_burst() -> None:
     assert bucket.take(5, 100.0) == pytest.approx(0.1)
 
 
-def test_of_connections_that_say_nothing_the_oldest_gives_way() -> None:
-    openings, gone = Openings(3), []
-    opened = [openings.enter(lambda number=number: gone.append(number), float(number)) for number in range(5)]  # type: ignore[misc]
-    assert gone == [0, 1]
+def test_of_connections_that_say_nothing_the_oldest_of_the_greediest_gives_way() -> None:
+    openings = Openings(4)
+    gone: list[object] = []
+    opened = [openings.enter(group, partial(gone.append, at), at) for at, group in enumerate("abbb")]
+    opened.append(openings.enter("c", partial(gone.append, 4), 4))
+    assert gone == [1]
     opened[2].leave()
     opened[2].leave()
-    openings.enter(lambda: None, 9.0)
-    assert gone == [0, 1]
-    assert openings.abort_older(4.0) == 1
-    assert gone == [0, 1, 3]
-    with suppress(KeyError):
-        opened[0].leave()
+    openings.enter("d", partial(gone.append, 5), 5)
+    assert gone == [1]
+    openings.enter("e", partial(gone.append, 6), 6)
+    assert gone == [1, 0]
+    assert openings.abort_older(5) == 2
+    assert gone == [1, 0, 3, 4]
     assert len(openings) == 2
+
+
+def test_who_comes_back_for_ever_pushes_out_its_own() -> None:
+    openings = Openings(4)
+    gone: list[object] = []
+    honest = openings.enter("honest", partial(gone.append, "honest"), 0)
+    for at in range(1000):
+        openings.enter("greedy", partial(gone.append, "greedy"), at)
+    assert set(gone) == {"greedy"}
+    honest.leave()

@@ -227,6 +227,9 @@ def test_guessing_tokens_gets_nothing_and_a_revoked_one_ends_its_session(
                 Way(port=running.port, headers=headers).open()
             assert refused.value.response.status_code == 401
             assert refused.value.response.headers["WWW-Authenticate"] == "Bearer"
+        with pytest.raises(InvalidStatus) as refused:
+            Way(port=running.port, path="/v1/other").open()
+        assert refused.value.response.status_code == 401
         frames = Way(port=running.port, websocket=False).open()
         frames.send(CHALLENGE)
         assert frames.receive() == refusal_frame(RefusalCode.PROTOCOL)

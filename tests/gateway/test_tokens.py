@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from enclavectl.errors import StateError, UsageError
-from enclavectl.gateway.tokens import MAX_TOKENS, TokenSet, parse_tokens, read_tokens, write_tokens
+from enclavectl.gateway.tokens import MAX_TOKENS, TokenFile, TokenSet, parse_tokens, read_tokens, write_tokens
 from enclavectl.json_object import JsonError
 from tests.gateway.process import run_command
 
@@ -48,6 +48,21 @@ def test_a_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
     path.chmod(0o640)
     with pytest.raises(UsageError, match="0640"):
         read_tokens(path)
+
+
+def test_a_change_of_the_file_counts_at_once_and_a_bad_one_does_not(tmp_path: Path) -> None:
+    path = tmp_path / "own" / "tokens.json"
+    file = TokenFile(path)
+    assert (file.refresh(), file.has_had_tokens) == (TokenSet(), False)
+    tokens, _ = TokenSet().added("one", None)
+    write_tokens(path, tokens)
+    assert (file.refresh(), file.has_had_tokens) == (tokens, True)
+    path.write_text("{")
+    with pytest.raises(UsageError):
+        file.refresh()
+    assert file.tokens == tokens
+    write_tokens(path, TokenSet())
+    assert (file.refresh(), file.has_had_tokens) == (TokenSet(), True)
 
 
 def test_names_are_bounded_and_unique() -> None:
