@@ -15,6 +15,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TypedDict
 
+from cryptography import x509
+
 from enclavectl.attestation.chain import TIME, Chain, walk_chain
 from enclavectl.attestation.codes import AttestationCode, refused
 from enclavectl.attestation.cose import parse_cose
@@ -53,8 +55,13 @@ class Step(StrEnum):
 class ChainSummary:
     """The subject and the validity of one certificate of the verified chain."""
 
-    subject: str
+    name: x509.Name
     not_after: datetime
+
+    @property
+    def subject(self) -> str:
+        """The subject as text (RFC 4514), written only when it is asked for: few callers do."""
+        return self.name.rfc4514_string()
 
 
 class Facts(TypedDict):
@@ -200,10 +207,7 @@ def _facts(claims: Claims, chain: Chain, root: TrustRoot) -> Facts:
         "model_pinned": False,
         "root": root.name,
         "root_fingerprint": root.fingerprint,
-        "chain": tuple(
-            ChainSummary(subject=link.subject.rfc4514_string(), not_after=link.not_after)
-            for link in chain.links
-        ),
+        "chain": tuple(ChainSummary(name=link.subject, not_after=link.not_after) for link in chain.links),
     }
 
 

@@ -20,12 +20,14 @@ _BAR_CELLS = 24
 class AnswerDrawing:
     """The drawing of results in the order of the arguments, each as soon as the earlier ones are drawn."""
 
-    def __init__(self, screen: Screen, enclave: VerifiedEnclave, top: int) -> None:
+    def __init__(self, screen: Screen, enclave: VerifiedEnclave | None, top: int) -> None:
+        """Draw the line of trust; ``enclave`` is None if none is asked."""
         self._screen = screen
         self._top = top
-        self._names = enclave.label_names
+        self._names = {} if enclave is None else enclave.label_names
         self._next = 0
-        screen.trust(str(enclave.document.trust))
+        if enclave is not None:
+            screen.trust(str(enclave.document.trust))
 
     def draw_ready(self, results: Mapping[int, Result]) -> None:
         """Draw every result that follows the drawn ones without a gap."""
@@ -73,8 +75,11 @@ def draw_standing(screen: Screen, standing: Standing) -> None:
 
 def draw_evidence(screen: Screen, diagnosis: Diagnosis) -> None:
     """Draw what the answers rest on, and the model's notice, which goes with every answer."""
-    document, card = diagnosis.enclave.document, diagnosis.enclave.card
     screen.out.print()
+    if diagnosis.enclave is None:
+        screen.out.print("No picture can be sent, so no enclave was asked.")
+        return
+    document, card = diagnosis.enclave.document, diagnosis.enclave.card
     release = document.release or "none: debug mode"
     signed = f"{document.timestamp:%Y-%m-%d %H:%M:%S} UTC"
     screen.facts(

@@ -51,14 +51,68 @@ COMMANDS: tuple[Row | GroupRow, ...] = (
     ),
     Row("send", "Use", "Hand pictures to a verified enclave; listen shows the answers.", "send:send"),
     Row("listen", "Use", "Receive and show the answers to pictures that were sent.", "listen:listen"),
-    Row("attest", "Use", "Ask an enclave for its evidence, keep it, and judge it.", "attest:attest"),
-    Row("verify", "Use", "Judge an attestation document, an evidence file or a receipt.", "verify:verify"),
+    Row("attest", "Evidence", "Ask an enclave for its evidence, keep it, and judge it.", "attest:attest"),
+    Row(
+        "verify", "Evidence", "Judge an attestation document, an evidence file or a receipt.", "verify:verify"
+    ),
     GroupRow(
         "receipt",
-        "Use",
+        "Evidence",
         "Look at the signed receipt of an answer.",
         "Every answer comes with a receipt that the enclave signed; --evidence keeps it.",
         (Row("show", _BELOW, "Decode a signed receipt, without judging it.", "receipt:show"),),
+    ),
+    GroupRow(
+        "policy",
+        "Evidence",
+        "Say which images count, for how long, and which no more.",
+        "A policy is what a client demands of an enclave before it sends anything: whole releases, each"
+        " with a life, and a list of revoked ones.",
+        (
+            Row("new", _BELOW, "Write a policy with one release.", "policy.new:new"),
+            Row("add", _BELOW, "Add a release to a policy, beside those that are there.", "policy.add:add"),
+            Row(
+                "retire", _BELOW, "End the life of a release, now or at a later time.", "policy.retire:retire"
+            ),
+            Row(
+                "revoke",
+                _BELOW,
+                "Refuse a release at any time, whatever else the policy says.",
+                "policy.revoke:revoke",
+            ),
+            Row(
+                "show",
+                _BELOW,
+                "Print what a policy accepts: releases, lives, revocations.",
+                "policy.show:show",
+            ),
+            Row(
+                "check",
+                _BELOW,
+                "Check that a policy can be used, and note its risks.",
+                "policy.check:check",
+            ),
+            Row(
+                "explain",
+                _BELOW,
+                "Say why a policy accepts a document's registers, or why not.",
+                "policy.explain:explain",
+            ),
+            Row("diff", _BELOW, "Say what differs between two policies.", "policy.diff:diff"),
+            Row("kms", _BELOW, "Compile a key policy of AWS KMS from a policy.", "policy.kms:kms"),
+            Row(
+                "kms-lint",
+                _BELOW,
+                "Check a key policy for the known mistakes.",
+                "policy.kms_lint:kms_lint",
+            ),
+            Row(
+                "kms-explain",
+                _BELOW,
+                "Say whether a key policy lets a call through, and what decides.",
+                "policy.kms_explain:kms_explain",
+            ),
+        ),
     ),
     Row("run", "Enclaves", "Start an enclave that stays until it is terminated.", "run:run"),
     Row("list", "Enclaves", "List the enclaves of this host.", "list:list_enclaves"),
@@ -109,58 +163,6 @@ COMMANDS: tuple[Row | GroupRow, ...] = (
         (
             Row("show", _BELOW, "Print a model's card, and whether the model can serve.", "model:show"),
             Row("fetch", _BELOW, "Download the tutorial's published model.", "model:fetch"),
-        ),
-    ),
-    GroupRow(
-        "policy",
-        "Images",
-        "Say which images count, for how long, and which no more.",
-        "A policy is what a client demands of an enclave before it sends anything: whole releases, each"
-        " with a life, and a list of revoked ones.",
-        (
-            Row("new", _BELOW, "Write a policy with one release.", "policy.new:new"),
-            Row("add", _BELOW, "Add a release to a policy, beside those that are there.", "policy.add:add"),
-            Row(
-                "retire", _BELOW, "End the life of a release, now or at a later time.", "policy.retire:retire"
-            ),
-            Row(
-                "revoke",
-                _BELOW,
-                "Refuse a release at any time, whatever else the policy says.",
-                "policy.revoke:revoke",
-            ),
-            Row(
-                "show",
-                _BELOW,
-                "Print what a policy accepts: releases, lives, revocations.",
-                "policy.show:show",
-            ),
-            Row(
-                "check",
-                _BELOW,
-                "Check that a policy can be used, and note its risks.",
-                "policy.check:check",
-            ),
-            Row(
-                "explain",
-                _BELOW,
-                "Say why a policy accepts a document's registers, or why not.",
-                "policy.explain:explain",
-            ),
-            Row("diff", _BELOW, "Say what differs between two policies.", "policy.diff:diff"),
-            Row("kms", _BELOW, "Compile a key policy of AWS KMS from a policy.", "policy.kms:kms"),
-            Row(
-                "kms-lint",
-                _BELOW,
-                "Check a key policy for the known mistakes.",
-                "policy.kms_lint:kms_lint",
-            ),
-            Row(
-                "kms-explain",
-                _BELOW,
-                "Say whether a key policy lets a call through, and what decides.",
-                "policy.kms_explain:kms_explain",
-            ),
         ),
     ),
     Row(

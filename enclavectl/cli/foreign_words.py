@@ -37,7 +37,6 @@ _MEANT: dict[tuple[str, ...], dict[str, tuple[str, ...]]] = {
         "pcrs": ("eif pcrs FILE",),
         "sign": ("eif sign FILE", "build --sign KEY"),
         "sign-eif": ("eif sign FILE",),
-        "verify": ("eif verify FILE", "lock check"),
         "diff": ("eif diff A B",),
         "extract": ("eif extract FILE",),
         "models": ("model show",),

@@ -5,7 +5,6 @@ A module of its own because of when it is loaded: while a local enclave boots.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -20,16 +19,15 @@ from enclavectl.cli.expiry import note_expiry
 from enclavectl.cli.invocation import Invocation
 from enclavectl.cli.screen import error_value
 from enclavectl.cli.signals import holding_interrupts_back
-from enclavectl.client.batch import MAX_LOSSES, classify
+from enclavectl.client.batch import MAX_LOSSES, Reply, classify
 from enclavectl.client.exchange import VerifiedEnclave
 from enclavectl.client.folders import Collection
-from enclavectl.client.pictures import read_pictures
+from enclavectl.client.pictures import PictureSource
 from enclavectl.client.reconnection import MAX_CONNECTIONS, Reconnections
 from enclavectl.client.session import Client
-from enclavectl.errors import EnclavectlError, EnclaveError, EnclaveLost, Interrupted
+from enclavectl.errors import EnclavectlError, EnclaveError, EnclaveLost, Interrupted, PictureRefused
 from enclavectl.net.address import is_network
 from enclavectl.results.diagnosis import Diagnosis, Result, to_result
-from enclavectl.run import hide_memory
 from enclavectl.targets.session import explain_boot_failure, open_session
 from enclavectl.targets.target import Target
 
@@ -42,18 +40,50 @@ _PROGRESS_FROM = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Pictures by name, the enclave that gets them, and where the report goes.
+    """Pictures by name and as they are read, the enclave that gets them, and where the report goes.
 
     ``backend`` runs the target; None for one elsewhere. ``find_target`` finds, or starts, the enclave to use
     where the first is lost.
     """
 
     pictures: Collection
+    source: PictureSource
     target: Target
     backend: Backend | None
     report: Path | None
     keeper: EvidenceKeeper | None
     find_target: Callable[[], Target]
+
+
+def show_refused(
+    invocation: Invocation, source: PictureSource, pictures: Collection, *, backend: str, is_kept: bool
+) -> None:
+    """Show why every picture was refused, where not one can be sent: no enclave is asked.
+
+    ``is_kept`` says that a report or evidence was asked for.
+    """
+    screen = invocation.screen
+    replies = [
+        Reply(index=index, error=error)
+        for index, error in enumerate(source.pictures)
+        if isinstance(error, PictureRefused)
+    ]
+    results = [to_result(pictures.names[reply.index], reply) for reply in replies]
+    diagnosis = Diagnosis(
+        backend=backend,
+        enclave=None,
+        pictures=len(pictures.names),
+        results=results,
+        left_out=pictures.left_out,
+    )
+    if is_kept:
+        screen.note("neither report nor evidence is written: no enclave was asked")
+    if screen.as_json:
+        screen.result(diagnosis.to_json())
+        return
+    screen.load()
+    AnswerDrawing(screen, None, invocation.config.diagnose.top).draw_ready(dict(enumerate(results)))
+    draw_evidence(screen, diagnosis)
 
 
 def answer_pictures(invocation: Invocation, batch: Batch) -> bool:
@@ -67,7 +97,6 @@ def answer_pictures(invocation: Invocation, batch: Batch) -> bool:
         HostError: the disk did not take the report.
         Interrupted: not every picture has a result.
     """
-    hide_memory()
     try:
         with ExitStack() as stack:
             if batch.backend is not None and batch.target.running is not None:
@@ -151,14 +180,13 @@ def _ask(invocation: Invocation, batch: Batch, sessions: _Sessions) -> tuple[Dia
     if not screen.as_json:
         screen.load()
     results: dict[int, Result] = {}
-    pictures = read_pictures(names, sys.stdin.buffer.read)
     client = sessions.open(batch.target)
     enclave = client.enclave
     writer = _report_writer(batch, enclave)
     drawing = None if screen.as_json else AnswerDrawing(screen, enclave, settings.top)
     replies = classify(
         client,
-        pictures,
+        batch.source.pictures,
         timeout_s=settings.timeout_s,
         in_flight=settings.in_flight,
         renew=sessions.renew,

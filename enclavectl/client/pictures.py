@@ -8,7 +8,8 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain, islice
+from itertools import chain
+from typing import NamedTuple
 
 from enclavectl.client.folders import STDIN
 from enclavectl.client.formats import COPIED_AS_TEXT, media_type_of, other_format_of, was_copied_as_text
@@ -57,13 +58,18 @@ def read_picture(name: str, read_stdin: Callable[[int], bytes]) -> Picture:
     return Picture(name, _media_type(name, data), data)
 
 
-def read_pictures(
-    names: Sequence[str], read_stdin: Callable[[int], bytes]
-) -> Iterator[Picture | PictureRefused]:
-    """Return the pictures in order, or why they were refused: the first is read now, the others when due.
+class PictureSource(NamedTuple):
+    """Pictures in order, or why they were refused. ``has_any`` is false if every one of them was refused."""
+
+    pictures: Iterator[Picture | PictureRefused]
+    has_any: bool
+
+
+def read_pictures(names: Sequence[str], read_stdin: Callable[[int], bytes]) -> PictureSource:
+    """Read the pictures up to the first that can be sent; the others are read when due.
 
     So call this before connecting: an enclave gives a new connection a few seconds to send a picture, and
-    standard input may take longer.
+    standard input may take longer. Without any picture to send no enclave is needed.
     """
 
     def read() -> Iterator[Picture | PictureRefused]:
@@ -73,8 +79,12 @@ def read_pictures(
             except PictureRefused as error:
                 yield error
 
-    source = read()
-    return chain(list(islice(source, 1)), source)
+    source, ahead = read(), list[Picture | PictureRefused]()
+    for one in source:
+        ahead.append(one)
+        if isinstance(one, Picture):
+            return PictureSource(chain(ahead, source), has_any=True)
+    return PictureSource(iter(ahead), has_any=False)
 
 
 def _media_type(name: str, data: bytes) -> MediaType:

@@ -13,13 +13,11 @@ from datetime import UTC, datetime
 
 from enclavectl.kms.actions import CROSS_ACCOUNT, WITH_RECIPIENT, like
 from enclavectl.kms.key_policy import Condition, Effect, KeyPolicy, Statement
-from enclavectl.kms.operators import holds, parse_operator
+from enclavectl.kms.operators import VARIABLE, holds, parse_operator
 from enclavectl.kms.principals import Caller, Match, account_of_key, match_caller
 
 ATTESTATION = "kms:RecipientAttestation:"
 CONTEXT = "kms:EncryptionContext:"
-# A variable such as ${aws:username}; policies of version 2008-10-17 have none.
-_VARIABLE = "${"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +106,7 @@ class Verdict:
 def evaluate(policy: KeyPolicy, call: Call) -> Verdict:
     """Judge a call as KMS does: a Deny that applies beats every Allow; without an Allow it is refused."""
     values = condition_values(call)
-    has_variables = policy.version != "2008-10-17"
+    has_variables = policy.version != "2008-10-17"  # that version has none
     outcomes = tuple(_outcome(one, call, values, has_variables) for one in policy.statements)
     for outcome in outcomes:
         if outcome.statement.effect is Effect.DENY and outcome.applies:
@@ -192,11 +190,11 @@ def _test(condition: Condition, values: Mapping[str, tuple[str, ...]], has_varia
 
 def _expanded(value: str, values: Mapping[str, tuple[str, ...]]) -> str | None:
     """Put the call's values in place of variables; None if the call lacks one, which equals nothing."""
-    while _VARIABLE in value:
-        head, _, rest = value.partition(_VARIABLE)
+    while VARIABLE in value:
+        head, _, rest = value.partition(VARIABLE)
         name, closed, tail = rest.partition("}")
         found = values.get(name.strip().lower()) if closed else None
-        if found is None or _VARIABLE in found[0]:
+        if found is None or VARIABLE in found[0]:
             return None
         value = f"{head}{found[0]}{tail}"
     return value

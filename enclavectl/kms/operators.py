@@ -18,6 +18,7 @@ from ipaddress import ip_address, ip_network
 
 from enclavectl.kms.actions import like
 
+VARIABLE = "${"  # begins a variable such as ${aws:username}
 FOR_ALL = "ForAllValues:"
 FOR_ANY = "ForAnyValue:"
 _IF_EXISTS = "IfExists"
@@ -82,16 +83,32 @@ def operator_names() -> list[str]:
     return sorted(_BASES)
 
 
+def fits(operator: Operator, value: str) -> bool:
+    """Return whether a policy's value has the operator's type. AWS does not say what others would mean.
+
+    Variables stand for text and ARNs only.
+    """
+    is_variable = VARIABLE in value and operator.base.startswith("Arn")
+    return is_variable or _has_type(operator, value)
+
+
+def _has_type(operator: Operator, value: str) -> bool:
+    kind = next((one for one in _TYPES if operator.base.startswith(one)), None)
+    return kind is None or _TYPES[kind](value)
+
+
 def holds(operator: Operator, expected: Sequence[str], found: Sequence[str] | None) -> bool:
     """Return whether the condition is true of the values ``found``; None is an absent key."""
     if operator.is_null:
         return any((value.lower() == "true") is (found is None) for value in expected)
     if found is None:
-        return operator.if_exists or operator.for_all or (operator.negated and not operator.for_any)
+        # IfExists changes nothing for ForAnyValue: it looks at each value, and there is none.
+        return not operator.for_any and (operator.for_all or operator.if_exists or operator.negated)
     compare = _COMPARISONS[operator.base]
 
     def matches(value: str) -> bool:
-        return any(compare(one, value) for one in expected) is not operator.negated
+        found_equal = any(compare(one, value) for one in expected)
+        return _has_type(operator, value) and found_equal is not operator.negated
 
     if operator.for_all:
         return all(matches(value) for value in found)
@@ -144,6 +161,34 @@ def _dates(compare: Callable[[datetime, datetime], bool]) -> Compare:
     return compared
 
 
+def _is_number(text: str) -> bool:
+    try:
+        return Decimal(text).is_finite()
+    except InvalidOperation:
+        return False
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_truth(text: str) -> bool:
+    return text.lower() in {"true", "false"}
+
+
+# The types of operators by the beginnings of their names; all other operators compare any text.
+_TYPES: dict[str, Callable[[str], bool]] = {
+    _NULL: _is_truth,
+    "Bool": _is_truth,
+    "Numeric": _is_number,
+    "Date": lambda text: to_time(text) is not None,
+    "Ip": _is_network,
+    "Arn": lambda text: text.startswith("arn:") and text.count(":") >= 5,
+}
 _COMPARISONS: dict[str, Compare] = {
     "StringEquals": lambda expected, found: expected == found,
     "StringEqualsIgnoreCase": lambda expected, found: expected.lower() == found.lower(),

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from enclavectl.kms.actions import RELEASING, WITH_RECIPIENT
 from enclavectl.kms.evaluate import CONTEXT
 from enclavectl.kms.key_policy import EVERYBODY, Condition, KeyPolicy, Statement
-from enclavectl.kms.operators import Operator, parse_operator
+from enclavectl.kms.operators import VARIABLE, Operator, parse_operator
 from enclavectl.kms.principals import account_of_principal, is_identity
 
 _REGISTER = re.compile(r"kms:recipientattestation:(?:pcr([0-9]|[12][0-9]|3[01])|(imagesha384))")
 _ATTESTATION_LIKE = "kms:recipient"  # what can only be meant as an attestation key
-_VARIABLE = "${"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,7 +178,7 @@ def pinned_context(statement: Statement) -> dict[str, str]:
 
 def has_variable(condition: Condition) -> bool:
     """Return whether a value has a variable such as ``${kms:EncryptionContext:model}``."""
-    return any(_VARIABLE in value for value in condition.values)
+    return any(VARIABLE in value for value in condition.values)
 
 
 def identities(statement: Statement) -> tuple[str, ...]:

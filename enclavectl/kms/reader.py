@@ -1,8 +1,8 @@
 """The reader of key policies: JSON with typed members, or one KeyPolicyError.
 
 It is stricter than PutKeyPolicy where a policy could be read in two ways: a key that stands twice, also in
-another case, an unknown member or an unknown operator. It takes what PutKeyPolicy takes and what the lint
-has to show, such as a statement without Resource.
+another case, an unknown member or operator, or a value of another type than its operator's. It takes what
+PutKeyPolicy takes and what the lint has to show, such as a statement without Resource.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from enclavectl.kms.key_policy import (
     Principals,
     Statement,
 )
-from enclavectl.kms.operators import is_operator, operator_names
+from enclavectl.kms.operators import fits, is_operator, operator_names, parse_operator
 from enclavectl.suggest import suggestion
 
 # What the API's model allows; above the quota of 32 KiB the lint says what is wrong (K37).
@@ -149,9 +149,11 @@ def _conditions(value: JsonObject, where: str) -> Iterator[Condition]:
         if not names or len(set(names)) != len(names):
             raise JsonError(f"{where}.Condition.{operator}: expected at least one key, and none twice")
         for key in keys:
-            yield Condition(
-                operator=operator, key=key, values=_values(keys.members, key, f"{where}.{operator}.{key}")
-            )
+            values = _values(keys.members, key, place := f"{where}.{operator}.{key}")
+            wrong = next((one for one in values if not fits(parse_operator(operator), one)), None)
+            if wrong is not None:
+                raise JsonError(f"{place}: {wrong!r:.60} is not of the operator's type")
+            yield Condition(operator=operator, key=key, values=values)
 
 
 def _values(members: Mapping[str, JsonValue], key: str, where: str) -> tuple[str, ...]:

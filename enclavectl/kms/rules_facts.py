@@ -17,7 +17,6 @@ from enclavectl.kms.operators import parse_operator, to_time
 from enclavectl.kms.pins import (
     Guards,
     allows,
-    has_variable,
     identities,
     is_for_all,
     pinned_registers,
@@ -221,13 +220,10 @@ def _begin(statement: Statement) -> datetime | None:
 
 
 def _times(statement: Statement, operators: Mapping[str, timedelta]) -> Iterator[datetime]:
-    """Yield the times of conditions with these operators; several values are joined by OR.
-
-    The caller chooses what a variable becomes, so a condition with one bounds nothing.
-    """
+    """Yield the times of conditions with these operators; several values are joined by OR."""
     for one in statement.conditions:
         operator = parse_operator(one.operator)
-        if one.key.lower() != "aws:currenttime" or operator.base not in operators or has_variable(one):
+        if one.key.lower() != "aws:currenttime" or operator.base not in operators:
             continue
         found = [time for value in one.values if (time := to_time(value)) is not None]
         if found:

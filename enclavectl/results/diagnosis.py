@@ -123,12 +123,12 @@ class Diagnosis:
 
     Each of the ``pictures`` named has a result, unless the command was interrupted. ``later_enclaves`` are
     those of further sessions, after the first enclave was lost; ``session`` of a result tells which enclave
-    answered.
+    answered. ``enclave`` is None if every picture was refused before one was asked.
     """
 
     backend: str
     pictures: int
-    enclave: VerifiedEnclave
+    enclave: VerifiedEnclave | None
     later_enclaves: Sequence[VerifiedEnclave] = ()
     results: Sequence[Result] = field(default_factory=tuple)
     left_out: Sequence[LeftOut] = field(default_factory=tuple)
@@ -145,7 +145,7 @@ class Diagnosis:
 
     def to_json(self, *, top: int | None = None) -> dict[str, object]:
         """Return the ``enclavectl.diagnosis/1`` object; ``top`` as in ``Result.to_json``."""
-        names = self.enclave.label_names
+        names = {} if self.enclave is None else self.enclave.label_names
         return {
             **self.head_json(),
             "complete": self.is_complete,
@@ -162,6 +162,9 @@ class Diagnosis:
 
     def head_json(self) -> dict[str, object]:
         """Return the part of the object that is known before any result: the enclave and its evidence."""
+        if self.enclave is None:
+            nothing = {"trust": None, "backend": self.backend, "evidence": None}
+            return {"schema": SCHEMA, **nothing, "later_evidence": [], "model": None}
         document, card = self.enclave.document, self.enclave.card
         return {
             "schema": SCHEMA,

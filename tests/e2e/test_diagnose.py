@@ -129,6 +129,33 @@ def test_a_refused_picture_costs_exit_5_and_nothing_else(shared: Cli, tmp_path: 
     assert "the enclave refused it: it is damaged, cut short" in " ".join(ran.out.split())
 
 
+def test_where_no_picture_can_be_sent_no_enclave_is_started(cli: Cli, tmp_path: Path) -> None:
+    """Standard input counts as well: it is read before an enclave is needed."""
+    (tmp_path / "page.jpg").write_text("<html>")
+    (tmp_path / "empty.png").touch()
+    names = [str(tmp_path / "page.jpg"), "-", str(tmp_path / "empty.png")]
+    beside = ("--report", tmp_path / "r.html", "--evidence", tmp_path / "e.json")
+    ran = cli.run("diagnose", *names, "-o", "json", *beside, stdin=b"no picture")
+    assert ran.status == 5
+    value = ran.json()
+    assert (value["trust"], value["evidence"], value["model"]) == (None, None, None)
+    assert (value["complete"], value["pictures"], value["answered"]) == (True, 3, 0)
+    assert [one["error"]["code"] for one in value["results"]] == [
+        "unsupported-format",
+        "unsupported-format",
+        "empty",
+    ]
+    assert "neither report nor evidence" in ran.err
+    text = cli.run("diagnose", names[0])
+    assert (text.status, text.out.splitlines()[-1]) == (
+        5,
+        "No picture can be sent, so no enclave was asked.",
+    )
+    assert not list((cli.state / "local").glob("enclaves/*"))
+    assert sorted(one.name for one in tmp_path.iterdir() if one.is_file()) == ["empty.png", "page.jpg"]
+    cli.assert_nothing_left()
+
+
 def test_a_picture_of_one_color_is_answered_with_a_warning(shared: Cli, tmp_path: Path) -> None:
     flat = tmp_path / "flat.png"
     Image.new("RGB", (96, 96), (181, 122, 97)).save(flat)

@@ -84,14 +84,15 @@ def test_actions_are_named_in_any_case_and_by_patterns() -> None:
         ("StringNotEqualsIfExists", True, False, True),
         ("ForAllValues:StringEquals", True, True, False),
         ("ForAnyValue:StringEquals", False, True, False),
+        ("ForAnyValue:StringEqualsIfExists", False, True, False),
         ("ForAllValues:StringNotEquals", True, False, True),
         ("ForAnyValue:StringNotEquals", False, False, True),
         ("StringLike", False, True, False),
         ("StringNotLike", True, False, True),
         ("BinaryEquals", False, True, False),
-        ("Bool", False, True, False),
+        ("Bool", False, False, False),
         ("NumericEquals", False, False, False),
-        ("DateNotEquals", True, True, True),
+        ("DateNotEquals", True, False, False),
     ],
 )
 def test_an_operator_knows_absent_keys_as_aws_documents_it(

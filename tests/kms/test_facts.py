@@ -103,7 +103,6 @@ def test_k31_names_a_release_that_is_over() -> None:
         ({"DateLessThan": {"aws:CurrentTime": "2028-01-31"}}, "ends at 2028-01-31T00:00:00Z"),
         ({"DateLessThanEquals": {"aws:CurrentTime": "2027-01-31"}}, "ends at 2027-01-31T00:00:01Z"),
         ({"DateLessThan": {"aws:CurrentTime": ["2027-01-31", "2028-01-31"]}}, "2028"),
-        ({"DateLessThan": {"aws:CurrentTime": "${kms:EncryptionContext:file}"}}, "never ends"),
         ({"DateGreaterThan": {"aws:CurrentTime": "2027-01-31"}}, "never ends"),
     ],
 )

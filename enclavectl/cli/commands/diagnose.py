@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -18,9 +19,11 @@ from enclavectl.cli.network_options import NetworkFlags
 from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.picture_arguments import collect_pictures
 from enclavectl.client.folders import Collection
+from enclavectl.client.pictures import PictureSource, read_pictures
 from enclavectl.config.load import Config, SourceKind
 from enclavectl.errors import PictureRefused, StateError
 from enclavectl.models.find import find_model
+from enclavectl.run import hide_memory
 from enclavectl.targets.launch import LaunchRequest, launch_spec
 from enclavectl.targets.target import Target, choose_running, target_of
 from enclavectl.targets.verification import VerificationOptions, check_policy, verification_options
@@ -144,6 +147,11 @@ def diagnose(
             )
         else:
             find_target = elsewhere.find
+        source = _read(found)
+        if not source.has_any:
+            name = "remote" if backend_here is None else backend_here.name
+            is_kept = report is not None or evidence is not None
+            _show_refused(invocation, source, found, name, is_kept=is_kept)
         target = find_target()
         # Imported while a local enclave boots: the imports of a session and its drawing take as long as the
         # boot.
@@ -151,6 +159,7 @@ def diagnose(
 
         batch = Batch(
             pictures=found,
+            source=source,
             target=target,
             backend=backend_here,
             report=report,
@@ -160,6 +169,21 @@ def diagnose(
         has_errors = answer_pictures(invocation, batch)
     if has_errors:
         raise typer.Exit(PictureRefused.exit_code)
+
+
+def _read(found: Collection) -> PictureSource:
+    hide_memory()  # from here on this process has pictures
+    return read_pictures(found.names, sys.stdin.buffer.read)
+
+
+def _show_refused(
+    invocation: Invocation, source: PictureSource, found: Collection, backend: str, *, is_kept: bool
+) -> NoReturn:
+    """Show the refusals, and end: where no picture can be sent, an enclave would be started for nothing."""
+    from enclavectl.cli.picture_batch import show_refused  # noqa: PLC0415 - loads the session's cryptography
+
+    show_refused(invocation, source, found, backend=backend, is_kept=is_kept)
+    raise typer.Exit(PictureRefused.exit_code)
 
 
 def _keeper(

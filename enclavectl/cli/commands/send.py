@@ -92,7 +92,7 @@ def send(
         target = _running_target(choose_backend(settings, screen), enclave, verification)
     store = PendingStore(settings.state_dir)
     results: list[dict[str, object]] = []
-    pictures = read_pictures(found.names, sys.stdin.buffer.read)
+    pictures = read_pictures(found.names, sys.stdin.buffer.read).pictures
     with open_session(target, screen, timeout_s=settings.diagnose.timeout_s) as client:
         enclave_there = client.enclave
         if keeper is not None:
