@@ -7,6 +7,7 @@
     +-- UsageError         2    wrong arguments, configuration, policy or model card
     |   +-- EifError            an enclave image file, ramdisk or layer that breaks its format (eif/errors.py)
     +-- HostError          3    the host or a tool on it is missing something or failed
+    |   +-- NetworkError        a proxy, a certificate or another server is in the way to the enclave
     +-- AttestationError   4    the enclave could not be verified; nothing secret was sent
     |   +-- ReceiptError        a signed receipt does not fit its answer or its document (evidence/codes.py)
     +-- EnclaveError       5    the enclave or the model in it failed
@@ -77,6 +78,12 @@ class HostError(EnclavectlError):
 
     exit_code = 3
     kind = "host"
+
+
+class NetworkError(HostError):
+    """Something between this machine and the enclave is not what it should be; nothing secret was sent."""
+
+    kind = "network"
 
 
 class AttestationError(EnclavectlError):

@@ -6,6 +6,7 @@ import os
 import select
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -163,11 +164,17 @@ def hide_memory() -> None:
     """Keep this process's memory out of core dumps, and from every other process of the user.
 
     Programs that it starts are as dumpable as ever. Not RLIMIT_CORE: those would inherit it, and a
-    core_pattern that pipes to a program, as systemd's, does not heed it.
+    core_pattern that pipes to a program, as systemd's, does not heed it. Where there is no Linux, it is all
+    that can be had.
 
     Raises:
         HostError: the kernel refuses.
     """
+    if sys.platform != "linux":
+        import resource  # noqa: PLC0415 - not on Windows, where nothing dumps memory by itself
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        return
     import ctypes  # noqa: PLC0415 - takes 10 ms, which most commands do not need
 
     # include/uapi/linux/prctl.h

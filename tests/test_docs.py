@@ -41,7 +41,7 @@ def uses(page: Path) -> list[tuple[int, list[str], list[str]]]:
             arguments = [word.rstrip(".,:;") for word in use[1].split()]
             count = next((n for n, word in enumerate(arguments) if not _WORD.fullmatch(word)), len(arguments))
             options = [word.partition("=")[0] for word in arguments if word.startswith("--")]
-            found.append((line, arguments[: min(count, 2)], options))
+            found.append((line, arguments[: min(count, 3)], options))
     return found
 
 

@@ -126,6 +126,24 @@ def pictures(recorder: Recorder) -> None:
     recorder.run("history")
 
 
+def remotes(recorder: Recorder) -> None:
+    """Record what the commands print of enclaves elsewhere; this one is not far."""
+    cli = recorder.cli
+    cli.ok("run", "--name", "first")
+    cli.ok("describe", "first", "--policy-file", "policy.yaml")
+    address = cli.ok("describe", "first", "--output", "json").json()["enclave"]["address"]
+    shutil.copy(cli.root, cli.base / "root.pem")
+    (cli.base / "token").write_text("not-a-secret")
+    cli.ok("remote", "add", "hospital", address, "--policy", "policy.yaml", "--root", "root.pem")
+    recorder.run("remote", "list")
+    recorder.run("remote", "show", "hospital")
+    recorder.run("remote", "check", "hospital")
+    recorder.run("remote", "remove", "hospital")
+    invite = ("remote", "invite", "wss://gateway.example/v1", "--policy", "policy.yaml")
+    recorder.run(*invite, "--token-file", "token", "--write", "invitation.txt")
+    cli.ok("terminate", "first")
+
+
 def kept(recorder: Recorder) -> None:
     """Record the evidence that a session leaves, and what others find in it."""
     cli, base = recorder.cli, recorder.cli.base
@@ -271,6 +289,7 @@ def main() -> None:
     old = read_page(PAGE.read_text()) if PAGE.exists() else {}
     with recording() as recorder:
         pictures(recorder)
+        remotes(recorder)
         images(recorder)
         models(recorder)
         policies(recorder)

@@ -22,8 +22,10 @@ OUTPUTS = (
     *("terminated", "build-plan", "build", "lock", "lock-check", "eif", "eif-show-files", "pcrs"),
     *("pcrs-files", "eif-verify", "eif-verify-files", "eif-diff", "eif-sign", "eif-extract", "kernel"),
     *("model-show", "model-fetch", "policy-change", "policy-show", "policy-check", "policy-explain"),
-    *("policy-diff", "policy-kms", "policy-kms-lint", "policy-kms-explain", "setup", "doctor", "plan"),
-    *("units", "config", "config-path", "schemas"),
+    *("policy-diff", "policy-kms", "policy-kms-lint", "policy-kms-explain"),
+    *("gateway-session", "gateway-token", "gateway-token-list"),
+    *("remotes", "remote", "remote-check", "remote-removed", "remote-invite"),
+    *("setup", "doctor", "plan", "units", "config", "config-path", "schemas"),
 )
 FILES = ("config-file", "policy", "model")
 # Longer lists and texts teach nothing more.

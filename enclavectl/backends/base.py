@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
 from enclavectl.backends.state import EnclaveState
-from enclavectl.net.address import Address
+from enclavectl.net.address import HostAddress
 from enclavectl.trust import Trust
 
 if TYPE_CHECKING:  # the verifier takes longer to import than a local enclave takes to start
@@ -108,7 +108,7 @@ class Enclave(ABC):
     model_id: str | None
     model_sha256: str | None
     measured: Mapping[int, bytes] | None
-    address: Address
+    address: HostAddress
 
     @property
     @abstractmethod
@@ -250,5 +250,5 @@ class Backend(Protocol):
     def policy(self, enclaves: Sequence[Enclave], *, allow_debug: bool) -> Policy:
         """Return the default policy: exactly the registers measured at the start of these enclaves."""
 
-    def outbound_address(self, port: int) -> Address:
+    def outbound_address(self, port: int) -> HostAddress:
         """Return the address that this backend's enclaves dial and ``listen`` binds."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from enclavectl import __version__
-from enclavectl.cli.command_tree import CommandGroup, to_command, to_group
+from enclavectl.cli.command_tree import CommandGroup, CommandWithGroups, to_command, to_group
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +26,8 @@ class Row(NamedTuple):
     heading: str
     summary: str
     place: str
+    # Words with commands below this one, which is a command itself.
+    groups: tuple[GroupRow, ...] = ()
 
 
 class GroupRow(NamedTuple):
@@ -163,6 +165,71 @@ COMMANDS: tuple[Row | GroupRow, ...] = (
             Row("fetch", _BELOW, "Download the tutorial's published model.", "model:fetch"),
         ),
     ),
+    Row(
+        "gateway",
+        "Network",
+        "Relay between the network and enclaves, which it cannot read.",
+        "gateway.serve:gateway",
+        (
+            GroupRow(
+                "token",
+                _BELOW,
+                "Give out, list and revoke the tokens of a gateway's clients.",
+                "A gateway keeps the SHA-256 of each token. A token that is revoked ends its sessions.",
+                (
+                    Row("add", _BELOW, "Make a token and print it once.", "gateway.token:add"),
+                    Row(
+                        "list",
+                        _BELOW,
+                        "List the tokens' names and when they end.",
+                        "gateway.token:list_tokens",
+                    ),
+                    Row("revoke", _BELOW, "Make a token worthless.", "gateway.token:revoke"),
+                ),
+            ),
+        ),
+    ),
+    GroupRow(
+        "remote",
+        "Network",
+        "Name enclaves elsewhere, check the way, and invite others.",
+        "A remote is an address with the policy that an enclave there must satisfy, and what its gateway"
+        " demands. enclavectl diagnose --remote NAME uses it.",
+        (
+            Row(
+                "add",
+                _BELOW,
+                "Give an enclave elsewhere a name and a policy.",
+                "remote.add:add",
+            ),
+            Row("list", _BELOW, "List the remotes.", "remote.list:list_remotes"),
+            Row("show", _BELOW, "Show one remote: its address, and what it must prove.", "remote.show:show"),
+            Row(
+                "update",
+                _BELOW,
+                "Replace a remote's policy, token or other parts.",
+                "remote.update:update",
+            ),
+            Row(
+                "check",
+                _BELOW,
+                "Go to a remote step by step, and say which step fails.",
+                "remote.check:check",
+            ),
+            Row(
+                "remove",
+                _BELOW,
+                "Remove a remote with its policy, token and keys.",
+                "remote.remove:remove",
+            ),
+            Row(
+                "invite",
+                _BELOW,
+                "Write an invitation for a data owner.",
+                "remote.invite:invite",
+            ),
+        ),
+    ),
     Row("setup", "Host", "Prepare this instance for enclaves, step by step.", "setup:setup"),
     Row("doctor", "Host", "Check this host, and say how to fix what is wrong.", "doctor:doctor"),
     Row("plan", "Host", "Say whether an enclave fits on this host.", "plan:plan"),
@@ -214,6 +281,11 @@ def _load_group(row: GroupRow) -> CommandGroup:
 
 def _load_command(row: Row) -> AnyCommand:
     module, _, function = row.place.partition(":")
+    if row.groups:
+        groups = to_group(row.name, lambda: None, help=row.summary, add_completion=False)
+        for one in row.groups:
+            groups.add(one.name, one.heading, one.summary, _loader(one))
+        return CommandWithGroups(groups, lambda: _load_command(row._replace(groups=())))
     return to_command(row.name, getattr(import_module(f"enclavectl.cli.commands.{module}"), function))
 
 

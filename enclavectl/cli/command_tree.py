@@ -158,6 +158,22 @@ class _NamedCommand(TyperCommand):
         return self.short_help or ""
 
 
+class CommandWithGroups(TyperCommand):
+    """A command that has commands below it: the first word decides which is meant."""
+
+    def __init__(self, groups: CommandGroup, load: Callable[[], AnyCommand]) -> None:
+        super().__init__(groups.name)
+        self._groups = groups
+        self._load = load
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: Context | None = None, **extra: Any
+    ) -> Context:
+        """Parse the arguments as the group's if a command of it is named, else as the command's."""
+        meant = self._groups if args[:1] and args[0] in self._groups.commands else self._load()
+        return meant.make_context(info_name, args, parent=parent, **extra)
+
+
 def to_command(name: str, function: Callable[..., None]) -> AnyCommand:
     """Return the command that runs ``function``, whose parameters are its options."""
     # Rich's help pages take longer to start than all of Typer; plain pages have the same content.

@@ -48,6 +48,13 @@ def published_models() -> list[str]:
     return sorted(PUBLISHED)
 
 
+def remote_names(context: typer.Context) -> list[str]:
+    """Return the names of the remotes."""
+    from enclavectl.targets.remote_store import RemoteStore  # noqa: PLC0415 - see above
+
+    return _or_nothing(context, lambda config: RemoteStore(config.state_dir).names())
+
+
 def rule_names() -> list[str]:
     """Return the rules of the lint that ``--allow`` accepts, as the beginnings of its values."""
     from enclavectl.image.findings import BLOCKING  # noqa: PLC0415 - see above

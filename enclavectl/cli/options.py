@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from enclavectl.cli.completion import enclave_names, ended_names, model_names
+from enclavectl.cli.completion import enclave_names, ended_names, model_names, remote_names
 from enclavectl.config.choices import BackendChoice
 
 
@@ -107,8 +107,18 @@ Address = Annotated[
     typer.Option(
         "--connect",
         metavar="ADDRESS",
-        help="An enclave anywhere: vsock:CID:PORT or unix:PATH. Needs --policy.",
+        help="An enclave anywhere: wss://HOST/v1, tls:HOST:PORT, vsock:CID:PORT, unix:PATH. Needs --policy.",
         show_default=False,
+    ),
+]
+RemoteName = Annotated[
+    str | None,
+    typer.Option(
+        "--remote",
+        metavar="NAME",
+        help="An enclave elsewhere by its name (enclavectl remote list), with the policy kept for it.",
+        show_default=False,
+        autocompletion=remote_names,
     ),
 ]
 RootFile = Annotated[

@@ -5,6 +5,7 @@ A module of its own because of when it is loaded: while a local enclave boots.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -18,12 +19,14 @@ from enclavectl.cli.expiry import note_expiry
 from enclavectl.cli.invocation import Invocation
 from enclavectl.cli.screen import error_value
 from enclavectl.cli.signals import holding_interrupts_back
-from enclavectl.client.batch import Reply, classify
+from enclavectl.client.batch import MAX_LOSSES, Reply, classify
 from enclavectl.client.exchange import VerifiedEnclave
 from enclavectl.client.folders import Collection
 from enclavectl.client.pictures import PictureSource
+from enclavectl.client.reconnection import MAX_CONNECTIONS, Reconnections
 from enclavectl.client.session import Client
-from enclavectl.errors import EnclavectlError, EnclaveLost, Interrupted, PictureRefused
+from enclavectl.errors import EnclavectlError, EnclaveError, EnclaveLost, Interrupted, PictureRefused
+from enclavectl.net.address import is_network
 from enclavectl.results.diagnosis import Diagnosis, Result, to_result
 from enclavectl.targets.session import explain_boot_failure, open_session
 from enclavectl.targets.target import Target
@@ -129,10 +132,13 @@ class _Sessions:
         self._batch = batch
         self._stack = stack
         self.enclaves: list[VerifiedEnclave] = []
+        self.reconnections = Reconnections()
 
     def open(self, target: Target) -> Client:
         """Connect and verify."""
-        client = self._stack.enter_context(open_session(target, self._screen, timeout_s=self._timeout_s))
+        client = self._stack.enter_context(
+            open_session(target, self._screen, timeout_s=self._timeout_s, reconnections=self.reconnections)
+        )
         self.enclaves.append(client.enclave)
         if self._batch.keeper is not None:
             enclave, expectation = client.enclave, target.expectation
@@ -144,9 +150,19 @@ class _Sessions:
             self._screen.note(warning)
         return client
 
-    def renew(self, error: EnclaveLost) -> Client | None:
+    @property
+    def max_losses(self) -> int:
+        """How often a picture may be under way in a session that is lost."""
+        return 1 + MAX_CONNECTIONS if is_network(self._batch.target.address) else MAX_LOSSES
+
+    def renew(self, error: EnclaveError) -> Client | None:
         """Connect to an enclave in place of the lost one, and verify it; None, and a note, if that fails."""
+        is_remote = is_network(self._batch.target.address)
+        pause_s = self.reconnections.next_pause_s() if is_remote else 0.0
+        if pause_s is None or (not is_remote and not isinstance(error, EnclaveLost)):
+            return None
         self._screen.note(f"{error.message}; going on with another enclave for the pictures that remain")
+        time.sleep(pause_s)
         try:
             client = self.open(self._batch.find_target())
         except EnclavectlError as failure:
@@ -174,10 +190,13 @@ def _ask(invocation: Invocation, batch: Batch, sessions: _Sessions) -> tuple[Dia
         timeout_s=settings.timeout_s,
         in_flight=settings.in_flight,
         renew=sessions.renew,
+        max_losses=sessions.max_losses,
     )
     with suppress(KeyboardInterrupt):  # Ctrl-C ends the batch with the answers so far
         for reply in replies:
             with holding_interrupts_back():
+                if reply.outcome is not None:
+                    sessions.reconnections.answered()
                 result = to_result(names[reply.index], reply)
                 results[reply.index] = result
                 if batch.keeper is not None:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 from enclavectl.client.exchange import CheckedAnswer
 from enclavectl.client.pictures import Picture
-from enclavectl.client.session import Client, jittered
+from enclavectl.client.reconnection import jittered
+from enclavectl.client.session import Client
 from enclavectl.errors import EnclaveBusy, EnclavectlError, EnclaveError, EnclaveLost, PictureRefused
 from enclavectl.evidence import Receipted
 from enclavectl.protocol.answers import Outcome
@@ -18,10 +19,9 @@ from enclavectl.protocol.answers import Outcome
 # the enclave refuses a picture only once all of it has come, and who says "busy" may be a relay.
 _BUSY_TRIES = 2
 _BUSY_PAUSE_S = 0.25
-# A picture under way in this many lost sessions is the likely cause, so it is not sent again.
-_MAX_LOSSES = 2
+# On one host. A picture under way in this many lost sessions is the likely cause, so it is not sent again.
 # After this many sessions in a row without an answer, another one would not help either.
-_MAX_FRUITLESS = 2
+MAX_LOSSES = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,18 +64,21 @@ def classify(
     *,
     timeout_s: float,
     in_flight: int = 8,
-    renew: Callable[[EnclaveLost], Client | None] = lambda _: None,
+    renew: Callable[[EnclaveError], Client | None] = lambda _: None,
+    max_losses: int = MAX_LOSSES,
 ) -> Iterator[Reply]:
     """Yield one reply for each picture, as they come, with up to ``in_flight`` requests under way.
 
     A picture that was refused before it got here is answered with its refusal. A wrong receipt raises
     ReceiptError and ends the batch: an enclave that signs what it should not is not asked again.
 
-    When the enclave is lost, ``renew`` is asked for a session with another one of the same model, and the
-    pictures that have no answer go there. Where there is none, each of them gets the error as its reply;
-    nothing is raised. An enclave that does not answer in time is not lost: its pictures get that error.
+    When the enclave is lost or ends the session because it is busy, ``renew`` is asked for a session with
+    another one of the same model, and the pictures that have no answer go there. Where there is none, each of
+    them gets the error as its reply; nothing is raised. An enclave that does not answer in time is not lost:
+    its pictures get that error. A picture is lost ``max_losses`` times at most, and so many sessions in a row
+    may end without an answer: more over a network, which loses sessions for reasons of its own.
     """
-    batch = _Batch(client, pictures, timeout_s, in_flight)
+    batch = _Batch(client, pictures, timeout_s, in_flight, max_losses)
     while True:
         try:
             while batch.fill():
@@ -84,7 +87,8 @@ def classify(
             yield from batch.take_refused()
         except EnclaveError as error:
             yield from batch.settle(error)
-            another = renew(error) if isinstance(error, EnclaveLost) and batch.may_go_on() else None
+            is_passing = isinstance(error, EnclaveLost | EnclaveBusy)
+            another = renew(error) if is_passing and batch.may_go_on() else None
             if another is None:
                 yield from batch.give_up(error)
                 return
@@ -95,12 +99,18 @@ def classify(
 
 class _Batch:
     def __init__(
-        self, client: Client, pictures: Iterable[Picture | PictureRefused], timeout_s: float, in_flight: int
+        self,
+        client: Client,
+        pictures: Iterable[Picture | PictureRefused],
+        timeout_s: float,
+        in_flight: int,
+        max_losses: int,
     ) -> None:
         self._client = client
         self._source = enumerate(pictures)
         self._timeout_s = timeout_s
         self._in_flight = in_flight
+        self._max_losses = max_losses
         self._refused: list[Reply] = []
         self._waiting: deque[_Flight] = deque()
         self._flights: dict[bytes, _Flight] = {}
@@ -166,23 +176,23 @@ class _Batch:
     def settle(self, error: EnclaveError) -> Iterator[Reply]:
         """Reply to what is decided although the session is over; queue the rest of what was under way."""
         yield from self.take_refused()
-        if isinstance(error, EnclaveLost):
+        if isinstance(error, EnclaveLost | EnclaveBusy):
             is_late = self._is_late
             yield from self._arrived()
             self._is_late = is_late
         lost = [replace(flight, losses=flight.losses + 1) for flight in self._flights.values()]
         self._flights.clear()
         for flight in lost:
-            if flight.losses >= _MAX_LOSSES:
+            if flight.losses >= self._max_losses:
                 yield flight.reply(error, self._session)
         # In another session its time begins anew.
-        again = [replace(flight, sent_at=0.0) for flight in lost if flight.losses < _MAX_LOSSES]
+        again = [replace(flight, sent_at=0.0) for flight in lost if flight.losses < self._max_losses]
         self._waiting.extendleft(reversed(again))
 
     def may_go_on(self) -> bool:
         """Return whether another session may help: the enclave is gone, and sessions do bring answers."""
         self._fruitless = 0 if self._answers else self._fruitless + 1
-        return not self._is_late and self._fruitless < _MAX_FRUITLESS and self._has_more()
+        return not self._is_late and self._fruitless < self._max_losses and self._has_more()
 
     def resume(self, client: Client) -> None:
         """Go on with another session."""

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from enclavectl.client.exchange import new_challenge
-from enclavectl.client.session import receive_evidence, while_busy
-from enclavectl.net.address import Address
+from enclavectl.client.reconnection import Reconnections, keep_trying
+from enclavectl.client.session import receive_evidence
+from enclavectl.net.access import NO_ACCESS, Access
+from enclavectl.net.address import Address, is_network
 from enclavectl.net.frames import FrameStream
-from enclavectl.net.transport import connect
+from enclavectl.net.transport import open_stream
 from enclavectl.protocol.evidence import Evidence
 
 
@@ -24,8 +26,10 @@ class CollectedEvidence:
     received_at: datetime
 
 
-def collect_evidence(address: Address, *, timeout_s: float) -> CollectedEvidence:
+def collect_evidence(address: Address, *, timeout_s: float, access: Access = NO_ACCESS) -> CollectedEvidence:
     """Ask the enclave at ``address`` for its evidence; nothing but the challenge is sent.
+
+    ``access`` has what a gateway demands.
 
     Raises:
         AttestationError: what answers there gives no evidence.
@@ -33,12 +37,15 @@ def collect_evidence(address: Address, *, timeout_s: float) -> CollectedEvidence
         StateError: nothing listens at ``address``.
     """
     deadline = time.monotonic() + timeout_s
-    return while_busy(lambda: _collect(address, deadline), deadline)
+    left = Reconnections() if is_network(address) else None
+    return keep_trying(lambda: _collect(address, access, deadline), deadline, left)
 
 
-def _collect(address: Address, deadline: float) -> CollectedEvidence:
+def _collect(address: Address, access: Access, deadline: float) -> CollectedEvidence:
     left_s = max(deadline - time.monotonic(), 0.001)
-    stream = FrameStream(connect(address, left_s), f"the enclave at {address}")
+    stream = FrameStream(
+        open_stream(address, left_s, access), f"the enclave at {address}", is_remote=is_network(address)
+    )
     try:
         challenge, requested_at = new_challenge(), datetime.now(UTC)
         evidence = receive_evidence(stream, challenge, deadline)

@@ -17,15 +17,13 @@ answer with probabilities has a signed receipt, checked before the answer is ret
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 
 from enclavectl.client.exchange import (
     CheckedAnswer,
@@ -39,11 +37,13 @@ from enclavectl.client.exchange import (
     verify_evidence,
 )
 from enclavectl.client.pictures import Picture
+from enclavectl.client.reconnection import Reconnections, keep_trying
 from enclavectl.errors import AttestationError, EnclaveBusy, EnclaveLost, PeerProtocolError, StateError
-from enclavectl.net.address import Address
+from enclavectl.net.access import NO_ACCESS, Access
+from enclavectl.net.address import Address, is_network
 from enclavectl.net.frames import Frame, FrameStream, FrameType, WireError
 from enclavectl.net.refusal import REFUSAL_BYTES, parse_refusal
-from enclavectl.net.transport import connect
+from enclavectl.net.transport import open_stream
 from enclavectl.protocol.answers import ANSWER_BYTES, parse_answer
 from enclavectl.protocol.evidence import (
     MAX_EVIDENCE_BYTES,
@@ -57,11 +57,6 @@ from enclavectl.protocol.requests import Delivery, sealed_parts
 # What became of a request: its id, and the answer, "busy", or None for one that comes elsewhere.
 Result = tuple[bytes, CheckedAnswer | EnclaveBusy | None]
 
-_T = TypeVar("_T")
-
-# The pauses before a busy enclave is asked again: twice as long each time, up to the second.
-_BUSY_PAUSE_S = 0.05
-_MAX_BUSY_PAUSE_S = 2.0
 # What a peer says before it closes is there already; over a relay it takes a moment.
 _LAST_WORDS_S = 1.0
 
@@ -85,25 +80,43 @@ class Client:
 
     @classmethod
     def connect(
-        cls, address: Address, expectation: Expectation, *, timeout_s: float, ready_s: float | None = None
+        cls,
+        address: Address,
+        expectation: Expectation,
+        *,
+        timeout_s: float,
+        ready_s: float | None = None,
+        access: Access = NO_ACCESS,
+        reconnections: Reconnections | None = None,
     ) -> Self:
         """Open a session and verify its evidence.
 
         ``timeout_s`` bounds the wait for each answer, ``ready_s`` (default the same) the wait for the
-        evidence, which a booting enclave sends late. An enclave that is busy is tried again until then.
+        evidence, which a booting enclave sends late. An enclave of this host that is busy is tried again
+        until then. For a gateway, ``access`` has what it demands, and ``reconnections`` is how often it is
+        tried again.
 
         Raises:
             AttestationError: the evidence was refused; only the challenge was sent.
             EnclaveError: the enclave was lost, busy, or broke the protocol.
             StateError: nothing listens at ``address``.
+            NetworkError: something else is in the way to the gateway.
+            UsageError: the gateway refuses ``access``.
         """
         deadline = time.monotonic() + (timeout_s if ready_s is None else ready_s)
-        return while_busy(lambda: cls._open(address, expectation, deadline, timeout_s), deadline)
+        left = None if not is_network(address) else reconnections or Reconnections()
+        return keep_trying(
+            lambda: cls._open(address, access, expectation, deadline, timeout_s), deadline, left
+        )
 
     @classmethod
-    def _open(cls, address: Address, expectation: Expectation, deadline: float, timeout_s: float) -> Self:
+    def _open(
+        cls, address: Address, access: Access, expectation: Expectation, deadline: float, timeout_s: float
+    ) -> Self:
         left_s = max(deadline - time.monotonic(), 0.001)
-        stream = FrameStream(connect(address, left_s), f"the enclave at {address}")
+        stream = FrameStream(
+            open_stream(address, left_s, access), f"the enclave at {address}", is_remote=is_network(address)
+        )
         try:
             enclave = request_evidence(stream, expectation, deadline)
         except BaseException:
@@ -205,30 +218,6 @@ class Client:
             except EnclaveLost:
                 return  # it said nothing: that it stopped reading is all there is to report
             self._arrived.append(self._result_in(frame))
-
-
-def jittered(pause_s: float) -> float:
-    """Half of the pause to all of it, at random: clients that were refused together come back apart."""
-    # Not the module random, whose imports slow the start.
-    return pause_s * (0.5 + int.from_bytes(os.urandom(2)) / 2**17)
-
-
-def while_busy(attempt: Callable[[], _T], deadline: float) -> _T:
-    """Return what ``attempt`` returns; while the enclave is busy, try again after pauses, until ``deadline``.
-
-    Raises:
-        EnclaveBusy: it still was when the next pause would have been too long.
-    """
-    pause_s = _BUSY_PAUSE_S
-    while True:
-        try:
-            return attempt()
-        except EnclaveBusy:
-            pause_s = min(2 * pause_s, _MAX_BUSY_PAUSE_S)
-            wait_s = jittered(pause_s)
-            if time.monotonic() + wait_s > deadline:
-                raise
-            time.sleep(wait_s)
 
 
 def request_evidence(stream: FrameStream, expectation: Expectation, deadline: float) -> VerifiedEnclave:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from enclavectl.config.choices import BackendChoice
 from enclavectl.config.folders import default_data_dir, default_state_dir, xdg_folder
+from enclavectl.config.gateway import GatewayConfig
 from enclavectl.config.setting import (
     OPTIONAL_PATH,
     PATH,
@@ -191,6 +192,7 @@ class Config:
     enclave: EnclaveConfig
     nitro: NitroConfig
     local: LocalConfig
+    gateway: GatewayConfig
     sources: Mapping[str, Source]
     file: Path | None
 
@@ -219,7 +221,8 @@ class Config:
             yield one.key, getattr(getattr(self, section) if section else self, name)
 
 
-SECTIONS = {"diagnose": DiagnoseConfig, "enclave": EnclaveConfig, "nitro": NitroConfig, "local": LocalConfig}
+_OTHERS = {"nitro": NitroConfig, "local": LocalConfig, "gateway": GatewayConfig}
+SECTIONS = {"diagnose": DiagnoseConfig, "enclave": EnclaveConfig, **_OTHERS}
 SETTINGS: tuple[Setting, ...] = (
     *settings_of(Config),
     *(one for name, section in SECTIONS.items() for one in settings_of(section, section=name)),

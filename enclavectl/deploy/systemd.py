@@ -13,12 +13,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from enclavectl.deploy.gateway_unit import (
+    ANNOUNCED,
+    GatewayUnitRequest,
+    gateway_unit,
+    prepare_commands,
+)
+from enclavectl.deploy.words import HARDENING, MARK, UNIT_DIR, UnitFile, exec_line, quoted, unit_file
 from enclavectl.errors import Interrupted, UsageError
 from enclavectl.host.allocation import SERVICE as ALLOCATOR
 
-UNIT_DIR = "/etc/systemd/system"
 LIST_DIR = "/etc/nitro_enclaves"
-MARK = "# Written by enclavectl units; written anew by the next one."
 _READY_PORT = 9000
 _NITRO_CLI_FOLDERS = ("/run/nitro_enclaves", "/var/log/nitro_enclaves")
 _MAX_VSOCK_PORT = 2**32 - 2
@@ -30,39 +35,6 @@ _WORKERS = 32
 _START_MARGIN_S = 300
 # Seconds: the minute that nitro-cli may take to end an enclave, and the time to wait for its turn.
 _STOP_S = 180
-# A list of refused calls, not of allowed ones: systemd 219 knows no groups of calls, and would read an
-# allow-list of groups as an empty one.
-_REFUSED_CALLS = (
-    "~@clock @cpu-emulation @debug @module @mount @obsolete @privileged @raw-io @reboot @resources @swap"
-)
-# Restrictions that suit every unit. https://www.freedesktop.org/software/systemd/man/latest/systemd.exec.html
-# Omitted on purpose: PrivateNetwork hides the enclaves' sockets from /proc/net/unix, where doctor and plan
-# find # running enclaves; ProcSubset hides /proc/meminfo, which run reads; RemoveIPC would affect other
-# programs.
-_HARDENING = (
-    "NoNewPrivileges=yes",
-    "CapabilityBoundingSet=",
-    "AmbientCapabilities=",
-    "LockPersonality=yes",
-    "MemoryDenyWriteExecute=yes",
-    "PrivateTmp=yes",
-    "ProtectClock=yes",
-    "ProtectControlGroups=yes",
-    "ProtectHome=read-only",
-    "ProtectHostname=yes",
-    "ProtectKernelLogs=yes",
-    "ProtectKernelModules=yes",
-    "ProtectKernelTunables=yes",
-    "ProtectProc=invisible",
-    "ProtectSystem=strict",
-    "RestrictNamespaces=yes",
-    "RestrictRealtime=yes",
-    "RestrictSUIDSGID=yes",
-    "SystemCallArchitectures=native",
-    "SystemCallErrorNumber=EPERM",
-    f"SystemCallFilter={_REFUSED_CALLS}",
-    "UMask=0077",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +68,7 @@ class UnitsRequest:
     policy: Path | None = None
     endpoints: tuple[Endpoint, ...] = ()
     vsock_proxy: Path = Path("/usr/bin/vsock-proxy")
+    has_gateway: bool = False
 
     def __post_init__(self) -> None:
         """Refuse values that systemd would misread.
@@ -115,15 +88,6 @@ class UnitsRequest:
         twice = next((port for port in ports if ports.count(port) > 1), None)
         if twice is not None:
             raise UsageError(f"--endpoint: port {twice} is used twice; a proxy has one endpoint")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnitFile:
-    """A file and its path on the host."""
-
-    name: str
-    folder: str
-    text: str
 
 
 def parse_endpoint(text: str) -> Endpoint:
@@ -150,11 +114,11 @@ def parse_endpoint(text: str) -> Endpoint:
 
 
 def write_units(request: UnitsRequest) -> list[UnitFile]:
-    """Make the files: the enclave's unit, the listener's, and two for each endpoint."""
+    """Make the files: the enclave's unit, the listener's, two for each endpoint, and the gateway's."""
     files = [_enclave(request), _listener(request)]
     for endpoint in request.endpoints:
         files += [_proxy(request, endpoint), _allowlist(endpoint)]
-    return files
+    return [*files, gateway_unit(_gateway(request))] if request.has_gateway else files
 
 
 def install_commands(request: UnitsRequest, files: Sequence[UnitFile], folder: str) -> list[str]:
@@ -168,12 +132,14 @@ def install_commands(request: UnitsRequest, files: Sequence[UnitFile], folder: s
     ]
     # The proxies first: an enclave may call as soon as it runs.
     ordered = sorted(units, key=lambda name: "vsock-proxy" not in name)
-    return [state, *lines, "sudo systemctl daemon-reload", f"sudo systemctl enable --now {' '.join(ordered)}"]
-
-
-def _unit(name: str, sections: dict[str, list[str]]) -> UnitFile:
-    blocks = [f"[{section}]\n" + "\n".join(lines) for section, lines in sections.items()]
-    return UnitFile(name=name, folder=UNIT_DIR, text=f"{MARK}\n" + "\n\n".join(blocks) + "\n")
+    prepared = prepare_commands(_gateway(request)) if request.has_gateway else []
+    return [
+        state,
+        *prepared,
+        *lines,
+        "sudo systemctl daemon-reload",
+        f"sudo systemctl enable --now {' '.join(ordered)}",
+    ]
 
 
 def _enclave_unit(request: UnitsRequest) -> str:
@@ -189,7 +155,7 @@ def _enclave(request: UnitsRequest) -> UnitFile:
     stop = [str(request.enclavectl), "terminate", request.name, "--backend", "nitro"]
     proxies = [f"{endpoint.name}.service" for endpoint in request.endpoints]
     # Requires=: a restart of the allocator first stops the enclave; otherwise the allocator would refuse.
-    return _unit(
+    return unit_file(
         _enclave_unit(request),
         {
             "Unit": [
@@ -223,7 +189,7 @@ def _listener(request: UnitsRequest) -> UnitFile:
     # instead of StandardOutput=append:, which systemd before 240 ignores; it would journal the answers.
     keep = ["/bin/sh", "-c", 'umask 077; exec "$@" >> "$0"', str(answers_file(request)), *listen]
     # After the enclave: without --policy the listener takes the registers measured at the enclave's start.
-    return _unit(
+    return unit_file(
         "enclavectl-listen.service",
         {
             "Unit": [
@@ -256,7 +222,7 @@ def _proxy(request: UnitsRequest, endpoint: Endpoint) -> UnitFile:
     ]
     # The proxy resolves its host before it listens, so it needs the network, and ends if a lookup fails
     # later.
-    return _unit(
+    return unit_file(
         f"{endpoint.name}.service",
         {
             "Unit": [
@@ -267,7 +233,7 @@ def _proxy(request: UnitsRequest, endpoint: Endpoint) -> UnitFile:
             "Service": [
                 "Type=simple",
                 f"User={request.user}",
-                *_HARDENING,
+                *HARDENING,
                 "PrivateDevices=yes",
                 "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_VSOCK",
                 "Environment=RUST_LOG=warn",
@@ -286,44 +252,33 @@ def _allowlist(endpoint: Endpoint) -> UnitFile:
     return UnitFile(name=f"{endpoint.name}.yaml", folder=LIST_DIR, text=text)
 
 
+def _gateway(request: UnitsRequest) -> GatewayUnitRequest:
+    return GatewayUnitRequest(enclavectl=request.enclavectl, enclaves_user=request.user)
+
+
 def _who(request: UnitsRequest) -> Iterator[str]:
     yield f"User={request.user}"
     yield "SupplementaryGroups=ne"
     # A unit has no HOME before systemd 227, and nitro-cli ends with E51 without these.
-    yield f"Environment={_quoted(f'HOME={request.home}')}"
-    yield f"Environment={_quoted(f'NITRO_CLI_ARTIFACTS={request.home}/.nitro_cli')}"
-    yield f"Environment={_quoted(f'ENCLAVECTL_STATE_DIR={request.state_dir}')}"
+    yield f"Environment={quoted(f'HOME={request.home}')}"
+    yield f"Environment={quoted(f'NITRO_CLI_ARTIFACTS={request.home}/.nitro_cli')}"
+    yield f"Environment={quoted(f'ENCLAVECTL_STATE_DIR={request.state_dir}')}"
+    if request.has_gateway:
+        yield f"Environment=ENCLAVECTL_GATEWAY_ANNOUNCE={ANNOUNCED}"
 
 
 def _sandbox(request: UnitsRequest, *devices: str) -> Iterator[str]:
-    yield from _HARDENING
+    yield from HARDENING
     yield "DevicePolicy=closed"
     yield from (f"DeviceAllow={device} rw" for device in devices)
     yield "IPAddressDeny=any"
     yield "RestrictAddressFamilies=AF_UNIX AF_VSOCK"
     # The setting's old name, which systemd 219 knows as well. "-" ignores folders that do not exist yet.
-    folders = (str(request.state_dir), f"{request.home}/.nitro_cli", *_NITRO_CLI_FOLDERS)
-    yield f"ReadWriteDirectories={' '.join(_quoted(f'-{folder}') for folder in folders)}"
+    announced = (ANNOUNCED,) if request.has_gateway else ()
+    folders = (str(request.state_dir), f"{request.home}/.nitro_cli", *_NITRO_CLI_FOLDERS, *announced)
+    yield f"ReadWriteDirectories={' '.join(quoted(f'-{folder}') for folder in folders)}"
 
 
 def answers_file(request: UnitsRequest) -> Path:
     """Return the path of the listener's answers; only its user may read the file."""
     return request.state_dir / "answers.jsonl"
-
-
-def exec_line(argv: Sequence[str]) -> str:
-    """Quote a command line so that systemd splits it into exactly these words and expands nothing.
-
-    https://www.freedesktop.org/software/systemd/man/latest/systemd.service.html#Command%20lines
-    """
-    return " ".join(_quoted(word).replace("$", "$$") for word in argv)
-
-
-def _quoted(word: str) -> str:
-    if any(ord(character) < 32 or ord(character) == 127 for character in word):
-        raise UsageError(f"{word!r}: expected no control characters: a unit has one line for it")
-    word = word.replace("%", "%%")
-    if re.fullmatch(r"[A-Za-z0-9_@%+=:,./-]+", word, re.ASCII):
-        return word
-    escaped = word.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'

@@ -6,7 +6,17 @@ from collections.abc import Iterator, Sequence
 
 from enclavectl.errors import HostError
 from enclavectl.host.changer import HostChanger
-from enclavectl.host.checks import allocator, disk, engine, image, instance, nitro_cli, permissions, simulated
+from enclavectl.host.checks import (
+    allocator,
+    disk,
+    engine,
+    gateway,
+    image,
+    instance,
+    nitro_cli,
+    permissions,
+    simulated,
+)
 from enclavectl.host.checks.base import Check, Group, Result, State, run_check
 from enclavectl.host.checks.facts import Facts
 
@@ -21,6 +31,7 @@ CHECKS: tuple[Check, ...] = tuple(
             *engine.CHECKS,
             *disk.CHECKS,
             *image.CHECKS,
+            *gateway.CHECKS,
             *simulated.CHECKS,
         ),
         key=lambda check: _ORDER.index(check.group),

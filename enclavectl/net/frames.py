@@ -1,4 +1,4 @@
-"""Frames over a connected socket, with deadlines, and a client's errors for refusals."""
+"""Frames over a connected stream, with deadlines, and a client's errors for refusals."""
 
 from __future__ import annotations
 
@@ -9,24 +9,30 @@ from collections.abc import Mapping
 from enclave_payload.wire import Buffer, Frame, FrameReader, FrameType, WireError
 from enclavectl.errors import AttestationError, EnclaveBusy, EnclavectlError, EnclaveLost, PeerProtocolError
 from enclavectl.net.refusal import Refusal, RefusalCode, parse_refusal
+from enclavectl.net.stream import ByteStream
 
 __all__ = ["Frame", "FrameStream", "FrameType", "WireError"]
 
 # On the parent, vsock handles writes of this size well; inside the enclave the bound is 16 KiB. A Unix socket
-# takes any size, and a larger one wakes the reader less often.
+# takes any size, and a larger one wakes the reader less often. A WebSocket's messages have 64 KiB at most.
 _VSOCK_SEND_BYTES = 64 * 1024
 _UNIX_SEND_BYTES = 1024 * 1024
 _RECV_BYTES = 64 * 1024  # an answer or an attestation document fits in one call
 
 
 class FrameStream:
-    """Frames over a connected socket, with a deadline for each; any error is an ``EnclavectlError``."""
+    """Frames over a connected stream, with a deadline for each; any error is an ``EnclavectlError``."""
 
-    def __init__(self, sock: socket.socket, name: str) -> None:
-        """Wrap a connected socket; ``name`` names the peer in messages."""
+    def __init__(self, sock: ByteStream, name: str, *, is_remote: bool = False) -> None:
+        """Wrap a connected stream; ``name`` names the peer in messages.
+
+        With ``is_remote``, hints are for somebody who cannot look at the enclave's host.
+        """
         self._sock = sock
-        self._send_bytes = _UNIX_SEND_BYTES if sock.family == socket.AF_UNIX else _VSOCK_SEND_BYTES
+        is_unix = isinstance(sock, socket.socket) and sock.family == socket.AF_UNIX
+        self._send_bytes = _UNIX_SEND_BYTES if is_unix else _VSOCK_SEND_BYTES
         self._name = name
+        self._is_remote = is_remote
         self._reader = FrameReader({})
 
     def accept(self, limits: Mapping[FrameType, int]) -> None:
@@ -83,6 +89,8 @@ class FrameStream:
     def refusal(self, refusal: Refusal) -> EnclavectlError:
         """Turn a refusal into the error for the user. It is unauthenticated: its reason may be a lie."""
         kind, text, hint = _REFUSALS[refusal.code]
+        if self._is_remote:
+            hint = _REMOTE_HINTS.get(refusal.code, hint)
         return kind(
             f"{self._name} {text}", hint=hint, code=f"refused-{refusal.code.name.lower().replace('_', '-')}"
         )
@@ -99,7 +107,8 @@ class FrameStream:
         self._sock.close()
 
     def _lost(self, what: str) -> EnclaveLost:
-        return EnclaveLost(f"{self._name} {what}", hint="enclavectl console shows its last output")
+        hint = _REMOTE_LOST if self._is_remote else "enclavectl console shows its last output"
+        return EnclaveLost(f"{self._name} {what}", hint=hint)
 
 
 _PEER = "use a client and an enclave of the same release"
@@ -116,4 +125,12 @@ _REFUSALS: dict[RefusalCode, tuple[type[EnclavectlError], str, str]] = {
         "enclavectl console shows why",
     ),
     RefusalCode.SLOW: (EnclaveLost, "gave up waiting for us", "try again; is this machine overloaded?"),
+}
+_REMOTE_LOST = "try again; enclavectl remote check NAME says how far it gets"
+_REMOTE_HINTS = {
+    # It says no more to a client that it does not know: frames over TLS have no place for a status.
+    RefusalCode.PROTOCOL: "does its gateway demand --client-cert, or wss:// with --token-file?",
+    RefusalCode.STOPPING: "try again: its gateway may have another",
+    RefusalCode.NO_EVIDENCE: "try again; if it stays, its operator can see why",
+    RefusalCode.SLOW: "try again; is the network slow, or this machine overloaded?",
 }

@@ -1,4 +1,4 @@
-"""Connecting and listening on every kind of address: Unix sockets, vsock, vsock behind a Unix socket."""
+"""Connecting to every kind of address, and listening on those of this host."""
 
 from __future__ import annotations
 
@@ -7,16 +7,40 @@ import re
 import socket
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from errno import EACCES, ECONNABORTED, ECONNREFUSED, EPERM
 from pathlib import Path
 
 from enclavectl.errors import EnclaveLost, HostError, StateError, UsageError
-from enclavectl.net.address import Address, HybridVsockAddress, UnixAddress, VsockAddress
+from enclavectl.net.access import NO_ACCESS, Access
+from enclavectl.net.address import (
+    Address,
+    HostAddress,
+    HybridVsockAddress,
+    NetworkAddress,
+    StreamAddress,
+    UnixAddress,
+    VsockAddress,
+    WebSocketAddress,
+    is_network,
+)
+from enclavectl.net.stream import ByteStream
+
+
+class ConnectionStep(StrEnum):
+    """A step on the way to an enclave."""
+
+    CONNECT = "connect"
+    TLS = "tls"
+    UPGRADE = "upgrade"
+
 
 # sun_path holds 108 bytes with its NUL, linux/un.h.
 _MAX_UNIX_PATH = 107
+
+
 _SEND_BUFFER_BYTES = 1024 * 1024
 # Connections not accepted yet. A client that finds the queue full tries again, and may lose to others each
 # time.
@@ -33,8 +57,77 @@ _FORBIDDEN_HINT = (
 )
 
 
-def connect(address: Address, timeout_s: float) -> socket.socket:
-    """Connect a stream socket.
+def open_stream(
+    address: Address,
+    timeout_s: float,
+    access: Access = NO_ACCESS,
+    passed: Callable[[ConnectionStep, str], None] = lambda _step, _detail: None,
+) -> ByteStream:
+    """Connect to an address of this host or of a gateway; ``access`` is for gateways.
+
+    ``passed`` is told of each step that has been taken, with a detail for people.
+
+    Raises:
+        StateError: nothing listens there, or the host or the route does not exist.
+        HostError: this kernel has no such sockets; NetworkError if something else is in the way.
+        UsageError: the gateway refuses ``access``, or the address has no use for it.
+        EnclaveLost: no connection within ``timeout_s`` seconds.
+        EnclaveBusy: the gateway has no room.
+    """
+    access.require_use(address)
+    if isinstance(address, StreamAddress | WebSocketAddress):
+        return _open_network(address, time.monotonic() + timeout_s, access, passed)
+    sock = connect(address, timeout_s)
+    passed(ConnectionStep.CONNECT, f"connected to {address}")
+    return sock
+
+
+def connection_steps(address: Address) -> list[ConnectionStep]:
+    """Return the steps that ``open_stream`` takes to an address, in order."""
+    steps = [ConnectionStep.CONNECT]
+    if is_network(address) and address.is_secure:
+        steps.append(ConnectionStep.TLS)
+    if isinstance(address, WebSocketAddress):
+        steps.append(ConnectionStep.UPGRADE)
+    return steps
+
+
+def _open_network(
+    address: NetworkAddress, deadline: float, access: Access, passed: Callable[[ConnectionStep, str], None]
+) -> ByteStream:
+    # Imported here: most commands never leave this host, and TLS and WebSocket take long to import.
+    from enclavectl.net.proxy import connect_through, find_proxy  # noqa: PLC0415 - see above
+    from enclavectl.net.tcp import connect_tcp  # noqa: PLC0415 - see above
+
+    proxy = find_proxy(address)
+    if proxy is None:
+        sock = connect_tcp(address.host, address.port, deadline, what=str(address))
+    else:
+        sock = connect_through(proxy, address, deadline)
+    through = "" if proxy is None else f" through {proxy}"
+    passed(ConnectionStep.CONNECT, f"connected to {address.host}, port {address.port}{through}")
+    stream: ByteStream = sock
+    try:
+        if address.is_secure:
+            from enclavectl.net.tls import start_tls  # noqa: PLC0415 - see above
+
+            stream = start_tls(sock, address, access, deadline)
+            judged = "its key is the pinned one" if access.pin is not None else "its certificate is good"
+            passed(ConnectionStep.TLS, f"TLS 1.3; {judged}")
+        if isinstance(address, WebSocketAddress):
+            from enclavectl.net.websocket import open_websocket  # noqa: PLC0415 - see above
+
+            stream = open_websocket(stream, address, access, deadline)
+            token = "" if access.token is None else "; it took the token"
+            passed(ConnectionStep.UPGRADE, f"a gateway answers{token}")
+    except BaseException:
+        stream.close()
+        raise
+    return stream
+
+
+def connect(address: HostAddress, timeout_s: float) -> socket.socket:
+    """Connect a stream socket of this host.
 
     Raises:
         StateError: nothing listens there.
@@ -69,7 +162,7 @@ def connect(address: Address, timeout_s: float) -> socket.socket:
     return sock
 
 
-def listen(address: Address) -> socket.socket:
+def listen(address: HostAddress) -> socket.socket:
     """Open a listening stream socket; a Unix socket gets mode 0600.
 
     Raises:
@@ -98,7 +191,7 @@ def listen(address: Address) -> socket.socket:
     return sock
 
 
-def _new_socket(address: Address) -> socket.socket:
+def _new_socket(address: HostAddress) -> socket.socket:
     family = socket.AF_VSOCK if isinstance(address, VsockAddress) else socket.AF_UNIX
     try:
         return socket.socket(family, socket.SOCK_STREAM)
@@ -149,7 +242,7 @@ def _ask_for_port(sock: socket.socket, port: int, deadline: float) -> None:
 
 
 @contextmanager
-def listening(address: Address) -> Iterator[socket.socket]:
+def listening(address: HostAddress) -> Iterator[socket.socket]:
     """Listen for the length of a block; remove a Unix socket from the file system afterwards.
 
     Raises:

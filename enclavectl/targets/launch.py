@@ -10,7 +10,6 @@ from enclavectl.backends.registry import resolve_backend
 from enclavectl.config.load import Config
 from enclavectl.errors import UsageError
 from enclavectl.models.find import PACKAGED_DIR, find_model
-from enclavectl.models.probe import probe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +37,9 @@ def launch_spec(config: Config, request: LaunchRequest) -> EnclaveSpec:
             )
         model = find_model(config.model, data_dir=config.data_dir)
         if model.card_path.parent != PACKAGED_DIR:  # our tests probe the packaged model
+            # Imported here: it needs a runtime's modules, which a client of a remote may not have.
+            from enclavectl.models.probe import probe
+
             probe(model)
         return ProcessSpec(
             name=request.name,

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from enclavectl.client.reconnection import Reconnections
 from enclavectl.client.session import Client
 from enclavectl.errors import EnclaveError, EnclaveLost, StateError
 from enclavectl.progress import Progress
@@ -60,8 +61,12 @@ def explain_boot_failure(backend: Backend, running: RunningEnclave) -> Iterator[
         ) from exc
 
 
-def open_session(target: Target, progress: Progress, *, timeout_s: float) -> Client:
+def open_session(
+    target: Target, progress: Progress, *, timeout_s: float, reconnections: Reconnections | None = None
+) -> Client:
     """Open a verified session with the target; wait for the boot of one that this command has started.
+
+    ``reconnections`` are those that are left where a gateway is between.
 
     Raises:
         AttestationError: the evidence was refused; only the challenge was sent.
@@ -73,7 +78,14 @@ def open_session(target: Target, progress: Progress, *, timeout_s: float) -> Cli
     ready_s = timeout_s if running is None else BOOT_S
     while True:
         try:
-            return Client.connect(target.address, target.expectation, timeout_s=timeout_s, ready_s=ready_s)
+            return Client.connect(
+                target.address,
+                target.expectation,
+                timeout_s=timeout_s,
+                ready_s=ready_s,
+                access=target.access,
+                reconnections=reconnections,
+            )
         except (StateError, EnclaveLost):
             elapsed_s = time.monotonic() - start
             if running is None or elapsed_s > running.boot_grace_s or not running.is_alive():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from enclavectl.backends.registry import find_enclave, only_running, require_running
 from enclavectl.errors import UsageError
+from enclavectl.net.access import NO_ACCESS, Access
 from enclavectl.targets.verification import VerificationOptions, expectation_of, read_policy
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ class Target:
     address: Address
     expectation: Expectation
     running: RunningEnclave | None = None
+    access: Access = NO_ACCESS
 
 
 def choose_running(backend: Backend, name: str | None) -> Enclave | None:
@@ -49,11 +51,12 @@ def target_of(
     return Target(backend=backend.name, address=enclave.address, expectation=expectation, running=running)
 
 
-def target_elsewhere(connect: str, options: VerificationOptions) -> Target:
+def target_elsewhere(connect: str, options: VerificationOptions, access: Access = NO_ACCESS) -> Target:
     """Make the target for an enclave known only by its address; the user must provide the policy.
 
     Raises:
-        UsageError: there is no policy, or the address, the policy or the root cannot be used.
+        UsageError: there is no policy, or the address, the policy or the root cannot be used, or the address
+            has no use for ``access``.
     """
     # Imported late: a session's cryptography takes longer to import than a local enclave takes to launch.
     from enclavectl.attestation.trust import aws_nitro_root, read_root
@@ -68,4 +71,6 @@ def target_elsewhere(connect: str, options: VerificationOptions) -> Target:
     root = aws_nitro_root() if options.root is None else read_root(options.root)
     policy = read_policy(options.policy, options)
     address = parse_address(connect)
-    return Target(backend="remote", address=address, expectation=Expectation(policy=policy, root=root))
+    access.require_use(address)
+    expectation = Expectation(policy=policy, root=root)
+    return Target(backend="remote", address=address, expectation=expectation, access=access)

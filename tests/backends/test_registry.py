@@ -19,7 +19,7 @@ from enclavectl.backends.registry import (
 from enclavectl.backends.state import EnclaveState
 from enclavectl.config.load import load_config
 from enclavectl.errors import HostError, StateError, UsageError
-from enclavectl.net.address import Address, UnixAddress
+from enclavectl.net.address import HostAddress, UnixAddress
 from tests.in_process import PCRS
 
 POLICY = Policy(accept=frozenset({Trust.SIMULATED}), releases=(Release(name="one", pcrs=PCRS),))
@@ -70,7 +70,7 @@ class Listed:
     def policy(self, enclaves: Sequence[Enclave], *, allow_debug: bool) -> Policy:
         raise NotImplementedError
 
-    def outbound_address(self, port: int) -> Address:
+    def outbound_address(self, port: int) -> HostAddress:
         raise NotImplementedError
 
 

@@ -16,10 +16,12 @@ from typing import Self
 
 import pytest
 
+from enclavectl.attestation.policy_file import render_policy
 from enclavectl.cli.app import COMMANDS
 from enclavectl.image.findings import BLOCKING
 from tests.cli.command import COMMAND, enclavectl
 from tests.e2e.cli import Cli
+from tests.in_process import expect, new_root
 
 # What a shell may take to start and to ask enclavectl once, on a busy machine.
 _SHELL_S = 30.0
@@ -67,6 +69,18 @@ def test_enclaves_that_run_and_that_have_ended_are_completed(tmp_path: Path) -> 
         cli.ok("terminate", "--all")
     assert completions(["logs", ""], home=tmp_path, environ=environ) == ["first"]
     assert completions(["describe", ""], home=tmp_path, environ=environ) == []
+
+
+def test_remotes_are_completed(tmp_path: Path) -> None:
+    cli = Cli(tmp_path / "base")
+    cli.base.mkdir()
+    policy = cli.base / "policy.yaml"
+    policy.write_text(render_policy(expect(new_root()).policy))
+    for name in ("hospital", "clinic"):
+        cli.ok("remote", "add", name, "wss://gateway.test", "--policy", policy)
+    for words in (["remote", "show", ""], ["diagnose", "--remote", ""], ["send", "--remote", ""]):
+        assert completions(words, home=tmp_path, environ=cli.environment()) == ["clinic", "hospital"]
+    assert completions(["remote", "check", "h"], home=tmp_path, environ=cli.environment()) == ["hospital"]
 
 
 def test_a_broken_configuration_completes_nothing_and_says_nothing(tmp_path: Path) -> None:

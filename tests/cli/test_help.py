@@ -30,9 +30,9 @@ def page_of(words: tuple[str, ...]) -> str:
 
 def command_of(words: tuple[str, ...]) -> Any:
     context: Any = build_app().make_context("enclavectl", list(words))
-    for word in words:
+    for index, word in enumerate(words):
         context = context.command.commands[word].make_context(
-            word, [], parent=context, resilient_parsing=True
+            word, list(words[index + 1 :]), parent=context, resilient_parsing=True
         )
     return context.command
 

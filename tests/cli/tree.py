@@ -21,6 +21,9 @@ def all_rows() -> Iterator[tuple[tuple[str, ...], Row]]:
                 yield (row.name, one.name), one
         else:
             yield (row.name,), row
+            for group in row.groups:
+                for one in group.commands:
+                    yield (row.name, group.name, one.name), one
 
 
 def parsed(words: list[str]) -> Any:

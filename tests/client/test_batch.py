@@ -20,7 +20,7 @@ from enclave_payload.session import ChallengeReceived, EnclaveSession, SealedRec
 from enclavectl.client.batch import Reply, classify
 from enclavectl.client.pictures import Picture
 from enclavectl.client.session import Client
-from enclavectl.errors import EnclaveBusy, EnclaveLost, PictureRefused
+from enclavectl.errors import EnclaveBusy, EnclaveError, EnclaveLost, PictureRefused
 from enclavectl.evidence import ReceiptError
 from enclavectl.net.address import UnixAddress
 from tests.evil import Lies, Script, enclave_script, start_evil
@@ -233,9 +233,9 @@ class Renewals:
 
     def __init__(self, *enclaves: Callable[[], Client]) -> None:
         self._enclaves = list(enclaves)
-        self.losses: list[EnclaveLost] = []
+        self.losses: list[EnclaveError] = []
 
-    def __call__(self, error: EnclaveLost) -> Client | None:
+    def __call__(self, error: EnclaveError) -> Client | None:
         self.losses.append(error)
         return self._enclaves.pop(0)() if self._enclaves else None
 
@@ -298,6 +298,25 @@ def test_two_sessions_without_an_answer_end_the_batch(tmp_path: Path) -> None:
     assert len(renew.losses) == 1
     assert sorted(reply.index for reply in replies) == list(range(9))
     assert all(isinstance(reply.error, EnclaveLost) for reply in replies)
+
+
+def test_a_session_that_ends_because_the_enclave_is_busy_is_renewed(tmp_path: Path) -> None:
+    busy = Lies(answers=1, frame=refusal_frame(RefusalCode.BUSY))
+    with lost(tmp_path, busy, Lies(answers=99)) as (first, second):
+        renew = Renewals(second)
+        replies = list(classify(first(), [gray(0), gray(1)], timeout_s=10, renew=renew))
+    assert [type(one) for one in renew.losses] == [EnclaveBusy]
+    assert [reply.error for reply in replies] == [None, None]
+
+
+@pytest.mark.parametrize(("max_losses", "answered"), [(2, False), (4, True)])
+def test_a_network_may_lose_a_picture_more_often(tmp_path: Path, max_losses: int, answered: bool) -> None:
+    silent = Lies(answers=1, frame=refusal_frame(RefusalCode.STOPPING))
+    with lost(tmp_path, silent, silent, silent, Lies(answers=99)) as (first, *others):
+        renew = Renewals(*others)
+        items = [gray(0)]
+        replies = list(classify(first(), items, timeout_s=10, renew=renew, max_losses=max_losses))
+    assert [reply.error is None for reply in replies] == [answered]
 
 
 def test_after_the_last_answer_no_session_is_opened(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import enclave_payload.__main__ as payload
 from enclavectl.config.choices import BackendChoice
+from enclavectl.config.gateway import GatewayConfig
 from enclavectl.config.load import (
     SETTINGS,
     Config,
@@ -81,6 +82,7 @@ def test_every_field_of_every_section_is_a_setting() -> None:
         "enclave": EnclaveConfig,
         "nitro": NitroConfig,
         "local": LocalConfig,
+        "gateway": GatewayConfig,
     }
     for section, kind in sections.items():
         found |= {f"{section}.{field.name}" for field in dataclasses.fields(kind)}

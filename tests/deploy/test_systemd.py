@@ -16,16 +16,18 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from enclavectl.deploy import gateway_unit
 from enclavectl.deploy.systemd import (
     Endpoint,
     UnitsRequest,
     answers_file,
-    exec_line,
     install_commands,
     parse_endpoint,
     write_units,
 )
+from enclavectl.deploy.words import exec_line
 from enclavectl.errors import UsageError
+from enclavectl.host.checks import gateway as checks
 from tests.cli.command import enclavectl
 
 REQUEST = UnitsRequest(
@@ -277,3 +279,51 @@ def test_the_command_prints_where_nothing_is_named(tmp_path: Path) -> None:
     assert "systemctl daemon-reload" in done.err
     assert enclavectl("units", "--user", "no-such-user", home=tmp_path).status == 2
     assert enclavectl("units", "--cid", "3", home=tmp_path).status == 2
+
+
+GATEWAY = replace(REQUEST, has_gateway=True)
+
+
+def test_the_gateways_unit_has_a_user_of_its_own_and_no_device() -> None:
+    found = texts(GATEWAY)
+    assert "enclavectl-gateway.service" not in texts(REQUEST)
+    text = found["enclavectl-gateway.service"]
+    unit = values(text)
+    assert unit["User"] == "enclavectl-gateway"
+    assert (unit["PrivateDevices"], unit["DevicePolicy"]) == ("yes", "closed")
+    assert "DeviceAllow" not in text
+    assert (unit["CapabilityBoundingSet"], unit["ProtectSystem"], unit["ProtectHome"]) == (
+        "",
+        "strict",
+        "yes",
+    )
+    assert unit["RestrictAddressFamilies"] == "AF_UNIX AF_INET AF_INET6 AF_VSOCK"
+    assert "--cert /etc/enclavectl/gateway/cert.pem" in unit["ExecStart"]
+    assert "--anonymous" not in text
+    assert "ExecReload=/bin/kill -HUP $MAINPID\n" in text
+    enclave = found["enclavectl-enclave-skin.service"]
+    assert "Environment=ENCLAVECTL_GATEWAY_ANNOUNCE=/var/lib/enclavectl-announced\n" in enclave
+    assert "-/var/lib/enclavectl-announced" in values(enclave)["ReadWriteDirectories"]
+
+
+def test_the_doctor_looks_where_the_gateways_unit_has_its_files() -> None:
+    assert f"/etc/systemd/system/{gateway_unit.UNIT}" == checks.UNIT
+    names = (gateway_unit.USER, gateway_unit.ANNOUNCED, gateway_unit.CERTIFICATE, gateway_unit.KEY)
+    assert names == (checks.GROUP, checks.ANNOUNCED, checks.CERTIFICATE, checks.KEY)
+
+
+def test_the_gateways_user_folders_and_first_token_come_before_its_start() -> None:
+    commands = install_commands(GATEWAY, write_units(GATEWAY), "units")
+    words = ["useradd", "/var/lib/enclavectl-gateway", "2750", "token add", "enable --now"]
+    places = [next(at for at, line in enumerate(commands) if word in line) for word in words]
+    assert places == sorted(places)
+
+
+@SYSTEMD
+def test_systemd_rates_the_gateways_unit_at_2_0_or_better(tmp_path: Path) -> None:
+    code, said = verify(tmp_path, GATEWAY)
+    assert code == 0, said
+    argv = ["systemd-analyze", "security", "--offline=true", "--threshold=20", "--no-pager"]
+    argv.append(str(tmp_path / "enclavectl-gateway.service"))
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stdout[-600:] + done.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from enclavectl.host.checks.base import State
+from enclavectl.host.checks.gateway import ANNOUNCED, CERTIFICATE, KEY, UNIT
 from tests.host import trees
 from tests.host.breaks import (
     BUDDY,
@@ -52,6 +53,7 @@ class Row:
 
 W, F, S = State.WARN, State.FAIL, State.SKIP
 NO_PCI = no("/sys/bus")
+GATEWAY = put(UNIT, "[Service]\n")
 ROWS = [
     Row(
         "instance.kind",
@@ -320,6 +322,28 @@ ROWS = [
         f"rm -f -- {STATE_DIR}/nitro/images/a.eif",
     ),
     Row("leftovers.staged", staged, W, "1 files that enclavectl was writing", "rm -f --"),
+    Row("gateway.user", GATEWAY, F, "no group enclavectl-gateway", "sudo useradd"),
+    Row("gateway.announced", GATEWAY, F, "hears of no enclave", "sudo install -d"),
+    Row(
+        "gateway.announced",
+        both(GATEWAY, rec(files={ANNOUNCED: {"mode": "040777", "uid": 0, "gid": 0}})),
+        F,
+        "written by everybody",
+        "2750",
+    ),
+    Row("gateway.certificate", GATEWAY, F, "no /etc/enclavectl/gateway/cert.pem", "in PEM"),
+    Row(
+        "gateway.certificate",
+        both(
+            GATEWAY,
+            put(CERTIFICATE, ""),
+            put(KEY, ""),
+            rec(files={KEY: {"mode": "100644", "uid": 0, "gid": 0}}),
+        ),
+        W,
+        "read by everybody",
+        "chmod 640",
+    ),
     Row("local.python", rec(python={"version": [3, 10, 4]}), F, "Python 3.10.4"),
     Row("local.runtime", rec(python={"modules": []}), F, "no TFLite runtime"),
     Row("local.sandbox", put(KERNEL, "5.10.1-1.x86_64\n"), W, "without a file tree of its own"),

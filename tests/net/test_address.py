@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 
 from enclavectl.errors import UsageError
-from enclavectl.net.address import Address, HybridVsockAddress, UnixAddress, VsockAddress, parse_address
+from enclavectl.net.address import (
+    Address,
+    HybridVsockAddress,
+    StreamAddress,
+    UnixAddress,
+    VsockAddress,
+    WebSocketAddress,
+    parse_address,
+    parse_host_address,
+)
 
 
 @pytest.mark.parametrize(
@@ -21,6 +30,14 @@ from enclavectl.net.address import Address, HybridVsockAddress, UnixAddress, Vso
         ("vsock:0:0", VsockAddress(0, 0)),
         ("hybrid:/run/16.vsock:5005", HybridVsockAddress(Path("/run/16.vsock"), 5005)),
         ("hybrid:a:1:2", HybridVsockAddress(Path("a:1"), 2)),
+        ("tls:gateway.test:8443", StreamAddress("gateway.test", 8443, is_secure=True)),
+        ("tls:[2001:db8::1]:8443", StreamAddress("2001:db8::1", 8443, is_secure=True)),
+        ("tcp:127.0.0.1:1", StreamAddress("127.0.0.1", 1, is_secure=False)),
+        ("tcp:[::1]:65535", StreamAddress("::1", 65535, is_secure=False)),
+        ("wss://gateway.test/v1", WebSocketAddress("gateway.test", 443, "/v1", is_secure=True)),
+        ("wss://10.0.0.1:8443/a/v1", WebSocketAddress("10.0.0.1", 8443, "/a/v1", is_secure=True)),
+        ("wss://[2001:db8::1]/v1", WebSocketAddress("2001:db8::1", 443, "/v1", is_secure=True)),
+        ("ws://localhost:8080/v1/blue", WebSocketAddress("localhost", 8080, "/v1/blue", is_secure=False)),
     ],
 )
 def test_an_address_is_read_and_written_alike(text: str, address: Address) -> None:
@@ -48,10 +65,70 @@ def test_an_address_is_read_and_written_alike(text: str, address: Address) -> No
         "hybrid:/run/16.vsock",
         "hybrid::5005",
         "hybrid:a:4294967296",
-        "tcp:localhost:1",
         "/run/a.sock",
+        "tls:gateway.test",
+        "tls:gateway.test:0",
+        "tls:gateway.test:65536",
+        "tls:ann@gateway.test:1",
+        "tls:-gateway.test:1",
+        "tls:2001:db8::1:1",
+        "tls:[gateway.test]:1",
+        "tls:[:::]:1",
+        "tls:gäteway.test:1",
+        "wss:gateway.test",
+        "wss://",
+        "wss://gateway.test:",
+        "wss://gateway.test?token=x",
+        "wss://gateway.test/v1?token=x",
+        "wss://gateway.test/v1#x",
+        "wss://gateway.test/v%31",
+        "wss://ann:pw@gateway.test/v1",
+        "https://gateway.test/v1",
     ],
 )
 def test_what_is_no_address_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="expected unix:PATH, vsock:CID:PORT or hybrid:PATH:PORT"):
+    with pytest.raises(UsageError, match="expected wss://HOST"):
         parse_address(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("wss://Gateway.TEST", "wss://gateway.test/v1"),
+        ("wss://gateway.test:443/v1", "wss://gateway.test/v1"),
+        ("ws://127.0.0.1:80", "ws://127.0.0.1/v1"),
+        ("tls:GATEWAY.test:0443", "tls:gateway.test:443"),
+    ],
+)
+def test_one_address_has_one_spelling(text: str, canonical: str) -> None:
+    assert str(parse_address(text)) == canonical
+    assert parse_address(canonical) == parse_address(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ws://gateway.test/v1",
+        "tcp:gateway.test:1",
+        "ws://10.0.0.1/v1",
+        "tcp:0.0.0.0:1",
+        "tcp:localhost.test:1",
+    ],
+)
+def test_no_picture_leaves_this_machine_without_tls(text: str) -> None:
+    with pytest.raises(UsageError, match="without TLS, so for this machine only") as info:
+        parse_address(text)
+    assert info.value.hint is not None
+
+
+def test_who_gives_a_web_address_is_told_its_form() -> None:
+    with pytest.raises(UsageError) as info:
+        parse_address("https://gateway.test")
+    assert info.value.hint == "the address of a gateway begins with wss://"
+
+
+def test_an_enclaves_own_address_is_of_its_host() -> None:
+    assert parse_host_address("vsock:16:5005") == VsockAddress(16, 5005)
+    for text in ("wss://gateway.test", "tls:gateway.test:1", "tcp:localhost:1"):
+        with pytest.raises(UsageError, match="expected unix:PATH"):
+            parse_host_address(text)

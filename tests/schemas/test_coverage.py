@@ -20,6 +20,7 @@ from enclavectl.eif.findings import Severity
 from enclavectl.eif.format import Arch, SectionKind
 from enclavectl.eif.ramdisk.ramdisks import Mode
 from enclavectl.errors import EnclavectlError
+from enclavectl.gateway.tally import Carrier, Outcome
 from enclavectl.host.checks.base import Group, State
 from enclavectl.host.distro import Family
 from enclavectl.host.steps import StepState
@@ -31,10 +32,14 @@ from enclavectl.trust import Trust
 ROOT = Path(__file__).resolve().parents[2]
 # Forms of files that only enclavectl itself reads, and may change with any release.
 PRIVATE = {
+    "announcement": "a file by which run tells a gateway of an enclave",
+    "gateway-tokens": "the hashes of a gateway's tokens; gateway token list prints what may be known",
     "history-entry": "a file of the state folder; history and logs print what is in it",
+    "invitation": "the inside of an invitation; remote add --from reads what remote invite wrote",
     "local-enclave": "the record of a running enclave in the state folder; list and describe print it",
     "nitro-enclave": "the record of a running enclave in the state folder; list and describe print it",
     "pending": "a reply key that waits in the state folder; it is a secret",
+    "remote-record": "a file of the state folder; remote show prints what is in it",
     "protocol-vectors": "test data for other implementations; tests/vectors/README.md describes it",
 }
 _LITERAL = re.compile(r'"enclavectl\.([a-z-]+)/([0-9]+)"')
@@ -72,6 +77,11 @@ def subclasses(root: type[EnclavectlError]) -> Iterable[type[EnclavectlError]]:
     for one in root.__subclasses__():
         yield one
         yield from subclasses(one)
+
+
+def test_the_outcomes_of_sessions_are_those_of_the_code() -> None:
+    assert at("gateway-session", "properties", "outcome", "enum") == values(Outcome)
+    assert at("gateway-session", "properties", "transport", "enum") == values(Carrier)
 
 
 def test_the_kinds_of_errors_and_their_exit_codes_are_those_of_the_code() -> None:

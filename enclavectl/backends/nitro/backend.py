@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # these modules are imported while nitro-cli runs
     from enclavectl.attestation import Policy, TrustRoot
     from enclavectl.backends.base import Enclave, EnclaveSpec
     from enclavectl.backends.nitro.launch import NitroEnclave, ReportingKeeper
-    from enclavectl.net.address import Address
+    from enclavectl.net.address import HostAddress
 
 # A listener on this CID accepts connections to all CIDs of this machine (vsock(7), VMADDR_CID_ANY).
 _ANY_CID = 2**32 - 1
@@ -275,7 +275,7 @@ class NitroBackend:
         accept = Trust.NITRO if self._settings.root is None else Trust.SIMULATED
         return Policy(accept=frozenset({accept}), releases=releases, unsafe_allow_debug=allow_debug)
 
-    def outbound_address(self, port: int) -> Address:
+    def outbound_address(self, port: int) -> HostAddress:
         """Return the parent's port that enclaves dial at CID 3."""
         from enclavectl.net.address import UnixAddress, VsockAddress
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from enclavectl.files import read_bounded
-from enclavectl.net.address import Address, HybridVsockAddress, VsockAddress
+from enclavectl.net.address import HostAddress, HybridVsockAddress, VsockAddress
 from enclavectl.trust import Trust, trust_of_root
 
 if TYPE_CHECKING:  # loads cryptography, which `list` starts nitro-cli before
@@ -33,7 +33,7 @@ class NitroSettings:
     root: Path | None = None
     host_root: Path | None = None
 
-    def address(self, cid: int, port: int) -> Address:
+    def address(self, cid: int, port: int) -> HostAddress:
         """Return the address at which a client dials the enclave with that CID."""
         if self.vsock_dir is not None:
             return HybridVsockAddress(self.vsock_dir / f"{cid}.vsock", port)

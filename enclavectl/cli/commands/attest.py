@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from enclavectl.backends.registry import choose_backend, find_enclave, require_running
-from enclavectl.cli import options
+from enclavectl.cli import network_options, options
 from enclavectl.cli.evidence_options import LockPath
 from enclavectl.cli.invocation import Invocation, begin, refuse_together
+from enclavectl.cli.network_options import NetworkFlags
 from enclavectl.cli.options import OutputFormat
 from enclavectl.config.load import Profile
 from enclavectl.errors import UsageError
+from enclavectl.net.access import NO_ACCESS, Access
 from enclavectl.net.address import parse_address
+from enclavectl.targets.remote_store import RemoteStore
 from enclavectl.targets.verification import production_error
 
 if TYPE_CHECKING:
@@ -25,13 +28,13 @@ if TYPE_CHECKING:
     from enclavectl.evidence.verification import Verification
     from enclavectl.net.address import Address
 
-_SCHEMES = ("unix:", "vsock:", "hybrid:")
+_SCHEMES = ("unix:", "vsock:", "hybrid:", "wss://", "ws://", "tls:", "tcp:")
 
 TargetName = Annotated[
-    str,
+    str | None,
     typer.Argument(
-        metavar="TARGET",
-        help="A running enclave, or an address: vsock:CID:PORT, unix:PATH, hybrid:PATH:PORT.",
+        metavar="[TARGET]",
+        help="A running enclave, or an address: wss://HOST/v1, tls:HOST:PORT, vsock:CID:PORT, unix:PATH.",
         show_default=False,
     ),
 ]
@@ -63,11 +66,17 @@ AnswerTime = Annotated[
 
 
 def attest(
-    target: TargetName,
+    target: TargetName = None,
+    remote: options.RemoteName = None,
     out: EvidenceOut = Path("evidence.json"),
     policy: PolicyPath = None,
     lock: LockPath = None,
     root: RootPath = None,
+    token_file: network_options.TokenFile = None,
+    client_cert: network_options.ClientCertificate = None,
+    client_key: network_options.ClientKey = None,
+    ca: network_options.CaFile = None,
+    tls_pin: network_options.TlsPin = None,
     timeout: AnswerTime = 30,
     backend: options.BackendName = None,
     config: options.ConfigFile = None,
@@ -83,18 +92,22 @@ def attest(
       enclavectl attest first                               keep evidence.json
       enclavectl attest first --policy p.yaml --out e.json  judge it as well
       enclavectl attest vsock:16:5005 --lock lock.json      an enclave anywhere
+      enclavectl attest --remote lab                        by its kept policy
     """
     invocation = begin(output, config, {"backend": backend})
     refuse_together(policy=policy, lock=lock)
+    refuse_together(remote=remote, root=root)
+    network = NetworkFlags(token_file, client_cert, client_key, ca, tls_pin)
     # Imported here: the parser of the command line needs none of it.
     from enclavectl.cli.judgement_view import show_verification  # noqa: PLC0415 - see above
     from enclavectl.client.collection import collect_evidence  # noqa: PLC0415 - see above
     from enclavectl.evidence.keeping import check_new  # noqa: PLC0415 - see above
 
     check_new("--out", out)
-    demand = _demand(invocation, policy, lock)
-    place = _place(invocation, target, root)
-    found = collect_evidence(place.address, timeout_s=timeout)
+    place = _remote_place(invocation, remote, target, network) if remote else None
+    place = place or _place(invocation, target, root, network)
+    demand = _demand(invocation, policy or (None if lock else place.policy), lock)
+    found = collect_evidence(place.address, timeout_s=timeout, access=place.access)
     verification = _keep_and_judge(found, place, demand, out)
     invocation.screen.note(f"evidence kept in {out}")
     show_verification(invocation.screen, verification, name=str(out), may_lack_policy=True)
@@ -111,11 +124,16 @@ class _Demand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Place:
-    """Where the enclave is, its root, and its module id if it is an enclave of this host."""
+    """Where the enclave is, its root, and its module id if it is an enclave of this host.
+
+    ``access`` is what its gateway demands, ``policy`` the one that is kept for a remote.
+    """
 
     address: Address
     root: TrustRoot
     module_id: str | None = None
+    access: Access = NO_ACCESS
+    policy: Path | None = None
 
 
 def _demand(invocation: Invocation, policy: Path | None, lock: Path | None) -> _Demand:
@@ -135,12 +153,30 @@ def _demand(invocation: Invocation, policy: Path | None, lock: Path | None) -> _
     return _Demand(policy=found, text=text)
 
 
-def _place(invocation: Invocation, target: str, root: Path | None) -> _Place:
+def _remote_place(invocation: Invocation, remote: str, target: str | None, network: NetworkFlags) -> _Place:
+    refuse_together(remote=remote, target=target)
+    network.read(None)
+    found = RemoteStore(invocation.config.state_dir).find(remote)
+    return _Place(
+        address=parse_address(found.address),
+        root=found.root(),
+        access=found.access(),
+        policy=found.files["policy"],
+    )
+
+
+def _place(invocation: Invocation, target: str | None, root: Path | None, network: NetworkFlags) -> _Place:
     from enclavectl.attestation.trust import aws_nitro_root, read_root  # noqa: PLC0415 - loads OpenSSL
 
+    if target is None:
+        raise UsageError("attest: expected an enclave's name, an address, or --remote NAME, found none")
     if target.startswith(_SCHEMES):
         trusted = aws_nitro_root() if root is None else read_root(root)
-        return _Place(address=parse_address(target), root=trusted)
+        address = parse_address(target)
+        access = network.read(target)
+        access.require_use(address)
+        return _Place(address=address, root=trusted, access=access)
+    network.read(None)
     if root is not None:
         raise UsageError("--root: expected an address as well: enclaves of this host have this host's root")
     chosen = choose_backend(invocation.config, invocation.screen)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from enclavectl.backends.registry import choose_backend
-from enclavectl.cli import options
+from enclavectl.cli import network_options, options
+from enclavectl.cli.elsewhere import FindTarget, find_elsewhere
 from enclavectl.cli.evidence_options import EvidencePath, IncludeStatements
 from enclavectl.cli.invocation import Invocation, begin, refuse_together
+from enclavectl.cli.network_options import NetworkFlags
 from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.picture_arguments import collect_pictures
 from enclavectl.client.folders import Collection
@@ -22,7 +25,7 @@ from enclavectl.errors import PictureRefused, StateError
 from enclavectl.models.find import find_model
 from enclavectl.run import hide_memory
 from enclavectl.targets.launch import LaunchRequest, launch_spec
-from enclavectl.targets.target import Target, choose_running, target_elsewhere, target_of
+from enclavectl.targets.target import Target, choose_running, target_of
 from enclavectl.targets.verification import VerificationOptions, check_policy, verification_options
 
 if TYPE_CHECKING:
@@ -78,8 +81,14 @@ def diagnose(
     fresh: Fresh = False,
     model: options.ModelName = None,
     connect: options.Address = None,
+    remote: options.RemoteName = None,
     policy: options.PolicyFile = None,
     root: options.RootFile = None,
+    token_file: network_options.TokenFile = None,
+    client_cert: network_options.ClientCertificate = None,
+    client_key: network_options.ClientKey = None,
+    ca: network_options.CaFile = None,
+    tls_pin: network_options.TlsPin = None,
     unsafe_allow_debug: options.AllowDebug = False,
     backend: options.BackendName = None,
     config: options.ConfigFile = None,
@@ -101,11 +110,12 @@ def diagnose(
       enclavectl diagnose --report answer.html p.jpg      with a page to print
       enclavectl diagnose --evidence e.json p.jpg         with evidence for others
       enclavectl diagnose - < picture.jpg                 from standard input
+      enclavectl diagnose --remote hospital picture.jpg   in an enclave elsewhere
     """
     flags = {"model": model, "backend": backend, "diagnose.top": top, "diagnose.timeout_s": timeout}
     invocation = begin(output, config, flags)
-    refuse_together(connect=connect, enclave=enclave, fresh=fresh)
-    refuse_together(connect=connect, model=model)
+    refuse_together(connect=connect, remote=remote, enclave=enclave, fresh=fresh)
+    refuse_together(connect=connect, remote=remote, model=model)
     found = collect_pictures(invocation.screen, images, recursive=recursive)
     if report is not None:
         _check_report(report, found, force=force)
@@ -117,17 +127,26 @@ def diagnose(
         root=root,
         model=_wanted_model(invocation.config),
     )
+    elsewhere = find_elsewhere(
+        invocation,
+        verification,
+        remote=remote,
+        network=NetworkFlags(token_file, client_cert, client_key, ca, tls_pin),
+        is_here=enclave is not None or fresh,
+    )
     keeper = None
     if evidence is not None or include_statements:
-        keeper = _keeper(invocation, found, evidence, verification.policy, include_statements)
+        demanded = verification.policy if elsewhere is None else elsewhere.policy
+        keeper = _keeper(invocation, found, evidence, demanded, include_statements)
     with ExitStack() as stack:
-        backend_here = None if connect is not None else choose_backend(invocation.config, invocation.screen)
-
-        def find_target() -> Target:
-            if backend_here is None:
-                return target_elsewhere(str(connect), verification)
-            return _target_here(invocation, stack, backend_here, enclave, verification, is_fresh=fresh)
-
+        backend_here: Backend | None = None
+        if elsewhere is None:
+            backend_here = choose_backend(invocation.config, invocation.screen)
+            find_target: FindTarget = partial(
+                _target_here, invocation, stack, backend_here, enclave, verification, is_fresh=fresh
+            )
+        else:
+            find_target = elsewhere.find
         source = _read(found)
         if not source.has_any:
             name = "remote" if backend_here is None else backend_here.name

@@ -10,6 +10,7 @@ import typer
 
 from enclavectl.backends.registry import choose_backend, resolve_backend
 from enclavectl.cli import options
+from enclavectl.cli.announcing import announce_running, check_announcing
 from enclavectl.cli.console_text import follow_console
 from enclavectl.cli.invocation import Invocation, begin
 from enclavectl.cli.options import OutputFormat
@@ -106,11 +107,13 @@ def run(
         _check_attach(invocation, debug=debug)
     if debug:
         _check_debug(invocation)
+    check_announcing(invocation)
     chosen = choose_backend(invocation.config, invocation.screen)
     invocation.screen.step(f"starting a {chosen.name} enclave")
     spec = launch_spec(invocation.config, LaunchRequest(name=name, debug=debug, image=image))
     with chosen.start(spec, detached=True) as running:
         attested = _prove(invocation, chosen, running) if wait else None
+    announce_running(invocation, chosen)
     from enclavectl.cli.enclave_view import show_enclave  # noqa: PLC0415 - loaded while it boots
 
     enclave = running.enclave

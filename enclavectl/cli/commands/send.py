@@ -11,20 +11,24 @@ from enclave_payload.contents import Delivery
 from enclavectl.attestation import Standing
 from enclavectl.backends.base import Backend
 from enclavectl.backends.registry import choose_backend
-from enclavectl.cli import options
+from enclavectl.cli import network_options, options
+from enclavectl.cli.elsewhere import find_elsewhere
 from enclavectl.cli.evidence_keeping import prepare_keeper
 from enclavectl.cli.evidence_options import EvidencePath
 from enclavectl.cli.expiry import note_expiry
 from enclavectl.cli.invocation import begin, refuse_together
+from enclavectl.cli.network_options import NetworkFlags
 from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.picture_arguments import collect_pictures
 from enclavectl.client.pictures import Picture, read_pictures
 from enclavectl.client.reply_keys import PendingStore, Waiting
 from enclavectl.client.session import Client
 from enclavectl.errors import EnclaveBusy, PictureRefused, StateError
+from enclavectl.net.address import is_network
 from enclavectl.results.diagnosis import refusal
 from enclavectl.run import hide_memory
-from enclavectl.targets.target import Target, choose_running, target_elsewhere, target_of
+from enclavectl.targets.session import open_session
+from enclavectl.targets.target import Target, choose_running, target_of
 from enclavectl.targets.verification import VerificationOptions, verification_options
 
 SENT_SCHEMA = "enclavectl.sent/1"
@@ -35,8 +39,14 @@ def send(
     recursive: options.Recursive = False,
     enclave: options.EnclaveName = None,
     connect: options.Address = None,
+    remote: options.RemoteName = None,
     policy: options.PolicyFile = None,
     root: options.RootFile = None,
+    token_file: network_options.TokenFile = None,
+    client_cert: network_options.ClientCertificate = None,
+    client_key: network_options.ClientKey = None,
+    ca: network_options.CaFile = None,
+    tls_pin: network_options.TlsPin = None,
     unsafe_allow_debug: options.AllowDebug = False,
     evidence: EvidencePath = None,
     backend: options.BackendName = None,
@@ -57,22 +67,33 @@ def send(
     hide_memory()
     invocation = begin(output, config, {"backend": backend})
     settings, screen = invocation.config, invocation.screen
-    refuse_together(connect=connect, enclave=enclave)
+    refuse_together(connect=connect, remote=remote, enclave=enclave)
     found = collect_pictures(screen, images, recursive=recursive)
     verification = verification_options(
         settings, policy=policy, allow_debug=unsafe_allow_debug, connect=connect, root=root
     )
-    keeper = prepare_keeper(
-        screen, evidence, include_statements=False, policy=verification.policy, is_single=False
+    elsewhere = find_elsewhere(
+        invocation,
+        verification,
+        remote=remote,
+        network=NetworkFlags(token_file, client_cert, client_key, ca, tls_pin),
+        is_here=enclave is not None,
     )
-    if connect is not None:
-        target = target_elsewhere(connect, verification)
+    demanded = verification.policy if elsewhere is None else elsewhere.policy
+    keeper = prepare_keeper(screen, evidence, include_statements=False, policy=demanded, is_single=False)
+    if elsewhere is not None:
+        target = elsewhere.find()
+        if is_network(target.address):
+            screen.note(
+                "the enclave gives the answers to a listener on its own host, never back over the network:"
+                " to get them here, use enclavectl diagnose"
+            )
     else:
         target = _running_target(choose_backend(settings, screen), enclave, verification)
     store = PendingStore(settings.state_dir)
     results: list[dict[str, object]] = []
     pictures = read_pictures(found.names, sys.stdin.buffer.read)
-    with Client.connect(target.address, target.expectation, timeout_s=settings.diagnose.timeout_s) as client:
+    with open_session(target, screen, timeout_s=settings.diagnose.timeout_s) as client:
         enclave_there = client.enclave
         if keeper is not None:
             expectation = target.expectation

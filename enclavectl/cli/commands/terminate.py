@@ -9,6 +9,7 @@ import typer
 from enclavectl.backends.history import History
 from enclavectl.backends.registry import choose_backend, find_enclave
 from enclavectl.cli import options
+from enclavectl.cli.announcing import announce_running
 from enclavectl.cli.invocation import Invocation, begin
 from enclavectl.cli.options import OutputFormat
 from enclavectl.errors import EnclavectlError, StateError, UsageError
@@ -52,6 +53,7 @@ def terminate(
             failures.append(error)
             if len(to_end) > 1:
                 invocation.screen.note(error.message)
+    announce_running(invocation, chosen)
     if failures:
         raise failures[0]
     if invocation.screen.as_json:

@@ -19,13 +19,12 @@ from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.screen import Screen
 from enclavectl.config.load import Config
 from enclavectl.deploy.systemd import (
-    MARK,
-    UnitFile,
     UnitsRequest,
     install_commands,
     parse_endpoint,
     write_units,
 )
+from enclavectl.deploy.words import MARK, UnitFile
 from enclavectl.errors import HostError, UsageError
 from enclavectl.files import read_bounded, write_atomic
 from enclavectl.host.requirements import read_eif
@@ -70,6 +69,10 @@ FixedCid = Annotated[
     ),
 ]
 
+WithGateway = Annotated[
+    bool, typer.Option("--gateway", help="Also write the gateway's unit, with a user of its own.")
+]
+
 
 def units(
     eif: ImageToRun = Path(EIF_NAME),
@@ -80,6 +83,7 @@ def units(
     memory: Memory = None,
     cpus: Cpus = None,
     cid: FixedCid = None,
+    gateway: WithGateway = False,
     policy: options.PolicyFile = None,
     config: options.ConfigFile = None,
     output: options.Output = OutputFormat.TEXT,
@@ -93,11 +97,13 @@ def units(
       enclavectl units                             print them
       enclavectl units app.eif --to units          write them to a folder
       enclavectl units --endpoint 8443:kms:443     with a proxy to an endpoint
+      enclavectl units --gateway --to units        with a gateway for clients elsewhere
     """
     flags = {"enclave.memory_mib": memory, "enclave.cpus": cpus, "policy": policy}
     invocation = begin(output, config, flags)
     endpoints = tuple(parse_endpoint(text) for text in endpoint or ())
-    request = replace(_request(invocation, eif, name, user, cid), endpoints=endpoints)
+    request = _request(invocation, eif, name, user, cid)
+    request = replace(request, endpoints=endpoints, has_gateway=gateway)
     files = write_units(request)
     if to is not None:
         _write(files, to)

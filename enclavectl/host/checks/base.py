@@ -36,6 +36,7 @@ class Group(StrEnum):
     IMAGE = "image"
     CLOCK = "clock"
     LEFTOVERS = "leftovers"
+    GATEWAY = "gateway"
     LOCAL = "local"
 
 

@@ -1,0 +1,233 @@
+"""What the gateway adds to a request of 400 kB, what that takes of the processor, and memory at its bound.
+
+The enclave answers at once with an answer's bytes, so that all of the rest is the relay.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from benchmarks.common import PROJECT, SAMPLE, Row
+from enclave_payload.wire import FrameType, encode_frame
+from enclavectl.client.batch import classify
+from enclavectl.client.pictures import read_picture
+from enclavectl.client.session import Client
+from enclavectl.net.address import Address, StreamAddress
+from enclavectl.net.carriage import encode_challenge
+from tests.gateway.conftest import Authority, make_authority
+from tests.gateway.fake_enclave import ANSWER, EVIDENCE
+from tests.gateway.process import GatewayProcess, gateway, wait_until
+from tests.gateway.tunnel import SocketStream, Stream, Way
+from tests.local_enclave import start_local_enclave
+
+_REQUEST = encode_frame(FrameType.SEALED, bytes(400_000))
+_ROUNDS = 300
+_WARMUP = 20
+_HONEST = 100
+_PICTURES = 200
+_TURNS = 7
+_MEMORY_CONNECTIONS = 256
+_TICKS = os.sysconf("SC_CLK_TCK")
+_FREE = {"requests_per_s": 100_000, "requests_burst": 100_000, "connections_per_address": 1000}
+
+
+def main() -> list[Row]:
+    """Make two rows for each way to connect, and one of memory."""
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        folder = Path(name)
+        address = stack.enter_context(_enclave(folder / "e.sock"))
+        authority = make_authority(folder)
+        plain = stack.enter_context(gateway(folder / "g", [address], **_FREE))
+        secure = stack.enter_context(gateway(folder / "t", [address], *authority.arguments, **_FREE))
+        tls = authority.trusting()
+        raw = authority.trusting(alpn="enclavectl/1")
+        rows = _time(folder / "e.sock", "TCP", plain, Way(port=plain.port, websocket=False), 1.0)
+        rows += _time(folder / "e.sock", "WebSocket", plain, Way(port=plain.port), 2.0)
+        secure_way = Way(port=secure.port, websocket=False, tls=raw)
+        rows += _time(folder / "e.sock", "TLS", secure, secure_way, float("inf"))
+        rows += _time(
+            folder / "e.sock", "WebSocket and TLS", secure, Way(port=secure.port, tls=tls), float("inf")
+        )
+        rows.append(_beside_a_crowd(plain))
+        rows += _in_flight(folder)
+        return [*rows, _memory(folder, address, authority)]
+
+
+@contextmanager
+def _enclave(path: Path) -> Iterator[str]:
+    command = [sys.executable, "-m", "tests.gateway.fake_enclave", str(path)]
+    with subprocess.Popen(command, cwd=PROJECT) as process:
+        wait_until(path.exists, "the enclave listens")
+        yield f"r@unix:{path}"
+        process.terminate()
+
+
+def _time(path: Path, what: str, running: GatewayProcess, way: Way, limit_ms: float) -> list[Row]:
+    """Take turns between the enclave's socket and the gateway, on two open connections."""
+    direct_socket = socket.socket(socket.AF_UNIX)
+    direct_socket.connect(str(path))
+    streams: tuple[Stream, Stream] = (way.open(), SocketStream(direct_socket))
+    for stream in streams:
+        stream.send(encode_challenge(bytes(32)))
+        _receive(stream, len(EVIDENCE))
+    times: tuple[list[float], list[float]] = ([], [])
+    cpu_s = 0.0
+    for round_number in range(_WARMUP + _ROUNDS):
+        if round_number == _WARMUP:
+            cpu_s = _cpu_s(running)
+        for stream, found in zip(streams, times, strict=True):
+            began_at = time.perf_counter()
+            stream.send(_REQUEST)
+            _receive(stream, len(ANSWER))
+            found.append((time.perf_counter() - began_at) * 1e3)
+    cpu_ms = (_cpu_s(running) - cpu_s) * 1e3 / _ROUNDS
+    for stream in streams:
+        stream.close()
+    ours, base = (statistics.median(found[_WARMUP:]) for found in times)
+    return [
+        Row(
+            what=f"400 kB by {what}: ms that the relay adds",
+            ours=f"{ours:.2f} ms (fastest tenth {_tenth(times[0]):.2f})",
+            base=f"{base:.2f} ms (fastest tenth {_tenth(times[1]):.2f})",
+            ratio=ours - base,
+            limit=limit_ms,
+        ),
+        Row(
+            what=f"400 kB by {what}: the relay's CPU ms",
+            ours=f"{cpu_ms:.2f} ms",
+            base="",
+            ratio=cpu_ms,
+            limit=1.5 if what == "TCP" else float("inf"),
+        ),
+    ]
+
+
+def _tenth(times: list[float]) -> float:
+    """Return the time within which a tenth of the rounds was: those that waited for no processor."""
+    return sorted(times[_WARMUP:])[_ROUNDS // 10]
+
+
+def _receive(stream: Stream, count: int) -> None:
+    got = 0
+    while got < count:
+        more = stream.receive()
+        if not more:
+            raise RuntimeError(f"the stream ended after {got} of {count} bytes")
+        got += len(more)
+
+
+def _cpu_s(running: GatewayProcess) -> float:
+    fields = Path(f"/proc/{running.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def _beside_a_crowd(running: GatewayProcess) -> Row:
+    """Whole honest requests alone, and beside peers that complete none and come back each second."""
+
+    def ask() -> float | None:
+        began_at = time.perf_counter()
+        stream = Way(port=running.port, websocket=False).open()
+        try:
+            stream.send(encode_challenge(bytes(32)))
+            _receive(stream, len(EVIDENCE))
+            stream.send(_REQUEST)
+            _receive(stream, len(ANSWER))
+        except (OSError, RuntimeError):
+            return None
+        finally:
+            stream.close()
+        return (time.perf_counter() - began_at) * 1e3
+
+    alone = statistics.median(filter(None, (ask() for _ in range(_HONEST))))
+    command = [sys.executable, "-m", "tests.gateway.crowd", str(running.port), "500", "100"]
+    with subprocess.Popen(command, cwd=PROJECT) as crowd:
+        time.sleep(3)
+        times = [taken for _ in range(_HONEST) if (taken := ask()) is not None]
+        crowd.terminate()
+    beside = statistics.median(times)
+    return Row(
+        what="whole request beside 500 idle and 100 garbage peers",
+        ours=f"{beside:.2f} ms ({len(times)} of {_HONEST} answered)",
+        base=f"{alone:.2f} ms",
+        ratio=beside / alone,
+        limit=2,
+    )
+
+
+def _in_flight(folder: Path) -> list[Row]:
+    """Sixteen pictures in flight to a real enclave, straight and through the gateway, on the same cores."""
+    picture = read_picture(str(SAMPLE), lambda _: b"")
+    with (
+        start_local_enclave(folder / "l") as enclave,
+        gateway(folder / "f", [f"r@{enclave.address}"], **_FREE) as running,
+    ):
+        tcp = StreamAddress("127.0.0.1", running.port, is_secure=False)
+
+        def ask(address: Address) -> float:
+            with Client.connect(address, enclave.expectation, timeout_s=60) as client:
+                began_at = time.perf_counter()
+                for reply in classify(client, [picture] * _PICTURES, timeout_s=60, in_flight=16):
+                    if reply.error is not None:
+                        raise reply.error
+                return time.perf_counter() - began_at
+
+        straight, through = [], []
+        ask(tcp)
+        cpu_s = _cpu_s(running)
+        for _ in range(_TURNS):
+            through.append(ask(tcp))
+            straight.append(ask(enclave.address))
+        cpu_s = (_cpu_s(running) - cpu_s) / sum(through)
+    ours, base = (_PICTURES / statistics.median(times) for times in (through, straight))
+    cores = os.cpu_count() or 1
+    left = base * (1 - cpu_s / cores)
+    return [
+        Row(
+            what=f"16 in flight by TCP; the relay takes {cpu_s / cores:.1%} of the processors",
+            ours=f"{ours:.0f}/s",
+            base=f"{base:.0f}/s, of which {left:.0f}/s are left",
+            ratio=ours / left,
+            limit=0.97,
+            at_least=True,
+        )
+    ]
+
+
+def _memory(folder: Path, address: str, authority: Authority) -> Row:
+    """All connections that may be, each with as much under way as the kernel takes."""
+    settings = {**_FREE, "connections_per_enclave": 64, "connections_per_client": 1000}
+    several = [address.replace("r@", f"r{number}@") for number in range(4)]
+    with gateway(folder / "m", several, *authority.arguments, **settings) as running:
+        streams = []
+        for _ in range(_MEMORY_CONNECTIONS):
+            stream = Way(
+                port=running.port, websocket=False, tls=authority.trusting(alpn="enclavectl/1")
+            ).open()
+            assert isinstance(stream, SocketStream)
+            stream.send(encode_challenge(bytes(32)))
+            _receive(stream, len(EVIDENCE))
+            streams.append(stream)
+        for stream in streams:
+            stream.sock.setblocking(False)
+            for at in range(0, len(_REQUEST) - 1, 1 << 16):
+                try:
+                    stream.sock.send(_REQUEST[at : at + (1 << 16)])
+                except (BlockingIOError, ssl.SSLWantWriteError):
+                    break
+        time.sleep(1)
+        mib = running.memory_kib() / 1024
+        for stream in streams:
+            stream.close()
+    return Row(
+        what="MiB with 256 TLS sessions mid-request", ours=f"{mib:.0f} MiB", base="", ratio=mib, limit=128
+    )

@@ -1,0 +1,1 @@
+"""``enclavectl gateway``, and the commands below it, a module each."""

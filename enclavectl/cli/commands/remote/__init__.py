@@ -1,0 +1,1 @@
+"""The commands below ``enclavectl remote``, a module each."""

@@ -1,0 +1,106 @@
+"""``enclavectl remote add``: an enclave elsewhere under a name."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from enclavectl.cli import network_options, options
+from enclavectl.cli.invocation import begin, refuse_together
+from enclavectl.cli.network_options import NetworkFlags
+from enclavectl.cli.options import OutputFormat
+from enclavectl.cli.remote_view import PolicyToKeep, RootToKeep, confirm_invitation, draw_remote
+from enclavectl.errors import UsageError
+from enclavectl.targets.invitation import MAX_INVITATION_BYTES, parse_invitation, read_invitation
+from enclavectl.targets.remote_store import RemoteStore
+from enclavectl.targets.remotes import RemoteContent
+
+NewName = Annotated[
+    str, typer.Argument(metavar="NAME", help="The name to give it, such as hospital.", show_default=False)
+]
+AddressArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[ADDRESS]", help="Where it is: wss://HOST/v1 or tls:HOST:PORT.", show_default=False
+    ),
+]
+Invitation = Annotated[
+    Path | None,
+    typer.Option(
+        "--from",
+        metavar="FILE",
+        help="An invitation in place of an address and a policy; - for standard input.",
+        show_default=False,
+    ),
+]
+ExpectedPcr0 = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--expect-pcr0",
+        metavar="HEX",
+        help="With --from: PCR0 of a release, from whoever built the image; once for each. Asks nothing.",
+        show_default=False,
+    ),
+]
+AsDefault = Annotated[
+    bool, typer.Option("--default", help="Use it where a command names no enclave and no remote.")
+]
+
+
+def add(
+    name: NewName,
+    address: AddressArgument = None,
+    policy: PolicyToKeep = None,
+    invitation: Invitation = None,
+    expect_pcr0: ExpectedPcr0 = None,
+    token_file: network_options.TokenFile = None,
+    client_cert: network_options.ClientCertificate = None,
+    client_key: network_options.ClientKey = None,
+    ca: network_options.CaFile = None,
+    tls_pin: network_options.TlsPin = None,
+    root: RootToKeep = None,
+    default: AsDefault = False,
+    config: options.ConfigFile = None,
+    output: options.Output = OutputFormat.TEXT,
+) -> None:
+    """Give an enclave elsewhere a name and a policy.
+
+    Keeps them with the token, CA and certificate that its gateway demands: copies of the files in the state
+    folder, readable by this user only. Nothing is sent: enclavectl remote check tries it.
+
+    Examples:
+      enclavectl remote add lab wss://lab.example --policy p.yaml  by hand
+      enclavectl remote add lab --from mail.txt                    invited
+    """
+    invocation = begin(output, config, {})
+    files = NetworkFlags(token_file, client_cert, client_key, ca, tls_pin)
+    if invitation is None:
+        if address is None or policy is None:
+            raise UsageError(
+                "remote add: expected an address and --policy, or --from with an invitation",
+                hint="the policy says which releases may get pictures; enclavectl build prints their PCRs",
+            )
+        content = files.content(address, policy=policy, root=root)
+    else:
+        refuse_together(**{"from": invitation, "policy": policy})
+        refuse_together(**{"from": invitation, "root": root})
+        if address is not None:
+            raise UsageError("remote add: expected an address or --from, found both", hint="leave one out")
+        found = _read(invitation)
+        content = files.added_to(found)
+        confirm_invitation(invocation.screen, content, expect_pcr0 or [])
+    store = RemoteStore(invocation.config.state_dir)
+    remote = store.add(name, content)
+    if default:
+        store.set_default(name)
+        remote = store.find(name)
+    draw_remote(invocation.screen, remote)
+
+
+def _read(path: Path) -> RemoteContent:
+    if str(path) == "-":
+        return parse_invitation(sys.stdin.buffer.read(MAX_INVITATION_BYTES + 1), source="standard input")
+    return read_invitation(path)

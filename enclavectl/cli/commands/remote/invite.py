@@ -1,0 +1,84 @@
+"""``enclavectl remote invite``: what an operator hands to a data owner."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from enclavectl.cli import network_options
+from enclavectl.cli.invocation import screen_for
+from enclavectl.cli.network_options import NetworkFlags
+from enclavectl.cli.options import Output, OutputFormat
+from enclavectl.cli.remote_view import RootToKeep
+from enclavectl.files import require_replaceable, write_atomic
+from enclavectl.targets.invitation import render_invitation
+
+INVITE_SCHEMA = "enclavectl.remote-invite/1"
+
+GatewayAddress = Annotated[
+    str,
+    typer.Argument(
+        metavar="ADDRESS",
+        help="The gateway, as the data owner reaches it: wss://HOST/v1.",
+        show_default=False,
+    ),
+]
+PolicyToSend = Annotated[
+    Path,
+    typer.Option(
+        "--policy", metavar="FILE", help="The releases that run behind the gateway.", show_default=False
+    ),
+]
+WriteTo = Annotated[
+    Path | None,
+    typer.Option(
+        "--write",
+        metavar="FILE",
+        help="Write it there, readable by you only, in place of standard output.",
+        show_default=False,
+    ),
+]
+
+
+def invite(
+    address: GatewayAddress,
+    policy: PolicyToSend,
+    token_file: network_options.TokenFile = None,
+    ca: network_options.CaFile = None,
+    tls_pin: network_options.TlsPin = None,
+    root: RootToKeep = None,
+    write: WriteTo = None,
+    output: Output = OutputFormat.TEXT,
+) -> None:
+    """Write an invitation for a data owner.
+
+    It is one block of text with the address, the releases and the token, which is a secret. The data owner
+    reads it with enclavectl remote add NAME --from FILE, and compares its PCRs with those of whoever built
+    the image. Send those another way.
+
+    Examples:
+      enclavectl remote invite wss://lab.example --policy p.yaml  print it
+    """
+    screen = screen_for(output)
+    files = NetworkFlags(token_file, None, None, ca, tls_pin)
+    content = files.content(address, policy=policy, root=root)
+    text = render_invitation(content)
+    if write is not None:
+        require_replaceable(write)
+        write_atomic(write, text.encode())
+    if screen.as_json:
+        releases = [{"name": one.name, "pcr0": one.pcrs[0].hex()} for one in content.read_policy().releases]
+        value = {"schema": INVITE_SCHEMA, "address": content.address, "releases": releases}
+        where = {"file": None if write is None else str(write), "text": text if write is None else None}
+        screen.result({**value, "has_token": content.token is not None, **where})
+        return
+    if write is None:
+        typer.echo(text, nl=False)
+    for one in content.read_policy().releases:
+        screen.note(f"release {one.name}: the data owner will be asked for PCR0 {one.pcrs[0].hex()}")
+    screen.note(
+        f"{'it is on standard output' if write is None else f'written to {write}'}; publish the PCRs another"
+        " way, such as with the image's sources"
+    )

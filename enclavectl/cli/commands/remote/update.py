@@ -1,0 +1,66 @@
+"""``enclavectl remote update``: other files for a remote, as after a rollout."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from enclavectl.cli import network_options, options
+from enclavectl.cli.invocation import begin
+from enclavectl.cli.network_options import NetworkFlags
+from enclavectl.cli.options import OutputFormat
+from enclavectl.cli.remote_view import PolicyToKeep, RemoteArgument, RootToKeep, draw_remote
+from enclavectl.errors import UsageError
+from enclavectl.targets.remote_store import RemoteStore
+
+NewAddress = Annotated[
+    str | None,
+    typer.Option("--address", metavar="ADDRESS", help="Where it is now.", show_default=False),
+]
+Default = Annotated[
+    bool | None,
+    typer.Option(
+        "--default/--no-default",
+        help="Use it, or no longer, where a command names no enclave and no remote.",
+        show_default=False,
+    ),
+]
+
+
+def update(
+    name: RemoteArgument,
+    address: NewAddress = None,
+    policy: PolicyToKeep = None,
+    token_file: network_options.TokenFile = None,
+    client_cert: network_options.ClientCertificate = None,
+    client_key: network_options.ClientKey = None,
+    ca: network_options.CaFile = None,
+    tls_pin: network_options.TlsPin = None,
+    root: RootToKeep = None,
+    default: Default = None,
+    config: options.ConfigFile = None,
+    output: options.Output = OutputFormat.TEXT,
+) -> None:
+    """Replace a remote's policy, token or other parts.
+
+    What is not named stays. A command that runs meanwhile sees the old parts or the new ones, never both.
+
+    Examples:
+      enclavectl remote update lab --policy new.yaml   after a rollout
+      enclavectl remote update lab --token-file token  a new token
+      enclavectl remote update lab --default           for commands without a name
+    """
+    invocation = begin(output, config, {})
+    store = RemoteStore(invocation.config.state_dir)
+    remote = store.find(name)
+    files = NetworkFlags(token_file, client_cert, client_key, ca, tls_pin)
+    old = remote.content()
+    new = files.added_to(old, address=address, policy=policy, root=root)
+    if new == old and default is None:
+        raise UsageError("remote update: expected another part, found none", hint="such as --policy FILE")
+    if new != old:
+        remote = store.update(name, new)
+    if default is not None and default is not remote.is_default:
+        store.set_default(name if default else None)
+    draw_remote(invocation.screen, store.find(name))

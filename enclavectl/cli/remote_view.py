@@ -1,0 +1,118 @@
+"""Remotes on the screen, and the question whether an invitation's PCRs are the right ones."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from enclavectl.cli.completion import remote_names
+from enclavectl.cli.screen import Screen
+from enclavectl.errors import UsageError
+from enclavectl.targets.invitation import require_pcr0
+from enclavectl.targets.remotes import Remote, RemoteContent
+
+RemoteArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME",
+        help="A remote's name (enclavectl remote list).",
+        show_default=False,
+        autocompletion=remote_names,
+    ),
+]
+PolicyToKeep = Annotated[
+    Path | None,
+    typer.Option(
+        "--policy",
+        metavar="FILE",
+        help="Which evidence is enough: the releases that may get pictures. A copy is kept.",
+        show_default=False,
+    ),
+]
+RootToKeep = Annotated[
+    Path | None,
+    typer.Option(
+        "--root",
+        metavar="FILE",
+        help="A root (PEM) in place of AWS's: GovCloud's, or a development root (simulated). A copy is kept.",
+        show_default=False,
+    ),
+]
+
+
+def draw_remote(screen: Screen, remote: Remote) -> None:
+    """Draw a remote as facts; secrets are named, not shown."""
+    if screen.as_json:
+        screen.result(remote.to_json())
+        return
+    content = remote.content()
+    kept = [word.replace("_", " ") for word in ("token", "client_certificate", "ca") if word in remote.files]
+    screen.facts(
+        [
+            ("name", f"{remote.name} (default)" if remote.is_default else remote.name),
+            *facts_of(content),
+            ("kept", ", ".join(kept) or "no token, certificate or CA"),
+            ("files", str(remote.files["policy"].parent)),
+        ]
+    )
+
+
+def facts_of(content: RemoteContent) -> list[tuple[str, str]]:
+    """Return what an address must prove, as names and values."""
+    policy = content.read_policy()
+    root = content.read_root()
+    signer = f"AWS's root {root.name}"
+    if content.root is not None:
+        signer = f"a root that is kept with it ({root.trust})"
+    facts = [
+        ("address", content.address),
+        ("accepts", f"{', '.join(sorted(policy.accept))}; signed by {signer}"),
+    ]
+    if policy.unsafe_allow_debug:
+        facts.append(("unsafe", "enclaves in debug mode pass, whose code nothing measures"))
+    for release in policy.releases:
+        facts.append(("release", release.name))
+        facts += [(f"PCR{index}", value.hex()) for index, value in release.pcrs.items()]
+    return facts
+
+
+def confirm_invitation(screen: Screen, content: RemoteContent, expected: Sequence[str]) -> None:
+    """Show an invitation, and compare its PCR0 values with those that the user has from elsewhere.
+
+    Raises:
+        UsageError: there is neither ``expected`` nor a terminal, or the answer was no.
+        AttestationError: a value differs.
+    """
+    if not screen.as_json:
+        screen.heading("The invitation says")
+        screen.facts(facts_of(content))
+    screen.note(
+        "compare PCR0 with the value that you have from whoever built the image, or built yourself, not with"
+        " the message that the invitation came in: who can change one can change both"
+    )
+    given = list(expected)
+    is_asked = not given
+    if is_asked:
+        given = _ask_for_pcrs(content)
+    require_pcr0(content, given)
+    for release in content.read_policy().releases:
+        screen.note(f"release {release.name}: PCR0 is {release.pcrs[0].hex()} in both")
+    if is_asked and not typer.confirm("Add it?", default=False, err=True):
+        raise UsageError("nothing was added", code="not-confirmed")
+
+
+def _ask_for_pcrs(content: RemoteContent) -> list[str]:
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UsageError(
+            "invitation: its PCRs must be compared with the builder's, and there is no terminal to ask at",
+            hint="--expect-pcr0 HEX, once for each release, with the values of whoever built the image",
+            code="needs-pcr0",
+        )
+    return [
+        typer.prompt(f"PCR0 of release {release.name}, from its builder", err=True).strip()
+        for release in content.read_policy().releases
+    ]

@@ -1,0 +1,84 @@
+"""New connections to a gateway after BUSY, STOPPING or a loss: how many, and when."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from enclavectl.errors import EnclaveBusy, EnclaveLost, StateError
+from enclavectl.net.tcp import NOT_LISTENING
+
+_T = TypeVar("_T")
+
+# Since the last answer. A gateway has up to four enclaves behind it: one more try than that helps nobody.
+MAX_CONNECTIONS = 3
+# A person waits for a minute, and a gateway has restarted by then.
+WITHIN_S = 60.0
+# Before each. A loss is mostly of one enclave among several; a crowd takes longer, and a restart longest.
+_PAUSES_S = (0.25, 2.0, 8.0)
+# The pauses before a busy enclave of this host is asked again: twice as long each time, up to the second.
+_BUSY_PAUSE_S = 0.05
+_MAX_BUSY_PAUSE_S = 2.0
+
+
+class Reconnections:
+    """The new connections that are left since the last answer. One for each batch or library session."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """``clock`` gives seconds that only grow."""
+        self._clock = clock
+        self.used = 0
+        self._first_at = 0.0
+
+    def answered(self) -> None:
+        """Begin anew: the gateway and an enclave behind it do answer."""
+        self.used = 0
+
+    def next_pause_s(self) -> float | None:
+        """Use up one connection and return how long to wait before it; None if none is left."""
+        now = self._clock()
+        if self.used == 0:
+            self._first_at = now
+        if self.used >= MAX_CONNECTIONS:
+            return None
+        pause_s = jittered(_PAUSES_S[self.used])
+        if now + pause_s > self._first_at + WITHIN_S:
+            return None
+        self.used += 1
+        return pause_s
+
+
+def keep_trying(attempt: Callable[[], _T], deadline: float, left: Reconnections | None) -> _T:
+    """Return what ``attempt`` returns; try again after an error that may pass, until ``deadline``.
+
+    Through a gateway that is one of BUSY, STOPPING and a loss, as often as ``left`` allows. On this host
+    (None) only a busy enclave is asked again.
+
+    Raises:
+        EnclavectlError: of the last attempt.
+    """
+    busy_pause_s = _BUSY_PAUSE_S
+    while True:
+        try:
+            return attempt()
+        except (EnclaveBusy, EnclaveLost, StateError) as error:
+            pause_s: float | None = None
+            if left is not None:
+                # A gateway that has answered before and does not listen now is being restarted.
+                is_restart = left.used > 0 and error.code == NOT_LISTENING
+                if is_restart or not isinstance(error, StateError):
+                    pause_s = left.next_pause_s()
+            elif isinstance(error, EnclaveBusy):
+                busy_pause_s = min(2 * busy_pause_s, _MAX_BUSY_PAUSE_S)
+                pause_s = jittered(busy_pause_s)
+            if pause_s is None or time.monotonic() + pause_s > deadline:
+                raise
+            time.sleep(pause_s)
+
+
+def jittered(pause_s: float) -> float:
+    """Half of the pause to all of it, at random: clients that were refused together come back apart."""
+    # Not the module random, whose imports slow the start.
+    return pause_s * (0.5 + int.from_bytes(os.urandom(2)) / 2**17)

@@ -1,0 +1,98 @@
+"""Two network namespaces: one with an enclave and its gateway, one with a client and an invitation."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.command import COMMAND
+from tests.e2e.cli import Cli, sample, wait_until
+from tests.net.certificates import Authority
+
+# Of RFC 5737, for documentation: no route of this machine leads there.
+GATEWAY, CLIENT, NOWHERE = "192.0.2.1", "192.0.2.2", "198.51.100.1"
+
+
+def ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Hosts:
+    """The two command lines, and the commands of each in its namespace."""
+
+    operator: Cli
+    owner: Cli
+
+
+@pytest.fixture
+def hosts(tmp_path: Path) -> Iterator[Hosts]:
+    if os.geteuid() != 0 or shutil.which("ip") is None:
+        pytest.skip("making network namespaces takes root and iproute2")
+    mark = f"{os.getpid():x}"
+    names = [f"e{mark}a", f"e{mark}b"]
+    try:
+        for name in names:
+            ip("netns", "add", name)
+    except subprocess.CalledProcessError:
+        pytest.skip("this kernel, or this container, makes no network namespaces")
+    devices = [f"v{mark}a", f"v{mark}b"]
+    try:
+        ip("link", "add", devices[0], "type", "veth", "peer", "name", devices[1])
+        for name, device, address in zip(names, devices, (GATEWAY, CLIENT), strict=True):
+            ip("link", "set", device, "netns", name)
+            ip("-n", name, "addr", "add", f"{address}/24", "dev", device)
+            ip("-n", name, "link", "set", device, "up")
+            ip("-n", name, "link", "set", "lo", "up")
+        clis = []
+        for name, side in zip(names, ("operator", "owner"), strict=True):
+            (tmp_path / side / "home").mkdir(parents=True)
+            clis.append(Cli(tmp_path / side, program=("ip", "netns", "exec", name, str(COMMAND))))
+        yield Hosts(clis[0], clis[1])
+        clis[0].run("terminate", "--all")
+    finally:
+        for name in names:
+            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+
+
+def codes(value: Any) -> list[str]:
+    return [result["label"]["code"] for result in value["results"]]
+
+
+def test_from_the_invitation_to_the_answers(hosts: Hosts) -> None:
+    operator, owner = hosts.operator, hosts.owner
+    authority = Authority(operator.base)
+    pair = authority.issue(GATEWAY)
+    operator.ok("run", "--name", "first")
+    operator.ok("describe", "first", "--policy-file", "policy.yaml")
+    address = operator.ok("describe", "first", "--output", "json").json()["enclave"]["address"]
+    (operator.base / "token").write_text(operator.ok("gateway", "token", "add", "hospital").out)
+    serve = ("--listen", f"{GATEWAY}:8443", "--cert", pair.certificate, "--key", pair.key)
+    gateway = operator.start("gateway", *serve, "--to", f"skin-1@{address}")
+    try:
+        invited = operator.ok(
+            *("remote", "invite", f"wss://{GATEWAY}:8443", "--policy", "policy.yaml"),
+            *("--token-file", "token", "--ca", authority.file, "--root", operator.root),
+            *("--write", owner.base / "mail.txt", "--output", "json"),
+        ).json()
+        pcr0 = invited["releases"][0]["pcr0"]
+        owner.ok("remote", "add", "hospital", "--from", "mail.txt", "--expect-pcr0", pcr0)
+        wait_until(lambda: owner.run("remote", "check", "hospital").status == 0, "the gateway is ready")
+        pictures = [sample(code) for code in ("bcc", "mel", "nv")]
+        found = owner.ok("diagnose", "--remote", "hospital", *pictures, "--output", "json").json()
+        assert codes(found) == ["bcc", "mel", "nv"]
+        owner.ok("remote", "update", "hospital", "--address", f"wss://{NOWHERE}")
+        assert owner.refused(6, "diagnose", "--remote", "hospital", pictures[0])["code"] == "no-route"
+        owner.ok("remote", "update", "hospital", "--address", f"wss://{GATEWAY}")
+        assert owner.refused(6, "diagnose", "--remote", "hospital", pictures[0])["code"] == "not-listening"
+    finally:
+        gateway.terminate()
+        _, notes = gateway.communicate(timeout=60)
+    assert gateway.returncode == 0, notes

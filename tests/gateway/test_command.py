@@ -1,0 +1,247 @@
+"""The command's life: what it refuses, how it starts, reloads and ends."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import ssl
+import threading
+import time
+import urllib.error
+import urllib.request
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from enclavectl.net.carriage import RefusalCode, encode_challenge, refusal_frame
+from tests.gateway.conftest import Authority, make_authority
+from tests.gateway.fake_enclave import ANSWER, EVIDENCE, FakeEnclave, fake_enclave
+from tests.gateway.process import gateway, run_command, wait_until
+from tests.gateway.test_hostile import SEALED, read_exactly, read_to_end
+from tests.gateway.tunnel import Way
+
+CHALLENGE = encode_challenge(bytes(32))
+
+
+def status_of(port: int, path: str) -> int:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as reply:
+            return int(reply.status)
+    except urllib.error.HTTPError as refused:
+        with refused:
+            return refused.code
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["--listen", "0.0.0.0:0"], "TLS"),
+        (["--listen", "0.0.0.0:0", "--plain-behind-proxy"], "who may connect"),
+        (["--cert", "x.pem"], "together"),
+        (["--cert", "x.pem", "--key", "y.pem"], "chain"),
+        (["--listen", "nonsense"], "HOST:PORT"),
+        (["--to", "nonsense"], "RELEASE@ADDRESS"),
+        (["--origin", "*"], "--origin"),
+        (["--trusted-proxy", "x"], "--trusted-proxy"),
+        (["--from", "/nonexistent"], "announcements"),
+    ],
+)
+def test_settings_that_cannot_be_used_end_with_2(tmp_path: Path, arguments: list[str], word: str) -> None:
+    ran = run_command(tmp_path, "gateway", "--to", "r@unix:/x", "--wait", "0", *arguments)
+    assert ran.returncode == 2, ran.stderr
+    assert word in ran.stderr
+
+
+def test_an_address_in_use_ends_with_3(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        ran = run_command(tmp_path, "gateway", "--to", "r@unix:/x", "--listen", address)
+    assert ran.returncode == 3, ran.stderr
+
+
+def test_without_an_enclave_that_answers_it_ends_with_6(tmp_path: Path) -> None:
+    arguments = ("--listen", "127.0.0.1:0", "--wait", "0.5")
+    ran = run_command(tmp_path, "gateway", "--to", f"r@unix:{tmp_path}/none", *arguments)
+    assert ran.returncode == 6, ran.stderr
+
+
+def test_after_sigterm_it_is_not_ready_serves_for_a_while_and_drains(tmp_path: Path) -> None:
+    with (
+        fake_enclave(tmp_path / "s") as enclave,
+        gateway(tmp_path / "g", [f"r@{enclave}"], drain_accept_s=3) as running,
+    ):
+        assert (status_of(running.port, "/healthz"), status_of(running.port, "/readyz")) == (200, 200)
+        early = Way(port=running.port, websocket=False).open()
+        early.send(CHALLENGE)
+        read_exactly(early, len(EVIDENCE))
+        running.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: status_of(running.port, "/readyz") == 503, "it says that it stops")
+        assert status_of(running.port, "/healthz") == 200
+        late = Way(port=running.port).open()
+        late.send(CHALLENGE)
+        read_exactly(late, len(EVIDENCE))
+        for stream in (early, late):
+            stream.send(SEALED)
+            read_exactly(stream, len(ANSWER))
+        for stream in (early, late):
+            assert stream.receive() == refusal_frame(RefusalCode.STOPPING)
+            stream.close()
+        assert running.process.wait(20) == 0
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", running.port))
+
+
+def test_a_drain_waits_no_longer_than_its_time(tmp_path: Path) -> None:
+    enclave = FakeEnclave(tmp_path / "s")
+    with gateway(tmp_path / "g", [f"r@{enclave}"], drain_s=1) as running:
+        stream = Way(port=running.port, websocket=False).open()
+        stream.send(CHALLENGE)
+        read_exactly(stream, len(EVIDENCE))
+        enclave.may_read.clear()
+        stream.send(SEALED)
+        read_exactly(stream, len(ANSWER))  # the enclave reads once more before it stops
+        stream.send(SEALED)
+        running.wait_for_records(0)
+        assert running.stop() == 0
+        assert "answers under way" in running.notes
+        enclave.may_read.set()
+        stream.close()
+    enclave.stop()
+
+
+def test_a_new_certificate_is_taken_without_a_restart_and_a_bad_one_is_not(
+    tmp_path: Path, enclave_of_zeros: FakeEnclave
+) -> None:
+    (tmp_path / "ca").mkdir()
+    authority = make_authority(tmp_path / "ca")
+    with gateway(tmp_path / "g", [f"r@{enclave_of_zeros}"], *authority.arguments) as running:
+        before = serial_of(running.port, authority)
+        authority.sign("server", "localhost")
+        wait_until(lambda: "was read again" in running.notes, "the new certificate is read")
+        after = serial_of(running.port, authority)
+        assert after != before
+        (tmp_path / "ca" / "server.pem").write_text("no certificate")
+        running.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: "stays in use" in running.notes, "the bad one is refused")
+        assert serial_of(running.port, authority) == after
+
+
+def serial_of(port: int, authority: Authority) -> object:
+    with (
+        socket.create_connection(("127.0.0.1", port)) as sock,
+        authority.trusting().wrap_socket(sock, server_hostname="localhost") as tls,
+    ):
+        assert tls.version() == "TLSv1.3"
+        found = tls.getpeercert()
+        assert found is not None
+        return found["serialNumber"]
+
+
+def test_a_client_without_a_certificate_is_refused_where_only_a_ca_is_known(
+    tmp_path: Path, enclave_of_zeros: FakeEnclave, authority: Authority
+) -> None:
+    ca = ("--client-ca", str(authority.folder / "ca.pem"))
+    with gateway(tmp_path / "g", [f"r@{enclave_of_zeros}"], *authority.arguments, *ca) as running:
+        way = Way(port=running.port, websocket=False, tls=authority.trusting(alpn="enclavectl/1"))
+        stream = way.open()
+        assert stream.receive() == refusal_frame(RefusalCode.PROTOCOL)
+        stream.close()
+        other = make_authority(tmp_path)
+        foreign = authority.trusting(alpn="enclavectl/1")
+        foreign.load_cert_chain(other.folder / "client.pem", other.folder / "client.key")
+        stream = Way(port=running.port, websocket=False, tls=foreign).open()
+        heard = b""
+        with suppress(ssl.SSLError, ConnectionError):
+            heard = stream.receive()
+        assert heard == b""
+        stream.close()
+
+
+def test_addresses_come_from_a_proxy_header_and_are_logged_only_if_asked(
+    tmp_path: Path, enclave_of_zeros: FakeEnclave
+) -> None:
+    header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c" + bytes([203, 0, 113, 9, 10, 0, 0, 1, 0, 1, 0, 2])
+    proxied = ("--proxy-protocol", "--trusted-proxy", "127.0.0.0/8", "--log-addresses")
+    with gateway(tmp_path / "g", [f"r@{enclave_of_zeros}"], *proxied) as running:
+        with socket.create_connection(("127.0.0.1", running.port)) as sock:
+            sock.sendall(header + CHALLENGE)
+            assert sock.recv(1 << 16)
+        [record] = running.wait_for_records(1)
+        assert record["address"] == "203.0.113.9"
+        with socket.create_connection(("127.0.0.1", running.port)) as sock:
+            sock.sendall(CHALLENGE)
+            assert read_to_end(sock) == b""
+
+
+def test_metrics_count_what_was_relayed(tmp_path: Path, enclave_of_zeros: FakeEnclave) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with gateway(tmp_path / "g", [f"r@{enclave_of_zeros}"], "--metrics", f"127.0.0.1:{port}") as running:
+        stream = Way(port=running.port).open()
+        stream.send(CHALLENGE)
+        read_exactly(stream, len(EVIDENCE))
+        for _ in range(3):
+            stream.send(SEALED)
+            read_exactly(stream, len(ANSWER))
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as reply:
+            page = reply.read().decode()
+        stream.close()
+        assert status_of(port, "/other") == 404
+    for line in (
+        'enclavectl_gateway_connections{transport="websocket"} 1.0',
+        'enclavectl_gateway_frames_total{direction="up",type="sealed"} 3.0',
+        'enclavectl_gateway_frames_total{direction="down",type="answer"} 3.0',
+        'enclavectl_gateway_request_seconds_count{release="r"} 3.0',
+        f'enclavectl_gateway_enclave_connections{{enclave="{enclave_of_zeros}"}} 1.0',
+        f'enclavectl_gateway_enclave_up{{enclave="{enclave_of_zeros}",release="r"}} 1.0',
+    ):
+        assert line in page.splitlines()
+
+
+def test_many_clients_go_through_a_restart_of_every_enclave(tmp_path: Path) -> None:
+    """A client that hears STOPPING, or BUSY, connects again: that is the protocol's way."""
+    enclaves = [FakeEnclave(tmp_path / f"{number}") for number in range(4)]
+    settings = {"connections_per_address": 200, "requests_per_s": 10_000, "requests_burst": 10_000}
+    to = [f"r@{enclave}" for enclave in enclaves]
+    served: list[int] = []
+    done = threading.Event()
+    with gateway(tmp_path / "g", to, probe_s=1, **settings) as running:
+        wait_until(lambda: running.notes.count("r answers") == 4, "all four answer")
+        threads = [threading.Thread(target=persist, args=(running.port, served, done)) for _ in range(20)]
+        for thread in threads:
+            thread.start()
+        for number in range(4):
+            wait_for_more(served)
+            enclaves[number].stop()
+            wait_for_more(served)
+            enclaves[number] = FakeEnclave(tmp_path / f"{number}")
+            wait_until(lambda said=number + 5: running.notes.count("r answers") >= said, "it is back")
+        done.set()
+        for thread in threads:
+            thread.join(30)
+        assert not any(thread.is_alive() for thread in threads)
+    for enclave in enclaves:
+        enclave.stop()
+
+
+def wait_for_more(served: list[int]) -> None:
+    seen = len(served)
+    wait_until(lambda: len(served) > seen + 100, "a hundred requests more are served")
+
+
+def persist(port: int, served: list[int], done: threading.Event) -> None:
+    """Ask, on one connection for as long as it lasts; a lost request is asked again."""
+    while not done.is_set():
+        stream = Way(port=port, websocket=False).open()
+        try:
+            stream.send(CHALLENGE)
+            read_exactly(stream, len(EVIDENCE))
+            while not done.is_set():
+                stream.send(SEALED)
+                read_exactly(stream, len(ANSWER))
+                served.append(1)
+        except (AssertionError, OSError):
+            time.sleep(0.05)
+        finally:
+            stream.close()

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from enclavectl.errors import StateError, UsageError
+from enclavectl.gateway.tokens import MAX_TOKENS, TokenFile, TokenSet, parse_tokens, read_tokens, write_tokens
+from enclavectl.json_object import JsonError
+from tests.gateway.process import run_command
+
+NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
+
+
+def test_a_token_is_found_by_its_own_bytes_only() -> None:
+    tokens, one = TokenSet().added("one", None)
+    tokens, two = tokens.added("two", None)
+    assert len(one) == 43
+    found = tokens.find(two, NOW)
+    assert found is not None
+    assert found.name == "two"
+    for wrong in ("", one[:-1], one + "=", one.swapcase(), "é" * 43, "A" * 43):
+        assert tokens.find(wrong, NOW) is None
+
+
+def test_a_token_ends_at_its_time() -> None:
+    tokens, token = TokenSet().added("one", NOW + timedelta(days=1))
+    assert tokens.find(token, NOW + timedelta(hours=23)) is not None
+    assert tokens.find(token, NOW + timedelta(days=1)) is None
+    assert tokens.keys(NOW) != frozenset()
+    assert tokens.keys(NOW + timedelta(days=1)) == frozenset()
+
+
+def test_the_file_is_private_and_has_no_token(tmp_path: Path) -> None:
+    path = tmp_path / "own" / "tokens.json"
+    tokens, token = TokenSet().added("one", NOW)
+    write_tokens(path, tokens)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert token not in path.read_text()
+    assert read_tokens(path) == tokens
+
+
+def test_a_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "own" / "tokens.json"
+    write_tokens(path, TokenSet())
+    path.chmod(0o640)
+    with pytest.raises(UsageError, match="0640"):
+        read_tokens(path)
+
+
+def test_a_change_of_the_file_counts_at_once_and_a_bad_one_does_not(tmp_path: Path) -> None:
+    path = tmp_path / "own" / "tokens.json"
+    file = TokenFile(path)
+    assert (file.refresh(), file.has_had_tokens) == (TokenSet(), False)
+    tokens, _ = TokenSet().added("one", None)
+    write_tokens(path, tokens)
+    assert (file.refresh(), file.has_had_tokens) == (tokens, True)
+    path.write_text("{")
+    with pytest.raises(UsageError):
+        file.refresh()
+    assert file.tokens == tokens
+    write_tokens(path, TokenSet())
+    assert (file.refresh(), file.has_had_tokens) == (TokenSet(), True)
+
+
+def test_names_are_bounded_and_unique() -> None:
+    tokens, _ = TokenSet().added("one", None)
+    with pytest.raises(StateError, match="already"):
+        tokens.added("one", None)
+    for name in ("", "-x", "a b", "a" * 65, "ä", "a\n"):
+        with pytest.raises(UsageError):
+            tokens.added(name, None)
+    with pytest.raises(StateError, match="no token called"):
+        tokens.revoked("two")
+    assert tokens.revoked("one") == TokenSet()
+    full = TokenSet(tokens.entries * MAX_TOKENS)
+    with pytest.raises(StateError, match="at most"):
+        full.added("two", None)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"schema": "other/1"},
+        {"tokens": [{"name": "a", "sha256": "00", "expires": None}]},
+        {"tokens": [{"name": "a", "sha256": "0" * 64, "expires": "today"}]},
+        {"tokens": [{"name": "a b", "sha256": "0" * 64, "expires": None}]},
+        {"tokens": [{"name": "a", "sha256": "0" * 64, "expires": None}] * 2},
+        {"tokens": [{"name": "a", "sha256": "0" * 64}]},
+        {"more": 1},
+    ],
+)
+def test_a_file_with_an_error_is_refused_whole(change: dict[str, object]) -> None:
+    tokens, _ = TokenSet().added("one", None)
+    with pytest.raises(JsonError):
+        parse_tokens(json.dumps({**tokens.to_json(), **change}).encode())
+
+
+def test_the_commands_make_list_and_revoke(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    added = run_command(tmp_path, "gateway", "token", "add", "hospital", "--days", "30")
+    assert added.returncode == 0, added.stderr
+    token = added.stdout.strip()
+    tokens = read_tokens(tmp_path / "state" / "gateway" / "tokens.json")
+    assert tokens.find(token, datetime.now(UTC)) is not None
+    listed = run_command(tmp_path, "gateway", "token", "list")
+    assert "hospital" in listed.stdout
+    assert token not in listed.stdout
+    assert run_command(tmp_path, "gateway", "token", "revoke", "hospital").returncode == 0
+    assert run_command(tmp_path, "gateway", "token", "revoke", "hospital").returncode == 6
+    assert "hospital" not in run_command(tmp_path, "gateway", "token", "list").stdout
