@@ -15,6 +15,7 @@ from enclavectl.cli.announcing import destination_of
 from enclavectl.cli.completion import enclave_names
 from enclavectl.cli.invocation import Invocation, begin
 from enclavectl.cli.options import OutputFormat
+from enclavectl.cli.screen import Screen
 from enclavectl.errors import HostError, StateError
 from enclavectl.gateway.limits import GatewayLimits
 from enclavectl.gateway.routing import Destination, parse_destination
@@ -159,7 +160,6 @@ def gateway(
       enclavectl gateway token add hospital                          a token
     """
     invocation = begin(OutputFormat.JSON, config, {"backend": backend})
-    screen = invocation.screen
     settings = GatewaySettings(
         listen=parse_host_port(listen, "--listen"),
         destinations=_destinations(invocation, names or (), to or (), has_folder=announced is not None),
@@ -178,7 +178,11 @@ def gateway(
         wait_s=wait,
         limits=_limits(invocation),
     )
-    if log_addresses:
+    _serve(invocation.screen, settings)
+
+
+def _serve(screen: Screen, settings: GatewaySettings) -> None:
+    if settings.logs_addresses:
         screen.note("--log-addresses: the log has personal data; leave it out once the incident is over")
 
     def listening(port: int) -> None:
