@@ -26,6 +26,7 @@ from enclavectl.client.pictures import PictureSource
 from enclavectl.client.reconnection import MAX_CONNECTIONS, Reconnections
 from enclavectl.client.session import Client
 from enclavectl.errors import EnclavectlError, EnclaveError, EnclaveLost, Interrupted, PictureRefused
+from enclavectl.evidence import ReceiptError
 from enclavectl.net.address import is_network
 from enclavectl.results.diagnosis import Diagnosis, Result, to_result
 from enclavectl.targets.session import explain_boot_failure, open_session
@@ -101,14 +102,15 @@ def answer_pictures(invocation: Invocation, batch: Batch) -> bool:
         with ExitStack() as stack:
             if batch.backend is not None and batch.target.running is not None:
                 stack.enter_context(explain_boot_failure(batch.backend, batch.target.running))
-            diagnosis, writer = _ask(invocation, batch, _Sessions(invocation, batch, stack))
+            sessions = _Sessions(invocation, batch, stack)
+            diagnosis, writer = _ask(invocation, batch, sessions)
     except BaseException:
         if batch.keeper is not None:
             batch.keeper.finish(invocation.screen)
         raise
-    interrupted = _interruption(diagnosis)
+    ending = _ending(diagnosis, sessions.failure)
     if invocation.screen.as_json:
-        error = {} if interrupted is None else {"error": error_value(interrupted)}
+        error = {} if ending is None else {"error": error_value(ending)}
         invocation.screen.result({**diagnosis.to_json(top=invocation.asked_top), **error})
     else:
         draw_evidence(invocation.screen, diagnosis)
@@ -117,8 +119,8 @@ def answer_pictures(invocation: Invocation, batch: Batch) -> bool:
             batch.keeper.finish(invocation.screen)
         if writer is not None:
             invocation.screen.note(f"report written to {writer.finish(diagnosis.later_evidence)}")
-    if interrupted is not None:
-        raise interrupted
+    if ending is not None:
+        raise ending
     return diagnosis.has_errors
 
 
@@ -133,6 +135,8 @@ class _Sessions:
         self._stack = stack
         self.enclaves: list[VerifiedEnclave] = []
         self.reconnections = Reconnections()
+        # A receipt that is wrong ends the batch; the answers before it had right ones.
+        self.failure: ReceiptError | None = None
 
     def open(self, target: Target) -> Client:
         """Connect and verify."""
@@ -175,15 +179,52 @@ class _Sessions:
         return client
 
 
+class _Taking:
+    """What becomes of each reply: a result, a line on the screen, a card of the report, a kept receipt."""
+
+    def __init__(self, invocation: Invocation, batch: Batch, sessions: _Sessions) -> None:
+        """Begin with the first session's enclave, which ``sessions`` has."""
+        self._screen = invocation.screen
+        self._batch = batch
+        self._sessions = sessions
+        self.enclave = sessions.enclaves[0]
+        self.writer = _report_writer(batch, self.enclave)
+        self._drawing = (
+            None
+            if self._screen.as_json
+            else AnswerDrawing(self._screen, self.enclave, invocation.config.diagnose.top)
+        )
+        self.results: dict[int, Result] = {}
+
+    def take(self, reply: Reply) -> None:
+        """Keep and show one reply."""
+        names = self._batch.pictures.names
+        if reply.outcome is not None:
+            self._sessions.reconnections.answered()
+        result = to_result(names[reply.index], reply)
+        self.results[reply.index] = result
+        if self._batch.keeper is not None:
+            self._batch.keeper.receipt(reply.session, reply.receipted, reply.index)
+        if self.writer is not None:
+            self.writer.add(reply.index, result.to_json(self.enclave.label_names), reply.picture)
+        if self._drawing is not None:
+            self._drawing.draw_ready(self.results)
+        if len(names) >= _PROGRESS_FROM:
+            self._screen.count("diagnosing", len(self.results), len(names), "pictures")
+
+    def end(self) -> None:
+        """Show what waits for a picture that has no result."""
+        self._screen.end_count()
+        if self._drawing is not None:
+            self._drawing.draw_rest(self.results)
+
+
 def _ask(invocation: Invocation, batch: Batch, sessions: _Sessions) -> tuple[Diagnosis, ReportWriter | None]:
-    settings, screen, names = invocation.config.diagnose, invocation.screen, batch.pictures.names
-    if not screen.as_json:
-        screen.load()
-    results: dict[int, Result] = {}
+    settings = invocation.config.diagnose
+    if not invocation.screen.as_json:
+        invocation.screen.load()
     client = sessions.open(batch.target)
-    enclave = client.enclave
-    writer = _report_writer(batch, enclave)
-    drawing = None if screen.as_json else AnswerDrawing(screen, enclave, settings.top)
+    taking = _Taking(invocation, batch, sessions)
     replies = classify(
         client,
         batch.source,
@@ -192,40 +233,32 @@ def _ask(invocation: Invocation, batch: Batch, sessions: _Sessions) -> tuple[Dia
         renew=sessions.renew,
         max_losses=sessions.max_losses,
     )
-    with suppress(KeyboardInterrupt):  # Ctrl-C ends the batch with the answers so far
-        for reply in replies:
-            with holding_interrupts_back():
-                if reply.outcome is not None:
-                    sessions.reconnections.answered()
-                result = to_result(names[reply.index], reply)
-                results[reply.index] = result
-                if batch.keeper is not None:
-                    batch.keeper.receipt(reply.session, reply.receipted, reply.index)
-                if writer is not None:
-                    writer.add(reply.index, result.to_json(enclave.label_names), reply.picture)
-                if drawing is not None:
-                    drawing.draw_ready(results)
-                if len(names) >= _PROGRESS_FROM:
-                    screen.count("diagnosing", len(results), len(names), "pictures")
-    screen.end_count()
-    if drawing is not None:
-        drawing.draw_rest(results)
+    try:
+        with suppress(KeyboardInterrupt):  # Ctrl-C ends the batch with the answers so far
+            for reply in replies:
+                with holding_interrupts_back():
+                    taking.take(reply)
+    except ReceiptError as error:
+        if not taking.results:
+            raise
+        sessions.failure = error
+    taking.end()
     return Diagnosis(
         backend=batch.target.backend,
-        enclave=enclave,
+        enclave=taking.enclave,
         later_enclaves=sessions.enclaves[1:],
-        pictures=len(names),
-        results=[results[index] for index in sorted(results)],
+        pictures=len(batch.pictures.names),
+        results=[taking.results[index] for index in sorted(taking.results)],
         left_out=batch.pictures.left_out,
-    ), writer
+    ), taking.writer
 
 
-def _interruption(diagnosis: Diagnosis) -> Interrupted | None:
+def _ending(diagnosis: Diagnosis, failure: ReceiptError | None) -> EnclavectlError | None:
     """Return what to end with, once the answer is out, if not every picture has a result."""
-    if diagnosis.is_complete:
+    if failure is None and diagnosis.is_complete:
         return None
     done, total = len(diagnosis.results), diagnosis.pictures
-    error = Interrupted(f"interrupted: {done} of {total} pictures have a result")
+    error = failure or Interrupted(f"interrupted: {done} of {total} pictures have a result")
     error.after_answer = True
     return error
 

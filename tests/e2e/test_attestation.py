@@ -273,3 +273,27 @@ def test_one_changed_byte_of_the_payload_is_another_enclave(cli: Cli, tmp_path: 
         == "pcr-mismatch"
     )
     assert cli.ok("diagnose", "-e", "original", "--policy", policy, sample("nv")).status == 0
+
+
+def test_answers_before_a_wrong_receipt_are_not_lost(plain: Cli, tmp_path: Path) -> None:
+    """It ends the batch: an enclave that signs what it should not is not asked again."""
+    asked: list[bytes] = []
+
+    def second_is_wrong(receipt: bytes) -> bytes:
+        asked.append(receipt)
+        return receipt if len(asked) == 1 else receipt[:-1] + bytes([receipt[-1] ^ 1])
+
+    root, address = new_root(), UnixAddress(tmp_path / "s")
+    script = enclave_script(simulated_nsm(root), Lies(receipt=second_is_wrong, answers=9))
+    with start_evil(address, script):
+        trust = write_trust(tmp_path, root)
+        names = [sample("bcc"), sample("mel"), sample("nv")]
+        one_by_one = {"ENCLAVECTL_DIAGNOSE_IN_FLIGHT": "1"}
+        where = ("--connect", str(address), *trust)
+        ran = plain.run("diagnose", *names, *where, "-o", "json", env=one_by_one)
+    value = ran.json()
+    assert (ran.status, value["error"]["exit_code"]) == (4, 4)
+    assert value["error"]["code"] == "receipt-signature"
+    assert (value["complete"], value["pictures"], value["answered"]) == (False, 3, 1)
+    assert value["results"][0]["receipted"] is True
+    assert len(asked) == 2
