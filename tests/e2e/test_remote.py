@@ -75,12 +75,14 @@ def test_a_day_with_a_remote(site: Site) -> None:
         ).json()
         assert (found["backend"], found["trust"], answers(found)) == ("remote", "simulated", ["bcc", "mel"])
         site.owner.ok("remote", "update", "hospital", "--default")
+        assert "expected a part" in site.owner.refused(2, "remote", "update", "hospital")["message"]
         ran = site.owner.ok("diagnose", sample("nv"), "--output", "json")
         assert answers(ran.json()) == ["nv"]
         assert f"using the remote hospital at {address}, which is the default" in ran.err
         assert TOKEN not in site.owner.ok("remote", "show", "hospital").out
         site.token.write_text("revoked")
-        site.owner.ok("remote", "update", "hospital", "--token-file", site.token)
+        for words in ("", "nothing changes"):  # an update that was made already is no mistake
+            assert words in site.owner.ok("remote", "update", "hospital", "--token-file", site.token).err
         assert site.owner.refused(2, "diagnose", sample("nv"))["code"] == "token-refused"
         checked = site.owner.run("remote", "check", "hospital", "--output", "json")
         assert checked.status == 2

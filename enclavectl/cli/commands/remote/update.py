@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from typing import Annotated
 
 import typer
@@ -57,10 +58,14 @@ def update(
     files = NetworkFlags(token_file, client_cert, client_key, ca, tls_pin)
     old = remote.content()
     new = files.added_to(old, address=address, policy=policy, root=root)
-    if new == old and default is None:
-        raise UsageError("remote update: expected another part, found none", hint="such as --policy FILE")
+    if all(part is None for part in (address, policy, root, default, *astuple(files))):
+        raise UsageError(
+            "remote update: expected a part, found none", hint="such as --policy FILE"
+        )
     if new != old:
         remote = store.update(name, new)
+    elif default is None:  # a script that ran before
+        invocation.screen.note("nothing changes: the remote has these parts already")
     if default is not None and default is not remote.is_default:
         store.set_default(name if default else None)
     draw_remote(invocation.screen, store.find(name))
