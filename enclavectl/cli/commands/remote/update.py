@@ -59,9 +59,7 @@ def update(
     old = remote.content()
     new = files.added_to(old, address=address, policy=policy, root=root)
     if all(part is None for part in (address, policy, root, default, *astuple(files))):
-        raise UsageError(
-            "remote update: expected a part, found none", hint="such as --policy FILE"
-        )
+        raise UsageError("remote update: expected a part, found none", hint="such as --policy FILE")
     if new != old:
         remote = store.update(name, new)
     elif default is None:  # a script that ran before
