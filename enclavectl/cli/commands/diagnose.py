@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from enclavectl.backends.registry import choose_backend
 from enclavectl.cli import network_options, options
-from enclavectl.cli.elsewhere import FindTarget, find_elsewhere
+from enclavectl.cli.elsewhere import Elsewhere, FindTarget, find_elsewhere
 from enclavectl.cli.evidence_options import EvidencePath, IncludeStatements
 from enclavectl.cli.invocation import Invocation, begin, refuse_together
 from enclavectl.cli.network_options import NetworkFlags
@@ -138,37 +139,60 @@ def diagnose(
     if evidence is not None or include_statements:
         demanded = verification.policy if elsewhere is None else elsewhere.policy
         keeper = _keeper(invocation, found, evidence, demanded, include_statements)
+    asked = _Asked(
+        pictures=found,
+        verification=verification,
+        elsewhere=elsewhere,
+        enclave=enclave,
+        is_fresh=fresh,
+        report=report,
+        keeper=keeper,
+    )
+    if _answer(invocation, asked):
+        raise typer.Exit(PictureRefused.exit_code)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """What a command line asks for, once its options are known to fit together."""
+
+    pictures: Collection
+    verification: VerificationOptions
+    elsewhere: Elsewhere | None
+    enclave: str | None
+    is_fresh: bool
+    report: Path | None
+    keeper: EvidenceKeeper | None
+
+
+def _answer(invocation: Invocation, asked: _Asked) -> bool:
+    """Find or start the enclave, and have the pictures answered; return whether an answer is missing."""
     with ExitStack() as stack:
-        backend_here: Backend | None = None
-        if elsewhere is None:
-            backend_here = choose_backend(invocation.config, invocation.screen)
-            find_target: FindTarget = partial(
-                _target_here, invocation, stack, backend_here, enclave, verification, is_fresh=fresh
-            )
+        backend: Backend | None = None
+        if asked.elsewhere is None:
+            backend = choose_backend(invocation.config, invocation.screen)
+            find_target: FindTarget = partial(_target_here, invocation, stack, backend, asked)
         else:
-            find_target = elsewhere.find
-        source = _read(found)
+            find_target = asked.elsewhere.find
+        source = _read(asked.pictures)
         if not source.has_any:
-            name = "remote" if backend_here is None else backend_here.name
-            is_kept = report is not None or evidence is not None
-            _show_refused(invocation, source, found, name, is_kept=is_kept)
+            _show_refused(invocation, source, asked, "remote" if backend is None else backend.name)
+            return True
         target = find_target()
         # Imported while a local enclave boots: the imports of a session and its drawing take as long as the
         # boot.
         from enclavectl.cli.picture_batch import Batch, answer_pictures  # noqa: PLC0415 - see above
 
         batch = Batch(
-            pictures=found,
+            pictures=asked.pictures,
             source=source,
             target=target,
-            backend=backend_here,
-            report=report,
-            keeper=keeper,
+            backend=backend,
+            report=asked.report,
+            keeper=asked.keeper,
             find_target=find_target,
         )
-        has_errors = answer_pictures(invocation, batch)
-    if has_errors:
-        raise typer.Exit(PictureRefused.exit_code)
+        return answer_pictures(invocation, batch)
 
 
 def _read(found: Collection) -> PictureSource:
@@ -176,14 +200,12 @@ def _read(found: Collection) -> PictureSource:
     return read_pictures(found.names, sys.stdin.buffer.read)
 
 
-def _show_refused(
-    invocation: Invocation, source: PictureSource, found: Collection, backend: str, *, is_kept: bool
-) -> NoReturn:
-    """Show the refusals, and end: where no picture can be sent, an enclave would be started for nothing."""
+def _show_refused(invocation: Invocation, source: PictureSource, asked: _Asked, backend: str) -> None:
+    """Show the refusals: where no picture can be sent, an enclave would be started for nothing."""
     from enclavectl.cli.picture_batch import show_refused  # noqa: PLC0415 - loads the session's cryptography
 
-    show_refused(invocation, source, found, backend=backend, is_kept=is_kept)
-    raise typer.Exit(PictureRefused.exit_code)
+    is_kept = asked.report is not None or asked.keeper is not None
+    show_refused(invocation, source, asked.pictures, backend=backend, is_kept=is_kept)
 
 
 def _keeper(
@@ -202,27 +224,19 @@ def _keeper(
     )
 
 
-def _target_here(
-    invocation: Invocation,
-    stack: ExitStack,
-    backend: Backend,
-    name: str | None,
-    verification: VerificationOptions,
-    *,
-    is_fresh: bool,
-) -> Target:
+def _target_here(invocation: Invocation, stack: ExitStack, backend: Backend, asked: _Asked) -> Target:
     """Return a running enclave of this host, or start one that ends with ``stack``."""
-    found = None if is_fresh else choose_running(backend, name)
+    found = None if asked.is_fresh else choose_running(backend, asked.enclave)
     if found is None:
-        check_policy(verification)
+        check_policy(asked.verification)
         invocation.screen.step(f"starting a {backend.name} enclave")
         running = stack.enter_context(
             backend.start(launch_spec(invocation.config, LaunchRequest()), detached=False)
         )
-        return target_of(backend, running.enclave, verification, running)
-    _check_model(verification.model, found)
+        return target_of(backend, running.enclave, asked.verification, running)
+    _check_model(asked.verification.model, found)
     invocation.screen.note(f"using the running enclave {found.name}, model {found.model_id or 'not known'}")
-    return target_of(backend, found, verification)
+    return target_of(backend, found, asked.verification)
 
 
 def _wanted_model(config: Config) -> Model | None:
