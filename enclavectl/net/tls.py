@@ -30,23 +30,31 @@ _OWN_ISSUER = {18, 19, 20, 21}
 class TlsStream:
     """A TLS connection as a ``ByteStream``: it has no ``sendmsg``, and another error for "would wait"."""
 
-    def __init__(self, sock: ssl.SSLSocket, address: NetworkAddress) -> None:
-        """Wrap a connection after its handshake."""
+    def __init__(self, sock: ssl.SSLSocket, address: NetworkAddress, *, has_certificate: bool) -> None:
+        """Wrap a connection after its handshake; ``has_certificate`` says that we have shown one of ours."""
         self._sock = sock
         self._address = address
+        self._has_certificate = has_certificate
+        self._has_received = False
 
     def settimeout(self, value: float | None, /) -> None:
         """Set how many seconds the next calls may wait."""
         self._sock.settimeout(value)
 
     def sendmsg(self, buffers: Sequence[Buffer], /) -> int:
-        """Send of the first buffer that is not empty; a record of TLS holds 16 KiB at most anyway."""
+        """Send of the first buffer that is not empty; a record of TLS holds 16 KiB at most anyway.
+
+        Raises:
+            EnclaveLost: the peer went right after the handshake.
+        """
         try:
             for buffer in buffers:
                 if len(buffer):
                     return self._sock.send(buffer)
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as exc:
             raise BlockingIOError from exc
+        except ConnectionError as exc:
+            raise self._lost(exc) from exc
         return 0
 
     def recv(self, bufsize: int, /) -> bytes:
@@ -54,9 +62,10 @@ class TlsStream:
 
         Raises:
             UsageError: the peer refuses our certificate, or that there is none. TLS 1.3 reports it here.
+            EnclaveLost: the peer went right after the handshake.
         """
         try:
-            return self._sock.recv(bufsize)
+            data = self._sock.recv(bufsize)
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as exc:
             raise BlockingIOError from exc
         except ssl.SSLEOFError:
@@ -66,6 +75,20 @@ class TlsStream:
             if _is_about_our_certificate(reason):
                 raise _client_certificate_refused(self._address, reason) from exc
             raise
+        except ConnectionError as exc:
+            raise self._lost(exc) from exc
+        self._has_received = self._has_received or bool(data)
+        return data
+
+    def _lost(self, exc: ConnectionError) -> Exception:
+        """Say what a reset in place of the first byte may mean: it overtakes the alert that would say so."""
+        if self._has_received or self._has_certificate:
+            return exc
+        return EnclaveLost(
+            f"{self._address}: the peer ended the connection right after the TLS handshake",
+            hint="it may demand a client's certificate (--client-cert), or have no room",
+            code="tls",
+        )
 
     def close(self) -> None:
         """End the connection."""
@@ -95,7 +118,7 @@ def start_tls(sock: socket.socket, address: NetworkAddress, access: Access, dead
     except BaseException:
         secure.close()
         raise
-    return TlsStream(secure, address)
+    return TlsStream(secure, address, has_certificate=access.client_certificate is not None)
 
 
 def _context(access: Access, alpn: str) -> ssl.SSLContext:
