@@ -52,7 +52,7 @@ def _one_at_a_time(client: Client, picture: Picture, weights: bytes) -> Row:
         client.next_answer(time.monotonic() + _TIMEOUT_S)
 
     times = alternate(ours, lambda: bare(picture.data), rounds=400, warmup=20)
-    return compare("warm request, 600x450 PNG, against the bare pipeline", *times, limit=1.25)
+    return compare("warm request, 600x450 PNG, against the bare pipeline", *times, limit=1.10)
 
 
 def _in_flight(picture: Picture) -> Row:
@@ -78,7 +78,7 @@ def _in_flight(picture: Picture) -> Row:
         ours=f"{ours_rate:.0f}/s",
         base=f"{base_rate:.0f}/s",
         ratio=ours_rate / base_rate,
-        limit=0.9,
+        limit=0.95,
         at_least=True,
     )
 
