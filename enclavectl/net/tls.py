@@ -69,7 +69,7 @@ class TlsStream:
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as exc:
             raise BlockingIOError from exc
         except ssl.SSLEOFError:
-            return b""  # the peer went without a closing alert; frames have lengths of their own
+            data = b""  # the peer went without a closing alert; frames have lengths of their own
         except ssl.SSLError as exc:
             reason = _reason(exc)
             if _is_about_our_certificate(reason):
@@ -77,11 +77,15 @@ class TlsStream:
             raise
         except ConnectionError as exc:
             raise self._lost(exc) from exc
+        if not data and not self._has_received:
+            lost = self._lost(ConnectionResetError("it ended before its first byte"))
+            if isinstance(lost, EnclaveLost):
+                raise lost
         self._has_received = self._has_received or bool(data)
         return data
 
     def _lost(self, exc: ConnectionError) -> Exception:
-        """Say what a reset in place of the first byte may mean: it overtakes the alert that would say so."""
+        """Say what an end in place of the first byte may mean: it overtakes the alert that would say so."""
         if self._has_received or self._has_certificate:
             return exc
         return EnclaveLost(

@@ -80,7 +80,8 @@ def test_the_first_broken_rule_ends_the_recipe(
 
 
 def test_nothing_is_a_fact_before_the_signature_was_checked(forge: EnclaveForge) -> None:
-    forged = forge.genuine()[:-1] + b"\0"
+    genuine = forge.genuine()
+    forged = genuine[:-1] + bytes([genuine[-1] ^ 1])
     taken, code = taken_until_refused(forged, demands(forge, accepting(RELEASE)))
     assert code == AttestationCode.SIGNATURE
     assert [one.facts for one in taken] == [None] * len(taken)

@@ -108,7 +108,8 @@ def test_without_a_policy_chain_and_signature_are_judged_and_the_verdict_is_not(
 
 
 def test_a_forgery_is_refused_with_and_without_a_policy(forge: EnclaveForge) -> None:
-    forged = forge.genuine()[:-1] + b"\0"
+    genuine = forge.genuine()
+    forged = genuine[:-1] + bytes([genuine[-1] ^ 1])
     for policy in (POLICY, None, Waiver.NO_POLICY):
         case = Case(
             document=forged, root=forge.root, policy=policy, at=Waiver.DOCUMENT_TIME, nonce=Waiver.NO_NONCE
