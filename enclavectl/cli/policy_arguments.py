@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -96,3 +97,14 @@ def parse_registers(values: list[str]) -> dict[int, bytes]:
             raise UsageError(f"--pcr: PCR{index} is given twice")
         found[index] = bytes.fromhex(match[2])
     return found
+
+
+def refuse_input(option: str, target: Path, inputs: Iterable[Path | None]) -> None:
+    """Refuse to write over a file that the command reads, whatever else may be replaced.
+
+    Raises:
+        UsageError: ``target`` is one of ``inputs``.
+    """
+    for one in inputs:
+        if one is not None and target.exists() and one.exists() and target.samefile(one):
+            raise UsageError(f"{option} {target}: expected a file that is not an input, found {one}")

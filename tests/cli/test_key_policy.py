@@ -92,6 +92,16 @@ def test_the_text_tells_the_owner_and_the_operator_what_to_do(tmp_path: Path) ->
     assert "bypass" not in done.out
 
 
+def test_no_command_writes_over_what_it_reads(folder: Path) -> None:
+    (folder / "same.json").symlink_to("key-policy.json")
+    before = (folder / "policy.yaml").read_bytes(), (folder / "key-policy.json").read_bytes()
+    assert compiled(folder, "--force", "--to", "policy.yaml").status == 2
+    for target in ("key-policy.json", "same.json"):
+        refused = lint(folder, "--fixed-to", target)
+        assert (refused.status, "not an input" in str(refused.error()["message"])) == (2, True)
+    assert ((folder / "policy.yaml").read_bytes(), (folder / "key-policy.json").read_bytes()) == before
+
+
 def test_a_file_that_exists_is_replaced_only_by_force_and_a_dry_run_writes_none(folder: Path) -> None:
     before = (folder / "key-policy.json").read_bytes()
     again = compiled(folder, "--output", "json")

@@ -14,7 +14,7 @@ from enclavectl.cli.invocation import screen_for
 from enclavectl.cli.kms_arguments import Context, KeyArn, Parents, parse_pairs
 from enclavectl.cli.kms_view import draw_json
 from enclavectl.cli.options import DryRun, Output, OutputFormat
-from enclavectl.cli.policy_arguments import At, moment, read_policy_text
+from enclavectl.cli.policy_arguments import At, moment, read_policy_text, refuse_input
 from enclavectl.cli.screen import Screen
 from enclavectl.errors import StateError
 from enclavectl.files import write_atomic
@@ -61,6 +61,7 @@ def kms(
       enclavectl policy kms --policy p --admin A --parent B --context m=x  write it
     """
     screen = screen_for(output)
+    refuse_input("--to", to, [policy])
     if to.exists() and not (force or dry_run):
         raise StateError(f"{to}: exists already", hint="--force replaces it")
     when = moment("--at", at)

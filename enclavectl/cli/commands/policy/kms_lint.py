@@ -16,7 +16,7 @@ from enclavectl.cli.invocation import screen_for
 from enclavectl.cli.kms_arguments import Context, KeyArn, KeyPolicyPath, Parents, parse_pairs, read_key_policy
 from enclavectl.cli.kms_view import draw_findings
 from enclavectl.cli.options import Output, OutputFormat
-from enclavectl.cli.policy_arguments import At, moment, read_policy_text
+from enclavectl.cli.policy_arguments import At, moment, read_policy_text, refuse_input
 from enclavectl.files import read_bounded, write_atomic
 from enclavectl.kms import LintFacts, Severity, fix, is_clean, key_releases, lint, partly_revoked
 from enclavectl.kms.facts import MAX_AWS_BYTES, parse_grants, parse_key_metadata
@@ -98,6 +98,8 @@ def kms_lint(
       enclavectl policy kms-lint key.json --grants g.json  a way around it?
     """
     screen = screen_for(output)
+    if fixed_to is not None:
+        refuse_input("--fixed-to", fixed_to, [file, policy, lock, key_metadata, grants])
     found = read_key_policy(file, limit=MAX_READABLE_BYTES)
     when = moment("--at", at)
     facts = _facts(
