@@ -54,7 +54,9 @@ class TlsStream:
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as exc:
             raise BlockingIOError from exc
         except ConnectionError as exc:
-            raise self._lost(exc) from exc
+            if self._may_lack_certificate:
+                raise self._early_end() from exc
+            raise
         return 0
 
     def recv(self, bufsize: int, /) -> bytes:
@@ -76,18 +78,20 @@ class TlsStream:
                 raise _client_certificate_refused(self._address, reason) from exc
             raise
         except ConnectionError as exc:
-            raise self._lost(exc) from exc
-        if not data and not self._has_received:
-            lost = self._lost(ConnectionResetError("it ended before its first byte"))
-            if isinstance(lost, EnclaveLost):
-                raise lost
+            if self._may_lack_certificate:
+                raise self._early_end() from exc
+            raise
+        if not data and self._may_lack_certificate:
+            raise self._early_end()
         self._has_received = self._has_received or bool(data)
         return data
 
-    def _lost(self, exc: ConnectionError) -> Exception:
-        """Say what an end in place of the first byte may mean: it overtakes the alert that would say so."""
-        if self._has_received or self._has_certificate:
-            return exc
+    @property
+    def _may_lack_certificate(self) -> bool:
+        """True while an end may be the peer's refusal of us: it overtakes the alert that would say so."""
+        return not self._has_received and not self._has_certificate
+
+    def _early_end(self) -> EnclaveLost:
         return EnclaveLost(
             f"{self._address}: the peer ended the connection right after the TLS handshake",
             hint="it may demand a client's certificate (--client-cert), or have no room",
