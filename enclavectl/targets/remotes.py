@@ -89,6 +89,15 @@ class RemoteContent:
             return aws_nitro_root()
         return TrustRoot.from_operator(self.root, file="root")
 
+    def replaced_by(self, other: RemoteContent) -> RemoteContent:
+        """Return ``other``, with the parts of this one that it does not have.
+
+        Raises:
+            UsageError: the parts do not fit together.
+        """
+        parts = {**self.copies(), **other.copies()}
+        return RemoteContent(address=other.address, pin=other.pin or self.pin, **parts)
+
     def copies(self) -> Mapping[str, bytes]:
         """Return what is kept in files, by its word."""
         found = {one.name: getattr(self, one.name) for one in fields(self) if one.name in SUFFIXES}

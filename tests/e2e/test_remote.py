@@ -207,8 +207,34 @@ def test_an_invitation_from_one_side_to_the_other(site: Site) -> None:
         assert site.owner.ok("remote", "list", "--output", "json").json()["remotes"] == []
         site.owner.ok(*add, "--expect-pcr0", pcr0, "--default")
         assert answers(site.owner.ok("diagnose", sample("bcc"), "--output", "json").json()) == ["bcc"]
+    assert site.owner.refused(6, *add, "--expect-pcr0", pcr0)["code"] == "remote-exists"
     written.write_text(written.read_text().replace("A", "B", 1).swapcase())
     assert site.owner.refused(2, *add, "--expect-pcr0", pcr0)["code"] == "invitation"
+
+
+def test_a_new_invitation_after_a_rollout(site: Site) -> None:
+    """A release that was compared is not asked for again, unless the terms got weaker."""
+    owner, mail = site.owner, site.owner.base / "mail.txt"
+    site.add("hospital", "wss://old.test", "--token-file", site.token)
+    old = site.policy.read_text()
+    release = old.partition("releases:\n")[2]
+    digits = release.partition("PCR0: '")[2][:96]
+    site.policy.write_text(old + release.replace(digits, "ab" * 48).replace("name: ", "name: next-"))
+    invite = ("remote", "invite", "wss://new.test", "--policy", site.policy, "--root", site.root)
+    mail.write_text(site.operator.ok(*invite).out)
+    update = ("remote", "update", "hospital", "--from", mail)
+    assert owner.refused(2, *update)["code"] == "needs-pcr0"
+    assert owner.refused(4, *update, "--expect-pcr0", "cd" * 48)["code"] == "invitation-pcr0"
+    assert owner.refused(2, *update, "--policy", site.policy)["kind"] == "usage"
+    shown = owner.ok("remote", "show", "hospital", "--output", "json").json()
+    assert (shown["address"], len(shown["releases"])) == ("wss://old.test/v1", 1)
+    value = owner.ok(*update, "--expect-pcr0", "ab" * 48, "--output", "json").json()
+    assert (value["address"], len(value["releases"])) == ("wss://new.test/v1", 2)
+    assert value["has_token"], "what the invitation does not have stays"
+    site.policy.write_text(old.replace("accept: [simulated]", "accept: [nitro, simulated]"))
+    mail.write_text(site.operator.ok(*invite).out)
+    error = owner.refused(4, *update, "--expect-pcr0", "ab" * 48)
+    assert error["code"] == "invitation-pcr0", "the old release counts under weaker terms only if compared"
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def send(
             keeper.finish(screen)
         trust = str(enclave_there.document.trust)
         note_expiry(screen, client.enclave.document)
-        for name, picture in zip(found.names, pictures, strict=True):
+        for name, picture in zip(found.names, pictures.unanswered(), strict=True):
             try:
                 handed_in = _hand_in(client, store, picture, settings.diagnose.timeout_s)
             except PictureRefused as error:
