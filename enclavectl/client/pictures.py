@@ -46,6 +46,16 @@ def read_picture(name: str, read_stdin: Callable[[int], bytes]) -> Picture:
     except (OSError, ValueError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) else exc
         raise PictureRefused(f"{name}: cannot be read ({reason})", code="unreadable-file") from exc
+    return parse_picture(name, data)
+
+
+def parse_picture(name: str, data: bytes) -> Picture:
+    """Make a picture of the bytes of a file or of a request; ``name`` is for messages.
+
+    Raises:
+        PictureRefused: empty, over 16 MiB, or of no format that the enclave decodes.
+    """
+    limit = MAX_PICTURE_BYTES
     if not data:
         raise PictureRefused(f"{name}: expected a picture, found an empty file", code="empty")
     if len(data) > limit:
