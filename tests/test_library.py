@@ -92,10 +92,13 @@ def posted(service: Any, body: bytes) -> tuple[int, dict[str, Any]]:
     """What a server of ASGI does with one request, and the status and the value that come back."""
     sent: list[dict[str, Any]] = []
     half = len(body) // 2
-    parts = iter([{"body": body[:half], "more_body": True}, {"body": body[half:]}])
+    first: dict[str, Any] = {"body": body[:half], "more_body": True}
+    parts = iter([first, {"body": body[half:]}])
 
     async def receive() -> dict[str, Any]:
-        return next(parts)
+        for part in parts:
+            return part
+        raise AssertionError("it asks for more than there is")
 
     async def send(event: dict[str, Any]) -> None:
         sent.append(event)

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import json
+import socket
+import ssl
+import struct
+import threading
+import zlib
+from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -15,7 +21,7 @@ from enclavectl.net.address import UnixAddress, parse_address
 from tests.cli.terminal import on_terminal
 from tests.e2e.cli import Cli, sample
 from tests.net.certificates import Authority, server_context
-from tests.net.peers import relay_to, start_peer, start_proxy, start_web_server, start_websocket_relay
+from tests.net.peers import Script, relay_to, start_peer, start_proxy, start_web_server, start_websocket_relay
 
 TOKEN = "aGVsbG8"
 
@@ -107,6 +113,65 @@ def test_frames_over_tls_through_a_proxy(site: Site) -> None:
         ).json()
     assert answers(found) == ["bcc"]
     assert proxy.seen == ["CONNECT gateway.test:8443 HTTP/1.1"]
+
+
+def test_tls_inspection_by_a_company(site: Site, tmp_path: Path) -> None:
+    """A proxy that opens TLS with a CA of its own: refused unless that CA is named, and even then blind."""
+    (tmp_path / "company").mkdir()
+    company = Authority(tmp_path / "company", "company CA")
+    mark = b"PLANTED-IN-A-PICTURE-51c2"
+    picture = tmp_path / "planted.png"
+    picture.write_bytes(planted(sample("bcc").read_bytes(), mark))
+    seen: list[bytes] = []
+    inner = server_context(site.authority.issue("localhost"))
+    with start_websocket_relay(site.address, inner, judge=needs_token) as gateway:
+        reading = inspect_to(gateway.port, site.authority, seen)
+        with start_peer(reading, server_context(company.issue("localhost"))) as inspector:
+            to = ("--connect", f"wss://localhost:{inspector.port}", "--policy", site.policy)
+            rest = ("--root", site.root, "--token-file", site.token, picture)
+            error = site.owner.refused(3, "diagnose", *to, "--ca", site.authority.file, *rest)
+            assert error["code"] == "tls-issuer"
+            assert "inspects TLS" in error["hint"]
+            assert seen == []
+            found = site.owner.ok("diagnose", *to, "--ca", company.file, *rest, "--output", "json").json()
+    assert answers(found) == ["bcc"]
+    read = b"".join(seen)
+    assert TOKEN.encode() in read, "it sees what the gateway sees"
+    assert len(read) > picture.stat().st_size
+    assert mark not in read
+
+
+def planted(png: bytes, mark: bytes) -> bytes:
+    """The picture with a comment in it."""
+    body = b"tEXtComment\0" + mark * 50
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    return png[:33] + chunk + png[33:]
+
+
+def inspect_to(port: int, authority: Authority, seen: list[bytes]) -> Script:
+    """Read what a client says, and say it to the gateway by TLS of one's own."""
+
+    def copy(source: socket.socket, sink: socket.socket, keep: list[bytes]) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                keep.append(data)
+                sink.sendall(data)
+        for sock in (source, sink):
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+    def script(client: socket.socket) -> None:
+        context = ssl.create_default_context(cafile=str(authority.file))
+        with (
+            socket.create_connection(("127.0.0.1", port)) as plain,
+            context.wrap_socket(plain, server_hostname="localhost") as gateway,
+        ):
+            answers_back = threading.Thread(target=copy, args=(gateway, client, []))
+            answers_back.start()
+            copy(client, gateway, seen)
+            answers_back.join()
+
+    return script
 
 
 def test_send_to_a_remote(site: Site) -> None:

@@ -34,8 +34,17 @@ class Hosts:
     owner: Cli
 
 
-@pytest.fixture
-def hosts(tmp_path: Path) -> Iterator[Hosts]:
+def spoil(namespace: str, device: str, faults: str) -> None:
+    """Delay packets, and lose some."""
+    argv = ["tc", "-n", namespace, "qdisc", "add", "dev", device, "root", "netem", *faults.split()]
+    ran = subprocess.run(argv, check=False, capture_output=True, text=True)
+    if ran.returncode != 0:
+        pytest.skip(f"this kernel has no netem ({ran.stderr.strip()})")
+
+
+@pytest.fixture(params=["", "delay 10ms 2ms loss 0.5%"], ids=["near", "slow-and-lossy"])
+def hosts(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Hosts]:
+    """Two hosts on one wire; the wire's faults are those of ``netem``, each way, where this kernel has it."""
     if os.geteuid() != 0 or shutil.which("ip") is None:
         pytest.skip("making network namespaces takes root and iproute2")
     mark = f"{os.getpid():x}"
@@ -53,6 +62,8 @@ def hosts(tmp_path: Path) -> Iterator[Hosts]:
             ip("-n", name, "addr", "add", f"{address}/24", "dev", device)
             ip("-n", name, "link", "set", device, "up")
             ip("-n", name, "link", "set", "lo", "up")
+            if request.param:
+                spoil(name, device, request.param)
         clis = []
         for name, side in zip(names, ("operator", "owner"), strict=True):
             (tmp_path / side / "home").mkdir(parents=True)
