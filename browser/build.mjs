@@ -1,0 +1,40 @@
+// Builds the script and the style that `enclavectl page` embeds, or with "tests" what the tests run in Node.
+import { readdirSync, rmSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
+
+const here = fileURLToPath(new URL(".", import.meta.url));
+const OUT = fileURLToPath(new URL("../enclavectl/page/built/", import.meta.url));
+
+async function buildPage() {
+  await build({
+    absWorkingDir: here,
+    entryPoints: { page: "src/page/main.ts", style: "src/page/style.css" },
+    bundle: true,
+    minify: true,
+    charset: "utf8",
+    legalComments: "inline",
+    format: "iife",
+    // Safari 16.4, Firefox 115 and Chromium 111: from early 2023 on.
+    target: ["es2022"],
+    outdir: OUT,
+    logLevel: "warning",
+  });
+}
+
+async function buildTests() {
+  rmSync(`${here}dist`, { recursive: true, force: true });
+  await build({
+    absWorkingDir: here,
+    entryPoints: readdirSync(`${here}test`).map((name) => `test/${name}`),
+    bundle: true,
+    platform: "node",
+    format: "esm",
+    target: "node20",
+    outdir: "dist/test",
+    outExtension: { ".js": ".mjs" },
+    logLevel: "warning",
+  });
+}
+
+await (process.argv[2] === "tests" ? buildTests() : buildPage());
