@@ -31,6 +31,7 @@ async function buildTests() {
     platform: "node",
     format: "esm",
     target: "node20",
+    external: ["playwright-core", "axe-core"],
     outdir: "dist/test",
     outExtension: { ".js": ".mjs" },
     logLevel: "warning",

@@ -80,6 +80,7 @@ ARROWS: dict[str, set[str]] = {
     "image": {"eif", "nitro_cli", "models", "artifacts", "protocol", PAYLOAD},
     "host": {"eif", "nitro_cli", "artifacts"},
     "schemas": {"config"},
+    "page": {"attestation", "net"},
     "deploy": {"config", "artifacts", "host"},
     "backends": {
         *("attestation", "eif", "host", "models", "net", "nitro_cli", "artifacts", "config"),

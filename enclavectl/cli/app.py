@@ -230,6 +230,12 @@ COMMANDS: tuple[Row | GroupRow, ...] = (
             ),
         ),
     ),
+    Row(
+        "page",
+        "Network",
+        "Write a web page that verifies the enclave in the browser and seals pictures there.",
+        "page:page",
+    ),
     Row("setup", "Host", "Prepare this instance for enclaves, step by step.", "setup:setup"),
     Row("doctor", "Host", "Check this host, and say how to fix what is wrong.", "doctor:doctor"),
     Row("plan", "Host", "Say whether an enclave fits on this host.", "plan:plan"),
