@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from enclave_payload.limits import Limits
 from enclave_payload.lockdown import lock_down
+from enclave_payload.shared_picture import SharedPicture
 from enclave_payload.verdict import (
     REQUEST_BYTES,
     Decoded,
@@ -44,8 +45,8 @@ def start_zygote(folder: Path, limits: Limits) -> socket.socket:
     """Fork the zygote for the model in ``folder``, and return the socket to it.
 
     After ``LOAD`` it loads the model and sends ``READY``, or why it cannot serve. Then each slot number (one
-    byte) with a stream socket makes it kill the slot's decoder, start another on that socket and send back
-    its process id (four bytes). It ends when the socket does.
+    byte) with a stream socket and a picture's memory makes it kill the slot's decoder, start another on them
+    and send back its process id (four bytes). It ends when the socket does.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     if os.fork() == 0:
@@ -91,8 +92,8 @@ def _load(folder: Path, channel: socket.socket) -> Pipeline | None:
 def _fork_decoders(pipeline: Pipeline, channel: socket.socket, limits: Limits) -> None:
     decoders: dict[int, int] = {}
     while True:
-        message, descriptors, _, _ = socket.recv_fds(channel, 1, 1)
-        if not message or not descriptors:
+        message, descriptors, _, _ = socket.recv_fds(channel, 1, 2)
+        if not message or len(descriptors) != 2:
             break
         if (old := decoders.pop(message[0], None)) is not None:
             # Not buried before: until then its number is no other process's.
@@ -101,34 +102,27 @@ def _fork_decoders(pipeline: Pipeline, channel: socket.socket, limits: Limits) -
         zygote_pid = os.getpid()
         pid = os.fork()
         if pid == 0:
-            _run_decoder(pipeline, descriptors[0], zygote_pid, limits)
-        os.close(descriptors[0])
+            _run_decoder(pipeline, *descriptors, zygote_pid, limits)
+        for descriptor in descriptors:
+            os.close(descriptor)
         decoders[message[0]] = pid
         channel.send(pid.to_bytes(4, "big"))
 
 
-def _run_decoder(pipeline: Pipeline, channel: int, zygote_pid: int, limits: Limits) -> NoReturn:
+def _run_decoder(
+    pipeline: Pipeline, channel: int, memory: int, zygote_pid: int, limits: Limits
+) -> NoReturn:
     with contextlib.suppress(OSError):  # the key holder, or the zygote, is gone
+        shared = SharedPicture(memory)
         os.dup2(channel, _CHANNEL)
         _close_all_but({_CHANNEL})
         missing = lock_down(zygote_pid, memory_bytes=limits.picture_memory_bytes, cpu_s=limits.decoder_cpu_s)
         os.write(_CHANNEL, bytes([missing]))
         while header := os.read(_CHANNEL, REQUEST_BYTES):
             media_type, size = parse_request_header(header)
-            for message in pipeline.run(_read(size), media_type):
+            for message in pipeline.run(shared.take(size), media_type):
                 _send(message, pipeline.labels)
     os._exit(0)
-
-
-def _read(size: int) -> bytes:
-    picture = bytearray(size)
-    view = memoryview(picture)
-    while view:
-        count = os.readv(_CHANNEL, [view])
-        if count == 0:
-            raise OSError("the key holder is gone")
-        view = view[count:]
-    return bytes(picture)
 
 
 def _send(message: Decoded | Verdict, labels: int) -> None:
