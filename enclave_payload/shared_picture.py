@@ -12,6 +12,11 @@ import os
 
 from enclave_payload.media import MAX_PICTURE_BYTES
 
+# A write to memory that was cut off would kill the writer (SIGBUS).
+_FIXED_SIZE = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+# They take no memory: it is the kernel's one page of zeros that is read.
+_ZEROS = memoryview(bytes(MAX_PICTURE_BYTES))
+
 
 def create_memory() -> int:
     """Return a descriptor of fresh memory for the largest picture; the kernel gives pages as they are used.
@@ -22,8 +27,7 @@ def create_memory() -> int:
     descriptor = os.memfd_create("picture", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         os.ftruncate(descriptor, MAX_PICTURE_BYTES)
-        # A write to memory that was cut off would kill the writer (SIGBUS).
-        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _FIXED_SIZE)
     except OSError:
         os.close(descriptor)
         raise
@@ -46,10 +50,10 @@ class SharedPicture:
         self._map[: len(picture)] = picture
 
     def take(self, size: int) -> bytes:
-        """Return a copy of the first ``size`` bytes, and let the memory go: it reads as zeros after."""
+        """Return a copy of the first ``size`` bytes, and wipe them: no picture outlives its answer here."""
         picture = self._map[:size]
-        # Also what the key holder has mapped: no picture outlives its answer here.
-        self._map.madvise(mmap.MADV_REMOVE)
+        # Wiped and not given back: the pages of the next picture would have to be cleared and mapped anew.
+        self._map[:size] = _ZEROS[:size]
         return picture
 
     def close(self) -> None:

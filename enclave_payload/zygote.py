@@ -9,6 +9,7 @@ until it is killed.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import os
 import signal
@@ -17,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from enclave_payload.limits import Limits
+from enclave_payload.limits import MIB, Limits
 from enclave_payload.lockdown import lock_down
 from enclave_payload.shared_picture import SharedPicture
 from enclave_payload.verdict import (
@@ -36,6 +37,11 @@ if TYPE_CHECKING:
 _MESSAGE_BYTES = 256
 # The descriptor that a decoder has; all others are closed, standard error too: libtiff writes to it.
 _CHANNEL = 0
+# mallopt(3), M_TRIM_THRESHOLD and M_MMAP_THRESHOLD, https://sourceware.org/glibc/manual: the C library gives
+# what is freed back to the kernel at once, and every picture's memory would be cleared and mapped anew: 2 ms.
+# 32 MiB is the most that it takes for the second; a picture of a camera needs as much in one piece.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_KEPT_BYTES = 32 * MIB
 # Sent to the zygote once the model is pinned: weights that take over their parser find the register locked.
 LOAD = b"load"
 READY = b"ready"
@@ -67,6 +73,7 @@ def _run_zygote(folder: Path, channel: socket.socket, limits: Limits) -> NoRetur
         pipeline = _load(folder, channel)
         if pipeline is not None:
             _close_all_but({channel.fileno()})
+            _keep_freed_memory()
             gc.freeze()  # looking for garbage would copy every page that is shared with decoders
             _fork_decoders(pipeline, channel, limits)
     except BaseException:  # noqa: BLE001 - a bug: its story is for the console, and nothing may return
@@ -89,6 +96,12 @@ def _load(folder: Path, channel: socket.socket) -> Pipeline | None:
     return pipeline
 
 
+def _keep_freed_memory() -> None:
+    libc = ctypes.CDLL(None)
+    for option in (_TRIM_THRESHOLD, _MMAP_THRESHOLD):
+        libc.mallopt(option, _KEPT_BYTES)
+
+
 def _fork_decoders(pipeline: Pipeline, channel: socket.socket, limits: Limits) -> None:
     decoders: dict[int, int] = {}
     while True:
@@ -102,16 +115,14 @@ def _fork_decoders(pipeline: Pipeline, channel: socket.socket, limits: Limits) -
         zygote_pid = os.getpid()
         pid = os.fork()
         if pid == 0:
-            _run_decoder(pipeline, *descriptors, zygote_pid, limits)
+            _run_decoder(pipeline, descriptors[0], descriptors[1], zygote_pid, limits)
         for descriptor in descriptors:
             os.close(descriptor)
         decoders[message[0]] = pid
         channel.send(pid.to_bytes(4, "big"))
 
 
-def _run_decoder(
-    pipeline: Pipeline, channel: int, memory: int, zygote_pid: int, limits: Limits
-) -> NoReturn:
+def _run_decoder(pipeline: Pipeline, channel: int, memory: int, zygote_pid: int, limits: Limits) -> NoReturn:
     with contextlib.suppress(OSError):  # the key holder, or the zygote, is gone
         shared = SharedPicture(memory)
         os.dup2(channel, _CHANNEL)
