@@ -251,6 +251,12 @@ COMMANDS: tuple[Row | GroupRow, ...] = (
             Row("init", _BELOW, "Write a configuration file with every setting explained.", "config:init"),
         ),
     ),
+    Row(
+        "selftest",
+        "Host",
+        "Try the attacks that the design refuses, on this machine, and say what refused each.",
+        "selftest:selftest",
+    ),
     Row("schema", "Host", "Print the JSON Schema of an output or a file.", "schema:schema"),
 )
 

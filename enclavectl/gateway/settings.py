@@ -124,10 +124,13 @@ def parse_origin(text: str) -> str:
         UsageError: the text has another form.
     """
     if (
-        re.fullmatch(r"https?://[a-z0-9.-]+(?::[0-9]{1,5})?|[a-z-]+-extension://[a-z0-9-]+|null", text, re.ASCII)
+        re.fullmatch(
+            r"https?://[a-z0-9.-]+(?::[0-9]{1,5})?|[a-z-]+-extension://[a-z0-9-]+|null", text, re.ASCII
+        )
         is None
     ):
         raise UsageError(
-            f"--origin: expected an origin, found {text!r:.100}", hint="such as https://portal.example.org, or null for a page opened from a file"
+            f"--origin: expected an origin, found {text!r:.100}",
+            hint="such as https://portal.example.org, or null for a page opened from a file",
         )
     return text

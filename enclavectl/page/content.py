@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from enclavectl import __version__
-from enclavectl.attestation import LifeState, Policy, TrustRoot
+from enclavectl.attestation import LifeState, Policy, Trust, TrustRoot
 from enclavectl.attestation.policy_json import release_json, revocation_json
 from enclavectl.errors import UsageError
 from enclavectl.net.address import Address, WebSocketAddress
@@ -37,6 +37,10 @@ class PageRequest:
     def __post_init__(self) -> None:
         """Check the rule above."""
         self.policy.check_signer(self.root.trust)
+        if self.root.trust not in {Trust.NITRO, Trust.SIMULATED}:
+            raise UsageError(
+                f"--root: expected one that signs documents, found one of trust {self.root.trust}"
+            )
         now = datetime.now(UTC)
         states = [self.policy.state_of(one, now) for one in self.policy.releases]
         if states and all(state in {LifeState.EXPIRED, LifeState.REVOKED} for state in states):

@@ -19,9 +19,11 @@ from tests.browser.judge import Case, browser_verdicts, differences, python_verd
 from tests.browser.lane import absent
 from tests.forge import NONCE, NOW, PCRS, RELEASE, USER_DATA, EnclaveForge, accepting
 
+# Warnings are errors in the tests, and cryptography warns of odd certificates: without, as in a command.
+pytestmark = pytest.mark.filterwarnings("ignore")
 VECTORS = Path(os.environ.get("ENCLAVECTL_TEST_VECTORS", "/work/shared/vectors")) / "attestation"
 MUTANTS = 10_000
-OTHER = Release(name="other", pcrs={index: b"\x99" * 48 for index in (0, 1, 2)})
+OTHER = Release(name="other", pcrs=dict.fromkeys((0, 1, 2), b"\x99" * 48))
 
 
 @pytest.fixture(scope="module")
@@ -88,15 +90,14 @@ def policies() -> Iterator[tuple[str, Policy]]:
         yield f"revoked {name}", Policy(accept=simulated, releases=(OTHER,), revoked=(revocation,))
     yield "another signer", Policy(accept=frozenset({Trust.NITRO}), releases=(RELEASE,))
     yield "debug only", Policy(accept=simulated, releases=(), unsafe_allow_debug=True)
-    yield "very strict clocks", Policy(
-        accept=simulated, releases=(RELEASE,), clock_skew=timedelta(0), max_age=timedelta(seconds=1)
+    yield (
+        "very strict clocks",
+        Policy(accept=simulated, releases=(RELEASE,), clock_skew=timedelta(0), max_age=timedelta(seconds=1)),
     )
 
 
 def test_every_policy_judges_alike(forge: EnclaveForge) -> None:
-    debug = forge.forged(
-        lambda plan: plan.set("pcrs", dict.fromkeys(range(3), bytes(48)) | {4: b"\4" * 48})
-    )
+    debug = forge.forged(lambda plan: plan.set("pcrs", dict.fromkeys(range(3), bytes(48)) | {4: b"\4" * 48}))
     cases = [
         forged(forge, f"{name}, {what}, {shift}", document, policy=policy, now=NOW + shift)
         for name, policy in policies()
@@ -169,7 +170,9 @@ def mutated(draw: random.Random, document: bytes) -> bytes:
             case 1:
                 changed[at:at] = draw.randbytes(draw.randint(1, 4))
             case 2:
-                changed[at] = draw.choice((0, 1, 0x1F, 0x30, 0x40, 0x5F, 0x7F, 0x80, 0x9F, 0xA0, 0xBF, 0xF6, 0xFF))
+                changed[at] = draw.choice(
+                    (0, 1, 0x1F, 0x30, 0x40, 0x5F, 0x7F, 0x80, 0x9F, 0xA0, 0xBF, 0xF6, 0xFF)
+                )
             case 3:
                 changed[at] = (changed[at] + draw.choice((1, 255))) % 256
             case _:

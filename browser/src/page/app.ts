@@ -234,9 +234,9 @@ export class App {
   #renderChecklist(): void {
     byId("checklist").replaceChildren(...this.#checklist.render(this.#config, this.#say));
     const { trust } = this.#checklist;
-    const isTest = trust === "simulated" || trust === "debug";
+    const isTest = trust !== null && trust !== "nitro";
     byId("insecure").hidden = !isTest;
-    byId("insecure-why").textContent = isTest ? this.#say(trust) : "";
+    byId("insecure-why").textContent = isTest ? this.#say(trust === "debug" ? "debug" : "simulated") : "";
     this.#renderProblem();
   }
 

@@ -27,6 +27,7 @@ export const DE: Texts = {
   passed: "bestanden",
   failed: "nicht bestanden",
   notReached: "nicht erreicht",
+  onlyATest: "nur ein Test",
   details: "Was heißt das?",
   checkConnection: "Die Verbindung steht",
   aboutConnection:

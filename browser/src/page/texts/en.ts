@@ -25,6 +25,7 @@ export const EN = {
   passed: "passed",
   failed: "failed",
   notReached: "not reached",
+  onlyATest: "only a test",
   details: "What does this mean?",
   checkConnection: "There is a connection",
   aboutConnection:
