@@ -11,7 +11,9 @@ TESTS = Path(__file__).parent
 SLOW = (
     "backends/test_console_log.py",
     "backends/test_local_sandbox.py",
+    "browser/test_network.py",
     "browser/test_page.py",
+    "browser/test_vectors.py",
     "browser/test_verifier.py",
     "cli/test_build.py",
     "cli/test_completion.py",

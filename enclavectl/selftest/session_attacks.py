@@ -30,7 +30,7 @@ from enclavectl.evidence import (
 from enclavectl.evidence.file import content_sha256
 from enclavectl.net.frames import FrameType
 from enclavectl.protocol.media import MediaType
-from enclavectl.protocol.receipts import PROTECTED, TAG, decode, encode, to_be_signed
+from enclavectl.protocol.receipts import PROTECTED, TAG, Claim, decode, encode, to_be_signed
 from enclavectl.selftest.arena import Arena
 from enclavectl.selftest.attack import Attack, Defender, attack
 from enclavectl.selftest.evidence_attacks import evidence_of
@@ -87,8 +87,9 @@ def forged_receipt(arena: Arena) -> str | None:
     claims = decode(parse_receipt(receipted.receipt).payload, max_bytes=len(receipted.receipt))
     if not isinstance(claims, dict):
         raise TypeError("a receipt without claims")
-    changed = {-65541: sha256(b"another answer").digest(), -65542: sha256(evidence.document).digest()}
-    payload = encode({**claims, **changed})
+    claims[Claim.RESPONSE_HASH] = sha256(b"another answer").digest()
+    claims[Claim.ATTESTATION_DOC_HASH] = sha256(evidence.document).digest()
+    payload = encode(claims)
     signature = Ed25519PrivateKey.generate().sign(to_be_signed(payload))
     forged = parse_receipt(TAG + encode([PROTECTED, {}, payload, signature]))
     check_receipt(
