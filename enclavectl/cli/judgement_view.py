@@ -12,7 +12,14 @@ from enclavectl.errors import visible
 from enclavectl.evidence.file import EvidenceCode
 from enclavectl.evidence.verification import Check, Verification
 from enclavectl.results.evidence_wording import claims_of
-from enclavectl.results.judgement import answers_of, summary_lines, verdict, verification_json
+from enclavectl.results.judgement import (
+    PROVERS_POLICY,
+    answers_of,
+    document_lines,
+    summary_lines,
+    verdict,
+    verification_json,
+)
 
 # Of a document that was kept, this is what one expects: not a wrong clock.
 _OLD = {AttestationCode.CHAIN_EXPIRED, AttestationCode.TOO_OLD}
@@ -40,6 +47,8 @@ def show_verification(
         screen.result(verification_json(verification))
     else:
         draw_verification(verification, name)
+    if verification.is_provers_policy:
+        screen.note(f"--policy-from-evidence: {PROVERS_POLICY}")
     if report is not None:
         # Pages import the report's style, and few command lines ask for one.
         from enclavectl.results.audit_page import write_audit_page  # noqa: PLC0415 - see above
@@ -64,6 +73,8 @@ def draw_verification(verification: Verification, name: str) -> None:
         about = "" if answer.picture_sha256 is None else f" for the picture {answer.picture_sha256}"
         lines += ["", f"answer of {answer.model_id}{about}"]
         lines += [f"  {code:<8} {share:6.1%}  {label}" for code, label, share in answer.shares]
+    if document := document_lines(verification):
+        lines += ["", "judged", *(f"  {line}" for line in _aligned(document))]
     lines += ["", "checklist", *map(_check_line, verification.checks)]
     proves, does_not = claims_of(verification)
     if proves:

@@ -8,14 +8,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from enclavectl.attestation import Policy, Release, Trust, aws_nitro_root, parse_policy
+from enclavectl.attestation import Policy, Release, Trust, TrustRoot, aws_nitro_root, parse_policy
 from enclavectl.attestation.trust import read_root
 from enclavectl.attestation.verify import MIN_NONCE_BYTES
 from enclavectl.cli.policy_arguments import read_policy_text
 from enclavectl.errors import UsageError
 from enclavectl.evidence.file import MAX_EVIDENCE_FILE_BYTES, EvidenceError
 from enclavectl.evidence.reading import Subject, read_receipts, read_subject
-from enclavectl.evidence.verification import Case, Waiver
+from enclavectl.evidence.verification import Case, PolicySource, Waiver
 from enclavectl.files import open_regular, read_bounded, read_chunks, sha256_of
 
 # As the largest picture that an enclave takes.
@@ -69,17 +69,19 @@ def read_case(files: CaseFiles) -> Case | EvidenceError:
     picture = None
     if files.picture is not None:
         picture = read_bounded(files.picture, _MAX_PICTURE_BYTES, what="picture")
+    policy = _policy(files.policy, subject, root)
     return Case(
         document=subject.document,
         root=root,
-        policy=_policy(files.policy, subject),
+        policy=policy.policy,
         at=at,
         is_now=is_now,
         nonce=nonce,
         evidence=subject.evidence,
         receipts=subject.receipts,
         picture=picture,
-        policy_sha256=_policy_sha256(files.policy),
+        policy_source=policy.source,
+        policy_sha256=policy.sha256,
     )
 
 
@@ -122,27 +124,37 @@ def _nonce(text: str | None) -> bytes | Literal[Waiver.NO_NONCE]:
     return bytes.fromhex(text)
 
 
-def _policy(choice: PolicyChoice, subject: Subject) -> Policy | Literal[Waiver.NO_POLICY] | None:
+@dataclass(frozen=True, slots=True)
+class _ChosenPolicy:
+    """What is enough, where that was written, and the hash of the file."""
+
+    policy: Policy | Literal[Waiver.NO_POLICY] | None
+    source: PolicySource | None = None
+    sha256: str | None = None
+
+
+def _policy(choice: PolicyChoice, subject: Subject, root: TrustRoot) -> _ChosenPolicy:
     if choice.policy is not None:
-        return parse_policy(read_policy_text(choice.policy), source=str(choice.policy))
+        text = read_policy_text(choice.policy)
+        policy = parse_policy(text, source=str(choice.policy))
+        return _ChosenPolicy(policy, PolicySource.FILE, sha256_of([text.encode()]))
     if choice.lock is not None:
-        return policy_of_lock(choice.lock)
+        policy = policy_of_lock(choice.lock, root.trust)
+        return _ChosenPolicy(policy, PolicySource.LOCK, lock_sha256(choice.lock))
     if choice.is_the_provers:
-        carried = None if subject.evidence is None else subject.evidence.policy
-        if carried is None:
+        evidence = subject.evidence
+        if evidence is None or evidence.policy is None:
             raise UsageError("--policy-from-evidence: expected an evidence file with a policy, found none")
-        return parse_policy(carried, source="the evidence file's policy")
-    return Waiver.NO_POLICY if choice.is_waived else None
+        policy = parse_policy(evidence.policy, source="the evidence file's policy")
+        return _ChosenPolicy(policy, PolicySource.EVIDENCE, evidence.policy_sha256)
+    return _ChosenPolicy(Waiver.NO_POLICY if choice.is_waived else None)
 
 
-def _policy_sha256(choice: PolicyChoice) -> str | None:
-    if choice.policy is None:
-        return None
-    return sha256_of([read_policy_text(choice.policy).encode()])
+def policy_of_lock(path: Path, trust: Trust) -> Policy:
+    """Return the policy that accepts exactly the image of a lock, under a root of this ``trust``.
 
-
-def policy_of_lock(path: Path) -> Policy:
-    """Return the policy that accepts exactly the image of a lock, on AWS's hardware.
+    The lock says which code is meant, and the root whose signature counts: a development root gives no more
+    than ``simulated`` documents, whatever the lock is.
 
     Raises:
         UsageError: the file is no lock, or its registers measure nothing.
@@ -156,7 +168,7 @@ def policy_of_lock(path: Path) -> Policy:
         if (found := _REGISTER.fullmatch(name)) and value.strip("0")
     }
     release = Release(name=f"the image of {path.name}", pcrs=pcrs)
-    return Policy(accept=frozenset({Trust.NITRO}), releases=(release,))
+    return Policy(accept=frozenset({trust}), releases=(release,))
 
 
 def lock_sha256(path: Path) -> str:

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from enclavectl.backends.local.pki import DevelopmentRoot
 from tests.attestation.test_archived import VECTORS, needs_vectors
 from tests.cli.command import COMMAND, Done, enclavectl
 from tests.evidence.sessions import POLICY, base64_of, session_evidence
-from tests.forge import EnclaveForge
+from tests.forge import PCRS, EnclaveForge
 
 CHECKS = ["trust", "time", "release", "model", "receipt"]
 
@@ -54,7 +55,7 @@ def test_evidence_is_verified_from_each_form(desk: Desk, name: str) -> None:
     done = desk.archived(name, "--policy", "policy.yaml")
     assert (done.status, done.err) == (0, "")
     lines = done.out.splitlines()
-    assert lines[0] == f"VERIFIED  {name}"
+    assert lines[0] == f"VERIFIED (trust simulated)  {name}"
     assert [line.split()[0] for line in lines[1:6]] == CHECKS
     assert "freshness was not checked" in lines[2]
     value = desk.archived(name, "--policy", "policy.yaml", "--output", "json").json()
@@ -150,12 +151,57 @@ def test_the_report_is_a_page_that_loads_nothing(desk: Desk) -> None:
     done = desk.archived("evidence.json", "--policy", "policy.yaml", "--report", "report.html")
     assert done.status == 0
     page = (desk.folder / "report.html").read_text()
-    assert "VERIFIED" in page
+    assert "VERIFIED (trust simulated)" in page
     assert "default-src 'none'" in page
     assert not re.search(r"<script|<link|src=|href=|@import|url\(", page)
     refused = desk.archived("evidence.json", "--report", "report.html")
     assert refused.status == 4
     assert "NOT JUDGED" in (desk.folder / "report.html").read_text()
+
+
+def test_the_provers_policy_is_named_as_such_wherever_somebody_looks(desk: Desk) -> None:
+    done = desk.archived("evidence.json", "--policy-from-evidence", "--report", "provers.html")
+    assert done.status == 0
+    assert done.out.startswith("VERIFIED (trust simulated, BY THE PROVER'S OWN POLICY)  evidence.json\n")
+    assert "whoever made the evidence file chose what is enough" in done.err
+    release = next(line for line in done.out.splitlines() if line.startswith("release "))
+    assert "the policy is the prover's" in release
+    assert "THE PROVER'S policy, SHA-256" in done.out
+    assert "That this is the code that you mean" in done.out.partition("it does not prove")[2]
+    page = (desk.folder / "provers.html").read_text()
+    assert "BY THE PROVER&#x27;S OWN POLICY" in page or "BY THE PROVER'S OWN POLICY" in page
+    value = desk.archived("evidence.json", "--policy-from-evidence", "-o", "json").json()
+    assert value["policy"]["source"] == "evidence"
+    own = desk.archived("evidence.json", "--policy", "policy.yaml", "-o", "json").json()
+    assert own["policy"] == {"source": "file", "sha256": value["policy"]["sha256"]}
+    assert desk.archived("evidence.json", "--no-policy", "-o", "json").json()["policy"] is None
+
+
+def test_what_was_judged_is_shown_by_its_registers_and_hashes(desk: Desk) -> None:
+    document = (desk.folder / "document.bin").read_bytes()
+    text = (desk.folder / "policy.yaml").read_bytes()
+    done = desk.archived("evidence.json", "--policy", "policy.yaml")
+    judged = done.out.partition("\njudged\n")[2].partition("\nchecklist\n")[0]
+    assert sha256(document).hexdigest() in judged
+    assert f"your policy, SHA-256 {sha256(text).hexdigest()}" in judged
+    for index in (0, 1, 2, 8):
+        assert re.search(rf"^  PCR{index} +{PCRS[index].hex()} pinned$", judged, re.MULTILINE)
+    assert "PCR3" not in judged
+
+
+def test_a_lock_counts_under_the_root_that_was_named_and_the_trust_is_said(desk: Desk) -> None:
+    from tests.artifacts.test_lock import LOCK
+
+    pcrs = {f"PCR{index}": PCRS[index].hex() for index in (0, 1, 2)}
+    (desk.folder / "enclavectl.lock.json").write_text(json.dumps({**LOCK.to_json(), "pcrs": pcrs}))
+    done = desk.archived("evidence.json", "--lock", "enclavectl.lock.json")
+    assert (done.status, done.out.partition("  ")[0]) == (0, "VERIFIED (trust simulated)")
+    assert "a development key signed; it protects nothing" in done.out
+    assert "held to another lock than this one" in done.out
+    at_aws = desk.verify("evidence.json", "--at", "document", "--lock", "enclavectl.lock.json", "-o", "json")
+    assert (at_aws.status, at_aws.json()["error"]["code"]) == (4, "evidence-root")
+    bare = desk.verify("document.bin", "--at", "document", "--lock", "enclavectl.lock.json", "-o", "json")
+    assert (bare.status, bare.json()["error"]["code"]) == (4, "chain-root")
 
 
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="unshare is not installed")
