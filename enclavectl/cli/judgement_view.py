@@ -8,9 +8,9 @@ import typer
 
 from enclavectl.attestation import AttestationCode
 from enclavectl.cli.screen import Screen
-from enclavectl.errors import visible
+from enclavectl.errors import AttestationError, visible
 from enclavectl.evidence.file import EvidenceCode
-from enclavectl.evidence.verification import Check, Verification
+from enclavectl.evidence.verification import NO_POLICY_STEP, Check, Verification
 from enclavectl.results.evidence_wording import claims_of
 from enclavectl.results.judgement import (
     PROVERS_POLICY,
@@ -24,6 +24,9 @@ from enclavectl.results.judgement import (
 # Of a document that was kept, this is what one expects: not a wrong clock.
 _OLD = {AttestationCode.CHAIN_EXPIRED, AttestationCode.TOO_OLD}
 _OLD_HINT = "A document lives three hours. For one that was kept: --at document judges it at its own time."
+# The certificates' time is told with the refusal, and a person who named a time meant one in between.
+_APART = {AttestationCode.CHAIN_EXPIRED, AttestationCode.CHAIN_NOT_YET_VALID, AttestationCode.FROM_THE_FUTURE}
+_APART_HINT = "--at names the time of judgement; --at document judges the document at its own time."
 _MARKS = {True: "ok", False: "FAILED", None: "-"}
 
 
@@ -57,12 +60,19 @@ def show_verification(
         screen.note(f"report written to {report}")
     is_unjudged = verification.error is not None and verification.error.code == EvidenceCode.NO_POLICY
     if is_unjudged and may_lack_policy:
-        screen.note("NOT JUDGED: name what is enough with --policy or --lock")
+        screen.note("NOT JUDGED, which is no failure here: name what is enough with --policy or --lock")
     elif verification.error is not None:
         verification.error.after_answer = True
-        if verification.error.code in _OLD and verification.case is not None and verification.case.is_now:
-            verification.error.hint = _OLD_HINT
+        verification.error.hint = _hint(verification, verification.error)
         raise verification.error
+
+
+def _hint(verification: Verification, error: AttestationError) -> str | None:
+    if verification.case is None:
+        return error.hint
+    if verification.case.is_now:
+        return _OLD_HINT if error.code in _OLD else error.hint
+    return _APART_HINT if error.code in _APART else error.hint
 
 
 def draw_verification(verification: Verification, name: str) -> None:
@@ -89,4 +99,6 @@ def _aligned(pairs: list[tuple[str, str]]) -> list[str]:
 
 
 def _check_line(check: Check) -> str:
-    return f"  {_MARKS[check.ok]:<7}{check.id:<12} {check.seen}"
+    # Nothing was tried that could fail.
+    mark = "NONE" if check.ok is False and check.id == NO_POLICY_STEP else _MARKS[check.ok]
+    return f"  {mark:<7}{check.id:<12} {check.seen}"

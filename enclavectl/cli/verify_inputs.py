@@ -9,18 +9,20 @@ from pathlib import Path
 from typing import Literal
 
 from enclavectl.attestation import Policy, Release, Trust, TrustRoot, aws_nitro_root, parse_policy
+from enclavectl.attestation.times import parse_time
 from enclavectl.attestation.trust import read_root
 from enclavectl.attestation.verify import MIN_NONCE_BYTES
 from enclavectl.cli.policy_arguments import read_policy_text
 from enclavectl.errors import UsageError
-from enclavectl.evidence.file import MAX_EVIDENCE_FILE_BYTES, EvidenceError
+from enclavectl.evidence.file import MAX_EVIDENCE_FILE_BYTES, EvidenceCode, EvidenceError
 from enclavectl.evidence.reading import Subject, read_receipts, read_subject
 from enclavectl.evidence.verification import Case, PolicySource, Waiver
 from enclavectl.files import open_regular, read_bounded, read_chunks, sha256_of
 
 # As the largest picture that an enclave takes.
 _MAX_PICTURE_BYTES = 16 * 1024 * 1024
-_NONCE = re.compile(r"(?:[0-9a-fA-F]{2})+")
+_NONCE = re.compile(r"(?:0[xX])?((?:[0-9a-fA-F]{2})+)")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _REGISTER = re.compile(r"PCR([0-9]{1,2})")
 
 
@@ -91,11 +93,26 @@ def _subject(files: CaseFiles) -> Subject:
         return read_subject(data, name=str(files.file))
     other = read_subject(_read(files.document), name=str(files.document))
     # What stands beside a document is a receipt, whatever its bytes look like.
-    return replace(other, receipts=read_receipts(data))
+    return replace(other, receipts=read_receipts(data, name=str(files.file)))
 
 
 def _read(path: Path) -> bytes:
-    return read_bounded(path, MAX_EVIDENCE_FILE_BYTES, what="evidence")
+    """Read a file of evidence, whose size is a defect of the evidence and not of the command line.
+
+    Raises:
+        UsageError: there is no such file, or it cannot be read.
+        EvidenceError: it is too long.
+    """
+    with open_regular(path, what="evidence") as file:
+        try:
+            data = file.read(MAX_EVIDENCE_FILE_BYTES + 1)
+        except OSError as exc:
+            raise UsageError(f"{path}: cannot read this evidence ({exc.strerror})") from exc
+    if len(data) > MAX_EVIDENCE_FILE_BYTES:
+        raise EvidenceError(
+            EvidenceCode.FILE, f"{path}: expected evidence of at most {MAX_EVIDENCE_FILE_BYTES} bytes"
+        )
+    return data
 
 
 def _time(text: str) -> tuple[datetime | Literal[Waiver.DOCUMENT_TIME], bool]:
@@ -105,12 +122,14 @@ def _time(text: str) -> tuple[datetime | Literal[Waiver.DOCUMENT_TIME], bool]:
     if text == "document":
         return Waiver.DOCUMENT_TIME, False
     try:
+        if _DATE.fullmatch(text) is not None:
+            return parse_time(text), False
         time = datetime.fromisoformat(text)
     except ValueError:
         time = None
     if time is None or time.utcoffset() is None:
         raise UsageError(
-            f"--at {text}: expected now, document, or a time with its zone",
+            f"--at {text}: expected now, document, a date, or a time with its zone",
             hint="such as --at 2026-11-24T12:00:00Z",
         )
     return time.astimezone(UTC), False
@@ -119,9 +138,10 @@ def _time(text: str) -> tuple[datetime | Literal[Waiver.DOCUMENT_TIME], bool]:
 def _nonce(text: str | None) -> bytes | Literal[Waiver.NO_NONCE]:
     if text is None:
         return Waiver.NO_NONCE
-    if _NONCE.fullmatch(text) is None or len(text) < 2 * MIN_NONCE_BYTES:
+    found = _NONCE.fullmatch(text)
+    if found is None or len(found[1]) < 2 * MIN_NONCE_BYTES:
         raise UsageError(f"--nonce: expected at least {MIN_NONCE_BYTES} bytes in hex, found {text!r:.60}")
-    return bytes.fromhex(text)
+    return bytes.fromhex(found[1])
 
 
 @dataclass(frozen=True, slots=True)

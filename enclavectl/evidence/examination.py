@@ -17,6 +17,7 @@ from enclavectl.evidence.codes import ReceiptCode, ReceiptError
 from enclavectl.evidence.file import EvidenceCode, EvidenceError, EvidenceFile, KeptReceipt
 from enclavectl.evidence.receipt_check import check_outcome, check_picture, check_receipt, check_statements
 from enclavectl.evidence.verification import (
+    NO_POLICY_STEP,
     NOT_REACHED,
     Case,
     Check,
@@ -76,7 +77,7 @@ def _plan(case: Case) -> list[str]:
     if case.picture is not None:
         plan.append("picture")
     if case.policy is None:
-        plan.append("policy")
+        plan.append(NO_POLICY_STEP)
     return plan
 
 

@@ -26,6 +26,8 @@ from enclavectl.protocol.answers import Outcome
 from enclavectl.protocol.key_config import MODEL_PCR, ModelCard, key_config_digest
 
 NOT_REACHED = "not reached"
+# The last step of a case without a policy: it says that there is none.
+NO_POLICY_STEP = "policy"
 
 
 class Waiver(Enum):

@@ -7,7 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from enclavectl.attestation.chain import TIME
-from enclavectl.evidence.verification import Check, Verification
+from enclavectl.evidence.verification import NO_POLICY_STEP, Check, Verification
 from enclavectl.files import write_atomic
 from enclavectl.results.evidence_wording import claims_of
 from enclavectl.results.html import render_claims, render_fact, render_frame
@@ -75,7 +75,7 @@ def _facts(title: str, pairs: Sequence[tuple[str, str]]) -> str:
 def _checklist(checks: Sequence[Check]) -> str:
     rows = "\n".join(
         f'<tr{"" if one.ok is not False else " class=first"}><th scope="row">{text(one.id)}</th>'
-        f"<td>{_STATES[one.ok]}</td><td>{text(one.seen)}</td></tr>"
+        f"<td>{_state(one)}</td><td>{text(one.seen)}</td></tr>"
         for one in checks
     )
     return f"""<section class="card"><h2>Every step of the verification</h2>
@@ -83,6 +83,10 @@ def _checklist(checks: Sequence[Check]) -> str:
 <tbody>
 {rows}
 </tbody></table></section>"""
+
+
+def _state(check: Check) -> str:
+    return "none" if check.ok is False and check.id == NO_POLICY_STEP else _STATES[check.ok]
 
 
 def _answer(answer: Answered) -> str:
