@@ -1,4 +1,5 @@
-// Builds the script and the style that `enclavectl page` embeds, or with "tests" what the tests run in Node.
+// Builds the script and the style that `enclavectl page` embeds, with "tests" what the tests run in
+// Node, and with "bench" what benchmarks/page.py runs.
 import { readdirSync, rmSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
@@ -23,7 +24,7 @@ async function buildPage() {
 }
 
 async function buildTests() {
-  rmSync(`${here}dist`, { recursive: true, force: true });
+  rmSync(`${here}dist/test`, { recursive: true, force: true });
   await build({
     absWorkingDir: here,
     entryPoints: readdirSync(`${here}test`).map((name) => `test/${name}`),
@@ -38,4 +39,24 @@ async function buildTests() {
   });
 }
 
-await (process.argv[2] === "tests" ? buildTests() : buildPage());
+async function buildBench() {
+  const common = { absWorkingDir: here, bundle: true, outdir: "dist/bench", logLevel: "warning" };
+  await build({
+    ...common,
+    entryPoints: ["bench/page.ts"],
+    format: "iife",
+    minify: true,
+    target: ["es2022"],
+  });
+  await build({
+    ...common,
+    entryPoints: ["bench/run.ts"],
+    platform: "node",
+    format: "esm",
+    target: "node20",
+    external: ["playwright-core"],
+    outExtension: { ".js": ".mjs" },
+  });
+}
+
+await { tests: buildTests, bench: buildBench, page: buildPage }[process.argv[2] ?? "page"]();

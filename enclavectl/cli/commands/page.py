@@ -14,9 +14,8 @@ from enclavectl.attestation.policy_file import MAX_POLICY_BYTES, decode_policy
 from enclavectl.attestation.trust import read_root
 from enclavectl.cli.invocation import screen_for
 from enclavectl.cli.options import Output, OutputFormat
-from enclavectl.cli.policy_arguments import refuse_input
 from enclavectl.errors import UsageError
-from enclavectl.files import read_bounded, write_atomic
+from enclavectl.files import read_bounded, refuse_input, write_atomic
 from enclavectl.net.address import parse_address
 from enclavectl.page.content import MAX_NOTICE_CHARACTERS, PageRequest, require_browser_address
 from enclavectl.page.html import render_page
