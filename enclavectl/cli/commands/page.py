@@ -38,7 +38,7 @@ RootToEmbed = Annotated[
         show_default=False,
     ),
 ]
-Title = Annotated[str, typer.Option("--title", metavar="TEXT", help="The heading of the page.")]
+Title = Annotated[str, typer.Option("--title", metavar="TITLE", help="The heading of the page.")]
 Notice = Annotated[
     Path | None,
     typer.Option(
@@ -66,7 +66,7 @@ def page(
     publish it from the data owner's side, never from the operator's, together with its SHA-256.
 
     Examples:
-      enclavectl page --policy p.yaml --remote wss://gw.example --to p.html  made
+      enclavectl page --policy p.yaml --remote wss://gw.example --to p.html  a page
     """
     screen = screen_for(output)
     text = decode_policy(read_bounded(policy, MAX_POLICY_BYTES, what="policy"), source=str(policy))
