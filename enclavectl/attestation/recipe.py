@@ -15,8 +15,6 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TypedDict
 
-from cryptography import x509
-
 from enclavectl.attestation.chain import TIME, Chain, walk_chain
 from enclavectl.attestation.codes import AttestationCode, refused
 from enclavectl.attestation.cose import parse_cose
@@ -53,15 +51,9 @@ class Step(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainSummary:
-    """The subject and the validity of one certificate of the verified chain."""
+    """What is kept of one certificate of the verified chain: the end of its validity, in UTC."""
 
-    name: x509.Name
     not_after: datetime
-
-    @property
-    def subject(self) -> str:
-        """The subject as text (RFC 4514), written only when it is asked for: few callers do."""
-        return self.name.rfc4514_string()
 
 
 class Facts(TypedDict):
@@ -207,7 +199,7 @@ def _facts(claims: Claims, chain: Chain, root: TrustRoot) -> Facts:
         "model_pinned": False,
         "root": root.name,
         "root_fingerprint": root.fingerprint,
-        "chain": tuple(ChainSummary(name=link.subject, not_after=link.not_after) for link in chain.links),
+        "chain": tuple(ChainSummary(not_after=link.not_after) for link in chain.links),
     }
 
 
