@@ -11,6 +11,10 @@ TESTS = Path(__file__).parent
 SLOW = (
     "backends/test_console_log.py",
     "backends/test_local_sandbox.py",
+    "browser/test_network.py",
+    "browser/test_page.py",
+    "browser/test_vectors.py",
+    "browser/test_verifier.py",
     "cli/test_build.py",
     "cli/test_completion.py",
     "cli/test_eif",
@@ -48,6 +52,7 @@ SLOW = (
     "payload/test_picture_damage.py",
     "payload/test_server_limits.py",
     "schemas/test_commands.py",
+    "selftest/",
     "test_docs.py",
     "test_fuzz.py",
     "tools/",
