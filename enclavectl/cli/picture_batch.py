@@ -126,7 +126,7 @@ def answer_pictures(invocation: Invocation, batch: Batch) -> bool:
 
 
 class _Sessions:
-    """The sessions of one command: the first, and another one after each loss of the enclave."""
+    """The sessions of one command: the first, another one after each loss of the enclave, and renewals."""
 
     def __init__(self, invocation: Invocation, batch: Batch, stack: ExitStack) -> None:
         """Prepare the sessions; ``stack`` ends them."""
@@ -134,6 +134,7 @@ class _Sessions:
         self._timeout_s = invocation.config.diagnose.timeout_s
         self._batch = batch
         self._stack = stack
+        self._expectation = batch.target.expectation
         self.enclaves: list[VerifiedEnclave] = []
         self.reconnections = Reconnections()
         # Why not every picture has a result; the answers before it are as good as any.
@@ -144,16 +145,28 @@ class _Sessions:
         client = self._stack.enter_context(
             open_session(target, self._screen, timeout_s=self._timeout_s, reconnections=self.reconnections)
         )
-        self.enclaves.append(client.enclave)
-        if self._batch.keeper is not None:
-            enclave, expectation = client.enclave, target.expectation
-            self._batch.keeper.session(
-                enclave.evidence, enclave.requested_at, expectation.policy, expectation.root
-            )
-        note_expiry(self._screen, client.enclave.document)
+        client.on_renewal = self._renewed
+        self._expectation = target.expectation
+        self._keep(client.enclave)
         if target.running is not None and (warning := target.running.warning()) is not None:
             self._screen.note(warning)
         return client
+
+    def _renewed(self, client: Client) -> None:
+        """Take note of a session that began because the certificate of the one before is ending."""
+        ending = self.enclaves[-1].document.chain[-1].not_after
+        self._keep(client.enclave)
+        self._screen.note(
+            f"a document vouches for receipts until {ending:%H:%M:%S} UTC, so a new session began; "
+            "its evidence is verified"
+        )
+
+    def _keep(self, enclave: VerifiedEnclave) -> None:
+        self.enclaves.append(enclave)
+        if self._batch.keeper is not None:
+            demanded = self._expectation
+            self._batch.keeper.session(enclave.evidence, enclave.requested_at, demanded.policy, demanded.root)
+        note_expiry(self._screen, enclave.document)
 
     @property
     def losses(self) -> Losses:
