@@ -47,7 +47,7 @@ test: $(VENV)/.dev ## set up, then run all tests (lanes whose real parts are abs
 	@$(BIN)/python -m pytest -m "$(LANES)" || { $(AGAIN); }
 
 quick: $(VENV)/.dev ## what to run after each change: the unit tests and the architecture
-	@base=$$(mktemp -d /tmp/e.XXXX) && $(BIN)/python -m pytest $(PARALLEL) --basetemp $$base/t -m "not (slow or $(LANES))" && rm -rf $$base
+	@base=$$(mktemp -d /tmp/e.XXXX) && $(BIN)/python -m pytest $(PARALLEL) --basetemp $$base/t --hypothesis-profile quick -m "not (slow or $(LANES))" && rm -rf $$base
 
 test-lowest: ## run the tests with the lowest versions that pyproject.toml allows
 	$(PYTHON) -m venv .venv-lowest

@@ -62,7 +62,10 @@ SLOW = (
 settings.register_profile("local", deadline=None)
 # Where a failure should mean the change and not the dice; `fuzz/` is for the dice.
 settings.register_profile("ci", deadline=None, derandomize=True, database=None)
-settings.load_profile("ci" if os.environ.get("CI") else "local")
+_PROFILE = "ci" if os.environ.get("CI") else "local"
+settings.load_profile(_PROFILE)
+# `make quick` draws a fifth of the examples; `make test` draws them all.
+settings.register_profile("quick", settings.get_profile(_PROFILE), max_examples=20)
 
 # `nohup make test` ignores the first and a script's `make test &` the second; every program that a test
 # starts and hangs up or interrupts would inherit that.
