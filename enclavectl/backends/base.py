@@ -15,7 +15,7 @@ from enclavectl.net.address import HostAddress
 from enclavectl.trust import Trust
 
 if TYPE_CHECKING:  # the verifier takes longer to import than a local enclave takes to start
-    from enclavectl.attestation import Policy, Release, TrustRoot
+    from enclavectl.attestation import Policy, Release, Root
     from enclavectl.models.weights import Model
 
 
@@ -244,7 +244,7 @@ class Backend(Protocol):
     def terminate(self, enclave: Enclave) -> None:
         """End the enclave and remove its files. Terminating twice is no error."""
 
-    def trust_root(self) -> TrustRoot:
+    def trust_root(self) -> Root:
         """Return the root that signs this backend's evidence."""
 
     def policy(self, enclaves: Sequence[Enclave], *, allow_debug: bool) -> Policy:

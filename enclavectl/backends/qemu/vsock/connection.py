@@ -7,7 +7,7 @@ from enum import Enum, auto
 
 from enclavectl.backends.qemu.vsock.packet import PARENT_CID, STREAM, Header, Op, Shut
 
-# What we keep for a host that does not read; four packets of the largest kind, so that one is always on its way.
+# What we keep for a host that does not read: four of the largest packets, so one is always on its way.
 BUFFER_BYTES = 256 * 1024
 _COUNTER = 0xFFFFFFFF
 
@@ -25,11 +25,13 @@ class State(Enum):
 class Connection:
     """The counters and the state; ``connections.py`` moves the bytes.
 
-    ``counted`` is what the guest sent and the host has taken; ``sent`` is what we sent to the guest. Both wrap
-    at 2**32, as the header's fields do.
+    ``counted`` is what the guest sent and the host has taken; ``sent`` is what we sent to the guest. Both
+    wrap at 2**32, as the header's fields do.
     """
 
-    def __init__(self, sock: socket.socket, *, cid: int, guest_port: int, host_port: int, state: State) -> None:
+    def __init__(
+        self, sock: socket.socket, *, cid: int, guest_port: int, host_port: int, state: State
+    ) -> None:
         self.sock = sock
         self.state = state
         self.guest_port = guest_port

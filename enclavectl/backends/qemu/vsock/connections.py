@@ -22,7 +22,7 @@ from enclavectl.backends.qemu.vsock.reactor import Reactor
 
 # A payload serves fewer. Each holds a descriptor here, of which a process has 1024, and at most 256 KiB.
 MAX_CONNECTIONS = 256
-# Packets without bytes for a guest that takes none; then its own are not read either (virtio 1.3, 5.10.6.1.2).
+# Packets without bytes for a guest that takes none; then its own wait too (virtio 1.3, 5.10.6.1.2).
 _MAX_WAITING = 1024
 # Linux's for vsock is 2 s; a guest that boots under emulation on a busy host may take longer to answer.
 _ANSWER_S = 10.0
@@ -98,7 +98,7 @@ class Connections:
                 self._wake()
 
     def next_packet(self, capacity: int) -> tuple[Header, bytes] | None:
-        """Return the next packet for the guest of at most ``capacity`` bytes with its header; None: none yet."""
+        """Return the guest's next packet, of ``capacity`` bytes at most with its header; None: none."""
         while True:
             if self._controls:
                 return self._controls.popleft(), b""

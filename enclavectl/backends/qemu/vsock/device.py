@@ -1,4 +1,4 @@
-"""The device: QEMU's requests on one socket, two queues in the guest's memory, and the guest's connections."""
+"""The device: QEMU's requests on a socket, two queues in the guest's memory, and its connections."""
 
 from __future__ import annotations
 
@@ -27,6 +27,11 @@ _LEAST_BUFFER = 64
 _CONFIG = Struct("<Q")
 _FEATURES = vhost_user.F_VERSION_1 | vhost_user.F_PROTOCOL_FEATURES
 _PROTOCOL = vhost_user.PROTOCOL_MQ | vhost_user.PROTOCOL_CONFIG
+_NUMBERS = {
+    Request.GET_FEATURES: _FEATURES,
+    Request.GET_PROTOCOL_FEATURES: _PROTOCOL,
+    Request.GET_QUEUE_NUM: _QUEUES,
+}
 _INDEX, _NO_FD = 0xFF, 0x100
 
 
@@ -42,7 +47,7 @@ class _Ring:
 
 
 class VsockDevice:
-    """A vsock device for one guest, whose ``cid`` it is. ``failed`` is called at most once, with the reason."""
+    """A vsock device for the guest of this ``cid``. ``failed`` is called at most once, with the reason."""
 
     def __init__(self, reactor: Reactor, *, cid: int, dial: Dial, failed: Callable[[str], None]) -> None:
         self._reactor = reactor
@@ -69,7 +74,7 @@ class VsockDevice:
         self._reactor.watch(frontend.fileno(), select.EPOLLIN, lambda _: self._on_frontend(frontend))
 
     def connect(self, sock: socket.socket, port: int, answered: Callable[[bool], None]) -> None:
-        """Connect a socket, which does not block, to a port of the guest; refused while no driver is there."""
+        """Connect a socket, which does not block, to a guest's port; refused while no driver is there."""
         if not self.is_up:
             sock.close()
             answered(False)
@@ -104,11 +109,10 @@ class VsockDevice:
         self._fds += fds
         self._buffer += data
         try:
-            if not data:
-                raise VirtioError("QEMU has closed the socket of the vsock device")
-            if flags & socket.MSG_CTRUNC or len(self._fds) > vhost_user.MAX_FDS:
-                raise VirtioError(f"expected at most {vhost_user.MAX_FDS} descriptors with a request, found more")
-            self._take_requests(frontend)
+            if data and not flags & socket.MSG_CTRUNC and len(self._fds) <= vhost_user.MAX_FDS:
+                self._take_requests(frontend)
+            else:
+                self._fail("QEMU closed its socket, or sent too many descriptors")
         except (VirtioError, OSError) as exc:
             self._fail(str(exc))
 
@@ -125,22 +129,13 @@ class VsockDevice:
 
     def _answer(self, request: Request, body: bytes) -> bytes | None:
         """Do what QEMU asks for; return the bytes of the answer, if there is one."""
+        if request in _NUMBERS:
+            return vhost_user.reply_u64(request, _NUMBERS[request])
+        if request is Request.GET_CONFIG:
+            return vhost_user.reply(request, vhost_user.answer_config(body, _CONFIG.pack(self._cid)))
+        if request is Request.GET_VRING_BASE:
+            return self._get_base(body)
         match request:
-            case Request.GET_FEATURES:
-                return vhost_user.reply_u64(request, _FEATURES)
-            case Request.GET_PROTOCOL_FEATURES:
-                return vhost_user.reply_u64(request, _PROTOCOL)
-            case Request.GET_QUEUE_NUM:
-                return vhost_user.reply_u64(request, _QUEUES)
-            case Request.GET_CONFIG:
-                return vhost_user.reply(request, vhost_user.answer_config(body, _CONFIG.pack(self._cid)))
-            case Request.GET_VRING_BASE:
-                index, _ = vhost_user.parse_state(body)
-                ring = self._ring(index)
-                base = ring.layout.base if ring.queue is None else ring.queue.taken
-                self._stop(ring)
-                self._connections.close()
-                return vhost_user.reply(request, vhost_user.pack_state(index, base))
             case Request.SET_FEATURES | Request.SET_PROTOCOL_FEATURES:
                 offered = _FEATURES if request is Request.SET_FEATURES else _PROTOCOL
                 if (accepted := vhost_user.parse_u64(body)) & ~offered:
@@ -155,9 +150,15 @@ class VsockDevice:
                 index, state = vhost_user.parse_state(body)
                 self._ring(index).is_enabled = bool(state)
                 self._start(self._ring(index))
-            case Request.SET_OWNER | Request.RESET_OWNER:
-                pass
         return None
+
+    def _get_base(self, body: bytes) -> bytes:
+        """Stop a queue, as QEMU does when the guest's driver has gone, and say how far it was read."""
+        index, _ = vhost_user.parse_state(body)
+        ring = self._ring(index)
+        self._stop(ring)
+        self._connections.close()
+        return vhost_user.reply(Request.GET_VRING_BASE, vhost_user.pack_state(index, ring.layout.base))
 
     def _set_memory(self, body: bytes) -> None:
         fds = self._taken_fds()
@@ -177,7 +178,7 @@ class VsockDevice:
     def _set_layout(self, request: Request, body: bytes) -> None:
         if request is Request.SET_VRING_ADDR:
             found = vhost_user.parse_addresses(body)
-            ring = self._ring(found.index)
+            ring = self._ring(found.ring)
             ring.layout = ring.layout._replace(
                 descriptors=found.descriptors, available=found.available, used=found.used
             )
@@ -198,20 +199,20 @@ class VsockDevice:
             for fd in fds:
                 os.close(fd)
             raise VirtioError(f"expected {wanted} descriptors with {request.name}, found {len(fds)}")
-        fd = fds[0] if fds else None
+        event = fds[0] if fds else None
         if request is Request.SET_VRING_ERR:
-            if fd is not None:
-                os.close(fd)
+            if event is not None:
+                os.close(event)
             return
-        if fd is not None:
-            os.set_blocking(fd, False)
+        if event is not None:
+            os.set_blocking(event, False)
         if request is Request.SET_VRING_CALL:
             if ring.call is not None:
                 os.close(ring.call)
-            ring.call = fd
+            ring.call = event
             return
         self._stop(ring)
-        ring.kick = fd
+        ring.kick = event
         self._start(ring)
 
     def _start(self, ring: _Ring) -> None:
@@ -283,7 +284,7 @@ class VsockDevice:
                 return count
             capacity = sum(map(len, chain.writable))
             if capacity < _LEAST_BUFFER:
-                raise VirtioError(f"expected receive buffers of at least {_LEAST_BUFFER} bytes, found {capacity}")
+                raise VirtioError(f"expected buffers of {_LEAST_BUFFER} bytes or more, found {capacity}")
             found = self._connections.next_packet(capacity)
             if found is None:
                 return count

@@ -97,7 +97,7 @@ class GuestMemory:
         """
         for region, view in self._mapped:
             start = address - region.user_address
-            if 0 <= start and start + size <= region.size:
+            if start >= 0 and start + size <= region.size:
                 return view[start : start + size]
         raise VirtioError(f"expected a ring in the guest's memory, found one at {address:#x}")
 
@@ -111,6 +111,6 @@ def _check_region(region: Region, fd: int) -> None:
             fcntl.fcntl(fd, _F_ADD_SEALS, _F_SEAL_SHRINK)
         size = os.fstat(fd).st_size
     except OSError as exc:
-        raise VirtioError(f"expected the guest's memory in a file that cannot shrink ({exc.strerror})") from exc
+        raise VirtioError(f"expected memory in a file that cannot shrink ({exc.strerror})") from exc
     if region.offset + region.size > size:
         raise VirtioError(f"expected a region within its file of {size} bytes, found {region}")

@@ -25,7 +25,7 @@ class HybridListener:
     """Accepts connections on a Unix socket and hands them to the device, once they have named a port."""
 
     def __init__(self, reactor: Reactor, listener: socket.socket, device: VsockDevice) -> None:
-        """The listener stays the caller's."""
+        """Accept on ``listener``, which stays the caller's."""
         self._reactor = reactor
         self._listener = listener
         self._device = device

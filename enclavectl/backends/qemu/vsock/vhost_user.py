@@ -1,7 +1,7 @@
 """The messages of vhost-user that QEMU sends to a device, as values.
 
-https://www.qemu.org/docs/master/interop/vhost-user.html. QEMU is ours, but a guest that breaks out of it is not:
-the parser is total here as well.
+https://www.qemu.org/docs/master/interop/vhost-user.html. QEMU is ours, but a guest that breaks out of it is
+not: the parser is total here as well.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def pack_state(index: int, number: int) -> bytes:
 class RingAddresses(NamedTuple):
     """Where the parts of a queue are in QEMU's memory."""
 
-    index: int
+    ring: int
     descriptors: int
     used: int
     available: int
@@ -134,7 +134,7 @@ def answer_config(body: bytes, config: bytes) -> bytes:
         raise VirtioError(f"expected a request for the configuration, found {len(body)} bytes")
     offset, size, _flags = _CONFIG.unpack_from(body)
     if size != len(body) - _CONFIG.size:
-        raise VirtioError(f"expected room for {size} bytes of configuration, found {len(body) - _CONFIG.size}")
+        raise VirtioError(f"expected room for {size} bytes of configuration, found another length")
     found = config[offset : offset + size] if offset < len(config) else b""
     return body[: _CONFIG.size] + found.ljust(size, b"\0")
 

@@ -1,4 +1,4 @@
-"""A split virtqueue from the device's side (virtio 1.3, section 2.7). The guest writes all that is read here."""
+"""A split virtqueue from the device's side (virtio 1.3, section 2.7). The guest writes all that is read."""
 
 from __future__ import annotations
 
@@ -93,12 +93,12 @@ class Virtqueue:
                 raise VirtioError(f"expected a descriptor below {self._size}, found {index}")
             address, size, flags, following = _DESCRIPTOR.unpack_from(self._descriptors, 16 * index)
             if flags & ~(_NEXT | _WRITE):
-                raise VirtioError(f"descriptor {index}: expected no flags but NEXT and WRITE, found {flags:#x}")
+                raise VirtioError(f"descriptor {index}: expected NEXT and WRITE alone, found {flags:#x}")
             if not flags & _WRITE and writable:
                 raise VirtioError(f"descriptor {index}: expected what is read before what is written")
             total += size
             if total > MAX_CHAIN_BYTES:
-                raise VirtioError(f"descriptor {index}: expected at most {MAX_CHAIN_BYTES} bytes in a buffer")
+                raise VirtioError(f"descriptor {index}: expected a buffer of {MAX_CHAIN_BYTES} bytes at most")
             if size:
                 (writable if flags & _WRITE else readable).extend(self._memory.pieces(address, size))
             if not flags & _NEXT:
