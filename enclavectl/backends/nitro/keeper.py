@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from enclavectl.backends.keeping.ending import EnclaveEnd, remove_after_starter
+from enclavectl.backends.keeping.ending import EnclaveEnd, remove_after_starter, write_ended
 from enclavectl.backends.keeping.lifeline import LifelineEnd
 from enclavectl.backends.nitro.capacity import LAG_PAUSE_S, LAG_WITHIN_S, CapacityCheck, CapacityRequest
 from enclavectl.backends.nitro.ending import EndObserver, keep_history
@@ -30,7 +30,6 @@ from enclavectl.backends.nitro.records import (
     is_asked_to_end,
     load_launched,
     load_record,
-    write_ended,
     write_launched,
 )
 from enclavectl.errors import EnclavectlError, HostError, StateError

@@ -11,10 +11,11 @@ from types import TracebackType
 from typing import Self
 
 from enclavectl.backends.base import MachineEnclave
+from enclavectl.backends.keeping.ending import load_ended
 from enclavectl.backends.keeping.keeper_process import KeeperProcess, start_keeper
 from enclavectl.backends.keeping.locks import is_kept
 from enclavectl.backends.nitro.keeper import KeeperSpec
-from enclavectl.backends.nitro.records import LaunchRecord, load_ended
+from enclavectl.backends.nitro.records import LaunchRecord
 from enclavectl.errors import EnclavectlError, HostError, StateError
 from enclavectl.json_object import JsonError, JsonObject
 from enclavectl.nitro_cli.answers import RunInfo
