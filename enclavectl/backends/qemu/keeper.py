@@ -297,7 +297,8 @@ class Keeper:
                     console=self._folder / "console.log",
                 ).keep_history(Path(self._spec.state_dir), end)
         except EnclavectlError as exc:  # the folder is gone, or the disk is full
-            sys.stderr.write(f"{exc.message}\n")
+            with suppress(OSError), (self._folder / "keeper.log").open("a") as log:
+                log.write(f"{exc.message}\n")
 
 
 def _of_the_host(exc: OSError) -> HostError:

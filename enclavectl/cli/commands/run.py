@@ -59,9 +59,7 @@ Memory = Annotated[
 ]
 Cpus = Annotated[
     int | None,
-    typer.Option(
-        "--cpus", metavar="COUNT", help="Virtual CPUs, on nitro and qemu.", show_default=False
-    ),
+    typer.Option("--cpus", metavar="COUNT", help="Virtual CPUs, on nitro and qemu.", show_default=False),
 ]
 FixedCid = Annotated[
     int | None,
