@@ -73,7 +73,7 @@ def test_what_a_qemu_lacks_is_said(tmp_path: Path, answers: dict[str, str], lack
     [
         ("os-release", "ID=fedora", "dnf install qemu-system-x86-core"),
         ("os-release", "ID=debian", "make qemu"),
-        ("os-release", "ID=ubuntu\nID_LIKE=debian", "make qemu"),
+        ("os-release", "ID=ubuntu\nID_LIKE=debian", "docs/qemu.md"),
         ("arch-release", "", "pacman -S qemu-system-x86"),
     ],
 )
