@@ -16,7 +16,7 @@ SEEDS: list[bytes] = [
     b"",
     bytes([_SEND, 44]) + packet(1),
     bytes([_SEND, 44]) + packet(1, to=9000) + bytes([_SEND, 45]) + packet(5, data=b"\xb7"),
-    bytes([_SEND, 44]) + packet(4, flags=3),
+    bytes([_SEND, 44]) + packet(4, changed={"flags": 3}),
     bytes([_ASK, 11]) + b"\x0b" + struct.pack("<II", 0, 0) + bytes([_ASK, 1, 1]),
     bytes([_ASK, 41, 9]) + struct.pack("<IIQQQQ", 0, 0, 1, 2, 3, 4),
     bytes([_ASK, 41, 5]) + struct.pack("<IIQQQQ", 1, 0, 0x100000, 1 << 20, 0x7F0000000000, 0),

@@ -137,7 +137,7 @@ def test_an_answer_comes_back_to_a_listener(place: Place, running: str) -> None:
     argv = [sys.executable, "-m", "enclavectl", "listen", "--count", "1", "--output", "json"]
     environ = {**os.environ, **place.environ, "HOME": str(place.home)}
     with subprocess.Popen(argv, env=environ, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as listener:
-        wait_until(lambda: (place.state / "qemu" / "out-5006.sock").exists())
+        wait_until((place.state / "qemu" / "out-5006.sock").exists)
         try:
             assert place.run("send", SAMPLES / "mel.png").status == 0
             out, _ = listener.communicate(timeout=120)

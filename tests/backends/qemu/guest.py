@@ -29,7 +29,9 @@ def refuse(_port: int) -> socket.socket:
     raise ConnectionRefusedError
 
 
-def packet(op: int, port: int = 5000, to: int = 5006, data: bytes = b"", **changed: int) -> bytes:
+def packet(
+    op: int, port: int = 5000, to: int = 5006, data: bytes = b"", *, changed: dict[str, int] | None = None
+) -> bytes:
     """A packet from the guest, with fields changed."""
     header = Header(
         source_cid=CID,
@@ -43,7 +45,7 @@ def packet(op: int, port: int = 5000, to: int = 5006, data: bytes = b"", **chang
         buf_alloc=1 << 16,
         fwd_cnt=0,
     )
-    return header._replace(**changed).pack() + data
+    return header._replace(**(changed or {})).pack() + data
 
 
 @dataclass

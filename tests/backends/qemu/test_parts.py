@@ -32,7 +32,7 @@ def fake_qemu(folder: Path, answers: dict[str, str], accelerators: str = "tcg") 
 
 def found(tmp_path: Path, setting: Path | None = None, path: str = "/nowhere") -> tuple[Path, bool]:
     environ = {"PATH": path, "HOME": str(tmp_path)}
-    qemu = find_qemu(LiveProbe(environ=environ), Tree(root=tmp_path), environ, setting)
+    qemu = find_qemu(LiveProbe(environ=environ), Tree(), environ, setting)
     return qemu.program, qemu.has_kvm
 
 
@@ -84,8 +84,9 @@ def test_how_to_get_one_is_said_for_this_distribution(
         pytest.skip("this host has a QEMU of its own")
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc" / name).write_text(identity)
+    environ = {"PATH": "/nowhere", "HOME": "/nowhere"}
     with pytest.raises(HostError) as caught:
-        found(tmp_path)
+        find_qemu(LiveProbe(environ=environ), Tree(root=tmp_path), environ, None)
     assert way in str(caught.value.hint)
 
 

@@ -147,7 +147,7 @@ def test_a_half_closed_peer_still_gets_the_answer(guest: Guest, parent: Parent) 
     assert (header.op, header.flags) == (Op.SHUTDOWN, Shut.SEND)
     guest.send(packet(Op.RW, data=b"late"))
     assert parent.ends[0].recv(10) == b"late"
-    guest.send(packet(Op.SHUTDOWN, flags=3))
+    guest.send(packet(Op.SHUTDOWN, changed={"flags": 3}))
     assert guest.ops() == [Op.RST]
     assert parent.ends[0].recv(10) == b""
 
@@ -163,12 +163,12 @@ def test_a_peer_that_hangs_up_is_told_as_both_directions(guest: Guest, parent: P
 
 
 def test_a_guest_gets_no_more_than_it_has_room_for(guest: Guest, parent: Parent) -> None:
-    guest.send(packet(Op.REQUEST, buf_alloc=10))
+    guest.send(packet(Op.REQUEST, changed={"buf_alloc": 10}))
     assert guest.ops() == [Op.RESPONSE]
     parent.ends[0].send(b"0123456789abcdef")
     assert [data for _, data in guest.received()] == [b"0123456789"]
     assert guest.received() == []
-    guest.send(packet(Op.CREDIT_UPDATE, buf_alloc=10, fwd_cnt=8))
+    guest.send(packet(Op.CREDIT_UPDATE, changed={"buf_alloc": 10, "fwd_cnt": 8}))
     assert [data for _, data in guest.received()] == [b"abcdef"[:8]]
 
 
@@ -229,7 +229,7 @@ def test_a_guest_that_takes_no_packets_is_not_answered_for_ever(parent: Parent) 
 def test_a_lie_in_a_packet_costs_its_connection_alone(
     guest: Guest, changed: dict[str, int], answer: list[Op]
 ) -> None:
-    guest.send(packet(**{"op": Op.REQUEST, **changed}))
+    guest.send(packet(Op.REQUEST, changed=changed))
     assert guest.ops() == answer
     assert not guest.failures
     guest.connected(port=9)
@@ -241,7 +241,7 @@ def test_a_lie_in_a_packet_costs_its_connection_alone(
 def test_a_packet_of_another_length_than_it_says_stops_the_device(
     guest: Guest, changed: dict[str, int]
 ) -> None:
-    guest.send(packet(Op.RW, **changed))
+    guest.send(packet(Op.RW, changed=changed))
     assert guest.failures
     assert "vsock packet" in guest.failures[0]
 
