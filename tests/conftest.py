@@ -16,6 +16,7 @@ SLOW = (
     "cli/test_completion.py",
     "cli/test_eif",
     "cli/test_files.py",
+    "cli/test_json_inputs.py",
     "cli/test_key_policy.py",
     "cli/test_policy",
     "cli/test_status_line.py",
