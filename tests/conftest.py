@@ -11,6 +11,7 @@ TESTS = Path(__file__).parent
 SLOW = (
     "backends/test_console_log.py",
     "backends/test_local_sandbox.py",
+    "backends/qemu/test_vsock.py",
     "browser/test_firefox.py",
     "browser/test_network.py",
     "browser/test_page.py",
