@@ -7,6 +7,7 @@ import pytest
 
 from tests.e2e.cli import Cli
 from tests.e2e.nitro import NitroStage, nitro_stage
+from tests.nitro.hosts import HOSTS
 
 
 def _cli(base: Path) -> Iterator[Cli]:
@@ -31,8 +32,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
         yield cli
 
 
-@pytest.fixture
-def stage(tmp_path: Path) -> Iterator[NitroStage]:
-    """Commands on a fake Nitro host of the test's own."""
-    with nitro_stage(tmp_path) as made:
+@pytest.fixture(params=HOSTS)
+def stage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[NitroStage]:
+    """Commands on a Nitro host of the test's own."""
+    with nitro_stage(tmp_path, request.param) as made:
         yield made

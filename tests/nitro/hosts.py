@@ -1,0 +1,21 @@
+"""The hosts that a test of the backend nitro runs on: the fake, and the real nitro-cli on a host in software."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from tests.nitro.host import FakeHost, fake_host
+
+HOSTS = ["fake", pytest.param("real", marks=pytest.mark.nitro_cli)]
+
+
+def make_host(kind: str, home: Path, **settings: object) -> AbstractContextManager[FakeHost]:
+    """A host of that kind."""
+    if kind == "fake":
+        return fake_host(home, **settings)
+    from tests.nitro.real_host.host import real_host
+
+    return real_host(home, **settings)
