@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.cli import wait_until
-from tests.nitro.hosts import HOSTS, make_host
 from tests.nitro.host import FakeHost
+from tests.nitro.hosts import HOSTS, make_host
 
 
 @pytest.fixture(params=HOSTS)

@@ -1,4 +1,4 @@
-"""The hosts that a test of the backend nitro runs on: the fake, and the real nitro-cli on a host in software."""
+"""The hosts for tests of the backend nitro: the fake, and a host in software for the real nitro-cli."""
 
 from __future__ import annotations
 

@@ -95,10 +95,10 @@ class Ways(Protocol):
     def inside(self) -> tuple[socket.socket, str]:
         """The payload's listener, and what the host dials to reach it."""
 
-    def console(self, cid: int) -> socket.socket:
+    def console(self, cid: int, /) -> socket.socket:
         """The listener of its console."""
 
-    def connect_to_parent(self, sock: socket.socket, cid: int) -> None:
+    def connect_to_parent(self, sock: socket.socket, cid: int, /) -> None:
         """Connect to port 5006 of the parent, or raise OSError."""
 
     def open_door(self, guest: Guest, cid: int) -> None:
@@ -235,11 +235,11 @@ class HybridWays:
         path = self._folder / "inside.sock"
         return _listener(path), os.path.relpath(path)
 
-    def console(self, cid: int) -> socket.socket:
+    def console(self, _cid: int) -> socket.socket:
         """The listener of its console: one for each enclave's folder."""
         return _listener(self._folder / "console.sock")
 
-    def connect_to_parent(self, sock: socket.socket, cid: int) -> None:
+    def connect_to_parent(self, sock: socket.socket, _cid: int) -> None:
         """Connect to port 5006 of the parent, or raise OSError."""
         sock.connect(os.path.relpath(self._place.vsock / "host.vsock_5006"))
 

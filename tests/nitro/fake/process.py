@@ -1,7 +1,7 @@
 """The enclave process: the daemon of one enclave, which lives and dies with it.
 
 Its traps are the real one's (src/enclave_proc/mod.rs): it serves one command at a time, any error while it
-serves one ends it and the enclave with it, and a describe waits for the measurements, which begin at the launch.
+serves one ends it and the enclave with it, and a describe waits for the hash that began at the launch.
 """
 
 from __future__ import annotations

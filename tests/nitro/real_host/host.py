@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.nitro.fake.place import Place
 from tests.nitro.fake.sysfs import show
 from tests.nitro.host import FakeHost, lay_out
 from tests.nitro.real import real_nitro_cli

@@ -175,10 +175,10 @@ class Machine:
             os.close(self._host_end)
             self._host_end = -1
 
-    def release(self) -> None:
+    def release(self) -> tuple[int, int]:
         """The descriptor is closed: nothing of it is held when this returns."""
         if self._is_released:
-            return
+            return 0, 0
         self._is_released = True
         if self.guest is not None:
             self.guest.kill()
@@ -190,6 +190,7 @@ class Machine:
         with driver.one_at_a_time(self.place):
             self.slot.free()
         show(self.place)
+        return 0, 0
 
     def _hold(self) -> None:
         self.slot.hold(Held(cid=self._cid, cpus=tuple(self._cpus), pages=tuple(self._pages)))
@@ -201,7 +202,10 @@ class Machine:
         if len(header) < _SECTIONS.size:
             raise OSError(EINVAL, os.strerror(EINVAL))
         count, *numbers = _SECTIONS.unpack(header)
-        ends = [offset + size + SECTION_HEADER_SIZE for offset, size in zip(numbers[:32], numbers[32:])]
+        ends = [
+            offset + size + SECTION_HEADER_SIZE
+            for offset, size in zip(numbers[:32], numbers[32:], strict=True)
+        ]
         end = max(ends[:count], default=HEADER_SIZE)
         with path.open("wb") as file:
             position = 0
@@ -228,4 +232,3 @@ def await_boot(place: Place) -> bool:
     while place.held_up("boot").exists():
         time.sleep(0.02)
     return place.settings.heartbeat
-

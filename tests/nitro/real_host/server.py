@@ -12,7 +12,6 @@ import select
 import socket
 import struct
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from errno import EACCES, ECONNRESET, EIO, ENOENT, ENOTTY
@@ -156,44 +155,52 @@ class Host:
         return machine, _REPLY.pack(0, int(machine.slot.slot_hex, 16), 0)
 
     def _answer(self, op: int, numbers: list[int], machine: Machine | None, given: list[int]) -> bytes:
-        a, b, c = numbers
-        values: tuple[int, ...] = ()
         try:
             if op == _OPEN:
-                self._open()
+                values = self._open()
             elif machine is None:
                 return _REPLY.pack(ENOTTY, 0, 0)
-            elif op == _PAGE:
-                machine.add_page(a)
-            elif op == _UNPAGE:
-                machine.remove_page(a)
-            elif op == _LOAD_INFO:
-                values = (IMAGE_OFFSET,)
-            elif op == _REGION:
-                machine.add_region(a, b, c, given[0] if given else None)
-            elif op == _VCPU:
-                values = (machine.add_cpu(a),)
             elif op == _START:
-                values = (a, machine.start(a, b))
+                values = (numbers[0], machine.start(numbers[0], numbers[1]))
                 self._machines[machine.cid] = machine
             elif op == _RELEASE:
                 self._machines.pop(machine.cid, None)
-                machine.release()
-            elif op == _BOUND:
-                bound_s = self.place_of().settings.boot_timeout_s
-                values = (a if bound_s is None else int(bound_s * 1000),)
+                values = machine.release()
+            else:
+                values = self._prepare(op, numbers, machine, given)
         except IoctlError as exc:
             return _REPLY.pack(exc.number, 0, 0)
         except Failure:  # no image that boots
             return _REPLY.pack(EIO, 0, 0)
         except OSError as exc:
             return _REPLY.pack(exc.errno or EIO, 0, 0)
-        return _REPLY.pack(0, *(values + (0, 0))[:2])
+        return _REPLY.pack(0, *values)
 
-    def _open(self) -> None:
+    def _prepare(self, op: int, numbers: list[int], machine: Machine, given: list[int]) -> tuple[int, int]:
+        """What comes before the start."""
+        a, b, c = numbers
+        if op == _PAGE:
+            machine.add_page(a)
+        elif op == _UNPAGE:
+            machine.remove_page(a)
+        elif op == _LOAD_INFO:
+            return IMAGE_OFFSET, 0
+        elif op == _REGION:
+            machine.add_region(a, b, c, given[0] if given else None)
+        elif op == _VCPU:
+            return machine.add_cpu(a), 0
+        elif op == _BOUND:
+            bound_s = self.place_of().settings.boot_timeout_s
+            return a if bound_s is None else int(bound_s * 1000), 0
+        else:
+            raise OSError(ENOTTY, os.strerror(ENOTTY))
+        return 0, 0
+
+    def _open(self) -> tuple[int, int]:
         device = self.place_of().settings.device
         if device != "ok":
             raise OSError(EACCES if device == "denied" else ENOENT, device)
+        return 0, 0
 
     def _serve_stream(self, outside: socket.socket) -> None:
         """One connection of the parent's to an enclave."""
