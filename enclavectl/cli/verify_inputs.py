@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from enclavectl.attestation import Policy, Release, Trust, aws_nitro_root, parse_policy
+from enclavectl.attestation import Policy, Release, Trust, parse_policy, root_for
 from enclavectl.attestation.trust import read_root
 from enclavectl.attestation.verify import MIN_NONCE_BYTES
 from enclavectl.cli.policy_arguments import read_policy_text
@@ -55,7 +55,6 @@ def read_case(files: CaseFiles) -> Case | EvidenceError:
     """
     at, is_now = _time(files.at)
     nonce = _nonce(files.nonce)
-    root = aws_nitro_root() if files.root is None else read_root(files.root)
     try:
         subject = _subject(files)
     except EvidenceError as error:
@@ -69,10 +68,14 @@ def read_case(files: CaseFiles) -> Case | EvidenceError:
     picture = None
     if files.picture is not None:
         picture = read_bounded(files.picture, _MAX_PICTURE_BYTES, what="picture")
+    policy = _policy(files.policy, subject)
+    # A policy of the prover's may not say that nobody needs to sign.
+    chosen = policy if isinstance(policy, Policy) and not files.policy.is_the_provers else None
+    root = root_for(chosen, None if files.root is None else read_root(files.root))
     return Case(
         document=subject.document,
         root=root,
-        policy=_policy(files.policy, subject),
+        policy=policy,
         at=at,
         is_now=is_now,
         nonce=nonce,
@@ -141,8 +144,8 @@ def _policy_sha256(choice: PolicyChoice) -> str | None:
     return sha256_of([read_policy_text(choice.policy).encode()])
 
 
-def policy_of_lock(path: Path) -> Policy:
-    """Return the policy that accepts exactly the image of a lock, on AWS's hardware.
+def policy_of_lock(path: Path, *, accept: Trust = Trust.NITRO) -> Policy:
+    """Return the policy that accepts exactly the image of a lock, on AWS's hardware unless ``accept`` says.
 
     Raises:
         UsageError: the file is no lock, or its registers measure nothing.
@@ -156,7 +159,7 @@ def policy_of_lock(path: Path) -> Policy:
         if (found := _REGISTER.fullmatch(name)) and value.strip("0")
     }
     release = Release(name=f"the image of {path.name}", pcrs=pcrs)
-    return Policy(accept=frozenset({Trust.NITRO}), releases=(release,))
+    return Policy(accept=frozenset({accept}), releases=(release,))
 
 
 def lock_sha256(path: Path) -> str:

@@ -17,7 +17,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Literal
 
-from enclavectl.attestation import Demands, Facts, Policy, Release, Step, TrustRoot
+from enclavectl.attestation import Demands, Facts, Policy, Release, Root, Step
 from enclavectl.errors import AttestationError
 from enclavectl.evidence.air import Receipt
 from enclavectl.evidence.file import EvidenceFile, KeptReceipt
@@ -48,7 +48,7 @@ class Case:
     """
 
     document: bytes
-    root: TrustRoot
+    root: Root
     policy: Policy | Literal[Waiver.NO_POLICY] | None
     at: datetime | Literal[Waiver.DOCUMENT_TIME]
     nonce: bytes | Literal[Waiver.NO_NONCE]

@@ -23,7 +23,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from enclavectl.backends.keeping.ending import EnclaveEnd
 from enclavectl.backends.keeping.records import EnclaveRecord, enclave_folders, read_common, read_record
 from enclavectl.errors import HostError, StateError, UsageError
 from enclavectl.files import read_bounded, write_atomic
@@ -151,21 +150,6 @@ def write_settled(folder: Path) -> None:
 def is_settled(folder: Path) -> bool:
     """Return whether the enclave's daemon has answered since its launch."""
     return (folder / "settled").exists()
-
-
-def write_ended(folder: Path, ended: EnclaveEnd) -> None:
-    """Record that the enclave has ended."""
-    value = {"at": None if ended.at is None else ended.at.isoformat(), "how": ended.how}
-    write_atomic(folder / "ended.json", json.dumps(value).encode())
-
-
-def load_ended(folder: Path) -> EnclaveEnd | None:
-    """Read when and how the enclave ended; None while no end is recorded."""
-    try:
-        value = JsonObject.parse(read_bounded(folder / "ended.json", _MAX_BYTES, what="record"))
-        return EnclaveEnd(at=value.optional_time("at"), how=value.string("how"))
-    except (UsageError, JsonError):
-        return None
 
 
 def ask_to_end(folder: Path) -> None:

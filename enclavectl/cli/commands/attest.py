@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from enclavectl.backends.registry import choose_backend, find_enclave, require_running
+from enclavectl.backends.registry import choose_backend, find_enclave, load_policy, require_running
 from enclavectl.cli import network_options, options
 from enclavectl.cli.evidence_options import LockPath
 from enclavectl.cli.invocation import Invocation, begin, refuse_together
@@ -23,7 +23,7 @@ from enclavectl.targets.remote_store import RemoteStore
 from enclavectl.targets.verification import production_error
 
 if TYPE_CHECKING:
-    from enclavectl.attestation import Policy, TrustRoot
+    from enclavectl.attestation import Policy, Root
     from enclavectl.client.collection import CollectedEvidence
     from enclavectl.evidence.verification import Verification
     from enclavectl.net.address import Address
@@ -99,14 +99,18 @@ def attest(
     refuse_together(remote=remote, root=root)
     network = NetworkFlags(token_file, client_cert, client_key, ca, tls_pin)
     # Imported here: the parser of the command line needs none of it.
+    from enclavectl.attestation import Trust  # noqa: PLC0415 - see above
     from enclavectl.cli.judgement_view import show_verification  # noqa: PLC0415 - see above
+    from enclavectl.cli.verify_inputs import policy_of_lock  # noqa: PLC0415 - see above
     from enclavectl.client.collection import collect_evidence  # noqa: PLC0415 - see above
     from enclavectl.evidence.keeping import check_new  # noqa: PLC0415 - see above
 
     check_new("--out", out)
     place = _remote_place(invocation, remote, target, network) if remote else None
-    place = place or _place(invocation, target, root, network)
-    demand = _demand(invocation, policy or (None if lock else place.policy), lock)
+    demand = _demand(invocation, policy or (None if lock or place is None else place.policy), lock)
+    place = place or _place(invocation, target, root, network, demand.policy)
+    if lock is not None and place.root.trust is Trust.EMULATED:
+        demand = replace(demand, policy=policy_of_lock(lock, accept=Trust.EMULATED))
     found = collect_evidence(place.address, timeout_s=timeout, access=place.access)
     verification = _keep_and_judge(found, place, demand, out)
     invocation.screen.note(f"evidence kept in {out}")
@@ -130,7 +134,7 @@ class _Place:
     """
 
     address: Address
-    root: TrustRoot
+    root: Root
     module_id: str | None = None
     access: Access = NO_ACCESS
     policy: Path | None = None
@@ -159,19 +163,25 @@ def _remote_place(invocation: Invocation, remote: str, target: str | None, netwo
     found = RemoteStore(invocation.config.state_dir).find(remote)
     return _Place(
         address=parse_address(found.address),
-        root=found.root(),
+        root=found.root(load_policy(found.files["policy"], allow_debug=False)),
         access=found.access(),
         policy=found.files["policy"],
     )
 
 
-def _place(invocation: Invocation, target: str | None, root: Path | None, network: NetworkFlags) -> _Place:
-    from enclavectl.attestation.trust import aws_nitro_root, read_root  # noqa: PLC0415 - loads OpenSSL
+def _place(
+    invocation: Invocation,
+    target: str | None,
+    root: Path | None,
+    network: NetworkFlags,
+    policy: Policy | None,
+) -> _Place:
+    from enclavectl.attestation.trust import read_root, root_for  # noqa: PLC0415 - loads OpenSSL
 
     if target is None:
         raise UsageError("attest: expected an enclave's name, an address, or --remote NAME, found none")
     if target.startswith(_SCHEMES):
-        trusted = aws_nitro_root() if root is None else read_root(root)
+        trusted = root_for(policy, None if root is None else read_root(root))
         address = parse_address(target)
         access = network.read(target)
         access.require_use(address)
