@@ -30,6 +30,8 @@ class Cli:
     options: Mapping[str, Any] = field(default_factory=dict)
     # Beyond the folders: what a fake Nitro host needs.
     variables: Mapping[str, str] = field(default_factory=dict)
+    # A bound for what hangs; an emulated machine boots for longer.
+    timeout_s: float = 90
 
     @property
     def state(self) -> Path:
@@ -72,7 +74,7 @@ class Cli:
             cwd=self.base,
             input=stdin,
             capture_output=True,
-            timeout=90,
+            timeout=self.timeout_s,
             check=False,
             **self.options,
         )

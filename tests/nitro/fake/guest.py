@@ -56,6 +56,7 @@ class Console:
                     reader.sendall(data)
                 except OSError:
                     self._readers.remove(reader)
+                    reader.close()
 
     def close(self) -> None:
         """The guest is gone; its readers see the end after the last that it printed."""

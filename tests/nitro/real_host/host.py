@@ -12,8 +12,7 @@ from tests.nitro.fake.sysfs import show
 from tests.nitro.host import FakeHost, lay_out
 from tests.nitro.real import real_nitro_cli
 from tests.nitro.real_host.library import preload_library
-from tests.nitro.real_host.machine import Boot
-from tests.nitro.real_host.server import Host
+from tests.nitro.real_host.server import Boot, Host
 
 _USERS = {"root": 0, "ec2-user": 1000, "alice": 1001, "bob": 1002}
 _TAG = "sys/devices/virtual/dmi/id/board_asset_tag"

@@ -13,13 +13,13 @@ import pytest
 
 from tests.nitro.real import REQUIRED
 
-_SOURCES = Path(__file__).with_name("shim")
 _FLAGS = ("-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-Wno-maybe-uninitialized")
 
 
 @cache
-def preload_library(folder: Path = _SOURCES) -> Path:
-    """The library made of the C sources in ``folder``; the test is skipped where there is no C compiler."""
+def preload_library(name: str = "shim") -> Path:
+    """The library made of the C sources in ``name``; the test is skipped where there is no C compiler."""
+    folder = Path(__file__).with_name(name)
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         reason = "no C compiler for the preload library: .ci/nitro-lane installs gcc"

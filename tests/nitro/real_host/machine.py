@@ -42,19 +42,19 @@ class Hypervisor(Protocol):
 
 
 # (the machine, its image, whether its console is open) to what runs inside.
-Boot = Callable[["Machine", Path, bool], Hypervisor]
+Start = Callable[["Machine", Path, bool], Hypervisor]
 
 
 class Machine:
     """The driver's record of one enclave. Everything it holds is back after ``release``."""
 
-    def __init__(self, place: Place, boot: Boot) -> None:
+    def __init__(self, place: Place, start: Start) -> None:
         """Raises ``IoctlError`` where the pool has no free CPU."""
         self.place = place
         self.slot: Slot = driver.create_vm(place)
         self.guest: Hypervisor | None = None
         self.enclave_end, self._host_end = os.pipe()
-        self._boot = boot
+        self._start_guest = start
         self._pages: list[int] = []
         self._regions: list[tuple[int, int]] = []
         self._cpus: list[int] = []
@@ -162,7 +162,7 @@ class Machine:
         self.folder.mkdir()
         image = self.folder / "image.eif"
         self._copy_image(image)
-        self.guest = self._boot(self, image, bool(flags & _DEBUG))
+        self.guest = self._start_guest(self, image, bool(flags & _DEBUG))
         if (after_s := self.place.settings.dies_after_s) is not None:
             timer = threading.Timer(after_s, self.guest.kill)
             timer.daemon = True

@@ -22,17 +22,22 @@ from tests.nitro.fake.failure import Failure
 from tests.nitro.fake.guest import Guest, HybridWays, close_listener, relay
 from tests.nitro.fake.measure import read_eif, registers
 from tests.nitro.fake.place import Place
-from tests.nitro.real_host.machine import IMAGE_OFFSET, Boot, Hypervisor, Machine, await_boot
+from tests.nitro.real_host.machine import IMAGE_OFFSET, Hypervisor, Machine, await_boot
 
 # shim.h
 _REQUEST = struct.Struct("=QQQQ")
 _REPLY = struct.Struct("=qQQ")
 _OPEN, _CREATE, _PAGE, _UNPAGE, _LOAD_INFO, _REGION, _VCPU, _START, _RELEASE, _BOUND = range(1, 11)
 _PORT_REQUEST = struct.Struct("=II")
-_PARENT, _HYPERVISOR = 3, 0
+HYPERVISOR_CID = 0
+_PARENT = 3
 _HEARTBEAT_PORT, _HEARTBEAT = 9000, b"\xb7"
-_CONSOLE_PORTS = 10_000
+CONSOLE_PORTS = 10_000
 _FIRST_FREE_PORT = 1 << 30
+
+
+# (the host, the machine, its image, whether its console is open) to what runs inside.
+Boot = Callable[["Host", Machine, Path, bool], Hypervisor]
 
 
 class Host:
@@ -42,7 +47,7 @@ class Host:
         """``name`` is that of its sockets; ``place_of`` reads what kind of host it is today."""
         self.name = name
         self.place_of = place_of
-        self._boot = boot or self.boot_process
+        self._boot = boot or boot_process
         self._machines: dict[int, Machine] = {}
         self._source_port = _FIRST_FREE_PORT
         # Whoever else listens on the port of the heartbeat.
@@ -87,17 +92,6 @@ class Host:
             sock.sendall(_HEARTBEAT)
             sock.recv(1)
 
-    def boot_process(self, machine: Machine, image: Path, is_debug: bool) -> Hypervisor:
-        """The payload in a process, for a guest."""
-        place = machine.place
-        found = read_eif(str(image), "measure", "host").measurements
-        assert found is not None
-        pcrs = registers(found, place.settings.instance, debug=is_debug)
-        guest = Guest(place, machine.folder, pcrs, machine.module_id, AbstractWays(self, machine))
-        guest.attach(machine.cid, console=is_debug)
-        threading.Thread(target=self.report_boot, args=(machine,), daemon=True).start()
-        return guest
-
     def _accept(self, listener: socket.socket, serve: Callable[[socket.socket], None]) -> None:
         while True:
             try:
@@ -141,6 +135,9 @@ class Host:
                 machine.hang_up()
         select.select([sock], [], [])
 
+    def _start(self, machine: Machine, image: Path, is_debug: bool) -> Hypervisor:
+        return self._boot(self, machine, image, is_debug)
+
     def _create(self) -> tuple[Machine | None, bytes]:
         is_taken = self.place_of().settings.port_9000_taken
         if is_taken and self._other is None:
@@ -149,7 +146,7 @@ class Host:
             close_listener(self._other)
             self._other = None
         try:
-            machine = Machine(self.place_of(), self._boot)
+            machine = Machine(self.place_of(), self._start)
         except IoctlError as exc:
             return None, _REPLY.pack(exc.number, 0, 0)
         return machine, _REPLY.pack(0, int(machine.slot.slot_hex, 16), 0)
@@ -232,6 +229,18 @@ class Host:
         outside.sendall(struct.pack("=i", error))
 
 
+def boot_process(host: Host, machine: Machine, image: Path, is_debug: bool) -> Hypervisor:
+    """The payload in a process, for a guest."""
+    place = machine.place
+    found = read_eif(str(image), "measure", "host").measurements
+    assert found is not None
+    pcrs = registers(found, place.settings.instance, debug=is_debug)
+    guest = Guest(place, machine.folder, pcrs, machine.module_id, AbstractWays(host, machine))
+    guest.attach(machine.cid, console=is_debug)
+    threading.Thread(target=host.report_boot, args=(machine,), daemon=True).start()
+    return guest
+
+
 class AbstractWays:
     """The sockets between a guest that is a process and this host."""
 
@@ -247,7 +256,7 @@ class AbstractWays:
 
     def console(self, cid: int) -> socket.socket:
         """The listener of its console."""
-        return self._host.listener(f"{_HYPERVISOR}:{cid + _CONSOLE_PORTS}")
+        return self._host.listener(f"{HYPERVISOR_CID}:{cid + CONSOLE_PORTS}")
 
     def connect_to_parent(self, sock: socket.socket, cid: int) -> None:
         """Connect to port 5006 of the parent, or raise OSError."""
