@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.built import Builder, make_builder
 from tests.e2e.cli import Cli
 from tests.e2e.nitro import NitroStage, nitro_stage
 from tests.nitro.hosts import HOSTS
@@ -30,6 +31,18 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
     for cli in _cli(tmp_path_factory.mktemp("shared")):
         cli.ok("run", "--name", "shared")
         yield cli
+
+
+@pytest.fixture(scope="session")
+def builder(tmp_path_factory: pytest.TempPathFactory) -> Builder:
+    """What builds images of real parts."""
+    return make_builder(tmp_path_factory.mktemp("builder"))
+
+
+@pytest.fixture(scope="session")
+def built(builder: Builder) -> Path:
+    """An image of real parts with the demo model; its lock is beside it."""
+    return builder.build(builder.home / "payload")
 
 
 @pytest.fixture(params=HOSTS)

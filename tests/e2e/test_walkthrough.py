@@ -1,19 +1,30 @@
-"""The tutorial's walk-through, command by command, on every backend: docs/walkthrough.md shows it."""
+"""The tutorial's walk-through, command by command, on every kind of host: docs/walkthrough.md shows it.
+
+``local`` needs no image. ``fake`` and ``real`` are a nitro-cli whose enclaves are processes: the fake, and
+AWS's own on a host in software. Behind ``real-qemu`` all is real but the hypervisor: a real build's image,
+AWS's nitro-cli, and a machine of QEMU, whose documents a development root signs.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from enclavectl.artifacts.names import LOCK_NAME
+from tests.e2e.built import Builder
 from tests.e2e.cli import Cli, sample
 from tests.e2e.terminals import Terminal
 from tests.host import trees
-from tests.nitro.host import FakeHost, fake_host
+from tests.nitro.host import FakeHost
+from tests.nitro.hosts import HOSTS, make_host, qemu_host
+from tests.nitro.real_host.host import RealHost
 
 CODES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 # The tutorial's commands for a fresh instance, in its order.
@@ -40,7 +51,7 @@ SET_UP = (
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Where the walk-through takes place. ``host`` is the fake Nitro host of the backend nitro."""
+    """Where the walk-through takes place. ``host`` is the Nitro host of the backend nitro."""
 
     cli: Cli
     backend: str
@@ -57,25 +68,51 @@ class Stage:
         return Terminal(self.cli.start(*arguments))
 
 
-@pytest.fixture(params=["local", "nitro"])
+PROCESSES = ["local", *HOSTS]
+MACHINE = pytest.param(
+    "real-qemu",
+    marks=[pytest.mark.nitro_cli, pytest.mark.qemu, pytest.mark.docker, pytest.mark.timeout(900)],
+)
+
+
+@pytest.fixture(params=PROCESSES)
 def stage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stage]:
     (tmp_path / "home").mkdir()
     if request.param == "local":
         cli = Cli(tmp_path, variables={"ENCLAVECTL_BACKEND": "local"})
         yield Stage(cli, "local", None)
     else:
-        with fake_host(tmp_path / "host") as host:
-            shutil.copy(host.eif, tmp_path / "enclave.eif")
-            lock = json.loads(host.lock.read_text())
-            lock["eif"]["file"] = "enclave.eif"
-            (tmp_path / "enclavectl.lock.json").write_text(json.dumps(lock))
-            cli = Cli(tmp_path, variables={**host.environment, "ENCLAVECTL_BACKEND": "nitro"})
+        with walkthrough_host(request, tmp_path) as host:
+            # A machine of QEMU boots and thinks for longer than a process.
+            timeout_s = 90 if request.param in {"fake", "real"} else 600
+            variables = {**host.environment, "ENCLAVECTL_BACKEND": "nitro"}
+            cli = Cli(tmp_path, variables=variables, timeout_s=timeout_s)
             yield Stage(cli, "nitro", host)
             cli.run("terminate", "--all")
             assert host.enclaves() == []
             assert host.end() == []
     cli.run("terminate", "--all")
     cli.assert_nothing_left()
+
+
+@contextmanager
+def walkthrough_host(request: pytest.FixtureRequest, folder: Path) -> Iterator[FakeHost]:
+    """The host, with an image and its lock where the walk-through's commands look for them."""
+    if request.param == "real-qemu":
+        built: Path = request.getfixturevalue("built")
+        with qemu_host(folder / "host") as host:
+            os.link(built, folder / "enclave.eif")
+            lock = built.with_name(LOCK_NAME).read_bytes()
+            for path in (folder / LOCK_NAME, host.lock):
+                path.write_bytes(lock)
+            yield host
+        return
+    with make_host(request.param, folder / "host") as host:
+        shutil.copy(host.eif, folder / "enclave.eif")
+        lock_value = json.loads(host.lock.read_text())
+        lock_value["eif"]["file"] = "enclave.eif"
+        (folder / LOCK_NAME).write_text(json.dumps(lock_value))
+        yield host
 
 
 def set_up(cli: Cli, system: str) -> None:
@@ -105,11 +142,13 @@ def contents(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.parametrize("stage", [*PROCESSES, MACHINE], indirect=True)
 def test_three_terminals_as_in_the_tutorial(stage: Stage) -> None:
     cli = stage.cli
-    if stage.host is not None:
+    if stage.host is not None and not stage.host.is_real:
         for system in ("al2", "al2023"):
             set_up(cli, system)
+    if stage.host is not None:
         checked = cli.ok("lock", "check", "-o", "json").json()
         assert checked["pcrs"] == json.loads(stage.host.lock.read_text())["pcrs"]
 
@@ -166,6 +205,7 @@ def test_three_terminals_as_in_the_tutorial(stage: Stage) -> None:
     assert "serving model demo-lesion" in cli.ok("logs", "skin").out
 
 
+@pytest.mark.parametrize("stage", [*PROCESSES, MACHINE], indirect=True)
 def test_without_debug_mode_the_evidence_is_of_the_image(stage: Stage) -> None:
     cli = stage.cli
     value = cli.ok("run", *stage.run_arguments, "--name", "skin", "-o", "json").json()
@@ -185,6 +225,33 @@ def test_without_debug_mode_the_evidence_is_of_the_image(stage: Stage) -> None:
         assert evidence["pcrs"]["0"] == lock["pcrs"]["PCR0"]
         error = cli.refused(6, "console", "skin")
         assert "--debug" in error["hint"]
+    cli.ok("terminate", "skin")
+
+
+@pytest.mark.parametrize("stage", [MACHINE], indirect=True)
+def test_one_changed_byte_of_the_model_is_refused_before_a_picture_is_sent(
+    stage: Stage, builder: Builder
+) -> None:
+    """The host runs another image than the client's policy names; its own lock is a sound one."""
+    cli, host = stage.cli, stage.host
+    assert isinstance(host, RealHost)
+    policy, image, lock = (cli.base / name for name in ("policy.yaml", "enclave.eif", LOCK_NAME))
+    cli.ok("policy", "new", "--from-lock", lock, "--accept", "simulated", "--to", policy)
+    changed = builder.build_changed(builder.home / "changed")
+    image.unlink()
+    os.link(changed, image)
+    # Under the old lock it is not even started.
+    assert cli.refused(6, "run", *stage.run_arguments)["code"] == "lock-pcrs"
+    lock.write_bytes(changed.with_name(LOCK_NAME).read_bytes())
+    cli.ok("run", *stage.run_arguments, "--name", "skin")
+    before = host.sent_bytes
+    for command in ("diagnose", "send"):
+        error = cli.refused(4, command, "--policy", policy, sample("nv"))
+        assert (error["code"], "PCR0" in error["message"]) == ("pcr-mismatch", True)
+    # Two challenges, and nothing of the pictures.
+    assert 0 < host.sent_bytes - before < 2048 < sample("nv").stat().st_size
+    cli.ok("diagnose", sample("nv"))
+    assert host.sent_bytes - before > sample("nv").stat().st_size
     cli.ok("terminate", "skin")
 
 

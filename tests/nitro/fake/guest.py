@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from errno import ECONNRESET
@@ -295,8 +295,12 @@ def _connect(outside: socket.socket, guest: Guest) -> None:
             relay(outside, inside)
 
 
-def relay(one: socket.socket, other: socket.socket) -> None:
-    """Both directions, each until its end; then both are closed."""
+def relay(
+    one: socket.socket,
+    other: socket.socket,
+    passed: Callable[[socket.socket, int], None] = lambda _s, _n: None,
+) -> None:
+    """Both directions, each until its end. ``passed`` is told how many bytes went on from whom."""
     targets = {one: other, other: one}
     while targets:
         readable, _, _ = select.select([*targets], [], [])
@@ -304,6 +308,7 @@ def relay(one: socket.socket, other: socket.socket) -> None:
             data = source.recv(_CHUNK)
             if data:
                 targets[source].sendall(data)
+                passed(source, len(data))
             else:
                 with suppress(OSError):
                     targets[source].shutdown(socket.SHUT_WR)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tests.nitro.fake.sysfs import show
@@ -31,6 +31,7 @@ class RealHost(FakeHost):
 
     name: str = ""
     library: Path = Path()
+    server: Host | None = field(default=None, compare=False)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -43,6 +44,12 @@ class RealHost(FakeHost):
             "NE_SHIM_HOST": self.name,
             "NE_SHIM_DIR": str(self.home),
         }
+
+    @property
+    def sent_bytes(self) -> int:
+        """How much the parent has sent to its enclaves."""
+        assert self.server is not None
+        return self.server.sent_bytes
 
     @property
     def is_real(self) -> bool:
@@ -69,7 +76,7 @@ def real_host(home: Path, *, boot: Boot | None = None, **settings: object) -> It
     host.program.chmod(0o755)
     server = Host(host.name, lambda: host.place, boot)
     try:
-        yield host
+        yield replace(host, server=server)
     finally:
         host.end()
         server.close()

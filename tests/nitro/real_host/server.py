@@ -48,6 +48,8 @@ class Host:
         self.name = name
         self.place_of = place_of
         self._boot = boot or boot_process
+        # What the parent has sent to its enclaves, in all.
+        self.sent_bytes = 0
         self._machines: dict[int, Machine] = {}
         self._source_port = _FIRST_FREE_PORT
         # Whoever else listens on the port of the heartbeat.
@@ -220,7 +222,11 @@ class Host:
                 return
             with inside:
                 outside.sendall(struct.pack("=i", 0))
-                relay(outside, inside)
+                relay(outside, inside, lambda source, count: self._count(source is outside, count))
+
+    def _count(self, is_from_parent: bool, count: int) -> None:
+        if is_from_parent:
+            self.sent_bytes += count
 
     def _refuse(self, outside: socket.socket, error: int) -> None:
         if error == 0:
