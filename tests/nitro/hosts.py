@@ -18,13 +18,13 @@ def make_host(kind: str, home: Path, **settings: object) -> AbstractContextManag
         return fake_host(home, **settings)
     from tests.nitro.real_host.host import real_host
 
-    return real_host(home, **settings)
+    return real_host(home, boot=None, **settings)
 
 
-def qemu_host(home: Path, **settings: object) -> AbstractContextManager[FakeHost]:
+def qemu_host(home: Path) -> AbstractContextManager[FakeHost]:
     """A host of the real nitro-cli whose enclaves are machines of QEMU, which the lane has."""
     from tests.image.guest import qemu_parts
     from tests.nitro.real_host.host import real_host
     from tests.nitro.real_host.qemu import qemu_boot
 
-    return real_host(home, boot=qemu_boot(qemu_parts().qemu), **settings)
+    return real_host(home, boot=qemu_boot(qemu_parts().qemu))

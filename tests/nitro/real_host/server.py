@@ -131,8 +131,8 @@ class Host:
         """Wait for a request, or the descriptor's end; a guest that ends meanwhile hangs up."""
         guest = machine.guest if machine is not None else None
         if machine is not None and guest is not None and machine.is_open:
-            ready, _, _ = select.select([sock, guest.end], [], [])
-            if guest.end in ready:
+            watched: list[socket.socket | int] = [sock, guest.end]
+            if guest.end in select.select(watched, [], [])[0]:
                 self._machines.pop(machine.cid, None)
                 machine.hang_up()
         select.select([sock], [], [])
