@@ -25,6 +25,7 @@ _MIB = 1 << 20
 _MAX_CPUS = 128
 _BAD_REGION_SIZE, _BAD_REGION_ADDRESS, _NO_REGIONS = 259, 260, 266
 _DEBUG = 1
+_POLL_S = 0.02
 # Of enclavectl.eif.format: the count of sections, their offsets and their sizes.
 _SECTIONS = struct.Struct(">26xH32Q32Q8x")
 
@@ -169,6 +170,13 @@ class Machine:
             timer.start()
         return self._cid
 
+    def await_boot(self) -> bool:
+        """Wait for as long as the host's boots take; False where its enclaves never report."""
+        time.sleep(self.place.settings.boot_s)
+        while self.place.held_up("boot").exists() and not self._is_released:
+            time.sleep(_POLL_S)
+        return self.place.settings.heartbeat and not self._is_released
+
     def hang_up(self) -> None:
         """The guest has ended: the enclave's descriptor says so. Its resources stay until it is closed."""
         if self._host_end >= 0:
@@ -224,11 +232,3 @@ class Machine:
                 return os.pread(self._memory, min(size, region_size - position), offset + position)
             position -= region_size
         return b""
-
-
-def await_boot(place: Place) -> bool:
-    """Wait for as long as the host's boots take; False where its enclaves never report."""
-    time.sleep(place.settings.boot_s)
-    while place.held_up("boot").exists():
-        time.sleep(0.02)
-    return place.settings.heartbeat

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from errno import EACCES, ECONNRESET, EIO, ENOENT, ENOTTY
+from itertools import count
 from pathlib import Path
 
 from tests.nitro.fake.driver import IoctlError
@@ -22,7 +23,7 @@ from tests.nitro.fake.failure import Failure
 from tests.nitro.fake.guest import Guest, HybridWays, close_listener, relay
 from tests.nitro.fake.measure import read_eif, registers
 from tests.nitro.fake.place import Place
-from tests.nitro.real_host.machine import IMAGE_OFFSET, Hypervisor, Machine, await_boot
+from tests.nitro.real_host.machine import IMAGE_OFFSET, Hypervisor, Machine
 
 # shim.h
 _REQUEST = struct.Struct("=QQQQ")
@@ -51,7 +52,7 @@ class Host:
         # What the parent has sent to its enclaves, in all.
         self.sent_bytes = 0
         self._machines: dict[int, Machine] = {}
-        self._source_port = _FIRST_FREE_PORT
+        self._source_ports = count(_FIRST_FREE_PORT)
         # Whoever else listens on the port of the heartbeat.
         self._other: socket.socket | None = None
         self._driver = self.listener("host", socket.SOCK_SEQPACKET)
@@ -81,13 +82,12 @@ class Host:
         Raises:
             OSError: nobody listens there.
         """
-        self._source_port += 1
-        sock.bind(self.address(f"{cid}:{self._source_port}"))
+        sock.bind(self.address(f"{cid}:{next(self._source_ports)}"))
         sock.connect(self.address(f"{_PARENT}:{port}"))
 
     def report_boot(self, machine: Machine) -> None:
         """What init does first: a byte to the parent's port 9000, which comes back."""
-        if not await_boot(machine.place):
+        if not machine.await_boot():
             return
         with socket.socket(socket.AF_UNIX) as sock, suppress(OSError):
             self.connect_to_parent(sock, machine.cid, _HEARTBEAT_PORT)
@@ -222,11 +222,11 @@ class Host:
                 return
             with inside:
                 outside.sendall(struct.pack("=i", 0))
-                relay(outside, inside, lambda source, count: self._count(source is outside, count))
+                relay(outside, inside, lambda source, size: self._count(source is outside, size))
 
-    def _count(self, is_from_parent: bool, count: int) -> None:
+    def _count(self, is_from_parent: bool, size: int) -> None:
         if is_from_parent:
-            self.sent_bytes += count
+            self.sent_bytes += size
 
     def _refuse(self, outside: socket.socket, error: int) -> None:
         if error == 0:
