@@ -93,8 +93,8 @@ def _home(folder: Path, model: Path) -> Path:
 class Ways(Protocol):
     """The sockets between a guest and its host."""
 
-    def inside(self) -> tuple[socket.socket, str]:
-        """The payload's listener, and what the host dials to reach it."""
+    def inside(self) -> tuple[socket.socket, Callable[[socket.socket], None]]:
+        """The payload's listener, and what connects a socket to it."""
 
     def console(self, cid: int, /) -> socket.socket:
         """The listener of its console."""
@@ -121,7 +121,7 @@ class Guest:
         self._nsm_parameters = (module_id, dict(pcrs))
         self._nsm, nsm_payload = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._output, output = os.pipe()
-        listener, self._inside = ways.inside()
+        listener, self._connect_inside = ways.inside()
         self._dialer, dialer_payload = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         spec = {
             "parent_pid": os.getpid(),
@@ -173,7 +173,7 @@ class Guest:
             raise ConnectionResetError(ECONNRESET, os.strerror(ECONNRESET))
         sock = socket.socket(socket.AF_UNIX)
         try:
-            sock.connect(self._inside)
+            self._connect_inside(sock)
         except OSError:
             sock.close()
             raise
@@ -231,10 +231,11 @@ class HybridWays:
         self._folder = folder
         self._door: socket.socket | None = None
 
-    def inside(self) -> tuple[socket.socket, str]:
-        """The payload's listener, and what the host dials to reach it."""
+    def inside(self) -> tuple[socket.socket, Callable[[socket.socket], None]]:
+        """The payload's listener, and what connects a socket to it."""
         path = self._folder / "inside.sock"
-        return _listener(path), os.path.relpath(path)
+        # Short from the folder that this process is in by then.
+        return _listener(path), lambda sock: sock.connect(os.path.relpath(path))
 
     def console(self, _cid: int) -> socket.socket:
         """The listener of its console: one for each enclave's folder."""

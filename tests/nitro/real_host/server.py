@@ -255,10 +255,10 @@ class AbstractWays:
         self._machine = machine
         self._hybrid = HybridWays(machine.place, machine.folder)
 
-    def inside(self) -> tuple[socket.socket, str]:
-        """The payload's listener, and what the host dials to reach it."""
+    def inside(self) -> tuple[socket.socket, Callable[[socket.socket], None]]:
+        """The payload's listener, and what connects a socket to it."""
         name = f"inside-{self._machine.slot.slot_hex}"
-        return self._host.listener(name), self._host.address(name)
+        return self._host.listener(name), lambda sock: sock.connect(self._host.address(name))
 
     def console(self, cid: int) -> socket.socket:
         """The listener of its console."""
