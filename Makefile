@@ -17,7 +17,7 @@ SOURCES := enclavectl enclave_payload tests fuzz tools benchmarks
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: nitro-acceptance help demo quick test test-lowest check format lint types bench docs clean
+.PHONY: help demo qemu quick test test-lowest check format lint types bench nitro-acceptance docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -40,6 +40,9 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 
 demo: $(VENV)/.demo ## set up, then classify a sample picture in a local (simulated) enclave
 	$(BIN)/enclavectl diagnose samples/bcc.png
+
+qemu: ## build QEMU with the machine for enclave images, and unpack a kernel for them (Debian, amd64)
+	@bash .ci/qemu-lane --qemu
 
 test: $(VENV)/.dev ## set up, then run all tests (lanes whose real parts are absent skip, with the reason)
 	@base=$$(mktemp -d /tmp/e.XXXX) && \

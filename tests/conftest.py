@@ -13,10 +13,12 @@ TESTS = Path(__file__).parent
 SLOW = (
     "backends/test_console_log.py",
     "backends/test_local_sandbox.py",
+    "backends/qemu/test_vsock.py",
     "cli/test_build.py",
     "cli/test_completion.py",
     "cli/test_eif",
     "cli/test_files.py",
+    "cli/test_json_inputs.py",
     "cli/test_key_policy.py",
     "cli/test_policy",
     "cli/test_status_line.py",

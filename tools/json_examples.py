@@ -156,6 +156,7 @@ def kept(recorder: Recorder) -> None:
     recorder.run("verify", "evidence.json", *judge)
     (base / "answer.air").write_bytes(base64.b64decode(evidence["receipts"][0]["receipt"]))
     recorder.run("receipt", "show", "answer.air")
+    recorder.run("receipt", "extract", "evidence.json", "--to", "parts")
     cli.ok("diagnose", "--evidence", "batch.json", "bcc.png", "mel.png")
     first = (base / "batch.receipts.jsonl").read_text().splitlines()[0]
     recorder.keep("head -1 batch.receipts.jsonl", json.loads(first))

@@ -60,7 +60,10 @@ COMMANDS: tuple[Row | GroupRow, ...] = (
         "Evidence",
         "Look at the signed receipt of an answer.",
         "Every answer comes with a receipt that the enclave signed; --evidence keeps it.",
-        (Row("show", _BELOW, "Decode a signed receipt, without judging it.", "receipt:show"),),
+        (
+            Row("show", _BELOW, "Decode a signed receipt, without judging it.", "receipt:show"),
+            Row("extract", _BELOW, "Write the parts of an evidence file to files.", "receipt:extract"),
+        ),
     ),
     GroupRow(
         "policy",

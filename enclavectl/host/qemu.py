@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ PROGRAM = "qemu-system-x86_64"
 LEAST = (9, 2, 0)
 _LEAST_TEXT = "9.2"
 _MACHINE = re.compile(r"^nitro-enclave\s", re.MULTILINE)
+_NUMBER = re.compile("[0-9]{1,9}", re.ASCII)
 _KVM = re.compile(r"^kvm$", re.MULTILINE)
 _VERSION = re.compile(r"QEMU emulator version ([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})", re.ASCII)
 _BUILD = "make qemu, in a checkout of enclavectl: it builds one in the cache folder, in about 5 minutes"
@@ -25,7 +25,7 @@ _BUILD = "make qemu, in a checkout of enclavectl: it builds one in the cache fol
 _HOW_TO_GET = {
     Family.FEDORA: "sudo dnf install qemu-system-x86-core",
     Family.DEBIAN: f"{_BUILD} (Debian's own lacks the machine)",
-    Family.UBUNTU: f"{_BUILD} (Ubuntu's own lacks the machine)",
+    Family.UBUNTU: "build QEMU with libcbor and gnutls, as docs/qemu.md says (Ubuntu's own has neither)",
 }
 _ARCH = "Arch: sudo pacman -S qemu-system-x86, if its -M help lists nitro-enclave; else "
 
@@ -51,7 +51,7 @@ def find_qemu(probe: HostProbe, tree: Tree, environ: Mapping[str, str], setting:
         HostError: there is none; the message says what the ones that are there lack.
     """
     lacking = []
-    for program in _candidates(probe, environ, setting):
+    for program in _candidates(probe, tree, environ, setting):
         found = examine_qemu(probe, program)
         if isinstance(found, Qemu):
             return found
@@ -102,14 +102,16 @@ def cache_folder(environ: Mapping[str, str]) -> Path | None:
     return Path(home) / ".cache" / "enclavectl-ci" if home else None
 
 
-def _candidates(probe: HostProbe, environ: Mapping[str, str], setting: Path | None) -> Iterator[str]:
+def _candidates(
+    probe: HostProbe, tree: Tree, environ: Mapping[str, str], setting: Path | None
+) -> Iterator[str]:
     if setting is not None:
         yield str(setting)
         return
     if (found := probe.find(PROGRAM)) is not None:
         yield found
     folder = cache_folder(environ)
-    if folder is not None:
-        built = [path for path in folder.glob(f"qemu-*/bin/{PROGRAM}") if os.access(path, os.X_OK)]
-        # The newest build first; a version in a name does not sort.
-        yield from map(str, sorted(built, key=lambda path: path.stat().st_mtime, reverse=True))
+    built = [] if folder is None else [name for name in tree.names(str(folder)) if name.startswith("qemu-")]
+    # The newest first: the numbers of a version sort, its text does not.
+    for name in sorted(built, key=lambda name: [int(part) for part in _NUMBER.findall(name)], reverse=True):
+        yield f"{folder}/{name}/bin/{PROGRAM}"

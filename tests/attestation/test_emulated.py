@@ -34,8 +34,8 @@ EMULATED = Policy(accept=frozenset({Trust.EMULATED}), releases=(RELEASE,))
 
 def as_qemu_writes(**changed: object) -> bytes:
     """As hw/virtio/virtio-nsm.c builds it: definite maps, whole seconds, zeros."""
-    envelope = {"protected": b"\xa1\x01\x20", "unprotected": {}, "signature": ZEROS}
-    claims = {
+    envelope: dict[str, object] = {"protected": b"\xa1\x01\x20", "unprotected": {}, "signature": ZEROS}
+    claims: dict[str, object] = {
         "module_id": MODULE_ID,
         "digest": "SHA384",
         "timestamp": int(NOW.timestamp()) * 1000,

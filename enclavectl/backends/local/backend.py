@@ -27,7 +27,7 @@ from enclavectl.errors import HostError, StateError, UsageError
 from enclavectl.files import make_private_dir, read_bounded, require_private_dir, write_atomic
 from enclavectl.net.address import UnixAddress
 from enclavectl.net.transport import listen
-from enclavectl.trust import Trust
+from enclavectl.trust import LOCAL_ROOT, Trust
 
 if TYPE_CHECKING:  # loaded while the enclave boots, not before: see benchmarks/start.py
     from enclavectl.attestation import Policy, TrustRoot
@@ -205,7 +205,7 @@ class LocalBackend:
         pem = read_bounded(
             self._home / "root" / "certificate.pem", 64 * 1024, what="development root certificate"
         )
-        return TrustRoot.from_pem(pem, trust=Trust.SIMULATED, name="development root of this machine")
+        return TrustRoot.from_pem(pem, trust=Trust.SIMULATED, name=LOCAL_ROOT)
 
     def policy(self, enclaves: Sequence[Enclave], *, allow_debug: bool) -> Policy:
         """Return the policy that accepts exactly what was measured when these enclaves were started."""

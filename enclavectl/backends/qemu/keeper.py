@@ -188,7 +188,7 @@ class Keeper:
     def _serve(self, qemu: subprocess.Popen[bytes]) -> None:
         ended = os.pidfd_open(qemu.pid)
         reactor = self._reactor
-        reactor.watch(self._output, select.EPOLLIN, lambda _: self._keep_output())
+        reactor.watch(self._output, select.EPOLLIN, self._on_output)
         reactor.watch(self._lifeline.fd, select.EPOLLIN, lambda _: self._follow_lifeline())
         reactor.watch(self._wake_read, select.EPOLLIN, lambda _: self._stop(TERMINATED))
         reactor.watch(ended, select.EPOLLIN, lambda _: self._stop(None))
@@ -225,7 +225,11 @@ class Keeper:
             self._tell(self._progress.see(BootStep.IMPORTS))
             send_report(self._spec.report_fd, {"launched": True})
 
+    def _on_output(self, _events: int) -> None:
+        self._keep_output()
+
     def _keep_output(self) -> bool:
+        """Keep what the console has to say now; return whether there was something."""
         try:
             data = os.read(self._output, _OUTPUT_BYTES)
         except BlockingIOError:
@@ -297,7 +301,8 @@ class Keeper:
                     console=self._folder / "console.log",
                 ).keep_history(Path(self._spec.state_dir), end)
         except EnclavectlError as exc:  # the folder is gone, or the disk is full
-            sys.stderr.write(f"{exc.message}\n")
+            with suppress(OSError), (self._folder / "keeper.log").open("a") as log:
+                log.write(f"{exc.message}\n")
 
 
 def _of_the_host(exc: OSError) -> HostError:

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from enclavectl.backends.qemu.kvm import is_kvm_useful
 from enclavectl.config.choices import Accelerator
 from enclavectl.errors import HostError
+from enclavectl.host.kvm import is_kvm_useful
 from enclavectl.host.probe import LiveProbe
 from enclavectl.host.qemu import Qemu, find_qemu
 from enclavectl.host.tree import Tree

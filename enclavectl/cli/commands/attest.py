@@ -25,7 +25,7 @@ from enclavectl.targets.verification import production_error
 if TYPE_CHECKING:
     from enclavectl.attestation import Policy, Root
     from enclavectl.client.collection import CollectedEvidence
-    from enclavectl.evidence.verification import Verification
+    from enclavectl.evidence.verification import PolicySource, Verification
     from enclavectl.net.address import Address
 
 _SCHEMES = ("unix:", "vsock:", "hybrid:", "wss://", "ws://", "tls:", "tcp:")
@@ -99,18 +99,16 @@ def attest(
     refuse_together(remote=remote, root=root)
     network = NetworkFlags(token_file, client_cert, client_key, ca, tls_pin)
     # Imported here: the parser of the command line needs none of it.
-    from enclavectl.attestation import Trust  # noqa: PLC0415 - see above
     from enclavectl.cli.judgement_view import show_verification  # noqa: PLC0415 - see above
-    from enclavectl.cli.verify_inputs import policy_of_lock  # noqa: PLC0415 - see above
     from enclavectl.client.collection import collect_evidence  # noqa: PLC0415 - see above
     from enclavectl.evidence.keeping import check_new  # noqa: PLC0415 - see above
 
     check_new("--out", out)
     place = _remote_place(invocation, remote, target, network) if remote else None
-    demand = _demand(invocation, policy or (None if lock or place is None else place.policy), lock)
-    place = place or _place(invocation, target, root, network, demand.policy)
-    if lock is not None and place.root.trust is Trust.EMULATED:
-        demand = replace(demand, policy=policy_of_lock(lock, accept=Trust.EMULATED))
+    place = place or _place(invocation, target, root, network)
+    demand = _demand(invocation, policy or (None if lock else place.policy), lock, place.root)
+    if place.is_elsewhere and lock is None:
+        place = _place_under(place, root, demand)
     found = collect_evidence(place.address, timeout_s=timeout, access=place.access)
     verification = _keep_and_judge(found, place, demand, out)
     invocation.screen.note(f"evidence kept in {out}")
@@ -125,12 +123,22 @@ class _Demand:
     text: str | None = None
     lock_sha256: str | None = None
 
+    @property
+    def source(self) -> PolicySource | None:
+        """Where ``policy`` was written."""
+        from enclavectl.evidence.verification import PolicySource  # noqa: PLC0415 - see attest
+
+        if self.policy is None:
+            return None
+        return PolicySource.FILE if self.lock_sha256 is None else PolicySource.LOCK
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Place:
     """Where the enclave is, its root, and its module id if it is an enclave of this host.
 
-    ``access`` is what its gateway demands, ``policy`` the one that is kept for a remote.
+    ``access`` is what its gateway demands, ``policy`` the one that is kept for a remote. ``is_elsewhere``: it
+    is known by its address alone.
     """
 
     address: Address
@@ -138,15 +146,16 @@ class _Place:
     module_id: str | None = None
     access: Access = NO_ACCESS
     policy: Path | None = None
+    is_elsewhere: bool = False
 
 
-def _demand(invocation: Invocation, policy: Path | None, lock: Path | None) -> _Demand:
+def _demand(invocation: Invocation, policy: Path | None, lock: Path | None, root: Root) -> _Demand:
     from enclavectl.attestation import parse_policy  # noqa: PLC0415 - loads PyYAML
     from enclavectl.cli.policy_arguments import read_policy_text  # noqa: PLC0415 - with it
     from enclavectl.cli.verify_inputs import lock_sha256, policy_of_lock  # noqa: PLC0415 - with it
 
     if lock is not None:
-        return _Demand(policy=policy_of_lock(lock), lock_sha256=lock_sha256(lock))
+        return _Demand(policy=policy_of_lock(lock, root.trust), lock_sha256=lock_sha256(lock))
     path = policy or invocation.config.policy
     if path is None:
         return _Demand(policy=None)
@@ -174,24 +183,30 @@ def _place(
     target: str | None,
     root: Path | None,
     network: NetworkFlags,
-    policy: Policy | None,
 ) -> _Place:
     from enclavectl.attestation.trust import read_root, root_for  # noqa: PLC0415 - loads OpenSSL
 
     if target is None:
         raise UsageError("attest: expected an enclave's name, an address, or --remote NAME, found none")
     if target.startswith(_SCHEMES):
-        trusted = root_for(policy, None if root is None else read_root(root))
+        trusted = root_for(None, None if root is None else read_root(root))
         address = parse_address(target)
         access = network.read(target)
         access.require_use(address)
-        return _Place(address=address, root=trusted, access=access)
+        return _Place(address=address, root=trusted, access=access, is_elsewhere=True)
     network.read(None)
     if root is not None:
         raise UsageError("--root: expected an address as well: enclaves of this host have this host's root")
     chosen = choose_backend(invocation.config, invocation.screen)
     enclave = require_running(find_enclave(chosen, target))
     return _Place(address=enclave.address, root=chosen.trust_root(), module_id=enclave.module_id)
+
+
+def _place_under(place: _Place, root: Path | None, demand: _Demand) -> _Place:
+    """Return the place with the root that the user's policy asks for, which may be the emulator's."""
+    from enclavectl.attestation.trust import read_root, root_for  # noqa: PLC0415 - loads OpenSSL
+
+    return replace(place, root=root_for(demand.policy, None if root is None else read_root(root)))
 
 
 def _keep_and_judge(found: CollectedEvidence, place: _Place, demand: _Demand, out: Path) -> Verification:
@@ -220,5 +235,7 @@ def _keep_and_judge(found: CollectedEvidence, place: _Place, demand: _Demand, ou
             nonce=found.nonce,
             evidence=evidence,
             module_id=place.module_id,
+            policy_source=demand.source,
+            policy_sha256=demand.lock_sha256 or evidence.policy_sha256,
         )
     )

@@ -90,6 +90,7 @@ class VsockDevice:
             if ring.call is not None:
                 os.close(ring.call)
                 ring.call = None
+        self._memory = None
         for fd in self._fds:
             os.close(fd)
         self._fds.clear()

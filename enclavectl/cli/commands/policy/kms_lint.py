@@ -16,8 +16,8 @@ from enclavectl.cli.invocation import screen_for
 from enclavectl.cli.kms_arguments import Context, KeyArn, KeyPolicyPath, Parents, parse_pairs, read_key_policy
 from enclavectl.cli.kms_view import draw_findings
 from enclavectl.cli.options import Output, OutputFormat
-from enclavectl.cli.policy_arguments import At, moment, read_policy_text, refuse_input
-from enclavectl.files import read_bounded, write_atomic
+from enclavectl.cli.policy_arguments import At, moment, read_policy_text
+from enclavectl.files import read_bounded, refuse_input, write_atomic
 from enclavectl.kms import LintFacts, Severity, fix, is_clean, key_releases, lint, partly_revoked
 from enclavectl.kms.facts import MAX_AWS_BYTES, parse_grants, parse_key_metadata
 from enclavectl.kms.reader import MAX_READABLE_BYTES

@@ -1,6 +1,6 @@
 """A probe of KVM: a loop of real-mode code in a virtual CPU, with the time that it takes.
 
-``python -m enclavectl.backends.qemu.kvm`` runs it and ends with 0 if KVM is worth using. It is a process of
+``python -m enclavectl.host.kvm`` runs it and ends with 0 if KVM is worth using. It is a process of
 its own because a KVM that is broken may hang, and only another process can end it. A nested or paravirtual
 KVM may work and be a thousand times slower than the processor; then emulation by QEMU is faster.
 https://www.kernel.org/doc/html/latest/virt/kvm/api.html
@@ -8,6 +8,7 @@ https://www.kernel.org/doc/html/latest/virt/kvm/api.html
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import mmap
 import os
@@ -41,7 +42,7 @@ def is_kvm_useful(folder: Path) -> str | None:
         return "this user may not use /dev/kvm (on most systems: the group kvm)"
     try:
         done = capture(
-            Command(argv=[sys.executable, "-EPB", "-m", "enclavectl.backends.qemu.kvm"], cwd=folder),
+            Command(argv=[sys.executable, "-EPB", "-m", "enclavectl.host.kvm"], cwd=folder),
             timeout_s=_PROCESS_S,
         )
     except HostError:
@@ -82,8 +83,6 @@ def main() -> None:
 
 
 def _address_of(memory: mmap.mmap) -> int:
-    import ctypes
-
     return ctypes.addressof(ctypes.c_char.from_buffer(memory))
 
 
