@@ -2,7 +2,7 @@
 
 ``local`` needs no image. ``fake`` and ``real`` are a nitro-cli whose enclaves are processes: the fake, and
 AWS's own on a host in software. Behind ``real-qemu`` all is real but the hypervisor: a real build's image,
-AWS's nitro-cli, and a machine of QEMU, whose documents a development root signs.
+AWS's nitro-cli, and a machine of QEMU, whose documents a development root signs. ``qemu`` is the backend.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from tests.e2e.built import Builder
 from tests.e2e.cli import PATIENCE_S, Cli, sample
 from tests.e2e.terminals import Terminal
 from tests.host import trees
+from tests.image.guest import qemu_parts
 from tests.nitro.host import FakeHost
 from tests.nitro.hosts import HOSTS, make_host, qemu_host
 from tests.nitro.real_host.host import RealHost
@@ -61,9 +62,14 @@ class Stage:
     @property
     def run_arguments(self) -> list[str]:
         """The tutorial's values: 8192 MiB, 4 CPUs, CID 16."""
-        if self.host is None:
+        if self.backend == "local":
             return []
         return [str(self.cli.base / "enclave.eif"), "--memory", "8192", "--cpus", "4", "--cid", "16"]
+
+    @property
+    def trust(self) -> str:
+        """What the evidence of an enclave without debug mode is worth here."""
+        return "emulated" if self.backend == "qemu" else "simulated"
 
     @property
     def patience_s(self) -> float:
@@ -79,6 +85,7 @@ MACHINE = pytest.param(
     "real-qemu",
     marks=[pytest.mark.nitro_cli, pytest.mark.qemu, pytest.mark.docker, pytest.mark.timeout(900)],
 )
+QEMU = pytest.param("qemu", marks=[pytest.mark.qemu, pytest.mark.docker, pytest.mark.timeout(900)])
 
 
 @pytest.fixture(params=PROCESSES)
@@ -87,6 +94,11 @@ def stage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stage]:
     if request.param == "local":
         cli = Cli(tmp_path, variables={"ENCLAVECTL_BACKEND": "local"})
         yield Stage(cli, "local", None)
+    elif request.param == "qemu":
+        lay_out_built(request, tmp_path)
+        variables = {"ENCLAVECTL_BACKEND": "qemu", "ENCLAVECTL_QEMU_PROGRAM": str(qemu_parts().qemu)}
+        cli = Cli(tmp_path, variables=variables, timeout_s=600)
+        yield Stage(cli, "qemu", None, is_machine=True)
     else:
         with walkthrough_host(request, tmp_path) as host:
             is_machine = request.param == "real-qemu"
@@ -100,16 +112,20 @@ def stage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stage]:
     cli.assert_nothing_left()
 
 
+def lay_out_built(request: pytest.FixtureRequest, folder: Path) -> None:
+    """Put the built image and its lock where the walk-through's commands look for them."""
+    built: Path = request.getfixturevalue("built")
+    os.link(built, folder / "enclave.eif")
+    (folder / LOCK_NAME).write_bytes(built.with_name(LOCK_NAME).read_bytes())
+
+
 @contextmanager
 def walkthrough_host(request: pytest.FixtureRequest, folder: Path) -> Iterator[FakeHost]:
     """The host, with an image and its lock where the walk-through's commands look for them."""
     if request.param == "real-qemu":
-        built: Path = request.getfixturevalue("built")
         with qemu_host(folder / "host") as host:
-            os.link(built, folder / "enclave.eif")
-            lock = built.with_name(LOCK_NAME).read_bytes()
-            for path in (folder / LOCK_NAME, host.lock):
-                path.write_bytes(lock)
+            lay_out_built(request, folder)
+            host.lock.write_bytes((folder / LOCK_NAME).read_bytes())
             yield host
         return
     with make_host(request.param, folder / "host") as host:
@@ -212,24 +228,25 @@ def test_three_terminals_as_in_the_tutorial(stage: Stage) -> None:
     assert "serving model demo-lesion" in cli.ok("logs", "skin").out
 
 
-@pytest.mark.parametrize("stage", [*PROCESSES, MACHINE], indirect=True)
+@pytest.mark.parametrize("stage", [*PROCESSES, MACHINE, QEMU], indirect=True)
 def test_without_debug_mode_the_evidence_is_of_the_image(stage: Stage) -> None:
     cli = stage.cli
     value = cli.ok("run", *stage.run_arguments, "--name", "skin", "-o", "json").json()
-    assert value["trust"] == "simulated"
+    assert value["trust"] == stage.trust
     listener = stage.terminal("listen", "-o", "json", "--count", "2")
-    listener.await_err("trust simulated")
+    listener.await_err(f"trust {stage.trust}")
     cli.ok("send", "--enclave", "skin", sample("nv"), sample("bkl"))
     ended = listener.end()
     assert ended.status == 0
     answers = [json.loads(line) for line in ended.out.splitlines()]
     assert {answer["result"]["label"]["code"] for answer in answers} == {"nv", "bkl"}
-    assert {answer["trust"] for answer in answers} == {"simulated"}
+    assert {answer["trust"] for answer in answers} == {stage.trust}
     evidence = cli.ok("diagnose", sample("df"), "-o", "json").json()["evidence"]
     assert evidence["pcrs"]["0"] == value["enclave"]["pcrs"]["0"]
-    if stage.host is not None:
-        lock = json.loads(stage.host.lock.read_text())
+    if stage.backend != "local":
+        lock = json.loads((cli.base / LOCK_NAME).read_text())
         assert evidence["pcrs"]["0"] == lock["pcrs"]["PCR0"]
+    if stage.host is not None:
         error = cli.refused(6, "console", "skin")
         assert "--debug" in error["hint"]
     cli.ok("terminate", "skin")
