@@ -236,7 +236,7 @@ COMMANDS: tuple[Row | GroupRow, ...] = (
     Row(
         "page",
         "Network",
-        "Write a web page that verifies the enclave in the browser and seals pictures there.",
+        "Write a web page that verifies and seals in the browser.",
         "page:page",
     ),
     Row("setup", "Host", "Prepare this instance for enclaves, step by step.", "setup:setup"),
@@ -257,7 +257,7 @@ COMMANDS: tuple[Row | GroupRow, ...] = (
     Row(
         "selftest",
         "Host",
-        "Try the attacks that the design refuses, on this machine, and say what refused each.",
+        "Try the attacks that must be refused, on this machine.",
         "selftest:selftest",
     ),
     Row("schema", "Host", "Print the JSON Schema of an output or a file.", "schema:schema"),

@@ -38,7 +38,7 @@ RootToEmbed = Annotated[
         show_default=False,
     ),
 ]
-Title = Annotated[str, typer.Option("--title", metavar="TEXT", help="The heading of the page.")]
+Title = Annotated[str, typer.Option("--title", metavar="TITLE", help="The heading of the page.")]
 Notice = Annotated[
     Path | None,
     typer.Option(
@@ -60,14 +60,13 @@ def page(
     ask_token: AskToken = False,
     output: Output = OutputFormat.TEXT,
 ) -> None:
-    """Write a web page that verifies the enclave in the browser and seals pictures there.
+    """Write a web page that verifies and seals in the browser.
 
     The page is one file with policy, root and gateway inside. Whoever serves it serves the verifier:
     publish it from the data owner's side, never from the operator's, together with its SHA-256.
 
     Examples:
-      enclavectl page --policy p.yaml --remote wss://gw.example/v1 --to patient.html        publish it
-      enclavectl page --policy p.yaml --remote wss://gw.example/v1 --ask-token --to p.html  with a token
+      enclavectl page --policy p.yaml --remote wss://gw.example --to p.html  a page
     """
     screen = screen_for(output)
     text = decode_policy(read_bounded(policy, MAX_POLICY_BYTES, what="policy"), source=str(policy))

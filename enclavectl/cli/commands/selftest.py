@@ -17,7 +17,7 @@ Tamper = Annotated[bool, typer.Option("--tamper", help="Try every attack that mu
 
 
 def selftest(tamper: Tamper = False, output: Output = OutputFormat.TEXT) -> None:
-    """Try the attacks that the design refuses, on this machine, and say what refused each.
+    """Try the attacks that must be refused, on this machine.
 
     Starts enclaves of the local backend in a folder of their own, and ends them. Each row of the table is
     explained in docs/threat-model.md. Exit code 0 only if every attack was refused, by the right rule.
