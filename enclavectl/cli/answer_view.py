@@ -26,7 +26,7 @@ class AnswerDrawing:
         self._top = top
         self._names = {} if enclave is None else enclave.label_names
         if enclave is not None:
-            screen.trust(str(enclave.document.trust))
+            screen.trust(str(enclave.document.trust), enclave.document.root)
 
     def draw(self, result: Result) -> None:
         """Draw one result."""
