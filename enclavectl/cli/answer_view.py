@@ -68,7 +68,7 @@ def draw_kept(screen: Screen, diagnosis: Diagnosis) -> None:
     """Draw how many results a file has, and what those of this command rest on."""
     totals, enclave = diagnosis.totals, diagnosis.enclave
     if enclave is not None:
-        screen.trust(str(enclave.document.trust))
+        screen.trust(str(enclave.document.trust), enclave.document.root)
     screen.out.print()
     # Without an enclave nothing is written.
     written = totals.found if enclave is None else totals.results

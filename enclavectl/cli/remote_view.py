@@ -117,7 +117,8 @@ def confirm_invitation(
 def _compared(before: RemoteContent, content: RemoteContent) -> set[str]:
     """Return the PCR0 values that were compared before; none if they would now mean something else."""
     old, new = before.read_policy(), content.read_policy()
-    is_same_root = before.read_root().certificate_der == content.read_root().certificate_der
+    old_root, new_root = before.read_root(), content.read_root()
+    is_same_root = (old_root.trust, old_root.fingerprint) == (new_root.trust, new_root.fingerprint)
     is_as_strict = new.accept <= old.accept and new.unsafe_allow_debug <= old.unsafe_allow_debug
     return {release.pcrs[0].hex() for release in old.releases} if is_same_root and is_as_strict else set()
 
