@@ -163,16 +163,11 @@ COMMANDS: tuple[Row | GroupRow, ...] = (
         (
             Row("show", _BELOW, "Print a model's card, and whether the model can serve.", "model:show"),
             Row("fetch", _BELOW, "Download the tutorial's published model.", "model:fetch"),
-            Row(
-                "seal",
-                _BELOW,
-                "Encrypt a model's weights into a file that only attested enclaves open.",
-                "model_seal:seal",
-            ),
+            Row("seal", _BELOW, "Encrypt weights, for attested enclaves only.", "model_seal:seal"),
             Row(
                 "release",
                 _BELOW,
-                "Give a sealed model's key to enclaves that prove themselves.",
+                "Give a model's key to enclaves that prove themselves.",
                 "model_release:release",
             ),
         ),

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from enclavectl.cli.commands.model_seal import show_sealed
 from enclavectl.cli.completion import model_names, published_models
 from enclavectl.cli.invocation import begin
 from enclavectl.cli.options import ConfigFile, Output, OutputFormat
 from enclavectl.cli.screen import Screen, error_value
+from enclavectl.cli.sealed_view import show_sealed
 from enclavectl.errors import UsageError
 from enclavectl.models.card import DescribedModel, read_card
 from enclavectl.models.fetch import fetch as fetch_model

@@ -102,15 +102,15 @@ def release(
     config: ConfigFile = None,
     output: Output = OutputFormat.TEXT,
 ) -> None:
-    """Give a sealed model's key to enclaves that prove themselves.
+    """Give a model's key to enclaves that prove themselves.
 
     An enclave must satisfy the policy and have measured this very model. The key is sealed to the enclave, so
     whoever carries the bytes cannot read it. Nothing is released that the log cannot hold. With --limit,
     --log counts the releases of earlier runs as well.
 
     Examples:
-      enclavectl model release demo.key --policy p.yaml --to vsock:16:5007  once
-      enclavectl model release demo.key --policy p.yaml --listen tcp:127.0.0.1:7443  here
+      enclavectl model release m.key --policy p.yaml --to vsock:16:5007   one
+      enclavectl model release m.key --policy p.yaml --listen unix:./r    many
     """
     from enclavectl.cli.lease import parse_lease  # noqa: PLC0415 - loaded with the rest
     from enclavectl.weights.key_file import read_key  # noqa: PLC0415 - see above

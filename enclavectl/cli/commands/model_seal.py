@@ -1,8 +1,7 @@
-"""``enclavectl model seal``, and ``model show`` of a sealed file."""
+"""``enclavectl model seal``."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,19 +10,16 @@ import typer
 
 from enclavectl.cli.invocation import begin
 from enclavectl.cli.options import ConfigFile, Output, OutputFormat
+from enclavectl.cli.sealed_view import sealed_facts, sealed_json
 from enclavectl.errors import UsageError
-from enclavectl.files import open_regular, read_chunks
 from enclavectl.models.find import find_model
 from enclavectl.weights.key_file import write_key
-from enclavectl.weights.sealed_file import SEALED_SUFFIX, is_sealed_path, read_sealed, seal_model
+from enclavectl.weights.sealed_file import SEALED_SUFFIX, is_sealed_path, seal_model
 
 if TYPE_CHECKING:
     from enclave_payload.cbor import Value
-    from enclavectl.cli.screen import Screen
-    from enclavectl.weights.sealed_file import SealedFile
 
 SEAL_SCHEMA = "enclavectl.model-seal/1"
-SHOW_SCHEMA = "enclavectl.model-sealed/1"
 _KEY_BYTES = 32
 _FILE_ID_BYTES = 16
 
@@ -81,14 +77,14 @@ def seal(
     config: ConfigFile = None,
     output: Output = OutputFormat.TEXT,
 ) -> None:
-    """Encrypt a model's weights into a file that only attested enclaves open.
+    """Encrypt weights, for attested enclaves only.
 
     Writes FILE.sealed, for the operator, and FILE.key (mode 0600), which stays with the model's owner. Prints
     PCR16, which names the model in every policy. An old key file is never overwritten.
 
     Examples:
-      enclavectl model seal demo-lesion --to demo.sealed               and demo.key
-      enclavectl model seal ./m --to m.sealed --kms-key arn:aws:kms:.. or KMS
+      enclavectl model seal demo-lesion --to m.sealed        and m.key
+      enclavectl model seal ./m --to m.sealed --kms-key ARN  for KMS as well
     """
     from enclavectl.cli.lease import parse_lease  # noqa: PLC0415 - beside its option
 
@@ -122,7 +118,7 @@ def seal(
     if screen.as_json:
         screen.result({"schema": SEAL_SCHEMA, **sealed_json(sealed), "key_file": str(key_path)})
         return
-    screen.facts([*_facts(sealed), ("key", f"{key_path} (secret: it stays with the model's owner)")])
+    screen.facts([*sealed_facts(sealed), ("key", f"{key_path} (secret: it stays with the model's owner)")])
 
 
 def _kms_release(
@@ -140,60 +136,5 @@ def _kms_release(
     parsed = parse_key_arn(arn)
     endpoint = os.environ.get("AWS_ENDPOINT_URL_KMS") or parsed.endpoint
     kms = Kms(key=parsed, credentials=find_credentials(os.environ), endpoint=endpoint)
-    texts: dict[int | str, Value] = dict(context)
+    texts: dict[int | str, Value] = {name: value for name, value in context.items()}  # noqa: C416 - wider type
     return {"key": arn, "blob": kms.encrypt(key, context), "context": texts}
-
-
-def show_sealed(screen: Screen, path: Path) -> None:
-    """Show a sealed file's header; no key is needed, and the chunks are not opened."""
-    sealed = read_sealed(path)
-    if screen.as_json:
-        screen.result({"schema": SHOW_SCHEMA, **sealed_json(sealed)})
-    else:
-        screen.facts(_facts(sealed))
-
-
-def sealed_json(sealed: SealedFile) -> dict[str, object]:
-    """Return the facts of a sealed file."""
-    kms = sealed.header.release.get("kms")
-    return {
-        "file": str(sealed.path),
-        "file_id": sealed.header.file_id.hex(),
-        "sha256": _sha256(sealed.path),
-        "model": {"id": sealed.card.model_id, "sha256": sealed.card.sha256},
-        "labels": [{"code": label.code, "name": label.name} for label in sealed.card.labels],
-        "notice": sealed.card.notice,
-        "weights_bytes": sealed.header.size,
-        "pcr16": sealed.register.hex(),
-        "owner": sealed.owner,
-        "kms": {"key": kms.get("key"), "context": kms.get("context")} if isinstance(kms, dict) else None,
-        "lease_s": sealed.header.lease_s,
-    }
-
-
-def _facts(sealed: SealedFile) -> list[tuple[str, str]]:
-    value = sealed_json(sealed)
-    rows = [
-        ("sealed", f"{sealed.path} ({sealed.header.size:,} bytes of weights)"),
-        ("file", str(value["file_id"])),
-        ("SHA-256", str(value["sha256"])),
-        ("model", f"{sealed.card.model_id}, weights {sealed.card.sha256}"),
-        ("PCR16", sealed.register.hex()),
-    ]
-    if sealed.owner is not None:
-        rows.append(("owner", sealed.owner))
-    if isinstance(kms := sealed.header.release.get("kms"), dict):
-        rows.append(("KMS key", str(kms.get("key"))))
-        if isinstance(context := kms.get("context"), dict):
-            rows += [(f"context {name}", str(text)) for name, text in context.items()]
-    if sealed.header.lease_s is not None:
-        rows.append(("lease", f"{sealed.header.lease_s} s after a release by KMS"))
-    return rows
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open_regular(path, what="sealed model") as file:
-        for chunk in read_chunks(file):
-            digest.update(chunk)
-    return digest.hexdigest()

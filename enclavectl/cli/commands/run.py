@@ -115,7 +115,7 @@ def run(
       enclavectl run --name first              on this host's backend
       enclavectl run app.eif --memory 2048     an image, with 2 GiB
       enclavectl run app.eif --debug --attach  with its console, without attestation
-      enclavectl run --model demo.sealed --release tls:owner.example:7443  sealed weights
+      enclavectl run --model m.sealed          with a model whose owner dials
     """
     sealed = sealed_start.parse(model, release, NetworkFlags(None, None, None, ca, tls_pin), wait=wait)
     flags: dict[str, object] = {"model": None if sealed else model, "backend": backend}
