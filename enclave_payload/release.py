@@ -186,6 +186,9 @@ class ReleasePort:
         except NsmError as error:
             self._hooks.log(f"no attestation document: {error}")
             self._refuse(peer, RefusalCode.NO_EVIDENCE)
+        except ReleaseFailed:
+            peer.close()
+            raise
         except OSError as error:
             self._hooks.log(f"release: a connection was lost ({error.strerror or type(error).__name__})")
         peer.close()

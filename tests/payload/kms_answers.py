@@ -41,10 +41,8 @@ def kms_answer_of(public: RSAPublicKey, padded: bytes, *, is_primitive: bool = F
         0x30,
         b"\x02\x01\x02" + _definite(0x80, os.urandom(32)) + _OAEP + _definite(0x04, wrapped),
     )
-    if is_primitive:
-        content = _definite(0x80, encrypted)
-    else:
-        content = b"\xa0\x80" + _definite(0x04, encrypted) + _END
+    chunked = b"\xa0\x80" + _definite(0x04, encrypted) + _END
+    content = _definite(0x80, encrypted) if is_primitive else chunked
     cipher = bytes.fromhex("301d060960864801650304012a0410") + iv
     return (
         b"\x30\x80" + bytes.fromhex("06092a864886f70d010703") + b"\xa0\x80\x30\x80\x02\x01\x02"
