@@ -181,6 +181,9 @@ class ReleasePort:
                 if not self._on_frame(peer, frame):
                     return  # the last chunk: `serve` goes on with it
         except (WireError, SessionError, SealError) as error:
+            if self._state is State.KEYED and isinstance(error, WireError):
+                peer.close()
+                raise ReleaseFailed("what came after the key is no chunk") from error
             code = error.code if isinstance(error, SessionError) else RefusalCode.UNREADABLE
             self._refuse(peer, RefusalCode.PROTOCOL if isinstance(error, WireError) else code)
         except NsmError as error:

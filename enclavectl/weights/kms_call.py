@@ -201,16 +201,21 @@ def sign(headers: Mapping[str, str], body: bytes, credentials: Credentials, regi
     canonical = f"POST\n/\n\n{lines}\n{listed}\n{hashlib.sha256(body).hexdigest()}"
     moment = signed["x-amz-date"]
     scope = f"{moment[:8]}/{region}/kms/aws4_request"
-    key = b"AWS4" + credentials.secret.encode()
-    for part in scope.split("/"):
-        key = hmac.digest(key, part.encode(), "sha256")
     to_sign = f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
-    signature = hmac.digest(key, to_sign.encode(), "sha256").hex()
+    signature = hmac.digest(signing_key(credentials.secret, scope), to_sign.encode(), "sha256").hex()
     signed["authorization"] = (
         f"AWS4-HMAC-SHA256 Credential={credentials.key_id}/{scope}, SignedHeaders={listed}, "
         f"Signature={signature}"
     )
     return signed
+
+
+def signing_key(secret: str, scope: str) -> bytes:
+    """Derive the key that signs for one scope: date, region, service and a last word."""
+    key = b"AWS4" + secret.encode()
+    for part in scope.split("/"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return key
 
 
 def _text(data: bytes) -> str:

@@ -130,8 +130,8 @@ def _kms_release(
 
     context = {
         **parse_pairs("--kms-context", pairs),
-        "enclavectl:file": file_id.hex(),
-        "enclavectl:model": model_id,
+        "file": file_id.hex(),
+        "model": model_id,
     }
     parsed = parse_key_arn(arn)
     endpoint = os.environ.get("AWS_ENDPOINT_URL_KMS") or parsed.endpoint
