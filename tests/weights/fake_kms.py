@@ -1,7 +1,7 @@
-"""A KMS for tests: it evaluates a key policy, verifies documents, and answers in KMS's shape byte for byte.
+"""A KMS for tests: it evaluates a key policy, verifies documents, and answers in KMS's shape.
 
-moto and localstack do neither: moto 5.2.5 ignores Recipient and answers in the clear; localstack 2026.3.0 takes
-any bytes for a document.
+moto and localstack do neither: moto 5.2.5 ignores Recipient and answers in the clear; localstack 2026.3.0
+takes any bytes for a document.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ class FakeKms:
     url: str = ""
     forged: bytes | None = None
 
-    def answer(self, headers: Mapping[str, str], body: bytes) -> tuple[int, dict[str, object]]:
+    def answer(  # noqa: PLR0911 - one for each of KMS's errors
+        self, headers: Mapping[str, str], body: bytes
+    ) -> tuple[int, dict[str, object]]:
         """Answer one request as KMS would."""
         request = json.loads(body)
         self.calls.append(request)

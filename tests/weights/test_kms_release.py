@@ -143,7 +143,7 @@ def test_a_service_that_answers_in_the_clear_is_refused(kms: FakeKms, tmp_path: 
     """As moto does."""
     _, blob = sealed_for(kms, tmp_path)
     kms.policy = None
-    kms._recipient = lambda request: None  # type: ignore[method-assign]
+    kms._recipient = lambda _: None  # type: ignore[method-assign]
     with pytest.raises(HostError) as caught:
         client(kms).decrypt_for(b"document", blob, CONTEXT)
     assert caught.value.code == "kms-plaintext"
@@ -176,5 +176,5 @@ def test_credentials_come_from_the_environment_first() -> None:
     )
     assert (found.key_id, found.secret, found.token) == ("A", "B", "C")
     assert "B" not in repr(found)
-    with pytest.raises(UsageError, match="export-credentials|found neither"):
+    with pytest.raises(UsageError, match="found neither"):
         find_credentials({}, metadata="127.0.0.1:1")

@@ -213,9 +213,7 @@ def test_after_the_key_the_first_bad_chunk_ends_the_enclave(tmp_path: Path, what
         assert port.ended.wait(PATIENCE_S)
         assert not port.loaded.is_set()
         (failure,) = port.failures
-        assert str(failure).startswith(
-            ("the weights cannot be opened", "what came after the key is no chunk")
-        )
+        assert str(failure).startswith(("the weights cannot be opened", "what came after the key"))
 
 
 class Keeping:
