@@ -1,4 +1,4 @@
-"""Three parties in network namespaces and homes of their own: the model's owner, the operator, the patient."""
+"""Three parties in network namespaces and homes of their own: model owner, operator, patient."""
 
 from __future__ import annotations
 
