@@ -160,7 +160,7 @@ class ReleasePort:
                 sock, _ = listener.accept()
             except TimeoutError as exc:
                 raise ReleaseFailed("no chunks came after the key") from exc
-            self._attend(_Peer(sock))
+            self.attend(sock)
 
     def serve(self, listener: socket.socket) -> None:
         """Tell whoever brought the weights, and from now on whoever asks, that the enclave serves."""
@@ -171,7 +171,20 @@ class ReleasePort:
             self._attend(peer, self._status())
         while True:
             sock, _ = listener.accept()
-            self._attend(_Peer(sock))
+            self.attend(sock)
+
+    @property
+    def state(self) -> State:
+        """How far the enclave is."""
+        return self._state
+
+    def attend(self, sock: socket.socket) -> None:
+        """Serve one connection to its end.
+
+        Raises:
+            ReleaseFailed: the enclave must end.
+        """
+        self._attend(_Peer(sock))
 
     def _attend(self, peer: _Peer, first: bytes = b"") -> None:
         """Serve one connection to its end; a peer's mistake costs its connection."""
