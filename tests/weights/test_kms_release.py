@@ -14,6 +14,7 @@ from enclavectl.attestation import Trust, TrustRoot
 from enclavectl.errors import AttestationError, EnclaveError, HostError, UsageError
 from enclavectl.kms.compile import KeyPolicyRequest, compile_key_policy
 from enclavectl.kms.releases import KeyRelease
+from enclavectl.progress import NoProgress
 from enclavectl.weights.bringing import KmsRelease, bring_model
 from enclavectl.weights.credentials import Credentials, find_credentials
 from enclavectl.weights.kms_call import Kms, parse_key_arn, post, sign, signing_key
@@ -23,7 +24,7 @@ from tests.in_process import PCRS, new_root
 from tests.weights.fake_kms import KEY_ARN, FakeKms, fake_kms
 from tests.weights.port import Port, release_port
 from tests.weights.sealing import KEY, WEIGHTS, sealed_in
-from tests.weights.test_release import PATIENCE_S, Quiet
+from tests.weights.test_release import PATIENCE_S
 
 ROOT = new_root()
 OWNER = "arn:aws:iam::111122223333:role/KeyAdmin"
@@ -67,7 +68,7 @@ def sealed_for(service: FakeKms, folder: Path) -> tuple[SealedFile, bytes]:
 
 
 def bring(port: Port, sealed: SealedFile, source: KmsRelease) -> None:
-    bring_model(port.address, sealed, source, Quiet(), boot_s=0, is_alive=lambda: True)
+    bring_model(port.address, sealed, source, NoProgress(), boot_s=0, is_alive=lambda: True)
 
 
 def state(port: Port) -> State:
