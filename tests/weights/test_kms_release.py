@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from enclave_payload.card import MODEL_PCR
+from enclave_payload.cbor import Value
 from enclave_payload.release import State
 from enclavectl.attestation import Trust, TrustRoot
 from enclavectl.errors import AttestationError, EnclaveError, HostError, UsageError
@@ -33,7 +34,8 @@ CREDENTIALS = {
     "owner": Credentials(key_id="OWNER", secret="o"),
     "parent": Credentials(key_id="PARENT", secret="p"),
 }
-CONTEXT = {"model": "demo", "file": "0011"}
+CONTEXT: dict[str, str] = {"model": "demo", "file": "0011"}
+HEADER_CONTEXT: dict[int | str, Value] = {"model": "demo", "file": "0011"}
 
 
 @pytest.fixture
@@ -51,7 +53,7 @@ def client(service: FakeKms, who: str = "parent") -> Kms:
 def sealed_for(service: FakeKms, folder: Path) -> tuple[SealedFile, bytes]:
     """Seal, and put the key policy that the compiler writes for the file."""
     blob = client(service, "owner").encrypt(KEY, CONTEXT)
-    sealed, _ = sealed_in(folder, release={"kms": {"key": KEY_ARN, "blob": blob, "context": dict(CONTEXT)}})
+    sealed, _ = sealed_in(folder, release={"kms": {"key": KEY_ARN, "blob": blob, "context": HEADER_CONTEXT}})
     service.policy = compile_key_policy(
         KeyPolicyRequest(
             releases=(
@@ -144,7 +146,7 @@ def test_a_service_that_answers_in_the_clear_is_refused(kms: FakeKms, tmp_path: 
     """As moto does."""
     _, blob = sealed_for(kms, tmp_path)
     kms.policy = None
-    kms._recipient = lambda _: None  # type: ignore[method-assign]
+    kms.is_blind = True
     with pytest.raises(HostError) as caught:
         client(kms).decrypt_for(b"document", blob, CONTEXT)
     assert caught.value.code == "kms-plaintext"
