@@ -169,7 +169,8 @@ def main() -> None:
     from enclave_payload.seal import generate_keys
     from enclave_payload.server import Server, Service
 
-    limits = Limits(redial_s=0.05, grace_s=1.0)
+    # The parent's connection waits for its challenge while all pictures are tried: long on a busy machine.
+    limits = Limits(redial_s=0.05, grace_s=1.0, challenge_s=_WAIT_S)
     brought = _brought()
     decoders = Decoders(payload.MODEL_DIR, limits, is_sealed=brought is not None)
     with contextlib.suppress(NsmError):  # a build has no NSM; the code up to the call is loaded
