@@ -11,6 +11,7 @@ TESTS = Path(__file__).parent
 SLOW = (
     "backends/test_console_log.py",
     "backends/test_local_sandbox.py",
+    "backends/qemu/test_keeper.py",
     "backends/qemu/test_vsock.py",
     "cli/test_build.py",
     "cli/test_completion.py",
