@@ -13,7 +13,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from enclavectl.config.choices import Accelerator, BackendChoice
+from enclavectl.config.backends import LocalConfig, NitroConfig, QemuConfig
+from enclavectl.config.choices import BackendChoice
 from enclavectl.config.folders import default_data_dir, default_state_dir, xdg_folder
 from enclavectl.config.gateway import GatewayConfig
 from enclavectl.config.setting import (
@@ -108,63 +109,6 @@ class EnclaveConfig:
     )
     port_out: int = field(
         metadata=setting(whole(1, _MAX_VSOCK), 5006, "Port on which the parent takes answers.")
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NitroConfig:
-    """For hosts that simulate Nitro, such as the project's tests; null on others, except GovCloud's root."""
-
-    vsock_dir: Path | None = field(
-        metadata=setting(
-            OPTIONAL_PATH,
-            None,
-            "Folder of the sockets CID.vsock and host.vsock_PORT (hybrid vsock) in place of AF_VSOCK.",
-        )
-    )
-    root: Path | None = field(
-        metadata=setting(
-            OPTIONAL_PATH,
-            None,
-            "Root (PEM) in place of AWS's commercial one: GovCloud's, or a development root (simulated).",
-        )
-    )
-    host_root: Path | None = field(
-        metadata=setting(
-            OPTIONAL_PATH,
-            None,
-            "Folder of the host's /sys and /proc: the CPUs and the huge pages that are kept for enclaves.",
-        )
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QemuConfig:
-    """The emulator of the backend qemu."""
-
-    program: Path | None = field(
-        metadata=setting(
-            OPTIONAL_PATH, None, "QEMU to use; null for the one on the PATH, or else of `make qemu`."
-        )
-    )
-    accelerator: Accelerator = field(
-        metadata=setting(
-            one_of(Accelerator),
-            Accelerator.AUTO,
-            "What runs the instructions; auto is kvm if a probe shows that it works and is fast, else tcg.",
-        )
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LocalConfig:
-    """The limits of the backend local, a process on this machine."""
-
-    memory_mib: int = field(
-        metadata=setting(whole(256, 2**24), 4096, "Address space of the local enclave in MiB.")
-    )
-    workers: int = field(
-        metadata=setting(whole(1, 64), 2, "Pictures that the local enclave classifies at the same time.")
     )
 
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import enclave_payload.__main__ as payload
+from enclavectl.config.backends import LocalConfig, NitroConfig, QemuConfig
 from enclavectl.config.choices import BackendChoice
 from enclavectl.config.gateway import GatewayConfig
 from enclavectl.config.load import (
@@ -19,10 +20,7 @@ from enclavectl.config.load import (
     Config,
     DiagnoseConfig,
     EnclaveConfig,
-    LocalConfig,
-    NitroConfig,
     Profile,
-    QemuConfig,
     Source,
     SourceKind,
     config_path,

@@ -174,7 +174,7 @@ def test_a_kill_of_either_process_leaves_nothing_that_runs(place: Place, whom: s
     os.kill(keeper if whom == "keeper" else int(children[0]), signal.SIGKILL)
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in (keeper, *children)))
     [state] = [one["state"] for one in place.run("list").json()["enclaves"] if one["name"] == whom]
-    assert state == "dead"
+    assert state == "DEAD"
     folder = place.state / "qemu" / "enclaves" / done.json()["enclave"]["id"]
     assert not [path for path in place.sockets() if folder in path.parents]
     assert place.run("terminate", whom).status == 0
