@@ -141,6 +141,9 @@ def remotes(recorder: Recorder) -> None:
     recorder.run("remote", "remove", "hospital")
     invite = ("remote", "invite", "wss://gateway.example/v1", "--policy", "policy.yaml")
     recorder.run(*invite, "--token-file", "token", "--write", "invitation.txt")
+    page = ("page", "--policy", "policy.yaml", "--root", "root.pem", "--remote", "wss://gateway.example/v1")
+    recorder.run(*page, "--to", "patient.html")  # needs what `make page` builds
+    recorder.run("selftest", "--tamper")
     cli.ok("terminate", "first")
 
 

@@ -26,7 +26,7 @@ OUTPUTS = (
     *("policy-diff", "policy-kms", "policy-kms-lint", "policy-kms-explain"),
     *("gateway-session", "gateway-token", "gateway-token-list"),
     *("remotes", "remote", "remote-check", "remote-removed", "remote-invite"),
-    *("setup", "doctor", "plan", "units", "config", "config-path", "schemas"),
+    *("page", "setup", "doctor", "plan", "units", "config", "config-path", "selftest", "schemas"),
 )
 FILES = ("config-file", "policy", "model")
 # Longer lists and texts teach nothing more.

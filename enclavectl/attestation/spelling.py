@@ -9,6 +9,8 @@ import re
 from enclavectl.errors import UsageError
 
 _HEX = re.compile(rb"(?:0[xX])?((?:[0-9A-Fa-f]{2})+)")
+# An array of four, or the tag of COSE_Sign1: PEM's lines of hyphens are base64 of URLs as well.
+_STARTS = (b"\x84", b"\xd2")
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 _TEXT = frozenset((*range(0x20, 0x7F), *b"\t\r\n"))
 
@@ -40,13 +42,17 @@ def decode_document(data: bytes, *, name: str) -> bytes:
 
 
 def _base64(joined: bytes) -> bytes | None:
-    digits = joined.translate(_URL_SAFE)
-    padded = digits
-    if digits != joined and not digits.endswith(b"="):
-        padded += b"=" * (-len(digits) % 4)
+    digits = padded = joined.translate(_URL_SAFE)
+    if digits != joined:
+        if b"+" in joined or b"/" in joined:
+            return None
+        if not digits.endswith(b"="):
+            padded += b"=" * (-len(digits) % 4)
     try:
         decoded = base64.b64decode(padded, validate=True)
     except (binascii.Error, ValueError):
+        return None
+    if digits != joined and decoded[:1] not in _STARTS:
         return None
     # One spelling of each document: with no bit to spare.
     return decoded if base64.b64encode(decoded) == padded else None

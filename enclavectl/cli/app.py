@@ -233,6 +233,12 @@ COMMANDS: tuple[Row | GroupRow, ...] = (
             ),
         ),
     ),
+    Row(
+        "page",
+        "Network",
+        "Write a web page that verifies and seals in the browser.",
+        "page:page",
+    ),
     Row("setup", "Host", "Prepare this instance for enclaves, step by step.", "setup:setup"),
     Row("doctor", "Host", "Check this host, and say how to fix what is wrong.", "doctor:doctor"),
     Row("plan", "Host", "Say whether an enclave fits on this host.", "plan:plan"),
@@ -247,6 +253,12 @@ COMMANDS: tuple[Row | GroupRow, ...] = (
             Row("path", _BELOW, "Print where the configuration file is, or would be.", "config:path"),
             Row("init", _BELOW, "Write a configuration file with every setting explained.", "config:init"),
         ),
+    ),
+    Row(
+        "selftest",
+        "Host",
+        "Try the attacks that must be refused, on this machine.",
+        "selftest:selftest",
     ),
     Row("schema", "Host", "Print the JSON Schema of an output or a file.", "schema:schema"),
 )

@@ -151,14 +151,14 @@ def _check_file(evidence: EvidenceFile, root: Root) -> Check:
 
 def _check_session(evidence: EvidenceFile, facts: Facts, case: Case) -> Check:
     """Check what the file says of its session against what the document says."""
-    if evidence.nonce != facts["nonce"]:
+    if evidence.nonce != facts.nonce:
         raise refused(AttestationCode.NONCE, "nonce: the file's is not the document's")
-    apart = facts["timestamp"] - evidence.requested_at
+    apart = facts.timestamp - evidence.requested_at
     if abs(apart) > _SESSION_WINDOW:
         raise EvidenceError(
             EvidenceCode.TIME,
             f"requested_at: expected a time within {_SESSION_WINDOW} of the document's "
-            f"{facts['timestamp']:{TIME}}, found {evidence.requested_at:{TIME}}",
+            f"{facts.timestamp:{TIME}}, found {evidence.requested_at:{TIME}}",
         )
     seen = f"asked at {evidence.requested_at:{TIME}} by the client's clock, with the document's nonce"
     if case.policy_sha256 is not None and case.policy_source is not PolicySource.EVIDENCE:
@@ -181,7 +181,7 @@ def _read_key_config(evidence: EvidenceFile) -> KeyConfig:
 def _check_model(card: ModelCard, facts: Facts) -> Check:
     """Check the attested card against the register that the enclave extended with it, where it has one."""
     shown = f"{card.model_id}, SHA-256 {card.sha256[:16]}..."
-    register = facts["pcrs"].get(MODEL_PCR)
+    register = facts.pcrs.get(MODEL_PCR)
     if register is None or not any(register):
         seen = f"{shown}, as the attested card says; PCR{MODEL_PCR} measures no model"
         return Check(id="model", ok=None, seen=seen)
@@ -196,10 +196,10 @@ def _check_model(card: ModelCard, facts: Facts) -> Check:
 
 
 def _check_enclave(meant: str, facts: Facts) -> Check:
-    if facts["module_id"] != meant:
+    if facts.module_id != meant:
         raise EvidenceError(
             EvidenceCode.OTHER_ENCLAVE,
-            f"module_id: expected {meant}, found {facts['module_id']}: another enclave",
+            f"module_id: expected {meant}, found {facts.module_id}: another enclave",
         )
     return Check(id="enclave", ok=True, seen=f"{meant}, the one that was named")
 
@@ -210,7 +210,7 @@ def _check_receipt(kept: KeptReceipt, case: Case, facts: Facts) -> CheckedReceip
     check_receipt(
         receipt,
         # A receipt is held to its document at the document's time, whatever the document's time of judgement.
-        document=ArchivedDocument(**facts),
+        document=ArchivedDocument.of(facts),
         document_bytes=case.document,
         key_config=key_config,
     )

@@ -150,7 +150,7 @@ class Verification:
         """The time of judgement: the case's, or that of the document once it is known."""
         if self.case is not None and isinstance(self.case.at, datetime):
             return self.case.at
-        return None if self.facts is None else self.facts["timestamp"]
+        return None if self.facts is None else self.facts.timestamp
 
     @property
     def release(self) -> Release | None:
@@ -158,7 +158,7 @@ class Verification:
         policy = None if self.case is None else self.case.policy
         if self.facts is None or not isinstance(policy, Policy):
             return None
-        return next((one for one in policy.releases if one.name == self.facts["release"]), None)
+        return next((one for one in policy.releases if one.name == self.facts.release), None)
 
     @property
     def is_model_pinned(self) -> bool:

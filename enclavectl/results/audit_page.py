@@ -50,7 +50,7 @@ def _banner(verification: Verification) -> TrustWords:
     is_calm = (
         verification.verified
         and facts is not None
-        and facts["trust"] is Trust.NITRO
+        and facts.trust is Trust.NITRO
         and verification.release is not None
         and not verification.is_provers_policy
     )
@@ -103,10 +103,10 @@ def _document(verification: Verification) -> str:
         return ""
     pairs = [
         ("Document SHA-256", sha256(case.document).hexdigest()),
-        ("Module", facts["module_id"]),
-        ("Time", facts["timestamp"].isoformat(timespec="milliseconds")),
-        ("Root SHA-256", facts["root_fingerprint"]),
-        *((f"PCR{index}", value.hex()) for index, value in sorted(facts["pcrs"].items())),
+        ("Module", facts.module_id),
+        ("Time", facts.timestamp.isoformat(timespec="milliseconds")),
+        ("Root SHA-256", facts.root_fingerprint),
+        *((f"PCR{index}", value.hex()) for index, value in sorted(facts.pcrs.items())),
     ]
     if case.policy_sha256 is not None:
         pairs.append(("Judged by the policy or lock with the SHA-256", case.policy_sha256))

@@ -39,12 +39,12 @@ def claims_of(verification: Verification) -> tuple[list[str], list[str]]:
 
 def _proven(verification: Verification) -> list[str]:
     facts = verification.require()
-    when = f"{facts['timestamp']:{TIME}}"
-    if facts["trust"] is Trust.SIMULATED:
-        return [f"The form is right: the holder of the root {facts['root']} signed this document for {when}."]
-    if facts["trust"] is Trust.EMULATED:
+    when = f"{facts.timestamp:{TIME}}"
+    if facts.trust is Trust.SIMULATED:
+        return [f"The form is right: the holder of the root {facts.root} signed this document for {when}."]
+    if facts.trust is Trust.EMULATED:
         return [f"The form is right: it is what QEMU writes, with {when} for its time. Nobody signed it."]
-    proven = [f"The AWS Nitro root {facts['root']} signed for a Nitro Enclave that ran at {when}."]
+    proven = [f"The AWS Nitro root {facts.root} signed for a Nitro Enclave that ran at {when}."]
     release = verification.release
     if release is not None:
         whose = "the prover's policy" if verification.is_provers_policy else "the policy"
@@ -68,13 +68,13 @@ def _proven(verification: Verification) -> list[str]:
 def _not_proven(verification: Verification) -> list[str]:
     facts = verification.require()
     missing = []
-    if facts["trust"] is Trust.SIMULATED:
+    if facts.trust is Trust.SIMULATED:
         missing.append(_FORM_ONLY)
-    if facts["trust"] is Trust.EMULATED:
+    if facts.trust is Trust.EMULATED:
         missing.append(_UNSIGNED)
-    if facts["trust"] is Trust.DEBUG:
+    if facts.trust is Trust.DEBUG:
         missing.append(_DEBUG)
-    if verification.release is None and facts["trust"] is not Trust.DEBUG:
+    if verification.release is None and facts.trust is not Trust.DEBUG:
         missing.append(_ANY_CODE)
     if verification.is_provers_policy:
         missing.append(_PROVERS_POLICY)

@@ -30,7 +30,7 @@ def verdict(verification: Verification) -> str:
     """Return the first line: what became of the evidence, in capitals, and why it counts for less."""
     error, facts = verification.error, verification.facts
     if error is None:
-        less = [] if facts is None or facts["trust"] is Trust.NITRO else [f"trust {facts['trust']}"]
+        less = [] if facts is None or facts.trust is Trust.NITRO else [f"trust {facts.trust}"]
         less += ["BY THE PROVER'S OWN POLICY"] if verification.is_provers_policy else []
         return f"VERIFIED ({', '.join(less)})" if less else "VERIFIED"
     return "NOT JUDGED" if error.code == EvidenceCode.NO_POLICY else f"REFUSED ({error.code})"
@@ -54,13 +54,13 @@ def verification_json(verification: Verification) -> dict[str, object]:
     return {
         "schema": SCHEMA,
         "verified": verification.verified,
-        "trust": None if facts is None else str(facts["trust"]),
+        "trust": None if facts is None else str(facts.trust),
         "fresh": verification.is_fresh,
         "judged_at": None if judged_at is None else _iso(judged_at),
-        "module_id": None if facts is None else facts["module_id"],
-        "timestamp": None if facts is None else _iso(facts["timestamp"]),
-        "root": None if facts is None else {"name": facts["root"], "sha256": facts["root_fingerprint"]},
-        "pcrs": {} if facts is None else {str(index): value.hex() for index, value in facts["pcrs"].items()},
+        "module_id": None if facts is None else facts.module_id,
+        "timestamp": None if facts is None else _iso(facts.timestamp),
+        "root": None if facts is None else {"name": facts.root, "sha256": facts.root_fingerprint},
+        "pcrs": {} if facts is None else {str(index): value.hex() for index, value in facts.pcrs.items()},
         "release": None if release is None else release.name,
         "policy": _policy_json(verification),
         "model": {
@@ -96,14 +96,14 @@ def _trust(verification: Verification) -> str:
         Trust.EMULATED: "QEMU measured the image; nobody signed",
         Trust.SIMULATED: "a development key signed; it protects nothing and proves the form only",
     }
-    return f"{facts['trust']}: {words[facts['trust']]}"
+    return f"{facts.trust}: {words[facts.trust]}"
 
 
 def _time(verification: Verification) -> str:
     judged_at, case, facts = verification.judged_at, verification.case, verification.facts
     if case is None or judged_at is None:
         return _unknown(verification)
-    signed = "" if facts is None else f"signed {facts['timestamp']:{TIME}}, "
+    signed = "" if facts is None else f"signed {facts.timestamp:{TIME}}, "
     if verification.is_fresh:
         return f"fresh: {signed}in answer to your nonce, and judged now, {judged_at:{TIME}}"
     if case.at is Waiver.DOCUMENT_TIME:
@@ -148,7 +148,7 @@ def _model(verification: Verification) -> str:
     named = "" if card is None else f"; the attested card names {card.model_id} ({card.sha256[:16]}...)"
     if verification.is_model_pinned:
         return f"pinned by PCR{MODEL_PCR}{named}"
-    register = facts["pcrs"].get(MODEL_PCR)
+    register = facts.pcrs.get(MODEL_PCR)
     if register is None or not any(register):
         measured = f"the document has no PCR{MODEL_PCR}"
     else:
@@ -185,8 +185,8 @@ def document_lines(verification: Verification) -> list[tuple[str, str]]:
         return []
     lines = [
         ("SHA-256", sha256(case.document).hexdigest()),
-        ("module", facts["module_id"]),
-        ("root", f"{facts['root']}, SHA-256 {facts['root_fingerprint']}"),
+        ("module", facts.module_id),
+        ("root", f"{facts.root}, SHA-256 {facts.root_fingerprint}"),
     ]
     if case.policy_source is not None:
         what = {
@@ -196,7 +196,7 @@ def document_lines(verification: Verification) -> list[tuple[str, str]]:
         }[case.policy_source]
         lines.append(("policy", f"{what}, SHA-256 {case.policy_sha256}"))
     pinned = () if verification.release is None else verification.release.pcrs
-    for index, value in sorted(facts["pcrs"].items()):
+    for index, value in sorted(facts.pcrs.items()):
         if any(value) or index in pinned:
             lines.append((f"PCR{index}", value.hex() + (" pinned" if index in pinned else "")))
     return lines

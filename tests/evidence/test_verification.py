@@ -290,4 +290,4 @@ def test_requested_long_before_the_document_is_refused(forge: EnclaveForge, evid
 def test_user_data_of_the_file_is_what_the_document_must_bind(
     forge: EnclaveForge, evidence: EvidenceFile
 ) -> None:
-    assert examine(archived_case(forge, evidence)).require()["user_data"] == key_config_digest(KEY_CONFIG)
+    assert examine(archived_case(forge, evidence)).require().user_data == key_config_digest(KEY_CONFIG)

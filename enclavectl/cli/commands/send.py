@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable
 
 import typer
 
@@ -85,12 +86,7 @@ def send(
     pictures = read_pictures(found.names, sys.stdin.buffer.read)
     with open_session(target, screen, timeout_s=settings.diagnose.timeout_s) as client:
         sending = _Sending(invocation, target, client, keeper)
-        try:
-            for name, picture in zip(found.names, pictures, strict=True):
-                sending.hand_in(name, picture)
-        finally:
-            if keeper is not None:
-                keeper.finish(screen)
+        sending.hand_in_all(zip(found.names, pictures, strict=True))
     if screen.as_json:
         value = {"schema": SENT_SCHEMA, "trust": sending.trust, "backend": target.backend}
         left_out = [folder.to_json() for folder in found.left_out]
@@ -141,6 +137,19 @@ class _Sending:
         if self._keeper is not None:
             self._keeper.session(enclave.evidence, enclave.requested_at, demanded.policy, demanded.root)
         note_expiry(self._screen, enclave.document)
+
+    def hand_in_all(self, pictures: Iterable[tuple[str, Picture | PictureRefused]]) -> None:
+        """Hand in pictures by their names, and say where the evidence is, also if one ends the command.
+
+        Raises:
+            EnclavectlError: as ``hand_in``.
+        """
+        try:
+            for name, picture in pictures:
+                self.hand_in(name, picture)
+        finally:
+            if self._keeper is not None:
+                self._keeper.finish(self._screen)
 
     def hand_in(self, name: str, picture: Picture | PictureRefused) -> None:
         """Hand in a picture, or take note of its refusal.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +20,7 @@ from enclavectl.cli.policy_arguments import At, moment, read_policy_text
 from enclavectl.cli.screen import Screen
 from enclavectl.errors import StateError, UsageError
 from enclavectl.files import refuse_input, write_atomic
-from enclavectl.kms import KeyPolicyRequest, compile_key_policy, request_from_policy
+from enclavectl.kms import KeyPolicy, KeyPolicyRequest, compile_key_policy, request_from_policy
 from enclavectl.kms.compile import check_key, operator_policy, put_commands
 
 KMS_SCHEMA = "enclavectl.policy-kms/1"
@@ -86,35 +87,65 @@ def kms(
     )
     if key is not None:
         check_key(request, key)
-    compiled = compile_key_policy(request)
-    data, iam_data = compiled.to_bytes(), f"{json.dumps(operator_policy(key), indent=2)}\n".encode()
-    answer = {
-        "file": str(to),
-        "written": not dry_run,
-        "bytes": len(data),
-        **_answer(found, request, when),
-        "key_policy": compiled.to_json(),
-        "iam_file": str(iam_to),
-        "iam_policy": operator_policy(key),
-        "commands": list(put_commands(str(to), request, key, iam_file=str(iam_to))),
-    }
+    made = _Made(
+        to=to,
+        iam_to=iam_to,
+        key_policy=compile_key_policy(request),
+        iam_policy=operator_policy(key),
+        commands=put_commands(str(to), request, key, iam_file=str(iam_to)),
+        is_dry_run=dry_run,
+    )
     if not dry_run:
-        write_atomic(to, data, mode=0o644)
-        write_atomic(iam_to, iam_data, mode=0o644)
+        made.write()
     if screen.as_json:
-        screen.result({"schema": KMS_SCHEMA, **answer})
+        screen.result({"schema": KMS_SCHEMA, **made.to_json(_answer(found, request, when))})
         return
     _draw(screen, found, request, when)
-    written = ", not written:" if dry_run else ""
-    screen.facts([("key policy", f"{to}, {len(data)} bytes{written}")])
-    if dry_run:
-        draw_json(screen, [compiled.to_json()])
-    screen.facts([("IAM policy", f"{iam_to}, for the operator's roles{written}")])
-    if dry_run:
-        draw_json(screen, [operator_policy(key)])
-    screen.heading("Commands, the first for the model owner, the others for the operator:")
-    for command in put_commands(str(to), request, key, iam_file=str(iam_to)):
-        typer.echo(command)
+    made.draw(screen)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Made:
+    """The two policies, where they go, and the commands that put them."""
+
+    to: Path
+    iam_to: Path
+    key_policy: KeyPolicy
+    iam_policy: dict[str, object]
+    commands: tuple[str, ...]
+    is_dry_run: bool
+
+    def write(self) -> None:
+        """Write both files."""
+        write_atomic(self.to, self.key_policy.to_bytes(), mode=0o644)
+        write_atomic(self.iam_to, f"{json.dumps(self.iam_policy, indent=2)}\n".encode(), mode=0o644)
+
+    def to_json(self, releases: dict[str, object]) -> dict[str, object]:
+        """Return the command's object; ``releases`` says which releases are in it and which are not."""
+        return {
+            "file": str(self.to),
+            "written": not self.is_dry_run,
+            "bytes": len(self.key_policy.to_bytes()),
+            **releases,
+            "key_policy": self.key_policy.to_json(),
+            "iam_file": str(self.iam_to),
+            "iam_policy": self.iam_policy,
+            "commands": list(self.commands),
+        }
+
+    def draw(self, screen: Screen) -> None:
+        """Draw where both are, in a dry run what they are, and the commands."""
+        written = ", not written:" if self.is_dry_run else ""
+        size = len(self.key_policy.to_bytes())
+        screen.facts([("key policy", f"{self.to}, {size} bytes{written}")])
+        if self.is_dry_run:
+            draw_json(screen, [self.key_policy.to_json()])
+        screen.facts([("IAM policy", f"{self.iam_to}, for the operator's roles{written}")])
+        if self.is_dry_run:
+            draw_json(screen, [self.iam_policy])
+        screen.heading("Commands, the first for the model owner, the others for the operator:")
+        for command in self.commands:
+            typer.echo(command)
 
 
 def _check_targets(to: Path, iam_to: Path, policy: Path, *, may_exist: bool) -> None:
