@@ -87,6 +87,8 @@ def _median(times: list[float]) -> float:
 
 def _case(enclave: LocalEnclave) -> tuple[dict[str, Any], str]:
     stage = Stage(address=enclave.address, expectation=enclave.expectation)
+    root = enclave.expectation.root
+    assert isinstance(root, TrustRoot)
     challenge = new_challenge()
     evidence = evidence_of(stage, challenge)
     keys = parse_key_config(evidence.key_config).public_keys

@@ -12,14 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import enclave_payload.__main__ as payload
-from enclavectl.config.backends import LocalConfig, NitroConfig, QemuConfig
 from enclavectl.config.choices import BackendChoice
 from enclavectl.config.gateway import GatewayConfig
 from enclavectl.config.load import (
     SETTINGS,
     Config,
-    DiagnoseConfig,
-    EnclaveConfig,
     Profile,
     Source,
     SourceKind,
@@ -27,6 +24,7 @@ from enclavectl.config.load import (
     load_config,
     parse_config,
 )
+from enclavectl.config.sections import DiagnoseConfig, EnclaveConfig, LocalConfig, NitroConfig, QemuConfig
 from enclavectl.config.template import render_default
 from enclavectl.errors import UsageError
 from enclavectl.suggest import nearest, suggestion

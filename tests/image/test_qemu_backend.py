@@ -163,7 +163,7 @@ def test_a_cid_in_use_is_refused_and_a_second_enclave_gets_the_next(place: Place
     assert place.run("terminate", "second").status == 0
     names = [one["name"] for one in place.run("list").json()["enclaves"]]
     assert names == [running]
-    assert place.run("history").json()["entries"][-1]["how"] == "terminated by enclavectl"
+    assert place.run("history").json()["enclaves"][-1]["how"] == "terminated by enclavectl"
 
 
 @pytest.mark.parametrize("whom", ["keeper", "qemu"])

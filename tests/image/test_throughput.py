@@ -62,7 +62,7 @@ def image(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def echoed(sock: socket.socket) -> tuple[bytes, float]:
-    """What comes back, and the seconds that it took. Piece by piece: vhost-device-vsock loses more at once."""
+    """What comes back piece by piece, and the seconds: vhost-device-vsock loses more at once."""
     start = time.monotonic()
     found = b""
     for begin in range(0, len(SENT), PIECE):
