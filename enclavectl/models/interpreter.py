@@ -25,8 +25,8 @@ def observe(weights: Path, card: ModelCard) -> Observation:
     with tempfile.TemporaryDirectory(prefix="enclavectl-") as folder:
         (Path(folder) / "model.json").write_bytes(card.to_json())
         argv = [sys.executable, "-EPB", "-m", "enclavectl.models.observation", folder]
-        command = Command(argv=[*argv, str(weights.absolute())], cwd=weights.absolute().parent)
-        done = capture(command, timeout_s=_TIMEOUT_S)
+        argv += [str(weights.absolute()), "1"]
+        done = capture(Command(argv=argv, cwd=weights.absolute().parent), timeout_s=_TIMEOUT_S)
     found = observation_in(done.out.decode(errors="replace"))
     if done.status < 0:
         raise UsageError(

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 
 from enclave_payload.card import ModelInput, ModelOutput
+from enclave_payload.contents import PARTS_PER_BILLION
 from enclavectl.config.setting import shown
 from enclavectl.errors import UsageError
-from enclavectl.protocol.answers import PARTS_PER_BILLION
 from enclavectl.protocol.card import Fit, Layout
 from enclavectl.yaml_file import Node, Plain, refuse_unknown
 

@@ -1,14 +1,15 @@
 """TFLite's verdict on weights: they are loaded, and asked about two pictures.
 
-``python -m enclavectl.models.observation FOLDER WEIGHTS`` writes its observation as one line of JSON; the
-card is ``model.json`` in the folder. It runs in a process of its own, since the runtime crashes on damaged
-weights. A build runs it inside the image, with the image's runtime: so it imports nothing but the payload and
-the standard library.
+``python -m enclavectl.models.observation FOLDER WEIGHTS DESCRIPTOR`` writes its observation to the
+descriptor as one line of JSON; the card is ``model.json`` in the folder. It runs in a process of its own,
+since the runtime crashes on damaged weights. A build runs it inside the image, with the image's runtime: so
+it imports nothing but the payload and the standard library.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import resource
 import sys
 from collections.abc import Iterable, Mapping
@@ -83,11 +84,10 @@ def observation_in(text: str) -> Observation | None:
 
 def main(arguments: list[str]) -> None:
     """Write the observation. A refusal by the runtime is an observation as well; a crash is none."""
-    folder, weights = arguments
+    folder, weights, descriptor = arguments
     bound_this_process()
     line = observe_here(Path(weights), load_card(Path(folder))).to_line()
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
+    os.write(int(descriptor), f"{line}\n".encode())
 
 
 def bound_this_process() -> None:

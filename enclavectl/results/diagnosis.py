@@ -65,7 +65,7 @@ _PROBLEMS: dict[Problem, tuple[str, str]] = {
 _REMARKS: dict[Remark, str] = {
     Remark.ONE_COLOR: "the picture is (nearly) of one color; the answer says nothing about a subject",
     Remark.FEW_PIXELS: "the picture has far fewer pixels than the model looks at; it was enlarged",
-    Remark.UNSURE: "unsure: even the most probable label is below the model's own threshold",
+    Remark.UNSURE: "the model is unsure of this picture: no label reaches the threshold in its card",
 }
 
 
