@@ -1,4 +1,4 @@
-"""A model's outputs to parts per billion.
+"""The numbers of 8 bits, and a model's outputs to parts per billion.
 
 Outputs of 8 bits go through a table of 256 entries that is computed in rationals, so that they give the same
 parts on every machine. Nothing here needs numpy: the process that holds the keys checks sums with it.
@@ -42,6 +42,19 @@ class Quantization:
     def number(self, value: int) -> Fraction:
         """Return the number that a value stands for."""
         return (value - self.zero_point) * self.scale
+
+
+def quantized_values(mean: Fraction, std: Fraction, quantization: Quantization) -> list[int]:
+    """Compute what each pixel value becomes in an input of 8 bits."""
+    step = std * quantization.scale
+    entries = (quantization.zero_point + _half_away((value - mean) / step) for value in range(256))
+    return [min(max(entry, quantization.least), quantization.most) for entry in entries]
+
+
+def _half_away(number: Fraction) -> int:
+    """Round as TFLite quantizes: half away from zero."""
+    size = math.floor(abs(number) + Fraction(1, 2))
+    return size if number >= 0 else -size
 
 
 def reader(scores: Scores, quantization: Quantization | None) -> Reader:

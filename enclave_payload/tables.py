@@ -5,7 +5,6 @@ For an input of 8 bits the tables are computed in rationals, so that they are th
 
 from __future__ import annotations
 
-import math
 from fractions import Fraction
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from enclave_payload.card import ModelInput
-from enclave_payload.scores import Quantization
+from enclave_payload.scores import Quantization, quantized_values
 
 # Of float32, uint8 or int8, as the tensor is.
 Table = NDArray[Any]
@@ -40,16 +39,3 @@ def input_tables(form: ModelInput, dtype: type, quantization: Quantization | Non
 def _scaled(mean: str, std: str) -> Table:
     values = np.arange(256, dtype=np.float32)
     return np.asarray((values - np.float32(mean)) / np.float32(std))
-
-
-def quantized_values(mean: Fraction, std: Fraction, quantization: Quantization) -> list[int]:
-    """Compute what each pixel value becomes in an input of 8 bits."""
-    step = std * quantization.scale
-    entries = (quantization.zero_point + _half_away((value - mean) / step) for value in _VALUES)
-    return [min(max(entry, quantization.least), quantization.most) for entry in entries]
-
-
-def _half_away(number: Fraction) -> int:
-    """Round as TFLite quantizes: half away from zero."""
-    size = math.floor(abs(number) + Fraction(1, 2))
-    return size if number >= 0 else -size
