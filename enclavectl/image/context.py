@@ -19,10 +19,11 @@ from enclavectl import json_object
 from enclavectl.artifacts.wheel import Wheel
 from enclavectl.eif.ramdisk.ramdisks import EPOCH
 from enclavectl.errors import HostError, UsageError
-from enclavectl.image import assemble, warmup
+from enclavectl.image import assemble, model_probe, warmup
 from enclavectl.image.bundle import bundle
 from enclavectl.image.dockerignore import IgnoreRules, Verdict, read_ignore_rules
 from enclavectl.image.wheels import INSTALLER, WheelStore
+from enclavectl.models import observation
 from enclavectl.models.weights import Model, load_weights
 
 PAYLOAD = Path(enclave_payload.__file__).parent
@@ -57,6 +58,7 @@ def payload_context(model: Model, wheels: Sequence[Wheel], store: WheelStore) ->
     files = [
         ContextFile(name="Dockerfile", path=PAYLOAD / "Dockerfile"),
         ContextFile(name="assemble.py", path=Path(assemble.__file__)),
+        ContextFile(name="model_probe.py", data=probe_script().encode()),
         ContextFile(name="warmup.py", data=warmup_script().encode()),
         ContextFile(name="enclave_payload/model/model.tflite", path=model.weights_path),
         ContextFile(name="enclave_payload/model/model.json", data=model.card.to_json()),
@@ -79,6 +81,17 @@ def warmup_sources() -> dict[str, str]:
 def warmup_script() -> str:
     """Bundle the warm-up and the client's half of the protocol, which the warm-up uses, as one script."""
     return bundle(warmup_sources(), "warmup")
+
+
+def probe_script() -> str:
+    """Bundle the probe of the model as one script."""
+    sources = {
+        "enclavectl": "",
+        "enclavectl.models": "",
+        "enclavectl.models.observation": Path(observation.__file__).read_text(),
+        "model_probe": Path(model_probe.__file__).read_text(),
+    }
+    return bundle(sources, "model_probe")
 
 
 def _requirements(wheels: Sequence[Wheel]) -> bytes:

@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 FLOAT32, FLOAT16, INT32, UINT8, INT8 = 0, 1, 2, 3, 9
-ADD, DEQUANTIZE, FULLY_CONNECTED, LOGISTIC, RESHAPE = 0, 6, 9, 14, 22
+ADD, CONV_2D, DEQUANTIZE, FULLY_CONNECTED, LOGISTIC, RESHAPE = 0, 3, 6, 9, 14, 22
 SOFTMAX, CUSTOM, TRANSPOSE, MEAN, CAST, ARG_MAX, QUANTIZE = 25, 32, 39, 40, 53, 56, 114
 # The numbers that the union BuiltinOptions has for options that must be there.
-_OPTIONS = {FULLY_CONNECTED: 8, SOFTMAX: 9, ADD: 11, RESHAPE: 17, MEAN: 27}
+_OPTIONS = {CONV_2D: 1, FULLY_CONNECTED: 8, SOFTMAX: 9, ADD: 11, RESHAPE: 17, MEAN: 27}
 
 Write = Callable[["_Buffer"], int]
 # A scalar is its struct format and value; anything else is written behind its table and pointed to.
