@@ -16,7 +16,7 @@ SOURCES := enclavectl enclave_payload tests fuzz tools benchmarks
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test test-lowest check format lint types bench docs clean
+.PHONY: help demo page qemu quick test test-lowest check format lint types bench docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,6 +39,9 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 
 demo: $(VENV)/.demo ## set up, then classify a sample picture in a local (simulated) enclave
 	$(BIN)/enclavectl diagnose samples/bcc.png
+
+qemu: ## build QEMU with the machine for enclave images, and unpack a kernel for them (Debian, amd64)
+	@bash .ci/qemu-lane --qemu
 
 test: $(VENV)/.dev ## set up, then run all tests (lanes whose real parts are absent skip, with the reason)
 	@base=$$(mktemp -d /tmp/e.XXXX) && \
@@ -78,5 +81,13 @@ $(VENV)/.docs: pyproject.toml | $(BIN)/python
 docs: $(VENV)/.docs ## build the documentation site in site/; a broken link fails
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --site-dir site
 
+page: browser/node_modules/.package-lock.json ## build the patient's page (enclavectl page); needs Node 20 or newer
+	npm run --prefix browser --silent check
+	npm run --prefix browser --silent build
+
+browser/node_modules/.package-lock.json: browser/package-lock.json
+	npm ci --prefix browser --ignore-scripts --no-audit --no-fund --loglevel error
+
 clean: ## remove the environments and caches
+	rm -rf browser/node_modules browser/dist enclavectl/page/built
 	rm -rf .venv* .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build site

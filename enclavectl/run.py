@@ -33,6 +33,22 @@ class Command(NamedTuple):
     environment: Mapping[str, str] = MINIMAL_ENVIRONMENT
 
 
+# PR_SET_PDEATHSIG (prctl(2)) survives execve. The parent may have died before, which only its number shows.
+_DYING = (
+    "import ctypes,os,signal,sys\n"
+    "ctypes.CDLL(None).prctl(1,signal.SIGKILL,0,0,0)\n"
+    "if os.getppid()==int(sys.argv[1]): os.execv(sys.argv[2],sys.argv[2:])"
+)
+
+
+def dying_with_us(argv: Sequence[str]) -> list[str]:
+    """Return the arguments of a program that the kernel kills as soon as this process ends, however it ends.
+
+    For programs that are started by the main thread: the signal is sent at the end of the thread.
+    """
+    return [sys.executable, "-ISB", "-c", _DYING, str(os.getpid()), *argv]
+
+
 class Output(NamedTuple):
     """The output of a process that has ended, and its exit status, which is negative for a signal."""
 

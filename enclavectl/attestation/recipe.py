@@ -9,21 +9,19 @@ https://docs.aws.amazon.com/enclaves/latest/user/verify-root.html
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import TypedDict
-
-from cryptography import x509
 
 from enclavectl.attestation.chain import TIME, Chain, walk_chain
 from enclavectl.attestation.codes import AttestationCode, refused
 from enclavectl.attestation.cose import parse_cose
 from enclavectl.attestation.document import Claims, parse_claims
+from enclavectl.attestation.emulated import parse_emulated
 from enclavectl.attestation.policy import Policy
 from enclavectl.attestation.release import MODEL_PCR
-from enclavectl.attestation.trust import TrustRoot
+from enclavectl.attestation.trust import EmulatorRoot, Root, TrustRoot
 from enclavectl.errors import UsageError
 from enclavectl.trust import Trust
 
@@ -53,19 +51,19 @@ class Step(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainSummary:
-    """The subject and the validity of one certificate of the verified chain."""
+    """What is kept of one certificate of the verified chain: the end of its validity, in UTC."""
 
-    name: x509.Name
     not_after: datetime
 
-    @property
-    def subject(self) -> str:
-        """The subject as text (RFC 4514), written only when it is asked for: few callers do."""
-        return self.name.rfc4514_string()
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What a document says, once its chain and its signature have been checked.
 
-class Facts(TypedDict):
-    """What a document says, once its chain and its signature have been checked."""
+    Times are UTC; ``pcrs`` is immutable. ``release`` is the name of the one that matched, None for a debug
+    enclave and without a policy. ``model_pinned``: that release names PCR16, the model's register, among its
+    own.
+    """
 
     module_id: str
     timestamp: datetime
@@ -90,7 +88,7 @@ class Demands:
     nothing.
     """
 
-    root: TrustRoot
+    root: Root
     policy: Policy | None
     at: datetime | None
     nonce: bytes | None
@@ -149,18 +147,43 @@ def take_steps(document: bytes, demands: Demands) -> Iterator[Taken]:
     10. The nonce is the expected one.
     11. The user data is the expected value.
 
+    Under ``EmulatorRoot`` nothing is signed: in place of 1 to 6, the document has the exact form of QEMU's,
+    with its zeros for signature and certificates. All other rules hold.
+
     Raises:
         AttestationError: ``code`` is an AttestationCode; the step that failed follows the last one yielded.
     """
-    root, policy = demands.root, demands.policy
+    root = demands.root
     # 0. Signer
     yield _check_signer(demands)
+    # 1. to 6. Bytes and signature
+    if isinstance(root, EmulatorRoot):
+        claims, facts = yield from _take_unsigned(document, root)
+    else:
+        claims, facts = yield from _take_signed(document, demands, root)
+    # 7. Freshness
+    yield _check_fresh(claims, demands, facts)
+    # 8. Debug mode and 9. code
+    yield _check_debug(claims, demands.policy, facts)
+    at = claims.timestamp if demands.at is None else demands.at
+    facts, taken = _match_release(claims, demands.policy, at, facts)
+    yield taken
+    # 10. and 11. The session
+    yield _check_equal(Step.NONCE, AttestationCode.NONCE, (demands.nonce, claims.nonce), facts)
+    yield _check_equal(
+        Step.USER_DATA, AttestationCode.USER_DATA, (demands.user_data, claims.user_data), facts
+    )
+
+
+def _take_signed(
+    document: bytes, demands: Demands, root: TrustRoot
+) -> Generator[Taken, None, tuple[Claims, Facts]]:
     # 1. Envelope
     envelope = parse_cose(document)
     yield Taken(step=Step.ENVELOPE, seen=f"COSE_Sign1 with ES384, {len(document)} bytes")
     # 2. Payload
     claims = parse_claims(envelope.payload)
-    yield Taken(step=Step.PAYLOAD, seen=f"the fields of an enclave's document, {len(claims.pcrs)} registers")
+    yield Taken(step=Step.PAYLOAD, seen=_seen_of(claims))
     # 3. Path
     chain = walk_chain(claims.cabundle, claims.certificate, root)
     seen = f"{len(chain.links)} certificates from the root {root.name} (SHA-256 {root.fingerprint[:16]}...)"
@@ -172,43 +195,61 @@ def take_steps(document: bytes, demands: Demands) -> Iterator[Taken]:
     yield Taken(step=Step.VALIDITY, seen=f"every certificate is valid at {at:{TIME}}{own}")
     # 5. Signature
     envelope.check_signature(chain.leaf.key)
-    facts = _facts(claims, chain, root)
+    facts = _facts(claims, root, chain)
     yield Taken(step=Step.SIGNATURE, seen="the leaf certificate's key signed this document", facts=facts)
     # 6. Identity
     chain.check_leaf_name(claims.module_id)
     _check_leaf_time(claims, chain, demands.skew)
     seen = f"{claims.module_id} at {claims.timestamp:{TIME}}, as its leaf certificate says"
     yield Taken(step=Step.IDENTITY, seen=seen, facts=facts)
-    # 7. Freshness
-    yield _check_fresh(claims, demands, facts)
-    # 8. Debug mode and 9. code
-    yield _check_debug(claims, policy, facts)
-    facts, taken = _match_release(claims, policy, at, facts)
-    yield taken
-    # 10. and 11. The session
-    yield _check_equal(Step.NONCE, AttestationCode.NONCE, (demands.nonce, claims.nonce), facts)
-    yield _check_equal(
-        Step.USER_DATA, AttestationCode.USER_DATA, (demands.user_data, claims.user_data), facts
+    return claims, facts
+
+
+def _take_unsigned(document: bytes, root: EmulatorRoot) -> Generator[Taken, None, tuple[Claims, Facts]]:
+    claims = parse_emulated(document)
+    yield Taken(step=Step.ENVELOPE, seen=f"COSE_Sign1 as QEMU writes it, {len(document)} bytes")
+    yield Taken(step=Step.PAYLOAD, seen=_seen_of(claims))
+    for step, seen in (
+        (Step.CHAIN, "no certificates: the emulator's zeros"),
+        (Step.VALIDITY, "no certificates"),
+    ):
+        yield Taken(step=step, seen=seen, was_checked=False)
+    facts = _facts(claims, root, None)
+    for step, seen in (
+        (Step.SIGNATURE, "nobody signed: the emulator's zeros"),
+        (Step.IDENTITY, f"{claims.module_id} at {claims.timestamp:{TIME}}, as QEMU says; nobody vouches"),
+    ):
+        yield Taken(step=step, seen=seen, was_checked=False, facts=facts)
+    return claims, facts
+
+
+def _seen_of(claims: Claims) -> str:
+    return f"the fields of an enclave's document, {len(claims.pcrs)} registers"
+
+
+def _facts(claims: Claims, root: Root, chain: Chain | None) -> Facts:
+    """Turn claims into facts, after the chain and the signature have been verified, if there are any."""
+    links = () if chain is None else chain.links
+    return Facts(
+        module_id=claims.module_id,
+        timestamp=claims.timestamp,
+        pcrs=claims.pcrs,
+        nonce=claims.nonce,
+        user_data=claims.user_data,
+        public_key=claims.public_key,
+        trust=_trust(claims, root),
+        release=None,
+        release_expires=None,
+        model_pinned=False,
+        root=root.name,
+        root_fingerprint=root.fingerprint,
+        chain=tuple(ChainSummary(not_after=link.not_after) for link in links),
     )
 
 
-def _facts(claims: Claims, chain: Chain, root: TrustRoot) -> Facts:
-    """Turn claims into facts, after the chain and the signature have been verified."""
-    return {
-        "module_id": claims.module_id,
-        "timestamp": claims.timestamp,
-        "pcrs": claims.pcrs,
-        "nonce": claims.nonce,
-        "user_data": claims.user_data,
-        "public_key": claims.public_key,
-        "trust": Trust.DEBUG if claims.is_debug else root.trust,
-        "release": None,
-        "release_expires": None,
-        "model_pinned": False,
-        "root": root.name,
-        "root_fingerprint": root.fingerprint,
-        "chain": tuple(ChainSummary(name=link.subject, not_after=link.not_after) for link in chain.links),
-    }
+def _trust(claims: Claims, root: Root) -> Trust:
+    # What nobody signed is not even debug, which says that somebody signed.
+    return root.trust if isinstance(root, EmulatorRoot) or not claims.is_debug else Trust.DEBUG
 
 
 def _check_signer(demands: Demands) -> Taken:
@@ -266,12 +307,12 @@ def _match_release(claims: Claims, policy: Policy | None, at: datetime, facts: F
         seen = "nothing measures the code of a debug enclave"
     else:
         release = policy.match_release(claims, at=at)
-        facts = {
-            **facts,
-            "release": release.name,
-            "release_expires": release.expires,
-            "model_pinned": MODEL_PCR in release.pcrs,
-        }
+        facts = replace(
+            facts,
+            release=release.name,
+            release_expires=release.expires,
+            model_pinned=MODEL_PCR in release.pcrs,
+        )
         registers = ", ".join(f"PCR{index}" for index in release.pcrs)
         end = "" if release.expires is None else f" until {release.expires:{TIME}}"
         seen = f"release {release.name}: {registers} match; valid at {at:{TIME}}{end}"

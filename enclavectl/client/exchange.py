@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass
 from datetime import datetime
 
-from enclavectl.attestation import ArchivedDocument, Policy, TrustRoot, VerifiedDocument, verify
+from enclavectl.attestation import ArchivedDocument, Policy, Root, VerifiedDocument, verify
 from enclavectl.client.pictures import Picture
 from enclavectl.errors import AttestationError, PeerProtocolError
 from enclavectl.evidence import (
@@ -73,7 +73,7 @@ class Expectation:
     """
 
     policy: Policy
-    root: TrustRoot
+    root: Root
     module_id: str | None = None
     card: ModelCard | None = None
 
@@ -232,6 +232,21 @@ def _check_meant(expectation: Expectation, document: VerifiedDocument, card: Mod
             f"model: expected {wanted.model_id} with the weights {wanted.sha256[:16]}... and its "
             f"card, found {card.model_id} with {card.sha256[:16]}... and another card",
             hint="leave --model out to use the model that runs, or add --fresh to start another enclave",
+            code="other-model",
+        )
+
+
+def check_same_model(expected: ModelCard, found: ModelCard) -> None:
+    """Check that a batch's next session is with the model of its first.
+
+    Raises:
+        AttestationError: ``other-model``.
+    """
+    if found != expected:
+        raise AttestationError(
+            f"model: expected {expected.model_id} with the weights {expected.sha256[:16]}... as in the "
+            f"session before, found {found.model_id} with {found.sha256[:16]}... or another card",
+            hint="send the pictures that remain in a command of their own: another model answers them",
             code="other-model",
         )
 

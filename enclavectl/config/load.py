@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from enclavectl.config.choices import BackendChoice
+from enclavectl.config.choices import Accelerator, BackendChoice
 from enclavectl.config.folders import default_data_dir, default_state_dir, xdg_folder
 from enclavectl.config.gateway import GatewayConfig
 from enclavectl.config.setting import (
@@ -139,6 +139,24 @@ class NitroConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QemuConfig:
+    """The emulator of the backend qemu."""
+
+    program: Path | None = field(
+        metadata=setting(
+            OPTIONAL_PATH, None, "QEMU to use; null for the one on the PATH, or else of `make qemu`."
+        )
+    )
+    accelerator: Accelerator = field(
+        metadata=setting(
+            one_of(Accelerator),
+            Accelerator.AUTO,
+            "What runs the instructions; auto is kvm if a probe shows that it works and is fast, else tcg.",
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LocalConfig:
     """The limits of the backend local, a process on this machine."""
 
@@ -191,6 +209,7 @@ class Config:
     diagnose: DiagnoseConfig
     enclave: EnclaveConfig
     nitro: NitroConfig
+    qemu: QemuConfig
     local: LocalConfig
     gateway: GatewayConfig
     sources: Mapping[str, Source]
@@ -221,7 +240,7 @@ class Config:
             yield one.key, getattr(getattr(self, section) if section else self, name)
 
 
-_OTHERS = {"nitro": NitroConfig, "local": LocalConfig, "gateway": GatewayConfig}
+_OTHERS = {"nitro": NitroConfig, "qemu": QemuConfig, "local": LocalConfig, "gateway": GatewayConfig}
 SECTIONS = {"diagnose": DiagnoseConfig, "enclave": EnclaveConfig, **_OTHERS}
 SETTINGS: tuple[Setting, ...] = (
     *settings_of(Config),

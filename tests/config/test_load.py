@@ -22,6 +22,7 @@ from enclavectl.config.load import (
     LocalConfig,
     NitroConfig,
     Profile,
+    QemuConfig,
     Source,
     SourceKind,
     config_path,
@@ -81,6 +82,7 @@ def test_every_field_of_every_section_is_a_setting() -> None:
         "diagnose": DiagnoseConfig,
         "enclave": EnclaveConfig,
         "nitro": NitroConfig,
+        "qemu": QemuConfig,
         "local": LocalConfig,
         "gateway": GatewayConfig,
     }

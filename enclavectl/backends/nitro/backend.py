@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from enclavectl.backends.console_log import read_console
+from enclavectl.backends.keeping.ending import load_ended
 from enclavectl.backends.keeping.locks import is_kept, lock_enclave
 from enclavectl.backends.keeping.names import check_name
 from enclavectl.backends.keeping.records import remove_enclave
-from enclavectl.backends.nitro.records import LaunchRecord, Record, load_ended, read_launch_records
+from enclavectl.backends.nitro.records import LaunchRecord, Record, read_launch_records
 from enclavectl.backends.nitro.settings import NitroSettings
 from enclavectl.backends.state import EnclaveState
 from enclavectl.errors import HostError, StateError, UsageError
@@ -54,9 +55,10 @@ class NitroBackend:
             HostError: this host is not set up, has no room for it, or the launch failed.
         """
         from enclavectl.backends.base import MachineSpec
+        from enclavectl.backends.keeping.images import admit_image, check_memory, image_to_run
+        from enclavectl.backends.keeping.machine_inputs import check_free_cid, free_name
         from enclavectl.backends.nitro.capacity import CapacityCheck, CapacityRequest
-        from enclavectl.backends.nitro.images import admit_image, check_memory, image_to_run
-        from enclavectl.backends.nitro.launch_inputs import check_free_cid, cpus_in_use, free_name, record_of
+        from enclavectl.backends.nitro.launch_inputs import cpus_in_use, record_of
 
         if not isinstance(spec, MachineSpec):
             raise UsageError("backend nitro: expected an image for a machine, found a model for a process")

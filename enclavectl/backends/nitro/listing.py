@@ -11,8 +11,9 @@ import pwd
 from datetime import UTC, datetime, timedelta
 
 from enclavectl.backends.base import Enclave, Machine, MachineEnclave
+from enclavectl.backends.keeping.ending import load_ended
 from enclavectl.backends.keeping.locks import is_kept
-from enclavectl.backends.nitro.records import LaunchRecord, load_ended
+from enclavectl.backends.nitro.records import LaunchRecord
 from enclavectl.backends.nitro.settings import NitroSettings
 from enclavectl.backends.state import EnclaveState
 from enclavectl.nitro_cli.describe_enclaves import DescribeInfo, NitroState

@@ -21,7 +21,6 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from enclavectl.backends.keeping.ending import EnclaveEnd
 from enclavectl.backends.keeping.records import EnclaveRecord, enclave_folders, read_common, read_record
 from enclavectl.errors import HostError, StateError, UsageError
 from enclavectl.files import read_bounded, write_atomic
@@ -138,21 +137,6 @@ def has_failed(folder: Path) -> bool:
         return b"[ E" in read_bounded(folder / "launch.err", _MAX_BYTES, what="answer")
     except UsageError:
         return True
-
-
-def write_ended(folder: Path, ended: EnclaveEnd) -> None:
-    """Record that the enclave has ended."""
-    value = {"at": None if ended.at is None else ended.at.isoformat(), "how": ended.how}
-    write_atomic(folder / "ended.json", json.dumps(value).encode())
-
-
-def load_ended(folder: Path) -> EnclaveEnd | None:
-    """Read when and how the enclave ended; None while no end is recorded."""
-    try:
-        value = JsonObject.parse(read_bounded(folder / "ended.json", _MAX_BYTES, what="record"))
-        return EnclaveEnd(at=value.optional_time("at"), how=value.string("how"))
-    except (UsageError, JsonError):
-        return None
 
 
 def ask_to_end(folder: Path) -> None:

@@ -41,6 +41,7 @@ class HostSettings:
     folder: Path
     state_dir: Path
     data_dir: Path
+    qemu_program: Path | None = None
 
 
 class Facts:
