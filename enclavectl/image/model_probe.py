@@ -13,6 +13,8 @@ from pathlib import Path
 
 BEGINS = "enclavectl-probe-begins"
 _SITE = "/build/site"
+# What a RUN step writes to its standard output is a line of the build.
+_BUILD_LOG = 1
 # A line of a thousand outputs would be cut by the engine; the warm-up asks for a sound answer anyway.
 _MAX_VALUES = 64
 
@@ -27,12 +29,12 @@ def main() -> None:
     from enclave_payload.card import load_card
     from enclavectl.models.observation import bound_this_process, observe_here
 
-    os.write(1, f"{BEGINS}\n".encode())
+    os.write(_BUILD_LOG, f"{BEGINS}\n".encode())
     folder = Path(_SITE, "enclave_payload", "model")
     bound_this_process()
     found = observe_here(folder / "model.tflite", load_card(folder))
     values = tuple(one for one in found.values if len(one) <= _MAX_VALUES)
-    os.write(1, f"{replace(found, values=values).to_line()}\n".encode())
+    os.write(_BUILD_LOG, f"{replace(found, values=values).to_line()}\n".encode())
     if found.failed is not None:
         raise RuntimeError("the model cannot serve in this runtime")
 
