@@ -7,7 +7,17 @@ import sys
 
 from benchmarks.common import Row, machine, print_table
 
-_ALL = ("requests", "models", "receipts", "start", "verify", "nitro_list", "hostile", "gateway")
+_ALL = (
+    "requests",
+    "models",
+    "receipts",
+    "start",
+    "verify",
+    "nitro_list",
+    "hostile",
+    "gateway",
+    "nginx_stream",
+)
 
 
 def main(names: list[str]) -> None:

@@ -29,6 +29,9 @@ MAX_ANSWER_LABELS = 64
 # The register of the model. PCR0 to PCR15 are the hypervisor's, so 16 is the first that a program may extend.
 # https://github.com/aws/aws-nitro-enclaves-nsm-api/blob/main/docs/attestation_process.md
 MODEL_PCR = 16
+# The measured file that stands for card and weights in an image without them.
+SEALED_MARK = "sealed"
+SEALED_MARK_CONTENT = b"sealed\n"
 
 # A decimal number has one text, and no float is near it: 123.675 stays 123.675 on every machine.
 DECIMAL = re.compile(r"(?!-0\Z)-?(?:0|[1-9][0-9]{0,5})(?:\.[0-9]{0,11}[1-9])?")

@@ -19,6 +19,7 @@ MINIMAL_ENVIRONMENT = {"LANG": "C.UTF-8", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin
 # Bytes of a process's output that are read; the outputs that we parse are far smaller.
 MAX_CAPTURED_BYTES = 16 * 1024 * 1024
 _MAX_LINE = 64 * 1024  # bytes of a line passed on at once; longer lines come in pieces
+SLOW_AFTER_S = 2.0  # nitro-cli itself takes tenths; longer waits have a cause that a person should know
 _GRACE_S = 10.0  # for an interrupted process to clean up
 
 
@@ -86,10 +87,11 @@ def capture_to_the_end(
     *,
     on_interrupt: Callable[[], None],
     meanwhile: Callable[[], object] | None = None,
+    if_slow: Callable[[], object] | None = None,
 ) -> Output:
     """Run a process until it ends by itself, and return its output. The process is never killed.
 
-    ``meanwhile`` is called while it runs.
+    ``meanwhile`` is called while it runs, ``if_slow`` when it still runs after ``SLOW_AFTER_S``.
 
     The process has its own session, so a Ctrl-C at the terminal does not reach it. If we are interrupted,
     ``on_interrupt`` is called and the process continues without us; it writes to a file in memory, not to a
@@ -108,6 +110,11 @@ def capture_to_the_end(
             process = start(command, output=out, errors=err)
             if meanwhile is not None:
                 meanwhile()
+            if if_slow is not None:
+                try:
+                    process.wait(SLOW_AFTER_S)
+                except subprocess.TimeoutExpired:
+                    if_slow()
             status = process.wait()
         except KeyboardInterrupt:
             # After an interrupt during its start, the process may run as well.

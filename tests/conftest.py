@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.nitro.differences import ON_THE_FAKE_ONLY
+
 TESTS = Path(__file__).parent
 # What `make quick` leaves out: whole commands with their processes, hosts and enclaves, pip, fuzzing, and
 # services whose deadlines pass in real time. A single slow test of another file is marked where it stands.
@@ -28,6 +30,7 @@ SLOW = (
     "cli/test_verify.py",
     "cli/test_wrong_words.py",
     "client/test_batch.py",
+    "client/test_pool.py",
     "deploy/test_systemd_live.py",
     "e2e/",
     "eif/ramdisk/test_stream.py",
@@ -35,6 +38,7 @@ SLOW = (
     "gateway/test_blindness.py",
     "gateway/test_command.py",
     "gateway/test_diagnose.py",
+    "gateway/test_fleet.py",
     "gateway/test_hostile.py",
     "gateway/test_nginx.py",
     "gateway/test_relay.py",
@@ -53,6 +57,8 @@ SLOW = (
     "payload/test_lane.py",
     "payload/test_picture_damage.py",
     "payload/test_server_limits.py",
+    "results/test_results_file.py",
+    "results/test_rows.py",
     "schemas/test_commands.py",
     "selftest/",
     "test_docs.py",
@@ -64,7 +70,10 @@ SLOW = (
 settings.register_profile("local", deadline=None)
 # Where a failure should mean the change and not the dice; `fuzz/` is for the dice.
 settings.register_profile("ci", deadline=None, derandomize=True, database=None)
-settings.load_profile("ci" if os.environ.get("CI") else "local")
+_PROFILE = "ci" if os.environ.get("CI") else "local"
+settings.load_profile(_PROFILE)
+# `make quick` draws a fifth of the examples; `make test` draws them all.
+settings.register_profile("quick", settings.get_profile(_PROFILE), max_examples=20)
 
 # `nohup make test` ignores the first and a script's `make test &` the second; every program that a test
 # starts and hangs up or interrupts would inherit that.
@@ -77,8 +86,18 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     return argname if isinstance(val, bytes) and len(val) > 8 else None
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what is slow, by file."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what is slow, by file; leave out what the real nitro-cli cannot be."""
+    impossible = [item for item in items if is_on_the_fake_only(item)]
+    if impossible:
+        config.hook.pytest_deselected(items=impossible)
+        items[:] = [item for item in items if item not in impossible]
     for item in items:
         if item.path.is_relative_to(TESTS) and str(item.path.relative_to(TESTS)).startswith(SLOW):
             item.add_marker(pytest.mark.slow)
+
+
+def is_on_the_fake_only(item: pytest.Item) -> bool:
+    """Whether this is a test of the fake's with the parameter of the real nitro-cli."""
+    name = getattr(item, "originalname", None)
+    return name in ON_THE_FAKE_ONLY and item.get_closest_marker("nitro_cli") is not None

@@ -76,6 +76,18 @@ ARROWS: dict[str, set[str]] = {
     "protocol": {PAYLOAD},
     "evidence": {"attestation", "protocol"},
     "client": {"net", "attestation", "protocol", "evidence"},
+    "weights": {
+        "net",
+        "attestation",
+        "protocol",
+        "client",
+        "models",
+        f"{PAYLOAD}.card",
+        f"{PAYLOAD}.cbor",
+        f"{PAYLOAD}.sealed",
+        f"{PAYLOAD}.release",
+        f"{PAYLOAD}.wire",
+    },
     "results": {"client", "evidence", "attestation", "protocol"},
     "targets": {"client", "backends", "config", "models", "attestation", "net"},
     # The client's half, for the round that the image being built serves; it stays out of the image.

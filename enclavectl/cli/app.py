@@ -186,6 +186,13 @@ COMMANDS: tuple[Row | GroupRow, ...] = (
                 ),
             ),
             Row("fetch", _BELOW, "Download the tutorial's published model.", "model:fetch"),
+            Row("seal", _BELOW, "Encrypt weights, for attested enclaves only.", "model_seal:seal"),
+            Row(
+                "release",
+                _BELOW,
+                "Give a model's key to enclaves that prove themselves.",
+                "model_release:release",
+            ),
         ),
     ),
     Row(

@@ -41,11 +41,14 @@ class BuildOutput:
 class Source:
     """The application of an enclave image: the payload with ``model``, an ``image``, or a ``dockerfile``.
 
+    With ``is_sealed`` it is the payload without weights, and ``model`` is what the build's warm-up tries.
+
     ``dockerfile`` is a folder with a file of that name, or the file itself. ``platform`` selects one platform
     of a multi-platform image.
     """
 
     model: Model | None = None
+    is_sealed: bool = False
     image: str | None = None
     dockerfile: Path | None = None
     platform: Platform | None = None
@@ -57,7 +60,14 @@ class Source:
         """The application's name in the image's metadata."""
         if self.image is not None:
             return self.image.partition(":")[0]
+        if self.is_sealed:
+            return "runtime"
         return self.model.card.model_id if self.model else "application"
+
+    @property
+    def measured_model(self) -> Model | None:
+        """The model in the image; None if there is none."""
+        return None if self.is_sealed else self.model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +125,7 @@ def make_plan(
     theirs = str(runtime) if found is None else f"{runtime} {found.version}"
     if (note := runtime_note(theirs, here=runtime_here())) is not None:
         output.note(note)
-    payload = payload_context(source.model, wheels, store)
+    payload = payload_context(source.model, wheels, store, is_sealed=source.is_sealed)
     return Plan(
         # The base image's id, not its name: a tag may move between the probe and the build.
         recipe=ImageRecipe(

@@ -17,18 +17,14 @@ from enclavectl.config.gateway import GatewayConfig
 from enclavectl.config.load import (
     SETTINGS,
     Config,
-    DiagnoseConfig,
-    EnclaveConfig,
-    LocalConfig,
-    NitroConfig,
     Profile,
-    QemuConfig,
     Source,
     SourceKind,
     config_path,
     load_config,
     parse_config,
 )
+from enclavectl.config.sections import DiagnoseConfig, EnclaveConfig, LocalConfig, NitroConfig, QemuConfig
 from enclavectl.config.template import render_default
 from enclavectl.errors import UsageError
 from enclavectl.suggest import nearest, suggestion

@@ -19,7 +19,7 @@ from enclavectl.backends.state import EnclaveState
 from enclavectl.errors import HostError, StateError, UsageError
 from enclavectl.files import make_private_dir, write_atomic
 from enclavectl.nitro_cli.hostlock import host_lock
-from enclavectl.nitro_cli.limits import boot_bound_s, check_cid
+from enclavectl.nitro_cli.limits import boot_bound_s, check_cid, hash_time_s
 from enclavectl.nitro_cli.tool import NitroCli
 from enclavectl.progress import NoProgress, Progress
 from enclavectl.trust import Trust
@@ -44,7 +44,7 @@ class NitroBackend:
         self._settings = settings
         self._home = settings.state_dir / "nitro"
         self._progress = progress or NoProgress()
-        self._cli = NitroCli(settings.environ, self._progress)
+        self._cli = NitroCli(settings.environ, self._progress, on_wait=self._tell_meanwhile)
 
     def start(self, spec: EnclaveSpec, *, detached: bool) -> NitroEnclave:
         """Boot an enclave: at the return its kernel has reported, but its payload may still be loading.
@@ -202,6 +202,21 @@ class NitroBackend:
             if is_running_detached and not is_kept(one.folder):
                 self._adopt(one)
         return join(launches, described, self._settings)
+
+    def _tell_meanwhile(self) -> None:
+        """Tell what is waited for, and what this user's records know, while nitro-cli does not answer."""
+        from enclavectl.backends.nitro.listing import is_hashed, summary
+
+        launches = read_launch_records(self._home / "enclaves")
+        for launch in launches:
+            if not is_hashed(launch):
+                size = launch.record.image_size
+                self._progress.note(
+                    f"{launch.record.name}: nitro-cli is hashing its image of {size / 1e6:.1f} MB, which "
+                    f"takes about {hash_time_s(size)} s on an idle host, and much longer on a busy one"
+                )
+        if launches:
+            self._progress.note(f"known meanwhile: {'; '.join(map(summary, launches))}")
 
     def console(self, enclave: Enclave, *, follow: bool) -> Iterator[bytes]:
         """Yield the recorded console, each line with its time in UTC, and with ``follow`` new output.

@@ -32,6 +32,7 @@ from enclavectl.backends.nitro.records import (
     load_launched,
     load_record,
     write_launched,
+    write_settled,
 )
 from enclavectl.errors import EnclavectlError, HostError, StateError
 from enclavectl.json_object import JsonObject
@@ -215,6 +216,7 @@ class Keeper:
                 is_there = info.enclave_id in told or described.unreachable > 0
         except EnclavectlError as exc:
             self._log(f"settling: {exc.message}")
+        write_settled(self._folder)
         self._report({"settled": True})
         if not is_there and daemon is not None:
             os.close(daemon)

@@ -6,6 +6,7 @@
     <state>/nitro/enclaves/<key>/record.json                 the requested enclave, written before the launch
                                  launch.out, launch.err      the output of nitro-cli run-enclave
                                  launched.json               its answer: the enclave runs
+                                 settled                     its daemon has hashed the image, and answers
                                  ending                      a command has asked for its end
                                  ended.json                  when and how it ended
                                  lock                        held by the keeper while it lives
@@ -18,6 +19,7 @@ nitro-cli writes its answer to a file, not to a pipe, so that the answer survive
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,6 +139,17 @@ def has_failed(folder: Path) -> bool:
         return b"[ E" in read_bounded(folder / "launch.err", _MAX_BYTES, what="answer")
     except UsageError:
         return True
+
+
+def write_settled(folder: Path) -> None:
+    """Record that the enclave's daemon answers. The disk may be full: then it is not recorded."""
+    with suppress(OSError):
+        (folder / "settled").touch()
+
+
+def is_settled(folder: Path) -> bool:
+    """Return whether the enclave's daemon has answered since its launch."""
+    return (folder / "settled").exists()
 
 
 def ask_to_end(folder: Path) -> None:
