@@ -31,11 +31,13 @@ export interface AnswerContent {
   receipt: Bytes | null;
 }
 
-/** The enclave's word on a picture: parts per billion by label code, or a problem; never both. */
+/** The enclave's word on a picture: parts per billion of all labels by code, of the most probable ones by
+ * index, or a problem; one of the three. */
 export interface Outcome {
   modelId: string;
   modelSha256: string;
   probabilities: readonly (readonly [string, number])[] | null;
+  top: readonly (readonly [number, number])[] | null;
   problem: Problem | null;
   remarks: readonly Remark[];
 }
@@ -59,7 +61,15 @@ export function parseAnswerContent(content: Bytes): AnswerContent {
  * @throws SessionError `protocol`.
  */
 export function parseOutcome(content: Bytes): Outcome {
-  const fields = fieldsOf(content, ["model", "timings", "probabilities", "problem", "remarks"]);
+  const fields = fieldsOf(content, [
+    "model",
+    "timings",
+    "probabilities",
+    "top",
+    "rest",
+    "problem",
+    "remarks",
+  ]);
   const model = fields.get("model");
   const timings = fields.get("timings");
   const [modelId, modelSha256, ...more] = Array.isArray(model) ? model : [];
@@ -70,11 +80,16 @@ export function parseOutcome(content: Bytes): Outcome {
     throw protocolError("outcome: timings");
   }
   const problem = oneOf(PROBLEMS, fields.get("problem"));
-  const probabilities = parseProbabilities(fields.get("probabilities"));
-  if ((problem === null) === (probabilities === null)) {
-    throw protocolError("outcome: expected probabilities or a problem");
+  const probabilities = parsePairs(fields.get("probabilities"), isText);
+  const top = parsePairs(fields.get("top"), isIndex);
+  if ([problem, probabilities, top].filter((one) => one !== null).length !== 1) {
+    throw protocolError("outcome: expected probabilities, the top of them, or a problem");
   }
-  return { modelId, modelSha256, probabilities, problem, remarks: parseRemarks(fields.get("remarks")) };
+  const rest = fields.get("rest") ?? null;
+  if (!isCount(rest) || (top === null && rest !== 0)) {
+    throw protocolError("outcome: rest");
+  }
+  return { modelId, modelSha256, probabilities, top, problem, remarks: parseRemarks(fields.get("remarks")) };
 }
 
 /** A label with its probability, from 0 to 1. */
@@ -88,9 +103,12 @@ export interface Score {
  * @throws SessionError `protocol` if there are others than the card's labels.
  */
 export function scoresOf(outcome: Outcome, card: ModelCard): Score[] {
-  const labels = new Map(card.labels.map((label) => [label.code, label]));
-  const scores = (outcome.probabilities ?? []).map(([code, parts]) => {
-    const label = labels.get(code);
+  const labels = new Map<string | number, Label>(
+    card.labels.map((label, index) => [outcome.top === null ? label.code : index, label]),
+  );
+  const pairs: readonly (readonly [string | number, number])[] = outcome.probabilities ?? outcome.top ?? [];
+  const scores = pairs.map(([key, parts]) => {
+    const label = labels.get(key);
     if (label === undefined) {
       throw protocolError("outcome: a label that the card does not have");
     }
@@ -142,19 +160,29 @@ function parseRemarks(value: Value | undefined): Remark[] {
   return remarks;
 }
 
-function parseProbabilities(value: Value | undefined): [string, number][] | null {
+function isText(key: Value | undefined): key is string {
+  return typeof key === "string";
+}
+
+function isIndex(key: Value | undefined): key is number {
+  return typeof key === "number" && Number.isInteger(key) && key >= 0;
+}
+
+function parsePairs<Key>(
+  value: Value | undefined,
+  isKey: (key: Value | undefined) => key is Key & Value,
+): [Key, number][] | null {
   if (value === null) {
     return null;
   }
-  const pairs = (Array.isArray(value) ? value : []).map((pair) => {
-    const [code, parts, ...more] = Array.isArray(pair) ? pair : [];
-    const isPart = typeof parts === "number" && parts >= 0 && parts <= PARTS;
-    if (typeof code !== "string" || !isPart || more.length > 0) {
+  const pairs = (Array.isArray(value) ? value : []).map((pair): [Key, number] => {
+    const [key, parts, ...more] = Array.isArray(pair) ? pair : [];
+    if (!isKey(key) || typeof parts !== "number" || parts < 0 || parts > PARTS || more.length > 0) {
       throw protocolError("outcome: probabilities");
     }
-    return [code, parts] as [string, number];
+    return [key, parts];
   });
-  if (pairs.length === 0 || new Set(pairs.map(([code]) => code)).size !== pairs.length) {
+  if (pairs.length === 0 || new Set(pairs.map(([key]) => key)).size !== pairs.length) {
     throw protocolError("outcome: probabilities");
   }
   return pairs;

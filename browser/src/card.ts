@@ -29,6 +29,9 @@ export interface ModelCard {
 export function parseCard(data: Uint8Array): ModelCard {
   const text = data.length > MAX_CARD_BYTES ? null : fromUtf8(data);
   const top = json.object(parsed(text), "card");
+  if (top.schema !== "enclavectl.model/2") {
+    throw new json.JsonError("schema: expected enclavectl.model/2");
+  }
   const labels = json.list(top.labels, "labels").map(parseLabel);
   if (
     labels.length < 1 ||
@@ -69,16 +72,10 @@ function parseLabel(value: unknown): Label {
   return { code: matching(code, "code", /^[a-z0-9][a-z0-9_.-]{0,31}$/), name: line(name, "name", 100) };
 }
 
-/** Read the bound of doubt; cards without an `output` have none. */
+/** Read the bound of doubt, which the card has in parts per billion. */
 function unsureBelow(output: unknown): number | null {
-  const bound = output === undefined ? null : (json.object(output, "output").unsure_below ?? null);
-  if (bound === null) {
-    return null;
-  }
-  if (typeof bound !== "number" || bound < 0 || bound > 1) {
-    throw new json.JsonError("unsure_below: expected 0 to 1");
-  }
-  return bound;
+  const bound = json.object(output, "output").unsure_below_ppb ?? null;
+  return bound === null ? null : json.integer(bound, "unsure_below_ppb", 0, 1_000_000_000) / 1_000_000_000;
 }
 
 function line(value: unknown, where: string, limit: number): string {
