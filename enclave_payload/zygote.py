@@ -94,7 +94,8 @@ def _load(folder: Path, channel: socket.socket) -> Pipeline | None:
     try:
         pipeline = Pipeline(folder, _receive_model(descriptors[0]) if descriptors else None)
     except UnfitError as exc:
-        channel.send(str(exc).encode(errors="replace")[:_MESSAGE_BYTES])
+        with contextlib.suppress(OSError):  # the key holder has ended: a chunk did not open
+            channel.send(str(exc).encode(errors="replace")[:_MESSAGE_BYTES])
         return None
     channel.send(READY)
     return pipeline

@@ -96,7 +96,10 @@ ARROWS: dict[str, set[str]] = {
     "schemas": {"config"},
     "page": {"attestation", "net"},
     # It plays every part: the enclaves, the client, and the relay between them.
-    "selftest": {"attestation", "backends", "client", "evidence", "models", "net", "protocol"},
+    "selftest": {
+        *("attestation", "backends", "client", "evidence", "models", "net", "protocol", "weights"),
+        f"{PAYLOAD}.sealed",
+    },
     "deploy": {"config", "artifacts", "host"},
     "backends": {
         *("attestation", "eif", "host", "models", "net", "nitro_cli", "artifacts", "config"),

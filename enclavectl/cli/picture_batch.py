@@ -154,7 +154,7 @@ class _Sessions:
 
     def _renewed(self, client: Client) -> None:
         """Take note of a session that began because the certificate of the one before is ending."""
-        ending = self.enclaves[-1].document.chain[-1].not_after
+        ending = self.enclaves[-1].document.ends
         self._keep(client.enclave)
         self._screen.note(
             f"a document vouches for receipts until {ending:%H:%M:%S} UTC, so a new session began; "

@@ -274,7 +274,7 @@ def _open(
         raise
     stream.accept({FrameType.ANSWER: ANSWER_BYTES, FrameType.REFUSAL: REFUSAL_BYTES})
     # Both times are of the hypervisor's clock: what this host's says does not matter.
-    left = enclave.document.chain[-1].not_after - enclave.document.timestamp
+    left = enclave.document.ends - enclave.document.timestamp
     ends_at = time.monotonic() + usable_s(left, timeout_s)
     return _Session(stream, enclave, ends_at)
 

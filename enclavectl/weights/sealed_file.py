@@ -96,7 +96,7 @@ def seal_model(
     chunk_key, check = derive_keys(key, raw)
     with stage_file(to.parent, mode=0o644) as staged:
         staged.file.write(MAGIC + len(raw).to_bytes(4, "big") + raw + check)
-        for chunk in _seal_chunks(weights, chunk_key):
+        for chunk in seal_chunks(weights, chunk_key):
             staged.file.write(chunk)
         staged.commit(to)
     sealed = SealedFile(path=to, header=header, check=check)
@@ -105,7 +105,8 @@ def seal_model(
     )
 
 
-def _seal_chunks(weights: bytes, chunk_key: bytes) -> Iterator[bytes]:
+def seal_chunks(weights: bytes, chunk_key: bytes) -> Iterator[bytes]:
+    """Yield the sealed chunks of the weights; ``CHUNK_BYTES`` of these in each but the last."""
     cipher, view = AESGCM(chunk_key), memoryview(weights)
     for index, start in enumerate(range(0, len(weights), CHUNK_BYTES)):
         nonce = chunk_nonce(index, is_last=start + CHUNK_BYTES >= len(weights))

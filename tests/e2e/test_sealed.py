@@ -71,13 +71,14 @@ def test_the_enclave_serves_nobody_before_it_has_its_key_and_ends_with_its_lease
         (port,) = [path for path in cli.sockets() if path.name == "release.sock"]
         found = cli.run("describe", "late", "--output", "json").json()
         assert found["attested"]["error"]["code"] == "state"
+        assert found["waiting"]["state"] in {"EMPTY", "MEASURED"}
         to = ("model", "release", "m.key", "--policy", "p.yaml", "--root", cli.root, "--to", f"unix:{port}")
         wait_until(lambda: cli.run(*to, "--lease", "15s", "--log", "log").status == 0, "it is measured")
         out, err = waiting.communicate(timeout=60)
         assert waiting.returncode == 0, err
         assert "model pinned" in out
         wait_until(lambda: not cli.processes(), "the lease is over")
-        assert "the lease is over" in cli.ok("logs", "late").out
+        assert "the lease is over" in cli.ok("console", "late").out
     finally:
         if waiting.poll() is None:
             waiting.kill()

@@ -1,13 +1,14 @@
 """The sealed file: the reference's vector, and what breaks it."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from enclave_payload.card import MAX_WEIGHTS_BYTES
-from enclave_payload.cbor import encode
+from enclave_payload.cbor import Encodable, encode
 from enclave_payload.sealed import (
     CHUNK_BYTES,
     MAGIC,
@@ -102,7 +103,7 @@ def flip(data: bytes, bit: int = 0) -> bytes:
     return data[:-1] + bytes([data[-1] ^ 1 << bit])
 
 
-BREAKAGE = {
+BREAKAGE: dict[str, tuple[Callable[[Sealed], object], str]] = {
     "last byte cut": (lambda s: s.chunks.append(s.chunks.pop()[:-1]), "truncated"),
     "last chunk gone": (lambda s: s.chunks.pop(), "truncated"),
     "chunks swapped": (lambda s: s.chunks.__setitem__(slice(0, 2), [s.chunks[1], s.chunks[0]]), "chunk-0"),
@@ -133,7 +134,7 @@ def test_another_key_and_another_header_are_told_before_a_chunk_is_opened() -> N
         ChunkOpener(KEY, other, parts.check)
 
 
-def fields() -> dict[str, object]:
+def fields() -> dict[str, Encodable]:
     return {
         "version": 1, "card": CARD.to_json(), "size": 5, "chunk": CHUNK_BYTES, "file": FILE_ID, "release": {},
     }  # fmt: skip
@@ -157,14 +158,14 @@ def fields() -> dict[str, object]:
     ],
     ids=str,
 )
-def test_a_header_that_breaks_a_rule_is_refused(change: dict[str, object]) -> None:
-    parse_header(encode(fields()))  # type: ignore[arg-type]
+def test_a_header_that_breaks_a_rule_is_refused(change: dict[str, Encodable]) -> None:
+    parse_header(encode(fields()))
     with pytest.raises(SealedError, match="header"):
-        parse_header(encode({**fields(), **change}))  # type: ignore[dict-item]
+        parse_header(encode({**fields(), **change}))
 
 
 def test_a_header_has_one_encoding_and_nothing_behind_it() -> None:
-    raw = encode(fields())  # type: ignore[arg-type]
+    raw = encode(fields())
     for other in (raw + b"\0", raw[:-1], b"\xb8\x06" + raw[1:], b""):
         with pytest.raises(SealedError, match="header"):
             parse_header(other)

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from enclave_payload.card import MODEL_PCR
+from enclave_payload.cbor import Value
 from enclave_payload.release import State
 from enclavectl.attestation import Trust, TrustRoot
 from enclavectl.errors import AttestationError, EnclaveError, HostError, UsageError
 from enclavectl.kms.compile import KeyPolicyRequest, compile_key_policy
 from enclavectl.kms.releases import KeyRelease
+from enclavectl.progress import NoProgress
 from enclavectl.weights.bringing import KmsRelease, bring_model
 from enclavectl.weights.credentials import Credentials, find_credentials
 from enclavectl.weights.kms_call import Kms, parse_key_arn, post, sign, signing_key
@@ -23,7 +25,7 @@ from tests.in_process import PCRS, new_root
 from tests.weights.fake_kms import KEY_ARN, FakeKms, fake_kms
 from tests.weights.port import Port, release_port
 from tests.weights.sealing import KEY, WEIGHTS, sealed_in
-from tests.weights.test_release import PATIENCE_S, Quiet
+from tests.weights.test_release import PATIENCE_S
 
 ROOT = new_root()
 OWNER = "arn:aws:iam::111122223333:role/KeyAdmin"
@@ -32,7 +34,8 @@ CREDENTIALS = {
     "owner": Credentials(key_id="OWNER", secret="o"),
     "parent": Credentials(key_id="PARENT", secret="p"),
 }
-CONTEXT = {"model": "demo", "file": "0011"}
+CONTEXT: dict[str, str] = {"model": "demo", "file": "0011"}
+HEADER_CONTEXT: dict[int | str, Value] = {"model": "demo", "file": "0011"}
 
 
 @pytest.fixture
@@ -50,7 +53,7 @@ def client(service: FakeKms, who: str = "parent") -> Kms:
 def sealed_for(service: FakeKms, folder: Path) -> tuple[SealedFile, bytes]:
     """Seal, and put the key policy that the compiler writes for the file."""
     blob = client(service, "owner").encrypt(KEY, CONTEXT)
-    sealed, _ = sealed_in(folder, release={"kms": {"key": KEY_ARN, "blob": blob, "context": dict(CONTEXT)}})
+    sealed, _ = sealed_in(folder, release={"kms": {"key": KEY_ARN, "blob": blob, "context": HEADER_CONTEXT}})
     service.policy = compile_key_policy(
         KeyPolicyRequest(
             releases=(
@@ -67,7 +70,7 @@ def sealed_for(service: FakeKms, folder: Path) -> tuple[SealedFile, bytes]:
 
 
 def bring(port: Port, sealed: SealedFile, source: KmsRelease) -> None:
-    bring_model(port.address, sealed, source, Quiet(), boot_s=0, is_alive=lambda: True)
+    bring_model(port.address, sealed, source, NoProgress(), boot_s=0, is_alive=lambda: True)
 
 
 def state(port: Port) -> State:
@@ -143,7 +146,7 @@ def test_a_service_that_answers_in_the_clear_is_refused(kms: FakeKms, tmp_path: 
     """As moto does."""
     _, blob = sealed_for(kms, tmp_path)
     kms.policy = None
-    kms._recipient = lambda _: None  # type: ignore[method-assign]
+    kms.is_blind = True
     with pytest.raises(HostError) as caught:
         client(kms).decrypt_for(b"document", blob, CONTEXT)
     assert caught.value.code == "kms-plaintext"

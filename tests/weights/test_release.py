@@ -27,6 +27,7 @@ from enclavectl.errors import (
 from enclavectl.net.frames import FrameStream
 from enclavectl.net.refusal import REFUSAL_BYTES, RefusalCode, parse_refusal
 from enclavectl.net.transport import connect
+from enclavectl.progress import NoProgress
 from enclavectl.weights.bringing import KeyInFile, bring_model
 from enclavectl.weights.key_file import ModelKey
 from enclavectl.weights.log import TRIES_A_MINUTE, ReleaseLog
@@ -39,13 +40,6 @@ from tests.weights.sealing import WEIGHTS, sealed_in
 ROOT = new_root()
 TERMS = ReleaseTerms(expectation=expectation(ROOT), lease_s=None)
 PATIENCE_S = 60.0
-
-
-class Quiet:
-    """A progress that nobody watches."""
-
-    def update(self, what: str, elapsed_s: float, bound_s: float) -> None:
-        pass
 
 
 def release(port: Port, key: ModelKey, terms: ReleaseTerms = TERMS, log: ReleaseLog | None = None) -> None:
@@ -66,7 +60,7 @@ def test_offer_key_and_chunks_make_it_serve(tmp_path: Path) -> None:
     with release_port(tmp_path, ROOT) as port:
         assert state(port) is State.EMPTY
         source = KeyInFile(key=key, terms=lambda: TERMS)
-        bring_model(port.address, sealed, source, Quiet(), boot_s=0, is_alive=lambda: True)
+        bring_model(port.address, sealed, source, NoProgress(), boot_s=0, is_alive=lambda: True)
         assert state(port) is State.SERVING
         assert bytes(port.weights) == WEIGHTS
         with ReleaseConnection(port.address, PATIENCE_S) as late, pytest.raises(StateError):

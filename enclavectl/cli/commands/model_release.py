@@ -157,7 +157,7 @@ def _teller(screen: Screen, key: ModelKey) -> Callable[[VerifiedEnclave | Enclav
         if isinstance(found, EnclavectlError):
             screen.note(f"refused: {found.message}")
             if screen.as_json:
-                none = {"trust": None, "module_id": None, "release": None, "pcrs": {}}
+                none: dict[str, object] = {"trust": None, "module_id": None, "release": None, "pcrs": {}}
                 screen.line({**_base(key), "result": "refused", **none, "error": error_value(found)})
             return
         document = found.document
