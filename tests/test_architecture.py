@@ -74,6 +74,18 @@ ARROWS: dict[str, set[str]] = {
     "protocol": {PAYLOAD},
     "evidence": {"attestation", "protocol"},
     "client": {"net", "attestation", "protocol", "evidence"},
+    "weights": {
+        "net",
+        "attestation",
+        "protocol",
+        "client",
+        "models",
+        f"{PAYLOAD}.card",
+        f"{PAYLOAD}.cbor",
+        f"{PAYLOAD}.sealed",
+        f"{PAYLOAD}.release",
+        f"{PAYLOAD}.wire",
+    },
     "results": {"client", "evidence", "attestation", "protocol"},
     "targets": {"client", "backends", "config", "models", "attestation", "net"},
     # The client's half, for the round that the image being built serves; it stays out of the image.
@@ -82,7 +94,10 @@ ARROWS: dict[str, set[str]] = {
     "schemas": {"config"},
     "page": {"attestation", "net"},
     # It plays every part: the enclaves, the client, and the relay between them.
-    "selftest": {"attestation", "backends", "client", "evidence", "models", "net", "protocol"},
+    "selftest": {
+        *("attestation", "backends", "client", "evidence", "models", "net", "protocol", "weights"),
+        f"{PAYLOAD}.sealed",
+    },
     "deploy": {"config", "artifacts", "host"},
     "backends": {
         *("attestation", "eif", "host", "models", "net", "nitro_cli", "artifacts", "config"),
