@@ -65,6 +65,7 @@ SLOW = (
     "test_docs.py",
     "test_fuzz.py",
     "tools/",
+    "weights/test_kms_release.py",
 )
 
 # No deadline: what a shared machine does in between is not what these tests are about.
