@@ -349,9 +349,8 @@ def _mapping(node: Node, what: str, name: str) -> dict[str, Node]:
 def _from_environment(environ: Mapping[str, str]) -> _Found:
     around = PathContext(base=None, environ=environ)
     found: _Found = {}
-    # Our own come last: where both say something, ours counts.
     ours = sorted(name for name in environ if name.startswith("ENCLAVECTL_"))
-    for variable in (*(FOREIGN_VARIABLES.keys() & environ.keys()), *ours):
+    for variable in (*(FOREIGN_VARIABLES.keys() & environ.keys()), *ours):  # where both are set, ours counts
         if variable == CONFIG_VARIABLE or variable.startswith(TEST_PREFIX):
             continue
         one = _BY_VARIABLE.get(variable) or _BY_KEY.get(FOREIGN_VARIABLES.get(variable, ""))

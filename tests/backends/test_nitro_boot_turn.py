@@ -9,7 +9,7 @@ from enclavectl.run import Output
 TAKEN = Output(
     status=39,
     out=b"",
-    err=b"[ E36 ] Enclave boot failure. Such error appears when attempting to receive the `ready` signal from "
+    err=b"[ E36 ] Enclave boot failure. Such error appears when awaiting the `ready` signal of "
     b"a freshly booted enclave.\n\nAction: Run Enclave\n  Subactions:\n    vsock bind error\n",
 )
 DONE = Output(status=0, out=b"{}", err=b"")
