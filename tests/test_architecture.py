@@ -80,7 +80,7 @@ ARROWS: dict[str, set[str]] = {
     "image": {"eif", "nitro_cli", "models", "artifacts", "protocol", PAYLOAD},
     "host": {"eif", "nitro_cli", "artifacts"},
     "schemas": {"config"},
-    "deploy": {"config", "artifacts", "host"},
+    "deploy": {"config", "artifacts", "host", "nitro_cli.limits"},
     "backends": {
         *("attestation", "eif", "host", "models", "net", "nitro_cli", "artifacts", "config"),
         *(f"{PAYLOAD}",),
