@@ -155,9 +155,10 @@ cat >{path} <<'PROFILE'
 def karpenter(request: NodeRequest) -> str:
     """Return Karpenter's objects: from 1.15 on it knows enclaves."""
     data = "\n".join(f"    {line}".rstrip() for line in user_data(request).splitlines())
-    return f"""# Karpenter 1.15 or newer (2026-10), with the alpha feature gate nodeOverlay. Without the overlay it
-# does not know the plugin's resources before a node is there, and makes none. It does not subtract the enclaves'
-# CPUs and memory from cpu and memory: leave room. Not for Fargate, EKS Auto Mode, Local Zones, Bottlerocket.
+    return f"""# Karpenter 1.15 or newer (2026-10), with the alpha gate nodeOverlay. Without the overlay
+# it does not know the plugin's resources before a node is there, and makes none. It does not subtract
+# the enclaves' CPUs and memory from cpu and memory: leave room. Not for Fargate, EKS Auto Mode, Local
+# Zones or Bottlerocket.
 apiVersion: karpenter.k8s.aws/v1
 kind: EC2NodeClass
 metadata:
