@@ -15,6 +15,8 @@ SLOW = (
     "cli/test_completion.py",
     "cli/test_eif",
     "cli/test_files.py",
+    "cli/test_fleet.py",
+    "cluster/",
     "cli/test_key_policy.py",
     "cli/test_policy",
     "cli/test_status_line.py",

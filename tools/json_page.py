@@ -25,6 +25,7 @@ OUTPUTS = (
     *("policy-diff", "policy-kms", "policy-kms-lint", "policy-kms-explain"),
     *("gateway-session", "gateway-token", "gateway-token-list"),
     *("remotes", "remote", "remote-check", "remote-removed", "remote-invite"),
+    *("fleet-render", "fleet-check", "fleet-node", "fleet-status"),
     *("setup", "doctor", "plan", "units", "config", "config-path", "schemas"),
 )
 FILES = ("config-file", "policy", "model")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from enclavectl.deploy.kubernetes.pod import NODE_LABEL, SLOT, SLOT_CPUS
-from tests.cluster.control_plane_process import Api, Object, wait_until
+from tests.cluster.control_plane_process import Api, Object, Refused, wait_until
 
 
 def add_node(api: Api, name: str, *, slots: int = 4, cpus: int = 8, pages_gib: int = 12) -> None:
@@ -79,4 +80,32 @@ def settle(api: Api, namespace: str, expected: dict[str, int]) -> None:
         finish_deletions(api, namespace)
         return placed(api, namespace) == expected
 
-    wait_until(is_settled, f"pods are placed as {expected}, found {placed(api, namespace)}")
+    try:
+        wait_until(is_settled, f"pods are placed as {expected}")
+    except AssertionError as exc:
+        raise AssertionError(f"{exc}; found {placed(api, namespace)}: {why_pending(api, namespace)}") from exc
+
+
+def why_pending(api: Api, namespace: str) -> list[str]:
+    """What the scheduler says of the pods that have no node."""
+    pods = [pod for pod in api.pods(namespace) if "nodeName" not in pod["spec"]]
+    return [str(pod.get("status", {}).get("conditions")) for pod in pods[:1]]
+
+
+def clear(api: Api) -> None:
+    """Remove everything that makes pods, and the pods."""
+
+    def is_clear() -> bool:
+        for kind in ("deployments", "replicasets", "daemonsets"):
+            for one in api.get(f"/apis/apps/v1/{kind}")["items"]:
+                meta = one["metadata"]
+                api.call("DELETE", f"/apis/apps/v1/namespaces/{meta['namespace']}/{kind}/{meta['name']}")
+        pods = api.get("/api/v1/pods")["items"]
+        for pod in pods:
+            meta = pod["metadata"]
+            with suppress(Refused):  # its controller has just deleted it
+                path = f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}"
+                api.call("DELETE", path, {"gracePeriodSeconds": 0})
+        return not pods and not api.get("/apis/apps/v1/replicasets")["items"]
+
+    wait_until(is_clear, "the cluster has no pods")

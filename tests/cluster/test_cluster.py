@@ -12,7 +12,7 @@ from enclavectl.deploy.kubernetes.objects import fleet_objects
 from enclavectl.deploy.kubernetes.pod import NODE_LABEL, RELEASE_LABEL, SLOT
 from enclavectl.deploy.kubernetes.request import FleetRequest, PodSecurity
 from tests.cluster.control_plane_process import Api, Object, Refused, wait_until
-from tests.cluster.nodes import add_node, is_ready, make_ready, placed, settle
+from tests.cluster.nodes import add_node, clear, is_ready, make_ready, placed, settle
 from tests.deploy.fleets import FLEETS, NEW, OLD, fleet, release
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
@@ -36,24 +36,15 @@ def template(request: FleetRequest) -> Object:
 
 @pytest.fixture
 def nodes(api: Api) -> Iterator[list[str]]:
-    """Two nodes of four slots, which are gone afterwards."""
+    """Two nodes of four slots, without a pod of another test; they are gone afterwards."""
     names = ["n1", "n2"]
+    clear(api)
     for name in names:
         add_node(api, name)
     yield names
-    for name in names:
-        api.call("DELETE", f"/api/v1/nodes/{name}")
-
-
-def remove(api: Api, request: FleetRequest) -> None:
-    """End the pods of a fleet, so that its nodes are free for the next test."""
-    namespace = request.namespace
-    for one in request.releases:
-        api.call("DELETE", f"/apis/apps/v1/namespaces/{namespace}/deployments/enclave-{one.short}")
-    api.call("DELETE", f"/apis/apps/v1/namespaces/{namespace}/replicasets")
-    wait_until(lambda: not api.get(f"/apis/apps/v1/namespaces/{namespace}/replicasets")["items"], "sets go")
-    for pod in api.get(f"{PATH}/{namespace}/pods")["items"]:
-        api.call("DELETE", f"{PATH}/{namespace}/pods/{pod['metadata']['name']}", {"gracePeriodSeconds": 0})
+    clear(api)
+    for node in api.get("/api/v1/nodes")["items"]:
+        api.call("DELETE", f"/api/v1/nodes/{node['metadata']['name']}")
 
 
 @pytest.mark.parametrize("name", FLEETS)
@@ -62,8 +53,6 @@ def test_the_cluster_takes_every_object_strictly(api: Api, name: str) -> None:
     apply(api, request)
     # The ReplicaSet's pods are admitted one by one; a Deployment only warns.
     api.apply(template(request), dry_run=True)
-    for one in request.releases:
-        api.call("DELETE", f"/apis/apps/v1/namespaces/{request.namespace}/deployments/enclave-{one.short}")
 
 
 @pytest.mark.parametrize(
@@ -133,8 +122,6 @@ def test_nine_pods_take_the_eight_slots_of_two_nodes(api: Api, nodes: list[str])
     wait_until(lambda: f"2 Insufficient {SLOT}" in why(), "the scheduler says what is missing")
     add_node(api, "n3")
     settle(api, "nine", {"n1": 4, "n2": 4, "n3": 1})
-    remove(api, request)
-    api.call("DELETE", "/api/v1/nodes/n3")
 
 
 def test_pages_of_another_size_leave_pods_pending(api: Api, nodes: list[str]) -> None:
@@ -146,7 +133,6 @@ def test_pages_of_another_size_leave_pods_pending(api: Api, nodes: list[str]) ->
     wait_until(
         lambda: "Insufficient hugepages-2Mi" in str(api.pods("pages")[0]["status"]), "it is said which"
     )
-    remove(api, request)
 
 
 def test_a_rollout_never_needs_a_ninth_slot(api: Api, nodes: list[str]) -> None:
@@ -169,7 +155,6 @@ def test_a_rollout_never_needs_a_ninth_slot(api: Api, nodes: list[str]) -> None:
     wait_until(is_through, "every pod is of the new image")
     assert min(counts) >= 7
     assert "PENDING" not in placed(api, "roll")
-    remove(api, changed)
 
 
 def settle_one(api: Api, namespace: str) -> None:
@@ -188,7 +173,6 @@ def test_two_releases_stand_side_by_side_each_with_its_service(api: Api, nodes: 
         assert selector[RELEASE_LABEL] == label
         query = ",".join(f"{key}={value}" for key, value in selector.items()).replace("/", "%2F")
         assert len(api.get(f"{PATH}/two/pods?labelSelector={query}")["items"]) == count
-    remove(api, request)
 
 
 def test_a_drain_takes_one_pod_at_a_time(api: Api, nodes: list[str]) -> None:
@@ -208,7 +192,6 @@ def test_a_drain_takes_one_pod_at_a_time(api: Api, nodes: list[str]) -> None:
     evict(first)
     with pytest.raises(Refused, match="429"):
         evict(second)
-    remove(api, request)
 
 
 def test_the_autoscaler_is_accepted_and_asks_for_our_metric(api: Api, nodes: list[str]) -> None:
@@ -225,7 +208,6 @@ def test_the_autoscaler_is_accepted_and_asks_for_our_metric(api: Api, nodes: lis
         return str(api.get(path).get("status", {}).get("conditions", ""))
 
     wait_until(lambda: "enclavectl_gateway_requests_in_flight" in said(), "it asks for the metric")
-    remove(api, request)
 
 
 def test_awss_plugin_and_our_pods_stand_on_the_same_nodes(api: Api, nodes: list[str]) -> None:
@@ -260,5 +242,3 @@ def test_awss_plugin_and_our_pods_stand_on_the_same_nodes(api: Api, nodes: list[
     request = fleet(namespace="beside", releases=(release(replicas=8),))
     apply(api, request)
     settle(api, "beside", {"n1": 4, "n2": 4})
-    remove(api, request)
-    api.call("DELETE", "/apis/apps/v1/namespaces/kube-system/daemonsets/nitro-device-plugin")

@@ -45,9 +45,9 @@ def check(
     is wrong. What a cluster alone can say, such as its admission rules, is left to it.
 
     Examples:
-      enclavectl fleet check k8s                              the rendered folder, or your own
-      enclavectl fleet check k8s --lock enclavectl.lock.json  and that it is of this lock
-      enclavectl fleet check k8s --no-schemas                 without the extra
+      enclavectl fleet check                               the folder k8s
+      enclavectl fleet check k8s --lock image.lock.json    and of this lock
+      enclavectl fleet check k8s --no-schemas              without the extra
     """
     invocation = begin(output, config, {})
     manifests = read_manifests(folder)

@@ -69,8 +69,8 @@ def node(
     there are its objects too, and in each case the install of AWS's device plugin. Nothing is applied.
 
     Examples:
-      enclavectl fleet node enclavectl.lock.json --cpus 2  user data and the plugin, of that fleet's size
-      enclavectl fleet node --for karpenter --to nodes     into a folder
+      enclavectl fleet node image.lock.json --cpus 2     sized for that lock
+      enclavectl fleet node --for karpenter --to nodes   into a folder
     """
     invocation = begin(output, config, {"enclave.cpus": cpus})
     locks = [] if lock is None else [read_lock(lock)]

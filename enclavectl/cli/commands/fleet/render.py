@@ -126,9 +126,9 @@ def render(
     folder can be applied with kubectl apply -k; changes belong in an overlay beside it.
 
     Examples:
-      enclavectl fleet render --image r.example/parent@sha256:DIGEST  to the folder k8s
-      enclavectl fleet render --replicas 8 --max 32 --service nlb     with an autoscaler and load balancers
-      enclavectl fleet render --previous old.lock.json --previous-image OLD  two releases side by side
+      enclavectl fleet render --image IMAGE@sha256:DIGEST  to the folder k8s
+      enclavectl fleet render --replicas 8 --max 32        with an autoscaler
+      enclavectl fleet render --service nlb                with load balancers
     """
     invocation = begin(output, config, {"enclave.cpus": cpus})
     given = FleetOptions(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated
 
@@ -34,8 +35,8 @@ def status(
     them. Exit code 6 if no enclave is up.
 
     Examples:
-      enclavectl fleet status gateway-metrics.enclavectl.svc:9100  in the cluster
-      enclavectl fleet status 127.0.0.1:9100                       after kubectl port-forward
+      enclavectl fleet status gateway-metrics:9100  within the namespace
+      enclavectl fleet status 127.0.0.1:9100        by kubectl port-forward
     """
     invocation = begin(output, config, {})
     screen = invocation.screen
@@ -44,15 +45,7 @@ def status(
         gateways = list(pool.map(lambda one: read_gateway(*one), found))
     releases = _releases(gateways)
     if screen.as_json:
-        value = {
-            "schema": STATUS_SCHEMA,
-            "gateways": [one.to_json() for one in gateways],
-            "releases": [
-                {"label": label, "enclaves": counts[0], "up": counts[1], "in_flight": counts[2]}
-                for label, counts in releases.items()
-            ],
-        }
-        screen.result(value)
+        screen.result(status_json(gateways))
     else:
         rows = [
             (
@@ -76,7 +69,19 @@ def status(
         raise error
 
 
-def _releases(gateways: list[GatewayStatus]) -> dict[str, tuple[int, int, int]]:
+def status_json(gateways: Sequence[GatewayStatus]) -> dict[str, object]:
+    """Return the object of the JSON output."""
+    return {
+        "schema": STATUS_SCHEMA,
+        "gateways": [one.to_json() for one in gateways],
+        "releases": [
+            {"label": label, "enclaves": counts[0], "up": counts[1], "in_flight": counts[2]}
+            for label, counts in _releases(gateways).items()
+        ],
+    }
+
+
+def _releases(gateways: Sequence[GatewayStatus]) -> dict[str, tuple[int, int, int]]:
     found: dict[str, tuple[int, int, int]] = {}
     for gateway in gateways:
         for enclave in gateway.enclaves:
