@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from enclavectl.backends.state import EnclaveState
-from enclavectl.cli.announcing import announce_running
+from enclavectl.cli.announcing import announce_enclave
 from enclavectl.cli.invocation import Invocation
 from enclavectl.errors import EnclavectlError, EnclaveError
 
@@ -45,7 +45,7 @@ class Foreground:
         """
         try:
             # A signal from here on ends an enclave that others know of.
-            announce_running(self.invocation, self.backend)
+            announce_enclave(self.invocation, self.backend, self.running.enclave)
             show()
             sys.stdout.flush()  # a log collector should see it now
             self._wait()

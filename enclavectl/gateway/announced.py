@@ -56,6 +56,22 @@ def announce(folder: Path, source: str, destinations: Mapping[str, Destination])
         raise HostError(f"{folder}: cannot withdraw an announcement ({exc.strerror})") from exc
 
 
+def announce_one(folder: Path, source: str, name: str, destination: Destination) -> None:
+    """Write the file of one enclave, and remove those of others of its name: they ended without a word.
+
+    Raises:
+        HostError: the folder does not take files.
+    """
+    own = folder / f"{source}-{name}.json"
+    write_atomic(own, announcement(destination), mode=0o640)
+    try:
+        for other, path in _announced(folder):
+            if path != own and path.name.startswith(f"{source}-") and other.name == destination.name:
+                path.unlink(missing_ok=True)
+    except OSError as exc:
+        raise HostError(f"{folder}: cannot withdraw an announcement ({exc.strerror})") from exc
+
+
 def _content(path: Path) -> bytes | None:
     try:
         return read_bounded(path, _MAX_BYTES, what="announcement")

@@ -10,6 +10,7 @@ from enclavectl.errors import UsageError
 from enclavectl.gateway.announced import (
     Leases,
     announce,
+    announce_one,
     is_let_go,
     parse_announcement,
     read_announced,
@@ -92,3 +93,11 @@ def test_an_announcement_that_no_gateway_read_is_let_go_at_once(tmp_path: Path) 
     os.close(lease)
     assert withdraw(tmp_path, "nitro", "a") is None
     assert read_announced(tmp_path) == [TWO]
+
+
+def test_an_enclave_that_starts_again_takes_the_place_of_the_one_that_was_killed(tmp_path: Path) -> None:
+    named = Destination(name="one", address=ONE.address, release="r")
+    announce(tmp_path, "nitro", {"other": TWO})
+    announce_one(tmp_path, "nitro", "enc1", named)
+    announce_one(tmp_path, "nitro", "enc2", named)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["nitro-enc2.json", "nitro-other.json"]
