@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 # Lanes have real engines and hosts, of which there is one: their tests run one after the other.
-LANES := docker or qemu or nitro_cli
+LANES := docker or qemu or nitro_cli or cluster
 # A Unix socket's path has at most 107 bytes, so the tests' folders are in one with a short name.
 PARALLEL := --numprocesses auto --dist loadfile
 # Many tests wait for real processes. One that is too late beside others runs once more, alone, and is named.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import shutil
@@ -75,8 +76,8 @@ class Node:
     number: int
     cli: Cli
     folder: Path
-    gateway: subprocess.Popen[str] | None = None
-    enclaves: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
+    gateway: subprocess.Popen[bytes] | None = None
+    enclaves: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
     def namespace(self) -> str:
@@ -114,19 +115,27 @@ class Node:
             "ENCLAVECTL_GATEWAY_CONNECTIONS": "1000",
             "ENCLAVECTL_GATEWAY_REQUESTS_PER_S": "100000",
         }
-        program = (str(IP), "netns", "exec", self.namespace, *self.cli.program)
-        inside = Cli(self.cli.base, program=program, variables=variables)
-        self.gateway = inside.start(
-            *("gateway", "--listen", f"{self.address}:{PORT}", "--from", self.announced),
-            *("--plain-behind-proxy", "--anonymous"),
+        inside = (str(IP), "netns", "exec", self.namespace, *self.cli.program)
+        arguments = ("--listen", f"{self.address}:{PORT}", "--from", str(self.announced))
+        self.gateway = self._start(
+            "gateway", (*inside, "gateway", *arguments, "--plain-behind-proxy", "--anonymous"), variables
         )
-        _drop(self.gateway)
 
     def start_enclave(self, name: str) -> None:
         env = {"ENCLAVECTL_GATEWAY_ANNOUNCE": str(self.announced), "ENCLAVECTL_LOCAL_WORKERS": "1"}
-        process = self.cli.start("run", "--name", name, "--foreground", "--drain", "60", env=env)
-        _drop(process)
-        self.enclaves[name] = process
+        arguments = ("run", "--name", name, "--foreground", "--drain", "60")
+        self.enclaves[name] = self._start(name, (*self.cli.program, *arguments), env)
+
+    def _start(self, name: str, argv: Sequence[str], env: dict[str, str]) -> subprocess.Popen[bytes]:
+        with (self.folder / f"{name}.log").open("ab") as log:
+            return subprocess.Popen(
+                argv,
+                env=self.cli.environment(env),
+                cwd=self.cli.base,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
 
     def names(self) -> list[str]:
         return [json.loads(path.read_text())["enclave"] for path in self.announced.iterdir()]
@@ -156,12 +165,6 @@ class Node:
             process.wait()
         subprocess.run([str(IP), "netns", "delete", self.namespace], check=False, capture_output=True)
         subprocess.run([str(IP), "link", "delete", self.link], check=False, capture_output=True)
-
-
-def _drop(process: subprocess.Popen[str]) -> None:
-    """Read what a process says, so that it never waits for a reader."""
-    for stream in (process.stdout, process.stderr):
-        threading.Thread(target=lambda stream=stream: list(stream or ()), daemon=True).start()
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +209,21 @@ def fleet(folder: Path, *, nodes: int, enclaves: int) -> Iterator[Fleet]:
             stderr=subprocess.DEVNULL,
         )
         stack.callback(lambda: (balancer.terminate(), balancer.wait()))
+        for node in made:
+            wait_until(lambda node=node: _is_ready(node.address, PORT), "its gateway is ready")  # type: ignore[misc]
+        wait_until(lambda: _is_ready("127.0.0.1", port), "the balancer has gateways")
         yield Fleet(made, port, LocalBackend(folder / "state"))
+
+
+def _is_ready(host: str, port: int) -> bool:
+    connection = http.client.HTTPConnection(host, port, timeout=2)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 @dataclass(slots=True)

@@ -32,6 +32,7 @@ PACKAGES = (
     "cbor2",
     "websockets",
     "prometheus-client",
+    "backports.zstd",
 )
 # What the fake nitro-cli runs in its enclaves, from the tests' own environment.
 SITE = Path(pytest.__file__).resolve().parents[1]
