@@ -16,7 +16,7 @@ SOURCES := enclavectl enclave_payload tests fuzz tools benchmarks
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test test-lowest check format lint types bench docs clean
+.PHONY: page help demo quick test test-lowest check format lint types bench docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -78,5 +78,13 @@ $(VENV)/.docs: pyproject.toml | $(BIN)/python
 docs: $(VENV)/.docs ## build the documentation site in site/; a broken link fails
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --site-dir site
 
+page: browser/node_modules/.package-lock.json ## build the patient's page (enclavectl page); needs Node 20 or newer
+	npm run --prefix browser --silent check
+	npm run --prefix browser --silent build
+
+browser/node_modules/.package-lock.json: browser/package-lock.json
+	npm ci --prefix browser --ignore-scripts --no-audit --no-fund --loglevel error
+
 clean: ## remove the environments and caches
+	rm -rf browser/node_modules browser/dist enclavectl/page/built
 	rm -rf .venv* .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build site

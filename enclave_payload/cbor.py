@@ -10,7 +10,7 @@ Attestation documents are not read here; the client's strict decoder is ``enclav
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
 
 Value: TypeAlias = "int | bytes | str | bool | list[Value] | dict[int | str, Value] | None"
 # Three mappings, because a mapping's type is exact in its keys.
@@ -35,29 +35,33 @@ def encode(value: Encodable) -> bytes:
     Raises:
         TypeError, OverflowError: a float or another type, or an integer of over 64 bits; a bug of the caller.
     """
-    match value:
-        case None | bool():
-            return {False: b"\xf4", True: b"\xf5", None: b"\xf6"}[value]
-        case int():
-            return _head(_UINT, value) if value >= 0 else _head(_NEGATIVE, -1 - value)
-        case bytes():
-            return _head(_BYTES, len(value)) + value
-        case str():
-            text = value.encode()
-            return _head(_TEXT, len(text)) + text
-        case Mapping():
-            pairs = sorted((encode(key), encode(item)) for key, item in value.items())
-            return _head(_MAP, len(pairs)) + b"".join(key + item for key, item in pairs)
-        case Sequence():
-            return _head(_ARRAY, len(value)) + b"".join(encode(item) for item in value)
+    if isinstance(value, bytes):
+        return _head(_BYTES, len(value)) + value
+    if isinstance(value, str):
+        text = value.encode()
+        return _head(_TEXT, len(text)) + text
+    if isinstance(value, int) and not isinstance(value, bool):
+        return _head(_UINT, value) if value >= 0 else _head(_NEGATIVE, -1 - value)
+    if isinstance(value, Mapping):
+        pairs = sorted([(encode(key), encode(item)) for key, item in value.items()])
+        return _head(_MAP, len(pairs)) + b"".join([key + item for key, item in pairs])
+    if value is None or isinstance(value, bool):
+        return {False: b"\xf4", True: b"\xf5", None: b"\xf6"}[value]
+    if isinstance(value, Sequence):
+        return _head(_ARRAY, len(value)) + b"".join([encode(item) for item in value])
     raise TypeError(f"{type(value).__name__} is not encoded")
+
+
+# The heads of one byte, which most are.
+_SHORT = [[bytes([major << 5 | argument]) for argument in range(24)] for major in range(_TAG)]
 
 
 def _head(major: int, argument: int) -> bytes:
     if argument < 24:
-        return bytes([major << 5 | argument])
-    exponent = (argument.bit_length() > 8) + (argument.bit_length() > 16) + (argument.bit_length() > 32)
-    return bytes([major << 5 | 24 + exponent]) + argument.to_bytes(1 << exponent, "big")
+        return _SHORT[major][argument]
+    bits = argument.bit_length()
+    exponent = (bits > 8) + (bits > 16) + (bits > 32)
+    return bytes((major << 5 | 24 + exponent,)) + argument.to_bytes(1 << exponent, "big")
 
 
 def decode(data: bytes, *, max_bytes: int) -> Value:
@@ -76,26 +80,35 @@ def decode(data: bytes, *, max_bytes: int) -> Value:
 
 def _decode(data: bytes, start: int, depth: int) -> tuple[Value, int]:
     """Return the value that begins at ``start``, and where it ends."""
-    major, info = divmod(_taken(data, start, 1)[0], 32)
+    first = _taken(data, start, 1)[0]
+    major, argument = first >> 5, first & 31
     start += 1
-    if major == _SIMPLE and info in _SIMPLE_VALUES:
-        return _SIMPLE_VALUES[info], start
-    if major >= _TAG or info > 27:
-        raise CborError(f"a tag, a float, an indefinite length or a reserved form at byte {start - 1}")
-    argument = info
-    if info >= 24:
-        width = 1 << (info - 24)
+    if argument >= 24:
+        if major == _SIMPLE or argument > 27:
+            _refuse(start - 1)
+        width = 1 << (argument - 24)
         argument = int.from_bytes(_taken(data, start, width), "big")
         start += width
-    if major in (_UINT, _NEGATIVE):
-        return (argument if major == _UINT else -1 - argument), start
-    if major in (_BYTES, _TEXT):
-        chunk = _taken(data, start, argument)
-        return (chunk if major == _BYTES else _text(chunk)), start + argument
+    if major == _UINT:
+        return argument, start
+    if major == _NEGATIVE:
+        return -1 - argument, start
+    if major == _BYTES:
+        return _taken(data, start, argument), start + argument
+    if major == _TEXT:
+        return _text(_taken(data, start, argument)), start + argument
+    if major == _SIMPLE and argument in _SIMPLE_VALUES:
+        return _SIMPLE_VALUES[argument], start
+    if major >= _TAG:
+        _refuse(start - 1)
     if depth == 0:
         raise CborError("nested too deeply")
     # Every item takes a byte at least, so a count that the rest cannot hold ends with the input.
     return _array(data, start, depth, argument) if major == _ARRAY else _map(data, start, depth, argument)
+
+
+def _refuse(at: int) -> NoReturn:
+    raise CborError(f"a tag, a float, an indefinite length or a reserved form at byte {at}")
 
 
 def _array(data: bytes, start: int, depth: int, count: int) -> tuple[list[Value], int]:

@@ -6,6 +6,7 @@ Nothing here looks at a picture. All times are measured here, since a decoder th
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import socket
 import threading
@@ -22,6 +23,7 @@ from enclave_payload.contents import Problem
 from enclave_payload.limits import Limits
 from enclave_payload.lockdown import Missing
 from enclave_payload.media import MediaType
+from enclave_payload.shared_picture import SharedPicture, create_memory
 from enclave_payload.verdict import (
     Decoded,
     Verdict,
@@ -36,8 +38,6 @@ from enclave_payload.zygote import LOAD, READY, start_zygote
 _TICK_S = 0.02
 # Loading a model and Pillow takes 0.3 s on a fast machine, and a fork some milliseconds.
 _START_S = 60.0
-# What the kernel takes of a picture at once; the rest follows as the decoder reads.
-_SEND_BYTES = 256 * 1024
 # The processor time of a whole process, by its number: CPUCLOCK_SCHED in include/linux/posix-timers.h.
 _CLOCK_OF_PROCESS = 2
 
@@ -80,9 +80,10 @@ class Classifier(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DecoderProcess:
-    """A decoder that lives: a socket to it, its number, and what it could not give up."""
+    """A decoder that lives: a socket and memory to it, its number, and what it could not give up."""
 
     sock: socket.socket
+    memory: SharedPicture
     pid: int
     missing: Missing
 
@@ -93,6 +94,11 @@ class DecoderProcess:
             OSError: it is gone.
         """
         return time.clock_gettime(~self.pid << 3 | _CLOCK_OF_PROCESS)
+
+    def close(self) -> None:
+        """Let go of it; the zygote ends it."""
+        self.sock.close()
+        self.memory.close()
 
 
 class Starter(Protocol):
@@ -134,18 +140,25 @@ class Zygote:
         Raises:
             DecoderLostError: there is no zygote any more, or what it started does not live.
         """
-        ours, theirs = socket.socketpair()
-        try:
-            with theirs, self._lock:
-                socket.send_fds(self._sock, [bytes([slot])], [theirs.fileno()])
-                pid = int.from_bytes(self._receive(), "big")
-            ours.settimeout(_START_S)
-            (missing,) = ours.recv(1)
-        except (OSError, ValueError) as exc:
-            ours.close()
-            raise DecoderLostError("no process can be started") from exc
-        ours.setblocking(False)
-        return DecoderProcess(ours, pid, Missing(missing))
+        with contextlib.ExitStack() as undo:
+            try:
+                descriptor = create_memory()
+                undo.callback(os.close, descriptor)
+                memory = SharedPicture(descriptor)
+                undo.callback(memory.close)
+                ours, theirs = socket.socketpair()
+                undo.callback(ours.close)
+                with theirs, self._lock:
+                    socket.send_fds(self._sock, [bytes([slot])], [theirs.fileno(), descriptor])
+                    pid = int.from_bytes(self._receive(), "big")
+                ours.settimeout(_START_S)
+                (missing,) = ours.recv(1)
+            except (OSError, ValueError) as exc:
+                raise DecoderLostError("no process can be started") from exc
+            ours.setblocking(False)
+            undo.pop_all()
+            os.close(descriptor)
+        return DecoderProcess(ours, memory, pid, Missing(missing))
 
     def close(self) -> None:
         """End it, and with it all decoders."""
@@ -195,7 +208,7 @@ class Decoder:
 
     def close(self) -> None:
         """Let go of the process; it ends with the zygote."""
-        self._process.sock.close()
+        self._process.close()
 
     def classify(self, picture: bytes, media_type: MediaType, may_stay: Callable[[], bool]) -> Finding:
         """Have the picture looked at, within its budget of processor, time and memory.
@@ -216,15 +229,15 @@ class Decoder:
             return Finding(Verdict(problem=Problem.DECODER_FAILED))
         finally:
             if not is_sound:
-                self._process.sock.close()
+                self._process.close()
                 self._process = self._zygote.start_decoder(self._slot)
         return finding
 
     def _look_at(self, picture: bytes, media_type: MediaType, conversation: _Conversation) -> Finding:
         labels = len(self._card.labels)
         started = time.perf_counter_ns()
-        conversation.send(request_header(media_type, len(picture)))
-        conversation.send(picture)
+        self._process.memory.put(picture)
+        self._process.sock.send(request_header(media_type, len(picture)))
         # Here and not for the receipt: it takes no time from anybody while the decoder works.
         digest = _sha256(picture)
         decoded = started
@@ -259,30 +272,22 @@ class _Conversation:
         self._cpu_until = process.cpu_s() + limits.picture_cpu_s
         self._started = time.monotonic()
 
-    def send(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            try:
-                view = view[self._process.sock.send(view[:_SEND_BYTES]) :]
-            except BlockingIOError:
-                self._wait(select.POLLOUT)
-
     def receive(self, size: int) -> bytes:
         while True:
-            self._wait(select.POLLIN)
+            self._wait()
             with contextlib.suppress(BlockingIOError):
                 # Written at once, so it comes whole; what is shorter is refused by its length.
                 return self._process.sock.recv(size)
 
-    def _wait(self, event: int) -> None:
-        """Wait until the socket is ready.
+    def _wait(self) -> None:
+        """Wait until the decoder has said something.
 
         Raises:
             _OverrunError: the budget is used up.
             Preempted: the picture may not stay.
         """
         poll = select.poll()
-        poll.register(self._process.sock, event)
+        poll.register(self._process.sock, select.POLLIN)
         while not poll.poll(_TICK_S * 1000):
             took_s = time.monotonic() - self._started
             if took_s > self._limits.picture_wall_s or self._process.cpu_s() > self._cpu_until:

@@ -17,7 +17,7 @@ from PIL.BmpImagePlugin import BmpImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import EXTRASAMPLES, PHOTOMETRIC_INTERPRETATION, TiffImageFile
-from PIL.TiffTags import TAGS_V2_GROUPS
+from PIL.TiffTags import TAGS_V2, TAGS_V2_GROUPS
 from PIL.WebPImagePlugin import WebPImageFile
 
 from enclave_payload.contents import Problem, Remark
@@ -144,8 +144,16 @@ def decode_upright(data: bytes, media_type: MediaType, fit: Callable[[Size], Siz
     except Image.DecompressionBombError as exc:  # Pillow's own limit, which WebP meets before ours
         raise PictureError(Problem.TOO_MANY_PIXELS) from exc
     except Exception as exc:  # Pillow's plugins raise SyntaxError, struct.error, zlib.error, ...
-        raise PictureError(Problem.UNREADABLE) from exc
+        is_known = not _is_unknown_compression(exc)
+        raise PictureError(Problem.UNREADABLE if is_known else Problem.UNSUPPORTED_COMPRESSION) from exc
     return picture
+
+
+def _is_unknown_compression(exc: Exception) -> bool:
+    """Return whether Pillow failed to find a TIFF's compression in its table, such as JPEG 2000's 34712."""
+    cause = exc.__cause__
+    key = cause.args[0] if isinstance(cause, KeyError) and cause.args else None
+    return isinstance(exc, SyntaxError) and type(key) is int and key not in TAGS_V2
 
 
 def _require_whole(data: bytes, media_type: MediaType) -> None:

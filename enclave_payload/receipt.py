@@ -92,7 +92,7 @@ def sign_claims(key: Ed25519PrivateKey, claims: Mapping[int, Encodable]) -> byte
 
 
 class ReceiptSigner:
-    """The receipt key and the number of receipts so far: born at boot, in memory only, never serialized.
+    """The receipt key: born at boot, in memory only, never serialized.
 
     One serves all workers. ``public_key`` is the raw Ed25519 key, 32 bytes.
     """
@@ -115,7 +115,6 @@ class ReceiptSigner:
         }
         self._key = Ed25519PrivateKey.generate()
         self.public_key = self._key.public_key().public_bytes_raw()
-        self._count = 0
         self._lock = threading.Lock()
 
     def sign(
@@ -128,8 +127,7 @@ class ReceiptSigner:
     ) -> bytes:
         """Sign that the model gave this outcome, whose sealed bytes are ``encoded``, to the request."""
         with self._lock:
-            self._count += 1
-            number = self._count
+            number = next(session.numbers)
         asked = request_statement(request.salt, picture_sha256, request.media_type)
         answered = answer_statement(request.salt, encoded)
         return sign_claims(

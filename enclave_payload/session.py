@@ -11,8 +11,11 @@ The server does what an event asks for and sends what it returns.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from enum import Enum, auto
+from functools import partial
+from itertools import count
 
 from enclave_payload.contents import ContentError, Request, parse_request
 from enclave_payload.messages import (
@@ -51,10 +54,14 @@ class ChallengeReceived:
 
 @dataclass(frozen=True, slots=True)
 class AttestedSession:
-    """The session as its attestation document has it, for receipts: the nonce, and the document's hash."""
+    """The session as its attestation document has it, for receipts: the nonce, and the document's hash.
+
+    ``numbers`` counts its receipts from 1: a count of all sessions would tell each client of the others.
+    """
 
     nonce: bytes
     document_sha256: bytes
+    numbers: Iterator[int] = field(default_factory=partial(count, 1), compare=False)
 
 
 @dataclass(frozen=True, slots=True)

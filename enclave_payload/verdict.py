@@ -55,7 +55,7 @@ class Verdict:
 
 
 def request_header(media_type: MediaType, size: int) -> bytes:
-    """Write ``u8 media type | u32 size``; the picture follows."""
+    """Write ``u8 media type | u32 size``; the picture is in the shared memory."""
     return _REQUEST.pack(MEDIA_CODES[media_type], size)
 
 

@@ -9,6 +9,7 @@ until it is killed.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import os
 import signal
@@ -17,8 +18,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from enclave_payload.limits import Limits
+from enclave_payload.limits import MIB, Limits
 from enclave_payload.lockdown import lock_down
+from enclave_payload.shared_picture import SharedPicture
 from enclave_payload.verdict import (
     REQUEST_BYTES,
     Decoded,
@@ -35,6 +37,11 @@ if TYPE_CHECKING:
 _MESSAGE_BYTES = 256
 # The descriptor that a decoder has; all others are closed, standard error too: libtiff writes to it.
 _CHANNEL = 0
+# mallopt(3), M_TRIM_THRESHOLD and M_MMAP_THRESHOLD, https://sourceware.org/glibc/manual: the C library gives
+# what is freed back to the kernel at once, and every picture's memory would be cleared and mapped anew: 2 ms.
+# 32 MiB is the most that it takes for the second; a picture of a camera needs as much in one piece.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_KEPT_BYTES = 32 * MIB
 # Sent to the zygote once the model is pinned: weights that take over their parser find the register locked.
 LOAD = b"load"
 READY = b"ready"
@@ -44,8 +51,8 @@ def start_zygote(folder: Path, limits: Limits) -> socket.socket:
     """Fork the zygote for the model in ``folder``, and return the socket to it.
 
     After ``LOAD`` it loads the model and sends ``READY``, or why it cannot serve. Then each slot number (one
-    byte) with a stream socket makes it kill the slot's decoder, start another on that socket and send back
-    its process id (four bytes). It ends when the socket does.
+    byte) with a stream socket and a picture's memory makes it kill the slot's decoder, start another on them
+    and send back its process id (four bytes). It ends when the socket does.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     if os.fork() == 0:
@@ -66,6 +73,7 @@ def _run_zygote(folder: Path, channel: socket.socket, limits: Limits) -> NoRetur
         pipeline = _load(folder, channel)
         if pipeline is not None:
             _close_all_but({channel.fileno()})
+            _keep_freed_memory()
             gc.freeze()  # looking for garbage would copy every page that is shared with decoders
             _fork_decoders(pipeline, channel, limits)
     except BaseException:  # noqa: BLE001 - a bug: its story is for the console, and nothing may return
@@ -88,11 +96,17 @@ def _load(folder: Path, channel: socket.socket) -> Pipeline | None:
     return pipeline
 
 
+def _keep_freed_memory() -> None:
+    libc = ctypes.CDLL(None)
+    for option in (_TRIM_THRESHOLD, _MMAP_THRESHOLD):
+        libc.mallopt(option, _KEPT_BYTES)
+
+
 def _fork_decoders(pipeline: Pipeline, channel: socket.socket, limits: Limits) -> None:
     decoders: dict[int, int] = {}
     while True:
-        message, descriptors, _, _ = socket.recv_fds(channel, 1, 1)
-        if not message or not descriptors:
+        message, descriptors, _, _ = socket.recv_fds(channel, 1, 2)
+        if not message or len(descriptors) != 2:
             break
         if (old := decoders.pop(message[0], None)) is not None:
             # Not buried before: until then its number is no other process's.
@@ -101,34 +115,25 @@ def _fork_decoders(pipeline: Pipeline, channel: socket.socket, limits: Limits) -
         zygote_pid = os.getpid()
         pid = os.fork()
         if pid == 0:
-            _run_decoder(pipeline, descriptors[0], zygote_pid, limits)
-        os.close(descriptors[0])
+            _run_decoder(pipeline, descriptors[0], descriptors[1], zygote_pid, limits)
+        for descriptor in descriptors:
+            os.close(descriptor)
         decoders[message[0]] = pid
         channel.send(pid.to_bytes(4, "big"))
 
 
-def _run_decoder(pipeline: Pipeline, channel: int, zygote_pid: int, limits: Limits) -> NoReturn:
+def _run_decoder(pipeline: Pipeline, channel: int, memory: int, zygote_pid: int, limits: Limits) -> NoReturn:
     with contextlib.suppress(OSError):  # the key holder, or the zygote, is gone
+        shared = SharedPicture(memory)
         os.dup2(channel, _CHANNEL)
         _close_all_but({_CHANNEL})
         missing = lock_down(zygote_pid, memory_bytes=limits.picture_memory_bytes, cpu_s=limits.decoder_cpu_s)
         os.write(_CHANNEL, bytes([missing]))
         while header := os.read(_CHANNEL, REQUEST_BYTES):
             media_type, size = parse_request_header(header)
-            for message in pipeline.run(_read(size), media_type):
+            for message in pipeline.run(shared.take(size), media_type):
                 _send(message, pipeline.labels)
     os._exit(0)
-
-
-def _read(size: int) -> bytes:
-    picture = bytearray(size)
-    view = memoryview(picture)
-    while view:
-        count = os.readv(_CHANNEL, [view])
-        if count == 0:
-            raise OSError("the key holder is gone")
-        view = view[count:]
-    return bytes(picture)
 
 
 def _send(message: Decoded | Verdict, labels: int) -> None:

@@ -82,6 +82,30 @@ def replace_file(source: Path, destination: Path) -> None:
         raise HostError(f"{destination}: cannot write ({_reason(exc)})") from exc
 
 
+def refuse_input(
+    option: str, target: Path, inputs: Iterable[str | Path | None], *, hint: str | None = None
+) -> None:
+    """Refuse to write over a file that the command reads, whatever else may be replaced.
+
+    Raises:
+        UsageError: ``target`` is one of ``inputs``, by whatever name.
+    """
+    written = _identity(target)
+    for one in inputs:
+        if one is not None and written is not None and _identity(one) == written:
+            raise UsageError(
+                f"{option} {target}: expected a file that is not an input, found {one}", hint=hint
+            )
+
+
+def _identity(path: str | Path) -> tuple[int, int] | None:
+    try:
+        status = Path(path).stat()
+    except (OSError, ValueError):  # nothing is there, or - for standard input
+        return None
+    return status.st_dev, status.st_ino
+
+
 def require_replaceable(destination: Path) -> None:
     """Refuse to replace a special file: root could otherwise replace /dev/null by a file.
 

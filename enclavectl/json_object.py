@@ -24,6 +24,7 @@ MAX_DEPTH = 64
 DEFAULT_LIMIT = 1 << 20
 # Signed 64 bits: integers that every language reads alike.
 MAX_INTEGER = 2**63 - 1
+_DIGITS = 640  # of a whole number: far above what is used, and quickly read
 _SHOWN = 60  # characters of a found value in a message: recognizable, and still one line
 _T = TypeVar("_T")
 
@@ -307,6 +308,13 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")
 
 
+def _integer(text: str) -> int:
+    # Python's own bound on digits has a message about Python.
+    if len(text) > _DIGITS:
+        raise ValueError(f"{text[:32]}... has {len(text)} digits, more than {_DIGITS}")
+    return int(text)
+
+
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
@@ -330,4 +338,6 @@ def _shown(value: object) -> str:
 
 
 _HEX = re.compile(r"([0-9a-f]{2})*")
-_DECODER = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_refuse_constant, parse_float=_finite)
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_pairs, parse_constant=_refuse_constant, parse_float=_finite, parse_int=_integer
+)

@@ -20,7 +20,7 @@ from enclave_payload.contents import PARTS_PER_BILLION, key_config_digest
 from enclave_payload.decoder import Classifier, Finding
 from enclave_payload.limits import Limits
 from enclave_payload.media import MediaType
-from enclave_payload.nsm import Nsm
+from enclave_payload.nsm import Attester, Nsm
 from enclave_payload.picture import PictureError, decode_picture
 from enclave_payload.receipt import ReceiptSigner
 from enclave_payload.seal import EnclaveKeys, generate_keys
@@ -132,8 +132,11 @@ def start_in_process(
     classifiers: Sequence[Classifier] = (Brightness(),),
     limits: Limits | None = None,
     outbound: UnixAddress | None = None,
+    root: DevelopmentRoot | None = None,
+    attester: Attester | None = None,
 ) -> Iterator[InProcess]:
-    root = new_root()
+    """Serve; an ``attester`` of the test's own attests under ``root``."""
+    root = root or new_root()
     address = UnixAddress(folder / "enclave.sock")
     log: list[str] = []
 
@@ -151,7 +154,7 @@ def start_in_process(
     service = Service(
         keys=keys or generate_keys(),
         signer=SIGNER,
-        attester=simulated_nsm(root),
+        attester=attester or simulated_nsm(root),
         classifiers=classifiers,
         dial=dial,
         log=log.append,

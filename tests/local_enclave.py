@@ -25,13 +25,13 @@ class LocalEnclave:
 
 
 @contextmanager
-def start_local_enclave(folder: Path, *, workers: int = 2) -> Iterator[LocalEnclave]:
+def start_local_enclave(folder: Path, *, workers: int = 2, debug: bool = False) -> Iterator[LocalEnclave]:
     """Start an enclave that ends with the block; ``folder`` gets its state."""
     backend = LocalBackend(folder / "state")
     spec = ProcessSpec(
         name=None,
         model=read_card(PACKAGED_DIR / "model.yaml"),
-        debug=False,
+        debug=debug,
         memory_mib=4096,
         workers=workers,
         port_in=5005,

@@ -81,6 +81,9 @@ ARROWS: dict[str, set[str]] = {
     "host": {"eif", "nitro_cli", "artifacts"},
     "schemas": {"config"},
     "deploy": {"config", "artifacts", "host", "nitro_cli.limits"},
+    "page": {"attestation", "net"},
+    # It plays every part: the enclaves, the client, and the relay between them.
+    "selftest": {"attestation", "backends", "client", "evidence", "models", "net", "protocol"},
     "backends": {
         *("attestation", "eif", "host", "models", "net", "nitro_cli", "artifacts", "config"),
         *(f"{PAYLOAD}",),

@@ -145,6 +145,9 @@ def remotes(recorder: Recorder) -> None:
     recorder.run("remote", "remove", "hospital")
     invite = ("remote", "invite", "wss://gateway.example/v1", "--policy", "policy.yaml")
     recorder.run(*invite, "--token-file", "token", "--write", "invitation.txt")
+    page = ("page", "--policy", "policy.yaml", "--root", "root.pem", "--remote", "wss://gateway.example/v1")
+    recorder.run(*page, "--to", "patient.html")  # needs what `make page` builds
+    recorder.run("selftest", "--tamper")
     cli.ok("terminate", "first")
 
 
@@ -160,6 +163,7 @@ def kept(recorder: Recorder) -> None:
     recorder.run("verify", "evidence.json", *judge)
     (base / "answer.air").write_bytes(base64.b64decode(evidence["receipts"][0]["receipt"]))
     recorder.run("receipt", "show", "answer.air")
+    recorder.run("receipt", "extract", "evidence.json", "--to", "parts")
     cli.ok("diagnose", "--evidence", "batch.json", "bcc.png", "mel.png")
     first = (base / "batch.receipts.jsonl").read_text().splitlines()[0]
     recorder.keep("head -1 batch.receipts.jsonl", json.loads(first))

@@ -18,6 +18,7 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "json.md"
 # In the order of the help page; what every command can print comes first.
 OUTPUTS = (
     *("error", "diagnosis", "sent", "answer", "evidence", "receipt", "verification", "receipt-show"),
+    *("receipt-extract",),
     *("enclave", "enclaves", "console", "logs", "history"),
     *("terminated", "build-plan", "build", "lock", "lock-check", "eif", "eif-show-files", "pcrs"),
     *("pcrs-files", "eif-verify", "eif-verify-files", "eif-diff", "eif-sign", "eif-extract", "kernel"),
@@ -26,7 +27,7 @@ OUTPUTS = (
     *("gateway-session", "gateway-token", "gateway-token-list"),
     *("remotes", "remote", "remote-check", "remote-removed", "remote-invite"),
     *("fleet-render", "fleet-check", "fleet-node", "fleet-status"),
-    *("setup", "doctor", "plan", "units", "config", "config-path", "schemas"),
+    *("page", "setup", "doctor", "plan", "units", "config", "config-path", "selftest", "schemas"),
 )
 FILES = ("config-file", "policy", "model")
 # Longer lists and texts teach nothing more.

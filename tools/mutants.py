@@ -135,6 +135,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--count", type=int, default=40)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--skip", type=int, default=0, help="draw so many first without a run: done before")
     parser.add_argument("--room", help="only files whose path contains this")
     options = parser.parse_args()
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
@@ -160,10 +161,13 @@ def main() -> int:
                 path = drawn.choice(files)
                 choices = list(mutants_of(path, (ROOT / path).read_bytes()))
             mutant = drawn.choice(choices)
+            if number < options.skip:
+                continue
             is_alive = survives(mutant, copy)
             survivors += is_alive
             print(f"{number + 1:3} {'SURVIVED' if is_alive else 'killed  '} {mutant}", flush=True)
-    print(f"{options.count} drawn, {options.count - survivors} killed, {survivors} survived")
+    run = max(options.count - options.skip, 0)
+    print(f"{run} drawn, {run - survivors} killed, {survivors} survived")
     return 1 if survivors else 0
 
 

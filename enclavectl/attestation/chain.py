@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from hashlib import sha256
 from itertools import pairwise
 from typing import TypeVar
@@ -58,7 +59,7 @@ class Link:
     """One certificate of a chain, read and checked on its own. Times are UTC, ``not_after`` inclusive.
 
     cryptography parses many parts only on access, and raises then; so ``_read`` accesses every part that
-    is used later.
+    is used later, but for the leaf's subject: names are compared as they are encoded.
     """
 
     where: str
@@ -68,7 +69,6 @@ class Link:
     signed: bytes
     issuer_der: bytes
     subject_der: bytes
-    subject: x509.Name
     not_before: datetime
     not_after: datetime
 
@@ -116,14 +116,20 @@ class Chain:
         AWS does not promise this, but names every leaf ``<module_id>.<region>.aws``.
 
         Raises:
-            AttestationError: ``leaf-name``.
+            AttestationError: ``leaf-name``, or ``chain-certificate``: the subject is none.
         """
-        names = self.leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        try:
+            subject = self.leaf.certificate.subject
+        except _UNREADABLE as exc:
+            raise refused(
+                AttestationCode.CHAIN_CERTIFICATE, f"leaf certificate: expected a readable subject ({exc})"
+            ) from exc
+        names = subject.get_attributes_for_oid(NameOID.COMMON_NAME)
         if len(names) != 1 or not str(names[0].value).startswith(module_id + "."):
             raise refused(
                 AttestationCode.LEAF_NAME,
                 f"leaf certificate: expected a CN that begins with {module_id}., "
-                f"found {self.leaf.subject.rfc4514_string():.120}",
+                f"found {subject.rfc4514_string():.120}",
             )
 
 
@@ -140,7 +146,8 @@ def walk_chain(cabundle: Sequence[bytes], leaf: bytes, root: TrustRoot) -> Chain
     encoded = (root.certificate_der, *cabundle[1:], leaf)
     if len(set(encoded)) != len(encoded):
         raise refused(AttestationCode.CHAIN_STRUCTURE, "cabundle: a certificate stands in the chain twice")
-    links = [_read(der, _where(index, len(encoded))) for index, der in enumerate(encoded)]
+    links = [_read_root(root.certificate_der)]
+    links += [_read(der, _where(index, len(encoded))) for index, der in enumerate(encoded[1:], start=1)]
     for index, link in enumerate(links[:-1]):
         _check_ca(link, below=len(links) - 2 - index)
     _check_leaf(links[-1])
@@ -152,7 +159,7 @@ def walk_chain(cabundle: Sequence[bytes], leaf: bytes, root: TrustRoot) -> Chain
 def _where(index: int, count: int) -> str:
     if index == count - 1:
         return "leaf certificate"
-    return f"cabundle[{index}]" if index else "root certificate"
+    return f"cabundle[{index}]"
 
 
 def _check_root(found: bytes, root: TrustRoot) -> None:
@@ -168,13 +175,18 @@ def _check_root(found: bytes, root: TrustRoot) -> None:
     )
 
 
+@lru_cache(maxsize=4)  # a client has one root, or two; reading it takes a fifth of the reading of a chain
+def _read_root(der: bytes) -> Link:
+    return _read(der, "root certificate")
+
+
 def _read(der: bytes, where: str) -> Link:
     """Read a certificate in strict DER, version 3, with a P-384 key and an ecdsa-with-SHA384 signature."""
     try:
         certificate = x509.load_der_x509_certificate(der)
         version, extensions = certificate.version, certificate.extensions
         signed = certificate.tbs_certificate_bytes
-        subject, key = certificate.subject, certificate.public_key()
+        key = certificate.public_key()
         not_before, not_after = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     except _UNREADABLE as exc:
         raise refused(
@@ -203,11 +215,11 @@ def _read(der: bytes, where: str) -> Link:
             AttestationCode.CHAIN_CERTIFICATE,
             f"{where}: expected a signature of whole octets, at most {_SIGNATURE_BYTES}",
         )
-    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
-        raise refused(AttestationCode.CHAIN_ALGORITHM, f"{where}: expected a P-384 key")
-    if not public_key.startswith(_P384_PREFIX) or len(public_key) != _P384_BYTES:
+    is_p384 = public_key.startswith(_P384_PREFIX) and len(public_key) == _P384_BYTES
+    if not is_p384 or not isinstance(key, ec.EllipticCurvePublicKey):
         raise refused(
-            AttestationCode.CHAIN_ALGORITHM, f"{where}: expected a named curve and an uncompressed point"
+            AttestationCode.CHAIN_ALGORITHM,
+            f"{where}: expected a P-384 key, its curve named and its point uncompressed",
         )
     for extension in extensions:
         if extension.critical and extension.oid not in _CRITICAL_EXTENSIONS_WE_PROCESS:
@@ -222,7 +234,6 @@ def _read(der: bytes, where: str) -> Link:
         signed=signed,
         issuer_der=issuer_der,
         subject_der=subject_der,
-        subject=subject,
         not_before=not_before,
         not_after=not_after,
     )

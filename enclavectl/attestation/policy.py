@@ -194,7 +194,7 @@ class Policy:
         if entry is not None:
             raise refused(
                 AttestationCode.RELEASE_REVOKED,
-                f"policy: {entry.subject} was revoked at {render_time(entry.date)}: {entry.reason}",
+                f"policy: {entry.subject} is revoked, dated {render_time(entry.date)}: {entry.reason}",
             )
 
 

@@ -51,6 +51,12 @@ def add_release(text: str, release: Release, *, source: str) -> EditedPolicy:
             contradicts another or a revocation.
     """
     old = parse_policy(text, source=source)
+    if any(one.name == release.name for one in old.releases):
+        raise UsageError(
+            f"{source}: expected a new name, found a release named {release.name} in it already",
+            hint="--name gives the new one another name; enclavectl policy show lists those that are there",
+            code="name-taken",
+        )
     wanted = _changed(old, source, releases=(*old.releases, release))
     lines = release_lines(release)
     return _edited(text, wanted, source, [lambda now, root: _append(now, root, "releases", lines)])

@@ -10,12 +10,9 @@ https://docs.aws.amazon.com/enclaves/latest/user/verify-root.html
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import TypedDict
-
-from cryptography import x509
 
 from enclavectl.attestation.chain import TIME, Chain, walk_chain
 from enclavectl.attestation.codes import AttestationCode, refused
@@ -53,19 +50,19 @@ class Step(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainSummary:
-    """The subject and the validity of one certificate of the verified chain."""
+    """What is kept of one certificate of the verified chain: the end of its validity, in UTC."""
 
-    name: x509.Name
     not_after: datetime
 
-    @property
-    def subject(self) -> str:
-        """The subject as text (RFC 4514), written only when it is asked for: few callers do."""
-        return self.name.rfc4514_string()
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What a document says, once its chain and its signature have been checked.
 
-class Facts(TypedDict):
-    """What a document says, once its chain and its signature have been checked."""
+    Times are UTC; ``pcrs`` is immutable. ``release`` is the name of the one that matched, None for a debug
+    enclave and without a policy. ``model_pinned``: that release names PCR16, the model's register, among its
+    own.
+    """
 
     module_id: str
     timestamp: datetime
@@ -152,7 +149,7 @@ def take_steps(document: bytes, demands: Demands) -> Iterator[Taken]:
     Raises:
         AttestationError: ``code`` is an AttestationCode; the step that failed follows the last one yielded.
     """
-    root, policy = demands.root, demands.policy
+    root = demands.root
     # 0. Signer
     yield _check_signer(demands)
     # 1. Envelope
@@ -174,6 +171,16 @@ def take_steps(document: bytes, demands: Demands) -> Iterator[Taken]:
     envelope.check_signature(chain.leaf.key)
     facts = _facts(claims, chain, root)
     yield Taken(step=Step.SIGNATURE, seen="the leaf certificate's key signed this document", facts=facts)
+    # From here on the claims count
+    yield from _judge_claims(claims, chain, demands, facts)
+
+
+def _judge_claims(claims: Claims, chain: Chain, demands: Demands, facts: Facts) -> Iterator[Taken]:
+    """Take the steps from 6 on, those on what the signed claims say.
+
+    Raises:
+        AttestationError: as ``take_steps``.
+    """
     # 6. Identity
     chain.check_leaf_name(claims.module_id)
     _check_leaf_time(claims, chain, demands.skew)
@@ -182,8 +189,9 @@ def take_steps(document: bytes, demands: Demands) -> Iterator[Taken]:
     # 7. Freshness
     yield _check_fresh(claims, demands, facts)
     # 8. Debug mode and 9. code
-    yield _check_debug(claims, policy, facts)
-    facts, taken = _match_release(claims, policy, at, facts)
+    yield _check_debug(claims, demands.policy, facts)
+    at = claims.timestamp if demands.at is None else demands.at
+    facts, taken = _match_release(claims, demands.policy, at, facts)
     yield taken
     # 10. and 11. The session
     yield _check_equal(Step.NONCE, AttestationCode.NONCE, (demands.nonce, claims.nonce), facts)
@@ -194,21 +202,21 @@ def take_steps(document: bytes, demands: Demands) -> Iterator[Taken]:
 
 def _facts(claims: Claims, chain: Chain, root: TrustRoot) -> Facts:
     """Turn claims into facts, after the chain and the signature have been verified."""
-    return {
-        "module_id": claims.module_id,
-        "timestamp": claims.timestamp,
-        "pcrs": claims.pcrs,
-        "nonce": claims.nonce,
-        "user_data": claims.user_data,
-        "public_key": claims.public_key,
-        "trust": Trust.DEBUG if claims.is_debug else root.trust,
-        "release": None,
-        "release_expires": None,
-        "model_pinned": False,
-        "root": root.name,
-        "root_fingerprint": root.fingerprint,
-        "chain": tuple(ChainSummary(name=link.subject, not_after=link.not_after) for link in chain.links),
-    }
+    return Facts(
+        module_id=claims.module_id,
+        timestamp=claims.timestamp,
+        pcrs=claims.pcrs,
+        nonce=claims.nonce,
+        user_data=claims.user_data,
+        public_key=claims.public_key,
+        trust=Trust.DEBUG if claims.is_debug else root.trust,
+        release=None,
+        release_expires=None,
+        model_pinned=False,
+        root=root.name,
+        root_fingerprint=root.fingerprint,
+        chain=tuple(ChainSummary(not_after=link.not_after) for link in chain.links),
+    )
 
 
 def _check_signer(demands: Demands) -> Taken:
@@ -266,12 +274,12 @@ def _match_release(claims: Claims, policy: Policy | None, at: datetime, facts: F
         seen = "nothing measures the code of a debug enclave"
     else:
         release = policy.match_release(claims, at=at)
-        facts = {
-            **facts,
-            "release": release.name,
-            "release_expires": release.expires,
-            "model_pinned": MODEL_PCR in release.pcrs,
-        }
+        facts = replace(
+            facts,
+            release=release.name,
+            release_expires=release.expires,
+            model_pinned=MODEL_PCR in release.pcrs,
+        )
         registers = ", ".join(f"PCR{index}" for index in release.pcrs)
         end = "" if release.expires is None else f" until {release.expires:{TIME}}"
         seen = f"release {release.name}: {registers} match; valid at {at:{TIME}}{end}"

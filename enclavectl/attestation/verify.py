@@ -5,16 +5,15 @@ The rules are the steps of ``recipe``; here stand the two ways to take them, and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import InitVar, dataclass
+from dataclasses import InitVar, dataclass, fields
 from datetime import datetime
+from typing import Any, Self
 
 from enclavectl.attestation.document import MAX_OPTIONAL_BYTES
 from enclavectl.attestation.policy import Policy
-from enclavectl.attestation.recipe import ChainSummary, Demands, Facts, Step, take_steps
+from enclavectl.attestation.recipe import Demands, Facts, Step, take_steps
 from enclavectl.attestation.trust import TrustRoot
 from enclavectl.errors import UsageError
-from enclavectl.trust import Trust
 
 MIN_NONCE_BYTES = 16  # 128 random bits do not repeat by chance
 
@@ -22,29 +21,7 @@ _PROOF = object()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Attested:
-    """The facts that both kinds of result share. Times are UTC; ``pcrs`` is immutable.
-
-    ``model_pinned``: the release that matched names PCR16, the model's register, among its own.
-    """
-
-    module_id: str
-    timestamp: datetime
-    pcrs: Mapping[int, bytes]
-    nonce: bytes | None
-    user_data: bytes | None
-    public_key: bytes | None
-    trust: Trust
-    release: str | None
-    release_expires: datetime | None
-    model_pinned: bool
-    root: str
-    root_fingerprint: str
-    chain: tuple[ChainSummary, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VerifiedDocument(_Attested):
+class VerifiedDocument(Facts):
     """Evidence that passed ``verify``, live. Functions that need trust take this type.
 
     ``release`` is the name of the release that matched, None for a debug enclave (``trust`` says so).
@@ -60,8 +37,13 @@ class VerifiedDocument(_Attested):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ArchivedDocument(_Attested):
+class ArchivedDocument(Facts):
     """A document that was genuine at its own time. It proves nothing about now: do not seal to it."""
+
+    @classmethod
+    def of(cls, facts: Facts) -> Self:
+        """Return what a checklist found out, as an archived document."""
+        return cls(**_values(facts))
 
 
 def verify(
@@ -79,7 +61,7 @@ def verify(
     """
     _check_arguments(nonce, user_data)
     demands = Demands(root=root, policy=policy, at=now, nonce=nonce, user_data=user_data)
-    return VerifiedDocument(**_last_facts(document, demands), proof=_PROOF)
+    return VerifiedDocument(**_values(_last_facts(document, demands)), proof=_PROOF)
 
 
 def examine_archived(document: bytes, policy: Policy | None, *, root: TrustRoot) -> ArchivedDocument:
@@ -93,7 +75,7 @@ def examine_archived(document: bytes, policy: Policy | None, *, root: TrustRoot)
         AttestationError: ``code`` is an AttestationCode.
     """
     demands = Demands(root=root, policy=policy, at=None, nonce=None, user_data=None)
-    return ArchivedDocument(**_last_facts(document, demands))
+    return ArchivedDocument.of(_last_facts(document, demands))
 
 
 def _last_facts(document: bytes, demands: Demands) -> Facts:
@@ -104,6 +86,10 @@ def _last_facts(document: bytes, demands: Demands) -> Facts:
     ):  # a defect of the recipe, never to be passed over
         raise AssertionError("the recipe ended early")
     return last.facts
+
+
+def _values(facts: Facts) -> dict[str, Any]:
+    return {one.name: getattr(facts, one.name) for one in fields(Facts)}
 
 
 def _check_arguments(nonce: bytes, user_data: bytes) -> None:

@@ -60,7 +60,10 @@ COMMANDS: tuple[Row | GroupRow, ...] = (
         "Evidence",
         "Look at the signed receipt of an answer.",
         "Every answer comes with a receipt that the enclave signed; --evidence keeps it.",
-        (Row("show", _BELOW, "Decode a signed receipt, without judging it.", "receipt:show"),),
+        (
+            Row("show", _BELOW, "Decode a signed receipt, without judging it.", "receipt:show"),
+            Row("extract", _BELOW, "Write the parts of an evidence file to files.", "receipt:extract"),
+        ),
     ),
     GroupRow(
         "policy",
@@ -251,6 +254,12 @@ COMMANDS: tuple[Row | GroupRow, ...] = (
             ),
         ),
     ),
+    Row(
+        "page",
+        "Network",
+        "Write a web page that verifies and seals in the browser.",
+        "page:page",
+    ),
     Row("setup", "Host", "Prepare this instance for enclaves, step by step.", "setup:setup"),
     Row("doctor", "Host", "Check this host, and say how to fix what is wrong.", "doctor:doctor"),
     Row("plan", "Host", "Say whether an enclave fits on this host.", "plan:plan"),
@@ -265,6 +274,12 @@ COMMANDS: tuple[Row | GroupRow, ...] = (
             Row("path", _BELOW, "Print where the configuration file is, or would be.", "config:path"),
             Row("init", _BELOW, "Write a configuration file with every setting explained.", "config:init"),
         ),
+    ),
+    Row(
+        "selftest",
+        "Host",
+        "Try the attacks that must be refused, on this machine.",
+        "selftest:selftest",
     ),
     Row("schema", "Host", "Print the JSON Schema of an output or a file.", "schema:schema"),
 )

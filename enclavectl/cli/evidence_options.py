@@ -28,7 +28,7 @@ LockPath = Annotated[
     typer.Option(
         "--lock",
         metavar="FILE",
-        help="In place of a policy: exactly the image of this lock, on AWS's hardware.",
+        help="In place of a policy: exactly the image of this lock, under the root that counts.",
         show_default=False,
     ),
 ]

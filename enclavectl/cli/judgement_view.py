@@ -8,15 +8,25 @@ import typer
 
 from enclavectl.attestation import AttestationCode
 from enclavectl.cli.screen import Screen
-from enclavectl.errors import visible
+from enclavectl.errors import AttestationError, visible
 from enclavectl.evidence.file import EvidenceCode
-from enclavectl.evidence.verification import Check, Verification
+from enclavectl.evidence.verification import NO_POLICY_STEP, Check, Verification
 from enclavectl.results.evidence_wording import claims_of
-from enclavectl.results.judgement import answers_of, summary_lines, verdict, verification_json
+from enclavectl.results.judgement import (
+    PROVERS_POLICY,
+    answers_of,
+    document_lines,
+    summary_lines,
+    verdict,
+    verification_json,
+)
 
 # Of a document that was kept, this is what one expects: not a wrong clock.
 _OLD = {AttestationCode.CHAIN_EXPIRED, AttestationCode.TOO_OLD}
 _OLD_HINT = "A document lives three hours. For one that was kept: --at document judges it at its own time."
+# The certificates' time is told with the refusal, and a person who named a time meant one in between.
+_APART = {AttestationCode.CHAIN_EXPIRED, AttestationCode.CHAIN_NOT_YET_VALID, AttestationCode.FROM_THE_FUTURE}
+_APART_HINT = "--at names the time of judgement; --at document judges the document at its own time."
 _MARKS = {True: "ok", False: "FAILED", None: "-"}
 
 
@@ -40,6 +50,8 @@ def show_verification(
         screen.result(verification_json(verification))
     else:
         draw_verification(verification, name)
+    if verification.is_provers_policy:
+        screen.note(f"--policy-from-evidence: {PROVERS_POLICY}")
     if report is not None:
         # Pages import the report's style, and few command lines ask for one.
         from enclavectl.results.audit_page import write_audit_page  # noqa: PLC0415 - see above
@@ -48,12 +60,19 @@ def show_verification(
         screen.note(f"report written to {report}")
     is_unjudged = verification.error is not None and verification.error.code == EvidenceCode.NO_POLICY
     if is_unjudged and may_lack_policy:
-        screen.note("NOT JUDGED: name what is enough with --policy or --lock")
+        screen.note("NOT JUDGED, which is no failure here: name what is enough with --policy or --lock")
     elif verification.error is not None:
         verification.error.after_answer = True
-        if verification.error.code in _OLD and verification.case is not None and verification.case.is_now:
-            verification.error.hint = _OLD_HINT
+        verification.error.hint = _hint(verification, verification.error)
         raise verification.error
+
+
+def _hint(verification: Verification, error: AttestationError) -> str | None:
+    if verification.case is None:
+        return error.hint
+    if verification.case.is_now:
+        return _OLD_HINT if error.code in _OLD else error.hint
+    return _APART_HINT if error.code in _APART else error.hint
 
 
 def draw_verification(verification: Verification, name: str) -> None:
@@ -64,6 +83,8 @@ def draw_verification(verification: Verification, name: str) -> None:
         about = "" if answer.picture_sha256 is None else f" for the picture {answer.picture_sha256}"
         lines += ["", f"answer of {answer.model_id}{about}"]
         lines += [f"  {code:<8} {share:6.1%}  {label}" for code, label, share in answer.shares]
+    if document := document_lines(verification):
+        lines += ["", "judged", *(f"  {line}" for line in _aligned(document))]
     lines += ["", "checklist", *map(_check_line, verification.checks)]
     proves, does_not = claims_of(verification)
     if proves:
@@ -78,4 +99,6 @@ def _aligned(pairs: list[tuple[str, str]]) -> list[str]:
 
 
 def _check_line(check: Check) -> str:
-    return f"  {_MARKS[check.ok]:<7}{check.id:<12} {check.seen}"
+    # Nothing was tried that could fail.
+    mark = "NONE" if check.ok is False and check.id == NO_POLICY_STEP else _MARKS[check.ok]
+    return f"  {mark:<7}{check.id:<12} {check.seen}"

@@ -25,8 +25,14 @@ from enclavectl.client.folders import Collection
 from enclavectl.client.pictures import PictureSource
 from enclavectl.client.reconnection import MAX_CONNECTIONS, Reconnections
 from enclavectl.client.session import Client
-from enclavectl.errors import EnclavectlError, EnclaveError, EnclaveLost, Interrupted, PictureRefused
-from enclavectl.evidence import ReceiptError
+from enclavectl.errors import (
+    AttestationError,
+    EnclavectlError,
+    EnclaveError,
+    EnclaveLost,
+    Interrupted,
+    PictureRefused,
+)
 from enclavectl.net.address import is_network
 from enclavectl.results.diagnosis import Diagnosis, Result, to_result
 from enclavectl.targets.session import explain_boot_failure, open_session
@@ -125,7 +131,7 @@ def answer_pictures(invocation: Invocation, batch: Batch) -> bool:
 
 
 class _Sessions:
-    """The sessions of one command: the first, and another one after each loss of the enclave."""
+    """The sessions of one command: the first, another one after each loss of the enclave, and renewals."""
 
     def __init__(self, invocation: Invocation, batch: Batch, stack: ExitStack) -> None:
         """Prepare the sessions; ``stack`` ends them."""
@@ -133,26 +139,39 @@ class _Sessions:
         self._timeout_s = invocation.config.diagnose.timeout_s
         self._batch = batch
         self._stack = stack
+        self._expectation = batch.target.expectation
         self.enclaves: list[VerifiedEnclave] = []
         self.reconnections = Reconnections()
-        # A receipt that is wrong ends the batch; the answers before it had right ones.
-        self.failure: ReceiptError | None = None
+        # A wrong receipt, or evidence that is refused at a renewal, ends the batch; the answers before count.
+        self.failure: AttestationError | None = None
 
     def open(self, target: Target) -> Client:
         """Connect and verify."""
         client = self._stack.enter_context(
             open_session(target, self._screen, timeout_s=self._timeout_s, reconnections=self.reconnections)
         )
-        self.enclaves.append(client.enclave)
-        if self._batch.keeper is not None:
-            enclave, expectation = client.enclave, target.expectation
-            self._batch.keeper.session(
-                enclave.evidence, enclave.requested_at, expectation.policy, expectation.root
-            )
-        note_expiry(self._screen, client.enclave.document)
+        client.on_renewal = self._renewed
+        self._expectation = target.expectation
+        self._keep(client.enclave)
         if target.running is not None and (warning := target.running.warning()) is not None:
             self._screen.note(warning)
         return client
+
+    def _renewed(self, client: Client) -> None:
+        """Take note of a session that began because the certificate of the one before is ending."""
+        ending = self.enclaves[-1].document.chain[-1].not_after
+        self._keep(client.enclave)
+        self._screen.note(
+            f"a document vouches for receipts until {ending:%H:%M:%S} UTC, so a new session began; "
+            "its evidence is verified"
+        )
+
+    def _keep(self, enclave: VerifiedEnclave) -> None:
+        self.enclaves.append(enclave)
+        if self._batch.keeper is not None:
+            demanded = self._expectation
+            self._batch.keeper.session(enclave.evidence, enclave.requested_at, demanded.policy, demanded.root)
+        note_expiry(self._screen, enclave.document)
 
     @property
     def max_losses(self) -> int:
@@ -238,7 +257,7 @@ def _ask(invocation: Invocation, batch: Batch, sessions: _Sessions) -> tuple[Dia
             for reply in replies:
                 with holding_interrupts_back():
                     taking.take(reply)
-    except ReceiptError as error:
+    except AttestationError as error:
         if not taking.results:
             raise
         sessions.failure = error
@@ -253,7 +272,7 @@ def _ask(invocation: Invocation, batch: Batch, sessions: _Sessions) -> tuple[Dia
     ), taking.writer
 
 
-def _ending(diagnosis: Diagnosis, failure: ReceiptError | None) -> EnclavectlError | None:
+def _ending(diagnosis: Diagnosis, failure: AttestationError | None) -> EnclavectlError | None:
     """Return what to end with, once the answer is out, if not every picture has a result."""
     if failure is None and diagnosis.is_complete:
         return None

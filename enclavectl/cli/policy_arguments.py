@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from enclavectl.attestation.cose import MAX_DOCUMENT_BYTES, parse_cose
+from enclavectl.attestation.cose import parse_cose
 from enclavectl.attestation.document import PCR_BYTES, PCR_COUNT, Claims, parse_claims
 from enclavectl.attestation.policy_file import MAX_POLICY_BYTES, decode_policy
-from enclavectl.attestation.spelling import decode_document
 from enclavectl.attestation.times import EXPECTED, parse_time
 from enclavectl.errors import UsageError
 from enclavectl.files import read_bounded
 
 _REGISTER = re.compile(rf"(?:PCR)?([0-9]{{1,2}})=([0-9A-Fa-f]{{{2 * PCR_BYTES}}})")
 _HINT = "enclavectl policy new writes one; enclavectl describe NAME --policy-file as well"
-
-# Hex in lines is the longest spelling of a document: two characters and a line end for each byte at worst.
-_MAX_DOCUMENT_FILE = 4 * MAX_DOCUMENT_BYTES
 
 PolicyPath = Annotated[Path, typer.Argument(metavar="POLICY", help="A policy file.")]
 At = Annotated[
@@ -44,14 +39,24 @@ def read_policy_text(path: Path) -> str:
 
 
 def read_claims(path: Path) -> Claims:
-    """Read an attestation document without verifying it: binary, hex or base64.
+    """Read a document (binary, hex or base64), or that of an evidence file, without verifying it.
 
     Raises:
-        UsageError: it cannot be read.
-        AttestationError: it is no enclave's document.
+        UsageError: it cannot be read, or has no document.
+        AttestationError: it is no evidence file, or no enclave's document.
     """
-    data = read_bounded(path, _MAX_DOCUMENT_FILE, what="document")
-    return parse_claims(parse_cose(decode_document(data, name=str(path))).payload)
+    # Evidence files need the protocol's readers, which few commands about policies do.
+    from enclavectl.evidence.file import MAX_EVIDENCE_FILE_BYTES  # noqa: PLC0415 - see above
+    from enclavectl.evidence.reading import read_subject  # noqa: PLC0415 - see above
+
+    data = read_bounded(path, MAX_EVIDENCE_FILE_BYTES, what="document")
+    document = read_subject(data, name=str(path)).document
+    if document is None:
+        raise UsageError(
+            f"{path}: expected a document or an evidence file, found receipts",
+            hint="name the evidence file that was kept with them",
+        )
+    return parse_claims(parse_cose(document).payload)
 
 
 def moment(option: str, text: str) -> datetime:
@@ -97,14 +102,3 @@ def parse_registers(values: list[str]) -> dict[int, bytes]:
             raise UsageError(f"--pcr: PCR{index} is given twice")
         found[index] = bytes.fromhex(match[2])
     return found
-
-
-def refuse_input(option: str, target: Path, inputs: Iterable[Path | None]) -> None:
-    """Refuse to write over a file that the command reads, whatever else may be replaced.
-
-    Raises:
-        UsageError: ``target`` is one of ``inputs``.
-    """
-    for one in inputs:
-        if one is not None and target.exists() and one.exists() and target.samefile(one):
-            raise UsageError(f"{option} {target}: expected a file that is not an input, found {one}")

@@ -8,19 +8,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from enclavectl.attestation import Policy, Release, Trust, aws_nitro_root, parse_policy
+from enclavectl.attestation import Policy, Release, Trust, TrustRoot, aws_nitro_root, parse_policy
+from enclavectl.attestation.times import parse_time
 from enclavectl.attestation.trust import read_root
 from enclavectl.attestation.verify import MIN_NONCE_BYTES
 from enclavectl.cli.policy_arguments import read_policy_text
 from enclavectl.errors import UsageError
-from enclavectl.evidence.file import MAX_EVIDENCE_FILE_BYTES, EvidenceError
+from enclavectl.evidence.file import MAX_EVIDENCE_FILE_BYTES, EvidenceCode, EvidenceError
 from enclavectl.evidence.reading import Subject, read_receipts, read_subject
-from enclavectl.evidence.verification import Case, Waiver
+from enclavectl.evidence.verification import Case, PolicySource, Waiver
 from enclavectl.files import open_regular, read_bounded, read_chunks, sha256_of
 
 # As the largest picture that an enclave takes.
 _MAX_PICTURE_BYTES = 16 * 1024 * 1024
-_NONCE = re.compile(r"(?:[0-9a-fA-F]{2})+")
+_NONCE = re.compile(r"(?:0[xX])?((?:[0-9a-fA-F]{2})+)")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _REGISTER = re.compile(r"PCR([0-9]{1,2})")
 
 
@@ -69,17 +71,19 @@ def read_case(files: CaseFiles) -> Case | EvidenceError:
     picture = None
     if files.picture is not None:
         picture = read_bounded(files.picture, _MAX_PICTURE_BYTES, what="picture")
+    policy = _policy(files.policy, subject, root)
     return Case(
         document=subject.document,
         root=root,
-        policy=_policy(files.policy, subject),
+        policy=policy.policy,
         at=at,
         is_now=is_now,
         nonce=nonce,
         evidence=subject.evidence,
         receipts=subject.receipts,
         picture=picture,
-        policy_sha256=_policy_sha256(files.policy),
+        policy_source=policy.source,
+        policy_sha256=policy.sha256,
     )
 
 
@@ -89,11 +93,26 @@ def _subject(files: CaseFiles) -> Subject:
         return read_subject(data, name=str(files.file))
     other = read_subject(_read(files.document), name=str(files.document))
     # What stands beside a document is a receipt, whatever its bytes look like.
-    return replace(other, receipts=read_receipts(data))
+    return replace(other, receipts=read_receipts(data, name=str(files.file)))
 
 
 def _read(path: Path) -> bytes:
-    return read_bounded(path, MAX_EVIDENCE_FILE_BYTES, what="evidence")
+    """Read a file of evidence, whose size is a defect of the evidence and not of the command line.
+
+    Raises:
+        UsageError: there is no such file, or it cannot be read.
+        EvidenceError: it is too long.
+    """
+    with open_regular(path, what="evidence") as file:
+        try:
+            data = file.read(MAX_EVIDENCE_FILE_BYTES + 1)
+        except OSError as exc:
+            raise UsageError(f"{path}: cannot read this evidence ({exc.strerror})") from exc
+    if len(data) > MAX_EVIDENCE_FILE_BYTES:
+        raise EvidenceError(
+            EvidenceCode.FILE, f"{path}: expected evidence of at most {MAX_EVIDENCE_FILE_BYTES} bytes"
+        )
+    return data
 
 
 def _time(text: str) -> tuple[datetime | Literal[Waiver.DOCUMENT_TIME], bool]:
@@ -103,12 +122,14 @@ def _time(text: str) -> tuple[datetime | Literal[Waiver.DOCUMENT_TIME], bool]:
     if text == "document":
         return Waiver.DOCUMENT_TIME, False
     try:
+        if _DATE.fullmatch(text) is not None:
+            return parse_time(text), False
         time = datetime.fromisoformat(text)
     except ValueError:
         time = None
     if time is None or time.utcoffset() is None:
         raise UsageError(
-            f"--at {text}: expected now, document, or a time with its zone",
+            f"--at {text}: expected now, document, a date, or a time with its zone",
             hint="such as --at 2026-11-24T12:00:00Z",
         )
     return time.astimezone(UTC), False
@@ -117,32 +138,43 @@ def _time(text: str) -> tuple[datetime | Literal[Waiver.DOCUMENT_TIME], bool]:
 def _nonce(text: str | None) -> bytes | Literal[Waiver.NO_NONCE]:
     if text is None:
         return Waiver.NO_NONCE
-    if _NONCE.fullmatch(text) is None or len(text) < 2 * MIN_NONCE_BYTES:
+    found = _NONCE.fullmatch(text)
+    if found is None or len(found[1]) < 2 * MIN_NONCE_BYTES:
         raise UsageError(f"--nonce: expected at least {MIN_NONCE_BYTES} bytes in hex, found {text!r:.60}")
-    return bytes.fromhex(text)
+    return bytes.fromhex(found[1])
 
 
-def _policy(choice: PolicyChoice, subject: Subject) -> Policy | Literal[Waiver.NO_POLICY] | None:
+@dataclass(frozen=True, slots=True)
+class _ChosenPolicy:
+    """What is enough, where that was written, and the hash of the file."""
+
+    policy: Policy | Literal[Waiver.NO_POLICY] | None
+    source: PolicySource | None = None
+    sha256: str | None = None
+
+
+def _policy(choice: PolicyChoice, subject: Subject, root: TrustRoot) -> _ChosenPolicy:
     if choice.policy is not None:
-        return parse_policy(read_policy_text(choice.policy), source=str(choice.policy))
+        text = read_policy_text(choice.policy)
+        policy = parse_policy(text, source=str(choice.policy))
+        return _ChosenPolicy(policy, PolicySource.FILE, sha256_of([text.encode()]))
     if choice.lock is not None:
-        return policy_of_lock(choice.lock)
+        policy = policy_of_lock(choice.lock, root.trust)
+        return _ChosenPolicy(policy, PolicySource.LOCK, lock_sha256(choice.lock))
     if choice.is_the_provers:
-        carried = None if subject.evidence is None else subject.evidence.policy
-        if carried is None:
+        evidence = subject.evidence
+        if evidence is None or evidence.policy is None:
             raise UsageError("--policy-from-evidence: expected an evidence file with a policy, found none")
-        return parse_policy(carried, source="the evidence file's policy")
-    return Waiver.NO_POLICY if choice.is_waived else None
+        policy = parse_policy(evidence.policy, source="the evidence file's policy")
+        return _ChosenPolicy(policy, PolicySource.EVIDENCE, evidence.policy_sha256)
+    return _ChosenPolicy(Waiver.NO_POLICY if choice.is_waived else None)
 
 
-def _policy_sha256(choice: PolicyChoice) -> str | None:
-    if choice.policy is None:
-        return None
-    return sha256_of([read_policy_text(choice.policy).encode()])
+def policy_of_lock(path: Path, trust: Trust) -> Policy:
+    """Return the policy that accepts exactly the image of a lock, under a root of this ``trust``.
 
-
-def policy_of_lock(path: Path) -> Policy:
-    """Return the policy that accepts exactly the image of a lock, on AWS's hardware.
+    The lock says which code is meant, and the root whose signature counts: a development root gives no more
+    than ``simulated`` documents, whatever the lock is.
 
     Raises:
         UsageError: the file is no lock, or its registers measure nothing.
@@ -156,7 +188,7 @@ def policy_of_lock(path: Path) -> Policy:
         if (found := _REGISTER.fullmatch(name)) and value.strip("0")
     }
     release = Release(name=f"the image of {path.name}", pcrs=pcrs)
-    return Policy(accept=frozenset({Trust.NITRO}), releases=(release,))
+    return Policy(accept=frozenset({trust}), releases=(release,))
 
 
 def lock_sha256(path: Path) -> str:

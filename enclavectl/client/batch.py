@@ -11,7 +11,14 @@ from enclavectl.client.exchange import CheckedAnswer
 from enclavectl.client.pictures import Picture
 from enclavectl.client.reconnection import jittered
 from enclavectl.client.session import Client
-from enclavectl.errors import EnclaveBusy, EnclavectlError, EnclaveError, EnclaveLost, PictureRefused
+from enclavectl.errors import (
+    AttestationError,
+    EnclaveBusy,
+    EnclavectlError,
+    EnclaveError,
+    EnclaveLost,
+    PictureRefused,
+)
 from enclavectl.evidence import Receipted
 from enclavectl.protocol.answers import Outcome
 
@@ -77,6 +84,10 @@ def classify(
     them gets the error as its reply; nothing is raised. An enclave that does not answer in time is not lost:
     its pictures get that error. A picture is lost ``max_losses`` times at most, and so many sessions in a row
     may end without an answer: more over a network, which loses sessions for reasons of its own.
+
+    A session that lasts as long as its document vouches for receipts is renewed in time: once the answers
+    under way are there, the client connects and verifies anew (``Client.renew``). Evidence that is then
+    refused raises AttestationError and ends the batch.
     """
     batch = _Batch(client, pictures, timeout_s, in_flight, max_losses)
     while True:
@@ -84,7 +95,11 @@ def classify(
             while batch.fill():
                 yield from batch.take_refused()
                 yield from batch.next_reply()
+            has_more = batch.has_more()
             yield from batch.take_refused()
+            if not has_more:
+                return
+            batch.renew()
         except EnclaveError as error:
             yield from batch.settle(error)
             is_passing = isinstance(error, EnclaveLost | EnclaveBusy)
@@ -93,8 +108,6 @@ def classify(
                 yield from batch.give_up(error)
                 return
             batch.resume(another)
-        else:
-            return
 
 
 class _Batch:
@@ -116,12 +129,20 @@ class _Batch:
         self._flights: dict[bytes, _Flight] = {}
         self._pause_until = 0.0
         self._session = 0
+        self._sent = 0  # in this session
         self._answers = 0  # of this session
         self._fruitless = 0
         self._is_late = False
 
     def fill(self) -> bool:
-        """Send until ``in_flight`` requests are under way; return False when none is left to wait for."""
+        """Send until ``in_flight`` requests are under way; return False when none is left to wait for.
+
+        In a session that is ending nothing is sent, and its answers are waited for.
+        """
+        if (
+            self._sent and self._client.is_ending
+        ):  # but a picture in each, or a short one would end in no time
+            return bool(self._flights)
         # In bursts: sealing one picture after each answer keeps pushing the workers' data out of the caches.
         if 2 * len(self._flights) > self._in_flight:
             return True
@@ -136,6 +157,7 @@ class _Batch:
             # It leaves the queue only once it is sent, so that a lost connection forgets no picture.
             pending = self._client.prepare(flight.picture)
             self._client.submit(flight.picture, pending)
+            self._sent += 1
             self._flights[pending.request_id] = flight
             self._waiting.popleft()
         return bool(self._flights)
@@ -192,12 +214,28 @@ class _Batch:
     def may_go_on(self) -> bool:
         """Return whether another session may help: the enclave is gone, and sessions do bring answers."""
         self._fruitless = 0 if self._answers else self._fruitless + 1
-        return not self._is_late and self._fruitless < self._max_losses and self._has_more()
+        return not self._is_late and self._fruitless < self._max_losses and self.has_more()
+
+    def renew(self) -> None:
+        """Go on in a new session at the same address.
+
+        Raises:
+            AttestationError: its evidence was refused.
+            EnclaveLost: there is no such session.
+        """
+        try:
+            self._client.renew()
+        except (AttestationError, EnclaveError):
+            raise
+        except EnclavectlError as error:  # where it listened nothing does now, or something else is between
+            raise EnclaveLost(error.message, hint=error.hint) from error
+        self.resume(self._client)
 
     def resume(self, client: Client) -> None:
         """Go on with another session."""
         self._client = client
         self._session += 1
+        self._sent = 0
         self._answers = 0
 
     def give_up(self, error: EnclaveError) -> Iterator[Reply]:
@@ -214,7 +252,8 @@ class _Batch:
         except EnclaveError:
             return  # that was all; the caller has the error already
 
-    def _has_more(self) -> bool:
+    def has_more(self) -> bool:
+        """Return whether a picture waits to be sent."""
         return bool(self._waiting) or self._read_one()
 
     def _read_one(self) -> bool:

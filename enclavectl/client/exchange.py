@@ -231,6 +231,21 @@ def _check_meant(expectation: Expectation, document: VerifiedDocument, card: Mod
         )
 
 
+def check_same_model(expected: ModelCard, found: ModelCard) -> None:
+    """Check that a batch's next session is with the model of its first.
+
+    Raises:
+        AttestationError: ``other-model``.
+    """
+    if found != expected:
+        raise AttestationError(
+            f"model: expected {expected.model_id} with the weights {expected.sha256[:16]}... as in the "
+            f"session before, found {found.model_id} with {found.sha256[:16]}... or another card",
+            hint="send the pictures that remain in a command of their own: another model answers them",
+            code="other-model",
+        )
+
+
 def new_request(enclave: VerifiedEnclave, counter: int, picture: Picture) -> PendingAnswer:
     """Draw a fresh reply key and salt for the session's request ``counter``, which must grow each time."""
     return PendingAnswer(

@@ -20,8 +20,10 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Self
 
@@ -30,6 +32,7 @@ from enclavectl.client.exchange import (
     Expectation,
     PendingAnswer,
     VerifiedEnclave,
+    check_same_model,
     new_challenge,
     new_request,
     open_reply,
@@ -61,22 +64,37 @@ Result = tuple[bytes, CheckedAnswer | EnclaveBusy | None]
 _LAST_WORDS_S = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """A connection whose enclave is verified. ``ends_at`` is on the monotonic clock."""
+
+    stream: FrameStream
+    enclave: VerifiedEnclave
+    ends_at: float
+
+
 class Client:
     """A session with one verified enclave. Any error but a refused picture ends it.
 
     It belongs to the thread that first asks something: requests have an order, and answers come in any.
     Threads that work at the same time need a client each.
+
+    ``enclave`` is what the session's evidence proved. ``on_renewal`` is called after each ``renew``.
     """
 
-    def __init__(self, stream: FrameStream, enclave: VerifiedEnclave, timeout_s: float) -> None:
+    def __init__(self, open_session: Callable[[], _Session], timeout_s: float) -> None:
         """Use ``connect``."""
-        self._stream = stream
+        self._open_session = open_session
+        session = open_session()
+        self._stream = session.stream
+        self._ends_at = session.ends_at
+        self.enclave = session.enclave
+        self.on_renewal: Callable[[Client], None] = lambda _: None
         self._timeout_s = timeout_s
         self._counter = 0
         self._pending: dict[bytes, PendingAnswer] = {}
         self._arrived: deque[Result] = deque()
         self._thread: int | None = None
-        self.enclave = enclave
 
     @classmethod
     def connect(
@@ -103,27 +121,45 @@ class Client:
             NetworkError: something else is in the way to the gateway.
             UsageError: the gateway refuses ``access``.
         """
-        deadline = time.monotonic() + (timeout_s if ready_s is None else ready_s)
         left = None if not is_network(address) else reconnections or Reconnections()
-        return keep_trying(
-            lambda: cls._open(address, access, expectation, deadline, timeout_s), deadline, left
-        )
 
-    @classmethod
-    def _open(
-        cls, address: Address, access: Access, expectation: Expectation, deadline: float, timeout_s: float
-    ) -> Self:
-        left_s = max(deadline - time.monotonic(), 0.001)
-        stream = FrameStream(
-            open_stream(address, left_s, access), f"the enclave at {address}", is_remote=is_network(address)
-        )
-        try:
-            enclave = request_evidence(stream, expectation, deadline)
-        except BaseException:
-            stream.close()
-            raise
-        stream.accept({FrameType.ANSWER: ANSWER_BYTES, FrameType.REFUSAL: REFUSAL_BYTES})
-        return cls(stream, enclave, timeout_s)
+        def open_session() -> _Session:
+            deadline = time.monotonic() + (timeout_s if ready_s is None else ready_s)
+            return keep_trying(
+                lambda: _open(address, access, expectation, deadline, timeout_s), deadline, left
+            )
+
+        return cls(open_session, timeout_s)
+
+    @property
+    def is_ending(self) -> bool:
+        """True if the session is to be renewed: its document soon vouches for no more receipts."""
+        return time.monotonic() >= self._ends_at
+
+    def renew(self) -> None:
+        """End the session, open another one at the same address, and verify it as the first.
+
+        Nothing may be under way. ``enclave`` is then that of the new session. After an error the client is of
+        no more use.
+
+        Raises:
+            AttestationError: the evidence was refused, or is of another model than the session's.
+            EnclavectlError: as ``connect``.
+            StateError: another thread uses the session, or an answer is under way.
+        """
+        self._require_own_thread()
+        if self._pending or self._arrived:
+            raise StateError(
+                "expected a session without a request under way, found one that waits for answers",
+                hint="call next_answer until every answer is there, then renew",
+                code="answers-under-way",
+            )
+        self._stream.close()
+        session = self._open_session()
+        self._stream, self._ends_at, self._counter = session.stream, session.ends_at, 0
+        check_same_model(self.enclave.card, session.enclave.card)
+        self.enclave = session.enclave
+        self.on_renewal(self)
 
     def __enter__(self) -> Self:
         return self
@@ -218,6 +254,35 @@ class Client:
             except EnclaveLost:
                 return  # it said nothing: that it stopped reading is all there is to report
             self._arrived.append(self._result_in(frame))
+
+
+def _open(
+    address: Address, access: Access, expectation: Expectation, deadline: float, timeout_s: float
+) -> _Session:
+    left_s = max(deadline - time.monotonic(), 0.001)
+    stream = FrameStream(
+        open_stream(address, left_s, access), f"the enclave at {address}", is_remote=is_network(address)
+    )
+    try:
+        enclave = request_evidence(stream, expectation, deadline)
+    except BaseException:
+        stream.close()
+        raise
+    stream.accept({FrameType.ANSWER: ANSWER_BYTES, FrameType.REFUSAL: REFUSAL_BYTES})
+    # Both times are of the hypervisor's clock: what this host's says does not matter.
+    left = enclave.document.chain[-1].not_after - enclave.document.timestamp
+    ends_at = time.monotonic() + usable_s(left, timeout_s)
+    return _Session(stream, enclave, ends_at)
+
+
+def usable_s(left: timedelta, timeout_s: float) -> float:
+    """Return for how long pictures may be sent, where the document's leaf certificate has ``left`` to live.
+
+    Receipts count until it ends. An answer may take ``timeout_s``; where the certificate ends sooner than two
+    of those, half of its time is for the answers.
+    """
+    left_s = max(left.total_seconds(), 0.0)
+    return left_s - min(timeout_s, left_s / 2)
 
 
 def request_evidence(stream: FrameStream, expectation: Expectation, deadline: float) -> VerifiedEnclave:

@@ -36,7 +36,8 @@ PUBLIC_KEY_BYTES = 32
 _SIGNATURE_BYTES = 64
 _HASH_BYTES = 32
 _CTI_BYTES = 16
-_OPTIONAL = frozenset({Claim.EAT_NONCE, Claim.MODEL_HASH_SCHEME})
+_KNOWN = frozenset(Claim)
+_MANDATORY = _KNOWN - {Claim.EAT_NONCE, Claim.MODEL_HASH_SCHEME}
 # The y of the points of small order, canonical and not, without the bit of x. As a public key or as a
 # signature's R they let one signature fit many messages; dalek's verify_strict, which AIR asks for, refuses
 # them, and OpenSSL does not. https://github.com/jedisct1/libsodium/blob/1.0.20-RELEASE
@@ -191,11 +192,11 @@ def _parse_claims(payload: bytes) -> Mapping[int | str, Value]:
     value = _decode(payload, "payload")
     if not isinstance(value, dict):
         raise _structure(f"expected a map of claims as payload, found {type(value).__name__}")
-    missing = [claim.name.lower() for claim in Claim if claim not in value and claim not in _OPTIONAL]
-    if missing:
+    if absent := _MANDATORY - value.keys():
+        missing = [claim.name.lower() for claim in Claim if claim in absent]
         raise ReceiptError(ReceiptCode.CLAIM_MISSING, f"payload: missing {', '.join(missing)}")
-    unknown = sorted(f"{key!r:.40}" for key in value.keys() - set(Claim))
-    if unknown:
+    if strange := value.keys() - _KNOWN:
+        unknown = sorted(f"{key!r:.40}" for key in strange)
         raise ReceiptError(
             ReceiptCode.CLAIM_UNKNOWN, f"payload: {', '.join(unknown[:5])} is no claim of this format"
         )

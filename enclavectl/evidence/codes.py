@@ -43,6 +43,7 @@ class ReceiptCode(StrEnum):
     ANSWER_MISMATCH = "answer-mismatch"
     PICTURE_MISMATCH = "picture-mismatch"
     RECEIPT_MISSING = "receipt-missing"
+    RECEIPT_REPEATED = "receipt-repeated"
 
 
 _DAMAGED = (
@@ -86,6 +87,7 @@ _HINTS = {
     ReceiptCode.REQUEST_MISMATCH: _PAIR,
     ReceiptCode.ANSWER_MISMATCH: _PAIR,
     ReceiptCode.PICTURE_MISMATCH: "Look for the picture as it was sent; a copy that was saved again differs.",
+    ReceiptCode.RECEIPT_REPEATED: "The file was changed: one answer would look like several. Take one out.",
     ReceiptCode.RECEIPT_MISSING: "Does the enclave run a payload of this release? Build and start it again.",
 }
 

@@ -16,7 +16,15 @@ from enclavectl.evidence.air import parse_receipt
 from enclavectl.evidence.codes import ReceiptCode, ReceiptError
 from enclavectl.evidence.file import EvidenceCode, EvidenceError, EvidenceFile, KeptReceipt
 from enclavectl.evidence.receipt_check import check_outcome, check_picture, check_receipt, check_statements
-from enclavectl.evidence.verification import NOT_REACHED, Case, Check, CheckedReceipt, Verification
+from enclavectl.evidence.verification import (
+    NO_POLICY_STEP,
+    NOT_REACHED,
+    Case,
+    Check,
+    CheckedReceipt,
+    PolicySource,
+    Verification,
+)
 from enclavectl.protocol.answers import ContentError
 from enclavectl.protocol.key_config import (
     MODEL_PCR,
@@ -69,7 +77,7 @@ def _plan(case: Case) -> list[str]:
     if case.picture is not None:
         plan.append("picture")
     if case.policy is None:
-        plan.append("policy")
+        plan.append(NO_POLICY_STEP)
     return plan
 
 
@@ -104,13 +112,14 @@ class _Examination:
         if self.facts is None:
             raise AssertionError("the recipe ended without facts")
         if evidence is not None:
-            yield _check_session(evidence, self.facts, self.case.policy_sha256)
+            yield _check_session(evidence, self.facts, self.case)
             self.card = _read_key_config(evidence).card
             yield _check_model(self.card, self.facts)
         if self.case.module_id is not None:
             yield _check_enclave(self.case.module_id, self.facts)
         for name, kept in zip(_receipt_ids(self.case), self.case.receipts, strict=True):
             checked = _check_receipt(kept, self.case, self.facts)
+            _check_unrepeated(checked, self.receipts)
             self.receipts.append(checked)
             yield Check(id=name, ok=True, seen=_receipt_seen(checked, self.case))
         if self.case.picture is not None:
@@ -140,21 +149,23 @@ def _check_file(evidence: EvidenceFile, root: TrustRoot) -> Check:
     return Check(id="file", ok=True, seen=f"evidence file of {evidence.tool}; its content has its hash")
 
 
-def _check_session(evidence: EvidenceFile, facts: Facts, policy_sha256: str | None) -> Check:
+def _check_session(evidence: EvidenceFile, facts: Facts, case: Case) -> Check:
     """Check what the file says of its session against what the document says."""
-    if evidence.nonce != facts["nonce"]:
+    if evidence.nonce != facts.nonce:
         raise refused(AttestationCode.NONCE, "nonce: the file's is not the document's")
-    apart = facts["timestamp"] - evidence.requested_at
+    apart = facts.timestamp - evidence.requested_at
     if abs(apart) > _SESSION_WINDOW:
         raise EvidenceError(
             EvidenceCode.TIME,
             f"requested_at: expected a time within {_SESSION_WINDOW} of the document's "
-            f"{facts['timestamp']:{TIME}}, found {evidence.requested_at:{TIME}}",
+            f"{facts.timestamp:{TIME}}, found {evidence.requested_at:{TIME}}",
         )
     seen = f"asked at {evidence.requested_at:{TIME}} by the client's clock, with the document's nonce"
-    if policy_sha256 is not None:
-        is_same = policy_sha256 == evidence.policy_sha256
-        seen += f"; by its word held to {'this policy' if is_same else 'another policy than this one'}"
+    if case.policy_sha256 is not None and case.policy_source is not PolicySource.EVIDENCE:
+        is_lock = case.policy_source is PolicySource.LOCK
+        what, held_to = ("lock", evidence.lock_sha256) if is_lock else ("policy", evidence.policy_sha256)
+        is_same = case.policy_sha256 == held_to
+        seen += f"; by its word held to {f'this {what}' if is_same else f'another {what} than this one'}"
     return Check(id="session", ok=True, seen=seen)
 
 
@@ -170,7 +181,7 @@ def _read_key_config(evidence: EvidenceFile) -> KeyConfig:
 def _check_model(card: ModelCard, facts: Facts) -> Check:
     """Check the attested card against the register that the enclave extended with it, where it has one."""
     shown = f"{card.model_id}, SHA-256 {card.sha256[:16]}..."
-    register = facts["pcrs"].get(MODEL_PCR)
+    register = facts.pcrs.get(MODEL_PCR)
     if register is None or not any(register):
         seen = f"{shown}, as the attested card says; PCR{MODEL_PCR} measures no model"
         return Check(id="model", ok=None, seen=seen)
@@ -185,10 +196,10 @@ def _check_model(card: ModelCard, facts: Facts) -> Check:
 
 
 def _check_enclave(meant: str, facts: Facts) -> Check:
-    if facts["module_id"] != meant:
+    if facts.module_id != meant:
         raise EvidenceError(
             EvidenceCode.OTHER_ENCLAVE,
-            f"module_id: expected {meant}, found {facts['module_id']}: another enclave",
+            f"module_id: expected {meant}, found {facts.module_id}: another enclave",
         )
     return Check(id="enclave", ok=True, seen=f"{meant}, the one that was named")
 
@@ -199,13 +210,28 @@ def _check_receipt(kept: KeptReceipt, case: Case, facts: Facts) -> CheckedReceip
     check_receipt(
         receipt,
         # A receipt is held to its document at the document's time, whatever the document's time of judgement.
-        document=ArchivedDocument(**facts),
+        document=ArchivedDocument.of(facts),
         document_bytes=case.document,
         key_config=key_config,
     )
     asked, answered = check_statements(receipt, request=kept.request_statement, answer=kept.answer_statement)
     outcome = None if answered is None else check_outcome(receipt, answered)
     return CheckedReceipt(receipt=receipt, asked=asked, outcome=outcome)
+
+
+def _check_unrepeated(checked: CheckedReceipt, earlier: Sequence[CheckedReceipt]) -> None:
+    """Check that a receipt is there once: its id is its own, so the same id again is the same answer again.
+
+    Raises:
+        ReceiptError: ``receipt-repeated``.
+    """
+    for number, other in enumerate(earlier, start=1):
+        if checked.receipt.cti == other.receipt.cti:
+            raise ReceiptError(
+                ReceiptCode.RECEIPT_REPEATED,
+                f"cti: expected each receipt once, found {checked.receipt.cti.hex()[:16]}... of receipt "
+                f"{number} again",
+            )
 
 
 def _receipt_seen(checked: CheckedReceipt, case: Case) -> str:
@@ -236,6 +262,12 @@ def _check_picture(picture: bytes, receipts: Sequence[CheckedReceipt]) -> Check:
     found = sha256(picture).digest()
     if all(one.picture_sha256 != found for one in asked):
         check_picture(asked[0], picture)
+    is_told = any(
+        one.outcome is not None
+        for one in receipts
+        if one.asked is not None and one.asked.picture_sha256 == found
+    )
+    told = "its answer is shown" if is_told else "its answer was not kept, so none is shown"
     return Check(
-        id="picture", ok=True, seen=f"SHA-256 {found.hex()[:16]}..., as the receipt's question has it"
+        id="picture", ok=True, seen=f"SHA-256 {found.hex()[:16]}..., as the receipt's question has it; {told}"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from dataclasses import dataclass
 
 from enclavectl.attestation.spelling import decode_document
@@ -20,6 +21,8 @@ from enclavectl.evidence.file import (
 # The first bytes of every signed receipt: the tag, an array of four, and the one protected header.
 RECEIPT_MAGIC = bytes.fromhex("d28446a2012703183d")
 _SPACE = b" \t\r\n"
+# What editors and shells on Windows put before text. Neither a document nor a receipt begins so.
+_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +43,7 @@ def read_subject(data: bytes, *, name: str) -> Subject:
         UsageError: the file is empty.
         EvidenceError: ``evidence-file`` or ``encoding``.
     """
+    data = _as_utf8(data, name)
     if not data.strip(_SPACE):
         raise UsageError(f"{name}: expected a document, an evidence file or a receipt, found nothing")
     if data.startswith(RECEIPT_MAGIC):
@@ -54,12 +58,13 @@ def read_subject(data: bytes, *, name: str) -> Subject:
     return Subject(document=evidence.document, evidence=evidence, receipts=evidence.receipts)
 
 
-def read_receipts(data: bytes) -> tuple[KeptReceipt, ...]:
-    """Read a receipt, or the lines of a batch's receipts, of a file that is known to hold such.
+def read_receipts(data: bytes, *, name: str) -> tuple[KeptReceipt, ...]:
+    """Read a receipt, or the lines of a batch's receipts, of the file ``name``, which should hold such.
 
     Raises:
-        EvidenceError: ``evidence-file``: a line is not one of a receipt, or there are too many.
+        EvidenceError: ``evidence-file``: a line is not one of a receipt, or there are too many; ``encoding``.
     """
+    data = _as_utf8(data, name)
     text = data.strip(_SPACE)
     return _receipts(text) if text.startswith(b"{") else (KeptReceipt(receipt=data),)
 
@@ -71,6 +76,19 @@ def _receipts(text: bytes) -> tuple[KeptReceipt, ...]:
             EvidenceCode.FILE, f"receipts: expected at most {MAX_RECEIPTS} lines, found {len(lines)}"
         )
     return tuple(parse_receipt_line(line) for line in lines)
+
+
+def _as_utf8(data: bytes, name: str) -> bytes:
+    """Return text in UTF-8 without a mark, whatever mark it begins with; bytes without one as they are."""
+    for mark, codec in _MARKS:
+        if data.startswith(mark):
+            try:
+                return data.decode(codec).encode()
+            except UnicodeError as exc:
+                raise EvidenceError(
+                    EvidenceCode.ENCODING, f"{name}: expected text in {codec}, as its first bytes say ({exc})"
+                ) from exc
+    return data
 
 
 def _document(data: bytes, name: str) -> bytes:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Literal
 
 from enclavectl.attestation import Demands, Facts, Policy, Release, Step, TrustRoot
@@ -26,6 +26,8 @@ from enclavectl.protocol.answers import Outcome
 from enclavectl.protocol.key_config import MODEL_PCR, ModelCard, key_config_digest
 
 NOT_REACHED = "not reached"
+# The last step of a case without a policy: it says that there is none.
+NO_POLICY_STEP = "policy"
 
 
 class Waiver(Enum):
@@ -36,6 +38,14 @@ class Waiver(Enum):
     DOCUMENT_TIME = "judged at the document's own time: it proves nothing about now"
 
 
+class PolicySource(StrEnum):
+    """Where the policy of a case comes from."""
+
+    FILE = "file"  # of the caller's
+    LOCK = "lock"
+    EVIDENCE = "evidence"  # the prover's: whoever made the evidence file chose it
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
     """What is to be judged, and by what.
@@ -44,7 +54,8 @@ class Case:
     ``at`` is the time of judgement, with its zone; ``is_now`` if that is the caller's clock. ``nonce`` is the
     caller's own; that of an evidence file proves nothing to anyone but the client that drew it. ``module_id``
     is the one enclave that is meant, where others of the same image would pass as well; None: any.
-    ``policy_sha256`` is the hash of the policy's file, to say whether the session was held to the same.
+    ``policy_source`` is where ``policy`` comes from, None if that is not to be shown. ``policy_sha256`` is
+    the hash of its file, to say whether the session was held to the same.
     """
 
     document: bytes
@@ -57,6 +68,7 @@ class Case:
     receipts: tuple[KeptReceipt, ...] = ()
     picture: bytes | None = None
     module_id: str | None = None
+    policy_source: PolicySource | None = None
     policy_sha256: str | None = None
 
     @property
@@ -94,7 +106,8 @@ class CheckedReceipt:
 class Verification:
     """The result of a judgement: verified if there is no ``error``.
 
-    ``facts`` are None if the document's signature was not reached: nothing it says is known then.
+    ``facts`` are None if the document's signature was not reached, or is false: nothing it says is then
+    known.
     """
 
     checks: tuple[Check, ...]
@@ -108,6 +121,16 @@ class Verification:
     def verified(self) -> bool:
         """True if every step passed and a policy was met, or the caller waived the policy."""
         return self.error is None
+
+    @property
+    def failed(self) -> Check | None:
+        """The step at which the judgement stopped; None if every step passed."""
+        return next((check for check in self.checks if check.ok is False), None)
+
+    @property
+    def is_provers_policy(self) -> bool:
+        """True if the policy came with the evidence, so that whoever made the file chose what is enough."""
+        return self.case is not None and self.case.policy_source is PolicySource.EVIDENCE
 
     @property
     def is_fresh(self) -> bool:
@@ -127,7 +150,7 @@ class Verification:
         """The time of judgement: the case's, or that of the document once it is known."""
         if self.case is not None and isinstance(self.case.at, datetime):
             return self.case.at
-        return None if self.facts is None else self.facts["timestamp"]
+        return None if self.facts is None else self.facts.timestamp
 
     @property
     def release(self) -> Release | None:
@@ -135,7 +158,7 @@ class Verification:
         policy = None if self.case is None else self.case.policy
         if self.facts is None or not isinstance(policy, Policy):
             return None
-        return next((one for one in policy.releases if one.name == self.facts["release"]), None)
+        return next((one for one in policy.releases if one.name == self.facts.release), None)
 
     @property
     def is_model_pinned(self) -> bool:

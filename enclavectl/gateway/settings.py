@@ -118,14 +118,19 @@ def parse_network(text: str) -> Network:
 def parse_origin(text: str) -> str:
     """Read an origin as browsers send it: scheme, host, and a port that is not the scheme's own.
 
+    ``null`` is what a page sends that was opened from a file.
+
     Raises:
         UsageError: the text has another form.
     """
     if (
-        re.fullmatch(r"https?://[a-z0-9.-]+(?::[0-9]{1,5})?|[a-z-]+-extension://[a-z0-9-]+", text, re.ASCII)
+        re.fullmatch(
+            r"https?://[a-z0-9.-]+(?::[0-9]{1,5})?|[a-z-]+-extension://[a-z0-9-]+|null", text, re.ASCII
+        )
         is None
     ):
         raise UsageError(
-            f"--origin: expected an origin, found {text!r:.100}", hint="such as https://portal.example.org"
+            f"--origin: expected an origin, found {text!r:.100}",
+            hint="such as https://portal.example.org, or null for a page opened from a file",
         )
     return text

@@ -135,10 +135,11 @@ def operator_policy(key: str | None) -> dict[str, object]:
     return {"Version": "2012-10-17", "Statement": [statement]}
 
 
-def put_commands(
-    file: str, request: KeyPolicyRequest, key: str | None, *, iam_file: str = "operator-iam.json"
-) -> tuple[str, ...]:
-    """Return the commands that put the policies: the owner's, then one for each of the operator's roles."""
+def put_commands(file: str, request: KeyPolicyRequest, key: str | None, *, iam_file: str) -> tuple[str, ...]:
+    """Return the commands that put the policies: the owner's, then one for each of the operator's roles.
+
+    ``file`` and ``iam_file`` are where the key policy and the operator's IAM policy are.
+    """
     named = shlex.quote(key or KEY_PLACEHOLDER)
     bypass = " --bypass-policy-lockout-safety-check" if request.irrevocable else ""
     owner = (

@@ -7,11 +7,11 @@ from hashlib import sha256
 from pathlib import Path
 
 from enclavectl.attestation.chain import TIME
-from enclavectl.evidence.verification import Check, Verification
+from enclavectl.evidence.verification import NO_POLICY_STEP, Check, Verification
 from enclavectl.files import write_atomic
 from enclavectl.results.evidence_wording import claims_of
 from enclavectl.results.html import render_claims, render_fact, render_frame
-from enclavectl.results.judgement import Answered, answers_of, summary_lines, verdict
+from enclavectl.results.judgement import PROVERS_POLICY, Answered, answers_of, summary_lines, verdict
 from enclavectl.results.markup import text
 from enclavectl.results.wording import TrustWords
 from enclavectl.trust import Trust
@@ -50,11 +50,14 @@ def _banner(verification: Verification) -> TrustWords:
     is_calm = (
         verification.verified
         and facts is not None
-        and facts["trust"] is Trust.NITRO
+        and facts.trust is Trust.NITRO
         and verification.release is not None
+        and not verification.is_provers_policy
     )
     if error is not None:
         sentence = f"{error.message}."
+    elif verification.is_provers_policy:
+        sentence = f"Every step passed, but {PROVERS_POLICY}."
     elif is_calm:
         sentence = "The document is signed under the AWS Nitro root and satisfied the policy of the verifier."
     else:
@@ -72,7 +75,7 @@ def _facts(title: str, pairs: Sequence[tuple[str, str]]) -> str:
 def _checklist(checks: Sequence[Check]) -> str:
     rows = "\n".join(
         f'<tr{"" if one.ok is not False else " class=first"}><th scope="row">{text(one.id)}</th>'
-        f"<td>{_STATES[one.ok]}</td><td>{text(one.seen)}</td></tr>"
+        f"<td>{_state(one)}</td><td>{text(one.seen)}</td></tr>"
         for one in checks
     )
     return f"""<section class="card"><h2>Every step of the verification</h2>
@@ -80,6 +83,10 @@ def _checklist(checks: Sequence[Check]) -> str:
 <tbody>
 {rows}
 </tbody></table></section>"""
+
+
+def _state(check: Check) -> str:
+    return "none" if check.ok is False and check.id == NO_POLICY_STEP else _STATES[check.ok]
 
 
 def _answer(answer: Answered) -> str:
@@ -96,11 +103,13 @@ def _document(verification: Verification) -> str:
         return ""
     pairs = [
         ("Document SHA-256", sha256(case.document).hexdigest()),
-        ("Module", facts["module_id"]),
-        ("Time", facts["timestamp"].isoformat(timespec="milliseconds")),
-        ("Root SHA-256", facts["root_fingerprint"]),
-        *((f"PCR{index}", value.hex()) for index, value in sorted(facts["pcrs"].items())),
+        ("Module", facts.module_id),
+        ("Time", facts.timestamp.isoformat(timespec="milliseconds")),
+        ("Root SHA-256", facts.root_fingerprint),
+        *((f"PCR{index}", value.hex()) for index, value in sorted(facts.pcrs.items())),
     ]
+    if case.policy_sha256 is not None:
+        pairs.append(("Judged by the policy or lock with the SHA-256", case.policy_sha256))
     if case.evidence is not None:
         evidence = case.evidence
         pairs += [("Written by", evidence.tool), ("Policy at the session", evidence.policy_sha256 or "none")]

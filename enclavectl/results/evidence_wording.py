@@ -16,6 +16,10 @@ _FORM_ONLY = (
 )
 _DEBUG = "Which code ran, or that nobody watched: the enclave was in debug mode."
 _ANY_CODE = "Which code is meant: no policy was met, so this may be anybody's enclave."
+_PROVERS_POLICY = (
+    "That this is the code that you mean: the policy came with the evidence, and its maker chose it."
+)
+_UNTOLD = "What was answered: the evidence was kept without the answer of {count}, so none of that is shown."
 _RECORDING = "That the enclave still runs, or that nobody replays this: freshness was not checked."
 _OLD_KEY = (
     "That nobody signed later for that time: whoever holds the key of an expired certificate can do so."
@@ -34,20 +38,21 @@ def claims_of(verification: Verification) -> tuple[list[str], list[str]]:
 
 def _proven(verification: Verification) -> list[str]:
     facts = verification.require()
-    when = f"{facts['timestamp']:{TIME}}"
-    if facts["trust"] is Trust.SIMULATED:
-        return [f"The form is right: the holder of the root {facts['root']} signed this document for {when}."]
-    proven = [f"The AWS Nitro root {facts['root']} signed for a Nitro Enclave that ran at {when}."]
+    when = f"{facts.timestamp:{TIME}}"
+    if facts.trust is Trust.SIMULATED:
+        return [f"The form is right: the holder of the root {facts.root} signed this document for {when}."]
+    proven = [f"The AWS Nitro root {facts.root} signed for a Nitro Enclave that ran at {when}."]
     release = verification.release
     if release is not None:
+        whose = "the prover's policy" if verification.is_provers_policy else "the policy"
         proven.append(
-            f"It ran the code of the release {release.name}: every register that the policy pins is the same."
+            f"It ran the code of the release {release.name}: every register that {whose} pins is the same."
         )
     if verification.is_model_pinned:
         proven.append("It ran the model of that release: PCR16 measures the model's card.")
     for one in verification.receipts:
         about = "a picture" if one.asked is None else f"the picture {one.asked.picture_sha256.hex()[:16]}..."
-        answer = "an answer" if one.outcome is None else "the answer above"
+        answer = "an answer, which is not shown," if one.outcome is None else "the answer above"
         proven.append(
             f"A key of that enclave signed that {one.receipt.model_id} gave {answer} for {about} at "
             f"{one.receipt.issued_at:{TIME}} by its clock."
@@ -60,14 +65,19 @@ def _proven(verification: Verification) -> list[str]:
 def _not_proven(verification: Verification) -> list[str]:
     facts = verification.require()
     missing = []
-    if facts["trust"] is Trust.SIMULATED:
+    if facts.trust is Trust.SIMULATED:
         missing.append(_FORM_ONLY)
-    if facts["trust"] is Trust.DEBUG:
+    if facts.trust is Trust.DEBUG:
         missing.append(_DEBUG)
-    if verification.release is None and facts["trust"] is not Trust.DEBUG:
+    if verification.release is None and facts.trust is not Trust.DEBUG:
         missing.append(_ANY_CODE)
+    if verification.is_provers_policy:
+        missing.append(_PROVERS_POLICY)
     if not verification.is_fresh:
         missing += [_RECORDING, _OLD_KEY]
+    untold = sum(one.outcome is None for one in verification.receipts)
+    if untold:
+        missing.append(_UNTOLD.format(count="a receipt" if untold == 1 else f"{untold} receipts"))
     if verification.receipts:
         missing.append(_ONLY_RECEIPT)
     return [*missing, _GOOD_CODE, _NOT_MEDICINE]

@@ -81,7 +81,7 @@ def render_evidence(head: Object) -> str:
     later = objects(head, "later_evidence") if "later_evidence" in head else []
     sections = [_evidence("Evidence", first, model)]
     for number, evidence in enumerate(later, start=2):
-        sections.append(_evidence(f"Evidence of enclave {number}", evidence, model))
+        sections.append(_evidence(f"Evidence of session {number}", evidence, model))
     words = _words(head)
     claims = render_claims(words.proves, words.does_not_prove)
     return "".join(f"{section}\n" for section in sections) + claims

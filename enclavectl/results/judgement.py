@@ -6,25 +6,33 @@ from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 
-from enclavectl.attestation import Policy
+from enclavectl.attestation import Policy, Step
 from enclavectl.attestation.chain import TIME
 from enclavectl.attestation.times import render_time
 from enclavectl.evidence.file import EvidenceCode
-from enclavectl.evidence.verification import CheckedReceipt, Verification, Waiver
+from enclavectl.evidence.verification import (
+    NOT_REACHED,
+    CheckedReceipt,
+    PolicySource,
+    Verification,
+    Waiver,
+)
 from enclavectl.protocol.answers import PARTS_PER_BILLION
 from enclavectl.protocol.key_config import MODEL_PCR
 from enclavectl.trust import Trust
 
 SCHEMA = "enclavectl.verification/1"
 
-_NOTHING_KNOWN = "nothing is known: the signature was not reached"
+PROVERS_POLICY = "the policy is the prover's: whoever made the evidence file chose what is enough"
 
 
 def verdict(verification: Verification) -> str:
-    """Return the first line: what became of the evidence, in capitals."""
-    error = verification.error
+    """Return the first line: what became of the evidence, in capitals, and why it counts for less."""
+    error, facts = verification.error, verification.facts
     if error is None:
-        return "VERIFIED"
+        less = [] if facts is None or facts.trust is Trust.NITRO else [f"trust {facts.trust}"]
+        less += ["BY THE PROVER'S OWN POLICY"] if verification.is_provers_policy else []
+        return f"VERIFIED ({', '.join(less)})" if less else "VERIFIED"
     return "NOT JUDGED" if error.code == EvidenceCode.NO_POLICY else f"REFUSED ({error.code})"
 
 
@@ -46,14 +54,15 @@ def verification_json(verification: Verification) -> dict[str, object]:
     return {
         "schema": SCHEMA,
         "verified": verification.verified,
-        "trust": None if facts is None else str(facts["trust"]),
+        "trust": None if facts is None else str(facts.trust),
         "fresh": verification.is_fresh,
         "judged_at": None if judged_at is None else _iso(judged_at),
-        "module_id": None if facts is None else facts["module_id"],
-        "timestamp": None if facts is None else _iso(facts["timestamp"]),
-        "root": None if facts is None else {"name": facts["root"], "sha256": facts["root_fingerprint"]},
-        "pcrs": {} if facts is None else {str(index): value.hex() for index, value in facts["pcrs"].items()},
+        "module_id": None if facts is None else facts.module_id,
+        "timestamp": None if facts is None else _iso(facts.timestamp),
+        "root": None if facts is None else {"name": facts.root, "sha256": facts.root_fingerprint},
+        "pcrs": {} if facts is None else {str(index): value.hex() for index, value in facts.pcrs.items()},
         "release": None if release is None else release.name,
+        "policy": _policy_json(verification),
         "model": {
             "pinned": verification.is_model_pinned,
             "id": None if card is None else card.model_id,
@@ -66,24 +75,35 @@ def verification_json(verification: Verification) -> dict[str, object]:
     }
 
 
+def _unknown(verification: Verification) -> str:
+    """Return why nothing is known of what the document says."""
+    failed = verification.failed
+    if failed is not None and failed.id == Step.SIGNATURE:
+        return "nothing is known: the signature is not of the document's leaf certificate"
+    where = "" if failed is None else f": it stopped at {failed.id}"
+    return f"nothing is known: the signature was not reached{where}"
+
+
 def _trust(verification: Verification) -> str:
-    facts = verification.facts
+    facts, failed = verification.facts, verification.failed
     if facts is None:
-        return "none: no signature was checked"
+        if failed is not None and failed.id == Step.SIGNATURE:
+            return "none: the signature was checked, and it is false"
+        return f"none: no signature was checked{'' if failed is None else f'; it stopped at {failed.id}'}"
     words = {
         Trust.NITRO: "the AWS Nitro root signed for an enclave whose code is measured",
         Trust.DEBUG: "signed, but in debug mode: nothing measures the code, and the console can be read",
         Trust.EMULATED: "QEMU measured the image; nobody signed",
         Trust.SIMULATED: "a development key signed; it protects nothing and proves the form only",
     }
-    return f"{facts['trust']}: {words[facts['trust']]}"
+    return f"{facts.trust}: {words[facts.trust]}"
 
 
 def _time(verification: Verification) -> str:
     judged_at, case, facts = verification.judged_at, verification.case, verification.facts
     if case is None or judged_at is None:
-        return _NOTHING_KNOWN
-    signed = "" if facts is None else f"signed {facts['timestamp']:{TIME}}, "
+        return _unknown(verification)
+    signed = "" if facts is None else f"signed {facts.timestamp:{TIME}}, "
     if verification.is_fresh:
         return f"fresh: {signed}in answer to your nonce, and judged now, {judged_at:{TIME}}"
     if case.at is Waiver.DOCUMENT_TIME:
@@ -98,28 +118,46 @@ def _release(verification: Verification) -> str:
         start = "" if release.not_before is None else f" from {render_time(release.not_before)}"
         end = "" if release.expires is None else f" until {render_time(release.expires)}"
         life = f" (valid{start}{end})" if start or end else ""
-        return f"{release.name}, valid at {judged_at:{TIME}}{life}"
+        whose = f"; but {PROVERS_POLICY}" if verification.is_provers_policy else ""
+        return f"{release.name}, valid at {judged_at:{TIME}}{life}{whose}"
     policy = None if verification.case is None else verification.case.policy
     if not isinstance(policy, Policy):
         return "none: without a policy any code passes"
     if facts is None:
-        return _NOTHING_KNOWN
-    if facts["trust"] is Trust.DEBUG:
-        return "none: nothing measures the code of a debug enclave"
-    return "none that the policy has was valid and matched"
+        return _unknown(verification)
+    if (stopped := _stopped_before_release(verification)) is not None:
+        return stopped
+    return "none: nothing measures the code of a debug enclave"
+
+
+def _stopped_before_release(verification: Verification) -> str | None:
+    """Return why no release passed, where the judgement stopped at that step or before it."""
+    failed = verification.failed
+    check = next((one for one in verification.checks if one.id == Step.RELEASE), None)
+    if failed is None or check is None:
+        return None
+    if check is failed:
+        return f"none passed: {failed.seen}"
+    return f"not reached: it stopped at {failed.id}" if check.seen == NOT_REACHED else None
 
 
 def _model(verification: Verification) -> str:
     facts, card = verification.facts, verification.card
     if facts is None:
-        return _NOTHING_KNOWN
+        return _unknown(verification)
     named = "" if card is None else f"; the attested card names {card.model_id} ({card.sha256[:16]}...)"
     if verification.is_model_pinned:
         return f"pinned by PCR{MODEL_PCR}{named}"
-    register = facts["pcrs"].get(MODEL_PCR)
+    register = facts.pcrs.get(MODEL_PCR)
     if register is None or not any(register):
-        return f"not pinned: the document has no PCR{MODEL_PCR}{named}"
-    return f"not pinned: the document has PCR{MODEL_PCR} ({register.hex()[:16]}...){named}"
+        measured = f"the document has no PCR{MODEL_PCR}"
+    else:
+        measured = f"the document has PCR{MODEL_PCR} ({register.hex()[:16]}...)"
+    policy = None if verification.case is None else verification.case.policy
+    # A release that was refused, such as a revoked one, may well have pinned it.
+    is_refused = isinstance(policy, Policy) and _stopped_before_release(verification) is not None
+    state = "not judged, as no release passed" if is_refused else "not pinned"
+    return f"{state}: {measured}{named}"
 
 
 def _receipt(verification: Verification) -> str:
@@ -131,10 +169,37 @@ def _receipt(verification: Verification) -> str:
         return "none"
     if len(checked) < count:
         return f"{count - len(checked)} of {count} were refused or not reached"
-    told = [one for one in checked if one.outcome is not None]
+    told = sum(one.outcome is not None for one in checked)
     what = "a signed receipt" if count == 1 else f"{count} signed receipts"
+    kept = f"{told} with the answer"
+    if told < count:
+        kept += f", {count - told} WITHOUT: what was answered is not shown"
     mode = "" if all(one.receipt.security_mode == "production" for one in checked) else "; mode evaluation"
-    return f"{what} of {checked[0].receipt.model_id}; {len(told)} with the answer{mode}"
+    return f"{what} of {checked[0].receipt.model_id}; {kept}{mode}"
+
+
+def document_lines(verification: Verification) -> list[tuple[str, str]]:
+    """Return what was judged, by its hashes and registers, and by which policy; none if nothing is known."""
+    facts, case = verification.facts, verification.case
+    if facts is None or case is None:
+        return []
+    lines = [
+        ("SHA-256", sha256(case.document).hexdigest()),
+        ("module", facts.module_id),
+        ("root", f"{facts.root}, SHA-256 {facts.root_fingerprint}"),
+    ]
+    if case.policy_source is not None:
+        what = {
+            PolicySource.FILE: "your policy",
+            PolicySource.LOCK: "your lock",
+            PolicySource.EVIDENCE: "THE PROVER'S policy",
+        }[case.policy_source]
+        lines.append(("policy", f"{what}, SHA-256 {case.policy_sha256}"))
+    pinned = () if verification.release is None else verification.release.pcrs
+    for index, value in sorted(facts.pcrs.items()):
+        if any(value) or index in pinned:
+            lines.append((f"PCR{index}", value.hex() + (" pinned" if index in pinned else "")))
+    return lines
 
 
 def answers_of(verification: Verification) -> list[Answered]:
@@ -174,6 +239,13 @@ class Answered:
             "picture_sha256": self.picture_sha256,
             "probabilities": {code: share for code, _, share in self.shares},
         }
+
+
+def _policy_json(verification: Verification) -> dict[str, object] | None:
+    case = verification.case
+    if case is None or case.policy_source is None:
+        return None
+    return {"source": str(case.policy_source), "sha256": case.policy_sha256}
 
 
 def _receipt_json(checked: CheckedReceipt) -> dict[str, object]:

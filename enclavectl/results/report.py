@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from enclavectl.client.formats import media_type_of
 from enclavectl.errors import EnclavectlError, UsageError
-from enclavectl.files import write_atomic
+from enclavectl.files import refuse_input, write_atomic
 from enclavectl.results.cards import card_id, render_card
 from enclavectl.results.html import MARK, render_cards, render_evidence, render_heading, render_page
 from enclavectl.results.markup import Object
@@ -29,10 +29,16 @@ PICTURES_PER_PAGE = 100
 _MARK_WITHIN_BYTES = 1024  # the mark is one of the first lines of a page
 
 
-def check_target(path: Path, inputs: Iterable[str], total: int, *, force: bool) -> None:
+PICTURES_HINT = "name the report first, then the pictures: --report answers.html PICTURE..."
+
+
+def check_target(
+    path: Path, inputs: Iterable[str], total: int, *, force: bool, hint: str = PICTURES_HINT
+) -> None:
     """Check that a report on ``total`` pictures may be written to ``path`` and beside it.
 
-    ``force`` allows overwriting a file that is no report, but never a picture.
+    ``force`` allows overwriting a file that is no report, but never an input or a picture. ``hint`` is the
+    next step where an input would be written over.
 
     Raises:
         UsageError: the folder is missing; or ``path``, or one of the pages, is an input, a picture, a folder,
@@ -40,16 +46,10 @@ def check_target(path: Path, inputs: Iterable[str], total: int, *, force: bool) 
     """
     if path.is_dir() or not path.parent.is_dir():
         raise UsageError(f"--report {path}: expected the name of a file in a folder that exists")
-    existing = {_identity(one): one for one in (path, *page_paths(path, total)) if one.exists()}
-    if not existing:
-        return
-    for name in inputs:
-        if (found := existing.get(_identity(Path(name)))) is not None:
-            raise UsageError(
-                f"--report {found}: expected a file that is not an input, found the picture {name}",
-                hint="name the report first, then the pictures: --report answers.html PICTURE...",
-            )
-    for found in existing.values():
+    existing = [one for one in (path, *page_paths(path, total)) if one.exists()]
+    named = list(inputs) if existing else []
+    for found in existing:
+        refuse_input("--report", found, named, hint=hint)
         _check_existing(found, force=force)
 
 
@@ -64,21 +64,13 @@ def _check_existing(path: Path, *, force: bool) -> None:
     if media_type_of(head) is not None:
         raise UsageError(
             f"--report {path}: expected a report or a new file, found a picture",
-            hint="name the report first, then the pictures: --report answers.html PICTURE...",
+            hint=PICTURES_HINT,
         )
     if head and MARK.encode() not in head and not force:
         raise UsageError(
             f"--report {path}: expected a report or a new file, found a file that is neither",
             hint="choose another name, or write over it with --force",
         )
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except (OSError, ValueError):  # such as - for standard input; reading it reports what is wrong
-        return None
-    return status.st_dev, status.st_ino
 
 
 def page_paths(path: Path, total: int) -> list[Path]:

@@ -207,7 +207,7 @@ def test_a_document_is_read_in_each_spelling(forge: EnclaveForge, spelling: str)
 
 
 @pytest.mark.parametrize(
-    "text", [b"", b" \n", b"abc", b"-----BEGIN X-----", b"QQ=", b"QR==", b"QQ-_", b"a b c!"]
+    "text", [b"", b" \n", b"abc", b"-----BEGIN X-----", b"QQ=", b"QR==", b"QQ-+", b"Q-=", b"Q-Q", b"a b c!"]
 )
 def test_text_that_is_no_document_is_refused(text: bytes) -> None:
     with pytest.raises(UsageError, match=r"^d: expected an attestation document"):

@@ -161,8 +161,10 @@ def test_a_list_in_brackets_is_written_anew_and_keeps_the_notes() -> None:
 
 def test_a_name_that_is_taken_is_refused() -> None:
     text = add_release(TEXT, NEXT, source="p.yaml").text
-    with pytest.raises(UsageError, match=r"^p\.yaml: policy: expected .* different names"):
+    with pytest.raises(UsageError, match=r"^p\.yaml: expected a new name, found a release named") as caught:
         add_release(text, NEXT, source="p.yaml")
+    assert caught.value.code == "name-taken"
+    assert "--name" in (caught.value.hint or "")
 
 
 def test_what_contradicts_the_policy_is_refused() -> None:

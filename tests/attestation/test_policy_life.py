@@ -132,7 +132,7 @@ def test_a_session_is_judged_now_and_an_archived_document_at_its_own_time(forge:
 def test_a_revocation_refuses_documents_from_before_its_date(forge: EnclaveForge) -> None:
     policy = replace(accepting(life(end=NOON)), revoked=(revoked(),))
     assert code_of(policy, NOON - 900 * DAY) == AttestationCode.RELEASE_REVOKED
-    with pytest.raises(AttestationError, match="revoked at 2027-01-31T12:00:00Z: a leak") as caught:
+    with pytest.raises(AttestationError, match="is revoked, dated 2027-01-31T12:00:00Z: a leak") as caught:
         examine_archived(forge.genuine(), policy, root=forge.root)
     assert caught.value.code == AttestationCode.RELEASE_REVOKED
 

@@ -41,7 +41,7 @@ def test_a_genuine_document_takes_every_step_in_order(forge: EnclaveForge) -> No
     assert [one.step for one in taken] == list(Step)
     assert all(one.was_checked for one in taken)
     assert taken[-1].facts is not None
-    assert taken[-1].facts["release"] == "1.0"
+    assert taken[-1].facts.release == "1.0"
 
 
 def test_what_is_not_demanded_is_said_not_to_be_checked(forge: EnclaveForge) -> None:
@@ -92,7 +92,7 @@ def test_facts_stay_when_only_the_policy_refuses(forge: EnclaveForge) -> None:
     taken, code = taken_until_refused(forge.genuine(), demands(forge, other))
     assert code == AttestationCode.PCR_MISMATCH
     assert taken[-1].facts is not None
-    assert taken[-1].facts["pcrs"][0] == PCRS[0]
+    assert taken[-1].facts.pcrs[0] == PCRS[0]
 
 
 def test_a_time_without_a_zone_is_no_time(forge: EnclaveForge) -> None:

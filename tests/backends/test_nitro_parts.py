@@ -19,6 +19,7 @@ from enclavectl.backends.keeping.ending import EnclaveEnd
 from enclavectl.backends.keeping.locks import lock_enclave
 from enclavectl.backends.local.pki import DevelopmentRoot
 from enclavectl.backends.nitro.ending import EndObserver, keep_history
+from enclavectl.backends.nitro.launch_inputs import free_name
 from enclavectl.backends.nitro.listing import join, module_id_of, owner_of, state_of
 from enclavectl.backends.nitro.records import (
     LaunchRecord,
@@ -42,6 +43,7 @@ from enclavectl.nitro_cli.describe_enclaves import DescribeInfo, NitroState
 from enclavectl.nitro_cli.tool import EnclaveListing
 from enclavectl.trust import Trust
 from tests.backends.nitro_record import NOW, RECORD
+from tests.backends.test_registry import enclave
 
 RUN = RunInfo(enclave_id="i-0-enc1", name="first", process_id=1, cid=16, cpu_ids=(1, 3), memory_mib=1024)
 
@@ -255,3 +257,13 @@ def test_what_is_kept_of_one_that_nobody_saw_end(tmp_path: Path) -> None:
 )
 def test_documents_write_the_slot_with_all_its_zeros(printed: str, attested: str) -> None:
     assert module_id_of(printed) == attested
+
+
+def test_a_name_that_is_taken_is_refused_and_an_image_s_own_name_makes_way() -> None:
+    source = Path("/images/app v2.eif")
+    assert free_name(None, source, []) == "app-v2"
+    known = [enclave("app-v2", "1"), enclave("app-v2-2", "2")]
+    assert free_name(None, source, known) == "app-v2-3"
+    assert free_name("other", source, known) == "other"
+    with pytest.raises(StateError, match="app-v2: an enclave of this name exists already"):
+        free_name("app-v2", source, known)

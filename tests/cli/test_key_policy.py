@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -90,12 +91,19 @@ def test_the_text_tells_the_owner_and_the_operator_what_to_do(tmp_path: Path) ->
     assert "aws kms put-key-policy --key-id KEY-ARN" in done.out
     assert "aws iam put-role-policy --role-name EnclaveParent" in done.out
     assert "bypass" not in done.out
+    # What the printed command reads is there.
+    [named] = re.findall(r"--policy-document file://(\S+)", done.out)
+    assert named == "key-policy.iam.json"
+    statements = json.loads((tmp_path / named).read_text())["Statement"]
+    assert statements == [{"Effect": "Allow", "Action": "kms:Decrypt", "Resource": "KEY-ARN"}]
 
 
 def test_no_command_writes_over_what_it_reads(folder: Path) -> None:
     (folder / "same.json").symlink_to("key-policy.json")
     before = (folder / "policy.yaml").read_bytes(), (folder / "key-policy.json").read_bytes()
     assert compiled(folder, "--force", "--to", "policy.yaml").status == 2
+    assert compiled(folder, "--force", "--iam-to", "policy.yaml").status == 2
+    assert compiled(folder, "--force", "--iam-to", "key-policy.json").status == 2
     for target in ("key-policy.json", "same.json"):
         refused = lint(folder, "--fixed-to", target)
         assert (refused.status, "not an input" in str(refused.error()["message"])) == (2, True)

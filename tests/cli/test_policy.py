@@ -113,7 +113,7 @@ def test_explain_says_missing_for_a_register_that_was_not_locked(folder: Path) -
     ("data", "status", "code"),
     [
         (b"", 2, "usage"),
-        (b"some text!", 2, "encoding"),
+        (b"some text!", 4, "encoding"),
         (b"\x84\x00", 4, "cbor"),
         (b"a0", 4, "cose-structure"),
     ],

@@ -6,19 +6,40 @@ import json
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
+from base64 import urlsafe_b64encode
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
+from enclave_payload.contents import key_config_digest
 from enclavectl.attestation.policy_file import render_policy
 from enclavectl.backends.local.pki import DevelopmentRoot
+from enclavectl.evidence import EvidenceFile, KeptReceipt, parse_receipt
+from enclavectl.evidence.file import receipt_line
 from tests.attestation.test_archived import VECTORS, needs_vectors
 from tests.cli.command import COMMAND, Done, enclavectl
-from tests.evidence.sessions import POLICY, base64_of, session_evidence
-from tests.forge import EnclaveForge
+from tests.evidence import example
+from tests.evidence.sessions import KEY_CONFIG, POLICY, base64_of, session_evidence
+from tests.evidence.test_receipts_in_verification import receipt_for, statements
+from tests.forge import PCRS, EnclaveForge
 
+NAMES = [
+    *("evidence.json", "document.bin", "document.hex", "document.b64"),
+    *("bom.json", "utf16.json", "utf16.hex", "0x.hex", "url.b64", "bare.b64"),
+]
 CHECKS = ["trust", "time", "release", "model", "receipt"]
+
+
+FORGE = EnclaveForge()
+
+
+def receipt_evidence() -> EvidenceFile:
+    """What is kept of a session of FORGE with one answer."""
+    document = FORGE.genuine(user_data=key_config_digest(KEY_CONFIG), public_key=example.PUBLIC_KEY)
+    receipt = KeptReceipt(receipt=receipt_for(document), **statements())
+    return replace(session_evidence(FORGE), document=document, receipts=(receipt,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +66,25 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
     (folder / "document.bin").write_bytes(evidence.document)
     (folder / "document.hex").write_text(evidence.document.hex())
     (folder / "document.b64").write_text(base64_of(evidence.document))
+    # As the editors and shells of Windows write them, and as programs spell bytes.
+    text = evidence.to_bytes().decode()
+    (folder / "bom.json").write_text(text, encoding="utf-8-sig")
+    (folder / "utf16.json").write_text(text, encoding="utf-16")
+    (folder / "utf16.hex").write_text(evidence.document.hex(), encoding="utf-16")
+    (folder / "0x.hex").write_text(f"0x{evidence.document.hex()}\n")
+    url = urlsafe_b64encode(evidence.document).decode()
+    (folder / "url.b64").write_text(url)
+    (folder / "bare.b64").write_text(f"{url[:1000]}\r\n{url[1000:].rstrip('=')}")
     (folder / "policy.yaml").write_text(render_policy(POLICY))
     return Desk(folder)
 
 
-@pytest.mark.parametrize("name", ["evidence.json", "document.bin", "document.hex", "document.b64"])
+@pytest.mark.parametrize("name", NAMES)
 def test_evidence_is_verified_from_each_form(desk: Desk, name: str) -> None:
     done = desk.archived(name, "--policy", "policy.yaml")
     assert (done.status, done.err) == (0, "")
     lines = done.out.splitlines()
-    assert lines[0] == f"VERIFIED  {name}"
+    assert lines[0] == f"VERIFIED (trust simulated)  {name}"
     assert [line.split()[0] for line in lines[1:6]] == CHECKS
     assert "freshness was not checked" in lines[2]
     value = desk.archived(name, "--policy", "policy.yaml", "--output", "json").json()
@@ -81,7 +111,10 @@ def test_nothing_says_zero_without_a_policy(desk: Desk) -> None:
     assert (value["verified"], value["error"]["code"]) == (False, "no-policy")
     assert {"chain", "signature"} <= {check["id"] for check in value["checks"] if check["ok"]}
     assert "--no-policy" in done.err
-    assert desk.archived("evidence.json").out.startswith("NOT JUDGED  ")
+    unjudged = desk.archived("evidence.json").out
+    assert unjudged.startswith("NOT JUDGED  ")
+    assert re.search(r"^  NONE +policy +not judged", unjudged, re.MULTILINE)
+    assert "FAILED" not in unjudged
     assert desk.archived("evidence.json", "--no-policy").status == 0
     assert desk.archived("evidence.json", "--policy-from-evidence").status == 0
     assert desk.archived("document.bin", "--policy-from-evidence").status == 2
@@ -97,6 +130,12 @@ def test_the_time_is_now_unless_it_is_said(desk: Desk) -> None:
     then = desk.verify("document.bin", "--no-policy", "--root", "root.pem", "--at", "2026-05-04T12:01:00Z")
     assert then.status == 0
     assert "at the time that you gave" in then.out
+    day = desk.verify("document.bin", "--no-policy", "--root", "root.pem", "--at", "2026-05-04")
+    assert day.status == 4
+    assert "2026-05-04 00:00:00 UTC" in day.out
+    for far in (day, past, desk.verify("document.bin", "--root", "root.pem", "--at", "2036-01-01T00:00:00Z")):
+        assert "--at names the time of judgement" in far.err
+        assert "clock" not in far.err
 
 
 @pytest.mark.parametrize(
@@ -104,14 +143,19 @@ def test_the_time_is_now_unless_it_is_said(desk: Desk) -> None:
     [
         (["gone.json"], 2, "gone.json: no such evidence"),
         (["empty"], 2, "found nothing"),
-        (["huge"], 2, "at most 1048576 bytes"),
+        (["huge"], 4, "at most 1048576 bytes"),
+        (["huge", "--document", "evidence.json"], 4, "at most 1048576 bytes"),
+        (["half"], 4, "expected text in utf-16"),
+        (["number.json"], 4, "has 5000 digits, more than 640"),
         (["receipt.air"], 2, "--document"),
         (["document.bin", "--at", "yesterday"], 2, "--at yesterday"),
         (["document.bin", "--at", "2026-05-04T12:00:00"], 2, "with its zone"),
         (["document.bin", "--nonce", "abc"], 2, "--nonce"),
         (["document.bin", "--policy", "policy.yaml", "--no-policy"], 2, "leave one out"),
         (["document.bin", "--lock", "policy.yaml"], 2, "expected a lock"),
-        (["document.bin", "--report", "policy.yaml"], 2, "--report"),
+        (["document.bin", "--report", "policy.yaml"], 2, "found a file that is neither"),
+        (["document.bin", "--report", "document.bin"], 2, "not an input, found document.bin"),
+        (["document.bin", "--at", "2026-13-01"], 2, "a date"),
         (["document.bin", "--report", "gone/report.html"], 2, "--report"),
         (["text"], 4, "expected an attestation document in binary, hex or base64"),
         (["cut.json"], 4, "evidence file"),
@@ -130,6 +174,8 @@ def test_bad_input_gets_a_sentence_and_leaves_nothing(
         "text": b"not a document!",
         "cut.json": (desk.folder / "evidence.json").read_bytes()[:-200],
         "bare.json": b"{}",
+        "half": b"\xff\xfe{",
+        "number.json": b'{"schema": ' + b"1" * 5000 + b"}",
     }
     for name, data in made.items():
         (desk.folder / name).write_bytes(data)
@@ -150,12 +196,57 @@ def test_the_report_is_a_page_that_loads_nothing(desk: Desk) -> None:
     done = desk.archived("evidence.json", "--policy", "policy.yaml", "--report", "report.html")
     assert done.status == 0
     page = (desk.folder / "report.html").read_text()
-    assert "VERIFIED" in page
+    assert "VERIFIED (trust simulated)" in page
     assert "default-src 'none'" in page
     assert not re.search(r"<script|<link|src=|href=|@import|url\(", page)
     refused = desk.archived("evidence.json", "--report", "report.html")
     assert refused.status == 4
     assert "NOT JUDGED" in (desk.folder / "report.html").read_text()
+
+
+def test_the_provers_policy_is_named_as_such_wherever_somebody_looks(desk: Desk) -> None:
+    done = desk.archived("evidence.json", "--policy-from-evidence", "--report", "provers.html")
+    assert done.status == 0
+    assert done.out.startswith("VERIFIED (trust simulated, BY THE PROVER'S OWN POLICY)  evidence.json\n")
+    assert "whoever made the evidence file chose what is enough" in done.err
+    release = next(line for line in done.out.splitlines() if line.startswith("release "))
+    assert "the policy is the prover's" in release
+    assert "THE PROVER'S policy, SHA-256" in done.out
+    assert "That this is the code that you mean" in done.out.partition("it does not prove")[2]
+    page = (desk.folder / "provers.html").read_text()
+    assert "BY THE PROVER&#x27;S OWN POLICY" in page or "BY THE PROVER'S OWN POLICY" in page
+    value = desk.archived("evidence.json", "--policy-from-evidence", "-o", "json").json()
+    assert value["policy"]["source"] == "evidence"
+    own = desk.archived("evidence.json", "--policy", "policy.yaml", "-o", "json").json()
+    assert own["policy"] == {"source": "file", "sha256": value["policy"]["sha256"]}
+    assert desk.archived("evidence.json", "--no-policy", "-o", "json").json()["policy"] is None
+
+
+def test_what_was_judged_is_shown_by_its_registers_and_hashes(desk: Desk) -> None:
+    document = (desk.folder / "document.bin").read_bytes()
+    text = (desk.folder / "policy.yaml").read_bytes()
+    done = desk.archived("evidence.json", "--policy", "policy.yaml")
+    judged = done.out.partition("\njudged\n")[2].partition("\nchecklist\n")[0]
+    assert sha256(document).hexdigest() in judged
+    assert f"your policy, SHA-256 {sha256(text).hexdigest()}" in judged
+    for index in (0, 1, 2, 8):
+        assert re.search(rf"^  PCR{index} +{PCRS[index].hex()} pinned$", judged, re.MULTILINE)
+    assert "PCR3" not in judged
+
+
+def test_a_lock_counts_under_the_root_that_was_named_and_the_trust_is_said(desk: Desk) -> None:
+    from tests.artifacts.test_lock import LOCK
+
+    pcrs = {f"PCR{index}": PCRS[index].hex() for index in (0, 1, 2)}
+    (desk.folder / "enclavectl.lock.json").write_text(json.dumps({**LOCK.to_json(), "pcrs": pcrs}))
+    done = desk.archived("evidence.json", "--lock", "enclavectl.lock.json")
+    assert (done.status, done.out.partition("  ")[0]) == (0, "VERIFIED (trust simulated)")
+    assert "a development key signed; it protects nothing" in done.out
+    assert "held to another lock than this one" in done.out
+    at_aws = desk.verify("evidence.json", "--at", "document", "--lock", "enclavectl.lock.json", "-o", "json")
+    assert (at_aws.status, at_aws.json()["error"]["code"]) == (4, "evidence-root")
+    bare = desk.verify("document.bin", "--at", "document", "--lock", "enclavectl.lock.json", "-o", "json")
+    assert (bare.status, bare.json()["error"]["code"]) == (4, "chain-root")
 
 
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="unshare is not installed")
@@ -189,3 +280,54 @@ def test_a_lock_is_enough_for_its_image_on_aws_hardware(tmp_path: Path) -> None:
         done = enclavectl("verify", document, "--lock", "lock.json", "--at", "document", home=tmp_path)
         assert done.status == status
         assert ("the image of lock.json, valid at" in done.out) is (status == 0)
+
+
+def test_the_parts_of_evidence_are_files_for_other_tools(desk: Desk) -> None:
+    kept = receipt_evidence()
+    (desk.folder / "answered.json").write_bytes(kept.to_bytes())
+    done = enclavectl("receipt", "extract", "answered.json", "--to", "parts", "-o", "json", home=desk.folder)
+    assert done.status == 0, done.err
+    written = {path.name: sha256(path.read_bytes()).hexdigest() for path in (desk.folder / "parts").iterdir()}
+    assert {Path(one["file"]).name: one["sha256"] for one in done.json()["files"]} == written
+    [receipt] = kept.receipts
+    assert written == {
+        "document.bin": sha256(kept.document).hexdigest(),
+        "key-config.bin": sha256(kept.key_config).hexdigest(),
+        "answer-1.air": sha256(receipt.receipt).hexdigest(),
+        "answer-1.request.cbor": parse_receipt(receipt.receipt).request_hash.hex(),
+        "answer-1.outcome.cbor": parse_receipt(receipt.receipt).response_hash.hex(),
+    }
+    again = enclavectl("receipt", "extract", "answered.json", "--to", "parts", home=desk.folder)
+    assert (again.status, "never written over" in again.err) == (2, True)
+    root = desk.folder / "parts.pem"
+    root.write_bytes(FORGE.development_root.certificate_pem)
+    judge = ("--document", "answered.json", "--policy", "policy.yaml", "--root", root, "--at", "document")
+    assert desk.verify("parts/answer-1.air", *judge).status == 0
+    bare = enclavectl("receipt", "extract", "document.bin", "--to", "none", home=desk.folder)
+    assert (bare.status, "found a bare document" in bare.err) == (2, True)
+
+
+def test_a_batch_s_receipts_are_judged_with_the_session_s_evidence(desk: Desk) -> None:
+    kept = receipt_evidence()
+    (desk.folder / "batch.json").write_bytes(replace(kept, receipts=()).to_bytes())
+    (desk.folder / "batch.receipts.jsonl").write_bytes(receipt_line(kept.receipts[0], 0))
+    (desk.folder / "batch.pem").write_bytes(FORGE.development_root.certificate_pem)
+    judge = ("--document", "batch.json", "--policy", "policy.yaml", "--root", "batch.pem", "--at", "document")
+    done = desk.verify("batch.receipts.jsonl", *judge)
+    assert (done.status, done.err) == (0, "")
+    assert "a signed receipt of brightness; 1 with the answer" in done.out
+    assert ".receipts.jsonl" in enclavectl("verify", "--help", home=desk.folder).out
+
+
+def test_policies_are_explained_by_an_evidence_file_as_well(desk: Desk) -> None:
+    at = ("--at", "document", "--output", "json")
+    explained = [
+        enclavectl("policy", "explain", "policy.yaml", name, *at, home=desk.folder)
+        for name in ("document.bin", "evidence.json", "utf16.json")
+    ]
+    assert [one.status for one in explained] == [0, 0, 0]
+    answers = [{**one.json(), "document": None} for one in explained]
+    assert answers[0] == answers[1] == answers[2]
+    (desk.folder / "r.air").write_bytes(bytes.fromhex("d28446a2012703183d") + bytes(80))
+    receipt = enclavectl("policy", "explain", "policy.yaml", "r.air", home=desk.folder)
+    assert (receipt.status, "found receipts" in receipt.err) == (2, True)

@@ -188,7 +188,7 @@ def test_receipts_come_alone_or_in_lines() -> None:
     assert read_subject(RECEIPT.receipt, name="a.air").receipts == (KeptReceipt(receipt=RECEIPT.receipt),)
     lines = receipt_line(RECEIPT, 0) + receipt_line(RECEIPT, 1)
     assert read_subject(lines, name="r.jsonl").receipts == (RECEIPT, RECEIPT)
-    assert read_receipts(lines) == (RECEIPT, RECEIPT)
-    assert read_receipts(b"anything") == (KeptReceipt(receipt=b"anything"),)
+    assert read_receipts(lines, name="r.jsonl") == (RECEIPT, RECEIPT)
+    assert read_receipts(b"anything", name="a.air") == (KeptReceipt(receipt=b"anything"),)
     with pytest.raises(EvidenceError):
-        read_receipts(receipt_line(RECEIPT, 0) * 65)
+        read_receipts(receipt_line(RECEIPT, 0) * 65, name="r.jsonl")

@@ -35,7 +35,7 @@ def test_each_verifies_at_its_own_time_and_is_expired_at_present() -> None:
     for entry, document in found:
         then = examine(archived(document))
         assert then.verified, entry["file"]
-        assert then.require()["trust"] in (Trust.NITRO, Trust.DEBUG)
+        assert then.require().trust in (Trust.NITRO, Trust.DEBUG)
         assert "freshness was not checked" in dict(summary_lines(then))["time"]
         now = examine(replace(archived(document), at=TODAY))
         assert now.error is not None

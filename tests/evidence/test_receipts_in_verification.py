@@ -95,7 +95,42 @@ def test_without_statements_a_receipt_counts_and_tells_nothing(kept: Kept) -> No
     verification = examine(kept.case(KeptReceipt(receipt=kept.receipt.receipt)))
     assert verification.verified
     assert answers_of(verification) == []
-    assert line(verification).startswith("a signed receipt of brightness; 0 with the answer")
+    assert line(verification).startswith(
+        "a signed receipt of brightness; 0 with the answer, 1 WITHOUT: what was answered is not shown"
+    )
+    proves, does_not = claims_of(verification)
+    assert proves
+    assert any(claim.startswith("What was answered: ") for claim in does_not)
+
+
+def test_a_picture_whose_answer_was_kept_back_is_told_as_such(kept: Kept) -> None:
+    """It passes, since a client may show its question alone; an answer to another picture is none to this."""
+    other = request_statement(SALT, bytes(32), "image/png")
+    shown = KeptReceipt(
+        receipt=receipt_for(
+            kept.evidence.document, {Claim.REQUEST_HASH: sha256(other).digest(), Claim.CTI: bytes(15) + b"1"}
+        ),
+        request_statement=other,
+        answer_statement=ANSWER,
+    )
+    silent = replace(kept.receipt, answer_statement=None)
+    for receipts in ((silent,), (silent, shown)):
+        verification = examine(replace(kept.case(*receipts), picture=PICTURE))
+        assert verification.verified
+        assert verification.checks[-1].seen.endswith("its answer was not kept, so none is shown")
+        assert "1 WITHOUT" in line(verification)
+    told = examine(replace(kept.case(), picture=PICTURE))
+    assert told.checks[-1].seen.endswith("its answer is shown")
+
+
+@pytest.mark.parametrize("with_statements", [True, False])
+def test_a_receipt_that_is_there_twice_is_refused(kept: Kept, with_statements: bool) -> None:
+    again = kept.receipt if with_statements else KeptReceipt(receipt=kept.receipt.receipt)
+    verification = examine(kept.case(kept.receipt, again))
+    assert verification.error is not None
+    assert verification.error.code == "receipt-repeated"
+    assert [check.id for check in verification.checks if check.ok is False] == ["receipt-2"]
+    assert len(answers_of(verification)) == 1
 
 
 def test_a_bare_document_is_enough_for_a_receipt_but_not_for_its_model(kept: Kept) -> None:

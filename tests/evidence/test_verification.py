@@ -11,7 +11,7 @@ import pytest
 
 from enclave_payload.contents import SALT_BYTES, encode_key_config, key_config_digest
 from enclave_payload.seal import generate_keys
-from enclavectl.attestation import AttestationCode, Release, Step
+from enclavectl.attestation import AttestationCode, Policy, Release, Revocation, Step, Trust
 from enclavectl.errors import AttestationError
 from enclavectl.evidence.examination import examine
 from enclavectl.evidence.file import EvidenceCode, EvidenceError, EvidenceFile, RootName, parse_evidence_file
@@ -35,6 +35,7 @@ from tests.in_process import CARD
 from tests.schemas.validation import checked
 
 RECIPE = [step.value for step in Step]
+REVOKED_AT = datetime(2026, 5, 1, tzinfo=UTC)
 REGISTER = model_register(CARD.to_json())
 
 
@@ -75,7 +76,7 @@ def test_kept_evidence_is_archived_and_says_so(forge: EnclaveForge, evidence: Ev
     assert found["time"].endswith("freshness was not checked")
     assert found["release"].startswith("1.0, valid at 2026-05-04")
     assert found["model"].startswith("not pinned")
-    assert verdict(verification) == "VERIFIED"
+    assert verdict(verification) == "VERIFIED (trust simulated)"
 
 
 def test_only_now_with_a_nonce_of_ones_own_is_fresh(forge: EnclaveForge, evidence: EvidenceFile) -> None:
@@ -124,7 +125,10 @@ def test_a_forgery_is_refused_with_and_without_a_policy(forge: EnclaveForge) -> 
             None,
             {},
         )
-        assert lines(verification)["trust"] == "none: no signature was checked"
+        shown = lines(verification)
+        assert shown["trust"] == "none: the signature was checked, and it is false"
+        untrue = "nothing is known: the signature is not of the document's leaf certificate"
+        assert {shown["time"], shown["model"]} == {untrue}
 
 
 def test_the_checklist_shows_where_it_stopped_and_what_comes_after(
@@ -156,7 +160,10 @@ def test_a_file_that_cannot_be_read_has_a_checklist_too() -> None:
     verification = unreadable(EvidenceError(EvidenceCode.FILE, "evidence file: broken"))
     assert ids(verification, ok=False) == ["file"]
     assert ids(verification, ok=None) == RECIPE
-    assert set(lines(verification).values()) >= {"none: no signature was checked", "none"}
+    found = lines(verification)
+    assert found["trust"] == "none: no signature was checked; it stopped at file"
+    assert found["time"] == "nothing is known: the signature was not reached: it stopped at file"
+    assert found["receipt"] == "none"
     assert claims_of(verification)[0] == []
 
 
@@ -218,6 +225,30 @@ def test_the_model_is_pinned_where_the_policy_names_its_register() -> None:
     assert lines(unpinned)["model"].startswith("not pinned: the document has PCR16")
 
 
+def test_a_release_that_was_refused_says_nothing_of_the_model() -> None:
+    """A revoked release may well have pinned it."""
+    forge, evidence, release = pinned()
+    revoked = Policy(
+        accept=frozenset({Trust.SIMULATED}),
+        releases=(Release(name="2.0", pcrs={**PCRS, 0: b"\1" * 48}),),
+        revoked=(Revocation(name="1.0", pcrs=release.pcrs, date=REVOKED_AT, reason="a leak"),),
+    )
+    verification = examine(archived_case(forge, evidence, revoked))
+    assert verification.error is not None
+    assert verification.error.code == AttestationCode.RELEASE_REVOKED
+    found = lines(verification)
+    assert "a leak" in found["release"]
+    assert found["release"].startswith("none passed: ")
+    assert found["model"].startswith("not judged, as no release passed: the document has PCR16")
+
+
+def test_what_was_not_reached_is_not_told_as_what_failed() -> None:
+    forge = EnclaveForge(dict.fromkeys((0, 1, 2), bytes(48)))
+    found = lines(examine(archived_case(forge, session_evidence(forge))))
+    assert found["release"] == "not reached: it stopped at debug"
+    assert found["model"].startswith("not judged, as no release passed")
+
+
 def test_a_card_that_the_register_does_not_measure_is_refused() -> None:
     forge, evidence, release = pinned(b"\x77" * 48)
     verification = examine(archived_case(forge, evidence, accepting(release)))
@@ -259,4 +290,4 @@ def test_requested_long_before_the_document_is_refused(forge: EnclaveForge, evid
 def test_user_data_of_the_file_is_what_the_document_must_bind(
     forge: EnclaveForge, evidence: EvidenceFile
 ) -> None:
-    assert examine(archived_case(forge, evidence)).require()["user_data"] == key_config_digest(KEY_CONFIG)
+    assert examine(archived_case(forge, evidence)).require().user_data == key_config_digest(KEY_CONFIG)

@@ -152,6 +152,18 @@ def test_a_question_that_was_not_asked_then_is_no_answer(tmp_path: Path) -> None
         probe.engine("/var/run/docker.sock")
 
 
+def test_what_is_there_and_cannot_be_read_is_an_error_and_not_absent(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "long").write_bytes(bytes((1 << 20) + 1))
+    tree = Tree(root=tmp_path)
+    assert tree.data("/absent") is None
+    for name in ("/loop", "/folder", "/long"):
+        with pytest.raises(HostError, match=f"^{name}: ") as caught:
+            tree.text(name)
+        assert caught.value.code == "host-unreadable"
+
+
 def test_the_root_folder_is_this_machine() -> None:
     assert open_host(Path("/"), {}).tree.is_live
     host = live_host({"PATH": "/usr/bin:/bin"})

@@ -128,9 +128,9 @@ def test_an_irrevocable_policy_lets_nobody_change_it() -> None:
     compiled = compile_key_policy(replace(REQUEST, irrevocable=True))
     assert surprises(compiled) == {"admin-put"}
     assert is_clean(lint(compiled))
-    bypass = put_commands("key.json", replace(REQUEST, irrevocable=True), KEY)[0]
+    bypass = put_commands("key.json", replace(REQUEST, irrevocable=True), KEY, iam_file="iam.json")[0]
     assert bypass.endswith("--bypass-policy-lockout-safety-check")
-    assert "bypass" not in put_commands("key.json", REQUEST, KEY)[0]
+    assert "bypass" not in put_commands("key.json", REQUEST, KEY, iam_file="iam.json")[0]
 
 
 registers = st.binary(min_size=48, max_size=48).filter(any)
@@ -270,12 +270,13 @@ def test_the_operator_gets_decrypt_on_the_one_key() -> None:
 def test_the_commands_can_be_pasted_into_a_shell() -> None:
     user = "arn:aws:iam::444455556666:user/ada"
     request = replace(REQUEST, parents=(PARENT, user))
-    owner, role, person = put_commands("my key.json", request, KEY)
+    owner, role, person = put_commands("my key.json", request, KEY, iam_file="iam.json")
     assert owner == (
         f"aws kms put-key-policy --key-id {KEY} --policy-name default --policy 'file://my key.json'"
     )
     assert role.startswith("aws iam put-role-policy --role-name EnclaveParent ")
     assert person.startswith("aws iam put-user-policy --user-name ada ")
+    assert person.endswith(" --policy-document file://iam.json")
 
 
 def test_a_policy_with_an_end_in_the_first_second_of_a_day_ends_there() -> None:

@@ -18,6 +18,7 @@ from enclave_payload.decoder import Decoder, DecoderLostError, DecoderProcess, D
 from enclave_payload.limits import Limits
 from enclave_payload.lockdown import Missing
 from enclave_payload.media import MediaType
+from enclave_payload.shared_picture import SharedPicture, create_memory
 from enclave_payload.verdict import Decoded, Verdict, message_bytes, write_message
 from tests.hostile.pictures import jpeg_scans, png_transparent_palette
 from tests.payload.cards import CARD
@@ -195,7 +196,10 @@ class FalseStarter:
         if not self._is_quiet:
             theirs.shutdown(socket.SHUT_WR)
         ours.setblocking(False)
-        return DecoderProcess(ours, os.getpid(), Missing.NOTHING)
+        descriptor = create_memory()
+        memory = SharedPicture(descriptor)
+        os.close(descriptor)
+        return DecoderProcess(ours, memory, os.getpid(), Missing.NOTHING)
 
     def close(self) -> None:
         for sock in self._theirs:

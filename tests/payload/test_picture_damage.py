@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 
 import pytest
 from PIL import Image
@@ -76,6 +77,25 @@ def test_fax_compression_is_refused(compression: str) -> None:
 def test_a_compression_that_is_not_read_is_not_called_damage(compression: str) -> None:
     data = encoded(upright(), MediaType.TIFF, compression=compression)
     assert problem_of(data, MediaType.TIFF) is Problem.UNSUPPORTED_COMPRESSION
+
+
+# JPEG 2000 in three forms, JBIG, LERC, JPEG XL, and numbers of nobody.
+@pytest.mark.parametrize("number", [34712, 33003, 33005, 34661, 34887, 50002, 52546, 9, 65535])
+def test_a_compression_that_the_decoder_does_not_know_is_told_by_name(number: int) -> None:
+    data = encoded(upright(), MediaType.TIFF)
+    entry = struct.pack("<HHI", 259, 3, 1)
+    assert data.count(entry) == 1
+    at = data.index(entry) + len(entry)
+    changed = data[:at] + struct.pack("<H", number) + data[at + 2 :]
+    assert problem_of(changed, MediaType.TIFF) is Problem.UNSUPPORTED_COMPRESSION
+
+
+def test_a_tiff_without_a_size_is_damaged() -> None:
+    data = encoded(upright(), MediaType.TIFF)
+    width = struct.pack("<HH", 256, 4) if struct.pack("<HH", 256, 4) in data else struct.pack("<HH", 256, 3)
+    assert data.count(width) == 1
+    changed = data.replace(width, struct.pack("<HH", 65000, 3))
+    assert problem_of(changed, MediaType.TIFF) is Problem.UNREADABLE
 
 
 def noise(size: tuple[int, int] = (640, 480)) -> Image.Image:

@@ -60,9 +60,9 @@ def test_the_evidence_of_each_enclave_is_on_the_page_that_one_opens(tmp_path: Pa
     assert (
         found.text.index("Evidence\n")
         < found.text.index("i-0123")
-        < found.text.index("Evidence of enclave 2")
+        < found.text.index("Evidence of session 2")
     )
-    assert found.text.index("Evidence of enclave 2") < found.text.index("i-later")
+    assert found.text.index("Evidence of session 2") < found.text.index("i-later")
     assert found.text.count("Answered by enclave") == 1
     assert "Answered by enclave 2" in found.text.partition("2. b")[2]
 

@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.hashes import SHA384
 from enclave_payload import cbor
 from enclave_payload.nsm import MAX_REQUEST_BYTES
 from enclavectl.backends.local.pki import (
+    LEAF_LIFETIME,
     REISSUE_BEFORE,
     DevelopmentRoot,
     Identity,
@@ -65,14 +66,21 @@ class SimulatedNsm:
     """The NSM of one enclave. ``handle`` may be called from several threads; calls take turns.
 
     ``pcrs`` are what was measured at launch, of PCR0 to PCR15; the others are zero. Without PCR0 to
-    PCR2 the enclave is a debug one, as with AWS. ``clock`` gives times with a time zone.
+    PCR2 the enclave is a debug one, as with AWS. ``clock`` gives times with a time zone. ``leaf_lifetime`` is
+    how long the certificate of its documents is valid.
 
     Raises:
         UsageError: ``module_id`` or ``pcrs`` could not be those of an enclave.
     """
 
     def __init__(
-        self, root: DevelopmentRoot, module_id: str, pcrs: Mapping[int, bytes], clock: Clock
+        self,
+        root: DevelopmentRoot,
+        module_id: str,
+        pcrs: Mapping[int, bytes],
+        clock: Clock,
+        *,
+        leaf_lifetime: timedelta = LEAF_LIFETIME,
     ) -> None:
         if not 1 <= len(module_id) <= MAX_MODULE_ID_CHARACTERS or not module_id.isascii():
             raise UsageError(f"module id: expected 1 to {MAX_MODULE_ID_CHARACTERS} ASCII characters")
@@ -86,6 +94,7 @@ class SimulatedNsm:
         self._pcrs = [pcrs.get(index, bytes(_PCR_BYTES)) for index in range(_PCRS)]
         self._locked = [index < _LOCKED_AT_BOOT for index in range(_PCRS)]
         self._clock = clock
+        self._leaf_lifetime = leaf_lifetime
         self._turn = threading.Lock()
         self._intermediate, self._leaf = self._issue(clock())
 
@@ -194,13 +203,13 @@ class SimulatedNsm:
         """Return the leaf and its issuer; new ones when the leaf is near its end, or not yet valid."""
         certificate = self._leaf.certificate
         left = certificate.not_valid_after_utc - now
-        if left < REISSUE_BEFORE or now < certificate.not_valid_before_utc:
+        if left < min(REISSUE_BEFORE, self._leaf_lifetime / 2) or now < certificate.not_valid_before_utc:
             self._intermediate, self._leaf = self._issue(now)
         return self._leaf, self._intermediate
 
     def _issue(self, now: datetime) -> tuple[Identity, Identity]:
         intermediate = issue_intermediate(self._root, self._module_id, now)
-        return intermediate, issue_leaf(intermediate, self._module_id, now)
+        return intermediate, issue_leaf(intermediate, self._module_id, now, self._leaf_lifetime)
 
 
 def _sign(key: ec.EllipticCurvePrivateKey, payload: bytes) -> bytes:

@@ -115,8 +115,10 @@ def issue_intermediate(root: DevelopmentRoot, module_id: str, now: datetime) -> 
     return Identity(key=key, certificate=builder.sign(root.key, SHA384()))
 
 
-def issue_leaf(intermediate: Identity, module_id: str, now: datetime) -> Identity:
-    """Issue the certificate of one enclave, with a new key, for three hours."""
+def issue_leaf(
+    intermediate: Identity, module_id: str, now: datetime, lifetime: timedelta = LEAF_LIFETIME
+) -> Identity:
+    """Issue the certificate of one enclave, with a new key, for ``lifetime``: as AWS three hours."""
     key = ec.generate_private_key(ec.SECP384R1())
     issuer = intermediate.certificate
     builder = (
@@ -125,7 +127,7 @@ def issue_leaf(intermediate: Identity, module_id: str, now: datetime) -> Identit
             issuer.subject,
             key.public_key(),
             now,
-            min(now + LEAF_LIFETIME, issuer.not_valid_after_utc),
+            min(now + lifetime, issuer.not_valid_after_utc),
         )
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(digital_signature=True, non_repudiation=True), critical=False)

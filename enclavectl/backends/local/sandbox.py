@@ -14,6 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
+from enclave_payload.media import MAX_PICTURE_BYTES
 from enclavectl.backends.local import kernel
 from enclavectl.backends.local.file_tree import DEVICES, enter_file_tree, needed_files
 from enclavectl.backends.local.landlock import restrict_files
@@ -103,11 +104,11 @@ def _has(layer: Layer, missing: dict[Layer, str], step: Callable[[], object]) ->
 
 
 def _set_limits(memory_mib: int) -> None:
-    """Bound memory and descriptors; no file is written, no core dumped."""
+    """Bound memory, descriptors and the size of a file; no core is dumped."""
     for limit, wanted in (
         (resource.RLIMIT_AS, memory_mib * 1024 * 1024),
         (resource.RLIMIT_NOFILE, _MAX_DESCRIPTORS),
-        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_FSIZE, MAX_PICTURE_BYTES),  # memory that has a picture counts as a file
         (resource.RLIMIT_CORE, 0),
     ):
         # A hard limit below ours stays: only root may raise one, and a narrower bound bounds as well.

@@ -20,8 +20,8 @@ _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
 _OFFSET_NUMBER, _OFFSET_ARCHITECTURE, _OFFSET_ARGUMENTS = 0, 4, 16
 # CLONE_NEWTIME to CLONE_NEWNET: every flag of clone(2) that makes a namespace. include/uapi/linux/sched.h
 _NAMESPACES = 0x7E020080 | CLONE_NEWNS
-# include/uapi/asm-generic/fcntl.h: the flags of open(2) that make or empty a file.
-_O_CREAT_TRUNC = os.O_CREAT | os.O_TRUNC | (os.O_TMPFILE & ~os.O_DIRECTORY)
+# include/uapi/asm-generic/fcntl.h: the flags of open(2) that make, empty or write a file.
+_CHANGES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | (os.O_TMPFILE & ~os.O_DIRECTORY)
 # 451, cachestat, of Linux 6.5: the first number that the table below has not looked at.
 _FIRST_UNKNOWN = 451
 
@@ -64,7 +64,7 @@ _NEVER: dict[str, _Numbers] = {
     "shmget": (29, 194), "mq_open": (240, 180),
     # Sockets: the payload accepts, and is handed what it dials. socketpair(2) stays.
     "socket": (41, 198), "connect": (42, 203), "bind": (49, 200), "listen": (50, 201),
-    # Changes of files. RLIMIT_FSIZE refuses what is written into one.
+    # Changes of files. What is written into one needs a file that is open for it, which open(2) refuses.
     "creat": (85, None), "truncate": (76, 45), "unlink": (87, None), "unlinkat": (263, 35),
     "rename": (82, None), "renameat": (264, 38), "renameat2": (316, 276), "link": (86, None),
     "linkat": (265, 37), "symlink": (88, None), "symlinkat": (266, 36), "mkdir": (83, None),
@@ -117,7 +117,7 @@ def _program(machine: _Machine) -> bytes:
         on(numbers, refuse)
     on(_CLONE, _argument(0), _insn(_ANY_BIT, _NAMESPACES, 0, 1), refuse, _return(_ALLOW))
     for numbers, place in _OPEN:
-        on(numbers, _argument(place), _insn(_ANY_BIT, _O_CREAT_TRUNC, 0, 1), refuse, _return(_ALLOW))
+        on(numbers, _argument(place), _insn(_ANY_BIT, _CHANGES, 0, 1), refuse, _return(_ALLOW))
     for numbers in _OWN_ONLY.values():
         on(numbers, _argument(0), _insn(_EQUAL, 0, 1, 0), refuse, _return(_ALLOW))
     # The decoders' zygote ends single processes; a group, or all that the user has, nobody.

@@ -25,7 +25,7 @@ from enclavectl.targets.verification import production_error
 if TYPE_CHECKING:
     from enclavectl.attestation import Policy, TrustRoot
     from enclavectl.client.collection import CollectedEvidence
-    from enclavectl.evidence.verification import Verification
+    from enclavectl.evidence.verification import PolicySource, Verification
     from enclavectl.net.address import Address
 
 _SCHEMES = ("unix:", "vsock:", "hybrid:", "wss://", "ws://", "tls:", "tcp:")
@@ -106,7 +106,7 @@ def attest(
     check_new("--out", out)
     place = _remote_place(invocation, remote, target, network) if remote else None
     place = place or _place(invocation, target, root, network)
-    demand = _demand(invocation, policy or (None if lock else place.policy), lock)
+    demand = _demand(invocation, policy or (None if lock else place.policy), lock, place.root)
     found = collect_evidence(place.address, timeout_s=timeout, access=place.access)
     verification = _keep_and_judge(found, place, demand, out)
     invocation.screen.note(f"evidence kept in {out}")
@@ -120,6 +120,15 @@ class _Demand:
     policy: Policy | None
     text: str | None = None
     lock_sha256: str | None = None
+
+    @property
+    def source(self) -> PolicySource | None:
+        """Where ``policy`` was written."""
+        from enclavectl.evidence.verification import PolicySource  # noqa: PLC0415 - see attest
+
+        if self.policy is None:
+            return None
+        return PolicySource.FILE if self.lock_sha256 is None else PolicySource.LOCK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,13 +145,13 @@ class _Place:
     policy: Path | None = None
 
 
-def _demand(invocation: Invocation, policy: Path | None, lock: Path | None) -> _Demand:
+def _demand(invocation: Invocation, policy: Path | None, lock: Path | None, root: TrustRoot) -> _Demand:
     from enclavectl.attestation import parse_policy  # noqa: PLC0415 - loads PyYAML
     from enclavectl.cli.policy_arguments import read_policy_text  # noqa: PLC0415 - with it
     from enclavectl.cli.verify_inputs import lock_sha256, policy_of_lock  # noqa: PLC0415 - with it
 
     if lock is not None:
-        return _Demand(policy=policy_of_lock(lock), lock_sha256=lock_sha256(lock))
+        return _Demand(policy=policy_of_lock(lock, root.trust), lock_sha256=lock_sha256(lock))
     path = policy or invocation.config.policy
     if path is None:
         return _Demand(policy=None)
@@ -210,5 +219,7 @@ def _keep_and_judge(found: CollectedEvidence, place: _Place, demand: _Demand, ou
             nonce=found.nonce,
             evidence=evidence,
             module_id=place.module_id,
+            policy_source=demand.source,
+            policy_sha256=demand.lock_sha256 or evidence.policy_sha256,
         )
     )

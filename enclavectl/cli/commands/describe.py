@@ -48,5 +48,6 @@ def describe(
     if policy_file is not None:
         policy = chosen.policy([enclave], allow_debug=False)
         write_atomic(policy_file, render_policy(policy).encode(), mode=0o644)
+        invocation.screen.note(f"policy written to {policy_file}")
     out = chosen.outbound_address(invocation.config.enclave.port_out)
     show_enclave(invocation.screen, enclave, attested=attest(chosen, enclave), outbound=str(out))

@@ -1,4 +1,4 @@
-"""``enclavectl receipt``: look at a signed receipt."""
+"""``enclavectl receipt``: look at a signed receipt, and take the parts of evidence apart."""
 
 from __future__ import annotations
 
@@ -10,14 +10,25 @@ import typer
 
 from enclavectl.cli.invocation import screen_for
 from enclavectl.cli.options import Output, OutputFormat
-from enclavectl.errors import UsageError
+from enclavectl.errors import HostError, UsageError
 from enclavectl.evidence import Receipt, parse_receipt
 from enclavectl.evidence.air import MAX_RECEIPT_BYTES
+from enclavectl.evidence.file import MAX_EVIDENCE_FILE_BYTES
+from enclavectl.evidence.keeping import check_new, write_new
+from enclavectl.evidence.reading import Subject, read_subject
 from enclavectl.files import read_bounded
 
 SHOW_SCHEMA = "enclavectl.receipt-show/1"
+EXTRACT_SCHEMA = "enclavectl.receipt-extract/1"
 
 ReceiptPath = Annotated[Path, typer.Argument(metavar="FILE", help="A signed receipt: NAME.air.")]
+
+KeptPath = Annotated[
+    Path, typer.Argument(metavar="FILE", help="An evidence file, or a batch's NAME.receipts.jsonl.")
+]
+Folder = Annotated[
+    Path, typer.Option("--to", metavar="FOLDER", help="Where the files go; made if it is missing.")
+]
 
 
 def show(file: ReceiptPath, output: Output = OutputFormat.TEXT) -> None:
@@ -43,6 +54,56 @@ def show(file: ReceiptPath, output: Output = OutputFormat.TEXT) -> None:
     pcrs = {f"PCR{index}": register.hex() for index, register in receipt.pcrs.items()}
     facts = {name: "none" if one is None else str(one) for name, one in value.items() if name != "pcrs"}
     screen.facts([*facts.items(), *pcrs.items()])
+
+
+def extract(file: KeptPath, to: Folder, output: Output = OutputFormat.TEXT) -> None:
+    """Write the parts of an evidence file to files.
+
+    An evidence file gives document.bin and key-config.bin. Each receipt gives answer-N.air and, where they
+    were kept, its statements: answer-N.request.cbor and answer-N.outcome.cbor, whose SHA-256 the receipt has.
+    Nothing is verified, and no file is written over. Exit code 4 if the file cannot be read as evidence.
+
+    Examples:
+      enclavectl receipt extract evidence.json --to parts         document, receipt
+      enclavectl receipt extract e.receipts.jsonl --to answers    one .air each
+    """
+    screen = screen_for(output)
+    data = read_bounded(file, MAX_EVIDENCE_FILE_BYTES, what="evidence")
+    subject = read_subject(data, name=str(file))
+    if subject.evidence is None and not subject.receipts:
+        raise UsageError(
+            f"{file}: expected an evidence file or receipts, found a bare document",
+            hint="a document is one part already: enclavectl verify judges it",
+        )
+    parts = _parts(subject)
+    try:
+        to.mkdir(mode=0o700, exist_ok=True)
+    except OSError as exc:
+        raise HostError(f"--to {to}: cannot make this folder ({exc.strerror})") from exc
+    for name in parts:
+        check_new("--to", to / name)
+    for name, part in parts.items():
+        write_new(to / name, [part])
+    if screen.as_json:
+        files = [{"file": str(to / name), "sha256": sha256(part).hexdigest()} for name, part in parts.items()]
+        screen.result({"schema": EXTRACT_SCHEMA, "files": files})
+        return
+    screen.note("nothing was verified: enclavectl verify judges evidence")
+    screen.facts([(str(to / name), f"{len(part)} bytes") for name, part in parts.items()])
+
+
+def _parts(subject: Subject) -> dict[str, bytes]:
+    """Return the parts by the names of their files."""
+    parts: dict[str, bytes] = {}
+    if subject.evidence is not None:
+        parts = {"document.bin": subject.evidence.document, "key-config.bin": subject.evidence.key_config}
+    for number, kept in enumerate(subject.receipts, start=1):
+        parts[f"answer-{number}.air"] = kept.receipt
+        if kept.request_statement is not None:
+            parts[f"answer-{number}.request.cbor"] = kept.request_statement
+        if kept.answer_statement is not None:
+            parts[f"answer-{number}.outcome.cbor"] = kept.answer_statement
+    return parts
 
 
 def _to_json(receipt: Receipt) -> dict[str, object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable
 
 import typer
 
@@ -12,11 +13,11 @@ from enclavectl.attestation import Standing
 from enclavectl.backends.base import Backend
 from enclavectl.backends.registry import choose_backend
 from enclavectl.cli import network_options, options
-from enclavectl.cli.elsewhere import find_elsewhere
-from enclavectl.cli.evidence_keeping import prepare_keeper
+from enclavectl.cli.elsewhere import Elsewhere, find_elsewhere
+from enclavectl.cli.evidence_keeping import EvidenceKeeper, prepare_keeper
 from enclavectl.cli.evidence_options import EvidencePath
 from enclavectl.cli.expiry import note_expiry
-from enclavectl.cli.invocation import begin, refuse_together
+from enclavectl.cli.invocation import Invocation, begin, refuse_together
 from enclavectl.cli.network_options import NetworkFlags
 from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.picture_arguments import collect_pictures
@@ -81,44 +82,31 @@ def send(
     )
     demanded = verification.policy if elsewhere is None else elsewhere.policy
     keeper = prepare_keeper(screen, evidence, include_statements=False, policy=demanded, is_single=False)
-    if elsewhere is not None:
-        target = elsewhere.find()
-        if is_network(target.address):
-            screen.note(
-                "the enclave gives the answers to a listener on its own host, never back over the network:"
-                " to get them here, use enclavectl diagnose"
-            )
-    else:
-        target = _running_target(choose_backend(settings, screen), enclave, verification)
-    store = PendingStore(settings.state_dir)
-    results: list[dict[str, object]] = []
+    target = _target(invocation, verification, elsewhere, enclave)
     pictures = read_pictures(found.names, sys.stdin.buffer.read)
     with open_session(target, screen, timeout_s=settings.diagnose.timeout_s) as client:
-        enclave_there = client.enclave
-        if keeper is not None:
-            expectation = target.expectation
-            keeper.session(
-                enclave_there.evidence, enclave_there.requested_at, expectation.policy, expectation.root
-            )
-            keeper.finish(screen)
-        trust = str(enclave_there.document.trust)
-        note_expiry(screen, client.enclave.document)
-        for name, picture in zip(found.names, pictures, strict=True):
-            try:
-                handed_in = _hand_in(client, store, picture, settings.diagnose.timeout_s)
-            except PictureRefused as error:
-                results.append({"image": name, "error": {"code": error.code, "message": error.message}})
-                screen.note(error.message)
-            else:
-                results.append({"image": name, **handed_in})
-                if not screen.as_json:
-                    typer.echo(f"handed in {name}: request {handed_in['request_id']} ({trust})")
+        sending = _Sending(invocation, target, client, keeper)
+        sending.hand_in_all(zip(found.names, pictures, strict=True))
     if screen.as_json:
-        value = {"schema": SENT_SCHEMA, "trust": trust, "backend": target.backend}
+        value = {"schema": SENT_SCHEMA, "trust": sending.trust, "backend": target.backend}
         left_out = [folder.to_json() for folder in found.left_out]
-        screen.result({**value, "results": results, "left_out": left_out})
-    if any("error" in result for result in results):
+        screen.result({**value, "results": sending.results, "left_out": left_out})
+    if any("error" in result for result in sending.results):
         raise typer.Exit(PictureRefused.exit_code)
+
+
+def _target(
+    invocation: Invocation, verification: VerificationOptions, elsewhere: Elsewhere | None, name: str | None
+) -> Target:
+    if elsewhere is None:
+        return _running_target(choose_backend(invocation.config, invocation.screen), name, verification)
+    target = elsewhere.find()
+    if is_network(target.address):
+        invocation.screen.note(
+            "the enclave gives the answers to a listener on its own host, never back over the network:"
+            " to get them here, use enclavectl diagnose"
+        )
+    return target
 
 
 def _running_target(backend: Backend, name: str | None, verification: VerificationOptions) -> Target:
@@ -128,37 +116,90 @@ def _running_target(backend: Backend, name: str | None, verification: Verificati
     return target_of(backend, found, verification)
 
 
-def _hand_in(
-    client: Client, store: PendingStore, picture: Picture | PictureRefused, timeout_s: float
-) -> dict[str, str]:
-    """Return what was handed in once the enclave keeps the answer, whose key is in the store.
+class _Sending:
+    """Hands in one picture after another, in a session that is renewed in time; ``results`` is for JSON."""
 
-    Raises:
-        EnclaveBusy: the enclave has no room for it.
-        PictureRefused: the picture could not be read, or the enclave has no answer to it.
-    """
-    if isinstance(picture, PictureRefused):
-        raise picture
-    pending = client.prepare(picture)
-    store.add(
-        Waiting(
-            pending=pending,
-            standing=Standing.of(client.enclave.document),
-            evidence=client.enclave.evidence,
-            requested_at=client.enclave.requested_at,
-            image=picture.name,
-            labels=client.enclave.label_names,
-            notice=client.enclave.card.notice,
+    def __init__(
+        self, invocation: Invocation, target: Target, client: Client, keeper: EvidenceKeeper | None
+    ) -> None:
+        self._screen = invocation.screen
+        self._timeout_s = invocation.config.diagnose.timeout_s
+        self._store = PendingStore(invocation.config.state_dir)
+        self._expectation = target.expectation
+        self._client = client
+        self._keeper = keeper
+        self.trust = str(client.enclave.document.trust)
+        self.results: list[dict[str, object]] = []
+        self._keep()
+
+    def _keep(self) -> None:
+        enclave, demanded = self._client.enclave, self._expectation
+        if self._keeper is not None:
+            self._keeper.session(enclave.evidence, enclave.requested_at, demanded.policy, demanded.root)
+        note_expiry(self._screen, enclave.document)
+
+    def hand_in_all(self, pictures: Iterable[tuple[str, Picture | PictureRefused]]) -> None:
+        """Hand in pictures by their names, and say where the evidence is, also if one ends the command.
+
+        Raises:
+            EnclavectlError: as ``hand_in``.
+        """
+        try:
+            for name, picture in pictures:
+                self.hand_in(name, picture)
+        finally:
+            if self._keeper is not None:
+                self._keeper.finish(self._screen)
+
+    def hand_in(self, name: str, picture: Picture | PictureRefused) -> None:
+        """Hand in a picture, or take note of its refusal.
+
+        Raises:
+            AttestationError: the evidence of a new session was refused.
+            EnclaveError: the enclave was lost, is busy, or broke the protocol.
+        """
+        if self._client.is_ending:
+            self._client.renew()
+            self._keep()
+        try:
+            handed_in = self._hand_in(picture)
+        except PictureRefused as error:
+            self.results.append({"image": name, "error": {"code": error.code, "message": error.message}})
+            self._screen.note(error.message)
+            return
+        self.results.append({"image": name, **handed_in})
+        if not self._screen.as_json:
+            typer.echo(f"handed in {name}: request {handed_in['request_id']} ({self.trust})")
+
+    def _hand_in(self, picture: Picture | PictureRefused) -> dict[str, str]:
+        """Return what was handed in once the enclave keeps the answer, whose key is in the store.
+
+        Raises:
+            EnclaveBusy: the enclave has no room for it.
+            PictureRefused: the picture could not be read, or the enclave has no answer to it.
+        """
+        if isinstance(picture, PictureRefused):
+            raise picture
+        pending = self._client.prepare(picture)
+        self._store.add(
+            Waiting(
+                pending=pending,
+                standing=Standing.of(self._client.enclave.document),
+                evidence=self._client.enclave.evidence,
+                requested_at=self._client.enclave.requested_at,
+                image=picture.name,
+                labels=self._client.enclave.label_names,
+                notice=self._client.enclave.card.notice,
+            )
         )
-    )
-    try:
-        client.submit(picture, pending, Delivery.OUT)
-        _, answer = client.next_answer(time.monotonic() + timeout_s)
-        if isinstance(answer, EnclaveBusy):
-            raise answer
-        if answer is not None and answer.outcome.problem is not None:
-            raise refusal(picture.name, answer.outcome.problem)
-    except (EnclaveBusy, PictureRefused):
-        store.remove(pending.request_id)
-        raise
-    return {"sha256": picture.sha256, "request_id": pending.request_id.hex()}
+        try:
+            self._client.submit(picture, pending, Delivery.OUT)
+            _, answer = self._client.next_answer(time.monotonic() + self._timeout_s)
+            if isinstance(answer, EnclaveBusy):
+                raise answer
+            if answer is not None and answer.outcome.problem is not None:
+                raise refusal(picture.name, answer.outcome.problem)
+        except (EnclaveBusy, PictureRefused):
+            self._store.remove(pending.request_id)
+            raise
+        return {"sha256": picture.sha256, "request_id": pending.request_id.hex()}

@@ -15,7 +15,7 @@ EvidencePath = Annotated[
     Path,
     typer.Argument(
         metavar="FILE",
-        help="An evidence file, a document (binary, hex or base64), or a receipt with --document.",
+        help="An evidence file or a document; with --document a receipt, or a batch's .receipts.jsonl.",
         show_default=False,
     ),
 ]
@@ -56,7 +56,7 @@ At = Annotated[
     typer.Option(
         "--at",
         metavar="TIME",
-        help="The time of judgement: now, document (its own time), or a time such as 2026-11-24T12:00:00Z.",
+        help="The time of judgement: now, document (its own), a date (its first moment in UTC), or a time.",
     ),
 ]
 DocumentPath = Annotated[
@@ -104,7 +104,8 @@ def verify(
     """Judge an attestation document, an evidence file or a receipt.
 
     Works offline. Prints every step with what it saw, also where one fails. Exit code 0 only if all passed
-    and a policy was met, 4 if one failed or there was no policy, 2 if there is no document at all.
+    and a policy was met, 4 if one failed or there was no policy, 2 if there is no document at all or a file
+    of an option (policy, lock, root, picture) cannot be used.
 
     A document is valid for three hours. To judge one that was kept, use --at document: its own time.
 
@@ -113,6 +114,7 @@ def verify(
       enclavectl verify e.json --policy p.yaml            what was kept just now
       enclavectl verify --at document e.json --lock lock  what was kept long ago
       enclavectl verify a.air --document e.json --lock l  an answer's receipt
+      enclavectl verify r.jsonl --document e.json --lock l  a batch's receipts
     """
     # Imported here: the parser of the command line needs none of it.
     from enclavectl.cli.judgement_view import show_verification  # noqa: PLC0415 - see above
@@ -147,4 +149,5 @@ def _check_report(path: Path, inputs: list[Path | None], *, force: bool) -> None
     # Reports import Pillow, and few command lines ask for a report.
     from enclavectl.results.report import check_target  # noqa: PLC0415 - see above
 
-    check_target(path, [str(one) for one in inputs if one is not None], 1, force=force)
+    names = [str(one) for one in inputs if one is not None]
+    check_target(path, names, 1, force=force, hint="give the report a name of its own: --report audit.html")

@@ -221,7 +221,12 @@ class _Layer:
         if not name.folder:
             # dockerd would write through a symbolic link here; no builder makes such layers.
             raise LayerError(
-                f"{show(path_of(parent)[:128])}: a parent is not a directory", code="layer-parent", offset=at
+                f"{show(path_of(key)[:128])}: expected a directory, as {show(path_of(parent)[:128])} says, "
+                "found a link or a file",
+                code="layer-parent",
+                offset=at,
+                hint="build the image anew with the files at the link's target, or without the link: "
+                "docker build makes no such layer",
             )
         for key in absent:
             self._count_one()

@@ -160,6 +160,10 @@ def test_a_parent_that_the_layer_lists_later_is_not_implied() -> None:
 def test_a_parent_that_is_no_directory_is_refused() -> None:
     assert refused(layer(symlink("l", "a"), text("l/x"))) == "layer-parent"
     assert refused(layer(text("."))) == "layer-parent"
+    with pytest.raises(LayerError) as caught, flatten([layer(symlink("opt/l", "a"), text("opt/l/x/y"))]):
+        pass
+    assert "opt/l: expected a directory, as opt/l/x says, found a link" in caught.value.message
+    assert "at the link's target" in (caught.value.hint or "")
 
 
 def test_a_lower_link_is_replaced_by_an_unlisted_directory() -> None:

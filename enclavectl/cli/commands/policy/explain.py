@@ -19,7 +19,7 @@ from enclavectl.cli.screen import error_value
 EXPLAIN_SCHEMA = "enclavectl.policy-explain/1"
 
 DocumentPath = Annotated[
-    Path, typer.Argument(metavar="DOCUMENT", help="An attestation document: binary, hex or base64.")
+    Path, typer.Argument(metavar="DOCUMENT", help="A document (binary, hex or base64), or an evidence file.")
 ]
 At = Annotated[
     str,
@@ -39,7 +39,7 @@ def explain(
 
     Examples:
       enclavectl policy explain p.yaml doc.bin                which PCR differs?
-      enclavectl policy explain p.yaml doc.b64 --at document  at the document's time
+      enclavectl policy explain p.yaml e.json --at document   at the document's time
     """
     screen = screen_for(output)
     policy = parse_policy(read_policy_text(file), source=str(file))

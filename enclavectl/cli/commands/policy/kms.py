@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -14,11 +16,11 @@ from enclavectl.cli.invocation import screen_for
 from enclavectl.cli.kms_arguments import Context, KeyArn, Parents, parse_pairs
 from enclavectl.cli.kms_view import draw_json
 from enclavectl.cli.options import DryRun, Output, OutputFormat
-from enclavectl.cli.policy_arguments import At, moment, read_policy_text, refuse_input
+from enclavectl.cli.policy_arguments import At, moment, read_policy_text
 from enclavectl.cli.screen import Screen
-from enclavectl.errors import StateError
-from enclavectl.files import write_atomic
-from enclavectl.kms import KeyPolicyRequest, compile_key_policy, request_from_policy
+from enclavectl.errors import StateError, UsageError
+from enclavectl.files import refuse_input, write_atomic
+from enclavectl.kms import KeyPolicy, KeyPolicyRequest, compile_key_policy, request_from_policy
 from enclavectl.kms.compile import check_key, operator_policy, put_commands
 
 KMS_SCHEMA = "enclavectl.policy-kms/1"
@@ -28,7 +30,16 @@ Admin = Annotated[
     str, typer.Option("--admin", metavar="ARN", help="The model owner's role, in the key's account.")
 ]
 KeyPolicyOutput = Annotated[Path, typer.Option("--to", metavar="FILE", help="The key policy.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace a file that exists.")]
+IamOutput = Annotated[
+    Path | None,
+    typer.Option(
+        "--iam-to",
+        metavar="FILE",
+        help="The IAM policy for the operator's roles; default: key-policy.iam.json, by its name.",
+        show_default=False,
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
 Irrevocable = Annotated[
     bool,
     typer.Option(
@@ -43,6 +54,7 @@ def kms(
     parent: Parents = None,
     context: Context = None,
     to: KeyPolicyOutput = Path("key-policy.json"),
+    iam_to: IamOutput = None,
     key: KeyArn = None,
     at: At = "now",
     irrevocable: Irrevocable = False,
@@ -54,16 +66,15 @@ def kms(
 
     The key policy releases the key to enclaves of the policy's releases, until each expires. There is one
     statement for each release, with every register that it pins, and guards against the known ways around.
-    The policy has to accept nitro alone, and its releases have to pin PCR16. Nothing calls AWS: the output
-    has the commands that do, and the IAM policy for the operator.
+    The policy has to accept nitro alone, and its releases have to pin PCR16. The IAM policy for the operator
+    is written beside it. Nothing calls AWS: the output has the commands that do.
 
     Examples:
-      enclavectl policy kms --policy p --admin A --parent B --context m=x  write it
+      enclavectl policy kms --policy p --admin A --parent B --context m=x  both
     """
     screen = screen_for(output)
-    refuse_input("--to", to, [policy])
-    if to.exists() and not (force or dry_run):
-        raise StateError(f"{to}: exists already", hint="--force replaces it")
+    iam_to = to.with_name(f"{to.stem}.iam.json") if iam_to is None else iam_to
+    _check_targets(to, iam_to, policy, may_exist=force or dry_run)
     when = moment("--at", at)
     found = parse_policy(read_policy_text(policy), source=str(policy))
     request = request_from_policy(
@@ -76,27 +87,80 @@ def kms(
     )
     if key is not None:
         check_key(request, key)
-    compiled = compile_key_policy(request)
-    data = compiled.to_bytes()
-    answer = {
-        "file": str(to),
-        "written": not dry_run,
-        "bytes": len(data),
-        **_answer(found, request, when),
-        "key_policy": compiled.to_json(),
-        "iam_policy": operator_policy(key),
-        "commands": list(put_commands(str(to), request, key)),
-    }
+    made = _Made(
+        to=to,
+        iam_to=iam_to,
+        key_policy=compile_key_policy(request),
+        iam_policy=operator_policy(key),
+        commands=put_commands(str(to), request, key, iam_file=str(iam_to)),
+        is_dry_run=dry_run,
+    )
     if not dry_run:
-        write_atomic(to, data, mode=0o644)
+        made.write()
     if screen.as_json:
-        screen.result({"schema": KMS_SCHEMA, **answer})
+        screen.result({"schema": KMS_SCHEMA, **made.to_json(_answer(found, request, when))})
         return
     _draw(screen, found, request, when)
-    screen.facts([("key policy", f"{to}, {len(data)} bytes{', not written:' if dry_run else ''}")])
-    if dry_run:
-        draw_json(screen, [compiled.to_json()])
-    _draw_next_steps(screen, operator_policy(key), put_commands(str(to), request, key))
+    made.draw(screen)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Made:
+    """The two policies, where they go, and the commands that put them."""
+
+    to: Path
+    iam_to: Path
+    key_policy: KeyPolicy
+    iam_policy: dict[str, object]
+    commands: tuple[str, ...]
+    is_dry_run: bool
+
+    def write(self) -> None:
+        """Write both files."""
+        write_atomic(self.to, self.key_policy.to_bytes(), mode=0o644)
+        write_atomic(self.iam_to, f"{json.dumps(self.iam_policy, indent=2)}\n".encode(), mode=0o644)
+
+    def to_json(self, releases: dict[str, object]) -> dict[str, object]:
+        """Return the command's object; ``releases`` says which releases are in it and which are not."""
+        return {
+            "file": str(self.to),
+            "written": not self.is_dry_run,
+            "bytes": len(self.key_policy.to_bytes()),
+            **releases,
+            "key_policy": self.key_policy.to_json(),
+            "iam_file": str(self.iam_to),
+            "iam_policy": self.iam_policy,
+            "commands": list(self.commands),
+        }
+
+    def draw(self, screen: Screen) -> None:
+        """Draw where both are, in a dry run what they are, and the commands."""
+        written = ", not written:" if self.is_dry_run else ""
+        size = len(self.key_policy.to_bytes())
+        screen.facts([("key policy", f"{self.to}, {size} bytes{written}")])
+        if self.is_dry_run:
+            draw_json(screen, [self.key_policy.to_json()])
+        screen.facts([("IAM policy", f"{self.iam_to}, for the operator's roles{written}")])
+        if self.is_dry_run:
+            draw_json(screen, [self.iam_policy])
+        screen.heading("Commands, the first for the model owner, the others for the operator:")
+        for command in self.commands:
+            typer.echo(command)
+
+
+def _check_targets(to: Path, iam_to: Path, policy: Path, *, may_exist: bool) -> None:
+    """Refuse targets that are an input, one and the same, or there already.
+
+    Raises:
+        UsageError: one is an input, or both are the same.
+        StateError: one exists already.
+    """
+    if to.absolute() == iam_to.absolute():
+        raise UsageError(f"--iam-to {iam_to}: expected another file than --to")
+    for option, one in (("--to", to), ("--iam-to", iam_to)):
+        refuse_input(option, one, [policy])
+        if one.exists() and not may_exist:
+            raise StateError(f"{one}: exists already", hint="--force replaces it")
 
 
 def _answer(policy: Policy, request: KeyPolicyRequest, at: datetime) -> dict[str, object]:
@@ -137,11 +201,3 @@ def _draw(screen: Screen, policy: Policy, request: KeyPolicyRequest, at: datetim
         screen.note("the key would be in the operator's account, whose administrators can get at it (K32)")
     if request.irrevocable:
         screen.note("once it is put, nobody can change this policy: a new release then needs a new key")
-
-
-def _draw_next_steps(screen: Screen, iam_policy: dict[str, object], commands: tuple[str, ...]) -> None:
-    screen.heading("IAM policy for the operator's roles, as operator-iam.json:")
-    draw_json(screen, [iam_policy])
-    screen.heading("Commands, the first for the model owner, the others for the operator:")
-    for command in commands:
-        typer.echo(command)

@@ -30,7 +30,7 @@ DocumentPath = Annotated[
     Path | None,
     typer.Argument(
         metavar="[DOCUMENT]",
-        help="The call's attestation document: binary, hex or base64; default: a call without one.",
+        help="The call's document (binary, hex, base64), or an evidence file; default: a call without one.",
         show_default=False,
     ),
 ]

@@ -16,9 +16,10 @@ from enclavectl.cli.invocation import screen_for
 from enclavectl.cli.kms_arguments import Context, KeyArn, KeyPolicyPath, Parents, parse_pairs, read_key_policy
 from enclavectl.cli.kms_view import draw_findings
 from enclavectl.cli.options import Output, OutputFormat
-from enclavectl.cli.policy_arguments import At, moment, read_policy_text, refuse_input
-from enclavectl.files import read_bounded, write_atomic
-from enclavectl.kms import LintFacts, Severity, fix, is_clean, key_releases, lint, partly_revoked
+from enclavectl.cli.policy_arguments import At, moment, read_policy_text
+from enclavectl.cli.screen import Screen
+from enclavectl.files import read_bounded, refuse_input, write_atomic
+from enclavectl.kms import Finding, LintFacts, Severity, fix, is_clean, key_releases, lint, partly_revoked
 from enclavectl.kms.facts import MAX_AWS_BYTES, parse_grants, parse_key_metadata
 from enclavectl.kms.reader import MAX_READABLE_BYTES
 
@@ -127,14 +128,18 @@ def kms_lint(
             }
         )
     else:
-        draw_findings(screen, findings)
-        counts = {one: sum(finding.severity is one for finding in findings) for one in Severity}
-        said = ", ".join(f"{count} {name}" for name, count in counts.items())
-        screen.facts([(str(file), f"{'clean' if is_clean(findings) else 'NOT CLEAN'} ({said})")])
-        if fixed_to is not None:
-            screen.facts([("fixed", str(fixed_to))])
+        _draw(screen, file, findings, fixed_to)
     if not is_clean(findings):
         raise typer.Exit(EXIT_NOT_CLEAN)
+
+
+def _draw(screen: Screen, file: Path, findings: tuple[Finding, ...], fixed_to: Path | None) -> None:
+    draw_findings(screen, findings)
+    counts = {one: sum(finding.severity is one for finding in findings) for one in Severity}
+    said = ", ".join(f"{count} {name}" for name, count in counts.items())
+    screen.facts([(str(file), f"{'clean' if is_clean(findings) else 'NOT CLEAN'} ({said})")])
+    if fixed_to is not None:
+        screen.facts([("fixed", str(fixed_to))])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

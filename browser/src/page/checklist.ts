@@ -1,0 +1,137 @@
+/** The proof as a list that a patient understands: each item is one or more steps of the verifier. */
+
+import type { Progress, Session } from "../session.ts";
+import type { PageConfig } from "./config.ts";
+import { make } from "./dom.ts";
+import type { Say, TextKey } from "./texts/index.ts";
+
+interface Item {
+  title: TextKey;
+  about: TextKey;
+  steps: readonly Progress[];
+}
+
+const ITEMS: readonly Item[] = [
+  { title: "checkConnection", about: "aboutConnection", steps: ["connected"] },
+  {
+    title: "checkGenuine",
+    about: "aboutGenuine",
+    steps: ["signer", "envelope", "payload", "chain", "validity", "signature", "identity"],
+  },
+  { title: "checkFresh", about: "aboutFresh", steps: ["freshness", "nonce"] },
+  { title: "checkPrivate", about: "aboutPrivate", steps: ["debug"] },
+  { title: "checkProgram", about: "aboutProgram", steps: ["release"] },
+  { title: "checkKey", about: "aboutKey", steps: ["user-data", "key-config"] },
+  { title: "checkModel", about: "aboutModel", steps: ["model"] },
+];
+/** The order in which the steps are taken: the first that has not passed is the one that failed. */
+const ORDER: readonly Progress[] = [
+  "connected",
+  "signer",
+  "envelope",
+  "payload",
+  "chain",
+  "validity",
+  "signature",
+  "identity",
+  "freshness",
+  "debug",
+  "release",
+  "nonce",
+  "user-data",
+  "key-config",
+  "model",
+];
+
+type State = "waiting" | "running" | "passed" | "failed" | "notReached" | "onlyATest";
+/** What does not hold although its steps passed: the policy allows enclaves of these kinds for tests. */
+const NOT_SO: Readonly<Record<string, readonly TextKey[]>> = {
+  simulated: ["checkGenuine", "checkPrivate"],
+  emulated: ["checkGenuine", "checkPrivate"],
+  debug: ["checkPrivate", "checkProgram"],
+};
+
+/** What has passed so far. */
+export class Checklist {
+  readonly #passed = new Set<Progress>();
+  #phase: "idle" | "running" | "failed" = "idle";
+  #session: Session | null = null;
+
+  begin(): void {
+    this.#passed.clear();
+    this.#phase = "running";
+    this.#session = null;
+  }
+
+  pass(step: Progress): void {
+    this.#passed.add(step);
+  }
+
+  prove(session: Session): void {
+    this.#session = session;
+  }
+
+  /** Mark the step after the last that passed, if it is one of the proof. */
+  fail(): void {
+    if (this.#session === null) {
+      this.#phase = "failed";
+    }
+  }
+
+  get isProven(): boolean {
+    return this.#session !== null;
+  }
+
+  /** The trust in the enclave, once it is proven. */
+  get trust(): string | null {
+    return this.#session?.enclave.document.trust ?? null;
+  }
+
+  render(config: PageConfig, say: Say): HTMLElement[] {
+    return ITEMS.map((item) => this.#row(item, config, say));
+  }
+
+  #state(item: Item): State {
+    if (item.steps.every((step) => this.#passed.has(step))) {
+      return NOT_SO[this.trust ?? ""]?.includes(item.title) ? "onlyATest" : "passed";
+    }
+    if (this.#phase === "idle") {
+      return "waiting";
+    }
+    const current = ORDER.find((step) => !this.#passed.has(step));
+    const isCurrent = current !== undefined && item.steps.includes(current);
+    if (this.#phase === "failed") {
+      return isCurrent ? "failed" : "notReached";
+    }
+    return isCurrent ? "running" : "waiting";
+  }
+
+  #row(item: Item, config: PageConfig, say: Say): HTMLElement {
+    const state = this.#state(item);
+    const about = say(item.about, { address: config.address, root: config.root.name });
+    return make(
+      "li",
+      { class: `check ${state}`, "data-check": item.title },
+      make("span", { class: "mark", "aria-hidden": "true" }),
+      make("span", { class: "what" }, say(item.title)),
+      make("span", { class: "state" }, say(state)),
+      make(
+        "details",
+        {},
+        make("summary", {}, say("details")),
+        make("p", {}, about, ...this.#found(item, say)),
+      ),
+    );
+  }
+
+  #found(item: Item, say: Say): string[] {
+    const enclave = this.#session?.enclave;
+    if (enclave === undefined) {
+      return [];
+    }
+    if (item.title === "checkProgram" && enclave.document.release !== null) {
+      return [" ", say("programIs", { release: enclave.document.release })];
+    }
+    return item.title === "checkModel" ? [" ", say("modelIs", { model: enclave.config.card.id })] : [];
+  }
+}

@@ -1,0 +1,1 @@
+"""The patient's page: policy, root and gateway in one HTML file with the browser's verifier."""

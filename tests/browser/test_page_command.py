@@ -1,0 +1,127 @@
+"""``enclavectl page``: what it writes, and what it refuses to write."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from enclavectl.attestation import Policy, Trust, render_policy
+from enclavectl.backends.local.pki import DevelopmentRoot
+from tests.browser.lane import built_page
+from tests.cli.command import Done, enclavectl
+from tests.forge import RELEASE, accepting
+
+ADDRESS = "wss://gateway.example:8443/v1"
+LARGEST = 150_000  # bytes
+
+
+@pytest.fixture(scope="module", autouse=True)
+def code() -> None:
+    built_page()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    der = DevelopmentRoot.create(datetime.now(UTC)).certificate_der
+    (tmp_path / "root.pem").write_bytes(x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM))
+    keep(tmp_path, accepting(RELEASE))
+    return tmp_path
+
+
+def keep(folder: Path, policy: Policy) -> None:
+    (folder / "policy.yaml").write_text(render_policy(policy))
+
+
+def write(folder: Path, *words: str, remote: str = ADDRESS) -> Done:
+    named: Sequence[str] = [
+        *("--policy", str(folder / "policy.yaml"), "--root", str(folder / "root.pem")),
+        *("--remote", remote, "--to", str(folder / "p.html")),
+    ]
+    return enclavectl("page", *named, *words, home=folder)
+
+
+def test_the_page_is_one_small_file_and_its_hash_is_told(folder: Path) -> None:
+    value = json.loads(write(folder, "--output", "json").out)
+    data = (folder / "p.html").read_bytes()
+    assert value["sha256"] == sha256(data).hexdigest()
+    assert value["bytes"] == len(data) <= LARGEST
+    assert value["gzip_bytes"] < len(data) / 2
+    assert (folder / "p.html").stat().st_mode & 0o777 == 0o644
+    text = data.decode()
+    # Its own address, the icon and the namespaces of standards are names; nothing is loaded from anywhere.
+    assert (
+        re.findall(r'(?:src|href)="(?!data:)[^"]+"', text.partition('<script type="application/json"')[0])
+        == []
+    )
+    write(folder)
+    assert (folder / "p.html").read_bytes() == data, "the same inputs give the same page"
+
+
+def test_the_content_security_policy_names_the_code_and_the_gateway_alone(folder: Path) -> None:
+    write(folder)
+    text = (folder / "p.html").read_text()
+    (policy,) = re.findall(r'Content-Security-Policy" content="([^"]+)"', text)
+    rules = dict(rule.split(" ", 1) for rule in policy.replace("&#x27;", "'").split("; "))
+    assert rules["default-src"] == rules["base-uri"] == rules["form-action"] == "'none'"
+    assert rules["connect-src"] == ADDRESS
+    for kind, tag in (("script-src", "script"), ("style-src", "style")):
+        (code,) = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+        assert rules[kind] == f"'sha256-{base64.b64encode(sha256(code.encode()).digest()).decode()}'"
+
+
+def test_no_text_of_a_publisher_becomes_code(folder: Path) -> None:
+    (folder / "notice.txt").write_text("</script><script>alert(1)</script>\nSecond line")
+    evil = '"><script>alert(2)</script>'
+    policy = replace(accepting(replace(RELEASE, name="</script><b>")), clock_skew=timedelta(seconds=9))
+    keep(folder, policy)
+    ran = write(folder, "--title", evil, "--notice", str(folder / "notice.txt"))
+    assert ran.status == 0, ran.err
+    text = (folder / "p.html").read_text()
+    assert text.count("<script>") == 1
+    assert text.count("</script>") == 2
+    (config,) = re.findall(r'<script type="application/json" id="config">(.*?)</script>', text, re.DOTALL)
+    found = json.loads(config)
+    assert (found["title"], found["policy"]["clock_skew_s"]) == (evil, 9)
+    assert found["policy"]["releases"][0]["name"] == "</script><b>"
+    assert found["root"]["name"] == "root.pem", "without its folder"
+
+
+@pytest.mark.parametrize(
+    ("remote", "words"),
+    [
+        ("tls:gateway.example:8443", "browsers speak nothing else"),
+        ("wss://[2001:db8::1]/v1", "IPv4"),
+        ("ws://gateway.example/v1", "TLS"),
+    ],
+)
+def test_an_address_that_a_page_cannot_reach_is_refused(folder: Path, remote: str, words: str) -> None:
+    ran = write(folder, remote=remote)
+    assert ran.status == 2
+    assert words in ran.err
+    assert not (folder / "p.html").exists()
+
+
+def test_a_page_that_no_enclave_could_satisfy_is_refused(folder: Path) -> None:
+    over = replace(RELEASE, expires=datetime(2026, 1, 1, tzinfo=UTC))
+    keep(folder, accepting(over))
+    assert "all are over" in write(folder).err
+    keep(folder, replace(accepting(RELEASE), accept=frozenset({Trust.NITRO})))
+    ran = write(folder)
+    assert (ran.status, "accepts nitro" in ran.err) == (4, True)
+
+
+def test_an_input_is_never_written_over(folder: Path) -> None:
+    words = ("--policy", str(folder / "policy.yaml"), "--root", str(folder / "root.pem"))
+    ran = enclavectl("page", *words, "--remote", ADDRESS, "--to", str(folder / "policy.yaml"), home=folder)
+    assert ran.status == 2
+    assert "policy.yaml" in ran.err
