@@ -7,7 +7,7 @@ import sys
 
 from benchmarks.common import Row, machine, print_table
 
-_ALL = ("requests", "receipts", "start", "verify", "nitro_list", "hostile", "gateway")
+_ALL = ("requests", "receipts", "start", "verify", "nitro_list", "hostile", "gateway", "fleet")
 
 
 def main(names: list[str]) -> None:

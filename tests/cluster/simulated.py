@@ -174,6 +174,11 @@ class Fleet:
     nodes: Sequence[Node]
     port: int
     backend: LocalBackend
+    balancer: int
+
+    def relays(self) -> list[int]:
+        """The processes of the balancer and of the gateways, which `ip netns exec` becomes."""
+        return [self.balancer, *(node.gateway.pid for node in self.nodes if node.gateway is not None)]
 
     @property
     def address(self) -> StreamAddress:
@@ -199,7 +204,7 @@ def fleet(folder: Path, *, nodes: int, enclaves: int) -> Iterator[Fleet]:
             for number in range(enclaves):
                 node.start_enclave(f"n{node.number}e{number}")
         for node in made:
-            wait_until(lambda node=node: len(node.names()) == enclaves, "its enclaves are announced")  # type: ignore[misc]
+            wait_until(lambda node=node: len(node.names()) == enclaves, "its enclaves are announced")
         port = 18_443
         servers = "\n".join(f"  server n{node.number} {node.address}:{PORT}" for node in made)
         (folder / "haproxy.cfg").write_text(CONFIG.format(port=port, servers=servers))
@@ -208,11 +213,12 @@ def fleet(folder: Path, *, nodes: int, enclaves: int) -> Iterator[Fleet]:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        stack.callback(lambda: (balancer.terminate(), balancer.wait()))
+        stack.callback(balancer.wait)
+        stack.callback(balancer.terminate)
         for node in made:
-            wait_until(lambda node=node: _is_ready(node.address, PORT), "its gateway is ready")  # type: ignore[misc]
+            wait_until(lambda node=node: _is_ready(node.address, PORT), "its gateway is ready")
         wait_until(lambda: _is_ready("127.0.0.1", port), "the balancer has gateways")
-        yield Fleet(made, port, LocalBackend(folder / "state"))
+        yield Fleet(made, port, LocalBackend(folder / "state"), balancer.pid)
 
 
 def _is_ready(host: str, port: int) -> bool:
@@ -281,7 +287,7 @@ class Visitor:
             return None
 
 
-PICTURE = read_picture(SAMPLES / "bcc.png", bytes)
+PICTURE = read_picture(str(SAMPLES / "bcc.png"), lambda _limit: b"")
 
 
 @contextmanager

@@ -29,7 +29,7 @@ def roll(made: Fleet) -> list[int]:
     codes = []
     for name in list(node.enclaves):
         node.start_enclave(f"{name}-new")
-        wait_until(lambda name=name: f"{name}-new" in node.names(), "the new enclave is announced")  # type: ignore[misc]
+        wait_until(lambda name=name: f"{name}-new" in node.names(), "the new enclave is announced")
         codes.append(node.end_enclave(name))
     return [*codes, node.restart_gateway()]
 
