@@ -7,18 +7,15 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from enclavectl.deploy.kubernetes.seccomp import seccomp_profile
-from tests.e2e.cli import wait_until
 from tests.image.engine import BASE_IMAGE, docker_environment
-from tests.nitro.host import FakeHost, fake_host
+from tests.nitro.host import fake_host
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(600)]
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,8 +31,6 @@ PACKAGES = (
     "prometheus-client",
     "backports.zstd",
 )
-# What the fake nitro-cli runs in its enclaves, from the tests' own environment.
-SITE = Path(pytest.__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,83 +139,3 @@ def test_the_default_seccomp_profile_is_told_and_ours_lets_vsock_through(
     assert "Operation not permitted" not in found["found"]
     has_vsock = Path("/sys/module/vsock").exists()
     assert found["state"] == ("ok" if has_vsock else found["state"])
-
-
-PROGRAM = """#!/usr/bin/python3 -EPB
-import sys
-
-sys.path[:0] = ["/tests-root", "/opt/enclavectl/lib", "/site"]
-from tests.nitro.fake.main import main
-
-main()
-"""
-
-
-@contextmanager
-def pods(engine: Engine, image: str, host: FakeHost, folder: Path, count: int) -> Iterator[list[str]]:
-    """Containers on one fake node: each has folders of its own, as the volumes of a pod."""
-    host.program.write_text(PROGRAM)
-    host.set(owner_pid=0)
-    names = []
-    try:
-        for number in range(count):
-            own = folder / f"pod{number}"
-            for name in ("run", "log", "announced"):
-                (own / name).mkdir(parents=True)
-            names.append(f"enclavectl-test-{os.getpid()}-{number}")
-            variables = {
-                "ENCLAVECTL_BACKEND": "nitro",
-                "ENCLAVECTL_GATEWAY_ANNOUNCE": "/announced",
-                "ENCLAVECTL_NITRO_VSOCK_DIR": str(host.home / "vsock"),
-                "ENCLAVECTL_NITRO_ROOT": str(host.home / "root.pem"),
-                "ENCLAVECTL_NITRO_HOST_ROOT": str(host.home / "tree"),
-                "NITRO_ENCLAVES_CPUS": "2",
-                "PATH": f"{host.home / 'bin'}:/usr/local/bin:/usr/bin",
-            }
-            engine.run(
-                *("run", "--detach", "--name", names[-1], *RESTRICTIONS),
-                *(word for key, value in variables.items() for word in ("--env", f"{key}={value}")),
-                *("--volume", f"{host.home}:{host.home}", "--volume", f"{ROOT}:/tests-root:ro"),
-                *("--volume", f"{SITE}:/site:ro", "--volume", f"{own / 'announced'}:/announced"),
-                *("--volume", f"{own / 'run'}:/run/nitro_enclaves"),
-                *("--volume", f"{own / 'log'}:/var/log/nitro_enclaves"),
-                *(image, "run", "/opt/enclavectl/enclave.eif", "--foreground", "--name", "enclave"),
-                *("--memory", "1024"),
-            )
-        yield names
-    finally:
-        for name in names:
-            engine.run("rm", "--force", name, check=False)
-
-
-def logs(engine: Engine, name: str) -> str:
-    done = engine.run("logs", name)
-    return done.stdout + done.stderr
-
-
-def state(engine: Engine, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(engine.run("inspect", "--format", "{{json .State}}", name).stdout)
-    return found
-
-
-def test_two_pods_that_start_at_once_both_come_up_and_stop_when_asked(
-    engine: Engine, image: str, tmp_path: Path
-) -> None:
-    with fake_host(tmp_path / "h", boot_s=1.0) as host, pods(engine, image, host, tmp_path, 2) as names:
-
-        def is_up(number: int) -> bool:
-            assert state(engine, names[number])["Running"], logs(engine, names[number])
-            return any((tmp_path / f"pod{number}" / "announced").iterdir())
-
-        for number in range(2):
-            wait_until(lambda number=number: is_up(number), f"pod {number} announces its enclave")  # type: ignore[misc]
-        assert len(host.enclaves()) == 2
-        # The image lies on a read-only file system, so no pod keeps a copy of it in its memory.
-        assert "--eif-path" in str(host.argv())
-        assert "/opt/enclavectl/enclave.eif" in str(host.argv())
-        top = engine.run("top", names[0], "-eo", "stat,comm").stdout
-        assert not [line for line in top.splitlines() if line.startswith("Z")], top
-        for name in names:
-            engine.run("stop", "--time", "30", name)
-            assert state(engine, name)["ExitCode"] == 0, logs(engine, name)
-        assert host.enclaves() == []
