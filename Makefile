@@ -3,23 +3,24 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Lanes have real engines and hosts, of which there is one: their tests run one after the other.
-LANES := docker or qemu or nitro_cli or cluster
+# These lanes have one engine and slow machines: their tests run one after the other. Each test with the real
+# nitro-cli has a host of its own, and runs beside others.
+LANES := docker or qemu or cluster
 # A Unix socket's path has at most 107 bytes, so the tests' folders are in one with a short name.
 PARALLEL := --numprocesses auto --dist loadfile
 # Many tests wait for real processes. One that is too late beside others runs once more, alone, and is named.
 AGAIN := [ $$? = 1 ] && echo "what failed runs again, alone; what passes only now is a defect, too:" && \
   $(BIN)/python -m pytest --last-failed --last-failed-no-failures none --verbose
-SOURCES := enclavectl enclave_payload tests fuzz tools benchmarks
+SOURCES := enclavectl enclave_payload tests fuzz tools benchmarks hatch_build.py
 
 # pytest keeps the tests with their rewritten assertions as bytecode: each process rewrites them anew without.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: page help demo quick test test-lowest check format lint types bench docs clean
+.PHONY: help demo page qemu nitro-acceptance quick test test-lowest check format lint types bench docs clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -40,6 +41,9 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 demo: $(VENV)/.demo ## set up, then classify a sample picture in a local (simulated) enclave
 	$(BIN)/enclavectl diagnose samples/bcc.png
 
+qemu: ## build QEMU with the machine for enclave images, and unpack a kernel for them (Debian, amd64)
+	@bash .ci/qemu-lane --qemu
+
 test: $(VENV)/.dev ## set up, then run all tests (lanes whose real parts are absent skip, with the reason)
 	@base=$$(mktemp -d /tmp/e.XXXX) && \
 	  { $(BIN)/python -m pytest $(PARALLEL) --basetemp $$base/t -m "not ($(LANES))" || \
@@ -47,7 +51,7 @@ test: $(VENV)/.dev ## set up, then run all tests (lanes whose real parts are abs
 	@$(BIN)/python -m pytest -m "$(LANES)" || { $(AGAIN); }
 
 quick: $(VENV)/.dev ## what to run after each change: the unit tests and the architecture
-	@base=$$(mktemp -d /tmp/e.XXXX) && $(BIN)/python -m pytest $(PARALLEL) --basetemp $$base/t -m "not (slow or $(LANES))" && rm -rf $$base
+	@base=$$(mktemp -d /tmp/e.XXXX) && $(BIN)/python -m pytest $(PARALLEL) --basetemp $$base/t --hypothesis-profile quick -m "not (slow or nitro_cli or $(LANES))" && rm -rf $$base
 
 test-lowest: ## run the tests with the lowest versions that pyproject.toml allows
 	$(PYTHON) -m venv .venv-lowest
@@ -73,6 +77,11 @@ bench: $(VENV)/.dev ## measure the limits that docs/benchmarks.md reports
 $(VENV)/.docs: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	@touch $@
+
+ACCEPTANCE := --image enclave.eif --report nitro-acceptance.json
+
+nitro-acceptance: $(VENV)/.dev ## on an EC2 parent: the walk-through on the real device, with a report (docs/acceptance.md)
+	$(BIN)/python -m tools.acceptance $(ACCEPTANCE)
 
 # Without --quiet, which hides warnings from --strict too. NO_MKDOCS_2_WARNING: advice about the theme's successor.
 docs: $(VENV)/.docs ## build the documentation site in site/; a broken link fails

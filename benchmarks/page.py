@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import SAMPLE, Row
+from enclavectl.attestation import TrustRoot
 from enclavectl.client.batch import classify
 from enclavectl.client.exchange import new_challenge
 from enclavectl.client.pictures import read_picture
@@ -86,13 +87,15 @@ def _median(times: list[float]) -> float:
 
 def _case(enclave: LocalEnclave) -> tuple[dict[str, Any], str]:
     stage = Stage(address=enclave.address, expectation=enclave.expectation)
+    root = enclave.expectation.root
+    assert isinstance(root, TrustRoot)
     challenge = new_challenge()
     evidence = evidence_of(stage, challenge)
     keys = parse_key_config(evidence.key_config).public_keys
     case = Case(
         name="bench",
         document=evidence.document,
-        root=enclave.expectation.root,
+        root=root,
         policy=enclave.expectation.policy,
         nonce=challenge.nonce,
         user_data=key_config_digest(evidence.key_config),

@@ -1,6 +1,6 @@
-// Builds the script and the style that `enclavectl page` embeds, with "tests" what the tests run in
-// Node, and with "bench" what benchmarks/page.py runs.
-import { readdirSync, rmSync } from "node:fs";
+// Builds the script and the style that `enclavectl page` embeds, with "tests" [FOLDER] what the
+// tests run in Node, and with "bench" what benchmarks/page.py runs.
+import { mkdirSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 
@@ -8,6 +8,8 @@ const here = fileURLToPath(new URL(".", import.meta.url));
 const OUT = fileURLToPath(new URL("../enclavectl/page/built/", import.meta.url));
 
 async function buildPage() {
+  // Whole files appear by renaming: somebody may read them, or build them, at the same time.
+  const scratch = `${OUT}.${process.pid}/`;
   await build({
     absWorkingDir: here,
     entryPoints: { page: "src/page/main.ts", style: "src/page/style.css" },
@@ -18,13 +20,19 @@ async function buildPage() {
     format: "iife",
     // Safari 16.4, Firefox 115 and Chromium 111: from early 2023 on.
     target: ["es2022"],
-    outdir: OUT,
+    outdir: scratch,
     logLevel: "warning",
   });
+  mkdirSync(OUT, { recursive: true });
+  for (const name of readdirSync(scratch)) {
+    renameSync(`${scratch}${name}`, `${OUT}${name}`);
+  }
+  rmSync(scratch, { recursive: true });
 }
 
 async function buildTests() {
-  rmSync(`${here}dist/test`, { recursive: true, force: true });
+  // Tests that run at the same time have a folder each.
+  const outdir = `dist/${process.argv[3] ?? "test"}`;
   await build({
     absWorkingDir: here,
     entryPoints: readdirSync(`${here}test`).map((name) => `test/${name}`),
@@ -33,7 +41,7 @@ async function buildTests() {
     format: "esm",
     target: "node20",
     external: ["playwright-core", "axe-core"],
-    outdir: "dist/test",
+    outdir,
     outExtension: { ".js": ".mjs" },
     logLevel: "warning",
   });

@@ -19,6 +19,7 @@ MINIMAL_ENVIRONMENT = {"LANG": "C.UTF-8", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin
 # Bytes of a process's output that are read; the outputs that we parse are far smaller.
 MAX_CAPTURED_BYTES = 16 * 1024 * 1024
 _MAX_LINE = 64 * 1024  # bytes of a line passed on at once; longer lines come in pieces
+SLOW_AFTER_S = 2.0  # nitro-cli itself takes tenths; longer waits have a cause that a person should know
 _GRACE_S = 10.0  # for an interrupted process to clean up
 
 
@@ -31,6 +32,22 @@ class Command(NamedTuple):
     cwd: Path
     pass_fds: tuple[int, ...] = ()
     environment: Mapping[str, str] = MINIMAL_ENVIRONMENT
+
+
+# PR_SET_PDEATHSIG (prctl(2)) survives execve. The parent may have died before, which only its number shows.
+_DYING = (
+    "import ctypes,os,signal,sys\n"
+    "ctypes.CDLL(None).prctl(1,signal.SIGKILL,0,0,0)\n"
+    "if os.getppid()==int(sys.argv[1]): os.execv(sys.argv[2],sys.argv[2:])"
+)
+
+
+def dying_with_us(argv: Sequence[str]) -> list[str]:
+    """Return the arguments of a program that the kernel kills as soon as this process ends, however it ends.
+
+    For programs that are started by the main thread: the signal is sent at the end of the thread.
+    """
+    return [sys.executable, "-ISB", "-c", _DYING, str(os.getpid()), *argv]
 
 
 class Output(NamedTuple):
@@ -70,10 +87,11 @@ def capture_to_the_end(
     *,
     on_interrupt: Callable[[], None],
     meanwhile: Callable[[], object] | None = None,
+    if_slow: Callable[[], object] | None = None,
 ) -> Output:
     """Run a process until it ends by itself, and return its output. The process is never killed.
 
-    ``meanwhile`` is called while it runs.
+    ``meanwhile`` is called while it runs, ``if_slow`` when it still runs after ``SLOW_AFTER_S``.
 
     The process has its own session, so a Ctrl-C at the terminal does not reach it. If we are interrupted,
     ``on_interrupt`` is called and the process continues without us; it writes to a file in memory, not to a
@@ -92,6 +110,11 @@ def capture_to_the_end(
             process = start(command, output=out, errors=err)
             if meanwhile is not None:
                 meanwhile()
+            if if_slow is not None:
+                try:
+                    process.wait(SLOW_AFTER_S)
+                except subprocess.TimeoutExpired:
+                    if_slow()
             status = process.wait()
         except KeyboardInterrupt:
             # After an interrupt during its start, the process may run as well.

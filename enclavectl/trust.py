@@ -13,6 +13,8 @@ AWS_ROOTS = {
     "641a0321a3e244efe456463195d606317ed7cdcc3c1756e09893f3c68f79bb5b": "aws",
     "20bcd30a3e168ea03789e1c45912bc123c4de3c977b8a6e1c125c7929d668b3b": "aws-us-gov",
 }
+# The name of the backend local's root, which signs for processes of this machine and for nothing else.
+LOCAL_ROOT = "development root of this machine"
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
 
 

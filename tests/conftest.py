@@ -5,12 +5,15 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.nitro.differences import ON_THE_FAKE_ONLY
+
 TESTS = Path(__file__).parent
 # What `make quick` leaves out: whole commands with their processes, hosts and enclaves, pip, fuzzing, and
 # services whose deadlines pass in real time. A single slow test of another file is marked where it stands.
 SLOW = (
     "backends/test_console_log.py",
     "backends/test_local_sandbox.py",
+    "backends/qemu/test_vsock.py",
     "browser/test_firefox.py",
     "browser/test_network.py",
     "browser/test_page.py",
@@ -65,7 +68,10 @@ SLOW = (
 settings.register_profile("local", deadline=None)
 # Where a failure should mean the change and not the dice; `fuzz/` is for the dice.
 settings.register_profile("ci", deadline=None, derandomize=True, database=None)
-settings.load_profile("ci" if os.environ.get("CI") else "local")
+_PROFILE = "ci" if os.environ.get("CI") else "local"
+settings.load_profile(_PROFILE)
+# `make quick` draws a fifth of the examples; `make test` draws them all.
+settings.register_profile("quick", settings.get_profile(_PROFILE), max_examples=20)
 
 # `nohup make test` ignores the first and a script's `make test &` the second; every program that a test
 # starts and hangs up or interrupts would inherit that.
@@ -78,8 +84,18 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     return argname if isinstance(val, bytes) and len(val) > 8 else None
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what is slow, by file."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what is slow, by file; leave out what the real nitro-cli cannot be."""
+    impossible = [item for item in items if is_on_the_fake_only(item)]
+    if impossible:
+        config.hook.pytest_deselected(items=impossible)
+        items[:] = [item for item in items if item not in impossible]
     for item in items:
         if item.path.is_relative_to(TESTS) and str(item.path.relative_to(TESTS)).startswith(SLOW):
             item.add_marker(pytest.mark.slow)
+
+
+def is_on_the_fake_only(item: pytest.Item) -> bool:
+    """Whether this is a test of the fake's with the parameter of the real nitro-cli."""
+    name = getattr(item, "originalname", None)
+    return name in ON_THE_FAKE_ONLY and item.get_closest_marker("nitro_cli") is not None

@@ -8,6 +8,7 @@ import { type CheckedAnswer, type Expectation, type Picture, type Progress, Sess
 const PAUSES_MS = [250, 2000, 8000];
 const WITHIN_MS = 60_000;
 const MAY_PASS: readonly string[] = ["busy", "stopping", "lost", "slow"];
+// So that a slow line is busy while the enclave looks at a picture. The enclave takes 32 of a connection.
 const AT_ONCE = 4;
 
 /** What becomes of pictures, as it becomes known; `index` is theirs in the call. */

@@ -19,8 +19,6 @@ import * as wire from "./wire.ts";
 
 /** Milliseconds: a connection, the evidence, and an answer may each take this long. */
 const TIMEOUT_MS = 30_000;
-/** How many requests may be under way. The enclave takes 32 of a connection. */
-const IN_FLIGHT = 4;
 // A receipt counts until the leaf certificate ends; a picture that takes its time must not run into that.
 const RENEW_BEFORE_MS = 2 * 60 * 1000;
 
@@ -120,10 +118,6 @@ export class Session {
   /** True while pictures can be sent: the connection is there, and the document will vouch for the receipt. */
   isUsable(now: number): boolean {
     return this.#error === null && now < this.enclave.document.leafNotAfter - RENEW_BEFORE_MS;
-  }
-
-  get isFull(): boolean {
-    return this.#pending.size >= IN_FLIGHT;
   }
 
   /** Seal a picture, send it, and return the checked answer. `sent` hears the share that has gone, 0 to 1.

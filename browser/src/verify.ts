@@ -59,7 +59,8 @@ export interface Demands {
 
 /** Evidence that passed. Only `verify` makes one: sealing takes nothing else. */
 export class VerifiedDocument {
-  readonly #proof = true;
+  /** Makes the type one that no object literal has; there is nothing at run time. */
+  declare protected readonly proof: typeof PROOF;
   readonly moduleId: string;
   readonly timestamp: number;
   readonly pcrs: Registers;
@@ -90,10 +91,6 @@ export class VerifiedDocument {
     this.trust = isDebug(claims.pcrs) ? "debug" : demands.root.trust;
     this.release = release;
     this.leafNotAfter = leafNotAfter;
-  }
-
-  get isProven(): boolean {
-    return this.#proof;
   }
 }
 

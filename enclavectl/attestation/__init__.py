@@ -14,7 +14,7 @@ from enclavectl.attestation.policy_file import parse_policy, render_policy
 from enclavectl.attestation.recipe import ChainSummary, Demands, Facts, Step, Taken, take_steps
 from enclavectl.attestation.release import ExpiryNote, LifeState, Release, Revocation
 from enclavectl.attestation.standing import Standing
-from enclavectl.attestation.trust import TrustRoot, aws_nitro_root
+from enclavectl.attestation.trust import EmulatorRoot, Root, TrustRoot, aws_nitro_root, root_for
 from enclavectl.attestation.verify import (
     ArchivedDocument,
     VerifiedDocument,
@@ -28,6 +28,7 @@ __all__ = [
     "AttestationCode",
     "ChainSummary",
     "Demands",
+    "EmulatorRoot",
     "ExpiryNote",
     "Explanation",
     "Facts",
@@ -36,6 +37,7 @@ __all__ = [
     "PolicyCode",
     "Release",
     "Revocation",
+    "Root",
     "Standing",
     "Step",
     "Taken",
@@ -47,6 +49,7 @@ __all__ = [
     "explain",
     "parse_policy",
     "render_policy",
+    "root_for",
     "take_steps",
     "verify",
 ]

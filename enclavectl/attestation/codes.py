@@ -18,6 +18,7 @@ class AttestationCode(StrEnum):
     NITROTPM = "nitrotpm"
     UNKNOWN_FIELD = "unknown-field"
     FIELD = "field"
+    EMULATOR = "emulator"
     # Who signed
     CHAIN_ROOT = "chain-root"
     CHAIN_STRUCTURE = "chain-structure"
@@ -83,6 +84,10 @@ _HINTS = {
     AttestationCode.NITROTPM: "This host attests its own instance; ask the enclave for its document.",
     AttestationCode.UNKNOWN_FIELD: _CHANGED_FORMAT,
     AttestationCode.FIELD: _CHANGED_FORMAT,
+    AttestationCode.EMULATOR: (
+        "This policy or backend accepts QEMU's own unsigned documents and nothing else; for a real enclave "
+        "name a policy that accepts nitro."
+    ),
     AttestationCode.CHAIN_ROOT: (
         "A document of the local backend needs its development root and a policy that accepts simulated; "
         "anything else that does not end at the AWS root is not a Nitro Enclave."

@@ -23,6 +23,9 @@ MAX_PAYLOAD_BYTES = 16 * 1024
 SIGNATURE_BYTES = 96
 
 _SIGN1_TAG = 18
+# {1: -1}, which no signature algorithm has: what QEMU writes (hw/virtio/virtio-nsm.c), with zeros after it.
+_EMULATOR_HEADER = bytes.fromhex("a10120")
+_EMULATOR_SIGNATURE = bytes(64)
 # {1: -35}: ES384 and nothing else (no crit, no kid). Comparing the bytes means that there is nothing to
 # parse and no second way to name an algorithm.
 _ES384_HEADER = bytes.fromhex("a1013822")
@@ -77,6 +80,43 @@ def parse_cose(document: bytes) -> CoseSign1:
     Raises:
         AttestationError: ``size``, ``cbor``, ``cose-structure`` or ``cose-algorithm``.
     """
+    protected, payload, signature = _parse_envelope(document)
+    if protected != _ES384_HEADER:
+        raise refused(
+            AttestationCode.COSE_ALGORITHM,
+            f"protected header: expected {_ES384_HEADER.hex()} (ES384 alone), "
+            f"found {protected[:16].hex() or 'nothing'}",
+        )
+    if not isinstance(signature, bytes) or len(signature) != SIGNATURE_BYTES:
+        raise _structure(f"expected a signature of {SIGNATURE_BYTES} bytes (r and s, not DER)")
+    return CoseSign1(protected=protected, payload=payload, signature=signature)
+
+
+def parse_emulator_envelope(document: bytes) -> bytes:
+    """Return the payload of a document that QEMU's NSM wrote, which nobody signed.
+
+    What could be a signature is refused: a signed document must never pass for an unsigned one.
+
+    Raises:
+        AttestationError: ``size``, ``cbor``, ``cose-structure`` or ``emulator``.
+    """
+    protected, payload, signature = _parse_envelope(document)
+    if protected != _EMULATOR_HEADER:
+        raise refused(
+            AttestationCode.EMULATOR,
+            f"protected header: expected {_EMULATOR_HEADER.hex()}, as QEMU writes it, "
+            f"found {protected[:16].hex() or 'nothing'}",
+        )
+    if signature != _EMULATOR_SIGNATURE:
+        raise refused(
+            AttestationCode.EMULATOR,
+            f"signature: expected the emulator's {len(_EMULATOR_SIGNATURE)} zeros, found something else",
+        )
+    return payload
+
+
+def _parse_envelope(document: bytes) -> tuple[bytes, bytes, cbor.Value]:
+    """Return protected header, payload and signature; the last may be of any type."""
     if not 1 <= len(document) <= MAX_DOCUMENT_BYTES:
         raise refused(
             AttestationCode.SIZE, f"document: expected 1 to {MAX_DOCUMENT_BYTES} bytes, found {len(document)}"
@@ -95,15 +135,7 @@ def parse_cose(document: bytes) -> CoseSign1:
         raise _structure("expected an empty unprotected header")
     if not isinstance(payload, bytes) or not 1 <= len(payload) <= MAX_PAYLOAD_BYTES:
         raise _structure(f"expected a payload of 1 to {MAX_PAYLOAD_BYTES} bytes")
-    if protected != _ES384_HEADER:
-        raise refused(
-            AttestationCode.COSE_ALGORITHM,
-            f"protected header: expected {_ES384_HEADER.hex()} (ES384 alone), "
-            f"found {protected[:16].hex() or 'nothing'}",
-        )
-    if not isinstance(signature, bytes) or len(signature) != SIGNATURE_BYTES:
-        raise _structure(f"expected a signature of {SIGNATURE_BYTES} bytes (r and s, not DER)")
-    return CoseSign1(protected=protected, payload=payload, signature=signature)
+    return protected, payload, signature
 
 
 def _structure(problem: str) -> AttestationError:

@@ -56,6 +56,12 @@ class Policy:
                 "policy: accept says who may sign, and debug is nobody",
                 hint="Debug enclaves pass with unsafe_allow_debug: true.",
             )
+        if Trust.EMULATED in self.accept and len(self.accept) > 1:
+            raise unusable(
+                PolicyCode.CONTRADICTION,
+                "policy: accept has emulated beside others, but nobody signs what is emulated",
+                hint="Write a policy of its own for emulated enclaves: accept: [emulated].",
+            )
         if not self.releases and not self.unsafe_allow_debug:
             raise unusable(PolicyCode.EMPTY, "policy: no release is named, so any image would pass")
         self._check_bounds()

@@ -9,7 +9,7 @@ https://docs.aws.amazon.com/enclaves/latest/user/verify-root.html
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -18,9 +18,10 @@ from enclavectl.attestation.chain import TIME, Chain, walk_chain
 from enclavectl.attestation.codes import AttestationCode, refused
 from enclavectl.attestation.cose import parse_cose
 from enclavectl.attestation.document import Claims, parse_claims
+from enclavectl.attestation.emulated import parse_emulated
 from enclavectl.attestation.policy import Policy
 from enclavectl.attestation.release import MODEL_PCR
-from enclavectl.attestation.trust import TrustRoot
+from enclavectl.attestation.trust import EmulatorRoot, Root, TrustRoot
 from enclavectl.errors import UsageError
 from enclavectl.trust import Trust
 
@@ -87,7 +88,7 @@ class Demands:
     nothing.
     """
 
-    root: TrustRoot
+    root: Root
     policy: Policy | None
     at: datetime | None
     nonce: bytes | None
@@ -146,46 +147,20 @@ def take_steps(document: bytes, demands: Demands) -> Iterator[Taken]:
     10. The nonce is the expected one.
     11. The user data is the expected value.
 
+    Under ``EmulatorRoot`` nothing is signed: in place of 1 to 6, the document has the exact form of QEMU's,
+    with its zeros for signature and certificates. All other rules hold.
+
     Raises:
         AttestationError: ``code`` is an AttestationCode; the step that failed follows the last one yielded.
     """
     root = demands.root
     # 0. Signer
     yield _check_signer(demands)
-    # 1. Envelope
-    envelope = parse_cose(document)
-    yield Taken(step=Step.ENVELOPE, seen=f"COSE_Sign1 with ES384, {len(document)} bytes")
-    # 2. Payload
-    claims = parse_claims(envelope.payload)
-    yield Taken(step=Step.PAYLOAD, seen=f"the fields of an enclave's document, {len(claims.pcrs)} registers")
-    # 3. Path
-    chain = walk_chain(claims.cabundle, claims.certificate, root)
-    seen = f"{len(chain.links)} certificates from the root {root.name} (SHA-256 {root.fingerprint[:16]}...)"
-    yield Taken(step=Step.CHAIN, seen=seen)
-    # 4. Validity
-    at = claims.timestamp if demands.at is None else demands.at
-    chain.check_validity(at, skew=demands.skew)
-    own = ", its own time" if demands.at is None else ""
-    yield Taken(step=Step.VALIDITY, seen=f"every certificate is valid at {at:{TIME}}{own}")
-    # 5. Signature
-    envelope.check_signature(chain.leaf.key)
-    facts = _facts(claims, chain, root)
-    yield Taken(step=Step.SIGNATURE, seen="the leaf certificate's key signed this document", facts=facts)
-    # From here on the claims count
-    yield from _judge_claims(claims, chain, demands, facts)
-
-
-def _judge_claims(claims: Claims, chain: Chain, demands: Demands, facts: Facts) -> Iterator[Taken]:
-    """Take the steps from 6 on, those on what the signed claims say.
-
-    Raises:
-        AttestationError: as ``take_steps``.
-    """
-    # 6. Identity
-    chain.check_leaf_name(claims.module_id)
-    _check_leaf_time(claims, chain, demands.skew)
-    seen = f"{claims.module_id} at {claims.timestamp:{TIME}}, as its leaf certificate says"
-    yield Taken(step=Step.IDENTITY, seen=seen, facts=facts)
+    # 1. to 6. Bytes and signature
+    if isinstance(root, EmulatorRoot):
+        claims, facts = yield from _take_unsigned(document, root)
+    else:
+        claims, facts = yield from _take_signed(document, demands, root)
     # 7. Freshness
     yield _check_fresh(claims, demands, facts)
     # 8. Debug mode and 9. code
@@ -200,8 +175,61 @@ def _judge_claims(claims: Claims, chain: Chain, demands: Demands, facts: Facts) 
     )
 
 
-def _facts(claims: Claims, chain: Chain, root: TrustRoot) -> Facts:
-    """Turn claims into facts, after the chain and the signature have been verified."""
+def _take_signed(
+    document: bytes, demands: Demands, root: TrustRoot
+) -> Generator[Taken, None, tuple[Claims, Facts]]:
+    # 1. Envelope
+    envelope = parse_cose(document)
+    yield Taken(step=Step.ENVELOPE, seen=f"COSE_Sign1 with ES384, {len(document)} bytes")
+    # 2. Payload
+    claims = parse_claims(envelope.payload)
+    yield Taken(step=Step.PAYLOAD, seen=_seen_of(claims))
+    # 3. Path
+    chain = walk_chain(claims.cabundle, claims.certificate, root)
+    seen = f"{len(chain.links)} certificates from the root {root.name} (SHA-256 {root.fingerprint[:16]}...)"
+    yield Taken(step=Step.CHAIN, seen=seen)
+    # 4. Validity
+    at = claims.timestamp if demands.at is None else demands.at
+    chain.check_validity(at, skew=demands.skew)
+    own = ", its own time" if demands.at is None else ""
+    yield Taken(step=Step.VALIDITY, seen=f"every certificate is valid at {at:{TIME}}{own}")
+    # 5. Signature
+    envelope.check_signature(chain.leaf.key)
+    facts = _facts(claims, root, chain)
+    yield Taken(step=Step.SIGNATURE, seen="the leaf certificate's key signed this document", facts=facts)
+    # 6. Identity
+    chain.check_leaf_name(claims.module_id)
+    _check_leaf_time(claims, chain, demands.skew)
+    seen = f"{claims.module_id} at {claims.timestamp:{TIME}}, as its leaf certificate says"
+    yield Taken(step=Step.IDENTITY, seen=seen, facts=facts)
+    return claims, facts
+
+
+def _take_unsigned(document: bytes, root: EmulatorRoot) -> Generator[Taken, None, tuple[Claims, Facts]]:
+    claims = parse_emulated(document)
+    yield Taken(step=Step.ENVELOPE, seen=f"COSE_Sign1 as QEMU writes it, {len(document)} bytes")
+    yield Taken(step=Step.PAYLOAD, seen=_seen_of(claims))
+    for step, seen in (
+        (Step.CHAIN, "no certificates: the emulator's zeros"),
+        (Step.VALIDITY, "no certificates"),
+    ):
+        yield Taken(step=step, seen=seen, was_checked=False)
+    facts = _facts(claims, root, None)
+    for step, seen in (
+        (Step.SIGNATURE, "nobody signed: the emulator's zeros"),
+        (Step.IDENTITY, f"{claims.module_id} at {claims.timestamp:{TIME}}, as QEMU says; nobody vouches"),
+    ):
+        yield Taken(step=step, seen=seen, was_checked=False, facts=facts)
+    return claims, facts
+
+
+def _seen_of(claims: Claims) -> str:
+    return f"the fields of an enclave's document, {len(claims.pcrs)} registers"
+
+
+def _facts(claims: Claims, root: Root, chain: Chain | None) -> Facts:
+    """Turn claims into facts, after the chain and the signature have been verified, if there are any."""
+    links = () if chain is None else chain.links
     return Facts(
         module_id=claims.module_id,
         timestamp=claims.timestamp,
@@ -209,14 +237,19 @@ def _facts(claims: Claims, chain: Chain, root: TrustRoot) -> Facts:
         nonce=claims.nonce,
         user_data=claims.user_data,
         public_key=claims.public_key,
-        trust=Trust.DEBUG if claims.is_debug else root.trust,
+        trust=_trust(claims, root),
         release=None,
         release_expires=None,
         model_pinned=False,
         root=root.name,
         root_fingerprint=root.fingerprint,
-        chain=tuple(ChainSummary(not_after=link.not_after) for link in chain.links),
+        chain=tuple(ChainSummary(not_after=link.not_after) for link in links),
     )
+
+
+def _trust(claims: Claims, root: Root) -> Trust:
+    # What nobody signed is not even debug, which says that somebody signed.
+    return root.trust if isinstance(root, EmulatorRoot) or not claims.is_debug else Trust.DEBUG
 
 
 def _check_signer(demands: Demands) -> Taken:

@@ -9,7 +9,7 @@ from datetime import datetime
 from enclavectl.attestation.codes import AttestationCode, refused
 from enclavectl.attestation.document import is_debug
 from enclavectl.attestation.policy import Policy
-from enclavectl.attestation.trust import TrustRoot
+from enclavectl.attestation.trust import Root
 from enclavectl.attestation.verify import VerifiedDocument
 from enclavectl.trust import Trust
 
@@ -47,7 +47,7 @@ class Standing:
         """True if the enclave ran in debug mode."""
         return is_debug(self.pcrs)
 
-    def check(self, policy: Policy, root: TrustRoot) -> None:
+    def check(self, policy: Policy, root: Root) -> None:
         """Hold what was proven to another policy and root than those that it was proven to.
 
         A release counts if it was valid when the enclave proved itself, just before it got the picture; what

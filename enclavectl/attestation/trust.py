@@ -11,6 +11,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from enclavectl.attestation.policy import Policy
 from enclavectl.errors import UsageError
 from enclavectl.files import read_bounded
 from enclavectl.trust import AWS_ROOTS, Trust
@@ -80,6 +81,34 @@ class TrustRoot:
         return cls(certificate_der=der, trust=Trust.NITRO, name=partition)
 
 
+@dataclass(frozen=True, slots=True)
+class EmulatorRoot:
+    """What stands in a root's place for QEMU's documents: their signature and certificates are zeros.
+
+    It has no certificate and no field, so it cannot be made to stand for a signer, and no root can be made to
+    stand for it. Only the backend ``qemu`` and ``root_for`` make one.
+    """
+
+    @property
+    def trust(self) -> Trust:
+        """Always ``emulated``."""
+        return Trust.EMULATED
+
+    @property
+    def name(self) -> str:
+        """The name in records."""
+        return "none: QEMU emulates the NSM"
+
+    @property
+    def fingerprint(self) -> str:
+        """Zeros, which are the SHA-256 of no certificate."""
+        return "0" * 64
+
+
+Root = TrustRoot | EmulatorRoot
+"""What evidence is held to: a root that signs, or the emulator, which does not."""
+
+
 def _one_certificate(pem: bytes, name: str) -> bytes:
     try:
         certificates = x509.load_pem_x509_certificates(pem)
@@ -105,3 +134,21 @@ def read_root(path: Path) -> TrustRoot:
     """
     pem = read_bounded(path, _MAX_ROOT_BYTES, what="root certificate")
     return TrustRoot.from_operator(pem, file=str(path))
+
+
+def root_for(policy: Policy | None, given: TrustRoot | None) -> Root:
+    """Return the root for an enclave that is not of this host's own: the given one, else AWS's.
+
+    A policy that accepts ``emulated`` accepts nothing else, and means QEMU's unsigned documents.
+
+    Raises:
+        UsageError: such a policy, and a root beside it.
+    """
+    if policy is None or Trust.EMULATED not in policy.accept:
+        return aws_nitro_root() if given is None else given
+    if given is not None:
+        raise UsageError(
+            f"root {given.name}: expected none, since the policy accepts emulated: QEMU signs nothing",
+            hint="leave --root out, or name a policy that accepts what the root signs",
+        )
+    return EmulatorRoot()

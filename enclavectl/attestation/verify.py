@@ -12,7 +12,7 @@ from typing import Any, Self
 from enclavectl.attestation.document import MAX_OPTIONAL_BYTES
 from enclavectl.attestation.policy import Policy
 from enclavectl.attestation.recipe import Demands, Facts, Step, take_steps
-from enclavectl.attestation.trust import TrustRoot
+from enclavectl.attestation.trust import Root
 from enclavectl.errors import UsageError
 
 MIN_NONCE_BYTES = 16  # 128 random bits do not repeat by chance
@@ -47,7 +47,7 @@ class ArchivedDocument(Facts):
 
 
 def verify(
-    document: bytes, policy: Policy, *, root: TrustRoot, nonce: bytes, user_data: bytes, now: datetime
+    document: bytes, policy: Policy, *, root: Root, nonce: bytes, user_data: bytes, now: datetime
 ) -> VerifiedDocument:
     """Judge the document with which an enclave answered this session's challenge.
 
@@ -64,7 +64,7 @@ def verify(
     return VerifiedDocument(**_values(_last_facts(document, demands)), proof=_PROOF)
 
 
-def examine_archived(document: bytes, policy: Policy | None, *, root: TrustRoot) -> ArchivedDocument:
+def examine_archived(document: bytes, policy: Policy | None, *, root: Root) -> ArchivedDocument:
     """Judge a document at its own time; the result is no evidence for a session.
 
     This takes the steps of ``recipe.take_steps`` at the document's own time, without freshness, nonce and

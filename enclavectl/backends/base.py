@@ -11,12 +11,16 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
 from enclavectl.backends.state import EnclaveState
+from enclavectl.errors import EnclavectlError
 from enclavectl.net.address import HostAddress
 from enclavectl.trust import Trust
 
 if TYPE_CHECKING:  # the verifier takes longer to import than a local enclave takes to start
-    from enclavectl.attestation import Policy, Release, TrustRoot
+    from enclavectl.attestation import Policy, Release, Root
     from enclavectl.models.weights import Model
+
+
+WAITING = "waiting for the payload to prove itself"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,6 +193,16 @@ class MachineEnclave(Enclave):
         return {**Enclave.to_json(self), "machine": self.machine.to_json()}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmulatedEnclave(MachineEnclave):
+    """An enclave that is a virtual machine of QEMU's."""
+
+    @property
+    def has_console(self) -> bool:
+        """True: its serial line is our pipe, and nothing protects it from this host."""
+        return True
+
+
 def machine_of(enclave: Enclave) -> Machine | None:
     """Return the enclave's virtual machine; None for a process."""
     return enclave.machine if isinstance(enclave, MachineEnclave) else None
@@ -210,6 +224,12 @@ class RunningEnclave(Protocol):
 
     def warning(self) -> str | None:
         """Return what this host does not give the enclave, once it has proved itself; None: it has all."""
+
+    def activity(self) -> str:
+        """Return what the enclave does while it boots, as far as this host knows."""
+
+    def failure(self) -> EnclavectlError | None:
+        """Return why the enclave ended by itself, if this host knows more than its console says."""
 
     def __enter__(self) -> Self:
         """Return the enclave, which has begun to start."""
@@ -246,7 +266,7 @@ class Backend(Protocol):
     def terminate(self, enclave: Enclave) -> None:
         """End the enclave and remove its files. Terminating twice is no error."""
 
-    def trust_root(self) -> TrustRoot:
+    def trust_root(self) -> Root:
         """Return the root that signs this backend's evidence."""
 
     def policy(self, enclaves: Sequence[Enclave], *, allow_debug: bool) -> Policy:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from enclavectl.backends.state import EnclaveState
 from enclavectl.config.choices import BackendChoice
 from enclavectl.config.load import Config
-from enclavectl.errors import HostError, StateError
+from enclavectl.errors import StateError
 from enclavectl.files import read_bounded
 from enclavectl.progress import Progress
 from enclavectl.suggest import suggestion
@@ -30,11 +30,7 @@ def resolve_backend(config: Config) -> BackendChoice:
 
 
 def choose_backend(config: Config, progress: Progress | None = None) -> Backend:
-    """Return the configured backend; it reports long work to ``progress``.
-
-    Raises:
-        HostError: this release does not have that backend.
-    """
+    """Return the configured backend; it reports long work to ``progress``."""
     choice = resolve_backend(config)
     if choice is BackendChoice.NITRO:
         from enclavectl.backends.nitro.backend import NitroBackend
@@ -51,10 +47,18 @@ def choose_backend(config: Config, progress: Progress | None = None) -> Backend:
             ),
             progress,
         )
-    if choice is not BackendChoice.LOCAL:
-        raise HostError(
-            f"backend {choice}: this release of enclavectl has only the backends nitro and local",
-            hint="use --backend local, whose enclaves are simulated",
+    if choice is BackendChoice.QEMU:
+        from enclavectl.backends.qemu.backend import QemuBackend
+        from enclavectl.backends.qemu.settings import QemuSettings
+
+        return QemuBackend(
+            QemuSettings(
+                state_dir=config.state_dir,
+                environ=os.environ,
+                program=config.qemu.program,
+                accelerator=config.qemu.accelerator,
+            ),
+            progress,
         )
     from enclavectl.backends.local.backend import LocalBackend
 

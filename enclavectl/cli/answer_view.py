@@ -27,7 +27,7 @@ class AnswerDrawing:
         self._names = {} if enclave is None else enclave.label_names
         self._next = 0
         if enclave is not None:
-            screen.trust(str(enclave.document.trust))
+            screen.trust(str(enclave.document.trust), enclave.document.root)
 
     def draw_ready(self, results: Mapping[int, Result]) -> None:
         """Draw every result that follows the drawn ones without a gap."""

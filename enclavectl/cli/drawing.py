@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from enclavectl.trust import LOCAL_ROOT, Trust
+
 # Where there is no terminal nothing is wrapped or cut: wider than any line of ours.
 _UNBOUNDED = 1 << 20
 # Of a table's row where there is no terminal; a cell has none, as control characters are spelled out.
@@ -25,12 +27,20 @@ _TRUST_STYLES = {
 }
 _TRUST_WORDS = {
     "nitro": "AWS signed for this enclave, whose code is measured.",
-    "emulated": "QEMU measured this enclave; nobody signed. It protects nothing from this machine's owner.",
+    "emulated": (
+        "a virtual machine on this host plays the enclave: QEMU measured it, nobody signed. It protects "
+        "nothing from this host's owner."
+    ),
     "simulated": (
-        "a process on this machine plays the enclave. It protects nothing from this machine's owner."
+        "a development key signed for this enclave, which runs on no protected hardware. It protects nothing "
+        "from whoever runs it."
     ),
     "debug": "the enclave runs in debug mode: nothing measures its code and its console can be read.",
 }
+
+
+# For the backend local, whose root signs for nothing but processes.
+_PROCESS_WORDS = "a process on this machine plays the enclave. It protects nothing from this machine's owner."
 
 
 class _PipedConsole(Console):
@@ -49,10 +59,12 @@ class Drawing:
         """Draw the step that has begun, on standard error."""
         self.err.print(f"· {text}", style="dim")
 
-    def trust(self, trust: str) -> None:
-        """Draw the line above every answer: the trust in the evidence."""
+    def trust(self, trust: str, root: str | None) -> None:
+        """Draw the line above every answer: the trust in the evidence, under the root of that name."""
         line = Text(trust.upper(), style=_TRUST_STYLES[trust])
-        line.append(f"  {_TRUST_WORDS[trust]}", style="default not bold")
+        is_process = trust == Trust.SIMULATED and root == LOCAL_ROOT
+        words = _PROCESS_WORDS if is_process else _TRUST_WORDS[trust]
+        line.append(f"  {words}", style="default not bold")
         self.out.print(line)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -12,7 +12,7 @@ from enclavectl.client.exchange import Expectation
 from enclavectl.client.session import Client
 from enclavectl.errors import EnclavectlError
 from enclavectl.results.wording import MODEL_PINNED
-from enclavectl.trust import Trust
+from enclavectl.trust import LOCAL_ROOT, Trust
 
 ENCLAVE_SCHEMA = "enclavectl.enclave/1"
 # Seconds. The enclave was verified at its start, so it only has to answer.
@@ -63,10 +63,10 @@ def show_enclave(
             }
         )
         return
-    screen.trust(str(enclave.trust))
+    screen.trust(str(enclave.trust), LOCAL_ROOT if machine_of(enclave) is None else None)
     screen.facts([*_facts(enclave), *_registers(enclave, attested)])
     screen.table(("WHO DIALS", "WHOM", "FOR"), connections)
-    if enclave.debug:
+    if enclave.debug and enclave.trust is not Trust.EMULATED:
         screen.note(
             "in debug mode these PCRs are what was measured; the enclave attests PCR0, PCR1 and PCR2 as zeros"
         )
@@ -131,7 +131,7 @@ def _connections(enclave: Enclave, outbound: str) -> Iterator[tuple[str, str, st
     if machine is None:
         yield "the enclave", outbound, "answers (listen)"
         return
-    port = outbound.rpartition(":")[2].rpartition("_")[2]
+    port = outbound.removesuffix(".sock").replace("_", ":").replace("-", ":").rpartition(":")[2]
     yield "the enclave", f"CID 3 (the parent) port {port}; listen binds {outbound}", "answers (listen)"
-    if enclave.debug and machine.cid is not None:
+    if enclave.debug and machine.cid is not None and enclave.trust is not Trust.EMULATED:
         yield "nitro-cli console", f"CID 0 (the hypervisor) port {machine.cid + _CONSOLE_PORT}", "the console"

@@ -7,7 +7,7 @@ from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 
-from enclavectl.attestation import Policy, TrustRoot, render_policy
+from enclavectl.attestation import Policy, Root, render_policy
 from enclavectl.attestation.cose import parse_cose
 from enclavectl.attestation.document import parse_claims
 from enclavectl.cli.policy_arguments import read_policy_text
@@ -64,7 +64,7 @@ class EvidenceKeeper:
     _numbers: dict[bytes, int] = field(default_factory=dict, init=False)
     _receipts: dict[int, int] = field(default_factory=dict, init=False)
 
-    def session(self, evidence: Evidence, requested_at: datetime, policy: Policy, root: TrustRoot) -> int:
+    def session(self, evidence: Evidence, requested_at: datetime, policy: Policy, root: Root) -> int:
         """Keep a session's evidence, and return its number; a session that is kept already has its old one.
 
         Raises:

@@ -20,5 +20,6 @@ def facts_of(host: Host, config: Config) -> Facts:
             folder=Path.cwd(),
             state_dir=config.state_dir,
             data_dir=config.data_dir,
+            qemu_program=config.qemu.program,
         ),
     )

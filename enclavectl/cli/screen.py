@@ -129,9 +129,9 @@ class Screen:
         """Remove the status line."""
         self._status.clear()
 
-    def trust(self, trust: str) -> None:
-        """Draw the line above every answer: the trust in the evidence."""
-        self._paper.trust(trust)
+    def trust(self, trust: str, root: str | None) -> None:
+        """Draw the line above every answer: the trust in the evidence, under the root of that name."""
+        self._paper.trust(trust, root)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """Draw a plain table without borders; without a terminal, tabs separate the cells of a row."""

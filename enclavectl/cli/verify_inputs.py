@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from enclavectl.attestation import Policy, Release, Trust, TrustRoot, aws_nitro_root, parse_policy
+from enclavectl.attestation import Policy, Release, Root, Trust, aws_nitro_root, parse_policy, root_for
 from enclavectl.attestation.times import parse_time
 from enclavectl.attestation.trust import read_root
 from enclavectl.attestation.verify import MIN_NONCE_BYTES
@@ -57,7 +57,6 @@ def read_case(files: CaseFiles) -> Case | EvidenceError:
     """
     at, is_now = _time(files.at)
     nonce = _nonce(files.nonce)
-    root = aws_nitro_root() if files.root is None else read_root(files.root)
     try:
         subject = _subject(files)
     except EvidenceError as error:
@@ -71,10 +70,13 @@ def read_case(files: CaseFiles) -> Case | EvidenceError:
     picture = None
     if files.picture is not None:
         picture = read_bounded(files.picture, _MAX_PICTURE_BYTES, what="picture")
-    policy = _policy(files.policy, subject, root)
+    given = None if files.root is None else read_root(files.root)
+    policy = _policy(files.policy, subject, given or aws_nitro_root())
+    # Only a policy of the verifier's own may say that nobody needs to sign.
+    own = policy.policy if policy.source is PolicySource.FILE and isinstance(policy.policy, Policy) else None
     return Case(
         document=subject.document,
-        root=root,
+        root=root_for(own, given),
         policy=policy.policy,
         at=at,
         is_now=is_now,
@@ -153,7 +155,7 @@ class _ChosenPolicy:
     sha256: str | None = None
 
 
-def _policy(choice: PolicyChoice, subject: Subject, root: TrustRoot) -> _ChosenPolicy:
+def _policy(choice: PolicyChoice, subject: Subject, root: Root) -> _ChosenPolicy:
     if choice.policy is not None:
         text = read_policy_text(choice.policy)
         policy = parse_policy(text, source=str(choice.policy))

@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass
 from datetime import datetime
 
-from enclavectl.attestation import ArchivedDocument, Policy, TrustRoot, VerifiedDocument, verify
+from enclavectl.attestation import ArchivedDocument, Policy, Root, VerifiedDocument, verify
 from enclavectl.client.pictures import Picture
 from enclavectl.errors import AttestationError, PeerProtocolError
 from enclavectl.evidence import (
@@ -72,7 +72,7 @@ class Expectation:
     """
 
     policy: Policy
-    root: TrustRoot
+    root: Root
     module_id: str | None = None
     card: ModelCard | None = None
 

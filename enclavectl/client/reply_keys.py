@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from enclavectl.attestation import Standing, Trust, TrustRoot, examine_archived
+from enclavectl.attestation import Root, Standing, Trust, examine_archived
 from enclavectl.attestation.document import PCR_BYTES
 from enclavectl.client.exchange import PendingAnswer, SessionEvidence
 from enclavectl.errors import StateError, UsageError
@@ -57,7 +57,7 @@ class Waiting:
     labels: Mapping[str, str]
     notice: str
 
-    def session_evidence(self, root: TrustRoot) -> SessionEvidence:
+    def session_evidence(self, root: Root) -> SessionEvidence:
         """Judge the session's document again, as it was when the picture was sent, under ``root``.
 
         Raises:

@@ -1,4 +1,4 @@
-"""The values of ``--backend``, in a small module, because every command line imports it."""
+"""The values of ``--backend`` and of the accelerator, in a small module, as every command line imports it."""
 
 from __future__ import annotations
 
@@ -17,3 +17,14 @@ class BackendChoice(StrEnum):
     def runs_machines(self) -> bool:
         """True if enclaves are virtual machines booted from an image. Resolve ``auto`` first."""
         return self is not BackendChoice.LOCAL
+
+
+class Accelerator(StrEnum):
+    """What runs the instructions of a machine of QEMU's: the processor, or QEMU itself.
+
+    ``auto`` means ``kvm`` if a probe shows that it works here, and fast, else ``tcg``.
+    """
+
+    AUTO = "auto"
+    KVM = "kvm"
+    TCG = "tcg"

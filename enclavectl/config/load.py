@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from enclavectl.config.choices import BackendChoice
 from enclavectl.config.folders import default_data_dir, default_state_dir, xdg_folder
 from enclavectl.config.gateway import GatewayConfig
+from enclavectl.config.sections import DiagnoseConfig, EnclaveConfig, LocalConfig, NitroConfig, QemuConfig
 from enclavectl.config.setting import (
     FOREIGN_VARIABLES,
     OPTIONAL_PATH,
@@ -24,11 +25,9 @@ from enclavectl.config.setting import (
     PathContext,
     Setting,
     one_of,
-    optional,
     setting,
     settings_of,
     shown,
-    whole,
 )
 from enclavectl.errors import UsageError
 from enclavectl.files import read_bounded
@@ -42,8 +41,6 @@ CONFIG_SCHEMA = "enclavectl.config/1"
 # Variables with the prefix of settings that are no settings. TEST_PREFIX is for the project's tests and CI.
 CONFIG_VARIABLE = "ENCLAVECTL_CONFIG"
 TEST_PREFIX = "ENCLAVECTL_TEST_"
-# 2**32 - 1 means "any", for a CID and for a port; CIDs up to 3 are taken (vsock(7), linux/vm_sockets.h).
-_MAX_VSOCK = 2**32 - 2
 
 
 class Profile(StrEnum):
@@ -71,84 +68,6 @@ class Source:
 
     def __str__(self) -> str:
         return f"{self.kind} {self.where}".rstrip()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DiagnoseConfig:
-    """The answers and the timeouts of ``diagnose``."""
-
-    top: int = field(
-        metadata=setting(whole(1, 64), 3, "How many labels to print for a picture, the most probable first.")
-    )
-    timeout_s: int = field(
-        metadata=setting(whole(1, 3600), 30, "Seconds that one picture may take before it counts as failed.")
-    )
-    in_flight: int = field(
-        metadata=setting(whole(1, 16), 8, "How many pictures of a batch may be on their way at once.")
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EnclaveConfig:
-    """The virtual machine of the backends nitro and qemu."""
-
-    eif: Path | None = field(
-        metadata=setting(OPTIONAL_PATH, None, "Image to run; null for enclave.eif in the current folder.")
-    )
-    memory_mib: int = field(metadata=setting(whole(64, 2**24), 8192, "Memory of the enclave in MiB."))
-    cpus: int = field(metadata=setting(whole(1, 1024), 4, "Virtual CPUs of the enclave."))
-    cid: int | None = field(
-        metadata=setting(
-            optional(whole(4, _MAX_VSOCK)),
-            None,
-            "Context id (CID), the enclave's address on vsock, such as 16; null lets the driver choose.",
-        )
-    )
-    port_in: int = field(
-        metadata=setting(whole(1, _MAX_VSOCK), 5005, "Port on which the enclave takes pictures.")
-    )
-    port_out: int = field(
-        metadata=setting(whole(1, _MAX_VSOCK), 5006, "Port on which the parent takes answers.")
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NitroConfig:
-    """For hosts that simulate Nitro, such as the project's tests; null on others, except GovCloud's root."""
-
-    vsock_dir: Path | None = field(
-        metadata=setting(
-            OPTIONAL_PATH,
-            None,
-            "Folder of the sockets CID.vsock and host.vsock_PORT (hybrid vsock) in place of AF_VSOCK.",
-        )
-    )
-    root: Path | None = field(
-        metadata=setting(
-            OPTIONAL_PATH,
-            None,
-            "Root (PEM) in place of AWS's commercial one: GovCloud's, or a development root (simulated).",
-        )
-    )
-    host_root: Path | None = field(
-        metadata=setting(
-            OPTIONAL_PATH,
-            None,
-            "Folder of the host's /sys and /proc: the CPUs and the huge pages that are kept for enclaves.",
-        )
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LocalConfig:
-    """The limits of the backend local, a process on this machine."""
-
-    memory_mib: int = field(
-        metadata=setting(whole(256, 2**24), 4096, "Address space of the local enclave in MiB.")
-    )
-    workers: int = field(
-        metadata=setting(whole(1, 64), 2, "Pictures that the local enclave classifies at the same time.")
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +111,7 @@ class Config:
     diagnose: DiagnoseConfig
     enclave: EnclaveConfig
     nitro: NitroConfig
+    qemu: QemuConfig
     local: LocalConfig
     gateway: GatewayConfig
     sources: Mapping[str, Source]
@@ -222,7 +142,7 @@ class Config:
             yield one.key, getattr(getattr(self, section) if section else self, name)
 
 
-_OTHERS = {"nitro": NitroConfig, "local": LocalConfig, "gateway": GatewayConfig}
+_OTHERS = {"nitro": NitroConfig, "qemu": QemuConfig, "local": LocalConfig, "gateway": GatewayConfig}
 SECTIONS = {"diagnose": DiagnoseConfig, "enclave": EnclaveConfig, **_OTHERS}
 SETTINGS: tuple[Setting, ...] = (
     *settings_of(Config),

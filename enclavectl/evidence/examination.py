@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from hashlib import sha256
 
-from enclavectl.attestation import ArchivedDocument, AttestationCode, Facts, TrustRoot
+from enclavectl.attestation import ArchivedDocument, AttestationCode, Facts, Root
 from enclavectl.attestation.chain import TIME
 from enclavectl.attestation.codes import refused
 from enclavectl.attestation.recipe import Step, Taken, take_steps
@@ -138,7 +138,7 @@ def _seen(taken: Taken, case: Case) -> str:
     return taken.seen
 
 
-def _check_file(evidence: EvidenceFile, root: TrustRoot) -> Check:
+def _check_file(evidence: EvidenceFile, root: Root) -> Check:
     """Check that the file speaks of the root that the document is held to."""
     if evidence.root.sha256 != root.fingerprint:
         raise EvidenceError(

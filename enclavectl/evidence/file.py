@@ -21,7 +21,7 @@ from hashlib import sha256
 from enclavectl import __version__
 from enclavectl.attestation.cose import MAX_DOCUMENT_BYTES
 from enclavectl.attestation.policy_file import MAX_POLICY_BYTES
-from enclavectl.attestation.trust import TrustRoot
+from enclavectl.attestation.trust import Root
 from enclavectl.errors import AttestationError
 from enclavectl.json_object import JsonError, JsonObject
 from enclavectl.protocol.evidence import NONCE_BYTES
@@ -111,7 +111,7 @@ class RootName:
     sha256: str
 
     @classmethod
-    def of(cls, root: TrustRoot) -> RootName:
+    def of(cls, root: Root) -> RootName:
         """Return the name of ``root``."""
         # Without its folder: who gets the file need not know where the client keeps its certificates.
         return cls(name=root.name.rpartition("/")[2], sha256=root.fingerprint)

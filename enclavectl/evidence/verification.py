@@ -17,7 +17,7 @@ from datetime import datetime
 from enum import Enum, StrEnum
 from typing import Literal
 
-from enclavectl.attestation import Demands, Facts, Policy, Release, Step, TrustRoot
+from enclavectl.attestation import Demands, Facts, Policy, Release, Root, Step
 from enclavectl.errors import AttestationError
 from enclavectl.evidence.air import Receipt
 from enclavectl.evidence.file import EvidenceFile, KeptReceipt
@@ -59,7 +59,7 @@ class Case:
     """
 
     document: bytes
-    root: TrustRoot
+    root: Root
     policy: Policy | Literal[Waiver.NO_POLICY] | None
     at: datetime | Literal[Waiver.DOCUMENT_TIME]
     nonce: bytes | Literal[Waiver.NO_NONCE]

@@ -9,6 +9,7 @@ from enclavectl.host.changer import HostChanger
 from enclavectl.host.checks import (
     allocator,
     disk,
+    emulator,
     engine,
     gateway,
     image,
@@ -32,6 +33,7 @@ CHECKS: tuple[Check, ...] = tuple(
             *disk.CHECKS,
             *image.CHECKS,
             *gateway.CHECKS,
+            *emulator.CHECKS,
             *simulated.CHECKS,
         ),
         key=lambda check: _ORDER.index(check.group),

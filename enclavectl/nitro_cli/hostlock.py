@@ -36,12 +36,18 @@ _TELL_EVERY_S = 30.0
 
 @contextmanager
 def host_lock(
-    folder: Path, what: str, progress: Progress, *, gives_up: Callable[[], bool] = lambda: False
+    folder: Path,
+    what: str,
+    progress: Progress,
+    *,
+    gives_up: Callable[[], bool] = lambda: False,
+    on_wait: Callable[[], None] = lambda: None,
 ) -> Iterator[int]:
     """Hold the lock on ``folder`` for the block; yield its descriptor.
 
     A longer wait is reported, and again every half minute. If a process inherits the descriptor, the lock is
-    held until that process has ended as well. The wait ends when ``gives_up`` returns True.
+    held until that process has ended as well. The wait ends when ``gives_up`` returns True. ``on_wait`` is
+    called once, after the first report.
 
     Raises:
         StateError: ``gives_up`` ended the wait.
@@ -56,7 +62,7 @@ def host_lock(
             code="nitro-not-set-up",
         ) from exc
     try:
-        _wait(fd, what, progress, gives_up)
+        _wait(fd, what, progress, gives_up, on_wait)
         yield fd
     finally:
         os.close(fd)
@@ -85,9 +91,12 @@ class WaitNotes:
         return f"waiting for another {self._what} on this host ({waited_s:.0f} s)"
 
 
-def _wait(fd: int, what: str, progress: Progress, gives_up: Callable[[], bool]) -> None:
+def _wait(
+    fd: int, what: str, progress: Progress, gives_up: Callable[[], bool], on_wait: Callable[[], None]
+) -> None:
     start = time.monotonic()
     notes = WaitNotes(what)
+    is_told = False
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -96,6 +105,9 @@ def _wait(fd: int, what: str, progress: Progress, gives_up: Callable[[], bool]) 
                 raise StateError(f"its end was asked for while it waited for another {what}") from None
             if (note := notes.note_at(time.monotonic() - start)) is not None:
                 progress.note(note)
+                if not is_told:
+                    on_wait()
+                is_told = True
             time.sleep(_POLL_S)
         else:
             return

@@ -37,11 +37,21 @@ class EnclaveListing:
 class NitroCli:
     """The installed nitro-cli. Every command runs in ``/`` with a clean environment."""
 
-    def __init__(self, environ: Mapping[str, str], progress: Progress | None = None) -> None:
-        """Use the caller's ``environ``, which names the program and its folders."""
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        progress: Progress | None = None,
+        *,
+        on_wait: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Use the caller's ``environ``, which names the program and its folders.
+
+        ``on_wait`` is called once in a longer wait for the enclaves' answers, after that was reported.
+        """
         self.environ = environ
         self.environment = nitro_environment(environ)
         self._progress = progress or NoProgress()
+        self._on_wait = on_wait
         self._held_lock: int | None = None
 
     @cached_property
@@ -89,7 +99,8 @@ class NitroCli:
         if self._held_lock is not None:
             yield HostLockedTool(self, self._held_lock, self._progress)
             return
-        with host_lock(self.sockets, "conversation with the enclaves", self._progress) as lock:
+        what = "conversation with the enclaves"
+        with host_lock(self.sockets, what, self._progress, on_wait=self._on_wait) as lock:
             yield HostLockedTool(self, lock, self._progress)
 
     def describe(self, *, meanwhile: Callable[[], object] | None = None) -> EnclaveListing:
@@ -110,6 +121,14 @@ class NitroCli:
         """
         with self.host_locked() as tool:
             return tool.terminate(enclave_id)
+
+    def tell_slow(self, command: NitroCommand) -> None:
+        """Report that nitro-cli takes long over a question to the enclaves."""
+        self._progress.note(
+            f"nitro-cli {command.to_argv()[0]} has not answered yet: a new enclave answers nobody until its "
+            "image is hashed"
+        )
+        self._on_wait()
 
     def process(self, command: NitroCommand, *, pass_fds: tuple[int, ...] = ()) -> Command:
         """Return the process of a command.
@@ -212,6 +231,7 @@ class HostLockedTool:
         return capture_to_the_end(
             self._cli.process(command, pass_fds=(self._lock,)),
             meanwhile=meanwhile,
+            if_slow=lambda: self._cli.tell_slow(command),
             on_interrupt=lambda: self._progress.note(
                 f"nitro-cli {command.to_argv()[0]} goes on by itself: ending it now could end an enclave"
             ),

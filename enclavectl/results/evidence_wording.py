@@ -14,6 +14,7 @@ _NOT_VERIFIED = "Anything: the evidence was not verified."
 _FORM_ONLY = (
     "Anything about hardware or privacy: a development key signed, and its holder can sign whatever it likes."
 )
+_UNSIGNED = "Anything about code, hardware or privacy: nobody signed, so anybody could have written it."
 _DEBUG = "Which code ran, or that nobody watched: the enclave was in debug mode."
 _ANY_CODE = "Which code is meant: no policy was met, so this may be anybody's enclave."
 _PROVERS_POLICY = (
@@ -41,6 +42,8 @@ def _proven(verification: Verification) -> list[str]:
     when = f"{facts.timestamp:{TIME}}"
     if facts.trust is Trust.SIMULATED:
         return [f"The form is right: the holder of the root {facts.root} signed this document for {when}."]
+    if facts.trust is Trust.EMULATED:
+        return [f"The form is right: it is what QEMU writes, with {when} for its time. Nobody signed it."]
     proven = [f"The AWS Nitro root {facts.root} signed for a Nitro Enclave that ran at {when}."]
     release = verification.release
     if release is not None:
@@ -67,6 +70,8 @@ def _not_proven(verification: Verification) -> list[str]:
     missing = []
     if facts.trust is Trust.SIMULATED:
         missing.append(_FORM_ONLY)
+    if facts.trust is Trust.EMULATED:
+        missing.append(_UNSIGNED)
     if facts.trust is Trust.DEBUG:
         missing.append(_DEBUG)
     if verification.release is None and facts.trust is not Trust.DEBUG:

@@ -100,13 +100,13 @@ _EMULATED = TrustWords(
 _SIMULATED = TrustWords(
     badge="Simulated: not confidential",
     sentence=(
-        "An ordinary process on this machine played the enclave, and a development key made on this machine "
-        "signed the evidence. Whoever runs this machine could see the pictures."
+        "A process or a virtual machine of an ordinary computer played the enclave, and a development key "
+        "signed the evidence. Whoever runs that computer could see the pictures."
     ),
     calm=False,
     proves=(
         "The program works: evidence, verification and encryption took the steps of a real enclave.",
-        "The PCRs on this page were measured from the payload's files on this machine, by this machine.",
+        "The PCRs on this page were measured by that computer itself.",
     ),
     does_not_prove=(
         _NO_HARDWARE,

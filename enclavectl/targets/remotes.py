@@ -17,7 +17,7 @@ from enclavectl.targets.target import Target
 from enclavectl.targets.verification import VerificationOptions, read_policy
 
 if TYPE_CHECKING:
-    from enclavectl.attestation import Policy, TrustRoot
+    from enclavectl.attestation import Policy, Root
 
 REMOTE_SCHEMA = "enclavectl.remote/1"
 # Of one copy: a CA bundle is the longest.
@@ -77,17 +77,16 @@ class RemoteContent:
             raise UsageError(f"policy: expected at most {MAX_POLICY_BYTES} bytes, found more")
         return parse_policy(self.policy.decode(errors="replace"), source="policy")
 
-    def read_root(self) -> TrustRoot:
-        """Parse the root; AWS's without one.
+    def read_root(self) -> Root:
+        """Parse the root; without one, AWS's, or what the policy accepts in its place.
 
         Raises:
             UsageError: it is no certificate.
         """
-        from enclavectl.attestation import TrustRoot, aws_nitro_root
+        from enclavectl.attestation import TrustRoot, root_for
 
-        if self.root is None:
-            return aws_nitro_root()
-        return TrustRoot.from_operator(self.root, file="root")
+        given = None if self.root is None else TrustRoot.from_operator(self.root, file="root")
+        return root_for(self.read_policy(), given)
 
     def copies(self) -> Mapping[str, bytes]:
         """Return what is kept in files, by its word."""
@@ -134,15 +133,15 @@ class Remote:
             pin=self.pin,
         )
 
-    def root(self) -> TrustRoot:
-        """Read the root that is kept, or return AWS's.
+    def root(self, policy: Policy) -> Root:
+        """Read the root that is kept; without one, return AWS's, or what ``policy`` accepts in its place.
 
         Raises:
             UsageError: the copy is gone or is no certificate.
         """
-        from enclavectl.attestation.trust import aws_nitro_root, read_root
+        from enclavectl.attestation.trust import read_root, root_for
 
-        return read_root(self.files["root"]) if "root" in self.files else aws_nitro_root()
+        return root_for(policy, read_root(self.files["root"]) if "root" in self.files else None)
 
     def to_json(self) -> dict[str, object]:
         """Return the object that ``remote show`` prints; it has no secret."""
@@ -177,7 +176,7 @@ def target_of_remote(remote: Remote, options: VerificationOptions) -> Target:
     from enclavectl.client.exchange import Expectation
 
     policy = read_policy(remote.files["policy"], options)
-    root = remote.root()
+    root = remote.root(policy)
     address = parse_address(remote.address)
     access = remote.access()
     access.require_use(address)

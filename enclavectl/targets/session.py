@@ -41,6 +41,8 @@ def explain_boot_failure(backend: Backend, running: RunningEnclave) -> Iterator[
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
+        if (failure := running.failure()) is not None:
+            raise failure from exc
         if not enclave.has_console:
             raise EnclaveError(
                 f"{enclave.name}: it ended before it proved itself; only debug mode would show why",
@@ -90,7 +92,7 @@ def open_session(
             elapsed_s = time.monotonic() - start
             if running is None or elapsed_s > running.boot_grace_s or not running.is_alive():
                 raise
-        progress.update("waiting for the payload to prove itself", elapsed_s, running.boot_grace_s)
+        progress.update(running.activity(), elapsed_s, running.boot_grace_s)
         time.sleep(_RETRY_S)
 
 

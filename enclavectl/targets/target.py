@@ -59,7 +59,7 @@ def target_elsewhere(connect: str, options: VerificationOptions, access: Access 
             has no use for ``access``.
     """
     # Imported late: a session's cryptography takes longer to import than a local enclave takes to launch.
-    from enclavectl.attestation.trust import aws_nitro_root, read_root
+    from enclavectl.attestation.trust import read_root, root_for
     from enclavectl.client.exchange import Expectation
     from enclavectl.net.address import parse_address
 
@@ -68,8 +68,8 @@ def target_elsewhere(connect: str, options: VerificationOptions, access: Access 
             "--connect: expected --policy as well: nothing else says which enclave is the right one",
             hint="enclavectl describe NAME --policy-file writes one where the enclave was started",
         )
-    root = aws_nitro_root() if options.root is None else read_root(options.root)
     policy = read_policy(options.policy, options)
+    root = root_for(policy, None if options.root is None else read_root(options.root))
     address = parse_address(connect)
     access.require_use(address)
     expectation = Expectation(policy=policy, root=root)

@@ -54,8 +54,9 @@ def test_a_payload_in_another_encoding_is_another_payload(forge: EnclaveForge) -
     assert caught.value.code == AttestationCode.SIGNATURE
 
 
-# In test_verify.py and test_policy_life.py: there the policy or the root is what does not fit.
+# In test_verify.py, test_policy_life.py and test_emulated.py: there the policy or the root does not fit.
 ELSEWHERE = {
+    AttestationCode.EMULATOR,
     AttestationCode.TRUST_NOT_ACCEPTED,
     AttestationCode.NO_RELEASE,
     AttestationCode.RELEASE_NOT_YET_VALID,

@@ -41,7 +41,8 @@ def test_what_is_worth_knowing_of_a_policy() -> None:
         Release(name="host", pcrs={**model, 0: b"\3" * 48, 4: b"\4" * 48}),
     )
     entry = Revocation(date=NOON, reason="r", label=releases[3].label)
-    policy = replace(NITRO, releases=releases, revoked=(entry,), accept=frozenset(Trust) - {Trust.DEBUG})
+    accept = frozenset({Trust.NITRO, Trust.SIMULATED})
+    policy = replace(NITRO, releases=releases, revoked=(entry,), accept=accept)
     assert codes(policy, NOON) == [
         ("not-nitro", None),
         ("expires-soon", "wide"),

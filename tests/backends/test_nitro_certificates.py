@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from enclavectl.backends.nitro.images import admit_image
+from enclavectl.backends.keeping.images import admit_image
 from enclavectl.eif.errors import EifError
 from enclavectl.eif.sign import load_signer, sign_image
 from tests.eif.samples import NOW, certificate, image, key_pem

@@ -11,8 +11,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from enclavectl.artifacts.lock import Lock
 from enclavectl.artifacts.names import LOCK_NAME
+from enclavectl.backends.keeping.images import admit_image, check_memory, image_to_run
 from enclavectl.backends.keeping.locks import lock_enclave
-from enclavectl.backends.nitro.images import admit_image, check_memory, image_to_run, prune, remove_unused
+from enclavectl.backends.nitro.images import prune, remove_unused
 from enclavectl.eif.errors import EifError
 from enclavectl.errors import StateError, UsageError
 from enclavectl.files import make_private_dir

@@ -15,25 +15,23 @@ from hypothesis import strategies as st
 
 from enclavectl.backends.base import MachineEnclave
 from enclavectl.backends.history import History
-from enclavectl.backends.keeping.ending import EnclaveEnd
+from enclavectl.backends.keeping.ending import EnclaveEnd, load_ended, write_ended
 from enclavectl.backends.keeping.locks import lock_enclave
+from enclavectl.backends.keeping.machine_inputs import free_name
+from enclavectl.backends.keeping.timestamps import MAX_LINE, TimestampedLines
 from enclavectl.backends.local.pki import DevelopmentRoot
 from enclavectl.backends.nitro.ending import EndObserver, keep_history
-from enclavectl.backends.nitro.launch_inputs import free_name
 from enclavectl.backends.nitro.listing import join, module_id_of, owner_of, state_of
 from enclavectl.backends.nitro.records import (
     LaunchRecord,
     Record,
     ask_to_end,
     is_asked_to_end,
-    load_ended,
     load_launched,
     load_record,
-    write_ended,
     write_launched,
 )
 from enclavectl.backends.nitro.settings import NitroSettings
-from enclavectl.backends.nitro.timestamps import MAX_LINE, TimestampedLines
 from enclavectl.backends.state import EnclaveState
 from enclavectl.errors import StateError
 from enclavectl.files import make_private_dir

@@ -40,8 +40,9 @@ def node() -> str:
 @cache
 def built_tests() -> Path:
     """The folder of the scripts that the tests run in Node, built from what is here now."""
-    subprocess.run([node(), "build.mjs", "tests"], cwd=BROWSER, check=True, timeout=60)
-    return BROWSER / "dist" / "test"
+    name = f"test-{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}"
+    subprocess.run([node(), "build.mjs", "tests", name], cwd=BROWSER, check=True, timeout=60)
+    return BROWSER / "dist" / name
 
 
 @cache

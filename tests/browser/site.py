@@ -13,7 +13,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from enclavectl.attestation import Policy, render_policy
+from enclavectl.attestation import Policy, TrustRoot, render_policy
 from enclavectl.net.address import UnixAddress
 from tests.browser.driving import Visit
 from tests.gateway.process import GatewayProcess, gateway
@@ -46,7 +46,9 @@ class Site:
 def write_page(folder: Path, enclave: LocalEnclave, policy: Policy, remote: str, *words: str) -> None:
     """Write what `enclavectl page` needs, and have it write patient.html."""
     (folder / "policy.yaml").write_text(render_policy(policy))
-    root = x509.load_der_x509_certificate(enclave.expectation.root.certificate_der)
+    signer = enclave.expectation.root
+    assert isinstance(signer, TrustRoot)
+    root = x509.load_der_x509_certificate(signer.certificate_der)
     (folder / "root.pem").write_bytes(root.public_bytes(Encoding.PEM))
     argv = [sys.executable, "-m", "enclavectl", "page", "--remote", remote, "--to", "patient.html"]
     argv += ["--policy", "policy.yaml", "--root", "root.pem", *words]

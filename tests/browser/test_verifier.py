@@ -180,6 +180,7 @@ def mutated(draw: random.Random, document: bytes) -> bytes:
     return bytes(changed)
 
 
+@pytest.mark.timeout(600)  # a minute alone; beside others on two cores several
 def test_ten_thousand_mutants_are_judged_alike(forge: EnclaveForge) -> None:
     """Of documents of AWS where they are, and of the forge's."""
     draw = random.Random(20261128)

@@ -17,10 +17,6 @@ from enclavectl.config.gateway import GatewayConfig
 from enclavectl.config.load import (
     SETTINGS,
     Config,
-    DiagnoseConfig,
-    EnclaveConfig,
-    LocalConfig,
-    NitroConfig,
     Profile,
     Source,
     SourceKind,
@@ -28,6 +24,7 @@ from enclavectl.config.load import (
     load_config,
     parse_config,
 )
+from enclavectl.config.sections import DiagnoseConfig, EnclaveConfig, LocalConfig, NitroConfig, QemuConfig
 from enclavectl.config.template import render_default
 from enclavectl.errors import UsageError
 from enclavectl.suggest import nearest, suggestion
@@ -81,6 +78,7 @@ def test_every_field_of_every_section_is_a_setting() -> None:
         "diagnose": DiagnoseConfig,
         "enclave": EnclaveConfig,
         "nitro": NitroConfig,
+        "qemu": QemuConfig,
         "local": LocalConfig,
         "gateway": GatewayConfig,
     }

@@ -30,6 +30,8 @@ class Cli:
     options: Mapping[str, Any] = field(default_factory=dict)
     # Beyond the folders: what a fake Nitro host needs.
     variables: Mapping[str, str] = field(default_factory=dict)
+    # A bound for what hangs; an emulated machine boots for longer.
+    timeout_s: float = 90
 
     @property
     def state(self) -> Path:
@@ -72,7 +74,7 @@ class Cli:
             cwd=self.base,
             input=stdin,
             capture_output=True,
-            timeout=90,
+            timeout=self.timeout_s,
             check=False,
             **self.options,
         )
@@ -133,10 +135,10 @@ class Cli:
         wait_until(lambda: not self.enclave_folders() and not self.sockets(), "folders and sockets go")
 
 
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
+def wait_until(condition: Callable[[], bool], what: str, patience_s: float = PATIENCE_S) -> None:
+    deadline = time.monotonic() + patience_s
     while not condition():
-        assert time.monotonic() < deadline, f"waited {PATIENCE_S:g} s in vain: {what}"
+        assert time.monotonic() < deadline, f"waited {patience_s:g} s in vain: {what}"
         time.sleep(0.02)
 
 

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.built import Builder, make_builder
 from tests.e2e.cli import Cli
 from tests.e2e.nitro import NitroStage, nitro_stage
+from tests.nitro.hosts import HOSTS
 
 
 def _cli(base: Path) -> Iterator[Cli]:
@@ -31,8 +33,20 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
         yield cli
 
 
-@pytest.fixture
-def stage(tmp_path: Path) -> Iterator[NitroStage]:
-    """Commands on a fake Nitro host of the test's own."""
-    with nitro_stage(tmp_path) as made:
+@pytest.fixture(scope="session")
+def builder(tmp_path_factory: pytest.TempPathFactory) -> Builder:
+    """What builds images of real parts."""
+    return make_builder(tmp_path_factory.mktemp("builder"))
+
+
+@pytest.fixture(scope="session")
+def built(builder: Builder) -> Path:
+    """An image of real parts with the demo model; its lock is beside it."""
+    return builder.build(builder.home / "payload")
+
+
+@pytest.fixture(params=HOSTS)
+def stage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[NitroStage]:
+    """Commands on a Nitro host of the test's own."""
+    with nitro_stage(tmp_path, request.param) as made:
         yield made

@@ -10,7 +10,8 @@ from typing import Any
 
 from tests.e2e.cli import Cli, wait_until
 from tests.e2e.terminals import Terminal
-from tests.nitro.host import FakeHost, fake_host
+from tests.nitro.host import FakeHost
+from tests.nitro.hosts import make_host
 
 MEMORY = ("--memory", "1024", "--cpus", "2")
 
@@ -66,10 +67,10 @@ class NitroStage:
 
 
 @contextmanager
-def nitro_stage(folder: Path, **settings: object) -> Iterator[NitroStage]:
-    """A fake host with enclavectl on it; at the end nothing of either is left."""
+def nitro_stage(folder: Path, kind: str = "fake") -> Iterator[NitroStage]:
+    """A host of that kind with enclavectl on it; at the end nothing of either is left."""
     (folder / "home").mkdir()
-    with fake_host(folder / "host", **settings) as host:
+    with make_host(kind, folder / "host") as host:
         cli = Cli(folder, variables={**host.environment, "ENCLAVECTL_BACKEND": "nitro"})
         stage = NitroStage(cli, host)
         yield stage

@@ -13,6 +13,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from enclavectl.attestation import TrustRoot
 from enclavectl.attestation.policy_file import render_policy
 from tests.e2e.cli import Cli, sample
 from tests.e2e.terminals import Terminal
@@ -43,6 +44,7 @@ def owner(tmp_path: Path, enclave: LocalEnclave, authority: Authority) -> Owner:
     base = tmp_path / "owner"
     (base / "home").mkdir(parents=True)
     (base / "policy.yaml").write_text(render_policy(enclave.expectation.policy))
+    assert isinstance(enclave.expectation.root, TrustRoot)
     root = x509.load_der_x509_certificate(enclave.expectation.root.certificate_der)
     (base / "root.pem").write_bytes(root.public_bytes(Encoding.PEM))
     return Owner(Cli(base), authority)

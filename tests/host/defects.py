@@ -54,6 +54,23 @@ class Row:
 W, F, S = State.WARN, State.FAIL, State.SKIP
 NO_PCI = no("/sys/bus")
 GATEWAY = put(UNIT, "[Service]\n")
+
+
+def qemu(version: str, machines: str, accelerators: str = "tcg") -> Break:
+    """A QEMU on the PATH, as it answers."""
+    told = {"--version": f"QEMU emulator version {version}", "-M help": machines, "-accel help": accelerators}
+    return both(
+        rec(programs={"qemu-system-x86_64": "/usr/bin/qemu-system-x86_64"}),
+        *(answer(f"/usr/bin/qemu-system-x86_64 {words}", text) for words, text in told.items()),
+    )
+
+
+QEMU_9_1 = qemu("9.1.4", "nitro-enclave        AWS Nitro Enclave")
+QEMU_BARE = qemu("10.0.2", "microvm              microvm (i386)")
+QEMU_KVM_CLOSED = both(
+    qemu("10.0.2", "nitro-enclave        AWS Nitro Enclave", "kvm"),
+    rec(files={"/dev/kvm": {"mode": "020660", "uid": 0, "gid": 36}}),
+)
 ROWS = [
     Row(
         "instance.kind",
@@ -66,7 +83,6 @@ ROWS = [
         "not enabled",
         "enclaveOptions",
     ),
-    Row("instance.kind", nothing, F, "which this release lacks", "backend to local", {"backend": "qemu"}),
     Row("instance.pci-device", NO_PCI, W, "no device 1d0f:e4c1", "lspci"),
     Row("instance.pci-device", both(NO_PCI, rec(files={"/dev/nitro_enclaves": None})), F, "no EC2 instance"),
     Row("instance.driver", no("/sys/module"), F, "not loaded", "sudo modprobe nitro_enclaves"),
@@ -329,6 +345,11 @@ ROWS = [
         f"rm -f -- {STATE_DIR}/nitro/images/a.eif",
     ),
     Row("leftovers.staged", staged, W, "1 files that enclavectl was writing", "rm -f --"),
+    Row("qemu.machine", rec(machine="aarch64"), F, "an x86_64 one", "backend to local", {"backend": "qemu"}),
+    Row("qemu.program", nothing, F, "found none", "make qemu", {"backend": "qemu"}),
+    Row("qemu.program", QEMU_9_1, F, "found 9.1.4", "make qemu", {"backend": "qemu"}),
+    Row("qemu.program", QEMU_BARE, F, "without the machine nitro-enclave", "", {"backend": "qemu"}),
+    Row("qemu.kvm", QEMU_KVM_CLOSED, W, "is not open to ec2-user", "usermod -aG kvm"),
     Row("gateway.user", GATEWAY, F, "no group enclavectl-gateway", "sudo useradd"),
     Row("gateway.announced", GATEWAY, F, "hears of no enclave", "sudo install -d"),
     Row(

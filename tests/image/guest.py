@@ -1,20 +1,24 @@
-"""The QEMU lane: .ci/qemu-lane provides QEMU, the vsock device beside it, and a kernel with an NSM driver."""
+"""The QEMU lane: .ci/qemu-lane provides QEMU, another vsock device, and a kernel with an NSM driver."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
+import select
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import pytest
 
+from enclavectl.backends.qemu.machine import QemuMachine, clock_khz
+from enclavectl.backends.qemu.vsock import HybridListener, Reactor, VsockDevice
 from enclavectl.errors import StateError
 from enclavectl.net.address import HybridVsockAddress, UnixAddress
 from enclavectl.net.transport import connect, listening
@@ -22,11 +26,8 @@ from enclavectl.net.transport import connect, listening
 HEARTBEAT = b"\xb7"
 HEARTBEAT_PORT = 9000
 _PARENT_CID = 3
-# The guests of one host, of which each is started once.
-_GUEST_CIDS = (16, 17, 18, 19, 20)
 # Of an emulated machine on a busy one; bounds for what hangs, never measures.
 _BOOT_S = 240.0
-_START_S = 30.0
 _VARIABLES = ("ENCLAVECTL_TEST_QEMU", "ENCLAVECTL_TEST_VHOST_DEVICE_VSOCK", "ENCLAVECTL_TEST_KERNEL_ROOT")
 _IS_REQUIRED = os.environ.get("ENCLAVECTL_TEST_REQUIRE_QEMU") == "1"
 
@@ -95,7 +96,7 @@ class Guest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
-    """A vsock device for a few guests, and the first of them: the others' parent, which passes on to us."""
+    """A folder of sockets, each a port of the parent's or a guest's door. Guests have CIDs from 16."""
 
     folder: Path
     parts: Parts
@@ -130,42 +131,76 @@ class Host:
 
 
 @contextlib.contextmanager
-def start_host(parts: Parts, parent_image: Path) -> Iterator[Host]:
-    """A host whose parent guest is up; everything that it started has ended after the block."""
+def start_host(parts: Parts) -> Iterator[Host]:
+    """A host without guests; everything that it started has ended after the block."""
     with contextlib.ExitStack() as stack:
         # Not pytest's folder: a Unix socket's path has at most 107 bytes.
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="enclavectl-qemu-")))
         heartbeats = stack.enter_context(listening(parent_port(folder, HEARTBEAT_PORT)))
-        argv = [str(parts.device)]
-        for cid in (_PARENT_CID, *_GUEST_CIDS):
-            argv += [
-                "--vm",
-                f"guest-cid={cid},uds-path={_socket(folder, cid)},socket={_frontend(folder, cid)}",
-            ]
-        stack.enter_context(_running(argv, folder / "device.log"))
-        parent = stack.enter_context(start_guest(parts, folder, _PARENT_CID, parent_image))
-        parent.wait_for(lambda: parent.console().count("parent: port ") == 2)
-        yield Host(folder=folder, parts=parts, heartbeats=heartbeats, cids=iter(_GUEST_CIDS))
+        yield Host(folder=folder, parts=parts, heartbeats=heartbeats, cids=count(16))
 
 
 @contextlib.contextmanager
 def start_guest(parts: Parts, folder: Path, cid: int, image: Path) -> Iterator[Guest]:
-    """A guest of the device in ``folder``, in pure emulation; it has ended after the block."""
-    frontend = _frontend(folder, cid)
-    deadline = time.monotonic() + _START_S
-    while not frontend.exists():
-        assert time.monotonic() < deadline, (folder / "device.log").read_text()
-        time.sleep(0.02)
-    # acpi: without it the devices are named on the kernel's command line, which Debian's does not read.
-    argv = [str(parts.qemu), "-M", "nitro-enclave,vsock=v,id=enclavectl-test,acpi=on", "-kernel", str(image)]
-    argv += ["-chardev", f"socket,id=v,path={frontend}", "-nographic", "-no-reboot", "-m", "1024M"]
-    argv += ["-accel", "tcg", "-cpu", "max", "-append", f"tsc=reliable tsc_early_khz={_tsc_khz()}"]
-    with _running(argv, _console(folder, cid)) as qemu:
-        yield Guest(folder=folder, cid=cid, qemu=qemu)
+    """A guest beside our vsock device, in pure emulation; it has ended after the block."""
+    with _device(folder, cid) as frontend:
+        machine = QemuMachine(
+            program=parts.qemu,
+            image=image,
+            module_id="enclavectl-test",
+            memory_mib=1024,
+            cpus=1,
+            uses_kvm=False,
+            frontend_fd=frontend.fileno(),
+            clock_khz=clock_khz(Path("/proc/cpuinfo").read_text()),
+        )
+        with _running(machine.to_argv(), _console(folder, cid), frontend.fileno()) as qemu:
+            yield Guest(folder=folder, cid=cid, qemu=qemu)
+
+
+@contextlib.contextmanager
+def _device(folder: Path, cid: int) -> Iterator[socket.socket]:
+    """Our device in a thread, and QEMU's end of its socket."""
+    reactor = Reactor()
+    ours, theirs = socket.socketpair()
+    wake, end = socket.socketpair()
+    is_over = threading.Event()
+    device = VsockDevice(reactor, cid=cid, dial=lambda port: _dial(folder, port), failed=lambda _: None)
+    device.attach(ours)
+
+    def serve() -> None:
+        while not is_over.is_set():
+            reactor.turn()
+
+    with listening(UnixAddress(_socket(folder, cid))) as listener, theirs:
+        HybridListener(reactor, listener, device)
+        reactor.watch(end.fileno(), select.EPOLLIN, lambda _: None)
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield theirs
+        finally:
+            is_over.set()
+            wake.send(b"x")
+            thread.join()
+            device.close()
+            wake.close()
+            end.close()
+            reactor.close()
+
+
+def _dial(folder: Path, port: int) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        sock.connect(str(parent_port(folder, port).path))
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 def parent_port(folder: Path, port: int) -> UnixAddress:
-    """https://github.com/rust-vmm/vhost-device/blob/main/vhost-device-vsock/README.md, as in Firecracker."""
+    """The socket of a port of the parent's, as Firecracker names it."""
     return UnixAddress(folder / f"{_PARENT_CID}.vsock_{port}")
 
 
@@ -173,28 +208,16 @@ def _socket(folder: Path, cid: int) -> Path:
     return folder / f"{cid}.vsock"
 
 
-def _frontend(folder: Path, cid: int) -> Path:
-    return folder / f"{cid}.vhost"
-
-
 def _console(folder: Path, cid: int) -> Path:
     return folder / f"{cid}.console"
 
 
-def _tsc_khz() -> int:
-    """About how fast this machine's time stamp counter runs, and so the guest's.
-
-    The kernel would measure it against an emulated timer. On a busy host that fails, and as a machine with
-    ACPI has no other clock, the boot would hang. QEMU does not measure what it appends to the command line.
-    """
-    found = re.search(r"^cpu MHz\s*: ([0-9]+)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    return int(found[1]) * 1000 if found else 2_000_000
-
-
 @contextlib.contextmanager
-def _running(argv: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _running(argv: list[str], log: Path, *fds: int) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("wb") as file:
-        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, pass_fds=fds
+        )
     try:
         yield process
     finally:

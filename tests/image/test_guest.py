@@ -32,14 +32,10 @@ from enclave_payload.seal import SuiteId
 from enclavectl.artifacts.lock import Lock, read_lock
 from enclavectl.attestation import Policy, Release, Trust, aws_nitro_root, render_policy, verify
 from enclavectl.client.formats import media_type_of
-from enclavectl.eif.build import ImageSpec, build_image
-from enclavectl.eif.file_range import bytes_range
-from enclavectl.eif.format import Arch
-from enclavectl.eif.ramdisk.ramdisks import BootFile, Mode, boot_entries, write_ramdisk
 from enclavectl.errors import AttestationError
 from enclavectl.evidence import parse_receipt
 from enclavectl.evidence.air import check_signature
-from enclavectl.image.kernel import CMDLINE, find_compiler
+from enclavectl.image.kernel import find_compiler
 from enclavectl.net.transport import listening
 from enclavectl.protocol.answers import taken_frame
 from enclavectl.protocol.evidence import Evidence
@@ -122,25 +118,8 @@ def lane(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Lane:
 
 
 @pytest.fixture(scope="module")
-def host(parts: Parts, lane: Lane) -> Iterator[Host]:
-    """A vsock device and a parent, which boots the same kernel with a program of these tests as its init."""
-    blobs = lane.home / "blobs"
-    files = [BootFile(name="init", data=bytes_range(lane.compile("parent")))]
-    files += [
-        BootFile(name=path.name, data=bytes_range(path.read_bytes()))
-        for path in (blobs / "modules").iterdir()
-    ]
-    ramdisk = BytesIO()
-    write_ramdisk(ramdisk, boot_entries(files), Mode.REPRODUCIBLE)
-    spec = ImageSpec(
-        kernel=bytes_range((blobs / "bzImage").read_bytes()),
-        cmdline=CMDLINE,
-        ramdisks=(bytes_range(ramdisk.getvalue()),),
-        metadata=samples.METADATA,
-        arch=Arch.X86_64,
-    )
-    build_image(spec, lane.home / "parent.eif")
-    with start_host(parts, lane.home / "parent.eif") as host:
+def host(parts: Parts) -> Iterator[Host]:
+    with start_host(parts) as host:
         yield host
 
 

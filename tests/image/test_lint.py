@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from enclavectl.backends.nitro.images import check_memory
+from enclavectl.backends.keeping.images import check_memory
 from enclavectl.eif.file_range import bytes_range
 from enclavectl.eif.format import Arch
 from enclavectl.eif.ramdisk.archive import ImageArchive

@@ -211,7 +211,7 @@ def test_what_could_release_too_much_is_refused(code: str, edits: dict[str, Any]
         ("policy-debug", replace(POLICY, unsafe_allow_debug=True)),
         ("policy-trust", replace(POLICY, accept=frozenset({Trust.SIMULATED}))),
         ("policy-trust", replace(POLICY, accept=frozenset({Trust.NITRO, Trust.SIMULATED}))),
-        ("policy-trust", replace(POLICY, accept=frozenset({Trust.NITRO, Trust.EMULATED}))),
+        ("policy-trust", replace(POLICY, accept=frozenset({Trust.EMULATED}))),
     ],
 )
 def test_a_policy_that_is_not_for_production_is_refused(code: str, policy: Policy) -> None:

@@ -6,7 +6,6 @@ import base64
 import socket
 import ssl
 import time
-from collections.abc import Iterator
 from http import HTTPStatus
 from pathlib import Path
 
@@ -29,26 +28,9 @@ from enclavectl.errors import (
 )
 from enclavectl.net.access import NO_ACCESS, Access, parse_pin
 from enclavectl.net.address import parse_address
-from tests.in_process import InProcess, gray, gray_png, start_in_process
+from tests.in_process import InProcess, gray, gray_png
 from tests.net.certificates import Authority, server_context
 from tests.net.peers import relay_to, start_peer, start_proxy, start_web_server, start_websocket_relay
-
-
-@pytest.fixture
-def enclave(tmp_path: Path) -> Iterator[InProcess]:
-    with start_in_process(tmp_path) as found:
-        yield found
-
-
-@pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority(tmp_path)
-
-
-@pytest.fixture(autouse=True)
-def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
 
 
 def connect(enclave: InProcess, address: str, access: Access = NO_ACCESS, timeout_s: float = 20) -> Client:

@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.cli import wait_until
-from tests.nitro.host import FakeHost, fake_host
+from tests.nitro.host import FakeHost
+from tests.nitro.hosts import HOSTS, make_host
 
 
-@pytest.fixture
-def host(tmp_path: Path) -> Iterator[FakeHost]:
-    """A fake Nitro host on which a test may launch what it likes; afterwards nothing of it runs."""
-    with fake_host(tmp_path / "host") as made:
+@pytest.fixture(params=HOSTS)
+def host(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FakeHost]:
+    """A Nitro host on which a test may launch what it likes; afterwards nothing of it runs."""
+    with make_host(request.param, tmp_path / "host") as made:
         yield made
         made.end()
-        wait_until(lambda: not made.daemons(), "the fake host's processes end")
+        wait_until(lambda: not made.daemons(), "the host's processes end")

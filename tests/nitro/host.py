@@ -136,7 +136,7 @@ class FakeHost:
 
     def daemons(self) -> list[int]:
         """The processes that hold something of this host: enclave processes, and the payloads in them."""
-        found = []
+        found, inside = [], self.place.held
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit() and int(entry.name) != os.getpid():
                 try:
@@ -144,7 +144,7 @@ class FakeHost:
                     folder = (entry / "cwd").readlink()
                 except OSError:
                     continue
-                ours = os.fsencode(self.program) in command or folder == self.home / "image"
+                ours = os.fsencode(self.program) in command or folder.is_relative_to(inside)
                 if ours and not _is_zombie(entry):
                     found.append(int(entry.name))
         return found
@@ -153,6 +153,11 @@ class FakeHost:
         """Every debug-mode enclave prints a line."""
         with self.place.said.open("a") as file:
             file.write(text + "\n")
+
+    @property
+    def is_real(self) -> bool:
+        """Whether its nitro-cli is AWS's own."""
+        return False
 
     def enclaves(self) -> list[int]:
         """The CIDs that are in use."""
@@ -181,22 +186,28 @@ def _is_zombie(entry: Path) -> bool:
 @contextmanager
 def fake_host(home: Path, **settings: object) -> Iterator[FakeHost]:
     """A fake host in the folder ``home``; at the end nothing of it runs."""
-    for name in ("bin", "run", "log", "vsock", "held", "tree", "images", "image/model"):
-        (home / name).mkdir(parents=True)
     host = FakeHost(home)
-    host.set(**settings)
+    lay_out(host, **settings)
     host.program.write_text(_PROGRAM.format(python=sys.executable, root=str(_ROOT)))
     host.program.chmod(0o755)
+    try:
+        yield host
+    finally:
+        host.end()
+
+
+def lay_out(host: FakeHost, **settings: object) -> None:
+    """Make a host's folders, its root and its image."""
+    home = host.home
+    for name in ("bin", "run", "log", "vsock", "held", "tree", "images", "image/model"):
+        (home / name).mkdir(parents=True)
+    host.set(**settings)
     ensure_root(home / "root")
     (home / "root.pem").write_bytes((home / "root" / "certificate.pem").read_bytes())
     model = find_model(PACKAGED_ID, data_dir=home / "none")
     (home / "image" / "model" / "model.tflite").write_bytes(load_weights(model))
     (home / "image" / "model" / "model.json").write_bytes(model.card.to_json())
     write_image(host.eif)
-    try:
-        yield host
-    finally:
-        host.end()
 
 
 def write_image(path: Path, tag: bytes = b"a") -> None:

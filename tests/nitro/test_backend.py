@@ -147,7 +147,7 @@ def test_nobody_talks_while_the_first_hash_runs(cli: NitroCli) -> None:
     cli.ok("run", cli.fake.eif, "--name", "hashed", "--no-wait")
     with cli.start("list", "-o", "json") as lister:
         assert lister.stderr is not None
-        while "waiting for another conversation" not in lister.stderr.readline():
+        while "known meanwhile: hashed RUNNING" not in lister.stderr.readline():
             pass
         cli.fake.let_go("hash")
         out, _ = lister.communicate(timeout=60)

@@ -101,7 +101,7 @@ def test_names_ids_and_cids(host: FakeHost) -> None:
         ({}, ("--cpu-ids", "1", "5"), "E21", "CPU with ID 5 is not available"),
         ({"port_9000_taken": True}, (), "E36", "vsock bind error"),
         ({"heartbeat": False, "boot_timeout_s": 0.1}, (), "E36", "VsockTimeoutError"),
-        ({"driver_error": "pages and the CPUs belong"}, (), "E29", "pages and the CPUs belong"),
+        ({"driver_error": 264}, (), "E29", "pages and the CPUs belong"),
     ],
 )
 def test_a_launch_is_refused_with_a_reason_and_holds_nothing(
@@ -160,7 +160,7 @@ def test_killing_the_launch_cancels_nothing(host: FakeHost) -> None:
 
 def hashing(host: FakeHost, describes: int = 1) -> None:
     """Return once so many describes were received."""
-    wait_until(lambda: host.read_log().count("Received command: describe") == describes, "it waits")
+    wait_until(lambda: host.read_log().count("Received command: Describe") == describes, "it waits")
 
 
 def test_a_describe_that_is_killed_takes_the_enclave_with_it(host: FakeHost) -> None:
@@ -171,7 +171,8 @@ def test_a_describe_that_is_killed_takes_the_enclave_with_it(host: FakeHost) -> 
         describe.kill()
     host.let_go("hash")
     wait_until(lambda: not is_alive(value["ProcessID"]), "the daemon ends")
-    assert (host.enclaves(), listed(host)) == ([], [])
+    wait_until(lambda: host.enclaves() == [], "the driver has everything back")
+    assert listed(host) == []
 
 
 @pytest.mark.parametrize("command", [("describe-enclaves",), ("terminate-enclave", "--enclave-name", "x")])
@@ -193,13 +194,22 @@ def test_a_second_question_meanwhile_gives_up_and_takes_the_enclave_with_it(
     wait_until(lambda: not is_alive(value["ProcessID"]), "the daemon ends")
 
 
-def test_an_image_that_is_replaced_meanwhile_ends_the_enclave(host: FakeHost) -> None:
+def test_an_image_that_is_replaced_while_it_is_hashed_ends_the_enclave(host: FakeHost) -> None:
+    host.hold("hash")
     value = host.launch()
     host.eif.write_text("another build is writing here\n" * 100)
+    host.let_go("hash")
     ran = host.run("describe-enclaves")
     assert ran.out == "[]\n"
     assert CAUSE.findall(ran.err) == ["E35", "E39"]
     wait_until(lambda: not is_alive(value["ProcessID"]), "the daemon ends")
+
+
+def test_an_image_that_is_replaced_after_its_hash_changes_nothing(host: FakeHost) -> None:
+    host.launch()
+    [before] = listed(host)
+    host.eif.write_text("another build is writing here\n" * 100)
+    assert listed(host) == [before]
 
 
 def test_one_that_does_not_answer_leaves_the_others_answers(host: FakeHost, tmp_path: Path) -> None:
@@ -320,7 +330,7 @@ def test_a_killed_daemon_takes_the_enclave_with_it_and_leaves_a_stale_socket(hos
 
 
 def test_the_driver_may_refuse_once(host: FakeHost) -> None:
-    host.set(driver_error="An error has occurred: 16 (rc: -1)", driver_error_times=1)
+    host.set(driver_error=16, driver_error_times=1)
     refused(host.run(*LAUNCH, host.eif), "E29", "E39")
     assert host.launch()["EnclaveCID"] == 16
 

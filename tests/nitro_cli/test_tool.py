@@ -168,10 +168,12 @@ def test_whoever_holds_the_lock_is_waited_for_and_that_is_told(tmp_path: Path) -
         leave.set()
 
     threading.Thread(target=let_go).start()
-    with host_lock(tmp_path, "launch", heard):
+    with host_lock(tmp_path, "launch", heard, on_wait=lambda: heard.note("what is known")):
         assert leave.is_set()
     holder.join()
     assert heard.notes[0].startswith("waiting for another launch on this host")
+    assert heard.notes[1] == "what is known"
+    assert heard.notes.count("what is known") == 1
     assert list(tmp_path.iterdir()) == []  # no file of ours: terminate --all deletes what it does not know
 
 

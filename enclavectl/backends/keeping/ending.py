@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable
@@ -13,10 +14,15 @@ from enclavectl.backends.console_log import read_console
 from enclavectl.backends.history import History, HistoryEntry, console_tail
 from enclavectl.backends.keeping.locks import is_kept
 from enclavectl.backends.keeping.records import EnclaveRecord, remove_enclave
+from enclavectl.errors import UsageError
+from enclavectl.files import read_bounded, write_atomic
+from enclavectl.json_object import JsonError, JsonObject
 
 # A local enclave ends within a few hundredths of a second, and a check costs almost nothing.
 _POLL_S = 0.01
 TERMINATED = "terminated by enclavectl"
+# A time and a sentence, which may quote a line of a console.
+_MAX_END_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +64,21 @@ class EndedEnclave:
                 console=console_tail(read_console(self.console)),
             )
         )
+
+
+def write_ended(folder: Path, ended: EnclaveEnd) -> None:
+    """Record that the enclave has ended."""
+    value = {"at": None if ended.at is None else ended.at.isoformat(), "how": ended.how}
+    write_atomic(folder / "ended.json", json.dumps(value).encode())
+
+
+def load_ended(folder: Path) -> EnclaveEnd | None:
+    """Read when and how the enclave ended; None while no end is recorded."""
+    try:
+        value = JsonObject.parse(read_bounded(folder / "ended.json", _MAX_END_BYTES, what="record"))
+        return EnclaveEnd(at=value.optional_time("at"), how=value.string("how"))
+    except (UsageError, JsonError):
+        return None
 
 
 def wait_until_released(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,14 +10,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from enclave_payload.card import MODEL_PCR, model_register
-from enclavectl.backends.base import EnclaveSpec, ProcessEnclave, ProcessSpec
+from enclavectl.backends.base import WAITING, EnclaveSpec, ProcessEnclave, ProcessSpec
 from enclavectl.backends.console_log import read_console
-from enclavectl.backends.keeping.ending import TERMINATED, EndedEnclave, wait_until_released
+from enclavectl.backends.keeping.ending import TERMINATED, EndedEnclave
 from enclavectl.backends.keeping.identity import ProcessIdentity
 from enclavectl.backends.keeping.keeper_process import KeeperProcess, start_keeper
+from enclavectl.backends.keeping.kept import KeptEnclaves
 from enclavectl.backends.keeping.locks import exclusive, is_kept, lock_enclave
-from enclavectl.backends.keeping.names import check_name, require_free_name, two_words
-from enclavectl.backends.keeping.records import enclave_folders, remove_enclave
+from enclavectl.backends.keeping.names import check_name
+from enclavectl.backends.keeping.records import remove_enclave
 from enclavectl.backends.local.ending import read_end
 from enclavectl.backends.local.records import Record, ensure_root, load_record, module_id
 from enclavectl.backends.local.supervisor import SupervisorSpec
@@ -27,7 +27,7 @@ from enclavectl.errors import HostError, StateError, UsageError
 from enclavectl.files import make_private_dir, read_bounded, require_private_dir, write_atomic
 from enclavectl.net.address import UnixAddress
 from enclavectl.net.transport import listen
-from enclavectl.trust import Trust
+from enclavectl.trust import LOCAL_ROOT, Trust
 
 if TYPE_CHECKING:  # loaded while the enclave boots, not before: see benchmarks/start.py
     from enclavectl.attestation import Policy, TrustRoot
@@ -69,6 +69,13 @@ class LocalEnclave:
         """Return whether the supervisor runs."""
         return is_kept(self._folder)
 
+    def activity(self) -> str:
+        """Return the one thing that a client can wait for."""
+        return WAITING
+
+    def failure(self) -> None:
+        """Return nothing: the console says it."""
+
     def warning(self) -> str | None:
         """Return the layers of the sandbox that this machine lacks."""
         from enclavectl.backends.local.sandbox import missing_layers
@@ -109,6 +116,7 @@ class LocalBackend:
         self._end_s = end_s
         self._state_dir = state_dir
         self._home = state_dir / "local"
+        self._kept = KeptEnclaves(self._home / "enclaves", load_record)
 
     def start(self, spec: EnclaveSpec, *, detached: bool) -> LocalEnclave:
         """Boot an enclave; its evidence is the sign of life.
@@ -132,8 +140,8 @@ class LocalBackend:
         folder = self._home / "enclaves" / enclave_id
         # Until the record is written, so that two starts cannot choose the same name.
         with exclusive(self._home):
-            self._sweep()
-            name = self._free_name(spec.name)
+            self._kept.sweep()
+            name = self._kept.free_name(spec.name)
             make_private_dir(folder)
             lock = lock_enclave(folder)
             try:
@@ -158,18 +166,7 @@ class LocalBackend:
             StateError: a record is damaged; the message says how to be rid of it.
             HostError: the state folder cannot be read.
         """
-        found: list[Enclave] = []
-        for folder in enclave_folders(self._home / "enclaves"):
-            if not (folder / "record.json").exists():
-                continue  # just being started, or just being removed
-            try:
-                record = load_record(folder)
-            except StateError:
-                if (folder / "record.json").exists():
-                    raise
-                continue  # removed between the two looks
-            if record.detached or is_kept(folder):
-                found.append(self._describe(folder, record))
+        found: list[Enclave] = [self._describe(folder, record) for folder, record in self._kept.all()]
         return sorted(found, key=lambda enclave: enclave.started or _NEVER)
 
     def console(self, enclave: Enclave, *, follow: bool) -> Iterator[bytes]:
@@ -186,17 +183,8 @@ class LocalBackend:
         """
         folder = self._home / "enclaves" / enclave.enclave_id
         require_private_dir(folder)
-        how = TERMINATED if is_kept(folder) else None
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            if not is_kept(folder):
-                break
-            self._signal(folder, number)
-            wait_until_released(folder, self._end_s)
-        if is_kept(folder):
-            raise HostError(
-                f"{enclave.name}: the supervisor did not end within {2 * self._end_s:g} s",
-                hint=f"who holds {folder}/lock? {folder}/record.json names the supervisor",
-            )
+        was_running = self._kept.end(folder, enclave.name, bound_s=self._end_s)
+        how = TERMINATED if was_running else None
         try:
             self._keep_history(folder, load_record(folder), how=how)
         except StateError:
@@ -217,7 +205,7 @@ class LocalBackend:
         pem = read_bounded(
             self._home / "root" / "certificate.pem", 64 * 1024, what="development root certificate"
         )
-        return TrustRoot.from_pem(pem, trust=Trust.SIMULATED, name="development root of this machine")
+        return TrustRoot.from_pem(pem, trust=Trust.SIMULATED, name=LOCAL_ROOT)
 
     def policy(self, enclaves: Sequence[Enclave], *, allow_debug: bool) -> Policy:
         """Return the policy that accepts exactly what was measured when these enclaves were started."""
@@ -313,39 +301,6 @@ class LocalBackend:
             measured=record.pcrs,
             address=UnixAddress(folder / "in.sock"),
         )
-
-    def _free_name(self, wanted: str | None) -> str:
-        taken = {enclave.name for enclave in self.enclaves()}
-        if wanted is None:
-            return two_words(taken)
-        require_free_name(wanted, taken)
-        return wanted
-
-    def _sweep(self) -> None:
-        """Remove what a killed supervisor of a one-command enclave could not."""
-        for folder in enclave_folders(self._home / "enclaves"):
-            if is_kept(folder):
-                continue
-            try:
-                is_leftover = not load_record(folder).detached
-            except StateError:
-                is_leftover = True  # killed between making the folder and starting anything
-            if is_leftover:
-                remove_enclave(folder)
-
-    def _signal(self, folder: Path, number: signal.Signals) -> None:
-        """Send a signal to the enclave's supervisor, if it is the very process that the record means."""
-        handle = load_record(folder).supervisor.open()
-        if handle is None:
-            return
-        try:
-            # The descriptor names one process for good; if the lock is still held, that process holds it.
-            if is_kept(folder):
-                signal.pidfd_send_signal(handle, number)
-        except ProcessLookupError:
-            return
-        finally:
-            os.close(handle)
 
 
 def _trust(record: Record) -> Trust:

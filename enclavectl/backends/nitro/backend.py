@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from enclavectl.backends.console_log import read_console
+from enclavectl.backends.keeping.ending import load_ended
 from enclavectl.backends.keeping.locks import is_kept, lock_enclave
 from enclavectl.backends.keeping.names import check_name
 from enclavectl.backends.keeping.records import remove_enclave
-from enclavectl.backends.nitro.records import LaunchRecord, Record, load_ended, read_launch_records
+from enclavectl.backends.nitro.records import LaunchRecord, Record, read_launch_records
 from enclavectl.backends.nitro.settings import NitroSettings
 from enclavectl.backends.state import EnclaveState
 from enclavectl.errors import HostError, StateError, UsageError
 from enclavectl.files import make_private_dir, write_atomic
 from enclavectl.nitro_cli.hostlock import host_lock
-from enclavectl.nitro_cli.limits import boot_bound_s, check_cid
+from enclavectl.nitro_cli.limits import boot_bound_s, check_cid, hash_time_s
 from enclavectl.nitro_cli.tool import NitroCli
 from enclavectl.progress import NoProgress, Progress
 from enclavectl.trust import Trust
@@ -43,7 +44,7 @@ class NitroBackend:
         self._settings = settings
         self._home = settings.state_dir / "nitro"
         self._progress = progress or NoProgress()
-        self._cli = NitroCli(settings.environ, self._progress)
+        self._cli = NitroCli(settings.environ, self._progress, on_wait=self._tell_meanwhile)
 
     def start(self, spec: EnclaveSpec, *, detached: bool) -> NitroEnclave:
         """Boot an enclave: at the return its kernel has reported, but its payload may still be loading.
@@ -54,9 +55,10 @@ class NitroBackend:
             HostError: this host is not set up, has no room for it, or the launch failed.
         """
         from enclavectl.backends.base import MachineSpec
+        from enclavectl.backends.keeping.images import admit_image, check_memory, image_to_run
+        from enclavectl.backends.keeping.machine_inputs import check_free_cid, free_name
         from enclavectl.backends.nitro.capacity import CapacityCheck, CapacityRequest
-        from enclavectl.backends.nitro.images import admit_image, check_memory, image_to_run
-        from enclavectl.backends.nitro.launch_inputs import check_free_cid, cpus_in_use, free_name, record_of
+        from enclavectl.backends.nitro.launch_inputs import cpus_in_use, record_of
 
         if not isinstance(spec, MachineSpec):
             raise UsageError("backend nitro: expected an image for a machine, found a model for a process")
@@ -201,6 +203,21 @@ class NitroBackend:
             if is_running_detached and not is_kept(one.folder):
                 self._adopt(one)
         return join(launches, described, self._settings)
+
+    def _tell_meanwhile(self) -> None:
+        """Tell what is waited for, and what this user's records know, while nitro-cli does not answer."""
+        from enclavectl.backends.nitro.listing import is_hashed, summary
+
+        launches = read_launch_records(self._home / "enclaves")
+        for launch in launches:
+            if not is_hashed(launch):
+                size = launch.record.image_size
+                self._progress.note(
+                    f"{launch.record.name}: nitro-cli is hashing its image of {size / 1e6:.1f} MB, which "
+                    f"takes about {hash_time_s(size)} s on an idle host, and much longer on a busy one"
+                )
+        if launches:
+            self._progress.note(f"known meanwhile: {'; '.join(map(summary, launches))}")
 
     def console(self, enclave: Enclave, *, follow: bool) -> Iterator[bytes]:
         """Yield the recorded console, each line with its time in UTC, and with ``follow`` new output.

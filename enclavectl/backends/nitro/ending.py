@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from enclavectl.backends.keeping.ending import TERMINATED, EnclaveEnd, EndedEnclave
+from enclavectl.backends.keeping.ending import TERMINATED, EnclaveEnd, EndedEnclave, load_ended
 from enclavectl.backends.nitro.records import (
     Record,
     is_asked_to_end,
-    load_ended,
     load_launched,
     load_record,
 )

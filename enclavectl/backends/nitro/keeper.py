@@ -21,8 +21,9 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from enclavectl.backends.keeping.ending import EnclaveEnd, remove_after_starter
+from enclavectl.backends.keeping.ending import EnclaveEnd, remove_after_starter, write_ended
 from enclavectl.backends.keeping.lifeline import LifelineEnd
+from enclavectl.backends.keeping.reports import error_to_report, send_report
 from enclavectl.backends.nitro.boot_turn import BootTurn
 from enclavectl.backends.nitro.capacity import LAG_PAUSE_S, LAG_WITHIN_S, CapacityCheck, CapacityRequest
 from enclavectl.backends.nitro.ending import EndObserver, keep_history
@@ -31,8 +32,8 @@ from enclavectl.backends.nitro.records import (
     is_asked_to_end,
     load_launched,
     load_record,
-    write_ended,
     write_launched,
+    write_settled,
 )
 from enclavectl.errors import EnclavectlError, HostError, StateError
 from enclavectl.json_object import JsonObject
@@ -221,6 +222,7 @@ class Keeper:
                 is_there = info.enclave_id in told or described.unreachable > 0
         except EnclavectlError as exc:
             self._log(f"settling: {exc.message}")
+        write_settled(self._folder)
         self._report({"settled": True})
         if not is_there and daemon is not None:
             os.close(daemon)
@@ -286,12 +288,10 @@ class Keeper:
                 prune(self._folder.parents[1], NoProgress())
 
     def _report_failure(self, exc: EnclavectlError) -> None:
-        error = {"kind": exc.kind, "message": exc.message, "hint": exc.hint, "code": exc.code}
-        self._report({"failed": error})
+        self._report(error_to_report(exc))
 
     def _report(self, value: dict[str, object]) -> None:
-        with contextlib.suppress(OSError):  # the backend is gone; the folder has the facts
-            os.write(self._spec.report_fd, (json.dumps(value) + "\n").encode())
+        send_report(self._spec.report_fd, value)
 
     def _log(self, text: str) -> None:
         with contextlib.suppress(OSError), (self._folder / "keeper.log").open("a") as file:

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import os
-import select
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from enclavectl.backends.base import MachineEnclave
+from enclavectl.backends.base import WAITING, MachineEnclave
+from enclavectl.backends.keeping.ending import load_ended
 from enclavectl.backends.keeping.keeper_process import KeeperProcess, start_keeper
 from enclavectl.backends.keeping.locks import is_kept
+from enclavectl.backends.keeping.reports import Reports, error_from_report
 from enclavectl.backends.nitro.keeper import KeeperSpec
-from enclavectl.backends.nitro.records import LaunchRecord, load_ended
-from enclavectl.errors import EnclavectlError, HostError, StateError
-from enclavectl.json_object import JsonError, JsonObject
+from enclavectl.backends.nitro.records import LaunchRecord
+from enclavectl.json_object import JsonError
 from enclavectl.nitro_cli.answers import RunInfo
 from enclavectl.progress import NoProgress, Progress
 from enclavectl.run import handle_of, has_ended
 
 # The interval of progress updates while the keeper reports nothing.
 _TICK_S = 0.25
-# A report is one line of a few hundred bytes; longer data is not the keeper's.
-_MAX_REPORT = 1024 * 1024
-_LAST_LINES = 5  # of the keeper's log in an error: the cause is in the last ones
 # After the system has booted, the payload may take this long to load its model on one slow vCPU.
 _READY_S = 120.0
 # An enclave ends at once, unless its image is being hashed, which may take minutes and cannot be stopped.
@@ -66,6 +63,13 @@ class NitroEnclave:
             return False
         return is_kept(self._folder) or (self._daemon is not None and not has_ended(self._daemon))
 
+    def activity(self) -> str:
+        """Return all that is known: nobody can look into an enclave."""
+        return WAITING
+
+    def failure(self) -> None:
+        """Return nothing: only a console would say it."""
+
     def warning(self) -> None:
         """Return nothing: a Nitro host gives every enclave the same."""
 
@@ -90,12 +94,9 @@ class NitroEnclave:
 class ReportingKeeper:
     """A running keeper, and the pipe of its reports on the launch."""
 
-    def __init__(self, process: KeeperProcess, reports: int, log: Path) -> None:
-        """Take the read end of the pipe as ``reports``."""
+    def __init__(self, process: KeeperProcess, reports: Reports) -> None:
         self._process = process
         self._reports = reports
-        self._log = log
-        self._buffer = b""
         self._progress: Progress = NoProgress()
         self.is_launching = False
 
@@ -117,12 +118,12 @@ class ReportingKeeper:
         try:
             return self._wait_launched(progress, bound_s)
         except JsonError as exc:
-            raise self._fail(f"said what is no report ({exc})") from exc
+            raise self._reports.failure(f"said what is no report ({exc})") from exc
 
     def _wait_launched(self, progress: Progress, bound_s: float) -> RunInfo:
         launching: float | None = None
         while True:
-            for report in self._next_reports():
+            for report in self._reports.wait(_TICK_S):
                 if "note" in report:
                     progress.note(report.string("note"))
                 elif "launching" in report:
@@ -131,42 +132,22 @@ class ReportingKeeper:
                 elif "launched" in report:
                     return RunInfo.from_json(report.object("launched"))
                 elif "failed" in report:
-                    raise _error(report.object("failed"))
+                    raise error_from_report(report.object("failed"))
             if launching is not None:
                 progress.update("booting the enclave", time.monotonic() - launching, bound_s)
 
     def let_go(self) -> None:
         """Release the enclave, so that it outlives this process."""
-        os.close(self._reports)
+        self._reports.close()
         self._process.detach()
 
     def end(self, *, wait_s: float) -> None:
         """End the enclave, at once or as soon as it has booted; wait at most ``wait_s`` seconds for that."""
-        os.close(self._reports)
+        self._reports.close()
         if not self._process.end(wait_s):
             if wait_s:
                 self._progress.note("the enclave ends by itself as soon as it can: enclavectl list shows it")
             self._process.leave()
-
-    def _next_reports(self) -> Iterator[JsonObject]:
-        poll = select.poll()
-        poll.register(self._reports, select.POLLIN)
-        if not poll.poll(_TICK_S * 1000):
-            return
-        data = os.read(self._reports, 64 * 1024)
-        self._buffer += data
-        if not data or len(self._buffer) > _MAX_REPORT:
-            raise self._fail("failed")
-        *lines, self._buffer = self._buffer.split(b"\n")
-        for line in lines:
-            yield JsonObject.parse(line)
-
-    def _fail(self, why: str) -> HostError:
-        return HostError(
-            f"the enclave's keeper {why}; its last words: {_last_lines(self._log)}",
-            hint="enclavectl list shows whether an enclave runs; report those lines",
-            code="keeper-failed",
-        )
 
 
 def start_reporting_keeper(
@@ -195,19 +176,4 @@ def start_reporting_keeper(
         raise
     finally:
         os.close(reports_write)
-    return ReportingKeeper(process, reports_read, log)
-
-
-def _error(value: JsonObject) -> EnclavectlError:
-    kind = StateError if value.string("kind") == StateError.kind else HostError
-    return kind(
-        value.string("message"), hint=value.optional_string("hint"), code=value.optional_string("code")
-    )
-
-
-def _last_lines(log: Path) -> str:
-    try:
-        lines = log.read_text(errors="replace").splitlines()
-    except OSError:
-        return "none"
-    return " | ".join(lines[-_LAST_LINES:]) or "none"
+    return ReportingKeeper(process, Reports(reports_read, log))

@@ -11,8 +11,9 @@ import pwd
 from datetime import UTC, datetime, timedelta
 
 from enclavectl.backends.base import Enclave, Machine, MachineEnclave
+from enclavectl.backends.keeping.ending import load_ended
 from enclavectl.backends.keeping.locks import is_kept
-from enclavectl.backends.nitro.records import LaunchRecord, load_ended
+from enclavectl.backends.nitro.records import LaunchRecord, is_settled
 from enclavectl.backends.nitro.settings import NitroSettings
 from enclavectl.backends.state import EnclaveState
 from enclavectl.nitro_cli.describe_enclaves import DescribeInfo, NitroState
@@ -144,6 +145,19 @@ def state_of(launch: LaunchRecord, told: DescribeInfo | None, *, unreachable: in
     if unreachable:
         return EnclaveState.UNKNOWN
     return EnclaveState.RUNNING if has_keeper else EnclaveState.DEAD
+
+
+def is_hashed(launch: LaunchRecord) -> bool:
+    """Return False while one of our enclaves runs whose daemon has not answered since its launch."""
+    return launch.info is None or is_settled(launch.folder) or not is_kept(launch.folder)
+
+
+def summary(launch: LaunchRecord) -> str:
+    """Return one line about one of our enclaves, from its records alone."""
+    state = state_of(launch, None, unreachable=0)
+    cid = launch.info.cid if launch.info else launch.record.cid
+    address = "" if cid is None or state is EnclaveState.DEAD else f", CID {cid}"
+    return f"{launch.record.name} {state} since {launch.record.started:%H:%M:%S} UTC{address}"
 
 
 def owner_of(process_id: int) -> str | None:

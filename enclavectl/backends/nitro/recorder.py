@@ -14,7 +14,7 @@ from pathlib import Path
 
 from enclavectl.backends.console_log import ConsoleLog
 from enclavectl.backends.keeping.identity import ProcessIdentity
-from enclavectl.backends.nitro.timestamps import TimestampedLines
+from enclavectl.backends.keeping.timestamps import TimestampedLines
 from enclavectl.errors import EnclavectlError, HostError
 from enclavectl.files import read_bounded, write_atomic
 from enclavectl.json_object import JsonError, JsonObject

@@ -6,6 +6,7 @@
     <state>/nitro/enclaves/<key>/record.json                 the requested enclave, written before the launch
                                  launch.out, launch.err      the output of nitro-cli run-enclave
                                  launched.json               its answer: the enclave runs
+                                 settled                     its daemon has hashed the image, and answers
                                  ending                      a command has asked for its end
                                  ended.json                  when and how it ended
                                  lock                        held by the keeper while it lives
@@ -18,10 +19,10 @@ nitro-cli writes its answer to a file, not to a pipe, so that the answer survive
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from enclavectl.backends.keeping.ending import EnclaveEnd
 from enclavectl.backends.keeping.records import EnclaveRecord, enclave_folders, read_common, read_record
 from enclavectl.errors import HostError, StateError, UsageError
 from enclavectl.files import read_bounded, write_atomic
@@ -140,19 +141,15 @@ def has_failed(folder: Path) -> bool:
         return True
 
 
-def write_ended(folder: Path, ended: EnclaveEnd) -> None:
-    """Record that the enclave has ended."""
-    value = {"at": None if ended.at is None else ended.at.isoformat(), "how": ended.how}
-    write_atomic(folder / "ended.json", json.dumps(value).encode())
+def write_settled(folder: Path) -> None:
+    """Record that the enclave's daemon answers. The disk may be full: then it is not recorded."""
+    with suppress(OSError):
+        (folder / "settled").touch()
 
 
-def load_ended(folder: Path) -> EnclaveEnd | None:
-    """Read when and how the enclave ended; None while no end is recorded."""
-    try:
-        value = JsonObject.parse(read_bounded(folder / "ended.json", _MAX_BYTES, what="record"))
-        return EnclaveEnd(at=value.optional_time("at"), how=value.string("how"))
-    except (UsageError, JsonError):
-        return None
+def is_settled(folder: Path) -> bool:
+    """Return whether the enclave's daemon has answered since its launch."""
+    return (folder / "settled").exists()
 
 
 def ask_to_end(folder: Path) -> None:

@@ -11,7 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from enclavectl.backends.base import Enclave
-from enclavectl.backends.keeping.ending import TERMINATED, EnclaveEnd, wait_until_released
+from enclavectl.backends.keeping.ending import (
+    TERMINATED,
+    EnclaveEnd,
+    load_ended,
+    wait_until_released,
+    write_ended,
+)
 from enclavectl.backends.keeping.records import remove_enclave
 from enclavectl.backends.nitro.ending import keep_history
 from enclavectl.backends.nitro.images import prune
@@ -20,9 +26,7 @@ from enclavectl.backends.nitro.records import (
     LaunchRecord,
     ask_to_end,
     has_failed,
-    load_ended,
     load_launched,
-    write_ended,
 )
 from enclavectl.backends.state import EnclaveState
 from enclavectl.errors import HostError, StateError

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from enclavectl.backends.registry import choose_backend, find_enclave, require_running
+from enclavectl.backends.registry import choose_backend, find_enclave, load_policy, require_running
 from enclavectl.cli import network_options, options
 from enclavectl.cli.evidence_options import LockPath
 from enclavectl.cli.invocation import Invocation, begin, refuse_together
@@ -23,7 +23,7 @@ from enclavectl.targets.remote_store import RemoteStore
 from enclavectl.targets.verification import production_error
 
 if TYPE_CHECKING:
-    from enclavectl.attestation import Policy, TrustRoot
+    from enclavectl.attestation import Policy, Root
     from enclavectl.client.collection import CollectedEvidence
     from enclavectl.evidence.verification import PolicySource, Verification
     from enclavectl.net.address import Address
@@ -107,6 +107,8 @@ def attest(
     place = _remote_place(invocation, remote, target, network) if remote else None
     place = place or _place(invocation, target, root, network)
     demand = _demand(invocation, policy or (None if lock else place.policy), lock, place.root)
+    if place.is_elsewhere and lock is None:
+        place = _place_under(place, root, demand)
     found = collect_evidence(place.address, timeout_s=timeout, access=place.access)
     verification = _keep_and_judge(found, place, demand, out)
     invocation.screen.note(f"evidence kept in {out}")
@@ -135,17 +137,19 @@ class _Demand:
 class _Place:
     """Where the enclave is, its root, and its module id if it is an enclave of this host.
 
-    ``access`` is what its gateway demands, ``policy`` the one that is kept for a remote.
+    ``access`` is what its gateway demands, ``policy`` the one that is kept for a remote. ``is_elsewhere``: it
+    is known by its address alone.
     """
 
     address: Address
-    root: TrustRoot
+    root: Root
     module_id: str | None = None
     access: Access = NO_ACCESS
     policy: Path | None = None
+    is_elsewhere: bool = False
 
 
-def _demand(invocation: Invocation, policy: Path | None, lock: Path | None, root: TrustRoot) -> _Demand:
+def _demand(invocation: Invocation, policy: Path | None, lock: Path | None, root: Root) -> _Demand:
     from enclavectl.attestation import parse_policy  # noqa: PLC0415 - loads PyYAML
     from enclavectl.cli.policy_arguments import read_policy_text  # noqa: PLC0415 - with it
     from enclavectl.cli.verify_inputs import lock_sha256, policy_of_lock  # noqa: PLC0415 - with it
@@ -168,29 +172,41 @@ def _remote_place(invocation: Invocation, remote: str, target: str | None, netwo
     found = RemoteStore(invocation.config.state_dir).find(remote)
     return _Place(
         address=parse_address(found.address),
-        root=found.root(),
+        root=found.root(load_policy(found.files["policy"], allow_debug=False)),
         access=found.access(),
         policy=found.files["policy"],
     )
 
 
-def _place(invocation: Invocation, target: str | None, root: Path | None, network: NetworkFlags) -> _Place:
-    from enclavectl.attestation.trust import aws_nitro_root, read_root  # noqa: PLC0415 - loads OpenSSL
+def _place(
+    invocation: Invocation,
+    target: str | None,
+    root: Path | None,
+    network: NetworkFlags,
+) -> _Place:
+    from enclavectl.attestation.trust import read_root, root_for  # noqa: PLC0415 - loads OpenSSL
 
     if target is None:
         raise UsageError("attest: expected an enclave's name, an address, or --remote NAME, found none")
     if target.startswith(_SCHEMES):
-        trusted = aws_nitro_root() if root is None else read_root(root)
+        trusted = root_for(None, None if root is None else read_root(root))
         address = parse_address(target)
         access = network.read(target)
         access.require_use(address)
-        return _Place(address=address, root=trusted, access=access)
+        return _Place(address=address, root=trusted, access=access, is_elsewhere=True)
     network.read(None)
     if root is not None:
         raise UsageError("--root: expected an address as well: enclaves of this host have this host's root")
     chosen = choose_backend(invocation.config, invocation.screen)
     enclave = require_running(find_enclave(chosen, target))
     return _Place(address=enclave.address, root=chosen.trust_root(), module_id=enclave.module_id)
+
+
+def _place_under(place: _Place, root: Path | None, demand: _Demand) -> _Place:
+    """Return the place with the root that the user's policy asks for, which may be the emulator's."""
+    from enclavectl.attestation.trust import read_root, root_for  # noqa: PLC0415 - loads OpenSSL
+
+    return replace(place, root=root_for(demand.policy, None if root is None else read_root(root)))
 
 
 def _keep_and_judge(found: CollectedEvidence, place: _Place, demand: _Demand, out: Path) -> Verification:

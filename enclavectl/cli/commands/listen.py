@@ -184,7 +184,7 @@ class AnswerPrinter:
             result_json = result.to_json(dict(waiting.labels), top=self._json_top)
             self._screen.line({**value, "notice": waiting.notice, "result": result_json})
         else:
-            self._screen.trust(str(standing.trust))
+            self._screen.trust(str(standing.trust), standing.root)
             draw_result(self._screen, result, waiting.labels, self._top)
             draw_standing(self._screen, standing)
             self._screen.notice(waiting.notice)

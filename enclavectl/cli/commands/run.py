@@ -21,6 +21,7 @@ from enclavectl.errors import UsageError
 from enclavectl.targets.launch import LaunchRequest, launch_spec
 from enclavectl.targets.target import target_of
 from enclavectl.targets.verification import production_error, verification_options
+from enclavectl.trust import Trust
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,14 +60,14 @@ Memory = Annotated[
 ]
 Cpus = Annotated[
     int | None,
-    typer.Option("--cpus", metavar="COUNT", help="Virtual CPUs, on backend nitro.", show_default=False),
+    typer.Option("--cpus", metavar="COUNT", help="Virtual CPUs, on nitro and qemu.", show_default=False),
 ]
 FixedCid = Annotated[
     int | None,
     typer.Option(
         "--cid",
         metavar="CID",
-        help="Its address on vsock, on backend nitro; default: a free one.",
+        help="Its address on vsock, on backends nitro and qemu; default: a free one.",
         show_default=False,
     ),
 ]
@@ -123,7 +124,8 @@ def run(
     """Start an enclave that stays until it is terminated.
 
     Waits until the enclave has proved itself. Ctrl-C before that ends the enclave as soon as it can be ended.
-    On backend nitro it runs an image; on backend local a process plays the enclave, without any protection.
+    Backend nitro runs an image; qemu boots it in a virtual machine, and local starts a process in its place:
+    both without any protection.
 
     With --foreground the command stays. SIGTERM or Ctrl-C then drains and ends the enclave (exit code 0); an
     enclave that ends by itself ends the command with exit code 5.
@@ -179,7 +181,7 @@ def _show(
     enclave = running.enclave
     out = chosen.outbound_address(invocation.config.enclave.port_out)
     show_enclave(invocation.screen, enclave, attested=attested, outbound=str(out))
-    if enclave.debug:
+    if enclave.debug and enclave.trust is not Trust.EMULATED:
         invocation.screen.note(f"{enclave.name} runs in DEBUG MODE: send it no secrets")
 
 
@@ -212,6 +214,9 @@ class _Machine:
 def _check_debug(invocation: Invocation) -> None:
     if invocation.config.profile is Profile.PRODUCTION:
         raise production_error("--debug")
+    if resolve_backend(invocation.config) is BackendChoice.QEMU:
+        invocation.screen.note("QEMU has no debug mode: its console can always be read, its PCRs are real")
+        return
     invocation.screen.note("DEBUG MODE: nothing measures this enclave's code. Send it no secrets.")
 
 
@@ -227,7 +232,7 @@ def _check_foreground(*, attach: bool, wait: bool) -> None:
 def _check_attach(invocation: Invocation, *, debug: bool) -> None:
     if invocation.screen.as_json:
         raise UsageError("--attach: a console is no JSON", hint="leave --output json out")
-    if resolve_backend(invocation.config).runs_machines and not debug:
+    if resolve_backend(invocation.config) is BackendChoice.NITRO and not debug:
         # nitro-cli would turn on debug mode by itself, which turns off attestation.
         raise UsageError(
             "--attach: expected --debug as well: only debug mode has a console",

@@ -37,6 +37,7 @@ class Group(StrEnum):
     CLOCK = "clock"
     LEFTOVERS = "leftovers"
     GATEWAY = "gateway"
+    QEMU = "qemu"
     LOCAL = "local"
 
 

@@ -42,6 +42,7 @@ class HostSettings:
     folder: Path
     state_dir: Path
     data_dir: Path
+    qemu_program: Path | None = None
 
 
 class Facts:

@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from errno import EINVAL
 from typing import IO
 
 from tests.nitro.fake.failure import Failure, os_error
@@ -26,12 +27,21 @@ _RECORD_BYTES = 1024
 _MAX_CID = 2**32 - 2
 _NOTHING = '{"cid": 0, "cpus": [], "pages": []}'  # locked, and about to be written
 _IOCTL = "src/enclave_proc/resource_manager.rs:858"
-NO_CPUS = "The enclave cannot be created because no CPUs are available in the pool"
-HALF_CORES = "The enclave cannot start because full CPU cores have not been set"
-NO_CPUS_ADDED = "The enclave cannot start because no vCPUs have been added"
-TOO_SMALL = "The enclave's memory size is lower than the minimum supported"
-BAD_CID = "The provided enclave CID is invalid, being a well-known CID or the parent VM CID"
-TAKEN_CPU = "The provided vCPU is already used"
+# linux/nitro_enclaves.h; nitro-cli has a sentence for each (resource_manager.rs), others are numbers to it.
+CPU_TAKEN, CPU_NOT_IN_POOL = 256, 257
+DIFFERENT_NODE = 264
+TOO_SMALL, NO_CPUS_ADDED, HALF_CORES, NOT_IN_INIT_STATE, NO_CPUS = 268, 267, 269, 270, 272
+BAD_FLAGS, BAD_CID = 274, 275
+REASONS = {
+    CPU_TAKEN: "The provided vCPU is already used",
+    CPU_NOT_IN_POOL: "The provided vCPU is not available in the CPU pool",
+    DIFFERENT_NODE: "The memory region's pages and the CPUs belong to different NUMA nodes",
+    NO_CPUS_ADDED: "The enclave cannot start because no vCPUs have been added",
+    TOO_SMALL: "The enclave's memory size is lower than the minimum supported",
+    HALF_CORES: "The enclave cannot start because full CPU cores have not been set",
+    NO_CPUS: "The enclave cannot be created because no CPUs are available in the pool",
+    BAD_CID: "The provided enclave CID is invalid, being a well-known CID or the parent VM CID",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,9 +58,13 @@ class Held:
         return sum(self.pages)
 
 
-def ioctl_error(reason: str, *doing: str) -> Failure:
+class IoctlError(Failure):
     """A refusal of the driver: always E29, its reason only in the backtrace."""
-    return Failure("E29", reason, _IOCTL).sub(*doing)
+
+    def __init__(self, number: int, *doing: str) -> None:
+        super().__init__("E29", REASONS.get(number, f"An error has occurred: {number} (rc: -1)"), _IOCTL)
+        self.sub(*doing)
+        self.number = number
 
 
 class Slot:
@@ -118,7 +132,7 @@ def create_vm(place: Place) -> Slot:
     with one_at_a_time(place):
         taken = {cpu for held in holders(place) for cpu in held.cpus}
         if not set(settings.pool) - taken:
-            raise ioctl_error(NO_CPUS, "Create VM ioctl failed")
+            raise IoctlError(NO_CPUS, "Create VM ioctl failed")
         return Slot(place)
 
 
@@ -170,12 +184,12 @@ def add_cpus(place: Place, wanted: Sequence[int] | int) -> tuple[int, ...]:
     if isinstance(wanted, int):
         free = [cpu for core in place.settings.cores if not taken & set(core) for cpu in core]
         if wanted > len(free):
-            raise ioctl_error(NO_CPUS, "Add vCPU ioctl failed", "vCPUs initialization issue")
+            raise IoctlError(NO_CPUS, "Add vCPU ioctl failed", "vCPUs initialization issue")
         return tuple(free[:wanted])
     for cpu in wanted:
         if cpu in taken:
             doing = ("Add vCPU ioctl failed", f"Failed to add CPU with ID {cpu}")
-            raise ioctl_error(TAKEN_CPU, *doing, "vCPUs initialization issue")
+            raise IoctlError(CPU_TAKEN, *doing, "vCPUs initialization issue")
     return tuple(wanted)
 
 
@@ -209,21 +223,21 @@ def start_enclave(place: Place, cid: int, cpus: Sequence[int], memory_mib: int) 
     """
     doing = ("Start enclave ioctl failed", "Enclave start issue")
     if cid != 0 and (cid <= 3 or cid > _MAX_CID):
-        raise ioctl_error(BAD_CID, *doing)
+        raise IoctlError(BAD_CID, *doing)
     if not cpus:
-        raise ioctl_error(NO_CPUS_ADDED, *doing)
+        raise IoctlError(NO_CPUS_ADDED, *doing)
     if memory_mib < MIN_MEMORY_MIB:
-        raise ioctl_error(TOO_SMALL, *doing)
+        raise IoctlError(TOO_SMALL, *doing)
     if any(set(core) & set(cpus) and not set(core) <= set(cpus) for core in place.settings.cores):
-        raise ioctl_error(HALF_CORES, *doing)
+        raise IoctlError(HALF_CORES, *doing)
     used = {held.cid for held in holders(place)} - {0}  # which have not started yet
     if cid in used:
-        # The hypervisor's own answer, passed on as a number: the driver has no word for it.
-        raise ioctl_error("An error has occurred: 22 (rc: -1)", *doing)
+        # The hypervisor's own answer: the driver has no word for it.
+        raise IoctlError(EINVAL, *doing)
     return cid or next(free for free in range(FIRST_CID, _MAX_CID) if free not in used)
 
 
-def refusal(place: Place) -> Failure | None:
+def refusal(place: Place) -> IoctlError | None:
     """The fault that the host was told to have; ``driver_error_times`` launches have it."""
     settings = place.settings
     if settings.driver_error is None:
@@ -235,4 +249,4 @@ def refusal(place: Place) -> Failure | None:
             return None
         count.write_text(str(before + 1))
     doing = ("Set user memory region ioctl failed", "Memory initialization issue")
-    return ioctl_error(settings.driver_error, *doing)
+    return IoctlError(settings.driver_error, *doing)

@@ -12,10 +12,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from errno import ECONNRESET
 from pathlib import Path
+from typing import Protocol
 
 from enclavectl.backends.local.modules import import_path
 from enclavectl.backends.local.supervisor import BOOT
@@ -35,16 +37,13 @@ _POLL_S = 0.05
 class Console:
     """The console port: what nobody read is kept for the first reader, within a bound."""
 
-    def __init__(self, path: Path, end: str) -> None:
+    def __init__(self, listener: socket.socket, end: str) -> None:
         """``end`` is how readers learn that it is over: ``eof``, or ``reset``, which is nitro-cli's E45."""
         self._end = end
         self._lock = threading.Lock()
         self._kept = b""
         self._readers: list[socket.socket] = []
-        self._listener = socket.socket(socket.AF_UNIX)
-        path.unlink(missing_ok=True)
-        self._listener.bind(os.path.relpath(path))
-        self._listener.listen()
+        self._listener = listener
         threading.Thread(target=self._accept, daemon=True).start()
 
     def write(self, data: bytes) -> None:
@@ -57,10 +56,22 @@ class Console:
                     reader.sendall(data)
                 except OSError:
                     self._readers.remove(reader)
+                    reader.close()
+
+    def close(self) -> None:
+        """The guest is gone; its readers see the end after the last that it printed."""
+        with self._lock:
+            close_listener(self._listener)
+            for reader in self._readers:
+                reader.close()
+            self._readers.clear()
 
     def _accept(self) -> None:
         while True:
-            reader, _ = self._listener.accept()
+            try:
+                reader, _ = self._listener.accept()
+            except OSError:
+                return  # it is closed
             with self._lock, suppress(OSError):
                 # A byte comes with each reader; where it stays unread, the end is a reset.
                 if self._end == "eof":
@@ -79,21 +90,38 @@ def _home(folder: Path, model: Path) -> Path:
     return home
 
 
-class Guest:
-    """A booted virtual machine. It ends with ``kill``, with its payload, or with this process."""
+class Ways(Protocol):
+    """The sockets between a guest and its host."""
 
-    def __init__(self, place: Place, folder: Path, pcrs: Mapping[int, bytes], module_id: str) -> None:
-        """``folder`` is where its own sockets are; ``pcrs`` are what its NSM attests."""
+    def inside(self) -> tuple[socket.socket, Callable[[socket.socket], None]]:
+        """The payload's listener, and what connects a socket to it."""
+
+    def console(self, cid: int, /) -> socket.socket:
+        """The listener of its console."""
+
+    def connect_to_parent(self, sock: socket.socket, cid: int, /) -> None:
+        """Connect to port 5006 of the parent, or raise OSError."""
+
+    def open_door(self, guest: Guest, cid: int) -> None:
+        """Let the parent in, from now on."""
+
+    def close(self) -> None:
+        """The guest is gone."""
+
+
+class Guest:
+    """A booted virtual machine. It ends with ``kill``, with its payload, or with the thread that made it."""
+
+    def __init__(
+        self, place: Place, folder: Path, pcrs: Mapping[int, bytes], module_id: str, ways: Ways
+    ) -> None:
+        """``folder`` is its own; ``pcrs`` are what its NSM attests."""
         self._place = place
-        self._folder = folder
+        self._ways = ways
         self._nsm_parameters = (module_id, dict(pcrs))
         self._nsm, nsm_payload = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._output, output = os.pipe()
-        self._inside = folder / "inside.sock"
-        self._inside.unlink(missing_ok=True)
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(os.path.relpath(self._inside))
-        listener.listen(64)
+        listener, self._connect_inside = ways.inside()
         self._dialer, dialer_payload = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         spec = {
             "parent_pid": os.getpid(),
@@ -122,31 +150,42 @@ class Guest:
     def attach(self, cid: int, *, console: bool) -> None:
         """It is on vsock from now on, and prints to its console."""
         if console:
-            self.console = Console(self._folder / "console.sock", self._place.settings.console_end)
+            self.console = Console(self._ways.console(cid), self._place.settings.console_end)
             self.console.write(_BOOT_TEXT)
             threading.Thread(target=self._repeat, args=(self.console,), daemon=True).start()
         threading.Thread(target=self._answer_nsm, daemon=True).start()
-        threading.Thread(target=self._dial, daemon=True).start()
+        threading.Thread(target=self._dial, args=(cid,), daemon=True).start()
         threading.Thread(target=self._print, daemon=True).start()
-        path = self._place.vsock / f"{cid}.vsock"
-        path.unlink(missing_ok=True)
-        switch = socket.socket(socket.AF_UNIX)
-        switch.bind(os.path.relpath(path))
-        switch.listen(64)
-        threading.Thread(target=self._switch, args=(switch,), daemon=True).start()
+        self._ways.open_door(self, cid)
 
     def kill(self) -> None:
         """It is gone, at once: nobody asks a virtual machine."""
         self._payload.send_signal(signal.SIGKILL)
         self._payload.wait()
 
-    def _dial(self) -> None:
+    def connect_to(self, port: int) -> socket.socket:
+        """A connection to a port inside.
+
+        Raises:
+            OSError: nothing there takes connections to that port, or it is gone.
+        """
+        if port not in self._place.settings.guest_ports or time.monotonic() < self._listens_at:
+            raise ConnectionResetError(ECONNRESET, os.strerror(ECONNRESET))
+        sock = socket.socket(socket.AF_UNIX)
+        try:
+            self._connect_inside(sock)
+        except OSError:
+            sock.close()
+            raise
+        return sock
+
+    def _dial(self, cid: int) -> None:
         """Connect the payload to port 5006 of the parent, as often as it asks."""
-        with suppress(ConnectionError):
+        with self._dialer, suppress(ConnectionError):
             while self._dialer.recv(1):
                 with socket.socket(socket.AF_UNIX) as sock:
                     try:
-                        sock.connect(os.path.relpath(self._place.vsock / "host.vsock_5006"))
+                        self._ways.connect_to_parent(sock, cid)
                     except OSError:
                         self._dialer.sendall(b"0")
                     else:
@@ -159,7 +198,7 @@ class Guest:
 
         module_id, pcrs = self._nsm_parameters
         nsm = SimulatedNsm(load_root(self._place.root), module_id, pcrs, lambda: datetime.now(UTC))
-        with suppress(ConnectionError):
+        with self._nsm, suppress(ConnectionError):
             while request := self._nsm.recv(MAX_REQUEST_BYTES + 1):
                 self._nsm.sendall(nsm.handle(request))
 
@@ -167,43 +206,102 @@ class Guest:
         while data := os.read(self._output, _CHUNK):
             if self.console is not None:
                 self.console.write(data.replace(b"\n", b"\r\n"))
+        os.close(self._output)
+        self._ways.close()
+        if self.console is not None:
+            self.console.close()
 
     def _repeat(self, console: Console) -> None:
         """What a test wants it to print."""
         said = self._place.said
         position = said.stat().st_size if said.exists() else 0
-        while True:
+        while self._payload.returncode is None:
             time.sleep(_POLL_S)
             if said.exists() and said.stat().st_size > position:
                 text = said.read_bytes()[position:]
                 position += len(text)
                 console.write(text.replace(b"\n", b"\r\n"))
 
-    def _switch(self, switch: socket.socket) -> None:
-        while True:
-            outside, _ = switch.accept()
-            threading.Thread(target=self._connect, args=(outside,), daemon=True).start()
 
-    def _connect(self, outside: socket.socket) -> None:
-        """``CONNECT port``, ``OK number``, and then the guest's stream; closed where nobody listens."""
-        with outside, suppress(OSError):
-            outside.settimeout(5)
-            line = b""
-            while not line.endswith(b"\n") and len(line) < 32:
-                line += outside.recv(1) or b"\n"
-            match = re.fullmatch(rb"CONNECT ([0-9]{1,10})\n", line)
-            listens = time.monotonic() >= self._listens_at
-            if match is None or int(match[1]) not in self._place.settings.guest_ports or not listens:
-                return
-            with socket.socket(socket.AF_UNIX) as inside:
-                inside.connect(os.path.relpath(self._inside))
-                outside.settimeout(None)
-                outside.sendall(b"OK 1073741824\n")
-                _relay(outside, inside)
+class HybridWays:
+    """Sockets in the host's folders: hybrid vsock. The process is in the host's home."""
+
+    def __init__(self, place: Place, folder: Path) -> None:
+        self._place = place
+        self._folder = folder
+        self._door: socket.socket | None = None
+
+    def inside(self) -> tuple[socket.socket, Callable[[socket.socket], None]]:
+        """The payload's listener, and what connects a socket to it."""
+        path = self._folder / "inside.sock"
+        # Short from the folder that this process is in by then.
+        return _listener(path), lambda sock: sock.connect(os.path.relpath(path))
+
+    def console(self, _cid: int) -> socket.socket:
+        """The listener of its console: one for each enclave's folder."""
+        return _listener(self._folder / "console.sock")
+
+    def connect_to_parent(self, sock: socket.socket, _cid: int) -> None:
+        """Connect to port 5006 of the parent, or raise OSError."""
+        sock.connect(os.path.relpath(self._place.vsock / "host.vsock_5006"))
+
+    def open_door(self, guest: Guest, cid: int) -> None:
+        """Let the parent in, from now on."""
+        self._door = _listener(self._place.vsock / f"{cid}.vsock")
+        threading.Thread(target=_admit, args=(self._door, guest), daemon=True).start()
+
+    def close(self) -> None:
+        """The guest is gone."""
+        close_listener(self._door)
 
 
-def _relay(one: socket.socket, other: socket.socket) -> None:
-    """Both directions, each until its end; then both are closed."""
+def _listener(path: Path) -> socket.socket:
+    path.unlink(missing_ok=True)
+    sock = socket.socket(socket.AF_UNIX)
+    sock.bind(os.path.relpath(path))
+    sock.listen(64)
+    return sock
+
+
+def close_listener(sock: socket.socket | None) -> None:
+    """Close a listening socket, and wake whoever accepts."""
+    if sock is not None:
+        with suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
+        sock.close()
+
+
+def _admit(door: socket.socket, guest: Guest) -> None:
+    while True:
+        try:
+            outside, _ = door.accept()
+        except OSError:
+            return  # it is closed
+        threading.Thread(target=_connect, args=(outside, guest), daemon=True).start()
+
+
+def _connect(outside: socket.socket, guest: Guest) -> None:
+    """``CONNECT port``, ``OK number``, and then the guest's stream; closed where nobody listens."""
+    with outside, suppress(OSError):
+        outside.settimeout(5)
+        line = b""
+        while not line.endswith(b"\n") and len(line) < 32:
+            line += outside.recv(1) or b"\n"
+        match = re.fullmatch(rb"CONNECT ([0-9]{1,10})\n", line)
+        if match is None:
+            return
+        with guest.connect_to(int(match[1])) as inside:
+            outside.settimeout(None)
+            outside.sendall(b"OK 1073741824\n")
+            relay(outside, inside)
+
+
+def relay(
+    one: socket.socket,
+    other: socket.socket,
+    passed: Callable[[socket.socket, int], None] = lambda _s, _n: None,
+) -> None:
+    """Both directions, each until its end. ``passed`` is told how many bytes went on from whom."""
     targets = {one: other, other: one}
     while targets:
         readable, _, _ = select.select([*targets], [], [])
@@ -211,6 +309,7 @@ def _relay(one: socket.socket, other: socket.socket) -> None:
             data = source.recv(_CHUNK)
             if data:
                 targets[source].sendall(data)
+                passed(source, len(data))
             else:
                 with suppress(OSError):
                     targets[source].shutdown(socket.SHUT_WR)

@@ -14,7 +14,7 @@ from typing import Any
 from tests.nitro.fake import driver
 from tests.nitro.fake.driver import Held, Slot
 from tests.nitro.fake.failure import Failure, os_error
-from tests.nitro.fake.guest import Guest
+from tests.nitro.fake.guest import Guest, HybridWays
 from tests.nitro.fake.measure import read_eif, registers
 from tests.nitro.fake.place import Place
 from tests.nitro.fake.sysfs import show
@@ -120,7 +120,8 @@ def _boot(
             attested = registers(found.measurements, settings.instance, debug=arguments["debug_mode"])
             folder = place.held / f"{slot.slot_hex}.guest"
             folder.mkdir()
-            guest = Guest(place, folder, attested, _module_id(settings.instance, slot))
+            ways = HybridWays(place, folder)
+            guest = Guest(place, folder, attested, module_id(settings.instance, slot), ways)
             guest.attach(cid, console=arguments["debug_mode"])
             hashed_at = time.monotonic() + settings.boot_s + settings.hash_s
             _await_heartbeat(place, guest, path, held)
@@ -139,7 +140,8 @@ def _boot(
     )
 
 
-def _module_id(instance: str, slot: Slot) -> str:
+def module_id(instance: str, slot: Slot) -> str:
+    """The enclave's name in its attestation documents."""
     return f"{instance}-enc{int(slot.slot_hex, 16):016x}"
 
 

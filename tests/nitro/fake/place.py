@@ -35,11 +35,13 @@ class Settings:
     application_s: float = 0.0
     dies_after_s: float | None = None
     port_9000_taken: bool = False
-    # A reason with which the driver refuses, and how many launches it refuses; None: all.
-    driver_error: str | None = None
+    # The errno with which the driver refuses memory, and how many launches it refuses; None: all.
+    driver_error: int | None = None
     driver_error_times: int | None = None
     console_end: str = "eof"  # or reset
     guest_ports: tuple[int, ...] = (5005,)
+    # What a connection to a CID that no enclave has ends with; 0: nobody answers.
+    absent_cid: int = 104
     # Whether the pool and the pages can be seen from outside, in the folder ``tree``.
     sysfs: bool = True
 
@@ -118,7 +120,7 @@ class Place:
         return self.home / "said"
 
     def held_up(self, what: str) -> Path:
-        """The file that keeps every boot, or every first hash, from ending for as long as it exists."""
+        """The file that keeps every boot, or every hash, from ending for as long as it exists."""
         return self.home / f"hold-{what}"
 
     def log(self, who: str, level: str, message: str) -> None:

@@ -1,7 +1,7 @@
 """The enclave process: the daemon of one enclave, which lives and dies with it.
 
 Its traps are the real one's (src/enclave_proc/mod.rs): it serves one command at a time, any error while it
-serves one ends it and the enclave with it, and the first describe waits for the measurements.
+serves one ends it and the enclave with it, and a describe waits for the hash that began at the launch.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from enclavectl.eif.metadata import Metadata
+from enclavectl.eif.examine import Examination
 from tests.nitro.fake.failure import Failure, render
 from tests.nitro.fake.launch import Enclave, launch
 from tests.nitro.fake.measure import measurements_of, metadata_of, read_eif
@@ -27,6 +27,16 @@ from tests.nitro.fake.sysfs import show
 from tests.nitro.fake.talk import Connection
 
 _POLL_S = 0.02
+# What the real one logs of a command.
+_LOGGED = {
+    "run": "Run",
+    "terminate": "Terminate",
+    "describe": "Describe",
+    "cid": "GetEnclaveCID",
+    "flags": "GetEnclaveFlags",
+    "name": "GetEnclaveName",
+    "id-by-name": "GetIDbyName",
+}
 _READ_ONLY = {"describe", "cid", "flags", "name", "id-by-name"}
 _RUN = ("Failed to trigger enclave run", "Failed to execute command `Run`")
 
@@ -62,8 +72,8 @@ class EnclaveProcess:
         self._environ = environ
         self._name = "enc-xxxxxxx"
         self._enclave: Enclave | None = None
-        self._description: dict[str, Any] | None = None
-        self._metadata: Metadata | None = None
+        self._measuring: threading.Thread | None = None
+        self._measured: Examination | Failure | None = None
         self._listener: socket.socket | None = None
         self._wake, self._wake_write = os.pipe()
 
@@ -106,7 +116,7 @@ class EnclaveProcess:
                 command = connection.receive()
                 if command is None:
                     return self._enclave is not None
-                self._place.log(self._name, "INFO", f"Received command: {command['command']}")
+                self._place.log(self._name, "INFO", f"Received command: {_LOGGED[command['command']]}")
                 return self._handle(connection, command)
             except Failure as failure:
                 failure.during("Run Enclave")
@@ -157,6 +167,8 @@ class EnclaveProcess:
         except Failure as failure:
             raise failure.sub(*_RUN) from failure.__cause__
         enclave = self._enclave
+        self._measuring = threading.Thread(target=self._measure, args=(enclave,), daemon=True)
+        self._measuring.start()
         self._name = f"enc-{enclave.slot.slot_hex}"
         connection.send("out", json.dumps(enclave.run_info()))
         self._listener = socket.socket(socket.AF_UNIX)
@@ -168,28 +180,32 @@ class EnclaveProcess:
         if (after_s := self._place.settings.dies_after_s) is not None:
             threading.Timer(after_s, enclave.guest.kill).start()
 
+    def _measure(self, enclave: Enclave) -> None:
+        """From the launch on. An image that is replaced later changes nothing."""
+        while enclave.hashed_at > time.monotonic() or self._place.held_up("hash").exists():
+            time.sleep(_POLL_S)
+        try:
+            at = "src/enclave_proc/commands.rs:108"
+            self._measured = read_eif(enclave.eif_path, "Failed initialize EIF reader", at)
+        except Failure as failure:
+            self._measured = failure
+
     def _describe(self, connection: Connection, *, with_metadata: bool) -> None:
         enclave = self._enclave
         assert enclave is not None
         connection.send("confirm", None)
-        if self._description is None:
-            # The thread that measures is waited for, and nobody else is served meanwhile.
-            while enclave.hashed_at > time.monotonic() or self._place.held_up("hash").exists():
-                time.sleep(_POLL_S)
-            at = "src/enclave_proc/commands.rs:108"
-            try:
-                found = read_eif(enclave.eif_path, "Failed initialize EIF reader", at)
-            except Failure as failure:
-                raise failure.sub(
-                    "Failed to save PCR values", "Failed to execute command `Describe`"
-                ) from None
-            self._description = {"Measurements": measurements_of(found, self._place.settings.release)}
-            self._metadata = found.metadata
+        # The thread that measures is waited for, and nobody else is served meanwhile.
+        assert self._measuring is not None
+        self._measuring.join()
+        found = self._measured
+        if isinstance(found, Failure):
+            raise found.sub("Failed to save PCR values", "Failed to execute command `Describe`")
+        assert found is not None
         value = {**enclave.run_info(), "State": "RUNNING", "Flags": "DEBUG_MODE" if enclave.debug else "NONE"}
-        value |= self._description
-        if with_metadata and self._metadata is not None:
+        value["Measurements"] = measurements_of(found, self._place.settings.release)
+        if with_metadata and found.metadata is not None:
             try:
-                value |= metadata_of(self._metadata)
+                value |= metadata_of(found.metadata)
             except Failure as failure:
                 doing = ("Failed to describe enclave", "Failed to execute command `Describe`")
                 raise failure.sub(*doing) from None

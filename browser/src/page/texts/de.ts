@@ -122,7 +122,6 @@ export const DE: Texts = {
   tooLarge: "{name} ist größer als 16 MB. Senden Sie eine kleinere Kopie.",
   emptyFile: "{name} ist leer. Wählen Sie eine andere Datei.",
   unreadable: "{name} kann nicht gelesen werden. Wählen Sie die Datei noch einmal.",
-  noCamera: "Hier ist keine Kamera, oder sie darf nicht benutzt werden. Wählen Sie eine Datei.",
   formatHeic:
     "{name} ist ein HEIC-Bild, das dieser Browser nicht umwandeln kann. Senden Sie es als JPEG: Telefone bieten das beim Teilen an.",
   formatGif: "{name} ist ein GIF. Speichern Sie es als JPEG oder PNG.",

@@ -120,7 +120,6 @@ export const EN = {
   tooLarge: "{name} is larger than 16 MB. Send a smaller copy.",
   emptyFile: "{name} is empty. Choose another file.",
   unreadable: "{name} cannot be read. Choose it again.",
-  noCamera: "There is no camera here, or it may not be used. Choose a file instead.",
   formatHeic:
     "{name} is a HEIC picture, which this browser cannot convert. Send it as JPEG: phones offer this when a picture is shared.",
   formatGif: "{name} is a GIF. Save it as JPEG or PNG.",
