@@ -7,7 +7,10 @@ import sys
 
 from benchmarks.common import Row, machine, print_table
 
-_ALL = ("requests", "receipts", "start", "verify", "nitro_list", "hostile", "gateway", "fleet")
+_ALL = (
+    *("requests", "receipts", "sealed", "start", "verify", "nitro_list", "hostile", "gateway"),
+    *("nginx_stream", "fleet"),
+)
 
 
 def main(names: list[str]) -> None:

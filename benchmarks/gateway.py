@@ -30,7 +30,7 @@ from tests.gateway.process import GatewayProcess, gateway, wait_until
 from tests.gateway.tunnel import SocketStream, Stream, Way
 from tests.local_enclave import start_local_enclave
 
-_REQUEST = encode_frame(FrameType.SEALED, bytes(400_000))
+REQUEST = encode_frame(FrameType.SEALED, bytes(400_000))
 _ROUNDS = 300
 _WARMUP = 20
 _HONEST = 100
@@ -38,17 +38,17 @@ _PICTURES = 200
 _TURNS = 7
 _MEMORY_CONNECTIONS = 256
 _TICKS = os.sysconf("SC_CLK_TCK")
-_FREE = {"requests_per_s": 100_000, "requests_burst": 100_000, "connections_per_address": 1000}
+FREE = {"requests_per_s": 100_000, "requests_burst": 100_000, "connections_per_address": 1000}
 
 
 def main() -> list[Row]:
     """Make two rows for each way to connect, and one of memory."""
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
-        address = stack.enter_context(_enclave(folder / "e.sock"))
+        address = stack.enter_context(enclave_of_zeros(folder / "e.sock"))
         authority = make_authority(folder)
-        plain = stack.enter_context(gateway(folder / "g", [address], **_FREE))
-        secure = stack.enter_context(gateway(folder / "t", [address], *authority.arguments, **_FREE))
+        plain = stack.enter_context(gateway(folder / "g", [address], **FREE))
+        secure = stack.enter_context(gateway(folder / "t", [address], *authority.arguments, **FREE))
         tls = authority.trusting()
         raw = authority.trusting(alpn="enclavectl/1")
         rows = _time(folder / "e.sock", "TCP", plain, Way(port=plain.port, websocket=False), 1.0)
@@ -64,7 +64,8 @@ def main() -> list[Row]:
 
 
 @contextmanager
-def _enclave(path: Path) -> Iterator[str]:
+def enclave_of_zeros(path: Path) -> Iterator[str]:
+    """Start an enclave that answers at once with zeros; yield its destination."""
     command = [sys.executable, "-m", "tests.gateway.fake_enclave", str(path)]
     with subprocess.Popen(command, cwd=PROJECT) as process:
         wait_until(path.exists, "the enclave listens")
@@ -79,18 +80,18 @@ def _time(path: Path, what: str, running: GatewayProcess, way: Way, limit_ms: fl
     streams: tuple[Stream, Stream] = (way.open(), SocketStream(direct_socket))
     for stream in streams:
         stream.send(encode_challenge(bytes(32)))
-        _receive(stream, len(EVIDENCE))
+        receive(stream, len(EVIDENCE))
     times: tuple[list[float], list[float]] = ([], [])
-    cpu_s = 0.0
+    before_s = 0.0
     for round_number in range(_WARMUP + _ROUNDS):
         if round_number == _WARMUP:
-            cpu_s = _cpu_s(running)
+            before_s = _cpu_s(running)
         for stream, found in zip(streams, times, strict=True):
             began_at = time.perf_counter()
-            stream.send(_REQUEST)
-            _receive(stream, len(ANSWER))
+            stream.send(REQUEST)
+            receive(stream, len(ANSWER))
             found.append((time.perf_counter() - began_at) * 1e3)
-    cpu_ms = (_cpu_s(running) - cpu_s) * 1e3 / _ROUNDS
+    cpu_ms = (_cpu_s(running) - before_s) * 1e3 / _ROUNDS
     for stream in streams:
         stream.close()
     ours, base = (statistics.median(found[_WARMUP:]) for found in times)
@@ -117,7 +118,12 @@ def _tenth(times: list[float]) -> float:
     return sorted(times[_WARMUP:])[_ROUNDS // 10]
 
 
-def _receive(stream: Stream, count: int) -> None:
+def receive(stream: Stream, count: int) -> None:
+    """Receive so many bytes.
+
+    Raises:
+        RuntimeError: the stream ended before.
+    """
     got = 0
     while got < count:
         more = stream.receive()
@@ -127,7 +133,12 @@ def _receive(stream: Stream, count: int) -> None:
 
 
 def _cpu_s(running: GatewayProcess) -> float:
-    fields = Path(f"/proc/{running.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return cpu_s(running.process.pid)
+
+
+def cpu_s(pid: int) -> float:
+    """Return the processor seconds of a process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
@@ -139,9 +150,9 @@ def _beside_a_crowd(running: GatewayProcess) -> Row:
         stream = Way(port=running.port, websocket=False).open()
         try:
             stream.send(encode_challenge(bytes(32)))
-            _receive(stream, len(EVIDENCE))
-            stream.send(_REQUEST)
-            _receive(stream, len(ANSWER))
+            receive(stream, len(EVIDENCE))
+            stream.send(REQUEST)
+            receive(stream, len(ANSWER))
         except (OSError, RuntimeError):
             return None
         finally:
@@ -169,7 +180,7 @@ def _in_flight(folder: Path) -> list[Row]:
     picture = read_picture(str(SAMPLE), lambda _: b"")
     with (
         start_local_enclave(folder / "l") as enclave,
-        gateway(folder / "f", [f"r@{enclave.address}"], **_FREE) as running,
+        gateway(folder / "f", [f"r@{enclave.address}"], **FREE) as running,
     ):
         tcp = StreamAddress("127.0.0.1", running.port, is_secure=False)
 
@@ -183,17 +194,17 @@ def _in_flight(folder: Path) -> list[Row]:
 
         straight, through = [], []
         ask(tcp)
-        cpu_s = _cpu_s(running)
+        before_s = _cpu_s(running)
         for _ in range(_TURNS):
             through.append(ask(tcp))
             straight.append(ask(enclave.address))
-        cpu_s = (_cpu_s(running) - cpu_s) / sum(through)
+        relay = (_cpu_s(running) - before_s) / sum(through)
     ours, base = (_PICTURES / statistics.median(times) for times in (through, straight))
     cores = os.cpu_count() or 1
-    left = base * (1 - cpu_s / cores)
+    left = base * (1 - relay / cores)
     return [
         Row(
-            what=f"16 in flight by TCP; the relay takes {cpu_s / cores:.1%} of the processors",
+            what=f"16 in flight by TCP; the relay takes {relay / cores:.1%} of the processors",
             ours=f"{ours:.0f}/s",
             base=f"{base:.0f}/s, of which {left:.0f}/s are left",
             ratio=ours / left,
@@ -205,7 +216,7 @@ def _in_flight(folder: Path) -> list[Row]:
 
 def _memory(folder: Path, address: str, authority: Authority) -> Row:
     """All connections that may be, each with as much under way as the kernel takes."""
-    settings = {**_FREE, "connections_per_enclave": 64, "connections_per_client": 1000}
+    settings = {**FREE, "connections_per_enclave": 64, "connections_per_client": 1000}
     several = [address.replace("r@", f"r{number}@") for number in range(4)]
     with gateway(folder / "m", several, *authority.arguments, **settings) as running:
         streams = []
@@ -215,13 +226,13 @@ def _memory(folder: Path, address: str, authority: Authority) -> Row:
             ).open()
             assert isinstance(stream, SocketStream)
             stream.send(encode_challenge(bytes(32)))
-            _receive(stream, len(EVIDENCE))
+            receive(stream, len(EVIDENCE))
             streams.append(stream)
         for stream in streams:
             stream.sock.setblocking(False)
-            for at in range(0, len(_REQUEST) - 1, 1 << 16):
+            for at in range(0, len(REQUEST) - 1, 1 << 16):
                 try:
-                    stream.sock.send(_REQUEST[at : at + (1 << 16)])
+                    stream.sock.send(REQUEST[at : at + (1 << 16)])
                 except (BlockingIOError, ssl.SSLWantWriteError):
                     break
         time.sleep(1)

@@ -92,6 +92,9 @@ def _case(enclave: LocalEnclave) -> tuple[dict[str, Any], str]:
     challenge = new_challenge()
     evidence = evidence_of(stage, challenge)
     keys = parse_key_config(evidence.key_config).public_keys
+    root = enclave.expectation.root
+    if not isinstance(root, TrustRoot):
+        raise TypeError("the backend local has a root that signs")
     case = Case(
         name="bench",
         document=evidence.document,

@@ -32,9 +32,15 @@ Answers of the hypervisor and files of the image (trusted, read strictly all the
     ``nsm``         the Nitro Secure Module: the model's register, attestation documents, random bytes
     ``card``        the measured model card
 
+The release of a model's key, in an image without weights:
+    ``sealed``      the sealed file: its header, keys and chunks
+    ``cms``         the answer of AWS KMS
+    ``release``     the release port: offer, key, chunks
+
 Keys:
     ``entropy``     seeds the kernel's pool before the first key is made
     ``seal``        the enclave's key pairs; opens requests, seals answers
+    ``evidence``    the answer to a challenge: keys, card, document
     ``receipt``     the receipt key; signs which model gave which answer for which picture
     ``workers``     opens a request, has it classified, signs, seals; holds picture and key, parses neither
 

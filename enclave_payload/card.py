@@ -20,6 +20,9 @@ MAX_SUM_ERROR = 0.01
 # The register of the model. PCR0 to PCR15 are the hypervisor's, so 16 is the first that a program may extend.
 # https://github.com/aws/aws-nitro-enclaves-nsm-api/blob/main/docs/attestation_process.md
 MODEL_PCR = 16
+# The measured file that stands for card and weights in an image without them.
+SEALED_MARK = "sealed"
+SEALED_MARK_CONTENT = b"sealed\n"
 
 
 class CardError(ValueError):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from enclave_payload.card import MAX_SUM_ERROR, MAX_WEIGHTS_BYTES, ModelCard, load_card
+from enclave_payload.card import MAX_SUM_ERROR, MAX_WEIGHTS_BYTES, ModelCard, load_card, parse_card
 from enclave_payload.contents import PARTS_PER_BILLION
 
 try:
@@ -85,8 +85,19 @@ def load_classifier(folder: Path) -> TFLiteClassifier:
     card = load_card(folder)
     with (folder / "model.tflite").open("rb") as file:
         weights = file.read(MAX_WEIGHTS_BYTES + 1)
-    check_weights(weights, card)
-    return TFLiteClassifier(weights, card)
+    return make_classifier(card.to_json(), weights)
+
+
+def make_classifier(card: bytes, weights: bytes) -> TFLiteClassifier:
+    """Make a classifier of the bytes of a card and of the weights that it names.
+
+    Raises:
+        CardError: the card is not valid.
+        ModelError: the weights are not the card's, or do not fit it.
+    """
+    parsed = parse_card(card)
+    check_weights(weights, parsed)
+    return TFLiteClassifier(weights, parsed)
 
 
 def check_weights(weights: bytes, card: ModelCard) -> None:

@@ -121,14 +121,17 @@ class Zygote:
         self._sock.settimeout(_START_S)
         self._lock = threading.Lock()
 
-    def load_model(self) -> None:
-        """Tell it to load the model, and wait until it has.
+    def load_model(self, stream: socket.socket | None = None) -> None:
+        """Tell it to load the model: of its folder, or of ``stream`` (``u32 length | card | weights``)."""
+        with contextlib.suppress(OSError):  # it has ended: the answer says so
+            socket.send_fds(self._sock, [LOAD], [] if stream is None else [stream.fileno()])
+
+    def wait_loaded(self) -> None:
+        """Wait until it has loaded the model.
 
         Raises:
             DecoderLostError: it cannot; the message says why.
         """
-        with contextlib.suppress(OSError):  # it has ended: the answer says so
-            self._sock.send(LOAD)
         answer = self._receive()
         if answer != READY:
             why = answer.decode(errors="replace") or "it ended, and said why on the console"
@@ -299,22 +302,38 @@ class _Conversation:
 class Decoders:
     """The zygote and the decoders of one enclave."""
 
-    def __init__(self, folder: Path, limits: Limits) -> None:
+    def __init__(self, folder: Path, limits: Limits, *, is_sealed: bool = False) -> None:
         """Fork the zygote for the model in ``folder``. Before a key is made, and before any thread.
+
+        With ``is_sealed`` there is none in it: ``receive`` is called before ``start``.
 
         Raises:
             CardError: the card is not valid.
             OSError: it cannot be read, or no process can be started.
         """
-        self._card = load_card(folder)
+        self._card = None if is_sealed else load_card(folder)
         self._limits = limits
         self._zygote = Zygote(folder, limits)
+        self._is_loading = False
         self._decoders: list[Decoder] = []
 
     @property
     def card(self) -> ModelCard:
         """The measured card."""
+        if self._card is None:
+            raise DecoderLostError("no model was received")
         return self._card
+
+    def receive(self, card: ModelCard) -> socket.socket:
+        """Return the socket that takes the weights of ``card``; close it after the last."""
+        self._card = card
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._zygote.load_model(theirs)
+        measured = card.to_json()
+        ours.sendall(len(measured).to_bytes(4, "big") + measured)
+        self._is_loading = True
+        return ours
 
     def start(self, count: int, log: Callable[[str], None]) -> list[Decoder]:
         """Load the model and start ``count`` decoders; log what this kernel does not let them give up.
@@ -322,9 +341,11 @@ class Decoders:
         Raises:
             DecoderLostError: the model cannot be loaded, or no process can be started.
         """
-        self._zygote.load_model()
+        if not self._is_loading:
+            self._zygote.load_model()
+        self._zygote.wait_loaded()
         for slot in range(count):
-            self._decoders.append(Decoder(self._zygote, slot, self._card, self._limits))
+            self._decoders.append(Decoder(self._zygote, slot, self.card, self._limits))
         for missing in {decoder.missing for decoder in self._decoders} - {Missing.NOTHING}:
             log(f"decoders are less confined than they should be; this kernel does not give {missing!r}")
         return self._decoders

@@ -56,6 +56,7 @@ class RefusalCode(IntEnum):
     PROTOCOL = 6  # the bytes were not this protocol's; the session is dead
     NO_EVIDENCE = 7  # the NSM did not give a document
     SLOW = 8  # a frame, or the next request, did not come in time
+    NOT_READY = 9  # the release port: no model was offered yet, or its key is there already
 
 
 @dataclass(frozen=True, slots=True)

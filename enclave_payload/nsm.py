@@ -49,9 +49,9 @@ class Nsm:
         """``transact`` takes a request and returns the response, or raises ``NsmError``."""
         self._transact = transact
 
-    def attest(self, *, nonce: bytes, user_data: bytes, public_key: bytes) -> bytes:
+    def attest(self, *, nonce: bytes | None, user_data: bytes, public_key: bytes) -> bytes:
         """Obtain a fresh document. ``public_key`` is the receipt key; user_data commits to the other keys."""
-        fields = {"user_data": user_data, "nonce": nonce, "public_key": public_key}
+        fields: dict[str, bytes | None] = {"user_data": user_data, "nonce": nonce, "public_key": public_key}
         document = self._ask({"Attestation": fields}, "Attestation", "document")
         if not isinstance(document, bytes) or not document:
             raise NsmError("Attestation: the response holds no document")

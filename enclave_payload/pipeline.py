@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from enclave_payload.card import CardError
-from enclave_payload.classifier import ModelError, load_classifier
+from enclave_payload.classifier import ModelError, load_classifier, make_classifier
 from enclave_payload.contents import Problem
 from enclave_payload.media import MediaType
 from enclave_payload.picture import PictureError, decode_picture
@@ -20,14 +20,14 @@ class UnfitError(Exception):
 class Pipeline:
     """A model that is loaded, and what it sees in encoded pictures."""
 
-    def __init__(self, folder: Path) -> None:
-        """Load ``model.tflite``, checked against ``model.json`` in ``folder``.
+    def __init__(self, folder: Path, received: tuple[bytes, bytes] | None = None) -> None:
+        """Load ``model.tflite``, checked against ``model.json`` in ``folder``; or card and weights that came.
 
         Raises:
             UnfitError: they do not fit each other, or one is missing.
         """
         try:
-            self._classifier = load_classifier(folder)
+            self._classifier = load_classifier(folder) if received is None else make_classifier(*received)
         except (CardError, ModelError, OSError) as exc:
             raise UnfitError(str(exc)) from exc
 

@@ -7,7 +7,6 @@ descriptor and what has arrived of its frame, and no thread. Nothing here sees a
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
 import select
 import socket
@@ -17,8 +16,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from enclave_payload.connection import Connection, ConnectionLost
-from enclave_payload.contents import SALT_BYTES, encode_key_config, key_config_digest
 from enclave_payload.decoder import Classifier
+from enclave_payload.evidence import EvidenceParts
 from enclave_payload.lane import SlowLane
 from enclave_payload.limits import Limits
 from enclave_payload.messages import RefusalCode
@@ -238,11 +237,8 @@ class Server:
 
     def _evidence(self, session: EnclaveSession, nonce: bytes) -> bytes:
         service = self._service
-        key_config = encode_key_config(service.keys.public, self._card, os.urandom(SALT_BYTES))
-        document = service.attester.attest(
-            nonce=nonce, user_data=key_config_digest(key_config), public_key=service.signer.public_key
-        )
-        return session.evidence(document, key_config)
+        parts = EvidenceParts(service.keys, service.signer, service.attester, self._card)
+        return parts.answer(session, nonce)
 
     def _keep_dialing(self) -> None:
         """Keep one connection to the parent's listener, send evidence there and deliver answers."""

@@ -35,6 +35,12 @@ class FrameType(IntEnum):
     ANSWER = 4
     REFUSAL = 5
     TAKEN = 6
+    # On the release port only (release).
+    OFFER = 7
+    RECIPIENT = 8
+    KMS_ANSWER = 9
+    CHUNK = 10
+    STATUS = 11
 
 
 @dataclass(frozen=True, slots=True)

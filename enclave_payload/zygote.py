@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import io
 import os
 import signal
 import socket
@@ -18,6 +19,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from enclave_payload.card import MAX_WEIGHTS_BYTES
 from enclave_payload.limits import MIB, Limits
 from enclave_payload.lockdown import lock_down
 from enclave_payload.shared_picture import SharedPicture
@@ -50,7 +52,8 @@ READY = b"ready"
 def start_zygote(folder: Path, limits: Limits) -> socket.socket:
     """Fork the zygote for the model in ``folder``, and return the socket to it.
 
-    After ``LOAD`` it loads the model and sends ``READY``, or why it cannot serve. Then each slot number (one
+    After ``LOAD`` it loads the model, from the stream that comes with it if one does, and sends ``READY``, or
+    why it cannot serve. Then each slot number (one
     byte) with a stream socket and a picture's memory makes it kill the slot's decoder, start another on them
     and send back its process id (four bytes). It ends when the socket does.
     """
@@ -85,15 +88,30 @@ def _load(folder: Path, channel: socket.socket) -> Pipeline | None:
     # Here and not above: the key holder imports this module, and must not have a picture's parser in it.
     from enclave_payload.pipeline import Pipeline, UnfitError  # noqa: PLC0415
 
-    if channel.recv(_MESSAGE_BYTES) != LOAD:  # the key holder has ended
+    message, descriptors, _, _ = socket.recv_fds(channel, _MESSAGE_BYTES, 1)
+    if message != LOAD:  # the key holder has ended
         return None
     try:
-        pipeline = Pipeline(folder)
+        pipeline = Pipeline(folder, _receive_model(descriptors[0]) if descriptors else None)
     except UnfitError as exc:
-        channel.send(str(exc).encode(errors="replace")[:_MESSAGE_BYTES])
+        with contextlib.suppress(OSError):  # the key holder has ended: a chunk did not open
+            channel.send(str(exc).encode(errors="replace")[:_MESSAGE_BYTES])
         return None
     channel.send(READY)
     return pipeline
+
+
+def _receive_model(descriptor: int) -> tuple[bytes, bytes]:
+    """Read ``u32 length | card | weights`` to the stream's end; what is cut off does not fit the card's hash.
+
+    Without a second copy of the weights: BytesIO gives its own buffer away.
+    """
+    weights = io.BytesIO()
+    with open(descriptor, "rb") as stream:
+        card = stream.read(int.from_bytes(stream.read(4), "big"))
+        while weights.tell() <= MAX_WEIGHTS_BYTES and (piece := stream.read(MIB)):
+            weights.write(piece)
+    return card, weights.getvalue()
 
 
 def _keep_freed_memory() -> None:

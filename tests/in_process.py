@@ -48,8 +48,13 @@ CARD = ModelCard(
 )
 
 
-# The receipt key of every enclave here; it has the registers of PCRS.
-SIGNER = ReceiptSigner(lambda index: (True, PCRS.get(index, bytes(48))), is_device=False)
+def signer_of(pcrs: Mapping[int, bytes]) -> ReceiptSigner:
+    """The receipt key of an enclave with these registers."""
+    return ReceiptSigner(lambda index: (True, pcrs.get(index, bytes(48))), is_device=False)
+
+
+# Of every enclave here with the registers PCRS.
+SIGNER = signer_of(PCRS)
 
 
 class Brightness:
@@ -133,6 +138,7 @@ def start_in_process(
     limits: Limits | None = None,
     outbound: UnixAddress | None = None,
     root: DevelopmentRoot | None = None,
+    pcrs: Mapping[int, bytes] = PCRS,
     attester: Attester | None = None,
 ) -> Iterator[InProcess]:
     """Serve; an ``attester`` of the test's own attests under ``root``."""
@@ -153,8 +159,8 @@ def start_in_process(
 
     service = Service(
         keys=keys or generate_keys(),
-        signer=SIGNER,
-        attester=attester or simulated_nsm(root),
+        signer=SIGNER if pcrs is PCRS else signer_of(pcrs),
+        attester=attester or simulated_nsm(root, pcrs),
         classifiers=classifiers,
         dial=dial,
         log=log.append,
@@ -165,7 +171,7 @@ def start_in_process(
         thread = threading.Thread(target=server.serve, args=(listener,))
         thread.start()
         try:
-            yield InProcess(address=address, server=server, expectation=expect(root), log=log)
+            yield InProcess(address=address, server=server, expectation=expect(root, pcrs), log=log)
         finally:
             server.stop()
             thread.join()

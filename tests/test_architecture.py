@@ -74,6 +74,18 @@ ARROWS: dict[str, set[str]] = {
     "protocol": {PAYLOAD},
     "evidence": {"attestation", "protocol"},
     "client": {"net", "attestation", "protocol", "evidence"},
+    "weights": {
+        "net",
+        "attestation",
+        "protocol",
+        "client",
+        "models",
+        f"{PAYLOAD}.card",
+        f"{PAYLOAD}.cbor",
+        f"{PAYLOAD}.sealed",
+        f"{PAYLOAD}.release",
+        f"{PAYLOAD}.wire",
+    },
     "results": {"client", "evidence", "attestation", "protocol"},
     "targets": {"client", "backends", "config", "models", "attestation", "net"},
     # The client's half, for the round that the image being built serves; it stays out of the image.
@@ -83,7 +95,10 @@ ARROWS: dict[str, set[str]] = {
     "deploy": {"config", "artifacts", "host", "nitro_cli.limits"},
     "page": {"attestation", "net"},
     # It plays every part: the enclaves, the client, and the relay between them.
-    "selftest": {"attestation", "backends", "client", "evidence", "models", "net", "protocol"},
+    "selftest": {
+        *("attestation", "backends", "client", "evidence", "models", "net", "protocol", "weights"),
+        f"{PAYLOAD}.sealed",
+    },
     "backends": {
         *("attestation", "eif", "host", "models", "net", "nitro_cli", "artifacts", "config"),
         *(f"{PAYLOAD}",),

@@ -118,6 +118,9 @@ def pictures(recorder: Recorder) -> None:
     cli.ok("run", "--name", "first")
     (cli.base / "damaged.png").write_bytes((cli.base / "bcc.png").read_bytes()[:2000])
     recorder.run("diagnose", "bcc.png", "damaged.png")
+    cli.ok("diagnose", "bcc.png", "--results", "answers.jsonl")
+    line = (cli.base / "answers.jsonl").read_text()
+    recorder.keep("head -1 answers.jsonl", json.loads(line))
     listen = ("listen", "--count", "1", "--timeout", "60")
     with cli.start(*listen, "--top", "3", "--output", "json") as listener:
         recorder.run("send", "mel.png")

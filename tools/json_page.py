@@ -17,12 +17,13 @@ from enclavectl.schemas.store import load_schema
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "json.md"
 # In the order of the help page; what every command can print comes first.
 OUTPUTS = (
-    *("error", "diagnosis", "sent", "answer", "evidence", "receipt", "verification", "receipt-show"),
-    *("receipt-extract",),
+    *("error", "diagnosis", "result", "sent", "answer", "evidence", "receipt", "verification"),
+    *("receipt-show", "receipt-extract"),
     *("enclave", "enclaves", "console", "logs", "history"),
     *("terminated", "build-plan", "build", "lock", "lock-check", "eif", "eif-show-files", "pcrs"),
     *("pcrs-files", "eif-verify", "eif-verify-files", "eif-diff", "eif-sign", "eif-extract", "kernel"),
-    *("model-show", "model-fetch", "policy-change", "policy-show", "policy-check", "policy-explain"),
+    *("model-show", "model-fetch", "model-sealed", "model-seal", "model-release", "release-try"),
+    *("policy-change", "policy-show", "policy-check", "policy-explain"),
     *("policy-diff", "policy-kms", "policy-kms-lint", "policy-kms-explain"),
     *("gateway-session", "gateway-token", "gateway-token-list"),
     *("remotes", "remote", "remote-check", "remote-removed", "remote-invite"),

@@ -19,7 +19,7 @@ from enclavectl.attestation.codes import AttestationCode, refused
 from enclavectl.attestation.cose import parse_cose
 from enclavectl.attestation.document import Claims, parse_claims
 from enclavectl.attestation.emulated import parse_emulated
-from enclavectl.attestation.policy import Policy
+from enclavectl.attestation.policy import MAX_AGE_LIMIT, Policy
 from enclavectl.attestation.release import MODEL_PCR
 from enclavectl.attestation.trust import EmulatorRoot, Root, TrustRoot
 from enclavectl.errors import UsageError
@@ -78,6 +78,11 @@ class Facts:
     root: str
     root_fingerprint: str
     chain: tuple[ChainSummary, ...]
+
+    @property
+    def ends(self) -> datetime:
+        """When receipts under it end to count: with the leaf, or without one when AWS's would end."""
+        return self.chain[-1].not_after if self.chain else self.timestamp + MAX_AGE_LIMIT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +166,16 @@ def take_steps(document: bytes, demands: Demands) -> Iterator[Taken]:
         claims, facts = yield from _take_unsigned(document, root)
     else:
         claims, facts = yield from _take_signed(document, demands, root)
+    # From here on the claims count
+    yield from _judge_claims(claims, demands, facts)
+
+
+def _judge_claims(claims: Claims, demands: Demands, facts: Facts) -> Iterator[Taken]:
+    """Take the steps from 7 on, those on what the claims say.
+
+    Raises:
+        AttestationError: as ``take_steps``.
+    """
     # 7. Freshness
     yield _check_fresh(claims, demands, facts)
     # 8. Debug mode and 9. code

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
+from enclave_payload.card import ModelCard
 from enclavectl.backends.state import EnclaveState
 from enclavectl.errors import EnclavectlError
 from enclavectl.net.address import HostAddress
@@ -35,10 +36,17 @@ class _CommonSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SealedModel:
+    """A model whose weights are sealed: the enclave starts without them. Its card is what it will measure."""
+
+    card: ModelCard
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessSpec(_CommonSpec):
     """A payload to run in a process: with this model, ``workers`` pictures at the same time."""
 
-    model: Model
+    model: Model | SealedModel
     workers: int
 
 

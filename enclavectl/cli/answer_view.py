@@ -18,28 +18,19 @@ _BAR_CELLS = 24
 
 
 class AnswerDrawing:
-    """The drawing of results in the order of the arguments, each as soon as the earlier ones are drawn."""
+    """The drawing of results below the line of trust."""
 
     def __init__(self, screen: Screen, enclave: VerifiedEnclave | None, top: int) -> None:
         """Draw the line of trust; ``enclave`` is None if none is asked."""
         self._screen = screen
         self._top = top
         self._names = {} if enclave is None else enclave.label_names
-        self._next = 0
         if enclave is not None:
             screen.trust(str(enclave.document.trust), enclave.document.root)
 
-    def draw_ready(self, results: Mapping[int, Result]) -> None:
-        """Draw every result that follows the drawn ones without a gap."""
-        while (result := results.get(self._next)) is not None:
-            # Count after drawing, so that an interruption in between loses no result.
-            draw_result(self._screen, result, self._names, self._top)
-            self._next += 1
-
-    def draw_rest(self, results: Mapping[int, Result]) -> None:
-        """After an interruption, draw the results that follow pictures without a result."""
-        for index in sorted(index for index in results if index >= self._next):
-            draw_result(self._screen, results[index], self._names, self._top)
+    def draw(self, result: Result) -> None:
+        """Draw one result."""
+        draw_result(self._screen, result, self._names, self._top)
 
 
 def draw_result(screen: Screen, result: Result, names: Mapping[str, str], top: int) -> None:
@@ -71,6 +62,25 @@ def draw_standing(screen: Screen, standing: Standing) -> None:
     """Draw what the enclave had proven before it got the picture."""
     release = standing.release or "none: debug mode"
     screen.facts([("enclave", standing.module_id), ("release", f"{release}; under {standing.root}")])
+
+
+def draw_kept(screen: Screen, diagnosis: Diagnosis) -> None:
+    """Draw how many results a file has, and what those of this command rest on."""
+    totals, enclave = diagnosis.totals, diagnosis.enclave
+    if enclave is not None:
+        screen.trust(str(enclave.document.trust), enclave.document.root)
+    screen.out.print()
+    # Without an enclave nothing is written.
+    written = totals.found if enclave is None else totals.results
+    rows = [
+        ("results", f"{written:,} of {totals.pictures:,} pictures are in {diagnosis.results_file}"),
+        ("answers", f"{totals.answered:,}; {totals.refused:,} pictures were refused"),
+    ]
+    if totals.found and enclave is not None:
+        rows.append(("found", f"{totals.found:,} of them were there before"))
+    screen.facts(rows)
+    if enclave is not None:
+        draw_evidence(screen, diagnosis)
 
 
 def draw_evidence(screen: Screen, diagnosis: Diagnosis) -> None:

@@ -166,6 +166,13 @@ COMMANDS: tuple[Row | GroupRow, ...] = (
         (
             Row("show", _BELOW, "Print a model's card, and whether the model can serve.", "model:show"),
             Row("fetch", _BELOW, "Download the tutorial's published model.", "model:fetch"),
+            Row("seal", _BELOW, "Encrypt weights, for attested enclaves only.", "model_seal:seal"),
+            Row(
+                "release",
+                _BELOW,
+                "Give a model's key to enclaves that prove themselves.",
+                "model_release:release",
+            ),
         ),
     ),
     Row(

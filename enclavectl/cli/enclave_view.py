@@ -4,19 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from enclave_payload.release import State
 from enclavectl.attestation import VerifiedDocument
 from enclavectl.backends.base import Backend, Enclave, machine_of
 from enclavectl.backends.state import EnclaveState
 from enclavectl.cli.screen import Screen
 from enclavectl.client.exchange import Expectation
 from enclavectl.client.session import Client
-from enclavectl.errors import EnclavectlError
+from enclavectl.errors import EnclavectlError, StateError
 from enclavectl.results.wording import MODEL_PINNED
 from enclavectl.trust import LOCAL_ROOT, Trust
+from enclavectl.weights.release_port import ReleaseConnection, release_address
 
 ENCLAVE_SCHEMA = "enclavectl.enclave/1"
 # Seconds. The enclave was verified at its start, so it only has to answer.
 _ATTEST_S = 10.0
+# Its release port takes one connection at a time.
+_STATUS_S = 2.0
+_WAITS_FOR = {
+    State.EMPTY: "an offer: run --model FILE.sealed makes one",
+    State.MEASURED: "its key, from the model's owner or KMS",
+    State.KEYED: "its weights, from the command that started it",
+    State.SERVING: "nothing",
+}
 # nitro-cli: the console of an enclave is its CID plus this, at the hypervisor's CID 0.
 _CONSOLE_PORT = 10000
 
@@ -44,8 +54,29 @@ def attest(backend: Backend, enclave: Enclave) -> Mapping[str, object] | None:
         return {"error": {"code": error.code, "message": error.message}}
 
 
+def waiting_state(enclave: Enclave, attested: Mapping[str, object] | None) -> dict[str, str] | None:
+    """Ask an enclave at whose port nobody listens what it waits for; None if it says nothing of that.
+
+    The words are the enclave's own and unproven.
+    """
+    error = None if attested is None else attested.get("error")
+    if not isinstance(error, dict) or error.get("code") != StateError.kind:
+        return None
+    try:
+        with ReleaseConnection(release_address(enclave.address), _STATUS_S) as port:
+            state = port.status().state
+    except EnclavectlError:
+        return None
+    return {"state": state.name, "waiting_for": _WAITS_FOR[state]}
+
+
 def show_enclave(
-    screen: Screen, enclave: Enclave, *, attested: Mapping[str, object] | None, outbound: str
+    screen: Screen,
+    enclave: Enclave,
+    *,
+    attested: Mapping[str, object] | None,
+    outbound: str,
+    waiting: Mapping[str, str] | None = None,
 ) -> None:
     """Show one enclave: facts, measured and attested PCRs, and its connections."""
     connections = list(_connections(enclave, outbound))
@@ -57,6 +88,7 @@ def show_enclave(
                 "backend": enclave.backend,
                 "enclave": enclave.to_json(),
                 "attested": attested,
+                "waiting": None if waiting is None else dict(waiting),
                 "connections": [
                     {"from": who, "to": where, "for": purpose} for who, where, purpose in connections
                 ],
@@ -64,7 +96,10 @@ def show_enclave(
         )
         return
     screen.trust(str(enclave.trust), LOCAL_ROOT if machine_of(enclave) is None else None)
-    screen.facts([*_facts(enclave), *_registers(enclave, attested)])
+    rows = [*_facts(enclave), *_registers(enclave, attested)]
+    if waiting is not None:
+        rows.append(("model", f"{waiting['state']}: it waits for {waiting['waiting_for']}"))
+    screen.facts(rows)
     screen.table(("WHO DIALS", "WHOM", "FOR"), connections)
     if enclave.debug and enclave.trust is not Trust.EMULATED:
         screen.note(

@@ -8,38 +8,31 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from enclavectl.backends.base import Backend
-from enclavectl.cli.answer_view import AnswerDrawing, draw_evidence
 from enclavectl.cli.evidence_keeping import EvidenceKeeper
 from enclavectl.cli.expiry import note_expiry
 from enclavectl.cli.invocation import Invocation
-from enclavectl.cli.screen import error_value
+from enclavectl.cli.result_outputs import DrawnOutput, JsonOutput, KeptOutput, ResultOutput
 from enclavectl.cli.signals import holding_interrupts_back
-from enclavectl.client.batch import MAX_LOSSES, Reply, classify
+from enclavectl.client.batch import Losses, Reply, classify
 from enclavectl.client.exchange import VerifiedEnclave
 from enclavectl.client.folders import Collection
 from enclavectl.client.pictures import PictureSource
 from enclavectl.client.reconnection import MAX_CONNECTIONS, Reconnections
 from enclavectl.client.session import Client
-from enclavectl.errors import (
-    AttestationError,
-    EnclavectlError,
-    EnclaveError,
-    EnclaveLost,
-    Interrupted,
-    PictureRefused,
-)
+from enclavectl.errors import EnclavectlError, EnclaveError, EnclaveLost, Interrupted, PictureRefused
 from enclavectl.net.address import is_network
-from enclavectl.results.diagnosis import Diagnosis, Result, to_result
+from enclavectl.results.diagnosis import Diagnosis, Totals, to_result
 from enclavectl.targets.session import explain_boot_failure, open_session
 from enclavectl.targets.target import Target
 
 if TYPE_CHECKING:
     from enclavectl.results.report import ReportWriter
+    from enclavectl.results.results_file import ResultsFile
 
 # Fewer pictures are answered before a person could read a progress line.
 _PROGRESS_FROM = 4
@@ -47,7 +40,7 @@ _PROGRESS_FROM = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Pictures by name and as they are read, the enclave that gets them, and where the report goes.
+    """Pictures by name and as they are read, the enclave that gets them, and where report and results go.
 
     ``backend`` runs the target; None for one elsewhere. ``find_target`` finds, or starts, the enclave to use
     where the first is lost.
@@ -59,38 +52,46 @@ class Batch:
     backend: Backend | None
     report: Path | None
     keeper: EvidenceKeeper | None
+    results: ResultsFile | None
     find_target: Callable[[], Target]
 
 
-def show_refused(
-    invocation: Invocation, source: PictureSource, pictures: Collection, *, backend: str, is_kept: bool
-) -> None:
-    """Show why every picture was refused, where not one can be sent: no enclave is asked.
+def show_unsent(
+    invocation: Invocation,
+    source: PictureSource,
+    pictures: Collection,
+    *,
+    backend: str,
+    is_kept: bool,
+    results: ResultsFile | None,
+) -> bool:
+    """Show the results where not one picture can be sent; return whether an answer is missing.
 
-    ``is_kept`` says that a report or evidence was asked for.
+    Each was refused, or has its result in the file already: no enclave is asked. ``is_kept`` says that a
+    report or evidence was asked for.
     """
     screen = invocation.screen
-    replies = [
-        Reply(index=index, error=error)
-        for index, error in enumerate(source)
-        if isinstance(error, PictureRefused)
-    ]
-    results = [to_result(pictures.names[reply.index], reply) for reply in replies]
+    totals = Totals(pictures=len(pictures.names))
     diagnosis = Diagnosis(
         backend=backend,
         enclave=None,
-        pictures=len(pictures.names),
-        results=results,
+        totals=totals,
         left_out=pictures.left_out,
+        results_file=None if results is None else str(results.path),
     )
     if is_kept:
         screen.note("neither report nor evidence is written: no enclave was asked")
-    if screen.as_json:
-        screen.result(diagnosis.to_json())
-        return
-    screen.load()
-    AnswerDrawing(screen, None, invocation.config.diagnose.top).draw_ready(dict(enumerate(results)))
-    draw_evidence(screen, diagnosis)
+    if not screen.as_json:
+        screen.load()
+    output = _output(invocation, diagnosis, lists=True)
+    for index, error in enumerate(source):
+        if isinstance(error, PictureRefused):
+            result = to_result(pictures.names[index], Reply(index=index, error=error))
+            totals.count(result)
+            output.add(index, result)
+    _count_found(totals, results)
+    output.end(diagnosis, None)
+    return totals.refused > 0
 
 
 def answer_pictures(invocation: Invocation, batch: Batch) -> bool:
@@ -114,20 +115,14 @@ def answer_pictures(invocation: Invocation, batch: Batch) -> bool:
         if batch.keeper is not None:
             batch.keeper.finish(invocation.screen)
         raise
-    ending = _ending(diagnosis, sessions.failure)
-    if invocation.screen.as_json:
-        error = {} if ending is None else {"error": error_value(ending)}
-        invocation.screen.result({**diagnosis.to_json(top=invocation.asked_top), **error})
-    else:
-        draw_evidence(invocation.screen, diagnosis)
     with _after_answer():
         if batch.keeper is not None:
             batch.keeper.finish(invocation.screen)
         if writer is not None:
             invocation.screen.note(f"report written to {writer.finish(diagnosis.later_evidence)}")
-    if ending is not None:
-        raise ending
-    return diagnosis.has_errors
+    if sessions.failure is not None:
+        raise sessions.failure
+    return diagnosis.totals.refused > 0
 
 
 class _Sessions:
@@ -142,8 +137,8 @@ class _Sessions:
         self._expectation = batch.target.expectation
         self.enclaves: list[VerifiedEnclave] = []
         self.reconnections = Reconnections()
-        # A wrong receipt, or evidence that is refused at a renewal, ends the batch; the answers before count.
-        self.failure: AttestationError | None = None
+        # Why not every picture has a result; the answers before it are as good as any.
+        self.failure: EnclavectlError | None = None
 
     def open(self, target: Target) -> Client:
         """Connect and verify."""
@@ -159,7 +154,7 @@ class _Sessions:
 
     def _renewed(self, client: Client) -> None:
         """Take note of a session that began because the certificate of the one before is ending."""
-        ending = self.enclaves[-1].document.chain[-1].not_after
+        ending = self.enclaves[-1].document.ends
         self._keep(client.enclave)
         self._screen.note(
             f"a document vouches for receipts until {ending:%H:%M:%S} UTC, so a new session began; "
@@ -174,9 +169,11 @@ class _Sessions:
         note_expiry(self._screen, enclave.document)
 
     @property
-    def max_losses(self) -> int:
-        """How often a picture may be under way in a session that is lost."""
-        return 1 + MAX_CONNECTIONS if is_network(self._batch.target.address) else MAX_LOSSES
+    def losses(self) -> Losses:
+        """How the batch takes losses: results in a file wait there for the next command."""
+        losses = Losses(are_raised=self._batch.results is not None)
+        is_remote = is_network(self._batch.target.address)
+        return replace(losses, per_picture=1 + MAX_CONNECTIONS) if is_remote else losses
 
     def renew(self, error: EnclaveError) -> Client | None:
         """Connect to an enclave in place of the lost one, and verify it; None, and a note, if that fails."""
@@ -199,43 +196,52 @@ class _Sessions:
 
 
 class _Taking:
-    """What becomes of each reply: a result, a line on the screen, a card of the report, a kept receipt."""
+    """What becomes of each reply: a result, a line in a file, a card of the report, a kept receipt."""
 
     def __init__(self, invocation: Invocation, batch: Batch, sessions: _Sessions) -> None:
         """Begin with the first session's enclave, which ``sessions`` has."""
         self._screen = invocation.screen
+        self._top = invocation.asked_top
         self._batch = batch
         self._sessions = sessions
         self.enclave = sessions.enclaves[0]
         self.writer = _report_writer(batch, self.enclave)
-        self._drawing = (
-            None
-            if self._screen.as_json
-            else AnswerDrawing(self._screen, self.enclave, invocation.config.diagnose.top)
+        self.totals = Totals(pictures=len(batch.pictures.names))
+        if batch.results is not None:
+            batch.results.begin(self.enclave)
+        self.output = _output(invocation, self.diagnosis(), lists=batch.results is None)
+
+    def diagnosis(self) -> Diagnosis:
+        """Return what is said beside the results."""
+        return Diagnosis(
+            backend=self._batch.target.backend,
+            enclave=self.enclave,
+            later_enclaves=self._sessions.enclaves[1:],
+            totals=self.totals,
+            left_out=self._batch.pictures.left_out,
+            results_file=None if self._batch.results is None else str(self._batch.results.path),
         )
-        self.results: dict[int, Result] = {}
 
     def take(self, reply: Reply) -> None:
         """Keep and show one reply."""
-        names = self._batch.pictures.names
+        results, names = self._batch.results, self._batch.pictures.names
         if reply.outcome is not None:
             self._sessions.reconnections.answered()
         result = to_result(names[reply.index], reply)
-        self.results[reply.index] = result
         if self._batch.keeper is not None:
             self._batch.keeper.receipt(reply.session, reply.receipted, reply.index)
+        if results is not None:
+            if isinstance(result.error, EnclaveError) and not isinstance(result.error, PictureRefused):
+                self._sessions.failure = result.error  # no result: the next command asks for it again
+                return
+            results.add(result, self._sessions.enclaves[reply.session], top=self._top)
+        self.totals.count(result)
         if self.writer is not None:
             self.writer.add(reply.index, result.to_json(self.enclave.label_names), reply.picture)
-        if self._drawing is not None:
-            self._drawing.draw_ready(self.results)
+        self.output.add(reply.index, result)
         if len(names) >= _PROGRESS_FROM:
-            self._screen.count("diagnosing", len(self.results), len(names), "pictures")
-
-    def end(self) -> None:
-        """Show what waits for a picture that has no result."""
-        self._screen.end_count()
-        if self._drawing is not None:
-            self._drawing.draw_rest(self.results)
+            done = self.totals.results + (0 if results is None else results.found)
+            self._screen.count("diagnosing", done, len(names), "pictures", has_rate=results is not None)
 
 
 def _ask(invocation: Invocation, batch: Batch, sessions: _Sessions) -> tuple[Diagnosis, ReportWriter | None]:
@@ -250,34 +256,54 @@ def _ask(invocation: Invocation, batch: Batch, sessions: _Sessions) -> tuple[Dia
         timeout_s=settings.timeout_s,
         in_flight=settings.in_flight,
         renew=sessions.renew,
-        max_losses=sessions.max_losses,
+        losses=sessions.losses,
     )
     try:
         with suppress(KeyboardInterrupt):  # Ctrl-C ends the batch with the answers so far
             for reply in replies:
                 with holding_interrupts_back():
                     taking.take(reply)
-    except AttestationError as error:
-        if not taking.results:
+    except EnclavectlError as error:
+        if taking.totals.results == 0:
             raise
         sessions.failure = error
-    taking.end()
-    return Diagnosis(
-        backend=batch.target.backend,
-        enclave=taking.enclave,
-        later_enclaves=sessions.enclaves[1:],
-        pictures=len(batch.pictures.names),
-        results=[taking.results[index] for index in sorted(taking.results)],
-        left_out=batch.pictures.left_out,
-    ), taking.writer
+    invocation.screen.end_count()
+    _count_found(taking.totals, batch.results)
+    sessions.failure = _ending(taking.totals, sessions.failure, batch.results)
+    diagnosis = taking.diagnosis()
+    taking.output.end(diagnosis, sessions.failure)
+    return diagnosis, taking.writer
 
 
-def _ending(diagnosis: Diagnosis, failure: AttestationError | None) -> EnclavectlError | None:
+def _count_found(totals: Totals, results: ResultsFile | None) -> None:
+    """Add what the results file had before."""
+    if results is not None:
+        totals.found = results.found
+        totals.answered += results.answered
+        totals.refused += results.refused
+
+
+def _output(invocation: Invocation, diagnosis: Diagnosis, *, lists: bool) -> ResultOutput:
+    """Return where results are shown; ``lists`` says that a person sees each of them."""
+    screen = invocation.screen
+    if screen.as_json:
+        is_kept = diagnosis.results_file is not None
+        return JsonOutput(screen, diagnosis.head_json(), invocation.asked_top, is_kept=is_kept)
+    if not lists:
+        return KeptOutput(screen)
+    return DrawnOutput(screen, diagnosis.enclave, invocation.config.diagnose.top)
+
+
+def _ending(
+    totals: Totals, failure: EnclavectlError | None, results: ResultsFile | None
+) -> EnclavectlError | None:
     """Return what to end with, once the answer is out, if not every picture has a result."""
-    if failure is None and diagnosis.is_complete:
+    if failure is None and totals.is_complete:
         return None
-    done, total = len(diagnosis.results), diagnosis.pictures
-    error = failure or Interrupted(f"interrupted: {done} of {total} pictures have a result")
+    error = failure or Interrupted(
+        f"interrupted: {totals.results} of {totals.pictures} pictures have a result",
+        hint=None if results is None else "the same command goes on with the others",
+    )
     error.after_answer = True
     return error
 
@@ -289,7 +315,7 @@ def _report_writer(batch: Batch, enclave: VerifiedEnclave) -> ReportWriter | Non
     from enclavectl.results.report import ReportHead, ReportWriter  # noqa: PLC0415 - see above
 
     total = len(batch.pictures.names)
-    head = Diagnosis(backend=batch.target.backend, enclave=enclave, pictures=total).head_json()
+    head = Diagnosis(backend=batch.target.backend, enclave=enclave, totals=Totals(pictures=total)).head_json()
     return ReportWriter(batch.report, total, ReportHead(diagnosis=head, label_names=enclave.label_names))
 
 

@@ -19,6 +19,7 @@ from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.policy_arguments import optional_moment, parse_registers
 from enclavectl.errors import UsageError
 from enclavectl.models.find import find_model
+from enclavectl.weights.sealed_file import is_sealed_path, read_sealed
 
 FromLock = Annotated[
     Path | None,
@@ -160,8 +161,10 @@ def _lock_registers(lock: Lock, path: Path | None) -> dict[int, bytes]:
 
 
 def _model_register(name: str, lock: Lock | None, path: Path | None) -> bytes:
-    config = begin(OutputFormat.TEXT, None, {}).config
-    card = find_model(name, data_dir=config.data_dir).card
+    if is_sealed_path(name):
+        card = read_sealed(Path(name)).card
+    else:
+        card = find_model(name, data_dir=begin(OutputFormat.TEXT, None, {}).config.data_dir).card
     locked = None if lock is None or lock.model is None else lock.model.get("sha256")
     if locked is not None and locked != card.sha256:
         raise UsageError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -80,8 +80,12 @@ def facts_of(content: RemoteContent) -> list[tuple[str, str]]:
     return facts
 
 
-def confirm_invitation(screen: Screen, content: RemoteContent, expected: Sequence[str]) -> None:
+def confirm_invitation(
+    screen: Screen, content: RemoteContent, expected: Sequence[str], *, before: RemoteContent | None = None
+) -> None:
     """Show an invitation, and compare its PCR0 values with those that the user has from elsewhere.
+
+    A release that the remote had ``before``, under the same root and terms, was compared then.
 
     Raises:
         UsageError: there is neither ``expected`` nor a terminal, or the answer was no.
@@ -94,25 +98,49 @@ def confirm_invitation(screen: Screen, content: RemoteContent, expected: Sequenc
         "compare PCR0 with the value that you have from whoever built the image, or built yourself, not with"
         " the message that the invitation came in: who can change one can change both"
     )
+    known = set() if before is None else _compared(before, content)
     given = list(expected)
     is_asked = not given
     if is_asked:
-        given = _ask_for_pcrs(content)
-    require_pcr0(content, given)
+        given = _ask_for_pcrs(content, known)
+    require_pcr0(content, [*given, *known])
     for release in content.read_policy().releases:
-        screen.note(f"release {release.name}: PCR0 is {release.pcrs[0].hex()} in both")
-    if is_asked and not typer.confirm("Add it?", default=False, err=True):
-        raise UsageError("nothing was added", code="not-confirmed")
+        where = "the remote as it was" if release.pcrs[0].hex() in known else "both"
+        screen.note(f"release {release.name}: PCR0 is {release.pcrs[0].hex()} in {where}")
+    question, nothing = (
+        ("Add it?", "nothing was added") if before is None else ("Take it?", "nothing changed")
+    )
+    if is_asked and not _confirms(question):
+        raise UsageError(nothing, code="not-confirmed")
 
 
-def _ask_for_pcrs(content: RemoteContent) -> list[str]:
+def _compared(before: RemoteContent, content: RemoteContent) -> set[str]:
+    """Return the PCR0 values that were compared before; none if they would now mean something else."""
+    old, new = before.read_policy(), content.read_policy()
+    old_root, new_root = before.read_root(), content.read_root()
+    is_same_root = (old_root.trust, old_root.fingerprint) == (new_root.trust, new_root.fingerprint)
+    is_as_strict = new.accept <= old.accept and new.unsafe_allow_debug <= old.unsafe_allow_debug
+    return {release.pcrs[0].hex() for release in old.releases} if is_same_root and is_as_strict else set()
+
+
+def _confirms(question: str) -> bool:
+    _require_terminal()
+    return typer.confirm(question, default=False, err=True)
+
+
+def _require_terminal() -> None:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise UsageError(
             "invitation: its PCRs must be compared with the builder's, and there is no terminal to ask at",
             hint="--expect-pcr0 HEX, once for each release, with the values of whoever built the image",
             code="needs-pcr0",
         )
+
+
+def _ask_for_pcrs(content: RemoteContent, known: Collection[str]) -> list[str]:
+    _require_terminal()
     return [
         typer.prompt(f"PCR0 of release {release.name}, from its builder", err=True).strip()
         for release in content.read_policy().releases
+        if release.pcrs[0].hex() not in known
     ]

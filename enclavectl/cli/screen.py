@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from enclavectl.cli.json_stream import JsonStream
 from enclavectl.cli.status_line import StatusLine
 from enclavectl.errors import EnclavectlError, visible
 
@@ -77,13 +78,20 @@ class Screen:
         # ASCII: a file name need not be Unicode, and a reader need not expect UTF-8.
         self._write(json.dumps(value, indent=2))
 
+    def object_stream(self) -> JsonStream:
+        """Begin the command's one JSON object where it is too long to be kept; its parts are written."""
+        return JsonStream(self._write_part)
+
     def line(self, value: Mapping[str, object]) -> None:
         """Write one JSON object on one line, for commands that answer more than once."""
         self._write(json.dumps(value))
 
     def _write(self, text: str) -> None:
+        self._write_part(f"{text}\n")
+
+    def _write_part(self, text: str) -> None:
         self._status.clear()
-        sys.stdout.write(f"{text}\n")
+        sys.stdout.write(text)
         sys.stdout.flush()
 
     def error(self, error: EnclavectlError) -> None:
@@ -121,9 +129,9 @@ class Screen:
         """Show the elapsed time of a step on the terminal's status line."""
         self._status.show(f"· {visible(what)}: {elapsed_s:.0f} s of at most about {bound_s:.0f} s")
 
-    def count(self, what: str, done: int, total: int | None, unit: str) -> None:
-        """Show the done part of ``total`` on the terminal's status line."""
-        self._status.count(visible(what), done, total, unit)
+    def count(self, what: str, done: int, total: int | None, unit: str, *, has_rate: bool = False) -> None:
+        """Show the done part of ``total`` on the terminal's status line, and with ``has_rate`` the rate."""
+        self._status.count(visible(what), done, total, unit, has_rate=has_rate)
 
     def end_count(self) -> None:
         """Remove the status line."""

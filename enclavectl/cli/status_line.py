@@ -33,6 +33,7 @@ class StatusLine:
         self._last_s = float("-inf")
         self._what = ""
         self._started_s = 0.0
+        self._first_done = 0
 
     def show(self, text: str) -> None:
         """Overwrite the line with ``text``, unless the last update is too recent."""
@@ -45,18 +46,22 @@ class StatusLine:
         self._stream.write(_CLEAR + text[: _columns(self._stream) - 1])
         self._stream.flush()
 
-    def count(self, what: str, done: int, total: int | None, unit: str) -> None:
-        """Show the done part of ``total`` and the estimated remaining time."""
+    def count(self, what: str, done: int, total: int | None, unit: str, *, has_rate: bool = False) -> None:
+        """Show the done part of ``total`` and the estimated remaining time; with ``has_rate``, the rate.
+
+        What is done at the first call, an earlier command did.
+        """
         if what != self._what:
-            self._what, self._started_s = what, self._clock()
+            self._what, self._started_s, self._first_done = what, self._clock(), done
         if not total:
             self.show(f"· {what}: {done:,} {unit}")
             return
         share = min(1.0, done / total)
         elapsed_s = self._clock() - self._started_s
-        left = ""
-        if share and elapsed_s >= _ESTIMATE_AFTER_S:
-            left = f", about {_duration(elapsed_s / share - elapsed_s)} left"
+        left, here = "", done - self._first_done
+        if here > 0 and elapsed_s >= _ESTIMATE_AFTER_S:
+            rate = f", {here / elapsed_s:,.1f}/s" if has_rate else ""
+            left = f"{rate}, about {_duration(elapsed_s * (total - done) / here)} left"
         drawn = bar(share, _BAR_CELLS, encoding=self._stream.encoding or "")
         self.show(f"· {what} {drawn} {done:,} of {total:,} {unit}{left}")
 

@@ -12,37 +12,55 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from enclavectl.client.batch import Reply, classify
+    from enclavectl.client.batch import Losses, Reply, classify
     from enclavectl.client.collection import CollectedEvidence, collect_evidence
     from enclavectl.client.exchange import Expectation, VerifiedEnclave
-    from enclavectl.client.pictures import Picture, read_pictures
+    from enclavectl.client.pictures import Picture, parse_picture, read_picture, read_pictures
+    from enclavectl.client.pool import AsyncClient, ClientPool, PoolReply
     from enclavectl.client.session import Client
+    from enclavectl.net.access import Access, read_access
     from enclavectl.net.address import Address, parse_address
 
 __all__ = [
+    "Access",
     "Address",
+    "AsyncClient",
     "Client",
+    "ClientPool",
     "CollectedEvidence",
     "Expectation",
+    "Losses",
     "Picture",
+    "PoolReply",
     "Reply",
     "VerifiedEnclave",
     "classify",
     "collect_evidence",
     "parse_address",
+    "parse_picture",
+    "read_access",
+    "read_picture",
     "read_pictures",
 ]
 _PLACES = {
+    "Access": "net.access",
     "Address": "net.address",
+    "AsyncClient": "client.pool",
     "Client": "client.session",
+    "ClientPool": "client.pool",
     "CollectedEvidence": "client.collection",
     "Expectation": "client.exchange",
+    "Losses": "client.batch",
     "Picture": "client.pictures",
+    "PoolReply": "client.pool",
     "Reply": "client.batch",
     "VerifiedEnclave": "client.exchange",
     "classify": "client.batch",
     "collect_evidence": "client.collection",
     "parse_address": "net.address",
+    "parse_picture": "client.pictures",
+    "read_access": "net.access",
+    "read_picture": "client.pictures",
     "read_pictures": "client.pictures",
 }
 

@@ -26,9 +26,8 @@ from enclavectl.protocol.answers import Outcome
 # the enclave refuses a picture only once all of it has come, and who says "busy" may be a relay.
 _BUSY_TRIES = 2
 _BUSY_PAUSE_S = 0.25
-# On one host. A picture under way in this many lost sessions is the likely cause, so it is not sent again.
-# After this many sessions in a row without an answer, another one would not help either.
-MAX_LOSSES = 2
+# On one host. A picture under way in this many lost sessions is the likely cause.
+_MAX_LOSSES = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +49,19 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Losses:
+    """How a batch takes the loss of its enclaves.
+
+    A picture is lost ``per_picture`` times at most, and so many sessions in a row may end without an answer:
+    more over a network, which loses sessions for reasons of its own. With ``are_raised``, the last loss is
+    raised, and the pictures that remain are not read and get no reply.
+    """
+
+    per_picture: int = _MAX_LOSSES
+    are_raised: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Flight:
     index: int
     picture: Picture
@@ -67,29 +79,29 @@ class _Flight:
 
 def classify(
     client: Client,
-    pictures: Iterable[Picture | PictureRefused],
+    pictures: Iterable[Picture | PictureRefused | None],
     *,
     timeout_s: float,
     in_flight: int = 8,
     renew: Callable[[EnclaveError], Client | None] = lambda _: None,
-    max_losses: int = MAX_LOSSES,
+    losses: Losses = Losses(),
 ) -> Iterator[Reply]:
     """Yield one reply for each picture, as they come, with up to ``in_flight`` requests under way.
 
-    A picture that was refused before it got here is answered with its refusal. A wrong receipt raises
+    A picture that was refused before it got here is answered with its refusal. None in place of a picture
+    gets no reply, but keeps its index. A wrong receipt raises
     ReceiptError and ends the batch: an enclave that signs what it should not is not asked again.
 
     When the enclave is lost or ends the session because it is busy, ``renew`` is asked for a session with
     another one of the same model, and the pictures that have no answer go there. Where there is none, each of
-    them gets the error as its reply; nothing is raised. An enclave that does not answer in time is not lost:
-    its pictures get that error. A picture is lost ``max_losses`` times at most, and so many sessions in a row
-    may end without an answer: more over a network, which loses sessions for reasons of its own.
+    them gets the error as its reply; nothing is raised, unless ``losses`` says so. An enclave that does not
+    answer in time is not lost: its pictures get that error.
 
     A session that lasts as long as its document vouches for receipts is renewed in time: once the answers
     under way are there, the client connects and verifies anew (``Client.renew``). Evidence that is then
     refused raises AttestationError and ends the batch.
     """
-    batch = _Batch(client, pictures, timeout_s, in_flight, max_losses)
+    batch = _Batch(client, pictures, timeout_s, in_flight, losses.per_picture)
     while True:
         try:
             while batch.fill():
@@ -105,6 +117,9 @@ def classify(
             is_passing = isinstance(error, EnclaveLost | EnclaveBusy)
             another = renew(error) if is_passing and batch.may_go_on() else None
             if another is None:
+                if losses.are_raised:
+                    yield from batch.take_refused()
+                    raise
                 yield from batch.give_up(error)
                 return
             batch.resume(another)
@@ -114,7 +129,7 @@ class _Batch:
     def __init__(
         self,
         client: Client,
-        pictures: Iterable[Picture | PictureRefused],
+        pictures: Iterable[Picture | PictureRefused | None],
         timeout_s: float,
         in_flight: int,
         max_losses: int,
@@ -258,6 +273,8 @@ class _Batch:
 
     def _read_one(self) -> bool:
         for index, picture in self._source:
+            if picture is None:
+                continue
             if isinstance(picture, Picture):
                 self._waiting.append(_Flight(index=index, picture=picture))
                 return True

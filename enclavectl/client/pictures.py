@@ -46,6 +46,16 @@ def read_picture(name: str, read_stdin: Callable[[int], bytes]) -> Picture:
     except (OSError, ValueError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) else exc
         raise PictureRefused(f"{name}: cannot be read ({reason})", code="unreadable-file") from exc
+    return parse_picture(name, data)
+
+
+def parse_picture(name: str, data: bytes) -> Picture:
+    """Make a picture of the bytes of a file or of a request; ``name`` is for messages.
+
+    Raises:
+        PictureRefused: empty, over 16 MiB, or of no format that the enclave decodes.
+    """
+    limit = MAX_PICTURE_BYTES
     if not data:
         raise PictureRefused(f"{name}: expected a picture, found an empty file", code="empty")
     if len(data) > limit:
@@ -57,34 +67,49 @@ def read_picture(name: str, read_stdin: Callable[[int], bytes]) -> Picture:
     return Picture(name, _media_type(name, data), data)
 
 
-class PictureSource(Iterator["Picture | PictureRefused"]):
-    """Pictures in order, or why they were refused. ``has_any`` is false if every one of them was refused."""
+class PictureSource(Iterator["Picture | PictureRefused | None"]):
+    """Pictures in order, or why they were refused; None for one that needs no answer.
 
-    def __init__(self, pictures: Iterator[Picture | PictureRefused], *, has_any: bool) -> None:
+    ``has_any`` is false if none of them can be sent.
+    """
+
+    def __init__(self, pictures: Iterator[Picture | PictureRefused | None], *, has_any: bool) -> None:
         """Take what was read ahead, and the rest."""
         self._pictures = pictures
         self.has_any = has_any
 
-    def __next__(self) -> Picture | PictureRefused:
+    def __next__(self) -> Picture | PictureRefused | None:
         """Read the next one, or why it was refused."""
         return next(self._pictures)
 
+    def unanswered(self) -> Iterator[Picture | PictureRefused]:
+        """Yield those that need an answer."""
+        return (found for found in self if found is not None)
 
-def read_pictures(names: Sequence[str], read_stdin: Callable[[int], bytes]) -> PictureSource:
+
+def read_pictures(
+    names: Sequence[str],
+    read_stdin: Callable[[int], bytes],
+    is_done: Callable[[str, Picture | PictureRefused], bool] = lambda _name, _found: False,
+) -> PictureSource:
     """Read the pictures up to the first that can be sent; the others are read when due.
+
+    ``is_done`` says of what was read whether it has its answer already; None then stands in its place.
 
     So call this before connecting: an enclave gives a new connection a few seconds to send a picture, and
     standard input may take longer. Without any picture to send no enclave is needed.
     """
 
-    def read() -> Iterator[Picture | PictureRefused]:
+    def read() -> Iterator[Picture | PictureRefused | None]:
         for name in names:
+            found: Picture | PictureRefused
             try:
-                yield read_picture(name, read_stdin)
+                found = read_picture(name, read_stdin)
             except PictureRefused as error:
-                yield error
+                found = error
+            yield None if is_done(name, found) else found
 
-    source, ahead = read(), list[Picture | PictureRefused]()
+    source, ahead = read(), list[Picture | PictureRefused | None]()
     for one in source:
         ahead.append(one)
         if isinstance(one, Picture):

@@ -167,6 +167,10 @@ class Client:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection."""
         self._stream.close()
 
     def prepare(self, picture: Picture) -> PendingAnswer:
@@ -270,7 +274,7 @@ def _open(
         raise
     stream.accept({FrameType.ANSWER: ANSWER_BYTES, FrameType.REFUSAL: REFUSAL_BYTES})
     # Both times are of the hypervisor's clock: what this host's says does not matter.
-    left = enclave.document.chain[-1].not_after - enclave.document.timestamp
+    left = enclave.document.ends - enclave.document.timestamp
     ends_at = time.monotonic() + usable_s(left, timeout_s)
     return _Session(stream, enclave, ends_at)
 

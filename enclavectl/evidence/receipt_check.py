@@ -238,7 +238,7 @@ def _check_model(receipt: Receipt, document: _Document, session: _Session) -> No
 
 
 def _check_time(receipt: Receipt, document: _Document) -> None:
-    earliest, latest = document.timestamp, document.chain[-1].not_after
+    earliest, latest = document.timestamp, document.ends
     # Differences, because a sum may leave the range of datetime.
     if earliest - receipt.issued_at > CLOCK_SKEW or receipt.issued_at - latest > CLOCK_SKEW:
         raise ReceiptError(

@@ -330,7 +330,7 @@ def _lock(
     engine_version: str,
     findings: list[LintFinding],
 ) -> Lock:
-    model = request.source.model
+    model = request.source.measured_model
     with open_regular(staged.path, what="image file") as file:
         size, digest = whole_file(file).size, whole_file(file).sha256()
     # Of the very bytes that payload_context puts into the image.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import errno
 import io
 import os
@@ -15,6 +16,7 @@ from typing import BinaryIO
 
 import enclave_payload
 import enclavectl.protocol
+from enclave_payload.card import SEALED_MARK, SEALED_MARK_CONTENT
 from enclavectl import json_object
 from enclavectl.artifacts.wheel import Wheel
 from enclavectl.eif.ramdisk.ramdisks import EPOCH
@@ -47,21 +49,34 @@ class ContextFile:
     is_for_docker: bool = False
 
 
-def payload_context(model: Model, wheels: Sequence[Wheel], store: WheelStore) -> list[ContextFile]:
+def payload_context(
+    model: Model, wheels: Sequence[Wheel], store: WheelStore, *, is_sealed: bool = False
+) -> list[ContextFile]:
     """List the files that the payload's image is built from, sorted by name.
+
+    With ``is_sealed`` the model is no part of the image: only the warm-up's script has it.
 
     Raises:
         UsageError: the weights are not those of the card.
     """
-    load_weights(model)  # checked only; the warm-up loads the weights again while the image is built
+    weights = load_weights(model)  # checked; the warm-up loads the weights again while the image is built
     files = [
         ContextFile(name="Dockerfile", path=PAYLOAD / "Dockerfile"),
         ContextFile(name="assemble.py", path=Path(assemble.__file__)),
-        ContextFile(name="warmup.py", data=warmup_script().encode()),
-        ContextFile(name="enclave_payload/model/model.tflite", path=model.weights_path),
-        ContextFile(name="enclave_payload/model/model.json", data=model.card.to_json()),
         ContextFile(name="wheels/requirements.txt", data=_requirements(wheels)),
     ]
+    if is_sealed:
+        brought = (model.card.to_json(), weights)
+        files += [
+            ContextFile(name="warmup.py", data=warmup_script(brought).encode()),
+            ContextFile(name=f"enclave_payload/model/{SEALED_MARK}", data=SEALED_MARK_CONTENT),
+        ]
+    else:
+        files += [
+            ContextFile(name="warmup.py", data=warmup_script().encode()),
+            ContextFile(name="enclave_payload/model/model.tflite", path=model.weights_path),
+            ContextFile(name="enclave_payload/model/model.json", data=model.card.to_json()),
+        ]
     files += [ContextFile(name=f"enclave_payload/{path.name}", path=path) for path in PAYLOAD.glob("*.py")]
     for wheel in wheels:
         name = f"{INSTALLER}.whl" if wheel.name == INSTALLER else wheel.file
@@ -76,9 +91,16 @@ def warmup_sources() -> dict[str, str]:
     return {**sources, "enclavectl.json_object": Path(json_object.__file__).read_text()}
 
 
-def warmup_script() -> str:
-    """Bundle the warm-up and the client's half of the protocol, which the warm-up uses, as one script."""
-    return bundle(warmup_sources(), "warmup")
+def warmup_script(brought: tuple[bytes, bytes] | None = None) -> str:
+    """Bundle the warm-up and the client's half of the protocol, which the warm-up uses, as one script.
+
+    ``brought`` are the card and the weights that the warm-up brings to an image without a model.
+    """
+    sources = warmup_sources()
+    if brought is not None:
+        card, weights = (base64.b85encode(part).decode() for part in brought)
+        sources["warmup_model"] = f"CARD = {card!r}\nWEIGHTS = {weights!r}\n"
+    return bundle(sources, "warmup")
 
 
 def _requirements(wheels: Sequence[Wheel]) -> bytes:

@@ -40,11 +40,14 @@ class BuildOutput:
 class Source:
     """The application of an enclave image: the payload with ``model``, an ``image``, or a ``dockerfile``.
 
+    With ``is_sealed`` it is the payload without weights, and ``model`` is what the build's warm-up tries.
+
     ``dockerfile`` is a folder with a file of that name, or the file itself. ``platform`` selects one platform
     of a multi-platform image.
     """
 
     model: Model | None = None
+    is_sealed: bool = False
     image: str | None = None
     dockerfile: Path | None = None
     platform: Platform | None = None
@@ -55,7 +58,14 @@ class Source:
         """The application's name in the image's metadata."""
         if self.image is not None:
             return self.image.partition(":")[0]
+        if self.is_sealed:
+            return "runtime"
         return self.model.card.model_id if self.model else "application"
+
+    @property
+    def measured_model(self) -> Model | None:
+        """The model in the image; None if there is none."""
+        return None if self.is_sealed else self.model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +119,7 @@ def make_plan(
     wheels = lock_wheels(locked, store, target)
     if (note := runtime_note(target.python, here=(sys.version_info[0], sys.version_info[1]))) is not None:
         output.note(note)
-    payload = payload_context(source.model, wheels, store)
+    payload = payload_context(source.model, wheels, store, is_sealed=source.is_sealed)
     return Plan(
         # The base image's id, not its name: a tag may move between the probe and the build.
         recipe=ImageRecipe(

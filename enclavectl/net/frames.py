@@ -7,7 +7,14 @@ import time
 from collections.abc import Mapping
 
 from enclave_payload.wire import Buffer, Frame, FrameReader, FrameType, WireError
-from enclavectl.errors import AttestationError, EnclaveBusy, EnclavectlError, EnclaveLost, PeerProtocolError
+from enclavectl.errors import (
+    AttestationError,
+    EnclaveBusy,
+    EnclavectlError,
+    EnclaveLost,
+    PeerProtocolError,
+    StateError,
+)
 from enclavectl.net.refusal import Refusal, RefusalCode, parse_refusal
 from enclavectl.net.stream import ByteStream
 
@@ -125,6 +132,11 @@ _REFUSALS: dict[RefusalCode, tuple[type[EnclavectlError], str, str]] = {
         "enclavectl console shows why",
     ),
     RefusalCode.SLOW: (EnclaveLost, "gave up waiting for us", "try again; is this machine overloaded?"),
+    RefusalCode.NOT_READY: (
+        StateError,
+        "is not in a state for that: it has no offer yet, or has its key already",
+        "enclavectl describe shows its state; a sealed model is offered once",
+    ),
 }
 _REMOTE_LOST = "try again; enclavectl remote check NAME says how far it gets"
 _REMOTE_HINTS = {

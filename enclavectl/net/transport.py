@@ -170,6 +170,21 @@ def listen(address: HostAddress) -> socket.socket:
         HostError: this kernel has no such sockets.
         UsageError: a hybrid address belongs to a guest; guests connect to Unix sockets of the host.
     """
+    sock = bind(address)
+    try:
+        sock.listen(_BACKLOG)
+    except OSError as exc:
+        sock.close()
+        raise _not_bound(address, exc) from exc
+    return sock
+
+
+def bind(address: HostAddress) -> socket.socket:
+    """Open a stream socket that has its address and does not listen yet: who connects is refused.
+
+    Raises:
+        StateError, HostError, UsageError: as ``listen``.
+    """
     if isinstance(address, HybridVsockAddress):
         raise UsageError(f"{address}: expected an address of this host, found one inside of a guest")
     sock = _new_socket(address)
@@ -181,14 +196,17 @@ def listen(address: HostAddress) -> socket.socket:
             address.path.chmod(0o600)
         else:
             sock.bind((address.cid, address.port))
-        sock.listen(_BACKLOG)
     except OSError as exc:
         sock.close()
-        raise StateError(
-            f"{address}: cannot listen there ({exc.strerror or exc})",
-            hint="another process may be listening already; enclavectl list shows the enclaves",
-        ) from exc
+        raise _not_bound(address, exc) from exc
     return sock
+
+
+def _not_bound(address: HostAddress, exc: OSError) -> StateError:
+    return StateError(
+        f"{address}: cannot listen there ({exc.strerror or exc})",
+        hint="another process may be listening already; enclavectl list shows the enclaves",
+    )
 
 
 def _new_socket(address: HostAddress) -> socket.socket:

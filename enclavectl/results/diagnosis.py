@@ -117,42 +117,65 @@ class Result:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Diagnosis:
-    """All results of one ``diagnose``, in the order in which the pictures were named.
+@dataclass(slots=True, kw_only=True)
+class Totals:
+    """Counts of a command's pictures. The results themselves are not kept: a folder may have millions.
 
-    Each of the ``pictures`` named has a result, unless the command was interrupted. ``later_enclaves`` are
-    those of further sessions, after the first enclave was lost; ``session`` of a result tells which enclave
-    answered. ``enclave`` is None if every picture was refused before one was asked.
+    ``found`` of them were in a results file before the command, and count among the others as well.
     """
 
-    backend: str
     pictures: int
-    enclave: VerifiedEnclave | None
-    later_enclaves: Sequence[VerifiedEnclave] = ()
-    results: Sequence[Result] = field(default_factory=tuple)
-    left_out: Sequence[LeftOut] = field(default_factory=tuple)
+    answered: int = 0
+    refused: int = 0
+    found: int = 0
+
+    def count(self, result: Result) -> None:
+        """Count one result."""
+        if result.error is None:
+            self.answered += 1
+        else:
+            self.refused += 1
 
     @property
-    def has_errors(self) -> bool:
-        """True if a picture has an error in place of an answer; the command then exits with 5."""
-        return any(result.error is not None for result in self.results)
+    def results(self) -> int:
+        """How many pictures have a result; a refusal counts."""
+        return self.answered + self.refused
 
     @property
     def is_complete(self) -> bool:
-        """True if every picture has a result; a refusal counts."""
-        return len(self.results) == self.pictures
+        """True if every picture has a result."""
+        return self.results == self.pictures
 
-    def to_json(self, *, top: int | None = None) -> dict[str, object]:
-        """Return the ``enclavectl.diagnosis/1`` object; ``top`` as in ``Result.to_json``."""
-        names = {} if self.enclave is None else self.enclave.label_names
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosis:
+    """What one ``diagnose`` says beside its results.
+
+    ``later_enclaves`` are those of further sessions, after the first enclave was lost; ``session`` of a
+    result tells which enclave answered. ``enclave`` is None if every picture was refused before one was
+    asked. ``results_file`` has the results of this command and of those that it goes on from.
+    """
+
+    backend: str
+    totals: Totals
+    enclave: VerifiedEnclave | None
+    later_enclaves: Sequence[VerifiedEnclave] = ()
+    left_out: Sequence[LeftOut] = field(default_factory=tuple)
+    results_file: str | None = None
+
+    def tail_json(self) -> dict[str, object]:
+        """Return the part of the object that is known after the last result."""
+        totals = self.totals
+        kept: dict[str, object] = {}
+        if self.results_file is not None:
+            kept = {"results_file": self.results_file, "earlier": totals.found}
         return {
-            **self.head_json(),
-            "complete": self.is_complete,
-            "pictures": self.pictures,
-            "answered": sum(result.error is None for result in self.results),
-            "results": [result.to_json(names, top=top) for result in self.results],
             "left_out": [folder.to_json() for folder in self.left_out],
+            "later_evidence": self.later_evidence,
+            **kept,
+            "pictures": totals.pictures,
+            "answered": totals.answered,
+            "complete": totals.is_complete,
         }
 
     @property
@@ -164,14 +187,13 @@ class Diagnosis:
         """Return the part of the object that is known before any result: the enclave and its evidence."""
         if self.enclave is None:
             nothing = {"trust": None, "backend": self.backend, "evidence": None}
-            return {"schema": SCHEMA, **nothing, "later_evidence": [], "model": None}
+            return {"schema": SCHEMA, **nothing, "model": None}
         document, card = self.enclave.document, self.enclave.card
         return {
             "schema": SCHEMA,
             "trust": str(document.trust),
             "backend": self.backend,
             "evidence": _evidence(document),
-            "later_evidence": self.later_evidence,
             "model": {
                 "id": card.model_id,
                 "sha256": card.sha256,

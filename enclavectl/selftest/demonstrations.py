@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from enclavectl.errors import EnclavectlError
-from enclavectl.selftest import evidence_attacks, session_attacks
+from enclavectl.selftest import evidence_attacks, session_attacks, weights_attacks
 from enclavectl.selftest.arena import Arena, open_arena
 from enclavectl.selftest.attack import Attack
 
-ATTACKS: tuple[Attack, ...] = (*evidence_attacks.ATTACKS, *session_attacks.ATTACKS)
+ATTACKS: tuple[Attack, ...] = (*evidence_attacks.ATTACKS, *session_attacks.ATTACKS, *weights_attacks.ATTACKS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from enclavectl.backends.base import EnclaveSpec, MachineSpec, ProcessSpec
+from enclavectl.backends.base import EnclaveSpec, MachineSpec, ProcessSpec, SealedModel
 from enclavectl.backends.registry import resolve_backend
 from enclavectl.config.load import Config
 from enclavectl.errors import UsageError
 from enclavectl.models.find import PACKAGED_DIR, find_model
+from enclavectl.models.weights import Model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +21,7 @@ class LaunchRequest:
     debug: bool = False
     image: Path | None = None
     boot_wait_s: int = 0
+    sealed: SealedModel | None = None
 
 
 def launch_spec(config: Config, request: LaunchRequest) -> EnclaveSpec:
@@ -36,21 +38,15 @@ def launch_spec(config: Config, request: LaunchRequest) -> EnclaveSpec:
                 f"{request.image}: the local backend runs no images: its payload is a process",
                 hint="leave it out, or use --backend nitro",
             )
+        if request.sealed is not None:
+            return _process(config, request, request.sealed)
         model = find_model(config.model, data_dir=config.data_dir)
         if model.card_path.parent != PACKAGED_DIR:  # our tests probe the packaged model
             # Imported here: it needs a runtime's modules, which a client of a remote may not have.
             from enclavectl.models.probe import probe
 
             probe(model)
-        return ProcessSpec(
-            name=request.name,
-            debug=request.debug,
-            model=model,
-            memory_mib=config.local.memory_mib,
-            workers=config.local.workers,
-            port_in=machine.port_in,
-            port_out=machine.port_out,
-        )
+        return _process(config, request, model)
     return MachineSpec(
         name=request.name,
         debug=request.debug,
@@ -61,4 +57,16 @@ def launch_spec(config: Config, request: LaunchRequest) -> EnclaveSpec:
         boot_wait_s=request.boot_wait_s,
         port_in=machine.port_in,
         port_out=machine.port_out,
+    )
+
+
+def _process(config: Config, request: LaunchRequest, model: Model | SealedModel) -> ProcessSpec:
+    return ProcessSpec(
+        name=request.name,
+        debug=request.debug,
+        model=model,
+        memory_mib=config.local.memory_mib,
+        workers=config.local.workers,
+        port_in=config.enclave.port_in,
+        port_out=config.enclave.port_out,
     )

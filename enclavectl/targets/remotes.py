@@ -88,6 +88,15 @@ class RemoteContent:
         given = None if self.root is None else TrustRoot.from_operator(self.root, file="root")
         return root_for(self.read_policy(), given)
 
+    def replaced_by(self, other: RemoteContent) -> RemoteContent:
+        """Return ``other``, with the parts of this one that it does not have.
+
+        Raises:
+            UsageError: the parts do not fit together.
+        """
+        parts = {**self.copies(), **other.copies()}
+        return RemoteContent(address=other.address, pin=other.pin or self.pin, **parts)
+
     def copies(self) -> Mapping[str, bytes]:
         """Return what is kept in files, by its word."""
         found = {one.name: getattr(self, one.name) for one in fields(self) if one.name in SUFFIXES}

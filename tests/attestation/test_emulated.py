@@ -72,6 +72,7 @@ def test_a_policy_for_it_accepts_what_qemu_wrote() -> None:
     found = judged(as_qemu_writes())
     assert (found.trust, found.release, found.chain) == (Trust.EMULATED, "1.0", ())
     assert found.root_fingerprint == "0" * 64
+    assert found.ends == found.timestamp + timedelta(hours=3)
     assert examine_archived(as_qemu_writes(), None, root=EmulatorRoot()).trust is Trust.EMULATED
 
 

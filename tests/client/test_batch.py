@@ -17,7 +17,7 @@ from enclave_payload.media import MediaType
 from enclave_payload.messages import RefusalCode, refusal_frame
 from enclave_payload.seal import generate_keys
 from enclave_payload.session import ChallengeReceived, EnclaveSession, SealedReceived
-from enclavectl.client.batch import Reply, classify
+from enclavectl.client.batch import Losses, Reply, classify
 from enclavectl.client.pictures import Picture
 from enclavectl.client.session import Client
 from enclavectl.errors import EnclaveBusy, EnclaveError, EnclaveLost, PictureRefused
@@ -315,7 +315,9 @@ def test_a_network_may_lose_a_picture_more_often(tmp_path: Path, max_losses: int
     with lost(tmp_path, silent, silent, silent, Lies(answers=99)) as (first, *others):
         renew = Renewals(*others)
         items = [gray(0)]
-        replies = list(classify(first(), items, timeout_s=10, renew=renew, max_losses=max_losses))
+        replies = list(
+            classify(first(), items, timeout_s=10, renew=renew, losses=Losses(per_picture=max_losses))
+        )
     assert [reply.error is None for reply in replies] == [answered]
 
 

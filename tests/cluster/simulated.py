@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from enclavectl.backends.local.backend import LocalBackend
-from enclavectl.client.batch import classify
+from enclavectl.client.batch import Losses, classify
 from enclavectl.client.exchange import Expectation
 from enclavectl.client.pictures import Picture, read_picture
 from enclavectl.client.reconnection import Reconnections
@@ -257,7 +257,7 @@ class Visitor:
                     timeout_s=TIMEOUT_S,
                     in_flight=2,
                     renew=lambda error: self._renew(error, left, stack),
-                    max_losses=8,
+                    losses=Losses(per_picture=8),
                 ):
                     self.last_at = time.monotonic()
                     self.replies[reply.index] = self.replies.get(reply.index, 0) + 1

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import json
+import socket
+import ssl
+import struct
+import threading
+import zlib
+from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -15,7 +21,7 @@ from enclavectl.net.address import UnixAddress, parse_address
 from tests.cli.terminal import on_terminal
 from tests.e2e.cli import Cli, sample
 from tests.net.certificates import Authority, server_context
-from tests.net.peers import relay_to, start_peer, start_proxy, start_web_server, start_websocket_relay
+from tests.net.peers import Script, relay_to, start_peer, start_proxy, start_web_server, start_websocket_relay
 
 TOKEN = "aGVsbG8"
 
@@ -107,6 +113,65 @@ def test_frames_over_tls_through_a_proxy(site: Site) -> None:
         ).json()
     assert answers(found) == ["bcc"]
     assert proxy.seen == ["CONNECT gateway.test:8443 HTTP/1.1"]
+
+
+def test_tls_inspection_by_a_company(site: Site, tmp_path: Path) -> None:
+    """A proxy that opens TLS with a CA of its own: refused unless that CA is named, and even then blind."""
+    (tmp_path / "company").mkdir()
+    company = Authority(tmp_path / "company", "company CA")
+    mark = b"PLANTED-IN-A-PICTURE-51c2"
+    picture = tmp_path / "planted.png"
+    picture.write_bytes(planted(sample("bcc").read_bytes(), mark))
+    seen: list[bytes] = []
+    inner = server_context(site.authority.issue("localhost"))
+    with start_websocket_relay(site.address, inner, judge=needs_token) as gateway:
+        reading = inspect_to(gateway.port, site.authority, seen)
+        with start_peer(reading, server_context(company.issue("localhost"))) as inspector:
+            to = ("--connect", f"wss://localhost:{inspector.port}", "--policy", site.policy)
+            rest = ("--root", site.root, "--token-file", site.token, picture)
+            error = site.owner.refused(3, "diagnose", *to, "--ca", site.authority.file, *rest)
+            assert error["code"] == "tls-issuer"
+            assert "inspects TLS" in error["hint"]
+            assert seen == []
+            found = site.owner.ok("diagnose", *to, "--ca", company.file, *rest, "--output", "json").json()
+    assert answers(found) == ["bcc"]
+    read = b"".join(seen)
+    assert TOKEN.encode() in read, "it sees what the gateway sees"
+    assert len(read) > picture.stat().st_size
+    assert mark not in read
+
+
+def planted(png: bytes, mark: bytes) -> bytes:
+    """The picture with a comment in it."""
+    body = b"tEXtComment\0" + mark * 50
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    return png[:33] + chunk + png[33:]
+
+
+def inspect_to(port: int, authority: Authority, seen: list[bytes]) -> Script:
+    """Read what a client says, and say it to the gateway by TLS of one's own."""
+
+    def copy(source: socket.socket, sink: socket.socket, keep: list[bytes]) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                keep.append(data)
+                sink.sendall(data)
+        for sock in (source, sink):
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+    def script(client: socket.socket) -> None:
+        context = ssl.create_default_context(cafile=str(authority.file))
+        with (
+            socket.create_connection(("127.0.0.1", port)) as plain,
+            context.wrap_socket(plain, server_hostname="localhost") as gateway,
+        ):
+            answers_back = threading.Thread(target=copy, args=(gateway, client, []))
+            answers_back.start()
+            copy(client, gateway, seen)
+            answers_back.join()
+
+    return script
 
 
 def test_send_to_a_remote(site: Site) -> None:
@@ -207,8 +272,34 @@ def test_an_invitation_from_one_side_to_the_other(site: Site) -> None:
         assert site.owner.ok("remote", "list", "--output", "json").json()["remotes"] == []
         site.owner.ok(*add, "--expect-pcr0", pcr0, "--default")
         assert answers(site.owner.ok("diagnose", sample("bcc"), "--output", "json").json()) == ["bcc"]
+    assert site.owner.refused(6, *add, "--expect-pcr0", pcr0)["code"] == "remote-exists"
     written.write_text(written.read_text().replace("A", "B", 1).swapcase())
     assert site.owner.refused(2, *add, "--expect-pcr0", pcr0)["code"] == "invitation"
+
+
+def test_a_new_invitation_after_a_rollout(site: Site) -> None:
+    """A release that was compared is not asked for again, unless the terms got weaker."""
+    owner, mail = site.owner, site.owner.base / "mail.txt"
+    site.add("hospital", "wss://old.test", "--token-file", site.token)
+    old = site.policy.read_text()
+    release = old.partition("releases:\n")[2]
+    digits = release.partition("PCR0: '")[2][:96]
+    site.policy.write_text(old + release.replace(digits, "ab" * 48).replace("name: ", "name: next-"))
+    invite = ("remote", "invite", "wss://new.test", "--policy", site.policy, "--root", site.root)
+    mail.write_text(site.operator.ok(*invite).out)
+    update = ("remote", "update", "hospital", "--from", mail)
+    assert owner.refused(2, *update)["code"] == "needs-pcr0"
+    assert owner.refused(4, *update, "--expect-pcr0", "cd" * 48)["code"] == "invitation-pcr0"
+    assert owner.refused(2, *update, "--policy", site.policy)["kind"] == "usage"
+    shown = owner.ok("remote", "show", "hospital", "--output", "json").json()
+    assert (shown["address"], len(shown["releases"])) == ("wss://old.test/v1", 1)
+    value = owner.ok(*update, "--expect-pcr0", "ab" * 48, "--output", "json").json()
+    assert (value["address"], len(value["releases"])) == ("wss://new.test/v1", 2)
+    assert value["has_token"], "what the invitation does not have stays"
+    site.policy.write_text(old.replace("accept: [simulated]", "accept: [nitro, simulated]"))
+    mail.write_text(site.operator.ok(*invite).out)
+    error = owner.refused(4, *update, "--expect-pcr0", "ab" * 48)
+    assert error["code"] == "invitation-pcr0", "the old release counts under weaker terms only if compared"
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.cli import Cli, sample, wait_until
+from tests.e2e.terminals import Terminal
 from tests.schemas.validation import parsed
 
 
@@ -81,12 +82,12 @@ def test_what_is_answered_when_a_batch_is_ended_is_not_lost(
     report = tmp_path / "r.html"
     # Standard input stays open: the picture that it is to bring is never read to its end.
     names = [*[str(sample("bkl"))] * 150, "-", *[str(sample("nv"))] * 9]
-    with shared.start("diagnose", "-o", kind, "--report", str(report), *names) as process:
-        wait_until((tmp_path / "r-001.html").exists, "the first page of the report")
-        process.send_signal(number)
-        assert process.stdin is not None
-        out, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
+    terminal = Terminal(shared.start("diagnose", "-o", kind, "--report", str(report), *names))
+    wait_until((tmp_path / "r-001.html").exists, "the first page of the report")
+    terminal.process.send_signal(number)
+    done = terminal.end()
+    out, err = done.out, done.err
+    assert done.status == 130, err
     assert "interrupted: " in err
     assert "of 160 pictures have a result" in err
     assert "Incomplete" in report.read_text()

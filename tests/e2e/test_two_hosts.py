@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import shutil
 import subprocess
@@ -13,9 +14,10 @@ from typing import Any
 import pytest
 
 from tests.cli.command import COMMAND
-from tests.e2e.cli import Cli, sample, wait_until
+from tests.e2e.cli import CODES, Cli, sample, wait_until
 from tests.net.certificates import Authority
 
+FOLDER = 90
 # Of RFC 5737, for documentation: no route of this machine leads there.
 GATEWAY, CLIENT, NOWHERE = "192.0.2.1", "192.0.2.2", "198.51.100.1"
 
@@ -32,8 +34,17 @@ class Hosts:
     owner: Cli
 
 
-@pytest.fixture
-def hosts(tmp_path: Path) -> Iterator[Hosts]:
+def spoil(namespace: str, device: str, faults: str) -> None:
+    """Delay packets, and lose some."""
+    argv = ["tc", "-n", namespace, "qdisc", "add", "dev", device, "root", "netem", *faults.split()]
+    ran = subprocess.run(argv, check=False, capture_output=True, text=True)
+    if ran.returncode != 0:
+        pytest.skip(f"this kernel has no netem ({ran.stderr.strip()})")
+
+
+@pytest.fixture(params=["", "delay 10ms 2ms loss 0.5%"], ids=["near", "slow-and-lossy"])
+def hosts(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Hosts]:
+    """Two hosts on one wire; the wire's faults are those of ``netem``, each way, where this kernel has it."""
     if os.geteuid() != 0 or shutil.which("ip") is None:
         pytest.skip("making network namespaces takes root and iproute2")
     mark = f"{os.getpid():x}"
@@ -51,6 +62,8 @@ def hosts(tmp_path: Path) -> Iterator[Hosts]:
             ip("-n", name, "addr", "add", f"{address}/24", "dev", device)
             ip("-n", name, "link", "set", device, "up")
             ip("-n", name, "link", "set", "lo", "up")
+            if request.param:
+                spoil(name, device, request.param)
         clis = []
         for name, side in zip(names, ("operator", "owner"), strict=True):
             (tmp_path / side / "home").mkdir(parents=True)
@@ -64,6 +77,27 @@ def hosts(tmp_path: Path) -> Iterator[Hosts]:
 
 def codes(value: Any) -> list[str]:
     return [result["label"]["code"] for result in value["results"]]
+
+
+def folder_by_results(owner: Cli) -> None:
+    """The daily command of docs/remote.md, killed in the middle, and run again until it is complete."""
+    folder, out = owner.base / "folder", owner.base / "out.csv"
+    folder.mkdir()
+    for number in range(FOLDER):
+        (folder / f"{number:02}.png").symlink_to(sample(CODES[number % 7]))
+    command = ("diagnose", "--remote", "hospital", "folder", "--results", out)
+    killed = owner.start(*command)
+    wait_until(lambda: out.exists() and out.read_bytes().count(b"\n") > 10, "answers are written")
+    killed.kill()  # `ip netns exec` becomes the command
+    killed.communicate()
+    with out.open(newline="") as file:
+        before = len(list(csv.DictReader(file)))
+    assert before < FOLDER
+    value = owner.ok(*command, "--output", "json").json()
+    assert (value["complete"], value["answered"], value["earlier"]) == (True, FOLDER, before)
+    with out.open(newline="") as file:
+        rows = [(row["image"], row["label"]) for row in csv.DictReader(file)]
+    assert sorted(rows) == [(f"folder/{number:02}.png", CODES[number % 7]) for number in range(FOLDER)]
 
 
 def test_from_the_invitation_to_the_answers(hosts: Hosts) -> None:
@@ -85,6 +119,7 @@ def test_from_the_invitation_to_the_answers(hosts: Hosts) -> None:
         pcr0 = invited["releases"][0]["pcr0"]
         owner.ok("remote", "add", "hospital", "--from", "mail.txt", "--expect-pcr0", pcr0)
         wait_until(lambda: owner.run("remote", "check", "hospital").status == 0, "the gateway is ready")
+        folder_by_results(owner)
         pictures = [sample(code) for code in ("bcc", "mel", "nv")]
         found = owner.ok("diagnose", "--remote", "hospital", *pictures, "--output", "json").json()
         assert codes(found) == ["bcc", "mel", "nv"]

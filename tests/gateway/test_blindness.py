@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import socket
 import struct
 import subprocess
 import sys
+import urllib.request
 import zlib
 from pathlib import Path
 
@@ -56,7 +58,11 @@ def memory_has(running: GatewayProcess, mark: bytes) -> bool:
 def test_nothing_of_a_picture_is_in_memory_logs_or_metrics(
     tmp_path: Path, enclave: LocalEnclave, websocket: bool
 ) -> None:
-    with gateway(tmp_path / "g", [f"VISIBLE-RELEASE@{enclave.address}"]) as running:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    metrics = ("--metrics", f"127.0.0.1:{port}")
+    with gateway(tmp_path / "g", [f"VISIBLE-RELEASE@{enclave.address}"], *metrics) as running:
+        signatures = []
         picture = planted(tmp_path)
         assert MARK in picture.data
         way = Way(port=running.port, websocket=websocket)
@@ -65,13 +71,19 @@ def test_nothing_of_a_picture_is_in_memory_logs_or_metrics(
             Client.connect(address, enclave.expectation, timeout_s=30) as client,
         ):
             for reply in classify(client, [picture] * 20, timeout_s=30):
-                assert reply.outcome is not None
+                assert reply.receipted is not None
+                # The end of a receipt is in the answer, and nowhere else.
+                signatures.append(reply.receipted.receipt[-48:])
             assert not memory_has(running, MARK)
+            assert not any(memory_has(running, signature) for signature in signatures[-3:])
         running.wait_for_records(1)
         # The search finds what is there.
         assert memory_has(running, b"VISIBLE-RELEASE")
         assert not memory_has(running, MARK)
-        assert MARK.decode() not in running.log + running.notes
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as reply_page:
+            page = reply_page.read().decode()
+        assert "VISIBLE-RELEASE" in page
+        assert MARK.decode() not in running.log + running.notes + page
 
 
 def test_the_running_process_has_loaded_nothing_that_could_open_a_frame(

@@ -144,18 +144,39 @@ def start_host(parts: Parts) -> Iterator[Host]:
 def start_guest(parts: Parts, folder: Path, cid: int, image: Path) -> Iterator[Guest]:
     """A guest beside our vsock device, in pure emulation; it has ended after the block."""
     with _device(folder, cid) as frontend:
-        machine = QemuMachine(
-            program=parts.qemu,
-            image=image,
-            module_id="enclavectl-test",
-            memory_mib=1024,
-            cpus=1,
-            uses_kvm=False,
-            frontend_fd=frontend.fileno(),
-            clock_khz=clock_khz(Path("/proc/cpuinfo").read_text()),
-        )
+        machine = _machine(parts, image, frontend)
         with _running(machine.to_argv(), _console(folder, cid), frontend.fileno()) as qemu:
             yield Guest(folder=folder, cid=cid, qemu=qemu)
+
+
+@contextlib.contextmanager
+def start_foreign_guest(parts: Parts, folder: Path, cid: int, image: Path) -> Iterator[Guest]:
+    """A guest beside vhost-device-vsock, which drops what it sends to CID 3; it has ended after the block."""
+    frontend = folder / f"{cid}.vhost"
+    names = f"guest-cid={cid},uds-path={_socket(folder, cid)},socket={frontend}"
+    with _running([str(parts.device), "--vm", names], folder / "device.log"):
+        deadline = time.monotonic() + _BOOT_S
+        while not frontend.exists():
+            assert time.monotonic() < deadline, (folder / "device.log").read_text()
+            time.sleep(0.02)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
+            link.connect(str(frontend))
+            argv = _machine(parts, image, link).to_argv()
+            with _running(argv, _console(folder, cid), link.fileno()) as qemu:
+                yield Guest(folder=folder, cid=cid, qemu=qemu)
+
+
+def _machine(parts: Parts, image: Path, frontend: socket.socket) -> QemuMachine:
+    return QemuMachine(
+        program=parts.qemu,
+        image=image,
+        module_id="enclavectl-test",
+        memory_mib=1024,
+        cpus=1,
+        uses_kvm=False,
+        frontend_fd=frontend.fileno(),
+        clock_khz=clock_khz(Path("/proc/cpuinfo").read_text()),
+    )
 
 
 @contextlib.contextmanager

@@ -17,10 +17,14 @@ from enclavectl.models.find import PACKAGED_ID, find_model
 
 @pytest.fixture(scope="module")
 def context(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("context")
+    return context_in(tmp_path_factory.mktemp("context"), is_sealed=False)
+
+
+def context_in(folder: Path, *, is_sealed: bool) -> Path:
     model = find_model(PACKAGED_ID, data_dir=folder)
+    store = WheelStore(folder=folder, environ={})
     archive = io.BytesIO()
-    write_context(payload_context(model, [], WheelStore(folder=folder, environ={})), archive)
+    write_context(payload_context(model, [], store, is_sealed=is_sealed), archive)
     archive.seek(0)
     with tarfile.open(fileobj=archive) as tar:
         tar.extractall(folder, filter="data")
@@ -38,6 +42,14 @@ def warm_up(context: Path, *absent: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_payload_passes(context: Path) -> None:
+    done = warm_up(context)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_runtime_without_weights_passes_and_has_none(tmp_path: Path) -> None:
+    context = context_in(tmp_path, is_sealed=True)
+    (mark,) = (context / "enclave_payload" / "model").iterdir()
+    assert (mark.name, mark.read_bytes()) == ("sealed", b"sealed\n")
     done = warm_up(context)
     assert done.returncode == 0, done.stderr
 

@@ -20,7 +20,7 @@ from enclavectl.client.exchange import VerifiedEnclave, new_challenge, verify_ev
 from enclavectl.errors import EnclaveLost, PictureRefused
 from enclavectl.evidence import Receipted
 from enclavectl.protocol.evidence import Evidence
-from enclavectl.results.diagnosis import Diagnosis, Result, refusal, to_result
+from enclavectl.results.diagnosis import Diagnosis, Result, Totals, refusal, to_result
 from tests.in_process import CARD, MODULE_ID, PCRS, attest, expect, gray, new_root
 
 TIMINGS = Timings(queue_us=100, decode_us=2_000, inference_us=30_000)
@@ -34,6 +34,17 @@ REFUSED = Outcome(
     model_id=CARD.model_id, model_sha256=CARD.sha256, timings=TIMINGS, problem=Problem.UNREADABLE
 )
 NAMES = {"dark": "Dark", "light": "Light"}
+
+
+GOOD = Result(image="a", sha256="00", outcome=ANSWER)
+BAD = Result(image="b", sha256=None, error=EnclaveLost("gone"))
+
+
+def counted(pictures: int, *results: Result) -> Totals:
+    totals = Totals(pictures=pictures)
+    for result in results:
+        totals.count(result)
+    return totals
 
 
 @pytest.fixture(scope="module")
@@ -102,9 +113,9 @@ def test_every_problem_has_words_for_people(problem: Problem) -> None:
 
 
 def test_the_whole_object(enclave: VerifiedEnclave) -> None:
-    lost = EnclaveLost("gone")
-    results = [Result(image="a", sha256="00", outcome=ANSWER), Result(image="b", sha256=None, error=lost)]
-    value = Diagnosis(backend="local", enclave=enclave, pictures=2, results=results).to_json()
+    totals = counted(2, GOOD, BAD)
+    diagnosis = Diagnosis(backend="local", enclave=enclave, totals=totals)
+    value = {**diagnosis.head_json(), "results": [], **diagnosis.tail_json()}
     assert json.loads(json.dumps(value)) == value
     assert value["schema"] == "enclavectl.diagnosis/1"
     assert (value["trust"], value["backend"]) == ("simulated", "local")
@@ -121,22 +132,22 @@ def test_the_whole_object(enclave: VerifiedEnclave) -> None:
         "notice": CARD.notice,
         "labels": NAMES,
     }
-    assert isinstance(value["results"], list)
-    assert [one["image"] for one in value["results"]] == ["a", "b"]
     assert (value["complete"], value["pictures"], value["answered"]) == (True, 2, 1)
     assert value["left_out"] == []
 
 
 def test_what_an_interruption_left_is_not_complete(enclave: VerifiedEnclave) -> None:
-    results = [Result(image="a", sha256="00", outcome=ANSWER)]
-    value = Diagnosis(backend="local", enclave=enclave, pictures=5, results=results).to_json()
+    value = Diagnosis(backend="local", enclave=enclave, totals=counted(5, GOOD)).tail_json()
     assert (value["complete"], value["pictures"], value["answered"]) == (False, 5, 1)
+    assert "results_file" not in value
 
 
-def test_one_refused_picture_makes_the_batch_one_with_errors(enclave: VerifiedEnclave) -> None:
-    good, bad = (
-        Result(image="a", sha256="00", outcome=ANSWER),
-        Result(image="b", sha256=None, error=EnclaveLost("gone")),
-    )
-    assert not Diagnosis(backend="local", enclave=enclave, pictures=2, results=[good, good]).has_errors
-    assert Diagnosis(backend="local", enclave=enclave, pictures=2, results=[good, bad]).has_errors
+def test_what_a_results_file_had_is_said_beside_the_totals(enclave: VerifiedEnclave) -> None:
+    totals = Totals(pictures=3, answered=3, found=2)
+    value = Diagnosis(backend="local", enclave=enclave, totals=totals, results_file="a.csv").tail_json()
+    assert (value["results_file"], value["earlier"], value["complete"]) == ("a.csv", 2, True)
+
+
+def test_a_refused_picture_counts_as_a_result_but_not_as_an_answer() -> None:
+    totals = counted(2, GOOD, BAD)
+    assert (totals.answered, totals.refused, totals.is_complete) == (1, 1, True)

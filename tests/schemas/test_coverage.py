@@ -37,6 +37,7 @@ PRIVATE = {
     "history-entry": "a file of the state folder; history and logs print what is in it",
     "invitation": "the inside of an invitation; remote add --from reads what remote invite wrote",
     "local-enclave": "the record of a running enclave in the state folder; list and describe print it",
+    "model-key": "the key file of a sealed model; it is a secret",
     "nitro-enclave": "the record of a running enclave in the state folder; list and describe print it",
     "page-config": "the inside of a patient's page, which only the page's own script reads",
     "pending": "a reply key that waits in the state folder; it is a secret",

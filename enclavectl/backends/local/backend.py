@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from enclave_payload.card import MODEL_PCR, model_register
-from enclavectl.backends.base import WAITING, EnclaveSpec, ProcessEnclave, ProcessSpec
+from enclave_payload.card import MODEL_PCR, SEALED_MARK, SEALED_MARK_CONTENT, model_register
+from enclavectl.backends.base import WAITING, EnclaveSpec, ProcessEnclave, ProcessSpec, SealedModel
 from enclavectl.backends.console_log import read_console
 from enclavectl.backends.keeping.ending import TERMINATED, EndedEnclave
 from enclavectl.backends.keeping.identity import ProcessIdentity
@@ -26,7 +27,7 @@ from enclavectl.backends.state import EnclaveState
 from enclavectl.errors import HostError, StateError, UsageError
 from enclavectl.files import make_private_dir, read_bounded, require_private_dir, write_atomic
 from enclavectl.net.address import UnixAddress
-from enclavectl.net.transport import listen
+from enclavectl.net.transport import bind, listen
 from enclavectl.trust import LOCAL_ROOT, Trust
 
 if TYPE_CHECKING:  # loaded while the enclave boots, not before: see benchmarks/start.py
@@ -132,7 +133,7 @@ class LocalBackend:
             check_name(spec.name)
         if not isinstance(spec, ProcessSpec):
             raise UsageError("backend local: expected a model for a process, found an image for a machine")
-        weights = load_weights(spec.model)
+        weights = None if isinstance(spec.model, SealedModel) else load_weights(spec.model)
         make_private_dir(self._home)
         make_private_dir(self._home / "enclaves")
         ensure_root(self._home / "root")
@@ -147,8 +148,11 @@ class LocalBackend:
             try:
                 make_private_dir(folder / "model")
                 make_private_dir(folder / "tree")  # the payload's root, in its namespace only
-                _write_new(folder / "model" / "model.tflite", weights)
-                _write_new(folder / "model" / "model.json", spec.model.card.to_json())
+                if weights is None:
+                    _write_new(folder / "model" / SEALED_MARK, SEALED_MARK_CONTENT)
+                else:
+                    _write_new(folder / "model" / "model.tflite", weights)
+                    _write_new(folder / "model" / "model.json", spec.model.card.to_json())
                 return self._launch(spec, name, folder, lock, detached=detached)
             except OSError as exc:
                 remove_enclave(folder)
@@ -251,13 +255,21 @@ class LocalBackend:
         return LocalEnclave(enclave, folder, supervisor, remember if detached else None)
 
     def _start_supervisor(self, spec: ProcessSpec, folder: Path, lock: int) -> KeeperProcess:
-        with listen(UnixAddress(folder / "in.sock")) as listener:
+        is_sealed = isinstance(spec.model, SealedModel)
+        with ExitStack() as stack:
+            # Without weights nobody may come yet: the supervisor listens there when the payload serves.
+            open_in = bind if is_sealed else listen
+            listener = stack.enter_context(open_in(UnixAddress(folder / "in.sock")))
+            release_fd = None
+            if is_sealed:
+                release_fd = stack.enter_context(listen(UnixAddress(folder / "release.sock"))).fileno()
             return start_keeper(
                 "enclavectl.backends.local.supervisor",
                 lambda lifeline: SupervisorSpec(
                     folder=str(folder),
                     root_folder=str(self._home / "root"),
                     listener_fd=listener.fileno(),
+                    release_fd=release_fd,
                     lock_fd=lock,
                     lifeline_fd=lifeline,
                     debug=spec.debug,
@@ -268,7 +280,7 @@ class LocalBackend:
                 ).to_json(),
                 folder=folder,
                 log=folder / "supervisor.log",
-                pass_fds=(listener.fileno(), lock),
+                pass_fds=(listener.fileno(), lock, *([] if release_fd is None else [release_fd])),
             )
 
     def _keep_history(self, folder: Path, record: Record, *, how: str | None) -> None:

@@ -63,6 +63,16 @@ class Dialer:
         sock.setblocking(True)
         return sock
 
+    def listen(self) -> None:
+        """Have the port for pictures opened.
+
+        Raises:
+            OSError: the supervisor is gone.
+        """
+        self._sock.sendall(b"L")
+        if self._sock.recv(1) != b"1":
+            raise ConnectionRefusedError("the supervisor did not open the port")
+
 
 def main(argument: str) -> None:
     """Serve until SIGTERM or until the supervisor ends."""
@@ -79,9 +89,10 @@ def main(argument: str) -> None:
     from enclave_payload.limits import Limits
 
     limits = Limits()
-    decoders = Decoders(folder / "model", limits)
+    release_fd = spec.optional_integer("release_fd")
+    decoders = Decoders(folder / "model", limits, is_sealed=release_fd is not None)
     # The zygote loads Pillow and TFLite meanwhile.
-    from enclave_payload.__main__ import log, pin_model
+    from enclave_payload.__main__ import log, pin_model, release_port, wait_for_weights
     from enclave_payload.nsm import Nsm
     from enclave_payload.receipt import ReceiptSigner
     from enclave_payload.seal import generate_keys
@@ -92,11 +103,17 @@ def main(argument: str) -> None:
     log(f"SIMULATED enclave; memory: {memory_mib} MiB")
     log(sandbox_line(missing))
     nsm = Nsm(NsmSocket(socket.socket(fileno=spec.integer("nsm_fd"))).transact)
-    pin_model(nsm, decoders.card)
+    if release_fd is None:
+        pin_model(nsm, decoders.card)
     dialer = Dialer(socket.socket(fileno=spec.integer("dial_fd")))
+    keys, signer = generate_keys(), ReceiptSigner(nsm.describe, is_device=False)
+    port = release_port(nsm, keys, signer, decoders)
+    if release_fd is not None:
+        release = socket.socket(fileno=release_fd)
+        wait_for_weights(port, release)
     service = Service(
-        keys=generate_keys(),
-        signer=ReceiptSigner(nsm.describe, is_device=False),
+        keys=keys,
+        signer=signer,
         attester=nsm,
         classifiers=decoders.start(spec.integer("workers"), log),
         dial=dialer.dial,
@@ -106,4 +123,7 @@ def main(argument: str) -> None:
     gc.enable()
     server = Server(service)
     signal.signal(signal.SIGTERM, lambda *_: server.stop())
+    if release_fd is not None:
+        dialer.listen()
+        threading.Thread(target=port.serve, args=(release,), daemon=True).start()
     server.serve(socket.socket(fileno=spec.integer("listener_fd")))

@@ -26,7 +26,7 @@ def payload_dir() -> Path:
 
 
 def measure(payload: Path, model: Path) -> dict[int, bytes]:
-    """PCR0, PCR1 and PCR2 for the payload's sources in ``payload`` and the two files in ``model``.
+    """PCR0, PCR1 and PCR2 for the payload's sources in ``payload`` and the files in ``model``.
 
     Raises:
         OSError: a file cannot be read.
@@ -36,7 +36,7 @@ def measure(payload: Path, model: Path) -> dict[int, bytes]:
     application = "".join(
         [
             *(_line(path.relative_to(payload).as_posix(), path) for path in sources),
-            *(_line(f"model/{name}", model / name) for name in ("model.json", "model.tflite")),
+            *(_line(f"model/{path.name}", path) for path in sorted(model.iterdir())),
         ]
     ).encode()
     return {0: _extend([boot, application]), 1: _extend([boot]), 2: _extend([application])}

@@ -36,6 +36,10 @@ BOOT = (
     "import sys; sys.path[:] = sys.argv[1].split(':'); "
     "from enclavectl.backends.local.child import main; main(sys.argv[2])"
 )
+# The payload's word on its dialer's socket that the port for pictures is to open.
+LISTEN = b"L"
+# As net/transport has it.
+_BACKLOG = 512
 # What one turn of the loop takes from the console, so that the NSM is not kept waiting.
 _OUTPUT_BYTES = 64 * 1024
 
@@ -46,6 +50,7 @@ class SupervisorSpec(NamedTuple):
     folder: str
     root_folder: str
     listener_fd: int
+    release_fd: int | None
     lock_fd: int
     lifeline_fd: int
     debug: bool
@@ -69,6 +74,7 @@ class SupervisorSpec(NamedTuple):
             folder=value.string("folder"),
             root_folder=value.string("root_folder"),
             listener_fd=value.integer("listener_fd"),
+            release_fd=value.optional_integer("release_fd"),
             lock_fd=value.integer("lock_fd"),
             lifeline_fd=value.integer("lifeline_fd"),
             debug=value.boolean("debug"),
@@ -114,6 +120,7 @@ class Supervisor:
         child = {
             "parent_pid": os.getpid(),
             "listener_fd": spec.listener_fd,
+            "release_fd": spec.release_fd,
             "nsm_fd": self._nsm_payload.fileno(),
             "memory_mib": spec.memory_mib,
             "workers": spec.workers,
@@ -121,10 +128,17 @@ class Supervisor:
         }
         # Isolated and without site: no variables, no user site, no .pth file; the path is what we measure.
         argv = [sys.executable, "-ISB", "-c", BOOT, os.pathsep.join(import_path()), json.dumps(child)]
-        fds = (spec.listener_fd, self._nsm_payload.fileno(), self._dialer_payload.fileno())
-        payload = start(Command(argv=argv, cwd=self._folder, pass_fds=fds), output=self._output_payload)
+        fds = [spec.listener_fd, self._nsm_payload.fileno(), self._dialer_payload.fileno()]
+        if spec.release_fd is not None:
+            fds.append(spec.release_fd)
+        payload = start(
+            Command(argv=argv, cwd=self._folder, pass_fds=tuple(fds)), output=self._output_payload
+        )
         # The payload alone holds these now: when it ends, whoever waits for it sees the end.
-        os.close(spec.listener_fd)
+        if spec.release_fd is None:
+            os.close(spec.listener_fd)
+        else:
+            os.close(spec.release_fd)
         os.close(self._output_payload)
         self._nsm_payload.close()
         self._dialer_payload.close()
@@ -184,8 +198,15 @@ class Supervisor:
     def _dial(self) -> bool:
         """Hand the payload a connection to the parent's listener, or tell it that there is none."""
         try:
-            if not self._dialer.recv(1):
+            asked = self._dialer.recv(1)
+            if not asked:
                 return False
+            if asked == LISTEN:
+                # The sandbox forbids the payload to. Others may come from now on.
+                with socket.socket(fileno=self._spec.listener_fd) as listener:
+                    listener.listen(_BACKLOG)
+                    self._dialer.sendall(b"1")
+                return True
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as sock:
                 try:
                     sock.connect(self._spec.outbound)

@@ -51,6 +51,8 @@ _LAST_LINES = 200
 _QUOTED_LINES = 4
 # After a panic the kernel waits 30 s (panic=30), so that a person can read it. The lines are there by then.
 _PANIC_S = 1.0
+# Between the end of QEMU's socket and that of its process: the kernel frees its memory.
+_STATUS_S = 0.5
 _PANIC = b"Kernel panic - not syncing"
 # An enclave that never reports hangs. A boot under emulation takes 12 s on an idle host, and 10 times that on
 # one with ten times as many processes as processors.
@@ -148,7 +150,7 @@ class Keeper:
         with listen(UnixAddress(self._folder / SOCKET_NAME)) as listener:
             ours, theirs = socket.socketpair()
             ports = ParentPorts(self._reactor, self._folder.parent.parent, self._on_heartbeat)
-            device = VsockDevice(self._reactor, cid=self._spec.cid, dial=ports.dial, failed=self._stop)
+            device = VsockDevice(self._reactor, cid=self._spec.cid, dial=ports.dial, failed=self._lose_device)
             qemu = self._start_qemu(theirs)
             try:
                 device.attach(ours)
@@ -204,6 +206,10 @@ class Keeper:
         if not self._is_over:
             self._is_over = True
             self._how = how
+
+    def _lose_device(self, reason: str) -> None:
+        # A QEMU that has just ended closed its socket first; then its status says more.
+        self._reactor.later(_STATUS_S, lambda: self._stop(reason))
 
     def _give_up(self) -> None:
         if not self._has_booted:

@@ -31,9 +31,11 @@ from enclavectl.image.engine import connect
 from enclavectl.image.findings import parse_allowed, refuse_blocking
 from enclavectl.image.plan import BuildOutput, Source, make_plan
 from enclavectl.image.wheels import store_of
-from enclavectl.models.find import find_model
+from enclavectl.models.find import PACKAGED_ID, find_model
 
 DEFAULT_BASE = "python:3.11-slim-bookworm"
+# The word for a runtime without weights, in place of a model.
+NO_MODEL = "none"
 _SINGLE_BLOBS = ("kernel", "init", "nsm_module", "cmdline")
 
 OwnImage = Annotated[
@@ -170,6 +172,7 @@ def build(
 
     Examples:
       enclavectl build                                     payload and model
+      enclavectl build --model none                        for sealed models
       enclavectl build --image my-app:1 --to my-app.eif    an image of your own
       enclavectl build --dockerfile app/                   from its Dockerfile
       enclavectl build --sign key.pem --cert cert.pem      signed
@@ -260,6 +263,9 @@ def _source(
         chosen = None if platform is None else parse_platform(platform)
         return Source(image=image, dockerfile=dockerfile, platform=chosen)
     config = invocation.config
+    if str(config.model) == NO_MODEL:
+        packaged = find_model(PACKAGED_ID, data_dir=config.data_dir)
+        return Source(model=packaged, is_sealed=True, base_image=base_image)
     return Source(model=find_model(config.model, data_dir=config.data_dir), base_image=base_image)
 
 

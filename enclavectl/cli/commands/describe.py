@@ -10,7 +10,7 @@ import typer
 from enclavectl.attestation import render_policy
 from enclavectl.backends.registry import choose_backend, find_enclave
 from enclavectl.cli import options
-from enclavectl.cli.enclave_view import attest, show_enclave
+from enclavectl.cli.enclave_view import attest, show_enclave, waiting_state
 from enclavectl.cli.invocation import begin
 from enclavectl.cli.options import OutputFormat
 from enclavectl.files import write_atomic
@@ -50,4 +50,6 @@ def describe(
         write_atomic(policy_file, render_policy(policy).encode(), mode=0o644)
         invocation.screen.note(f"policy written to {policy_file}")
     out = chosen.outbound_address(invocation.config.enclave.port_out)
-    show_enclave(invocation.screen, enclave, attested=attest(chosen, enclave), outbound=str(out))
+    attested = attest(chosen, enclave)
+    waiting = waiting_state(enclave, attested)
+    show_enclave(invocation.screen, enclave, attested=attested, outbound=str(out), waiting=waiting)

@@ -19,6 +19,7 @@ from enclavectl.cli.invocation import Invocation, begin, refuse_together
 from enclavectl.cli.network_options import NetworkFlags
 from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.picture_arguments import collect_pictures
+from enclavectl.cli.results_options import ResultsPath, RetryRefused, open_results
 from enclavectl.client.folders import Collection
 from enclavectl.client.pictures import PictureSource, read_pictures
 from enclavectl.config.load import Config, SourceKind
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from enclavectl.backends.base import Backend, Enclave
     from enclavectl.cli.evidence_keeping import EvidenceKeeper
     from enclavectl.models.weights import Model
+    from enclavectl.results.results_file import ResultsFile
 
 Fresh = Annotated[
     bool, typer.Option("--fresh", help="Start an enclave for this command even if one is running.")
@@ -73,6 +75,8 @@ def diagnose(
     images: options.Images,
     recursive: options.Recursive = False,
     top: TopLabels = None,
+    results: ResultsPath = None,
+    retry_refused: RetryRefused = False,
     report: ReportFile = None,
     force: Force = False,
     evidence: EvidencePath = None,
@@ -104,10 +108,14 @@ def diagnose(
     refused, the others are still answered and the exit code is 5. Ctrl-C and SIGTERM end a batch with the
     answers that are there; the exit code is 130.
 
+    With --results, the same command goes on where an earlier one was stopped, even by kill -9. It asks for
+    pictures that the file does not have, and for those that have changed since.
+
     Examples:
       enclavectl diagnose picture.jpg                     one picture
       enclavectl diagnose --top 1 folder/ more.png        a folder and a file
       enclavectl diagnose --output json folder/           for programs
+      enclavectl diagnose folder/ --results answers.csv   a large folder
       enclavectl diagnose --report answer.html p.jpg      with a page to print
       enclavectl diagnose --evidence e.json p.jpg         with evidence for others
       enclavectl diagnose - < picture.jpg                 from standard input
@@ -148,7 +156,12 @@ def diagnose(
         report=report,
         keeper=keeper,
     )
-    if _answer(invocation, asked):
+    with ExitStack() as stack:
+        kept = open_results(results, retry_refused=retry_refused, report=report)
+        if kept is not None:
+            stack.enter_context(kept)
+        is_missing = _answer(invocation, asked, kept)
+    if is_missing:
         raise typer.Exit(PictureRefused.exit_code)
 
 
@@ -165,7 +178,7 @@ class _Asked:
     keeper: EvidenceKeeper | None
 
 
-def _answer(invocation: Invocation, asked: _Asked) -> bool:
+def _answer(invocation: Invocation, asked: _Asked, results: ResultsFile | None) -> bool:
     """Find or start the enclave, and have the pictures answered; return whether an answer is missing."""
     with ExitStack() as stack:
         backend: Backend | None = None
@@ -174,10 +187,19 @@ def _answer(invocation: Invocation, asked: _Asked) -> bool:
             find_target: FindTarget = partial(_target_here, invocation, stack, backend, asked)
         else:
             find_target = asked.elsewhere.find
-        source = _read(asked.pictures)
+        source = _read(asked.pictures, results)
         if not source.has_any:
-            _show_refused(invocation, source, asked, "remote" if backend is None else backend.name)
-            return True
+            # Loads the session's cryptography.
+            from enclavectl.cli.picture_batch import show_unsent  # noqa: PLC0415 - see above
+
+            return show_unsent(
+                invocation,
+                source,
+                asked.pictures,
+                backend="remote" if backend is None else backend.name,
+                is_kept=asked.report is not None or asked.keeper is not None,
+                results=results,
+            )
         target = find_target()
         # Imported while a local enclave boots: the imports of a session and its drawing take as long as the
         # boot.
@@ -190,22 +212,17 @@ def _answer(invocation: Invocation, asked: _Asked) -> bool:
             backend=backend,
             report=asked.report,
             keeper=asked.keeper,
+            results=results,
             find_target=find_target,
         )
         return answer_pictures(invocation, batch)
 
 
-def _read(found: Collection) -> PictureSource:
+def _read(found: Collection, results: ResultsFile | None) -> PictureSource:
     hide_memory()  # from here on this process has pictures
-    return read_pictures(found.names, sys.stdin.buffer.read)
-
-
-def _show_refused(invocation: Invocation, source: PictureSource, asked: _Asked, backend: str) -> None:
-    """Show the refusals: where no picture can be sent, an enclave would be started for nothing."""
-    from enclavectl.cli.picture_batch import show_refused  # noqa: PLC0415 - loads the session's cryptography
-
-    is_kept = asked.report is not None or asked.keeper is not None
-    show_refused(invocation, source, asked.pictures, backend=backend, is_kept=is_kept)
+    if results is None:
+        return read_pictures(found.names, sys.stdin.buffer.read)
+    return read_pictures(found.names, sys.stdin.buffer.read, results.has)
 
 
 def _keeper(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,12 +11,14 @@ from enclavectl.cli.completion import model_names, published_models
 from enclavectl.cli.invocation import begin
 from enclavectl.cli.options import ConfigFile, Output, OutputFormat
 from enclavectl.cli.screen import Screen, error_value
+from enclavectl.cli.sealed_view import show_sealed
 from enclavectl.errors import UsageError
 from enclavectl.models.card import DescribedModel, read_card
 from enclavectl.models.fetch import fetch as fetch_model
 from enclavectl.models.find import find_model
 from enclavectl.models.probe import probe
 from enclavectl.models.weights import load_weights
+from enclavectl.weights.sealed_file import is_sealed_path
 
 SHOW_SCHEMA = "enclavectl.model-show/1"
 FETCH_SCHEMA = "enclavectl.model-fetch/1"
@@ -63,7 +66,11 @@ def show(
       enclavectl model show              the configured model
       enclavectl model show skin-lesion  one that was fetched
       enclavectl model show ./my-model   the card in a folder
+      enclavectl model show m.sealed     the header of a sealed model
     """
+    if name is not None and is_sealed_path(name):
+        show_sealed(begin(output, config, {}).screen, Path(name))
+        return
     invocation = begin(output, config, {"model": name})
     found = read_card(find_model(invocation.config.model, data_dir=invocation.config.data_dir).card_path)
     size = len(load_weights(found))

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from enclavectl.backends.registry import choose_backend, resolve_backend
-from enclavectl.cli import options
+from enclavectl.cli import network_options, options, sealed_start
 from enclavectl.cli.announcing import announce_running, check_announcing
 from enclavectl.cli.console_text import follow_console
 from enclavectl.cli.foreground import Foreground, remove_dead
 from enclavectl.cli.invocation import Invocation, begin
+from enclavectl.cli.network_options import NetworkFlags
 from enclavectl.cli.options import OutputFormat
 from enclavectl.config.choices import BackendChoice
 from enclavectl.config.load import Profile
@@ -103,11 +104,25 @@ BootWait = Annotated[
 # Three boots of three minutes may come first, on a node with four slots.
 _BOOT_WAIT_S = 600
 
+Release = Annotated[
+    str | None,
+    typer.Option(
+        "--release",
+        metavar="SOURCE",
+        help="Of a sealed model's key: tls:HOST:PORT of its owner, kms, or file:FILE.key for trials; default:"
+        " the owner dials.",
+        show_default=False,
+    ),
+]
+
 
 def run(
     image: ImageToRun = None,
     name: NewName = None,
     model: options.ModelName = None,
+    release: Release = None,
+    ca: network_options.CaFile = None,
+    tls_pin: network_options.TlsPin = None,
     debug: DebugMode = False,
     attach: Attach = False,
     memory: Memory = None,
@@ -126,6 +141,8 @@ def run(
     Waits until the enclave has proved itself. Ctrl-C before that ends the enclave as soon as it can be ended.
     Backend nitro runs an image; qemu boots it in a virtual machine, and local starts a process in its place:
     both without any protection.
+    With a sealed model (FILE.sealed) the enclave starts without weights. It serves once it has proved itself
+    to the model's owner, or to KMS, and has the key; without that it ends.
 
     With --foreground the command stays. SIGTERM or Ctrl-C then drains and ends the enclave (exit code 0); an
     enclave that ends by itself ends the command with exit code 5.
@@ -135,8 +152,10 @@ def run(
       enclavectl run app.eif --memory 2048     an image, with 2 GiB
       enclavectl run app.eif --debug --attach  with its console, without attestation
       enclavectl run app.eif --foreground      in a container
+      enclavectl run --model m.sealed          with a model whose owner dials
     """
-    flags: dict[str, object] = {"model": model, "backend": backend}
+    sealed = sealed_start.parse(model, release, NetworkFlags(None, None, None, ca, tls_pin), wait=wait)
+    flags: dict[str, object] = {"model": None if sealed else model, "backend": backend}
     machine = _Machine(memory_mib=memory, cpus=cpus, cid=cid)
     flags |= machine.flags(resolve_backend(begin(output, config, flags).config))
     invocation = begin(output, config, flags)
@@ -150,13 +169,20 @@ def run(
     chosen = choose_backend(invocation.config, invocation.screen)
     invocation.screen.step(f"starting a {chosen.name} enclave")
     wait_s = (_BOOT_WAIT_S if foreground else 0) if boot_wait is None else boot_wait
-    spec = launch_spec(
-        invocation.config, LaunchRequest(name=name, debug=debug, image=image, boot_wait_s=wait_s)
+    request = LaunchRequest(
+        name=name,
+        debug=debug,
+        image=image,
+        sealed=None if sealed is None else sealed.model,
+        boot_wait_s=wait_s,
     )
+    spec = launch_spec(invocation.config, request)
     if foreground:
         remove_dead(chosen, name)
     stays = None
     with chosen.start(spec, detached=True) as running:
+        if sealed is not None:
+            sealed_start.bring(invocation, chosen, running, sealed)
         attested = _prove(invocation, chosen, running) if wait else None
         if foreground:
             stays = Foreground(invocation=invocation, backend=chosen, running=running, drain_s=drain)

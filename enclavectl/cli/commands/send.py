@@ -86,7 +86,7 @@ def send(
     pictures = read_pictures(found.names, sys.stdin.buffer.read)
     with open_session(target, screen, timeout_s=settings.diagnose.timeout_s) as client:
         sending = _Sending(invocation, target, client, keeper)
-        sending.hand_in_all(zip(found.names, pictures, strict=True))
+        sending.hand_in_all(zip(found.names, pictures.unanswered(), strict=True))
     if screen.as_json:
         value = {"schema": SENT_SCHEMA, "trust": sending.trust, "backend": target.backend}
         left_out = [folder.to_json() for folder in found.left_out]

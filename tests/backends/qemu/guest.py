@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Self
@@ -50,9 +51,13 @@ def packet(
 
 @dataclass
 class Guest:
-    """A device with its guest. ``failures`` are the reasons that the device gave for its end."""
+    """A guest with its device. ``failures`` are the reasons that the device gave for its end.
+
+    With ``link``, QEMU's end of a device's socket, the device is another process's.
+    """
 
     dial: Callable[[int], socket.socket] = refuse
+    link: socket.socket | None = None
     reactor: Reactor = field(default_factory=Reactor)
     failures: list[str] = field(default_factory=list)
 
@@ -61,8 +66,9 @@ class Guest:
         os.truncate(self.fd, BYTES)
         self.device = VsockDevice(self.reactor, cid=CID, dial=self.dial, failed=self.failures.append)
         self.qemu, theirs = socket.socketpair()
-        self.qemu.setblocking(False)
         self.device.attach(theirs)
+        self.qemu = self.qemu if self.link is None else self.link
+        self.qemu.setblocking(False)
         self.kicks = [os.eventfd(0, os.EFD_NONBLOCK) for _ in _QUEUES]
         self.calls = [os.eventfd(0, os.EFD_NONBLOCK) for _ in _QUEUES]
         self.offered = [0, 0]
@@ -80,6 +86,8 @@ class Guest:
 
     def turn(self, times: int = 8) -> None:
         """Let the device do what it has to do."""
+        if self.link is not None:
+            time.sleep(0.05)
         for _ in range(times):
             self.reactor.turn(0)
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from enclavectl.cli import network_options, options
+from enclavectl.cli.invitation_options import ExpectedPcr0, Invitation, read_named_invitation
 from enclavectl.cli.invocation import begin, refuse_together
 from enclavectl.cli.network_options import NetworkFlags
 from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.remote_view import PolicyToKeep, RootToKeep, confirm_invitation, draw_remote
 from enclavectl.errors import UsageError
-from enclavectl.targets.invitation import MAX_INVITATION_BYTES, parse_invitation, read_invitation
 from enclavectl.targets.remote_store import RemoteStore
-from enclavectl.targets.remotes import RemoteContent
 
 NewName = Annotated[
     str, typer.Argument(metavar="NAME", help="The name to give it, such as hospital.", show_default=False)
@@ -25,24 +22,6 @@ AddressArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="[ADDRESS]", help="Where it is: wss://HOST/v1 or tls:HOST:PORT.", show_default=False
-    ),
-]
-Invitation = Annotated[
-    Path | None,
-    typer.Option(
-        "--from",
-        metavar="FILE",
-        help="An invitation in place of an address and a policy; - for standard input.",
-        show_default=False,
-    ),
-]
-ExpectedPcr0 = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--expect-pcr0",
-        metavar="HEX",
-        help="With --from: PCR0 of a release, from whoever built the image; once for each. Asks nothing.",
-        show_default=False,
     ),
 ]
 AsDefault = Annotated[
@@ -89,7 +68,7 @@ def add(
         refuse_together(**{"from": invitation, "root": root})
         if address is not None:
             raise UsageError("remote add: expected an address or --from, found both", hint="leave one out")
-        found = _read(invitation)
+        found = read_named_invitation(invitation)
         content = files.added_to(found)
         confirm_invitation(invocation.screen, content, expect_pcr0 or [])
     store = RemoteStore(invocation.config.state_dir)
@@ -98,9 +77,3 @@ def add(
         store.set_default(name)
         remote = store.find(name)
     draw_remote(invocation.screen, remote)
-
-
-def _read(path: Path) -> RemoteContent:
-    if str(path) == "-":
-        return parse_invitation(sys.stdin.buffer.read(MAX_INVITATION_BYTES + 1), source="standard input")
-    return read_invitation(path)

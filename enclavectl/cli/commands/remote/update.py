@@ -8,10 +8,17 @@ from typing import Annotated
 import typer
 
 from enclavectl.cli import network_options, options
-from enclavectl.cli.invocation import begin
+from enclavectl.cli.invitation_options import ExpectedPcr0, Invitation, read_named_invitation
+from enclavectl.cli.invocation import begin, refuse_together
 from enclavectl.cli.network_options import NetworkFlags
 from enclavectl.cli.options import OutputFormat
-from enclavectl.cli.remote_view import PolicyToKeep, RemoteArgument, RootToKeep, draw_remote
+from enclavectl.cli.remote_view import (
+    PolicyToKeep,
+    RemoteArgument,
+    RootToKeep,
+    confirm_invitation,
+    draw_remote,
+)
 from enclavectl.errors import UsageError
 from enclavectl.targets.remote_store import RemoteStore
 
@@ -33,6 +40,8 @@ def update(
     name: RemoteArgument,
     address: NewAddress = None,
     policy: PolicyToKeep = None,
+    invitation: Invitation = None,
+    expect_pcr0: ExpectedPcr0 = None,
     token_file: network_options.TokenFile = None,
     client_cert: network_options.ClientCertificate = None,
     client_key: network_options.ClientKey = None,
@@ -45,10 +54,12 @@ def update(
 ) -> None:
     """Replace a remote's policy, token or other parts.
 
-    What is not named stays. A command that runs meanwhile sees the old parts or the new ones, never both.
+    What is not named stays, and so does what an invitation does not have. A command that runs meanwhile sees
+    the old parts or the new ones, never both.
 
     Examples:
       enclavectl remote update lab --policy new.yaml   after a rollout
+      enclavectl remote update lab --from mail.txt     by a new invitation
       enclavectl remote update lab --token-file token  a new token
       enclavectl remote update lab --default           for commands without a name
     """
@@ -57,8 +68,16 @@ def update(
     remote = store.find(name)
     files = NetworkFlags(token_file, client_cert, client_key, ca, tls_pin)
     old = remote.content()
-    new = files.added_to(old, address=address, policy=policy, root=root)
-    if all(part is None for part in (address, policy, root, default, *astuple(files))):
+    base = old
+    if invitation is not None:
+        refuse_together(**{"from": invitation, "policy": policy})
+        refuse_together(**{"from": invitation, "root": root})
+        refuse_together(**{"from": invitation, "address": address})
+        base = old.replaced_by(read_named_invitation(invitation))
+    new = files.added_to(base, address=address, policy=policy, root=root)
+    if invitation is not None:
+        confirm_invitation(invocation.screen, new, expect_pcr0 or [], before=old)
+    if all(part is None for part in (address, policy, invitation, root, default, *astuple(files))):
         raise UsageError("remote update: expected a part, found none", hint="such as --policy FILE")
     if new != old:
         remote = store.update(name, new)

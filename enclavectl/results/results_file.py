@@ -1,0 +1,215 @@
+"""A results file: each answer is in it as soon as it has come, and a later run goes on where it ends.
+
+A line is one ``write`` to the end of the file. A killed command leaves whole lines and at most one that is
+cut, which the next run removes. The disk has the lines in groups: a power cut may take the last group.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+import time
+from hashlib import blake2b
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from enclavectl.client.exchange import VerifiedEnclave
+from enclavectl.client.pictures import Picture
+from enclavectl.errors import HostError, PictureRefused, StateError, UsageError
+from enclavectl.results.diagnosis import Result
+from enclavectl.results.rows import RowError, format_of, split_lines
+
+# A group: an fsync takes some 5 ms on a disk, and a person accepts to ask for a second's pictures again.
+_SYNC_LINES = 64
+_SYNC_S = 1.0
+# Of a path's hash, as the key under which a picture's last line is remembered: no collision by chance.
+_KEY_BYTES = 16
+_HINT = "name another file, or move this one away"
+
+
+class ResultsFile:
+    """The file, open and locked. ``answered`` and ``refused`` count pictures that were found in it."""
+
+    def __init__(self, path: Path, *, retry_refused: bool = False) -> None:
+        """Open ``path``, or make it with mode 0600; remove a last line that was cut.
+
+        With ``retry_refused``, pictures that were refused count as not asked yet.
+
+        Raises:
+            UsageError: there is another file, or it cannot be read or written.
+            StateError: another command writes to it.
+        """
+        self.path = path
+        self.answered = 0
+        self.refused = 0
+        self._format = format_of(path)
+        self._retry_refused = retry_refused
+        # The last line of each picture: some 200 bytes, of which a million fit on any machine.
+        self._last: dict[bytes, bytes] = {}
+        self._model: str | None = None
+        self._header = b""
+        self._unsynced = 0
+        self._synced_at = time.monotonic()
+        self._descriptor = _open(path)
+        try:
+            _lock(self._descriptor, path)
+            self._size = self._read()
+            os.ftruncate(self._descriptor, self._size)
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+
+    @property
+    def found(self) -> int:
+        """The count of pictures whose results were found in the file."""
+        return self.answered + self.refused
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._sync()
+            if self._size == 0:
+                self.path.unlink(missing_ok=True)  # still locked, so it is this one
+        finally:
+            os.close(self._descriptor)
+
+    def has(self, name: str, picture: Picture | PictureRefused) -> bool:
+        """Return whether the file has the result of a picture as it is now, and count it if so."""
+        sha256 = picture.sha256 if isinstance(picture, Picture) else None
+        last = self._last.get(_key(name))
+        if last == _digest(sha256, is_refused=False):
+            self.answered += 1
+            return True
+        if last == _digest(sha256, is_refused=True) and not self._retry_refused:
+            self.refused += 1
+            return True
+        return False
+
+    def begin(self, enclave: VerifiedEnclave) -> None:
+        """Write the header of a new file; check that an old one has answers of the same model.
+
+        Raises:
+            UsageError: it has another model's answers, or another model's labels.
+            HostError: the disk does not take it.
+        """
+        card = enclave.card
+        header = self._format.header([label.code for label in card.labels])
+        if self._size == 0:
+            self._append(header)
+        elif self._header != header or self._model not in (None, card.sha256):
+            of = "other labels" if self._model is None else f"the model {self._model[:16]}..."
+            raise UsageError(
+                f"--results {self.path}: expected answers of the model {card.sha256[:16]}..., which the "
+                f"enclave has, found those of {of}",
+                hint=_HINT,
+                code="results-model",
+            )
+
+    def add(self, result: Result, enclave: VerifiedEnclave, *, top: int | None) -> None:
+        """Write a result. When this returns, no end of this process takes it away.
+
+        Raises:
+            HostError: the disk does not take it; the file ends with the line before.
+        """
+        self._append(self._format.encode(result, enclave, top=top))
+        self._unsynced += 1
+        if self._unsynced >= _SYNC_LINES or time.monotonic() - self._synced_at >= _SYNC_S:
+            self._sync()
+
+    def _append(self, line: bytes) -> None:
+        rest = memoryview(line)
+        try:
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+        except OSError as exc:
+            os.ftruncate(self._descriptor, self._size)  # without the part that the disk took
+            raise self._failed(exc) from exc
+        self._size += len(line)
+
+    def _sync(self) -> None:
+        try:
+            os.fsync(self._descriptor)
+        except OSError as exc:
+            raise self._failed(exc) from exc
+        self._unsynced, self._synced_at = 0, time.monotonic()
+
+    def _failed(self, exc: OSError) -> HostError:
+        return HostError(
+            f"{self.path}: cannot be written ({exc.strerror})",
+            hint="make room on the disk (df -h), then repeat the command: it goes on with what is missing",
+            code="results-file",
+        )
+
+    def _read(self) -> int:
+        """Read what an earlier run has written; return the size of its whole lines.
+
+        Raises:
+            UsageError: a line is none of ours.
+        """
+        size = number = 0
+        try:
+            with os.fdopen(os.dup(self._descriptor), "rb") as file:
+                for line, has_end in split_lines(self._format, file):
+                    number += 1
+                    self._take(line, is_first=number == 1, has_end=has_end)
+                    size += len(line) if has_end else 0
+        except RowError as exc:
+            raise UsageError(
+                f"--results {self.path}: expected results of an earlier run, found something else in line "
+                f"{max(number, 1)} ({exc})",
+                hint=_HINT,
+                code="results-foreign",
+            ) from exc
+        return size
+
+    def _take(self, line: bytes, *, is_first: bool, has_end: bool) -> None:
+        if is_first and not self._format.is_start(line):
+            raise RowError("the first line is another program's")
+        if not has_end:
+            return
+        if is_first and self._format.header(()):
+            self._header = line
+            return
+        row = self._format.parse(line)
+        self._model = row.model_sha256
+        self._last[_key(row.image)] = _digest(row.sha256, is_refused=row.error is not None)
+
+
+def _open(path: Path) -> int:
+    # O_NONBLOCK: opening a FIFO without a reader would block forever. O_NOFOLLOW: a link may lead to a file
+    # whose owner expects no lines at its end.
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        descriptor = os.open(path, flags, 0o600)
+    except (OSError, ValueError) as exc:
+        reason = getattr(exc, "strerror", None) or str(exc)
+        raise UsageError(f"--results {path}: cannot be written ({reason})", hint=_HINT) from exc
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UsageError(f"--results {path}: expected a file, found a pipe or a device", hint=_HINT)
+    return descriptor
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as exc:
+        raise StateError(
+            f"--results {path}: another command writes to this file",
+            hint="wait for it, or name another file",
+            code="results-in-use",
+        ) from exc
+
+
+def _digest(sha256: str | None, *, is_refused: bool) -> bytes:
+    return f"{is_refused:d}{sha256}".encode()
+
+
+def _key(image: str) -> bytes:
+    return blake2b(image.encode(errors="surrogateescape"), digest_size=_KEY_BYTES).digest()

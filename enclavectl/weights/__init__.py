@@ -1,0 +1,1 @@
+"""The model owner's side: sealing weights, and releasing their key to attested enclaves only."""

@@ -1,0 +1,172 @@
+"""A results file between runs: what is found, what is asked again, and what is never written over."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from enclave_payload.contents import Problem
+from enclavectl.client.pictures import Picture
+from enclavectl.errors import HostError, PictureRefused, StateError, UsageError
+from enclavectl.results.diagnosis import Result, refusal
+from enclavectl.results.results_file import ResultsFile
+from tests.in_process import gray
+from tests.results.test_rows import ENCLAVE, OUTCOME
+
+ENDINGS = pytest.mark.parametrize("ending", ["csv", "jsonl"])
+FIRST, SECOND = gray(10), gray(20)
+EMPTY = PictureRefused("c.png: empty", code="empty")
+
+
+def answered(name: str, picture: Picture) -> Result:
+    return Result(image=name, sha256=picture.sha256, outcome=OUTCOME)
+
+
+@pytest.fixture
+def path(tmp_path: Path, ending: str) -> Path:
+    path = tmp_path / f"out.{ending}"
+    with ResultsFile(path) as results:
+        results.begin(ENCLAVE)
+        results.add(answered("a.png", FIRST), ENCLAVE, top=None)
+        error = refusal("b.png", Problem.UNREADABLE)
+        results.add(Result(image="b.png", sha256=SECOND.sha256, error=error), ENCLAVE, top=None)
+        results.add(Result(image="c.png", sha256=None, error=EMPTY), ENCLAVE, top=None)
+    return path
+
+
+@ENDINGS
+def test_what_is_there_is_found_unless_it_has_changed(path: Path) -> None:
+    assert path.stat().st_mode & 0o777 == 0o600
+    with ResultsFile(path) as results:
+        assert results.has("a.png", FIRST)
+        assert results.has("b.png", SECOND)
+        assert results.has("c.png", EMPTY)
+        assert (results.answered, results.refused) == (1, 2)
+        assert not results.has("a.png", SECOND), "it has changed"
+        assert not results.has("c.png", FIRST), "it can be read now"
+        assert not results.has("a.png", EMPTY), "it cannot be read now"
+        assert not results.has("d.png", FIRST), "it is new"
+
+
+@ENDINGS
+def test_refused_ones_are_asked_again_on_request(path: Path) -> None:
+    with ResultsFile(path, retry_refused=True) as results:
+        assert results.has("a.png", FIRST)
+        assert not results.has("b.png", SECOND)
+        assert not results.has("c.png", EMPTY)
+
+
+@ENDINGS
+def test_the_last_line_of_a_picture_counts(path: Path) -> None:
+    with ResultsFile(path) as results:
+        results.begin(ENCLAVE)
+        results.add(answered("a.png", SECOND), ENCLAVE, top=None)
+    with ResultsFile(path) as results:
+        assert results.has("a.png", SECOND)
+        assert not results.has("a.png", FIRST)
+
+
+@ENDINGS
+def test_a_line_that_was_cut_at_any_byte_is_removed_and_written_anew(path: Path) -> None:
+    whole = path.read_bytes()
+    start = whole.rindex(b"\n", 0, -1) + 1
+    for size in range(start, len(whole)):
+        path.write_bytes(whole[:size])
+        with ResultsFile(path) as results:
+            assert results.has("a.png", FIRST)
+            assert not results.has("c.png", EMPTY)
+            results.begin(ENCLAVE)
+            results.add(Result(image="c.png", sha256=None, error=EMPTY), ENCLAVE, top=None)
+        assert path.read_bytes() == whole
+
+
+@ENDINGS
+def test_a_first_line_that_was_cut_at_any_byte_is_written_anew(path: Path) -> None:
+    whole = path.read_bytes()
+    first = whole[: whole.index(b"\n") + 1]
+    for size in range(len(first)):
+        path.write_bytes(first[:size])
+        with ResultsFile(path) as results:
+            results.begin(ENCLAVE)
+            results.add(answered("a.png", FIRST), ENCLAVE, top=None)
+        assert path.read_bytes().startswith(first)
+
+
+@ENDINGS
+@pytest.mark.parametrize("text", ["notes", "notes\n", "image,sha\n1,2\n", "{}\n", "\n", "\0" * 100])
+def test_another_programs_file_is_left_alone(tmp_path: Path, ending: str, text: str) -> None:
+    path = tmp_path / f"out.{ending}"
+    path.write_text(text)
+    with pytest.raises(UsageError) as caught:
+        ResultsFile(path)
+    assert caught.value.code == "results-foreign"
+    assert path.read_text() == text
+
+
+@ENDINGS
+def test_a_foreign_line_in_the_middle_is_left_alone(path: Path) -> None:
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:2], b"a note\n", *lines[2:]]))
+    before = path.read_bytes()
+    with pytest.raises(UsageError, match="line 3"):
+        ResultsFile(path)
+    assert path.read_bytes() == before
+
+
+@ENDINGS
+def test_another_models_answers_are_not_mixed_in(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(ENCLAVE.card.sha256.encode(), b"cd" * 32))
+    with ResultsFile(path) as results, pytest.raises(UsageError) as caught:
+        results.begin(ENCLAVE)
+    assert caught.value.code == "results-model"
+
+
+@ENDINGS
+def test_two_commands_do_not_write_to_one_file(path: Path) -> None:
+    with ResultsFile(path), pytest.raises(StateError, match="another command"):
+        ResultsFile(path)
+
+
+def test_a_command_that_gets_nowhere_leaves_no_file(tmp_path: Path) -> None:
+    with ResultsFile(tmp_path / "out.csv"):
+        pass
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_links_folders_and_pipes_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "link.csv").symlink_to(tmp_path / "there.csv")
+    (tmp_path / "folder.csv").mkdir()
+    os.mkfifo(tmp_path / "pipe.csv")
+    for name in ("link.csv", "folder.csv", "pipe.csv", "no/such.csv"):
+        with pytest.raises(UsageError):
+            ResultsFile(tmp_path / name)
+
+
+@contextmanager
+def room_for(size: int) -> Iterator[None]:
+    """A limit on the size of files: a write past it is cut, and the next one fails, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@ENDINGS
+def test_a_full_disk_leaves_whole_lines(path: Path) -> None:
+    before = path.read_bytes()
+    with ResultsFile(path) as results:
+        results.begin(ENCLAVE)
+        with room_for(len(before) + 20), pytest.raises(HostError) as caught:
+            results.add(answered("d.png", FIRST), ENCLAVE, top=None)
+        assert caught.value.code == "results-file"
+        assert path.read_bytes() == before
+        results.add(answered("d.png", FIRST), ENCLAVE, top=None)
+    with ResultsFile(path) as results:
+        assert results.has("d.png", FIRST)
