@@ -8,7 +8,7 @@ import sys
 from benchmarks.common import Row, machine, print_table
 
 _ALL = (
-    *("requests", "receipts", "sealed", "start", "verify", "nitro_list", "hostile", "gateway"),
+    *("requests", "models", "receipts", "sealed", "start", "verify", "nitro_list", "hostile", "gateway"),
     *("nginx_stream", "fleet"),
 )
 

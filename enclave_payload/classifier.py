@@ -3,23 +3,40 @@
 from __future__ import annotations
 
 import hashlib
+from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from enclave_payload.card import MAX_SUM_ERROR, MAX_WEIGHTS_BYTES, ModelCard, load_card, parse_card
-from enclave_payload.contents import PARTS_PER_BILLION
+from enclave_payload.card import MAX_WEIGHTS_BYTES, Layout, ModelCard, load_card, parse_card
+from enclave_payload.scores import Quantization, ScoreError, reader
+from enclave_payload.tables import Table, input_tables
+
+__all__ = [
+    "Interpreter",
+    "ModelError",
+    "TFLiteClassifier",
+    "check_weights",
+    "fill_input",
+    "load_classifier",
+    "quantization_of",
+]
 
 try:
     from tflite_runtime.interpreter import Interpreter
-except ModuleNotFoundError:  # no wheel for this Python or machine: pyproject.toml installs the successor
+except ModuleNotFoundError:  # another Python or machine, or an image with the faster successor
     from ai_edge_litert.interpreter import Interpreter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+# Of the runtime's message: the first line has the reason, and nothing of a picture.
+_MAX_WORDS = 200
+# The least value of the types with 8 bits.
+_LEAST = {np.dtype(np.uint8): 0, np.dtype(np.int8): -128}
 
 
 class ModelError(Exception):
@@ -27,7 +44,7 @@ class ModelError(Exception):
 
 
 class TFLiteClassifier:
-    """A TFLite image classifier with a fixed batch of one and softmax outputs. Not thread-safe."""
+    """A TFLite image classifier with a batch of one. Not thread-safe."""
 
     def __init__(self, weights: bytes, card: ModelCard) -> None:
         """Load the weights, which ``check_weights`` has passed: the runtime crashes on a damaged model.
@@ -40,38 +57,39 @@ class TFLiteClassifier:
             # One thread: there is a decoder for each core, and other threads would not survive its fork.
             self._interpreter = Interpreter(model_content=weights, num_threads=1)
             self._interpreter.allocate_tensors()
-            (source,), (sink,) = self._interpreter.get_input_details(), self._interpreter.get_output_details()
-        except (ValueError, RuntimeError) as exc:  # the last line: not one input and one output
-            raise ModelError("expected a TFLite model with one input and one output") from exc
-        _require_tensor("input", source, [1, card.height, card.width, 3])
-        _require_tensor("output", sink, [1, len(card.labels)])
-        self._source, self._sink = source["index"], sink["index"]
+        except (ValueError, RuntimeError) as exc:
+            words = (str(exc).splitlines() or ["no reason given"])[0][:_MAX_WORDS]
+            raise ModelError(f"cannot load: {words}") from exc
+        sources, sinks = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        if (len(sources), len(sinks)) != (1, 1):
+            raise ModelError(f"{len(sources)} inputs and {len(sinks)} outputs: one of each is served")
+        _require_input(sources[0], card)
+        _require_output(sinks[0], card)
+        self._source, self._sink = sources[0]["index"], sinks[0]["index"]
+        self._tables = input_tables(card.input, sources[0]["dtype"], quantization_of("input", sources[0]))
+        self._read = reader(card.output.scores, quantization_of("output", sinks[0]))
 
     @property
     def card(self) -> ModelCard:
         """The measured card."""
         return self._card
 
-    def classify(self, picture: Image.Image) -> Mapping[str, int]:
-        """Return parts per billion by label code, in label order, for an RGB picture of the card's size.
+    def classify(self, picture: Image.Image) -> list[int]:
+        """Return parts per billion in label order, for an RGB picture of the card's size.
 
         Raises:
-            ModelError: the outputs are not probabilities that add up to about one.
+            ModelError: the outputs are no probabilities, and no logits that give some.
         """
-        self._fill_input(picture)
+        # The view of the interpreter's memory must be gone when the interpreter runs.
+        tensor = self._interpreter.tensor(self._source)()[0]
+        fill_input(tensor, np.asarray(picture), self._tables, self._card.input.layout)
+        del tensor
         self._interpreter.invoke()
-        outputs = self._interpreter.get_tensor(self._sink)[0].tolist()
-        # Not a number is not >= 0, and what is infinite does not add up.
-        if not (all(output >= 0 for output in outputs) and abs(sum(outputs) - 1) < MAX_SUM_ERROR):
-            raise ModelError("the outputs are not probabilities")
-        parts = [min(round(output * PARTS_PER_BILLION), PARTS_PER_BILLION) for output in outputs]
-        return {label.code: part for label, part in zip(self._card.labels, parts, strict=True)}
-
-    def _fill_input(self, picture: Image.Image) -> None:
-        # Straight into the interpreter's memory. The view must be gone when the interpreter runs.
-        tensor: NDArray[np.float32] = self._interpreter.tensor(self._source)()[0]
-        np.subtract(np.asarray(picture), np.float32(self._card.mean), out=tensor)
-        np.divide(tensor, np.float32(self._card.std), out=tensor)
+        outputs = self._interpreter.get_tensor(self._sink)
+        try:
+            return self._read(outputs.ravel().tolist())
+        except ScoreError as exc:
+            raise ModelError(str(exc)) from exc
 
 
 def load_classifier(folder: Path) -> TFLiteClassifier:
@@ -111,7 +129,65 @@ def check_weights(weights: bytes, card: ModelCard) -> None:
         raise ModelError(f"weights: the card names SHA-256 {card.sha256}, found {found}")
 
 
-def _require_tensor(name: str, details: Mapping[str, object], shape: list[int]) -> None:
-    found = (list(np.asarray(details["shape"])), details["dtype"])
-    if found != (shape, np.float32):
-        raise ModelError(f"{name}: the card implies float32 {shape}, the weights have {found[1]} {found[0]}")
+def fill_input(
+    tensor: NDArray[Any], pixels: NDArray[np.uint8], tables: Sequence[Table], layout: Layout
+) -> None:
+    """Write the pixels of a picture (height, width, channel) into an input without its batch."""
+    for channel, table in enumerate(tables):
+        plane = tensor[channel] if layout is Layout.NCHW else tensor[..., channel]
+        plane[...] = table[pixels[..., channel]]
+
+
+def _require_input(details: Mapping[str, Any], card: ModelCard) -> None:
+    height, width = card.input.height, card.input.width
+    sides = (3, height, width) if card.input.layout is Layout.NCHW else (height, width, 3)
+    found = _sides(details)
+    if found != [1, *sides]:
+        other = "nhwc" if card.input.layout is Layout.NCHW else "nchw"
+        is_turned = sorted(found) == sorted([1, *sides])
+        raise ModelError(
+            f"input: the card implies {_times([1, *sides])}, the weights have {_times(found)}"
+            + (f" (layout: {other}?)" if is_turned else "")
+        )
+    if np.dtype(details["dtype"]) not in {np.dtype(np.float32), *_LEAST}:
+        raise ModelError(f"input type {_type(details)}: float32, uint8 and int8 are served")
+
+
+def _require_output(details: Mapping[str, Any], card: ModelCard) -> None:
+    found, labels = _sides(details), len(card.labels)
+    inner = [side for side in found if side != 1]
+    if len(inner) > 1:
+        raise ModelError(f"output {_times(found)}: no classifier (segmentation?)")
+    count = inner[0] if inner else 1
+    if count != labels:
+        hint = " (a background label first?)" if count == labels + 1 else ""
+        raise ModelError(f"output has {count} values, the card {labels} labels{hint}")
+    if np.dtype(details["dtype"]) not in {np.dtype(np.float32), *_LEAST}:
+        raise ModelError(f"output type {_type(details)}: float32, uint8 and int8 are served")
+
+
+def quantization_of(what: str, details: Mapping[str, Any]) -> Quantization | None:
+    """Return the quantization of a tensor of 8 bits, None for float32.
+
+    Raises:
+        ModelError: it has none, or one for each channel.
+    """
+    dtype = np.dtype(details["dtype"])
+    if dtype not in _LEAST:
+        return None
+    scale, zero_point = details["quantization"]
+    if not (np.isfinite(scale) and scale > 0):
+        raise ModelError(f"{what}: {dtype} without one scale for all its values")
+    return Quantization(Fraction(float(scale)), int(zero_point), _LEAST[dtype])
+
+
+def _sides(details: Mapping[str, Any]) -> list[int]:
+    return [int(side) for side in details["shape"]]
+
+
+def _times(sides: list[int]) -> str:
+    return " x ".join(map(str, sides)) or "one number"
+
+
+def _type(details: Mapping[str, Any]) -> str:
+    return np.dtype(details["dtype"]).name

@@ -7,7 +7,7 @@ configuration are written here and only read by clients, which check more than w
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 
@@ -59,10 +59,14 @@ class Problem(StrEnum):
 
 
 class Remark(StrEnum):
-    """What makes an answer about a picture worth less, though it is one."""
+    """What makes an answer about a picture worth less, though it is one.
+
+    ``UNSURE`` is the client's own, by the card's ``unsure_below``: no enclave says it.
+    """
 
     ONE_COLOR = "one-color"
     FEW_PIXELS = "few-pixels"
+    UNSURE = "unsure"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,28 +117,63 @@ class Timings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """The enclave's word on a picture: probabilities in label order, or the problem; never both."""
+    """The enclave's word on a picture: the probabilities of all labels, those of some, or the problem.
+
+    ``probabilities_ppb`` are by label code, in label order. ``top_ppb`` are by the label's index, the most
+    probable first; ``rest_ppb`` is then the sum of the other labels, if it means something.
+    """
 
     model_id: str
     model_sha256: str
     timings: Timings
     probabilities_ppb: Mapping[str, int] | None = None
+    top_ppb: Mapping[int, int] | None = None
+    rest_ppb: int = 0
     problem: Problem | None = None
     remarks: tuple[Remark, ...] = ()
 
     def to_cbor(self) -> bytes:
         """Encode the bytes that an answer has, and that its receipt commits to."""
-        ppb = self.probabilities_ppb
+        ppb, top = self.probabilities_ppb, self.top_ppb
         return encode(
             {
                 "model": [self.model_id, self.model_sha256],
                 "timings": [self.timings.queue_us, self.timings.decode_us, self.timings.inference_us],
                 # Pairs and no map: a deterministic map is sorted, and the order of labels means something.
                 "probabilities": None if ppb is None else [[code, parts] for code, parts in ppb.items()],
+                "top": None if top is None else [[index, parts] for index, parts in top.items()],
+                "rest": self.rest_ppb,
                 "problem": None if self.problem is None else str(self.problem),
                 "remarks": [str(remark) for remark in self.remarks],
             }
         )
+
+
+def answer_of(
+    card: ModelCard, timings: Timings, parts: Sequence[int], remarks: tuple[Remark, ...]
+) -> Outcome:
+    """Return the outcome for the probabilities of all labels, in label order; ``top`` of them if so carded.
+
+    With an index for a label's code 64 of 1,024 labels fit the constant size of an answer.
+    """
+    top = card.output.top
+    if top is None:
+        codes = (label.code for label in card.labels)
+        probabilities, best, rest = dict(zip(codes, parts, strict=True)), None, 0
+    else:
+        # Sorting is stable: of labels that are as probable, the first one comes first.
+        ranked = sorted(range(len(parts)), key=lambda index: -parts[index])
+        probabilities, best = None, {index: parts[index] for index in ranked[:top]}
+        rest = sum(parts[index] for index in ranked[top:]) if card.output.scores.is_exclusive else 0
+    return Outcome(
+        model_id=card.model_id,
+        model_sha256=card.sha256,
+        timings=timings,
+        probabilities_ppb=probabilities,
+        top_ppb=best,
+        rest_ppb=rest,
+        remarks=remarks,
+    )
 
 
 def encode_answer(outcome: bytes, receipt: bytes | None) -> bytes:

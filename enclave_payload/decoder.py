@@ -237,17 +237,17 @@ class Decoder:
         return finding
 
     def _look_at(self, picture: bytes, media_type: MediaType, conversation: _Conversation) -> Finding:
-        labels = len(self._card.labels)
+        labels, scores = len(self._card.labels), self._card.output.scores
         started = time.perf_counter_ns()
         self._process.memory.put(picture)
         self._process.sock.send(request_header(media_type, len(picture)))
         # Here and not for the receipt: it takes no time from anybody while the decoder works.
         digest = _sha256(picture)
         decoded = started
-        message = parse_message(conversation.receive(message_bytes(labels)), labels)
+        message = parse_message(conversation.receive(message_bytes(labels)), labels, scores)
         if isinstance(message, Decoded):
             decoded = time.perf_counter_ns()
-            message = parse_message(conversation.receive(message_bytes(labels)), labels)
+            message = parse_message(conversation.receive(message_bytes(labels)), labels, scores)
         if not isinstance(message, Verdict):
             raise VerdictError("a picture is decoded once")
         done = time.perf_counter_ns()

@@ -21,7 +21,7 @@ REQUEST_ID_BYTES = SESSION_ID_BYTES + 8
 # A document is at most 16 KiB of payload in its envelope; AWS's are 4.4 to 5.5 kB.
 MAX_DOCUMENT_BYTES = 32 * 1024
 # A card (card.MAX_CARD_BYTES), 1.3 kB of keys and the salt.
-MAX_KEY_CONFIG_BYTES = 20 * 1024
+MAX_KEY_CONFIG_BYTES = 72 * 1024
 # A 16 MiB picture, its padding (at most 1/8, by Padme) and the KEM's overhead stay below this.
 MAX_CIPHERTEXT_BYTES = 19 * 1024 * 1024
 # What an answer's plaintext is padded to: 64 labels (2.8 kB) and a receipt (0.9 kB) fit; one size, so the

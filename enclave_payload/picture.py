@@ -20,7 +20,9 @@ from PIL.TiffImagePlugin import EXTRASAMPLES, PHOTOMETRIC_INTERPRETATION, TiffIm
 from PIL.TiffTags import TAGS_V2, TAGS_V2_GROUPS
 from PIL.WebPImagePlugin import WebPImageFile
 
+from enclave_payload.card import ModelInput
 from enclave_payload.contents import Problem, Remark
+from enclave_payload.fitting import Placement, Size, place
 from enclave_payload.jpeg_form import holds_its_pixels
 from enclave_payload.media import MediaType
 from enclave_payload.png_metadata import without_metadata
@@ -62,8 +64,6 @@ _MIN_ZEROS = 64  # a tiny file may end in many by its share
 # A picture that has to be blown up more than this on a side has too little in it for the model to look at.
 _MAX_ENLARGEMENT = 4
 
-Size = tuple[int, int]
-
 # EXIF 2.32, tag 0x0112: what to do to the stored picture so that it stands upright.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -87,21 +87,24 @@ class PictureError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodedPicture:
-    """An RGB picture of the size that was asked for, and the size that it had; both upright."""
+    """An upright RGB picture of the size that was asked for.
+
+    ``content`` is the part of it that is of the picture, without what was put around it.
+    """
 
     image: Image.Image
-    source_size: Size
+    content: Image.Image
+    enlargement: float
 
     @property
     def remarks(self) -> tuple[Remark, ...]:
         """What makes an answer about it worth less."""
         found = []
-        channels = (self.image.getchannel(index) for index in range(3))
+        channels = (self.content.getchannel(index) for index in range(3))
         # One after the other: the first one of nearly every picture says that it is not of one color.
         if all(_is_of_one_color(channel) for channel in channels):
             found.append(Remark.ONE_COLOR)
-        sides = zip(self.source_size, self.image.size, strict=True)
-        if any(had * _MAX_ENLARGEMENT < has for had, has in sides):
+        if self.enlargement > _MAX_ENLARGEMENT:
             found.append(Remark.FEW_PIXELS)
         return tuple(found)
 
@@ -114,17 +117,17 @@ def _is_of_one_color(channel: Image.Image) -> bool:
     return any(sum(counts[low : low + wide]) >= enough for low in range(len(counts)))
 
 
-def decode_picture(data: bytes, media_type: MediaType, *, width: int, height: int) -> DecodedPicture:
-    """Decode the picture and scale it to ``width`` x ``height``, whatever its aspect ratio is.
+def decode_picture(data: bytes, media_type: MediaType, form: ModelInput) -> DecodedPicture:
+    """Decode the picture, and bring it to the size of a model's input as the model's card says.
 
     Raises:
         PictureError: as ``decode_upright``.
     """
-    return decode_upright(data, media_type, lambda _: (width, height))
+    return decode_upright(data, media_type, lambda size: place(form, size))
 
 
-def decode_upright(data: bytes, media_type: MediaType, fit: Callable[[Size], Size]) -> DecodedPicture:
-    """Decode the picture, turn it upright, and scale it (bilinear) to ``fit`` of its own size.
+def decode_upright(data: bytes, media_type: MediaType, fit: Callable[[Size], Placement]) -> DecodedPicture:
+    """Decode the picture, turn it upright, and scale it as ``fit`` says for its own size.
 
     Raises:
         PictureError: empty, not of ``media_type``, damaged, truncated, too large, several frames, nothing
@@ -170,7 +173,7 @@ def _require_whole(data: bytes, media_type: MediaType) -> None:
         raise PictureError(Problem.UNREADABLE)
 
 
-def _decode(image: ImageFile.ImageFile, fit: Callable[[Size], Size]) -> DecodedPicture:
+def _decode(image: ImageFile.ImageFile, fit: Callable[[Size], Placement]) -> DecodedPicture:
     if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
         raise PictureError(Problem.TOO_MANY_PIXELS)
     if not _has_one_frame(image):
@@ -185,11 +188,11 @@ def _decode(image: ImageFile.ImageFile, fit: Callable[[Size], Size]) -> DecodedP
     swaps = orientation in _SWAPS_SIDES
     source = _swapped(image.size) if swaps else image.size
     # Scale first, turn after: turning 50 megapixels would need their memory twice.
-    target = fit(source)
-    small = _scale(image, _swapped(target) if swaps else target)
+    placement = fit(source)
+    small = _scale(image, placement.turned() if swaps else placement)
     transpose = _UPRIGHT.get(orientation)
     upright = small if transpose is None else small.transpose(transpose)
-    return DecodedPicture(image=upright, source_size=source)
+    return DecodedPicture(image=placement.pad(upright), content=upright, enlargement=placement.enlargement)
 
 
 def _check_tiff(image: TiffImageFile) -> None:
@@ -233,22 +236,22 @@ def _has_one_frame(image: Image.Image) -> bool:
     return False
 
 
-def _scale(image: ImageFile.ImageFile, size: Size) -> Image.Image:
+def _scale(image: ImageFile.ImageFile, placement: Placement) -> Image.Image:
     if image.mode not in _CONVERTIBLE | _WITH_ALPHA:
         raise PictureError(Problem.UNSUPPORTED_PIXELS)
     has_alpha = image.mode in _WITH_ALPHA or "transparency" in image.info
     if not has_alpha or _is_fourth_sample_unnamed(image):
-        return _converted(image, "RGB").resize(size, Image.Resampling.BILINEAR)
+        return placement.scale(_converted(image, "RGB"))
     # Transparent means "nothing here": put white behind it, as a viewer or a printer does. Resizing weighs
     # colors by their alpha, so white may come after it, when the picture is small.
     full = _converted(image, "RGBA")
-    picture = full.resize(size, Image.Resampling.BILINEAR)
+    picture = placement.scale(full)
     if picture.getbbox(alpha_only=True) is None:
         # Programs that know no alpha leave it zero in BMP; Windows, browsers and GIMP then take it as opaque.
         if isinstance(image, BmpImageFile) and full.getbbox(alpha_only=True) is None:
-            return full.convert("RGB").resize(size, Image.Resampling.BILINEAR)
+            return placement.scale(full.convert("RGB"))
         raise PictureError(Problem.NOTHING_VISIBLE)
-    background = Image.new("RGB", size, "white")
+    background = Image.new("RGB", placement.size, "white")
     background.paste(picture, mask=picture.getchannel("A"))
     return background
 

@@ -38,12 +38,11 @@ class Pipeline:
 
     def run(self, picture: bytes, media_type: MediaType) -> Iterator[Decoded | Verdict]:
         """Yield that the picture was decoded, if it was, and then the verdict on it."""
-        card = self._classifier.card
         try:
-            decoded = decode_picture(picture, media_type, width=card.width, height=card.height)
+            decoded = decode_picture(picture, media_type, self._classifier.card.input)
             yield Decoded()
-            probabilities = self._classifier.classify(decoded.image)
-            yield Verdict(probabilities_ppb=tuple(probabilities.values()), remarks=decoded.remarks)
+            parts = self._classifier.classify(decoded.image)
+            yield Verdict(probabilities_ppb=tuple(parts), remarks=decoded.remarks)
         except PictureError as error:
             yield Verdict(problem=error.problem)
         except ModelError:

@@ -10,9 +10,10 @@ import struct
 from dataclasses import dataclass
 from typing import NoReturn
 
-from enclave_payload.card import MAX_SUM_ERROR
+from enclave_payload.card import Scores
 from enclave_payload.contents import PARTS_PER_BILLION, Problem, Remark
 from enclave_payload.media import MAX_PICTURE_BYTES, MEDIA_CODES, MediaType
+from enclave_payload.scores import adds_up
 
 _REQUEST = struct.Struct(">BI")
 REQUEST_BYTES = _REQUEST.size
@@ -91,8 +92,8 @@ def write_message(message: Decoded | Verdict, labels: int) -> bytes:
     return struct.pack(f">BB{labels}I", word, remarks, *parts)
 
 
-def parse_message(data: bytes, labels: int) -> Decoded | Verdict:
-    """Read a message, in its one valid form.
+def parse_message(data: bytes, labels: int, scores: Scores) -> Decoded | Verdict:
+    """Read a message of a model with these labels and scores, in its one valid form.
 
     Raises:
         VerdictError: another length, an unknown word, a set bit or number where there is none, or
@@ -102,7 +103,7 @@ def parse_message(data: bytes, labels: int) -> Decoded | Verdict:
         raise VerdictError("a message has another length")
     word, remarks, *parts = struct.unpack(f">BB{labels}I", data)
     if word == _ANSWER:
-        return _answer(remarks, parts)
+        return _answer(remarks, parts, scores)
     if remarks or any(parts):
         _refuse()
     if word == _DECODED:
@@ -112,10 +113,10 @@ def parse_message(data: bytes, labels: int) -> Decoded | Verdict:
     return Verdict(problem=_PROBLEM_OF[word])
 
 
-def _answer(remarks: int, parts: list[int]) -> Verdict:
+def _answer(remarks: int, parts: list[int], scores: Scores) -> Verdict:
     if remarks >> len(_REMARKS) or max(parts) > PARTS_PER_BILLION:
         _refuse()
-    if abs(sum(parts) - PARTS_PER_BILLION) > MAX_SUM_ERROR * PARTS_PER_BILLION:
+    if not adds_up(parts, scores):
         _refuse()
     return Verdict(
         probabilities_ppb=tuple(parts),

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from enclave_payload.connection import Connection, ConnectionLost
-from enclave_payload.contents import Delivery, Outcome, Problem, Request, Timings, encode_answer
+from enclave_payload.contents import Delivery, Outcome, Problem, Request, Timings, answer_of, encode_answer
 from enclave_payload.decoder import Classifier, DecoderLostError, Preempted
 from enclave_payload.lane import SlowLane
 from enclave_payload.limits import Limits
@@ -231,15 +231,7 @@ class Worker:
         timings = replace(timings, decode_us=finding.decode_us, inference_us=finding.inference_us)
         if verdict.problem is not None:
             return self._outcome(timings, problem=verdict.problem)
-        card = self._classifier.card
-        codes = (label.code for label in card.labels)
-        return Outcome(
-            model_id=card.model_id,
-            model_sha256=card.sha256,
-            timings=timings,
-            probabilities_ppb=dict(zip(codes, verdict.probabilities_ppb, strict=True)),
-            remarks=verdict.remarks,
-        )
+        return answer_of(self._classifier.card, timings, verdict.probabilities_ppb, verdict.remarks)
 
     def _final(self, request: Request, job: Job, outcome: Outcome) -> bytes:
         encoded = outcome.to_cbor()

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import yaml
@@ -38,10 +38,14 @@ _FLOAT = re.compile(r"[-+]?(\.[0-9]{1,40}|[0-9]{1,40}(\.[0-9]{0,40})?)([eE][-+]?
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """A value and the line, counted from 1, of its key, or of the value if it has no key."""
+    """A value and the line, counted from 1, of its key, or of the value if it has no key.
+
+    ``text`` is a plain scalar as it is written: a decimal number, before it became a double.
+    """
 
     value: Scalar | list[Node] | dict[str, Node]
     line: int
+    text: str = field(default="", compare=False)
 
     def to_plain(self) -> Plain:
         """Return the value without line numbers."""
@@ -134,7 +138,7 @@ class _StrictLoader(yaml.BaseLoader):
 
 def _build(node: yaml.Node, line: int, name: str) -> Node:
     if isinstance(node, yaml.ScalarNode):
-        return Node(value=_scalar(node, name), line=line)
+        return Node(value=_scalar(node, name), line=line, text=node.value if node.style is None else "")
     if isinstance(node, yaml.SequenceNode):
         return Node(value=[_build(item, item.start_mark.line + 1, name) for item in node.value], line=line)
     mapping: dict[str, Node] = {}

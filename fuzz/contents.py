@@ -1,6 +1,6 @@
 """Any bytes are a request, answer, outcome or key configuration, in its one encoding, or a ContentError."""
 
-from enclave_payload.card import Label, ModelCard
+from enclave_payload.card import Filter, Fit, Label, ModelCard, ModelInput, ModelOutput, Scores
 from enclave_payload.cbor import decode
 from enclave_payload.contents import (
     PARTS_PER_BILLION,
@@ -24,10 +24,15 @@ _PARSERS = (parse_request, parse_outcome, parse_key_config, parse_answer_content
 _CARD = ModelCard(
     model_id="m",
     sha256="0a" * 32,
-    width=8,
-    height=8,
-    mean=0.0,
-    std=1.0,
+    input=ModelInput(
+        width=8,
+        height=8,
+        fit=Fit.STRETCH,
+        filter=Filter.BILINEAR,
+        mean=("0",) * 3,
+        std=("1",) * 3,
+    ),
+    output=ModelOutput(scores=Scores.SOFTMAX),
     labels=(Label(code="a", name="A"), Label(code="b", name="B")),
     notice="n",
 )
@@ -63,7 +68,8 @@ def one(data: bytes) -> None:
             assert b"".join(request_content(content)) == data
         case Outcome():
             assert content.to_cbor() == data
-            assert (content.problem is None) is not (content.probabilities_ppb is None)
+            words = [content.problem, content.probabilities_ppb, content.top_ppb]
+            assert words.count(None) == 2
             assert all(0 <= ppb <= PARTS_PER_BILLION for ppb in (content.probabilities_ppb or {}).values())
         case AnswerContent():
             assert encode_answer(content.outcome, content.receipt) == data

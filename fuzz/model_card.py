@@ -8,12 +8,13 @@ from enclavectl.models.card import parse_model_card
 
 _CARD = Path("/models/m/model.yaml")
 _VALID = """\
-schema: enclavectl.model/1
+schema: enclavectl.model/2
 id: m
 title: A model
 file: model.tflite
 sha256: "{digest}"
-input: {{width: 224, height: 224, mean: 127.5, std: 127.5}}
+input: {{width: 224, height: 224, fit: crop, crop: 0.875, filter: sampled, mean: [1, 2.5, -3e0], std: 127.5}}
+output: {{scores: softmax, unsure_below: 0.6, top: 3}}
 labels:
   - {{code: bcc, name: Basal cell carcinoma}}
   - code: nv

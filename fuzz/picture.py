@@ -4,10 +4,18 @@ import io
 
 from PIL import Image
 
+from enclave_payload.card import Filter, Fit, ModelInput
 from enclave_payload.media import MediaType
 from enclave_payload.picture import PictureError, decode_picture
 
 _TYPES = tuple(MediaType)
+# By the length of the file: each fit, and each filter.
+_FITS = ((Fit.STRETCH, None, None), (Fit.CROP, "0.875", None), (Fit.PAD, None, 9))
+_FORMS = tuple(
+    ModelInput(width=9, height=7, fit=fit, crop=crop, pad=pad, filter=each)
+    for fit, crop, pad in _FITS
+    for each in Filter
+)
 
 
 def _seed(number: int, media_type: MediaType, mode: str, orientation: int) -> bytes:
@@ -37,7 +45,8 @@ def one(data: bytes) -> None:
     if not data:
         return
     try:
-        picture = decode_picture(data[1:], _TYPES[data[0] % len(_TYPES)], width=9, height=7).image
+        media_type, form = _TYPES[data[0] % len(_TYPES)], _FORMS[len(data) % len(_FORMS)]
+        picture = decode_picture(data[1:], media_type, form).image
     except PictureError:
         return
     assert (picture.mode, picture.size) == ("RGB", (9, 7))

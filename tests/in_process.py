@@ -33,16 +33,15 @@ from enclavectl.client.exchange import Expectation
 from enclavectl.client.pictures import Picture
 from enclavectl.net.address import UnixAddress
 from enclavectl.net.transport import listen
+from tests.payload.cards import SOFTMAX, stretched
 
 MODULE_ID = "i-00000000000000000-enc0123456789abcdef"
 PCRS = {index: bytes([index + 1]) * 48 for index in (0, 1, 2)}
 CARD = ModelCard(
     model_id="brightness",
     sha256="ab" * 32,
-    width=4,
-    height=4,
-    mean=0.0,
-    std=1.0,
+    input=stretched(4, 4, "0", "1"),
+    output=SOFTMAX,
     labels=(Label(code="dark", name="Dark"), Label(code="light", name="Light")),
     notice="Not a diagnosis.",
 )
@@ -68,7 +67,7 @@ class Brightness:
     def classify(self, picture: bytes, media_type: MediaType, may_stay: Callable[[], bool]) -> Finding:
         del may_stay
         try:
-            image = decode_picture(picture, media_type, width=CARD.width, height=CARD.height).image
+            image = decode_picture(picture, media_type, CARD.input).image
         except PictureError as error:
             return Finding(Verdict(problem=error.problem))
         if self.gate is not None:

@@ -49,7 +49,9 @@ MAY_START = {("enclavectl/backends/local/namespaces.py", "os.fork")}
 FORKS = "enclave_payload/zygote.py"
 # What parses pictures and weights, and the only modules of the payload that may load it.
 LOOKS_AT_PICTURES = {"PIL", "numpy", "tflite_runtime", "ai_edge_litert"}
-HOLDS_NO_KEYS = {f"enclave_payload.{name}" for name in ("picture", "classifier", "pipeline")}
+HOLDS_NO_KEYS = {
+    f"enclave_payload.{name}" for name in ("picture", "fitting", "tables", "classifier", "pipeline")
+}
 MAX_LINES = 400
 
 # Modules at the top of enclavectl that every room may import. Everything else lives in a room.
@@ -218,7 +220,11 @@ def test_only_the_cli_writes_to_the_standard_streams(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in SOURCES if not name.startswith("enclavectl/cli/")])
 def test_only_the_cli_prints_or_exits(name: str) -> None:
-    used = {(name, dotted(node)) for node in ast.walk(tree(name)) if dotted(node) in TALKS_OR_EXITS}
+    # A field of a class may have the name of a function.
+    fields = {node.target for node in ast.walk(tree(name)) if isinstance(node, ast.AnnAssign)}
+    used = {
+        (name, dotted(node)) for node in set(ast.walk(tree(name))) - fields if dotted(node) in TALKS_OR_EXITS
+    }
     assert used <= MAY_TALK_OR_EXIT
     assert not {"typer", "click", "rich"} & {module.partition(".")[0] for module in imported_anywhere(name)}
 

@@ -30,8 +30,8 @@ import tensorflow as tf
 import yaml
 from PIL import Image
 
-from enclave_payload.card import ModelCard
-from enclavectl.protocol.card import card_from_mapping
+from enclave_payload.card import MODEL_SCHEMA
+from enclavectl.models.card import read_card
 from tools import evaluate
 from tools.lesions import HEIGHT, KINDS, WIDTH, draw
 
@@ -166,7 +166,7 @@ def convert(weights: list[evaluate.Floats]) -> bytes:
 def card(plan: Plan, weights: bytes, result: evaluate.Evaluation) -> dict[str, object]:
     """Make the model card."""
     return {
-        "schema": "enclavectl.model/1",
+        "schema": MODEL_SCHEMA,
         "id": "demo-lesion",
         "title": "Demonstration model: seven kinds of synthetic skin lesions",
         "file": "model.tflite",
@@ -174,9 +174,12 @@ def card(plan: Plan, weights: bytes, result: evaluate.Evaluation) -> dict[str, o
         "input": {
             "width": evaluate.SIDE,
             "height": evaluate.SIDE,
+            "fit": "stretch",
+            "filter": "bilinear",
             "mean": evaluate.MEAN,
             "std": evaluate.STD,
         },
+        "output": {"scores": "softmax"},
         "labels": [{"code": kind, "name": NAMES[kind]} for kind in KINDS],
         "notice": NOTICE,
         "training": _training(plan),
@@ -188,14 +191,6 @@ def card(plan: Plan, weights: bytes, result: evaluate.Evaluation) -> dict[str, o
         },
         "license": "Apache-2.0",
     }
-
-
-def measured(value: dict[str, object]) -> ModelCard:
-    """Extract the part of the card that the payload needs."""
-    labels = [[kind, NAMES[kind]] for kind in KINDS]
-    return card_from_mapping(
-        {**{key: value[key] for key in ("id", "sha256", "input", "notice")}, "labels": labels}
-    )
 
 
 def _training(plan: Plan) -> dict[str, object]:
@@ -257,7 +252,7 @@ def main() -> None:
     value = card(plan, weights, result)
     text = yaml.safe_dump(value, sort_keys=False, width=110, default_flow_style=None)
     write(options.output / "model.yaml", text.encode())
-    write(options.output / "model.json", measured(value).to_json())
+    write(options.output / "model.json", read_card(options.output / "model.yaml").card.to_json())
     print(f"{len(weights)} bytes, accuracy {result.accuracy:.4f} on {result.pictures} held-out pictures")
 
 

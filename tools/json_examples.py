@@ -38,6 +38,7 @@ from tests.host import trees
 from tests.image.engine import BASE_IMAGE, docker_environment
 from tests.image.test_kernel import kernel_tree
 from tests.models.test_fetch import published, sends, serving
+from tests.models.tiny import MODELS
 from tests.schemas.validation import checked
 from tools.json_page import PAGE, Example, read_page, render_page, to_text
 
@@ -207,6 +208,13 @@ def images(recorder: Recorder) -> None:
 def models(recorder: Recorder) -> None:
     """Record what the commands about models print; the demonstration model stands for the published one."""
     recorder.run("model", "show")
+    tried = _made(recorder.cli.base / "test")
+    for code in ("bcc", "nv"):
+        shutil.copy(SAMPLES / f"{code}.png", tried)
+    (recorder.cli.base / "test.csv").write_text("file,label\nbcc.png,bcc\nnv.png,nv\n")
+    recorder.run("model", "check", "demo-lesion", "--pictures", "test", "--expected", "test.csv")
+    (recorder.cli.base / "flowers.tflite").write_bytes(MODELS["f32"]())
+    recorder.run("model", "card", "new", "flowers.tflite", "--from", "torchvision")
     content = (PACKAGED_DIR / "model.tflite").read_bytes()
     with serving(sends(content)) as (url, _):
         found = fetch_published(published(url, content), data_dir=recorder.cli.base / "data")

@@ -22,7 +22,16 @@ OUTPUTS = (
     *("enclave", "enclaves", "console", "logs", "history"),
     *("terminated", "build-plan", "build", "lock", "lock-check", "eif", "eif-show-files", "pcrs"),
     *("pcrs-files", "eif-verify", "eif-verify-files", "eif-diff", "eif-sign", "eif-extract", "kernel"),
-    *("model-show", "model-fetch", "model-sealed", "model-seal", "model-release", "release-try"),
+    *(
+        "model-show",
+        "model-check",
+        "model-card-new",
+        "model-fetch",
+        "model-sealed",
+        "model-seal",
+        "model-release",
+        "release-try",
+    ),
     *("policy-change", "policy-show", "policy-check", "policy-explain"),
     *("policy-diff", "policy-kms", "policy-kms-lint", "policy-kms-explain"),
     *("gateway-session", "gateway-token", "gateway-token-list"),
@@ -36,6 +45,8 @@ _MAX_ITEMS = 2
 _MAX_MEMBERS = 4
 _MAX_LINES = 6
 # Objects with a member for each of many things; all others are shown whole.
+# The channels of a picture.
+_WHOLE_LISTS = {"mean", "std"}
 _LONG_MAPS = {"pcrs", "settings", "DockerInfo", "training", "evaluation"}
 
 _BASE64 = {"document", "key_config", "receipt", "request_statement", "answer_statement"}
@@ -125,7 +136,7 @@ def _cut(value: object, key: str) -> object:
         members = list(value.items())
         kept = members[:_MAX_MEMBERS] if key in _LONG_MAPS else members
         return {name: _cut(item, name) for name, item in kept}
-    if isinstance(value, list):
+    if isinstance(value, list) and key not in _WHOLE_LISTS:
         return [_cut(item, key) for item in value[:_MAX_ITEMS]]
     if key in _BASE64 and isinstance(value, str):
         return value[:_MAX_BASE64]

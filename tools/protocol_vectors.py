@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ed25519, mlkem, x25519
 
-from enclave_payload.card import Label, ModelCard
+from enclave_payload.card import Filter, Fit, Label, ModelCard, ModelInput, ModelOutput, Scores
 from enclave_payload.cbor import Encodable
 from enclave_payload.contents import (
     Delivery,
@@ -73,10 +73,15 @@ RECEIPT_KEY = ed25519.Ed25519PrivateKey.from_private_bytes(PRIVATE["receipt"])
 CARD = ModelCard(
     model_id="vector-model",
     sha256=stretched("weights", 32).hex(),
-    width=224,
-    height=224,
-    mean=127.5,
-    std=127.5,
+    input=ModelInput(
+        width=224,
+        height=224,
+        fit=Fit.STRETCH,
+        filter=Filter.BILINEAR,
+        mean=("127.5",) * 3,
+        std=("127.5",) * 3,
+    ),
+    output=ModelOutput(scores=Scores.SOFTMAX),
     labels=(Label(code="mel", name="Melanoma"), Label(code="nv", name="Nævus mélanocytaire")),
     notice="No diagnosis.",
 )

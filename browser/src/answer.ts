@@ -1,7 +1,7 @@
 /** The content of an answer: the outcome, as the bytes that the receipt commits to, and the receipt. */
 
 import type { Bytes } from "./bytes.ts";
-import type { Label, ModelCard } from "./card.ts";
+import { type Label, MAX_ANSWER_LABELS, type ModelCard } from "./card.ts";
 import { asBytes, CborError, type Value } from "./cbor.ts";
 import { readFields } from "./keyconfig.ts";
 import { protocolError } from "./wire.ts";
@@ -31,11 +31,14 @@ export interface AnswerContent {
   receipt: Bytes | null;
 }
 
-/** The enclave's word on a picture: parts per billion by label code, or a problem; never both. */
+/** The enclave's word on a picture: parts per billion by label, or a problem; never both. */
 export interface Outcome {
   modelId: string;
   modelSha256: string;
+  /** All labels in the card's order, by code. */
   probabilities: readonly (readonly [string, number])[] | null;
+  /** Where the card says so, only the most probable labels, by their number in the card. */
+  top: readonly (readonly [number, number])[] | null;
   problem: Problem | null;
   remarks: readonly Remark[];
 }
@@ -59,7 +62,15 @@ export function parseAnswerContent(content: Bytes): AnswerContent {
  * @throws SessionError `protocol`.
  */
 export function parseOutcome(content: Bytes): Outcome {
-  const fields = fieldsOf(content, ["model", "timings", "probabilities", "problem", "remarks"]);
+  const fields = fieldsOf(content, [
+    "model",
+    "timings",
+    "probabilities",
+    "top",
+    "rest",
+    "problem",
+    "remarks",
+  ]);
   const model = fields.get("model");
   const timings = fields.get("timings");
   const [modelId, modelSha256, ...more] = Array.isArray(model) ? model : [];
@@ -70,11 +81,14 @@ export function parseOutcome(content: Bytes): Outcome {
     throw protocolError("outcome: timings");
   }
   const problem = oneOf(PROBLEMS, fields.get("problem"));
-  const probabilities = parseProbabilities(fields.get("probabilities"));
-  if ((problem === null) === (probabilities === null)) {
-    throw protocolError("outcome: expected probabilities or a problem");
+  const probabilities = pairs(fields.get("probabilities"), isCode);
+  const top = pairs(fields.get("top"), isIndex);
+  if ([problem, probabilities, top].filter((one) => one !== null).length !== 1) {
+    throw protocolError("outcome: expected probabilities, the top of them, or a problem");
   }
-  return { modelId, modelSha256, probabilities, problem, remarks: parseRemarks(fields.get("remarks")) };
+  checkTop(top, fields.get("rest"));
+  const remarks = parseRemarks(fields.get("remarks"));
+  return { modelId, modelSha256, probabilities, top, problem, remarks };
 }
 
 /** A label with its probability, from 0 to 1. */
@@ -85,14 +99,19 @@ export interface Score {
 
 /** Name the probabilities by the attested card, the highest first.
  *
- * @throws SessionError `protocol` if there are others than the card's labels.
+ * @throws SessionError `protocol` if there are others, or more or fewer, than the card says.
  */
 export function scoresOf(outcome: Outcome, card: ModelCard): Score[] {
-  const labels = new Map(card.labels.map((label) => [label.code, label]));
-  const scores = (outcome.probabilities ?? []).map(([code, parts]) => {
-    const label = labels.get(code);
-    if (label === undefined) {
-      throw protocolError("outcome: a label that the card does not have");
+  const { probabilities, top } = outcome;
+  const expected = card.top === null ? card.labels.length : Math.min(card.top, card.labels.length);
+  const found = (card.top === null ? probabilities : top) ?? [];
+  if (found.length !== expected) {
+    throw protocolError("outcome: another number of labels than the card says");
+  }
+  const scores = found.map(([key, parts], position) => {
+    const label = card.labels[typeof key === "number" ? key : position];
+    if (label === undefined || (typeof key === "string" && key !== label.code)) {
+      throw protocolError("outcome: a label that the card does not have there");
     }
     return { label, probability: parts / PARTS };
   });
@@ -102,7 +121,7 @@ export function scoresOf(outcome: Outcome, card: ModelCard): Score[] {
 /** True where the card says that a highest probability as low as this is doubt. */
 export function isUnsure(scores: readonly Score[], card: ModelCard): boolean {
   const [first] = scores;
-  return card.unsureBelow !== null && first !== undefined && first.probability < card.unsureBelow;
+  return card.unsureBelow !== null && first !== undefined && first.probability * PARTS < card.unsureBelow;
 }
 
 function fieldsOf(content: Bytes, names: readonly string[]): ReadonlyMap<unknown, Value> {
@@ -142,20 +161,42 @@ function parseRemarks(value: Value | undefined): Remark[] {
   return remarks;
 }
 
-function parseProbabilities(value: Value | undefined): [string, number][] | null {
+/** Read pairs of a label and its parts per billion, each label once; null for null. */
+function pairs<T extends string | number>(
+  value: Value | undefined,
+  isKey: (key: Value | undefined) => key is T,
+): [T, number][] | null {
   if (value === null) {
     return null;
   }
-  const pairs = (Array.isArray(value) ? value : []).map((pair) => {
-    const [code, parts, ...more] = Array.isArray(pair) ? pair : [];
+  const found = (Array.isArray(value) ? value : []).map((pair): [T, number] => {
+    const [key, parts, ...more] = Array.isArray(pair) ? pair : [];
     const isPart = typeof parts === "number" && parts >= 0 && parts <= PARTS;
-    if (typeof code !== "string" || !isPart || more.length > 0) {
+    if (!isKey(key) || !isPart || more.length > 0) {
       throw protocolError("outcome: probabilities");
     }
-    return [code, parts] as [string, number];
+    return [key, parts];
   });
-  if (pairs.length === 0 || new Set(pairs.map(([code]) => code)).size !== pairs.length) {
+  if (found.length === 0 || new Set(found.map(([key]) => key)).size !== found.length) {
     throw protocolError("outcome: probabilities");
   }
-  return pairs;
+  return found;
+}
+
+function isCode(key: Value | undefined): key is string {
+  return typeof key === "string";
+}
+
+function isIndex(key: Value | undefined): key is number {
+  return typeof key === "number" && key >= 0;
+}
+
+/** Check that the top is in its one order: falling, and of equals the lower number first. */
+function checkTop(top: readonly [number, number][] | null, rest: Value | undefined): void {
+  const ranked = [...(top ?? [])].sort((a, b) => b[1] - a[1] || a[0] - b[0]);
+  const isRanked = (top ?? []).every((pair, position) => pair === ranked[position]);
+  const isRest = typeof rest === "number" && rest >= 0 && (top !== null || rest === 0);
+  if (!isRanked || !isRest || ranked.length > MAX_ANSWER_LABELS) {
+    throw protocolError("outcome: top");
+  }
 }

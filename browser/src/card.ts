@@ -4,8 +4,12 @@ import { sha384 } from "@noble/hashes/sha2.js";
 import { type Bytes, characters, concat, fromUtf8, isPrintable, owned, utf8 } from "./bytes.ts";
 import * as json from "./json.ts";
 
+const SCHEMA = "enclavectl.model/2";
 const MAX_CARD_BYTES = 64 * 1024;
 const MAX_LABELS = 1024;
+/** An answer has room for the codes of so many labels. */
+export const MAX_ANSWER_LABELS = 64;
+const FIELDS = ["schema", "id", "sha256", "input", "output", "labels", "notice"];
 
 export interface Label {
   code: string;
@@ -18,32 +22,39 @@ export interface ModelCard {
   sha256: string;
   labels: readonly Label[];
   notice: string;
-  /** Below this the highest probability counts as doubt: 0 to 1, null for no such bound. */
+  /** Below so many parts per billion the most probable label counts as doubt; null for no such bound. */
   unsureBelow: number | null;
+  /** How many labels an answer has, the most probable ones; null for all. */
+  top: number | null;
 }
 
 /** Read an attested card; its texts reach the screen, so all of them are bounded.
  *
+ * How a picture becomes the model's input is the enclave's business: that part is measured, and not read here.
  * @throws JsonError for another form.
  */
 export function parseCard(data: Uint8Array): ModelCard {
   const text = data.length > MAX_CARD_BYTES ? null : fromUtf8(data);
   const top = json.object(parsed(text), "card");
+  const isForm = top.schema === SCHEMA && Object.keys(top).every((key) => FIELDS.includes(key));
   const labels = json.list(top.labels, "labels").map(parseLabel);
-  if (
-    labels.length < 1 ||
-    labels.length > MAX_LABELS ||
-    new Set(labels.map((one) => one.code)).size !== labels.length
-  ) {
-    throw new json.JsonError(`labels: expected 1 to ${MAX_LABELS} with different codes`);
+  const codes = new Set(labels.map(({ code }) => code));
+  if (!isForm || labels.length < 1 || labels.length > MAX_LABELS || codes.size !== labels.length) {
+    throw new json.JsonError(`card: expected ${SCHEMA} with 1 to ${MAX_LABELS} labels of different codes`);
   }
   json.object(top.input, "input");
+  const output = json.object(top.output, "output");
+  const most = optionalInteger(output.top, "top", 1, MAX_ANSWER_LABELS);
+  if (most === null && labels.length > MAX_ANSWER_LABELS) {
+    throw new json.JsonError("output.top: an answer has no room for all labels");
+  }
   return {
     id: matching(top.id, "id", /^[a-z0-9][a-z0-9_.-]{0,63}$/),
     sha256: matching(top.sha256, "sha256", /^[0-9a-f]{64}$/),
     labels,
     notice: line(top.notice, "notice", 1000),
-    unsureBelow: unsureBelow(top.output),
+    unsureBelow: optionalInteger(output.unsure_below_ppb, "unsure_below_ppb", 0, 1_000_000_000),
+    top: most,
   };
 }
 
@@ -69,16 +80,8 @@ function parseLabel(value: unknown): Label {
   return { code: matching(code, "code", /^[a-z0-9][a-z0-9_.-]{0,31}$/), name: line(name, "name", 100) };
 }
 
-/** Read the bound of doubt; cards without an `output` have none. */
-function unsureBelow(output: unknown): number | null {
-  const bound = output === undefined ? null : (json.object(output, "output").unsure_below ?? null);
-  if (bound === null) {
-    return null;
-  }
-  if (typeof bound !== "number" || bound < 0 || bound > 1) {
-    throw new json.JsonError("unsure_below: expected 0 to 1");
-  }
-  return bound;
+function optionalInteger(value: unknown, where: string, least: number, most: number): number | null {
+  return value === undefined ? null : json.integer(value, where, least, most);
 }
 
 function line(value: unknown, where: string, limit: number): string {

@@ -4,8 +4,10 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { sha256 } from "@noble/hashes/sha2.js";
-import { parseAnswerContent, parseOutcome } from "../src/answer.ts";
+import { isUnsure, parseAnswerContent, parseOutcome, scoresOf } from "../src/answer.ts";
 import { type Bytes, concat, equal, fromHex, hex, owned } from "../src/bytes.ts";
+import type { ModelCard } from "../src/card.ts";
+import { encode, type Value } from "../src/cbor.ts";
 import { EvidenceRefused, SessionError } from "../src/errors.ts";
 import type { Suite } from "../src/hpke.ts";
 import { parseKeyConfig } from "../src/keyconfig.ts";
@@ -181,4 +183,73 @@ test("a frame is refused by its header", () => {
     assert.throws(() => reader.feed(fromHex(`${header}00`)), SessionError, header);
   }
   assert.ok(equal(fromHex("00"), new Uint8Array(1)));
+});
+
+test("an answer of the most probable labels is named by the card", () => {
+  const card: ModelCard = {
+    id: "many",
+    sha256: "00".repeat(32),
+    labels: Array.from({ length: 100 }, (_, index) => ({ code: `c${index}`, name: `Label ${index}` })),
+    notice: "None.",
+    unsureBelow: 600_000_000,
+    top: 2,
+  };
+  const outcome = (top: [number, number][]) =>
+    parseOutcome(
+      encode(
+        new Map<string, Value>([
+          ["model", ["many", card.sha256]],
+          ["timings", [1, 2, 3]],
+          ["probabilities", null],
+          ["top", top],
+          ["rest", 100],
+          ["problem", null],
+          ["remarks", []],
+        ]),
+      ),
+    );
+  const scores = scoresOf(
+    outcome([
+      [7, 500_000_000],
+      [3, 400_000_000],
+    ]),
+    card,
+  );
+  assert.deepEqual(
+    scores.map(({ label }) => label.code),
+    ["c7", "c3"],
+  );
+  assert.ok(isUnsure(scores, card));
+  assert.ok(!isUnsure(scores, { ...card, unsureBelow: 500_000_000 }));
+  assert.throws(
+    () =>
+      outcome([
+        [3, 400_000_000],
+        [7, 500_000_000],
+      ]),
+    SessionError,
+    "rising",
+  );
+  assert.throws(
+    () =>
+      outcome([
+        [7, 5],
+        [7, 5],
+      ]),
+    SessionError,
+    "twice",
+  );
+  assert.throws(() => scoresOf(outcome([[7, 5]]), card), SessionError, "too few");
+  assert.throws(
+    () =>
+      scoresOf(
+        outcome([
+          [200, 5],
+          [7, 4],
+        ]),
+        card,
+      ),
+    SessionError,
+    "no such label",
+  );
 });

@@ -52,6 +52,8 @@ def draw_result(screen: Screen, result: Result, names: Mapping[str, str], top: i
         line.append(f" {share:6.1%}  {visible(names.get(code, ''))}")
         line.rstrip()
         out.print(line, overflow="ellipsis", no_wrap=True)
+    if result.outcome.top_ppb is not None and result.outcome.rest_ppb:
+        out.print(Text(f"  all labels that the enclave left out: {result.outcome.rest_ppb / 1e9:.1%}"))
     if result.is_receipted:
         out.print(Text("  receipted: the enclave signed this answer to this picture"))
     for _, warning in result.warnings:

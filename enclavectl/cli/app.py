@@ -37,7 +37,7 @@ class GroupRow(NamedTuple):
     heading: str
     summary: str
     about: str
-    commands: tuple[Row, ...]
+    commands: tuple[Row | GroupRow, ...]
 
 
 _BELOW = "Commands"
@@ -161,10 +161,30 @@ COMMANDS: tuple[Row | GroupRow, ...] = (
     GroupRow(
         "model",
         "Images",
-        "Show a model's card, and download the published model.",
+        "Write, check and show models; fetch the published one.",
         "A model is a card, which says what it takes and gives, and weights, which the card names by hash.",
         (
             Row("show", _BELOW, "Print a model's card, and whether the model can serve.", "model:show"),
+            Row(
+                "check",
+                _BELOW,
+                "Try a model on pictures: is it prepared as it was trained?",
+                "model_check:check",
+            ),
+            GroupRow(
+                "card",
+                _BELOW,
+                "Write a card.",
+                "A card says what weights take and give, and how a picture becomes their input.",
+                (
+                    Row(
+                        "new",
+                        _BELOW,
+                        "Write the draft of a card: what the weights say, and what they do not.",
+                        "model_card:new",
+                    ),
+                ),
+            ),
             Row("fetch", _BELOW, "Download the tutorial's published model.", "model:fetch"),
             Row("seal", _BELOW, "Encrypt weights, for attested enclaves only.", "model_seal:seal"),
             Row(

@@ -30,6 +30,7 @@ from enclavectl.protocol.answers import (
     AnswerKind,
     ContentError,
     Outcome,
+    name_outcome,
     parse_answer_content,
     parse_outcome,
 )
@@ -79,10 +80,14 @@ class Expectation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionEvidence:
-    """A session's document as it was judged, and the bytes that came: what its receipts are held to."""
+    """A session's document as it was judged, and the bytes that came: what its receipts are held to.
+
+    ``card`` is of the key configuration that came.
+    """
 
     document: VerifiedDocument | ArchivedDocument
     received: Evidence
+    card: ModelCard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +117,7 @@ class VerifiedEnclave:
     @property
     def session_evidence(self) -> SessionEvidence:
         """What the session's receipts are held to."""
-        return SessionEvidence(document=self.document, received=self.evidence)
+        return SessionEvidence(document=self.document, received=self.evidence, card=self.card)
 
     def suite(self) -> SuiteId:
         """Choose the best suite that the enclave offers; ids are in the order of preference."""
@@ -294,7 +299,7 @@ def open_reply(pending: PendingAnswer, answer: Answer, session: SessionEvidence)
         content = open_answer(pending.reply_key, answer.request_id, answer.kind, answer.ciphertext)
         if answer.kind is AnswerKind.RECEIPT:
             return None
-        parts, outcome = _parse_answer(content)
+        parts, outcome = _parse_answer(content, session.card)
     except (SealError, ContentError) as exc:
         raise PeerProtocolError(
             "answer: expected one sealed by the enclave for this request, found other bytes",
@@ -304,9 +309,9 @@ def open_reply(pending: PendingAnswer, answer: Answer, session: SessionEvidence)
     return CheckedAnswer(outcome=outcome, receipted=receipted)
 
 
-def _parse_answer(content: bytes) -> tuple[AnswerContent, Outcome]:
+def _parse_answer(content: bytes, card: ModelCard) -> tuple[AnswerContent, Outcome]:
     parts = parse_answer_content(content)
-    outcome = parse_outcome(parts.outcome)
+    outcome = name_outcome(parse_outcome(parts.outcome), card)
     if outcome.problem and parts.receipt is not None:
         raise ContentError("a problem has no receipt")
     return parts, outcome

@@ -18,7 +18,7 @@ from pathlib import Path
 from enclavectl.attestation import Root, Standing, Trust, examine_archived
 from enclavectl.attestation.document import PCR_BYTES
 from enclavectl.client.exchange import PendingAnswer, SessionEvidence
-from enclavectl.errors import StateError, UsageError
+from enclavectl.errors import AttestationError, StateError, UsageError
 from enclavectl.files import (
     STAGED_GLOB,
     make_private_dir,
@@ -27,13 +27,15 @@ from enclavectl.files import (
     stage_file,
 )
 from enclavectl.json_object import JsonError, JsonObject
+from enclavectl.protocol.answers import ContentError
 from enclavectl.protocol.evidence import Evidence
+from enclavectl.protocol.key_config import parse_key_config
 from enclavectl.protocol.media import MediaType
 from enclavectl.protocol.requests import REPLY_KEY_BYTES, REQUEST_ID_BYTES, REQUEST_SALT_BYTES
 
 _SCHEMA = "enclavectl.pending/1"
-# A file has keys, a name of at most 4 KiB, labels, and the session's evidence of at most 52 KiB, all in hex.
-_MAX_BYTES = 160 * 1024
+# A file has keys, a name of at most 4 KiB, labels, and the session's evidence of at most 104 KiB, all in hex.
+_MAX_BYTES = 384 * 1024
 _HASH_BYTES = 32
 KEEP_S = 24 * 3600
 # Writing one takes milliseconds: what is older was left by a `send` that was killed, and holds a key.
@@ -61,11 +63,14 @@ class Waiting:
         """Judge the session's document again, as it was when the picture was sent, under ``root``.
 
         Raises:
-            AttestationError: the document does not end at this root.
+            AttestationError: the document does not end at this root, or the key configuration is none.
         """
-        return SessionEvidence(
-            document=examine_archived(self.evidence.document, None, root=root), received=self.evidence
-        )
+        document = examine_archived(self.evidence.document, None, root=root)
+        try:
+            card = parse_key_config(self.evidence.key_config).card
+        except ContentError as exc:
+            raise AttestationError(f"key configuration: {exc}", code="key-config") from exc
+        return SessionEvidence(document=document, received=self.evidence, card=card)
 
 
 class PendingStore:

@@ -118,7 +118,7 @@ class _Examination:
         if self.case.module_id is not None:
             yield _check_enclave(self.case.module_id, self.facts)
         for name, kept in zip(_receipt_ids(self.case), self.case.receipts, strict=True):
-            checked = _check_receipt(kept, self.case, self.facts)
+            checked = _check_receipt(kept, self.case, self.facts, self.card)
             _check_unrepeated(checked, self.receipts)
             self.receipts.append(checked)
             yield Check(id=name, ok=True, seen=_receipt_seen(checked, self.case))
@@ -204,7 +204,7 @@ def _check_enclave(meant: str, facts: Facts) -> Check:
     return Check(id="enclave", ok=True, seen=f"{meant}, the one that was named")
 
 
-def _check_receipt(kept: KeptReceipt, case: Case, facts: Facts) -> CheckedReceipt:
+def _check_receipt(kept: KeptReceipt, case: Case, facts: Facts, card: ModelCard | None) -> CheckedReceipt:
     receipt = parse_receipt(kept.receipt)
     key_config = None if case.evidence is None else case.evidence.key_config
     check_receipt(
@@ -215,7 +215,7 @@ def _check_receipt(kept: KeptReceipt, case: Case, facts: Facts) -> CheckedReceip
         key_config=key_config,
     )
     asked, answered = check_statements(receipt, request=kept.request_statement, answer=kept.answer_statement)
-    outcome = None if answered is None else check_outcome(receipt, answered)
+    outcome = None if answered is None else check_outcome(receipt, answered, card)
     return CheckedReceipt(receipt=receipt, asked=asked, outcome=outcome)
 
 

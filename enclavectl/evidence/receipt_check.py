@@ -21,7 +21,7 @@ from enclavectl.evidence.statements import (
     parse_answer_statement,
     parse_request_statement,
 )
-from enclavectl.protocol.answers import ContentError, Outcome, parse_outcome
+from enclavectl.protocol.answers import ContentError, Outcome, name_outcome, parse_outcome
 from enclavectl.protocol.key_config import (
     MODEL_PCR,
     ModelCard,
@@ -115,7 +115,7 @@ def check_statements(
     return asked, answered
 
 
-def check_outcome(receipt: Receipt, statement: AnswerStatement) -> Outcome:
+def check_outcome(receipt: Receipt, statement: AnswerStatement, card: ModelCard | None = None) -> Outcome:
     """Read the answer in the statement, and check that it is one of the receipt's model.
 
     Raises:
@@ -123,6 +123,8 @@ def check_outcome(receipt: Receipt, statement: AnswerStatement) -> Outcome:
     """
     try:
         outcome = parse_outcome(statement.outcome)
+        if card is not None:
+            outcome = name_outcome(outcome, card)
     except ContentError as exc:
         raise ReceiptError(
             ReceiptCode.STATEMENT_FORM, f"answer statement: expected an outcome ({exc})"
@@ -141,7 +143,7 @@ def check_outcome_model(receipt: Receipt, outcome: Outcome) -> None:
         raise ReceiptError(
             ReceiptCode.ANSWER_MISMATCH, "answer statement: expected the receipt's model, found another"
         )
-    if outcome.probabilities_ppb is None:
+    if outcome.problem is not None:
         raise ReceiptError(
             ReceiptCode.ANSWER_MISMATCH, "answer statement: expected probabilities, found a problem"
         )

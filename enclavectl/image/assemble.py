@@ -34,6 +34,8 @@ _LEFT_OUT = """
 # Of the packages: tests, build tools, headers, and cffi but for its backend, which cryptography loads.
 _LEFT_OUT_OF_PACKAGES = (
     "__pycache__ tests _pyinstaller f2py distutils testing array_api include bin cffi pycparser"
+    # What ai-edge-litert depends on and its interpreter does not import.
+    " google flatbuffers tqdm backports ml_dtypes typing_extensions.py"
 )
 _LEFT_OUT_SUFFIXES = (".pyi", ".pxd", ".pyx", ".h", ".c", ".a", ".pyc")
 # hashlib and hmac have the hashes without OpenSSL, 5 MB of it; nothing here unpacks bzip2 or xz archives, and

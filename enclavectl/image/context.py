@@ -21,10 +21,11 @@ from enclavectl import json_object
 from enclavectl.artifacts.wheel import Wheel
 from enclavectl.eif.ramdisk.ramdisks import EPOCH
 from enclavectl.errors import HostError, UsageError
-from enclavectl.image import assemble, warmup
+from enclavectl.image import assemble, model_probe, warmup
 from enclavectl.image.bundle import bundle
 from enclavectl.image.dockerignore import IgnoreRules, Verdict, read_ignore_rules
 from enclavectl.image.wheels import INSTALLER, WheelStore
+from enclavectl.models import observation
 from enclavectl.models.weights import Model, load_weights
 
 PAYLOAD = Path(enclave_payload.__file__).parent
@@ -68,11 +69,14 @@ def payload_context(
     if is_sealed:
         brought = (model.card.to_json(), weights)
         files += [
+            # The weights come later, and their owner's policy says which runtime they are for.
+            ContextFile(name="model_probe.py", data=b""),
             ContextFile(name="warmup.py", data=warmup_script(brought).encode()),
             ContextFile(name=f"enclave_payload/model/{SEALED_MARK}", data=SEALED_MARK_CONTENT),
         ]
     else:
         files += [
+            ContextFile(name="model_probe.py", data=probe_script().encode()),
             ContextFile(name="warmup.py", data=warmup_script().encode()),
             ContextFile(name="enclave_payload/model/model.tflite", path=model.weights_path),
             ContextFile(name="enclave_payload/model/model.json", data=model.card.to_json()),
@@ -101,6 +105,17 @@ def warmup_script(brought: tuple[bytes, bytes] | None = None) -> str:
         card, weights = (base64.b85encode(part).decode() for part in brought)
         sources["warmup_model"] = f"CARD = {card!r}\nWEIGHTS = {weights!r}\n"
     return bundle(sources, "warmup")
+
+
+def probe_script() -> str:
+    """Bundle the probe of the model as one script."""
+    sources = {
+        "enclavectl": "",
+        "enclavectl.models": "",
+        "enclavectl.models.observation": Path(observation.__file__).read_text(),
+        "model_probe": Path(model_probe.__file__).read_text(),
+    }
+    return bundle(sources, "model_probe")
 
 
 def _requirements(wheels: Sequence[Wheel]) -> bytes:

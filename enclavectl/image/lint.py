@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -53,10 +52,10 @@ def _content(file: ContextFile) -> Iterator[bytes]:
                 yield chunk
 
 
-def lint_model(model: Model, python: tuple[int, int]) -> Iterator[LintFinding]:
+def lint_model(model: Model, *, is_images_runtime: bool) -> Iterator[LintFinding]:
     """Warn of a batch dimension that is not fixed: tflite-runtime then cannot use its fast kernels.
 
-    ``python`` is the image's version, which decides its runtime.
+    ``is_images_runtime`` is true if the image has the runtime that the model is tried in here.
 
     Raises:
         UsageError: the model cannot serve.
@@ -64,15 +63,15 @@ def lint_model(model: Model, python: tuple[int, int]) -> Iterator[LintFinding]:
     try:
         found = probe(model)
     except UsageError as error:
-        if error.code == OP_VERSION and python != sys.version_info[:2]:
-            return  # the image may have a newer runtime; its warm-up finds out
+        if error.code == OP_VERSION and not is_images_runtime:
+            return  # the image has another runtime, in which the build tries it
         raise
     for source in found.inputs:
         if source.signature and source.signature[0] == -1:
             yield LintFinding(
                 rule=Rule.DYNAMIC_BATCH,
                 where=f"model input {source.name}",
-                message="the batch dimension is dynamic, which makes inference about eight times slower; "
+                message="the batch dimension is dynamic: tflite-runtime is then about eight times slower; "
                 "export the model with a batch size of 1",
             )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,15 +9,17 @@ from pathlib import Path
 from enclavectl import __version__
 from enclavectl.artifacts.wheel import Wheel
 from enclavectl.eif.ramdisk.platform import Platform
-from enclavectl.errors import UsageError
+from enclavectl.errors import HostError, UsageError
 from enclavectl.image.builder import ImageBuilder, ImageRecipe
 from enclavectl.image.buildkit import choose_builder
 from enclavectl.image.context import PAYLOAD, folder_context, payload_context
 from enclavectl.image.engine import LABEL, Engine
 from enclavectl.image.findings import LintFinding, bounded
 from enclavectl.image.lint import lint_context, lint_model
+from enclavectl.image.probe_watch import ProbeWatch
 from enclavectl.image.target import Target, probe
-from enclavectl.image.wheels import WheelStore, fetch_wheels, requirements, resolve_wheels
+from enclavectl.image.wheels import Runtime, WheelStore, fetch_wheels, requirements, resolve_wheels
+from enclavectl.models.observation import runtime_name as runtime_here
 from enclavectl.models.weights import Model
 
 LABELS = {LABEL: __version__}
@@ -52,6 +53,7 @@ class Source:
     dockerfile: Path | None = None
     platform: Platform | None = None
     base_image: str = ""
+    runtime: Runtime = Runtime.AUTO
 
     @property
     def name(self) -> str:
@@ -77,6 +79,7 @@ class Plan:
     builder: ImageBuilder | None = None
     base: Mapping[str, object] = field(default_factory=dict)
     wheels: tuple[Wheel, ...] = ()
+    model: Model | None = None
     findings: tuple[LintFinding, ...] = ()
 
     def to_json(self) -> dict[str, object]:
@@ -116,8 +119,11 @@ def make_plan(
     base_id = engine.require(source.base_image, on_line=output.line)
     target = probe(engine, base_id)
     output.step("collecting the payload's wheels")
-    wheels = lock_wheels(locked, store, target)
-    if (note := runtime_note(target.python, here=(sys.version_info[0], sys.version_info[1]))) is not None:
+    runtime = source.runtime.on(target)
+    wheels = lock_wheels(locked, store, target, runtime)
+    found = next((one for one in wheels if one.name == runtime), None)
+    theirs = str(runtime) if found is None else f"{runtime} {found.version}"
+    if (note := runtime_note(theirs, here=runtime_here())) is not None:
         output.note(note)
     payload = payload_context(source.model, wheels, store, is_sealed=source.is_sealed)
     return Plan(
@@ -128,19 +134,16 @@ def make_plan(
         builder=choose_builder(engine, store.environ),
         base={"reference": source.base_image, "id": base_id, "target": target.to_json()},
         wheels=wheels,
-        findings=(*lint_model(source.model, target.python), *bounded(lint_context(payload))),
+        model=source.model,
+        findings=(*lint_model(source.model, is_images_runtime=note is None), *bounded(lint_context(payload))),
     )
 
 
-def runtime_note(image: tuple[int, int], *, here: tuple[int, int]) -> str | None:
-    """Say that the model was tried with the TFLite of another Python than the image's; None if it is one."""
+def runtime_note(image: str, *, here: str) -> str | None:
+    """Say that the model was tried in another runtime than the image's; None if it is the same."""
     if image == here:
         return None
-    ours, theirs = (".".join(map(str, version)) for version in (here, image))
-    return (
-        f"the model was tried with the TFLite of this Python {ours}; the image's Python {theirs} may have "
-        "another one, which the build's warm-up tries"
-    )
+    return f"the model was tried in {here}; the build tries it in the image's own {image} as well"
 
 
 def _plan_dockerfile(path: Path, engine: Engine, environ: Mapping[str, str]) -> Plan:
@@ -162,25 +165,34 @@ def make_image(plan: Plan, folder: Path, output: BuildOutput) -> str:
     ``folder`` has room for the context.
 
     Raises:
+        UsageError: the model cannot serve in the image's own runtime.
         HostError: a step of the build failed, or the engine failed.
     """
     if plan.recipe is None or plan.builder is None:
         return str(plan.image_id)
     output.step("building the Docker image")
-    return plan.builder.build(plan.recipe, folder, output.line)
+    watch = ProbeWatch(output.line)
+    try:
+        return plan.builder.build(plan.recipe, folder, watch.line)
+    except HostError as exc:
+        if plan.model is not None and (misfit := watch.misfit(plan.model)) is not None:
+            raise misfit from exc
+        raise
 
 
-def lock_wheels(locked: tuple[Wheel, ...] | None, store: WheelStore, target: Target) -> tuple[Wheel, ...]:
-    """Choose the wheels of the lock if they fit this target, else the newest; store all of them.
+def lock_wheels(
+    locked: tuple[Wheel, ...] | None, store: WheelStore, target: Target, runtime: Runtime
+) -> tuple[Wheel, ...]:
+    """Choose the wheels of the lock if they fit this target and runtime, else the newest; store all of them.
 
     Raises:
         HostError: pip failed.
     """
-    names = {requirement.partition(">")[0].lower() for requirement in requirements(target)}
+    names = {requirement.partition(">")[0].lower() for requirement in requirements(target, runtime)}
     if locked and names <= {wheel.name for wheel in locked} and all(_fits(one, target) for one in locked):
         fetch_wheels(store, target, locked)
         return locked
-    return resolve_wheels(store, target)
+    return resolve_wheels(store, target, runtime)
 
 
 def _fits(wheel: Wheel, target: Target) -> bool:

@@ -13,10 +13,11 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 from enclavectl.artifacts.wheel import Wheel
-from enclavectl.errors import HostError
+from enclavectl.errors import HostError, UsageError
 from enclavectl.files import make_private_dir, open_regular, read_chunks, sha256_of
 from enclavectl.image.target import Target
 from enclavectl.run import Command, capture
@@ -25,6 +26,9 @@ from enclavectl.run import Command, capture
 _COMMON = ("cryptography>=50.0", "Pillow>=13.0")
 _TFLITE = ("tflite-runtime>=2.14", "numpy>=1.26,<2")  # wheels up to CPython 3.11
 _LITERT = ("ai-edge-litert>=2.1", "numpy>=2.1")
+# One numpy serves both runtimes on CPython 3.11: tflite-runtime was compiled against numpy 1, and LiteRT
+# takes either.
+_LITERT_311 = ("ai-edge-litert>=2.1", "numpy>=1.26,<2")
 # It installs the other wheels in the build stage, since a base image may lack pip. Not in the finished image.
 INSTALLER = "pip"
 _PIP_TIMEOUT_S = 600  # tens of MB of wheels over a slow line; this ends a pip that hangs
@@ -50,19 +54,55 @@ class WheelStore:
         return self.folder / wheel.sha256 / wheel.file
 
 
-def requirements(target: Target) -> tuple[str, ...]:
-    """Return the payload's requirements on this target."""
-    runtime = _TFLITE if target.python == (3, 11) else _LITERT
-    return tuple(sorted((*_COMMON, *runtime), key=str.lower))
+class Runtime(StrEnum):
+    """The interpreter of models in an image."""
+
+    AUTO = "auto"
+    TFLITE = "tflite-runtime"
+    LITERT = "ai-edge-litert"
+
+    def on(self, target: Target) -> Runtime:
+        """Return the runtime that an image for this target gets.
+
+        Raises:
+            UsageError: the runtime has no wheels for this Python.
+        """
+        if self is Runtime.AUTO:
+            return _DEFAULT
+        if self is Runtime.TFLITE and target.python > _LAST_TFLITE:
+            version = ".".join(map(str, target.python))
+            raise UsageError(
+                f"--runtime {self}: it has wheels up to CPython 3.11, and the base image has {version}",
+                hint=f"--runtime {Runtime.LITERT}, or a base image with Python 3.11",
+                code="runtime",
+            )
+        return self
 
 
-def resolve_wheels(store: WheelStore, target: Target) -> tuple[Wheel, ...]:
+# docs/building.md has the numbers: two to three times as fast, and a few MiB larger.
+_DEFAULT = Runtime.LITERT
+_LAST_TFLITE = (3, 11)
+
+
+def requirements(target: Target, runtime: Runtime) -> tuple[str, ...]:
+    """Return the payload's requirements on this target with this runtime.
+
+    Raises:
+        UsageError: the runtime has no wheels for this Python.
+    """
+    chosen = _TFLITE
+    if runtime.on(target) is Runtime.LITERT:
+        chosen = _LITERT if target.python > _LAST_TFLITE else _LITERT_311
+    return tuple(sorted((*_COMMON, *chosen), key=str.lower))
+
+
+def resolve_wheels(store: WheelStore, target: Target, runtime: Runtime) -> tuple[Wheel, ...]:
     """Download the newest wheels that satisfy ``requirements``, and their dependencies; return them sorted.
 
     Raises:
         HostError: pip is missing or fails, or a package has no wheel for the target.
     """
-    return _download(store, target, [*requirements(target), INSTALLER], extra=[])
+    return _download(store, target, [*requirements(target, runtime), INSTALLER], extra=[])
 
 
 def fetch_wheels(store: WheelStore, target: Target, wheels: Sequence[Wheel]) -> None:

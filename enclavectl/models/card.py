@@ -1,4 +1,4 @@
-"""A model's card in the form for people: YAML of the schema ``enclavectl.model/1``."""
+"""A model's card in the form for people: YAML of the schema ``enclavectl.model/2``."""
 
 from __future__ import annotations
 
@@ -7,31 +7,41 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from enclave_payload.card import MAX_CARD_BYTES, CardError, ModelCard
+from enclave_payload.card import MAX_CARD_BYTES, MODEL_SCHEMA, CardError, ModelCard
 from enclavectl.config.setting import shown
 from enclavectl.errors import UsageError
 from enclavectl.files import read_bounded
+from enclavectl.models.expected import ExpectedAnswer, read_expected
+from enclavectl.models.measured_form import (
+    input_fields,
+    measured_input,
+    measured_labels,
+    measured_output,
+    output_fields,
+)
 from enclavectl.models.weights import Model
 from enclavectl.protocol.card import card_from_mapping
 from enclavectl.yaml_file import Node, Plain, parse_yaml, refuse_unknown
 
-MODEL_SCHEMA = "enclavectl.model/1"
-# The payload accepts cards of at most 16 KiB; the rest is for the parts that only people read.
-MAX_CARD_FILE_BYTES = 64 * 1024
+# The payload accepts cards of at most 64 KiB; YAML takes more for the same labels, and people read more.
+MAX_CARD_FILE_BYTES = 256 * 1024
 
-_MEASURED = ("id", "sha256", "input", "labels", "notice")
-_REQUIRED = ("schema", "title", "file", *_MEASURED)
+_MEASURED = ("schema", "id", "sha256", "input", "output", "labels", "notice")
+_REQUIRED = ("title", "file", *_MEASURED)
 _FREE_FORM = ("training", "evaluation", "license", "source")
+_FORM_1 = "enclavectl.model/1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DescribedModel(Model):
     """A model with its whole card.
 
-    ``extra`` has the free-form parts of the card: training, evaluation, license, source.
+    ``extra`` has the free-form parts of the card: training, evaluation, license, source. ``expected`` are
+    the answers that its owner saw, for pictures beside the card.
     """
 
     title: str
+    expected: tuple[ExpectedAnswer, ...]
     extra: Mapping[str, Plain]
 
     def to_json(self) -> dict[str, object]:
@@ -43,9 +53,11 @@ class DescribedModel(Model):
             "card": str(self.card_path),
             "file": str(self.weights_path),
             "sha256": card.sha256,
-            "input": {"width": card.width, "height": card.height, "mean": card.mean, "std": card.std},
+            "input": input_fields(card.input),
+            "output": output_fields(card.output),
             "labels": [{"code": label.code, "name": label.name} for label in card.labels],
             "notice": card.notice,
+            "expected": [one.to_json() for one in self.expected],
             **self.extra,
         }
 
@@ -72,29 +84,42 @@ def parse_model_card(data: bytes, path: Path) -> DescribedModel:
     if not isinstance(root.value, dict):
         raise UsageError(f"{name}:{root.line}: expected a model card, found {shown(root.to_plain())}")
     top = root.value
-    refuse_unknown(top, (*_REQUIRED, *_FREE_FORM), name=name)
+    _require_form(top, name)
+    refuse_unknown(top, (*_REQUIRED, "expected", *_FREE_FORM), name=name)
     if missing := [key for key in _REQUIRED if key not in top]:
         raise UsageError(f"{name}: the model card lacks {', '.join(missing)}")
-    if (schema := top["schema"].to_plain()) != MODEL_SCHEMA:
-        raise UsageError(
-            f"{name}:{top['schema'].line}: expected schema {MODEL_SCHEMA}, found {shown(schema)}"
-        )
+    card = _measured(top, name)
     return DescribedModel(
-        card=_measured(top, name),
+        card=card,
         title=_line_of_text(top["title"], "title", name),
         card_path=path,
         weights_path=path.parent / _file_name(top["file"], name),
+        expected=read_expected(top["expected"], card, name) if "expected" in top else (),
         extra=MappingProxyType({key: top[key].to_plain() for key in _FREE_FORM if key in top}),
+    )
+
+
+def _require_form(top: Mapping[str, Node], name: str) -> None:
+    if "schema" not in top or (schema := top["schema"].to_plain()) == MODEL_SCHEMA:
+        return  # what is missing is said with the rest of it
+    hint = None
+    if schema == _FORM_1:
+        hint = (
+            f"write schema: {MODEL_SCHEMA}; what form 1 meant is fit: stretch and filter: bilinear in input, "
+            "and output: {scores: softmax}"
+        )
+    raise UsageError(
+        f"{name}:{top['schema'].line}: expected schema {MODEL_SCHEMA}, found {shown(schema)}", hint=hint
     )
 
 
 def _measured(top: Mapping[str, Node], name: str) -> ModelCard:
     values = {key: top[key].to_plain() for key in _MEASURED}
-    values["labels"] = _label_pairs(top["labels"], name)
+    values["input"] = measured_input(top["input"], name)
+    values["output"] = measured_output(top["output"], name)
+    values["labels"] = measured_labels(top["labels"], name)
     if isinstance(notice := values["notice"], str):
         values["notice"] = " ".join(notice.split())  # a card may fold a long notice over lines
-    if isinstance(image := top["input"].value, dict):
-        refuse_unknown(image, ("width", "height", "mean", "std"), name=name, where="input")
     try:
         card = card_from_mapping(values)
     except CardError as exc:
@@ -104,18 +129,6 @@ def _measured(top: Mapping[str, Node], name: str) -> ModelCard:
             f"{name}: expected labels and a notice of at most {MAX_CARD_BYTES} bytes, found {size}"
         )
     return card
-
-
-def _label_pairs(labels: Node, name: str) -> list[Plain]:
-    if not isinstance(labels.value, list):
-        raise UsageError(f"{name}:{labels.line}: labels: expected a list, found {shown(labels.to_plain())}")
-    pairs: list[Plain] = []
-    for label in labels.value:
-        if not isinstance(label.value, dict) or set(label.value) != {"code", "name"}:
-            found = shown(label.to_plain())
-            raise UsageError(f"{name}:{label.line}: labels: expected {{code: ..., name: ...}}, found {found}")
-        pairs.append([label.value["code"].to_plain(), label.value["name"].to_plain()])
-    return pairs
 
 
 def _line_of_text(node: Node, key: str, name: str) -> str:

@@ -25,10 +25,10 @@ from types import MappingProxyType
 from typing import IO, BinaryIO, TypeAlias
 from urllib.parse import urlsplit
 
-from enclave_payload.card import MAX_WEIGHTS_BYTES
+from enclave_payload.card import MAX_WEIGHTS_BYTES, MODEL_SCHEMA
 from enclavectl.errors import HostError, UsageError
 from enclavectl.files import stage_file, write_atomic
-from enclavectl.models.card import MODEL_SCHEMA, DescribedModel, read_card
+from enclavectl.models.card import DescribedModel, read_card
 from enclavectl.models.find import CARD_NAME
 from enclavectl.models.weights import load_weights
 from enclavectl.suggest import suggestion
@@ -75,7 +75,15 @@ PUBLISHED: Mapping[str, Published] = MappingProxyType(
             card={
                 "id": "skin-lesion",
                 "title": "Skin lesions, MobileNet v1 trained on HAM10000",
-                "input": {"width": 224, "height": 224, "mean": 127.5, "std": 127.5},
+                "input": {
+                    "width": 224,
+                    "height": 224,
+                    "fit": "stretch",
+                    "filter": "bilinear",
+                    "mean": 127.5,
+                    "std": 127.5,
+                },
+                "output": {"scores": "softmax"},
                 "labels": [
                     {"code": "akiec", "name": "Actinic keratoses and intraepithelial carcinoma"},
                     {"code": "bcc", "name": "Basal cell carcinoma"},

@@ -6,9 +6,11 @@ import math
 import re
 from dataclasses import dataclass
 
-from enclave_payload.card import MAX_SUM_ERROR, ModelCard
+from enclave_payload.card import Layout, ModelCard, Scores
+from enclave_payload.scores import ScoreError, adds_up, to_parts
 from enclavectl.errors import UsageError
-from enclavectl.models.interpreter import Observation, Tensor, observe
+from enclavectl.models.interpreter import observe
+from enclavectl.models.observation import Observation, Tensor, input_sides, is_served_type
 from enclavectl.models.other_formats import other_weights
 from enclavectl.models.weights import Model, load_weights
 
@@ -91,8 +93,8 @@ def _refused(found: Observation) -> Misfit:
 
 
 _OP_VERSION = {
-    True: "convert it with TensorFlow 2.16 or older; or use Python 3.12 or newer, which gets a newer runtime "
-    "(for build: --base-image)",
+    True: "convert it with TensorFlow 2.16 or older; or build with the newer runtime: "
+    "enclavectl build --runtime ai-edge-litert",
     False: "convert it with the TensorFlow of that runtime's time, or an older one",
 }
 
@@ -129,11 +131,11 @@ def _shape_misfit(message: str, hint: str) -> Misfit:
 
 
 def _type_misfit(what: str, found: Tensor) -> Misfit | None:
-    if found.dtype == "float32":
+    if is_served_type(found):
         return None
     return Misfit(
         code="model-type",
-        message=f"expected float32 at its {what}, found {found.dtype}",
+        message=f"expected float32, uint8 or int8 at its {what}, found {found.dtype}",
         hint=f"convert it with a float32 {what} (inference_{what}_type = tf.float32, the default); "
         "what is inside may be quantized",
     )
@@ -142,7 +144,7 @@ def _type_misfit(what: str, found: Tensor) -> Misfit | None:
 def _input(found: Tensor, card: ModelCard) -> Misfit | None:
     if misfit := _type_misfit("input", found):
         return misfit
-    expected = (1, card.height, card.width, 3)
+    expected = input_sides(card)
     if found.shape == expected and -1 not in found.signature[1:]:
         return None
     message = f"expected an input of {_sides(expected)} as its card says, found {_sides(found.signature)}"
@@ -150,57 +152,78 @@ def _input(found: Tensor, card: ModelCard) -> Misfit | None:
 
 
 def _input_hint(found: Tensor, card: ModelCard) -> str:
-    match found.signature:
-        case (_, *inner) if -1 in inner:
-            return "export it with a fixed input size"
-        case (1, 3, _, _):
-            return "export it with channels last: TFLite's layout is batch, height, width, channels"
-        case (1, _, _, 1):
-            return "export a model for RGB pictures; a gray one can repeat its channel three times"
-        case (1, height, width, 3):
-            return f"write width: {width} and height: {height} into the card's input"
-        case (batch, _, _, 3):
-            return f"export it with a batch of 1 in place of {batch}"
-    return f"export an image classifier for RGB pictures of {card.width} x {card.height}"
+    is_first = card.input.layout is Layout.NCHW
+    sides = found.signature
+    if len(sides) != 4 or 3 not in sides:
+        is_gray = len(sides) == 4 and 1 in (sides[1], sides[3])
+        return (
+            "export a model for RGB pictures; a gray one can repeat its channel three times"
+            if is_gray
+            else f"export an image classifier for RGB pictures of {card.input.width} x {card.input.height}"
+        )
+    if -1 in sides[1:]:
+        return "export it with a fixed input size"
+    if sides[0] not in (1, -1):
+        return f"export it with a batch of 1 in place of {sides[0]}"
+    if (sides[1] == 3) != is_first:
+        return f"write layout: {Layout.NHWC if is_first else Layout.NCHW} into the card's input"
+    height, width = sides[2:] if is_first else sides[1:3]
+    return f"write width: {width} and height: {height} into the card's input"
 
 
 def _output(found: Tensor, card: ModelCard) -> Misfit | None:
     if misfit := _type_misfit("output", found):
         return misfit
-    count = len(card.labels)
-    if found.shape == (1, count):
+    labels, inner = len(card.labels), [side for side in found.shape if side != 1]
+    if len(inner) > 1:
+        return _shape_misfit(
+            f"expected one value for each label, found {_sides(found.signature)}: no classifier",
+            "segmentation and detection are not served; export a classifier",
+        )
+    count = inner[0] if inner else 1
+    if count == labels:
         return None
-    expected = _sides((1, count))
-    message = f"expected an output of {expected}, one for each label, found {_sides(found.signature)}"
-    if math.prod(found.shape) == count:
-        return _shape_misfit(message, f"reshape the output to {expected} before you convert it")
-    if found.shape == (1, 1) and count == 2:
-        return _shape_misfit(message, "end the model in a softmax over two outputs in place of one sigmoid")
+    message = f"expected {labels} outputs, one for each label, found {count}"
+    if count == labels + 1:
+        return _shape_misfit(message, "is there a background label before the others? name it in the card")
+    if count == 1 and labels == 2:
+        return _shape_misfit(message, "with one sigmoid write one label, and scores: sigmoid in output")
     return _shape_misfit(message, "write the model's own labels into the card, in the order of its outputs")
 
 
 def _values(found: Observation, card: ModelCard) -> Misfit | None:
     for values in found.values:
-        total = math.fsum(values) if all(map(math.isfinite, values)) else math.nan
-        if all(value >= 0 for value in values) and abs(total - 1) < MAX_SUM_ERROR:
-            continue
-        shown = ", ".join(f"{value:.3g}" for value in values[:4]) + (", ..." if len(values) > 4 else "")
-        message = f"expected probabilities that add up to 1, found {shown} for a test picture"
-        if math.isnan(total):
-            hint = f"are mean: {card.mean:g} and std: {card.std:g} in the card what it was trained with?"
-            return Misfit(code="model-not-finite", message=message, hint=hint)
-        if all(0 <= value <= 1 for value in values):
-            return Misfit(
-                code="model-sigmoids",
-                message=message,
-                hint="its labels are not exclusive (sigmoids); end it in a softmax over the labels",
-            )
-        return Misfit(
-            code="model-logits",
-            message=message,
-            hint="it has no softmax at the end (from_logits=True); add one before you convert it",
-        )
+        try:
+            to_parts(values, card.output.scores)
+        except ScoreError:
+            return _no_scores(values, card)
     return None
+
+
+def _no_scores(values: tuple[float, ...], card: ModelCard) -> Misfit:
+    shown = ", ".join(f"{value:.3g}" for value in values[:4]) + (", ..." if len(values) > 4 else "")
+    message = f"expected {card.output.scores} scores as its card says, found {shown} for a test picture"
+    if not all(map(math.isfinite, values)):
+        return Misfit(
+            code="model-not-finite",
+            message=message,
+            hint="are mean and std in the card what it was trained with?",
+        )
+    if all(0 <= value <= 1 for value in values) and not adds_up(_parts(values), Scores.SOFTMAX):
+        return Misfit(
+            code="model-sigmoids",
+            message=message,
+            hint="its labels are not exclusive; write scores: sigmoid into the card's output",
+        )
+    return Misfit(
+        code="model-logits",
+        message=message,
+        hint="it has no softmax at the end (from_logits=True); write scores: logits into the card's output",
+    )
+
+
+def _parts(values: tuple[float, ...]) -> list[int]:
+    return [round(value * 1e9) for value in values]
 
 
 def _sides(sides: tuple[int, ...]) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
+from enclave_payload.card import MAX_ANSWER_LABELS, MAX_LABELS, ModelCard
 from enclave_payload.cbor import Value
 from enclave_payload.contents import PARTS_PER_BILLION, ContentError, Outcome, Problem, Remark, Timings
 from enclave_payload.messages import (
@@ -26,6 +28,7 @@ __all__ = [
     "Problem",
     "Remark",
     "Timings",
+    "name_outcome",
     "parse_answer",
     "parse_answer_content",
     "parse_outcome",
@@ -33,7 +36,9 @@ __all__ = [
 ]
 
 _CONTENT_FIELDS = frozenset({"outcome", "receipt"})
-_FIELDS = frozenset({"model", "timings", "probabilities", "problem", "remarks"})
+_FIELDS = frozenset({"model", "timings", "probabilities", "top", "rest", "problem", "remarks"})
+# The client's own remark is no enclave's.
+_REMARKS = frozenset(Remark) - {Remark.UNSURE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,21 +89,23 @@ def parse_answer_content(content: bytes) -> AnswerContent:
 
 
 def parse_outcome(content: bytes) -> Outcome:
-    """Read ``Outcome.to_cbor``.
+    """Read ``Outcome.to_cbor``. Whose labels these are is for ``name_outcome`` to say.
 
     Raises:
         ContentError: the bytes are not that map, or a value is out of bounds.
     """
     fields = read_fields(content, _FIELDS, max_bytes=ANSWER_PLAINTEXT_BYTES)
     model_id, model_sha256 = _model(fields["model"])
-    problem, probabilities = fields["problem"], fields["probabilities"]
-    if (problem is None) is (probabilities is None):
-        raise ContentError("an outcome has probabilities or a problem")
+    problem, probabilities, top = fields["problem"], fields["probabilities"], fields["top"]
+    if [problem, probabilities, top].count(None) != 2:
+        raise ContentError("an outcome has probabilities, the top of them, or a problem")
     return Outcome(
         model_id=model_id,
         model_sha256=model_sha256,
         timings=_timings(fields["timings"]),
         probabilities_ppb=None if probabilities is None else _probabilities(probabilities),
+        top_ppb=None if top is None else _top(top),
+        rest_ppb=_rest(fields["rest"], has_top=top is not None),
         problem=None if problem is None else _problem(problem),
         remarks=_remarks(fields["remarks"]),
     )
@@ -128,7 +135,7 @@ def _problem(value: Value) -> Problem:
 
 
 def _remarks(value: Value) -> tuple[Remark, ...]:
-    if not isinstance(value, list) or not all(isinstance(one, str) and one in set(Remark) for one in value):
+    if not isinstance(value, list) or not all(isinstance(one, str) and one in _REMARKS for one in value):
         raise ContentError("remarks")
     remarks = tuple(Remark(str(one)) for one in value)
     if len(set(remarks)) != len(remarks):
@@ -137,15 +144,64 @@ def _remarks(value: Value) -> tuple[Remark, ...]:
 
 
 def _probabilities(value: Value) -> dict[str, int]:
-    if not isinstance(value, list) or not value:
-        raise ContentError("probabilities")
     result: dict[str, int] = {}
+    for key, parts in _pairs(value, "probabilities"):
+        if not isinstance(key, str) or key in result:
+            raise ContentError("probabilities")
+        result[key] = parts
+    return result
+
+
+def _top(value: Value) -> dict[int, int]:
+    result: dict[int, int] = {}
+    for key, parts in _pairs(value, "top"):
+        if type(key) is not int or not 0 <= key < MAX_LABELS or key in result:
+            raise ContentError("top")
+        result[key] = parts
+    # Falling, and of labels that are as probable the first one first: one form for one answer.
+    ranked = sorted(result, key=lambda index: (-result[index], index))
+    if list(result) != ranked or len(result) > MAX_ANSWER_LABELS:
+        raise ContentError("top")
+    return result
+
+
+def _pairs(value: Value, where: str) -> Iterator[tuple[Value, int]]:
+    if not isinstance(value, list) or not value:
+        raise ContentError(where)
     for pair in value:
         match pair:
-            case [str(code), int(parts)] if code not in result and type(parts) is int:
-                result[code] = parts
+            case [key, int(parts)] if type(parts) is int and 0 <= parts <= PARTS_PER_BILLION:
+                yield key, parts
             case _:
-                raise ContentError("probabilities")
-    if not all(0 <= parts <= PARTS_PER_BILLION for parts in result.values()):
-        raise ContentError("probabilities")
-    return result
+                raise ContentError(where)
+
+
+def _rest(value: Value, *, has_top: bool) -> int:
+    most = MAX_LABELS * PARTS_PER_BILLION if has_top else 0
+    if type(value) is not int or not 0 <= value <= most:
+        raise ContentError("rest")
+    return value
+
+
+def name_outcome(outcome: Outcome, card: ModelCard) -> Outcome:
+    """Check that an answer is one of the card's labels, name them, and remark if it is unsure.
+
+    In what is returned ``probabilities_ppb`` has the labels of ``top_ppb`` too, the most probable first.
+
+    Raises:
+        ContentError: other labels, or more or fewer of them than the card says.
+    """
+    if outcome.problem is not None:
+        return outcome
+    codes = [label.code for label in card.labels]
+    top, probabilities = outcome.top_ppb, outcome.probabilities_ppb
+    if top is not None:
+        if len(top) != min(card.output.top or 0, len(codes)) or max(top) >= len(codes):
+            raise ContentError("the labels are not the card's")
+        probabilities = {codes[index]: parts for index, parts in top.items()}
+    elif probabilities is None or card.output.top is not None or list(probabilities) != codes:
+        raise ContentError("the labels are not the card's")
+    limit = card.output.unsure_below_ppb
+    is_unsure = limit is not None and max(probabilities.values()) < limit
+    remarks = (*outcome.remarks, *((Remark.UNSURE,) if is_unsure else ()))
+    return replace(outcome, probabilities_ppb=probabilities, remarks=remarks)

@@ -1,24 +1,57 @@
 """The rules for model cards; ``build``, ``model`` and every client check all of them.
 
-The payload checks only the form at start-up (``enclave_payload.card``): ``build`` has checked the measured
-card, and the client checks the attested card here, because a card's texts reach a terminal and a report.
+The payload checks only the form and its own bounds at start-up (``enclave_payload.card``): ``build`` has
+checked the measured card, and the client checks the attested card here, because a card's texts reach a
+terminal and a report.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from enum import StrEnum
+from typing import TypeVar
 
-from enclave_payload.card import MAX_CARD_BYTES, CardError, Label, ModelCard
+from enclave_payload.card import (
+    DECIMAL,
+    MAX_ANSWER_LABELS,
+    MAX_CARD_BYTES,
+    MAX_LABELS,
+    MAX_SIDE,
+    MODEL_SCHEMA,
+    CardError,
+    Filter,
+    Fit,
+    Label,
+    Layout,
+    ModelCard,
+    ModelInput,
+    ModelOutput,
+    Scores,
+)
+from enclave_payload.contents import PARTS_PER_BILLION
 from enclavectl.json_object import JsonError, parse_json
 
-# An answer has room for the codes of so many labels (4,096 bytes, up to 48 for each label).
-MAX_LABELS = 64
-# Pixels. Models of skin lesions take 224 to 600; the enclave resizes the picture to this in memory.
-MAX_SIDE = 1024
+__all__ = [
+    "MAX_ANSWER_LABELS",
+    "MAX_LABELS",
+    "MAX_SIDE",
+    "MODEL_SCHEMA",
+    "Filter",
+    "Fit",
+    "Layout",
+    "Scores",
+    "card_from_mapping",
+    "check_card",
+]
+
+# Below a tenth a crop shows the model a corner of what a person sees.
+_MIN_CROP, _MAX_CROP = 0.1, 1.0
 _CODE = re.compile(r"[a-z0-9][a-z0-9_.-]{0,31}")
 _ID = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_FIELDS = {"schema", "id", "sha256", "input", "output", "labels", "notice"}
+_Word = TypeVar("_Word", bound=StrEnum)
 
 
 def check_card(data: bytes) -> ModelCard:
@@ -37,31 +70,71 @@ def check_card(data: bytes) -> ModelCard:
 
 
 def card_from_mapping(value: object) -> ModelCard:
-    """Check every rule on a decoded card, and return the card typed.
+    """Check every rule on a card in the measured form, and return the card typed.
 
     Raises:
         CardError: a key is missing or unknown, or a value is of the wrong type or out of bounds.
     """
-    top = _mapping(value, "card", {"id", "sha256", "input", "labels", "notice"})
-    image = _mapping(top["input"], "input", {"width", "height", "mean", "std"})
-    std = _number(image["std"], "input.std")
-    if std <= 0:
-        raise CardError(f"input.std: expected a positive number, found {std}")
+    if isinstance(value, dict) and value.get("schema") != MODEL_SCHEMA:
+        found = repr(value["schema"]) if "schema" in value else "none (form 1 is not read)"
+        raise CardError(f"card: expected schema {MODEL_SCHEMA}, found {found}")
+    top = _mapping(value, "card", _FIELDS)
+    labels = _labels(top["labels"])
+    output = _output(top["output"])
+    if len(labels) == 1 and output.scores.is_exclusive:
+        raise CardError(f"labels: expected 2 or more with {output.scores} scores, found 1")
+    if len(labels) > MAX_ANSWER_LABELS and output.top is None:
+        raise CardError(
+            f"output.top: expected 1 to {MAX_ANSWER_LABELS}, found none: an answer has no room for all "
+            f"of {len(labels)} labels"
+        )
     return ModelCard(
         model_id=_matching(top["id"], "id", _ID),
         sha256=_matching(top["sha256"], "sha256", _SHA256),
-        width=_side(image["width"], "input.width"),
-        height=_side(image["height"], "input.height"),
-        mean=_number(image["mean"], "input.mean"),
-        std=std,
-        labels=_labels(top["labels"]),
+        input=_input(top["input"]),
+        output=output,
+        labels=labels,
         notice=_text(top["notice"], "notice", 1000),
     )
 
 
+def _input(value: object) -> ModelInput:
+    given = value.keys() if isinstance(value, dict) else set()
+    fit = _word(value["fit"], "input.fit", Fit) if isinstance(value, dict) and "fit" in given else None
+    of_fit = {Fit.CROP: {"crop"}, Fit.PAD: {"pad"}}.get(fit, set()) if fit else set()
+    scaling = {"values"} if "values" in given else {"mean", "std"}
+    form = _mapping(value, "input", {"width", "height", "layout", "fit", "filter"} | of_fit | scaling)
+    if "values" in form and form["values"] != "raw":
+        raise CardError(f"input.values: expected raw, or mean and std in its place, found {form['values']!r}")
+    return ModelInput(
+        width=_whole(form["width"], "input.width", 1, MAX_SIDE, "pixels"),
+        height=_whole(form["height"], "input.height", 1, MAX_SIDE, "pixels"),
+        layout=_word(form["layout"], "input.layout", Layout),
+        fit=_word(form["fit"], "input.fit", Fit),
+        filter=_word(form["filter"], "input.filter", Filter),
+        crop=_crop(form["crop"]) if "crop" in form else None,
+        pad=_whole(form["pad"], "input.pad", 0, 255, "as gray") if "pad" in form else None,
+        mean=_triple(form["mean"], "input.mean") if "mean" in form else None,
+        std=_positive(form["std"], "input.std") if "std" in form else None,
+    )
+
+
+def _output(value: object) -> ModelOutput:
+    optional = {"unsure_below_ppb", "top"} & (value.keys() if isinstance(value, dict) else set())
+    form = _mapping(value, "output", {"scores"} | optional)
+    unsure, top = form.get("unsure_below_ppb", 0), form.get("top", 1)
+    return ModelOutput(
+        scores=_word(form["scores"], "output.scores", Scores),
+        unsure_below_ppb=_whole(unsure, "output.unsure_below_ppb", 0, PARTS_PER_BILLION, "parts per billion")
+        if "unsure_below_ppb" in form
+        else None,
+        top=_whole(top, "output.top", 1, MAX_ANSWER_LABELS, "labels") if "top" in form else None,
+    )
+
+
 def _labels(value: object) -> tuple[Label, ...]:
-    if not isinstance(value, list) or not 2 <= len(value) <= MAX_LABELS:
-        raise CardError(f"labels: expected a list of 2 to {MAX_LABELS} [code, name] pairs")
+    if not isinstance(value, list) or not 1 <= len(value) <= MAX_LABELS:
+        raise CardError(f"labels: expected a list of 1 to {MAX_LABELS} [code, name] pairs")
     labels = []
     for index, pair in enumerate(value):
         if not isinstance(pair, list) or len(pair) != 2:
@@ -82,16 +155,44 @@ def _mapping(value: object, where: str, keys: set[str]) -> Mapping[str, object]:
     return value
 
 
-def _number(value: object, where: str) -> float:
-    # bool is a subclass of int; `mean: yes` in a YAML card must not become 1.0.
-    if isinstance(value, bool) or not isinstance(value, int | float) or not -1e6 < value < 1e6:
-        raise CardError(f"{where}: expected a number between -1e6 and 1e6, found {value!r}")
-    return float(value)
+def _word(value: object, where: str, words: type[_Word]) -> _Word:
+    if isinstance(value, str) and value in set(words):
+        return words(value)
+    raise CardError(f"{where}: expected one of {', '.join(words)}; found {value!r}")
 
 
-def _side(value: object, where: str) -> int:
-    if type(value) is not int or not 1 <= value <= MAX_SIDE:
-        raise CardError(f"{where}: expected 1 to {MAX_SIDE} pixels, found {value!r}")
+def _decimal(value: object, where: str) -> str:
+    if not isinstance(value, str) or DECIMAL.fullmatch(value) is None:
+        raise CardError(
+            f"{where}: expected a decimal number between -1e6 and 1e6 with at most 12 places, found {value!r}"
+        )
+    return value
+
+
+def _triple(value: object, where: str) -> tuple[str, str, str]:
+    if not isinstance(value, list) or len(value) != 3:
+        raise CardError(f"{where}: expected three numbers (R, G, B), found {value!r}")
+    red, green, blue = (_decimal(number, where) for number in value)
+    return red, green, blue
+
+
+def _positive(value: object, where: str) -> tuple[str, str, str]:
+    numbers = _triple(value, where)
+    if any(float(number) <= 0 for number in numbers):
+        raise CardError(f"{where}: expected positive numbers, found {', '.join(numbers)}")
+    return numbers
+
+
+def _crop(value: object) -> str:
+    number = _decimal(value, "input.crop")
+    if not _MIN_CROP <= float(number) <= _MAX_CROP:
+        raise CardError(f"input.crop: expected {_MIN_CROP:g} to {_MAX_CROP:g}, found {number}")
+    return number
+
+
+def _whole(value: object, where: str, least: int, most: int, unit: str) -> int:
+    if type(value) is not int or not least <= value <= most:
+        raise CardError(f"{where}: expected {least} to {most} {unit}, found {value!r}")
     return value
 
 

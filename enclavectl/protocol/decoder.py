@@ -3,6 +3,7 @@
 It is a module of its own because it loads Pillow, which takes longer than most commands.
 """
 
+from enclave_payload.fitting import Placement
 from enclave_payload.picture import PictureError, decode_upright
 
-__all__ = ["PictureError", "decode_upright"]
+__all__ = ["PictureError", "Placement", "decode_upright"]

@@ -68,6 +68,9 @@ def _answer(result: Object, label_names: Mapping[str, str]) -> str:
         _row(names.get(code, code), number(probabilities, code), first=index == 0)
         for index, code in enumerate(ranked)
     ]
+    rest = result.get("rest")
+    if isinstance(rest, int | float) and rest > 0:
+        rows.append(_row("All other labels", float(rest), first=False))
     timings = as_object(result, "timings_ms") if "timings_ms" in result else {}
     times = ", ".join(f"{text(step)} {number(timings, step):.1f} ms" for step in timings)
     session = result.get("session")

@@ -65,6 +65,7 @@ _PROBLEMS: dict[Problem, tuple[str, str]] = {
 _REMARKS: dict[Remark, str] = {
     Remark.ONE_COLOR: "the picture is (nearly) of one color; the answer says nothing about a subject",
     Remark.FEW_PIXELS: "the picture has far fewer pixels than the model looks at; it was enlarged",
+    Remark.UNSURE: "the model is unsure of this picture: no label reaches the threshold in its card",
 }
 
 
@@ -106,6 +107,7 @@ class Result:
             **head,
             "label": {"code": best, "name": names.get(best, best), "probability": shares[best]},
             "probabilities": {code: share for code, share in shares.items() if code in shown},
+            "rest": None if self.outcome.top_ppb is None else self.outcome.rest_ppb / PARTS_PER_BILLION,
             "receipted": self.is_receipted,
             "warnings": [{"code": code, "message": message} for code, message in self.warnings],
             "timings_ms": {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -17,7 +18,7 @@ from enclavectl.evidence.verification import (
     Verification,
     Waiver,
 )
-from enclavectl.protocol.answers import PARTS_PER_BILLION
+from enclavectl.protocol.answers import PARTS_PER_BILLION, Outcome
 from enclavectl.protocol.key_config import MODEL_PCR
 from enclavectl.trust import Trust
 
@@ -207,9 +208,9 @@ def answers_of(verification: Verification) -> list[Answered]:
     names = {} if verification.card is None else {one.code: one.name for one in verification.card.labels}
     found = []
     for one in verification.receipts:
-        if one.outcome is None or one.outcome.probabilities_ppb is None:
+        if one.outcome is None or (probabilities := _by_code(one.outcome)) is None:
             continue
-        ranked = sorted(one.outcome.probabilities_ppb.items(), key=lambda item: -item[1])
+        ranked = sorted(probabilities.items(), key=lambda item: -item[1])
         shares = tuple((code, names.get(code, code), parts / PARTS_PER_BILLION) for code, parts in ranked)
         found.append(
             Answered(
@@ -220,6 +221,13 @@ def answers_of(verification: Verification) -> list[Answered]:
             )
         )
     return found
+
+
+def _by_code(outcome: Outcome) -> Mapping[str, int] | None:
+    """Return the probabilities by label code; without a card the labels are known by their index only."""
+    if outcome.probabilities_ppb is not None or outcome.top_ppb is None:
+        return outcome.probabilities_ppb
+    return {f"output-{index}": parts for index, parts in outcome.top_ppb.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ import io
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from enclavectl.protocol.decoder import PictureError, decode_upright
+from enclavectl.protocol.decoder import PictureError, Placement, decode_upright
 
 if TYPE_CHECKING:
     from enclavectl.client.pictures import Picture
@@ -38,12 +38,9 @@ def preview_of(picture: Picture) -> Preview | None:
     return Preview(data=file.getvalue(), width=image.width, height=image.height)
 
 
-def _fit(size: tuple[int, int]) -> tuple[int, int]:
-    width, height = size
-    longest = max(width, height)
-    if longest <= MAX_PREVIEW_SIDE:
-        return size
-    return (
-        max(1, round(width * MAX_PREVIEW_SIDE / longest)),
-        max(1, round(height * MAX_PREVIEW_SIDE / longest)),
+def _fit(source: tuple[int, int]) -> Placement:
+    width, height = source
+    part = min(1, MAX_PREVIEW_SIDE / max(source))
+    return Placement(
+        box=(0, 0, width, height), size=(max(1, round(width * part)), max(1, round(height * part)))
     )

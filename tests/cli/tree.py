@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from enclavectl.cli.app import COMMANDS, GroupRow, Row, build_app
@@ -15,15 +15,16 @@ _SHELL = re.compile(r"\s(?:[<>|&;]|&&)(?:\s|$)")
 
 def all_rows() -> Iterator[tuple[tuple[str, ...], Row]]:
     """Yield each command with the words that a user types."""
-    for row in COMMANDS:
+    yield from _below((), COMMANDS)
+
+
+def _below(words: tuple[str, ...], rows: Sequence[Row | GroupRow]) -> Iterator[tuple[tuple[str, ...], Row]]:
+    for row in rows:
         if isinstance(row, GroupRow):
-            for one in row.commands:
-                yield (row.name, one.name), one
+            yield from _below((*words, row.name), row.commands)
         else:
-            yield (row.name,), row
-            for group in row.groups:
-                for one in group.commands:
-                    yield (row.name, group.name, one.name), one
+            yield (*words, row.name), row
+            yield from _below((*words, row.name), row.groups)
 
 
 def parsed(words: list[str]) -> Any:

@@ -10,12 +10,13 @@ import pytest
 from tests.e2e.cli import Cli, sample
 from tests.models.tflite import Graph
 
-CARD = """schema: enclavectl.model/1
+CARD = """schema: enclavectl.model/2
 id: logits
 title: Logits
 file: model.tflite
 sha256: {sha256}
-input: {{width: 8, height: 8, mean: 127.5, std: 127.5}}
+input: {{width: 8, height: 8, fit: stretch, filter: bilinear, mean: 127.5, std: 127.5}}
+output: {{scores: softmax}}
 labels:
 - {{code: a, name: A}}
 - {{code: b, name: B}}

@@ -19,14 +19,13 @@ from enclavectl.protocol.receipts import Claim
 from tests.evidence import example
 from tests.evidence.forged import example_claims, measured, with_claims, with_payload
 from tests.forge import NONCE, NOW, PCRS, RELEASE, Blueprint, EnclaveForge, accepting
+from tests.payload.cards import SOFTMAX, stretched
 
 CARD = ModelCard(
     model_id="demo-synthetic-lesions",
     sha256="ab" * 32,
-    width=4,
-    height=4,
-    mean=0.0,
-    std=1.0,
+    input=stretched(4, 4, "0", "1"),
+    output=SOFTMAX,
     labels=(Label(code="bcc", name="B"), Label(code="mel", name="M")),
     notice="Not a diagnosis.",
 )

@@ -33,6 +33,8 @@ NEW_OUTCOME = cbor2.dumps(
         "model": ["demo-synthetic-lesions", "ab" * 32],
         "timings": [120, 3100, 1400],
         "probabilities": [["bcc", 898_000_000], ["mel", 102_000_000]],
+        "top": None,
+        "rest": 0,
         "problem": None,
         "remarks": [],
     },

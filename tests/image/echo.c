@@ -1,5 +1,5 @@
 /*
- * An init that sends back what it gets on port 7000, in pieces of 16 KiB: vhost-device-vsock loses larger ones.
+ * An init that sends back what it gets on port 7000, in pieces of 16 KiB.
  * Loads its modules as the enclave's init does.
  */
 #define main enclave_main

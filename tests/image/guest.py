@@ -1,4 +1,4 @@
-"""The QEMU lane: .ci/qemu-lane provides QEMU, another vsock device, and a kernel with an NSM driver."""
+"""The QEMU lane: .ci/qemu-lane provides QEMU and a kernel with an NSM driver."""
 
 from __future__ import annotations
 
@@ -28,16 +28,15 @@ HEARTBEAT_PORT = 9000
 _PARENT_CID = 3
 # Of an emulated machine on a busy one; bounds for what hangs, never measures.
 _BOOT_S = 240.0
-_VARIABLES = ("ENCLAVECTL_TEST_QEMU", "ENCLAVECTL_TEST_VHOST_DEVICE_VSOCK", "ENCLAVECTL_TEST_KERNEL_ROOT")
+_VARIABLES = ("ENCLAVECTL_TEST_QEMU", "ENCLAVECTL_TEST_KERNEL_ROOT")
 _IS_REQUIRED = os.environ.get("ENCLAVECTL_TEST_REQUIRE_QEMU") == "1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """Two programs, and a folder into which a kernel's package was unpacked."""
+    """A program, and a folder into which a kernel's package was unpacked."""
 
     qemu: Path
-    device: Path
     kernel_root: Path
 
 
@@ -49,8 +48,8 @@ def qemu_parts() -> Parts:
         if _IS_REQUIRED:
             pytest.fail(reason)
         pytest.skip(reason)
-    qemu, device, kernel_root = (Path(os.environ[name]) for name in _VARIABLES)
-    return Parts(qemu=qemu, device=device, kernel_root=kernel_root)
+    qemu, kernel_root = (Path(os.environ[name]) for name in _VARIABLES)
+    return Parts(qemu=qemu, kernel_root=kernel_root)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,23 +146,6 @@ def start_guest(parts: Parts, folder: Path, cid: int, image: Path) -> Iterator[G
         machine = _machine(parts, image, frontend)
         with _running(machine.to_argv(), _console(folder, cid), frontend.fileno()) as qemu:
             yield Guest(folder=folder, cid=cid, qemu=qemu)
-
-
-@contextlib.contextmanager
-def start_foreign_guest(parts: Parts, folder: Path, cid: int, image: Path) -> Iterator[Guest]:
-    """A guest beside vhost-device-vsock, which drops what it sends to CID 3; it has ended after the block."""
-    frontend = folder / f"{cid}.vhost"
-    names = f"guest-cid={cid},uds-path={_socket(folder, cid)},socket={frontend}"
-    with _running([str(parts.device), "--vm", names], folder / "device.log"):
-        deadline = time.monotonic() + _BOOT_S
-        while not frontend.exists():
-            assert time.monotonic() < deadline, (folder / "device.log").read_text()
-            time.sleep(0.02)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
-            link.connect(str(frontend))
-            argv = _machine(parts, image, link).to_argv()
-            with _running(argv, _console(folder, cid), link.fileno()) as qemu:
-                yield Guest(folder=folder, cid=cid, qemu=qemu)
 
 
 def _machine(parts: Parts, image: Path, frontend: socket.socket) -> QemuMachine:

@@ -25,7 +25,7 @@ from enclavectl.eif.ramdisk.ramdisks import Mode, application_entries, init_line
 from enclavectl.image.context import payload_context, write_context
 from enclavectl.image.plan import lock_wheels
 from enclavectl.image.target import PROBE, parse_probe
-from enclavectl.image.wheels import WheelStore
+from enclavectl.image.wheels import Runtime, WheelStore
 from enclavectl.models.find import PACKAGED_DIR, find_model
 from tests.image.engine import APP, BASE_IMAGE, Lane, own_image
 from tests.image.test_nitro import fake
@@ -88,7 +88,7 @@ def test_a_build_from_nothing_cached_is_the_same_image(lane: Lane, payload: Path
         store = WheelStore(folder=lane.home / ".local/share/enclavectl/wheels", environ=lane.environ)
         model = find_model("demo-lesion", data_dir=tmp_path)
         context = io.BytesIO()
-        assert lock_wheels(locked.wheels, store, target) == locked.wheels
+        assert lock_wheels(locked.wheels, store, target, Runtime.AUTO) == locked.wheels
         write_context(payload_context(model, locked.wheels, store), context)
         context.seek(0)
         image, _ = client.images.build(

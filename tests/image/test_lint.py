@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import sys
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -48,8 +47,6 @@ from enclavectl.models.weights import load_weights
 from tests.eif import samples
 from tests.image.test_secrets import EC_KEY
 from tests.models.test_probe import SIDE, good, model, newer_dense
-
-HERE = (sys.version_info[0], sys.version_info[1])
 
 CONFIG = ImageConfig(
     image_id="0" * 64,
@@ -206,24 +203,26 @@ def test_keys_in_the_context_and_in_a_finished_ramdisk(tmp_path: Path) -> None:
 
 
 def test_the_packaged_model_has_a_fixed_batch() -> None:
-    assert list(lint_model(find_model(PACKAGED_ID, data_dir=Path("/nonexistent")), HERE)) == []
+    assert (
+        list(lint_model(find_model(PACKAGED_ID, data_dir=Path("/nonexistent")), is_images_runtime=True)) == []
+    )
 
 
 def test_a_newer_operation_is_for_the_runtime_of_the_image_to_judge(tmp_path: Path) -> None:
     newer = model(tmp_path, newer_dense())
-    assert list(lint_model(newer, (HERE[0], HERE[1] + 1))) == []
+    assert list(lint_model(newer, is_images_runtime=False)) == []
     with pytest.raises(UsageError, match="'FULLY_CONNECTED' version '99'"):
-        list(lint_model(newer, HERE))
+        list(lint_model(newer, is_images_runtime=True))
 
 
 def test_a_dynamic_batch_is_a_finding(tmp_path: Path) -> None:
-    (one,) = lint_model(model(tmp_path, good(signature=[-1, SIDE, SIDE, 3])), HERE)
+    (one,) = lint_model(model(tmp_path, good(signature=[-1, SIDE, SIDE, 3])), is_images_runtime=True)
     assert one.rule is Rule.DYNAMIC_BATCH
 
 
 def test_a_model_that_cannot_serve_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
-        list(lint_model(model(tmp_path, b"no model"), HERE))
+        list(lint_model(model(tmp_path, b"no model"), is_images_runtime=True))
     assert caught.value.code == "model-broken"
 
 
@@ -235,7 +234,7 @@ def test_a_model_that_crashes_the_runtime_does_not_crash_us(tmp_path: Path) -> N
     card = replace(packaged.card, sha256=hashlib.sha256(weights).hexdigest())
     damaged = replace(packaged, card=card, weights_path=tmp_path / "model.tflite")
     with suppress(UsageError):
-        assert list(lint_model(damaged, HERE)) == []
+        assert list(lint_model(damaged, is_images_runtime=True)) == []
 
 
 def finding(rule: Rule) -> LintFinding:

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from enclavectl.artifacts.wheel import Wheel
-from enclavectl.errors import HostError
+from enclavectl.errors import HostError, UsageError
 from enclavectl.image.plan import lock_wheels
 from enclavectl.image.target import Target
-from enclavectl.image.wheels import WheelStore, fetch_wheels, requirements, resolve_wheels
+from enclavectl.image.wheels import Runtime, WheelStore, fetch_wheels, requirements, resolve_wheels
 
 PROJECT = Path(__file__).resolve().parents[2]
 BOOKWORM = Target(python=(3, 11), machine="x86_64", glibc=36)
@@ -28,13 +28,39 @@ def offline(folder: Path) -> WheelStore:
     return WheelStore(folder=folder / "wheels", environ={"PIP_NO_INDEX": "1", "HOME": str(folder)})
 
 
-@pytest.mark.parametrize("python", [(3, 11), (3, 12), (3, 13)])
-def test_requirements_are_those_of_the_project(python: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("python", "runtime"),
+    [
+        ((3, 11), Runtime.TFLITE),
+        ((3, 11), Runtime.LITERT),
+        ((3, 11), Runtime.AUTO),
+        ((3, 12), Runtime.AUTO),
+        ((3, 13), Runtime.LITERT),
+    ],
+)
+def test_requirements_are_those_of_the_project(python: tuple[int, int], runtime: Runtime) -> None:
     declared = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["dependencies"]
     bounds = {line.partition(";")[0].strip() for line in declared}
-    asked = requirements(Target(python=python, machine="x86_64", glibc=36))
+    asked = requirements(Target(python=python, machine="x86_64", glibc=36), runtime)
     assert set(asked) <= bounds
-    assert any(one.startswith(("tflite-runtime", "ai-edge-litert")) for one in asked)
+    expected = Runtime.LITERT if runtime is Runtime.AUTO else runtime
+    assert any(one.startswith(expected) for one in asked)
+    # One numpy serves both on Python 3.11.
+    assert ("numpy>=1.26,<2" in asked) is (python == (3, 11))
+
+
+def test_a_runtime_without_wheels_for_a_python_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"up to CPython 3\.11, and the base image has 3\.12"):
+        requirements(Target(python=(3, 12), machine="x86_64", glibc=36), Runtime.TFLITE)
+
+
+def test_a_lock_with_the_other_runtime_is_resolved_anew(tmp_path: Path) -> None:
+    store = offline(tmp_path)
+    names = [name.partition(">")[0].lower() for name in requirements(BOOKWORM, Runtime.TFLITE)]
+    locked = tuple(kept(store, name, "py3-none-any") for name in names)
+    assert lock_wheels(locked, store, BOOKWORM, Runtime.TFLITE) == locked
+    with pytest.raises(HostError):  # it asks pip, and this pip has nothing
+        lock_wheels(locked, store, BOOKWORM, Runtime.LITERT)
 
 
 def test_platform_tags_run_from_the_newest_glibc_to_the_oldest() -> None:
@@ -53,7 +79,7 @@ def test_platform_tags_run_from_the_newest_glibc_to_the_oldest() -> None:
 )
 def test_a_lock_for_another_target_is_resolved_anew(tmp_path: Path, file: str) -> None:
     with pytest.raises(HostError):  # it asks pip, and this pip has nothing
-        lock_wheels((wheel(file),), offline(tmp_path), BOOKWORM)
+        lock_wheels((wheel(file),), offline(tmp_path), BOOKWORM, Runtime.AUTO)
 
 
 def kept(store: WheelStore, name: str, tags: str) -> Wheel:
@@ -72,14 +98,14 @@ def kept(store: WheelStore, name: str, tags: str) -> Wheel:
 def test_locked_wheels_that_fit_are_taken_again(tmp_path: Path, tags: str) -> None:
     """Wheels for the stable ABI (abi3, as cryptography's are) fit every later CPython."""
     store = offline(tmp_path)
-    names = [name.partition(">")[0].lower() for name in requirements(BOOKWORM)]
+    names = [name.partition(">")[0].lower() for name in requirements(BOOKWORM, Runtime.AUTO)]
     locked = tuple(kept(store, name, tags) for name in names)
-    assert lock_wheels(locked, store, BOOKWORM) == locked
+    assert lock_wheels(locked, store, BOOKWORM, Runtime.AUTO) == locked
 
 
 def test_a_wheel_that_is_not_to_be_had_is_explained(tmp_path: Path) -> None:
     with pytest.raises(HostError, match=r"CPython 3\.11, x86_64, glibc 2\.36") as caught:
-        resolve_wheels(offline(tmp_path), BOOKWORM)
+        resolve_wheels(offline(tmp_path), BOOKWORM, Runtime.AUTO)
     assert caught.value.code == "wheels"
     assert "python:3.11-slim-bookworm" in str(caught.value.hint)
     assert [path.name for path in (tmp_path / "wheels").iterdir()] == []
@@ -88,7 +114,7 @@ def test_a_wheel_that_is_not_to_be_had_is_explained(tmp_path: Path) -> None:
 def test_an_index_that_is_not_reached_is_not_taken_for_a_missing_wheel(tmp_path: Path) -> None:
     environ = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "1", "HOME": str(tmp_path)}
     with pytest.raises(HostError) as caught:
-        resolve_wheels(WheelStore(folder=tmp_path / "wheels", environ=environ), BOOKWORM)
+        resolve_wheels(WheelStore(folder=tmp_path / "wheels", environ=environ), BOOKWORM, Runtime.AUTO)
     assert "network" in str(caught.value.hint)
 
 
@@ -111,5 +137,5 @@ def test_a_python_without_pip_is_explained(tmp_path: Path) -> None:
     fake.chmod(0o755)
     store = WheelStore(folder=tmp_path / "wheels", environ={}, python=fake)
     with pytest.raises(HostError, match="no pip") as caught:
-        resolve_wheels(store, BOOKWORM)
+        resolve_wheels(store, BOOKWORM, Runtime.AUTO)
     assert "ensurepip" in str(caught.value.hint)

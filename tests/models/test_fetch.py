@@ -92,7 +92,7 @@ def test_fetch_installs_a_model_that_works_by_its_id(tmp_path: Path) -> None:
             "nv",
             "vasc",
         ]
-        assert (model.card.width, model.card.mean, model.card.std) == (224, 127.5, 127.5)
+        assert (model.card.input.width, model.card.input.mean) == (224, ("127.5",) * 3)
         assert "no diagnosis" in model.card.notice
         assert "does not redistribute" in str(model.extra["license"])
         assert steps[-1] == (len(CONTENT), len(CONTENT))

@@ -11,15 +11,17 @@ from enclavectl.errors import UsageError
 from enclavectl.models.card import parse_model_card, read_card
 from enclavectl.models.find import CARD_NAME, PACKAGED_DIR, PACKAGED_ID, find_model, installed_models
 from enclavectl.models.weights import load_weights
+from tests.payload.cards import stretched
 
 WEIGHTS = b"these bytes stand for weights; nothing here runs them"
 CARD = f"""\
-schema: enclavectl.model/1
+schema: enclavectl.model/2
 id: tiny
 title: A tiny model
 file: weights.bin
 sha256: {hashlib.sha256(WEIGHTS).hexdigest()}
-input: {{width: 32, height: 16, mean: 127.5, std: 127.5}}
+input: {{width: 32, height: 16, fit: stretch, filter: bilinear, mean: 127.5, std: 127.5}}
+output: {{scores: softmax}}
 labels:
   - {{code: no, name: Nothing}}
   - {{code: bcc, name: Basal cell carcinoma}}
@@ -42,7 +44,7 @@ def test_a_card_is_read(tmp_path: Path) -> None:
     model = parse_model_card((CARD + EXTRA).encode(), path)
     assert (model.card.model_id, model.title, model.card_path) == ("tiny", "A tiny model", path)
     assert model.weights_path == tmp_path / "weights.bin"
-    assert (model.card.width, model.card.height, model.card.mean, model.card.std) == (32, 16, 127.5, 127.5)
+    assert model.card.input == stretched(32, 16)
     # "no" is a label and no boolean: YAML 1.2.
     assert model.card.labels == (
         Label(code="no", name="Nothing"),
@@ -62,9 +64,9 @@ def test_a_card_is_read(tmp_path: Path) -> None:
         ("width: 32", "widht: 32", r"model.yaml:6: unknown key 'input.widht'; .*'width'"),
         ("title: A tiny model\n", "", r"lacks title"),
         (
-            "model/1",
             "model/2",
-            r"model.yaml:1: expected schema enclavectl.model/1, found 'enclavectl.model/2'",
+            "model/3",
+            r"model.yaml:1: expected schema enclavectl.model/2, found 'enclavectl.model/3'",
         ),
         ("id: tiny", "id: Tiny!", r"model.yaml: id: expected"),
         ("id: tiny", "id: tiny\nid: tiny", r":3: key 'id' is given twice"),
@@ -81,12 +83,12 @@ def test_a_card_is_read(tmp_path: Path) -> None:
             r":4: file: expected 1 to 200 printable characters on one line, found 3",
         ),
         ("width: 32", "width: 0", r"input.width: expected 1 to 1024 pixels"),
-        ("width: 32, height: 16", "width: 32", r"input: missing keys \['height'\]"),
-        ("std: 127.5", "std: 0", r"input.std: expected a positive number"),
+        ("width: 32, height: 16", "width: 32", r":6: input lacks height"),
+        ("std: 127.5", "std: 0", r"input.std: expected positive numbers"),
         ("std: 127.5", "std: 1e999", r":6: expected a number within the range of a double"),
         ("code: no", "code: bcc", r"labels: a code is used twice"),
         ("code: no", "code: 1", r"labels\[0\] code"),
-        ("code: no, ", "", r":8: labels: expected \{code: ..., name: ...\}, found"),
+        ("code: no, ", "", r":9: labels: expected \{code: ..., name: ...\}, found"),
         ("name: Nothing", 'name: "\\u202e"', r"labels\[0\] name: expected 1 to 100 printable"),
         ("notice: >", "notice: ''\nsource: >", r"notice: expected 1 to 1000 printable"),
         ("title: A tiny model", 'title: "two\\nlines"', r":3: title: expected 1 to 200 printable"),
@@ -99,12 +101,12 @@ def test_what_a_card_may_not_say(old: str, new: str, message: str) -> None:
 
 
 def test_a_card_that_the_payload_would_refuse_is_refused_here() -> None:
-    labels = "".join(f"  - {{code: c{index}, name: {'😀' * 100}}}\n" for index in range(62))
-    card = CARD.replace("labels:\n", "labels:\n" + labels)
-    with pytest.raises(UsageError, match="at most 16384 bytes, found"):
+    labels = "".join(f"  - {{code: c{index}, name: {'😀' * 100}}}\n" for index in range(200))
+    card = CARD.replace("labels:\n", "labels:\n" + labels).replace("softmax}", "softmax, top: 1}")
+    with pytest.raises(UsageError, match="at most 65536 bytes, found"):
         parse_model_card(card.encode(), Path("/m/model.yaml"))
-    with pytest.raises(UsageError, match="at most 65536 bytes, found more"):
-        parse_model_card(b"#" * 65537, Path("/m/model.yaml"))
+    with pytest.raises(UsageError, match="at most 262144 bytes, found more"):
+        parse_model_card(b"#" * 262145, Path("/m/model.yaml"))
 
 
 def test_a_model_is_found_by_card_by_folder_and_by_id(tmp_path: Path) -> None:

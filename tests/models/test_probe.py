@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import struct
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 from enclave_payload.card import Label, ModelCard
 from enclavectl.errors import UsageError
 from enclavectl.models.find import PACKAGED_ID, find_model
-from enclavectl.models.interpreter import MAX_CPU_S, MAX_MEMORY_BYTES, Observation, Tensor
+from enclavectl.models.observation import MAX_CPU_S, MAX_MEMORY_BYTES, Observation, Tensor
 from enclavectl.models.probe import judge, probe
 from enclavectl.models.weights import Model
 from tests.models.tflite import (
@@ -30,6 +31,7 @@ from tests.models.tflite import (
     UINT8,
     Graph,
 )
+from tests.payload.cards import SOFTMAX, stretched
 
 SIDE = 8
 
@@ -39,10 +41,8 @@ def model(folder: Path, weights: bytes, *, labels: int = 3, width: int = SIDE) -
     card = ModelCard(
         model_id="m",
         sha256=hashlib.sha256(weights).hexdigest(),
-        width=width,
-        height=SIDE,
-        mean=127.5,
-        std=127.5,
+        input=stretched(width, SIDE, "127.5", "127.5"),
+        output=SOFTMAX,
         labels=tuple(Label(code=f"c{index}", name=f"Class {index}") for index in range(labels)),
         notice="A test.",
     )
@@ -89,7 +89,8 @@ def custom(name: str) -> Callable[[Graph, int], int]:
 def reshaped(shape: list[int]) -> Callable[[Graph, int], int]:
     def end(graph: Graph, source: int) -> int:
         to = graph.tensor("shape", [len(shape)], INT32, data=struct.pack(f"<{len(shape)}i", *shape))
-        return graph.apply(RESHAPE, [graph.softmax(source), to], graph.tensor("flat", shape))
+        scores = graph.softmax(source, math.prod(shape))
+        return graph.apply(RESHAPE, [scores, to], graph.tensor("flat", shape))
 
     return end
 
@@ -139,14 +140,14 @@ MISFITS = {
     ),
     "two inputs": Wrong(two_inputs(), "model-inputs", r"found 2 \(image, age\)", "picture only"),
     "two outputs": Wrong(two_outputs(), "model-outputs", r"found 2 \(probabilities, logits", "only output"),
-    "uint8 input": Wrong(
-        of_input(UINT8, CAST), "model-type", "float32 at its input, found uint8", "float32 input"
+    "uint8 input without a scale": Wrong(
+        of_input(UINT8, CAST), "model-type", "uint8 or int8 at its input, found uint8", "float32 input"
     ),
     "float16 input": Wrong(
         of_input(FLOAT16, DEQUANTIZE, version=3), "model-type", "found float16", "float32 input"
     ),
     "channels first": Wrong(
-        of_shape([1, 3, SIDE, SIDE], axes=(2, 3)), "model-shape", r"found \[1, 3, 8, 8\]", "channels last"
+        of_shape([1, 3, SIDE, SIDE], axes=(2, 3)), "model-shape", r"found \[1, 3, 8, 8\]", "layout: nchw"
     ),
     "gray": Wrong(of_shape([1, SIDE, SIDE, 1], 1), "model-shape", r"found \[1, 8, 8, 1\]", "RGB"),
     "a batch of 8": Wrong(of_shape([8, SIDE, SIDE, 3]), "model-shape", r"found \[8, 8, 8, 3\]", "batch of 1"),
@@ -156,30 +157,28 @@ MISFITS = {
     "dynamic sides": Wrong(
         good(signature=[1, -1, -1, 3]), "model-shape", r"found \[1, any, any, 3\]", "fixed input size"
     ),
-    "output without a batch": Wrong(
-        ending(reshaped([3])), "model-shape", r"found \[3\]", "reshape the output"
-    ),
-    "output of four": Wrong(
-        ending(reshaped([1, 1, 1, 3])), "model-shape", r"found \[1, 1, 1, 3\]", "reshape the output"
+    "segmentation": Wrong(
+        ending(reshaped([1, 3, 2, 1]), 6), "model-shape", r"found \[1, 3, 2, 1\]: no classifier", "classifier"
     ),
     "labels of another model": Wrong(
-        good(), "model-shape", r"an output of \[1, 4\], one for each", "own labels", labels=4
+        good(), "model-shape", "expected 4 outputs, one for each label, found 3", "own labels", labels=4
     ),
+    "a background label": Wrong(good(), "model-shape", "expected 2 outputs", "background label", labels=2),
     "one sigmoid": Wrong(
         ending(lambda graph, source: sigmoid(graph, source, 1), 1),
         "model-shape",
-        r"an output of \[1, 2\], .* found \[1, 1\]",
-        "softmax over two outputs",
+        "expected 2 outputs, .* found 1",
+        "scores: sigmoid",
         labels=2,
     ),
     "logits": Wrong(
-        ending(lambda _, source: source), "model-logits", "add up to 1, found -0.0", "no softmax"
+        ending(lambda _, source: source), "model-logits", "expected softmax scores .* found -0.0", "logits"
     ),
     "sigmoids": Wrong(
         ending(lambda graph, source: sigmoid(graph, source, 3)),
         "model-sigmoids",
-        "add up to 1, found 0.4",
-        "softmax over the labels",
+        "expected softmax scores .*, found 0.4",
+        "scores: sigmoid",
     ),
     "no model": Wrong(b"no model", "model-broken", "cannot load it", "export the model again"),
     "an empty file": Wrong(b"", "model-format", "found an empty file", "fetch the model again"),
@@ -219,8 +218,14 @@ def test_a_model_that_cannot_serve_is_told_with_its_cause_and_one_fix(tmp_path: 
 
 @pytest.mark.parametrize(
     "weights",
-    [good(), good(signature=[-1, SIDE, SIDE, 3]), good() + b"PK\x03\x04 a file behind it"],
-    ids=["plain", "dynamic batch", "with metadata"],
+    [
+        good(),
+        good(signature=[-1, SIDE, SIDE, 3]),
+        good() + b"PK\x03\x04 a file behind it",
+        ending(reshaped([3])),
+        ending(reshaped([1, 1, 1, 3])),
+    ],
+    ids=["plain", "dynamic batch", "with metadata", "output without a batch", "output of four sides"],
 )
 def test_a_model_that_can_serve_passes(tmp_path: Path, weights: bytes) -> None:
     found = probe(model(tmp_path, weights))
@@ -259,7 +264,8 @@ def observation(values: tuple[float, ...]) -> Observation:
         ((0.5, 0.25, 0.25), None),
         ((1.0, 0.0, 0.0), None),
         ((0.5, 0.25, 0.255), None),
-        ((0.5, 0.25, 0.3), "model-sigmoids"),
+        ((0.5, 0.25, 0.2658), None),  # a hundredth, and half a step of an 8-bit softmax for each label
+        ((0.5, 0.25, 0.266), "model-sigmoids"),
         ((1.5, -0.5, 0.0), "model-logits"),
         ((float("nan"), 0.5, 0.5), "model-not-finite"),
         ((float("inf"), 0.0, 0.0), "model-not-finite"),
@@ -286,7 +292,7 @@ UNKNOWN_OP = (
 @pytest.mark.parametrize(
     ("runtime", "words", "code", "hint"),
     [
-        ("tflite-runtime 2.14.0", UNKNOWN_OP, "model-op-version", "Python 3.12"),
+        ("tflite-runtime 2.14.0", UNKNOWN_OP, "model-op-version", "--runtime ai-edge-litert"),
         ("ai-edge-litert 2.3.0", UNKNOWN_OP, "model-op-version", "of that runtime's time"),
         ("ai-edge-litert 2.3.0", "Model provided has model identifier 'PK'", "model-broken", "export"),
     ],
@@ -316,7 +322,7 @@ def test_sides_that_overflow_are_told_as_what_they_are(tmp_path: Path) -> None:
 def test_what_damaged_weights_may_take_is_bounded() -> None:
     """Half of a model made the runtime touch 16 GiB in one of two tries."""
     code = (
-        "import resource; from enclavectl.models.interpreter import bound_this_process as bound; bound(); "
+        "import resource; from enclavectl.models.observation import bound_this_process as bound; bound(); "
         "print(resource.getrlimit(resource.RLIMIT_AS)[0], resource.getrlimit(resource.RLIMIT_CPU)[0])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 FLOAT32, FLOAT16, INT32, UINT8, INT8 = 0, 1, 2, 3, 9
-ADD, DEQUANTIZE, FULLY_CONNECTED, LOGISTIC, RESHAPE = 0, 6, 9, 14, 22
-SOFTMAX, CUSTOM, MEAN, CAST = 25, 32, 40, 53
+ADD, CONV_2D, DEQUANTIZE, FULLY_CONNECTED, LOGISTIC, RESHAPE = 0, 3, 6, 9, 14, 22
+SOFTMAX, CUSTOM, TRANSPOSE, MEAN, CAST, ARG_MAX, QUANTIZE = 25, 32, 39, 40, 53, 56, 114
 # The numbers that the union BuiltinOptions has for options that must be there.
-_OPTIONS = {FULLY_CONNECTED: 8, SOFTMAX: 9, ADD: 11, RESHAPE: 17, MEAN: 27}
+_OPTIONS = {CONV_2D: 1, FULLY_CONNECTED: 8, SOFTMAX: 9, ADD: 11, RESHAPE: 17, MEAN: 27}
 
 Write = Callable[["_Buffer"], int]
 # A scalar is its struct format and value; anything else is written behind its table and pointed to.
@@ -103,6 +103,8 @@ class Graph:
         *,
         data: bytes | None = None,
         signature: Sequence[int] | None = None,
+        scale: float | None = None,
+        zero_point: int = 0,
     ) -> int:
         self.buffers.append(table({} if data is None else {0: blob(data)}))
         fields: dict[int, Field] = {
@@ -111,6 +113,13 @@ class Graph:
             2: ("I", len(self.buffers) - 1),
             3: blob(name.encode()),
         }
+        if scale is not None:
+            fields[4] = table(
+                {
+                    2: blob(struct.pack("<f", scale), count=1),
+                    3: blob(struct.pack("<q", zero_point), count=1),
+                }
+            )
         if signature is not None:
             fields[7] = numbers(signature)
         self.tensors.append(table(fields))
@@ -156,17 +165,42 @@ class Graph:
         output = self.tensor("probabilities", [batch, labels])
         return self.apply(SOFTMAX, [source], output, version=version, options={0: ("f", 1.0)})
 
-    def model(self, inputs: Sequence[int], outputs: Sequence[int]) -> bytes:
+    def model(self, inputs: Sequence[int], outputs: Sequence[int], *, metadata: bytes | None = None) -> bytes:
         graph: dict[int, Field] = {
             0: tables(self.tensors),
             1: numbers(inputs),
             2: numbers(outputs),
             3: tables(self.operators),
         }
-        whole = table(
-            {0: ("I", 3), 1: tables(self.codes), 2: tables([table(graph)]), 4: tables(self.buffers)}
-        )
-        buffer = _Buffer()
-        buffer.data[4:8] = b"TFL3"
-        buffer.point(0, whole(buffer))
-        return bytes(buffer.data)
+        fields: dict[int, Field] = {
+            0: ("I", 3),
+            1: tables(self.codes),
+            2: tables([table(graph)]),
+            4: tables(self.buffers),
+        }
+        if metadata is not None:
+            self.buffers.append(table({0: blob(metadata)}))
+            fields[6] = tables([table({0: blob(b"TFLITE_METADATA"), 1: ("I", len(self.buffers) - 1)})])
+        return finished(b"TFL3", table(fields))
+
+
+def finished(identifier: bytes, root: Write) -> bytes:
+    """A whole buffer of that root table."""
+    buffer = _Buffer()
+    buffer.data[4:8] = identifier
+    buffer.point(0, root(buffer))
+    return bytes(buffer.data)
+
+
+def metadata_of(mean: Sequence[float], std: Sequence[float], labels_file: str) -> bytes:
+    """TFLite's metadata of one input and one output, as tflite-support writes them."""
+    options = table(
+        {
+            0: blob(struct.pack(f"<{len(mean)}f", *mean), count=len(mean)),
+            1: blob(struct.pack(f"<{len(std)}f", *std), count=len(std)),
+        }
+    )
+    source = table({0: blob(b"image"), 4: tables([table({0: ("B", 1), 1: options})])})
+    sink = table({0: blob(b"probability"), 6: tables([table({0: blob(labels_file.encode()), 2: ("b", 2)})])})
+    graph = table({2: tables([source]), 3: tables([sink])})
+    return finished(b"M001", table({0: blob(b"Three colors"), 3: tables([graph]), 5: blob(b"Apache-2.0")}))

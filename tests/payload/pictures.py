@@ -11,6 +11,7 @@ from PIL import Image
 from enclave_payload.contents import Problem
 from enclave_payload.media import MediaType
 from enclave_payload.picture import PictureError, decode_picture
+from tests.payload.cards import stretched
 
 T = Image.Transpose
 
@@ -32,7 +33,7 @@ def encoded(picture: Image.Image, media_type: MediaType, **options: object) -> b
 
 
 def decoded(data: bytes, media_type: MediaType) -> Image.Image:
-    picture = decode_picture(data, media_type, width=96, height=64).image
+    picture = decode_picture(data, media_type, stretched(96, 64)).image
     assert (picture.mode, picture.size) == ("RGB", (96, 64))
     return picture
 

@@ -64,7 +64,7 @@ LOSES_THE_DECODERS = (2, 1, 3)
 def picture_of(color: tuple[int, int, int]) -> bytes:
     """A PNG of one color."""
     file = io.BytesIO()
-    Image.new("RGB", (CARD.width, CARD.height), color).save(file, "PNG")
+    Image.new("RGB", (CARD.input.width, CARD.input.height), color).save(file, "PNG")
     return file.getvalue()
 
 
@@ -95,7 +95,7 @@ class RedClassifier:
 
     def classify(self, picture: bytes, media_type: MediaType, may_stay: Callable[[], bool]) -> Finding:
         try:
-            image = decode_picture(picture, media_type, width=CARD.width, height=CARD.height).image
+            image = decode_picture(picture, media_type, CARD.input).image
         except PictureError as error:
             return Finding(Verdict(problem=error.problem))
         self.entered.release()

@@ -1,19 +1,21 @@
 import hashlib
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enclave_payload.card import MAX_CARD_BYTES, Label, ModelCard
+from enclave_payload.card import MAX_CARD_BYTES, Label, ModelCard, ModelOutput, Scores
 from enclave_payload.contents import (
     PARTS_PER_BILLION,
     REQUEST_HEADER_BYTES,
     SALT_BYTES,
     ContentError,
     Delivery,
-    Outcome,
+    Remark,
     Request,
     Timings,
+    answer_of,
     encode_key_config,
     key_config_digest,
     parse_request,
@@ -21,9 +23,10 @@ from enclave_payload.contents import (
 from enclave_payload.media import MAX_PICTURE_BYTES, MEDIA_CODES, MediaType
 from enclave_payload.messages import ANSWER_PLAINTEXT_BYTES, MAX_KEY_CONFIG_BYTES
 from enclave_payload.seal import SuiteId
-from enclavectl.protocol.card import MAX_LABELS, check_card
+from enclavectl.protocol.card import MAX_ANSWER_LABELS, MAX_LABELS, check_card
 from enclavectl.protocol.key_config import parse_key_config
 from enclavectl.protocol.requests import request_content
+from tests.payload.cards import CARD, SOFTMAX, stretched
 
 requests = st.builds(
     Request,
@@ -113,30 +116,18 @@ def test_neither_the_picture_nor_its_secrets_show_in_a_repr() -> None:
 
 def largest_card() -> ModelCard:
     """The most labels with the longest codes, and names as long as the measured card allows."""
-    labels = tuple(Label(code=f"{index:032}", name="n" * 100) for index in range(MAX_LABELS))
+    labels = [Label(code=f"{index:032}", name="n") for index in range(MAX_LABELS)]
     card = ModelCard(
         model_id="m" * 64,
         sha256="0" * 64,
-        width=8,
-        height=8,
-        mean=0.0,
-        std=1.0,
-        labels=labels,
+        input=stretched(1024, 1024, "123.675", "57.375"),
+        output=ModelOutput(scores=Scores.SOFTMAX, top=MAX_ANSWER_LABELS),
+        labels=tuple(labels),
         notice="x" * 1000,
     )
-    room = MAX_CARD_BYTES - len(card.to_json())
-    *others, last = labels
-    more = [Label(code=label.code, name="é" * 100) for label in others[: room // 100]]
-    return ModelCard(
-        model_id=card.model_id,
-        sha256=card.sha256,
-        width=8,
-        height=8,
-        mean=0.0,
-        std=1.0,
-        labels=(*more, *others[len(more) :], last),
-        notice=card.notice,
-    )
+    longer = (MAX_CARD_BYTES - len(card.to_json())) // 99
+    named = [replace(label, name="n" * 100) for label in labels[:longer]]
+    return replace(card, labels=(*named, *labels[longer:]))
 
 
 def test_the_largest_card_fits_into_a_key_configuration() -> None:
@@ -149,15 +140,32 @@ def test_the_largest_card_fits_into_a_key_configuration() -> None:
     assert parse_key_config(config).card == card
 
 
-def test_the_largest_outcome_fits_into_an_answer() -> None:
-    card = largest_card()
-    outcome = Outcome(
-        model_id=card.model_id,
-        model_sha256=card.sha256,
-        timings=Timings(queue_us=2**64 - 1, decode_us=2**64 - 1, inference_us=2**64 - 1),
-        probabilities_ppb={label.code: PARTS_PER_BILLION for label in card.labels},
-    )
-    assert len(outcome.to_cbor()) <= ANSWER_PLAINTEXT_BYTES - 4
+# A receipt of every claim has 0.9 kB.
+RECEIPT_ROOM = 1024
+TIMINGS = Timings(queue_us=2**64 - 1, decode_us=2**64 - 1, inference_us=2**64 - 1)
+
+
+@pytest.mark.parametrize("labels", [1, 64, 1024])
+def test_the_largest_outcome_fits_into_an_answer_with_its_receipt(labels: int) -> None:
+    card = replace(largest_card(), labels=largest_card().labels[:labels])
+    if labels <= MAX_ANSWER_LABELS:
+        card = replace(card, output=SOFTMAX)
+    outcome = answer_of(card, TIMINGS, [PARTS_PER_BILLION] * labels, tuple(Remark))
+    assert len(outcome.to_cbor()) <= ANSWER_PLAINTEXT_BYTES - 4 - RECEIPT_ROOM
+
+
+def test_an_answer_has_the_most_probable_labels_by_index_and_what_is_left() -> None:
+    labels = tuple(Label(code=f"c{index}", name="n") for index in range(5))
+    card = replace(CARD, labels=labels, output=ModelOutput(scores=Scores.SOFTMAX, top=3))
+    parts = [5, 400_000_000, 7, 400_000_000, 199_999_988]
+    outcome = answer_of(card, TIMINGS, parts, ())
+    assert outcome.probabilities_ppb is None
+    assert list((outcome.top_ppb or {}).items()) == [(1, 400_000_000), (3, 400_000_000), (4, 199_999_988)]
+    assert outcome.rest_ppb == 12
+    sigmoid = replace(card, output=ModelOutput(scores=Scores.SIGMOID, top=3))
+    assert answer_of(sigmoid, TIMINGS, parts, ()).rest_ppb == 0
+    few = replace(card, labels=labels[:2])
+    assert answer_of(few, TIMINGS, parts[:2], ()).top_ppb == {1: 400_000_000, 0: 5}
 
 
 def test_the_digest_is_over_the_bytes_behind_their_domain() -> None:

@@ -10,6 +10,7 @@ from PIL import Image
 from enclave_payload.contents import Problem, Remark
 from enclave_payload.media import MediaType
 from enclave_payload.picture import decode_picture
+from tests.payload.cards import stretched
 from tests.payload.pictures import assert_close, decoded, encoded, problem_of, upright
 
 Samples = NDArray[np.uint8] | NDArray[np.uint16]
@@ -118,7 +119,7 @@ def test_what_is_too_little_to_survive_scaling_is_not_visible_either() -> None:
 
 
 def remarks_of(data: bytes, media_type: MediaType) -> tuple[Remark, ...]:
-    return decode_picture(data, media_type, width=96, height=64).remarks
+    return decode_picture(data, media_type, stretched(96, 64)).remarks
 
 
 @pytest.mark.parametrize("media_type", list(MediaType))

@@ -13,6 +13,7 @@ from PIL import Image
 from enclave_payload.media import MediaType
 from enclave_payload.picture import decode_picture
 from enclave_payload.png_metadata import without_metadata
+from tests.payload.cards import stretched
 from tests.payload.pictures import T, assert_close, chunk, decoded, encoded, upright
 
 # As picture.py does for the process; pytest sets its own filters for each test.
@@ -174,7 +175,7 @@ def test_transparency_is_not_taken_for_metadata() -> None:
     picture.paste("red", (0, 0, 48, 32))
     data = encoded(picture, MediaType.PNG, transparency=(0, 0, 0))
     assert without_metadata(data) == data
-    assert decode_picture(data, MediaType.PNG, width=96, height=64).image.getpixel((95, 63)) == (255,) * 3
+    assert decode_picture(data, MediaType.PNG, stretched(96, 64)).image.getpixel((95, 63)) == (255,) * 3
 
 
 def test_a_png_without_metadata_is_not_copied() -> None:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from enclave_payload.card import Scores
 from enclave_payload.contents import PARTS_PER_BILLION, Problem, Remark
 from enclave_payload.media import MAX_PICTURE_BYTES, MediaType
 from enclave_payload.verdict import (
@@ -53,7 +54,7 @@ def test_another_header_is_refused(header: bytes) -> None:
 def test_a_message_is_read_as_it_was_written(message: Decoded | Verdict) -> None:
     data = write_message(message, 3)
     assert len(data) == message_bytes(3) == 14
-    assert parse_message(data, 3) == message
+    assert parse_message(data, 3, Scores.SOFTMAX) == message
 
 
 @pytest.mark.parametrize("problem", sorted(WORKER_SAYS))
@@ -84,13 +85,13 @@ HALF = PARTS_PER_BILLION // 2
 )
 def test_another_message_is_refused(data: bytes) -> None:
     with pytest.raises(VerdictError):
-        parse_message(data, 3)
+        parse_message(data, 3, Scores.SOFTMAX)
 
 
 @given(st.one_of(st.binary(max_size=20), st.binary(min_size=14, max_size=14)))
 def test_any_bytes_are_a_message_in_its_one_form_or_refused(data: bytes) -> None:
     try:
-        message = parse_message(data, 3)
+        message = parse_message(data, 3, Scores.SOFTMAX)
     except VerdictError:
         return
     assert write_message(message, 3) == data

@@ -5,21 +5,59 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enclave_payload.card import MAX_CARD_BYTES, CardError, Label, ModelCard
-from enclavectl.protocol.card import MAX_LABELS, card_from_mapping, check_card
+from enclave_payload.card import (
+    MAX_CARD_BYTES,
+    CardError,
+    Filter,
+    Fit,
+    Label,
+    Layout,
+    ModelCard,
+    ModelInput,
+    ModelOutput,
+    Scores,
+)
+from enclavectl.models.measured_form import decimal_text
+from enclavectl.protocol.card import MAX_LABELS, MODEL_SCHEMA, card_from_mapping, check_card
 from tests.payload.cards import CARD
 
 printable = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=20)
 codes = st.from_regex(r"[a-z0-9][a-z0-9_.-]{0,31}", fullmatch=True)
-numbers = st.floats(-1e6, 1e6, exclude_min=True, exclude_max=True)
+numbers = st.decimals(-999_999, 999_999, places=12).map(decimal_text)
+positive = st.decimals("0.000000000001", 999_999, places=12).map(decimal_text)
+inputs = st.builds(
+    ModelInput,
+    width=st.integers(1, 1024),
+    height=st.integers(1, 1024),
+    layout=st.sampled_from(Layout),
+    fit=st.just(Fit.STRETCH),
+    filter=st.sampled_from(Filter),
+    mean=st.tuples(numbers, numbers, numbers),
+    std=st.tuples(positive, positive, positive),
+)
+fitted = inputs | st.one_of(
+    st.builds(replace, inputs, fit=st.just(Fit.PAD), pad=st.integers(0, 255)),
+    st.builds(
+        replace,
+        inputs,
+        fit=st.just(Fit.CROP),
+        crop=st.decimals("0.1", 1, places=3).map(decimal_text),
+        mean=st.none(),
+        std=st.none(),
+    ),
+)
+outputs = st.builds(
+    ModelOutput,
+    scores=st.sampled_from(Scores),
+    unsure_below_ppb=st.none() | st.integers(0, 10**9),
+    top=st.none() | st.integers(1, 64),
+)
 cards = st.builds(
     ModelCard,
     model_id=st.from_regex(r"[a-z0-9][a-z0-9_.-]{0,63}", fullmatch=True),
     sha256=st.from_regex(r"[0-9a-f]{64}", fullmatch=True),
-    width=st.integers(1, 1024),
-    height=st.integers(1, 1024),
-    mean=numbers,
-    std=st.floats(0, 1e6, exclude_min=True, exclude_max=True),
+    input=fitted,
+    output=outputs,
     labels=st.lists(
         st.builds(Label, code=codes, name=printable),
         min_size=2,
@@ -40,6 +78,9 @@ def edited(**changes: object) -> bytes:
         else:
             place[key] = change
     return json.dumps(value).encode()
+
+
+MANY = [[f"c{number}", "C"] for number in range(MAX_LABELS + 1)]
 
 
 @given(cards)
@@ -70,17 +111,39 @@ def test_the_edits_below_start_from_a_valid_card() -> None:
         ({"input_width": 8.0}, "input.width"),
         ({"input_height": True}, "input.height"),
         ({"input_height": "8"}, "input.height"),
-        ({"input_mean": True}, "input.mean: expected a number"),
-        ({"input_mean": "1"}, "input.mean"),
-        ({"input_mean": 1e6}, "input.mean"),
-        ({"input_mean": float("nan")}, "input.mean"),
-        ({"input_mean": float("-inf")}, "input.mean"),
-        ({"input_mean": 10**400}, "input.mean"),
-        ({"input_std": 0}, "input.std: expected a positive number"),
-        ({"input_std": -1}, "input.std"),
-        ({"labels": {}}, "labels: expected a list of 2 to 64"),
-        ({"labels": [["a", "A"]]}, "labels: expected a list of 2 to 64"),
-        ({"labels": [[f"c{n}", "C"] for n in range(MAX_LABELS + 1)]}, "labels: expected a list of 2 to 64"),
+        ({"input_layout": "hwc"}, "input.layout: expected one of nhwc, nchw; found 'hwc'"),
+        ({"input_fit": "squash"}, "input.fit: expected one of stretch, crop, pad; found 'squash'"),
+        ({"input_fit": []}, "input.fit: expected one of"),
+        ({"input_fit": None}, "input: missing keys \\['fit'\\]"),
+        ({"input_fit": "crop"}, "input: missing keys \\['crop'\\]"),
+        ({"input_fit": "crop", "input_crop": "0.09"}, "input.crop: expected 0.1 to 1, found 0.09"),
+        ({"input_fit": "crop", "input_crop": "1.1"}, "input.crop: expected 0.1 to 1"),
+        ({"input_fit": "pad", "input_pad": 256}, "input.pad: expected 0 to 255"),
+        ({"input_crop": "0.5"}, "input: missing keys \\[\\], unknown keys \\['crop'\\]"),
+        ({"input_filter": "cubic"}, "input.filter: expected one of bilinear, bicubic"),
+        ({"input_filter": None}, "input: missing keys \\['filter'\\]"),
+        ({"input_values": "raw"}, "input: missing keys \\[\\], unknown keys \\['mean', 'std'\\]"),
+        ({"input_values": 1, "input_mean": None, "input_std": None}, "input.values: expected raw"),
+        ({"input_mean": True}, "input.mean: expected three numbers"),
+        ({"input_mean": [1, 2, 3]}, "input.mean: expected a decimal number"),
+        ({"input_mean": ["1", "1"]}, "input.mean: expected three numbers"),
+        ({"input_mean": ["1", "1", "1000000"]}, "input.mean: expected a decimal number"),
+        ({"input_mean": ["1", "1", "nan"]}, "input.mean"),
+        ({"input_mean": ["1", "1", "-0"]}, "input.mean"),
+        ({"input_mean": ["1", "1", "1" * 400]}, "input.mean"),
+        ({"input_std": ["1", "0", "1"]}, "input.std: expected positive numbers, found 1, 0, 1"),
+        ({"input_std": ["-1", "1", "1"]}, "input.std"),
+        ({"output": {}}, "output: missing keys \\['scores'\\]"),
+        ({"output": {"scores": "argmax"}}, "output.scores: expected one of softmax, sigmoid, logits"),
+        ({"output": {"scores": "softmax", "top": 0}}, "output.top: expected 1 to 64 labels, found 0"),
+        ({"output": {"scores": "softmax", "top": 65}}, "output.top"),
+        ({"output": {"scores": "softmax", "unsure_below_ppb": 0.5}}, "output.unsure_below_ppb"),
+        ({"output": {"scores": "softmax", "more": 1}}, "output: missing keys"),
+        ({"schema": "enclavectl.model/1"}, "card: expected schema enclavectl.model/2, found"),
+        ({"labels": {}}, "labels: expected a list of 1 to 1024"),
+        ({"labels": [["a", "A"]]}, "labels: expected 2 or more with softmax scores, found 1"),
+        ({"labels": MANY[:65]}, "output.top: expected 1 to 64, found none"),
+        ({"labels": MANY}, "labels: expected a list of 1 to 1024"),
         ({"labels": [["a", "A"], ["a", "B"]]}, "labels: a code is used twice"),
         ({"labels": [["a", "A"], ["b"]]}, r"labels\[1\]: expected \[code, name\]"),
         ({"labels": [["a", "A"], "bB"]}, r"labels\[1\]"),
@@ -136,10 +199,18 @@ def test_any_bytes_are_a_card_or_a_card_error(data: bytes) -> None:
 
 def test_a_mapping_with_keys_that_are_not_text_is_refused() -> None:
     with pytest.raises(CardError, match="unknown keys"):
-        card_from_mapping({1: 2, None: 3})
+        card_from_mapping({"schema": MODEL_SCHEMA, 1: 2, None: 3})
 
 
-def test_integers_become_the_numbers_they_mean() -> None:
-    card = check_card(edited(input_mean=0, input_std=255))
-    assert (card.mean, card.std) == (0.0, 255.0)
-    assert card == replace(CARD, mean=0.0, std=255.0)
+def test_many_labels_and_one_of_a_sigmoid_are_cards() -> None:
+    many = check_card(edited(labels=MANY[:MAX_LABELS], output={"scores": "softmax", "top": 64}))
+    assert len(many.labels) == MAX_LABELS
+    for scores in ("sigmoid", "logits-sigmoid"):
+        assert len(check_card(edited(labels=[["a", "A"]], output={"scores": scores})).labels) == 1
+
+
+def test_a_card_of_form_1_is_refused_by_name() -> None:
+    value = json.loads(CARD.to_json())
+    del value["schema"]
+    with pytest.raises(CardError, match=r"found none \(form 1 is not read\)"):
+        check_card(json.dumps(value).encode())

@@ -66,6 +66,7 @@ def test_an_answer_in_json() -> None:
         "session": 0,
         "label": {"code": "light", "name": "Light", "probability": 0.75},
         "probabilities": {"dark": 0.25, "light": 0.75},
+        "rest": None,
         "receipted": True,
         "warnings": [],
         "timings_ms": {"total": 33.333, "queue": 0.1, "decode": 2.0, "inference": 30.0},

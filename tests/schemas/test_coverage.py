@@ -38,10 +38,12 @@ PRIVATE = {
     "invitation": "the inside of an invitation; remote add --from reads what remote invite wrote",
     "local-enclave": "the record of a running enclave in the state folder; list and describe print it",
     "model-key": "the key file of a sealed model; it is a secret",
+    "nitro-acceptance": "the report of make nitro-acceptance; docs/acceptance.md describes it",
     "nitro-enclave": "the record of a running enclave in the state folder; list and describe print it",
     "page-config": "the inside of a patient's page, which only the page's own script reads",
     "pending": "a reply key that waits in the state folder; it is a secret",
     "remote-record": "a file of the state folder; remote show prints what is in it",
+    "qemu-enclave": "the record of a running enclave in the state folder; list and describe print it",
     "protocol-vectors": "test data for other implementations; tests/vectors/README.md describes it",
 }
 _LITERAL = re.compile(r'"enclavectl\.([a-z-]+)/([0-9]+)"')

@@ -117,14 +117,33 @@ def test_a_policy_is_accepted_by_the_schema_if_it_can_be_read(is_good: bool, old
             parse_policy(text, source="p.yaml")
 
 
+FORM: dict[str, Any] = {
+    "width": 1,
+    "height": 1,
+    "fit": "stretch",
+    "filter": "box",
+    "mean": 0.5,
+    "std": 255,
+}
+RAW: dict[str, Any] = {key: FORM[key] for key in ("width", "height", "fit", "filter")}
+MANY = [{"code": f"c{index}", "name": "N"} for index in range(1025)]
+
 CARD_EDITS: list[tuple[bool, dict[str, Any]]] = [
     (True, {}),
     (True, {"source": "somewhere", "license": None}),
     (True, {"labels": [{"code": "a", "name": "A"}, {"code": "b", "name": "B"}]}),
-    (True, {"input": {"width": 1, "height": 1024, "mean": 0, "std": 1}}),
+    (True, {"input": {**FORM, "width": 1, "height": 1024, "mean": 0, "std": 1}}),
+    (True, {"input": {**FORM, "fit": "crop", "mean": [1, 2, 3], "std": [0.5, 1, 2], "layout": "nchw"}}),
+    (True, {"input": {**FORM, "fit": "crop", "crop": 0.875}}),
+    (True, {"input": {**FORM, "fit": "pad", "pad": 0, "filter": "sampled"}}),
+    (True, {"input": {**RAW, "values": "raw"}}),
+    (True, {"output": {"scores": "logits", "unsure_below": 0.6, "top": 64}}),
+    (True, {"labels": [{"code": "a", "name": "A"}], "output": {"scores": "sigmoid"}}),
+    (True, {"labels": MANY[:1024], "output": {"scores": "softmax", "top": 10}}),
+    (True, {"expected": [{"file": "a.png", "label": "nv", "probability": 1, "tolerance": 0.5}]}),
     (False, {"nonsense": 1}),
     (False, {"id": "Demo"}),
-    (False, {"schema": "enclavectl.model/2"}),
+    (False, {"schema": "enclavectl.model/1"}),
     (False, {"sha256": "ab"}),
     (False, {"title": ""}),
     (False, {"title": "a" * 201}),
@@ -134,10 +153,26 @@ CARD_EDITS: list[tuple[bool, dict[str, Any]]] = [
     (False, {"labels": [{"code": "a", "name": "A"}]}),
     (False, {"labels": [{"code": "A", "name": "A"}, {"code": "b", "name": "B"}]}),
     (False, {"labels": [["a", "A"], ["b", "B"]]}),
-    (False, {"input": {"width": 0, "height": 1, "mean": 0, "std": 1}}),
-    (False, {"input": {"width": 1025, "height": 1, "mean": 0, "std": 1}}),
-    (False, {"input": {"width": 1, "height": 1, "mean": 0, "std": 0}}),
-    (False, {"input": {"width": 1, "height": 1, "mean": 0}}),
+    (False, {"labels": MANY[:65]}),
+    (False, {"labels": MANY, "output": {"scores": "softmax", "top": 10}}),
+    (False, {"input": {**FORM, "width": 0}}),
+    (False, {"input": {**FORM, "width": 1025}}),
+    (False, {"input": {**FORM, "std": 0}}),
+    (False, {"input": {**FORM, "mean": [1, 2]}}),
+    (False, {"input": {**RAW, "mean": 0}}),
+    (False, {"input": {**FORM, "values": "raw"}}),
+    (False, {"input": {**RAW, "values": "scaled"}}),
+    (False, {"input": {**FORM, "fit": "squash"}}),
+    (False, {"input": {**FORM, "fit": "pad"}}),
+    (False, {"input": {**FORM, "crop": 0.5}}),
+    (False, {"input": {**FORM, "fit": "crop", "crop": 0.05}}),
+    (False, {"input": {**FORM, "filter": "cubic"}}),
+    (False, {"input": {"width": 1, "height": 1, "mean": 0, "std": 1}}),
+    (False, {"output": {}}),
+    (False, {"output": {"scores": "argmax"}}),
+    (False, {"output": {"scores": "softmax", "top": 65}}),
+    (False, {"output": {"scores": "softmax", "unsure_below": 1.5}}),
+    (False, {"expected": [{"file": "a/b.png", "label": "nv", "probability": 1, "tolerance": 0.5}]}),
 ]
 
 

@@ -38,6 +38,7 @@ class Port:
     weights: bytearray = field(default_factory=bytearray)
     failures: list[ReleaseFailed] = field(default_factory=list)
     loaded: threading.Event = field(default_factory=threading.Event)
+    drained: threading.Event = field(default_factory=threading.Event)
     ended: threading.Event = field(default_factory=threading.Event)
 
 
@@ -69,6 +70,7 @@ def release_port(
     def run() -> None:
         try:
             serving.wait_for_weights(listener)
+            assert port.drained.wait(60)  # as an enclave waits until the model is loaded
             port.loaded.set()
             serving.serve(listener)
         except ReleaseFailed as exc:
@@ -90,6 +92,7 @@ def _drain(sock: socket.socket, port: Port) -> None:
     with sock:
         while data := sock.recv(64 * 1024):
             port.weights += data
+    port.drained.set()
 
 
 def expectation(

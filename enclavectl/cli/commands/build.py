@@ -30,7 +30,7 @@ from enclavectl.image.checkout import find_checkout
 from enclavectl.image.engine import connect
 from enclavectl.image.findings import parse_allowed, refuse_blocking
 from enclavectl.image.plan import BuildOutput, Source, make_plan
-from enclavectl.image.wheels import store_of
+from enclavectl.image.wheels import Runtime, store_of
 from enclavectl.models.find import PACKAGED_ID, find_model
 
 DEFAULT_BASE = "python:3.11-slim-bookworm"
@@ -122,6 +122,12 @@ Provenance = Annotated[
         show_default=False,
     ),
 ]
+RuntimeName = Annotated[
+    Runtime,
+    typer.Option(
+        "--runtime", help="The interpreter of the model; auto takes the faster one: ai-edge-litert."
+    ),
+]
 UpgradeWheels = Annotated[
     bool, typer.Option("--upgrade-wheels", help="Take the newest wheels, not those of the lock.")
 ]
@@ -155,6 +161,7 @@ def build(
     mode: ModeName = None,
     builder: Builder = BuilderChoice.AUTO,
     base_image: BaseImage = DEFAULT_BASE,
+    runtime: RuntimeName = Runtime.AUTO,
     upgrade_wheels: UpgradeWheels = False,
     blobs: BlobFolder = None,
     kernel: KernelFile = None,
@@ -184,7 +191,7 @@ def build(
     invocation = begin(output, config, {"model": model})
     request = _request(
         invocation,
-        source=_source(invocation, image, dockerfile, platform, base_image),
+        source=_source(invocation, image, dockerfile, platform, base_image, runtime),
         blobs=BlobPaths(folder=blobs, kernel=kernel, init=init, nsm_module=nsm_module, cmdline=cmdline),
         signing=Signing(key=sign, certificate=cert, builder=builder),
         outputs=(to, lock),
@@ -255,7 +262,12 @@ def _output(screen: Screen) -> BuildOutput:
 
 
 def _source(
-    invocation: Invocation, image: str | None, dockerfile: Path | None, platform: str | None, base_image: str
+    invocation: Invocation,
+    image: str | None,
+    dockerfile: Path | None,
+    platform: str | None,
+    base_image: str,
+    runtime: Runtime,
 ) -> Source:
     if platform is not None and image is None:
         raise UsageError("--platform: goes with --image only", hint="docker build --platform, then --image")
@@ -265,8 +277,9 @@ def _source(
     config = invocation.config
     if str(config.model) == NO_MODEL:
         packaged = find_model(PACKAGED_ID, data_dir=config.data_dir)
-        return Source(model=packaged, is_sealed=True, base_image=base_image)
-    return Source(model=find_model(config.model, data_dir=config.data_dir), base_image=base_image)
+        return Source(model=packaged, is_sealed=True, base_image=base_image, runtime=runtime)
+    model = find_model(config.model, data_dir=config.data_dir)
+    return Source(model=model, base_image=base_image, runtime=runtime)
 
 
 def _request(

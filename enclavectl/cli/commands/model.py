@@ -9,6 +9,7 @@ import typer
 
 from enclavectl.cli.completion import model_names, published_models
 from enclavectl.cli.invocation import begin
+from enclavectl.cli.model_view import input_line, label_lines, output_line
 from enclavectl.cli.options import ConfigFile, Output, OutputFormat
 from enclavectl.cli.screen import Screen, error_value
 from enclavectl.cli.sealed_view import show_sealed
@@ -102,8 +103,9 @@ def _draw(screen: Screen, model: DescribedModel, size: int, runtime: str | None)
             ("card", str(model.card_path)),
             ("weights", f"{model.weights_path} ({size:,} bytes)"),
             ("sha256", card.sha256),
-            ("input", f"{card.width} x {card.height} RGB, (v - {card.mean:g}) / {card.std:g}"),
-            *((f"label {label.code}", label.name) for label in card.labels),
+            ("input", input_line(card.input)),
+            ("output", output_line(card.output)),
+            *label_lines(card.labels),
             ("notice", card.notice),
             ("probe", "it cannot serve" if runtime is None else f"it serves in {runtime}"),
         ]
