@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # These lanes have one engine and slow machines: their tests run one after the other. Each test with the real
 # nitro-cli has a host of its own, and runs beside others.
-LANES := docker or qemu
+LANES := docker or qemu or cluster
 # A Unix socket's path has at most 107 bytes, so the tests' folders are in one with a short name.
 PARALLEL := --numprocesses auto --dist loadfile
 # Many tests wait for real processes. One that is too late beside others runs once more, alone, and is named.

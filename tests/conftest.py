@@ -24,6 +24,8 @@ SLOW = (
     "cli/test_completion.py",
     "cli/test_eif",
     "cli/test_files.py",
+    "cli/test_fleet.py",
+    "cluster/",
     "cli/test_json_inputs.py",
     "cli/test_key_policy.py",
     "cli/test_policy",

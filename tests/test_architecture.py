@@ -94,13 +94,13 @@ ARROWS: dict[str, set[str]] = {
     "image": {"eif", "nitro_cli", "models", "artifacts", "protocol", PAYLOAD},
     "host": {"eif", "nitro_cli", "artifacts"},
     "schemas": {"config"},
+    "deploy": {"config", "artifacts", "host", "nitro_cli.limits"},
     "page": {"attestation", "net"},
     # It plays every part: the enclaves, the client, and the relay between them.
     "selftest": {
         *("attestation", "backends", "client", "evidence", "models", "net", "protocol", "weights"),
         f"{PAYLOAD}.sealed",
     },
-    "deploy": {"config", "artifacts", "host"},
     "backends": {
         *("attestation", "eif", "host", "models", "net", "nitro_cli", "artifacts", "config"),
         *(f"{PAYLOAD}",),

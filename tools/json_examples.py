@@ -21,11 +21,15 @@ from pathlib import Path
 import yaml
 
 from enclavectl.cli.commands.build import DEFAULT_BASE
+from enclavectl.cli.commands.fleet.status import status_json
 from enclavectl.cli.commands.model import FETCH_SCHEMA
+from enclavectl.deploy.kubernetes.gateways import parse_metrics
 from enclavectl.models.fetch import fetch_published
 from enclavectl.models.find import PACKAGED_DIR
 from tests.cli.images import signing_files, write_image
 from tests.cli.policies import lock_of
+from tests.deploy.fleets import image, write_lock
+from tests.deploy.test_gateways import PAGE as METRICS
 from tests.e2e.cli import SAMPLES, Cli
 from tests.e2e.nitro import nitro_stage
 from tests.eif import samples
@@ -278,6 +282,17 @@ def hosts(recorder: Recorder) -> None:
     recorder.run("schema")
 
 
+def fleets(recorder: Recorder) -> None:
+    """Record what the commands about a fleet print, of a lock of the tests' own and of a page of metrics."""
+    write_lock(recorder.cli.base / "fleet.lock.json")
+    by_digest = ("--image", image())
+    recorder.run("fleet", "render", "fleet.lock.json", *by_digest, "--cpus", "2", "--to", "k8s")
+    recorder.run("fleet", "check", "k8s", "--lock", "fleet.lock.json", "--no-schemas")
+    recorder.run("fleet", "node", "fleet.lock.json", "--cpus", "2")
+    found = parse_metrics(METRICS, "10.0.1.7:9100")
+    recorder.keep("enclavectl fleet status gateway-metrics:9100 --output json", status_json([found]))
+
+
 def builds(recorder: Recorder) -> None:
     """Record what the commands about a build print; they need an engine and its base image."""
     cli = dataclasses.replace(recorder.cli, variables={**recorder.cli.variables, **docker_environment()})
@@ -310,6 +325,7 @@ def main() -> None:
         policies(recorder)
         key_policies(recorder)
         hosts(recorder)
+        fleets(recorder)
         if BASE_IMAGE:
             builds(recorder)
     machines(recorder.examples)

@@ -36,6 +36,7 @@ OUTPUTS = (
     *("policy-diff", "policy-kms", "policy-kms-lint", "policy-kms-explain"),
     *("gateway-session", "gateway-token", "gateway-token-list"),
     *("remotes", "remote", "remote-check", "remote-removed", "remote-invite"),
+    *("fleet-render", "fleet-check", "fleet-node", "fleet-status"),
     *("page", "setup", "doctor", "plan", "units", "config", "config-path", "selftest", "schemas"),
 )
 FILES = ("config-file", "policy", "model")

@@ -54,12 +54,14 @@ class ProcessSpec(_CommonSpec):
 class MachineSpec(_CommonSpec):
     """An image to run in a virtual machine. ``image`` None: the image in the current folder.
 
-    ``cid`` None lets the driver choose.
+    ``cid`` None lets the driver choose. ``boot_wait_s`` is how long a launch may wait while another one that
+    takes no part in the locks of this host boots.
     """
 
     image: Path | None
     cpus: int
     cid: int | None
+    boot_wait_s: int = 0
 
 
 EnclaveSpec = ProcessSpec | MachineSpec

@@ -52,6 +52,19 @@ def announce_running(invocation: Invocation, backend: Backend) -> None:
         invocation.screen.note(f"the gateway was not told: {error.message}")
 
 
+def announce_enclave(invocation: Invocation, backend: Backend, enclave: Enclave) -> None:
+    """Announce one enclave, which the command that started it stays with; a failure is noted."""
+    folder = invocation.config.gateway.announce
+    if folder is None:
+        return
+    from enclavectl.gateway.announced import announce_one  # noqa: PLC0415 - only where one is configured
+
+    try:
+        announce_one(folder, backend.name, enclave.enclave_id, destination_of(enclave))
+    except EnclavectlError as error:
+        invocation.screen.note(f"the gateway was not told: {error.message}")
+
+
 def destination_of(enclave: Enclave) -> Destination:
     """Return an enclave as a gateway's destination.
 

@@ -260,6 +260,27 @@ COMMANDS: tuple[Row | GroupRow, ...] = (
             ),
         ),
     ),
+    GroupRow(
+        "fleet",
+        "Network",
+        "Run enclaves on Kubernetes, with a gateway beside each.",
+        "Past the four enclaves of one host, Kubernetes places them, with AWS's device plugin. These commands"
+        " write its manifests and check them; docs/kubernetes.md has the whole way.",
+        (
+            Row("render", _BELOW, "Write the manifests of a fleet for Kubernetes.", "fleet.render:render"),
+            Row(
+                "check", _BELOW, "Check a fleet's manifests before a cluster sees them.", "fleet.check:check"
+            ),
+            Row("node", _BELOW, "Write what makes a cluster's nodes hold enclaves.", "fleet.node:node"),
+            Row("status", _BELOW, "Show the releases, enclaves and load of a fleet.", "fleet.status:status"),
+            Row(
+                "probe",
+                _BELOW,
+                "Challenge the announced enclaves, as a container's startup probe.",
+                "fleet.probe:probe",
+            ),
+        ),
+    ),
     Row(
         "page",
         "Network",

@@ -18,6 +18,7 @@ from enclavectl.config.folders import default_data_dir, default_state_dir, xdg_f
 from enclavectl.config.gateway import GatewayConfig
 from enclavectl.config.sections import DiagnoseConfig, EnclaveConfig, LocalConfig, NitroConfig, QemuConfig
 from enclavectl.config.setting import (
+    FOREIGN_VARIABLES,
     OPTIONAL_PATH,
     PATH,
     REFERENCE,
@@ -268,10 +269,11 @@ def _mapping(node: Node, what: str, name: str) -> dict[str, Node]:
 def _from_environment(environ: Mapping[str, str]) -> _Found:
     around = PathContext(base=None, environ=environ)
     found: _Found = {}
-    for variable in sorted(name for name in environ if name.startswith("ENCLAVECTL_")):
+    ours = sorted(name for name in environ if name.startswith("ENCLAVECTL_"))
+    for variable in (*(FOREIGN_VARIABLES.keys() & environ.keys()), *ours):  # where both are set, ours counts
         if variable == CONFIG_VARIABLE or variable.startswith(TEST_PREFIX):
             continue
-        one = _BY_VARIABLE.get(variable)
+        one = _BY_VARIABLE.get(variable) or _BY_KEY.get(FOREIGN_VARIABLES.get(variable, ""))
         if one is None:
             near = suggestion(variable, [*_BY_VARIABLE, CONFIG_VARIABLE])
             raise UsageError(

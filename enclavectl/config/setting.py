@@ -25,6 +25,9 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 E = TypeVar("E", bound=StrEnum)
 
+# Variables of others that are settings. AWS's device plugin for Kubernetes says in this one how many vCPUs a
+# container may give to an enclave.
+FOREIGN_VARIABLES = {"NITRO_ENCLAVES_CPUS": "enclave.cpus"}
 _METADATA_KEY = "enclavectl.setting"
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from enclavectl.errors import HostError, UsageError
@@ -43,13 +45,108 @@ def announce(folder: Path, source: str, destinations: Mapping[str, Destination])
     """
     wanted = {f"{source}-{name}.json": announcement(one) for name, one in destinations.items()}
     for name, content in wanted.items():
-        write_atomic(folder / name, content, mode=0o640)
+        # A file that stays keeps the gateway's lock on it.
+        if _content(folder / name) != content:
+            write_atomic(folder / name, content, mode=0o640)
     try:
         for path in folder.glob(f"{source}-*.json"):
             if path.name not in wanted:
                 path.unlink(missing_ok=True)
     except OSError as exc:
         raise HostError(f"{folder}: cannot withdraw an announcement ({exc.strerror})") from exc
+
+
+def announce_one(folder: Path, source: str, name: str, destination: Destination) -> None:
+    """Write the file of one enclave, and remove those of others of its name: they ended without a word.
+
+    Raises:
+        HostError: the folder does not take files.
+    """
+    own = folder / f"{source}-{name}.json"
+    write_atomic(own, announcement(destination), mode=0o640)
+    try:
+        for other, path in _announced(folder):
+            if path != own and path.name.startswith(f"{source}-") and other.name == destination.name:
+                path.unlink(missing_ok=True)
+    except OSError as exc:
+        raise HostError(f"{folder}: cannot withdraw an announcement ({exc.strerror})") from exc
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return read_bounded(path, _MAX_BYTES, what="announcement")
+    except UsageError:
+        return None
+
+
+def withdraw(folder: Path, source: str, name: str) -> int | None:
+    """Remove the file of one enclave; return a descriptor of it for ``is_let_go``, None if there is none.
+
+    Raises:
+        HostError: the folder does not let go of files.
+    """
+    path = folder / f"{source}-{name}.json"
+    try:
+        lease = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as exc:
+        raise HostError(f"{path}: cannot be opened ({exc.strerror})") from exc
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as exc:
+        os.close(lease)
+        raise HostError(f"{path}: cannot be withdrawn ({exc.strerror})") from exc
+    return lease
+
+
+def is_let_go(lease: int) -> bool:
+    """Return whether no gateway has a session with the enclave of a withdrawn file any more."""
+    try:
+        fcntl.flock(lease, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+class Leases:
+    """A gateway's shared locks on the announcements that it uses, kept while a session needs the enclave.
+
+    So whoever withdraws an announcement learns when the last session of it has ended, without asking us.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[Destination, int] = {}
+
+    def hold(self, folder: Path) -> list[Destination]:
+        """Read the announcements of a folder and take a lock on each; return the destinations.
+
+        Raises:
+            UsageError: as ``read_announced``.
+        """
+        found = _announced(folder)
+        for destination, path in found:
+            if destination not in self._held and (lease := _lock(path)) is not None:
+                self._held[destination] = lease
+        return [destination for destination, _ in found]
+
+    def let_go(self, keep: Collection[Destination]) -> None:
+        """Release the locks of all other destinations than these."""
+        for destination in self._held.keys() - set(keep):
+            os.close(self._held.pop(destination))
+
+
+def _lock(path: Path) -> int | None:
+    try:
+        lease = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None  # just withdrawn
+    try:
+        fcntl.flock(lease, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lease)
+        return None  # somebody has withdrawn it and holds it
+    return lease
 
 
 def parse_announcement(data: bytes) -> Destination:
@@ -75,6 +172,10 @@ def read_announced(folder: Path) -> list[Destination]:
     Raises:
         UsageError: the folder cannot be read, or has more files than a host has enclaves.
     """
+    return [destination for destination, _ in _announced(folder)]
+
+
+def _announced(folder: Path) -> list[tuple[Destination, Path]]:
     try:
         names = sorted(path.name for path in folder.iterdir() if _NAME.fullmatch(path.name))
     except OSError as exc:
@@ -84,7 +185,8 @@ def read_announced(folder: Path) -> list[Destination]:
     found = []
     for name in names:
         try:
-            found.append(parse_announcement(read_bounded(folder / name, _MAX_BYTES, what="announcement")))
+            data = read_bounded(folder / name, _MAX_BYTES, what="announcement")
+            found.append((parse_announcement(data), folder / name))
         except (JsonError, UsageError):
             continue
     return found

@@ -14,7 +14,7 @@ from websockets.http11 import Request
 
 from enclavectl.errors import EnclavectlError, UsageError
 from enclavectl.gateway.admission import ANONYMOUS, Admission, Identity, OverBound
-from enclavectl.gateway.announced import read_announced
+from enclavectl.gateway.announced import Leases
 from enclavectl.gateway.door import Door
 from enclavectl.gateway.frames_end import FramesEnd
 from enclavectl.gateway.identity import certificate_identity, forwarded_address
@@ -62,6 +62,7 @@ class Gateway:
         self._executor = ThreadPoolExecutor(self._limits.handshakes, thread_name_prefix="connect")
         self._is_accepting = True
         self.is_stopping = False
+        self._leases = Leases()
         self.tally = Tally()
         self.routes = Routes(self._limits.connections_per_enclave)
         self.admission = Admission(self._limits)
@@ -216,7 +217,7 @@ class Gateway:
     def _update_routes(self) -> None:
         destinations = list(self._settings.destinations)
         if self._settings.announced is not None:
-            destinations += read_announced(self._settings.announced)
+            destinations += self._leases.hold(self._settings.announced)
         came, went = self.routes.replace(destinations)
         for enclave in went:
             self._probes.pop(enclave).cancel()
@@ -256,6 +257,8 @@ class Gateway:
             self._update_routes()
         except UsageError as exc:
             problems.append(exc.message)
+        used = [one.enclave for one in self.sessions if one.enclave is not None]
+        self._leases.let_go({one.destination for one in (*self.routes.enclaves, *used)})
         # Said once, and not each second until somebody mends it.
         for problem in problems:
             if problem not in self._problems:

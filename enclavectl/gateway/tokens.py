@@ -126,9 +126,11 @@ def read_tokens(path: Path) -> TokenSet:
         return TokenSet()
     except OSError as exc:
         raise UsageError(f"{path}: cannot read the tokens ({exc.strerror})") from exc
-    if mode & 0o077:
+    # A group may read it, as the group of a pod does; it has hashes, and whoever reads it learns names.
+    if mode & 0o037:
         raise UsageError(
-            f"{path}: expected a file that only its owner may use (mode 0600), found {mode & 0o777:04o}",
+            f"{path}: expected a file that only its owner may change, and at most its group may read "
+            f"(mode 0600 or 0640), found {mode & 0o777:04o}",
             hint=f"chmod 600 {path}",
         )
     try:

@@ -1,4 +1,4 @@
-"""The limits on this process's huge pages: the hugetlb limits of its cgroups, versions 1 and 2.
+"""The limits on this process's huge pages: the hugetlb limits of its cgroups (1 and 2), and its pod's.
 
 A pod sees the pages of its whole node in sysfs, but may use only as many as its limits grant. Each limit is
 for one page size. https://docs.kernel.org/admin-guide/cgroup-v2.html#hugetlb
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from enclavectl.host.memory import Pages, take_pages
+from enclavectl.host.pod import PAGES, POD_DIR, pod_pages_mib
 from enclavectl.host.tree import Tree
 
 _V2 = "/sys/fs/cgroup"
@@ -97,6 +98,11 @@ def read_page_limits(tree: Tree) -> PageLimits:
                 limit.size_mib not in found or limit.free_mib < found[limit.size_mib].free_mib
             ):
                 found[limit.size_mib] = limit
+    for size, limit_mib in pod_pages_mib(tree).items():
+        if size not in found or limit_mib < found[size].limit_mib:
+            # The pod's own use is not known here. It has one enclave, and this is asked before its start.
+            file = f"{POD_DIR}/{PAGES[size]}"
+            found[size] = PageLimit(size_mib=size, limit_mib=limit_mib, used_mib=0, file=file)
     return PageLimits(by_size=found)
 
 

@@ -14,6 +14,7 @@ from enclavectl.host.cpus import Cpus, read_cpus
 from enclavectl.host.enclaves import RunningEnclaves, find_running
 from enclavectl.host.host import Host
 from enclavectl.host.memory import Memory, Node, Pages, mib_of, read_memory, take_pages
+from enclavectl.host.pod import is_pod, memory_limit_mib, pod_cpus
 from enclavectl.host.requirements import MAX_ENCLAVES, EifFacts, round_to_region
 from enclavectl.host.reservation import Reservation
 from enclavectl.nitro_cli.limits import MIN_MEMORY_MIB, boot_bound_s
@@ -23,6 +24,8 @@ from enclavectl.nitro_cli.limits import MIN_MEMORY_MIB, boot_bound_s
 # commands.rs).
 PARENT_MIB = 1024
 _GIB_PAGE = 1024
+# What nitro-cli, Python and we take beside the image, in MiB; a pod that has less is killed while it boots.
+IMAGE_SLACK_MIB = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +49,14 @@ class Demand:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PodSupply:
+    """What a pod has beside its huge pages; None where nothing says it."""
+
+    cpus: int | None
+    memory_mib: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Supply:
     """The resources of a host. ``used_cpus`` are the pool's CPUs in use, None if unknown.
 
@@ -58,6 +69,7 @@ class Supply:
     running: RunningEnclaves
     used_cpus: frozenset[int] | None
     limits: PageLimits = field(default_factory=PageLimits)
+    pod: PodSupply | None = None
 
     @property
     def usable(self) -> Pages:
@@ -137,7 +149,19 @@ def read_supply(host: Host, *, used_cpus: frozenset[int] | None = None) -> Suppl
         running=running,
         used_cpus=used_cpus if used_cpus is not None or running.any else frozenset(),
         limits=read_page_limits(host.tree),
+        pod=read_pod(host),
     )
+
+
+def read_pod(host: Host) -> PodSupply | None:
+    """Read what this pod has; None if this is no pod.
+
+    Raises:
+        HostError: a file exists and cannot be read.
+    """
+    if not is_pod(host.tree, host.environ):
+        return None
+    return PodSupply(cpus=pod_cpus(host.environ), memory_mib=memory_limit_mib(host.tree))
 
 
 def make_plan(wanted: Demand, supply: Supply) -> Plan:
@@ -168,6 +192,8 @@ def _allocator(wanted: Demand, supply: Supply) -> Reservation:
 def _problems(wanted: Demand, supply: Supply, pages: Pages | None) -> Iterator[Problem]:
     yield from _impossible(wanted, supply)
     yield from _cpu_problems(wanted, supply)
+    if supply.pod is not None:
+        yield from _pod_problems(wanted, supply.pod)
     if supply.cpus.pool is None:
         yield Problem(
             code="no-driver",
@@ -225,6 +251,25 @@ def _impossible(wanted: Demand, supply: Supply) -> Iterator[Problem]:
             message=f"{len(supply.running.sockets)} enclaves run here, an instance takes {MAX_ENCLAVES}",
             nearest="enclavectl terminate one of them",
         )
+
+
+def _pod_problems(wanted: Demand, pod: PodSupply) -> Iterator[Problem]:
+    if pod.cpus is not None and wanted.cpus > pod.cpus:
+        yield Problem(
+            code="pod-cpus",
+            message=f"{wanted.cpus} CPUs are needed, and this pod was given {pod.cpus} (NITRO_ENCLAVES_CPUS)",
+            nearest=f'resources.limits aws.ec2.nitro/nitro_enclaves_cpus: "{wanted.cpus}"; '
+            f"or --cpus {pod.cpus}",
+        )
+    if wanted.eif is not None and pod.memory_mib is not None:
+        needed_mib = (-(-wanted.eif.size >> 20)) + IMAGE_SLACK_MIB
+        if pod.memory_mib < needed_mib:
+            yield Problem(
+                code="pod-memory",
+                message=f"nitro-cli reads the image into ordinary memory: {needed_mib} MiB are needed beside "
+                f"the huge pages, and this pod's limit is {pod.memory_mib}",
+                nearest=f"resources.limits memory: {needed_mib}Mi",
+            )
 
 
 def _cpu_problems(wanted: Demand, supply: Supply) -> Iterator[Problem]:
@@ -298,5 +343,7 @@ def _notes(supply: Supply, wanted: Demand, pages: Pages | None) -> Iterator[str]
         )
     if supply.used_cpus is None and supply.cpus.pool:
         yield "enclaves run here whose CPUs are not known; the pool may have fewer free CPUs than shown"
+    if supply.pod is not None:
+        yield "this is a pod: the pool is the node's, and other pods' enclaves are not seen here"
     if supply.running.stale:
         yield f"{len(supply.running.stale)} sockets are left of enclaves that ended uncleanly"

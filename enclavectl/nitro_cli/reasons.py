@@ -14,6 +14,8 @@ _PLAN = "enclavectl plan says what fits and which allocator values to set"
 _POOL = "leave CPU ids out (--cpus COUNT): nitro-cli then takes free ones of the pool"
 _PAGES = "let the allocator reserve at boot: sudo systemctl enable nitro-enclaves-allocator, then restart"
 _REPORT = "report it: nitro-cli asks the driver for this by itself"
+# The phrase of a launch that found vsock port 9000 taken.
+PORT_TAKEN = "vsock bind error"
 
 _REASONS = (
     ("The provided vCPU is already used", "another enclave has this CPU", _POOL),
@@ -93,7 +95,7 @@ _REASONS = (
         "leave --cid out and the driver chooses a free one",
     ),
     (
-        "vsock bind error",
+        PORT_TAKEN,
         "something else has vsock port 9000, to which a booting enclave reports: a launch, or a proxy",
         "ss --vsock -l shows who has port 9000; wait for that launch, or move that proxy",
     ),

@@ -20,6 +20,7 @@ class LaunchRequest:
     name: str | None = None
     debug: bool = False
     image: Path | None = None
+    boot_wait_s: int = 0
     sealed: SealedModel | None = None
 
 
@@ -53,6 +54,7 @@ def launch_spec(config: Config, request: LaunchRequest) -> EnclaveSpec:
         memory_mib=machine.memory_mib,
         cpus=machine.cpus,
         cid=machine.cid,
+        boot_wait_s=request.boot_wait_s,
         port_in=machine.port_in,
         port_out=machine.port_out,
     )

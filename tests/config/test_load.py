@@ -346,3 +346,16 @@ def test_a_random_user_whose_home_is_the_root_is_told_of_the_variable() -> None:
     said = run_as_a_stranger({"HOME": "/"}, code).stdout
     assert said.startswith("/.local/state/enclavectl/local: cannot make this folder")
     assert "set ENCLAVECTL_STATE_DIR to a folder of your own" in said
+
+
+def test_the_device_plugins_count_of_cpus_is_a_setting_and_ours_goes_before_it() -> None:
+    plugin = {"HOME": "/home/u", "NITRO_ENCLAVES_CPUS": "6"}
+    config = load_config(path=None, environ=plugin, flags={})
+    assert (config.enclave.cpus, str(config.sources["enclave.cpus"])) == (
+        6,
+        "environment NITRO_ENCLAVES_CPUS",
+    )
+    ours = load_config(path=None, environ={**plugin, "ENCLAVECTL_ENCLAVE_CPUS": "2"}, flags={})
+    assert ours.enclave.cpus == 2
+    with pytest.raises(UsageError, match="NITRO_ENCLAVES_CPUS"):
+        load_config(path=None, environ={**plugin, "NITRO_ENCLAVES_CPUS": "many"}, flags={})

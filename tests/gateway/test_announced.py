@@ -1,12 +1,21 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from enclavectl.errors import UsageError
-from enclavectl.gateway.announced import announce, parse_announcement, read_announced
+from enclavectl.gateway.announced import (
+    Leases,
+    announce,
+    announce_one,
+    is_let_go,
+    parse_announcement,
+    read_announced,
+    withdraw,
+)
 from enclavectl.gateway.routing import Destination, parse_destination
 from enclavectl.json_object import JsonError
 from tests.gateway.fake_enclave import FakeEnclave
@@ -58,3 +67,37 @@ def test_a_gateway_takes_an_enclave_that_is_announced_while_it_runs(tmp_path: Pa
         wait_until(lambda: "of release b answers" in running.notes, "the second enclave is asked")
     first.stop()
     second.stop()
+
+
+def test_a_withdrawn_announcement_is_let_go_once_no_gateway_needs_its_enclave(tmp_path: Path) -> None:
+    announce(tmp_path, "nitro", {"a": ONE})
+    leases = Leases()
+    assert leases.hold(tmp_path) == [ONE]
+    announce(tmp_path, "nitro", {"a": ONE})  # the same again: the file stays, and the lock on it
+    lease = withdraw(tmp_path, "nitro", "a")
+    assert lease is not None
+    assert read_announced(tmp_path) == []
+    assert not is_let_go(lease)
+    leases.let_go([ONE])
+    assert not is_let_go(lease)
+    leases.let_go([])
+    assert is_let_go(lease)
+    os.close(lease)
+
+
+def test_an_announcement_that_no_gateway_read_is_let_go_at_once(tmp_path: Path) -> None:
+    announce(tmp_path, "nitro", {"a": ONE, "b": TWO})
+    lease = withdraw(tmp_path, "nitro", "a")
+    assert lease is not None
+    assert is_let_go(lease)
+    os.close(lease)
+    assert withdraw(tmp_path, "nitro", "a") is None
+    assert read_announced(tmp_path) == [TWO]
+
+
+def test_an_enclave_that_starts_again_takes_the_place_of_the_one_that_was_killed(tmp_path: Path) -> None:
+    named = Destination(name="one", address=ONE.address, release="r")
+    announce(tmp_path, "nitro", {"other": TWO})
+    announce_one(tmp_path, "nitro", "enc1", named)
+    announce_one(tmp_path, "nitro", "enc2", named)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["nitro-enc2.json", "nitro-other.json"]

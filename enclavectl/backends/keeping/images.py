@@ -94,27 +94,19 @@ def admit_image(source: Path, store: Path, *, now: datetime, progress: Progress)
     lock = _lock_of(source)
     make_private_dir(store)
     remove_halves(store)
-    with stage_file(store, mode=0o400) as staged:
-        size, sha256 = _copy(source, staged, progress)
-        staged.file.seek(0)
-        image = _read(staged.file, source)
-        registers = image.measurements.registers()
-        if lock is not None:
-            compare_with_lock(lock[1], lock[0], source, registers=registers, sha256=sha256)
-            if lock[1].model_register is not None:
-                registers[MODEL_REGISTER] = lock[1].model_register
-        _check_machine(image, source)
-        _check_signature(image, now, progress)
-        for warning in image.warnings:
-            progress.note(f"{source}: {warning.message}; {warning.hint}")
-        if image.metadata is not None and not isinstance(image.metadata.custom, dict | None):
-            progress.note(
-                "the image's custom metadata is no object: nitro-cli describe-enclaves --metadata would end "
-                "the enclave; enclavectl never asks so"
-            )
-        path = store / f"{source.stem}-{registers['PCR0'][:16]}-{sha256[:8]}.eif"
-        if not path.exists():
-            staged.commit(path)
+    if is_unchangeable(source):
+        path = source
+        with open_regular(source, what="image file") as file:
+            size, sha256 = _copy(source, None, progress)
+            registers = _checked_registers(file, source, lock, sha256, now, progress)
+    else:
+        with stage_file(store, mode=0o400) as staged:
+            size, sha256 = _copy(source, staged, progress)
+            staged.file.seek(0)
+            registers = _checked_registers(staged.file, source, lock, sha256, now, progress)
+            path = store / f"{source.stem}-{registers['PCR0'][:16]}-{sha256[:8]}.eif"
+            if not path.exists():
+                staged.commit(path)
     model = None if lock is None or lock[1].model is None else lock[1].model
     return AdmittedImage(
         path=path,
@@ -124,6 +116,44 @@ def admit_image(source: Path, store: Path, *, now: datetime, progress: Progress)
         pcrs={int(name.removeprefix("PCR")): bytes.fromhex(value) for name, value in registers.items()},
         model=(model["id"], model["sha256"]) if model and {"id", "sha256"} <= set(model) else None,
     )
+
+
+def is_unchangeable(source: Path) -> bool:
+    """Return whether an image needs no copy: it lies on a read-only file system, as in a container's image.
+
+    A copy would cost a pod as much memory or disk again, and a boot the time to write it.
+    """
+    try:
+        return bool(os.statvfs(source).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False  # opening it says what is wrong
+
+
+def _checked_registers(
+    file: BinaryIO,
+    source: Path,
+    lock: tuple[Path, Lock] | None,
+    sha256: str,
+    now: datetime,
+    progress: Progress,
+) -> dict[str, str]:
+    """Check an image and return its registers, with that of the lock's model."""
+    image = _read(file, source)
+    registers = image.measurements.registers()
+    if lock is not None:
+        compare_with_lock(lock[1], lock[0], source, registers=registers, sha256=sha256)
+        if lock[1].model_register is not None:
+            registers[MODEL_REGISTER] = lock[1].model_register
+    _check_machine(image, source)
+    _check_signature(image, now, progress)
+    for warning in image.warnings:
+        progress.note(f"{source}: {warning.message}; {warning.hint}")
+    if image.metadata is not None and not isinstance(image.metadata.custom, dict | None):
+        progress.note(
+            "the image's custom metadata is no object: nitro-cli describe-enclaves --metadata would end "
+            "the enclave; enclavectl never asks so"
+        )
+    return registers
 
 
 def remove_halves(store: Path) -> None:
@@ -142,7 +172,8 @@ def _lock_of(source: Path) -> tuple[Path, Lock] | None:
     return (path, lock) if named.resolve() == source.resolve() else None
 
 
-def _copy(source: Path, staged: StagedFile, progress: Progress) -> tuple[int, str]:
+def _copy(source: Path, staged: StagedFile | None, progress: Progress) -> tuple[int, str]:
+    """Hash an image, and copy it where a copy is wanted; return its size and SHA-256."""
     digest = hashlib.sha256()
     copied = 0
     start = time.monotonic()
@@ -151,13 +182,15 @@ def _copy(source: Path, staged: StagedFile, progress: Progress) -> tuple[int, st
         size = os.fstat(file.fileno()).st_size
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
-            staged.file.write(chunk)
+            if staged is not None:
+                staged.file.write(chunk)
             copied += len(chunk)
             if (now := time.monotonic()) - told > _TELL_S:
                 told = now
                 elapsed = now - start
                 progress.update("copying and measuring the image", elapsed, elapsed * size / copied)
-    staged.file.flush()
+    if staged is not None:
+        staged.file.flush()
     return copied, digest.hexdigest()
 
 

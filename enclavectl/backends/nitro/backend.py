@@ -89,15 +89,15 @@ class NitroBackend:
             check_memory(image.size, spec.memory_mib)
             record = record_of(spec, name, image, detached=detached)
             folder = self._home / "enclaves" / f"enc{os.urandom(8).hex()}"
-            keeper = self._start_keeper_of_new(folder, record)
+            keeper = self._start_keeper_of_new(folder, record, boot_wait_s=spec.boot_wait_s)
         return self._await(keeper, LaunchRecord(folder, record, None))
 
-    def _start_keeper_of_new(self, folder: Path, record: Record) -> ReportingKeeper:
+    def _start_keeper_of_new(self, folder: Path, record: Record, *, boot_wait_s: int) -> ReportingKeeper:
         make_private_dir(folder)
         lock = lock_enclave(folder)
         try:
             write_atomic(folder / "record.json", record.to_json())
-            return self._start_keeper(folder, record, lock)
+            return self._start_keeper(folder, record, lock, boot_wait_s=boot_wait_s)
         except BaseException:
             remove_enclave(folder)
             raise
@@ -105,7 +105,7 @@ class NitroBackend:
             os.close(lock)
 
     def _start_keeper(
-        self, folder: Path, record: Record, lock: int, *, adopts: bool = False
+        self, folder: Path, record: Record, lock: int, *, adopts: bool = False, boot_wait_s: int = 0
     ) -> ReportingKeeper:
         from enclavectl.backends.nitro.keeper import KeeperSpec
         from enclavectl.backends.nitro.launch import start_reporting_keeper
@@ -124,6 +124,7 @@ class NitroBackend:
                 last_end=self._last_end(),
                 host_root=None if self._settings.host_root is None else str(self._settings.host_root),
                 adopts=adopts,
+                boot_wait_s=boot_wait_s,
             ),
         )
 

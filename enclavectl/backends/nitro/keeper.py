@@ -24,6 +24,7 @@ from pathlib import Path
 from enclavectl.backends.keeping.ending import EnclaveEnd, remove_after_starter, write_ended
 from enclavectl.backends.keeping.lifeline import LifelineEnd
 from enclavectl.backends.keeping.reports import error_to_report, send_report
+from enclavectl.backends.nitro.boot_turn import BootTurn
 from enclavectl.backends.nitro.capacity import LAG_PAUSE_S, LAG_WITHIN_S, CapacityCheck, CapacityRequest
 from enclavectl.backends.nitro.ending import EndObserver, keep_history
 from enclavectl.backends.nitro.recorder import Recorder
@@ -54,7 +55,8 @@ class KeeperSpec:
     """The keeper's inputs from the backend. The descriptors are inherited.
 
     ``last_end`` is the time, in seconds since the epoch, at which this user's last enclave ended. ``adopts``:
-    the enclave runs already, and its keeper was killed.
+    the enclave runs already, and its keeper was killed. ``boot_wait_s`` is how long the launch may be tried
+    again while another one has vsock port 9000.
     """
 
     folder: str
@@ -66,6 +68,7 @@ class KeeperSpec:
     last_end: int
     host_root: str | None
     adopts: bool = False
+    boot_wait_s: int = 0
 
     def to_json(self) -> str:
         """Return the keeper's one argument."""
@@ -89,6 +92,7 @@ class KeeperSpec:
             last_end=value.integer("last_end"),
             host_root=value.optional_string("host_root"),
             adopts=value.boolean("adopts"),
+            boot_wait_s=value.integer("boot_wait_s"),
         )
 
 
@@ -178,7 +182,9 @@ class Keeper:
         root = None if self._spec.host_root is None else Path(self._spec.host_root)
         CapacityCheck(root).require(request, used, last_end=self._spec.last_end)
         self._report({"launching": True})
-        output = self._run(command)
+        output = BootTurn(self._spec.boot_wait_s, self.note, self._is_unwanted).take(
+            lambda: self._run(command)
+        )
         refused = self._cli.error_of(command, output) if output.status != 0 else None
         just_ended = time.time() - self._spec.last_end < LAG_WITHIN_S
         if isinstance(refused, HostError) and refused.code == "nitro-cli-E29" and just_ended:

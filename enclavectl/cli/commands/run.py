@@ -12,6 +12,7 @@ from enclavectl.backends.registry import choose_backend, resolve_backend
 from enclavectl.cli import network_options, options, sealed_start
 from enclavectl.cli.announcing import announce_running, check_announcing
 from enclavectl.cli.console_text import follow_console
+from enclavectl.cli.foreground import Foreground, remove_dead
 from enclavectl.cli.invocation import Invocation, begin
 from enclavectl.cli.network_options import NetworkFlags
 from enclavectl.cli.options import OutputFormat
@@ -75,6 +76,33 @@ Wait = Annotated[
     bool,
     typer.Option("--wait/--no-wait", help="Wait until it has proved itself; without, until it is launched."),
 ]
+Stay = Annotated[
+    bool,
+    typer.Option("--foreground", help="Stay with it until it ends, as the first process of a container."),
+]
+Drain = Annotated[
+    float,
+    typer.Option(
+        "--drain",
+        metavar="SECONDS",
+        help="With --foreground: how long a gateway may take for its last answers after SIGTERM.",
+        min=0,
+    ),
+]
+BootWait = Annotated[
+    int | None,
+    typer.Option(
+        "--boot-wait",
+        metavar="SECONDS",
+        help="How long to wait for another boot on this machine that has vsock port 9000 (E36); default: 0, "
+        "with --foreground 600.",
+        min=0,
+        max=3600,
+        show_default=False,
+    ),
+]
+# Three boots of three minutes may come first, on a node with four slots.
+_BOOT_WAIT_S = 600
 
 Release = Annotated[
     str | None,
@@ -101,6 +129,9 @@ def run(
     cpus: Cpus = None,
     cid: FixedCid = None,
     wait: Wait = True,
+    foreground: Stay = False,
+    drain: Drain = 40.0,
+    boot_wait: BootWait = None,
     backend: options.BackendName = None,
     config: options.ConfigFile = None,
     output: options.Output = OutputFormat.TEXT,
@@ -113,10 +144,14 @@ def run(
     With a sealed model (FILE.sealed) the enclave starts without weights. It serves once it has proved itself
     to the model's owner, or to KMS, and has the key; without that it ends.
 
+    With --foreground the command stays. SIGTERM or Ctrl-C then drains and ends the enclave (exit code 0); an
+    enclave that ends by itself ends the command with exit code 5.
+
     Examples:
       enclavectl run --name first              on this host's backend
       enclavectl run app.eif --memory 2048     an image, with 2 GiB
       enclavectl run app.eif --debug --attach  with its console, without attestation
+      enclavectl run app.eif --foreground      in a container
       enclavectl run --model m.sealed          with a model whose owner dials
     """
     sealed = sealed_start.parse(model, release, NetworkFlags(None, None, None, ca, tls_pin), wait=wait)
@@ -128,27 +163,52 @@ def run(
         _check_attach(invocation, debug=debug)
     if debug:
         _check_debug(invocation)
+    if foreground:
+        _check_foreground(attach=attach, wait=wait)
     check_announcing(invocation)
     chosen = choose_backend(invocation.config, invocation.screen)
     invocation.screen.step(f"starting a {chosen.name} enclave")
+    wait_s = (_BOOT_WAIT_S if foreground else 0) if boot_wait is None else boot_wait
     request = LaunchRequest(
-        name=name, debug=debug, image=image, sealed=None if sealed is None else sealed.model
+        name=name,
+        debug=debug,
+        image=image,
+        sealed=None if sealed is None else sealed.model,
+        boot_wait_s=wait_s,
     )
     spec = launch_spec(invocation.config, request)
+    if foreground:
+        remove_dead(chosen, name)
+    stays = None
     with chosen.start(spec, detached=True) as running:
         if sealed is not None:
             sealed_start.bring(invocation, chosen, running, sealed)
         attested = _prove(invocation, chosen, running) if wait else None
+        if foreground:
+            stays = Foreground(invocation=invocation, backend=chosen, running=running, drain_s=drain)
+            stays.stay(lambda: _show(invocation, chosen, running, attested))
+    if stays is not None:
+        stays.end()
+        return
     announce_running(invocation, chosen)
+    _show(invocation, chosen, running, attested)
+    if attach:
+        follow_console(invocation.screen, chosen, running.enclave)
+
+
+def _show(
+    invocation: Invocation,
+    chosen: Backend,
+    running: RunningEnclave,
+    attested: Mapping[str, object] | None,
+) -> None:
     from enclavectl.cli.enclave_view import show_enclave  # noqa: PLC0415 - loaded while it boots
 
     enclave = running.enclave
     out = chosen.outbound_address(invocation.config.enclave.port_out)
     show_enclave(invocation.screen, enclave, attested=attested, outbound=str(out))
-    if debug and enclave.trust is not Trust.EMULATED:
+    if enclave.debug and enclave.trust is not Trust.EMULATED:
         invocation.screen.note(f"{enclave.name} runs in DEBUG MODE: send it no secrets")
-    if attach:
-        follow_console(invocation.screen, chosen, enclave)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +244,15 @@ def _check_debug(invocation: Invocation) -> None:
         invocation.screen.note("QEMU has no debug mode: its console can always be read, its PCRs are real")
         return
     invocation.screen.note("DEBUG MODE: nothing measures this enclave's code. Send it no secrets.")
+
+
+def _check_foreground(*, attach: bool, wait: bool) -> None:
+    if attach or not wait:
+        other = "--attach" if attach else "--no-wait"
+        raise UsageError(
+            f"--foreground: expected no {other} beside it",
+            hint="it waits for the proof, and announces the enclave only then; enclavectl console shows more",
+        )
 
 
 def _check_attach(invocation: Invocation, *, debug: bool) -> None:

@@ -6,7 +6,8 @@ from enclavectl.host.checks.base import Check, Group, Scope, State, Verdict, fai
 from enclavectl.host.checks.facts import Facts
 from enclavectl.host.cpu_list import format_cpu_list
 from enclavectl.host.memory import Node, mib_of
-from enclavectl.host.plan import Demand, Supply, make_plan
+from enclavectl.host.plan import Demand, Supply, make_plan, read_pod
+from enclavectl.host.pod import pod_cpus
 from enclavectl.host.requirements import round_to_region
 from enclavectl.host.reservation import ALLOCATOR_FILE, AllocatorError, Reservation
 
@@ -57,6 +58,10 @@ def _pool(facts: Facts) -> Verdict:
     if not pool:
         return fail("the pool is empty: the allocator has not run, or failed", f"{_RESTART}; {_JOURNAL}")
     shown = format_cpu_list(pool)
+    if facts.is_pod:
+        own = pod_cpus(facts.host.environ)
+        mine = "no count of its own (NITRO_ENCLAVES_CPUS)" if own is None else f"{own} of them"
+        return ok(f"CPUs {shown} are the node's pool; this pod has {mine}")
     if wanted is None:
         return warn(f"the pool is {shown}, and no readable {ALLOCATOR_FILE} says why", "enclavectl setup")
     if len(pool) != wanted.cpus or (wanted.cpu_pool is not None and pool != wanted.cpu_pool):
@@ -169,6 +174,7 @@ def _fits(facts: Facts) -> Verdict:
         running=facts.running,
         used_cpus=None if facts.running.any else frozenset(),
         limits=facts.page_limits,
+        pod=read_pod(facts.host),
     )
     plan = make_plan(Demand(memory_mib=settings.memory_mib, cpus=settings.cpus), supply)
     size = f"the configured enclave ({settings.memory_mib} MiB, {settings.cpus} CPUs)"
@@ -218,14 +224,14 @@ CHECKS = (
     Check(
         id="allocator.file",
         group=Group.ALLOCATOR,
-        scope=Scope.NITRO,
+        scope=Scope.NODE,
         why="AWS's allocator reads lines, not YAML, and is silent about some that it drops",
         examine=_file,
     ),
     Check(
         id="allocator.service",
         group=Group.ALLOCATOR,
-        scope=Scope.NITRO,
+        scope=Scope.NODE,
         why="it reserves memory and CPUs at boot, when memory is not fragmented yet",
         examine=_service,
     ),
@@ -253,14 +259,14 @@ CHECKS = (
     Check(
         id="allocator.page-sizes",
         group=Group.ALLOCATOR,
-        scope=Scope.NITRO,
+        scope=Scope.NODE,
         why="every page is a region of its own: many small ones slow the launch and can reach a limit",
         examine=_page_sizes,
     ),
     Check(
         id="allocator.fragmentation",
         group=Group.ALLOCATOR,
-        scope=Scope.NITRO,
+        scope=Scope.NODE,
         why="huge pages need memory in one piece, which a host that has run for hours rarely has",
         examine=_fragmentation,
     ),
@@ -295,7 +301,7 @@ CHECKS = (
     Check(
         id="cpus.parent",
         group=Group.CPUS,
-        scope=Scope.NITRO,
+        scope=Scope.NODE,
         why="CPU 0's core stays with the parent by the driver's rule, and Docker and the relay need some too",
         examine=_parent,
     ),

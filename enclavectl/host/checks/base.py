@@ -46,6 +46,7 @@ class Scope(StrEnum):
 
     ANYWHERE = "anywhere"
     NITRO = "a Nitro host"
+    NODE = "a Nitro host itself"  # and no pod on it, which can neither see nor mend it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,8 +120,10 @@ def fix_with(state: State, found: str, *argv: str, as_root: bool = True, is_safe
 
 def run_check(check: Check, facts: Facts) -> Result:
     """Run a check; an error of the host becomes a skip with its reason."""
-    if check.scope is Scope.NITRO and not facts.expects_nitro:
+    if check.scope is not Scope.ANYWHERE and not facts.expects_nitro:
         return Result(check=check, verdict=not_applicable("only on a Nitro host"))
+    if check.scope is Scope.NODE and facts.is_pod:
+        return Result(check=check, verdict=not_applicable("the node's affair, and this is a pod on it"))
     try:
         return Result(check=check, verdict=check.examine(facts))
     except EnclavectlError as exc:

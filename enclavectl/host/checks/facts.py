@@ -13,6 +13,7 @@ from enclavectl.host.cpus import Cpus, read_cpus
 from enclavectl.host.enclaves import RunningEnclaves, find_running
 from enclavectl.host.host import Host
 from enclavectl.host.memory import Memory, read_memory
+from enclavectl.host.pod import is_pod
 from enclavectl.host.reservation import ALLOCATOR_FILE, AllocatorError, Reservation, parse_allocator
 from enclavectl.nitro_cli.environment import logs_dir, sockets_dir
 from enclavectl.nitro_cli.version import NitroVersion
@@ -87,6 +88,11 @@ class Facts:
             or self.tree.exists(ALLOCATOR_FILE)
             or self.host.probe.find("nitro-cli") is not None
         )
+
+    @cached_property
+    def is_pod(self) -> bool:
+        """True in a container of a pod: what sysfs shows is the node's."""
+        return is_pod(self.tree, self.host.environ)
 
     @cached_property
     def cpus(self) -> Cpus:

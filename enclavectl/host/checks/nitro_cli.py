@@ -41,6 +41,10 @@ _ALLOW_VSOCK = (
     "a container's seccomp profile, or SELinux or AppArmor, forbids it: docker run --security-opt "
     "seccomp=PROFILE with a profile that allows socket(AF_VSOCK)"
 )
+_ALLOW_VSOCK_IN_POD = (
+    "the pod's seccomp profile forbids it, as RuntimeDefault does: take a Localhost profile that allows it "
+    "(enclavectl fleet render --pod-security restricted writes one), or none (--pod-security baseline)"
+)
 _OTHER_PROGRAMS = ("lscpu", "file")  # AWS's allocator calls them, but its package does not require them
 
 
@@ -142,6 +146,12 @@ def listening_ports(table: str) -> frozenset[int]:
 def _vsock(facts: Facts) -> Verdict:
     if facts.tree.exists("/dev/vsock"):
         return ok("/dev/vsock")
+    error = facts.host.probe.vsock_error()
+    if error is None:
+        # Only the question for one's own CID needs the device; containers rarely have it.
+        return ok("no /dev/vsock, and none is needed: a vsock socket can be made")
+    if facts.is_pod:
+        return not_applicable("no /dev/vsock, which a pod does not need; the sockets are what counts")
     return fix_with(State.FAIL, "no /dev/vsock", "modprobe", "vsock")
 
 
@@ -152,7 +162,8 @@ def _vsock_socket(facts: Facts) -> Verdict:
     reason = f"no vsock socket can be made ({os.strerror(error)})"
     if error in {EPERM, EACCES}:
         found = f"{reason}: this process may not, whatever the kernel has"
-        return fail(found, _ALLOW_VSOCK) if facts.expects_nitro else warn(found, _ALLOW_VSOCK)
+        fix = _ALLOW_VSOCK_IN_POD if facts.is_pod else _ALLOW_VSOCK
+        return fail(found, fix) if facts.expects_nitro else warn(found, fix)
     if facts.expects_nitro:
         return fix_with(State.FAIL, reason, "modprobe", "vsock")
     return not_applicable(f"{reason}; only enclaves on vsock need one")
@@ -176,7 +187,7 @@ CHECKS = (
     Check(
         id="nitro-cli.tools",
         group=Group.NITRO_CLI,
-        scope=Scope.NITRO,
+        scope=Scope.NODE,
         why="AWS's allocator calls programs that its package does not install",
         examine=_tools,
     ),
@@ -190,14 +201,14 @@ CHECKS = (
     Check(
         id="nitro-cli.vsock-proxy",
         group=Group.NITRO_CLI,
-        scope=Scope.NITRO,
+        scope=Scope.NODE,
         why="an enclave has no network; calls to the outside go through it, to hosts of its list only",
         examine=_proxy,
     ),
     Check(
         id="blobs.files",
         group=Group.BLOBS,
-        scope=Scope.NITRO,
+        scope=Scope.NODE,
         why="a build needs a kernel and an init; they are measured, so upgrading them changes PCR0 and PCR1",
         examine=_blobs,
     ),

@@ -112,14 +112,14 @@ CHECKS = (
     Check(
         id="permissions.group-ne",
         group=Group.PERMISSIONS,
-        scope=Scope.NITRO,
+        scope=Scope.NODE,
         why="the device, the logs and the sockets belong to the group ne",
         examine=_group_ne,
     ),
     Check(
         id="permissions.group-docker",
         group=Group.PERMISSIONS,
-        scope=Scope.NITRO,
+        scope=Scope.NODE,
         why="building an image asks the Docker engine, whose socket belongs to the group docker",
         examine=_group_docker,
     ),

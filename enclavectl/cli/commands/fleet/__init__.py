@@ -1,0 +1,1 @@
+"""``enclavectl fleet``: enclaves on the nodes of a Kubernetes cluster."""

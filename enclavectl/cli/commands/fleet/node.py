@@ -1,0 +1,106 @@
+"""``enclavectl fleet node``: what makes a cluster's nodes hold enclaves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from enclavectl.artifacts.lock import read_lock
+from enclavectl.cli import options
+from enclavectl.cli.fleet_request import memory_of
+from enclavectl.cli.invocation import begin
+from enclavectl.cli.options import OutputFormat
+from enclavectl.deploy.kubernetes.node import NodeKind, NodeRequest, node_files
+from enclavectl.deploy.kubernetes.request import Arch, PageSize
+from enclavectl.errors import HostError
+from enclavectl.files import write_atomic
+
+NODE_SCHEMA = "enclavectl.fleet-node/1"
+
+LockOfFleet = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[LOCK]",
+        help="The fleet's lock, for its size; else as configured.",
+        show_default=False,
+    ),
+]
+Kind = Annotated[NodeKind, typer.Option("--for", help="Who makes the nodes.")]
+To = Annotated[
+    Path | None,
+    typer.Option(
+        "--to", metavar="DIR", help="Folder for the files; default: print them.", show_default=False
+    ),
+]
+Cluster = Annotated[str, typer.Option("--cluster", metavar="NAME", help="The cluster, in names and tags.")]
+Slots = Annotated[int, typer.Option("--slots", metavar="COUNT", help="Enclaves of a node.")]
+Memory = Annotated[
+    int | None,
+    typer.Option("--memory", metavar="MIB", help="MiB of one enclave, as in render.", show_default=False),
+]
+Cpus = Annotated[
+    int | None,
+    typer.Option(
+        "--cpus", metavar="COUNT", help="vCPUs of one enclave; default: as configured.", show_default=False
+    ),
+]
+Pages = Annotated[PageSize, typer.Option("--pages", help="Huge pages of the nodes.")]
+NodeArch = Annotated[Arch, typer.Option("--arch", help="Processors of the nodes.")]
+
+
+def node(
+    lock: LockOfFleet = None,
+    kind: Kind = NodeKind.AL2023,
+    to: To = None,
+    cluster: Cluster = "CLUSTER",
+    slots: Slots = 4,
+    memory: Memory = None,
+    cpus: Cpus = None,
+    pages: Pages = PageSize.GIB,
+    arch: NodeArch = Arch.AMD64,
+    config: options.ConfigFile = None,
+    output: options.Output = OutputFormat.TEXT,
+) -> None:
+    """Write what makes a cluster's nodes hold enclaves.
+
+    User data for Amazon Linux 2023 reserves memory and CPUs before the kubelet counts them; for Karpenter
+    there are its objects too, and in each case the install of AWS's device plugin. Nothing is applied.
+
+    Examples:
+      enclavectl fleet node image.lock.json --cpus 2     sized for that lock
+      enclavectl fleet node --for karpenter --to nodes   into a folder
+    """
+    invocation = begin(output, config, {"enclave.cpus": cpus})
+    locks = [] if lock is None else [read_lock(lock)]
+    request = NodeRequest(
+        cluster=cluster,
+        slots=slots,
+        memory_mib=memory_of(memory, invocation.config, locks, pages),
+        cpus=invocation.config.enclave.cpus,
+        pages=pages,
+        arch=arch,
+    )
+    files = node_files(request, kind)
+    if to is not None:
+        try:
+            to.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise HostError(f"{to}: cannot make this folder ({exc.strerror})") from exc
+        for name, text in files.items():
+            write_atomic(to / name, text.encode(), mode=0o644)
+    screen = invocation.screen
+    if screen.as_json:
+        found = [{"name": name, "text": text} for name, text in files.items()]
+        screen.result({"schema": NODE_SCHEMA, "folder": None if to is None else str(to), "files": found})
+        return
+    if to is None:
+        for name, text in files.items():
+            typer.echo(f"# ==> {name}\n{text}")
+    else:
+        screen.facts((name, str(to)) for name in files)
+    screen.note(
+        f"a node of {request.least_cpus} vCPUs or more holds {slots} enclaves of {request.memory_mib} MiB "
+        f"and {request.cpus} vCPUs; launch it with EnclaveOptions.Enabled=true"
+    )

@@ -1,0 +1,157 @@
+"""What the gateways of a fleet say of themselves: their metrics, read over HTTP, and their sum."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import socket
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from enclavectl.errors import NetworkError, UsageError
+
+# A page has about 40 KiB for four enclaves.
+_MAX_PAGE = 4 << 20
+_TIMEOUT_S = 5.0
+# A fleet of more gateways is read through Prometheus.
+_MAX_GATEWAYS = 512
+_ADDRESS = re.compile(
+    r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9][A-Za-z0-9.-]{0,252})):([0-9]{1,5})", re.ASCII
+)
+_SAMPLE = re.compile(r"^enclavectl_gateway_([a-z_]+)(?:\{([^}]*)\})? ([0-9.e+-]+)$", re.ASCII)
+_LABEL = re.compile(r'([a-z_]+)="([^"\\]*)"', re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnclaveStatus:
+    """One enclave of a gateway."""
+
+    name: str
+    release: str
+    is_up: bool
+    sessions: int
+    in_flight: int
+
+    def to_json(self) -> dict[str, object]:
+        """Return the enclave as JSON values."""
+        return {
+            "name": self.name,
+            "release": self.release,
+            "is_up": self.is_up,
+            "sessions": self.sessions,
+            "in_flight": self.in_flight,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayStatus:
+    """One gateway. ``error`` says why it did not answer."""
+
+    address: str
+    connections: int = 0
+    enclaves: tuple[EnclaveStatus, ...] = ()
+    error: str | None = None
+
+    def to_json(self) -> dict[str, object]:
+        """Return the gateway as JSON values."""
+        return {
+            "address": self.address,
+            "connections": self.connections,
+            "enclaves": [one.to_json() for one in self.enclaves],
+            "error": self.error,
+        }
+
+
+@dataclass(slots=True, kw_only=True)
+class _Counts:
+    release: str = ""
+    up: float = 0
+    sessions: float = 0
+    in_flight: float = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class _Page:
+    connections: float = 0
+    enclaves: dict[str, _Counts] = field(default_factory=dict)
+
+
+def parse_metrics(text: str, address: str) -> GatewayStatus:
+    """Read a gateway's page of metrics; lines of other metrics are passed over."""
+    page = _Page()
+    for line in text.splitlines():
+        if (match := _SAMPLE.match(line)) is None:
+            continue
+        labels = dict(_LABEL.findall(match[2] or ""))
+        try:
+            number = float(match[3])
+        except ValueError:
+            continue
+        if match[1] == "connections":
+            page.connections += number
+        elif "enclave" in labels:
+            one = page.enclaves.setdefault(labels["enclave"], _Counts())
+            if match[1] == "enclave_up":
+                one.up, one.release = number, labels.get("release", "")
+            elif match[1] == "enclave_connections":
+                one.sessions = number
+            elif match[1] == "requests_in_flight":
+                one.in_flight = number
+    enclaves = tuple(
+        EnclaveStatus(
+            name=name,
+            release=one.release,
+            is_up=one.up > 0,
+            sessions=int(one.sessions),
+            in_flight=int(one.in_flight),
+        )
+        for name, one in sorted(page.enclaves.items())
+    )
+    return GatewayStatus(address=address, connections=int(page.connections), enclaves=enclaves)
+
+
+def find_gateways(targets: Sequence[str]) -> list[tuple[str, int]]:
+    """Return every address that the targets lead to; a headless Service has one for each pod.
+
+    Raises:
+        UsageError: a target is no HOST:PORT, or there are too many.
+        NetworkError: a name leads nowhere.
+    """
+    found = dict.fromkeys(one for target in targets for one in _resolve(target))
+    if len(found) > _MAX_GATEWAYS:
+        raise UsageError(f"expected at most {_MAX_GATEWAYS} gateways, found {len(found)}")
+    return list(found)
+
+
+def _resolve(target: str) -> Iterator[tuple[str, int]]:
+    match = _ADDRESS.fullmatch(target)
+    if match is None or int(match[3]) > 65_535:
+        raise UsageError(
+            f"expected HOST:PORT of metrics, found {target!r:.100}", hint="such as 10.0.0.1:9100"
+        )
+    try:
+        answers = socket.getaddrinfo(match[1] or match[2], int(match[3]), type=socket.SOCK_STREAM)
+    except OSError as exc:
+        raise NetworkError(
+            f"{target}: no such host ({exc.strerror or exc})",
+            hint="kubectl port-forward reaches a pod from outside of its cluster",
+        ) from exc
+    for *_, address in answers:
+        yield str(address[0]), int(address[1])
+
+
+def read_gateway(host: str, port: int) -> GatewayStatus:
+    """Read one gateway; one that does not answer has an error in place of facts."""
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
+    try:
+        connection.request("GET", "/metrics")
+        response = connection.getresponse()
+        body = response.read(_MAX_PAGE)
+    except (OSError, http.client.HTTPException) as exc:
+        return GatewayStatus(address=address, error=str(exc) or type(exc).__name__)
+    finally:
+        connection.close()
+    if response.status != http.client.OK:
+        return GatewayStatus(address=address, error=f"expected metrics, found HTTP {response.status}")
+    return parse_metrics(body.decode("utf-8", errors="replace"), address)

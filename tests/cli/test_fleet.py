@@ -1,0 +1,126 @@
+"""``enclavectl fleet`` as a user runs it."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.cli.command import Done, enclavectl
+from tests.deploy.fleets import image, write_lock
+from tests.gateway.fake_enclave import FakeEnclave
+from tests.gateway.process import gateway, wait_until
+from tests.schemas.validation import check_output
+
+
+def fleet(home: Path, *arguments: str | Path) -> Done:
+    done = enclavectl("fleet", *arguments, home=home)
+    assert "Traceback" not in done.err
+    check_output(done.out)
+    return done
+
+
+def render(home: Path, *arguments: str | Path) -> Done:
+    return fleet(home, "render", home / "l.json", "--to", home / "k8s", "--cpus", "2", *arguments)
+
+
+def test_a_lock_is_rendered_and_checked(tmp_path: Path) -> None:
+    write_lock(tmp_path / "l.json")
+    value = render(tmp_path, "--image", image(), "--output", "json").json()
+    assert value["warnings"] == []
+    # The payload takes 600 + 2 x 896 MiB at worst; pages are whole.
+    assert value["enclave"] == {"memory_mib": 3072, "cpus": 2, "pages": "hugepages-1Gi"}
+    done = fleet(tmp_path, "check", tmp_path / "k8s", "--lock", tmp_path / "l.json", "--no-schemas")
+    assert (done.status, "sound  yes" in done.out or "sound\tyes" in done.out) == (0, True), done.out
+    other = write_lock(tmp_path / "other.json", code="0a")
+    found = fleet(tmp_path, "check", tmp_path / "k8s", "--lock", other, "--no-schemas", "--output", "json")
+    assert found.status == 2
+    assert found.json()["sound"] is False
+
+
+def test_two_releases_are_rendered_side_by_side(tmp_path: Path) -> None:
+    write_lock(tmp_path / "l.json")
+    old = write_lock(tmp_path / "old.json", code="0a")
+    done = render(tmp_path, "--image", image(), "--previous", old, "--previous-image", image("d"))
+    assert done.status == 0
+    assert len(list((tmp_path / "k8s").glob("deployment-*.yaml"))) == 2
+    assert len(list((tmp_path / "k8s").glob("service-????????.yaml"))) == 2
+    alone = render(tmp_path, "--image", image(), "--previous", old)
+    assert (alone.status, "--previous-image" in alone.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--memory", "1500"), "--memory 2048"),
+        (("--memory", "512", "--pages", "2Mi"), "--memory 720"),
+        (("--replicas", "9", "--nodes", "2"), "2 nodes x 4 slots"),
+        (("--namespace", "No"), "--namespace"),
+        (("--cpus", "3"), "--cpus 4"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_what_can(
+    tmp_path: Path, arguments: tuple[str, ...], told: str
+) -> None:
+    write_lock(tmp_path / "l.json")
+    done = render(tmp_path, *arguments)
+    assert done.status == 2
+    assert told in done.err
+    assert not (tmp_path / "k8s").exists()
+
+
+def test_a_tag_is_warned_of_and_a_debug_release_refused(tmp_path: Path) -> None:
+    write_lock(tmp_path / "l.json")
+    assert "not pinned" in render(tmp_path, "--image", "r/x:1.0").err
+    write_lock(tmp_path / "l.json", pcrs={f"PCR{index}": "0" * 96 for index in range(3)})
+    done = render(tmp_path, "--image", image())
+    assert (done.status, "--unsafe-debug" in done.err) == (2, True)
+    unsafe = render(tmp_path, "--image", image(), "--unsafe-debug")
+    assert (unsafe.status, "DEBUG MODE" in unsafe.err) == (0, True)
+    assert "--debug" in next((tmp_path / "k8s").glob("deployment-*.yaml")).read_text()
+
+
+@pytest.mark.parametrize("kind", ["al2023", "karpenter"])
+def test_a_node_holds_the_enclaves_of_the_fleet(tmp_path: Path, kind: str) -> None:
+    write_lock(tmp_path / "l.json")
+    done = fleet(tmp_path, "node", tmp_path / "l.json", "--cpus", "2", "--for", kind, "--to", tmp_path / "n")
+    assert done.status == 0
+    data = (tmp_path / "n" / "userdata.mime").read_text()
+    assert "memory_mib: 12288\ncpu_count: 8\n" in data
+    assert len(data) < 16384  # EC2's limit
+    assert (tmp_path / "n" / "karpenter.yaml").exists() == (kind == "karpenter")
+    if kind == "karpenter":
+        import yaml
+
+        kinds = [one["kind"] for one in yaml.safe_load_all((tmp_path / "n" / "karpenter.yaml").read_text())]
+        assert kinds == ["EC2NodeClass", "NodePool", "NodeOverlay"]
+
+
+def test_the_status_of_gateways_is_read_and_a_fleet_without_enclaves_is_told(tmp_path: Path) -> None:
+    pytest.importorskip("prometheus_client")
+    enclave = FakeEnclave(tmp_path / "e")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with gateway(tmp_path / "g", [f"skin-1@{enclave}"], "--metrics", f"127.0.0.1:{port}") as running:
+        wait_until(lambda: "answers" in running.notes, "the enclave is asked")
+        done = fleet(tmp_path, "status", f"127.0.0.1:{port}", "--output", "json")
+        assert done.status == 0, done.err
+        assert done.json()["releases"] == [{"label": "skin-1", "enclaves": 1, "up": 1, "in_flight": 0}]
+    enclave.stop()
+    gone = fleet(tmp_path, "status", f"127.0.0.1:{port}")
+    assert gone.status == 6
+
+
+def test_a_probe_challenges_what_is_announced(tmp_path: Path) -> None:
+    from enclavectl.gateway.announced import announce
+    from enclavectl.gateway.routing import parse_destination
+
+    folder = tmp_path / "announced"
+    folder.mkdir()
+    assert fleet(tmp_path, "probe", "--from", folder).status == 6
+    enclave = FakeEnclave(tmp_path / "e")
+    announce(folder, "nitro", {"a": parse_destination(f"r@{enclave}")})
+    assert fleet(tmp_path, "probe", "--from", folder).status == 0
+    enclave.stop()
+    assert fleet(tmp_path, "probe", "--from", folder).status == 6

@@ -1,0 +1,269 @@
+"""What ``fleet render`` writes: the same as before, sound by its own check, and never over others' files."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from enclavectl.deploy.kubernetes.checking import check_manifests, check_schemas, read_manifests
+from enclavectl.deploy.kubernetes.objects import fleet_files, fleet_objects
+from enclavectl.deploy.kubernetes.pod import SLOT, SLOT_CPUS
+from enclavectl.deploy.kubernetes.request import (
+    Arch,
+    FleetRequest,
+    PageSize,
+    ReleaseImage,
+    check_code_registers,
+    whole_pages,
+)
+from enclavectl.deploy.kubernetes.seccomp import seccomp_profile
+from enclavectl.deploy.kubernetes.writing import write_fleet
+from enclavectl.errors import UsageError
+from tests.deploy.fleets import FLEETS, MIB, NEW, OLD, fleet, release
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.mark.parametrize("name", FLEETS)
+def test_a_fleet_is_rendered_as_it_was(name: str) -> None:
+    """After a change on purpose: ENCLAVECTL_TEST_WRITE_GOLDEN=1, and look at the difference."""
+    found = fleet_files(FLEETS[name])
+    if os.environ.get("ENCLAVECTL_TEST_WRITE_GOLDEN"):
+        write_fleet(GOLDEN / name, found)
+    there = {path.name: path.read_bytes() for path in (GOLDEN / name).iterdir()}
+    assert found == there
+
+
+@pytest.mark.parametrize("name", FLEETS)
+def test_a_rendered_fleet_passes_its_own_check(name: str, tmp_path: Path) -> None:
+    write_fleet(tmp_path / "k8s", fleet_files(FLEETS[name]))
+    manifests = read_manifests(tmp_path / "k8s")
+    labels = [one.label for one in FLEETS[name].releases]
+    assert check_manifests(manifests, labels) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FLEETS)
+def test_a_rendered_fleet_passes_the_schemas_of_kubernetes(name: str) -> None:
+    pytest.importorskip("kubernetes_validate")
+    assert check_schemas(fleet_objects(FLEETS[name])) == []
+    wrong = fleet_objects(FLEETS[name])
+    wrong["namespace.yaml"]["spec"] = {"finalisers": []}
+    assert [one.file for one in check_schemas(wrong)] == ["namespace.yaml"]
+
+
+def test_the_kustomization_names_every_object_and_nothing_else() -> None:
+    files = fleet_files(FLEETS["restricted"])
+    value = yaml.safe_load(files["kustomization.yaml"])
+    assert sorted(value["resources"]) == sorted(
+        name for name in files if name.endswith(".yaml") and name != "kustomization.yaml"
+    )
+
+
+def test_an_earlier_fleet_of_ours_is_replaced_and_a_foreign_file_stops_it(tmp_path: Path) -> None:
+    write_fleet(tmp_path, fleet_files(FLEETS["rollout"]))
+    write_fleet(tmp_path, fleet_files(FLEETS["baseline"]))
+    assert {path.name for path in tmp_path.iterdir()} == set(fleet_files(FLEETS["baseline"]))
+    (tmp_path / "mine.yaml").write_text("kind: Secret\n")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(UsageError, match=r"mine\.yaml") as caught:
+        write_fleet(tmp_path, fleet_files(FLEETS["rollout"]))
+    assert "overlay" in str(caught.value.hint)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message", "hint"),
+    [
+        ({"namespace": "Mine"}, "--namespace", "Kubernetes"),
+        ({"namespace": "a" * 64}, "--namespace", "Kubernetes"),
+        ({"metrics_from": "a_b"}, "--metrics-from", "Kubernetes"),
+        ({"releases": (release(replicas=2), release(replicas=1))}, "another release", "runs now"),
+        ({"cpus": 3}, "whole cores", "--cpus 4"),
+        ({"cpus": 0}, "whole cores", "--cpus 2"),
+        ({"memory_mib": 512}, "at least 720 MiB", "--memory 1024"),
+        ({"slots": 5}, "1 to 4", ""),
+        ({"most": 1}, "at least --replicas", ""),
+        ({"nodes": 2, "releases": (release(replicas=9),)}, r"2 nodes x 4 slots\), found 9", "3 nodes"),
+        ({"nodes": 2, "most": 9}, r"found 9: 9", "3 nodes"),
+        (
+            {"nodes": 1, "releases": (release(replicas=3), release(OLD, replicas=2))},
+            r"found 5: 3 \+ 2",
+            "2 nodes",
+        ),
+    ],
+)
+def test_what_no_cluster_could_run_is_refused(change: dict[str, object], message: str, hint: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        fleet(**change)
+    assert hint in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("name", ["", "Registry Example/x", "x" * 501, "-x", "a\nb"])
+def test_an_image_that_is_none_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="--image"):
+        fleet(releases=(ReleaseImage(label=NEW, image=name, eif_size=1, replicas=1),))
+
+
+def test_cores_with_one_thread_may_be_odd() -> None:
+    assert fleet(arch=Arch.ARM64, cpus=3).cpus == 3
+
+
+@pytest.mark.parametrize(
+    ("mib", "pages", "exact", "expected"),
+    [
+        (1024, PageSize.GIB, True, 1024),
+        (1025, PageSize.GIB, False, 2048),
+        (256, PageSize.GIB, False, 1024),
+        (1000, PageSize.TWO_MIB, True, 1000),
+        (1001, PageSize.TWO_MIB, False, 1002),
+    ],
+)
+def test_memory_is_in_whole_pages(mib: int, pages: PageSize, exact: bool, expected: int) -> None:
+    assert whole_pages(mib, pages, is_exact=exact) == expected
+
+
+@pytest.mark.parametrize(("mib", "pages"), [(1500, PageSize.GIB), (1001, PageSize.TWO_MIB)])
+def test_a_chosen_size_that_no_pages_fit_is_refused(mib: int, pages: PageSize) -> None:
+    with pytest.raises(UsageError, match="expected a multiple"):
+        whole_pages(mib, pages, is_exact=True)
+
+
+Break = Callable[[dict[str, Any]], object]
+
+
+def pod(objects: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = objects[f"deployment-{NEW[:8]}.yaml"]["spec"]["template"]["spec"]
+    return found
+
+
+def limits(objects: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = pod(objects)["initContainers"][0]["resources"]["limits"]
+    return found
+
+
+def requests(objects: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = pod(objects)["initContainers"][0]["resources"]["requests"]
+    return found
+
+
+def spec(objects: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = objects[f"deployment-{NEW[:8]}.yaml"]["spec"]
+    return found
+
+
+BREAKS: dict[str, Break] = {
+    "hugepages": lambda o: limits(o).pop("hugepages-1Gi"),
+    "hugepages-multiple": lambda o: (limits(o), limits(o).update({"hugepages-1Gi": "1500Mi"})),
+    "hugepages-request": lambda o: requests(o).update({"hugepages-1Gi": "1Gi"}),
+    "hugepages-alone": lambda o: (
+        [one.pop(key, None) for one in (limits(o), requests(o)) for key in ("cpu", "memory")]
+    ),
+    "device-count": lambda o: limits(o).update({SLOT_CPUS: "500m"}),
+    "enclaves-per-pod": lambda o: (limits(o).update({SLOT: "2"}), requests(o).update({SLOT: "2"})),
+    "two-enclaves": lambda o: pod(o)["containers"].append(copy.deepcopy(pod(o)["initContainers"][0])),
+    "node-selector": lambda o: pod(o).pop("nodeSelector"),
+    "seccomp-default": lambda o: pod(o).update(
+        securityContext={"seccompProfile": {"type": "RuntimeDefault"}}
+    ),
+    "max-surge": lambda o: spec(o)["strategy"]["rollingUpdate"].update({"maxSurge": 1}),
+    "release-label": lambda o: spec(o)["selector"]["matchLabels"].update({"enclavectl/release": "0" * 16}),
+    "release-of-no-lock": lambda o: [
+        one["matchLabels" if "matchLabels" in one else "labels"].update({"enclavectl/release": "0" * 16})
+        for one in (spec(o)["selector"], spec(o)["template"]["metadata"])
+    ],
+}
+
+
+@pytest.mark.parametrize("code", BREAKS)
+def test_each_mistake_is_found_with_what_mends_it(code: str) -> None:
+    objects: dict[str, Any] = copy.deepcopy(fleet_objects(FLEETS["baseline"]))
+    BREAKS[code](objects)
+    found = check_manifests(objects, [NEW])
+    assert code in {one.code for one in found}
+    assert all(one.fix and one.message for one in found)
+
+
+def test_a_lock_that_no_deployment_is_of_is_told() -> None:
+    objects = fleet_objects(FLEETS["baseline"])
+    assert [one.code for one in check_manifests(objects, [NEW, OLD])] == ["lock-without-release"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[1]", "kind: 5\n", "a: &x 1\nb: *x\nkind: Pod\n", "kind: A\n---\nkind: B\n", "\t: x"]
+)
+def test_a_file_that_is_no_object_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(UsageError):
+        read_manifests(tmp_path)
+
+
+def test_a_folder_without_manifests_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="found 0"):
+        read_manifests(tmp_path)
+    with pytest.raises(UsageError, match="cannot read"):
+        read_manifests(tmp_path / "none")
+
+
+@pytest.mark.parametrize("rest", [{}, {"PCR0": "01" * 48}])
+def test_a_lock_without_the_registers_of_code_is_refused(rest: dict[str, str], tmp_path: Path) -> None:
+    from enclavectl.artifacts.lock import read_lock
+    from tests.deploy.fleets import write_lock
+
+    lock = read_lock(write_lock(tmp_path / "l.json", pcrs=rest))
+    with pytest.raises(UsageError, match="PCR1, PCR2") as caught:
+        check_code_registers(lock, "l.json", allow_debug=True)
+    assert caught.value.code == "lock-without-pcrs"
+
+
+def test_zeros_are_a_debug_mode_enclave_and_refused_unless_that_is_said(tmp_path: Path) -> None:
+    from enclavectl.artifacts.lock import read_lock
+    from tests.deploy.fleets import write_lock
+
+    zeros = {f"PCR{index}": "0" * 96 for index in range(3)}
+    lock = read_lock(write_lock(tmp_path / "l.json", pcrs=zeros))
+    with pytest.raises(UsageError, match="debug mode") as caught:
+        check_code_registers(lock, "l.json", allow_debug=False)
+    assert "--unsafe-debug" in str(caught.value.hint)
+    check_code_registers(lock, "l.json", allow_debug=True)
+
+
+def test_the_profile_refuses_what_runtimes_refuse_and_lets_vsock_through() -> None:
+    value = json.loads(seccomp_profile())
+    refused = {name for rule in value["syscalls"] if "args" not in rule for name in rule["names"]}
+    assert {"mount", "ptrace", "bpf", "unshare", "setns", "keyctl", "io_uring_setup"} <= refused
+    sockets = {rule["args"][0]["value"] for rule in value["syscalls"] if rule["names"] == ["socket"]}
+    assert 40 not in sockets  # AF_VSOCK
+    assert 38 in sockets  # AF_ALG
+    assert len(seccomp_profile()) < 8192  # user data has 16 KiB
+
+
+def test_an_image_is_pinned_by_its_digest_alone() -> None:
+    def pinned(name: str) -> bool:
+        return ReleaseImage(label=NEW, image=name, eif_size=MIB, replicas=1).is_pinned
+
+    assert pinned("r/x@sha256:" + "a" * 64)
+    assert not any(map(pinned, ("r/x:1.0", "r/x", "r/x@sha256:abc", "r/x@sha512:" + "a" * 64)))
+
+
+def containers(request: FleetRequest) -> list[dict[str, Any]]:
+    template: Any = fleet_objects(request)[f"deployment-{NEW[:8]}.yaml"]["spec"]
+    spec = template["template"]["spec"]
+    return [*spec["initContainers"], *spec["containers"]]
+
+
+@pytest.mark.parametrize("name", FLEETS)
+def test_no_container_may_do_more_than_it_must(name: str) -> None:
+    for one in containers(FLEETS[name]):
+        assert one["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
