@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+# Probabilities are whole parts everywhere: no two readers differ on a float.
+PARTS_PER_BILLION = 1_000_000_000
 MODEL_SCHEMA = "enclavectl.model/2"
 # 1,000 labels as ImageNet has them take 46,001 bytes; the key configuration must hold it (messages).
 MAX_CARD_BYTES = 64 * 1024

@@ -18,8 +18,6 @@ from enclave_payload.messages import PROTOCOL_VERSION
 from enclave_payload.seal import REPLY_KEY_BYTES, SuiteId
 from enclave_payload.wire import Buffer
 
-# Probabilities travel as whole parts, times as whole microseconds: no two readers differ on a float.
-PARTS_PER_BILLION = 1_000_000_000
 # Of a request, for its receipt: nobody can guess it, so a receipt tells nobody which picture it is about.
 REQUEST_SALT_BYTES = 32
 REQUEST_HEADER_BYTES = 2 + REPLY_KEY_BYTES + REQUEST_SALT_BYTES

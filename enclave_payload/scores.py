@@ -11,8 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from enclave_payload.card import Scores
-from enclave_payload.contents import PARTS_PER_BILLION
+from enclave_payload.card import PARTS_PER_BILLION, Scores
 
 # A hundredth, and half a step of an 8-bit softmax for each label: a float output may come out of one.
 _SLACK_PPB = 10_000_000

@@ -10,8 +10,8 @@ import struct
 from dataclasses import dataclass
 from typing import NoReturn
 
-from enclave_payload.card import Scores
-from enclave_payload.contents import PARTS_PER_BILLION, Problem, Remark
+from enclave_payload.card import PARTS_PER_BILLION, Scores
+from enclave_payload.contents import Problem, Remark
 from enclave_payload.media import MAX_PICTURE_BYTES, MEDIA_CODES, MediaType
 from enclave_payload.scores import adds_up
 

@@ -1,9 +1,17 @@
 """Any bytes are a request, answer, outcome or key configuration, in its one encoding, or a ContentError."""
 
-from enclave_payload.card import Filter, Fit, Label, ModelCard, ModelInput, ModelOutput, Scores
+from enclave_payload.card import (
+    PARTS_PER_BILLION,
+    Filter,
+    Fit,
+    Label,
+    ModelCard,
+    ModelInput,
+    ModelOutput,
+    Scores,
+)
 from enclave_payload.cbor import decode
 from enclave_payload.contents import (
-    PARTS_PER_BILLION,
     SALT_BYTES,
     ContentError,
     Outcome,

@@ -277,7 +277,7 @@ def _refused(evidence: Evidence) -> list[tuple[str, bytes, str]]:
         ("answer", bytes(24) + b"\2" + bytes(4112), "an unknown kind"),
         ("answer", bytes(24) + b"\0" + bytes(4111), "one byte short"),
         ("refusal", b"\0\0" + NO_REQUEST, "code 0"),
-        ("refusal", b"\0\x09" + NO_REQUEST, "an unknown code"),
+        ("refusal", bytes([0, max(RefusalCode) + 1]) + NO_REQUEST, "an unknown code"),
         ("refusal", b"\0\x02" + NO_REQUEST + b"\0", "one byte long"),
         ("request", b"\1\1" + bytes(63), "a salt cut short"),
         ("request", b"\0\1" + bytes(64), "media type 0"),

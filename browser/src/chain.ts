@@ -6,7 +6,7 @@
 import { type Bytes, equal, hex } from "./bytes.ts";
 import { verifyP384 } from "./cose.ts";
 import { refused } from "./errors.ts";
-import { type Certificate, parseCertificate, rawSignature } from "./x509.ts";
+import { type Certificate, commonNames, parseCertificate, rawSignature } from "./x509.ts";
 
 /** The certificates from the root to the leaf, each signed by the one before. */
 export type Chain = readonly Certificate[];
@@ -64,10 +64,10 @@ export function checkValidity(chain: Chain, at: number, skew: number): void {
 
 /** Check that the leaf was issued to the enclave: AWS names every leaf `<module_id>.<region>.aws`.
  *
- * @throws EvidenceRefused `leaf-name`.
+ * @throws EvidenceRefused `leaf-name`, or `chain-certificate`: the subject is none.
  */
 export function checkLeafName(chain: Chain, moduleId: string): void {
-  const names = leafOf(chain).commonNames;
+  const names = commonNames(leafOf(chain));
   if (names.length !== 1 || !names[0]?.startsWith(`${moduleId}.`)) {
     throw refused("leaf-name", `leaf certificate: expected a CN that begins with ${moduleId}.`);
   }

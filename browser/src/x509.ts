@@ -54,7 +54,6 @@ export interface Certificate {
   signature: Bytes;
   issuer: Bytes;
   subject: Bytes;
-  commonNames: string[];
   /** Milliseconds since 1970, both inclusive. */
   notBefore: number;
   notAfter: number;
@@ -84,7 +83,6 @@ async function parse(der: Bytes, where: string): Promise<Certificate> {
   outer.end();
   const fields = parseSigned(signed.content);
   const extensions = parseExtensions(fields.extensions);
-  const commonNames = readCommonNames(fields.subject);
   const key = await readKey(fields.publicKey);
   // No certificate of a P-384 key is small enough for a shorter header.
   if (der[1] !== 0x82 || isZero(fields.serial) || (fields.serial[0] as number) >= 128) {
@@ -110,7 +108,6 @@ async function parse(der: Bytes, where: string): Promise<Certificate> {
     signature: owned(signature.octets),
     issuer: owned(fields.issuer.raw),
     subject: owned(fields.subject.raw),
-    commonNames,
     notBefore: fields.notBefore,
     notAfter: fields.notAfter,
   };
@@ -145,6 +142,7 @@ function parseSigned(content: Uint8Array): SignedFields {
     throw new DerError("expected two times");
   }
   const subject = parts.next(Tag.Sequence);
+  checkName(subject);
   const publicKey = parts.next(Tag.Sequence);
   for (const tag of [0x81, 0x82]) {
     const unique = parts.optional(tag);
@@ -201,16 +199,36 @@ function nameParts(name: Element): { id: string; value: Element }[] {
   });
 }
 
-/** Check the form of an issuer's name. It is compared as bytes, so its text is not read. */
+/** Check the form of a name. It is compared as bytes, so its text is not read. */
 function checkName(name: Element): void {
   for (const { value } of nameParts(name)) {
     checkNameValue(value);
   }
 }
 
-/** Read a subject's name; return its common names. */
-function readCommonNames(name: Element): string[] {
-  const texts = nameParts(name).map(({ id, value }) => ({ id, text: nameText(value) }));
+/** Read the common names of a certificate's subject. Only the leaf's are asked for.
+ *
+ * @throws EvidenceRefused `chain-certificate`.
+ */
+export function commonNames(certificate: Certificate): string[] {
+  try {
+    return readCommonNames(certificate.subject);
+  } catch (error) {
+    if (error instanceof DerError) {
+      throw refused(
+        "chain-certificate",
+        `${certificate.where}: expected a readable subject (${error.message})`,
+      );
+    }
+    throw error;
+  }
+}
+
+function readCommonNames(subject: Bytes): string[] {
+  const texts = nameParts(only(subject, Tag.Sequence)).map(({ id, value }) => ({
+    id,
+    text: nameText(value),
+  }));
   return texts.filter(({ id }) => id === COMMON_NAME).map(({ text }) => text);
 }
 

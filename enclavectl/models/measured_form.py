@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 
-from enclave_payload.card import ModelInput, ModelOutput
-from enclave_payload.contents import PARTS_PER_BILLION
+from enclave_payload.card import PARTS_PER_BILLION, ModelInput, ModelOutput
 from enclavectl.config.setting import shown
 from enclavectl.errors import UsageError
 from enclavectl.protocol.card import Fit, Layout

@@ -15,8 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from enclave_payload.card import Filter, Fit, ModelCard
-from enclave_payload.contents import PARTS_PER_BILLION
+from enclave_payload.card import PARTS_PER_BILLION, Filter, Fit, ModelCard
 from enclave_payload.media import MediaType
 from enclavectl.errors import EnclaveError, HostError
 from enclavectl.models.weights import Model

@@ -235,18 +235,20 @@ def _labels(sink: Table | None, data: bytes) -> tuple[str, ...]:
 
 
 def _packed_file(data: bytes, name: str) -> str | None:
+    text = None
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            count = len(archive.infolist())
-            with archive.open(name) as file:
-                text = file.read(_MAX_FILE_BYTES + 1)
-    except KeyError:
-        return None
+            names = archive.namelist()
+            if name in names and len(names) <= _MAX_FILES:
+                with archive.open(name) as file:
+                    text = file.read(_MAX_FILE_BYTES + 1)
     # What zipfile raises for damage, for encryption and for methods that it lacks.
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as exc:
         raise FlatbufferError("the files packed into it are damaged") from exc
-    if count > _MAX_FILES:
+    if len(names) > _MAX_FILES:
         raise FlatbufferError(f"more than {_MAX_FILES} files are packed into it")
+    if text is None:
+        return None
     if len(text) > _MAX_FILE_BYTES:
         raise FlatbufferError(f"a list of labels over {_MAX_FILE_BYTES} bytes")
     return text.decode(errors="replace")

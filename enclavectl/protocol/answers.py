@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from enclave_payload.card import MAX_ANSWER_LABELS, MAX_LABELS, ModelCard
+from enclave_payload.card import MAX_ANSWER_LABELS, MAX_LABELS, PARTS_PER_BILLION, ModelCard
 from enclave_payload.cbor import Value
-from enclave_payload.contents import PARTS_PER_BILLION, ContentError, Outcome, Problem, Remark, Timings
+from enclave_payload.contents import ContentError, Outcome, Problem, Remark, Timings
 from enclave_payload.messages import (
     ANSWER_BYTES,
     ANSWER_PLAINTEXT_BYTES,

@@ -19,6 +19,7 @@ from enclave_payload.card import (
     MAX_LABELS,
     MAX_SIDE,
     MODEL_SCHEMA,
+    PARTS_PER_BILLION,
     CardError,
     Filter,
     Fit,
@@ -29,7 +30,6 @@ from enclave_payload.card import (
     ModelOutput,
     Scores,
 )
-from enclave_payload.contents import PARTS_PER_BILLION
 from enclavectl.json_object import JsonError, parse_json
 
 __all__ = [

@@ -34,7 +34,7 @@ from tests.cli.command import enclavectl
         (["--provenance", "none/p.json"], "folder"),
         (["--provenance", "enclave.eif"], "of its own"),
         (["--to", "a.eif", "--lock", "./a.eif"], "two files"),
-        (["--model", "none"], "demo-lesion"),
+        (["--model", "no-such-model"], "demo-lesion"),
         (["--sign", "key.pem", "--cert", "cert.pem"], "key.pem"),
     ],
 )

@@ -51,7 +51,7 @@ def test_every_sample_is_what_its_name_says_in_one_json_object(cli: Cli) -> None
     assert "diagnos" in model["notice"]
     assert [result["image"] for result in value["results"]] == names
     for code, result in zip(reversed(CODES), value["results"], strict=True):
-        parts = {"label", "probabilities", "receipted", "warnings", "timings_ms"}
+        parts = {"label", "probabilities", "rest", "receipted", "warnings", "timings_ms"}
         assert set(result) == {"image", "sha256", "session"} | parts
         assert result["receipted"] is True
         assert result["sha256"] == hashlib.sha256(sample(code).read_bytes()).hexdigest()

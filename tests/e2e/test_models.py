@@ -47,7 +47,7 @@ def test_model_show_prints_the_card_and_the_verdict(cli: Cli, tmp_path: Path) ->
     ran = cli.run("model", "show", card)
     assert ran.status == 2
     assert "it cannot serve" in ran.out
-    assert "add up to 1" in ran.err
+    assert "expected softmax scores" in ran.err
     ran = cli.run("model", "show", card, "-o", "json")
     assert ran.status == 2
     value = ran.json()

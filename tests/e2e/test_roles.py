@@ -108,7 +108,7 @@ def test_an_answer_whose_receipt_names_another_question_is_refused(cli: Cli) -> 
         "sha256": ("00" * 32, "request-mismatch"),
         "media_type": ("image/jpeg", "request-mismatch"),
         "document": ("d2" + honest["document"], "document-mismatch"),
-        "key_config": ("00", "receipt-key-config"),
+        "key_config": ("00", "key-config"),
     }
     for field, (value, code) in lies.items():
         path.write_text(json.dumps({**honest, field: value}))

@@ -9,9 +9,18 @@ from fractions import Fraction
 import pytest
 from PIL import Image
 
-from enclave_payload.card import Filter, Fit, Label, Layout, ModelCard, ModelInput, ModelOutput, Scores
+from enclave_payload.card import (
+    PARTS_PER_BILLION,
+    Filter,
+    Fit,
+    Label,
+    Layout,
+    ModelCard,
+    ModelInput,
+    ModelOutput,
+    Scores,
+)
 from enclave_payload.classifier import TFLiteClassifier
-from enclave_payload.contents import PARTS_PER_BILLION
 from enclave_payload.scores import Quantization, ScoreError, quantized_values, reader, to_parts
 from tests.models.tiny import INPUT_SCALE, MODELS, SIDE, logits_of, sigmoid_of, softmax_of
 

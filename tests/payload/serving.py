@@ -12,8 +12,8 @@ from typing import Self
 
 from PIL import Image
 
-from enclave_payload.card import ModelCard
-from enclave_payload.contents import PARTS_PER_BILLION, Delivery, Outcome, Problem, Request
+from enclave_payload.card import PARTS_PER_BILLION, ModelCard
+from enclave_payload.contents import Delivery, Outcome, Problem, Request
 from enclave_payload.decoder import DecoderLostError, Finding, Preempted
 from enclave_payload.limits import Limits
 from enclave_payload.media import MediaType

@@ -11,6 +11,7 @@ from PIL import Image
 
 from enclave_payload.card import (
     MAX_WEIGHTS_BYTES,
+    PARTS_PER_BILLION,
     CardError,
     Label,
     ModelCard,
@@ -24,7 +25,6 @@ from enclave_payload.classifier import (
     check_weights,
     load_classifier,
 )
-from enclave_payload.contents import PARTS_PER_BILLION
 from enclavectl.models.find import find_model
 from enclavectl.models.weights import load_weights
 from tests.models.tflite import Graph

@@ -5,9 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enclave_payload.card import MAX_CARD_BYTES, Label, ModelCard, ModelOutput, Scores
+from enclave_payload.card import MAX_CARD_BYTES, PARTS_PER_BILLION, Label, ModelCard, ModelOutput, Scores
 from enclave_payload.contents import (
-    PARTS_PER_BILLION,
     REQUEST_HEADER_BYTES,
     SALT_BYTES,
     ContentError,

@@ -13,7 +13,8 @@ from random import Random
 
 import pytest
 
-from enclave_payload.contents import PARTS_PER_BILLION, Problem
+from enclave_payload.card import PARTS_PER_BILLION
+from enclave_payload.contents import Problem
 from enclave_payload.decoder import Decoder, DecoderLostError, DecoderProcess, Decoders, Finding, Preempted
 from enclave_payload.limits import Limits
 from enclave_payload.lockdown import Missing

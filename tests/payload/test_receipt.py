@@ -16,10 +16,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from enclave_payload import receipt as receipt_module
-from enclave_payload.card import MAX_ANSWER_LABELS
+from enclave_payload.card import MAX_ANSWER_LABELS, PARTS_PER_BILLION
 from enclave_payload.cbor import encode
 from enclave_payload.contents import (
-    PARTS_PER_BILLION,
     Delivery,
     Outcome,
     Problem,

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enclave_payload.card import Scores
-from enclave_payload.contents import PARTS_PER_BILLION, Problem, Remark
+from enclave_payload.card import PARTS_PER_BILLION, Scores
+from enclave_payload.contents import Problem, Remark
 from enclave_payload.media import MAX_PICTURE_BYTES, MediaType
 from enclave_payload.verdict import (
     Decoded,
