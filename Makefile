@@ -11,7 +11,7 @@ PARALLEL := --numprocesses auto --dist loadfile
 # Many tests wait for real processes. One that is too late beside others runs once more, alone, and is named.
 AGAIN := [ $$? = 1 ] && echo "what failed runs again, alone; what passes only now is a defect, too:" && \
   $(BIN)/python -m pytest --last-failed --last-failed-no-failures none --verbose
-SOURCES := enclavectl enclave_payload tests fuzz tools benchmarks hatch_build.py
+SOURCES := enclavectl enclave_payload tests fuzz tools benchmarks configs hatch_build.py
 
 # pytest keeps the tests with their rewritten assertions as bytecode: each process rewrites them anew without.
 unexport PYTHONDONTWRITEBYTECODE
