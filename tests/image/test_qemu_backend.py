@@ -231,7 +231,7 @@ def test_a_failed_boot_is_told_in_cause_fix_and_last_words(
     (context / "Dockerfile").write_text(DOCKERFILE.format(command=command))
     image = tmp_path / "i.eif"
     outputs = ["--to", image, "--lock", tmp_path / "i.lock.json", "--blobs", place.home / "blobs"]
-    done = place.run("build", "--dockerfile", context, *outputs, "--allow", "missing-command=this test")
+    done = place.run("build", "--dockerfile", context, *outputs, "--allow", "command=this test")
     assert done.status == 0, done.err
     done = failed(place, image)
     assert done.status == 3, done.err
