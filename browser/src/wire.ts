@@ -123,6 +123,9 @@ export function parseAnswer(body: Bytes): Answer {
   return { requestId: body.slice(0, REQUEST_ID_BYTES), kind, ciphertext };
 }
 
+// NOT_READY, which only the release port says.
+const LAST_REFUSAL = 9;
+
 export interface Refusal {
   code: number;
   requestId: Bytes;
@@ -134,7 +137,7 @@ export interface Refusal {
  */
 export function parseRefusal(body: Bytes): Refusal {
   const code = readUint(body.subarray(0, 2));
-  if (body.length !== 2 + REQUEST_ID_BYTES || code < 1 || code > 8) {
+  if (body.length !== 2 + REQUEST_ID_BYTES || code < 1 || code > LAST_REFUSAL) {
     throw protocolError("a refusal of another length or code");
   }
   return { code, requestId: body.slice(2) };
