@@ -128,7 +128,7 @@ CHECK = ("properties", "checks", "items", "properties")
             values(Arch),
         ),
         (
-            shared("answer", "result", "properties", "warnings", "items", "properties", "code", "enum"),
+            shared("answer", "answer-warnings", "items", "properties", "code", "enum"),
             values(Remark),
         ),
     ],

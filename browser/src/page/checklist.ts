@@ -1,6 +1,7 @@
 /** The proof as a list that a patient understands: each item is one or more steps of the verifier. */
 
 import type { Progress, Session } from "../session.ts";
+import { STEPS } from "../verify.ts";
 import type { PageConfig } from "./config.ts";
 import { make } from "./dom.ts";
 import type { Say, TextKey } from "./texts/index.ts";
@@ -25,23 +26,7 @@ const ITEMS: readonly Item[] = [
   { title: "checkModel", about: "aboutModel", steps: ["model"] },
 ];
 /** The order in which the steps are taken: the first that has not passed is the one that failed. */
-const ORDER: readonly Progress[] = [
-  "connected",
-  "signer",
-  "envelope",
-  "payload",
-  "chain",
-  "validity",
-  "signature",
-  "identity",
-  "freshness",
-  "debug",
-  "release",
-  "nonce",
-  "user-data",
-  "key-config",
-  "model",
-];
+const ORDER: readonly Progress[] = ["connected", ...STEPS, "key-config", "model"];
 
 type State = "waiting" | "running" | "passed" | "failed" | "notReached" | "onlyATest";
 /** What does not hold although its steps passed: the policy allows enclaves of these kinds for tests. */
