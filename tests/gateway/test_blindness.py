@@ -23,7 +23,7 @@ from enclavectl.client.pictures import Picture, read_picture
 from enclavectl.client.session import Client
 from enclavectl.net.carriage import encode_challenge
 from tests.gateway.fake_enclave import ANSWER, EVIDENCE, fake_enclave
-from tests.gateway.process import GatewayProcess, gateway, run_command, wait_until
+from tests.gateway.process import GatewayProcess, free_port, gateway, run_command, wait_until
 from tests.gateway.test_hostile import read_exactly
 from tests.gateway.tunnel import Way, tunnel
 from tests.gateway.wire import Recording, capture, record
@@ -104,8 +104,7 @@ def _dial_unix(path: Path) -> socket.socket:
 @contextmanager
 def watched(folder: Path, enclave: Path, *, websocket: bool, **settings: int) -> Iterator[Watched]:
     """Client, recording, gateway, recording, enclave."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        metrics_port = free.getsockname()[1]
+    metrics_port = free_port()
     near, between = socket.create_server(("127.0.0.1", 0)), folder / "r.sock"
     with ExitStack() as stack:
         enclave_side = stack.enter_context(record(_listen_unix(between), lambda: _dial_unix(enclave)))
