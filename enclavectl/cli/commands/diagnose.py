@@ -26,7 +26,7 @@ from enclavectl.client.pictures import PictureSource, read_pictures
 from enclavectl.config.load import Config, SourceKind
 from enclavectl.errors import PictureRefused, StateError
 from enclavectl.models.find import find_model
-from enclavectl.run import hide_memory
+from enclavectl.run import hide_memory, keep_freed_memory
 from enclavectl.targets.launch import LaunchRequest, launch_spec
 from enclavectl.targets.target import Target, choose_running, target_of
 from enclavectl.targets.verification import VerificationOptions, check_policy, verification_options
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from enclavectl.cli.evidence_keeping import EvidenceKeeper
     from enclavectl.models.weights import Model
     from enclavectl.results.results_file import ResultsFile
+
+# A picture of a camera, and its copies on the way: sealed, and padded before that.
+_KEPT_BYTES = 16 * 1024 * 1024
 
 Fresh = Annotated[
     bool, typer.Option("--fresh", help="Start an enclave for this command even if one is running.")
@@ -244,6 +247,7 @@ def _answer(invocation: Invocation, asked: _Asked) -> bool:
 
 def _read(found: Collection, results: ResultsFile | None) -> PictureSource:
     hide_memory()  # from here on this process has pictures
+    keep_freed_memory(_KEPT_BYTES)
     if results is None:
         return read_pictures(found.names, sys.stdin.buffer.read)
     return read_pictures(found.names, sys.stdin.buffer.read, results.has)
