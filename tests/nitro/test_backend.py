@@ -87,7 +87,9 @@ def test_evidence_names_the_lock_that_the_image_was_launched_with(cli: NitroCli)
     assert kept == [launched_with] * 4
     assert f"SHA-256 {launched_with}" in cli.ok("describe", "first").out
     (cli.base / "enclavectl.lock.json").write_bytes(lock)
-    judged = cli.run("verify", "sent.json", "--lock", "enclavectl.lock.json", "--root", cli.root)
+    judged = cli.run(
+        "verify", "sent.json", "--lock", "enclavectl.lock.json", "--root", cli.fake.home / "root.pem"
+    )
     assert "by its word with the image of this lock" in judged.out
 
 
