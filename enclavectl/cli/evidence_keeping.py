@@ -65,6 +65,11 @@ class EvidenceKeeper:
     _numbers: dict[bytes, int] = field(default_factory=dict, init=False)
     _receipts: dict[int, int] = field(default_factory=dict, init=False)
 
+    @property
+    def first_paths(self) -> tuple[Path, Path]:
+        """The files of the first session's evidence and of its receipts."""
+        return self.path, receipts_path(self.path)
+
     def session(
         self,
         evidence: Evidence,

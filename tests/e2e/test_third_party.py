@@ -49,21 +49,9 @@ def verify_alone(case: Path, container: Path, *arguments: str) -> Done:
     """Run ``verify`` without a network, a home, or any file but those of the case."""
     programs = [str(path) for path in _PROGRAMS if Path(path).exists()]
     container.mkdir()
+    enter = [*_ALONE, "sh", "-c", _CONTAINER, "sh", str(container), *programs, "--"]
     done = subprocess.run(
-        [
-            *_ALONE,
-            "sh",
-            "-c",
-            _CONTAINER,
-            "sh",
-            str(container),
-            *programs,
-            "--",
-            str(COMMAND),
-            "verify",
-            "evidence.json",
-            *arguments,
-        ],
+        [*enter, str(COMMAND), "verify", "evidence.json", *arguments],
         cwd=case,
         env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
         capture_output=True,
