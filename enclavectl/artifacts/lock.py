@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from hashlib import sha256 as hash_sha256
 from pathlib import Path
 
 from enclave_payload.card import MAX_CARD_BYTES, MODEL_PCR, model_register
@@ -91,14 +92,33 @@ class Lock:
         return (json.dumps(self.to_json(), indent=2) + "\n").encode()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockFile:
+    """A lock with its file. ``sha256`` is of the very bytes that ``lock`` was read from, in hex."""
+
+    path: Path
+    lock: Lock
+    sha256: str
+
+
+def read_lock_file(path: Path) -> LockFile:
+    """Read a lock, and keep the hash of its file.
+
+    Raises:
+        UsageError: the file is missing or not a lock.
+    """
+    hint = "enclavectl build writes one beside the image; --lock names another"
+    data = read_bounded(path, MAX_LOCK, what="lock", hint_if_missing=hint)
+    return LockFile(path=path, lock=parse_lock(data, str(path)), sha256=hash_sha256(data).hexdigest())
+
+
 def read_lock(path: Path) -> Lock:
     """Read a lock.
 
     Raises:
         UsageError: the file is missing or not a lock.
     """
-    hint = "enclavectl build writes one beside the image; --lock names another"
-    return parse_lock(read_bounded(path, MAX_LOCK, what="lock", hint_if_missing=hint), str(path))
+    return read_lock_file(path).lock
 
 
 def parse_lock(data: bytes, name: str) -> Lock:
