@@ -77,7 +77,10 @@ export function checkReceipt(receipt: Receipt, session: ReceiptSession): void {
     throw refused("receipt-time", "iat: a time for which the document does not vouch");
   }
   // 7. It claims production under `nitro`, and not under `debug`. A payload in a virtual machine cannot tell.
-  const expected = new Map([["nitro", "production"], ["debug", "evaluation"]]).get(document.trust);
+  const expected = new Map([
+    ["nitro", "production"],
+    ["debug", "evaluation"],
+  ]).get(document.trust);
   if (expected !== undefined && receipt.securityMode !== expected) {
     throw refused("receipt-mode", `security_mode: expected ${expected}`);
   }
