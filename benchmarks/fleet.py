@@ -20,7 +20,8 @@ from benchmarks.common import Row
 from enclavectl.client.batch import classify
 from enclavectl.client.session import Client
 from enclavectl.net.address import Address
-from tests.cluster.simulated import PICTURE, Fleet, fleet, has_parts, visitors
+from tests.cluster.simulated import Fleet, fleet, has_parts
+from tests.gateway.visitors import PICTURE, visitors
 
 _CLIENTS = 8
 _PICTURES = 12
@@ -157,7 +158,7 @@ def _cpu_s(pid: int) -> float:
 def _failover() -> Row:
     """Let a node of three vanish, and wait until each client has had another answer."""
     with _folder() as folder, fleet(folder, nodes=3, enclaves=1) as made:
-        with visitors(made, 30, pictures=12, pause_s=0.3) as found:
+        with visitors(made.address, made.expectation(), 30, pictures=12, pause_s=0.3) as found:
             while min(len(one.replies) for one in found) < 2:
                 time.sleep(0.05)
             before = [len(one.replies) for one in found]
