@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-PATIENCE_S = 60.0
+# Only a failure waits so long; other work may have the machine meanwhile.
+PATIENCE_S = 120.0
 CONTROLLERS = (
     "deployment-controller,replicaset-controller,disruption-controller,serviceaccount-controller,"
     "horizontal-pod-autoscaler-controller,daemonset-controller,namespace-controller"
@@ -91,7 +92,7 @@ def wait_until(condition: Any, what: str) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < deadline, f"waited {PATIENCE_S:g} s in vain: {what}"
-        time.sleep(0.1)
+        time.sleep(0.05)
 
 
 def free_ports(count: int) -> list[int]:

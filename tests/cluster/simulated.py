@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import json
 import os
 import shutil
 import signal
@@ -12,14 +11,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from enclavectl.backends.local.backend import LocalBackend
 from enclavectl.client.exchange import Expectation
+from enclavectl.gateway.announced import read_announced
 from enclavectl.net.address import Address, parse_address
-from tests.cluster.control_plane_process import free_ports
+from tests.cluster.control_plane_process import free_ports, wait_until
 from tests.e2e.cli import Cli
-from tests.gateway.process import wait_until
 
 HAPROXY, IP = shutil.which("haproxy"), shutil.which("ip")
 PORT = 8443
@@ -72,6 +70,8 @@ class Node:
     folder: Path
     # The folder of a model other than the packaged one: the enclaves are of another release then.
     model: Path | None = None
+    # Decoders of an enclave.
+    workers: int = 1
     gateway: subprocess.Popen[bytes] | None = None
     enclaves: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
@@ -118,7 +118,10 @@ class Node:
         )
 
     def start_enclave(self, name: str) -> None:
-        env = {"ENCLAVECTL_GATEWAY_ANNOUNCE": str(self.announced), "ENCLAVECTL_LOCAL_WORKERS": "1"}
+        env = {
+            "ENCLAVECTL_GATEWAY_ANNOUNCE": str(self.announced),
+            "ENCLAVECTL_LOCAL_WORKERS": str(self.workers),
+        }
         model = () if self.model is None else ("--model", str(self.model))
         arguments = ("run", "--name", name, "--foreground", "--drain", "60", *model)
         self.enclaves[name] = self._start(name, (*self.cli.program, *arguments), env)
@@ -135,15 +138,12 @@ class Node:
             )
 
     def names(self) -> list[str]:
-        return [one["enclave"] for one in self._announcements()]
+        return [one.name for one in read_announced(self.announced)]
 
     @property
     def release(self) -> str:
         """The label of its first enclave's release."""
-        return str(self._announcements()[0]["release"])
-
-    def _announcements(self) -> list[dict[str, Any]]:
-        return [json.loads(path.read_text()) for path in self.announced.iterdir()]
+        return read_announced(self.announced)[0].release
 
     def end_enclave(self, name: str) -> int:
         """Ask for its end and wait: it drains first."""
@@ -254,10 +254,10 @@ def balanced(folder: Path, *services: Sequence[Node]) -> Iterator[Balancer]:
 
 
 @contextmanager
-def fleet(folder: Path, *, nodes: int, enclaves: int) -> Iterator[Fleet]:
+def fleet(folder: Path, *, nodes: int, enclaves: int, workers: int = 1) -> Iterator[Fleet]:
     """A fleet that is up, behind a balancer that leads to all of it."""
     cli = new_cli(folder)
-    made = [Node(number, cli, folder / f"node{number}") for number in range(1, nodes + 1)]
+    made = [Node(number, cli, folder / f"node{number}", workers=workers) for number in range(1, nodes + 1)]
     with started(made, enclaves=enclaves), balanced(folder, made) as balancer:
         yield Fleet(made, balancer, LocalBackend(cli.state))
 

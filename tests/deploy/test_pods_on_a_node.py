@@ -22,9 +22,8 @@ from enclavectl.client.exchange import Expectation
 from enclavectl.deploy.kubernetes.seccomp import seccomp_profile
 from enclavectl.net.address import StreamAddress
 from enclavectl.trust import Trust
-from tests.cluster.control_plane_process import free_ports
+from tests.cluster.control_plane_process import free_ports, wait_until
 from tests.deploy.engine import Container, Engine, mounts
-from tests.gateway.process import wait_until
 from tests.gateway.visitors import answered, summary, visitors
 from tests.nitro.host import FakeHost, fake_host
 

@@ -33,6 +33,8 @@ class Visitor:
     replies: dict[int, int] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
     enclaves: set[str] = field(default_factory=set)
+    # The module id of the last one.
+    enclave: str = ""
     last_at: float = 0.0
     sessions: int = 0
 
@@ -66,7 +68,8 @@ class Visitor:
     def _connect(self, left: Reconnections) -> Client:
         client = Client.connect(self.address, self.expectation, timeout_s=TIMEOUT_S, reconnections=left)
         self.sessions += 1
-        self.enclaves.add(client.enclave.document.module_id)
+        self.enclave = client.enclave.document.module_id
+        self.enclaves.add(self.enclave)
         return client
 
     def _renew(self, error: EnclaveError, left: Reconnections, stack: ExitStack) -> Client | None:
