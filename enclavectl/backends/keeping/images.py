@@ -15,7 +15,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
 
-from enclavectl.artifacts.lock import MODEL_REGISTER, LockFile, compare_with_lock, read_lock_file
+from enclavectl.artifacts.lock import MODEL_REGISTER, LockFile, read_lock_file
+from enclavectl.artifacts.locked_image import compare_with_lock
 from enclavectl.artifacts.names import EIF_NAME, LOCK_NAME
 from enclavectl.eif.errors import EifError, naming
 from enclavectl.eif.examine import Image, read_image
