@@ -59,6 +59,11 @@ class Lock:
     allowed: Mapping[str, str]
 
     @property
+    def is_runtime(self) -> bool:
+        """True for the payload without weights: only images of the payload have wheels."""
+        return self.model is None and bool(self.wheels)
+
+    @property
     def model_register(self) -> str | None:
         """PCR16 in hex; None for an image without the payload, or one built before the model was pinned."""
         return self.pcrs.get(MODEL_REGISTER)
