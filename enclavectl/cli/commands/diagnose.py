@@ -25,6 +25,7 @@ from enclavectl.client.folders import Collection
 from enclavectl.client.pictures import PictureSource, read_pictures
 from enclavectl.config.load import Config, SourceKind
 from enclavectl.errors import PictureRefused, StateError
+from enclavectl.files import require_distinct
 from enclavectl.models.find import find_model
 from enclavectl.run import hide_memory, keep_freed_memory
 from enclavectl.targets.launch import LaunchRequest, launch_spec
@@ -185,6 +186,7 @@ def diagnose(
     if kept.keeps_evidence:
         demanded = verification.policy if elsewhere is None else elsewhere.policy
         keeper = _keeper(invocation, found, kept, demanded)
+        _check_outputs(keeper, kept)
     if _answer(invocation, _Asked(found, verification, elsewhere, which, kept, keeper)):
         raise typer.Exit(PictureRefused.exit_code)
 
@@ -267,6 +269,17 @@ def _keeper(
         policy=policy,
         is_single=len(found.names) == 1,
     )
+
+
+def _check_outputs(keeper: EvidenceKeeper | None, kept: KeptFlags) -> None:
+    """Refuse to keep evidence where the report or the results go.
+
+    Raises:
+        UsageError: two of them are one file.
+    """
+    outputs = [("--report", kept.report), ("--results", kept.results)]
+    outputs += [("--evidence", path) for path in (keeper.first_paths if keeper is not None else ())]
+    require_distinct([(option, path) for option, path in outputs if path is not None])
 
 
 def _target_here(invocation: Invocation, stack: ExitStack, backend: Backend, asked: _Asked) -> Target:
