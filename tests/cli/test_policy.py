@@ -157,7 +157,7 @@ def test_no_time_no_file_no_such_option_is_an_error_of_usage(folder: Path) -> No
     ):
         assert run(folder, *words).status == 2
     os.mkfifo(folder / "fifo")
-    assert "expected a regular policy, found a FIFO" in run(folder, "show", "fifo").err
+    assert "expected a file (policy), found a FIFO" in run(folder, "show", "fifo").err
 
 
 def test_the_releases_of_the_named_policy_are_completed(folder: Path) -> None:
