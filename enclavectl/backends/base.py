@@ -55,13 +55,14 @@ class MachineSpec(_CommonSpec):
     """An image to run in a virtual machine. ``image`` None: the image in the current folder.
 
     ``cid`` None lets the driver choose. ``boot_wait_s`` is how long a launch may wait while another one that
-    takes no part in the locks of this host boots.
+    takes no part in the locks of this host boots. ``sealed`` is the model of an image without weights.
     """
 
     image: Path | None
     cpus: int
     cid: int | None
     boot_wait_s: int = 0
+    sealed: SealedModel | None = None
 
 
 EnclaveSpec = ProcessSpec | MachineSpec
@@ -107,8 +108,8 @@ class Enclave(ABC):
     start.
 
     ``module_id`` is the name that its documents attest; None while it is unknown. ``is_owned``: the enclave
-    belongs to the command that started it and will end it, so no other command may use it. Unknown facts of
-    other users' enclaves are None.
+    belongs to the command that started it and will end it, so no other command may use it. ``is_sealed``: it
+    started without weights. Unknown facts of other users' enclaves are None.
     """
 
     enclave_id: str
@@ -126,6 +127,7 @@ class Enclave(ABC):
     model_sha256: str | None
     measured: Mapping[int, bytes] | None
     address: HostAddress
+    is_sealed: bool = False
 
     @property
     @abstractmethod

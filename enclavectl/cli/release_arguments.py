@@ -13,11 +13,11 @@ from enclave_payload.card import model_register
 from enclavectl.artifacts.lock import Lock, read_lock
 from enclavectl.attestation import Release
 from enclavectl.attestation.registers import INSTANCE_PCR, ROLE_PCR, instance_register, role_register
-from enclavectl.attestation.release import MODEL_PCR
 from enclavectl.cli.invocation import begin
 from enclavectl.cli.options import ModelName, OutputFormat
 from enclavectl.cli.policy_arguments import optional_moment, parse_registers
 from enclavectl.errors import UsageError
+from enclavectl.label import MODEL_PCR
 from enclavectl.models.find import find_model
 from enclavectl.weights.sealed_file import is_sealed_path, read_sealed
 

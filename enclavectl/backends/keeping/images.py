@@ -10,13 +10,16 @@ import hashlib
 import os
 import platform
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
 
-from enclavectl.artifacts.lock import MODEL_REGISTER, LockFile, compare_with_lock, read_lock_file
+from enclave_payload.card import MODEL_PCR, model_register
+from enclavectl.artifacts.lock import MODEL_REGISTER, LockFile, read_lock_file
+from enclavectl.artifacts.locked_image import compare_with_lock
 from enclavectl.artifacts.names import EIF_NAME, LOCK_NAME
+from enclavectl.backends.base import SealedModel
 from enclavectl.eif.errors import EifError, naming
 from enclavectl.eif.examine import Image, read_image
 from enclavectl.eif.signature import certificate_facts, check_validity, verify_signature
@@ -38,6 +41,7 @@ class AdmittedImage:
     """A checked copy of an image, ready to launch.
 
     ``model`` and PCR16 are known if a lock names them; ``lock_sha256`` is the hash of that lock's file.
+    ``is_runtime``: the lock says that the image has no weights.
     """
 
     path: Path
@@ -47,6 +51,32 @@ class AdmittedImage:
     pcrs: dict[int, bytes]
     model: tuple[str, str] | None
     lock_sha256: str | None
+    is_runtime: bool = False
+
+    def with_model(self, sealed: SealedModel | None) -> AdmittedImage:
+        """Return the image as it attests once it has the sealed model; unchanged with None.
+
+        Raises:
+            UsageError: by its lock the image has weights beside a sealed model, or none and no model comes.
+        """
+        if sealed is None and self.is_runtime:
+            raise UsageError(
+                f"{self.name}: expected a model with this image: its lock says that it has no weights",
+                hint="enclavectl run --model FILE.sealed brings one; enclavectl build puts one into an image",
+                code="image-without-weights",
+            )
+        if sealed is None:
+            return self
+        if self.model is not None:
+            raise UsageError(
+                f"{self.name}: expected an image without weights for a sealed model, found {self.model[0]} "
+                "in it",
+                hint="enclavectl build --model none makes one; or leave --model out",
+                code="image-with-weights",
+            )
+        card = sealed.card
+        pcrs = {**self.pcrs, MODEL_PCR: model_register(card.to_json())}
+        return replace(self, pcrs=pcrs, model=(card.model_id, card.sha256))
 
 
 def image_to_run(given: Path | None) -> Path:
@@ -117,6 +147,7 @@ def admit_image(source: Path, store: Path, *, now: datetime, progress: Progress)
         pcrs={int(name.removeprefix("PCR")): bytes.fromhex(value) for name, value in registers.items()},
         model=(model["id"], model["sha256"]) if model and {"id", "sha256"} <= set(model) else None,
         lock_sha256=None if lock is None else lock.sha256,
+        is_runtime=lock is not None and lock.lock.is_runtime,
     )
 
 

@@ -30,7 +30,7 @@ class EnclaveRecord:
 
     ``detached``: the enclave outlives the command that started it; any other belongs to that command.
     ``pcrs`` are measured by us, from the very files that are launched. ``model_id`` is None if no lock names
-    the model.
+    the model. ``is_sealed``: the enclave starts without weights, and its model comes sealed.
     """
 
     name: str
@@ -41,6 +41,7 @@ class EnclaveRecord:
     model_id: str | None
     model_sha256: str | None
     pcrs: dict[int, bytes]
+    is_sealed: bool = False
 
     def common_json(self) -> dict[str, object]:
         """Return the members of ``record.json`` that all backends share."""
@@ -52,6 +53,7 @@ class EnclaveRecord:
             "debug": self.debug,
             "memory_mib": self.memory_mib,
             "model": model,
+            "sealed": self.is_sealed,
             "pcrs": self.pcrs_json(),
         }
 
@@ -71,6 +73,7 @@ class CommonFields(TypedDict):
     model_id: str | None
     model_sha256: str | None
     pcrs: dict[int, bytes]
+    is_sealed: bool
 
 
 def read_common(value: JsonObject) -> CommonFields:
@@ -89,6 +92,7 @@ def read_common(value: JsonObject) -> CommonFields:
         model_id=None if model is None else model.string("id"),
         model_sha256=None if model is None else model.string("sha256"),
         pcrs=_read_pcrs(value.object("pcrs")),
+        is_sealed=value.boolean("sealed"),
     )
 
 

@@ -53,6 +53,7 @@ def enclave_from_record(
         memory_mib=info.memory_mib if info else record.memory_mib,
         model_id=record.model_id,
         model_sha256=record.model_sha256,
+        is_sealed=record.is_sealed,
         measured=record.pcrs,
         address=settings.address(cid or 0, record.port_in),
         machine=Machine(
