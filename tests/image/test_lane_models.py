@@ -69,7 +69,6 @@ class Wrong(NamedTuple):
 
 
 WRONG = {
-    "another operation": Wrong(lambda: ending(old_softmax), "model-op-version", "cannot load it: Didn't"),
     "cut off": Wrong(lambda: good()[:500], "model-broken", "in the image, "),
     "logits": Wrong(lambda: ending(lambda _, source: source), "model-logits", "expected softmax scores"),
 }
