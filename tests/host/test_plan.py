@@ -20,10 +20,11 @@ from enclavectl.host.memory import (
     reserve_pages,
     take_pages,
 )
-from enclavectl.host.plan import Demand, Plan, Supply, largest, make_plan, read_supply
+from enclavectl.host.plan import Plan, Supply, largest, make_plan, read_supply
 from enclavectl.host.requirements import (
     MIN_WORKERS,
     PICTURE_MIB,
+    Demand,
     EifFacts,
     payload_memory_mib,
     read_eif,
