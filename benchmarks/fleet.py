@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from benchmarks.common import Row
@@ -164,13 +165,14 @@ def _throughput(nodes: int, enclaves: int) -> Throughput:
         run_pool = stack.enter_context(pool(count))
         made = stack.enter_context(fleet(folder, nodes=nodes, enclaves=enclaves, workers=workers))
         direct = [one.address for one in made.backend.enclaves()]
-        through = _crowd(stack, made, [made.address] * _CLIENTS)
-        beside = _crowd(stack, made, [direct[index % len(direct)] for index in range(_CLIENTS)])
         for number in range(_ROUNDS + 1):
-            before = _cpu_of(made)
-            fleet_s = _timed(lambda: _ask(through))
-            spent = {name: value - before[name] for name, value in _cpu_of(made).items()}
-            turn = {"fleet": fleet_s, "direct": _timed(lambda: _ask(beside)), "pool": _timed(run_pool)}
+            with _crowd(made, [made.address] * _CLIENTS) as clients:
+                before = _cpu_of(made)
+                turn = {"fleet": _timed(partial(_ask, clients))}
+                spent = {name: value - before[name] for name, value in _cpu_of(made).items()}
+            with _crowd(made, [direct[index % len(direct)] for index in range(_CLIENTS)]) as clients:
+                turn["direct"] = _timed(partial(_ask, clients))
+            turn["pool"] = _timed(run_pool)
             if number:  # the first round warms up
                 for name, seconds in turn.items():
                     times[name].append(seconds)
@@ -187,13 +189,15 @@ def _folder() -> Iterator[Path]:
         yield Path(name) / "f"
 
 
-def _crowd(stack: ExitStack, made: Fleet, addresses: Sequence[Address]) -> list[Client]:
-    """Open a session at each address; they stay open."""
+@contextmanager
+def _crowd(made: Fleet, addresses: Sequence[Address]) -> Iterator[list[Client]]:
+    """Open a session at each address. An enclave ends one that is idle while others have their turns."""
     expectation = made.expectation()
-    return [
-        stack.enter_context(Client.connect(address, expectation, timeout_s=_TIMEOUT_S))
-        for address in addresses
-    ]
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(Client.connect(address, expectation, timeout_s=_TIMEOUT_S))
+            for address in addresses
+        ]
 
 
 def _ask(clients: Sequence[Client]) -> None:

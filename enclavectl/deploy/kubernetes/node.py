@@ -177,7 +177,11 @@ spec:
     enabled: true
   userData: |
 {data}
----
+{_node_pool(request)}{_node_overlay(request)}"""
+
+
+def _node_pool(request: NodeRequest) -> str:
+    return f"""---
 apiVersion: karpenter.sh/v1
 kind: NodePool
 metadata:
@@ -207,7 +211,11 @@ spec:
     # An enclave is lost with its node; the gateway drains, and clients go on elsewhere.
     consolidationPolicy: WhenEmpty
     consolidateAfter: 10m
----
+"""
+
+
+def _node_overlay(request: NodeRequest) -> str:
+    return f"""---
 apiVersion: karpenter.sh/v1alpha1
 kind: NodeOverlay
 metadata:
