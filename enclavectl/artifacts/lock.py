@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256 as hash_sha256
 from pathlib import Path
 
 from enclave_payload.card import MODEL_PCR
@@ -58,6 +59,11 @@ class Lock:
     allowed: Mapping[str, str]
 
     @property
+    def is_runtime(self) -> bool:
+        """True for the payload without weights: only images of the payload have wheels."""
+        return self.model is None and bool(self.wheels)
+
+    @property
     def model_register(self) -> str | None:
         """PCR16 in hex; None for an image without the payload, or one built before the model was pinned."""
         return self.pcrs.get(MODEL_REGISTER)
@@ -83,14 +89,33 @@ class Lock:
         return (json.dumps(self.to_json(), indent=2) + "\n").encode()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockFile:
+    """A lock with its file. ``sha256`` is of the very bytes that ``lock`` was read from, in hex."""
+
+    path: Path
+    lock: Lock
+    sha256: str
+
+
+def read_lock_file(path: Path) -> LockFile:
+    """Read a lock, and keep the hash of its file.
+
+    Raises:
+        UsageError: the file is missing or not a lock.
+    """
+    hint = "enclavectl build writes one beside the image; --lock names another"
+    data = read_bounded(path, MAX_LOCK, what="lock", hint_if_missing=hint)
+    return LockFile(path=path, lock=parse_lock(data, str(path)), sha256=hash_sha256(data).hexdigest())
+
+
 def read_lock(path: Path) -> Lock:
     """Read a lock.
 
     Raises:
         UsageError: the file is missing or not a lock.
     """
-    hint = "enclavectl build writes one beside the image; --lock names another"
-    return parse_lock(read_bounded(path, MAX_LOCK, what="lock", hint_if_missing=hint), str(path))
+    return read_lock_file(path).lock
 
 
 def parse_lock(data: bytes, name: str) -> Lock:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enclave_payload import __main__ as payload
+from enclave_payload import key_holder as payload
 from enclave_payload.limits import Limits
 from enclavectl.eif.errors import EifError
 from enclavectl.errors import UsageError
