@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from enclavectl.artifacts.wheel import Wheel
+from enclavectl.deploy.kubernetes.objects import fleet_objects
 from tests.cli.command import Done, enclavectl
-from tests.deploy.fleets import image, write_lock
+from tests.deploy.fleets import FLEETS, image, write_lock
 from tests.gateway.fake_enclave import FakeEnclave
 from tests.gateway.process import gateway, wait_until
 from tests.schemas.validation import check_output
@@ -88,6 +90,26 @@ def test_a_runtime_without_weights_needs_a_key_and_the_payloads_memory(tmp_path:
     value = render(tmp_path, "--image", image(), "--release", "kms", "--output", "json").json()
     assert value["enclave"]["memory_mib"] == 3072
     assert "kms" in next((tmp_path / "k8s").glob("deployment-*.yaml")).read_text()
+
+
+@pytest.mark.parametrize("word", ["run", "gateway"])
+def test_the_command_lines_of_pods_have_no_option_that_their_command_lacks(tmp_path: Path, word: str) -> None:
+    lines = [
+        one["args"]
+        for request in FLEETS.values()
+        for name, value in fleet_objects(request).items()
+        if name.startswith("deployment-")
+        for one in pod_containers(value)
+    ]
+    known = enclavectl(word, "--help", home=tmp_path).out
+    options = {option for line in lines if line[0] == word for option in line if option.startswith("--")}
+    assert options
+    assert {option for option in options if f"{option} " not in known} == set()
+
+
+def pod_containers(deployment: Any) -> list[dict[str, Any]]:
+    spec = deployment["spec"]["template"]["spec"]
+    return [*spec["initContainers"], *spec["containers"]]
 
 
 def test_a_fleet_in_debug_mode_is_not_sound(tmp_path: Path) -> None:

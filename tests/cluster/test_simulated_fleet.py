@@ -116,7 +116,7 @@ def test_clients_that_pin_a_release_are_led_to_it_while_another_one_rolls_out(
 
         def come(service: int, *releases: Release, pin: str | None = None) -> list[Visitor]:
             address = balancer.address(service, pin)
-            found = visitors(address, accept(*releases), 10, pictures=8, pause_s=0.4)
+            found = visitors(address, accept(*releases), 10, pictures=5, pause_s=0.4)
             return at_work.enter_context(found)
 
         anyone, pinned = come(0, earlier, later), come(1, earlier, pin=earlier.label)
@@ -128,7 +128,7 @@ def test_clients_that_pin_a_release_are_led_to_it_while_another_one_rolls_out(
         late = come(2, later, pin=later.label)
         at_work.close()  # waits until they have come to an end
         for told in (summary(anyone), summary(pinned), summary(late)):
-            assert (told["wrong"], told["answers"], told["twice"]) == ([], 80, 0)
+            assert (told["wrong"], told["answers"], told["twice"]) == ([], 50, 0)
         # A pod has one release, and says so to who comes for another.
         with pytest.raises(StateError, match=earlier.label):
             Client.connect(balancer.address(2, earlier.label), accept(earlier), timeout_s=30)
