@@ -161,7 +161,7 @@ def test_only_a_policy_that_says_so_gets_it(forge: EnclaveForge) -> None:
 
 
 def test_what_a_document_says_is_read_of_either_kind(forge: EnclaveForge) -> None:
-    for document in (as_qemu_writes(), forge.document()):
+    for document in (as_qemu_writes(), forge.genuine()):
         claims = unproven_claims(document)
         assert (claims.module_id, claims.nonce) == (MODULE_ID, NONCE)
     with pytest.raises(AttestationError):
