@@ -73,7 +73,8 @@ class Machine:
     """The facts of an enclave's virtual machine.
 
     ``nitro_cli_pcrs`` are nitro-cli's computations from a file: they are no evidence, and no policy is made
-    of them. ``owner`` is the user whose process keeps the enclave.
+    of them. ``owner`` is the user whose process keeps the enclave. ``lock_sha256`` is of the lock that lay
+    beside the image at the launch and named it; None if there was none.
     """
 
     cid: int | None
@@ -83,6 +84,7 @@ class Machine:
     asked_memory_mib: int | None
     nitro_cli_pcrs: Mapping[str, str]
     owner: str | None
+    lock_sha256: str | None
 
     def to_json(self) -> dict[str, object]:
         """Return the object under ``machine`` in the commands' JSON."""
@@ -96,6 +98,7 @@ class Machine:
                 name.removeprefix("PCR"): value for name, value in self.nitro_cli_pcrs.items()
             },
             "owner": self.owner,
+            "lock_sha256": self.lock_sha256,
         }
 
 
@@ -216,6 +219,12 @@ class EmulatedEnclave(MachineEnclave):
 def machine_of(enclave: Enclave) -> Machine | None:
     """Return the enclave's virtual machine; None for a process."""
     return enclave.machine if isinstance(enclave, MachineEnclave) else None
+
+
+def lock_of(enclave: Enclave) -> str | None:
+    """Return the SHA-256 of the lock that the enclave's image was launched with; None if it had none."""
+    machine = machine_of(enclave)
+    return None if machine is None else machine.lock_sha256
 
 
 class RunningEnclave(Protocol):

@@ -141,6 +141,8 @@ def _facts(enclave: Enclave) -> Iterator[tuple[str, str]]:
         yield "started", enclave.started.isoformat(timespec="seconds")
     yield "address", str(enclave.address)
     if (machine := machine_of(enclave)) is not None:
+        if machine.lock_sha256 is not None:
+            yield "lock", f"SHA-256 {machine.lock_sha256}"
         yield "CID", "" if machine.cid is None else str(machine.cid)
         more = (
             ""

@@ -19,6 +19,7 @@ T = TypeVar("T")
 # The longest record, a nitro one with every register, has 4 KiB.
 _MAX_RECORD_BYTES = 64 * 1024
 _PCR_BYTES = 48  # SHA-384
+_LOCK_HASH_BYTES = 32  # SHA-256
 # The NSM has 32 registers.
 _PCR_INDEX = re.compile(r"[0-9]|[12][0-9]|3[01]")
 
@@ -93,6 +94,16 @@ def read_common(value: JsonObject) -> CommonFields:
         pcrs=_read_pcrs(value.object("pcrs")),
         is_sealed=value.boolean("sealed"),
     )
+
+
+def read_lock_sha256(value: JsonObject) -> str | None:
+    """Read the hash of the lock that the launched image had, of the backends that launch images.
+
+    Raises:
+        JsonError: it is no such hash.
+    """
+    found = value.optional_hex("lock_sha256", length=_LOCK_HASH_BYTES)
+    return None if found is None else found.hex()
 
 
 def _read_pcrs(value: JsonObject) -> dict[int, bytes]:

@@ -64,6 +64,7 @@ def enclave_from_record(
             asked_memory_mib=record.memory_mib,
             nitro_cli_pcrs=told.registers.values if told and told.registers else {},
             owner=owner_of(told.run.process_id) if told else None,
+            lock_sha256=record.lock_sha256,
         ),
     )
 
@@ -106,6 +107,7 @@ def enclave_from_describe(told: DescribeInfo, settings: NitroSettings) -> Machin
             asked_memory_mib=None,
             nitro_cli_pcrs=told.registers.values if told.registers else {},
             owner=owner_of(run.process_id),
+            lock_sha256=None,
         ),
     )
 

@@ -220,6 +220,7 @@ class QemuBackend:
                 cid=plan.cid,
                 port_in=spec.port_in,
                 image=plan.source,
+                lock_sha256=image.lock_sha256,
                 accelerator=emulator.accelerator,
             )
             write_atomic(folder / "record.json", record.to_json())
@@ -255,6 +256,7 @@ class QemuBackend:
                 asked_memory_mib=record.memory_mib,
                 nitro_cli_pcrs={},
                 owner=None,
+                lock_sha256=record.lock_sha256,
             ),
         )
 
