@@ -15,6 +15,7 @@ SLOW = (
     "backends/test_local_sandbox.py",
     "backends/qemu/test_keeper.py",
     "backends/qemu/test_vsock.py",
+    "browser/test_bad_input.py",
     "browser/test_firefox.py",
     "browser/test_network.py",
     "browser/test_page.py",
