@@ -84,9 +84,9 @@ def _in_flight(picture: Picture) -> Row:
 
 
 @contextmanager
-def pool() -> Iterator[Callable[[], None]]:
-    """Yield a function that runs ``_COUNT`` pictures through ``benchmarks.pool``."""
-    argv = [sys.executable, "-m", "benchmarks.pool", str(_COUNT)]
+def pool(count: int = _COUNT) -> Iterator[Callable[[], None]]:
+    """Yield a function that runs so many pictures through ``benchmarks.pool``."""
+    argv = [sys.executable, "-m", "benchmarks.pool", str(count)]
     with subprocess.Popen(
         argv, cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.common import MODEL_DIR, SAMPLE, Row, alternate, compare
+from tests.deploy.fleets import write_lock
 
 _COMMAND = str(Path(sys.executable).with_name("enclavectl"))
 _BARE = """
@@ -31,7 +32,7 @@ print(interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0])
 
 
 def main() -> list[Row]:
-    """Four rows."""
+    """Five rows."""
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "ENCLAVECTL_STATE_DIR": f"{folder}/state", "HOME": folder}
         environment.pop("ENCLAVECTL_MODEL", None)
@@ -44,6 +45,8 @@ def main() -> list[Row]:
         diagnose = process(_COMMAND, "diagnose", str(SAMPLE))
         # Exit code 3 is an answer here: something may be wrong with this host.
         doctor = process(_COMMAND, "doctor", may_fail=True)
+        lock = write_lock(Path(folder) / "enclavectl.lock.json")
+        render = process(_COMMAND, "fleet", "render", str(lock), "--cpus", "2", "--to", f"{folder}/k8s")
         version, help_page = process(_COMMAND, "--version"), process(_COMMAND, "--help")
         return [
             compare(
@@ -54,6 +57,11 @@ def main() -> list[Row]:
             ),
             compare(
                 "enclavectl doctor, against --version", *alternate(doctor, version, rounds=15), limit=10.0
+            ),
+            compare(
+                "enclavectl fleet render, against --version",
+                *alternate(render, version, rounds=21),
+                limit=3.0,
             ),
             compare("cold diagnose, against a bare script", *alternate(diagnose, bare, rounds=15), limit=3.0),
         ]

@@ -84,7 +84,8 @@ def _copy_python(root: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(interpreter, target)
     library = sysconfig.get_path("stdlib")
-    leave_out = shutil.ignore_patterns("__pycache__", "site-packages", "dist-packages", *NOT_NEEDED)
+    # Debian's Python comes compiled, and a copy keeps its times; that of Docker's own images does not.
+    leave_out = shutil.ignore_patterns("site-packages", "dist-packages", *NOT_NEEDED)
     shutil.copytree(library, root / library.lstrip("/"), ignore=leave_out, symlinks=False)
     (root / library.lstrip("/") / "sitecustomize.py").write_text(SITE)
     subprocess.run([sys.executable, "-m", "compileall", "-q", str(root / library.lstrip("/"))], check=False)
@@ -96,18 +97,20 @@ def _copy_python(root: Path) -> None:
 
 def _copy_libraries(root: Path) -> None:
     """Copy the shared libraries that the programs and modules below ROOT load, to the same places."""
-    programs = [
-        path
-        for path in root.rglob("*")
-        if path.is_file() and not path.is_symlink() and path.read_bytes()[:4] == b"\x7fELF"
-    ]
-    for program in programs:
-        told = subprocess.run(["ldd", str(program)], capture_output=True, text=True, check=False).stdout
-        for library in _LIBRARY.findall(told):
-            place = root / library.lstrip("/")
-            if not place.exists():
-                place.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(Path(library).resolve(), place)
+    programs = [str(path) for path in root.rglob("*") if _is_program(path)]
+    told = subprocess.run(["ldd", *programs], capture_output=True, text=True, check=False).stdout
+    for library in set(_LIBRARY.findall(told)):
+        place = root / library.lstrip("/")
+        if not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(Path(library).resolve(), place)
+
+
+def _is_program(path: Path) -> bool:
+    if path.is_symlink() or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(4) == b"\x7fELF"
 
 
 if __name__ == "__main__":

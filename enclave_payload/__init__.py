@@ -52,5 +52,6 @@ Counting, waiting and wiring, never a plaintext:
     ``tally``       counts bad peers for the console
     ``server``      accepts, dials, queues, refuses
     ``media``       the names of the picture formats
-    ``__main__``    the start
+    ``key_holder``  the start of the process that holds the keys
+    ``__main__``    the start: forks the zygote, then becomes the key holder
 """

@@ -1,135 +1,26 @@
-"""The payload's start inside an enclave: ``python -m enclave_payload``. It takes no options.
-
-Fork the process that will load the measured model, pin the model's card in PCR16, seed the kernel's pool from
-the NSM, make keys, load the model, serve on vsock. A failure before serving ends the process, and with it the
-enclave. An image without weights makes keys first, and pins and loads the model that the release port brings.
-"""
+"""The payload's start inside an enclave: ``python -m enclave_payload``. It takes no options."""
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
-import sys
-import threading
 from pathlib import Path
 
-from enclave_payload.card import MODEL_PCR, SEALED_MARK, ModelCard, model_commitment, model_register
+from enclave_payload.card import SEALED_MARK
 from enclave_payload.decoder import Decoders
-from enclave_payload.entropy import ensure_seeded
 from enclave_payload.limits import Limits
-from enclave_payload.nsm import Nsm, NsmDevice, NsmError
-from enclave_payload.receipt import ReceiptSigner
-from enclave_payload.release import Hooks, ReleaseFailed, ReleasePort
-from enclave_payload.seal import EnclaveKeys, generate_keys
-from enclave_payload.server import Server, Service
 
-PORT_IN = 5005
-PORT_OUT = 5006
-PORT_RELEASE = 5007
-# Connections that wait to be accepted. vsock resets what finds no room, which looks as if nobody listened.
-BACKLOG = 512
-# The parent instance as an enclave sees it: VMADDR_CID_HOST is 2, but Nitro's parent answers at 3.
-# https://docs.aws.amazon.com/enclaves/latest/user/nitro-enclave-concepts.html#term-socket
-PARENT_CID = 3
-# One CPU or not: with two workers a picture that takes long holds one of them only.
-MIN_WORKERS = 2
 MODEL_DIR = Path(__file__).parent / "model"
 
 
-def log(line: str) -> None:
-    """Write one line to the console, which only a debug-mode enclave shows to its parent."""
-    sys.stderr.write(f"enclave_payload: {line}\n")
-    sys.stderr.flush()
-
-
-def pin_model(nsm: Nsm, card: ModelCard) -> None:
-    """Measure the card into ``MODEL_PCR`` for good, or end the process with one line.
-
-    Call this first of all that the NSM is asked for, and before anything parses the weights: whoever extends
-    the register first decides what it says.
-    """
-    measured = card.to_json()
-    try:
-        nsm.pin(MODEL_PCR, model_commitment(measured), model_register(measured))
-    except NsmError as exc:
-        sys.exit(f"enclave_payload: the model cannot be pinned: {exc}")
-
-
-def release_port(nsm: Nsm, keys: EnclaveKeys, signer: ReceiptSigner, decoders: Decoders) -> ReleasePort:
-    """Make the release port of a runtime without weights."""
-    hooks = Hooks(pin=lambda card: pin_model(nsm, card), receive=decoders.receive, lease=end_after, log=log)
-    return ReleasePort(nsm, keys, signer, hooks)
-
-
-def wait_for_weights(port: ReleasePort, listener: socket.socket) -> None:
-    """Serve the release port until the weights are there, or end the process with one line."""
-    log("no weights: waiting for an offer")
-    try:
-        port.wait_for_weights(listener)
-    except ReleaseFailed as exc:
-        sys.exit(f"enclave_payload: {exc}")
-
-
-def end_after(lease_s: int) -> None:
-    """End this process, and with it the enclave, when the lease is over. The clock is monotonic."""
-
-    def end() -> None:
-        log("the lease is over")
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    timer = threading.Timer(lease_s, end)
-    timer.daemon = True
-    timer.start()
-
-
 def main() -> None:
-    """Serve until SIGTERM."""
+    """Fork the process that will load the measured model, then serve until SIGTERM."""
     limits = Limits()
     is_sealed = (MODEL_DIR / SEALED_MARK).exists()
-    # First: what is forked from here on has never seen a key, nor /dev/nsm. It loads the model when started.
+    # First: what is forked from here on has never seen a key, nor /dev/nsm. It imports its libraries while
+    # this process imports the rest of its own.
     decoders = Decoders(MODEL_DIR, limits, is_sealed=is_sealed)
-    nsm = Nsm(NsmDevice().transact)
-    if not is_sealed:
-        pin_model(nsm, decoders.card)
-    ensure_seeded(nsm.get_random)
-    keys, signer = generate_keys(), ReceiptSigner(nsm.describe, is_device=True)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-    if is_sealed:
-        port, release = release_port(nsm, keys, signer, decoders), _listen(PORT_RELEASE)
-        wait_for_weights(port, release)
-    service = Service(
-        keys=keys,
-        signer=signer,
-        attester=nsm,
-        classifiers=decoders.start(max(MIN_WORKERS, os.cpu_count() or 1), log),
-        dial=_dial_parent,
-        log=log,
-        limits=limits,
-    )
-    server = Server(service)
-    signal.signal(signal.SIGTERM, lambda *_: server.stop())
-    with _listen(PORT_IN) as listener:
-        if is_sealed:
-            threading.Thread(target=port.serve, args=(release,), daemon=True).start()
-        server.serve(listener)
+    from enclave_payload.key_holder import serve  # noqa: PLC0415
 
-
-def _listen(port: int) -> socket.socket:
-    sock = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
-    sock.bind((socket.VMADDR_CID_ANY, port))
-    sock.listen(BACKLOG)
-    return sock
-
-
-def _dial_parent() -> socket.socket:
-    sock = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
-    try:
-        sock.connect((PARENT_CID, PORT_OUT))
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+    serve(decoders, limits, is_sealed=is_sealed)
 
 
 if __name__ == "__main__":

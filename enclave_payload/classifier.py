@@ -135,7 +135,8 @@ def fill_input(
     """Write the pixels of a picture (height, width, channel) into an input without its batch."""
     for channel, table in enumerate(tables):
         plane = tensor[channel] if layout is Layout.NCHW else tensor[..., channel]
-        plane[...] = table[pixels[..., channel]]
+        # Not table[...]: that takes half as long again.
+        plane[...] = table.take(pixels[..., channel], mode="clip")
 
 
 def _require_input(details: Mapping[str, Any], card: ModelCard) -> None:

@@ -11,6 +11,7 @@ import logging
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import accumulate
 
 from PIL import ExifTags, Image, ImageFile
 from PIL.BmpImagePlugin import BmpImageFile
@@ -113,8 +114,9 @@ def _is_of_one_color(channel: Image.Image) -> bool:
     """Return whether nearly all pixels are within a few steps of each other."""
     counts = channel.histogram()
     enough = _MIN_SHARE_OF_ONE_COLOR * sum(counts)
+    below = [0, *accumulate(counts)]
     wide = _MAX_STEPS_OF_ONE_COLOR + 1
-    return any(sum(counts[low : low + wide]) >= enough for low in range(len(counts)))
+    return any(high - low >= enough for low, high in zip(below, below[wide:], strict=False))
 
 
 def decode_picture(data: bytes, media_type: MediaType, form: ModelInput) -> DecodedPicture:

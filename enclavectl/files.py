@@ -98,6 +98,19 @@ def refuse_input(
             )
 
 
+def require_distinct(outputs: Iterable[tuple[str, Path]]) -> None:
+    """Refuse two options that write one file, of which the second would destroy what the first wrote.
+
+    Raises:
+        UsageError: two of ``outputs``, each with its option, are the same file.
+    """
+    found: dict[Path, str] = {}
+    for option, path in outputs:
+        other = found.setdefault(path.resolve(), option)
+        if other != option:
+            raise UsageError(f"{other} and {option}: expected two files, found {path} for both")
+
+
 def _identity(path: str | Path) -> tuple[int, int] | None:
     try:
         status = Path(path).stat()

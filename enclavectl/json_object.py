@@ -243,6 +243,10 @@ class JsonObject:
         """Return ``time``, or None if the member is absent or null."""
         return self._optional(key, lambda: self.time(key))
 
+    def optional_hex(self, key: str, *, length: int | None = None) -> bytes | None:
+        """Return ``hex``, or None if the member is absent or null."""
+        return self._optional(key, lambda: self.hex(key, length=length))
+
     def optional_object(self, key: str) -> JsonObject | None:
         """Return ``object``, or None if the member is absent or null."""
         return self._optional(key, lambda: self.object(key))

@@ -40,6 +40,7 @@ SLOW = (
     "eif/ramdisk/test_stream.py",
     "gateway/test_announced.py",
     "gateway/test_blindness.py",
+    "gateway/test_bounds.py",
     "gateway/test_command.py",
     "gateway/test_diagnose.py",
     "gateway/test_fleet.py",

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from enclave_payload.__main__ import pin_model
 from enclave_payload.card import PARTS_PER_BILLION, Label, ModelCard
 from enclave_payload.contents import key_config_digest
 from enclave_payload.decoder import Classifier, Finding
+from enclave_payload.key_holder import pin_model
 from enclave_payload.limits import Limits
 from enclave_payload.media import MediaType
 from enclave_payload.nsm import Attester, Nsm

@@ -26,8 +26,8 @@ TALKS_OR_EXITS = {
 # Outside the CLI, these may: the payload's console, the end of a child whose supervisor is gone, and the end
 # of a forked process, which must not return to what its parent was doing.
 MAY_TALK_OR_EXIT = {
-    ("enclave_payload/__main__.py", "sys.stderr"),
-    ("enclave_payload/__main__.py", "sys.exit"),
+    ("enclave_payload/key_holder.py", "sys.stderr"),
+    ("enclave_payload/key_holder.py", "sys.exit"),
     ("enclavectl/backends/local/sandbox.py", "SystemExit"),
     ("enclavectl/backends/local/namespaces.py", "SystemExit"),
     ("enclave_payload/zygote.py", "os._exit"),
@@ -55,7 +55,7 @@ HOLDS_NO_KEYS = {
 MAX_LINES = 400
 
 # Modules at the top of enclavectl that every room may import. Everything else lives in a room.
-LEAVES = {"errors", "progress", "files", "run", "trust", "suggest", "yaml_file", "json_object"}
+LEAVES = {"errors", "progress", "files", "run", "trust", "suggest", "yaml_file", "json_object", "label"}
 PAYLOAD = "enclave_payload"
 # What each room may import beside itself and the leaves. A part of a room is named with a dot.
 ARROWS: dict[str, set[str]] = {

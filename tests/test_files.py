@@ -12,6 +12,7 @@ from enclavectl.files import (
     make_private_dir,
     read_bounded,
     read_chunks,
+    require_distinct,
     require_private_dir,
     sha256_of,
     stage_file,
@@ -253,3 +254,11 @@ def test_the_hash_of_a_file_and_of_a_range_of_it_is_that_of_its_bytes(tmp_path: 
 def test_text_of_others_is_shown_without_what_commands_a_terminal_or_turns_it_around() -> None:
     assert visible("plain é 猫") == "plain é 猫"
     assert visible("\x1b[31m\n\x9b\u202e\udcff") == "\\x1b[31m\\n\\x9b\\u202e\\udcff"
+
+
+def test_two_outputs_are_two_files_by_whatever_names(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    require_distinct([("--to", tmp_path / "a"), ("--lock", tmp_path / "b"), ("--to", tmp_path / "a")])
+    for other in (tmp_path / "a", tmp_path / "x" / ".." / "a", tmp_path / "link" / "a"):
+        with pytest.raises(UsageError, match="--to and --lock: expected two files"):
+            require_distinct([("--to", tmp_path / "a"), ("--lock", other)])

@@ -29,6 +29,13 @@ import pytest
             id="diagnose, before a local enclave is started",
         ),
         pytest.param(
+            "import enclavectl.cli.boundary, enclavectl.cli.commands.fleet.render; "
+            "from enclavectl.cli.screen import Screen; Screen(as_json=False).facts([('a', 'b')])",
+            "cryptography rich enclavectl.attestation enclavectl.eif.examine enclavectl.host.plan "
+            "enclavectl.schemas",
+            id="fleet render, where its answer is no terminal's",
+        ),
+        pytest.param(
             "from enclavectl.cli.boundary import run; run(['--help']); run(['eif', '--help'])",
             "dataclasses json cryptography rich yaml enclavectl.config.load enclavectl.cli.screen "
             "enclavectl.schemas enclavectl.cli.commands",

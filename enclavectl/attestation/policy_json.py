@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from enclavectl.attestation.policy import Policy
-from enclavectl.attestation.release import MODEL_PCR, ExpiryNote, Release, Revocation
+from enclavectl.attestation.release import ExpiryNote, Release, Revocation
+from enclavectl.label import MODEL_PCR
 
 
 def policy_json(policy: Policy, *, at: datetime) -> dict[str, object]:

@@ -9,8 +9,9 @@ from enum import StrEnum
 
 from enclavectl.attestation.policy import Policy
 from enclavectl.attestation.registers import INSTANCE_PCR
-from enclavectl.attestation.release import MODEL_PCR, LifeState, Release
+from enclavectl.attestation.release import LifeState, Release
 from enclavectl.attestation.times import render_time
+from enclavectl.label import MODEL_PCR
 from enclavectl.trust import Trust
 
 

@@ -20,9 +20,9 @@ from enclavectl.attestation.cose import parse_cose
 from enclavectl.attestation.document import Claims, parse_claims
 from enclavectl.attestation.emulated import parse_emulated
 from enclavectl.attestation.policy import MAX_AGE_LIMIT, Policy
-from enclavectl.attestation.release import MODEL_PCR
 from enclavectl.attestation.trust import EmulatorRoot, Root, TrustRoot
 from enclavectl.errors import UsageError
+from enclavectl.label import MODEL_PCR
 from enclavectl.trust import Trust
 
 # Archived documents are checked at their own time. This covers the rounding: certificates count in

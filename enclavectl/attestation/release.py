@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,20 +12,14 @@ from typing import Protocol
 from enclavectl.attestation.codes import PolicyCode, unusable
 from enclavectl.attestation.document import PCR_BYTES, PCR_COUNT
 from enclavectl.attestation.times import is_whole_utc, render_time
+from enclavectl.label import MODEL_PCR, REQUIRED_PCRS, is_label, label_of
 
-# PCR0 is a hash over parts without their lengths, so PCR1 and PCR2 are needed to tell images apart.
-# https://blog.trailofbits.com/2024/02/16/a-few-notes-on-aws-nitro-enclaves-images-and-attestation/
-REQUIRED_PCRS = (0, 1, 2)
-# The enclave itself extends PCR16 with its model, so PCR16 says nothing without the code that extended it.
-MODEL_PCR = 16
 # Long enough to review, build and hand out the next release before the last day of this one.
 EXPIRY_NOTICE = timedelta(days=14)
 NAME_CHARACTERS = 100  # of a release: it is shown on one line of messages and answers
 NOTES_CHARACTERS = 400  # a paragraph; what is longer belongs into the release's own notes
 REASON_CHARACTERS = 200  # it is shown with the refusal
 MAX_REVOKED_PCRS = 8  # code, model, role, instance and signer are seven registers
-
-_LABEL = re.compile(r"[0-9a-f]{16}")
 
 
 class Registers(Protocol):
@@ -162,7 +154,7 @@ class Revocation:
         where = f"revoked {self.name or self.label or 'tuple'}"
         if (self.label is None) == (self.pcrs is None):
             raise unusable(PolicyCode.FORMAT, f"{where}: expected one of label and pcrs")
-        if self.label is not None and _LABEL.fullmatch(self.label) is None:
+        if self.label is not None and not is_label(self.label):
             raise unusable(PolicyCode.FORMAT, f"{where}: label: expected 16 lower-case hex digits")
         if not 1 <= len(self.reason) <= REASON_CHARACTERS or not self.reason.isprintable():
             raise unusable(
@@ -199,17 +191,6 @@ class Revocation:
         else:
             what = ", ".join(f"PCR{index}" for index in self.pcrs or ())
         return f"{self.name} ({what})" if self.name else what
-
-
-def label_of(pcrs: Mapping[int, bytes], *, model: bool) -> str:
-    """Compute the label of PCR0, PCR1 and PCR2, and of PCR16 if ``model``; all of them must be there."""
-    indexes = (*REQUIRED_PCRS, MODEL_PCR) if model else REQUIRED_PCRS
-    return hashlib.sha256(b"".join(pcrs[index] for index in indexes)).hexdigest()[:16]
-
-
-def is_label(text: str) -> bool:
-    """Return whether a text has the form of a label."""
-    return _LABEL.fullmatch(text) is not None
 
 
 def check_name(name: str) -> None:

@@ -55,13 +55,14 @@ class MachineSpec(_CommonSpec):
     """An image to run in a virtual machine. ``image`` None: the image in the current folder.
 
     ``cid`` None lets the driver choose. ``boot_wait_s`` is how long a launch may wait while another one that
-    takes no part in the locks of this host boots.
+    takes no part in the locks of this host boots. ``sealed`` is the model of an image without weights.
     """
 
     image: Path | None
     cpus: int
     cid: int | None
     boot_wait_s: int = 0
+    sealed: SealedModel | None = None
 
 
 EnclaveSpec = ProcessSpec | MachineSpec
@@ -72,7 +73,8 @@ class Machine:
     """The facts of an enclave's virtual machine.
 
     ``nitro_cli_pcrs`` are nitro-cli's computations from a file: they are no evidence, and no policy is made
-    of them. ``owner`` is the user whose process keeps the enclave.
+    of them. ``owner`` is the user whose process keeps the enclave. ``lock_sha256`` is of the lock that lay
+    beside the image at the launch and named it; None if there was none.
     """
 
     cid: int | None
@@ -82,6 +84,7 @@ class Machine:
     asked_memory_mib: int | None
     nitro_cli_pcrs: Mapping[str, str]
     owner: str | None
+    lock_sha256: str | None
 
     def to_json(self) -> dict[str, object]:
         """Return the object under ``machine`` in the commands' JSON."""
@@ -95,6 +98,7 @@ class Machine:
                 name.removeprefix("PCR"): value for name, value in self.nitro_cli_pcrs.items()
             },
             "owner": self.owner,
+            "lock_sha256": self.lock_sha256,
         }
 
 
@@ -104,8 +108,8 @@ class Enclave(ABC):
     start.
 
     ``module_id`` is the name that its documents attest; None while it is unknown. ``is_owned``: the enclave
-    belongs to the command that started it and will end it, so no other command may use it. Unknown facts of
-    other users' enclaves are None.
+    belongs to the command that started it and will end it, so no other command may use it. ``is_sealed``: it
+    started without weights. Unknown facts of other users' enclaves are None.
     """
 
     enclave_id: str
@@ -123,6 +127,7 @@ class Enclave(ABC):
     model_sha256: str | None
     measured: Mapping[int, bytes] | None
     address: HostAddress
+    is_sealed: bool = False
 
     @property
     @abstractmethod
@@ -214,6 +219,12 @@ class EmulatedEnclave(MachineEnclave):
 def machine_of(enclave: Enclave) -> Machine | None:
     """Return the enclave's virtual machine; None for a process."""
     return enclave.machine if isinstance(enclave, MachineEnclave) else None
+
+
+def lock_of(enclave: Enclave) -> str | None:
+    """Return the SHA-256 of the lock that the enclave's image was launched with; None if it had none."""
+    machine = machine_of(enclave)
+    return None if machine is None else machine.lock_sha256
 
 
 class RunningEnclave(Protocol):

@@ -7,14 +7,11 @@ from typing import TYPE_CHECKING
 from enclavectl.backends.state import EnclaveState
 from enclavectl.cli.invocation import Invocation
 from enclavectl.errors import EnclavectlError, UsageError
+from enclavectl.label import MODEL_PCR, REQUIRED_PCRS, label_of
 
 if TYPE_CHECKING:
     from enclavectl.backends.base import Backend, Enclave
     from enclavectl.gateway.routing import Destination
-
-# The registers of the code, and of the model where an enclave extends one (enclavectl.attestation.release).
-_CODE = (0, 1, 2)
-_MODEL = 16
 
 
 def check_announcing(invocation: Invocation) -> None:
@@ -79,18 +76,13 @@ def destination_of(enclave: Enclave) -> Destination:
 def release_label(enclave: Enclave) -> str:
     """Return the label of an enclave's release, as a policy has it.
 
-    Computed here as well, since a gateway's process must not load the policies' room, which can verify.
-
     Raises:
         UsageError: it was not measured before its start.
     """
     measured = enclave.measured or {}
-    if not set(_CODE) <= set(measured):
+    if not set(REQUIRED_PCRS) <= set(measured):
         raise UsageError(
             f"{enclave.name}: its release is unknown: it was not measured before its start",
             hint=f"say which: --to RELEASE@{enclave.address}",
         )
-    from hashlib import sha256  # noqa: PLC0415 - OpenSSL takes 8 ms to load, which most commands do not need
-
-    indexes = [*_CODE, _MODEL] if _MODEL in measured else _CODE
-    return sha256(b"".join(measured[index] for index in indexes)).hexdigest()[:16]
+    return label_of(measured, model=MODEL_PCR in measured)

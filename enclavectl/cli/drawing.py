@@ -16,9 +16,6 @@ from enclavectl.trust import LOCAL_ROOT, Trust
 
 # Where there is no terminal nothing is wrapped or cut: wider than any line of ours.
 _UNBOUNDED = 1 << 20
-# Of a table's row where there is no terminal; a cell has none, as control characters are spelled out.
-_SEPARATOR = "\t"
-_EMPTY_CELL = "-"
 _TRUST_STYLES = {
     "nitro": "bold green",
     "emulated": "bold yellow",
@@ -68,11 +65,7 @@ class Drawing:
         self.out.print(line)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        """Draw a table without borders; where there is no terminal, a line a row, with tabs between cells."""
-        if not sys.stdout.isatty():
-            for cells in (columns, *rows):
-                self.out.file.write(_SEPARATOR.join(cell or _EMPTY_CELL for cell in cells) + "\n")
-            return
+        """Draw a table without borders."""
         table = Table(box=None, pad_edge=False, header_style="bold")
         for column in columns:
             table.add_column(column, overflow="fold")
@@ -81,10 +74,9 @@ class Drawing:
         self.out.print(table)
 
     def facts(self, pairs: Sequence[tuple[str, str]]) -> None:
-        """Draw names and values, aligned."""
-        width = max((len(name) for name, _ in pairs), default=0) + 2
+        """Draw values behind their names, which are of one width."""
         for name, value in pairs:
-            line = Text(name.ljust(width), style="dim").append(value, style="not dim")
+            line = Text(name, style="dim").append(value, style="not dim")
             line.rstrip()
             self.out.print(line, soft_wrap=True)
 

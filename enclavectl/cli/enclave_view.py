@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from enclave_payload.release import State
 from enclavectl.attestation import VerifiedDocument
@@ -11,7 +12,7 @@ from enclavectl.backends.state import EnclaveState
 from enclavectl.cli.screen import Screen
 from enclavectl.client.exchange import Expectation
 from enclavectl.client.session import Client
-from enclavectl.errors import EnclavectlError, StateError
+from enclavectl.errors import EnclavectlError
 from enclavectl.results.wording import MODEL_PINNED
 from enclavectl.trust import LOCAL_ROOT, Trust
 from enclavectl.weights.release_port import ReleaseConnection, release_address
@@ -22,11 +23,13 @@ _ATTEST_S = 10.0
 # Its release port takes one connection at a time.
 _STATUS_S = 2.0
 _WAITS_FOR = {
-    State.EMPTY: "an offer: run --model FILE.sealed makes one",
+    State.EMPTY: "an offer, from the command that started it",
     State.MEASURED: "its key, from the model's owner or KMS",
     State.KEYED: "its weights, from the command that started it",
-    State.SERVING: "nothing",
+    State.SERVING: None,
 }
+# It boots, or its release port is busy with the owner or the weights.
+_SILENT = "an answer of its release port"
 # nitro-cli: the console of an enclave is its CID plus this, at the hypervisor's CID 0.
 _CONSOLE_PORT = 10000
 
@@ -54,20 +57,38 @@ def attest(backend: Backend, enclave: Enclave) -> Mapping[str, object] | None:
         return {"error": {"code": error.code, "message": error.message}}
 
 
-def waiting_state(enclave: Enclave, attested: Mapping[str, object] | None) -> dict[str, str] | None:
-    """Ask an enclave at whose port nobody listens what it waits for; None if it says nothing of that.
+@dataclass(frozen=True, slots=True)
+class WeightsState:
+    """How far an enclave is that started without weights: its own words, unproven. None: it says nothing."""
 
-    The words are the enclave's own and unproven.
-    """
-    error = None if attested is None else attested.get("error")
-    if not isinstance(error, dict) or error.get("code") != StateError.kind:
+    state: State | None
+
+    @property
+    def waiting_for(self) -> str | None:
+        """What it waits for; None once it serves."""
+        return _SILENT if self.state is None else _WAITS_FOR[self.state]
+
+    def to_json(self) -> dict[str, str | None]:
+        """Return the object under ``weights``."""
+        return {
+            "state": None if self.state is None else self.state.name,
+            "waiting_for": self.waiting_for,
+        }
+
+    def __str__(self) -> str:
+        said = "unknown" if self.state is None else self.state.name
+        return said if self.waiting_for is None else f"{said}, waits for {self.waiting_for}"
+
+
+def weights_state(enclave: Enclave) -> WeightsState | None:
+    """Ask a running enclave how far it is; None if its weights are in its image, or it has ended."""
+    if not enclave.is_sealed or enclave.state is EnclaveState.DEAD:
         return None
     try:
         with ReleaseConnection(release_address(enclave.address), _STATUS_S) as port:
-            state = port.status().state
+            return WeightsState(port.status().state)
     except EnclavectlError:
-        return None
-    return {"state": state.name, "waiting_for": _WAITS_FOR[state]}
+        return WeightsState(None)
 
 
 def show_enclave(
@@ -76,7 +97,7 @@ def show_enclave(
     *,
     attested: Mapping[str, object] | None,
     outbound: str,
-    waiting: Mapping[str, str] | None = None,
+    weights: WeightsState | None = None,
 ) -> None:
     """Show one enclave: facts, measured and attested PCRs, and its connections."""
     connections = list(_connections(enclave, outbound))
@@ -88,7 +109,7 @@ def show_enclave(
                 "backend": enclave.backend,
                 "enclave": enclave.to_json(),
                 "attested": attested,
-                "waiting": None if waiting is None else dict(waiting),
+                "weights": None if weights is None else weights.to_json(),
                 "connections": [
                     {"from": who, "to": where, "for": purpose} for who, where, purpose in connections
                 ],
@@ -97,8 +118,8 @@ def show_enclave(
         return
     screen.trust(str(enclave.trust), LOCAL_ROOT if machine_of(enclave) is None else None)
     rows = [*_facts(enclave), *_registers(enclave, attested)]
-    if waiting is not None:
-        rows.append(("model", f"{waiting['state']}: it waits for {waiting['waiting_for']}"))
+    if weights is not None:
+        rows.append(("weights", str(weights)))
     screen.facts(rows)
     screen.table(("WHO DIALS", "WHOM", "FOR"), connections)
     if enclave.debug and enclave.trust is not Trust.EMULATED:
@@ -120,6 +141,8 @@ def _facts(enclave: Enclave) -> Iterator[tuple[str, str]]:
         yield "started", enclave.started.isoformat(timespec="seconds")
     yield "address", str(enclave.address)
     if (machine := machine_of(enclave)) is not None:
+        if machine.lock_sha256 is not None:
+            yield "lock", f"SHA-256 {machine.lock_sha256}"
         yield "CID", "" if machine.cid is None else str(machine.cid)
         more = (
             ""

@@ -7,11 +7,12 @@ from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 
-from enclavectl.attestation import Policy, Root, render_policy
+from enclavectl.attestation import render_policy
 from enclavectl.attestation.cose import parse_cose
 from enclavectl.attestation.document import parse_claims
 from enclavectl.cli.policy_arguments import read_policy_text
 from enclavectl.cli.screen import Screen
+from enclavectl.client.exchange import Expectation
 from enclavectl.errors import UsageError
 from enclavectl.evidence import EvidenceFile, KeptReceipt, Receipted, RootName
 from enclavectl.evidence.file import receipt_line
@@ -64,8 +65,22 @@ class EvidenceKeeper:
     _numbers: dict[bytes, int] = field(default_factory=dict, init=False)
     _receipts: dict[int, int] = field(default_factory=dict, init=False)
 
-    def session(self, evidence: Evidence, requested_at: datetime, policy: Policy, root: Root) -> int:
+    @property
+    def first_paths(self) -> tuple[Path, Path]:
+        """The files of the first session's evidence and of its receipts."""
+        return self.path, receipts_path(self.path)
+
+    def session(
+        self,
+        evidence: Evidence,
+        requested_at: datetime,
+        expectation: Expectation,
+        *,
+        lock_sha256: str | None,
+    ) -> int:
         """Keep a session's evidence, and return its number; a session that is kept already has its old one.
+
+        ``lock_sha256`` is of the lock that the enclave's image was launched with, None if that is not known.
 
         Raises:
             HostError: the file system refused.
@@ -73,14 +88,15 @@ class EvidenceKeeper:
         known = self._numbers.get(sha256(evidence.document).digest())
         if known is not None:
             return known
-        text = render_policy(policy) if self.policy_text is None else self.policy_text
+        text = render_policy(expectation.policy) if self.policy_text is None else self.policy_text
         nonce = parse_claims(parse_cose(evidence.document).payload).nonce
         kept = EvidenceFile(
             document=evidence.document,
             key_config=evidence.key_config,
             nonce=nonce or b"",
             requested_at=requested_at,
-            root=RootName.of(root),
+            root=RootName.of(expectation.root),
+            lock_sha256=lock_sha256,
             policy=text,
             policy_sha256=sha256(text.encode()).hexdigest(),
         )

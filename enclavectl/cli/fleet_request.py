@@ -19,13 +19,11 @@ from enclavectl.deploy.kubernetes.request import (
     whole_pages,
 )
 from enclavectl.errors import UsageError
-from enclavectl.host.plan import Demand
-from enclavectl.host.requirements import EifFacts, payload_memory_mib
+from enclavectl.host.requirements import Demand, EifFacts, payload_memory_mib
+from enclavectl.label import MODEL_PCR, label_of
 
 if TYPE_CHECKING:
     from enclavectl.config.load import Config
-
-_MODEL = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,10 +114,8 @@ def release_of(lock: Lock, path: Path, *, allow_debug: bool = False) -> str:
         UsageError: the lock does not say which code it is of.
     """
     check_code_registers(lock, str(path), allow_debug=allow_debug)
-    from enclavectl.attestation.release import label_of  # noqa: PLC0415 - OpenSSL takes 8 ms to load
-
     pcrs = {int(name.removeprefix("PCR")): _bytes(value, name, path) for name, value in lock.pcrs.items()}
-    return label_of(pcrs, model=_MODEL in pcrs)
+    return label_of(pcrs, model=MODEL_PCR in pcrs)
 
 
 def _release(lock: Lock, path: Path, image: str, replicas: int, *, debug: bool) -> ReleaseImage:

@@ -134,7 +134,7 @@ class _Sessions:
         self._timeout_s = invocation.config.diagnose.timeout_s
         self._batch = batch
         self._stack = stack
-        self._expectation = batch.target.expectation
+        self._target = batch.target
         self.enclaves: list[VerifiedEnclave] = []
         self.reconnections = Reconnections()
         # Why not every picture has a result; the answers before it are as good as any.
@@ -146,7 +146,7 @@ class _Sessions:
             open_session(target, self._screen, timeout_s=self._timeout_s, reconnections=self.reconnections)
         )
         client.on_renewal = self._renewed
-        self._expectation = target.expectation
+        self._target = target
         self._keep(client.enclave)
         if target.running is not None and (warning := target.running.warning()) is not None:
             self._screen.note(warning)
@@ -164,8 +164,12 @@ class _Sessions:
     def _keep(self, enclave: VerifiedEnclave) -> None:
         self.enclaves.append(enclave)
         if self._batch.keeper is not None:
-            demanded = self._expectation
-            self._batch.keeper.session(enclave.evidence, enclave.requested_at, demanded.policy, demanded.root)
+            self._batch.keeper.session(
+                enclave.evidence,
+                enclave.requested_at,
+                self._target.expectation,
+                lock_sha256=self._target.lock_sha256,
+            )
         note_expiry(self._screen, enclave.document)
 
     @property

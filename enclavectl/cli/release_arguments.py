@@ -13,11 +13,11 @@ from enclave_payload.card import model_register
 from enclavectl.artifacts.lock import Lock, read_lock
 from enclavectl.attestation import Release
 from enclavectl.attestation.registers import INSTANCE_PCR, ROLE_PCR, instance_register, role_register
-from enclavectl.attestation.release import MODEL_PCR
 from enclavectl.cli.invocation import begin
-from enclavectl.cli.options import OutputFormat
+from enclavectl.cli.options import ModelName, OutputFormat
 from enclavectl.cli.policy_arguments import optional_moment, parse_registers
 from enclavectl.errors import UsageError
+from enclavectl.label import MODEL_PCR
 from enclavectl.models.find import find_model
 from enclavectl.weights.sealed_file import is_sealed_path, read_sealed
 
@@ -89,17 +89,17 @@ InstanceId = Annotated[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseArguments:
-    """The options as they were typed."""
+    """The options of a release as they were typed; ``option_groups`` spells them for a command."""
 
-    from_lock: Path | None
-    model: str | None
-    registers: list[str]
-    role_arn: str | None
-    instance_id: str | None
-    name: str | None
-    not_before: str | None
-    expires: str | None
-    notes: str
+    from_lock: FromLock = None
+    model: ModelName = None
+    pcr: Registers = None
+    role_arn: RoleArn = None
+    instance_id: InstanceId = None
+    name: ReleaseName = None
+    not_before: NotBefore = None
+    expires: Expires = None
+    notes: Notes = ""
 
     def release(self) -> Release:
         """Make the release.
@@ -112,7 +112,7 @@ class ReleaseArguments:
         pcrs = _Registers()
         if lock is not None:
             pcrs.add(f"{self.from_lock}", _lock_registers(lock, self.from_lock))
-        pcrs.add("--pcr", parse_registers(self.registers))
+        pcrs.add("--pcr", parse_registers(self.pcr or []))
         if self.model is not None:
             pcrs.add("--model", {MODEL_PCR: _model_register(self.model, lock, self.from_lock)})
         if self.role_arn is not None:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from enclavectl.cli.drawing import Drawing
 
 ERROR_SCHEMA = "enclavectl.error/1"
+# Of a table's row where there is no terminal; a cell has none, as control characters are spelled out.
+_SEPARATOR = "\t"
+_EMPTY_CELL = "-"
 
 
 def wants_json(arguments: Sequence[str]) -> bool:
@@ -143,7 +146,12 @@ class Screen:
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """Draw a plain table without borders; without a terminal, tabs separate the cells of a row."""
-        self._paper.table(columns, [[visible(cell) for cell in row] for row in rows])
+        shown = [[visible(cell) for cell in row] for row in rows]
+        if sys.stdout.isatty():
+            self._paper.table(columns, shown)
+            return
+        lines = (_SEPARATOR.join(cell or _EMPTY_CELL for cell in cells) for cells in (columns, *shown))
+        self._write("\n".join(lines))
 
     def heading(self, text: str) -> None:
         """Draw the heading of the next block."""
@@ -151,4 +159,10 @@ class Screen:
 
     def facts(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Draw names and values, aligned."""
-        self._paper.facts([(name, visible(value)) for name, value in pairs])
+        shown = [(name, visible(value)) for name, value in pairs]
+        width = max((len(name) for name, _ in shown), default=0) + 2
+        padded = [(name.ljust(width), value) for name, value in shown]
+        if sys.stdout.isatty():
+            self._paper.facts(padded)
+        else:
+            self._write_part("".join(f"{name}{value}".rstrip() + "\n" for name, value in padded))

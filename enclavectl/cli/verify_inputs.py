@@ -17,7 +17,7 @@ from enclavectl.errors import UsageError
 from enclavectl.evidence.file import MAX_EVIDENCE_FILE_BYTES, EvidenceCode, EvidenceError
 from enclavectl.evidence.reading import Subject, read_receipts, read_subject
 from enclavectl.evidence.verification import Case, PolicySource, Waiver
-from enclavectl.files import open_regular, read_bounded, read_chunks, sha256_of
+from enclavectl.files import open_regular, read_bounded, sha256_of
 
 # As the largest picture that an enclave takes.
 _MAX_PICTURE_BYTES = 16 * 1024 * 1024
@@ -161,8 +161,8 @@ def _policy(choice: PolicyChoice, subject: Subject, root: Root) -> _ChosenPolicy
         policy = parse_policy(text, source=str(choice.policy))
         return _ChosenPolicy(policy, PolicySource.FILE, sha256_of([text.encode()]))
     if choice.lock is not None:
-        policy = policy_of_lock(choice.lock, root.trust)
-        return _ChosenPolicy(policy, PolicySource.LOCK, lock_sha256(choice.lock))
+        policy, sha256 = policy_of_lock(choice.lock, root.trust)
+        return _ChosenPolicy(policy, PolicySource.LOCK, sha256)
     if choice.is_the_provers:
         evidence = subject.evidence
         if evidence is None or evidence.policy is None:
@@ -172,8 +172,10 @@ def _policy(choice: PolicyChoice, subject: Subject, root: Root) -> _ChosenPolicy
     return _ChosenPolicy(Waiver.NO_POLICY if choice.is_waived else None)
 
 
-def policy_of_lock(path: Path, trust: Trust) -> Policy:
+def policy_of_lock(path: Path, trust: Trust) -> tuple[Policy, str]:
     """Return the policy that accepts exactly the image of a lock, under a root of this ``trust``.
+
+    The other value is the SHA-256 of the lock's file.
 
     The lock says which code is meant, and the root whose signature counts: a development root gives no more
     than ``simulated`` documents, whatever the lock is.
@@ -182,22 +184,13 @@ def policy_of_lock(path: Path, trust: Trust) -> Policy:
         UsageError: the file is no lock, or its registers measure nothing.
     """
     # Locks come with the readers of image files, which other command lines do not need.
-    from enclavectl.artifacts.lock import read_lock  # noqa: PLC0415 - see above
+    from enclavectl.artifacts.lock import read_lock_file  # noqa: PLC0415 - see above
 
+    found = read_lock_file(path)
     pcrs = {
-        int(found[1]): bytes.fromhex(value)
-        for name, value in read_lock(path).pcrs.items()
-        if (found := _REGISTER.fullmatch(name)) and value.strip("0")
+        int(register[1]): bytes.fromhex(value)
+        for name, value in found.lock.pcrs.items()
+        if (register := _REGISTER.fullmatch(name)) and value.strip("0")
     }
     release = Release(name=f"the image of {path.name}", pcrs=pcrs)
-    return Policy(accept=frozenset({trust}), releases=(release,))
-
-
-def lock_sha256(path: Path) -> str:
-    """Return the SHA-256 of a lock's file.
-
-    Raises:
-        UsageError: the file cannot be read.
-    """
-    with open_regular(path, what="lock") as file:
-        return sha256_of(read_chunks(file))
+    return Policy(accept=frozenset({trust}), releases=(release,)), found.sha256

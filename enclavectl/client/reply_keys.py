@@ -48,13 +48,15 @@ class Waiting:
 
     ``standing`` is what the enclave had proven before it got the picture. It, and not the evidence of the
     connection that brings the answer, says what the answer is worth. ``evidence`` is what proved it: the
-    answer's receipt is held to that. ``requested_at`` is when it was asked for.
+    answer's receipt is held to that. ``requested_at`` is when it was asked for. ``lock_sha256`` is of the
+    lock that the enclave's image was launched with, None if that is not known.
     """
 
     pending: PendingAnswer
     standing: Standing
     evidence: Evidence
     requested_at: datetime
+    lock_sha256: str | None
     image: str
     labels: Mapping[str, str]
     notice: str
@@ -106,6 +108,7 @@ class PendingStore:
             "document": waiting.evidence.document.hex(),
             "key_config": waiting.evidence.key_config.hex(),
             "requested_at": waiting.requested_at.isoformat(),
+            "lock_sha256": waiting.lock_sha256,
         }
         with stage_file(self.folder) as staged:
             staged.file.write(json.dumps(value).encode())
@@ -125,6 +128,7 @@ class PendingStore:
         try:
             value = JsonObject.parse(read_bounded(path, _MAX_BYTES, what="pending request"))
             value.require_schema(_SCHEMA)
+            lock_sha256 = value.optional_hex("lock_sha256", length=_HASH_BYTES)
             return Waiting(
                 pending=_parse_pending(request_id, value),
                 image=os.fsdecode(value.hex("image")),
@@ -133,6 +137,7 @@ class PendingStore:
                 standing=_parse_standing(value.object("standing")),
                 evidence=Evidence(value.hex("document"), value.hex("key_config")),
                 requested_at=value.time("requested_at"),
+                lock_sha256=None if lock_sha256 is None else lock_sha256.hex(),
             )
         except UsageError:
             return None  # another `listen` took it between the two looks

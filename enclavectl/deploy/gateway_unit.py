@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from enclavectl.deploy.words import HARDENING, UnitFile, exec_line, unit_file
+from enclavectl.deploy.words import UnitFile, exec_line, service_sandbox, system_user, unit_file
 
 UNIT = "enclavectl-gateway.service"
 USER = "enclavectl-gateway"
@@ -53,7 +52,11 @@ def gateway_unit(request: GatewayUnitRequest) -> UnitFile:
                 "Type=simple",
                 f"User={USER}",
                 f"Environment=HOME={HOME}",
-                *_sandbox(),
+                # Sockets of vsock need no device.
+                *service_sandbox(Path(HOME), "AF_INET AF_INET6 AF_VSOCK"),
+                f"MemoryMax={_MEMORY}",
+                f"TasksMax={_TASKS}",
+                f"LimitNOFILE={_DESCRIPTORS}",
                 f"ExecStart={exec_line(command)}",
                 "# The certificate is read again.",
                 "ExecReload=/bin/kill -HUP $MAINPID",
@@ -73,27 +76,9 @@ def prepare_commands(request: GatewayUnitRequest) -> list[str]:
     token = [str(request.enclavectl), "gateway", "token", "add", "first-client", "--tokens", TOKENS]
     owner = shlex.quote(request.enclaves_user)
     return [
-        f"sudo useradd --system --home-dir {HOME} --shell /usr/sbin/nologin {USER}",
+        system_user(USER, HOME),
         f"sudo install -d -m 0700 -o {USER} -g {USER} {HOME}",
         f"sudo install -d -m 2750 -o {owner} -g {USER} {ANNOUNCED}",
         f"sudo install -d -m 0750 -g {USER} {Path(CERTIFICATE).parent}",
         f"sudo -u {USER} {shlex.join(token)}",
     ]
-
-
-def _sandbox() -> Iterator[str]:
-    # The last of a setting counts, so these narrow what every unit has.
-    yield from (line for line in HARDENING if not line.startswith("ProtectHome="))
-    yield "ProtectHome=yes"
-    yield "PrivateDevices=yes"
-    yield "PrivateUsers=yes"
-    yield "ProcSubset=pid"
-    yield "RemoveIPC=yes"
-    yield "DevicePolicy=closed"
-    # Sockets of vsock need no device.
-    yield "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_VSOCK"
-    yield f"ReadWriteDirectories=-{HOME}"
-    yield f"MemoryMax={_MEMORY}"
-    yield f"TasksMax={_TASKS}"
-    yield f"LimitNOFILE={_DESCRIPTORS}"
-    yield "LimitCORE=0"

@@ -19,7 +19,16 @@ from enclavectl.deploy.gateway_unit import (
     gateway_unit,
     prepare_commands,
 )
-from enclavectl.deploy.words import HARDENING, MARK, UNIT_DIR, UnitFile, exec_line, quoted, unit_file
+from enclavectl.deploy.words import (
+    HARDENING,
+    MARK,
+    UnitFile,
+    check_name,
+    enable_commands,
+    exec_line,
+    quoted,
+    unit_file,
+)
 from enclavectl.errors import Interrupted, UsageError
 from enclavectl.host.allocation import SERVICE as ALLOCATOR
 
@@ -27,7 +36,6 @@ LIST_DIR = "/etc/nitro_enclaves"
 _READY_PORT = 9000
 _NITRO_CLI_FOLDERS = ("/run/nitro_enclaves", "/var/log/nitro_enclaves")
 _MAX_VSOCK_PORT = 2**32 - 2
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", re.ASCII)
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|[0-9A-Fa-f:]{2,39}", re.ASCII)
 # The proxy's own default is four connections; the fifth then waits silently (issue 413 of nitro-cli).
 _WORKERS = 32
@@ -77,10 +85,7 @@ class UnitsRequest:
             UsageError: a name that is not valid in a unit's name, a relative path, or a port used twice.
         """
         for what, name in (("--name", self.name), ("--user", self.user)):
-            if not _NAME.fullmatch(name):
-                raise UsageError(
-                    f"{what}: expected letters, digits, and _ . - behind the first, found {name!r}"
-                )
+            check_name(what, name)
         for path in (self.eif, self.home, self.state_dir, self.enclavectl, self.vsock_proxy):
             if not path.is_absolute():
                 raise UsageError(f"{path}: expected an absolute path: systemd starts units in /")
@@ -125,21 +130,8 @@ def install_commands(request: UnitsRequest, files: Sequence[UnitFile], folder: s
     """Return the commands, in order, that install these files of ``folder`` and start the units."""
     # The units may write nowhere else in the home, and cannot create this folder themselves.
     state = f"sudo -u {request.user} mkdir -p -m 0700 {shlex.quote(str(request.state_dir))}"
-    units = [file.name for file in files if file.folder == UNIT_DIR]
-    lines = [
-        f"sudo install -m 0644 {shlex.quote(f'{folder}/{file.name}')} {file.folder}/{file.name}"
-        for file in files
-    ]
-    # The proxies first: an enclave may call as soon as it runs.
-    ordered = sorted(units, key=lambda name: "vsock-proxy" not in name)
     prepared = prepare_commands(_gateway(request)) if request.has_gateway else []
-    return [
-        state,
-        *prepared,
-        *lines,
-        "sudo systemctl daemon-reload",
-        f"sudo systemctl enable --now {' '.join(ordered)}",
-    ]
+    return [state, *prepared, *enable_commands(files, folder)]
 
 
 def _enclave_unit(request: UnitsRequest) -> str:

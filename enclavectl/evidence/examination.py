@@ -162,11 +162,19 @@ def _check_session(evidence: EvidenceFile, facts: Facts, case: Case) -> Check:
         )
     seen = f"asked at {evidence.requested_at:{TIME}} by the client's clock, with the document's nonce"
     if case.policy_sha256 is not None and case.policy_source is not PolicySource.EVIDENCE:
-        is_lock = case.policy_source is PolicySource.LOCK
-        what, held_to = ("lock", evidence.lock_sha256) if is_lock else ("policy", evidence.policy_sha256)
-        is_same = case.policy_sha256 == held_to
-        seen += f"; by its word held to {f'this {what}' if is_same else f'another {what} than this one'}"
+        seen += f"; by its word {_compared_by_word(evidence, case)}"
     return Check(id="session", ok=True, seen=seen)
+
+
+def _compared_by_word(evidence: EvidenceFile, case: Case) -> str:
+    """Return how the policy or lock of a case compares with that of the session, by the file's word."""
+    if case.policy_source is PolicySource.LOCK:
+        what, named = "with the image of {} lock", evidence.lock_sha256
+    else:
+        what, named = "held to {} policy", evidence.policy_sha256
+    if named is None:
+        return what.format("no known")
+    return what.format("this") if named == case.policy_sha256 else what.format("another") + " than this one"
 
 
 def _read_key_config(evidence: EvidenceFile) -> KeyConfig:

@@ -122,7 +122,9 @@ class EvidenceFile:
     """The content of an evidence file. Whoever wrote the file chose every value.
 
     ``policy`` is the text of the policy that the client used: the prover's word, never used unless the
-    verifier says so. ``policy_sha256`` is its hash, or None if there was no policy.
+    verifier says so. ``policy_sha256`` is its hash, or None if there was no policy. ``lock_sha256`` is of the
+    lock that the client named in place of a policy, or else of the one that its host launched the enclave's
+    image with; None if the client knew of neither.
     """
 
     document: bytes

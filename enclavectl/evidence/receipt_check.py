@@ -53,7 +53,7 @@ def check_receipt(
     4. It has the nonce of the document's session, and the key configuration is that session's.
     5. Its model is the card of the key configuration, and, where the document has PCR16, the model in it.
     6. Its time is one at which the document's leaf certificate was valid, after the document was made.
-    7. It claims to come from production exactly if the trust in its document is that of a measured enclave.
+    7. It claims to come from production under trust ``nitro``, and does not under ``debug``.
 
     Raises:
         ReceiptError: its code is one of those of the document.
@@ -251,10 +251,11 @@ def _check_time(receipt: Receipt, document: _Document) -> None:
 
 
 def _check_mode(receipt: Receipt, document: _Document) -> None:
-    if document.trust is Trust.EMULATED:
-        return  # the payload sees a real /dev/nsm in QEMU and cannot tell
-    expected = SecurityMode.PRODUCTION if document.trust is Trust.NITRO else SecurityMode.EVALUATION
-    if receipt.security_mode is not expected:
+    # A payload in a virtual machine sees a /dev/nsm and cannot tell whose. The document tells.
+    expected = {Trust.NITRO: SecurityMode.PRODUCTION, Trust.DEBUG: SecurityMode.EVALUATION}.get(
+        document.trust
+    )
+    if expected is not None and receipt.security_mode is not expected:
         raise ReceiptError(
             ReceiptCode.RECEIPT_MODE,
             f"security_mode: expected {expected} under a document of trust {document.trust}, "

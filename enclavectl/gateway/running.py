@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 from enclavectl.errors import EnclavectlError, StateError
 from enclavectl.gateway.gateway import Gateway
+from enclavectl.gateway.heap import keep_freed_memory
 from enclavectl.gateway.listener import Listener, bound_tls_buffers, listen_on, quiet_loop
 from enclavectl.gateway.settings import GatewaySettings
 from enclavectl.gateway.tls import ServerTls
@@ -40,6 +41,7 @@ async def _run(
 ) -> None:
     quiet_loop(note)
     bound_tls_buffers(settings.limits.message_bytes)
+    keep_freed_memory()
     tls = None
     if settings.certificate is not None and settings.key is not None:
         tls = ServerTls(settings.certificate, settings.key, settings.client_ca)

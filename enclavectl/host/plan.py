@@ -15,7 +15,7 @@ from enclavectl.host.enclaves import RunningEnclaves, find_running
 from enclavectl.host.host import Host
 from enclavectl.host.memory import Memory, Node, Pages, mib_of, read_memory, take_pages
 from enclavectl.host.pod import is_pod, memory_limit_mib, pod_cpus
-from enclavectl.host.requirements import MAX_ENCLAVES, EifFacts, round_to_region
+from enclavectl.host.requirements import IMAGE_SLACK_MIB, MAX_ENCLAVES, Demand
 from enclavectl.host.reservation import Reservation
 from enclavectl.nitro_cli.limits import MIN_MEMORY_MIB, boot_bound_s
 
@@ -24,28 +24,6 @@ from enclavectl.nitro_cli.limits import MIN_MEMORY_MIB, boot_bound_s
 # commands.rs).
 PARENT_MIB = 1024
 _GIB_PAGE = 1024
-# What nitro-cli, Python and we take beside the image, in MiB; a pod that has less is killed while it boots.
-IMAGE_SLACK_MIB = 256
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Demand:
-    """The needs of one more enclave. ``is_exact``: a person chose this memory, so too little is an error."""
-
-    memory_mib: int
-    cpus: int
-    eif: EifFacts | None = None
-    is_exact: bool = False
-
-    @property
-    def min_memory_mib(self) -> int:
-        """nitro-cli's minimum memory for the image; 0 without one."""
-        return self.eif.min_memory_mib if self.eif else 0
-
-    @property
-    def needed_mib(self) -> int:
-        """The memory that the enclave gets."""
-        return round_to_region(max(self.memory_mib, self.min_memory_mib))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

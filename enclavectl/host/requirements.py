@@ -18,6 +18,8 @@ from enclavectl.nitro_cli.limits import minimum_memory_mib
 PICTURE_MIB = 896
 PAYLOAD_BASE_MIB = 600
 MIN_WORKERS = 2
+# What nitro-cli, Python and we take beside the image, in MiB; a pod that has less is killed while it boots.
+IMAGE_SLACK_MIB = 256
 MAX_ENCLAVES = 4  # of one instance: https://docs.aws.amazon.com/enclaves/latest/user/nitro-enclave.html
 
 
@@ -42,6 +44,26 @@ class EifFacts:
     def min_memory_mib(self) -> int:
         """nitro-cli's minimum memory for it, in MiB."""
         return minimum_memory_mib(self.size)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """The needs of one more enclave. ``is_exact``: a person chose this memory, so too little is an error."""
+
+    memory_mib: int
+    cpus: int
+    eif: EifFacts | None = None
+    is_exact: bool = False
+
+    @property
+    def min_memory_mib(self) -> int:
+        """nitro-cli's minimum memory for the image; 0 without one."""
+        return self.eif.min_memory_mib if self.eif else 0
+
+    @property
+    def needed_mib(self) -> int:
+        """The memory that the enclave gets."""
+        return round_to_region(max(self.memory_mib, self.min_memory_mib))
 
 
 def read_eif(path: Path) -> EifFacts:

@@ -9,6 +9,7 @@ copied file system alone.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import py_compile
 import runpy
@@ -35,12 +36,14 @@ _LEFT_OUT = """
 _LEFT_OUT_OF_PACKAGES = (
     "__pycache__ tests _pyinstaller f2py distutils testing array_api include bin cffi pycparser"
     # What ai-edge-litert depends on and its interpreter does not import.
-    " google flatbuffers tqdm backports ml_dtypes typing_extensions.py"
+    " google flatbuffers tqdm backports ml_dtypes typing_extensions.py schema_py_generated.py tools"
 )
 _LEFT_OUT_SUFFIXES = (".pyi", ".pxd", ".pyx", ".h", ".c", ".a", ".pyc")
 # hashlib and hmac have the hashes without OpenSSL, 5 MB of it; nothing here unpacks bzip2 or xz archives, and
-# Pillow brings its own library for TIFF; without a locale Python takes UTF-8 (PEP 540).
+# Pillow brings its own library for TIFF; without a locale Python takes UTF-8 (PEP 540). The warm-up's
+# encoders load Pillow's AVIF, which the payload does not read.
 _NOT_MAPPED = (
+    *("/_avif.", "/libavif"),
     *("/_hashlib.", "/_ssl.", "/libcrypto.so", "/libssl.so"),
     *("/_bz2.", "/_lzma.", "/libbz2.so", "/liblzma.so"),
     "/usr/lib/locale/",
@@ -72,16 +75,16 @@ def assemble(site: Path, listed: Path, root: Path) -> None:
         _folder(root, Path("/", name))
     stdlib, packages = Path(sysconfig.get_path("stdlib")), Path(sysconfig.get_path("purelib"))
     for source in _wanted(stdlib, frozenset(_LEFT_OUT.split()), mapped):
-        _copy(source, root, source)
+        copy_file(source, root, source)
     for source in _wanted(site, frozenset(_LEFT_OUT_OF_PACKAGES.split()), mapped):
-        _copy(source, root, packages / source.relative_to(site))
+        copy_file(source, root, packages / source.relative_to(site))
     for library in sorted(mapped):
         if not library.is_relative_to(stdlib) and not library.is_relative_to(site):
-            _copy(library, root, library)
+            copy_file(library, root, library)
             _copy_links(library, root)
     cache = Path("/etc/ld.so.cache")
     if cache.exists():
-        _copy(cache, root, cache)
+        copy_file(cache, root, cache)
     _below(root, INTERPRETER).symlink_to(os.path.realpath(sys.executable))
     _normalize_metadata(root)
 
@@ -107,24 +110,32 @@ def _wanted(top: Path, left_out: frozenset[str], mapped: set[Path]) -> Iterator[
                 yield path
 
 
-def _copy(source: Path, root: Path, target: Path) -> None:
+def copy_file(source: Path, root: Path, target: Path) -> None:
     """Copy ``source`` to ``target`` below ``root``, without what only people and debuggers read."""
     place = _below(root, target)
     if source.suffix == ".py" and "enclave_payload" not in source.parts:
-        # Without documentation strings, and nothing is left to compile at boot. The payload stays readable.
-        py_compile.compile(
-            str(source),
-            str(place.with_suffix(".pyc")),
-            dfile=str(target),
-            doraise=True,
-            # numpy hands this module's documentation strings to native code; its import fails without them.
-            optimize=0 if source.name == "multiarray.py" else 2,
-            invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+        # Without documentation strings, and nothing is left to compile at boot.
+        # numpy hands this module's documentation strings to native code; its import fails without them.
+        optimize = 0 if source.name == "multiarray.py" else 2
+        _compile(
+            source, place.with_suffix(".pyc"), target, py_compile.PycInvalidationMode.UNCHECKED_HASH, optimize
         )
         return
+    if source.suffix == ".py":
+        # The payload stays readable. Its bytecode is taken only if it has the hash of the source beside it.
+        cached = Path(importlib.util.cache_from_source(str(target)))
+        _compile(source, _below(root, cached), target, py_compile.PycInvalidationMode.CHECKED_HASH, 0)
     data = source.read_bytes()
     place.write_bytes(loaded_parts(data) if data.startswith(b"\x7fELF\x02\x01") else data)
     place.chmod(0o755 if source.stat().st_mode & stat.S_IXUSR else 0o644)
+
+
+def _compile(
+    source: Path, place: Path, target: Path, mode: py_compile.PycInvalidationMode, optimize: int
+) -> None:
+    py_compile.compile(
+        str(source), str(place), dfile=str(target), doraise=True, optimize=optimize, invalidation_mode=mode
+    )
 
 
 def loaded_parts(data: bytes) -> bytes:

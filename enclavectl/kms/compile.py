@@ -11,11 +11,11 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from enclavectl.attestation.release import MODEL_PCR
 from enclavectl.kms import statements
 from enclavectl.kms.key_policy import MAX_KEY_POLICY_BYTES, KeyPolicy, KeyPolicyError, Statement
 from enclavectl.kms.principals import account_of_key, parse_caller
 from enclavectl.kms.releases import KeyRelease
+from enclavectl.label import MODEL_PCR
 
 # A key of the encryption context becomes a part of a condition key's name.
 _CONTEXT_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from enclavectl.attestation.release import MODEL_PCR, REQUIRED_PCRS
 from enclavectl.kms import statements
 from enclavectl.kms.actions import PREFIX, named_by
 from enclavectl.kms.compile import placed
@@ -26,6 +25,7 @@ from enclavectl.kms.pins import (
     register_tests,
 )
 from enclavectl.kms.releases import KeyRelease
+from enclavectl.label import MODEL_PCR, REQUIRED_PCRS
 
 _HEX_DIGITS = 96
 # A wildcard that named more actions than this is replaced by nothing: its author meant everything.

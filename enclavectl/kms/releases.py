@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 
-from enclavectl.attestation.release import MODEL_PCR, REQUIRED_PCRS, label_of
+from enclavectl.label import MODEL_PCR, REQUIRED_PCRS, label_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

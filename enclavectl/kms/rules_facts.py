@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 
 from enclavectl.attestation.registers import role_register
-from enclavectl.attestation.release import REQUIRED_PCRS
 from enclavectl.attestation.times import render_time
 from enclavectl.kms import statements
 from enclavectl.kms.findings import Finding
@@ -25,6 +24,7 @@ from enclavectl.kms.pins import (
 )
 from enclavectl.kms.principals import account_of_principal, is_identity, parse_caller
 from enclavectl.kms.releases import KeyRelease
+from enclavectl.label import REQUIRED_PCRS
 
 # What the API's model allows in a policy: tabs, line ends, printable ASCII and Latin-1.
 # https://docs.aws.amazon.com/kms/latest/APIReference/API_PutKeyPolicy.html

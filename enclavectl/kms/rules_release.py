@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from enclavectl.attestation.release import MODEL_PCR, REQUIRED_PCRS
 from enclavectl.kms import statements
 from enclavectl.kms.findings import Finding
 from enclavectl.kms.fixes import Subject, pinned_release, without_actions
@@ -20,6 +19,7 @@ from enclavectl.kms.pins import (
     register_tests,
     releasing_actions,
 )
+from enclavectl.label import MODEL_PCR, REQUIRED_PCRS
 
 # Their plaintext is data that the owner sealed before; the other calls make new data.
 _OPENS = frozenset({"Decrypt", "DeriveSharedSecret", "ReEncryptFrom"})

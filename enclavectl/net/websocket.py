@@ -102,7 +102,7 @@ class WebSocketStream:
         self._timeout_s: float | None = None
         self._arrived: deque[memoryview] = deque()
         self._waiting_bytes = 0
-        self._unsent = bytearray()
+        self._unsent: list[memoryview] = []
         self._is_over = False
         self._error: EnclavectlError | None = None
         if received:
@@ -165,12 +165,13 @@ class WebSocketStream:
 
     def _push(self, deadline: float) -> None:
         """Send what the protocol has to send, by ``deadline``; keep what did not go."""
-        for part in self._protocol.data_to_send():
-            self._unsent += part
+        self._unsent += [memoryview(part) for part in self._protocol.data_to_send() if part]
         while self._unsent:
             self._stream.settimeout(None if deadline == float("inf") else max(deadline - time.monotonic(), 0))
-            sent = self._stream.sendmsg([memoryview(bytes(self._unsent[:MESSAGE_BYTES]))])
-            del self._unsent[:sent]
+            sent = self._stream.sendmsg(self._unsent[:1])
+            self._unsent[0] = self._unsent[0][sent:]
+            if not self._unsent[0]:
+                del self._unsent[0]
 
     def _look(self) -> None:
         """Take what has come, so that pings are answered while a picture is on its way."""
@@ -197,7 +198,7 @@ class WebSocketStream:
         if data:
             with suppress(OSError):  # a pong that does not go now goes with what is sent next
                 self._push(time.monotonic())
-            if len(self._unsent) > _MAX_WAITING_BYTES:
+            if sum(map(len, self._unsent)) > _MAX_WAITING_BYTES:
                 self._end(_broken(self._address, "pings, whose answers it does not read"))
 
     def _event(self, frame: Frame) -> None:

@@ -55,6 +55,7 @@ def launch_spec(config: Config, request: LaunchRequest) -> EnclaveSpec:
         cpus=machine.cpus,
         cid=machine.cid,
         boot_wait_s=request.boot_wait_s,
+        sealed=request.sealed,
         port_in=machine.port_in,
         port_out=machine.port_out,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from enclavectl.backends.base import lock_of
 from enclavectl.backends.registry import find_enclave, only_running, require_running
 from enclavectl.errors import UsageError
 from enclavectl.net.access import NO_ACCESS, Access
@@ -18,13 +19,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """An enclave's address and the proof that it must give; ``running`` if this command started it."""
+    """An enclave's address and the proof that it must give; ``running`` if this command started it.
+
+    ``lock_sha256`` is of the lock that the enclave's image was launched with, as far as this host knows it.
+    """
 
     backend: str
     address: Address
     expectation: Expectation
     running: RunningEnclave | None = None
     access: Access = NO_ACCESS
+    lock_sha256: str | None = None
 
 
 def choose_running(backend: Backend, name: str | None) -> Enclave | None:
@@ -48,7 +53,13 @@ def target_of(
     """
     # Every enclave of the same image passes the policy, and another one may serve this one's address.
     expectation = replace(expectation_of(backend, lambda: [enclave], options), module_id=enclave.module_id)
-    return Target(backend=backend.name, address=enclave.address, expectation=expectation, running=running)
+    return Target(
+        backend=backend.name,
+        address=enclave.address,
+        expectation=expectation,
+        running=running,
+        lock_sha256=lock_of(enclave),
+    )
 
 
 def target_elsewhere(connect: str, options: VerificationOptions, access: Access = NO_ACCESS) -> Target:

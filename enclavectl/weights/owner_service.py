@@ -80,7 +80,11 @@ class OwnerListener:
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         try:
             self._listener = socket.create_server(
-                (address.host, address.port), family=family, backlog=_BACKLOG
+                (address.host, address.port),
+                family=family,
+                backlog=_BACKLOG,
+                # All addresses of this machine, those of IPv4 as well.
+                dualstack_ipv6=address.host == "::" and socket.has_dualstack_ipv6(),
             )
         except OSError as exc:
             raise StateError(f"{address}: cannot listen there ({exc.strerror or exc})") from exc

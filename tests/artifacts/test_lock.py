@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enclave_payload.card import MAX_CARD_BYTES, model_register
-from enclavectl.artifacts.lock import MODEL_REGISTER, Lock, check_lock, parse_lock, read_lock
+from enclavectl.artifacts.lock import MODEL_REGISTER, Lock, parse_lock, read_lock
+from enclavectl.artifacts.locked_image import check_lock
 from enclavectl.artifacts.wheel import Wheel
 from enclavectl.eif.examine import measure_image
 from enclavectl.eif.format import SectionKind

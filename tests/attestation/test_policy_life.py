@@ -20,8 +20,9 @@ from enclavectl.attestation import (
     Trust,
     examine_archived,
 )
-from enclavectl.attestation.release import EXPIRY_NOTICE, MODEL_PCR
+from enclavectl.attestation.release import EXPIRY_NOTICE
 from enclavectl.errors import AttestationError, UsageError
+from enclavectl.label import MODEL_PCR
 from tests.forge import NOW, PCRS, RELEASE, EnclaveForge, accepting
 
 DAY = timedelta(days=1)

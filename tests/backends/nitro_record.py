@@ -24,6 +24,7 @@ RECORD = Record(
     image=Path("/i/a.eif"),
     image_size=1000,
     image_sha256="ab" * 32,
+    lock_sha256="ef" * 32,
     model_id="m",
     model_sha256="cd" * 32,
     pcrs={0: b"\1" * 48, 1: b"\2" * 48, 2: b"\3" * 48},

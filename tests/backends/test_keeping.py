@@ -80,9 +80,10 @@ def test_a_lifeline_that_is_cut_ends_and_one_that_is_released_does_not() -> None
         command.cut()
         assert keeper.is_cut()
         assert not keeper.is_released()
-        keeper.wait_cut()
+        assert not keeper.wait_cut()
     with lifeline() as (command, keeper):
         command.release()
+        assert keeper.wait_cut()
         assert not keeper.is_cut()
         assert keeper.is_released()
 
@@ -91,7 +92,7 @@ def test_a_keeper_that_waits_for_its_starter_can_be_woken() -> None:
     read, write = os.pipe()
     with lifeline() as (command, keeper):
         os.write(write, b"x")
-        keeper.wait_cut(read)
+        assert not keeper.wait_cut(read)
         command.cut()
     os.close(read)
     os.close(write)
@@ -159,14 +160,22 @@ def test_a_keeper_whose_log_cannot_be_written_is_a_host_error(tmp_path: Path) ->
         start_keeper("x", lambda _: "", folder=tmp_path, log=tmp_path / "absent" / "log", pass_fds=())
 
 
-def test_an_enclave_of_one_command_is_dead_before_its_folder_goes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_released", [False, True])
+def test_an_ended_enclave_is_dead_before_its_folder_goes_and_stays_if_released(
+    tmp_path: Path, is_released: bool
+) -> None:
     folder = tmp_path / "enc1"
     folder.mkdir()
     lock = lock_enclave(folder)
     seen: list[bool] = []
-    remove_after_starter(folder, lock, lambda: seen.append(is_kept(folder)))
+
+    def wait() -> bool:
+        seen.append(is_kept(folder))
+        return is_released
+
+    remove_after_starter(folder, lock, wait)
     assert seen == [False]
-    assert not folder.exists()
+    assert folder.exists() is is_released
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,8 @@ def test_an_image_is_held_to_the_lock_beside_it(tmp_path: Path) -> None:
     (tmp_path / LOCK_NAME).write_bytes(lock_of(registers, good.sha256, good.size).to_bytes())
     held = admit_image(source, store, now=NOW, progress=NoProgress())
     assert (held.model, held.pcrs) == (("m", "00"), good.pcrs)
+    lock_sha256 = sha256((tmp_path / LOCK_NAME).read_bytes()).hexdigest()
+    assert (good.lock_sha256, held.lock_sha256) == (None, lock_sha256)
     pinned = {**registers, "PCR16": "ab" * 48}
     (tmp_path / LOCK_NAME).write_bytes(lock_of(pinned, good.sha256, good.size).to_bytes())
     held = admit_image(source, store, now=NOW, progress=NoProgress())
@@ -79,7 +82,8 @@ def test_an_image_is_held_to_the_lock_beside_it(tmp_path: Path) -> None:
         admit_image(source, store, now=NOW, progress=NoProgress())
     assert caught.value.code == "lock-file"
     source.rename(tmp_path / "b.eif")  # the lock is about another file
-    assert admit_image(tmp_path / "b.eif", store, now=NOW, progress=NoProgress()).model is None
+    other = admit_image(tmp_path / "b.eif", store, now=NOW, progress=NoProgress())
+    assert (other.model, other.lock_sha256) == (None, None)
 
 
 def test_an_image_that_is_damaged_leaves_nothing(tmp_path: Path) -> None:

@@ -59,7 +59,9 @@ def launch(folder: Path, record: Record = RECORD, info: RunInfo | None = RUN) ->
     return LaunchRecord(made, record, info)
 
 
-@pytest.mark.parametrize("record", [RECORD, replace(RECORD, cid=16, model_id=None, model_sha256=None)])
+@pytest.mark.parametrize(
+    "record", [RECORD, replace(RECORD, cid=16, model_id=None, model_sha256=None, lock_sha256=None)]
+)
 def test_records_survive_their_file(tmp_path: Path, record: Record) -> None:
     assert load_record(launch(tmp_path, record).folder) == record
 

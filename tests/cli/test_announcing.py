@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from enclavectl.attestation.release import label_of
 from enclavectl.backends.base import ProcessEnclave
 from enclavectl.backends.state import EnclaveState
 from enclavectl.cli.announcing import destination_of, release_label
 from enclavectl.errors import UsageError
+from enclavectl.label import label_of
 from enclavectl.net.address import UnixAddress
 from enclavectl.trust import Trust
 

@@ -12,6 +12,7 @@ from enclave_payload.contents import key_config_digest
 from enclavectl.cli.evidence_keeping import prepare_keeper
 from enclavectl.cli.judgement_view import draw_verification
 from enclavectl.cli.screen import Screen
+from enclavectl.client.exchange import Expectation
 from enclavectl.errors import HostError, UsageError
 from enclavectl.evidence import Case, KeptReceipt, Receipted, Waiver, examine, parse_evidence_file
 from enclavectl.evidence.file import parse_receipt_line
@@ -35,13 +36,17 @@ def session(forge: EnclaveForge, nonce: bytes = bytes(32)) -> Evidence:
     return Evidence(forge.genuine(nonce=nonce, user_data=key_config_digest(KEY_CONFIG)), KEY_CONFIG)
 
 
+def expectation(forge: EnclaveForge) -> Expectation:
+    return Expectation(policy=POLICY, root=forge.root)
+
+
 def test_each_session_has_a_file_and_its_receipts_beside_it(tmp_path: Path, forge: EnclaveForge) -> None:
     path = tmp_path / "e.json"
     keeper = prepare_keeper(SCREEN, path, include_statements=False, policy=None, is_single=False)
     assert keeper is not None
     first, second = session(forge), session(forge, b"2" * 32)
     for index, evidence in enumerate((first, second, first)):
-        number = keeper.session(evidence, NOW, POLICY, forge.root)
+        number = keeper.session(evidence, NOW, expectation(forge), lock_sha256=None)
         keeper.receipt(number, RECEIPTED, index)
     keeper.receipt(0, None, 3)
     keeper.finish(SCREEN)
@@ -61,7 +66,7 @@ def test_one_answer_goes_into_the_file_with_its_statements_if_asked(
         path = tmp_path / f"{include}.json"
         keeper = prepare_keeper(SCREEN, path, include_statements=include, policy=None, is_single=True)
         assert keeper is not None
-        number = keeper.session(session(forge), NOW, POLICY, forge.root)
+        number = keeper.session(session(forge), NOW, expectation(forge), lock_sha256=None)
         assert not path.exists(), "its receipt is not there yet"
         keeper.receipt(number, RECEIPTED, 0)
         keeper.finish(SCREEN)
@@ -77,8 +82,19 @@ def test_the_policy_is_kept_as_its_file_has_it(tmp_path: Path, forge: EnclaveFor
         SCREEN, tmp_path / "e.json", include_statements=False, policy=policy, is_single=False
     )
     assert keeper is not None
-    keeper.session(session(forge), NOW, POLICY, forge.root)
+    keeper.session(session(forge), NOW, expectation(forge), lock_sha256=None)
     assert parse_evidence_file((tmp_path / "e.json").read_bytes()).policy == "# reviewed by Ada\n"
+
+
+def test_a_session_is_kept_with_the_lock_of_its_enclaves_image(tmp_path: Path, forge: EnclaveForge) -> None:
+    keeper = prepare_keeper(
+        SCREEN, tmp_path / "e.json", include_statements=False, policy=None, is_single=False
+    )
+    assert keeper is not None
+    for nonce, lock_sha256 in ((b"1" * 32, "ab" * 32), (b"2" * 32, None)):
+        keeper.session(session(forge, nonce), NOW, expectation(forge), lock_sha256=lock_sha256)
+    kept = [parse_evidence_file((tmp_path / name).read_bytes()) for name in ("e.json", "e-2.json")]
+    assert [one.lock_sha256 for one in kept] == ["ab" * 32, None]
 
 
 @pytest.mark.parametrize("there", ["e.json", "e.receipts.jsonl"])
@@ -95,7 +111,7 @@ def test_what_came_in_between_is_not_written_over_either(tmp_path: Path, forge: 
     assert keeper is not None
     path.write_text("mine")
     with pytest.raises(HostError):
-        keeper.session(session(forge), NOW, POLICY, forge.root)
+        keeper.session(session(forge), NOW, expectation(forge), lock_sha256=None)
     assert [found.name for found in tmp_path.iterdir()] == ["e.json"]
     assert path.read_text() == "mine"
 

@@ -242,7 +242,7 @@ def test_a_lock_counts_under_the_root_that_was_named_and_the_trust_is_said(desk:
     done = desk.archived("evidence.json", "--lock", "enclavectl.lock.json")
     assert (done.status, done.out.partition("  ")[0]) == (0, "VERIFIED (trust simulated)")
     assert "a development key signed; it protects nothing" in done.out
-    assert "held to another lock than this one" in done.out
+    assert "by its word with the image of no known lock" in done.out
     at_aws = desk.verify("evidence.json", "--at", "document", "--lock", "enclavectl.lock.json", "-o", "json")
     assert (at_aws.status, at_aws.json()["error"]["code"]) == (4, "evidence-root")
     bare = desk.verify("document.bin", "--at", "document", "--lock", "enclavectl.lock.json", "-o", "json")

@@ -125,7 +125,6 @@ def described(index: int) -> tuple[bool, bytes]:
 
 OTHER_SIGNER = ReceiptSigner(described, is_device=False)
 OTHER_CODE = with_the_attested_key(lambda _: (True, bytes([9]) * 48), is_device=False)
-BOASTER = with_the_attested_key(described, is_device=True)
 
 
 WRONG: dict[str, Callable[[VerifiedEnclave, PendingAnswer], bytes]] = {
@@ -134,7 +133,6 @@ WRONG: dict[str, Callable[[VerifiedEnclave, PendingAnswer], bytes]] = {
     "receipt-tag": lambda *_: encode_answer(OUTCOME.to_cbor(), b"receipt"),
     "receipt-signature": lambda enclave, pending: content_of(enclave, pending, signer=OTHER_SIGNER),
     "receipt-pcrs": lambda enclave, pending: content_of(enclave, pending, signer=OTHER_CODE),
-    "receipt-mode": lambda enclave, pending: content_of(enclave, pending, signer=BOASTER),
     "document-mismatch": lambda enclave, pending: content_of(enclave, pending, document=b"another"),
     "receipt-model": lambda enclave, pending: content_of(
         enclave, pending, replace(OUTCOME, model_sha256="cd" * 32)

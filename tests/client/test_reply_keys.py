@@ -32,6 +32,7 @@ WAITING = Waiting(
     pending=PENDING,
     evidence=Evidence(b"document", b"key configuration"),
     requested_at=datetime(2026, 5, 4, 12, 0, 0, tzinfo=UTC),
+    lock_sha256="ef" * 32,
     image="odd \n\udcff name.png",
     labels={"bcc": "Basal cell carcinoma"},
     notice="Not a diagnosis.",

@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 import http.client
-import json
 import os
 import shutil
 import signal
 import subprocess
-import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from enclavectl.backends.local.backend import LocalBackend
-from enclavectl.client.batch import Losses, classify
 from enclavectl.client.exchange import Expectation
-from enclavectl.client.pictures import Picture, read_picture
-from enclavectl.client.reconnection import Reconnections
-from enclavectl.client.session import Client
-from enclavectl.errors import EnclavectlError, EnclaveError
-from enclavectl.net.address import StreamAddress
-from tests.e2e.cli import SAMPLES, Cli
-from tests.gateway.process import wait_until
+from enclavectl.gateway.announced import read_announced
+from enclavectl.net.address import Address, parse_address
+from tests.cluster.control_plane_process import free_ports, wait_until
+from tests.e2e.cli import Cli
 
 HAPROXY, IP = shutil.which("haproxy"), shutil.which("ip")
 PORT = 8443
-TIMEOUT_S = 90.0
 # A node that is silent is out within a second, and its connections are ended: clients need not find out.
 CONFIG = """
 global
@@ -41,10 +32,11 @@ defaults
   timeout server 5m
   retries 3
   option redispatch
-frontend clients
+"""
+# What a Service of the manifests is: a port, and the nodes that it leads to.
+SERVICE = """
+listen service{port}
   bind 127.0.0.1:{port}
-  default_backend gateways
-backend gateways
   balance leastconn
   option httpchk GET /readyz
   default-server check inter 300ms fall 2 rise 1 on-marked-down shutdown-sessions
@@ -76,6 +68,10 @@ class Node:
     number: int
     cli: Cli
     folder: Path
+    # The folder of a model other than the packaged one: the enclaves are of another release then.
+    model: Path | None = None
+    # Decoders of an enclave.
+    workers: int = 1
     gateway: subprocess.Popen[bytes] | None = None
     enclaves: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
@@ -122,8 +118,12 @@ class Node:
         )
 
     def start_enclave(self, name: str) -> None:
-        env = {"ENCLAVECTL_GATEWAY_ANNOUNCE": str(self.announced), "ENCLAVECTL_LOCAL_WORKERS": "1"}
-        arguments = ("run", "--name", name, "--foreground", "--drain", "60")
+        env = {
+            "ENCLAVECTL_GATEWAY_ANNOUNCE": str(self.announced),
+            "ENCLAVECTL_LOCAL_WORKERS": str(self.workers),
+        }
+        model = () if self.model is None else ("--model", str(self.model))
+        arguments = ("run", "--name", name, "--foreground", "--drain", "60", *model)
         self.enclaves[name] = self._start(name, (*self.cli.program, *arguments), env)
 
     def _start(self, name: str, argv: Sequence[str], env: dict[str, str]) -> subprocess.Popen[bytes]:
@@ -138,7 +138,12 @@ class Node:
             )
 
     def names(self) -> list[str]:
-        return [json.loads(path.read_text())["enclave"] for path in self.announced.iterdir()]
+        return [one.name for one in read_announced(self.announced)]
+
+    @property
+    def release(self) -> str:
+        """The label of its first enclave's release."""
+        return read_announced(self.announced)[0].release
 
     def end_enclave(self, name: str) -> int:
         """Ask for its end and wait: it drains first."""
@@ -146,12 +151,20 @@ class Node:
         process.send_signal(signal.SIGTERM)
         return process.wait(120)
 
-    def restart_gateway(self) -> int:
+    def end_gateway(self) -> int:
+        """As ``end_enclave``."""
         assert self.gateway is not None
         self.gateway.send_signal(signal.SIGTERM)
-        code = self.gateway.wait(120)
+        return self.gateway.wait(120)
+
+    def restart_gateway(self) -> int:
+        code = self.end_gateway()
         self.start_gateway()
         return code
+
+    def end_as_a_pod(self) -> list[int]:
+        """The gateway ends first, then the sidecars."""
+        return [self.end_gateway(), *(self.end_enclave(name) for name in list(self.enclaves))]
 
     def die(self) -> None:
         """Vanish from the network without a word, and end."""
@@ -168,21 +181,33 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
+class Balancer:
+    """haproxy, with a port for each of its services."""
+
+    pid: int
+    ports: Sequence[int]
+
+    def address(self, service: int = 0, label: str | None = None) -> Address:
+        """Where clients of a service connect; with a label they pin that release."""
+        place = f"127.0.0.1:{self.ports[service]}"
+        return parse_address(f"tcp:{place}" if label is None else f"ws://{place}/v1/{label}")
+
+
+@dataclass(frozen=True, slots=True)
 class Fleet:
-    """Nodes behind a balancer at ``port``."""
+    """Nodes behind a balancer of one service."""
 
     nodes: Sequence[Node]
-    port: int
+    balancer: Balancer
     backend: LocalBackend
-    balancer: int
 
     def relays(self) -> list[int]:
         """The processes of the balancer and of the gateways, which `ip netns exec` becomes."""
-        return [self.balancer, *(node.gateway.pid for node in self.nodes if node.gateway is not None)]
+        return [self.balancer.pid, *(node.gateway.pid for node in self.nodes if node.gateway is not None)]
 
     @property
-    def address(self) -> StreamAddress:
-        return StreamAddress("127.0.0.1", self.port, is_secure=False)
+    def address(self) -> Address:
+        return self.balancer.address()
 
     def expectation(self) -> Expectation:
         """What the enclaves must prove: all are of this machine, and measured before their start."""
@@ -191,34 +216,56 @@ class Fleet:
 
 
 @contextmanager
-def fleet(folder: Path, *, nodes: int, enclaves: int) -> Iterator[Fleet]:
-    """A fleet that is up: every enclave is announced and every gateway ready."""
-    (folder / "home").mkdir(parents=True)
-    cli = Cli(folder)
+def started(nodes: Sequence[Node], *, enclaves: int) -> Iterator[None]:
+    """Nodes that are up: every enclave is announced and every gateway ready."""
     with ExitStack() as stack:
-        made = [Node(number, cli, folder / f"node{number}") for number in range(1, nodes + 1)]
-        for node in made:
+        for node in nodes:
             stack.callback(node.remove)
             node.make()
             node.start_gateway()
             for number in range(enclaves):
                 node.start_enclave(f"n{node.number}e{number}")
-        for node in made:
+        for node in nodes:
             wait_until(lambda node=node: len(node.names()) == enclaves, "its enclaves are announced")
-        port = 18_443
-        servers = "\n".join(f"  server n{node.number} {node.address}:{PORT}" for node in made)
-        (folder / "haproxy.cfg").write_text(CONFIG.format(port=port, servers=servers))
-        balancer = subprocess.Popen(
-            [str(HAPROXY), "-db", "-f", str(folder / "haproxy.cfg")],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        stack.callback(balancer.wait)
-        stack.callback(balancer.terminate)
-        for node in made:
             wait_until(lambda node=node: _is_ready(node.address, PORT), "its gateway is ready")
-        wait_until(lambda: _is_ready("127.0.0.1", port), "the balancer has gateways")
-        yield Fleet(made, port, LocalBackend(folder / "state"), balancer.pid)
+        yield
+
+
+@contextmanager
+def balanced(folder: Path, *services: Sequence[Node]) -> Iterator[Balancer]:
+    """A balancer that leads each service to its nodes, of which one is up already or none is."""
+    ports = free_ports(len(services))
+    parts = [CONFIG]
+    for port, nodes in zip(ports, services, strict=True):
+        servers = "\n".join(f"  server n{node.number} {node.address}:{PORT}" for node in nodes)
+        parts.append(SERVICE.format(port=port, servers=servers))
+    (folder / "haproxy.cfg").write_text("".join(parts))
+    process = subprocess.Popen(
+        [str(HAPROXY), "-db", "-f", str(folder / "haproxy.cfg")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_until(lambda: _is_ready("127.0.0.1", ports[0]), "the balancer has gateways")
+        yield Balancer(process.pid, ports)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextmanager
+def fleet(folder: Path, *, nodes: int, enclaves: int, workers: int = 1) -> Iterator[Fleet]:
+    """A fleet that is up, behind a balancer that leads to all of it."""
+    cli = new_cli(folder)
+    made = [Node(number, cli, folder / f"node{number}", workers=workers) for number in range(1, nodes + 1)]
+    with started(made, enclaves=enclaves), balanced(folder, made) as balancer:
+        yield Fleet(made, balancer, LocalBackend(cli.state))
+
+
+def new_cli(folder: Path) -> Cli:
+    """The command with a home of its own in that folder."""
+    (folder / "home").mkdir(parents=True)
+    return Cli(folder)
 
 
 def _is_ready(host: str, port: int) -> bool:
@@ -230,89 +277,3 @@ def _is_ready(host: str, port: int) -> bool:
         return False
     finally:
         connection.close()
-
-
-@dataclass(slots=True)
-class Visitor:
-    """A client with pictures to send: what came back, by picture, and from whom."""
-
-    fleet: Fleet
-    expectation: Expectation
-    pictures: int
-    pause_s: float
-    replies: dict[int, int] = field(default_factory=dict)
-    wrong: list[str] = field(default_factory=list)
-    enclaves: set[str] = field(default_factory=set)
-    last_at: float = 0.0
-    sessions: int = 0
-
-    def visit(self) -> None:
-        left = Reconnections()
-        try:
-            with ExitStack() as stack:
-                client = stack.enter_context(self._connect(left))
-                for reply in classify(
-                    client,
-                    self._pictures(),
-                    timeout_s=TIMEOUT_S,
-                    in_flight=2,
-                    renew=lambda error: self._renew(error, left, stack),
-                    losses=Losses(per_picture=8),
-                ):
-                    self.last_at = time.monotonic()
-                    self.replies[reply.index] = self.replies.get(reply.index, 0) + 1
-                    if reply.outcome is None:
-                        self.wrong.append(str(reply.error))
-                    else:
-                        left.answered()
-        except EnclavectlError as error:
-            self.wrong.append(f"{type(error).__name__}: {error}")
-
-    def _pictures(self) -> Iterator[Picture]:
-        for _ in range(self.pictures):
-            time.sleep(self.pause_s)
-            yield PICTURE
-
-    def _connect(self, left: Reconnections) -> Client:
-        client = Client.connect(self.fleet.address, self.expectation, timeout_s=TIMEOUT_S, reconnections=left)
-        self.sessions += 1
-        self.enclaves.add(client.enclave.document.module_id)
-        return client
-
-    def _renew(self, error: EnclaveError, left: Reconnections, stack: ExitStack) -> Client | None:
-        try:
-            return stack.enter_context(self._connect(left))
-        except EnclavectlError as exc:
-            self.wrong.append(f"after {type(error).__name__}: {exc}")
-            return None
-
-
-PICTURE = read_picture(str(SAMPLES / "bcc.png"), lambda _limit: b"")
-
-
-@contextmanager
-def visitors(made: Fleet, count: int, *, pictures: int, pause_s: float) -> Iterator[list[Visitor]]:
-    """Clients at work, each in a thread of its own; leaving waits for all of them."""
-    expectation = made.expectation()
-    found = [Visitor(made, expectation, pictures, pause_s) for _ in range(count)]
-    threads = [threading.Thread(target=one.visit) for one in found]
-    for thread in threads:
-        thread.start()
-    try:
-        yield found
-    finally:
-        for thread in threads:
-            thread.join()
-
-
-def answered(found: Sequence[Visitor]) -> int:
-    return sum(len(one.replies) for one in found)
-
-
-def summary(found: Sequence[Visitor]) -> dict[str, Any]:
-    return {
-        "answers": answered(found),
-        "twice": sum(count > 1 for one in found for count in one.replies.values()),
-        "wrong": [text for one in found for text in one.wrong],
-        "sessions": sum(one.sessions for one in found),
-    }

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from enclavectl.deploy.kubernetes.objects import fleet_objects
+from enclavectl.deploy.kubernetes.objects import IN_FLIGHT, fleet_objects
 from enclavectl.deploy.kubernetes.pod import NODE_LABEL, RELEASE_LABEL, SLOT
 from enclavectl.deploy.kubernetes.request import FleetRequest, PodSecurity
 from tests.cluster.control_plane_process import Api, Object, Refused, wait_until
-from tests.cluster.nodes import add_node, clear, is_ready, make_ready, placed, settle
+from tests.cluster.metrics_stub import metrics
+from tests.cluster.nodes import add_node, clear, finish_deletions, is_ready, make_ready, placed, settle
 from tests.deploy.fleets import FLEETS, NEW, OLD, fleet, release
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
@@ -149,8 +151,10 @@ def test_a_rollout_never_needs_a_ninth_slot(api: Api, nodes: list[str]) -> None:
     def is_through() -> bool:
         settle_one(api, "roll")
         counts.append(sum(is_ready(pod) for pod in api.pods("roll")))
-        status = api.get(path)["status"]
-        return bool(status.get("updatedReplicas") == 8 and status.get("readyReplicas") == 8)
+        found = api.get(path)
+        status = found["status"]
+        is_seen = status.get("observedGeneration") == found["metadata"]["generation"]
+        return is_seen and (status.get("updatedReplicas"), status.get("readyReplicas")) == (8, 8)
 
     wait_until(is_through, "every pod is of the new image")
     assert min(counts) >= 7
@@ -158,8 +162,6 @@ def test_a_rollout_never_needs_a_ninth_slot(api: Api, nodes: list[str]) -> None:
 
 
 def settle_one(api: Api, namespace: str) -> None:
-    from tests.cluster.nodes import finish_deletions
-
     finish_deletions(api, namespace)
     make_ready(api, namespace)
 
@@ -194,20 +196,23 @@ def test_a_drain_takes_one_pod_at_a_time(api: Api, nodes: list[str]) -> None:
         evict(second)
 
 
-def test_the_autoscaler_is_accepted_and_asks_for_our_metric(api: Api, nodes: list[str]) -> None:
+def test_the_autoscaler_follows_what_gateways_have_in_flight(
+    api: Api, nodes: list[str], tmp_path: Path
+) -> None:
+    """Twice the target for each pod means twice the pods, and never more than ``--max``."""
     request = fleet(namespace="scale", most=6)
     apply(api, request)
-    path = f"/apis/autoscaling/v2/namespaces/scale/horizontalpodautoscalers/enclave-{NEW[:8]}"
     # An apply leaves out the replicas, which are the autoscaler's: it raises one to its least.
     deployment = f"/apis/apps/v1/namespaces/scale/deployments/enclave-{NEW[:8]}"
     wait_until(lambda: api.get(deployment)["spec"]["replicas"] == 2, "the least is there")
-    make_ready(api, "scale")
+    with metrics(api, "scale", tmp_path, value=16) as gateways:
 
-    def said() -> str:
-        make_ready(api, "scale")
-        return str(api.get(path).get("status", {}).get("conditions", ""))
+        def replicas() -> int:
+            make_ready(api, "scale")
+            return int(api.get(deployment)["spec"]["replicas"])
 
-    wait_until(lambda: "enclavectl_gateway_requests_in_flight" in said(), "it asks for the metric")
+        wait_until(lambda: replicas() == 6, "it has followed the load up to its bound")
+        assert gateways.asked == {IN_FLIGHT}
 
 
 def test_awss_plugin_and_our_pods_stand_on_the_same_nodes(api: Api, nodes: list[str]) -> None:

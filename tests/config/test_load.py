@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import enclave_payload.__main__ as payload
+import enclave_payload.key_holder as payload
 from enclavectl.config.choices import BackendChoice
 from enclavectl.config.gateway import GatewayConfig
 from enclavectl.config.load import (

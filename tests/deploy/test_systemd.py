@@ -17,6 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enclavectl.deploy import gateway_unit
+from enclavectl.deploy.gateway_unit import GatewayUnitRequest
+from enclavectl.deploy.release_unit import ReleaseUnitRequest, install_release, release_unit
 from enclavectl.deploy.systemd import (
     Endpoint,
     UnitsRequest,
@@ -25,7 +27,7 @@ from enclavectl.deploy.systemd import (
     parse_endpoint,
     write_units,
 )
-from enclavectl.deploy.words import exec_line
+from enclavectl.deploy.words import UnitFile, exec_line
 from enclavectl.errors import UsageError
 from enclavectl.host.checks import gateway as checks
 from tests.cli.command import enclavectl
@@ -319,11 +321,55 @@ def test_the_gateways_user_folders_and_first_token_come_before_its_start() -> No
     assert places == sorted(places)
 
 
+RELEASE = ReleaseUnitRequest(name="flowers", enclavectl=Path("/usr/bin/env"))
+
+
 @SYSTEMD
-def test_systemd_rates_the_gateways_unit_at_2_0_or_better(tmp_path: Path) -> None:
-    code, said = verify(tmp_path, GATEWAY)
-    assert code == 0, said
-    argv = ["systemd-analyze", "security", "--offline=true", "--threshold=20", "--no-pager"]
-    argv.append(str(tmp_path / "enclavectl-gateway.service"))
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode == 0, done.stdout[-600:] + done.stderr
+@pytest.mark.parametrize(
+    "unit",
+    [gateway_unit.gateway_unit(GatewayUnitRequest(enclavectl=Path("/usr/bin/env"), enclaves_user="root")),
+     release_unit(RELEASE)],
+    ids=["gateway", "release"],
+)  # fmt: skip
+def test_systemd_rates_services_of_the_network_at_2_0_or_better(tmp_path: Path, unit: UnitFile) -> None:
+    path = tmp_path / unit.name
+    path.write_text(unit.text)
+    verified = ["systemd-analyze", "verify", "--man=no", str(path)]
+    rated = ["systemd-analyze", "security", "--offline=true", "--threshold=20", "--no-pager", str(path)]
+    for argv in (verified, rated):
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0, done.stdout[-600:] + done.stderr
+        assert unit.name not in done.stderr
+
+
+def test_the_owners_unit_reads_its_key_as_a_user_of_its_own_and_reaches_no_vsock() -> None:
+    text = release_unit(RELEASE).text
+    unit = values(text)
+    assert unit["User"] == "enclavectl-release"
+    assert unit["ExecStart"] == (
+        "/usr/bin/env model release /var/lib/enclavectl-release/flowers.key "
+        '--policy /etc/enclavectl/release/flowers.yaml --listen "tls:[::]:7443" '
+        "--cert /etc/enclavectl/release/cert.pem --cert-key /etc/enclavectl/release/key.pem "
+        "--log /var/lib/enclavectl-release/flowers.jsonl"
+    )
+    assert unit["RestrictAddressFamilies"] == "AF_UNIX AF_INET AF_INET6"
+    assert unit["ReadWriteDirectories"] == "-/var/lib/enclavectl-release"
+    assert "DeviceAllow" not in text
+
+
+def test_the_owners_user_and_key_come_before_the_services_start() -> None:
+    commands = install_release(RELEASE, release_unit(RELEASE), "units")
+    words = ["useradd", "-m 0600 -o enclavectl-release", "flowers.yaml", "cert.pem", "enable --now"]
+    places = [next(at for at, line in enumerate(commands) if word in line) for word in words]
+    assert places == sorted(places)
+
+
+def test_the_command_writes_the_owners_unit_and_no_other(tmp_path: Path) -> None:
+    done = enclavectl("units", "--release", "--name", "flowers", "-o", "json", home=tmp_path)
+    assert done.status == 0, done.err
+    (one,) = cast("list[dict[str, str]]", done.json()["files"])
+    assert one["name"] == "enclavectl-release-flowers.service"
+    refused = enclavectl("units", "--release", "--gateway", home=tmp_path)
+    assert refused.status == 2
+    assert "no --gateway" in refused.err
+    assert enclavectl("units", "--release", "--name", "a b", home=tmp_path).status == 2

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,8 +18,12 @@ from pathlib import Path
 
 import pytest
 
+from enclavectl.attestation import Policy, Release, Trust, render_policy
+from enclavectl.deploy.release_unit import ReleaseUnitRequest, release_unit
 from enclavectl.deploy.systemd import UnitsRequest, answers_file, write_units
+from enclavectl.weights.key_file import ModelKey, write_key
 from tests.e2e.cli import wait_until
+from tests.net.certificates import Authority
 from tests.nitro.host import FakeHost, fake_host
 from tests.schemas.validation import parsed
 
@@ -155,3 +160,46 @@ def test_an_enclave_starts_answers_and_ends_in_its_hardened_units(tmp_path: Path
     assert "verified" in notes
     assert "probability" not in notes
     assert answer["result"]["label"]["code"] not in notes.split()
+
+
+OWNER_CLIENT = """exec > {folder}/client.log 2>&1
+for i in $(seq 600); do (: < /dev/tcp/127.0.0.1/PORT) && break; sleep 0.1; done
+systemctl is-active UNIT > {folder}/active
+systemctl stop UNIT
+systemctl is-failed UNIT > {folder}/failed
+touch {folder}/finished
+"""
+
+
+def test_the_owners_hardened_service_listens_on_all_addresses_and_ends(tmp_path: Path) -> None:
+    """As root, whose folder may have this Python; else as it is written."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    home, config, units = (tmp_path / name for name in ("home", "config", "units"))
+    for folder in (home, config, units):
+        folder.mkdir()
+    request = ReleaseUnitRequest(
+        name="m", enclavectl=ENCLAVECTL, home=home, config=config, listen=f"tls:[::]:{port}"
+    )
+    write_key(request.key, ModelKey(model_id="m", file_id=bytes(16), key=bytes(32), register=b"\1" * 48))
+    registers = {index: bytes([index + 1]) * 48 for index in (0, 1, 2, 16)}
+    policy = Policy(accept=frozenset({Trust.NITRO}), releases=(Release(name="r", pcrs=registers),))
+    (config / "m.yaml").write_text(render_policy(policy))
+    pair = Authority(config).issue("127.0.0.1")
+    pair.certificate.rename(config / "cert.pem")
+    pair.key.rename(config / "key.pem")
+    file = release_unit(request)
+    (units / file.name).write_text(file.text)
+    (units / f"{file.name}.d").mkdir()
+    drop = f"User=root\nProtectHome=read-only\nPrivateTmp=no\nStandardError=append:{tmp_path}/err\n"
+    (units / f"{file.name}.d" / "test.conf").write_text(f"{BARE}[Service]\n{drop}")
+    script = OWNER_CLIENT.replace("PORT", str(port)).replace("UNIT", file.name).format(folder=tmp_path)
+    (tmp_path / "client.sh").write_text(script)
+    (units / "client.service").write_text(f"{BARE}[Service]\nExecStart=/bin/bash {tmp_path}/client.sh\n")
+    (units / "t.target").write_text(f"{BARE}AllowIsolate=yes\nWants=client.service {file.name}\n")
+    with booted(tmp_path):
+        wait_until((tmp_path / "finished").exists, "the service has been used")
+    said = (tmp_path / "err").read_text() + (tmp_path / "client.log").read_text()
+    assert (tmp_path / "active").read_text() == "active\n", said
+    assert (tmp_path / "failed").read_text() == "inactive\n", said
+    assert "waiting for enclaves" in said

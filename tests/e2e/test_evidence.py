@@ -93,6 +93,16 @@ def test_nothing_is_sent_where_evidence_cannot_be_kept(cli: Cli, arguments: list
     assert sorted(path.name for path in cli.base.iterdir() if "e.json" in path.name) == ["there.json"]
 
 
+@pytest.mark.parametrize(
+    ("option", "path"), [("--report", "./e.json"), ("--report", "e.receipts.jsonl"), ("--results", "e.csv")]
+)
+def test_evidence_has_files_of_its_own(cli: Cli, option: str, path: str) -> None:
+    evidence = "e.csv" if option == "--results" else "e.json"
+    error = cli.refused(2, "diagnose", "--evidence", evidence, option, path, sample("bcc"))
+    assert f"{option} and --evidence: expected two files" in str(error["message"])
+    assert [found.name for found in cli.base.iterdir() if found.name.startswith("e.")] == []
+
+
 def test_statements_without_evidence_are_a_mistake(cli: Cli) -> None:
     error = cli.refused(2, "diagnose", "--include-statements", sample("bcc"))
     assert "--evidence" in str(error["message"])

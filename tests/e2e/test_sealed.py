@@ -14,6 +14,14 @@ def seal(cli: Cli, name: str = "m") -> Path:
     return cli.base / f"{name}.sealed"
 
 
+def weights_in_list(cli: Cli) -> dict[str, str | None]:
+    """How far the one enclave is, as ``list`` says it."""
+    (one,) = cli.ok("list", "--output", "json").json()["enclaves"]
+    found = one["weights"]
+    assert isinstance(found, dict)
+    return found
+
+
 def test_a_sealed_model_is_shown_without_its_key(cli: Cli) -> None:
     path = seal(cli)
     assert (cli.base / "m.key").stat().st_mode & 0o777 == 0o600
@@ -69,14 +77,18 @@ def test_the_enclave_serves_nobody_before_it_has_its_key_and_ends_with_its_lease
     try:
         wait_until(lambda: any(path.name == "release.sock" for path in cli.sockets()), "the port is there")
         (port,) = [path for path in cli.sockets() if path.name == "release.sock"]
+        wait_until(lambda: weights_in_list(cli)["state"] == "MEASURED", "it is measured")
+        assert weights_in_list(cli)["waiting_for"] == "its key, from the model's owner or KMS"
+        assert "MEASURED, waits for its key" in cli.ok("list").out
         found = cli.run("describe", "late", "--output", "json").json()
         assert found["attested"]["error"]["code"] == "state"
-        assert found["waiting"]["state"] in {"EMPTY", "MEASURED"}
+        assert found["weights"] == weights_in_list(cli)
         to = ("model", "release", "m.key", "--policy", "p.yaml", "--root", cli.root, "--to", f"unix:{port}")
-        wait_until(lambda: cli.run(*to, "--lease", "15s", "--log", "log").status == 0, "it is measured")
+        cli.ok(*to, "--lease", "15s", "--log", "log")
         out, err = waiting.communicate(timeout=60)
         assert waiting.returncode == 0, err
         assert "model pinned" in out
+        assert weights_in_list(cli) == {"state": "SERVING", "waiting_for": None}
         wait_until(lambda: not cli.processes(), "the lease is over")
         assert "the lease is over" in cli.ok("console", "late").out
     finally:

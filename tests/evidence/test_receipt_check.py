@@ -211,10 +211,6 @@ def test_a_time_after_the_leaf_is_refused(session: Session, late: int) -> None:
     assert session.refused(session.receipt({Claim.IAT: at})) == "receipt-time"
 
 
-def test_a_simulated_enclave_that_claims_production_is_refused(session: Session) -> None:
-    assert session.refused(session.receipt({Claim.SECURITY_MODE: "production"})) == "receipt-mode"
-
-
 @pytest.mark.parametrize(
     ("trust", "mode", "is_refused"),
     [
@@ -224,6 +220,7 @@ def test_a_simulated_enclave_that_claims_production_is_refused(session: Session)
         (Trust.DEBUG, "evaluation", False),
         (Trust.EMULATED, "production", False),
         (Trust.EMULATED, "evaluation", False),
+        (Trust.SIMULATED, "production", False),
         (Trust.SIMULATED, "evaluation", False),
     ],
 )
@@ -245,9 +242,8 @@ def test_the_first_broken_rule_gives_the_code(session: Session) -> None:
         Claim.EAT_NONCE: bytes(32),
         Claim.MODEL_ID: "another",
         Claim.IAT: 1,
-        Claim.SECURITY_MODE: "production",
     }
-    order = ["document-mismatch", "receipt-nonce", "receipt-model", "receipt-time", "receipt-mode"]
+    order = ["document-mismatch", "receipt-nonce", "receipt-model", "receipt-time"]
     for code in order:
         assert session.refused(session.receipt(everything)) == code
         everything.pop(next(iter(everything)))

@@ -160,13 +160,6 @@ EDITS: dict[str, tuple[Callable[[Kept], KeptReceipt], str]] = {
         lambda k: replace(k.receipt, request_statement=ANSWER, answer_statement=REQUEST),
         "request-mismatch",
     ),
-    "production under a development root": (
-        lambda k: replace(
-            k.receipt,
-            receipt=receipt_for(k.evidence.document, {Claim.SECURITY_MODE: "production"}),
-        ),
-        "receipt-mode",
-    ),
     "other model": (
         lambda k: replace(k.receipt, receipt=receipt_for(k.evidence.document, {Claim.MODEL_ID: "other"})),
         "receipt-model",

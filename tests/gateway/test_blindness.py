@@ -7,17 +7,26 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import urllib.request
 import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from enclave_payload.wire import FrameType, encode_frame
 from enclavectl.client.batch import classify
 from enclavectl.client.pictures import Picture, read_picture
 from enclavectl.client.session import Client
-from tests.gateway.process import GatewayProcess, gateway, run_command
+from enclavectl.net.carriage import encode_challenge
+from tests.gateway.fake_enclave import ANSWER, EVIDENCE, fake_enclave
+from tests.gateway.process import GatewayProcess, free_port, gateway, run_command, wait_until
+from tests.gateway.test_hostile import read_exactly
 from tests.gateway.tunnel import Way, tunnel
+from tests.gateway.wire import Recording, capture, record
 from tests.local_enclave import LocalEnclave
 
 MARK = b"PLANTED-IN-A-PICTURE-7f3a9c"
@@ -36,54 +45,137 @@ def planted(folder: Path) -> Picture:
     return read_picture(str(path), lambda _limit: b"")
 
 
-def memory_has(running: GatewayProcess, mark: bytes) -> bool:
-    """Whether any readable page of the process has the bytes."""
-    pid = running.process.pid
+def memory_of(running: GatewayProcess) -> list[bytes]:
+    """Every readable page of the process."""
+    pid, found = running.process.pid, []
     with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
         for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
-            found = re.match(r"([0-9a-f]+)-([0-9a-f]+) r", line)
-            if found is None or line.endswith(("[vvar]", "[vsyscall]", "[vvar_vclock]")):
+            match = re.match(r"([0-9a-f]+)-([0-9a-f]+) r", line)
+            if match is None or line.endswith(("[vvar]", "[vsyscall]", "[vvar_vclock]")):
                 continue
-            start, end = int(found[1], 16), int(found[2], 16)
+            start, end = int(match[1], 16), int(match[2], 16)
             memory.seek(start)
-            try:
-                if mark in memory.read(end - start):
-                    return True
-            except OSError:
-                continue
-    return False
+            with suppress(OSError):  # a page of a device
+                found.append(memory.read(end - start))
+    return found
+
+
+def memory_has(running: GatewayProcess, *secrets: bytes) -> bool:
+    """Whether any readable page of the process has one of these."""
+    return any(secret in pages for pages in memory_of(running) for secret in secrets)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """A gateway with a recording on each of its sides, and the page of its metrics."""
+
+    running: GatewayProcess
+    way: Way
+    client_side: Recording
+    enclave_side: Recording
+    # None where this process may not see packets.
+    packets: Recording | None
+    metrics_port: int
+
+    def metrics(self) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=10) as page:
+            found: str = page.read().decode()
+        return found
+
+    def assert_carried(self, *secrets: bytes, carried: bool) -> None:
+        assert self.client_side.has(*secrets) is carried
+        assert self.enclave_side.has(*secrets) is carried
+        assert self.packets is None or self.packets.has(*secrets) is carried
+
+
+def _listen_unix(path: Path) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX)
+    sock.bind(str(path))
+    sock.listen()
+    return sock
+
+
+def _dial_unix(path: Path) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX)
+    sock.connect(str(path))
+    return sock
+
+
+@contextmanager
+def watched(folder: Path, enclave: Path, *, websocket: bool, **settings: int) -> Iterator[Watched]:
+    """Client, recording, gateway, recording, enclave."""
+    metrics_port = free_port()
+    near, between = socket.create_server(("127.0.0.1", 0)), folder / "r.sock"
+    with ExitStack() as stack:
+        enclave_side = stack.enter_context(record(_listen_unix(between), lambda: _dial_unix(enclave)))
+        arguments = ("--metrics", f"127.0.0.1:{metrics_port}")
+        running = stack.enter_context(
+            gateway(folder / "g", [f"VISIBLE-RELEASE@unix:{between}"], *arguments, **settings)
+        )
+        client_side = stack.enter_context(
+            record(near, lambda: socket.create_connection(("127.0.0.1", running.port)))
+        )
+        packets = None
+        with suppress(PermissionError):
+            packets = stack.enter_context(capture(running.port))
+        yield Watched(
+            running=running,
+            way=Way(port=near.getsockname()[1], websocket=websocket),
+            client_side=client_side,
+            enclave_side=enclave_side,
+            packets=packets,
+            metrics_port=metrics_port,
+        )
 
 
 @pytest.mark.parametrize("websocket", [True, False], ids=["websocket", "frames"])
-def test_nothing_of_a_picture_is_in_memory_logs_or_metrics(
+def test_nothing_of_a_picture_or_an_answer_is_in_memory_logs_metrics_or_packets(
     tmp_path: Path, enclave: LocalEnclave, websocket: bool
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    metrics = ("--metrics", f"127.0.0.1:{port}")
-    with gateway(tmp_path / "g", [f"VISIBLE-RELEASE@{enclave.address}"], *metrics) as running:
+    picture = planted(tmp_path)
+    assert MARK in picture.data
+    with watched(tmp_path, enclave.address.path, websocket=websocket) as seen:
         signatures = []
-        picture = planted(tmp_path)
-        assert MARK in picture.data
-        way = Way(port=running.port, websocket=websocket)
         with (
-            tunnel(way, tmp_path / "t.sock") as address,
+            tunnel(seen.way, tmp_path / "t.sock") as address,
             Client.connect(address, enclave.expectation, timeout_s=30) as client,
         ):
-            for reply in classify(client, [picture] * 20, timeout_s=30):
+            for reply in classify(client, [picture] * 10, timeout_s=30):
                 assert reply.receipted is not None
                 # The end of a receipt is in the answer, and nowhere else.
                 signatures.append(reply.receipted.receipt[-48:])
-            assert not memory_has(running, MARK)
-            assert not any(memory_has(running, signature) for signature in signatures[-3:])
-        running.wait_for_records(1)
-        # The search finds what is there.
-        assert memory_has(running, b"VISIBLE-RELEASE")
-        assert not memory_has(running, MARK)
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as reply_page:
-            page = reply_page.read().decode()
-        assert "VISIBLE-RELEASE" in page
-        assert MARK.decode() not in running.log + running.notes + page
+            assert not memory_has(seen.running, MARK, *signatures)
+        seen.running.wait_for_records(1)
+        assert not memory_has(seen.running, MARK, *signatures)
+        assert len(seen.enclave_side) > 10 * len(picture.data)
+        seen.assert_carried(MARK, *signatures, carried=False)
+        said = seen.running.log + seen.running.notes + seen.metrics()
+        assert "VISIBLE-RELEASE" in said
+        assert MARK.decode() not in said
+
+
+@pytest.mark.parametrize("websocket", [True, False], ids=["websocket", "frames"])
+def test_the_search_finds_what_a_client_sends_in_plain(tmp_path: Path, websocket: bool) -> None:
+    """The control of the test above: its searches find a secret where there is one."""
+    frame = encode_frame(FrameType.SEALED, MARK * (3_000_000 // len(MARK)))
+    with (
+        fake_enclave(tmp_path / "s") as careless,
+        watched(tmp_path, careless.path, websocket=websocket, write_s=60, probe_s=3600) as seen,
+    ):
+        assert not memory_has(seen.running, MARK)
+        stream = seen.way.open()
+        stream.send(encode_challenge(bytes(32)))
+        read_exactly(stream, len(EVIDENCE))
+        careless.may_read.clear()
+        sending = threading.Thread(target=stream.send, args=(frame,))
+        sending.start()
+        wait_until(lambda: memory_has(seen.running, MARK), "the gateway holds what the enclave does not read")
+        careless.may_read.set()
+        sending.join()
+        read_exactly(stream, len(ANSWER))
+        stream.close()
+        seen.assert_carried(MARK, carried=True)
+        assert memory_has(seen.running, b"VISIBLE-RELEASE")
 
 
 def test_the_running_process_has_loaded_nothing_that_could_open_a_frame(

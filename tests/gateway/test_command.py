@@ -17,7 +17,7 @@ import pytest
 from enclavectl.net.carriage import RefusalCode, encode_challenge, refusal_frame
 from tests.gateway.conftest import Authority, make_authority
 from tests.gateway.fake_enclave import ANSWER, EVIDENCE, FakeEnclave, fake_enclave
-from tests.gateway.process import gateway, run_command, wait_until
+from tests.gateway.process import free_port, gateway, run_command, wait_until
 from tests.gateway.test_hostile import SEALED, read_exactly, read_to_end
 from tests.gateway.tunnel import Way
 
@@ -175,8 +175,7 @@ def test_addresses_come_from_a_proxy_header_and_are_logged_only_if_asked(
 
 
 def test_metrics_count_what_was_relayed(tmp_path: Path, enclave_of_zeros: FakeEnclave) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     with gateway(tmp_path / "g", [f"r@{enclave_of_zeros}"], "--metrics", f"127.0.0.1:{port}") as running:
         stream = Way(port=running.port).open()
         stream.send(CHALLENGE)

@@ -15,10 +15,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from enclavectl.attestation import TrustRoot
 from enclavectl.attestation.policy_file import render_policy
-from tests.e2e.cli import Cli, sample
+from tests.e2e.cli import Cli, kill, sample
 from tests.e2e.terminals import Terminal
 from tests.gateway.conftest import Authority
-from tests.gateway.process import GatewayProcess, gateway, run_command
+from tests.gateway.process import GatewayProcess, gateway, run_command, wait_until
 from tests.local_enclave import LocalEnclave
 
 PICTURES = ("bcc", "mel", "nv")
@@ -119,14 +119,51 @@ def test_a_release_that_is_not_here(tmp_path: Path, enclave: LocalEnclave, owner
     assert "expected the release skin-2, found that the gateway has skin-1" in error["message"]
 
 
+def folder_of(owner: Owner, count: int) -> Path:
+    folder = owner.cli.base / "pictures"
+    folder.mkdir()
+    for number in range(count):
+        (folder / f"{number:03}.png").symlink_to(sample(PICTURES[number % 3]))
+    return folder
+
+
+def test_an_enclave_that_is_killed_in_the_middle_of_requests_costs_no_picture(
+    tmp_path: Path, owner: Owner
+) -> None:
+    """kill -9 of one of two: the client verifies the other, and sends it what has no answer."""
+    (tmp_path / "operator" / "home").mkdir(parents=True)
+    operator = Cli(tmp_path / "operator")
+    enclaves = {}
+    for name in ("one", "two"):
+        enclave = operator.ok("run", "--name", name, "--output", "json").json()["enclave"]
+        enclaves[enclave["address"]] = enclave["pid"]
+    operator.ok("describe", "one", "--policy-file", owner.cli.base / "policy.yaml")
+    (owner.cli.base / "root.pem").write_bytes(operator.root.read_bytes())
+    to, folder = [f"skin-1@{address}" for address in enclaves], folder_of(owner, 200)
+    try:
+        with gateway(tmp_path / "g", to) as running:
+            wait_until(lambda: running.notes.count(" answers") == 2, "both answer")
+            command = ("diagnose", "--connect", f"ws://127.0.0.1:{running.port}", *owner.of_policy())
+            terminal = Terminal(owner.cli.start(*command, folder))
+            terminal.await_out("000.png")
+            # Of two that have no session, the first is chosen.
+            kill(next(iter(enclaves.values())))
+            done = terminal.end()
+            assert done.status == 0, done.err
+            records = running.wait_for_records(2)
+    finally:
+        operator.run("terminate", "--all")
+    assert [record["outcome"] for record in records] == ["enclave_ended", "served"]
+    assert done.out.count(".png") == 200
+    assert "going on with another enclave for the pictures that remain" in done.err
+    assert "verified, of a later session" in done.out
+
+
 def test_a_gateway_that_is_restarted_costs_no_picture(
     tmp_path: Path, enclave: LocalEnclave, owner: Owner
 ) -> None:
     """SIGTERM in the middle of a batch: the session is drained, and the rest goes to the next gateway."""
-    folder = owner.cli.base / "pictures"
-    folder.mkdir()
-    for number in range(400):
-        (folder / f"{number:03}.png").symlink_to(sample(PICTURES[number % 3]))
+    folder = folder_of(owner, 400)
     with started(tmp_path, enclave) as first:
         to = ("--connect", f"ws://127.0.0.1:{first.port}", *owner.of_policy())
         terminal = Terminal(owner.cli.start("diagnose", *to, folder))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import socket
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -20,7 +23,11 @@ from enclavectl.client.reconnection import Reconnections
 from enclavectl.client.session import Client
 from enclavectl.errors import AttestationError, EnclaveBusy, EnclaveError, StateError
 from enclavectl.net.address import parse_address
-from tests.gateway.process import GatewayProcess, gateway, wait_until
+from enclavectl.net.carriage import encode_challenge
+from tests.gateway.process import GatewayProcess, free_port, gateway, wait_until
+from tests.gateway.test_command import status_of
+from tests.gateway.tunnel import Way
+from tests.gateway.wire import record
 from tests.in_process import PCRS, Brightness, InProcess, expect, gray, new_root, start_in_process
 
 CLIENTS = 50
@@ -81,8 +88,12 @@ def fleet(folder: Path, releases: Sequence[str]) -> Iterator[list[Enclave]]:
 
 
 @contextmanager
-def relay(folder: Path, enclaves: Sequence[Enclave]) -> Iterator[GatewayProcess]:
-    with gateway(folder / "g", [one.destination for one in enclaves], probe_s=1, **SETTINGS) as running:
+def relay(
+    folder: Path, enclaves: Sequence[Enclave], *arguments: str, **more: int
+) -> Iterator[GatewayProcess]:
+    folder.mkdir(exist_ok=True)
+    to, settings = [one.destination for one in enclaves], {**SETTINGS, **more}
+    with gateway(folder / "g", to, *arguments, probe_s=1, **settings) as running:
         wait_until(lambda: running.notes.count(" answers") >= len(enclaves), "all enclaves answer")
         yield running
 
@@ -147,9 +158,70 @@ def test_a_rolling_restart_of_four_enclaves_under_fifty_clients_fails_no_picture
             for one_client in working:
                 one_client.result(120)
         assert min(rounds) >= 1
-        assert "enclave_ended" in {record["outcome"] for record in running.records}, (
-            "restarts did hit sessions"
+        assert "enclave_ended" in {entry["outcome"] for entry in running.records}, "restarts did hit sessions"
+
+
+def test_sigterm_under_fifty_clients_loses_and_repeats_no_request(tmp_path: Path) -> None:
+    """Two gateways behind a balancer that asks /readyz for each connection; the first one is stopped."""
+    values = [5 * number for number in range(6)]
+
+    def dial() -> socket.socket:
+        is_first = _listens(first.port) and status_of(first.port, "/readyz") == 200
+        return socket.create_connection(("127.0.0.1", (first if is_first else second).port))
+
+    with fleet(tmp_path, ["skin-1"] * 2) as enclaves, ExitStack() as stack:
+        metrics = free_port()
+        first = stack.enter_context(
+            relay(tmp_path / "1", enclaves, "--metrics", f"127.0.0.1:{metrics}", drain_accept_s=1)
         )
+        second = stack.enter_context(relay(tmp_path / "2", enclaves))
+        balancer = socket.create_server(("127.0.0.1", 0), backlog=CLIENTS)
+        address = balancer.getsockname()[1]
+        stack.enter_context(record(balancer, dial))
+        expectation = expect(enclaves[0].root)
+        for one in enclaves:
+            one.gate.clear()
+        with ThreadPoolExecutor(CLIENTS) as threads:
+            asking = [threads.submit(ask, address, expectation, values) for _ in range(CLIENTS)]
+            try:
+                wait_until(lambda: in_flight(metrics) == 2 * CLIENTS, "each client has two under way")
+                first.process.send_signal(signal.SIGTERM)
+                wait_until(lambda: status_of(first.port, "/readyz") == 503, "it says that it is not ready")
+                late = Way(port=first.port, websocket=False).open()
+                late.send(encode_challenge(bytes(32)))
+                assert late.receive(), "it goes on, since a balancer takes a while to notice"
+                late.close()
+                wait_until(lambda: not _listens(first.port), "the drain begins")
+            finally:
+                for one in enclaves:
+                    one.gate.set()
+            for one_client in asking:
+                replies = one_client.result(120)
+                assert {reply.index: light(reply) for reply in replies} == dict(enumerate(values))
+        assert first.process.wait(60) == 0
+        assert second.stop() == 0
+        sessions = [entry for entry in first.records if entry["requests"]]
+        assert {entry["outcome"] for entry in sessions} == {"stopping"}
+        assert len(sessions) == CLIENTS
+        # What the gateways passed on was answered, and nothing was asked twice.
+        asked = sum(entry["requests"] for entry in (*sessions, *second.records))
+        assert asked == CLIENTS * len(values)
+
+
+def in_flight(metrics_port: int) -> float:
+    """The requests without an answer, of all enclaves."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{metrics_port}/metrics", timeout=10) as page:
+        lines = page.read().decode().splitlines()
+    wanted = "enclavectl_gateway_requests_in_flight{"
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(wanted))
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
 
 
 def test_a_client_that_pins_a_release_gets_no_other(tmp_path: Path) -> None:
@@ -169,7 +241,7 @@ def test_a_client_that_pins_a_release_gets_no_other(tmp_path: Path) -> None:
             with pytest.raises((EnclaveBusy, StateError)):
                 ask(running.port, old, [255], "/v1/skin-1")
             assert light(ask(running.port, new, [255], "/v1/skin-2")[0]) == 255
-            sessions = {record["release"] for record in running.records if record["requests"]}
+            sessions = {entry["release"] for entry in running.records if entry["requests"]}
     assert sessions == {"skin-1", "skin-2"}
 
 

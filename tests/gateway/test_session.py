@@ -205,6 +205,15 @@ def test_a_frame_keeps_its_rate_after_its_grace(opened: Stand, per_second: int, 
     assert (opened.outcome is Outcome.SLOW) is ends
 
 
+@pytest.mark.parametrize(
+    ("seconds", "ends"), [(LIMITS.frame_grace_s, False), (LIMITS.frame_grace_s + 0.1, True)]
+)
+def test_a_frame_that_stands_still_has_its_grace(opened: Stand, seconds: float, ends: bool) -> None:
+    opened.session.from_client(SEALED[:500])
+    opened.pass_time(seconds)
+    assert (opened.outcome is Outcome.SLOW) is ends
+
+
 def test_a_frame_ends_within_its_time(opened: Stand) -> None:
     opened.session.from_client(b"\x00\x40\x00\x00\x03")
     for _ in range(int(LIMITS.frame_s)):
@@ -271,14 +280,15 @@ def test_a_drain_ends_what_has_nothing_under_way_at_once(opened: Stand) -> None:
     assert opened.outcome is Outcome.STOPPING
 
 
-def test_a_session_that_is_old_is_drained(opened: Stand) -> None:
-    opened.session.from_client(SEALED)
-    for _ in range(int(LIMITS.session_s / 60) + 1):
-        opened.session.from_enclave(refusal_frame(RefusalCode.BUSY))
-        opened.session.from_client(SEALED)
-        opened.pass_time(60)
-    opened.session.from_enclave(ANSWER)
-    assert opened.outcome is Outcome.STOPPING
+@pytest.mark.parametrize(("seconds", "ends"), [(LIMITS.session_s, False), (LIMITS.session_s + 0.1, True)])
+def test_a_session_is_drained_at_its_age(seconds: float, ends: bool) -> None:
+    stand = Stand(GatewayLimits(idle_s=2 * LIMITS.session_s))
+    stand.open()
+    stand.session.from_client(SEALED)
+    stand.pass_time(seconds)
+    assert not stand.has_ended
+    stand.session.from_enclave(ANSWER)
+    assert (stand.outcome is Outcome.STOPPING) is ends
 
 
 def test_an_enclave_that_breaks_the_protocol_ends_the_session(opened: Stand) -> None:

@@ -10,7 +10,8 @@ import pytest
 from enclavectl.backends.nitro.capacity import CapacityCheck, CapacityRequest
 from enclavectl.errors import HostError
 from enclavectl.host.cgroup import PageLimit, read_page_limits
-from enclavectl.host.plan import Demand, make_plan, read_supply
+from enclavectl.host.plan import make_plan, read_supply
+from enclavectl.host.requirements import Demand
 from enclavectl.host.tree import Tree
 from tests.cli.command import enclavectl
 from tests.host import trees

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enclave_payload import __main__ as payload
+from enclave_payload import key_holder as payload
 from enclave_payload.limits import Limits
 from enclavectl.eif.errors import EifError
 from enclavectl.errors import UsageError
@@ -20,10 +20,11 @@ from enclavectl.host.memory import (
     reserve_pages,
     take_pages,
 )
-from enclavectl.host.plan import Demand, Plan, Supply, largest, make_plan, read_supply
+from enclavectl.host.plan import Plan, Supply, largest, make_plan, read_supply
 from enclavectl.host.requirements import (
     MIN_WORKERS,
     PICTURE_MIB,
+    Demand,
     EifFacts,
     payload_memory_mib,
     read_eif,

@@ -8,8 +8,8 @@ import pytest
 
 from enclavectl.host.cgroup import read_page_limits
 from enclavectl.host.host import Host
-from enclavectl.host.plan import Demand, Plan, make_plan, read_supply
-from enclavectl.host.requirements import EifFacts
+from enclavectl.host.plan import Plan, make_plan, read_supply
+from enclavectl.host.requirements import Demand, EifFacts
 from tests.cli.command import enclavectl
 from tests.host import trees
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from enclavectl.image.assemble import loaded_parts
+from enclavectl.image.assemble import copy_file, loaded_parts
 
 
 def native_modules() -> list[Path]:
@@ -61,3 +61,33 @@ def test_the_interpreter_still_runs(tmp_path: Path) -> None:
     argv = [str(copy), "-c", "print(6 * 7)"]
     done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "42\n"
+
+
+def test_the_payloads_bytecode_is_taken_only_beside_the_source_that_it_was_made_of(tmp_path: Path) -> None:
+    source, root, target = tmp_path / "enclave_payload" / "m.py", tmp_path / "root", tmp_path / "to"
+    source.parent.mkdir()
+    source.write_text("print(__cached__, 'as it was')\n")
+    copy_file(source, root, target / "m.py")
+    place = root / target.relative_to("/")
+    assert (place / "m.py").read_bytes() == source.read_bytes()
+    [bytecode] = (place / "__pycache__").iterdir()
+
+    def run() -> str:
+        code = f"import sys; sys.path.insert(0, {str(place)!r}); import m"
+        argv = [sys.executable, "-I", "-B", "-v", "-c", code]
+        done = subprocess.run(argv, capture_output=True, text=True, check=True)
+        return f"{done.stdout} matches: {f'# {bytecode} matches' in done.stderr}"
+
+    assert run() == f"{bytecode} as it was\n matches: True"
+    (place / "m.py").write_text("print('as it is')\n")
+    assert run() == "as it is\n matches: False"
+
+
+def test_what_is_not_the_payload_has_no_source_and_no_documentation(tmp_path: Path) -> None:
+    source, root = tmp_path / "m.py", tmp_path / "root"
+    source.write_text('"""Words."""\nprint(__doc__)\n')
+    copy_file(source, root, tmp_path / "to" / "m.py")
+    [place] = (root / tmp_path.relative_to("/") / "to").iterdir()
+    assert place.name == "m.pyc"
+    done = subprocess.run([sys.executable, "-I", str(place)], capture_output=True, text=True, check=True)
+    assert done.stdout == "None\n"

@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
 import sys
 import tempfile
 import time
-from io import BytesIO
 from pathlib import Path
 
 import pytest
 
-from enclavectl.eif.build import ImageSpec, build_image
-from enclavectl.eif.file_range import bytes_range
-from enclavectl.eif.format import Arch
-from enclavectl.eif.ramdisk.ramdisks import BootFile, Mode, boot_entries, write_ramdisk
-from enclavectl.image.kernel import CMDLINE, find_compiler
-from tests.cli.command import enclavectl
-from tests.eif import samples
+from tests.image.echo import build_echo_image
 from tests.image.guest import Parts, qemu_parts, start_guest
 
 pytestmark = [pytest.mark.qemu, pytest.mark.timeout(900)]
@@ -37,29 +29,7 @@ def parts() -> Parts:
 
 @pytest.fixture(scope="module")
 def image(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An enclave image whose init is ``echo.c``."""
-    folder = tmp_path_factory.mktemp("echo")
-    done = enclavectl("kernel", "prepare", "--root", parts.kernel_root, "--to", folder / "blobs", home=folder)
-    assert done.status == 0, done.err
-    source = Path(__file__).with_name("echo.c")
-    compiler = find_compiler(os.environ.get("PATH"))
-    subprocess.run([compiler, "-static", "-Os", "-s", "-o", folder / "echo", source], check=True, timeout=120)
-    files = [BootFile(name="init", data=bytes_range((folder / "echo").read_bytes()))]
-    files += [
-        BootFile(name=path.name, data=bytes_range(path.read_bytes()))
-        for path in (folder / "blobs" / "modules").iterdir()
-    ]
-    ramdisk = BytesIO()
-    write_ramdisk(ramdisk, boot_entries(files), Mode.REPRODUCIBLE)
-    spec = ImageSpec(
-        kernel=bytes_range((folder / "blobs" / "bzImage").read_bytes()),
-        cmdline=CMDLINE,
-        ramdisks=(bytes_range(ramdisk.getvalue()),),
-        metadata=samples.METADATA,
-        arch=Arch.X86_64,
-    )
-    build_image(spec, folder / "echo.eif")
-    return folder / "echo.eif"
+    return build_echo_image(parts.kernel_root, tmp_path_factory.mktemp("echo"))
 
 
 def echoed(sock: socket.socket) -> tuple[bytes, float]:

@@ -25,6 +25,7 @@ from typing import Any
 from enclave_payload.card import model_register
 from enclavectl.artifacts.lock import MODEL_REGISTER, Lock
 from enclavectl.artifacts.names import LOCK_NAME
+from enclavectl.artifacts.wheel import Wheel
 from enclavectl.backends.local.records import ensure_root
 from enclavectl.eif.build import ImageSpec, build_image
 from enclavectl.eif.format import Arch
@@ -35,6 +36,7 @@ from tests.eif import samples
 from tests.nitro.fake.place import Place, Settings
 
 _ROOT = Path(__file__).resolve().parents[2]
+_WHEEL = Wheel(name="numpy", version="1", file="numpy-1-py3-none-any.whl", sha256="0" * 64)
 _PROGRAM = """#!{python} -EP
 import sys
 
@@ -210,10 +212,14 @@ def lay_out(host: FakeHost, **settings: object) -> None:
     write_image(host.eif)
 
 
-def write_image(path: Path, tag: bytes = b"a") -> None:
-    """A small sound image, and its lock for the demo model beside it; another ``tag``, another PCR2."""
+def write_image(path: Path, tag: bytes = b"a", *, is_sealed: bool = False) -> None:
+    """A small sound image, and its lock for the demo model beside it; another ``tag``, another PCR2.
+
+    With ``is_sealed`` it is a runtime without weights.
+    """
     model = find_model(PACKAGED_ID, data_dir=path.parent)
-    card = {"rootfs/app/enclave_payload/model/model.json": model.card.to_json()}
+    card = {} if is_sealed else {"rootfs/app/enclave_payload/model/model.json": model.card.to_json()}
+    register = {} if is_sealed else {MODEL_REGISTER: model_register(model.card.to_json()).hex()}
     spec = ImageSpec(
         kernel=samples.stream(samples.bzimage()),
         cmdline=samples.CMDLINE.decode(),
@@ -225,11 +231,12 @@ def write_image(path: Path, tag: bytes = b"a") -> None:
     data = path.read_bytes()
     lock = Lock(
         eif={"file": path.name, "sha256": hashlib.sha256(data).hexdigest(), "size": len(data)},
-        pcrs={**measurements.registers(), MODEL_REGISTER: model_register(model.card.to_json()).hex()},
+        pcrs={**measurements.registers(), **register},
         mode="reproducible",
         image={"id": "sha256:" + "0" * 64, "base": {}},
-        model={"id": model.card.model_id, "sha256": model.card.sha256},
-        wheels=(),
+        model=None if is_sealed else {"id": model.card.model_id, "sha256": model.card.sha256},
+        # By which an image of the payload without weights is known.
+        wheels=(_WHEEL,) if is_sealed else (),
         blobs={},
         tools={"builder": "native"},
         findings=(),

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,7 @@ def test_an_enclave_from_start_to_end(cli: NitroCli) -> None:
     answer = cli.ok("diagnose", sample("nv"), "-o", "json").json()
     assert (answer["backend"], answer["trust"]) == ("nitro", "simulated")
     assert answer["results"][0]["label"]["code"] == "nv"
+    assert enclave["machine"]["lock_sha256"] == sha256(cli.fake.lock.read_bytes()).hexdigest()
 
     assert "exists already" in cli.refused(6, "run", cli.fake.eif, "--name", "first")["message"]
     assert cli.refused(6, "run", cli.fake.eif, "--cid", "16")["code"] == "cid-in-use"
@@ -66,6 +68,29 @@ def test_an_enclave_from_start_to_end(cli: NitroCli) -> None:
     assert (cli.records(), cli.images(), cli.fake.enclaves()) == ([], [], [])
     (past,) = cli.ok("history", "-o", "json").json()["enclaves"]
     assert (past["id"], past["how"]) == (enclave["id"], "terminated by enclavectl")
+
+
+def test_evidence_names_the_lock_that_the_image_was_launched_with(cli: NitroCli) -> None:
+    cli.ok("run", cli.fake.eif, "--name", "first")
+    launched_with = sha256(cli.fake.lock.read_bytes()).hexdigest()
+    lock = cli.fake.lock.read_bytes()
+    cli.fake.lock.unlink()  # a new build replaces it; what counts is the lock of the launch
+    cli.ok("attest", "first", "--out", "attested.json")
+    cli.ok("diagnose", "--evidence", "diagnosed.json", sample("nv"))
+    listen = ("listen", "--count", "1", "--timeout", "60", "--evidence", "heard.json")
+    with cli.start(*listen) as listener:
+        cli.ok("send", "--evidence", "sent.json", sample("nv"))
+        _, err = listener.communicate(timeout=60)
+    assert listener.returncode == 0, err
+    names = ("attested", "diagnosed", "sent", "heard")
+    kept = [json.loads((cli.base / f"{name}.json").read_text())["lock_sha256"] for name in names]
+    assert kept == [launched_with] * 4
+    assert f"SHA-256 {launched_with}" in cli.ok("describe", "first").out
+    (cli.base / "enclavectl.lock.json").write_bytes(lock)
+    judged = cli.run(
+        "verify", "sent.json", "--lock", "enclavectl.lock.json", "--root", cli.fake.home / "root.pem"
+    )
+    assert "by its word with the image of this lock" in judged.out
 
 
 def test_a_lock_of_an_older_build_pins_the_image_only(cli: NitroCli) -> None:

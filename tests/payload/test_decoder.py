@@ -171,7 +171,7 @@ def test_it_is_confined_on_this_kernel() -> None:
 
 def test_the_key_holder_loads_nothing_that_parses_pictures() -> None:
     code = (
-        "import sys, enclave_payload.__main__; "
+        "import sys, enclave_payload.__main__, enclave_payload.key_holder; "
         "print([name for name in sys.modules if name.partition('.')[0] in "
         "{'PIL', 'numpy', 'tflite_runtime', 'ai_edge_litert'}])"
     )

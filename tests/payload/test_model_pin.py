@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enclave_payload.__main__ import pin_model
 from enclave_payload.card import MODEL_PCR, model_commitment, model_register
+from enclave_payload.key_holder import pin_model
 from enclave_payload.nsm import Nsm, NsmError
 from enclave_payload.zygote import _load
 from enclavectl.attestation.cose import parse_cose

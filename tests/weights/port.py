@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from enclave_payload.__main__ import pin_model
 from enclave_payload.card import MODEL_PCR, ModelCard, model_register
+from enclave_payload.key_holder import pin_model
 from enclave_payload.nsm import Nsm
 from enclave_payload.receipt import ReceiptSigner
 from enclave_payload.release import Hooks, ReleaseFailed, ReleasePort

@@ -98,12 +98,13 @@ def wait_until_released(
     return True
 
 
-def remove_after_starter(folder: Path, lock_fd: int, wait_for_starter: Callable[[], None]) -> None:
-    """Remove an enclave that belonged to one command, after that command has read its files.
+def remove_after_starter(folder: Path, lock_fd: int, wait_for_starter: Callable[[], bool]) -> None:
+    """Remove an ended enclave that was not released, after the command that started it has read its files.
 
     The lock is released first: from then on, every command sees the enclave as dead. The folder is removed
-    last, because the command that started the enclave reads the console in it.
+    last, because the command that started the enclave reads the console in it. ``wait_for_starter`` returns
+    whether that command released the enclave after its end: then it stays, to be listed as dead.
     """
     os.close(lock_fd)
-    wait_for_starter()
-    remove_enclave(folder)
+    if not wait_for_starter():
+        remove_enclave(folder)

@@ -10,13 +10,16 @@ import hashlib
 import os
 import platform
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
 
-from enclavectl.artifacts.lock import MODEL_REGISTER, Lock, compare_with_lock, read_lock
+from enclave_payload.card import MODEL_PCR, model_register
+from enclavectl.artifacts.lock import MODEL_REGISTER, LockFile, read_lock_file
+from enclavectl.artifacts.locked_image import compare_with_lock
 from enclavectl.artifacts.names import EIF_NAME, LOCK_NAME
+from enclavectl.backends.base import SealedModel
 from enclavectl.eif.errors import EifError, naming
 from enclavectl.eif.examine import Image, read_image
 from enclavectl.eif.signature import certificate_facts, check_validity, verify_signature
@@ -37,7 +40,8 @@ _EXPIRES_SOON = timedelta(days=30)
 class AdmittedImage:
     """A checked copy of an image, ready to launch.
 
-    ``model`` and PCR16 are known if a lock names them.
+    ``model`` and PCR16 are known if a lock names them; ``lock_sha256`` is the hash of that lock's file.
+    ``is_runtime``: the lock says that the image has no weights.
     """
 
     path: Path
@@ -46,6 +50,33 @@ class AdmittedImage:
     sha256: str
     pcrs: dict[int, bytes]
     model: tuple[str, str] | None
+    lock_sha256: str | None
+    is_runtime: bool = False
+
+    def with_model(self, sealed: SealedModel | None) -> AdmittedImage:
+        """Return the image as it attests once it has the sealed model; unchanged with None.
+
+        Raises:
+            UsageError: by its lock the image has weights beside a sealed model, or none and no model comes.
+        """
+        if sealed is None and self.is_runtime:
+            raise UsageError(
+                f"{self.name}: expected a model with this image: its lock says that it has no weights",
+                hint="enclavectl run --model FILE.sealed brings one; enclavectl build puts one into an image",
+                code="image-without-weights",
+            )
+        if sealed is None:
+            return self
+        if self.model is not None:
+            raise UsageError(
+                f"{self.name}: expected an image without weights for a sealed model, found {self.model[0]} "
+                "in it",
+                hint="enclavectl build --model none makes one; or leave --model out",
+                code="image-with-weights",
+            )
+        card = sealed.card
+        pcrs = {**self.pcrs, MODEL_PCR: model_register(card.to_json())}
+        return replace(self, pcrs=pcrs, model=(card.model_id, card.sha256))
 
 
 def image_to_run(given: Path | None) -> Path:
@@ -107,7 +138,7 @@ def admit_image(source: Path, store: Path, *, now: datetime, progress: Progress)
             path = store / f"{source.stem}-{registers['PCR0'][:16]}-{sha256[:8]}.eif"
             if not path.exists():
                 staged.commit(path)
-    model = None if lock is None or lock[1].model is None else lock[1].model
+    model = None if lock is None else lock.lock.model
     return AdmittedImage(
         path=path,
         name=source.stem,
@@ -115,6 +146,8 @@ def admit_image(source: Path, store: Path, *, now: datetime, progress: Progress)
         sha256=sha256,
         pcrs={int(name.removeprefix("PCR")): bytes.fromhex(value) for name, value in registers.items()},
         model=(model["id"], model["sha256"]) if model and {"id", "sha256"} <= set(model) else None,
+        lock_sha256=None if lock is None else lock.sha256,
+        is_runtime=lock is not None and lock.lock.is_runtime,
     )
 
 
@@ -132,7 +165,7 @@ def is_unchangeable(source: Path) -> bool:
 def _checked_registers(
     file: BinaryIO,
     source: Path,
-    lock: tuple[Path, Lock] | None,
+    found: LockFile | None,
     sha256: str,
     now: datetime,
     progress: Progress,
@@ -140,10 +173,10 @@ def _checked_registers(
     """Check an image and return its registers, with that of the lock's model."""
     image = _read(file, source)
     registers = image.measurements.registers()
-    if lock is not None:
-        compare_with_lock(lock[1], lock[0], source, registers=registers, sha256=sha256)
-        if lock[1].model_register is not None:
-            registers[MODEL_REGISTER] = lock[1].model_register
+    if found is not None:
+        compare_with_lock(found.lock, found.path, source, registers=registers, sha256=sha256)
+        if found.lock.model_register is not None:
+            registers[MODEL_REGISTER] = found.lock.model_register
     _check_machine(image, source)
     _check_signature(image, now, progress)
     for warning in image.warnings:
@@ -162,14 +195,14 @@ def remove_halves(store: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _lock_of(source: Path) -> tuple[Path, Lock] | None:
+def _lock_of(source: Path) -> LockFile | None:
     """Return the lock beside an image, if it names that image."""
     path = source.parent / LOCK_NAME
     if not path.exists():
         return None
-    lock = read_lock(path)
-    named = path.parent / str(lock.eif["file"])
-    return (path, lock) if named.resolve() == source.resolve() else None
+    found = read_lock_file(path)
+    named = path.parent / str(found.lock.eif["file"])
+    return found if named.resolve() == source.resolve() else None
 
 
 def _copy(source: Path, staged: StagedFile | None, progress: Progress) -> tuple[int, str]:

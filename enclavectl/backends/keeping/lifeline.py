@@ -45,10 +45,13 @@ class LifelineEnd:
         poll.register(self.fd, select.POLLIN)
         return any(event & select.POLLHUP and not event & select.POLLIN for _, event in poll.poll(0))
 
-    def wait_cut(self, wake_fd: int | None = None) -> None:
-        """Wait until the command is gone or ``wake_fd`` is readable."""
+    def wait_cut(self, wake_fd: int | None = None) -> bool:
+        """Wait until the command is gone, has released the enclave, or ``wake_fd`` is readable.
+
+        Return whether the enclave was released. Nothing is read.
+        """
         poll = select.poll()
         for fd in (self.fd, wake_fd):
             if fd is not None:
                 poll.register(fd, select.POLLIN)
-        poll.poll()
+        return any(fd == self.fd and event & select.POLLIN for fd, event in poll.poll())

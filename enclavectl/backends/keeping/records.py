@@ -19,6 +19,7 @@ T = TypeVar("T")
 # The longest record, a nitro one with every register, has 4 KiB.
 _MAX_RECORD_BYTES = 64 * 1024
 _PCR_BYTES = 48  # SHA-384
+_LOCK_HASH_BYTES = 32  # SHA-256
 # The NSM has 32 registers.
 _PCR_INDEX = re.compile(r"[0-9]|[12][0-9]|3[01]")
 
@@ -29,7 +30,7 @@ class EnclaveRecord:
 
     ``detached``: the enclave outlives the command that started it; any other belongs to that command.
     ``pcrs`` are measured by us, from the very files that are launched. ``model_id`` is None if no lock names
-    the model.
+    the model. ``is_sealed``: the enclave starts without weights, and its model comes sealed.
     """
 
     name: str
@@ -40,6 +41,7 @@ class EnclaveRecord:
     model_id: str | None
     model_sha256: str | None
     pcrs: dict[int, bytes]
+    is_sealed: bool = False
 
     def common_json(self) -> dict[str, object]:
         """Return the members of ``record.json`` that all backends share."""
@@ -51,6 +53,7 @@ class EnclaveRecord:
             "debug": self.debug,
             "memory_mib": self.memory_mib,
             "model": model,
+            "sealed": self.is_sealed,
             "pcrs": self.pcrs_json(),
         }
 
@@ -70,6 +73,7 @@ class CommonFields(TypedDict):
     model_id: str | None
     model_sha256: str | None
     pcrs: dict[int, bytes]
+    is_sealed: bool
 
 
 def read_common(value: JsonObject) -> CommonFields:
@@ -88,7 +92,18 @@ def read_common(value: JsonObject) -> CommonFields:
         model_id=None if model is None else model.string("id"),
         model_sha256=None if model is None else model.string("sha256"),
         pcrs=_read_pcrs(value.object("pcrs")),
+        is_sealed=value.boolean("sealed"),
     )
+
+
+def read_lock_sha256(value: JsonObject) -> str | None:
+    """Read the hash of the lock that the launched image had, of the backends that launch images.
+
+    Raises:
+        JsonError: it is no such hash.
+    """
+    found = value.optional_hex("lock_sha256", length=_LOCK_HASH_BYTES)
+    return None if found is None else found.hex()
 
 
 def _read_pcrs(value: JsonObject) -> dict[int, bytes]:

@@ -241,6 +241,7 @@ class LocalBackend:
                 memory_mib=spec.memory_mib,
                 model_id=spec.model.card.model_id,
                 model_sha256=spec.model.card.sha256,
+                is_sealed=isinstance(spec.model, SealedModel),
                 pcrs={**measure(payload_dir(), folder / "model"), **model},
             )
             write_atomic(folder / "record.json", record.to_json())
@@ -310,6 +311,7 @@ class LocalBackend:
             memory_mib=record.memory_mib,
             model_id=record.model_id,
             model_sha256=record.model_sha256,
+            is_sealed=record.is_sealed,
             measured=record.pcrs,
             address=UnixAddress(folder / "in.sock"),
         )

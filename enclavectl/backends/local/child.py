@@ -1,7 +1,7 @@
 """The local payload process: the real server around a development attester.
 
 Only the supervisor starts it, as ``main(SPEC)`` with a path for modules of its own; SPEC is JSON. What
-differs from ``enclave_payload.__main__`` is the attester (the supervisor's simulated NSM over a socket),
+differs from ``enclave_payload.key_holder`` is the attester (the supervisor's simulated NSM over a socket),
 the transport (Unix sockets, which the supervisor dials for it), the sandbox, the modules (compiled from
 their sources) and the seeding (the host's pool needs none).
 """
@@ -92,7 +92,7 @@ def main(argument: str) -> None:
     release_fd = spec.optional_integer("release_fd")
     decoders = Decoders(folder / "model", limits, is_sealed=release_fd is not None)
     # The zygote loads Pillow and TFLite meanwhile.
-    from enclave_payload.__main__ import log, pin_model, release_port, wait_for_weights
+    from enclave_payload.key_holder import log, pin_model, release_port, wait_for_weights
     from enclave_payload.nsm import Nsm
     from enclave_payload.receipt import ReceiptSigner
     from enclave_payload.seal import generate_keys

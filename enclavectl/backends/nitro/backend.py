@@ -86,6 +86,7 @@ class NitroBackend:
                 CapacityCheck(self._settings.host_root).require(request, used, last_end=last_end)
             store = self._home / "images"
             image = admit_image(source, store, now=datetime.now(UTC), progress=self._progress)
+            image = image.with_model(spec.sealed)
             check_memory(image.size, spec.memory_mib)
             record = record_of(spec, name, image, detached=detached)
             folder = self._home / "enclaves" / f"enc{os.urandom(8).hex()}"

@@ -16,8 +16,8 @@ from enclavectl.host.cgroup import PageLimits, read_page_limits
 from enclavectl.host.cpus import Cpus, read_cpus
 from enclavectl.host.enclaves import RunningEnclaves
 from enclavectl.host.memory import Memory, read_memory, take_pages
-from enclavectl.host.plan import Demand, Problem, Supply, make_plan
-from enclavectl.host.requirements import EifFacts
+from enclavectl.host.plan import Problem, Supply, make_plan
+from enclavectl.host.requirements import Demand, EifFacts
 from enclavectl.host.tree import Tree
 
 # Right after an enclave ended the driver may still hold what it had (nitro-cli issue 433).

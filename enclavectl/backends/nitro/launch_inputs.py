@@ -28,8 +28,10 @@ def record_of(spec: MachineSpec, name: str, image: AdmittedImage, *, detached: b
         image=image.path,
         image_size=image.size,
         image_sha256=image.sha256,
+        lock_sha256=image.lock_sha256,
         model_id=image.model[0] if image.model else None,
         model_sha256=image.model[1] if image.model else None,
+        is_sealed=spec.sealed is not None,
         pcrs=image.pcrs,
     )
 

@@ -53,6 +53,7 @@ def enclave_from_record(
         memory_mib=info.memory_mib if info else record.memory_mib,
         model_id=record.model_id,
         model_sha256=record.model_sha256,
+        is_sealed=record.is_sealed,
         measured=record.pcrs,
         address=settings.address(cid or 0, record.port_in),
         machine=Machine(
@@ -63,6 +64,7 @@ def enclave_from_record(
             asked_memory_mib=record.memory_mib,
             nitro_cli_pcrs=told.registers.values if told and told.registers else {},
             owner=owner_of(told.run.process_id) if told else None,
+            lock_sha256=record.lock_sha256,
         ),
     )
 
@@ -105,6 +107,7 @@ def enclave_from_describe(told: DescribeInfo, settings: NitroSettings) -> Machin
             asked_memory_mib=None,
             nitro_cli_pcrs=told.registers.values if told.registers else {},
             owner=owner_of(run.process_id),
+            lock_sha256=None,
         ),
     )
 

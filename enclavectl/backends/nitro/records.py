@@ -23,7 +23,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from enclavectl.backends.keeping.records import EnclaveRecord, enclave_folders, read_common, read_record
+from enclavectl.backends.keeping.records import (
+    EnclaveRecord,
+    enclave_folders,
+    read_common,
+    read_lock_sha256,
+    read_record,
+)
 from enclavectl.errors import HostError, StateError, UsageError
 from enclavectl.files import read_bounded, write_atomic
 from enclavectl.json_object import JsonError, JsonObject
@@ -46,6 +52,7 @@ class Record(EnclaveRecord):
     image: Path
     image_size: int
     image_sha256: str
+    lock_sha256: str | None
 
     def to_json(self) -> bytes:
         """Return the content of ``record.json``."""
@@ -56,6 +63,7 @@ class Record(EnclaveRecord):
             "cid": self.cid,
             "port_in": self.port_in,
             "image": {"file": str(self.image), "size": self.image_size, "sha256": self.image_sha256},
+            "lock_sha256": self.lock_sha256,
         }
         return json.dumps(value, indent=2).encode()
 
@@ -84,6 +92,7 @@ def _parse_record(value: JsonObject) -> Record:
         image=Path(image.string("file")),
         image_size=image.integer("size"),
         image_sha256=image.string("sha256"),
+        lock_sha256=read_lock_sha256(value),
     )
 
 

@@ -167,6 +167,7 @@ class QemuBackend:
             lock = lock_enclave(folder)
             try:
                 image = admit_image(source, folder / "image", now=datetime.now(UTC), progress=self._progress)
+                image = image.with_model(spec.sealed)
                 check_memory(image.size, spec.memory_mib)
                 cid = spec.cid or _free_cid(known)
                 plan = _Plan(spec=spec, source=source, name=name, cid=cid, emulator=emulator, image=image)
@@ -212,12 +213,14 @@ class QemuBackend:
                 memory_mib=spec.memory_mib,
                 model_id=image.model[0] if image.model else None,
                 model_sha256=image.model[1] if image.model else None,
+                is_sealed=spec.sealed is not None,
                 pcrs=image.pcrs,
                 supervisor=ProcessIdentity.of(keeper.pid),
                 cpus=emulator.cpus,
                 cid=plan.cid,
                 port_in=spec.port_in,
                 image=plan.source,
+                lock_sha256=image.lock_sha256,
                 accelerator=emulator.accelerator,
             )
             write_atomic(folder / "record.json", record.to_json())
@@ -242,6 +245,7 @@ class QemuBackend:
             memory_mib=record.memory_mib,
             model_id=record.model_id,
             model_sha256=record.model_sha256,
+            is_sealed=record.is_sealed,
             measured=record.pcrs,
             address=HybridVsockAddress(folder / SOCKET_NAME, record.port_in),
             machine=Machine(
@@ -252,6 +256,7 @@ class QemuBackend:
                 asked_memory_mib=record.memory_mib,
                 nitro_cli_pcrs={},
                 owner=None,
+                lock_sha256=record.lock_sha256,
             ),
         )
 

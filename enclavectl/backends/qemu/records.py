@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from enclavectl.backends.keeping.identity import ProcessIdentity
-from enclavectl.backends.keeping.records import EnclaveRecord, read_common, read_record
+from enclavectl.backends.keeping.records import EnclaveRecord, read_common, read_lock_sha256, read_record
 from enclavectl.json_object import JsonObject
 
 RECORD_SCHEMA = "enclavectl.qemu-enclave/1"
@@ -36,6 +36,7 @@ class Record(EnclaveRecord):
     cid: int
     port_in: int
     image: Path
+    lock_sha256: str | None
     accelerator: str
 
     def to_json(self) -> bytes:
@@ -48,6 +49,7 @@ class Record(EnclaveRecord):
             "cid": self.cid,
             "port_in": self.port_in,
             "image": str(self.image),
+            "lock_sha256": self.lock_sha256,
             "accelerator": self.accelerator,
         }
         return json.dumps(value, indent=2).encode()
@@ -75,6 +77,7 @@ def _parse_record(value: JsonObject) -> Record:
         cid=value.integer("cid", maximum=_MAX_U32),
         port_in=value.integer("port_in", maximum=_MAX_U32),
         image=Path(value.string("image")),
+        lock_sha256=read_lock_sha256(value),
         accelerator=value.string("accelerator"),
     )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from enclavectl.backends.base import lock_of
 from enclavectl.backends.registry import choose_backend, find_enclave, load_policy, require_running
 from enclavectl.cli import network_options, options
 from enclavectl.cli.evidence_options import LockPath
@@ -138,7 +139,7 @@ class _Place:
     """Where the enclave is, its root, and its module id if it is an enclave of this host.
 
     ``access`` is what its gateway demands, ``policy`` the one that is kept for a remote. ``is_elsewhere``: it
-    is known by its address alone.
+    is known by its address alone. ``lock_sha256`` is of the lock that this host launched its image with.
     """
 
     address: Address
@@ -147,15 +148,17 @@ class _Place:
     access: Access = NO_ACCESS
     policy: Path | None = None
     is_elsewhere: bool = False
+    lock_sha256: str | None = None
 
 
 def _demand(invocation: Invocation, policy: Path | None, lock: Path | None, root: Root) -> _Demand:
     from enclavectl.attestation import parse_policy  # noqa: PLC0415 - loads PyYAML
     from enclavectl.cli.policy_arguments import read_policy_text  # noqa: PLC0415 - with it
-    from enclavectl.cli.verify_inputs import lock_sha256, policy_of_lock  # noqa: PLC0415 - with it
+    from enclavectl.cli.verify_inputs import policy_of_lock  # noqa: PLC0415 - with it
 
     if lock is not None:
-        return _Demand(policy=policy_of_lock(lock, root.trust), lock_sha256=lock_sha256(lock))
+        wanted, sha256_of_lock = policy_of_lock(lock, root.trust)
+        return _Demand(policy=wanted, lock_sha256=sha256_of_lock)
     path = policy or invocation.config.policy
     if path is None:
         return _Demand(policy=None)
@@ -199,7 +202,12 @@ def _place(
         raise UsageError("--root: expected an address as well: enclaves of this host have this host's root")
     chosen = choose_backend(invocation.config, invocation.screen)
     enclave = require_running(find_enclave(chosen, target))
-    return _Place(address=enclave.address, root=chosen.trust_root(), module_id=enclave.module_id)
+    return _Place(
+        address=enclave.address,
+        root=chosen.trust_root(),
+        module_id=enclave.module_id,
+        lock_sha256=lock_of(enclave),
+    )
 
 
 def _place_under(place: _Place, root: Path | None, demand: _Demand) -> _Place:
@@ -221,7 +229,7 @@ def _keep_and_judge(found: CollectedEvidence, place: _Place, demand: _Demand, ou
         nonce=found.nonce,
         requested_at=found.requested_at,
         root=RootName.of(place.root),
-        lock_sha256=demand.lock_sha256,
+        lock_sha256=demand.lock_sha256 or place.lock_sha256,
         policy=demand.text,
         policy_sha256=None if demand.text is None else sha256(demand.text.encode()).hexdigest(),
     )

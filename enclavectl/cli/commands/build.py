@@ -24,7 +24,7 @@ from enclavectl.cli.signing import BuilderChoice, Signing
 from enclavectl.eif.ramdisk.platform import parse_platform
 from enclavectl.eif.ramdisk.ramdisks import Mode
 from enclavectl.errors import UsageError
-from enclavectl.files import open_regular, require_replaceable, write_atomic
+from enclavectl.files import open_regular, require_distinct, require_replaceable, write_atomic
 from enclavectl.image.build import BuildRequest, build_enclave, lint_plan
 from enclavectl.image.checkout import find_checkout
 from enclavectl.image.engine import connect
@@ -211,8 +211,7 @@ def _check_provenance(provenance: Path | None, to: Path, lock: Path) -> None:
     if provenance.is_dir() or not provenance.parent.is_dir():
         raise UsageError(f"--provenance {provenance}: expected a file in a folder that exists")
     require_replaceable(provenance)
-    if provenance.resolve() in (to.resolve(), lock.resolve()):
-        raise UsageError(f"--provenance: expected a file of its own, found {provenance}")
+    require_distinct([("--to", to), ("--lock", lock), ("--provenance", provenance)])
 
 
 def _plan(invocation: Invocation, request: BuildRequest) -> None:
@@ -309,8 +308,7 @@ def _request(
         if path.is_dir() or not path.parent.is_dir():
             raise UsageError(f"{option} {path}: expected a file in a folder that exists")
         require_replaceable(path)
-    if to.resolve() == lock.resolve():
-        raise UsageError(f"--to and --lock: expected two files, found {to} for both")
+    require_distinct([("--to", to), ("--lock", lock)])
     locked = None
     if lock.exists() and not upgrade:
         try:

@@ -24,6 +24,7 @@ from enclavectl.client.folders import Collection
 from enclavectl.client.pictures import PictureSource, read_pictures
 from enclavectl.config.load import Config, SourceKind
 from enclavectl.errors import PictureRefused, StateError
+from enclavectl.files import require_distinct
 from enclavectl.models.find import find_model
 from enclavectl.run import hide_memory
 from enclavectl.targets.launch import LaunchRequest, launch_spec
@@ -147,6 +148,7 @@ def diagnose(
     if evidence is not None or include_statements:
         demanded = verification.policy if elsewhere is None else elsewhere.policy
         keeper = _keeper(invocation, found, evidence, demanded, include_statements)
+        _check_outputs(keeper, report, results)
     asked = _Asked(
         pictures=found,
         verification=verification,
@@ -239,6 +241,17 @@ def _keeper(
         policy=policy,
         is_single=len(found.names) == 1,
     )
+
+
+def _check_outputs(keeper: EvidenceKeeper | None, report: Path | None, results: Path | None) -> None:
+    """Refuse to keep evidence where the report or the results go.
+
+    Raises:
+        UsageError: two of them are one file.
+    """
+    outputs = [("--report", report), ("--results", results)]
+    outputs += [("--evidence", path) for path in (keeper.first_paths if keeper is not None else ())]
+    require_distinct([(option, path) for option, path in outputs if path is not None])
 
 
 def _target_here(invocation: Invocation, stack: ExitStack, backend: Backend, asked: _Asked) -> Target:

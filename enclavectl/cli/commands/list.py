@@ -13,6 +13,7 @@ from enclavectl.cli.screen import Screen
 
 if TYPE_CHECKING:
     from enclavectl.backends.base import Enclave, Machine
+    from enclavectl.cli.enclave_view import WeightsState
 
 LIST_SCHEMA = "enclavectl.enclaves/1"
 _COLUMNS = ("NAME", "STATE", "TRUST", "MODEL", "STARTED (UTC)", "PID")
@@ -27,7 +28,8 @@ def list_enclaves(
     """List the enclaves of this host.
 
     Shows booting, running and dead ones. On backend nitro it shows other users' enclaves as well. Those that
-    were ended are in enclavectl history.
+    were ended are in enclavectl history. An enclave of a sealed model says how far it is: EMPTY, MEASURED,
+    KEYED or SERVING.
 
     Examples:
       enclavectl list                      a table
@@ -40,8 +42,16 @@ def list_enclaves(
 
 
 def _show(screen: Screen, backend: str, enclaves: Sequence[Enclave]) -> None:
+    weights = [_weights(one) for one in enclaves]
     if screen.as_json:
-        found = [{"trust": str(one.trust), **one.to_json()} for one in enclaves]
+        found = [
+            {
+                "trust": str(one.trust),
+                **one.to_json(),
+                "weights": None if state is None else state.to_json(),
+            }
+            for one, state in zip(enclaves, weights, strict=True)
+        ]
         screen.result({"schema": LIST_SCHEMA, "backend": backend, "enclaves": found})
         return
     if not enclaves:
@@ -52,7 +62,22 @@ def _show(screen: Screen, backend: str, enclaves: Sequence[Enclave]) -> None:
 
     machines = [machine_of(one) for one in enclaves]
     columns = [*_COLUMNS, *(_MACHINE_COLUMNS if any(machines) else ())]
-    screen.table(columns, [_row(one, machine) for one, machine in zip(enclaves, machines, strict=True)])
+    rows = [_row(one, machine) for one, machine in zip(enclaves, machines, strict=True)]
+    if any(weights):
+        columns.append("WEIGHTS")
+        cells = ["in the image" if state is None else str(state) for state in weights]
+        width = len(columns) - 1
+        rows = [[*row, *[""] * (width - len(row)), cell] for row, cell in zip(rows, cells, strict=True)]
+    screen.table(columns, rows)
+
+
+def _weights(enclave: Enclave) -> WeightsState | None:
+    if not enclave.is_sealed:
+        return None
+    # Few enclaves are sealed, and what asks them takes longer to load than the rest of this command.
+    from enclavectl.cli.enclave_view import weights_state  # noqa: PLC0415 - see the line above
+
+    return weights_state(enclave)
 
 
 def _row(enclave: Enclave, machine: Machine | None) -> list[str]:

@@ -161,9 +161,11 @@ class AnswerPrinter:
         if answer is None:
             return  # the notice that an answer comes elsewhere, for which only `send` asks
         if self._keeper is not None:  # before it is shown: what fails here leaves the answer with the enclave
-            expectation = delivered.expectation
             number = self._keeper.session(
-                waiting.evidence, waiting.requested_at, expectation.policy, expectation.root
+                waiting.evidence,
+                waiting.requested_at,
+                delivered.expectation,
+                lock_sha256=waiting.lock_sha256,
             )
             self._keeper.receipt(number, answer.receipted, self.count)
         problem = answer.outcome.problem

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from enclavectl.artifacts.lock import Lock, check_lock, read_lock
+from enclavectl.artifacts.lock import Lock, read_lock
+from enclavectl.artifacts.locked_image import check_lock
 from enclavectl.artifacts.names import LOCK_NAME
 from enclavectl.cli.invocation import screen_for
 from enclavectl.cli.options import LockFile, Output, OutputFormat

@@ -142,14 +142,12 @@ def release(
 
 
 def _expectation(policy: Path, root: Path | None) -> Expectation:
-    from enclavectl.attestation.trust import aws_nitro_root, read_root  # noqa: PLC0415 - see above
+    from enclavectl.attestation.trust import read_root, root_for  # noqa: PLC0415 - see above
     from enclavectl.backends.registry import load_policy  # noqa: PLC0415 - see above
     from enclavectl.client.exchange import Expectation  # noqa: PLC0415 - see above
 
-    return Expectation(
-        policy=load_policy(policy, allow_debug=False),
-        root=aws_nitro_root() if root is None else read_root(root),
-    )
+    loaded = load_policy(policy, allow_debug=False)
+    return Expectation(policy=loaded, root=root_for(loaded, None if root is None else read_root(root)))
 
 
 def _teller(screen: Screen, key: ModelKey) -> Callable[[VerifiedEnclave | EnclavectlError], None]:

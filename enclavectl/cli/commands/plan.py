@@ -18,8 +18,8 @@ from enclavectl.host.enclaves import find_running
 from enclavectl.host.host import Host
 from enclavectl.host.live import open_host
 from enclavectl.host.memory import mib_of
-from enclavectl.host.plan import Demand, Plan, largest, make_plan, read_supply
-from enclavectl.host.requirements import payload_memory_mib, read_eif
+from enclavectl.host.plan import Plan, largest, make_plan, read_supply
+from enclavectl.host.requirements import Demand, payload_memory_mib, read_eif
 
 PLAN_SCHEMA = "enclavectl.plan/1"
 EXIT_DOES_NOT_FIT = 3

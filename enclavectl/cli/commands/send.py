@@ -125,7 +125,7 @@ class _Sending:
         self._screen = invocation.screen
         self._timeout_s = invocation.config.diagnose.timeout_s
         self._store = PendingStore(invocation.config.state_dir)
-        self._expectation = target.expectation
+        self._target = target
         self._client = client
         self._keeper = keeper
         self.trust = str(client.enclave.document.trust)
@@ -133,9 +133,11 @@ class _Sending:
         self._keep()
 
     def _keep(self) -> None:
-        enclave, demanded = self._client.enclave, self._expectation
+        enclave, target = self._client.enclave, self._target
         if self._keeper is not None:
-            self._keeper.session(enclave.evidence, enclave.requested_at, demanded.policy, demanded.root)
+            self._keeper.session(
+                enclave.evidence, enclave.requested_at, target.expectation, lock_sha256=target.lock_sha256
+            )
         note_expiry(self._screen, enclave.document)
 
     def hand_in_all(self, pictures: Iterable[tuple[str, Picture | PictureRefused]]) -> None:
@@ -187,6 +189,7 @@ class _Sending:
                 standing=Standing.of(self._client.enclave.document),
                 evidence=self._client.enclave.evidence,
                 requested_at=self._client.enclave.requested_at,
+                lock_sha256=self._target.lock_sha256,
                 image=picture.name,
                 labels=self._client.enclave.label_names,
                 notice=self._client.enclave.card.notice,

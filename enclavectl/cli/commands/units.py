@@ -1,11 +1,11 @@
-"""``enclavectl units``: systemd units for an enclave, its listener and its proxies."""
+"""``enclavectl units``: systemd units for an enclave, its listener and proxies; or for a model's owner."""
 
 from __future__ import annotations
 
 import os
 import pwd
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +18,7 @@ from enclavectl.cli.invocation import Invocation, begin
 from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.screen import Screen
 from enclavectl.config.load import Config
+from enclavectl.deploy.release_unit import ReleaseUnitRequest, install_release, release_unit
 from enclavectl.deploy.systemd import (
     UnitsRequest,
     install_commands,
@@ -72,6 +73,12 @@ FixedCid = Annotated[
 WithGateway = Annotated[
     bool, typer.Option("--gateway", help="Also write the gateway's unit, with a user of its own.")
 ]
+ForOwner = Annotated[
+    bool,
+    typer.Option(
+        "--release", help="Instead, for a model's owner: the service that releases the key of model --name."
+    ),
+]
 
 
 def units(
@@ -84,6 +91,7 @@ def units(
     cpus: Cpus = None,
     cid: FixedCid = None,
     gateway: WithGateway = False,
+    release: ForOwner = False,
     policy: options.PolicyFile = None,
     config: options.ConfigFile = None,
     output: options.Output = OutputFormat.TEXT,
@@ -91,26 +99,45 @@ def units(
     """Write systemd units that start an enclave at boot.
 
     Writes a unit for the enclave, one for its listener, and one for each endpoint that enclaves may call.
-    Nothing is installed: the command says where the files belong and what to run.
+    Nothing is installed: the command says where the files belong and what to run. With --release it writes
+    one unit, for the machine of a sealed model's owner, and none of the others.
 
     Examples:
       enclavectl units                             print them
       enclavectl units app.eif --to units          write them to a folder
       enclavectl units --endpoint 8443:kms:443     with a proxy to an endpoint
       enclavectl units --gateway --to units        with a gateway for clients elsewhere
+      enclavectl units --release --name flowers    the owner's service for model flowers
     """
+    if release:
+        others: dict[str, object] = {"--endpoint": endpoint, "--user": user, "--memory": memory}
+        others |= {"--cpus": cpus, "--cid": cid, "--gateway": gateway or None, "--policy": policy}
+        _show_release(begin(output, config, {}).screen, name, to, others)
+        return
     flags = {"enclave.memory_mib": memory, "enclave.cpus": cpus, "policy": policy}
     invocation = begin(output, config, flags)
     endpoints = tuple(parse_endpoint(text) for text in endpoint or ())
     request = _request(invocation, eif, name, user, cid)
     request = replace(request, endpoints=endpoints, has_gateway=gateway)
     files = write_units(request)
-    if to is not None:
-        _write(files, to)
     _show(invocation.screen, files, install_commands(request, files, str(to or ".")), to)
 
 
+def _show_release(screen: Screen, name: str, to: Path | None, others: Mapping[str, object]) -> None:
+    if (other := next((flag for flag, value in others.items() if value is not None), None)) is not None:
+        raise UsageError(
+            f"--release: expected no {other} beside it: the owner's service runs no enclave",
+            hint="on the enclaves' host, leave --release out",
+        )
+    request = ReleaseUnitRequest(name=name, enclavectl=_ourselves())
+    file = release_unit(request)
+    _show(screen, [file], install_release(request, file, str(to or ".")), to)
+
+
 def _show(screen: Screen, files: Sequence[UnitFile], commands: Sequence[str], to: Path | None) -> None:
+    """Write the files if a folder was named, and show them and what to run."""
+    if to is not None:
+        _write(files, to)
     if screen.as_json:
         value = {
             "schema": UNITS_SCHEMA,

@@ -8,8 +8,7 @@ from enum import StrEnum
 
 from enclavectl.artifacts.lock import Lock
 from enclavectl.errors import UsageError
-from enclavectl.host.plan import IMAGE_SLACK_MIB
-from enclavectl.host.requirements import MAX_ENCLAVES
+from enclavectl.host.requirements import IMAGE_SLACK_MIB, MAX_ENCLAVES
 from enclavectl.nitro_cli.limits import boot_bound_s, minimum_memory_mib
 
 # RFC 1123 labels: https://kubernetes.io/docs/concepts/overview/working-with-objects/names/

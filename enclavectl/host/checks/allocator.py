@@ -6,9 +6,9 @@ from enclavectl.host.checks.base import Check, Group, Scope, State, Verdict, fai
 from enclavectl.host.checks.facts import Facts
 from enclavectl.host.cpu_list import format_cpu_list
 from enclavectl.host.memory import Node, mib_of
-from enclavectl.host.plan import Demand, Supply, make_plan, read_pod
+from enclavectl.host.plan import Supply, make_plan, read_pod
 from enclavectl.host.pod import pod_cpus
-from enclavectl.host.requirements import round_to_region
+from enclavectl.host.requirements import Demand, round_to_region
 from enclavectl.host.reservation import ALLOCATOR_FILE, AllocatorError, Reservation
 
 SERVICE = "nitro-enclaves-allocator.service"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from enclavectl.artifacts.lock import check_lock, read_lock
+from enclavectl.artifacts.lock import read_lock
+from enclavectl.artifacts.locked_image import check_lock
 from enclavectl.artifacts.names import LOCK_NAME
 from enclavectl.errors import EnclavectlError
 from enclavectl.host.checks.base import Check, Group, Scope, Verdict, fail, not_applicable, ok, skip, warn

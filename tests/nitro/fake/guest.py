@@ -19,8 +19,10 @@ from errno import ECONNRESET
 from pathlib import Path
 from typing import Protocol
 
+from enclave_payload.card import SEALED_MARK, SEALED_MARK_CONTENT
 from enclavectl.backends.local.modules import import_path
-from enclavectl.backends.local.supervisor import BOOT
+from enclavectl.backends.local.supervisor import BOOT, LISTEN
+from enclavectl.weights.release_port import PORT as RELEASE_PORT
 from tests.nitro.fake.place import Place
 
 _BOOT_TEXT = (
@@ -81,11 +83,14 @@ class Console:
                 self._readers.append(reader)
 
 
-def _home(folder: Path, model: Path) -> Path:
+def _home(folder: Path, model: Path, *, is_sealed: bool) -> Path:
     """Make the folder in which the payload finds its model, and a place for the tree of its sandbox."""
     home = folder / "inside"
     (home / "tree").mkdir(parents=True, exist_ok=True)
-    if not (home / "model").is_symlink():
+    if is_sealed:
+        (home / "model").mkdir()
+        (home / "model" / SEALED_MARK).write_bytes(SEALED_MARK_CONTENT)
+    elif not (home / "model").is_symlink():
         (home / "model").symlink_to(model.absolute())
     return home
 
@@ -93,8 +98,8 @@ def _home(folder: Path, model: Path) -> Path:
 class Ways(Protocol):
     """The sockets between a guest and its host."""
 
-    def inside(self) -> tuple[socket.socket, Callable[[socket.socket], None]]:
-        """The payload's listener, and what connects a socket to it."""
+    def inside(self, name: str, /) -> tuple[socket.socket, Callable[[socket.socket], None]]:
+        """One of the payload's listeners, and what connects a socket to it."""
 
     def console(self, cid: int, /) -> socket.socket:
         """The listener of its console."""
@@ -121,8 +126,17 @@ class Guest:
         self._nsm_parameters = (module_id, dict(pcrs))
         self._nsm, nsm_payload = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._output, output = os.pipe()
-        listener, self._connect_inside = ways.inside()
+        listener, connect = ways.inside("inside")
+        self._ports = dict.fromkeys(place.settings.guest_ports, connect)
+        inherited = [listener, nsm_payload]
+        is_sealed = place.settings.sealed
+        # Its listener is there, and nobody is let in before the payload says that it serves.
+        self._when_serving, self._ports = (self._ports, {}) if is_sealed else ({}, self._ports)
+        if is_sealed:
+            release, self._ports[RELEASE_PORT] = ways.inside("release")
+            inherited.append(release)
         self._dialer, dialer_payload = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        inherited.append(dialer_payload)
         spec = {
             "parent_pid": os.getpid(),
             "listener_fd": listener.fileno(),
@@ -130,18 +144,19 @@ class Guest:
             "memory_mib": 4096,
             "workers": 2,
             "dial_fd": dialer_payload.fileno(),
+            "release_fd": release.fileno() if is_sealed else None,
         }
         self._payload = subprocess.Popen(
             [sys.executable, "-ISB", "-c", BOOT, os.pathsep.join(import_path()), json.dumps(spec)],
-            cwd=_home(folder, place.image / "model"),
+            cwd=_home(folder, place.image / "model", is_sealed=is_sealed),
             env={"LANG": "C.UTF-8", "PATH": "/usr/bin:/bin"},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            pass_fds=(listener.fileno(), nsm_payload.fileno(), dialer_payload.fileno()),
+            pass_fds=[sock.fileno() for sock in inherited],
         )
         os.close(output)
-        for sock in (listener, nsm_payload, dialer_payload):
+        for sock in inherited:
             sock.close()
         self.end = os.pidfd_open(self._payload.pid)
         self._listens_at = time.monotonic() + place.settings.application_s
@@ -169,20 +184,25 @@ class Guest:
         Raises:
             OSError: nothing there takes connections to that port, or it is gone.
         """
-        if port not in self._place.settings.guest_ports or time.monotonic() < self._listens_at:
+        connect = self._ports.get(port)
+        if connect is None or time.monotonic() < self._listens_at:
             raise ConnectionResetError(ECONNRESET, os.strerror(ECONNRESET))
         sock = socket.socket(socket.AF_UNIX)
         try:
-            self._connect_inside(sock)
+            connect(sock)
         except OSError:
             sock.close()
             raise
         return sock
 
     def _dial(self, cid: int) -> None:
-        """Connect the payload to port 5006 of the parent, as often as it asks."""
+        """Connect the payload to port 5006 of the parent, or open its port for pictures, when it asks."""
         with self._dialer, suppress(ConnectionError):
-            while self._dialer.recv(1):
+            while word := self._dialer.recv(1):
+                if word == LISTEN:
+                    self._ports |= self._when_serving
+                    self._dialer.sendall(b"1")
+                    continue
                 with socket.socket(socket.AF_UNIX) as sock:
                     try:
                         self._ways.connect_to_parent(sock, cid)
@@ -231,9 +251,9 @@ class HybridWays:
         self._folder = folder
         self._door: socket.socket | None = None
 
-    def inside(self) -> tuple[socket.socket, Callable[[socket.socket], None]]:
-        """The payload's listener, and what connects a socket to it."""
-        path = self._folder / "inside.sock"
+    def inside(self, name: str) -> tuple[socket.socket, Callable[[socket.socket], None]]:
+        """One of the payload's listeners, and what connects a socket to it."""
+        path = self._folder / f"{name}.sock"
         # Short from the folder that this process is in by then.
         return _listener(path), lambda sock: sock.connect(os.path.relpath(path))
 

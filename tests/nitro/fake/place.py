@@ -40,6 +40,8 @@ class Settings:
     driver_error_times: int | None = None
     console_end: str = "eof"  # or reset
     guest_ports: tuple[int, ...] = (5005,)
+    # Whether its enclaves have no weights: they listen on 5007, and on 5005 once they serve.
+    sealed: bool = False
     # What a connection to a CID that no enclave has ends with; 0: nobody answers.
     absent_cid: int = 104
     # Whether the pool and the pages can be seen from outside, in the folder ``tree``.

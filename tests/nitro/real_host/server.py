@@ -255,9 +255,9 @@ class AbstractWays:
         self._machine = machine
         self._hybrid = HybridWays(machine.place, machine.folder)
 
-    def inside(self) -> tuple[socket.socket, Callable[[socket.socket], None]]:
-        """The payload's listener, and what connects a socket to it."""
-        name = f"inside-{self._machine.slot.slot_hex}"
+    def inside(self, name: str) -> tuple[socket.socket, Callable[[socket.socket], None]]:
+        """One of the payload's listeners, and what connects a socket to it."""
+        name = f"{name}-{self._machine.slot.slot_hex}"
         return self._host.listener(name), lambda sock: sock.connect(self._host.address(name))
 
     def console(self, cid: int) -> socket.socket:

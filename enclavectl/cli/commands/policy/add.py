@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from enclavectl.attestation.policy_edit import add_release
-from enclavectl.cli import release_arguments as release
 from enclavectl.cli.invocation import screen_for
-from enclavectl.cli.options import DryRun, ModelName, Output, OutputFormat
+from enclavectl.cli.option_groups import spreads_groups
+from enclavectl.cli.options import DryRun, Output, OutputFormat
 from enclavectl.cli.policy_arguments import PolicyPath, read_policy_text
 from enclavectl.cli.policy_change import PolicyChangeRequest, apply_change
+from enclavectl.cli.release_arguments import ReleaseArguments
 
 
+@spreads_groups
 def add(
     file: PolicyPath,
-    from_lock: release.FromLock = None,
-    model: ModelName = None,
-    pcr: release.Registers = None,
-    role_arn: release.RoleArn = None,
-    instance_id: release.InstanceId = None,
-    name: release.ReleaseName = None,
-    not_before: release.NotBefore = None,
-    expires: release.Expires = None,
-    notes: release.Notes = "",
+    release: ReleaseArguments,
     dry_run: DryRun = False,
     output: Output = OutputFormat.TEXT,
 ) -> None:
@@ -35,17 +29,7 @@ def add(
     """
     screen = screen_for(output)
     text = read_policy_text(file)
-    made = release.ReleaseArguments(
-        from_lock=from_lock,
-        model=model,
-        registers=pcr or [],
-        role_arn=role_arn,
-        instance_id=instance_id,
-        name=name,
-        not_before=not_before,
-        expires=expires,
-        notes=notes,
-    ).release()
+    made = release.release()
     edited = add_release(text, made, source=str(file))
     request = PolicyChangeRequest(
         command="add",

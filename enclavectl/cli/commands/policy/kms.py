@@ -18,8 +18,8 @@ from enclavectl.cli.kms_view import draw_json
 from enclavectl.cli.options import DryRun, Output, OutputFormat
 from enclavectl.cli.policy_arguments import At, moment, read_policy_text
 from enclavectl.cli.screen import Screen
-from enclavectl.errors import StateError, UsageError
-from enclavectl.files import refuse_input, write_atomic
+from enclavectl.errors import StateError
+from enclavectl.files import refuse_input, require_distinct, write_atomic
 from enclavectl.kms import KeyPolicy, KeyPolicyRequest, compile_key_policy, request_from_policy
 from enclavectl.kms.compile import check_key, operator_policy, put_commands
 
@@ -155,8 +155,7 @@ def _check_targets(to: Path, iam_to: Path, policy: Path, *, may_exist: bool) -> 
         UsageError: one is an input, or both are the same.
         StateError: one exists already.
     """
-    if to.absolute() == iam_to.absolute():
-        raise UsageError(f"--iam-to {iam_to}: expected another file than --to")
+    require_distinct([("--to", to), ("--iam-to", iam_to)])
     for option, one in (("--to", to), ("--iam-to", iam_to)):
         refuse_input(option, one, [policy])
         if one.exists() and not may_exist:

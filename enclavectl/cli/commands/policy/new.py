@@ -9,10 +9,11 @@ from typing import Annotated
 import typer
 
 from enclavectl.attestation import Policy, Trust, render_policy
-from enclavectl.cli import release_arguments as release
 from enclavectl.cli.invocation import screen_for
-from enclavectl.cli.options import DryRun, ModelName, Output, OutputFormat
+from enclavectl.cli.option_groups import spreads_groups
+from enclavectl.cli.options import DryRun, Output, OutputFormat
 from enclavectl.cli.policy_change import PolicyChangeRequest, apply_change, refuse_existing
+from enclavectl.cli.release_arguments import ReleaseArguments
 from enclavectl.errors import UsageError
 
 PolicyOutput = Annotated[Path, typer.Option("--to", metavar="FILE", help="The policy; never overwritten.")]
@@ -30,17 +31,10 @@ MaxAge = Annotated[
 ]
 
 
+@spreads_groups
 def new(
     to: PolicyOutput,
-    from_lock: release.FromLock = None,
-    model: ModelName = None,
-    pcr: release.Registers = None,
-    role_arn: release.RoleArn = None,
-    instance_id: release.InstanceId = None,
-    name: release.ReleaseName = None,
-    not_before: release.NotBefore = None,
-    expires: release.Expires = None,
-    notes: release.Notes = "",
+    release: ReleaseArguments,
     accept: Accept = None,
     max_age: MaxAge = 300,
     dry_run: DryRun = False,
@@ -59,17 +53,7 @@ def new(
     """
     screen = screen_for(output)
     refuse_existing(to)
-    made = release.ReleaseArguments(
-        from_lock=from_lock,
-        model=model,
-        registers=pcr or [],
-        role_arn=role_arn,
-        instance_id=instance_id,
-        name=name,
-        not_before=not_before,
-        expires=expires,
-        notes=notes,
-    ).release()
+    made = release.release()
     policy = Policy(accept=_accepted(accept), releases=(made,), max_age=timedelta(seconds=max_age))
     request = PolicyChangeRequest(
         command="new",

@@ -9,13 +9,13 @@ import typer
 from enclavectl.attestation import Policy, Revocation, parse_policy
 from enclavectl.attestation.policy_edit import find_release
 from enclavectl.attestation.policy_edit import revoke as revoke_in
-from enclavectl.attestation.release import is_label
 from enclavectl.cli.completion import release_names
 from enclavectl.cli.invocation import screen_for
 from enclavectl.cli.options import DryRun, Output, OutputFormat
 from enclavectl.cli.policy_arguments import PolicyPath, moment, parse_registers, read_policy_text
 from enclavectl.cli.policy_change import PolicyChangeRequest, apply_change
 from enclavectl.errors import UsageError
+from enclavectl.label import is_label
 
 ReleaseToRevoke = Annotated[
     str | None,
