@@ -39,7 +39,13 @@ class PageRequest:
 
     def __post_init__(self) -> None:
         """Check the rule above."""
-        self.policy.check_signer(self.root.trust)
+        if self.root.trust not in self.policy.accept:
+            raise UsageError(
+                f"--root: the policy accepts {', '.join(sorted(self.policy.accept))}, "
+                f"and {self.root.name} is a root of trust {self.root.trust}",
+                hint="a policy of the backend local needs --root with the development root: "
+                "local/root/certificate.pem in the state folder",
+            )
         if self.root.trust not in {Trust.NITRO, Trust.SIMULATED}:
             raise UsageError(
                 f"--root: expected one that signs documents, found one of trust {self.root.trust}"
