@@ -106,8 +106,8 @@ def units(
       enclavectl units                             print them
       enclavectl units app.eif --to units          write them to a folder
       enclavectl units --endpoint 8443:kms:443     with a proxy to an endpoint
-      enclavectl units --gateway --to units        with a gateway for clients elsewhere
-      enclavectl units --release --name flowers    the owner's service for model flowers
+      enclavectl units --gateway --to units        with a gateway
+      enclavectl units --release --name flowers    a model owner's service
     """
     if release:
         others: dict[str, object] = {"--endpoint": endpoint, "--user": user, "--memory": memory}
