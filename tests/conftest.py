@@ -16,6 +16,7 @@ SLOW = (
     "backends/qemu/test_bad_days.py",
     "backends/qemu/test_keeper.py",
     "backends/qemu/test_vsock.py",
+    "browser/test_bad_input.py",
     "browser/test_firefox.py",
     "browser/test_network.py",
     "browser/test_page.py",
