@@ -188,7 +188,7 @@ def _place(
 
     if target is None:
         raise UsageError("attest: expected an enclave's name, an address, or --remote NAME, found none")
-    if target.startswith(_SCHEMES):
+    if target.startswith(_SCHEMES) or "://" in target:  # no name of an enclave has that
         trusted = root_for(None, None if root is None else read_root(root))
         address = parse_address(target)
         access = network.read(target)
