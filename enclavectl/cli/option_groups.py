@@ -37,7 +37,7 @@ def spreads_groups(command: Callable[..., None]) -> Callable[..., None]:
         else:
             parameters.extend(_options(group))
     vars(spread)["__signature__"] = inspect.Signature(parameters)
-    spread.__annotations__ = {one.name: one.annotation for one in parameters}
+    spread.__annotations__ = {one.name: one.annotation for one in parameters} | {"return": None}
     return spread
 
 

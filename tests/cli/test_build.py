@@ -32,7 +32,7 @@ from tests.cli.command import enclavectl
         (["--lock", "/dev/null"], "a device"),
         (["--provenance", "/dev/null"], "a device"),
         (["--provenance", "none/p.json"], "folder"),
-        (["--provenance", "enclave.eif"], "of its own"),
+        (["--provenance", "enclave.eif"], "expected two files"),
         (["--to", "a.eif", "--lock", "./a.eif"], "two files"),
         (["--model", "no-such-model"], "demo-lesion"),
         (["--sign", "key.pem", "--cert", "cert.pem"], "key.pem"),

@@ -15,8 +15,8 @@ from enclavectl.cli import options
 from enclavectl.cli.evidence_options import LockPath
 from enclavectl.cli.invocation import Invocation, begin, refuse_together
 from enclavectl.cli.network_options import NO_NETWORK, NetworkFlags
+from enclavectl.cli.option_groups import spreads_groups
 from enclavectl.cli.options import OutputFormat
-from enclavectl.cli.parameter_objects import with_parameter_objects
 from enclavectl.config.load import Profile
 from enclavectl.errors import UsageError
 from enclavectl.net.access import NO_ACCESS, Access
@@ -67,7 +67,7 @@ AnswerTime = Annotated[
 ]
 
 
-@with_parameter_objects
+@spreads_groups
 def attest(
     target: TargetName = None,
     remote: options.RemoteName = None,

@@ -17,8 +17,8 @@ from enclavectl.cli.elsewhere import Elsewhere, FindTarget, find_elsewhere
 from enclavectl.cli.evidence_options import EvidencePath, IncludeStatements
 from enclavectl.cli.invocation import Invocation, begin, refuse_together
 from enclavectl.cli.network_options import NO_NETWORK, NetworkFlags
+from enclavectl.cli.option_groups import spreads_groups
 from enclavectl.cli.options import OutputFormat
-from enclavectl.cli.parameter_objects import with_parameter_objects
 from enclavectl.cli.picture_arguments import collect_pictures
 from enclavectl.cli.results_options import ResultsPath, RetryRefused, open_results
 from enclavectl.client.folders import Collection
@@ -135,7 +135,7 @@ _KEEP_NOTHING = KeptFlags()
 _ANY_ENCLAVE = EnclaveFlags()
 
 
-@with_parameter_objects
+@spreads_groups
 def diagnose(
     images: options.Images,
     recursive: options.Recursive = False,

@@ -45,7 +45,7 @@ Contact = Annotated[
     str,
     typer.Option(
         "--contact",
-        metavar="TEXT",
+        metavar="WHO",
         help="Who helps and gives newer pages: a name, a telephone number.",
         show_default=False,
     ),
@@ -78,7 +78,7 @@ def page(
     publish it from the data owner's side, never from the operator's, together with its SHA-256.
 
     Examples:
-      enclavectl page --policy p.yaml --remote wss://gw.example --to p.html  a page
+      enclavectl page --policy p.yaml --remote wss://gw --to p.html    a page
     """
     screen = screen_for(output)
     text = decode_policy(read_bounded(policy, MAX_POLICY_BYTES, what="policy"), source=str(policy))

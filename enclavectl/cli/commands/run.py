@@ -15,8 +15,8 @@ from enclavectl.cli.console_text import follow_console
 from enclavectl.cli.foreground import Foreground, remove_dead
 from enclavectl.cli.invocation import Invocation, begin
 from enclavectl.cli.network_options import NetworkFlags
+from enclavectl.cli.option_groups import spreads_groups
 from enclavectl.cli.options import OutputFormat
-from enclavectl.cli.parameter_objects import with_parameter_objects
 from enclavectl.config.choices import BackendChoice
 from enclavectl.config.load import Profile
 from enclavectl.errors import UsageError
@@ -162,7 +162,7 @@ _ANY_MACHINE = MachineFlags()
 _DETACHED = StayFlags()
 
 
-@with_parameter_objects
+@spreads_groups
 def run(
     image: ImageToRun = None,
     name: NewName = None,

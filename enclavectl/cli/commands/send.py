@@ -19,8 +19,8 @@ from enclavectl.cli.evidence_options import EvidencePath
 from enclavectl.cli.expiry import note_expiry
 from enclavectl.cli.invocation import Invocation, begin, refuse_together
 from enclavectl.cli.network_options import NO_NETWORK, NetworkFlags
+from enclavectl.cli.option_groups import spreads_groups
 from enclavectl.cli.options import OutputFormat
-from enclavectl.cli.parameter_objects import with_parameter_objects
 from enclavectl.cli.picture_arguments import collect_pictures
 from enclavectl.client.pictures import Picture, read_pictures
 from enclavectl.client.reply_keys import PendingStore, Waiting
@@ -36,7 +36,7 @@ from enclavectl.targets.verification import VerificationOptions, verification_op
 SENT_SCHEMA = "enclavectl.sent/1"
 
 
-@with_parameter_objects
+@spreads_groups
 def send(
     images: options.Images,
     recursive: options.Recursive = False,

@@ -10,8 +10,8 @@ from enclavectl.cli import options
 from enclavectl.cli.invitation_options import ExpectedPcr0, Invitation, read_named_invitation
 from enclavectl.cli.invocation import begin, refuse_together
 from enclavectl.cli.network_options import NO_NETWORK, NetworkFlags
+from enclavectl.cli.option_groups import spreads_groups
 from enclavectl.cli.options import OutputFormat
-from enclavectl.cli.parameter_objects import with_parameter_objects
 from enclavectl.cli.remote_view import PolicyToKeep, RootToKeep, confirm_invitation, draw_remote
 from enclavectl.errors import UsageError
 from enclavectl.targets.remote_store import RemoteStore
@@ -30,7 +30,7 @@ AsDefault = Annotated[
 ]
 
 
-@with_parameter_objects
+@spreads_groups
 def add(
     name: NewName,
     address: AddressArgument = None,
