@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +19,17 @@ from enclavectl.deploy.kubernetes.request import (
     check_code_registers,
     whole_pages,
 )
+from enclavectl.deploy.kubernetes.weights_key import WeightsKey
 from enclavectl.errors import UsageError
 from enclavectl.host.requirements import Demand, EifFacts, payload_memory_mib
 from enclavectl.label import MODEL_PCR, label_of
 
 if TYPE_CHECKING:
     from enclavectl.config.load import Config
+
+
+# SHA-384.
+_REGISTER = re.compile(r"[0-9a-f]{96}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +53,8 @@ class FleetOptions:
     service: ServiceKind
     metrics_from: str
     unsafe_debug: bool
+    release: str | None
+    tls_pin: str | None
 
 
 def fleet_request(options: FleetOptions, config: Config) -> FleetRequest:
@@ -82,7 +90,21 @@ def fleet_request(options: FleetOptions, config: Config) -> FleetRequest:
         nodes=options.nodes,
         slots=options.slots,
         is_debug=options.unsafe_debug,
+        key=_key(options),
     )
+
+
+def _key(options: FleetOptions) -> WeightsKey | None:
+    if options.release is None:
+        if options.tls_pin is not None:
+            raise UsageError("--tls-pin: expected --release as well", hint="it is of the weights' owner")
+        return None
+    return WeightsKey(source=options.release, pin=options.tls_pin)
+
+
+def is_sealed(lock: Lock) -> bool:
+    """Return whether an image has the payload without weights, which are then sealed and beside it."""
+    return lock.model is None and bool(lock.wheels)
 
 
 def memory_of(given_mib: int | None, config: Config, locks: Sequence[Lock], pages: PageSize) -> int:
@@ -96,7 +118,8 @@ def memory_of(given_mib: int | None, config: Config, locks: Sequence[Lock], page
     asked = config.enclave.memory_mib
     if locks and str(config.sources["enclave.memory_mib"]) == "default":
         # Nobody chose a size: what the payload takes at worst, or what nitro-cli wants at least.
-        asked = payload_memory_mib(config.enclave.cpus) if any(lock.model for lock in locks) else 0
+        has_payload = any(lock.model or is_sealed(lock) for lock in locks)
+        asked = payload_memory_mib(config.enclave.cpus) if has_payload else 0
     images = [EifFacts(path=Path(str(lock.eif["file"])), size=_size(lock), arch="") for lock in locks]
     needed = [Demand(memory_mib=asked, cpus=config.enclave.cpus, eif=eif).needed_mib for eif in images]
     return whole_pages(max([asked, *needed]), pages, is_exact=False)
@@ -124,11 +147,14 @@ def _release(lock: Lock, path: Path, image: str, replicas: int, *, debug: bool) 
         image=image,
         eif_size=_size(lock),
         replicas=replicas,
+        is_sealed=is_sealed(lock),
     )
 
 
 def _bytes(text: str, name: str, path: Path) -> bytes:
-    try:
-        return bytes.fromhex(text)
-    except ValueError:
-        raise UsageError(f"{path}: {name}: expected hex digits, found {text!r:.100}") from None
+    if _REGISTER.fullmatch(text) is None:
+        raise UsageError(
+            f"{path}: {name}: expected 96 hex digits, found {text!r:.100}",
+            hint="enclavectl build writes a lock with them; enclavectl lock check compares it with the image",
+        )
+    return bytes.fromhex(text)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from enclavectl.artifacts.wheel import Wheel
+from enclavectl.deploy.kubernetes.objects import fleet_objects
 from tests.cli.command import Done, enclavectl
-from tests.deploy.fleets import image, write_lock
+from tests.deploy.fleets import FLEETS, image, write_lock
 from tests.gateway.fake_enclave import FakeEnclave
 from tests.gateway.process import gateway, wait_until
 from tests.schemas.validation import check_output
@@ -58,6 +61,9 @@ def test_two_releases_are_rendered_side_by_side(tmp_path: Path) -> None:
         (("--replicas", "9", "--nodes", "2"), "2 nodes x 4 slots"),
         (("--namespace", "No"), "--namespace"),
         (("--cpus", "3"), "--cpus 4"),
+        (("--memory", "0"), "--memory"),
+        (("--release", "kms"), "found one with a model"),
+        (("--tls-pin", "sha256:ab"), "--release as well"),
     ],
 )
 def test_what_cannot_be_is_refused_with_what_can(
@@ -68,6 +74,49 @@ def test_what_cannot_be_is_refused_with_what_can(
     assert done.status == 2
     assert told in done.err
     assert not (tmp_path / "k8s").exists()
+
+
+def test_a_register_that_is_none_is_told(tmp_path: Path) -> None:
+    write_lock(tmp_path / "l.json", pcrs={"PCR0": "ab", "PCR1": "02" * 48, "PCR2": "03" * 48})
+    done = render(tmp_path, "--image", image())
+    assert (done.status, "PCR0: expected 96 hex digits, found 'ab'" in done.err) == (2, True)
+
+
+def test_a_runtime_without_weights_needs_a_key_and_the_payloads_memory(tmp_path: Path) -> None:
+    wheel = Wheel(name="numpy", version="1", file="numpy-1.whl", sha256="c" * 64)
+    write_lock(tmp_path / "l.json", model=None, wheels=(wheel,))
+    refused = render(tmp_path, "--image", image())
+    assert (refused.status, "--release" in refused.err) == (2, True)
+    value = render(tmp_path, "--image", image(), "--release", "kms", "--output", "json").json()
+    assert value["enclave"]["memory_mib"] == 3072
+    assert "kms" in next((tmp_path / "k8s").glob("deployment-*.yaml")).read_text()
+
+
+@pytest.mark.parametrize("word", ["run", "gateway"])
+def test_the_command_lines_of_pods_have_no_option_that_their_command_lacks(tmp_path: Path, word: str) -> None:
+    lines = [
+        one["args"]
+        for request in FLEETS.values()
+        for name, value in fleet_objects(request).items()
+        if name.startswith("deployment-")
+        for one in pod_containers(value)
+    ]
+    known = enclavectl(word, "--help", home=tmp_path).out
+    options = {option for line in lines if line[0] == word for option in line if option.startswith("--")}
+    assert options
+    assert {option for option in options if f"{option} " not in known} == set()
+
+
+def pod_containers(deployment: Any) -> list[dict[str, Any]]:
+    spec = deployment["spec"]["template"]["spec"]
+    return [*spec["initContainers"], *spec["containers"]]
+
+
+def test_a_fleet_in_debug_mode_is_not_sound(tmp_path: Path) -> None:
+    lock = write_lock(tmp_path / "l.json", pcrs={f"PCR{index}": "0" * 96 for index in range(3)})
+    assert render(tmp_path, "--image", image(), "--unsafe-debug").status == 0
+    done = fleet(tmp_path, "check", tmp_path / "k8s", "--lock", lock, "--no-schemas", "--output", "json")
+    assert [one["code"] for one in done.json()["findings"]] == ["debug-mode"]
 
 
 def test_a_tag_is_warned_of_and_a_debug_release_refused(tmp_path: Path) -> None:

@@ -91,8 +91,14 @@ class Node:
     def announced(self) -> Path:
         return self.folder / "announced"
 
+    @property
+    def fence(self) -> Sequence[str]:
+        """A route for what no interface takes: nothing that is meant for a node leaves this machine."""
+        return "unreachable", f"10.213.{self.number}.0/24", "metric", "4096"
+
     def make(self) -> None:
         self.announced.mkdir(parents=True)
+        _ip("route", "replace", *self.fence)
         _ip("netns", "add", self.namespace)
         _ip("link", "add", self.link, "type", "veth", "peer", "name", "up0", "netns", self.namespace)
         _ip("addr", "add", f"10.213.{self.number}.1/24", "dev", self.link)
@@ -168,7 +174,7 @@ class Node:
 
     def die(self) -> None:
         """Vanish from the network without a word, and end."""
-        _ip("link", "set", self.link, "down")
+        _ip("-n", self.namespace, "link", "set", "up0", "down")
         for process in (*self.enclaves.values(), *([self.gateway] if self.gateway else [])):
             process.kill()
 
@@ -178,6 +184,7 @@ class Node:
             process.wait()
         subprocess.run([str(IP), "netns", "delete", self.namespace], check=False, capture_output=True)
         subprocess.run([str(IP), "link", "delete", self.link], check=False, capture_output=True)
+        subprocess.run([str(IP), "route", "delete", *self.fence], check=False, capture_output=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,19 +223,24 @@ class Fleet:
 
 
 @contextmanager
-def started(nodes: Sequence[Node], *, enclaves: int) -> Iterator[None]:
-    """Nodes that are up: every enclave is announced and every gateway ready."""
+def on_network(nodes: Sequence[Node]) -> Iterator[None]:
+    """Nodes with their networks, on which nothing runs yet."""
     with ExitStack() as stack:
         for node in nodes:
             stack.callback(node.remove)
             node.make()
-            node.start_gateway()
-            for number in range(enclaves):
-                node.start_enclave(f"n{node.number}e{number}")
-        for node in nodes:
-            wait_until(lambda node=node: len(node.names()) == enclaves, "its enclaves are announced")
-            wait_until(lambda node=node: _is_ready(node.address, PORT), "its gateway is ready")
         yield
+
+
+def start(nodes: Sequence[Node], *, enclaves: int) -> None:
+    """Start gateways and enclaves, and wait until every enclave is announced and every gateway ready."""
+    for node in nodes:
+        node.start_gateway()
+        for number in range(enclaves):
+            node.start_enclave(f"n{node.number}e{number}")
+    for node in nodes:
+        wait_until(lambda node=node: len(node.names()) == enclaves, "its enclaves are announced")
+        wait_until(lambda node=node: _is_ready(node.address, PORT), "its gateway is ready")
 
 
 @contextmanager
@@ -258,8 +270,10 @@ def fleet(folder: Path, *, nodes: int, enclaves: int, workers: int = 1) -> Itera
     """A fleet that is up, behind a balancer that leads to all of it."""
     cli = new_cli(folder)
     made = [Node(number, cli, folder / f"node{number}", workers=workers) for number in range(1, nodes + 1)]
-    with started(made, enclaves=enclaves), balanced(folder, made) as balancer:
-        yield Fleet(made, balancer, LocalBackend(cli.state))
+    with on_network(made):
+        start(made, enclaves=enclaves)
+        with balanced(folder, made) as balancer:
+            yield Fleet(made, balancer, LocalBackend(cli.state))
 
 
 def new_cli(folder: Path) -> Cli:

@@ -14,6 +14,7 @@ from enclavectl.deploy.kubernetes.request import (
     ReleaseImage,
     ServiceKind,
 )
+from enclavectl.deploy.kubernetes.weights_key import WeightsKey
 
 MIB = 1 << 20
 NEW, OLD = "25a8873e612e0051", "07b9f3a1c2d4e5f6"
@@ -23,8 +24,12 @@ def image(letter: str = "c") -> str:
     return f"registry.example/parent@sha256:{letter * 64}"
 
 
-def release(label: str = NEW, *, replicas: int = 2, letter: str = "c") -> ReleaseImage:
-    return ReleaseImage(label=label, image=image(letter), eif_size=180 * MIB, replicas=replicas)
+def release(
+    label: str = NEW, *, replicas: int = 2, letter: str = "c", is_sealed: bool = False
+) -> ReleaseImage:
+    return ReleaseImage(
+        label=label, image=image(letter), eif_size=180 * MIB, replicas=replicas, is_sealed=is_sealed
+    )
 
 
 def fleet(**changes: object) -> FleetRequest:
@@ -52,6 +57,10 @@ FLEETS = {
         memory_mib=1000,
         arch=Arch.ARM64,
         cpus=3,
+    ),
+    "sealed": fleet(
+        releases=(release(is_sealed=True), release(OLD, letter="d")),
+        key=WeightsKey(source="tls:owner.example:7443", pin="sha256:" + "ab" * 32),
     ),
 }
 

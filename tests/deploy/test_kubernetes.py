@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from enclavectl.deploy.kubernetes.checking import check_manifests, check_schemas, read_manifests
+from enclavectl.deploy.kubernetes.node import NodeRequest
 from enclavectl.deploy.kubernetes.objects import fleet_files, fleet_objects
 from enclavectl.deploy.kubernetes.pod import SLOT, SLOT_CPUS
 from enclavectl.deploy.kubernetes.request import (
@@ -24,8 +25,10 @@ from enclavectl.deploy.kubernetes.request import (
     whole_pages,
 )
 from enclavectl.deploy.kubernetes.seccomp import seccomp_profile
+from enclavectl.deploy.kubernetes.weights_key import WeightsKey
 from enclavectl.deploy.kubernetes.writing import write_fleet
 from enclavectl.errors import UsageError
+from enclavectl.weights import bringing
 from tests.deploy.fleets import FLEETS, MIB, NEW, OLD, fleet, release
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -112,6 +115,62 @@ def test_an_image_that_is_none_is_refused(name: str) -> None:
         fleet(releases=(ReleaseImage(label=NEW, image=name, eif_size=1, replicas=1),))
 
 
+@pytest.mark.parametrize(
+    ("source", "pin", "told"),
+    [
+        ("file:demo.key", None, "tls:HOST:PORT or kms"),
+        ("tls:owner.example", None, "tls:HOST:PORT or kms"),
+        ("tls:owner.example:70000", None, "tls:HOST:PORT or kms"),
+        ("tls:owner.example:7443\n", None, "tls:HOST:PORT or kms"),
+        ("tls:owner.example:7443", None, "found none"),
+        ("kms", "sha256:" + "ab" * 32, "found one"),
+        ("tls:owner.example:7443", "sha256:ab", "sha256:DIGEST"),
+    ],
+)
+def test_a_key_that_no_pod_could_get_is_refused(source: str, pin: str | None, told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        WeightsKey(source=source, pin=pin)
+
+
+def test_sealed_weights_need_a_key_and_others_take_none() -> None:
+    with pytest.raises(UsageError, match="expected --release") as caught:
+        fleet(releases=(release(is_sealed=True),))
+    assert caught.value.code == "sealed-release"
+    with pytest.raises(UsageError, match="found one with a model"):
+        fleet(key=WeightsKey(source="kms"))
+
+
+def test_a_pod_may_wait_for_its_key_as_long_as_run_does() -> None:
+    """The startup probe ends a container; until the weights are there the enclave is not announced."""
+
+    def bound_s(request: FleetRequest) -> int:
+        probe = containers(request)[0]["startupProbe"]
+        return int(probe["periodSeconds"] * probe["failureThreshold"])
+
+    more_s = bound_s(FLEETS["sealed"]) - bound_s(FLEETS["baseline"])
+    assert more_s > bringing.OWNER_S
+    objects: Any = fleet_objects(FLEETS["sealed"])
+    spec = objects[f"deployment-{NEW[:8]}.yaml"]["spec"]
+    assert spec["progressDeadlineSeconds"] > bound_s(FLEETS["sealed"])
+
+
+def test_only_pods_with_sealed_weights_ask_for_a_key_and_may_dial_its_owner() -> None:
+    objects: Any = fleet_objects(FLEETS["sealed"])
+    for label, has_key in ((NEW, True), (OLD, False)):
+        pod = objects[f"deployment-{label[:8]}.yaml"]["spec"]["template"]["spec"]
+        assert ("tls:owner.example:7443" in pod["initContainers"][0]["args"]) == has_key
+    egress = objects["networkpolicy.yaml"]["spec"]["egress"]
+    assert [[port["port"] for port in rule["ports"]] for rule in egress] == [[53, 53], [7443]]
+    [only] = WeightsKey(source="tls:[2001:db8::1]:7443", pin="sha256:" + "ab" * 32).egress
+    assert only["to"] == [{"ipBlock": {"cidr": "2001:db8::1/128"}}]
+
+
+@pytest.mark.parametrize("name", ["", "a b", "-a", "a\nb: c", "a" * 101])
+def test_a_cluster_name_that_eks_has_not_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="--cluster"):
+        NodeRequest(cluster=name, slots=4, memory_mib=3072, cpus=2, pages=PageSize.GIB, arch=Arch.AMD64)
+
+
 def test_cores_with_one_thread_may_be_odd() -> None:
     assert fleet(arch=Arch.ARM64, cpus=3).cpus == 3
 
@@ -173,6 +232,7 @@ BREAKS: dict[str, Break] = {
     "seccomp-default": lambda o: pod(o).update(
         securityContext={"seccompProfile": {"type": "RuntimeDefault"}}
     ),
+    "debug-mode": lambda o: pod(o)["initContainers"][0]["args"].append("--debug"),
     "max-surge": lambda o: spec(o)["strategy"]["rollingUpdate"].update({"maxSurge": 1}),
     "release-label": lambda o: spec(o)["selector"]["matchLabels"].update({"enclavectl/release": "0" * 16}),
     "release-of-no-lock": lambda o: [

@@ -27,8 +27,11 @@ from tests import vsock_filter
 from tests.cli.command import Done, enclavectl
 from tests.eif import samples
 from tests.host import trees
+from tests.host.backend_defects import BACKEND_ROWS
 from tests.host.breaks import FILE, NO_LOG_DIR, STATE_DIR, both, no, old_images, rec
 from tests.host.defects import ROWS, Row
+
+EVERY_ROW = [*ROWS, *BACKEND_ROWS]
 
 
 def facts_of(folder: Path, *, backend: str = "auto", memory_mib: int = 8192, cpus: int = 4) -> Facts:
@@ -63,7 +66,7 @@ def test_on_a_healthy_host_nothing_is_wrong(system: str, tmp_path: Path) -> None
     assert len(well) >= 30
 
 
-@pytest.mark.parametrize("row", ROWS, ids=named)
+@pytest.mark.parametrize("row", EVERY_ROW, ids=named)
 def test_each_defect_is_found_with_what_mends_it(row: Row, tmp_path: Path) -> None:
     row.change(trees.healthy(tmp_path))
     check_row(row, tmp_path)
@@ -81,7 +84,7 @@ def check_row(row: Row, folder: Path) -> None:
 
 
 def test_every_check_has_a_defect_here_and_every_name_is_its_own() -> None:
-    broken = {row.check for row in ROWS if row.state in {State.WARN, State.FAIL}}
+    broken = {row.check for row in EVERY_ROW if row.state in {State.WARN, State.FAIL}}
     assert broken | {"image.arch", "image.memory"} == {check.id for check in CHECKS}
     assert len({check.id for check in CHECKS}) == len(CHECKS) >= 25
     assert all(check.id.startswith(f"{check.group}.") for check in CHECKS)

@@ -183,6 +183,14 @@ def _container(name: str, container: Object) -> Iterator[Finding]:
                 message=f"{who}: {key}: expected a whole number, the same in requests and limits",
                 fix=f'{key}: "1"' if key == SLOT else f'{key}: "2"',
             )
+    arguments = container.get("args")
+    if isinstance(arguments, list) and "--debug" in arguments:
+        yield Finding(
+            file=name,
+            code="debug-mode",
+            message=f"{who}: --debug: nothing proves its code, and clients refuse it",
+            fix="enclavectl fleet render with the lock of an image, without --unsafe-debug",
+        )
     if str(limits[SLOT]) != "1":
         yield Finding(
             file=name,

@@ -110,6 +110,10 @@ def parse_metrics(text: str, address: str) -> GatewayStatus:
     return GatewayStatus(address=address, connections=int(page.connections), enclaves=enclaves)
 
 
+def _why(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
 def find_gateways(targets: Sequence[str]) -> list[tuple[str, int]]:
     """Return every address that the targets lead to; a headless Service has one for each pod.
 
@@ -149,7 +153,7 @@ def read_gateway(host: str, port: int) -> GatewayStatus:
         response = connection.getresponse()
         body = response.read(_MAX_PAGE)
     except (OSError, http.client.HTTPException) as exc:
-        return GatewayStatus(address=address, error=str(exc) or type(exc).__name__)
+        return GatewayStatus(address=address, error=_why(exc))
     finally:
         connection.close()
     if response.status != http.client.OK:

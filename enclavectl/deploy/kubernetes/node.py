@@ -5,6 +5,7 @@ None of it could be tried on an instance; each trap is named where it lies.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -18,6 +19,8 @@ PLUGIN = "0.4.1"
 _CHART = "oci://public.ecr.aws/aws-nitro-enclaves/charts/aws-nitro-enclaves-k8s-device-plugin"
 _ALLOCATOR = "/etc/nitro_enclaves/allocator.yaml"
 _BOUNDARY = "==ENCLAVECTL=="
+# https://docs.aws.amazon.com/eks/latest/APIReference/API_CreateCluster.html
+_CLUSTER = re.compile(r"[0-9A-Za-z][A-Za-z0-9_-]{0,99}", re.ASCII)
 
 
 class NodeKind(StrEnum):
@@ -42,10 +45,15 @@ class NodeRequest:
         """Refuse what no instance has.
 
         Raises:
-            UsageError: slots or CPUs are out of bounds.
+            UsageError: slots or CPUs are out of bounds, or no cluster has that name.
         """
         if not 1 <= self.slots <= MAX_ENCLAVES:
             raise UsageError(f"--slots {self.slots}: expected 1 to {MAX_ENCLAVES}, the enclaves of a node")
+        if _CLUSTER.fullmatch(self.cluster) is None:
+            raise UsageError(
+                f"--cluster: expected up to 100 letters, digits, - and _, found {self.cluster!r:.110}",
+                hint="EKS has no other names: aws eks list-clusters",
+            )
         if self.cpus < 1 or self.cpus % self.arch.threads_per_core:
             raise UsageError(
                 f"--cpus {self.cpus}: expected whole cores, which have {self.arch.threads_per_core} threads"
@@ -177,7 +185,11 @@ spec:
     enabled: true
   userData: |
 {data}
----
+{_node_pool(request)}{_node_overlay(request)}"""
+
+
+def _node_pool(request: NodeRequest) -> str:
+    return f"""---
 apiVersion: karpenter.sh/v1
 kind: NodePool
 metadata:
@@ -207,7 +219,11 @@ spec:
     # An enclave is lost with its node; the gateway drains, and clients go on elsewhere.
     consolidationPolicy: WhenEmpty
     consolidateAfter: 10m
----
+"""
+
+
+def _node_overlay(request: NodeRequest) -> str:
+    return f"""---
 apiVersion: karpenter.sh/v1alpha1
 kind: NodeOverlay
 metadata:

@@ -120,8 +120,8 @@ def _network_policy(request: FleetRequest) -> Object:
                 {"ports": [{"port": PORT}]},
                 {"ports": [{"port": METRICS_PORT}], "from": [metrics]},
             ],
-            # Nothing here calls out: enclaves are reached by vsock, which no NetworkPolicy sees.
-            "egress": [],
+            # Enclaves are reached by vsock, which no NetworkPolicy sees. Only a key is fetched, if any.
+            "egress": [] if request.key is None else request.key.egress,
         },
     }
 
@@ -195,7 +195,7 @@ def _deployment(request: FleetRequest, release: ReleaseImage) -> Object:
         "spec": {
             **replicas,
             "revisionHistoryLimit": 3,
-            "progressDeadlineSeconds": _PROGRESS_S,
+            "progressDeadlineSeconds": _PROGRESS_S + request.key_wait_s,
             "selector": {"matchLabels": pod_labels(release)},
             # Slots are scarce: a pod beyond them would stay Pending, and the rollout with it.
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},

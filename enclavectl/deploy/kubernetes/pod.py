@@ -98,6 +98,7 @@ def _environment() -> list[Object]:
 
 def _enclave(request: FleetRequest, release: ReleaseImage) -> Object:
     debug = ["--debug"] if request.is_debug else []
+    key = [] if request.key is None or not release.is_sealed else request.key.arguments
     limits = {
         "memory": f"{release.ordinary_mib}Mi",
         request.pages.resource: _pages(request),
@@ -111,7 +112,7 @@ def _enclave(request: FleetRequest, release: ReleaseImage) -> Object:
         "args": [
             *("run", EIF, "--foreground", "--name", "enclave", "--memory", str(request.pages_mib)),
             # The gateway has drained and is gone by the time that this container is asked to end.
-            *("--boot-wait", str(BOOT_WAIT_S), "--drain", "0", *debug),
+            *("--boot-wait", str(BOOT_WAIT_S), "--drain", "0", *debug, *key),
         ],
         "env": _environment(),
         # Kubernetes takes huge pages and devices only where request and limit are the same.
@@ -121,7 +122,8 @@ def _enclave(request: FleetRequest, release: ReleaseImage) -> Object:
             "exec": {"command": ["enclavectl", "fleet", "probe", "--from", ANNOUNCED]},
             "periodSeconds": _PROBE_S,
             "timeoutSeconds": 10,
-            "failureThreshold": -(-(BOOT_WAIT_S + request.boot_bound_s) // _PROBE_S),
+            # A pod that waits for the key of its weights is announced, and so answers, once it has them.
+            "failureThreshold": -(-(BOOT_WAIT_S + request.boot_bound_s + request.key_wait_s) // _PROBE_S),
         },
         "securityContext": _container_security(),
         "volumeMounts": [

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from enclavectl.artifacts.lock import Lock
+from enclavectl.deploy.kubernetes.weights_key import KEY_WAIT_S, WeightsKey
 from enclavectl.errors import UsageError
 from enclavectl.host.requirements import IMAGE_SLACK_MIB, MAX_ENCLAVES
 from enclavectl.nitro_cli.limits import boot_bound_s, minimum_memory_mib
@@ -67,13 +68,14 @@ class Arch(StrEnum):
 class ReleaseImage:
     """A release in the fleet: the label that policies and gateways give it, and the image of its pods.
 
-    ``eif_size`` is in bytes.
+    ``eif_size`` is in bytes. ``is_sealed``: its weights are not in the image but beside it, and sealed.
     """
 
     label: str
     image: str
     eif_size: int
     replicas: int
+    is_sealed: bool = False
 
     @property
     def short(self) -> str:
@@ -111,6 +113,7 @@ class FleetRequest:
     nodes: int | None = None
     slots: int = MAX_ENCLAVES
     is_debug: bool = False
+    key: WeightsKey | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no cluster could run.
@@ -127,6 +130,7 @@ class FleetRequest:
                 f"--previous: expected another release, found {self.releases[0].label} twice",
                 hint="name the lock of the release that runs now; leave it out where there is none",
             )
+        self._check_key()
         self._check_cpus()
         self._check_memory()
         self._check_replicas()
@@ -140,6 +144,25 @@ class FleetRequest:
     def boot_bound_s(self) -> int:
         """nitro-cli's timeout of the largest image's boot."""
         return boot_bound_s(max(release.eif_size for release in self.releases), self.pages_mib)
+
+    @property
+    def key_wait_s(self) -> int:
+        """How long a pod may wait for the key of its weights, after its boot."""
+        return 0 if self.key is None else KEY_WAIT_S
+
+    def _check_key(self) -> None:
+        sealed = [release.label for release in self.releases if release.is_sealed]
+        if sealed and self.key is None:
+            raise UsageError(
+                f"release {sealed[0]} is a runtime without weights: expected --release",
+                hint="--release tls:HOST:PORT of the weights' owner with --tls-pin, or --release kms",
+                code="sealed-release",
+            )
+        if self.key is not None and not sealed:
+            raise UsageError(
+                "--release: expected the lock of a runtime without weights, found one with a model",
+                hint="leave it out; enclavectl build --model none makes a runtime for sealed weights",
+            )
 
     def _check_cpus(self) -> None:
         threads = self.arch.threads_per_core
@@ -211,7 +234,7 @@ def whole_pages(memory_mib: int, pages: PageSize, *, is_exact: bool) -> int:
     Raises:
         UsageError: it was chosen, and no number of these pages is as much.
     """
-    up = -(-memory_mib // pages.mib) * pages.mib
+    up = max(1, -(-memory_mib // pages.mib)) * pages.mib
     if is_exact and up != memory_mib:
         other = "" if pages is PageSize.TWO_MIB or memory_mib % 2 else "; or --pages 2Mi, on nodes made so"
         raise UsageError(

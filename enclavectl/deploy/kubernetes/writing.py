@@ -24,7 +24,9 @@ def write_fleet(folder: Path, files: Mapping[str, bytes]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         there = sorted(folder.iterdir())
     except OSError as exc:
-        raise HostError(f"{folder}: cannot make this folder ({exc.strerror})") from exc
+        raise HostError(
+            f"{folder}: cannot make this folder ({exc.strerror})", hint="--to names a folder that can be made"
+        ) from exc
     foreign = [path.name for path in there if not _is_ours(path)]
     if foreign:
         raise UsageError(

@@ -51,7 +51,7 @@ def check(
     """
     invocation = begin(output, config, {})
     manifests = read_manifests(folder)
-    labels = [release_of(read_lock(path), path) for path in lock or ()]
+    labels = [release_of(read_lock(path), path, allow_debug=True) for path in lock or ()]
     found = check_manifests(manifests, labels)
     if schemas:
         found += check_schemas(manifests)

@@ -38,7 +38,9 @@ Cluster = Annotated[str, typer.Option("--cluster", metavar="NAME", help="The clu
 Slots = Annotated[int, typer.Option("--slots", metavar="COUNT", help="Enclaves of a node.")]
 Memory = Annotated[
     int | None,
-    typer.Option("--memory", metavar="MIB", help="MiB of one enclave, as in render.", show_default=False),
+    typer.Option(
+        "--memory", metavar="MIB", help="MiB of one enclave, as in render.", min=1, show_default=False
+    ),
 ]
 Cpus = Annotated[
     int | None,

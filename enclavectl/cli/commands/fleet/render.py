@@ -76,7 +76,9 @@ Nodes = Annotated[
 Slots = Annotated[int, typer.Option("--slots", metavar="COUNT", help="Enclaves of a node.")]
 Memory = Annotated[
     int | None,
-    typer.Option("--memory", metavar="MIB", help="MiB of an enclave, in whole pages.", show_default=False),
+    typer.Option(
+        "--memory", metavar="MIB", help="MiB of an enclave, in whole pages.", min=1, show_default=False
+    ),
 ]
 Cpus = Annotated[
     int | None,
@@ -91,6 +93,24 @@ Security = Annotated[PodSecurity, typer.Option("--pod-security", help="Pod Secur
 Service = Annotated[ServiceKind, typer.Option("--service", help="How clients reach the gateways.")]
 MetricsFrom = Annotated[
     str, typer.Option("--metrics-from", metavar="NAMESPACE", help="Namespace that may read the metrics.")
+]
+Release = Annotated[
+    str | None,
+    typer.Option(
+        "--release",
+        metavar="SOURCE",
+        help="Of the key of sealed weights: tls:HOST:PORT of their owner, or kms.",
+        show_default=False,
+    ),
+]
+TlsPin = Annotated[
+    str | None,
+    typer.Option(
+        "--tls-pin",
+        metavar="sha256:DIGEST",
+        help="The owner's TLS key (SHA-256 of its SPKI), with --release tls:.",
+        show_default=False,
+    ),
 ]
 UnsafeDebug = Annotated[
     bool, typer.Option("--unsafe-debug", help="Debug mode: nothing proves the code. Never with secrets.")
@@ -116,6 +136,8 @@ def render(
     pod_security: Security = PodSecurity.BASELINE,
     service: Service = ServiceKind.CLUSTER_IP,
     metrics_from: MetricsFrom = "monitoring",
+    release: Release = None,
+    tls_pin: TlsPin = None,
     unsafe_debug: UnsafeDebug = False,
     config: options.ConfigFile = None,
     output: options.Output = OutputFormat.TEXT,
@@ -149,6 +171,8 @@ def render(
         service=service,
         metrics_from=metrics_from,
         unsafe_debug=unsafe_debug,
+        release=release,
+        tls_pin=tls_pin,
     )
     request = fleet_request(given, invocation.config)
     files = fleet_files(request)
@@ -204,11 +228,13 @@ def _show(screen: Screen, request: FleetRequest, names: list[str], folder: Path)
         return
     for release in request.releases:
         screen.facts([(f"release {release.label}", f"{release.replicas} pods of {release.image}")])
+    count = -(-pods // request.slots)
+    nodes = f"{count} node{'s' if count > 1 else ''}"
     most = "" if request.most is None else f", up to {request.most} by load"
     screen.facts(
         [
             ("enclave", f"{request.pages_mib} MiB in {request.pages.resource}, {request.cpus} vCPUs"),
-            ("pods", f"{pods}{most}; {-(-pods // request.slots)} nodes of {request.slots} slots hold {pods}"),
+            ("pods", f"{pods}{most}; {nodes} of {request.slots} slots hold {pods}"),
             ("written", f"{len(names)} files to {folder}"),
         ]
     )
