@@ -14,7 +14,7 @@ interface Order {
   /** A page without anything, in which `calls` are made. */
   url: string;
   calls: Call[];
-  /** The patient's page, a picture, and how often it is loaded, given the picture and clicked; null for never. */
+  /** The patient's page, a picture, and how often it is given the picture and clicked; null for never. */
   clicks: { url: string; picture: string; count: number } | null;
 }
 
@@ -49,30 +49,56 @@ async function callAll(page: Page, url: string, calls: readonly Call[]): Promise
   return results;
 }
 
-/** Load the patient's page, choose the picture, click, and wait for its answer on the screen. */
-async function click(page: Page, url: string, picture: string): Promise<Click> {
+/** Open the patient's page so that its connections can be closed: each click then needs a proof of its own. */
+async function openPage(page: Page, url: string): Promise<void> {
+  await page.addInitScript(() => {
+    const sockets: WebSocket[] = [];
+    globalThis.WebSocket = class extends WebSocket {
+      constructor(address: string | URL, protocols?: string | string[]) {
+        super(address, protocols);
+        sockets.push(this);
+      }
+    };
+    Object.assign(globalThis, { sockets });
+  });
   await page.goto(url);
+}
+
+/** Choose the picture, click, and wait for its answer on the screen. */
+async function click(page: Page, picture: string): Promise<Click> {
   await page.setInputFiles("#choose", picture);
   await page.waitForSelector("#send:not(:disabled)");
-  return page.evaluate(
+  const times = await page.evaluate(
     () =>
       new Promise<Click>((resolve, reject) => {
         const begun = performance.now();
+        const before = document.querySelectorAll(".scores").length;
         let proof = 0;
         new MutationObserver(() => {
           const elapsed = performance.now() - begun;
           if (document.querySelector("#problem [data-code]") !== null) {
             reject(new Error(document.querySelector("#problem")?.textContent ?? ""));
           }
-          const waiting = document.querySelector("#checklist .running, #checklist .waiting");
-          proof ||= waiting === null ? elapsed : 0;
-          if (document.querySelector(".scores") !== null) {
+          const isProven = document.querySelector("#checklist .running, #checklist .waiting") === null;
+          proof ||= isProven ? elapsed : 0;
+          if (document.querySelectorAll(".scores").length > before) {
             resolve({ proof, answer: elapsed });
           }
         }).observe(document.body, { childList: true, subtree: true });
         document.querySelector<HTMLElement>("#send")?.click();
       }),
   );
+  await page.evaluate(() => {
+    const { sockets } = globalThis as unknown as { sockets: WebSocket[] };
+    const open = sockets.splice(0);
+    return Promise.all(
+      open.map((socket) => {
+        socket.close();
+        return new Promise((closed) => socket.addEventListener("close", closed));
+      }),
+    );
+  });
+  return times;
 }
 
 /** The largest resident memory that a renderer has had. */
@@ -93,9 +119,12 @@ try {
   const page = await browser.newPage();
   const results = await callAll(page, order.url, order.calls);
   const clicks: Click[] = [];
-  for (let done = 0; done < (order.clicks?.count ?? 0); done += 1) {
-    const { url, picture } = order.clicks as { url: string; picture: string };
-    clicks.push(await click(page, url, picture));
+  if (order.clicks !== null) {
+    const { url, picture, count } = order.clicks;
+    await openPage(page, url);
+    for (let done = 0; done < count; done += 1) {
+      clicks.push(await click(page, picture));
+    }
   }
   process.stdout.write(JSON.stringify({ results, clicks, peakKib: await peakKib(browser) }));
 } finally {

@@ -3,9 +3,8 @@
  * makes a Session, and it verifies first. Before that nothing but the challenge has left.
  */
 
-import { sha256 } from "@noble/hashes/sha2.js";
 import { type AnswerContent, type Outcome, parseAnswerContent, parseOutcome } from "./answer.ts";
-import { type Bytes, equal, hex, isZero, owned, uint } from "./bytes.ts";
+import { type Bytes, equal, hex, isZero, uint } from "./bytes.ts";
 import { Carriage } from "./carriage.ts";
 import { refused, SessionError } from "./errors.ts";
 import type { KeptReceipt } from "./evidence.ts";
@@ -46,6 +45,8 @@ export interface CheckedAnswer {
 
 interface Pending {
   request: Request;
+  /** SHA-256 of the picture, made by the browser beside the sending. */
+  digest: Promise<Bytes>;
   resolve: (answer: CheckedAnswer) => void;
   reject: (error: unknown) => void;
 }
@@ -136,8 +137,9 @@ export class Session {
     };
     const counter = this.#counter;
     this.#counter += 1;
+    const digest = crypto.subtle.digest("SHA-256", picture.data).then((hash) => new Uint8Array(hash));
     const answer = new Promise<CheckedAnswer>((resolve, reject) => {
-      this.#pending.set(hex(wire.requestId(this.#id, counter)), { request, resolve, reject });
+      this.#pending.set(hex(wire.requestId(this.#id, counter)), { request, digest, resolve, reject });
     });
     // Counters must arrive in their order, so one picture is sealed and sent after the other.
     const turn = this.#turn.then(() => this.#send(counter, request, sent));
@@ -221,17 +223,18 @@ export class Session {
       }
       return { outcome, receipt: null };
     }
-    return { outcome, receipt: this.#checkReceipt(request, content, outcome) };
+    const digest = await pending.digest;
+    return { outcome, receipt: this.#checkReceipt(request, digest, content, outcome) };
   }
 
-  #checkReceipt(request: Request, content: AnswerContent, outcome: Outcome): KeptReceipt {
+  #checkReceipt(request: Request, digest: Bytes, content: AnswerContent, outcome: Outcome): KeptReceipt {
     if (content.receipt === null) {
       throw refused("receipt-missing", "answer: expected a signed receipt with the probabilities");
     }
     const { document, evidence, config } = this.enclave;
     const receipt = parseReceipt(content.receipt);
     checkReceipt(receipt, { document, documentBytes: evidence.document, config });
-    const asked = requestStatement(request.salt, owned(sha256(request.picture)), request.mediaType);
+    const asked = requestStatement(request.salt, digest, request.mediaType);
     const answered = answerStatement(request.salt, content.outcome);
     checkCommitments(receipt, asked, answered, outcome);
     return { receipt: content.receipt, requestStatement: asked, answerStatement: answered };

@@ -6,7 +6,6 @@
  */
 
 import { createInterface } from "node:readline";
-import { fromBase64 } from "../src/bytes.ts";
 import { EvidenceRefused } from "../src/errors.ts";
 import * as json from "../src/json.ts";
 import { parsePolicy, type Trust } from "../src/policy.ts";
@@ -14,7 +13,8 @@ import { verify } from "../src/verify.ts";
 
 async function judge(line: string): Promise<string> {
   const fields = json.object(JSON.parse(line), "case");
-  const bytes = (name: string) => fromBase64(json.string(fields[name], name));
+  // By Node's own decoder: atob would take a third of a case's time.
+  const bytes = (name: string) => Uint8Array.from(Buffer.from(json.string(fields[name], name), "base64"));
   const root = { der: bytes("root"), trust: json.string(fields.trust, "trust") as Trust, name: "test" };
   const demands = {
     root,
@@ -34,6 +34,18 @@ async function judge(line: string): Promise<string> {
   }
 }
 
-for await (const line of createInterface({ input: process.stdin })) {
-  process.stdout.write(`${await judge(line)}\n`);
+// Several at once: WebCrypto checks signatures in threads, and one case after the other would wait for them.
+const AT_ONCE = 16;
+let batch: Promise<string>[] = [];
+
+async function finish(): Promise<void> {
+  process.stdout.write((await Promise.all(batch)).map((verdict) => `${verdict}\n`).join(""));
+  batch = [];
 }
+
+for await (const line of createInterface({ input: process.stdin })) {
+  if (batch.push(judge(line)) === AT_ONCE) {
+    await finish();
+  }
+}
+await finish();

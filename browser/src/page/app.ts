@@ -18,6 +18,8 @@ export class App {
   #say: Say;
   #chosen: Chosen[] = [];
   #entries: Entry[] = [];
+  /** What answers look like in the current language: they do not change, and have pictures. */
+  #answered = new WeakMap<Entry, HTMLElement>();
   #refusedFiles: string[] = [];
   #error: unknown = null;
   #isWorking = false;
@@ -207,6 +209,7 @@ export class App {
       const isCurrent = document.documentElement.lang === code;
       return button(texts.language, { lang: code, "aria-pressed": String(isCurrent) }, () => {
         this.#say = this.#choose(code);
+        this.#answered = new WeakMap();
         this.#render();
         byId("languages").querySelector<HTMLElement>(`[lang=${code}]`)?.focus();
       });
@@ -281,7 +284,13 @@ export class App {
   }
 
   #renderAnswers(): void {
-    byId("answers").replaceChildren(...this.#entries.map((entry) => renderEntry(entry, this.#say)));
+    const shown = this.#entries.map((entry) => this.#answered.get(entry) ?? renderEntry(entry, this.#say));
+    for (const [index, entry] of this.#entries.entries()) {
+      if (entry.answer !== null) {
+        this.#answered.set(entry, shown[index] as HTMLElement);
+      }
+    }
+    byId("answers").replaceChildren(...shown);
     byId("answers-section").hidden = this.#entries.length === 0;
     byId("save-section").hidden = !this.#entries.some(({ answer }) => answer?.receipt != null);
   }
