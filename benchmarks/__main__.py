@@ -9,7 +9,7 @@ from benchmarks.common import Row, machine, print_table
 
 _ALL = (
     *("requests", "models", "receipts", "sealed", "start", "verify", "nitro_list", "hostile", "gateway"),
-    *("nginx_stream", "fleet"),
+    *("nginx_stream", "fleet", "nitro_launch"),
 )
 
 

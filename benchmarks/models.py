@@ -1,13 +1,17 @@
 """Inference in 8 bits against float32 of the same net, with one and two threads; and a thousand labels.
 
-``python -m benchmarks models`` measures the runtime of this Python. For the other one, run it with a Python
-that has that: the payload takes tflite-runtime where it is installed, else ai-edge-litert.
+``python -m benchmarks models`` measures the runtime of this Python, and then ai-edge-litert in a process of
+its own, where this Python has the other one. pip fetches it into a temporary folder.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import struct
+import subprocess
+import sys
+import tempfile
 from dataclasses import dataclass
 from random import Random
 from statistics import median
@@ -16,7 +20,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.common import SAMPLE, Row, alternate, compare
+from benchmarks.common import PROJECT, SAMPLE, Row, alternate, compare
 from enclave_payload.card import Filter, Fit, Label, ModelCard, ModelInput, ModelOutput, Scores
 from enclave_payload.classifier import Interpreter, TFLiteClassifier
 from enclave_payload.contents import Timings, answer_of
@@ -38,6 +42,15 @@ _LAYERS = (
     (512, 1, 1),
 )
 _STEP = 1 / 64
+_OTHER = "ai-edge-litert"
+# The payload takes tflite-runtime where it is installed.
+_IN_OTHER = """
+import dataclasses, json, sys
+sys.modules["tflite_runtime"] = None
+sys.path.append(sys.argv[1])
+from benchmarks.models import measure
+print(json.dumps(dataclasses.asdict(measure())))
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,15 +124,45 @@ def _ready(weights: bytes, threads: int) -> Any:
 
 
 def main() -> list[Row]:
-    """Return a row for one and for two threads, and one for a thousand labels."""
+    """Return the rows of this Python's runtime, those of ai-edge-litert, and one for each pair of them."""
+    ours = measure()
+    if runtime_name().startswith("ai-edge-litert"):
+        return ours.rows
+    with tempfile.TemporaryDirectory() as folder:
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", folder, _OTHER]
+        subprocess.run(pip, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", _IN_OTHER, folder], check=True, capture_output=True, text=True, cwd=PROJECT
+        )
+    other = Measured(**json.loads(done.stdout.splitlines()[-1]))
+    print("\n".join(done.stdout.splitlines()[:-1]))
+    pairs = [
+        compare(f"{_OTHER} against tflite-runtime: {what}", other.seconds[what], base, limit=1.0)
+        for what, base in ours.seconds.items()
+    ]
+    return [*ours.rows, *(Row(**row) for row in other.rows), *pairs]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The rows of one runtime, and the seconds of each inference by net and threads."""
+
+    rows: list[Any]
+    seconds: dict[str, list[float]]
+
+
+def measure() -> Measured:
+    """Measure this process's runtime: a row for one and for two threads, and one for a thousand labels."""
     whole, small = net(is_quantized=False), net(is_quantized=True)
     runtime = runtime_name()
-    rows = []
+    rows, seconds = [], {}
     for threads in (1, 2):
         floats, eight = _ready(whole, threads), _ready(small, threads)
         times = alternate(eight.invoke, floats.invoke, rounds=_ROUNDS)
         rows.append(compare(f"{runtime}: int8 against float32, {threads} thread(s)", *times, limit=3.0))
-    return [*rows, _thousand_labels(whole, runtime)]
+        for kind, measured in zip(("int8", "float32"), times, strict=True):
+            seconds[f"{kind}, {threads} thread(s)"] = measured
+    return Measured([*rows, _thousand_labels(whole, runtime)], seconds)
 
 
 def _thousand_labels(weights: bytes, runtime: str) -> Row:

@@ -1,6 +1,6 @@
 """The patient's page: its size, and what it does in Chromium beside the Python client.
 
-Needs `.ci/browser-lane` or `make page`, and Chromium.
+Needs `.ci/browser-lane` or `make page`, Chromium and Firefox. Takes a minute on an idle machine.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from enclavectl.net.address import parse_address
 from enclavectl.protocol.key_config import key_config_digest, parse_key_config
 from enclavectl.selftest.arena import Stage
 from enclavectl.selftest.evidence_attacks import evidence_of
+from tests.browser.firefox import firefox
 from tests.browser.judge import Case
 from tests.browser.lane import BROWSER, CHROMIUM, built_page, node
 from tests.browser.site import site
@@ -45,39 +46,55 @@ def main() -> list[Row]:
         folder = Path(name)
         with site(folder, enclave) as here:
             page = here.page.read_bytes()
-            address = f"ws://127.0.0.1:{here.gateway.port}/v1"
+            clicks = {"url": here.page.as_uri(), "picture": str(SAMPLE), "count": _ROUNDS}
             case, key = _case(enclave)
             (folder / "blank.html").write_text("<!doctype html>")
             url = (folder / "blank.html").as_uri()
-            picture = base64.b64encode(SAMPLE.read_bytes()).decode()
-            warm = _in_chromium(
-                url,
-                ("verify", [case, _ROUNDS]),
-                ("seal", [key, _PICTURE_BYTES, _ROUNDS]),
-                ("ask", [address, case, picture, _ROUNDS]),
-            )
+            parts = (("verify", [case, _ROUNDS]), ("seal", [key, _PICTURE_BYTES, _ROUNDS]))
+            warm = _in_chromium(url, *parts, clicks=clicks)
             small = _in_chromium(url, ("seal", [key, 1, 1]))
             large = _in_chromium(url, ("seal", [key, _LARGEST_BYTES, 1]))
-            proof, answer = _python(address, enclave)
-    verify, seal, asked = (
-        [_median(times) for times in (one.values() if isinstance(one, dict) else [one])]
-        for one in warm["results"]
-    )
+            elsewhere = _in_firefox(folder, url, *parts)
+            python = _python(f"ws://127.0.0.1:{here.gateway.port}/v1", enclave)
+    proof, answer = (_median([one[name] for one in warm["clicks"]]) for name in ("proof", "answer"))
     grown = (large["peakKib"] - small["peakKib"]) / 1024
     size = len(page) / 1000
     return [
         _row(f"the page ({len(gzip.compress(page)) / 1000:.0f} kB gzipped)", size, 150, 1, "kB"),
-        _row("Chromium: verify a document", verify[0], 60, 1),
-        _row("Chromium: seal 400 kB", seal[0], 30, 1),
-        _row("Chromium: connect and verify; base: Python", asked[0], proof, 2),
-        _row("Chromium: the same and an answer; base: Python", asked[1], answer, 2),
+        *_part_rows("Chromium", warm["results"]),
+        *_part_rows("Firefox", elsewhere),
+        _row("Chromium: from click to proof; base: Python", proof, python[0], 2),
+        _row("Chromium: from click to answer; base: Python", answer, python[1], 2),
         _row("Chromium: memory for a picture of 16 MiB; base: its size", grown, 16, 16, "MiB"),
+        _row("TypeScript of the page; base: with its tests", *_code_lines(), 1, "lines"),
     ]
 
 
+def _part_rows(browser: str, times: list[list[float]]) -> list[Row]:
+    verify, seal = map(_median, times)
+    return [
+        _row(f"{browser}: verify a document", verify, 60, 1),
+        _row(f"{browser}: seal 400 kB", seal, 30, 1),
+    ]
+
+
+def _code_lines() -> tuple[int, int]:
+    """Return the lines of the page's code, and with those of its tests and benchmarks."""
+    counts = {
+        name: sum(len(path.read_text().splitlines()) for path in (BROWSER / name).rglob("*.ts"))
+        for name in ("src", "test", "bench")
+    }
+    return counts["src"], sum(counts.values())
+
+
 def _row(what: str, ours: float, base: float, limit: float, unit: str = "ms") -> Row:
+    digits = 1 if unit == "ms" else 0
     return Row(
-        what=what, ours=f"{ours:.1f} {unit}", base=f"{base:.1f} {unit}", ratio=ours / base, limit=limit
+        what=what,
+        ours=f"{ours:.{digits}f} {unit}",
+        base=f"{base:.{digits}f} {unit}",
+        ratio=ours / base,
+        limit=limit,
     )
 
 
@@ -107,11 +124,14 @@ def _case(enclave: LocalEnclave) -> tuple[dict[str, Any], str]:
     return json.loads(case.to_line()), base64.b64encode(keys[min(keys)]).decode()
 
 
-def _in_chromium(url: str, *calls: tuple[str, list[Any]]) -> dict[str, Any]:
+def _in_chromium(
+    url: str, *calls: tuple[str, list[Any]], clicks: dict[str, Any] | None = None
+) -> dict[str, Any]:
     order = {
         "chromium": str(CHROMIUM),
         "url": url,
         "calls": [{"name": name, "arguments": arguments} for name, arguments in calls],
+        "clicks": clicks,
     }
     done = subprocess.run(
         [node(), str(BROWSER / "dist" / "bench" / "run.mjs")],
@@ -122,6 +142,17 @@ def _in_chromium(url: str, *calls: tuple[str, list[Any]]) -> dict[str, Any]:
     )
     found = json.loads(done.stdout)
     assert isinstance(found, dict)
+    return found
+
+
+def _in_firefox(folder: Path, url: str, *calls: tuple[str, list[Any]]) -> list[list[float]]:
+    found = []
+    with firefox(folder) as browser:
+        browser.go(url)
+        browser.evaluate((BROWSER / "dist" / "bench" / "page.js").read_text())
+        for name, arguments in calls:
+            words = ", ".join(map(json.dumps, arguments))
+            found.append(json.loads(browser.evaluate(f"bench.{name}({words}).then(JSON.stringify)")))
     return found
 
 

@@ -20,11 +20,26 @@ from benchmarks.common import MODEL_DIR, PROJECT, Row, alternate, compare
 from enclave_payload.card import load_card
 from enclave_payload.sealed import ChunkOpener, SealedHeader, derive_keys, encode_header, parse_header
 from enclavectl.weights.sealed_file import seal_chunks
+from tests.models import tiny
+from tests.models.tflite import Graph
 
 _MIB = 1024 * 1024
 _SIZE = 64 * _MIB
 _ROUNDS = 5
 _STARTS = 5
+_LARGE_STARTS = 3
+# More than the rest of that model has.
+_NET_BYTES = 4096
+_CARD = """schema: enclavectl.model/2
+id: {id}
+title: A benchmark
+file: model.tflite
+sha256: {sha256}
+input: {{width: {side}, height: {side}, fit: stretch, filter: bilinear, mean: 127.5, std: 127.5}}
+output: {{scores: softmax}}
+labels: [{{code: a, name: A}}, {{code: b, name: B}}, {{code: c, name: C}}]
+notice: A benchmark.
+"""
 # Peak memory of a process that opens as the zygote receives: chunk by chunk into one buffer.
 _MEMORY = """
 import io
@@ -71,7 +86,7 @@ def main() -> list[Row]:
         compare("seal 64 MiB, against AES-256-GCM", *sealing, limit=1.25),
         compare("open 64 MiB, against AES-256-GCM and SHA-256", *opening, limit=1.25),
         _memory(),
-        _starts(),
+        *_starts(),
     ]
 
 
@@ -90,26 +105,106 @@ def _memory() -> Row:
     )
 
 
-def _starts() -> Row:
-    """Start the demo model with sealed weights and with baked-in ones, on the local backend."""
+def _starts() -> list[Row]:
+    """Start models sealed and baked in, on the local backend: the demo model, and one of 64 MiB."""
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
-        base = Path(folder)
+        host = _Host(Path(folder))
+        large = host.write_model(_SIZE)
+        rows = [
+            host.compare_starts("demo-lesion", "start of the demo model", rounds=_STARTS, limit=1.2),
+            host.compare_starts(str(large), "start with 64 MiB", rounds=_LARGE_STARTS, limit=1.5),
+        ]
+        host.run("run", "--model", "m.sealed", "--release", "file:m.key")
+        with_large, count = host.memory()
+        host.run("terminate", "--all")
+        host.run("run", "--model", str(host.write_model(0)))
+        without, _ = host.memory()
+        host.run("terminate", "--all")
+    more = with_large - without
+    shared = Row(
+        what=f"memory that 64 MiB of weights take in {count} processes, decoders included",
+        ours=f"{more / _MIB:.0f} MiB",
+        base=f"{_SIZE // _MIB} MiB",
+        ratio=more / _SIZE,
+        limit=1.25,
+    )
+    return [*rows, shared]
+
+
+class _Host:
+    """Folders of their own for the local backend."""
+
+    def __init__(self, base: Path) -> None:
+        self._base = base
         base.chmod(0o700)
 
-        def command(*words: str) -> float:
-            environ = {"PATH": os.environ["PATH"], "HOME": folder, "ENCLAVECTL_STATE_DIR": f"{folder}/state"}
-            started = time.perf_counter()
-            subprocess.run(
-                [sys.executable, "-m", "enclavectl", *words],
-                cwd=base, env={**environ, "PYTHONPATH": str(PROJECT)}, capture_output=True, check=True,
-            )  # fmt: skip
-            return time.perf_counter() - started
+    def run(self, *words: str) -> float:
+        """Run a command; return how many seconds it took."""
+        folder = str(self._base)
+        environ = {"PATH": os.environ["PATH"], "HOME": folder, "ENCLAVECTL_STATE_DIR": f"{folder}/state"}
+        started = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-m", "enclavectl", *words],
+            cwd=self._base, env={**environ, "PYTHONPATH": str(PROJECT)}, capture_output=True, check=True,
+        )  # fmt: skip
+        return time.perf_counter() - started
 
-        command("model", "seal", "demo-lesion", "--to", "m.sealed")
+    def write_model(self, size: int) -> Path:
+        """Write a tiny model whose file has ``size`` bytes, most of them a tensor that nothing uses.
+
+        Not metadata, which the runtime copies.
+        """
+        graph = Graph()
+        count = max(0, size - _NET_BYTES) // 4
+        if count:
+            graph.tensor("ballast", [count], data=os.urandom(4 * count))
+        image = graph.tensor("image", [1, tiny.SIDE, tiny.SIDE, 3])
+        scores = graph.softmax(graph.dense(graph.mean(image)))
+        weights = graph.model([image], [scores])
+        folder = self._base / f"model-{size}"
+        folder.mkdir(exist_ok=True)
+        (folder / "model.tflite").write_bytes(weights)
+        card = _CARD.format(id=f"m{size}", sha256=hashlib.sha256(weights).hexdigest(), side=tiny.SIDE)
+        (folder / "model.yaml").write_text(card)
+        return folder / "model.yaml"
+
+    def compare_starts(self, model: str, what: str, *, rounds: int, limit: float) -> Row:
+        """Compare starts of the model, sealed and baked in, which take turns."""
+        (self._base / "m.key").unlink(missing_ok=True)
+        self.run("model", "seal", model, "--to", "m.sealed")
         sealed, baked = [], []
-        for _ in range(_STARTS):
-            sealed.append(command("run", "--model", "m.sealed", "--release", "file:m.key"))
-            command("terminate", "--all")
-            baked.append(command("run"))
-            command("terminate", "--all")
-    return compare("start of the demo model, sealed against baked in", sealed, baked, limit=1.2)
+        for _ in range(rounds):
+            sealed.append(self.run("run", "--model", "m.sealed", "--release", "file:m.key"))
+            self.run("terminate", "--all")
+            baked.append(self.run("run", "--model", model))
+            self.run("terminate", "--all")
+        return compare(f"{what}, sealed against baked in", sealed, baked, limit=limit)
+
+    def memory(self) -> tuple[int, int]:
+        """Return the bytes of the enclave's processes, shared ones counted once, and their number."""
+        pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+        parents = {pid: parent for pid in pids if (parent := _parent(pid)) is not None}
+        state = os.fsencode(self._base)
+        family = [pid for pid in parents if state in _command(pid)]
+        for pid in family:
+            family += [child for child, parent in parents.items() if parent == pid and child not in family]
+        return sum(map(_proportional, family)), len(family)
+
+
+def _parent(pid: int) -> int | None:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return None  # it ended
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def _proportional(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024

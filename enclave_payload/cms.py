@@ -7,8 +7,6 @@ failure is one error: CBC without a MAC must not tell its padding apart from any
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-
 from cryptography.hazmat.primitives.asymmetric.padding import MGF1, OAEP
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.ciphers import Cipher
@@ -36,20 +34,6 @@ class NotForUsError(Exception):
     """It is no answer to this enclave. Says no more, on purpose."""
 
 
-class _Element:
-    """One element: its tag, and its content; ``children`` reads the content of a constructed one."""
-
-    def __init__(self, tag: int, content: bytes, depth: int) -> None:
-        self.tag, self.content, self._depth = tag, content, depth
-
-    def children(self, *tags: int) -> list[_Element]:
-        """Return the elements of the content, which have these tags."""
-        found = list(_elements(self.content, self._depth))
-        if [element.tag for element in found] != list(tags):
-            raise NotForUsError
-        return found
-
-
 def open_cms(data: bytes, key: RSAPrivateKey) -> bytes:
     """Return what was encrypted to ``key``.
 
@@ -71,42 +55,44 @@ def _parse(data: bytes) -> tuple[bytes, bytes, bytes]:
     """Return the wrapped key, the IV and the encrypted content."""
     if len(data) > MAX_CMS_BYTES:
         raise NotForUsError
-    kind, explicit = _Element(0, data, _MAX_DEPTH).children(_SEQUENCE)[0].children(_OID, 0xA0)
-    (enveloped,) = explicit.children(_SEQUENCE)
-    version, recipients, content = enveloped.children(0x02, 0x31, _SEQUENCE)
-    (recipient,) = recipients.children(_SEQUENCE)
-    recipient_version, _, algorithm, wrapped = recipient.children(0x02, 0x80, _SEQUENCE, _OCTETS)
-    data_kind, cipher, encrypted = _children_of_content(content)
-    cipher_kind, iv = cipher.children(_OID, _OCTETS)
-    found = [kind.content, version.content, recipient_version.content, algorithm.content]
-    found += [data_kind.content, cipher_kind.content]
-    if found != [_ENVELOPED, b"\x02", b"\x02", _OAEP, _DATA, _AES256_CBC] or len(iv.content) != 16:
+    (info,) = _children(data, _SEQUENCE)
+    kind, explicit = _children(info, _OID, 0xA0)
+    (enveloped,) = _children(explicit, _SEQUENCE)
+    version, recipients, content = _children(enveloped, 0x02, 0x31, _SEQUENCE)
+    (recipient,) = _children(recipients, _SEQUENCE)
+    recipient_version, _, algorithm, wrapped = _children(recipient, 0x02, 0x80, _SEQUENCE, _OCTETS)
+    # Both forms occur in KMS's answers: the encrypted bytes as they are, or in chunks.
+    is_whole = [tag for tag, _ in _elements(content)][-1:] == [0x80]
+    data_kind, cipher, encrypted = _children(content, _OID, _SEQUENCE, 0x80 if is_whole else 0xA0)
+    cipher_kind, iv = _children(cipher, _OID, _OCTETS)
+    found = [kind, version, recipient_version, algorithm, data_kind, cipher_kind]
+    if found != [_ENVELOPED, b"\x02", b"\x02", _OAEP, _DATA, _AES256_CBC] or len(iv) != 16:
         raise NotForUsError
-    if encrypted.tag == 0x80:
-        return wrapped.content, iv.content, encrypted.content
-    chunks = list(_elements(encrypted.content, 1))
-    if any(chunk.tag != _OCTETS for chunk in chunks):
+    if not is_whole:
+        chunks = _elements(encrypted)
+        encrypted = b"".join(_children(encrypted, *[_OCTETS] * len(chunks)))
+    return wrapped, iv, encrypted
+
+
+def _children(data: bytes, *tags: int) -> list[bytes]:
+    """Return the contents of the elements, which have these tags."""
+    found = _elements(data)
+    if [tag for tag, _ in found] != list(tags):
         raise NotForUsError
-    return wrapped.content, iv.content, b"".join(chunk.content for chunk in chunks)
+    return [content for _, content in found]
 
 
-def _children_of_content(content: _Element) -> Sequence[_Element]:
-    """Both forms occur in KMS's answers: the encrypted bytes as they are, or in chunks."""
-    try:
-        return content.children(_OID, _SEQUENCE, 0xA0)
-    except NotForUsError:
-        return content.children(_OID, _SEQUENCE, 0x80)
-
-
-def _elements(data: bytes, depth: int) -> Iterator[_Element]:
-    position = 0
+def _elements(data: bytes) -> list[tuple[int, bytes]]:
+    """Return tag and content of each element."""
+    found, position = [], 0
     while position < len(data):
-        element, position = _element(data, position, depth)
-        yield element
+        tag, content, position = _element(data, position, _MAX_DEPTH)
+        found.append((tag, content))
+    return found
 
 
-def _element(data: bytes, start: int, depth: int) -> tuple[_Element, int]:
-    """Return the element that begins at ``start``, and where it ends."""
+def _element(data: bytes, start: int, depth: int) -> tuple[int, bytes, int]:
+    """Return the tag and the content of the element that begins at ``start``, and where it ends."""
     if depth == 0 or len(data) - start < 2:
         raise NotForUsError
     tag, length = data[start], data[start + 1]
@@ -118,8 +104,8 @@ def _element(data: bytes, start: int, depth: int) -> tuple[_Element, int]:
             raise NotForUsError
         first = position
         while data[position : position + 2] != _END:
-            _, position = _element(data, position, depth - 1)
-        return _Element(tag, data[first:position], depth - 1), position + 2
+            *_, position = _element(data, position, depth - 1)
+        return tag, data[first:position], position + 2
     if length > 0x80:
         width = length - 0x80
         if width > 3:
@@ -129,4 +115,4 @@ def _element(data: bytes, start: int, depth: int) -> tuple[_Element, int]:
     end = position + length
     if end > len(data):
         raise NotForUsError
-    return _Element(tag, data[position:end], depth - 1), end
+    return tag, data[position:end], end

@@ -190,7 +190,7 @@ def read_bounded(path: Path, limit: int, *, what: str = "file", hint_if_missing:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             if not stat.S_ISREG(mode := os.fstat(descriptor).st_mode):
-                raise UsageError(f"{path}: expected a regular {what}, found {_kind(mode)}")
+                raise UsageError(f"{path}: expected a file ({what}), found {_kind(mode)}")
             with os.fdopen(descriptor, "rb", closefd=False) as file:
                 data = file.read(limit + 1)
         finally:
@@ -238,7 +238,7 @@ def open_regular(path: Path, *, what: str = "file") -> Iterator[BinaryIO]:
         raise UsageError(f"{path}: cannot read this {what} ({_reason(exc)})") from exc
     try:
         if not stat.S_ISREG(mode := os.fstat(descriptor).st_mode):
-            raise UsageError(f"{path}: expected a regular {what}, found {_kind(mode)}")
+            raise UsageError(f"{path}: expected a file ({what}), found {_kind(mode)}")
         with os.fdopen(descriptor, "rb", closefd=False) as file:
             yield file
     finally:

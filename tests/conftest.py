@@ -13,8 +13,10 @@ TESTS = Path(__file__).parent
 SLOW = (
     "backends/test_console_log.py",
     "backends/test_local_sandbox.py",
+    "backends/qemu/test_bad_days.py",
     "backends/qemu/test_keeper.py",
     "backends/qemu/test_vsock.py",
+    "browser/test_bad_input.py",
     "browser/test_firefox.py",
     "browser/test_network.py",
     "browser/test_page.py",

@@ -112,7 +112,7 @@ def test_read_bounded_takes_the_limit_and_no_more(tmp_path: Path) -> None:
 
 def test_read_bounded_refuses_what_is_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
-    with pytest.raises(UsageError, match="expected a regular model card, found a FIFO"):
+    with pytest.raises(UsageError, match=r"expected a file \(model card\), found a FIFO"):
         read_bounded(tmp_path / "fifo", 5, what="model card")  # and does not wait for a writer
     with pytest.raises(UsageError, match="found a folder"):
         read_bounded(tmp_path, 5)

@@ -9,11 +9,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ed25519, mlkem, x25519
 
-from enclave_payload.card import Filter, Fit, Label, ModelCard, ModelInput, ModelOutput, Scores
+from enclave_payload.card import (
+    Filter,
+    Fit,
+    Label,
+    ModelCard,
+    ModelInput,
+    ModelOutput,
+    Scores,
+    model_commitment,
+    model_register,
+)
 from enclave_payload.cbor import Encodable
 from enclave_payload.contents import (
     Delivery,
@@ -48,12 +59,14 @@ from enclave_payload.seal import (
     request_info,
     seal_answer,
 )
+from enclave_payload.sealed import MAGIC, SealedHeader, derive_keys, encode_header
 from enclave_payload.wire import FrameType, encode_frame
 from enclavectl.protocol.answers import taken_frame
 from enclavectl.protocol.evidence import Evidence, challenge_body, challenge_frame
 from enclavectl.protocol.padding import padme
 from enclavectl.protocol.requests import request_content, sealed_frame
 from enclavectl.protocol.sealing import seal_request
+from enclavectl.weights.sealed_file import seal_chunks
 
 PATH = Path(__file__).resolve().parents[1] / "tests" / "vectors" / "protocol-v1.json"
 
@@ -161,6 +174,7 @@ def vectors(sealed_before: dict[str, bytes]) -> dict[str, object]:
             {"content": content.hex(), "size": size, "padded": pad(size, content).hex()}
             for content, size in ((b"", 4), (b"", 7), (b"abc", 7), (b"abc", 12))
         ],
+        "sealed_model": _sealed_model(),
         "refused": [
             {"message": message, "body": body.hex(), "why": why} for message, body, why in _refused(evidence)
         ],
@@ -261,6 +275,34 @@ def _answer(session: bytes, name: str, counter: int, kind: AnswerKind, content: 
         "reply_key": reply_key.hex(),
         "cbor": content.hex(),
         "frame": answer_frame(this_id, kind, ciphertext).hex(),
+    }
+
+
+def _sealed_model() -> dict[str, object]:
+    """Make a sealed model of two chunks, the second one short, with what opens it."""
+    piece, times = bytes(range(256)), 257
+    weights, key = piece * times, stretched("key of a sealed model", 32)
+    card = replace(CARD, sha256=hashlib.sha256(weights).hexdigest())
+    file_id = stretched("file of a sealed model", 16)
+    draft = SealedHeader(
+        raw=b"", card=card, size=len(weights), file_id=file_id, release={"owner": "tls:owner.example:7443"}
+    )
+    header = encode_header(draft)
+    chunk_key, check = derive_keys(key, header)
+    chunks = list(seal_chunks(weights, chunk_key))
+    file = MAGIC + len(header).to_bytes(4, "big") + header + check + b"".join(chunks)
+    return {
+        "weights": {"piece": piece.hex(), "times": times},
+        "key": key.hex(),
+        "header": header.hex(),
+        "chunk_key": chunk_key.hex(),
+        "check": check.hex(),
+        "first_chunk_begins": chunks[0][:32].hex(),
+        "last_chunk": chunks[-1].hex(),
+        "file_bytes": len(file),
+        "file_sha256": hashlib.sha256(file).hexdigest(),
+        "commitment": model_commitment(card.to_json()).hex(),
+        "pcr16": model_register(card.to_json()).hex(),
     }
 
 

@@ -4,7 +4,6 @@ import { fromBase64 } from "../src/bytes.ts";
 import { KEY_BYTES } from "../src/hpke.ts";
 import { parsePolicy, type Trust } from "../src/policy.ts";
 import { sealRequest } from "../src/seal.ts";
-import { Session } from "../src/session.ts";
 import { verify } from "../src/verify.ts";
 
 interface Case {
@@ -52,31 +51,6 @@ const bench = {
     };
     const suite = publicKey.length === KEY_BYTES[1] ? 1 : 2;
     return timed(count, () => sealRequest(suite, publicKey, new Uint8Array(24), new Uint8Array(48), request));
-  },
-
-  /** Open a session and ask about a picture, each time anew. */
-  async ask(
-    address: string,
-    one: Case,
-    picture: string,
-    count: number,
-  ): Promise<{ proof: number[]; answer: number[] }> {
-    const expectation = {
-      address,
-      token: null,
-      policy: parsePolicy(one.policy),
-      root: { der: fromBase64(one.root), trust: one.trust, name: "bench" },
-    };
-    const data = fromBase64(picture);
-    const proof: number[] = [];
-    const answer = await timed(count, async () => {
-      const begun = performance.now();
-      const session = await Session.open(expectation, () => {});
-      proof.push(performance.now() - begun);
-      await session.ask({ data, mediaType: "image/png" });
-      session.close();
-    });
-    return { proof, answer };
   },
 };
 

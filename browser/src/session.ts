@@ -84,12 +84,13 @@ export class Session {
     const inbox = new Inbox();
     inbox.reader.accept(wire.FrameType.Evidence, wire.FrameType.Refusal);
     const opening = Carriage.open(expectation.address, expectation.token, inbox);
-    const carriage = await within(TIMEOUT_MS, opening, () =>
+    const carriage = await within(TIMEOUT_MS, opening, "unreachable").catch((error: unknown) => {
       opening.then(
         (late) => late.close(),
         () => {},
-      ),
-    );
+      );
+      throw error;
+    });
     try {
       passed("connected");
       const nonce = crypto.getRandomValues(new Uint8Array(wire.NONCE_BYTES));
@@ -357,12 +358,15 @@ function refusalError(code: number): SessionError {
   return new SessionError(codes[code - 1] ?? "protocol", `the enclave or the gateway refused (${code})`);
 }
 
-async function within<T>(ms: number, work: Promise<T>, late: () => void = () => {}): Promise<T> {
+async function within<T>(
+  ms: number,
+  work: Promise<T>,
+  code: "timeout" | "unreachable" = "timeout",
+): Promise<T> {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const timeout = new Promise<never>((_, reject) => {
     timer = setTimeout(() => {
-      late();
-      reject(new SessionError("timeout", `no answer within ${ms / 1000} seconds`));
+      reject(new SessionError(code, `no answer within ${ms / 1000} seconds`));
     }, ms);
   });
   try {

@@ -1,26 +1,31 @@
 /**
- * Drives the page in Chromium for the Python tests: reads one order as JSON, writes what was seen as JSON.
+ * Drives the page in Chromium for the Python tests. Each line of standard input is an order as JSON; a line of
+ * standard output says what was seen. One browser serves all orders, each with storage of its own.
  *
- * An order has `url`, `chromium`, `profile` (an empty folder), the window's `width` and `dark`, and `rounds`:
- * the pictures of each, chosen together and then sent. What was seen: each check's state, the problem's code,
- * the answers, what the page reported to the console, each WebSocket's bytes, and the saved evidence.
+ * An order has `url`, the window's `width` and `dark`, and `rounds`: the pictures of each, chosen together and
+ * then sent. What was seen: each check's state, the problem's code, the answers, what the page reported to the
+ * console, each WebSocket's bytes, and the saved evidence.
  */
 
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
-import { type BrowserContext, chromium, type Page } from "playwright-core";
+import { createInterface } from "node:readline";
+import { type Browser, chromium, type Page } from "playwright-core";
 
 interface Order {
   url: string;
-  chromium: string;
-  profile: string;
   width: number;
   dark: boolean;
+  /** As a phone: it is touched, and has a camera. */
+  phone: boolean;
   locale: string;
   /** How far the browser's clock is ahead. */
   aheadMs: number;
   token: string | null;
   rounds: string[][];
+  /** How the pictures come in: "choose", "drop" or "keyboard", which then sends them, too. */
+  by: string;
+  print: boolean;
   save: boolean;
   axe: boolean;
   screenshot: string | null;
@@ -28,6 +33,9 @@ interface Order {
 
 interface Seen {
   stop: string | null;
+  stopText: string;
+  isTooOld: boolean;
+  camera: string;
   checks: Record<string, string>;
   problem: string | null;
   problemText: string;
@@ -40,7 +48,9 @@ interface Seen {
   stored: string[];
   axe: string[];
   scrollWidth: number;
-  times: { proof: number; answer: number }[];
+  /** What can be pressed. */
+  buttons: number;
+  paper: string;
 }
 
 const PATIENCE_MS = 60_000;
@@ -55,26 +65,24 @@ const FLAGS = [
   "--disable-sync",
 ];
 
-async function drive(order: Order): Promise<Seen> {
-  const context = await chromium.launchPersistentContext(order.profile, {
-    executablePath: order.chromium,
-    args: FLAGS,
-    headless: true,
+async function drive(browser: Browser, order: Order): Promise<Seen> {
+  const context = await browser.newContext({
     ignoreHTTPSErrors: true,
     locale: order.locale,
     viewport: { width: order.width, height: 900 },
+    hasTouch: order.phone,
+    isMobile: order.phone,
     colorScheme: order.dark ? "dark" : "light",
     acceptDownloads: true,
   });
   try {
-    return await visit(context, order);
+    return await visit(await context.newPage(), order);
   } finally {
     await context.close();
   }
 }
 
-async function visit(context: BrowserContext, order: Order): Promise<Seen> {
-  const page = context.pages()[0] ?? (await context.newPage());
+async function visit(page: Page, order: Order): Promise<Seen> {
   const reported: string[] = [];
   const sentBytes: number[] = [];
   page.on("console", (message) => reported.push(message.text()));
@@ -91,56 +99,94 @@ async function visit(context: BrowserContext, order: Order): Promise<Seen> {
       Date.now = () => now() + ahead;
     }, order.aheadMs);
   }
+  if (order.phone) {
+    await page.addInitScript(() => {
+      navigator.mediaDevices.enumerateDevices = async () => [{ kind: "videoinput" } as MediaDeviceInfo];
+    });
+  }
   await page.goto(order.url);
-  const times = [];
+  const refusedFiles = [];
   for (const pictures of order.rounds) {
-    times.push(await round(page, pictures, order.token));
+    refusedFiles.push(...(await round(page, pictures, order)));
+  }
+  if (order.print) {
+    await page.emulateMedia({ media: "print" });
   }
   if (order.screenshot !== null) {
     await page.screenshot({ path: order.screenshot, fullPage: true });
   }
   return {
     ...(await look(page)),
+    refusedFiles,
     evidence: order.save ? await save(page) : [],
     console: reported,
     sentBytes,
     axe: order.axe ? await axe(page) : [],
-    times,
   };
 }
 
-async function round(page: Page, pictures: string[], token: string | null) {
+/** Choose pictures and send them; return why files were refused. */
+async function round(page: Page, pictures: string[], { token, by }: Order): Promise<string[]> {
   if (await page.isHidden("#app")) {
-    return { proof: 0, answer: 0 };
+    return [];
   }
-  await page.setInputFiles("#choose", pictures);
   if (token !== null) {
     await page.fill("#token", token);
   }
+  if (by === "drop") {
+    await dropFiles(page, pictures);
+  } else if (by === "keyboard") {
+    await tabTo(page, "choose");
+    const [chooser] = await Promise.all([page.waitForEvent("filechooser"), page.keyboard.press("Space")]);
+    await chooser.setFiles(pictures);
+  } else {
+    await page.setInputFiles("#choose", pictures);
+  }
+  // Pictures are read one after the other; the list is whole when the page is ready for more.
   await page.waitForFunction(
     () =>
-      document.querySelector("#pictures li") !== null || document.querySelector("#refused-files p") !== null,
+      document.querySelector("#pictures[aria-busy=false]") !== null &&
+      document.querySelector("#pictures li, #refused-files p") !== null,
+    null,
+    { timeout: PATIENCE_MS },
   );
-  const send = page.locator("#send");
-  // Pictures are read one after the other; the list is whole when nothing is added any more.
-  await page.waitForTimeout(200);
-  const begun = Date.now();
-  let proof = 0;
-  if (await send.isEnabled()) {
-    await send.click();
-    await page.waitForFunction(() => document.querySelector("#checklist .running") === null, null, {
-      timeout: PATIENCE_MS,
-    });
-    proof = Date.now() - begun;
-    await page.waitForFunction(
-      () => !(document.querySelector("#choose") as HTMLInputElement).disabled,
-      null,
-      {
-        timeout: PATIENCE_MS,
-      },
-    );
+  const refused = await page.locator("#refused-files p").allTextContents();
+  if (await page.isEnabled("#send")) {
+    if (by === "keyboard") {
+      await tabTo(page, "send");
+      await page.keyboard.press("Enter");
+    } else {
+      await page.click("#send");
+    }
+    await page.waitForSelector("#choose:not(:disabled)", { state: "attached", timeout: PATIENCE_MS });
   }
-  return { proof, answer: Date.now() - begun };
+  return refused;
+}
+
+/** Go forward by the keyboard, as far as to an element. */
+async function tabTo(page: Page, id: string): Promise<void> {
+  for (let tries = 0; tries < 30; tries += 1) {
+    await page.keyboard.press("Tab");
+    if ((await page.evaluate(() => document.activeElement?.id)) === id) {
+      return;
+    }
+  }
+  throw new Error(`the keyboard does not reach ${id}`);
+}
+
+/** Let go of files over the page, as a mouse does. */
+async function dropFiles(page: Page, paths: string[]): Promise<void> {
+  const files = paths.map((path) => ({
+    name: path.slice(path.lastIndexOf("/") + 1),
+    data: readFileSync(path, "base64"),
+  }));
+  await page.evaluate((all) => {
+    const dataTransfer = new DataTransfer();
+    for (const { name, data } of all) {
+      dataTransfer.items.add(new File([Uint8Array.from(atob(data), (one) => one.charCodeAt(0))], name));
+    }
+    document.querySelector("h1")?.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true }));
+  }, files);
 }
 
 function look(page: Page) {
@@ -153,9 +199,11 @@ function look(page: Page) {
       checks: Object.fromEntries(
         all("#checklist li").map((row) => [row.dataset.check as string, row.className.replace("check ", "")]),
       ),
+      stopText: text("#cannot"),
+      isTooOld: !(document.querySelector("#too-old") as HTMLElement).hidden,
+      camera: text("#no-camera:not([hidden])"),
       problem: document.querySelector<HTMLElement>("#problem [data-code]")?.dataset.code ?? null,
       problemText: text("#problem"),
-      refusedFiles: all("#refused-files p").map((one) => one.textContent ?? ""),
       answers: all("#answers article").map((one) => ({
         name: one.getAttribute("aria-label") ?? "",
         codes: [...one.querySelectorAll<HTMLElement>(".scores li")].map((row) => row.dataset.code as string),
@@ -168,6 +216,8 @@ function look(page: Page) {
         ...databases.map(({ name }) => String(name)),
       ].filter((one) => one !== ""),
       scrollWidth: document.documentElement.scrollWidth,
+      buttons: all("button, .file").filter((one) => one.checkVisibility()).length,
+      paper: getComputedStyle(document.body).backgroundColor,
     };
   });
 }
@@ -192,5 +242,9 @@ async function axe(page: Page): Promise<string[]> {
   return violations.map(({ id, impact, nodes }) => `${impact}: ${id}: ${nodes[0]?.html}`);
 }
 
-const order: Order = JSON.parse(readFileSync(0, "utf8"));
-process.stdout.write(JSON.stringify(await drive(order)));
+const browser = await chromium.launch({ executablePath: process.argv[2] as string, args: FLAGS });
+for await (const line of createInterface({ input: process.stdin })) {
+  const answer = await drive(browser, JSON.parse(line)).catch((error: unknown) => ({ error: String(error) }));
+  process.stdout.write(`${JSON.stringify(answer)}\n`);
+}
+await browser.close();

@@ -140,7 +140,7 @@ _HINTS = {
 _POLICY_HINTS = {
     PolicyCode.FORMAT: "enclavectl schema policy prints the form; enclavectl policy new writes a file.",
     PolicyCode.VERSION: "enclavectl policy new writes a policy that this enclavectl reads.",
-    PolicyCode.EMPTY: "enclavectl policy add FILE --from-lock LOCK adds a release.",
+    PolicyCode.EMPTY: "enclavectl policy new --from-lock LOCK --to FILE writes one with a release.",
     PolicyCode.ZEROS: "Zeros are no wildcard, a debug enclave has them: leave out what you do not pin.",
     PolicyCode.PCRS: "enclavectl build prints all three; PCR0 alone does not tell all images apart.",
     PolicyCode.MODEL_ALONE: (

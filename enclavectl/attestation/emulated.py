@@ -8,8 +8,9 @@ certificate of anybody's, is refused.
 from __future__ import annotations
 
 from enclavectl.attestation.codes import AttestationCode, refused
-from enclavectl.attestation.cose import parse_emulator_envelope
+from enclavectl.attestation.cose import parse_cose, parse_emulator_envelope
 from enclavectl.attestation.document import Claims, parse_claims
+from enclavectl.errors import AttestationError
 
 _NO_CERTIFICATE = bytes(64)
 
@@ -27,3 +28,15 @@ def parse_emulated(document: bytes) -> Claims:
             f"certificates: expected the emulator's {len(_NO_CERTIFICATE)} zeros twice, found something else",
         )
     return claims
+
+
+def unproven_claims(document: bytes) -> Claims:
+    """Read what a document says, AWS's or QEMU's. Nothing is verified: for records of what was seen.
+
+    Raises:
+        AttestationError: it has neither form.
+    """
+    try:
+        return parse_emulated(document)
+    except AttestationError:
+        return parse_claims(parse_cose(document).payload)

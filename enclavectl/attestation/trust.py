@@ -110,6 +110,11 @@ Root = TrustRoot | EmulatorRoot
 
 
 def _one_certificate(pem: bytes, name: str) -> bytes:
+    if b"-----BEGIN CERTIFICATE-----" not in pem:
+        raise UsageError(
+            f"root {name}: expected a certificate in PEM, found none",
+            hint=f"if it is one in DER: openssl x509 -inform DER -in '{name}' -out root.pem",
+        )
     try:
         certificates = x509.load_pem_x509_certificates(pem)
     except (ValueError, x509.InvalidVersion) as exc:

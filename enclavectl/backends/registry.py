@@ -62,7 +62,7 @@ def choose_backend(config: Config, progress: Progress | None = None) -> Backend:
         )
     from enclavectl.backends.local.backend import LocalBackend
 
-    return LocalBackend(config.state_dir)
+    return LocalBackend(config.state_dir, progress)
 
 
 def find_enclave(backend: Backend, reference: str) -> Enclave:

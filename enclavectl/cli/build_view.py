@@ -62,5 +62,6 @@ def show_built(screen: Screen, built: BuildResult, files: BuiltFiles, *, seconds
     facts = [("image", str(to)), *built.lock.pcrs.items(), ("lock", str(files.lock))]
     facts += [] if files.provenance is None else [("provenance", str(files.provenance))]
     facts += [("size", f"{size / (1 << 20):.1f} MiB"), ("time", f"{seconds:.0f} s")]
-    facts += [("next", f"enclavectl run {shlex.quote(str(to))} --backend nitro, on a Nitro host")]
+    run = f"enclavectl run {shlex.quote(str(to))} --backend"
+    facts += [("next", f"{run} nitro, on a Nitro host; {run} qemu elsewhere")]
     screen.facts(facts)

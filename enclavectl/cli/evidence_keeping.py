@@ -8,8 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from enclavectl.attestation import render_policy
-from enclavectl.attestation.cose import parse_cose
-from enclavectl.attestation.document import parse_claims
+from enclavectl.attestation.emulated import unproven_claims
 from enclavectl.cli.policy_arguments import read_policy_text
 from enclavectl.cli.screen import Screen
 from enclavectl.client.exchange import Expectation
@@ -89,7 +88,7 @@ class EvidenceKeeper:
         if known is not None:
             return known
         text = render_policy(expectation.policy) if self.policy_text is None else self.policy_text
-        nonce = parse_claims(parse_cose(evidence.document).payload).nonce
+        nonce = unproven_claims(evidence.document).nonce
         kept = EvidenceFile(
             document=evidence.document,
             key_config=evidence.key_config,

@@ -16,6 +16,7 @@ from enclavectl.results.judgement import (
     PROVERS_POLICY,
     answers_of,
     document_lines,
+    shown_checks,
     summary_lines,
     verdict,
     verification_json,
@@ -85,7 +86,7 @@ def draw_verification(verification: Verification, name: str) -> None:
         lines += [f"  {code:<8} {share:6.1%}  {label}" for code, label, share in answer.shares]
     if document := document_lines(verification):
         lines += ["", "judged", *(f"  {line}" for line in _aligned(document))]
-    lines += ["", "checklist", *map(_check_line, verification.checks)]
+    lines += ["", "checklist", *map(_check_line, shown_checks(verification))]
     proves, does_not = claims_of(verification)
     if proves:
         lines += ["", "it proves", *(f"  {claim}" for claim in proves)]

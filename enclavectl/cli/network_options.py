@@ -64,11 +64,11 @@ TlsPin = Annotated[
 class NetworkFlags:
     """The values of the options of this module, as a command line has them."""
 
-    token_file: Path | None
-    client_cert: Path | None
-    client_key: Path | None
-    ca: Path | None
-    tls_pin: str | None
+    token_file: TokenFile = None
+    client_cert: ClientCertificate = None
+    client_key: ClientKey = None
+    ca: CaFile = None
+    tls_pin: TlsPin = None
 
     def read(self, connect: str | None) -> Access:
         """Read the files; they need an address, ``connect``.
@@ -134,3 +134,7 @@ class NetworkFlags:
         parts = {**content.copies(), **self.parts(policy=policy, root=root)}
         pin = self.tls_pin or content.pin
         return RemoteContent(address=address or content.address, pin=pin, **parts)
+
+
+# A parameter's default.
+NO_NETWORK = NetworkFlags()

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from enclavectl.attestation.cose import parse_cose
-from enclavectl.attestation.document import PCR_BYTES, PCR_COUNT, Claims, parse_claims
+from enclavectl.attestation.document import PCR_BYTES, PCR_COUNT, Claims
+from enclavectl.attestation.emulated import unproven_claims
 from enclavectl.attestation.policy_file import MAX_POLICY_BYTES, decode_policy
 from enclavectl.attestation.times import EXPECTED, parse_time
 from enclavectl.errors import UsageError
@@ -56,7 +56,7 @@ def read_claims(path: Path) -> Claims:
             f"{path}: expected a document or an evidence file, found receipts",
             hint="name the evidence file that was kept with them",
         )
-    return parse_claims(parse_cose(document).payload)
+    return unproven_claims(document)
 
 
 def moment(option: str, text: str) -> datetime:

@@ -176,6 +176,6 @@ def _model_register(name: str, lock: Lock | None, path: Path | None) -> bytes:
 
 
 def _named(release: Release, lock: Lock | None) -> Release:
-    stem = "release" if lock is None else Path(str(lock.eif["file"])).stem
+    stem = "image" if lock is None else Path(str(lock.eif["file"])).stem
     name = "".join(char for char in stem if char.isprintable())[:80]
     return replace(release, name=f"{name} {release.label}")

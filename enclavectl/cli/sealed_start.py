@@ -102,7 +102,7 @@ def _source(
     if release is None:
         return bringing.OwnerDials()
     if release == "kms":
-        return _kms(start.sealed)
+        return _kms(start.sealed, invocation.config.state_dir / "kms-refused.document")
     if release.startswith(_FILE):
         return _key_in_file(invocation, backend, running, start.sealed, Path(release.removeprefix(_FILE)))
     from enclavectl.net.address import is_network, parse_address  # noqa: PLC0415 - see above
@@ -144,7 +144,7 @@ def _key_in_file(
     return KeyInFile(key=key, terms=terms)
 
 
-def _kms(sealed: SealedFile) -> KeySource:
+def _kms(sealed: SealedFile, refused: Path) -> KeySource:
     from enclavectl.weights.bringing import KmsRelease  # noqa: PLC0415 - see above
     from enclavectl.weights.credentials import find_credentials  # noqa: PLC0415 - see above
     from enclavectl.weights.kms_call import Kms, parse_key_arn  # noqa: PLC0415 - see above
@@ -159,5 +159,6 @@ def _kms(sealed: SealedFile) -> KeySource:
                 kms=Kms(key=key, credentials=find_credentials(os.environ), endpoint=endpoint),
                 blob=blob,
                 context={str(name): str(value) for name, value in context.items()},
+                refused=refused,
             )
     raise UsageError(f"{sealed.path}: expected key, blob and context for KMS in its header", code="header")

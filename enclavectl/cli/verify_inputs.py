@@ -14,8 +14,13 @@ from enclavectl.attestation.trust import read_root
 from enclavectl.attestation.verify import MIN_NONCE_BYTES
 from enclavectl.cli.policy_arguments import read_policy_text
 from enclavectl.errors import UsageError
-from enclavectl.evidence.file import MAX_EVIDENCE_FILE_BYTES, EvidenceCode, EvidenceError
-from enclavectl.evidence.reading import Subject, read_receipts, read_subject
+from enclavectl.evidence.file import (
+    MAX_BATCH_BYTES,
+    MAX_EVIDENCE_FILE_BYTES,
+    EvidenceCode,
+    EvidenceError,
+)
+from enclavectl.evidence.reading import Subject, is_batch, read_receipts, read_subject
 from enclavectl.evidence.verification import Case, PolicySource, Waiver
 from enclavectl.files import open_regular, read_bounded, sha256_of
 
@@ -90,16 +95,18 @@ def read_case(files: CaseFiles) -> Case | EvidenceError:
 
 
 def _subject(files: CaseFiles) -> Subject:
-    data = _read(files.file)
+    data = read_evidence(files.file)
     if files.document is None:
         return read_subject(data, name=str(files.file))
-    other = read_subject(_read(files.document), name=str(files.document))
+    other = read_subject(read_evidence(files.document), name=str(files.document))
     # What stands beside a document is a receipt, whatever its bytes look like.
     return replace(other, receipts=read_receipts(data, name=str(files.file)))
 
 
-def _read(path: Path) -> bytes:
+def read_evidence(path: Path) -> bytes:
     """Read a file of evidence, whose size is a defect of the evidence and not of the command line.
+
+    The receipts of a batch may take more than other evidence.
 
     Raises:
         UsageError: there is no such file, or it cannot be read.
@@ -108,12 +115,12 @@ def _read(path: Path) -> bytes:
     with open_regular(path, what="evidence") as file:
         try:
             data = file.read(MAX_EVIDENCE_FILE_BYTES + 1)
+            limit = MAX_BATCH_BYTES if is_batch(data) else MAX_EVIDENCE_FILE_BYTES
+            data += file.read(max(limit + 1 - len(data), 0))
         except OSError as exc:
             raise UsageError(f"{path}: cannot read this evidence ({exc.strerror})") from exc
-    if len(data) > MAX_EVIDENCE_FILE_BYTES:
-        raise EvidenceError(
-            EvidenceCode.FILE, f"{path}: expected evidence of at most {MAX_EVIDENCE_FILE_BYTES} bytes"
-        )
+    if len(data) > limit:
+        raise EvidenceError(EvidenceCode.FILE, f"{path}: expected evidence of at most {limit} bytes")
     return data
 
 

@@ -125,6 +125,7 @@ _BRANDS = {
 }
 # Twenty such pairs of 256 values are no chance.
 _MIN_LINE_ENDS = 20
+_BARE_LINE_END = re.compile(rb"(?<!\r)\n")
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 _UNKNOWN = OtherFormat("none of them", _CONVERT)
 
@@ -169,8 +170,8 @@ def other_format_of(data: bytes, name: str = "") -> OtherFormat:
 
 def was_copied_as_text(data: bytes) -> bool:
     """Return whether a program wrote each line end of binary data as CR LF, as FTP does in its text mode."""
-    # A picture has one LF in 256 bytes, and one in 256 of these behind a CR.
-    return data.count(b"\n") == data.count(b"\r\n") >= _MIN_LINE_ENDS
+    # A picture has one LF in 256 bytes, and one in 256 of these behind a CR: the search ends at once.
+    return _BARE_LINE_END.search(data) is None and data.count(b"\r\n") >= _MIN_LINE_ENDS
 
 
 def _is_nifti(data: bytes) -> bool:

@@ -12,7 +12,7 @@ from enclavectl.attestation.chain import TIME
 from enclavectl.attestation.codes import refused
 from enclavectl.attestation.recipe import Step, Taken, take_steps
 from enclavectl.errors import AttestationError
-from enclavectl.evidence.air import parse_receipt
+from enclavectl.evidence.air import Receipt, parse_receipt
 from enclavectl.evidence.codes import ReceiptCode, ReceiptError
 from enclavectl.evidence.file import EvidenceCode, EvidenceError, EvidenceFile, KeptReceipt
 from enclavectl.evidence.receipt_check import check_outcome, check_picture, check_receipt, check_statements
@@ -94,6 +94,7 @@ class _Examination:
     facts: Facts | None = None
     card: ModelCard | None = None
     receipts: list[CheckedReceipt] = field(default_factory=list)
+    _numbers: dict[bytes, int] = field(default_factory=dict)
 
     def steps(self) -> Iterator[Check]:
         """Yield each step of ``_plan`` after it passed.
@@ -119,7 +120,7 @@ class _Examination:
             yield _check_enclave(self.case.module_id, self.facts)
         for name, kept in zip(_receipt_ids(self.case), self.case.receipts, strict=True):
             checked = _check_receipt(kept, self.case, self.facts, self.card)
-            _check_unrepeated(checked, self.receipts)
+            self._check_unrepeated(checked.receipt)
             self.receipts.append(checked)
             yield Check(id=name, ok=True, seen=_receipt_seen(checked, self.case))
         if self.case.picture is not None:
@@ -128,6 +129,20 @@ class _Examination:
             raise EvidenceError(
                 EvidenceCode.NO_POLICY,
                 "not judged: no policy says which code is the right one, so this may be anybody's enclave",
+            )
+
+    def _check_unrepeated(self, receipt: Receipt) -> None:
+        """Check that a receipt is there once: its id is its own, so the same id again is the same answer.
+
+        Raises:
+            ReceiptError: ``receipt-repeated``.
+        """
+        number = len(self._numbers) + 1
+        if (earlier := self._numbers.setdefault(receipt.cti, number)) != number:
+            raise ReceiptError(
+                ReceiptCode.RECEIPT_REPEATED,
+                f"cti: expected each receipt once, found {receipt.cti.hex()[:16]}... of receipt {earlier} "
+                "again",
             )
 
 
@@ -173,7 +188,7 @@ def _compared_by_word(evidence: EvidenceFile, case: Case) -> str:
     else:
         what, named = "held to {} policy", evidence.policy_sha256
     if named is None:
-        return what.format("no known")
+        return what.format("no")
     return what.format("this") if named == case.policy_sha256 else what.format("another") + " than this one"
 
 
@@ -225,21 +240,6 @@ def _check_receipt(kept: KeptReceipt, case: Case, facts: Facts, card: ModelCard 
     asked, answered = check_statements(receipt, request=kept.request_statement, answer=kept.answer_statement)
     outcome = None if answered is None else check_outcome(receipt, answered, card)
     return CheckedReceipt(receipt=receipt, asked=asked, outcome=outcome)
-
-
-def _check_unrepeated(checked: CheckedReceipt, earlier: Sequence[CheckedReceipt]) -> None:
-    """Check that a receipt is there once: its id is its own, so the same id again is the same answer again.
-
-    Raises:
-        ReceiptError: ``receipt-repeated``.
-    """
-    for number, other in enumerate(earlier, start=1):
-        if checked.receipt.cti == other.receipt.cti:
-            raise ReceiptError(
-                ReceiptCode.RECEIPT_REPEATED,
-                f"cti: expected each receipt once, found {checked.receipt.cti.hex()[:16]}... of receipt "
-                f"{number} again",
-            )
 
 
 def _receipt_seen(checked: CheckedReceipt, case: Case) -> str:

@@ -36,6 +36,10 @@ MAX_RECEIPTS = 64
 MAX_RECEIPT_BYTES = 65_536
 MAX_STATEMENT_BYTES = 8 * 1024
 MAX_RECEIPT_LINE_BYTES = 128 * 1024
+# Of a batch. A session lasts three hours at most, and answers a few pictures a second for each CPU; a line
+# has 1 KiB, with its statements 2.
+MAX_BATCH_RECEIPTS = 65_536
+MAX_BATCH_BYTES = 128 << 20
 
 _KEYS = (
     *("schema", "document", "key_config", "nonce", "requested_at", "root", "lock_sha256", "policy_sha256"),
@@ -64,7 +68,10 @@ class EvidenceCode(StrEnum):
 _HINTS = {
     EvidenceCode.FILE: "The file was damaged or changed: get it again from whoever kept it.",
     EvidenceCode.ENCODING: "Get the document again as a file: binary, hex or base64.",
-    EvidenceCode.ROOT: "Name the root that you trust with --root; what the file says of it does not count.",
+    EvidenceCode.ROOT: (
+        "Name the root that you trust with --root; what the file says of it does not count. The development "
+        "root of a machine is local/root/certificate.pem in its state_dir (enclavectl config show)."
+    ),
     EvidenceCode.POLICY: "The file was changed: use a policy that you have from elsewhere.",
     EvidenceCode.TIME: "The file was changed, or the client's clock was wrong when it asked.",
     EvidenceCode.KEY_CONFIG: "Use a client of the release that the enclave was built with.",
@@ -81,9 +88,9 @@ _HINTS = {
 class EvidenceError(AttestationError):
     """An evidence file cannot be read, or contradicts its document."""
 
-    def __init__(self, code: EvidenceCode, message: str) -> None:
-        """``message`` says what was expected and what was found."""
-        super().__init__(message, hint=_HINTS[code], code=code)
+    def __init__(self, code: EvidenceCode, message: str, *, hint: str | None = None) -> None:
+        """``message`` says what was expected and what was found; ``hint`` replaces that of the code."""
+        super().__init__(message, hint=hint or _HINTS[code], code=code)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,8 +224,8 @@ def receipt_line(receipt: KeptReceipt, index: int) -> bytes:
     return (json.dumps(value) + "\n").encode()
 
 
-def parse_receipt_line(line: bytes) -> KeptReceipt:
-    """Read a line that ``receipt_line`` wrote.
+def parse_receipt_line(line: bytes, *, where: str = "receipts") -> KeptReceipt:
+    """Read a line that ``receipt_line`` wrote; ``where`` names it in messages.
 
     Raises:
         EvidenceError: ``evidence-file``.
@@ -230,7 +237,7 @@ def parse_receipt_line(line: bytes) -> KeptReceipt:
         value.integer("index")
         return _receipt_members(value)
     except JsonError as exc:
-        raise EvidenceError(EvidenceCode.FILE, f"receipts: {exc}") from exc
+        raise EvidenceError(EvidenceCode.FILE, f"{where}: {exc}") from exc
 
 
 def _receipt(value: JsonObject) -> KeptReceipt:

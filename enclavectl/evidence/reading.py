@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from enclavectl.attestation.spelling import decode_document
 from enclavectl.errors import UsageError
 from enclavectl.evidence.file import (
-    MAX_RECEIPTS,
+    MAX_BATCH_RECEIPTS,
     RECEIPT_SCHEMA,
+    SCHEMA,
     EvidenceCode,
     EvidenceError,
     EvidenceFile,
@@ -21,6 +22,8 @@ from enclavectl.evidence.file import (
 # The first bytes of every signed receipt: the tag, an array of four, and the one protected header.
 RECEIPT_MAGIC = bytes.fromhex("d28446a2012703183d")
 _SPACE = b" \t\r\n"
+# An object's schema is its first member.
+_HEAD_BYTES = 200
 # What editors and shells on Windows put before text. Neither a document nor a receipt begins so.
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
@@ -51,8 +54,7 @@ def read_subject(data: bytes, *, name: str) -> Subject:
     text = data.strip(_SPACE)
     if not text.startswith(b"{"):
         return Subject(document=_document(data, name))
-    first_line = text.partition(b"\n")[0]
-    if f'"{RECEIPT_SCHEMA}"'.encode() in first_line:
+    if is_batch(text):
         return Subject(receipts=_receipts(text))
     evidence = parse_evidence_file(data)
     return Subject(document=evidence.document, evidence=evidence, receipts=evidence.receipts)
@@ -66,16 +68,32 @@ def read_receipts(data: bytes, *, name: str) -> tuple[KeptReceipt, ...]:
     """
     data = _as_utf8(data, name)
     text = data.strip(_SPACE)
+    if f'"{SCHEMA}"'.encode() in text[:_HEAD_BYTES]:
+        raise EvidenceError(
+            EvidenceCode.FILE,
+            f"{name}: expected receipts beside --document, found an evidence file",
+            hint="It has its own document and receipts: leave --document out.",
+        )
     return _receipts(text) if text.startswith(b"{") else (KeptReceipt(receipt=data),)
+
+
+def is_batch(data: bytes) -> bool:
+    """Return whether a file that begins with ``data`` has the receipts of a batch, one on a line."""
+    return f'"{RECEIPT_SCHEMA}"'.encode() in data[:_HEAD_BYTES].partition(b"\n")[0]
 
 
 def _receipts(text: bytes) -> tuple[KeptReceipt, ...]:
     lines = text.splitlines()
-    if len(lines) > MAX_RECEIPTS:
+    if len(lines) > MAX_BATCH_RECEIPTS:
         raise EvidenceError(
-            EvidenceCode.FILE, f"receipts: expected at most {MAX_RECEIPTS} lines, found {len(lines)}"
+            EvidenceCode.FILE,
+            f"receipts: expected at most {MAX_BATCH_RECEIPTS} lines, found {len(lines)}",
+            hint=f"split -l {MAX_BATCH_RECEIPTS} FILE makes files that are not too long.",
         )
-    return tuple(parse_receipt_line(line) for line in lines)
+    return tuple(
+        parse_receipt_line(line, where=f"receipts, line {number}")
+        for number, line in enumerate(lines, start=1)
+    )
 
 
 def _as_utf8(data: bytes, name: str) -> bytes:

@@ -62,6 +62,7 @@ class LiveProbe:
     """The probe of this machine."""
 
     environ: Mapping[str, str]
+    timeout_s: float = _TIMEOUT_S
 
     def find(self, program: str) -> str | None:
         """Return the path of a program on the PATH or in the system's own folders, or None."""
@@ -78,7 +79,7 @@ class LiveProbe:
         if program is None:
             return None
         command = Command(argv=[program, *argv[1:]], cwd=Path("/"))
-        done = capture(command, timeout_s=_TIMEOUT_S)
+        done = capture(command, timeout_s=self.timeout_s)
         return Answer(status=done.status, text=(done.out + done.err).decode("utf-8", errors="replace"))
 
     def vsock_error(self) -> int | None:

@@ -81,7 +81,7 @@ def examine_qemu(probe: HostProbe, program: str) -> Qemu | str:
             )
         accelerators = probe.run(program, "-accel", "help")
     except HostError as exc:
-        return f"{program}: {exc.message}"
+        return exc.message  # it names the program: "did not end within 5 s"
     has_kvm = accelerators is not None and _KVM.search(accelerators.text) is not None
     return Qemu(program=Path(program), version=version, has_kvm=has_kvm)
 

@@ -91,7 +91,12 @@ def read_token(path: Path) -> str:
     Raises:
         UsageError: it cannot be read, or is no token. The message does not repeat what was found.
     """
-    data = read_bounded(path, 2 * _MAX_TOKEN_CHARACTERS, what="token file")
+    data = read_bounded(
+        path,
+        2 * _MAX_TOKEN_CHARACTERS,
+        what="token file",
+        hint_if_missing="the gateway's operator gives you a token: put it into a file of your own",
+    )
     return parse_token(data, source=str(path))
 
 

@@ -242,10 +242,14 @@ def _bad_certificate(exc: ssl.SSLCertVerificationError, address: NetworkAddress)
     expected = f"expected a certificate for {address.host} that is valid now"
     number = exc.verify_code
     if number in {_EXPIRED, _NOT_YET_VALID}:
-        when = "that has expired" if number == _EXPIRED else "that is not valid yet"
+        when, then = (
+            ("has expired", "the gateway's operator has to renew the certificate")
+            if number == _EXPIRED
+            else ("is not valid yet", "ask the gateway's operator when it begins")
+        )
         return NetworkError(
-            f"{address}: {expected}, found one {when} by this machine's clock ({now})",
-            hint="if the clock is right, the gateway's operator has to renew the certificate",
+            f"{address}: {expected}, found one that {when} by this machine's clock ({now})",
+            hint=f"if that is not the time now, set the clock (timedatectl status); if it is, {then}",
             code="tls-expired",
         )
     if number in _FOREIGN:

@@ -13,14 +13,16 @@ from enclavectl.errors import UsageError
 from enclavectl.net.address import Address, WebSocketAddress
 
 CONFIG_SCHEMA = "enclavectl.page-config/1"
-# One line above everything else, and a paragraph below it.
-MAX_TITLE_CHARACTERS = 100
+# The title and the contact are a line each; the notice is a text.
+MAX_LINE_CHARACTERS = 100
 MAX_NOTICE_CHARACTERS = 4000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageRequest:
     """What a page is made of. ``policy_text`` is the file that ``policy`` was read from.
+
+    ``title``, ``contact`` and ``notice`` may be empty; the page has a heading of its own in each language.
 
     Raises:
         UsageError: no enclave could ever satisfy the page, or a text cannot be shown.
@@ -30,13 +32,20 @@ class PageRequest:
     policy_text: str
     root: TrustRoot
     address: WebSocketAddress
-    title: str
+    title: str = ""
+    contact: str = ""
     notice: str = ""
     asks_token: bool = False
 
     def __post_init__(self) -> None:
         """Check the rule above."""
-        self.policy.check_signer(self.root.trust)
+        if self.root.trust not in self.policy.accept:
+            raise UsageError(
+                f"--root: the policy accepts {', '.join(sorted(self.policy.accept))}, "
+                f"and {self.root.name} is a root of trust {self.root.trust}",
+                hint="a policy of the backend local needs --root with the development root: "
+                "local/root/certificate.pem in the state folder",
+            )
         if self.root.trust not in {Trust.NITRO, Trust.SIMULATED}:
             raise UsageError(
                 f"--root: expected one that signs documents, found one of trust {self.root.trust}"
@@ -48,10 +57,11 @@ class PageRequest:
                 "--policy: expected a release that is valid now or later, found that all are over",
                 hint="enclavectl policy add FILE --from-lock LOCK adds a release",
             )
-        if not 1 <= len(self.title) <= MAX_TITLE_CHARACTERS or not self.title.isprintable():
-            raise UsageError(
-                f"--title: expected 1 to {MAX_TITLE_CHARACTERS} printable characters on one line"
-            )
+        for option, text in (("--title", self.title), ("--contact", self.contact)):
+            if len(text) > MAX_LINE_CHARACTERS or not text.isprintable():
+                raise UsageError(
+                    f"{option}: expected at most {MAX_LINE_CHARACTERS} printable characters on one line"
+                )
         if len(self.notice) > MAX_NOTICE_CHARACTERS or not self.notice.replace("\n", "").isprintable():
             raise UsageError(
                 f"--notice: expected at most {MAX_NOTICE_CHARACTERS} printable characters and line ends"
@@ -61,8 +71,8 @@ class PageRequest:
         """Return the page's configuration as browser/src/page/config.ts reads it."""
         return {
             "schema": CONFIG_SCHEMA,
-            "title": self.title,
-            "notice": self.notice or None,
+            "title": self.title or None,
+            "contact": self.contact or None,
             "address": str(self.address),
             "needs_token": self.asks_token,
             "root": {

@@ -16,6 +16,9 @@ from enclavectl.page.content import PageRequest
 # Inside a script element only these end it or begin a comment (HTML, 4.12.1.3); in JSON both can be escaped.
 _UNSAFE_IN_SCRIPT = re.compile(r"[<>&\u2028\u2029]")
 
+# Until the page's script puts it into the reader's language.
+DEFAULT_TITLE = "Have a picture looked at"
+
 
 def render_page(request: PageRequest) -> bytes:
     """Write the page. The same request and the same build give the same bytes.
@@ -27,7 +30,7 @@ def render_page(request: PageRequest) -> bytes:
     notice = "".join(f"<p>{html.escape(line)}</p>" for line in request.notice.splitlines() if line.strip())
     text = Template(_packaged("template.html")).substitute(
         csp=html.escape(_content_security_policy(script, style, str(request.address))),
-        title=html.escape(request.title),
+        title=html.escape(request.title or DEFAULT_TITLE),
         notice=notice,
         style=style,
         config=_UNSAFE_IN_SCRIPT.sub(

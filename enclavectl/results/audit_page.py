@@ -11,7 +11,14 @@ from enclavectl.evidence.verification import NO_POLICY_STEP, Check, Verification
 from enclavectl.files import write_atomic
 from enclavectl.results.evidence_wording import claims_of
 from enclavectl.results.html import render_claims, render_fact, render_frame
-from enclavectl.results.judgement import PROVERS_POLICY, Answered, answers_of, summary_lines, verdict
+from enclavectl.results.judgement import (
+    PROVERS_POLICY,
+    Answered,
+    answers_of,
+    shown_checks,
+    summary_lines,
+    verdict,
+)
 from enclavectl.results.markup import text
 from enclavectl.results.wording import TrustWords
 from enclavectl.trust import Trust
@@ -39,7 +46,7 @@ def render_audit_page(verification: Verification, *, name: str) -> str:
         _facts("In short", summary_lines(verification)),
         *map(_answer, answers_of(verification)),
         render_claims(proven or ["Nothing."], not_proven),
-        _checklist(verification.checks),
+        _checklist(shown_checks(verification)),
         _document(verification),
     )
 

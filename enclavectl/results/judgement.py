@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
+from itertools import groupby
 
 from enclavectl.attestation import Policy, Step
 from enclavectl.attestation.chain import TIME
@@ -13,6 +14,7 @@ from enclavectl.attestation.times import render_time
 from enclavectl.evidence.file import EvidenceCode
 from enclavectl.evidence.verification import (
     NOT_REACHED,
+    Check,
     CheckedReceipt,
     PolicySource,
     Verification,
@@ -23,6 +25,8 @@ from enclavectl.protocol.key_config import MODEL_PCR
 from enclavectl.trust import Trust
 
 SCHEMA = "enclavectl.verification/1"
+# As many lines as leave the verdict on the screen.
+_RECEIPTS_SHOWN = 10
 
 PROVERS_POLICY = "the policy is the prover's: whoever made the evidence file chose what is enough"
 
@@ -46,6 +50,23 @@ def summary_lines(verification: Verification) -> list[tuple[str, str]]:
         ("model", _model(verification)),
         ("receipt", _receipt(verification)),
     ]
+
+
+def shown_checks(verification: Verification) -> list[Check]:
+    """Return the checklist for people: of a batch's many receipts, those that are alike as one line.
+
+    The JSON object has every check.
+    """
+    shown: list[Check] = []
+    for (is_receipt, ok), alike in groupby(
+        verification.checks, key=lambda check: (check.id.startswith("receipt-"), check.ok)
+    ):
+        found = list(alike)
+        if is_receipt and len(found) > _RECEIPTS_SHOWN:
+            seen = f"{len(found)}, {found[0].id} to {found[-1].id}: {'passed' if ok else NOT_REACHED}"
+            found = [Check(id="receipts", ok=ok, seen=seen)]
+        shown += found
+    return shown
 
 
 def verification_json(verification: Verification) -> dict[str, object]:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 # From the first connection until the payload can answer: it reads at most 64 MiB of weights
 # (models/weights.py), which takes seconds on one vCPU.
 BOOT_S = 60.0
-# The keeper records the enclave's end; this process may notice the end before the keeper does.
-_END_NOTICED_S = 2.0
+# The keeper records the enclave's end; this process may notice it earlier: on a busy machine by seconds.
+_END_NOTICED_S = 10.0
 _RETRY_S = 0.2  # not noticeable, and long compared with a refused connect
 _LAST_LINES = 4  # of the console in an error: the cause is in the last ones
 

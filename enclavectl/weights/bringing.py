@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from enclave_payload.release import State
-from enclavectl.errors import EnclaveError, EnclaveLost, StateError
+from enclavectl.errors import AttestationError, EnclaveError, EnclaveLost, StateError
+from enclavectl.files import write_atomic
 from enclavectl.net.access import Access
 from enclavectl.net.address import Address, NetworkAddress
 from enclavectl.net.frames import FrameStream
@@ -67,15 +70,15 @@ class OwnerService(KeySource):
 
     def obtain(self, address: Address, progress: Progress) -> None:
         """Connect the owner with the enclave."""
-        deadline = time.monotonic() + OWNER_S
         started = time.monotonic()
         while True:
             try:
                 owner = open_stream(self.address, _TIMEOUT_S, self.access)
                 break
             except (StateError, EnclaveLost):
-                if time.monotonic() > deadline:
+                if time.monotonic() - started > OWNER_S:
                     raise
+            _ask_state(address)  # an enclave that has ended waits for nobody
             progress.update("waiting for the model's owner", time.monotonic() - started, OWNER_S)
             time.sleep(1.0)
         enclave = open_stream(address, _TIMEOUT_S)
@@ -96,29 +99,52 @@ class OwnerDials(KeySource):
         """Wait until the enclave has the key."""
         started = time.monotonic()
         while time.monotonic() - started < OWNER_S:
-            with ReleaseConnection(address, _TIMEOUT_S) as port:
-                if port.status().state is not State.MEASURED:
-                    return
+            if _ask_state(address) is not State.MEASURED:
+                return
             progress.update("waiting for the model's owner", time.monotonic() - started, OWNER_S)
             time.sleep(1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KmsRelease(KeySource):
-    """AWS KMS, which this host calls: the answer opens in the enclave only."""
+    """AWS KMS, which this host calls: the answer opens in the enclave only.
+
+    ``refused`` is where a document is kept for which KMS denied the key: KMS does not say why.
+    """
 
     kms: Kms
     blob: bytes
     context: Mapping[str, str]
+    refused: Path | None = None
 
     def obtain(self, address: Address, progress: Progress) -> None:
         """Fetch the enclave's document, have KMS decrypt for it, and hand the answer in."""
         progress.update("asking KMS to release the key", 0, _TIMEOUT_S)
         with ReleaseConnection(address, _TIMEOUT_S) as port:
             document = port.recipient()
-        answer = self.kms.decrypt_for(document, self.blob, self.context)
+        try:
+            answer = self.kms.decrypt_for(document, self.blob, self.context)
+        except AttestationError as error:
+            if self.refused is not None:
+                write_atomic(self.refused, document)
+                pairs = "".join(f" --context {shlex.quote(f'{n}={v}')}" for n, v in self.context.items())
+                error.hint = (
+                    f"enclavectl policy kms-explain KEY-POLICY {shlex.quote(str(self.refused))} "
+                    f"--principal ARN{pairs}"
+                )
+            raise
         with ReleaseConnection(address, _TIMEOUT_S) as port:
             port.bring_kms_answer(answer)
+
+
+def _ask_state(address: Address) -> State:
+    """Ask the enclave how far it is.
+
+    Raises:
+        StateError: it has ended.
+    """
+    with ReleaseConnection(address, _TIMEOUT_S) as port:
+        return port.status().state
 
 
 def bring_model(

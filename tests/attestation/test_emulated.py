@@ -24,7 +24,7 @@ from enclavectl.attestation import (
     root_for,
     verify,
 )
-from enclavectl.attestation.emulated import parse_emulated
+from enclavectl.attestation.emulated import parse_emulated, unproven_claims
 from enclavectl.errors import AttestationError, UsageError
 from tests.forge import MODULE_ID, NONCE, NOW, PCRS, RELEASE, USER_DATA, EnclaveForge
 
@@ -158,3 +158,11 @@ def test_only_a_policy_that_says_so_gets_it(forge: EnclaveForge) -> None:
     assert isinstance(root_for(EMULATED, None), EmulatorRoot)
     assert root_for(nitro, None) == root_for(None, None) == aws_nitro_root()
     assert root_for(nitro, forge.root) == root_for(None, forge.root) == forge.root
+
+
+def test_what_a_document_says_is_read_of_either_kind(forge: EnclaveForge) -> None:
+    for document in (as_qemu_writes(), forge.genuine()):
+        claims = unproven_claims(document)
+        assert (claims.module_id, claims.nonce) == (MODULE_ID, NONCE)
+    with pytest.raises(AttestationError):
+        unproven_claims(b"neither")

@@ -80,7 +80,7 @@ def test_no_root_stands_for_a_mode(development: DevelopmentRoot, trust: Trust) -
 
 @pytest.mark.parametrize("pem", [b"", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
 def test_pem_without_a_certificate(pem: bytes) -> None:
-    with pytest.raises(UsageError, match="expected a PEM certificate"):
+    with pytest.raises(UsageError, match=r"expected a (PEM certificate|certificate in PEM)"):
         TrustRoot.from_pem(pem, trust=Trust.SIMULATED, name="mine")
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from websockets.sync.client import ClientConnection, connect
 
 PROGRAM = shutil.which("firefox-esr") or shutil.which("firefox")
-_PATIENCE_S = 60.0
+_PATIENCE_S = 120.0
 # What a new profile asks its makers for; no test may depend on a network.
 _QUIET = {
     "app.normandy.enabled": False,

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import subprocess
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -63,27 +65,36 @@ def python_verdict(case: Case) -> str:
     return f"ok {found.trust} {found.release or '-'}"
 
 
+@contextmanager
+def judging(cases: Sequence[Case]) -> Iterator[Callable[[], list[str]]]:
+    """Have the browser's verifier judge, in Node and beside the block; the value waits for its verdicts."""
+    with tempfile.TemporaryFile("w+") as lines:
+        lines.writelines(f"{case.to_line()}\n" for case in cases)
+        lines.seek(0)
+        argv = [node(), str(built_tests() / "judge.mjs")]
+        with subprocess.Popen(argv, stdin=lines, stdout=subprocess.PIPE, text=True) as judge:
+
+            def verdicts() -> list[str]:
+                found = judge.communicate(timeout=600)[0].splitlines()
+                assert judge.returncode == 0
+                assert len(found) == len(cases)
+                return found
+
+            yield verdicts
+
+
 def browser_verdicts(cases: Sequence[Case]) -> list[str]:
-    """The verdicts of the browser's verifier, in Node."""
-    lines = "".join(f"{case.to_line()}\n" for case in cases)
-    done = subprocess.run(
-        [node(), str(built_tests() / "judge.mjs")],
-        input=lines,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
+    """The verdicts of the browser's verifier."""
+    with judging(cases) as verdicts:
+        return verdicts()
 
 
 def differences(cases: Sequence[Case]) -> list[str]:
     """One line for each case on which the two disagree."""
-    found = browser_verdicts(cases)
-    assert len(found) == len(cases)
-    return [
-        f"{case.name}: Python {ours}, browser {theirs}"
-        for case, theirs in zip(cases, found, strict=True)
-        if (ours := python_verdict(case)) != theirs
-    ]
+    with judging(cases) as verdicts:
+        ours = list(map(python_verdict, cases))
+        return [
+            f"{case.name}: Python {own}, browser {theirs}"
+            for case, own, theirs in zip(cases, ours, verdicts(), strict=True)
+            if own != theirs
+        ]

@@ -57,11 +57,16 @@ def write_page(folder: Path, enclave: LocalEnclave, policy: Policy, remote: str,
 
 @contextmanager
 def site(
-    folder: Path, enclave: LocalEnclave, *, policy: Policy | None = None, behind: UnixAddress | None = None
+    folder: Path,
+    enclave: LocalEnclave,
+    *,
+    policy: Policy | None = None,
+    behind: UnixAddress | None = None,
+    contact: str = "",
 ) -> Iterator[Site]:
     """Open a site on loopback; ``behind`` takes the enclave's place behind the gateway."""
     to = f"skin-1@{behind or enclave.address}"
     with gateway(folder / "g", [to], "--origin", "null") as running:
         remote = f"ws://127.0.0.1:{running.port}/v1"
-        write_page(folder, enclave, policy or enclave.expectation.policy, remote)
+        write_page(folder, enclave, policy or enclave.expectation.policy, remote, "--contact", contact)
         yield Site(folder=folder, gateway=running)

@@ -13,6 +13,7 @@ from tests.browser.lane import absent
 from tests.browser.site import sample, site
 from tests.local_enclave import LocalEnclave
 
+pytestmark = pytest.mark.timeout(400)  # Firefox takes a minute to start on a machine that is very busy
 OVER = "document.querySelector('#send') && !document.querySelector('#choose').disabled"
 CODES = "[...document.querySelectorAll('.scores li:first-child')].map((one) => one.dataset.code).join()"
 PROBLEM = "(document.querySelector('#problem [data-code]')?.dataset.code ?? '')"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser.driving import CHALLENGE_BYTES, Visit
+from tests.browser.driving import CHALLENGE_BYTES, Visit, close_browser
 from tests.browser.lane import absent
 from tests.browser.site import sample, write_page
 from tests.gateway.conftest import Authority, make_authority
@@ -47,6 +47,7 @@ def namespace() -> Iterator[str]:
         ip("-n", NAMESPACE, "link", "set", "lo", "up")
         yield NAMESPACE
     finally:
+        close_browser(NAMESPACE)
         ip("netns", "del", NAMESPACE)
 
 

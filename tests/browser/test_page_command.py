@@ -80,18 +80,20 @@ def test_the_content_security_policy_names_the_code_and_the_gateway_alone(folder
 
 
 def test_no_text_of_a_publisher_becomes_code(folder: Path) -> None:
+    contact = "<img src=x onerror=alert(3)>"
     (folder / "notice.txt").write_text("</script><script>alert(1)</script>\nSecond line")
     evil = '"><script>alert(2)</script>'
     policy = replace(accepting(replace(RELEASE, name="</script><b>")), clock_skew=timedelta(seconds=9))
     keep(folder, policy)
-    ran = write(folder, "--title", evil, "--notice", str(folder / "notice.txt"))
+    ran = write(folder, "--title", evil, "--contact", contact, "--notice", str(folder / "notice.txt"))
     assert ran.status == 0, ran.err
     text = (folder / "p.html").read_text()
     assert text.count("<script>") == 1
     assert text.count("</script>") == 2
     (config,) = re.findall(r'<script type="application/json" id="config">(.*?)</script>', text, re.DOTALL)
     found = json.loads(config)
-    assert (found["title"], found["policy"]["clock_skew_s"]) == (evil, 9)
+    assert (found["title"], found["contact"], found["policy"]["clock_skew_s"]) == (evil, contact, 9)
+    assert "<img" not in text
     assert found["policy"]["releases"][0]["name"] == "</script><b>"
     assert found["root"]["name"] == "root.pem", "without its folder"
 
@@ -117,7 +119,15 @@ def test_a_page_that_no_enclave_could_satisfy_is_refused(folder: Path) -> None:
     assert "all are over" in write(folder).err
     keep(folder, replace(accepting(RELEASE), accept=frozenset({Trust.NITRO})))
     ran = write(folder)
-    assert (ran.status, "accepts nitro" in ran.err) == (4, True)
+    assert (ran.status, "accepts nitro" in ran.err) == (2, True)
+    assert "local/root/certificate.pem" in ran.err
+
+
+@pytest.mark.parametrize("option", ["--title", "--contact"])
+def test_a_line_of_text_is_one_line(folder: Path, option: str) -> None:
+    for wrong in ("two\nlines", "x" * 101):
+        ran = write(folder, option, wrong)
+        assert (ran.status, f"{option}: expected at most 100 printable characters" in ran.err) == (2, True)
 
 
 def test_an_input_is_never_written_over(folder: Path) -> None:

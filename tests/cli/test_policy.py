@@ -64,6 +64,12 @@ def test_each_defect_of_a_policy_has_its_code(folder: Path, edit: tuple[str, str
     assert "bad.yaml" in refused(folder, 2, code, "check", "bad.yaml")
 
 
+def test_the_way_out_of_a_policy_without_releases_is_a_new_one(folder: Path) -> None:
+    (folder / "none.yaml").write_text("schema: enclavectl.policy/2\naccept: [nitro]\nreleases: []\n")
+    for words in (("check", "none.yaml"), ("add", "none.yaml", "--from-lock", "b.json")):
+        assert "enclavectl policy new --from-lock LOCK --to FILE" in run(folder, *words).err
+
+
 def test_a_policy_of_another_version_is_refused_by_every_command(folder: Path) -> None:
     (folder / "bad.yaml").write_text((folder / "p.yaml").read_text().replace("policy/2", "policy/1"))
     (folder / "d.bin").write_bytes(EnclaveForge().genuine())
@@ -157,7 +163,7 @@ def test_no_time_no_file_no_such_option_is_an_error_of_usage(folder: Path) -> No
     ):
         assert run(folder, *words).status == 2
     os.mkfifo(folder / "fifo")
-    assert "expected a regular policy, found a FIFO" in run(folder, "show", "fifo").err
+    assert "expected a file (policy), found a FIFO" in run(folder, "show", "fifo").err
 
 
 def test_the_releases_of_the_named_policy_are_completed(folder: Path) -> None:

@@ -101,7 +101,10 @@ OTHER_MODEL = {"id": "other", "sha256": "ab" * 32}
             ("--from-lock", "a.json", "--accept", "aws"),
             "--accept: expected one of nitro, emulated, simulated",
         ),
-        (("--from-lock", "a.json", "--max-age", "10801"), "max_age: expected 1 s to 3:00:00"),
+        (
+            ("--from-lock", "a.json", "--max-age", "10801"),
+            "'--max-age': 10801 is not in the range 1<=x<=10800",
+        ),
         (("--from-lock", "absent.json"), "absent.json: no such lock"),
         (("--from-lock", "p.yaml"), "expected a lock"),
         (("--from-lock", "odd.json"), "odd.json: pcrs: expected PCR0, PCR1"),

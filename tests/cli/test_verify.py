@@ -17,7 +17,7 @@ from enclave_payload.contents import key_config_digest
 from enclavectl.attestation.policy_file import render_policy
 from enclavectl.backends.local.pki import DevelopmentRoot
 from enclavectl.evidence import EvidenceFile, KeptReceipt, parse_receipt
-from enclavectl.evidence.file import receipt_line
+from enclavectl.evidence.file import MAX_EVIDENCE_FILE_BYTES, receipt_line
 from tests.attestation.test_archived import VECTORS, needs_vectors
 from tests.cli.command import COMMAND, Done, enclavectl
 from tests.evidence import example
@@ -242,11 +242,24 @@ def test_a_lock_counts_under_the_root_that_was_named_and_the_trust_is_said(desk:
     done = desk.archived("evidence.json", "--lock", "enclavectl.lock.json")
     assert (done.status, done.out.partition("  ")[0]) == (0, "VERIFIED (trust simulated)")
     assert "a development key signed; it protects nothing" in done.out
-    assert "by its word with the image of no known lock" in done.out
+    assert "by its word with the image of no lock" in done.out
     at_aws = desk.verify("evidence.json", "--at", "document", "--lock", "enclavectl.lock.json", "-o", "json")
     assert (at_aws.status, at_aws.json()["error"]["code"]) == (4, "evidence-root")
     bare = desk.verify("document.bin", "--at", "document", "--lock", "enclavectl.lock.json", "-o", "json")
     assert (bare.status, bare.json()["error"]["code"]) == (4, "chain-root")
+
+
+def test_the_receipts_of_a_batch_may_take_more_than_an_evidence_file(desk: Desk) -> None:
+    kept = receipt_evidence()
+    (desk.folder / "batch.json").write_bytes(replace(kept, receipts=()).to_bytes())
+    (desk.folder / "batch-root.pem").write_bytes(FORGE.development_root.certificate_pem)
+    [receipt] = kept.receipts
+    line = receipt_line(receipt, 0)
+    (desk.folder / "batch.receipts.jsonl").write_bytes(line * (MAX_EVIDENCE_FILE_BYTES // len(line) + 1))
+    files = ("batch.receipts.jsonl", "--document", "batch.json", "--root", "batch-root.pem")
+    done = desk.verify(*files, "--policy", "policy.yaml", "--at", "document", "-o", "json")
+    # All of it was read: the first receipt is good, and the second is the first one again.
+    assert (done.status, done.json()["error"]["code"]) == (4, "receipt-repeated")
 
 
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="unshare is not installed")

@@ -85,5 +85,6 @@ def test_refused_evidence_is_kept_for_those_who_look_into_it(cli: Cli) -> None:
 def test_a_target_that_is_none_is_named(cli: Cli) -> None:
     assert cli.run("attest", "nobody").status == 6
     assert cli.run("attest", "vsock:16").status == 2
+    assert "expected wss://" in str(cli.refused(2, "attest", "http://example.org/v1")["message"])
     assert cli.run("attest", "first", "--root", "root.pem").status == 2
     assert cli.run("attest", f"unix:{cli.base}/nobody.sock").status == 6

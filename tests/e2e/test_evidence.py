@@ -118,6 +118,8 @@ def test_a_receipt_is_shown_without_being_judged(shared: Cli) -> None:
     shown = shared.ok("receipt", "show", "a.air", "-o", "json").json()
     assert shown["nonce"] == base64.b64decode(value["nonce"]).hex()
     assert "nothing was verified" in shared.ok("receipt", "show", "a.air").err
+    whole = shared.refused(4, "receipt", "show", "shown.json")
+    assert whole["hint"] == "enclavectl receipt extract 'shown.json' --to FOLDER writes its receipts to files"
     (shared.base / "cut.air").write_bytes(raw[:-1])
     assert shared.refused(4, "receipt", "show", "cut.air")["code"] == "receipt-cbor"
     (shared.base / "empty.air").write_bytes(b"")

@@ -12,7 +12,9 @@ import pytest
 from enclavectl.errors import AttestationError, UsageError
 from enclavectl.evidence.examination import examine
 from enclavectl.evidence.file import (
+    MAX_BATCH_RECEIPTS,
     MAX_EVIDENCE_FILE_BYTES,
+    MAX_RECEIPTS,
     EvidenceCode,
     EvidenceError,
     EvidenceFile,
@@ -190,5 +192,24 @@ def test_receipts_come_alone_or_in_lines() -> None:
     assert read_subject(lines, name="r.jsonl").receipts == (RECEIPT, RECEIPT)
     assert read_receipts(lines, name="r.jsonl") == (RECEIPT, RECEIPT)
     assert read_receipts(b"anything", name="a.air") == (KeptReceipt(receipt=b"anything"),)
-    with pytest.raises(EvidenceError):
-        read_receipts(receipt_line(RECEIPT, 0) * 65, name="r.jsonl")
+
+
+def test_a_batch_has_more_receipts_than_an_evidence_file_holds() -> None:
+    lines = receipt_line(RECEIPT, 0) * (MAX_RECEIPTS + 1)
+    assert len(read_receipts(lines, name="r.jsonl")) == MAX_RECEIPTS + 1
+    assert len(read_subject(lines, name="r.jsonl").receipts) == MAX_RECEIPTS + 1
+    with pytest.raises(EvidenceError, match="at most 65536 lines, found 65537") as caught:
+        read_receipts(b"{\n" * (MAX_BATCH_RECEIPTS + 1), name="r.jsonl")
+    assert "split" in str(caught.value.hint)
+
+
+def test_the_line_of_a_batch_that_is_no_receipt_is_named() -> None:
+    lines = receipt_line(RECEIPT, 0) + receipt_line(RECEIPT, 1) + b"{}\n"
+    with pytest.raises(EvidenceError, match="receipts, line 3: schema"):
+        read_receipts(lines, name="r.jsonl")
+
+
+def test_an_evidence_file_in_the_place_of_receipts_is_told(evidence: EvidenceFile) -> None:
+    with pytest.raises(EvidenceError, match="beside --document, found an evidence file") as caught:
+        read_receipts(evidence.to_bytes(), name="e.json")
+    assert "leave --document out" in str(caught.value.hint)

@@ -14,7 +14,7 @@ from enclavectl.evidence.statements import answer_statement, request_statement
 from enclavectl.protocol.receipts import Claim
 from enclavectl.results.audit_page import render_audit_page
 from enclavectl.results.evidence_wording import claims_of
-from enclavectl.results.judgement import answers_of, summary_lines, verification_json
+from enclavectl.results.judgement import answers_of, shown_checks, summary_lines, verification_json
 from tests.evidence import example
 from tests.evidence.forged import measured, with_claims
 from tests.evidence.sessions import KEY_CONFIG, archived_case, session_evidence
@@ -121,6 +121,24 @@ def test_a_picture_whose_answer_was_kept_back_is_told_as_such(kept: Kept) -> Non
         assert "1 WITHOUT" in line(verification)
     told = examine(replace(kept.case(), picture=PICTURE))
     assert told.checks[-1].seen.endswith("its answer is shown")
+
+
+def test_a_batch_whose_receipts_passed_is_one_line_for_people(kept: Kept) -> None:
+    """The verdict stays on the screen, and the receipt that was refused has its line."""
+    document = kept.evidence.document
+    good = [
+        KeptReceipt(receipt=receipt_for(document, {Claim.CTI: bytes([number]) * 16}))
+        for number in range(1, 13)
+    ]
+    verification = examine(kept.case(*good, good[3], *good))
+    assert [check.id for check in shown_checks(verification)][-3:] == ["receipts", "receipt-13", "receipts"]
+    passed, refused, later = shown_checks(verification)[-3:]
+    assert (passed.ok, passed.seen) == (True, "12, receipt-1 to receipt-12: passed")
+    assert refused == next(check for check in verification.checks if check.ok is False)
+    assert (later.ok, later.seen) == (None, "12, receipt-14 to receipt-25: not reached")
+    few = examine(kept.case(*good[:3]))
+    assert shown_checks(few) == list(few.checks)
+    assert len(verification_json(verification)["checks"]) == len(verification.checks)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("with_statements", [True, False])

@@ -157,6 +157,7 @@ def test_a_wrong_certificate(
         )
         assert (error.code, error.exit_code) == (code, 3)
         assert found in error.message
+        assert ("set the clock" in (error.hint or "")) is (code == "tls-expired")
     assert peer.seen == []
 
 

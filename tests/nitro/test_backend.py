@@ -172,8 +172,11 @@ def test_nobody_talks_while_the_first_hash_runs(cli: NitroCli) -> None:
     cli.ok("run", cli.fake.eif, "--name", "hashed", "--no-wait")
     with cli.start("list", "-o", "json") as lister:
         assert lister.stderr is not None
-        while "known meanwhile: hashed RUNNING" not in lister.stderr.readline():
-            pass
+        told = ""
+        while "known meanwhile: hashed RUNNING" not in told:
+            told += lister.stderr.readline()
+        size = cli.fake.eif.stat().st_size / 1e6
+        assert f"hashed: nitro-cli is hashing its image of {size:.1f} MB, which takes about 1 s" in told
         cli.fake.let_go("hash")
         out, _ = lister.communicate(timeout=60)
     assert [one["state"] for one in parsed(out)["enclaves"]] == ["RUNNING"]

@@ -9,6 +9,9 @@ from typing import Any, TypeAlias
 import cbor2
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519, mlkem, x25519
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from enclave_payload.contents import (
     ContentError,
@@ -35,6 +38,7 @@ from enclave_payload.messages import (
 )
 from enclave_payload.receipt import Claim, sign_claims
 from enclave_payload.seal import combine_keys, pad, request_info, seal_answer, unpad
+from enclave_payload.sealed import ChunkOpener, parse_header
 from enclave_payload.wire import Frame, FrameReader, FrameType, WireError
 from enclavectl.evidence import (
     answer_statement,
@@ -213,3 +217,29 @@ def test_what_must_be_refused_is_refused(recorded: Fields) -> None:
 def test_the_tool_writes_the_file_that_is_here() -> None:
     sealed = {request["suite_name"]: hexed(request, "ciphertext") for request in VECTORS["requests"]}
     assert json.loads(json.dumps(protocol_vectors.vectors(sealed))) == VECTORS
+
+
+def test_the_sealed_model_opens_as_recorded() -> None:
+    """With the library alone, as docs/protocol.md says it; and then with the payload's reader."""
+    recorded: Fields = VECTORS["sealed_model"]
+    header = hexed(recorded, "header")
+    salt = hashlib.sha384(header).digest()
+    both = HKDF(SHA256(), 64, salt, b"enclavectl sealed model keys v1").derive(hexed(recorded, "key"))
+    assert both == hexed(recorded, "chunk_key") + hexed(recorded, "check")
+    weights = bytes.fromhex(recorded["weights"]["piece"]) * recorded["weights"]["times"]
+    cipher = AESGCM(both[:32])
+    first = cipher.encrypt(bytes(12), weights[:65_536], None)
+    assert first[:32] == hexed(recorded, "first_chunk_begins")
+    last = cipher.encrypt(bytes(10) + b"\1\1", weights[65_536:], None)
+    assert last == hexed(recorded, "last_chunk")
+    file = (
+        b"enclavectl sealed model v1\n" + len(header).to_bytes(4, "big") + header + both[32:] + first + last
+    )
+    assert (len(file), hashlib.sha256(file).hexdigest()) == (recorded["file_bytes"], recorded["file_sha256"])
+    parsed = parse_header(header)
+    opener = ChunkOpener(hexed(recorded, "key"), parsed, both[32:])
+    assert opener.open(first) + opener.open(last) == weights
+    card = parsed.card.to_json()
+    commitment = hashlib.sha384(b"enclavectl model v1" + card).digest()
+    assert commitment == hexed(recorded, "commitment")
+    assert hashlib.sha384(bytes(48) + commitment).digest() == hexed(recorded, "pcr16")

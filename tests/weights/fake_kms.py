@@ -55,14 +55,15 @@ class FakeKms:
         """Answer one request as KMS would."""
         request = json.loads(body)
         self.calls.append(request)
-        key_id = headers["authorization"].partition("Credential=")[2].partition("/")[0]
+        scope = headers["authorization"].partition("Credential=")[2].partition(",")[0]
+        key_id, _, region, *_ = scope.split("/")
         if key_id not in self.callers:
             return _error("UnrecognizedClientException")
         secret, principal = self.callers[key_id]
         given = {name.lower(): value for name, value in headers.items()}
         credentials = Credentials(key_id=key_id, secret=secret, token=given.get("x-amz-security-token"))
         names = ("content-type", "host", "x-amz-date", "x-amz-target")
-        signed = sign({name: given[name] for name in names}, body, credentials, "eu-central-1")
+        signed = sign({name: given[name] for name in names}, body, credentials, region)
         if signed["authorization"] != given["authorization"]:
             return _error("InvalidSignatureException")
         if request["KeyId"] != self.key:

@@ -88,6 +88,6 @@ function renderScore({ label, probability }: Score): HTMLElement {
     { "data-code": label.code },
     make("span", { class: "label" }, label.name),
     make("span", { class: "percent" }, percent),
-    make("meter", { min: "0", max: "1", value: String(probability), "aria-hidden": "true" }),
+    make("progress", { max: "1", value: String(probability), "aria-hidden": "true" }),
   );
 }

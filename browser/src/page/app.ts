@@ -3,13 +3,13 @@
 import { Client } from "../client.ts";
 import { type Entry, progressText, renderEntry } from "./answers.ts";
 import { Checklist } from "./checklist.ts";
-import { labelInput, watchFiles } from "./chooser.ts";
+import { labelInput, takesPhotos, watchFiles } from "./chooser.ts";
 import type { PageConfig } from "./config.ts";
 import { button, byId, make } from "./dom.ts";
 import { type Chosen, MAX_PICTURES, readPicture, Unusable } from "./pictures.ts";
-import { describe } from "./problems.ts";
+import { contactLine, describe } from "./problems.ts";
 import { saveEvidence } from "./save.ts";
-import { LANGUAGES, preferredLanguage, type Say, sayIn } from "./texts/index.ts";
+import { LANGUAGES, preferredLanguage, type Say, sayIn, type TextKey } from "./texts/index.ts";
 
 export class App {
   readonly #config: PageConfig;
@@ -21,6 +21,9 @@ export class App {
   #refusedFiles: string[] = [];
   #error: unknown = null;
   #isWorking = false;
+  #reading: Promise<void> = Promise.resolve();
+  /** True unless something of the last batch has left. */
+  #isUnsent = true;
   #status: (say: Say) => string = () => "";
 
   constructor(config: PageConfig) {
@@ -30,7 +33,15 @@ export class App {
   }
 
   start(): void {
-    watchFiles((files) => void this.#take(files));
+    watchFiles((files) => {
+      // One after the other: they share the room that is left.
+      const reading = this.#reading.then(() => this.#take(files));
+      this.#reading = reading;
+      byId("pictures").ariaBusy = "true";
+      reading.finally(() => {
+        byId("pictures").ariaBusy = String(this.#reading !== reading);
+      });
+    });
     byId("send").addEventListener("click", () => void this.#send());
     byId("save").addEventListener("click", () => {
       const isFull = (byId("statements") as HTMLInputElement).checked;
@@ -39,7 +50,11 @@ export class App {
     byId("token").addEventListener("input", () => this.#renderButtons());
     byId("token-row").hidden = !this.#config.needsToken;
     this.#render();
-    byId("app").hidden = false;
+    byId("app").hidden = byId("footer").hidden = false;
+    takesPhotos().then((isCamera) => {
+      byId("camera").hidden = byId("camera-label").hidden = !isCamera;
+      byId("no-camera").hidden = isCamera;
+    });
   }
 
   #expectation() {
@@ -108,10 +123,11 @@ export class App {
             this.#renderAnswers();
           },
           retrying: (_, pauseMs) =>
-            this.#tell((say) => say("provenRetry", { seconds: Math.ceil(pauseMs / 1000) })),
+            this.#tell((say) => say("retrying", { seconds: Math.ceil(pauseMs / 1000) })),
         },
       );
       this.#tell((say) => say("allDone"));
+      byId("answers-title").scrollIntoView();
     } catch (error) {
       this.#fail(error);
     } finally {
@@ -141,6 +157,7 @@ export class App {
     }
     // What never left is offered again.
     const unsent = batch.filter((entry) => entry.isOver && entry.share === 0);
+    this.#isUnsent = unsent.length === batch.length;
     this.#entries = this.#entries.filter((entry) => !unsent.includes(entry));
     this.#chosen = unsent.map(({ chosen }) => chosen);
     this.#isWorking = false;
@@ -179,7 +196,10 @@ export class App {
   #renderTexts(): void {
     const say = this.#say;
     for (const element of document.querySelectorAll<HTMLElement>("[data-text]")) {
-      element.textContent = say(element.dataset.text as Parameters<Say>[0]);
+      element.textContent = say(element.dataset.text as TextKey);
+    }
+    if (this.#config.title === null) {
+      byId("title").textContent = document.title = say("title");
     }
     labelInput("choose", say("choose"));
     labelInput("camera", say("camera"));
@@ -197,17 +217,18 @@ export class App {
 
   #about(): HTMLElement[] {
     const say = this.#say;
-    const { policy, root, address, tool } = this.#config;
+    const { policy, root, address, contact, tool } = this.#config;
     const releases = policy.releases.map(({ name, expires }) => {
       const date =
         expires === null ? null : new Date(expires).toLocaleDateString(document.documentElement.lang);
       return date === null ? name : `${name} (${say("aboutExpires", { date })})`;
     });
-    const rows: [Parameters<Say>[0], string][] = [
+    const rows: [TextKey, string][] = [
       ["aboutPolicy", releases.join(", ")],
       ["aboutRoot", `${root.name}, SHA-256 ${root.sha256}`],
       ["aboutGateway", address],
       ["aboutTool", tool],
+      ...(contact === null ? [] : [["aboutContact", contact] satisfies [TextKey, string]]),
     ];
     return rows.flatMap(([title, text]) => [make("dt", {}, say(title)), make("dd", {}, text)]);
   }
@@ -249,12 +270,12 @@ export class App {
       return;
     }
     const { what, next, code, detail } = describe(this.#error, say);
-    const isUnsent = !this.#checklist.isProven;
     box.replaceChildren(
       make("h3", {}, say("problemTitle")),
       make("p", {}, what),
-      ...(isUnsent ? [make("p", { class: "unsent" }, say("nothingSent"))] : []),
+      ...(this.#isUnsent ? [make("p", { class: "unsent" }, say("nothingSent"))] : []),
       make("p", {}, make("strong", {}, say("nextStep")), " ", next),
+      ...contactLine(this.#config.contact, say),
       make("p", { class: "code", "data-code": code }, `${say("code", { code })} - ${detail}`),
     );
   }

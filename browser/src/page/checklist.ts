@@ -41,6 +41,7 @@ export class Checklist {
   readonly #passed = new Set<Progress>();
   #phase: "idle" | "running" | "failed" = "idle";
   #session: Session | null = null;
+  readonly #unfolded = new Set<TextKey>();
 
   begin(): void {
     this.#passed.clear();
@@ -94,19 +95,24 @@ export class Checklist {
   #row(item: Item, config: PageConfig, say: Say): HTMLElement {
     const state = this.#state(item);
     const about = say(item.about, { address: config.address, root: config.root.name });
-    return make(
-      "li",
-      { class: `check ${state}`, "data-check": item.title },
-      make("span", { class: "mark", "aria-hidden": "true" }),
-      make("span", { class: "what" }, say(item.title)),
-      make("span", { class: "state" }, say(state)),
+    const details = make(
+      "details",
+      { open: this.#unfolded.has(item.title) },
       make(
-        "details",
-        {},
-        make("summary", {}, say("details")),
-        make("p", {}, about, ...this.#found(item, say)),
+        "summary",
+        { title: say("details") },
+        make("span", { class: "mark", "aria-hidden": "true" }),
+        make("span", { class: "what" }, say(item.title)),
+        " ",
+        make("span", { class: "state" }, say(state)),
       ),
+      make("p", {}, about, ...this.#found(item, say)),
     );
+    // The rows are made anew at each step, and stay as the reader left them.
+    details.addEventListener("toggle", () => {
+      this.#unfolded[details.open ? "add" : "delete"](item.title);
+    });
+    return make("li", { class: `check ${state}`, "data-check": item.title }, details);
   }
 
   #found(item: Item, say: Say): string[] {

@@ -35,6 +35,22 @@ export function watchFiles(take: (files: readonly File[]) => void): void {
   });
 }
 
+/** Tell whether the camera's button leads to a camera: there is one, on a device that opens it for a page.
+ *
+ * Desktop browsers show the files instead (https://www.w3.org/TR/html-media-capture/).
+ */
+export async function takesPhotos(): Promise<boolean> {
+  if (!matchMedia("(any-pointer: coarse)").matches) {
+    return false;
+  }
+  try {
+    const devices = await navigator.mediaDevices.enumerateDevices();
+    return devices.some(({ kind }) => kind === "videoinput");
+  } catch {
+    return true; // A browser that does not tell may have one.
+  }
+}
+
 /** Show the label of a file input as the text of its button. */
 export function labelInput(id: string, text: string): void {
   byId(`${id}-label`).replaceChildren(make("span", {}, text));

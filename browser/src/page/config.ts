@@ -9,9 +9,10 @@ import type { TrustRoot } from "../verify.ts";
 const SCHEMA = "enclavectl.page-config/1";
 
 export interface PageConfig {
-  title: string;
-  /** Shown above all else; null for none. */
-  notice: string | null;
+  /** The heading; null for the one of the texts. */
+  title: string | null;
+  /** Who gives newer pages and helps, for people; null if nobody is named. */
+  contact: string | null;
   address: string;
   needsToken: boolean;
   root: TrustRoot & { sha256: string };
@@ -32,8 +33,8 @@ export function parseConfig(text: string): PageConfig {
   const root = json.object(top.root, "root");
   const der = fromBase64(json.string(root.certificate, "certificate"));
   return {
-    title: json.string(top.title, "title"),
-    notice: top.notice === null ? null : json.string(top.notice, "notice"),
+    title: top.title === null ? null : json.string(top.title, "title"),
+    contact: top.contact === null ? null : json.string(top.contact, "contact"),
     address: json.string(top.address, "address"),
     needsToken: json.boolean(top.needs_token, "needs_token"),
     root: {

@@ -4,10 +4,11 @@ import { isOver } from "../policy.ts";
 import { App } from "./app.ts";
 import { type PageConfig, parseConfig } from "./config.ts";
 import { byId, make } from "./dom.ts";
+import { contactLine } from "./problems.ts";
 import { preferredLanguage, sayIn, type TextKey } from "./texts/index.ts";
 
 /** Show why the page cannot work, and what to do. */
-function stop(what: TextKey, next: TextKey): void {
+function stop(what: TextKey, next: TextKey, contact: string | null): void {
   const language = preferredLanguage(navigator.languages);
   document.documentElement.lang = language;
   const say = sayIn(language);
@@ -15,6 +16,7 @@ function stop(what: TextKey, next: TextKey): void {
   byId("cannot").replaceChildren(
     make("p", { "data-stop": what }, say(what)),
     make("p", {}, make("strong", {}, say("nextStep")), " ", say(next)),
+    ...contactLine(contact, say),
   );
 }
 
@@ -27,17 +29,18 @@ function readConfig(): PageConfig | null {
 }
 
 function start(): void {
-  byId("too-old").hidden = true;
   const config = readConfig();
   if (config === null) {
-    stop("damaged", "damagedNext");
+    stop("damaged", "damagedNext", null);
   } else if (!globalThis.isSecureContext || globalThis.crypto?.subtle === undefined) {
-    stop("noCrypto", "noCryptoNext");
+    stop("noCrypto", "noCryptoNext", config.contact);
   } else if (isOver(config.policy, Date.now())) {
-    stop("pageOld", "pageOldNext");
+    stop("pageOld", "pageOldNext", config.contact);
   } else {
     new App(config).start();
   }
 }
 
+// What throws here is not in the browser: then the line about old browsers stays.
 start();
+byId("too-old").hidden = true;

@@ -1,6 +1,7 @@
 /** What went wrong, as one plain sentence and the next step. */
 
 import { EvidenceRefused, SessionError } from "../errors.ts";
+import { make } from "./dom.ts";
 import type { Say, TextKey } from "./texts/index.ts";
 
 interface Words {
@@ -67,6 +68,11 @@ export function describe(error: unknown, say: Say): Problem {
     code: isKnown ? error.code : "unexpected",
     detail: error instanceof Error ? error.message : "",
   };
+}
+
+/** Say who helps, if the page names somebody. */
+export function contactLine(contact: string | null, say: Say): HTMLElement[] {
+  return contact === null ? [] : [make("p", {}, make("strong", {}, say("contact")), " ", contact)];
 }
 
 function wordsOf(error: unknown): Words {

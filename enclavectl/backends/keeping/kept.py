@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
+from enclavectl.backends.console_log import read_console
 from enclavectl.backends.keeping.ending import wait_until_released
 from enclavectl.backends.keeping.identity import ProcessIdentity
-from enclavectl.backends.keeping.locks import is_kept
+from enclavectl.backends.keeping.locks import is_kept, lock_enclave
 from enclavectl.backends.keeping.names import require_free_name, two_words
 from enclavectl.backends.keeping.records import enclave_folders, remove_enclave
 from enclavectl.errors import HostError, StateError
+from enclavectl.files import make_private_dir, require_private_dir
+from enclavectl.progress import Progress
 
 
 class KeptRecord(Protocol):
@@ -67,6 +71,39 @@ class KeptEnclaves(Generic[R]):
                 found.append((folder, record))
         return found
 
+    @contextmanager
+    def new_folder(self) -> Iterator[tuple[Path, int]]:
+        """Make the folder of a new enclave and hold its lock, which its keeper inherits.
+
+        The folder is removed if the block ends with an error.
+
+        Raises:
+            HostError: it cannot be written.
+        """
+        folder = self._home / f"enc{os.urandom(8).hex()}"
+        make_private_dir(folder)
+        lock = lock_enclave(folder)
+        try:
+            yield folder, lock
+        except OSError as exc:
+            remove_enclave(folder)
+            raise HostError(f"{folder}: cannot be written ({exc.strerror})") from exc
+        except BaseException:
+            remove_enclave(folder)
+            raise
+        finally:
+            os.close(lock)
+
+    def console(self, enclave_id: str, *, follow: bool) -> Iterator[bytes]:
+        """Yield what the enclave printed so far and, with ``follow``, what it prints until it ends.
+
+        Raises:
+            HostError: another user may have written into its folder.
+        """
+        folder = self.folder(enclave_id)
+        require_private_dir(folder)
+        return read_console(folder / "console.log", (lambda: is_kept(folder)) if follow else None)
+
     def free_name(self, wanted: str | None) -> str:
         """Return the wanted name, or a generated one.
 
@@ -109,6 +146,22 @@ class KeptEnclaves(Generic[R]):
                 hint=f"who holds {folder}/lock? {folder}/record.json names the supervisor",
             )
         return was_running
+
+    def forget(self, folder: Path, name: str, keep_history: Callable[[R], None], progress: Progress) -> None:
+        """Add an ended enclave to the history and remove its folder.
+
+        Raises:
+            StateError: its record is damaged.
+        """
+        try:
+            keep_history(self._load(folder))
+        except StateError:
+            if (folder / "record.json").exists():
+                raise
+            # Else it belonged to a command, and its keeper has just removed it.
+        except HostError as exc:  # the removal that follows makes room on a full disk
+            progress.note(f"{name} ended; its history is not kept: {exc.message}")
+        remove_enclave(folder)
 
     def _signal(self, folder: Path, number: signal.Signals) -> None:
         """Send a signal to the enclave's keeper, if it is the very process that the record means."""

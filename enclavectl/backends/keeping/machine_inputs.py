@@ -1,4 +1,4 @@
-"""The inputs of a virtual machine's launch: a free name and a free CID."""
+"""The inputs of a virtual machine's launch: what can be checked before anything is made, name and CID."""
 
 from __future__ import annotations
 
@@ -7,10 +7,31 @@ from collections.abc import Sequence
 from itertools import chain, count
 from pathlib import Path
 
-from enclavectl.backends.base import Enclave, MachineEnclave
-from enclavectl.backends.keeping.names import require_free_name
+from enclavectl.backends.base import Enclave, EnclaveSpec, MachineEnclave, MachineSpec
+from enclavectl.backends.keeping.images import check_memory, image_to_run
+from enclavectl.backends.keeping.names import check_name, require_free_name
 from enclavectl.backends.state import EnclaveState
-from enclavectl.errors import StateError
+from enclavectl.errors import StateError, UsageError
+from enclavectl.nitro_cli.limits import check_cid
+
+
+def check_machine(spec: EnclaveSpec, backend: str) -> tuple[MachineSpec, Path]:
+    """Check what needs neither the host nor a copy of the image; return ``spec`` and the image's path.
+
+    Raises:
+        UsageError: name, CID or memory cannot be used, or there is no image in ``spec``.
+        StateError: there is no image.
+    """
+    if not isinstance(spec, MachineSpec):
+        raise UsageError(f"backend {backend}: expected an image for a machine, found a model for a process")
+    if spec.name is not None:
+        check_name(spec.name)
+    if spec.cid is not None:
+        check_cid(spec.cid)
+    source = image_to_run(spec.image)
+    if source.is_file():
+        check_memory(source.stat().st_size, spec.memory_mib)  # before the copy, which may take a while
+    return spec, source
 
 
 def free_name(wanted: str | None, source: Path, known: Sequence[Enclave]) -> str:

@@ -113,7 +113,7 @@ def _read_pcrs(value: JsonObject) -> dict[int, bytes]:
     return {int(index): value.hex(index, length=_PCR_BYTES) for index in value}
 
 
-def read_record(path: Path, schema: str, parse: Callable[[JsonObject], T], *, hint: str) -> T:
+def read_record(path: Path, schema: str, parse: Callable[[JsonObject], T], *, hint: str | None = None) -> T:
     """Read a record of ``schema`` with ``parse``; ``hint`` tells the user how to remove a damaged one.
 
     Raises:
@@ -121,6 +121,7 @@ def read_record(path: Path, schema: str, parse: Callable[[JsonObject], T], *, hi
         HostError: another user may have written it.
     """
     require_private_dir(path.parent)
+    hint = hint or f"if no enclave of yours is in there: rm -r '{path.parent}'"
     try:
         value = JsonObject.parse(read_bounded(path, _MAX_RECORD_BYTES, what="enclave record"))
         value.require_schema(schema)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import select
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from enclavectl.backends.keeping.keeper_process import KeeperProcess, start_keeper
 from enclavectl.errors import EnclavectlError, HostError, StateError
 from enclavectl.json_object import JsonError, JsonObject
+from enclavectl.run import MINIMAL_ENVIRONMENT
 
 # A report is one line of a few hundred bytes; longer data is not the keeper's.
 _MAX_REPORT = 1024 * 1024
@@ -57,6 +59,39 @@ class Reports:
     def close(self) -> None:
         """Close the pipe. The keeper goes on."""
         os.close(self._fd)
+
+
+def start_reporting(
+    module: str,
+    folder: Path,
+    lock: int,
+    spec: Callable[[int, int], str],
+    environment: Mapping[str, str] = MINIMAL_ENVIRONMENT,
+) -> tuple[KeeperProcess, Reports]:
+    """Start a keeper for the enclave in ``folder``, whose lock it inherits, and return its reports.
+
+    ``spec`` makes its argument from the descriptors of the lifeline and of the pipe for reports.
+
+    Raises:
+        HostError: no process can be started, or its log cannot be written.
+    """
+    log = folder / "keeper.log"
+    reports_read, reports_write = os.pipe()
+    try:
+        process = start_keeper(
+            module,
+            lambda lifeline: spec(lifeline, reports_write),
+            folder=folder,
+            log=log,
+            pass_fds=(reports_write, lock),
+            environment=environment,
+        )
+    except BaseException:
+        os.close(reports_read)
+        raise
+    finally:
+        os.close(reports_write)
+    return process, Reports(reports_read, log)
 
 
 def send_report(fd: int, value: Mapping[str, object]) -> None:

@@ -17,17 +17,18 @@ from enclavectl.backends.keeping.ending import TERMINATED, EndedEnclave
 from enclavectl.backends.keeping.identity import ProcessIdentity
 from enclavectl.backends.keeping.keeper_process import KeeperProcess, start_keeper
 from enclavectl.backends.keeping.kept import KeptEnclaves
-from enclavectl.backends.keeping.locks import exclusive, is_kept, lock_enclave
+from enclavectl.backends.keeping.locks import exclusive, is_kept
 from enclavectl.backends.keeping.names import check_name
 from enclavectl.backends.keeping.records import remove_enclave
 from enclavectl.backends.local.ending import read_end
 from enclavectl.backends.local.records import Record, ensure_root, load_record, module_id
 from enclavectl.backends.local.supervisor import SupervisorSpec
 from enclavectl.backends.state import EnclaveState
-from enclavectl.errors import HostError, StateError, UsageError
+from enclavectl.errors import UsageError
 from enclavectl.files import make_private_dir, read_bounded, require_private_dir, write_atomic
 from enclavectl.net.address import UnixAddress
 from enclavectl.net.transport import bind, listen
+from enclavectl.progress import NoProgress, Progress
 from enclavectl.trust import LOCAL_ROOT, Trust
 
 if TYPE_CHECKING:  # loaded while the enclave boots, not before: see benchmarks/start.py
@@ -109,12 +110,13 @@ class LocalBackend:
 
     name = "local"
 
-    def __init__(self, state_dir: Path, *, end_s: float = _END_S) -> None:
+    def __init__(self, state_dir: Path, progress: Progress | None = None, *, end_s: float = _END_S) -> None:
         """Everything is kept under ``state_dir``/local, which is made when it is needed.
 
         ``end_s`` is how long ``terminate`` waits after a signal.
         """
         self._end_s = end_s
+        self._progress = progress or NoProgress()
         self._state_dir = state_dir
         self._home = state_dir / "local"
         self._kept = KeptEnclaves(self._home / "enclaves", load_record)
@@ -137,15 +139,11 @@ class LocalBackend:
         make_private_dir(self._home)
         make_private_dir(self._home / "enclaves")
         ensure_root(self._home / "root")
-        enclave_id = f"enc{os.urandom(8).hex()}"
-        folder = self._home / "enclaves" / enclave_id
         # Until the record is written, so that two starts cannot choose the same name.
         with exclusive(self._home):
             self._kept.sweep()
             name = self._kept.free_name(spec.name)
-            make_private_dir(folder)
-            lock = lock_enclave(folder)
-            try:
+            with self._kept.new_folder() as (folder, lock):
                 make_private_dir(folder / "model")
                 make_private_dir(folder / "tree")  # the payload's root, in its namespace only
                 if weights is None:
@@ -154,14 +152,6 @@ class LocalBackend:
                     _write_new(folder / "model" / "model.tflite", weights)
                     _write_new(folder / "model" / "model.json", spec.model.card.to_json())
                 return self._launch(spec, name, folder, lock, detached=detached)
-            except OSError as exc:
-                remove_enclave(folder)
-                raise HostError(f"{folder}: cannot be written ({exc.strerror})") from exc
-            except BaseException:
-                remove_enclave(folder)
-                raise
-            finally:
-                os.close(lock)
 
     def enclaves(self) -> list[Enclave]:
         """Return all that are known, oldest first.
@@ -175,9 +165,7 @@ class LocalBackend:
 
     def console(self, enclave: Enclave, *, follow: bool) -> Iterator[bytes]:
         """Yield what it printed so far and, with ``follow``, what it prints until it ends."""
-        folder = self._home / "enclaves" / enclave.enclave_id
-        require_private_dir(folder)
-        return read_console(folder / "console.log", (lambda: is_kept(folder)) if follow else None)
+        return self._kept.console(enclave.enclave_id, follow=follow)
 
     def terminate(self, enclave: Enclave) -> None:
         """End the enclave and remove its folder, with its console and its sockets.
@@ -189,12 +177,12 @@ class LocalBackend:
         require_private_dir(folder)
         was_running = self._kept.end(folder, enclave.name, bound_s=self._end_s)
         how = TERMINATED if was_running else None
-        try:
-            self._keep_history(folder, load_record(folder), how=how)
-        except StateError:
-            if (folder / "record.json").exists():
-                raise  # else its supervisor has just removed it: it belonged to a command
-        remove_enclave(folder)
+        self._kept.forget(
+            folder,
+            enclave.name,
+            lambda record: self._keep_history(folder, record, how=how),
+            self._progress,
+        )
 
     def trust_root(self) -> TrustRoot:
         """Return this machine's development root, which vouches for nothing but itself.

@@ -55,12 +55,7 @@ def load_record(folder: Path) -> Record:
     Raises:
         StateError: there is none, or it is damaged.
     """
-    return read_record(
-        folder / "record.json",
-        RECORD_SCHEMA,
-        _parse_record,
-        hint=f"if no enclave of yours is in there: rm -r '{folder}'",
-    )
+    return read_record(folder / "record.json", RECORD_SCHEMA, _parse_record)
 
 
 def _parse_record(value: JsonObject) -> Record:

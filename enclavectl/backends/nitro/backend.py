@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING
 from enclavectl.backends.console_log import read_console
 from enclavectl.backends.keeping.ending import load_ended
 from enclavectl.backends.keeping.locks import is_kept, lock_enclave
-from enclavectl.backends.keeping.names import check_name
 from enclavectl.backends.keeping.records import remove_enclave
 from enclavectl.backends.nitro.records import LaunchRecord, Record, read_launch_records
 from enclavectl.backends.nitro.settings import NitroSettings
 from enclavectl.backends.state import EnclaveState
-from enclavectl.errors import HostError, StateError, UsageError
+from enclavectl.errors import HostError, StateError
 from enclavectl.files import make_private_dir, write_atomic
 from enclavectl.nitro_cli.hostlock import host_lock
-from enclavectl.nitro_cli.limits import boot_bound_s, check_cid, hash_time_s
+from enclavectl.nitro_cli.limits import boot_bound_s, hash_time_s
 from enclavectl.nitro_cli.tool import NitroCli
 from enclavectl.progress import NoProgress, Progress
 from enclavectl.trust import Trust
@@ -54,43 +53,34 @@ class NitroBackend:
             StateError: the name or the CID is taken, there is no image, or it differs from its lock.
             HostError: this host is not set up, has no room for it, or the launch failed.
         """
-        from enclavectl.backends.base import MachineSpec
-        from enclavectl.backends.keeping.images import admit_image, check_memory, image_to_run
-        from enclavectl.backends.keeping.machine_inputs import check_free_cid, free_name
+        from enclavectl.backends.keeping.images import admit_image, check_memory
+        from enclavectl.backends.keeping.machine_inputs import check_free_cid, check_machine, free_name
         from enclavectl.backends.nitro.capacity import CapacityCheck, CapacityRequest
         from enclavectl.backends.nitro.launch_inputs import cpus_in_use, record_of
 
-        if not isinstance(spec, MachineSpec):
-            raise UsageError("backend nitro: expected an image for a machine, found a model for a process")
-        if spec.name is not None:
-            check_name(spec.name)
-        if spec.cid is not None:
-            check_cid(spec.cid)
-        source = image_to_run(spec.image)
-        if source.is_file():
-            check_memory(source.stat().st_size, spec.memory_mib)  # before the copy, which may take a while
+        machine, source = check_machine(spec, self.name)
         # Every check that may refuse the launch comes before anything is created.
         _ = self._cli.program
         make_private_dir(self._home)
         make_private_dir(self._home / "enclaves")
         with host_lock(self._home, "start of an enclave", self._progress):
             known = self.enclaves()
-            name = free_name(spec.name, source, known)
-            check_free_cid(spec.cid, known)
+            name = free_name(machine.name, source, known)
+            check_free_cid(machine.cid, known)
             if source.is_file():
                 size = source.stat().st_size
                 request = CapacityRequest(
-                    name=name, image=source, image_size=size, memory_mib=spec.memory_mib, cpus=spec.cpus
+                    name=name, image=source, image_size=size, memory_mib=machine.memory_mib, cpus=machine.cpus
                 )
                 used, last_end = cpus_in_use(known), self._last_end()
                 CapacityCheck(self._settings.host_root).require(request, used, last_end=last_end)
             store = self._home / "images"
             image = admit_image(source, store, now=datetime.now(UTC), progress=self._progress)
-            image = image.with_model(spec.sealed)
-            check_memory(image.size, spec.memory_mib)
-            record = record_of(spec, name, image, detached=detached)
+            image = image.with_model(machine.sealed)
+            check_memory(image.size, machine.memory_mib)
+            record = record_of(machine, name, image, detached=detached)
             folder = self._home / "enclaves" / f"enc{os.urandom(8).hex()}"
-            keeper = self._start_keeper_of_new(folder, record, boot_wait_s=spec.boot_wait_s)
+            keeper = self._start_keeper_of_new(folder, record, boot_wait_s=machine.boot_wait_s)
         return self._await(keeper, LaunchRecord(folder, record, None))
 
     def _start_keeper_of_new(self, folder: Path, record: Record, *, boot_wait_s: int) -> ReportingKeeper:

@@ -11,9 +11,9 @@ from typing import Self
 
 from enclavectl.backends.base import WAITING, MachineEnclave
 from enclavectl.backends.keeping.ending import load_ended
-from enclavectl.backends.keeping.keeper_process import KeeperProcess, start_keeper
+from enclavectl.backends.keeping.keeper_process import KeeperProcess
 from enclavectl.backends.keeping.locks import is_kept
-from enclavectl.backends.keeping.reports import Reports, error_from_report
+from enclavectl.backends.keeping.reports import Reports, error_from_report, start_reporting
 from enclavectl.backends.nitro.keeper import KeeperSpec
 from enclavectl.backends.nitro.records import LaunchRecord
 from enclavectl.json_object import JsonError
@@ -160,20 +160,8 @@ def start_reporting_keeper(
     Raises:
         HostError: no process can be started, or its log cannot be written.
     """
-    log = folder / "keeper.log"
-    reports_read, reports_write = os.pipe()
-    try:
-        process = start_keeper(
-            "enclavectl.backends.nitro.keeper",
-            lambda lifeline: spec(lifeline, reports_write).to_json(),
-            folder=folder,
-            log=log,
-            pass_fds=(reports_write, lock),
-            environment=environment,
-        )
-    except BaseException:
-        os.close(reports_read)
-        raise
-    finally:
-        os.close(reports_write)
-    return ReportingKeeper(process, Reports(reports_read, log))
+    module = "enclavectl.backends.nitro.keeper"
+    process, reports = start_reporting(
+        module, folder, lock, lambda lifeline, report: spec(lifeline, report).to_json(), environment
+    )
+    return ReportingKeeper(process, reports)

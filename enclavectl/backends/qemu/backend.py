@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,16 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from enclavectl.backends.base import EmulatedEnclave, Machine, MachineSpec
-from enclavectl.backends.console_log import read_console
 from enclavectl.backends.keeping.ending import TERMINATED, EnclaveEnd, EndedEnclave, load_ended
 from enclavectl.backends.keeping.identity import ProcessIdentity
 from enclavectl.backends.keeping.kept import KeptEnclaves
-from enclavectl.backends.keeping.locks import exclusive, is_kept, lock_enclave
-from enclavectl.backends.keeping.names import check_name
-from enclavectl.backends.keeping.records import remove_enclave
+from enclavectl.backends.keeping.locks import exclusive, is_kept
 from enclavectl.backends.qemu.records import SOCKET_NAME, Record, load_record, module_id
 from enclavectl.backends.state import EnclaveState
-from enclavectl.errors import HostError, StateError, UsageError
 from enclavectl.files import make_private_dir, require_private_dir, write_atomic
 from enclavectl.net.address import HybridVsockAddress, UnixAddress
 from enclavectl.progress import NoProgress, Progress
@@ -58,24 +53,15 @@ class QemuBackend:
             StateError: the name or the CID is taken, there is no image, or it differs from its lock.
             HostError: this host has no QEMU with the machine, or the boot failed.
         """
-        from enclavectl.backends.keeping.images import check_memory, image_to_run
-        from enclavectl.nitro_cli.limits import check_cid
+        from enclavectl.backends.keeping.machine_inputs import check_machine
 
-        if not isinstance(spec, MachineSpec):
-            raise UsageError("backend qemu: expected an image for a machine, found a model for a process")
-        if spec.name is not None:
-            check_name(spec.name)
-        if spec.cid is not None:
-            check_cid(spec.cid)
-        source = image_to_run(spec.image)
-        if source.is_file():
-            check_memory(source.stat().st_size, spec.memory_mib)
-        emulator = self._settings.choose(spec.cpus)
+        machine, source = check_machine(spec, self.name)
+        emulator = self._settings.choose(machine.cpus)
         for note in emulator.notes:
             self._progress.note(note)
         make_private_dir(self._home)
         make_private_dir(self._home / "enclaves")
-        running = self._launch_new(spec, source, emulator, detached=detached)
+        running = self._launch_new(machine, source, emulator, detached=detached)
         try:
             running.wait_booted(self._progress)
         except BaseException:
@@ -100,9 +86,7 @@ class QemuBackend:
 
     def console(self, enclave: Enclave, *, follow: bool) -> Iterator[bytes]:
         """Yield the console, each line with its time in UTC, and with ``follow`` new output."""
-        folder = self._kept.folder(enclave.enclave_id)
-        require_private_dir(folder)
-        return read_console(folder / "console.log", (lambda: is_kept(folder)) if follow else None)
+        return self._kept.console(enclave.enclave_id, follow=follow)
 
     def terminate(self, enclave: Enclave) -> None:
         """End the enclave, add it to the history, and remove its folder.
@@ -113,24 +97,13 @@ class QemuBackend:
         folder = self._kept.folder(enclave.enclave_id)
         require_private_dir(folder)
         was_running = self._kept.end(folder, enclave.name, bound_s=_END_S)
-        try:
-            record = load_record(folder)
-        except StateError:
-            if (folder / "record.json").exists():
-                raise
-            return  # it belonged to a command, and its keeper has just removed it
         end = load_ended(folder) or EnclaveEnd(
             at=datetime.now(UTC) if was_running else None,
             how=TERMINATED if was_running else "its keeper was killed",
         )
-        EndedEnclave(
-            record=record,
-            enclave_id=folder.name,
-            backend=self.name,
-            trust=str(Trust.EMULATED),
-            console=folder / "console.log",
-        ).keep_history(self._settings.state_dir, end)
-        remove_enclave(folder)
+        self._kept.forget(
+            folder, enclave.name, lambda record: self._keep_history(folder, record, end), self._progress
+        )
 
     def trust_root(self) -> EmulatorRoot:
         """Return what stands for QEMU's own unsigned documents, and for nothing else."""
@@ -150,43 +123,43 @@ class QemuBackend:
         make_private_dir(self._home)
         return UnixAddress(self._home / f"out-{port}.sock")
 
+    def _keep_history(self, folder: Path, record: Record, end: EnclaveEnd) -> None:
+        EndedEnclave(
+            record=record,
+            enclave_id=folder.name,
+            backend=self.name,
+            trust=str(Trust.EMULATED),
+            console=folder / "console.log",
+        ).keep_history(self._settings.state_dir, end)
+
     def _launch_new(
         self, spec: MachineSpec, source: Path, emulator: Emulator, *, detached: bool
     ) -> QemuEnclave:
         from enclavectl.backends.keeping.images import admit_image, check_memory
         from enclavectl.backends.keeping.machine_inputs import check_free_cid, free_name
 
-        folder = self._home / "enclaves" / f"enc{os.urandom(8).hex()}"
         # Until the record is written, so that two starts cannot choose the same name or CID.
         with exclusive(self._home):
             self._kept.sweep()
             known = self.enclaves()
             name = free_name(spec.name, source, known)
             check_free_cid(spec.cid, known)
-            make_private_dir(folder)
-            lock = lock_enclave(folder)
-            try:
+            with self._kept.new_folder() as (folder, lock):
                 image = admit_image(source, folder / "image", now=datetime.now(UTC), progress=self._progress)
                 image = image.with_model(spec.sealed)
                 check_memory(image.size, spec.memory_mib)
                 cid = spec.cid or _free_cid(known)
                 plan = _Plan(spec=spec, source=source, name=name, cid=cid, emulator=emulator, image=image)
                 return self._launch(plan, folder, lock, detached=detached)
-            except OSError as exc:
-                remove_enclave(folder)
-                raise HostError(f"{folder}: cannot be written ({exc.strerror})") from exc
-            except BaseException:
-                remove_enclave(folder)
-                raise
-            finally:
-                os.close(lock)
 
     def _launch(self, plan: _Plan, folder: Path, lock: int, *, detached: bool) -> QemuEnclave:
+        from enclavectl.backends.keeping.reports import start_reporting
         from enclavectl.backends.qemu.keeper import KeeperSpec
-        from enclavectl.backends.qemu.launch import QemuEnclave, start_qemu_keeper
+        from enclavectl.backends.qemu.launch import QemuEnclave
 
         spec, emulator, image = plan.spec, plan.emulator, plan.image
-        keeper, reports = start_qemu_keeper(
+        keeper, reports = start_reporting(
+            "enclavectl.backends.qemu.keeper",
             folder,
             lock,
             lambda lifeline, report: KeeperSpec(
@@ -202,7 +175,7 @@ class QemuBackend:
                 cid=plan.cid,
                 uses_kvm=emulator.uses_kvm,
                 detached=detached,
-            ),
+            ).to_json(),
         )
         try:
             record = Record(

@@ -1,21 +1,19 @@
-"""The start of a keeper, and an enclave from the side of the command that started it."""
+"""An emulated enclave from the side of the command that started it."""
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from enclavectl.backends.base import EmulatedEnclave
-from enclavectl.backends.keeping.keeper_process import KeeperProcess, start_keeper
+from enclavectl.backends.keeping.keeper_process import KeeperProcess
 from enclavectl.backends.keeping.locks import is_kept
 from enclavectl.backends.keeping.records import remove_enclave
 from enclavectl.backends.keeping.reports import Reports, error_from_report
 from enclavectl.backends.qemu.boot import BootStep
-from enclavectl.backends.qemu.keeper import BOOT_BOUND_S, KeeperSpec
+from enclavectl.backends.qemu.keeper import BOOT_BOUND_S
 from enclavectl.errors import EnclavectlError, HostError
 from enclavectl.json_object import JsonObject
 from enclavectl.progress import Progress
@@ -113,31 +111,3 @@ class QemuEnclave:
             error = error_from_report(report.object("failed"))
             error.message = f"{self.enclave.name}: {error.message}"
             self._failure = error
-
-
-def start_qemu_keeper(
-    folder: Path, lock: int, spec: Callable[[int, int], KeeperSpec]
-) -> tuple[KeeperProcess, Reports]:
-    """Start a keeper for the enclave in ``folder``.
-
-    ``spec`` makes the specification from the descriptors of the lifeline and of the pipe for reports.
-
-    Raises:
-        HostError: no process can be started, or its log cannot be written.
-    """
-    log = folder / "keeper.log"
-    reports_read, reports_write = os.pipe()
-    try:
-        process = start_keeper(
-            "enclavectl.backends.qemu.keeper",
-            lambda lifeline: spec(lifeline, reports_write).to_json(),
-            folder=folder,
-            log=log,
-            pass_fds=(reports_write, lock),
-        )
-    except BaseException:
-        os.close(reports_read)
-        raise
-    finally:
-        os.close(reports_write)
-    return process, Reports(reports_read, log)

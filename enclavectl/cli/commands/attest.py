@@ -11,11 +11,12 @@ import typer
 
 from enclavectl.backends.base import lock_of
 from enclavectl.backends.registry import choose_backend, find_enclave, load_policy, require_running
-from enclavectl.cli import network_options, options
+from enclavectl.cli import options
 from enclavectl.cli.evidence_options import LockPath
 from enclavectl.cli.invocation import Invocation, begin, refuse_together
-from enclavectl.cli.network_options import NetworkFlags
+from enclavectl.cli.network_options import NO_NETWORK, NetworkFlags
 from enclavectl.cli.options import OutputFormat
+from enclavectl.cli.parameter_objects import with_parameter_objects
 from enclavectl.config.load import Profile
 from enclavectl.errors import UsageError
 from enclavectl.net.access import NO_ACCESS, Access
@@ -66,6 +67,7 @@ AnswerTime = Annotated[
 ]
 
 
+@with_parameter_objects
 def attest(
     target: TargetName = None,
     remote: options.RemoteName = None,
@@ -73,11 +75,7 @@ def attest(
     policy: PolicyPath = None,
     lock: LockPath = None,
     root: RootPath = None,
-    token_file: network_options.TokenFile = None,
-    client_cert: network_options.ClientCertificate = None,
-    client_key: network_options.ClientKey = None,
-    ca: network_options.CaFile = None,
-    tls_pin: network_options.TlsPin = None,
+    network: NetworkFlags = NO_NETWORK,
     timeout: AnswerTime = 30,
     backend: options.BackendName = None,
     config: options.ConfigFile = None,
@@ -98,7 +96,6 @@ def attest(
     invocation = begin(output, config, {"backend": backend})
     refuse_together(policy=policy, lock=lock)
     refuse_together(remote=remote, root=root)
-    network = NetworkFlags(token_file, client_cert, client_key, ca, tls_pin)
     # Imported here: the parser of the command line needs none of it.
     from enclavectl.cli.judgement_view import show_verification  # noqa: PLC0415 - see above
     from enclavectl.client.collection import collect_evidence  # noqa: PLC0415 - see above
@@ -191,7 +188,7 @@ def _place(
 
     if target is None:
         raise UsageError("attest: expected an enclave's name, an address, or --remote NAME, found none")
-    if target.startswith(_SCHEMES):
+    if target.startswith(_SCHEMES) or "://" in target:  # no name of an enclave has that
         trusted = root_for(None, None if root is None else read_root(root))
         address = parse_address(target)
         access = network.read(target)

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from enclavectl.backends.registry import choose_backend
-from enclavectl.cli import network_options, options
+from enclavectl.cli import options
 from enclavectl.cli.elsewhere import Elsewhere, FindTarget, find_elsewhere
 from enclavectl.cli.evidence_options import EvidencePath, IncludeStatements
 from enclavectl.cli.invocation import Invocation, begin, refuse_together
-from enclavectl.cli.network_options import NetworkFlags
+from enclavectl.cli.network_options import NO_NETWORK, NetworkFlags
 from enclavectl.cli.options import OutputFormat
+from enclavectl.cli.parameter_objects import with_parameter_objects
 from enclavectl.cli.picture_arguments import collect_pictures
 from enclavectl.cli.results_options import ResultsPath, RetryRefused, open_results
 from enclavectl.client.folders import Collection
@@ -26,7 +27,7 @@ from enclavectl.config.load import Config, SourceKind
 from enclavectl.errors import PictureRefused, StateError
 from enclavectl.files import require_distinct
 from enclavectl.models.find import find_model
-from enclavectl.run import hide_memory
+from enclavectl.run import hide_memory, keep_freed_memory
 from enclavectl.targets.launch import LaunchRequest, launch_spec
 from enclavectl.targets.target import Target, choose_running, target_of
 from enclavectl.targets.verification import VerificationOptions, check_policy, verification_options
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from enclavectl.cli.evidence_keeping import EvidenceKeeper
     from enclavectl.models.weights import Model
     from enclavectl.results.results_file import ResultsFile
+
+# A picture of a camera, and its copies on the way: sealed, and padded before that.
+_KEPT_BYTES = 16 * 1024 * 1024
 
 Fresh = Annotated[
     bool, typer.Option("--fresh", help="Start an enclave for this command even if one is running.")
@@ -72,29 +76,74 @@ AnswerTimeout = Annotated[
 ]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptFlags:
+    """The options for what is kept of the answers."""
+
+    results: ResultsPath = None
+    retry_refused: RetryRefused = False
+    report: ReportFile = None
+    force: Force = False
+    evidence: EvidencePath = None
+    include_statements: IncludeStatements = False
+
+    @property
+    def keeps_evidence(self) -> bool:
+        """True if evidence is asked for."""
+        return self.evidence is not None or self.include_statements
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnclaveFlags:
+    """The options for which enclave answers, and what it has to prove."""
+
+    enclave: options.EnclaveName = None
+    fresh: Fresh = False
+    model: options.ModelName = None
+    connect: options.Address = None
+    remote: options.RemoteName = None
+    policy: options.PolicyFile = None
+    root: options.RootFile = None
+
+    def check(self) -> None:
+        """Refuse options that name two enclaves.
+
+        Raises:
+            UsageError: they do.
+        """
+        one = {"connect": self.connect, "remote": self.remote}
+        refuse_together(**one, enclave=self.enclave, fresh=self.fresh)
+        refuse_together(**one, model=self.model)
+
+    def demand(self, config: Config, *, allow_debug: bool) -> VerificationOptions:
+        """Return what the enclave has to prove.
+
+        Raises:
+            UsageError: the options contradict each other, or name no model.
+        """
+        return verification_options(
+            config,
+            policy=self.policy,
+            allow_debug=allow_debug,
+            connect=self.connect,
+            root=self.root,
+            model=_wanted_model(config),
+        )
+
+
+_KEEP_NOTHING = KeptFlags()
+_ANY_ENCLAVE = EnclaveFlags()
+
+
+@with_parameter_objects
 def diagnose(
     images: options.Images,
     recursive: options.Recursive = False,
     top: TopLabels = None,
-    results: ResultsPath = None,
-    retry_refused: RetryRefused = False,
-    report: ReportFile = None,
-    force: Force = False,
-    evidence: EvidencePath = None,
-    include_statements: IncludeStatements = False,
+    kept: KeptFlags = _KEEP_NOTHING,
     timeout: AnswerTimeout = None,
-    enclave: options.EnclaveName = None,
-    fresh: Fresh = False,
-    model: options.ModelName = None,
-    connect: options.Address = None,
-    remote: options.RemoteName = None,
-    policy: options.PolicyFile = None,
-    root: options.RootFile = None,
-    token_file: network_options.TokenFile = None,
-    client_cert: network_options.ClientCertificate = None,
-    client_key: network_options.ClientKey = None,
-    ca: network_options.CaFile = None,
-    tls_pin: network_options.TlsPin = None,
+    which: EnclaveFlags = _ANY_ENCLAVE,
+    network: NetworkFlags = NO_NETWORK,
     unsafe_allow_debug: options.AllowDebug = False,
     backend: options.BackendName = None,
     config: options.ConfigFile = None,
@@ -122,67 +171,45 @@ def diagnose(
       enclavectl diagnose - < picture.jpg                 from standard input
       enclavectl diagnose --remote hospital picture.jpg   in an enclave elsewhere
     """
-    flags = {"model": model, "backend": backend, "diagnose.top": top, "diagnose.timeout_s": timeout}
+    flags = {"model": which.model, "backend": backend, "diagnose.top": top, "diagnose.timeout_s": timeout}
     invocation = begin(output, config, flags)
-    refuse_together(connect=connect, remote=remote, enclave=enclave, fresh=fresh)
-    refuse_together(connect=connect, remote=remote, model=model)
+    which.check()
     found = collect_pictures(invocation.screen, images, recursive=recursive)
-    if report is not None:
-        _check_report(report, found, force=force)
-    verification = verification_options(
-        invocation.config,
-        policy=policy,
-        allow_debug=unsafe_allow_debug,
-        connect=connect,
-        root=root,
-        model=_wanted_model(invocation.config),
-    )
+    if kept.report is not None:
+        _check_report(kept.report, found, force=kept.force)
+    verification = which.demand(invocation.config, allow_debug=unsafe_allow_debug)
+    is_here = which.enclave is not None or which.fresh
     elsewhere = find_elsewhere(
-        invocation,
-        verification,
-        remote=remote,
-        network=NetworkFlags(token_file, client_cert, client_key, ca, tls_pin),
-        is_here=enclave is not None or fresh,
+        invocation, verification, remote=which.remote, network=network, is_here=is_here
     )
     keeper = None
-    if evidence is not None or include_statements:
+    if kept.keeps_evidence:
         demanded = verification.policy if elsewhere is None else elsewhere.policy
-        keeper = _keeper(invocation, found, evidence, demanded, include_statements)
-        _check_outputs(keeper, report, results)
-    asked = _Asked(
-        pictures=found,
-        verification=verification,
-        elsewhere=elsewhere,
-        enclave=enclave,
-        is_fresh=fresh,
-        report=report,
-        keeper=keeper,
-    )
-    with ExitStack() as stack:
-        kept = open_results(results, retry_refused=retry_refused, report=report)
-        if kept is not None:
-            stack.enter_context(kept)
-        is_missing = _answer(invocation, asked, kept)
-    if is_missing:
+        keeper = _keeper(invocation, found, kept, demanded)
+        _check_outputs(keeper, kept)
+    if _answer(invocation, _Asked(found, verification, elsewhere, which, kept, keeper)):
         raise typer.Exit(PictureRefused.exit_code)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class _Asked:
     """What a command line asks for, once its options are known to fit together."""
 
     pictures: Collection
     verification: VerificationOptions
     elsewhere: Elsewhere | None
-    enclave: str | None
-    is_fresh: bool
-    report: Path | None
+    which: EnclaveFlags
+    kept: KeptFlags
     keeper: EvidenceKeeper | None
 
 
-def _answer(invocation: Invocation, asked: _Asked, results: ResultsFile | None) -> bool:
+def _answer(invocation: Invocation, asked: _Asked) -> bool:
     """Find or start the enclave, and have the pictures answered; return whether an answer is missing."""
     with ExitStack() as stack:
+        kept = asked.kept
+        results = open_results(kept.results, retry_refused=kept.retry_refused, report=kept.report)
+        if results is not None:
+            stack.enter_context(results)
         backend: Backend | None = None
         if asked.elsewhere is None:
             backend = choose_backend(invocation.config, invocation.screen)
@@ -199,7 +226,7 @@ def _answer(invocation: Invocation, asked: _Asked, results: ResultsFile | None) 
                 source,
                 asked.pictures,
                 backend="remote" if backend is None else backend.name,
-                is_kept=asked.report is not None or asked.keeper is not None,
+                is_kept=kept.report is not None or asked.keeper is not None,
                 results=results,
             )
         target = find_target()
@@ -212,7 +239,7 @@ def _answer(invocation: Invocation, asked: _Asked, results: ResultsFile | None) 
             source=source,
             target=target,
             backend=backend,
-            report=asked.report,
+            report=kept.report,
             keeper=asked.keeper,
             results=results,
             find_target=find_target,
@@ -222,13 +249,14 @@ def _answer(invocation: Invocation, asked: _Asked, results: ResultsFile | None) 
 
 def _read(found: Collection, results: ResultsFile | None) -> PictureSource:
     hide_memory()  # from here on this process has pictures
+    keep_freed_memory(_KEPT_BYTES)
     if results is None:
         return read_pictures(found.names, sys.stdin.buffer.read)
     return read_pictures(found.names, sys.stdin.buffer.read, results.has)
 
 
 def _keeper(
-    invocation: Invocation, found: Collection, path: Path | None, policy: Path | None, include: bool
+    invocation: Invocation, found: Collection, kept: KeptFlags, policy: Path | None
 ) -> EvidenceKeeper | None:
     """Prepare to keep evidence, before an enclave is started."""
     # Evidence needs the cryptography of a session, and few command lines keep it.
@@ -236,27 +264,27 @@ def _keeper(
 
     return prepare_keeper(
         invocation.screen,
-        path,
-        include_statements=include,
+        kept.evidence,
+        include_statements=kept.include_statements,
         policy=policy,
         is_single=len(found.names) == 1,
     )
 
 
-def _check_outputs(keeper: EvidenceKeeper | None, report: Path | None, results: Path | None) -> None:
+def _check_outputs(keeper: EvidenceKeeper | None, kept: KeptFlags) -> None:
     """Refuse to keep evidence where the report or the results go.
 
     Raises:
         UsageError: two of them are one file.
     """
-    outputs = [("--report", report), ("--results", results)]
+    outputs = [("--report", kept.report), ("--results", kept.results)]
     outputs += [("--evidence", path) for path in (keeper.first_paths if keeper is not None else ())]
     require_distinct([(option, path) for option, path in outputs if path is not None])
 
 
 def _target_here(invocation: Invocation, stack: ExitStack, backend: Backend, asked: _Asked) -> Target:
     """Return a running enclave of this host, or start one that ends with ``stack``."""
-    found = None if asked.is_fresh else choose_running(backend, asked.enclave)
+    found = None if asked.which.fresh else choose_running(backend, asked.which.enclave)
     if found is None:
         check_policy(asked.verification)
         invocation.screen.step(f"starting a {backend.name} enclave")

@@ -12,12 +12,14 @@ from enclavectl.cli.invocation import begin
 from enclavectl.cli.options import ConfigFile, Output, OutputFormat
 from enclavectl.cli.sealed_view import sealed_facts, sealed_json
 from enclavectl.errors import UsageError
-from enclavectl.models.find import find_model
+from enclavectl.models.find import PACKAGED_DIR, find_model
 from enclavectl.weights.key_file import write_key
 from enclavectl.weights.sealed_file import SEALED_SUFFIX, is_sealed_path, seal_model
 
 if TYPE_CHECKING:
     from enclave_payload.cbor import Value
+    from enclavectl.cli.screen import Screen
+    from enclavectl.models.weights import Model
 
 SEAL_SCHEMA = "enclavectl.model-seal/1"
 _KEY_BYTES = 32
@@ -103,6 +105,7 @@ def seal(
             hint="move it away if that file is still in use; otherwise remove it",
         )
     found = find_model(model, data_dir=begin(output, config, {"model": model}).config.data_dir)
+    _check_serves(screen, found)
     key, file_id = os.urandom(_KEY_BYTES), os.urandom(_FILE_ID_BYTES)
     release: dict[int | str, Value] = {} if owner is None else {"owner": owner}
     if kms_key is not None:
@@ -119,6 +122,20 @@ def seal(
         screen.result({"schema": SEAL_SCHEMA, **sealed_json(sealed), "key_file": str(key_path)})
         return
     screen.facts([*sealed_facts(sealed), ("key", f"{key_path} (secret: it stays with the model's owner)")])
+
+
+def _check_serves(screen: Screen, model: Model) -> None:
+    """Try the model: in an enclave its owner would learn of a misfit from the operator only."""
+    if model.card_path.parent == PACKAGED_DIR:  # our tests probe the packaged model
+        return
+    from enclavectl.models.probe import OP_VERSION, probe  # noqa: PLC0415 - needs a runtime's modules
+
+    try:
+        probe(model)
+    except UsageError as error:
+        if error.code != OP_VERSION:
+            raise
+        screen.note(f"{error.message}; the image's runtime may be another one, so it is sealed all the same")
 
 
 def _kms_release(

@@ -38,7 +38,18 @@ RootToEmbed = Annotated[
         show_default=False,
     ),
 ]
-Title = Annotated[str, typer.Option("--title", metavar="TITLE", help="The heading of the page.")]
+Title = Annotated[
+    str, typer.Option("--title", metavar="TITLE", help="The heading of the page.", show_default=False)
+]
+Contact = Annotated[
+    str,
+    typer.Option(
+        "--contact",
+        metavar="TEXT",
+        help="Who helps and gives newer pages: a name, a telephone number.",
+        show_default=False,
+    ),
+]
 Notice = Annotated[
     Path | None,
     typer.Option(
@@ -55,7 +66,8 @@ def page(
     remote: GatewayAddress,
     to: PageFile,
     root: RootToEmbed = None,
-    title: Title = "Have a picture looked at",
+    title: Title = "",
+    contact: Contact = "",
     notice: Notice = None,
     ask_token: AskToken = False,
     output: Output = OutputFormat.TEXT,
@@ -76,6 +88,7 @@ def page(
         root=aws_nitro_root() if root is None else read_root(root),
         address=require_browser_address(parse_address(remote)),
         title=title,
+        contact=contact,
         notice="" if notice is None else _read_notice(notice),
         asks_token=ask_token,
     )

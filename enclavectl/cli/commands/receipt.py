@@ -10,10 +10,10 @@ import typer
 
 from enclavectl.cli.invocation import screen_for
 from enclavectl.cli.options import Output, OutputFormat
+from enclavectl.cli.verify_inputs import read_evidence
 from enclavectl.errors import HostError, UsageError
-from enclavectl.evidence import Receipt, parse_receipt
+from enclavectl.evidence import Receipt, ReceiptError, parse_receipt
 from enclavectl.evidence.air import MAX_RECEIPT_BYTES
-from enclavectl.evidence.file import MAX_EVIDENCE_FILE_BYTES
 from enclavectl.evidence.keeping import check_new, write_new
 from enclavectl.evidence.reading import Subject, read_subject
 from enclavectl.files import read_bounded
@@ -45,7 +45,7 @@ def show(file: ReceiptPath, output: Output = OutputFormat.TEXT) -> None:
     data = read_bounded(file, MAX_RECEIPT_BYTES, what="receipt")
     if not data:
         raise UsageError(f"{file}: expected a receipt, found nothing")
-    receipt = parse_receipt(data)
+    receipt = _parse(data, file)
     value = _to_json(receipt)
     if screen.as_json:
         screen.result({"schema": SHOW_SCHEMA, **value})
@@ -54,6 +54,20 @@ def show(file: ReceiptPath, output: Output = OutputFormat.TEXT) -> None:
     pcrs = {f"PCR{index}": register.hex() for index, register in receipt.pcrs.items()}
     facts = {name: "none" if one is None else str(one) for name, one in value.items() if name != "pcrs"}
     screen.facts([*facts.items(), *pcrs.items()])
+
+
+def _parse(data: bytes, file: Path) -> Receipt:
+    """Read a receipt; say what to do with the file that has receipts in it.
+
+    Raises:
+        ReceiptError: it is none.
+    """
+    try:
+        return parse_receipt(data)
+    except ReceiptError as error:
+        if data.lstrip().startswith(b"{"):  # an evidence file, or the receipts of a batch
+            error.hint = f"enclavectl receipt extract '{file}' --to FOLDER writes its receipts to files"
+        raise
 
 
 def extract(file: KeptPath, to: Folder, output: Output = OutputFormat.TEXT) -> None:
@@ -68,8 +82,7 @@ def extract(file: KeptPath, to: Folder, output: Output = OutputFormat.TEXT) -> N
       enclavectl receipt extract e.receipts.jsonl --to answers    one .air each
     """
     screen = screen_for(output)
-    data = read_bounded(file, MAX_EVIDENCE_FILE_BYTES, what="evidence")
-    subject = read_subject(data, name=str(file))
+    subject = read_subject(read_evidence(file), name=str(file))
     if subject.evidence is None and not subject.receipts:
         raise UsageError(
             f"{file}: expected an evidence file or receipts, found a bare document",

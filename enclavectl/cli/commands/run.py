@@ -16,6 +16,7 @@ from enclavectl.cli.foreground import Foreground, remove_dead
 from enclavectl.cli.invocation import Invocation, begin
 from enclavectl.cli.network_options import NetworkFlags
 from enclavectl.cli.options import OutputFormat
+from enclavectl.cli.parameter_objects import with_parameter_objects
 from enclavectl.config.choices import BackendChoice
 from enclavectl.config.load import Profile
 from enclavectl.errors import UsageError
@@ -116,6 +117,52 @@ Release = Annotated[
 ]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineFlags:
+    """The options for the enclave's virtual machine."""
+
+    memory: Memory = None
+    cpus: Cpus = None
+    cid: FixedCid = None
+
+    def settings(self, backend: BackendChoice) -> dict[str, object]:
+        """Return the values by configuration key, which depends on the backend.
+
+        Raises:
+            UsageError: an option of virtual machines was given for the local backend.
+        """
+        if backend.runs_machines:
+            return {"enclave.memory_mib": self.memory, "enclave.cpus": self.cpus, "enclave.cid": self.cid}
+        for flag, value in (("--cpus", self.cpus), ("--cid", self.cid)):
+            if value is not None:
+                raise UsageError(
+                    f"{flag}: the local backend has no virtual machine",
+                    hint="enclavectl run --backend nitro has one; leave it out here",
+                )
+        return {"local.memory_mib": self.memory}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StayFlags:
+    """The options for how long the command stays, and what it waits for before the boot."""
+
+    foreground: Stay = False
+    drain: Drain = 40.0
+    boot_wait: BootWait = None
+
+    @property
+    def boot_wait_s(self) -> int:
+        """The seconds to wait for another boot on this machine."""
+        if self.boot_wait is None:
+            return _BOOT_WAIT_S if self.foreground else 0
+        return self.boot_wait
+
+
+_ANY_MACHINE = MachineFlags()
+_DETACHED = StayFlags()
+
+
+@with_parameter_objects
 def run(
     image: ImageToRun = None,
     name: NewName = None,
@@ -125,13 +172,9 @@ def run(
     tls_pin: network_options.TlsPin = None,
     debug: DebugMode = False,
     attach: Attach = False,
-    memory: Memory = None,
-    cpus: Cpus = None,
-    cid: FixedCid = None,
+    machine: MachineFlags = _ANY_MACHINE,
     wait: Wait = True,
-    foreground: Stay = False,
-    drain: Drain = 40.0,
-    boot_wait: BootWait = None,
+    stay: StayFlags = _DETACHED,
     backend: options.BackendName = None,
     config: options.ConfigFile = None,
     output: options.Output = OutputFormat.TEXT,
@@ -154,38 +197,49 @@ def run(
       enclavectl run app.eif --foreground      in a container
       enclavectl run --model m.sealed          with a model whose owner dials
     """
-    sealed = sealed_start.parse(model, release, NetworkFlags(None, None, None, ca, tls_pin), wait=wait)
+    sealed = sealed_start.parse(model, release, NetworkFlags(ca=ca, tls_pin=tls_pin), wait=wait)
     flags: dict[str, object] = {"model": None if sealed else model, "backend": backend}
-    machine = _Machine(memory_mib=memory, cpus=cpus, cid=cid)
-    flags |= machine.flags(resolve_backend(begin(output, config, flags).config))
+    flags |= machine.settings(resolve_backend(begin(output, config, flags).config))
     invocation = begin(output, config, flags)
     if attach:
         _check_attach(invocation, debug=debug)
     if debug:
         _check_debug(invocation)
-    if foreground:
+    if stay.foreground:
         _check_foreground(attach=attach, wait=wait)
-    check_announcing(invocation)
-    chosen = choose_backend(invocation.config, invocation.screen)
-    invocation.screen.step(f"starting a {chosen.name} enclave")
-    wait_s = (_BOOT_WAIT_S if foreground else 0) if boot_wait is None else boot_wait
     request = LaunchRequest(
         name=name,
         debug=debug,
         image=image,
         sealed=None if sealed is None else sealed.model,
-        boot_wait_s=wait_s,
+        boot_wait_s=stay.boot_wait_s,
     )
+    _start(invocation, request, sealed, stay, waits=wait, attach=attach)
+
+
+def _start(
+    invocation: Invocation,
+    request: LaunchRequest,
+    sealed: sealed_start.SealedStart | None,
+    stay: StayFlags,
+    *,
+    waits: bool,
+    attach: bool,
+) -> None:
+    """Start the enclave, and show it, or stay with it."""
+    check_announcing(invocation)
+    chosen = choose_backend(invocation.config, invocation.screen)
+    invocation.screen.step(f"starting a {chosen.name} enclave")
     spec = launch_spec(invocation.config, request)
-    if foreground:
-        remove_dead(chosen, name)
+    if stay.foreground:
+        remove_dead(chosen, request.name)
     stays = None
     with chosen.start(spec, detached=True) as running:
         if sealed is not None:
             sealed_start.bring(invocation, chosen, running, sealed)
-        attested = _prove(invocation, chosen, running) if wait else None
-        if foreground:
-            stays = Foreground(invocation=invocation, backend=chosen, running=running, drain_s=drain)
+        attested = _prove(invocation, chosen, running) if waits else None
+        if stay.foreground:
+            stays = Foreground(invocation=invocation, backend=chosen, running=running, drain_s=stay.drain)
             stays.stay(lambda: _show(invocation, chosen, running, attested))
     if stays is not None:
         stays.end()
@@ -210,32 +264,6 @@ def _show(
     show_enclave(invocation.screen, enclave, attested=attested, outbound=str(out), weights=weights)
     if enclave.debug and enclave.trust is not Trust.EMULATED:
         invocation.screen.note(f"{enclave.name} runs in DEBUG MODE: send it no secrets")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Machine:
-    """The command line's options for the enclave's virtual machine."""
-
-    memory_mib: int | None
-    cpus: int | None
-    cid: int | None
-
-    def flags(self, backend: BackendChoice) -> dict[str, object]:
-        """Return the values by configuration key, which depends on the backend.
-
-        Raises:
-            UsageError: an option of virtual machines was given for the local backend.
-        """
-        if backend.runs_machines:
-            names = ("memory_mib", "cpus", "cid")
-            return {f"enclave.{name}": getattr(self, name) for name in names}
-        for flag, value in (("--cpus", self.cpus), ("--cid", self.cid)):
-            if value is not None:
-                raise UsageError(
-                    f"{flag}: the local backend has no virtual machine",
-                    hint="enclavectl run --backend nitro has one; leave it out here",
-                )
-        return {"local.memory_mib": self.memory_mib}
 
 
 def _check_debug(invocation: Invocation) -> None:

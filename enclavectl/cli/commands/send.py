@@ -12,14 +12,15 @@ from enclave_payload.contents import Delivery
 from enclavectl.attestation import Standing
 from enclavectl.backends.base import Backend
 from enclavectl.backends.registry import choose_backend
-from enclavectl.cli import network_options, options
+from enclavectl.cli import options
 from enclavectl.cli.elsewhere import Elsewhere, find_elsewhere
 from enclavectl.cli.evidence_keeping import EvidenceKeeper, prepare_keeper
 from enclavectl.cli.evidence_options import EvidencePath
 from enclavectl.cli.expiry import note_expiry
 from enclavectl.cli.invocation import Invocation, begin, refuse_together
-from enclavectl.cli.network_options import NetworkFlags
+from enclavectl.cli.network_options import NO_NETWORK, NetworkFlags
 from enclavectl.cli.options import OutputFormat
+from enclavectl.cli.parameter_objects import with_parameter_objects
 from enclavectl.cli.picture_arguments import collect_pictures
 from enclavectl.client.pictures import Picture, read_pictures
 from enclavectl.client.reply_keys import PendingStore, Waiting
@@ -35,6 +36,7 @@ from enclavectl.targets.verification import VerificationOptions, verification_op
 SENT_SCHEMA = "enclavectl.sent/1"
 
 
+@with_parameter_objects
 def send(
     images: options.Images,
     recursive: options.Recursive = False,
@@ -43,11 +45,7 @@ def send(
     remote: options.RemoteName = None,
     policy: options.PolicyFile = None,
     root: options.RootFile = None,
-    token_file: network_options.TokenFile = None,
-    client_cert: network_options.ClientCertificate = None,
-    client_key: network_options.ClientKey = None,
-    ca: network_options.CaFile = None,
-    tls_pin: network_options.TlsPin = None,
+    network: NetworkFlags = NO_NETWORK,
     unsafe_allow_debug: options.AllowDebug = False,
     evidence: EvidencePath = None,
     backend: options.BackendName = None,
@@ -77,7 +75,7 @@ def send(
         invocation,
         verification,
         remote=remote,
-        network=NetworkFlags(token_file, client_cert, client_key, ca, tls_pin),
+        network=network,
         is_here=enclave is not None,
     )
     demanded = verification.policy if elsewhere is None else elsewhere.policy

@@ -12,7 +12,7 @@ import struct
 import sys
 import time
 
-from enclavectl.backends.qemu.vsock.packet import Op
+from enclavectl.backends.qemu.vsock.packet import Header, Op
 from tests.backends.qemu.guest import Guest, packet
 
 QUESTIONS = {
@@ -27,15 +27,18 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def boots(guest: Guest) -> None:
-    """Report to the parent, as an init does."""
+def boots(guest: Guest) -> list[Header]:
+    """Report to the parent, as an init does; return the packets that have come since."""
     say("[    0.0] Linux version 6.12")
     cid = struct.unpack_from("<Q", guest.ask(24, struct.pack("<III", 0, 8, 0) + bytes(8)), 24)[0]
     guest.boot()
     guest.send(packet(Op.REQUEST, to=9000, changed={"source_cid": cid}))
     guest.send(packet(Op.RW, to=9000, data=b"\xb7", changed={"source_cid": cid}))
     deadline = time.monotonic() + 30
-    while b"\xb7" not in [data for _, data in guest.received()]:
+    while True:
+        received = guest.received()
+        if b"\xb7" in [data for _, data in received]:
+            return [header for header, _ in received]
         if time.monotonic() > deadline:
             raise TimeoutError("no heartbeat came back")
 
@@ -43,6 +46,25 @@ def boots(guest: Guest) -> None:
 def serves(guest: Guest) -> None:
     boots(guest)
     say("enclave_payload: serving model demo")
+    time.sleep(600)
+
+
+def takes(guest: Guest) -> None:
+    """Accept a connection to the payload's port, and never answer."""
+    headers = boots(guest)
+    while True:
+        for header in headers:
+            if header.op == Op.REQUEST:
+                changed = {"source_cid": header.target_cid, "target_cid": header.source_cid}
+                guest.send(packet(Op.RESPONSE, header.target_port, header.source_port, changed=changed))
+        headers = [header for header, _ in guest.received()]
+
+
+def starves(_guest: Guest) -> None:
+    """As Linux 6.12 with 160 MiB, whose ramdisks have 120."""
+    say("[    0.0] Linux version 6.12")
+    say("[    4.1] Initramfs unpacking failed: write error")
+    say("[    4.4] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)")
     time.sleep(600)
 
 
@@ -77,7 +99,9 @@ def dies(guest: Guest) -> None:
     say("init: the command ended with status 1")
 
 
-MACHINES = {machine.__name__: machine for machine in (serves, panics, refuses, lies, floods, dies)}
+MACHINES = {
+    machine.__name__: machine for machine in (serves, takes, starves, panics, refuses, lies, floods, dies)
+}
 
 
 def main(words: list[str]) -> None:

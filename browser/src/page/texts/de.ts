@@ -4,12 +4,15 @@ import type { Texts } from "./en.ts";
 
 export const DE: Texts = {
   language: "Deutsch",
+  title: "Ein Bild ansehen lassen",
   intro:
     "Diese Seite prüft den Rechner, der Ihr Bild ansehen wird, bevor sie etwas sendet. Ihr Bild wird hier auf Ihrem Gerät versiegelt. Nur das geprüfte Programm kann es öffnen.",
   picturesTitle: "1. Bilder wählen",
   choose: "Bilder wählen",
   camera: "Foto aufnehmen",
   drop: "Sie können Bilder auch hierher ziehen oder eines einfügen.",
+  noCamera:
+    "Von hier aus lässt sich keine Kamera öffnen. Wählen Sie ein vorhandenes Bild, oder öffnen Sie diese Seite auf einem Telefon.",
   noPictures: "Noch ist kein Bild gewählt.",
   remove: "{name} entfernen",
   removeShort: "Entfernen",
@@ -51,7 +54,7 @@ export const DE: Texts = {
   aboutModel: "Die Enklave nennt das Modell, das Ihr Bild ansehen wird, und hat es vor dem Start gemessen.",
   modelIs: "Modell {model}.",
   proven: "Alle Prüfungen sind bestanden. Jetzt wird versiegelt und gesendet.",
-  provenRetry: "Die Verbindung ging verloren. In {seconds} s wird neu geprüft...",
+  retrying: "Die Enklave konnte nicht weitermachen. In {seconds} s wird alles neu geprüft...",
   insecureTitle: "Dies ist ein Test. Nicht für echte Bilder verwenden.",
   simulated: "Diese Enklave ist simuliert: Wem der Rechner gehört, der kann Ihr Bild lesen.",
   debug: "Diese Enklave läuft im Debug-Modus: Ihr Betreiber kann Ihr Bild lesen.",
@@ -75,8 +78,10 @@ export const DE: Texts = {
   aboutRoot: "Anerkanntes Zertifikat",
   aboutGateway: "Gateway",
   aboutTool: "Erstellt mit",
+  aboutContact: "Wer hilft",
   stored: "Diese Seite speichert nichts, nutzt keine Cookies und spricht mit niemandem außer dem Gateway.",
   nextStep: "Was Sie tun können:",
+  contact: "Wer hilft:",
   code: "Code: {code}",
   problemTitle: "Angehalten",
   nothingSent: "Von Ihren Bildern wurde nichts gesendet.",
@@ -102,7 +107,7 @@ export const DE: Texts = {
   unreachable: "Es gibt keine Verbindung zum Gateway.",
   unreachableNext:
     "Prüfen Sie, ob Sie online sind. Ein Gastnetz will vielleicht zuerst eine Anmeldung, und manche Firmennetze sperren solche Verbindungen: Versuchen Sie ein anderes Netz. Auch ein falscher Zugangscode sieht so aus.",
-  lost: "Die Verbindung ging verloren, und mehrere neue auch.",
+  lost: "Die Verbindung ging verloren, und neue kamen nicht zustande.",
   busy: "Die Enklave hat im Moment zu viel zu tun.",
   busyNext: "Warten Sie einige Minuten und versuchen Sie es noch einmal.",
   stopping: "Die Enklave wird gerade neu gestartet.",
@@ -118,7 +123,8 @@ export const DE: Texts = {
     "Öffnen Sie die Seite über https oder als Datei auf Ihrem Gerät. Nötig ist ein Browser ab dem Jahr 2023.",
   damaged: "Diese Seite ist beschädigt.",
   damagedNext: "Holen Sie die Seite noch einmal bei der Stelle, die sie Ihnen gab.",
-  tooMany: "Es können nur {most} Bilder auf einmal gesendet werden. {left} wurden ausgelassen.",
+  tooMany:
+    "Es können nur {most} Bilder auf einmal gesendet werden. {left} wurden ausgelassen: Wählen Sie sie nach diesen.",
   tooLarge: "{name} ist größer als 16 MB. Senden Sie eine kleinere Kopie.",
   emptyFile: "{name} ist leer. Wählen Sie eine andere Datei.",
   unreadable: "{name} kann nicht gelesen werden. Wählen Sie die Datei noch einmal.",

@@ -2,12 +2,15 @@
 
 export const EN = {
   language: "English",
+  title: "Have a picture looked at",
   intro:
     "This page checks the computer that will look at your picture, before it sends anything. Your picture is sealed here, on your device. Only the checked program can open it.",
   picturesTitle: "1. Choose your pictures",
   choose: "Choose pictures",
   camera: "Take a photo",
   drop: "You can also drop pictures here, or paste one.",
+  noCamera:
+    "No camera can be opened from here. Choose a picture that you have, or open this page on a phone.",
   noPictures: "No picture is chosen yet.",
   remove: "Remove {name}",
   removeShort: "Remove",
@@ -50,7 +53,7 @@ export const EN = {
     "The enclave names the model that will look at your picture, and has measured it before it started.",
   modelIs: "Model {model}.",
   proven: "All checks have passed. Sealing and sending now.",
-  provenRetry: "The connection was lost. Checking anew in {seconds} s...",
+  retrying: "The enclave could not go on. All checks are made anew in {seconds} s...",
   insecureTitle: "This is a test. Do not use it for real pictures.",
   simulated: "This enclave is simulated: whoever owns the computer can read your picture.",
   debug: "This enclave runs in debug mode: its operator can read your picture.",
@@ -74,8 +77,10 @@ export const EN = {
   aboutRoot: "Trusted certificate",
   aboutGateway: "Gateway",
   aboutTool: "Made with",
+  aboutContact: "Who helps",
   stored: "This page stores nothing, uses no cookies, and talks to nobody but the gateway.",
   nextStep: "What to do:",
+  contact: "Who helps:",
   code: "Code: {code}",
   problemTitle: "Stopped",
   nothingSent: "Nothing of your pictures was sent.",
@@ -100,7 +105,7 @@ export const EN = {
   unreachable: "There is no connection to the gateway.",
   unreachableNext:
     "Check that you are online. A guest network may want you to sign in first, and some company networks block such connections: try another network. A wrong access code also looks like this.",
-  lost: "The connection was lost, and several new ones were too.",
+  lost: "The connection was lost, and new ones failed, too.",
   busy: "The enclave has too much to do at the moment.",
   busyNext: "Wait a few minutes, then try again.",
   stopping: "The enclave is being restarted.",
@@ -116,7 +121,7 @@ export const EN = {
     "Open the page by https, or from a file on your device. A browser of 2023 or newer is needed.",
   damaged: "This page is damaged.",
   damagedNext: "Get the page again from whoever gave it to you.",
-  tooMany: "Only {most} pictures can be sent at once. {left} were left out.",
+  tooMany: "Only {most} pictures can be sent at once. {left} were left out: choose them after these.",
   tooLarge: "{name} is larger than 16 MB. Send a smaller copy.",
   emptyFile: "{name} is empty. Choose another file.",
   unreadable: "{name} cannot be read. Choose it again.",

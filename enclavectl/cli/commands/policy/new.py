@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from enclavectl.attestation import Policy, Trust, render_policy
+from enclavectl.attestation.policy import MAX_AGE_LIMIT
 from enclavectl.cli.invocation import screen_for
 from enclavectl.cli.option_groups import spreads_groups
 from enclavectl.cli.options import DryRun, Output, OutputFormat
@@ -27,7 +28,14 @@ Accept = Annotated[
     ),
 ]
 MaxAge = Annotated[
-    int, typer.Option("--max-age", metavar="SECONDS", min=1, help="How old a document may be.")
+    int,
+    typer.Option(
+        "--max-age",
+        metavar="SECONDS",
+        min=1,
+        max=int(MAX_AGE_LIMIT.total_seconds()),
+        help="How old a document may be.",
+    ),
 ]
 
 

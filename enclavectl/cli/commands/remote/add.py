@@ -6,11 +6,12 @@ from typing import Annotated
 
 import typer
 
-from enclavectl.cli import network_options, options
+from enclavectl.cli import options
 from enclavectl.cli.invitation_options import ExpectedPcr0, Invitation, read_named_invitation
 from enclavectl.cli.invocation import begin, refuse_together
-from enclavectl.cli.network_options import NetworkFlags
+from enclavectl.cli.network_options import NO_NETWORK, NetworkFlags
 from enclavectl.cli.options import OutputFormat
+from enclavectl.cli.parameter_objects import with_parameter_objects
 from enclavectl.cli.remote_view import PolicyToKeep, RootToKeep, confirm_invitation, draw_remote
 from enclavectl.errors import UsageError
 from enclavectl.targets.remote_store import RemoteStore
@@ -29,17 +30,14 @@ AsDefault = Annotated[
 ]
 
 
+@with_parameter_objects
 def add(
     name: NewName,
     address: AddressArgument = None,
     policy: PolicyToKeep = None,
     invitation: Invitation = None,
     expect_pcr0: ExpectedPcr0 = None,
-    token_file: network_options.TokenFile = None,
-    client_cert: network_options.ClientCertificate = None,
-    client_key: network_options.ClientKey = None,
-    ca: network_options.CaFile = None,
-    tls_pin: network_options.TlsPin = None,
+    network: NetworkFlags = NO_NETWORK,
     root: RootToKeep = None,
     default: AsDefault = False,
     config: options.ConfigFile = None,
@@ -55,21 +53,20 @@ def add(
       enclavectl remote add lab --from mail.txt                    invited
     """
     invocation = begin(output, config, {})
-    files = NetworkFlags(token_file, client_cert, client_key, ca, tls_pin)
     if invitation is None:
         if address is None or policy is None:
             raise UsageError(
                 "remote add: expected an address and --policy, or --from with an invitation",
                 hint="the policy says which releases may get pictures; enclavectl build prints their PCRs",
             )
-        content = files.content(address, policy=policy, root=root)
+        content = network.content(address, policy=policy, root=root)
     else:
         refuse_together(**{"from": invitation, "policy": policy})
         refuse_together(**{"from": invitation, "root": root})
         if address is not None:
             raise UsageError("remote add: expected an address or --from, found both", hint="leave one out")
         found = read_named_invitation(invitation)
-        content = files.added_to(found)
+        content = network.added_to(found)
         confirm_invitation(invocation.screen, content, expect_pcr0 or [])
     store = RemoteStore(invocation.config.state_dir)
     remote = store.add(name, content)

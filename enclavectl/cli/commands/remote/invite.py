@@ -62,7 +62,7 @@ def invite(
       enclavectl remote invite wss://lab.example --policy p.yaml  print it
     """
     screen = screen_for(output)
-    files = NetworkFlags(token_file, None, None, ca, tls_pin)
+    files = NetworkFlags(token_file=token_file, ca=ca, tls_pin=tls_pin)
     content = files.content(address, policy=policy, root=root)
     text = render_invitation(content)
     if write is not None:

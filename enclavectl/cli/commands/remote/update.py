@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
-from enclavectl.cli import network_options, options
+from enclavectl.cli import options
 from enclavectl.cli.invitation_options import ExpectedPcr0, Invitation, read_named_invitation
 from enclavectl.cli.invocation import begin, refuse_together
-from enclavectl.cli.network_options import NetworkFlags
+from enclavectl.cli.network_options import NO_NETWORK, NetworkFlags
 from enclavectl.cli.options import OutputFormat
+from enclavectl.cli.parameter_objects import with_parameter_objects
 from enclavectl.cli.remote_view import (
     PolicyToKeep,
     RemoteArgument,
@@ -36,17 +37,14 @@ Default = Annotated[
 ]
 
 
+@with_parameter_objects
 def update(
     name: RemoteArgument,
     address: NewAddress = None,
     policy: PolicyToKeep = None,
     invitation: Invitation = None,
     expect_pcr0: ExpectedPcr0 = None,
-    token_file: network_options.TokenFile = None,
-    client_cert: network_options.ClientCertificate = None,
-    client_key: network_options.ClientKey = None,
-    ca: network_options.CaFile = None,
-    tls_pin: network_options.TlsPin = None,
+    network: NetworkFlags = NO_NETWORK,
     root: RootToKeep = None,
     default: Default = None,
     config: options.ConfigFile = None,
@@ -66,7 +64,6 @@ def update(
     invocation = begin(output, config, {})
     store = RemoteStore(invocation.config.state_dir)
     remote = store.find(name)
-    files = NetworkFlags(token_file, client_cert, client_key, ca, tls_pin)
     old = remote.content()
     base = old
     if invitation is not None:
@@ -74,10 +71,10 @@ def update(
         refuse_together(**{"from": invitation, "root": root})
         refuse_together(**{"from": invitation, "address": address})
         base = old.replaced_by(read_named_invitation(invitation))
-    new = files.added_to(base, address=address, policy=policy, root=root)
+    new = network.added_to(base, address=address, policy=policy, root=root)
     if invitation is not None:
         confirm_invitation(invocation.screen, new, expect_pcr0 or [], before=old)
-    if all(part is None for part in (address, policy, invitation, root, default, *astuple(files))):
+    if all(part is None for part in (address, policy, invitation, root, default, *astuple(network))):
         raise UsageError("remote update: expected a part, found none", hint="such as --policy FILE")
     if new != old:
         remote = store.update(name, new)

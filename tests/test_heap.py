@@ -8,9 +8,9 @@ import pytest
 
 _FAULTS = """
 import resource, sys
-from enclavectl.gateway.heap import keep_freed_memory
+from enclavectl.run import keep_freed_memory
 if sys.argv[1] == "kept":
-    keep_freed_memory()
+    keep_freed_memory(4 << 20)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(100):
     parts = [b"x" * 200_000 for _ in range(5)]
