@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.common import PROJECT, SAMPLE, Row
@@ -46,28 +47,50 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 FREE = {"requests_per_s": 100_000, "requests_burst": 100_000, "connections_per_address": 1000}
 
 
-def main() -> list[Row]:
-    """Make two rows for each way to connect, and one of memory."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """An enclave of zeros with two gateways, of which ``secure`` has TLS of ``authority``."""
+
+    folder: Path
+    authority: Authority
+    plain: GatewayProcess
+    secure: GatewayProcess
+
+    @property
+    def enclave(self) -> Path:
+        """The enclave's own socket."""
+        return self.folder / "e.sock"
+
+
+@contextmanager
+def site() -> Iterator[Site]:
+    """Start an enclave and its gateways."""
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
-        address = stack.enter_context(enclave_of_zeros(folder / "e.sock"))
         authority = make_authority(folder)
+        address = stack.enter_context(enclave_of_zeros(folder / "e.sock"))
         plain = stack.enter_context(gateway(folder / "g", [address], **FREE))
         secure = stack.enter_context(gateway(folder / "t", [address], *authority.arguments, **FREE))
-        access = Access(ca_pem=(authority.folder / "ca.pem").read_bytes())
+        yield Site(folder=folder, authority=authority, plain=plain, secure=secure)
+
+
+def main() -> list[Row]:
+    """Make two rows for each way to connect, and one of memory."""
+    with site() as found:
+        access = Access(ca_pem=(found.authority.folder / "ca.pem").read_bytes())
         rows = []
-        for what, running, address_text, limit_ms in (
-            ("TCP", plain, f"tcp:127.0.0.1:{plain.port}", 1.0),
-            ("WebSocket", plain, f"ws://127.0.0.1:{plain.port}", 2.0),
-            ("TLS", secure, f"tls:localhost:{secure.port}", float("inf")),
-            ("WebSocket and TLS", secure, f"wss://localhost:{secure.port}", float("inf")),
+        for what, running, address, limit_ms in (
+            ("TCP", found.plain, f"tcp:127.0.0.1:{found.plain.port}", 1.0),
+            ("WebSocket", found.plain, f"ws://127.0.0.1:{found.plain.port}", 2.0),
+            ("TLS", found.secure, f"tls:localhost:{found.secure.port}", float("inf")),
+            ("WebSocket and TLS", found.secure, f"wss://localhost:{found.secure.port}", float("inf")),
         ):
-            used = access if running is secure else NO_ACCESS
-            client = ClientStream(open_stream(parse_address(address_text), _TIMEOUT_S, used))
-            rows += _time(folder / "e.sock", what, running, client, limit_ms)
-        rows.append(_beside_a_crowd(plain))
-        rows += _in_flight(folder)
-        return [*rows, _memory(folder, authority)]
+            used = access if running is found.secure else NO_ACCESS
+            client = ClientStream(open_stream(parse_address(address), _TIMEOUT_S, used))
+            rows += _time(found.enclave, what, running, client, limit_ms)
+        rows.append(_beside_a_crowd(found.plain))
+        rows += _in_flight(found.folder)
+        return [*rows, _memory(found.folder, found.authority)]
 
 
 @contextmanager
@@ -75,9 +98,11 @@ def enclave_of_zeros(path: Path) -> Iterator[str]:
     """Start an enclave that answers at once with zeros; yield its destination."""
     command = [sys.executable, "-m", "tests.gateway.fake_enclave", str(path)]
     with subprocess.Popen(command, cwd=PROJECT) as process:
-        wait_until(path.exists, "the enclave listens")
-        yield f"r@unix:{path}"
-        process.terminate()
+        try:
+            wait_until(path.exists, "the enclave listens")
+            yield f"r@unix:{path}"
+        finally:
+            process.terminate()
 
 
 class ClientStream:

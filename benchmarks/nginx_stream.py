@@ -9,18 +9,17 @@ import shutil
 import socket
 import statistics
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.common import Row
-from benchmarks.gateway import FREE, REQUEST, cpu_s, enclave_of_zeros, receive
+from benchmarks.gateway import REQUEST, cpu_s, receive, site
 from enclavectl.net.carriage import encode_challenge
-from tests.gateway.conftest import Authority, make_authority
+from tests.gateway.conftest import Authority
 from tests.gateway.fake_enclave import ANSWER, EVIDENCE
-from tests.gateway.process import gateway, wait_until
+from tests.gateway.process import wait_until
 from tests.gateway.tunnel import Way
 
 _ROUNDS = 200
@@ -46,13 +45,8 @@ def main() -> list[Row]:
     program = shutil.which("nginx", path="/usr/sbin:/usr/bin")
     if program is None or not _MODULE.exists():
         return []
-    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
-        folder = Path(name)
-        address = stack.enter_context(enclave_of_zeros(folder / "e.sock"))
-        authority = make_authority(folder)
-        plain = stack.enter_context(gateway(folder / "g", [address], **FREE))
-        secure = stack.enter_context(gateway(folder / "t", [address], *authority.arguments, **FREE))
-        ports, pid = stack.enter_context(_nginx(program, folder, authority))
+    with site() as found, _nginx(program, found.folder, found.authority) as (ports, pid):
+        plain, secure, authority = found.plain, found.secure, found.authority
         tls, alpn = authority.trusting(), authority.trusting(alpn="enclavectl/1")
         ways = [
             ("TCP", (plain.process.pid, Way(port=plain.port, websocket=False)),

@@ -97,7 +97,10 @@ def full_house(folder: Path, authority: Authority, *, websocket: bool) -> Iterat
         request = house.wrap(_REQUEST)
         for sock in inside:
             sock.setblocking(False)
-        _push(inside, request)
+        try:
+            _push(inside, request)
+        except OSError as exc:
+            raise AssertionError(f"a session has ended: {running.log[-500:]} {running.notes[-500:]}") from exc
         yield house
 
 
