@@ -104,89 +104,100 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-@contextmanager
-def control_plane(programs: Path, folder: Path) -> Iterator[Api]:
-    """Run a control plane; the API server ends before etcd, else it hangs for a minute."""
-    folder.mkdir()
-    etcd_port, peer_port, port = free_ports(3)
-    token = secrets.token_hex(16)
-    (folder / "tokens.csv").write_text(f"{token},admin,admin,system:masters\n")
-    subprocess.run(
-        ["openssl", "genrsa", "-out", str(folder / "sa.key"), "2048"], check=True, capture_output=True
-    )
-    url = f"https://127.0.0.1:{port}"
-    started: list[subprocess.Popen[bytes]] = []
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """The programs of a control plane, of which those in ``started`` run."""
 
-    def start(name: str, *arguments: str) -> None:
-        with (folder / f"{name}.log").open("wb") as log:
-            started.append(
+    programs: Path
+    folder: Path
+    started: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def start(self, name: str, *arguments: str) -> None:
+        with (self.folder / f"{name}.log").open("wb") as log:
+            self.started.append(
                 subprocess.Popen(
-                    [str(programs / name), *arguments],
+                    [str(self.programs / name), *arguments],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    cwd=folder,
-                    env={"PATH": os.environ["PATH"], "HOME": str(folder)},
+                    cwd=self.folder,
+                    env={"PATH": os.environ["PATH"], "HOME": str(self.folder)},
                 )
             )
 
-    try:
-        etcd = f"http://127.0.0.1:{etcd_port}"
-        start(
+    def start_api(self, token: str) -> Api:
+        """Start etcd and the API server, and wait until it is ready."""
+        etcd_port, peer_port, port = free_ports(3)
+        folder, etcd = self.folder, f"http://127.0.0.1:{etcd_port}"
+        (folder / "tokens.csv").write_text(f"{token},admin,admin,system:masters\n")
+        key = str(folder / "sa.key")
+        subprocess.run(["openssl", "genrsa", "-out", key, "2048"], check=True, capture_output=True)
+        self.start(
             "etcd",
             *("--data-dir", str(folder / "etcd"), "--listen-client-urls", etcd),
             *("--advertise-client-urls", etcd, "--listen-peer-urls", f"http://127.0.0.1:{peer_port}"),
             *("--unsafe-no-fsync", "--log-level", "error"),
         )
-        start(
+        self.start(
             "kube-apiserver",
             *("--etcd-servers", etcd, "--cert-dir", str(folder / "certs"), "--secure-port", str(port)),
             *("--bind-address", "127.0.0.1", "--advertise-address", "127.0.0.1"),
             *("--token-auth-file", str(folder / "tokens.csv"), "--authorization-mode", "RBAC"),
-            *("--service-account-key-file", str(folder / "sa.key")),
-            *("--service-account-signing-key-file", str(folder / "sa.key")),
+            *("--service-account-key-file", key, "--service-account-signing-key-file", key),
             *("--service-account-issuer", "https://test", "--service-cluster-ip-range", "10.0.0.0/24"),
             *("--endpoint-reconciler-type", "none"),
         )
         context = ssl.create_default_context()
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-        api = Api(url, token, context)
+        api = Api(f"https://127.0.0.1:{port}", token, context)
+        wait_until(lambda: self._is_ready(api), "the API server is ready")
+        return api
 
-        def is_ready() -> bool:
-            for process in started:
-                assert process.poll() is None, (folder / "kube-apiserver.log").read_text()[-2000:]
-            try:
-                return bool(api.get("/readyz") == "ok")
-            except (OSError, Refused):
-                return False
+    def _is_ready(self, api: Api) -> bool:
+        for process in self.started:
+            assert process.poll() is None, (self.folder / "kube-apiserver.log").read_text()[-2000:]
+        try:
+            return bool(api.get("/readyz") == "ok")
+        except (OSError, Refused):
+            return False
 
-        wait_until(is_ready, "the API server is ready")
-        config = folder / "kubeconfig"
-        config.write_text(json.dumps(kubeconfig(url, token)))
+    def start_controllers(self, api: Api) -> None:
+        """Start the scheduler and the controllers that the tests need."""
+        config = self.folder / "kubeconfig"
+        config.write_text(json.dumps(kubeconfig(api.url, api.token)))
         common = ("--kubeconfig", str(config), "--leader-elect=false", "--secure-port", "0")
-        start("kube-scheduler", *common)
-        start(
+        self.start("kube-scheduler", *common)
+        self.start(
             "kube-controller-manager",
-            *(
-                *common,
-                "--controllers",
-                CONTROLLERS,
-                "--service-account-private-key-file",
-                str(folder / "sa.key"),
-            ),
+            *(*common, "--controllers", CONTROLLERS),
+            *("--service-account-private-key-file", str(self.folder / "sa.key")),
             *("--use-service-account-credentials=false", "--horizontal-pod-autoscaler-sync-period", "1s"),
         )
-        yield api
-    finally:
-        for process in reversed(started):
+
+    def stop(self) -> None:
+        """End the API server before etcd, else it hangs for a minute."""
+        for process in reversed(self.started):
             process.terminate()
             try:
                 process.wait(10)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        shutil.rmtree(folder / "etcd", ignore_errors=True)
+        shutil.rmtree(self.folder / "etcd", ignore_errors=True)
+
+
+@contextmanager
+def control_plane(programs: Path, folder: Path) -> Iterator[Api]:
+    """A control plane that runs for as long as this lasts."""
+    folder.mkdir()
+    plane = Plane(programs, folder)
+    try:
+        api = plane.start_api(secrets.token_hex(16))
+        plane.start_controllers(api)
+        yield api
+    finally:
+        plane.stop()
 
 
 def kubeconfig(url: str, token: str) -> Object:
