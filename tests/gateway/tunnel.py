@@ -33,7 +33,7 @@ class Stream(Protocol):
 class SocketStream:
     """Raw frames over TCP or TLS."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket | TlsSocket) -> None:
         self.sock = sock
 
     def send(self, data: bytes) -> None:
@@ -46,6 +46,59 @@ class SocketStream:
         with suppress(OSError):
             self.sock.shutdown(socket.SHUT_RDWR)
         self.sock.close()
+
+
+class TlsSocket:
+    """A TLS client that one thread may read while another writes, which an SSLSocket is not made for."""
+
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext) -> None:
+        self._sock = sock
+        self._came, self._goes = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._came, self._goes, server_hostname="localhost")
+        self._state, self._sending = threading.Lock(), threading.Lock()
+        while True:
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                self._flush()
+                self._feed()
+            else:
+                break
+        self._flush()
+
+    def sendall(self, data: bytes) -> None:
+        with self._state:
+            self._tls.write(data)
+        self._flush()
+
+    def recv(self, size: int) -> bytes:
+        while True:
+            try:
+                with self._state:
+                    return self._tls.read(size)
+            except ssl.SSLWantReadError:
+                self._flush()
+                self._feed()
+            except ssl.SSLZeroReturnError:
+                return b""
+
+    def shutdown(self, how: int) -> None:
+        self._sock.shutdown(how)
+
+    def close(self) -> None:
+        self._sock.close()
+
+    def _feed(self) -> None:
+        if data := self._sock.recv(1 << 18):
+            self._came.write(data)
+        else:
+            self._came.write_eof()
+
+    def _flush(self) -> None:
+        with self._sending:
+            with self._state:
+                data = self._goes.read()
+            self._sock.sendall(data)
 
 
 class WebSocketStream:
@@ -88,16 +141,13 @@ class Way:
         """
         sock = socket.create_connection(("127.0.0.1", self.port))
         try:
-            return self._open_websocket(sock) if self.websocket else self._open_frames(sock)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self.websocket:
+                return self._open_websocket(sock)
+            return SocketStream(sock if self.tls is None else TlsSocket(sock, self.tls))
         except BaseException:
             sock.close()
             raise
-
-    def _open_frames(self, sock: socket.socket) -> SocketStream:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return SocketStream(
-            sock if self.tls is None else self.tls.wrap_socket(sock, server_hostname="localhost")
-        )
 
     def _open_websocket(self, sock: socket.socket) -> WebSocketStream:
         opening = connect(
