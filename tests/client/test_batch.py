@@ -294,7 +294,7 @@ def test_two_sessions_without_an_answer_end_the_batch(tmp_path: Path) -> None:
     with lost(tmp_path, silent, silent, Lies(answers=99)) as (first, second, third):
         renew = Renewals(second, third)
         items = [gray(value) for value in range(9)]
-        replies = list(classify(first(), items, timeout_s=10, in_flight=2, renew=renew))
+        replies = list(classify(first(), items, timeout_s=3, in_flight=2, renew=renew))
     assert len(renew.losses) == 1
     assert sorted(reply.index for reply in replies) == list(range(9))
     assert all(isinstance(reply.error, EnclaveLost) for reply in replies)
@@ -315,8 +315,9 @@ def test_a_network_may_lose_a_picture_more_often(tmp_path: Path, max_losses: int
     with lost(tmp_path, silent, silent, silent, Lies(answers=99)) as (first, *others):
         renew = Renewals(*others)
         items = [gray(0)]
+        # Each of them is silent for the whole timeout.
         replies = list(
-            classify(first(), items, timeout_s=10, renew=renew, losses=Losses(per_picture=max_losses))
+            classify(first(), items, timeout_s=3, renew=renew, losses=Losses(per_picture=max_losses))
         )
     assert [reply.error is None for reply in replies] == [answered]
 
