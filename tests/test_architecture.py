@@ -2,7 +2,7 @@
 
 import ast
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -16,7 +16,27 @@ SOURCES = {
     for package in PACKAGES
     for path in sorted((ROOT / package).rglob("*.py"))
 }
-EVERY_FILE = pytest.mark.parametrize("name", SOURCES)
+
+
+def each_file_of(names: Iterable[str]) -> Callable[[Callable[[str], None]], Callable[[list[str]], None]]:
+    """Make a test of a check of one file: a test for each folder, since 600 files would be 600 tests."""
+    folders: dict[str, list[str]] = {}
+    for name in names:
+        folders.setdefault(str(Path(name).parent), []).append(name)
+
+    def make_test(check: Callable[[str], None]) -> Callable[[list[str]], None]:
+        @pytest.mark.parametrize("files", folders.values(), ids=list(folders))
+        def test(files: list[str]) -> None:
+            for name in files:
+                check(name)  # a failure shows the name
+
+        return test
+
+    return make_test
+
+
+PAYLOAD_FILES = [name for name in SOURCES if name.startswith("enclave_payload/")]
+OUTSIDE_THE_CLI = [name for name in SOURCES if not name.startswith("enclavectl/cli/")]
 
 PAYLOAD_MAY_IMPORT = {"cryptography", "numpy", "PIL", "tflite_runtime", "ai_edge_litert"}
 TALKS_OR_EXITS = {
@@ -147,13 +167,13 @@ def test_both_packages_are_here() -> None:
     assert {"enclavectl.errors", "enclave_payload.server", "enclavectl.cli.main"} <= MODULES.keys()
 
 
-@pytest.mark.parametrize("name", [name for name in SOURCES if name.startswith("enclave_payload/")])
+@each_file_of(PAYLOAD_FILES)
 def test_the_payload_imports_its_allow_list_only(name: str) -> None:
     tops = {module.partition(".")[0] for module in imported_anywhere(name)}
     assert tops - sys.stdlib_module_names - PAYLOAD_MAY_IMPORT <= {"enclave_payload"}
 
 
-@pytest.mark.parametrize("name", [name for name in SOURCES if name.startswith("enclave_payload/")])
+@each_file_of(PAYLOAD_FILES)
 def test_the_payload_takes_nothing_from_its_caller(name: str) -> None:
     """No options and no environment: what is measured is all that decides."""
     taken = {"sys.argv", "sys.orig_argv", "os.environ", "os.environb", "os.getenv", "os.getenvb"}
@@ -163,7 +183,7 @@ def test_the_payload_takes_nothing_from_its_caller(name: str) -> None:
     assert not {"argparse", "getopt", "optparse", "fileinput"} & imported_anywhere(name)
 
 
-@pytest.mark.parametrize("name", [name for name in SOURCES if name.startswith("enclave_payload/")])
+@each_file_of(PAYLOAD_FILES)
 def test_what_holds_keys_loads_nothing_that_looks_at_pictures(name: str) -> None:
     if module_of(name) in HOLDS_NO_KEYS:
         return
@@ -210,7 +230,7 @@ def test_a_room_imports_only_what_the_table_allows(room: str) -> None:
     assert not wrong
 
 
-@pytest.mark.parametrize("name", [name for name in SOURCES if not name.startswith("enclavectl/cli/")])
+@each_file_of(OUTSIDE_THE_CLI)
 def test_only_the_cli_writes_to_the_standard_streams(name: str) -> None:
     for node in ast.walk(tree(name)):
         if isinstance(node, ast.Call) and dotted(node.func) == "os.write" and node.args:
@@ -218,7 +238,7 @@ def test_only_the_cli_writes_to_the_standard_streams(name: str) -> None:
             assert not (isinstance(number, ast.Constant) and number.value in {1, 2}), f"line {node.lineno}"
 
 
-@pytest.mark.parametrize("name", [name for name in SOURCES if not name.startswith("enclavectl/cli/")])
+@each_file_of(OUTSIDE_THE_CLI)
 def test_only_the_cli_prints_or_exits(name: str) -> None:
     # A field of a class may have the name of a function.
     fields = {node.target for node in ast.walk(tree(name)) if isinstance(node, ast.AnnAssign)}
@@ -229,7 +249,7 @@ def test_only_the_cli_prints_or_exits(name: str) -> None:
     assert not {"typer", "click", "rich"} & {module.partition(".")[0] for module in imported_anywhere(name)}
 
 
-@pytest.mark.parametrize("name", [name for name in SOURCES if name != "enclavectl/run.py"])
+@each_file_of(name for name in SOURCES if name != "enclavectl/run.py")
 def test_only_run_starts_processes(name: str) -> None:
     """Others may name subprocess's types and exceptions, not call what starts a process."""
     starters = {f"{module}.{function}" for module, names in STARTS_PROCESSES.items() for function in names}
@@ -241,7 +261,7 @@ def test_only_run_starts_processes(name: str) -> None:
     assert "multiprocessing" not in imported_anywhere(name)
 
 
-@EVERY_FILE
+@each_file_of(SOURCES)
 def test_no_error_is_swallowed(name: str) -> None:
     for node in ast.walk(tree(name)):
         if isinstance(node, ast.ExceptHandler):
@@ -255,6 +275,6 @@ def test_no_error_is_swallowed(name: str) -> None:
             assert not {"Exception", "BaseException"} & {dotted(argument) for argument in node.args}
 
 
-@EVERY_FILE
+@each_file_of(SOURCES)
 def test_no_file_is_longer_than_one_can_review(name: str) -> None:
     assert len(SOURCES[name].read_text().splitlines()) <= MAX_LINES
