@@ -50,8 +50,9 @@ test: $(VENV)/.dev ## set up, then run all tests (lanes whose real parts are abs
 	    { $(AGAIN) --basetemp $$base/again; }; } && rm -rf $$base
 	@$(BIN)/python -m pytest -m "$(LANES)" || { $(AGAIN); }
 
+# In the background: 39,000 files of tests take six seconds.
 quick: $(VENV)/.dev ## what to run after each change: the unit tests and the architecture
-	@base=$$(mktemp -d /tmp/e.XXXX) && $(BIN)/python -m pytest $(PARALLEL) --basetemp $$base/t --hypothesis-profile quick -m "not (slow or nitro_cli or $(LANES))" && rm -rf $$base
+	@base=$$(mktemp -d /tmp/e.XXXX) && $(BIN)/python -m pytest $(PARALLEL) --basetemp $$base/t --hypothesis-profile quick -m "not (slow or nitro_cli or $(LANES))" && { rm -rf $$base >/dev/null 2>&1 & }
 
 test-lowest: ## run the tests with the lowest versions that pyproject.toml allows
 	$(PYTHON) -m venv .venv-lowest

@@ -8,9 +8,12 @@ from hypothesis import settings
 from tests.nitro.differences import ON_THE_FAKE_ONLY
 
 TESTS = Path(__file__).parent
-# What `make quick` leaves out: whole commands with their processes, hosts and enclaves, pip, fuzzing, and
-# services whose deadlines pass in real time. A single slow test of another file is marked where it stands.
+# What `make quick` leaves out: whole commands with their processes, hosts and enclaves, pip, fuzzing, whole
+# collections of documents, and services whose deadlines pass in real time. A single slow test of another file
+# is marked where it stands.
 SLOW = (
+    "attestation/test_archived.py",
+    "attestation/test_second_opinion.py",
     "backends/test_console_log.py",
     "backends/test_local_sandbox.py",
     "backends/qemu/test_bad_days.py",
@@ -39,6 +42,7 @@ SLOW = (
     "deploy/test_systemd_live.py",
     "e2e/",
     "eif/ramdisk/test_stream.py",
+    "evidence/test_real_documents.py",
     "gateway/test_announced.py",
     "gateway/test_blindness.py",
     "gateway/test_bounds.py",
@@ -51,6 +55,7 @@ SLOW = (
     "host/test_setup_command.py",
     "host/test_setup_live.py",
     "hostile/",
+    "image/test_assemble.py",
     "image/test_engine.py",
     "image/test_warmup.py",
     "image/test_wheels.py",
@@ -79,8 +84,8 @@ settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, database=None)
 _PROFILE = "ci" if os.environ.get("CI") else "local"
 settings.load_profile(_PROFILE)
-# `make quick` draws a fifth of the examples; `make test` draws them all.
-settings.register_profile("quick", settings.get_profile(_PROFILE), max_examples=20)
+# `make quick` draws a tenth of the examples; `make test` draws them all.
+settings.register_profile("quick", settings.get_profile(_PROFILE), max_examples=10)
 
 # `nohup make test` ignores the first and a script's `make test &` the second; every program that a test
 # starts and hangs up or interrupts would inherit that.
