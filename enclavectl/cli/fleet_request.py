@@ -1,21 +1,18 @@
-"""Options of ``fleet render`` as a typed request."""
+"""The fleet that the options of ``fleet render``, the configuration and the locks describe."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from enclavectl.artifacts.lock import Lock, read_lock
+from enclavectl.cli.fleet_options import FleetOptions
 from enclavectl.deploy.kubernetes.request import (
-    Arch,
     FleetRequest,
     PageSize,
-    PodSecurity,
     ReleaseImage,
-    ServiceKind,
     check_code_registers,
     whole_pages,
 )
@@ -30,31 +27,6 @@ if TYPE_CHECKING:
 
 # SHA-384.
 _REGISTER = re.compile(r"[0-9a-f]{96}", re.ASCII)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FleetOptions:
-    """The command line of ``fleet render``."""
-
-    lock: Path
-    image: str
-    previous: Path | None
-    previous_image: str | None
-    replicas: int
-    previous_replicas: int | None
-    most: int | None
-    nodes: int | None
-    slots: int
-    memory_mib: int | None
-    pages: PageSize
-    arch: Arch
-    namespace: str
-    pod_security: PodSecurity
-    service: ServiceKind
-    metrics_from: str
-    unsafe_debug: bool
-    release: str | None
-    tls_pin: str | None
 
 
 def fleet_request(options: FleetOptions, config: Config) -> FleetRequest:
@@ -102,11 +74,6 @@ def _key(options: FleetOptions) -> WeightsKey | None:
     return WeightsKey(source=options.release, pin=options.tls_pin)
 
 
-def is_sealed(lock: Lock) -> bool:
-    """Return whether an image has the payload without weights, which are then sealed and beside it."""
-    return lock.model is None and bool(lock.wheels)
-
-
 def memory_of(given_mib: int | None, config: Config, locks: Sequence[Lock], pages: PageSize) -> int:
     """Return an enclave's memory in whole pages, by the rules of ``plan``: as given, or as much as is needed.
 
@@ -118,7 +85,7 @@ def memory_of(given_mib: int | None, config: Config, locks: Sequence[Lock], page
     asked = config.enclave.memory_mib
     if locks and str(config.sources["enclave.memory_mib"]) == "default":
         # Nobody chose a size: what the payload takes at worst, or what nitro-cli wants at least.
-        has_payload = any(lock.model or is_sealed(lock) for lock in locks)
+        has_payload = any(lock.model or lock.is_runtime for lock in locks)
         asked = payload_memory_mib(config.enclave.cpus) if has_payload else 0
     images = [EifFacts(path=Path(str(lock.eif["file"])), size=_size(lock), arch="") for lock in locks]
     needed = [Demand(memory_mib=asked, cpus=config.enclave.cpus, eif=eif).needed_mib for eif in images]
@@ -147,7 +114,7 @@ def _release(lock: Lock, path: Path, image: str, replicas: int, *, debug: bool) 
         image=image,
         eif_size=_size(lock),
         replicas=replicas,
-        is_sealed=is_sealed(lock),
+        is_sealed=lock.is_runtime,
     )
 
 

@@ -7,78 +7,22 @@ from typing import Annotated
 
 import typer
 
-from enclavectl.artifacts.names import LOCK_NAME
 from enclavectl.cli import options
-from enclavectl.cli.fleet_request import FleetOptions, fleet_request
+from enclavectl.cli.fleet_options import FleetOptions
+from enclavectl.cli.fleet_request import fleet_request
 from enclavectl.cli.invocation import begin
+from enclavectl.cli.option_groups import spreads_groups
 from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.screen import Screen
 from enclavectl.deploy.kubernetes.objects import fleet_files
-from enclavectl.deploy.kubernetes.request import Arch, FleetRequest, PageSize, PodSecurity, ServiceKind
+from enclavectl.deploy.kubernetes.request import FleetRequest, PodSecurity
 from enclavectl.deploy.kubernetes.seccomp import LOCALHOST_PROFILE, PROFILE_FILE
 from enclavectl.deploy.kubernetes.writing import write_fleet
 
 RENDER_SCHEMA = "enclavectl.fleet-render/1"
 
-LockToRender = Annotated[
-    Path, typer.Argument(metavar="[LOCK]", help="The lock of the release that the fleet runs.")
-]
 To = Annotated[
     Path, typer.Option("--to", metavar="DIR", help="Folder for the manifests, and for nothing else.")
-]
-Image = Annotated[
-    str,
-    typer.Option(
-        "--image", metavar="IMAGE", help="The container image of the pods, by digest.", show_default=False
-    ),
-]
-Previous = Annotated[
-    Path | None,
-    typer.Option(
-        "--previous", metavar="LOCK", help="Keep this release beside it during a rollout.", show_default=False
-    ),
-]
-PreviousImage = Annotated[
-    str | None,
-    typer.Option(
-        "--previous-image", metavar="IMAGE", help="That release's container image.", show_default=False
-    ),
-]
-Replicas = Annotated[
-    int, typer.Option("--replicas", metavar="COUNT", help="Pods, with an enclave each.", min=1)
-]
-PreviousReplicas = Annotated[
-    int | None,
-    typer.Option(
-        "--previous-replicas",
-        metavar="COUNT",
-        help="Pods of the previous release; default: as many.",
-        min=1,
-        show_default=False,
-    ),
-]
-Most = Annotated[
-    int | None,
-    typer.Option(
-        "--max", metavar="COUNT", help="Scale up to so many pods by load.", min=1, show_default=False
-    ),
-]
-Nodes = Annotated[
-    int | None,
-    typer.Option(
-        "--nodes",
-        metavar="COUNT",
-        help="Nodes there are, to check the count of pods.",
-        min=1,
-        show_default=False,
-    ),
-]
-Slots = Annotated[int, typer.Option("--slots", metavar="COUNT", help="Enclaves of a node.")]
-Memory = Annotated[
-    int | None,
-    typer.Option(
-        "--memory", metavar="MIB", help="MiB of an enclave, in whole pages.", min=1, show_default=False
-    ),
 ]
 Cpus = Annotated[
     int | None,
@@ -86,59 +30,13 @@ Cpus = Annotated[
         "--cpus", metavar="COUNT", help="vCPUs of an enclave; default: as configured.", show_default=False
     ),
 ]
-Pages = Annotated[PageSize, typer.Option("--pages", help="Huge pages of the nodes.")]
-NodeArch = Annotated[Arch, typer.Option("--arch", help="Processors of the nodes.")]
-Namespace = Annotated[str, typer.Option("--namespace", metavar="NAME", help="Namespace of the fleet.")]
-Security = Annotated[PodSecurity, typer.Option("--pod-security", help="Pod Security level of the namespace.")]
-Service = Annotated[ServiceKind, typer.Option("--service", help="How clients reach the gateways.")]
-MetricsFrom = Annotated[
-    str, typer.Option("--metrics-from", metavar="NAMESPACE", help="Namespace that may read the metrics.")
-]
-Release = Annotated[
-    str | None,
-    typer.Option(
-        "--release",
-        metavar="SOURCE",
-        help="Of the key of sealed weights: tls:HOST:PORT of their owner, or kms.",
-        show_default=False,
-    ),
-]
-TlsPin = Annotated[
-    str | None,
-    typer.Option(
-        "--tls-pin",
-        metavar="sha256:DIGEST",
-        help="The owner's TLS key (SHA-256 of its SPKI), with --release tls:.",
-        show_default=False,
-    ),
-]
-UnsafeDebug = Annotated[
-    bool, typer.Option("--unsafe-debug", help="Debug mode: nothing proves the code. Never with secrets.")
-]
 
 
+@spreads_groups
 def render(
-    lock: LockToRender = Path(LOCK_NAME),
+    given: FleetOptions,
     to: To = Path("k8s"),
-    image: Image = "enclavectl-parent:latest",
-    replicas: Replicas = 2,
-    most: Most = None,
-    nodes: Nodes = None,
-    slots: Slots = 4,
-    previous: Previous = None,
-    previous_image: PreviousImage = None,
-    previous_replicas: PreviousReplicas = None,
-    memory: Memory = None,
     cpus: Cpus = None,
-    pages: Pages = PageSize.GIB,
-    arch: NodeArch = Arch.AMD64,
-    namespace: Namespace = "enclavectl",
-    pod_security: Security = PodSecurity.BASELINE,
-    service: Service = ServiceKind.CLUSTER_IP,
-    metrics_from: MetricsFrom = "monitoring",
-    release: Release = None,
-    tls_pin: TlsPin = None,
-    unsafe_debug: UnsafeDebug = False,
     config: options.ConfigFile = None,
     output: options.Output = OutputFormat.TEXT,
 ) -> None:
@@ -153,27 +51,6 @@ def render(
       enclavectl fleet render --service nlb                with load balancers
     """
     invocation = begin(output, config, {"enclave.cpus": cpus})
-    given = FleetOptions(
-        lock=lock,
-        image=image,
-        previous=previous,
-        previous_image=previous_image,
-        replicas=replicas,
-        previous_replicas=previous_replicas,
-        most=most,
-        nodes=nodes,
-        slots=slots,
-        memory_mib=memory,
-        pages=pages,
-        arch=arch,
-        namespace=namespace,
-        pod_security=pod_security,
-        service=service,
-        metrics_from=metrics_from,
-        unsafe_debug=unsafe_debug,
-        release=release,
-        tls_pin=tls_pin,
-    )
     request = fleet_request(given, invocation.config)
     files = fleet_files(request)
     write_fleet(to, files)

@@ -1,0 +1,124 @@
+"""The options of ``fleet render``, as a group: how many pods of what, where, and how they are reached."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from enclavectl.artifacts.names import LOCK_NAME
+from enclavectl.deploy.kubernetes.request import Arch, PageSize, PodSecurity, ServiceKind
+
+LockToRender = Annotated[
+    Path, typer.Argument(metavar="[LOCK]", help="The lock of the release that the fleet runs.")
+]
+Image = Annotated[
+    str,
+    typer.Option(
+        "--image", metavar="IMAGE", help="The container image of the pods, by digest.", show_default=False
+    ),
+]
+Previous = Annotated[
+    Path | None,
+    typer.Option(
+        "--previous", metavar="LOCK", help="Keep this release beside it during a rollout.", show_default=False
+    ),
+]
+PreviousImage = Annotated[
+    str | None,
+    typer.Option(
+        "--previous-image", metavar="IMAGE", help="That release's container image.", show_default=False
+    ),
+]
+Replicas = Annotated[
+    int, typer.Option("--replicas", metavar="COUNT", help="Pods, with an enclave each.", min=1)
+]
+PreviousReplicas = Annotated[
+    int | None,
+    typer.Option(
+        "--previous-replicas",
+        metavar="COUNT",
+        help="Pods of the previous release; default: as many.",
+        min=1,
+        show_default=False,
+    ),
+]
+Most = Annotated[
+    int | None,
+    typer.Option(
+        "--max", metavar="COUNT", help="Scale up to so many pods by load.", min=1, show_default=False
+    ),
+]
+Nodes = Annotated[
+    int | None,
+    typer.Option(
+        "--nodes",
+        metavar="COUNT",
+        help="Nodes there are, to check the count of pods.",
+        min=1,
+        show_default=False,
+    ),
+]
+Slots = Annotated[int, typer.Option("--slots", metavar="COUNT", help="Enclaves of a node.")]
+Memory = Annotated[
+    int | None,
+    typer.Option(
+        "--memory", metavar="MIB", help="MiB of an enclave, in whole pages.", min=1, show_default=False
+    ),
+]
+Pages = Annotated[PageSize, typer.Option("--pages", help="Huge pages of the nodes.")]
+NodeArch = Annotated[Arch, typer.Option("--arch", help="Processors of the nodes.")]
+Namespace = Annotated[str, typer.Option("--namespace", metavar="NAME", help="Namespace of the fleet.")]
+Security = Annotated[PodSecurity, typer.Option("--pod-security", help="Pod Security level of the namespace.")]
+Service = Annotated[ServiceKind, typer.Option("--service", help="How clients reach the gateways.")]
+MetricsFrom = Annotated[
+    str, typer.Option("--metrics-from", metavar="NAMESPACE", help="Namespace that may read the metrics.")
+]
+Release = Annotated[
+    str | None,
+    typer.Option(
+        "--release",
+        metavar="SOURCE",
+        help="Of the key of sealed weights: tls:HOST:PORT of their owner, or kms.",
+        show_default=False,
+    ),
+]
+TlsPin = Annotated[
+    str | None,
+    typer.Option(
+        "--tls-pin",
+        metavar="sha256:DIGEST",
+        help="The owner's TLS key (SHA-256 of its SPKI), with --release tls:.",
+        show_default=False,
+    ),
+]
+UnsafeDebug = Annotated[
+    bool, typer.Option("--unsafe-debug", help="Debug mode: nothing proves the code. Never with secrets.")
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetOptions:
+    """The options as they were typed."""
+
+    lock: LockToRender = Path(LOCK_NAME)
+    image: Image = "enclavectl-parent:latest"
+    replicas: Replicas = 2
+    most: Most = None
+    nodes: Nodes = None
+    slots: Slots = 4
+    previous: Previous = None
+    previous_image: PreviousImage = None
+    previous_replicas: PreviousReplicas = None
+    memory_mib: Memory = None
+    pages: Pages = PageSize.GIB
+    arch: NodeArch = Arch.AMD64
+    namespace: Namespace = "enclavectl"
+    pod_security: Security = PodSecurity.BASELINE
+    service: Service = ServiceKind.CLUSTER_IP
+    metrics_from: MetricsFrom = "monitoring"
+    release: Release = None
+    tls_pin: TlsPin = None
+    unsafe_debug: UnsafeDebug = False
