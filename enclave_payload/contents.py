@@ -10,14 +10,18 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
+from typing import TYPE_CHECKING
 
 from enclave_payload.card import ModelCard
 from enclave_payload.cbor import encode
 from enclave_payload.media import MAX_PICTURE_BYTES, MEDIA_CODES, MediaType
 from enclave_payload.messages import PROTOCOL_VERSION
-from enclave_payload.seal import REPLY_KEY_BYTES, SuiteId
 from enclave_payload.wire import Buffer
 
+if TYPE_CHECKING:  # decoders load this module, and must not wait for the libraries of the seals
+    from enclave_payload.seal import SuiteId
+
+REPLY_KEY_BYTES = 32
 # Of a request, for its receipt: nobody can guess it, so a receipt tells nobody which picture it is about.
 REQUEST_SALT_BYTES = 32
 REQUEST_HEADER_BYTES = 2 + REPLY_KEY_BYTES + REQUEST_SALT_BYTES
