@@ -78,7 +78,7 @@ class Request:
     ``salt`` blinds the statements of the answer's receipt; the client draws it for this request alone.
     """
 
-    picture: bytes = field(repr=False)
+    picture: Buffer = field(repr=False)
     media_type: MediaType
     reply_key: bytes = field(repr=False)
     salt: bytes = field(repr=False)
@@ -100,7 +100,7 @@ def parse_request(content: Buffer) -> Request:
     if media_code not in _MEDIA_TYPES or delivery_code not in set(Delivery):
         raise ContentError("an unknown media type or delivery")
     return Request(
-        picture=bytes(content[REQUEST_HEADER_BYTES:]),
+        picture=content[REQUEST_HEADER_BYTES:],
         media_type=_MEDIA_TYPES[media_code],
         reply_key=bytes(content[2:_SALT_START]),
         salt=bytes(content[_SALT_START:REQUEST_HEADER_BYTES]),

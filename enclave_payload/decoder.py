@@ -32,6 +32,7 @@ from enclave_payload.verdict import (
     parse_message,
     request_header,
 )
+from enclave_payload.wire import Buffer
 from enclave_payload.zygote import LOAD, READY, start_zygote
 
 # How late an overrun, or others who wait, may be noticed.
@@ -70,7 +71,7 @@ class Classifier(Protocol):
     def card(self) -> ModelCard:
         """The measured card."""
 
-    def classify(self, picture: bytes, media_type: MediaType, may_stay: Callable[[], bool]) -> Finding:
+    def classify(self, picture: Buffer, media_type: MediaType, may_stay: Callable[[], bool]) -> Finding:
         """Look at an encoded picture. ``may_stay`` is asked again and again once it has taken long.
 
         Raises:
@@ -213,7 +214,7 @@ class Decoder:
         """Let go of the process; it ends with the zygote."""
         self._process.close()
 
-    def classify(self, picture: bytes, media_type: MediaType, may_stay: Callable[[], bool]) -> Finding:
+    def classify(self, picture: Buffer, media_type: MediaType, may_stay: Callable[[], bool]) -> Finding:
         """Have the picture looked at, within its budget of processor, time and memory.
 
         A decoder that crashes, overruns or breaks the protocol costs this picture and is replaced.
@@ -236,7 +237,7 @@ class Decoder:
                 self._process = self._zygote.start_decoder(self._slot)
         return finding
 
-    def _look_at(self, picture: bytes, media_type: MediaType, conversation: _Conversation) -> Finding:
+    def _look_at(self, picture: Buffer, media_type: MediaType, conversation: _Conversation) -> Finding:
         labels, scores = len(self._card.labels), self._card.output.scores
         started = time.perf_counter_ns()
         self._process.memory.put(picture)
@@ -254,7 +255,7 @@ class Decoder:
         return Finding(message, (decoded - started) // 1000, (done - decoded) // 1000, digest)
 
 
-def _sha256(data: bytes) -> bytes:
+def _sha256(data: Buffer) -> bytes:
     # Not hashlib, which lacks OpenSSL in the image: it would take 60 ms for the largest picture, not 10.
     digest = Hash(SHA256())
     digest.update(data)

@@ -114,8 +114,10 @@ def _is_of_one_color(channel: Image.Image) -> bool:
     """Return whether nearly all pixels are within a few steps of each other."""
     counts = channel.histogram()
     enough = _MIN_SHARE_OF_ONE_COLOR * sum(counts)
-    below = [0, *accumulate(counts)]
     wide = _MAX_STEPS_OF_ONE_COLOR + 1
+    if wide * max(counts) < enough:  # of nearly every picture
+        return False
+    below = [0, *accumulate(counts)]
     return any(high - low >= enough for low, high in zip(below, below[wide:], strict=False))
 
 

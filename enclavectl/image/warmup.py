@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from enclave_payload.decoder import Classifier, Decoders, Finding
     from enclave_payload.media import MediaType
     from enclave_payload.messages import RefusalCode
-    from enclave_payload.wire import Frame
+    from enclave_payload.wire import Buffer, Frame
 
 # Modules that the image omits and the standard library can do without.
 _LEFT_OUT = ("_hashlib", "_ssl", "_bz2", "_lzma")
@@ -66,7 +66,7 @@ class _BreaksTwice:
             ZeroDivisionError(),
         ]
 
-    def classify(self, picture: bytes, media_type: MediaType, may_stay: Callable[[], bool]) -> Finding:
+    def classify(self, picture: Buffer, media_type: MediaType, may_stay: Callable[[], bool]) -> Finding:
         if not self._wrong:
             return self._classifier.classify(picture, media_type, may_stay)
         wrong = self._wrong.pop()

@@ -17,6 +17,7 @@ from enclave_payload.media import MediaType
 from enclave_payload.messages import RefusalCode, refusal_frame
 from enclave_payload.seal import generate_keys
 from enclave_payload.session import ChallengeReceived, EnclaveSession, SealedReceived
+from enclave_payload.wire import Buffer
 from enclavectl.client.batch import Losses, Reply, classify
 from enclavectl.client.pictures import Picture
 from enclavectl.client.session import Client
@@ -100,7 +101,7 @@ def test_a_picture_s_deadline_counts_from_its_sending(tmp_path: Path) -> None:
             time.sleep(0.8)
 
     class Deliberate(Brightness):
-        def classify(self, picture: bytes, media_type: MediaType, may_stay: Callable[[], bool]) -> Finding:
+        def classify(self, picture: Buffer, media_type: MediaType, may_stay: Callable[[], bool]) -> Finding:
             time.sleep(0.05)  # longer than what a receiver grants an answer whose time is over
             return super().classify(picture, media_type, may_stay)
 

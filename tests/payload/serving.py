@@ -32,7 +32,7 @@ from enclave_payload.receipt import ReceiptSigner
 from enclave_payload.seal import SuiteId, generate_keys, request_info
 from enclave_payload.server import Server, Service
 from enclave_payload.verdict import Verdict
-from enclave_payload.wire import Frame, FrameReader, FrameType
+from enclave_payload.wire import Buffer, Frame, FrameReader, FrameType
 from enclavectl.net.refusal import Refusal, parse_refusal
 from enclavectl.protocol.answers import (
     Answer,
@@ -93,9 +93,9 @@ class RedClassifier:
     def card(self) -> ModelCard:
         return CARD
 
-    def classify(self, picture: bytes, media_type: MediaType, may_stay: Callable[[], bool]) -> Finding:
+    def classify(self, picture: Buffer, media_type: MediaType, may_stay: Callable[[], bool]) -> Finding:
         try:
-            image = decode_picture(picture, media_type, CARD.input).image
+            image = decode_picture(bytes(picture), media_type, CARD.input).image
         except PictureError as error:
             return Finding(Verdict(problem=error.problem))
         self.entered.release()
