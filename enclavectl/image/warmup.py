@@ -161,7 +161,8 @@ def main() -> None:
     for name in _LEFT_OUT:
         sys.modules[name] = None  # type: ignore[assignment]  # an import of it then fails
     import enclave_payload.__main__ as payload
-    import enclave_payload.key_holder  # noqa: F401
+    import enclave_payload.key_holder
+    import enclave_payload.release  # noqa: F401
     from enclave_payload.decoder import Decoders
     from enclave_payload.entropy import EntropyError, ensure_seeded
     from enclave_payload.limits import Limits
