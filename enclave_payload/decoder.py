@@ -19,13 +19,13 @@ from typing import Protocol
 from cryptography.hazmat.primitives.hashes import SHA256, Hash
 
 from enclave_payload.card import ModelCard, load_card
-from enclave_payload.contents import Problem
 from enclave_payload.limits import Limits
 from enclave_payload.lockdown import Missing
 from enclave_payload.media import MediaType
 from enclave_payload.shared_picture import SharedPicture, create_memory
 from enclave_payload.verdict import (
     Decoded,
+    Problem,
     Verdict,
     VerdictError,
     message_bytes,
@@ -306,8 +306,9 @@ class Decoders:
     def __init__(
         self, folder: Path, limits: Limits, *, is_sealed: bool = False, channel: socket.socket | None = None
     ) -> None:
-        """Take the zygote at ``channel``, or fork one for the model in ``folder``: before a key or a thread exists.
+        """Take the zygote at ``channel``, or fork one for the model in ``folder``.
 
+        A zygote is forked before a key is made, and before any thread.
         With ``is_sealed`` no model is in the folder: ``receive`` is called before ``start``.
 
         Raises:

@@ -26,7 +26,6 @@ from enclave_payload.card import ModelCard
 from enclave_payload.cbor import CborError, decode, encode
 from enclave_payload.cms import MAX_CMS_BYTES, NotForUsError, open_cms
 from enclave_payload.connection import SEND_BYTES
-from enclave_payload.contents import REPLY_KEY_BYTES
 from enclave_payload.evidence import EvidenceParts
 from enclave_payload.messages import (
     CHALLENGE_BYTES,
@@ -37,7 +36,7 @@ from enclave_payload.messages import (
 )
 from enclave_payload.nsm import Nsm, NsmError
 from enclave_payload.receipt import ReceiptSigner
-from enclave_payload.seal import EnclaveKeys, SealError, seal_answer
+from enclave_payload.seal import REPLY_KEY_BYTES, EnclaveKeys, SealError, seal_answer
 from enclave_payload.sealed import (
     CHECK_BYTES,
     CHUNK_BYTES,

@@ -18,6 +18,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from enclave_payload.messages import ANSWER_PLAINTEXT_BYTES, AnswerKind
 from enclave_payload.wire import Buffer
 
+REPLY_KEY_BYTES = 32
+
 
 class SealError(Exception):
     """Something could not be opened. Says no more, on purpose."""

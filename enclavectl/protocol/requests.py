@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from enclave_payload.contents import REPLY_KEY_BYTES, REQUEST_SALT_BYTES, Delivery, Request
+from enclave_payload.contents import REQUEST_SALT_BYTES, Delivery, Request
 from enclave_payload.media import MEDIA_CODES
 from enclave_payload.messages import REQUEST_ID_BYTES, SESSION_ID_BYTES, Sealed, request_id
+from enclave_payload.seal import REPLY_KEY_BYTES
 from enclave_payload.wire import Buffer, FrameType, frame_header
 
 __all__ = [
