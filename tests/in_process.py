@@ -58,7 +58,7 @@ SIGNER = signer_of(PCRS)
 
 
 class Brightness:
-    """Says how light a picture is. Waits before each answer while ``gate`` is shut; ``is_at_gate`` says so."""
+    """Says how light a picture is. Waits before an answer while ``gate`` is shut: ``is_at_gate`` says so."""
 
     card = CARD
 
