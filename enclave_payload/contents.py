@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum, StrEnum
+from enum import IntEnum
 
 from enclave_payload.card import ModelCard
 from enclave_payload.cbor import encode
 from enclave_payload.media import MAX_PICTURE_BYTES, MEDIA_CODES, MediaType
 from enclave_payload.messages import PROTOCOL_VERSION
 from enclave_payload.seal import REPLY_KEY_BYTES, SuiteId
+from enclave_payload.verdict import Problem, Remark
 from enclave_payload.wire import Buffer
 
 # Of a request, for its receipt: nobody can guess it, so a receipt tells nobody which picture it is about.
@@ -37,34 +38,6 @@ class Delivery(IntEnum):
 
     HERE = 1
     OUT = 2
-
-
-class Problem(StrEnum):
-    """Why a picture got no answer. Typed, because no exception text leaves the enclave."""
-
-    EMPTY = "empty"
-    UNREADABLE = "unreadable"
-    TOO_MANY_PIXELS = "too-many-pixels"
-    MORE_THAN_ONE_FRAME = "more-than-one-frame"
-    UNSUPPORTED_PIXELS = "unsupported-pixels"
-    UNSUPPORTED_COMPRESSION = "unsupported-compression"
-    NOTHING_VISIBLE = "nothing-visible"
-    MODEL_FAILED = "model-failed"
-    TOO_COSTLY = "too-costly"
-    DECODER_FAILED = "decoder-failed"
-    TOO_LATE = "too-late"
-    OUTBOX_FULL = "outbox-full"
-
-
-class Remark(StrEnum):
-    """What makes an answer about a picture worth less, though it is one.
-
-    ``UNSURE`` is the client's own, by the card's ``unsure_below``: no enclave says it.
-    """
-
-    ONE_COLOR = "one-color"
-    FEW_PIXELS = "few-pixels"
-    UNSURE = "unsure"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

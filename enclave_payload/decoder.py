@@ -19,13 +19,13 @@ from typing import Protocol
 from cryptography.hazmat.primitives.hashes import SHA256, Hash
 
 from enclave_payload.card import ModelCard, load_card
-from enclave_payload.contents import Problem
 from enclave_payload.limits import Limits
 from enclave_payload.lockdown import Missing
 from enclave_payload.media import MediaType
 from enclave_payload.shared_picture import SharedPicture, create_memory
 from enclave_payload.verdict import (
     Decoded,
+    Problem,
     Verdict,
     VerdictError,
     message_bytes,
@@ -116,9 +116,9 @@ class Starter(Protocol):
 class Zygote:
     """The process that decoders are forked from. Safe for threads."""
 
-    def __init__(self, folder: Path, limits: Limits) -> None:
-        """Fork it, before a key or a thread exists, for the model in ``folder``."""
-        self._sock = start_zygote(folder, limits)
+    def __init__(self, channel: socket.socket) -> None:
+        """Take the socket that ``start_zygote`` returned."""
+        self._sock = channel
         self._sock.settimeout(_START_S)
         self._lock = threading.Lock()
 
@@ -303,10 +303,13 @@ class _Conversation:
 class Decoders:
     """The zygote and the decoders of one enclave."""
 
-    def __init__(self, folder: Path, limits: Limits, *, is_sealed: bool = False) -> None:
-        """Fork the zygote for the model in ``folder``. Before a key is made, and before any thread.
+    def __init__(
+        self, folder: Path, limits: Limits, *, is_sealed: bool = False, channel: socket.socket | None = None
+    ) -> None:
+        """Take the zygote at ``channel``, or fork one for the model in ``folder``.
 
-        With ``is_sealed`` there is none in it: ``receive`` is called before ``start``.
+        A zygote is forked before a key is made, and before any thread.
+        With ``is_sealed`` no model is in the folder: ``receive`` is called before ``start``.
 
         Raises:
             CardError: the card is not valid.
@@ -314,7 +317,7 @@ class Decoders:
         """
         self._card = None if is_sealed else load_card(folder)
         self._limits = limits
-        self._zygote = Zygote(folder, limits)
+        self._zygote = Zygote(start_zygote(folder, limits) if channel is None else channel)
         self._is_loading = False
         self._decoders: list[Decoder] = []
 

@@ -13,7 +13,7 @@ from typing import Self
 from PIL import Image
 
 from enclave_payload.card import PARTS_PER_BILLION, ModelCard
-from enclave_payload.contents import Delivery, Outcome, Problem, Request
+from enclave_payload.contents import Delivery, Outcome, Request
 from enclave_payload.decoder import DecoderLostError, Finding, Preempted
 from enclave_payload.limits import Limits
 from enclave_payload.media import MediaType
@@ -31,7 +31,7 @@ from enclave_payload.picture import PictureError, decode_picture
 from enclave_payload.receipt import ReceiptSigner
 from enclave_payload.seal import SuiteId, generate_keys, request_info
 from enclave_payload.server import Server, Service
-from enclave_payload.verdict import Verdict
+from enclave_payload.verdict import Problem, Verdict
 from enclave_payload.wire import Buffer, Frame, FrameReader, FrameType
 from enclavectl.net.refusal import Refusal, parse_refusal
 from enclavectl.protocol.answers import (
