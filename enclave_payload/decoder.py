@@ -115,9 +115,9 @@ class Starter(Protocol):
 class Zygote:
     """The process that decoders are forked from. Safe for threads."""
 
-    def __init__(self, folder: Path, limits: Limits) -> None:
-        """Fork it, before a key or a thread exists, for the model in ``folder``."""
-        self._sock = start_zygote(folder, limits)
+    def __init__(self, sock: socket.socket) -> None:
+        """Use the socket of ``start_zygote``."""
+        self._sock = sock
         self._sock.settimeout(_START_S)
         self._lock = threading.Lock()
 
@@ -302,10 +302,13 @@ class _Conversation:
 class Decoders:
     """The zygote and the decoders of one enclave."""
 
-    def __init__(self, folder: Path, limits: Limits, *, is_sealed: bool = False) -> None:
+    def __init__(
+        self, folder: Path, limits: Limits, *, is_sealed: bool = False, zygote: socket.socket | None = None
+    ) -> None:
         """Fork the zygote for the model in ``folder``. Before a key is made, and before any thread.
 
-        With ``is_sealed`` there is none in it: ``receive`` is called before ``start``.
+        With ``is_sealed`` there is none in it: ``receive`` is called before ``start``. ``zygote`` is the
+        socket to one that was forked already.
 
         Raises:
             CardError: the card is not valid.
@@ -313,7 +316,7 @@ class Decoders:
         """
         self._card = None if is_sealed else load_card(folder)
         self._limits = limits
-        self._zygote = Zygote(folder, limits)
+        self._zygote = Zygote(start_zygote(folder, limits) if zygote is None else zygote)
         self._is_loading = False
         self._decoders: list[Decoder] = []
 
