@@ -22,6 +22,7 @@ def home(tmp_path: Path) -> Path:
             enclave_id=f"enc{number}",
             name=f"{backend}-{number}",
             backend=backend,
+            pcrs={"0": "ab" * 48},
             started=START + timedelta(hours=number),
         )
         History(tmp_path / "state").add(entry)
