@@ -84,27 +84,31 @@ function renderSaid(entry: Entry, say: Say): HTMLElement[] {
   }
   const { card } = session.enclave.config;
   const scores = scoresOf(outcome, card);
+  const percent = new Intl.NumberFormat(document.documentElement.lang, {
+    style: "percent",
+    minimumFractionDigits: 1,
+    maximumFractionDigits: 1,
+  });
   const remarks = outcome.remarks.map((remark) => make("p", { class: "remark" }, say(REMARKS[remark])));
   return [
     ...(isUnsure(scores, card) ? [make("p", { class: "unsure" }, say("unsure"))] : []),
-    make("ul", { class: "scores" }, ...scores.slice(0, MOST_SCORES).map(renderScore)),
+    make(
+      "ul",
+      { class: "scores" },
+      ...scores.slice(0, MOST_SCORES).map((score) => renderScore(score, percent)),
+    ),
     ...remarks,
     make("p", { class: "notice" }, card.notice),
     make("p", { class: "signed" }, say("signed")),
   ];
 }
 
-function renderScore({ label, probability }: Score): HTMLElement {
-  const percent = new Intl.NumberFormat(document.documentElement.lang, {
-    style: "percent",
-    minimumFractionDigits: 1,
-    maximumFractionDigits: 1,
-  }).format(probability);
+function renderScore({ label, probability }: Score, percent: Intl.NumberFormat): HTMLElement {
   return make(
     "li",
     { "data-code": label.code },
     make("span", { class: "label" }, label.name),
-    make("span", { class: "percent" }, percent),
+    make("span", { class: "percent" }, percent.format(probability)),
     make("progress", { max: "1", value: String(probability), "aria-hidden": "true" }),
   );
 }

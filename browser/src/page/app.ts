@@ -107,7 +107,10 @@ export class App {
         chosen.map(({ picture }) => picture),
         {
           opening: () => this.#step(() => this.#checklist.begin()),
-          passed: (step) => this.#step(() => this.#checklist.pass(step)),
+          passed: (step) => {
+            this.#checklist.pass(step);
+            this.#checklist.showStates(this.#say);
+          },
           proven: (session) =>
             this.#step(() => {
               this.#checklist.prove(session);
@@ -170,7 +173,7 @@ export class App {
     this.#chosen = unsent.map(({ chosen }) => chosen);
     this.#isWorking = false;
     this.#renderPictures();
-    this.#renderAnswers(batch);
+    this.#renderAnswers(batch.filter((entry) => entry.isOver));
     this.#renderChecklist();
     this.#renderButtons();
     if (this.#error !== null) {

@@ -88,16 +88,23 @@ export class Checklist {
     return this.#rows.map(({ element }) => element);
   }
 
-  /** Bring the rows to what has passed, in a language. */
+  /** Bring the rows to what has passed and to what was found, in a language. */
   show(config: PageConfig, say: Say): void {
     const blanks = { address: config.address, root: config.root.name };
-    for (const { item, element, summary, what, state, about } of this.#rows) {
-      const now = this.#state(item);
-      element.className = `check ${now}`;
+    for (const { item, summary, what, about } of this.#rows) {
       summary.title = say("details");
       setText(what, say(item.title));
-      setText(state, say(now));
       setText(about, say(item.about, blanks) + this.#found(item, say));
+    }
+    this.showStates(say);
+  }
+
+  /** Bring the rows to what has passed, in the language that they have. */
+  showStates(say: Say): void {
+    for (const { item, element, state } of this.#rows) {
+      const now = this.#state(item);
+      setText(state, say(now));
+      element.className = `check ${now}`;
     }
   }
 

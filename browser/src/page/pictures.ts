@@ -2,7 +2,7 @@
 
 import type { Bytes } from "../bytes.ts";
 import { mediaTypeOf, type OtherFormat, otherFormatOf } from "../formats.ts";
-import { MAX_PICTURE_BYTES } from "../seal.ts";
+import { MAX_PICTURE_BYTES, type MediaType } from "../seal.ts";
 import type { Picture } from "../session.ts";
 import { make } from "./dom.ts";
 import type { Say, TextKey } from "./texts/index.ts";
@@ -50,15 +50,25 @@ export async function readPicture(file: File, say: Say): Promise<Chosen> {
   const data = await read(file, say);
   const mediaType = mediaTypeOf(data);
   if (mediaType !== null) {
-    return { name: file.name, picture: { data, mediaType }, preview: previewOf(file), note: null };
+    return {
+      name: file.name,
+      picture: await pictureOf(data, mediaType),
+      preview: previewOf(file),
+      note: null,
+    };
   }
   const format = otherFormatOf(data);
   const converted = format === "heic" ? await convert(file) : null;
   if (converted === null || converted.size > MAX_PICTURE_BYTES) {
     throw new Unusable(say(FORMATS[format], blanks));
   }
-  const picture: Picture = { data: await read(converted, say), mediaType: "image/jpeg" };
+  const picture = await pictureOf(await read(converted, say), "image/jpeg");
   return { name: file.name, picture, preview: previewOf(converted), note: "converted" };
+}
+
+/** Hash the picture now: nobody waits for it yet. */
+async function pictureOf(data: Bytes, mediaType: MediaType): Promise<Picture> {
+  return { data, mediaType, sha256: new Uint8Array(await crypto.subtle.digest("SHA-256", data)) };
 }
 
 function previewOf(file: Blob): HTMLImageElement {
