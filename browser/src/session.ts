@@ -8,7 +8,6 @@ import { type Bytes, equal, hex, isZero, uint } from "./bytes.ts";
 import { Carriage } from "./carriage.ts";
 import { refused, SessionError } from "./errors.ts";
 import type { KeptReceipt } from "./evidence.ts";
-import { prepareSealing } from "./hpke.ts";
 import { chooseKey, type KeyConfig, parseKeyConfig } from "./keyconfig.ts";
 import { MODEL_PCR, type Policy } from "./policy.ts";
 import { parseReceipt } from "./receipt.ts";
@@ -100,7 +99,6 @@ export class Session {
       const requestedAt = Date.now();
       const challenge = wire.challengeBody(nonce);
       await carriage.send([wire.frameHeader(wire.FrameType.Challenge, challenge.length), challenge]);
-      prepareSealing();
       const frame = await within(TIMEOUT_MS, inbox.first());
       if (frame.type === wire.FrameType.Refusal) {
         throw refusalError(wire.parseRefusal(frame.body).code);

@@ -1,6 +1,7 @@
 /** The page: what it knows, and how its parts follow from that. */
 
 import { Client } from "../client.ts";
+import { prepareSealing } from "../hpke.ts";
 import { type Entry, newEntry, showEntry, showProgress } from "./answers.ts";
 import { Checklist } from "./checklist.ts";
 import { labelInput, takesPhotos, watchFiles } from "./chooser.ts";
@@ -8,6 +9,7 @@ import type { PageConfig } from "./config.ts";
 import { button, byId, make } from "./dom.ts";
 import { type Chosen, MAX_PICTURES, readPicture, Unusable } from "./pictures.ts";
 import { contactLine, describe } from "./problems.ts";
+import { rehearse } from "./rehearsal.ts";
 import { saveEvidence } from "./save.ts";
 import { LANGUAGES, preferredLanguage, type Say, sayIn, type TextKey } from "./texts/index.ts";
 
@@ -56,6 +58,8 @@ export class App {
       byId("camera").hidden = byId("camera-label").hidden = !isCamera;
       byId("no-camera").hidden = isCamera;
     });
+    // Later, so that the page is seen first.
+    setTimeout(rehearse);
   }
 
   #expectation() {
@@ -93,6 +97,7 @@ export class App {
     }
     this.#renderPictures();
     this.#renderButtons();
+    prepareSealing();
   }
 
   async #send(): Promise<void> {
