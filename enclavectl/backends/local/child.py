@@ -107,9 +107,8 @@ def main(argument: str) -> None:
         pin_model(nsm, decoders.card)
     dialer = Dialer(socket.socket(fileno=spec.integer("dial_fd")))
     keys, signer = generate_keys(), ReceiptSigner(nsm.describe, is_device=False)
-    port = release_port(nsm, keys, signer, decoders)
     if release_fd is not None:
-        release = socket.socket(fileno=release_fd)
+        port, release = release_port(nsm, keys, signer, decoders), socket.socket(fileno=release_fd)
         wait_for_weights(port, release)
     service = Service(
         keys=keys,
