@@ -12,7 +12,7 @@ from enclavectl.attestation import Policy
 from enclavectl.attestation.policy_json import policy_json
 from enclavectl.attestation.policy_review import review_policy
 from enclavectl.cli.screen import Screen
-from enclavectl.errors import UsageError, visible
+from enclavectl.errors import UsageError
 from enclavectl.files import stage_file, status_at, write_atomic
 
 CHANGE_SCHEMA = "enclavectl.policy-change/1"
