@@ -58,12 +58,13 @@ SIGNER = signer_of(PCRS)
 
 
 class Brightness:
-    """Says how light a picture is. Waits before each answer while ``gate`` is shut."""
+    """Says how light a picture is. Waits before an answer while ``gate`` is shut: ``is_at_gate`` says so."""
 
     card = CARD
 
     def __init__(self, gate: threading.Event | None = None) -> None:
         self.gate = gate
+        self.is_at_gate = threading.Event()
 
     def classify(self, picture: Buffer, media_type: MediaType, may_stay: Callable[[], bool]) -> Finding:
         del may_stay
@@ -72,6 +73,7 @@ class Brightness:
         except PictureError as error:
             return Finding(Verdict(problem=error.problem))
         if self.gate is not None:
+            self.is_at_gate.set()
             self.gate.wait(30)
         light = PARTS_PER_BILLION * image.convert("L").tobytes()[0] // 255
         verdict = Verdict(probabilities_ppb=(PARTS_PER_BILLION - light, light))

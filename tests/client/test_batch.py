@@ -346,11 +346,19 @@ def test_an_enclave_that_is_late_is_not_lost(tmp_path: Path) -> None:
 
 def test_an_enclave_that_stops_says_so(tmp_path: Path) -> None:
     gate = threading.Event()
+    classifier = Brightness(gate)
     limits = Limits(grace_s=0.1)
-    with start_in_process(tmp_path, classifiers=[Brightness(gate)], limits=limits) as enclave:
-        threading.Timer(0.3, enclave.server.stop).start()
+    with start_in_process(tmp_path, classifiers=[classifier], limits=limits) as enclave:
+
+        def stop_at_the_gate() -> None:
+            if classifier.is_at_gate.wait(30):
+                enclave.server.stop()
+
+        stopper = threading.Thread(target=stop_at_the_gate)
+        stopper.start()
         replies = run(enclave, [gray(0), gray(1)])
         gate.set()
+        stopper.join()
     assert [str(reply.error) for reply in replies] == [f"the enclave at {enclave.address} is stopping"] * 2
 
 
