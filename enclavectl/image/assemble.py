@@ -49,6 +49,8 @@ _NOT_MAPPED = (
     *("/_bz2.", "/_lzma.", "/libbz2.so", "/liblzma.so"),
     "/usr/lib/locale/",
 )
+# Modules of numpy that write documentation strings and nothing else: they take a tenth of its import.
+_ONLY_DOCUMENTATION = ("_add_newdocs.py", "_add_newdocs_scalars.py")
 _LINK_FOLDERS = ("/lib64", "/usr/lib64", "/lib", "/usr/lib", "/usr/local/lib")
 _SEGMENT = struct.Struct(
     "<IIQQQQQQ"
@@ -118,6 +120,8 @@ def copy_file(source: Path, root: Path, target: Path) -> None:
         # Without documentation strings, and nothing is left to compile at boot.
         # numpy hands this module's documentation strings to native code; its import fails without them.
         optimize = 0 if source.name == "multiarray.py" else 2
+        if source.name in _ONLY_DOCUMENTATION:
+            source = Path(os.devnull)
         _compile(
             source, place.with_suffix(".pyc"), target, py_compile.PycInvalidationMode.UNCHECKED_HASH, optimize
         )

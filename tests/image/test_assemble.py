@@ -91,3 +91,12 @@ def test_what_is_not_the_payload_has_no_source_and_no_documentation(tmp_path: Pa
     assert place.name == "m.pyc"
     done = subprocess.run([sys.executable, "-I", str(place)], capture_output=True, text=True, check=True)
     assert done.stdout == "None\n"
+
+
+def test_a_module_of_numpy_that_is_only_documentation_is_empty(tmp_path: Path) -> None:
+    source = tmp_path / "_add_newdocs.py"
+    source.write_text("raise ValueError\n")
+    target, root = tmp_path / "to" / source.name, tmp_path / "root"
+    copy_file(source, root, target)
+    argv = [sys.executable, "-I", str(root / target.with_suffix(".pyc").relative_to("/"))]
+    assert subprocess.run(argv, check=False).returncode == 0

@@ -20,6 +20,7 @@ from enclave_payload.lockdown import Missing
 from enclave_payload.media import MediaType
 from enclave_payload.shared_picture import SharedPicture, create_memory
 from enclave_payload.verdict import Decoded, Problem, Verdict, message_bytes, write_message
+from enclave_payload.zygote import start_zygote
 from tests.hostile.pictures import jpeg_scans, png_transparent_palette
 from tests.payload.cards import CARD
 from tests.payload.decoders import FORKS_BESIDE_THREADS, MODEL_DIR, SAMPLES, decoders, kill
@@ -176,6 +177,26 @@ def test_the_key_holder_loads_nothing_that_parses_pictures() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout == "[]\n"
+
+
+def test_a_decoder_loads_no_library_of_seals() -> None:
+    """Nor does it wait for one when the enclave boots."""
+    code = (
+        "import sys, enclave_payload.zygote, enclave_payload.pipeline; "
+        "print([name for name in sys.modules if name.partition('.')[0] == 'cryptography'])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "[]\n"
+
+
+def test_a_zygote_that_was_forked_before_is_taken() -> None:
+    channel = start_zygote(MODEL_DIR, Limits())
+    running = Decoders(MODEL_DIR, Limits(), channel=channel)
+    try:
+        (decoder,) = running.start(1, print)
+        assert_sound(look(decoder))
+    finally:
+        running.close()
 
 
 class FalseStarter:
