@@ -13,13 +13,16 @@ import re
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from enclavectl.errors import HostError, StateError, UsageError
 from enclavectl.files import make_private_dir, read_bounded, require_private_dir, write_atomic
 from enclavectl.json_object import JsonError, JsonObject
 from enclavectl.net.address import parse_address
 from enclavectl.suggest import suggestion
-from enclavectl.targets.remotes import SUFFIXES, Remote, RemoteContent
+
+if TYPE_CHECKING:  # most hosts have no remote, and every command for an enclave looks for the default one
+    from enclavectl.targets.remotes import Remote, RemoteContent
 
 RECORD_SCHEMA = "enclavectl.remote-record/1"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
@@ -27,6 +30,7 @@ _COPY = re.compile(r"[a-z-]{1,30}-[0-9a-f]{16}\.[a-z]{1,5}")
 _RECORD = "remote.json"
 # No name of a remote begins with a dot.
 _DEFAULT = ".default"
+_DAMAGED = "remote-damaged"
 _MAX_RECORD_BYTES = 16 * 1024
 
 
@@ -129,15 +133,15 @@ class RemoteStore:
                 path.unlink(missing_ok=True)
         return self._read(name)
 
-    def remove(self, name: str) -> Remote:
-        """Remove a remote and its secrets; return what it was.
+    def remove(self, name: str) -> str | None:
+        """Remove a remote and its secrets; return its address, None if it is damaged.
 
         Raises:
             StateError: there is none of this name.
             HostError: the folder cannot be written.
         """
-        remote = self.find(name)
-        if remote.is_default:
+        address = self._address_before_removal(name)
+        if self._default_name() == name:
             (self.folder / _DEFAULT).unlink(missing_ok=True)
         gone = self.folder / f".{name}-{os.urandom(8).hex()}"
         try:
@@ -145,7 +149,15 @@ class RemoteStore:
         except OSError as exc:
             raise HostError(f"{self.folder / name}: cannot be removed ({exc.strerror})") from exc
         _remove_folder(gone)
-        return remote
+        return address
+
+    def _address_before_removal(self, name: str) -> str | None:
+        try:
+            return self.find(name).address
+        except StateError as error:
+            if error.code == _DAMAGED:
+                return None
+            raise
 
     def set_default(self, name: str | None) -> None:
         """Make a remote the default, or none.
@@ -169,6 +181,8 @@ class RemoteStore:
             return None
 
     def _read(self, name: str) -> Remote:
+        from enclavectl.targets.remotes import SUFFIXES, Remote
+
         folder = self.folder / name
         try:
             record = JsonObject.parse(read_bounded(folder / _RECORD, _MAX_RECORD_BYTES, what="record"))
@@ -188,13 +202,15 @@ class RemoteStore:
             raise StateError(
                 f"remote {name}: damaged ({exc})",
                 hint=f"enclavectl remote remove {name}, then add it again",
-                code="remote-damaged",
+                code=_DAMAGED,
             ) from exc
 
 
 def _write(folder: Path, content: RemoteContent) -> set[str]:
     """Write the copies, then the record that names them; return the names of the copies."""
     from hashlib import sha256
+
+    from enclavectl.targets.remotes import SUFFIXES
 
     names: dict[str, str] = {}
     for word, data in content.copies().items():

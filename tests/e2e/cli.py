@@ -148,7 +148,7 @@ def wait_until(condition: Callable[[], bool], what: str, patience_s: float = PAT
             return
         now = time.monotonic()
         assert now < deadline, f"waited {patience_s:g} s in vain: {what}"
-        # A look may be a whole command, which slows down what is waited for: half of the time is for that.
+        # Half of the time is free: a look that takes long (a whole command) slows down what is awaited.
         time.sleep(min(max(now - before, 0.02), 0.5))
 
 

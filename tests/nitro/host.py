@@ -27,7 +27,7 @@ from enclave_payload.card import model_register
 from enclavectl.artifacts.lock import MODEL_REGISTER, Lock
 from enclavectl.artifacts.names import LOCK_NAME
 from enclavectl.artifacts.wheel import Wheel
-from enclavectl.backends.local.records import ensure_root
+from enclavectl.backends.local.root import ensure_root
 from enclavectl.eif.build import ImageSpec, build_image
 from enclavectl.eif.format import Arch
 from enclavectl.models.find import PACKAGED_ID, find_model
