@@ -74,6 +74,7 @@ def _run_zygote(folder: Path, channel: socket.socket, limits: Limits) -> NoRetur
         if pipeline is not None:
             _close_all_but({channel.fileno()})
             keep_freed_memory(_KEPT_BYTES)
+            gc.enable()
             gc.freeze()  # looking for garbage would copy every page that is shared with decoders
             _fork_decoders(pipeline, channel, limits)
     except BaseException:  # noqa: BLE001 - a bug: its story is for the console, and nothing may return

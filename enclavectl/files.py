@@ -6,6 +6,7 @@ cannot be used). No ``OSError`` leaves this module.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -109,6 +110,47 @@ def require_distinct(outputs: Iterable[tuple[str, Path]]) -> None:
         other = found.setdefault(path.resolve(), option)
         if other != option:
             raise UsageError(f"{other} and {option}: expected two files, found {path} for both")
+
+
+def status_at(path: Path, *, follows_links: bool = True) -> os.stat_result | None:
+    """Return the status of what is at ``path``; None if nothing is there.
+
+    Not ``Path.exists``: for a name that is too long, or below a folder that may not be searched, it raises
+    OSError, which no command expects.
+
+    Raises:
+        UsageError: nobody can say what is there.
+    """
+    try:
+        return path.stat(follow_symlinks=follows_links)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as exc:  # ValueError: a NUL character in the path
+        if isinstance(exc, OSError) and exc.errno == errno.ELOOP:
+            return None  # a link to itself leads nowhere
+        raise UsageError(f"{path}: cannot be looked at ({_reason(exc)})", hint="name another path") from exc
+
+
+def is_folder(path: Path) -> bool:
+    """Return whether ``path`` is a folder. Raises: UsageError, as ``status_at``."""
+    status = status_at(path)
+    return status is not None and stat.S_ISDIR(status.st_mode)
+
+
+def is_regular(path: Path) -> bool:
+    """Return whether ``path`` is a regular file. Raises: UsageError, as ``status_at``."""
+    status = status_at(path)
+    return status is not None and stat.S_ISREG(status.st_mode)
+
+
+def require_output(option: str, path: Path) -> None:
+    """Check that ``path`` may name a file to write, before minutes of work.
+
+    Raises:
+        UsageError: it is a folder, or in a folder that does not exist; or nobody can say.
+    """
+    if is_folder(path) or not is_folder(path.parent):
+        raise UsageError(f"{option} {path}: expected a file in a folder that exists")
 
 
 def _identity(path: str | Path) -> tuple[int, int] | None:

@@ -70,7 +70,7 @@ FORKS = "enclave_payload/zygote.py"
 # What parses pictures and weights, and the only modules of the payload that may load it.
 LOOKS_AT_PICTURES = {"PIL", "numpy", "tflite_runtime", "ai_edge_litert"}
 HOLDS_NO_KEYS = {
-    f"enclave_payload.{name}" for name in ("picture", "fitting", "tables", "classifier", "pipeline")
+    f"enclave_payload.{name}" for name in ("picture", "fitting", "filling", "classifier", "pipeline")
 }
 MAX_LINES = 400
 

@@ -13,7 +13,7 @@ from enclavectl.eif.file_range import FileRange, whole_file
 from enclavectl.eif.format import MAX_CMDLINE, Arch, kernel_arch
 from enclavectl.eif.ramdisk.ramdisks import BootFile
 from enclavectl.errors import HostError
-from enclavectl.files import open_regular, read_bounded
+from enclavectl.files import is_regular, open_regular, read_bounded
 
 # The folder of the package aws-nitro-enclaves-cli-devel; NITRO_CLI_BLOBS names another.
 NITRO_BLOBS = Path("/usr/share/nitro_enclaves/blobs")
@@ -58,7 +58,7 @@ def require_blobs(paths: BlobPaths, environ: Mapping[str, str]) -> None:
     """
     folder = _folder(paths, environ)
     kernels = [folder / arch.kernel_name for arch in Arch] if folder else []
-    if paths.kernel is None and not any(path.is_file() for path in kernels):
+    if paths.kernel is None and not any(map(is_regular, kernels)):
         _in(folder, Arch.X86_64.kernel_name)
     if paths.init is None:
         _in(folder, "init")
@@ -77,7 +77,7 @@ def likely_arch(paths: BlobPaths, environ: Mapping[str, str]) -> Arch:
         if found is not None:
             return found
     elif folder is not None:
-        there = [arch for arch in Arch if (folder / arch.kernel_name).is_file()]
+        there = [arch for arch in Arch if is_regular(folder / arch.kernel_name)]
         if len(there) == 1:
             return there[0]
     return Arch.ARM64 if platform.machine() == "aarch64" else Arch.X86_64
@@ -125,7 +125,7 @@ def open_blobs(paths: BlobPaths, arch: Arch, *, environ: Mapping[str, str]) -> I
 
 def _in(folder: Path | None, name: str) -> Path:
     path = None if folder is None else folder / name
-    if path is None or not path.is_file():
+    if path is None or not is_regular(path):
         raise HostError(
             f"no {name} to boot with: expected {path or 'a file'}",
             hint="install aws-nitro-enclaves-cli-devel, or make a set from a distribution's kernel: "
@@ -139,14 +139,14 @@ def _modules(folder: Path | None) -> dict[str, Path]:
     """Find the kernel modules: nitro-cli's one, or ours, numbered in the order of loading."""
     if folder is None:
         return {}
-    if (folder / "nsm.ko").is_file():
+    if is_regular(folder / "nsm.ko"):
         return {"nsm.ko": folder / "nsm.ko"}
     return {path.name: path for path in sorted(folder.glob("modules/*.ko"))}
 
 
 def _cmdline(folder: Path | None, arch: Arch) -> str:
     path = None if folder is None else folder / "cmdline"
-    if path is None or not path.is_file():
+    if path is None or not is_regular(path):
         return _CMDLINE[arch]
     return read_bounded(path, MAX_CMDLINE, what="kernel command line").decode("utf-8", "replace").strip()
 
@@ -157,7 +157,7 @@ def _system(path: Path, kernel: FileRange) -> tuple[str, str]:
     Without a .config they come from the bzImage: https://docs.kernel.org/arch/x86/boot.html, kernel_version.
     """
     config = path.with_name(path.name + ".config")
-    if config.is_file():
+    if is_regular(config):
         lines = (
             read_bounded(config, _MAX_CONFIG, what="kernel configuration")
             .decode("utf-8", "replace")

@@ -15,7 +15,7 @@ from enclavectl.eif.format import SectionKind
 from enclavectl.eif.layout import Layout
 from enclavectl.eif.ramdisk.stream import read_ramdisk
 from enclavectl.errors import StateError
-from enclavectl.files import open_regular
+from enclavectl.files import open_regular, status_at
 
 # Where the payload's image has its card; the folder of Python's packages stands before it.
 _CARD = b"/enclave_payload/model/model.json"
@@ -39,7 +39,7 @@ def check_lock(lock: Lock, path: Path, *, image: Path | None = None) -> CheckedI
         EifError: it is not a valid image.
     """
     found = image or path.parent / str(lock.eif["file"])
-    if not found.exists():
+    if status_at(found) is None:
         raise StateError(
             f"{found}: the lock's image is not there", hint="enclavectl build", code="lock-image"
         )

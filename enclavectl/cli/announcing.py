@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from enclavectl.backends.state import EnclaveState
 from enclavectl.cli.invocation import Invocation
 from enclavectl.errors import EnclavectlError, UsageError
+from enclavectl.files import is_folder
 from enclavectl.label import MODEL_PCR, REQUIRED_PCRS, label_of
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def check_announcing(invocation: Invocation) -> None:
         UsageError: it is not there.
     """
     folder = invocation.config.gateway.announce
-    if folder is not None and not folder.is_dir():
+    if folder is not None and not is_folder(folder):
         raise UsageError(
             f"gateway.announce: expected a folder, found none at {folder}",
             hint=f"sudo install -d -m 2750 -g GATEWAYS-GROUP {folder}, owned by who runs enclaves",

@@ -15,7 +15,13 @@ from enclavectl.client.exchange import Expectation
 from enclavectl.errors import UsageError
 from enclavectl.evidence import EvidenceFile, KeptReceipt, Receipted, RootName
 from enclavectl.evidence.file import receipt_line
-from enclavectl.evidence.keeping import append_line, check_new, receipts_path, write_evidence
+from enclavectl.evidence.keeping import (
+    append_line,
+    check_new,
+    receipts_path,
+    session_path,
+    write_evidence,
+)
 from enclavectl.protocol.evidence import Evidence
 
 _STATEMENTS_NOTE = (
@@ -39,8 +45,10 @@ def prepare_keeper(
         if include_statements:
             raise UsageError("--include-statements: expected --evidence FILE as well")
         return None
-    check_new("--evidence", path)
-    check_new("--evidence", receipts_path(path))
+    # The second session's too: hours later it is too late to say that its name is taken, or too long.
+    for one in (path, session_path(path, 1)):
+        check_new("--evidence", one)
+        check_new("--evidence", receipts_path(one))
     text = None if policy is None else read_policy_text(policy)
     if include_statements:
         screen.note(_STATEMENTS_NOTE)
@@ -145,6 +153,4 @@ class EvidenceKeeper:
         self._sessions.clear()
 
     def _path(self, number: int) -> Path:
-        if number == 0:
-            return self.path
-        return self.path.with_name(f"{self.path.stem}-{number + 1}{self.path.suffix}")
+        return session_path(self.path, number)

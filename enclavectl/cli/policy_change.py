@@ -13,7 +13,7 @@ from enclavectl.attestation.policy_json import policy_json
 from enclavectl.attestation.policy_review import review_policy
 from enclavectl.cli.screen import Screen
 from enclavectl.errors import UsageError
-from enclavectl.files import stage_file, write_atomic
+from enclavectl.files import stage_file, status_at, write_atomic
 
 CHANGE_SCHEMA = "enclavectl.policy-change/1"
 
@@ -83,7 +83,7 @@ def refuse_existing(path: Path) -> None:
     Raises:
         UsageError: something is at ``path``.
     """
-    if path.is_symlink() or path.exists():
+    if status_at(path, follows_links=False) is not None:
         raise UsageError(
             f"{path}: exists already, and a policy is never overwritten",
             hint=f"enclavectl policy add '{path}' adds a release to it; --to names another file",

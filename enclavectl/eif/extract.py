@@ -11,7 +11,7 @@ from enclavectl.eif.examine import read_image
 from enclavectl.eif.format import SectionKind
 from enclavectl.eif.layout import Layout
 from enclavectl.errors import HostError, StateError
-from enclavectl.files import stage_file
+from enclavectl.files import stage_file, status_at
 
 _NAMES = {
     SectionKind.KERNEL: "kernel",
@@ -41,7 +41,7 @@ def extract_sections(file: BinaryIO, folder: Path) -> tuple[ExtractedSection, ..
         HostError: the file system failed.
     """
     layout = read_image(file).layout
-    if folder.exists() or folder.is_symlink():
+    if status_at(folder, follows_links=False) is not None:
         raise StateError(f"{folder}: exists already, and nothing is overwritten", hint="name a new folder")
     try:
         with tempfile.TemporaryDirectory(prefix=".enclavectl-", dir=folder.parent) as scratch:

@@ -32,7 +32,7 @@ from enclavectl.eif.signature import (
     signed_bytes,
 )
 from enclavectl.errors import UsageError
-from enclavectl.files import open_regular
+from enclavectl.files import open_regular, status_at
 
 MAX_PEM = 16 << 10  # bytes; a section holds 32 KiB and takes up to two bytes per byte of PEM
 
@@ -157,7 +157,7 @@ def sign_image(
         UsageError: ``source`` cannot be read, or is the same file as ``output`` (``same-file``).
         HostError: ``output`` cannot be written.
     """
-    if output.exists() and source.exists() and output.samefile(source):
+    if status_at(output) is not None and status_at(source) is not None and output.samefile(source):
         raise UsageError(
             f"{output}: images are never changed in place", code="same-file", hint="give another --to"
         )

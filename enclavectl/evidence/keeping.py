@@ -8,7 +8,7 @@ from pathlib import Path
 
 from enclavectl.errors import HostError, UsageError
 from enclavectl.evidence.file import EvidenceFile
-from enclavectl.files import stage_file
+from enclavectl.files import stage_file, status_at
 
 
 def check_new(option: str, path: Path) -> None:
@@ -19,7 +19,7 @@ def check_new(option: str, path: Path) -> None:
     Raises:
         UsageError: something is there, or its folder is missing or takes no files.
     """
-    if os.path.lexists(path):
+    if status_at(path, follows_links=False) is not None:
         raise UsageError(
             f"{option} {path}: expected nothing there, found a file",
             hint="evidence is never written over: name another file, or move this one away",
@@ -57,6 +57,11 @@ def write_evidence(path: Path, evidence: EvidenceFile) -> None:
 def receipts_path(path: Path) -> Path:
     """Return the file of a batch's receipts beside an evidence file: ``e.json`` has ``e.receipts.jsonl``."""
     return path.with_name(f"{path.stem}.receipts.jsonl")
+
+
+def session_path(path: Path, number: int) -> Path:
+    """Return the evidence file of a command's session; ``number`` counts from 0, and 1 has ``e-2.json``."""
+    return path if number == 0 else path.with_name(f"{path.stem}-{number + 1}{path.suffix}")
 
 
 def append_line(path: Path, line: bytes, *, is_first: bool) -> None:

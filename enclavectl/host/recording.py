@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from enclavectl.errors import HostError, UsageError
-from enclavectl.files import read_bounded
+from enclavectl.files import is_folder, read_bounded, status_at
 from enclavectl.host.host import Host, Python, User
 from enclavectl.host.probe import Answer
 from enclavectl.host.tree import FileFacts, Tree
@@ -93,10 +93,10 @@ def recorded_host(root: Path) -> Host:
     Raises:
         UsageError: it is no folder, or its recording is damaged.
     """
-    if not root.is_dir():
+    if not is_folder(root):
         raise UsageError(f"{root}: expected a folder with a host's files")
     path = root / RECORDING
-    data = read_bounded(path, _MAX_RECORDING, what="recording") if path.exists() else b"{}"
+    data = read_bounded(path, _MAX_RECORDING, what="recording") if status_at(path) is not None else b"{}"
     try:
         return _host(root, JsonObject.parse(data, limit=_MAX_RECORDING))
     except ValueError as exc:  # JsonError, or a malformed number or version

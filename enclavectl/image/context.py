@@ -21,6 +21,7 @@ from enclavectl import json_object
 from enclavectl.artifacts.wheel import Wheel
 from enclavectl.eif.ramdisk.ramdisks import EPOCH
 from enclavectl.errors import HostError, UsageError
+from enclavectl.files import is_regular
 from enclavectl.image import assemble, model_probe, warmup
 from enclavectl.image.bundle import bundle
 from enclavectl.image.dockerignore import IgnoreRules, Verdict, read_ignore_rules
@@ -187,9 +188,9 @@ def folder_context(path: Path) -> FolderContext:
     Raises:
         UsageError: there is no Dockerfile.
     """
-    if path.is_file():
+    if is_regular(path):
         return FolderContext(path.parent, path.name)
-    if not (path / "Dockerfile").is_file():
+    if not is_regular(path / "Dockerfile"):
         raise UsageError(
             f"{path}: expected a Dockerfile, or a folder with a file of that name",
             hint="one of another name: enclavectl build --dockerfile FOLDER/NAME",

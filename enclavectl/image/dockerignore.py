@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from enclavectl.errors import UsageError
-from enclavectl.files import read_bounded
+from enclavectl.files import is_regular, read_bounded
 from enclavectl.image.ignore_pattern import compile_pattern
 
 _MAX_FILE = 1 << 20  # bytes; every pattern is tried on every path, and people write this file by hand
@@ -70,7 +70,7 @@ def read_ignore_rules(path: Path) -> IgnoreRules:
     Raises:
         UsageError: a line is no pattern, or the file cannot be read or is larger than 1 MiB.
     """
-    if not path.is_file():
+    if not is_regular(path):
         return IgnoreRules()
     data = read_bounded(path, _MAX_FILE, what="list of ignored files")
     try:

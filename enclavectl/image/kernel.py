@@ -17,7 +17,7 @@ from pathlib import Path
 from enclavectl.eif.format import Arch, kernel_arch
 from enclavectl.eif.packed import PackedError, Packing, TrailingData, Unpacker, packing_of
 from enclavectl.errors import HostError, StateError, UsageError
-from enclavectl.files import read_bounded, write_atomic
+from enclavectl.files import is_folder, is_regular, read_bounded, status_at, write_atomic
 from enclavectl.run import Command, capture
 
 INIT_SOURCE = Path(__file__).with_name("init.c")
@@ -53,7 +53,7 @@ class KernelSource:
     def module_folder(self) -> Path:
         """The folder of its modules. Newer distributions link /lib to usr/lib, but not in their packages."""
         merged = self.root / "usr" / "lib" / "modules" / self.release
-        return merged if merged.is_dir() else self.root / "lib" / "modules" / self.release
+        return merged if is_folder(merged) else self.root / "lib" / "modules" / self.release
 
 
 def find_kernel(root: Path, release: str | None) -> KernelSource:
@@ -66,7 +66,7 @@ def find_kernel(root: Path, release: str | None) -> KernelSource:
     if release is not None:
         if not _RELEASE.fullmatch(release):
             raise UsageError(f"--release: expected the name of a kernel release, found {release!r}")
-        found = [release] if KernelSource(root=root, release=release).image.is_file() else []
+        found = [release] if is_regular(KernelSource(root=root, release=release).image) else []
     else:
         found = sorted(path.name.removeprefix("vmlinuz-") for path in root.glob("boot/vmlinuz-*"))
     if len(found) != 1:
@@ -87,7 +87,7 @@ def prepare_kernel(source: KernelSource, folder: Path, *, compiler: Path) -> tup
         HostError: a module is missing, the init cannot be built, or the file system fails.
         UsageError: a file of the kernel cannot be read.
     """
-    if folder.exists():
+    if status_at(folder, follows_links=False) is not None:
         raise StateError(f"{folder}: exists already, and nothing is overwritten", hint="name a new folder")
     kernel, name = _kernel(source)
     modules = {

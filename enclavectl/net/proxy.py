@@ -79,7 +79,7 @@ def connect_through(proxy: Proxy, address: NetworkAddress, deadline: float) -> s
         StateError: nothing listens where the proxy should be.
         EnclaveLost: it did not answer by the deadline.
     """
-    sock = connect_tcp(proxy.host, proxy.port, deadline, what=f"{address} through {proxy}")
+    sock = connect_tcp(proxy.host, proxy.port, deadline, what=f"{address} through {proxy}", peer="proxy")
     try:
         send_all(sock, _connect_request(proxy, address), deadline)
         head = read_head(sock, deadline)

@@ -20,8 +20,10 @@ _NO_ROUTE = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EADDRN
 _Resolved = tuple[socket.AddressFamily, tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]]
 
 
-def connect_tcp(host: str, port: int, deadline: float, *, what: str) -> socket.socket:
+def connect_tcp(host: str, port: int, deadline: float, *, what: str, peer: str = "gateway") -> socket.socket:
     """Connect to ``host``, by ``deadline`` on the monotonic clock; ``what`` names the peer in messages.
+
+    ``peer`` is what should listen there.
 
     Raises:
         StateError: the name or the route does not exist, or nothing listens there.
@@ -44,7 +46,7 @@ def connect_tcp(host: str, port: int, deadline: float, *, what: str) -> socket.s
             problem = exc
         else:
             return sock
-    raise _not_connected(problem, f"{bracketed(host)}:{port}", what) from problem
+    raise _not_connected(problem, f"{bracketed(host)}:{port}", what, peer) from problem
 
 
 @dataclass(slots=True)
@@ -88,7 +90,7 @@ def _resolve(host: str, port: int, deadline: float, what: str) -> list[_Resolved
     return addresses
 
 
-def _not_connected(problem: OSError, host: str, what: str) -> EnclavectlError:
+def _not_connected(problem: OSError, host: str, what: str, peer: str) -> EnclavectlError:
     if isinstance(problem, TimeoutError):
         return EnclaveLost(
             f"{what}: nobody answered at {host} in time",
@@ -101,8 +103,11 @@ def _not_connected(problem: OSError, host: str, what: str) -> EnclavectlError:
             hint="is it online, and does it need a VPN or a proxy (https_proxy)?",
             code="no-route",
         )
+    hint = "check the host and the port"
     return StateError(
-        f"{what}: no gateway listens at {host} ({problem.strerror or problem})",
-        hint="check the host and the port; its operator runs enclavectl gateway",
+        f"{what}: no {peer} listens at {host} ({problem.strerror or problem})",
+        hint=f"{hint}; its operator runs enclavectl gateway"
+        if peer == "gateway"
+        else f"{hint} in https_proxy",
         code=NOT_LISTENING,
     )

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from enclavectl.client.formats import media_type_of
 from enclavectl.errors import EnclavectlError, UsageError
-from enclavectl.files import refuse_input, write_atomic
+from enclavectl.files import is_regular, refuse_input, require_output, status_at, write_atomic
 from enclavectl.results.cards import card_id, render_card
 from enclavectl.results.html import MARK, render_cards, render_evidence, render_heading, render_page
 from enclavectl.results.markup import Object
@@ -44,9 +44,8 @@ def check_target(
         UsageError: the folder is missing; or ``path``, or one of the pages, is an input, a picture, a folder,
             or a file that is no report.
     """
-    if path.is_dir() or not path.parent.is_dir():
-        raise UsageError(f"--report {path}: expected the name of a file in a folder that exists")
-    existing = [one for one in (path, *page_paths(path, total)) if one.exists()]
+    require_output("--report", path)
+    existing = [one for one in (path, *page_paths(path, total)) if status_at(one) is not None]
     named = list(inputs) if existing else []
     for found in existing:
         refuse_input("--report", found, named, hint=hint)
@@ -54,7 +53,7 @@ def check_target(
 
 
 def _check_existing(path: Path, *, force: bool) -> None:
-    if not path.is_file():
+    if not is_regular(path):
         raise UsageError(f"--report {path}: expected the name of a file, found something else there")
     try:
         with path.open("rb") as file:

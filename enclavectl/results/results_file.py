@@ -10,7 +10,6 @@ import fcntl
 import os
 import stat
 import time
-from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,13 +18,12 @@ from enclavectl.client.exchange import VerifiedEnclave
 from enclavectl.client.pictures import Picture
 from enclavectl.errors import HostError, PictureRefused, StateError, UsageError
 from enclavectl.results.diagnosis import Result
+from enclavectl.results.last_lines import LastLines
 from enclavectl.results.rows import RowError, format_of, split_lines
 
 # A group: an fsync takes some 5 ms on a disk, and a person accepts to ask for a second's pictures again.
 _SYNC_LINES = 64
 _SYNC_S = 1.0
-# Of a path's hash, as the key under which a picture's last line is remembered: no collision by chance.
-_KEY_BYTES = 16
 _HINT = "name another file, or move this one away"
 
 
@@ -46,8 +44,7 @@ class ResultsFile:
         self.refused = 0
         self._format = format_of(path)
         self._retry_refused = retry_refused
-        # The last line of each picture: some 200 bytes, of which a million fit on any machine.
-        self._last: dict[bytes, bytes] = {}
+        self._last = LastLines()
         self._model: str | None = None
         self._header = b""
         self._unsynced = 0
@@ -82,11 +79,11 @@ class ResultsFile:
     def has(self, name: str, picture: Picture | PictureRefused) -> bool:
         """Return whether the file has the result of a picture as it is now, and count it if so."""
         sha256 = picture.sha256 if isinstance(picture, Picture) else None
-        last = self._last.get(_key(name))
-        if last == _digest(sha256, is_refused=False):
+        key = name.encode(errors="surrogateescape")
+        if self._last.matches(key, _digest(sha256, is_refused=False)):
             self.answered += 1
             return True
-        if last == _digest(sha256, is_refused=True) and not self._retry_refused:
+        if not self._retry_refused and self._last.matches(key, _digest(sha256, is_refused=True)):
             self.refused += 1
             return True
         return False
@@ -178,7 +175,8 @@ class ResultsFile:
             return
         row = self._format.parse(line)
         self._model = row.model_sha256
-        self._last[_key(row.image)] = _digest(row.sha256, is_refused=row.error is not None)
+        key = row.image.encode(errors="surrogateescape")
+        self._last.put(key, _digest(row.sha256, is_refused=row.error is not None))
 
 
 def _open(path: Path) -> int:
@@ -209,7 +207,3 @@ def _lock(descriptor: int, path: Path) -> None:
 
 def _digest(sha256: str | None, *, is_refused: bool) -> bytes:
     return f"{is_refused:d}{sha256}".encode()
-
-
-def _key(image: str) -> bytes:
-    return blake2b(image.encode(errors="surrogateescape"), digest_size=_KEY_BYTES).digest()

@@ -30,6 +30,7 @@ _COPY = re.compile(r"[a-z-]{1,30}-[0-9a-f]{16}\.[a-z]{1,5}")
 _RECORD = "remote.json"
 # No name of a remote begins with a dot.
 _DEFAULT = ".default"
+_DAMAGED = "remote-damaged"
 _MAX_RECORD_BYTES = 16 * 1024
 
 
@@ -132,15 +133,15 @@ class RemoteStore:
                 path.unlink(missing_ok=True)
         return self._read(name)
 
-    def remove(self, name: str) -> Remote:
-        """Remove a remote and its secrets; return what it was.
+    def remove(self, name: str) -> str | None:
+        """Remove a remote and its secrets; return its address, None if it is damaged.
 
         Raises:
             StateError: there is none of this name.
             HostError: the folder cannot be written.
         """
-        remote = self.find(name)
-        if remote.is_default:
+        address = self._address_before_removal(name)
+        if self._default_name() == name:
             (self.folder / _DEFAULT).unlink(missing_ok=True)
         gone = self.folder / f".{name}-{os.urandom(8).hex()}"
         try:
@@ -148,7 +149,15 @@ class RemoteStore:
         except OSError as exc:
             raise HostError(f"{self.folder / name}: cannot be removed ({exc.strerror})") from exc
         _remove_folder(gone)
-        return remote
+        return address
+
+    def _address_before_removal(self, name: str) -> str | None:
+        try:
+            return self.find(name).address
+        except StateError as error:
+            if error.code == _DAMAGED:
+                return None
+            raise
 
     def set_default(self, name: str | None) -> None:
         """Make a remote the default, or none.
@@ -193,7 +202,7 @@ class RemoteStore:
             raise StateError(
                 f"remote {name}: damaged ({exc})",
                 hint=f"enclavectl remote remove {name}, then add it again",
-                code="remote-damaged",
+                code=_DAMAGED,
             ) from exc
 
 

@@ -16,7 +16,7 @@ from enclavectl.attestation.document import Claims
 from enclavectl.attestation.emulated import unproven_claims
 from enclavectl.client.exchange import VerifiedEnclave
 from enclavectl.errors import EnclavectlError, HostError, StateError, UsageError
-from enclavectl.files import read_bounded
+from enclavectl.files import read_bounded, status_at
 from enclavectl.json_object import JsonError, JsonObject
 from enclavectl.protocol.evidence import Evidence
 from enclavectl.weights.key_file import ModelKey
@@ -105,7 +105,7 @@ class ReleaseLog:
         self._path = path
         self._limit = limit
         self._tries: deque[float] = deque(maxlen=TRIES_A_MINUTE)
-        self._released = [] if path is None or not path.exists() else _released(path)
+        self._released = [] if path is None or status_at(path) is None else _released(path)
 
     def admit(self) -> bool:
         """Count a try that begins; False if there were too many in the last minute."""

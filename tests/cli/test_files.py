@@ -43,3 +43,40 @@ def test_a_file_that_cannot_be_used_is_named_once(tmp_path: Path, command: str) 
         done = enclavectl(*arguments, home=tmp_path, timeout_s=20)
         assert (done.status, done.out) == (2, ""), done.err
         assert done.err.count(str(path)) == 1, done.err
+
+
+OUTPUTS: dict[str, list[object]] = {
+    "diagnose --report": ["diagnose", sample("nv"), "--report", FILE],
+    "diagnose --evidence": ["diagnose", sample("nv"), "--evidence", FILE],
+    "diagnose --results": ["diagnose", sample("nv"), "--results", FILE],
+    "verify --report": ["verify", sample("nv"), "--report", FILE],
+    "policy new": ["policy", "new", "--to", FILE],
+    "policy kms": ["policy", "kms", "--policy", "p", "--admin", "a", "--to", FILE],
+    "build --to": ["build", "--to", FILE],
+    "build --provenance": ["build", "--provenance", FILE],
+    "model card new": ["model", "card", "new", "m.tflite", "--to", FILE],
+    "config init": ["config", "init", "--config", FILE],
+    "units": ["units", FILE],
+    "doctor": ["doctor", "--host-root", FILE],
+}
+
+
+@pytest.mark.parametrize("command", OUTPUTS)
+def test_a_name_that_no_file_system_takes_is_refused_before_anything_is_done(
+    tmp_path: Path, command: str
+) -> None:
+    # As below a folder that may not be searched, the system cannot say whether something is there.
+    name = "n" * 300 + ".csv"
+    arguments = [name if one is FILE else one for one in OUTPUTS[command]]
+    done = enclavectl(*arguments, home=tmp_path, timeout_s=20)
+    assert (done.status, done.out) == (2, ""), done.err
+    assert name in done.err
+
+
+def test_evidence_of_a_second_session_needs_a_free_name_too(tmp_path: Path) -> None:
+    (tmp_path / "e-2.json").touch()
+    done = enclavectl(
+        "diagnose", sample("nv"), "--evidence", tmp_path / "e.json", home=tmp_path, timeout_s=20
+    )
+    assert (done.status, done.out) == (2, "")
+    assert "e-2.json" in done.err

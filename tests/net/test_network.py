@@ -384,3 +384,15 @@ def test_text_messages_and_pings_from_the_gateway(enclave: InProcess) -> None:
         error = refused(enclave, f"ws://127.0.0.1:{peer.port}")
         assert isinstance(error, PeerProtocolError)
         assert error.message.endswith("found text")
+
+
+def test_a_proxy_that_does_not_listen_is_called_a_proxy(
+    enclave: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with start_peer(lambda _: None) as peer:
+        port = peer.port
+    monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{port}")
+    error = refused(enclave, "wss://gateway.example/v1")
+    assert error.code == "not-listening"
+    assert f"no proxy listens at 127.0.0.1:{port}" in error.message
+    assert "https_proxy" in str(error.hint)

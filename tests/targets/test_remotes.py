@@ -92,6 +92,18 @@ def test_what_is_removed_is_gone(store: RemoteStore) -> None:
     assert info.value.code == "no-such-remote"
 
 
+def test_a_damaged_one_can_be_removed_as_its_error_advises(store: RemoteStore) -> None:
+    store.add("hospital", CONTENT)
+    store.set_default("hospital")
+    (store.folder / "hospital" / "remote.json").write_text("")
+    with pytest.raises(StateError) as info:
+        store.find("hospital")
+    assert info.value.code == "remote-damaged"
+    assert "remote remove hospital" in str(info.value.hint)
+    assert store.remove("hospital") is None
+    assert list(store.folder.iterdir()) == []
+
+
 def test_the_default(store: RemoteStore) -> None:
     assert store.default() is None
     store.add("hospital", CONTENT)

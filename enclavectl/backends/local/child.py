@@ -91,7 +91,7 @@ def main(argument: str) -> None:
     limits = Limits()
     release_fd = spec.optional_integer("release_fd")
     # Before all else: loading numpy, Pillow and TFLite there takes longer than what is left to load here.
-    zygote = start_zygote(folder / "model", limits)
+    channel = start_zygote(folder / "model", limits)
     from enclave_payload.decoder import Decoders
     from enclave_payload.key_holder import log, pin_model, release_port, wait_for_weights
     from enclave_payload.nsm import Nsm
@@ -103,15 +103,14 @@ def main(argument: str) -> None:
     memory_mib = resource.getrlimit(resource.RLIMIT_AS)[0] >> 20
     log(f"SIMULATED enclave; memory: {memory_mib} MiB")
     log(sandbox_line(missing))
-    decoders = Decoders(folder / "model", limits, is_sealed=release_fd is not None, zygote=zygote)
+    decoders = Decoders(folder / "model", limits, is_sealed=release_fd is not None, channel=channel)
     nsm = Nsm(NsmSocket(socket.socket(fileno=spec.integer("nsm_fd"))).transact)
     if release_fd is None:
         pin_model(nsm, decoders.card)
     dialer = Dialer(socket.socket(fileno=spec.integer("dial_fd")))
     keys, signer = generate_keys(), ReceiptSigner(nsm.describe, is_device=False)
-    port = release_port(nsm, keys, signer, decoders)
     if release_fd is not None:
-        release = socket.socket(fileno=release_fd)
+        port, release = release_port(nsm, keys, signer, decoders), socket.socket(fileno=release_fd)
         wait_for_weights(port, release)
     service = Service(
         keys=keys,

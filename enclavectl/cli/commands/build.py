@@ -24,7 +24,15 @@ from enclavectl.cli.signing import BuilderChoice, Signing
 from enclavectl.eif.ramdisk.platform import parse_platform
 from enclavectl.eif.ramdisk.ramdisks import Mode
 from enclavectl.errors import UsageError
-from enclavectl.files import open_regular, require_distinct, require_replaceable, write_atomic
+from enclavectl.files import (
+    is_folder,
+    open_regular,
+    require_distinct,
+    require_output,
+    require_replaceable,
+    status_at,
+    write_atomic,
+)
 from enclavectl.image.build import BuildRequest, build_enclave, lint_plan
 from enclavectl.image.checkout import find_checkout
 from enclavectl.image.engine import connect
@@ -223,8 +231,7 @@ def build(
 def _check_provenance(provenance: Path | None, to: Path, lock: Path) -> None:
     if provenance is None:
         return
-    if provenance.is_dir() or not provenance.parent.is_dir():
-        raise UsageError(f"--provenance {provenance}: expected a file in a folder that exists")
+    require_output("--provenance", provenance)
     require_replaceable(provenance)
     require_distinct([("--to", to), ("--lock", lock), ("--provenance", provenance)])
 
@@ -268,7 +275,7 @@ def _input_folder(source: Source) -> Path:
     """Return the folder whose commit describes the inputs: a Dockerfile's, else the current one."""
     if source.dockerfile is None:
         return Path.cwd()
-    return source.dockerfile if source.dockerfile.is_dir() else source.dockerfile.parent
+    return source.dockerfile if is_folder(source.dockerfile) else source.dockerfile.parent
 
 
 def _output(screen: Screen) -> BuildOutput:
@@ -320,12 +327,11 @@ def _request(
             raise UsageError(f"--{single[0].replace('_', '-')}: nitro-cli takes a whole --blobs folder only")
         mode = Mode.NITRO_CLI
     for option, path in (("--to", to), ("--lock", lock)):
-        if path.is_dir() or not path.parent.is_dir():
-            raise UsageError(f"{option} {path}: expected a file in a folder that exists")
+        require_output(option, path)
         require_replaceable(path)
     require_distinct([("--to", to), ("--lock", lock)])
     locked = None
-    if lock.exists() and not upgrade:
+    if status_at(lock) is not None and not upgrade:
         try:
             locked = read_lock(lock).wheels
         except UsageError as exc:

@@ -12,7 +12,7 @@ from enclavectl.cli.options import ConfigFile, Output, OutputFormat
 from enclavectl.config.load import config_path
 from enclavectl.config.template import render_default
 from enclavectl.errors import StateError
-from enclavectl.files import make_private_dir, write_atomic
+from enclavectl.files import make_private_dir, status_at, write_atomic
 
 PATH_SCHEMA = "enclavectl.config-path/1"
 
@@ -48,7 +48,7 @@ def path(config: ConfigFile = None, output: Output = OutputFormat.TEXT) -> None:
     screen = screen_for(output)
     found = config_path(path=config, environ=os.environ)
     if screen.as_json:
-        screen.result({"schema": PATH_SCHEMA, "path": str(found), "exists": found.exists()})
+        screen.result({"schema": PATH_SCHEMA, "path": str(found), "exists": status_at(found) is not None})
     else:
         typer.echo(str(found))
 
@@ -69,9 +69,9 @@ def init(
     """
     screen = screen_for(output)
     target = config_path(path=config, environ=os.environ)
-    if target.exists() and not force:
+    if status_at(target) is not None and not force:
         raise StateError(f"{target}: exists already", hint="enclavectl config init --force replaces it")
-    if not target.parent.exists():
+    if status_at(target.parent) is None:
         make_private_dir(target.parent)
     write_atomic(target, render_default().encode())
     if screen.as_json:

@@ -12,6 +12,7 @@ from enclavectl.cli.invocation import begin
 from enclavectl.cli.options import ConfigFile, Output, OutputFormat
 from enclavectl.cli.sealed_view import sealed_facts, sealed_json
 from enclavectl.errors import UsageError
+from enclavectl.files import status_at
 from enclavectl.models.find import PACKAGED_DIR, find_model
 from enclavectl.weights.key_file import write_key
 from enclavectl.weights.sealed_file import SEALED_SUFFIX, is_sealed_path, seal_model
@@ -99,7 +100,7 @@ def seal(
             hint="model release --lease sets the lease of a release by the owner",
         )
     key_path = to.with_suffix(".key")
-    if key_path.exists():
+    if status_at(key_path) is not None:
         raise UsageError(
             f"{key_path}: expected nothing there, found the key of another sealed file",
             hint="move it away if that file is still in use; otherwise remove it",

@@ -27,7 +27,7 @@ from enclavectl.deploy.systemd import (
 )
 from enclavectl.deploy.words import MARK, UnitFile
 from enclavectl.errors import HostError, UsageError
-from enclavectl.files import read_bounded, write_atomic
+from enclavectl.files import read_bounded, status_at, write_atomic
 from enclavectl.host.requirements import read_eif
 from enclavectl.nitro_cli.limits import boot_bound_s, check_cid
 
@@ -164,7 +164,7 @@ def _request(invocation: Invocation, eif: Path, name: str, user: str | None, cid
     settings = invocation.config
     memory_mib = settings.enclave.memory_mib
     # Without the image, assume the largest that this memory allows.
-    size = read_eif(eif).size if eif.exists() else (memory_mib << 20) // 4
+    size = read_eif(eif).size if status_at(eif) is not None else (memory_mib << 20) // 4
     try:
         account = pwd.getpwuid(os.getuid()) if user is None else pwd.getpwnam(user)
     except KeyError:
@@ -210,7 +210,9 @@ def _write(files: Sequence[UnitFile], folder: Path) -> None:
         raise HostError(f"{folder}: cannot make this folder ({exc.strerror})") from exc
     for one in files:
         path = folder / one.name
-        if path.exists() and not read_bounded(path, _MAX_UNIT, what="unit").startswith(MARK.encode()):
+        if status_at(path) is not None and not read_bounded(path, _MAX_UNIT, what="unit").startswith(
+            MARK.encode()
+        ):
             raise UsageError(
                 f"{path}: expected a file that enclavectl wrote, found another", hint="move it away"
             )

@@ -19,7 +19,7 @@ from enclavectl.cli.options import DryRun, Output, OutputFormat
 from enclavectl.cli.policy_arguments import At, moment, read_policy_text
 from enclavectl.cli.screen import Screen
 from enclavectl.errors import StateError
-from enclavectl.files import refuse_input, require_distinct, write_atomic
+from enclavectl.files import refuse_input, require_distinct, status_at, write_atomic
 from enclavectl.kms import KeyPolicy, KeyPolicyRequest, compile_key_policy, request_from_policy
 from enclavectl.kms.compile import check_key, operator_policy, put_commands
 
@@ -73,7 +73,7 @@ def kms(
       enclavectl policy kms --policy p --admin A --parent B --context m=x  both
     """
     screen = screen_for(output)
-    iam_to = to.with_name(f"{to.stem}.iam.json") if iam_to is None else iam_to
+    iam_to = to.parent / f"{to.stem}.iam.json" if iam_to is None else iam_to
     _check_targets(to, iam_to, policy, may_exist=force or dry_run)
     when = moment("--at", at)
     found = parse_policy(read_policy_text(policy), source=str(policy))
@@ -158,7 +158,7 @@ def _check_targets(to: Path, iam_to: Path, policy: Path, *, may_exist: bool) -> 
     require_distinct([("--to", to), ("--iam-to", iam_to)])
     for option, one in (("--to", to), ("--iam-to", iam_to)):
         refuse_input(option, one, [policy])
-        if one.exists() and not may_exist:
+        if status_at(one) is not None and not may_exist:
             raise StateError(f"{one}: exists already", hint="--force replaces it")
 
 

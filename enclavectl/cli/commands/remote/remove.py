@@ -24,8 +24,8 @@ def remove(
       enclavectl remote remove lab  forget it
     """
     invocation = begin(output, config, {})
-    removed = RemoteStore(invocation.config.state_dir).remove(name)
+    address = RemoteStore(invocation.config.state_dir).remove(name)
     if invocation.screen.as_json:
-        invocation.screen.result({"schema": REMOVED_SCHEMA, "name": removed.name, "address": removed.address})
+        invocation.screen.result({"schema": REMOVED_SCHEMA, "name": name, "address": address})
     else:
-        typer.echo(f"removed {removed.name}")
+        typer.echo(f"removed {name}")
