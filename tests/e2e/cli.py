@@ -143,8 +143,7 @@ def wait_until(condition: Callable[[], bool], what: str, patience_s: float = PAT
             return
         now = time.monotonic()
         assert now < deadline, f"waited {patience_s:g} s in vain: {what}"
-        # Half of the time is free: a look that takes long, such as a whole command, slows down what is
-        # waited for.
+        # Half of the time is free: a look that takes long (a whole command) slows down what is awaited.
         time.sleep(min(max(now - before, 0.02), 0.5))
 
 
