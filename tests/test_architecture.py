@@ -75,7 +75,18 @@ HOLDS_NO_KEYS = {
 MAX_LINES = 400
 
 # Modules at the top of enclavectl that every room may import. Everything else lives in a room.
-LEAVES = {"errors", "progress", "files", "run", "trust", "suggest", "yaml_file", "json_object", "label"}
+LEAVES = {
+    "errors",
+    "progress",
+    "files",
+    "run",
+    "trust",
+    "suggest",
+    "yaml_file",
+    "json_object",
+    "label",
+    "folder_lock",
+}
 PAYLOAD = "enclave_payload"
 # What each room may import beside itself and the leaves. A part of a room is named with a dot.
 ARROWS: dict[str, set[str]] = {

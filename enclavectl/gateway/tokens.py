@@ -8,12 +8,14 @@ import hmac
 import json
 import re
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from enclavectl.errors import StateError, UsageError
-from enclavectl.files import make_private_dir, read_bounded, write_atomic
+from enclavectl.files import read_bounded, write_atomic
+from enclavectl.folder_lock import folder_lock
 from enclavectl.json_object import JsonError, JsonObject
 
 TOKENS_SCHEMA = "enclavectl.gateway-tokens/1"
@@ -167,9 +169,23 @@ class TokenFile:
         return self.tokens
 
 
+def change_tokens(path: Path, change: Callable[[TokenSet], TokenSet]) -> TokenSet:
+    """Change the tokens of a file, for its owner only, and return them.
+
+    Other commands wait: a token that one revokes must not come back with what another one writes.
+
+    Raises:
+        UsageError: as for ``read_tokens``.
+        HostError: there is no such folder, or it cannot be written.
+    """
+    with folder_lock(path.parent):
+        tokens = change(read_tokens(path))
+        write_tokens(path, tokens)
+    return tokens
+
+
 def write_tokens(path: Path, tokens: TokenSet) -> None:
-    """Write the tokens, for their owner only; the folder is made if it is missing."""
-    make_private_dir(path.parent)
+    """Write the tokens, for their owner only. Commands go through ``change_tokens``."""
     write_atomic(path, json.dumps(tokens.to_json(), indent=2).encode() + b"\n", mode=0o600)
 
 
