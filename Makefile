@@ -3,14 +3,17 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# These lanes have one engine and slow machines: their tests run one after the other. Each test with the real
-# nitro-cli has a host of its own, and runs beside others.
+# These lanes have one engine and slow machines: their tests run one after the other, and beside all others, since
+# they wait for half of their time. Each test with the real nitro-cli has a host of its own.
 LANES := docker or qemu or cluster
 # A Unix socket's path has at most 107 bytes, so the tests' folders are in one with a short name.
 PARALLEL := --numprocesses auto --dist loadfile
+PYTEST = $(BIN)/python -m pytest
+# What failed is remembered apart, or the part that ends last would forget the other's failures.
+OF_LANES := -o cache_dir=.pytest_cache/lanes
 # Many tests wait for real processes. One that is too late beside others runs once more, alone, and is named.
-AGAIN := [ $$? = 1 ] && echo "what failed runs again, alone; what passes only now is a defect, too:" && \
-  $(BIN)/python -m pytest --last-failed --last-failed-no-failures none --verbose
+AGAIN = echo "what failed runs again, alone; what passes only now is a defect, too:" && \
+  $(PYTEST) --last-failed --last-failed-no-failures none --verbose
 SOURCES := enclavectl enclave_payload tests fuzz tools benchmarks configs hatch_build.py
 
 # pytest keeps the tests with their rewritten assertions as bytecode: each process rewrites them anew without.
@@ -45,10 +48,14 @@ qemu: ## build QEMU with the machine for enclave images, and unpack a kernel for
 	@bash .ci/qemu-lane --qemu
 
 test: $(VENV)/.dev ## set up, then run all tests (lanes whose real parts are absent skip, with the reason)
-	@base=$$(mktemp -d /tmp/e.XXXX) && \
-	  { $(BIN)/python -m pytest $(PARALLEL) --basetemp $$base/t -m "not ($(LANES))" || \
-	    { $(AGAIN) --basetemp $$base/again; }; } && rm -rf $$base
-	@$(BIN)/python -m pytest -m "$(LANES)" || { $(AGAIN); }
+	@base=$$(mktemp -d /tmp/e.XXXX) || exit 1; lanes=0; others=0; \
+	  echo "the tests of the lanes run at the same time; their output is in $$base/lanes.log, and follows"; \
+	  $(PYTEST) $(OF_LANES) --basetemp $$base/l -m "$(LANES)" >$$base/lanes.log 2>&1 & \
+	  $(PYTEST) $(PARALLEL) --basetemp $$base/t -m "not ($(LANES))" || others=$$?; \
+	  wait $$! || lanes=$$?; cat $$base/lanes.log; \
+	  [ $$others != 1 ] || { $(AGAIN) --basetemp $$base/again && others=0; }; \
+	  [ $$lanes != 1 ] || { $(AGAIN) --basetemp $$base/again $(OF_LANES) && lanes=0; }; \
+	  [ $$others = 0 ] && [ $$lanes = 0 ] && rm -rf $$base
 
 # In the background: 39,000 files of tests take six seconds.
 quick: $(VENV)/.dev ## what to run after each change: the unit tests and the architecture

@@ -11,9 +11,38 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from enclavectl.client.pictures import Picture, read_picture
+
 PROJECT = Path(__file__).resolve().parent.parent
 SAMPLE = PROJECT / "samples" / "bcc.png"
 MODEL_DIR = PROJECT / "enclave_payload" / "model"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """A picture that is measured. ``rounds`` is how many of it one measurement takes."""
+
+    name: str
+    path: Path
+    rounds: int
+
+    @property
+    def picture(self) -> Picture:
+        """The picture as a client reads it."""
+        return read_picture(str(self.path), lambda _: b"")
+
+
+SMALL = Subject(name="600x450 PNG of 330 kB", path=SAMPLE, rounds=400)
+
+
+def take_photograph(folder: Path) -> Subject:
+    """Draw what a phone's camera takes into ``folder``: 12 megapixels, which takes some seconds."""
+    from tools.lesions import draw
+
+    path = folder / "photograph.jpg"
+    # What phones write: chroma at half the resolution, little loss.
+    draw("nv", 7, width=4032, height=3024).save(path, quality=95, subsampling="4:2:0")
+    return Subject(name="JPEG of 12 megapixels", path=path, rounds=40)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,22 +17,22 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from benchmarks.common import Row
+from benchmarks.common import SMALL, Row, Subject, take_photograph
 from benchmarks.pool import WORKERS
 from benchmarks.requests import pool
 from enclavectl.client.batch import classify
+from enclavectl.client.pictures import Picture
 from enclavectl.client.session import Client
 from enclavectl.net.address import Address
 from tests.cluster.simulated import Fleet, fleet, has_parts
-from tests.gateway.visitors import PICTURE, visitors
+from tests.gateway.visitors import visitors
 
 _CLIENTS = 8
-# A round takes about 2 s for each of the three; all of it takes three minutes on an idle machine.
-_PICTURES = 25
+# A round takes about 4 s for each of the three; all of it takes six minutes on an idle machine.
 _ROUNDS = 3
 _CROWD = 30
 _TIMEOUT_S = 60.0
@@ -98,8 +98,12 @@ def main() -> list[Row]:
     if reason is not None:
         print(f"fleet: left out: {reason}")
         return []
-    found = [_throughput(nodes, enclaves) for nodes, enclaves in ((1, 1), (1, 2), (1, 4), (3, 1))]
-    costs = found[-1]
+    found = [_throughput(nodes, enclaves, SMALL) for nodes, enclaves in ((1, 1), (1, 2), (1, 4), (3, 1))]
+    with _folder() as folder:
+        folder.mkdir()
+        photograph = take_photograph(folder)
+        found += [_throughput(nodes, enclaves, photograph) for nodes, enclaves in ((1, 1), (3, 1))]
+    costs = found[3]
     need = Need(cpu_ms=costs.enclave_ms, relay_ms=costs.relay_ms)
     print("the plan with the CPU time that a picture took here:")
     show_plan(need)
@@ -115,6 +119,7 @@ class Throughput:
 
     nodes: int
     enclaves: int
+    subject: str
     fleet: float
     direct: float
     pool: float
@@ -132,7 +137,8 @@ class Throughput:
     def row(self) -> Row:
         """All three rates, and the share of the pool's that is left without the relays."""
         return Row(
-            what=f"{self.nodes * self.enclaves} enclaves behind {self.nodes} gateways, against a bare pool "
+            what=f"{self.nodes * self.enclaves} enclaves behind {self.nodes} gateways, {self.subject}, "
+            f"against a bare pool "
             f"(CPU ms a picture: enclave {self.enclave_ms:.1f}, client {self.client_ms:.1f}, "
             f"relays {self.relay_ms:.1f}; pool {self.pool_ms:.1f})",
             ours=f"{self.fleet:.1f}/s; less the relays' CPU {self.without_relays:.1f}/s",
@@ -156,24 +162,25 @@ def _plan_row(costs: Throughput) -> Row:
     )
 
 
-def _throughput(nodes: int, enclaves: int) -> Throughput:
-    """Take turns between the gateways, the enclaves' own sockets, and the pool; the same pictures."""
+def _throughput(nodes: int, enclaves: int, subject: Subject) -> Throughput:
+    """Take turns between the gateways, the enclaves' own sockets, and the pool; the same picture."""
+    each = subject.rounds // _CLIENTS
+    subject = replace(subject, rounds=each * _CLIENTS)
     # As many decoders as the pool has in all, and one in each enclave at least.
     workers = max(1, WORKERS // (nodes * enclaves))
-    count = _CLIENTS * _PICTURES
     times: dict[str, list[float]] = {"fleet": [], "direct": [], "pool": []}
     cpu = dict.fromkeys(("enclave", "relay", "client", "pool"), 0.0)
     with _folder() as folder, ExitStack() as stack:
-        run_pool = stack.enter_context(pool(count))
+        run_pool = stack.enter_context(pool(subject))
         made = stack.enter_context(fleet(folder, nodes=nodes, enclaves=enclaves, workers=workers))
         direct = [one.address for one in made.backend.enclaves()]
         for number in range(_ROUNDS + 1):
             with _crowd(made, [made.address] * _CLIENTS) as clients:
                 before = _cpu_of(made)
-                turn = {"fleet": _timed(partial(_ask, clients))}
+                turn = {"fleet": _timed(partial(_ask, clients, [subject.picture] * each))}
                 spent = {name: value - before[name] for name, value in _cpu_of(made).items()}
             with _crowd(made, [direct[index % len(direct)] for index in range(_CLIENTS)]) as clients:
-                turn["direct"] = _timed(partial(_ask, clients))
+                turn["direct"] = _timed(partial(_ask, clients, [subject.picture] * each))
             before = _cpu_of(made)
             turn["pool"] = _timed(run_pool)
             spent["pool"] = _cpu_of(made)["pool"] - before["pool"]
@@ -181,9 +188,9 @@ def _throughput(nodes: int, enclaves: int) -> Throughput:
                 for name, seconds in turn.items():
                     times[name].append(seconds)
                 cpu = {name: value + spent[name] for name, value in cpu.items()}
-    rates = {name: count / statistics.median(found) for name, found in times.items()}
-    each_ms = {f"{name}_ms": value * 1000 / (count * _ROUNDS) for name, value in cpu.items()}
-    return Throughput(nodes=nodes, enclaves=enclaves, **rates, **each_ms)
+    rates = {name: subject.rounds / statistics.median(found) for name, found in times.items()}
+    each_ms = {f"{name}_ms": value * 1000 / (subject.rounds * _ROUNDS) for name, value in cpu.items()}
+    return Throughput(nodes=nodes, enclaves=enclaves, subject=subject.name, **rates, **each_ms)
 
 
 @contextmanager
@@ -204,11 +211,11 @@ def _crowd(made: Fleet, addresses: Sequence[Address]) -> Iterator[list[Client]]:
         ]
 
 
-def _ask(clients: Sequence[Client]) -> None:
-    """Let every client send its pictures at once, and wait for all answers."""
+def _ask(clients: Sequence[Client], pictures: Sequence[Picture]) -> None:
+    """Let every client send the pictures at once, and wait for all answers."""
 
     def ask(client: Client) -> None:
-        replies = list(classify(client, [PICTURE] * _PICTURES, timeout_s=_TIMEOUT_S, in_flight=2))
+        replies = list(classify(client, pictures, timeout_s=_TIMEOUT_S, in_flight=2))
         failed = [reply.error for reply in replies if reply.error is not None]
         if failed:
             raise failed[0]

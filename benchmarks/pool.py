@@ -1,7 +1,7 @@
-"""``python -m benchmarks.pool COUNT``: the base of the throughput row, a process of its own as an enclave is.
+"""``python -m benchmarks.pool PICTURE COUNT``: the base of the throughput rows, in a process of its own.
 
-Writes a line when it is ready; then, for each line that it reads, classifies COUNT pictures with two bare
-pipelines in a pool, and writes the seconds that it took.
+Writes a line when it is ready; then, for each line that it reads, classifies PICTURE COUNT times with two
+bare pipelines in a pool, and writes the seconds that it took.
 """
 
 from __future__ import annotations
@@ -10,21 +10,22 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
-from benchmarks.common import MODEL_DIR, SAMPLE, bare_pipeline
+from benchmarks.common import MODEL_DIR, bare_pipeline
 
 WORKERS = 2
 
 
-def main(count: int) -> None:
+def main(picture: Path, count: int) -> None:
     """Serve standard input until it ends."""
-    weights, data = (MODEL_DIR / "model.tflite").read_bytes(), SAMPLE.read_bytes()
+    weights, data = (MODEL_DIR / "model.tflite").read_bytes(), picture.read_bytes()
     local = threading.local()
 
-    def bare(picture: bytes) -> object:
+    def bare(data: bytes) -> object:
         if not hasattr(local, "classify"):
             local.classify = bare_pipeline(weights)
-        return local.classify(picture)
+        return local.classify(data)
 
     with ThreadPoolExecutor(WORKERS) as pool:
         list(pool.map(bare, [data] * count))
@@ -36,4 +37,4 @@ def main(count: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(Path(sys.argv[1]), int(sys.argv[2]))

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from benchmarks.common import MODEL_DIR, PROJECT, SAMPLE, Row, alternate, compare
+from benchmarks.common import MODEL_DIR, PROJECT, SMALL, Row, Subject, alternate, compare, take_photograph
 from enclave_payload.card import load_card
 from enclave_payload.decoder import Decoders
 from enclave_payload.limits import Limits
@@ -26,7 +26,6 @@ from enclave_payload.server import Server, Service
 from enclavectl.attestation import Trust, TrustRoot
 from enclavectl.backends.local.pki import DevelopmentRoot
 from enclavectl.client.exchange import CheckedAnswer, Expectation
-from enclavectl.client.pictures import read_picture
 from enclavectl.client.session import Client, Result
 from enclavectl.net.address import UnixAddress
 from enclavectl.net.frames import Frame
@@ -36,7 +35,6 @@ from enclavectl.protocol.sealing import open_answer
 from tests.in_process import expect, new_root, simulated_nsm
 
 _TIMEOUT_S = 60.0
-_ROUNDS = 600
 
 
 class _Unsigned(ReceiptSigner):
@@ -58,18 +56,24 @@ class _Unchecking(Client):
 
 
 def main() -> list[Row]:
-    """Return the row."""
+    """Compare for each picture."""
+    with tempfile.TemporaryDirectory() as folder:
+        return [_row(subject) for subject in (SMALL, take_photograph(Path(folder)))]
+
+
+def _row(subject: Subject) -> Row:
     with ExitStack() as stack:
-        signed = stack.enter_context(_requests(Client, "signed"))
-        unsigned = stack.enter_context(_requests(_Unchecking, "unsigned"))
-        times = alternate(signed, unsigned, rounds=_ROUNDS, warmup=20)
-    return [compare("warm request with a signed receipt, against one without", *times, limit=1.05)]
+        signed = stack.enter_context(_requests(Client, "signed", subject))
+        unsigned = stack.enter_context(_requests(_Unchecking, "unsigned", subject))
+        times = alternate(signed, unsigned, rounds=subject.rounds, warmup=subject.rounds // 20)
+    what = f"warm request with a signed receipt, {subject.name}, against one without"
+    return compare(what, *times, limit=1.05)
 
 
 @contextmanager
-def _requests(kind: type[Client], side: str) -> Iterator[Callable[[], None]]:
+def _requests(kind: type[Client], side: str, subject: Subject) -> Iterator[Callable[[], None]]:
     """Yield a function that has one picture classified in a session with a fresh server."""
-    picture = read_picture(str(SAMPLE), lambda _: b"")
+    picture = subject.picture
     argv = [sys.executable, "-m", "benchmarks.receipts", side]
     with (
         tempfile.TemporaryDirectory() as folder,

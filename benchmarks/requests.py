@@ -11,26 +11,37 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.common import MODEL_DIR, PROJECT, SAMPLE, Row, alternate, bare_pipeline, compare
+from benchmarks.common import (
+    MODEL_DIR,
+    PROJECT,
+    SMALL,
+    Row,
+    Subject,
+    alternate,
+    bare_pipeline,
+    compare,
+    take_photograph,
+)
 from benchmarks.pool import WORKERS
 from enclavectl.client.batch import classify
-from enclavectl.client.pictures import Picture, read_picture
 from enclavectl.client.session import Client
 from tests.local_enclave import start_local_enclave
 
 _TIMEOUT_S = 60.0
 _IN_FLIGHT = 16
-_COUNT = 400
 _PROCESSES = 5
 
 
 def main() -> list[Row]:
-    """Both rows."""
-    weights = (MODEL_DIR / "model.tflite").read_bytes()
-    picture = read_picture(str(SAMPLE), lambda _: b"")
+    """Return two rows for each picture: what a request costs beside the picture does not grow with it."""
+    with tempfile.TemporaryDirectory() as folder:
+        return [row for subject in (SMALL, take_photograph(Path(folder))) for row in _rows(subject)]
+
+
+def _rows(subject: Subject) -> list[Row]:
     with session() as client:
-        first = _one_at_a_time(client, picture, weights)
-    return [first, _in_flight(picture)]
+        first = _one_at_a_time(client, subject)
+    return [first, _in_flight(subject)]
 
 
 @contextmanager
@@ -44,27 +55,28 @@ def session() -> Iterator[Client]:
         yield client
 
 
-def _one_at_a_time(client: Client, picture: Picture, weights: bytes) -> Row:
-    bare = bare_pipeline(weights)
+def _one_at_a_time(client: Client, subject: Subject) -> Row:
+    bare, picture = bare_pipeline((MODEL_DIR / "model.tflite").read_bytes()), subject.picture
 
     def ours() -> None:
         client.submit(picture, client.prepare(picture))
         client.next_answer(time.monotonic() + _TIMEOUT_S)
 
-    times = alternate(ours, lambda: bare(picture.data), rounds=400, warmup=20)
-    return compare("warm request, 600x450 PNG, against the bare pipeline", *times, limit=1.10)
+    times = alternate(ours, lambda: bare(picture.data), rounds=subject.rounds, warmup=subject.rounds // 20)
+    return compare(f"warm request, {subject.name}, against the bare pipeline", *times, limit=1.10)
 
 
-def _in_flight(picture: Picture) -> Row:
+def _in_flight(subject: Subject) -> Row:
     """Fresh processes on both sides, several times: where the memory of one lies moves it by 5 %."""
+    pictures = [subject.picture] * subject.rounds
     ours_s: list[float] = []
     base_s: list[float] = []
     for _ in range(_PROCESSES):
         # The enclave second: a session has seconds for its first request, and the pool takes some to start.
-        with pool() as run_base, session() as client:
+        with pool(subject) as run_base, session() as client:
 
             def ours(client: Client = client) -> None:
-                replies = classify(client, [picture] * _COUNT, timeout_s=_TIMEOUT_S, in_flight=_IN_FLIGHT)
+                replies = classify(client, pictures, timeout_s=_TIMEOUT_S, in_flight=_IN_FLIGHT)
                 failed = [reply.error for reply in replies if reply.error is not None]
                 if failed:
                     raise failed[0]
@@ -72,11 +84,11 @@ def _in_flight(picture: Picture) -> Row:
             found = alternate(ours, run_base, rounds=4, warmup=1)
             ours_s.append(statistics.median(found[0]))
             base_s.append(statistics.median(found[1]))
-    ours_rate, base_rate = (_COUNT / statistics.median(times) for times in (ours_s, base_s))
+    ours_rate, base_rate = (subject.rounds / statistics.median(times) for times in (ours_s, base_s))
     return Row(
-        what="16 pictures in flight, against a pool of 2 bare pipelines",
-        ours=f"{ours_rate:.0f}/s",
-        base=f"{base_rate:.0f}/s",
+        what=f"16 in flight, {subject.name}, against a pool of 2 bare pipelines",
+        ours=f"{ours_rate:.1f}/s",
+        base=f"{base_rate:.1f}/s",
         ratio=ours_rate / base_rate,
         limit=0.95,
         at_least=True,
@@ -84,9 +96,9 @@ def _in_flight(picture: Picture) -> Row:
 
 
 @contextmanager
-def pool(count: int = _COUNT) -> Iterator[Callable[[], None]]:
-    """Yield a function that runs so many pictures through ``benchmarks.pool``."""
-    argv = [sys.executable, "-m", "benchmarks.pool", str(count)]
+def pool(subject: Subject) -> Iterator[Callable[[], None]]:
+    """Yield a function that runs the picture ``rounds`` times through ``benchmarks.pool``."""
+    argv = [sys.executable, "-m", "benchmarks.pool", str(subject.path), str(subject.rounds)]
     with subprocess.Popen(
         argv, cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:

@@ -1,7 +1,7 @@
 """``python -m benchmarks results``: a folder of 10,000 pictures into a file, killed with 9 in the middle.
 
 The base is the bare thread pool of ``benchmarks.pool``, before, between and after. BENCH_PICTURES
-is another count.
+is another count. Of photographs it is a twentieth.
 """
 
 from __future__ import annotations
@@ -12,59 +12,69 @@ import re
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.common import PROJECT, Row
+from benchmarks.common import PROJECT, SMALL, Row, Subject, take_photograph
 from benchmarks.requests import pool
 from tests.cli.command import COMMAND
 
 _COUNT = int(os.environ.get("BENCH_PICTURES", "10000"))
-_BASE_COUNT = 400  # of one run of the pool
 _CODES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 _SAMPLE_S = 0.2
 
 
 def main() -> list[Row]:
     """Measure the rate against the pool, and the growth of the command's memory."""
-    with tempfile.TemporaryDirectory() as name, pool() as run_base:
+    with tempfile.TemporaryDirectory() as folder:
+        photograph = take_photograph(Path(folder))
+        photographs = max(_COUNT // 20, 1)
+        paths = [photograph.path] * photographs
+        small = [PROJECT / "samples" / f"{_CODES[number % 7]}.png" for number in range(_COUNT)]
+        rate, growth = _measure(SMALL, small)
+        return [rate, growth, _measure(photograph, paths)[0]]
+
+
+def _measure(subject: Subject, paths: Sequence[Path]) -> tuple[Row, Row]:
+    count = len(paths)
+    with tempfile.TemporaryDirectory() as name, pool(subject) as run_base:
         base = Path(name)
         folder = base / "pictures"
         folder.mkdir()
-        for number in range(_COUNT):
-            picture = PROJECT / "samples" / f"{_CODES[number % 7]}.png"
-            (folder / f"{number:05}.png").symlink_to(picture)
+        for number, path in enumerate(paths):
+            (folder / f"{number:05}{path.suffix}").symlink_to(path)
         environ = {**os.environ, "HOME": name, "ENCLAVECTL_STATE_DIR": f"{name}/state"}
-        command = _Command(base, environ)
+        command = _Command(base, environ, count)
         subprocess.run([COMMAND, "run", "--name", "bench"], env=environ, check=True, capture_output=True)
         try:
             base_s = [_timed(run_base)]
-            first_s = command.run(until=_COUNT // 2)
+            first_s = command.run(until=count // 2)
             base_s.append(_timed(run_base))
             second_s = command.run(until=None)
             base_s.append(_timed(run_base))
         finally:
             subprocess.run([COMMAND, "terminate", "bench"], env=environ, check=True, capture_output=True)
         command.check()
-    ours = _COUNT / (first_s + second_s)
-    bare = len(base_s) * _BASE_COUNT / sum(base_s)
-    return [
+    ours = count / (first_s + second_s)
+    bare = len(base_s) * subject.rounds / sum(base_s)
+    return (
         Row(
-            what=f"{_COUNT:,} pictures with --results, killed once, against a pool of 2 bare pipelines",
-            ours=f"{ours:.0f}/s", base=f"{bare:.0f}/s", ratio=ours / bare, limit=0.9, at_least=True,
+            what=f"{count:,} with --results, {subject.name}, killed once, against a pool of 2 bare pipelines",
+            ours=f"{ours:.1f}/s", base=f"{bare:.1f}/s", ratio=ours / bare, limit=0.9, at_least=True,
         ),
         Row(
-            what=f"MiB that the second command grows from its 500th picture to its last of {_COUNT // 2:,}",
+            what=f"MiB that the second command grows from its 500th picture to its last of {count // 2:,}",
             ours=f"{command.last_mib:.1f} MiB", base=f"{command.early_mib:.1f} MiB",
             ratio=command.last_mib - command.early_mib, limit=4.0,
         ),
-    ]  # fmt: skip
+    )  # fmt: skip
 
 
 class _Command:
     """``diagnose --results`` with its memory over time."""
 
-    def __init__(self, base: Path, environ: dict[str, str]) -> None:
+    def __init__(self, base: Path, environ: dict[str, str], count: int) -> None:
+        self._count = count
         self._out = base / "out.jsonl"
         self._argv = [str(COMMAND), "diagnose", str(base / "pictures"), "--results", str(self._out)]
         self._environ = environ
@@ -93,8 +103,8 @@ class _Command:
             RuntimeError: one is lost or there twice.
         """
         names = [json.loads(line)["image"] for line in self._out.read_text().splitlines()]
-        if len(names) != _COUNT or len(set(names)) != _COUNT:
-            raise RuntimeError(f"expected {_COUNT} pictures once, found {len(names)} lines")
+        if len(names) != self._count or len(set(names)) != self._count:
+            raise RuntimeError(f"expected {self._count} pictures once, found {len(names)} lines")
 
     def _lines(self) -> int:
         """Estimate them by the size, which costs the command no time; lines differ by a few bytes."""

@@ -62,7 +62,6 @@ async function buildBench() {
     platform: "node",
     format: "esm",
     target: "node20",
-    external: ["playwright-core"],
     outExtension: { ".js": ".mjs" },
   });
 }

@@ -8,19 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from enclave_payload.card import MAX_WEIGHTS_BYTES, Layout, ModelCard, load_card, parse_card
+from enclave_payload.filling import make_fill
 from enclave_payload.scores import Quantization, ScoreError, reader
-from enclave_payload.tables import Table, input_tables
 
 __all__ = [
     "Interpreter",
     "ModelError",
     "TFLiteClassifier",
     "check_weights",
-    "fill_input",
     "load_classifier",
     "quantization_of",
 ]
@@ -31,7 +29,7 @@ except ModuleNotFoundError:  # another Python or machine, or an image with the f
     from ai_edge_litert.interpreter import Interpreter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
 # Of the runtime's message: the first line has the reason, and nothing of a picture.
 _MAX_WORDS = 200
@@ -66,7 +64,7 @@ class TFLiteClassifier:
         _require_input(sources[0], card)
         _require_output(sinks[0], card)
         self._source, self._sink = sources[0]["index"], sinks[0]["index"]
-        self._tables = input_tables(card.input, sources[0]["dtype"], quantization_of("input", sources[0]))
+        self._fill = make_fill(card.input, sources[0]["dtype"], quantization_of("input", sources[0]))
         self._read = reader(card.output.scores, quantization_of("output", sinks[0]))
 
     @property
@@ -82,7 +80,7 @@ class TFLiteClassifier:
         """
         # The view of the interpreter's memory must be gone when the interpreter runs.
         tensor = self._interpreter.tensor(self._source)()[0]
-        fill_input(tensor, np.asarray(picture), self._tables, self._card.input.layout)
+        self._fill(tensor, np.asarray(picture))
         del tensor
         self._interpreter.invoke()
         outputs = self._interpreter.get_tensor(self._sink)
@@ -127,16 +125,6 @@ def check_weights(weights: bytes, card: ModelCard) -> None:
     found = hashlib.sha256(weights).hexdigest()
     if found != card.sha256:
         raise ModelError(f"weights: the card names SHA-256 {card.sha256}, found {found}")
-
-
-def fill_input(
-    tensor: NDArray[Any], pixels: NDArray[np.uint8], tables: Sequence[Table], layout: Layout
-) -> None:
-    """Write the pixels of a picture (height, width, channel) into an input without its batch."""
-    for channel, table in enumerate(tables):
-        plane = tensor[channel] if layout is Layout.NCHW else tensor[..., channel]
-        # Not table[...]: that takes half as long again.
-        plane[...] = table.take(pixels[..., channel], mode="clip")
 
 
 def _require_input(details: Mapping[str, Any], card: ModelCard) -> None:

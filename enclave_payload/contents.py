@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum, StrEnum
+from enum import IntEnum
 
 from enclave_payload.card import ModelCard
 from enclave_payload.cbor import encode
 from enclave_payload.media import MAX_PICTURE_BYTES, MEDIA_CODES, MediaType
 from enclave_payload.messages import PROTOCOL_VERSION
 from enclave_payload.seal import REPLY_KEY_BYTES, SuiteId
+from enclave_payload.verdict import Problem, Remark
 from enclave_payload.wire import Buffer
 
 # Of a request, for its receipt: nobody can guess it, so a receipt tells nobody which picture it is about.
@@ -39,34 +40,6 @@ class Delivery(IntEnum):
     OUT = 2
 
 
-class Problem(StrEnum):
-    """Why a picture got no answer. Typed, because no exception text leaves the enclave."""
-
-    EMPTY = "empty"
-    UNREADABLE = "unreadable"
-    TOO_MANY_PIXELS = "too-many-pixels"
-    MORE_THAN_ONE_FRAME = "more-than-one-frame"
-    UNSUPPORTED_PIXELS = "unsupported-pixels"
-    UNSUPPORTED_COMPRESSION = "unsupported-compression"
-    NOTHING_VISIBLE = "nothing-visible"
-    MODEL_FAILED = "model-failed"
-    TOO_COSTLY = "too-costly"
-    DECODER_FAILED = "decoder-failed"
-    TOO_LATE = "too-late"
-    OUTBOX_FULL = "outbox-full"
-
-
-class Remark(StrEnum):
-    """What makes an answer about a picture worth less, though it is one.
-
-    ``UNSURE`` is the client's own, by the card's ``unsure_below``: no enclave says it.
-    """
-
-    ONE_COLOR = "one-color"
-    FEW_PIXELS = "few-pixels"
-    UNSURE = "unsure"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """A picture, how to read it, and the fresh key for its answer (32 bytes, used for nothing else).
@@ -74,7 +47,7 @@ class Request:
     ``salt`` blinds the statements of the answer's receipt; the client draws it for this request alone.
     """
 
-    picture: bytes = field(repr=False)
+    picture: Buffer = field(repr=False)
     media_type: MediaType
     reply_key: bytes = field(repr=False)
     salt: bytes = field(repr=False)
@@ -96,7 +69,7 @@ def parse_request(content: Buffer) -> Request:
     if media_code not in _MEDIA_TYPES or delivery_code not in set(Delivery):
         raise ContentError("an unknown media type or delivery")
     return Request(
-        picture=bytes(content[REQUEST_HEADER_BYTES:]),
+        picture=content[REQUEST_HEADER_BYTES:],
         media_type=_MEDIA_TYPES[media_code],
         reply_key=bytes(content[2:_SALT_START]),
         salt=bytes(content[_SALT_START:REQUEST_HEADER_BYTES]),

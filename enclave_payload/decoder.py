@@ -19,19 +19,20 @@ from typing import Protocol
 from cryptography.hazmat.primitives.hashes import SHA256, Hash
 
 from enclave_payload.card import ModelCard, load_card
-from enclave_payload.contents import Problem
 from enclave_payload.limits import Limits
 from enclave_payload.lockdown import Missing
 from enclave_payload.media import MediaType
 from enclave_payload.shared_picture import SharedPicture, create_memory
 from enclave_payload.verdict import (
     Decoded,
+    Problem,
     Verdict,
     VerdictError,
     message_bytes,
     parse_message,
     request_header,
 )
+from enclave_payload.wire import Buffer
 from enclave_payload.zygote import LOAD, READY, start_zygote
 
 # How late an overrun, or others who wait, may be noticed.
@@ -70,7 +71,7 @@ class Classifier(Protocol):
     def card(self) -> ModelCard:
         """The measured card."""
 
-    def classify(self, picture: bytes, media_type: MediaType, may_stay: Callable[[], bool]) -> Finding:
+    def classify(self, picture: Buffer, media_type: MediaType, may_stay: Callable[[], bool]) -> Finding:
         """Look at an encoded picture. ``may_stay`` is asked again and again once it has taken long.
 
         Raises:
@@ -115,9 +116,9 @@ class Starter(Protocol):
 class Zygote:
     """The process that decoders are forked from. Safe for threads."""
 
-    def __init__(self, folder: Path, limits: Limits) -> None:
-        """Fork it, before a key or a thread exists, for the model in ``folder``."""
-        self._sock = start_zygote(folder, limits)
+    def __init__(self, channel: socket.socket) -> None:
+        """Take the socket that ``start_zygote`` returned."""
+        self._sock = channel
         self._sock.settimeout(_START_S)
         self._lock = threading.Lock()
 
@@ -213,7 +214,7 @@ class Decoder:
         """Let go of the process; it ends with the zygote."""
         self._process.close()
 
-    def classify(self, picture: bytes, media_type: MediaType, may_stay: Callable[[], bool]) -> Finding:
+    def classify(self, picture: Buffer, media_type: MediaType, may_stay: Callable[[], bool]) -> Finding:
         """Have the picture looked at, within its budget of processor, time and memory.
 
         A decoder that crashes, overruns or breaks the protocol costs this picture and is replaced.
@@ -236,7 +237,7 @@ class Decoder:
                 self._process = self._zygote.start_decoder(self._slot)
         return finding
 
-    def _look_at(self, picture: bytes, media_type: MediaType, conversation: _Conversation) -> Finding:
+    def _look_at(self, picture: Buffer, media_type: MediaType, conversation: _Conversation) -> Finding:
         labels, scores = len(self._card.labels), self._card.output.scores
         started = time.perf_counter_ns()
         self._process.memory.put(picture)
@@ -254,7 +255,7 @@ class Decoder:
         return Finding(message, (decoded - started) // 1000, (done - decoded) // 1000, digest)
 
 
-def _sha256(data: bytes) -> bytes:
+def _sha256(data: Buffer) -> bytes:
     # Not hashlib, which lacks OpenSSL in the image: it would take 60 ms for the largest picture, not 10.
     digest = Hash(SHA256())
     digest.update(data)
@@ -302,10 +303,13 @@ class _Conversation:
 class Decoders:
     """The zygote and the decoders of one enclave."""
 
-    def __init__(self, folder: Path, limits: Limits, *, is_sealed: bool = False) -> None:
-        """Fork the zygote for the model in ``folder``. Before a key is made, and before any thread.
+    def __init__(
+        self, folder: Path, limits: Limits, *, is_sealed: bool = False, channel: socket.socket | None = None
+    ) -> None:
+        """Take the zygote at ``channel``, or fork one for the model in ``folder``.
 
-        With ``is_sealed`` there is none in it: ``receive`` is called before ``start``.
+        A zygote is forked before a key is made, and before any thread.
+        With ``is_sealed`` no model is in the folder: ``receive`` is called before ``start``.
 
         Raises:
             CardError: the card is not valid.
@@ -313,7 +317,7 @@ class Decoders:
         """
         self._card = None if is_sealed else load_card(folder)
         self._limits = limits
-        self._zygote = Zygote(folder, limits)
+        self._zygote = Zygote(start_zygote(folder, limits) if channel is None else channel)
         self._is_loading = False
         self._decoders: list[Decoder] = []
 

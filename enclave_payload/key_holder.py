@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import threading
+from typing import TYPE_CHECKING
 
 from enclave_payload.card import MODEL_PCR, ModelCard, model_commitment, model_register
 from enclave_payload.decoder import Decoders
@@ -19,9 +20,11 @@ from enclave_payload.entropy import ensure_seeded
 from enclave_payload.limits import Limits
 from enclave_payload.nsm import Nsm, NsmDevice, NsmError
 from enclave_payload.receipt import ReceiptSigner
-from enclave_payload.release import Hooks, ReleaseFailed, ReleasePort
 from enclave_payload.seal import EnclaveKeys, generate_keys
 from enclave_payload.server import Server, Service
+
+if TYPE_CHECKING:
+    from enclave_payload.release import ReleasePort
 
 PORT_IN = 5005
 PORT_OUT = 5006
@@ -56,12 +59,17 @@ def pin_model(nsm: Nsm, card: ModelCard) -> None:
 
 def release_port(nsm: Nsm, keys: EnclaveKeys, signer: ReceiptSigner, decoders: Decoders) -> ReleasePort:
     """Make the release port of a runtime without weights."""
+    # Here and not above, with the libraries that it loads: an image with weights has no use for them.
+    from enclave_payload.release import Hooks, ReleasePort  # noqa: PLC0415
+
     hooks = Hooks(pin=lambda card: pin_model(nsm, card), receive=decoders.receive, lease=end_after, log=log)
     return ReleasePort(nsm, keys, signer, hooks)
 
 
 def wait_for_weights(port: ReleasePort, listener: socket.socket) -> None:
     """Serve the release port until the weights are there, or end the process with one line."""
+    from enclave_payload.release import ReleaseFailed  # noqa: PLC0415
+
     log("no weights: waiting for an offer")
     try:
         port.wait_for_weights(listener)

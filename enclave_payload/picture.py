@@ -22,11 +22,11 @@ from PIL.TiffTags import TAGS_V2, TAGS_V2_GROUPS
 from PIL.WebPImagePlugin import WebPImageFile
 
 from enclave_payload.card import ModelInput
-from enclave_payload.contents import Problem, Remark
 from enclave_payload.fitting import Placement, Size, place
 from enclave_payload.jpeg_form import holds_its_pixels
 from enclave_payload.media import MediaType
 from enclave_payload.png_metadata import without_metadata
+from enclave_payload.verdict import Problem, Remark
 
 MAX_PIXELS = 50_000_000
 # JPEG's own. Resizing takes memory for each pixel of a side as well: 1.8 GiB for 1 x 50,000,000.
@@ -114,8 +114,10 @@ def _is_of_one_color(channel: Image.Image) -> bool:
     """Return whether nearly all pixels are within a few steps of each other."""
     counts = channel.histogram()
     enough = _MIN_SHARE_OF_ONE_COLOR * sum(counts)
-    below = [0, *accumulate(counts)]
     wide = _MAX_STEPS_OF_ONE_COLOR + 1
+    if wide * max(counts) < enough:  # of nearly every picture
+        return False
+    below = [0, *accumulate(counts)]
     return any(high - low >= enough for low, high in zip(below, below[wide:], strict=False))
 
 

@@ -7,10 +7,9 @@ from pathlib import Path
 
 from enclave_payload.card import CardError
 from enclave_payload.classifier import ModelError, load_classifier, make_classifier
-from enclave_payload.contents import Problem
 from enclave_payload.media import MediaType
 from enclave_payload.picture import PictureError, decode_picture
-from enclave_payload.verdict import Decoded, Verdict
+from enclave_payload.verdict import Decoded, Problem, Verdict
 
 
 class UnfitError(Exception):

@@ -15,13 +15,16 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from enum import IntEnum, StrEnum
+from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from enclave_payload.cbor import Encodable, encode
 from enclave_payload.contents import Outcome, Request
 from enclave_payload.messages import PROTOCOL_VERSION
-from enclave_payload.session import AttestedSession
+
+if TYPE_CHECKING:  # clients import this module, and not the server's half of a session
+    from enclave_payload.session import AttestedSession
 
 PROFILE = "https://spec.cyntrisec.com/air/v1"
 # {1: -8, 3: 61}: EdDSA, application/cwt. RFC 9864 has deprecated -8 for -19; the format allows -8 alone.

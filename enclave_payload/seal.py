@@ -121,7 +121,7 @@ def answer_data(request_id: bytes, kind: AnswerKind) -> bytes:
     return b"enclavectl answer v1" + request_id + bytes([kind])
 
 
-def pad(size: int, *content: bytes) -> bytes:
+def pad(size: int, *content: Buffer) -> bytes:
     """Write ``u32 length | content | zeros``, ``size`` bytes in all; the parts of the content are joined.
 
     Raises:

@@ -11,6 +11,7 @@ import mmap
 import os
 
 from enclave_payload.media import MAX_PICTURE_BYTES
+from enclave_payload.wire import Buffer
 
 # A write to memory that was cut off would kill the writer (SIGBUS).
 _FIXED_SIZE = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
@@ -45,7 +46,7 @@ class SharedPicture:
         """
         self._map = mmap.mmap(descriptor, MAX_PICTURE_BYTES)
 
-    def put(self, picture: bytes) -> None:
+    def put(self, picture: Buffer) -> None:
         """Write the picture, of at most ``MAX_PICTURE_BYTES``, from the start on."""
         self._map[: len(picture)] = picture
 

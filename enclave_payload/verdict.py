@@ -8,12 +8,41 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import NoReturn
 
 from enclave_payload.card import PARTS_PER_BILLION, Scores
-from enclave_payload.contents import Problem, Remark
 from enclave_payload.media import MAX_PICTURE_BYTES, MEDIA_CODES, MediaType
 from enclave_payload.scores import adds_up
+
+
+class Problem(StrEnum):
+    """Why a picture got no answer. Typed, because no exception text leaves the enclave."""
+
+    EMPTY = "empty"
+    UNREADABLE = "unreadable"
+    TOO_MANY_PIXELS = "too-many-pixels"
+    MORE_THAN_ONE_FRAME = "more-than-one-frame"
+    UNSUPPORTED_PIXELS = "unsupported-pixels"
+    UNSUPPORTED_COMPRESSION = "unsupported-compression"
+    NOTHING_VISIBLE = "nothing-visible"
+    MODEL_FAILED = "model-failed"
+    TOO_COSTLY = "too-costly"
+    DECODER_FAILED = "decoder-failed"
+    TOO_LATE = "too-late"
+    OUTBOX_FULL = "outbox-full"
+
+
+class Remark(StrEnum):
+    """What makes an answer about a picture worth less, though it is one.
+
+    ``UNSURE`` is the client's own, by the card's ``unsure_below``: no enclave says it.
+    """
+
+    ONE_COLOR = "one-color"
+    FEW_PIXELS = "few-pixels"
+    UNSURE = "unsure"
+
 
 _REQUEST = struct.Struct(">BI")
 REQUEST_BYTES = _REQUEST.size

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from enclave_payload.connection import Connection, ConnectionLost
-from enclave_payload.contents import Delivery, Outcome, Problem, Request, Timings, answer_of, encode_answer
+from enclave_payload.contents import Delivery, Outcome, Request, Timings, answer_of, encode_answer
 from enclave_payload.decoder import Classifier, DecoderLostError, Preempted
 from enclave_payload.lane import SlowLane
 from enclave_payload.limits import Limits
@@ -18,6 +18,7 @@ from enclave_payload.outbox import Outbox
 from enclave_payload.receipt import ReceiptSigner
 from enclave_payload.seal import EnclaveKeys, seal_answer
 from enclave_payload.session import SealedReceived, SessionError, open_request
+from enclave_payload.verdict import Problem
 
 
 @dataclass(eq=False, slots=True)

@@ -9,7 +9,6 @@ until it is killed.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import io
 import os
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from enclave_payload.card import MAX_WEIGHTS_BYTES
+from enclave_payload.heap import keep_freed_memory
 from enclave_payload.limits import MIB, Limits
 from enclave_payload.lockdown import lock_down
 from enclave_payload.shared_picture import SharedPicture
@@ -39,10 +39,7 @@ if TYPE_CHECKING:
 _MESSAGE_BYTES = 256
 # The descriptor that a decoder has; all others are closed, standard error too: libtiff writes to it.
 _CHANNEL = 0
-# mallopt(3), M_TRIM_THRESHOLD and M_MMAP_THRESHOLD, https://sourceware.org/glibc/manual: the C library gives
-# what is freed back to the kernel at once, and every picture's memory would be cleared and mapped anew: 2 ms.
-# 32 MiB is the most that it takes for the second; a picture of a camera needs as much in one piece.
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+# The most that glibc takes for its M_MMAP_THRESHOLD; a picture of a camera needs as much in one piece.
 _KEPT_BYTES = 32 * MIB
 # Sent to the zygote once the model is pinned: weights that take over their parser find the register locked.
 LOAD = b"load"
@@ -76,7 +73,8 @@ def _run_zygote(folder: Path, channel: socket.socket, limits: Limits) -> NoRetur
         pipeline = _load(folder, channel)
         if pipeline is not None:
             _close_all_but({channel.fileno()})
-            _keep_freed_memory()
+            keep_freed_memory(_KEPT_BYTES)
+            gc.enable()
             gc.freeze()  # looking for garbage would copy every page that is shared with decoders
             _fork_decoders(pipeline, channel, limits)
     except BaseException:  # noqa: BLE001 - a bug: its story is for the console, and nothing may return
@@ -112,12 +110,6 @@ def _receive_model(descriptor: int) -> tuple[bytes, bytes]:
         while weights.tell() <= MAX_WEIGHTS_BYTES and (piece := stream.read(MIB)):
             weights.write(piece)
     return card, weights.getvalue()
-
-
-def _keep_freed_memory() -> None:
-    libc = ctypes.CDLL(None)
-    for option in (_TRIM_THRESHOLD, _MMAP_THRESHOLD):
-        libc.mallopt(option, _KEPT_BYTES)
 
 
 def _fork_decoders(pipeline: Pipeline, channel: socket.socket, limits: Limits) -> None:

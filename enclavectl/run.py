@@ -206,22 +206,6 @@ def hide_memory() -> None:
         raise HostError(f"prctl(PR_SET_DUMPABLE): {os.strerror(ctypes.get_errno())}")
 
 
-def keep_freed_memory(kept_bytes: int) -> None:
-    """Let this process keep so much freed memory for its next buffers, where the C library is glibc.
-
-    By default a large buffer goes back to the kernel once it is freed, which clears and maps as many pages
-    for the next one: 200 page faults a picture.
-    """
-    import ctypes  # noqa: PLC0415 - takes 10 ms, which most commands do not need
-
-    # mallopt(3), https://sourceware.org/glibc/manual: M_TRIM_THRESHOLD and M_MMAP_THRESHOLD.
-    trim_threshold, mmap_threshold = -1, -3
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        mallopt(trim_threshold, kept_bytes)
-        mallopt(mmap_threshold, kept_bytes)
-
-
 def handle_of(process_id: int) -> int | None:
     """Open a descriptor that names the process even if its number is reused; None if it has ended."""
     try:

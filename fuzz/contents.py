@@ -15,7 +15,6 @@ from enclave_payload.contents import (
     SALT_BYTES,
     ContentError,
     Outcome,
-    Problem,
     Request,
     Timings,
     encode_answer,
@@ -24,6 +23,7 @@ from enclave_payload.contents import (
 )
 from enclave_payload.media import MediaType
 from enclave_payload.seal import SuiteId
+from enclave_payload.verdict import Problem
 from enclavectl.protocol.answers import AnswerContent, parse_answer_content, parse_outcome
 from enclavectl.protocol.key_config import KeyConfig, parse_key_config
 from enclavectl.protocol.requests import request_content

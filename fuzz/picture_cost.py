@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import enclave_payload
-from enclave_payload.contents import Problem
 from enclave_payload.decoder import Decoder, Decoders
 from enclave_payload.limits import Limits
 from enclave_payload.media import MediaType
+from enclave_payload.verdict import Problem
 from fuzz import picture
 from tests.hostile.pictures import FAMILIES
 

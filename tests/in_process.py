@@ -26,6 +26,7 @@ from enclave_payload.receipt import ReceiptSigner
 from enclave_payload.seal import EnclaveKeys, generate_keys
 from enclave_payload.server import Server, Service
 from enclave_payload.verdict import Verdict
+from enclave_payload.wire import Buffer
 from enclavectl.attestation import Policy, Release, Trust, TrustRoot
 from enclavectl.backends.local.nsm import SimulatedNsm
 from enclavectl.backends.local.pki import DevelopmentRoot
@@ -57,20 +58,22 @@ SIGNER = signer_of(PCRS)
 
 
 class Brightness:
-    """Says how light a picture is. Waits before each answer while ``gate`` is shut."""
+    """Says how light a picture is. Waits before an answer while ``gate`` is shut: ``is_at_gate`` says so."""
 
     card = CARD
 
     def __init__(self, gate: threading.Event | None = None) -> None:
         self.gate = gate
+        self.is_at_gate = threading.Event()
 
-    def classify(self, picture: bytes, media_type: MediaType, may_stay: Callable[[], bool]) -> Finding:
+    def classify(self, picture: Buffer, media_type: MediaType, may_stay: Callable[[], bool]) -> Finding:
         del may_stay
         try:
-            image = decode_picture(picture, media_type, CARD.input).image
+            image = decode_picture(bytes(picture), media_type, CARD.input).image
         except PictureError as error:
             return Finding(Verdict(problem=error.problem))
         if self.gate is not None:
+            self.is_at_gate.set()
             self.gate.wait(30)
         light = PARTS_PER_BILLION * image.convert("L").tobytes()[0] // 255
         verdict = Verdict(probabilities_ppb=(PARTS_PER_BILLION - light, light))

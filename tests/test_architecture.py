@@ -70,7 +70,7 @@ FORKS = "enclave_payload/zygote.py"
 # What parses pictures and weights, and the only modules of the payload that may load it.
 LOOKS_AT_PICTURES = {"PIL", "numpy", "tflite_runtime", "ai_edge_litert"}
 HOLDS_NO_KEYS = {
-    f"enclave_payload.{name}" for name in ("picture", "fitting", "tables", "classifier", "pipeline")
+    f"enclave_payload.{name}" for name in ("picture", "fitting", "filling", "classifier", "pipeline")
 }
 MAX_LINES = 400
 
@@ -86,6 +86,7 @@ LEAVES = {
     "json_object",
     "label",
     "folder_lock",
+    "lazy_names",
 }
 PAYLOAD = "enclave_payload"
 # What each room may import beside itself and the leaves. A part of a room is named with a dot.
@@ -99,7 +100,7 @@ ARROWS: dict[str, set[str]] = {
     "nitro_cli": set(),
     "config": {"net"},
     # Never attestation, protocol, client or a seal: what cannot import the keys cannot open anything.
-    "gateway": {"net"},
+    "gateway": {"net", f"{PAYLOAD}.heap"},
     # A card has one set of rules: clients hold attested cards to them, and `build` the one that it measures.
     "models": {"config.setting", "protocol.card", PAYLOAD},
     # The lock has PCR16, which is a hash over the card in the image.

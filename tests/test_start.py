@@ -25,8 +25,27 @@ import pytest
             "import enclavectl.cli.boundary, enclavectl.cli.commands.diagnose; "
             "import enclavectl.backends.local.backend; "
             "from enclavectl.models.find import *; find_model(PACKAGED_ID, data_dir=Path('/nonexistent'))",
-            "cryptography numpy rich yaml",
+            "cryptography numpy rich yaml enclavectl.targets.remotes enclavectl.backends.machine "
+            "enclavectl.backends.history",
             id="diagnose, before a local enclave is started",
+        ),
+        pytest.param(
+            "import enclavectl.cli.picture_batch, enclavectl.targets.session; "
+            "from enclavectl.cli.screen import Screen; Screen(as_json=False).drawn(('a', 'bold'))",
+            "rich yaml enclavectl.evidence.file enclavectl.evidence.examination "
+            "enclavectl.attestation.explanation enclave_payload.session",
+            id="diagnose, where its answer is no terminal's",
+        ),
+        pytest.param(
+            "import enclavectl.backends.local.nsm, enclavectl.backends.local.measure; "
+            "import enclavectl.backends.local.root, enclavectl.backends.keeping.folders",
+            "enclavectl.backends.keeping.records enclavectl.backends.history platform",
+            id="a local enclave's supervisor",
+        ),
+        pytest.param(
+            "import enclave_payload.zygote",
+            "numpy enclave_payload.decoder enclave_payload.server",
+            id="the process that loads the model, before it is forked",
         ),
         pytest.param(
             "import enclavectl.cli.boundary, enclavectl.cli.commands.fleet.render; "

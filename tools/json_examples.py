@@ -27,7 +27,6 @@ from enclavectl.deploy.kubernetes.gateways import parse_metrics
 from enclavectl.models.fetch import fetch_published
 from enclavectl.models.find import PACKAGED_DIR
 from tests.cli.images import signing_files, write_image
-from tests.cli.policies import lock_of
 from tests.deploy.fleets import image, write_lock
 from tests.deploy.test_gateways import PAGE as METRICS
 from tests.e2e.cli import SAMPLES, Cli
@@ -233,7 +232,7 @@ def policies(recorder: Recorder) -> None:
     cli = recorder.cli
     for number, name in ((0x10, "1.0"), (0x20, "1.1")):
         pcrs = {f"PCR{index}": f"{number + index:02x}" * 48 for index in (0, 1, 2)}
-        (cli.base / f"{name}.lock.json").write_bytes(lock_of(pcrs).to_bytes())
+        (cli.base / f"{name}.lock.json").write_bytes(pcrs.lock_sha256.to_bytes())
     (cli.base / "document.bin").write_bytes(EnclaveForge().genuine())
     life = ("--expires", "2027-06-30", "--to", "policy.yaml")
     cli.ok("policy", "new", "--from-lock", "1.0.lock.json", "--name", "1.0", *life)
@@ -252,7 +251,7 @@ def key_policies(recorder: Recorder) -> None:
     """Record what the commands about key policies print: of a good one, a bad one, and a call."""
     base = recorder.cli.base
     pcrs = {f"PCR{index}": f"{0x10 + index:02x}" * 48 for index in (0, 1, 2, 16)}
-    (base / "model.lock.json").write_bytes(lock_of(pcrs).to_bytes())
+    (base / "model.lock.json").write_bytes(pcrs.lock_sha256.to_bytes())
     life = ("--name", "1.0", "--expires", "2027-06-30", "--to", "sealed.yaml")
     recorder.cli.ok("policy", "new", "--from-lock", "model.lock.json", *life)
     admin, parent = "arn:aws:iam::111122223333:role/KeyAdmin", "arn:aws:iam::444455556666:role/Parent"

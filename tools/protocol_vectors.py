@@ -29,7 +29,6 @@ from enclave_payload.cbor import Encodable
 from enclave_payload.contents import (
     Delivery,
     Outcome,
-    Problem,
     Request,
     Timings,
     encode_answer,
@@ -60,6 +59,7 @@ from enclave_payload.seal import (
     seal_answer,
 )
 from enclave_payload.sealed import MAGIC, SealedHeader, derive_keys, encode_header
+from enclave_payload.verdict import Problem
 from enclave_payload.wire import FrameType, encode_frame
 from enclavectl.protocol.answers import taken_frame
 from enclavectl.protocol.evidence import Evidence, challenge_body, challenge_frame

@@ -1,8 +1,7 @@
 /** Runs the benchmark's parts in Chromium: an order as JSON on standard input, times as JSON on standard output. */
 
 import { readFileSync } from "node:fs";
-import { fileURLToPath } from "node:url";
-import { type Browser, chromium, type Page } from "playwright-core";
+import { Chromium, type Tab } from "./devtools.ts";
 
 interface Call {
   name: string;
@@ -24,87 +23,89 @@ interface Click {
   answer: number;
 }
 
-const FLAGS = [
-  "--no-sandbox",
-  "--disable-gpu",
-  "--disable-background-networking",
-  "--disable-component-update",
-];
-
-async function callAll(page: Page, url: string, calls: readonly Call[]): Promise<unknown[]> {
-  await page.goto(url);
-  await page.addScriptTag({ path: fileURLToPath(new URL("page.js", import.meta.url)) });
+async function callAll(tab: Tab, calls: readonly Call[]): Promise<unknown[]> {
+  await tab.evaluate(readFileSync(new URL("page.js", import.meta.url), "utf8"));
   const results = [];
   for (const call of calls) {
     results.push(
-      await page.evaluate(
-        ({ name, arguments: values }) =>
-          (globalThis as unknown as { bench: Record<string, (...values: unknown[]) => unknown> }).bench[
-            name
-          ]?.(...values),
-        call,
-      ),
+      await tab.evaluate(`bench[${JSON.stringify(call.name)}](...${JSON.stringify(call.arguments)})`),
     );
   }
   return results;
 }
 
-/** Open the patient's page so that its connections can be closed: each click then needs a proof of its own. */
-async function openPage(page: Page, url: string): Promise<void> {
-  await page.addInitScript(() => {
-    const sockets: WebSocket[] = [];
-    globalThis.WebSocket = class extends WebSocket {
-      constructor(address: string | URL, protocols?: string | string[]) {
-        super(address, protocols);
-        sockets.push(this);
-      }
-    };
-    Object.assign(globalThis, { sockets });
-  });
-  await page.goto(url);
+/** Have the page's connections noted, so that they can be closed: each click then needs a proof of its own. */
+function noteSockets(): void {
+  const sockets: WebSocket[] = [];
+  globalThis.WebSocket = class extends WebSocket {
+    constructor(address: string | URL, protocols?: string | string[]) {
+      super(address, protocols);
+      sockets.push(this);
+    }
+  };
+  Object.assign(globalThis, { sockets });
 }
 
-/** Choose the picture, click, and wait for its answer on the screen. */
-async function click(page: Page, picture: string): Promise<Click> {
-  await page.setInputFiles("#choose", picture);
-  await page.waitForSelector("#send:not(:disabled)");
-  const times = await page.evaluate(
-    () =>
-      new Promise<Click>((resolve, reject) => {
-        const begun = performance.now();
-        const before = document.querySelectorAll(".scores").length;
-        let proof = 0;
-        new MutationObserver(() => {
-          const elapsed = performance.now() - begun;
-          if (document.querySelector("#problem [data-code]") !== null) {
-            reject(new Error(document.querySelector("#problem")?.textContent ?? ""));
-          }
-          const isProven = document.querySelector("#checklist .running, #checklist .waiting") === null;
-          proof ||= isProven ? elapsed : 0;
-          if (document.querySelectorAll(".scores").length > before) {
-            resolve({ proof, answer: elapsed });
-          }
-        }).observe(document.body, { childList: true, subtree: true });
-        document.querySelector<HTMLElement>("#send")?.click();
-      }),
-  );
-  await page.evaluate(() => {
-    const { sockets } = globalThis as unknown as { sockets: WebSocket[] };
-    const open = sockets.splice(0);
-    return Promise.all(
-      open.map((socket) => {
-        socket.close();
-        return new Promise((closed) => socket.addEventListener("close", closed));
-      }),
-    );
+function closeSockets(): Promise<unknown> {
+  const { sockets } = globalThis as unknown as { sockets: WebSocket[] };
+  const closing = sockets.splice(0).map((socket) => {
+    socket.close();
+    return new Promise((closed) => socket.addEventListener("close", closed));
   });
-  return times;
+  return Promise.all(closing);
+}
+
+/** Wait until the chosen picture is on the screen, as somebody does who looks before the click. */
+async function seePreview(): Promise<void> {
+  while (document.querySelector("#send:not(:disabled)") === null) {
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  await document.querySelector<HTMLImageElement>("#pictures img")?.decode();
+  for (let frames = 0; frames < 2; frames += 1) {
+    await new Promise((resolve) => requestAnimationFrame(resolve));
+  }
+}
+
+/** Click, and wait for the proof and the answer in the document; all is timed in the page. */
+function timeClick(): Promise<Click> {
+  return new Promise((resolve, reject) => {
+    const begun = performance.now();
+    const before = document.querySelectorAll(".scores").length;
+    let proof = 0;
+    const observer = new MutationObserver(() => {
+      const elapsed = performance.now() - begun;
+      if (document.querySelector("#problem [data-code]") !== null) {
+        reject(new Error(document.querySelector("#problem")?.textContent ?? ""));
+      }
+      const isProven = document.querySelector("#checklist .running, #checklist .waiting") === null;
+      proof ||= isProven ? elapsed : 0;
+      if (document.querySelectorAll(".scores").length > before) {
+        observer.disconnect();
+        resolve({ proof, answer: elapsed });
+      }
+    });
+    observer.observe(document.body, { childList: true, attributes: true, subtree: true });
+    document.querySelector<HTMLElement>("#send")?.click();
+  });
+}
+
+async function clickAll(tab: Tab, picture: string, count: number): Promise<Click[]> {
+  await tab.call(noteSockets);
+  const clicks: Click[] = [];
+  while (clicks.length < count) {
+    await tab.choose("#choose", picture);
+    await tab.call(seePreview);
+    clicks.push(await tab.call(timeClick));
+    await tab.call(closeSockets);
+  }
+  return clicks;
 }
 
 /** The largest resident memory that a renderer has had. */
-async function peakKib(browser: Browser): Promise<number> {
-  const session = await browser.newBrowserCDPSession();
-  const { processInfo } = await session.send("SystemInfo.getProcessInfo");
+async function peakKib(browser: Chromium): Promise<number> {
+  const { processInfo } = await browser.send<{ processInfo: { type: string; id: number }[] }>(
+    "SystemInfo.getProcessInfo",
+  );
   const renderers = processInfo.filter(({ type }) => type === "renderer");
   return Math.max(
     ...renderers.map(({ id }) =>
@@ -114,18 +115,11 @@ async function peakKib(browser: Browser): Promise<number> {
 }
 
 const order: Order = JSON.parse(readFileSync(0, "utf8"));
-const browser = await chromium.launch({ executablePath: order.chromium, args: FLAGS });
+const browser = new Chromium(order.chromium);
 try {
-  const page = await browser.newPage();
-  const results = await callAll(page, order.url, order.calls);
-  const clicks: Click[] = [];
-  if (order.clicks !== null) {
-    const { url, picture, count } = order.clicks;
-    await openPage(page, url);
-    for (let done = 0; done < count; done += 1) {
-      clicks.push(await click(page, picture));
-    }
-  }
+  const results = await callAll(await browser.open(order.url), order.calls);
+  const { url, picture, count } = order.clicks ?? { url: "", picture: "", count: 0 };
+  const clicks = count > 0 ? await clickAll(await browser.open(url), picture, count) : [];
   process.stdout.write(JSON.stringify({ results, clicks, peakKib: await peakKib(browser) }));
 } finally {
   await browser.close();

@@ -60,15 +60,38 @@ export function keySchedule(suite: Suite, secret: Bytes, info: Bytes): { key: By
   };
 }
 
+interface Ephemeral {
+  secret: Uint8Array;
+  enc: Bytes;
+}
+
+let prepared: Ephemeral | null = null;
+
+/** Make the ephemeral key of the next message, at a time when nobody waits for it. */
+export function prepareSealing(): void {
+  prepared ??= newEphemeral();
+}
+
+/** Each serves one message. */
+function takeEphemeral(): Ephemeral {
+  const taken = prepared ?? newEphemeral();
+  prepared = null;
+  return taken;
+}
+
+function newEphemeral(): Ephemeral {
+  const secret = x25519.utils.randomSecretKey();
+  return { secret, enc: owned(x25519.getPublicKey(secret)) };
+}
+
 function encapsulateXWing(publicKey: Bytes): { enc: Bytes; secret: Bytes } {
   const latticeKey = publicKey.subarray(0, MLKEM_BYTES);
   const curveKey = publicKey.subarray(MLKEM_BYTES);
   const lattice = ml_kem768.encapsulate(latticeKey);
-  const ephemeral = x25519.utils.randomSecretKey();
-  const enc = x25519.getPublicKey(ephemeral);
-  const shared = x25519.getSharedSecret(ephemeral, curveKey);
-  const secret = combineXWing(lattice.sharedSecret, shared, enc, curveKey);
-  return { enc: concat(lattice.cipherText, enc), secret };
+  const ephemeral = takeEphemeral();
+  const shared = x25519.getSharedSecret(ephemeral.secret, curveKey);
+  const secret = combineXWing(lattice.sharedSecret, shared, ephemeral.enc, curveKey);
+  return { enc: concat(lattice.cipherText, ephemeral.enc), secret };
 }
 
 /** Combine both secrets (draft-connolly-cfrg-xwing-kem section 5.3). */
@@ -82,9 +105,8 @@ export function combineXWing(
 }
 
 function encapsulateX25519(publicKey: Bytes): { enc: Bytes; secret: Bytes } {
-  const ephemeral = x25519.utils.randomSecretKey();
-  const enc = owned(x25519.getPublicKey(ephemeral));
-  const shared = x25519.getSharedSecret(ephemeral, publicKey);
+  const { secret, enc } = takeEphemeral();
+  const shared = x25519.getSharedSecret(secret, publicKey);
   return { enc, secret: extractX25519(shared, enc, publicKey) };
 }
 

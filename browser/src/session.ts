@@ -35,6 +35,8 @@ export type Progress = "connected" | Step | "key-config" | "model";
 export interface Picture {
   data: Bytes;
   mediaType: MediaType;
+  /** Of the data: the receipt commits to it. */
+  sha256: Bytes;
 }
 
 export interface CheckedAnswer {
@@ -45,8 +47,7 @@ export interface CheckedAnswer {
 
 interface Pending {
   request: Request;
-  /** SHA-256 of the picture, made by the browser beside the sending. */
-  digest: Promise<Bytes>;
+  pictureSha256: Bytes;
   resolve: (answer: CheckedAnswer) => void;
   reject: (error: unknown) => void;
 }
@@ -137,9 +138,9 @@ export class Session {
     };
     const counter = this.#counter;
     this.#counter += 1;
-    const digest = crypto.subtle.digest("SHA-256", picture.data).then((hash) => new Uint8Array(hash));
     const answer = new Promise<CheckedAnswer>((resolve, reject) => {
-      this.#pending.set(hex(wire.requestId(this.#id, counter)), { request, digest, resolve, reject });
+      const pending = { request, pictureSha256: picture.sha256, resolve, reject };
+      this.#pending.set(hex(wire.requestId(this.#id, counter)), pending);
     });
     // Counters must arrive in their order, so one picture is sealed and sent after the other.
     const turn = this.#turn.then(() => this.#send(counter, request, sent));
@@ -212,9 +213,8 @@ export class Session {
   }
 
   async #open(pending: Pending, answer: wire.Answer): Promise<CheckedAnswer> {
-    const { request } = pending;
     const content = parseAnswerContent(
-      await openAnswer(request.replyKey, answer.requestId, answer.kind, answer.ciphertext),
+      await openAnswer(pending.request.replyKey, answer.requestId, answer.kind, answer.ciphertext),
     );
     const outcome = parseOutcome(content.outcome);
     if (outcome.problem !== null) {
@@ -223,18 +223,18 @@ export class Session {
       }
       return { outcome, receipt: null };
     }
-    const digest = await pending.digest;
-    return { outcome, receipt: this.#checkReceipt(request, digest, content, outcome) };
+    return { outcome, receipt: this.#checkReceipt(pending, content, outcome) };
   }
 
-  #checkReceipt(request: Request, digest: Bytes, content: AnswerContent, outcome: Outcome): KeptReceipt {
+  #checkReceipt(pending: Pending, content: AnswerContent, outcome: Outcome): KeptReceipt {
     if (content.receipt === null) {
       throw refused("receipt-missing", "answer: expected a signed receipt with the probabilities");
     }
     const { document, evidence, config } = this.enclave;
     const receipt = parseReceipt(content.receipt);
     checkReceipt(receipt, { document, documentBytes: evidence.document, config });
-    const asked = requestStatement(request.salt, digest, request.mediaType);
+    const { request, pictureSha256 } = pending;
+    const asked = requestStatement(request.salt, pictureSha256, request.mediaType);
     const answered = answerStatement(request.salt, content.outcome);
     checkCommitments(receipt, asked, answered, outcome);
     return { receipt: content.receipt, requestStatement: asked, answerStatement: answered };

@@ -25,6 +25,8 @@ interface Order {
   rounds: string[][];
   /** How the pictures come in: "choose", "drop" or "keyboard", which then sends them, too. */
   by: string;
+  /** The checks to unfold before anything is sent. */
+  unfold: string[];
   print: boolean;
   save: boolean;
   axe: boolean;
@@ -37,6 +39,9 @@ interface Seen {
   isTooOld: boolean;
   camera: string;
   checks: Record<string, string>;
+  unfolded: string[];
+  /** What is offered for sending: the name, and "seen" or what stands in the picture's place. */
+  offered: [string, string][];
   problem: string | null;
   problemText: string;
   refusedFiles: string[];
@@ -105,6 +110,9 @@ async function visit(page: Page, order: Order): Promise<Seen> {
     });
   }
   await page.goto(order.url);
+  for (const check of order.unfold) {
+    await page.click(`[data-check=${check}] summary`);
+  }
   const refusedFiles = [];
   for (const pictures of order.rounds) {
     refusedFiles.push(...(await round(page, pictures, order)));
@@ -199,6 +207,12 @@ function look(page: Page) {
       checks: Object.fromEntries(
         all("#checklist li").map((row) => [row.dataset.check as string, row.className.replace("check ", "")]),
       ),
+      unfolded: all("#checklist li:has([open])").map((row) => row.dataset.check as string),
+      offered: all("#pictures li").map((row): [string, string] => {
+        const isSeen = (row.querySelector("img")?.naturalWidth ?? 0) > 0;
+        const name = row.querySelector(".name")?.textContent ?? "";
+        return [name, isSeen ? "seen" : (row.firstElementChild?.textContent ?? "")];
+      }),
       stopText: text("#cannot"),
       isTooOld: !(document.querySelector("#too-old") as HTMLElement).hidden,
       camera: text("#no-camera:not([hidden])"),

@@ -7,8 +7,9 @@ The room's rules: parsing is not verifying (``Claims`` stay inside). A missing v
 check. An empty policy cannot be made. ``recipe`` holds the only recipe.
 """
 
+from typing import TYPE_CHECKING
+
 from enclavectl.attestation.codes import AttestationCode, PolicyCode
-from enclavectl.attestation.explanation import Explanation, explain
 from enclavectl.attestation.policy import Policy
 from enclavectl.attestation.policy_file import parse_policy, render_policy
 from enclavectl.attestation.recipe import ChainSummary, Demands, Facts, Step, Taken, take_steps
@@ -21,7 +22,11 @@ from enclavectl.attestation.verify import (
     examine_archived,
     verify,
 )
+from enclavectl.lazy_names import lazy_names
 from enclavectl.trust import Trust
+
+if TYPE_CHECKING:
+    from enclavectl.attestation.explanation import Explanation, explain
 
 __all__ = [
     "ArchivedDocument",
@@ -53,3 +58,8 @@ __all__ = [
     "take_steps",
     "verify",
 ]
+
+if not TYPE_CHECKING:  # only `policy explain` needs them
+    __getattr__ = lazy_names(
+        __name__, {"Explanation": "attestation.explanation", "explain": "attestation.explanation"}
+    )

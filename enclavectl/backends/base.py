@@ -1,4 +1,4 @@
-"""The interface of every backend, in the terms of the commands that use it."""
+"""The interface of every backend, in the terms of the commands that use it; ``machine`` adds machines."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -25,7 +24,7 @@ WAITING = "waiting for the payload to prove itself"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _CommonSpec:
+class EnclaveSpec:
     """The options of every enclave's start. ``name`` None lets the backend choose."""
 
     name: str | None
@@ -43,63 +42,11 @@ class SealedModel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProcessSpec(_CommonSpec):
+class ProcessSpec(EnclaveSpec):
     """A payload to run in a process: with this model, ``workers`` pictures at the same time."""
 
     model: Model | SealedModel
     workers: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MachineSpec(_CommonSpec):
-    """An image to run in a virtual machine. ``image`` None: the image in the current folder.
-
-    ``cid`` None lets the driver choose. ``boot_wait_s`` is how long a launch may wait while another one that
-    takes no part in the locks of this host boots. ``sealed`` is the model of an image without weights.
-    """
-
-    image: Path | None
-    cpus: int
-    cid: int | None
-    boot_wait_s: int = 0
-    sealed: SealedModel | None = None
-
-
-EnclaveSpec = ProcessSpec | MachineSpec
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
-    """The facts of an enclave's virtual machine.
-
-    ``nitro_cli_pcrs`` are nitro-cli's computations from a file: they are no evidence, and no policy is made
-    of them. ``owner`` is the user whose process keeps the enclave. ``lock_sha256`` is of the lock that lay
-    beside the image at the launch and named it; None if there was none.
-    """
-
-    cid: int | None
-    cpus: int
-    cpu_ids: tuple[int, ...]
-    image: Path | None
-    asked_memory_mib: int | None
-    nitro_cli_pcrs: Mapping[str, str]
-    owner: str | None
-    lock_sha256: str | None
-
-    def to_json(self) -> dict[str, object]:
-        """Return the object under ``machine`` in the commands' JSON."""
-        return {
-            "cid": self.cid,
-            "cpus": self.cpus,
-            "cpu_ids": list(self.cpu_ids),
-            "image": None if self.image is None else str(self.image),
-            "asked_memory_mib": self.asked_memory_mib,
-            "nitro_cli_pcrs": {
-                name.removeprefix("PCR"): value for name, value in self.nitro_cli_pcrs.items()
-            },
-            "owner": self.owner,
-            "lock_sha256": self.lock_sha256,
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +85,11 @@ class Enclave(ABC):
     @abstractmethod
     def memory_setting(self) -> str:
         """The configuration key of the enclave's memory."""
+
+    @property
+    def lock_sha256(self) -> str | None:
+        """The SHA-256 of the lock that the enclave's image was launched with; None if it had none."""
+        return None
 
     @property
     def release(self) -> Release | None:
@@ -183,48 +135,6 @@ class ProcessEnclave(Enclave):
     def memory_setting(self) -> str:
         """The configuration key of the bound on the process's address space."""
         return "local.memory_mib"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MachineEnclave(Enclave):
-    """An enclave that is a virtual machine booted from an image."""
-
-    machine: Machine
-
-    @property
-    def has_console(self) -> bool:
-        """True in debug mode only, whose attested registers are zeros."""
-        return self.debug
-
-    @property
-    def memory_setting(self) -> str:
-        """The configuration key of the machine's memory."""
-        return "enclave.memory_mib"
-
-    def to_json(self) -> dict[str, object]:
-        """Return the object of ``Enclave.to_json`` with the machine."""
-        return {**Enclave.to_json(self), "machine": self.machine.to_json()}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EmulatedEnclave(MachineEnclave):
-    """An enclave that is a virtual machine of QEMU's."""
-
-    @property
-    def has_console(self) -> bool:
-        """True: its serial line is our pipe, and nothing protects it from this host."""
-        return True
-
-
-def machine_of(enclave: Enclave) -> Machine | None:
-    """Return the enclave's virtual machine; None for a process."""
-    return enclave.machine if isinstance(enclave, MachineEnclave) else None
-
-
-def lock_of(enclave: Enclave) -> str | None:
-    """Return the SHA-256 of the lock that the enclave's image was launched with; None if it had none."""
-    machine = machine_of(enclave)
-    return None if machine is None else machine.lock_sha256
 
 
 class RunningEnclave(Protocol):

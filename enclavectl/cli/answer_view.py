@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
-
-from rich.text import Text
 
 from enclavectl.attestation import Standing
 from enclavectl.cli.bars import bar
 from enclavectl.cli.screen import Screen
 from enclavectl.client.exchange import VerifiedEnclave
-from enclavectl.errors import visible
 from enclavectl.results.diagnosis import Diagnosis, Result
 from enclavectl.results.wording import MODEL_PINNED
 
@@ -35,29 +33,26 @@ class AnswerDrawing:
 
 def draw_result(screen: Screen, result: Result, names: Mapping[str, str], top: int) -> None:
     """Draw one picture's answer, or why there is none; ``names`` maps label codes to names."""
-    out = screen.out
-    out.print()
-    out.print(Text(visible(result.image), style="bold"))
+    screen.drawn()
+    screen.drawn((result.image, "bold"))
     if result.outcome is None or result.outcome.probabilities_ppb is None:
         message = "no answer" if result.error is None else result.error.message
-        out.print(Text(f"  {visible(message)}", style="red"))
+        screen.drawn((f"  {message}", "red"))
         if result.error is not None and result.error.hint:
-            out.print(Text(f"  try: {visible(result.error.hint)}"))
+            screen.drawn((f"  try: {result.error.hint}", ""))
         return
     ranked = sorted(result.outcome.probabilities_ppb.items(), key=lambda item: -item[1])[:top]
     for code, parts in ranked:
         share = parts / 1e9
-        line = Text(f"  {code:<8}")
-        line.append(bar(share, _BAR_CELLS, encoding=out.encoding), style="cyan")
-        line.append(f" {share:6.1%}  {visible(names.get(code, ''))}")
-        line.rstrip()
-        out.print(line, overflow="ellipsis", no_wrap=True)
+        blocks = bar(share, _BAR_CELLS, encoding=sys.stdout.encoding)
+        rest = f" {share:6.1%}  {names.get(code, '')}".rstrip()
+        screen.drawn((f"  {code:<8}", ""), (blocks, "cyan"), (rest, ""), is_cut=True)
     if result.outcome.top_ppb is not None and result.outcome.rest_ppb:
-        out.print(Text(f"  all labels that the enclave left out: {result.outcome.rest_ppb / 1e9:.1%}"))
+        screen.drawn((f"  all labels that the enclave left out: {result.outcome.rest_ppb / 1e9:.1%}", ""))
     if result.is_receipted:
-        out.print(Text("  receipted: the enclave signed this answer to this picture"))
+        screen.drawn(("  receipted: the enclave signed this answer to this picture", ""))
     for _, warning in result.warnings:
-        out.print(Text(f"  warning: {warning}", style="yellow"))
+        screen.drawn((f"  warning: {warning}", "yellow"))
 
 
 def draw_standing(screen: Screen, standing: Standing) -> None:
@@ -71,7 +66,7 @@ def draw_kept(screen: Screen, diagnosis: Diagnosis) -> None:
     totals, enclave = diagnosis.totals, diagnosis.enclave
     if enclave is not None:
         screen.trust(str(enclave.document.trust), enclave.document.root)
-    screen.out.print()
+    screen.drawn()
     # Without an enclave nothing is written.
     written = totals.found if enclave is None else totals.results
     rows = [
@@ -87,9 +82,9 @@ def draw_kept(screen: Screen, diagnosis: Diagnosis) -> None:
 
 def draw_evidence(screen: Screen, diagnosis: Diagnosis) -> None:
     """Draw what the answers rest on, and the model's notice, which goes with every answer."""
-    screen.out.print()
+    screen.drawn()
     if diagnosis.enclave is None:
-        screen.out.print("No picture can be sent, so no enclave was asked.")
+        screen.drawn(("No picture can be sent, so no enclave was asked.", ""))
         return
     document, card = diagnosis.enclave.document, diagnosis.enclave.card
     release = document.release or "none: debug mode"

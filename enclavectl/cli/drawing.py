@@ -12,32 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from enclavectl.trust import LOCAL_ROOT, Trust
-
 # Where there is no terminal nothing is wrapped or cut: wider than any line of ours.
 _UNBOUNDED = 1 << 20
-_TRUST_STYLES = {
-    "nitro": "bold green",
-    "emulated": "bold yellow",
-    "simulated": "bold yellow",
-    "debug": "bold red",
-}
-_TRUST_WORDS = {
-    "nitro": "AWS signed for this enclave, whose code is measured.",
-    "emulated": (
-        "a virtual machine on this host plays the enclave: QEMU measured it, nobody signed. It protects "
-        "nothing from this host's owner."
-    ),
-    "simulated": (
-        "a development key signed for this enclave, which runs on no protected hardware. It protects nothing "
-        "from whoever runs it."
-    ),
-    "debug": "the enclave runs in debug mode: nothing measures its code and its console can be read.",
-}
-
-
-# For the backend local, whose root signs for nothing but processes.
-_PROCESS_WORDS = "a process on this machine plays the enclave. It protects nothing from this machine's owner."
 
 
 class _PipedConsole(Console):
@@ -56,13 +32,13 @@ class Drawing:
         """Draw the step that has begun, on standard error."""
         self.err.print(f"· {text}", style="dim")
 
-    def trust(self, trust: str, root: str | None) -> None:
-        """Draw the line above every answer: the trust in the evidence, under the root of that name."""
-        line = Text(trust.upper(), style=_TRUST_STYLES[trust])
-        is_process = trust == Trust.SIMULATED and root == LOCAL_ROOT
-        words = _PROCESS_WORDS if is_process else _TRUST_WORDS[trust]
-        line.append(f"  {words}", style="default not bold")
-        self.out.print(line)
+    def line(self, parts: Iterable[tuple[str, str]], *, soft_wrap: bool, is_cut: bool) -> None:
+        """Draw parts of a line, each in its style; a line that is cut ends with an ellipsis."""
+        text = Text.assemble(*parts)
+        if is_cut:
+            self.out.print(text, overflow="ellipsis", no_wrap=True)
+        else:
+            self.out.print(text, soft_wrap=soft_wrap)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """Draw a table without borders."""
@@ -79,10 +55,6 @@ class Drawing:
             line = Text(name, style="dim").append(value, style="not dim")
             line.rstrip()
             self.out.print(line, soft_wrap=True)
-
-    def bold(self, text: str, *, soft_wrap: bool) -> None:
-        """Draw a line in bold."""
-        self.out.print(Text(text, style="bold"), soft_wrap=soft_wrap)
 
 
 def _console(*, stderr: bool) -> Console:

@@ -11,7 +11,6 @@ from enclavectl.cli.network_options import NetworkFlags
 from enclavectl.config.load import SourceKind
 from enclavectl.errors import UsageError
 from enclavectl.targets.remote_store import RemoteStore
-from enclavectl.targets.remotes import target_of_remote
 from enclavectl.targets.target import Target, target_elsewhere
 from enclavectl.targets.verification import VerificationOptions
 
@@ -59,6 +58,9 @@ def find_elsewhere(
         if chosen is None:
             return None
         found = chosen
+    # Most command lines mean an enclave of this host.
+    from enclavectl.targets.remotes import target_of_remote  # noqa: PLC0415 - see above
+
     invocation.screen.note(
         f"using the remote {found.name} at {found.address}" + ("" if remote else ", which is the default")
     )

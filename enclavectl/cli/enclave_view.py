@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from enclave_payload.release import State
 from enclavectl.attestation import VerifiedDocument
-from enclavectl.backends.base import Backend, Enclave, machine_of
+from enclavectl.backends.base import Backend, Enclave
+from enclavectl.backends.machine import machine_of
 from enclavectl.backends.state import EnclaveState
 from enclavectl.cli.screen import Screen
 from enclavectl.client.exchange import Expectation

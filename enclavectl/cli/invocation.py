@@ -6,11 +6,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.screen import Screen
-from enclavectl.config.load import Config, SourceKind, load_config
 from enclavectl.errors import UsageError
+
+if TYPE_CHECKING:
+    from enclavectl.config.load import Config
 
 # The flags of settings: an error names the flag that the user typed.
 _FLAGS = {
@@ -36,6 +39,8 @@ class Invocation:
     @property
     def asked_top(self) -> int | None:
         """The number of labels that was asked for; None where none was: JSON then has all of them."""
+        from enclavectl.config.load import SourceKind  # noqa: PLC0415 - as in ``begin``
+
         is_default = self.config.sources["diagnose.top"].kind is SourceKind.DEFAULT
         return None if is_default else self.config.diagnose.top
 
@@ -46,6 +51,9 @@ def begin(output: OutputFormat, config_file: Path | None, flags: Mapping[str, ob
     Raises:
         UsageError: the configuration or a flag cannot be used.
     """
+    # Commands without a configuration, such as verify, need this module's other functions.
+    from enclavectl.config.load import load_config  # noqa: PLC0415 - see above
+
     config = load_config(path=config_file, environ=os.environ, flags=flags, flag_names=_FLAGS)
     return Invocation(screen=screen_for(output), config=config)
 

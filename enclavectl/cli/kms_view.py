@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 
 from enclavectl.cli.screen import Screen
-from enclavectl.errors import visible
 from enclavectl.kms import CallExplanation, Finding, Severity
 from enclavectl.kms.explain import expectation_of, found_of, part_of
 
@@ -31,7 +30,7 @@ def draw_json(screen: Screen, values: Sequence[object]) -> None:
     """Draw values as JSON that can be copied, with commas between them."""
     text = ",\n".join(json.dumps(value, indent=2) for value in values)
     for line in text.splitlines():
-        screen.out.print(visible(line), soft_wrap=True)
+        screen.drawn((line, ""), soft_wrap=True)
 
 
 def draw_verdict(screen: Screen, found: CallExplanation) -> None:

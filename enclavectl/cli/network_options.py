@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from enclavectl.errors import UsageError
 from enclavectl.files import read_bounded
 from enclavectl.net.access import MAX_CA_BYTES, NO_ACCESS, Access, read_access
-from enclavectl.targets.remotes import RemoteContent
+
+if TYPE_CHECKING:
+    from enclavectl.targets.remotes import RemoteContent
 
 TokenFile = Annotated[
     Path | None,
@@ -116,6 +118,9 @@ class NetworkFlags:
         Raises:
             UsageError: a file cannot be read or used.
         """
+        # Only the commands that keep a remote need its content.
+        from enclavectl.targets.remotes import RemoteContent  # noqa: PLC0415 - see above
+
         return RemoteContent(address=address, pin=self.tls_pin, **self.parts(policy=policy, root=root))
 
     def added_to(
@@ -131,6 +136,8 @@ class NetworkFlags:
         Raises:
             UsageError: a file cannot be read or used.
         """
+        from enclavectl.targets.remotes import RemoteContent  # noqa: PLC0415 - as in ``content``
+
         parts = {**content.copies(), **self.parts(policy=policy, root=root)}
         pin = self.tls_pin or content.pin
         return RemoteContent(address=address or content.address, pin=pin, **parts)

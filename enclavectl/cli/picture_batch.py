@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from enclavectl.backends.base import Backend
-from enclavectl.cli.evidence_keeping import EvidenceKeeper
 from enclavectl.cli.expiry import note_expiry
 from enclavectl.cli.invocation import Invocation
 from enclavectl.cli.result_outputs import DrawnOutput, JsonOutput, KeptOutput, ResultOutput
@@ -31,6 +30,7 @@ from enclavectl.targets.session import explain_boot_failure, open_session
 from enclavectl.targets.target import Target
 
 if TYPE_CHECKING:
+    from enclavectl.cli.evidence_keeping import EvidenceKeeper
     from enclavectl.results.report import ReportWriter
     from enclavectl.results.results_file import ResultsFile
 

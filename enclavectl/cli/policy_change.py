@@ -13,7 +13,7 @@ from enclavectl.attestation.policy_json import policy_json
 from enclavectl.attestation.policy_review import review_policy
 from enclavectl.cli.policy_arguments import read_policy_text
 from enclavectl.cli.screen import Screen
-from enclavectl.errors import StateError, UsageError, visible
+from enclavectl.errors import StateError, UsageError
 from enclavectl.files import stage_file, status_at, write_atomic
 from enclavectl.folder_lock import folder_lock
 
@@ -75,7 +75,7 @@ def apply_change(screen: Screen, request: PolicyChangeRequest) -> None:
         )
     elif request.is_dry_run:
         for line in _difference(request):
-            screen.out.print(visible(line), soft_wrap=True)
+            screen.drawn((line, ""), soft_wrap=True)
     else:
         screen.facts([("policy", str(request.path)), ("change", request.did)])
 

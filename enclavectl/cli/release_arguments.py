@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -11,11 +12,12 @@ import typer
 
 from enclave_payload.card import model_register
 from enclavectl.artifacts.lock import Lock, read_lock
-from enclavectl.attestation import Release
+from enclavectl.attestation import PolicyCode, Release
 from enclavectl.attestation.registers import INSTANCE_PCR, ROLE_PCR, instance_register, role_register
+from enclavectl.attestation.times import render_time
 from enclavectl.cli.invocation import begin
 from enclavectl.cli.options import ModelName, OutputFormat
-from enclavectl.cli.policy_arguments import optional_moment, parse_registers
+from enclavectl.cli.policy_arguments import moment, optional_moment, parse_registers
 from enclavectl.errors import UsageError
 from enclavectl.label import MODEL_PCR
 from enclavectl.models.find import find_model
@@ -59,7 +61,7 @@ Expires = Annotated[
     typer.Option(
         "--expires",
         metavar="TIME",
-        help="From when it is valid no more; a date is its first moment in UTC.",
+        help="From when it is valid no more, later than now; a date is its first moment in UTC.",
         show_default=False,
     ),
 ]
@@ -128,10 +130,29 @@ class ReleaseArguments:
             name=self.name or "unnamed",
             pcrs=pcrs.values,
             not_before=optional_moment("--not-before", self.not_before),
-            expires=optional_moment("--expires", self.expires),
+            expires=_future("--expires", self.expires),
             notes=self.notes,
         )
         return release if self.name is not None else _named(release, lock)
+
+
+def _future(option: str, text: str | None) -> datetime | None:
+    """Read an end that is still to come: at one in the past, no enclave passes.
+
+    Raises:
+        UsageError: it is no time, or it has passed.
+    """
+    end = optional_moment(option, text)
+    now = moment(option, "now")
+    if end is not None and end <= now:
+        found = text if text == "now" else render_time(end)
+        raise UsageError(
+            f"{option}: expected a time later than now ({render_time(now)}), found {found}",
+            hint="for documents that were kept from before, leave it out, then enclavectl policy retire "
+            "POLICY RELEASE --expires TIME",
+            code=PolicyCode.EXPIRED,
+        )
+    return end
 
 
 class _Registers:

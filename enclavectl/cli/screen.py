@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from enclavectl.cli.json_stream import JsonStream
 from enclavectl.cli.status_line import StatusLine
+from enclavectl.cli.trust_line import trust_line
 from enclavectl.errors import EnclavectlError, visible
 
 if TYPE_CHECKING:
@@ -73,8 +74,12 @@ class Screen:
         return Drawing()
 
     def load(self) -> None:
-        """Import the drawing modules early, while the command waits for something else."""
-        _ = self._drawing
+        """Import the drawing modules early, while the command waits for something else.
+
+        Only a terminal needs them.
+        """
+        if sys.stdout.isatty():
+            _ = self._drawing
 
     def result(self, value: Mapping[str, object]) -> None:
         """Write the command's one JSON object."""
@@ -109,7 +114,7 @@ class Screen:
 
     def notice(self, text: str) -> None:
         """Draw the model's notice, which goes with every answer."""
-        self._paper.bold(visible(text), soft_wrap=False)
+        self.drawn((text, "bold"))
 
     def note(self, text: str) -> None:
         """Write a fact for a person, on standard error."""
@@ -142,7 +147,7 @@ class Screen:
 
     def trust(self, trust: str, root: str | None) -> None:
         """Draw the line above every answer: the trust in the evidence, under the root of that name."""
-        self._paper.trust(trust, root)
+        self.drawn(*trust_line(trust, root))
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """Draw a plain table without borders; without a terminal, tabs separate the cells of a row."""
@@ -153,9 +158,21 @@ class Screen:
         lines = (_SEPARATOR.join(cell or _EMPTY_CELL for cell in cells) for cells in (columns, *shown))
         self._write("\n".join(lines))
 
+    def drawn(self, *parts: tuple[str, str], soft_wrap: bool = False, is_cut: bool = False) -> None:
+        """Draw a line of parts, each with its style: Rich's words for one, or nothing.
+
+        On a terminal a line is wrapped between words, or with ``soft_wrap`` where the terminal ends, or with
+        ``is_cut`` not at all. Where there is no terminal, it is written as it is.
+        """
+        shown = [(visible(text), style) for text, style in parts]
+        if sys.stdout.isatty():
+            self._paper.line(shown, soft_wrap=soft_wrap, is_cut=is_cut)
+        else:
+            self._write("".join(text for text, _ in shown))
+
     def heading(self, text: str) -> None:
         """Draw the heading of the next block."""
-        self._paper.bold(visible(text), soft_wrap=True)
+        self.drawn((text, "bold"), soft_wrap=True)
 
     def facts(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Draw names and values, aligned."""

@@ -8,8 +8,9 @@ docs/library.md has a whole example. Names are imported when they are first used
 of this room before its cryptography, which takes longer to import than a local enclave takes to launch.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from enclavectl.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from enclavectl.client.batch import Losses, Reply, classify
@@ -64,10 +65,5 @@ _PLACES = {
     "read_pictures": "client.pictures",
 }
 
-if not TYPE_CHECKING:  # a type checker would take every name for one of this package
-
-    def __getattr__(name: str) -> object:
-        """Import the module of a public name when the name is first used (PEP 562)."""
-        if name not in _PLACES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(import_module(f"enclavectl.{_PLACES[name]}"), name)
+if not TYPE_CHECKING:
+    __getattr__ = lazy_names(__name__, _PLACES)

@@ -6,12 +6,12 @@ import asyncio
 import signal
 from collections.abc import Callable, Mapping
 
+from enclave_payload.heap import keep_freed_memory
 from enclavectl.errors import EnclavectlError, StateError
 from enclavectl.gateway.gateway import Gateway
 from enclavectl.gateway.listener import Listener, bound_tls_buffers, listen_on, quiet_loop
 from enclavectl.gateway.settings import GatewaySettings
 from enclavectl.gateway.tls import ServerTls
-from enclavectl.run import keep_freed_memory
 
 # Some reads of 256 KiB with the messages in them: a third of the CPU of a request by WebSocket.
 _KEPT_BYTES = 4 * 1024 * 1024

@@ -41,9 +41,10 @@ _LEFT_OUT_OF_PACKAGES = (
 _LEFT_OUT_SUFFIXES = (".pyi", ".pxd", ".pyx", ".h", ".c", ".a", ".pyc")
 # hashlib and hmac have the hashes without OpenSSL, 5 MB of it; nothing here unpacks bzip2 or xz archives, and
 # Pillow brings its own library for TIFF; without a locale Python takes UTF-8 (PEP 540). The warm-up's
-# encoders load Pillow's AVIF, which the payload does not read.
+# encoders load Pillow's AVIF, which the payload does not read. ai-edge-litert loads the library of its newer
+# interface where that is; its interpreter does not use it.
 _NOT_MAPPED = (
-    *("/_avif.", "/libavif"),
+    *("/_avif.", "/libavif", "/libLiteRt.so"),
     *("/_hashlib.", "/_ssl.", "/libcrypto.so", "/libssl.so"),
     *("/_bz2.", "/_lzma.", "/libbz2.so", "/liblzma.so"),
     "/usr/lib/locale/",

@@ -24,11 +24,12 @@ from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from enclave_payload.card import ModelCard
-    from enclave_payload.contents import Outcome, Problem
+    from enclave_payload.contents import Outcome
     from enclave_payload.decoder import Classifier, Decoders, Finding
     from enclave_payload.media import MediaType
     from enclave_payload.messages import RefusalCode
-    from enclave_payload.wire import Frame
+    from enclave_payload.verdict import Problem
+    from enclave_payload.wire import Buffer, Frame
 
 # Modules that the image omits and the standard library can do without.
 _LEFT_OUT = ("_hashlib", "_ssl", "_bz2", "_lzma")
@@ -55,9 +56,8 @@ class _BreaksTwice:
     """A classifier that fails on its first two pictures: the image must also have the code for failures."""
 
     def __init__(self, classifier: Classifier) -> None:
-        from enclave_payload.contents import Problem
         from enclave_payload.decoder import Finding
-        from enclave_payload.verdict import Verdict
+        from enclave_payload.verdict import Problem, Verdict
 
         self.card: ModelCard = classifier.card
         self._classifier = classifier
@@ -66,7 +66,7 @@ class _BreaksTwice:
             ZeroDivisionError(),
         ]
 
-    def classify(self, picture: bytes, media_type: MediaType, may_stay: Callable[[], bool]) -> Finding:
+    def classify(self, picture: Buffer, media_type: MediaType, may_stay: Callable[[], bool]) -> Finding:
         if not self._wrong:
             return self._classifier.classify(picture, media_type, may_stay)
         wrong = self._wrong.pop()
@@ -161,7 +161,8 @@ def main() -> None:
     for name in _LEFT_OUT:
         sys.modules[name] = None  # type: ignore[assignment]  # an import of it then fails
     import enclave_payload.__main__ as payload
-    import enclave_payload.key_holder  # noqa: F401
+    import enclave_payload.key_holder
+    import enclave_payload.release  # noqa: F401
     from enclave_payload.decoder import Decoders
     from enclave_payload.entropy import EntropyError, ensure_seeded
     from enclave_payload.limits import Limits
@@ -266,8 +267,8 @@ def _visit(outbound: socket.socket, failures: list[BaseException]) -> None:
 
 
 def _classify_all() -> None:
-    from enclave_payload.contents import Problem
     from enclave_payload.media import MediaType
+    from enclave_payload.verdict import Problem
 
     with _Client(_connect(_INBOUND)).challenge() as client:
         client.ask(0, MediaType.PNG, _encoded(MediaType.PNG, "RGB"))
@@ -321,8 +322,8 @@ def _pictures() -> Iterator[tuple[str, MediaType, bytes, Problem | None]]:
     """Yield pictures: a description, media type, file, and the problem that the payload must report."""
     from PIL import Image
 
-    from enclave_payload.contents import Problem
     from enclave_payload.media import MediaType
+    from enclave_payload.verdict import Problem
 
     for kind in MediaType:
         for mode in ("1", "L", "P", "LA", "RGB", "RGBA", "CMYK"):

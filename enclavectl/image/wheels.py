@@ -24,11 +24,9 @@ from enclavectl.run import Command, capture
 
 # The payload's allow-list, with the bounds of pyproject.toml (a test compares them).
 _COMMON = ("cryptography>=50.0", "Pillow>=13.0")
-_TFLITE = ("tflite-runtime>=2.14", "numpy>=1.26,<2")  # wheels up to CPython 3.11
+# Wheels up to CPython 3.11, compiled against numpy 1.
+_TFLITE = ("tflite-runtime>=2.14", "numpy>=1.26,<2")
 _LITERT = ("ai-edge-litert>=2.1", "numpy>=2.1")
-# One numpy serves both runtimes on CPython 3.11: tflite-runtime was compiled against numpy 1, and LiteRT
-# takes either.
-_LITERT_311 = ("ai-edge-litert>=2.1", "numpy>=1.26,<2")
 # It installs the other wheels in the build stage, since a base image may lack pip. Not in the finished image.
 INSTALLER = "pip"
 _PIP_TIMEOUT_S = 600  # tens of MB of wheels over a slow line; this ends a pip that hangs
@@ -90,9 +88,7 @@ def requirements(target: Target, runtime: Runtime) -> tuple[str, ...]:
     Raises:
         UsageError: the runtime has no wheels for this Python.
     """
-    chosen = _TFLITE
-    if runtime.on(target) is Runtime.LITERT:
-        chosen = _LITERT if target.python > _LAST_TFLITE else _LITERT_311
+    chosen = _LITERT if runtime.on(target) is Runtime.LITERT else _TFLITE
     return tuple(sorted((*_COMMON, *chosen), key=str.lower))
 
 

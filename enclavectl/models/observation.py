@@ -152,15 +152,15 @@ def is_served_type(tensor: Tensor) -> bool:
 def _values(interpreter: Any, card: ModelCard) -> list[tuple[float, ...]]:
     import numpy as np
 
-    from enclave_payload.classifier import fill_input, quantization_of
-    from enclave_payload.tables import input_tables
+    from enclave_payload.classifier import quantization_of
+    from enclave_payload.filling import make_fill
 
     (source,), (sink,) = interpreter.get_input_details(), interpreter.get_output_details()
-    tables = input_tables(card.input, source["dtype"], quantization_of("input", source))
+    fill = make_fill(card.input, source["dtype"], quantization_of("input", source))
     found = quantization_of("output", sink) if np.dtype(sink["dtype"]).itemsize == 1 else None
     values = []
     for pixels in _pictures(card.input.width, card.input.height):
-        fill_input(interpreter.tensor(source["index"])()[0], pixels, tables, card.input.layout)
+        fill(interpreter.tensor(source["index"])()[0], pixels)
         interpreter.invoke()
         outputs = interpreter.get_tensor(sink["index"]).ravel().tolist()
         values.append(tuple(float(one if found is None else found.number(one)) for one in outputs))

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field, replace
 
 from enclave_payload.card import MAX_ANSWER_LABELS, MAX_LABELS, PARTS_PER_BILLION, ModelCard
 from enclave_payload.cbor import Value
-from enclave_payload.contents import ContentError, Outcome, Problem, Remark, Timings
+from enclave_payload.contents import ContentError, Outcome, Timings
 from enclave_payload.messages import (
     ANSWER_BYTES,
     ANSWER_PLAINTEXT_BYTES,
     REQUEST_ID_BYTES,
     AnswerKind,
 )
+from enclave_payload.verdict import Problem, Remark
 from enclave_payload.wire import Buffer, FrameType, WireError, encode_frame
 from enclavectl.protocol.fields import read_fields
 

@@ -28,7 +28,7 @@ def request_counter(request_id: bytes) -> int:
     return int.from_bytes(request_id[SESSION_ID_BYTES:], "big")
 
 
-def request_content(request: Request) -> tuple[bytes, bytes]:
+def request_content(request: Request) -> tuple[bytes, Buffer]:
     """Write ``u8 media type | u8 delivery | 32 bytes reply key | 32 bytes salt``, and the picture, apart."""
     head = bytes([MEDIA_CODES[request.media_type], request.delivery])
     return head + request.reply_key + request.salt, request.picture

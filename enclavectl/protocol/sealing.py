@@ -21,6 +21,7 @@ from enclave_payload.seal import (
     request_info,
     unpad,
 )
+from enclave_payload.wire import Buffer
 from enclavectl.protocol.padding import padme
 
 __all__ = ["SealError", "SuiteId", "open_answer", "request_info", "seal_request"]
@@ -28,7 +29,7 @@ __all__ = ["SealError", "SuiteId", "open_answer", "request_info", "seal_request"
 _MLKEM768_PUBLIC_BYTES = 1184  # FIPS 203, table 3
 
 
-def seal_request(suite: SuiteId, public_key: bytes, content: Sequence[bytes], info: bytes) -> bytes:
+def seal_request(suite: SuiteId, public_key: bytes, content: Sequence[Buffer], info: bytes) -> bytes:
     """Join, pad and seal the parts of the content; return HPKE's ``enc || ciphertext``.
 
     Raises:

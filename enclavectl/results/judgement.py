@@ -13,6 +13,7 @@ from enclavectl.attestation.chain import TIME
 from enclavectl.attestation.times import render_time
 from enclavectl.evidence.file import EvidenceCode
 from enclavectl.evidence.verification import (
+    NO_POLICY_STEP,
     NOT_REACHED,
     Check,
     CheckedReceipt,
@@ -42,14 +43,16 @@ def verdict(verification: Verification) -> str:
 
 
 def summary_lines(verification: Verification) -> list[tuple[str, str]]:
-    """Return the lines that stand in every answer, whatever the verdict."""
-    return [
+    """Return the lines that stand in every answer, whatever the verdict; last, why an answer is not shown."""
+    lines = [
         ("trust", _trust(verification)),
         ("time", _time(verification)),
         ("release", _release(verification)),
         ("model", _model(verification)),
         ("receipt", _receipt(verification)),
     ]
+    withheld = withheld_answers(verification)
+    return lines if withheld == 0 else [*lines, ("answer", _withheld(verification, withheld))]
 
 
 def shown_checks(verification: Verification) -> list[Check]:
@@ -92,6 +95,7 @@ def verification_json(verification: Verification) -> dict[str, object]:
         },
         "receipts": [_receipt_json(one) for one in verification.receipts],
         "answers": [one.to_json() for one in answers_of(verification)],
+        "answers_withheld": withheld_answers(verification),
         "checks": [{"id": one.id, "ok": one.ok, "seen": one.seen} for one in verification.checks],
         "error": None if error is None else {"code": error.code, "message": error.message},
     }
@@ -224,8 +228,26 @@ def document_lines(verification: Verification) -> list[tuple[str, str]]:
     return lines
 
 
+def withheld_answers(verification: Verification) -> int:
+    """Return how many answers were read and are not shown, because the verification failed after them."""
+    return 0 if verification.verified else sum(one.outcome is not None for one in verification.receipts)
+
+
+def _withheld(verification: Verification, count: int) -> str:
+    read = "1 answer was read" if count == 1 else f"{count} answers were read"
+    failed = verification.failed
+    if failed is None or failed.id == NO_POLICY_STEP:
+        return f"NOT SHOWN: {read}, but no policy says which code may answer"
+    return f"NOT SHOWN: {read}, but the check of {failed.id} failed"
+
+
 def answers_of(verification: Verification) -> list[Answered]:
-    """Return the answers that receipts were kept with, the most probable label first."""
+    """Return the answers that receipts were kept with, the most probable label first.
+
+    Evidence that is not verified has none: an answer beside a refusal would be read as if it stood.
+    """
+    if not verification.verified:
+        return []
     names = {} if verification.card is None else {one.code: one.name for one in verification.card.labels}
     found = []
     for one in verification.receipts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from enclavectl.backends.base import EnclaveSpec, MachineSpec, ProcessSpec, SealedModel
+from enclavectl.backends.base import EnclaveSpec, ProcessSpec, SealedModel
 from enclavectl.backends.registry import resolve_backend
 from enclavectl.config.load import Config
 from enclavectl.errors import UsageError
@@ -47,6 +47,8 @@ def launch_spec(config: Config, request: LaunchRequest) -> EnclaveSpec:
 
             probe(model)
         return _process(config, request, model)
+    from enclavectl.backends.machine import MachineSpec
+
     return MachineSpec(
         name=request.name,
         debug=request.debug,

@@ -13,13 +13,16 @@ import re
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from enclavectl.errors import HostError, StateError, UsageError
 from enclavectl.files import make_private_dir, read_bounded, require_private_dir, write_atomic
 from enclavectl.json_object import JsonError, JsonObject
 from enclavectl.net.address import parse_address
 from enclavectl.suggest import suggestion
-from enclavectl.targets.remotes import SUFFIXES, Remote, RemoteContent
+
+if TYPE_CHECKING:  # most hosts have no remote, and every command for an enclave looks for the default one
+    from enclavectl.targets.remotes import Remote, RemoteContent
 
 RECORD_SCHEMA = "enclavectl.remote-record/1"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
@@ -178,6 +181,8 @@ class RemoteStore:
             return None
 
     def _read(self, name: str) -> Remote:
+        from enclavectl.targets.remotes import SUFFIXES, Remote
+
         folder = self.folder / name
         try:
             record = JsonObject.parse(read_bounded(folder / _RECORD, _MAX_RECORD_BYTES, what="record"))
@@ -204,6 +209,8 @@ class RemoteStore:
 def _write(folder: Path, content: RemoteContent) -> set[str]:
     """Write the copies, then the record that names them; return the names of the copies."""
     from hashlib import sha256
+
+    from enclavectl.targets.remotes import SUFFIXES
 
     names: dict[str, str] = {}
     for word, data in content.copies().items():

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from enclavectl.backends.base import lock_of
 from enclavectl.backends.registry import find_enclave, only_running, require_running
 from enclavectl.errors import UsageError
 from enclavectl.net.access import NO_ACCESS, Access
@@ -58,7 +57,7 @@ def target_of(
         address=enclave.address,
         expectation=expectation,
         running=running,
-        lock_sha256=lock_of(enclave),
+        lock_sha256=enclave.lock_sha256,
     )
 
 

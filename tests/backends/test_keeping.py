@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from enclavectl.backends.keeping import names
-from enclavectl.backends.keeping.ending import remove_after_starter, wait_until_released
+from enclavectl.backends.keeping.folders import remove_after_starter
 from enclavectl.backends.keeping.identity import ProcessIdentity
 from enclavectl.backends.keeping.keeper_process import start_keeper
 from enclavectl.backends.keeping.lifeline import Lifeline, LifelineEnd
-from enclavectl.backends.keeping.locks import is_kept, lock_enclave
+from enclavectl.backends.keeping.locks import is_kept, lock_enclave, wait_until_released
 from enclavectl.errors import HostError, StateError, UsageError
 from enclavectl.json_object import JsonError, JsonObject, parse_json
 

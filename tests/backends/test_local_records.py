@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from enclavectl.backends.keeping.folders import remove_enclave
 from enclavectl.backends.keeping.identity import ProcessIdentity
 from enclavectl.backends.keeping.locks import exclusive, is_kept, lock_enclave
-from enclavectl.backends.keeping.records import remove_enclave
 from enclavectl.backends.local.backend import LocalBackend
-from enclavectl.backends.local.records import Record, ensure_root, load_record, load_root
+from enclavectl.backends.local.records import Record, load_record
+from enclavectl.backends.local.root import ensure_root, load_root
 from enclavectl.errors import HostError, StateError, UsageError
 from enclavectl.files import make_private_dir
 

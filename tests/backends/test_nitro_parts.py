@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enclavectl.backends.base import MachineEnclave
 from enclavectl.backends.history import History
 from enclavectl.backends.keeping.ending import EnclaveEnd, load_ended, write_ended
 from enclavectl.backends.keeping.locks import lock_enclave
 from enclavectl.backends.keeping.machine_inputs import free_name
 from enclavectl.backends.keeping.timestamps import MAX_LINE, TimestampedLines
 from enclavectl.backends.local.pki import DevelopmentRoot
+from enclavectl.backends.machine import MachineEnclave
 from enclavectl.backends.nitro.ending import EndObserver, keep_history
 from enclavectl.backends.nitro.listing import join, module_id_of, owner_of, state_of
 from enclavectl.backends.nitro.records import (

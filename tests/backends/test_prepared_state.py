@@ -17,7 +17,8 @@ from enclavectl.backends.history import History, HistoryEntry
 from enclavectl.backends.keeping.identity import ProcessIdentity
 from enclavectl.backends.keeping.locks import is_kept
 from enclavectl.backends.local.backend import LocalBackend
-from enclavectl.backends.local.records import Record, ensure_root, load_root
+from enclavectl.backends.local.records import Record
+from enclavectl.backends.local.root import ensure_root, load_root
 from enclavectl.backends.nitro.records import read_launch_records
 from enclavectl.client.reply_keys import PendingStore
 from enclavectl.errors import HostError

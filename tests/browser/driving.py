@@ -70,6 +70,7 @@ class Visit:
     ahead_ms: int = 0
     token: str | None = None
     by: str = "choose"
+    unfold: Sequence[str] = ()
     print: bool = False
     save: bool = False
     axe: bool = False
@@ -88,6 +89,7 @@ class Visit:
             "token": self.token,
             "rounds": [[str(path) for path in paths] for paths in self.rounds],
             "by": self.by,
+            "unfold": list(self.unfold),
             "print": self.print,
             "save": self.save,
             "axe": self.axe,

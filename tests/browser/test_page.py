@@ -94,14 +94,20 @@ def test_another_program_gets_no_byte_of_a_picture(tmp_path: Path, enclave: Loca
     policy = enclave.expectation.policy
     (release,) = policy.releases
     other = Release(name="reviewed", pcrs={**release.pcrs, 0: b"\x77" * 48})
+    with Image.open(sample("nv")) as picture:
+        picture.save(tmp_path / "nv.tiff")
     with site(tmp_path, enclave, policy=replace(policy, releases=(other,))) as here:
-        seen = here.visit([sample("mel")], axe=True, screenshot="refused")
+        pictures = [sample("mel"), tmp_path / "nv.tiff"]
+        seen = here.visit(pictures, axe=True, screenshot="refused", unfold=["checkProgram"])
     assert seen["problem"] == "pcr-mismatch"
     assert seen["checks"]["checkProgram"] == "failed"
     assert seen["checks"]["checkKey"] == "notReached"
     assert "Nothing of your pictures was sent." in seen["problemText"]
     assert seen["sentBytes"] == [CHALLENGE_BYTES]
     assert seen["answers"] == []
+    no_preview = "This browser cannot show a preview of this format."
+    assert seen["offered"] == [["mel.png", "seen"], ["nv.tiff", no_preview]]
+    assert seen["unfolded"] == ["checkProgram"], "what the reader unfolds stays so"
     assert seen["axe"] == []
 
 

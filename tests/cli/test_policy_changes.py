@@ -35,7 +35,7 @@ def test_a_new_policy_takes_every_option(folder: Path) -> None:
     value = ok(
         folder, "new", "--from-lock", "a.json", "--to", "new.yaml", "--model", "demo-lesion",
         "--pcr", "PCR20=" + "AB" * 48, "--role-arn", ROLE, "--instance-id", "i-0123456789abcdef0",
-        "--name", "2.0", "--not-before", "2026-12-24", "--expires", "2027-06-30T12:00:00Z",
+        "--name", "2.0", "--not-before", "2026-12-24", "--expires", "2127-06-30T12:00:00Z",
         "--notes", "by Ada", "--accept", "nitro", "--accept", "simulated", "--max-age", "60", "-o", "json",
     ).json()  # fmt: skip
     card = find_model("demo-lesion", data_dir=folder).card
@@ -54,7 +54,7 @@ def test_a_new_policy_takes_every_option(folder: Path) -> None:
                     20: b"\xab" * 48,
                 },
                 not_before=datetime(2026, 12, 24, tzinfo=UTC),
-                expires=datetime(2027, 6, 30, 12, tzinfo=UTC),
+                expires=datetime(2127, 6, 30, 12, tzinfo=UTC),
                 notes="by Ada",
             ),
         ),
@@ -142,8 +142,30 @@ def test_a_release_that_breaks_a_rule_has_its_code(
     refused(folder, 2, code, "new", "--to", "new.yaml", *words)
 
 
+@pytest.mark.parametrize("end", ["2026-01-31", "now"])
+@pytest.mark.parametrize("command", [("new", "--to", "new.yaml"), ("add", "p.yaml")])
+def test_a_release_that_has_expired_already_is_refused(
+    folder: Path, command: tuple[str, ...], end: str
+) -> None:
+    """A year that was mistyped would make a policy that no enclave satisfies."""
+    words = (*command, "--from-lock", "b.json", "--expires", end)
+    said = refused(folder, 2, "policy-expired", *words)
+    assert "--expires: expected a time later than now (" in said
+    assert f"found {'2026-01-31T00:00:00Z' if end != 'now' else 'now'}" in said
+    hint = str(run(folder, *words, "-o", "json").error()["hint"])
+    assert "policy retire" in hint
+
+
+def test_a_release_of_the_past_is_kept_by_retiring_it(folder: Path) -> None:
+    """What the refusal says to do for documents that were kept."""
+    ok(folder, "add", "p.yaml", "--from-lock", "b.json", "--name", "old")
+    ok(folder, "retire", "p.yaml", "old", "--expires", "2026-01-31")
+    old = policy_of(folder).releases[-1]
+    assert (old.name, old.expires) == ("old", datetime(2026, 1, 31, tzinfo=UTC))
+
+
 def test_a_life_that_ends_before_it_begins_is_a_contradiction(folder: Path) -> None:
-    life = ("--not-before", "2027-02-01", "--expires", "2027-01-31")
+    life = ("--not-before", "2127-02-01", "--expires", "2127-01-31")
     refused(folder, 2, "policy-contradiction", "add", "p.yaml", "--from-lock", "b.json", *life)
 
 

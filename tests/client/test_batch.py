@@ -17,6 +17,7 @@ from enclave_payload.media import MediaType
 from enclave_payload.messages import RefusalCode, refusal_frame
 from enclave_payload.seal import generate_keys
 from enclave_payload.session import ChallengeReceived, EnclaveSession, SealedReceived
+from enclave_payload.wire import Buffer
 from enclavectl.client.batch import Losses, Reply, classify
 from enclavectl.client.pictures import Picture
 from enclavectl.client.session import Client
@@ -100,7 +101,7 @@ def test_a_picture_s_deadline_counts_from_its_sending(tmp_path: Path) -> None:
             time.sleep(0.8)
 
     class Deliberate(Brightness):
-        def classify(self, picture: bytes, media_type: MediaType, may_stay: Callable[[], bool]) -> Finding:
+        def classify(self, picture: Buffer, media_type: MediaType, may_stay: Callable[[], bool]) -> Finding:
             time.sleep(0.05)  # longer than what a receiver grants an answer whose time is over
             return super().classify(picture, media_type, may_stay)
 
@@ -345,11 +346,19 @@ def test_an_enclave_that_is_late_is_not_lost(tmp_path: Path) -> None:
 
 def test_an_enclave_that_stops_says_so(tmp_path: Path) -> None:
     gate = threading.Event()
+    classifier = Brightness(gate)
     limits = Limits(grace_s=0.1)
-    with start_in_process(tmp_path, classifiers=[Brightness(gate)], limits=limits) as enclave:
-        threading.Timer(0.3, enclave.server.stop).start()
+    with start_in_process(tmp_path, classifiers=[classifier], limits=limits) as enclave:
+
+        def stop_at_the_gate() -> None:
+            if classifier.is_at_gate.wait(30):
+                enclave.server.stop()
+
+        stopper = threading.Thread(target=stop_at_the_gate)
+        stopper.start()
         replies = run(enclave, [gray(0), gray(1)])
         gate.set()
+        stopper.join()
     assert [str(reply.error) for reply in replies] == [f"the enclave at {enclave.address} is stopping"] * 2
 
 

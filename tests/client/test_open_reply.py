@@ -13,7 +13,6 @@ import pytest
 from enclave_payload.contents import (
     SALT_BYTES,
     Outcome,
-    Problem,
     Request,
     encode_answer,
     encode_key_config,
@@ -23,6 +22,7 @@ from enclave_payload.messages import AnswerKind
 from enclave_payload.receipt import ReceiptSigner
 from enclave_payload.seal import EnclaveKeys, generate_keys, seal_answer
 from enclave_payload.session import AttestedSession
+from enclave_payload.verdict import Problem
 from enclavectl.client.exchange import (
     CheckedAnswer,
     PendingAnswer,

@@ -12,6 +12,7 @@ import pytest
 from enclave_payload.decoder import Finding
 from enclave_payload.media import MediaType
 from enclave_payload.nsm import Attester, Nsm
+from enclave_payload.wire import Buffer
 from enclavectl.attestation import VerifiedDocument
 from enclavectl.backends.local.nsm import SimulatedNsm
 from enclavectl.backends.local.pki import DevelopmentRoot
@@ -38,7 +39,7 @@ LEAF = timedelta(seconds=2)
 class Slow(Brightness):
     """Takes a quarter of a second for each picture."""
 
-    def classify(self, picture: bytes, media_type: MediaType, may_stay: Callable[[], bool]) -> Finding:
+    def classify(self, picture: Buffer, media_type: MediaType, may_stay: Callable[[], bool]) -> Finding:
         time.sleep(0.25)
         return super().classify(picture, media_type, may_stay)
 

@@ -137,9 +137,14 @@ class Cli:
 
 def wait_until(condition: Callable[[], bool], what: str, patience_s: float = PATIENCE_S) -> None:
     deadline = time.monotonic() + patience_s
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {patience_s:g} s in vain: {what}"
-        time.sleep(0.02)
+    while True:
+        before = time.monotonic()
+        if condition():
+            return
+        now = time.monotonic()
+        assert now < deadline, f"waited {patience_s:g} s in vain: {what}"
+        # Half of the time is free: a look that takes long (a whole command) slows down what is awaited.
+        time.sleep(min(max(now - before, 0.02), 0.5))
 
 
 def is_alive(pid: int) -> bool:

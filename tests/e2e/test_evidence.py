@@ -41,6 +41,10 @@ def test_one_answer_is_read_and_held_to_its_picture(shared: Cli, judge: list[str
     assert answer["picture_sha256"] == asked.json()["results"][0]["sha256"]
     other = shared.run("verify", "one.json", *judge, "--picture", sample("mel"), "-o", "json")
     assert (other.status, other.error()["code"]) == (4, "picture-mismatch")
+    told = shared.run("verify", "one.json", *judge, "--picture", sample("mel"))
+    assert told.out.startswith("REFUSED (picture-mismatch)")
+    assert "NOT SHOWN: 1 answer was read, but the check of picture failed" in told.out
+    assert "%" not in told.out
 
 
 def test_without_statements_the_file_holds_no_answer_and_no_picture(shared: Cli, judge: list[str]) -> None:

@@ -135,14 +135,23 @@ def test_a_run_that_is_ended_at_any_stage_ends_its_enclave(
 
 
 def test_an_enclave_that_dies_right_after_its_boot(stage: NitroStage) -> None:
-    # Long enough for the payload's last words, on a busy machine as well.
-    stage.host.set(application_s=3600, dies_after_s=15)
-    error = stage.run_refused(5, "--name", "first", "--debug")
-    assert "first" in error["message"]
-    assert "serving model" in error["message"]  # its last words
-    stage.host.set(application_s=3600, dies_after_s=1)
-    error = stage.run_refused(5, "--name", "first")
-    assert "--debug" in error["hint"]
+    stage.host.set(application_s=3600)
+    for debug in (("--debug",), ()):
+        run = stage.run("--name", "first", *debug, "-o", "json")
+        if debug:
+            wait_until(lambda: "serving model" in stage.cli.run("console", "first").out, "it is recorded")
+        else:
+            wait_until(lambda: stage.states() == {"first": "RUNNING"}, "it has booted")
+        stage.host.end_guests()
+        ended = run.end()
+        assert ended.status == 5, ended.err
+        error = json.loads(ended.out)["error"]
+        assert "first" in error["message"]
+        if debug:
+            assert "serving model" in error["message"]  # its last words
+        else:
+            assert "--debug" in error["hint"]
+        stage.assert_only([])
 
 
 def test_an_enclave_that_dies_later_is_dead_and_in_the_history(stage: NitroStage) -> None:

@@ -169,6 +169,37 @@ def contents(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def listen_and_send(stage: Stage) -> None:
+    """Terminals 2 and 3, with the debug enclave of terminal 1."""
+    cli = stage.cli
+    # Terminal 2: the listener, which verifies whoever dials in.
+    listener = stage.terminal("listen", "--unsafe-allow-debug", "--top", "1")
+    listener.await_err("listening on ")
+    listener.await_err("trust debug")
+
+    # Terminal 3: pictures, again and again; each answer is shown as it arrives.
+    for number, code in enumerate(CODES, 1):
+        sent = cli.ok("send", "--unsafe-allow-debug", sample(code), "-o", "json").json()
+        assert sent["trust"] == "debug"
+        listener.await_out(f"\n  {code} ", 1)
+        assert listener.out.count("%") == number
+    sent = cli.ok("send", "--unsafe-allow-debug", *map(sample, CODES), "-o", "json").json()
+    assert len(sent["results"]) == len(CODES)
+    for code in CODES:
+        listener.await_out(f"\n  {code} ", 2)
+
+    # Both halves in one command, beside the listener.
+    diagnosed = cli.ok("diagnose", "--unsafe-allow-debug", sample("mel"), "-o", "json").json()
+    assert diagnosed["results"][0]["label"]["code"] == "mel"
+    assert diagnosed["trust"] == "debug"
+    assert listener.out.count("%") == 2 * len(CODES)
+
+    listener.press_ctrl_c()
+    ended = listener.end()
+    assert ended.status == 130
+    assert "DEBUG" in ended.out
+
+
 @pytest.mark.parametrize("stage", [*PROCESSES, MACHINE], indirect=True)
 def test_three_terminals_as_in_the_tutorial(stage: Stage) -> None:
     cli = stage.cli
@@ -198,32 +229,7 @@ def test_three_terminals_as_in_the_tutorial(stage: Stage) -> None:
         assert first in console.out
         assert "\x1b" not in console.out
 
-    # Terminal 2: the listener, which verifies whoever dials in.
-    listener = stage.terminal("listen", "--unsafe-allow-debug", "--top", "1")
-    listener.await_err("listening on ")
-    listener.await_err("trust debug")
-
-    # Terminal 3: pictures, again and again; each answer is shown as it arrives.
-    for number, code in enumerate(CODES, 1):
-        sent = cli.ok("send", "--unsafe-allow-debug", sample(code), "-o", "json").json()
-        assert sent["trust"] == "debug"
-        listener.await_out(f"\n  {code} ", 1)
-        assert listener.out.count("%") == number
-    sent = cli.ok("send", "--unsafe-allow-debug", *map(sample, CODES), "-o", "json").json()
-    assert len(sent["results"]) == len(CODES)
-    for code in CODES:
-        listener.await_out(f"\n  {code} ", 2)
-
-    # Both halves in one command, beside the listener.
-    diagnosed = cli.ok("diagnose", "--unsafe-allow-debug", sample("mel"), "-o", "json").json()
-    assert diagnosed["results"][0]["label"]["code"] == "mel"
-    assert diagnosed["trust"] == "debug"
-    assert listener.out.count("%") == 2 * len(CODES)
-
-    listener.press_ctrl_c()
-    ended = listener.end()
-    assert ended.status == 130
-    assert "DEBUG" in ended.out
+    listen_and_send(stage)
 
     assert cli.ok("terminate", "skin").out == "terminated skin\n"
     assert console.end().status == 0

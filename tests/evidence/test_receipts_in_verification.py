@@ -79,11 +79,26 @@ def line(verification: Verification) -> str:
     return dict(summary_lines(verification))["receipt"]
 
 
+def assert_withheld(verification: Verification, count: int) -> None:
+    """Check that none of the answers that were read is shown anywhere, and that each form says so."""
+    assert answers_of(verification) == []
+    value = verification_json(verification)
+    checked(value)
+    assert (value["answers"], value["answers_withheld"]) == ([], count)
+    said = dict(summary_lines(verification))["answer"]
+    assert said.startswith("NOT SHOWN: ")
+    page = render_audit_page(verification, name="e.json")
+    assert said in page
+    assert "75.0%" not in page
+
+
 def test_the_answer_and_its_picture_are_read_from_the_evidence(kept: Kept) -> None:
     verification = examine(replace(kept.case(), picture=PICTURE))
     assert verification.error is None
     assert [check.id for check in verification.checks][-2:] == ["receipt", "picture"]
     assert line(verification) == "a signed receipt of brightness; 1 with the answer; mode evaluation"
+    assert verification_json(verification)["answers_withheld"] == 0
+    assert "answer" not in dict(summary_lines(verification))
     [answer] = answers_of(verification)
     assert answer.shares == (("light", "Light", 0.75), ("dark", "Dark", 0.25))
     assert answer.picture_sha256 == sha256(PICTURE).hexdigest()
@@ -148,7 +163,7 @@ def test_a_receipt_that_is_there_twice_is_refused(kept: Kept, with_statements: b
     assert verification.error is not None
     assert verification.error.code == "receipt-repeated"
     assert [check.id for check in verification.checks if check.ok is False] == ["receipt-2"]
-    assert len(answers_of(verification)) == 1
+    assert_withheld(verification, 1)
 
 
 def test_a_bare_document_is_enough_for_a_receipt_but_not_for_its_model(kept: Kept) -> None:
@@ -199,6 +214,7 @@ def test_a_picture_that_is_not_the_receipts_is_refused(kept: Kept) -> None:
     other = examine(replace(kept.case(), picture=b"another"))
     assert other.error is not None
     assert other.error.code == "picture-mismatch"
+    assert_withheld(other, 1)
     unknown = examine(replace(kept.case(KeptReceipt(receipt=kept.receipt.receipt)), picture=PICTURE))
     assert unknown.error is not None
     assert unknown.error.code == "statement-form"
@@ -209,5 +225,6 @@ def test_a_receipt_is_no_way_around_the_policy(kept: Kept) -> None:
     verification = examine(replace(kept.case(), policy=None))
     assert verification.error is not None
     assert verification.error.code == "no-policy"
+    assert_withheld(verification, 1)
     waived = examine(replace(kept.case(), policy=Waiver.NO_POLICY))
     assert waived.verified

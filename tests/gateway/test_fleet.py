@@ -16,6 +16,7 @@ import pytest
 
 from enclave_payload.decoder import Finding
 from enclave_payload.media import MediaType
+from enclave_payload.wire import Buffer
 from enclavectl.backends.local.pki import DevelopmentRoot
 from enclavectl.client.batch import Losses, Reply, classify
 from enclavectl.client.exchange import Expectation
@@ -43,7 +44,7 @@ class NotingBrightness(Brightness):
         super().__init__(gate)
         self._asked = asked
 
-    def classify(self, picture: bytes, media_type: MediaType, may_stay: Callable[[], bool]) -> Finding:
+    def classify(self, picture: Buffer, media_type: MediaType, may_stay: Callable[[], bool]) -> Finding:
         self._asked.set()
         return super().classify(picture, media_type, may_stay)
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from enclave_payload.card import load_card
-from enclave_payload.contents import Problem
 from enclave_payload.decoder import DecoderLostError, Decoders
 from enclave_payload.limits import Limits
 from enclave_payload.media import MediaType
+from enclave_payload.verdict import Problem
 from tests.payload.decoders import FORKS_BESIDE_THREADS, MODEL_DIR, SAMPLES
 
 MODELS = 30

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from enclave_payload.contents import Problem
 from enclave_payload.decoder import Decoder
 from enclave_payload.limits import Limits
 from enclave_payload.media import MAX_PICTURE_BYTES, MediaType
+from enclave_payload.verdict import Problem
 from tests.hostile.pictures import FAMILIES
 from tests.payload.decoders import FORKS_BESIDE_THREADS, SAMPLES, decoders
 

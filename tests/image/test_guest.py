@@ -25,10 +25,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from PIL import Image
 
 from enclave_payload.card import MODEL_PCR, model_register
-from enclave_payload.contents import Delivery, Problem, key_config_digest
+from enclave_payload.contents import Delivery, key_config_digest
 from enclave_payload.media import MediaType
 from enclave_payload.messages import AnswerKind, RefusalCode
 from enclave_payload.seal import SuiteId
+from enclave_payload.verdict import Problem
 from enclavectl.artifacts.lock import Lock, read_lock
 from enclavectl.attestation import Policy, Release, Trust, aws_nitro_root, render_policy, verify
 from enclavectl.client.formats import media_type_of

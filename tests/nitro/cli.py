@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -30,6 +31,10 @@ class NitroCli(Cli):
             pid for pid, line in command_lines() if b"backends.nitro.keeper" in line and self.is_ours(line)
         ]
 
+    def listed(self) -> dict[str, str]:
+        """The state of each enclave that ``list`` shows, by name."""
+        return {one["name"]: one["state"] for one in self.ok("list", "-o", "json").json()["enclaves"]}
+
     def is_ours(self, line: bytes) -> bool:
         return str(self.state).encode() in line
 
@@ -42,6 +47,8 @@ class NitroCli(Cli):
         return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
 
+# A line of a recorded console.
+STAMPED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z .*")
 MACHINE = {"ENCLAVECTL_ENCLAVE_MEMORY_MIB": "1024", "ENCLAVECTL_ENCLAVE_CPUS": "2"}
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.cli import wait_until
+from tests.nitro.cli import NitroCli
 from tests.nitro.host import FakeHost
 from tests.nitro.hosts import HOSTS, make_host
 
@@ -17,3 +18,16 @@ def host(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FakeHost]:
         yield made
         made.end()
         wait_until(lambda: not made.daemons(), "the host's processes end")
+
+
+@pytest.fixture
+def cli(tmp_path: Path, host: FakeHost) -> Iterator[NitroCli]:
+    """Commands on that host; what they started has ended afterwards."""
+    (tmp_path / "home").mkdir()
+    made = NitroCli(tmp_path, host=host)
+    yield made
+    for what in ("boot", "hash"):
+        if host.place.held_up(what).exists():
+            host.let_go(what)
+    made.run("terminate", "--all")
+    wait_until(lambda: not made.keepers(), "keepers end with their enclaves")

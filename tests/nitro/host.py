@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from enclave_payload.card import model_register
 from enclavectl.artifacts.lock import MODEL_REGISTER, Lock
 from enclavectl.artifacts.names import LOCK_NAME
 from enclavectl.artifacts.wheel import Wheel
-from enclavectl.backends.local.records import ensure_root
+from enclavectl.backends.local.root import ensure_root
 from enclavectl.eif.build import ImageSpec, build_image
 from enclavectl.eif.format import Arch
 from enclavectl.models.find import PACKAGED_ID, find_model
@@ -37,6 +38,8 @@ from tests.nitro.fake.place import Place, Settings
 
 _ROOT = Path(__file__).resolve().parents[2]
 _WHEEL = Wheel(name="numpy", version="1", file="numpy-1-py3-none-any.whl", sha256="0" * 64)
+# In the command line of a payload (tests/nitro/fake/guest.py).
+_PARENT = re.compile(rb'"parent_pid": ([0-9]+)')
 _PROGRAM = """#!{python} -EP
 import sys
 
@@ -138,18 +141,18 @@ class FakeHost:
 
     def daemons(self) -> list[int]:
         """The processes that hold something of this host: enclave processes, and the payloads in them."""
-        found, inside = [], self.place.held
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit() and int(entry.name) != os.getpid():
-                try:
-                    command = (entry / "cmdline").read_bytes()
-                    folder = (entry / "cwd").readlink()
-                except OSError:
-                    continue
-                ours = os.fsencode(self.program) in command or folder.is_relative_to(inside)
-                if ours and not _is_zombie(entry):
-                    found.append(int(entry.name))
-        return found
+        program, inside = os.fsencode(self.program), self.place.held
+        return [pid for pid, line, cwd in _processes() if program in line or cwd.is_relative_to(inside)]
+
+    def guests(self) -> list[int]:
+        """The payloads in its enclaves, by who started them: a sandbox hides the folder that they are in."""
+        starters = {os.getpid(), *self.daemons()}
+        found = [(pid, _PARENT.search(line)) for pid, line, _ in _processes()]
+        return [pid for pid, parent in found if parent and int(parent[1]) in starters]
+
+    def end_guests(self) -> None:
+        """Every enclave ends by itself: its payload is gone."""
+        _kill(self.guests())
 
     def prints(self, text: str) -> None:
         """Every debug-mode enclave prints a line."""
@@ -170,12 +173,28 @@ class FakeHost:
     def end(self) -> list[int]:
         """Kill what is left; the processes that there were."""
         found = self.daemons()
-        for pid in found:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+        _kill(found)
         return found
+
+
+def _kill(pids: list[int]) -> None:
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+
+
+def _processes() -> Iterator[tuple[int, bytes, Path]]:
+    """Every process but this one that has not ended: its command line and its current folder."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                found = (entry / "cmdline").read_bytes(), (entry / "cwd").readlink()
+            except OSError:
+                continue
+            if not _is_zombie(entry):
+                yield int(entry.name), *found
 
 
 def _is_zombie(entry: Path) -> bool:

@@ -4,36 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
-from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.cli import is_alive, kill, sample, wait_until
-from tests.nitro.cli import NitroCli, command_lines
-from tests.nitro.host import FakeHost
+from tests.e2e.cli import sample, wait_until
+from tests.nitro.cli import STAMPED, NitroCli
 from tests.schemas.validation import parsed
-
-STAMPED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z .*")
-
-
-@pytest.fixture
-def cli(tmp_path: Path, host: FakeHost) -> Iterator[NitroCli]:
-    (tmp_path / "home").mkdir()
-    made = NitroCli(tmp_path, host=host)
-    yield made
-    for what in ("boot", "hash"):
-        if host.place.held_up(what).exists():
-            host.let_go(what)
-    made.run("terminate", "--all")
-    wait_until(lambda: not made.keepers(), "keepers end with their enclaves")
-
-
-def listed(cli: NitroCli) -> dict[str, str]:
-    return {one["name"]: one["state"] for one in cli.ok("list", "-o", "json").json()["enclaves"]}
 
 
 def test_an_enclave_from_start_to_end(cli: NitroCli) -> None:
@@ -49,7 +28,7 @@ def test_an_enclave_from_start_to_end(cli: NitroCli) -> None:
         ("clients on the parent", "pictures (diagnose, send)"),
         ("the enclave", "answers (listen)"),
     ]
-    assert listed(cli) == {"first": "RUNNING"}
+    assert cli.listed() == {"first": "RUNNING"}
     for reference in ("first", "fir", enclave["id"], enclave["id"][:22]):
         found = cli.ok("describe", reference, "-o", "json").json()
         assert found["enclave"]["id"] == enclave["id"]
@@ -141,9 +120,10 @@ def test_the_console_of_a_debug_enclave_is_kept_from_its_first_byte(cli: NitroCl
 
 
 def test_an_enclave_that_ends_by_itself_is_dead_and_remembered(cli: NitroCli) -> None:
-    cli.fake.set(dies_after_s=1.5)
     cli.ok("run", cli.fake.eif, "--name", "mortal", "--debug", "--no-wait")
-    wait_until(lambda: listed(cli) == {"mortal": "DEAD"}, "it dies")
+    wait_until(lambda: "Linux version" in cli.run("console", "mortal").out, "its first words are recorded")
+    cli.fake.end_guests()
+    wait_until(lambda: cli.listed() == {"mortal": "DEAD"}, "it dies")
     assert "by itself" in cli.ok("history", "-o", "json").json()["enclaves"][0]["how"]
     assert "Linux version" in cli.ok("console", "--follow", "mortal").out
     assert "found a dead one" in cli.refused(6, "diagnose", "-e", "mortal", sample("nv"))["message"]
@@ -154,17 +134,17 @@ def test_an_enclave_that_ends_by_itself_is_dead_and_remembered(cli: NitroCli) ->
 def test_two_launches_at_once_take_turns(cli: NitroCli) -> None:
     cli.fake.hold("boot")
     with cli.start("run", cli.fake.eif, "--name", "one") as one:
-        wait_until(lambda: listed(cli).get("one") == "BOOTING", "one boots")
+        wait_until(lambda: cli.listed().get("one") == "BOOTING", "one boots")
         with cli.start("run", cli.fake.eif, "--name", "two") as two:
             assert two.stderr is not None
             while "waiting for another launch" not in two.stderr.readline():
                 pass
-            assert listed(cli) == {"one": "BOOTING", "two": "BOOTING"}
+            assert cli.listed() == {"one": "BOOTING", "two": "BOOTING"}
             cli.fake.let_go("boot")
             one.communicate(timeout=60)
             two.communicate(timeout=60)
     assert (one.returncode, two.returncode) == (0, 0)
-    assert listed(cli) == {"one": "RUNNING", "two": "RUNNING"}
+    assert cli.listed() == {"one": "RUNNING", "two": "RUNNING"}
 
 
 def test_nobody_talks_while_the_first_hash_runs(cli: NitroCli) -> None:
@@ -195,14 +175,14 @@ def test_one_folder_for_logs_and_sockets_is_enough(cli: NitroCli) -> None:
 def test_interrupted_while_it_boots_it_is_listed_and_ends(cli: NitroCli, number: int) -> None:
     cli.fake.hold("boot")
     with cli.start("run", cli.fake.eif, "--name", "halted") as command:
-        wait_until(lambda: listed(cli) == {"halted": "BOOTING"}, "it boots")
+        wait_until(lambda: cli.listed() == {"halted": "BOOTING"}, "it boots")
         wait_until(lambda: "run-enclave" in [argv[0] for argv in cli.fake.argv()], "nitro-cli launches it")
         os.kill(command.pid, number)
         _, err = command.communicate(timeout=60)
     if number == signal.SIGINT:
         assert command.returncode == 130
         assert "a boot cannot be stopped" in err
-    assert listed(cli) == {"halted": "BOOTING"}
+    assert cli.listed() == {"halted": "BOOTING"}
     cli.fake.let_go("boot")
     wait_until(lambda: not cli.records() and not cli.fake.enclaves(), "it ends as soon as it has booted")
 
@@ -210,7 +190,7 @@ def test_interrupted_while_it_boots_it_is_listed_and_ends(cli: NitroCli, number:
 def test_ctrl_c_while_it_proves_itself_ends_it(cli: NitroCli) -> None:
     cli.fake.set(application_s=60)
     with cli.start("run", cli.fake.eif, "--name", "slow") as command:
-        wait_until(lambda: listed(cli) == {"slow": "RUNNING"}, "it has booted")
+        wait_until(lambda: cli.listed() == {"slow": "RUNNING"}, "it has booted")
         command.send_signal(signal.SIGINT)
         command.communicate(timeout=60)
     assert command.returncode == 130
@@ -225,13 +205,13 @@ def test_ctrl_c_detaches_from_an_attached_console(cli: NitroCli) -> None:
         command.send_signal(signal.SIGINT)
         _, err = command.communicate(timeout=60)
     assert (command.returncode, "detached; watched goes on" in err) == (0, True)
-    assert listed(cli) == {"watched": "RUNNING"}
+    assert cli.listed() == {"watched": "RUNNING"}
 
 
 def test_terminating_one_that_boots_ends_it_after_its_boot(cli: NitroCli) -> None:
     cli.fake.hold("boot")
     with cli.start("run", cli.fake.eif, "--name", "early") as command:
-        wait_until(lambda: listed(cli) == {"early": "BOOTING"}, "it boots")
+        wait_until(lambda: cli.listed() == {"early": "BOOTING"}, "it boots")
         with cli.start("terminate", "early") as end:
             wait_until(lambda: any(cli.state.rglob("ending")), "its end is asked for")
             cli.fake.let_go("boot")
@@ -240,135 +220,6 @@ def test_terminating_one_that_boots_ends_it_after_its_boot(cli: NitroCli) -> Non
     assert end.returncode == 0
     assert command.returncode != 0
     wait_until(lambda: not cli.records() and not cli.fake.enclaves(), "it is gone")
-
-
-def kill_keeper(cli: NitroCli) -> None:
-    # What it starts is called like it for a moment.
-    wait_until(lambda: len(cli.keepers()) == 1, "there is one keeper")
-    (keeper,) = cli.keepers()
-    kill(keeper)
-    wait_until(lambda: not is_alive(keeper), "the keeper is gone")
-
-
-def readers(cli: NitroCli) -> list[int]:
-    """Every ``nitro-cli console`` of this host."""
-    program = os.fsencode(cli.fake.program)
-    return [pid for pid, line in command_lines() if program in line and b"\0console\0" in line]
-
-
-def test_the_recording_goes_on_after_its_keeper_was_killed(cli: NitroCli) -> None:
-    cli.ok("run", cli.fake.eif, "--name", "bugs", "--debug")
-    with cli.start("console", "bugs", "--follow") as follower:
-        assert follower.stdout is not None
-        while "serving model" not in follower.stdout.readline():
-            pass
-        (reader,) = readers(cli)
-        kill_keeper(cli)
-        # The follower sees it, and finds another keeper; so would list, describe or diagnose.
-        while "the recording broke off after 20" not in (line := follower.stdout.readline()):
-            assert line
-        assert STAMPED.fullmatch(line.rstrip())
-        wait_until(lambda: len(readers(cli)) == 1 and readers(cli) != [reader], "one reads, another one")
-        assert not is_alive(reader)
-        # A child that was forked and has not yet become the reader looks like a second keeper.
-        wait_until(lambda: len(cli.keepers()) == 1, "one keeps it")
-
-        def is_recorded() -> bool:
-            cli.fake.prints("hello again")  # what it prints before the new reader is there may be missing
-            return "hello again" in cli.ok("console", "bugs").out
-
-        wait_until(is_recorded, "what it prints is recorded again")
-        while "hello again" not in (line := follower.stdout.readline()):
-            assert line
-        os.kill(listed_pids(cli)["bugs"], signal.SIGTERM)
-        _, err = follower.communicate(timeout=60)
-    assert follower.returncode == 0
-    assert "its keeper was killed; another one has taken over" in err
-    wait_until(lambda: listed(cli) == {"bugs": "DEAD"}, "the new keeper saw its end")
-    (past,) = cli.ok("history", "-o", "json").json()["enclaves"]
-    assert (past["name"], past["ended"] is not None) == ("bugs", True)
-    assert "hello again" in cli.ok("logs", "bugs").out
-    cli.ok("terminate", "bugs")
-    assert (cli.records(), cli.keepers(), readers(cli)) == ([], [], [])
-
-
-def listed_pids(cli: NitroCli) -> dict[str, int]:
-    return {one["name"]: one["pid"] for one in cli.ok("list", "-o", "json").json()["enclaves"]}
-
-
-@pytest.mark.parametrize("command", ["run", "diagnose"])
-def test_a_keeper_that_is_killed_while_its_enclave_proves_itself(cli: NitroCli, command: str) -> None:
-    """Nobody takes it for an enclave that ended, and one that belongs to a command ends with it."""
-    cli.fake.set(application_s=2)
-    arguments = (cli.fake.eif, "--name", "kept") if command == "run" else (sample("nv"),)
-    env = {"ENCLAVECTL_ENCLAVE_EIF": str(cli.fake.eif)}
-    with cli.start(command, *arguments, env=env) as ran:
-        wait_until(lambda: any(cli.state.rglob("launched.json")), "it has booted")
-        kill_keeper(cli)
-        _, err = ran.communicate(timeout=60)
-    assert ran.returncode == 0, err
-    if command == "run":
-        assert listed(cli) == {"kept": "RUNNING"}
-        cli.ok("terminate", "kept")
-    assert (cli.records(), cli.fake.enclaves(), cli.images(), cli.keepers()) == ([], [], [], [])
-
-
-@pytest.mark.parametrize("command", ["list", "describe", "diagnose"])
-def test_whoever_looks_at_an_enclave_without_keeper_gives_it_one(cli: NitroCli, command: str) -> None:
-    cli.ok("run", cli.fake.eif, "--name", "kept")
-    kill_keeper(cli)
-    arguments = {"describe": ("kept",), "diagnose": (str(sample("nv")),)}.get(command, ())
-    ran = cli.ok(command, *arguments)
-    assert "kept: its keeper was killed; another one has taken over" in ran.err
-    assert len(cli.keepers()) == 1
-    assert "killed" not in cli.ok(command, *arguments).err
-    # Its end is seen again.
-    os.kill(listed_pids(cli)["kept"], signal.SIGKILL)
-    wait_until(lambda: not cli.keepers(), "its keeper saw the end")
-    (past,) = cli.ok("history", "-o", "json").json()["enclaves"]
-    assert past["ended"]
-
-
-def test_without_its_keeper_an_enclave_is_found_and_ended(cli: NitroCli) -> None:
-    cli.ok("run", cli.fake.eif, "--name", "kept")
-    kill_keeper(cli)
-    assert listed(cli) == {"kept": "RUNNING"}
-    assert cli.ok("diagnose", sample("nv"), "-o", "json").json()["results"][0]["label"]["code"] == "nv"
-    cli.ok("terminate", "kept")
-    assert (cli.records(), cli.fake.enclaves()) == ([], [])
-    assert cli.ok("history", "-o", "json").json()["enclaves"][0]["how"] == "terminated by enclavectl"
-
-
-def test_an_enclave_whose_keeper_died_in_the_boot_is_adopted(cli: NitroCli) -> None:
-    cli.fake.hold("boot")
-    with cli.start("run", cli.fake.eif, "--name", "orphan") as command:
-        wait_until(lambda: listed(cli) == {"orphan": "BOOTING"}, "it boots")
-        # It is told as booting before that: its keeper first asks nitro-cli for the enclaves that are there.
-        wait_until(lambda: "run-enclave" in [argv[0] for argv in cli.fake.argv()], "nitro-cli launches it")
-        kill(cli.keepers()[0])
-        command.communicate(timeout=60)
-    assert command.returncode == 3
-    assert listed(cli) == {"orphan": "BOOTING"}
-    cli.fake.let_go("boot")
-    wait_until(lambda: listed(cli) == {"orphan": "RUNNING"}, "nitro-cli's answer is found in its file")
-    cli.ok("terminate", "orphan")
-    assert cli.fake.enclaves() == []
-
-
-def test_terminating_one_that_boots_without_its_keeper_ends_it_after_its_boot(cli: NitroCli) -> None:
-    cli.fake.hold("boot")
-    with cli.start("run", cli.fake.eif, "--name", "orphan") as command:
-        wait_until(lambda: "run-enclave" in [argv[0] for argv in cli.fake.argv()], "nitro-cli launches it")
-        wait_until(lambda: cli.fake.enclaves() == [16], "it boots")
-        kill_keeper(cli)
-        command.communicate(timeout=60)
-    with cli.start("terminate", "orphan") as end:
-        wait_until(lambda: any(cli.state.rglob("ending")), "its end is asked for")
-        assert listed(cli) == {"orphan": "BOOTING"}
-        cli.fake.let_go("boot")
-        end.communicate(timeout=60)
-    assert end.returncode == 0
-    assert (cli.records(), cli.fake.enclaves(), cli.images()) == ([], [], [])
 
 
 def test_enclaves_of_others_are_shown_and_not_trusted(cli: NitroCli) -> None:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from enclave_payload.contents import Problem
 from enclave_payload.media import MediaType
 from enclave_payload.picture import PictureError, decode_picture
+from enclave_payload.verdict import Problem
 from tests.payload.cards import stretched
 
 T = Image.Transpose

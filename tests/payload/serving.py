@@ -13,7 +13,7 @@ from typing import Self
 from PIL import Image
 
 from enclave_payload.card import PARTS_PER_BILLION, ModelCard
-from enclave_payload.contents import Delivery, Outcome, Problem, Request
+from enclave_payload.contents import Delivery, Outcome, Request
 from enclave_payload.decoder import DecoderLostError, Finding, Preempted
 from enclave_payload.limits import Limits
 from enclave_payload.media import MediaType
@@ -31,8 +31,8 @@ from enclave_payload.picture import PictureError, decode_picture
 from enclave_payload.receipt import ReceiptSigner
 from enclave_payload.seal import SuiteId, generate_keys, request_info
 from enclave_payload.server import Server, Service
-from enclave_payload.verdict import Verdict
-from enclave_payload.wire import Frame, FrameReader, FrameType
+from enclave_payload.verdict import Problem, Verdict
+from enclave_payload.wire import Buffer, Frame, FrameReader, FrameType
 from enclavectl.net.refusal import Refusal, parse_refusal
 from enclavectl.protocol.answers import (
     Answer,
@@ -93,9 +93,9 @@ class RedClassifier:
     def card(self) -> ModelCard:
         return CARD
 
-    def classify(self, picture: bytes, media_type: MediaType, may_stay: Callable[[], bool]) -> Finding:
+    def classify(self, picture: Buffer, media_type: MediaType, may_stay: Callable[[], bool]) -> Finding:
         try:
-            image = decode_picture(picture, media_type, CARD.input).image
+            image = decode_picture(bytes(picture), media_type, CARD.input).image
         except PictureError as error:
             return Finding(Verdict(problem=error.problem))
         self.entered.release()

@@ -11,7 +11,6 @@ from enclave_payload.contents import (
     SALT_BYTES,
     ContentError,
     Delivery,
-    Remark,
     Request,
     Timings,
     answer_of,
@@ -22,6 +21,7 @@ from enclave_payload.contents import (
 from enclave_payload.media import MAX_PICTURE_BYTES, MEDIA_CODES, MediaType
 from enclave_payload.messages import ANSWER_PLAINTEXT_BYTES, MAX_KEY_CONFIG_BYTES
 from enclave_payload.seal import SuiteId
+from enclave_payload.verdict import Remark
 from enclavectl.protocol.card import MAX_ANSWER_LABELS, MAX_LABELS, check_card
 from enclavectl.protocol.key_config import parse_key_config
 from enclavectl.protocol.requests import request_content

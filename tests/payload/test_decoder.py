@@ -14,13 +14,12 @@ from random import Random
 import pytest
 
 from enclave_payload.card import PARTS_PER_BILLION
-from enclave_payload.contents import Problem
 from enclave_payload.decoder import Decoder, DecoderLostError, DecoderProcess, Decoders, Finding, Preempted
 from enclave_payload.limits import Limits
 from enclave_payload.lockdown import Missing
 from enclave_payload.media import MediaType
 from enclave_payload.shared_picture import SharedPicture, create_memory
-from enclave_payload.verdict import Decoded, Verdict, message_bytes, write_message
+from enclave_payload.verdict import Decoded, Problem, Verdict, message_bytes, write_message
 from tests.hostile.pictures import jpeg_scans, png_transparent_palette
 from tests.payload.cards import CARD
 from tests.payload.decoders import FORKS_BESIDE_THREADS, MODEL_DIR, SAMPLES, decoders, kill

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from enclave_payload.contents import Problem
 from enclave_payload.lane import SlowLane
 from enclave_payload.limits import Limits
 from enclave_payload.server import Server, Service
+from enclave_payload.verdict import Problem
 from tests.payload.decoders import FORKS_BESIDE_THREADS, SAMPLES, decoders, kill
 from tests.payload.serving import (
     KEYS,

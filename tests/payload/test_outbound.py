@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from enclave_payload.contents import Delivery, Problem
+from enclave_payload.contents import Delivery
 from enclave_payload.limits import Limits
 from enclave_payload.messages import AnswerKind, RefusalCode, request_id
+from enclave_payload.verdict import Problem
 from enclavectl.protocol.answers import taken_frame
 from enclavectl.protocol.sealing import open_answer
 from tests.payload.serving import (

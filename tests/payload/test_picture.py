@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from enclave_payload.contents import Problem
 from enclave_payload.media import MediaType
 from enclave_payload.picture import PictureError
+from enclave_payload.verdict import Problem
 from tests.payload.pictures import T, assert_close, chunk, decoded, encoded, png, problem_of, upright
 
 # As picture.py does for the process; pytest sets its own filters for each test.

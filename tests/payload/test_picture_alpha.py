@@ -7,9 +7,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from enclave_payload.contents import Problem, Remark
 from enclave_payload.media import MediaType
 from enclave_payload.picture import decode_picture
+from enclave_payload.verdict import Problem, Remark
 from tests.payload.cards import stretched
 from tests.payload.pictures import assert_close, decoded, encoded, problem_of, upright
 

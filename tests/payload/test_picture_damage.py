@@ -8,9 +8,9 @@ import struct
 import pytest
 from PIL import Image
 
-from enclave_payload.contents import Problem
 from enclave_payload.jpeg_form import holds_its_pixels
 from enclave_payload.media import MediaType
+from enclave_payload.verdict import Problem
 from tests.payload.pictures import decoded, encoded, problem_of, upright
 
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")

@@ -6,9 +6,9 @@ import zlib
 import pytest
 from PIL import Image
 
-from enclave_payload.contents import Problem
 from enclave_payload.media import MediaType
 from enclave_payload.picture import MAX_PIXELS
+from enclave_payload.verdict import Problem
 from tests.payload.pictures import T, assert_close, chunk, decoded, encoded, png, problem_of, upright
 
 # As picture.py does for the process; pytest sets its own filters for each test.

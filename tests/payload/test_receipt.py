@@ -18,20 +18,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from enclave_payload import receipt as receipt_module
 from enclave_payload.card import MAX_ANSWER_LABELS, PARTS_PER_BILLION
 from enclave_payload.cbor import encode
-from enclave_payload.contents import (
-    Delivery,
-    Outcome,
-    Problem,
-    Request,
-    Timings,
-    encode_answer,
-)
+from enclave_payload.contents import Delivery, Outcome, Request, Timings, encode_answer
 from enclave_payload.limits import Limits
 from enclave_payload.media import MediaType
 from enclave_payload.messages import ANSWER_CIPHERTEXT_BYTES, ANSWER_PLAINTEXT_BYTES
 from enclave_payload.nsm import NsmError
 from enclave_payload.receipt import Claim, ReceiptSigner, answer_statement, request_statement, sign_claims
 from enclave_payload.session import AttestedSession
+from enclave_payload.verdict import Problem
 from enclavectl.evidence import Receipt, parse_receipt
 from enclavectl.evidence.air import check_signature
 from tests.evidence import example

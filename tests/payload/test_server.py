@@ -6,11 +6,12 @@ from pathlib import Path
 import cbor2
 import pytest
 
-from enclave_payload.contents import Problem, key_config_digest
+from enclave_payload.contents import key_config_digest
 from enclave_payload.limits import Limits
 from enclave_payload.messages import ANSWER_BYTES, NO_REQUEST, Challenge, RefusalCode, Sealed, request_id
 from enclave_payload.nsm import Nsm
 from enclave_payload.seal import SuiteId
+from enclave_payload.verdict import Problem
 from enclavectl.protocol.evidence import challenge_frame
 from enclavectl.protocol.key_config import KeyConfig, parse_key_config
 from enclavectl.protocol.requests import sealed_frame

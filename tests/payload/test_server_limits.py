@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from enclave_payload.contents import Problem
 from enclave_payload.limits import Limits
 from enclave_payload.messages import ANSWER_BYTES, Challenge, RefusalCode, request_id
+from enclave_payload.verdict import Problem
 from enclavectl.protocol.evidence import challenge_frame
 from tests.payload.serving import NONCE, PATIENCE_S, Peer, eventually, picture_of, redness, serving
 

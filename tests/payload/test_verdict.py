@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enclave_payload.card import PARTS_PER_BILLION, Scores
-from enclave_payload.contents import Problem, Remark
 from enclave_payload.media import MAX_PICTURE_BYTES, MediaType
 from enclave_payload.verdict import (
     Decoded,
+    Problem,
+    Remark,
     Verdict,
     VerdictError,
     message_bytes,

@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 
 from enclave_payload.card import PARTS_PER_BILLION, Label, ModelCard, ModelOutput, Scores
 from enclave_payload.cbor import Encodable, encode
-from enclave_payload.contents import ContentError, Outcome, Problem, Remark, Timings
+from enclave_payload.contents import ContentError, Outcome, Timings
 from enclave_payload.messages import ANSWER_CIPHERTEXT_BYTES, AnswerKind, answer_frame, request_id
+from enclave_payload.verdict import Problem, Remark
 from enclave_payload.wire import HEADER_BYTES, WireError
 from enclavectl.protocol.answers import Answer, name_outcome, parse_answer, parse_outcome
 from enclavectl.protocol.requests import request_counter

@@ -6,15 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from enclave_payload.contents import (
-    SALT_BYTES,
-    Outcome,
-    Problem,
-    Remark,
-    Timings,
-    encode_key_config,
-)
+from enclave_payload.contents import SALT_BYTES, Outcome, Timings, encode_key_config
 from enclave_payload.seal import generate_keys
+from enclave_payload.verdict import Problem, Remark
 from enclavectl.client.batch import Reply
 from enclavectl.client.exchange import VerifiedEnclave, new_challenge, verify_evidence
 from enclavectl.errors import EnclaveLost, PictureRefused

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from enclave_payload.contents import Problem
+from enclave_payload.verdict import Problem
 from enclavectl.client.pictures import Picture
 from enclavectl.errors import HostError, PictureRefused, StateError, UsageError
 from enclavectl.results.diagnosis import Result, refusal

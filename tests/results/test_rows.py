@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enclave_payload.contents import SALT_BYTES, Outcome, Problem, Timings, encode_key_config
+from enclave_payload.contents import SALT_BYTES, Outcome, Timings, encode_key_config
 from enclave_payload.seal import generate_keys
+from enclave_payload.verdict import Problem
 from enclavectl.client.exchange import VerifiedEnclave, new_challenge, verify_evidence
 from enclavectl.errors import UsageError
 from enclavectl.protocol.evidence import Evidence

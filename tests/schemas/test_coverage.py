@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from enclave_payload.contents import Remark
+from enclave_payload.verdict import Remark
 from enclavectl.backends.state import EnclaveState
 from enclavectl.config.load import SETTINGS
 from enclavectl.config.schema import CONFIG_FILE

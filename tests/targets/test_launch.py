@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from enclavectl.backends.base import MachineSpec, ProcessSpec
+from enclavectl.backends.base import ProcessSpec
+from enclavectl.backends.machine import MachineSpec
 from enclavectl.config.load import Config, load_config
 from enclavectl.errors import UsageError
 from enclavectl.models.find import PACKAGED_ID

@@ -2,7 +2,7 @@
 
 import { isUnsure, type Problem, type Remark, type Score, scoresOf } from "../answer.ts";
 import type { CheckedAnswer, Session } from "../session.ts";
-import { make } from "./dom.ts";
+import { make, setText } from "./dom.ts";
 import type { Chosen } from "./pictures.ts";
 import type { Say, TextKey } from "./texts/index.ts";
 
@@ -34,21 +34,38 @@ export interface Entry {
   session: Session | null;
   /** True if nothing will come any more. */
   isOver: boolean;
+  element: HTMLElement;
+  /** The part of `element` that changes. */
+  said: HTMLElement;
 }
 
-export function renderEntry(entry: Entry, say: Say): HTMLElement {
-  const { chosen } = entry;
-  return make(
+/** Make the entry of a picture; its preview moves there. */
+export function newEntry(chosen: Chosen): Entry {
+  const said = make("div", { class: "said" });
+  const element = make(
     "article",
     { class: "answer", "aria-label": chosen.name },
     make("h3", {}, chosen.name),
-    make("img", { src: chosen.url, alt: "" }),
-    make("div", { class: "said" }, ...said(entry, say)),
+    chosen.preview,
+    said,
   );
+  return { chosen, share: 0, answer: null, session: null, isOver: false, element, said };
 }
 
-/** Say how far a picture without an answer has come. */
-export function progressText(entry: Entry, say: Say): string {
+/** Show what has become of a picture, in a language. */
+export function showEntry(entry: Entry, say: Say): void {
+  entry.said.replaceChildren(...renderSaid(entry, say));
+}
+
+/** Show how far a picture without an answer has come. */
+export function showProgress(entry: Entry, say: Say): void {
+  const shown = entry.said.querySelector<HTMLElement>(".progress");
+  if (shown !== null) {
+    setText(shown, progressText(entry, say));
+  }
+}
+
+function progressText(entry: Entry, say: Say): string {
   if (entry.isOver) {
     return say(entry.share > 0 ? "notAnswered" : "notSent");
   }
@@ -56,7 +73,7 @@ export function progressText(entry: Entry, say: Say): string {
   return percent < 100 ? say("sending", { percent }) : say("waitingForAnswer");
 }
 
-function said(entry: Entry, say: Say): HTMLElement[] {
+function renderSaid(entry: Entry, say: Say): HTMLElement[] {
   const { answer, session } = entry;
   if (answer === null || session === null) {
     return [make("p", { class: "progress" }, progressText(entry, say))];
@@ -67,27 +84,31 @@ function said(entry: Entry, say: Say): HTMLElement[] {
   }
   const { card } = session.enclave.config;
   const scores = scoresOf(outcome, card);
+  const percent = new Intl.NumberFormat(document.documentElement.lang, {
+    style: "percent",
+    minimumFractionDigits: 1,
+    maximumFractionDigits: 1,
+  });
   const remarks = outcome.remarks.map((remark) => make("p", { class: "remark" }, say(REMARKS[remark])));
   return [
     ...(isUnsure(scores, card) ? [make("p", { class: "unsure" }, say("unsure"))] : []),
-    make("ul", { class: "scores" }, ...scores.slice(0, MOST_SCORES).map(renderScore)),
+    make(
+      "ul",
+      { class: "scores" },
+      ...scores.slice(0, MOST_SCORES).map((score) => renderScore(score, percent)),
+    ),
     ...remarks,
     make("p", { class: "notice" }, card.notice),
     make("p", { class: "signed" }, say("signed")),
   ];
 }
 
-function renderScore({ label, probability }: Score): HTMLElement {
-  const percent = new Intl.NumberFormat(document.documentElement.lang, {
-    style: "percent",
-    minimumFractionDigits: 1,
-    maximumFractionDigits: 1,
-  }).format(probability);
+function renderScore({ label, probability }: Score, percent: Intl.NumberFormat): HTMLElement {
   return make(
     "li",
     { "data-code": label.code },
     make("span", { class: "label" }, label.name),
-    make("span", { class: "percent" }, percent),
+    make("span", { class: "percent" }, percent.format(probability)),
     make("progress", { max: "1", value: String(probability), "aria-hidden": "true" }),
   );
 }

@@ -1,13 +1,15 @@
 /** The page: what it knows, and how its parts follow from that. */
 
 import { Client } from "../client.ts";
-import { type Entry, progressText, renderEntry } from "./answers.ts";
+import { prepareSealing } from "../hpke.ts";
+import { type Entry, newEntry, showEntry, showProgress } from "./answers.ts";
 import { Checklist } from "./checklist.ts";
 import { labelInput, takesPhotos, watchFiles } from "./chooser.ts";
 import type { PageConfig } from "./config.ts";
 import { button, byId, make } from "./dom.ts";
 import { type Chosen, MAX_PICTURES, readPicture, Unusable } from "./pictures.ts";
 import { contactLine, describe } from "./problems.ts";
+import { rehearse } from "./rehearsal.ts";
 import { saveEvidence } from "./save.ts";
 import { LANGUAGES, preferredLanguage, type Say, sayIn, type TextKey } from "./texts/index.ts";
 
@@ -18,8 +20,6 @@ export class App {
   #say: Say;
   #chosen: Chosen[] = [];
   #entries: Entry[] = [];
-  /** What answers look like in the current language: they do not change, and have pictures. */
-  #answered = new WeakMap<Entry, HTMLElement>();
   #refusedFiles: string[] = [];
   #error: unknown = null;
   #isWorking = false;
@@ -51,12 +51,15 @@ export class App {
     });
     byId("token").addEventListener("input", () => this.#renderButtons());
     byId("token-row").hidden = !this.#config.needsToken;
+    byId("checklist").replaceChildren(...this.#checklist.elements);
     this.#render();
     byId("app").hidden = byId("footer").hidden = false;
     takesPhotos().then((isCamera) => {
       byId("camera").hidden = byId("camera-label").hidden = !isCamera;
       byId("no-camera").hidden = isCamera;
     });
+    // Later, so that the page is seen first.
+    setTimeout(rehearse);
   }
 
   #expectation() {
@@ -78,7 +81,9 @@ export class App {
     const room = Math.max(MAX_PICTURES - this.#chosen.length, 0);
     for (const file of files.slice(0, room)) {
       try {
-        this.#chosen.push(await readPicture(file, this.#say));
+        const chosen = await readPicture(file, this.#say);
+        chosen.preview.addEventListener("error", () => this.#renderPictures());
+        this.#chosen.push(chosen);
       } catch (error) {
         if (!(error instanceof Unusable)) {
           throw error;
@@ -92,6 +97,7 @@ export class App {
     }
     this.#renderPictures();
     this.#renderButtons();
+    prepareSealing();
   }
 
   async #send(): Promise<void> {
@@ -99,30 +105,31 @@ export class App {
     if (chosen.length === 0 || this.#isWorking) {
       return;
     }
-    const entries = chosen.map((one) => ({
-      chosen: one,
-      share: 0,
-      answer: null,
-      session: null,
-      isOver: false,
-    }));
-    const batch: Entry[] = entries;
+    const batch = chosen.map(newEntry);
     this.#begin(batch);
     try {
       await this.#client.ask(
         chosen.map(({ picture }) => picture),
         {
           opening: () => this.#step(() => this.#checklist.begin()),
-          passed: (step) => this.#step(() => this.#checklist.pass(step)),
+          passed: (step) => {
+            this.#checklist.pass(step);
+            this.#checklist.showStates(this.#say);
+          },
           proven: (session) =>
             this.#step(() => {
               this.#checklist.prove(session);
               this.#tell((say) => say("proven"));
             }),
-          sending: (index, share) => this.#progress(index, batch, share),
+          sending: (index, share) => {
+            const entry = batch[index] as Entry;
+            entry.share = share;
+            showProgress(entry, this.#say);
+          },
           answered: (index, answer, session) => {
-            Object.assign(batch[index] as Entry, { answer, session });
-            this.#renderAnswers();
+            const entry = batch[index] as Entry;
+            Object.assign(entry, { answer, session });
+            showEntry(entry, this.#say);
           },
           retrying: (_, pauseMs) =>
             this.#tell((say) => say("retrying", { seconds: Math.ceil(pauseMs / 1000) })),
@@ -142,9 +149,13 @@ export class App {
     this.#error = null;
     this.#refusedFiles = [];
     this.#entries = [...this.#entries, ...batch];
+    byId("answers").append(...batch.map(({ element }) => element));
     this.#chosen = [];
     this.#tell((say) => say("working"));
-    this.#render();
+    this.#renderPictures();
+    this.#renderAnswers(batch);
+    this.#renderProblem();
+    this.#renderButtons();
   }
 
   #fail(error: unknown): void {
@@ -161,19 +172,18 @@ export class App {
     const unsent = batch.filter((entry) => entry.isOver && entry.share === 0);
     this.#isUnsent = unsent.length === batch.length;
     this.#entries = this.#entries.filter((entry) => !unsent.includes(entry));
+    for (const { element } of unsent) {
+      element.remove();
+    }
     this.#chosen = unsent.map(({ chosen }) => chosen);
     this.#isWorking = false;
-    this.#render();
+    this.#renderPictures();
+    this.#renderAnswers(batch.filter((entry) => entry.isOver));
+    this.#renderChecklist();
+    this.#renderButtons();
     if (this.#error !== null) {
       byId("problem").focus();
     }
-  }
-
-  #progress(index: number, batch: Entry[], share: number): void {
-    const entry = batch[index] as Entry;
-    entry.share = share;
-    const shown = byId("answers").children[this.#entries.indexOf(entry)];
-    shown?.querySelector(".progress")?.replaceChildren(progressText(entry, this.#say));
   }
 
   #step(change: () => void): void {
@@ -190,7 +200,7 @@ export class App {
     this.#renderTexts();
     this.#renderPictures();
     this.#renderChecklist();
-    this.#renderAnswers();
+    this.#renderAnswers(this.#entries);
     this.#renderButtons();
     this.#tell(this.#status);
   }
@@ -209,7 +219,6 @@ export class App {
       const isCurrent = document.documentElement.lang === code;
       return button(texts.language, { lang: code, "aria-pressed": String(isCurrent) }, () => {
         this.#say = this.#choose(code);
-        this.#answered = new WeakMap();
         this.#render();
         byId("languages").querySelector<HTMLElement>(`[lang=${code}]`)?.focus();
       });
@@ -239,8 +248,8 @@ export class App {
   #renderPictures(): void {
     const say = this.#say;
     const items = this.#chosen.map((one, index) => {
-      const picture = make("img", { src: one.url, alt: "" });
-      picture.addEventListener("error", () => picture.replaceWith(make("span", {}, say("noPreview"))));
+      const isBroken = one.preview.complete && one.preview.naturalWidth === 0;
+      const preview = isBroken ? make("span", {}, say("noPreview")) : one.preview;
       const remove = button(say("removeShort"), { "aria-label": say("remove", { name: one.name }) }, () => {
         this.#chosen = this.#chosen.filter((_, other) => other !== index);
         this.#renderPictures();
@@ -248,7 +257,7 @@ export class App {
         byId("choose").focus();
       });
       const note = one.note === null ? [] : [make("p", {}, say(one.note, { name: one.name }))];
-      return make("li", {}, picture, make("span", { class: "name" }, one.name), ...note, remove);
+      return make("li", {}, preview, make("span", { class: "name" }, one.name), ...note, remove);
     });
     byId("pictures").replaceChildren(...items);
     byId("no-pictures").hidden = items.length > 0;
@@ -256,7 +265,7 @@ export class App {
   }
 
   #renderChecklist(): void {
-    byId("checklist").replaceChildren(...this.#checklist.render(this.#config, this.#say));
+    this.#checklist.show(this.#config, this.#say);
     const { trust } = this.#checklist;
     const isTest = trust !== null && trust !== "nitro";
     byId("insecure").hidden = !isTest;
@@ -283,14 +292,10 @@ export class App {
     );
   }
 
-  #renderAnswers(): void {
-    const shown = this.#entries.map((entry) => this.#answered.get(entry) ?? renderEntry(entry, this.#say));
-    for (const [index, entry] of this.#entries.entries()) {
-      if (entry.answer !== null) {
-        this.#answered.set(entry, shown[index] as HTMLElement);
-      }
+  #renderAnswers(entries: readonly Entry[]): void {
+    for (const entry of entries) {
+      showEntry(entry, this.#say);
     }
-    byId("answers").replaceChildren(...shown);
     byId("answers-section").hidden = this.#entries.length === 0;
     byId("save-section").hidden = !this.#entries.some(({ answer }) => answer?.receipt != null);
   }

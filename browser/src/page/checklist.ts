@@ -3,7 +3,7 @@
 import type { Progress, Session } from "../session.ts";
 import { STEPS } from "../verify.ts";
 import type { PageConfig } from "./config.ts";
-import { make } from "./dom.ts";
+import { make, setText } from "./dom.ts";
 import type { Say, TextKey } from "./texts/index.ts";
 
 interface Item {
@@ -36,12 +36,23 @@ const NOT_SO: Readonly<Record<string, readonly TextKey[]>> = {
   debug: ["checkPrivate", "checkProgram"],
 };
 
+/** An item on the screen. */
+interface Row {
+  item: Item;
+  element: HTMLElement;
+  summary: HTMLElement;
+  what: HTMLElement;
+  state: HTMLElement;
+  about: HTMLElement;
+}
+
 /** What has passed so far. */
 export class Checklist {
+  /** They stay while their states change, so a step costs little, and what the reader unfolded stays so. */
+  readonly #rows = ITEMS.map(makeRow);
   readonly #passed = new Set<Progress>();
   #phase: "idle" | "running" | "failed" = "idle";
   #session: Session | null = null;
-  readonly #unfolded = new Set<TextKey>();
 
   begin(): void {
     this.#passed.clear();
@@ -73,8 +84,28 @@ export class Checklist {
     return this.#session?.enclave.document.trust ?? null;
   }
 
-  render(config: PageConfig, say: Say): HTMLElement[] {
-    return ITEMS.map((item) => this.#row(item, config, say));
+  get elements(): HTMLElement[] {
+    return this.#rows.map(({ element }) => element);
+  }
+
+  /** Bring the rows to what has passed and to what was found, in a language. */
+  show(config: PageConfig, say: Say): void {
+    const blanks = { address: config.address, root: config.root.name };
+    for (const { item, summary, what, about } of this.#rows) {
+      summary.title = say("details");
+      setText(what, say(item.title));
+      setText(about, say(item.about, blanks) + this.#found(item, say));
+    }
+    this.showStates(say);
+  }
+
+  /** Bring the rows to what has passed, in the language that they have. */
+  showStates(say: Say): void {
+    for (const { item, element, state } of this.#rows) {
+      const now = this.#state(item);
+      setText(state, say(now));
+      element.className = `check ${now}`;
+    }
   }
 
   #state(item: Item): State {
@@ -92,37 +123,25 @@ export class Checklist {
     return isCurrent ? "running" : "waiting";
   }
 
-  #row(item: Item, config: PageConfig, say: Say): HTMLElement {
-    const state = this.#state(item);
-    const about = say(item.about, { address: config.address, root: config.root.name });
-    const details = make(
-      "details",
-      { open: this.#unfolded.has(item.title) },
-      make(
-        "summary",
-        { title: say("details") },
-        make("span", { class: "mark", "aria-hidden": "true" }),
-        make("span", { class: "what" }, say(item.title)),
-        " ",
-        make("span", { class: "state" }, say(state)),
-      ),
-      make("p", {}, about, ...this.#found(item, say)),
-    );
-    // The rows are made anew at each step, and stay as the reader left them.
-    details.addEventListener("toggle", () => {
-      this.#unfolded[details.open ? "add" : "delete"](item.title);
-    });
-    return make("li", { class: `check ${state}`, "data-check": item.title }, details);
-  }
-
-  #found(item: Item, say: Say): string[] {
+  #found(item: Item, say: Say): string {
     const enclave = this.#session?.enclave;
     if (enclave === undefined) {
-      return [];
+      return "";
     }
     if (item.title === "checkProgram" && enclave.document.release !== null) {
-      return [" ", say("programIs", { release: enclave.document.release })];
+      return ` ${say("programIs", { release: enclave.document.release })}`;
     }
-    return item.title === "checkModel" ? [" ", say("modelIs", { model: enclave.config.card.id })] : [];
+    return item.title === "checkModel" ? ` ${say("modelIs", { model: enclave.config.card.id })}` : "";
   }
+}
+
+function makeRow(item: Item): Row {
+  const what = make("span", { class: "what" });
+  const state = make("span", { class: "state" });
+  const about = make("p");
+  const mark = make("span", { class: "mark", "aria-hidden": "true" });
+  const summary = make("summary", {}, mark, what, " ", state);
+  const details = make("details", {}, summary, about);
+  const element = make("li", { class: "check", "data-check": item.title }, details);
+  return { item, element, summary, what, state, about };
 }

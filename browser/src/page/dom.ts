@@ -19,6 +19,13 @@ export function make<K extends keyof HTMLElementTagNameMap>(
   return element;
 }
 
+/** Give an element its text, unless it has it: a new text would be laid out again. */
+export function setText(element: HTMLElement, text: string): void {
+  if (element.textContent !== text) {
+    element.textContent = text;
+  }
+}
+
 /** Make a button that does something. */
 export function button(text: string, attributes: Attributes, act: () => void): HTMLButtonElement {
   const element = make("button", { type: "button", ...attributes }, text);

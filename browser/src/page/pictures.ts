@@ -2,8 +2,9 @@
 
 import type { Bytes } from "../bytes.ts";
 import { mediaTypeOf, type OtherFormat, otherFormatOf } from "../formats.ts";
-import { MAX_PICTURE_BYTES } from "../seal.ts";
+import { MAX_PICTURE_BYTES, type MediaType } from "../seal.ts";
 import type { Picture } from "../session.ts";
+import { make } from "./dom.ts";
 import type { Say, TextKey } from "./texts/index.ts";
 
 /** More would make a list that nobody looks through. */
@@ -21,11 +22,12 @@ const FORMATS: Readonly<Record<OtherFormat, TextKey>> = {
   unknown: "formatUnknown",
 };
 
-/** A picture that can be sent. `url` shows it; `note` is what the page did with it. */
+/** A picture that can be sent; `note` is what the page did with it. */
 export interface Chosen {
   name: string;
   picture: Picture;
-  url: string;
+  /** One element wherever the picture is shown: the browser reads and decodes it once. */
+  preview: HTMLImageElement;
   note: TextKey | null;
 }
 
@@ -48,15 +50,29 @@ export async function readPicture(file: File, say: Say): Promise<Chosen> {
   const data = await read(file, say);
   const mediaType = mediaTypeOf(data);
   if (mediaType !== null) {
-    return { name: file.name, picture: { data, mediaType }, url: URL.createObjectURL(file), note: null };
+    return {
+      name: file.name,
+      picture: await pictureOf(data, mediaType),
+      preview: previewOf(file),
+      note: null,
+    };
   }
   const format = otherFormatOf(data);
   const converted = format === "heic" ? await convert(file) : null;
   if (converted === null || converted.size > MAX_PICTURE_BYTES) {
     throw new Unusable(say(FORMATS[format], blanks));
   }
-  const picture: Picture = { data: await read(converted, say), mediaType: "image/jpeg" };
-  return { name: file.name, picture, url: URL.createObjectURL(converted), note: "converted" };
+  const picture = await pictureOf(await read(converted, say), "image/jpeg");
+  return { name: file.name, picture, preview: previewOf(converted), note: "converted" };
+}
+
+/** Hash the picture now: nobody waits for it yet. */
+async function pictureOf(data: Bytes, mediaType: MediaType): Promise<Picture> {
+  return { data, mediaType, sha256: new Uint8Array(await crypto.subtle.digest("SHA-256", data)) };
+}
+
+function previewOf(file: Blob): HTMLImageElement {
+  return make("img", { src: URL.createObjectURL(file), alt: "" });
 }
 
 async function read(file: Blob, say: Say): Promise<Bytes> {

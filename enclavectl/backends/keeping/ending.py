@@ -1,25 +1,19 @@
-"""The end of an enclave: how it ended, its entry in the history, and the removal of its files."""
+"""The end of an enclave: how it ended, and its entry in the history."""
 
 from __future__ import annotations
 
 import json
-import os
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from enclavectl.backends.console_log import read_console
 from enclavectl.backends.history import History, HistoryEntry, console_tail
-from enclavectl.backends.keeping.locks import is_kept
-from enclavectl.backends.keeping.records import EnclaveRecord, remove_enclave
+from enclavectl.backends.keeping.records import EnclaveRecord
 from enclavectl.errors import UsageError
 from enclavectl.files import read_bounded, write_atomic
 from enclavectl.json_object import JsonError, JsonObject
 
-# A local enclave ends within a few hundredths of a second, and a check costs almost nothing.
-_POLL_S = 0.01
 TERMINATED = "terminated by enclavectl"
 # A time and a sentence, which may quote a line of a console.
 _MAX_END_BYTES = 256 * 1024
@@ -79,32 +73,3 @@ def load_ended(folder: Path) -> EnclaveEnd | None:
         return EnclaveEnd(at=value.optional_time("at"), how=value.string("how"))
     except (UsageError, JsonError):
         return None
-
-
-def wait_until_released(
-    folder: Path, bound_s: float, on_wait: Callable[[float], None] = lambda _: None
-) -> bool:
-    """Wait until no keeper holds the enclave's lock; return False if one still does after ``bound_s``
-    seconds.
-
-    ``on_wait`` is called before each pause with the elapsed seconds.
-    """
-    start = time.monotonic()
-    while is_kept(folder):
-        if (elapsed_s := time.monotonic() - start) > bound_s:
-            return False
-        on_wait(elapsed_s)
-        time.sleep(_POLL_S)
-    return True
-
-
-def remove_after_starter(folder: Path, lock_fd: int, wait_for_starter: Callable[[], bool]) -> None:
-    """Remove an ended enclave that was not released, after the command that started it has read its files.
-
-    The lock is released first: from then on, every command sees the enclave as dead. The folder is removed
-    last, because the command that started the enclave reads the console in it. ``wait_for_starter`` returns
-    whether that command released the enclave after its end: then it stays, to be listed as dead.
-    """
-    os.close(lock_fd)
-    if not wait_for_starter():
-        remove_enclave(folder)

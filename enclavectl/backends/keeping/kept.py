@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from enclavectl.backends.console_log import read_console
-from enclavectl.backends.keeping.ending import wait_until_released
+from enclavectl.backends.keeping.folders import enclave_folders, remove_enclave
 from enclavectl.backends.keeping.identity import ProcessIdentity
-from enclavectl.backends.keeping.locks import is_kept, lock_enclave
+from enclavectl.backends.keeping.locks import is_kept, lock_enclave, wait_until_released
 from enclavectl.backends.keeping.names import require_free_name, two_words
-from enclavectl.backends.keeping.records import enclave_folders, remove_enclave
 from enclavectl.errors import HostError, StateError
 from enclavectl.files import make_private_dir, require_private_dir
 from enclavectl.progress import Progress

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+# A local enclave ends within a few hundredths of a second, and a check costs almost nothing.
+_POLL_S = 0.01
 
 
 def lock_enclave(folder: Path) -> int:
@@ -52,3 +56,20 @@ def exclusive(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
+
+
+def wait_until_released(
+    folder: Path, bound_s: float, on_wait: Callable[[float], None] = lambda _: None
+) -> bool:
+    """Wait until no keeper holds the enclave's lock; return False if one still does after ``bound_s``
+    seconds.
+
+    ``on_wait`` is called before each pause with the elapsed seconds.
+    """
+    start = time.monotonic()
+    while is_kept(folder):
+        if (elapsed_s := time.monotonic() - start) > bound_s:
+            return False
+        on_wait(elapsed_s)
+        time.sleep(_POLL_S)
+    return True

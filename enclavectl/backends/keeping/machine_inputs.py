@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from itertools import chain, count
 from pathlib import Path
 
-from enclavectl.backends.base import Enclave, EnclaveSpec, MachineEnclave, MachineSpec
+from enclavectl.backends.base import Enclave, EnclaveSpec
 from enclavectl.backends.keeping.images import check_memory, image_to_run
 from enclavectl.backends.keeping.names import check_name, require_free_name
+from enclavectl.backends.machine import MachineEnclave, MachineSpec
 from enclavectl.backends.state import EnclaveState
 from enclavectl.errors import StateError, UsageError
 from enclavectl.nitro_cli.limits import check_cid

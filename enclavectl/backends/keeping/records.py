@@ -1,17 +1,15 @@
-"""The folder of an enclave, and the record written there before the launch."""
+"""The record of an enclave, written into its folder before the launch."""
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TypedDict, TypeVar
 
-from enclavectl.errors import HostError, StateError, UsageError
+from enclavectl.errors import StateError, UsageError
 from enclavectl.files import read_bounded, require_private_dir
 from enclavectl.json_object import JsonError, JsonObject
 
@@ -130,35 +128,3 @@ def read_record(path: Path, schema: str, parse: Callable[[JsonObject], T], *, hi
         raise StateError(exc.message, hint=exc.hint) from exc
     except JsonError as exc:
         raise StateError(f"{path}: expected a record of {schema}; {exc}", hint=hint) from exc
-
-
-def enclave_folders(home: Path) -> list[Path]:
-    """Return the folders of the enclaves under ``home``, running or dead.
-
-    Raises:
-        HostError: the folder cannot be read, or another user may have written into it.
-    """
-    if not require_private_dir(home):
-        return []
-    try:
-        return sorted(path for path in home.iterdir() if path.name.startswith("enc"))
-    except FileNotFoundError:
-        return []
-    except OSError as exc:
-        raise HostError(
-            f"{home}: cannot be read ({exc.strerror})",
-            hint="enclavectl config show says where state_dir comes from",
-        ) from exc
-
-
-def remove_enclave(folder: Path) -> None:
-    """Remove the folder. A concurrent removal by another process is no error."""
-    # Not shutil.rmtree: importing it takes longer than the rest of an enclave's end.
-    for parent, folders, files in os.walk(folder, topdown=False):
-        for name in files:
-            Path(parent, name).unlink(missing_ok=True)
-        for name in folders:
-            with suppress(FileNotFoundError):
-                Path(parent, name).rmdir()
-    with suppress(FileNotFoundError):
-        folder.rmdir()

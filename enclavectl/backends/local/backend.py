@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING, Self
 from enclave_payload.card import MODEL_PCR, SEALED_MARK, SEALED_MARK_CONTENT, model_register
 from enclavectl.backends.base import WAITING, EnclaveSpec, ProcessEnclave, ProcessSpec, SealedModel
 from enclavectl.backends.console_log import read_console
-from enclavectl.backends.keeping.ending import TERMINATED, EndedEnclave
+from enclavectl.backends.keeping.folders import remove_enclave
 from enclavectl.backends.keeping.identity import ProcessIdentity
 from enclavectl.backends.keeping.keeper_process import KeeperProcess, start_keeper
 from enclavectl.backends.keeping.kept import KeptEnclaves
 from enclavectl.backends.keeping.locks import exclusive, is_kept
 from enclavectl.backends.keeping.names import check_name
-from enclavectl.backends.keeping.records import remove_enclave
-from enclavectl.backends.local.ending import read_end
-from enclavectl.backends.local.records import Record, ensure_root, load_record, module_id
+from enclavectl.backends.local.records import Record, load_record, module_id
+from enclavectl.backends.local.root import ensure_root
 from enclavectl.backends.local.supervisor import SupervisorSpec
 from enclavectl.backends.state import EnclaveState
 from enclavectl.errors import UsageError
@@ -173,6 +172,8 @@ class LocalBackend:
         Raises:
             HostError: it would not end.
         """
+        from enclavectl.backends.keeping.ending import TERMINATED
+
         folder = self._home / "enclaves" / enclave.enclave_id
         require_private_dir(folder)
         was_running = self._kept.end(folder, enclave.name, bound_s=self._end_s)
@@ -256,6 +257,7 @@ class LocalBackend:
                 "enclavectl.backends.local.supervisor",
                 lambda lifeline: SupervisorSpec(
                     folder=str(folder),
+                    module_id=module_id(folder.name),
                     root_folder=str(self._home / "root"),
                     listener_fd=listener.fileno(),
                     release_fd=release_fd,
@@ -273,6 +275,9 @@ class LocalBackend:
             )
 
     def _keep_history(self, folder: Path, record: Record, *, how: str | None) -> None:
+        from enclavectl.backends.keeping.ending import EndedEnclave
+        from enclavectl.backends.local.ending import read_end
+
         console = folder / "console.log"
         ended = EndedEnclave(
             record=record,

@@ -85,13 +85,14 @@ def main(argument: str) -> None:
     folder = Path.cwd()
     missing = enter(Plan(spec.integer("memory_mib"), folder / "tree", (folder / "model",)))
     gc.disable()  # nothing that imports make is garbage, and looking for some is part of the boot
-    from enclave_payload.decoder import Decoders
     from enclave_payload.limits import Limits
+    from enclave_payload.zygote import start_zygote
 
     limits = Limits()
     release_fd = spec.optional_integer("release_fd")
-    decoders = Decoders(folder / "model", limits, is_sealed=release_fd is not None)
-    # The zygote loads Pillow and TFLite meanwhile.
+    # Before all else: loading numpy, Pillow and TFLite there takes longer than what is left to load here.
+    channel = start_zygote(folder / "model", limits)
+    from enclave_payload.decoder import Decoders
     from enclave_payload.key_holder import log, pin_model, release_port, wait_for_weights
     from enclave_payload.nsm import Nsm
     from enclave_payload.receipt import ReceiptSigner
@@ -102,14 +103,14 @@ def main(argument: str) -> None:
     memory_mib = resource.getrlimit(resource.RLIMIT_AS)[0] >> 20
     log(f"SIMULATED enclave; memory: {memory_mib} MiB")
     log(sandbox_line(missing))
+    decoders = Decoders(folder / "model", limits, is_sealed=release_fd is not None, channel=channel)
     nsm = Nsm(NsmSocket(socket.socket(fileno=spec.integer("nsm_fd"))).transact)
     if release_fd is None:
         pin_model(nsm, decoders.card)
     dialer = Dialer(socket.socket(fileno=spec.integer("dial_fd")))
     keys, signer = generate_keys(), ReceiptSigner(nsm.describe, is_device=False)
-    port = release_port(nsm, keys, signer, decoders)
     if release_fd is not None:
-        release = socket.socket(fileno=release_fd)
+        port, release = release_port(nsm, keys, signer, decoders), socket.socket(fileno=release_fd)
         wait_for_weights(port, release)
     service = Service(
         keys=keys,

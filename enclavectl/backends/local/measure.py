@@ -9,7 +9,8 @@ moves PCR0 and PCR2 as it would in an enclave.
 from __future__ import annotations
 
 import hashlib
-import platform
+import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -43,8 +44,8 @@ def measure(payload: Path, model: Path) -> dict[int, bytes]:
 
 
 def _boot_manifest() -> bytes:
-    lines = [f"{platform.python_implementation()} {platform.python_version()} {platform.machine()}"]
-    # Not importlib.metadata: it takes as long to import as all that is measured takes to hash.
+    # Not platform and importlib.metadata: they take as long to import as all that is measured takes to hash.
+    lines = [f"{sys.implementation.name} {sys.version.partition(' ')[0]} {os.uname().machine}"]
     for folder in filter(Path.is_dir, map(Path, import_path())):
         for entry in folder.glob("*.dist-info"):
             name, _, version = entry.stem.partition("-")

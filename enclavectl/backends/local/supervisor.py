@@ -48,6 +48,7 @@ class SupervisorSpec(NamedTuple):
     """What the backend hands over. The descriptors are inherited; the lifeline is keeping/lifeline.py's."""
 
     folder: str
+    module_id: str
     root_folder: str
     listener_fd: int
     release_fd: int | None
@@ -72,6 +73,7 @@ class SupervisorSpec(NamedTuple):
         value = JsonObject.parse(text.encode())
         return cls(
             folder=value.string("folder"),
+            module_id=value.string("module_id"),
             root_folder=value.string("root_folder"),
             listener_fd=value.integer("listener_fd"),
             release_fd=value.optional_integer("release_fd"),
@@ -109,7 +111,7 @@ class Supervisor:
         finally:
             self._end(payload)
         if not self._is_detached:
-            from enclavectl.backends.keeping.ending import remove_after_starter
+            from enclavectl.backends.keeping.folders import remove_after_starter
 
             remove_after_starter(
                 self._folder, self._spec.lock_fd, lambda: self._lifeline.wait_cut(self._wake_read)
@@ -147,6 +149,7 @@ class Supervisor:
     def _serve(self, payload: subprocess.Popen[bytes]) -> None:
         # While the payload starts, load what signs: the payload asks for it before it makes keys.
         handle = self._simulated_nsm()
+        gc.enable()
         ended = os.pidfd_open(payload.pid)
         poll = select.poll()
         serve = {
@@ -173,7 +176,7 @@ class Supervisor:
 
         from enclavectl.backends.local.measure import measure, payload_dir
         from enclavectl.backends.local.nsm import SimulatedNsm
-        from enclavectl.backends.local.records import load_root, module_id
+        from enclavectl.backends.local.root import load_root
 
         hide_memory()  # it is about to hold the key of the development root
         pcrs = measure(payload_dir(), self._folder / "model")
@@ -181,7 +184,7 @@ class Supervisor:
             # As on Nitro: a debug-mode enclave's registers hold zeros, so nobody can mistake it.
             pcrs = dict.fromkeys(pcrs, bytes(48))
         root = load_root(Path(self._spec.root_folder))
-        nsm = SimulatedNsm(root, module_id(self._folder.name), pcrs, lambda: datetime.now(UTC))
+        nsm = SimulatedNsm(root, self._spec.module_id, pcrs, lambda: datetime.now(UTC))
         return nsm.handle
 
     def _answer_nsm(self, handle: Callable[[bytes], bytes]) -> bool:
@@ -245,6 +248,7 @@ class Supervisor:
 
 def main(argument: str) -> None:
     """Supervise until the end."""
+    gc.disable()  # nothing that imports make is garbage, and looking for some is part of the boot
     Supervisor(SupervisorSpec.from_json(argument)).run()
     gc.freeze()  # a last look for garbage would only keep the starter waiting
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from enclavectl.backends.console_log import read_console
 from enclavectl.backends.keeping.ending import load_ended
+from enclavectl.backends.keeping.folders import remove_enclave
 from enclavectl.backends.keeping.locks import is_kept, lock_enclave
-from enclavectl.backends.keeping.records import remove_enclave
 from enclavectl.backends.nitro.records import LaunchRecord, Record, read_launch_records
 from enclavectl.backends.nitro.settings import NitroSettings
 from enclavectl.backends.state import EnclaveState

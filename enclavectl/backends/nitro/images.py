@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from enclavectl.backends.keeping.folders import enclave_folders, remove_enclave
 from enclavectl.backends.keeping.images import remove_halves
 from enclavectl.backends.keeping.locks import is_kept
-from enclavectl.backends.keeping.records import enclave_folders, remove_enclave
 from enclavectl.backends.nitro.records import Record, load_record
 from enclavectl.nitro_cli.hostlock import host_lock
 from enclavectl.progress import Progress

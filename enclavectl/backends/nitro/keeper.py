@@ -21,7 +21,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from enclavectl.backends.keeping.ending import EnclaveEnd, remove_after_starter, write_ended
+from enclavectl.backends.keeping.ending import EnclaveEnd, write_ended
+from enclavectl.backends.keeping.folders import remove_after_starter
 from enclavectl.backends.keeping.lifeline import LifelineEnd
 from enclavectl.backends.keeping.reports import error_to_report, send_report
 from enclavectl.backends.nitro.boot_turn import BootTurn

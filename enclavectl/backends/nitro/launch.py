@@ -9,11 +9,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from enclavectl.backends.base import WAITING, MachineEnclave
+from enclavectl.backends.base import WAITING
 from enclavectl.backends.keeping.ending import load_ended
 from enclavectl.backends.keeping.keeper_process import KeeperProcess
 from enclavectl.backends.keeping.locks import is_kept
 from enclavectl.backends.keeping.reports import Reports, error_from_report, start_reporting
+from enclavectl.backends.machine import MachineEnclave
 from enclavectl.backends.nitro.keeper import KeeperSpec
 from enclavectl.backends.nitro.records import LaunchRecord
 from enclavectl.json_object import JsonError

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from enclavectl.backends.base import Enclave, MachineEnclave, MachineSpec
+from enclavectl.backends.base import Enclave
+from enclavectl.backends.machine import MachineEnclave, MachineSpec
 from enclavectl.backends.nitro.records import Record
 from enclavectl.backends.state import EnclaveState
 

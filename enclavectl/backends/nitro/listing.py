@@ -10,9 +10,10 @@ import os
 import pwd
 from datetime import UTC, datetime, timedelta
 
-from enclavectl.backends.base import Enclave, Machine, MachineEnclave
+from enclavectl.backends.base import Enclave
 from enclavectl.backends.keeping.ending import load_ended
 from enclavectl.backends.keeping.locks import is_kept
+from enclavectl.backends.machine import Machine, MachineEnclave
 from enclavectl.backends.nitro.records import LaunchRecord, is_settled
 from enclavectl.backends.nitro.settings import NitroSettings
 from enclavectl.backends.state import EnclaveState

@@ -23,13 +23,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from enclavectl.backends.keeping.records import (
-    EnclaveRecord,
-    enclave_folders,
-    read_common,
-    read_lock_sha256,
-    read_record,
-)
+from enclavectl.backends.keeping.folders import enclave_folders
+from enclavectl.backends.keeping.records import EnclaveRecord, read_common, read_lock_sha256, read_record
 from enclavectl.errors import HostError, StateError, UsageError
 from enclavectl.files import read_bounded, write_atomic
 from enclavectl.json_object import JsonError, JsonObject

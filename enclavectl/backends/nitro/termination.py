@@ -15,10 +15,10 @@ from enclavectl.backends.keeping.ending import (
     TERMINATED,
     EnclaveEnd,
     load_ended,
-    wait_until_released,
     write_ended,
 )
-from enclavectl.backends.keeping.records import remove_enclave
+from enclavectl.backends.keeping.folders import remove_enclave
+from enclavectl.backends.keeping.locks import wait_until_released
 from enclavectl.backends.nitro.ending import keep_history
 from enclavectl.backends.nitro.images import prune
 from enclavectl.backends.nitro.listing import owner_of

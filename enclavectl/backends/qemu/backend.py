@@ -9,11 +9,11 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from enclavectl.backends.base import EmulatedEnclave, Machine, MachineSpec
 from enclavectl.backends.keeping.ending import TERMINATED, EnclaveEnd, EndedEnclave, load_ended
 from enclavectl.backends.keeping.identity import ProcessIdentity
 from enclavectl.backends.keeping.kept import KeptEnclaves
 from enclavectl.backends.keeping.locks import exclusive, is_kept
+from enclavectl.backends.machine import EmulatedEnclave, Machine, MachineSpec
 from enclavectl.backends.qemu.records import SOCKET_NAME, Record, load_record, module_id
 from enclavectl.backends.state import EnclaveState
 from enclavectl.files import make_private_dir, require_private_dir, write_atomic

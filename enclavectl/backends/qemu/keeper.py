@@ -21,13 +21,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from enclavectl.backends.console_log import ConsoleLog
-from enclavectl.backends.keeping.ending import (
-    TERMINATED,
-    EnclaveEnd,
-    EndedEnclave,
-    remove_after_starter,
-    write_ended,
-)
+from enclavectl.backends.keeping.ending import TERMINATED, EnclaveEnd, EndedEnclave, write_ended
+from enclavectl.backends.keeping.folders import remove_after_starter
 from enclavectl.backends.keeping.lifeline import LifelineEnd
 from enclavectl.backends.keeping.reports import error_to_report, send_report
 from enclavectl.backends.keeping.timestamps import TimestampedLines

@@ -7,11 +7,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from enclavectl.backends.base import EmulatedEnclave
+from enclavectl.backends.keeping.folders import remove_enclave
 from enclavectl.backends.keeping.keeper_process import KeeperProcess
 from enclavectl.backends.keeping.locks import is_kept
-from enclavectl.backends.keeping.records import remove_enclave
 from enclavectl.backends.keeping.reports import Reports, error_from_report
+from enclavectl.backends.machine import EmulatedEnclave
 from enclavectl.backends.qemu.boot import BootStep
 from enclavectl.backends.qemu.keeper import BOOT_BOUND_S
 from enclavectl.errors import EnclavectlError, HostError

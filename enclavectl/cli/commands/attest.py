@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from enclavectl.backends.base import lock_of
 from enclavectl.backends.registry import choose_backend, find_enclave, load_policy, require_running
 from enclavectl.cli import options
 from enclavectl.cli.evidence_options import LockPath
@@ -203,7 +202,7 @@ def _place(
         address=enclave.address,
         root=chosen.trust_root(),
         module_id=enclave.module_id,
-        lock_sha256=lock_of(enclave),
+        lock_sha256=enclave.lock_sha256,
     )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from enclave_payload.heap import keep_freed_memory
 from enclavectl.backends.registry import choose_backend
 from enclavectl.cli import options
 from enclavectl.cli.elsewhere import Elsewhere, FindTarget, find_elsewhere
@@ -27,7 +28,7 @@ from enclavectl.config.load import Config, SourceKind
 from enclavectl.errors import PictureRefused, StateError
 from enclavectl.files import require_distinct
 from enclavectl.models.find import find_model
-from enclavectl.run import hide_memory, keep_freed_memory
+from enclavectl.run import hide_memory
 from enclavectl.targets.launch import LaunchRequest, launch_spec
 from enclavectl.targets.target import Target, choose_running, target_of
 from enclavectl.targets.verification import VerificationOptions, check_policy, verification_options

@@ -8,10 +8,12 @@ from typing import Annotated
 import typer
 
 from enclavectl.backends.history import History, HistoryEntry
+from enclavectl.backends.registry import resolve_backend
 from enclavectl.cli import options
 from enclavectl.cli.invocation import begin
 from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.screen import Screen
+from enclavectl.config.choices import BackendChoice
 
 HISTORY_SCHEMA = "enclavectl.history/1"
 _COLUMNS = ("NAME", "BACKEND", "TRUST", "STARTED (UTC)", "ENDED (UTC)", "HOW")
@@ -20,10 +22,19 @@ _LAST_LINES = 5
 _SHOWN_LINES = 2
 
 Limit = Annotated[int, typer.Option("--limit", min=1, metavar="COUNT", help="At most so many, the newest.")]
+OfBackend = Annotated[
+    BackendChoice | None,
+    typer.Option(
+        "--backend",
+        help="Only enclaves of this backend; auto is the one of enclavectl list. Default: of all.",
+        show_default=False,
+    ),
+]
 
 
 def history(
     limit: Limit = 20,
+    backend: OfBackend = None,
     config: options.ConfigFile = None,
     output: options.Output = OutputFormat.TEXT,
 ) -> None:
@@ -32,18 +43,23 @@ def history(
     Shows when they ran and the last lines of their consoles. The newest 100 are kept.
 
     Examples:
-      enclavectl history            the newest 20
-      enclavectl history --limit 3  the newest three
+      enclavectl history                  the newest 20
+      enclavectl history --limit 3        the newest three
+      enclavectl history --backend local  simulated ones only
     """
-    invocation = begin(output, config, {})
-    found = History(invocation.config.state_dir).all()[-limit:]
+    invocation = begin(output, config, {"backend": backend})
+    # Not the configured backend: that says where the next enclave runs, and these have ended.
+    only = None if backend is None else resolve_backend(invocation.config)
+    ended = History(invocation.config.state_dir).all()
+    found = [past for past in ended if only is None or past.backend == only][-limit:]
     if invocation.screen.as_json:
         entries = [{**past.to_json(console=False), "last_lines": _last_lines(past)} for past in found]
         invocation.screen.result({"schema": HISTORY_SCHEMA, "enclaves": entries})
     elif found:
         _show(invocation.screen, found)
     else:
-        invocation.screen.note("no enclave that stayed has ended yet")
+        where = "" if only is None else f" on backend {only}"
+        invocation.screen.note(f"no enclave that stayed has ended yet{where}")
 
 
 def _show(screen: Screen, found: Sequence[HistoryEntry]) -> None:

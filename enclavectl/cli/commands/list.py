@@ -12,7 +12,8 @@ from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.screen import Screen
 
 if TYPE_CHECKING:
-    from enclavectl.backends.base import Enclave, Machine
+    from enclavectl.backends.base import Enclave
+    from enclavectl.backends.machine import Machine
     from enclavectl.cli.enclave_view import WeightsState
 
 LIST_SCHEMA = "enclavectl.enclaves/1"
@@ -58,7 +59,7 @@ def _show(screen: Screen, backend: str, enclaves: Sequence[Enclave]) -> None:
         screen.note(f"no enclave on backend {backend}; enclavectl run starts one")
         return
     # Not above: while this loads, nitro-cli already runs.
-    from enclavectl.backends.base import machine_of  # noqa: PLC0415 - see the line above
+    from enclavectl.backends.machine import machine_of  # noqa: PLC0415 - see the line above
 
     machines = [machine_of(one) for one in enclaves]
     columns = [*_COLUMNS, *(_MACHINE_COLUMNS if any(machines) else ())]

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from enclavectl.backends.base import EmulatedEnclave, MachineSpec
 from enclavectl.backends.console_log import HALF_BYTES
 from enclavectl.backends.history import History
+from enclavectl.backends.machine import EmulatedEnclave, MachineSpec
 from enclavectl.backends.qemu.backend import QemuBackend
 from enclavectl.backends.qemu.settings import QemuSettings
 from enclavectl.backends.state import EnclaveState

@@ -214,7 +214,7 @@ class Guest:
     def _answer_nsm(self) -> None:
         from enclave_payload.nsm import MAX_REQUEST_BYTES
         from enclavectl.backends.local.nsm import SimulatedNsm
-        from enclavectl.backends.local.records import load_root
+        from enclavectl.backends.local.root import load_root
 
         module_id, pcrs = self._nsm_parameters
         nsm = SimulatedNsm(load_root(self._place.root), module_id, pcrs, lambda: datetime.now(UTC))

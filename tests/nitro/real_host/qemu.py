@@ -21,7 +21,7 @@ from typing import Any
 import cbor2
 
 from enclavectl.backends.local.nsm import SimulatedNsm
-from enclavectl.backends.local.records import load_root
+from enclavectl.backends.local.root import load_root
 from enclavectl.backends.qemu.machine import QemuMachine, clock_khz
 from enclavectl.backends.qemu.vsock import HybridListener, Reactor, VsockDevice
 from enclavectl.run import dying_with_us

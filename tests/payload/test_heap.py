@@ -8,7 +8,7 @@ import pytest
 
 _FAULTS = """
 import resource, sys
-from enclavectl.run import keep_freed_memory
+from enclave_payload.heap import keep_freed_memory
 if sys.argv[1] == "kept":
     keep_freed_memory(4 << 20)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
