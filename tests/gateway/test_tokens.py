@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Barrier, Thread
@@ -49,6 +50,24 @@ def test_the_file_is_private_and_has_no_token(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
     assert token not in path.read_text()
     assert read_tokens(path) == tokens
+
+
+def test_a_change_keeps_what_the_group_of_a_gateway_may_read(tmp_path: Path) -> None:
+    path = tmp_path / "tokens.json"
+    write_tokens(path, TokenSet())
+    path.chmod(0o640)
+    change_tokens(path, lambda found: found.added("one", None)[0])
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
+def test_a_change_by_root_leaves_the_file_to_the_gateways_user(tmp_path: Path) -> None:
+    path = tmp_path / "tokens.json"
+    write_tokens(path, TokenSet())
+    os.chown(path, 4711, 4712)
+    change_tokens(path, lambda found: found.added("one", None)[0])
+    found = path.stat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (4711, 4712, 0o600)
 
 
 def test_a_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
