@@ -17,6 +17,7 @@ from enclavectl.cli.invocation import Invocation, begin
 from enclavectl.cli.network_options import NetworkFlags
 from enclavectl.cli.option_groups import spreads_groups
 from enclavectl.cli.options import OutputFormat
+from enclavectl.cli.signals import holding_interrupts_back
 from enclavectl.config.choices import BackendChoice
 from enclavectl.config.load import Profile
 from enclavectl.errors import UsageError
@@ -272,8 +273,10 @@ def _start(
     if stays is not None:
         stays.end()
         return
-    announce_running(invocation, chosen)
-    _show(invocation, chosen, running, attested)
+    # From here on the enclave stays: an interrupted command still says that it runs, and where.
+    with holding_interrupts_back():
+        announce_running(invocation, chosen)
+        _show(invocation, chosen, running, attested)
     if attach:
         follow_console(invocation.screen, chosen, running.enclave)
 
