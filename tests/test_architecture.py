@@ -85,6 +85,7 @@ LEAVES = {
     "yaml_file",
     "json_object",
     "label",
+    "folder_lock",
     "lazy_names",
 }
 PAYLOAD = "enclave_payload"

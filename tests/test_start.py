@@ -44,7 +44,7 @@ import pytest
         ),
         pytest.param(
             "import enclave_payload.zygote",
-            "numpy enclave_payload.decoder enclave_payload.server",
+            "cryptography fractions numpy enclave_payload.decoder enclave_payload.server",
             id="the process that loads the model, before it is forked",
         ),
         pytest.param(

@@ -9,7 +9,7 @@ import { type Bytes, concat, equal, fromHex, hex, owned } from "../src/bytes.ts"
 import type { ModelCard } from "../src/card.ts";
 import { encode, type Value } from "../src/cbor.ts";
 import { EvidenceRefused, SessionError } from "../src/errors.ts";
-import type { Suite } from "../src/hpke.ts";
+import { prepareSealing, type Suite, seal } from "../src/hpke.ts";
 import { parseKeyConfig } from "../src/keyconfig.ts";
 import { checkReceiptSignature, parseReceipt } from "../src/receipt.ts";
 import { answerStatement, checkCommitments, requestStatement } from "../src/receiptcheck.ts";
@@ -102,6 +102,19 @@ for (const recorded of VECTORS.requests) {
     }
   });
 }
+
+test("an ephemeral key serves one message, prepared or not", async () => {
+  const key = fromHex(VECTORS.key_configuration.public_keys[2]);
+  const sealed = [];
+  for (let message = 0; message < 4; message += 1) {
+    if (message < 2) {
+      prepareSealing();
+      prepareSealing();
+    }
+    sealed.push(hex((await seal(2, key, new Uint8Array(0), new Uint8Array(1))).enc));
+  }
+  assert.equal(new Set(sealed).size, 4);
+});
 
 for (const recorded of VECTORS.answers) {
   test(`an answer opens: ${recorded.name}`, async () => {

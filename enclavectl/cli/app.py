@@ -14,7 +14,7 @@ from enclavectl import __version__
 from enclavectl.cli.command_tree import CommandGroup, CommandWithGroups, to_command, to_group
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from typer._click import Command as AnyCommand
 
@@ -323,6 +323,18 @@ def build_app() -> CommandGroup:
     for row in COMMANDS:
         app.add(row.name, row.heading, row.summary, _loader(row))
     return app
+
+
+def command_path(arguments: Sequence[str]) -> str:
+    """Return the words of a command line that name its command, with ``enclavectl`` before them."""
+    path, rows = ["enclavectl"], COMMANDS
+    for word in arguments:
+        row = next((one for one in rows if one.name == word), None)
+        if row is None:
+            break
+        path.append(word)
+        rows = row.commands if isinstance(row, GroupRow) else row.groups
+    return " ".join(path)
 
 
 def _loader(row: Row | GroupRow) -> Callable[[], AnyCommand]:

@@ -13,7 +13,7 @@ from contextlib import suppress
 import typer
 from typer.exceptions import TyperException
 
-from enclavectl.cli.app import build_app
+from enclavectl.cli.app import build_app, command_path
 from enclavectl.cli.foreign_words import option_meant_by
 from enclavectl.cli.signals import ending_as_interrupted
 from enclavectl.errors import Bug, EnclavectlError, HostError, Interrupted, UsageError
@@ -57,8 +57,8 @@ def _refuse(error: TyperException, arguments: Sequence[str]) -> int:
     if message.startswith("Usage:"):
         sys.stderr.write(f"{message}\n")
         return UsageError.exit_code
-    # Typer has no public type for errors with a context.
-    path = getattr(getattr(error, "ctx", None), "command_path", "enclavectl")
+    # Typer has no public type for errors with a context; where an option lacks its value there is none.
+    path = getattr(getattr(error, "ctx", None), "command_path", None) or command_path(arguments)
     option = getattr(error, "option_name", None)
     meant = option_meant_by(option, path.split()[1:]) if option else _unit_meant(message)
     if meant is not None:

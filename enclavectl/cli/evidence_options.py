@@ -20,7 +20,7 @@ IncludeStatements = Annotated[
     bool,
     typer.Option(
         "--include-statements",
-        help="With --evidence: keep the answers as well, and what tells their pictures.",
+        help="With --evidence: keep the answers as well, and the SHA-256 of each picture.",
     ),
 ]
 LockPath = Annotated[

@@ -17,19 +17,28 @@ LockToRender = Annotated[
 Image = Annotated[
     str,
     typer.Option(
-        "--image", metavar="IMAGE", help="The container image of the pods, by digest.", show_default=False
+        "--image",
+        metavar="IMAGE",
+        help="The container image of the pods, by digest; default: enclavectl-parent:latest, for trials.",
+        show_default=False,
     ),
 ]
 Previous = Annotated[
     Path | None,
     typer.Option(
-        "--previous", metavar="LOCK", help="Keep this release beside it during a rollout.", show_default=False
+        "--previous",
+        metavar="LOCK",
+        help="The lock of the release that runs now: keep it beside the new one during a rollout.",
+        show_default=False,
     ),
 ]
 PreviousImage = Annotated[
     str | None,
     typer.Option(
-        "--previous-image", metavar="IMAGE", help="That release's container image.", show_default=False
+        "--previous-image",
+        metavar="IMAGE",
+        help="With --previous: the container image of its pods.",
+        show_default=False,
     ),
 ]
 Replicas = Annotated[
@@ -40,7 +49,7 @@ PreviousReplicas = Annotated[
     typer.Option(
         "--previous-replicas",
         metavar="COUNT",
-        help="Pods of the previous release; default: as many.",
+        help="With --previous: its pods; default: as many as --replicas.",
         min=1,
         show_default=False,
     ),
@@ -48,7 +57,11 @@ PreviousReplicas = Annotated[
 Most = Annotated[
     int | None,
     typer.Option(
-        "--max", metavar="COUNT", help="Scale up to so many pods by load.", min=1, show_default=False
+        "--max",
+        metavar="COUNT",
+        help="Scale up to so many pods by load; default: no autoscaler.",
+        min=1,
+        show_default=False,
     ),
 ]
 Nodes = Annotated[
@@ -56,16 +69,20 @@ Nodes = Annotated[
     typer.Option(
         "--nodes",
         metavar="COUNT",
-        help="Nodes there are, to check the count of pods.",
+        help="How many nodes there are, to check that the pods fit; default: not checked.",
         min=1,
         show_default=False,
     ),
 ]
-Slots = Annotated[int, typer.Option("--slots", metavar="COUNT", help="Enclaves of a node.")]
+Slots = Annotated[int, typer.Option("--slots", metavar="COUNT", help="How many enclaves a node may run.")]
 Memory = Annotated[
     int | None,
     typer.Option(
-        "--memory", metavar="MIB", help="MiB of an enclave, in whole pages.", min=1, show_default=False
+        "--memory",
+        metavar="MIB",
+        help="MiB of an enclave, in whole pages; default: what the image needs, by the rules of plan.",
+        min=1,
+        show_default=False,
     ),
 ]
 Pages = Annotated[PageSize, typer.Option("--pages", help="Huge pages of the nodes.")]
@@ -81,7 +98,7 @@ Release = Annotated[
     typer.Option(
         "--release",
         metavar="SOURCE",
-        help="Of the key of sealed weights: tls:HOST:PORT of their owner, or kms.",
+        help="Where the key of sealed weights comes from: tls:HOST:PORT of their owner, or kms.",
         show_default=False,
     ),
 ]

@@ -37,7 +37,12 @@ Parents = Annotated[
 ]
 KeyArn = Annotated[
     str | None,
-    typer.Option("--key", metavar="ARN", help="The key's ARN.", show_default=False),
+    typer.Option(
+        "--key",
+        metavar="ARN",
+        help="The ARN of the key that has, or will have, this policy.",
+        show_default=False,
+    ),
 ]
 
 

@@ -10,6 +10,8 @@ import sys
 # Most objects of a command belong to modules, which stay: diagnose has 60,000. Python's default of 700 would
 # scan them 30 times, and a scan of half of them takes 10 ms.
 _OBJECTS_BETWEEN_COLLECTIONS = 100_000
+# The exit code of enclavectl.errors.Interrupted, which is not loaded yet where this is used.
+_INTERRUPTED = 130
 
 
 def main() -> None:
@@ -17,7 +19,11 @@ def main() -> None:
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
     _open_standard_streams()
     # Set the threshold before the first import, whose objects would be scanned most often.
-    from enclavectl.cli.boundary import run  # noqa: PLC0415 - see above
+    try:
+        from enclavectl.cli.boundary import run  # noqa: PLC0415 - see above
+    except KeyboardInterrupt:  # Ctrl-C while it loads, which takes 100 ms and more on a busy machine
+        sys.stderr.write("enclavectl: interrupted\n")
+        sys.exit(_INTERRUPTED)
 
     status = run(sys.argv[1:])
     gc.freeze()  # skip the last collection: the process ends anyway

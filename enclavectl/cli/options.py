@@ -91,7 +91,7 @@ PolicyFile = Annotated[
     typer.Option(
         "--policy",
         metavar="FILE",
-        help="Which evidence is enough; default: exactly what was measured when the enclave was started.",
+        help="A policy: what the enclave must prove; default: exactly what was measured before its start.",
         show_default=False,
     ),
 ]
@@ -142,9 +142,7 @@ HostRoot = Annotated[
 LockFile = Annotated[Path, typer.Option("--lock", metavar="FILE", help="The lock: what was built from what.")]
 DryRun = Annotated[
     bool,
-    typer.Option(
-        "--dry-run", help="Show each step as the command or change that it would be; change nothing."
-    ),
+    typer.Option("--dry-run", help="Show what would be done, and change nothing."),
 ]
 Yes = Annotated[
     bool,

@@ -11,9 +11,11 @@ from pathlib import Path
 from enclavectl.attestation import Policy
 from enclavectl.attestation.policy_json import policy_json
 from enclavectl.attestation.policy_review import review_policy
+from enclavectl.cli.policy_arguments import read_policy_text
 from enclavectl.cli.screen import Screen
-from enclavectl.errors import UsageError
+from enclavectl.errors import StateError, UsageError
 from enclavectl.files import stage_file, status_at, write_atomic
+from enclavectl.folder_lock import folder_lock
 
 CHANGE_SCHEMA = "enclavectl.policy-change/1"
 
@@ -42,6 +44,7 @@ def apply_change(screen: Screen, request: PolicyChangeRequest) -> None:
 
     Raises:
         UsageError: the file is to be new and there is one.
+        StateError: another command changed the file since ``before`` was read.
         HostError: it cannot be written; the old content is untouched.
     """
     had_comments = request.is_rewritten and "#" in (request.before or "")
@@ -100,7 +103,14 @@ def _write(request: PolicyChangeRequest) -> None:
             staged.commit_new(request.path)
         return
     target = request.path.resolve()  # a link stays a link
-    write_atomic(target, data, mode=stat.S_IMODE(target.stat().st_mode))
+    with folder_lock(target.parent):
+        if read_policy_text(request.path) != request.before:
+            raise StateError(
+                f"{request.path}: another command changed it meanwhile; nothing was written",
+                hint="repeat the command, which then begins with what the file has now",
+                code="policy-changed",
+            )
+        write_atomic(target, data, mode=stat.S_IMODE(target.stat().st_mode))
 
 
 def _difference(request: PolicyChangeRequest) -> list[str]:

@@ -29,7 +29,7 @@ PolicyToKeep = Annotated[
     typer.Option(
         "--policy",
         metavar="FILE",
-        help="Which evidence is enough: the releases that may get pictures. A copy is kept.",
+        help="A policy: what an enclave there must prove. A copy is kept.",
         show_default=False,
     ),
 ]

@@ -6,14 +6,17 @@ import base64
 import hashlib
 import hmac
 import json
+import os
 import re
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from enclavectl.errors import StateError, UsageError
-from enclavectl.files import make_private_dir, read_bounded, write_atomic
+from enclavectl.files import read_bounded, stage_file, status_at
+from enclavectl.folder_lock import folder_lock
 from enclavectl.json_object import JsonError, JsonObject
 
 TOKENS_SCHEMA = "enclavectl.gateway-tokens/1"
@@ -21,6 +24,7 @@ TOKEN_BYTES = 32
 # Names are labels of metrics, of which each costs memory in whatever collects them.
 MAX_TOKENS = 1000
 _MAX_FILE_BYTES = 512 * 1024
+_MODE = 0o600
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
 # 32 bytes in base64url without padding.
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
@@ -167,10 +171,37 @@ class TokenFile:
         return self.tokens
 
 
+def change_tokens(path: Path, change: Callable[[TokenSet], TokenSet]) -> TokenSet:
+    """Change the tokens of a file and return them.
+
+    Other commands wait: a token that one revokes must not come back with what another one writes.
+
+    Raises:
+        UsageError: as for ``read_tokens``.
+        HostError: there is no such folder, or it cannot be written.
+    """
+    with folder_lock(path.parent):
+        tokens = change(read_tokens(path))
+        write_tokens(path, tokens)
+    return tokens
+
+
 def write_tokens(path: Path, tokens: TokenSet) -> None:
-    """Write the tokens, for their owner only; the folder is made if it is missing."""
-    make_private_dir(path.parent)
-    write_atomic(path, json.dumps(tokens.to_json(), indent=2).encode() + b"\n", mode=0o600)
+    """Write the tokens, for their owner only. Commands go through ``change_tokens``.
+
+    A file that is there keeps its owner, its group and the group's right to read. Otherwise root's change
+    would lock a gateway of another user out, which goes on with what it has read: with a revoked token.
+
+    Raises:
+        HostError: it cannot be written, or its owner cannot be kept.
+    """
+    before = status_at(path)
+    mode = _MODE if before is None else _MODE | before.st_mode & 0o040
+    with stage_file(path.parent, mode=mode) as staged:
+        staged.file.write(json.dumps(tokens.to_json(), indent=2).encode() + b"\n")
+        if before is not None:
+            os.fchown(staged.file.fileno(), before.st_uid, before.st_gid)
+        staged.commit(path)
 
 
 def _entry(value: JsonObject) -> TokenEntry:

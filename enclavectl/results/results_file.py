@@ -6,6 +6,7 @@ cut, which the next run removes. The disk has the lines in groups: a power cut m
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -186,7 +187,8 @@ def _open(path: Path) -> int:
     try:
         descriptor = os.open(path, flags, 0o600)
     except (OSError, ValueError) as exc:
-        reason = getattr(exc, "strerror", None) or str(exc)
+        is_link = getattr(exc, "errno", None) == errno.ELOOP
+        reason = "it is a symbolic link" if is_link else getattr(exc, "strerror", None) or str(exc)
         raise UsageError(f"--results {path}: cannot be written ({reason})", hint=_HINT) from exc
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)

@@ -68,6 +68,7 @@ class Visit:
     phone: bool = False
     locale: str = "en-US"
     ahead_ms: int = 0
+    hurry: bool = False
     token: str | None = None
     by: str = "choose"
     unfold: Sequence[str] = ()
@@ -86,6 +87,7 @@ class Visit:
             "phone": self.phone,
             "locale": self.locale,
             "aheadMs": self.ahead_ms,
+            "hurry": self.hurry,
             "token": self.token,
             "rounds": [[str(path) for path in paths] for paths in self.rounds],
             "by": self.by,

@@ -192,7 +192,7 @@ def test_a_gateway_that_is_killed_while_it_has_a_picture(
             front.port = first.port
             write_page(tmp_path, enclave, enclave.expectation.policy, f"ws://127.0.0.1:{front.own_port}/v1")
             page = (tmp_path / "patient.html").as_uri()
-            seen = Visit(url=page, folder=tmp_path, rounds=[[sample("mel")]]).see()
+            seen = Visit(url=page, folder=tmp_path, rounds=[[sample("mel")]], hurry=True).see()
     if comes_back:
         assert seen["answers"][0]["codes"][0] == "mel"
         assert len(seen["sentBytes"]) == 2, "the second connection was verified anew, and got the picture"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +13,9 @@ import pytest
 from enclave_payload.card import model_register
 from enclavectl.attestation import Policy, Release, Trust
 from enclavectl.attestation.registers import instance_register, role_register
+from enclavectl.cli.policy_change import PolicyChangeRequest, apply_change
+from enclavectl.cli.screen import Screen
+from enclavectl.errors import StateError
 from enclavectl.models.find import PACKAGED_DIR, find_model
 from tests.cli.policies import COMMENT, REGISTERS, ROLE, lock_of, ok, policy_of, refused, run
 from tests.forge import PCRS, EnclaveForge
@@ -272,3 +276,33 @@ def test_a_label_and_a_tuple_are_revoked_as_well(folder: Path) -> None:
 )
 def test_what_to_revoke_is_said_in_one_way(folder: Path, words: tuple[str, ...], found: str) -> None:
     assert found in refused(folder, 2, "usage", "revoke", "p.yaml", *words, "--reason", "r")
+
+
+def test_revocations_at_once_are_kept_or_refused_but_never_lost(folder: Path) -> None:
+    labels = [f"{number:016x}" for number in range(1, 5)]
+    with ThreadPoolExecutor() as pool:
+        done = list(pool.map(lambda one: run(folder, "revoke", "p.yaml", one, "--reason", "leaked"), labels))
+    assert {one.status for one in done} <= {0, 6}
+    kept = {one.label for one in policy_of(folder).revoked}
+    assert kept >= {label for label, one in zip(labels, done, strict=True) if one.status == 0}
+    assert kept.isdisjoint(label for label, one in zip(labels, done, strict=True) if one.status != 0)
+
+
+def test_a_file_that_changed_meanwhile_is_not_written_over(folder: Path) -> None:
+    path = folder / "p.yaml"
+    text = path.read_text()
+    path.write_text(f"{text}# Reviewed meanwhile.\n")
+    request = PolicyChangeRequest(
+        command="revoke",
+        path=path,
+        before=text,
+        after=text,
+        policy=policy_of(folder),
+        did="",
+        is_rewritten=False,
+        is_dry_run=False,
+    )
+    with pytest.raises(StateError) as info:
+        apply_change(Screen(as_json=False), request)
+    assert info.value.code == "policy-changed"
+    assert path.read_text() == f"{text}# Reviewed meanwhile.\n"

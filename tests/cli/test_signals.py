@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -39,3 +41,21 @@ def test_a_signal_that_is_ignored_stays_ignored() -> None:
             os.kill(os.getpid(), signal.SIGHUP)
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+# A stand-in for the first module that loads, which is interrupted where Ctrl-C would come.
+_INTERRUPTED_LOADING = """
+import sys, types
+class Loading(types.ModuleType):
+    def __getattr__(self, name):
+        raise KeyboardInterrupt
+sys.modules["enclavectl.cli.boundary"] = Loading("enclavectl.cli.boundary")
+from enclavectl.cli.main import main
+main()
+"""
+
+
+def test_an_interruption_while_the_command_loads_is_no_traceback() -> None:
+    program = [sys.executable, "-c", _INTERRUPTED_LOADING]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "enclavectl: interrupted\n")

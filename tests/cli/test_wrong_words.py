@@ -111,6 +111,8 @@ def test_each_foreign_option_is_one_that_its_command_lacks_and_ours_one_that_it_
     [
         (["diagnose", "--tpo", "1"], "enclavectl diagnose --help lists the options"),
         (["eif", "sign", "x.eif"], "enclavectl eif sign --help lists the options"),
+        (["eif", "sign", "--to"], "enclavectl eif sign --help lists the options"),
+        (["verify", "e.json", "--root"], "enclavectl verify --help lists the options"),
         (["--verison"], "enclavectl --help lists the options"),
         (["diagnose", "-dash.png"], "for a file of that name, write ./-dash.png"),
         (["eif", "show", "-x.eif"], "for a file of that name, write ./-x.eif"),

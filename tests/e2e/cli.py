@@ -129,6 +129,11 @@ class Cli:
     def sockets(self) -> list[Path]:
         return [path for path in self.state.rglob("*") if path.is_socket()]
 
+    def end_all(self) -> None:
+        """End every enclave of this state folder; where there is none, that costs no command."""
+        if self.enclave_folders() or self.processes():
+            self.run("terminate", "--all")
+
     def assert_nothing_left(self, processes: Sequence[int] = ()) -> None:
         """No process (these neither), no enclave's folder and no socket, within the time to end things."""
         wait_until(lambda: not self.processes() and not any(map(is_alive, processes)), "processes end")

@@ -15,7 +15,7 @@ def _cli(base: Path) -> Iterator[Cli]:
     (base / "home").mkdir()
     cli = Cli(base)
     yield cli
-    cli.run("terminate", "--all")
+    cli.end_all()
     cli.assert_nothing_left()
 
 

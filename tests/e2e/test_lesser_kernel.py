@@ -26,7 +26,7 @@ def lesser(tmp_path: Path) -> Iterator[Cli]:
     (tmp_path / "home").mkdir()
     cli = Cli(tmp_path, program=(*NO_NAMESPACES, LIMIT, str(COMMAND)))
     yield cli
-    cli.run("terminate", "--all")
+    cli.end_all()
     cli.assert_nothing_left()
 
 

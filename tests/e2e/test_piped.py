@@ -27,7 +27,7 @@ def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
     cli.ok("terminate", "gone")
     cli.ok("run", "--name", "shared")
     yield cli
-    cli.run("terminate", "--all")
+    cli.end_all()
     cli.assert_nothing_left()
 
 

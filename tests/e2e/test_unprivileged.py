@@ -46,7 +46,7 @@ def nobody(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
         parent.chmod(parent.stat().st_mode | 0o011)
     cli = Cli(base, (*prefix, str(Path(sys.executable).with_name("enclavectl"))))
     yield cli
-    cli.run("terminate", "--all")
+    cli.end_all()
     cli.assert_nothing_left()
 
 

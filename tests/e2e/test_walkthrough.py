@@ -111,10 +111,10 @@ def stage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stage]:
             variables = {**host.environment, "ENCLAVECTL_BACKEND": "nitro"}
             cli = Cli(tmp_path, variables=variables, timeout_s=600 if is_machine else 90)
             yield Stage(cli, "nitro", host, is_machine)
-            cli.run("terminate", "--all")
+            cli.end_all()
             assert host.enclaves() == []
             assert host.end() == []
-    cli.run("terminate", "--all")
+    cli.end_all()
     cli.assert_nothing_left()
 
 

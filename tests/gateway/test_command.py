@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 import ssl
+import stat
 import threading
 import time
 import urllib.error
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from enclavectl.net.carriage import RefusalCode, encode_challenge, refusal_frame
+from tests.cli.command import enclavectl
 from tests.gateway.conftest import Authority, make_authority
 from tests.gateway.fake_enclave import ANSWER, EVIDENCE, FakeEnclave, fake_enclave
 from tests.gateway.process import free_port, gateway, run_command, wait_until
@@ -244,3 +246,13 @@ def persist(port: int, served: list[int], done: threading.Event) -> None:
             time.sleep(0.05)
         finally:
             stream.close()
+
+
+def test_a_named_file_of_tokens_may_lie_in_any_folder(tmp_path: Path) -> None:
+    """As docs/kubernetes.md has it: the file is private, its folder need not be."""
+    (tmp_path / "open").mkdir(mode=0o755)
+    path = tmp_path / "open" / "tokens.json"
+    done = enclavectl("gateway", "token", "add", "hospital", "--tokens", path, home=tmp_path)
+    assert done.status == 0, done.err
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert enclavectl("gateway", "token", "revoke", "hospital", "--tokens", path, home=tmp_path).status == 0

@@ -1,13 +1,23 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Barrier, Thread
 
 import pytest
 
 from enclavectl.errors import StateError, UsageError
-from enclavectl.gateway.tokens import MAX_TOKENS, TokenFile, TokenSet, parse_tokens, read_tokens, write_tokens
+from enclavectl.gateway.tokens import (
+    MAX_TOKENS,
+    TokenFile,
+    TokenSet,
+    change_tokens,
+    parse_tokens,
+    read_tokens,
+    write_tokens,
+)
 from enclavectl.json_object import JsonError
 from tests.gateway.process import run_command
 
@@ -34,7 +44,7 @@ def test_a_token_ends_at_its_time() -> None:
 
 
 def test_the_file_is_private_and_has_no_token(tmp_path: Path) -> None:
-    path = tmp_path / "own" / "tokens.json"
+    path = tmp_path / "tokens.json"
     tokens, token = TokenSet().added("one", NOW)
     write_tokens(path, tokens)
     assert path.stat().st_mode & 0o777 == 0o600
@@ -42,8 +52,26 @@ def test_the_file_is_private_and_has_no_token(tmp_path: Path) -> None:
     assert read_tokens(path) == tokens
 
 
+def test_a_change_keeps_what_the_group_of_a_gateway_may_read(tmp_path: Path) -> None:
+    path = tmp_path / "tokens.json"
+    write_tokens(path, TokenSet())
+    path.chmod(0o640)
+    change_tokens(path, lambda found: found.added("one", None)[0])
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
+def test_a_change_by_root_leaves_the_file_to_the_gateways_user(tmp_path: Path) -> None:
+    path = tmp_path / "tokens.json"
+    write_tokens(path, TokenSet())
+    os.chown(path, 4711, 4712)
+    change_tokens(path, lambda found: found.added("one", None)[0])
+    found = path.stat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (4711, 4712, 0o600)
+
+
 def test_a_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "own" / "tokens.json"
+    path = tmp_path / "tokens.json"
     write_tokens(path, TokenSet())
     for mode in (0o604, 0o660, 0o620):
         path.chmod(mode)
@@ -54,7 +82,7 @@ def test_a_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_change_of_the_file_counts_at_once_and_a_bad_one_does_not(tmp_path: Path) -> None:
-    path = tmp_path / "own" / "tokens.json"
+    path = tmp_path / "tokens.json"
     file = TokenFile(path)
     assert (file.refresh(), file.has_had_tokens) == (TokenSet(), False)
     tokens, _ = TokenSet().added("one", None)
@@ -66,6 +94,26 @@ def test_a_change_of_the_file_counts_at_once_and_a_bad_one_does_not(tmp_path: Pa
     assert file.tokens == tokens
     write_tokens(path, TokenSet())
     assert (file.refresh(), file.has_had_tokens) == (TokenSet(), True)
+
+
+def test_changes_at_once_are_made_one_after_the_other(tmp_path: Path) -> None:
+    path = tmp_path / "tokens.json"
+    names = [f"client-{number}" for number in range(8)]
+    write_tokens(path, TokenSet().added("leaked", None)[0])
+    start = Barrier(len(names) + 1)
+
+    def change(name: str | None) -> None:
+        start.wait()
+        change_tokens(
+            path, lambda found: found.revoked("leaked") if name is None else found.added(name, None)[0]
+        )
+
+    threads = [Thread(target=change, args=(name,)) for name in (*names, None)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(entry.name for entry in read_tokens(path).entries) == names
 
 
 def test_names_are_bounded_and_unique() -> None:

@@ -29,5 +29,7 @@ def cli(tmp_path: Path, host: FakeHost) -> Iterator[NitroCli]:
     for what in ("boot", "hash"):
         if host.place.held_up(what).exists():
             host.let_go(what)
-    made.run("terminate", "--all")
+    if host.enclaves():  # which may be no enclavectl's
+        made.run("terminate", "--all")
+    made.end_all()
     wait_until(lambda: not made.keepers(), "keepers end with their enclaves")

@@ -143,8 +143,9 @@ def test_links_folders_and_pipes_are_refused(tmp_path: Path) -> None:
     (tmp_path / "folder.csv").mkdir()
     os.mkfifo(tmp_path / "pipe.csv")
     for name in ("link.csv", "folder.csv", "pipe.csv", "no/such.csv"):
-        with pytest.raises(UsageError):
+        with pytest.raises(UsageError) as info:
             ResultsFile(tmp_path / name)
+        assert ("symbolic link" in info.value.message) == (name == "link.csv")
 
 
 @contextmanager

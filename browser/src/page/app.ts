@@ -129,7 +129,7 @@ export class App {
           answered: (index, answer, session) => {
             const entry = batch[index] as Entry;
             Object.assign(entry, { answer, session });
-            showEntry(entry, this.#say);
+            this.#renderAnswers([entry]);
           },
           retrying: (_, pauseMs) =>
             this.#tell((say) => say("retrying", { seconds: Math.ceil(pauseMs / 1000) })),

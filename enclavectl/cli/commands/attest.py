@@ -47,7 +47,7 @@ PolicyPath = Annotated[
     typer.Option(
         "--policy",
         metavar="FILE",
-        help="Which evidence is enough; default: the configured policy, else none.",
+        help="A policy: what the enclave must prove; default: the configured policy, else none.",
         show_default=False,
     ),
 ]

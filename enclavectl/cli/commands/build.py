@@ -60,7 +60,7 @@ PlatformName = Annotated[
     typer.Option(
         "--platform",
         metavar="PLATFORM",
-        help="Of an --image that Docker has for several, such as linux/arm64; default: the kernel's.",
+        help="Which one of an --image for several platforms, such as linux/arm64; default: the kernel's.",
         show_default=False,
     ),
 ]
@@ -98,15 +98,27 @@ BlobFolder = Annotated[
     ),
 ]
 KernelFile = Annotated[
-    Path | None, typer.Option("--kernel", metavar="FILE", help="A kernel.", show_default=False)
+    Path | None,
+    typer.Option("--kernel", metavar="FILE", help="Kernel, in place of that in --blobs.", show_default=False),
 ]
-InitFile = Annotated[Path | None, typer.Option("--init", metavar="FILE", help="An init.", show_default=False)]
+InitFile = Annotated[
+    Path | None,
+    typer.Option("--init", metavar="FILE", help="Init, in place of that in --blobs.", show_default=False),
+]
 NsmModule = Annotated[
-    Path | None, typer.Option("--nsm-module", metavar="FILE", help="The NSM driver.", show_default=False)
+    Path | None,
+    typer.Option(
+        "--nsm-module", metavar="FILE", help="NSM driver, in place of that in --blobs.", show_default=False
+    ),
 ]
 Cmdline = Annotated[
     str | None,
-    typer.Option("--cmdline", metavar="WORDS", help="The kernel's command line.", show_default=False),
+    typer.Option(
+        "--cmdline",
+        metavar="WORDS",
+        help="Kernel command line, in place of that in --blobs.",
+        show_default=False,
+    ),
 ]
 SigningKey = Annotated[
     str | None,
@@ -118,7 +130,10 @@ SigningKey = Annotated[
     ),
 ]
 Certificate = Annotated[
-    Path | None, typer.Option("--cert", metavar="FILE", help="The key's certificate.", show_default=False)
+    Path | None,
+    typer.Option(
+        "--cert", metavar="FILE", help="With --sign: the key's certificate (PEM).", show_default=False
+    ),
 ]
 ImageOutput = Annotated[Path, typer.Option("--to", metavar="FILE", help="The enclave image to write.")]
 Provenance = Annotated[
@@ -144,7 +159,7 @@ Allowed = Annotated[
     typer.Option(
         "--allow",
         metavar="RULE[:PLACE]=REASON",
-        help="Let a lint finding pass.",
+        help="Let a finding of the lint pass, for a reason that the lock keeps; may be repeated.",
         show_default=False,
         autocompletion=rule_names,
     ),

@@ -30,7 +30,13 @@ _FAILURES_S = 10.0
 
 AnswerCount = Annotated[
     int | None,
-    typer.Option("--count", min=1, metavar="COUNT", help="End after so many answers.", show_default=False),
+    typer.Option(
+        "--count",
+        min=1,
+        metavar="COUNT",
+        help="End after so many answers; default: go on.",
+        show_default=False,
+    ),
 ]
 QuietTime = Annotated[
     float | None,
@@ -38,7 +44,7 @@ QuietTime = Annotated[
         "--timeout",
         min=0.1,
         metavar="SECONDS",
-        help="End after so long without news.",
+        help="End after so long without an answer or a new enclave; default: go on.",
         show_default=False,
     ),
 ]

@@ -40,14 +40,17 @@ Labels = Annotated[
     ),
 ]
 ModelId = Annotated[
-    str | None, typer.Option("--id", metavar="ID", help="Default: the name of the file.", show_default=False)
+    str | None,
+    typer.Option(
+        "--id", metavar="ID", help="The model's id; default: the name of the file.", show_default=False
+    ),
 ]
 CardOutput = Annotated[
     Path | None,
     typer.Option(
         "--to",
         metavar="FILE",
-        help=f"Default: {CARD_NAME} beside the weights; never overwritten.",
+        help=f"The card to write; default: {CARD_NAME} beside the weights; never overwritten.",
         show_default=False,
     ),
 ]

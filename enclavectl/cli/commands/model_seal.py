@@ -86,7 +86,7 @@ def seal(
     PCR16, which names the model in every policy. An old key file is never overwritten.
 
     Examples:
-      enclavectl model seal demo-lesion --to m.sealed        and m.key
+      enclavectl model seal demo-lesion --to m.sealed        writes m.key as well
       enclavectl model seal ./m --to m.sealed --kms-key ARN  for KMS as well
     """
     from enclavectl.cli.lease import parse_lease  # noqa: PLC0415 - beside its option

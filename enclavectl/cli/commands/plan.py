@@ -33,7 +33,7 @@ Memory = Annotated[
     typer.Option(
         "--memory",
         metavar="MIB",
-        help="Exactly so much; default: as configured, or more.",
+        help="Exactly so many MiB; default: as configured, or more where the image needs it.",
         show_default=False,
     ),
 ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from enclavectl.backends.registry import choose_backend, resolve_backend
-from enclavectl.cli import network_options, options, sealed_start
+from enclavectl.cli import options, sealed_start
 from enclavectl.cli.announcing import announce_running, check_announcing
 from enclavectl.cli.console_text import follow_console
 from enclavectl.cli.foreground import Foreground, remove_dead
@@ -17,6 +17,7 @@ from enclavectl.cli.invocation import Invocation, begin
 from enclavectl.cli.network_options import NetworkFlags
 from enclavectl.cli.option_groups import spreads_groups
 from enclavectl.cli.options import OutputFormat
+from enclavectl.cli.signals import holding_interrupts_back
 from enclavectl.config.choices import BackendChoice
 from enclavectl.config.load import Profile
 from enclavectl.errors import UsageError
@@ -58,11 +59,21 @@ Attach = Annotated[
 ]
 Memory = Annotated[
     int | None,
-    typer.Option("--memory", metavar="MIB", help="MiB that the enclave may use.", show_default=False),
+    typer.Option(
+        "--memory",
+        metavar="MIB",
+        help="MiB that the enclave may use; default: as configured.",
+        show_default=False,
+    ),
 ]
 Cpus = Annotated[
     int | None,
-    typer.Option("--cpus", metavar="COUNT", help="Virtual CPUs, on nitro and qemu.", show_default=False),
+    typer.Option(
+        "--cpus",
+        metavar="COUNT",
+        help="Virtual CPUs, on nitro and qemu; default: as configured.",
+        show_default=False,
+    ),
 ]
 FixedCid = Annotated[
     int | None,
@@ -110,8 +121,26 @@ Release = Annotated[
     typer.Option(
         "--release",
         metavar="SOURCE",
-        help="Of a sealed model's key: tls:HOST:PORT of its owner, kms, or file:FILE.key for trials; default:"
-        " the owner dials.",
+        help="Where a sealed model's key comes from: tls:HOST:PORT of its owner, kms, or file:FILE.key for "
+        "trials; default: the owner dials the enclave.",
+        show_default=False,
+    ),
+]
+OwnerCa = Annotated[
+    Path | None,
+    typer.Option(
+        "--ca",
+        metavar="FILE",
+        help="With --release tls: the CA (PEM) of the owner's certificate, in place of the system's.",
+        show_default=False,
+    ),
+]
+OwnerPin = Annotated[
+    str | None,
+    typer.Option(
+        "--tls-pin",
+        metavar="sha256:DIGEST",
+        help="With --release tls: the only key that the owner's certificate may have (SHA-256 of its SPKI).",
         show_default=False,
     ),
 ]
@@ -168,8 +197,8 @@ def run(
     name: NewName = None,
     model: options.ModelName = None,
     release: Release = None,
-    ca: network_options.CaFile = None,
-    tls_pin: network_options.TlsPin = None,
+    ca: OwnerCa = None,
+    tls_pin: OwnerPin = None,
     debug: DebugMode = False,
     attach: Attach = False,
     machine: MachineFlags = _ANY_MACHINE,
@@ -244,8 +273,10 @@ def _start(
     if stays is not None:
         stays.end()
         return
-    announce_running(invocation, chosen)
-    _show(invocation, chosen, running, attested)
+    # From here on the enclave stays: an interrupted command still says that it runs, and where.
+    with holding_interrupts_back():
+        announce_running(invocation, chosen)
+        _show(invocation, chosen, running, attested)
     if attach:
         follow_console(invocation.screen, chosen, running.enclave)
 

@@ -13,7 +13,9 @@ from enclavectl.selftest.demonstrations import ATTACKS, Demonstration, demonstra
 
 SCHEMA = "enclavectl.selftest/1"
 
-Tamper = Annotated[bool, typer.Option("--tamper", help="Try every attack that must be refused.")]
+Tamper = Annotated[
+    bool, typer.Option("--tamper", help="Try every attack. Required: it is the one test there is.")
+]
 
 
 def selftest(tamper: Tamper = False, output: Output = OutputFormat.TEXT) -> None:

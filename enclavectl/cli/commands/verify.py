@@ -21,7 +21,9 @@ EvidencePath = Annotated[
 ]
 PolicyPath = Annotated[
     Path | None,
-    typer.Option("--policy", metavar="FILE", help="Which evidence is enough.", show_default=False),
+    typer.Option(
+        "--policy", metavar="FILE", help="A policy: what the enclave must prove.", show_default=False
+    ),
 ]
 NoPolicy = Annotated[
     bool, typer.Option("--no-policy", help="Accept any enclave, of any code: only who signed is judged.")

@@ -22,7 +22,7 @@ def diff(before: ImageBefore, after: ImageAfter, output: Output = OutputFormat.T
     Names the files, settings and boot files that changed, the PCRs which that moved, and the likely cause.
 
     Examples:
-      enclavectl eif diff old.eif new.eif    why the PCRs are others
+      enclavectl eif diff old.eif new.eif    why the PCRs differ
     """
     screen = screen_for(output)
     screen.step("comparing")

@@ -39,7 +39,11 @@ Slots = Annotated[int, typer.Option("--slots", metavar="COUNT", help="Enclaves o
 Memory = Annotated[
     int | None,
     typer.Option(
-        "--memory", metavar="MIB", help="MiB of one enclave, as in render.", min=1, show_default=False
+        "--memory",
+        metavar="MIB",
+        help="MiB of one enclave, in whole pages; default: as fleet render.",
+        min=1,
+        show_default=False,
     ),
 ]
 Cpus = Annotated[

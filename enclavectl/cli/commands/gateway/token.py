@@ -12,7 +12,8 @@ from enclavectl.cli import options
 from enclavectl.cli.commands.gateway.serve import Tokens, default_tokens
 from enclavectl.cli.invocation import Invocation, begin
 from enclavectl.cli.options import OutputFormat
-from enclavectl.gateway.tokens import TokenEntry, read_tokens, write_tokens
+from enclavectl.files import make_private_dir
+from enclavectl.gateway.tokens import TokenEntry, TokenSet, change_tokens, read_tokens
 
 TOKEN_SCHEMA = "enclavectl.gateway-token/1"  # noqa: S105 - a name
 LIST_SCHEMA = "enclavectl.gateway-token-list/1"
@@ -49,11 +50,16 @@ def add(
       enclavectl gateway token add trial --days 30   one that ends by itself
     """
     invocation = begin(output, config, {})
-    path = tokens or default_tokens(invocation)
     now = datetime.now(UTC).replace(microsecond=0)
-    changed, token = read_tokens(path).added(name, None if days is None else now + timedelta(days=days))
-    write_tokens(path, changed)
-    entry = changed.entries[-1]
+    expires = None if days is None else now + timedelta(days=days)
+    token = ""
+
+    def with_another(found: TokenSet) -> TokenSet:
+        nonlocal token
+        changed, token = found.added(name, expires)
+        return changed
+
+    entry = change_tokens(_changed_path(invocation, tokens), with_another).entries[-1]
     if invocation.screen.as_json:
         invocation.screen.result({"schema": TOKEN_SCHEMA, **_json(entry, now), "token": token})
     else:
@@ -97,13 +103,21 @@ def revoke(
       enclavectl gateway token revoke hospital  end it
     """
     invocation = begin(output, config, {})
-    path = tokens or default_tokens(invocation)
-    found = read_tokens(path)
-    write_tokens(path, found.revoked(name))
+    path = _changed_path(invocation, tokens)
+    change_tokens(path, lambda found: found.revoked(name))
     if invocation.screen.as_json:
         _show_left(invocation, path)
     else:
         typer.echo(f"revoked {name}")
+
+
+def _changed_path(invocation: Invocation, tokens: Path | None) -> Path:
+    """Return the file to change; the folder of the default one is made if it is missing."""
+    if tokens is not None:
+        return tokens
+    path = default_tokens(invocation)
+    make_private_dir(path.parent)
+    return path
 
 
 def _show_left(invocation: Invocation, path: Path) -> None:

@@ -76,8 +76,8 @@ def kms_explain(
     says only AccessDenied. The document's signature is not verified here. Exit code 4 if the call is refused.
 
     Examples:
-      enclavectl policy kms-explain k.json doc --principal ARN --context m=x  why?
-      enclavectl policy kms-explain k.json --principal ARN                    plain
+      enclavectl policy kms-explain k.json doc --principal ARN  an enclave's call
+      enclavectl policy kms-explain k.json --principal ARN      without a document
     """
     screen = screen_for(output)
     policy = read_key_policy(file)

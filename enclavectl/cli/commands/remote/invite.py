@@ -7,11 +7,9 @@ from typing import Annotated
 
 import typer
 
-from enclavectl.cli import network_options
 from enclavectl.cli.invocation import screen_for
 from enclavectl.cli.network_options import NetworkFlags
 from enclavectl.cli.options import Output, OutputFormat
-from enclavectl.cli.remote_view import RootToKeep
 from enclavectl.files import require_replaceable, write_atomic
 from enclavectl.targets.invitation import render_invitation
 
@@ -31,6 +29,42 @@ PolicyToSend = Annotated[
         "--policy", metavar="FILE", help="The releases that run behind the gateway.", show_default=False
     ),
 ]
+TokenToSend = Annotated[
+    Path | None,
+    typer.Option(
+        "--token-file",
+        metavar="FILE",
+        help="For wss://: the data owner's token, from enclavectl gateway token add.",
+        show_default=False,
+    ),
+]
+CaToSend = Annotated[
+    Path | None,
+    typer.Option(
+        "--ca",
+        metavar="FILE",
+        help="The CA (PEM) of the gateway's certificate, if the data owner's system does not trust it.",
+        show_default=False,
+    ),
+]
+PinToSend = Annotated[
+    str | None,
+    typer.Option(
+        "--tls-pin",
+        metavar="sha256:DIGEST",
+        help="The only key that the gateway's certificate may have (SHA-256 of its SPKI).",
+        show_default=False,
+    ),
+]
+RootToSend = Annotated[
+    Path | None,
+    typer.Option(
+        "--root",
+        metavar="FILE",
+        help="A root (PEM) in place of AWS's: GovCloud's, or a development root (simulated).",
+        show_default=False,
+    ),
+]
 WriteTo = Annotated[
     Path | None,
     typer.Option(
@@ -45,10 +79,10 @@ WriteTo = Annotated[
 def invite(
     address: GatewayAddress,
     policy: PolicyToSend,
-    token_file: network_options.TokenFile = None,
-    ca: network_options.CaFile = None,
-    tls_pin: network_options.TlsPin = None,
-    root: RootToKeep = None,
+    token_file: TokenToSend = None,
+    ca: CaToSend = None,
+    tls_pin: PinToSend = None,
+    root: RootToSend = None,
     write: WriteTo = None,
     output: Output = OutputFormat.TEXT,
 ) -> None:
