@@ -14,10 +14,14 @@ _T = TypeVar("_T")
 
 # Since the last answer. A gateway has up to four enclaves behind it: one more try than that helps nobody.
 MAX_CONNECTIONS = 3
-# A person waits for a minute, and a gateway has restarted by then.
+# A person waits for a minute.
 WITHIN_S = 60.0
-# Before each. A loss is mostly of one enclave among several; a crowd takes longer, and a restart longest.
+# Before each. A loss is mostly of one enclave among several; a crowd takes longer.
 _PAUSES_S = (0.25, 2.0, 8.0)
+# Of a gateway that stops or is gone: it accepts for 5 s, drains, and starts again. Together below the 30 s of
+# ``diagnose.timeout_s``, which bounds the wait for a session.
+_RESTART_PAUSES_S = (0.25, 8.0, 20.0)
+_STOPPING = "refused-stopping"
 # The pauses before a busy enclave of this host is asked again: twice as long each time, up to the second.
 _BUSY_PAUSE_S = 0.05
 _MAX_BUSY_PAUSE_S = 2.0
@@ -36,14 +40,17 @@ class Reconnections:
         """Begin anew: the gateway and an enclave behind it do answer."""
         self.used = 0
 
-    def next_pause_s(self) -> float | None:
-        """Use up one connection and return how long to wait before it; None if none is left."""
+    def next_pause_s(self, *, is_restart: bool = False) -> float | None:
+        """Use up one connection and return how long to wait before it; None if none is left.
+
+        ``is_restart`` is true where the gateway itself stops or is gone.
+        """
         now = self._clock()
         if self.used == 0:
             self._first_at = now
         if self.used >= MAX_CONNECTIONS:
             return None
-        pause_s = jittered(_PAUSES_S[self.used])
+        pause_s = jittered((_RESTART_PAUSES_S if is_restart else _PAUSES_S)[self.used])
         if now + pause_s > self._first_at + WITHIN_S:
             return None
         self.used += 1
@@ -67,9 +74,9 @@ def keep_trying(attempt: Callable[[], _T], deadline: float, left: Reconnections 
             pause_s: float | None = None
             if left is not None:
                 # A gateway that has answered before and does not listen now is being restarted.
-                is_restart = left.used > 0 and error.code == NOT_LISTENING
-                if is_restart or not isinstance(error, StateError):
-                    pause_s = left.next_pause_s()
+                is_gone = left.used > 0 and error.code == NOT_LISTENING
+                if is_gone or not isinstance(error, StateError):
+                    pause_s = left.next_pause_s(is_restart=is_gone or error.code == _STOPPING)
             elif isinstance(error, EnclaveBusy):
                 busy_pause_s = min(2 * busy_pause_s, _MAX_BUSY_PAUSE_S)
                 pause_s = jittered(busy_pause_s)

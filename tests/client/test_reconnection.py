@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from enclavectl.client.reconnection import Reconnections
+import time
+
+import pytest
+
+from enclavectl.client.reconnection import Reconnections, keep_trying
+from enclavectl.errors import EnclaveBusy, EnclavectlError, EnclaveLost, StateError
+from enclavectl.net.tcp import NOT_LISTENING
 
 
 class Clock:
@@ -13,11 +19,12 @@ class Clock:
         return self.now
 
 
-def test_three_connections_with_growing_pauses() -> None:
+@pytest.mark.parametrize(("is_restart", "pauses_s"), [(False, (0.25, 2.0, 8.0)), (True, (0.25, 8.0, 20.0))])
+def test_three_connections_with_growing_pauses(is_restart: bool, pauses_s: tuple[float, ...]) -> None:
     left = Reconnections(Clock())
-    pauses = [left.next_pause_s() for _ in range(4)]
+    pauses = [left.next_pause_s(is_restart=is_restart) for _ in range(4)]
     assert pauses[3] is None
-    for pause, longest in zip(pauses, (0.25, 2.0, 8.0), strict=False):
+    for pause, longest in zip(pauses, pauses_s, strict=False):
         assert pause is not None
         assert longest / 2 <= pause <= longest
 
@@ -38,3 +45,37 @@ def test_after_a_minute_no_other_is_tried() -> None:
     assert left.next_pause_s() is None
     clock.now -= 10
     assert left.next_pause_s() is not None
+
+
+class Noting(Reconnections):
+    """Has been used once, allows no more, and notes what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used = 1
+        self.told: list[bool] = []
+
+    def next_pause_s(self, *, is_restart: bool = False) -> float | None:
+        self.told.append(is_restart)
+        return None
+
+
+@pytest.mark.parametrize(
+    ("error", "is_restart"),
+    [
+        (EnclaveLost("it stops", code="refused-stopping"), True),
+        (StateError("nobody listens", code=NOT_LISTENING), True),
+        (EnclaveLost("an enclave is gone"), False),
+        (EnclaveBusy("all are busy", code="refused-busy"), False),
+    ],
+)
+def test_a_gateway_that_stops_or_is_gone_is_given_the_time_of_a_restart(
+    error: EnclavectlError, is_restart: bool
+) -> None:
+    def attempt() -> None:
+        raise error
+
+    left = Noting()
+    with pytest.raises(type(error)):
+        keep_trying(attempt, time.monotonic() + 30, left)
+    assert left.told == [is_restart]
