@@ -26,6 +26,8 @@ _PORT = r"(?P<port>[0-9]{1,5})"
 _PATH = r"(?P<path>/[A-Za-z0-9._~/-]{0,255})?"
 _WEBSOCKET = re.compile(rf"(?P<scheme>wss?)://{_HOST}(?::{_PORT})?{_PATH}")
 _STREAM = re.compile(rf"(?P<scheme>tls|tcp):{_HOST}:{_PORT}")
+# What stands before the host where people write their names and passwords.
+_USER = re.compile(r"([a-z]+:(?://)?)[^/]*@")
 _WEBSOCKET_PORTS = {"wss": 443, "ws": 80}
 
 
@@ -124,11 +126,20 @@ def parse_address(text: str) -> Address:
         return HybridVsockAddress(Path(match[1]), int(match[2]))
     if (network := _parse_network(text)) is not None:
         return network
-    is_web = text.startswith(("http://", "https://"))
-    raise UsageError(
-        f"address: expected {_FORMS}, found {text!r:.200}",
-        hint="the address of a gateway begins with wss://" if is_web else "for example vsock:16:5005",
-    )
+    # A secret in the address is not shown again.
+    shown = _USER.sub(r"\1...@", text)
+    raise UsageError(f"address: expected {_FORMS}, found {shown!r:.200}", hint=_hint(text))
+
+
+def _hint(text: str) -> str:
+    if _USER.match(text):
+        return "an address has no user or password: --token-file names the file with the secret"
+    if text.startswith(("http://", "https://")):
+        return "the address of a gateway begins with wss://"
+    port = re.search(r":([0-9]+)(?:/|$)", text)
+    if port is not None and not 1 <= int(port[1][:9]) <= 65535:
+        return f"a port is a number from 1 to 65535, not {port[1]:.20}"
+    return "for example vsock:16:5005"
 
 
 def parse_host_address(text: str) -> HostAddress:

@@ -11,6 +11,7 @@ import json
 import os
 import re
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +35,15 @@ _DAMAGED = "remote-damaged"
 _MAX_RECORD_BYTES = 16 * 1024
 
 
+@dataclass(frozen=True, slots=True)
+class DamagedRemote:
+    """A remote that cannot be used, and why."""
+
+    name: str
+    is_default: bool
+    error: StateError
+
+
 class RemoteStore:
     """The remotes of this user."""
 
@@ -53,14 +63,19 @@ class RemoteStore:
             path.name for path in self.folder.iterdir() if _NAME.fullmatch(path.name) and path.is_dir()
         )
 
-    def all(self) -> list[Remote]:
-        """Return every remote.
+    def all(self) -> list[Remote | DamagedRemote]:
+        """Return every remote, in alphabetical order.
 
         Raises:
-            StateError: one is damaged.
             HostError: somebody else may have put something in the folder.
         """
-        return [self._read(name) for name in self.names()]
+        return [self._look_at(name) for name in self.names()]
+
+    def _look_at(self, name: str) -> Remote | DamagedRemote:
+        try:
+            return self._read(name)
+        except StateError as error:
+            return DamagedRemote(name=name, is_default=self._default_name() == name, error=error)
 
     def find(self, name: str) -> Remote:
         """Return the remote of this name.

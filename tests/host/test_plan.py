@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from enclave_payload import key_holder as payload
 from enclave_payload.limits import Limits
 from enclavectl.eif.errors import EifError
-from enclavectl.errors import UsageError
+from enclavectl.errors import HostError, UsageError
 from enclavectl.host.memory import (
     NITRO_CLI_SIZES_MIB,
     mib_of,
@@ -337,3 +337,8 @@ def test_the_plan_shows_the_payloads_worst_case(tmp_path: Path, memory_mib: int,
     assert words in shown
     found = enclavectl("plan", *size, "--output", "json", home=tmp_path).json()
     assert found["needs"]["payload_memory_mib"] == 4184
+
+
+def test_an_image_that_cannot_be_read_says_so() -> None:
+    with pytest.raises(HostError, match=r"^/proc/self/mem: reading failed"):
+        read_eif(Path("/proc/self/mem"))  # its first page is nobody's

@@ -127,6 +127,23 @@ def test_who_gives_a_web_address_is_told_its_form() -> None:
     assert info.value.hint == "the address of a gateway begins with wss://"
 
 
+@pytest.mark.parametrize("text", ["wss://ada:hunter2@gateway.test/v1", "https://ada:hunter2@gateway.test"])
+def test_a_password_in_an_address_is_not_shown_again(text: str) -> None:
+    with pytest.raises(UsageError) as info:
+        parse_address(text)
+    assert "hunter2" not in f"{info.value} {info.value.hint}"
+    assert "--token-file" in str(info.value.hint)
+
+
+@pytest.mark.parametrize(
+    "text", ["wss://gateway.test:99999", "tls:gateway.test:0", "wss://gateway.test:65536/v1"]
+)
+def test_a_port_that_is_none_is_named(text: str) -> None:
+    with pytest.raises(UsageError) as info:
+        parse_address(text)
+    assert "a port is a number from 1 to 65535" in str(info.value.hint)
+
+
 def test_an_enclaves_own_address_is_of_its_host() -> None:
     assert parse_host_address("vsock:16:5005") == VsockAddress(16, 5005)
     for text in ("wss://gateway.test", "tls:gateway.test:1", "tcp:localhost:1"):

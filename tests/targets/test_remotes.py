@@ -10,8 +10,8 @@ import pytest
 
 from enclavectl.attestation.policy_file import render_policy
 from enclavectl.errors import EnclavectlError, HostError, StateError, UsageError
-from enclavectl.targets.remote_store import RemoteStore
-from enclavectl.targets.remotes import RemoteContent
+from enclavectl.targets.remote_store import DamagedRemote, RemoteStore
+from enclavectl.targets.remotes import Remote, RemoteContent
 from tests.in_process import expect, new_root
 
 ROOT = new_root()
@@ -102,6 +102,16 @@ def test_a_damaged_one_can_be_removed_as_its_error_advises(store: RemoteStore) -
     assert "remote remove hospital" in str(info.value.hint)
     assert store.remove("hospital") is None
     assert list(store.folder.iterdir()) == []
+
+
+def test_a_damaged_one_is_listed_beside_the_others(store: RemoteStore) -> None:
+    store.add("clinic", CONTENT)
+    store.add("hospital", CONTENT)
+    (store.folder / "hospital" / "remote.json").write_text("{")
+    clinic, hospital = store.all()
+    assert isinstance(clinic, Remote)
+    assert isinstance(hospital, DamagedRemote)
+    assert (hospital.name, hospital.error.code) == ("hospital", "remote-damaged")
 
 
 def test_the_default(store: RemoteStore) -> None:
