@@ -66,8 +66,6 @@ class PolicyCode(StrEnum):
     """PCR16 is pinned without PCR0, PCR1 and PCR2: any image can extend it."""
     CONTRADICTION = "policy-contradiction"
     """Two statements of the policy cannot both hold."""
-    EXPIRED = "policy-expired"
-    """A new release has expired already: no enclave would pass."""
 
 
 _DAMAGED = (

@@ -12,7 +12,7 @@ import typer
 
 from enclave_payload.card import model_register
 from enclavectl.artifacts.lock import Lock, read_lock
-from enclavectl.attestation import PolicyCode, Release
+from enclavectl.attestation import Release
 from enclavectl.attestation.registers import INSTANCE_PCR, ROLE_PCR, instance_register, role_register
 from enclavectl.attestation.times import render_time
 from enclavectl.cli.invocation import begin
@@ -150,7 +150,7 @@ def _future(option: str, text: str | None) -> datetime | None:
             f"{option}: expected a time later than now ({render_time(now)}), found {found}",
             hint="for documents that were kept from before, leave it out, then enclavectl policy retire "
             "POLICY RELEASE --expires TIME",
-            code=PolicyCode.EXPIRED,
+            code="policy-expired",
         )
     return end
 
