@@ -40,6 +40,8 @@ class Connection:
         self.has_challenged = False
         self.is_proven = False
         self.is_refused = False
+        # Its last picture took long.
+        self.is_slow = False
         self.since = self.quiet_since = time.monotonic()
         self.frame_since: float | None = None
         self.held_bytes = 0

@@ -56,5 +56,8 @@ class Limits:
     picture_memory_bytes: int = 896 * MIB
     # From here on a picture gives its worker to others who wait. A JPEG of 12 megapixels takes 130 ms.
     slow_s: float = 0.1
+    # But only from here on to those whose own pictures are slow: all work would be done twice. A JPEG of 48
+    # megapixels takes half of this.
+    long_s: float = 1.0
     # A decoder is replaced after half of this, so that none lives long; the kernel ends it after all of it.
     decoder_cpu_s: int = 120

@@ -99,10 +99,14 @@ class JobQueue:
             self._forget_if_idle(job.connection)
             self._changed.notify_all()
 
-    def has_others_than(self, peer: Connection) -> bool:
-        """Tell whether a job of another connection waits."""
+    def has_others_than(self, peer: Connection, *, also_slow: bool) -> bool:
+        """Tell whether another connection has a job that waits; with ``also_slow``, a slow connection too."""
         with self._changed:
-            return any(share.jobs for other, share in self._shares.items() if other is not peer)
+            return any(
+                share.jobs and (also_slow or not other.is_slow)
+                for other, share in self._shares.items()
+                if other is not peer
+            )
 
     def close(self, grace_s: float) -> None:
         """Take no more jobs, and wait up to ``grace_s`` until those that were taken are answered."""
@@ -153,6 +157,7 @@ class Worker:
         self._lane = lane
         self._limits = limits
         self._has_place = False
+        self._started = 0.0
 
     def run(self, queue: JobQueue, tell: Callable[[str], None], stop: Callable[[], None]) -> None:
         """Work until the queue is closed; ``stop`` ends the service when no picture can be looked at."""
@@ -166,7 +171,7 @@ class Worker:
     def _take_turn(
         self, job: Job, queue: JobQueue, tell: Callable[[str], None], stop: Callable[[], None]
     ) -> None:
-        started = time.monotonic()
+        self._started = time.monotonic()
         is_over = True
         try:
             self._answer(job, lambda: self._may_stay(job, queue))
@@ -182,14 +187,17 @@ class Worker:
         except Exception as exc:  # noqa: BLE001 - a bug costs one connection, never a worker
             tell(f"a request failed: {type(exc).__name__}")
             job.connection.close()
-        job.spent_s += time.monotonic() - started
+        took_s = time.monotonic() - self._started
+        job.spent_s += took_s
+        job.connection.is_slow = took_s > self._limits.slow_s
         if is_over:
             job.connection.add_in_flight(-1)
             queue.finished(job)
 
     def _may_stay(self, job: Job, queue: JobQueue) -> bool:
         self._has_place = self._has_place or self._lane.enter()
-        return self._has_place or not queue.has_others_than(job.connection)
+        is_long = time.monotonic() - self._started > self._limits.long_s
+        return self._has_place or not queue.has_others_than(job.connection, also_slow=is_long)
 
     def _answer(self, job: Job, may_stay: Callable[[], bool]) -> None:
         if job.connection.is_refused:

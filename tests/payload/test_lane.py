@@ -68,6 +68,37 @@ def test_slow_pictures_leave_a_worker_to_others_and_are_answered_in_the_end(tmp_
         assert sorted(slow.next_outcome()[0] for _ in range(4)) == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize(("long_s", "is_looked_at_once"), [(600.0, True), (0.0, False)])
+def test_pictures_of_several_slow_peers_are_looked_at_once_if_they_are_not_long(
+    tmp_path: Path, long_s: float, is_looked_at_once: bool
+) -> None:
+    limits = Limits(slow_s=0.0, long_s=long_s)  # every picture is slow
+    with (
+        serving(tmp_path, workers=2, limits=limits) as server,
+        server.connect() as one,
+        server.connect() as two,
+    ):
+        one.challenge()
+        two.challenge().ask(0, 255)
+        two.next_outcome()
+        looks = [classifier.entered for classifier in server.classifiers]
+        assert sum(look.acquire(blocking=False) for look in looks) == 1
+        for classifier in server.classifiers:
+            classifier.is_slow = True
+            classifier.gate.clear()
+        one.ask(0, 255)
+        one.ask(1, 255)
+        assert all(look.acquire(timeout=30) for look in looks)
+        # Now it waits, for as long as a worker asks many times whether it may stay, or until it has one.
+        two.ask(1, 255)
+        is_preempted = any(look.acquire(timeout=0.5) for look in looks)
+        for classifier in server.classifiers:
+            classifier.gate.set()
+        assert sorted(one.next_outcome()[0] for _ in range(2)) == [0, 1]
+        assert two.next_outcome()[0] == 1
+        assert is_preempted is not is_looked_at_once
+
+
 def test_a_picture_that_nobody_waits_behind_keeps_its_worker(tmp_path: Path) -> None:
     with serving(tmp_path, workers=2) as server, server.connect() as peer:
         peer.challenge()

@@ -86,6 +86,18 @@ def test_who_was_away_has_saved_up_nothing(peers: list[Connection]) -> None:
     assert 4 <= order.count(late) <= 6
 
 
+def test_those_whose_own_pictures_take_long_wait_longer_for_others(peers: list[Connection]) -> None:
+    queue = JobQueue(Limits())
+    one, other, *_ = peers
+    queue.offer(job(one))
+    assert not queue.has_others_than(one, also_slow=True)
+    queue.offer(job(other))
+    assert queue.has_others_than(one, also_slow=False)
+    other.is_slow = True
+    assert not queue.has_others_than(one, also_slow=False)
+    assert queue.has_others_than(one, also_slow=True)
+
+
 def test_over_the_bytes_who_holds_most_gives_way(peers: list[Connection]) -> None:
     queue = JobQueue(Limits(queued_bytes=100))
     greedy, other, *_ = peers
