@@ -24,6 +24,8 @@ class FakeEnclave:
         self.requests = 0
         self.may_read = threading.Event()
         self.may_read.set()
+        # Of the last connection: past ``may_read``, and about to read.
+        self.is_reading = threading.Event()
         self._open: set[socket.socket] = set()
         self._listening = socket.socket(socket.AF_UNIX)
         self._listening.bind(str(path))
@@ -56,7 +58,9 @@ class FakeEnclave:
     def _converse(self, sock: socket.socket) -> None:
         reader = FrameReader({FrameType.CHALLENGE: 34, FrameType.SEALED: MAX_SEALED_BYTES})
         with suppress(OSError), sock:
+            self.is_reading.set()
             while data := sock.recv(1 << 18):
+                self.is_reading.clear()
                 reader.feed(data)
                 while (frame := reader.next_frame()) is not None:
                     if frame.type is FrameType.CHALLENGE:
@@ -65,6 +69,7 @@ class FakeEnclave:
                         self.requests += 1
                         sock.sendall(ANSWER)
                 self.may_read.wait()
+                self.is_reading.set()
         self._open.discard(sock)
 
 

@@ -100,6 +100,7 @@ def test_a_drain_waits_no_longer_than_its_time(tmp_path: Path) -> None:
         stream = Way(port=running.port, websocket=False).open()
         stream.send(CHALLENGE)
         read_exactly(stream, len(EVIDENCE))
+        assert enclave.is_reading.wait(30)
         enclave.may_read.clear()
         stream.send(SEALED)
         read_exactly(stream, len(ANSWER))  # the enclave reads once more before it stops
