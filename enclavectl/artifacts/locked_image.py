@@ -8,14 +8,14 @@ from pathlib import Path
 
 from enclave_payload.card import MAX_CARD_BYTES, model_register
 from enclavectl.artifacts.lock import MODEL_REGISTER, Lock
-from enclavectl.eif.errors import naming
 from enclavectl.eif.examine import read_image
 from enclavectl.eif.file_range import whole_file
 from enclavectl.eif.format import SectionKind
 from enclavectl.eif.layout import Layout
+from enclavectl.eif.opening import open_image
 from enclavectl.eif.ramdisk.stream import read_ramdisk
 from enclavectl.errors import StateError
-from enclavectl.files import open_regular, status_at
+from enclavectl.files import status_at
 
 # Where the payload's image has its card; the folder of Python's packages stands before it.
 _CARD = b"/enclave_payload/model/model.json"
@@ -37,13 +37,14 @@ def check_lock(lock: Lock, path: Path, *, image: Path | None = None) -> CheckedI
     Raises:
         StateError: there is no image, or another one; the message names the register that differs.
         EifError: it is not a valid image.
+        HostError: reading it fails.
     """
     found = image or path.parent / str(lock.eif["file"])
     if status_at(found) is None:
         raise StateError(
             f"{found}: the lock's image is not there", hint="enclavectl build", code="lock-image"
         )
-    with open_regular(found, what="image file") as file, naming(found):
+    with open_image(found) as file:
         image_read = read_image(file)
         registers = image_read.measurements.registers()
         compare_with_lock(lock, path, found, registers=registers, sha256=whole_file(file).sha256())

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from cryptography import x509
 
-from enclavectl.eif.errors import EifError
+from enclavectl.eif.errors import EifError, naming
 from enclavectl.eif.findings import Finding, Severity, finding_of
 from enclavectl.eif.format import CRC_OFFSET, FLAG_ARM64, MAX_METADATA, MAX_SIGNATURE, SectionKind
 from enclavectl.eif.layout import Layout, Scan
 from enclavectl.eif.lint import lint_contents, lint_ramdisks
 from enclavectl.eif.measure import MeasuredFile, Measurements, OnBytes, file_crc, measure_layout
 from enclavectl.eif.metadata import Metadata, parse_metadata
+from enclavectl.eif.opening import open_readable
 from enclavectl.eif.scan import parse_layout, scan_layout
 from enclavectl.eif.signature import (
     SignatureBlock,
@@ -273,3 +276,17 @@ def _metadata_form(layout: Layout, metadata: Metadata | None) -> Iterator[Findin
             message="the metadata is not in the form that the official builder writes",
             offset=section.data_offset,
         )
+
+
+@contextmanager
+def read_sound(path: Path) -> Iterator[Image]:
+    """Read an image that the strict reader accepts; its file stays open for the block.
+
+    Raises:
+        UsageError: there is none, or it breaks a rule.
+        HostError: reading it fails, also in the block.
+    """
+    with open_readable(path) as file:
+        with naming(path):
+            image = read_image(file)
+        yield image  # outside of the block above: the caller may read another file

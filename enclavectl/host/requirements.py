@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from enclavectl.eif.errors import naming
 from enclavectl.eif.format import Arch
+from enclavectl.eif.opening import open_image
 from enclavectl.eif.scan import parse_layout
-from enclavectl.errors import HostError
-from enclavectl.files import open_regular
 from enclavectl.host.memory import REGION_MIB
 from enclavectl.nitro_cli.limits import minimum_memory_mib
 
@@ -74,12 +72,9 @@ def read_eif(path: Path) -> EifFacts:
         UsageError: the file is missing or no image.
         HostError: it cannot be read.
     """
-    try:
-        with open_regular(path, what="image file") as file, naming(path):
-            layout = parse_layout(file)
-            return EifFacts(path=path, size=layout.size, arch=layout.header.arch.value)
-    except OSError as exc:
-        raise HostError(f"{path}: reading failed ({exc.strerror or exc})") from exc
+    with open_image(path) as file:
+        layout = parse_layout(file)
+        return EifFacts(path=path, size=layout.size, arch=layout.header.arch.value)
 
 
 def payload_memory_mib(cpus: int) -> int:

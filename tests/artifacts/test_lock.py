@@ -16,7 +16,7 @@ from enclavectl.artifacts.locked_image import check_lock
 from enclavectl.artifacts.wheel import Wheel
 from enclavectl.eif.examine import measure_image
 from enclavectl.eif.format import SectionKind
-from enclavectl.errors import StateError, UsageError
+from enclavectl.errors import HostError, StateError, UsageError
 from enclavectl.image.build import relative_name
 from tests.eif import samples
 
@@ -200,3 +200,8 @@ def test_a_lock_that_is_not_there_is_told_with_how_one_comes_about(tmp_path: Pat
     assert "enclavectl build" in str(caught.value.hint)
     with pytest.raises(UsageError, match="cannot read this lock"):
         read_lock(tmp_path / ("x" * 300))
+
+
+def test_an_image_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(HostError, match=r"^/proc/self/mem: reading failed"):
+        check_lock(LOCK, tmp_path / "lock.json", image=Path("/proc/self/mem"))

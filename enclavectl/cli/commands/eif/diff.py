@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from enclavectl.cli.image_files import read_sound
 from enclavectl.cli.invocation import screen_for
 from enclavectl.cli.options import Output, OutputFormat
 from enclavectl.eif.compare.diff import compare_images
+from enclavectl.eif.examine import read_sound
 
 ImageBefore = Annotated[Path, typer.Argument(metavar="A", help="The image as it was.")]
 ImageAfter = Annotated[Path, typer.Argument(metavar="B", help="The image as it is.")]

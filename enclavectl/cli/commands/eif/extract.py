@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
-from enclavectl.cli.image_files import ImageFile, open_image
+from enclavectl.cli.image_files import ImageFile
 from enclavectl.cli.invocation import screen_for
 from enclavectl.cli.options import Output, OutputFormat
 from enclavectl.eif.extract import extract_sections
+from enclavectl.eif.opening import open_image
 
 EXTRACT_SCHEMA = "enclavectl.eif-extract/1"
 

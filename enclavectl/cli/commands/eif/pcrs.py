@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from enclavectl.cli.eif_view import draw_findings
-from enclavectl.cli.image_files import ImageFiles, open_image, progress
+from enclavectl.cli.image_files import ImageFiles, progress
 from enclavectl.cli.invocation import screen_for
 from enclavectl.cli.options import Output, OutputFormat
 from enclavectl.cli.per_file import Answer, answer_each
 from enclavectl.eif.examine import read_verified
+from enclavectl.eif.opening import open_image
 
 PCRS_FILES_SCHEMA = "enclavectl.pcrs-files/1"
 

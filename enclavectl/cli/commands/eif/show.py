@@ -10,13 +10,14 @@ from typing import Annotated
 import typer
 
 from enclavectl.cli.eif_view import draw_findings
-from enclavectl.cli.image_files import EXIT_UNSOUND, ImageFiles, open_image, progress
+from enclavectl.cli.image_files import EXIT_UNSOUND, ImageFiles, progress
 from enclavectl.cli.invocation import screen_for
 from enclavectl.cli.options import Output, OutputFormat
 from enclavectl.cli.per_file import Answer, answer_each
 from enclavectl.eif.describe import describe
 from enclavectl.eif.examine import examine
 from enclavectl.eif.findings import Severity, raise_first_error
+from enclavectl.eif.opening import open_image
 from enclavectl.eif.scan import parse_layout
 
 SHOW_FILES_SCHEMA = "enclavectl.eif-show-files/1"

@@ -6,12 +6,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from enclavectl.cli.eif_view import draw_findings
-from enclavectl.cli.image_files import EXIT_UNSOUND, ImageFiles, open_image, progress
+from enclavectl.cli.image_files import EXIT_UNSOUND, ImageFiles, progress
 from enclavectl.cli.invocation import screen_for
 from enclavectl.cli.options import Output, OutputFormat
 from enclavectl.cli.per_file import Answer, answer_each
 from enclavectl.cli.screen import Screen
 from enclavectl.eif.examine import examine
+from enclavectl.eif.opening import open_image
 
 VERIFY_SCHEMA = "enclavectl.eif-verify/1"
 VERIFY_FILES_SCHEMA = "enclavectl.eif-verify-files/1"
