@@ -130,6 +130,15 @@ RootFile = Annotated[
         show_default=False,
     ),
 ]
+AnotherRoot = Annotated[
+    Path | None,
+    typer.Option(
+        "--root",
+        metavar="FILE",
+        help="A root (PEM) in place of AWS's: GovCloud's, or a development root (simulated).",
+        show_default=False,
+    ),
+]
 HostRoot = Annotated[
     Path | None,
     typer.Option(

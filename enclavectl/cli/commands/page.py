@@ -13,7 +13,7 @@ from enclavectl.attestation import aws_nitro_root, parse_policy
 from enclavectl.attestation.policy_file import MAX_POLICY_BYTES, decode_policy
 from enclavectl.attestation.trust import read_root
 from enclavectl.cli.invocation import screen_for
-from enclavectl.cli.options import Output, OutputFormat
+from enclavectl.cli.options import AnotherRoot, Output, OutputFormat
 from enclavectl.errors import UsageError
 from enclavectl.files import read_bounded, refuse_input, write_atomic
 from enclavectl.net.address import parse_address
@@ -29,15 +29,6 @@ GatewayAddress = Annotated[
     str, typer.Option("--remote", metavar="ADDRESS", help="The gateway: wss://HOST[:PORT][/PATH].")
 ]
 PageFile = Annotated[Path, typer.Option("--to", metavar="FILE", help="The page; an older one is replaced.")]
-RootToEmbed = Annotated[
-    Path | None,
-    typer.Option(
-        "--root",
-        metavar="FILE",
-        help="A root (PEM) in place of AWS's: GovCloud's, or a development root (simulated).",
-        show_default=False,
-    ),
-]
 Title = Annotated[
     str, typer.Option("--title", metavar="TITLE", help="The heading of the page.", show_default=False)
 ]
@@ -65,7 +56,7 @@ def page(
     policy: PolicyToEmbed,
     remote: GatewayAddress,
     to: PageFile,
-    root: RootToEmbed = None,
+    root: AnotherRoot = None,
     title: Title = "",
     contact: Contact = "",
     notice: Notice = None,

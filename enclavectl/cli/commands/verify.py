@@ -9,7 +9,7 @@ import typer
 
 from enclavectl.cli.evidence_options import LockPath
 from enclavectl.cli.invocation import refuse_together, screen_for
-from enclavectl.cli.options import Output, OutputFormat
+from enclavectl.cli.options import AnotherRoot, Output, OutputFormat
 
 EvidencePath = Annotated[
     Path,
@@ -33,15 +33,6 @@ PolicyFromEvidence = Annotated[
     typer.Option(
         "--policy-from-evidence",
         help="Use the policy that the evidence file carries: the word of whoever made the file.",
-    ),
-]
-RootPath = Annotated[
-    Path | None,
-    typer.Option(
-        "--root",
-        metavar="FILE",
-        help="A root (PEM) in place of AWS's: GovCloud's, or a development root (simulated).",
-        show_default=False,
     ),
 ]
 Nonce = Annotated[
@@ -94,7 +85,7 @@ def verify(
     lock: LockPath = None,
     no_policy: NoPolicy = False,
     policy_from_evidence: PolicyFromEvidence = False,
-    root: RootPath = None,
+    root: AnotherRoot = None,
     nonce: Nonce = None,
     at: At = "now",
     document: DocumentPath = None,

@@ -9,7 +9,7 @@ import typer
 
 from enclavectl.cli.invocation import screen_for
 from enclavectl.cli.network_options import NetworkFlags
-from enclavectl.cli.options import Output, OutputFormat
+from enclavectl.cli.options import AnotherRoot, Output, OutputFormat
 from enclavectl.files import require_replaceable, write_atomic
 from enclavectl.targets.invitation import render_invitation
 
@@ -56,15 +56,6 @@ PinToSend = Annotated[
         show_default=False,
     ),
 ]
-RootToSend = Annotated[
-    Path | None,
-    typer.Option(
-        "--root",
-        metavar="FILE",
-        help="A root (PEM) in place of AWS's: GovCloud's, or a development root (simulated).",
-        show_default=False,
-    ),
-]
 WriteTo = Annotated[
     Path | None,
     typer.Option(
@@ -82,7 +73,7 @@ def invite(
     token_file: TokenToSend = None,
     ca: CaToSend = None,
     tls_pin: PinToSend = None,
-    root: RootToSend = None,
+    root: AnotherRoot = None,
     write: WriteTo = None,
     output: Output = OutputFormat.TEXT,
 ) -> None:
