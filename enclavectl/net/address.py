@@ -136,7 +136,7 @@ def _hint(text: str) -> str:
         return "an address has no user or password: --token-file names the file with the secret"
     if text.startswith(("http://", "https://")):
         return "the address of a gateway begins with wss://"
-    port = re.search(r":([0-9]+)(?:/|$)", text)
+    port = re.match(r"(?:wss?|tls|tcp):.*?:([0-9]+)(?:/|$)", text)
     if port is not None and not 1 <= int(port[1][:9]) <= 65535:
         return f"a port is a number from 1 to 65535, not {port[1]:.20}"
     return "for example vsock:16:5005"

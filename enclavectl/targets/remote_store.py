@@ -31,7 +31,6 @@ _COPY = re.compile(r"[a-z-]{1,30}-[0-9a-f]{16}\.[a-z]{1,5}")
 _RECORD = "remote.json"
 # No name of a remote begins with a dot.
 _DEFAULT = ".default"
-_DAMAGED = "remote-damaged"
 _MAX_RECORD_BYTES = 16 * 1024
 
 
@@ -71,12 +70,6 @@ class RemoteStore:
         """
         return [self._look_at(name) for name in self.names()]
 
-    def _look_at(self, name: str) -> Remote | DamagedRemote:
-        try:
-            return self._read(name)
-        except StateError as error:
-            return DamagedRemote(name=name, is_default=self._default_name() == name, error=error)
-
     def find(self, name: str) -> Remote:
         """Return the remote of this name.
 
@@ -84,14 +77,7 @@ class RemoteStore:
             StateError: there is none, or it is damaged.
             HostError: somebody else may have put something in the folder.
         """
-        names = self.names()
-        if name not in names:
-            near = f"; {suggestion(name, names)}" if names else ""
-            raise StateError(
-                f"remote {name!r:.80}: there is none of this name{near}",
-                hint="enclavectl remote list shows them; enclavectl remote add makes one",
-                code="no-such-remote",
-            )
+        self._require(name)
         return self._read(name)
 
     def default(self) -> Remote | None:
@@ -155,8 +141,9 @@ class RemoteStore:
             StateError: there is none of this name.
             HostError: the folder cannot be written.
         """
-        address = self._address_before_removal(name)
-        if self._default_name() == name:
+        self._require(name)
+        found = self._look_at(name)
+        if found.is_default:
             (self.folder / _DEFAULT).unlink(missing_ok=True)
         gone = self.folder / f".{name}-{os.urandom(8).hex()}"
         try:
@@ -164,15 +151,7 @@ class RemoteStore:
         except OSError as exc:
             raise HostError(f"{self.folder / name}: cannot be removed ({exc.strerror})") from exc
         _remove_folder(gone)
-        return address
-
-    def _address_before_removal(self, name: str) -> str | None:
-        try:
-            return self.find(name).address
-        except StateError as error:
-            if error.code == _DAMAGED:
-                return None
-            raise
+        return None if isinstance(found, DamagedRemote) else found.address
 
     def set_default(self, name: str | None) -> None:
         """Make a remote the default, or none.
@@ -194,6 +173,22 @@ class RemoteStore:
             return (self.folder / _DEFAULT).read_text(errors="replace").strip()
         except OSError:
             return None
+
+    def _require(self, name: str) -> None:
+        names = self.names()
+        if name not in names:
+            near = f"; {suggestion(name, names)}" if names else ""
+            raise StateError(
+                f"remote {name!r:.80}: there is none of this name{near}",
+                hint="enclavectl remote list shows them; enclavectl remote add makes one",
+                code="no-such-remote",
+            )
+
+    def _look_at(self, name: str) -> Remote | DamagedRemote:
+        try:
+            return self._read(name)
+        except StateError as error:
+            return DamagedRemote(name=name, is_default=self._default_name() == name, error=error)
 
     def _read(self, name: str) -> Remote:
         from enclavectl.targets.remotes import SUFFIXES, Remote
@@ -217,7 +212,7 @@ class RemoteStore:
             raise StateError(
                 f"remote {name}: damaged ({exc})",
                 hint=f"enclavectl remote remove {name}, then add it again",
-                code=_DAMAGED,
+                code="remote-damaged",
             ) from exc
 
 

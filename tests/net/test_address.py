@@ -144,6 +144,12 @@ def test_a_port_that_is_none_is_named(text: str) -> None:
     assert "a port is a number from 1 to 65535" in str(info.value.hint)
 
 
+def test_a_port_of_vsock_may_be_larger() -> None:
+    with pytest.raises(UsageError) as info:
+        parse_address("vsock:16:4294967296")
+    assert info.value.hint == "for example vsock:16:5005"
+
+
 def test_an_enclaves_own_address_is_of_its_host() -> None:
     assert parse_host_address("vsock:16:5005") == VsockAddress(16, 5005)
     for text in ("wss://gateway.test", "tls:gateway.test:1", "tcp:localhost:1"):
