@@ -6,8 +6,10 @@ import io
 import os
 import platform
 import statistics
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,10 +34,10 @@ class Subject:
         return read_picture(str(self.path), lambda _: b"")
 
 
-SMALL = Subject(name="600x450 PNG of 330 kB", path=SAMPLE, rounds=400)
+_SMALL = Subject(name="600x450 PNG of 330 kB", path=SAMPLE, rounds=400)
 
 
-def take_photograph(folder: Path) -> Subject:
+def _take_photograph(folder: Path) -> Subject:
     """Draw what a phone's camera takes into ``folder``: 12 megapixels, which takes some seconds."""
     from tools.lesions import draw
 
@@ -43,6 +45,13 @@ def take_photograph(folder: Path) -> Subject:
     # What phones write: chroma at half the resolution, little loss.
     draw("nv", 7, width=4032, height=3024).save(path, quality=95, subsampling="4:2:0")
     return Subject(name="JPEG of 12 megapixels", path=path, rounds=40)
+
+
+@contextmanager
+def subjects() -> Iterator[tuple[Subject, Subject]]:
+    """Yield the small sample and a photograph, which is gone afterwards."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield _SMALL, _take_photograph(Path(folder))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from benchmarks.common import SMALL, Row, Subject, take_photograph
+from benchmarks.common import Row, Subject, subjects
 from benchmarks.pool import WORKERS
 from benchmarks.requests import pool
 from enclavectl.client.batch import classify
@@ -98,11 +98,9 @@ def main() -> list[Row]:
     if reason is not None:
         print(f"fleet: left out: {reason}")
         return []
-    found = [_throughput(nodes, enclaves, SMALL) for nodes, enclaves in ((1, 1), (1, 2), (1, 4), (3, 1))]
-    with _folder() as folder:
-        folder.mkdir()
-        photograph = take_photograph(folder)
-        found += [_throughput(nodes, enclaves, photograph) for nodes, enclaves in ((1, 1), (3, 1))]
+    with subjects() as (small, photograph):
+        found = [_throughput(nodes, enclaves, small) for nodes, enclaves in ((1, 1), (1, 2), (1, 4), (3, 1))]
+        found += [_throughput(nodes, enclaves, photograph) for nodes, enclaves in ((1, 1), (1, 2), (3, 1))]
     costs = found[3]
     need = Need(cpu_ms=costs.enclave_ms, relay_ms=costs.relay_ms)
     print("the plan with the CPU time that a picture took here:")

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from benchmarks.common import MODEL_DIR, PROJECT, SMALL, Row, Subject, alternate, compare, take_photograph
+from benchmarks.common import MODEL_DIR, PROJECT, Row, Subject, alternate, compare, subjects
 from enclave_payload.card import load_card
 from enclave_payload.decoder import Decoders
 from enclave_payload.limits import Limits
@@ -57,8 +57,8 @@ class _Unchecking(Client):
 
 def main() -> list[Row]:
     """Compare for each picture."""
-    with tempfile.TemporaryDirectory() as folder:
-        return [_row(subject) for subject in (SMALL, take_photograph(Path(folder)))]
+    with subjects() as both:
+        return [_row(subject) for subject in both]
 
 
 def _row(subject: Subject) -> Row:

@@ -14,13 +14,12 @@ from pathlib import Path
 from benchmarks.common import (
     MODEL_DIR,
     PROJECT,
-    SMALL,
     Row,
     Subject,
     alternate,
     bare_pipeline,
     compare,
-    take_photograph,
+    subjects,
 )
 from benchmarks.pool import WORKERS
 from enclavectl.client.batch import classify
@@ -34,8 +33,8 @@ _PROCESSES = 5
 
 def main() -> list[Row]:
     """Return two rows for each picture: what a request costs beside the picture does not grow with it."""
-    with tempfile.TemporaryDirectory() as folder:
-        return [row for subject in (SMALL, take_photograph(Path(folder))) for row in _rows(subject)]
+    with subjects() as both:
+        return [row for subject in both for row in _rows(subject)]
 
 
 def _rows(subject: Subject) -> list[Row]:

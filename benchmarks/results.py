@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.common import PROJECT, SMALL, Row, Subject, take_photograph
+from benchmarks.common import PROJECT, Row, Subject, subjects
 from benchmarks.requests import pool
 from tests.cli.command import COMMAND
 
@@ -26,13 +26,10 @@ _SAMPLE_S = 0.2
 
 def main() -> list[Row]:
     """Measure the rate against the pool, and the growth of the command's memory."""
-    with tempfile.TemporaryDirectory() as folder:
-        photograph = take_photograph(Path(folder))
-        photographs = max(_COUNT // 20, 1)
-        paths = [photograph.path] * photographs
-        small = [PROJECT / "samples" / f"{_CODES[number % 7]}.png" for number in range(_COUNT)]
-        rate, growth = _measure(SMALL, small)
-        return [rate, growth, _measure(photograph, paths)[0]]
+    with subjects() as (small, photograph):
+        samples = [PROJECT / "samples" / f"{_CODES[number % 7]}.png" for number in range(_COUNT)]
+        rate, growth = _measure(small, samples)
+        return [rate, growth, _measure(photograph, [photograph.path] * max(_COUNT // 20, 1))[0]]
 
 
 def _measure(subject: Subject, paths: Sequence[Path]) -> tuple[Row, Row]:
