@@ -22,6 +22,8 @@ _PAUSES_S = (0.25, 2.0, 8.0)
 # ``diagnose.timeout_s``, which bounds the wait for a session.
 _RESTART_PAUSES_S = (0.25, 8.0, 20.0)
 _STOPPING = "refused-stopping"
+# What is kept of the time for the last try, where the pause before it would be longer than what is left.
+_LAST_TRY_S = 2.0
 # The pauses before a busy enclave of this host is asked again: twice as long each time, up to the second.
 _BUSY_PAUSE_S = 0.05
 _MAX_BUSY_PAUSE_S = 2.0
@@ -80,7 +82,11 @@ def keep_trying(attempt: Callable[[], _T], deadline: float, left: Reconnections 
             elif isinstance(error, EnclaveBusy):
                 busy_pause_s = min(2 * busy_pause_s, _MAX_BUSY_PAUSE_S)
                 pause_s = jittered(busy_pause_s)
-            if pause_s is None or time.monotonic() + pause_s > deadline:
+            left_s = deadline - time.monotonic()
+            if pause_s is not None and pause_s > left_s:
+                # Rather a try that comes soon than none.
+                pause_s = left_s - _LAST_TRY_S
+            if pause_s is None or pause_s <= 0:
                 raise
             time.sleep(pause_s)
 

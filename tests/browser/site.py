@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from enclavectl.attestation import Policy, TrustRoot, render_policy
 from enclavectl.net.address import UnixAddress
 from tests.browser.driving import Visit
+from tests.browser.lane import built_page
 from tests.gateway.process import GatewayProcess, gateway
 from tests.local_enclave import LocalEnclave
 
@@ -44,7 +45,8 @@ class Site:
 
 
 def write_page(folder: Path, enclave: LocalEnclave, policy: Policy, remote: str, *words: str) -> None:
-    """Write what `enclavectl page` needs, and have it write patient.html."""
+    """Write what `enclavectl page` needs, and have it write patient.html; skip where the page has no code."""
+    built_page()
     (folder / "policy.yaml").write_text(render_policy(policy))
     signer = enclave.expectation.root
     assert isinstance(signer, TrustRoot)

@@ -79,3 +79,15 @@ def test_a_gateway_that_stops_or_is_gone_is_given_the_time_of_a_restart(
     with pytest.raises(type(error)):
         keep_trying(attempt, time.monotonic() + 30, left)
     assert left.told == [is_restart]
+
+
+def test_a_pause_that_is_longer_than_the_time_left_is_cut_short() -> None:
+    stopping = iter([True, True, False])
+
+    def attempt() -> str:
+        if next(stopping):
+            raise EnclaveLost("it stops", code="refused-stopping")
+        return "served"
+
+    # The second pause would take 4 to 8 s, and the error would be raised before it.
+    assert keep_trying(attempt, time.monotonic() + 2.5, Reconnections()) == "served"

@@ -36,6 +36,8 @@ class Hosts:
 
 def spoil(namespace: str, device: str, faults: str) -> None:
     """Delay packets, and lose some."""
+    if shutil.which("tc") is None:
+        pytest.skip("no tc of iproute2 on PATH to make a wire slow and lossy")
     argv = ["tc", "-n", namespace, "qdisc", "add", "dev", device, "root", "netem", *faults.split()]
     ran = subprocess.run(argv, check=False, capture_output=True, text=True)
     if ran.returncode != 0:

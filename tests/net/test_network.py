@@ -335,8 +335,8 @@ def test_a_proxy_that_does_not_reach_it_or_is_none(
 
 
 def test_a_gateway_without_room_is_asked_again_and_verified_anew(enclave: InProcess) -> None:
-    """The refusals come before the upgrade, as a close, and as a frame; the fourth connection is served."""
-    turn = iter(["503", "1013", "1012", "serve"])
+    """The refusals come as a close, before the upgrade, and as a close; the fourth connection is served."""
+    turn = iter(["1012", "503", "1013", "serve"])
     now = ""
 
     def judge(connection: ServerConnection, request: object) -> Response | None:
