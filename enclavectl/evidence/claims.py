@@ -125,12 +125,6 @@ class ClaimReader:
         return kind, MappingProxyType(pcrs)
 
 
-def _register(name: str, value: Value) -> bytes:
-    if not isinstance(value, bytes) or len(value) != _REGISTER_BYTES:
-        raise _measurements(f"expected {_REGISTER_BYTES} bytes for {name}, found {_shown(value)}")
-    return value
-
-
 def _form(claim: Claim, expected: str, found: Value) -> ReceiptError:
     return ReceiptError(
         ReceiptCode.CLAIM_FORM, f"{claim.name.lower()}: expected {expected}, found {_shown(found)}"

@@ -13,8 +13,7 @@ from enclavectl.protocol.receipts import (
     CborError,
     Value,
     answer_statement,
-    decode,
-    encode,
+    decode_with_form,
     request_statement,
 )
 
@@ -87,10 +86,10 @@ def parse_answer_statement(data: bytes) -> AnswerStatement:
 
 def _fields(data: bytes, which: str) -> Value:
     try:
-        value = decode(data, max_bytes=MAX_STATEMENT_BYTES)
+        value, is_deterministic = decode_with_form(data, max_bytes=MAX_STATEMENT_BYTES)
     except CborError as exc:
         raise ReceiptError(ReceiptCode.STATEMENT_FORM, f"{which} statement: {exc}") from exc
-    if encode(value) != data:
+    if not is_deterministic:
         raise ReceiptError(
             ReceiptCode.STATEMENT_FORM, f"{which} statement: expected the deterministic encoding"
         )

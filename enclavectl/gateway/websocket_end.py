@@ -90,11 +90,6 @@ class WebSocketEnd(asyncio.Protocol):
             logger=_LOGGER,
         )
 
-    @property
-    def is_upgraded(self) -> bool:
-        """True from the upgrade to the end."""
-        return self._session is not None
-
     # asyncio's side
 
     def data_received(self, data: bytes) -> None:

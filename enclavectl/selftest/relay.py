@@ -74,16 +74,3 @@ def flipped(kind: FrameType, at: int) -> Change:
         return bytes(changed)
 
     return change
-
-
-def cut_once(kind: FrameType) -> Change:
-    """End the first connection on which a frame of this type comes, and let all later ones pass."""
-    was_cut = threading.Event()
-
-    def change(found: FrameType, body: bytes) -> bytes | None:
-        if found == kind and not was_cut.is_set():
-            was_cut.set()
-            return None
-        return body
-
-    return change

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -162,9 +163,22 @@ def test_a_changed_answer_is_not_shown(tmp_path: Path, enclave: LocalEnclave) ->
     assert [one["codes"] for one in seen["answers"]] == [[]]
 
 
+def cut_once(kind: FrameType) -> relay.Change:
+    """End the first connection on which a frame of this type comes, and let all later ones pass."""
+    was_cut = threading.Event()
+
+    def change(found: FrameType, body: bytes) -> bytes | None:
+        if found == kind and not was_cut.is_set():
+            was_cut.set()
+            return None
+        return body
+
+    return change
+
+
 def test_a_session_that_is_cut_is_opened_and_verified_anew(tmp_path: Path, enclave: LocalEnclave) -> None:
     with (
-        relay.relay(tmp_path, enclave.address, relay.cut_once(FrameType.SEALED)) as between,
+        relay.relay(tmp_path, enclave.address, cut_once(FrameType.SEALED)) as between,
         site(tmp_path, enclave, behind=between) as here,
     ):
         seen = here.visit([sample("mel"), sample("nv")])

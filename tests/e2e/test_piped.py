@@ -74,9 +74,6 @@ def test_an_empty_cell_is_a_dash_and_a_tab_within_one_is_spelled_out(
     assert capsys.readouterr().out == "A\tB\n1\t-\nx\\ty\t2\n"
 
 
-_BAR = re.compile(r"  ([a-z]+) +[#█▏▎▍▌▋▊▉ ]+ *[0-9.]+%")
-
-
 def labels(text: str) -> list[str]:
     return [
         line.split()[0] for line in text.splitlines() if re.match(r"  [a-z]+ +[#█▏▎▍▌▋▊▉ ]+ *[0-9.]+%", line)

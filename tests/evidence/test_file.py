@@ -49,12 +49,6 @@ def test_a_file_is_read_as_it_was_written(evidence: EvidenceFile) -> None:
     checked(json.loads(whole.to_bytes()))
 
 
-def test_without_statements_only_the_receipts_stay(evidence: EvidenceFile) -> None:
-    kept = replace(evidence, receipts=(RECEIPT,)).without_statements()
-    assert kept.receipts == (KeptReceipt(receipt=RECEIPT.receipt),)
-    assert base64_of(b"asked").encode() not in kept.to_bytes()
-
-
 def test_a_file_never_names_the_folder_of_the_root(evidence: EvidenceFile) -> None:
     assert b"/" not in json.loads(evidence.to_bytes())["root"]["name"].encode()
 

@@ -25,7 +25,6 @@ MS_REC = 0x4000
 MS_SLAVE = 0x80000
 MS_NOSUID = 0x2
 MS_NODEV = 0x4
-MS_NOEXEC = 0x8
 MNT_DETACH = 0x2
 # These came after the numbering was unified: they are the same on every architecture.
 _MOUNT_SETATTR = 442
