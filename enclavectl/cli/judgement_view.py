@@ -8,7 +8,7 @@ import typer
 
 from enclavectl.attestation import AttestationCode
 from enclavectl.cli.screen import Screen
-from enclavectl.errors import AttestationError, visible
+from enclavectl.errors import AttestationError, HostError, visible
 from enclavectl.evidence.file import EvidenceCode
 from enclavectl.evidence.verification import NO_POLICY_STEP, Check, Verification
 from enclavectl.results.evidence_wording import claims_of
@@ -45,7 +45,7 @@ def show_verification(
 
     Raises:
         AttestationError: the evidence was not verified; it has been printed.
-        HostError: the report could not be written.
+        HostError: the evidence was verified, but the report could not be written.
     """
     if screen.as_json:
         screen.result(verification_json(verification))
@@ -54,11 +54,7 @@ def show_verification(
     if verification.is_provers_policy:
         screen.note(f"--policy-from-evidence: {PROVERS_POLICY}")
     if report is not None:
-        # Pages import the report's style, and few command lines ask for one.
-        from enclavectl.results.audit_page import write_audit_page  # noqa: PLC0415 - see above
-
-        write_audit_page(report, verification, name=name)
-        screen.note(f"report written to {report}")
+        _write_report(screen, report, verification, name)
     is_unjudged = verification.error is not None and verification.error.code == EvidenceCode.NO_POLICY
     if is_unjudged and may_lack_policy:
         screen.note("NOT JUDGED, which is no failure here: name what is enough with --policy or --lock")
@@ -66,6 +62,26 @@ def show_verification(
         verification.error.after_answer = True
         verification.error.hint = _hint(verification, verification.error)
         raise verification.error
+
+
+def _write_report(screen: Screen, report: Path, verification: Verification, name: str) -> None:
+    """Write the page. Where that fails, a refusal is still what the command ends with.
+
+    Raises:
+        HostError: as ``show_verification``.
+    """
+    # Pages import the report's style, and few command lines ask for one.
+    from enclavectl.results.audit_page import write_audit_page  # noqa: PLC0415 - see above
+
+    try:
+        write_audit_page(report, verification, name=name)
+    except HostError as error:
+        if verification.error is None:
+            error.after_answer = True  # the JSON object has been written, and is the only one
+            raise
+        screen.note(f"no report was written: {error.message}")
+        return
+    screen.note(f"report written to {report}")
 
 
 def _hint(verification: Verification, error: AttestationError) -> str | None:

@@ -99,8 +99,17 @@ def _subject(files: CaseFiles) -> Subject:
     if files.document is None:
         return read_subject(data, name=str(files.file))
     other = read_subject(read_evidence(files.document), name=str(files.document))
-    # What stands beside a document is a receipt, whatever its bytes look like.
-    return replace(other, receipts=read_receipts(data, name=str(files.file)))
+    if other.document is None:
+        raise UsageError(
+            f"--document {files.document}: expected a document or an evidence file, found receipts",
+            hint="name the evidence file that was kept with them",
+            code="no-document",
+        )
+    # What stands beside a document is a receipt, whatever its bytes look like. The evidence file may hold
+    # its statements. The receipt commits to them, so it does not matter which file they come from.
+    kept = {one.receipt: one for one in other.receipts}
+    receipts = read_receipts(data, name=str(files.file))
+    return replace(other, receipts=tuple(one.completed_by(kept.get(one.receipt, one)) for one in receipts))
 
 
 def read_evidence(path: Path) -> bytes:
@@ -134,14 +143,14 @@ def _time(text: str) -> tuple[datetime | Literal[Waiver.DOCUMENT_TIME], bool]:
         if _DATE.fullmatch(text) is not None:
             return parse_time(text), False
         time = datetime.fromisoformat(text)
-    except ValueError:
-        time = None
-    if time is None or time.utcoffset() is None:
-        raise UsageError(
-            f"--at {text}: expected now, document, a date, or a time with its zone",
-            hint="such as --at 2026-11-24T12:00:00Z",
-        )
-    return time.astimezone(UTC), False
+        if time.utcoffset() is not None:
+            return time.astimezone(UTC), False
+    except (ValueError, OverflowError):  # OverflowError: in UTC it is before the year 1, or after 9999
+        pass
+    raise UsageError(
+        f"--at {text}: expected now, document, a date, or a time with its zone",
+        hint="such as --at 2026-11-24T12:00:00Z",
+    )
 
 
 def _nonce(text: str | None) -> bytes | Literal[Waiver.NO_NONCE]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from hashlib import sha256
 
-from enclavectl.attestation import ArchivedDocument, AttestationCode, Facts, Root
+from enclavectl.attestation import ArchivedDocument, AttestationCode, EmulatorRoot, Facts, Root
 from enclavectl.attestation.chain import TIME
 from enclavectl.attestation.codes import refused
 from enclavectl.attestation.recipe import Step, Taken, take_steps
@@ -37,6 +37,11 @@ from enclavectl.protocol.key_config import (
 # A document is made between the challenge and the end of the client's wait (a minute for an enclave that
 # boots); two clocks may differ by ten minutes at most (attestation.policy.CLOCK_SKEW_LIMIT).
 _SESSION_WINDOW = timedelta(minutes=15)
+# No file of a certificate stands for QEMU, which signs nothing.
+_EMULATED_HINT = (
+    "It is of the backend qemu, where nobody signs. Only a policy of your own with accept: [emulated] takes "
+    "that: enclavectl policy new --accept emulated."
+)
 
 
 def examine(case: Case) -> Verification:
@@ -160,6 +165,7 @@ def _check_file(evidence: EvidenceFile, root: Root) -> Check:
             EvidenceCode.ROOT,
             f"root: expected {root.name} (SHA-256 {root.fingerprint[:16]}...), "
             f"found a session under {evidence.root.name} ({evidence.root.sha256[:16]}...)",
+            hint=_EMULATED_HINT if evidence.root.sha256 == EmulatorRoot().fingerprint else None,
         )
     return Check(id="file", ok=True, seen=f"evidence file of {evidence.tool}; its content has its hash")
 

@@ -13,7 +13,7 @@ import binascii
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from hashlib import sha256
@@ -100,6 +100,14 @@ class KeptReceipt:
     receipt: bytes
     request_statement: bytes | None = None
     answer_statement: bytes | None = None
+
+    def completed_by(self, other: KeptReceipt) -> KeptReceipt:
+        """Return this receipt with the statements that only the ``other`` copy of it was kept with."""
+        return replace(
+            self,
+            request_statement=self.request_statement or other.request_statement,
+            answer_statement=self.answer_statement or other.answer_statement,
+        )
 
     def to_json(self) -> dict[str, object]:
         """Return the object in a file."""

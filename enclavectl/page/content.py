@@ -39,6 +39,11 @@ class PageRequest:
 
     def __post_init__(self) -> None:
         """Check the rule above."""
+        if Trust.EMULATED in self.policy.accept:
+            raise UsageError(
+                "--policy: expected one whose enclaves have signed documents, found that it accepts emulated",
+                hint="a page judges enclaves of the backends nitro and local; enclavectl diagnose, qemu's",
+            )
         if self.root.trust not in self.policy.accept:
             raise UsageError(
                 f"--root: the policy accepts {', '.join(sorted(self.policy.accept))}, "
@@ -57,15 +62,9 @@ class PageRequest:
                 "--policy: expected a release that is valid now or later, found that all are over",
                 hint="enclavectl policy add FILE --from-lock LOCK adds a release",
             )
-        for option, text in (("--title", self.title), ("--contact", self.contact)):
-            if len(text) > MAX_LINE_CHARACTERS or not text.isprintable():
-                raise UsageError(
-                    f"{option}: expected at most {MAX_LINE_CHARACTERS} printable characters on one line"
-                )
-        if len(self.notice) > MAX_NOTICE_CHARACTERS or not self.notice.replace("\n", "").isprintable():
-            raise UsageError(
-                f"--notice: expected at most {MAX_NOTICE_CHARACTERS} printable characters and line ends"
-            )
+        _check_text("--title", self.title, MAX_LINE_CHARACTERS, "on one line")
+        _check_text("--contact", self.contact, MAX_LINE_CHARACTERS, "on one line")
+        _check_text("--notice", self.notice.replace("\n", " "), MAX_NOTICE_CHARACTERS, "and line ends")
 
     def config(self) -> dict[str, object]:
         """Return the page's configuration as browser/src/page/config.ts reads it."""
@@ -85,6 +84,18 @@ class PageRequest:
             "policy_text": self.policy_text,
             "tool": f"enclavectl page {__version__}",
         }
+
+
+def _check_text(option: str, text: str, limit: int, form: str) -> None:
+    """Check a text of the page's maker.
+
+    Raises:
+        UsageError: it is too long, or has a character that nobody sees, which the message names.
+    """
+    unseen = next((one for one in text if not one.isprintable()), None)
+    if len(text) > limit or unseen is not None:
+        found = f"{len(text)}" if unseen is None else f"the character U+{ord(unseen):04X}"
+        raise UsageError(f"{option}: expected at most {limit} printable characters {form}, found {found}")
 
 
 def require_browser_address(address: Address) -> WebSocketAddress:

@@ -123,11 +123,35 @@ def test_a_page_that_no_enclave_could_satisfy_is_refused(folder: Path) -> None:
     assert "local/root/certificate.pem" in ran.err
 
 
+def test_unsigned_documents_are_none_for_a_page(folder: Path) -> None:
+    keep(folder, replace(accepting(RELEASE), accept=frozenset({Trust.EMULATED})))
+    ran = write(folder)
+    assert (ran.status, "found that it accepts emulated" in ran.err) == (2, True)
+    assert "certificate.pem" not in ran.err, "no root makes such a policy one for a page"
+
+
 @pytest.mark.parametrize("option", ["--title", "--contact"])
 def test_a_line_of_text_is_one_line(folder: Path, option: str) -> None:
-    for wrong in ("two\nlines", "x" * 101):
+    for wrong, found in (("two\nlines", "U+000A"), ("x" * 101, "101"), ("z.\u00a0B.", "U+00A0")):
         ran = write(folder, option, wrong)
         assert (ran.status, f"{option}: expected at most 100 printable characters" in ran.err) == (2, True)
+        assert found in ran.err
+
+
+def test_a_notice_of_an_editor_on_windows_is_a_notice(folder: Path) -> None:
+    (folder / "notice.txt").write_bytes(b"\xef\xbb\xbfOne line.\r\n\r\nAnother.\r\n")
+    ran = write(folder, "--notice", str(folder / "notice.txt"))
+    assert ran.status == 0, ran.err
+    assert "<p>One line.</p><p>Another.</p>" in (folder / "p.html").read_bytes().decode()
+    (folder / "notice.txt").write_bytes(b"a\tb")
+    assert "found the character U+0009" in write(folder, "--notice", str(folder / "notice.txt")).err
+
+
+def test_a_page_goes_to_a_file_in_a_folder_that_exists(folder: Path) -> None:
+    words = ("--policy", str(folder / "policy.yaml"), "--root", str(folder / "root.pem"), "--remote", ADDRESS)
+    for wrong in (folder, folder / "gone" / "p.html"):
+        ran = enclavectl("page", *words, "--to", str(wrong), home=folder)
+        assert (ran.status, "expected a file in a folder that exists" in ran.err) == (2, True)
 
 
 def test_an_input_is_never_written_over(folder: Path) -> None:

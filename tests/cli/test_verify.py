@@ -22,7 +22,7 @@ from tests.attestation.test_archived import VECTORS, needs_vectors
 from tests.cli.command import COMMAND, Done, enclavectl
 from tests.evidence import example
 from tests.evidence.sessions import KEY_CONFIG, POLICY, base64_of, session_evidence
-from tests.evidence.test_receipts_in_verification import receipt_for, statements
+from tests.evidence.test_receipts_in_verification import PICTURE, receipt_for, statements
 from tests.forge import PCRS, EnclaveForge
 
 NAMES = [
@@ -156,6 +156,10 @@ def test_the_time_is_now_unless_it_is_said(desk: Desk) -> None:
         (["document.bin", "--report", "policy.yaml"], 2, "found a file that is neither"),
         (["document.bin", "--report", "document.bin"], 2, "not an input, found document.bin"),
         (["document.bin", "--at", "2026-13-01"], 2, "a date"),
+        (["document.bin", "--at", "0001-01-01T00:00:00+14:00"], 2, "--at 0001-01-01T00:00:00+14:00"),
+        (["document.bin", "--at", "9999-12-31T23:59:59-14:00"], 2, "--at 9999-12-31T23:59:59-14:00"),
+        (["document.bin", "--report", "root.pem", "--force"], 2, "not an input, found root.pem"),
+        (["document.bin", "--document", "receipt.air"], 2, "--document receipt.air: expected a document"),
         (["document.bin", "--report", "gone/report.html"], 2, "--report"),
         (["text"], 4, "expected an attestation document in binary, hex or base64"),
         (["cut.json"], 4, "evidence file"),
@@ -330,6 +334,38 @@ def test_a_batch_s_receipts_are_judged_with_the_session_s_evidence(desk: Desk) -
     assert (done.status, done.err) == (0, "")
     assert "a signed receipt of brightness; 1 with the answer" in done.out
     assert ".receipts.jsonl" in enclavectl("verify", "--help", home=desk.folder).out
+
+
+def test_a_receipt_is_judged_with_the_statements_that_the_session_s_evidence_holds(desk: Desk) -> None:
+    kept = receipt_evidence()
+    [receipt] = kept.receipts
+    (desk.folder / "told.json").write_bytes(kept.to_bytes())
+    bare = KeptReceipt(receipt=receipt.receipt)
+    (desk.folder / "untold.json").write_bytes(replace(kept, receipts=(bare,)).to_bytes())
+    (desk.folder / "told.air").write_bytes(receipt.receipt)
+    (desk.folder / "told.jsonl").write_bytes(receipt_line(bare, 0))
+    (desk.folder / "told.pem").write_bytes(FORGE.development_root.certificate_pem)
+    (desk.folder / "picture.png").write_bytes(PICTURE)
+    (desk.folder / "other.png").write_bytes(PICTURE + b"!")
+    options = ("--policy", "policy.yaml", "--root", "told.pem", "--at", "document", "-o", "json")
+    for name in ("told.air", "told.jsonl"):
+        done = desk.verify(name, "--document", "told.json", *options, "--picture", "picture.png")
+        assert (done.status, len(done.json()["answers"])) == (0, 1), done.err
+    other = desk.verify("told.air", "--document", "told.json", *options, "--picture", "other.png")
+    assert (other.status, other.json()["error"]["code"]) == (4, "picture-mismatch")
+    silent = desk.verify("told.air", "--document", "untold.json", *options, "--picture", "picture.png")
+    assert (silent.status, silent.json()["error"]["code"]) == (4, "statement-form")
+
+
+def test_a_report_that_cannot_be_written_leaves_one_verdict(desk: Desk) -> None:
+    """/proc takes no files: not even root may write there, and it looks like a folder that takes some."""
+    arguments = ("evidence.json", "--report", "/proc/report.html", "--output", "json")
+    done = desk.archived(*arguments, "--policy", "policy.yaml")
+    assert (done.status, done.json()["verified"]) == (3, True)
+    assert "enclavectl: /proc: cannot create a file" in done.err
+    refused = desk.archived(*arguments)
+    assert (refused.status, refused.json()["error"]["code"]) == (4, "no-policy")
+    assert "no report was written: /proc" in refused.err
 
 
 def test_policies_are_explained_by_an_evidence_file_as_well(desk: Desk) -> None:

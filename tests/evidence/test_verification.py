@@ -11,7 +11,7 @@ import pytest
 
 from enclave_payload.contents import SALT_BYTES, encode_key_config, key_config_digest
 from enclave_payload.seal import generate_keys
-from enclavectl.attestation import AttestationCode, Policy, Release, Revocation, Step, Trust
+from enclavectl.attestation import AttestationCode, EmulatorRoot, Policy, Release, Revocation, Step, Trust
 from enclavectl.errors import AttestationError
 from enclavectl.evidence.examination import examine
 from enclavectl.evidence.file import EvidenceCode, EvidenceError, EvidenceFile, RootName, parse_evidence_file
@@ -291,3 +291,17 @@ def test_user_data_of_the_file_is_what_the_document_must_bind(
     forge: EnclaveForge, evidence: EvidenceFile
 ) -> None:
     assert examine(archived_case(forge, evidence)).require().user_data == key_config_digest(KEY_CONFIG)
+
+
+def test_evidence_of_the_emulator_is_refused_with_the_policy_that_would_take_it(
+    forge: EnclaveForge, evidence: EvidenceFile
+) -> None:
+    emulated = replace(evidence, root=RootName.of(EmulatorRoot()))
+    refused = examine(archived_case(forge, emulated)).error
+    other = examine(archived_case(forge, replace(evidence, root=RootName(name="x", sha256="cd" * 32)))).error
+    assert refused is not None
+    assert other is not None
+    assert refused.code == other.code == EvidenceCode.ROOT
+    assert "accept: [emulated]" in str(refused.hint)
+    assert "--root" in str(other.hint)
+    assert "--root" not in str(refused.hint), "no file stands for the emulator"

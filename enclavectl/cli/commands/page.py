@@ -15,7 +15,7 @@ from enclavectl.attestation.trust import read_root
 from enclavectl.cli.invocation import screen_for
 from enclavectl.cli.options import AnotherRoot, Output, OutputFormat
 from enclavectl.errors import UsageError
-from enclavectl.files import read_bounded, refuse_input, write_atomic
+from enclavectl.files import read_bounded, refuse_input, require_output, write_atomic
 from enclavectl.net.address import parse_address
 from enclavectl.page.content import MAX_NOTICE_CHARACTERS, PageRequest, require_browser_address
 from enclavectl.page.html import render_page
@@ -83,6 +83,7 @@ def page(
         notice="" if notice is None else _read_notice(notice),
         asks_token=ask_token,
     )
+    require_output("--to", to)
     refuse_input("--to", to, (policy, root, notice))
     data = render_page(request)
     write_atomic(to, data, mode=0o644)  # it is for everybody, and holds no secret
@@ -114,6 +115,7 @@ def _read_notice(path: Path) -> str:
     # A character has at most four bytes.
     data = read_bounded(path, 4 * MAX_NOTICE_CHARACTERS, what="notice")
     try:
-        return data.decode().strip()
+        # As editors on Windows write it: behind a mark, and with a return at the end of each line.
+        return data.decode("utf-8-sig").replace("\r\n", "\n").strip()
     except UnicodeDecodeError as exc:
         raise UsageError(f"--notice {path}: expected UTF-8 text") from exc

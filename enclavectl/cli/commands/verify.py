@@ -120,7 +120,7 @@ def verify(
         policy=policy, lock=lock, **{"no-policy": no_policy, "policy-from-evidence": policy_from_evidence}
     )
     if report is not None:
-        _check_report(report, [file, document, picture, policy, lock], force=force)
+        _check_report(report, [file, document, picture, policy, lock, root], force=force)
     files = CaseFiles(
         file=file,
         document=document,
