@@ -72,6 +72,11 @@ class NetworkFlags:
     ca: CaFile = None
     tls_pin: TlsPin = None
 
+    @property
+    def files(self) -> tuple[Path | None, ...]:
+        """The files that these options name, None for each that was not given."""
+        return self.token_file, self.client_cert, self.client_key, self.ca
+
     def read(self, connect: str | None) -> Access:
         """Read the files; they need an address, ``connect``.
 

@@ -80,3 +80,15 @@ def test_evidence_of_a_second_session_needs_a_free_name_too(tmp_path: Path) -> N
     )
     assert (done.status, done.out) == (2, "")
     assert "e-2.json" in done.err
+
+
+@pytest.mark.parametrize("option", ["--policy", "--root", "--ca", "--client-key", "--token-file", "--config"])
+def test_a_report_never_replaces_what_the_command_reads(tmp_path: Path, option: str) -> None:
+    kept = tmp_path / "kept"
+    kept.write_bytes(b"")  # also a configuration, one of defaults
+    words = ["--connect", "wss://localhost:1/v1"] if option != "--config" else []
+    done = enclavectl(
+        *("diagnose", sample("nv"), *words, option, kept, "--report", kept, "--force"), home=tmp_path
+    )
+    assert (done.status, "expected a file that is not an input" in done.err) == (2, True), done.err
+    assert kept.read_bytes() == b""

@@ -26,7 +26,7 @@ from enclavectl.client.folders import Collection
 from enclavectl.client.pictures import PictureSource, read_pictures
 from enclavectl.config.load import Config, SourceKind
 from enclavectl.errors import PictureRefused, StateError
-from enclavectl.files import require_distinct
+from enclavectl.files import refuse_input, require_distinct
 from enclavectl.models.find import find_model
 from enclavectl.run import hide_memory
 from enclavectl.targets.launch import LaunchRequest, launch_spec
@@ -34,6 +34,8 @@ from enclavectl.targets.target import Target, choose_running, target_of
 from enclavectl.targets.verification import VerificationOptions, check_policy, verification_options
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from enclavectl.backends.base import Backend, Enclave
     from enclavectl.cli.evidence_keeping import EvidenceKeeper
     from enclavectl.models.weights import Model
@@ -176,9 +178,10 @@ def diagnose(
     invocation = begin(output, config, flags)
     which.check()
     found = collect_pictures(invocation.screen, images, recursive=recursive)
-    if kept.report is not None:
-        _check_report(kept.report, found, force=kept.force)
     verification = which.demand(invocation.config, allow_debug=unsafe_allow_debug)
+    if kept.report is not None:
+        inputs = (verification.policy, verification.root, config, *network.files)
+        _check_report(kept.report, found, inputs, force=kept.force)
     is_here = which.enclave is not None or which.fresh
     elsewhere = find_elsewhere(
         invocation, verification, remote=which.remote, network=network, is_here=is_here
@@ -323,8 +326,10 @@ def _check_model(wanted: Model | None, enclave: Enclave) -> None:
     )
 
 
-def _check_report(path: Path, found: Collection, *, force: bool) -> None:
+def _check_report(path: Path, found: Collection, inputs: Iterable[Path | None], *, force: bool) -> None:
     """Refuse now what would fail, or destroy something, after the answers are there.
+
+    ``inputs`` are the files beside the pictures that the command reads.
 
     Raises:
         UsageError: the report cannot be written there, or may not be.
@@ -332,4 +337,5 @@ def _check_report(path: Path, found: Collection, *, force: bool) -> None:
     # Reports import Pillow, and few command lines ask for a report.
     from enclavectl.results.report import check_target  # noqa: PLC0415 - see above
 
+    refuse_input("--report", path, inputs, hint="give the report a name of its own: --report answers.html")
     check_target(path, found.names, len(found.names), force=force)
