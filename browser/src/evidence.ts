@@ -4,8 +4,8 @@ import { sha256 } from "@noble/hashes/sha2.js";
 import { type Bytes, base64, hex, utf8 } from "./bytes.ts";
 
 const SCHEMA = "enclavectl.evidence/1";
-/** More receipts than this do not fit a file. */
-export const MAX_RECEIPTS = 64;
+/** `enclavectl verify` takes so many receipts in one file. */
+const MAX_RECEIPTS = 64;
 
 /** The receipt of an answer, and the statements to which it commits. */
 export interface KeptReceipt {
@@ -28,8 +28,20 @@ export interface KeptSession {
   tool: string;
 }
 
-/** Write the file. Statements let their holder test pictures that they know, so they are left out by default. */
-export function evidenceFile(session: KeptSession, withStatements: boolean): string {
+/**
+ * Write a session's files: one, or as many as its receipts need. Each has the document and is judged by itself.
+ *
+ * Statements let their holder test pictures that they know, so they are left out by default.
+ */
+export function evidenceFiles(session: KeptSession, withStatements: boolean): string[] {
+  const count = Math.max(1, Math.ceil(session.receipts.length / MAX_RECEIPTS));
+  return Array.from({ length: count }, (_, index) => {
+    const receipts = session.receipts.slice(index * MAX_RECEIPTS, (index + 1) * MAX_RECEIPTS);
+    return evidenceFile({ ...session, receipts }, withStatements);
+  });
+}
+
+function evidenceFile(session: KeptSession, withStatements: boolean): string {
   const members = {
     schema: SCHEMA,
     document: base64(session.document),
@@ -40,7 +52,7 @@ export function evidenceFile(session: KeptSession, withStatements: boolean): str
     lock_sha256: null,
     policy_sha256: hex(sha256(utf8(session.policy))),
     policy: session.policy,
-    receipts: session.receipts.slice(0, MAX_RECEIPTS).map((one) => ({
+    receipts: session.receipts.map((one) => ({
       receipt: base64(one.receipt),
       request_statement: withStatements ? base64(one.requestStatement) : null,
       answer_statement: withStatements ? base64(one.answerStatement) : null,

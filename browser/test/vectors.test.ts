@@ -9,6 +9,7 @@ import { type Bytes, concat, equal, fromHex, hex, owned } from "../src/bytes.ts"
 import type { ModelCard } from "../src/card.ts";
 import { encode, type Value } from "../src/cbor.ts";
 import { EvidenceRefused, SessionError } from "../src/errors.ts";
+import { evidenceFiles, type KeptReceipt } from "../src/evidence.ts";
 import { prepareSealing, type Suite, seal } from "../src/hpke.ts";
 import { parseKeyConfig } from "../src/keyconfig.ts";
 import { checkReceiptSignature, parseReceipt } from "../src/receipt.ts";
@@ -265,4 +266,32 @@ test("an answer of the most probable labels is named by the card", () => {
     SessionError,
     "no such label",
   );
+});
+
+test("a session with more receipts than a file takes is saved in several files", () => {
+  const kept = (count: number) => {
+    const receipts = Array.from({ length: count }, (_, index) => {
+      const [receipt, requestStatement, answerStatement] = [1, 2, 3].map((part) =>
+        Uint8Array.of(part, index),
+      );
+      return { receipt, requestStatement, answerStatement } as KeptReceipt;
+    });
+    const session = {
+      ...{
+        document: Uint8Array.of(1),
+        keyConfig: Uint8Array.of(2),
+        nonce: new Uint8Array(32),
+        requestedAt: 0,
+      },
+      ...{ rootName: "r", rootSha256: "00".repeat(32), policy: "p", tool: "t", receipts },
+    };
+    return evidenceFiles(session, false).map((text) => JSON.parse(text));
+  };
+  assert.deepEqual(
+    [0, 1, 64, 65, 130].map((count) => kept(count).map((one) => one.receipts.length)),
+    [[0], [1], [64], [64, 1], [64, 64, 2]],
+  );
+  const files = kept(130);
+  assert.equal(new Set(files.flatMap((one) => one.receipts.map((kept: Fields) => kept.receipt))).size, 130);
+  assert.ok(files.every((one) => one.document === files[0].document && one.nonce === files[0].nonce));
 });

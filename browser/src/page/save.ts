@@ -1,6 +1,6 @@
-/** Saving the evidence: one file for each session, made on the device and kept where the user says. */
+/** Saving the evidence: the files of each session, made on the device and kept where the user says. */
 
-import { evidenceFile } from "../evidence.ts";
+import { evidenceFiles } from "../evidence.ts";
 import type { Session } from "../session.ts";
 import type { Entry } from "./answers.ts";
 import type { PageConfig } from "./config.ts";
@@ -12,7 +12,7 @@ export function saveEvidence(entries: readonly Entry[], config: PageConfig, with
       .filter((entry) => entry.session === session)
       .flatMap(({ answer }) => answer?.receipt ?? []);
     const { document: verified, evidence, nonce, requestedAt } = session.enclave;
-    const text = evidenceFile(
+    const texts = evidenceFiles(
       {
         document: evidence.document,
         keyConfig: evidence.keyConfig,
@@ -27,7 +27,9 @@ export function saveEvidence(entries: readonly Entry[], config: PageConfig, with
       withStatements,
     );
     const day = new Date(verified.timestamp).toISOString().slice(0, 19).replaceAll(":", "");
-    download(text, `evidence-${day}.json`);
+    for (const [index, text] of texts.entries()) {
+      download(text, `evidence-${day}${index === 0 ? "" : `-${index + 1}`}.json`);
+    }
   }
 }
 
