@@ -60,12 +60,16 @@ def read_case(files: CaseFiles) -> Case | EvidenceError:
     Raises:
         UsageError: there is no document at all, or an option or a file cannot be used.
     """
-    at, is_now = _time(files.at)
-    nonce = _nonce(files.nonce)
     try:
-        subject = _subject(files)
+        return _case(files)
     except EvidenceError as error:
         return error
+
+
+def _case(files: CaseFiles) -> Case:
+    at, is_now = _time(files.at)
+    nonce = _nonce(files.nonce)
+    subject = _subject(files)
     if subject.document is None:
         raise UsageError(
             f"{files.file}: expected --document as well: a receipt counts only with its session's document",
@@ -183,7 +187,11 @@ def _policy(choice: PolicyChoice, subject: Subject, root: Root) -> _ChosenPolicy
         evidence = subject.evidence
         if evidence is None or evidence.policy is None:
             raise UsageError("--policy-from-evidence: expected an evidence file with a policy, found none")
-        policy = parse_policy(evidence.policy, source="the evidence file's policy")
+        try:
+            policy = parse_policy(evidence.policy, source="the evidence file's policy")
+        except UsageError as exc:
+            # It is no file of the command line's: whoever made the evidence wrote it.
+            raise EvidenceError(EvidenceCode.POLICY, exc.message) from exc
         return _ChosenPolicy(policy, PolicySource.EVIDENCE, evidence.policy_sha256)
     return _ChosenPolicy(Waiver.NO_POLICY if choice.is_waived else None)
 

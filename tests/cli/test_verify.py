@@ -16,7 +16,7 @@ import pytest
 from enclave_payload.contents import key_config_digest
 from enclavectl.attestation.policy_file import render_policy
 from enclavectl.backends.local.pki import DevelopmentRoot
-from enclavectl.evidence import EvidenceFile, KeptReceipt, parse_receipt
+from enclavectl.evidence import EvidenceFile, KeptReceipt, parse_evidence_file, parse_receipt
 from enclavectl.evidence.file import MAX_EVIDENCE_FILE_BYTES, receipt_line
 from tests.attestation.test_archived import VECTORS, needs_vectors
 from tests.cli.command import COMMAND, Done, enclavectl
@@ -224,6 +224,17 @@ def test_the_provers_policy_is_named_as_such_wherever_somebody_looks(desk: Desk)
     own = desk.archived("evidence.json", "--policy", "policy.yaml", "-o", "json").json()
     assert own["policy"] == {"source": "file", "sha256": value["policy"]["sha256"]}
     assert desk.archived("evidence.json", "--no-policy", "-o", "json").json()["policy"] is None
+
+
+def test_a_policy_of_the_provers_that_is_none_refuses_the_evidence(desk: Desk) -> None:
+    text = "schema: enclavectl.policy/2"
+    evidence = parse_evidence_file((desk.folder / "evidence.json").read_bytes())
+    broken = replace(evidence, policy=text, policy_sha256=sha256(text.encode()).hexdigest())
+    (desk.folder / "provers.json").write_bytes(broken.to_bytes())
+    done = desk.archived("provers.json", "--policy-from-evidence", "-o", "json")
+    assert (done.status, done.json()["error"]["code"]) == (4, "evidence-policy"), done.err
+    assert "the evidence file's policy:1: missing key accept" in done.err
+    assert desk.archived("provers.json", "--policy", "policy.yaml").status == 0, "it was not looked at"
 
 
 def test_what_was_judged_is_shown_by_its_registers_and_hashes(desk: Desk) -> None:
