@@ -25,6 +25,10 @@ from enclavectl.json_object import JsonError, JsonObject
 LOCK_SCHEMA = "enclavectl.lock/1"
 MODEL_REGISTER = f"PCR{MODEL_PCR}"
 _REGISTER = re.compile(r"(?!0{96})[0-9a-f]{96}")  # SHA-384 of anything
+_REGISTER_NAME = re.compile(r"PCR(?:[0-9]|[12][0-9]|3[01])")
+_REGISTER_VALUE = re.compile(r"[0-9a-fA-F]{96}")
+_CODE_REGISTERS = ("PCR0", "PCR1", "PCR2")
+_REGISTERS_HINT = "enclavectl build writes a lock with them; enclavectl lock check compares it with the image"
 # Name and version become a file name in the store of wheels.
 _FILE_NAME = re.compile(r"[^/]*")
 MAX_LOCK = 1 << 20  # bytes; a lock has a few KiB
@@ -67,6 +71,28 @@ class Lock:
     def model_register(self) -> str | None:
         """PCR16 in hex; None for an image without the payload, or one built before the model was pinned."""
         return self.pcrs.get(MODEL_REGISTER)
+
+    def registers(self, source: str) -> dict[int, bytes]:
+        """Return the registers by index, PCR0, PCR1 and PCR2 among them; ``source`` names the lock.
+
+        Raises:
+            UsageError: one has another name than PCR0 to PCR31, or is not 48 bytes in hex; or one of these
+                three, which every build writes, is missing.
+        """
+        missing = [name for name in _CODE_REGISTERS if name not in self.pcrs]
+        for name, value in self.pcrs.items():
+            if _REGISTER_NAME.fullmatch(name) is None or _REGISTER_VALUE.fullmatch(value) is None:
+                raise UsageError(
+                    f"{source}: pcrs: expected PCR0, PCR1, ... with 96 hex digits each, "
+                    f"found {name:.20} with {value!r:.100}",
+                    hint=_REGISTERS_HINT,
+                )
+        if missing:
+            raise UsageError(
+                f"{source}: pcrs: expected {', '.join(_CODE_REGISTERS)}, found no {', '.join(missing)}",
+                hint=_REGISTERS_HINT,
+            )
+        return {int(name.removeprefix("PCR")): bytes.fromhex(value) for name, value in self.pcrs.items()}
 
     def to_json(self) -> dict[str, object]:
         """Return the lock as JSON values."""

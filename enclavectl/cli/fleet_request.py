@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,10 +22,6 @@ from enclavectl.label import MODEL_PCR, label_of
 
 if TYPE_CHECKING:
     from enclavectl.config.load import Config
-
-
-# SHA-384.
-_REGISTER = re.compile(r"[0-9a-f]{96}", re.ASCII)
 
 
 def fleet_request(options: FleetOptions, config: Config) -> FleetRequest:
@@ -104,7 +99,7 @@ def release_of(lock: Lock, path: Path, *, allow_debug: bool = False) -> str:
         UsageError: the lock does not say which code it is of.
     """
     check_code_registers(lock, str(path), allow_debug=allow_debug)
-    pcrs = {int(name.removeprefix("PCR")): _bytes(value, name, path) for name, value in lock.pcrs.items()}
+    pcrs = lock.registers(str(path))
     return label_of(pcrs, model=MODEL_PCR in pcrs)
 
 
@@ -116,12 +111,3 @@ def _release(lock: Lock, path: Path, image: str, replicas: int, *, debug: bool) 
         replicas=replicas,
         is_sealed=lock.is_runtime,
     )
-
-
-def _bytes(text: str, name: str, path: Path) -> bytes:
-    if _REGISTER.fullmatch(text) is None:
-        raise UsageError(
-            f"{path}: {name}: expected 96 hex digits, found {text!r:.100}",
-            hint="enclavectl build writes a lock with them; enclavectl lock check compares it with the image",
-        )
-    return bytes.fromhex(text)

@@ -113,7 +113,7 @@ class ReleaseArguments:
         lock = None if self.from_lock is None else read_lock(self.from_lock)
         pcrs = _Registers()
         if lock is not None:
-            pcrs.add(f"{self.from_lock}", _lock_registers(lock, self.from_lock))
+            pcrs.add(f"{self.from_lock}", lock.registers(str(self.from_lock)))
         pcrs.add("--pcr", parse_registers(self.pcr or []))
         if self.model is not None:
             pcrs.add("--model", {MODEL_PCR: _model_register(self.model, lock, self.from_lock)})
@@ -172,13 +172,6 @@ class _Registers:
                     hint="leave one of them out",
                 )
             self._given.setdefault(index, option)
-
-
-def _lock_registers(lock: Lock, path: Path | None) -> dict[int, bytes]:
-    try:
-        return parse_registers([f"{name}={value}" for name, value in lock.pcrs.items()])
-    except UsageError as exc:
-        raise UsageError(f"{path}: pcrs: expected PCR0, PCR1, ... with 96 hex digits each") from exc
 
 
 def _model_register(name: str, lock: Lock | None, path: Path | None) -> bytes:

@@ -28,7 +28,6 @@ from enclavectl.files import open_regular, read_bounded, sha256_of
 _MAX_PICTURE_BYTES = 16 * 1024 * 1024
 _NONCE = re.compile(r"(?:0[xX])?((?:[0-9a-fA-F]{2})+)")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_REGISTER = re.compile(r"PCR([0-9]{1,2})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,10 +210,6 @@ def policy_of_lock(path: Path, trust: Trust) -> tuple[Policy, str]:
     from enclavectl.artifacts.lock import read_lock_file  # noqa: PLC0415 - see above
 
     found = read_lock_file(path)
-    pcrs = {
-        int(register[1]): bytes.fromhex(value)
-        for name, value in found.lock.pcrs.items()
-        if (register := _REGISTER.fullmatch(name)) and value.strip("0")
-    }
+    pcrs = {index: value for index, value in found.lock.registers(str(path)).items() if any(value)}
     release = Release(name=f"the image of {path.name}", pcrs=pcrs)
     return Policy(accept=frozenset({trust}), releases=(release,)), found.sha256

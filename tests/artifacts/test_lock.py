@@ -165,6 +165,33 @@ def test_a_register_that_no_policy_can_pin_is_refused(register: str) -> None:
         parse_lock(value.to_bytes(), "lock")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PCR0", "zz" * 48),
+        ("PCR0", "00"),
+        ("PCR0", ""),
+        ("PCR32", "ab" * 48),
+        ("PCR08", "ab" * 48),
+        ("x", ""),
+    ],
+)
+def test_what_is_no_register_is_named(name: str, value: str) -> None:
+    lock = replace(LOCK, pcrs={"PCR1": "ab" * 48, name: value})
+    with pytest.raises(UsageError, match=f"^a.json: pcrs: .* found {name} with '{value}'$"):
+        lock.registers("a.json")
+
+
+def test_the_registers_of_a_lock_have_those_of_the_code() -> None:
+    code = {f"PCR{index}": f"{index}a" * 48 for index in (0, 1, 2)}
+    lock = replace(LOCK, pcrs={**code, "PCR31": "aB" * 48})
+    assert lock.registers("a.json") == {0: b"\x0a" * 48, 1: b"\x1a" * 48, 2: b"*" * 48, 31: b"\xab" * 48}
+    for name in code:
+        rest = {one: value for one, value in code.items() if one != name}
+        with pytest.raises(UsageError, match=f"a.json: pcrs: .* found no {name}$"):
+            replace(LOCK, pcrs=rest).registers("a.json")
+
+
 def test_another_image_says_which_registers_moved(tmp_path: Path) -> None:
     lock, path = locked_image(tmp_path)
     parts = samples.sections()

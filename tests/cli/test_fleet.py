@@ -79,7 +79,7 @@ def test_what_cannot_be_is_refused_with_what_can(
 def test_a_register_that_is_none_is_told(tmp_path: Path) -> None:
     write_lock(tmp_path / "l.json", pcrs={"PCR0": "ab", "PCR1": "02" * 48, "PCR2": "03" * 48})
     done = render(tmp_path, "--image", image())
-    assert (done.status, "PCR0: expected 96 hex digits, found 'ab'" in done.err) == (2, True)
+    assert (done.status, "with 96 hex digits each, found PCR0 with 'ab'" in done.err) == (2, True)
 
 
 def test_a_runtime_without_weights_needs_a_key_and_the_payloads_memory(tmp_path: Path) -> None:

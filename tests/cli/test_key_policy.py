@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 from enclavectl.attestation import Policy, Release, Revocation, Trust, render_policy
 from enclavectl.attestation.times import parse_time
+from tests.artifacts.test_lock import LOCK
 from tests.cli.command import Done, enclavectl
 from tests.forge import EnclaveForge
 from tests.kms.situations import ADMIN, KEY, OPERATOR, OWNER, PARENT, RELEASE_A, A, B
@@ -329,3 +331,9 @@ def test_a_file_that_is_no_key_policy_is_refused_by_both_readers(folder: Path) -
     assert explain(folder, "--principal", PARENT).error()["code"] == "key-policy-size"
     (folder / "key-policy.json").write_text("x" * 200_000)
     assert lint(folder).status == 2
+
+
+def test_a_lock_that_names_no_code_is_no_fact(folder: Path) -> None:
+    (folder / "odd.json").write_bytes(replace(LOCK, pcrs={}).to_bytes())
+    done = lint(folder, "--lock", "odd.json")
+    assert (done.status, "odd.json: pcrs: expected PCR0, PCR1, PCR2" in done.err) == (2, True), done.err

@@ -18,6 +18,7 @@ from enclavectl.attestation.policy_file import render_policy
 from enclavectl.backends.local.pki import DevelopmentRoot
 from enclavectl.evidence import EvidenceFile, KeptReceipt, parse_evidence_file, parse_receipt
 from enclavectl.evidence.file import MAX_EVIDENCE_FILE_BYTES, receipt_line
+from tests.artifacts.test_lock import LOCK
 from tests.attestation.test_archived import VECTORS, needs_vectors
 from tests.cli.command import COMMAND, Done, enclavectl
 from tests.evidence import example
@@ -153,6 +154,7 @@ def test_the_time_is_now_unless_it_is_said(desk: Desk) -> None:
         (["document.bin", "--nonce", "abc"], 2, "--nonce"),
         (["document.bin", "--policy", "policy.yaml", "--no-policy"], 2, "leave one out"),
         (["document.bin", "--lock", "policy.yaml"], 2, "expected a lock"),
+        (["document.bin", "--lock", "odd.lock"], 2, "odd.lock: pcrs: expected PCR0, PCR1"),
         (["document.bin", "--report", "policy.yaml"], 2, "found a file that is neither"),
         (["document.bin", "--report", "document.bin"], 2, "not an input, found document.bin"),
         (["document.bin", "--at", "2026-13-01"], 2, "a date"),
@@ -180,6 +182,7 @@ def test_bad_input_gets_a_sentence_and_leaves_nothing(
         "bare.json": b"{}",
         "half": b"\xff\xfe{",
         "number.json": b'{"schema": ' + b"1" * 5000 + b"}",
+        "odd.lock": json.dumps({**LOCK.to_json(), "pcrs": {"PCR0": "zz" * 48}}).encode(),
     }
     for name, data in made.items():
         (desk.folder / name).write_bytes(data)
@@ -250,8 +253,6 @@ def test_what_was_judged_is_shown_by_its_registers_and_hashes(desk: Desk) -> Non
 
 
 def test_a_lock_counts_under_the_root_that_was_named_and_the_trust_is_said(desk: Desk) -> None:
-    from tests.artifacts.test_lock import LOCK
-
     pcrs = {f"PCR{index}": PCRS[index].hex() for index in (0, 1, 2)}
     (desk.folder / "enclavectl.lock.json").write_text(json.dumps({**LOCK.to_json(), "pcrs": pcrs}))
     done = desk.archived("evidence.json", "--lock", "enclavectl.lock.json")
@@ -298,8 +299,6 @@ def test_no_network_is_needed(desk: Desk) -> None:
 
 @needs_vectors
 def test_a_lock_is_enough_for_its_image_on_aws_hardware(tmp_path: Path) -> None:
-    from tests.artifacts.test_lock import LOCK
-
     document = VECTORS / "marlinprotocol-nitroprover_2024-04-04_b8f47b3f.bin"
     waived = enclavectl("verify", document, "--no-policy", "--at", "document", "-o", "json", home=tmp_path)
     pcrs = {f"PCR{index}": waived.json()["pcrs"][str(index)] for index in (0, 1, 2)}

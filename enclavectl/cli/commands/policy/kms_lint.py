@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -26,7 +25,6 @@ from enclavectl.kms.reader import MAX_READABLE_BYTES
 LINT_SCHEMA = "enclavectl.policy-kms-lint/1"
 # The exit code for a key policy with errors or warnings, as for an image that is not sound.
 EXIT_NOT_CLEAN = 2
-_REGISTER = re.compile(r"PCR(\d{1,2})")
 
 PolicyFact = Annotated[
     Path | None,
@@ -159,20 +157,13 @@ def _facts(files: FactFiles, facts: LintFacts) -> LintFacts:
         releases = key_releases(policy, facts.at)
         facts = replace(facts, releases=releases, revoked=partly_revoked(policy, releases))
     if files.lock is not None:
-        facts = replace(facts, built=_registers(files.lock))
+        facts = replace(facts, built=read_lock(files.lock).registers(str(files.lock)))
     if files.key_metadata is not None:
         key = parse_key_metadata(_aws(files.key_metadata), source=str(files.key_metadata))
         facts = replace(facts, key=key)
     if files.grants is not None:
         facts = replace(facts, grants=parse_grants(_aws(files.grants), source=str(files.grants)))
     return facts
-
-
-def _registers(lock: Path) -> dict[int, bytes]:
-    """Return the registers of a lock."""
-    pcrs = read_lock(lock).pcrs
-    named = ((_REGISTER.fullmatch(name), value) for name, value in pcrs.items())
-    return {int(found[1]): bytes.fromhex(value) for found, value in named if found is not None}
 
 
 def _aws(path: Path) -> bytes:
