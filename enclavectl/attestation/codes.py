@@ -105,10 +105,13 @@ _HINTS = {
     AttestationCode.LEAF_TIME: _FORGED,
     AttestationCode.FROM_THE_FUTURE: _CLOCK,
     AttestationCode.TOO_OLD: "Ask for a new document; if it is too old again, compare both clocks.",
-    AttestationCode.TRUST_NOT_ACCEPTED: "Add it to accept: in the policy only if you mean to rely on it.",
+    AttestationCode.TRUST_NOT_ACCEPTED: (
+        "For evidence from another machine, --root names the root. Add a trust to accept: in the policy only "
+        "if you mean to rely on it."
+    ),
     AttestationCode.DEBUG_MODE: (
         "The operator can read a debug enclave's console and its code is not measured: restart it without "
-        "--debug-mode. For a test without secrets, set unsafe_allow_debug: true in the policy."
+        "--debug. For a test without secrets, set unsafe_allow_debug: true in the policy."
     ),
     AttestationCode.NO_RELEASE: "Add a release with the registers that enclavectl build prints.",
     AttestationCode.PCR_MISSING: (

@@ -229,6 +229,13 @@ def test_the_provers_policy_is_named_as_such_wherever_somebody_looks(desk: Desk)
     assert desk.archived("evidence.json", "--no-policy", "-o", "json").json()["policy"] is None
 
 
+def test_a_root_that_the_policy_does_not_accept_is_no_word_on_the_evidence(desk: Desk) -> None:
+    done = desk.verify("document.bin", "--policy", "policy.yaml", "--at", "document")
+    assert done.status == 4
+    assert "policy: accepts simulated, but the root to judge by is of trust nitro" in done.err
+    assert "--root names the root" in done.err
+
+
 def test_a_policy_of_the_provers_that_is_none_refuses_the_evidence(desk: Desk) -> None:
     text = "schema: enclavectl.policy/2"
     evidence = parse_evidence_file((desk.folder / "evidence.json").read_bytes())
