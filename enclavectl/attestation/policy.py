@@ -133,7 +133,8 @@ class Policy:
         if trust not in self.accept:
             raise refused(
                 AttestationCode.TRUST_NOT_ACCEPTED,
-                f"policy: accepts {', '.join(sorted(self.accept))}, but the root to judge by is of trust {trust}",
+                f"policy: accepts {', '.join(sorted(self.accept))}, "
+                f"but the root to judge by is of trust {trust}",
             )
 
     def check_debug(self, claims: Registers) -> None:
