@@ -8,7 +8,6 @@ accidents only.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import re
 from collections.abc import Sequence
@@ -81,7 +80,7 @@ def parse_invitation(data: bytes, *, source: str) -> RemoteContent:
     checksum = _CHECKSUM.fullmatch(inside[0]) if inside else None
     try:
         body = base64.b64decode("".join(inside[1:]), validate=True)
-    except binascii.Error:
+    except ValueError:  # also of characters that are not ASCII
         body = b""
     if checksum is None or _checksum(body) != checksum[1]:
         raise UsageError(

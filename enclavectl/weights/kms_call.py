@@ -9,7 +9,6 @@ is what a parent has; ``aws configure export-credentials --format env`` brings o
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 import http.client
@@ -148,7 +147,7 @@ class Kms:
     def _bytes(self, answer: JsonObject, name: str) -> bytes:
         try:
             data = base64.b64decode(answer.string(name), validate=True)
-        except (JsonError, binascii.Error) as exc:
+        except ValueError as exc:  # JsonError is one; so is what is no base64, or not even ASCII
             raise NetworkError(f"KMS: expected {name} in its answer", code="kms-answer") from exc
         if not 1 <= len(data) <= MAX_BLOB_BYTES:
             raise NetworkError(f"KMS: expected {name} of at most {MAX_BLOB_BYTES} bytes", code="kms-answer")

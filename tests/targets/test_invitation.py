@@ -51,7 +51,7 @@ def test_a_mail_around_it_does_no_harm(mailed: str) -> None:
     assert parse(mailed) == CONTENT
 
 
-@given(st.integers(min_value=0, max_value=len(TEXT.strip()) - 1), st.sampled_from("A0+\n #"))
+@given(st.integers(min_value=0, max_value=len(TEXT.strip()) - 1), st.sampled_from("A0+\n #\u00e4"))
 def test_a_changed_character_is_found_or_means_nothing(index: int, other: str) -> None:
     found: RemoteContent | UsageError
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ from enclave_payload.card import MODEL_PCR
 from enclave_payload.cbor import Value
 from enclave_payload.release import State
 from enclavectl.attestation import Trust, TrustRoot
-from enclavectl.errors import AttestationError, EnclaveError, HostError, UsageError
+from enclavectl.errors import AttestationError, EnclaveError, HostError, NetworkError, UsageError
 from enclavectl.kms.compile import KeyPolicyRequest, compile_key_policy
 from enclavectl.kms.releases import KeyRelease
 from enclavectl.progress import NoProgress
@@ -150,6 +150,18 @@ def test_a_service_that_answers_in_the_clear_is_refused(kms: FakeKms, tmp_path: 
     with pytest.raises(HostError) as caught:
         client(kms).decrypt_for(b"document", blob, CONTEXT)
     assert caught.value.code == "kms-plaintext"
+
+
+@pytest.mark.parametrize("blob", ["bl\u00e4b", "a", "", 5])
+def test_a_blob_that_is_no_base64_is_no_answer_of_kms(kms: FakeKms, blob: object) -> None:
+    class OddKms(FakeKms):
+        def answer(self, headers: Mapping[str, str], body: bytes) -> tuple[int, dict[str, object]]:
+            super().answer(headers, body)
+            return 200, {"KeyId": KEY_ARN, "CiphertextBlob": blob}
+
+    with fake_kms(OddKms(root=kms.root, callers=kms.callers)) as odd, pytest.raises(NetworkError) as caught:
+        client(odd, "owner").encrypt(KEY, CONTEXT)
+    assert caught.value.code == "kms-answer"
 
 
 def test_the_signing_key_is_that_of_awss_example() -> None:
