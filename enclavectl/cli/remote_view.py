@@ -14,6 +14,7 @@ from enclavectl.cli.screen import Screen
 from enclavectl.errors import UsageError
 from enclavectl.targets.invitation import require_pcr0
 from enclavectl.targets.remotes import Remote, RemoteContent
+from enclavectl.trust import Trust
 
 RemoteArgument = Annotated[
     str,
@@ -107,6 +108,12 @@ def confirm_invitation(
     for release in content.read_policy().releases:
         where = "the remote as it was" if release.pcrs[0].hex() in known else "both"
         screen.note(f"release {release.name}: PCR0 is {release.pcrs[0].hex()} in {where}")
+    trust = content.read_root().trust
+    if trust is not Trust.NITRO:
+        screen.note(
+            f"its enclaves have the trust {trust}: an equal PCR0 proves nothing, as whoever made the "
+            "invitation can claim any"
+        )
     question, nothing = (
         ("Add it?", "nothing was added") if before is None else ("Take it?", "nothing changed")
     )

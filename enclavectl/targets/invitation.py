@@ -29,14 +29,21 @@ _QUOTED = re.compile(r"^(?:\s*>)+")
 _LINE = 76  # characters, as MIME's base64 has them
 _PCR0 = re.compile(r"[0-9a-f]{96}")
 _PARTS = ("root", "ca", "token")
+_DEBUG = "expected releases whose PCR0 can be compared, found that debug mode passes, where PCR0 is zeros"
+_DEBUG_HINT = (
+    "for a trial without secrets, without an invitation: enclavectl remote add NAME ADDRESS --policy FILE"
+)
 
 
 def render_invitation(content: RemoteContent) -> str:
     """Write the block. It holds the token: whoever reads it may connect.
 
     Raises:
-        UsageError: a client's key is in it, which is its owner's alone.
+        UsageError: a client's key is in it, which is its owner's alone; or its policy lets enclaves in debug
+            mode pass, and nobody could take it.
     """
+    if content.read_policy().unsafe_allow_debug:
+        raise UsageError(f"--policy: {_DEBUG}", hint=_DEBUG_HINT)
     if content.client_key is not None or content.client_certificate is not None:
         raise UsageError("invitation: expected no client certificate: its key is its owner's alone")
     value: dict[str, object] = {
@@ -101,13 +108,16 @@ def require_pcr0(content: RemoteContent, expected: Sequence[str]) -> None:
 
     Raises:
         UsageError: a value is no PCR.
-        AttestationError: a release has another.
+        AttestationError: a release has another, or enclaves would pass that no release is compared with.
     """
     for value in expected:
         if _PCR0.fullmatch(value.lower()) is None:
             raise UsageError(f"--expect-pcr0: expected 96 hex digits, found {value!r:.100}")
     known = {value.lower() for value in expected}
-    for release in content.read_policy().releases:
+    policy = content.read_policy()
+    if policy.unsafe_allow_debug:
+        raise AttestationError(f"invitation: {_DEBUG}", hint=_DEBUG_HINT, code="invitation-pcr0")
+    for release in policy.releases:
         found = release.pcrs[0].hex()
         if found not in known:
             raise AttestationError(

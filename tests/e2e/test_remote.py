@@ -270,7 +270,8 @@ def test_an_invitation_from_one_side_to_the_other(site: Site) -> None:
         assert site.owner.refused(2, *add)["code"] == "needs-pcr0"
         assert site.owner.refused(4, *add, "--expect-pcr0", "00" * 48)["code"] == "invitation-pcr0"
         assert site.owner.ok("remote", "list", "--output", "json").json()["remotes"] == []
-        site.owner.ok(*add, "--expect-pcr0", pcr0, "--default")
+        added = site.owner.ok(*add, "--expect-pcr0", pcr0, "--default")
+        assert "trust simulated: an equal PCR0 proves nothing" in added.err
         assert answers(site.owner.ok("diagnose", sample("bcc"), "--output", "json").json()) == ["bcc"]
     assert site.owner.refused(6, *add, "--expect-pcr0", pcr0)["code"] == "remote-exists"
     written.write_text(written.read_text().replace("A", "B", 1).swapcase())

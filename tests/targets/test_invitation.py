@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from hashlib import sha256
 
 import pytest
@@ -112,6 +113,19 @@ def test_pcr0_is_compared_with_what_the_reader_has() -> None:
         require_pcr0(CONTENT, [])
     with pytest.raises(UsageError, match="96 hex digits"):
         require_pcr0(CONTENT, [pcr0[:-2]])
+
+
+def test_a_policy_that_lets_debug_enclaves_pass_has_no_pcr0_to_compare() -> None:
+    """Or an invitation would go around the comparison: a debug enclave passes without any release."""
+    lax = RemoteContent(
+        address=CONTENT.address,
+        policy=render_policy(replace(expect(ROOT).policy, unsafe_allow_debug=True)).encode(),
+    )
+    with pytest.raises(AttestationError, match="debug mode passes") as info:
+        require_pcr0(lax, [PCRS[0].hex()])
+    assert info.value.code == "invitation-pcr0"
+    with pytest.raises(UsageError, match="debug mode passes"):
+        render_invitation(lax)
 
 
 def test_a_clients_key_is_never_in_one() -> None:
