@@ -108,10 +108,11 @@ class EvidenceKeeper:
             policy_sha256=sha256(text.encode()).hexdigest(),
         )
         number = len(self._sessions)
-        self._numbers[sha256(evidence.document).digest()] = number
-        self._sessions.append(kept)
+        # First of all: what could not be written is not kept, and ``finish`` must not say so.
         if not self.is_single:
             write_evidence(self._path(number), kept)
+        self._numbers[sha256(evidence.document).digest()] = number
+        self._sessions.append(kept)
         return number
 
     def receipt(self, session: int, receipted: Receipted | None, index: int) -> None:
@@ -130,12 +131,12 @@ class EvidenceKeeper:
                 answer_statement=receipted.answer_statement,
             )
         count = self._receipts.get(session, 0)
-        self._receipts[session] = count + 1
         if self.is_single:
             found = self._sessions[session]
             self._sessions[session] = replace(found, receipts=(*found.receipts, kept))
         else:
             append_line(receipts_path(self._path(session)), receipt_line(kept, index), is_first=count == 0)
+        self._receipts[session] = count + 1
 
     def finish(self, screen: Screen) -> None:
         """Write what waits for its receipt, and say where everything is.

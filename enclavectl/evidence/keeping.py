@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from io import RawIOBase
 from pathlib import Path
 
 from enclavectl.errors import HostError, UsageError
@@ -68,7 +69,7 @@ def append_line(path: Path, line: bytes, *, is_first: bool) -> None:
     """Append a line to a file that this command made; ``is_first`` makes the file, of mode 0600.
 
     A line is on the disk when this returns: a listener may be killed at any time, and an answer is received
-    only once.
+    only once. Of a line that does not fit nothing stays, or it would spoil those before it.
 
     Raises:
         HostError: the first line's file is there already, or the file system refused.
@@ -78,9 +79,24 @@ def append_line(path: Path, line: bytes, *, is_first: bool) -> None:
         flags |= os.O_CREAT | os.O_EXCL
     try:
         descriptor = os.open(path, flags, 0o600)
-        with os.fdopen(descriptor, "ab") as file:
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
+        # Unbuffered: a file that is closed would write the rest of its buffer again.
+        with os.fdopen(descriptor, "ab", buffering=0) as file:
+            size = os.fstat(descriptor).st_size
+            try:
+                _write_whole(file, line)
+                os.fsync(descriptor)
+            except OSError:
+                if is_first:
+                    path.unlink()
+                else:
+                    os.ftruncate(descriptor, size)
+                raise
     except OSError as exc:
         raise HostError(f"{path}: cannot write ({exc.strerror})") from exc
+
+
+def _write_whole(file: RawIOBase, data: bytes) -> None:
+    """Write all of the data: a full disk takes the first part, and refuses the next."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) or 0 :]

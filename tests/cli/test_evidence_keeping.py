@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import stat
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from enclavectl.client.exchange import Expectation
 from enclavectl.errors import HostError, UsageError
 from enclavectl.evidence import Case, KeptReceipt, Receipted, Waiver, examine, parse_evidence_file
 from enclavectl.evidence.file import parse_receipt_line
+from enclavectl.evidence.keeping import append_line
 from enclavectl.protocol.evidence import Evidence
 from enclavectl.protocol.receipts import Claim
 from tests.evidence import example
@@ -73,6 +75,40 @@ def test_one_answer_goes_into_the_file_with_its_statements_if_asked(
         keeper.finish(SCREEN)  # as after an error: it was written already
         [receipt] = parse_evidence_file(path.read_bytes()).receipts
         assert (receipt.request_statement, receipt.answer_statement) == statements
+
+
+def test_what_could_not_be_written_is_not_told_as_kept(
+    tmp_path: Path, forge: EnclaveForge, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "there"
+    folder.mkdir()
+    keeper = prepare_keeper(SCREEN, folder / "e.json", include_statements=False, policy=None, is_single=False)
+    assert keeper is not None
+    folder.rmdir()
+    with pytest.raises(HostError):
+        keeper.session(session(forge), NOW, expectation(forge), lock_sha256=None)
+    keeper.finish(SCREEN)
+    assert "evidence kept" not in capsys.readouterr().err
+
+
+def test_a_receipt_that_the_disk_does_not_take_spoils_none_before_it(tmp_path: Path) -> None:
+    path, line = tmp_path / "e.receipts.jsonl", b"x" * 79 + b"\n"
+    other = tmp_path / "other.receipts.jsonl"
+    append_line(path, line, is_first=True)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # As on a full disk, the next write is taken in part only.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        with pytest.raises(HostError, match="cannot write"):
+            append_line(path, line, is_first=False)
+        with pytest.raises(HostError, match="cannot write"):
+            append_line(other, line * 2, is_first=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert path.read_bytes() == line
+    assert not other.exists()
+    append_line(path, line, is_first=False)
+    assert path.read_bytes() == line * 2
 
 
 def test_the_policy_is_kept_as_its_file_has_it(tmp_path: Path, forge: EnclaveForge) -> None:
