@@ -341,6 +341,23 @@ def test_the_parts_of_evidence_are_files_for_other_tools(desk: Desk) -> None:
     assert (bare.status, "found a bare document" in bare.err) == (2, True)
 
 
+def test_parts_that_the_disk_does_not_take_leave_nothing_behind(desk: Desk) -> None:
+    lines = [receipt_line(KeptReceipt(receipt=bytes(size)), size) for size in (10, 60_000)]
+    (desk.folder / "long.receipts.jsonl").write_bytes(b"".join(lines))
+    # As on a full disk: the second file is too long for this process.
+    limited = ["sh", "-c", 'ulimit -f 4; exec "$@"', "sh", str(COMMAND)]
+    done = subprocess.run(
+        [*limited, "receipt", "extract", "long.receipts.jsonl", "--to", "half"],
+        cwd=desk.folder,
+        env={"PATH": "/usr/bin:/bin", "HOME": str(desk.folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, "half: cannot write" in done.stderr) == (3, True), done.stderr
+    assert list((desk.folder / "half").iterdir()) == []
+
+
 def test_a_batch_s_receipts_are_judged_with_the_session_s_evidence(desk: Desk) -> None:
     kept = receipt_evidence()
     (desk.folder / "batch.json").write_bytes(replace(kept, receipts=()).to_bytes())

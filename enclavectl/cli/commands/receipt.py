@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import ExitStack
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated
@@ -95,14 +97,26 @@ def extract(file: KeptPath, to: Folder, output: Output = OutputFormat.TEXT) -> N
         raise HostError(f"--to {to}: cannot make this folder ({exc.strerror})") from exc
     for name in parts:
         check_new("--to", to / name)
-    for name, part in parts.items():
-        write_new(to / name, [part])
+    _write_all({to / name: part for name, part in parts.items()})
     if screen.as_json:
         files = [{"file": str(to / name), "sha256": sha256(part).hexdigest()} for name, part in parts.items()]
         screen.result({"schema": EXTRACT_SCHEMA, "files": files})
         return
     screen.note("nothing was verified: enclavectl verify judges evidence")
     screen.facts([(str(to / name), f"{len(part)} bytes") for name, part in parts.items()])
+
+
+def _write_all(parts: Mapping[Path, bytes]) -> None:
+    """Write every file or none: half of them would be in the way of the next try.
+
+    Raises:
+        HostError: the file system refused.
+    """
+    with ExitStack() as undo:
+        for path, part in parts.items():
+            write_new(path, [part])
+            undo.callback(path.unlink, missing_ok=True)
+        undo.pop_all()
 
 
 def _parts(subject: Subject) -> dict[str, bytes]:
