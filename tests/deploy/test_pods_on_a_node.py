@@ -20,9 +20,11 @@ import pytest
 
 from enclavectl.artifacts.lock import read_lock
 from enclavectl.attestation import Policy, Release, TrustRoot
+from enclavectl.cli.fleet_request import release_of
 from enclavectl.client.exchange import Expectation
 from enclavectl.deploy.kubernetes.seccomp import seccomp_profile
 from enclavectl.deploy.kubernetes.weights_key import SEALED_MODEL, WeightsKey
+from enclavectl.gateway.announced import read_announced
 from enclavectl.net.address import StreamAddress
 from enclavectl.trust import Trust
 from tests.cluster.control_plane_process import free_ports, wait_until
@@ -181,6 +183,8 @@ def test_a_pod_with_sealed_weights_asks_their_owner_and_serves(
             pod.wait_for(lambda: made.announcements() == 1, "it has its weights, and is announced")
         (line,) = (tmp_path / "o" / "log").read_text().splitlines()
         assert json.loads(line)["result"] == "allowed"
+        (announced,) = read_announced(made.announced)
+        assert announced.release == release_of(read_lock(made.host.lock), made.host.lock, model=model)
         gateway = made.start_gateway()
         gateway.wait_for(lambda: "answers" in gateway.logs, "the gateway is up")
         address = StreamAddress("127.0.0.1", made.port, is_secure=False)

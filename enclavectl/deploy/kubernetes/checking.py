@@ -63,8 +63,8 @@ def read_manifests(folder: Path) -> dict[str, Object]:
     return found
 
 
-def check_manifests(manifests: Mapping[str, Object], labels: Sequence[str] = ()) -> list[Finding]:
-    """Return what is wrong. ``labels`` are the releases of locks that the manifests must be of, if any."""
+def check_manifests(manifests: Mapping[str, Object], labels: Sequence[frozenset[str]] = ()) -> list[Finding]:
+    """Return what is wrong. ``labels`` are those of each lock that the manifests must be of, if any."""
     found: list[Finding] = []
     for name, value in manifests.items():
         template = _at(value, "spec", "template")
@@ -220,7 +220,7 @@ def _rollout(name: str, value: Object) -> Iterator[Finding]:
         )
 
 
-def _releases(manifests: Mapping[str, Object], labels: Sequence[str]) -> Iterator[Finding]:
+def _releases(manifests: Mapping[str, Object], labels: Sequence[frozenset[str]]) -> Iterator[Finding]:
     there = {
         name: _at(value, "spec", "template", "metadata", "labels", RELEASE_LABEL)
         for name, value in manifests.items()
@@ -228,20 +228,21 @@ def _releases(manifests: Mapping[str, Object], labels: Sequence[str]) -> Iterato
     }
     if not labels:
         return
+    known = [label for one in labels for label in sorted(one)]
     for name, label in there.items():
-        if label not in labels:
+        if label not in known:
             yield Finding(
                 file=name,
                 code="release-of-no-lock",
-                message=f"its pods are labeled {label}, and the locks are of {', '.join(labels)}",
+                message=f"its pods are labeled {label}, and the locks are of {', '.join(known)}",
                 fix="enclavectl fleet render with that lock",
             )
-    for label in labels:
-        if label not in there.values():
+    for one in labels:
+        if one.isdisjoint(there.values()):
             yield Finding(
                 file="kustomization.yaml",
                 code="lock-without-release",
-                message=f"no Deployment is labeled {label}, which a lock is of",
+                message=f"no Deployment is labeled {' or '.join(sorted(one))}, which a lock is of",
                 fix="enclavectl fleet render with that lock",
             )
 
