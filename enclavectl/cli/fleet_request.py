@@ -169,7 +169,7 @@ def _sealed_register(path: Path, model: Path | None, key: str | None) -> bytes:
     if model is None:
         raise UsageError(
             f"{path}: a runtime without weights: expected the sealed model as well",
-            hint="--model FILE.sealed, and --previous-model for --previous; a label names code and model",
+            hint="name it with --model FILE.sealed, or --previous-model for that of --previous",
             code="sealed-release",
         )
     from enclavectl.cli.sealed_start import check_for_kms  # noqa: PLC0415 - few models are sealed
