@@ -263,7 +263,8 @@ def test_a_manifest_with_anything_anywhere_is_judged() -> None:
     name = f"deployment-{NEW[:8]}.yaml"
     objects: dict[str, Any] = {name: fleet_objects(FLEETS["baseline"])[name]}
     for path in paths_of(objects[name]):
-        for junk in (None, 5, "x", [], [1], [{}], {"x": 1}):
+        junks: tuple[object, ...] = (None, 5, "x", [], [1], [{}], {"x": 1})
+        for junk in junks:
             broken = copy.deepcopy(objects)
             *way, last = (name, *path)
             parent: Any = broken
