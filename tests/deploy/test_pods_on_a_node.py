@@ -22,6 +22,7 @@ from enclavectl.artifacts.lock import read_lock
 from enclavectl.attestation import Policy, Release, TrustRoot
 from enclavectl.cli.fleet_request import release_of
 from enclavectl.client.exchange import Expectation
+from enclavectl.deploy.kubernetes.pod import EIF
 from enclavectl.deploy.kubernetes.seccomp import seccomp_profile
 from enclavectl.deploy.kubernetes.weights_key import SEALED_MODEL, WeightsKey
 from enclavectl.gateway.announced import read_announced
@@ -63,7 +64,13 @@ class Node:
         self.stack.callback(made.remove)
         return made
 
-    def start_pod(self, name: str, *arguments: str, more: Sequence[str] = ("--network", "none")) -> Container:
+    def start_pod(
+        self,
+        name: str,
+        *arguments: str,
+        eif: str | Path = EIF,
+        more: Sequence[str] = ("--network", "none"),
+    ) -> Container:
         """An enclave's container; its folders of nitro-cli are its own, as in a pod.
 
         ``arguments`` are further ones of ``run``, ``more`` of the engine.
@@ -85,7 +92,7 @@ class Node:
             *("--tmpfs", "/run/nitro_enclaves", "--tmpfs", "/var/log/nitro_enclaves", *more),
             *(word for key, value in variables.items() for word in ("--env", f"{key}={value}")),
         ]
-        run = ("run", self.host.eif, "--foreground", "--name", name, "--memory", "1024", "--cpus", "2")
+        run = ("run", eif, "--foreground", "--name", name, "--memory", "1024", "--cpus", "2")
         return self._start(*run, *arguments, options=tuple(options))
 
     def start_gateway(self) -> Container:
@@ -131,6 +138,9 @@ def test_two_pods_boot_at_once_and_end_under_load_without_a_lost_picture(engine:
         wait_until(lambda: made.launches() >= 3, "one of both was refused the port, and has tried again")
         made.host.let_go("boot")
         wait_until(lambda: made.announcements() == 2, "both have proved themselves and are announced")
+        # The image of the pods has the same enclave image under another name, and its lock beside it.
+        label = release_of(read_lock(made.host.lock), made.host.lock)
+        assert [one.release for one in read_announced(made.announced)] == [label, label]
         assert ("vsock port 9000 is taken" in first.logs) != ("vsock port 9000 is taken" in second.logs)
         for one in (first, second):
             wait_until(lambda one=one: not one.zombies(), "the first process reaps what nitro-cli left it")
@@ -179,7 +189,8 @@ def test_a_pod_with_sealed_weights_asks_their_owner_and_serves(
         with owner_of_weights(tmp_path / "o", made.host) as (model, key):
             # Where the image has them; it dials the owner, who is on this machine.
             weights = f"type=bind,source={model},target={SEALED_MODEL},readonly"
-            pod = made.start_pod("sealed", *key.arguments, more=("--mount", weights, "--network", "host"))
+            more = ("--mount", weights, "--network", "host")
+            pod = made.start_pod("sealed", *key.arguments, eif=made.host.eif, more=more)
             pod.wait_for(lambda: made.announcements() == 1, "it has its weights, and is announced")
         (line,) = (tmp_path / "o" / "log").read_text().splitlines()
         assert json.loads(line)["result"] == "allowed"
