@@ -71,7 +71,7 @@ def test_without_an_enclave_that_answers_it_ends_with_6(tmp_path: Path) -> None:
 def test_after_sigterm_it_is_not_ready_serves_for_a_while_and_drains(tmp_path: Path) -> None:
     with (
         fake_enclave(tmp_path / "s") as enclave,
-        gateway(tmp_path / "g", [f"r@{enclave}"], drain_accept_s=3) as running,
+        gateway(tmp_path / "g", [f"r@{enclave}"], drain_accept_s=6) as running,
     ):
         assert (status_of(running.port, "/healthz"), status_of(running.port, "/readyz")) == (200, 200)
         early = Way(port=running.port, websocket=False).open()
