@@ -28,7 +28,7 @@ CHALLENGE = encode_challenge(bytes(32))
 
 def status_of(port: int, path: str) -> int:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as reply:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as reply:
             return int(reply.status)
     except urllib.error.HTTPError as refused:
         with refused:
@@ -89,7 +89,7 @@ def test_after_sigterm_it_is_not_ready_serves_for_a_while_and_drains(tmp_path: P
         for stream in (early, late):
             assert stream.receive() == refusal_frame(RefusalCode.STOPPING)
             stream.close()
-        assert running.process.wait(20) == 0
+        assert running.process.wait(60) == 0
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", running.port))
 
@@ -186,7 +186,7 @@ def test_metrics_count_what_was_relayed(tmp_path: Path, enclave_of_zeros: FakeEn
         for _ in range(3):
             stream.send(SEALED)
             read_exactly(stream, len(ANSWER))
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as reply:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as reply:
             page = reply.read().decode()
         stream.close()
         assert status_of(port, "/other") == 404
@@ -221,7 +221,7 @@ def test_many_clients_go_through_a_restart_of_every_enclave(tmp_path: Path) -> N
             wait_until(lambda said=number + 5: running.notes.count("r answers") >= said, "it is back")
         done.set()
         for thread in threads:
-            thread.join(30)
+            thread.join(60)
         assert not any(thread.is_alive() for thread in threads)
     for enclave in enclaves:
         enclave.stop()
