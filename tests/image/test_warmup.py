@@ -27,7 +27,9 @@ def context_in(folder: Path, *, is_sealed: bool) -> Path:
     write_context(payload_context(model, [], store, is_sealed=is_sealed), archive)
     archive.seek(0)
     with tarfile.open(fileobj=archive) as tar:
-        tar.extractall(folder, filter="data")
+        # Not the argument, which Python 3.11 has only from 3.11.4 on; later ones warn where none is named.
+        tar.extraction_filter = getattr(tarfile, "data_filter", None)
+        tar.extractall(folder)
     return folder
 
 
