@@ -191,7 +191,6 @@ class ResultsFile:
         self._model = row.model_sha256
         self._last.put(self._key(row.image), _digest(row.sha256, is_refused=row.error is not None))
 
-
     def _key(self, name: str) -> bytes:
         """Return what a picture is known by: its path, however it is spelled.
 

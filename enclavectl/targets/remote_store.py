@@ -90,6 +90,22 @@ class RemoteStore:
         name = self._default_name()
         return None if name is None or name not in self.names() else self._read(name)
 
+    def require_new(self, name: str) -> None:
+        """Check that a remote of this name can be added.
+
+        Raises:
+            UsageError: the name cannot be one.
+            StateError: there is one of this name.
+            HostError: somebody else may have put something in the folder.
+        """
+        if _NAME.fullmatch(name) is None:
+            raise UsageError(
+                f"remote {name!r:.80}: expected a name of at most 63 lower-case letters, digits and . _ -",
+                hint="for example: hospital",
+            )
+        if name in self.names():
+            raise _exists(name)
+
     def add(self, name: str, content: RemoteContent) -> Remote:
         """Store a new remote.
 
@@ -98,11 +114,7 @@ class RemoteStore:
             StateError: there is one of this name; it stays as it is.
             HostError: the folder cannot be written.
         """
-        if _NAME.fullmatch(name) is None:
-            raise UsageError(
-                f"remote {name!r:.80}: expected a name of at most 63 lower-case letters, digits and . _ -",
-                hint="for example: hospital",
-            )
+        self.require_new(name)
         make_private_dir(self.folder)
         staged = self.folder / f".{name}-{os.urandom(8).hex()}"
         make_private_dir(staged)
@@ -112,11 +124,7 @@ class RemoteStore:
         except OSError as exc:
             _remove_folder(staged)
             if (self.folder / name).exists():
-                raise StateError(
-                    f"remote {name}: there is one of this name",
-                    hint=f"enclavectl remote update {name} changes it",
-                    code="remote-exists",
-                ) from exc
+                raise _exists(name) from exc
             raise HostError(f"{self.folder}: cannot write ({exc.strerror})") from exc
         return self._read(name)
 
@@ -214,6 +222,14 @@ class RemoteStore:
                 hint=f"enclavectl remote remove {name}, then add it again",
                 code="remote-damaged",
             ) from exc
+
+
+def _exists(name: str) -> StateError:
+    return StateError(
+        f"remote {name}: there is one of this name",
+        hint=f"enclavectl remote update {name} changes it",
+        code="remote-exists",
+    )
 
 
 def _write(folder: Path, content: RemoteContent) -> set[str]:

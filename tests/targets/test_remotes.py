@@ -11,7 +11,8 @@ import pytest
 from enclavectl.attestation.policy_file import render_policy
 from enclavectl.errors import EnclavectlError, HostError, StateError, UsageError
 from enclavectl.targets.remote_store import DamagedRemote, RemoteStore
-from enclavectl.targets.remotes import Remote, RemoteContent
+from enclavectl.targets.remotes import Remote, RemoteContent, find_target
+from enclavectl.targets.verification import VerificationOptions
 from tests.in_process import expect, new_root
 
 ROOT = new_root()
@@ -23,6 +24,7 @@ CONTENT = RemoteContent(
     token=b"S3CRET\n",
     pin="sha256:" + "ab" * 32,
 )
+OPTIONS = VerificationOptions(policy=None, allow_debug=False)
 
 
 @pytest.fixture
@@ -70,6 +72,34 @@ def test_an_update_that_was_cut_short_changes_nothing(store: RemoteStore) -> Non
     (store.folder / "hospital" / "remote.json").write_bytes(record)
     before.files["root"].write_bytes(ROOT.certificate_pem)
     assert store.find("hospital") == before
+
+
+class OvertakenStore(RemoteStore):
+    """Another command replaces the policy right after the remote was found, once."""
+
+    def __init__(self, state_dir: Path) -> None:
+        super().__init__(state_dir)
+        self.updates = 0
+
+    def find(self, name: str) -> Remote:
+        found = super().find(name)
+        if self.updates == 0:
+            self.updates += 1
+            RemoteStore(self.folder.parent).update(name, replace(CONTENT, policy=POLICY + b"# new\n"))
+        return found
+
+
+def test_a_command_that_runs_during_an_update_gets_all_parts(tmp_path: Path) -> None:
+    store = OvertakenStore(tmp_path)
+    store.add("hospital", CONTENT)
+    assert find_target(store, "hospital", OPTIONS).access.token == "S3CRET"
+    assert store.updates == 1
+
+
+def test_a_copy_that_is_gone_is_said(store: RemoteStore) -> None:
+    store.add("hospital", CONTENT).files["policy"].unlink()
+    with pytest.raises(UsageError, match="no such policy"):
+        find_target(store, "hospital", OPTIONS)
 
 
 def test_two_of_one_name(store: RemoteStore) -> None:

@@ -53,6 +53,8 @@ def add(
       enclavectl remote add lab --from mail.txt                    invited
     """
     invocation = begin(output, config, {})
+    store = RemoteStore(invocation.config.state_dir)
+    store.require_new(name)  # before anybody types PCRs
     if invitation is None:
         if address is None or policy is None:
             raise UsageError(
@@ -68,7 +70,6 @@ def add(
         found = read_named_invitation(invitation)
         content = network.added_to(found)
         confirm_invitation(invocation.screen, content, expect_pcr0 or [])
-    store = RemoteStore(invocation.config.state_dir)
     remote = store.add(name, content)
     if default:
         store.set_default(name)
