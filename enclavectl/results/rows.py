@@ -250,7 +250,7 @@ def _csv_line(cells: Sequence[str]) -> bytes:
 def _cell(text: str) -> str:
     # Not csv.writer, which leaves a lone CR without quotation marks and so cuts the row in two.
     text = f"'{text}" if text.startswith(_FORMULA) else text
-    # Where a comma is the decimal sign, spreadsheets also part cells at semicolons, and a part may be a formula.
+    # Spreadsheets of many countries part cells at semicolons, and a part may be a formula.
     needs_quotes = any(character in text for character in ',;"\t\r\n')
     return '"' + text.replace('"', '""') + '"' if needs_quotes else text
 

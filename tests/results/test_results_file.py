@@ -177,11 +177,14 @@ def test_names_that_no_file_can_have_are_no_bug(tmp_path: Path) -> None:
 
 @ENDINGS
 def test_a_file_that_was_removed_meanwhile_is_said(path: Path) -> None:
-    with pytest.raises(HostError, match="removed"), ResultsFile(path) as results:
-        results.begin(ENCLAVE)
-        results.add(answered("d.png", FIRST), ENCLAVE, top=None)
-        path.unlink()
+    results = ResultsFile(path)
+    results.begin(ENCLAVE)
+    results.add(answered("d.png", FIRST), ENCLAVE, top=None)
+    path.unlink()
+    with pytest.raises(HostError, match="removed"):
         results.sync()
+    with pytest.raises(HostError, match="removed"):
+        results.__exit__(None, None, None)
 
 
 def test_a_command_that_gets_nowhere_removes_no_file_of_another(tmp_path: Path) -> None:
