@@ -11,6 +11,7 @@ import fcntl
 import os
 import stat
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -72,7 +73,8 @@ class ResultsFile:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self.sync()
+            with suppress(*() if kind is None else (HostError,)):  # an error under way is the one to tell
+                self.sync()
             if self._size == 0 and _is_at(self.path, self._descriptor):
                 self.path.unlink(missing_ok=True)  # still locked, so nobody has begun to write
         finally:

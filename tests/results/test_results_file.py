@@ -187,6 +187,14 @@ def test_a_file_that_was_removed_meanwhile_is_said(path: Path) -> None:
         results.__exit__(None, None, None)
 
 
+@ENDINGS
+def test_the_error_that_ended_a_batch_is_the_one_that_is_told(path: Path) -> None:
+    """The command's JSON object has it already, and a second error would be a second object."""
+    with pytest.raises(StateError), ResultsFile(path):
+        path.unlink()
+        raise StateError("the enclave was lost")
+
+
 def test_a_command_that_gets_nowhere_removes_no_file_of_another(tmp_path: Path) -> None:
     path = tmp_path / "out.csv"
     with ResultsFile(path):
