@@ -190,9 +190,16 @@ def test_a_file_that_was_removed_meanwhile_is_said(path: Path) -> None:
 @ENDINGS
 def test_the_error_that_ended_a_batch_is_the_one_that_is_told(path: Path) -> None:
     """The command's JSON object has it already, and a second error would be a second object."""
-    with pytest.raises(StateError), ResultsFile(path):
-        path.unlink()
-        raise StateError("the enclave was lost")
+    lost = StateError("the enclave was lost")
+
+    def batch() -> None:
+        with ResultsFile(path):
+            path.unlink()
+            raise lost
+
+    with pytest.raises(StateError) as caught:
+        batch()
+    assert caught.value is lost
 
 
 def test_a_command_that_gets_nowhere_removes_no_file_of_another(tmp_path: Path) -> None:
