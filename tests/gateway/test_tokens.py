@@ -162,3 +162,17 @@ def test_the_commands_make_list_and_revoke(tmp_path: Path) -> None:
     assert run_command(tmp_path, "gateway", "token", "revoke", "hospital").returncode == 0
     assert run_command(tmp_path, "gateway", "token", "revoke", "hospital").returncode == 6
     assert "hospital" not in run_command(tmp_path, "gateway", "token", "list").stdout
+
+
+def test_tokens_in_a_folder_that_others_may_change_let_nobody_in(tmp_path: Path) -> None:
+    """A stranger who prepared the state folder would choose who connects."""
+    tmp_path.chmod(0o700)
+    state = tmp_path / "state"
+    (state / "gateway").mkdir(parents=True, mode=0o700)
+    write_tokens(state / "gateway" / "tokens.json", TokenSet().added("stranger", None)[0])
+    state.chmod(0o777)
+    serve = ("gateway", "--to", "r@unix:/x", "--listen", "127.0.0.1:0", "--wait", "0")
+    for words in (("gateway", "token", "list"), serve):
+        ran = run_command(tmp_path, *words)
+        assert ran.returncode == 3, ran.stderr
+        assert str(state) in ran.stderr
