@@ -24,6 +24,8 @@ from enclavectl.suggest import suggestion
 
 if TYPE_CHECKING:  # most hosts have no remote, and every command for an enclave looks for the default one
     from enclavectl.targets.remotes import Remote, RemoteContent
+    from enclavectl.targets.target import Target
+    from enclavectl.targets.verification import VerificationOptions
 
 RECORD_SCHEMA = "enclavectl.remote-record/1"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
@@ -79,6 +81,24 @@ class RemoteStore:
         """
         self._require(name)
         return self._read(name)
+
+    def target(self, name: str, options: VerificationOptions) -> Target:
+        """Make the target for the remote of this name as it is now, while others may replace its parts.
+
+        Raises:
+            StateError: there is none of this name, or it is damaged.
+            UsageError: a copy cannot be used, or the host's profile refuses its policy.
+            HostError: somebody else may have put something in the folder.
+        """
+        from enclavectl.targets.remotes import target_of_remote
+
+        while True:
+            remote = self.find(name)
+            try:
+                return target_of_remote(remote, options)
+            except UsageError:
+                if self.find(name) == remote:
+                    raise  # nobody replaced the copies meanwhile
 
     def default(self) -> Remote | None:
         """Return the remote that commands use without a name; None if there is none.

@@ -18,7 +18,6 @@ from enclavectl.targets.verification import VerificationOptions, read_policy
 
 if TYPE_CHECKING:
     from enclavectl.attestation import Policy, Root
-    from enclavectl.targets.remote_store import RemoteStore
 
 REMOTE_SCHEMA = "enclavectl.remote/1"
 # Of one copy: a CA bundle is the longest.
@@ -174,22 +173,6 @@ class Remote:
             "has_token": "token" in self.files,
             "has_client_certificate": "client_certificate" in self.files,
         }
-
-
-def find_target(store: RemoteStore, name: str, options: VerificationOptions) -> Target:
-    """Make the target for the remote of this name as it is now, while others may replace its parts.
-
-    Raises:
-        StateError: there is none of this name, or it is damaged.
-        UsageError: a copy cannot be used, or the host's profile refuses its policy.
-    """
-    while True:
-        remote = store.find(name)
-        try:
-            return target_of_remote(remote, options)
-        except UsageError:
-            if store.find(name) == remote:
-                raise  # nobody replaced the copies meanwhile
 
 
 def target_of_remote(remote: Remote, options: VerificationOptions) -> Target:

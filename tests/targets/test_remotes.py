@@ -11,7 +11,7 @@ import pytest
 from enclavectl.attestation.policy_file import render_policy
 from enclavectl.errors import EnclavectlError, HostError, StateError, UsageError
 from enclavectl.targets.remote_store import DamagedRemote, RemoteStore
-from enclavectl.targets.remotes import Remote, RemoteContent, find_target
+from enclavectl.targets.remotes import Remote, RemoteContent
 from enclavectl.targets.verification import VerificationOptions
 from tests.in_process import expect, new_root
 
@@ -92,14 +92,14 @@ class OvertakenStore(RemoteStore):
 def test_a_command_that_runs_during_an_update_gets_all_parts(tmp_path: Path) -> None:
     store = OvertakenStore(tmp_path)
     store.add("hospital", CONTENT)
-    assert find_target(store, "hospital", OPTIONS).access.token == "S3CRET"
+    assert store.target("hospital", OPTIONS).access.token == "S3CRET"
     assert store.updates == 1
 
 
 def test_a_copy_that_is_gone_is_said(store: RemoteStore) -> None:
     store.add("hospital", CONTENT).files["policy"].unlink()
     with pytest.raises(UsageError, match="no such policy"):
-        find_target(store, "hospital", OPTIONS)
+        store.target("hospital", OPTIONS)
 
 
 def test_two_of_one_name(store: RemoteStore) -> None:
