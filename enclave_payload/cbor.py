@@ -10,7 +10,6 @@ Attestation documents are not read here; the client's strict decoder is ``enclav
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import NoReturn, TypeAlias
 
 Value: TypeAlias = "int | bytes | str | bool | list[Value] | dict[int | str, Value] | None"
@@ -36,38 +35,21 @@ def encode(value: Encodable) -> bytes:
     Raises:
         TypeError, OverflowError: a float or another type, or an integer of over 64 bits; a bug of the caller.
     """
-    parts: list[bytes] = []
-    _write(value, parts)
-    return b"".join(parts)
-
-
-def _write(value: Encodable, parts: list[bytes]) -> None:
+    if isinstance(value, bytes):
+        return _head(_BYTES, len(value)) + value
     if isinstance(value, str):
         text = value.encode()
-        parts += (_head(_TEXT, len(text)), text)
-    elif isinstance(value, bytes):
-        parts += (_head(_BYTES, len(value)), value)
-    elif value is None or isinstance(value, bool):
-        parts.append({False: b"\xf4", True: b"\xf5", None: b"\xf6"}[value])
-    elif isinstance(value, int):
-        parts.append(_head(_UINT, value) if value >= 0 else _head(_NEGATIVE, -1 - value))
-    elif isinstance(value, list | tuple):
-        parts.append(_head(_ARRAY, len(value)))
-        for item in value:
-            _write(item, parts)
-    elif isinstance(value, Mapping):
-        parts.append(_head(_MAP, len(value)))
-        # No two keys have the same bytes, so the items are never compared.
-        for key, item in sorted([(_key(key), item) for key, item in value.items()]):
-            parts.append(key)
-            _write(item, parts)
-    else:
-        raise TypeError(f"{type(value).__name__} is not encoded")
-
-
-@lru_cache(maxsize=256, typed=True)  # they are few, and the same in each answer
-def _key(key: int | str) -> bytes:
-    return encode(key)
+        return _head(_TEXT, len(text)) + text
+    if isinstance(value, int) and not isinstance(value, bool):
+        return _head(_UINT, value) if value >= 0 else _head(_NEGATIVE, -1 - value)
+    if isinstance(value, Mapping):
+        pairs = sorted([(encode(key), encode(item)) for key, item in value.items()])
+        return _head(_MAP, len(pairs)) + b"".join([key + item for key, item in pairs])
+    if value is None or isinstance(value, bool):
+        return {False: b"\xf4", True: b"\xf5", None: b"\xf6"}[value]
+    if isinstance(value, Sequence):
+        return _head(_ARRAY, len(value)) + b"".join([encode(item) for item in value])
+    raise TypeError(f"{type(value).__name__} is not encoded")
 
 
 # The heads of one byte, which most are.
@@ -88,98 +70,70 @@ def decode(data: bytes, *, max_bytes: int) -> Value:
     Raises:
         CborError: too long or too deep, cut short, followed by something, or another kind of CBOR.
     """
-    return decode_with_form(data, max_bytes=max_bytes)[0]
-
-
-def decode_with_form(data: bytes, *, max_bytes: int) -> tuple[Value, bool]:
-    """Return the one value that ``data`` holds, and whether ``data`` is what ``encode`` makes of it.
-
-    Raises:
-        CborError: as ``decode``.
-    """
     if len(data) > max_bytes:
         raise CborError(f"expected at most {max_bytes} bytes, found {len(data)}")
-    reader = _Reader(data)
-    value, end = reader.value(0, MAX_DEPTH)
+    value, end = _decode(data, 0, MAX_DEPTH)
     if end != len(data):
         raise CborError(f"{len(data) - end} bytes follow the value")
-    return value, reader.is_deterministic
+    return value
 
 
-class _Reader:
-    """Each method returns what begins at ``start``, and where it ends."""
-
-    __slots__ = ("_data", "is_deterministic")
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self.is_deterministic = True
-
-    def value(self, start: int, depth: int) -> tuple[Value, int]:
-        data = self._data
-        if start >= len(data):
-            raise CborError(f"expected 1 more bytes at byte {start}, found 0")
-        major, argument = data[start] >> 5, data[start] & 31
-        start += 1
-        if argument >= 24:
-            argument, start = self._long(major, argument, start)
-        if _BYTES <= major <= _TEXT:
-            end = start + argument
-            if end > len(data):
-                raise CborError(f"expected {argument} more bytes at byte {start}, found {len(data) - start}")
-            chunk = data[start:end]
-            return (chunk if major == _BYTES else _text(chunk)), end
-        if major <= _NEGATIVE:
-            return (argument if major == _UINT else -1 - argument), start
-        if major == _SIMPLE and argument in _SIMPLE_VALUES:
-            return _SIMPLE_VALUES[argument], start
-        if major >= _TAG:
+def _decode(data: bytes, start: int, depth: int) -> tuple[Value, int]:
+    """Return the value that begins at ``start``, and where it ends."""
+    first = _taken(data, start, 1)[0]
+    major, argument = first >> 5, first & 31
+    start += 1
+    if argument >= 24:
+        if major == _SIMPLE or argument > 27:
             _refuse(start - 1)
-        if depth == 0:
-            raise CborError("nested too deeply")
-        # Every item takes a byte at least, so a count that the rest cannot hold ends with the input.
-        return self._array(start, depth, argument) if major == _ARRAY else self._map(start, depth, argument)
-
-    def _long(self, major: int, info: int, start: int) -> tuple[int, int]:
-        if major == _SIMPLE or info > 27:
-            _refuse(start - 1)
-        end = start + (1 << (info - 24))
-        if end > len(self._data):
-            raise CborError(f"expected {end - start} more bytes at byte {start}: a head that is cut short")
-        argument = int.from_bytes(self._data[start:end], "big")
-        if argument < _LEAST[info - 24]:
-            self.is_deterministic = False
-        return argument, end
-
-    def _array(self, start: int, depth: int, count: int) -> tuple[list[Value], int]:
-        items: list[Value] = []
-        for _ in range(count):
-            item, start = self.value(start, depth - 1)
-            items.append(item)
-        return items, start
-
-    def _map(self, start: int, depth: int, count: int) -> tuple[dict[int | str, Value], int]:
-        pairs: dict[int | str, Value] = {}
-        last = b""
-        for _ in range(count):
-            key, end = self.value(start, 0)
-            # To Python a bool is an int: False and True would pass for the keys 0 and 1.
-            if not isinstance(key, int | str) or isinstance(key, bool) or key in pairs:
-                raise CborError("a map key that is neither an integer nor text, or comes twice")
-            name = self._data[start:end]
-            if name < last:
-                self.is_deterministic = False
-            last = name
-            pairs[key], start = self.value(end, depth - 1)
-        return pairs, start
-
-
-# The least arguments that need one, two, four and eight bytes.
-_LEAST = (24, 1 << 8, 1 << 16, 1 << 32)
+        width = 1 << (argument - 24)
+        argument = int.from_bytes(_taken(data, start, width), "big")
+        start += width
+    if major == _UINT:
+        return argument, start
+    if major == _NEGATIVE:
+        return -1 - argument, start
+    if major == _BYTES:
+        return _taken(data, start, argument), start + argument
+    if major == _TEXT:
+        return _text(_taken(data, start, argument)), start + argument
+    if major == _SIMPLE and argument in _SIMPLE_VALUES:
+        return _SIMPLE_VALUES[argument], start
+    if major >= _TAG:
+        _refuse(start - 1)
+    if depth == 0:
+        raise CborError("nested too deeply")
+    # Every item takes a byte at least, so a count that the rest cannot hold ends with the input.
+    return _array(data, start, depth, argument) if major == _ARRAY else _map(data, start, depth, argument)
 
 
 def _refuse(at: int) -> NoReturn:
     raise CborError(f"a tag, a float, an indefinite length or a reserved form at byte {at}")
+
+
+def _array(data: bytes, start: int, depth: int, count: int) -> tuple[list[Value], int]:
+    items: list[Value] = []
+    for _ in range(count):
+        item, start = _decode(data, start, depth - 1)
+        items.append(item)
+    return items, start
+
+
+def _map(data: bytes, start: int, depth: int, count: int) -> tuple[dict[int | str, Value], int]:
+    pairs: dict[int | str, Value] = {}
+    for _ in range(count):
+        key, start = _decode(data, start, 0)
+        # To Python a bool is an int: False and True would pass for the keys 0 and 1.
+        if not isinstance(key, int | str) or isinstance(key, bool) or key in pairs:
+            raise CborError("a map key that is neither an integer nor text, or comes twice")
+        pairs[key], start = _decode(data, start, depth - 1)
+    return pairs, start
+
+
+def _taken(data: bytes, start: int, count: int) -> bytes:
+    if count > len(data) - start:
+        raise CborError(f"expected {count} more bytes at byte {start}, found {len(data) - start}")
+    return data[start : start + count]
 
 
 def _text(chunk: bytes) -> str:

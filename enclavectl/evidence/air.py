@@ -25,7 +25,8 @@ from enclavectl.protocol.receipts import (
     Claim,
     SecurityMode,
     Value,
-    decode_with_form,
+    decode,
+    encode,
     to_be_signed,
 )
 
@@ -167,7 +168,7 @@ def _parse_envelope(data: bytes) -> tuple[bytes, bytes]:
             ReceiptCode.RECEIPT_TAG,
             f"receipt: expected the tag of COSE_Sign1 (d2), found {data[:1].hex()}",
         )
-    value, is_deterministic = _decode(data[1:], "receipt")
+    value = _decode(data[1:], "receipt")
     match value:
         case [bytes(protected), dict(unprotected), bytes(payload), bytes(signature)]:
             pass
@@ -183,12 +184,12 @@ def _parse_envelope(data: bytes) -> tuple[bytes, bytes]:
             f"protected header: expected {PROTECTED.hex()} (EdDSA, application/cwt), "
             f"found {protected[:16].hex() or 'nothing'}",
         )
-    _check_form("receipt", is_deterministic=is_deterministic)
+    _check_encoding(value, data[1:], "receipt")
     return payload, signature
 
 
 def _parse_claims(payload: bytes) -> Mapping[int | str, Value]:
-    value, is_deterministic = _decode(payload, "payload")
+    value = _decode(payload, "payload")
     if not isinstance(value, dict):
         raise _structure(f"expected a map of claims as payload, found {type(value).__name__}")
     if absent := _MANDATORY - value.keys():
@@ -199,19 +200,20 @@ def _parse_claims(payload: bytes) -> Mapping[int | str, Value]:
         raise ReceiptError(
             ReceiptCode.CLAIM_UNKNOWN, f"payload: {', '.join(unknown[:5])} is no claim of this format"
         )
-    _check_form("payload", is_deterministic=is_deterministic)
+    _check_encoding(value, payload, "payload")
     return value
 
 
-def _decode(data: bytes, where: str) -> tuple[Value, bool]:
+def _decode(data: bytes, where: str) -> Value:
     try:
-        return decode_with_form(data, max_bytes=MAX_RECEIPT_BYTES)
+        return decode(data, max_bytes=MAX_RECEIPT_BYTES)
     except CborError as exc:
         raise ReceiptError(ReceiptCode.RECEIPT_CBOR, f"{where}: {exc}") from exc
 
 
-def _check_form(where: str, *, is_deterministic: bool) -> None:
-    if not is_deterministic:
+def _check_encoding(value: Value, data: bytes, where: str) -> None:
+    """Check that ``data`` is the deterministic encoding of what it decodes to."""
+    if encode(value) != data:
         raise ReceiptError(
             ReceiptCode.RECEIPT_ENCODING,
             f"{where}: expected shortest heads and sorted keys (RFC 8949 section 4.2.1), found others",

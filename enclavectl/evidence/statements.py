@@ -13,7 +13,8 @@ from enclavectl.protocol.receipts import (
     CborError,
     Value,
     answer_statement,
-    decode_with_form,
+    decode,
+    encode,
     request_statement,
 )
 
@@ -86,10 +87,10 @@ def parse_answer_statement(data: bytes) -> AnswerStatement:
 
 def _fields(data: bytes, which: str) -> Value:
     try:
-        value, is_deterministic = decode_with_form(data, max_bytes=MAX_STATEMENT_BYTES)
+        value = decode(data, max_bytes=MAX_STATEMENT_BYTES)
     except CborError as exc:
         raise ReceiptError(ReceiptCode.STATEMENT_FORM, f"{which} statement: {exc}") from exc
-    if not is_deterministic:
+    if encode(value) != data:
         raise ReceiptError(
             ReceiptCode.STATEMENT_FORM, f"{which} statement: expected the deterministic encoding"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enclave_payload.cbor import CborError, Value, decode_with_form
+from enclave_payload.cbor import CborError, Value, decode, encode
 from enclave_payload.contents import ContentError
 
 
@@ -13,11 +13,12 @@ def read_fields(data: bytes, names: frozenset[str], *, max_bytes: int) -> dict[i
         ContentError: anything else.
     """
     try:
-        value, is_deterministic = decode_with_form(data, max_bytes=max_bytes)
+        value = decode(data, max_bytes=max_bytes)
     except CborError as exc:
         raise ContentError(f"not CBOR: {exc}") from exc
     if not isinstance(value, dict) or value.keys() != names:
         raise ContentError(f"expected a map of {', '.join(sorted(names))}")
-    if not is_deterministic:
+    # If encoding the value again gives other bytes, the encoding was not deterministic.
+    if encode(value) != data:
         raise ContentError("not the deterministic encoding")
     return value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enclave_payload.cbor import CborError, Value, decode, decode_with_form, encode
+from enclave_payload.cbor import CborError, Value, decode, encode
 from enclave_payload.receipt import (
     PROFILE,
     PROTECTED,
@@ -24,7 +24,6 @@ __all__ = [
     "Value",
     "answer_statement",
     "decode",
-    "decode_with_form",
     "encode",
     "request_statement",
     "to_be_signed",
