@@ -146,6 +146,9 @@ class RemoteStore:
             if (self.folder / name).exists():
                 raise _exists(name) from exc
             raise HostError(f"{self.folder}: cannot write ({exc.strerror})") from exc
+        except BaseException:
+            _remove_folder(staged)  # a copy of the token may be in it
+            raise
         return self._read(name)
 
     def update(self, name: str, content: RemoteContent) -> Remote:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import stat
 from dataclasses import replace
 from pathlib import Path
@@ -72,6 +73,18 @@ def test_an_update_that_was_cut_short_changes_nothing(store: RemoteStore) -> Non
     (store.folder / "hospital" / "remote.json").write_bytes(record)
     before.files["root"].write_bytes(ROOT.certificate_pem)
     assert store.find("hospital") == before
+
+
+def test_a_full_disk_leaves_no_copy_of_a_secret(store: RemoteStore) -> None:
+    store.add("other", replace(CONTENT, token=b"OTHER"))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, before[1]))  # room for the token, none for the record
+    try:
+        with pytest.raises(HostError):
+            store.add("hospital", CONTENT)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [path.name for path in store.folder.iterdir()] == ["other"]
 
 
 class OvertakenStore(RemoteStore):
