@@ -29,21 +29,14 @@ _QUOTED = re.compile(r"^(?:\s*>)+")
 _LINE = 76  # characters, as MIME's base64 has them
 _PCR0 = re.compile(r"[0-9a-f]{96}")
 _PARTS = ("root", "ca", "token")
-_DEBUG = "expected releases whose PCR0 can be compared, found that debug mode passes, where PCR0 is zeros"
-_DEBUG_HINT = (
-    "for a trial without secrets, without an invitation: enclavectl remote add NAME ADDRESS --policy FILE"
-)
 
 
 def render_invitation(content: RemoteContent) -> str:
     """Write the block. It holds the token: whoever reads it may connect.
 
     Raises:
-        UsageError: a client's key is in it, which is its owner's alone; or its policy lets enclaves in debug
-            mode pass, and nobody could take it.
+        UsageError: a client's key is in it, which is its owner's alone.
     """
-    if content.read_policy().unsafe_allow_debug:
-        raise UsageError(f"--policy: {_DEBUG}", hint=_DEBUG_HINT)
     if content.client_key is not None or content.client_certificate is not None:
         raise UsageError("invitation: expected no client certificate: its key is its owner's alone")
     value: dict[str, object] = {
@@ -108,16 +101,13 @@ def require_pcr0(content: RemoteContent, expected: Sequence[str]) -> None:
 
     Raises:
         UsageError: a value is no PCR.
-        AttestationError: a release has another, or enclaves would pass that no release is compared with.
+        AttestationError: a release has another.
     """
     for value in expected:
         if _PCR0.fullmatch(value.lower()) is None:
             raise UsageError(f"--expect-pcr0: expected 96 hex digits, found {value!r:.100}")
     known = {value.lower() for value in expected}
-    policy = content.read_policy()
-    if policy.unsafe_allow_debug:
-        raise AttestationError(f"invitation: {_DEBUG}", hint=_DEBUG_HINT, code="invitation-pcr0")
-    for release in policy.releases:
+    for release in content.read_policy().releases:
         found = release.pcrs[0].hex()
         if found not in known:
             raise AttestationError(
@@ -125,6 +115,34 @@ def require_pcr0(content: RemoteContent, expected: Sequence[str]) -> None:
                 hint="do not use it; ask whoever built the image, not whoever sent the invitation",
                 code="invitation-pcr0",
             )
+
+
+def weaknesses(content: RemoteContent, own_root: bytes | None) -> list[str]:
+    """Return why PCR0 does not decide: what lets whoever changed the invitation run an enclave that passes.
+
+    ``own_root`` is the reader's copy of the root (PEM), from elsewhere.
+
+    Raises:
+        UsageError: ``own_root`` is no certificate.
+        AttestationError: the invitation has another root.
+    """
+    # Imported here: an invitation is rarely read.
+    from enclavectl.attestation import Trust, TrustRoot
+
+    root, found = content.read_root(), []
+    if own_root is not None:
+        own = TrustRoot.from_operator(own_root, file="--root")
+        if own.fingerprint != root.fingerprint:
+            raise AttestationError(
+                f"invitation: expected the root of --root, {own.fingerprint}, found {root.fingerprint}",
+                hint="do not use it; ask whoever runs the enclave, not whoever sent the invitation",
+                code="invitation-root",
+            )
+    elif root.trust is not Trust.NITRO:
+        found.append(f"its evidence is {root.trust}: AWS signs nothing, and others can sign any PCR0")
+    if content.read_policy().unsafe_allow_debug:
+        found.append("enclaves in debug mode pass, whose PCR0 is zero and whose code nothing measures")
+    return found
 
 
 def _either(expected: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from enclavectl.attestation.policy_file import render_policy
 from enclavectl.errors import AttestationError, UsageError
-from enclavectl.targets.invitation import parse_invitation, render_invitation, require_pcr0
+from enclavectl.targets.invitation import parse_invitation, render_invitation, require_pcr0, weaknesses
 from enclavectl.targets.remotes import RemoteContent
 from tests.in_process import PCRS, expect, new_root
 
@@ -115,22 +115,26 @@ def test_pcr0_is_compared_with_what_the_reader_has() -> None:
         require_pcr0(CONTENT, [pcr0[:-2]])
 
 
-def test_a_policy_that_lets_debug_enclaves_pass_has_no_pcr0_to_compare() -> None:
-    """Or an invitation would go around the comparison: a debug enclave passes without any release."""
-    lax = RemoteContent(
-        address=CONTENT.address,
-        policy=render_policy(replace(expect(ROOT).policy, unsafe_allow_debug=True)).encode(),
-    )
-    with pytest.raises(AttestationError, match="debug mode passes") as info:
-        require_pcr0(lax, [PCRS[0].hex()])
-    assert info.value.code == "invitation-pcr0"
-    with pytest.raises(UsageError, match="debug mode passes"):
-        render_invitation(lax)
-
-
 def test_a_clients_key_is_never_in_one() -> None:
     content = RemoteContent(
         address=CONTENT.address, policy=CONTENT.policy, client_certificate=b"x", client_key=b"y"
     )
     with pytest.raises(UsageError, match="its key is its owner's alone"):
         render_invitation(content)
+
+
+def test_an_invitation_whose_terms_make_pcr0_worthless_says_so() -> None:
+    """Who changes a mail can put in a root of their own, and sign for the right PCR0."""
+    nitro = replace(
+        CONTENT, policy=CONTENT.policy.replace(b"accept: [simulated]", b"accept: [nitro]"), root=None
+    )
+    emulated = replace(nitro, policy=nitro.policy.replace(b"[nitro]", b"[emulated]"))
+    debug = replace(nitro, policy=nitro.policy.replace(b"allow_debug: false", b"allow_debug: true"))
+    assert weaknesses(nitro, None) == []
+    assert "simulated" in weaknesses(CONTENT, None)[0]
+    assert "emulated" in weaknesses(emulated, None)[0]
+    assert "debug mode" in weaknesses(debug, None)[0]
+    assert weaknesses(CONTENT, ROOT.certificate_pem) == [], "the reader has this root from elsewhere"
+    with pytest.raises(AttestationError) as info:
+        weaknesses(CONTENT, new_root().certificate_pem)
+    assert info.value.code == "invitation-root"
