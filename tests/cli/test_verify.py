@@ -347,7 +347,7 @@ def test_parts_that_the_disk_does_not_take_leave_nothing_behind(desk: Desk) -> N
     # As on a full disk: the second file is too long for this process.
     limited = ["sh", "-c", 'ulimit -f 4; exec "$@"', "sh", str(COMMAND)]
     done = subprocess.run(
-        [*limited, "receipt", "extract", "long.receipts.jsonl", "--to", "half"],
+        [*limited, "receipt", "extract", "long.receipts.jsonl", "--to", "parts-of-many"],
         cwd=desk.folder,
         # Bytecode would be cut short as well, and stay so for later processes.
         env={"PATH": "/usr/bin:/bin", "HOME": str(desk.folder), "PYTHONDONTWRITEBYTECODE": "1"},
@@ -355,8 +355,8 @@ def test_parts_that_the_disk_does_not_take_leave_nothing_behind(desk: Desk) -> N
         text=True,
         check=False,
     )
-    assert (done.returncode, "half: cannot write" in done.stderr) == (3, True), done.stderr
-    assert list((desk.folder / "half").iterdir()) == []
+    assert (done.returncode, "parts-of-many: cannot write" in done.stderr) == (3, True), done.stderr
+    assert list((desk.folder / "parts-of-many").iterdir()) == []
 
 
 def test_a_batch_s_receipts_are_judged_with_the_session_s_evidence(desk: Desk) -> None:
