@@ -22,7 +22,8 @@ _PAUSES_S = (0.25, 2.0, 8.0)
 # ``diagnose.timeout_s``, which bounds the wait for a session.
 _RESTART_PAUSES_S = (0.25, 8.0, 20.0)
 _STOPPING = "refused-stopping"
-# What is kept of the time for the last try, where the pause before it would be longer than what is left.
+# What is kept of the time for the last try, or half of a shorter time: one that is cut short by the deadline
+# would tell of a silent peer where the peer was busy.
 _LAST_TRY_S = 2.0
 # The pauses before a busy enclave of this host is asked again: twice as long each time, up to the second.
 _BUSY_PAUSE_S = 0.05
@@ -59,16 +60,24 @@ class Reconnections:
         return pause_s
 
 
-def keep_trying(attempt: Callable[[], _T], deadline: float, left: Reconnections | None) -> _T:
+def keep_trying(
+    attempt: Callable[[], _T],
+    deadline: float,
+    left: Reconnections | None,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> _T:
     """Return what ``attempt`` returns; try again after an error that may pass, until ``deadline``.
 
     Through a gateway that is one of BUSY, STOPPING and a loss, as often as ``left`` allows. On this host
-    (None) only a busy enclave is asked again.
+    (None) only a busy enclave is asked again. ``deadline`` is by ``clock``.
 
     Raises:
         EnclavectlError: of the last attempt.
     """
     busy_pause_s = _BUSY_PAUSE_S
+    last_try_at = deadline - min(_LAST_TRY_S, (deadline - clock()) / 2)
     while True:
         try:
             return attempt()
@@ -82,13 +91,11 @@ def keep_trying(attempt: Callable[[], _T], deadline: float, left: Reconnections 
             elif isinstance(error, EnclaveBusy):
                 busy_pause_s = min(2 * busy_pause_s, _MAX_BUSY_PAUSE_S)
                 pause_s = jittered(busy_pause_s)
-            left_s = deadline - time.monotonic()
-            if pause_s is not None and pause_s > left_s:
-                # Rather a try that comes soon than none.
-                pause_s = left_s - _LAST_TRY_S
+            # Rather a last try that comes soon than none.
+            pause_s = None if pause_s is None else min(pause_s, last_try_at - clock())
             if pause_s is None or pause_s <= 0:
                 raise
-            time.sleep(pause_s)
+            sleep(pause_s)
 
 
 def jittered(pause_s: float) -> float:

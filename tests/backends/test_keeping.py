@@ -136,7 +136,7 @@ def test_a_keeper_is_waited_for_by_its_lock(tmp_path: Path) -> None:
     assert waited
     command.cut()
     assert wait_until_released(tmp_path, 20)
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
 
 
 def test_a_keeper_process_ends_with_its_lifeline_and_its_log_is_private(tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_a_process_is_known_again_by_its_record(sleeper: subprocess.Popen[bytes]
     handle = again.open()
     assert handle is not None
     signal.pidfd_send_signal(handle, signal.SIGKILL)
-    assert sleeper.wait(20) == -signal.SIGKILL
+    assert sleeper.wait(60) == -signal.SIGKILL
     os.close(handle)
 
 
@@ -228,7 +228,7 @@ def test_a_record_of_no_process_is_refused(pid: object) -> None:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)

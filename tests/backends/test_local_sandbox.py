@@ -310,7 +310,7 @@ def test_sigterm_reaches_it_from_its_first_moment_on(folder: Path, layers: tuple
         assert process.stdout is not None
         process.stdout.readline()
         process.terminate()
-        assert process.wait(20) in (-15, 128 + 15)
+        assert process.wait(60) in (-15, 128 + 15)
         assert process.stdout.read() == "", "nobody holds the other end any more"
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -134,8 +135,13 @@ def innocent(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A process that has nothing to do with enclaves, and holds the lock of one."""
     prepare(tmp_path / "state")
     folder = tmp_path / "state" / "local" / "enclaves" / FOLDER
-    argv = ["flock", "--exclusive", "--no-fork", str(folder / "lock"), "sleep", "60"]
-    with subprocess.Popen(argv) as process:
+    code = (
+        "import fcntl, sys, time\n"
+        "with open(sys.argv[1], 'ab') as file:\n"
+        "    fcntl.flock(file, fcntl.LOCK_EX)\n"
+        "    time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(folder / "lock")]) as process:
         while not is_kept(folder):
             assert process.poll() is None
         yield process
@@ -172,5 +178,5 @@ def test_the_process_that_the_record_means_is_ended(
     backend = LocalBackend(tmp_path / "state")
     (enclave,) = backend.enclaves()
     backend.terminate(enclave)
-    assert innocent.wait(20) == -signal.SIGTERM
+    assert innocent.wait(60) == -signal.SIGTERM
     assert backend.enclaves() == []

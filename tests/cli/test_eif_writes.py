@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -99,6 +100,7 @@ def test_whatever_ends_it_nothing_is_left(tmp_path: Path, command: str, number: 
     assert set(tmp_path.iterdir()) == before
 
 
+@pytest.mark.skipif(shutil.which("prlimit") is None, reason="prlimit of util-linux is not installed here")
 @pytest.mark.parametrize("command", ["sign", "extract"])
 def test_on_a_full_disk_nothing_is_left(tmp_path: Path, command: str) -> None:
     image = write_image(tmp_path / "a.eif", model=bytes(4 << 20))

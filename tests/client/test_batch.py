@@ -36,6 +36,7 @@ from tests.in_process import (
     simulated_nsm,
     start_in_process,
 )
+from tests.in_time import in_time
 
 ROOT = new_root()
 KEYS = generate_keys()
@@ -93,12 +94,12 @@ def test_a_picture_refused_there_does_not_disturb_the_others(tmp_path: Path) -> 
 
 
 def test_a_picture_s_deadline_counts_from_its_sending(tmp_path: Path) -> None:
-    """Reading the later pictures takes longer than one may take, which is no fault of theirs."""
+    """Reading the later picture takes longer than one may take, which is no fault of its own."""
 
     def slow_disk() -> Iterable[Picture]:
-        for value in range(4):
-            yield gray(value)
-            time.sleep(0.8)
+        yield gray(0)
+        time.sleep(4.2)
+        yield gray(1)
 
     class Deliberate(Brightness):
         def classify(self, picture: Buffer, media_type: MediaType, may_stay: Callable[[], bool]) -> Finding:
@@ -106,8 +107,8 @@ def test_a_picture_s_deadline_counts_from_its_sending(tmp_path: Path) -> None:
             return super().classify(picture, media_type, may_stay)
 
     with start_in_process(tmp_path, classifiers=[Deliberate()]) as enclave:
-        replies = run(enclave, slow_disk(), in_flight=1, timeout_s=2)
-    assert [reply.error for reply in replies] == [None] * 4
+        replies = run(enclave, slow_disk(), in_flight=1, timeout_s=4)
+    assert [reply.error for reply in replies] == [None] * 2
 
 
 def test_pictures_are_read_only_when_there_is_room_for_them(tmp_path: Path) -> None:
@@ -168,13 +169,16 @@ def test_a_picture_is_sent_a_few_times_and_no_more_to_who_always_says_busy(tmp_p
 
 def test_no_picture_is_sent_again_once_its_time_is_over(tmp_path: Path) -> None:
     address, seen = UnixAddress(tmp_path / "s"), list[int]()
-    with (
-        start_evil(address, busy_script(seen)),
-        Client.connect(address, expect(ROOT), timeout_s=10) as client,
-    ):
-        [reply] = classify(client, [gray(0)], timeout_s=0.05)
-    assert isinstance(reply.error, EnclaveBusy)
-    assert len(seen) == 1
+    errors: list[type[object]] = []
+    with start_evil(address, busy_script(seen)):
+        # Less than the shortest pause before a picture is sent again, 0.125 s. A "busy" that comes later than
+        # that says nothing about the pause.
+        while EnclaveBusy not in errors:
+            with Client.connect(address, expect(ROOT), timeout_s=10) as client:
+                [reply] = classify(client, [gray(0)], timeout_s=0.12)
+            errors.append(type(reply.error))
+            assert errors[-1] in {EnclaveBusy, EnclaveLost}
+            assert len(seen) == len(errors)
 
 
 def test_who_was_told_busy_waits_for_an_answer_before_it_sends_again(tmp_path: Path) -> None:
@@ -366,9 +370,8 @@ def test_silence_ends_at_the_deadline(tmp_path: Path) -> None:
     gate = threading.Event()
     limits = Limits(grace_s=0.1)
     with start_in_process(tmp_path, classifiers=[Brightness(gate)], limits=limits) as enclave:
-        started = time.monotonic()
-        replies = run(enclave, [gray(0), gray(1)], timeout_s=0.3)
-        assert time.monotonic() - started < 5
+        with in_time(0.3):
+            replies = run(enclave, [gray(0), gray(1)], timeout_s=0.3)
         gate.set()
     assert all(isinstance(reply.error, EnclaveLost) for reply in replies)
     assert all("did not answer in time" in str(reply.error) for reply in replies)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import io
 import os
 from pathlib import Path
@@ -82,6 +83,7 @@ def test_what_is_no_file_is_refused_without_waiting_and_without_leaking(tmp_path
     (tmp_path / "folder").mkdir()
     with (tmp_path / "fifo").open("r+b", buffering=0) as writer:
         writer.write(encoded("PNG")[:20])  # half a picture waits in the pipe
+        gc.collect()  # a file that an earlier test left would close in between
         before = open_descriptors()
         for name in ("fifo", "folder"):
             with pytest.raises(PictureRefused, match="expected a file, found a folder, a pipe or") as info:

@@ -23,7 +23,7 @@ VALUES = [0, 255] * 20
 
 
 def to(enclave: InProcess) -> Callable[[], Client]:
-    return lambda: Client.connect(enclave.address, enclave.expectation, timeout_s=10)
+    return lambda: Client.connect(enclave.address, enclave.expectation, timeout_s=60)
 
 
 def light(found: PoolReply) -> int:
@@ -37,7 +37,7 @@ def light(found: PoolReply) -> int:
 def test_threads_that_ask_at_once_each_get_their_own_answer(tmp_path: Path) -> None:
     with (
         start_in_process(tmp_path) as enclave,
-        ClientPool(to(enclave), timeout_s=10, sessions=3) as pool,
+        ClientPool(to(enclave), timeout_s=60, sessions=3) as pool,
         ThreadPoolExecutor(8) as threads,
     ):
         found = list(threads.map(lambda value: light(pool.classify(gray(value))), VALUES))
@@ -46,7 +46,7 @@ def test_threads_that_ask_at_once_each_get_their_own_answer(tmp_path: Path) -> N
 
 def test_tasks_that_ask_at_once_each_get_their_own_answer(tmp_path: Path) -> None:
     async def ask(enclave: InProcess) -> list[int]:
-        async with AsyncClient(to(enclave), timeout_s=10, sessions=3) as client:
+        async with AsyncClient(to(enclave), timeout_s=60, sessions=3) as client:
             return [light(one) for one in await asyncio.gather(*(client.classify(gray(v)) for v in VALUES))]
 
     with start_in_process(tmp_path) as enclave:
@@ -61,7 +61,7 @@ def test_a_refused_picture_is_an_error_in_its_reply_and_costs_no_session(tmp_pat
         connections += 1
         return to(enclave)()
 
-    with start_in_process(tmp_path) as enclave, ClientPool(connect, timeout_s=10, sessions=1) as pool:
+    with start_in_process(tmp_path) as enclave, ClientPool(connect, timeout_s=60, sessions=1) as pool:
         broken = pool.classify(Picture("a.png", MediaType.PNG, gray(0).data[:20]))
         assert broken.reply.outcome is not None
         assert broken.reply.outcome.problem == "unreadable"
@@ -73,7 +73,7 @@ def test_evidence_that_is_refused_is_raised_for_each_picture(tmp_path: Path) -> 
     with start_in_process(tmp_path) as enclave:
         other = expect(new_root())
         with ClientPool(
-            lambda: Client.connect(enclave.address, other, timeout_s=10), timeout_s=10, sessions=1
+            lambda: Client.connect(enclave.address, other, timeout_s=60), timeout_s=60, sessions=1
         ) as pool:
             for _ in range(2):
                 with pytest.raises(AttestationError):
@@ -88,7 +88,7 @@ def test_a_lost_session_is_replaced_and_its_picture_asked_again(tmp_path: Path) 
             opened.append(to(enclave)())
             return opened[-1]
 
-        with ClientPool(connect, timeout_s=10, sessions=1) as pool:
+        with ClientPool(connect, timeout_s=60, sessions=1) as pool:
             assert light(pool.classify(gray(255))) == 255
             opened[0].close()  # as a gateway does that ends an idle session
             assert light(pool.classify(gray(0))) == 0
@@ -105,7 +105,7 @@ def test_where_no_enclave_is_left_the_reply_has_the_error_and_later_ones_are_rai
             opened.append(to(enclave)())
             return opened[0]
 
-        with ClientPool(connect, timeout_s=10, sessions=1) as pool:
+        with ClientPool(connect, timeout_s=60, sessions=1) as pool:
             assert light(pool.classify(gray(255))) == 255
             opened[0].close()
             found = pool.classify(gray(0))
@@ -126,41 +126,41 @@ def test_a_pool_takes_no_more_than_it_can_answer_soon(tmp_path: Path) -> None:
     limit = module._WAITING_PER_SESSION
     with (
         shut_gate(tmp_path) as (enclave, gate),
-        ClientPool(to(enclave), timeout_s=20, sessions=1) as pool,
+        ClientPool(to(enclave), timeout_s=60, sessions=1) as pool,
     ):
         futures = [pool.submit(gray(255)) for _ in range(limit)]
         with pytest.raises(EnclaveBusy) as caught:
             pool.submit(gray(255))
         assert caught.value.code == "pool-full"
         gate.set()
-        assert {light(future.result(20)) for future in futures} == {255}
+        assert {light(future.result(60)) for future in futures} == {255}
         assert light(pool.classify(gray(255))) == 255
 
 
 def test_a_cancelled_picture_is_not_sent_and_makes_room(tmp_path: Path) -> None:
     with (
         shut_gate(tmp_path) as (enclave, gate),
-        ClientPool(to(enclave), timeout_s=20, sessions=1) as pool,
+        ClientPool(to(enclave), timeout_s=60, sessions=1) as pool,
     ):
         first = pool.submit(gray(255))
         waiting = [pool.submit(gray(0)) for _ in range(3)]
         assert all(future.cancel() for future in waiting[1:])
         gate.set()
-        assert (light(first.result(20)), light(waiting[0].result(20))) == (255, 0)
+        assert (light(first.result(60)), light(waiting[0].result(60))) == (255, 0)
 
 
 def test_a_closed_pool_fails_what_waits_and_takes_nothing(tmp_path: Path) -> None:
     with shut_gate(tmp_path) as (enclave, gate):
-        pool = ClientPool(to(enclave), timeout_s=20, sessions=1)
+        pool = ClientPool(to(enclave), timeout_s=60, sessions=1)
         first, second = pool.submit(gray(255)), pool.submit(gray(0))
         while not first.running():
             threading.Event().wait(0.01)
         ending = threading.Thread(target=pool.close)
         ending.start()
         with pytest.raises(StateError):
-            second.result(20)
+            second.result(60)
         gate.set()
-        ending.join(20)
-        assert light(first.result(20)) == 255
+        ending.join(60)
+        assert light(first.result(60)) == 255
     with pytest.raises(StateError, match="closed"):
         pool.submit(gray(0))

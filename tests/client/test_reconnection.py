@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Iterable
+from contextlib import suppress
+from itertools import repeat
 
 import pytest
 
@@ -12,11 +14,16 @@ from enclavectl.net.tcp import NOT_LISTENING
 
 
 class Clock:
+    """A clock that only the one who sleeps moves on."""
+
     def __init__(self) -> None:
         self.now = 100.0
 
     def __call__(self) -> float:
         return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
 
 
 @pytest.mark.parametrize(("is_restart", "pauses_s"), [(False, (0.25, 2.0, 8.0)), (True, (0.25, 8.0, 20.0))])
@@ -75,19 +82,42 @@ def test_a_gateway_that_stops_or_is_gone_is_given_the_time_of_a_restart(
     def attempt() -> None:
         raise error
 
-    left = Noting()
+    left, clock = Noting(), Clock()
     with pytest.raises(type(error)):
-        keep_trying(attempt, time.monotonic() + 30, left)
+        keep_trying(attempt, clock.now + 30, left, clock=clock, sleep=clock.sleep)
     assert left.told == [is_restart]
 
 
-def test_a_pause_that_is_longer_than_the_time_left_is_cut_short() -> None:
-    stopping = iter([True, True, False])
+def tries_at(seconds: float, left: Reconnections | None, errors: Iterable[EnclavectlError]) -> list[float]:
+    """When, from the start, each try came before one was served or the time of so many seconds was over."""
+    clock, failing = Clock(), iter(errors)
+    begun, tries = clock.now, list[float]()
 
-    def attempt() -> str:
-        if next(stopping):
-            raise EnclaveLost("it stops", code="refused-stopping")
-        return "served"
+    def attempt() -> None:
+        tries.append(clock.now - begun)
+        if error := next(failing, None):
+            raise error
 
-    # The second pause would take 4 to 8 s, and the error would be raised before it.
-    assert keep_trying(attempt, time.monotonic() + 2.5, Reconnections()) == "served"
+    with suppress(EnclavectlError):
+        keep_trying(attempt, begun + seconds, left, clock=clock, sleep=clock.sleep)
+    return tries
+
+
+STOPPING = EnclaveLost("it stops", code="refused-stopping")
+BUSY = EnclaveBusy("it is busy", code="refused-busy")
+
+
+@pytest.mark.parametrize("seconds", [2.5, 3.0, 5.0])
+def test_a_pause_that_is_longer_than_the_time_left_is_cut_short(seconds: float) -> None:
+    """The second pause would take 4 to 8 s, and the error would be raised before it."""
+    tries = tries_at(seconds, Reconnections(), [STOPPING, STOPPING])
+    assert len(tries) == 3
+    assert tries[2] == pytest.approx(seconds - min(2, seconds / 2))
+
+
+@pytest.mark.parametrize("seconds", [0.5, 2.0, 5.0, 30.0])
+def test_the_last_try_has_time_to_be_answered(seconds: float) -> None:
+    """Two seconds, or half of a shorter time: the deadline cuts no try short."""
+    tries = tries_at(seconds, None, repeat(BUSY))
+    assert len(tries) > 2
+    assert tries[-1] == pytest.approx(seconds - min(2, seconds / 2))

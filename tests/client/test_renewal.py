@@ -30,10 +30,12 @@ from tests.in_process import (
     start_in_process,
 )
 
-# A receipt counts until two minutes after the leaf's end, and a document may be five minutes old. So the
-# clock of these NSMs is late: a receipt counts until a second after the end of a leaf that lives two.
-LATE = timedelta(minutes=1, seconds=59)
+# A receipt counts until two minutes after the leaf's end, and a document may be five minutes old. The clock
+# of these NSMs is late: pictures are sent for one of the two seconds that a leaf lives, and receipts count
+# until a minute after its end. So no answer comes too late, however busy the machine is.
+LATE = timedelta(minutes=1)
 LEAF = timedelta(seconds=2)
+TIMEOUT_S = 60.0
 
 
 class Slow(Brightness):
@@ -55,17 +57,17 @@ class InTurn:
         return nsm.attest(nonce=nonce, user_data=user_data, public_key=public_key)
 
 
-def short_lived(root: DevelopmentRoot, leaf: timedelta = LEAF, late: timedelta = LATE) -> Nsm:
-    """An NSM whose documents vouch for receipts for two or three seconds."""
+def short_lived(root: DevelopmentRoot, leaf: timedelta = LEAF) -> Nsm:
+    """An NSM whose documents are over after two seconds, or as soon as they are made."""
 
     def clock() -> datetime:
-        return datetime.now(UTC) - late
+        return datetime.now(UTC) - LATE
 
     return Nsm(SimulatedNsm(root, MODULE_ID, PCRS, clock, leaf_lifetime=leaf).handle)
 
 
-def connected(enclave: InProcess, timeout_s: float = 10) -> Client:
-    return Client.connect(enclave.address, enclave.expectation, timeout_s=timeout_s)
+def connected(enclave: InProcess) -> Client:
+    return Client.connect(enclave.address, enclave.expectation, timeout_s=TIMEOUT_S)
 
 
 @pytest.mark.slow
@@ -86,11 +88,8 @@ def test_a_batch_outlives_the_certificate_and_loses_nothing(tmp_path: Path, in_f
     ):
         documents.append(client.enclave.document)
         pictures = [gray(value) for value in range(18)]
-        started = time.monotonic()
         client.on_renewal = renewed
-        replies = list(classify(client, pictures, timeout_s=10, in_flight=in_flight, renew=lost))
-        took_s = time.monotonic() - started
-    assert took_s > 4
+        replies = list(classify(client, pictures, timeout_s=TIMEOUT_S, in_flight=in_flight, renew=lost))
     assert sorted(reply.index for reply in replies) == list(range(18))
     assert [reply.error for reply in replies] == [None] * 18
     assert len(documents) >= 3
@@ -102,14 +101,15 @@ def test_a_batch_outlives_the_certificate_and_loses_nothing(tmp_path: Path, in_f
 
 def test_each_session_answers_a_picture_however_short_it_is(tmp_path: Path) -> None:
     root = new_root()
-    # Its documents are over when they are made, and count for another minute.
-    ended = short_lived(root, timedelta(0), timedelta(minutes=1))
+    ended = short_lived(root, timedelta(0))
     with (
         start_in_process(tmp_path, root=root, attester=ended) as enclave,
         connected(enclave) as client,
     ):
         assert client.is_ending
-        replies = list(classify(client, [gray(value) for value in range(3)], timeout_s=10, in_flight=1))
+        replies = list(
+            classify(client, [gray(value) for value in range(3)], timeout_s=TIMEOUT_S, in_flight=1)
+        )
     assert [(reply.index, reply.session, reply.error) for reply in replies] == [
         (0, 0, None),
         (1, 1, None),
@@ -120,7 +120,7 @@ def test_each_session_answers_a_picture_however_short_it_is(tmp_path: Path) -> N
 def test_a_session_that_lasts_is_not_renewed(tmp_path: Path) -> None:
     with start_in_process(tmp_path) as enclave, connected(enclave) as client:
         assert not client.is_ending
-        replies = list(classify(client, [gray(value) for value in range(9)], timeout_s=10))
+        replies = list(classify(client, [gray(value) for value in range(9)], timeout_s=TIMEOUT_S))
     assert {reply.session for reply in replies} == {0}
 
 
@@ -132,7 +132,7 @@ def test_evidence_that_is_refused_at_the_renewal_ends_the_batch(tmp_path: Path) 
         start_in_process(tmp_path, root=root, attester=attester) as enclave,
         connected(enclave) as client,
     ):
-        replies = classify(client, [gray(0), gray(1), gray(2)], timeout_s=10, in_flight=1)
+        replies = classify(client, [gray(0), gray(1), gray(2)], timeout_s=TIMEOUT_S, in_flight=1)
         assert next(replies).error is None
         with pytest.raises(AttestationError) as caught:
             next(replies)
@@ -150,7 +150,7 @@ def test_where_nothing_listens_any_more_it_is_a_loss(tmp_path: Path) -> None:
     attester = short_lived(root, timedelta(0))
     with start_in_process(tmp_path, root=root, attester=attester) as enclave:
         client = connected(enclave)
-        replies = classify(client, [gray(0), gray(1), gray(2)], timeout_s=10, in_flight=1, renew=lost)
+        replies = classify(client, [gray(0), gray(1), gray(2)], timeout_s=TIMEOUT_S, in_flight=1, renew=lost)
         assert next(replies).error is None
     rest = list(replies)
     assert [type(one) for one in losses] == [EnclaveLost]
@@ -164,7 +164,7 @@ def test_a_session_with_an_answer_under_way_is_not_renewed(tmp_path: Path) -> No
         with pytest.raises(StateError) as caught:
             client.renew()
         assert caught.value.code == "answers-under-way"
-        assert client.next_answer(time.monotonic() + 10)[0] == pending.request_id
+        assert client.next_answer(time.monotonic() + TIMEOUT_S)[0] == pending.request_id
         client.renew()
         again = client.prepare(gray(0))
         assert again.request_id != pending.request_id

@@ -17,7 +17,7 @@ from tests.schemas.validation import check_output
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 CODES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 # More than the 16 s that ending a stubborn enclave may take.
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 _KEEPERS = (b"backends.local.supervisor", b"backends.nitro.keeper")
 
 

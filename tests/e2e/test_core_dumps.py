@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import termios
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,11 +27,21 @@ def dumps_core(process: subprocess.Popen[str]) -> bool:
 
 
 @pytest.fixture(autouse=True)
-def wanted_cores(tmp_path: Path) -> None:
+def wanted_cores(tmp_path: Path) -> Iterator[None]:
     """Core dumps without a limit for every process that the test starts."""
-    if resource.getrlimit(resource.RLIMIT_CORE)[1] != resource.RLIM_INFINITY:
+    before = resource.getrlimit(resource.RLIMIT_CORE)
+    if before[1] != resource.RLIM_INFINITY:
         pytest.skip("this session may not raise RLIMIT_CORE")
     resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY,) * 2)
+    try:
+        require_core_dumps(tmp_path)
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, before)
+
+
+def require_core_dumps(tmp_path: Path) -> None:
+    """Skip where the kernel writes none."""
     argv = [sys.executable, "-c", "print(flush=True); import time; time.sleep(60)"]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, cwd=tmp_path) as process:
         assert process.stdout is not None

@@ -54,7 +54,7 @@ def test_run_is_killed_before_its_enclave_has_proved_itself(cli: Cli) -> None:
 def test_the_command_is_told_to_stop(cli: Cli, number: signal.Signals) -> None:
     with in_the_middle(cli) as (command, processes):
         command.send_signal(number)
-        _, stderr = command.communicate(timeout=30)
+        _, stderr = command.communicate(timeout=90)
         assert command.returncode == 130
         told = r"^enclavectl: interrupted: \d+ of 400 pictures have a result$"
         assert re.search(told, stderr, re.MULTILINE)
@@ -112,7 +112,7 @@ def test_listen_is_interrupted(cli: Cli, number: signal.Signals) -> None:
         assert "listening on" in command.stderr.readline()
         assert len(cli.sockets()) == 1
         command.send_signal(number)
-        _, stderr = command.communicate(timeout=30)
+        _, stderr = command.communicate(timeout=90)
         assert (command.returncode, stderr) == (130, "enclavectl: interrupted\n")
     cli.assert_nothing_left()
 
@@ -125,7 +125,7 @@ def test_a_console_that_is_followed_is_interrupted(cli: Cli, number: signal.Sign
     with cli.start("console", "--follow", "watched", "--output", form, "--save", "console.log") as command:
         wait_until(lambda: "serving model" in read(cli.base / "console.log"), "the console is read")
         command.send_signal(number)
-        stdout, stderr = command.communicate(timeout=30)
+        stdout, stderr = command.communicate(timeout=90)
         assert command.returncode == 130
     assert "enclavectl: interrupted\n" in stderr
     text = json.loads(stdout)["text"] if form == "json" else stdout

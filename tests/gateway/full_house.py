@@ -81,6 +81,7 @@ def full_house(folder: Path, authority: Authority, *, websocket: bool) -> Iterat
         "probe_s": 600,
         "frame_grace_s": 600,
         "idle_s": 600,
+        "ping_s": 600,  # nobody here answers a ping
     }
     with ExitStack() as stack:
         enclaves = [stack.enter_context(fake_enclave(folder / f"{number}.s")) for number in range(_ENCLAVES)]

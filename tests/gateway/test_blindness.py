@@ -78,7 +78,7 @@ class Watched:
     metrics_port: int
 
     def metrics(self) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=10) as page:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=60) as page:
             found: str = page.read().decode()
         return found
 

@@ -28,7 +28,7 @@ CHALLENGE = encode_challenge(bytes(32))
 
 def status_of(port: int, path: str) -> int:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as reply:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as reply:
             return int(reply.status)
     except urllib.error.HTTPError as refused:
         with refused:
@@ -73,7 +73,7 @@ def test_without_an_enclave_that_answers_it_ends_with_6(tmp_path: Path) -> None:
 def test_after_sigterm_it_is_not_ready_serves_for_a_while_and_drains(tmp_path: Path) -> None:
     with (
         fake_enclave(tmp_path / "s") as enclave,
-        gateway(tmp_path / "g", [f"r@{enclave}"], drain_accept_s=3) as running,
+        gateway(tmp_path / "g", [f"r@{enclave}"], drain_accept_s=6) as running,
     ):
         assert (status_of(running.port, "/healthz"), status_of(running.port, "/readyz")) == (200, 200)
         early = Way(port=running.port, websocket=False).open()
@@ -91,7 +91,7 @@ def test_after_sigterm_it_is_not_ready_serves_for_a_while_and_drains(tmp_path: P
         for stream in (early, late):
             assert stream.receive() == refusal_frame(RefusalCode.STOPPING)
             stream.close()
-        assert running.process.wait(20) == 0
+        assert running.process.wait(60) == 0
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", running.port))
 
@@ -188,7 +188,7 @@ def test_metrics_count_what_was_relayed(tmp_path: Path, enclave_of_zeros: FakeEn
         for _ in range(3):
             stream.send(SEALED)
             read_exactly(stream, len(ANSWER))
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as reply:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as reply:
             page = reply.read().decode()
         stream.close()
         assert status_of(port, "/other") == 404
@@ -223,7 +223,7 @@ def test_many_clients_go_through_a_restart_of_every_enclave(tmp_path: Path) -> N
             wait_until(lambda said=number + 5: running.notes.count("r answers") >= said, "it is back")
         done.set()
         for thread in threads:
-            thread.join(30)
+            thread.join(60)
         assert not any(thread.is_alive() for thread in threads)
     for enclave in enclaves:
         enclave.stop()

@@ -173,7 +173,7 @@ def test_sigterm_under_fifty_clients_loses_and_repeats_no_request(tmp_path: Path
     with fleet(tmp_path, ["skin-1"] * 2) as enclaves, ExitStack() as stack:
         metrics = free_port()
         first = stack.enter_context(
-            relay(tmp_path / "1", enclaves, "--metrics", f"127.0.0.1:{metrics}", drain_accept_s=1)
+            relay(tmp_path / "1", enclaves, "--metrics", f"127.0.0.1:{metrics}", drain_accept_s=5)
         )
         second = stack.enter_context(relay(tmp_path / "2", enclaves))
         balancer = socket.create_server(("127.0.0.1", 0), backlog=CLIENTS)
@@ -211,7 +211,7 @@ def test_sigterm_under_fifty_clients_loses_and_repeats_no_request(tmp_path: Path
 
 def in_flight(metrics_port: int) -> float:
     """The requests without an answer, of all enclaves."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{metrics_port}/metrics", timeout=10) as page:
+    with urllib.request.urlopen(f"http://127.0.0.1:{metrics_port}/metrics", timeout=60) as page:
         lines = page.read().decode().splitlines()
     wanted = "enclavectl_gateway_requests_in_flight{"
     return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(wanted))

@@ -59,7 +59,7 @@ def read_to_end(sock: socket.socket) -> bytes:
 def close_code(stream: WebSocketStream) -> int | None:
     try:
         while True:
-            stream.connection.recv(timeout=20)
+            stream.connection.recv(timeout=60)
     except ConnectionClosed as exc:
         return None if exc.rcvd is None else exc.rcvd.code
     finally:

@@ -1,6 +1,7 @@
 """A relay, or an enclave, that holds the client, fills its memory, or lies about which request it answers.
 
-The time-out that the user names is met within ``SLACK_S`` in each phase, whatever the peer does meanwhile.
+The time-out that the user names is met in each phase, whatever the peer does meanwhile. The goal is one
+second; ``in_time`` tells it from "when the peer leaves" on a machine that does other things.
 """
 
 from __future__ import annotations
@@ -32,10 +33,11 @@ from enclavectl.net.transport import listening
 from enclavectl.protocol.media import MediaType
 from tests.evil import Lies, Script, enclave_script, start_evil
 from tests.in_process import CARD, attest, expect, gray, new_root, simulated_nsm
+from tests.in_time import in_time
 
 TIMEOUT_S = 0.5
-# The goal is 1 s. Here it only has to tell "in time" from "for ever", on a machine that does other things.
-SLACK_S = 5.0
+# Of who answers: to fail for the reason of its own, on a busy machine, too.
+PATIENCE_S = 10.0
 ROOT = new_root()
 KEYS = generate_keys()
 # More than the buffers of two sockets, so that sending it needs a peer that reads.
@@ -67,13 +69,7 @@ def flood(frame: bytes) -> Say:
 
 
 def silence(sock: socket.socket) -> None:
-    """Say nothing, and read nothing, until the client has gone."""
-    sock.settimeout(10)
-    poll_until_closed(sock)
-
-
-def poll_until_closed(sock: socket.socket) -> None:
-    """Return when the peer has closed; what it sent stays unread."""
+    """Say nothing until the client has gone; what it sent stays unread."""
     while True:
         with contextlib.suppress(BlockingIOError):
             if not sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
@@ -103,10 +99,14 @@ def attesting(then: Say) -> Script:
 
 
 @contextmanager
-def in_time(limit_s: float = TIMEOUT_S) -> Iterator[None]:
-    started = time.monotonic()
-    yield
-    assert time.monotonic() - started <= limit_s + SLACK_S
+def connected(address: Address) -> Iterator[Client]:
+    """A verified session with the time-out of these tests, at the first try that the machine has time for."""
+    while True:
+        with contextlib.suppress(EnclaveLost):
+            client = Client.connect(address, expect(ROOT), timeout_s=TIMEOUT_S)
+            break
+    with client:
+        yield client
 
 
 NOT_OURS = answer_frame(bytes(REQUEST_ID_BYTES), AnswerKind.FINAL, bytes(4112))
@@ -135,7 +135,7 @@ class TestConnect:
 
     @staticmethod
     def assert_lost(address: Address) -> None:
-        with in_time(), pytest.raises(EnclavectlError):
+        with in_time(TIMEOUT_S), pytest.raises(EnclavectlError):
             Client.connect(address, expect(ROOT), timeout_s=TIMEOUT_S)
 
 
@@ -143,18 +143,21 @@ class TestChallenge:
     """The connection is taken and no evidence comes."""
 
     @pytest.mark.parametrize(
-        ("script", "error"),
+        ("script", "error", "timeout_s"),
         [
-            (silence, EnclaveLost),
-            (drip(EVIDENCE_AT_LENGTH), EnclaveLost),
-            (flood(refusal_frame(RefusalCode.BUSY)), EnclaveBusy),
-            (flood(bytes(1000)), PeerProtocolError),
+            (silence, EnclaveLost, TIMEOUT_S),
+            (drip(EVIDENCE_AT_LENGTH), EnclaveLost, TIMEOUT_S),
+            # It is asked again for half of this.
+            (flood(refusal_frame(RefusalCode.BUSY)), EnclaveBusy, 3.0),
+            (flood(bytes(1000)), PeerProtocolError, PATIENCE_S),
         ],
     )
-    def test_in_time(self, tmp_path: Path, script: Script, error: type[EnclavectlError]) -> None:
+    def test_in_time(
+        self, tmp_path: Path, script: Script, error: type[EnclavectlError], timeout_s: float
+    ) -> None:
         address = UnixAddress(tmp_path / "s")
-        with start_evil(address, script), in_time(), pytest.raises(error):
-            Client.connect(address, expect(ROOT), timeout_s=TIMEOUT_S)
+        with start_evil(address, script), in_time(timeout_s), pytest.raises(error):
+            Client.connect(address, expect(ROOT), timeout_s=timeout_s)
 
 
 class TestSending:
@@ -171,14 +174,11 @@ class TestSending:
     )
     def test_in_time_and_in_little_memory(self, tmp_path: Path, then: Say) -> None:
         address = UnixAddress(tmp_path / "s")
-        with (
-            start_evil(address, attesting(then)),
-            Client.connect(address, expect(ROOT), timeout_s=TIMEOUT_S) as client,
-        ):
+        with start_evil(address, attesting(then)), connected(address) as client:
             pending = client.prepare(LARGE)
             tracemalloc.start()
             try:
-                with in_time(), pytest.raises(EnclavectlError):
+                with in_time(TIMEOUT_S), pytest.raises(EnclavectlError):
                     client.submit(LARGE, pending)
                 _, most = tracemalloc.get_traced_memory()
             finally:
@@ -204,11 +204,7 @@ class TestWaiting:
             then(sock)
 
         address = UnixAddress(tmp_path / "s")
-        with (
-            start_evil(address, attesting(read_then)),
-            Client.connect(address, expect(ROOT), timeout_s=TIMEOUT_S) as client,
-            in_time(),
-        ):
+        with start_evil(address, attesting(read_then)), connected(address) as client, in_time(TIMEOUT_S):
             [reply] = classify(client, [gray(0)], timeout_s=TIMEOUT_S)
         assert isinstance(reply.error, EnclavectlError)
 
@@ -232,7 +228,7 @@ class TestListening:
         with listening(address) as sock:
             dialing.start()
             try:
-                with in_time():
+                with in_time(TIMEOUT_S):
                     for _ in Listener(sock, lambda: expect(ROOT)).events(TIMEOUT_S):
                         pass
             finally:

@@ -156,14 +156,14 @@ def goes_silent(handler: http.server.BaseHTTPRequestHandler) -> None:
     handler.send_header("Content-Length", "10")
     handler.end_headers()
     handler.wfile.write(b"one")
-    time.sleep(1.0)
+    handler.connection.recv(1)  # until the client hangs up
 
 
 def drips(handler: http.server.BaseHTTPRequestHandler) -> None:
     handler.send_response(200)
     handler.end_headers()
     try:
-        for _ in range(100):
+        while True:
             handler.wfile.write(b"x")
             time.sleep(0.02)
     except OSError:
@@ -204,7 +204,7 @@ def redirects(to: str) -> Answer:
 )
 def test_a_server_that_fails(answer: Answer, message: str, tmp_path: Path) -> None:
     # The others are to fail for their own reason, also on a busy machine.
-    timeouts = Timeouts(read_s=0.3, total_s=0.5) if answer in {goes_silent, drips} else Timeouts()
+    timeouts = {goes_silent: Timeouts(read_s=0.5), drips: Timeouts(total_s=0.5)}.get(answer, Timeouts())
     with serving(answer) as (url, _), pytest.raises(HostError, match=message):
         fetch_published(published(url), data_dir=tmp_path, timeouts=timeouts)
     assert files(tmp_path) == []

@@ -303,7 +303,7 @@ def test_without_debug_mode_there_is_no_console(host: FakeHost) -> None:
 
 
 def test_an_attached_console_follows_the_object_on_standard_output(host: FakeHost) -> None:
-    host.set(dies_after_s=1)
+    host.set(dies_after_s=3)  # time for a busy machine to attach
     ran = host.run(*LAUNCH, host.eif, "--attach-console")
     value, end = json.JSONDecoder().raw_decode(ran.out)
     assert value["EnclaveCID"] == 16

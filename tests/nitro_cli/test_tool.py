@@ -156,11 +156,11 @@ def test_whoever_holds_the_lock_is_waited_for_and_that_is_told(tmp_path: Path) -
     def hold() -> None:
         with host_lock(tmp_path, "launch", Heard()):
             entered.set()
-            leave.wait(20)
+            leave.wait(60)
 
     holder = threading.Thread(target=hold)
     holder.start()
-    entered.wait(20)
+    entered.wait(60)
 
     def let_go() -> None:
         while not heard.notes:
@@ -240,7 +240,7 @@ def test_ctrl_c_leaves_a_describe_to_finish_and_the_lock_with_it(tmp_path: Path)
     until((tmp_path / "begun").exists)
     try:
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole group
-        out, _ = process.communicate(timeout=20)
+        out, _ = process.communicate(timeout=60)
         assert out.decode().splitlines() == [
             "nitro-cli describe-enclaves goes on by itself: ending it now could end an enclave",
             "interrupted",
@@ -267,7 +267,7 @@ def host_lock_now(folder: Path) -> Iterator[None]:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)

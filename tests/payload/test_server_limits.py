@@ -9,8 +9,19 @@ import pytest
 from enclave_payload.limits import Limits
 from enclave_payload.messages import ANSWER_BYTES, Challenge, RefusalCode, request_id
 from enclave_payload.verdict import Problem
+from enclave_payload.wire import FrameType
+from enclavectl.protocol.answers import parse_answer
 from enclavectl.protocol.evidence import challenge_frame
-from tests.payload.serving import NONCE, PATIENCE_S, Peer, eventually, picture_of, redness, serving
+from tests.payload.serving import (
+    NONCE,
+    PATIENCE_S,
+    Peer,
+    eventually,
+    opened,
+    picture_of,
+    redness,
+    serving,
+)
 
 
 class TestBounds:
@@ -181,19 +192,8 @@ class TestDeadlines:
             peer.assert_ended(RefusalCode.SLOW)
 
     def test_frames_without_a_pause_each_have_their_time(self, tmp_path: Path) -> None:
-        with serving(tmp_path, limits=Limits(frame_s=3)) as server, server.connect() as peer:
-            [classifier] = server.classifiers
-            classifier.gate.clear()
-            peer.challenge()
-            frames = [peer.request_frame(counter, picture_of((9, 9, 9))) for counter in range(5)]
-            stream = b"".join(frames)
-            # Every piece ends inside a frame, and all of them take longer than one frame may.
-            ends = [sum(map(len, frames[:count])) + 20 for count in range(5)]
-            for start, end in zip([0, *ends], [*ends, len(stream)], strict=True):
-                peer.send(stream[start:end])
-                time.sleep(0.7)
-            classifier.gate.set()
-            assert sorted(peer.next_outcome()[0] for _ in frames) == list(range(5))
+        # Again with more time, where the machine let one of the pauses become longer than a frame may take.
+        assert any(are_all_taken(tmp_path / f"{frame_s}", frame_s) for frame_s in (3, 12))
 
     def test_who_waits_for_an_answer_is_not_idle(self, tmp_path: Path) -> None:
         with serving(tmp_path, limits=Limits(idle_s=0.2)) as server, server.connect() as peer:
@@ -205,16 +205,19 @@ class TestDeadlines:
             assert peer.next_outcome()[0] == 0
 
     def test_a_request_that_waited_too_long_is_not_classified(self, tmp_path: Path) -> None:
-        with serving(tmp_path, limits=Limits(queue_s=0.2)) as server, server.connect() as peer:
+        limits = Limits(queue_s=1.5, queued_requests=1)
+        with serving(tmp_path, limits=limits) as server, server.connect() as peer:
             [classifier] = server.classifiers
             classifier.gate.clear()
             peer.challenge().ask(0)
-            peer.ask(1)
-            time.sleep(0.5)
-            classifier.gate.set()
-            outcomes = [peer.next_outcome()[1] for _ in range(2)]
-            assert outcomes[1].problem is Problem.TOO_LATE
             assert classifier.entered.acquire(timeout=30)
+            peer.ask(1)
+            peer.ask(2)
+            TestBounds.assert_busy(peer, 2)  # so 1 has its place in the queue
+            time.sleep(1.6)
+            classifier.gate.set()
+            assert peer.next_outcome()[1].problem is None
+            assert peer.next_outcome()[1].problem is Problem.TOO_LATE
             assert not classifier.entered.acquire(blocking=False)
 
     def test_a_peer_that_never_reads(self, tmp_path: Path) -> None:
@@ -230,6 +233,27 @@ class TestDeadlines:
                 while data := deaf.sock.recv(64 * 1024):
                     received += len(data)
             assert received < asked * ANSWER_BYTES
+
+
+def are_all_taken(folder: Path, frame_s: float) -> bool:
+    """Stream five frames in six pieces, each of which ends inside a frame; return whether all are answered.
+
+    Together they take longer than one frame may, and each of them takes a quarter of that.
+    """
+    folder.mkdir()
+    with serving(folder, limits=Limits(frame_s=frame_s)) as server, server.connect() as peer:
+        [classifier] = server.classifiers
+        classifier.gate.clear()
+        peer.challenge()
+        frames = [peer.request_frame(counter, picture_of((9, 9, 9))) for counter in range(5)]
+        stream = b"".join(frames)
+        ends = [sum(map(len, frames[:count])) + 20 for count in range(5)]
+        for start, end in zip([0, *ends], [*ends, len(stream)], strict=True):
+            peer.send(stream[start:end])
+            time.sleep(frame_s / 4)
+        classifier.gate.set()
+        answers = [frame for _ in frames if (frame := peer.next_frame()) and frame.type is FrameType.ANSWER]
+    return sorted(opened(parse_answer(answer.body))[0] for answer in answers) == list(range(5))
 
 
 def flood(peer: Peer, *, patience_s: float) -> int:
