@@ -1,14 +1,15 @@
 """Collect the root file system of the parent's image: ``python3 collect.py PARTS ROOT``.
 
-Python's interpreter and library, the packages that the commands of a pod use, nitro-cli, and the shared
-libraries of all of them. What a pod never imports stays out: the runtime of models, decoders of pictures,
-Docker's client.
+Python's interpreter and library, the packages that the commands of a pod use, nitro-cli, the shared
+libraries of all of them, and CAs. What a pod never imports stays out: the runtime of models, decoders of
+pictures, Docker's client.
 """
 
 from __future__ import annotations
 
 import re
 import shutil
+import ssl
 import subprocess
 import sys
 import sysconfig
@@ -61,6 +62,7 @@ def main() -> None:
     shutil.copy(parts / "nitro-cli", nitro_cli)
     nitro_cli.chmod(0o755)
     _copy_libraries(root)
+    _copy_authorities(parts, root)
     for name in ("tmp", "dev/shm", "run/nitro_enclaves", "var/log/nitro_enclaves", "etc"):
         (root / name).mkdir(parents=True, exist_ok=True)
     (root / "tmp").chmod(0o1777)
@@ -104,6 +106,17 @@ def _copy_libraries(root: Path) -> None:
         if not place.exists():
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(Path(library).resolve(), place)
+
+
+def _copy_authorities(parts: Path, root: Path) -> None:
+    """Copy the CAs by which pods know AWS KMS to where OpenSSL looks, if PARTS or this system has any."""
+    places = (parts / "ca.pem", Path("/etc/ssl/certs/ca-certificates.crt"))
+    given = next((path for path in places if path.is_file()), None)
+    if given is not None:
+        place = root / ssl.get_default_verify_paths().openssl_cafile.lstrip("/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(given, place)
+        place.chmod(0o644)
 
 
 def _is_program(path: Path) -> bool:

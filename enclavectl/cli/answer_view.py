@@ -13,6 +13,8 @@ from enclavectl.results.diagnosis import Diagnosis, Result
 from enclavectl.results.wording import MODEL_PINNED
 
 _BAR_CELLS = 24
+# A label's code and its probability, with their spaces; what a bar leaves is for the label's name.
+_NUMBER_CELLS = 17
 
 
 class AnswerDrawing:
@@ -42,9 +44,10 @@ def draw_result(screen: Screen, result: Result, names: Mapping[str, str], top: i
             screen.drawn((f"  try: {result.error.hint}", ""))
         return
     ranked = sorted(result.outcome.probabilities_ppb.items(), key=lambda item: -item[1])[:top]
+    cells = _bar_cells(screen)
     for code, parts in ranked:
         share = parts / 1e9
-        blocks = bar(share, _BAR_CELLS, encoding=sys.stdout.encoding)
+        blocks = bar(share, cells, encoding=sys.stdout.encoding)
         rest = f" {share:6.1%}  {names.get(code, '')}".rstrip()
         screen.drawn((f"  {code:<8}", ""), (blocks, "cyan"), (rest, ""), is_cut=True)
     if result.outcome.top_ppb is not None and result.outcome.rest_ppb:
@@ -53,6 +56,13 @@ def draw_result(screen: Screen, result: Result, names: Mapping[str, str], top: i
         screen.drawn(("  receipted: the enclave signed this answer to this picture", ""))
     for _, warning in result.warnings:
         screen.drawn((f"  warning: {warning}", "yellow"))
+
+
+def _bar_cells(screen: Screen) -> int:
+    """Return a bar's length: on a narrow terminal it gives way, and the number stands."""
+    if not sys.stdout.isatty():
+        return _BAR_CELLS
+    return min(_BAR_CELLS, max(0, (screen.out.width - _NUMBER_CELLS) // 2))
 
 
 def draw_standing(screen: Screen, standing: Standing) -> None:

@@ -58,13 +58,11 @@ def find_elsewhere(
         if chosen is None:
             return None
         found = chosen
-    # Most command lines mean an enclave of this host.
-    from enclavectl.targets.remotes import target_of_remote  # noqa: PLC0415 - see above
-
     invocation.screen.note(
         f"using the remote {found.name} at {found.address}" + ("" if remote else ", which is the default")
     )
-    return Elsewhere(find=lambda: target_of_remote(found, verification), policy=found.files["policy"])
+    # Found anew each time: an update in the middle of a long batch removes the copies of before.
+    return Elsewhere(find=lambda: store.target(found.name, verification), policy=found.files["policy"])
 
 
 def _refuse_policy(invocation: Invocation, remote: str) -> None:

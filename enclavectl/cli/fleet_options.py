@@ -93,6 +93,24 @@ Service = Annotated[ServiceKind, typer.Option("--service", help="How clients rea
 MetricsFrom = Annotated[
     str, typer.Option("--metrics-from", metavar="NAMESPACE", help="Namespace that may read the metrics.")
 ]
+Model = Annotated[
+    Path | None,
+    typer.Option(
+        "--model",
+        metavar="FILE.sealed",
+        help="With the lock of a runtime: the sealed weights in the image of the pods.",
+        show_default=False,
+    ),
+]
+PreviousModel = Annotated[
+    Path | None,
+    typer.Option(
+        "--previous-model",
+        metavar="FILE.sealed",
+        help="With --previous of a runtime: the sealed weights of its pods.",
+        show_default=False,
+    ),
+]
 Release = Annotated[
     str | None,
     typer.Option(
@@ -129,6 +147,8 @@ class FleetOptions:
     previous: Previous = None
     previous_image: PreviousImage = None
     previous_replicas: PreviousReplicas = None
+    model: Model = None
+    previous_model: PreviousModel = None
     memory_mib: Memory = None
     pages: Pages = PageSize.GIB
     arch: NodeArch = Arch.AMD64

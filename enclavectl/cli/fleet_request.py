@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,25 +30,57 @@ if TYPE_CHECKING:
 _REGISTER = re.compile(r"[0-9a-f]{96}", re.ASCII)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Given:
+    """A release as the options name it. ``path`` is of its lock, ``model`` of its sealed weights."""
+
+    path: Path
+    image: str
+    replicas: int
+    model: Path | None
+
+    def release(self, lock: Lock, *, key: str | None, debug: bool) -> ReleaseImage:
+        """Return the release; ``key`` is where pods get the key of sealed weights."""
+        return ReleaseImage(
+            label=release_of(lock, self.path, model=self.model, key=key, allow_debug=debug),
+            image=self.image,
+            eif_size=_size(lock),
+            replicas=self.replicas,
+            is_sealed=lock.is_runtime,
+        )
+
+
 def fleet_request(options: FleetOptions, config: Config) -> FleetRequest:
     """Return the fleet that the options, the configuration and the locks describe.
 
     Raises:
         UsageError: they do not fit each other, or what a cluster has.
     """
-    locks = [read_lock(options.lock)]
-    releases = [_release(locks[0], options.lock, options.image, options.replicas, debug=options.unsafe_debug)]
     if (options.previous is None) != (options.previous_image is None):
         raise UsageError(
             "expected --previous and --previous-image together, found one",
             hint="the release that runs now has a lock and an image of its own; give both",
         )
-    if options.previous is not None and options.previous_image is not None:
-        count = options.replicas if options.previous_replicas is None else options.previous_replicas
-        locks.append(read_lock(options.previous))
-        releases.append(
-            _release(locks[1], options.previous, options.previous_image, count, debug=options.unsafe_debug)
+    if options.previous is None and (options.previous_model or options.previous_replicas):
+        raise UsageError(
+            "--previous-model, --previous-replicas: expected --previous as well",
+            hint="they are of the release that runs now; --model and --replicas are of the new one",
         )
+    given = [_Given(path=options.lock, image=options.image, replicas=options.replicas, model=options.model)]
+    if options.previous is not None and options.previous_image is not None:
+        given.append(
+            _Given(
+                path=options.previous,
+                image=options.previous_image,
+                replicas=options.previous_replicas or options.replicas,
+                model=options.previous_model,
+            )
+        )
+    locks = [read_lock(one.path) for one in given]
+    releases = [
+        one.release(lock, key=options.release, debug=options.unsafe_debug)
+        for one, lock in zip(given, locks, strict=True)
+    ]
     return FleetRequest(
         namespace=options.namespace,
         releases=tuple(releases),
@@ -97,25 +130,54 @@ def _size(lock: Lock) -> int:
     return size if isinstance(size, int) else 0
 
 
-def release_of(lock: Lock, path: Path, *, allow_debug: bool = False) -> str:
+def release_of(
+    lock: Lock, path: Path, *, model: Path | None = None, key: str | None = None, allow_debug: bool = False
+) -> str:
     """Return the label of the release of a lock; ``path`` names the lock in messages.
 
+    A runtime's label needs its ``model``, a sealed file, as the policies of clients do. ``key`` is where pods
+    get the key of that file, if it is known.
+
     Raises:
-        UsageError: the lock does not say which code it is of.
+        UsageError: the lock does not say which code it is of, or it and the model do not belong together.
     """
     check_code_registers(lock, str(path), allow_debug=allow_debug)
     pcrs = {int(name.removeprefix("PCR")): _bytes(value, name, path) for name, value in lock.pcrs.items()}
+    if lock.is_runtime:
+        pcrs[MODEL_PCR] = _sealed_register(path, model, key)
+    elif model is not None:
+        raise UsageError(
+            f"{model}: expected the lock of a runtime without weights, found {path} with a model of its own",
+            hint="leave the sealed weights out; enclavectl build --model none makes a runtime for them",
+            code="image-with-weights",
+        )
     return label_of(pcrs, model=MODEL_PCR in pcrs)
 
 
-def _release(lock: Lock, path: Path, image: str, replicas: int, *, debug: bool) -> ReleaseImage:
-    return ReleaseImage(
-        label=release_of(lock, path, allow_debug=debug),
-        image=image,
-        eif_size=_size(lock),
-        replicas=replicas,
-        is_sealed=lock.is_runtime,
-    )
+def labels_of(lock: Lock, path: Path, models: Sequence[Path]) -> frozenset[str]:
+    """Return the labels that a lock's release may have: a runtime has one with each of the sealed ``models``.
+
+    Raises:
+        UsageError: as ``release_of``.
+    """
+    if not lock.is_runtime:
+        return frozenset([release_of(lock, path, allow_debug=True)])
+    return frozenset(release_of(lock, path, model=model, allow_debug=True) for model in models or (None,))
+
+
+def _sealed_register(path: Path, model: Path | None, key: str | None) -> bytes:
+    if model is None:
+        raise UsageError(
+            f"{path}: a runtime without weights: expected the sealed model as well",
+            hint="name it with --model FILE.sealed, or --previous-model for that of --previous",
+            code="sealed-release",
+        )
+    from enclavectl.cli.sealed_start import check_for_kms  # noqa: PLC0415 - few models are sealed
+    from enclavectl.weights.sealed_file import read_sealed  # noqa: PLC0415 - few models are sealed
+
+    sealed = read_sealed(model)
+    check_for_kms(sealed, key)
+    return sealed.register
 
 
 def _bytes(text: str, name: str, path: Path) -> bytes:

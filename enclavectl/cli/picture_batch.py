@@ -267,6 +267,8 @@ def _ask(invocation: Invocation, batch: Batch, sessions: _Sessions) -> tuple[Dia
             for reply in replies:
                 with holding_interrupts_back():
                     taking.take(reply)
+        if batch.results is not None:
+            batch.results.sync()  # before the answer is out, which could not say that it failed
     except EnclavectlError as error:
         if taking.totals.results == 0:
             raise

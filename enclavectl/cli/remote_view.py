@@ -11,8 +11,10 @@ import typer
 
 from enclavectl.cli.completion import remote_names
 from enclavectl.cli.screen import Screen
-from enclavectl.errors import UsageError
-from enclavectl.targets.invitation import require_pcr0
+from enclavectl.errors import AttestationError, UsageError
+from enclavectl.files import read_bounded
+from enclavectl.net.access import MAX_CA_BYTES
+from enclavectl.targets.invitation import require_pcr0, weaknesses
 from enclavectl.targets.remotes import Remote, RemoteContent
 
 RemoteArgument = Annotated[
@@ -38,7 +40,8 @@ RootToKeep = Annotated[
     typer.Option(
         "--root",
         metavar="FILE",
-        help="A root (PEM) in place of AWS's: GovCloud's, or a development root (simulated). A copy is kept.",
+        help="A root (PEM) in place of AWS's: GovCloud's, or a development root (simulated). A copy is kept."
+        " With --from: your own copy, which the invitation's must equal.",
         show_default=False,
     ),
 ]
@@ -81,15 +84,20 @@ def facts_of(content: RemoteContent) -> list[tuple[str, str]]:
 
 
 def confirm_invitation(
-    screen: Screen, content: RemoteContent, expected: Sequence[str], *, before: RemoteContent | None = None
+    screen: Screen,
+    content: RemoteContent,
+    expected: Sequence[str],
+    *,
+    own_root: Path | None = None,
+    before: RemoteContent | None = None,
 ) -> None:
-    """Show an invitation, and compare its PCR0 values with those that the user has from elsewhere.
+    """Show an invitation, and compare its PCR0 values, and its root, with those that the user has.
 
     A release that the remote had ``before``, under the same root and terms, was compared then.
 
     Raises:
         UsageError: there is neither ``expected`` nor a terminal, or the answer was no.
-        AttestationError: a value differs.
+        AttestationError: a value differs, or nobody was asked about terms that make it worthless.
     """
     if not screen.as_json:
         screen.heading("The invitation says")
@@ -98,7 +106,7 @@ def confirm_invitation(
         "compare PCR0 with the value that you have from whoever built the image, or built yourself, not with"
         " the message that the invitation came in: who can change one can change both"
     )
-    known = set() if before is None else _compared(before, content)
+    known = _compared(before, content)
     given = list(expected)
     is_asked = not given
     if is_asked:
@@ -107,6 +115,8 @@ def confirm_invitation(
     for release in content.read_policy().releases:
         where = "the remote as it was" if release.pcrs[0].hex() in known else "both"
         screen.note(f"release {release.name}: PCR0 is {release.pcrs[0].hex()} in {where}")
+    if own_root is not None or not known:
+        _warn(screen, content, own_root, is_asked=is_asked)
     question, nothing = (
         ("Add it?", "nothing was added") if before is None else ("Take it?", "nothing changed")
     )
@@ -114,8 +124,22 @@ def confirm_invitation(
         raise UsageError(nothing, code="not-confirmed")
 
 
-def _compared(before: RemoteContent, content: RemoteContent) -> set[str]:
+def _warn(screen: Screen, content: RemoteContent, own_root: Path | None, *, is_asked: bool) -> None:
+    data = None if own_root is None else read_bounded(own_root, MAX_CA_BYTES, what="root")
+    for weakness in weaknesses(content, data):
+        if not is_asked:
+            raise AttestationError(
+                f"invitation: {weakness}",
+                hint="give your own copy of a development root (--root), or name address and policy yourself",
+                code="invitation-terms",
+            )
+        screen.note(f"WARNING: {weakness}")
+
+
+def _compared(before: RemoteContent | None, content: RemoteContent) -> set[str]:
     """Return the PCR0 values that were compared before; none if they would now mean something else."""
+    if before is None:
+        return set()
     old, new = before.read_policy(), content.read_policy()
     old_root, new_root = before.read_root(), content.read_root()
     is_same_root = (old_root.trust, old_root.fingerprint) == (new_root.trust, new_root.fingerprint)

@@ -59,12 +59,21 @@ def parse(model: str | None, release: str | None, network: NetworkFlags, *, wait
         )
     sealed = read_sealed(Path(model))
     is_owner = release is not None and release != "kms" and not release.startswith(_FILE)
+    check_for_kms(sealed, release)
+    return SealedStart(sealed=sealed, release=release, access=network.read(release if is_owner else None))
+
+
+def check_for_kms(sealed: SealedFile, release: str | None) -> None:
+    """Check that KMS can release the key of a sealed file, if ``release`` means KMS.
+
+    Raises:
+        UsageError: its owner did not seal it for KMS.
+    """
     if release == "kms" and "kms" not in sealed.header.release:
         raise UsageError(
             f"--release kms: {sealed.path} was not sealed for KMS",
             hint="its owner runs: enclavectl model seal MODEL --to FILE.sealed --kms-key ARN",
         )
-    return SealedStart(sealed=sealed, release=release, access=network.read(release if is_owner else None))
 
 
 def bring(invocation: Invocation, backend: Backend, running: RunningEnclave, start: SealedStart) -> None:

@@ -64,8 +64,12 @@ class GatewayConfig:
     )
     probe_timeout_s: int = field(metadata=setting(whole(1, 60), 5, "Seconds for the evidence to come."))
     ping_s: int = field(metadata=setting(whole(1, 3600), 20, "Seconds between pings of a WebSocket."))
-    control_per_s: int = field(metadata=setting(whole(1, 1000), 5, "Pings and pongs of a client a second."))
-    control_burst: int = field(metadata=setting(whole(1, 10_000), 20, "Pings and pongs of a client at once."))
+    control_per_s: int = field(
+        metadata=setting(whole(1, 1000), 5, "Pings, pongs and empty messages of a client a second.")
+    )
+    control_burst: int = field(
+        metadata=setting(whole(1, 10_000), 20, "Pings, pongs and empty messages of a client at once.")
+    )
     drain_accept_s: int = field(
         metadata=setting(whole(0, 600), 5, "Seconds after SIGTERM in which new clients are still served.")
     )

@@ -47,7 +47,7 @@ class GatewayLimits:
     probe_timeout_s: float = 5.0
     # Between pings of a WebSocket, below the 60 s after which load balancers close; and for the pong.
     ping_s: float = 20.0
-    # Pings and pongs of a peer in a second, and at once: clients send one each 20 s.
+    # Pings, pongs and empty messages of a peer in a second, and at once: clients send one each 20 s.
     control_per_s: int = 5
     control_burst: int = 20
     # After SIGTERM: load balancers ask every few seconds, and go on sending until they have noticed.

@@ -30,8 +30,8 @@ _BACKLOG = 512
 _ACCEPT_PAUSE_S = 0.1
 
 
-def listen_on(address: HostPort) -> socket.socket:
-    """Open a listening socket; ``[::]`` takes IPv4 as well.
+def listen_on(address: HostPort, option: str = "--listen") -> socket.socket:
+    """Open a listening socket; ``[::]`` takes IPv4 as well. ``option`` named the address.
 
     Raises:
         HostError: the address is in use, or is not one of this machine.
@@ -43,7 +43,7 @@ def listen_on(address: HostPort) -> socket.socket:
         family, _, _, _, where = found[0]
         sock = socket.socket(family, socket.SOCK_STREAM)
     except OSError as exc:
-        raise HostError(f"--listen {address}: cannot listen there ({exc.strerror})") from exc
+        raise HostError(f"{option} {address}: cannot listen there ({exc.strerror})") from exc
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
@@ -54,7 +54,7 @@ def listen_on(address: HostPort) -> socket.socket:
     except OSError as exc:
         sock.close()
         raise HostError(
-            f"--listen {address}: cannot listen there ({exc.strerror})",
+            f"{option} {address}: cannot listen there ({exc.strerror})",
             hint="ports below 1024 need CAP_NET_BIND_SERVICE; `ss -ltnp` shows who listens",
         ) from exc
     return sock

@@ -59,7 +59,7 @@ async def _run(
         if settings.metrics is not None:
             from enclavectl.gateway.metrics import serve_metrics  # noqa: PLC0415 - an extra has its library
 
-            metrics = await serve_metrics(gateway, listen_on(settings.metrics))
+            metrics = await serve_metrics(gateway, listen_on(settings.metrics, "--metrics"))
         if await _wait_for_enclave(gateway, stop, settings.wait_s):
             listening(listener.port)
             await stop.wait()

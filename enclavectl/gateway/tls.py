@@ -57,7 +57,8 @@ class ServerTls:
         context.num_tickets = 1
         certificate, key = self._files
         try:
-            context.load_cert_chain(certificate, key)
+            # Without a password function OpenSSL asks at the terminal, and everybody's sessions wait.
+            context.load_cert_chain(certificate, key, password=lambda: "")
         except (OSError, ValueError) as exc:
             raise UsageError(
                 f"{certificate}, {key}: expected a certificate chain and its key in PEM ({exc})",

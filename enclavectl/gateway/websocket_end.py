@@ -207,11 +207,11 @@ class WebSocketEnd(asyncio.Protocol):
             self._abort_later()
 
     def _take_frame(self, frame: Frame, parts: list[bytes]) -> None:
-        if frame.opcode in _DATA:
+        if frame.opcode in _DATA and frame.data:
             parts.append(frame.data if isinstance(frame.data, bytes) else bytes(frame.data))
         elif frame.opcode is Opcode.TEXT:
             self._fail(CloseCode.UNSUPPORTED)
-        elif frame.opcode in (Opcode.PING, Opcode.PONG):
+        elif frame.opcode is not Opcode.CLOSE:  # a ping, a pong, or a message without a byte
             if frame.opcode is Opcode.PONG:
                 self._pong_due = None
             if self._control.take(1, self._loop.time()) > 0:

@@ -28,6 +28,8 @@ _WEBSOCKET = re.compile(rf"(?P<scheme>wss?)://{_HOST}(?::{_PORT})?{_PATH}")
 _STREAM = re.compile(rf"(?P<scheme>tls|tcp):{_HOST}:{_PORT}")
 # What stands before the host where people write their names and passwords.
 _USER = re.compile(r"([a-z]+:(?://)?)[^/]*@")
+_NETWORK = re.compile(r"(?:wss?|tls|tcp):")
+_QUERY = re.compile(r"\?.*", re.DOTALL)
 _WEBSOCKET_PORTS = {"wss": 443, "ws": 80}
 
 
@@ -127,19 +129,21 @@ def parse_address(text: str) -> Address:
     if (network := _parse_network(text)) is not None:
         return network
     # A secret in the address is not shown again.
-    shown = _USER.sub(r"\1...@", text)
+    shown = _QUERY.sub("?...", _USER.sub(r"\1...@", text))
     raise UsageError(f"address: expected {_FORMS}, found {shown!r:.200}", hint=_hint(text))
 
 
 def _hint(text: str) -> str:
     if _USER.match(text):
         return "an address has no user or password: --token-file names the file with the secret"
+    if "?" in text and _NETWORK.match(text):
+        return "an address has no query: --token-file names the file with the token"
     if text.startswith(("http://", "https://")):
         return "the address of a gateway begins with wss://"
     port = re.match(r"(?:wss?|tls|tcp):.*?:([0-9]+)(?:/|$)", text)
     if port is not None and not 1 <= int(port[1][:9]) <= 65535:
         return f"a port is a number from 1 to 65535, not {port[1]:.20}"
-    return "for example vsock:16:5005"
+    return "for example wss://gateway.example/v1" if _NETWORK.match(text) else "for example vsock:16:5005"
 
 
 def parse_host_address(text: str) -> HostAddress:

@@ -32,6 +32,12 @@ MESSAGE_BYTES = 64 * 1024
 _RECV_BYTES = 64 * 1024
 # Answers that come while a picture is on its way are kept. Sixteen in flight have 70 KiB.
 _MAX_WAITING_BYTES = 1024 * 1024
+# Pongs wait only while the peer does not read.
+_MAX_UNSENT_BYTES = 8 * 1024
+# Frames that bring nothing: pings, and empty messages. Gateways ping each 20 s, and proxies now and then. A
+# relay that sends them without end would hold us past every deadline: there is always something to read.
+_VAIN_FRAMES_PER_S = 10.0
+_VAIN_FRAMES_BURST = 100.0
 # After a refusal its body comes at once; what it says is a help, not worth a wait.
 _BODY_S = 2.0
 _SWITCHING_PROTOCOLS = 101
@@ -105,6 +111,8 @@ class WebSocketStream:
         self._unsent: list[memoryview] = []
         self._is_over = False
         self._error: EnclavectlError | None = None
+        self._vain_frames = _VAIN_FRAMES_BURST
+        self._vain_at = time.monotonic()
         if received:
             self._take(received)
 
@@ -198,7 +206,7 @@ class WebSocketStream:
         if data:
             with suppress(OSError):  # a pong that does not go now goes with what is sent next
                 self._push(time.monotonic())
-            if sum(map(len, self._unsent)) > _MAX_WAITING_BYTES:
+            if sum(map(len, self._unsent)) > _MAX_UNSENT_BYTES:
                 self._end(_broken(self._address, "pings, whose answers it does not read"))
 
     def _event(self, frame: Frame) -> None:
@@ -209,10 +217,19 @@ class WebSocketStream:
         elif frame.opcode is Opcode.TEXT:
             self._protocol.fail(CloseCode.UNSUPPORTED_DATA)
             self._end(_broken(self._address, "text"))
-        elif frame.opcode is Opcode.CLOSE:
+        elif frame.opcode is not Opcode.CLOSE:
+            self._count_vain_frame()
+        else:
             # Not close_code, which the library knows only once TCP has ended as well.
             said = self._protocol.close_rcvd
             self._end(None if said is None else _goodbye(self._address, said.code, said.reason))
+
+    def _count_vain_frame(self) -> None:
+        now = time.monotonic()
+        spare = self._vain_frames + (now - self._vain_at) * _VAIN_FRAMES_PER_S
+        self._vain_frames, self._vain_at = min(spare, _VAIN_FRAMES_BURST) - 1, now
+        if self._vain_frames < 0:
+            self._end(_broken(self._address, "pings or empty messages without end"))
 
     def _end(self, error: EnclavectlError | None) -> None:
         self._is_over = True

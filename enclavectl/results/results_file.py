@@ -11,11 +11,13 @@ import fcntl
 import os
 import stat
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from enclavectl.client.exchange import VerifiedEnclave
+from enclavectl.client.folders import STDIN
 from enclavectl.client.pictures import Picture
 from enclavectl.errors import HostError, PictureRefused, StateError, UsageError
 from enclavectl.results.diagnosis import Result
@@ -50,9 +52,9 @@ class ResultsFile:
         self._header = b""
         self._unsynced = 0
         self._synced_at = time.monotonic()
-        self._descriptor = _open(path)
+        self._folder = _working_folder()
+        self._descriptor = _open_locked(path)
         try:
-            _lock(self._descriptor, path)
             self._size = self._read()
             os.ftruncate(self._descriptor, self._size)
         except BaseException:
@@ -71,16 +73,17 @@ class ResultsFile:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self._sync()
-            if self._size == 0:
-                self.path.unlink(missing_ok=True)  # still locked, so it is this one
+            with suppress(*() if kind is None else (HostError,)):  # an error under way is the one to tell
+                self.sync()
+            if self._size == 0 and _is_at(self.path, self._descriptor):
+                self.path.unlink(missing_ok=True)  # still locked, so nobody has begun to write
         finally:
             os.close(self._descriptor)
 
     def has(self, name: str, picture: Picture | PictureRefused) -> bool:
         """Return whether the file has the result of a picture as it is now, and count it if so."""
         sha256 = picture.sha256 if isinstance(picture, Picture) else None
-        key = name.encode(errors="surrogateescape")
+        key = self._key(name)
         if self._last.matches(key, _digest(sha256, is_refused=False)):
             self.answered += 1
             return True
@@ -98,10 +101,11 @@ class ResultsFile:
         """
         card = enclave.card
         header = self._format.header([label.code for label in card.labels])
+        is_same_model = self._model in (None, card.sha256)
         if self._size == 0:
             self._append(header)
-        elif self._header != header or self._model not in (None, card.sha256):
-            of = "other labels" if self._model is None else f"the model {self._model[:16]}..."
+        elif self._header.rstrip() != header.rstrip() or not is_same_model:  # editors write CRLF
+            of = "other labels" if is_same_model else f"the model {self._model:.16}..."
             raise UsageError(
                 f"--results {self.path}: expected answers of the model {card.sha256[:16]}..., which the "
                 f"enclave has, found those of {of}",
@@ -118,7 +122,7 @@ class ResultsFile:
         self._append(self._format.encode(result, enclave, top=top))
         self._unsynced += 1
         if self._unsynced >= _SYNC_LINES or time.monotonic() - self._synced_at >= _SYNC_S:
-            self._sync()
+            self.sync()
 
     def _append(self, line: bytes) -> None:
         rest = memoryview(line)
@@ -130,11 +134,22 @@ class ResultsFile:
             raise self._failed(exc) from exc
         self._size += len(line)
 
-    def _sync(self) -> None:
+    def sync(self) -> None:
+        """Give the disk what was written.
+
+        Raises:
+            HostError: it does not take it, or the file was removed.
+        """
         try:
             os.fsync(self._descriptor)
         except OSError as exc:
             raise self._failed(exc) from exc
+        if self._size and os.fstat(self._descriptor).st_nlink == 0:
+            raise HostError(
+                f"{self.path}: was removed while answers were written to it; they are gone",
+                hint="repeat the command: it begins a new file",
+                code="results-file",
+            )
         self._unsynced, self._synced_at = 0, time.monotonic()
 
     def _failed(self, exc: OSError) -> HostError:
@@ -176,8 +191,42 @@ class ResultsFile:
             return
         row = self._format.parse(line)
         self._model = row.model_sha256
-        key = row.image.encode(errors="surrogateescape")
-        self._last.put(key, _digest(row.sha256, is_refused=row.error is not None))
+        self._last.put(self._key(row.image), _digest(row.sha256, is_refused=row.error is not None))
+
+    def _key(self, name: str) -> bytes:
+        """Return what a picture is known by: its path, however it is spelled.
+
+        Where ``..`` behind a link makes one of two files, their bytes tell them apart.
+        """
+        path = name if name == STDIN else os.path.normpath(Path(self._folder, name))
+        return path.encode(errors="surrogatepass")  # names need not be Unicode, and lines may be edited
+
+
+def _working_folder() -> str:
+    try:
+        return str(Path.cwd())
+    except OSError:
+        return ""  # it was removed: relative names lead nowhere
+
+
+def _open_locked(path: Path) -> int:
+    while True:
+        descriptor = _open(path)
+        try:
+            _lock(descriptor, path)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        if _is_at(path, descriptor):
+            return descriptor
+        os.close(descriptor)  # a command that got nowhere removed it between our open and our lock
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    try:
+        return path.lstat().st_ino == os.fstat(descriptor).st_ino
+    except OSError:
+        return False
 
 
 def _open(path: Path) -> int:

@@ -60,6 +60,9 @@ class RowFormat(Protocol):
     def is_whole(self, line: bytes) -> bool:
         """Return whether the bytes up to a line end are a whole line, or a part of one."""
 
+    def is_cut_line(self, rest: bytes) -> bool:
+        """Return whether the bytes behind the last whole line may be one line that was cut."""
+
     def parse(self, line: bytes) -> Row:
         """Parse a line. Raises: RowError."""
 
@@ -98,6 +101,10 @@ class JsonLines:
 
     def is_whole(self, line: bytes) -> bool:  # noqa: ARG002 - of the interface
         """Return True: JSON of one line has no line end in it."""
+        return True
+
+    def is_cut_line(self, rest: bytes) -> bool:  # noqa: ARG002 - of the interface
+        """Return True: there is no line end in it."""
         return True
 
     def parse(self, line: bytes) -> Row:
@@ -165,6 +172,17 @@ class Csv:
         """Return whether every quotation mark is closed: a name may have line ends."""
         return line.count(b'"') % 2 == 0
 
+    def is_cut_line(self, rest: bytes) -> bool:
+        """Return whether no row is in it: behind a quotation mark that somebody added, all rows are."""
+        return not any(map(self._is_row, rest.split(b"\n")[1:-1]))
+
+    def _is_row(self, line: bytes) -> bool:
+        try:
+            self.parse(line)
+        except RowError:
+            return False
+        return True
+
     def parse(self, line: bytes) -> Row:
         """Parse a row.
 
@@ -197,7 +215,7 @@ def split_lines(format_: RowFormat, file: BinaryIO) -> Iterator[tuple[bytes, boo
     """Yield each line, and whether it has its end; only the last one may lack it.
 
     Raises:
-        RowError: a line is longer than any that enclavectl writes.
+        RowError: a line is longer than any that enclavectl writes, or what is behind the last one is no line.
     """
     line = b""
     while piece := file.readline(MAX_LINE_BYTES + 1):
@@ -207,6 +225,8 @@ def split_lines(format_: RowFormat, file: BinaryIO) -> Iterator[tuple[bytes, boo
         if line.endswith(b"\n") and format_.is_whole(line):
             yield line, True
             line = b""
+    if line and not format_.is_cut_line(line):
+        raise RowError("expected one row of CSV, found a quotation mark that hides the rows after it")
     if line:
         yield line, False
 
@@ -230,7 +250,8 @@ def _csv_line(cells: Sequence[str]) -> bytes:
 def _cell(text: str) -> str:
     # Not csv.writer, which leaves a lone CR without quotation marks and so cuts the row in two.
     text = f"'{text}" if text.startswith(_FORMULA) else text
-    needs_quotes = any(character in text for character in ',"\r\n')
+    # Spreadsheets of many countries part cells at semicolons, and a part may be a formula.
+    needs_quotes = any(character in text for character in ',;"\t\r\n')
     return '"' + text.replace('"', '""') + '"' if needs_quotes else text
 
 

@@ -118,6 +118,34 @@ def require_pcr0(content: RemoteContent, expected: Sequence[str]) -> None:
             )
 
 
+def weaknesses(content: RemoteContent, own_root: bytes | None) -> list[str]:
+    """Return why PCR0 does not decide: what lets whoever changed the invitation run an enclave that passes.
+
+    ``own_root`` is the reader's copy of the root (PEM), from elsewhere.
+
+    Raises:
+        UsageError: ``own_root`` is no certificate.
+        AttestationError: the invitation has another root.
+    """
+    # Imported here: an invitation is rarely read.
+    from enclavectl.attestation import Trust, TrustRoot
+
+    root, found = content.read_root(), []
+    if own_root is not None:
+        own = TrustRoot.from_operator(own_root, file="--root")
+        if own.fingerprint != root.fingerprint:
+            raise AttestationError(
+                f"invitation: expected the root of --root, {own.fingerprint}, found {root.fingerprint}",
+                hint="do not use it; ask whoever runs the enclave, not whoever sent the invitation",
+                code="invitation-root",
+            )
+    elif root.trust is not Trust.NITRO:
+        found.append(f"its evidence is {root.trust}: AWS signs nothing, and others can sign any PCR0")
+    if content.read_policy().unsafe_allow_debug:
+        found.append("enclaves in debug mode pass, whose PCR0 is zero and whose code nothing measures")
+    return found
+
+
 def _either(expected: Sequence[str]) -> str:
     return " or ".join(value.lower() for value in expected) or "of the image's builder"
 

@@ -24,6 +24,8 @@ from enclavectl.suggest import suggestion
 
 if TYPE_CHECKING:  # most hosts have no remote, and every command for an enclave looks for the default one
     from enclavectl.targets.remotes import Remote, RemoteContent
+    from enclavectl.targets.target import Target
+    from enclavectl.targets.verification import VerificationOptions
 
 RECORD_SCHEMA = "enclavectl.remote-record/1"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
@@ -80,6 +82,24 @@ class RemoteStore:
         self._require(name)
         return self._read(name)
 
+    def target(self, name: str, options: VerificationOptions) -> Target:
+        """Make the target for the remote of this name as it is now, while others may replace its parts.
+
+        Raises:
+            StateError: there is none of this name, or it is damaged.
+            UsageError: a copy cannot be used, or the host's profile refuses its policy.
+            HostError: somebody else may have put something in the folder.
+        """
+        from enclavectl.targets.remotes import target_of_remote
+
+        while True:
+            remote = self.find(name)
+            try:
+                return target_of_remote(remote, options)
+            except UsageError:
+                if self.find(name) == remote:
+                    raise  # nobody replaced the copies meanwhile
+
     def default(self) -> Remote | None:
         """Return the remote that commands use without a name; None if there is none.
 
@@ -90,6 +110,22 @@ class RemoteStore:
         name = self._default_name()
         return None if name is None or name not in self.names() else self._read(name)
 
+    def require_new(self, name: str) -> None:
+        """Check that a remote of this name can be added.
+
+        Raises:
+            UsageError: the name cannot be one.
+            StateError: there is one of this name.
+            HostError: somebody else may have put something in the folder.
+        """
+        if _NAME.fullmatch(name) is None:
+            raise UsageError(
+                f"remote {name!r:.80}: expected a name of at most 63 lower-case letters, digits and . _ -",
+                hint="for example: hospital",
+            )
+        if name in self.names():
+            raise _exists(name)
+
     def add(self, name: str, content: RemoteContent) -> Remote:
         """Store a new remote.
 
@@ -98,11 +134,7 @@ class RemoteStore:
             StateError: there is one of this name; it stays as it is.
             HostError: the folder cannot be written.
         """
-        if _NAME.fullmatch(name) is None:
-            raise UsageError(
-                f"remote {name!r:.80}: expected a name of at most 63 lower-case letters, digits and . _ -",
-                hint="for example: hospital",
-            )
+        self.require_new(name)
         make_private_dir(self.folder)
         staged = self.folder / f".{name}-{os.urandom(8).hex()}"
         make_private_dir(staged)
@@ -112,12 +144,11 @@ class RemoteStore:
         except OSError as exc:
             _remove_folder(staged)
             if (self.folder / name).exists():
-                raise StateError(
-                    f"remote {name}: there is one of this name",
-                    hint=f"enclavectl remote update {name} changes it",
-                    code="remote-exists",
-                ) from exc
+                raise _exists(name) from exc
             raise HostError(f"{self.folder}: cannot write ({exc.strerror})") from exc
+        except BaseException:
+            _remove_folder(staged)  # a copy of the token may be in it
+            raise
         return self._read(name)
 
     def update(self, name: str, content: RemoteContent) -> Remote:
@@ -214,6 +245,14 @@ class RemoteStore:
                 hint=f"enclavectl remote remove {name}, then add it again",
                 code="remote-damaged",
             ) from exc
+
+
+def _exists(name: str) -> StateError:
+    return StateError(
+        f"remote {name}: there is one of this name",
+        hint=f"enclavectl remote update {name} changes it",
+        code="remote-exists",
+    )
 
 
 def _write(folder: Path, content: RemoteContent) -> set[str]:

@@ -70,14 +70,19 @@ class OwnerService(KeySource):
 
     def obtain(self, address: Address, progress: Progress) -> None:
         """Connect the owner with the enclave."""
-        started = time.monotonic()
+        started, told = time.monotonic(), ""
         while True:
             try:
                 owner = open_stream(self.address, _TIMEOUT_S, self.access)
                 break
-            except (StateError, EnclaveLost):
+            except (StateError, EnclaveLost) as error:
                 if time.monotonic() - started > OWNER_S:
                     raise
+                # A pod's log has no progress bar, and ten silent minutes say nothing of a wrong address.
+                if error.code != told:
+                    told = error.code
+                    what = f"{self.address}: the model's owner does not answer ({told})"
+                    progress.note(f"{what}; trying for {OWNER_S:g} s")
             _ask_state(address)  # an enclave that has ended waits for nobody
             progress.update("waiting for the model's owner", time.monotonic() - started, OWNER_S)
             time.sleep(1.0)

@@ -15,6 +15,7 @@ import hmac
 import http.client
 import json
 import re
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -160,7 +161,7 @@ def post(endpoint: str, action: str, body: bytes, credentials: Credentials, regi
 
     Raises:
         UsageError: the endpoint is no address, or is another machine's without TLS.
-        NetworkError: nobody answers.
+        NetworkError: nobody answers, or no CA vouches for who does.
     """
     parts = urlsplit(endpoint)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
@@ -180,6 +181,13 @@ def post(endpoint: str, action: str, body: bytes, credentials: Credentials, regi
         connection.request("POST", "/", body, headers)
         answer = connection.getresponse()
         return answer.status, answer.read(_MAX_ANSWER_BYTES)
+    except ssl.SSLCertVerificationError as exc:
+        raise NetworkError(
+            f"{endpoint}: no CA of this system vouches for its certificate ({exc.verify_message})",
+            hint="install ca-certificates, or name a file of CAs in SSL_CERT_FILE; Dockerfile.parent says "
+            "where those of pods come from",
+            code="kms-certificate",
+        ) from exc
     except (OSError, http.client.HTTPException) as exc:
         raise NetworkError(
             f"{endpoint}: KMS cannot be reached ({exc})",

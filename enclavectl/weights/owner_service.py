@@ -44,10 +44,12 @@ class ServiceTls:
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.set_alpn_protocols([FRAMES_ALPN])
         try:
-            context.load_cert_chain(self.certificate, self.key)
+            # Without a password function OpenSSL asks at the terminal.
+            context.load_cert_chain(self.certificate, self.key, password=lambda: "")
         except (OSError, ValueError) as exc:
             raise UsageError(
-                f"{self.certificate}, {self.key}: expected a certificate chain and its key in PEM ({exc})"
+                f"{self.certificate}, {self.key}: expected a certificate chain and its key in PEM ({exc})",
+                hint="the key may have no passphrase, and must be the certificate's",
             ) from exc
         return context
 

@@ -86,6 +86,19 @@ def test_an_image_is_held_to_the_lock_beside_it(tmp_path: Path) -> None:
     assert (other.model, other.lock_sha256) == (None, None)
 
 
+def test_a_lock_stays_with_its_image_under_another_name(tmp_path: Path) -> None:
+    # As in the image of a fleet's pods, where every enclave image is called enclave.eif.
+    source, store = tmp_path / "a.eif", tmp_path / "store"
+    source.write_bytes(samples.image())
+    good = admit_image(source, store, now=NOW, progress=NoProgress())
+    registers = {f"PCR{index}": value.hex() for index, value in good.pcrs.items()}
+    pinned = {**registers, "PCR16": "ab" * 48}
+    (tmp_path / LOCK_NAME).write_bytes(lock_of(pinned, good.sha256, good.size).to_bytes())
+    source.rename(tmp_path / "enclave.eif")
+    held = admit_image(tmp_path / "enclave.eif", store, now=NOW, progress=NoProgress())
+    assert (held.model, held.pcrs[16]) == (("m", "00"), b"\xab" * 48)
+
+
 def test_an_image_that_is_damaged_leaves_nothing(tmp_path: Path) -> None:
     source, store = tmp_path / "a.eif", tmp_path / "store"
     data = bytearray(samples.image())

@@ -26,14 +26,20 @@ class Shown:
 
 
 def on_terminal(
-    argv: Sequence[str | Path], *, environ: Mapping[str, str], cwd: Path, stdout: bool, stdin: bytes = b""
+    argv: Sequence[str | Path],
+    *,
+    environ: Mapping[str, str],
+    cwd: Path,
+    stdout: bool,
+    stdin: bytes = b"",
+    columns: int = _COLUMNS,
 ) -> Shown:
     """Run a program whose standard error, and with ``stdout`` also its output, is a terminal.
 
     Its standard input is that terminal if ``stdin`` has something to be typed, else nothing.
     """
     controller, terminal = pty.openpty()
-    termios.tcsetwinsize(terminal, (50, _COLUMNS))
+    termios.tcsetwinsize(terminal, (50, columns))
     process = subprocess.Popen(
         argv,
         stdin=terminal if stdin else subprocess.DEVNULL,

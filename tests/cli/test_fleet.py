@@ -10,11 +10,13 @@ import pytest
 
 from enclavectl.artifacts.wheel import Wheel
 from enclavectl.deploy.kubernetes.objects import fleet_objects
+from enclavectl.weights.sealed_file import seal_model
 from tests.cli.command import Done, enclavectl
 from tests.deploy.fleets import FLEETS, image, write_lock
 from tests.gateway.fake_enclave import FakeEnclave
 from tests.gateway.process import gateway, wait_until
 from tests.schemas.validation import check_output
+from tests.weights.sealing import WEIGHTS, model_in, sealed_in
 
 
 def fleet(home: Path, *arguments: str | Path) -> Done:
@@ -82,14 +84,73 @@ def test_a_register_that_is_none_is_told(tmp_path: Path) -> None:
     assert (done.status, "PCR0: expected 96 hex digits, found 'ab'" in done.err) == (2, True)
 
 
-def test_a_runtime_without_weights_needs_a_key_and_the_payloads_memory(tmp_path: Path) -> None:
+OWNER = ("--release", "tls:owner.example:7443", "--tls-pin", "sha256:" + "ab" * 32)
+
+
+def write_runtime(path: Path) -> Path:
     wheel = Wheel(name="numpy", version="1", file="numpy-1.whl", sha256="c" * 64)
-    write_lock(tmp_path / "l.json", model=None, wheels=(wheel,))
-    refused = render(tmp_path, "--image", image())
-    assert (refused.status, "--release" in refused.err) == (2, True)
-    value = render(tmp_path, "--image", image(), "--release", "kms", "--output", "json").json()
-    assert value["enclave"]["memory_mib"] == 3072
-    assert "kms" in next((tmp_path / "k8s").glob("deployment-*.yaml")).read_text()
+    pcrs = {"PCR0": "01" * 48, "PCR1": "02" * 48, "PCR2": "03" * 48}
+    return write_lock(path, model=None, wheels=(wheel,), pcrs=pcrs)
+
+
+def test_a_runtime_has_the_label_of_its_sealed_model_as_policies_do(tmp_path: Path) -> None:
+    lock = write_runtime(tmp_path / "l.json")
+    sealed, _ = sealed_in(tmp_path / "m")
+    value = render(tmp_path, "--image", image(), "--model", sealed.path, *OWNER, "--output", "json").json()
+    made = enclavectl(
+        *("policy", "new", "--from-lock", lock, "--model", sealed.path, "--to", tmp_path / "p.yaml"),
+        *("--output", "json"),
+        home=tmp_path,
+    )
+    assert made.status == 0, made.err
+    shown = enclavectl("policy", "show", tmp_path / "p.yaml", "--output", "json", home=tmp_path).json()
+    assert [one["label"] for one in value["releases"]] == [
+        one["label"] for one in shown["policy"]["releases"]
+    ]
+    assert value["enclave"]["memory_mib"] == 3072  # the payload's, as with weights in the image
+    check = ("check", tmp_path / "k8s", "--lock", lock, "--no-schemas")
+    assert fleet(tmp_path, *check, "--model", sealed.path).status == 0
+    unnamed = fleet(tmp_path, *check)
+    assert (unnamed.status, "--model FILE.sealed" in unnamed.err) == (2, True)
+    plain = write_lock(tmp_path / "plain.json")
+    of_none = fleet(tmp_path, "check", tmp_path / "k8s", "--lock", plain, "--model", sealed.path)
+    assert (of_none.status, "a runtime as well" in of_none.err) == (2, True)
+
+
+def test_one_runtime_with_two_sealed_models_is_two_releases(tmp_path: Path) -> None:
+    lock = write_runtime(tmp_path / "l.json")
+    (tmp_path / "old").mkdir()
+    new, _ = sealed_in(tmp_path / "new")
+    old, _ = seal_model(
+        model_in(tmp_path / "old", WEIGHTS[1:]), tmp_path / "old.sealed", key=bytes(32), release={}
+    )
+    releases = ("--model", new.path, "--previous", lock, "--previous-image", image("d"))
+    done = render(tmp_path, "--image", image(), *releases, "--previous-model", old.path, *OWNER)
+    assert done.status == 0, done.err
+    assert len(list((tmp_path / "k8s").glob("deployment-*.yaml"))) == 2
+    check = ("check", tmp_path / "k8s", "--lock", lock, "--no-schemas")
+    assert fleet(tmp_path, *check, "--model", new.path, "--model", old.path).status == 0
+    one = fleet(tmp_path, *check, "--model", new.path, "--output", "json")
+    assert [found["code"] for found in one.json()["findings"]] == ["release-of-no-lock"]
+
+
+def test_what_does_not_belong_to_a_runtime_or_is_missing_is_told(tmp_path: Path) -> None:
+    write_runtime(tmp_path / "l.json")
+    sealed, _ = sealed_in(tmp_path / "m")
+    cases = {
+        OWNER: "--model FILE.sealed",
+        ("--model", sealed.path): "--release",
+        ("--model", tmp_path / "l.json", *OWNER): "expected a sealed model",
+        ("--model", sealed.path, "--release", "kms"): "was not sealed for KMS",
+        ("--model", sealed.path, *OWNER, "--previous-model", sealed.path): "--previous as well",
+    }
+    for arguments, told in cases.items():
+        done = render(tmp_path, "--image", image(), *arguments)
+        assert (done.status, told in done.err) == (2, True), done.err
+    write_lock(tmp_path / "l.json")
+    of_image = render(tmp_path, "--image", image(), "--model", sealed.path, *OWNER)
+    assert (of_image.status, "a model of its own" in of_image.err) == (2, True)
+    assert not (tmp_path / "k8s").exists()
 
 
 @pytest.mark.parametrize("word", ["run", "gateway"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -128,6 +129,21 @@ def test_answers_stand_on_the_terminal_with_no_bar_among_them(cli: Cli) -> None:
     labels = [line for line in shown.screen if line.lstrip().startswith(CODES) and "%" in line]
     assert len(labels) == 3 * len(CODES)
     assert all(line.startswith("  ") and not line.startswith("   ") for line in labels)
+
+
+def test_a_narrow_terminal_shows_whole_numbers(cli: Cli) -> None:
+    shown = on_terminal(
+        [COMMAND, "diagnose", sample("mel")],
+        environ=cli.environment(),
+        cwd=cli.base,
+        stdout=True,
+        columns=28,
+    )
+    labels = [line for line in shown.screen if line.lstrip().startswith(CODES)]
+    assert len(labels) == 3
+    for line in labels:
+        assert re.search(r" [0-9]+\.[0-9]%", line), line
+        assert len(line) <= 28
 
 
 def test_a_person_is_told_that_standard_input_is_read(cli: Cli) -> None:

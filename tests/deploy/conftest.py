@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -13,6 +12,7 @@ import pytest
 
 from tests.deploy.engine import Engine
 from tests.image.engine import BASE_IMAGE, docker_environment
+from tests.net.certificates import Authority
 from tests.nitro.host import fake_host
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,10 +54,9 @@ def image(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> str:
     shutil.copy(real or shutil.which("true") or "/bin/true", folder / "nitro-cli")
     with fake_host(tmp_path_factory.mktemp("i") / "host") as host:
         shutil.copy(host.eif, folder / "enclave.eif")
-        lock = json.loads(host.lock.read_text())
-        lock["eif"]["file"] = "enclave.eif"
-        (folder / "enclavectl.lock.json").write_text(json.dumps(lock))
+        shutil.copy(host.lock, folder / "enclavectl.lock.json")
     shutil.copy(ROOT / "configs" / "collect.py", folder)
+    shutil.copy(Authority(folder).file, folder / "ca.pem")
     dockerfile = ROOT / "configs" / "Dockerfile.parent"
     engine.run("build", "--file", dockerfile, "--build-arg", f"BASE={BASE_IMAGE}", "--tag", NAME, folder)
     return NAME

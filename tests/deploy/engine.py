@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.cluster.control_plane_process import wait_until
 
 # As restricted as the containers of a pod.
 RESTRICTIONS = (
@@ -57,6 +59,15 @@ class Container:
     def pid(self) -> int:
         """The host's number of its first process; 0 if it has ended."""
         return int(self.engine.run("inspect", "--format", "{{.State.Pid}}", self.name).stdout)
+
+    def wait_for(self, condition: Callable[[], bool], what: str) -> None:
+        """Wait until it is true while this container runs; one that has ended says why in its logs."""
+
+        def is_over() -> bool:
+            return condition() or self.pid == 0
+
+        wait_until(is_over, what)
+        assert condition(), f"it ended before {what}:\n{self.logs}"
 
     def zombies(self) -> list[str]:
         """Processes that have ended and that its first process has not reaped."""

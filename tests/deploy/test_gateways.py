@@ -19,6 +19,8 @@ enclavectl_gateway_enclave_connections{enclave="a"} 4.0
 enclavectl_gateway_requests_in_flight{enclave="a"} 2.0
 other_metric{enclave="c"} 1.0
 enclavectl_gateway_enclave_up{enclave="d",release="r1"} 1.2.3
+enclavectl_gateway_connections{transport="frames"} 1e999
+enclavectl_gateway_requests_in_flight{enclave="b"} -1
 """
 
 
@@ -29,6 +31,11 @@ def test_a_page_is_summed_up() -> None:
         ("a", "r1", True, 4, 2),
         ("b", "r2", False, 0, 0),
     ]
+
+
+@pytest.mark.parametrize("text", ["", "hello", "go_goroutines 7\n"])
+def test_a_page_of_something_else_is_told(text: str) -> None:
+    assert "expected a gateway's metrics" in (parse_metrics(text, "x:1").error or "")
 
 
 @pytest.mark.parametrize("target", ["", "x", "x:", ":1", "x:99999", "http://x:1", "x:1\n"])

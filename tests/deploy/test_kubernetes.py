@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ def test_a_fleet_is_rendered_as_it_was(name: str) -> None:
 def test_a_rendered_fleet_passes_its_own_check(name: str, tmp_path: Path) -> None:
     write_fleet(tmp_path / "k8s", fleet_files(FLEETS[name]))
     manifests = read_manifests(tmp_path / "k8s")
-    labels = [one.label for one in FLEETS[name].releases]
+    labels = [frozenset([one.label]) for one in FLEETS[name].releases]
     assert check_manifests(manifests, labels) == []
 
 
@@ -87,6 +87,7 @@ def test_an_earlier_fleet_of_ours_is_replaced_and_a_foreign_file_stops_it(tmp_pa
     [
         ({"namespace": "Mine"}, "--namespace", "Kubernetes"),
         ({"namespace": "a" * 64}, "--namespace", "Kubernetes"),
+        ({"namespace": "kube-system"}, "--namespace", "Pod Security"),
         ({"metrics_from": "a_b"}, "--metrics-from", "Kubernetes"),
         ({"releases": (release(replicas=2), release(replicas=1))}, "another release", "runs now"),
         ({"cpus": 3}, "whole cores", "--cpus 4"),
@@ -94,11 +95,11 @@ def test_an_earlier_fleet_of_ours_is_replaced_and_a_foreign_file_stops_it(tmp_pa
         ({"memory_mib": 512}, "at least 720 MiB", "--memory 1024"),
         ({"slots": 5}, "1 to 4", ""),
         ({"most": 1}, "at least --replicas", ""),
-        ({"nodes": 2, "releases": (release(replicas=9),)}, r"2 nodes x 4 slots\), found 9", "3 nodes"),
-        ({"nodes": 2, "most": 9}, r"found 9: 9", "3 nodes"),
+        ({"nodes": 2, "releases": (release(replicas=9),)}, r"2 nodes x 4 slots\), found 9$", "3 nodes"),
+        ({"nodes": 2, "most": 9}, r"found 9$", "3 nodes"),
         (
             {"nodes": 1, "releases": (release(replicas=3), release(OLD, replicas=2))},
-            r"found 5: 3 \+ 2",
+            r"1 node x 4 slots\), found 3 \+ 2 = 5",
             "2 nodes",
         ),
     ],
@@ -109,7 +110,7 @@ def test_what_no_cluster_could_run_is_refused(change: dict[str, object], message
     assert hint in (caught.value.hint or "")
 
 
-@pytest.mark.parametrize("name", ["", "Registry Example/x", "x" * 501, "-x", "a\nb"])
+@pytest.mark.parametrize("name", ["", "Registry Example/x", "x" * 501, "-x", "a\nb", "x@sha256:ab", "x@y"])
 def test_an_image_that_is_none_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match="--image"):
         fleet(releases=(ReleaseImage(label=NEW, image=name, eif_size=1, replicas=1),))
@@ -246,18 +247,57 @@ BREAKS: dict[str, Break] = {
 def test_each_mistake_is_found_with_what_mends_it(code: str) -> None:
     objects: dict[str, Any] = copy.deepcopy(fleet_objects(FLEETS["baseline"]))
     BREAKS[code](objects)
-    found = check_manifests(objects, [NEW])
+    found = check_manifests(objects, [frozenset([NEW])])
     assert code in {one.code for one in found}
     assert all(one.fix and one.message for one in found)
 
 
 def test_a_lock_that_no_deployment_is_of_is_told() -> None:
     objects = fleet_objects(FLEETS["baseline"])
-    assert [one.code for one in check_manifests(objects, [NEW, OLD])] == ["lock-without-release"]
+    assert [one.code for one in check_manifests(objects, [frozenset([NEW]), frozenset([OLD])])] == [
+        "lock-without-release"
+    ]
+
+
+def test_a_manifest_with_anything_anywhere_is_judged() -> None:
+    name = f"deployment-{NEW[:8]}.yaml"
+    objects: dict[str, Any] = {name: fleet_objects(FLEETS["baseline"])[name]}
+    for path in paths_of(objects[name]):
+        junks: tuple[object, ...] = (None, 5, "x", [], [1], [{}], {"x": 1})
+        for junk in junks:
+            broken = copy.deepcopy(objects)
+            *way, last = (name, *path)
+            parent: Any = broken
+            for step in way:
+                parent = parent[step]
+            parent[last] = junk
+            check_manifests(broken, [frozenset([NEW])])
+
+
+def paths_of(value: object) -> Iterator[tuple[Any, ...]]:
+    """Where something is in a manifest, below its kind and version."""
+    members = (
+        value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    )
+    for key, one in members:
+        if key not in ("kind", "apiVersion"):
+            yield (key,)
+            yield from ((key, *rest) for rest in paths_of(one))
+
+
+def test_a_kind_that_kubernetes_has_not_is_told() -> None:
+    pytest.importorskip("kubernetes_validate")
+    [found] = check_schemas({"x.yaml": {"apiVersion": "karpenter.sh/v1", "kind": "NodePool"}})
+    assert "has no karpenter.sh/v1 NodePool" in found.message
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[1]", "kind: 5\n", "a: &x 1\nb: *x\nkind: Pod\n", "kind: A\n---\nkind: B\n", "\t: x"]
+    "text",
+    [
+        *("", "[1]", "kind: 5\n", "a: &x 1\nb: *x\nkind: Pod\n", "kind: A\n---\nkind: B\n", "\t: x"),
+        *("kind: Pod\n", "apiVersion: 1\nkind: Pod\n", "apiVersion: ../v1\nkind: Pod\n"),
+        "apiVersion: v1\nkind: ../Pod\n",
+    ],
 )
 def test_a_file_that_is_no_object_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text(text)

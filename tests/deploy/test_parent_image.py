@@ -35,6 +35,12 @@ def test_its_commands_run_as_any_user_on_a_root_that_nobody_may_write(
         assert done.stdout.startswith("Nitro CLI"), done.stderr
 
 
+def test_it_has_the_cas_of_its_folder_where_calls_of_kms_look(engine: Engine, image: str) -> None:
+    code = "import ssl; print([dict(*ca['subject']) for ca in ssl.create_default_context().get_ca_certs()])"
+    done = engine.once("--entrypoint", "python3", image, "-c", code)
+    assert done.stdout == "[{'commonName': 'test CA'}]\n", done.stderr
+
+
 def checks(done: subprocess.CompletedProcess[str]) -> dict[str, dict[str, str]]:
     found: list[dict[str, str]] = json.loads(done.stdout)["checks"]
     return {one["id"]: one for one in found}

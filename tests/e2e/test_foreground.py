@@ -157,6 +157,11 @@ def test_what_contradicts_it_is_refused(cli: Cli, other: str) -> None:
     assert other in error.err
 
 
+def test_a_drain_without_it_is_refused(cli: Cli) -> None:
+    error = cli.run("run", "--drain", "5")
+    assert (error.status, "--foreground as well" in error.err) == (2, True)
+
+
 UNSHARE = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc")
 
 

@@ -270,11 +270,17 @@ def test_an_invitation_from_one_side_to_the_other(site: Site) -> None:
         assert site.owner.refused(2, *add)["code"] == "needs-pcr0"
         assert site.owner.refused(4, *add, "--expect-pcr0", "00" * 48)["code"] == "invitation-pcr0"
         assert site.owner.ok("remote", "list", "--output", "json").json()["remotes"] == []
-        site.owner.ok(*add, "--expect-pcr0", pcr0, "--default")
+        error = site.owner.refused(4, *add, "--expect-pcr0", pcr0)
+        assert error["code"] == "invitation-terms", "whoever changed the mail may have signed for this PCR0"
+        other_root = site.authority.file
+        error = site.owner.refused(4, *add, "--expect-pcr0", pcr0, "--root", other_root)
+        assert error["code"] == "invitation-root"
+        site.owner.ok(*add, "--expect-pcr0", pcr0, "--root", site.root, "--default")
         assert answers(site.owner.ok("diagnose", sample("bcc"), "--output", "json").json()) == ["bcc"]
-    assert site.owner.refused(6, *add, "--expect-pcr0", pcr0)["code"] == "remote-exists"
+    assert site.owner.refused(6, *add)["code"] == "remote-exists", "said before anybody types PCRs"
     written.write_text(written.read_text().replace("A", "B", 1).swapcase())
-    assert site.owner.refused(2, *add, "--expect-pcr0", pcr0)["code"] == "invitation"
+    other = ("remote", "add", "other", "--from", written, "--expect-pcr0", pcr0)
+    assert site.owner.refused(2, *other)["code"] == "invitation"
 
 
 def test_a_new_invitation_after_a_rollout(site: Site) -> None:
@@ -323,5 +329,6 @@ def test_at_a_terminal_the_reader_types_the_builders_pcr0(site: Site, typed: str
     )
     assert shown.status == status, shown.raw
     assert "from its builder" in shown.raw
+    assert ("WARNING: its evidence is simulated" in shown.raw) is (status in {0, 2})
     added = site.owner.ok("remote", "list", "--output", "json").json()["remotes"]
     assert [one["name"] for one in added] == (["hospital"] if status == 0 else [])

@@ -119,7 +119,8 @@ def test_from_the_invitation_to_the_answers(hosts: Hosts) -> None:
             *("--write", owner.base / "mail.txt", "--output", "json"),
         ).json()
         pcr0 = invited["releases"][0]["pcr0"]
-        owner.ok("remote", "add", "hospital", "--from", "mail.txt", "--expect-pcr0", pcr0)
+        compared = ("--expect-pcr0", pcr0, "--root", operator.root)
+        owner.ok("remote", "add", "hospital", "--from", "mail.txt", *compared)
         wait_until(lambda: owner.run("remote", "check", "hospital").status == 0, "the gateway is ready")
         folder_by_results(owner)
         pictures = [sample(code) for code in ("bcc", "mel", "nv")]

@@ -260,11 +260,14 @@ def test_an_http_request_has_its_bytes(over: int, ends: bool) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("is_ping", [True, False])
 @pytest.mark.parametrize(("over", "ends"), [(0, False), (1, True)])
-def test_pings_have_their_burst(over: int, ends: bool) -> None:
+def test_pings_have_their_burst(over: int, ends: bool, is_ping: bool) -> None:
+    """A message without a byte costs the gateway as much as a ping, and brings the enclave as little."""
+
     def check(stand: Stand) -> None:
         for _ in range(LIMITS.control_burst + over):
-            stand.client.send_ping(b"")
+            (stand.client.send_ping if is_ping else stand.client.send_binary)(b"")
         stand.deliver()
         assert stand.code == (CloseCode.POLICY if ends else None)
 

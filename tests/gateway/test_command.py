@@ -58,8 +58,10 @@ def test_settings_that_cannot_be_used_end_with_2(tmp_path: Path, arguments: list
 def test_an_address_in_use_ends_with_3(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        ran = run_command(tmp_path, "gateway", "--to", "r@unix:/x", "--listen", address)
-    assert ran.returncode == 3, ran.stderr
+        for option, others in (("--listen", ()), ("--metrics", ("--listen", "127.0.0.1:0"))):
+            ran = run_command(tmp_path, "gateway", "--to", "r@unix:/x", *others, option, address)
+            assert ran.returncode == 3, ran.stderr
+            assert f"{option} {address}" in ran.stderr
 
 
 def test_without_an_enclave_that_answers_it_ends_with_6(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Barrier, Thread
@@ -19,7 +20,7 @@ from enclavectl.gateway.tokens import (
     write_tokens,
 )
 from enclavectl.json_object import JsonError
-from tests.gateway.process import run_command
+from tests.gateway.process import COMMAND, environment, run_command
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 
@@ -162,3 +163,32 @@ def test_the_commands_make_list_and_revoke(tmp_path: Path) -> None:
     assert run_command(tmp_path, "gateway", "token", "revoke", "hospital").returncode == 0
     assert run_command(tmp_path, "gateway", "token", "revoke", "hospital").returncode == 6
     assert "hospital" not in run_command(tmp_path, "gateway", "token", "list").stdout
+
+
+def test_tokens_in_a_folder_that_others_may_change_let_nobody_in(tmp_path: Path) -> None:
+    """A stranger who prepared the state folder would choose who connects."""
+    tmp_path.chmod(0o700)
+    state = tmp_path / "state"
+    (state / "gateway").mkdir(parents=True, mode=0o700)
+    write_tokens(state / "gateway" / "tokens.json", TokenSet().added("stranger", None)[0])
+    state.chmod(0o777)
+    serve = ("gateway", "--to", "r@unix:/x", "--listen", "127.0.0.1:0", "--wait", "0")
+    for words in (("gateway", "token", "list"), serve):
+        ran = run_command(tmp_path, *words)
+        assert ran.returncode == 3, ran.stderr
+        assert str(state) in ran.stderr
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_token_that_could_not_be_printed_is_taken_back(tmp_path: Path, form: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [COMMAND, "gateway", "token", "add", "hospital", "--output", form],
+            env=environment(tmp_path, {}),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+            timeout=60,
+        )
+    assert done.returncode == 3, done.stderr
+    assert run_command(tmp_path, "gateway", "token", "add", "hospital").returncode == 0

@@ -204,8 +204,8 @@ def redirects(to: str) -> Answer:
 )
 def test_a_server_that_fails(answer: Answer, message: str, tmp_path: Path) -> None:
     # The others are to fail for their own reason, also on a busy machine.
-    short: dict[Answer, Timeouts] = {goes_silent: Timeouts(read_s=0.5), drips: Timeouts(total_s=0.5)}
-    timeouts = short.get(answer, Timeouts())
+    slow: dict[Answer, Timeouts] = {goes_silent: Timeouts(read_s=0.5), drips: Timeouts(total_s=0.5)}
+    timeouts = slow.get(answer, Timeouts())
     with serving(answer) as (url, _), pytest.raises(HostError, match=message):
         fetch_published(published(url), data_dir=tmp_path, timeouts=timeouts)
     assert files(tmp_path) == []

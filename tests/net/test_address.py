@@ -127,8 +127,15 @@ def test_who_gives_a_web_address_is_told_its_form() -> None:
     assert info.value.hint == "the address of a gateway begins with wss://"
 
 
-@pytest.mark.parametrize("text", ["wss://ada:hunter2@gateway.test/v1", "https://ada:hunter2@gateway.test"])
-def test_a_password_in_an_address_is_not_shown_again(text: str) -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        "wss://ada:hunter2@gateway.test/v1",
+        "https://ada:hunter2@gateway.test",
+        "wss://gateway.test/v1?token=hunter2",
+    ],
+)
+def test_a_secret_in_an_address_is_not_shown_again(text: str) -> None:
     with pytest.raises(UsageError) as info:
         parse_address(text)
     assert "hunter2" not in f"{info.value} {info.value.hint}"
@@ -142,6 +149,12 @@ def test_a_port_that_is_none_is_named(text: str) -> None:
     with pytest.raises(UsageError) as info:
         parse_address(text)
     assert "a port is a number from 1 to 65535" in str(info.value.hint)
+
+
+def test_who_gives_a_gateways_address_is_shown_one() -> None:
+    with pytest.raises(UsageError) as info:
+        parse_address("wss://gateway.test.:1")
+    assert "wss://" in str(info.value.hint)
 
 
 def test_a_port_of_vsock_may_be_larger() -> None:

@@ -26,7 +26,7 @@ class Pieces:
     """A stream that has these pieces to read, then would wait, or ends; it takes ``room`` bytes a call."""
 
     def __init__(self, pieces: Iterator[bytes], *, ends: bool = False, room: int = 1 << 20) -> None:
-        self._pieces = pieces
+        self.pieces = pieces
         self._ends = ends
         self.room = room
         self.sent = b""
@@ -44,7 +44,7 @@ class Pieces:
     def recv(self, bufsize: int, /) -> bytes:
         assert bufsize >= 3000, "no piece is longer"
         try:
-            return next(self._pieces)
+            return next(self.pieces)
         except StopIteration:
             if self._ends:
                 return b""
@@ -188,13 +188,41 @@ def test_what_breaks_the_rules_ends_the_session(after: bytes) -> None:
     assert isinstance(error, PeerProtocolError)
 
 
-def test_a_flood_of_pings_whose_answers_nobody_reads_ends_the_session() -> None:
-    server = Server(frame(Opcode.PING, bytes(125)) * 20_000, [2000] * 2000)
+@pytest.mark.parametrize(
+    "vain",
+    [
+        frame(Opcode.PING, b""),
+        frame(Opcode.PONG, b""),
+        frame(Opcode.BINARY, b""),
+        frame(Opcode.BINARY, b"", fin=False)
+        + frame(Opcode.CONT, b"", fin=False) * 9
+        + frame(Opcode.CONT, b""),
+    ],
+)
+def test_frames_that_bring_nothing_hold_nobody(vain: bytes) -> None:
+    """There is always something to read, so no deadline would end the wait, nor a look while we send."""
+
+    def flood() -> Iterator[bytes]:
+        yield from [vain * 20] * 500
+        raise AssertionError("it reads on and on")
+
+    for is_sending in (False, True):
+        server = Server(b"", [])
+        stream = opened(server)
+        server.pieces = flood()
+        if is_sending:
+            stream.sendmsg([b"picture"])
+        with pytest.raises(PeerProtocolError, match="without end"):
+            stream.recv(1)
+
+
+def test_pings_whose_answers_nobody_reads_end_the_session() -> None:
+    server = Server(frame(Opcode.PING, bytes(125)) * 80, [2000] * 2000)
     stream = opened(server)
     server.room = 0
     _, error = read_all(stream)
     assert isinstance(error, PeerProtocolError)
-    assert "pings" in error.message
+    assert "does not read" in error.message
 
 
 HEAD = b"HTTP/1.1 200 OK\r\nA: b\r\nX-Y:  z \r\n\r\n"

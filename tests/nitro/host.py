@@ -86,10 +86,11 @@ class FakeHost:
         return Place.of(str(self.program), {})
 
     def set(self, **settings: object) -> None:
-        """Change the host: what is not named is as in ``Settings``."""
-        value = {"owner_pid": os.getpid(), **settings}
-        Settings.from_json(json.dumps(value))
+        """Change the host: what is not named is as in ``Settings``, but its owner stays who it was."""
         path = self.home / "fake.json"
+        owner_pid = json.loads(path.read_text())["owner_pid"] if path.exists() else os.getpid()
+        value = {"owner_pid": owner_pid, **settings}
+        Settings.from_json(json.dumps(value))
         scratch = path.with_suffix(".new")
         scratch.write_text(json.dumps(value))
         scratch.replace(path)

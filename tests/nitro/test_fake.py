@@ -19,7 +19,7 @@ from enclavectl.eif.examine import read_image
 from enclavectl.net.address import HybridVsockAddress
 from tests.cli.command import Done
 from tests.e2e.cli import is_alive, wait_until
-from tests.nitro.host import FakeHost, write_image
+from tests.nitro.host import FakeHost, fake_host, write_image
 
 CAUSE = re.compile(r"\[ (E\d{2}) \]")
 LAUNCH = ("run-enclave", "--cpu-count", "2", "--memory", "1024", "--eif-path")
@@ -333,6 +333,13 @@ def test_the_driver_may_refuse_once(host: FakeHost) -> None:
     host.set(driver_error=16, driver_error_times=1)
     refused(host.run(*LAUNCH, host.eif), "E29", "E39")
     assert host.launch()["EnclaveCID"] == 16
+
+
+def test_a_host_that_changes_keeps_its_owner(tmp_path: Path) -> None:
+    # 0 is a host in containers: no process there sees the test, and a daemon that looked for it would end.
+    with fake_host(tmp_path / "h", owner_pid=0) as made:
+        made.set(sealed=True)
+        assert (made.place.settings.owner_pid, made.place.settings.sealed) == (0, True)
 
 
 def test_command_lines_are_remembered(host: FakeHost) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import resource
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,122 @@ def test_a_foreign_line_in_the_middle_is_left_alone(path: Path) -> None:
     with pytest.raises(UsageError, match="line 3"):
         ResultsFile(path)
     assert path.read_bytes() == before
+
+
+def test_a_stray_quotation_mark_costs_no_answer(tmp_path: Path) -> None:
+    path = tmp_path / "out.csv"
+    with ResultsFile(path) as results:
+        results.begin(ENCLAVE)
+        for name in ("a.png", "b.png", "c.png"):
+            results.add(answered(name, FIRST), ENCLAVE, top=None)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([lines[0], b'"', *lines[1:]]))
+    before = path.read_bytes()
+    with pytest.raises(UsageError, match="quotation mark"):
+        ResultsFile(path)
+    assert path.read_bytes() == before
+
+
+def test_a_table_that_an_editor_saved_with_other_line_ends_is_gone_on_with(tmp_path: Path) -> None:
+    path = tmp_path / "out.csv"
+    with ResultsFile(path) as results:
+        results.begin(ENCLAVE)
+        results.add(answered("a.png", FIRST), ENCLAVE, top=None)
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    with ResultsFile(path) as results:
+        results.begin(ENCLAVE)
+        results.add(answered("b.png", FIRST), ENCLAVE, top=None)
+    with ResultsFile(path) as results:
+        assert results.has("a.png", FIRST)
+        assert results.has("b.png", FIRST)
+
+
+@ENDINGS
+def test_a_picture_is_known_by_its_path_however_that_is_spelled(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(path.parent)
+    with ResultsFile(path) as results:
+        results.begin(ENCLAVE)
+        results.add(answered(str(path.parent / "d.png"), FIRST), ENCLAVE, top=None)
+        results.add(answered("-", FIRST), ENCLAVE, top=None)
+    with ResultsFile(path) as results:
+        for name in ("./a.png", "x/../a.png", str(path.parent / "a.png"), "d.png", "-"):
+            assert results.has(name, FIRST), name
+        assert not results.has("./-", FIRST), "a file of that name is not standard input"
+    monkeypatch.chdir("/")
+    with ResultsFile(path) as results:
+        assert not results.has(str(path.parent / "a.png"), FIRST), "it was /a.png, as far as the file says"
+
+
+def test_names_that_no_file_can_have_are_no_bug(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    with ResultsFile(path) as results:
+        results.begin(ENCLAVE)
+        results.add(answered("a.png", FIRST), ENCLAVE, top=None)
+    path.write_bytes(path.read_bytes().replace(b'"a.png"', rb'"\ud800\u0000.png"'))
+    with ResultsFile(path) as results:
+        assert not results.has("a.png", FIRST)
+
+
+@ENDINGS
+def test_a_file_that_was_removed_meanwhile_is_said(path: Path) -> None:
+    results = ResultsFile(path)
+    results.begin(ENCLAVE)
+    results.add(answered("d.png", FIRST), ENCLAVE, top=None)
+    path.unlink()
+    with pytest.raises(HostError, match="removed"):
+        results.sync()
+    with pytest.raises(HostError, match="removed"):
+        results.__exit__(None, None, None)
+
+
+@ENDINGS
+def test_the_error_that_ended_a_batch_is_the_one_that_is_told(path: Path) -> None:
+    """The command's JSON object has it already, and a second error would be a second object."""
+    lost = StateError("the enclave was lost")
+
+    def batch() -> None:
+        with ResultsFile(path):
+            path.unlink()
+            raise lost
+
+    with pytest.raises(StateError) as caught:
+        batch()
+    assert caught.value is lost
+
+
+def test_a_command_that_gets_nowhere_removes_no_file_of_another(tmp_path: Path) -> None:
+    path = tmp_path / "out.csv"
+    with ResultsFile(path):
+        path.rename(tmp_path / "away.csv")
+        path.write_text("another command's")
+    assert path.read_text() == "another command's"
+
+
+def test_a_command_never_writes_to_a_file_that_is_not_there_any_more(tmp_path: Path) -> None:
+    """The one before, which got nowhere, removes its empty file while the next one opens it."""
+    path = tmp_path / "out.csv"
+    stop = threading.Event()
+
+    def come_and_go() -> None:
+        while not stop.is_set():
+            with suppress(StateError), ResultsFile(path):
+                pass
+
+    others = [threading.Thread(target=come_and_go) for _ in range(2)]
+    for thread in others:
+        thread.start()
+    try:
+        tried = 0
+        while tried < 40:
+            with suppress(StateError), ResultsFile(path):
+                assert path.exists()
+                tried += 1
+    finally:
+        stop.set()
+        for thread in others:
+            thread.join()
 
 
 @ENDINGS

@@ -105,6 +105,14 @@ def test_no_cell_of_a_table_begins_like_a_formula(name: str) -> None:
     assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))]
 
 
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_no_part_of_a_name_is_a_cell_of_its_own(separator: str) -> None:
+    """Spreadsheets of many countries part cells at semicolons."""
+    line = encoded(Csv, Result(image=f"a{separator}=1+1", sha256=SHA256, outcome=OUTCOME))
+    [cells] = csv.reader([line.decode()], delimiter=separator)
+    assert not [cell for cell in cells if cell.startswith("=")]
+
+
 def test_a_table_has_a_column_for_each_label() -> None:
     form = Csv()
     text = form.header(LABELS) + encoded(Csv, Result(image="a.png", sha256=SHA256, outcome=OUTCOME), top=1)

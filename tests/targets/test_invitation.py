@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from hashlib import sha256
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from enclavectl.attestation.policy_file import render_policy
 from enclavectl.errors import AttestationError, UsageError
-from enclavectl.targets.invitation import parse_invitation, render_invitation, require_pcr0
+from enclavectl.targets.invitation import parse_invitation, render_invitation, require_pcr0, weaknesses
 from enclavectl.targets.remotes import RemoteContent
 from tests.in_process import PCRS, expect, new_root
 
@@ -120,3 +121,20 @@ def test_a_clients_key_is_never_in_one() -> None:
     )
     with pytest.raises(UsageError, match="its key is its owner's alone"):
         render_invitation(content)
+
+
+def test_an_invitation_whose_terms_make_pcr0_worthless_says_so() -> None:
+    """Who changes a mail can put in a root of their own, and sign for the right PCR0."""
+    nitro = replace(
+        CONTENT, policy=CONTENT.policy.replace(b"accept: [simulated]", b"accept: [nitro]"), root=None
+    )
+    emulated = replace(nitro, policy=nitro.policy.replace(b"[nitro]", b"[emulated]"))
+    debug = replace(nitro, policy=nitro.policy.replace(b"allow_debug: false", b"allow_debug: true"))
+    assert weaknesses(nitro, None) == []
+    assert "simulated" in weaknesses(CONTENT, None)[0]
+    assert "emulated" in weaknesses(emulated, None)[0]
+    assert "debug mode" in weaknesses(debug, None)[0]
+    assert weaknesses(CONTENT, ROOT.certificate_pem) == [], "the reader has this root from elsewhere"
+    with pytest.raises(AttestationError) as info:
+        weaknesses(CONTENT, new_root().certificate_pem)
+    assert info.value.code == "invitation-root"

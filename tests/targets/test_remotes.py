@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import stat
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from enclavectl.attestation.policy_file import render_policy
 from enclavectl.errors import EnclavectlError, HostError, StateError, UsageError
 from enclavectl.targets.remote_store import DamagedRemote, RemoteStore
 from enclavectl.targets.remotes import Remote, RemoteContent
+from enclavectl.targets.verification import VerificationOptions
 from tests.in_process import expect, new_root
 
 ROOT = new_root()
@@ -23,6 +25,7 @@ CONTENT = RemoteContent(
     token=b"S3CRET\n",
     pin="sha256:" + "ab" * 32,
 )
+OPTIONS = VerificationOptions(policy=None, allow_debug=False)
 
 
 @pytest.fixture
@@ -70,6 +73,46 @@ def test_an_update_that_was_cut_short_changes_nothing(store: RemoteStore) -> Non
     (store.folder / "hospital" / "remote.json").write_bytes(record)
     before.files["root"].write_bytes(ROOT.certificate_pem)
     assert store.find("hospital") == before
+
+
+def test_a_full_disk_leaves_no_copy_of_a_secret(store: RemoteStore) -> None:
+    store.add("other", replace(CONTENT, token=b"OTHER"))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, before[1]))  # room for the token, none for the record
+    try:
+        with pytest.raises(HostError):
+            store.add("hospital", CONTENT)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [path.name for path in store.folder.iterdir()] == ["other"]
+
+
+class OvertakenStore(RemoteStore):
+    """Another command replaces the policy right after the remote was found, once."""
+
+    def __init__(self, state_dir: Path) -> None:
+        super().__init__(state_dir)
+        self.updates = 0
+
+    def find(self, name: str) -> Remote:
+        found = super().find(name)
+        if self.updates == 0:
+            self.updates += 1
+            RemoteStore(self.folder.parent).update(name, replace(CONTENT, policy=POLICY + b"# new\n"))
+        return found
+
+
+def test_a_command_that_runs_during_an_update_gets_all_parts(tmp_path: Path) -> None:
+    store = OvertakenStore(tmp_path)
+    store.add("hospital", CONTENT)
+    assert store.target("hospital", OPTIONS).access.token == "S3CRET"
+    assert store.updates == 1
+
+
+def test_a_copy_that_is_gone_is_said(store: RemoteStore) -> None:
+    store.add("hospital", CONTENT).files["policy"].unlink()
+    with pytest.raises(UsageError, match="no such policy"):
+        store.target("hospital", OPTIONS)
 
 
 def test_two_of_one_name(store: RemoteStore) -> None:

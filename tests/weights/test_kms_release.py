@@ -12,7 +12,7 @@ from enclave_payload.card import MODEL_PCR
 from enclave_payload.cbor import Value
 from enclave_payload.release import State
 from enclavectl.attestation import Trust, TrustRoot
-from enclavectl.errors import AttestationError, EnclaveError, HostError, UsageError
+from enclavectl.errors import AttestationError, EnclaveError, HostError, NetworkError, UsageError
 from enclavectl.kms.compile import KeyPolicyRequest, compile_key_policy
 from enclavectl.kms.releases import KeyRelease
 from enclavectl.progress import NoProgress
@@ -22,6 +22,8 @@ from enclavectl.weights.kms_call import Kms, parse_key_arn, post, sign, signing_
 from enclavectl.weights.release_port import ReleaseConnection
 from enclavectl.weights.sealed_file import SealedFile
 from tests.in_process import PCRS, new_root
+from tests.net.certificates import Authority, server_context
+from tests.net.peers import start_web_server
 from tests.weights.fake_kms import KEY_ARN, FakeKms, fake_kms
 from tests.weights.port import Port, release_port
 from tests.weights.sealing import KEY, WEIGHTS, sealed_in
@@ -140,6 +142,16 @@ def test_bad_credentials_another_region_and_an_alias_are_named(kms: FakeKms) -> 
         with pytest.raises(UsageError) as wrong:
             parse_key_arn(text)
         assert wrong.value.code == "kms-key"
+
+
+def test_a_service_that_no_ca_vouches_for_is_told_from_one_that_cannot_be_reached(tmp_path: Path) -> None:
+    context = server_context(Authority(tmp_path).issue("127.0.0.1"))
+    with start_web_server(b"", context) as peer, pytest.raises(NetworkError) as caught:
+        post(f"https://127.0.0.1:{peer.port}", "Decrypt", b"{}", CREDENTIALS["parent"], "eu-central-1")
+    assert (caught.value.code, "SSL_CERT_FILE" in str(caught.value.hint)) == ("kms-certificate", True)
+    with pytest.raises(NetworkError) as gone:
+        post(f"https://127.0.0.1:{peer.port}", "Decrypt", b"{}", CREDENTIALS["parent"], "eu-central-1")
+    assert gone.value.code == "kms-unreachable"
 
 
 def test_a_service_that_answers_in_the_clear_is_refused(kms: FakeKms, tmp_path: Path) -> None:

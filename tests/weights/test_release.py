@@ -24,11 +24,13 @@ from enclavectl.errors import (
     HostError,
     StateError,
 )
+from enclavectl.net.access import Access
+from enclavectl.net.address import StreamAddress
 from enclavectl.net.frames import FrameStream
 from enclavectl.net.refusal import REFUSAL_BYTES, RefusalCode, parse_refusal
 from enclavectl.net.transport import connect
 from enclavectl.progress import NoProgress
-from enclavectl.weights.bringing import KeyInFile, bring_model
+from enclavectl.weights.bringing import KeyInFile, OwnerService, bring_model
 from enclavectl.weights.key_file import ModelKey
 from enclavectl.weights.log import TRIES_A_MINUTE, ReleaseLog
 from enclavectl.weights.owner import ReleaseTerms, release_key
@@ -65,6 +67,34 @@ def test_offer_key_and_chunks_make_it_serve(tmp_path: Path) -> None:
         assert bytes(port.weights) == WEIGHTS
         with ReleaseConnection(port.address, PATIENCE_S) as late, pytest.raises(StateError):
             late.offer(sealed)
+
+
+class Impatient(NoProgress):
+    """A reader of notes who goes after a few reports of progress."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.reports = 0
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def update(self, what: str, elapsed_s: float, bound_s: float) -> None:
+        del elapsed_s, bound_s
+        self.reports += "owner" in what
+        if self.reports == 2:
+            raise InterruptedError
+
+
+def test_an_owner_who_cannot_be_reached_is_told_once_and_waited_for(tmp_path: Path) -> None:
+    sealed, _ = sealed_in(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        owner = StreamAddress("127.0.0.1", free.getsockname()[1], is_secure=False)
+    reader = Impatient()
+    source = OwnerService(address=owner, access=Access())
+    with release_port(tmp_path, ROOT) as port, pytest.raises(InterruptedError):
+        bring_model(port.address, sealed, source, reader, boot_s=0, is_alive=lambda: True)
+    assert reader.notes == [f"{owner}: the model's owner does not answer (not-listening); trying for 600 s"]
 
 
 def test_a_key_before_the_offer_and_a_second_offer_are_refused(tmp_path: Path) -> None:

@@ -122,18 +122,20 @@ def admit_image(source: Path, store: Path, *, now: datetime, progress: Progress)
         StateError: the lock beside it names this file with another content.
         HostError: it cannot be copied; the partial copy is removed.
     """
-    lock = _lock_of(source)
+    beside = _lock_beside(source)
     make_private_dir(store)
     remove_halves(store)
     if is_unchangeable(source):
         path = source
         with open_regular(source, what="image file") as file:
             size, sha256 = _copy(source, None, progress)
+            lock = _of_image(beside, source, sha256)
             registers = _checked_registers(file, source, lock, sha256, now, progress)
     else:
         with stage_file(store, mode=0o400) as staged:
             size, sha256 = _copy(source, staged, progress)
             staged.file.seek(0)
+            lock = _of_image(beside, source, sha256)
             registers = _checked_registers(staged.file, source, lock, sha256, now, progress)
             path = store / f"{source.stem}-{registers['PCR0'][:16]}-{sha256[:8]}.eif"
             if not path.exists():
@@ -195,14 +197,18 @@ def remove_halves(store: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _lock_of(source: Path) -> LockFile | None:
-    """Return the lock beside an image, if it names that image."""
+def _lock_beside(source: Path) -> LockFile | None:
     path = source.parent / LOCK_NAME
-    if not path.exists():
+    return read_lock_file(path) if path.exists() else None
+
+
+def _of_image(lock: LockFile | None, source: Path, sha256: str) -> LockFile | None:
+    """Return the lock if it names the image's file, or has its hash: then the file was renamed."""
+    if lock is None:
         return None
-    found = read_lock_file(path)
-    named = path.parent / str(found.lock.eif["file"])
-    return found if named.resolve() == source.resolve() else None
+    named = lock.path.parent / str(lock.lock.eif["file"])
+    is_its = named.resolve() == source.resolve() or lock.lock.eif["sha256"] == sha256
+    return lock if is_its else None
 
 
 def _copy(source: Path, staged: StagedFile | None, progress: Progress) -> tuple[int, str]:

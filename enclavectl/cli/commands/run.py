@@ -93,12 +93,13 @@ Stay = Annotated[
     typer.Option("--foreground", help="Stay with it until it ends, as the first process of a container."),
 ]
 Drain = Annotated[
-    float,
+    float | None,
     typer.Option(
         "--drain",
         metavar="SECONDS",
-        help="With --foreground: how long a gateway may take for its last answers after SIGTERM.",
+        help="With --foreground: how long a gateway may take for last answers after SIGTERM; default: 40.",
         min=0,
+        show_default=False,
     ),
 ]
 BootWait = Annotated[
@@ -115,6 +116,8 @@ BootWait = Annotated[
 ]
 # Three boots of three minutes may come first, on a node with four slots.
 _BOOT_WAIT_S = 600
+# A gateway that drains takes new connections for 5 s, has 30 s for answers and 5 s for last words.
+_DRAIN_S = 40.0
 
 Release = Annotated[
     str | None,
@@ -176,8 +179,13 @@ class StayFlags:
     """The options for how long the command stays, and what it waits for before the boot."""
 
     foreground: Stay = False
-    drain: Drain = 40.0
+    drain: Drain = None
     boot_wait: BootWait = None
+
+    @property
+    def drain_s(self) -> float:
+        """The seconds that a gateway may take for its last answers."""
+        return _DRAIN_S if self.drain is None else self.drain
 
     @property
     def boot_wait_s(self) -> int:
@@ -236,6 +244,11 @@ def run(
         _check_debug(invocation)
     if stay.foreground:
         _check_foreground(attach=attach, wait=wait)
+    elif stay.drain is not None:
+        raise UsageError(
+            "--drain: expected --foreground as well",
+            hint="without it the command does not stay; enclavectl terminate ends the enclave",
+        )
     request = LaunchRequest(
         name=name,
         debug=debug,
@@ -268,7 +281,7 @@ def _start(
             sealed_start.bring(invocation, chosen, running, sealed)
         attested = _prove(invocation, chosen, running) if waits else None
         if stay.foreground:
-            stays = Foreground(invocation=invocation, backend=chosen, running=running, drain_s=stay.drain)
+            stays = Foreground(invocation=invocation, backend=chosen, running=running, drain_s=stay.drain_s)
             stays.stay(lambda: _show(invocation, chosen, running, attested))
     if stays is not None:
         stays.end()

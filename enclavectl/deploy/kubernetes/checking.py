@@ -20,6 +20,10 @@ _QUANTITY = re.compile(r"([0-9]{1,12})(Ki|Mi|Gi|Ti|)", re.ASCII)
 _BYTES = {"": 1, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
 _PAGES = re.compile(r"hugepages-([0-9]+[KMGT]i)", re.ASCII)
 _SLOTS = 4
+_FORMS = {
+    "apiVersion": re.compile(r"(?:[a-z0-9][a-z0-9.-]{0,252}/)?v[a-z0-9]{1,62}", re.ASCII),
+    "kind": re.compile(r"[A-Z][A-Za-z0-9]{0,62}", re.ASCII),
+}
 SCHEMA_VERSION = "1.36"
 
 
@@ -46,7 +50,9 @@ def read_manifests(folder: Path) -> dict[str, Object]:
     try:
         names = sorted(path.name for path in folder.iterdir() if path.suffix in (".yaml", ".yml"))
     except OSError as exc:
-        raise UsageError(f"{folder}: cannot read this folder ({exc.strerror})") from exc
+        raise UsageError(
+            f"{folder}: cannot read this folder ({exc.strerror})", hint="enclavectl fleet render makes one"
+        ) from exc
     if not names or len(names) > _MAX_FILES:
         raise UsageError(
             f"{folder}: expected 1 to {_MAX_FILES} manifests, found {len(names)}",
@@ -57,19 +63,28 @@ def read_manifests(folder: Path) -> dict[str, Object]:
         plain = parse_yaml(
             read_bounded(folder / name, _MAX_FILE, what="manifest"), name=str(folder / name)
         ).to_plain()
-        if not isinstance(plain, dict) or not isinstance(plain.get("kind"), str):
-            raise UsageError(f"{folder / name}: expected one object with a kind")
-        found[name] = cast("Object", plain)
+        found[name] = _manifest(plain, folder / name)
     return found
 
 
-def check_manifests(manifests: Mapping[str, Object], labels: Sequence[str] = ()) -> list[Finding]:
-    """Return what is wrong. ``labels`` are the releases of locks that the manifests must be of, if any."""
+def _manifest(plain: object, path: Path) -> Object:
+    """Return the object of a file, whose version and kind have the form that Kubernetes gives them."""
+    value = _object(plain)
+    for key, form in _FORMS.items():
+        text = value.get(key)
+        if not isinstance(text, str) or form.fullmatch(text) is None:
+            raise UsageError(
+                f"{path}: expected one object with {' and '.join(_FORMS)}, found {key} {text!r:.100}",
+                hint="one manifest a file, as enclavectl fleet render writes them",
+            )
+    return value
+
+
+def check_manifests(manifests: Mapping[str, Object], labels: Sequence[frozenset[str]] = ()) -> list[Finding]:
+    """Return what is wrong. ``labels`` are those of each lock that the manifests must be of, if any."""
     found: list[Finding] = []
     for name, value in manifests.items():
-        template = _at(value, "spec", "template")
-        if isinstance(template, dict):
-            found += _pods(name, cast("Object", template))
+        found += _pods(name, _object(_at(value, "spec", "template")))
         if value["kind"] == "Deployment":
             found += _rollout(name, value)
     found += _releases(manifests, labels)
@@ -101,15 +116,14 @@ def check_schemas(manifests: Mapping[str, Object]) -> list[Finding]:
             found.append(
                 Finding(file=name, code="schema", message=f"{where}: {exc.message}", fix="correct it")
             )
-        except (kubernetes_validate.SchemaNotFoundError, kubernetes_validate.InvalidSchemaError) as exc:
-            found.append(
-                Finding(file=name, code="schema", message=str(exc), fix="is it of Kubernetes itself?")
-            )
+        except (kubernetes_validate.SchemaNotFoundError, kubernetes_validate.InvalidSchemaError):
+            what = f"Kubernetes {SCHEMA_VERSION} has no {value['apiVersion']} {value['kind']}"
+            found.append(Finding(file=name, code="schema", message=what, fix="correct it, or --no-schemas"))
     return found
 
 
 def _pods(name: str, template: Object) -> Iterator[Finding]:
-    spec = cast("Object", _at(template, "spec") or {})
+    spec = _object(template.get("spec"))
     containers = [*_list(spec, "initContainers"), *_list(spec, "containers")]
     asking = [one for one in containers if SLOT in _limits(one)]
     if not asking:
@@ -123,7 +137,7 @@ def _pods(name: str, template: Object) -> Iterator[Finding]:
         )
     for one in asking:
         yield from _container(name, one)
-    if NODE_LABEL not in cast("Object", spec.get("nodeSelector") or {}):
+    if NODE_LABEL not in _object(spec.get("nodeSelector")):
         yield Finding(
             file=name,
             code="node-selector",
@@ -141,7 +155,7 @@ def _pods(name: str, template: Object) -> Iterator[Finding]:
 
 
 def _container(name: str, container: Object) -> Iterator[Finding]:
-    limits, requests = _limits(container), cast("Object", _at(container, "resources", "requests") or {})
+    limits, requests = _limits(container), _object(_at(container, "resources", "requests"))
     who = f"container {container.get('name')}"
     pages = {key: str(value) for key, value in limits.items() if _PAGES.fullmatch(key)}
     if len(pages) != 1:
@@ -154,7 +168,7 @@ def _container(name: str, container: Object) -> Iterator[Finding]:
     for key, value in pages.items():
         size = _PAGES.fullmatch(key)
         page, asked = _bytes(size[1] if size else ""), _bytes(value)
-        if asked is None or page is None or asked == 0 or asked % page:
+        if not asked or not page or asked % page:
             yield Finding(
                 file=name,
                 code="hugepages-multiple",
@@ -176,7 +190,8 @@ def _container(name: str, container: Object) -> Iterator[Finding]:
             fix="ask for ordinary memory as well: the image's size and 256 Mi",
         )
     for key in (SLOT, SLOT_CPUS):
-        if not str(limits.get(key, "1")).isdigit() or (key in requests and requests[key] != limits.get(key)):
+        count = str(limits.get(key, "1"))
+        if not count.isdigit() or (key in requests and str(requests[key]) != count):
             yield Finding(
                 file=name,
                 code="device-count",
@@ -220,34 +235,40 @@ def _rollout(name: str, value: Object) -> Iterator[Finding]:
         )
 
 
-def _releases(manifests: Mapping[str, Object], labels: Sequence[str]) -> Iterator[Finding]:
+def _releases(manifests: Mapping[str, Object], labels: Sequence[frozenset[str]]) -> Iterator[Finding]:
     there = {
-        name: _at(value, "spec", "template", "metadata", "labels", RELEASE_LABEL)
+        name: str(_at(value, "spec", "template", "metadata", "labels", RELEASE_LABEL))
         for name, value in manifests.items()
         if value["kind"] == "Deployment"
     }
     if not labels:
         return
+    known = [label for one in labels for label in sorted(one)]
     for name, label in there.items():
-        if label not in labels:
+        if label not in known:
             yield Finding(
                 file=name,
                 code="release-of-no-lock",
-                message=f"its pods are labeled {label}, and the locks are of {', '.join(labels)}",
+                message=f"its pods are labeled {label}, and the locks are of {', '.join(known)}",
                 fix="enclavectl fleet render with that lock",
             )
-    for label in labels:
-        if label not in there.values():
+    for one in labels:
+        if one.isdisjoint(there.values()):
             yield Finding(
                 file="kustomization.yaml",
                 code="lock-without-release",
-                message=f"no Deployment is labeled {label}, which a lock is of",
+                message=f"no Deployment is labeled {' or '.join(sorted(one))}, which a lock is of",
                 fix="enclavectl fleet render with that lock",
             )
 
 
 def _limits(container: Object) -> Object:
-    return cast("Object", _at(container, "resources", "limits") or {})
+    return _object(_at(container, "resources", "limits"))
+
+
+def _object(value: object) -> Object:
+    """Return a mapping as it is, and no members of anything else: the schemas say what that should be."""
+    return cast("Object", value) if isinstance(value, dict) else {}
 
 
 def _list(value: Object, key: str) -> list[Object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import re
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from enclavectl.errors import NetworkError, UsageError
@@ -13,6 +13,8 @@ from enclavectl.errors import NetworkError, UsageError
 # A page has about 40 KiB for four enclaves.
 _MAX_PAGE = 4 << 20
 _TIMEOUT_S = 5.0
+# The whole numbers that a float has: Prometheus counts in floats.
+_MAX_COUNT = 1 << 53
 # A fleet of more gateways is read through Prometheus.
 _MAX_GATEWAYS = 512
 _ADDRESS = re.compile(
@@ -75,28 +77,29 @@ class _Page:
     connections: float = 0
     enclaves: dict[str, _Counts] = field(default_factory=dict)
 
+    def add(self, name: str, labels: Mapping[str, str], number: float) -> None:
+        """Take a sample of a gateway's metric."""
+        if name == "connections":
+            self.connections += number
+        elif "enclave" in labels:
+            one = self.enclaves.setdefault(labels["enclave"], _Counts())
+            if name == "enclave_up":
+                one.up, one.release = number, labels.get("release", "")
+            elif name == "enclave_connections":
+                one.sessions = number
+            elif name == "requests_in_flight":
+                one.in_flight = number
+
 
 def parse_metrics(text: str, address: str) -> GatewayStatus:
-    """Read a gateway's page of metrics; lines of other metrics are passed over."""
+    """Read a gateway's page of metrics; other lines, and those without a count, are passed over."""
+    samples = [match for line in text.splitlines() if (match := _SAMPLE.match(line)) is not None]
+    if not samples:
+        return GatewayStatus(address=address, error="expected a gateway's metrics, found other text")
     page = _Page()
-    for line in text.splitlines():
-        if (match := _SAMPLE.match(line)) is None:
-            continue
-        labels = dict(_LABEL.findall(match[2] or ""))
-        try:
-            number = float(match[3])
-        except ValueError:
-            continue
-        if match[1] == "connections":
-            page.connections += number
-        elif "enclave" in labels:
-            one = page.enclaves.setdefault(labels["enclave"], _Counts())
-            if match[1] == "enclave_up":
-                one.up, one.release = number, labels.get("release", "")
-            elif match[1] == "enclave_connections":
-                one.sessions = number
-            elif match[1] == "requests_in_flight":
-                one.in_flight = number
+    for name, within, count in (match.groups() for match in samples):
+        if (number := _count(count)) is not None:
+            page.add(name, dict(_LABEL.findall(within or "")), number)
     enclaves = tuple(
         EnclaveStatus(
             name=name,
@@ -108,6 +111,14 @@ def parse_metrics(text: str, address: str) -> GatewayStatus:
         for name, one in sorted(page.enclaves.items())
     )
     return GatewayStatus(address=address, connections=int(page.connections), enclaves=enclaves)
+
+
+def _count(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if 0 <= number <= _MAX_COUNT else None
 
 
 def _why(error: Exception) -> str:

@@ -183,6 +183,8 @@ spec:
         karpenter.sh/discovery: {request.cluster}
   enclaveOptions:
     enabled: true
+  # Sealed weights by KMS: a pod reaches the role's credentials at 2 hops, and Karpenter's default is 1.
+  # metadataOptions: {{httpPutResponseHopLimit: 2}}
   userData: |
 {data}
 {_node_pool(request)}{_node_overlay(request)}"""

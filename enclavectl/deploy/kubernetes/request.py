@@ -14,7 +14,8 @@ from enclavectl.nitro_cli.limits import boot_bound_s, minimum_memory_mib
 
 # RFC 1123 labels: https://kubernetes.io/docs/concepts/overview/working-with-objects/names/
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
-_IMAGE = re.compile(r"[a-z0-9][A-Za-z0-9._:/@-]{0,499}", re.ASCII)
+# A digest has one length; anything else behind an @ is refused by the runtime, on each node.
+_IMAGE = re.compile(r"[a-z0-9][A-Za-z0-9._:/-]{0,499}(?:@sha256:[0-9a-f]{64})?", re.ASCII)
 _DIGEST = re.compile(r"@sha256:[0-9a-f]{64}$", re.ASCII)
 _GIB = 1024
 _ZEROS = re.compile(r"0+", re.ASCII)
@@ -122,6 +123,11 @@ class FleetRequest:
             UsageError: a name, an image, a size or a number cannot be used; the message has the arithmetic.
         """
         _check_name(self.namespace, "--namespace")
+        if self.namespace.startswith("kube-"):
+            raise UsageError(
+                f"--namespace: expected one of the fleet's own, found {self.namespace}",
+                hint="names with kube- are the cluster's; the fleet's Pod Security level would be theirs too",
+            )
         _check_name(self.metrics_from, "--metrics-from")
         for release in self.releases:
             _check_image(release.image)
@@ -189,13 +195,15 @@ class FleetRequest:
             raise UsageError(
                 f"--max {self.most}: expected at least --replicas, which is {self.releases[0].replicas}"
             )
+        counts = self._counts()
         largest = asked if self.most is None else asked - self.releases[0].replicas + self.most
         if not 1 <= self.slots <= MAX_ENCLAVES:
             raise UsageError(f"--slots {self.slots}: expected 1 to {MAX_ENCLAVES}, the enclaves of a node")
         if self.nodes is not None and largest > (room := self.nodes * self.slots):
             raise UsageError(
-                f"expected at most {room} enclaves ({self.nodes} nodes x {self.slots} slots), "
-                f"found {largest}: " + " + ".join(str(one) for one in self._counts()),
+                f"expected at most {room} enclaves ({self.nodes} node{'s' if self.nodes > 1 else ''} x "
+                f"{self.slots} slots), found {' + '.join(map(str, counts))}"
+                + (f" = {largest}" if len(counts) > 1 else ""),
                 hint=f"{-(-largest // self.slots)} nodes would do; --replicas or --max could be lower",
                 code="fleet-slots",
             )
@@ -257,5 +265,5 @@ def _check_image(image: str) -> None:
     if _IMAGE.fullmatch(image) is None:
         raise UsageError(
             f"--image: expected the name of a container image, found {image!r:.100}",
-            hint="such as registry.example/enclavectl-parent@sha256:DIGEST",
+            hint="such as registry.example/enclavectl-parent@sha256:DIGEST, with 64 hex digits",
         )

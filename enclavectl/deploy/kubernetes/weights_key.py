@@ -47,7 +47,7 @@ class WeightsKey:
             found = "none" if self.pin is None else "one"
             raise UsageError(
                 f"--tls-pin: expected one with --release tls:HOST:PORT and none with kms, found {found}",
-                hint="it is the SHA-256 of the owner's TLS key: the image of the pods has no CAs",
+                hint="it is the SHA-256 of the owner's TLS key: pods believe that key and no CA",
             )
         if self.pin is not None and _PIN.fullmatch(self.pin) is None:
             raise UsageError(f"--tls-pin: expected sha256:DIGEST, found {self.pin!r:.100}")

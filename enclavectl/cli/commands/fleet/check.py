@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -9,10 +10,11 @@ import typer
 
 from enclavectl.artifacts.lock import read_lock
 from enclavectl.cli import options
-from enclavectl.cli.fleet_request import release_of
+from enclavectl.cli.fleet_request import labels_of
 from enclavectl.cli.invocation import begin
 from enclavectl.cli.options import OutputFormat
 from enclavectl.deploy.kubernetes.checking import check_manifests, check_schemas, read_manifests
+from enclavectl.errors import UsageError
 
 CHECK_SCHEMA = "enclavectl.fleet-check/1"
 EXIT_FINDINGS = 2
@@ -27,6 +29,15 @@ Locks = Annotated[
         show_default=False,
     ),
 ]
+Models = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--model",
+        metavar="FILE.sealed",
+        help="Sealed weights that a runtime's lock runs with; may be repeated.",
+        show_default=False,
+    ),
+]
 Schemas = Annotated[
     bool, typer.Option("--schemas/--no-schemas", help="Hold them to Kubernetes' schemas too (extra fleet).")
 ]
@@ -35,6 +46,7 @@ Schemas = Annotated[
 def check(
     folder: Folder = Path("k8s"),
     lock: Locks = None,
+    model: Models = None,
     schemas: Schemas = True,
     config: options.ConfigFile = None,
     output: options.Output = OutputFormat.TEXT,
@@ -51,8 +63,7 @@ def check(
     """
     invocation = begin(output, config, {})
     manifests = read_manifests(folder)
-    labels = [release_of(read_lock(path), path, allow_debug=True) for path in lock or ()]
-    found = check_manifests(manifests, labels)
+    found = check_manifests(manifests, _labels(lock or (), model or ()))
     if schemas:
         found += check_schemas(manifests)
     if invocation.screen.as_json:
@@ -71,3 +82,13 @@ def check(
         invocation.screen.facts([("sound", f"{'yes' if not found else 'NO'}, {len(manifests)} files")])
     if found:
         raise typer.Exit(EXIT_FINDINGS)
+
+
+def _labels(paths: Sequence[Path], models: Sequence[Path]) -> list[frozenset[str]]:
+    locks = [(path, read_lock(path)) for path in paths]
+    if models and not any(lock.is_runtime for _, lock in locks):
+        raise UsageError(
+            "--model: expected --lock with the lock of a runtime as well",
+            hint="locks of images with weights name their model themselves",
+        )
+    return [labels_of(lock, path, models) for path, lock in locks]

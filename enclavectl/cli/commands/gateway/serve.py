@@ -17,6 +17,7 @@ from enclavectl.cli.invocation import Invocation, begin
 from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.screen import Screen
 from enclavectl.errors import HostError, StateError
+from enclavectl.files import require_private_dir
 from enclavectl.gateway.limits import GatewayLimits
 from enclavectl.gateway.routing import Destination, parse_destination
 from enclavectl.gateway.running import run_gateway
@@ -198,8 +199,14 @@ def _serve(screen: Screen, settings: GatewaySettings) -> None:
 
 
 def default_tokens(invocation: Invocation) -> Path:
-    """Return the path of this user's tokens."""
-    return invocation.config.state_dir / "gateway" / "tokens.json"
+    """Return the path of this user's tokens.
+
+    Raises:
+        HostError: somebody else may have put something in their folder.
+    """
+    folder = invocation.config.state_dir / "gateway"
+    require_private_dir(folder)
+    return folder / "tokens.json"
 
 
 def _limits(invocation: Invocation) -> GatewayLimits:

@@ -59,12 +59,17 @@ def add(
         changed, token = found.added(name, expires)
         return changed
 
-    entry = change_tokens(_changed_path(invocation, tokens), with_another).entries[-1]
-    if invocation.screen.as_json:
-        invocation.screen.result({"schema": TOKEN_SCHEMA, **_json(entry, now), "token": token})
-    else:
-        invocation.screen.note(f"token {name}, which is shown this once:")
-        typer.echo(token)
+    path = _changed_path(invocation, tokens)
+    entry = change_tokens(path, with_another).entries[-1]
+    try:
+        if invocation.screen.as_json:
+            invocation.screen.result({"schema": TOKEN_SCHEMA, **_json(entry, now), "token": token})
+        else:
+            invocation.screen.note(f"token {name}, which is shown this once:")
+            typer.echo(token)
+    except OSError:  # the disk is full: nobody has the token, and its name must be free for another try
+        change_tokens(path, lambda found: found.revoked(name))
+        raise
 
 
 def list_tokens(

@@ -53,6 +53,8 @@ def add(
       enclavectl remote add lab --from mail.txt                    invited
     """
     invocation = begin(output, config, {})
+    store = RemoteStore(invocation.config.state_dir)
+    store.require_new(name)  # before anybody types PCRs
     if invitation is None:
         if address is None or policy is None:
             raise UsageError(
@@ -62,13 +64,11 @@ def add(
         content = network.content(address, policy=policy, root=root)
     else:
         refuse_together(**{"from": invitation, "policy": policy})
-        refuse_together(**{"from": invitation, "root": root})
         if address is not None:
             raise UsageError("remote add: expected an address or --from, found both", hint="leave one out")
         found = read_named_invitation(invitation)
         content = network.added_to(found)
-        confirm_invitation(invocation.screen, content, expect_pcr0 or [])
-    store = RemoteStore(invocation.config.state_dir)
+        confirm_invitation(invocation.screen, content, expect_pcr0 or [], own_root=root)
     remote = store.add(name, content)
     if default:
         store.set_default(name)

@@ -68,12 +68,12 @@ def update(
     base = old
     if invitation is not None:
         refuse_together(**{"from": invitation, "policy": policy})
-        refuse_together(**{"from": invitation, "root": root})
         refuse_together(**{"from": invitation, "address": address})
         base = old.replaced_by(read_named_invitation(invitation))
-    new = network.added_to(base, address=address, policy=policy, root=root)
+    kept_root = root if invitation is None else None
+    new = network.added_to(base, address=address, policy=policy, root=kept_root)
     if invitation is not None:
-        confirm_invitation(invocation.screen, new, expect_pcr0 or [], before=old)
+        confirm_invitation(invocation.screen, new, expect_pcr0 or [], own_root=root, before=old)
     if all(part is None for part in (address, policy, invitation, root, default, *astuple(network))):
         raise UsageError("remote update: expected a part, found none", hint="such as --policy FILE")
     if new != old:
