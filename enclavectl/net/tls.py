@@ -45,6 +45,7 @@ class TlsStream:
         """Send of the first buffer that is not empty; a record of TLS holds 16 KiB at most anyway.
 
         Raises:
+            UsageError: as ``recv``.
             EnclaveLost: the peer went right after the handshake.
         """
         try:
@@ -53,9 +54,9 @@ class TlsStream:
                     return self._sock.send(buffer)
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as exc:
             raise BlockingIOError from exc
-        except ConnectionError as exc:
-            if self._may_lack_certificate:
-                raise self._early_end() from exc
+        except OSError as exc:
+            if (refusal := self._refusal_in(exc)) is not None:
+                raise refusal from exc
             raise
         return 0
 
@@ -72,19 +73,22 @@ class TlsStream:
             raise BlockingIOError from exc
         except ssl.SSLEOFError:
             data = b""  # the peer went without a closing alert; frames have lengths of their own
-        except ssl.SSLError as exc:
-            reason = _reason(exc)
-            if _is_about_our_certificate(reason):
-                raise _client_certificate_refused(self._address, reason) from exc
-            raise
-        except ConnectionError as exc:
-            if self._may_lack_certificate:
-                raise self._early_end() from exc
+        except OSError as exc:
+            if (refusal := self._refusal_in(exc)) is not None:
+                raise refusal from exc
             raise
         if not data and self._may_lack_certificate:
             raise self._early_end()
         self._has_received = self._has_received or bool(data)
         return data
+
+    def _refusal_in(self, error: OSError) -> EnclavectlError | None:
+        """Return what an error means if it is the peer's refusal of us. Sending may meet it first."""
+        if isinstance(error, ConnectionError | ssl.SSLEOFError):
+            return self._early_end() if self._may_lack_certificate else None
+        reason = _reason(error)
+        is_alert = isinstance(error, ssl.SSLError) and _is_about_our_certificate(reason)
+        return _client_certificate_refused(self._address, reason) if is_alert else None
 
     @property
     def _may_lack_certificate(self) -> bool:
