@@ -35,6 +35,7 @@ SLOW = (
     "cli/test_key_policy.py",
     "cli/test_policy",
     "cli/test_status_line.py",
+    "cli/test_receipts.py",
     "cli/test_verify.py",
     "cli/test_wrong_words.py",
     "client/test_batch.py",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +11,17 @@ import typer
 
 from enclavectl.cli.completion import enclave_names, ended_names, model_names, remote_names
 from enclavectl.config.choices import BackendChoice
+
+
+def finite(seconds: float | None) -> float | None:
+    """Return an option's time as it is.
+
+    Raises:
+        typer.BadParameter: it is infinite, or nan, which every range takes, since it compares with nothing.
+    """
+    if seconds is None or math.isfinite(seconds):
+        return seconds
+    raise typer.BadParameter(f"{seconds} is no number of seconds.")
 
 
 class OutputFormat(StrEnum):

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from enclavectl.attestation import Policy, Release, Trust, render_policy
+from tests.cli.desk import Desk, lay_desk
 from tests.cli.policies import COMMENT, REGISTERS, lock_of
 from tests.forge import PCRS
 
@@ -19,3 +20,9 @@ def folder(tmp_path: Path) -> Path:
     )
     (tmp_path / "p.yaml").write_text(f"{COMMENT}\n{render_policy(policy)}")
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
+    """A desk with a session's evidence on it."""
+    return lay_desk(tmp_path_factory.mktemp("desk"))

@@ -6,78 +6,24 @@ import json
 import re
 import shutil
 import subprocess
-from base64 import urlsafe_b64encode
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
-from enclave_payload.contents import key_config_digest
-from enclavectl.attestation.policy_file import render_policy
-from enclavectl.backends.local.pki import DevelopmentRoot
-from enclavectl.evidence import EvidenceFile, KeptReceipt, parse_evidence_file, parse_receipt
-from enclavectl.evidence.file import MAX_EVIDENCE_FILE_BYTES, receipt_line
+from enclavectl.evidence import parse_evidence_file
 from tests.artifacts.test_lock import LOCK
 from tests.attestation.test_archived import VECTORS, needs_vectors
-from tests.cli.command import COMMAND, Done, enclavectl
-from tests.evidence import example
-from tests.evidence.sessions import KEY_CONFIG, POLICY, base64_of, session_evidence
-from tests.evidence.test_receipts_in_verification import PICTURE, receipt_for, statements
-from tests.forge import PCRS, EnclaveForge
+from tests.cli.command import COMMAND, enclavectl
+from tests.cli.desk import Desk
+from tests.forge import PCRS
 
 NAMES = [
     *("evidence.json", "document.bin", "document.hex", "document.b64"),
     *("bom.json", "utf16.json", "utf16.hex", "0x.hex", "url.b64", "bare.b64"),
 ]
 CHECKS = ["trust", "time", "release", "model", "receipt"]
-
-
-FORGE = EnclaveForge()
-
-
-def receipt_evidence() -> EvidenceFile:
-    """What is kept of a session of FORGE with one answer."""
-    document = FORGE.genuine(user_data=key_config_digest(KEY_CONFIG), public_key=example.PUBLIC_KEY)
-    receipt = KeptReceipt(receipt=receipt_for(document), **statements())
-    return replace(session_evidence(FORGE), document=document, receipts=(receipt,))
-
-
-@dataclass(frozen=True, slots=True)
-class Desk:
-    """A folder with an evidence file, its root and a policy that fits."""
-
-    folder: Path
-
-    def verify(self, *arguments: object) -> Done:
-        return enclavectl("verify", *arguments, home=self.folder)
-
-    def archived(self, *arguments: object) -> Done:
-        return self.verify(*arguments, "--root", "root.pem", "--at", "document")
-
-
-@pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
-    folder = tmp_path_factory.mktemp("desk")
-    forge = EnclaveForge()
-    evidence = session_evidence(forge)
-    root: DevelopmentRoot = forge.development_root
-    (folder / "root.pem").write_bytes(root.certificate_pem)
-    (folder / "evidence.json").write_bytes(evidence.to_bytes())
-    (folder / "document.bin").write_bytes(evidence.document)
-    (folder / "document.hex").write_text(evidence.document.hex())
-    (folder / "document.b64").write_text(base64_of(evidence.document))
-    # As the editors and shells of Windows write them, and as programs spell bytes.
-    text = evidence.to_bytes().decode()
-    (folder / "bom.json").write_text(text, encoding="utf-8-sig")
-    (folder / "utf16.json").write_text(text, encoding="utf-16")
-    (folder / "utf16.hex").write_text(evidence.document.hex(), encoding="utf-16")
-    (folder / "0x.hex").write_text(f"0x{evidence.document.hex()}\n")
-    url = urlsafe_b64encode(evidence.document).decode()
-    (folder / "url.b64").write_text(url)
-    (folder / "bare.b64").write_text(f"{url[:1000]}\r\n{url[1000:].rstrip('=')}")
-    (folder / "policy.yaml").write_text(render_policy(POLICY))
-    return Desk(folder)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -272,19 +218,6 @@ def test_a_lock_counts_under_the_root_that_was_named_and_the_trust_is_said(desk:
     assert (bare.status, bare.json()["error"]["code"]) == (4, "chain-root")
 
 
-def test_the_receipts_of_a_batch_may_take_more_than_an_evidence_file(desk: Desk) -> None:
-    kept = receipt_evidence()
-    (desk.folder / "batch.json").write_bytes(replace(kept, receipts=()).to_bytes())
-    (desk.folder / "batch-root.pem").write_bytes(FORGE.development_root.certificate_pem)
-    [receipt] = kept.receipts
-    line = receipt_line(receipt, 0)
-    (desk.folder / "batch.receipts.jsonl").write_bytes(line * (MAX_EVIDENCE_FILE_BYTES // len(line) + 1))
-    files = ("batch.receipts.jsonl", "--document", "batch.json", "--root", "batch-root.pem")
-    done = desk.verify(*files, "--policy", "policy.yaml", "--at", "document", "-o", "json")
-    # All of it was read: the first receipt is good, and the second is the first one again.
-    assert (done.status, done.json()["error"]["code"]) == (4, "receipt-repeated")
-
-
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="unshare is not installed")
 def test_no_network_is_needed(desk: Desk) -> None:
     arguments = ["verify", "evidence.json", "--policy", "policy.yaml", "--root", "root.pem"]
@@ -314,82 +247,6 @@ def test_a_lock_is_enough_for_its_image_on_aws_hardware(tmp_path: Path) -> None:
         done = enclavectl("verify", document, "--lock", "lock.json", "--at", "document", home=tmp_path)
         assert done.status == status
         assert ("the image of lock.json, valid at" in done.out) is (status == 0)
-
-
-def test_the_parts_of_evidence_are_files_for_other_tools(desk: Desk) -> None:
-    kept = receipt_evidence()
-    (desk.folder / "answered.json").write_bytes(kept.to_bytes())
-    done = enclavectl("receipt", "extract", "answered.json", "--to", "parts", "-o", "json", home=desk.folder)
-    assert done.status == 0, done.err
-    written = {path.name: sha256(path.read_bytes()).hexdigest() for path in (desk.folder / "parts").iterdir()}
-    assert {Path(one["file"]).name: one["sha256"] for one in done.json()["files"]} == written
-    [receipt] = kept.receipts
-    assert written == {
-        "document.bin": sha256(kept.document).hexdigest(),
-        "key-config.bin": sha256(kept.key_config).hexdigest(),
-        "answer-1.air": sha256(receipt.receipt).hexdigest(),
-        "answer-1.request.cbor": parse_receipt(receipt.receipt).request_hash.hex(),
-        "answer-1.outcome.cbor": parse_receipt(receipt.receipt).response_hash.hex(),
-    }
-    again = enclavectl("receipt", "extract", "answered.json", "--to", "parts", home=desk.folder)
-    assert (again.status, "never written over" in again.err) == (2, True)
-    root = desk.folder / "parts.pem"
-    root.write_bytes(FORGE.development_root.certificate_pem)
-    judge = ("--document", "answered.json", "--policy", "policy.yaml", "--root", root, "--at", "document")
-    assert desk.verify("parts/answer-1.air", *judge).status == 0
-    bare = enclavectl("receipt", "extract", "document.bin", "--to", "none", home=desk.folder)
-    assert (bare.status, "found a bare document" in bare.err) == (2, True)
-
-
-def test_parts_that_the_disk_does_not_take_leave_nothing_behind(desk: Desk) -> None:
-    lines = [receipt_line(KeptReceipt(receipt=bytes(size)), size) for size in (10, 60_000)]
-    (desk.folder / "long.receipts.jsonl").write_bytes(b"".join(lines))
-    # As on a full disk: the second file is too long for this process.
-    limited = ["sh", "-c", 'ulimit -f 4; exec "$@"', "sh", str(COMMAND)]
-    done = subprocess.run(
-        [*limited, "receipt", "extract", "long.receipts.jsonl", "--to", "parts-of-many"],
-        cwd=desk.folder,
-        # Bytecode would be cut short as well, and stay so for later processes.
-        env={"PATH": "/usr/bin:/bin", "HOME": str(desk.folder), "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, "parts-of-many: cannot write" in done.stderr) == (3, True), done.stderr
-    assert list((desk.folder / "parts-of-many").iterdir()) == []
-
-
-def test_a_batch_s_receipts_are_judged_with_the_session_s_evidence(desk: Desk) -> None:
-    kept = receipt_evidence()
-    (desk.folder / "batch.json").write_bytes(replace(kept, receipts=()).to_bytes())
-    (desk.folder / "batch.receipts.jsonl").write_bytes(receipt_line(kept.receipts[0], 0))
-    (desk.folder / "batch.pem").write_bytes(FORGE.development_root.certificate_pem)
-    judge = ("--document", "batch.json", "--policy", "policy.yaml", "--root", "batch.pem", "--at", "document")
-    done = desk.verify("batch.receipts.jsonl", *judge)
-    assert (done.status, done.err) == (0, "")
-    assert "a signed receipt of brightness; 1 with the answer" in done.out
-    assert ".receipts.jsonl" in enclavectl("verify", "--help", home=desk.folder).out
-
-
-def test_a_receipt_is_judged_with_the_statements_that_the_session_s_evidence_holds(desk: Desk) -> None:
-    kept = receipt_evidence()
-    [receipt] = kept.receipts
-    (desk.folder / "told.json").write_bytes(kept.to_bytes())
-    bare = KeptReceipt(receipt=receipt.receipt)
-    (desk.folder / "untold.json").write_bytes(replace(kept, receipts=(bare,)).to_bytes())
-    (desk.folder / "told.air").write_bytes(receipt.receipt)
-    (desk.folder / "told.jsonl").write_bytes(receipt_line(bare, 0))
-    (desk.folder / "told.pem").write_bytes(FORGE.development_root.certificate_pem)
-    (desk.folder / "picture.png").write_bytes(PICTURE)
-    (desk.folder / "other.png").write_bytes(PICTURE + b"!")
-    options = ("--policy", "policy.yaml", "--root", "told.pem", "--at", "document", "-o", "json")
-    for name in ("told.air", "told.jsonl"):
-        done = desk.verify(name, "--document", "told.json", *options, "--picture", "picture.png")
-        assert (done.status, len(done.json()["answers"])) == (0, 1), done.err
-    other = desk.verify("told.air", "--document", "told.json", *options, "--picture", "other.png")
-    assert (other.status, other.json()["error"]["code"]) == (4, "picture-mismatch")
-    silent = desk.verify("told.air", "--document", "untold.json", *options, "--picture", "picture.png")
-    assert (silent.status, silent.json()["error"]["code"]) == (4, "statement-form")
 
 
 def test_a_report_that_cannot_be_written_leaves_one_verdict(desk: Desk) -> None:

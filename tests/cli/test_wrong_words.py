@@ -146,3 +146,16 @@ def test_a_value_out_of_bounds_is_called_by_its_flag(
     done = enclavectl(*arguments, home=tmp_path)
     assert done.status == 2
     assert done.err.startswith(f"enclavectl: {flag}: expected ")
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf"])
+@pytest.mark.parametrize(
+    "words",
+    [("gateway", "--wait"), ("listen", "--timeout"), ("run", "--foreground", "--drain")],
+    ids=lambda words: words[0],
+)
+def test_a_time_that_is_no_number_of_seconds_is_refused(
+    tmp_path: Path, words: tuple[str, ...], seconds: str
+) -> None:
+    done = enclavectl(*words, seconds, home=tmp_path)
+    assert (done.status, f"{seconds} is no number of seconds" in done.err) == (2, True), done.err

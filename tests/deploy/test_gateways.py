@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 import threading
+import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
 from enclavectl.deploy.kubernetes.gateways import find_gateways, parse_metrics, read_gateway
 from enclavectl.errors import EnclavectlError
+from tests.net.peers import start_peer
 
 PAGE = """# HELP enclavectl_gateway_connections Open sessions.
 enclavectl_gateway_connections{transport="websocket"} 3.0
@@ -64,3 +68,16 @@ def test_a_gateway_that_is_not_there_and_one_that_is_none_are_told() -> None:
         thread.join()
         port = server.server_port
     assert read_gateway("127.0.0.1", port).error is not None
+
+
+def test_a_page_that_drips_is_given_up() -> None:
+    def drip(sock: socket.socket) -> None:
+        with suppress(OSError):
+            sock.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+            while True:
+                sock.sendall(b"x")
+                time.sleep(0.05)
+
+    with start_peer(drip) as peer:
+        found = read_gateway("127.0.0.1", peer.port, page_s=0.3)
+    assert found.error == "it did not give its page in time"

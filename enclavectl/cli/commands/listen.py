@@ -43,6 +43,7 @@ QuietTime = Annotated[
     typer.Option(
         "--timeout",
         min=0.1,
+        callback=options.finite,
         metavar="SECONDS",
         help="End after so long without an answer or a new enclave; default: go on.",
         show_default=False,

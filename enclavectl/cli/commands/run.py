@@ -99,6 +99,7 @@ Drain = Annotated[
         metavar="SECONDS",
         help="With --foreground: how long a gateway may take for last answers after SIGTERM; default: 40.",
         min=0,
+        callback=options.finite,
         show_default=False,
     ),
 ]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import http.client
 import re
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from enclavectl.errors import NetworkError, UsageError
@@ -13,6 +15,9 @@ from enclavectl.errors import NetworkError, UsageError
 # A page has about 40 KiB for four enclaves.
 _MAX_PAGE = 4 << 20
 _TIMEOUT_S = 5.0
+# For a whole page: each byte of one that drips comes within the time-out.
+_PAGE_S = 10.0
+_TOO_SLOW = "it did not give its page in time"
 # The whole numbers that a float has: Prometheus counts in floats.
 _MAX_COUNT = 1 << 53
 # A fleet of more gateways is read through Prometheus.
@@ -155,18 +160,43 @@ def _resolve(target: str) -> Iterator[tuple[str, int]]:
         yield str(address[0]), int(address[1])
 
 
-def read_gateway(host: str, port: int) -> GatewayStatus:
+def read_gateway(host: str, port: int, *, page_s: float = _PAGE_S) -> GatewayStatus:
     """Read one gateway; one that does not answer has an error in place of facts."""
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
     try:
-        connection.request("GET", "/metrics")
-        response = connection.getresponse()
-        body = response.read(_MAX_PAGE)
-    except (OSError, http.client.HTTPException) as exc:
+        sock = socket.create_connection((host, port), _TIMEOUT_S)
+    except OSError as exc:
         return GatewayStatus(address=address, error=_why(exc))
-    finally:
-        connection.close()
+    with sock, _closing_after(page_s, sock) as is_over:
+        connection = http.client.HTTPConnection(host, port)
+        connection.sock = sock
+        try:
+            connection.request("GET", "/metrics")
+            response = connection.getresponse()
+            body = response.read(_MAX_PAGE)
+        except (OSError, http.client.HTTPException) as exc:
+            return GatewayStatus(address=address, error=_TOO_SLOW if is_over() else _why(exc))
+        if is_over():
+            return GatewayStatus(address=address, error=_TOO_SLOW)
     if response.status != http.client.OK:
         return GatewayStatus(address=address, error=f"expected metrics, found HTTP {response.status}")
     return parse_metrics(body.decode("utf-8", errors="replace"), address)
+
+
+@contextmanager
+def _closing_after(seconds: float, sock: socket.socket) -> Iterator[Callable[[], bool]]:
+    """End the stream when the time is up; the function that is yielded says whether it was."""
+    was_up = threading.Event()
+
+    def end() -> None:
+        was_up.set()
+        with suppress(OSError):  # the peer was faster
+            sock.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield was_up.is_set
+    finally:
+        timer.cancel()

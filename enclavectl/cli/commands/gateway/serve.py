@@ -110,7 +110,14 @@ ProxyProtocol = Annotated[
     typer.Option("--proxy-protocol", help="Demand PROXY protocol v2 of each connection."),
 ]
 Wait = Annotated[
-    float, typer.Option("--wait", metavar="SECONDS", help="How long an enclave may take to answer.", min=0)
+    float,
+    typer.Option(
+        "--wait",
+        metavar="SECONDS",
+        help="How long an enclave may take to answer.",
+        min=0,
+        callback=options.finite,
+    ),
 ]
 Metrics = Annotated[
     str | None,
