@@ -107,7 +107,7 @@ class Node:
         return sum(argv[:1] == ["run-enclave"] for argv in self.host.argv())
 
     def announcements(self) -> int:
-        return len(list(self.announced.iterdir()))
+        return len(list(self.announced.glob("*.json")))
 
     def expectation(self) -> Expectation:
         """What is proved: this image, by the root that stands for AWS's on this node."""

@@ -31,13 +31,17 @@ class Stays:
     def await_announced(self) -> dict[str, Any]:
         def is_there() -> bool:
             assert self.process.poll() is None, self.process.communicate()
-            return any(self.announced.iterdir())
+            return any(self._files())
 
         wait_until(is_there, "the enclave is announced")
         return self.announcement()
 
+    def _files(self) -> list[Path]:
+        # Not one that is being written: it gets its name when it is whole.
+        return list(self.announced.glob("*.json"))
+
     def announcement(self) -> dict[str, Any]:
-        [path] = self.announced.iterdir()
+        [path] = self._files()
         value = json.loads(path.read_text())
         assert isinstance(value, dict)
         return value
