@@ -16,7 +16,7 @@ from enclavectl.backends.base import Backend
 from enclavectl.cli.expiry import note_expiry
 from enclavectl.cli.invocation import Invocation
 from enclavectl.cli.result_outputs import DrawnOutput, JsonOutput, KeptOutput, ResultOutput
-from enclavectl.cli.signals import holding_interrupts_back
+from enclavectl.cli.signals import gating_interrupts
 from enclavectl.client.batch import Losses, Reply, classify
 from enclavectl.client.exchange import VerifiedEnclave
 from enclavectl.client.folders import Collection
@@ -263,9 +263,10 @@ def _ask(invocation: Invocation, batch: Batch, sessions: _Sessions) -> tuple[Dia
         losses=sessions.losses,
     )
     try:
-        with suppress(KeyboardInterrupt):  # Ctrl-C ends the batch with the answers so far
+        # Ctrl-C ends the batch with the answers so far.
+        with suppress(KeyboardInterrupt), gating_interrupts() as gate:
             for reply in replies:
-                with holding_interrupts_back():
+                with gate:
                     taking.take(reply)
         if batch.results is not None:
             batch.results.sync()  # before the answer is out, which could not say that it failed

@@ -133,7 +133,8 @@ def _read_file(name: str, limit: int) -> bytes:
     # O_NONBLOCK: opening a FIFO without a writer would block forever.
     descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             # A read without waiting returns what is in the pipe at the moment, which may be half a picture.
             raise PictureRefused(
                 f"{name}: expected a file, found a folder, a pipe or a device",
@@ -141,6 +142,8 @@ def _read_file(name: str, limit: int) -> bytes:
                 code="unreadable-file",
             )
         with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read(limit)
+            # Not limit at once: Python would take memory for so much, and give most of it back.
+            data = file.read(min(status.st_size + 1, limit))
+            return data if len(data) <= status.st_size else data + file.read(limit - len(data))
     finally:
         os.close(descriptor)

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from enclavectl.cli.signals import ending_as_interrupted, holding_interrupts_back
+from enclavectl.cli.signals import ending_as_interrupted, gating_interrupts, holding_interrupts_back
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -27,6 +27,25 @@ def test_a_block_is_done_before_the_interruption_comes(number: signal.Signals) -
             block()
         assert signal.getsignal(number) is before
     assert done == ["the rest of the block"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_between_blocks_an_interruption_comes_at_once(number: signal.Signals) -> None:
+    done: list[str] = []
+
+    def blocks() -> None:
+        for name in ("first", "second"):
+            with gate:
+                done.append(name)
+            os.kill(os.getpid(), number)
+            done.append(f"after the {name}")
+
+    with ending_as_interrupted():
+        before = signal.getsignal(number)
+        with pytest.raises(KeyboardInterrupt), gating_interrupts() as gate:
+            blocks()
+        assert signal.getsignal(number) is before
+    assert done == ["first"]
 
 
 def test_without_a_signal_nothing_is_raised() -> None:
