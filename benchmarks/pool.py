@@ -1,7 +1,7 @@
-"""``python -m benchmarks.pool PICTURE COUNT``: the base of the throughput rows, in a process of its own.
+"""``python -m benchmarks.pool COUNT PICTURE...``: the base of the throughput rows, in a process of its own.
 
-Writes a line when it is ready; then, for each line that it reads, classifies PICTURE COUNT times with two
-bare pipelines in a pool, and writes the seconds that it took.
+Writes a line when it is ready; then, for each line that it reads, classifies COUNT pictures with two bare
+pipelines in a pool, the given ones in turn, and writes the seconds that it took.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle, islice
 from pathlib import Path
 
 from benchmarks.common import MODEL_DIR, bare_pipeline
@@ -17,9 +19,10 @@ from benchmarks.common import MODEL_DIR, bare_pipeline
 WORKERS = 2
 
 
-def main(picture: Path, count: int) -> None:
+def main(count: int, paths: Sequence[Path]) -> None:
     """Serve standard input until it ends."""
-    weights, data = (MODEL_DIR / "model.tflite").read_bytes(), picture.read_bytes()
+    weights = (MODEL_DIR / "model.tflite").read_bytes()
+    pictures = list(islice(cycle([path.read_bytes() for path in paths]), count))
     local = threading.local()
 
     def bare(data: bytes) -> object:
@@ -28,13 +31,13 @@ def main(picture: Path, count: int) -> None:
         return local.classify(data)
 
     with ThreadPoolExecutor(WORKERS) as pool:
-        list(pool.map(bare, [data] * count))
+        list(pool.map(bare, pictures))
         print("ready", flush=True)
         for _ in sys.stdin:
             started = time.perf_counter()
-            list(pool.map(bare, [data] * count))
+            list(pool.map(bare, pictures))
             print(time.perf_counter() - started, flush=True)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(int(sys.argv[1]), [Path(argument) for argument in sys.argv[2:]])

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -95,9 +95,10 @@ def _in_flight(subject: Subject) -> Row:
 
 
 @contextmanager
-def pool(subject: Subject) -> Iterator[Callable[[], None]]:
-    """Yield a function that runs the picture ``rounds`` times through ``benchmarks.pool``."""
-    argv = [sys.executable, "-m", "benchmarks.pool", str(subject.path), str(subject.rounds)]
+def pool(subject: Subject, paths: Sequence[Path] = ()) -> Iterator[Callable[[], None]]:
+    """Yield a function that runs ``rounds`` pictures through ``benchmarks.pool``: that, or ``paths``."""
+    pictures = [str(path) for path in paths or [subject.path]]
+    argv = [sys.executable, "-m", "benchmarks.pool", str(subject.rounds), *pictures]
     with subprocess.Popen(
         argv, cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
