@@ -79,6 +79,7 @@ LEAVES = {
     "errors",
     "progress",
     "files",
+    "scratch",
     "run",
     "trust",
     "suggest",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -12,6 +11,7 @@ from enclavectl.eif.format import SectionKind
 from enclavectl.eif.layout import Layout
 from enclavectl.errors import HostError, StateError
 from enclavectl.files import stage_file, status_at
+from enclavectl.scratch import temporary_folder
 
 _NAMES = {
     SectionKind.KERNEL: "kernel",
@@ -44,8 +44,8 @@ def extract_sections(file: BinaryIO, folder: Path) -> tuple[ExtractedSection, ..
     if status_at(folder, follows_links=False) is not None:
         raise StateError(f"{folder}: exists already, and nothing is overwritten", hint="name a new folder")
     try:
-        with tempfile.TemporaryDirectory(prefix=".enclavectl-", dir=folder.parent) as scratch:
-            made = Path(scratch) / "parts"
+        with temporary_folder(folder.parent) as scratch:
+            made = scratch / "parts"
             made.mkdir()
             written = _write_parts(layout, made)
             made.rename(folder)

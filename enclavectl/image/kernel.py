@@ -19,6 +19,7 @@ from enclavectl.eif.packed import PackedError, Packing, TrailingData, Unpacker, 
 from enclavectl.errors import HostError, StateError, UsageError
 from enclavectl.files import is_folder, is_regular, read_bounded, status_at, write_atomic
 from enclavectl.run import Command, capture
+from enclavectl.scratch import temporary_folder
 
 INIT_SOURCE = Path(__file__).with_name("init.c")
 # Device first, then vsock with its transport, then the NSM; each with its dependencies.
@@ -95,8 +96,8 @@ def prepare_kernel(source: KernelSource, folder: Path, *, compiler: Path) -> tup
         for number, (module, data) in enumerate(load_modules(source).items(), 1)
     }
     try:
-        with tempfile.TemporaryDirectory(prefix=".enclavectl-", dir=folder.parent) as scratch:
-            made = Path(scratch) / "set"
+        with temporary_folder(folder.parent) as scratch:
+            made = scratch / "set"
             (made / "modules").mkdir(parents=True)
             write_atomic(made / name, kernel, mode=0o644)
             write_atomic(made / "cmdline", f"{CMDLINE}\n".encode(), mode=0o644)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from enclavectl.errors import HostError
+from enclavectl.scratch import temporary_folder
 
 
 @contextmanager
@@ -19,8 +20,8 @@ def scratch_folder(folder: Path) -> Iterator[Path]:
         HostError: it cannot be created, or a write in the block failed.
     """
     try:
-        with tempfile.TemporaryDirectory(prefix=".enclavectl-", dir=folder) as path:
-            yield Path(path)
+        with temporary_folder(folder) as path:
+            yield path
     except OSError as exc:
         raise HostError(f"{folder}: cannot write ({exc.strerror or exc})", hint=f"df -h {folder}") from exc
 
