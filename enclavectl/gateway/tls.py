@@ -9,6 +9,7 @@ import ssl
 from pathlib import Path
 
 from enclavectl.errors import UsageError
+from enclavectl.net.server_tls import server_context
 
 ALPN = "enclavectl/1"
 
@@ -49,21 +50,9 @@ class ServerTls:
         self.context = self._new_context()
 
     def _new_context(self) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        # 1.3 has no renegotiation, no compression and no weak suites to switch off.
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
-        context.set_alpn_protocols([ALPN, "http/1.1"])
+        context = server_context(*self._files, [ALPN, "http/1.1"])
         # Each ticket costs a write after the handshake; a client reconnects rarely.
         context.num_tickets = 1
-        certificate, key = self._files
-        try:
-            # Without a password function OpenSSL asks at the terminal, and everybody's sessions wait.
-            context.load_cert_chain(certificate, key, password=lambda: "")
-        except (OSError, ValueError) as exc:
-            raise UsageError(
-                f"{certificate}, {key}: expected a certificate chain and its key in PEM ({exc})",
-                hint="the key may have no passphrase, and must be the certificate's",
-            ) from exc
         if self._client_ca is not None:
             try:
                 context.load_verify_locations(self._client_ca)

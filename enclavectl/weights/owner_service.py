@@ -14,6 +14,7 @@ from enclavectl.client.exchange import VerifiedEnclave
 from enclavectl.errors import EnclavectlError, EnclaveLost, StateError, UsageError
 from enclavectl.net.address import Address, StreamAddress, UnixAddress, is_network
 from enclavectl.net.frames import FrameStream
+from enclavectl.net.server_tls import server_context
 from enclavectl.net.stream import ByteStream
 from enclavectl.net.tls import FRAMES_ALPN, TlsStream
 from enclavectl.net.transport import listen
@@ -40,18 +41,7 @@ class ServiceTls:
         Raises:
             UsageError: they are no certificate with its key.
         """
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
-        context.set_alpn_protocols([FRAMES_ALPN])
-        try:
-            # Without a password function OpenSSL asks at the terminal.
-            context.load_cert_chain(self.certificate, self.key, password=lambda: "")
-        except (OSError, ValueError) as exc:
-            raise UsageError(
-                f"{self.certificate}, {self.key}: expected a certificate chain and its key in PEM ({exc})",
-                hint="the key may have no passphrase, and must be the certificate's",
-            ) from exc
-        return context
+        return server_context(self.certificate, self.key, [FRAMES_ALPN])
 
 
 class OwnerListener:
