@@ -17,6 +17,7 @@
     |   +-- PictureRefused      the enclave (or we, before sending) would not take this picture
     +-- StateError         6    the named thing does not exist or is in the wrong state
     +-- Interrupted      130    Ctrl-C or SIGTERM, as the CLI reports them
+    +-- OutputClosed     141    who read standard output has closed it, and the rest went nowhere
 
 Only ``enclavectl.cli`` turns these into text and exit codes.
 """
@@ -64,6 +65,14 @@ class Interrupted(EnclavectlError):
 
     exit_code = 130
     kind = "interrupted"
+
+
+class OutputClosed(EnclavectlError):
+    """The reader of standard output has closed it, as `head` does, before everything was written."""
+
+    # What a shell shows of a program that SIGPIPE ended.
+    exit_code = 141
+    kind = "output-closed"
 
 
 class UsageError(EnclavectlError):

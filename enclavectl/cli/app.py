@@ -376,7 +376,8 @@ def root(
     Start with: enclavectl diagnose PICTURE
 
     Exit codes: 0 ok, 1 bug, 2 usage or configuration, 3 host or tool, 4 attestation refused,
-    5 enclave or model failed, 6 not found or wrong state, 130 interrupted.
+    5 enclave or model failed, 6 not found or wrong state, 130 interrupted,
+    141 output closed.
     """
     if version:
         typer.echo(f"enclavectl {__version__}")

@@ -8,15 +8,15 @@ import re
 import sys
 import traceback
 from collections.abc import Sequence
-from contextlib import suppress
 
 import typer
 from typer.exceptions import TyperException
 
 from enclavectl.cli.app import build_app, command_path
+from enclavectl.cli.closed_output import discard_output, is_output_closed
 from enclavectl.cli.foreign_words import option_meant_by
 from enclavectl.cli.signals import ending_as_interrupted
-from enclavectl.errors import Bug, EnclavectlError, HostError, Interrupted, UsageError
+from enclavectl.errors import Bug, EnclavectlError, HostError, Interrupted, OutputClosed, UsageError
 
 _VALUE_WITH_UNIT = re.compile(r"for '(--[a-z]+)'.*: '([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]+)' is not a valid")
 _SECONDS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600}
@@ -44,11 +44,17 @@ def run(arguments: Sequence[str]) -> int:
         # Typer turns a broken pipe into SystemExit.
         if isinstance(exc, SystemExit) and not isinstance(exc.__context__, BrokenPipeError):
             raise
-        # The reader of our output has closed the pipe.
-        _write_nowhere()
-        return 0
+        return _broken_pipe(arguments)
     except Exception as exc:  # noqa: BLE001 - the boundary: what gets here is a bug, and is shown as one
         return _report(_full_disk(exc) or _bug(), arguments)
+
+
+def _broken_pipe(arguments: Sequence[str]) -> int:
+    if not is_output_closed():
+        return _report(_bug(), arguments)  # a pipe or a connection of our own
+    # In silence, as a program that SIGPIPE ends: the reader has what it wanted.
+    discard_output(sys.stdout)
+    return OutputClosed.exit_code
 
 
 def _refuse(error: TyperException, arguments: Sequence[str]) -> int:
@@ -110,11 +116,6 @@ def _bug() -> Bug:
     return Bug("this is a bug in enclavectl", hint="report the lines above")
 
 
-def _write_nowhere() -> None:
-    """Discard unwritten output, so that the interpreter does not report a broken pipe at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def _report(error: EnclavectlError, arguments: Sequence[str]) -> int:
     # Imported only for an error: most command lines report none.
     from enclavectl.cli.screen import Screen, wants_json  # noqa: PLC0415 - see above
@@ -122,11 +123,10 @@ def _report(error: EnclavectlError, arguments: Sequence[str]) -> int:
     try:
         Screen(as_json=wants_json(arguments) and not error.after_answer).error(error)
     except OSError:  # the output is closed; the exit code still reports the error
-        _write_nowhere()
-        with suppress(OSError):
-            Screen(as_json=False).error(error)
+        discard_output(sys.stdout)
+        Screen(as_json=False).error(error)
     try:
         sys.stdout.flush()
     except OSError:
-        _write_nowhere()
+        discard_output(sys.stdout)
     return error.exit_code

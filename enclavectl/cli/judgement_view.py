@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import typer
-
 from enclavectl.attestation import AttestationCode
 from enclavectl.cli.screen import Screen
 from enclavectl.errors import AttestationError, HostError, visible
@@ -47,10 +45,11 @@ def show_verification(
         AttestationError: the evidence was not verified; it has been printed.
         HostError: the evidence was verified, but the report could not be written.
     """
+    screen.outlive_reader()  # the verdict is in the exit code
     if screen.as_json:
         screen.result(verification_json(verification))
     else:
-        draw_verification(verification, name)
+        draw_verification(screen, verification, name)
     if verification.is_provers_policy:
         screen.note(f"--policy-from-evidence: {PROVERS_POLICY}")
     if report is not None:
@@ -92,7 +91,7 @@ def _hint(verification: Verification, error: AttestationError) -> str | None:
     return _APART_HINT if error.code in _APART else error.hint
 
 
-def draw_verification(verification: Verification, name: str) -> None:
+def draw_verification(screen: Screen, verification: Verification, name: str) -> None:
     """Draw the verification as plain lines; without Rich, whose import takes longer than the judgement."""
     lines = [f"{verdict(verification)}  {name}"]
     lines += _aligned(summary_lines(verification))
@@ -108,7 +107,7 @@ def draw_verification(verification: Verification, name: str) -> None:
         lines += ["", "it proves", *(f"  {claim}" for claim in proves)]
     lines += ["", "it does not prove", *(f"  {claim}" for claim in does_not)]
     # Model and issuer of a receipt, and the name of a file, are text of strangers.
-    typer.echo("\n".join(map(visible, lines)))
+    screen.text("\n".join(map(visible, lines)))
 
 
 def _aligned(pairs: list[tuple[str, str]]) -> list[str]:

@@ -23,7 +23,14 @@ from enclavectl.client.folders import Collection
 from enclavectl.client.pictures import PictureSource
 from enclavectl.client.reconnection import MAX_CONNECTIONS, Reconnections
 from enclavectl.client.session import Client
-from enclavectl.errors import EnclavectlError, EnclaveError, EnclaveLost, Interrupted, PictureRefused
+from enclavectl.errors import (
+    EnclavectlError,
+    EnclaveError,
+    EnclaveLost,
+    Interrupted,
+    OutputClosed,
+    PictureRefused,
+)
 from enclavectl.net.address import is_network
 from enclavectl.results.diagnosis import Diagnosis, Totals, to_result
 from enclavectl.targets.session import explain_boot_failure, open_session
@@ -227,7 +234,11 @@ class _Taking:
         )
 
     def take(self, reply: Reply) -> None:
-        """Keep and show one reply."""
+        """Keep and show one reply.
+
+        Raises:
+            OutputClosed: nobody reads the answers, nothing else keeps them, and some are missing.
+        """
         results, names = self._batch.results, self._batch.pictures.names
         if reply.outcome is not None:
             self._sessions.reconnections.answered()
@@ -242,10 +253,24 @@ class _Taking:
         self.totals.count(result)
         if self.writer is not None:
             self.writer.add(reply.index, result.to_json(self.enclave.label_names), reply.picture)
-        self.output.add(reply.index, result)
+        try:
+            self.output.add(reply.index, result)
+        except BrokenPipeError as exc:
+            if self.totals.results == len(names):
+                raise
+            raise self._output_closed() from exc
         if len(names) >= _PROGRESS_FROM:
             done = self.totals.results + (0 if results is None else results.found)
             self._screen.count("diagnosing", done, len(names), "pictures", has_rate=results is not None)
+
+    def _output_closed(self) -> OutputClosed:
+        found, total = self.totals.results, self.totals.pictures
+        error = OutputClosed(
+            f"standard output was closed: {found} of {total} pictures have a result, the others have none",
+            hint="--results FILE keeps each answer, and goes on without a reader",
+        )
+        error.after_answer = True
+        return error
 
 
 def _ask(invocation: Invocation, batch: Batch, sessions: _Sessions) -> tuple[Diagnosis, ReportWriter | None]:
@@ -271,7 +296,7 @@ def _ask(invocation: Invocation, batch: Batch, sessions: _Sessions) -> tuple[Dia
         if batch.results is not None:
             batch.results.sync()  # before the answer is out, which could not say that it failed
     except EnclavectlError as error:
-        if taking.totals.results == 0:
+        if taking.totals.results == 0 or isinstance(error, OutputClosed):
             raise
         sessions.failure = error
     invocation.screen.end_count()

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from enclavectl.cli.closed_output import discard_output
 from enclavectl.cli.json_stream import JsonStream
 from enclavectl.cli.status_line import StatusLine
 from enclavectl.cli.trust_line import trust_line
@@ -54,7 +55,15 @@ class Screen:
     def __init__(self, *, as_json: bool) -> None:
         """With ``as_json`` only ``result`` and ``error`` write to standard output, as one JSON object."""
         self.as_json = as_json
+        self._outlives_reader = False
         self._status = StatusLine(sys.stderr)
+
+    def outlive_reader(self) -> None:
+        """Go on where the reader of standard output closes it: for work that counts without the output.
+
+        Without this a closed output ends the command.
+        """
+        self._outlives_reader = True
 
     @property
     def out(self) -> Console:
@@ -99,18 +108,34 @@ class Screen:
 
     def _write_part(self, text: str) -> None:
         self._status.clear()
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        try:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            if not self._outlives_reader:
+                raise
+            discard_output(sys.stdout)
+            self.note("standard output was closed; the command goes on without it")
+
+    def _tell(self, text: str) -> None:
+        """Write to standard error. Nothing ends because that is closed or full: it has no answers."""
+        try:
+            sys.stderr.write(text)
+            sys.stderr.flush()
+        except OSError:
+            discard_output(sys.stderr)
+
+    def text(self, text: str) -> None:
+        """Write a line of the answer as it is."""
+        self._write(text)
 
     def error(self, error: EnclavectlError) -> None:
         """Write an error with its hint; in JSON mode, also as a JSON object."""
         self._status.clear()
         if self.as_json:
             self.result({"schema": ERROR_SCHEMA, "error": error_value(error)})
-        sys.stderr.write(f"enclavectl: {visible(error.message)}\n")
-        if error.hint:
-            sys.stderr.write(f"  try: {visible(error.hint)}\n")
-        sys.stderr.flush()
+        hint = f"  try: {visible(error.hint)}\n" if error.hint else ""
+        self._tell(f"enclavectl: {visible(error.message)}\n{hint}")
 
     def notice(self, text: str) -> None:
         """Draw the model's notice, which goes with every answer."""
@@ -119,7 +144,7 @@ class Screen:
     def note(self, text: str) -> None:
         """Write a fact for a person, on standard error."""
         self._status.clear()
-        sys.stderr.write(f"enclavectl: {visible(text)}\n")
+        self._tell(f"enclavectl: {visible(text)}\n")
 
     def step(self, text: str) -> None:
         """Show on a terminal that a step has begun."""
@@ -131,7 +156,7 @@ class Screen:
         """Show a line of a tool's output on a terminal."""
         self._status.clear()
         if sys.stderr.isatty():
-            sys.stderr.write(f"  {visible(text)}\n")
+            self._tell(f"  {visible(text)}\n")
 
     def update(self, what: str, elapsed_s: float, bound_s: float) -> None:
         """Show the elapsed time of a step on the terminal's status line."""

@@ -168,7 +168,7 @@ def test_text_of_strangers_commands_no_terminal(
     verification = examine(case)
     assert verification.verified
     assert verification.receipts[0].receipt.model_id.startswith("evil\x1b")
-    draw_verification(replace(verification), "name\x1b")
+    draw_verification(Screen(as_json=False), replace(verification), "name\x1b")
     out = capsys.readouterr().out
     assert r"evil\x1b[2J\u202e" in out
     assert "\x1b" not in out

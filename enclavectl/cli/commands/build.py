@@ -225,6 +225,7 @@ def build(
     if dry_run:
         _plan(invocation, request)
     else:
+        invocation.screen.outlive_reader()
         _build(invocation, request, provenance)
 
 

@@ -91,6 +91,11 @@ class KeptFlags:
     include_statements: IncludeStatements = False
 
     @property
+    def keeps_any(self) -> bool:
+        """True if the answers are kept somewhere beside the output."""
+        return self.results is not None or self.report is not None or self.keeps_evidence
+
+    @property
     def keeps_evidence(self) -> bool:
         """True if evidence is asked for."""
         return self.evidence is not None or self.include_statements
@@ -177,6 +182,8 @@ def diagnose(
     flags = {"model": which.model, "backend": backend, "diagnose.top": top, "diagnose.timeout_s": timeout}
     invocation = begin(output, config, flags)
     which.check()
+    if kept.keeps_any:
+        invocation.screen.outlive_reader()
     found = collect_pictures(invocation.screen, images, recursive=recursive)
     verification = which.demand(invocation.config, allow_debug=unsafe_allow_debug)
     if kept.report is not None:

@@ -130,6 +130,8 @@ def fetch(
     invocation = begin(output, config, {})
     screen = invocation.screen
 
+    screen.outlive_reader()
+
     def progress(received: int, total: int | None) -> None:
         screen.count(f"receiving {name}", received >> 10, None if total is None else total >> 10, "KiB")
 
@@ -138,5 +140,5 @@ def fetch(
     if screen.as_json:
         screen.result({"schema": FETCH_SCHEMA, **found.to_json()})
     else:
-        typer.echo(f"installed {found.card.model_id} in {found.card_path.parent}")
-        typer.echo(found.card.notice)
+        screen.text(f"installed {found.card.model_id} in {found.card_path.parent}")
+        screen.text(found.card.notice)

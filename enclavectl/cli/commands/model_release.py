@@ -118,6 +118,7 @@ def release(
     from enclavectl.weights.owner import ReleaseTerms  # noqa: PLC0415 - see above
 
     screen = begin(output, config, {}).screen
+    screen.outlive_reader()
     if (to is None) == (listen is None):
         raise UsageError("expected --to ADDRESS or --listen ADDRESS, and not both")
     secret = read_key(key)
@@ -168,7 +169,7 @@ def _teller(screen: Screen, key: ModelKey) -> Callable[[VerifiedEnclave | Enclav
             }
             screen.line({**_base(key), "result": "released", **facts, "error": None})
         else:
-            typer.echo(f"released {key.model_id} to {document.module_id} (trust: {document.trust})")
+            screen.text(f"released {key.model_id} to {document.module_id} (trust: {document.trust})")
 
     return tell
 

@@ -270,6 +270,8 @@ def _start(
     attach: bool,
 ) -> None:
     """Start the enclave, and show it, or stay with it."""
+    if not attach:
+        invocation.screen.outlive_reader()
     check_announcing(invocation)
     chosen = choose_backend(invocation.config, invocation.screen)
     invocation.screen.step(f"starting a {chosen.name} enclave")

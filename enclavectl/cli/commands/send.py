@@ -66,6 +66,7 @@ def send(
     hide_memory()
     invocation = begin(output, config, {"backend": backend})
     settings, screen = invocation.config, invocation.screen
+    screen.outlive_reader()
     refuse_together(connect=connect, remote=remote, enclave=enclave)
     found = collect_pictures(screen, images, recursive=recursive)
     verification = verification_options(
@@ -169,7 +170,7 @@ class _Sending:
             return
         self.results.append({"image": name, **handed_in})
         if not self._screen.as_json:
-            typer.echo(f"handed in {name}: request {handed_in['request_id']} ({self.trust})")
+            self._screen.text(f"handed in {name}: request {handed_in['request_id']} ({self.trust})")
 
     def _hand_in(self, picture: Picture | PictureRefused) -> dict[str, str]:
         """Return what was handed in once the enclave keeps the answer, whose key is in the store.

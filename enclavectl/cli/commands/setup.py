@@ -102,6 +102,7 @@ def setup(
     refuse_together(**{"cpus": cpus, "cpu-pool": cpu_pool})
     invocation = begin(output, config, {"enclave.memory_mib": memory, "enclave.cpus": cpus})
     screen = invocation.screen
+    screen.outlive_reader()
     host = open_host(host_root, os.environ)
     if not host.tree.is_live and not dry_run:
         raise UsageError(

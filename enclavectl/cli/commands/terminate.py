@@ -41,6 +41,7 @@ def terminate(
     if (name is None) is not every:
         raise UsageError("terminate: expected a name or --all", hint="enclavectl list shows the names")
     invocation = begin(output, config, {"backend": backend})
+    invocation.screen.outlive_reader()
     chosen = choose_backend(invocation.config, invocation.screen)
     to_end = chosen.enclaves() if name is None else _find_or_past(invocation, chosen, name)
     ended: list[str] = []
@@ -61,7 +62,7 @@ def terminate(
         invocation.screen.result(value)
     else:
         for one in ended:
-            typer.echo(f"terminated {one}")
+            invocation.screen.text(f"terminated {one}")
         if not ended and every:
             invocation.screen.note("no enclave to terminate")
 
