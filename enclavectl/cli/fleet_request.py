@@ -106,18 +106,39 @@ def memory_of(given_mib: int | None, config: Config, locks: Sequence[Lock], page
     """Return an enclave's memory in whole pages, by the rules of ``plan``: as given, or as much as is needed.
 
     Raises:
-        UsageError: it was given, and no number of these pages is as much.
+        UsageError: it was given, and is too little, or no number of these pages is as much.
     """
+    cpus = config.enclave.cpus
     if given_mib is not None:
+        for lock in locks:
+            _check_enough(given_mib, lock, cpus, pages)
         return whole_pages(given_mib, pages, is_exact=True)
-    asked = config.enclave.memory_mib
-    if locks and str(config.sources["enclave.memory_mib"]) == "default":
-        # Nobody chose a size: what the payload takes at worst, or what nitro-cli wants at least.
-        has_payload = any(lock.model or lock.is_runtime for lock in locks)
-        asked = payload_memory_mib(config.enclave.cpus) if has_payload else 0
-    images = [EifFacts(path=Path(str(lock.eif["file"])), size=_size(lock), arch="") for lock in locks]
-    needed = [Demand(memory_mib=asked, cpus=config.enclave.cpus, eif=eif).needed_mib for eif in images]
+    # Where nobody chose a size, what the images and their payloads need is enough.
+    is_chosen = not locks or str(config.sources["enclave.memory_mib"]) != "default"
+    asked = config.enclave.memory_mib if is_chosen else 0
+    needed = [_demand(lock, cpus).needed_mib for lock in locks]
     return whole_pages(max([asked, *needed]), pages, is_exact=False)
+
+
+def _demand(lock: Lock, cpus: int) -> Demand:
+    """Return what an enclave of a lock takes: its payload at worst, and nitro-cli's least for its image."""
+    has_payload = bool(lock.model) or lock.is_runtime
+    image = EifFacts(path=Path(str(lock.eif["file"])), size=_size(lock), arch="")
+    return Demand(memory_mib=payload_memory_mib(cpus) if has_payload else 0, cpus=cpus, eif=image)
+
+
+def _check_enough(given_mib: int, lock: Lock, cpus: int, pages: PageSize) -> None:
+    demand = _demand(lock, cpus)
+    if given_mib >= demand.needed_mib:
+        return
+    is_image = demand.min_memory_mib >= demand.memory_mib
+    why = "4 times the image" if is_image else f"what the payload takes at worst with {cpus} vCPUs"
+    fewer = "" if is_image else "; or fewer --cpus, which have fewer pictures at a time"
+    raise UsageError(
+        f"--memory: expected at least {demand.needed_mib} MiB, {why}, found {given_mib}",
+        hint=f"--memory {whole_pages(demand.needed_mib, pages, is_exact=False)}{fewer}",
+        code="memory-below-minimum",
+    )
 
 
 def _size(lock: Lock) -> int:

@@ -12,7 +12,7 @@ from enclavectl.artifacts.wheel import Wheel
 from enclavectl.deploy.kubernetes.objects import fleet_objects
 from enclavectl.weights.sealed_file import seal_model
 from tests.cli.command import Done, enclavectl
-from tests.deploy.fleets import FLEETS, image, write_lock
+from tests.deploy.fleets import FLEETS, MIB, image, write_lock
 from tests.gateway.fake_enclave import FakeEnclave
 from tests.gateway.process import gateway, wait_until
 from tests.schemas.validation import check_output
@@ -58,8 +58,8 @@ def test_two_releases_are_rendered_side_by_side(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("--memory", "1500"), "--memory 2048"),
-        (("--memory", "512", "--pages", "2Mi"), "--memory 720"),
+        (("--memory", "2500"), "--memory 3072"),
+        (("--memory", "512", "--pages", "2Mi"), "--memory 2392"),
         (("--replicas", "9", "--nodes", "2"), "2 nodes x 4 slots"),
         (("--namespace", "No"), "--namespace"),
         (("--cpus", "3"), "--cpus 4"),
@@ -205,6 +205,55 @@ def test_a_node_holds_the_enclaves_of_the_fleet(tmp_path: Path, kind: str) -> No
 
         kinds = [one["kind"] for one in yaml.safe_load_all((tmp_path / "n" / "karpenter.yaml").read_text())]
         assert kinds == ["EC2NodeClass", "NodePool", "NodeOverlay"]
+
+
+@pytest.mark.parametrize("kind", ["al2023", "karpenter"])
+def test_a_node_replaces_its_own_files_and_no_others(tmp_path: Path, kind: str) -> None:
+    folder = tmp_path / "n"
+    assert fleet(tmp_path, "node", "--for", kind, "--to", folder, "--slots", "2").status == 0
+    assert fleet(tmp_path, "node", "--for", kind, "--to", folder).status == 0
+    for name in sorted(path.name for path in folder.iterdir()):
+        found = {path: path.read_bytes() for path in folder.iterdir()}
+        (folder / name).write_text("#!/bin/sh\n# mine\n")
+        done = fleet(tmp_path, "node", "--for", kind, "--to", folder, "--slots", "1")
+        assert (done.status, f"{folder / name}: expected a file that enclavectl wrote" in done.err) == (
+            2,
+            True,
+        )
+        assert (folder / name).read_text().endswith("mine\n")
+        (folder / name).write_bytes(found[folder / name])
+        assert {path: path.read_bytes() for path in folder.iterdir()} == found
+
+
+def test_a_profile_that_is_not_ours_is_no_rendered_file(tmp_path: Path) -> None:
+    write_lock(tmp_path / "l.json")
+    assert render(tmp_path, "--pod-security", "restricted").status == 0
+    [profile] = (tmp_path / "k8s").glob("*.json")
+    profile.write_text('{"defaultAction": "SCMP_ACT_ERRNO"}\n')
+    done = render(tmp_path, "--pod-security", "restricted")
+    assert (done.status, profile.name in done.err) == (2, True)
+    assert "ERRNO" in profile.read_text()
+
+
+@pytest.mark.parametrize(
+    ("size", "arguments", "least", "enough"),
+    [
+        (180 * MIB, ("--cpus", "2", "--memory", "1024"), "2392 MiB, what the payload", "3072"),
+        (180 * MIB, ("--cpus", "4", "--memory", "3072"), "4184 MiB, what the payload", "5120"),
+        (1100 * MIB, ("--cpus", "2", "--memory", "4096"), "4400 MiB, 4 times the image", "5120"),
+    ],
+)
+@pytest.mark.parametrize("command", ["render", "node"])
+def test_less_memory_than_a_lock_needs_is_refused(
+    tmp_path: Path, command: str, size: int, arguments: tuple[str, ...], least: str, enough: str
+) -> None:
+    lock = write_lock(tmp_path / "l.json", size=size)
+    words: tuple[str | Path, ...] = (command, lock, "--to", tmp_path / "out", *arguments)
+    done = fleet(tmp_path, *words)
+    assert (done.status, f"expected at least {least}" in done.err) == (2, True)
+    assert (f"found {arguments[-1]}" in done.err, f"--memory {enough}" in done.err) == (True, True)
+    assert not (tmp_path / "out").exists()
+    assert fleet(tmp_path, *words[:-1], enough).status == 0
 
 
 def test_the_status_of_gateways_is_read_and_a_fleet_without_enclaves_is_told(tmp_path: Path) -> None:

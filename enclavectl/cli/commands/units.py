@@ -26,13 +26,13 @@ from enclavectl.deploy.systemd import (
     write_units,
 )
 from enclavectl.deploy.words import MARK, UnitFile
-from enclavectl.errors import HostError, UsageError
-from enclavectl.files import read_bounded, status_at, write_atomic
+from enclavectl.deploy.writing import write_marked
+from enclavectl.errors import UsageError
+from enclavectl.files import status_at
 from enclavectl.host.requirements import read_eif
 from enclavectl.nitro_cli.limits import boot_bound_s, check_cid
 
 UNITS_SCHEMA = "enclavectl.units/1"
-_MAX_UNIT = 1 << 16
 
 ImageToRun = Annotated[Path, typer.Argument(metavar="[EIF]", help="The image that the unit runs.")]
 NewName = Annotated[str, typer.Option("--name", metavar="NAME", help="What to call the enclave.")]
@@ -137,7 +137,7 @@ def _show_release(screen: Screen, name: str, to: Path | None, others: Mapping[st
 def _show(screen: Screen, files: Sequence[UnitFile], commands: Sequence[str], to: Path | None) -> None:
     """Write the files if a folder was named, and show them and what to run."""
     if to is not None:
-        _write(files, to)
+        write_marked(to, {one.name: one.text for one in files}, MARK)
     if screen.as_json:
         value = {
             "schema": UNITS_SCHEMA,
@@ -195,26 +195,3 @@ def _ourselves() -> Path:
     called = Path(sys.argv[0]).absolute()
     beside = Path(sys.executable).absolute().with_name("enclavectl")
     return called if called.name == "enclavectl" and called.is_file() else beside
-
-
-def _write(files: Sequence[UnitFile], folder: Path) -> None:
-    """Write each file into the folder, or none if a file there is not enclavectl's.
-
-    Raises:
-        HostError: the folder cannot be created.
-        UsageError: a file there was not written by enclavectl.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise HostError(f"{folder}: cannot make this folder ({exc.strerror})") from exc
-    for one in files:
-        path = folder / one.name
-        if status_at(path) is not None and not read_bounded(path, _MAX_UNIT, what="unit").startswith(
-            MARK.encode()
-        ):
-            raise UsageError(
-                f"{path}: expected a file that enclavectl wrote, found another", hint="move it away"
-            )
-    for one in files:
-        write_atomic(folder / one.name, one.text.encode(), mode=0o644)

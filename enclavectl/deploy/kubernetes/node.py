@@ -16,6 +16,7 @@ from enclavectl.errors import UsageError
 from enclavectl.host.requirements import MAX_ENCLAVES
 
 PLUGIN = "0.4.1"
+MARK = "# Written by enclavectl fleet node; written anew by the next one."
 _CHART = "oci://public.ecr.aws/aws-nitro-enclaves/charts/aws-nitro-enclaves-k8s-device-plugin"
 _ALLOCATOR = "/etc/nitro_enclaves/allocator.yaml"
 _BOUNDARY = "==ENCLAVECTL=="
@@ -84,6 +85,7 @@ def plugin(request: NodeRequest) -> str:
     """Return the install command of AWS's device plugin, with its traps."""
     value = "awsNitroEnclavesK8SDaemonset.awsNitroEnclavesK8SDp.env"
     return f"""#!/bin/sh
+{MARK}
 # AWS's device plugin, {PLUGIN}. It always says Healthy: it advertises slots also where the driver or the
 # allocator is missing, and the pod then fails when its container is made. It counts CPUs once, at its start:
 # after a change of the allocator, restart it on that node.
@@ -133,6 +135,7 @@ def _script(request: NodeRequest) -> str:
     profile = seccomp_profile().decode()
     path = f"/var/lib/kubelet/seccomp/{LOCALHOST_PROFILE}"
     return f"""#!/bin/bash
+{MARK}
 # Shell parts run after nodeadm's configuration and before the kubelet, which counts huge pages at its start
 # only. A kubelet that counted earlier gives pods SIGBUS (kubernetes #99483): restart it after a change. The
 # AL2023 image 20250807 broke that order (amazon-eks-ami #2367). Managed node groups only prepend user data.
@@ -163,7 +166,8 @@ cat >{path} <<'PROFILE'
 def karpenter(request: NodeRequest) -> str:
     """Return Karpenter's objects: from 1.15 on it knows enclaves."""
     data = "\n".join(f"    {line}".rstrip() for line in user_data(request).splitlines())
-    return f"""# Karpenter 1.15 or newer (2026-10), with the alpha gate nodeOverlay. Without the overlay
+    return f"""{MARK}
+# Karpenter 1.15 or newer (2026-10), with the alpha gate nodeOverlay. Without the overlay
 # it does not know the plugin's resources before a node is there, and makes none. It does not subtract
 # the enclaves' CPUs and memory from cpu and memory: leave room. Not for Fargate, EKS Auto Mode, Local
 # Zones or Bottlerocket.

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from enclavectl.deploy.kubernetes.objects import MARK
-from enclavectl.deploy.kubernetes.seccomp import PROFILE_FILE
+from enclavectl.deploy.kubernetes.seccomp import PROFILE_FILE, PROFILE_MARK
+from enclavectl.deploy.writing import is_marked
 from enclavectl.errors import HostError, UsageError
-from enclavectl.files import read_bounded, write_atomic
-
-_MAX_FILE = 1 << 18
+from enclavectl.files import write_atomic
 
 
 def write_fleet(folder: Path, files: Mapping[str, bytes]) -> None:
@@ -42,9 +41,4 @@ def write_fleet(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def _is_ours(path: Path) -> bool:
-    if path.name == PROFILE_FILE:
-        return True  # JSON has no place for the mark
-    try:
-        return read_bounded(path, _MAX_FILE, what="rendered file").startswith(MARK.encode())
-    except UsageError:
-        return False
+    return is_marked(path, PROFILE_MARK if path.name == PROFILE_FILE else MARK)

@@ -12,10 +12,9 @@ from enclavectl.cli import options
 from enclavectl.cli.fleet_request import memory_of
 from enclavectl.cli.invocation import begin
 from enclavectl.cli.options import OutputFormat
-from enclavectl.deploy.kubernetes.node import NodeKind, NodeRequest, node_files
+from enclavectl.deploy.kubernetes.node import MARK, NodeKind, NodeRequest, node_files
 from enclavectl.deploy.kubernetes.request import Arch, PageSize
-from enclavectl.errors import HostError
-from enclavectl.files import write_atomic
+from enclavectl.deploy.writing import write_marked
 
 NODE_SCHEMA = "enclavectl.fleet-node/1"
 
@@ -90,12 +89,7 @@ def node(
     )
     files = node_files(request, kind)
     if to is not None:
-        try:
-            to.mkdir(parents=True, exist_ok=True)
-        except OSError as exc:
-            raise HostError(f"{to}: cannot make this folder ({exc.strerror})") from exc
-        for name, text in files.items():
-            write_atomic(to / name, text.encode(), mode=0o644)
+        write_marked(to, files, MARK)
     screen = invocation.screen
     if screen.as_json:
         found = [{"name": name, "text": text} for name, text in files.items()]
