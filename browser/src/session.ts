@@ -8,6 +8,7 @@ import { type Bytes, equal, hex, isZero, uint } from "./bytes.ts";
 import { Carriage } from "./carriage.ts";
 import { refused, SessionError } from "./errors.ts";
 import type { KeptReceipt } from "./evidence.ts";
+import { Inbox, refusalError } from "./inbox.ts";
 import { chooseKey, type KeyConfig, parseKeyConfig } from "./keyconfig.ts";
 import { MODEL_PCR, type Policy } from "./policy.ts";
 import { parseReceipt } from "./receipt.ts";
@@ -84,7 +85,6 @@ export class Session {
    */
   static async open(expectation: Expectation, passed: (step: Progress) => void): Promise<Session> {
     const inbox = new Inbox();
-    inbox.reader.accept(wire.FrameType.Evidence, wire.FrameType.Refusal);
     const opening = Carriage.open(expectation.address, expectation.token, inbox);
     const carriage = await within(TIMEOUT_MS, opening, "unreachable").catch((error: unknown) => {
       opening.then(
@@ -99,14 +99,10 @@ export class Session {
       const requestedAt = Date.now();
       const challenge = wire.challengeBody(nonce);
       await carriage.send([wire.frameHeader(wire.FrameType.Challenge, challenge.length), challenge]);
-      const frame = await within(TIMEOUT_MS, inbox.first());
-      if (frame.type === wire.FrameType.Refusal) {
-        throw refusalError(wire.parseRefusal(frame.body).code);
-      }
+      const frame = await within(TIMEOUT_MS, inbox.evidence());
       const evidence = wire.parseEvidence(frame.body);
       const enclave = await prove(evidence, { nonce, requestedAt, challenge }, expectation, passed);
       const session = new Session(carriage, enclave);
-      inbox.reader.accept(wire.FrameType.Answer, wire.FrameType.Refusal);
       inbox.handOver(
         (next) => session.#take(next),
         (error) => session.#end(error),
@@ -287,78 +283,6 @@ async function prove(
   passed("model");
   const transcript = wire.transcriptHash(asked.challenge, evidence.body);
   return { document, evidence, config, nonce: asked.nonce, requestedAt: asked.requestedAt, transcript };
-}
-
-/** What has come and nobody has taken: one frame before the session, then the session's own. */
-class Inbox {
-  readonly reader = new wire.FrameReader();
-  #take: ((frame: wire.Frame) => void) | null = null;
-  #fail: ((error: unknown) => void) | null = null;
-  readonly #early: wire.Frame[] = [];
-  #error: unknown = null;
-
-  data(bytes: Uint8Array): void {
-    if (this.#error !== null) {
-      return;
-    }
-    try {
-      for (const frame of this.reader.feed(bytes)) {
-        if (this.#take === null) {
-          this.#early.push(frame);
-        } else {
-          this.#take(frame);
-        }
-      }
-    } catch (error) {
-      this.ended(error);
-    }
-  }
-
-  ended(error: unknown): void {
-    this.#error ??= error;
-    this.#fail?.(error);
-  }
-
-  first(): Promise<wire.Frame> {
-    return new Promise((resolve, reject) => {
-      this.#take = (frame) => {
-        // Until the evidence is verified nothing else may come.
-        this.#take = () => {
-          throw wire.protocolError("a frame before anything was asked");
-        };
-        resolve(frame);
-      };
-      this.#fail = reject;
-      if (this.#error !== null) {
-        reject(this.#error);
-      }
-      for (const frame of this.#early.splice(0)) {
-        this.#take(frame);
-      }
-    });
-  }
-
-  handOver(take: (frame: wire.Frame) => void, fail: (error: unknown) => void): void {
-    this.#take = take;
-    this.#fail = fail;
-    if (this.#error !== null) {
-      fail(this.#error);
-    }
-  }
-}
-
-function refusalError(code: number): SessionError {
-  const codes = [
-    "version",
-    "busy",
-    "refused",
-    "refused",
-    "stopping",
-    "protocol",
-    "no-evidence",
-    "slow",
-  ] as const;
-  return new SessionError(codes[code - 1] ?? "protocol", `the enclave or the gateway refused (${code})`);
 }
 
 async function within<T>(

@@ -43,17 +43,15 @@ export class FrameReader {
     this.#accepted = types;
   }
 
-  /** Take what came, and return the frames that are whole.
+  /** Take what came, and yield the frames that are whole, each before the next one is looked at.
    *
    * @throws SessionError `protocol`.
    */
-  feed(data: Uint8Array): Frame[] {
+  *feed(data: Uint8Array): Generator<Frame, void> {
     this.#buffer = concat(this.#buffer, data);
-    const frames: Frame[] = [];
     for (let frame = this.#next(); frame !== null; frame = this.#next()) {
-      frames.push(frame);
+      yield frame;
     }
-    return frames;
   }
 
   #next(): Frame | null {

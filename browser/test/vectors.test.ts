@@ -194,7 +194,7 @@ test("a frame is refused by its header", () => {
   const reader = new wire.FrameReader();
   reader.accept(wire.FrameType.Refusal);
   for (const header of ["0000000002", "00000000", "ffffffff05", "0000101201"]) {
-    assert.throws(() => reader.feed(fromHex(`${header}00`)), SessionError, header);
+    assert.throws(() => [...reader.feed(fromHex(`${header}00`))], SessionError, header);
   }
   assert.ok(equal(fromHex("00"), new Uint8Array(1)));
 });

@@ -1,14 +1,17 @@
-"""The protocol vectors in TypeScript: browser/test/vectors.test.ts in Node."""
+"""The tests in TypeScript that need no browser: browser/test/*.test.ts in Node."""
 
 from __future__ import annotations
 
 import subprocess
 
+import pytest
+
 from tests.browser.lane import BROWSER, built_tests, node
 
 
-def test_the_protocol_vectors_pass_in_node() -> None:
-    argv = [node(), "--test", str(built_tests() / "vectors.test.mjs")]
+@pytest.mark.parametrize("name", ["vectors", "inbox"])
+def test_they_pass_in_node(name: str) -> None:
+    argv = [node(), "--test", str(built_tests() / f"{name}.test.mjs")]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=100)
     assert done.returncode == 0, done.stdout[-4000:]
     assert "# fail 0" in done.stdout
