@@ -10,7 +10,7 @@
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
-import { type Browser, chromium, type Page } from "playwright-core";
+import { type Browser, chromium, type Download, type Page } from "playwright-core";
 
 interface Order {
   url: string;
@@ -246,10 +246,31 @@ function look(page: Page) {
   });
 }
 
+/** Save the evidence, and return the text of each file that the page hands out for it. */
 async function save(page: Page): Promise<string[]> {
   await page.check("#statements");
-  const [download] = await Promise.all([page.waitForEvent("download"), page.click("#save")]);
-  return [readFileSync(await download.path(), "utf8")];
+  const downloads: Download[] = [];
+  page.on("download", (download) => downloads.push(download));
+  // The page clicks links; how many files there are shows there, and not in the browser's events.
+  const count = await page.evaluate(() => {
+    const click = HTMLAnchorElement.prototype.click;
+    let clicks = 0;
+    HTMLAnchorElement.prototype.click = function () {
+      clicks += 1;
+      click.call(this);
+    };
+    document.querySelector<HTMLElement>("#save")?.click();
+    HTMLAnchorElement.prototype.click = click;
+    return clicks;
+  });
+  const deadline = Date.now() + PATIENCE_MS;
+  while (downloads.length < count && Date.now() < deadline) {
+    await page.waitForTimeout(10);
+  }
+  if (count === 0 || downloads.length !== count) {
+    throw new Error(`${count} files were handed out, ${downloads.length} were downloaded`);
+  }
+  return await Promise.all(downloads.map(async (one) => readFileSync(await one.path(), "utf8")));
 }
 
 /** Run axe-core; it comes from the driver's side, so the page's own policy does not see it. */

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
-import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +32,19 @@ ALL = {
 }
 
 
+def verify_all(folder: Path, saved: Sequence[str], *words: str) -> list[str]:
+    """Have `enclavectl verify` judge each saved file, and return what it says."""
+    said = []
+    for text in saved:
+        (folder / "evidence.json").write_text(text)
+        argv = [sys.executable, "-m", "enclavectl", "verify", "evidence.json", "--policy", "policy.yaml"]
+        argv += ["--root", "root.pem", "--at", "document", *words]
+        verified = subprocess.run(argv, cwd=folder, capture_output=True, text=True, check=False, timeout=60)
+        assert verified.returncode == 0, verified.stdout + verified.stderr
+        said.append(verified.stdout)
+    return said
+
+
 def test_ten_pictures_get_their_labels_and_evidence_that_verifies(
     tmp_path: Path, enclave: LocalEnclave
 ) -> None:
@@ -51,13 +65,8 @@ def test_ten_pictures_get_their_labels_and_evidence_that_verifies(
     assert seen["console"] == [], "violations of the content security policy stand here"
     assert seen["stored"] == []
     assert seen["axe"] == []
-    (evidence,) = seen["evidence"]
-    (tmp_path / "evidence.json").write_text(evidence)
-    argv = [sys.executable, "-m", "enclavectl", "verify", "evidence.json", "--policy", "policy.yaml"]
-    argv += ["--root", "root.pem", "--at", "document", "--picture", str(sample("bcc"))]
-    verified = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
-    assert verified.returncode == 0, verified.stdout + verified.stderr
-    assert "10 signed receipts of demo-lesion; 10 with the answer" in verified.stdout
+    (verified,) = verify_all(tmp_path, seen["evidence"], "--picture", str(sample("bcc")))
+    assert "10 signed receipts of demo-lesion; 10 with the answer" in verified
 
 
 @pytest.mark.parametrize("width", [320, 1200])
@@ -163,27 +172,27 @@ def test_a_changed_answer_is_not_shown(tmp_path: Path, enclave: LocalEnclave) ->
     assert [one["codes"] for one in seen["answers"]] == [[]]
 
 
-def cut_once(kind: FrameType) -> relay.Change:
-    """End the first connection on which a frame of this type comes, and let all later ones pass."""
-    was_cut = threading.Event()
+def cut_at(kind: FrameType, number: int) -> relay.Change:
+    """End the connection on which the frame of that number and type comes, and let all others pass."""
+    come = itertools.count(1)
 
     def change(found: FrameType, body: bytes) -> bytes | None:
-        if found == kind and not was_cut.is_set():
-            was_cut.set()
-            return None
-        return body
+        return None if found == kind and next(come) == number else body
 
     return change
 
 
 def test_a_session_that_is_cut_is_opened_and_verified_anew(tmp_path: Path, enclave: LocalEnclave) -> None:
     with (
-        relay.relay(tmp_path, enclave.address, cut_once(FrameType.SEALED)) as between,
+        relay.relay(tmp_path, enclave.address, cut_at(FrameType.SEALED, 2)) as between,
         site(tmp_path, enclave, behind=between) as here,
     ):
-        seen = here.visit([sample("mel"), sample("nv")])
-    assert [one["codes"][0] for one in seen["answers"]] == ["mel", "nv"]
+        seen = here.visit([sample("bcc")], [sample("mel"), sample("nv")], save=True)
+    assert [one["codes"][0] for one in seen["answers"]] == ["bcc", "mel", "nv"]
     assert len(seen["sentBytes"]) == 2
+    first, second = verify_all(tmp_path, seen["evidence"])
+    assert "a signed receipt of demo-lesion; 1 with the answer" in first
+    assert "2 signed receipts of demo-lesion; 2 with the answer" in second
 
 
 @pytest.mark.parametrize("comes_back", [True, False])
