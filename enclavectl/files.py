@@ -18,6 +18,7 @@ from enclavectl.errors import HostError, UsageError
 
 # Names of files that are being written, and of those that a killed process left.
 STAGED_GLOB = ".enclavectl-*.tmp"
+_ROOM_HINT = "name a file in a folder that you can write, on a disk with room"
 _REACH_HINT = "name a folder that only you and root can change; for state: ENCLAVECTL_STATE_DIR"
 
 
@@ -143,14 +144,20 @@ def is_regular(path: Path) -> bool:
     return status is not None and stat.S_ISREG(status.st_mode)
 
 
-def require_output(option: str, path: Path) -> None:
-    """Check that ``path`` may name a file to write, before minutes of work.
+def require_output(option: str, path: Path, size: int = 1) -> None:
+    """Check that ``path`` may name a file of ``size`` bytes to write, before minutes of work.
 
     Raises:
-        UsageError: it is a folder, or in a folder that does not exist; or nobody can say.
+        UsageError: it is a folder, or its folder is missing, takes no files or is full; or nobody can say.
     """
     if is_folder(path) or not is_folder(path.parent):
         raise UsageError(f"{option} {path}: expected a file in a folder that exists")
+    try:
+        with stage_file(path.parent) as probe:
+            probe.file.write(bytes(size))
+            probe.file.flush()
+    except HostError as exc:
+        raise UsageError(f"{option} {path}: {exc.message}", hint=_ROOM_HINT) from exc
 
 
 def _identity(path: str | Path) -> tuple[int, int] | None:
@@ -171,11 +178,7 @@ def require_replaceable(destination: Path) -> None:
         mode = destination.lstat().st_mode
     except (OSError, ValueError):
         return  # nothing is there, or the write will report what is wrong
-    if stat.S_IFMT(mode) not in (
-        stat.S_IFREG,
-        stat.S_IFLNK,
-        stat.S_IFDIR,
-    ):  # the rename itself refuses a folder
+    if stat.S_IFMT(mode) not in (stat.S_IFREG, stat.S_IFLNK, stat.S_IFDIR):  # a rename refuses folders
         raise UsageError(f"{destination}: expected a file to write, found {_kind(mode)}")
 
 
@@ -376,11 +379,8 @@ def _is_own_group(found: os.stat_result) -> bool:
         owner, group = pwd.getpwuid(found.st_uid), grp.getgrgid(found.st_gid)
     except KeyError:
         return False
-    return (
-        owner.pw_gid == group.gr_gid
-        and owner.pw_name == group.gr_name
-        and set(group.gr_mem) <= {owner.pw_name}
-    )
+    is_same = (owner.pw_gid, owner.pw_name) == (group.gr_gid, group.gr_name)
+    return is_same and set(group.gr_mem) <= {owner.pw_name}
 
 
 def _kind(mode: int) -> str:

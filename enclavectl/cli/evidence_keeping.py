@@ -24,6 +24,8 @@ from enclavectl.evidence.keeping import (
 )
 from enclavectl.protocol.evidence import Evidence
 
+# A document with its keys and a small card.
+_LEAST_BYTES = 1 << 14
 _STATEMENTS_NOTE = (
     "--include-statements: the evidence will hold the answers, and whoever has it can test whether a picture "
     "that they know was the one; keep it as you keep the pictures"
@@ -47,7 +49,7 @@ def prepare_keeper(
         return None
     # The second session's too: hours later it is too late to say that its name is taken, or too long.
     for one in (path, session_path(path, 1)):
-        check_new("--evidence", one)
+        check_new("--evidence", one, _LEAST_BYTES)
         check_new("--evidence", receipts_path(one))
     text = None if policy is None else read_policy_text(policy)
     if include_statements:

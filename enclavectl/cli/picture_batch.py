@@ -122,11 +122,15 @@ def answer_pictures(invocation: Invocation, batch: Batch) -> bool:
         if batch.keeper is not None:
             batch.keeper.finish(invocation.screen)
         raise
-    with _after_answer():
-        if batch.keeper is not None:
-            batch.keeper.finish(invocation.screen)
+    try:
+        with _after_answer():
+            if batch.keeper is not None:
+                batch.keeper.finish(invocation.screen)
+            if writer is not None:
+                invocation.screen.note(f"report written to {writer.finish(diagnosis.later_evidence)}")
+    finally:
         if writer is not None:
-            invocation.screen.note(f"report written to {writer.finish(diagnosis.later_evidence)}")
+            writer.discard()
     if sessions.failure is not None:
         raise sessions.failure
     return diagnosis.totals.refused > 0
@@ -274,11 +278,28 @@ class _Taking:
 
 
 def _ask(invocation: Invocation, batch: Batch, sessions: _Sessions) -> tuple[Diagnosis, ReportWriter | None]:
-    settings = invocation.config.diagnose
     if not invocation.screen.as_json:
         invocation.screen.load()
     client = sessions.open(batch.target)
     taking = _Taking(invocation, batch, sessions)
+    try:
+        _take_all(invocation, batch, sessions, client, taking)
+        invocation.screen.end_count()
+        _count_found(taking.totals, batch.results)
+        sessions.failure = _ending(taking.totals, sessions.failure, batch.results)
+        diagnosis = taking.diagnosis()
+        taking.output.end(diagnosis, sessions.failure)
+    except BaseException:
+        if taking.writer is not None:
+            taking.writer.discard()
+        raise
+    return diagnosis, taking.writer
+
+
+def _take_all(
+    invocation: Invocation, batch: Batch, sessions: _Sessions, client: Client, taking: _Taking
+) -> None:
+    settings = invocation.config.diagnose
     replies = classify(
         client,
         batch.source,
@@ -299,12 +320,6 @@ def _ask(invocation: Invocation, batch: Batch, sessions: _Sessions) -> tuple[Dia
         if taking.totals.results == 0 or isinstance(error, OutputClosed):
             raise
         sessions.failure = error
-    invocation.screen.end_count()
-    _count_found(taking.totals, batch.results)
-    sessions.failure = _ending(taking.totals, sessions.failure, batch.results)
-    diagnosis = taking.diagnosis()
-    taking.output.end(diagnosis, sessions.failure)
-    return diagnosis, taking.writer
 
 
 def _count_found(totals: Totals, results: ResultsFile | None) -> None:

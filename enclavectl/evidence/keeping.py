@@ -9,11 +9,11 @@ from pathlib import Path
 
 from enclavectl.errors import HostError, UsageError
 from enclavectl.evidence.file import EvidenceFile
-from enclavectl.files import stage_file, status_at
+from enclavectl.files import require_output, stage_file, status_at
 
 
-def check_new(option: str, path: Path) -> None:
-    """Check that a new file can be written at ``path``, before anything is sent.
+def check_new(option: str, path: Path, size: int = 1) -> None:
+    """Check that a new file of ``size`` bytes can be written at ``path``, before anything is sent.
 
     Evidence is never written over, not even by newer evidence.
 
@@ -25,13 +25,7 @@ def check_new(option: str, path: Path) -> None:
             f"{option} {path}: expected nothing there, found a file",
             hint="evidence is never written over: name another file, or move this one away",
         )
-    try:
-        with stage_file(path.parent):
-            pass
-    except HostError as exc:
-        raise UsageError(
-            f"{option} {path}: {exc.message}", hint="name a file in a folder that you can write"
-        ) from exc
+    require_output(option, path, size)
 
 
 def write_new(path: Path, parts: Iterable[bytes]) -> None:

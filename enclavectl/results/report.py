@@ -1,12 +1,14 @@
 """A report on the disk: one page, or for a long batch an index with numbered pages beside it.
 
-Each page is written as soon as its answers are complete, so a report takes the memory of one page.
+Each page is written as soon as its answers are complete, so a report takes the memory of one page. The pages
+get their names together, at the end: a report is whole, or the one before it is untouched.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +16,7 @@ from urllib.parse import quote
 
 from enclavectl.client.formats import media_type_of
 from enclavectl.errors import EnclavectlError, UsageError
-from enclavectl.files import is_regular, refuse_input, require_output, status_at, write_atomic
+from enclavectl.files import is_regular, refuse_input, replace_file, require_output, status_at, write_atomic
 from enclavectl.results.cards import card_id, render_card
 from enclavectl.results.html import MARK, render_cards, render_evidence, render_heading, render_page
 from enclavectl.results.markup import Object
@@ -29,6 +31,8 @@ PICTURES_PER_PAGE = 100
 _MARK_WITHIN_BYTES = 1024  # the mark is one of the first lines of a page
 
 
+# A page without a picture.
+_LEAST_BYTES = 1 << 14
 PICTURES_HINT = "name the report first, then the pictures: --report answers.html PICTURE..."
 
 
@@ -44,7 +48,7 @@ def check_target(
         UsageError: the folder is missing; or ``path``, or one of the pages, is an input, a picture, a folder,
             or a file that is no report.
     """
-    require_output("--report", path)
+    require_output("--report", path, _LEAST_BYTES)
     existing = [one for one in (path, *page_paths(path, total)) if status_at(one) is not None]
     named = list(inputs) if existing else []
     for found in existing:
@@ -103,6 +107,7 @@ class ReportWriter:
         self._next = 0
         self._page = 0
         self._failure: EnclavectlError | None = None
+        self._staged: dict[Path, Path] = {}
 
     def add(self, index: int, result: Object, picture: Picture | None) -> None:
         """Take the result of the picture at ``index``, counted from 0, as JSON values.
@@ -137,8 +142,19 @@ class ReportWriter:
         if self._failure is None:
             self._try(self._path, self._index({**self._head.diagnosis, "later_evidence": [*later_evidence]}))
         if self._failure is not None:
+            self.discard()
             raise self._failure
+        for staged, path in self._staged.items():
+            replace_file(staged, path)
+        self._staged.clear()
         return self._path
+
+    def discard(self) -> None:
+        """Remove what ``finish`` has not put in its place."""
+        for staged in self._staged:
+            with suppress(OSError):
+                staged.unlink(missing_ok=True)
+        self._staged.clear()
 
     def _take(self, index: int) -> None:
         card, result = self._waiting.pop(index)
@@ -193,8 +209,10 @@ class ReportWriter:
 
     def _try(self, path: Path, page: str) -> None:
         if self._failure is None:
+            staged = path.with_name(f".enclavectl-{os.urandom(8).hex()}.tmp")
             try:
-                write_atomic(path, page.encode())
+                write_atomic(staged, page.encode())
+                self._staged[staged] = path
             except EnclavectlError as exc:
                 self._failure = exc
 

@@ -6,10 +6,14 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from enclavectl.files import STAGED_GLOB
 from tests.e2e.cli import Cli, sample, wait_until
 from tests.e2e.terminals import Terminal
 from tests.schemas.validation import parsed
@@ -58,20 +62,61 @@ def test_a_report_that_cannot_be_written_is_refused_before_anything_starts(cli: 
     assert cli.enclave_folders() == []
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists() or os.geteuid() != 0, reason="mounts a full file system")
-def test_a_report_that_the_disk_does_not_take_costs_no_answer(shared: Cli, tmp_path: Path) -> None:
-    full = tmp_path / "full"
-    full.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4k", "none", str(full)]
-    if subprocess.run(mount, check=False, capture_output=True).returncode:
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 128 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=128k", "none", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode:
         pytest.skip("may not mount")
-    try:
-        ran = shared.run("diagnose", "-o", "json", sample("bkl"), "--report", full / "r.html")
-    finally:
-        subprocess.run(["umount", str(full)], check=True)
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_report_that_the_disk_does_not_take_costs_no_answer(
+    shared: Cli, small_disk: Path, tmp_path: Path
+) -> None:
+    """Room for a page of one picture, and not for this report: what was there stays as it was."""
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for number in range(16):
+        (pictures / f"{number:03}.png").symlink_to(sample("bkl"))
+    shared.ok("diagnose", sample("nv"), "--report", small_disk / "r.html")
+    before = {path: path.read_bytes() for path in small_disk.iterdir()}
+    ran = shared.run("diagnose", "-o", "json", pictures, "--report", small_disk / "r.html")
     assert ran.status == 3
-    assert [one["label"]["code"] for one in ran.json()["results"]] == ["bkl"]
+    assert {one["label"]["code"] for one in ran.json()["results"]} == {"bkl"}
+    assert ran.json()["complete"] is True
     assert "No space left on device" in ran.err
+    assert {path: path.read_bytes() for path in small_disk.iterdir()} == before
+
+
+@pytest.mark.parametrize("option", ["--report", "--evidence", "--results"])
+def test_a_full_disk_is_told_before_anything_starts(cli: Cli, small_disk: Path, option: str) -> None:
+    with suppress(OSError), (small_disk / "filling").open("wb", buffering=0) as filling:
+        while True:
+            filling.write(bytes(4096))
+    ran = cli.run("diagnose", sample("bkl"), option, small_disk / "out.jsonl")
+    assert (ran.status, ran.out) == (2, "")
+    assert option in ran.err
+    assert "No space left on device" in ran.err
+    assert cli.enclave_folders() == []
+    assert [path.name for path in small_disk.iterdir()] == ["filling"]
+
+
+def test_a_folder_that_takes_no_files_is_told_before_anything_starts(cli: Cli, small_disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    ran = cli.run("diagnose", sample("bkl"), "--report", small_disk / "r.html")
+    assert (ran.status, ran.out, "Read-only file system" in ran.err) == (2, "", True)
+    assert cli.enclave_folders() == []
+
+
+def has_first_page(folder: Path) -> bool:
+    """Whether the first page of a report is written, which has no name of its own yet."""
+    with suppress(OSError):
+        return any("Pictures 1 to 100 of" in path.read_text() for path in folder.glob(STAGED_GLOB))
+    return False
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -83,7 +128,7 @@ def test_what_is_answered_when_a_batch_is_ended_is_not_lost(
     # Standard input stays open: the picture that it is to bring is never read to its end.
     names = [*[str(sample("bkl"))] * 150, "-", *[str(sample("nv"))] * 9]
     terminal = Terminal(shared.start("diagnose", "-o", kind, "--report", str(report), *names))
-    wait_until((tmp_path / "r-001.html").exists, "the first page of the report")
+    wait_until(partial(has_first_page, tmp_path), "the first page of the report")
     terminal.process.send_signal(number)
     done = terminal.end()
     out, err = done.out, done.err

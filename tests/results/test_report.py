@@ -12,6 +12,7 @@ import pytest
 
 from enclavectl.client.pictures import Picture
 from enclavectl.errors import HostError, UsageError
+from enclavectl.files import STAGED_GLOB
 from enclavectl.results.report import PICTURES_PER_PAGE, ReportHead, ReportWriter, check_target, page_paths
 from tests.results.pages import NAMES, Page, diagnosis, picture, refusal, result
 
@@ -105,11 +106,26 @@ def test_a_long_batch_is_an_index_with_numbered_pages_beside_it(tmp_path: Path) 
     assert "For demonstration only." in middle.text
 
 
-def test_pages_are_written_as_their_answers_come(tmp_path: Path) -> None:
+def test_pages_are_written_as_their_answers_come_and_get_their_names_at_the_end(tmp_path: Path) -> None:
     writer = ReportWriter(tmp_path / "r.html", 3 * PICTURES_PER_PAGE, HEAD)
     for index in range(PICTURES_PER_PAGE + 1):
         writer.add(index, result(str(index)), None)
-    assert [one.name for one in tmp_path.iterdir()] == ["r-001.html"]
+    [staged] = tmp_path.iterdir()
+    assert staged.match(STAGED_GLOB)
+    assert "Pictures 1 to 100 of 300" in staged.read_text()
+    writer.finish()
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["r-001.html", "r-002.html", "r.html"]
+
+
+def test_a_report_that_is_given_up_leaves_the_one_before_it(tmp_path: Path) -> None:
+    results = [result(str(index)) for index in range(PICTURES_PER_PAGE + 1)]
+    write(tmp_path / "r.html", *results)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    writer = ReportWriter(tmp_path / "r.html", 2 * PICTURES_PER_PAGE, HEAD)
+    for index in range(PICTURES_PER_PAGE + 1):
+        writer.add(index, result(f"new {index}"), None)
+    writer.discard()
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 @pytest.mark.parametrize("answered", [0, 5, PICTURES_PER_PAGE, PICTURES_PER_PAGE + 5])
