@@ -170,7 +170,8 @@ class _Host:
 
     def compare_starts(self, model: str, what: str, *, rounds: int, limit: float) -> Row:
         """Compare starts of the model, sealed and baked in, which take turns."""
-        (self._base / "m.key").unlink(missing_ok=True)
+        for name in ("m.key", "m.sealed"):
+            (self._base / name).unlink(missing_ok=True)
         self.run("model", "seal", model, "--to", "m.sealed")
         sealed, baked = [], []
         for _ in range(rounds):

@@ -13,6 +13,8 @@ from string import Template
 from enclavectl.errors import HostError
 from enclavectl.page.content import PageRequest
 
+# In the template; by it a page is known that may be written over.
+PAGE_MARK = b'<meta name="generator" content="enclavectl page">'
 # Inside a script element only these end it or begin a comment (HTML, 4.12.1.3); in JSON both can be escaped.
 _UNSAFE_IN_SCRIPT = re.compile(r"[<>&\u2028\u2029]")
 

@@ -22,7 +22,7 @@ from enclavectl.targets.remotes import RemoteContent
 INVITATION_SCHEMA = "enclavectl.invitation/1"
 # A policy of 64 releases with every register has 210 KiB, a CA bundle 250 KiB; base64 adds a third.
 MAX_INVITATION_BYTES = 1024 * 1024
-_BEGIN, _END = "-----BEGIN ENCLAVECTL INVITATION-----", "-----END ENCLAVECTL INVITATION-----"
+INVITATION_BEGIN, _END = "-----BEGIN ENCLAVECTL INVITATION-----", "-----END ENCLAVECTL INVITATION-----"
 _CHECKSUM = re.compile(r"checksum: ([0-9a-f]{16})")
 # What mail programs put before the lines of a mail that is answered or forwarded.
 _QUOTED = re.compile(r"^(?:\s*>)+")
@@ -51,7 +51,7 @@ def render_invitation(content: RemoteContent) -> str:
     body = json.dumps(value).encode()
     text = base64.b64encode(body).decode()
     lines = [text[start : start + _LINE] for start in range(0, len(text), _LINE)]
-    return "\n".join([_BEGIN, f"checksum: {_checksum(body)}", "", *lines, _END, ""])
+    return "\n".join([INVITATION_BEGIN, f"checksum: {_checksum(body)}", "", *lines, _END, ""])
 
 
 def read_invitation(path: Path) -> RemoteContent:
@@ -70,13 +70,14 @@ def parse_invitation(data: bytes, *, source: str) -> RemoteContent:
         UsageError: there is none or more than one, it was changed, or a part cannot be used.
     """
     lines = [_QUOTED.sub("", line).strip() for line in data.decode(errors="replace").splitlines()]
-    if lines.count(_BEGIN) != 1 or lines.count(_END) != 1 or lines.index(_BEGIN) > lines.index(_END):
+    begins, ends = lines.count(INVITATION_BEGIN), lines.count(_END)
+    if (begins, ends) != (1, 1) or lines.index(INVITATION_BEGIN) > lines.index(_END):
         raise UsageError(
-            f"{source}: expected one invitation, from {_BEGIN} to {_END}, found something else",
+            f"{source}: expected one invitation, from {INVITATION_BEGIN} to {_END}, found something else",
             hint="enclavectl remote invite writes it; copy all of it",
             code="invitation",
         )
-    inside = [line for line in lines[lines.index(_BEGIN) + 1 : lines.index(_END)] if line]
+    inside = [line for line in lines[lines.index(INVITATION_BEGIN) + 1 : lines.index(_END)] if line]
     checksum = _CHECKSUM.fullmatch(inside[0]) if inside else None
     try:
         body = base64.b64decode("".join(inside[1:]), validate=True)

@@ -50,6 +50,15 @@ def write(folder: Path, *words: str, remote: str = ADDRESS) -> Done:
     return enclavectl("page", *named, *words, home=folder)
 
 
+def test_a_page_is_written_over_and_another_file_is_not(folder: Path) -> None:
+    assert write(folder).status == 0
+    assert write(folder).status == 0
+    (folder / "p.html").write_text("<!doctype html><title>mine</title>")
+    done = write(folder, "--output", "json")
+    assert (done.status, done.error()["code"]) == (2, "foreign-file")
+    assert (folder / "p.html").read_text().endswith("mine</title>")
+
+
 def test_the_page_is_one_small_file_and_its_hash_is_told(folder: Path) -> None:
     value = json.loads(write(folder, "--output", "json").out)
     data = (folder / "p.html").read_bytes()

@@ -48,11 +48,28 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_done(
 
 
 def test_a_damaged_lock_is_not_built_over(tmp_path: Path) -> None:
-    (tmp_path / "enclavectl.lock.json").write_text("{}")
+    lock = tmp_path / "enclavectl.lock.json"
+    lock.write_text('{"schema": "enclavectl.lock/1"}')
     done = enclavectl("build", "--output", "json", home=tmp_path)
     assert done.status == 2
     assert "--upgrade-wheels" in str(done.error()["hint"])
-    assert (tmp_path / "enclavectl.lock.json").read_text() == "{}"
+    assert lock.read_text() == '{"schema": "enclavectl.lock/1"}'
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--to", "mine"),
+        ("--lock", "mine", "--upgrade-wheels"),
+        ("--provenance", "mine"),
+    ],
+)
+def test_a_build_writes_over_its_own_files_only(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """``--sign key.pem --to key.pem`` would cost the key."""
+    (tmp_path / "mine").write_text("a key, for app.eif\n")
+    done = enclavectl("build", *words, "--output", "json", home=tmp_path)
+    assert (done.status, done.error()["code"]) == (2, "foreign-file")
+    assert (tmp_path / "mine").read_text() == "a key, for app.eif\n"
 
 
 def test_lock_show_and_check(tmp_path: Path) -> None:

@@ -64,6 +64,18 @@ def test_extract_writes_every_section_once(tmp_path: Path) -> None:
     assert again.error()["kind"] == "state"
 
 
+def test_a_signed_image_never_replaces_the_key_that_signs_it(tmp_path: Path) -> None:
+    image = write_image(tmp_path / "a.eif")
+    words = ("sign", image, *signing_files(tmp_path), "--to")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for name in ("key.pem", "cert.pem"):
+        done = eif(tmp_path, *words, tmp_path / name)
+        assert (done.status, done.error()["code"]) == (2, "foreign-file")
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert eif(tmp_path, *words, tmp_path / "signed.eif").status == 0
+    assert eif(tmp_path, *words, tmp_path / "signed.eif").status == 0, "an image may be written anew"
+
+
 def test_nothing_but_files_is_written_over(tmp_path: Path) -> None:
     """Root could put an image in place of /dev/null."""
     image = write_image(tmp_path / "a.eif")

@@ -110,6 +110,9 @@ def test_no_command_writes_over_what_it_reads(folder: Path) -> None:
         refused = lint(folder, "--fixed-to", target)
         assert (refused.status, "not an input" in str(refused.error()["message"])) == (2, True)
     assert ((folder / "policy.yaml").read_bytes(), (folder / "key-policy.json").read_bytes()) == before
+    (folder / "mine.json").write_text("{}")
+    assert lint(folder, "--fixed-to", "mine.json").status == 2
+    assert (folder / "mine.json").read_text() == "{}"
 
 
 def test_a_file_that_exists_is_replaced_only_by_force_and_a_dry_run_writes_none(folder: Path) -> None:

@@ -88,6 +88,10 @@ def test_following_a_console_ends_with_the_enclave(cli: Cli) -> None:
 def test_a_policy_that_describe_wrote_is_one_that_diagnose_takes(shared: Cli, tmp_path: Path) -> None:
     policy = tmp_path / "policy.yaml"
     shared.ok("describe", "shared", "--policy-file", policy)
+    before = policy.read_bytes()
+    assert shared.refused(2, "describe", "shared", "--policy-file", policy)["code"] == "policy-exists"
+    assert "--save" in shared.refused(2, "console", "shared", "--save", policy)["message"]
+    assert policy.read_bytes() == before
     value = shared.ok("diagnose", sample("nv"), "--policy", policy, "-o", "json").json()
     assert value["evidence"]["release"] == "shared as started"
     here = shared.ok("describe", "shared", "-o", "json").json()["enclave"]

@@ -265,6 +265,10 @@ def test_an_invitation_from_one_side_to_the_other(site: Site) -> None:
             *("--token-file", site.token, "--write", written, "--output", "json"),
         ).json()
         assert written.stat().st_mode & 0o777 == 0o600
+        policy = site.policy.read_bytes()
+        over = ("remote", "invite", address, "--policy", site.policy, "--write")
+        assert site.operator.refused(2, *over, site.policy)["code"] == "foreign-file"
+        assert site.policy.read_bytes() == policy
         pcr0 = invited["releases"][0]["pcr0"]
         add = ("remote", "add", "hospital", "--from", written)
         assert site.owner.refused(2, *add)["code"] == "needs-pcr0"

@@ -39,6 +39,12 @@ def test_an_old_key_is_never_overwritten(cli: Cli) -> None:
     before = (cli.base / "m.key").read_bytes()
     assert "key" in cli.refused(2, "model", "seal", "demo-lesion", "--to", "m.sealed")["message"]
     assert (cli.base / "m.key").read_bytes() == before
+    # Nor a sealed file whose key is elsewhere.
+    sealed = (cli.base / "m.sealed").read_bytes()
+    (cli.base / "m.key").rename(cli.base / "kept.key")
+    assert "m.sealed" in cli.refused(2, "model", "seal", "demo-lesion", "--to", "m.sealed")["message"]
+    assert (cli.base / "m.sealed").read_bytes() == sealed
+    assert not (cli.base / "m.key").exists()
 
 
 def test_wrong_keys_start_nothing_and_leave_nothing(cli: Cli) -> None:

@@ -11,14 +11,15 @@ from typing import Annotated
 import typer
 
 from enclavectl.artifacts.boot_files import BlobPaths
-from enclavectl.artifacts.lock import read_lock
+from enclavectl.artifacts.lock import LOCK_SCHEMA, read_lock
 from enclavectl.artifacts.names import EIF_NAME, LOCK_NAME
-from enclavectl.artifacts.provenance import statement
+from enclavectl.artifacts.provenance import STATEMENT_TYPE, statement
 from enclavectl.cli import options
 from enclavectl.cli.build_view import BuiltFiles, show_built, show_plan
 from enclavectl.cli.completion import rule_names
 from enclavectl.cli.invocation import Invocation, begin, refuse_together
 from enclavectl.cli.options import OutputFormat
+from enclavectl.cli.output_files import require_image_or_new, require_own_or_new
 from enclavectl.cli.screen import Screen
 from enclavectl.cli.signing import BuilderChoice, Signing
 from enclavectl.eif.ramdisk.platform import parse_platform
@@ -29,7 +30,6 @@ from enclavectl.files import (
     open_regular,
     require_distinct,
     require_output,
-    require_replaceable,
     status_at,
     write_atomic,
 )
@@ -233,7 +233,7 @@ def _check_provenance(provenance: Path | None, to: Path, lock: Path) -> None:
     if provenance is None:
         return
     require_output("--provenance", provenance)
-    require_replaceable(provenance)
+    require_own_or_new("--provenance", provenance, STATEMENT_TYPE.encode(), "an in-toto statement")
     require_distinct([("--to", to), ("--lock", lock), ("--provenance", provenance)])
 
 
@@ -329,7 +329,8 @@ def _request(
         mode = Mode.NITRO_CLI
     for option, path in (("--to", to), ("--lock", lock)):
         require_output(option, path)
-        require_replaceable(path)
+    require_image_or_new("--to", to)
+    require_own_or_new("--lock", lock, LOCK_SCHEMA.encode(), "a lock")
     require_distinct([("--to", to), ("--lock", lock)])
     locked = None
     if status_at(lock) is not None and not upgrade:

@@ -15,6 +15,7 @@ from enclavectl.cli import options
 from enclavectl.cli.console_text import print_console
 from enclavectl.cli.invocation import begin
 from enclavectl.cli.options import OutputFormat
+from enclavectl.cli.output_files import require_new
 from enclavectl.errors import HostError, Interrupted, UsageError
 
 CONSOLE_SCHEMA = "enclavectl.console/1"
@@ -89,13 +90,14 @@ def _copied(chunks: Iterator[bytes], file: BinaryIO) -> Iterator[bytes]:
 
 
 def _new_private_file(path: Path) -> BinaryIO:
-    """Create an empty file that only this user can read, in place of any old one.
+    """Create an empty file that only this user can read.
 
     Raises:
-        UsageError: it cannot be created.
+        UsageError: it cannot be created, or something is there.
     """
+    require_new("--save", path)
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         os.fchmod(descriptor, 0o600)
     except OSError as exc:
         raise UsageError(f"--save {path}: cannot be written ({exc.strerror})") from exc

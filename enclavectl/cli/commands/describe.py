@@ -46,6 +46,9 @@ def describe(
     chosen = choose_backend(invocation.config, invocation.screen)
     enclave = find_enclave(chosen, name)
     if policy_file is not None:
+        from enclavectl.cli.policy_change import refuse_existing  # noqa: PLC0415 - few ask for a policy
+
+        refuse_existing(policy_file)
         policy = chosen.policy([enclave], allow_debug=False)
         write_atomic(policy_file, render_policy(policy).encode(), mode=0o644)
         invocation.screen.note(f"policy written to {policy_file}")

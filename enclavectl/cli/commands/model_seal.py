@@ -10,6 +10,7 @@ import typer
 
 from enclavectl.cli.invocation import begin
 from enclavectl.cli.options import ConfigFile, Output, OutputFormat
+from enclavectl.cli.output_files import require_new
 from enclavectl.cli.sealed_view import sealed_facts, sealed_json
 from enclavectl.errors import UsageError
 from enclavectl.files import status_at
@@ -105,6 +106,7 @@ def seal(
             f"{key_path}: expected nothing there, found the key of another sealed file",
             hint="move it away if that file is still in use; otherwise remove it",
         )
+    require_new("--to", to)  # its key may be elsewhere
     found = find_model(model, data_dir=begin(output, config, {"model": model}).config.data_dir)
     _check_serves(screen, found)
     key, file_id = os.urandom(_KEY_BYTES), os.urandom(_FILE_ID_BYTES)

@@ -14,11 +14,12 @@ from enclavectl.attestation.policy_file import MAX_POLICY_BYTES, decode_policy
 from enclavectl.attestation.trust import read_root
 from enclavectl.cli.invocation import screen_for
 from enclavectl.cli.options import AnotherRoot, Output, OutputFormat
+from enclavectl.cli.output_files import require_own_or_new
 from enclavectl.errors import UsageError
-from enclavectl.files import read_bounded, refuse_input, require_output, write_atomic
+from enclavectl.files import read_bounded, require_output, write_atomic
 from enclavectl.net.address import parse_address
 from enclavectl.page.content import MAX_NOTICE_CHARACTERS, PageRequest, require_browser_address
-from enclavectl.page.html import render_page
+from enclavectl.page.html import PAGE_MARK, render_page
 
 SCHEMA = "enclavectl.page/1"
 
@@ -84,7 +85,7 @@ def page(
         asks_token=ask_token,
     )
     require_output("--to", to)
-    refuse_input("--to", to, (policy, root, notice))
+    require_own_or_new("--to", to, PAGE_MARK, "a page of enclavectl")
     data = render_page(request)
     write_atomic(to, data, mode=0o644)  # it is for everybody, and holds no secret
     digest, packed = sha256(data).hexdigest(), len(gzip.compress(data, mtime=0))

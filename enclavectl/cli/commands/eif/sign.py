@@ -10,6 +10,7 @@ import typer
 from enclavectl.cli.image_files import ImageFile, progress
 from enclavectl.cli.invocation import screen_for
 from enclavectl.cli.options import Output, OutputFormat
+from enclavectl.cli.output_files import require_image_or_new
 from enclavectl.cli.signing import read_signer
 from enclavectl.eif.errors import naming
 from enclavectl.eif.sign import sign_image
@@ -51,6 +52,7 @@ def sign(
             hint="enclavectl build --sign ARN --cert CERT signs with it, through nitro-cli",
         )
     screen = screen_for(output)
+    require_image_or_new("--to", signed)
     signer = read_signer(key, certificate)
     with naming(file), progress(screen, "signing", file) as on_bytes:
         measurements = sign_image(file, signed, signer, on_bytes=on_bytes)

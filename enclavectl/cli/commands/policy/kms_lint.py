@@ -15,6 +15,7 @@ from enclavectl.cli.invocation import screen_for
 from enclavectl.cli.kms_arguments import Context, KeyArn, KeyPolicyPath, Parents, parse_pairs, read_key_policy
 from enclavectl.cli.kms_view import draw_findings
 from enclavectl.cli.options import Output, OutputFormat
+from enclavectl.cli.output_files import require_new
 from enclavectl.cli.policy_arguments import At, moment, read_policy_text
 from enclavectl.cli.screen import Screen
 from enclavectl.files import read_bounded, refuse_input, write_atomic
@@ -99,6 +100,7 @@ def kms_lint(
     screen = screen_for(output)
     if fixed_to is not None:
         refuse_input("--fixed-to", fixed_to, [file, policy, lock, key_metadata, grants])
+        require_new("--fixed-to", fixed_to)
     found = read_key_policy(file, limit=MAX_READABLE_BYTES)
     when = moment("--at", at)
     facts = _facts(

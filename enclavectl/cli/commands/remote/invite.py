@@ -10,8 +10,9 @@ import typer
 from enclavectl.cli.invocation import screen_for
 from enclavectl.cli.network_options import NetworkFlags
 from enclavectl.cli.options import AnotherRoot, Output, OutputFormat
-from enclavectl.files import require_replaceable, write_atomic
-from enclavectl.targets.invitation import render_invitation
+from enclavectl.cli.output_files import require_own_or_new
+from enclavectl.files import write_atomic
+from enclavectl.targets.invitation import INVITATION_BEGIN, render_invitation
 
 INVITE_SCHEMA = "enclavectl.remote-invite/1"
 
@@ -91,7 +92,7 @@ def invite(
     content = files.content(address, policy=policy, root=root)
     text = render_invitation(content)
     if write is not None:
-        require_replaceable(write)
+        require_own_or_new("--write", write, INVITATION_BEGIN.encode(), "an invitation")
         write_atomic(write, text.encode())
     if screen.as_json:
         releases = [{"name": one.name, "pcr0": one.pcrs[0].hex()} for one in content.read_policy().releases]

@@ -1,0 +1,55 @@
+"""Files that a command writes: new ones, or in place of what the same command wrote before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from enclavectl.eif.format import MAGIC as EIF_MAGIC
+from enclavectl.errors import UsageError
+from enclavectl.files import open_regular, status_at
+
+# Each mark is one of the first lines of its file.
+_MARK_WITHIN_BYTES = 1024
+_HINT = "name another file, or move this one away"
+
+
+def require_image_or_new(option: str, path: Path) -> None:
+    """Refuse to write an image over anything but an image: it could be the key that signs it.
+
+    Raises:
+        UsageError: there is another file, or something else than a file.
+    """
+    require_own_or_new(option, path, EIF_MAGIC, "an enclave image", within=len(EIF_MAGIC))
+
+
+def require_new(option: str, path: Path) -> None:
+    """Refuse to write over anything.
+
+    Raises:
+        UsageError: something is at ``path``.
+    """
+    if status_at(path, follows_links=False) is not None:
+        raise UsageError(f"{option} {path}: expected nothing there, found a file", hint=_HINT)
+
+
+def require_own_or_new(
+    option: str, path: Path, mark: bytes, what: str, *, within: int = _MARK_WITHIN_BYTES
+) -> None:
+    """Refuse to write over a file that is not ``what``, which has ``mark`` in its first ``within`` bytes.
+
+    Raises:
+        UsageError: there is such a file, or something else than a file.
+    """
+    if status_at(path) is None:
+        return
+    try:
+        with open_regular(path, what=what) as file:
+            head = file.read(within)
+    except OSError as exc:
+        raise UsageError(f"{option} {path}: cannot be read ({exc.strerror})", hint=_HINT) from exc
+    if head and mark not in head:
+        raise UsageError(
+            f"{option} {path}: expected nothing there or {what}, found another file",
+            hint=_HINT,
+            code="foreign-file",
+        )
