@@ -263,8 +263,10 @@ def read_chunks(file: BinaryIO) -> Iterator[bytes]:
 
 
 @contextmanager
-def open_regular(path: Path, *, what: str = "file") -> Iterator[BinaryIO]:
+def open_regular(path: Path, *, what: str = "file", hint_if_missing: str | None = None) -> Iterator[BinaryIO]:
     """Open a regular file for reading; ``what`` names its role in messages.
+
+    ``hint_if_missing`` tells the user how to make such a file.
 
     Links are followed. A FIFO or device is refused at once, without waiting for it. Errors of reads in the
     block pass through unchanged.
@@ -275,7 +277,7 @@ def open_regular(path: Path, *, what: str = "file") -> Iterator[BinaryIO]:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError as exc:
-        raise UsageError(f"{path}: no such {what}") from exc
+        raise UsageError(f"{path}: no such {what}", hint=hint_if_missing) from exc
     except (OSError, ValueError) as exc:
         raise UsageError(f"{path}: cannot read this {what} ({_reason(exc)})") from exc
     try:

@@ -130,7 +130,7 @@ def read_lock_file(path: Path) -> LockFile:
     Raises:
         UsageError: the file is missing or not a lock.
     """
-    hint = "enclavectl build writes one beside the image; --lock names another"
+    hint = "enclavectl build writes one beside the image"
     data = read_bounded(path, MAX_LOCK, what="lock", hint_if_missing=hint)
     return LockFile(path=path, lock=parse_lock(data, str(path)), sha256=hash_sha256(data).hexdigest())
 

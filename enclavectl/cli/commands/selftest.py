@@ -30,7 +30,9 @@ def selftest(tamper: Tamper = False, output: Output = OutputFormat.TEXT) -> None
     """
     screen = screen_for(output)
     if not tamper:
-        raise UsageError("selftest: expected --tamper, found nothing to do")
+        raise UsageError(
+            "selftest: expected --tamper, found nothing to do", hint="enclavectl selftest --tamper"
+        )
     done: list[Demonstration] = []
     for number, one in enumerate(demonstrate(), start=1):
         done.append(one)
