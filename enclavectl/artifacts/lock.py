@@ -153,7 +153,8 @@ def parse_lock(data: bytes, name: str) -> Lock:
     try:
         return _lock(JsonObject.parse(data, limit=MAX_LOCK))
     except JsonError as exc:
-        raise UsageError(f"{name}: expected a lock ({LOCK_SCHEMA}): {exc}") from exc
+        hint = "a lock is the JSON file that enclavectl build writes; a policy is none"
+        raise UsageError(f"{name}: expected a lock ({LOCK_SCHEMA}): {exc}", hint=hint) from exc
 
 
 def _lock(value: JsonObject) -> Lock:

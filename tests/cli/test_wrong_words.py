@@ -89,6 +89,7 @@ def test_the_error_has_the_answer_and_where_to_look(tmp_path: Path) -> None:
         (["list", "skin"], "enclavectl describe NAME shows one enclave"),
         (["list", "-a"], "write nothing: all are listed"),
         (["history", "skin"], "enclavectl logs NAME shows one enclave that has ended"),
+        (["logs", "-f", "skin"], "write the console of one that runs: enclavectl console --follow NAME"),
         (["lock", "show", "my.json"], "name a lock by its option: enclavectl lock show --lock FILE"),
         (["model", "release", "m.sealed", "--policy", "p", "--to", "unix:x"], KEY_BESIDE),
     ],
@@ -196,3 +197,19 @@ def test_a_host_that_is_not_there_is_said_with_the_way_out(tmp_path: Path) -> No
     done = enclavectl("setup", "--dry-run", "--host-root", "al2023", home=tmp_path)
     assert done.status == 2
     assert "found none\n  try: leave --host-root out" in done.err
+
+
+def test_a_lock_in_place_of_a_policy_is_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "app.lock.json").write_text('{"schema": "enclavectl.lock/1"}')
+    done = enclavectl("policy", "check", "app.lock.json", home=tmp_path)
+    assert done.status == 2
+    assert "try: this is a lock: name it with --lock" in done.err
+
+
+@pytest.mark.parametrize(("arguments", "found"), [([], "neither"), (["skin", "--all"], "both")])
+def test_terminate_says_which_of_its_two_forms_it_found(
+    tmp_path: Path, arguments: list[str], found: str
+) -> None:
+    done = enclavectl("terminate", *arguments, home=tmp_path)
+    assert done.status == 2
+    assert f"expected a name or --all, found {found}" in done.err

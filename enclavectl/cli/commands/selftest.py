@@ -48,7 +48,7 @@ def selftest(tamper: Tamper = False, output: Output = OutputFormat.TEXT) -> None
             }
         )
     else:
-        screen.table(("attack", "what was tried", "refused by", "code", "sealed bytes sent"), map(_row, done))
+        screen.table(("ATTACK", "WHAT WAS TRIED", "REFUSED BY", "CODE", "SEALED BYTES SENT"), map(_row, done))
     if passed:
         error = EnclaveError(
             f"selftest: expected every attack to be refused, found that {len(passed)} were not: "
