@@ -122,8 +122,8 @@ def _check_version(reader: NodeReader, root: yaml.Node | None) -> None:
                 value, f"schema: expected {SCHEMA}, found {schema}", hint=hint, code=PolicyCode.VERSION
             )
         if schema != SCHEMA:
-            hint = _LOCK_HINT if schema.startswith("enclavectl.lock/") else None
-            reader.fail(value, f"schema: expected {SCHEMA}, found {schema!r:.60}", hint=hint)
+            other = _LOCK_HINT if schema.startswith("enclavectl.lock/") else None
+            reader.fail(value, f"schema: expected {SCHEMA}, found {schema!r:.60}", hint=other)
 
 
 def _release(reader: NodeReader, node: yaml.Node) -> Release:
