@@ -25,6 +25,8 @@ _WRONG_VALUE = re.compile(
     r"(?:a valid (int|float)(?: range)?|one of (.*)|in the range (\S+))\.",
     re.DOTALL,
 )
+_MISSING = re.compile(r"Missing (?:argument|option) '([^']+)'\.")
+_EXTRA = re.compile(r"Got unexpected extra argument\S* \((.*)\)", re.DOTALL)
 _SECONDS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600}
 _OUTPUT_FILE = re.compile(r"for '--output'.*: '([^']+\.[A-Za-z]+)' is not one of")
 # The errors of a full disk: no space, quota exceeded, file size limit.
@@ -81,6 +83,10 @@ def _refuse(error: TyperException, arguments: Sequence[str]) -> int:
 
 def _in_our_words(message: str) -> str:
     """Return Typer's message about a value in the form of our own: what was expected, and what was found."""
+    if (missing := _MISSING.match(message)) is not None:
+        return f"expected {missing[1]}, found none"
+    if (extra := _EXTRA.fullmatch(message)) is not None:
+        return f"expected no further argument, found {extra[1]}"
     if (found := _WRONG_VALUE.fullmatch(message)) is None:
         return message
     option, value, kind, words, bounds = found.groups()

@@ -112,6 +112,10 @@ def test_an_option_or_value_of_another_tool_is_answered_with_ours(
         (["run", "--memory", "2G"], "--memory: expected a whole number, found '2G'"),
         (["listen", "--count", "0"], "--count: expected a number x>=1, found 0"),
         (["run", "--drain", "soon"], "--drain: expected a number, found 'soon'"),
+        (["list", "skin", "two"], "expected no further argument, found skin two"),
+        (["eif", "diff", "a.eif"], "expected NEW, found none"),
+        (["page", "--to", "p.html"], "expected --policy, found none"),
+        (["diagnose"], "expected PICTURE..., found none"),
     ],
 )
 def test_a_wrong_value_is_answered_with_what_was_expected(
