@@ -82,3 +82,10 @@ def test_a_plan_names_the_base_in_words(capsys: pytest.CaptureFixture[str]) -> N
     }
     show_plan(Screen(as_json=False), plan, ())
     assert capsys.readouterr().out == "builder  buildkit\nbase     python:3.11 sha256:ab\n"
+
+
+def test_an_engine_that_is_not_there_is_said_in_one_line(tmp_path: Path) -> None:
+    done = enclavectl("build", "--dry-run", home=tmp_path, environ={"DOCKER_HOST": "unix:///nosuch.sock"})
+    assert done.status == 3
+    message = "no Docker engine answers at unix:///nosuch.sock (No such file or directory)"
+    assert done.err.startswith(f"enclavectl: {message}\n  try: is it running?")
