@@ -264,9 +264,7 @@ def read_chunks(file: BinaryIO) -> Iterator[bytes]:
 
 @contextmanager
 def open_regular(path: Path, *, what: str = "file", hint_if_missing: str | None = None) -> Iterator[BinaryIO]:
-    """Open a regular file for reading; ``what`` names its role in messages.
-
-    ``hint_if_missing`` tells the user how to make such a file.
+    """Open a regular file for reading; messages have ``what`` it is, and the hint how to make one.
 
     Links are followed. A FIFO or device is refused at once, without waiting for it. Errors of reads in the
     block pass through unchanged.
@@ -300,6 +298,8 @@ def make_private_dir(path: Path) -> None:
     """
     try:
         for missing in [folder for folder in (*reversed(path.parents), path) if not folder.exists()]:
+            for parent in missing.absolute().parents:
+                _require_out_of_reach(path, parent)
             # Level by level: mkdir(parents=True) would give the parents the umask's mode.
             missing.mkdir(mode=0o700, exist_ok=True)
     except (OSError, ValueError) as exc:
