@@ -16,6 +16,8 @@ from enclave_payload.cbor import MAX_DEPTH, CborError, Value, encode
 
 __all__ = ["CborEncodingError", "CborError", "Value", "decode", "encode"]
 
+_KEYS = frozenset({int, str})
+
 
 class CborEncodingError(CborError):
     """The value is one that is taken, and its encoding is not the deterministic one."""
@@ -53,7 +55,7 @@ def decode(data: bytes, *, max_bytes: int) -> Value:
 
 def _with_plain_keys(pairs: Mapping[Any, Any], *_: object) -> Mapping[Any, Any]:
     # By type: to Python True and 1.0 are 1.
-    if not all(type(key) in {int, str} for key in pairs):
+    if not _KEYS.issuperset(map(type, pairs)):
         raise cbor2.CBORDecodeError("a map key that is neither an integer nor text")
     return pairs
 
