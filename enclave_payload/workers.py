@@ -237,7 +237,8 @@ class Worker:
             return self._outcome(timings, problem=Problem.TOO_LATE)
         job.picture_sha256 = finding.picture_sha256
         verdict = finding.verdict
-        timings = replace(timings, decode_us=finding.decode_us, inference_us=finding.inference_us)
+        inference_us = verdict.inference_us
+        timings = replace(timings, decode_us=finding.took_us - inference_us, inference_us=inference_us)
         if verdict.problem is not None:
             return self._outcome(timings, problem=verdict.problem)
         return answer_of(self._classifier.card, timings, verdict.probabilities_ppb, verdict.remarks)
