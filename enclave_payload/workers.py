@@ -97,7 +97,8 @@ class JobQueue:
             share.running -= 1
             share.served_s += job.spent_s
             self._forget_if_idle(job.connection)
-            self._changed.notify_all()
+            if self._closed:  # nobody else waits for the end of a job
+                self._changed.notify_all()
 
     def has_others_than(self, peer: Connection, *, also_slow: bool) -> bool:
         """Tell whether another connection has a job that waits; with ``also_slow``, a slow connection too."""
