@@ -15,8 +15,9 @@ from enclave_payload.session import EnclaveSession, Event
 SEND_BYTES = 16 * 1024
 # All the answers that may be in flight, with room: 32 of 4 KiB each (limits.in_flight_per_connection).
 MAX_BACKLOG_BYTES = 256 * 1024
-# Several small requests at once; large ones are received in place (wire).
-_RECV_BYTES = 64 * 1024
+# What a socket holds, as Linux makes them: a small picture comes in one or two pieces. The rest of a large
+# one is received in place (wire).
+_RECV_BYTES = 256 * 1024
 # What one peer may send of a large request before it is the others' turn: 0.3 ms.
 _TURN_BYTES = 1024 * 1024
 

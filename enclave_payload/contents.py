@@ -65,15 +65,16 @@ def parse_request(content: Buffer) -> Request:
     picture_bytes = len(content) - REQUEST_HEADER_BYTES
     if not 0 <= picture_bytes <= MAX_PICTURE_BYTES:
         raise ContentError(f"a request has {REQUEST_HEADER_BYTES} bytes and a picture of at most 16 MiB")
-    media_code, delivery_code = content[0], content[1]
-    if media_code not in _MEDIA_TYPES or delivery_code not in set(Delivery):
-        raise ContentError("an unknown media type or delivery")
+    try:
+        media_type, delivery = _MEDIA_TYPES[content[0]], Delivery(content[1])
+    except (KeyError, ValueError) as exc:
+        raise ContentError("an unknown media type or delivery") from exc
     return Request(
         picture=content[REQUEST_HEADER_BYTES:],
-        media_type=_MEDIA_TYPES[media_code],
+        media_type=media_type,
         reply_key=bytes(content[2:_SALT_START]),
         salt=bytes(content[_SALT_START:REQUEST_HEADER_BYTES]),
-        delivery=Delivery(delivery_code),
+        delivery=delivery,
     )
 
 
