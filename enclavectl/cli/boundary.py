@@ -13,12 +13,19 @@ import typer
 from typer.exceptions import TyperException
 
 from enclavectl.cli.app import build_app, command_path
-from enclavectl.cli.closed_output import discard_output, is_output_closed
-from enclavectl.cli.foreign_words import option_meant_by
+from enclavectl.cli.closed_output import discard_output, discard_unwritable, is_output_closed
+from enclavectl.cli.foreign_words import argument_meant, option_meant_by
 from enclavectl.cli.signals import ending_as_interrupted
 from enclavectl.errors import Bug, EnclavectlError, HostError, Interrupted, OutputClosed, UsageError
 
 _VALUE_WITH_UNIT = re.compile(r"for '(--[a-z]+)'.*: '([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]+)' is not a valid")
+_WRONG_VALUE = re.compile(
+    r"Invalid value for '([^']+)'(?: / '[^']+')*: (.*?) is not "
+    r"(?:a valid (int|float)(?: range)?|one of (.*)|in the range (\S+))\.",
+    re.DOTALL,
+)
+_MISSING = re.compile(r"Missing (?:argument|option) '([^']+)'\.")
+_EXTRA = re.compile(r"Got unexpected extra argument\S* \((.*)\)", re.DOTALL)
 _SECONDS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600}
 _OUTPUT_FILE = re.compile(r"for '--output'.*: '([^']+\.[A-Za-z]+)' is not one of")
 # The errors of a full disk: no space, quota exceeded, file size limit.
@@ -52,7 +59,7 @@ def run(arguments: Sequence[str]) -> int:
 def _broken_pipe(arguments: Sequence[str]) -> int:
     if not is_output_closed():
         return _report(_bug(), arguments)  # a pipe or a connection of our own
-    # In silence, as a program that SIGPIPE ends: the reader has what it wanted.
+    # In silence, as a program that SIGPIPE ends. A verdict may be lost with it, so this is no success.
     discard_output(sys.stdout)
     return OutputClosed.exit_code
 
@@ -69,10 +76,29 @@ def _refuse(error: TyperException, arguments: Sequence[str]) -> int:
     meant = option_meant_by(option, path.split()[1:]) if option else _unit_meant(message)
     if meant is not None:
         # Without Typer's guesses, which go by the letters: --docker-uri is no --dockerfile.
-        message = getattr(error, "message", message) if option else message
+        message = getattr(error, "message", message) if option else _in_our_words(message)
         return _report(UsageError(message, hint=f"write {meant}"), arguments)
-    hint = _dashed_file(arguments) or f"{path} --help lists the options"
-    return _report(UsageError(message, hint=hint), arguments)
+    extra = argument_meant(path.split()[1:]) if message.startswith("Got unexpected extra") else None
+    hint = _dashed_file(arguments) or extra or f"{path} --help lists the options"
+    return _report(UsageError(_in_our_words(message), hint=hint), arguments)
+
+
+def _in_our_words(message: str) -> str:
+    """Return Typer's message about a value in the form of our own: what was expected, and what was found."""
+    if (missing := _MISSING.match(message)) is not None:
+        return f"expected {missing[1]}, found none"
+    if (extra := _EXTRA.fullmatch(message)) is not None:
+        return f"expected no further argument, found {extra[1]}"
+    if (found := _WRONG_VALUE.fullmatch(message)) is None:
+        return message
+    option, value, kind, words, bounds = found.groups()
+    if words is not None:
+        expected = f"one of {words.replace(chr(39), '')}"
+    elif bounds is not None:
+        expected = f"a number {bounds}"
+    else:
+        expected = "a whole number" if kind == "int" else "a number"
+    return f"{option}: expected {expected}, found {value}"
 
 
 def _unit_meant(message: str) -> str | None:
@@ -123,10 +149,7 @@ def _report(error: EnclavectlError, arguments: Sequence[str]) -> int:
     try:
         Screen(as_json=wants_json(arguments) and not error.after_answer).error(error)
     except OSError:  # the output is closed; the exit code still reports the error
-        discard_output(sys.stdout)
+        discard_unwritable()
         Screen(as_json=False).error(error)
-    try:
-        sys.stdout.flush()
-    except OSError:
-        discard_output(sys.stdout)
+    discard_unwritable()
     return error.exit_code

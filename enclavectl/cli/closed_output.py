@@ -9,14 +9,24 @@ from typing import TextIO
 
 
 def is_output_closed() -> bool:
-    """Return whether nobody can read standard output any more."""
+    """Return whether nobody can read standard output, or standard error, any more."""
     watch = select.poll()
-    watch.register(sys.stdout, 0)
+    for stream in (sys.stdout, sys.stderr):
+        watch.register(stream, 0)
     return any(events & (select.POLLERR | select.POLLHUP) for _, events in watch.poll(0))
 
 
 def discard_output(stream: TextIO) -> None:
-    """Write nowhere from now on, so that the interpreter does not report a closed pipe when it exits."""
+    """Write nowhere from now on."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
+
+
+def discard_unwritable() -> None:
+    """Discard what cannot be written: the interpreter would fail at its own end, with exit code 120."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            discard_output(stream)
