@@ -3,9 +3,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from threading import Barrier, Thread
+from typing import BinaryIO
 
 import pytest
 
@@ -179,9 +182,26 @@ def test_tokens_in_a_folder_that_others_may_change_let_nobody_in(tmp_path: Path)
         assert str(state) in ran.stderr
 
 
-@pytest.mark.parametrize("form", ["text", "json"])
-def test_a_token_that_could_not_be_printed_is_taken_back(tmp_path: Path, form: str) -> None:
-    with Path("/dev/full").open("w") as full:
+def unread() -> BinaryIO:
+    """A pipe whose reader has closed it."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    return os.fdopen(writer, "wb")
+
+
+@pytest.mark.parametrize(
+    ("form", "sink", "code"),
+    [
+        ("text", partial(Path("/dev/full").open, "wb"), 3),
+        ("json", partial(Path("/dev/full").open, "wb"), 3),
+        ("text", unread, 141),
+        ("json", unread, 141),
+    ],
+)
+def test_a_token_that_could_not_be_printed_is_taken_back(
+    tmp_path: Path, form: str, sink: Callable[[], BinaryIO], code: int
+) -> None:
+    with sink() as full:
         done = subprocess.run(
             [COMMAND, "gateway", "token", "add", "hospital", "--output", form],
             env=environment(tmp_path, {}),
@@ -190,5 +210,6 @@ def test_a_token_that_could_not_be_printed_is_taken_back(tmp_path: Path, form: s
             check=False,
             timeout=60,
         )
-    assert done.returncode == 3, done.stderr
+    assert done.returncode == code, done.stderr
+    assert b"token hospital: could not be written, so it was revoked" in done.stderr
     assert run_command(tmp_path, "gateway", "token", "add", "hospital").returncode == 0

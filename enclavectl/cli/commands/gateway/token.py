@@ -67,8 +67,9 @@ def add(
         else:
             invocation.screen.note(f"token {name}, which is shown this once:")
             typer.echo(token)
-    except OSError:  # the disk is full: nobody has the token, and its name must be free for another try
+    except OSError:  # a full disk, a closed pipe: nobody has the token, and its name must be free again
         change_tokens(path, lambda found: found.revoked(name))
+        invocation.screen.note(f"token {name}: could not be written, so it was revoked")
         raise
 
 
