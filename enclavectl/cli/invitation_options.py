@@ -17,7 +17,6 @@ Invitation = Annotated[
         "--from",
         metavar="FILE",
         help="An invitation in place of an address and a policy; - for standard input.",
-        show_default=False,
     ),
 ]
 ExpectedPcr0 = Annotated[
@@ -26,7 +25,6 @@ ExpectedPcr0 = Annotated[
         "--expect-pcr0",
         metavar="HEX",
         help="With --from: PCR0 of a release, from whoever built the image; once for each. Asks nothing.",
-        show_default=False,
     ),
 ]
 

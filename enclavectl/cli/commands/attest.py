@@ -36,7 +36,6 @@ TargetName = Annotated[
     typer.Argument(
         metavar="[TARGET]",
         help="A running enclave, or an address: wss://HOST/v1, tls:HOST:PORT, vsock:CID:PORT, unix:PATH.",
-        show_default=False,
     ),
 ]
 EvidenceOut = Annotated[
@@ -48,17 +47,11 @@ PolicyPath = Annotated[
         "--policy",
         metavar="FILE",
         help="A policy: what the enclave must prove; default: the configured policy, else none.",
-        show_default=False,
     ),
 ]
 RootPath = Annotated[
     Path | None,
-    typer.Option(
-        "--root",
-        metavar="FILE",
-        help="With an address: a root (PEM) in place of AWS's.",
-        show_default=False,
-    ),
+    typer.Option("--root", metavar="FILE", help="With an address: a root (PEM) in place of AWS's."),
 ]
 AnswerTime = Annotated[
     int,

@@ -22,9 +22,7 @@ CONSOLE_SCHEMA = "enclavectl.console/1"
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on until the enclave ends, or Ctrl-C.")]
 Save = Annotated[
     Path | None,
-    typer.Option(
-        "--save", metavar="FILE", help="Also write it to this file (0600), as it is.", show_default=False
-    ),
+    typer.Option("--save", metavar="FILE", help="Also write it to this file (0600), as it is."),
 ]
 
 

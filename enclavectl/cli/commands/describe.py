@@ -21,7 +21,6 @@ PolicyOutput = Annotated[
         "--policy-file",
         metavar="FILE",
         help="Also write a policy that accepts exactly this enclave's image, for --policy elsewhere.",
-        show_default=False,
     ),
 ]
 

@@ -17,12 +17,7 @@ KERNEL_SCHEMA = "enclavectl.kernel/1"
 NewFolder = Annotated[Path, typer.Option("--to", metavar="DIR", help="A folder that does not exist yet.")]
 Release = Annotated[
     str | None,
-    typer.Option(
-        "--release",
-        metavar="RELEASE",
-        help="Which installed kernel; default: the only one.",
-        show_default=False,
-    ),
+    typer.Option("--release", metavar="RELEASE", help="Which installed kernel; default: the only one."),
 ]
 KernelRoot = Annotated[
     Path,

@@ -17,9 +17,7 @@ CHECK_SCHEMA = "enclavectl.lock-check/1"
 
 ImageToCheck = Annotated[
     Path | None,
-    typer.Argument(
-        metavar="[FILE]", help="An image; default: the one that the lock names.", show_default=False
-    ),
+    typer.Argument(metavar="[FILE]", help="An image; default: the one that the lock names."),
 ]
 
 

@@ -53,15 +53,12 @@ ModelToCheck = Annotated[
 ]
 Pictures = Annotated[
     Path | None,
-    typer.Option("--pictures", metavar="DIR", help="Pictures to try it on.", show_default=False),
+    typer.Option("--pictures", metavar="DIR", help="Pictures to try it on."),
 ]
 Expected = Annotated[
     Path | None,
     typer.Option(
-        "--expected",
-        metavar="CSV",
-        help="Lines of file,label: the right label's code for each picture.",
-        show_default=False,
+        "--expected", metavar="CSV", help="Lines of file,label: the right label's code for each picture."
     ),
 ]
 

@@ -35,28 +35,22 @@ ReleasePolicy = Annotated[
 To = Annotated[
     str | None,
     typer.Option(
-        "--to",
-        metavar="ADDRESS",
-        help="Dial one enclave's release port, such as vsock:16:5007, and end.",
-        show_default=False,
+        "--to", metavar="ADDRESS", help="Dial one enclave's release port, such as vsock:16:5007, and end."
     ),
 ]
 Listen = Annotated[
     str | None,
     typer.Option(
-        "--listen",
-        metavar="ADDRESS",
-        help="Wait for operators' hosts at tls:HOST:PORT, until Ctrl-C.",
-        show_default=False,
+        "--listen", metavar="ADDRESS", help="Wait for operators' hosts at tls:HOST:PORT, until Ctrl-C."
     ),
 ]
 Certificate = Annotated[
     Path | None,
-    typer.Option("--cert", metavar="FILE", help="With tls: the service's certificate.", show_default=False),
+    typer.Option("--cert", metavar="FILE", help="With tls: the service's certificate."),
 ]
 CertificateKey = Annotated[
     Path | None,
-    typer.Option("--cert-key", metavar="FILE", help="With tls: its key.", show_default=False),
+    typer.Option("--cert-key", metavar="FILE", help="With tls: its key."),
 ]
 Root = Annotated[
     Path | None,
@@ -64,27 +58,21 @@ Root = Annotated[
         "--root",
         metavar="FILE",
         help="The root that signs documents, if not AWS's: of a local backend, for trials.",
-        show_default=False,
     ),
 ]
 Lease = Annotated[
     str | None,
     typer.Option(
-        "--lease",
-        metavar="TIME",
-        help="How long the enclave may serve, such as 24h; then it ends itself.",
-        show_default=False,
+        "--lease", metavar="TIME", help="How long the enclave may serve, such as 24h; then it ends itself."
     ),
 ]
 Limit = Annotated[
     int | None,
-    typer.Option(
-        "--limit", metavar="N", min=1, help="At most so many releases, by the log.", show_default=False
-    ),
+    typer.Option("--limit", metavar="N", min=1, help="At most so many releases, by the log."),
 ]
 LogFile = Annotated[
     Path | None,
-    typer.Option("--log", metavar="FILE", help="Append a JSON line for each try.", show_default=False),
+    typer.Option("--log", metavar="FILE", help="Append a JSON line for each try."),
 ]
 
 

@@ -26,9 +26,7 @@ SEAL_SCHEMA = "enclavectl.model-seal/1"
 _KEY_BYTES = 32
 _FILE_ID_BYTES = 16
 
-ModelToSeal = Annotated[
-    str, typer.Argument(metavar="MODEL", help="A model's id or card.", show_default=False)
-]
+ModelToSeal = Annotated[str, typer.Argument(metavar="MODEL", help="A model's id or card.")]
 SealedOutput = Annotated[
     Path, typer.Option("--to", metavar="FILE.sealed", help="The sealed model; its key is written beside it.")
 ]
@@ -38,7 +36,6 @@ OwnerHint = Annotated[
         "--owner",
         metavar="ADDRESS",
         help="Where model release --listen waits: a hint in the file, in the clear.",
-        show_default=False,
     ),
 ]
 KmsKeyArn = Annotated[
@@ -47,7 +44,6 @@ KmsKeyArn = Annotated[
         "--kms-key",
         metavar="ARN",
         help="Let this key of AWS KMS release it as well; calls kms:Encrypt with your credentials.",
-        show_default=False,
     ),
 ]
 KmsContext = Annotated[
@@ -56,7 +52,6 @@ KmsContext = Annotated[
         "--kms-context",
         metavar="NAME=VALUE",
         help="One more pair of the encryption context, in the clear; may be repeated.",
-        show_default=False,
     ),
 ]
 KmsLease = Annotated[
@@ -65,7 +60,6 @@ KmsLease = Annotated[
         "--lease",
         metavar="TIME",
         help="With --kms-key: how long an enclave may serve, such as 24h; then it ends itself.",
-        show_default=False,
     ),
 ]
 

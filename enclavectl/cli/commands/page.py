@@ -29,23 +29,16 @@ GatewayAddress = Annotated[
     str, typer.Option("--remote", metavar="ADDRESS", help="The gateway: wss://HOST[:PORT][/PATH].")
 ]
 PageFile = Annotated[Path, typer.Option("--to", metavar="FILE", help="The page; an older one is replaced.")]
-Title = Annotated[
-    str, typer.Option("--title", metavar="TITLE", help="The heading of the page.", show_default=False)
-]
+Title = Annotated[str, typer.Option("--title", metavar="TITLE", help="The heading of the page.")]
 Contact = Annotated[
     str,
     typer.Option(
-        "--contact",
-        metavar="WHO",
-        help="Who helps and gives newer pages: a name, a telephone number.",
-        show_default=False,
+        "--contact", metavar="WHO", help="Who helps and gives newer pages: a name, a telephone number."
     ),
 ]
 Notice = Annotated[
     Path | None,
-    typer.Option(
-        "--notice", metavar="FILE", help="A text that stands below the heading.", show_default=False
-    ),
+    typer.Option("--notice", metavar="FILE", help="A text that stands below the heading."),
 ]
 AskToken = Annotated[
     bool, typer.Option("--ask-token", help="Let the page ask for the token that the gateway demands.")

@@ -34,19 +34,12 @@ if TYPE_CHECKING:
 ImageToRun = Annotated[
     Path | None,
     typer.Argument(
-        metavar="[EIF]",
-        help="Image to run, on backend nitro; default: enclave.eif in the current folder.",
-        show_default=False,
+        metavar="[EIF]", help="Image to run, on backend nitro; default: enclave.eif in the current folder."
     ),
 ]
 NewName = Annotated[
     str | None,
-    typer.Option(
-        "--name",
-        metavar="NAME",
-        help="What to call it; default: the image's name, or two words.",
-        show_default=False,
-    ),
+    typer.Option("--name", metavar="NAME", help="What to call it; default: the image's name, or two words."),
 ]
 DebugMode = Annotated[
     bool,
@@ -59,29 +52,16 @@ Attach = Annotated[
 ]
 Memory = Annotated[
     int | None,
-    typer.Option(
-        "--memory",
-        metavar="MIB",
-        help="MiB that the enclave may use; default: as configured.",
-        show_default=False,
-    ),
+    typer.Option("--memory", metavar="MIB", help="MiB that the enclave may use; default: as configured."),
 ]
 Cpus = Annotated[
     int | None,
-    typer.Option(
-        "--cpus",
-        metavar="COUNT",
-        help="Virtual CPUs, on nitro and qemu; default: as configured.",
-        show_default=False,
-    ),
+    typer.Option("--cpus", metavar="COUNT", help="Virtual CPUs, on nitro and qemu; default: as configured."),
 ]
 FixedCid = Annotated[
     int | None,
     typer.Option(
-        "--cid",
-        metavar="CID",
-        help="Its address on vsock, on backends nitro and qemu; default: a free one.",
-        show_default=False,
+        "--cid", metavar="CID", help="Its address on vsock, on backends nitro and qemu; default: a free one."
     ),
 ]
 Wait = Annotated[
@@ -100,7 +80,6 @@ Drain = Annotated[
         help="With --foreground: how long a gateway may take for last answers after SIGTERM; default: 40.",
         min=0,
         callback=options.finite,
-        show_default=False,
     ),
 ]
 BootWait = Annotated[
@@ -112,7 +91,6 @@ BootWait = Annotated[
         "with --foreground 600.",
         min=0,
         max=3600,
-        show_default=False,
     ),
 ]
 # Three boots of three minutes may come first, on a node with four slots.
@@ -127,7 +105,6 @@ Release = Annotated[
         metavar="SOURCE",
         help="Where a sealed model's key comes from: tls:HOST:PORT of its owner, kms, or file:FILE.key for "
         "trials; default: the owner dials the enclave.",
-        show_default=False,
     ),
 ]
 OwnerCa = Annotated[
@@ -136,7 +113,6 @@ OwnerCa = Annotated[
         "--ca",
         metavar="FILE",
         help="With --release tls: the CA (PEM) of the owner's certificate, in place of the system's.",
-        show_default=False,
     ),
 ]
 OwnerPin = Annotated[
@@ -145,7 +121,6 @@ OwnerPin = Annotated[
         "--tls-pin",
         metavar="sha256:DIGEST",
         help="With --release tls: the only key that the owner's certificate may have (SHA-256 of its SPKI).",
-        show_default=False,
     ),
 ]
 

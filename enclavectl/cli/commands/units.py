@@ -42,32 +42,27 @@ Endpoints = Annotated[
         "--endpoint",
         metavar="PORT:HOST:PORT",
         help="Let enclaves reach HOST:PORT through vsock port PORT of the parent; may be repeated.",
-        show_default=False,
     ),
 ]
 UnitFolder = Annotated[
     Path | None,
-    typer.Option(
-        "--to", metavar="DIR", help="Folder to write the files to; default: print them.", show_default=False
-    ),
+    typer.Option("--to", metavar="DIR", help="Folder to write the files to; default: print them."),
 ]
 UnitUser = Annotated[
     str | None,
-    typer.Option("--user", metavar="USER", help="Who runs them; default: you.", show_default=False),
+    typer.Option("--user", metavar="USER", help="Who runs them; default: you."),
 ]
 Memory = Annotated[
     int | None,
-    typer.Option("--memory", metavar="MIB", help="MiB; default: as configured.", show_default=False),
+    typer.Option("--memory", metavar="MIB", help="MiB; default: as configured."),
 ]
 Cpus = Annotated[
     int | None,
-    typer.Option("--cpus", metavar="COUNT", help="vCPUs; default: as configured.", show_default=False),
+    typer.Option("--cpus", metavar="COUNT", help="vCPUs; default: as configured."),
 ]
 FixedCid = Annotated[
     int | None,
-    typer.Option(
-        "--cid", metavar="CID", help="Its address on vsock; default: a free one.", show_default=False
-    ),
+    typer.Option("--cid", metavar="CID", help="Its address on vsock; default: a free one."),
 ]
 
 WithGateway = Annotated[

@@ -18,9 +18,7 @@ _TIMEOUT_S = 5.0
 
 Announced = Annotated[
     Path,
-    typer.Option(
-        "--from", metavar="DIR", help="The folder in which run announces enclaves.", show_default=False
-    ),
+    typer.Option("--from", metavar="DIR", help="The folder in which run announces enclaves."),
 ]
 
 

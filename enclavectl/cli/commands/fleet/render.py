@@ -26,9 +26,7 @@ To = Annotated[
 ]
 Cpus = Annotated[
     int | None,
-    typer.Option(
-        "--cpus", metavar="COUNT", help="vCPUs of an enclave; default: as configured.", show_default=False
-    ),
+    typer.Option("--cpus", metavar="COUNT", help="vCPUs of an enclave; default: as configured."),
 ]
 
 

@@ -20,16 +20,12 @@ LIST_SCHEMA = "enclavectl.gateway-token-list/1"
 
 NewTokenName = Annotated[
     str,
-    typer.Argument(metavar="NAME", help="Whom it is for; it stands in logs and metrics.", show_default=False),
+    typer.Argument(metavar="NAME", help="Whom it is for; it stands in logs and metrics."),
 ]
-TokenName = Annotated[
-    str, typer.Argument(metavar="NAME", help="The name that it was made with.", show_default=False)
-]
+TokenName = Annotated[str, typer.Argument(metavar="NAME", help="The name that it was made with.")]
 Days = Annotated[
     int | None,
-    typer.Option(
-        "--days", metavar="DAYS", help="End it after so many days.", min=1, max=3650, show_default=False
-    ),
+    typer.Option("--days", metavar="DAYS", help="End it after so many days.", min=1, max=3650),
 ]
 
 

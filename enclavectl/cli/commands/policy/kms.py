@@ -36,7 +36,6 @@ IamOutput = Annotated[
         "--iam-to",
         metavar="FILE",
         help="The IAM policy for the operator's roles; default: key-policy.iam.json, by its name.",
-        show_default=False,
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]

@@ -31,7 +31,6 @@ DocumentPath = Annotated[
     typer.Argument(
         metavar="[DOCUMENT]",
         help="The call's document (binary, hex, base64), or an evidence file; default: a call without one.",
-        show_default=False,
     ),
 ]
 Principal = Annotated[
@@ -44,7 +43,6 @@ Keys = Annotated[
         "--condition",
         metavar="KEY=VALUE",
         help="Another condition key of the call, such as aws:SourceIp=192.0.2.1; may be repeated.",
-        show_default=False,
     ),
 ]
 WithoutIam = Annotated[

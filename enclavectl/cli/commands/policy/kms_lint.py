@@ -28,45 +28,30 @@ EXIT_NOT_CLEAN = 2
 
 PolicyFact = Annotated[
     Path | None,
-    typer.Option(
-        "--policy", metavar="FILE", help="The policy that the key policy should follow.", show_default=False
-    ),
+    typer.Option("--policy", metavar="FILE", help="The policy that the key policy should follow."),
 ]
 LockFact = Annotated[
     Path | None,
-    typer.Option("--lock", metavar="FILE", help="The lock of an image that it names.", show_default=False),
+    typer.Option("--lock", metavar="FILE", help="The lock of an image that it names."),
 ]
 MetadataFact = Annotated[
     Path | None,
-    typer.Option(
-        "--key-metadata",
-        metavar="FILE",
-        help="What aws kms describe-key printed of the key.",
-        show_default=False,
-    ),
+    typer.Option("--key-metadata", metavar="FILE", help="What aws kms describe-key printed of the key."),
 ]
 GrantsFact = Annotated[
     Path | None,
-    typer.Option(
-        "--grants", metavar="FILE", help="What aws kms list-grants printed of the key.", show_default=False
-    ),
+    typer.Option("--grants", metavar="FILE", help="What aws kms list-grants printed of the key."),
 ]
 FixedOutput = Annotated[
     Path | None,
     typer.Option(
-        "--fixed-to",
-        metavar="FILE",
-        help="Write the key policy with every fix, for a person to complete.",
-        show_default=False,
+        "--fixed-to", metavar="FILE", help="Write the key policy with every fix, for a person to complete."
     ),
 ]
 AdminFact = Annotated[
     str | None,
     typer.Option(
-        "--admin",
-        metavar="ARN",
-        help="The model owner's role; default: whoever has PutKeyPolicy first.",
-        show_default=False,
+        "--admin", metavar="ARN", help="The model owner's role; default: whoever has PutKeyPolicy first."
     ),
 ]
 

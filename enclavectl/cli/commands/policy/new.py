@@ -24,7 +24,6 @@ Accept = Annotated[
         "--accept",
         metavar="TRUST",
         help="Whose signature counts: nitro (default), simulated or emulated; may be repeated.",
-        show_default=False,
     ),
 ]
 MaxAge = Annotated[

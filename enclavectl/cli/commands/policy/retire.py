@@ -17,9 +17,7 @@ from enclavectl.cli.policy_change import PolicyChangeRequest, apply_change
 
 ReleaseToEnd = Annotated[
     str,
-    typer.Argument(
-        metavar="RELEASE", help="A release's name or label.", show_default=False, autocompletion=release_names
-    ),
+    typer.Argument(metavar="RELEASE", help="A release's name or label.", autocompletion=release_names),
 ]
 End = Annotated[
     str,
