@@ -6,14 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from enclavectl.cli.app import COMMANDS
 from enclavectl.cli.foreign_words import _MEANT, _MEANT_OPTIONS, meant_by
 from tests.cli.command import enclavectl
-from tests.cli.tree import all_rows
+from tests.cli.tree import NAMES, all_rows
 from tests.e2e.cli import sample
 
 READS_FILES = "enclavectl reads files: fetch it first, or pipe it to: enclavectl diagnose -"
-NAMES = [row.name for row in COMMANDS]
 
 
 @pytest.mark.parametrize(
