@@ -7,7 +7,7 @@ default file (configs/enclavectl.yaml; a test compares them) are derived from it
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
@@ -74,39 +74,27 @@ class Source:
 class Config:
     """Every setting, checked; ``sources`` has one entry per key; ``file`` is the file read, if any."""
 
-    backend: BackendChoice = field(
-        metadata=setting(one_of(BackendChoice), BackendChoice.AUTO, "What runs the enclave.")
+    backend: BackendChoice = setting(one_of(BackendChoice), BackendChoice.AUTO, "What runs the enclave.")
+    profile: Profile = setting(
+        one_of(Profile),
+        Profile.DEVELOPMENT,
+        "What this host is for; production refuses debug mode, which turns attestation off.",
     )
-    profile: Profile = field(
-        metadata=setting(
-            one_of(Profile),
-            Profile.DEVELOPMENT,
-            "What this host is for; production refuses debug mode, which turns attestation off.",
-        )
+    state_dir: Path = setting(
+        PATH,
+        default_state_dir,
+        "Private folder with what this host built and runs; the default follows XDG_STATE_HOME.",
+        default_text="~/.local/state/enclavectl",
     )
-    state_dir: Path = field(
-        metadata=setting(
-            PATH,
-            default_state_dir,
-            "Private folder with what this host built and runs; the default follows XDG_STATE_HOME.",
-            default_text="~/.local/state/enclavectl",
-        )
+    data_dir: Path = setting(
+        PATH,
+        default_data_dir,
+        "Folder with the models that were fetched; the default follows XDG_DATA_HOME.",
+        default_text="~/.local/share/enclavectl",
     )
-    data_dir: Path = field(
-        metadata=setting(
-            PATH,
-            default_data_dir,
-            "Folder with the models that were fetched; the default follows XDG_DATA_HOME.",
-            default_text="~/.local/share/enclavectl",
-        )
-    )
-    model: str = field(metadata=setting(REFERENCE, "demo-lesion", "The model that classifies the pictures."))
-    policy: Path | None = field(
-        metadata=setting(
-            OPTIONAL_PATH,
-            None,
-            "Policy file that an enclave must satisfy; null for the default of the backend.",
-        )
+    model: str = setting(REFERENCE, "demo-lesion", "The model that classifies the pictures.")
+    policy: Path | None = setting(
+        OPTIONAL_PATH, None, "Policy file that an enclave must satisfy; null for the default of the backend."
     )
     diagnose: DiagnoseConfig
     enclave: EnclaveConfig
