@@ -193,7 +193,7 @@ class Setting:
 def setting(
     kind: Kind[T], default: T | Callable[[PathContext], T], about: str, *, default_text: str | None = None
 ) -> T:
-    """Declare a dataclass field that is a setting: ``top: int = setting(...)``.
+    """Make a dataclass field that is a setting: the default of an annotated name in the class.
 
     ``default_text`` is the default as YAML, if ``default`` is a function. The field stays required in the
     class: only the loader makes instances, because every value needs a source.

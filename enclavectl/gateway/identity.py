@@ -8,7 +8,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from enclavectl.gateway.admission import ANONYMOUS, Identity
+from enclavectl.gateway.admission import ANONYMOUS, Identity, parse_ip
 from enclavectl.gateway.settings import Network
 from enclavectl.net.carriage import WireError
 
@@ -22,13 +22,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@:/-]{0,99}", re.ASCII)
 
 def is_trusted(address: str, proxies: Sequence[Network]) -> bool:
     """Return whether an address is one of these proxies'."""
-    try:
-        found = ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    if isinstance(found, IPv6Address) and found.ipv4_mapped is not None:
-        found = found.ipv4_mapped
-    return any(found in network for network in proxies)
+    found = parse_ip(address)
+    return found is not None and any(found in network for network in proxies)
 
 
 def forwarded_address(peer: str, forwarded: Sequence[str], proxies: Sequence[Network]) -> str:

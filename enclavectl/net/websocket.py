@@ -22,6 +22,7 @@ from enclave_payload.wire import Buffer
 from enclavectl.errors import EnclaveBusy, EnclavectlError, EnclaveLost, PeerProtocolError, visible
 from enclavectl.net.access import Access
 from enclavectl.net.address import WebSocketAddress
+from enclavectl.net.bucket import TokenBucket
 from enclavectl.net.http_head import HttpError, HttpHead, read_body_start, read_head, send_all
 from enclavectl.net.stream import ByteStream
 from enclavectl.net.upgrade import not_a_gateway, refused_upgrade
@@ -111,8 +112,7 @@ class WebSocketStream:
         self._unsent: list[memoryview] = []
         self._is_over = False
         self._error: EnclavectlError | None = None
-        self._vain_frames = _VAIN_FRAMES_BURST
-        self._vain_at = time.monotonic()
+        self._vain_frames = TokenBucket(_VAIN_FRAMES_PER_S, _VAIN_FRAMES_BURST)
         if received:
             self._take(received)
 
@@ -218,18 +218,12 @@ class WebSocketStream:
             self._protocol.fail(CloseCode.UNSUPPORTED_DATA)
             self._end(_broken(self._address, "text"))
         elif frame.opcode is not Opcode.CLOSE:
-            self._count_vain_frame()
+            if self._vain_frames.take(1, time.monotonic()) > 0:
+                self._end(_broken(self._address, "pings or empty messages without end"))
         else:
             # Not close_code, which the library knows only once TCP has ended as well.
             said = self._protocol.close_rcvd
             self._end(None if said is None else _goodbye(self._address, said.code, said.reason))
-
-    def _count_vain_frame(self) -> None:
-        now = time.monotonic()
-        spare = self._vain_frames + (now - self._vain_at) * _VAIN_FRAMES_PER_S
-        self._vain_frames, self._vain_at = min(spare, _VAIN_FRAMES_BURST) - 1, now
-        if self._vain_frames < 0:
-            self._end(_broken(self._address, "pings or empty messages without end"))
 
     def _end(self, error: EnclavectlError | None) -> None:
         self._is_over = True
