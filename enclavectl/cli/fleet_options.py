@@ -74,6 +74,9 @@ Memory = Annotated[
         min=1,
     ),
 ]
+Cpus = Annotated[
+    int | None, typer.Option("--cpus", metavar="COUNT", help="vCPUs of an enclave; default: as configured.")
+]
 Pages = Annotated[PageSize, typer.Option("--pages", help="Huge pages of the nodes.")]
 NodeArch = Annotated[Arch, typer.Option("--arch", help="Processors of the nodes.")]
 Namespace = Annotated[str, typer.Option("--namespace", metavar="NAME", help="Namespace of the fleet.")]

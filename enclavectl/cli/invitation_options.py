@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from enclavectl.targets.invitation import MAX_INVITATION_BYTES, parse_invitation, read_invitation
+from enclavectl.files import read_bounded
+from enclavectl.targets.invitation import MAX_INVITATION_BYTES, parse_invitation
 from enclavectl.targets.remotes import RemoteContent
 
 Invitation = Annotated[
@@ -37,4 +38,4 @@ def read_named_invitation(path: Path) -> RemoteContent:
     """
     if str(path) == "-":
         return parse_invitation(sys.stdin.buffer.read(MAX_INVITATION_BYTES + 1), source="standard input")
-    return read_invitation(path)
+    return parse_invitation(read_bounded(path, MAX_INVITATION_BYTES, what="invitation"), source=str(path))

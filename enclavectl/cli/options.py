@@ -40,18 +40,11 @@ Images = Annotated[
     typer.Argument(metavar="PICTURE...", help="Pictures, folders of pictures, or - for standard input."),
 ]
 _NAME_HELP = "An enclave's name, id, or the start of one."
-Name = Annotated[
-    str,
-    typer.Argument(metavar="NAME", help=_NAME_HELP, autocompletion=enclave_names),
-]
+Name = Annotated[str, typer.Argument(metavar="NAME", help=_NAME_HELP, autocompletion=enclave_names)]
 OptionalName = Annotated[
-    str | None,
-    typer.Argument(metavar="[NAME]", help=_NAME_HELP, autocompletion=enclave_names),
+    str | None, typer.Argument(metavar="[NAME]", help=_NAME_HELP, autocompletion=enclave_names)
 ]
-EndedName = Annotated[
-    str,
-    typer.Argument(metavar="NAME", help=_NAME_HELP, autocompletion=ended_names),
-]
+EndedName = Annotated[str, typer.Argument(metavar="NAME", help=_NAME_HELP, autocompletion=ended_names)]
 Recursive = Annotated[
     bool, typer.Option("--recursive", "-r", help="Take the pictures of subfolders as well.")
 ]
@@ -144,11 +137,8 @@ HostRoot = Annotated[
     ),
 ]
 LockFile = Annotated[Path, typer.Option("--lock", metavar="FILE", help="The lock: what was built from what.")]
-DryRun = Annotated[
-    bool,
-    typer.Option("--dry-run", help="Show what would be done, and change nothing."),
-]
+NewFolder = Annotated[Path, typer.Option("--to", metavar="DIR", help="A folder that does not exist yet.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and change nothing.")]
 Yes = Annotated[
-    bool,
-    typer.Option("--yes", "-y", help="Change the host without asking. Required without a terminal."),
+    bool, typer.Option("--yes", "-y", help="Change the host without asking. Required without a terminal.")
 ]

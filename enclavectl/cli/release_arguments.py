@@ -28,8 +28,7 @@ FromLock = Annotated[
     typer.Option("--from-lock", metavar="LOCK", help="Take the registers that a build wrote into its lock."),
 ]
 Registers = Annotated[
-    list[str] | None,
-    typer.Option("--pcr", metavar="N=HEX", help="Pin one more register; may be repeated."),
+    list[str] | None, typer.Option("--pcr", metavar="N=HEX", help="Pin one more register; may be repeated.")
 ]
 ReleaseName = Annotated[
     str | None,
@@ -49,10 +48,7 @@ Expires = Annotated[
         help="From when it is valid no more, later than now; a date is its first moment in UTC.",
     ),
 ]
-Notes = Annotated[
-    str,
-    typer.Option("--notes", metavar="NOTES", help="A note for people, kept in the file."),
-]
+Notes = Annotated[str, typer.Option("--notes", metavar="NOTES", help="A note for people, kept in the file.")]
 RoleArn = Annotated[
     str | None, typer.Option("--role-arn", metavar="ARN", help="Pin PCR3: the parent's IAM role.")
 ]

@@ -30,7 +30,7 @@ from enclavectl.config.setting import (
     shown,
 )
 from enclavectl.errors import UsageError
-from enclavectl.files import read_bounded
+from enclavectl.files import read_bounded, status_at
 from enclavectl.suggest import suggestion
 
 if TYPE_CHECKING:
@@ -193,7 +193,8 @@ def _file_to_read(path: Path | None, environ: Mapping[str, str]) -> Path | None:
         file = config_path(path=None, environ=environ)
     except UsageError:
         return None  # a user without a home has no such file
-    return None if _is_absent(file) else file
+    # A dangling link is an error, not absence.
+    return None if status_at(file, follows_links=False) is None else file
 
 
 def parse_config(data: bytes, file: Path, *, environ: Mapping[str, str]) -> dict[str, tuple[object, Source]]:
@@ -231,17 +232,6 @@ def parse_config(data: bytes, file: Path, *, environ: Mapping[str, str]) -> dict
             raise UsageError(f"{where}: {key}: {exc}") from exc
         found[key] = (value, Source(kind=SourceKind.FILE, where=where))
     return found
-
-
-def _is_absent(file: Path) -> bool:
-    # Not file.exists(): a dangling link or an inaccessible folder is an error, not absence.
-    try:
-        file.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        return False  # read_bounded reports what is wrong with it
-    return False
 
 
 def _mapping(node: Node, what: str, name: str) -> dict[str, Node]:

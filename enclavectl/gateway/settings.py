@@ -15,6 +15,7 @@ from enclavectl.net.address import bracketed, is_loopback
 _HOST_PORT = re.compile(
     r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9][A-Za-z0-9.-]{0,252})):([0-9]{1,5})", re.ASCII
 )
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(?::[0-9]{1,5})?|[a-z-]+-extension://[a-z0-9-]+|null", re.ASCII)
 Network = IPv4Network | IPv6Network
 _DEFAULT_LIMITS = GatewayLimits()
 
@@ -114,12 +115,7 @@ def parse_origin(text: str) -> str:
     Raises:
         UsageError: the text has another form.
     """
-    if (
-        re.fullmatch(
-            r"https?://[a-z0-9.-]+(?::[0-9]{1,5})?|[a-z-]+-extension://[a-z0-9-]+|null", text, re.ASCII
-        )
-        is None
-    ):
+    if _ORIGIN.fullmatch(text) is None:
         raise UsageError(
             f"--origin: expected an origin, found {text!r:.100}",
             hint="such as https://portal.example.org, or null for a page opened from a file",

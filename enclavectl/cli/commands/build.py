@@ -83,16 +83,13 @@ BlobFolder = Annotated[
     ),
 ]
 KernelFile = Annotated[
-    Path | None,
-    typer.Option("--kernel", metavar="FILE", help="Kernel, in place of that in --blobs."),
+    Path | None, typer.Option("--kernel", metavar="FILE", help="Kernel, in place of that in --blobs.")
 ]
 InitFile = Annotated[
-    Path | None,
-    typer.Option("--init", metavar="FILE", help="Init, in place of that in --blobs."),
+    Path | None, typer.Option("--init", metavar="FILE", help="Init, in place of that in --blobs.")
 ]
 NsmModule = Annotated[
-    Path | None,
-    typer.Option("--nsm-module", metavar="FILE", help="NSM driver, in place of that in --blobs."),
+    Path | None, typer.Option("--nsm-module", metavar="FILE", help="NSM driver, in place of that in --blobs.")
 ]
 Cmdline = Annotated[
     str | None,
@@ -103,8 +100,7 @@ SigningKey = Annotated[
     typer.Option("--sign", metavar="KEY", help="Sign with this key: a PEM file, or the ARN of a KMS key."),
 ]
 Certificate = Annotated[
-    Path | None,
-    typer.Option("--cert", metavar="FILE", help="With --sign: the key's certificate (PEM)."),
+    Path | None, typer.Option("--cert", metavar="FILE", help="With --sign: the key's certificate (PEM).")
 ]
 ImageOutput = Annotated[Path, typer.Option("--to", metavar="FILE", help="The enclave image to write.")]
 Provenance = Annotated[

@@ -28,12 +28,10 @@ From = Annotated[
     str | None, typer.Option("--from", metavar="TOOL", help=f"What trained it: {', '.join(PRESETS)}.")
 ]
 Labels = Annotated[
-    Path | None,
-    typer.Option("--labels", metavar="FILE", help="The labels' names, one a line, in order."),
+    Path | None, typer.Option("--labels", metavar="FILE", help="The labels' names, one a line, in order.")
 ]
 ModelId = Annotated[
-    str | None,
-    typer.Option("--id", metavar="ID", help="The model's id; default: the name of the file."),
+    str | None, typer.Option("--id", metavar="ID", help="The model's id; default: the name of the file.")
 ]
 CardOutput = Annotated[
     Path | None,

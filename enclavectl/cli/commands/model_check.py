@@ -51,10 +51,7 @@ ModelToCheck = Annotated[
     str,
     typer.Argument(metavar="MODEL", help="A card, its folder, or a model's id.", autocompletion=model_names),
 ]
-Pictures = Annotated[
-    Path | None,
-    typer.Option("--pictures", metavar="DIR", help="Pictures to try it on."),
-]
+Pictures = Annotated[Path | None, typer.Option("--pictures", metavar="DIR", help="Pictures to try it on.")]
 Expected = Annotated[
     Path | None,
     typer.Option(
@@ -132,13 +129,12 @@ def check(
     else:
         _draw(screen, trial)
     if trial.broken:
-        error = UsageError(
+        raise UsageError(
             f"{found.card_path}: {trial.broken[0]}",
             hint="another preparation, or another runtime? an 8-bit model's answers are one runtime's",
             code="expected-answer",
+            after_answer=True,
         )
-        error.after_answer = True
-        raise error
 
 
 def _try(

@@ -45,13 +45,9 @@ Listen = Annotated[
     ),
 ]
 Certificate = Annotated[
-    Path | None,
-    typer.Option("--cert", metavar="FILE", help="With tls: the service's certificate."),
+    Path | None, typer.Option("--cert", metavar="FILE", help="With tls: the service's certificate.")
 ]
-CertificateKey = Annotated[
-    Path | None,
-    typer.Option("--cert-key", metavar="FILE", help="With tls: its key."),
-]
+CertificateKey = Annotated[Path | None, typer.Option("--cert-key", metavar="FILE", help="With tls: its key.")]
 Root = Annotated[
     Path | None,
     typer.Option(
@@ -67,12 +63,10 @@ Lease = Annotated[
     ),
 ]
 Limit = Annotated[
-    int | None,
-    typer.Option("--limit", metavar="N", min=1, help="At most so many releases, by the log."),
+    int | None, typer.Option("--limit", metavar="N", min=1, help="At most so many releases, by the log.")
 ]
 LogFile = Annotated[
-    Path | None,
-    typer.Option("--log", metavar="FILE", help="Append a JSON line for each try."),
+    Path | None, typer.Option("--log", metavar="FILE", help="Append a JSON line for each try.")
 ]
 
 

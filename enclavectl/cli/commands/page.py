@@ -10,10 +10,10 @@ from typing import Annotated
 import typer
 
 from enclavectl.attestation import aws_nitro_root, parse_policy
-from enclavectl.attestation.policy_file import MAX_POLICY_BYTES, decode_policy
 from enclavectl.attestation.trust import read_root
 from enclavectl.cli.invocation import screen_for
 from enclavectl.cli.options import AnotherRoot, Output, OutputFormat
+from enclavectl.cli.policy_arguments import read_policy_text
 from enclavectl.errors import UsageError
 from enclavectl.files import read_bounded, refuse_input, require_output, write_atomic
 from enclavectl.net.address import parse_address
@@ -37,8 +37,7 @@ Contact = Annotated[
     ),
 ]
 Notice = Annotated[
-    Path | None,
-    typer.Option("--notice", metavar="FILE", help="A text that stands below the heading."),
+    Path | None, typer.Option("--notice", metavar="FILE", help="A text that stands below the heading.")
 ]
 AskToken = Annotated[
     bool, typer.Option("--ask-token", help="Let the page ask for the token that the gateway demands.")
@@ -65,7 +64,7 @@ def page(
       enclavectl page --policy p.yaml --remote wss://gw --to p.html    a page
     """
     screen = screen_for(output)
-    text = decode_policy(read_bounded(policy, MAX_POLICY_BYTES, what="policy"), source=str(policy))
+    text = read_policy_text(policy)
     request = PageRequest(
         policy=parse_policy(text, source=str(policy)),
         policy_text=text,

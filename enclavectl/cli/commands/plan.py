@@ -25,8 +25,7 @@ PLAN_SCHEMA = "enclavectl.plan/1"
 EXIT_DOES_NOT_FIT = 3
 
 ImageToPlan = Annotated[
-    Path | None,
-    typer.Argument(metavar="[EIF]", help="An image; else the configured size."),
+    Path | None, typer.Argument(metavar="[EIF]", help="An image; else the configured size.")
 ]
 Memory = Annotated[
     int | None,
@@ -36,10 +35,7 @@ Memory = Annotated[
         help="Exactly so many MiB; default: as configured, or more where the image needs it.",
     ),
 ]
-Cpus = Annotated[
-    int | None,
-    typer.Option("--cpus", metavar="COUNT", help="vCPUs; default: as configured."),
-]
+Cpus = Annotated[int | None, typer.Option("--cpus", metavar="COUNT", help="vCPUs; default: as configured.")]
 
 
 def plan(

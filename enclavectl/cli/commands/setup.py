@@ -35,16 +35,14 @@ EXIT_INCOMPLETE = 3
 
 
 PoolMemory = Annotated[
-    int | None,
-    typer.Option("--memory", metavar="MIB", help="Kept for enclaves; default: as configured."),
+    int | None, typer.Option("--memory", metavar="MIB", help="Kept for enclaves; default: as configured.")
 ]
 PoolCpus = Annotated[
     int | None,
     typer.Option("--cpus", metavar="COUNT", help="vCPUs to keep for enclaves; default: as configured."),
 ]
 CpuPool = Annotated[
-    str | None,
-    typer.Option("--cpu-pool", metavar="CPUS", help="Exactly these vCPUs, such as 2,3,6-9."),
+    str | None, typer.Option("--cpu-pool", metavar="CPUS", help="Exactly these vCPUs, such as 2,3,6-9.")
 ]
 EnclaveUser = Annotated[
     str | None,

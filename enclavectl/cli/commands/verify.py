@@ -19,8 +19,7 @@ EvidencePath = Annotated[
     ),
 ]
 PolicyPath = Annotated[
-    Path | None,
-    typer.Option("--policy", metavar="FILE", help="A policy: what the enclave must prove."),
+    Path | None, typer.Option("--policy", metavar="FILE", help="A policy: what the enclave must prove.")
 ]
 NoPolicy = Annotated[
     bool, typer.Option("--no-policy", help="Accept any enclave, of any code: only who signed is judged.")
@@ -60,8 +59,7 @@ PicturePath = Annotated[
     Path | None, typer.Option("--picture", metavar="FILE", help="The picture that the answer must be about.")
 ]
 ReportPath = Annotated[
-    Path | None,
-    typer.Option("--report", metavar="FILE", help="Also write the result as an HTML page."),
+    Path | None, typer.Option("--report", metavar="FILE", help="Also write the result as an HTML page.")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Let --report write over a file that is no report.")]
 

@@ -54,10 +54,7 @@ Certificate = Annotated[
         "--cert", metavar="FILE", help="Certificate chain for TLS (PEM); read again when it changes."
     ),
 ]
-Key = Annotated[
-    Path | None,
-    typer.Option("--key", metavar="FILE", help="The certificate's key (PEM)."),
-]
+Key = Annotated[Path | None, typer.Option("--key", metavar="FILE", help="The certificate's key (PEM).")]
 ClientCa = Annotated[
     Path | None,
     typer.Option("--client-ca", metavar="FILE", help="Let in who has a certificate of this CA (PEM)."),
@@ -70,8 +67,7 @@ Tokens = Annotated[
 ]
 Anonymous = Annotated[bool, typer.Option("--anonymous", help="Let in who has no token and no certificate.")]
 Plain = Annotated[
-    bool,
-    typer.Option("--plain-behind-proxy", help="No TLS here: a proxy in front of this gateway ends it."),
+    bool, typer.Option("--plain-behind-proxy", help="No TLS here: a proxy in front of this gateway ends it.")
 ]
 Origins = Annotated[
     list[str] | None,
@@ -86,8 +82,7 @@ Proxies = Annotated[
     ),
 ]
 ProxyProtocol = Annotated[
-    bool,
-    typer.Option("--proxy-protocol", help="Demand PROXY protocol v2 of each connection."),
+    bool, typer.Option("--proxy-protocol", help="Demand PROXY protocol v2 of each connection.")
 ]
 Wait = Annotated[
     float,

@@ -77,10 +77,8 @@ def revoke(
         command="revoke",
         path=file,
         before=text,
-        after=edited.text,
-        policy=edited.policy,
+        after=edited,
         did=f"revoked {entry.subject}{_also(policy, entry)}",
-        is_rewritten=edited.is_rewritten,
         is_dry_run=dry_run,
     )
     apply_change(screen, request)

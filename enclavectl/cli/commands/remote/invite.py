@@ -19,8 +19,7 @@ GatewayAddress = Annotated[
     str, typer.Argument(metavar="ADDRESS", help="The gateway, as the data owner reaches it: wss://HOST/v1.")
 ]
 PolicyToSend = Annotated[
-    Path,
-    typer.Option("--policy", metavar="FILE", help="The releases that run behind the gateway."),
+    Path, typer.Option("--policy", metavar="FILE", help="The releases that run behind the gateway.")
 ]
 TokenToSend = Annotated[
     Path | None,

@@ -23,10 +23,7 @@ from enclavectl.cli.remote_view import (
 from enclavectl.errors import UsageError
 from enclavectl.targets.remote_store import RemoteStore
 
-NewAddress = Annotated[
-    str | None,
-    typer.Option("--address", metavar="ADDRESS", help="Where it is now."),
-]
+NewAddress = Annotated[str | None, typer.Option("--address", metavar="ADDRESS", help="Where it is now.")]
 Default = Annotated[
     bool | None,
     typer.Option(
