@@ -73,7 +73,7 @@ def proxy_source(head: bytes, rest: bytes) -> str | None:
     raise WireError("a PROXY header without an address of TCP is not acceptable here")
 
 
-def certificate_identity(der: bytes | None, fields: Mapping[str, object] | None) -> Identity:
+def certificate_identity(der: bytes | None, fields: Mapping[str, object]) -> Identity:
     """Return the identity in a client's certificate, which TLS has verified: its first name, or CN.
 
     A name that could not stand in a log or a metric is replaced by the certificate's hash.
@@ -82,11 +82,9 @@ def certificate_identity(der: bytes | None, fields: Mapping[str, object] | None)
         return ANONYMOUS
     digest = hashlib.sha256(der).hexdigest()
     names = [
-        str(name)
-        for kind, name in _pairs((fields or {}).get("subjectAltName"))
-        if kind in {"DNS", "email", "URI"}
+        str(name) for kind, name in _pairs(fields.get("subjectAltName")) if kind in {"DNS", "email", "URI"}
     ]
-    subject = (fields or {}).get("subject")
+    subject = fields.get("subject")
     for part in subject if isinstance(subject, tuple) else ():
         names += [str(value) for kind, value in _pairs(part) if kind == "commonName"]
     name = next((name for name in names if _NAME.fullmatch(name)), f"sha256:{digest[:16]}")

@@ -18,6 +18,8 @@ from tests.cli.tree import all_rows, parsed, words_of
 
 ROWS = dict(all_rows())
 GROUPS = [row for row in tree.ROWS if isinstance(row, GroupRow)]
+# The one writes a line of JSON for each session, the other answers by its exit code.
+WITHOUT_JSON = {("gateway",), ("fleet", "probe")}
 TYPE_NAMES = ("TEXT", "INTEGER", "PATH", "FLOAT", "FILENAME", "DIRECTORY")
 commands = pytest.mark.parametrize("words", ROWS, ids=" ".join)
 
@@ -75,6 +77,8 @@ def test_the_parser_takes_each_example(words: tuple[str, ...]) -> None:
 @commands
 def test_the_page_fits_80_columns_and_names_values_not_types(words: tuple[str, ...]) -> None:
     page = page_of(words)
+    assert page.startswith(f"Usage: enclavectl {' '.join(words)} ")
+    assert ("--output" in page) is (words not in WITHOUT_JSON)
     assert [line for line in page.splitlines() if len(line) > 80] == []
     found = set(page.replace("[", " ").replace("]", " ").replace("...", " ").split()) & set(TYPE_NAMES)
     assert not found, page

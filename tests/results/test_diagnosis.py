@@ -129,8 +129,3 @@ def test_what_a_results_file_had_is_said_beside_the_totals() -> None:
     totals = Totals(pictures=3, answered=3, found=2)
     value = Diagnosis(backend="local", enclave=ENCLAVE, totals=totals, results_file="a.csv").tail_json()
     assert (value["results_file"], value["earlier"], value["complete"]) == ("a.csv", 2, True)
-
-
-def test_a_refused_picture_counts_as_a_result_but_not_as_an_answer() -> None:
-    totals = counted(2, GOOD, BAD)
-    assert (totals.answered, totals.refused, totals.is_complete) == (1, 1, True)
