@@ -130,8 +130,14 @@ class Config:
             yield one.key, getattr(getattr(self, section) if section else self, name)
 
 
-_OTHERS = {"nitro": NitroConfig, "qemu": QemuConfig, "local": LocalConfig, "gateway": GatewayConfig}
-SECTIONS = {"diagnose": DiagnoseConfig, "enclave": EnclaveConfig, **_OTHERS}
+SECTIONS = {
+    "diagnose": DiagnoseConfig,
+    "enclave": EnclaveConfig,
+    "nitro": NitroConfig,
+    "qemu": QemuConfig,
+    "local": LocalConfig,
+    "gateway": GatewayConfig,
+}
 SETTINGS: tuple[Setting, ...] = (
     *settings_of(Config),
     *(one for name, section in SECTIONS.items() for one in settings_of(section, section=name)),

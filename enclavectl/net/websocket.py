@@ -150,9 +150,7 @@ class WebSocketStream:
                 if self._error is not None:
                     raise self._error
                 return b""
-            self._stream.settimeout(
-                max(deadline - time.monotonic(), 0) if self._timeout_s is not None else None
-            )
+            self._wait_until(deadline)
             self._take(self._stream.recv(_RECV_BYTES))
         first = self._arrived.popleft()
         if len(first) > bufsize:
@@ -171,11 +169,14 @@ class WebSocketStream:
     def _deadline(self) -> float:
         return float("inf") if self._timeout_s is None else time.monotonic() + self._timeout_s
 
+    def _wait_until(self, deadline: float) -> None:
+        self._stream.settimeout(None if deadline == float("inf") else max(deadline - time.monotonic(), 0))
+
     def _push(self, deadline: float) -> None:
         """Send what the protocol has to send, by ``deadline``; keep what did not go."""
         self._unsent += [memoryview(part) for part in self._protocol.data_to_send() if part]
         while self._unsent:
-            self._stream.settimeout(None if deadline == float("inf") else max(deadline - time.monotonic(), 0))
+            self._wait_until(deadline)
             sent = self._stream.sendmsg(self._unsent[:1])
             self._unsent[0] = self._unsent[0][sent:]
             if not self._unsent[0]:

@@ -94,8 +94,10 @@ def attest(
     from enclavectl.evidence.keeping import check_new  # noqa: PLC0415 - see above
 
     check_new("--out", out)
-    place = _remote_place(invocation, remote, target, network) if remote else None
-    place = place or _place(invocation, target, root, network)
+    if remote is not None:
+        place = _remote_place(invocation, remote, target, network)
+    else:
+        place = _place(invocation, target, root, network)
     demand = _demand(invocation, policy or (None if lock else place.policy), lock, place.root)
     if place.is_elsewhere and lock is None:
         place = _place_under(place, root, demand)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,8 +15,6 @@ from enclavectl.cli.screen import error_value
 from enclavectl.errors import EnclavectlError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from enclavectl.cli.screen import Screen
     from enclavectl.client.exchange import Expectation, VerifiedEnclave
     from enclavectl.weights.key_file import ModelKey
@@ -107,7 +106,7 @@ def release(
         expectation=_expectation(policy, root), lease_s=None if lease is None else parse_lease(lease)
     )
     book = ReleaseLog(log, limit)
-    tell = _teller(screen, secret)
+    tell = partial(_tell, screen, secret)
     if to is not None:
         tell(_release_to(to, secret, terms, book))
         return
@@ -132,27 +131,24 @@ def _expectation(policy: Path, root: Path | None) -> Expectation:
     return Expectation(policy=loaded, root=root_for(loaded, None if root is None else read_root(root)))
 
 
-def _teller(screen: Screen, key: ModelKey) -> Callable[[VerifiedEnclave | EnclavectlError], None]:
-    def tell(found: VerifiedEnclave | EnclavectlError) -> None:
-        if isinstance(found, EnclavectlError):
-            screen.note(f"refused: {found.message}")
-            if screen.as_json:
-                none: dict[str, object] = {"trust": None, "module_id": None, "release": None, "pcrs": {}}
-                screen.line({**_base(key), "result": "refused", **none, "error": error_value(found)})
-            return
-        document = found.document
+def _tell(screen: Screen, key: ModelKey, found: VerifiedEnclave | EnclavectlError) -> None:
+    if isinstance(found, EnclavectlError):
+        screen.note(f"refused: {found.message}")
         if screen.as_json:
-            facts = {
-                "trust": str(document.trust),
-                "module_id": document.module_id,
-                "release": document.release,
-                "pcrs": {str(index): value.hex() for index, value in document.pcrs.items() if any(value)},
-            }
-            screen.line({**_base(key), "result": "released", **facts, "error": None})
-        else:
-            typer.echo(f"released {key.model_id} to {document.module_id} (trust: {document.trust})")
-
-    return tell
+            none: dict[str, object] = {"trust": None, "module_id": None, "release": None, "pcrs": {}}
+            screen.line({**_base(key), "result": "refused", **none, "error": error_value(found)})
+        return
+    document = found.document
+    if screen.as_json:
+        facts = {
+            "trust": str(document.trust),
+            "module_id": document.module_id,
+            "release": document.release,
+            "pcrs": {str(index): value.hex() for index, value in document.pcrs.items() if any(value)},
+        }
+        screen.line({**_base(key), "result": "released", **facts, "error": None})
+    else:
+        typer.echo(f"released {key.model_id} to {document.module_id} (trust: {document.trust})")
 
 
 def _base(key: ModelKey) -> dict[str, object]:

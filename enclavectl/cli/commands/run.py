@@ -276,12 +276,10 @@ def _show(
     running: RunningEnclave,
     attested: Mapping[str, object] | None,
 ) -> None:
-    from enclavectl.cli.enclave_view import show_enclave, weights_state  # noqa: PLC0415 - loaded while it boots
+    from enclavectl.cli.enclave_view import show_enclave  # noqa: PLC0415 - loaded while it boots
 
     enclave = running.enclave
-    out = chosen.outbound_address(invocation.config.enclave.port_out)
-    weights = weights_state(enclave)
-    show_enclave(invocation.screen, enclave, attested=attested, outbound=str(out), weights=weights)
+    show_enclave(invocation, chosen, enclave, attested)
     if enclave.debug and enclave.trust is not Trust.EMULATED:
         invocation.screen.note(f"{enclave.name} runs in DEBUG MODE: send it no secrets")
 
