@@ -85,7 +85,8 @@ def seal(
     """
     from enclavectl.cli.lease import parse_lease  # noqa: PLC0415 - beside its option
 
-    screen = begin(output, config, {}).screen
+    invocation = begin(output, config, {"model": model})
+    screen = invocation.screen
     if not is_sealed_path(to.name):
         raise UsageError(f"--to: expected a name that ends in {SEALED_SUFFIX}, found {to.name!r:.80}")
     if kms_key is None and (kms_context or lease):
@@ -99,7 +100,7 @@ def seal(
             f"{key_path}: expected nothing there, found the key of another sealed file",
             hint="move it away if that file is still in use; otherwise remove it",
         )
-    found = find_model(model, data_dir=begin(output, config, {"model": model}).config.data_dir)
+    found = find_model(model, data_dir=invocation.config.data_dir)
     _check_serves(screen, found)
     key, file_id = os.urandom(_KEY_BYTES), os.urandom(_FILE_ID_BYTES)
     release: dict[int | str, Value] = {} if owner is None else {"owner": owner}
@@ -137,16 +138,8 @@ def _kms_release(
     arn: str, pairs: list[str], key: bytes, file_id: bytes, model_id: str
 ) -> dict[int | str, Value]:
     from enclavectl.cli.kms_arguments import parse_pairs  # noqa: PLC0415 - few seal for KMS
-    from enclavectl.weights.credentials import find_credentials  # noqa: PLC0415 - see above
-    from enclavectl.weights.kms_call import Kms, parse_key_arn  # noqa: PLC0415 - see above
+    from enclavectl.weights.kms_call import kms_for  # noqa: PLC0415 - see above
 
-    context = {
-        **parse_pairs("--kms-context", pairs),
-        "file": file_id.hex(),
-        "model": model_id,
-    }
-    parsed = parse_key_arn(arn)
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_KMS") or parsed.endpoint
-    kms = Kms(key=parsed, credentials=find_credentials(os.environ), endpoint=endpoint)
-    texts: dict[int | str, Value] = {name: value for name, value in context.items()}  # noqa: C416 - wider type
-    return {"key": arn, "blob": kms.encrypt(key, context), "context": texts}
+    context = {**parse_pairs("--kms-context", pairs), "file": file_id.hex(), "model": model_id}
+    blob = kms_for(arn, os.environ).encrypt(key, context)
+    return {"key": arn, "blob": blob, "context": dict(context.items())}
