@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from enclavectl.eif.format import MAGIC as EIF_MAGIC
@@ -53,3 +54,16 @@ def require_own_or_new(
             hint=_HINT,
             code="foreign-file",
         )
+
+
+def require_distinct(outputs: Iterable[tuple[str, Path]]) -> None:
+    """Refuse two options that write one file, of which the second would destroy what the first wrote.
+
+    Raises:
+        UsageError: two of ``outputs``, each with its option, are the same file.
+    """
+    found: dict[Path, str] = {}
+    for option, path in outputs:
+        other = found.setdefault(path.resolve(), option)
+        if other != option:
+            raise UsageError(f"{other} and {option}: expected two files, found {path} for both")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from enclavectl.errors import HostError, UsageError
-from enclavectl.files import read_bounded, status_at, write_atomic
+from enclavectl.errors import UsageError
+from enclavectl.files import make_folder, read_bounded, status_at, write_atomic
 
 _MAX_BYTES = 1 << 18
 
@@ -18,10 +18,7 @@ def write_marked(folder: Path, files: Mapping[str, str], mark: str) -> None:
         HostError: the folder cannot be made or written.
         UsageError: a file of one of these names is somebody else's.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise HostError(f"{folder}: cannot make this folder ({exc.strerror})") from exc
+    make_folder(folder)
     for path in (folder / name for name in files):
         if status_at(path, follows_links=False) is not None and not is_marked(path, mark):
             raise UsageError(

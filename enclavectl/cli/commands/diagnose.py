@@ -20,13 +20,14 @@ from enclavectl.cli.invocation import Invocation, begin, refuse_together
 from enclavectl.cli.network_options import NO_NETWORK, NetworkFlags
 from enclavectl.cli.option_groups import spreads_groups
 from enclavectl.cli.options import OutputFormat
+from enclavectl.cli.output_files import require_distinct
 from enclavectl.cli.picture_arguments import collect_pictures
 from enclavectl.cli.results_options import ResultsPath, RetryRefused, open_results
 from enclavectl.client.folders import Collection
 from enclavectl.client.pictures import PictureSource, read_pictures
 from enclavectl.config.load import Config, SourceKind
 from enclavectl.errors import PictureRefused, StateError
-from enclavectl.files import refuse_input, require_distinct
+from enclavectl.files import refuse_input
 from enclavectl.models.find import find_model
 from enclavectl.run import hide_memory
 from enclavectl.targets.launch import LaunchRequest, launch_spec
@@ -53,29 +54,18 @@ TopLabels = Annotated[
         "--top",
         metavar="COUNT",
         help="How many labels to give for a picture (1 to 64; default 3, in JSON all).",
-        show_default=False,
     ),
 ]
 ReportFile = Annotated[
     Path | None,
-    typer.Option(
-        "--report",
-        metavar="FILE",
-        help="Also write an HTML report: previews, answers, evidence.",
-        show_default=False,
-    ),
+    typer.Option("--report", metavar="FILE", help="Also write an HTML report: previews, answers, evidence."),
 ]
 Force = Annotated[
     bool, typer.Option("--force", help="Let --report write over a file that is no report; never a picture.")
 ]
 AnswerTimeout = Annotated[
     int | None,
-    typer.Option(
-        "--timeout",
-        metavar="SECONDS",
-        help="How long to wait for an answer (default 30).",
-        show_default=False,
-    ),
+    typer.Option("--timeout", metavar="SECONDS", help="How long to wait for an answer (default 30)."),
 ]
 
 

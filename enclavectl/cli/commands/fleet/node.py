@@ -9,6 +9,7 @@ import typer
 
 from enclavectl.artifacts.lock import read_lock
 from enclavectl.cli import options
+from enclavectl.cli.fleet_options import Cpus, NodeArch, Pages, Slots
 from enclavectl.cli.fleet_request import memory_of
 from enclavectl.cli.invocation import begin
 from enclavectl.cli.options import OutputFormat
@@ -19,40 +20,19 @@ from enclavectl.deploy.writing import write_marked
 NODE_SCHEMA = "enclavectl.fleet-node/1"
 
 LockOfFleet = Annotated[
-    Path | None,
-    typer.Argument(
-        metavar="[LOCK]",
-        help="The fleet's lock, for its size; else as configured.",
-        show_default=False,
-    ),
+    Path | None, typer.Argument(metavar="[LOCK]", help="The fleet's lock, for its size; else as configured.")
 ]
 Kind = Annotated[NodeKind, typer.Option("--for", help="Who makes the nodes.")]
 To = Annotated[
-    Path | None,
-    typer.Option(
-        "--to", metavar="DIR", help="Folder for the files; default: print them.", show_default=False
-    ),
+    Path | None, typer.Option("--to", metavar="DIR", help="Folder for the files; default: print them.")
 ]
 Cluster = Annotated[str, typer.Option("--cluster", metavar="NAME", help="The cluster, in names and tags.")]
-Slots = Annotated[int, typer.Option("--slots", metavar="COUNT", help="Enclaves of a node.")]
 Memory = Annotated[
     int | None,
     typer.Option(
-        "--memory",
-        metavar="MIB",
-        help="MiB of one enclave, in whole pages; default: as fleet render.",
-        min=1,
-        show_default=False,
+        "--memory", metavar="MIB", help="MiB of one enclave, in whole pages; default: as fleet render.", min=1
     ),
 ]
-Cpus = Annotated[
-    int | None,
-    typer.Option(
-        "--cpus", metavar="COUNT", help="vCPUs of one enclave; default: as configured.", show_default=False
-    ),
-]
-Pages = Annotated[PageSize, typer.Option("--pages", help="Huge pages of the nodes.")]
-NodeArch = Annotated[Arch, typer.Option("--arch", help="Processors of the nodes.")]
 
 
 def node(
