@@ -18,8 +18,8 @@ from enclavectl.backends.keeping.identity import ProcessIdentity
 from enclavectl.backends.keeping.keeper_process import KeeperProcess, start_keeper
 from enclavectl.backends.keeping.kept import KeptEnclaves
 from enclavectl.backends.keeping.locks import exclusive, is_kept
-from enclavectl.backends.keeping.names import check_name
-from enclavectl.backends.local.records import Record, load_record, module_id
+from enclavectl.backends.keeping.names import check_name, module_id
+from enclavectl.backends.local.records import Record, load_record
 from enclavectl.backends.local.root import ensure_root
 from enclavectl.backends.local.supervisor import SupervisorSpec
 from enclavectl.backends.state import EnclaveState

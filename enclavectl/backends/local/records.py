@@ -50,8 +50,3 @@ def load_record(folder: Path) -> Record:
 
 def _parse_record(value: JsonObject) -> Record:
     return Record(**read_common(value), supervisor=ProcessIdentity.from_json(value.object("supervisor")))
-
-
-def module_id(enclave_id: str) -> str:
-    """Return a module id of AWS's form whose instance part no EC2 instance has."""
-    return f"i-{0:017x}-{enclave_id}"

@@ -13,8 +13,9 @@ from enclavectl.backends.keeping.ending import TERMINATED, EnclaveEnd, EndedEncl
 from enclavectl.backends.keeping.identity import ProcessIdentity
 from enclavectl.backends.keeping.kept import KeptEnclaves
 from enclavectl.backends.keeping.locks import exclusive, is_kept
+from enclavectl.backends.keeping.names import module_id
 from enclavectl.backends.machine import EmulatedEnclave, Machine, MachineSpec
-from enclavectl.backends.qemu.records import SOCKET_NAME, Record, load_record, module_id
+from enclavectl.backends.qemu.records import SOCKET_NAME, Record, load_record
 from enclavectl.backends.state import EnclaveState
 from enclavectl.files import make_private_dir, require_private_dir, write_atomic
 from enclavectl.net.address import HybridVsockAddress, UnixAddress

@@ -24,16 +24,16 @@ from enclavectl.backends.console_log import ConsoleLog
 from enclavectl.backends.keeping.ending import TERMINATED, EnclaveEnd, EndedEnclave, write_ended
 from enclavectl.backends.keeping.folders import remove_after_starter
 from enclavectl.backends.keeping.lifeline import LifelineEnd
+from enclavectl.backends.keeping.names import module_id
 from enclavectl.backends.keeping.reports import error_to_report, send_report
 from enclavectl.backends.keeping.timestamps import TimestampedLines
 from enclavectl.backends.qemu.boot import BootProgress, BootStep
 from enclavectl.backends.qemu.failure import Cause, find_cause
 from enclavectl.backends.qemu.machine import QemuMachine, clock_khz
 from enclavectl.backends.qemu.parent_ports import ParentPorts
-from enclavectl.backends.qemu.records import SOCKET_NAME, load_record, module_id
+from enclavectl.backends.qemu.records import SOCKET_NAME, load_record
 from enclavectl.backends.qemu.vsock import HybridListener, Reactor, VsockDevice
 from enclavectl.errors import EnclavectlError, HostError
-from enclavectl.json_object import JsonObject
 from enclavectl.net.address import UnixAddress
 from enclavectl.net.transport import listen
 from enclavectl.run import Command, dying_with_us, start
@@ -77,26 +77,8 @@ class KeeperSpec:
 
     @classmethod
     def from_json(cls, text: str) -> KeeperSpec:
-        """Read what ``to_json`` wrote.
-
-        Raises:
-            JsonError: it is something else.
-        """
-        value = JsonObject.parse(text.encode())
-        return cls(
-            folder=value.string("folder"),
-            state_dir=value.string("state_dir"),
-            lifeline_fd=value.integer("lifeline_fd"),
-            report_fd=value.integer("report_fd"),
-            lock_fd=value.integer("lock_fd"),
-            program=value.string("program"),
-            image=value.string("image"),
-            memory_mib=value.integer("memory_mib", minimum=1),
-            cpus=value.integer("cpus", minimum=1),
-            cid=value.integer("cid"),
-            uses_kvm=value.boolean("uses_kvm"),
-            detached=value.boolean("detached"),
-        )
+        """Read what the backend, this same program, wrote with ``to_json``."""
+        return cls(**json.loads(text))
 
 
 class Keeper:

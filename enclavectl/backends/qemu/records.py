@@ -75,8 +75,3 @@ def _parse_record(value: JsonObject) -> Record:
         lock_sha256=read_lock_sha256(value),
         accelerator=value.string("accelerator"),
     )
-
-
-def module_id(enclave_id: str) -> str:
-    """Return a module id of AWS's form whose instance part no EC2 instance has."""
-    return f"i-{0:017x}-{enclave_id}"
