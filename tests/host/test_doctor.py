@@ -14,7 +14,7 @@ from typing import cast
 import pytest
 
 from enclavectl.artifacts.lock import Lock
-from enclavectl.eif.examine import measure_image
+from enclavectl.eif.examine import read_verified
 from enclavectl.errors import HostError
 from enclavectl.host.changer import Action
 from enclavectl.host.checks.base import Check, Group, Result, State, Verdict, ok, run_check
@@ -92,7 +92,7 @@ def test_every_check_has_a_defect_here_and_every_name_is_its_own() -> None:
 
 def lock_of(image: Path) -> Lock:
     with image.open("rb") as file:
-        pcrs = measure_image(file).registers()
+        pcrs = read_verified(file).measurements.registers()
     data = image.read_bytes()
     return Lock(
         eif={"file": image.name, "sha256": hashlib.sha256(data).hexdigest(), "size": len(data)},
