@@ -19,8 +19,8 @@ from enclavectl.image.image_files import ImageTree, PathTarget, locate
 from enclavectl.suggest import nearest
 
 # init looks for a command without a slash here: init has no PATH, so execvpe's default applies.
+_INIT_PATH = (b"sbin", b"usr/sbin", b"bin", b"usr/bin")
 _ENV_PATH = (b"bin", b"usr/bin")  # execvp's default if PATH is unset
-INIT_PATH = (b"sbin", b"usr/sbin", b"bin", b"usr/bin")
 # GNU coreutils 8.30 and FreeBSD: the option after which env splits a script's one argument into words.
 _SPLITS = re.compile(rb"-[iv]*S\s*|--split-string[=\s]\s*")
 _MAX_INTERPRETERS = 5  # the kernel fails after the fifth script in a chain
@@ -53,7 +53,7 @@ class ProgramCheck:
     def judge_command(self, word: str, *, is_shell_form: bool) -> Iterator[Verdict]:
         """Judge the first word of the command, which init executes."""
         path = word.encode("utf-8", "surrogateescape")
-        places = [path] if b"/" in path else [folder + b"/" + path for folder in INIT_PATH]
+        places = [path] if b"/" in path else [folder + b"/" + path for folder in _INIT_PATH]
         located = [locate(self.tree, place) for place in places]
         found = next((one for one in located if one.entry is not None), located[0])
         if found.entry is None and is_shell_form:

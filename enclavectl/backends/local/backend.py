@@ -275,18 +275,13 @@ class LocalBackend:
             )
 
     def _keep_history(self, folder: Path, record: Record, *, how: str | None) -> None:
-        from enclavectl.backends.keeping.ending import EndedEnclave
+        from enclavectl.backends.history import History
+        from enclavectl.backends.keeping.ending import history_entry
         from enclavectl.backends.local.ending import read_end
 
-        console = folder / "console.log"
-        ended = EndedEnclave(
-            record=record,
-            enclave_id=folder.name,
-            backend=self.name,
-            trust=str(_trust(record)),
-            console=console,
-        )
-        ended.keep_history(self._state_dir, read_end(console, how=how))
+        ended = read_end(folder / "console.log", how=how)
+        entry = history_entry(folder, record, ended, backend=self.name, trust=_trust(record))
+        History(self._state_dir).add(entry)
 
     def _describe(self, folder: Path, record: Record) -> ProcessEnclave:
         state = EnclaveState.RUNNING if is_kept(folder) else EnclaveState.DEAD

@@ -62,11 +62,6 @@ class SupervisorSpec(NamedTuple):
         """Return the supervisor's one argument."""
         return json.dumps(self._asdict())
 
-    @classmethod
-    def from_json(cls, text: str) -> SupervisorSpec:
-        """Read what the backend, this same program, wrote with ``to_json``."""
-        return cls(**json.loads(text))
-
 
 class Supervisor:
     """One enclave, from its start to the end of everything that belonged to it."""
@@ -231,7 +226,7 @@ class Supervisor:
 def main(argument: str) -> None:
     """Supervise until the end."""
     gc.disable()  # nothing that imports make is garbage, and looking for some is part of the boot
-    Supervisor(SupervisorSpec.from_json(argument)).run()
+    Supervisor(SupervisorSpec(**json.loads(argument))).run()
     gc.freeze()  # a last look for garbage would only keep the starter waiting
 
 

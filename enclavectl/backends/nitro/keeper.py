@@ -74,11 +74,6 @@ class KeeperSpec:
         """Return the keeper's one argument."""
         return json.dumps(asdict(self))
 
-    @classmethod
-    def from_json(cls, text: str) -> KeeperSpec:
-        """Read what the backend, this same program, wrote with ``to_json``."""
-        return cls(**json.loads(text))
-
 
 class Keeper:
     """The keeper of one enclave, from its launch to the record of its end."""
@@ -295,7 +290,7 @@ def main(argument: str) -> None:
     """Keep the enclave until its end."""
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
-    spec = KeeperSpec.from_json(argument)
+    spec = KeeperSpec(**json.loads(argument))
     keeper = Keeper(spec)
     if spec.adopts:
         keeper.adopt()

@@ -21,7 +21,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from enclavectl.backends.console_log import ConsoleLog
-from enclavectl.backends.keeping.ending import TERMINATED, EnclaveEnd, EndedEnclave, write_ended
+from enclavectl.backends.history import History
+from enclavectl.backends.keeping.ending import TERMINATED, EnclaveEnd, history_entry, write_ended
 from enclavectl.backends.keeping.folders import remove_after_starter
 from enclavectl.backends.keeping.lifeline import LifelineEnd
 from enclavectl.backends.keeping.names import module_id
@@ -74,11 +75,6 @@ class KeeperSpec:
     def to_json(self) -> str:
         """Return the keeper's one argument."""
         return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> KeeperSpec:
-        """Read what the backend, this same program, wrote with ``to_json``."""
-        return cls(**json.loads(text))
 
 
 class Keeper:
@@ -276,13 +272,9 @@ class Keeper:
         try:
             write_ended(self._folder, end)
             if self._spec.detached:
-                EndedEnclave(
-                    record=load_record(self._folder),
-                    enclave_id=self._folder.name,
-                    backend="qemu",
-                    trust=str(Trust.EMULATED),
-                    console=self._folder / "console.log",
-                ).keep_history(Path(self._spec.state_dir), end)
+                record = load_record(self._folder)
+                entry = history_entry(self._folder, record, end, backend="qemu", trust=Trust.EMULATED)
+                History(Path(self._spec.state_dir)).add(entry)
         except EnclavectlError as exc:  # the folder is gone, or the disk is full
             with suppress(OSError), (self._folder / "keeper.log").open("a") as log:
                 log.write(f"{exc.message}\n")
@@ -295,7 +287,7 @@ def _of_the_host(exc: OSError) -> HostError:
 def main(argument: str) -> None:
     """Keep the enclave until its end."""
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    Keeper(KeeperSpec.from_json(argument)).run()
+    Keeper(KeeperSpec(**json.loads(argument))).run()
 
 
 if __name__ == "__main__":

@@ -9,9 +9,8 @@ from enclavectl.host.memory import Node, mib_of
 from enclavectl.host.plan import Supply, make_plan, read_pod
 from enclavectl.host.pod import pod_cpus
 from enclavectl.host.requirements import Demand, round_to_region
-from enclavectl.host.reservation import ALLOCATOR_FILE, AllocatorError, Reservation
+from enclavectl.host.reservation import ALLOCATOR_FILE, SERVICE, AllocatorError, Reservation
 
-SERVICE = "nitro-enclaves-allocator.service"
 _RESTART = f"sudo systemctl restart {SERVICE}"
 _JOURNAL = "journalctl -u nitro-enclaves-allocator"
 _BUDDY_TOP = 10  # the largest block that /proc/buddyinfo counts: 2**10 pages of 4 KiB
