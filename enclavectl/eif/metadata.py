@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from enclavectl.eif.errors import EifError
 from enclavectl.eif.format import MAX_METADATA
-from enclavectl.eif.strictjson import MAX_DEPTH, JsonValue, parse_json
+from enclavectl.eif.strictjson import parse_json
+from enclavectl.json_object import MAX_DEPTH, JsonValue
 
 _TYPE_NAMES = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
 _TOP = ("ImageName", "ImageVersion", "BuildMetadata", "DockerInfo", "CustomMetadata")

@@ -33,7 +33,7 @@ class Record(EnclaveRecord):
         """Return the content of ``record.json``."""
         value = {
             "schema": RECORD_SCHEMA,
-            **EnclaveRecord.common_json(self),
+            **self.common_json(),
             "supervisor": self.supervisor.to_json(),
         }
         return json.dumps(value, indent=2).encode()

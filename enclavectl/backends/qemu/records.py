@@ -43,7 +43,7 @@ class Record(EnclaveRecord):
         """Return the content of ``record.json``."""
         value = {
             "schema": RECORD_SCHEMA,
-            **EnclaveRecord.common_json(self),
+            **self.common_json(),
             "supervisor": self.supervisor.to_json(),
             "cpus": self.cpus,
             "cid": self.cid,

@@ -9,7 +9,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from enclavectl.errors import NetworkError, UsageError
 
@@ -40,16 +40,6 @@ class EnclaveStatus:
     sessions: int
     in_flight: int
 
-    def to_json(self) -> dict[str, object]:
-        """Return the enclave as JSON values."""
-        return {
-            "name": self.name,
-            "release": self.release,
-            "is_up": self.is_up,
-            "sessions": self.sessions,
-            "in_flight": self.in_flight,
-        }
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayStatus:
@@ -62,12 +52,7 @@ class GatewayStatus:
 
     def to_json(self) -> dict[str, object]:
         """Return the gateway as JSON values."""
-        return {
-            "address": self.address,
-            "connections": self.connections,
-            "enclaves": [one.to_json() for one in self.enclaves],
-            "error": self.error,
-        }
+        return asdict(self)
 
 
 def parse_metrics(text: str, address: str) -> GatewayStatus:
