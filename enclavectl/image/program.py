@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from enclavectl.eif.format import Arch
 from enclavectl.eif.ramdisk.cpio import show
 from enclavectl.eif.ramdisk.entries import Entry, Kind
-from enclavectl.image.image_files import ImageTree, PathTarget, locate
+from enclavectl.eif.ramdisk.layers import FlattenedImage
+from enclavectl.image.image_files import PathTarget, locate
 from enclavectl.suggest import nearest
 
 # init looks for a command without a slash here: init has no PATH, so execvpe's default applies.
@@ -46,7 +47,7 @@ class Verdict:
 class ProgramCheck:
     """The check of one image's programs; ``search_path`` has the folders of its PATH, if it has one."""
 
-    tree: ImageTree
+    tree: FlattenedImage
     search_path: tuple[bytes, ...] | None
     arch: Arch
 

@@ -17,17 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from enclavectl.backends.keeping.identity import ProcessIdentity
-from enclavectl.backends.keeping.records import EnclaveRecord, read_common, read_record
+from enclavectl.backends.keeping.records import KeptRecord, read_common, read_record
 from enclavectl.json_object import JsonObject
 
 RECORD_SCHEMA = "enclavectl.local-enclave/1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Record(EnclaveRecord):
+class Record(KeptRecord):
     """The facts of a local enclave at its start."""
-
-    supervisor: ProcessIdentity
 
     def to_json(self) -> bytes:
         """Return the content of ``record.json``."""
