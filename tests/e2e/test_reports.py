@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
@@ -17,6 +16,7 @@ from enclavectl.files import STAGED_GLOB
 from tests.e2e.cli import Cli, sample, wait_until
 from tests.e2e.terminals import Terminal
 from tests.schemas.validation import parsed
+from tests.small_disk import fill, small_disk
 
 
 def test_a_report_has_previews_and_the_trust_and_says_where_it_is(shared: Cli, tmp_path: Path) -> None:
@@ -63,51 +63,43 @@ def test_a_report_that_cannot_be_written_is_refused_before_anything_starts(cli: 
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 128 KiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=128k", "none", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("may not mount")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "disk", "128k") as disk:
+        yield disk
 
 
 def test_a_report_that_the_disk_does_not_take_costs_no_answer(
-    shared: Cli, small_disk: Path, tmp_path: Path
+    shared: Cli, disk: Path, tmp_path: Path
 ) -> None:
     """Room for a page of one picture, and not for this report: what was there stays as it was."""
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     for number in range(16):
         (pictures / f"{number:03}.png").symlink_to(sample("bkl"))
-    shared.ok("diagnose", sample("nv"), "--report", small_disk / "r.html")
-    before = {path: path.read_bytes() for path in small_disk.iterdir()}
-    ran = shared.run("diagnose", "-o", "json", pictures, "--report", small_disk / "r.html")
+    shared.ok("diagnose", sample("nv"), "--report", disk / "r.html")
+    before = {path: path.read_bytes() for path in disk.iterdir()}
+    ran = shared.run("diagnose", "-o", "json", pictures, "--report", disk / "r.html")
     assert ran.status == 3
     assert {one["label"]["code"] for one in ran.json()["results"]} == {"bkl"}
     assert ran.json()["complete"] is True
     assert "No space left on device" in ran.err
-    assert {path: path.read_bytes() for path in small_disk.iterdir()} == before
+    assert {path: path.read_bytes() for path in disk.iterdir()} == before
 
 
 @pytest.mark.parametrize("option", ["--report", "--evidence", "--results"])
-def test_a_full_disk_is_told_before_anything_starts(cli: Cli, small_disk: Path, option: str) -> None:
-    with suppress(OSError), (small_disk / "filling").open("wb", buffering=0) as filling:
-        while True:
-            filling.write(bytes(4096))
-    ran = cli.run("diagnose", sample("bkl"), option, small_disk / "out.jsonl")
+def test_a_full_disk_is_told_before_anything_starts(cli: Cli, disk: Path, option: str) -> None:
+    fill(disk)
+    ran = cli.run("diagnose", sample("bkl"), option, disk / "out.jsonl")
     assert (ran.status, ran.out) == (2, "")
     assert option in ran.err
     assert "No space left on device" in ran.err
     assert cli.enclave_folders() == []
-    assert [path.name for path in small_disk.iterdir()] == ["filling"]
+    assert [path.name for path in disk.iterdir()] == ["filler"]
 
 
-def test_a_folder_that_takes_no_files_is_told_before_anything_starts(cli: Cli, small_disk: Path) -> None:
-    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    ran = cli.run("diagnose", sample("bkl"), "--report", small_disk / "r.html")
+def test_a_folder_that_takes_no_files_is_told_before_anything_starts(cli: Cli, disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    ran = cli.run("diagnose", sample("bkl"), "--report", disk / "r.html")
     assert (ran.status, ran.out, "Read-only file system" in ran.err) == (2, "", True)
     assert cli.enclave_folders() == []
 
