@@ -116,11 +116,13 @@ class OwnerListener:
 def serve_releases(
     listener: OwnerListener,
     key: ModelKey,
-    terms: ReleaseTerms,
+    read_terms: Callable[[], ReleaseTerms],
     log: ReleaseLog,
     tell: Callable[[VerifiedEnclave | EnclavectlError], None],
 ) -> None:
     """Release to one enclave after the other until interrupted; ``tell`` hears of each try.
+
+    ``read_terms`` is asked for each.
 
     Raises:
         HostError: the log cannot be written: nothing more is released.
@@ -134,7 +136,7 @@ def serve_releases(
             if not log.admit():
                 tell(StateError("too many tries in a minute: one was turned away", code="rate"))
                 continue
-            tell(release_key(stream, key, terms, log, time.monotonic() + _EXCHANGE_S))
+            tell(release_key(stream, key, read_terms, log, time.monotonic() + _EXCHANGE_S))
         except EnclavectlError as error:
             tell(error)
             if error.code == "log":

@@ -47,7 +47,7 @@ PATIENCE_S = 60.0
 def release(port: Port, key: ModelKey, terms: ReleaseTerms = TERMS, log: ReleaseLog | None = None) -> None:
     stream = FrameStream(connect(port.address, PATIENCE_S), "the enclave")
     try:
-        release_key(stream, key, terms, log or ReleaseLog(None, None), time.monotonic() + PATIENCE_S)
+        release_key(stream, key, lambda: terms, log or ReleaseLog(None, None), time.monotonic() + PATIENCE_S)
     finally:
         stream.close()
 
@@ -271,7 +271,7 @@ def test_a_recorded_release_opens_in_no_other_session(tmp_path: Path) -> None:
         sock = Keeping(connect(port.address, PATIENCE_S))
         stream = FrameStream(sock, "the enclave")
         with pytest.raises(EnclaveLost):
-            release_key(stream, key, TERMS, ReleaseLog(None, None), time.monotonic() + PATIENCE_S)
+            release_key(stream, key, lambda: TERMS, ReleaseLog(None, None), time.monotonic() + PATIENCE_S)
         stream.close()
         replay = FrameStream(connect(port.address, PATIENCE_S), "the enclave")
         deadline = time.monotonic() + PATIENCE_S

@@ -16,6 +16,7 @@ from enclavectl.errors import EnclavectlError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from enclavectl.attestation import TrustRoot
     from enclavectl.cli.screen import Screen
     from enclavectl.client.exchange import Expectation, VerifiedEnclave
     from enclavectl.weights.key_file import ModelKey
@@ -106,13 +107,14 @@ def release(
 
     An enclave must satisfy the policy and have measured this very model. The key is sealed to the enclave, so
     whoever carries the bytes cannot read it. Nothing is released that the log cannot hold. With --limit,
-    --log counts the releases of earlier runs as well.
+    --log counts the releases of earlier runs as well. The policy is read again for each enclave.
 
     Examples:
       enclavectl model release m.key --policy p.yaml --to vsock:16:5007   one
       enclavectl model release m.key --policy p.yaml --listen unix:./r    many
     """
-    from enclavectl.cli.lease import parse_lease  # noqa: PLC0415 - loaded with the rest
+    from enclavectl.attestation.trust import read_root  # noqa: PLC0415 - loaded with the rest
+    from enclavectl.cli.lease import parse_lease  # noqa: PLC0415 - see above
     from enclavectl.weights.key_file import read_key  # noqa: PLC0415 - see above
     from enclavectl.weights.log import ReleaseLog  # noqa: PLC0415 - see above
     from enclavectl.weights.owner import ReleaseTerms  # noqa: PLC0415 - see above
@@ -121,9 +123,13 @@ def release(
     if (to is None) == (listen is None):
         raise UsageError("expected --to ADDRESS or --listen ADDRESS, and not both")
     secret = read_key(key)
-    terms = ReleaseTerms(
-        expectation=_expectation(policy, root), lease_s=None if lease is None else parse_lease(lease)
-    )
+    lease_s = None if lease is None else parse_lease(lease)
+    trusted = None if root is None else read_root(root)
+
+    def terms() -> ReleaseTerms:
+        return ReleaseTerms(expectation=_expectation(policy, trusted), lease_s=lease_s)
+
+    terms()  # what cannot be read is said at once, and not to the first enclave
     book = ReleaseLog(log, limit)
     tell = _teller(screen, secret)
     if to is not None:
@@ -141,13 +147,13 @@ def release(
         serve_releases(listener, secret, terms, book, tell)
 
 
-def _expectation(policy: Path, root: Path | None) -> Expectation:
-    from enclavectl.attestation.trust import read_root, root_for  # noqa: PLC0415 - see above
+def _expectation(policy: Path, root: TrustRoot | None) -> Expectation:
+    from enclavectl.attestation.trust import root_for  # noqa: PLC0415 - see above
     from enclavectl.backends.registry import load_policy  # noqa: PLC0415 - see above
     from enclavectl.client.exchange import Expectation  # noqa: PLC0415 - see above
 
     loaded = load_policy(policy, allow_debug=False)
-    return Expectation(policy=loaded, root=root_for(loaded, None if root is None else read_root(root)))
+    return Expectation(policy=loaded, root=root_for(loaded, root))
 
 
 def _teller(screen: Screen, key: ModelKey) -> Callable[[VerifiedEnclave | EnclavectlError], None]:
@@ -177,7 +183,9 @@ def _base(key: ModelKey) -> dict[str, object]:
     return {"schema": RELEASE_SCHEMA, "model": key.model_id, "file": key.file_id.hex()}
 
 
-def _release_to(to: str, key: ModelKey, terms: ReleaseTerms, book: ReleaseLog) -> VerifiedEnclave:
+def _release_to(
+    to: str, key: ModelKey, terms: Callable[[], ReleaseTerms], book: ReleaseLog
+) -> VerifiedEnclave:
     from enclavectl.net.address import is_network, parse_address  # noqa: PLC0415 - see above
     from enclavectl.net.frames import FrameStream  # noqa: PLC0415 - see above
     from enclavectl.net.transport import open_stream  # noqa: PLC0415 - see above
