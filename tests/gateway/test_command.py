@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import socket
 import ssl
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from enclavectl.gateway.tls import ServerTls
 from enclavectl.net.carriage import RefusalCode, encode_challenge, refusal_frame
 from tests.cli.command import enclavectl
 from tests.gateway.conftest import Authority, make_authority
@@ -130,6 +132,40 @@ def test_a_new_certificate_is_taken_without_a_restart_and_a_bad_one_is_not(
         running.process.send_signal(signal.SIGHUP)
         wait_until(lambda: "stays in use" in running.notes, "the bad one is refused")
         assert serial_of(running.port, authority) == after
+
+
+def test_a_log_that_takes_nothing_more_leaves_deadlines_in_force(
+    tmp_path: Path, enclave_of_zeros: FakeEnclave
+) -> None:
+    (tmp_path / "ca").mkdir()
+    authority = make_authority(tmp_path / "ca")
+    to = [f"r@{enclave_of_zeros}"]
+    with gateway(tmp_path / "g", to, *authority.arguments, first_frame_s=1) as running:
+        # As a full disk: each file is as long as it may be.
+        limits = resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE, (0, limits[1]))
+        before = serial_of(running.port, authority)
+        authority.sign("server", "localhost")
+        wait_until(lambda: serial_of(running.port, authority) != before, "the new certificate is read")
+        way = Way(port=running.port, websocket=False, tls=authority.trusting(alpn="enclavectl/1"))
+        stream = way.open()
+        assert stream.receive() == refusal_frame(RefusalCode.SLOW)
+        stream.close()
+        assert "was read again" not in running.notes
+
+
+def test_a_ca_that_was_taken_out_lets_nobody_in_any_more(tmp_path: Path) -> None:
+    make_authority(tmp_path)
+    pair, ca = (tmp_path / "server.pem", tmp_path / "server.key"), tmp_path / "clients.pem"
+    ca.write_bytes((tmp_path / "ca.pem").read_bytes())
+    tls = ServerTls(*pair, ca)
+    before = tls.context
+    assert not tls.reload_if_changed()
+    (tmp_path / "next").mkdir()
+    make_authority(tmp_path / "next")
+    ca.write_bytes((tmp_path / "next" / "ca.pem").read_bytes())
+    assert tls.reload_if_changed()
+    assert tls.context.get_ca_certs() != before.get_ca_certs()
 
 
 def serial_of(port: int, authority: Authority) -> object:
