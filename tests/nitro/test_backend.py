@@ -236,6 +236,15 @@ def test_enclaves_of_others_are_shown_and_not_trusted(cli: NitroCli) -> None:
     assert cli.ok("history", "-o", "json").json()["enclaves"] == []
 
 
+def test_the_name_of_another_users_enclave_commands_no_terminal(cli: NitroCli) -> None:
+    if cli.fake.is_real:
+        pytest.skip("it is not known which names the real one takes")
+    cli.fake.launch("--enclave-name", "\x1b[31mx\nterminated first")
+    ends = [cli.ok("list"), cli.ok("terminate", "--all")]
+    assert all("\x1b" not in one.out + one.err for one in ends)
+    assert ends[-1].out == "terminated \\x1b[31mx\\nterminated first\n"
+
+
 def test_a_fresh_enclave_for_one_command_ends_with_it(cli: NitroCli) -> None:
     env = {"ENCLAVECTL_ENCLAVE_EIF": str(cli.fake.eif)}
     ran = cli.run("diagnose", sample("bcc"), "-o", "json", env=env)

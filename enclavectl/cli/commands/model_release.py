@@ -174,7 +174,7 @@ def _teller(screen: Screen, key: ModelKey) -> Callable[[VerifiedEnclave | Enclav
             }
             screen.line({**_base(key), "result": "released", **facts, "error": None})
         else:
-            typer.echo(f"released {key.model_id} to {document.module_id} (trust: {document.trust})")
+            screen.drawn((f"released {key.model_id} to {document.module_id} (trust: {document.trust})", ""))
 
     return tell
 
