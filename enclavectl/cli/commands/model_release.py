@@ -12,6 +12,7 @@ from enclavectl.cli.invocation import begin
 from enclavectl.cli.options import ConfigFile, Output, OutputFormat
 from enclavectl.cli.screen import error_value
 from enclavectl.errors import EnclavectlError, UsageError
+from enclavectl.run import hide_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,6 +123,7 @@ def release(
     screen = begin(output, config, {}).screen
     if (to is None) == (listen is None):
         raise UsageError("expected --to ADDRESS or --listen ADDRESS, and not both")
+    hide_memory()  # from here on this process has the key, and may wait for weeks
     secret = read_key(key)
     lease_s = None if lease is None else parse_lease(lease)
     trusted = None if root is None else read_root(root)
