@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import threading
 import time
 from collections import Counter, deque
 from contextlib import suppress
@@ -24,7 +25,8 @@ from enclavectl.protocol.evidence import Evidence
 from enclavectl.weights.key_file import ModelKey
 
 LOG_SCHEMA = "enclavectl.release-try/1"
-# A fleet that restarts comes in dozens; more in a minute is a loop.
+# A fleet that restarts comes in dozens; more in a minute is a loop. Refusals beyond are not logged: anybody
+# who connects makes one, and would fill the disk.
 TRIES_A_MINUTE = 60
 # Lines have 1.5 kB, with 32 registers 5.
 _MAX_LINE_BYTES = 64 * 1024
@@ -96,7 +98,7 @@ class Try:
 
 
 class ReleaseLog:
-    """The log, and what it lets through: so many releases of a file in all, so many tries a minute.
+    """The log, and what it lets through: so many releases of a file in all, so many in a minute.
 
     Several programs may write one log: each counts the lines of the others before it adds its own.
     """
@@ -109,7 +111,10 @@ class ReleaseLog:
         """
         self._path = path
         self._limit = limit
-        self._tries: deque[float] = deque(maxlen=TRIES_A_MINUTE)
+        self._lock = threading.Lock()
+        # When the last releases and the last refusals were, each by themselves: strangers whom nothing is
+        # released to must not keep it from others.
+        self._recent = {is_allowed: deque[float](maxlen=TRIES_A_MINUTE) for is_allowed in (True, False)}
         self._released: Counter[bytes] = Counter()
         # The file that was counted, and how much of it.
         self._counted: tuple[int, int] | None = None
@@ -118,21 +123,26 @@ class ReleaseLog:
             with open_regular(path, what="log of releases") as file:
                 self._count(file, path)
 
-    def admit(self) -> bool:
-        """Count a try that begins; False if there were too many in the last minute."""
-        now = time.monotonic()
-        if len(self._tries) == TRIES_A_MINUTE and now - self._tries[0] < 60:
-            return False
-        self._tries.append(now)
-        return True
-
     def write(self, line: Try) -> None:
-        """Append a line, on the disk when this returns.
+        """Append a line, on the disk when this returns. Of refusals there are so many in a minute at most.
 
         Raises:
-            StateError: it is that of a release, and the limit of releases is reached; nothing was written.
+            StateError: it is that of a release, and a limit of releases is reached; nothing was written.
             HostError: it cannot be written; nothing may be released.
         """
+        with self._lock:
+            self._write(line)
+
+    def _write(self, line: Try) -> None:
+        recent, now = self._recent[line.is_allowed], time.monotonic()
+        if len(recent) == TRIES_A_MINUTE and now - recent[0] < 60:
+            if line.is_allowed:
+                raise StateError(
+                    f"{line.model_id}: expected at most {TRIES_A_MINUTE} releases in a minute, found more",
+                    hint="do its enclaves start again and again?",
+                    code="rate",
+                )
+            return
         if self._path is None:
             self._require_room(line)
         else:
@@ -144,6 +154,7 @@ class ReleaseLog:
                     f"{self._path}: the log cannot be written ({reason}), so nothing is released", code="log"
                 ) from exc
         self._released[line.file_id] += line.is_allowed
+        recent.append(now)
 
     def _require_room(self, line: Try) -> None:
         count = self._released[line.file_id]

@@ -32,7 +32,7 @@ from enclavectl.net.transport import connect
 from enclavectl.progress import NoProgress
 from enclavectl.weights.bringing import KeyInFile, OwnerService, bring_model
 from enclavectl.weights.key_file import ModelKey
-from enclavectl.weights.log import TRIES_A_MINUTE, ReleaseLog
+from enclavectl.weights.log import ReleaseLog
 from enclavectl.weights.owner import ReleaseTerms, release_key
 from enclavectl.weights.release_port import ReleaseConnection
 from tests.in_process import PCRS, new_root
@@ -202,12 +202,6 @@ def test_nothing_is_released_that_the_log_cannot_hold(tmp_path: Path) -> None:
         with pytest.raises(HostError, match="nothing is released"):
             release(port, key, log=ReleaseLog(tmp_path / "none" / "log", None))
         assert state(port) is State.MEASURED
-
-
-def test_more_tries_than_a_minute_has_room_for_are_turned_away() -> None:
-    log = ReleaseLog(None, None)
-    assert all(log.admit() for _ in range(TRIES_A_MINUTE))
-    assert not log.admit()
 
 
 def flipped(chunks: list[bytes]) -> list[bytes]:

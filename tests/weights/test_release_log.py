@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import resource
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from enclavectl.errors import HostError, StateError
-from enclavectl.weights.log import ReleaseLog, Try
+from enclavectl.weights.log import TRIES_A_MINUTE, ReleaseLog, Try
 
 LINE = Try(
     is_allowed=True,
@@ -22,6 +23,9 @@ LINE = Try(
     lease_s=None,
     error=None,
 )
+
+
+REFUSED = replace(LINE, is_allowed=False, error="pcr-mismatch: another image")
 
 
 def lines(path: Path) -> list[str]:
@@ -73,3 +77,21 @@ def test_a_log_that_was_moved_away_still_counts(tmp_path: Path) -> None:
     with pytest.raises(StateError):
         log.write(LINE)
     assert path.read_bytes() == b""
+
+
+def test_strangers_fill_no_disk_and_keep_no_release_from_others(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    log = ReleaseLog(path, None)
+    for _ in range(2 * TRIES_A_MINUTE):
+        log.write(REFUSED)
+    log.write(LINE)
+    assert lines(path) == ["refused"] * TRIES_A_MINUTE + ["allowed"]
+
+
+def test_releases_in_a_loop_end() -> None:
+    log = ReleaseLog(None, None)
+    for _ in range(TRIES_A_MINUTE):
+        log.write(LINE)
+    with pytest.raises(StateError) as caught:
+        log.write(LINE)
+    assert caught.value.code == "rate"
