@@ -250,8 +250,14 @@ def test_the_hint_on_another_users_enclave_has_nothing_of_theirs_to_run(cli: Nit
     if cli.fake.is_real:
         pytest.skip("the real one refuses only real users")
     theirs = {
-        **{"EnclaveName": "x; touch owned", "EnclaveID": "i-0abc-enc1", "EnclaveCID": 16, "NumberOfCPUs": 2},
-        **{"CPUIDs": [1, 9], "MemoryMiB": 1024, "State": "RUNNING", "Flags": "NONE"},
+        "EnclaveName": "x; touch owned",
+        "EnclaveID": "i-0abc-enc1",
+        "EnclaveCID": 16,
+        "NumberOfCPUs": 2,
+        "CPUIDs": [1, 9],
+        "MemoryMiB": 1024,
+        "State": "RUNNING",
+        "Flags": "NONE",
     }
     with subprocess.Popen(["sleep", "60"], user=None if os.geteuid() else 65534) as stranger:
         # Without root all processes that we start are ours, and init is not.
