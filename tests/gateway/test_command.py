@@ -11,7 +11,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -197,6 +197,35 @@ def test_a_client_without_a_certificate_is_refused_where_only_a_ca_is_known(
             heard = stream.receive()
         assert heard == b""
         stream.close()
+
+
+def test_behind_a_proxy_the_greediest_client_gives_way_and_not_the_oldest(
+    tmp_path: Path, enclave_of_zeros: FakeEnclave
+) -> None:
+    def header(host: int) -> bytes:
+        addresses = bytes([203, 0, 113, host, 10, 0, 0, 1, 0, 1, 0, 2])
+        return b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c" + addresses
+
+    proxied = ("--proxy-protocol", "--trusted-proxy", "127.0.0.0/8")
+    to = [f"r@{enclave_of_zeros}"]
+    with gateway(tmp_path / "g", to, *proxied, handshakes=8, handshake_s=30) as running, ExitStack() as stack:
+
+        def dial() -> socket.socket:
+            return stack.enter_context(socket.create_connection(("127.0.0.1", running.port), timeout=60))
+
+        honest = dial()
+        honest.sendall(header(1))
+        greedy = [dial() for _ in range(7)]
+        for one in greedy:
+            one.sendall(header(9))
+        # The gateway has read their headers once it answers one of them.
+        last = dial()
+        last.sendall(header(9) + CHALLENGE)
+        assert last.recv(1 << 16)
+        for _ in range(7):
+            dial().sendall(header(9))
+        honest.sendall(CHALLENGE)
+        assert honest.recv(1 << 16)
 
 
 def test_addresses_come_from_a_proxy_header_and_are_logged_only_if_asked(
