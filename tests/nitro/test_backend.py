@@ -238,8 +238,6 @@ def test_enclaves_of_others_are_shown_and_not_trusted(cli: NitroCli) -> None:
 
 
 def test_the_name_of_another_users_enclave_commands_no_terminal(cli: NitroCli) -> None:
-    if cli.fake.is_real:
-        pytest.skip("it is not known which names the real one takes")
     cli.fake.launch("--enclave-name", "\x1b[31mx\nterminated first")
     ends = [cli.ok("list"), cli.ok("terminate", "--all")]
     assert all("\x1b" not in one.out + one.err for one in ends)
@@ -247,8 +245,6 @@ def test_the_name_of_another_users_enclave_commands_no_terminal(cli: NitroCli) -
 
 
 def test_the_hint_on_another_users_enclave_has_nothing_of_theirs_to_run(cli: NitroCli) -> None:
-    if cli.fake.is_real:
-        pytest.skip("the real one refuses only real users")
     theirs = {
         "EnclaveName": "x; touch owned",
         "EnclaveID": "i-0abc-enc1",
