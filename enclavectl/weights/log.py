@@ -175,8 +175,9 @@ class ReleaseLog:
             self._count(file, path)
             self._require_room(line)
             data = json.dumps(line.to_json()).encode() + b"\n"
-            # What a power cut left of a line; its key was not sent, since that waits for the whole line.
-            os.ftruncate(descriptor, self._end)
+            if os.fstat(descriptor).st_size > self._end:  # never without need: a log may be append-only
+                # What a power cut left of a line; its key was not sent, since that waits for the whole line.
+                os.ftruncate(descriptor, self._end)
             try:
                 _write_whole(descriptor, data)
                 os.fsync(descriptor)
