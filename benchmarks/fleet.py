@@ -169,7 +169,7 @@ def _throughput(nodes: int, enclaves: int, subject: Subject) -> Throughput:
     times: dict[str, list[float]] = {"fleet": [], "direct": [], "pool": []}
     cpu = dict.fromkeys(("enclave", "relay", "client", "pool"), 0.0)
     with _folder() as folder, ExitStack() as stack:
-        run_pool = stack.enter_context(pool(subject))
+        run_pool = stack.enter_context(pool(subject.path, count=subject.rounds))
         made = stack.enter_context(fleet(folder, nodes=nodes, enclaves=enclaves, workers=workers))
         direct = [one.address for one in made.backend.enclaves()]
         for number in range(_ROUNDS + 1):

@@ -1,7 +1,7 @@
-"""``python -m benchmarks.pool COUNT PICTURE...``: the base of the throughput rows, in a process of its own.
+"""``python -m benchmarks.pool WORKERS COUNT PICTURE...``: bare pipelines, in a process of their own.
 
-Writes a line when it is ready; then, for each line that it reads, classifies COUNT pictures with two bare
-pipelines in a pool, the given ones in turn, and writes the seconds that it took.
+Writes a line when it is ready; then, for each line that it reads, classifies COUNT pictures with so many
+bare pipelines at once, the given ones in turn, and writes the seconds that it took.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from benchmarks.common import MODEL_DIR, bare_pipeline
 WORKERS = 2
 
 
-def main(count: int, paths: Sequence[Path]) -> None:
+def main(workers: int, count: int, paths: Sequence[Path]) -> None:
     """Serve standard input until it ends."""
     weights = (MODEL_DIR / "model.tflite").read_bytes()
     pictures = list(islice(cycle([path.read_bytes() for path in paths]), count))
@@ -30,14 +30,15 @@ def main(count: int, paths: Sequence[Path]) -> None:
             local.classify = bare_pipeline(weights)
         return local.classify(data)
 
-    with ThreadPoolExecutor(WORKERS) as pool:
-        list(pool.map(bare, pictures))
+    with ThreadPoolExecutor(workers) as pool:
+        each = map if workers == 1 else pool.map
+        list(each(bare, pictures))
         print("ready", flush=True)
         for _ in sys.stdin:
             started = time.perf_counter()
-            list(pool.map(bare, pictures))
+            list(each(bare, pictures))
             print(time.perf_counter() - started, flush=True)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), [Path(argument) for argument in sys.argv[2:]])
+    main(int(sys.argv[1]), int(sys.argv[2]), [Path(argument) for argument in sys.argv[3:]])

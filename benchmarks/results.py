@@ -35,7 +35,7 @@ def main() -> list[Row]:
 def _measure(subject: Subject, paths: Sequence[Path]) -> tuple[Row, Row]:
     count = len(paths)
     # The same pictures on both sides: some of the samples take longer than others.
-    with tempfile.TemporaryDirectory() as name, pool(subject, paths[: len(_CODES)]) as run_base:
+    with tempfile.TemporaryDirectory() as name, pool(*paths[: len(_CODES)], count=subject.rounds) as run_base:
         base = Path(name)
         folder = base / "pictures"
         folder.mkdir()
@@ -45,11 +45,11 @@ def _measure(subject: Subject, paths: Sequence[Path]) -> tuple[Row, Row]:
         command = _Command(base, environ, count)
         subprocess.run([COMMAND, "run", "--name", "bench"], env=environ, check=True, capture_output=True)
         try:
-            base_s = [_timed(run_base)]
+            base_s = [run_base()]
             first_s = command.run(until=count // 2)
-            base_s.append(_timed(run_base))
+            base_s.append(run_base())
             second_s = command.run(until=None)
-            base_s.append(_timed(run_base))
+            base_s.append(run_base())
         finally:
             subprocess.run([COMMAND, "terminate", "bench"], env=environ, check=True, capture_output=True)
         command.check()

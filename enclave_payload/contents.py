@@ -65,25 +65,34 @@ def parse_request(content: Buffer) -> Request:
     picture_bytes = len(content) - REQUEST_HEADER_BYTES
     if not 0 <= picture_bytes <= MAX_PICTURE_BYTES:
         raise ContentError(f"a request has {REQUEST_HEADER_BYTES} bytes and a picture of at most 16 MiB")
-    media_code, delivery_code = content[0], content[1]
-    if media_code not in _MEDIA_TYPES or delivery_code not in set(Delivery):
-        raise ContentError("an unknown media type or delivery")
+    try:
+        media_type, delivery = _MEDIA_TYPES[content[0]], Delivery(content[1])
+    except (KeyError, ValueError) as exc:
+        raise ContentError("an unknown media type or delivery") from exc
     return Request(
         picture=content[REQUEST_HEADER_BYTES:],
-        media_type=_MEDIA_TYPES[media_code],
+        media_type=media_type,
         reply_key=bytes(content[2:_SALT_START]),
         salt=bytes(content[_SALT_START:REQUEST_HEADER_BYTES]),
-        delivery=Delivery(delivery_code),
+        delivery=delivery,
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timings:
-    """Whole microseconds that the enclave spent on a request, measured inside it."""
+    """Whole microseconds that the enclave spent on a request, measured inside it.
+
+    How much of the decoder's time is ``inference_us`` is the decoder's own word.
+    """
 
     queue_us: int
     decode_us: int
     inference_us: int
+
+    @property
+    def decoder_us(self) -> int:
+        """The time of the decoder as a whole, which it does not measure itself."""
+        return self.decode_us + self.inference_us
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
 from pathlib import Path
 
 from enclave_payload.card import CardError
 from enclave_payload.classifier import ModelError, load_classifier, make_classifier
 from enclave_payload.media import MediaType
 from enclave_payload.picture import PictureError, decode_picture
-from enclave_payload.verdict import Decoded, Problem, Verdict
+from enclave_payload.verdict import Problem, Verdict
 
 
 class UnfitError(Exception):
@@ -35,16 +35,17 @@ class Pipeline:
         """How many labels the model has."""
         return len(self._classifier.card.labels)
 
-    def run(self, picture: bytes, media_type: MediaType) -> Iterator[Decoded | Verdict]:
-        """Yield that the picture was decoded, if it was, and then the verdict on it."""
+    def run(self, picture: bytes, media_type: MediaType) -> Verdict:
+        """Return the verdict on a picture."""
         try:
             decoded = decode_picture(picture, media_type, self._classifier.card.input)
-            yield Decoded()
+            started = time.perf_counter_ns()
             parts = self._classifier.classify(decoded.image)
-            yield Verdict(probabilities_ppb=tuple(parts), remarks=decoded.remarks)
+            inference_us = (time.perf_counter_ns() - started) // 1000
+            return Verdict(tuple(parts), decoded.remarks, inference_us)
         except PictureError as error:
-            yield Verdict(problem=error.problem)
+            return Verdict(problem=error.problem)
         except ModelError:
-            yield Verdict(problem=Problem.MODEL_FAILED)
+            return Verdict(problem=Problem.MODEL_FAILED)
         except MemoryError:
-            yield Verdict(problem=Problem.TOO_COSTLY)
+            return Verdict(problem=Problem.TOO_COSTLY)

@@ -150,7 +150,7 @@ class ReceiptSigner:
                 Claim.ENCLAVE_MEASUREMENTS: self._measurements,
                 Claim.POLICY_VERSION: f"enclavectl protocol {PROTOCOL_VERSION}",
                 Claim.SEQUENCE_NUMBER: number,
-                Claim.EXECUTION_TIME_MS: -(-outcome.timings.inference_us // 1000),
+                Claim.EXECUTION_TIME_MS: -(-outcome.timings.decoder_us // 1000),
                 Claim.MEMORY_PEAK_MB: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
                 Claim.SECURITY_MODE: str(self._mode),
                 Claim.MODEL_HASH_SCHEME: "sha256-single",

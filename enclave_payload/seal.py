@@ -58,10 +58,9 @@ class EnclaveKeys:
         Raises:
             SealError: an unknown suite, another key, another session, changed bytes, or false padding.
         """
-        if suite not in set(SuiteId):
-            raise SealError
         try:
-            padded = SUITES[SuiteId(suite)].decrypt(ciphertext, self._private[SuiteId(suite)], info)
+            known = SuiteId(suite)
+            padded = SUITES[known].decrypt(ciphertext, self._private[known], info)
         except (InvalidTag, ValueError) as exc:
             raise SealError from exc
         return unpad(padded)

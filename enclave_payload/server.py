@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 from enclave_payload.connection import Connection, ConnectionLost
 from enclave_payload.decoder import Classifier
 from enclave_payload.evidence import EvidenceParts
+from enclave_payload.heap import keep_freed_memory
 from enclave_payload.lane import SlowLane
-from enclave_payload.limits import Limits
+from enclave_payload.limits import MIB, Limits
 from enclave_payload.messages import RefusalCode
 from enclave_payload.nsm import Attester, NsmError
 from enclave_payload.outbox import Outbox
@@ -39,6 +40,8 @@ from enclave_payload.workers import Job, JobQueue, Worker
 
 # How late a deadline may be noticed; an idle enclave wakes as often.
 _TICK_S = 0.25
+# Of each thread, for the next request: a photograph of a phone, sealed and opened.
+_KEPT_BYTES = 8 * MIB
 # At a time, so that a crowd of peers who connect does not keep the others waiting.
 _ACCEPT_BURST = 16
 
@@ -89,6 +92,7 @@ class Server:
     def serve(self, listener: socket.socket) -> None:
         """Serve until ``stop``; then answer what was taken, within the grace time, and close everything."""
         service = self._service
+        keep_freed_memory(_KEPT_BYTES)
         lane: SlowLane[Job] = SlowLane(len(service.classifiers), service.limits)
         workers = [
             Worker(service.keys, service.signer, classifier, self._outbox, lane, service.limits)

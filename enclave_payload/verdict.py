@@ -1,4 +1,4 @@
-"""What passes between the key holder and a decoder: a picture in, and a few bytes of fixed size out.
+"""What passes between the key holder and a decoder: a picture in, and a verdict of fixed size out.
 
 A hostile picture may own the decoder that looks at it, so what the decoder says is read like a stranger's
 bytes: one length, known words, numbers within their range. It can lie about its picture, and no more.
@@ -7,9 +7,8 @@ bytes: one length, known words, numbers within their range. It can lie about its
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NoReturn
 
 from enclave_payload.card import PARTS_PER_BILLION, Scores
 from enclave_payload.media import MAX_PICTURE_BYTES, MEDIA_CODES, MediaType
@@ -48,19 +47,18 @@ _REQUEST = struct.Struct(">BI")
 REQUEST_BYTES = _REQUEST.size
 _MEDIA_TYPES = {code: media_type for media_type, code in MEDIA_CODES.items()}
 
-# The first byte of a message. A problem is the last word on a picture; so are probabilities.
+# The first byte of a verdict.
 _ANSWER = 0
-_DECODED = 1
 _PROBLEMS = {
-    Problem.EMPTY: 2,
-    Problem.UNREADABLE: 3,
-    Problem.TOO_MANY_PIXELS: 4,
-    Problem.MORE_THAN_ONE_FRAME: 5,
-    Problem.UNSUPPORTED_PIXELS: 6,
-    Problem.NOTHING_VISIBLE: 7,
-    Problem.MODEL_FAILED: 8,
-    Problem.TOO_COSTLY: 9,
-    Problem.UNSUPPORTED_COMPRESSION: 10,
+    Problem.EMPTY: 1,
+    Problem.UNREADABLE: 2,
+    Problem.TOO_MANY_PIXELS: 3,
+    Problem.MORE_THAN_ONE_FRAME: 4,
+    Problem.UNSUPPORTED_PIXELS: 5,
+    Problem.NOTHING_VISIBLE: 6,
+    Problem.MODEL_FAILED: 7,
+    Problem.TOO_COSTLY: 8,
+    Problem.UNSUPPORTED_COMPRESSION: 9,
 }
 _PROBLEM_OF = {code: problem for problem, code in _PROBLEMS.items()}
 _REMARKS = (Remark.ONE_COLOR, Remark.FEW_PIXELS)
@@ -71,16 +69,15 @@ class VerdictError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Decoded:
-    """The picture has been decoded; the model is about to look at it."""
-
-
-@dataclass(frozen=True, slots=True)
 class Verdict:
-    """The last word on a picture: parts per billion in label order, or a problem."""
+    """The word on a picture: parts per billion in label order, or a problem.
+
+    ``inference_us`` is how long the model took, as the decoder has it, in microseconds; 0 with a problem.
+    """
 
     probabilities_ppb: tuple[int, ...] = ()
     remarks: tuple[Remark, ...] = ()
+    inference_us: int = field(default=0, compare=False)
     problem: Problem | None = None
 
 
@@ -103,55 +100,39 @@ def parse_request_header(data: bytes) -> tuple[MediaType, int]:
     return _MEDIA_TYPES[code], size
 
 
-def message_bytes(labels: int) -> int:
-    """Return the size of every message of a decoder whose model has that many labels."""
-    return 2 + 4 * labels
+def verdict_bytes(labels: int) -> int:
+    """Return the size of every verdict of a decoder whose model has that many labels."""
+    return 6 + 4 * labels
 
 
-def write_message(message: Decoded | Verdict, labels: int) -> bytes:
-    """Write ``u8 word | u8 remarks | u32 parts per billion for each label``; what says nothing is zero."""
-    parts = (0,) * labels
-    if isinstance(message, Decoded):
-        word, remarks = _DECODED, 0
-    elif message.problem is not None:
-        word, remarks = _PROBLEMS[message.problem], 0
-    else:
-        word, parts = _ANSWER, message.probabilities_ppb
-        remarks = sum(1 << bit for bit, remark in enumerate(_REMARKS) if remark in message.remarks)
-    return struct.pack(f">BB{labels}I", word, remarks, *parts)
+def write_verdict(verdict: Verdict, labels: int) -> bytes:
+    """Write ``u8 word | u8 remarks | u32 inference_us | u32 parts per billion for each label``.
+
+    With a problem all but the word is zero.
+    """
+    if verdict.problem is not None:
+        return bytes([_PROBLEMS[verdict.problem]]).ljust(verdict_bytes(labels), b"\0")
+    remarks = sum(1 << bit for bit, remark in enumerate(_REMARKS) if remark in verdict.remarks)
+    return struct.pack(f">BBI{labels}I", _ANSWER, remarks, verdict.inference_us, *verdict.probabilities_ppb)
 
 
-def parse_message(data: bytes, labels: int, scores: Scores) -> Decoded | Verdict:
-    """Read a message of a model with these labels and scores, in its one valid form.
+def parse_verdict(data: bytes, labels: int, scores: Scores) -> Verdict:
+    """Read the verdict of a model with these labels and scores, in its one valid form.
 
     Raises:
         VerdictError: another length, an unknown word, a set bit or number where there is none, or
             probabilities that do not add up.
     """
-    if len(data) != message_bytes(labels):
-        raise VerdictError("a message has another length")
-    word, remarks, *parts = struct.unpack(f">BB{labels}I", data)
-    if word == _ANSWER:
-        return _answer(remarks, parts, scores)
-    if remarks or any(parts):
-        _refuse()
-    if word == _DECODED:
-        return Decoded()
-    if word not in _PROBLEM_OF:
-        _refuse()
-    return Verdict(problem=_PROBLEM_OF[word])
-
-
-def _answer(remarks: int, parts: list[int], scores: Scores) -> Verdict:
-    if remarks >> len(_REMARKS) or max(parts) > PARTS_PER_BILLION:
-        _refuse()
-    if not adds_up(parts, scores):
-        _refuse()
+    if len(data) != verdict_bytes(labels):
+        raise VerdictError("a verdict has another length")
+    word, remarks, inference_us, *parts = struct.unpack(f">BBI{labels}I", data)
+    if word in _PROBLEM_OF and not (remarks or inference_us or any(parts)):
+        return Verdict(problem=_PROBLEM_OF[word])
+    is_sound = max(parts) <= PARTS_PER_BILLION and adds_up(parts, scores)
+    if word != _ANSWER or remarks >> len(_REMARKS) or not is_sound:
+        raise VerdictError("a verdict says what no decoder says")
     return Verdict(
         probabilities_ppb=tuple(parts),
         remarks=tuple(remark for bit, remark in enumerate(_REMARKS) if remarks >> bit & 1),
+        inference_us=inference_us,
     )
-
-
-def _refuse() -> NoReturn:
-    raise VerdictError("a message says what no decoder says")

@@ -97,7 +97,8 @@ class JobQueue:
             share.running -= 1
             share.served_s += job.spent_s
             self._forget_if_idle(job.connection)
-            self._changed.notify_all()
+            if self._closed:  # nobody else waits for the end of a job
+                self._changed.notify_all()
 
     def has_others_than(self, peer: Connection, *, also_slow: bool) -> bool:
         """Tell whether another connection has a job that waits; with ``also_slow``, a slow connection too."""
@@ -237,7 +238,8 @@ class Worker:
             return self._outcome(timings, problem=Problem.TOO_LATE)
         job.picture_sha256 = finding.picture_sha256
         verdict = finding.verdict
-        timings = replace(timings, decode_us=finding.decode_us, inference_us=finding.inference_us)
+        inference_us = verdict.inference_us
+        timings = replace(timings, decode_us=finding.took_us - inference_us, inference_us=inference_us)
         if verdict.problem is not None:
             return self._outcome(timings, problem=verdict.problem)
         return answer_of(self._classifier.card, timings, verdict.probabilities_ppb, verdict.remarks)

@@ -23,14 +23,7 @@ from enclave_payload.heap import keep_freed_memory
 from enclave_payload.limits import MIB, Limits
 from enclave_payload.lockdown import lock_down
 from enclave_payload.shared_picture import SharedPicture
-from enclave_payload.verdict import (
-    REQUEST_BYTES,
-    Decoded,
-    Verdict,
-    message_bytes,
-    parse_request_header,
-    write_message,
-)
+from enclave_payload.verdict import REQUEST_BYTES, parse_request_header, write_verdict
 
 if TYPE_CHECKING:
     from enclave_payload.pipeline import Pipeline
@@ -141,16 +134,11 @@ def _run_decoder(pipeline: Pipeline, channel: int, memory: int, zygote_pid: int,
         os.write(_CHANNEL, bytes([missing]))
         while header := os.read(_CHANNEL, REQUEST_BYTES):
             media_type, size = parse_request_header(header)
-            for message in pipeline.run(shared.take(size), media_type):
-                _send(message, pipeline.labels)
+            verdict = write_verdict(pipeline.run(shared.take(size), media_type), pipeline.labels)
+            # Far below what the kernel takes at once, whole or not at all.
+            if os.write(_CHANNEL, verdict) != len(verdict):
+                break  # the key holder does not read
     os._exit(0)
-
-
-def _send(message: Decoded | Verdict, labels: int) -> None:
-    # Far below what the kernel takes at once, whole or not at all.
-    written = os.write(_CHANNEL, write_message(message, labels))
-    if written != message_bytes(labels):
-        raise OSError("the key holder does not read")
 
 
 def _close_all_but(kept: set[int]) -> None:

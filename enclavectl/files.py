@@ -263,8 +263,8 @@ def read_chunks(file: BinaryIO) -> Iterator[bytes]:
 
 
 @contextmanager
-def open_regular(path: Path, *, what: str = "file") -> Iterator[BinaryIO]:
-    """Open a regular file for reading; ``what`` names its role in messages.
+def open_regular(path: Path, *, what: str = "file", hint_if_missing: str | None = None) -> Iterator[BinaryIO]:
+    """Open a regular file for reading; messages have ``what`` it is, and the hint how to make one.
 
     Links are followed. A FIFO or device is refused at once, without waiting for it. Errors of reads in the
     block pass through unchanged.
@@ -275,7 +275,7 @@ def open_regular(path: Path, *, what: str = "file") -> Iterator[BinaryIO]:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError as exc:
-        raise UsageError(f"{path}: no such {what}") from exc
+        raise UsageError(f"{path}: no such {what}", hint=hint_if_missing) from exc
     except (OSError, ValueError) as exc:
         raise UsageError(f"{path}: cannot read this {what} ({_reason(exc)})") from exc
     try:
@@ -298,6 +298,8 @@ def make_private_dir(path: Path) -> None:
     """
     try:
         for missing in [folder for folder in (*reversed(path.parents), path) if not folder.exists()]:
+            for parent in missing.absolute().parents:
+                _require_out_of_reach(path, parent)
             # Level by level: mkdir(parents=True) would give the parents the umask's mode.
             missing.mkdir(mode=0o700, exist_ok=True)
     except (OSError, ValueError) as exc:

@@ -9,6 +9,7 @@ import cbor2
 
 from enclave_payload.cbor import CborError, decode, encode
 from enclavectl.attestation import cbor as strict
+from enclavectl.protocol import cbor as client
 
 SEEDS: list[bytes] = [
     b"",
@@ -25,6 +26,12 @@ SEEDS: list[bytes] = [
 
 
 def one(data: bytes) -> None:
+    try:
+        read = client.decode(data, max_bytes=4096)
+    except CborError:
+        pass
+    else:
+        assert encode(read) == data
     try:
         value = decode(data, max_bytes=4096)
     except CborError:

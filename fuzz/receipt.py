@@ -18,7 +18,8 @@ from enclave_payload.receipt import (
 )
 from enclavectl.evidence import ReceiptError, parse_answer_statement, parse_receipt, parse_request_statement
 from enclavectl.evidence.air import check_signature
-from enclavectl.protocol.receipts import PROTECTED, TAG, encode
+from enclavectl.protocol.cbor import encode
+from enclavectl.protocol.receipts import PROTECTED, TAG
 
 _KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
 _PUBLIC_KEY = _KEY.public_key().public_bytes_raw()

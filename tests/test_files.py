@@ -152,6 +152,14 @@ def test_make_private_dir_refuses_and_does_not_change_an_open_folder(tmp_path: P
     assert mode_of(path) == 0o755
 
 
+def test_make_private_dir_makes_nothing_where_others_could_replace_it(tmp_path: Path) -> None:
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    with pytest.raises(HostError, match="nobody else may change"):
+        make_private_dir(tmp_path / "open" / "state" / "local")
+    assert not (tmp_path / "open" / "state").exists()
+
+
 def test_make_private_dir_refuses_links_and_files(tmp_path: Path) -> None:
     make_private_dir(tmp_path / "real")
     (tmp_path / "link").symlink_to(tmp_path / "real")

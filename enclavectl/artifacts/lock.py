@@ -130,7 +130,7 @@ def read_lock_file(path: Path) -> LockFile:
     Raises:
         UsageError: the file is missing or not a lock.
     """
-    hint = "enclavectl build writes one beside the image; --lock names another"
+    hint = "enclavectl build writes one beside the image"
     data = read_bounded(path, MAX_LOCK, what="lock", hint_if_missing=hint)
     return LockFile(path=path, lock=parse_lock(data, str(path)), sha256=hash_sha256(data).hexdigest())
 
@@ -153,7 +153,8 @@ def parse_lock(data: bytes, name: str) -> Lock:
     try:
         return _lock(JsonObject.parse(data, limit=MAX_LOCK))
     except JsonError as exc:
-        raise UsageError(f"{name}: expected a lock ({LOCK_SCHEMA}): {exc}") from exc
+        hint = "a lock is the JSON file that enclavectl build writes; a policy is none"
+        raise UsageError(f"{name}: expected a lock ({LOCK_SCHEMA}): {exc}", hint=hint) from exc
 
 
 def _lock(value: JsonObject) -> Lock:

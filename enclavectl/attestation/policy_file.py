@@ -30,6 +30,7 @@ MAX_POLICY_BYTES = 512 * 1024
 _TOP_KEYS = ("schema", "accept", "releases", "revoked", "max_age_s", "clock_skew_s", "unsafe_allow_debug")
 _RELEASE_KEYS = ("name", "not_before", "expires", "notes", "pcrs")
 _REVOKED_KEYS = ("name", "label", "pcrs", "date", "reason")
+_LOCK_HINT = "this is a lock: name it with --lock, or make a policy of it: enclavectl policy new --from-lock"
 _VERSIONED = re.compile(r"enclavectl\.policy/([0-9]{1,6})")
 
 
@@ -121,7 +122,8 @@ def _check_version(reader: NodeReader, root: yaml.Node | None) -> None:
                 value, f"schema: expected {SCHEMA}, found {schema}", hint=hint, code=PolicyCode.VERSION
             )
         if schema != SCHEMA:
-            reader.fail(value, f"schema: expected {SCHEMA}, found {schema!r:.60}")
+            other = _LOCK_HINT if schema.startswith("enclavectl.lock/") else None
+            reader.fail(value, f"schema: expected {SCHEMA}, found {schema!r:.60}", hint=other)
 
 
 def _release(reader: NodeReader, node: yaml.Node) -> Release:

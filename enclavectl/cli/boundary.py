@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -14,15 +15,25 @@ import typer
 from typer.exceptions import TyperException
 
 from enclavectl.cli.app import build_app, command_path
-from enclavectl.cli.foreign_words import option_meant_by
+from enclavectl.cli.foreign_words import argument_meant, option_meant_by
 from enclavectl.cli.signals import ending_as_interrupted
 from enclavectl.errors import Bug, EnclavectlError, HostError, Interrupted, UsageError
 
 _VALUE_WITH_UNIT = re.compile(r"for '(--[a-z]+)'.*: '([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]+)' is not a valid")
+_WRONG_VALUE = re.compile(
+    r"Invalid value for '([^']+)'(?: / '[^']+')*: (.*?) is not "
+    r"(?:a valid (int|float)(?: range)?|one of (.*)|in the range (\S+))\.",
+    re.DOTALL,
+)
+_MISSING = re.compile(r"Missing (?:argument|option) '([^']+)'\.")
+_EXTRA = re.compile(r"Got unexpected extra argument\S* \((.*)\)", re.DOTALL)
 _SECONDS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600}
 _OUTPUT_FILE = re.compile(r"for '--output'.*: '([^']+\.[A-Za-z]+)' is not one of")
 # The errors of a full disk: no space, quota exceeded, file size limit.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+# What a shell reports of a program that SIGPIPE ended, as cat and grep do.
+_PIPE_CLOSED = 128 + signal.SIGPIPE
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -44,9 +55,9 @@ def run(arguments: Sequence[str]) -> int:
         # Typer turns a broken pipe into SystemExit.
         if isinstance(exc, SystemExit) and not isinstance(exc.__context__, BrokenPipeError):
             raise
-        # The reader of our output has closed the pipe.
+        # The reader of our output has closed the pipe. A verdict may be lost with it, so this is no success.
         _write_nowhere()
-        return 0
+        return _PIPE_CLOSED
     except Exception as exc:  # noqa: BLE001 - the boundary: what gets here is a bug, and is shown as one
         return _report(_full_disk(exc) or _bug(), arguments)
 
@@ -63,10 +74,29 @@ def _refuse(error: TyperException, arguments: Sequence[str]) -> int:
     meant = option_meant_by(option, path.split()[1:]) if option else _unit_meant(message)
     if meant is not None:
         # Without Typer's guesses, which go by the letters: --docker-uri is no --dockerfile.
-        message = getattr(error, "message", message) if option else message
+        message = getattr(error, "message", message) if option else _in_our_words(message)
         return _report(UsageError(message, hint=f"write {meant}"), arguments)
-    hint = _dashed_file(arguments) or f"{path} --help lists the options"
-    return _report(UsageError(message, hint=hint), arguments)
+    extra = argument_meant(path.split()[1:]) if message.startswith("Got unexpected extra") else None
+    hint = _dashed_file(arguments) or extra or f"{path} --help lists the options"
+    return _report(UsageError(_in_our_words(message), hint=hint), arguments)
+
+
+def _in_our_words(message: str) -> str:
+    """Return Typer's message about a value in the form of our own: what was expected, and what was found."""
+    if (missing := _MISSING.match(message)) is not None:
+        return f"expected {missing[1]}, found none"
+    if (extra := _EXTRA.fullmatch(message)) is not None:
+        return f"expected no further argument, found {extra[1]}"
+    if (found := _WRONG_VALUE.fullmatch(message)) is None:
+        return message
+    option, value, kind, words, bounds = found.groups()
+    if words is not None:
+        expected = f"one of {words.replace(chr(39), '')}"
+    elif bounds is not None:
+        expected = f"a number {bounds}"
+    else:
+        expected = "a whole number" if kind == "int" else "a number"
+    return f"{option}: expected {expected}, found {value}"
 
 
 def _unit_meant(message: str) -> str | None:
@@ -111,8 +141,12 @@ def _bug() -> Bug:
 
 
 def _write_nowhere() -> None:
-    """Discard unwritten output, so that the interpreter does not report a broken pipe at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Discard what cannot be written: the interpreter would fail at its own end, with exit code 120."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _report(error: EnclavectlError, arguments: Sequence[str]) -> int:
@@ -125,8 +159,5 @@ def _report(error: EnclavectlError, arguments: Sequence[str]) -> int:
         _write_nowhere()
         with suppress(OSError):
             Screen(as_json=False).error(error)
-    try:
-        sys.stdout.flush()
-    except OSError:
-        _write_nowhere()
+    _write_nowhere()
     return error.exit_code

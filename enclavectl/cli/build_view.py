@@ -38,7 +38,9 @@ def show_plan(
         screen.result({"schema": PLAN_SCHEMA, **plan, **refused})
         return
     context, wheels = plan["context"], plan["wheels"]
-    pairs = [(key, str(plan[key])) for key in ("image", "builder", "base") if plan[key]]
+    pairs = [(key, str(plan[key])) for key in ("image", "builder") if plan[key]]
+    if isinstance(base := plan["base"], dict):
+        pairs += [("base", " ".join(str(base[key]) for key in ("reference", "id") if key in base))]
     pairs += [("context", str(name)) for name in context] if isinstance(context, list) else []
     pairs += (
         [("wheel", f"{one['file']} {one['sha256']}") for one in wheels] if isinstance(wheels, list) else []

@@ -37,7 +37,7 @@ _MEANT: dict[tuple[str, ...], dict[str, tuple[str, ...]]] = {
         "pcrs": ("eif pcrs FILE",),
         "sign": ("eif sign FILE", "build --sign KEY"),
         "sign-eif": ("eif sign FILE",),
-        "diff": ("eif diff A B",),
+        "diff": ("eif diff OLD NEW",),
         "extract": ("eif extract FILE",),
         "models": ("model show",),
         "kms": ("policy kms", "policy kms-lint FILE"),
@@ -62,7 +62,7 @@ _MEANT: dict[tuple[str, ...], dict[str, tuple[str, ...]]] = {
         "info": ("show FILE",),
         "measure": ("pcrs FILE",),
         "check": ("verify FILE",),
-        "compare": ("diff A B",),
+        "compare": ("diff OLD NEW",),
         "unpack": ("extract FILE",),
     },
     ("lock",): {"verify": ("check",)},
@@ -83,7 +83,7 @@ _MEANT: dict[tuple[str, ...], dict[str, tuple[str, ...]]] = {
         "expire": ("retire FILE RELEASE",),
         "remove": ("retire FILE RELEASE", "revoke FILE RELEASE --reason WHY"),
         "why": ("explain FILE DOCUMENT",),
-        "compare": ("diff A B",),
+        "compare": ("diff OLD NEW",),
     },
     ("config",): {
         "get": ("show",),
@@ -123,7 +123,17 @@ _MEANT_OPTIONS: dict[tuple[str, ...], dict[str, str]] = {
     },
     ("eif", "sign"): {"--private-key": "--key FILE", "--signing-certificate": "--cert FILE"},
     ("terminate",): {"-a": "--all"},
+    ("list",): {"-a": "nothing: all are listed", "--all": "nothing: all are listed"},
+    ("logs",): {"-f": "the console of one that runs: enclavectl console --follow NAME"},
+    ("history",): {"-n": "--limit COUNT", "--all": "--limit COUNT"},
     ("console",): {"-n": "the last lines of one that has ended: enclavectl logs NAME", "--tail": "--follow"},
+}
+# By command that takes no argument: what somebody who gives it one probably wants.
+_MEANT_ARGUMENT = {
+    ("list",): "enclavectl describe NAME shows one enclave",
+    ("history",): "enclavectl logs NAME shows one enclave that has ended",
+    ("lock", "show"): "name a lock by its option: enclavectl lock show --lock FILE",
+    ("lock", "check"): "one image, and its lock by an option: enclavectl lock check IMAGE --lock FILE",
 }
 # Of any command that lacks them.
 _ANYWHERE = {
@@ -143,6 +153,11 @@ def option_meant_by(option: str, command: Sequence[str]) -> str | None:
     """Return what to write in place of another tool's option; None if it is none that people bring."""
     name = option.partition("=")[0]
     return _MEANT_OPTIONS.get(tuple(command), {}).get(name) or _ANYWHERE.get(name)
+
+
+def argument_meant(command: Sequence[str]) -> str | None:
+    """Return what to write in place of an argument that ``command`` does not take, if that is known."""
+    return _MEANT_ARGUMENT.get(tuple(command))
 
 
 def meant_by(word: str, group: Sequence[str], known: Sequence[str]) -> str:

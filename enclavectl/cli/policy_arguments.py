@@ -49,7 +49,8 @@ def read_claims(path: Path) -> Claims:
     from enclavectl.evidence.file import MAX_EVIDENCE_FILE_BYTES  # noqa: PLC0415 - see above
     from enclavectl.evidence.reading import read_subject  # noqa: PLC0415 - see above
 
-    data = read_bounded(path, MAX_EVIDENCE_FILE_BYTES, what="document")
+    hint = "enclavectl attest NAME keeps one in evidence.json"
+    data = read_bounded(path, MAX_EVIDENCE_FILE_BYTES, what="document", hint_if_missing=hint)
     document = read_subject(data, name=str(path)).document
     if document is None:
         raise UsageError(

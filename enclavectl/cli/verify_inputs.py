@@ -124,7 +124,8 @@ def read_evidence(path: Path) -> bytes:
         UsageError: there is no such file, or it cannot be read.
         EvidenceError: it is too long.
     """
-    with open_regular(path, what="evidence") as file:
+    hint = "enclavectl attest NAME keeps an enclave's, and enclavectl diagnose --evidence FILE a session's"
+    with open_regular(path, what="evidence", hint_if_missing=hint) as file:
         try:
             data = file.read(MAX_EVIDENCE_FILE_BYTES + 1)
             limit = MAX_BATCH_BYTES if is_batch(data) else MAX_EVIDENCE_FILE_BYTES

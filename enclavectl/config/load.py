@@ -190,7 +190,14 @@ def load_config(
     file = _file_to_read(path, environ)
     if file is not None:
         found |= parse_config(
-            read_bounded(file, MAX_CONFIG_BYTES, what="configuration file"), file, environ=environ
+            read_bounded(
+                file,
+                MAX_CONFIG_BYTES,
+                what="configuration file",
+                hint_if_missing="enclavectl config init writes one",
+            ),
+            file,
+            environ=environ,
         )
     found |= _from_environment(environ)
     found |= _from_flags(flags, flag_names or {}, environ)

@@ -14,6 +14,9 @@ class ForeignFile(NamedTuple):
 
 _MESSAGE = "the download may have brought a message in place of the image; read it to see why"
 _ARCHIVE = "unpack it first, and name the image in it"
+_PICTURE = ForeignFile(
+    "a picture", "enclavectl diagnose classifies pictures; enclavectl build makes an image file"
+)
 _BY_MAGIC: dict[bytes, ForeignFile] = {
     b"\x1f\x8b": ForeignFile("gzip-compressed data", "unpack it first: gunzip"),
     b"\xfd7zXZ\0": ForeignFile("xz-compressed data", "unpack it first: unxz"),
@@ -25,6 +28,8 @@ _BY_MAGIC: dict[bytes, ForeignFile] = {
     b"version https://git-lfs.github.com/": ForeignFile(
         "a Git LFS pointer, which stands for the image", "fetch the image itself: git lfs pull"
     ),
+    b"\x89PNG": _PICTURE,
+    b"\xff\xd8\xff": _PICTURE,
     b"-----BEGIN ": ForeignFile("a PEM file", "name the image, not its key or certificate"),
     b"{": ForeignFile("JSON text", _MESSAGE),
     b"<": ForeignFile("a web page or XML", _MESSAGE),
@@ -34,6 +39,7 @@ _TAR = ForeignFile(
     "load it (docker load --input FILE), then: enclavectl build --image NAME",
 )
 _KERNEL = ForeignFile("a Linux kernel", "enclavectl build --kernel FILE builds an enclave image with it")
+_TEXT = ForeignFile("text", "name the image; enclavectl lock show and policy show read text files")
 _ZEROS = ForeignFile("zero bytes only", "its content was lost in copying; build or fetch it again")
 _EMPTY = ForeignFile("an empty file", "the build or download of it did not end; build or fetch it again")
 
@@ -47,4 +53,7 @@ def foreign_file(head: bytes) -> ForeignFile | None:
     if head[0x1FE:0x200] == b"\x55\xaa" and head[0x202:0x206] == b"HdrS":
         return _KERNEL
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
-    return next((found for magic, found in _BY_MAGIC.items() if text.startswith(magic)), None)
+    known = next((found for magic, found in _BY_MAGIC.items() if text.startswith(magic)), None)
+    # An image's header has zero bytes, which no text has. A line's end tells text from a few stray letters.
+    is_text = b"\n" in head and all(byte >= 0x20 or byte in b"\t\r\n" for byte in head)
+    return known or (_TEXT if is_text else None)

@@ -33,7 +33,7 @@ def open_readable(path: Path) -> Iterator[BinaryIO]:
         HostError: reading it fails in the block.
     """
     try:
-        with open_regular(path, what="image file") as file:
+        with open_regular(path, what="image file", hint_if_missing="enclavectl build makes one") as file:
             yield file
     except OSError as exc:
         raise HostError(f"{path}: reading failed ({exc.strerror or exc})") from exc

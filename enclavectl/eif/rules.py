@@ -36,7 +36,8 @@ def _warning(code: str, message: str, offset: int) -> Finding:
 def check_header(header: Header) -> Iterator[Finding]:
     """Check the fields before the table and the reserved bytes after it."""
     if header.magic != MAGIC:
-        yield error("magic", f"expected the magic {MAGIC!r}, found {header.magic!r}", 0)
+        found = "".join(chr(byte) if 0x20 < byte < 0x7F else f"\\x{byte:02x}" for byte in header.magic)
+        yield error("magic", f"expected an enclave image (EIF), which begins with .eif; found {found}", 0)
     if not 2 <= header.version <= VERSION:
         yield error("version", f"expected EIF version 2, 3 or 4, found {header.version}", 4)
     if header.flags & ~FLAG_ARM64:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from enclavectl.evidence.codes import ReceiptCode, ReceiptError
-from enclavectl.protocol.receipts import Claim, SecurityMode, Value
+from enclavectl.protocol.cbor import Value
+from enclavectl.protocol.receipts import Claim, SecurityMode
 
 NITRO = "nitro-pcr"
 TDX = "tdx-mrtd-rtmr"

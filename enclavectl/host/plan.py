@@ -299,13 +299,17 @@ def _grow(wanted: Demand, supply: Supply, *, room_mib: int = 0, room_cpus: int =
     if need.memory_mib <= memory and need.cpus <= cpus:
         first = "end the enclaves that run, then " if supply.running.any else ""
         return f"{first}enclavectl setup --memory {need.memory_mib} --cpus {need.cpus}"
-    parts = [f"this host can keep {memory} MiB and {cpus} CPUs for enclaves at most"]
+    parts = [f"this host can keep {memory} MiB and {_cpus(cpus)} for enclaves at most"]
     if room_mib:
-        parts.append(f"{room_mib} MiB are free now")
+        parts.append(f"{room_mib} MiB free now")
     if room_cpus:
-        parts.append(f"{room_cpus} CPUs are free now")
+        parts.append(f"{_cpus(room_cpus)} free now")
     parts.append("take a smaller enclave or a larger instance")
     return "; ".join(parts)
+
+
+def _cpus(count: int) -> str:
+    return f"{count} CPU" if count == 1 else f"{count} CPUs"
 
 
 def _notes(supply: Supply, wanted: Demand, pages: Pages | None) -> Iterator[str]:

@@ -94,7 +94,10 @@ def recorded_host(root: Path) -> Host:
         UsageError: it is no folder, or its recording is damaged.
     """
     if not is_folder(root):
-        raise UsageError(f"{root}: expected a folder with a host's files")
+        raise UsageError(
+            f"{root}: expected a folder with a host's files, found none",
+            hint="leave --host-root out to look at this machine",
+        )
     path = root / RECORDING
     data = read_bounded(path, _MAX_RECORDING, what="recording") if status_at(path) is not None else b"{}"
     try:

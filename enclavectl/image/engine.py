@@ -233,13 +233,14 @@ def connect() -> Iterator[Engine]:
     import docker
     from docker.errors import DockerException
 
+    address = engine_of_this_user()
     try:
         # Passed explicitly, so that every release of the SDK uses the engine that `doctor` checks.
-        environ = {**os.environ, **engine_of_this_user().to_environment()}
+        environ = {**os.environ, **address.to_environment()}
         client = docker.from_env(timeout=_TIMEOUT_S, environment=environ)
     except DockerException as exc:
         raise HostError(
-            f"no Docker engine answers ({_reason(exc)})",
+            f"no Docker engine answers at {address.url} ({_system_reason(exc)})",
             hint="is it running? sudo systemctl start docker; is your user in the group docker? "
             "DOCKER_HOST or docker context use name an engine elsewhere",
             code="docker-missing",
@@ -277,6 +278,16 @@ def _explained(what: str) -> Iterator[None]:
         elif not isinstance(exc, DockerException):  # not an error answer of the engine, but no answer at all
             hint = "is the engine still running? sudo systemctl status docker"
         raise HostError(f"{what} failed: {reason}", hint=hint, code="docker") from exc
+
+
+def _system_reason(exc: Exception) -> str:
+    """Return what the system said of the connection, without the three libraries around it."""
+    found: BaseException | None = exc
+    while found is not None:
+        if isinstance(found, OSError) and found.strerror:
+            return found.strerror
+        found = found.__cause__ or found.__context__
+    return _reason(exc)
 
 
 def _reason(exc: Exception) -> str:

@@ -123,7 +123,8 @@ def make_plan(
     wheels = lock_wheels(locked, store, target, runtime)
     found = next((one for one in wheels if one.name == runtime), None)
     theirs = str(runtime) if found is None else f"{runtime} {found.version}"
-    if (note := runtime_note(theirs, here=runtime_here())) is not None:
+    note = runtime_note(theirs, here=runtime_here())
+    if note is not None and not source.is_sealed:  # nobody named the model that such a build tries
         output.note(note)
     payload = payload_context(source.model, wheels, store, is_sealed=source.is_sealed)
     return Plan(

@@ -30,6 +30,7 @@ _MEASURED = ("schema", "id", "sha256", "input", "output", "labels", "notice")
 _REQUIRED = ("title", "file", *_MEASURED)
 _FREE_FORM = ("training", "evaluation", "license", "source")
 _FORM_1 = "enclavectl.model/1"
+_KEY_FORM = "enclavectl.model-key/1"  # of enclavectl.weights, which this room does not import
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +109,8 @@ def _require_form(top: Mapping[str, Node], name: str) -> None:
             f"write schema: {MODEL_SCHEMA}; what form 1 meant is fit: stretch and filter: bilinear in input, "
             "and output: {scores: softmax}"
         )
+    if schema == _KEY_FORM:
+        hint = "this is the key, which stays with the model's owner; the model is the .sealed file"
     raise UsageError(
         f"{name}:{top['schema'].line}: expected schema {MODEL_SCHEMA}, found {shown(schema)}", hint=hint
     )

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from enclave_payload.card import MAX_ANSWER_LABELS, MAX_LABELS, PARTS_PER_BILLION, ModelCard
-from enclave_payload.cbor import Value
 from enclave_payload.contents import ContentError, Outcome, Timings
 from enclave_payload.messages import (
     ANSWER_BYTES,
@@ -16,6 +15,7 @@ from enclave_payload.messages import (
 )
 from enclave_payload.verdict import Problem, Remark
 from enclave_payload.wire import Buffer, FrameType, WireError, encode_frame
+from enclavectl.protocol.cbor import Value
 from enclavectl.protocol.fields import read_fields
 
 __all__ = [

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from enclave_payload.card import MODEL_PCR, CardError, ModelCard, model_register
-from enclave_payload.cbor import Value
 from enclave_payload.contents import SALT_BYTES, ContentError, key_config_digest
 from enclave_payload.messages import MAX_KEY_CONFIG_BYTES, PROTOCOL_VERSION
 from enclave_payload.seal import SuiteId
 from enclavectl.protocol.card import check_card
+from enclavectl.protocol.cbor import Value
 from enclavectl.protocol.fields import read_fields
 
 __all__ = [

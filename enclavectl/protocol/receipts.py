@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enclave_payload.cbor import CborError, Value, decode, encode
 from enclave_payload.receipt import (
     PROFILE,
     PROTECTED,
@@ -18,13 +17,9 @@ __all__ = [
     "PROFILE",
     "PROTECTED",
     "TAG",
-    "CborError",
     "Claim",
     "SecurityMode",
-    "Value",
     "answer_statement",
-    "decode",
-    "encode",
     "request_statement",
     "to_be_signed",
 ]

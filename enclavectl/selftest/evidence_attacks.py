@@ -13,8 +13,8 @@ from enclavectl.client.exchange import new_challenge, verify_evidence
 from enclavectl.client.session import receive_evidence
 from enclavectl.net.frames import FrameStream, FrameType
 from enclavectl.net.transport import open_stream
+from enclavectl.protocol.cbor import Value, decode, encode
 from enclavectl.protocol.evidence import NONCE_BYTES, Challenge, Evidence, parse_evidence
-from enclavectl.protocol.receipts import Value, decode, encode
 from enclavectl.selftest.arena import TIMEOUT_S, Arena, Stage
 from enclavectl.selftest.attack import Attack, Defender, attack
 from enclavectl.selftest.relay import Change

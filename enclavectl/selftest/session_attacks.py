@@ -29,8 +29,9 @@ from enclavectl.evidence import (
 )
 from enclavectl.evidence.file import content_sha256
 from enclavectl.net.frames import FrameType
+from enclavectl.protocol.cbor import decode, encode
 from enclavectl.protocol.media import MediaType
-from enclavectl.protocol.receipts import PROTECTED, TAG, Claim, decode, encode, to_be_signed
+from enclavectl.protocol.receipts import PROTECTED, TAG, Claim, to_be_signed
 from enclavectl.selftest.arena import Arena
 from enclavectl.selftest.attack import Attack, Defender, attack
 from enclavectl.selftest.evidence_attacks import evidence_of

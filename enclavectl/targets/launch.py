@@ -36,7 +36,7 @@ def launch_spec(config: Config, request: LaunchRequest) -> EnclaveSpec:
         if request.image is not None:
             raise UsageError(
                 f"{request.image}: the local backend runs no images: its payload is a process",
-                hint="leave it out, or use --backend nitro",
+                hint="leave it out, or use --backend nitro or --backend qemu",
             )
         if request.sealed is not None:
             return _process(config, request, request.sealed)

@@ -55,6 +55,11 @@ def read_key(path: Path) -> ModelKey:
         UsageError: it cannot be read, or is no key file.
         HostError: others may read it: its key is no secret any more.
     """
+    if path.suffix == ".sealed":
+        raise UsageError(
+            f"{path}: expected the key, found the sealed model",
+            hint=f"name {path.with_suffix('.key')}, which enclavectl model seal wrote beside it",
+        )
     data = read_bounded(path, _MAX_BYTES, what="model key")
     if path.stat().st_mode & 0o077:
         raise HostError(

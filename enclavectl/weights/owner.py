@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from enclave_payload.cbor import CborError, decode, encode
 from enclave_payload.release import MODEL_KEY
 from enclavectl.client.exchange import Expectation, VerifiedEnclave, new_challenge, verify_evidence
 from enclavectl.client.session import receive_evidence
@@ -15,6 +14,7 @@ from enclavectl.errors import AttestationError, EnclavectlError, EnclaveError, P
 from enclavectl.net.frames import FrameStream, FrameType, WireError
 from enclavectl.net.refusal import REFUSAL_BYTES
 from enclavectl.protocol.answers import ANSWER_BYTES, AnswerKind, parse_answer
+from enclavectl.protocol.cbor import CborError, decode, encode
 from enclavectl.protocol.evidence import Evidence
 from enclavectl.protocol.key_config import MODEL_PCR
 from enclavectl.protocol.requests import REPLY_KEY_BYTES, Delivery, Sealed, request_id, sealed_frame

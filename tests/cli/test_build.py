@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from enclavectl.cli.build_view import show_plan
+from enclavectl.cli.screen import Screen
 from tests.artifacts.test_lock import locked_image
 from tests.cli.command import enclavectl
 
@@ -67,3 +69,23 @@ def test_lock_show_and_check(tmp_path: Path) -> None:
     lost = enclavectl("lock", "check", "--output", "json", home=tmp_path)
     assert lost.status == 6
     assert lost.error()["code"] == "lock-image"
+
+
+def test_a_plan_names_the_base_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    base = {"reference": "python:3.11", "id": "sha256:ab", "target": {"python": "3.11"}}
+    plan: dict[str, object] = {
+        "image": None,
+        "builder": "buildkit",
+        "base": base,
+        "context": [],
+        "wheels": [],
+    }
+    show_plan(Screen(as_json=False), plan, ())
+    assert capsys.readouterr().out == "builder  buildkit\nbase     python:3.11 sha256:ab\n"
+
+
+def test_an_engine_that_is_not_there_is_said_in_one_line(tmp_path: Path) -> None:
+    done = enclavectl("build", "--dry-run", home=tmp_path, environ={"DOCKER_HOST": "unix:///nosuch.sock"})
+    assert done.status == 3
+    message = "no Docker engine answers at unix:///nosuch.sock (No such file or directory)"
+    assert done.err.startswith(f"enclavectl: {message}\n  try: is it running?")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from enclavectl.cli.elsewhere import find_elsewhere
 from enclavectl.cli.invocation import Invocation, screen_for
 from enclavectl.cli.network_options import NO_NETWORK
@@ -12,6 +14,8 @@ from enclavectl.cli.options import OutputFormat
 from enclavectl.config.load import load_config
 from enclavectl.targets.remote_store import RemoteStore
 from enclavectl.targets.verification import VerificationOptions
+from tests.cli.command import enclavectl
+from tests.e2e.cli import sample
 from tests.targets.test_remotes import CONTENT, POLICY
 
 
@@ -32,3 +36,23 @@ def test_a_remote_is_read_when_it_is_needed_also_after_an_update(tmp_path: Path)
     assert found is not None
     store.update("hospital", replace(CONTENT, policy=POLICY + b"# new\n", token=b"OTHER"))
     assert found.find().access.token == "OTHER"
+
+
+@pytest.mark.parametrize("command", ["diagnose", "send"])
+def test_a_policy_beside_a_remote_is_refused_not_forgotten(tmp_path: Path, command: str) -> None:
+    """A remote has a policy of its own, and whoever names a stricter one must not get that."""
+    store = RemoteStore(tmp_path / ".local/state/enclavectl")
+    store.add("hospital", CONTENT)
+    done = enclavectl(command, "--remote", "hospital", "--policy", "p.yaml", sample("nv"), home=tmp_path)
+    assert done.status == 2
+    assert "--policy: expected none beside --remote, which has its own" in done.err
+
+
+@pytest.mark.parametrize("command", ["diagnose", "send"])
+def test_a_policy_means_an_enclave_here_and_not_the_default_remote(tmp_path: Path, command: str) -> None:
+    store = RemoteStore(tmp_path / ".local/state/enclavectl")
+    store.add("hospital", CONTENT)
+    store.set_default("hospital")
+    done = enclavectl(command, "--policy", "absent.yaml", sample("nv"), home=tmp_path)
+    assert done.status in {2, 6}  # there is no such policy, and nothing runs here
+    assert "hospital" not in done.err

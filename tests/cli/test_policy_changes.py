@@ -108,7 +108,7 @@ OTHER_MODEL = {"id": "other", "sha256": "ab" * 32}
         ),
         (
             ("--from-lock", "a.json", "--max-age", "10801"),
-            "'--max-age': 10801 is not in the range 1<=x<=10800",
+            "--max-age: expected a number 1<=x<=10800, found 10801",
         ),
         (("--from-lock", "absent.json"), "absent.json: no such lock"),
         (("--from-lock", "p.yaml"), "expected a lock"),

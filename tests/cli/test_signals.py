@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from enclavectl.cli.signals import ending_as_interrupted, gating_interrupts, holding_interrupts_back
+from tests.cli.command import COMMAND
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -78,3 +79,15 @@ def test_an_interruption_while_the_command_loads_is_no_traceback() -> None:
     program = [sys.executable, "-c", _INTERRUPTED_LOADING]
     done = subprocess.run(program, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "enclavectl: interrupted\n")
+
+
+@pytest.mark.parametrize(("pipe", "status"), [("|", 141), ("2>&1 >/dev/null |", 2), ("|&", 2)])
+def test_a_pipe_that_nobody_reads_is_no_success(pipe: str, status: int) -> None:
+    """``grep -q`` closes its pipe early, and what it did not read may have been a refusal."""
+    command = "schema" if status == 141 else "schema nosuch"
+    script = f'"$0" {command} {pipe} true; exit ${{PIPESTATUS[0]}}'
+    done = subprocess.run(
+        ["bash", "-c", script, COMMAND], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False
+    )
+    assert done.returncode == status
+    assert b"Traceback" not in done.stderr

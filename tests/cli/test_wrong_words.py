@@ -13,6 +13,7 @@ from tests.cli.tree import all_rows
 from tests.e2e.cli import sample
 
 READS_FILES = "enclavectl reads files: fetch it first, or pipe it to: enclavectl diagnose -"
+KEY_BESIDE = "name m.key, which enclavectl model seal wrote beside it"
 NAMES = [row.name for row in COMMANDS]
 
 
@@ -85,6 +86,12 @@ def test_the_error_has_the_answer_and_where_to_look(tmp_path: Path) -> None:
         (["diagnose", "-o", "answers.json", "x.png"], "write --output json > answers.json"),
         (["send", "s3://bucket/x.png"], READS_FILES),
         (["diagnose", "*.nosuch"], "the shell found no file that matches this pattern"),
+        (["list", "skin"], "enclavectl describe NAME shows one enclave"),
+        (["list", "-a"], "write nothing: all are listed"),
+        (["history", "skin"], "enclavectl logs NAME shows one enclave that has ended"),
+        (["logs", "-f", "skin"], "write the console of one that runs: enclavectl console --follow NAME"),
+        (["lock", "show", "my.json"], "name a lock by its option: enclavectl lock show --lock FILE"),
+        (["model", "release", "m.sealed", "--policy", "p", "--to", "unix:x"], KEY_BESIDE),
     ],
 )  # fmt: skip
 def test_an_option_or_value_of_another_tool_is_answered_with_ours(
@@ -95,6 +102,28 @@ def test_an_option_or_value_of_another_tool_is_answered_with_ours(
     assert done.err.count("\n") == 2, done.err
     assert f"  try: {hint}\n" in done.err
     assert "Possible options" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["list", "--output", "jsn"], "--output: expected one of text, json, found 'jsn'"),
+        (["run", "--cpus", "two"], "--cpus: expected a whole number, found 'two'"),
+        (["run", "--memory", "2G"], "--memory: expected a whole number, found '2G'"),
+        (["listen", "--count", "0"], "--count: expected a number x>=1, found 0"),
+        (["run", "--drain", "soon"], "--drain: expected a number, found 'soon'"),
+        (["list", "skin", "two"], "expected no further argument, found skin two"),
+        (["eif", "diff", "a.eif"], "expected NEW, found none"),
+        (["page", "--to", "p.html"], "expected --policy, found none"),
+        (["diagnose"], "expected PICTURE..., found none"),
+    ],
+)
+def test_a_wrong_value_is_answered_with_what_was_expected(
+    tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    done = enclavectl(*arguments, home=tmp_path)
+    assert done.status == 2
+    assert done.err.startswith(f"enclavectl: {message}\n")
 
 
 def test_each_foreign_option_is_one_that_its_command_lacks_and_ours_one_that_it_has(tmp_path: Path) -> None:
@@ -159,3 +188,32 @@ def test_a_time_that_is_no_number_of_seconds_is_refused(
 ) -> None:
     done = enclavectl(*words, seconds, home=tmp_path)
     assert (done.status, f"{seconds} is no number of seconds" in done.err) == (2, True), done.err
+
+
+def test_a_key_in_place_of_the_sealed_model_is_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "m.key").write_text('{"schema": "enclavectl.model-key/1"}')
+    done = enclavectl("run", "--model", "./m.key", home=tmp_path)
+    assert done.status == 2
+    assert "this is the key, which stays with the model's owner" in done.err
+
+
+def test_a_host_that_is_not_there_is_said_with_the_way_out(tmp_path: Path) -> None:
+    done = enclavectl("setup", "--dry-run", "--host-root", "al2023", home=tmp_path)
+    assert done.status == 2
+    assert "found none\n  try: leave --host-root out" in done.err
+
+
+def test_a_lock_in_place_of_a_policy_is_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "app.lock.json").write_text('{"schema": "enclavectl.lock/1"}')
+    done = enclavectl("policy", "check", "app.lock.json", home=tmp_path)
+    assert done.status == 2
+    assert "try: this is a lock: name it with --lock" in done.err
+
+
+@pytest.mark.parametrize(("arguments", "found"), [([], "neither"), (["skin", "--all"], "both")])
+def test_terminate_says_which_of_its_two_forms_it_found(
+    tmp_path: Path, arguments: list[str], found: str
+) -> None:
+    done = enclavectl("terminate", *arguments, home=tmp_path)
+    assert done.status == 2
+    assert f"expected a name or --all, found {found}" in done.err

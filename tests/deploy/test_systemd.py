@@ -279,6 +279,7 @@ def test_the_command_prints_where_nothing_is_named(tmp_path: Path) -> None:
     assert done.status == 0
     assert "# ==> /etc/systemd/system/enclavectl-enclave-enclave.service" in done.out
     assert "systemctl daemon-reload" in done.err
+    assert "enclave.eif: not there yet" in done.err
     assert enclavectl("units", "--user", "no-such-user", home=tmp_path).status == 2
     assert enclavectl("units", "--cid", "3", home=tmp_path).status == 2
 

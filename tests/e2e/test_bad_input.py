@@ -187,7 +187,7 @@ def test_closed_and_full_streams(shared: Cli) -> None:
         piped = Cli(
             shared.base, ("bash", "-c", f'"$0" list -o {output} | true; exit ${{PIPESTATUS[0]}}', program)
         )
-        assert piped.run().status == 0
+        assert piped.run().status == 141
         full = Cli(shared.base, ("sh", "-c", f'exec "$0" list -o {output} >/dev/full', program)).run()
         assert full.status == 3
         assert full.err.startswith("enclavectl: the output: cannot be written (No space left on device)\n")

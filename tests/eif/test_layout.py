@@ -132,6 +132,9 @@ def test_lenient_reading_reports_every_defect() -> None:
         (b"-----BEGIN CERTIFICATE-----\n", "a PEM file", "image"),
         (b'\n{"message": "forbidden"}', "JSON text", "read it"),
         (b"\xef\xbb\xbf<!DOCTYPE html>", "a web page", "read it"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(900), "a picture", "diagnose"),
+        (b"\xff\xd8\xff\xe0" + bytes(900), "a picture", "diagnose"),
+        (b"schema: enclavectl.policy/2\n", "text", "policy show"),
     ],
 )
 def test_a_file_of_another_kind_is_named_and_nothing_else_is_said_of_it(

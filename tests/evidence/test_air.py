@@ -199,8 +199,8 @@ def test_an_unknown_claim_is_refused(key: int) -> None:
 
 
 def test_a_claim_with_a_text_for_a_label_is_refused() -> None:
-    claims = example_claims() | {"iss": "x"}
-    assert refused(with_payload(cbor2.dumps(claims, canonical=True))) is ReceiptCode.CLAIM_UNKNOWN
+    # In their order already, with text last; cbor2's own order would be by length first (RFC 7049).
+    assert refused(with_payload(cbor2.dumps(example_claims() | {"iss": "x"}))) is ReceiptCode.CLAIM_UNKNOWN
 
 
 def pairs() -> list[bytes]:

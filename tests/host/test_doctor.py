@@ -316,7 +316,10 @@ def test_the_command_ends_with_0_on_a_healthy_host(tmp_path: Path) -> None:
 
 def test_the_command_ends_with_3_and_says_what_to_do(tmp_path: Path) -> None:
     trees.laptop(tmp_path / "host")
-    assert doctor(tmp_path).out.startswith("This is no Nitro host")
+    assert doctor(tmp_path).out.startswith("This is no Nitro host: enclaves are simulated here")
+    (tmp_path / "qemu.yaml").write_text("backend: qemu\n")
+    chosen = doctor(tmp_path, "--config", "qemu.yaml")
+    assert chosen.out.startswith("This is no Nitro host: enclaves are emulated here (backend qemu).")
     trees.healthy(tmp_path / "host")
     trees.remove(tmp_path / "host", FILE)
     done = doctor(tmp_path)

@@ -189,8 +189,8 @@ def test_more_than_the_host_has_says_what_it_could_give(tmp_path: Path) -> None:
     plan = make_plan(Demand(memory_mib=65_536, cpus=16), found)
     assert codes(plan) == ["cpus-free", "memory-free"]
     assert largest(found, plan.wanted) == (63_000 - 1024, 14)
-    assert "can keep 61976 MiB and 14 CPUs for enclaves at most; 4 CPUs are free" in plan.problems[0].nearest
-    assert "8192 MiB are free now" in plan.problems[1].nearest
+    assert "can keep 61976 MiB and 14 CPUs for enclaves at most; 4 CPUs free" in plan.problems[0].nearest
+    assert "8192 MiB free now" in plan.problems[1].nearest
 
 
 def test_what_runs_is_not_free_and_stays_reserved(tmp_path: Path) -> None:

@@ -9,22 +9,21 @@ from hypothesis import strategies as st
 from enclave_payload.card import PARTS_PER_BILLION, Scores
 from enclave_payload.media import MAX_PICTURE_BYTES, MediaType
 from enclave_payload.verdict import (
-    Decoded,
     Problem,
     Remark,
     Verdict,
     VerdictError,
-    message_bytes,
-    parse_message,
     parse_request_header,
+    parse_verdict,
     request_header,
-    write_message,
+    verdict_bytes,
+    write_verdict,
 )
 
 # The worker says these itself; a decoder must not.
 WORKER_SAYS = {Problem.TOO_LATE, Problem.OUTBOX_FULL, Problem.DECODER_FAILED}
 DECODER_SAYS = sorted(set(Problem) - WORKER_SAYS)
-ANSWER = Verdict(probabilities_ppb=(999_999_999, 0, 1), remarks=(Remark.FEW_PIXELS,))
+ANSWER = Verdict(probabilities_ppb=(999_999_999, 0, 1), remarks=(Remark.FEW_PIXELS,), inference_us=2**32 - 1)
 
 
 @pytest.mark.parametrize("media_type", MediaType)
@@ -49,22 +48,21 @@ def test_another_header_is_refused(header: bytes) -> None:
         parse_request_header(header)
 
 
-@pytest.mark.parametrize(
-    "message", [Decoded(), ANSWER, *(Verdict(problem=problem) for problem in DECODER_SAYS)]
-)
-def test_a_message_is_read_as_it_was_written(message: Decoded | Verdict) -> None:
-    data = write_message(message, 3)
-    assert len(data) == message_bytes(3) == 14
-    assert parse_message(data, 3, Scores.SOFTMAX) == message
+@pytest.mark.parametrize("verdict", [ANSWER, *(Verdict(problem=problem) for problem in DECODER_SAYS)])
+def test_a_verdict_is_read_as_it_was_written(verdict: Verdict) -> None:
+    data = write_verdict(verdict, 3)
+    assert len(data) == verdict_bytes(3) == 18
+    read = parse_verdict(data, 3, Scores.SOFTMAX)
+    assert (read, read.inference_us) == (verdict, verdict.inference_us)
 
 
 @pytest.mark.parametrize("problem", sorted(WORKER_SAYS))
 def test_what_only_a_worker_says_has_no_bytes(problem: Problem) -> None:
     with pytest.raises(KeyError):
-        write_message(Verdict(problem=problem), 3)
+        write_verdict(Verdict(problem=problem), 3)
 
 
-GOOD = write_message(ANSWER, 3)
+GOOD = write_verdict(ANSWER, 3)
 HALF = PARTS_PER_BILLION // 2
 
 
@@ -74,25 +72,26 @@ HALF = PARTS_PER_BILLION // 2
         b"",
         GOOD[:-1],
         GOOD + b"\0",
-        b"\xff" + bytes(13),
-        b"\1\1" + bytes(12),  # remarks on what is no answer
-        b"\3" + bytes(12) + b"\1",  # a number beside a problem
+        b"\xff" + bytes(17),
+        b"\1\1" + bytes(16),  # remarks on what is no answer
+        b"\1" + bytes(4) + b"\1" + bytes(12),  # a time of no inference
+        b"\3" + bytes(16) + b"\1",  # a number beside a problem
         b"\0\4" + GOOD[2:],  # an unknown remark
-        write_message(Verdict(probabilities_ppb=(0, 0, 0)), 3),
-        write_message(Verdict(probabilities_ppb=(HALF, HALF, HALF)), 3),
-        write_message(Verdict(probabilities_ppb=(PARTS_PER_BILLION + 1, 0, 0)), 3),
-        write_message(Verdict(probabilities_ppb=(2**32 - 1, 0, 0)), 3),
+        write_verdict(Verdict(probabilities_ppb=(0, 0, 0)), 3),
+        write_verdict(Verdict(probabilities_ppb=(HALF, HALF, HALF)), 3),
+        write_verdict(Verdict(probabilities_ppb=(PARTS_PER_BILLION + 1, 0, 0)), 3),
+        write_verdict(Verdict(probabilities_ppb=(2**32 - 1, 0, 0)), 3),
     ],
 )
-def test_another_message_is_refused(data: bytes) -> None:
+def test_another_verdict_is_refused(data: bytes) -> None:
     with pytest.raises(VerdictError):
-        parse_message(data, 3, Scores.SOFTMAX)
+        parse_verdict(data, 3, Scores.SOFTMAX)
 
 
-@given(st.one_of(st.binary(max_size=20), st.binary(min_size=14, max_size=14)))
-def test_any_bytes_are_a_message_in_its_one_form_or_refused(data: bytes) -> None:
+@given(st.one_of(st.binary(max_size=20), st.binary(min_size=18, max_size=18)))
+def test_any_bytes_are_a_verdict_in_its_one_form_or_refused(data: bytes) -> None:
     try:
-        message = parse_message(data, 3, Scores.SOFTMAX)
+        verdict = parse_verdict(data, 3, Scores.SOFTMAX)
     except VerdictError:
         return
-    assert write_message(message, 3) == data
+    assert write_verdict(verdict, 3) == data

@@ -174,8 +174,8 @@ def diagnose(
       enclavectl diagnose - < picture.jpg                 from standard input
       enclavectl diagnose --remote hospital picture.jpg   in an enclave elsewhere
     """
-    flags = {"model": which.model, "backend": backend, "diagnose.top": top, "diagnose.timeout_s": timeout}
-    invocation = begin(output, config, flags)
+    flags = {"model": which.model, "backend": backend, "policy": which.policy}
+    invocation = begin(output, config, {**flags, "diagnose.top": top, "diagnose.timeout_s": timeout})
     which.check()
     found = collect_pictures(invocation.screen, images, recursive=recursive)
     verification = which.demand(invocation.config, allow_debug=unsafe_allow_debug)

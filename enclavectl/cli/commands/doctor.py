@@ -16,6 +16,7 @@ from enclavectl.cli.host_facts import facts_of
 from enclavectl.cli.invocation import begin
 from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.screen import Screen
+from enclavectl.config.choices import BackendChoice
 from enclavectl.errors import UsageError, visible
 from enclavectl.host.changer import LiveChanger
 from enclavectl.host.checks.base import Result
@@ -78,7 +79,7 @@ def doctor(
     if screen.as_json:
         screen.result(_to_json(facts, results, fixes, done))
     else:
-        _draw(screen, facts, results, every=every)
+        _draw(screen, _title(facts, invocation.config.backend), results, facts.host, every=every)
         for one in fixes:
             outcome = "would run" if dry_run else (done[one.check.id] or "done")
             screen.note(f"{one.check.id}: {one.fix_line(is_root=is_root)}: {outcome}")
@@ -126,12 +127,16 @@ def _to_json(
     }
 
 
-def _draw(screen: Screen, facts: Facts, results: Sequence[Result], *, every: bool) -> None:
-
+def _title(facts: Facts, backend: BackendChoice) -> str:
     if facts.is_nitro:
-        title = "This is a Nitro host."
-    else:
-        title = "This is no Nitro host: enclaves are simulated here (backend local)."
+        return "This is a Nitro host."
+    if backend is BackendChoice.QEMU:
+        return "This is no Nitro host: enclaves are emulated here (backend qemu)."
+    return "This is no Nitro host: enclaves are simulated here (backend local)."
+
+
+def _draw(screen: Screen, title: str, results: Sequence[Result], host: Host, *, every: bool) -> None:
+
     screen.out.print(Text(title, style="bold"))
     for group, found in by_group(results):
         shown = [one for one in found if every or one.verdict.state.value in {"warn", "fail"}]
@@ -145,5 +150,5 @@ def _draw(screen: Screen, facts: Facts, results: Sequence[Result], *, every: boo
             screen.out.print(head, soft_wrap=True)
             if state in {"warn", "fail"}:
                 screen.out.print(Text(f"      why: {one.check.why}", style="dim"), soft_wrap=True)
-                fix = one.fix_line(is_root=facts.host.user.uid == 0)
+                fix = one.fix_line(is_root=host.user.uid == 0)
                 screen.out.print(Text(f"      fix: {visible(fix or 'none known')}"), soft_wrap=True)

@@ -44,7 +44,8 @@ def show(file: ReceiptPath, output: Output = OutputFormat.TEXT) -> None:
       enclavectl receipt show answer.air --output json  for programs
     """
     screen = screen_for(output)
-    data = read_bounded(file, MAX_RECEIPT_BYTES, what="receipt")
+    hint = "enclavectl receipt extract EVIDENCE --to FOLDER writes the receipts of an evidence file"
+    data = read_bounded(file, MAX_RECEIPT_BYTES, what="receipt", hint_if_missing=hint)
     if not data:
         raise UsageError(f"{file}: expected a receipt, found nothing")
     receipt = _parse(data, file)

@@ -35,7 +35,7 @@ ImageToRun = Annotated[
     Path | None,
     typer.Argument(
         metavar="[EIF]",
-        help="Image to run, on backend nitro; default: enclave.eif in the current folder.",
+        help="Image to run, on backends nitro and qemu; default: enclave.eif in the current folder.",
         show_default=False,
     ),
 ]

@@ -30,7 +30,9 @@ def selftest(tamper: Tamper = False, output: Output = OutputFormat.TEXT) -> None
     """
     screen = screen_for(output)
     if not tamper:
-        raise UsageError("selftest: expected --tamper, found nothing to do")
+        raise UsageError(
+            "selftest: expected --tamper, found nothing to do", hint="enclavectl selftest --tamper"
+        )
     done: list[Demonstration] = []
     for number, one in enumerate(demonstrate(), start=1):
         done.append(one)
@@ -46,7 +48,7 @@ def selftest(tamper: Tamper = False, output: Output = OutputFormat.TEXT) -> None
             }
         )
     else:
-        screen.table(("attack", "what was tried", "refused by", "code", "sealed bytes sent"), map(_row, done))
+        screen.table(("ATTACK", "WHAT WAS TRIED", "REFUSED BY", "CODE", "SEALED BYTES SENT"), map(_row, done))
     if passed:
         error = EnclaveError(
             f"selftest: expected every attack to be refused, found that {len(passed)} were not: "

@@ -64,7 +64,7 @@ def send(
       enclavectl send --enclave first folder/         a folder, to the enclave named first
     """
     hide_memory()
-    invocation = begin(output, config, {"backend": backend})
+    invocation = begin(output, config, {"backend": backend, "policy": policy})
     settings, screen = invocation.config, invocation.screen
     refuse_together(connect=connect, remote=remote, enclave=enclave)
     found = collect_pictures(screen, images, recursive=recursive)

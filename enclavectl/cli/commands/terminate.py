@@ -39,7 +39,10 @@ def terminate(
       enclavectl terminate --all  end all enclaves of this host
     """
     if (name is None) is not every:
-        raise UsageError("terminate: expected a name or --all", hint="enclavectl list shows the names")
+        found = "neither" if name is None else "both"
+        raise UsageError(
+            f"terminate: expected a name or --all, found {found}", hint="enclavectl list shows the names"
+        )
     invocation = begin(output, config, {"backend": backend})
     chosen = choose_backend(invocation.config, invocation.screen)
     to_end = chosen.enclaves() if name is None else _find_or_past(invocation, chosen, name)

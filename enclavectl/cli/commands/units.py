@@ -120,6 +120,11 @@ def units(
     request = _request(invocation, eif, name, user, cid)
     request = replace(request, endpoints=endpoints, has_gateway=gateway)
     files = write_units(request)
+    if status_at(eif) is None:
+        invocation.screen.note(
+            f"{eif}: not there yet, so the start timeout is that of the largest image for "
+            f"{request.memory_mib} MiB; run this again once it is built"
+        )
     _show(invocation.screen, files, install_commands(request, files, str(to or ".")), to)
 
 

@@ -12,8 +12,8 @@ from enclavectl.cli.options import Output, OutputFormat
 from enclavectl.eif.compare.diff import compare_images
 from enclavectl.eif.examine import read_sound
 
-ImageBefore = Annotated[Path, typer.Argument(metavar="A", help="The image as it was.")]
-ImageAfter = Annotated[Path, typer.Argument(metavar="B", help="The image as it is.")]
+ImageBefore = Annotated[Path, typer.Argument(metavar="OLD", help="The image as it was.")]
+ImageAfter = Annotated[Path, typer.Argument(metavar="NEW", help="The image as it is.")]
 
 
 def diff(before: ImageBefore, after: ImageAfter, output: Output = OutputFormat.TEXT) -> None:

@@ -78,7 +78,7 @@ def check(
     else:
         if found:
             rows = [(one.file, one.code, one.message, one.fix) for one in found]
-            invocation.screen.table(("file", "code", "found", "fix"), rows)
+            invocation.screen.table(("FILE", "CODE", "FOUND", "FIX"), rows)
         invocation.screen.facts([("sound", f"{'yes' if not found else 'NO'}, {len(manifests)} files")])
     if found:
         raise typer.Exit(EXIT_FINDINGS)

@@ -106,12 +106,12 @@ def _show(screen: Screen, request: FleetRequest, names: list[str], folder: Path)
     for release in request.releases:
         screen.facts([(f"release {release.label}", f"{release.replicas} pods of {release.image}")])
     count = -(-pods // request.slots)
-    nodes = f"{count} node{'s' if count > 1 else ''}"
+    nodes, hold = ("1 node", "holds") if count == 1 else (f"{count} nodes", "hold")
     most = "" if request.most is None else f", up to {request.most} by load"
     screen.facts(
         [
             ("enclave", f"{request.pages_mib} MiB in {request.pages.resource}, {request.cpus} vCPUs"),
-            ("pods", f"{pods}{most}; {nodes} of {request.slots} slots hold {pods}"),
+            ("pods", f"{pods}{most}; {nodes} of {request.slots} slots {hold} {pods}"),
             ("written", f"{len(names)} files to {folder}"),
         ]
     )

@@ -60,7 +60,7 @@ def status(
             for enclave in one.enclaves
         ]
         rows += [(one.address, "", "", one.error, "", "") for one in gateways if one.error is not None]
-        screen.table(("gateway", "enclave", "release", "state", "sessions", "in flight"), rows)
+        screen.table(("GATEWAY", "ENCLAVE", "RELEASE", "STATE", "SESSIONS", "IN FLIGHT"), rows)
         for label, (count, up, in_flight) in releases.items():
             screen.facts([(f"release {label}", f"{up} of {count} enclaves up, {in_flight} in flight")])
     if not any(up for _, up, _ in releases.values()):

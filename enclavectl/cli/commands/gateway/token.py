@@ -89,7 +89,7 @@ def list_tokens(
         rows = [_json(entry, now) for entry in entries]
         invocation.screen.result({"schema": LIST_SCHEMA, "tokens": rows})
     elif entries:
-        invocation.screen.table(("NAME", "ENDS", ""), [_row(entry, now) for entry in entries])
+        invocation.screen.table(("NAME", "ENDS", "STATE"), [_row(entry, now) for entry in entries])
     else:
         invocation.screen.note("no token was given out")
 
@@ -138,4 +138,4 @@ def _json(entry: TokenEntry, now: datetime) -> dict[str, object]:
 
 def _row(entry: TokenEntry, now: datetime) -> tuple[str, str, str]:
     ends = "never" if entry.expires is None else f"{entry.expires:%Y-%m-%d %H:%M} UTC"
-    return entry.name, ends, "" if entry.is_valid(now) else "has ended"
+    return entry.name, ends, "valid" if entry.is_valid(now) else "has ended"

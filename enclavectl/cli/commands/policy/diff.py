@@ -15,8 +15,8 @@ from enclavectl.cli.policy_arguments import read_policy_text
 
 DIFF_SCHEMA = "enclavectl.policy-diff/1"
 
-PolicyBefore = Annotated[Path, typer.Argument(metavar="A", help="The policy as it was.")]
-PolicyAfter = Annotated[Path, typer.Argument(metavar="B", help="The policy as it is.")]
+PolicyBefore = Annotated[Path, typer.Argument(metavar="OLD", help="The policy as it was.")]
+PolicyAfter = Annotated[Path, typer.Argument(metavar="NEW", help="The policy as it is.")]
 
 
 def diff(before: PolicyBefore, after: PolicyAfter, output: Output = OutputFormat.TEXT) -> None:
