@@ -38,19 +38,21 @@ def visible(text: str) -> str:
 class EnclavectlError(Exception):
     """The root. ``message`` says what was expected and found; ``hint`` names the next command to try.
 
-    A command that fails after it has printed its one JSON object sets ``after_answer``.
+    ``after_answer`` says that the command has printed its one JSON object before it failed.
     """
 
     exit_code: ClassVar[int] = 1
     kind: ClassVar[str] = "error"
 
-    def __init__(self, message: str, *, hint: str | None = None, code: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, hint: str | None = None, code: str | None = None, after_answer: bool = False
+    ) -> None:
         """``code`` is the stable machine-readable name; it defaults to the class's ``kind``."""
         super().__init__(message)
         self.message = message
         self.hint = hint
         self.code = code or self.kind
-        self.after_answer = False
+        self.after_answer = after_answer
 
 
 class Bug(EnclavectlError):

@@ -171,11 +171,8 @@ def require_replaceable(destination: Path) -> None:
         mode = destination.lstat().st_mode
     except (OSError, ValueError):
         return  # nothing is there, or the write will report what is wrong
-    if stat.S_IFMT(mode) not in (
-        stat.S_IFREG,
-        stat.S_IFLNK,
-        stat.S_IFDIR,
-    ):  # the rename itself refuses a folder
+    # The rename itself refuses a folder.
+    if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode) or stat.S_ISDIR(mode)):
         raise UsageError(f"{destination}: expected a file to write, found {_kind(mode)}")
 
 
@@ -228,18 +225,9 @@ def read_bounded(path: Path, limit: int, *, what: str = "file", hint_if_missing:
         UsageError: there is no such file, it is not regular, cannot be read, or is longer than ``limit``.
     """
     try:
-        # O_NONBLOCK: opening a FIFO for reading would otherwise wait for a writer, forever.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        try:
-            if not stat.S_ISREG(mode := os.fstat(descriptor).st_mode):
-                raise UsageError(f"{path}: expected a file ({what}), found {_kind(mode)}")
-            with os.fdopen(descriptor, "rb", closefd=False) as file:
-                data = file.read(limit + 1)
-        finally:
-            os.close(descriptor)
-    except FileNotFoundError as exc:
-        raise UsageError(f"{path}: no such {what}", hint=hint_if_missing) from exc
-    except (OSError, ValueError) as exc:  # ValueError: a NUL character in the path
+        with open_regular(path, what=what, hint_if_missing=hint_if_missing) as file:
+            data = file.read(limit + 1)
+    except OSError as exc:
         raise UsageError(f"{path}: cannot read this {what} ({_reason(exc)})") from exc
     if len(data) > limit:
         raise UsageError(f"{path}: expected a {what} of at most {limit} bytes, found more")
@@ -264,7 +252,7 @@ def read_chunks(file: BinaryIO) -> Iterator[bytes]:
 
 @contextmanager
 def open_regular(path: Path, *, what: str = "file", hint_if_missing: str | None = None) -> Iterator[BinaryIO]:
-    """Open a regular file for reading; messages have ``what`` it is, and the hint how to make one.
+    """Open a regular file for reading; ``what`` and ``hint_if_missing`` as for ``read_bounded``.
 
     Links are followed. A FIFO or device is refused at once, without waiting for it. Errors of reads in the
     block pass through unchanged.
@@ -273,10 +261,11 @@ def open_regular(path: Path, *, what: str = "file", hint_if_missing: str | None 
         UsageError: there is no such file, it is not regular, or cannot be opened.
     """
     try:
+        # O_NONBLOCK: opening a FIFO for reading would otherwise wait for a writer, forever.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError as exc:
         raise UsageError(f"{path}: no such {what}", hint=hint_if_missing) from exc
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError) as exc:  # ValueError: a NUL character in the path
         raise UsageError(f"{path}: cannot read this {what} ({_reason(exc)})") from exc
     try:
         if not stat.S_ISREG(mode := os.fstat(descriptor).st_mode):
@@ -285,6 +274,18 @@ def open_regular(path: Path, *, what: str = "file", hint_if_missing: str | None 
             yield file
     finally:
         os.close(descriptor)
+
+
+def make_folder(path: Path) -> None:
+    """Create the folder ``path`` and its missing parents, for files that are no secret; it may be there.
+
+    Raises:
+        HostError: it cannot be created.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as exc:
+        raise HostError(f"{path}: cannot make this folder ({_reason(exc)})") from exc
 
 
 def make_private_dir(path: Path) -> None:

@@ -8,29 +8,12 @@ from collections.abc import Mapping
 from enclavectl.attestation import Standing
 from enclavectl.cli.bars import bar
 from enclavectl.cli.screen import Screen
-from enclavectl.client.exchange import VerifiedEnclave
 from enclavectl.results.diagnosis import Diagnosis, Result
 from enclavectl.results.wording import MODEL_PINNED
 
 _BAR_CELLS = 24
 # A label's code and its probability, with their spaces; what a bar leaves is for the label's name.
 _NUMBER_CELLS = 17
-
-
-class AnswerDrawing:
-    """The drawing of results below the line of trust."""
-
-    def __init__(self, screen: Screen, enclave: VerifiedEnclave | None, top: int) -> None:
-        """Draw the line of trust; ``enclave`` is None if none is asked."""
-        self._screen = screen
-        self._top = top
-        self._names = {} if enclave is None else enclave.label_names
-        if enclave is not None:
-            screen.trust(str(enclave.document.trust), enclave.document.root)
-
-    def draw(self, result: Result) -> None:
-        """Draw one result."""
-        draw_result(self._screen, result, self._names, self._top)
 
 
 def draw_result(screen: Screen, result: Result, names: Mapping[str, str], top: int) -> None:

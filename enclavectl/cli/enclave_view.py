@@ -10,7 +10,7 @@ from enclavectl.attestation import VerifiedDocument
 from enclavectl.backends.base import Backend, Enclave
 from enclavectl.backends.machine import machine_of
 from enclavectl.backends.state import EnclaveState
-from enclavectl.cli.screen import Screen
+from enclavectl.cli.invocation import Invocation
 from enclavectl.client.exchange import Expectation
 from enclavectl.client.session import Client
 from enclavectl.errors import EnclavectlError
@@ -93,15 +93,12 @@ def weights_state(enclave: Enclave) -> WeightsState | None:
 
 
 def show_enclave(
-    screen: Screen,
-    enclave: Enclave,
-    *,
-    attested: Mapping[str, object] | None,
-    outbound: str,
-    weights: WeightsState | None = None,
+    invocation: Invocation, backend: Backend, enclave: Enclave, attested: Mapping[str, object] | None
 ) -> None:
-    """Show one enclave: facts, measured and attested PCRs, and its connections."""
-    connections = list(_connections(enclave, outbound))
+    """Show one enclave: facts, measured and attested PCRs, its connections, and how far its weights are."""
+    screen, weights = invocation.screen, weights_state(enclave)
+    outbound = backend.outbound_address(invocation.config.enclave.port_out)
+    connections = list(_connections(enclave, str(outbound)))
     if screen.as_json:
         screen.result(
             {

@@ -13,7 +13,6 @@ EvidencePath = Annotated[
         "--evidence",
         metavar="FILE",
         help="Keep the session's evidence, and its answers' signed receipts, in a new file.",
-        show_default=False,
     ),
 ]
 IncludeStatements = Annotated[
@@ -29,6 +28,5 @@ LockPath = Annotated[
         "--lock",
         metavar="FILE",
         help="In place of a policy: exactly the image of this lock, under the root that counts.",
-        show_default=False,
     ),
 ]

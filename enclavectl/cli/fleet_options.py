@@ -20,7 +20,7 @@ Image = Annotated[
         "--image",
         metavar="IMAGE",
         help="The container image of the pods, by digest; default: enclavectl-parent:latest, for trials.",
-        show_default=False,
+        show_default=False,  # it is in the help
     ),
 ]
 Previous = Annotated[
@@ -29,16 +29,12 @@ Previous = Annotated[
         "--previous",
         metavar="LOCK",
         help="The lock of the release that runs now: keep it beside the new one during a rollout.",
-        show_default=False,
     ),
 ]
 PreviousImage = Annotated[
     str | None,
     typer.Option(
-        "--previous-image",
-        metavar="IMAGE",
-        help="With --previous: the container image of its pods.",
-        show_default=False,
+        "--previous-image", metavar="IMAGE", help="With --previous: the container image of its pods."
     ),
 ]
 Replicas = Annotated[
@@ -51,17 +47,12 @@ PreviousReplicas = Annotated[
         metavar="COUNT",
         help="With --previous: its pods; default: as many as --replicas.",
         min=1,
-        show_default=False,
     ),
 ]
 Most = Annotated[
     int | None,
     typer.Option(
-        "--max",
-        metavar="COUNT",
-        help="Scale up to so many pods by load; default: no autoscaler.",
-        min=1,
-        show_default=False,
+        "--max", metavar="COUNT", help="Scale up to so many pods by load; default: no autoscaler.", min=1
     ),
 ]
 Nodes = Annotated[
@@ -71,7 +62,6 @@ Nodes = Annotated[
         metavar="COUNT",
         help="How many nodes there are, to check that the pods fit; default: not checked.",
         min=1,
-        show_default=False,
     ),
 ]
 Slots = Annotated[int, typer.Option("--slots", metavar="COUNT", help="How many enclaves a node may run.")]
@@ -82,8 +72,10 @@ Memory = Annotated[
         metavar="MIB",
         help="MiB of an enclave, in whole pages; default: what the image needs, by the rules of plan.",
         min=1,
-        show_default=False,
     ),
+]
+Cpus = Annotated[
+    int | None, typer.Option("--cpus", metavar="COUNT", help="vCPUs of an enclave; default: as configured.")
 ]
 Pages = Annotated[PageSize, typer.Option("--pages", help="Huge pages of the nodes.")]
 NodeArch = Annotated[Arch, typer.Option("--arch", help="Processors of the nodes.")]
@@ -99,7 +91,6 @@ Model = Annotated[
         "--model",
         metavar="FILE.sealed",
         help="With the lock of a runtime: the sealed weights in the image of the pods.",
-        show_default=False,
     ),
 ]
 PreviousModel = Annotated[
@@ -108,7 +99,6 @@ PreviousModel = Annotated[
         "--previous-model",
         metavar="FILE.sealed",
         help="With --previous of a runtime: the sealed weights of its pods.",
-        show_default=False,
     ),
 ]
 Release = Annotated[
@@ -117,7 +107,6 @@ Release = Annotated[
         "--release",
         metavar="SOURCE",
         help="Where the key of sealed weights comes from: tls:HOST:PORT of their owner, or kms.",
-        show_default=False,
     ),
 ]
 TlsPin = Annotated[
@@ -126,7 +115,6 @@ TlsPin = Annotated[
         "--tls-pin",
         metavar="sha256:DIGEST",
         help="The owner's TLS key (SHA-256 of its SPKI), with --release tls:.",
-        show_default=False,
     ),
 ]
 UnsafeDebug = Annotated[

@@ -55,13 +55,12 @@ class Foreground:
         self._withdraw()
         name = self.running.enclave.name
         self.backend.terminate(self.running.enclave)  # removes what is left of it, and keeps the history
-        error = EnclaveError(
+        raise EnclaveError(
             f"{name}: the enclave ended by itself: {self._how()}",
             hint=f"enclavectl logs {name} shows its last console lines, if it had a console",
             code="enclave-ended",
+            after_answer=True,
         )
-        error.after_answer = True
-        raise error
 
     def _wait(self) -> None:
         with _child_ends_held():

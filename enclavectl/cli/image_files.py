@@ -1,8 +1,8 @@
-"""Image files on the command line, and progress on large ones."""
+"""Image files on the command line: arguments, progress on large ones, findings."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from enclavectl.cli.screen import Screen
+from enclavectl.eif.findings import Finding
 from enclavectl.eif.measure import OnBytes
 
 # Bytes. A smaller file is measured before a person could read a progress line.
@@ -41,3 +42,11 @@ def progress(screen: Screen, what: str, path: Path) -> Iterator[OnBytes]:
         yield on_bytes
     finally:
         screen.end_count()
+
+
+def draw_findings(screen: Screen, findings: Sequence[Finding]) -> None:
+    """Write each finding as a note, with its place in the file."""
+    for finding in findings:
+        place = "" if finding.offset is None else f" (at byte {finding.offset})"
+        hint = "" if finding.hint is None else f"; try: {finding.hint}"
+        screen.note(f"{finding.severity}: {finding.code}: {finding.message}{place}{hint}")

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from enclavectl.targets.invitation import MAX_INVITATION_BYTES, parse_invitation, read_invitation
+from enclavectl.files import read_bounded
+from enclavectl.targets.invitation import MAX_INVITATION_BYTES, parse_invitation
 from enclavectl.targets.remotes import RemoteContent
 
 Invitation = Annotated[
@@ -17,7 +18,6 @@ Invitation = Annotated[
         "--from",
         metavar="FILE",
         help="An invitation in place of an address and a policy; - for standard input.",
-        show_default=False,
     ),
 ]
 ExpectedPcr0 = Annotated[
@@ -26,7 +26,6 @@ ExpectedPcr0 = Annotated[
         "--expect-pcr0",
         metavar="HEX",
         help="With --from: PCR0 of a release, from whoever built the image; once for each. Asks nothing.",
-        show_default=False,
     ),
 ]
 
@@ -39,4 +38,4 @@ def read_named_invitation(path: Path) -> RemoteContent:
     """
     if str(path) == "-":
         return parse_invitation(sys.stdin.buffer.read(MAX_INVITATION_BYTES + 1), source="standard input")
-    return read_invitation(path)
+    return parse_invitation(read_bounded(path, MAX_INVITATION_BYTES, what="invitation"), source=str(path))

@@ -20,29 +20,18 @@ KeyPolicyPath = Annotated[
 Context = Annotated[
     list[str] | None,
     typer.Option(
-        "--context",
-        metavar="NAME=VALUE",
-        help="A pair of the encryption context; may be repeated.",
-        show_default=False,
+        "--context", metavar="NAME=VALUE", help="A pair of the encryption context; may be repeated."
     ),
 ]
 Parents = Annotated[
     list[str] | None,
     typer.Option(
-        "--parent",
-        metavar="ARN",
-        help="A role of the operator, which asks for the enclave; may be repeated.",
-        show_default=False,
+        "--parent", metavar="ARN", help="A role of the operator, which asks for the enclave; may be repeated."
     ),
 ]
 KeyArn = Annotated[
     str | None,
-    typer.Option(
-        "--key",
-        metavar="ARN",
-        help="The ARN of the key that has, or will have, this policy.",
-        show_default=False,
-    ),
+    typer.Option("--key", metavar="ARN", help="The ARN of the key that has, or will have, this policy."),
 ]
 
 

@@ -21,7 +21,6 @@ TokenFile = Annotated[
         "--token-file",
         metavar="FILE",
         help="For wss://: the file with the token that the gateway's operator gave you.",
-        show_default=False,
     ),
 ]
 ClientCertificate = Annotated[
@@ -30,16 +29,12 @@ ClientCertificate = Annotated[
         "--client-cert",
         metavar="FILE",
         help="For wss:// and tls: your certificate (PEM), where the gateway demands one.",
-        show_default=False,
     ),
 ]
 ClientKey = Annotated[
     Path | None,
     typer.Option(
-        "--client-key",
-        metavar="FILE",
-        help="The key of --client-cert (PEM), if it is in another file.",
-        show_default=False,
+        "--client-key", metavar="FILE", help="The key of --client-cert (PEM), if it is in another file."
     ),
 ]
 CaFile = Annotated[
@@ -48,7 +43,6 @@ CaFile = Annotated[
         "--ca",
         metavar="FILE",
         help="For wss:// and tls: the CA (PEM) of the gateway's certificate, in place of the system's.",
-        show_default=False,
     ),
 ]
 TlsPin = Annotated[
@@ -57,7 +51,6 @@ TlsPin = Annotated[
         "--tls-pin",
         metavar="sha256:DIGEST",
         help="For wss:// and tls: the only key that the certificate may have (SHA-256 of its SPKI).",
-        show_default=False,
     ),
 ]
 

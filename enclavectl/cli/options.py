@@ -37,25 +37,14 @@ Output = Annotated[
 ]
 Images = Annotated[
     list[str],
-    typer.Argument(
-        metavar="PICTURE...",
-        help="Pictures, folders of pictures, or - for standard input.",
-        show_default=False,
-    ),
+    typer.Argument(metavar="PICTURE...", help="Pictures, folders of pictures, or - for standard input."),
 ]
 _NAME_HELP = "An enclave's name, id, or the start of one."
-Name = Annotated[
-    str,
-    typer.Argument(metavar="NAME", help=_NAME_HELP, show_default=False, autocompletion=enclave_names),
-]
+Name = Annotated[str, typer.Argument(metavar="NAME", help=_NAME_HELP, autocompletion=enclave_names)]
 OptionalName = Annotated[
-    str | None,
-    typer.Argument(metavar="[NAME]", help=_NAME_HELP, show_default=False, autocompletion=enclave_names),
+    str | None, typer.Argument(metavar="[NAME]", help=_NAME_HELP, autocompletion=enclave_names)
 ]
-EndedName = Annotated[
-    str,
-    typer.Argument(metavar="NAME", help=_NAME_HELP, show_default=False, autocompletion=ended_names),
-]
+EndedName = Annotated[str, typer.Argument(metavar="NAME", help=_NAME_HELP, autocompletion=ended_names)]
 Recursive = Annotated[
     bool, typer.Option("--recursive", "-r", help="Take the pictures of subfolders as well.")
 ]
@@ -65,16 +54,11 @@ ConfigFile = Annotated[
         "--config",
         metavar="FILE",
         help="Configuration file in place of the default one (enclavectl config path).",
-        show_default=False,
     ),
 ]
 BackendName = Annotated[
     BackendChoice | None,
-    typer.Option(
-        "--backend",
-        help="What runs the enclave; auto takes nitro where it exists, else local.",
-        show_default=False,
-    ),
+    typer.Option("--backend", help="What runs the enclave; auto takes nitro where it exists, else local."),
 ]
 EnclaveName = Annotated[
     str | None,
@@ -83,7 +67,6 @@ EnclaveName = Annotated[
         "-e",
         metavar="NAME",
         help="A running enclave: its name, id, or the start of one.",
-        show_default=False,
         autocompletion=enclave_names,
     ),
 ]
@@ -94,7 +77,6 @@ ModelName = Annotated[
         "-m",
         metavar="MODEL",
         help="A model's id, its card, or the folder of its card.",
-        show_default=False,
         autocompletion=model_names,
     ),
 ]
@@ -104,7 +86,6 @@ PolicyFile = Annotated[
         "--policy",
         metavar="FILE",
         help="A policy: what the enclave must prove; default: exactly what was measured before its start.",
-        show_default=False,
     ),
 ]
 AllowDebug = Annotated[
@@ -120,7 +101,6 @@ Address = Annotated[
         "--connect",
         metavar="ADDRESS",
         help="An enclave anywhere: wss://HOST/v1, tls:HOST:PORT, vsock:CID:PORT, unix:PATH. Needs --policy.",
-        show_default=False,
     ),
 ]
 RemoteName = Annotated[
@@ -129,7 +109,6 @@ RemoteName = Annotated[
         "--remote",
         metavar="NAME",
         help="An enclave elsewhere by its name (enclavectl remote list), with the policy kept for it.",
-        show_default=False,
         autocompletion=remote_names,
     ),
 ]
@@ -139,7 +118,6 @@ RootFile = Annotated[
         "--root",
         metavar="FILE",
         help="With --connect: a root (PEM) in place of AWS's: GovCloud's, or a development root (simulated).",
-        show_default=False,
     ),
 ]
 AnotherRoot = Annotated[
@@ -148,7 +126,6 @@ AnotherRoot = Annotated[
         "--root",
         metavar="FILE",
         help="A root (PEM) in place of AWS's: GovCloud's, or a development root (simulated).",
-        show_default=False,
     ),
 ]
 HostRoot = Annotated[
@@ -157,15 +134,11 @@ HostRoot = Annotated[
         "--host-root",
         metavar="DIR",
         help="A folder with a host's files (/etc, /proc, /sys, ...) to look at in place of this machine.",
-        show_default=False,
     ),
 ]
 LockFile = Annotated[Path, typer.Option("--lock", metavar="FILE", help="The lock: what was built from what.")]
-DryRun = Annotated[
-    bool,
-    typer.Option("--dry-run", help="Show what would be done, and change nothing."),
-]
+NewFolder = Annotated[Path, typer.Option("--to", metavar="DIR", help="A folder that does not exist yet.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and change nothing.")]
 Yes = Annotated[
-    bool,
-    typer.Option("--yes", "-y", help="Change the host without asking. Required without a terminal."),
+    bool, typer.Option("--yes", "-y", help="Change the host without asking. Required without a terminal.")
 ]

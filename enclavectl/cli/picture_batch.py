@@ -319,11 +319,11 @@ def _report_writer(batch: Batch, enclave: VerifiedEnclave) -> ReportWriter | Non
     if batch.report is None:
         return None
     # Reports import Pillow, and few command lines ask for a report.
-    from enclavectl.results.report import ReportHead, ReportWriter  # noqa: PLC0415 - see above
+    from enclavectl.results.report import ReportWriter  # noqa: PLC0415 - see above
 
     total = len(batch.pictures.names)
     head = Diagnosis(backend=batch.target.backend, enclave=enclave, totals=Totals(pictures=total)).head_json()
-    return ReportWriter(batch.report, total, ReportHead(diagnosis=head, label_names=enclave.label_names))
+    return ReportWriter(batch.report, total, head)
 
 
 @contextmanager

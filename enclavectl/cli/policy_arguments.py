@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from enclavectl.attestation import Policy, parse_policy
 from enclavectl.attestation.document import PCR_BYTES, PCR_COUNT, Claims
 from enclavectl.attestation.emulated import unproven_claims
 from enclavectl.attestation.policy_file import MAX_POLICY_BYTES, decode_policy
@@ -36,6 +37,15 @@ def read_policy_text(path: Path) -> str:
     """
     data = read_bounded(path, MAX_POLICY_BYTES, what="policy", hint_if_missing=_HINT)
     return decode_policy(data, source=str(path))
+
+
+def read_policy(path: Path) -> Policy:
+    """Read a policy file.
+
+    Raises:
+        UsageError: it cannot be read, or is no policy.
+    """
+    return parse_policy(read_policy_text(path), source=str(path))
 
 
 def read_claims(path: Path) -> Claims:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from enclavectl.attestation import Policy
+from enclavectl.attestation.policy_edit import EditedPolicy
 from enclavectl.attestation.policy_json import policy_json
 from enclavectl.attestation.policy_review import review_policy
 from enclavectl.cli.policy_arguments import read_policy_text
@@ -26,17 +26,15 @@ CHANGE_SCHEMA = "enclavectl.policy-change/1"
 class PolicyChangeRequest:
     """A new text for a policy file. ``before`` is None for a file that is not there yet.
 
-    ``did`` says what changed, in words for a person. ``is_rewritten``: the text lost the file's comments.
-    ``new_release`` is the name of a release that was not there before: what is risky in it is said.
+    ``did`` says what changed, in words for a person. ``new_release`` is the name of a release that was not
+    there before: what is risky in it is said.
     """
 
     command: str
     path: Path
     before: str | None
-    after: str
-    policy: Policy
+    after: EditedPolicy
     did: str
-    is_rewritten: bool
     is_dry_run: bool
     new_release: str | None = None
 
@@ -49,7 +47,7 @@ def apply_change(screen: Screen, request: PolicyChangeRequest) -> None:
         StateError: another command changed the file since ``before`` was read.
         HostError: it cannot be written; the old content is untouched.
     """
-    had_comments = request.is_rewritten and "#" in (request.before or "")
+    had_comments = request.after.is_rewritten and "#" in (request.before or "")
     if not request.is_dry_run:
         _write(request)
     if had_comments:
@@ -60,7 +58,7 @@ def apply_change(screen: Screen, request: PolicyChangeRequest) -> None:
         )
     now = datetime.now(UTC)
     if request.new_release is not None:
-        for finding in review_policy(request.policy, at=now):
+        for finding in review_policy(request.after.policy, at=now):
             if finding.release == request.new_release:
                 screen.note(finding.message)
     if screen.as_json:
@@ -72,7 +70,7 @@ def apply_change(screen: Screen, request: PolicyChangeRequest) -> None:
                 "written": not request.is_dry_run,
                 "comments_kept": not had_comments,
                 "did": request.did,
-                "policy": policy_json(request.policy, at=now),
+                "policy": policy_json(request.after.policy, at=now),
             }
         )
     elif request.is_dry_run:
@@ -97,7 +95,7 @@ def refuse_existing(path: Path) -> None:
 
 
 def _write(request: PolicyChangeRequest) -> None:
-    data = request.after.encode()
+    data = request.after.text.encode()
     if request.before is None:
         refuse_existing(request.path)
         with stage_file(request.path.parent, mode=0o644) as staged:
@@ -125,4 +123,4 @@ def _difference(request: PolicyChangeRequest) -> list[str]:
     before = (request.before or "").splitlines()
     name = str(request.path)
     source = name if request.before is not None else "/dev/null"
-    return list(difflib.unified_diff(before, request.after.splitlines(), source, name, lineterm=""))
+    return list(difflib.unified_diff(before, request.after.text.splitlines(), source, name, lineterm=""))

@@ -25,36 +25,20 @@ from enclavectl.weights.sealed_file import is_sealed_path, read_sealed
 
 FromLock = Annotated[
     Path | None,
-    typer.Option(
-        "--from-lock",
-        metavar="LOCK",
-        help="Take the registers that a build wrote into its lock.",
-        show_default=False,
-    ),
+    typer.Option("--from-lock", metavar="LOCK", help="Take the registers that a build wrote into its lock."),
 ]
 Registers = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--pcr", metavar="N=HEX", help="Pin one more register; may be repeated.", show_default=False
-    ),
+    list[str] | None, typer.Option("--pcr", metavar="N=HEX", help="Pin one more register; may be repeated.")
 ]
 ReleaseName = Annotated[
     str | None,
     typer.Option(
-        "--name",
-        metavar="NAME",
-        help="The release's name; default: the image's, with the release's label.",
-        show_default=False,
+        "--name", metavar="NAME", help="The release's name; default: the image's, with the release's label."
     ),
 ]
 NotBefore = Annotated[
     str | None,
-    typer.Option(
-        "--not-before",
-        metavar="TIME",
-        help="From when it is valid: a date or a time in UTC.",
-        show_default=False,
-    ),
+    typer.Option("--not-before", metavar="TIME", help="From when it is valid: a date or a time in UTC."),
 ]
 Expires = Annotated[
     str | None,
@@ -62,21 +46,11 @@ Expires = Annotated[
         "--expires",
         metavar="TIME",
         help="From when it is valid no more, later than now; a date is its first moment in UTC.",
-        show_default=False,
     ),
 ]
-Notes = Annotated[
-    str,
-    typer.Option("--notes", metavar="NOTES", help="A note for people, kept in the file.", show_default=False),
-]
+Notes = Annotated[str, typer.Option("--notes", metavar="NOTES", help="A note for people, kept in the file.")]
 RoleArn = Annotated[
-    str | None,
-    typer.Option(
-        "--role-arn",
-        metavar="ARN",
-        help="Pin PCR3: the parent's IAM role.",
-        show_default=False,
-    ),
+    str | None, typer.Option("--role-arn", metavar="ARN", help="Pin PCR3: the parent's IAM role.")
 ]
 InstanceId = Annotated[
     str | None,
@@ -84,7 +58,6 @@ InstanceId = Annotated[
         "--instance-id",
         metavar="ID",
         help="Pin PCR4: one EC2 instance; on any other the release does not pass.",
-        show_default=False,
     ),
 ]
 

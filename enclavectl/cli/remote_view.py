@@ -20,19 +20,13 @@ from enclavectl.targets.remotes import Remote, RemoteContent
 RemoteArgument = Annotated[
     str,
     typer.Argument(
-        metavar="NAME",
-        help="A remote's name (enclavectl remote list).",
-        show_default=False,
-        autocompletion=remote_names,
+        metavar="NAME", help="A remote's name (enclavectl remote list).", autocompletion=remote_names
     ),
 ]
 PolicyToKeep = Annotated[
     Path | None,
     typer.Option(
-        "--policy",
-        metavar="FILE",
-        help="A policy: what an enclave there must prove. A copy is kept.",
-        show_default=False,
+        "--policy", metavar="FILE", help="A policy: what an enclave there must prove. A copy is kept."
     ),
 ]
 RootToKeep = Annotated[
@@ -42,7 +36,6 @@ RootToKeep = Annotated[
         metavar="FILE",
         help="A root (PEM) in place of AWS's: GovCloud's, or a development root (simulated). A copy is kept."
         " With --from: your own copy, which the invitation's must equal.",
-        show_default=False,
     ),
 ]
 

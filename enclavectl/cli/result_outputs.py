@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from enclavectl.cli.answer_view import AnswerDrawing, draw_evidence, draw_kept
+from enclavectl.cli.answer_view import draw_evidence, draw_kept, draw_result
 from enclavectl.cli.screen import Screen, error_value
 from enclavectl.client.exchange import VerifiedEnclave
 from enclavectl.errors import EnclavectlError
@@ -50,19 +50,24 @@ class DrawnOutput:
     def __init__(self, screen: Screen, enclave: VerifiedEnclave | None, top: int) -> None:
         """Draw the line of trust; ``enclave`` is None if none is asked."""
         self._screen = screen
-        self._drawing = AnswerDrawing(screen, enclave, top)
+        self._top = top
+        self._names = {} if enclave is None else enclave.label_names
         self._order = InOrder()
+        if enclave is not None:
+            screen.trust(str(enclave.document.trust), enclave.document.root)
 
     def add(self, index: int, result: Result) -> None:
         """Draw what is next."""
-        for one in self._order.ready(index, result):
-            self._drawing.draw(one)
+        self._draw(self._order.ready(index, result))
 
     def end(self, diagnosis: Diagnosis, error: EnclavectlError | None) -> None:  # noqa: ARG002 - of the interface
         """Draw the rest, and the evidence."""
-        for one in self._order.rest():
-            self._drawing.draw(one)
+        self._draw(self._order.rest())
         (draw_evidence if diagnosis.results_file is None else draw_kept)(self._screen, diagnosis)
+
+    def _draw(self, results: Sequence[Result]) -> None:
+        for one in results:
+            draw_result(self._screen, one, self._names, self._top)
 
 
 class KeptOutput:

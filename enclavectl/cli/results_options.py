@@ -18,7 +18,6 @@ ResultsPath = Annotated[
         "--results",
         metavar="FILE",
         help="Write each answer to a .jsonl or .csv file as it comes; the same command goes on with it.",
-        show_default=False,
     ),
 ]
 RetryRefused = Annotated[

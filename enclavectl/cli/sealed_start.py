@@ -155,17 +155,14 @@ def _key_in_file(
 
 def _kms(sealed: SealedFile, refused: Path) -> KeySource:
     from enclavectl.weights.bringing import KmsRelease  # noqa: PLC0415 - see above
-    from enclavectl.weights.credentials import find_credentials  # noqa: PLC0415 - see above
-    from enclavectl.weights.kms_call import Kms, parse_key_arn  # noqa: PLC0415 - see above
+    from enclavectl.weights.kms_call import kms_for  # noqa: PLC0415 - see above
 
     match sealed.header.release.get("kms"):
         case {"key": str(arn), "blob": bytes(blob), "context": dict(context)} if all(
             isinstance(name, str) and isinstance(value, str) for name, value in context.items()
         ):
-            key = parse_key_arn(arn)
-            endpoint = os.environ.get("AWS_ENDPOINT_URL_KMS") or key.endpoint
             return KmsRelease(
-                kms=Kms(key=key, credentials=find_credentials(os.environ), endpoint=endpoint),
+                kms=kms_for(arn, os.environ),
                 blob=blob,
                 context={str(name): str(value) for name, value in context.items()},
                 refused=refused,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from enclavectl.files import open_regular, read_chunks
+from enclavectl.files import open_regular, read_chunks, sha256_of
 from enclavectl.weights.sealed_file import SealedFile, read_sealed
 
 if TYPE_CHECKING:
@@ -27,10 +26,12 @@ def show_sealed(screen: Screen, path: Path) -> None:
 def sealed_json(sealed: SealedFile) -> dict[str, object]:
     """Return the facts of a sealed file."""
     kms = sealed.header.release.get("kms")
+    with open_regular(sealed.path, what="sealed model") as file:
+        sha256 = sha256_of(read_chunks(file))
     return {
         "file": str(sealed.path),
         "file_id": sealed.header.file_id.hex(),
-        "sha256": _sha256(sealed.path),
+        "sha256": sha256,
         "model": {"id": sealed.card.model_id, "sha256": sealed.card.sha256},
         "labels": [{"code": label.code, "name": label.name} for label in sealed.card.labels],
         "notice": sealed.card.notice,
@@ -61,11 +62,3 @@ def sealed_facts(sealed: SealedFile) -> list[tuple[str, str]]:
     if sealed.header.lease_s is not None:
         rows.append(("lease", f"{sealed.header.lease_s} s after a release by KMS"))
     return rows
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open_regular(path, what="sealed model") as file:
-        for chunk in read_chunks(file):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -7,7 +7,7 @@ default file (configs/enclavectl.yaml; a test compares them) are derived from it
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
@@ -30,7 +30,7 @@ from enclavectl.config.setting import (
     shown,
 )
 from enclavectl.errors import UsageError
-from enclavectl.files import read_bounded
+from enclavectl.files import read_bounded, status_at
 from enclavectl.suggest import suggestion
 
 if TYPE_CHECKING:
@@ -74,39 +74,27 @@ class Source:
 class Config:
     """Every setting, checked; ``sources`` has one entry per key; ``file`` is the file read, if any."""
 
-    backend: BackendChoice = field(
-        metadata=setting(one_of(BackendChoice), BackendChoice.AUTO, "What runs the enclave.")
+    backend: BackendChoice = setting(one_of(BackendChoice), BackendChoice.AUTO, "What runs the enclave.")
+    profile: Profile = setting(
+        one_of(Profile),
+        Profile.DEVELOPMENT,
+        "What this host is for; production refuses debug mode, which turns attestation off.",
     )
-    profile: Profile = field(
-        metadata=setting(
-            one_of(Profile),
-            Profile.DEVELOPMENT,
-            "What this host is for; production refuses debug mode, which turns attestation off.",
-        )
+    state_dir: Path = setting(
+        PATH,
+        default_state_dir,
+        "Private folder with what this host built and runs; the default follows XDG_STATE_HOME.",
+        default_text="~/.local/state/enclavectl",
     )
-    state_dir: Path = field(
-        metadata=setting(
-            PATH,
-            default_state_dir,
-            "Private folder with what this host built and runs; the default follows XDG_STATE_HOME.",
-            default_text="~/.local/state/enclavectl",
-        )
+    data_dir: Path = setting(
+        PATH,
+        default_data_dir,
+        "Folder with the models that were fetched; the default follows XDG_DATA_HOME.",
+        default_text="~/.local/share/enclavectl",
     )
-    data_dir: Path = field(
-        metadata=setting(
-            PATH,
-            default_data_dir,
-            "Folder with the models that were fetched; the default follows XDG_DATA_HOME.",
-            default_text="~/.local/share/enclavectl",
-        )
-    )
-    model: str = field(metadata=setting(REFERENCE, "demo-lesion", "The model that classifies the pictures."))
-    policy: Path | None = field(
-        metadata=setting(
-            OPTIONAL_PATH,
-            None,
-            "Policy file that an enclave must satisfy; null for the default of the backend.",
-        )
+    model: str = setting(REFERENCE, "demo-lesion", "The model that classifies the pictures.")
+    policy: Path | None = setting(
+        OPTIONAL_PATH, None, "Policy file that an enclave must satisfy; null for the default of the backend."
     )
     diagnose: DiagnoseConfig
     enclave: EnclaveConfig
@@ -142,8 +130,14 @@ class Config:
             yield one.key, getattr(getattr(self, section) if section else self, name)
 
 
-_OTHERS = {"nitro": NitroConfig, "qemu": QemuConfig, "local": LocalConfig, "gateway": GatewayConfig}
-SECTIONS = {"diagnose": DiagnoseConfig, "enclave": EnclaveConfig, **_OTHERS}
+SECTIONS = {
+    "diagnose": DiagnoseConfig,
+    "enclave": EnclaveConfig,
+    "nitro": NitroConfig,
+    "qemu": QemuConfig,
+    "local": LocalConfig,
+    "gateway": GatewayConfig,
+}
 SETTINGS: tuple[Setting, ...] = (
     *settings_of(Config),
     *(one for name, section in SECTIONS.items() for one in settings_of(section, section=name)),
@@ -212,7 +206,8 @@ def _file_to_read(path: Path | None, environ: Mapping[str, str]) -> Path | None:
         file = config_path(path=None, environ=environ)
     except UsageError:
         return None  # a user without a home has no such file
-    return None if _is_absent(file) else file
+    # A dangling link is an error, not absence.
+    return None if status_at(file, follows_links=False) is None else file
 
 
 def parse_config(data: bytes, file: Path, *, environ: Mapping[str, str]) -> dict[str, tuple[object, Source]]:
@@ -250,17 +245,6 @@ def parse_config(data: bytes, file: Path, *, environ: Mapping[str, str]) -> dict
             raise UsageError(f"{where}: {key}: {exc}") from exc
         found[key] = (value, Source(kind=SourceKind.FILE, where=where))
     return found
-
-
-def _is_absent(file: Path) -> bool:
-    # Not file.exists(): a dangling link or an inaccessible folder is an error, not absence.
-    try:
-        file.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        return False  # read_bounded reports what is wrong with it
-    return False
 
 
 def _mapping(node: Node, what: str, name: str) -> dict[str, Node]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from enclavectl.config.choices import Accelerator
@@ -16,65 +16,49 @@ _MAX_VSOCK = 2**32 - 2
 class DiagnoseConfig:
     """The answers and the timeouts of ``diagnose``."""
 
-    top: int = field(
-        metadata=setting(whole(1, 64), 3, "How many labels to print for a picture, the most probable first.")
+    top: int = setting(whole(1, 64), 3, "How many labels to print for a picture, the most probable first.")
+    timeout_s: int = setting(
+        whole(1, 3600), 30, "Seconds that one picture may take before it counts as failed."
     )
-    timeout_s: int = field(
-        metadata=setting(whole(1, 3600), 30, "Seconds that one picture may take before it counts as failed.")
-    )
-    in_flight: int = field(
-        metadata=setting(whole(1, 16), 8, "How many pictures of a batch may be on their way at once.")
-    )
+    in_flight: int = setting(whole(1, 16), 8, "How many pictures of a batch may be on their way at once.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnclaveConfig:
     """The virtual machine of the backends nitro and qemu."""
 
-    eif: Path | None = field(
-        metadata=setting(OPTIONAL_PATH, None, "Image to run; null for enclave.eif in the current folder.")
+    eif: Path | None = setting(
+        OPTIONAL_PATH, None, "Image to run; null for enclave.eif in the current folder."
     )
-    memory_mib: int = field(metadata=setting(whole(64, 2**24), 8192, "Memory of the enclave in MiB."))
-    cpus: int = field(metadata=setting(whole(1, 1024), 4, "Virtual CPUs of the enclave."))
-    cid: int | None = field(
-        metadata=setting(
-            optional(whole(4, _MAX_VSOCK)),
-            None,
-            "Context id (CID), the enclave's address on vsock, such as 16; null lets the driver choose.",
-        )
+    memory_mib: int = setting(whole(64, 2**24), 8192, "Memory of the enclave in MiB.")
+    cpus: int = setting(whole(1, 1024), 4, "Virtual CPUs of the enclave.")
+    cid: int | None = setting(
+        optional(whole(4, _MAX_VSOCK)),
+        None,
+        "Context id (CID), the enclave's address on vsock, such as 16; null lets the driver choose.",
     )
-    port_in: int = field(
-        metadata=setting(whole(1, _MAX_VSOCK), 5005, "Port on which the enclave takes pictures.")
-    )
-    port_out: int = field(
-        metadata=setting(whole(1, _MAX_VSOCK), 5006, "Port on which the parent takes answers.")
-    )
+    port_in: int = setting(whole(1, _MAX_VSOCK), 5005, "Port on which the enclave takes pictures.")
+    port_out: int = setting(whole(1, _MAX_VSOCK), 5006, "Port on which the parent takes answers.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NitroConfig:
     """For hosts that simulate Nitro, such as the project's tests; null on others, except GovCloud's root."""
 
-    vsock_dir: Path | None = field(
-        metadata=setting(
-            OPTIONAL_PATH,
-            None,
-            "Folder of the sockets CID.vsock and host.vsock_PORT (hybrid vsock) in place of AF_VSOCK.",
-        )
+    vsock_dir: Path | None = setting(
+        OPTIONAL_PATH,
+        None,
+        "Folder of the sockets CID.vsock and host.vsock_PORT (hybrid vsock) in place of AF_VSOCK.",
     )
-    root: Path | None = field(
-        metadata=setting(
-            OPTIONAL_PATH,
-            None,
-            "Root (PEM) in place of AWS's commercial one: GovCloud's, or a development root (simulated).",
-        )
+    root: Path | None = setting(
+        OPTIONAL_PATH,
+        None,
+        "Root (PEM) in place of AWS's commercial one: GovCloud's, or a development root (simulated).",
     )
-    host_root: Path | None = field(
-        metadata=setting(
-            OPTIONAL_PATH,
-            None,
-            "Folder of the host's /sys and /proc: the CPUs and the huge pages that are kept for enclaves.",
-        )
+    host_root: Path | None = setting(
+        OPTIONAL_PATH,
+        None,
+        "Folder of the host's /sys and /proc: the CPUs and the huge pages that are kept for enclaves.",
     )
 
 
@@ -82,17 +66,13 @@ class NitroConfig:
 class QemuConfig:
     """The emulator of the backend qemu."""
 
-    program: Path | None = field(
-        metadata=setting(
-            OPTIONAL_PATH, None, "QEMU to use; null for the one on the PATH, or else of `make qemu`."
-        )
+    program: Path | None = setting(
+        OPTIONAL_PATH, None, "QEMU to use; null for the one on the PATH, or else of `make qemu`."
     )
-    accelerator: Accelerator = field(
-        metadata=setting(
-            one_of(Accelerator),
-            Accelerator.AUTO,
-            "What runs the instructions; auto is kvm if a probe shows that it works and is fast, else tcg.",
-        )
+    accelerator: Accelerator = setting(
+        one_of(Accelerator),
+        Accelerator.AUTO,
+        "What runs the instructions; auto is kvm if a probe shows that it works and is fast, else tcg.",
     )
 
 
@@ -100,9 +80,5 @@ class QemuConfig:
 class LocalConfig:
     """The limits of the backend local, a process on this machine."""
 
-    memory_mib: int = field(
-        metadata=setting(whole(256, 2**24), 4096, "Address space of the local enclave in MiB.")
-    )
-    workers: int = field(
-        metadata=setting(whole(1, 64), 2, "Pictures that the local enclave classifies at the same time.")
-    )
+    memory_mib: int = setting(whole(256, 2**24), 4096, "Address space of the local enclave in MiB.")
+    workers: int = setting(whole(1, 64), 2, "Pictures that the local enclave classifies at the same time.")

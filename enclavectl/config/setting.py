@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -192,14 +192,16 @@ class Setting:
 
 def setting(
     kind: Kind[T], default: T | Callable[[PathContext], T], about: str, *, default_text: str | None = None
-) -> Mapping[str, Setting]:
-    """Make the metadata that makes a dataclass field a setting: ``top: int = field(metadata=setting(...))``.
+) -> T:
+    """Make a dataclass field that is a setting: the default of an annotated name in the class.
 
     ``default_text`` is the default as YAML, if ``default`` is a function. The field stays required in the
     class: only the loader makes instances, because every value needs a source.
     """
     text = default_text or ("null" if default is None else str(default))
-    return {_METADATA_KEY: Setting(key="", kind=kind, default=default, default_text=text, about=about)}
+    one = Setting(key="", kind=kind, default=default, default_text=text, about=about)
+    found: T = field(metadata={_METADATA_KEY: one})
+    return found
 
 
 def settings_of(config: type[DataclassInstance], *, section: str = "") -> tuple[Setting, ...]:

@@ -38,6 +38,7 @@ class ReceiptCode(StrEnum):
     RECEIPT_TIME = "receipt-time"
     RECEIPT_MODE = "receipt-mode"
     # What was asked and answered
+    STATEMENT_MISSING = "statement-missing"
     STATEMENT_FORM = "statement-form"
     REQUEST_MISMATCH = "request-mismatch"
     ANSWER_MISMATCH = "answer-mismatch"
@@ -83,6 +84,10 @@ _HINTS = {
         "If the session was longer, connect again; else compare the clocks."
     ),
     ReceiptCode.RECEIPT_MODE: "Do not rely on this receipt: it claims to come from where it does not.",
+    ReceiptCode.STATEMENT_MISSING: (
+        "Only a request statement says which picture a receipt is about: "
+        "keep the evidence with --include-statements."
+    ),
     ReceiptCode.STATEMENT_FORM: _PAIR,
     ReceiptCode.REQUEST_MISMATCH: _PAIR,
     ReceiptCode.ANSWER_MISMATCH: _PAIR,

@@ -265,13 +265,13 @@ def _check_picture(picture: bytes, receipts: Sequence[CheckedReceipt]) -> Check:
     """Check that one of the receipts is about this picture.
 
     Raises:
-        ReceiptError: ``picture-mismatch``, or ``statement-form``: no receipt has its request statement.
+        ReceiptError: ``picture-mismatch``, or ``statement-missing``: no receipt has its request statement.
     """
     asked = [one.asked for one in receipts if one.asked is not None]
     if not asked:
         raise ReceiptError(
-            ReceiptCode.STATEMENT_FORM,
-            "picture: expected a receipt kept with its request statement (--include-statements), found none",
+            ReceiptCode.STATEMENT_MISSING,
+            "picture: expected a receipt kept with its request statement, found none",
         )
     found = sha256(picture).digest()
     if all(one.picture_sha256 != found for one in asked):

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
-from enclavectl.gateway.bucket import TokenBucket
 from enclavectl.gateway.limits import GatewayLimits
+from enclavectl.net.bucket import TokenBucket
 
 # A provider gives a customer a /64 at least, so all of it counts as one.
 _IPV6_PREFIX = 64
@@ -43,15 +43,20 @@ ANONYMOUS = Identity()
 
 def address_group(text: str) -> str:
     """Return what counts as one address: the address, or its network of 64 bits in IPv6."""
-    try:
-        address: IPv4Address | IPv6Address = ip_address(text.partition("%")[0])
-    except ValueError:
-        return text
+    address = parse_ip(text)
     if isinstance(address, IPv6Address):
-        if address.ipv4_mapped is not None:
-            return str(address.ipv4_mapped)
         return str(IPv6Network((address, _IPV6_PREFIX), strict=False))
-    return str(address)
+    return text if address is None else str(address)
+
+
+def parse_ip(text: str) -> IPv4Address | IPv6Address | None:
+    """Read an address without its zone, and as IPv4 where IPv6 only maps one; None if it is none."""
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
 
 
 class Admission:

@@ -286,15 +286,11 @@ class Gateway:
             session.drain()
         try:
             async with asyncio.timeout(self._limits.drain_s):
-                await self._wait_until_empty()
+                self._emptied.clear()
+                if self.sessions:
+                    await self._emptied.wait()
         except TimeoutError:
             self.note(f"{len(self.sessions)} sessions had answers under way when time was up")
-
-    async def _wait_until_empty(self) -> None:
-        """Wait until the last session has ended."""
-        self._emptied.clear()
-        if self.sessions:
-            await self._emptied.wait()
 
     def _session_ended(self, session: Session, outcome: Outcome) -> None:
         door = self.sessions.pop(session)

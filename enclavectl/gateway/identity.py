@@ -8,7 +8,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from enclavectl.gateway.admission import ANONYMOUS, Identity
+from enclavectl.gateway.admission import ANONYMOUS, Identity, parse_ip
 from enclavectl.gateway.settings import Network
 from enclavectl.net.carriage import WireError
 
@@ -22,13 +22,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@:/-]{0,99}", re.ASCII)
 
 def is_trusted(address: str, proxies: Sequence[Network]) -> bool:
     """Return whether an address is one of these proxies'."""
-    try:
-        found = ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    if isinstance(found, IPv6Address) and found.ipv4_mapped is not None:
-        found = found.ipv4_mapped
-    return any(found in network for network in proxies)
+    found = parse_ip(address)
+    return found is not None and any(found in network for network in proxies)
 
 
 def forwarded_address(peer: str, forwarded: Sequence[str], proxies: Sequence[Network]) -> str:
@@ -78,7 +73,7 @@ def proxy_source(head: bytes, rest: bytes) -> str | None:
     raise WireError("a PROXY header without an address of TCP is not acceptable here")
 
 
-def certificate_identity(der: bytes | None, fields: Mapping[str, object] | None) -> Identity:
+def certificate_identity(der: bytes | None, fields: Mapping[str, object]) -> Identity:
     """Return the identity in a client's certificate, which TLS has verified: its first name, or CN.
 
     A name that could not stand in a log or a metric is replaced by the certificate's hash.
@@ -87,11 +82,9 @@ def certificate_identity(der: bytes | None, fields: Mapping[str, object] | None)
         return ANONYMOUS
     digest = hashlib.sha256(der).hexdigest()
     names = [
-        str(name)
-        for kind, name in _pairs((fields or {}).get("subjectAltName"))
-        if kind in {"DNS", "email", "URI"}
+        str(name) for kind, name in _pairs(fields.get("subjectAltName")) if kind in {"DNS", "email", "URI"}
     ]
-    subject = (fields or {}).get("subject")
+    subject = fields.get("subject")
     for part in subject if isinstance(subject, tuple) else ():
         names += [str(value) for kind, value in _pairs(part) if kind == "commonName"]
     name = next((name for name in names if _NAME.fullmatch(name)), f"sha256:{digest[:16]}")

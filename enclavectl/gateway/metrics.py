@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
@@ -48,32 +48,27 @@ class GatewayCollector(Collector):
         )
         handshakes = {str(carrier): found for carrier, found in tally.handshake_seconds.items()}
         yield _histograms("handshake_seconds", "TLS and HTTP.", "transport", handshakes)
-        sessions = HistogramMetricFamily(f"{_PREFIX}_session_seconds", "Length of sessions.")
-        sessions.add_metric([], _buckets(tally.session_seconds), tally.session_seconds.sum)
-        yield sessions
+        yield HistogramMetricFamily(
+            f"{_PREFIX}_session_seconds",
+            "Length of sessions.",
+            buckets=_buckets(tally.session_seconds),
+            sum_value=tally.session_seconds.sum,
+        )
 
     def _connections(self) -> Iterator[Metric]:
-        tally = self._gateway.tally
+        tally, waiting = self._gateway.tally, len(self._gateway.openings)
         now = GaugeMetricFamily(f"{_PREFIX}_connections", "Open sessions.", labels=["transport"])
         for carrier in Carrier:
             now.add_metric([carrier], tally.open[carrier])
         yield now
-        ended = CounterMetricFamily(
-            f"{_PREFIX}_connections", "Connections that ended, and how.", labels=["transport", "outcome"]
+        ends = tally.ended.items()
+        yield _counts("connections", "Connections that ended, and how.", ["transport", "outcome"], ends)
+        yield GaugeMetricFamily(f"{_PREFIX}_openings", "Connections without a challenge yet.", value=waiting)
+        yield CounterMetricFamily(
+            f"{_PREFIX}_lost_records", "Lines that the log did not take.", value=tally.lost_records
         )
-        for (transport, outcome), count in tally.ended.items():
-            ended.add_metric([transport, outcome], count)
-        yield ended
-        opening = GaugeMetricFamily(f"{_PREFIX}_openings", "Connections without a challenge yet.")
-        opening.add_metric([], len(self._gateway.openings))
-        yield opening
-        lost = CounterMetricFamily(f"{_PREFIX}_lost_records", "Lines that the log did not take.")
-        lost.add_metric([], tally.lost_records)
-        yield lost
-        clients = CounterMetricFamily(f"{_PREFIX}_client_requests", "Requests by name.", labels=["client"])
-        for name, count in tally.client_requests.items():
-            clients.add_metric([name], count)
-        yield clients
+        clients = (([name], count) for name, count in tally.client_requests.items())
+        yield _counts("client_requests", "Requests by name.", ["client"], clients)
 
     def _traffic(self) -> Iterator[Metric]:
         tally = self._gateway.tally
@@ -83,18 +78,10 @@ class GatewayCollector(Collector):
                 carried[direction] += follower.bytes
                 for kind, count in follower.frames.items():
                     frames[direction, kind.name.lower()] += count
-        metric = CounterMetricFamily(f"{_PREFIX}_frames", "Whole frames.", labels=["direction", "type"])
-        for (direction, name), count in frames.items():
-            metric.add_metric([direction, name], count)
-        yield metric
-        metric = CounterMetricFamily(f"{_PREFIX}_bytes", "Bytes that were relayed.", labels=["direction"])
-        for direction, count in carried.items():
-            metric.add_metric([direction], count)
-        yield metric
-        metric = CounterMetricFamily(f"{_PREFIX}_refusals", "Refusals.", labels=["from", "code"])
-        for (who, code), count in tally.refusals.items():
-            metric.add_metric([who, code], count)
-        yield metric
+        yield _counts("frames", "Whole frames.", ["direction", "type"], frames.items())
+        sizes = (([direction], count) for direction, count in carried.items())
+        yield _counts("bytes", "Bytes that were relayed.", ["direction"], sizes)
+        yield _counts("refusals", "Refusals.", ["from", "code"], tally.refusals.items())
 
     def _enclaves(self) -> Iterator[Metric]:
         up = GaugeMetricFamily(f"{_PREFIX}_enclave_up", "1 if it answers.", labels=["enclave", "release"])
@@ -111,6 +98,15 @@ class GatewayCollector(Collector):
             if enclave.probe_seconds is not None:
                 probes.add_metric([name], enclave.probe_seconds)
         yield from (up, sessions, flight, probes)
+
+
+def _counts(
+    name: str, about: str, labels: Sequence[str], found: Iterable[tuple[Sequence[str], int]]
+) -> CounterMetricFamily:
+    metric = CounterMetricFamily(f"{_PREFIX}_{name}", about, labels=labels)
+    for values, count in found:
+        metric.add_metric(values, count)
+    return metric
 
 
 def _histograms(name: str, about: str, label: str, found: dict[str, Histogram]) -> Metric:

@@ -29,7 +29,6 @@ class Openings:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._aborts: OrderedDict[Opening, Callable[[], None]] = OrderedDict()
-        self.pushed_out = 0
 
     def __len__(self) -> int:
         return len(self._aborts)
@@ -46,16 +45,13 @@ class Openings:
         counts = Counter(opening.group for opening in self._aborts)
         most = max(counts.values())
         oldest = next(opening for opening in self._aborts if counts[opening.group] == most)
-        self.pushed_out += 1
         self._aborts.pop(oldest)()
 
     def discard(self, opening: Opening) -> None:
         """Forget a connection."""
         self._aborts.pop(opening, None)
 
-    def abort_older(self, since: float) -> int:
-        """Abort those that began before ``since``; return how many."""
-        old = [opening for opening in self._aborts if opening.began_at < since]
-        for opening in old:
+    def abort_older(self, since: float) -> None:
+        """Abort those that began before ``since``."""
+        for opening in [one for one in self._aborts if one.began_at < since]:
             self._aborts.pop(opening)()
-        return len(old)

@@ -77,11 +77,7 @@ class Enclave:
 
 
 class NoEnclave(Exception):
-    """No enclave takes a connection now. ``is_known`` says whether the release is here at all."""
-
-    def __init__(self, message: str, *, is_known: bool) -> None:
-        super().__init__(message)
-        self.is_known = is_known
+    """No enclave takes a connection now."""
 
 
 class Routes:
@@ -132,10 +128,9 @@ class Routes:
             if release is None or enclave.destination.release == release
         ]
         if not fitting:
-            raise NoEnclave("there is no enclave of this release here", is_known=release is None)
+            raise NoEnclave("there is no enclave of this release here")
         alive = [enclave for enclave in fitting if enclave.health is Health.UP]
         free = [enclave for enclave in alive if enclave.sessions < self._per_enclave]
         if not free:
-            what = "every enclave is full" if alive else "no enclave answers"
-            raise NoEnclave(what, is_known=True)
+            raise NoEnclave("every enclave is full" if alive else "no enclave answers")
         return min(free, key=lambda enclave: (enclave.sessions, enclave.in_flight))

@@ -9,8 +9,10 @@ import secrets
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum, IntEnum, auto
+from enum import Enum, auto
 from typing import Protocol
+
+from websockets.frames import CloseCode
 
 from enclavectl.gateway.admission import Identity, Ticket
 from enclavectl.gateway.following import follow_client, follow_enclave
@@ -23,23 +25,11 @@ from enclavectl.net.carriage import CHALLENGE_FRAME_BYTES, FrameType, RefusalCod
 _MAX_TIMES = 64
 
 
-class CloseCode(IntEnum):
-    """Close codes of WebSocket, RFC 6455, 7.4.1, and the IANA registry."""
-
-    NORMAL = 1000
-    UNSUPPORTED = 1003
-    POLICY = 1008
-    TOO_BIG = 1009
-    INTERNAL = 1011
-    RESTART = 1012
-    TRY_LATER = 1013
-
-
 _CLOSE_CODES = {
-    RefusalCode.BUSY: CloseCode.TRY_LATER,
-    RefusalCode.STOPPING: CloseCode.RESTART,
-    RefusalCode.PROTOCOL: CloseCode.POLICY,
-    RefusalCode.SLOW: CloseCode.POLICY,
+    RefusalCode.BUSY: CloseCode.TRY_AGAIN_LATER,
+    RefusalCode.STOPPING: CloseCode.SERVICE_RESTART,
+    RefusalCode.PROTOCOL: CloseCode.POLICY_VIOLATION,
+    RefusalCode.SLOW: CloseCode.POLICY_VIOLATION,
 }
 
 
@@ -52,7 +42,7 @@ class HalfEnd(Protocol):
     def hold(self, *, is_held: bool) -> None:
         """Stop reading from this side, or go on."""
 
-    def close(self, last: bytes = b"", code: int = CloseCode.NORMAL) -> None:
+    def close(self, last: bytes = b"", code: int = CloseCode.NORMAL_CLOSURE) -> None:
         """Send the last bytes and end the connection."""
 
     def abort(self) -> None:
@@ -107,7 +97,6 @@ class Session:
         self._link: HalfEnd | None = None
         self._early = b""
         self._holds: set[Hold] = set()
-        self._enclave_held = False
         self._times: deque[float] = deque(maxlen=_MAX_TIMES)
         self._rate_until = 0.0
         self._held_since: float | None = None
@@ -186,7 +175,6 @@ class Session:
     def client_can_write(self, *, is_full: bool) -> None:
         """Say that the client takes no more for now, or that it does again: then the enclave is read."""
         self._client_full_since = self._context.clock() if is_full else None
-        self._enclave_held = is_full
         if self._link is not None:
             self._link.hold(is_held=is_full)
 
@@ -227,7 +215,7 @@ class Session:
         try:
             ended = self.down.feed(data, now)
         except WireError:
-            self._close(b"", CloseCode.INTERNAL, Outcome.ENCLAVE_ENDED)
+            self._close(b"", CloseCode.INTERNAL_ERROR, Outcome.ENCLAVE_ENDED)
             return
         self._client.send(data)
         for kind in ended:
@@ -265,7 +253,7 @@ class Session:
         if self.enclave is not None:
             self.enclave.suspect()
         if code == RefusalCode.STOPPING:
-            self._close(b"", CloseCode.RESTART, Outcome.ENCLAVE_ENDED)
+            self._close(b"", CloseCode.SERVICE_RESTART, Outcome.ENCLAVE_ENDED)
         else:
             self.refuse(RefusalCode.STOPPING, Outcome.ENCLAVE_ENDED)
 

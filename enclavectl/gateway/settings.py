@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
 from enclavectl.errors import UsageError
 from enclavectl.gateway.limits import GatewayLimits
 from enclavectl.gateway.routing import Destination
+from enclavectl.net.address import bracketed, is_loopback
 
 # No label of a name is empty or longer than 63: Python's resolver raises UnicodeError for those.
 _HOST_PORT = re.compile(
@@ -17,6 +18,7 @@ _HOST_PORT = re.compile(
     r":([0-9]{1,5})",
     re.ASCII,
 )
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(?::[0-9]{1,5})?|[a-z-]+-extension://[a-z0-9-]+|null", re.ASCII)
 Network = IPv4Network | IPv6Network
 _DEFAULT_LIMITS = GatewayLimits()
 
@@ -29,17 +31,7 @@ class HostPort:
     port: int
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    @property
-    def is_loopback(self) -> bool:
-        """True where only this machine can connect."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return f"{bracketed(self.host)}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +61,7 @@ class GatewaySettings:
         Raises:
             UsageError: options that exclude each other, or an unsafe combination.
         """
-        is_public = not self.listen.is_loopback or self.is_plain_behind_proxy
+        is_public = not is_loopback(self.listen.host) or self.is_plain_behind_proxy
         if (self.certificate is None) != (self.key is None):
             raise UsageError("expected --cert and --key together, found one", hint="give both files")
         if self.certificate is not None and self.is_plain_behind_proxy:
@@ -126,12 +118,7 @@ def parse_origin(text: str) -> str:
     Raises:
         UsageError: the text has another form.
     """
-    if (
-        re.fullmatch(
-            r"https?://[a-z0-9.-]+(?::[0-9]{1,5})?|[a-z-]+-extension://[a-z0-9-]+|null", text, re.ASCII
-        )
-        is None
-    ):
+    if _ORIGIN.fullmatch(text) is None:
         raise UsageError(
             f"--origin: expected an origin, found {text!r:.100}",
             hint="such as https://portal.example.org, or null for a page opened from a file",

@@ -10,17 +10,16 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from websockets.frames import Frame, Opcode
+from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
-from enclavectl.gateway.bucket import TokenBucket
 from enclavectl.gateway.limits import GatewayLimits
-from enclavectl.gateway.session import CloseCode
 from enclavectl.gateway.tally import Outcome
 from enclavectl.gateway.upgrade import SUBPROTOCOL, HttpReply
+from enclavectl.net.bucket import TokenBucket
 from enclavectl.net.carriage import RefusalCode
 
 if TYPE_CHECKING:
@@ -159,7 +158,7 @@ class WebSocketEnd(asyncio.Protocol):
         elif not self._is_full:
             self._transport.resume_reading()
 
-    def close(self, last: bytes = b"", code: int = CloseCode.NORMAL) -> None:
+    def close(self, last: bytes = b"", code: int = CloseCode.NORMAL_CLOSURE) -> None:
         """Send the last bytes and a close frame, and give the client time to answer it."""
         if self._ws.state is State.OPEN:
             if last:
@@ -215,12 +214,12 @@ class WebSocketEnd(asyncio.Protocol):
         if frame.opcode in _DATA and frame.data:
             parts.append(frame.data if isinstance(frame.data, bytes) else bytes(frame.data))
         elif frame.opcode is Opcode.TEXT:
-            self._fail(CloseCode.UNSUPPORTED)
+            self._fail(CloseCode.UNSUPPORTED_DATA)
         elif frame.opcode is not Opcode.CLOSE:  # a ping, a pong, or a message without a byte
             if frame.opcode is Opcode.PONG:
                 self._pong_due = None
             if self._control.take(1, self._loop.time()) > 0:
-                self._fail(CloseCode.POLICY)
+                self._fail(CloseCode.POLICY_VIOLATION)
 
     def _fail(self, code: CloseCode) -> None:
         if self._session is not None:

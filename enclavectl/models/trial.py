@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -132,17 +132,14 @@ def try_variants(
     for one in variants(model.card):
         progress(one.name)
         seen = try_model(model, labelled, card=one.card)
-        found.append(replace(one, right=count_right(model.card, labelled, seen)))
+        found.append(replace(one, right=count_right(model.card, zip(labelled, seen, strict=True))))
     return sorted(found, key=lambda one: -one.right)
 
 
-def count_right(card: ModelCard, pictures: Sequence[TrialPicture], seen: Sequence[Seen]) -> int:
+def count_right(card: ModelCard, pairs: Iterable[tuple[TrialPicture, Seen]]) -> int:
     """Return for how many pictures the most probable label is the right one."""
     codes = [label.code for label in card.labels]
-    return sum(
-        one.best is not None and codes[one.best] == picture.label
-        for picture, one in zip(pictures, seen, strict=True)
-    )
+    return sum(one.best is not None and codes[one.best] == picture.label for picture, one in pairs)
 
 
 def greatest_difference(seen: Sequence[Seen], bare: Sequence[Sequence[float] | None]) -> float:

@@ -22,6 +22,7 @@ from enclave_payload.wire import Buffer
 from enclavectl.errors import EnclaveBusy, EnclavectlError, EnclaveLost, PeerProtocolError, visible
 from enclavectl.net.access import Access
 from enclavectl.net.address import WebSocketAddress
+from enclavectl.net.bucket import TokenBucket
 from enclavectl.net.http_head import HttpError, HttpHead, read_body_start, read_head, send_all
 from enclavectl.net.stream import ByteStream
 from enclavectl.net.upgrade import not_a_gateway, refused_upgrade
@@ -111,8 +112,7 @@ class WebSocketStream:
         self._unsent: list[memoryview] = []
         self._is_over = False
         self._error: EnclavectlError | None = None
-        self._vain_frames = _VAIN_FRAMES_BURST
-        self._vain_at = time.monotonic()
+        self._vain_frames = TokenBucket(_VAIN_FRAMES_PER_S, _VAIN_FRAMES_BURST)
         if received:
             self._take(received)
 
@@ -150,9 +150,7 @@ class WebSocketStream:
                 if self._error is not None:
                     raise self._error
                 return b""
-            self._stream.settimeout(
-                max(deadline - time.monotonic(), 0) if self._timeout_s is not None else None
-            )
+            self._wait_until(deadline)
             self._take(self._stream.recv(_RECV_BYTES))
         first = self._arrived.popleft()
         if len(first) > bufsize:
@@ -171,11 +169,14 @@ class WebSocketStream:
     def _deadline(self) -> float:
         return float("inf") if self._timeout_s is None else time.monotonic() + self._timeout_s
 
+    def _wait_until(self, deadline: float) -> None:
+        self._stream.settimeout(None if deadline == float("inf") else max(deadline - time.monotonic(), 0))
+
     def _push(self, deadline: float) -> None:
         """Send what the protocol has to send, by ``deadline``; keep what did not go."""
         self._unsent += [memoryview(part) for part in self._protocol.data_to_send() if part]
         while self._unsent:
-            self._stream.settimeout(None if deadline == float("inf") else max(deadline - time.monotonic(), 0))
+            self._wait_until(deadline)
             sent = self._stream.sendmsg(self._unsent[:1])
             self._unsent[0] = self._unsent[0][sent:]
             if not self._unsent[0]:
@@ -218,18 +219,12 @@ class WebSocketStream:
             self._protocol.fail(CloseCode.UNSUPPORTED_DATA)
             self._end(_broken(self._address, "text"))
         elif frame.opcode is not Opcode.CLOSE:
-            self._count_vain_frame()
+            if self._vain_frames.take(1, time.monotonic()) > 0:
+                self._end(_broken(self._address, "pings or empty messages without end"))
         else:
             # Not close_code, which the library knows only once TCP has ended as well.
             said = self._protocol.close_rcvd
             self._end(None if said is None else _goodbye(self._address, said.code, said.reason))
-
-    def _count_vain_frame(self) -> None:
-        now = time.monotonic()
-        spare = self._vain_frames + (now - self._vain_at) * _VAIN_FRAMES_PER_S
-        self._vain_frames, self._vain_at = min(spare, _VAIN_FRAMES_BURST) - 1, now
-        if self._vain_frames < 0:
-            self._end(_broken(self._address, "pings or empty messages without end"))
 
     def _end(self, error: EnclavectlError | None) -> None:
         self._is_over = True

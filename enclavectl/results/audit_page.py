@@ -10,7 +10,7 @@ from enclavectl.attestation.chain import TIME
 from enclavectl.evidence.verification import NO_POLICY_STEP, Check, Verification
 from enclavectl.files import write_atomic
 from enclavectl.results.evidence_wording import claims_of
-from enclavectl.results.html import render_claims, render_fact, render_frame
+from enclavectl.results.html import render_claims, render_facts, render_frame
 from enclavectl.results.judgement import (
     PROVERS_POLICY,
     Answered,
@@ -43,7 +43,7 @@ def render_audit_page(verification: Verification, *, name: str) -> str:
         _banner(verification),
         _TITLE,
         f'<div>\n<h1>{_TITLE}</h1>\n<p class="quiet">File <bdi>{text(name)}</bdi></p>\n</div>',
-        _facts("In short", summary_lines(verification)),
+        render_facts("In short", summary_lines(verification)),
         *map(_answer, answers_of(verification)),
         render_claims(proven or ["Nothing."], not_proven),
         _checklist(shown_checks(verification)),
@@ -74,11 +74,6 @@ def _banner(verification: Verification) -> TrustWords:
     )
 
 
-def _facts(title: str, pairs: Sequence[tuple[str, str]]) -> str:
-    rows = "\n".join(render_fact(name, value) for name, value in pairs)
-    return f'<section class="card"><h2>{title}</h2>\n<dl>\n{rows}\n</dl></section>'
-
-
 def _checklist(checks: Sequence[Check]) -> str:
     rows = "\n".join(
         f'<tr{"" if one.ok is not False else " class=first"}><th scope="row">{text(one.id)}</th>'
@@ -101,7 +96,7 @@ def _answer(answer: Answered) -> str:
     about = [("Model", answer.model_id), ("Signed", f"{answer.signed:{TIME}}")]
     if answer.picture_sha256 is not None:
         about.append(("Picture SHA-256", answer.picture_sha256))
-    return _facts("The answer", [*about, *pairs])
+    return render_facts("The answer", [*about, *pairs])
 
 
 def _document(verification: Verification) -> str:
@@ -121,4 +116,4 @@ def _document(verification: Verification) -> str:
         evidence = case.evidence
         pairs += [("Written by", evidence.tool), ("Policy at the session", evidence.policy_sha256 or "none")]
         pairs.append(("Lock at the session", evidence.lock_sha256 or "none"))
-    return _facts("The document", pairs)
+    return render_facts("The document", pairs)

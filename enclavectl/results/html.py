@@ -99,8 +99,7 @@ def _evidence(title: str, evidence: Object, model: Object) -> str:
         ("Model", string(model, "id")),
         ("Model SHA-256", string(model, "sha256")),
     ]
-    items = "\n".join(render_fact(term, value) for term, value in rows)
-    return f'<section class="card"><h2>{title}</h2>\n<dl>\n{items}\n</dl></section>'
+    return render_facts(title, rows)
 
 
 def _shown(pcrs: Object) -> list[str]:
@@ -109,8 +108,13 @@ def _shown(pcrs: Object) -> list[str]:
     return [index for index in numbers if len(index) == 1 or index < "16" or string(pcrs, index).strip("0")]
 
 
-def render_fact(term: str, value: str) -> str:
-    """Render one row of a list of facts."""
+def render_facts(title: str, pairs: Iterable[tuple[str, str]]) -> str:
+    """Render a card with names and values."""
+    rows = "\n".join(_fact(term, value) for term, value in pairs)
+    return f'<section class="card"><h2>{title}</h2>\n<dl>\n{rows}\n</dl></section>'
+
+
+def _fact(term: str, value: str) -> str:
     # Ten of the sixteen registers are zero on every enclave, so print leaves them out.
     kind = " zero" if term.startswith("PCR") and value and not value.strip("0") else ""
     return f'<div class="fact{kind}"><dt>{text(term)}</dt><dd class="mono">{text(value)}</dd></div>'

@@ -6,8 +6,7 @@ Each page is written as soon as its answers are complete, so a report takes the 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -17,7 +16,7 @@ from enclavectl.errors import EnclavectlError, UsageError
 from enclavectl.files import is_regular, refuse_input, require_output, status_at, write_atomic
 from enclavectl.results.cards import card_id, render_card
 from enclavectl.results.html import MARK, render_cards, render_evidence, render_heading, render_page
-from enclavectl.results.markup import Object
+from enclavectl.results.markup import Object, as_object, string
 from enclavectl.results.overview import Overview
 from enclavectl.results.previews import preview_of
 
@@ -80,22 +79,19 @@ def page_paths(path: Path, total: int) -> list[Path]:
     return [path.with_name(f"{path.stem}-{number:03}{path.suffix}") for number in range(1, count + 1)]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReportHead:
-    """The facts on every page: a diagnosis object without its results, and the labels' names."""
-
-    diagnosis: Object
-    label_names: Mapping[str, str]
-
-
 class ReportWriter:
     """A writer that takes results in any order and writes pages in the order of the pictures."""
 
-    def __init__(self, path: Path, total: int, head: ReportHead) -> None:
-        """Start a report on ``total`` pictures at ``path``, which ``check_target`` has accepted."""
+    def __init__(self, path: Path, total: int, head: Object) -> None:
+        """Start a report on ``total`` pictures at ``path``, which ``check_target`` has accepted.
+
+        ``head`` is on every page: an ``enclavectl.diagnosis/1`` object without its results.
+        """
         self._path = path
         self._total = total
         self._head = head
+        labels = as_object(as_object(head, "model"), "labels")
+        self._names = {code: string(labels, code) for code in labels}
         self._overview = Overview(total)
         self._pages = page_paths(path, total)
         self._waiting: dict[int, tuple[str, Object]] = {}
@@ -115,7 +111,7 @@ class ReportWriter:
         if self._failure is not None:
             return
         preview = None if picture is None or "error" in result else preview_of(picture)
-        card = render_card(result, index + 1, preview, self._head.label_names)
+        card = render_card(result, index + 1, preview, self._names)
         self._waiting[index] = card, result
         while self._next in self._waiting:
             self._take(self._next)
@@ -135,7 +131,7 @@ class ReportWriter:
         if self._page < len(self._pages):
             self._write_page(is_last=True)
         if self._failure is None:
-            self._try(self._path, self._index({**self._head.diagnosis, "later_evidence": [*later_evidence]}))
+            self._try(self._path, self._index({**self._head, "later_evidence": [*later_evidence]}))
         if self._failure is not None:
             raise self._failure
         return self._path
@@ -158,9 +154,9 @@ class ReportWriter:
         if last < self._total and not is_last:
             links.append(("Next page", self._pages[self._page + 1]))
         page = render_page(
-            self._head.diagnosis,
+            self._head,
             title,
-            render_heading(self._head.diagnosis, title),
+            render_heading(self._head, title),
             _navigation(links),
             render_cards("".join(self._cards)),
             _navigation(links),

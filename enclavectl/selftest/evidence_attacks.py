@@ -24,78 +24,69 @@ _ADDED = b"\n# one line more\n"
 
 
 @attack("changed-payload", "a file of the payload has one line more", Defender.CLIENT, "pcr-mismatch")
-def changed_payload(arena: Arena) -> str | None:
+def changed_payload(arena: Arena) -> None:
     """Meet an enclave whose payload differs in a line from the one that the policy names."""
     arena.ask(policy=arena.policy_of(payload=_ADDED))
-    return None
 
 
 @attack("changed-model", "the weights differ in one byte", Defender.CLIENT, "pcr-mismatch")
-def changed_model(arena: Arena) -> str | None:
+def changed_model(arena: Arena) -> None:
     """Meet an enclave whose weights differ in a byte from those that the policy names."""
     arena.ask(policy=arena.policy_of(model=b"\0"))
-    return None
 
 
 @attack("other-release", "another release than the policy names", Defender.CLIENT, "pcr-mismatch")
-def other_release(arena: Arena) -> str | None:
+def other_release(arena: Arena) -> None:
     """Meet an enclave that the policy does not name at all."""
     policy = arena.first.expectation.policy
     other = Release(name="other", pcrs={index: bytes([0x50 + index]) * 48 for index in (0, 1, 2)})
     arena.ask(policy=replace(policy, releases=(other,)))
-    return None
 
 
 @attack("debug-mode", "the enclave runs in debug mode", Defender.CLIENT, "debug-mode")
-def debug_mode(arena: Arena) -> str | None:
+def debug_mode(arena: Arena) -> None:
     """Meet an enclave whose memory its operator can read."""
     arena.ask(stage=arena.debugged, policy=arena.first.expectation.policy)
-    return None
 
 
 @attack("foreign-root", "the document ends at another root", Defender.CLIENT, "chain-root")
-def foreign_root(arena: Arena) -> str | None:
+def foreign_root(arena: Arena) -> None:
     """Meet an enclave whose document somebody else's root vouches for."""
     mine = DevelopmentRoot.create(datetime.now(UTC) - timedelta(days=1))
     root = TrustRoot(certificate_der=mine.certificate_der, trust=Trust.SIMULATED, name="foreign")
     first = arena.first
     arena.ask(stage=Stage(address=first.address, expectation=replace(first.expectation, root=root)))
-    return None
 
 
 @attack("expired-document", "a document of four hours ago", Defender.CLIENT, "chain-expired")
-def expired_document(arena: Arena) -> str | None:
+def expired_document(arena: Arena) -> None:
     """Judge a genuine document when the certificate that signed it has ended."""
     challenge = new_challenge()
     evidence = evidence_of(arena.first, challenge)
     verify_evidence(challenge, evidence, arena.first.expectation, datetime.now(UTC) + timedelta(hours=4))
-    return None
 
 
 @attack("replayed-document", "the evidence of an earlier session", Defender.CLIENT, "nonce")
-def replayed_document(arena: Arena) -> str | None:
+def replayed_document(arena: Arena) -> None:
     """Answer a challenge with what answered another one."""
     recorded = evidence_of(arena.first, new_challenge()).to_body()
     arena.ask(change=lambda kind, body: recorded if kind is FrameType.EVIDENCE else body)
-    return None
 
 
 @attack("swapped-key", "the relay offers a key of its own", Defender.CLIENT, "user-data")
-def swapped_key(arena: Arena) -> str | None:
+def swapped_key(arena: Arena) -> None:
     """Exchange the key to which the client would seal."""
 
     def swap(keys: dict[int | str, Value]) -> None:
         keys.update({suite: bytes(len(key)) for suite, key in keys.items() if isinstance(key, bytes)})
 
     arena.ask(change=_with_keys(swap))
-    return None
 
 
 @attack("downgraded-suite", "the relay takes the stronger suite away", Defender.CLIENT, "user-data")
-def downgraded_suite(arena: Arena) -> str | None:
+def downgraded_suite(arena: Arena) -> None:
     """Leave the suite that no quantum computer opens out of the offer."""
     arena.ask(change=_with_keys(lambda keys: keys.pop(1)))
-    return None
 
 
 @attack(
@@ -104,7 +95,7 @@ def downgraded_suite(arena: Arena) -> str | None:
     Defender.ENCLAVE,
     "refused-unreadable",
 )
-def swapping_relay(arena: Arena) -> str | None:
+def swapping_relay(arena: Arena) -> None:
     """Prove one enclave and hand the picture, sealed to it, to another of the same image."""
     other: list[bytes] = []
 
@@ -115,7 +106,6 @@ def swapping_relay(arena: Arena) -> str | None:
 
     # Both enclaves have the same image, and the second one's root vouches for the evidence.
     arena.ask(change=change, stage=replace(arena.first, expectation=arena.second.expectation))
-    return None
 
 
 def evidence_of(stage: Stage, challenge: Challenge) -> Evidence:

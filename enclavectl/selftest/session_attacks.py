@@ -43,17 +43,15 @@ _BOMB_SIDE = 8_000  # 64 megapixels of one color, in 9 kB
 
 
 @attack("flipped-question", "one bit of the sealed picture", Defender.ENCLAVE, "refused-unreadable")
-def flipped_question(arena: Arena) -> str | None:
+def flipped_question(arena: Arena) -> None:
     """Change what was sealed on its way in."""
     arena.ask(change=flipped(FrameType.SEALED, -1))
-    return None
 
 
 @attack("flipped-answer", "one bit of the sealed answer", Defender.CLIENT, "peer-protocol")
-def flipped_answer(arena: Arena) -> str | None:
+def flipped_answer(arena: Arena) -> None:
     """Change what was sealed on its way out."""
     arena.ask(change=flipped(FrameType.ANSWER, -1))
-    return None
 
 
 @attack("exchanged-answers", "the answer to another picture", Defender.CLIENT, "peer-protocol")
@@ -77,7 +75,7 @@ def exchanged_answers(arena: Arena) -> str | None:
     Defender.CLIENT,
     "receipt-signature",
 )
-def forged_receipt(arena: Arena) -> str | None:
+def forged_receipt(arena: Arena) -> None:
     """Sign a receipt anew after changing the hash of its answer."""
     challenge = new_challenge()
     evidence = evidence_of(arena.first, challenge)
@@ -99,14 +97,12 @@ def forged_receipt(arena: Arena) -> str | None:
         document_bytes=evidence.document,
         key_config=evidence.key_config,
     )
-    return None
 
 
 @attack("edited-evidence", "a word of an evidence file", Defender.COMMAND, "evidence-file")
-def edited_evidence(arena: Arena) -> str | None:
+def edited_evidence(arena: Arena) -> None:
     """Change a word of a kept evidence file."""
     parse_evidence_file(_kept(arena).replace(b"accept", b"reject", 1))
-    return None
 
 
 @attack(
@@ -115,7 +111,7 @@ def edited_evidence(arena: Arena) -> str | None:
     Defender.COMMAND,
     "signature",
 )
-def remade_evidence(arena: Arena) -> str | None:
+def remade_evidence(arena: Arena) -> None:
     """Change the document in an evidence file, and make the file's hash anew."""
     kept = parse_evidence_file(_kept(arena))
     document = bytearray(kept.document)
@@ -132,11 +128,10 @@ def remade_evidence(arena: Arena) -> str | None:
         nonce=Waiver.NO_NONCE,
     )
     examine(case).require()
-    return None
 
 
 @attack("foreign-state", "a state folder that other users can write", Defender.COMMAND, "host")
-def foreign_state(arena: Arena) -> str | None:
+def foreign_state(arena: Arena) -> None:
     """Use a state folder in which somebody else could exchange the development root."""
     state = arena.folder / "first"
     state.chmod(0o777)
@@ -144,7 +139,6 @@ def foreign_state(arena: Arena) -> str | None:
         LocalBackend(state).trust_root()
     finally:
         state.chmod(0o700)
-    return None
 
 
 @attack("idle-peers", "32 peers that connect and say nothing", Defender.ENCLAVE, "served")

@@ -12,10 +12,8 @@ import json
 import re
 from collections.abc import Sequence
 from hashlib import sha256
-from pathlib import Path
 
 from enclavectl.errors import AttestationError, UsageError
-from enclavectl.files import read_bounded
 from enclavectl.json_object import JsonError, JsonObject
 from enclavectl.targets.remotes import RemoteContent
 
@@ -52,15 +50,6 @@ def render_invitation(content: RemoteContent) -> str:
     text = base64.b64encode(body).decode()
     lines = [text[start : start + _LINE] for start in range(0, len(text), _LINE)]
     return "\n".join([_BEGIN, f"checksum: {_checksum(body)}", "", *lines, _END, ""])
-
-
-def read_invitation(path: Path) -> RemoteContent:
-    """Read the invitation in a file.
-
-    Raises:
-        UsageError: there is none, or it is not as it was written.
-    """
-    return parse_invitation(read_bounded(path, MAX_INVITATION_BYTES, what="invitation"), source=str(path))
 
 
 def parse_invitation(data: bytes, *, source: str) -> RemoteContent:

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from enclavectl.attestation import Policy, Root
 
 REMOTE_SCHEMA = "enclavectl.remote/1"
-# Of one copy: a CA bundle is the longest.
-_MAX_COPY_BYTES = MAX_CA_BYTES
 SUFFIXES = {
     "policy": "yaml",
     "root": "pem",
@@ -114,18 +112,14 @@ class Remote:
     changed: datetime
     is_default: bool
 
-    @property
-    def changed_text(self) -> str:
-        """The time of the last change, as JSON has it."""
-        return self.changed.isoformat()
-
     def content(self) -> RemoteContent:
         """Read all of it.
 
         Raises:
             UsageError: a copy is gone or cannot be used.
         """
-        parts = {word: read_bounded(path, _MAX_COPY_BYTES, what="copy") for word, path in self.files.items()}
+        # A CA bundle is the longest.
+        parts = {word: read_bounded(path, MAX_CA_BYTES, what="copy") for word, path in self.files.items()}
         return RemoteContent(address=self.address, pin=self.pin, **parts)
 
     def access(self) -> Access:
@@ -160,7 +154,7 @@ class Remote:
             "name": self.name,
             "address": self.address,
             "is_default": self.is_default,
-            "changed": self.changed_text,
+            "changed": self.changed.isoformat(),
             "accept": sorted(policy.accept),
             "releases": [
                 {"name": one.name, "pcrs": {f"PCR{index}": value.hex() for index, value in one.pcrs.items()}}

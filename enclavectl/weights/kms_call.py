@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from enclavectl.errors import AttestationError, EnclavectlError, HostError, NetworkError, UsageError
 from enclavectl.json_object import JsonError, JsonObject
 from enclavectl.net.address import bracketed, is_loopback
-from enclavectl.weights.credentials import Credentials
+from enclavectl.weights.credentials import Credentials, find_credentials
 
 # botocore's model of KMS, 2014-11-01: CiphertextBlob and CiphertextForRecipient have 1 to 6,144 bytes.
 MAX_BLOB_BYTES = 6144
@@ -158,6 +158,17 @@ class Kms:
         if not 1 <= len(data) <= MAX_BLOB_BYTES:
             raise NetworkError(f"KMS: expected {name} of at most {MAX_BLOB_BYTES} bytes", code="kms-answer")
         return data
+
+
+def kms_for(arn: str, environ: Mapping[str, str]) -> Kms:
+    """Return KMS for a key, with the credentials and the endpoint of the environment.
+
+    Raises:
+        UsageError: the ARN cannot be used, or there are no credentials.
+    """
+    key = parse_key_arn(arn)
+    endpoint = environ.get("AWS_ENDPOINT_URL_KMS") or key.endpoint
+    return Kms(key=key, credentials=find_credentials(environ), endpoint=endpoint)
 
 
 def post(endpoint: str, action: str, body: bytes, credentials: Credentials, region: str) -> tuple[int, bytes]:

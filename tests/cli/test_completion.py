@@ -17,9 +17,9 @@ from typing import Self
 import pytest
 
 from enclavectl.attestation.policy_file import render_policy
-from enclavectl.cli.app import COMMANDS
 from enclavectl.image.findings import BLOCKING
 from tests.cli.command import COMMAND, enclavectl
+from tests.cli.tree import NAMES
 from tests.e2e.cli import Cli
 from tests.in_process import expect, new_root
 
@@ -41,7 +41,7 @@ def completions(words: Sequence[str], *, home: Path, environ: Mapping[str, str] 
 
 def test_commands_and_options_are_completed(tmp_path: Path) -> None:
     assert completions(["pl"], home=tmp_path) == ["plan"]
-    assert completions([""], home=tmp_path) == [row.name for row in COMMANDS]
+    assert completions([""], home=tmp_path) == NAMES
     assert completions(["plan", "--mem"], home=tmp_path) == ["--memory"]
     assert completions(["eif", "s"], home=tmp_path) == ["show", "sign"]
     assert completions(["eif", "sign", "--k"], home=tmp_path) == ["--key"]

@@ -159,6 +159,10 @@ def test_a_broken_layout_is_said_before_the_file_is_read(tmp_path: Path) -> None
     assert shown.error()["code"] == "section-count"
 
 
+KEY = ec.generate_private_key(ec.SECP384R1())
+CERTIFICATE = samples.certificate(KEY, start=datetime.now(UTC) - timedelta(days=1))
+
+
 def signed_with(folder: Path, certificate_file: bytes, *, pcr0: str | None = None) -> Path:
     """An image signed as nitro-cli signs, which puts the certificate file into it as it is."""
     path = folder / "signed.eif"
@@ -166,14 +170,10 @@ def signed_with(folder: Path, certificate_file: bytes, *, pcr0: str | None = Non
     return path
 
 
-KEY = ec.generate_private_key(ec.SECP384R1())
-
-
 def test_an_image_that_nitro_cli_signed_from_a_chain_is_shown_and_measured_with_a_warning(
     tmp_path: Path,
 ) -> None:
-    certificate = samples.certificate(KEY, start=datetime.now(UTC) - timedelta(days=1))
-    image = signed_with(tmp_path, certificate + b"\n" + certificate)
+    image = signed_with(tmp_path, CERTIFICATE + b"\n" + CERTIFICATE)
     for command in ("show", "pcrs"):
         done = enclavectl("eif", command, image, home=tmp_path)
         assert done.status == 0, done.err
@@ -186,8 +186,7 @@ def test_an_image_that_nitro_cli_signed_from_a_chain_is_shown_and_measured_with_
 
 
 def test_a_private_key_in_an_image_is_named_by_every_command_that_reads_it(tmp_path: Path) -> None:
-    certificate = samples.certificate(KEY, start=datetime.now(UTC) - timedelta(days=1))
-    image = signed_with(tmp_path, samples.key_pem(KEY) + certificate)
+    image = signed_with(tmp_path, samples.key_pem(KEY) + CERTIFICATE)
     for command in ("show", "pcrs", "verify"):
         done = enclavectl("eif", command, image, home=tmp_path)
         assert "signature-private-key: the signature section holds a PRIVATE KEY" in done.err
@@ -195,8 +194,7 @@ def test_a_private_key_in_an_image_is_named_by_every_command_that_reads_it(tmp_p
 
 
 def test_no_register_of_a_signature_that_does_not_verify_is_printed(tmp_path: Path) -> None:
-    certificate = samples.certificate(KEY, start=datetime.now(UTC) - timedelta(days=1))
-    image = signed_with(tmp_path, certificate, pcr0="00" * 48)
+    image = signed_with(tmp_path, CERTIFICATE, pcr0="00" * 48)
     done = eif(tmp_path, "pcrs", image)
     assert done.status == 2
     assert done.error()["code"] == "signature-payload"
@@ -204,8 +202,7 @@ def test_no_register_of_a_signature_that_does_not_verify_is_printed(tmp_path: Pa
 
 
 def test_an_issuer_that_cannot_be_read_is_a_finding_and_the_rest_is_described(tmp_path: Path) -> None:
-    certificate = samples.certificate(KEY, start=datetime.now(UTC) - timedelta(days=1))
-    odd = samples.with_issuer(certificate, b"\x0c\x04\xff\xfe\xfd\xfc")
+    odd = samples.with_issuer(CERTIFICATE, b"\x0c\x04\xff\xfe\xfd\xfc")
     done = eif(tmp_path, "show", "--lenient", signed_with(tmp_path, odd))
     assert done.status == 2, done.err
     assert done.json()["SigningCertificate"]["IssuerName"] == {}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from enclave_payload.contents import key_config_digest
-from enclavectl.cli.evidence_keeping import prepare_keeper
+from enclavectl.cli.evidence_keeping import EvidenceKeeper, prepare_keeper
 from enclavectl.cli.judgement_view import draw_verification
 from enclavectl.cli.screen import Screen
 from enclavectl.client.exchange import Expectation
@@ -42,10 +42,19 @@ def expectation(forge: EnclaveForge) -> Expectation:
     return Expectation(policy=POLICY, root=forge.root)
 
 
+def keeping(
+    path: Path, *, include_statements: bool = False, policy: Path | None = None, is_single: bool = False
+) -> EvidenceKeeper:
+    keeper = prepare_keeper(
+        SCREEN, path, include_statements=include_statements, policy=policy, is_single=is_single
+    )
+    assert keeper is not None
+    return keeper
+
+
 def test_each_session_has_a_file_and_its_receipts_beside_it(tmp_path: Path, forge: EnclaveForge) -> None:
     path = tmp_path / "e.json"
-    keeper = prepare_keeper(SCREEN, path, include_statements=False, policy=None, is_single=False)
-    assert keeper is not None
+    keeper = keeping(path)
     first, second = session(forge), session(forge, b"2" * 32)
     for index, evidence in enumerate((first, second, first)):
         number = keeper.session(evidence, NOW, expectation(forge), lock_sha256=None)
@@ -66,8 +75,7 @@ def test_one_answer_goes_into_the_file_with_its_statements_if_asked(
 ) -> None:
     for include, statements in ((True, (b"asked", b"told")), (False, (None, None))):
         path = tmp_path / f"{include}.json"
-        keeper = prepare_keeper(SCREEN, path, include_statements=include, policy=None, is_single=True)
-        assert keeper is not None
+        keeper = keeping(path, include_statements=include, is_single=True)
         number = keeper.session(session(forge), NOW, expectation(forge), lock_sha256=None)
         assert not path.exists(), "its receipt is not there yet"
         keeper.receipt(number, RECEIPTED, 0)
@@ -82,8 +90,7 @@ def test_what_could_not_be_written_is_not_told_as_kept(
 ) -> None:
     folder = tmp_path / "there"
     folder.mkdir()
-    keeper = prepare_keeper(SCREEN, folder / "e.json", include_statements=False, policy=None, is_single=False)
-    assert keeper is not None
+    keeper = keeping(folder / "e.json")
     folder.rmdir()
     with pytest.raises(HostError):
         keeper.session(session(forge), NOW, expectation(forge), lock_sha256=None)
@@ -114,19 +121,13 @@ def test_a_receipt_that_the_disk_does_not_take_spoils_none_before_it(tmp_path: P
 def test_the_policy_is_kept_as_its_file_has_it(tmp_path: Path, forge: EnclaveForge) -> None:
     policy = tmp_path / "policy.yaml"
     policy.write_text("# reviewed by Ada\n")
-    keeper = prepare_keeper(
-        SCREEN, tmp_path / "e.json", include_statements=False, policy=policy, is_single=False
-    )
-    assert keeper is not None
+    keeper = keeping(tmp_path / "e.json", policy=policy)
     keeper.session(session(forge), NOW, expectation(forge), lock_sha256=None)
     assert parse_evidence_file((tmp_path / "e.json").read_bytes()).policy == "# reviewed by Ada\n"
 
 
 def test_a_session_is_kept_with_the_lock_of_its_enclaves_image(tmp_path: Path, forge: EnclaveForge) -> None:
-    keeper = prepare_keeper(
-        SCREEN, tmp_path / "e.json", include_statements=False, policy=None, is_single=False
-    )
-    assert keeper is not None
+    keeper = keeping(tmp_path / "e.json")
     for nonce, lock_sha256 in ((b"1" * 32, "ab" * 32), (b"2" * 32, None)):
         keeper.session(session(forge, nonce), NOW, expectation(forge), lock_sha256=lock_sha256)
     kept = [parse_evidence_file((tmp_path / name).read_bytes()) for name in ("e.json", "e-2.json")]
@@ -137,14 +138,13 @@ def test_a_session_is_kept_with_the_lock_of_its_enclaves_image(tmp_path: Path, f
 def test_what_is_there_is_never_written_over(tmp_path: Path, there: str) -> None:
     (tmp_path / there).write_text("mine")
     with pytest.raises(UsageError, match="expected nothing there"):
-        prepare_keeper(SCREEN, tmp_path / "e.json", include_statements=False, policy=None, is_single=False)
+        keeping(tmp_path / "e.json")
     assert (tmp_path / there).read_text() == "mine"
 
 
 def test_what_came_in_between_is_not_written_over_either(tmp_path: Path, forge: EnclaveForge) -> None:
     path = tmp_path / "e.json"
-    keeper = prepare_keeper(SCREEN, path, include_statements=False, policy=None, is_single=False)
-    assert keeper is not None
+    keeper = keeping(path)
     path.write_text("mine")
     with pytest.raises(HostError):
         keeper.session(session(forge), NOW, expectation(forge), lock_sha256=None)

@@ -12,11 +12,14 @@ import pytest
 
 from enclavectl.cli.app import COMMANDS, GroupRow, Row, build_app
 from enclavectl.cli.command_tree import split_help
+from tests.cli import tree
 from tests.cli.command import enclavectl
 from tests.cli.tree import all_rows, parsed, words_of
 
 ROWS = dict(all_rows())
-GROUPS = [row for row in COMMANDS if isinstance(row, GroupRow)]
+GROUPS = [row for row in tree.ROWS if isinstance(row, GroupRow)]
+# The one writes a line of JSON for each session, the other answers by its exit code.
+WITHOUT_JSON = {("gateway",), ("fleet", "probe")}
 TYPE_NAMES = ("TEXT", "INTEGER", "PATH", "FLOAT", "FILENAME", "DIRECTORY")
 commands = pytest.mark.parametrize("words", ROWS, ids=" ".join)
 
@@ -74,6 +77,8 @@ def test_the_parser_takes_each_example(words: tuple[str, ...]) -> None:
 @commands
 def test_the_page_fits_80_columns_and_names_values_not_types(words: tuple[str, ...]) -> None:
     page = page_of(words)
+    assert page.startswith(f"Usage: enclavectl {' '.join(words)} ")
+    assert ("--output" in page) is (words not in WITHOUT_JSON)
     assert [line for line in page.splitlines() if len(line) > 80] == []
     found = set(page.replace("[", " ").replace("]", " ").replace("...", " ").split()) & set(TYPE_NAMES)
     assert not found, page
@@ -106,14 +111,13 @@ def test_the_first_page_shows_every_command_whole_under_its_heading(
         elif heading not in {"", "Options"} and line.strip():
             name, _, summary = line.strip().partition(" ")
             listed.append((heading, name, summary.strip()))
-    assert listed == [(row.heading, row.name, row.summary) for row in COMMANDS]
+    assert listed == [(heading, row.name, row.summary) for heading, rows in COMMANDS.items() for row in rows]
 
 
 def test_a_narrow_terminal_wraps_summaries_and_cuts_none(tmp_path: Path) -> None:
     page = enclavectl("--help", home=tmp_path, environ={"COLUMNS": "50"}).out
     flat = " ".join(page.split())
-    for row in COMMANDS:
-        assert row.summary in flat
+    assert all(row.summary in flat for row in tree.ROWS)
 
 
 def test_only_the_module_of_the_named_command_is_loaded() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from enclave_payload.card import model_register
 from enclavectl.attestation import Policy, Release, Trust
+from enclavectl.attestation.policy_edit import EditedPolicy
 from enclavectl.attestation.registers import instance_register, role_register
 from enclavectl.cli.policy_change import PolicyChangeRequest, apply_change
 from enclavectl.cli.screen import Screen
@@ -297,10 +298,8 @@ def test_a_file_that_changed_meanwhile_is_not_written_over(folder: Path) -> None
         command="revoke",
         path=path,
         before=text,
-        after=text,
-        policy=policy_of(folder),
+        after=EditedPolicy(text=text, policy=policy_of(folder), is_rewritten=False),
         did="",
-        is_rewritten=False,
         is_dry_run=False,
     )
     with pytest.raises(StateError) as info:

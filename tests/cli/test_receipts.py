@@ -100,4 +100,4 @@ def test_a_receipt_is_judged_with_the_statements_that_the_session_s_evidence_hol
     other = desk.verify("told.air", "--document", "told.json", *options, "--picture", "other.png")
     assert (other.status, other.json()["error"]["code"]) == (4, "picture-mismatch")
     silent = desk.verify("told.air", "--document", "untold.json", *options, "--picture", "picture.png")
-    assert (silent.status, silent.json()["error"]["code"]) == (4, "statement-form")
+    assert (silent.status, silent.json()["error"]["code"]) == (4, "statement-missing")

@@ -6,15 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from enclavectl.cli.app import COMMANDS
 from enclavectl.cli.foreign_words import _MEANT, _MEANT_OPTIONS, meant_by
 from tests.cli.command import enclavectl
-from tests.cli.tree import all_rows
+from tests.cli.tree import NAMES, all_rows
 from tests.e2e.cli import sample
 
 READS_FILES = "enclavectl reads files: fetch it first, or pipe it to: enclavectl diagnose -"
 KEY_BESIDE = "name m.key, which enclavectl model seal wrote beside it"
-NAMES = [row.name for row in COMMANDS]
 
 
 @pytest.mark.parametrize(

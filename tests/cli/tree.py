@@ -9,13 +9,15 @@ from typing import Any
 
 from enclavectl.cli.app import COMMANDS, GroupRow, Row, build_app
 
+ROWS = [row for rows in COMMANDS.values() for row in rows]
+NAMES = [row.name for row in ROWS]
 # What ends a command's own words on a shell's line.
 _SHELL = re.compile(r"\s(?:[<>|&;]|&&)(?:\s|$)")
 
 
 def all_rows() -> Iterator[tuple[tuple[str, ...], Row]]:
     """Yield each command with the words that a user types."""
-    yield from _below((), COMMANDS)
+    yield from _below((), ROWS)
 
 
 def _below(words: tuple[str, ...], rows: Sequence[Row | GroupRow]) -> Iterator[tuple[tuple[str, ...], Row]]:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 import enclave_payload.key_holder as payload
 from enclavectl.config.choices import BackendChoice
-from enclavectl.config.gateway import GatewayConfig
 from enclavectl.config.load import (
+    SECTIONS,
     SETTINGS,
     Config,
     Profile,
@@ -24,7 +24,6 @@ from enclavectl.config.load import (
     load_config,
     parse_config,
 )
-from enclavectl.config.sections import DiagnoseConfig, EnclaveConfig, LocalConfig, NitroConfig, QemuConfig
 from enclavectl.config.template import render_default
 from enclavectl.errors import UsageError
 from enclavectl.suggest import nearest, suggestion
@@ -74,17 +73,9 @@ def test_the_default_ports_are_the_payloads() -> None:
 
 def test_every_field_of_every_section_is_a_setting() -> None:
     found = {field.name for field in dataclasses.fields(Config)}
-    sections = {
-        "diagnose": DiagnoseConfig,
-        "enclave": EnclaveConfig,
-        "nitro": NitroConfig,
-        "qemu": QemuConfig,
-        "local": LocalConfig,
-        "gateway": GatewayConfig,
-    }
-    for section, kind in sections.items():
+    for section, kind in SECTIONS.items():
         found |= {f"{section}.{field.name}" for field in dataclasses.fields(kind)}
-    assert found - {one.key for one in SETTINGS} == {*sections, "sources", "file"}
+    assert found - {one.key for one in SETTINGS} == {*SECTIONS, "sources", "file"}
 
 
 def test_a_flag_goes_before_a_variable_before_the_file_before_the_default(tmp_path: Path) -> None:

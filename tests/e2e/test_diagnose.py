@@ -97,14 +97,6 @@ def test_recursive_takes_subfolders(shared: Cli, tmp_path: Path) -> None:
     shared.ok("listen", "--count", "1", "--timeout", "60")
 
 
-@pytest.mark.parametrize("top", [1, 7, 64])
-def test_top_says_how_many_labels(shared: Cli, top: int) -> None:
-    lines = shared.ok("diagnose", sample("nv"), "--top", str(top)).out.splitlines()
-    shown = [line.split()[0] for line in lines if "%" in line]
-    assert len(shown) == min(top, 7)
-    assert shown[0] == "nv"
-
-
 def test_a_refused_picture_costs_exit_5_and_nothing_else(shared: Cli, tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
     broken.write_bytes(sample("bcc").read_bytes()[:5000])

@@ -54,10 +54,3 @@ def test_model_show_prints_the_card_and_the_verdict(cli: Cli, tmp_path: Path) ->
     assert value["id"] == "logits"
     assert value["probe"]["runtime"] is None
     assert value["probe"]["error"]["code"] == "model-logits"
-
-
-def test_model_show_of_a_model_that_serves_names_the_runtime(cli: Cli) -> None:
-    assert "it serves in " in cli.ok("model", "show").out
-    probe = cli.ok("model", "show", "-o", "json").json()["probe"]
-    assert probe["runtime"]
-    assert probe["error"] is None

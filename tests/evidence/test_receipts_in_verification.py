@@ -217,8 +217,8 @@ def test_a_picture_that_is_not_the_receipts_is_refused(kept: Kept) -> None:
     assert_withheld(other, 1)
     unknown = examine(replace(kept.case(KeptReceipt(receipt=kept.receipt.receipt)), picture=PICTURE))
     assert unknown.error is not None
-    assert unknown.error.code == "statement-form"
-    assert "--include-statements" in unknown.error.message
+    assert unknown.error.code == "statement-missing"
+    assert "--include-statements" in (unknown.error.hint or "")
 
 
 def test_a_receipt_is_no_way_around_the_policy(kept: Kept) -> None:

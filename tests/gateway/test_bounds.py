@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidStatus
-from websockets.frames import Frame
+from websockets.frames import CloseCode, Frame
 from websockets.http11 import Request
 from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
@@ -23,7 +23,7 @@ from enclavectl.gateway.gateway import Gateway
 from enclavectl.gateway.limits import GatewayLimits
 from enclavectl.gateway.listener import Listener, listen_on
 from enclavectl.gateway.probes import probe
-from enclavectl.gateway.session import CloseCode, Guest, Session, SessionContext
+from enclavectl.gateway.session import Guest, Session, SessionContext
 from enclavectl.gateway.settings import GatewaySettings, parse_host_port
 from enclavectl.gateway.tally import Carrier, Outcome, Tally
 from enclavectl.gateway.upgrade import SUBPROTOCOL
@@ -240,7 +240,7 @@ def on_a_stand(check: Callable[[Stand], None], limits: GatewayLimits = LIMITS) -
     asyncio.run(run())
 
 
-@pytest.mark.parametrize(("over", "code"), [(0, None), (1, CloseCode.TOO_BIG)])
+@pytest.mark.parametrize(("over", "code"), [(0, None), (1, CloseCode.MESSAGE_TOO_BIG)])
 def test_a_message_has_its_bytes(over: int, code: int | None) -> None:
     def check(stand: Stand) -> None:
         stand.client.send_binary(encode_challenge(bytes(32)))
@@ -249,7 +249,7 @@ def test_a_message_has_its_bytes(over: int, code: int | None) -> None:
         # The bytes are no request, which is the session's business; the size is looked at first.
         stand.client.send_binary(b"\0" * (LIMITS.message_bytes + over))
         stand.deliver()
-        assert stand.code == (code or CloseCode.POLICY)
+        assert stand.code == (code or CloseCode.POLICY_VIOLATION)
 
     on_a_stand(check)
 
@@ -275,7 +275,7 @@ def test_pings_have_their_burst(over: int, ends: bool, is_ping: bool) -> None:
         for _ in range(LIMITS.control_burst + over):
             (stand.client.send_ping if is_ping else stand.client.send_binary)(b"")
         stand.deliver()
-        assert stand.code == (CloseCode.POLICY if ends else None)
+        assert stand.code == (CloseCode.POLICY_VIOLATION if ends else None)
 
     on_a_stand(check)
 

@@ -7,8 +7,6 @@ import signal
 import socket
 import ssl
 import stat
-import threading
-import time
 import urllib.error
 import urllib.request
 from contextlib import ExitStack, suppress
@@ -266,54 +264,6 @@ def test_metrics_count_what_was_relayed(tmp_path: Path, enclave_of_zeros: FakeEn
         f'enclavectl_gateway_enclave_up{{enclave="{enclave_of_zeros}",release="r"}} 1.0',
     ):
         assert line in page.splitlines()
-
-
-def test_many_clients_go_through_a_restart_of_every_enclave(tmp_path: Path) -> None:
-    """A client that hears STOPPING, or BUSY, connects again: that is the protocol's way."""
-    enclaves = [FakeEnclave(tmp_path / f"{number}") for number in range(4)]
-    settings = {"connections_per_address": 200, "requests_per_s": 10_000, "requests_burst": 10_000}
-    to = [f"r@{enclave}" for enclave in enclaves]
-    served: list[int] = []
-    done = threading.Event()
-    with gateway(tmp_path / "g", to, probe_s=1, **settings) as running:
-        wait_until(lambda: running.notes.count("r answers") == 4, "all four answer")
-        threads = [threading.Thread(target=persist, args=(running.port, served, done)) for _ in range(20)]
-        for thread in threads:
-            thread.start()
-        for number in range(4):
-            wait_for_more(served)
-            enclaves[number].stop()
-            wait_for_more(served)
-            enclaves[number] = FakeEnclave(tmp_path / f"{number}")
-            wait_until(lambda said=number + 5: running.notes.count("r answers") >= said, "it is back")
-        done.set()
-        for thread in threads:
-            thread.join(60)
-        assert not any(thread.is_alive() for thread in threads)
-    for enclave in enclaves:
-        enclave.stop()
-
-
-def wait_for_more(served: list[int]) -> None:
-    seen = len(served)
-    wait_until(lambda: len(served) > seen + 100, "a hundred requests more are served")
-
-
-def persist(port: int, served: list[int], done: threading.Event) -> None:
-    """Ask, on one connection for as long as it lasts; a lost request is asked again."""
-    while not done.is_set():
-        stream = Way(port=port, websocket=False).open()
-        try:
-            stream.send(CHALLENGE)
-            read_exactly(stream, len(EVIDENCE))
-            while not done.is_set():
-                stream.send(SEALED)
-                read_exactly(stream, len(ANSWER))
-                served.append(1)
-        except (AssertionError, OSError):
-            time.sleep(0.05)
-        finally:
-            stream.close()
 
 
 def test_a_named_file_of_tokens_may_lie_in_any_folder(tmp_path: Path) -> None:

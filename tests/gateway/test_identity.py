@@ -77,4 +77,4 @@ def test_a_certificates_first_usable_name_counts() -> None:
     unusable = certificate_identity(b"der", {"subject": ((("commonName", 'x"} 1\n'),),)}).name
     assert unusable is not None
     assert unusable.startswith("sha256:")
-    assert certificate_identity(None, None) is ANONYMOUS
+    assert certificate_identity(None, {}) is ANONYMOUS

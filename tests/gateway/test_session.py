@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from websockets.frames import CloseCode
 
 from enclave_payload.messages import ANSWER_BYTES
 from enclave_payload.wire import encode_frame
 from enclavectl.gateway.admission import ANONYMOUS, Admission
 from enclavectl.gateway.limits import GatewayLimits
 from enclavectl.gateway.routing import Destination, Enclave, Health
-from enclavectl.gateway.session import CloseCode, Guest, Session, SessionContext, Stage
+from enclavectl.gateway.session import Guest, Session, SessionContext, Stage
 from enclavectl.gateway.tally import Carrier, Outcome, Tally
 from enclavectl.net.address import UnixAddress
 from enclavectl.net.carriage import FrameType, RefusalCode, encode_challenge, refusal_frame
@@ -39,7 +40,7 @@ class End:
     def hold(self, *, is_held: bool) -> None:
         self.is_held = is_held
 
-    def close(self, last: bytes = b"", code: int = CloseCode.NORMAL) -> None:
+    def close(self, last: bytes = b"", code: int = CloseCode.NORMAL_CLOSURE) -> None:
         self.sent += last
         self.code = code
 
@@ -122,7 +123,7 @@ def test_other_bytes_in_place_of_a_challenge_reach_no_enclave(stand: Stand, data
     stand.session.from_client(data)
     assert not stand.routed
     assert stand.client.sent == refusal_frame(RefusalCode.PROTOCOL)
-    assert (stand.outcome, stand.client.code) == (Outcome.PROTOCOL, CloseCode.POLICY)
+    assert (stand.outcome, stand.client.code) == (Outcome.PROTOCOL, CloseCode.POLICY_VIOLATION)
 
 
 def test_nothing_may_come_before_the_evidence(stand: Stand) -> None:
@@ -162,7 +163,7 @@ def test_a_client_that_leaves_in_between_gives_its_requests_back(opened: Stand) 
 def test_an_enclave_that_ends_is_suspected_and_its_client_hears_it(opened: Stand) -> None:
     opened.session.enclave_lost()
     assert opened.client.sent == refusal_frame(RefusalCode.STOPPING)
-    assert (opened.outcome, opened.client.code) == (Outcome.ENCLAVE_ENDED, CloseCode.RESTART)
+    assert (opened.outcome, opened.client.code) == (Outcome.ENCLAVE_ENDED, CloseCode.SERVICE_RESTART)
     assert opened.enclave.health is Health.DOWN
 
 
@@ -171,7 +172,7 @@ def test_no_refusal_is_put_into_the_middle_of_an_answer(opened: Stand) -> None:
     opened.session.from_enclave(ANSWER[:100])
     opened.session.enclave_lost()
     assert opened.client.sent == ANSWER[:100]
-    assert opened.client.code == CloseCode.RESTART
+    assert opened.client.code == CloseCode.SERVICE_RESTART
 
 
 def test_an_enclave_that_has_refused_is_not_suspected(opened: Stand) -> None:
@@ -272,7 +273,7 @@ def test_a_drain_waits_for_the_answers_of_what_was_passed_on(opened: Stand) -> N
     assert not opened.has_ended
     opened.session.from_enclave(ANSWER)
     assert opened.client.sent == ANSWER * 2 + refusal_frame(RefusalCode.STOPPING)
-    assert (opened.outcome, opened.client.code) == (Outcome.STOPPING, CloseCode.RESTART)
+    assert (opened.outcome, opened.client.code) == (Outcome.STOPPING, CloseCode.SERVICE_RESTART)
 
 
 def test_a_drain_ends_what_has_nothing_under_way_at_once(opened: Stand) -> None:
@@ -294,7 +295,7 @@ def test_a_session_is_drained_at_its_age(seconds: float, ends: bool) -> None:
 def test_an_enclave_that_breaks_the_protocol_ends_the_session(opened: Stand) -> None:
     opened.session.from_enclave(b"HTTP/1.1 200 OK\r\n")
     assert opened.client.sent == b""
-    assert (opened.outcome, opened.client.code) == (Outcome.ENCLAVE_ENDED, CloseCode.INTERNAL)
+    assert (opened.outcome, opened.client.code) == (Outcome.ENCLAVE_ENDED, CloseCode.INTERNAL_ERROR)
 
 
 def test_a_client_that_left_while_its_enclave_was_connected_takes_no_place(stand: Stand) -> None:

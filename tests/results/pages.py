@@ -50,7 +50,12 @@ def diagnosis(*, trust: str = "nitro", verified: bool = True) -> dict[str, objec
             "pcrs": {"0": "00" * 48, "1": "11" * 48, "2": "22" * 48, "16": "33" * 48, "17": "00" * 48},
             "nonce": "ab" * 32,
         },
-        "model": {"id": "demo-lesion", "sha256": "cd" * 32, "notice": "For demonstration only."},
+        "model": {
+            "id": "demo-lesion",
+            "sha256": "cd" * 32,
+            "notice": "For demonstration only.",
+            "labels": NAMES,
+        },
     }
 
 

@@ -2,20 +2,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 
 import pytest
 
-from enclave_payload.contents import SALT_BYTES, Outcome, Timings, encode_key_config
-from enclave_payload.seal import generate_keys
+from enclave_payload.contents import Outcome, Timings
 from enclave_payload.verdict import Problem, Remark
 from enclavectl.client.batch import Reply
-from enclavectl.client.exchange import VerifiedEnclave, new_challenge, verify_evidence
 from enclavectl.errors import EnclaveLost, PictureRefused
 from enclavectl.evidence import Receipted
-from enclavectl.protocol.evidence import Evidence
 from enclavectl.results.diagnosis import Diagnosis, Result, Totals, refusal, to_result
-from tests.in_process import CARD, MODULE_ID, PCRS, attest, expect, gray, new_root
+from tests.in_process import CARD, MODULE_ID, PCRS, gray
+from tests.results.test_rows import ENCLAVE
 
 TIMINGS = Timings(queue_us=100, decode_us=2_000, inference_us=30_000)
 ANSWER = Outcome(
@@ -28,8 +26,6 @@ REFUSED = Outcome(
     model_id=CARD.model_id, model_sha256=CARD.sha256, timings=TIMINGS, problem=Problem.UNREADABLE
 )
 NAMES = {"dark": "Dark", "light": "Light"}
-
-
 GOOD = Result(image="a", sha256="00", outcome=ANSWER)
 BAD = Result(image="b", sha256=None, error=EnclaveLost("gone"))
 
@@ -39,14 +35,6 @@ def counted(pictures: int, *results: Result) -> Totals:
     for result in results:
         totals.count(result)
     return totals
-
-
-@pytest.fixture(scope="module")
-def enclave() -> VerifiedEnclave:
-    root, challenge = new_root(), new_challenge()
-    config = encode_key_config(generate_keys().public, CARD, bytes(SALT_BYTES))
-    document = attest(root, challenge.nonce, config)
-    return verify_evidence(challenge, Evidence(document, config), expect(root), datetime.now(UTC))
 
 
 def test_an_answer_in_json() -> None:
@@ -107,9 +95,9 @@ def test_every_problem_has_words_for_people(problem: Problem) -> None:
     assert error.exit_code == 5
 
 
-def test_the_whole_object(enclave: VerifiedEnclave) -> None:
+def test_the_whole_object() -> None:
     totals = counted(2, GOOD, BAD)
-    diagnosis = Diagnosis(backend="local", enclave=enclave, totals=totals)
+    diagnosis = Diagnosis(backend="local", enclave=ENCLAVE, totals=totals)
     value = {**diagnosis.head_json(), "results": [], **diagnosis.tail_json()}
     assert json.loads(json.dumps(value)) == value
     assert value["schema"] == "enclavectl.diagnosis/1"
@@ -131,18 +119,13 @@ def test_the_whole_object(enclave: VerifiedEnclave) -> None:
     assert value["left_out"] == []
 
 
-def test_what_an_interruption_left_is_not_complete(enclave: VerifiedEnclave) -> None:
-    value = Diagnosis(backend="local", enclave=enclave, totals=counted(5, GOOD)).tail_json()
+def test_what_an_interruption_left_is_not_complete() -> None:
+    value = Diagnosis(backend="local", enclave=ENCLAVE, totals=counted(5, GOOD)).tail_json()
     assert (value["complete"], value["pictures"], value["answered"]) == (False, 5, 1)
     assert "results_file" not in value
 
 
-def test_what_a_results_file_had_is_said_beside_the_totals(enclave: VerifiedEnclave) -> None:
+def test_what_a_results_file_had_is_said_beside_the_totals() -> None:
     totals = Totals(pictures=3, answered=3, found=2)
-    value = Diagnosis(backend="local", enclave=enclave, totals=totals, results_file="a.csv").tail_json()
+    value = Diagnosis(backend="local", enclave=ENCLAVE, totals=totals, results_file="a.csv").tail_json()
     assert (value["results_file"], value["earlier"], value["complete"]) == ("a.csv", 2, True)
-
-
-def test_a_refused_picture_counts_as_a_result_but_not_as_an_answer() -> None:
-    totals = counted(2, GOOD, BAD)
-    assert (totals.answered, totals.refused, totals.is_complete) == (1, 1, True)

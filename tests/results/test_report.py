@@ -12,10 +12,10 @@ import pytest
 
 from enclavectl.client.pictures import Picture
 from enclavectl.errors import HostError, UsageError
-from enclavectl.results.report import PICTURES_PER_PAGE, ReportHead, ReportWriter, check_target, page_paths
-from tests.results.pages import NAMES, Page, diagnosis, picture, refusal, result
+from enclavectl.results.report import PICTURES_PER_PAGE, ReportWriter, check_target, page_paths
+from tests.results.pages import Page, diagnosis, picture, refusal, result
 
-HEAD = ReportHead(diagnosis=diagnosis(), label_names=NAMES)
+HEAD = diagnosis()
 
 
 def write(path: Path, *results: dict[str, object], total: int | None = None) -> Page:

@@ -36,7 +36,6 @@ TargetName = Annotated[
     typer.Argument(
         metavar="[TARGET]",
         help="A running enclave, or an address: wss://HOST/v1, tls:HOST:PORT, vsock:CID:PORT, unix:PATH.",
-        show_default=False,
     ),
 ]
 EvidenceOut = Annotated[
@@ -48,17 +47,11 @@ PolicyPath = Annotated[
         "--policy",
         metavar="FILE",
         help="A policy: what the enclave must prove; default: the configured policy, else none.",
-        show_default=False,
     ),
 ]
 RootPath = Annotated[
     Path | None,
-    typer.Option(
-        "--root",
-        metavar="FILE",
-        help="With an address: a root (PEM) in place of AWS's.",
-        show_default=False,
-    ),
+    typer.Option("--root", metavar="FILE", help="With an address: a root (PEM) in place of AWS's."),
 ]
 AnswerTime = Annotated[
     int,
@@ -101,8 +94,10 @@ def attest(
     from enclavectl.evidence.keeping import check_new  # noqa: PLC0415 - see above
 
     check_new("--out", out)
-    place = _remote_place(invocation, remote, target, network) if remote else None
-    place = place or _place(invocation, target, root, network)
+    if remote is not None:
+        place = _remote_place(invocation, remote, target, network)
+    else:
+        place = _place(invocation, target, root, network)
     demand = _demand(invocation, policy or (None if lock else place.policy), lock, place.root)
     if place.is_elsewhere and lock is None:
         place = _place_under(place, root, demand)

@@ -48,12 +48,7 @@ _SINGLE_BLOBS = ("kernel", "init", "nsm_module", "cmdline")
 
 OwnImage = Annotated[
     str | None,
-    typer.Option(
-        "--image",
-        metavar="IMAGE",
-        help="A Docker image of your own in place of the payload.",
-        show_default=False,
-    ),
+    typer.Option("--image", metavar="IMAGE", help="A Docker image of your own in place of the payload."),
 ]
 PlatformName = Annotated[
     str | None,
@@ -61,17 +56,11 @@ PlatformName = Annotated[
         "--platform",
         metavar="PLATFORM",
         help="Which one of an --image for several platforms, such as linux/arm64; default: the kernel's.",
-        show_default=False,
     ),
 ]
 OwnDockerfile = Annotated[
     Path | None,
-    typer.Option(
-        "--dockerfile",
-        metavar="DOCKERFILE",
-        help="A Dockerfile of your own, or its folder.",
-        show_default=False,
-    ),
+    typer.Option("--dockerfile", metavar="DOCKERFILE", help="A Dockerfile of your own, or its folder."),
 ]
 Builder = Annotated[
     BuilderChoice,
@@ -82,7 +71,6 @@ ModeName = Annotated[
     typer.Option(
         "--mode",
         help="reproducible (default): the same PCRs everywhere; nitro-cli: those that nitro-cli gives.",
-        show_default=False,
     ),
 ]
 BaseImage = Annotated[
@@ -91,49 +79,28 @@ BaseImage = Annotated[
 BlobFolder = Annotated[
     Path | None,
     typer.Option(
-        "--blobs",
-        metavar="DIR",
-        help="Folder with kernel, init and modules; default: that of nitro-cli.",
-        show_default=False,
+        "--blobs", metavar="DIR", help="Folder with kernel, init and modules; default: that of nitro-cli."
     ),
 ]
 KernelFile = Annotated[
-    Path | None,
-    typer.Option("--kernel", metavar="FILE", help="Kernel, in place of that in --blobs.", show_default=False),
+    Path | None, typer.Option("--kernel", metavar="FILE", help="Kernel, in place of that in --blobs.")
 ]
 InitFile = Annotated[
-    Path | None,
-    typer.Option("--init", metavar="FILE", help="Init, in place of that in --blobs.", show_default=False),
+    Path | None, typer.Option("--init", metavar="FILE", help="Init, in place of that in --blobs.")
 ]
 NsmModule = Annotated[
-    Path | None,
-    typer.Option(
-        "--nsm-module", metavar="FILE", help="NSM driver, in place of that in --blobs.", show_default=False
-    ),
+    Path | None, typer.Option("--nsm-module", metavar="FILE", help="NSM driver, in place of that in --blobs.")
 ]
 Cmdline = Annotated[
     str | None,
-    typer.Option(
-        "--cmdline",
-        metavar="WORDS",
-        help="Kernel command line, in place of that in --blobs.",
-        show_default=False,
-    ),
+    typer.Option("--cmdline", metavar="WORDS", help="Kernel command line, in place of that in --blobs."),
 ]
 SigningKey = Annotated[
     str | None,
-    typer.Option(
-        "--sign",
-        metavar="KEY",
-        help="Sign with this key: a PEM file, or the ARN of a KMS key.",
-        show_default=False,
-    ),
+    typer.Option("--sign", metavar="KEY", help="Sign with this key: a PEM file, or the ARN of a KMS key."),
 ]
 Certificate = Annotated[
-    Path | None,
-    typer.Option(
-        "--cert", metavar="FILE", help="With --sign: the key's certificate (PEM).", show_default=False
-    ),
+    Path | None, typer.Option("--cert", metavar="FILE", help="With --sign: the key's certificate (PEM).")
 ]
 ImageOutput = Annotated[Path, typer.Option("--to", metavar="FILE", help="The enclave image to write.")]
 Provenance = Annotated[
@@ -142,7 +109,6 @@ Provenance = Annotated[
         "--provenance",
         metavar="FILE",
         help="Also write an unsigned in-toto statement: what the image was made of.",
-        show_default=False,
     ),
 ]
 RuntimeName = Annotated[
@@ -160,7 +126,6 @@ Allowed = Annotated[
         "--allow",
         metavar="RULE[:PLACE]=REASON",
         help="Let a finding of the lint pass, for a reason that the lock keeps; may be repeated.",
-        show_default=False,
         autocompletion=rule_names,
     ),
 ]

@@ -21,10 +21,7 @@ CONSOLE_SCHEMA = "enclavectl.console/1"
 
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on until the enclave ends, or Ctrl-C.")]
 Save = Annotated[
-    Path | None,
-    typer.Option(
-        "--save", metavar="FILE", help="Also write it to this file (0600), as it is.", show_default=False
-    ),
+    Path | None, typer.Option("--save", metavar="FILE", help="Also write it to this file (0600), as it is.")
 ]
 
 
@@ -73,9 +70,7 @@ def _collected(chunks: Iterator[bytes]) -> tuple[bytes, Interrupted | None]:
         for chunk in chunks:
             text += chunk
     except KeyboardInterrupt:
-        error = Interrupted("interrupted")
-        error.after_answer = True
-        return bytes(text), error
+        return bytes(text), Interrupted("interrupted", after_answer=True)
     return bytes(text), None
 
 

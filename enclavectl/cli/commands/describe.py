@@ -10,7 +10,7 @@ import typer
 from enclavectl.attestation import render_policy
 from enclavectl.backends.registry import choose_backend, find_enclave
 from enclavectl.cli import options
-from enclavectl.cli.enclave_view import attest, show_enclave, weights_state
+from enclavectl.cli.enclave_view import attest, show_enclave
 from enclavectl.cli.invocation import begin
 from enclavectl.cli.options import OutputFormat
 from enclavectl.files import write_atomic
@@ -21,7 +21,6 @@ PolicyOutput = Annotated[
         "--policy-file",
         metavar="FILE",
         help="Also write a policy that accepts exactly this enclave's image, for --policy elsewhere.",
-        show_default=False,
     ),
 ]
 
@@ -49,7 +48,4 @@ def describe(
         policy = chosen.policy([enclave], allow_debug=False)
         write_atomic(policy_file, render_policy(policy).encode(), mode=0o644)
         invocation.screen.note(f"policy written to {policy_file}")
-    out = chosen.outbound_address(invocation.config.enclave.port_out)
-    attested = attest(chosen, enclave)
-    weights = weights_state(enclave)
-    show_enclave(invocation.screen, enclave, attested=attested, outbound=str(out), weights=weights)
+    show_enclave(invocation, chosen, enclave, attest(chosen, enclave))

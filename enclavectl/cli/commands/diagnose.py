@@ -53,29 +53,18 @@ TopLabels = Annotated[
         "--top",
         metavar="COUNT",
         help="How many labels to give for a picture (1 to 64; default 3, in JSON all).",
-        show_default=False,
     ),
 ]
 ReportFile = Annotated[
     Path | None,
-    typer.Option(
-        "--report",
-        metavar="FILE",
-        help="Also write an HTML report: previews, answers, evidence.",
-        show_default=False,
-    ),
+    typer.Option("--report", metavar="FILE", help="Also write an HTML report: previews, answers, evidence."),
 ]
 Force = Annotated[
     bool, typer.Option("--force", help="Let --report write over a file that is no report; never a picture.")
 ]
 AnswerTimeout = Annotated[
     int | None,
-    typer.Option(
-        "--timeout",
-        metavar="SECONDS",
-        help="How long to wait for an answer (default 30).",
-        show_default=False,
-    ),
+    typer.Option("--timeout", metavar="SECONDS", help="How long to wait for an answer (default 30)."),
 ]
 
 

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import typer
-from rich.text import Text
 
 from enclavectl.cli import options
 from enclavectl.cli.consent import require_consent
@@ -17,12 +16,11 @@ from enclavectl.cli.invocation import begin
 from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.screen import Screen
 from enclavectl.config.choices import BackendChoice
-from enclavectl.errors import UsageError, visible
+from enclavectl.errors import UsageError
 from enclavectl.host.changer import LiveChanger
 from enclavectl.host.checks.base import Result
 from enclavectl.host.checks.facts import Facts
 from enclavectl.host.doctor import by_group, examine_host, fixable, has_failed, run_fixes, summary
-from enclavectl.host.host import Host
 from enclavectl.host.live import open_host
 
 DOCTOR_SCHEMA = "enclavectl.doctor/1"
@@ -73,24 +71,20 @@ def doctor(
         for one in fixes:
             screen.note(f"will run: {one.fix_line(is_root=is_root)}")
         require_consent(command="doctor --fix", yes=yes, what=f"{len(fixes)} fixes")
-        done = _run_accepted_fixes(fixes, host)
+        changer = LiveChanger(uid=host.user.uid, environ=os.environ, may_ask=sys.stdin.isatty())
+        done = run_fixes(fixes, changer)
         facts = facts_of(host, invocation.config)
         results = examine_host(facts)
     if screen.as_json:
         screen.result(_to_json(facts, results, fixes, done))
     else:
-        _draw(screen, _title(facts, invocation.config.backend), results, facts.host, every=every)
+        title = _title(facts, invocation.config.backend)
+        _draw(screen, title, results, is_root=is_root, every=every)
         for one in fixes:
             outcome = "would run" if dry_run else (done[one.check.id] or "done")
             screen.note(f"{one.check.id}: {one.fix_line(is_root=is_root)}: {outcome}")
     if has_failed(results) or any(done.values()):
         raise typer.Exit(EXIT_UNFIT)
-
-
-def _run_accepted_fixes(fixes: Sequence[Result], host: Host) -> Mapping[str, str | None]:
-
-    changer = LiveChanger(uid=host.user.uid, environ=os.environ, may_ask=sys.stdin.isatty())
-    return run_fixes(fixes, changer)
 
 
 def _to_json(
@@ -135,20 +129,17 @@ def _title(facts: Facts, backend: BackendChoice) -> str:
     return "This is no Nitro host: enclaves are simulated here (backend local)."
 
 
-def _draw(screen: Screen, title: str, results: Sequence[Result], host: Host, *, every: bool) -> None:
-
-    screen.out.print(Text(title, style="bold"))
+def _draw(screen: Screen, title: str, results: Sequence[Result], *, is_root: bool, every: bool) -> None:
+    screen.heading(title)
     for group, found in by_group(results):
-        shown = [one for one in found if every or one.verdict.state.value in {"warn", "fail"}]
-        line = Text(f"{group.value.ljust(12)}", style="bold")
-        line.append(summary(found), style="dim")
-        screen.out.print(line)
-        for one in shown:
+        screen.drawn((f"{group.value:12}", "bold"), (summary(found), "dim"))
+        for one in found:
             state = one.verdict.state.value
-            head = Text(f"  {_SIGNS[state]} ", style=_STYLES[state])
-            head.append(f"{one.check.id}: {visible(one.verdict.found)}", style="default not bold not dim")
-            screen.out.print(head, soft_wrap=True)
-            if state in {"warn", "fail"}:
-                screen.out.print(Text(f"      why: {one.check.why}", style="dim"), soft_wrap=True)
-                fix = one.fix_line(is_root=host.user.uid == 0)
-                screen.out.print(Text(f"      fix: {visible(fix or 'none known')}"), soft_wrap=True)
+            is_wrong = state in {"warn", "fail"}
+            if every or is_wrong:
+                head, said = f"  {_SIGNS[state]} ", f"{one.check.id}: {one.verdict.found}"
+                screen.drawn((head, _STYLES[state]), (said, ""), soft_wrap=True)
+            if is_wrong:
+                screen.drawn((f"      why: {one.check.why}", "dim"), soft_wrap=True)
+                fix = one.fix_line(is_root=is_root) or "none known"
+                screen.drawn((f"      fix: {fix}", ""), soft_wrap=True)

@@ -27,7 +27,6 @@ OfBackend = Annotated[
     typer.Option(
         "--backend",
         help="Only enclaves of this backend; auto is the one of enclavectl list. Default: of all.",
-        show_default=False,
     ),
 ]
 

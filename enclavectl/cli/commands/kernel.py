@@ -9,20 +9,14 @@ from typing import Annotated
 import typer
 
 from enclavectl.cli.invocation import screen_for
-from enclavectl.cli.options import Output, OutputFormat
+from enclavectl.cli.options import NewFolder, Output, OutputFormat
 from enclavectl.image.kernel import find_compiler, find_kernel, prepare_kernel
 
 KERNEL_SCHEMA = "enclavectl.kernel/1"
 
-NewFolder = Annotated[Path, typer.Option("--to", metavar="DIR", help="A folder that does not exist yet.")]
 Release = Annotated[
     str | None,
-    typer.Option(
-        "--release",
-        metavar="RELEASE",
-        help="Which installed kernel; default: the only one.",
-        show_default=False,
-    ),
+    typer.Option("--release", metavar="RELEASE", help="Which installed kernel; default: the only one."),
 ]
 KernelRoot = Annotated[
     Path,

@@ -30,13 +30,7 @@ _FAILURES_S = 10.0
 
 AnswerCount = Annotated[
     int | None,
-    typer.Option(
-        "--count",
-        min=1,
-        metavar="COUNT",
-        help="End after so many answers; default: go on.",
-        show_default=False,
-    ),
+    typer.Option("--count", min=1, metavar="COUNT", help="End after so many answers; default: go on."),
 ]
 QuietTime = Annotated[
     float | None,
@@ -46,16 +40,12 @@ QuietTime = Annotated[
         callback=options.finite,
         metavar="SECONDS",
         help="End after so long without an answer or a new enclave; default: go on.",
-        show_default=False,
     ),
 ]
 TopLabels = Annotated[
     int | None,
     typer.Option(
-        "--top",
-        metavar="COUNT",
-        help="How many labels to show for a picture; default 3, in JSON all.",
-        show_default=False,
+        "--top", metavar="COUNT", help="How many labels to show for a picture; default 3, in JSON all."
     ),
 ]
 

@@ -16,10 +16,7 @@ from enclavectl.cli.options import LockFile, Output, OutputFormat
 CHECK_SCHEMA = "enclavectl.lock-check/1"
 
 ImageToCheck = Annotated[
-    Path | None,
-    typer.Argument(
-        metavar="[FILE]", help="An image; default: the one that the lock names.", show_default=False
-    ),
+    Path | None, typer.Argument(metavar="[FILE]", help="An image; default: the one that the lock names.")
 ]
 
 

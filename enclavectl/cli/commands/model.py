@@ -29,26 +29,19 @@ ModelToShow = Annotated[
     typer.Argument(
         metavar="[MODEL]",
         help="A model's id or card; default: the configured one.",
-        show_default=False,
         autocompletion=model_names,
     ),
 ]
 PublishedName = Annotated[
     str,
     typer.Argument(
-        metavar="NAME",
-        help="Which model: skin-lesion is the one there is.",
-        show_default=False,
-        autocompletion=published_models,
+        metavar="NAME", help="Which model: skin-lesion is the one there is.", autocompletion=published_models
     ),
 ]
 OtherUrl = Annotated[
     str | None,
     typer.Option(
-        "--url",
-        metavar="URL",
-        help="Another address of the same file; its hash is checked all the same.",
-        show_default=False,
+        "--url", metavar="URL", help="Another address of the same file; its hash is checked all the same."
     ),
 ]
 

@@ -23,27 +23,15 @@ from enclavectl.suggest import suggestion
 SCHEMA = "enclavectl.model-card-new/1"
 _MAX_LABELS_BYTES = 256 * 1024
 
-WeightsPath = Annotated[Path, typer.Argument(metavar="WEIGHTS", help="A .tflite file.", show_default=False)]
+WeightsPath = Annotated[Path, typer.Argument(metavar="WEIGHTS", help="A .tflite file.")]
 From = Annotated[
-    str | None,
-    typer.Option(
-        "--from",
-        metavar="TOOL",
-        help=f"What trained it: {', '.join(PRESETS)}.",
-        show_default=False,
-    ),
+    str | None, typer.Option("--from", metavar="TOOL", help=f"What trained it: {', '.join(PRESETS)}.")
 ]
 Labels = Annotated[
-    Path | None,
-    typer.Option(
-        "--labels", metavar="FILE", help="The labels' names, one a line, in order.", show_default=False
-    ),
+    Path | None, typer.Option("--labels", metavar="FILE", help="The labels' names, one a line, in order.")
 ]
 ModelId = Annotated[
-    str | None,
-    typer.Option(
-        "--id", metavar="ID", help="The model's id; default: the name of the file.", show_default=False
-    ),
+    str | None, typer.Option("--id", metavar="ID", help="The model's id; default: the name of the file.")
 ]
 CardOutput = Annotated[
     Path | None,
@@ -51,7 +39,6 @@ CardOutput = Annotated[
         "--to",
         metavar="FILE",
         help=f"The card to write; default: {CARD_NAME} beside the weights; never overwritten.",
-        show_default=False,
     ),
 ]
 

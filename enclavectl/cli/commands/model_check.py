@@ -51,17 +51,11 @@ ModelToCheck = Annotated[
     str,
     typer.Argument(metavar="MODEL", help="A card, its folder, or a model's id.", autocompletion=model_names),
 ]
-Pictures = Annotated[
-    Path | None,
-    typer.Option("--pictures", metavar="DIR", help="Pictures to try it on.", show_default=False),
-]
+Pictures = Annotated[Path | None, typer.Option("--pictures", metavar="DIR", help="Pictures to try it on.")]
 Expected = Annotated[
     Path | None,
     typer.Option(
-        "--expected",
-        metavar="CSV",
-        help="Lines of file,label: the right label's code for each picture.",
-        show_default=False,
+        "--expected", metavar="CSV", help="Lines of file,label: the right label's code for each picture."
     ),
 ]
 
@@ -90,8 +84,7 @@ class Trial:
     @property
     def right(self) -> int:
         """How many of them got it."""
-        pairs = self.labelled
-        return count_right(self.model.card, [one for one, _ in pairs], [one for _, one in pairs])
+        return count_right(self.model.card, self.labelled)
 
     @property
     def matrix(self) -> list[list[int]]:
@@ -135,13 +128,12 @@ def check(
     else:
         _draw(screen, trial)
     if trial.broken:
-        error = UsageError(
+        raise UsageError(
             f"{found.card_path}: {trial.broken[0]}",
             hint="another preparation, or another runtime? an 8-bit model's answers are one runtime's",
             code="expected-answer",
+            after_answer=True,
         )
-        error.after_answer = True
-        raise error
 
 
 def _try(
@@ -164,11 +156,13 @@ def _try(
     difference = greatest_difference(seen, bare)
     if difference > _CLOSE:
         warnings.append(f"a bare interpreter's probabilities differ by up to {difference:.3f}")
-    labelled = [one for one in pictures if one.label is not None][:_MAX_VARIANT_PICTURES]
+    pairs = [pair for pair in zip(pictures, seen, strict=True) if pair[0].label is not None]
+    pairs = pairs[:_MAX_VARIANT_PICTURES]
+    labelled = [picture for picture, _ in pairs]
     others: Sequence[Variant] = ()
     if labelled:
         others = try_variants(model, labelled, lambda what: screen.step(f"trying {what}"))
-        right = count_right(model.card, labelled, _of(labelled, pictures, seen))
+        right = count_right(model.card, pairs)
         if others and others[0].right > right:
             warnings.append(
                 f"with {others[0].name} {others[0].right} of {len(labelled)} are right, "
@@ -187,11 +181,6 @@ def _try(
         warnings=warnings,
         broken=broken,
     )
-
-
-def _of(some: Sequence[TrialPicture], pictures: Sequence[TrialPicture], seen: Sequence[Seen]) -> list[Seen]:
-    by_path = {picture.path: one for picture, one in zip(pictures, seen, strict=True)}
-    return [by_path[one.path] for one in some]
 
 
 def _check_expected(model: DescribedModel) -> list[str]:

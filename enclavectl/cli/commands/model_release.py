@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,56 +38,38 @@ ReleasePolicy = Annotated[
 To = Annotated[
     str | None,
     typer.Option(
-        "--to",
-        metavar="ADDRESS",
-        help="Dial one enclave's release port, such as vsock:16:5007, and end.",
-        show_default=False,
+        "--to", metavar="ADDRESS", help="Dial one enclave's release port, such as vsock:16:5007, and end."
     ),
 ]
 Listen = Annotated[
     str | None,
     typer.Option(
-        "--listen",
-        metavar="ADDRESS",
-        help="Wait for operators' hosts at tls:HOST:PORT, until Ctrl-C.",
-        show_default=False,
+        "--listen", metavar="ADDRESS", help="Wait for operators' hosts at tls:HOST:PORT, until Ctrl-C."
     ),
 ]
 Certificate = Annotated[
-    Path | None,
-    typer.Option("--cert", metavar="FILE", help="With tls: the service's certificate.", show_default=False),
+    Path | None, typer.Option("--cert", metavar="FILE", help="With tls: the service's certificate.")
 ]
-CertificateKey = Annotated[
-    Path | None,
-    typer.Option("--cert-key", metavar="FILE", help="With tls: its key.", show_default=False),
-]
+CertificateKey = Annotated[Path | None, typer.Option("--cert-key", metavar="FILE", help="With tls: its key.")]
 Root = Annotated[
     Path | None,
     typer.Option(
         "--root",
         metavar="FILE",
         help="The root that signs documents, if not AWS's: of a local backend, for trials.",
-        show_default=False,
     ),
 ]
 Lease = Annotated[
     str | None,
     typer.Option(
-        "--lease",
-        metavar="TIME",
-        help="How long the enclave may serve, such as 24h; then it ends itself.",
-        show_default=False,
+        "--lease", metavar="TIME", help="How long the enclave may serve, such as 24h; then it ends itself."
     ),
 ]
 Limit = Annotated[
-    int | None,
-    typer.Option(
-        "--limit", metavar="N", min=1, help="At most so many releases, by the log.", show_default=False
-    ),
+    int | None, typer.Option("--limit", metavar="N", min=1, help="At most so many releases, by the log.")
 ]
 LogFile = Annotated[
-    Path | None,
-    typer.Option("--log", metavar="FILE", help="Append a JSON line for each try.", show_default=False),
+    Path | None, typer.Option("--log", metavar="FILE", help="Append a JSON line for each try.")
 ]
 
 
@@ -133,7 +116,7 @@ def release(
 
     terms()  # what cannot be read is said at once, and not to the first enclave
     book = ReleaseLog(log, limit)
-    tell = _teller(screen, secret)
+    tell = partial(_tell, screen, secret)
     if to is not None:
         tell(_release_to(to, secret, terms, book))
         return
@@ -158,27 +141,24 @@ def _expectation(policy: Path, root: TrustRoot | None) -> Expectation:
     return Expectation(policy=loaded, root=root_for(loaded, root))
 
 
-def _teller(screen: Screen, key: ModelKey) -> Callable[[VerifiedEnclave | EnclavectlError], None]:
-    def tell(found: VerifiedEnclave | EnclavectlError) -> None:
-        if isinstance(found, EnclavectlError):
-            screen.note(f"refused: {found.message}")
-            if screen.as_json:
-                none: dict[str, object] = {"trust": None, "module_id": None, "release": None, "pcrs": {}}
-                screen.line({**_base(key), "result": "refused", **none, "error": error_value(found)})
-            return
-        document = found.document
+def _tell(screen: Screen, key: ModelKey, found: VerifiedEnclave | EnclavectlError) -> None:
+    if isinstance(found, EnclavectlError):
+        screen.note(f"refused: {found.message}")
         if screen.as_json:
-            facts = {
-                "trust": str(document.trust),
-                "module_id": document.module_id,
-                "release": document.release,
-                "pcrs": {str(index): value.hex() for index, value in document.pcrs.items() if any(value)},
-            }
-            screen.line({**_base(key), "result": "released", **facts, "error": None})
-        else:
-            screen.drawn((f"released {key.model_id} to {document.module_id} (trust: {document.trust})", ""))
-
-    return tell
+            none: dict[str, object] = {"trust": None, "module_id": None, "release": None, "pcrs": {}}
+            screen.line({**_base(key), "result": "refused", **none, "error": error_value(found)})
+        return
+    document = found.document
+    if screen.as_json:
+        facts = {
+            "trust": str(document.trust),
+            "module_id": document.module_id,
+            "release": document.release,
+            "pcrs": {str(index): value.hex() for index, value in document.pcrs.items() if any(value)},
+        }
+        screen.line({**_base(key), "result": "released", **facts, "error": None})
+    else:
+        screen.drawn((f"released {key.model_id} to {document.module_id} (trust: {document.trust})", ""))
 
 
 def _base(key: ModelKey) -> dict[str, object]:

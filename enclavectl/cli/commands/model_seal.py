@@ -27,9 +27,7 @@ SEAL_SCHEMA = "enclavectl.model-seal/1"
 _KEY_BYTES = 32
 _FILE_ID_BYTES = 16
 
-ModelToSeal = Annotated[
-    str, typer.Argument(metavar="MODEL", help="A model's id or card.", show_default=False)
-]
+ModelToSeal = Annotated[str, typer.Argument(metavar="MODEL", help="A model's id or card.")]
 SealedOutput = Annotated[
     Path, typer.Option("--to", metavar="FILE.sealed", help="The sealed model; its key is written beside it.")
 ]
@@ -39,7 +37,6 @@ OwnerHint = Annotated[
         "--owner",
         metavar="ADDRESS",
         help="Where model release --listen waits: a hint in the file, in the clear.",
-        show_default=False,
     ),
 ]
 KmsKeyArn = Annotated[
@@ -48,7 +45,6 @@ KmsKeyArn = Annotated[
         "--kms-key",
         metavar="ARN",
         help="Let this key of AWS KMS release it as well; calls kms:Encrypt with your credentials.",
-        show_default=False,
     ),
 ]
 KmsContext = Annotated[
@@ -57,7 +53,6 @@ KmsContext = Annotated[
         "--kms-context",
         metavar="NAME=VALUE",
         help="One more pair of the encryption context, in the clear; may be repeated.",
-        show_default=False,
     ),
 ]
 KmsLease = Annotated[
@@ -66,7 +61,6 @@ KmsLease = Annotated[
         "--lease",
         metavar="TIME",
         help="With --kms-key: how long an enclave may serve, such as 24h; then it ends itself.",
-        show_default=False,
     ),
 ]
 
@@ -92,7 +86,8 @@ def seal(
     """
     from enclavectl.cli.lease import parse_lease  # noqa: PLC0415 - beside its option
 
-    screen = begin(output, config, {}).screen
+    invocation = begin(output, config, {"model": model})
+    screen = invocation.screen
     if not is_sealed_path(to.name):
         raise UsageError(f"--to: expected a name that ends in {SEALED_SUFFIX}, found {to.name!r:.80}")
     if kms_key is None and (kms_context or lease):
@@ -106,7 +101,7 @@ def seal(
             f"{key_path}: expected nothing there, found the key of another sealed file",
             hint="move it away if that file is still in use; otherwise remove it",
         )
-    found = find_model(model, data_dir=begin(output, config, {"model": model}).config.data_dir)
+    found = find_model(model, data_dir=invocation.config.data_dir)
     _check_serves(screen, found)
     hide_memory()  # from here on this process has the key
     key, file_id = os.urandom(_KEY_BYTES), os.urandom(_FILE_ID_BYTES)
@@ -145,16 +140,8 @@ def _kms_release(
     arn: str, pairs: list[str], key: bytes, file_id: bytes, model_id: str
 ) -> dict[int | str, Value]:
     from enclavectl.cli.kms_arguments import parse_pairs  # noqa: PLC0415 - few seal for KMS
-    from enclavectl.weights.credentials import find_credentials  # noqa: PLC0415 - see above
-    from enclavectl.weights.kms_call import Kms, parse_key_arn  # noqa: PLC0415 - see above
+    from enclavectl.weights.kms_call import kms_for  # noqa: PLC0415 - see above
 
-    context = {
-        **parse_pairs("--kms-context", pairs),
-        "file": file_id.hex(),
-        "model": model_id,
-    }
-    parsed = parse_key_arn(arn)
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_KMS") or parsed.endpoint
-    kms = Kms(key=parsed, credentials=find_credentials(os.environ), endpoint=endpoint)
-    texts: dict[int | str, Value] = {name: value for name, value in context.items()}  # noqa: C416 - wider type
-    return {"key": arn, "blob": kms.encrypt(key, context), "context": texts}
+    context = {**parse_pairs("--kms-context", pairs), "file": file_id.hex(), "model": model_id}
+    blob = kms_for(arn, os.environ).encrypt(key, context)
+    return {"key": arn, "blob": blob, "context": dict(context.items())}

@@ -10,10 +10,10 @@ from typing import Annotated
 import typer
 
 from enclavectl.attestation import aws_nitro_root, parse_policy
-from enclavectl.attestation.policy_file import MAX_POLICY_BYTES, decode_policy
 from enclavectl.attestation.trust import read_root
 from enclavectl.cli.invocation import screen_for
 from enclavectl.cli.options import AnotherRoot, Output, OutputFormat
+from enclavectl.cli.policy_arguments import read_policy_text
 from enclavectl.errors import UsageError
 from enclavectl.files import read_bounded, refuse_input, require_output, write_atomic
 from enclavectl.net.address import parse_address
@@ -29,23 +29,15 @@ GatewayAddress = Annotated[
     str, typer.Option("--remote", metavar="ADDRESS", help="The gateway: wss://HOST[:PORT][/PATH].")
 ]
 PageFile = Annotated[Path, typer.Option("--to", metavar="FILE", help="The page; an older one is replaced.")]
-Title = Annotated[
-    str, typer.Option("--title", metavar="TITLE", help="The heading of the page.", show_default=False)
-]
+Title = Annotated[str, typer.Option("--title", metavar="TITLE", help="The heading of the page.")]
 Contact = Annotated[
     str,
     typer.Option(
-        "--contact",
-        metavar="WHO",
-        help="Who helps and gives newer pages: a name, a telephone number.",
-        show_default=False,
+        "--contact", metavar="WHO", help="Who helps and gives newer pages: a name, a telephone number."
     ),
 ]
 Notice = Annotated[
-    Path | None,
-    typer.Option(
-        "--notice", metavar="FILE", help="A text that stands below the heading.", show_default=False
-    ),
+    Path | None, typer.Option("--notice", metavar="FILE", help="A text that stands below the heading.")
 ]
 AskToken = Annotated[
     bool, typer.Option("--ask-token", help="Let the page ask for the token that the gateway demands.")
@@ -72,7 +64,7 @@ def page(
       enclavectl page --policy p.yaml --remote wss://gw --to p.html    a page
     """
     screen = screen_for(output)
-    text = decode_policy(read_bounded(policy, MAX_POLICY_BYTES, what="policy"), source=str(policy))
+    text = read_policy_text(policy)
     request = PageRequest(
         policy=parse_policy(text, source=str(policy)),
         policy_text=text,

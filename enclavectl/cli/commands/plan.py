@@ -25,8 +25,7 @@ PLAN_SCHEMA = "enclavectl.plan/1"
 EXIT_DOES_NOT_FIT = 3
 
 ImageToPlan = Annotated[
-    Path | None,
-    typer.Argument(metavar="[EIF]", help="An image; else the configured size.", show_default=False),
+    Path | None, typer.Argument(metavar="[EIF]", help="An image; else the configured size.")
 ]
 Memory = Annotated[
     int | None,
@@ -34,13 +33,9 @@ Memory = Annotated[
         "--memory",
         metavar="MIB",
         help="Exactly so many MiB; default: as configured, or more where the image needs it.",
-        show_default=False,
     ),
 ]
-Cpus = Annotated[
-    int | None,
-    typer.Option("--cpus", metavar="COUNT", help="vCPUs; default: as configured.", show_default=False),
-]
+Cpus = Annotated[int | None, typer.Option("--cpus", metavar="COUNT", help="vCPUs; default: as configured.")]
 
 
 def plan(

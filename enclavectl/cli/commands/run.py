@@ -36,17 +36,11 @@ ImageToRun = Annotated[
     typer.Argument(
         metavar="[EIF]",
         help="Image to run, on backends nitro and qemu; default: enclave.eif in the current folder.",
-        show_default=False,
     ),
 ]
 NewName = Annotated[
     str | None,
-    typer.Option(
-        "--name",
-        metavar="NAME",
-        help="What to call it; default: the image's name, or two words.",
-        show_default=False,
-    ),
+    typer.Option("--name", metavar="NAME", help="What to call it; default: the image's name, or two words."),
 ]
 DebugMode = Annotated[
     bool,
@@ -59,29 +53,16 @@ Attach = Annotated[
 ]
 Memory = Annotated[
     int | None,
-    typer.Option(
-        "--memory",
-        metavar="MIB",
-        help="MiB that the enclave may use; default: as configured.",
-        show_default=False,
-    ),
+    typer.Option("--memory", metavar="MIB", help="MiB that the enclave may use; default: as configured."),
 ]
 Cpus = Annotated[
     int | None,
-    typer.Option(
-        "--cpus",
-        metavar="COUNT",
-        help="Virtual CPUs, on nitro and qemu; default: as configured.",
-        show_default=False,
-    ),
+    typer.Option("--cpus", metavar="COUNT", help="Virtual CPUs, on nitro and qemu; default: as configured."),
 ]
 FixedCid = Annotated[
     int | None,
     typer.Option(
-        "--cid",
-        metavar="CID",
-        help="Its address on vsock, on backends nitro and qemu; default: a free one.",
-        show_default=False,
+        "--cid", metavar="CID", help="Its address on vsock, on backends nitro and qemu; default: a free one."
     ),
 ]
 Wait = Annotated[
@@ -100,7 +81,6 @@ Drain = Annotated[
         help="With --foreground: how long a gateway may take for last answers after SIGTERM; default: 40.",
         min=0,
         callback=options.finite,
-        show_default=False,
     ),
 ]
 BootWait = Annotated[
@@ -112,7 +92,6 @@ BootWait = Annotated[
         "with --foreground 600.",
         min=0,
         max=3600,
-        show_default=False,
     ),
 ]
 # Three boots of three minutes may come first, on a node with four slots.
@@ -127,7 +106,6 @@ Release = Annotated[
         metavar="SOURCE",
         help="Where a sealed model's key comes from: tls:HOST:PORT of its owner, kms, or file:FILE.key for "
         "trials; default: the owner dials the enclave.",
-        show_default=False,
     ),
 ]
 OwnerCa = Annotated[
@@ -136,7 +114,6 @@ OwnerCa = Annotated[
         "--ca",
         metavar="FILE",
         help="With --release tls: the CA (PEM) of the owner's certificate, in place of the system's.",
-        show_default=False,
     ),
 ]
 OwnerPin = Annotated[
@@ -145,7 +122,6 @@ OwnerPin = Annotated[
         "--tls-pin",
         metavar="sha256:DIGEST",
         help="With --release tls: the only key that the owner's certificate may have (SHA-256 of its SPKI).",
-        show_default=False,
     ),
 ]
 
@@ -301,12 +277,10 @@ def _show(
     running: RunningEnclave,
     attested: Mapping[str, object] | None,
 ) -> None:
-    from enclavectl.cli.enclave_view import show_enclave, weights_state  # noqa: PLC0415 - loaded while it boots
+    from enclavectl.cli.enclave_view import show_enclave  # noqa: PLC0415 - loaded while it boots
 
     enclave = running.enclave
-    out = chosen.outbound_address(invocation.config.enclave.port_out)
-    weights = weights_state(enclave)
-    show_enclave(invocation.screen, enclave, attested=attested, outbound=str(out), weights=weights)
+    show_enclave(invocation, chosen, enclave, attested)
     if enclave.debug and enclave.trust is not Trust.EMULATED:
         invocation.screen.note(f"{enclave.name} runs in DEBUG MODE: send it no secrets")
 

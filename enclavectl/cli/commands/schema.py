@@ -18,7 +18,6 @@ SchemaName = Annotated[
     typer.Argument(
         metavar="[NAME]",
         help="A schema's name, or the schema member of an object; default: list them.",
-        show_default=False,
         autocompletion=schema_names,
     ),
 ]

@@ -41,23 +41,18 @@ def selftest(tamper: Tamper = False, output: Output = OutputFormat.TEXT) -> None
     passed = [one for one in done if not one.is_refused]
     if screen.as_json:
         screen.result(
-            {
-                "schema": SCHEMA,
-                "all_refused": not passed,
-                "attacks": [_to_json(one) for one in done],
-            }
+            {"schema": SCHEMA, "all_refused": not passed, "attacks": [_to_json(one) for one in done]}
         )
     else:
         screen.table(("ATTACK", "WHAT WAS TRIED", "REFUSED BY", "CODE", "SEALED BYTES SENT"), map(_row, done))
     if passed:
-        error = EnclaveError(
+        raise EnclaveError(
             f"selftest: expected every attack to be refused, found that {len(passed)} were not: "
             + ", ".join(one.attack.name for one in passed),
             hint="send no real picture with this installation, and report it (SECURITY.md)",
             code="not-refused",
+            after_answer=True,
         )
-        error.after_answer = True
-        raise error
 
 
 def _to_json(one: Demonstration) -> dict[str, object]:

@@ -35,34 +35,18 @@ EXIT_INCOMPLETE = 3
 
 
 PoolMemory = Annotated[
-    int | None,
-    typer.Option(
-        "--memory", metavar="MIB", help="Kept for enclaves; default: as configured.", show_default=False
-    ),
+    int | None, typer.Option("--memory", metavar="MIB", help="Kept for enclaves; default: as configured.")
 ]
 PoolCpus = Annotated[
     int | None,
-    typer.Option(
-        "--cpus",
-        metavar="COUNT",
-        help="vCPUs to keep for enclaves; default: as configured.",
-        show_default=False,
-    ),
+    typer.Option("--cpus", metavar="COUNT", help="vCPUs to keep for enclaves; default: as configured."),
 ]
 CpuPool = Annotated[
-    str | None,
-    typer.Option(
-        "--cpu-pool", metavar="CPUS", help="Exactly these vCPUs, such as 2,3,6-9.", show_default=False
-    ),
+    str | None, typer.Option("--cpu-pool", metavar="CPUS", help="Exactly these vCPUs, such as 2,3,6-9.")
 ]
 EnclaveUser = Annotated[
     str | None,
-    typer.Option(
-        "--user",
-        metavar="USER",
-        help="Who will use enclaves; default: you, also under sudo.",
-        show_default=False,
-    ),
+    typer.Option("--user", metavar="USER", help="Who will use enclaves; default: you, also under sudo."),
 ]
 WithoutDevice = Annotated[
     bool,

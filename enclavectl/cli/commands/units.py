@@ -19,15 +19,10 @@ from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.screen import Screen
 from enclavectl.config.load import Config
 from enclavectl.deploy.release_unit import ReleaseUnitRequest, install_release, release_unit
-from enclavectl.deploy.systemd import (
-    UnitsRequest,
-    install_commands,
-    parse_endpoint,
-    write_units,
-)
+from enclavectl.deploy.systemd import UnitsRequest, install_commands, parse_endpoint, write_units
 from enclavectl.deploy.words import MARK, UnitFile
-from enclavectl.errors import HostError, UsageError
-from enclavectl.files import read_bounded, status_at, write_atomic
+from enclavectl.errors import UsageError
+from enclavectl.files import make_folder, read_bounded, status_at, write_atomic
 from enclavectl.host.requirements import read_eif
 from enclavectl.nitro_cli.limits import boot_bound_s, check_cid
 
@@ -42,32 +37,17 @@ Endpoints = Annotated[
         "--endpoint",
         metavar="PORT:HOST:PORT",
         help="Let enclaves reach HOST:PORT through vsock port PORT of the parent; may be repeated.",
-        show_default=False,
     ),
 ]
 UnitFolder = Annotated[
     Path | None,
-    typer.Option(
-        "--to", metavar="DIR", help="Folder to write the files to; default: print them.", show_default=False
-    ),
+    typer.Option("--to", metavar="DIR", help="Folder to write the files to; default: print them."),
 ]
-UnitUser = Annotated[
-    str | None,
-    typer.Option("--user", metavar="USER", help="Who runs them; default: you.", show_default=False),
-]
-Memory = Annotated[
-    int | None,
-    typer.Option("--memory", metavar="MIB", help="MiB; default: as configured.", show_default=False),
-]
-Cpus = Annotated[
-    int | None,
-    typer.Option("--cpus", metavar="COUNT", help="vCPUs; default: as configured.", show_default=False),
-]
+UnitUser = Annotated[str | None, typer.Option("--user", metavar="USER", help="Who runs them; default: you.")]
+Memory = Annotated[int | None, typer.Option("--memory", metavar="MIB", help="MiB; default: as configured.")]
+Cpus = Annotated[int | None, typer.Option("--cpus", metavar="COUNT", help="vCPUs; default: as configured.")]
 FixedCid = Annotated[
-    int | None,
-    typer.Option(
-        "--cid", metavar="CID", help="Its address on vsock; default: a free one.", show_default=False
-    ),
+    int | None, typer.Option("--cid", metavar="CID", help="Its address on vsock; default: a free one.")
 ]
 
 WithGateway = Annotated[
@@ -163,7 +143,6 @@ def _show(screen: Screen, files: Sequence[UnitFile], commands: Sequence[str], to
 
 
 def _request(invocation: Invocation, eif: Path, name: str, user: str | None, cid: int | None) -> UnitsRequest:
-
     if cid is not None:
         check_cid(cid)
     settings = invocation.config
@@ -209,10 +188,7 @@ def _write(files: Sequence[UnitFile], folder: Path) -> None:
         HostError: the folder cannot be created.
         UsageError: a file there was not written by enclavectl.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise HostError(f"{folder}: cannot make this folder ({exc.strerror})") from exc
+    make_folder(folder)
     for one in files:
         path = folder / one.name
         if status_at(path) is not None and not read_bounded(path, _MAX_UNIT, what="unit").startswith(

@@ -16,14 +16,10 @@ EvidencePath = Annotated[
     typer.Argument(
         metavar="FILE",
         help="An evidence file or a document; with --document a receipt, or a batch's .receipts.jsonl.",
-        show_default=False,
     ),
 ]
 PolicyPath = Annotated[
-    Path | None,
-    typer.Option(
-        "--policy", metavar="FILE", help="A policy: what the enclave must prove.", show_default=False
-    ),
+    Path | None, typer.Option("--policy", metavar="FILE", help="A policy: what the enclave must prove.")
 ]
 NoPolicy = Annotated[
     bool, typer.Option("--no-policy", help="Accept any enclave, of any code: only who signed is judged.")
@@ -41,7 +37,6 @@ Nonce = Annotated[
         "--nonce",
         metavar="HEX",
         help="The nonce that you drew for this document; only with it a document is fresh.",
-        show_default=False,
     ),
 ]
 At = Annotated[
@@ -58,23 +53,13 @@ DocumentPath = Annotated[
         "--document",
         metavar="FILE",
         help="The document, or the evidence file, of the session that gave the receipt.",
-        show_default=False,
     ),
 ]
 PicturePath = Annotated[
-    Path | None,
-    typer.Option(
-        "--picture",
-        metavar="FILE",
-        help="The picture that the answer must be about.",
-        show_default=False,
-    ),
+    Path | None, typer.Option("--picture", metavar="FILE", help="The picture that the answer must be about.")
 ]
 ReportPath = Annotated[
-    Path | None,
-    typer.Option(
-        "--report", metavar="FILE", help="Also write the result as an HTML page.", show_default=False
-    ),
+    Path | None, typer.Option("--report", metavar="FILE", help="Also write the result as an HTML page.")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Let --report write over a file that is no report.")]
 

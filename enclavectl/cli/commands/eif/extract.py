@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
 from enclavectl.cli.image_files import ImageFile
 from enclavectl.cli.invocation import screen_for
-from enclavectl.cli.options import Output, OutputFormat
+from enclavectl.cli.options import NewFolder, Output, OutputFormat
 from enclavectl.eif.extract import extract_sections
 from enclavectl.eif.opening import open_image
 
 EXTRACT_SCHEMA = "enclavectl.eif-extract/1"
-
-NewFolder = Annotated[Path, typer.Option("--to", metavar="DIR", help="A folder that does not exist yet.")]
 
 
 def extract(file: ImageFile, folder: NewFolder, output: Output = OutputFormat.TEXT) -> None:

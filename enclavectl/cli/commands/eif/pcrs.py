@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from enclavectl.cli.eif_view import draw_findings
-from enclavectl.cli.image_files import ImageFiles, progress
+from enclavectl.cli.image_files import ImageFiles, draw_findings, progress
 from enclavectl.cli.invocation import screen_for
 from enclavectl.cli.options import Output, OutputFormat
 from enclavectl.cli.per_file import Answer, answer_each

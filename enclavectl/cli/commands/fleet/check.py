@@ -22,12 +22,7 @@ EXIT_FINDINGS = 2
 Folder = Annotated[Path, typer.Argument(metavar="[DIR]", help="The folder with the manifests.")]
 Locks = Annotated[
     list[Path] | None,
-    typer.Option(
-        "--lock",
-        metavar="FILE",
-        help="A lock that the labels must be of; may be repeated.",
-        show_default=False,
-    ),
+    typer.Option("--lock", metavar="FILE", help="A lock that the labels must be of; may be repeated."),
 ]
 Models = Annotated[
     list[Path] | None,
@@ -35,7 +30,6 @@ Models = Annotated[
         "--model",
         metavar="FILE.sealed",
         help="Sealed weights that a runtime's lock runs with; may be repeated.",
-        show_default=False,
     ),
 ]
 Schemas = Annotated[

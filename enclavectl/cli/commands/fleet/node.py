@@ -9,51 +9,30 @@ import typer
 
 from enclavectl.artifacts.lock import read_lock
 from enclavectl.cli import options
+from enclavectl.cli.fleet_options import Cpus, NodeArch, Pages, Slots
 from enclavectl.cli.fleet_request import memory_of
 from enclavectl.cli.invocation import begin
 from enclavectl.cli.options import OutputFormat
 from enclavectl.deploy.kubernetes.node import NodeKind, NodeRequest, node_files
 from enclavectl.deploy.kubernetes.request import Arch, PageSize
-from enclavectl.errors import HostError
-from enclavectl.files import write_atomic
+from enclavectl.files import make_folder, write_atomic
 
 NODE_SCHEMA = "enclavectl.fleet-node/1"
 
 LockOfFleet = Annotated[
-    Path | None,
-    typer.Argument(
-        metavar="[LOCK]",
-        help="The fleet's lock, for its size; else as configured.",
-        show_default=False,
-    ),
+    Path | None, typer.Argument(metavar="[LOCK]", help="The fleet's lock, for its size; else as configured.")
 ]
 Kind = Annotated[NodeKind, typer.Option("--for", help="Who makes the nodes.")]
 To = Annotated[
-    Path | None,
-    typer.Option(
-        "--to", metavar="DIR", help="Folder for the files; default: print them.", show_default=False
-    ),
+    Path | None, typer.Option("--to", metavar="DIR", help="Folder for the files; default: print them.")
 ]
 Cluster = Annotated[str, typer.Option("--cluster", metavar="NAME", help="The cluster, in names and tags.")]
-Slots = Annotated[int, typer.Option("--slots", metavar="COUNT", help="Enclaves of a node.")]
 Memory = Annotated[
     int | None,
     typer.Option(
-        "--memory",
-        metavar="MIB",
-        help="MiB of one enclave, in whole pages; default: as fleet render.",
-        min=1,
-        show_default=False,
+        "--memory", metavar="MIB", help="MiB of one enclave, in whole pages; default: as fleet render.", min=1
     ),
 ]
-Cpus = Annotated[
-    int | None,
-    typer.Option(
-        "--cpus", metavar="COUNT", help="vCPUs of one enclave; default: as configured.", show_default=False
-    ),
-]
-Pages = Annotated[PageSize, typer.Option("--pages", help="Huge pages of the nodes.")]
-NodeArch = Annotated[Arch, typer.Option("--arch", help="Processors of the nodes.")]
 
 
 def node(
@@ -90,10 +69,7 @@ def node(
     )
     files = node_files(request, kind)
     if to is not None:
-        try:
-            to.mkdir(parents=True, exist_ok=True)
-        except OSError as exc:
-            raise HostError(f"{to}: cannot make this folder ({exc.strerror})") from exc
+        make_folder(to)
         for name, text in files.items():
             write_atomic(to / name, text.encode(), mode=0o644)
     screen = invocation.screen

@@ -17,10 +17,7 @@ from enclavectl.gateway.probes import probe as challenge
 _TIMEOUT_S = 5.0
 
 Announced = Annotated[
-    Path,
-    typer.Option(
-        "--from", metavar="DIR", help="The folder in which run announces enclaves.", show_default=False
-    ),
+    Path, typer.Option("--from", metavar="DIR", help="The folder in which run announces enclaves.")
 ]
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from enclavectl.cli import options
-from enclavectl.cli.fleet_options import FleetOptions
+from enclavectl.cli.fleet_options import Cpus, FleetOptions
 from enclavectl.cli.fleet_request import fleet_request
 from enclavectl.cli.invocation import begin
 from enclavectl.cli.option_groups import spreads_groups
@@ -23,12 +23,6 @@ RENDER_SCHEMA = "enclavectl.fleet-render/1"
 
 To = Annotated[
     Path, typer.Option("--to", metavar="DIR", help="Folder for the manifests, and for nothing else.")
-]
-Cpus = Annotated[
-    int | None,
-    typer.Option(
-        "--cpus", metavar="COUNT", help="vCPUs of an enclave; default: as configured.", show_default=False
-    ),
 ]
 
 

@@ -64,9 +64,8 @@ def status(
         for label, (count, up, in_flight) in releases.items():
             screen.facts([(f"release {label}", f"{up} of {count} enclaves up, {in_flight} in flight")])
     if not any(up for _, up, _ in releases.values()):
-        error = StateError("no enclave of these gateways is up", hint="kubectl get pods; docs/kubernetes.md")
-        error.after_answer = True
-        raise error
+        hint = "kubectl get pods; docs/kubernetes.md"
+        raise StateError("no enclave of these gateways is up", hint=hint, after_answer=True)
 
 
 def status_json(gateways: Sequence[GatewayStatus]) -> dict[str, object]:

@@ -28,7 +28,6 @@ Names = Annotated[
     typer.Argument(
         metavar="[ENCLAVE...]",
         help="Running enclaves of this host; default: all, unless --to or --from is given.",
-        show_default=False,
         autocompletion=enclave_names,
     ),
 ]
@@ -38,7 +37,6 @@ To = Annotated[
         "--to",
         metavar="RELEASE@ADDRESS",
         help="An enclave by address, with its release's label; may be repeated.",
-        show_default=False,
     ),
 ]
 From = Annotated[
@@ -47,54 +45,33 @@ From = Annotated[
         "--from",
         metavar="DIR",
         help="Folder in which run announces enclaves (gateway.announce); it is watched.",
-        show_default=False,
     ),
 ]
 Listen = Annotated[str, typer.Option("--listen", metavar="HOST:PORT", help="Where clients connect.")]
 Certificate = Annotated[
     Path | None,
     typer.Option(
-        "--cert",
-        metavar="FILE",
-        help="Certificate chain for TLS (PEM); read again when it changes.",
-        show_default=False,
+        "--cert", metavar="FILE", help="Certificate chain for TLS (PEM); read again when it changes."
     ),
 ]
-Key = Annotated[
-    Path | None,
-    typer.Option("--key", metavar="FILE", help="The certificate's key (PEM).", show_default=False),
-]
+Key = Annotated[Path | None, typer.Option("--key", metavar="FILE", help="The certificate's key (PEM).")]
 ClientCa = Annotated[
     Path | None,
-    typer.Option(
-        "--client-ca",
-        metavar="FILE",
-        help="Let in who has a certificate of this CA (PEM).",
-        show_default=False,
-    ),
+    typer.Option("--client-ca", metavar="FILE", help="Let in who has a certificate of this CA (PEM)."),
 ]
 Tokens = Annotated[
     Path | None,
     typer.Option(
-        "--tokens",
-        metavar="FILE",
-        help="The tokens' file; default: gateway/tokens.json in the state folder.",
-        show_default=False,
+        "--tokens", metavar="FILE", help="The tokens' file; default: gateway/tokens.json in the state folder."
     ),
 ]
 Anonymous = Annotated[bool, typer.Option("--anonymous", help="Let in who has no token and no certificate.")]
 Plain = Annotated[
-    bool,
-    typer.Option("--plain-behind-proxy", help="No TLS here: a proxy in front of this gateway ends it."),
+    bool, typer.Option("--plain-behind-proxy", help="No TLS here: a proxy in front of this gateway ends it.")
 ]
 Origins = Annotated[
     list[str] | None,
-    typer.Option(
-        "--origin",
-        metavar="ORIGIN",
-        help="Let pages of this origin connect; may be repeated.",
-        show_default=False,
-    ),
+    typer.Option("--origin", metavar="ORIGIN", help="Let pages of this origin connect; may be repeated."),
 ]
 Proxies = Annotated[
     list[str] | None,
@@ -102,12 +79,10 @@ Proxies = Annotated[
         "--trusted-proxy",
         metavar="NETWORK",
         help="Take clients' addresses from proxies of this network; may be repeated.",
-        show_default=False,
     ),
 ]
 ProxyProtocol = Annotated[
-    bool,
-    typer.Option("--proxy-protocol", help="Demand PROXY protocol v2 of each connection."),
+    bool, typer.Option("--proxy-protocol", help="Demand PROXY protocol v2 of each connection.")
 ]
 Wait = Annotated[
     float,
@@ -125,7 +100,6 @@ Metrics = Annotated[
         "--metrics",
         metavar="HOST:PORT",
         help="Serve /metrics there, to whoever can connect; needs enclavectl[gateway].",
-        show_default=False,
     ),
 ]
 LogAddresses = Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -19,17 +20,11 @@ TOKEN_SCHEMA = "enclavectl.gateway-token/1"  # noqa: S105 - a name
 LIST_SCHEMA = "enclavectl.gateway-token-list/1"
 
 NewTokenName = Annotated[
-    str,
-    typer.Argument(metavar="NAME", help="Whom it is for; it stands in logs and metrics.", show_default=False),
+    str, typer.Argument(metavar="NAME", help="Whom it is for; it stands in logs and metrics.")
 ]
-TokenName = Annotated[
-    str, typer.Argument(metavar="NAME", help="The name that it was made with.", show_default=False)
-]
+TokenName = Annotated[str, typer.Argument(metavar="NAME", help="The name that it was made with.")]
 Days = Annotated[
-    int | None,
-    typer.Option(
-        "--days", metavar="DAYS", help="End it after so many days.", min=1, max=3650, show_default=False
-    ),
+    int | None, typer.Option("--days", metavar="DAYS", help="End it after so many days.", min=1, max=3650)
 ]
 
 
@@ -86,8 +81,7 @@ def list_tokens(
     entries = read_tokens(tokens or default_tokens(invocation)).entries
     now = datetime.now(UTC)
     if invocation.screen.as_json:
-        rows = [_json(entry, now) for entry in entries]
-        invocation.screen.result({"schema": LIST_SCHEMA, "tokens": rows})
+        invocation.screen.result(_list_json(entries, now))
     elif entries:
         invocation.screen.table(("NAME", "ENDS", "STATE"), [_row(entry, now) for entry in entries])
     else:
@@ -109,9 +103,9 @@ def revoke(
     """
     invocation = begin(output, config, {})
     path = _changed_path(invocation, tokens)
-    change_tokens(path, lambda found: found.revoked(name))
+    left = change_tokens(path, lambda found: found.revoked(name)).entries
     if invocation.screen.as_json:
-        _show_left(invocation, path)
+        invocation.screen.result(_list_json(left, datetime.now(UTC)))
     else:
         typer.echo(f"revoked {name}")
 
@@ -125,10 +119,8 @@ def _changed_path(invocation: Invocation, tokens: Path | None) -> Path:
     return path
 
 
-def _show_left(invocation: Invocation, path: Path) -> None:
-    now = datetime.now(UTC)
-    rows = [_json(entry, now) for entry in read_tokens(path).entries]
-    invocation.screen.result({"schema": LIST_SCHEMA, "tokens": rows})
+def _list_json(entries: Sequence[TokenEntry], now: datetime) -> dict[str, object]:
+    return {"schema": LIST_SCHEMA, "tokens": [_json(entry, now) for entry in entries]}
 
 
 def _json(entry: TokenEntry, now: datetime) -> dict[str, object]:

@@ -35,10 +35,8 @@ def add(
         command="add",
         path=file,
         before=text,
-        after=edited.text,
-        policy=edited.policy,
+        after=edited,
         did=f"added release {made.name}",
-        is_rewritten=edited.is_rewritten,
         is_dry_run=dry_run,
         new_release=made.name,
     )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import typer
 
-from enclavectl.attestation import LifeState, parse_policy
+from enclavectl.attestation import LifeState
 from enclavectl.attestation.policy_json import time_json
 from enclavectl.attestation.policy_review import PolicySeverity, review_policy
 from enclavectl.cli.invocation import screen_for
 from enclavectl.cli.options import Output, OutputFormat
-from enclavectl.cli.policy_arguments import At, PolicyPath, moment, read_policy_text
+from enclavectl.cli.policy_arguments import At, PolicyPath, moment, read_policy
 from enclavectl.errors import AttestationError
 
 CHECK_SCHEMA = "enclavectl.policy-check/1"
@@ -26,7 +26,7 @@ def check(file: PolicyPath, at: At = "now", output: Output = OutputFormat.TEXT) 
       enclavectl policy check p.yaml --at 2027-01-31  will it do on that day?
     """
     screen = screen_for(output)
-    policy = parse_policy(read_policy_text(file), source=str(file))
+    policy = read_policy(file)
     when = moment("--at", at)
     findings = review_policy(policy, at=when)
     valid = [one.name for one in policy.releases if policy.state_of(one, when) is LifeState.VALID]

@@ -7,11 +7,10 @@ from typing import Annotated
 
 import typer
 
-from enclavectl.attestation import parse_policy
 from enclavectl.attestation.policy_diff import compare_policies
 from enclavectl.cli.invocation import screen_for
 from enclavectl.cli.options import Output, OutputFormat
-from enclavectl.cli.policy_arguments import read_policy_text
+from enclavectl.cli.policy_arguments import read_policy
 
 DIFF_SCHEMA = "enclavectl.policy-diff/1"
 
@@ -29,8 +28,8 @@ def diff(before: PolicyBefore, after: PolicyAfter, output: Output = OutputFormat
       enclavectl policy diff old.yaml new.yaml  what a review has to look at
     """
     screen = screen_for(output)
-    old = parse_policy(read_policy_text(before), source=str(before))
-    new = parse_policy(read_policy_text(after), source=str(after))
+    old = read_policy(before)
+    new = read_policy(after)
     changes = compare_policies(old, new)
     if screen.as_json:
         value = {"schema": DIFF_SCHEMA, "before": str(before), "after": str(after)}

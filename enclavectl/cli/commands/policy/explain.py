@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from enclavectl.attestation import Explanation, parse_policy
+from enclavectl.attestation import Explanation
 from enclavectl.attestation import explain as explain_registers
 from enclavectl.attestation.policy_json import revocation_json, time_json
 from enclavectl.cli.invocation import screen_for
 from enclavectl.cli.options import Output, OutputFormat
-from enclavectl.cli.policy_arguments import PolicyPath, moment, read_claims, read_policy_text
+from enclavectl.cli.policy_arguments import PolicyPath, moment, read_claims, read_policy
 from enclavectl.cli.policy_view import draw_explanation
 from enclavectl.cli.screen import error_value
 
@@ -42,7 +42,7 @@ def explain(
       enclavectl policy explain p.yaml e.json --at document   at the document's time
     """
     screen = screen_for(output)
-    policy = parse_policy(read_policy_text(file), source=str(file))
+    policy = read_policy(file)
     claims = read_claims(document)
     when = claims.timestamp if at == "document" else moment("--at", at)
     found = explain_registers(policy, claims, at=when)

@@ -10,13 +10,13 @@ from typing import Annotated
 
 import typer
 
-from enclavectl.attestation import Policy, parse_policy
+from enclavectl.attestation import Policy
 from enclavectl.attestation.policy_json import time_json
 from enclavectl.cli.invocation import screen_for
 from enclavectl.cli.kms_arguments import Context, KeyArn, Parents, parse_pairs
 from enclavectl.cli.kms_view import draw_json
 from enclavectl.cli.options import DryRun, Output, OutputFormat
-from enclavectl.cli.policy_arguments import At, moment, read_policy_text
+from enclavectl.cli.policy_arguments import At, moment, read_policy
 from enclavectl.cli.screen import Screen
 from enclavectl.errors import StateError
 from enclavectl.files import refuse_input, require_distinct, status_at, write_atomic
@@ -36,7 +36,6 @@ IamOutput = Annotated[
         "--iam-to",
         metavar="FILE",
         help="The IAM policy for the operator's roles; default: key-policy.iam.json, by its name.",
-        show_default=False,
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
@@ -76,7 +75,7 @@ def kms(
     iam_to = to.parent / f"{to.stem}.iam.json" if iam_to is None else iam_to
     _check_targets(to, iam_to, policy, may_exist=force or dry_run)
     when = moment("--at", at)
-    found = parse_policy(read_policy_text(policy), source=str(policy))
+    found = read_policy(policy)
     request = request_from_policy(
         found,
         admin=admin,

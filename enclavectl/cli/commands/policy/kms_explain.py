@@ -8,13 +8,7 @@ from typing import Annotated
 import typer
 
 from enclavectl.cli.invocation import screen_for
-from enclavectl.cli.kms_arguments import (
-    Context,
-    KeyArn,
-    KeyPolicyPath,
-    parse_pairs,
-    read_key_policy,
-)
+from enclavectl.cli.kms_arguments import Context, KeyArn, KeyPolicyPath, parse_pairs, read_key_policy
 from enclavectl.cli.kms_view import draw_verdict
 from enclavectl.cli.options import Output, OutputFormat
 from enclavectl.cli.policy_arguments import moment, read_claims
@@ -31,7 +25,6 @@ DocumentPath = Annotated[
     typer.Argument(
         metavar="[DOCUMENT]",
         help="The call's document (binary, hex, base64), or an evidence file; default: a call without one.",
-        show_default=False,
     ),
 ]
 Principal = Annotated[
@@ -44,7 +37,6 @@ Keys = Annotated[
         "--condition",
         metavar="KEY=VALUE",
         help="Another condition key of the call, such as aws:SourceIp=192.0.2.1; may be repeated.",
-        show_default=False,
     ),
 ]
 WithoutIam = Annotated[
@@ -112,7 +104,7 @@ def _known_action(text: str) -> str:
     found = {one.lower(): one for one in ACTIONS}.get(name.lower())
     if found is None:
         raise UsageError(
-            f"--action: {text!r:.60} is no action of KMS; {suggestion(name[:64], ACTIONS)}",
+            f"--action: {text!r:.60} is no action of KMS; {suggestion(name, ACTIONS)}",
             hint="Decrypt is what opens sealed weights",
         )
     return found

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from enclavectl.artifacts.lock import read_lock
-from enclavectl.attestation import parse_policy
 from enclavectl.attestation.policy_json import time_json
 from enclavectl.cli.invocation import screen_for
 from enclavectl.cli.kms_arguments import Context, KeyArn, KeyPolicyPath, Parents, parse_pairs, read_key_policy
 from enclavectl.cli.kms_view import draw_findings
 from enclavectl.cli.options import Output, OutputFormat
-from enclavectl.cli.policy_arguments import At, moment, read_policy_text
+from enclavectl.cli.policy_arguments import At, moment, read_policy
 from enclavectl.cli.screen import Screen
 from enclavectl.files import read_bounded, refuse_input, write_atomic
 from enclavectl.kms import Finding, LintFacts, Severity, fix, is_clean, key_releases, lint, partly_revoked
@@ -28,45 +27,28 @@ EXIT_NOT_CLEAN = 2
 
 PolicyFact = Annotated[
     Path | None,
-    typer.Option(
-        "--policy", metavar="FILE", help="The policy that the key policy should follow.", show_default=False
-    ),
+    typer.Option("--policy", metavar="FILE", help="The policy that the key policy should follow."),
 ]
 LockFact = Annotated[
-    Path | None,
-    typer.Option("--lock", metavar="FILE", help="The lock of an image that it names.", show_default=False),
+    Path | None, typer.Option("--lock", metavar="FILE", help="The lock of an image that it names.")
 ]
 MetadataFact = Annotated[
     Path | None,
-    typer.Option(
-        "--key-metadata",
-        metavar="FILE",
-        help="What aws kms describe-key printed of the key.",
-        show_default=False,
-    ),
+    typer.Option("--key-metadata", metavar="FILE", help="What aws kms describe-key printed of the key."),
 ]
 GrantsFact = Annotated[
-    Path | None,
-    typer.Option(
-        "--grants", metavar="FILE", help="What aws kms list-grants printed of the key.", show_default=False
-    ),
+    Path | None, typer.Option("--grants", metavar="FILE", help="What aws kms list-grants printed of the key.")
 ]
 FixedOutput = Annotated[
     Path | None,
     typer.Option(
-        "--fixed-to",
-        metavar="FILE",
-        help="Write the key policy with every fix, for a person to complete.",
-        show_default=False,
+        "--fixed-to", metavar="FILE", help="Write the key policy with every fix, for a person to complete."
     ),
 ]
 AdminFact = Annotated[
     str | None,
     typer.Option(
-        "--admin",
-        metavar="ARN",
-        help="The model owner's role; default: whoever has PutKeyPolicy first.",
-        show_default=False,
+        "--admin", metavar="ARN", help="The model owner's role; default: whoever has PutKeyPolicy first."
     ),
 ]
 
@@ -101,16 +83,22 @@ def kms_lint(
         refuse_input("--fixed-to", fixed_to, [file, policy, lock, key_metadata, grants])
     found = read_key_policy(file, limit=MAX_READABLE_BYTES)
     when = moment("--at", at)
-    facts = _facts(
-        FactFiles(policy=policy, lock=lock, key_metadata=key_metadata, grants=grants),
-        LintFacts(
-            at=when,
-            admin=admin,
-            parents=tuple(parent or ()),
-            context=parse_pairs("--context", context or []),
-            key_id=key,
-        ),
+    facts = LintFacts(
+        at=when,
+        built=None if lock is None else read_lock(lock).registers(str(lock)),
+        admin=admin,
+        parents=tuple(parent or ()),
+        context=parse_pairs("--context", context or []),
+        key_id=key,
     )
+    if key_metadata is not None:
+        facts = replace(facts, key=parse_key_metadata(_aws(key_metadata), source=str(key_metadata)))
+    if grants is not None:
+        facts = replace(facts, grants=parse_grants(_aws(grants), source=str(grants)))
+    if policy is not None:
+        followed = read_policy(policy)
+        releases = key_releases(followed, when)
+        facts = replace(facts, releases=releases, revoked=partly_revoked(followed, releases))
     findings = lint(found, facts)
     if fixed_to is not None:
         write_atomic(fixed_to, fix(found, facts).to_bytes(), mode=0o644)
@@ -138,32 +126,6 @@ def _draw(screen: Screen, file: Path, findings: tuple[Finding, ...], fixed_to: P
     screen.facts([(str(file), f"{'clean' if is_clean(findings) else 'NOT CLEAN'} ({said})")])
     if fixed_to is not None:
         screen.facts([("fixed", str(fixed_to))])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FactFiles:
-    """The files that were named, None where none was."""
-
-    policy: Path | None
-    lock: Path | None
-    key_metadata: Path | None
-    grants: Path | None
-
-
-def _facts(files: FactFiles, facts: LintFacts) -> LintFacts:
-    """Return the facts with what is in the files."""
-    if files.policy is not None and facts.at is not None:
-        policy = parse_policy(read_policy_text(files.policy), source=str(files.policy))
-        releases = key_releases(policy, facts.at)
-        facts = replace(facts, releases=releases, revoked=partly_revoked(policy, releases))
-    if files.lock is not None:
-        facts = replace(facts, built=read_lock(files.lock).registers(str(files.lock)))
-    if files.key_metadata is not None:
-        key = parse_key_metadata(_aws(files.key_metadata), source=str(files.key_metadata))
-        facts = replace(facts, key=key)
-    if files.grants is not None:
-        facts = replace(facts, grants=parse_grants(_aws(files.grants), source=str(files.grants)))
-    return facts
 
 
 def _aws(path: Path) -> bytes:

@@ -10,6 +10,7 @@ import typer
 
 from enclavectl.attestation import Policy, Trust, render_policy
 from enclavectl.attestation.policy import MAX_AGE_LIMIT
+from enclavectl.attestation.policy_edit import EditedPolicy
 from enclavectl.cli.invocation import screen_for
 from enclavectl.cli.option_groups import spreads_groups
 from enclavectl.cli.options import DryRun, Output, OutputFormat
@@ -24,7 +25,6 @@ Accept = Annotated[
         "--accept",
         metavar="TRUST",
         help="Whose signature counts: nitro (default), simulated or emulated; may be repeated.",
-        show_default=False,
     ),
 ]
 MaxAge = Annotated[
@@ -67,10 +67,8 @@ def new(
         command="new",
         path=to,
         before=None,
-        after=render_policy(policy),
-        policy=policy,
+        after=EditedPolicy(text=render_policy(policy), policy=policy, is_rewritten=False),
         did=f"new, with release {made.name}",
-        is_rewritten=False,
         is_dry_run=dry_run,
         new_release=made.name,
     )

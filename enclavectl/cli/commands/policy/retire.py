@@ -16,14 +16,10 @@ from enclavectl.cli.policy_arguments import PolicyPath, moment, read_policy_text
 from enclavectl.cli.policy_change import PolicyChangeRequest, apply_change
 
 ReleaseToEnd = Annotated[
-    str,
-    typer.Argument(
-        metavar="RELEASE", help="A release's name or label.", show_default=False, autocompletion=release_names
-    ),
+    str, typer.Argument(metavar="RELEASE", help="A release's name or label.", autocompletion=release_names)
 ]
 End = Annotated[
-    str,
-    typer.Option("--expires", metavar="TIME", help="When it ends: now, a date, or a time in UTC."),
+    str, typer.Option("--expires", metavar="TIME", help="When it ends: now, a date, or a time in UTC.")
 ]
 
 
@@ -52,10 +48,8 @@ def retire(
         command="retire",
         path=file,
         before=text,
-        after=edited.text,
-        policy=edited.policy,
+        after=edited,
         did=f"release {release.name} expires at {render_time(end)}",
-        is_rewritten=edited.is_rewritten,
         is_dry_run=dry_run,
     )
     apply_change(screen, request)

@@ -20,10 +20,7 @@ from enclavectl.label import is_label
 ReleaseToRevoke = Annotated[
     str | None,
     typer.Argument(
-        metavar="[RELEASE]",
-        help="A release's name, or any release's label.",
-        show_default=False,
-        autocompletion=release_names,
+        metavar="[RELEASE]", help="A release's name, or any release's label.", autocompletion=release_names
     ),
 ]
 Reason = Annotated[str, typer.Option("--reason", metavar="REASON", help="Why; every refusal shows it.")]
@@ -36,7 +33,6 @@ RevokedRegisters = Annotated[
         "--pcr",
         metavar="N=HEX",
         help="In place of RELEASE: revoke what holds this register; may be repeated.",
-        show_default=False,
     ),
 ]
 
@@ -81,10 +77,8 @@ def revoke(
         command="revoke",
         path=file,
         before=text,
-        after=edited.text,
-        policy=edited.policy,
+        after=edited,
         did=f"revoked {entry.subject}{_also(policy, entry)}",
-        is_rewritten=edited.is_rewritten,
         is_dry_run=dry_run,
     )
     apply_change(screen, request)

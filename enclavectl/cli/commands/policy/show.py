@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from enclavectl.attestation import parse_policy
 from enclavectl.attestation.policy_json import note_json, policy_json, time_json
 from enclavectl.cli.invocation import screen_for
 from enclavectl.cli.options import Output, OutputFormat
-from enclavectl.cli.policy_arguments import At, PolicyPath, moment, read_policy_text
+from enclavectl.cli.policy_arguments import At, PolicyPath, moment, read_policy
 from enclavectl.cli.policy_view import draw_policy
 
 SHOW_SCHEMA = "enclavectl.policy-show/1"
@@ -23,7 +22,7 @@ def show(file: PolicyPath, at: At = "now", output: Output = OutputFormat.TEXT) -
       enclavectl policy show p.yaml --at 2027-01-31  on that day
     """
     screen = screen_for(output)
-    policy = parse_policy(read_policy_text(file), source=str(file))
+    policy = read_policy(file)
     when = moment("--at", at)
     notes = policy.expiry_notes(when)
     if screen.as_json:

@@ -16,14 +16,9 @@ from enclavectl.cli.remote_view import PolicyToKeep, RootToKeep, confirm_invitat
 from enclavectl.errors import UsageError
 from enclavectl.targets.remote_store import RemoteStore
 
-NewName = Annotated[
-    str, typer.Argument(metavar="NAME", help="The name to give it, such as hospital.", show_default=False)
-]
+NewName = Annotated[str, typer.Argument(metavar="NAME", help="The name to give it, such as hospital.")]
 AddressArgument = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="[ADDRESS]", help="Where it is: wss://HOST/v1 or tls:HOST:PORT.", show_default=False
-    ),
+    str | None, typer.Argument(metavar="[ADDRESS]", help="Where it is: wss://HOST/v1 or tls:HOST:PORT.")
 ]
 AsDefault = Annotated[
     bool, typer.Option("--default", help="Use it where a command names no enclave and no remote.")

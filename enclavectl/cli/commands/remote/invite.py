@@ -16,18 +16,10 @@ from enclavectl.targets.invitation import render_invitation
 INVITE_SCHEMA = "enclavectl.remote-invite/1"
 
 GatewayAddress = Annotated[
-    str,
-    typer.Argument(
-        metavar="ADDRESS",
-        help="The gateway, as the data owner reaches it: wss://HOST/v1.",
-        show_default=False,
-    ),
+    str, typer.Argument(metavar="ADDRESS", help="The gateway, as the data owner reaches it: wss://HOST/v1.")
 ]
 PolicyToSend = Annotated[
-    Path,
-    typer.Option(
-        "--policy", metavar="FILE", help="The releases that run behind the gateway.", show_default=False
-    ),
+    Path, typer.Option("--policy", metavar="FILE", help="The releases that run behind the gateway.")
 ]
 TokenToSend = Annotated[
     Path | None,
@@ -35,7 +27,6 @@ TokenToSend = Annotated[
         "--token-file",
         metavar="FILE",
         help="For wss://: the data owner's token, from enclavectl gateway token add.",
-        show_default=False,
     ),
 ]
 CaToSend = Annotated[
@@ -44,7 +35,6 @@ CaToSend = Annotated[
         "--ca",
         metavar="FILE",
         help="The CA (PEM) of the gateway's certificate, if the data owner's system does not trust it.",
-        show_default=False,
     ),
 ]
 PinToSend = Annotated[
@@ -53,16 +43,12 @@ PinToSend = Annotated[
         "--tls-pin",
         metavar="sha256:DIGEST",
         help="The only key that the gateway's certificate may have (SHA-256 of its SPKI).",
-        show_default=False,
     ),
 ]
 WriteTo = Annotated[
     Path | None,
     typer.Option(
-        "--write",
-        metavar="FILE",
-        help="Write it there, readable by you only, in place of standard output.",
-        show_default=False,
+        "--write", metavar="FILE", help="Write it there, readable by you only, in place of standard output."
     ),
 ]
 

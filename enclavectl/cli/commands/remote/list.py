@@ -35,8 +35,10 @@ def list_remotes(config: options.ConfigFile = None, output: options.Output = Out
 
 
 def _json(one: Remote | DamagedRemote) -> dict[str, object]:
-    address, changed = (None, None) if isinstance(one, DamagedRemote) else (one.address, one.changed_text)
-    return {"name": one.name, "address": address, "is_default": one.is_default, "changed": changed}
+    if isinstance(one, DamagedRemote):
+        return {"name": one.name, "address": None, "is_default": one.is_default, "changed": None}
+    changed = one.changed.isoformat()
+    return {"name": one.name, "address": one.address, "is_default": one.is_default, "changed": changed}
 
 
 def _row(one: Remote | DamagedRemote) -> list[str]:

@@ -23,16 +23,11 @@ from enclavectl.cli.remote_view import (
 from enclavectl.errors import UsageError
 from enclavectl.targets.remote_store import RemoteStore
 
-NewAddress = Annotated[
-    str | None,
-    typer.Option("--address", metavar="ADDRESS", help="Where it is now.", show_default=False),
-]
+NewAddress = Annotated[str | None, typer.Option("--address", metavar="ADDRESS", help="Where it is now.")]
 Default = Annotated[
     bool | None,
     typer.Option(
-        "--default/--no-default",
-        help="Use it, or no longer, where a command names no enclave and no remote.",
-        show_default=False,
+        "--default/--no-default", help="Use it, or no longer, where a command names no enclave and no remote."
     ),
 ]
 
