@@ -29,10 +29,10 @@ import os, re, sys
 peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
 if sys.argv[2] == "one core":
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-from enclavectl.eif.examine import measure_image
+from enclavectl.eif.examine import read_verified
 before = peak()
 with open(sys.argv[1], "rb") as file:
-    measure_image(file)
+    read_verified(file)
 print(peak() - before)
 """
 

@@ -97,7 +97,7 @@ ARROWS: dict[str, set[str]] = {
     "net": {f"{PAYLOAD}.wire", f"{PAYLOAD}.messages"},
     "attestation": set(),
     "kms": {"attestation"},
-    "eif": set(),
+    "eif": {f"{PAYLOAD}.cbor"},
     "nitro_cli": set(),
     "config": {"net"},
     # Never attestation, protocol, client or a seal: what cannot import the keys cannot open anything.

@@ -6,6 +6,9 @@ that the NSM and this project use: 64-bit integers, byte strings, text, arrays, 
 false. Floats, other simple values and tags are refused; so is a map key that is not an integer or
 text, which keeps Python's ``0 == False == 0.0`` from merging two keys into one. Indefinite lengths are
 accepted, because AWS has written them in payloads since 2025.
+
+Not cbor2: no option of it refuses tags, floats or simple values, its 6.1, the first that refuses duplicate
+keys, misread files of over 4 KiB, and a second decoder is what the fuzzers hold this one to.
 """
 
 from __future__ import annotations

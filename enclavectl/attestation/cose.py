@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cbor2
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.hazmat.primitives.hashes import SHA384
@@ -64,14 +65,7 @@ class CoseSign1:
 
     def to_be_signed(self) -> bytes:
         """Encode the Sig_structure of RFC 9052 section 4.4, with empty external_aad."""
-        return b"".join(
-            (
-                b"\x84\x6aSignature1",
-                _byte_string(self.protected),
-                _byte_string(b""),
-                _byte_string(self.payload),
-            )
-        )
+        return cbor2.dumps(["Signature1", self.protected, b"", self.payload])
 
 
 def parse_cose(document: bytes) -> CoseSign1:
@@ -140,13 +134,3 @@ def _parse_envelope(document: bytes) -> tuple[bytes, bytes, cbor.Value]:
 
 def _structure(problem: str) -> AttestationError:
     return refused(AttestationCode.COSE_STRUCTURE, f"document: {problem}")
-
-
-def _byte_string(data: bytes) -> bytes:
-    """Encode ``data`` as a definite CBOR byte string with the shortest head."""
-    size = len(data)
-    if size < 24:
-        return bytes((0x40 | size,)) + data
-    if size < 1 << 8:
-        return b"\x58" + size.to_bytes(1) + data
-    return b"\x59" + size.to_bytes(2) + data

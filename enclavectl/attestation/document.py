@@ -85,7 +85,7 @@ def parse_claims(payload: bytes) -> Claims:
         certificate=_bytes(fields["certificate"], "certificate", 1, MAX_CERTIFICATE_BYTES),
         cabundle=_cabundle(fields["cabundle"]),
         # The NSM signs an empty public_key if a request has b"" in place of null. No key has zero bytes, so
-        # it # counts as absent.
+        # it counts as absent.
         public_key=_optional(fields, "public_key") or None,
         user_data=_optional(fields, "user_data"),
         nonce=_optional(fields, "nonce"),

@@ -23,6 +23,7 @@ from enclavectl.attestation.policy_file import (
     render_policy,
     revocation_lines,
 )
+from enclavectl.attestation.policy_nodes import at_place
 from enclavectl.attestation.release import Release, Revocation
 from enclavectl.attestation.times import render_time
 from enclavectl.errors import UsageError
@@ -58,7 +59,8 @@ def add_release(text: str, release: Release, *, source: str) -> EditedPolicy:
             hint="--name gives the new one another name; enclavectl policy show lists those that are there",
             code="name-taken",
         )
-    wanted = _changed(old, source, releases=(*old.releases, release))
+    with at_place(source):
+        wanted = replace(old, releases=(*old.releases, release))
     lines = release_lines(release)
     return _edited(text, wanted, source, [lambda now, root: _append(now, root, "releases", lines)])
 
@@ -79,7 +81,8 @@ def end_release(text: str, name: str, expires: datetime, *, source: str) -> Edit
             hint=f"if that is meant, edit the file: expires: {render_time(expires)}",
             code="longer-life",
         )
-    wanted = _changed(old, source, releases=_ended(old.releases, {release.name: expires}, source))
+    with at_place(source):
+        wanted = replace(old, releases=_ended(old.releases, {release.name: expires}))
     return _edited(text, wanted, source, [_expires_step(release.name, expires)])
 
 
@@ -97,12 +100,8 @@ def revoke(text: str, revocation: Revocation, *, source: str) -> EditedPolicy:
         end = max(revocation.date, release.not_before or revocation.date)
         if revocation.matches(release.pcrs) and (release.expires is None or release.expires > end):
             ends[release.name] = end
-    wanted = _changed(
-        old,
-        source,
-        releases=_ended(old.releases, ends, source),
-        revoked=(*old.revoked, revocation),
-    )
+    with at_place(source):
+        wanted = replace(old, releases=_ended(old.releases, ends), revoked=(*old.revoked, revocation))
     steps: list[Step] = [_expires_step(name, end) for name, end in ends.items()]
     lines = revocation_lines(revocation)
     return _edited(text, wanted, source, [*steps, lambda now, root: _append(now, root, "revoked", lines)])
@@ -131,28 +130,8 @@ def find_release(policy: Policy, name: str, *, source: str) -> Release:
     return found[0]
 
 
-def _changed(
-    policy: Policy,
-    source: str,
-    *,
-    releases: tuple[Release, ...] | None = None,
-    revoked: tuple[Revocation, ...] | None = None,
-) -> Policy:
-    try:
-        return replace(
-            policy,
-            releases=policy.releases if releases is None else releases,
-            revoked=policy.revoked if revoked is None else revoked,
-        )
-    except UsageError as exc:
-        raise UsageError(f"{source}: {exc.message}", hint=exc.hint, code=exc.code) from exc
-
-
-def _ended(releases: Sequence[Release], ends: dict[str, datetime], source: str) -> tuple[Release, ...]:
-    try:
-        return tuple(replace(one, expires=ends[one.name]) if one.name in ends else one for one in releases)
-    except UsageError as exc:
-        raise UsageError(f"{source}: {exc.message}", hint=exc.hint, code=exc.code) from exc
+def _ended(releases: Sequence[Release], ends: dict[str, datetime]) -> tuple[Release, ...]:
+    return tuple(replace(one, expires=ends.get(one.name, one.expires)) for one in releases)
 
 
 def _expires_step(name: str, expires: datetime) -> Step:

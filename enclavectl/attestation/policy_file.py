@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from enclavectl.attestation.codes import PolicyCode, unusable
 from enclavectl.attestation.policy import Policy
-from enclavectl.attestation.policy_nodes import NodeReader
+from enclavectl.attestation.policy_nodes import NodeReader, at_place
 from enclavectl.attestation.release import Release, Revocation
 from enclavectl.attestation.times import render_time
 from enclavectl.errors import UsageError
@@ -52,14 +52,10 @@ def parse_policy(text: str, *, source: str) -> Policy:
     if "clock_skew_s" in top:
         optional["clock_skew"] = reader.seconds(top["clock_skew_s"])
     accept = frozenset(reader.trust(node) for node in reader.sequence(top["accept"]))
-    releases = (
-        [_release(reader, node) for node in reader.sequence(top["releases"])] if "releases" in top else []
-    )
-    revoked = (
-        [_revocation(reader, node) for node in reader.sequence(top["revoked"])] if "revoked" in top else []
-    )
+    releases = [_release(reader, node) for node in reader.sequence(top.get("releases"))]
+    revoked = [_revocation(reader, node) for node in reader.sequence(top.get("revoked"))]
     unsafe = "unsafe_allow_debug" in top and reader.boolean(top["unsafe_allow_debug"])
-    try:
+    with at_place(source):
         return Policy(
             accept=accept,
             releases=tuple(releases),
@@ -67,8 +63,6 @@ def parse_policy(text: str, *, source: str) -> Policy:
             unsafe_allow_debug=unsafe,
             **optional,
         )
-    except UsageError as exc:
-        raise UsageError(f"{source}: {exc.message}", hint=exc.hint, code=exc.code) from exc
 
 
 def decode_policy(data: bytes, *, source: str) -> str:

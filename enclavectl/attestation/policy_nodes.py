@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timedelta
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, NoReturn
@@ -21,6 +21,15 @@ if TYPE_CHECKING:
 _PCR_KEYS = tuple(f"PCR{index}" for index in range(PCR_COUNT))
 _HEX = re.compile(rf"[0-9a-f]{{{2 * PCR_BYTES}}}")
 _SECONDS = re.compile(r"[0-9]{1,6}")
+
+
+@contextmanager
+def at_place(place: str) -> Iterator[None]:
+    """Begin the message of a UsageError in the block with the file's name, and the line if it is known."""
+    try:
+        yield
+    except UsageError as exc:
+        raise UsageError(f"{place}: {exc.message}", hint=exc.hint, code=exc.code) from exc
 
 
 class NodeReader:
@@ -42,14 +51,9 @@ class NodeReader:
         line = f"{node.start_mark.line + 1}: " if node is not None else " "
         raise unusable(code, f"{self._source}:{line}{problem}", hint=hint)
 
-    @contextmanager
-    def at(self, node: yaml.Node) -> Iterator[None]:
+    def at(self, node: yaml.Node) -> AbstractContextManager[None]:
         """Give a rule of a Release or Revocation, broken in the block, the line of ``node``."""
-        try:
-            yield
-        except UsageError as exc:
-            line = node.start_mark.line + 1
-            raise UsageError(f"{self._source}:{line}: {exc.message}", hint=exc.hint, code=exc.code) from exc
+        return at_place(f"{self._source}:{node.start_mark.line + 1}")
 
     def mapping(
         self, node: yaml.Node | None, known: Iterable[str], *, required: Iterable[str]
@@ -74,10 +78,12 @@ class NodeReader:
                 self.fail(node, f"missing key {key}")
         return found
 
-    def sequence(self, node: yaml.Node) -> list[yaml.Node]:
-        """Return the items of a list."""
+    def sequence(self, node: yaml.Node | None) -> list[yaml.Node]:
+        """Return the items of a list; none of an absent one."""
         import yaml
 
+        if node is None:
+            return []
         if not isinstance(node, yaml.SequenceNode):
             self.fail(node, "expected a list")
         return list(node.value)

@@ -30,7 +30,7 @@ from enclavectl.deploy.words import (
     unit_file,
 )
 from enclavectl.errors import Interrupted, UsageError
-from enclavectl.host.allocation import SERVICE as ALLOCATOR
+from enclavectl.host.reservation import SERVICE as ALLOCATOR
 
 LIST_DIR = "/etc/nitro_enclaves"
 _READY_PORT = 9000

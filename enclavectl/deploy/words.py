@@ -20,7 +20,7 @@ _REFUSED_CALLS = (
 )
 # Restrictions that suit every unit. https://www.freedesktop.org/software/systemd/man/latest/systemd.exec.html
 # Omitted on purpose: PrivateNetwork hides the enclaves' sockets from /proc/net/unix, where doctor and plan
-# find # running enclaves; ProcSubset hides /proc/meminfo, which run reads; RemoveIPC would affect other
+# find running enclaves; ProcSubset hides /proc/meminfo, which run reads; RemoveIPC would affect other
 # programs.
 HARDENING = (
     "NoNewPrivileges=yes",

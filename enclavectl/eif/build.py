@@ -62,10 +62,10 @@ class Parts:
     signer: Signer | None = None
 
 
-def build_image(spec: ImageSpec, output: Path, *, on_bytes: OnBytes | None = None) -> Measurements:
+def build_image(spec: ImageSpec, output: Path) -> Measurements:
     """Write a whole, strictly valid image to ``output``, or leave ``output`` as it was.
 
-    The sections stand in the official builder's order. ``on_bytes`` counts the bytes written.
+    The sections stand in the official builder's order.
 
     Raises:
         EifError: ``cmdline-text``, ``empty-section``, ``section-count``, ``ramdisk-alignment``, a metadata
@@ -80,11 +80,13 @@ def build_image(spec: ImageSpec, output: Path, *, on_bytes: OnBytes | None = Non
         *((SectionKind.RAMDISK, ramdisk) for ramdisk in spec.ramdisks),
     )
     parts = Parts(sections=sections, flags=spec.arch.flags, signer=spec.signer)
-    return write_image(parts, output, on_bytes=on_bytes)
+    return write_image(parts, output)
 
 
 def write_image(parts: Parts, output: Path, *, on_bytes: OnBytes | None = None) -> Measurements:
     """Write the parts to ``output``, signed if there is a signer, and read back and measure what was written.
+
+    ``on_bytes`` counts the bytes written.
 
     Raises:
         EifError: what was read back is not what was written, or breaks a rule.

@@ -59,13 +59,13 @@ class Examination:
     """
 
     scan: Scan
-    measurements: Measurements | None
-    table_measurements: Measurements | None
-    crc_ok: bool
-    metadata: Metadata | None
-    signature: SignatureBlock | None
-    certificate: x509.Certificate | None
-    signature_ok: bool | None
+    measurements: Measurements | None = None
+    table_measurements: Measurements | None = None
+    crc_ok: bool = False
+    metadata: Metadata | None = None
+    signature: SignatureBlock | None = None
+    certificate: x509.Certificate | None = None
+    signature_ok: bool | None = None
     findings: tuple[Finding, ...]
 
     @property
@@ -103,15 +103,6 @@ def read_image(file: BinaryIO, *, on_bytes: OnBytes | None = None) -> Image:
     )
 
 
-def measure_image(file: BinaryIO, *, on_bytes: OnBytes | None = None) -> Measurements:
-    """Measure a file that the strict reader accepts and whose signature, if any, is valid.
-
-    Raises:
-        EifError: see ``read_verified``.
-    """
-    return read_verified(file, on_bytes=on_bytes).measurements
-
-
 def read_verified(file: BinaryIO, *, on_bytes: OnBytes | None = None) -> Image:
     """Read an image whose signature, if it has one, is valid; so its PCR8 is the signer's.
 
@@ -143,7 +134,7 @@ def examine(
     findings = list(scan.findings)
     layout = scan.linear
     if layout is None:
-        return _nothing(scan)
+        return Examination(scan=scan, findings=scan.findings)
     metadata = _attempt(findings, lambda: _read_metadata(layout))
     block = _attempt(findings, lambda: _read_signature(layout))
     facts = _attempt(findings, lambda: certificate_facts(block) if block else None)
@@ -176,20 +167,6 @@ def examine(
         certificate=facts[0] if facts else None,
         signature_ok=signature_ok,
         findings=tuple(dict.fromkeys(findings)),
-    )
-
-
-def _nothing(scan: Scan) -> Examination:
-    return Examination(
-        scan=scan,
-        measurements=None,
-        table_measurements=None,
-        crc_ok=False,
-        metadata=None,
-        signature=None,
-        certificate=None,
-        signature_ok=None,
-        findings=scan.findings,
     )
 
 

@@ -19,6 +19,7 @@ from enclavectl.eif.packed import MAGIC_SIZE, packing_of
 from enclavectl.eif.ramdisk.budget import ReadBudget
 from enclavectl.eif.ramdisk.cpio import show
 from enclavectl.eif.ramdisk.stream import NOT_READ, not_read_error, read_ramdisk
+from enclavectl.eif.rules import warning
 
 _HEAD = 4096  # the setup header ends at 0x268; a PE header for Secure Boot stands within a page
 _CHECKSUM = 4  # older kernels end in a CRC-32 that syssize does not always cover
@@ -43,7 +44,7 @@ def _ramdisk_head(head: bytes, offset: int) -> Iterator[Finding]:
     if packing is not None and packing.is_bootable and not packing.is_readable:
         yield _not_read(f"a ramdisk is {not_read_error(packing).reason}", offset)
     elif not (packing.is_readable if packing else head.startswith(CPIO_MAGICS)):
-        yield _warning(
+        yield warning(
             "ramdisk-magic", f"expected a cpio archive, plain or packed, found {head[:6]!r}", offset
         )
 
@@ -69,14 +70,14 @@ def lint_ramdisks(layout: Layout) -> Iterator[Finding]:
             for entry in read_ramdisk(data, budget):
                 if entry.name.startswith(b"/") or b".." in entry.name.split(b"/"):
                     shown = show(entry.name[:64])
-                    yield _warning(
+                    yield warning(
                         "ramdisk-name", f"ramdisk {index}: {shown}: a path out of the archive", offset
                     )
                     break
         except CpioError as exc:
             place = "" if exc.offset is None else f" at byte {exc.offset} of the archive"
             text = f"ramdisk {index}: {exc.reason}{place}"
-            yield _not_read(text, offset) if exc.code == NOT_READ else _warning(exc.code, text, offset)
+            yield _not_read(text, offset) if exc.code == NOT_READ else warning(exc.code, text, offset)
 
 
 def cmdline_defect(data: bytes) -> str | None:
@@ -89,27 +90,23 @@ def cmdline_defect(data: bytes) -> str | None:
     return None
 
 
-def _warning(code: str, message: str, offset: int) -> Finding:
-    return Finding(severity=Severity.WARNING, code=code, message=message, offset=offset)
-
-
 def _cmdline(data: FileRange) -> Iterator[Finding]:
     defect = cmdline_defect(data.head(MAX_CMDLINE + 1))
     if defect is not None:
-        yield _warning("cmdline-text", f"command line: {defect}", data.offset)
+        yield warning("cmdline-text", f"command line: {defect}", data.offset)
 
 
 def _kernel(data: FileRange, arch: Arch) -> Iterator[Finding]:
     head = data.head(_HEAD)
     found = kernel_arch(head)
     if found is None:
-        yield _warning(
+        yield warning(
             "kernel-format",
             "the kernel is neither a bzImage nor an arm64 Image, so its end cannot be checked",
             data.offset,
         )
     elif found is not arch:
-        yield _warning(
+        yield warning(
             "kernel-arch", f"the header says {arch.value}, the kernel is for {found.value}", data.offset
         )
     if found is Arch.X86_64:
@@ -150,7 +147,7 @@ def _signed_end(head: bytes, expected: int) -> int | None:
 
 
 def _boundary(data: FileRange, expected: int) -> Finding:
-    return _warning(
+    return warning(
         "kernel-boundary",
         f"the kernel says that it has {expected} bytes, its section has {data.size}; "
         "bytes may have been moved between kernel and command line, which no PCR shows",

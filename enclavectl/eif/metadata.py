@@ -5,21 +5,20 @@ No PCR measures the metadata: it is an unverified claim of whoever built or chan
 
 from __future__ import annotations
 
+import json
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from enclavectl.eif.errors import EifError
 from enclavectl.eif.format import MAX_METADATA
-from enclavectl.eif.strictjson import MAX_DEPTH, JsonValue, parse_json
+from enclavectl.eif.strictjson import parse_json
+from enclavectl.json_object import MAX_DEPTH, JsonValue
 
 _TYPE_NAMES = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
 _TOP = ("ImageName", "ImageVersion", "BuildMetadata", "DockerInfo", "CustomMetadata")
 _BUILD = ("BuildTime", "BuildTool", "BuildToolVersion", "OperatingSystem", "KernelVersion")
 _INT_RANGE = (-(2**63), 2**64 - 1)  # serde_json turns other integers into floats
-_ESCAPES = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
-_ESCAPED = re.compile(r'["\\\x00-\x1f]')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,19 +116,13 @@ def _text(value: Mapping[str, JsonValue], key: str) -> str:
 
 
 def _quote(text: str) -> str:
-    return '"' + _ESCAPED.sub(_escape, text) + '"'
-
-
-def _escape(match: re.Match[str]) -> str:
-    return _ESCAPES.get(match[0]) or f"\\u{ord(match[0]):04x}"
+    return json.dumps(text, ensure_ascii=False)  # which escapes as serde_json does
 
 
 def _dump(value: JsonValue, depth: int = 2) -> str:
     """Write compact JSON, object keys sorted by their UTF-8 bytes, as serde_json's default map does."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, str):
-        return _quote(value)
+    if value is None or isinstance(value, bool | str):
+        return json.dumps(value, ensure_ascii=False)
     if isinstance(value, int):
         if not _INT_RANGE[0] <= value <= _INT_RANGE[1]:
             raise EifError(f"metadata: integer {value} needs more than 64 bits", code="metadata-value")

@@ -29,7 +29,8 @@ def error(code: str, message: str, offset: int | None = None, hint: str | None =
     return Finding(severity=Severity.ERROR, code=code, message=message, offset=offset, hint=hint)
 
 
-def _warning(code: str, message: str, offset: int) -> Finding:
+def warning(code: str, message: str, offset: int) -> Finding:
+    """Make a finding that does not stop the strict reader."""
     return Finding(severity=Severity.WARNING, code=code, message=message, offset=offset)
 
 
@@ -49,7 +50,7 @@ def check_header(header: Header) -> Iterator[Finding]:
             hint="enclavectl eif show --lenient --force-flags measures it like any other, which is a guess",
         )
     if not 0 < header.default_memory <= _ODD_MEMORY or not 0 < header.default_cpus <= _ODD_CPUS:
-        yield _warning(
+        yield warning(
             "default-resources",
             f"odd default memory ({header.default_memory} bytes) or CPUs ({header.default_cpus})",
             8,

@@ -22,17 +22,16 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from enclavectl.eif.canonical import Reader, array, byte_string
+from enclave_payload.cbor import CborError, Value, decode, encode
 from enclavectl.eif.errors import EifError
 from enclavectl.eif.findings import Finding, Severity
 from enclavectl.eif.format import MAX_SIGNATURE
 from enclavectl.eif.measure import certificate_pcr
 from enclavectl.eif.pem import holds_private_key, pem_blocks, pem_kind
 
+# By hand, since the official writer does not sort these keys as deterministic CBOR does.
 _OUTER = b"\x81\xa2\x73signing_certificate"
 _SECOND_KEY = b"\x69signature"
-_PAYLOAD = b"\xa2\x6eregister_index\x00\x6eregister_value"
-_SIGNATURE1 = b"\x84\x6aSignature1"
 # The output of `openssl x509 -in CERT -out ONE.pem`, with either line ending.
 _ONE_CERTIFICATE = re.compile(
     rb"-----BEGIN CERTIFICATE-----\r?\n((?:[A-Za-z0-9+/=]{1,76}\r?\n)+)-----END CERTIFICATE-----(?:\r?\n)?",
@@ -43,15 +42,12 @@ _ONE_CERTIFICATE = re.compile(
 class Curve(Enum):
     """The curves that signed images use; the COSE algorithm follows the curve (RFC 9053, 2.1)."""
 
-    P256 = ("secp256r1", -7, hashes.SHA256(), 32, b"\xa1\x01\x26")
-    P384 = ("secp384r1", -35, hashes.SHA384(), 48, b"\xa1\x01\x38\x22")
-    P521 = ("secp521r1", -36, hashes.SHA512(), 66, b"\xa1\x01\x38\x23")
+    P256 = ("secp256r1", hashes.SHA256(), 32, b"\xa1\x01\x26")
+    P384 = ("secp384r1", hashes.SHA384(), 48, b"\xa1\x01\x38\x22")
+    P521 = ("secp521r1", hashes.SHA512(), 66, b"\xa1\x01\x38\x23")
 
-    def __init__(
-        self, openssl_name: str, algorithm: int, digest: hashes.HashAlgorithm, width: int, protected: bytes
-    ) -> None:
+    def __init__(self, openssl_name: str, digest: hashes.HashAlgorithm, width: int, protected: bytes) -> None:
         self.openssl_name = openssl_name
-        self.algorithm = algorithm
         self.digest = digest
         self.width = width
         self.protected = protected
@@ -68,12 +64,7 @@ class SignatureBlock:
 
     def to_bytes(self) -> bytes:
         """Return the section in the official writer's form."""
-        cose = b"\x84%s\xa0%s%s" % (
-            byte_string(self.curve.protected),
-            byte_string(self.payload),
-            byte_string(self.signature),
-        )
-        return _OUTER + array(self.certificate_pem) + _SECOND_KEY + array(cose)
+        return _outer(self.certificate_pem, encode([self.curve.protected, {}, self.payload, self.signature]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,32 +93,57 @@ def parse_signature(data: bytes, *, offset: int = 0) -> SignatureBlock:
             code="section-too-large",
             offset=offset,
         )
-    reader = Reader(data, "signature-form", offset)
-    reader.expect(_OUTER)
-    pem = reader.array()
-    reader.expect(_SECOND_KEY)
-    inner = reader.array()
-    reader.end()
-    cose = Reader(inner, "signature-cose", offset)
-    cose.expect(b"\x84")
-    protected = cose.byte_string()
-    cose.expect(b"\xa0")
-    payload, signature = cose.byte_string(), cose.byte_string()
-    cose.end()
-    for curve in Curve:
-        if protected == curve.protected:
-            if len(signature) != 2 * curve.width:
-                other = any(len(signature) == 2 * known.width for known in Curve)
-                raise EifError(
-                    f"signature: expected {2 * curve.width} bytes for {curve.name}, found {len(signature)}",
-                    code="signature-algorithm" if other else "signature-cose",
-                    offset=offset,
-                )
-            return SignatureBlock(certificate_pem=pem, curve=curve, payload=payload, signature=signature)
-    raise EifError(
-        f"signature: protected header {protected[:16].hex()} is none of ES256, ES384, ES512",
-        code="signature-cose",
-        offset=offset,
+    match _decode(data, "signature-form", offset):
+        case [{"signing_certificate": list(certificate), "signature": list(inner)}]:
+            pem, cose = _octets(certificate), _octets(inner)
+        case _:
+            raise _form("signature-form", offset)
+    if data != _outer(pem, cose):
+        raise _form("signature-form", offset)
+    match _decode(cose, "signature-cose", offset):
+        case [bytes(protected), {}, bytes(payload), bytes(signature)] if cose == encode(
+            [protected, {}, payload, signature]
+        ):
+            pass
+        case _:
+            raise _form("signature-cose", offset)
+    curve = next((one for one in Curve if one.protected == protected), None)
+    if curve is None:
+        raise EifError(
+            f"signature: protected header {protected[:16].hex()} is none of ES256, ES384, ES512",
+            code="signature-cose",
+            offset=offset,
+        )
+    if len(signature) != 2 * curve.width:
+        other = any(len(signature) == 2 * known.width for known in Curve)
+        raise EifError(
+            f"signature: expected {2 * curve.width} bytes for {curve.name}, found {len(signature)}",
+            code="signature-algorithm" if other else "signature-cose",
+            offset=offset,
+        )
+    return SignatureBlock(certificate_pem=pem, curve=curve, payload=payload, signature=signature)
+
+
+def _outer(pem: bytes, cose: bytes) -> bytes:
+    """Return the section: serde encodes a Rust ``Vec<u8>`` as an array of integers."""
+    return _OUTER + encode(list(pem)) + _SECOND_KEY + encode(list(cose))
+
+
+def _octets(numbers: list[Value]) -> bytes:
+    """Return the bytes of an array of integers; others are left out, so that it is another when encoded."""
+    return bytes([one for one in numbers if isinstance(one, int) and 0 <= one < 256])
+
+
+def _decode(data: bytes, code: str, offset: int) -> Value:
+    try:
+        return decode(data, max_bytes=MAX_SIGNATURE)
+    except CborError as exc:
+        raise EifError(f"{code}: {exc}", code=code, offset=offset) from exc
+
+
+def _form(code: str, offset: int) -> EifError:
+    return EifError(
+        f"{code}: expected the CBOR of the official writer, found another", code=code, offset=offset
     )
 
 
@@ -268,12 +284,12 @@ def certificate_facts(block: SignatureBlock) -> tuple[x509.Certificate, str]:
 
 def canonical_payload(pcr0: str) -> bytes:
     """Return the payload that the signer of an image with this PCR0 signs (inside the Sig_structure)."""
-    return _PAYLOAD + array(bytes.fromhex(pcr0))
+    return encode({"register_index": 0, "register_value": list(bytes.fromhex(pcr0))})
 
 
 def signed_bytes(curve: Curve, payload: bytes) -> bytes:
     """Return the Sig_structure of RFC 9052, 4.4, without external data."""
-    return _SIGNATURE1 + byte_string(curve.protected) + b"\x40" + byte_string(payload)
+    return encode(["Signature1", curve.protected, b"", payload])
 
 
 def verify_signature(block: SignatureBlock, *, pcr0: str) -> VerifiedSignature:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from enclavectl.eif.errors import EifError
-from enclavectl.json_object import MAX_DEPTH, JsonError, JsonValue
+from enclavectl.json_object import JsonError, JsonValue
 from enclavectl.json_object import parse_json as _parse_json
-
-__all__ = ["MAX_DEPTH", "JsonValue", "parse_json"]
 
 
 def parse_json(data: bytes, *, what: str, limit: int) -> JsonValue:

@@ -19,10 +19,9 @@ from enclavectl.host.cpus import read_cpus
 from enclavectl.host.enclaves import find_running
 from enclavectl.host.host import Host
 from enclavectl.host.memory import Node, mib_of, read_memory, reserve_pages
-from enclavectl.host.reservation import ALLOCATOR_FILE, AllocatorError, Reservation, parse_allocator
+from enclavectl.host.reservation import ALLOCATOR_FILE, SERVICE, AllocatorError, Reservation, parse_allocator
 from enclavectl.host.steps import StepPlan, StepState, already, skipped, would_run
 
-SERVICE = "nitro-enclaves-allocator.service"
 RESTART = Action(argv=("systemctl", "restart", SERVICE))
 _GIB_PAGE = 1024
 _FOLDER = "/etc/nitro_enclaves"

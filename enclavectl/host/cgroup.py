@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from enclavectl.host.memory import Pages, take_pages
-from enclavectl.host.pod import PAGES, POD_DIR, pod_pages_mib
+from enclavectl.host.pod import PAGES, POD_DIR, pod_pages_mib, quantity
 from enclavectl.host.tree import Tree
 
 _V2 = "/sys/fs/cgroup"
@@ -72,16 +72,11 @@ class PageLimits:
         if pages is None:
             size = max((size for size, count in reserved.items() if count), default=max(reserved, default=2))
             pages = {size: -(-needed_mib // size)}
-        wanted = ", ".join(f"hugepages-{_quantity(size)}: {_quantity(size * n)}" for size, n in pages.items())
+        wanted = ", ".join(f"hugepages-{quantity(size)}: {quantity(size * n)}" for size, n in pages.items())
         files = [self.by_size[size].file for size in pages if size in self.by_size]
         return f"in a pod: resources.limits {wanted}" + (
             f"; elsewhere whoever made this cgroup raises {', '.join(files)}" if files else ""
         )
-
-
-def _quantity(mib: int) -> str:
-    """Format a size as Kubernetes does: https://kubernetes.io/docs/tasks/manage-hugepages/."""
-    return f"{mib // 1024}Gi" if mib % 1024 == 0 else f"{mib}Mi"
 
 
 def read_page_limits(tree: Tree) -> PageLimits:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -33,6 +34,9 @@ class Distro:
     name: str
 
 
+# A name, perhaps a quote, the value, and that quote again.
+_ASSIGNMENT = re.compile(r"""^[ \t]*([A-Za-z0-9_]+)=(["']?)(.*?)\2[ \t\r]*$""", re.MULTILINE)
+_ESCAPE = re.compile(r"\\(.?)")
 _AMAZON = {"2": Family.AL2, "2023": Family.AL2023}
 # By ID or, for derivatives, by the first known word of ID_LIKE.
 _BY_ID = {
@@ -73,22 +77,7 @@ def parse_os_release(text: str) -> dict[str, str]:
 
     https://www.freedesktop.org/software/systemd/man/latest/os-release.html
     """
-    values: dict[str, str] = {}
-    for line in text.splitlines():
-        name, equals, value = line.strip().partition("=")
-        if not equals or not name or name.startswith("#"):
-            continue
-        if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
-            value = value[1:-1]
-        out, escaped = "", False
-        for character in value:
-            if character == "\\" and not escaped:
-                escaped = True
-            else:
-                out += character
-                escaped = False
-        values[name] = out
-    return values
+    return {name: _ESCAPE.sub(r"\1", value) for name, _, value in _ASSIGNMENT.findall(text)}
 
 
 def _unknown(found: str) -> HostError:

@@ -60,7 +60,7 @@ def bound_names(table: str) -> frozenset[str]:
 
 def _nitro_cli_pids(tree: Tree) -> Sequence[int]:
     # An enclave's daemon is forked from run-enclave and keeps its command line; other nitro-cli commands are
-    # no # enclaves. A process that ends after the listing has no command line any more.
+    # no enclaves. A process that ends after the listing has no command line any more.
     return [
         int(name)
         for name in tree.names("/proc")

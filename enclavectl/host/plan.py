@@ -19,7 +19,7 @@ from enclavectl.host.requirements import IMAGE_SLACK_MIB, MAX_ENCLAVES, Demand
 from enclavectl.host.reservation import Reservation
 from enclavectl.nitro_cli.limits import MIN_MEMORY_MIB, boot_bound_s
 
-# The memory that we leave to the host's own system; AWS names no figure. The image's size is added, because #
+# The memory that we leave to the host's own system; AWS names no figure. The image's size is added, because
 # nitro-cli reads each section into ordinary memory to hash it (https://github.com/aws/aws-nitro-enclaves-cli,
 # commands.rs).
 PARENT_MIB = 1024

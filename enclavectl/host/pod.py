@@ -48,6 +48,11 @@ def pod_cpus(environ: Mapping[str, str]) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 5 else None
 
 
+def quantity(mib: int) -> str:
+    """Format a size as Kubernetes does: https://kubernetes.io/docs/tasks/manage-hugepages/."""
+    return f"{mib // 1024}Gi" if mib % 1024 == 0 else f"{mib}Mi"
+
+
 def memory_limit_mib(tree: Tree) -> int | None:
     """Return the limit on this container's ordinary memory; None if there is none.
 

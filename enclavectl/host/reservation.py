@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enclavectl.errors import UsageError
 from enclavectl.host.cpu_list import format_cpu_list, parse_cpu_list
 
+SERVICE = "nitro-enclaves-allocator.service"
 ALLOCATOR_FILE = "/etc/nitro_enclaves/allocator.yaml"
 KEYS = ("memory_mib", "cpu_count", "cpu_pool")
 # The shell counts bytes in 64 bits.

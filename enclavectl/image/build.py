@@ -317,11 +317,6 @@ def build_time(mode: Mode, environ: Mapping[str, str]) -> datetime:
     return datetime.fromtimestamp(int(text), UTC)
 
 
-def relative_name(path: Path, lock_path: Path) -> str:
-    """Return ``path`` relative to the folder of the lock at ``lock_path``, as the lock names it."""
-    return os.path.relpath(path, lock_path.parent)
-
-
 def _lock(
     request: BuildRequest,
     docker: DockerImage,
@@ -336,7 +331,11 @@ def _lock(
     # Of the very bytes that payload_context puts into the image.
     pinned = {MODEL_REGISTER: model_register(model.card.to_json()).hex()} if model else {}
     return Lock(
-        eif={"file": relative_name(request.output, request.lock_path), "sha256": digest, "size": size},
+        eif={
+            "file": os.path.relpath(request.output, request.lock_path.parent),
+            "sha256": digest,
+            "size": size,
+        },
         pcrs={**staged.measurements.registers(), **pinned},
         mode=request.mode.value,
         image={"id": docker.image_id, "base": dict(docker.plan.base)},

@@ -9,16 +9,14 @@ searches the Dockerfile for them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from enclavectl.image.context import ContextFile
-from enclavectl.image.engine import BuildOptions
-
-OnLine = Callable[[str], None]
+from enclavectl.image.engine import BuildOptions, OnLine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

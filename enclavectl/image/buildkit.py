@@ -18,11 +18,11 @@ from subprocess import DEVNULL
 
 from enclavectl.errors import HostError
 from enclavectl.files import read_bounded
-from enclavectl.image.builder import BuildEngine, ImageBuilder, ImageRecipe, OnLine
+from enclavectl.image.builder import BuildEngine, ImageBuilder, ImageRecipe
 from enclavectl.image.classic import ClassicBuilder
 from enclavectl.image.context import write_context, write_context_folder
 from enclavectl.image.dockerfile import MAX_DOCKERFILE
-from enclavectl.image.engine import build_error
+from enclavectl.image.engine import OnLine, build_error
 from enclavectl.image.scratch import scratch_folder
 from enclavectl.run import Command, capture, follow
 

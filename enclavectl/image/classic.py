@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from enclavectl.image.builder import BuildEngine, ImageRecipe, OnLine
+from enclavectl.image.builder import BuildEngine, ImageRecipe
 from enclavectl.image.classic_limits import refuse_buildkit_only
 from enclavectl.image.context import write_context
 from enclavectl.image.dockerfile import read_dockerfile
-from enclavectl.image.engine import BuildOptions
+from enclavectl.image.engine import BuildOptions, OnLine
 from enclavectl.image.scratch import scratch_file
 
 

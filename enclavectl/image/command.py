@@ -8,9 +8,10 @@ from collections.abc import Iterator
 
 from enclavectl.eif.format import Arch
 from enclavectl.eif.ramdisk.cpio import show
+from enclavectl.eif.ramdisk.layers import FlattenedImage
 from enclavectl.eif.ramdisk.manifest import ImageConfig
 from enclavectl.image.findings import LintFinding, Rule
-from enclavectl.image.image_files import ImageTree, locate
+from enclavectl.image.image_files import locate
 from enclavectl.image.program import ProgramCheck
 
 _WHERE = "image: CMD"
@@ -29,7 +30,7 @@ _BUILTINS = frozenset({
 _PLAIN_COMMAND = re.compile(r"\s*(?:exec\s+)?(/[\w./+-]+)(?:\s|$)")
 
 
-def lint_command(tree: ImageTree, config: ImageConfig, arch: Arch) -> Iterator[LintFinding]:
+def lint_command(tree: FlattenedImage, config: ImageConfig, arch: Arch) -> Iterator[LintFinding]:
     """Find what keeps the command from starting, and arguments that name files that it will not find."""
     words = config.cmd if config.cmd is not None else config.entrypoint
     if not words:
@@ -70,7 +71,7 @@ def _shell_problems(program: ProgramCheck, word: str) -> Iterator[str]:
 
 
 def _lint_arguments(
-    tree: ImageTree, config: ImageConfig, arguments: tuple[str, ...]
+    tree: FlattenedImage, config: ImageConfig, arguments: tuple[str, ...]
 ) -> Iterator[LintFinding]:
     """Find arguments that name files below WORKDIR: an enclave ignores WORKDIR and starts commands in /."""
     inner = config.raw.get("config")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 LABEL = "enclavectl"
 OnLine = Callable[[str], None]
 # The longest silence within one answer. A build streams its output, so its length is not bounded; but `pip`
-# or # a compiler within one RUN may print nothing for minutes.
+# or a compiler within one RUN may print nothing for minutes.
 _TIMEOUT_S = 600
 # Lines of a failed build that its error quotes: the failing step and its message, still readable in one
 # error.
@@ -210,17 +210,14 @@ class Engine:
             with _explained(f"removing the name {name}"):
                 self._client.images.remove(name, noprune=True)
 
-    def save(self, image: str, sink: BinaryIO, *, on_bytes: Callable[[int], None] | None = None) -> None:
+    def save(self, image: str, sink: BinaryIO) -> None:
         """Write the image to ``sink`` as ``docker save`` does.
 
         Raises:
             HostError: the engine failed, or the disk is full.
         """
         with _explained(f"saving the image {image}"):
-            for chunk in self._client.images.get(image).save(chunk_size=1 << 20):
-                sink.write(chunk)
-                if on_bytes is not None:
-                    on_bytes(len(chunk))
+            sink.writelines(self._client.images.get(image).save(chunk_size=1 << 20))
 
 
 @contextmanager

@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 from enclavectl.eif.ramdisk.entries import Entry, Kind
+from enclavectl.eif.ramdisk.layers import FlattenedImage
 
 _MAX_LINKS = 40  # Linux follows no more (MAXSYMLINKS)
 # The folders over which our init, and nitro-cli's, mount other file systems: the image's files there are
 # hidden.
 MOUNTED = (b"dev", b"proc", b"run", b"sys", b"tmp")
-
-
-class ImageTree(Protocol):
-    """The files of a flattened image."""
-
-    def entry(self, path: bytes) -> Entry | None:
-        """Return the entry at a path without resolving links; None if there is none."""
-        ...
-
-    def siblings(self, folder: bytes) -> list[bytes]:
-        """List some names in a folder, for suggestions."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +22,7 @@ class PathTarget:
     problem: str | None = None
 
 
-def locate(tree: ImageTree, path: bytes) -> PathTarget:
+def locate(tree: FlattenedImage, path: bytes) -> PathTarget:
     """Resolve ``path`` from the root, through symbolic links, as far as possible."""
     waiting = [part for part in reversed(path.split(b"/")) if part not in (b"", b".")]
     at, links = b"", 0

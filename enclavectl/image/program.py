@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from enclavectl.eif.format import Arch
 from enclavectl.eif.ramdisk.cpio import show
 from enclavectl.eif.ramdisk.entries import Entry, Kind
-from enclavectl.image.image_files import ImageTree, PathTarget, locate
+from enclavectl.eif.ramdisk.layers import FlattenedImage
+from enclavectl.image.image_files import PathTarget, locate
 from enclavectl.suggest import nearest
 
 # init looks for a command without a slash here: init has no PATH, so execvpe's default applies.
+_INIT_PATH = (b"sbin", b"usr/sbin", b"bin", b"usr/bin")
 _ENV_PATH = (b"bin", b"usr/bin")  # execvp's default if PATH is unset
-INIT_PATH = (b"sbin", b"usr/sbin", b"bin", b"usr/bin")
 # GNU coreutils 8.30 and FreeBSD: the option after which env splits a script's one argument into words.
 _SPLITS = re.compile(rb"-[iv]*S\s*|--split-string[=\s]\s*")
 _MAX_INTERPRETERS = 5  # the kernel fails after the fifth script in a chain
@@ -46,14 +47,14 @@ class Verdict:
 class ProgramCheck:
     """The check of one image's programs; ``search_path`` has the folders of its PATH, if it has one."""
 
-    tree: ImageTree
+    tree: FlattenedImage
     search_path: tuple[bytes, ...] | None
     arch: Arch
 
     def judge_command(self, word: str, *, is_shell_form: bool) -> Iterator[Verdict]:
         """Judge the first word of the command, which init executes."""
         path = word.encode("utf-8", "surrogateescape")
-        places = [path] if b"/" in path else [folder + b"/" + path for folder in INIT_PATH]
+        places = [path] if b"/" in path else [folder + b"/" + path for folder in _INIT_PATH]
         located = [locate(self.tree, place) for place in places]
         found = next((one for one in located if one.entry is not None), located[0])
         if found.entry is None and is_shell_form:

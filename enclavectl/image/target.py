@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Protocol
 
 from enclavectl.eif.format import Arch
 from enclavectl.errors import HostError
+from enclavectl.image.engine import Engine
 from enclavectl.json_object import JsonObject
 
 # glibc and not musl: none of the TFLite runtimes has wheels for musl.
@@ -18,14 +18,6 @@ PROBE = (
 _ARCHS = {arch.machine: arch for arch in Arch}
 # PEP 600: a wheel for manylinux_2_N runs on every glibc from 2.N on. 2.17 is the oldest in use.
 _OLDEST_GLIBC = 17
-
-
-class Containers(Protocol):
-    """The part of a Docker engine that a probe uses."""
-
-    def run(self, image: str, argv: list[str]) -> bytes:
-        """Run a command in a container of this image and return its standard output."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +52,7 @@ class Target:
         }
 
 
-def probe(containers: Containers, image: str) -> Target:
+def probe(engine: Engine, image: str) -> Target:
     """Find out which Python and system an image has.
 
     Raises:
@@ -68,7 +60,7 @@ def probe(containers: Containers, image: str) -> Target:
             another kind of machine.
     """
     try:
-        out = containers.run(image, ["python3", "-c", PROBE])
+        out = engine.run(image, ["python3", "-c", PROBE])
     except HostError as exc:
         if exc.code != "container":
             raise  # the engine failed, not the image

@@ -18,7 +18,7 @@ from enclave_payload.scores import Quantization, quantized_values
 from enclavectl.errors import UsageError
 from enclavectl.models.flatbuffer import FlatbufferError
 from enclavectl.models.measured_form import decimal_text
-from enclavectl.models.other_formats import other_weights
+from enclavectl.models.other_formats import require_tflite
 from enclavectl.models.presets import Channels, Preset
 from enclavectl.models.weights_file import FileTensor, WeightsFile, read_weights_file
 
@@ -64,12 +64,7 @@ def draft_card(request: DraftRequest) -> Draft:
     Raises:
         UsageError: no TFLite model, a damaged one, or one that cannot be served; the message says why.
     """
-    if (other := other_weights(request.data)) is not None:
-        raise UsageError(
-            f"{request.file}: expected a TFLite model, found {other.name}",
-            hint=other.hint,
-            code="model-format",
-        )
+    require_tflite(request.data, request.file)
     try:
         weights = read_weights_file(request.data)
     except FlatbufferError as exc:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from enclave_payload.card import ModelCard
 from enclavectl.config.setting import shown
@@ -25,12 +25,7 @@ class ExpectedAnswer:
 
     def to_json(self) -> dict[str, object]:
         """Return an element of ``expected``."""
-        return {
-            "file": self.file,
-            "label": self.label,
-            "probability": self.probability,
-            "tolerance": self.tolerance,
-        }
+        return asdict(self)
 
 
 def read_expected(node: Node, card: ModelCard, name: str) -> tuple[ExpectedAnswer, ...]:

@@ -86,10 +86,10 @@ class Table:
         offset = self.buffer.number("H", self.vtable + 4 + 2 * field_number)
         return self.place + offset if offset else 0
 
-    def number(self, field_number: int, form: str, default: int = 0) -> int:
-        """Return a scalar of a ``struct`` form."""
+    def number(self, field_number: int, form: str) -> int:
+        """Return a scalar of a ``struct`` form; 0 if it is left out."""
         place = self._offset(field_number)
-        return self.buffer.number(form, place) if place else default
+        return self.buffer.number(form, place) if place else 0
 
     def _vector(self, field_number: int, width: int) -> tuple[int, int]:
         """Return the place of a vector's first entry, and their number."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
+
+from enclavectl.errors import UsageError
 
 # https://ai.google.dev/edge/litert/conversion/tensorflow/convert_tf
 _CONVERT = "convert it: tf.lite.TFLiteConverter.from_keras_model(model).convert()"
@@ -52,3 +55,15 @@ def other_weights(data: bytes) -> OtherWeights | None:
     known = next((found for magic, found in _BY_MAGIC.items() if data.startswith(magic)), None)
     # The first field of onnx.ModelProto, and of TensorFlow's SavedModel, is a small integer.
     return known or (_ONNX if data[:1] == b"\x08" and data[2:3] in (b"\x12", b"\x1a", b"\x3a") else None)
+
+
+def require_tflite(data: bytes, path: Path | str) -> None:
+    """Refuse weights of a known kind other than TFLite.
+
+    Raises:
+        UsageError: they are of such a kind.
+    """
+    if (other := other_weights(data)) is not None:
+        raise UsageError(
+            f"{path}: expected a TFLite model, found {other.name}", hint=other.hint, code="model-format"
+        )

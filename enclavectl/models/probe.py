@@ -11,7 +11,7 @@ from enclave_payload.scores import ScoreError, adds_up, to_parts
 from enclavectl.errors import UsageError
 from enclavectl.models.interpreter import observe
 from enclavectl.models.observation import Observation, Tensor, input_sides, is_served_type
-from enclavectl.models.other_formats import other_weights
+from enclavectl.models.other_formats import require_tflite
 from enclavectl.models.weights import Model, load_weights
 
 _MAX_WORDS = 240
@@ -37,13 +37,7 @@ def probe(model: Model) -> Observation:
         UsageError: it cannot serve, or its weights do not match the card.
         HostError: there is no runtime here, or no process can be started.
     """
-    other = other_weights(load_weights(model))
-    if other is not None:
-        raise UsageError(
-            f"{model.weights_path}: expected a TFLite model, found {other.name}",
-            hint=other.hint,
-            code="model-format",
-        )
+    require_tflite(load_weights(model), model.weights_path)
     found = observe(model.weights_path, model.card)
     if (misfit := judge(found, model.card)) is not None:
         raise UsageError(f"{model.weights_path}: {misfit.message}", hint=misfit.hint, code=misfit.code)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from enclavectl.models.flatbuffer import Buffer, FlatbufferError, Table
@@ -61,7 +60,6 @@ class Operation:
     """An operator of the graph: its name, for a custom one its own, and the tensors by number."""
 
     name: str
-    version: int
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     is_custom: bool = False
@@ -72,8 +70,6 @@ class Metadata:
     """What TFLite's metadata say: texts, how the input is scaled, and lists of labels by file name."""
 
     name: str = ""
-    description: str = ""
-    author: str = ""
     license: str = ""
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
@@ -156,22 +152,21 @@ def _at(tensors: list[FileTensor], number: int) -> FileTensor:
     return tensors[number]
 
 
-def _code(code: Table) -> tuple[str, int, bool]:
+def _code(code: Table) -> tuple[str, bool]:
     # Older files have it in the first field only, which has eight bits.
     number = max(code.number(0, "b"), code.number(3, "i"))
     is_custom = number == _CUSTOM
     name = code.text(1) if is_custom else OPERATORS.get(number, f"operator {number}")
-    return name, code.number(2, "i", 1), is_custom
+    return name, is_custom
 
 
-def _operation(operator: Table, codes: list[tuple[str, int, bool]]) -> Operation:
+def _operation(operator: Table, codes: list[tuple[str, bool]]) -> Operation:
     index = operator.number(0, "I")
     if index >= len(codes):
         raise FlatbufferError("an operator that there is not")
-    name, version, is_custom = codes[index]
+    name, is_custom = codes[index]
     return Operation(
         name=name,
-        version=version,
         inputs=tuple(operator.numbers(1, "i")),
         outputs=tuple(operator.numbers(2, "i")),
         is_custom=is_custom,
@@ -208,8 +203,6 @@ def _metadata(model: Table, data: bytes) -> Metadata | None:
     mean, std = _normalization(source)
     return Metadata(
         name=whole.text(0),
-        description=whole.text(1),
-        author=whole.text(4),
         license=whole.text(5),
         mean=mean,
         std=std,
@@ -252,11 +245,3 @@ def _packed_file(data: bytes, name: str) -> str | None:
     if len(text) > _MAX_FILE_BYTES:
         raise FlatbufferError(f"a list of labels over {_MAX_FILE_BYTES} bytes")
     return text.decode(errors="replace")
-
-
-def versions(weights: WeightsFile) -> Iterator[tuple[str, int]]:
-    """Yield each operator with the newest version of it that the file uses."""
-    found: dict[str, int] = {}
-    for one in weights.operations:
-        found[one.name] = max(one.version, found.get(one.name, 0))
-    yield from sorted(found.items())

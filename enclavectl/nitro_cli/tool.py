@@ -136,7 +136,13 @@ class NitroCli:
         A caller that starts ``run-enclave`` must hold the launch lock, must not kill the process, and must
         pass no descriptor to it: its daemon would keep it.
         """
-        return self._command(command.to_argv(), pass_fds)
+        # In "/", since the daemon keeps the folder in use. Every path that we pass is absolute.
+        return Command(
+            argv=[self.program, *command.to_argv()],
+            cwd=Path("/"),
+            environment=self.environment,
+            pass_fds=pass_fds,
+        )
 
     def error_of(self, command: NitroCommand, output: Output) -> Exception:
         """Make the error for a failed command from its output."""
@@ -156,12 +162,6 @@ class NitroCli:
             return read(one_object(output.out))
         except JsonError as exc:
             raise unreadable(command, exc) from exc
-
-    def _command(self, argv: list[str], pass_fds: tuple[int, ...] = ()) -> Command:
-        # In "/", since the daemon keeps the folder in use. Every path that we pass is absolute.
-        return Command(
-            argv=[self.program, *argv], cwd=Path("/"), environment=self.environment, pass_fds=pass_fds
-        )
 
 
 def _tolerant(value: JsonObject) -> DescribeInfo | None:

@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -39,34 +38,27 @@ _PAUSE_S = 0.1
 _BACKLOG = 64
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServiceTls:
-    """The service's certificate and key, in PEM. A relay needs no trust, so it is no trust anchor."""
+def service_context(certificate: Path, key: Path) -> ssl.SSLContext:
+    """Make the service's context. A relay needs no trust, so the certificate is no trust anchor.
 
-    certificate: Path
-    key: Path
-
-    def context(self) -> ssl.SSLContext:
-        """Make the context.
-
-        Raises:
-            UsageError: they are no certificate with its key.
-        """
-        return server_context(self.certificate, self.key, [FRAMES_ALPN])
+    Raises:
+        UsageError: they are no certificate with its key, in PEM.
+    """
+    return server_context(certificate, key, [FRAMES_ALPN])
 
 
 class OwnerListener:
     """Listens for relays. A context manager."""
 
-    def __init__(self, address: Address, tls: ServiceTls | None) -> None:
-        """Listen.
+    def __init__(self, address: Address, context: ssl.SSLContext | None) -> None:
+        """Listen, with TLS by ``context``.
 
         Raises:
-            UsageError: the address cannot be listened at, or TLS lacks its files.
+            UsageError: the address cannot be listened at, or it is one of TLS and ``context`` is None.
             StateError: it is in use.
         """
         self._address = address
-        self._context: ssl.SSLContext | None = None
+        self._context = context
         if isinstance(address, UnixAddress):
             self._listener = listen(address)
             return
@@ -74,12 +66,11 @@ class OwnerListener:
             raise UsageError(
                 f"--listen: expected tls:HOST:PORT, tcp:127.0.0.1:PORT or unix:PATH, found {address}"
             )
-        if address.is_secure != (tls is not None):
+        if address.is_secure != (context is not None):
             raise UsageError(
                 "--listen: expected --cert and --cert-key with tls:, and neither without",
                 hint="openssl req -x509 -newkey ec ... makes a certificate; --tls-pin of run pins its key",
             )
-        self._context = None if tls is None else tls.context()
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         try:
             self._listener = socket.create_server(

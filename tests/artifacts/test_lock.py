@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,10 +15,9 @@ from enclave_payload.card import MAX_CARD_BYTES, model_register
 from enclavectl.artifacts.lock import MODEL_REGISTER, Lock, parse_lock, read_lock
 from enclavectl.artifacts.locked_image import check_lock
 from enclavectl.artifacts.wheel import Wheel
-from enclavectl.eif.examine import measure_image
+from enclavectl.eif.examine import read_verified
 from enclavectl.eif.format import SectionKind
 from enclavectl.errors import HostError, StateError, UsageError
-from enclavectl.image.build import relative_name
 from tests.eif import samples
 
 LOCK = Lock(
@@ -104,10 +104,10 @@ def locked_image(folder: Path, data: bytes | None = None) -> tuple[Lock, Path]:
     image.parent.mkdir()
     image.write_bytes(samples.image() if data is None else data)
     with image.open("rb") as file:
-        pcrs = measure_image(file).registers()
+        pcrs = read_verified(file).measurements.registers()
     digest = hashlib.sha256(image.read_bytes()).hexdigest()
     path = folder / "enclavectl.lock.json"
-    eif = {"file": relative_name(image, path), "sha256": digest, "size": image.stat().st_size}
+    eif = {"file": os.path.relpath(image, folder), "sha256": digest, "size": image.stat().st_size}
     path.write_bytes(replace(LOCK, eif=eif, pcrs=pcrs).to_bytes())
     return read_lock(path), path
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ import pytest
 from tests.e2e.cli import Cli, sample, wait_until
 from tests.e2e.terminals import Terminal
 from tests.schemas.validation import parsed
+from tests.small_disk import small_disk
 
 
 def test_a_report_has_previews_and_the_trust_and_says_where_it_is(shared: Cli, tmp_path: Path) -> None:
@@ -58,17 +57,9 @@ def test_a_report_that_cannot_be_written_is_refused_before_anything_starts(cli: 
     assert cli.enclave_folders() == []
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists() or os.geteuid() != 0, reason="mounts a full file system")
 def test_a_report_that_the_disk_does_not_take_costs_no_answer(shared: Cli, tmp_path: Path) -> None:
-    full = tmp_path / "full"
-    full.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4k", "none", str(full)]
-    if subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("may not mount")
-    try:
+    with small_disk(tmp_path / "full", "4k") as full:
         ran = shared.run("diagnose", "-o", "json", sample("bkl"), "--report", full / "r.html")
-    finally:
-        subprocess.run(["umount", str(full)], check=True)
     assert ran.status == 3
     assert [one["label"]["code"] for one in ran.json()["results"]] == ["bkl"]
     assert "No space left on device" in ran.err

@@ -8,7 +8,7 @@ import struct
 import sys
 import tarfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -17,11 +17,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
-from enclavectl.eif.examine import measure_image
+from enclavectl.eif.examine import read_verified
 from enclavectl.eif.file_range import FileRange, bytes_range, whole_file
 from enclavectl.eif.format import HEADER_SIZE, Header, Section, SectionKind
 from enclavectl.eif.metadata import Metadata
 from enclavectl.eif.ramdisk.cpio import TRAILER, CpioEntry, CpioWriter
+from enclavectl.eif.ramdisk.entries import Entry, to_entry
+from enclavectl.eif.ramdisk.tar import read_tar
 from enclavectl.eif.sign import KeySigner
 from enclavectl.eif.signature import curve_of
 
@@ -147,7 +149,7 @@ def signed_image(
     ``pcr0`` is what was signed, if that is not the image's own.
     """
     signer = KeySigner(certificate_pem=certificate_file, curve=curve_of(key, "key"), key=key)
-    right = measure_image(io.BytesIO(image())).pcr0
+    right = read_verified(io.BytesIO(image())).measurements.pcr0
     return image([*sections(), (SectionKind.SIGNATURE, signer.sign(pcr0 or right).to_bytes())])
 
 
@@ -212,3 +214,8 @@ def pack_zstd(data: bytes) -> bytes:
 def skippable(data: bytes = b"pzstd") -> bytes:
     """A frame of zstd or lz4 that a reader passes over."""
     return struct.pack("<II", 0x184D2A50, len(data)) + data
+
+
+def read_export(archive: FileRange) -> Iterator[Entry]:
+    """Yield the entries of a ``docker export`` tar, in its order, without the root."""
+    return (entry for member in read_tar(archive) if (entry := to_entry(member)).name)

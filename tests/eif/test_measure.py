@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from enclavectl.eif.build import ImageSpec, build_image
 from enclavectl.eif.errors import EifError
-from enclavectl.eif.examine import measure_image
+from enclavectl.eif.examine import read_verified
 from enclavectl.eif.file_range import FileRange, bytes_range
 from enclavectl.eif.format import Arch, SectionKind
 from enclavectl.eif.measure import Measurer, certificate_pcr
@@ -54,20 +54,20 @@ def test_registers_are_the_formulas_for_any_order_of_sections(parts: list[tuple[
 
 def test_one_ramdisk_means_pcr0_is_pcr1_and_pcr2_is_of_nothing() -> None:
     parts = [(1, bzimage()), (2, CMDLINE), (5, METADATA.to_bytes()), (3, b"070701")]
-    found = measure_image(io.BytesIO(image(parts)))
+    found = read_verified(io.BytesIO(image(parts))).measurements
     assert found.pcr0 == found.pcr1 == pcr(bzimage() + CMDLINE + b"070701")
     assert found.pcr2 == EMPTY
 
 
 def test_json_has_pcr8_only_where_there_is_one() -> None:
-    found = measure_image(io.BytesIO(image()))
+    found = read_verified(io.BytesIO(image())).measurements
     assert list(found.to_json()) == ["schema", "HashAlgorithm", "PCR0", "PCR1", "PCR2"]
     assert certificate_pcr(b"") == EMPTY
 
 
 def test_every_byte_is_reported() -> None:
     seen: list[int] = []
-    measure_image(io.BytesIO(image()), on_bytes=seen.append)
+    read_verified(io.BytesIO(image()), on_bytes=seen.append)
     assert sum(seen) == len(image()) - 548 - 5 * 12
 
 
@@ -80,11 +80,11 @@ def test_a_file_that_shrinks_is_an_error() -> None:
 # VmHWM and not ru_maxrss, which keeps the peak of the parent process over fork and exec.
 MEASURE = """
 import re, sys
-from enclavectl.eif.examine import measure_image
+from enclavectl.eif.examine import read_verified
 peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
 before = peak()
 with open(sys.argv[1], "rb") as file:
-    measure_image(file)
+    read_verified(file)
 print(peak() - before)
 """
 

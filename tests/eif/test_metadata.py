@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from enclavectl.eif.errors import EifError
 from enclavectl.eif.metadata import Metadata, parse_metadata
-from enclavectl.eif.strictjson import JsonValue
+from enclavectl.json_object import JsonValue
 from tests.eif.samples import METADATA
 
 WHOLE = METADATA.to_bytes()

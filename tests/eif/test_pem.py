@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_and_certificates
 
 from enclavectl.eif.errors import EifError
-from enclavectl.eif.examine import examine, measure_image, read_image
+from enclavectl.eif.examine import examine, read_image, read_verified
 from enclavectl.eif.findings import Severity
 from enclavectl.eif.pem import holds_private_key, pem_blocks, pem_kind
 from enclavectl.eif.sign import load_certificate, load_key, load_signer, refuse_private_key
@@ -59,7 +59,7 @@ EMBEDDED = {
 def test_what_nitro_cli_signed_is_measured_and_warned_of(name: str) -> None:
     file = io.BytesIO(signed_image(KEY, EMBEDDED[name]))
     found = read_image(file)
-    assert found.measurements == measure_image(io.BytesIO(signed_image(KEY, PEM)))
+    assert found.measurements == read_verified(io.BytesIO(signed_image(KEY, PEM))).measurements
     assert [(one.code, one.severity) for one in found.warnings] == [("certificate-form", Severity.WARNING)]
     examination = examine(file, now=NOW)
     assert examination.findings == found.warnings

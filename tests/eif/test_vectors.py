@@ -17,9 +17,9 @@ from enclavectl.eif.file_range import bytes_range, whole_file
 from enclavectl.eif.findings import Severity
 from enclavectl.eif.format import Arch
 from enclavectl.eif.metadata import parse_metadata
-from enclavectl.eif.ramdisk.entries import read_export
 from enclavectl.eif.ramdisk.ramdisks import BootFile, Mode, application_entries, boot_entries, write_ramdisk
 from enclavectl.eif.signature import verify_signature
+from tests.eif.samples import read_export
 from tests.eif.vectors import vectors
 
 NOW = datetime(2026, 11, 25, tzinfo=UTC)

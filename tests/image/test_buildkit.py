@@ -13,10 +13,10 @@ import pytest
 
 from enclavectl.eif.ramdisk.ramdisks import EPOCH
 from enclavectl.errors import HostError, UsageError
-from enclavectl.image.builder import ImageRecipe, OnLine
+from enclavectl.image.builder import ImageRecipe
 from enclavectl.image.buildkit import choose_builder
 from enclavectl.image.context import folder_context
-from enclavectl.image.engine import BuildOptions
+from enclavectl.image.engine import BuildOptions, OnLine
 
 DOCKER = """#!/bin/sh
 case "$1" in

@@ -19,7 +19,6 @@ from enclavectl.artifacts.lock import read_lock
 from enclavectl.eif.file_range import whole_file
 from enclavectl.eif.ramdisk.application import write_application
 from enclavectl.eif.ramdisk.archive import open_archive
-from enclavectl.eif.ramdisk.entries import read_export
 from enclavectl.eif.ramdisk.layers import ImpliedDirectories
 from enclavectl.eif.ramdisk.ramdisks import Mode, application_entries, init_lines, write_ramdisk
 from enclavectl.image.context import payload_context, write_context
@@ -27,6 +26,7 @@ from enclavectl.image.plan import lock_wheels
 from enclavectl.image.target import PROBE, parse_probe
 from enclavectl.image.wheels import Runtime, WheelStore
 from enclavectl.models.find import PACKAGED_DIR, find_model
+from tests.eif.samples import read_export
 from tests.image.engine import APP, BASE_IMAGE, Lane, own_image
 from tests.image.test_nitro import fake
 

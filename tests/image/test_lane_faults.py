@@ -7,8 +7,6 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from tests.eif import samples
 from tests.image.engine import APP, BASE_IMAGE, Lane, own_image
 from tests.image.test_lane import connect_to
 from tests.schemas.validation import check_output
+from tests.small_disk import small_disk
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 
@@ -200,24 +199,11 @@ def test_a_full_disk_leaves_the_old_image_and_its_lock(
     assert {path.name for path in tmp_path.iterdir()} == {"kernel", "enclave.eif", "enclavectl.lock.json"}
 
 
-@contextmanager
-def small_file_system(folder: Path, size: str) -> Iterator[Path]:
-    """A mounted file system of that size; only root can do this."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount a small file system")
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", folder], check=True)
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", folder], check=True)
-
-
 def test_a_lock_that_cannot_be_written_leaves_the_old_image(lane: Lane, tmp_path: Path) -> None:
     context = own_image(tmp_path, 'FROM scratch\nCOPY app /app\nCMD ["/app"]\n', app=APP)
     (tmp_path / "enclave.eif").write_bytes(b"the old one")
     outputs = ["--blobs", lane.home / "blobs", "--to", tmp_path / "enclave.eif"]
-    with small_file_system(tmp_path / "small", "16k") as small:
+    with small_disk(tmp_path / "small", "16k") as small:
         (small / "enclavectl.lock.json").write_bytes(b"")
         (small / "full").write_bytes(bytes(16 << 10))
         lock = ["--lock", small / "other.lock.json"]
@@ -231,7 +217,7 @@ def test_a_lock_that_cannot_be_written_leaves_the_old_image(lane: Lane, tmp_path
 
 
 def test_a_full_file_system_is_named(lane: Lane, payload: Path, tmp_path: Path) -> None:
-    with small_file_system(tmp_path / "small", "80m") as small:
+    with small_disk(tmp_path / "small", "80m") as small:
         shutil.copy(payload / "enclavectl.lock.json", small)
         done = lane.build(small, "--base-image", BASE_IMAGE)
         left = {path.name for path in small.iterdir()}

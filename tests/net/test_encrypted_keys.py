@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from enclavectl.errors import UsageError
 from enclavectl.gateway.tls import ServerTls
-from enclavectl.weights.owner_service import ServiceTls
+from enclavectl.weights.owner_service import service_context
 from tests.net.certificates import Authority
 
 
@@ -23,7 +23,7 @@ from tests.net.certificates import Authority
     "read",
     [
         lambda certificate, key: ServerTls(certificate, key, None),
-        lambda certificate, key: ServiceTls(certificate=certificate, key=key).context(),
+        service_context,
     ],
     ids=["gateway", "owner"],
 )

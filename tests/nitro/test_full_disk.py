@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,39 +10,19 @@ import pytest
 from tests.e2e.cli import wait_until
 from tests.nitro.cli import NitroCli
 from tests.nitro.host import FakeHost
+from tests.small_disk import fill, free, small_disk
 
 
 @pytest.fixture
 def cli(tmp_path: Path, host: FakeHost) -> Iterator[NitroCli]:
     """Commands whose state folder is a file system of 4 MiB."""
     (tmp_path / "home").mkdir()
-    state = tmp_path / "state"
-    state.mkdir(mode=0o700)
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m,mode=700", "none", str(state)]
-    if os.getuid() != 0 or shutil.which("mount") is None or subprocess.run(mount, check=False).returncode:
-        pytest.skip("a small file system of one's own needs root")
-    try:
+    with small_disk(tmp_path / "state", "4m"):
         made = NitroCli(tmp_path, host=host)
         yield made
-        free(made)
+        free(made.state)
         made.run("terminate", "--all")
         wait_until(lambda: not made.keepers(), "keepers end with their enclaves")
-    finally:
-        subprocess.run(["umount", "-l", str(state)], check=True)
-
-
-def fill(cli: NitroCli) -> None:
-    with (cli.state / "filler").open("ab", buffering=0) as file:
-        for size in (4096, 1):
-            try:
-                while True:
-                    file.write(b"x" * size)
-            except OSError:
-                continue
-
-
-def free(cli: NitroCli) -> None:
-    (cli.state / "filler").unlink(missing_ok=True)
 
 
 def bytes_read(cli: NitroCli) -> int:
@@ -59,9 +36,9 @@ def bytes_read(cli: NitroCli) -> int:
 
 
 def test_full_before_the_start_leaves_nothing(cli: NitroCli) -> None:
-    fill(cli)
+    fill(cli.state)
     assert "No space left" in str(cli.refused(3, "run", cli.fake.eif)["message"])
-    free(cli)
+    free(cli.state)
     assert (cli.fake.enclaves(), cli.records(), cli.images()) == ([], [], [])
 
 
@@ -69,7 +46,7 @@ def test_full_while_it_boots_the_answer_is_kept(cli: NitroCli) -> None:
     cli.fake.hold("boot")
     with cli.start("run", cli.fake.eif, "--name", "first") as run:
         wait_until(lambda: cli.fake.enclaves() == [16], "it boots")
-        fill(cli)
+        fill(cli.state)
         cli.fake.let_go("boot")
         _, err = run.communicate(timeout=60)
     assert run.returncode == 0, err
@@ -79,17 +56,17 @@ def test_full_while_it_boots_the_answer_is_kept(cli: NitroCli) -> None:
 
 def test_full_while_it_runs_and_when_it_ends(cli: NitroCli) -> None:
     cli.ok("run", cli.fake.eif, "--name", "first", "--debug")
-    fill(cli)
+    fill(cli.state)
     before = bytes_read(cli)
     cli.fake.prints("x" * 5000)  # more than the rest of the last page that the log has
     wait_until(lambda: bytes_read(cli) >= before + 5000, "its keeper has read it")
     # A child that was forked a moment ago is still called like its keeper.
     wait_until(lambda: len(cli.keepers()) == 1, "its keeper goes on")
-    free(cli)
+    free(cli.state)
     cli.fake.prints("there is room again")
     wait_until(lambda: "room again" in cli.ok("console", "first").out, "it is recorded")
     assert "bytes are missing here: the disk was full" in cli.ok("console", "first").out
-    fill(cli)
+    fill(cli.state)
     ended = cli.ok("terminate", "first")
     assert "its history is not kept" in ended.err
     assert (cli.fake.enclaves(), cli.records(), cli.images()) == ([], [], [])

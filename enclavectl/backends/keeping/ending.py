@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from enclavectl.backends.console_log import read_console
-from enclavectl.backends.history import History, HistoryEntry, console_tail
+from enclavectl.backends.history import HistoryEntry, console_tail
 from enclavectl.backends.keeping.records import EnclaveRecord
 from enclavectl.errors import UsageError
 from enclavectl.files import read_bounded, write_atomic
@@ -27,39 +27,6 @@ class EnclaveEnd:
     how: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EndedEnclave:
-    """An ended enclave, for the history. ``trust`` is the maximum trust of its evidence."""
-
-    record: EnclaveRecord
-    enclave_id: str
-    backend: str
-    trust: str
-    console: Path
-
-    def keep_history(self, state_dir: Path, ended: EnclaveEnd) -> None:
-        """Add the enclave and the last lines of its console to the history.
-
-        Raises:
-            HostError: the state folder cannot be written.
-        """
-        record = self.record
-        History(state_dir).add(
-            HistoryEntry(
-                enclave_id=self.enclave_id,
-                name=record.name,
-                backend=self.backend,
-                trust=self.trust,
-                started=record.started,
-                ended=ended.at,
-                how=ended.how,
-                model_id=record.model_id,
-                pcrs=record.pcrs_json(),
-                console=console_tail(read_console(self.console)),
-            )
-        )
-
-
 def write_ended(folder: Path, ended: EnclaveEnd) -> None:
     """Record that the enclave has ended."""
     value = {"at": None if ended.at is None else ended.at.isoformat(), "how": ended.how}
@@ -73,3 +40,24 @@ def load_ended(folder: Path) -> EnclaveEnd | None:
         return EnclaveEnd(at=value.optional_time("at"), how=value.string("how"))
     except (UsageError, JsonError):
         return None
+
+
+def history_entry(
+    folder: Path, record: EnclaveRecord, ended: EnclaveEnd, *, backend: str, trust: str
+) -> HistoryEntry:
+    """Return an ended enclave's entry, with the last lines of its console.
+
+    ``trust`` is the maximum trust of its evidence.
+    """
+    return HistoryEntry(
+        enclave_id=folder.name,
+        name=record.name,
+        backend=backend,
+        trust=trust,
+        started=record.started,
+        ended=ended.at,
+        how=ended.how,
+        model_id=record.model_id,
+        pcrs=record.pcrs_json(),
+        console=console_tail(read_console(folder / "console.log")),
+    )

@@ -7,33 +7,16 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from enclavectl.backends.console_log import read_console
 from enclavectl.backends.keeping.folders import enclave_folders, remove_enclave
-from enclavectl.backends.keeping.identity import ProcessIdentity
 from enclavectl.backends.keeping.locks import is_kept, lock_enclave, wait_until_released
 from enclavectl.backends.keeping.names import require_free_name, two_words
+from enclavectl.backends.keeping.records import KeptRecord
 from enclavectl.errors import HostError, StateError
 from enclavectl.files import make_private_dir, require_private_dir
 from enclavectl.progress import Progress
-
-
-class KeptRecord(Protocol):
-    """What a record says of its enclave's keeper."""
-
-    @property
-    def name(self) -> str:
-        """The enclave's name."""
-
-    @property
-    def detached(self) -> bool:
-        """True if the enclave outlives the command that started it."""
-
-    @property
-    def supervisor(self) -> ProcessIdentity:
-        """The keeper's process."""
-
 
 R = TypeVar("R", bound=KeptRecord)
 

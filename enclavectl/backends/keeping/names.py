@@ -75,3 +75,8 @@ def _draw(random_bytes: Callable[[int], bytes]) -> str:
     # harmless.
     number = int.from_bytes(random_bytes(4), "big")
     return f"{_ADJECTIVES[number % len(_ADJECTIVES)]}-{_NOUNS[number // len(_ADJECTIVES) % len(_NOUNS)]}"
+
+
+def module_id(enclave_id: str) -> str:
+    """Return a module id of AWS's form whose instance part no EC2 instance has."""
+    return f"i-{0:017x}-{enclave_id}"

@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypedDict, TypeVar
 
+from enclavectl.backends.keeping.identity import ProcessIdentity
 from enclavectl.errors import StateError, UsageError
 from enclavectl.files import read_bounded, require_private_dir
 from enclavectl.json_object import JsonError, JsonObject
@@ -58,6 +59,13 @@ class EnclaveRecord:
     def pcrs_json(self) -> dict[str, str]:
         """Return the registers in hex, by number."""
         return {str(index): value.hex() for index, value in self.pcrs.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptRecord(EnclaveRecord):
+    """The record of an enclave that ends with its keeper, the process ``supervisor``."""
+
+    supervisor: ProcessIdentity
 
 
 class CommonFields(TypedDict):

@@ -18,8 +18,8 @@ from enclavectl.backends.keeping.identity import ProcessIdentity
 from enclavectl.backends.keeping.keeper_process import KeeperProcess, start_keeper
 from enclavectl.backends.keeping.kept import KeptEnclaves
 from enclavectl.backends.keeping.locks import exclusive, is_kept
-from enclavectl.backends.keeping.names import check_name
-from enclavectl.backends.local.records import Record, load_record, module_id
+from enclavectl.backends.keeping.names import check_name, module_id
+from enclavectl.backends.local.records import Record, load_record
 from enclavectl.backends.local.root import ensure_root
 from enclavectl.backends.local.supervisor import SupervisorSpec
 from enclavectl.backends.state import EnclaveState
@@ -275,18 +275,13 @@ class LocalBackend:
             )
 
     def _keep_history(self, folder: Path, record: Record, *, how: str | None) -> None:
-        from enclavectl.backends.keeping.ending import EndedEnclave
+        from enclavectl.backends.history import History
+        from enclavectl.backends.keeping.ending import history_entry
         from enclavectl.backends.local.ending import read_end
 
-        console = folder / "console.log"
-        ended = EndedEnclave(
-            record=record,
-            enclave_id=folder.name,
-            backend=self.name,
-            trust=str(_trust(record)),
-            console=console,
-        )
-        ended.keep_history(self._state_dir, read_end(console, how=how))
+        ended = read_end(folder / "console.log", how=how)
+        entry = history_entry(folder, record, ended, backend=self.name, trust=_trust(record))
+        History(self._state_dir).add(entry)
 
     def _describe(self, folder: Path, record: Record) -> ProcessEnclave:
         state = EnclaveState.RUNNING if is_kept(folder) else EnclaveState.DEAD

@@ -17,23 +17,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from enclavectl.backends.keeping.identity import ProcessIdentity
-from enclavectl.backends.keeping.records import EnclaveRecord, read_common, read_record
+from enclavectl.backends.keeping.records import KeptRecord, read_common, read_record
 from enclavectl.json_object import JsonObject
 
 RECORD_SCHEMA = "enclavectl.local-enclave/1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Record(EnclaveRecord):
+class Record(KeptRecord):
     """The facts of a local enclave at its start."""
-
-    supervisor: ProcessIdentity
 
     def to_json(self) -> bytes:
         """Return the content of ``record.json``."""
         value = {
             "schema": RECORD_SCHEMA,
-            **EnclaveRecord.common_json(self),
+            **self.common_json(),
             "supervisor": self.supervisor.to_json(),
         }
         return json.dumps(value, indent=2).encode()
@@ -50,8 +48,3 @@ def load_record(folder: Path) -> Record:
 
 def _parse_record(value: JsonObject) -> Record:
     return Record(**read_common(value), supervisor=ProcessIdentity.from_json(value.object("supervisor")))
-
-
-def module_id(enclave_id: str) -> str:
-    """Return a module id of AWS's form whose instance part no EC2 instance has."""
-    return f"i-{0:017x}-{enclave_id}"

@@ -24,7 +24,6 @@ from typing import NamedTuple
 from enclavectl.backends.console_log import ConsoleLog
 from enclavectl.backends.keeping.lifeline import LifelineEnd
 from enclavectl.backends.local.modules import import_path
-from enclavectl.json_object import JsonObject
 from enclavectl.run import Command, hide_memory, start, wait_ended
 
 # Seconds. A picture takes under a second, and a few may wait in the queue.
@@ -62,28 +61,6 @@ class SupervisorSpec(NamedTuple):
     def to_json(self) -> str:
         """Return the supervisor's one argument."""
         return json.dumps(self._asdict())
-
-    @classmethod
-    def from_json(cls, text: str) -> SupervisorSpec:
-        """Read what ``to_json`` wrote.
-
-        Raises:
-            JsonError: it is something else.
-        """
-        value = JsonObject.parse(text.encode())
-        return cls(
-            folder=value.string("folder"),
-            module_id=value.string("module_id"),
-            root_folder=value.string("root_folder"),
-            listener_fd=value.integer("listener_fd"),
-            release_fd=value.optional_integer("release_fd"),
-            lock_fd=value.integer("lock_fd"),
-            lifeline_fd=value.integer("lifeline_fd"),
-            debug=value.boolean("debug"),
-            memory_mib=value.integer("memory_mib", minimum=1),
-            workers=value.integer("workers", minimum=1),
-            outbound=value.string("outbound"),
-        )
 
 
 class Supervisor:
@@ -249,7 +226,7 @@ class Supervisor:
 def main(argument: str) -> None:
     """Supervise until the end."""
     gc.disable()  # nothing that imports make is garbage, and looking for some is part of the boot
-    Supervisor(SupervisorSpec.from_json(argument)).run()
+    Supervisor(SupervisorSpec(**json.loads(argument))).run()
     gc.freeze()  # a last look for garbage would only keep the starter waiting
 
 

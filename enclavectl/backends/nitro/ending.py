@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from enclavectl.backends.keeping.ending import TERMINATED, EnclaveEnd, EndedEnclave, load_ended
+from enclavectl.backends.history import History
+from enclavectl.backends.keeping.ending import TERMINATED, EnclaveEnd, history_entry, load_ended
 from enclavectl.backends.nitro.records import (
     Record,
     is_asked_to_end,
@@ -69,11 +70,5 @@ def keep_history(state_dir: Path, folder: Path, *, trust: str) -> None:
     """
     info = load_launched(folder)
     ended = load_ended(folder) or EnclaveEnd(at=None, how="it vanished; nobody of ours was there to see how")
-    gone = EndedEnclave(
-        record=load_record(folder),
-        enclave_id=info.enclave_id if info else folder.name,
-        backend="nitro",
-        trust=trust,
-        console=folder / "console.log",
-    )
-    gone.keep_history(state_dir, ended)
+    entry = history_entry(folder, load_record(folder), ended, backend="nitro", trust=trust)
+    History(state_dir).add(replace(entry, enclave_id=info.enclave_id) if info else entry)

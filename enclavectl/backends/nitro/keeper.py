@@ -37,7 +37,6 @@ from enclavectl.backends.nitro.records import (
     write_settled,
 )
 from enclavectl.errors import EnclavectlError, HostError, StateError
-from enclavectl.json_object import JsonObject
 from enclavectl.nitro_cli.answers import RunInfo
 from enclavectl.nitro_cli.commands import Console, RunEnclave
 from enclavectl.nitro_cli.describe_enclaves import NitroState
@@ -74,27 +73,6 @@ class KeeperSpec:
     def to_json(self) -> str:
         """Return the keeper's one argument."""
         return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> KeeperSpec:
-        """Read the output of ``to_json``.
-
-        Raises:
-            JsonError: the text is something else.
-        """
-        value = JsonObject.parse(text.encode())
-        return cls(
-            folder=value.string("folder"),
-            state_dir=value.string("state_dir"),
-            trust=value.string("trust"),
-            lifeline_fd=value.integer("lifeline_fd"),
-            report_fd=value.integer("report_fd"),
-            lock_fd=value.integer("lock_fd"),
-            last_end=value.integer("last_end"),
-            host_root=value.optional_string("host_root"),
-            adopts=value.boolean("adopts"),
-            boot_wait_s=value.integer("boot_wait_s"),
-        )
 
 
 class Keeper:
@@ -312,7 +290,7 @@ def main(argument: str) -> None:
     """Keep the enclave until its end."""
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
-    spec = KeeperSpec.from_json(argument)
+    spec = KeeperSpec(**json.loads(argument))
     keeper = Keeper(spec)
     if spec.adopts:
         keeper.adopt()

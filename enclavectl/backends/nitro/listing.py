@@ -141,7 +141,7 @@ def state_of(launch: LaunchRecord, told: DescribeInfo | None, *, unreachable: in
         # The keeper was killed and the launch continues by itself: the enclave may still appear until the
         # timeout.
         lost = not has_keeper and (
-            datetime.now(UTC) - record.started > bound or (launch.folder / "launch.err").exists() is False
+            datetime.now(UTC) - record.started > bound or not (launch.folder / "launch.err").exists()
         )
         return EnclaveState.DEAD if lost else EnclaveState.BOOTING
     if told is not None:

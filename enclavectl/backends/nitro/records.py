@@ -53,7 +53,7 @@ class Record(EnclaveRecord):
         """Return the content of ``record.json``."""
         value = {
             "schema": RECORD_SCHEMA,
-            **EnclaveRecord.common_json(self),
+            **self.common_json(),
             "cpus": self.cpus,
             "cid": self.cid,
             "port_in": self.port_in,

@@ -9,12 +9,14 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from enclavectl.backends.keeping.ending import TERMINATED, EnclaveEnd, EndedEnclave, load_ended
+from enclavectl.backends.history import History
+from enclavectl.backends.keeping.ending import TERMINATED, EnclaveEnd, history_entry, load_ended
 from enclavectl.backends.keeping.identity import ProcessIdentity
 from enclavectl.backends.keeping.kept import KeptEnclaves
 from enclavectl.backends.keeping.locks import exclusive, is_kept
+from enclavectl.backends.keeping.names import module_id
 from enclavectl.backends.machine import EmulatedEnclave, Machine, MachineSpec
-from enclavectl.backends.qemu.records import SOCKET_NAME, Record, load_record, module_id
+from enclavectl.backends.qemu.records import SOCKET_NAME, Record, load_record
 from enclavectl.backends.state import EnclaveState
 from enclavectl.files import make_private_dir, require_private_dir, write_atomic
 from enclavectl.net.address import HybridVsockAddress, UnixAddress
@@ -124,13 +126,8 @@ class QemuBackend:
         return UnixAddress(self._home / f"out-{port}.sock")
 
     def _keep_history(self, folder: Path, record: Record, end: EnclaveEnd) -> None:
-        EndedEnclave(
-            record=record,
-            enclave_id=folder.name,
-            backend=self.name,
-            trust=str(Trust.EMULATED),
-            console=folder / "console.log",
-        ).keep_history(self._settings.state_dir, end)
+        entry = history_entry(folder, record, end, backend=self.name, trust=Trust.EMULATED)
+        History(self._settings.state_dir).add(entry)
 
     def _launch_new(
         self, spec: MachineSpec, source: Path, emulator: Emulator, *, detached: bool

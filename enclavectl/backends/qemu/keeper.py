@@ -21,19 +21,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from enclavectl.backends.console_log import ConsoleLog
-from enclavectl.backends.keeping.ending import TERMINATED, EnclaveEnd, EndedEnclave, write_ended
+from enclavectl.backends.history import History
+from enclavectl.backends.keeping.ending import TERMINATED, EnclaveEnd, history_entry, write_ended
 from enclavectl.backends.keeping.folders import remove_after_starter
 from enclavectl.backends.keeping.lifeline import LifelineEnd
+from enclavectl.backends.keeping.names import module_id
 from enclavectl.backends.keeping.reports import error_to_report, send_report
 from enclavectl.backends.keeping.timestamps import TimestampedLines
 from enclavectl.backends.qemu.boot import BootProgress, BootStep
 from enclavectl.backends.qemu.failure import Cause, find_cause
 from enclavectl.backends.qemu.machine import QemuMachine, clock_khz
 from enclavectl.backends.qemu.parent_ports import ParentPorts
-from enclavectl.backends.qemu.records import SOCKET_NAME, load_record, module_id
+from enclavectl.backends.qemu.records import SOCKET_NAME, load_record
 from enclavectl.backends.qemu.vsock import HybridListener, Reactor, VsockDevice
 from enclavectl.errors import EnclavectlError, HostError
-from enclavectl.json_object import JsonObject
 from enclavectl.net.address import UnixAddress
 from enclavectl.net.transport import listen
 from enclavectl.run import Command, dying_with_us, start
@@ -74,29 +75,6 @@ class KeeperSpec:
     def to_json(self) -> str:
         """Return the keeper's one argument."""
         return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> KeeperSpec:
-        """Read what ``to_json`` wrote.
-
-        Raises:
-            JsonError: it is something else.
-        """
-        value = JsonObject.parse(text.encode())
-        return cls(
-            folder=value.string("folder"),
-            state_dir=value.string("state_dir"),
-            lifeline_fd=value.integer("lifeline_fd"),
-            report_fd=value.integer("report_fd"),
-            lock_fd=value.integer("lock_fd"),
-            program=value.string("program"),
-            image=value.string("image"),
-            memory_mib=value.integer("memory_mib", minimum=1),
-            cpus=value.integer("cpus", minimum=1),
-            cid=value.integer("cid"),
-            uses_kvm=value.boolean("uses_kvm"),
-            detached=value.boolean("detached"),
-        )
 
 
 class Keeper:
@@ -294,13 +272,9 @@ class Keeper:
         try:
             write_ended(self._folder, end)
             if self._spec.detached:
-                EndedEnclave(
-                    record=load_record(self._folder),
-                    enclave_id=self._folder.name,
-                    backend="qemu",
-                    trust=str(Trust.EMULATED),
-                    console=self._folder / "console.log",
-                ).keep_history(Path(self._spec.state_dir), end)
+                record = load_record(self._folder)
+                entry = history_entry(self._folder, record, end, backend="qemu", trust=Trust.EMULATED)
+                History(Path(self._spec.state_dir)).add(entry)
         except EnclavectlError as exc:  # the folder is gone, or the disk is full
             with suppress(OSError), (self._folder / "keeper.log").open("a") as log:
                 log.write(f"{exc.message}\n")
@@ -313,7 +287,7 @@ def _of_the_host(exc: OSError) -> HostError:
 def main(argument: str) -> None:
     """Keep the enclave until its end."""
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    Keeper(KeeperSpec.from_json(argument)).run()
+    Keeper(KeeperSpec(**json.loads(argument))).run()
 
 
 if __name__ == "__main__":

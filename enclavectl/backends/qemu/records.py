@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from enclavectl.backends.keeping.identity import ProcessIdentity
-from enclavectl.backends.keeping.records import EnclaveRecord, read_common, read_lock_sha256, read_record
+from enclavectl.backends.keeping.records import KeptRecord, read_common, read_lock_sha256, read_record
 from enclavectl.json_object import JsonObject
 
 RECORD_SCHEMA = "enclavectl.qemu-enclave/1"
@@ -28,10 +28,9 @@ _MAX_U32 = 2**32 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Record(EnclaveRecord):
+class Record(KeptRecord):
     """The requested enclave. ``image`` is the file that the user named; a copy of it is booted."""
 
-    supervisor: ProcessIdentity
     cpus: int
     cid: int
     port_in: int
@@ -43,7 +42,7 @@ class Record(EnclaveRecord):
         """Return the content of ``record.json``."""
         value = {
             "schema": RECORD_SCHEMA,
-            **EnclaveRecord.common_json(self),
+            **self.common_json(),
             "supervisor": self.supervisor.to_json(),
             "cpus": self.cpus,
             "cid": self.cid,
@@ -75,8 +74,3 @@ def _parse_record(value: JsonObject) -> Record:
         lock_sha256=read_lock_sha256(value),
         accelerator=value.string("accelerator"),
     )
-
-
-def module_id(enclave_id: str) -> str:
-    """Return a module id of AWS's form whose instance part no EC2 instance has."""
-    return f"i-{0:017x}-{enclave_id}"

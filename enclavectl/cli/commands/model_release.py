@@ -121,12 +121,12 @@ def release(
         tell(_release_to(to, secret, terms, book))
         return
     from enclavectl.net.address import parse_address  # noqa: PLC0415 - see above
-    from enclavectl.weights.owner_service import OwnerListener, ServiceTls, serve_releases  # noqa: PLC0415
+    from enclavectl.weights.owner_service import OwnerListener, serve_releases, service_context  # noqa: PLC0415
 
     if (cert is None) != (cert_key is None):
         raise UsageError("--cert and --cert-key: expected both or neither")
-    tls = None if cert is None or cert_key is None else ServiceTls(certificate=cert, key=cert_key)
-    with OwnerListener(parse_address(listen or ""), tls) as listener:
+    context = None if cert is None or cert_key is None else service_context(cert, cert_key)
+    with OwnerListener(parse_address(listen or ""), context) as listener:
         where = listen if listener.port is None else f"port {listener.port}"
         screen.note(f"waiting for enclaves at {where}; Ctrl-C ends")
         serve_releases(listener, secret, terms, book, tell)

@@ -6,9 +6,10 @@ import http.client
 import re
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 
 from enclavectl.errors import NetworkError, UsageError
 
@@ -42,16 +43,6 @@ class EnclaveStatus:
     sessions: int
     in_flight: int
 
-    def to_json(self) -> dict[str, object]:
-        """Return the enclave as JSON values."""
-        return {
-            "name": self.name,
-            "release": self.release,
-            "is_up": self.is_up,
-            "sessions": self.sessions,
-            "in_flight": self.in_flight,
-        }
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayStatus:
@@ -64,39 +55,7 @@ class GatewayStatus:
 
     def to_json(self) -> dict[str, object]:
         """Return the gateway as JSON values."""
-        return {
-            "address": self.address,
-            "connections": self.connections,
-            "enclaves": [one.to_json() for one in self.enclaves],
-            "error": self.error,
-        }
-
-
-@dataclass(slots=True, kw_only=True)
-class _Counts:
-    release: str = ""
-    up: float = 0
-    sessions: float = 0
-    in_flight: float = 0
-
-
-@dataclass(slots=True, kw_only=True)
-class _Page:
-    connections: float = 0
-    enclaves: dict[str, _Counts] = field(default_factory=dict)
-
-    def add(self, name: str, labels: Mapping[str, str], number: float) -> None:
-        """Take a sample of a gateway's metric."""
-        if name == "connections":
-            self.connections += number
-        elif "enclave" in labels:
-            one = self.enclaves.setdefault(labels["enclave"], _Counts())
-            if name == "enclave_up":
-                one.up, one.release = number, labels.get("release", "")
-            elif name == "enclave_connections":
-                one.sessions = number
-            elif name == "requests_in_flight":
-                one.in_flight = number
+        return asdict(self)
 
 
 def parse_metrics(text: str, address: str) -> GatewayStatus:
@@ -104,21 +63,30 @@ def parse_metrics(text: str, address: str) -> GatewayStatus:
     samples = [match for line in text.splitlines() if (match := _SAMPLE.match(line)) is not None]
     if not samples:
         return GatewayStatus(address=address, error="expected a gateway's metrics, found other text")
-    page = _Page()
+    connections = 0.0
+    releases: dict[str, str] = {}
+    counts: defaultdict[str, dict[str, float]] = defaultdict(dict)
     for name, within, count in (match.groups() for match in samples):
-        if (number := _count(count)) is not None:
-            page.add(name, dict(_LABEL.findall(within or "")), number)
+        labels = dict(_LABEL.findall(within or ""))
+        if (number := _count(count)) is None:
+            continue
+        if name == "connections":
+            connections += number
+        elif "enclave" in labels:
+            counts[labels["enclave"]][name] = number
+            if name == "enclave_up":
+                releases[labels["enclave"]] = labels.get("release", "")
     enclaves = tuple(
         EnclaveStatus(
             name=name,
-            release=one.release,
-            is_up=one.up > 0,
-            sessions=int(one.sessions),
-            in_flight=int(one.in_flight),
+            release=releases.get(name, ""),
+            is_up=found.get("enclave_up", 0) > 0,
+            sessions=int(found.get("enclave_connections", 0)),
+            in_flight=int(found.get("requests_in_flight", 0)),
         )
-        for name, one in sorted(page.enclaves.items())
+        for name, found in sorted(counts.items())
     )
-    return GatewayStatus(address=address, connections=int(page.connections), enclaves=enclaves)
+    return GatewayStatus(address=address, connections=int(connections), enclaves=enclaves)
 
 
 def _count(text: str) -> float | None:

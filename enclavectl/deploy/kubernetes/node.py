@@ -13,6 +13,7 @@ from enclavectl.deploy.kubernetes.pod import NODE_LABEL, SLOT, SLOT_CPUS
 from enclavectl.deploy.kubernetes.request import Arch, PageSize
 from enclavectl.deploy.kubernetes.seccomp import LOCALHOST_PROFILE, seccomp_profile
 from enclavectl.errors import UsageError
+from enclavectl.host.pod import quantity
 from enclavectl.host.requirements import MAX_ENCLAVES
 
 PLUGIN = "0.4.1"
@@ -63,12 +64,6 @@ class NodeRequest:
     def least_cpus(self) -> int:
         """VCPUs of the smallest instance: the enclaves', and as many for the kubelet and the gateways."""
         return 2 * self.slots * self.cpus
-
-    @property
-    def pages_quantity(self) -> str:
-        """The memory of all enclaves as Kubernetes writes it."""
-        mib = self.slots * self.memory_mib
-        return f"{mib // 1024}Gi" if mib % 1024 == 0 else f"{mib}Mi"
 
 
 def node_files(request: NodeRequest, kind: NodeKind) -> dict[str, str]:
@@ -239,5 +234,5 @@ spec:
   capacity:
     {SLOT}: "{request.slots}"
     {SLOT_CPUS}: "{request.slots * request.cpus}"
-    {request.pages.resource}: {request.pages_quantity}
+    {request.pages.resource}: {quantity(request.slots * request.memory_mib)}
 """

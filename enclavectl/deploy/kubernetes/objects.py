@@ -9,9 +9,7 @@ from enclavectl.deploy.kubernetes.pod import (
     APP,
     CONFIG_MAP,
     METRICS_PORT,
-    NODE_LABEL,
     PORT,
-    RELEASE_LABEL,
     STATE_DIR,
     Object,
     pod_labels,
@@ -234,6 +232,3 @@ def _kustomization(names: Sequence[str]) -> Object:
         "kind": "Kustomization",
         "resources": list(names),
     }
-
-
-__all__ = ["MARK", "NODE_LABEL", "RELEASE_LABEL", "fleet_files", "fleet_objects", "to_yaml"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enclavectl.deploy.kubernetes.request import FleetRequest, PodSecurity, ReleaseImage
 from enclavectl.deploy.kubernetes.seccomp import LOCALHOST_PROFILE
-from enclavectl.host.pod import MEMORY, PAGES, POD_DIR
+from enclavectl.host.pod import MEMORY, PAGES, POD_DIR, quantity
 
 Value = object
 Object = dict[str, Value]
@@ -101,7 +101,7 @@ def _enclave(request: FleetRequest, release: ReleaseImage) -> Object:
     key = [] if request.key is None or not release.is_sealed else request.key.arguments
     limits = {
         "memory": f"{release.ordinary_mib}Mi",
-        request.pages.resource: _pages(request),
+        request.pages.resource: quantity(request.pages_mib),
         SLOT: "1",
         SLOT_CPUS: str(request.cpus),
     }
@@ -175,11 +175,6 @@ def _gateway(release: ReleaseImage) -> Object:
             _mount("tmp", "/tmp"),  # noqa: S108 - a volume of the pod's own
         ],
     }
-
-
-def _pages(request: FleetRequest) -> str:
-    mib = request.pages_mib
-    return f"{mib // 1024}Gi" if mib % 1024 == 0 else f"{mib}Mi"
 
 
 def _mount(name: str, path: str, *, read_only: bool = False) -> Object:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from enclavectl.eif.ramdisk.archive import ImageArchive
@@ -28,7 +28,6 @@ def write_application(
     archive: ImageArchive,
     mode: Mode,
     *,
-    extra_env: Sequence[str] = (),
     inspect: Callable[[FlattenedImage], None] | None = None,
 ) -> WrittenRamdisk:
     """Write the application ramdisk of an image: its files, its command and its environment.
@@ -40,7 +39,7 @@ def write_application(
     """
     keep = ImpliedParents.KEEP if mode is Mode.REPRODUCIBLE else ImpliedParents.DOCKER
     cmd = init_lines(archive.config.command())
-    env = init_lines((*archive.config.env, *extra_env))
+    env = init_lines(archive.config.env)
     with flatten(archive.layers, implied=keep) as image:
         if inspect is not None:
             inspect(image)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
 from enclavectl.eif.errors import LayerError
 from enclavectl.eif.file_range import FileRange
 from enclavectl.eif.ramdisk.cpio import MAX_NAME, show
-from enclavectl.eif.ramdisk.tar import TarEntry, read_tar
+from enclavectl.eif.ramdisk.tar import TarEntry
 
 # Linux's NAME_MAX: Docker fails to unpack a longer name, and a kernel skips it in a ramdisk without a word.
 _NAME_MAX = 255
@@ -106,15 +105,3 @@ def to_entry(member: TarEntry) -> Entry:
         data=member.data if kind is Kind.FILE else None,
         xattrs=member.xattrs,
     )
-
-
-def read_export(archive: FileRange) -> Iterator[Entry]:
-    """Yield the entries of a ``docker export`` tar, in its order, without the root.
-
-    Raises:
-        LayerError: the archive is damaged, or a name is unsafe.
-    """
-    for member in read_tar(archive):
-        entry = to_entry(member)
-        if entry.name:
-            yield entry

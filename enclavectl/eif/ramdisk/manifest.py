@@ -11,7 +11,8 @@ from enclavectl.eif.errors import LayerError
 from enclavectl.eif.file_range import FileRange
 from enclavectl.eif.format import Arch
 from enclavectl.eif.ramdisk.platform import Platform, normal_platform
-from enclavectl.eif.strictjson import JsonValue, parse_json
+from enclavectl.eif.strictjson import parse_json
+from enclavectl.json_object import JsonValue
 
 MAX_JSON = 4 << 20  # bytes; registries need not accept more (OCI distribution-spec); most have 10 kB
 _MAX_NAMED = 8  # platforms in a message: more than real images have

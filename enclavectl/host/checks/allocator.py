@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from enclavectl.host.checks.base import Check, Group, Scope, State, Verdict, fail, fix_with, ok, skip, warn
+from enclavectl.host.checks.base import Check, Scope, State, Verdict, fail, fix_with, ok, skip, warn
 from enclavectl.host.checks.facts import Facts
 from enclavectl.host.cpu_list import format_cpu_list
 from enclavectl.host.memory import Node, mib_of
 from enclavectl.host.plan import Supply, make_plan, read_pod
 from enclavectl.host.pod import pod_cpus
 from enclavectl.host.requirements import Demand, round_to_region
-from enclavectl.host.reservation import ALLOCATOR_FILE, AllocatorError, Reservation
+from enclavectl.host.reservation import ALLOCATOR_FILE, SERVICE, AllocatorError, Reservation
 
-SERVICE = "nitro-enclaves-allocator.service"
 _RESTART = f"sudo systemctl restart {SERVICE}"
 _JOURNAL = "journalctl -u nitro-enclaves-allocator"
 _BUDDY_TOP = 10  # the largest block that /proc/buddyinfo counts: 2**10 pages of 4 KiB
@@ -223,84 +222,72 @@ def _parent(facts: Facts) -> Verdict:
 CHECKS = (
     Check(
         id="allocator.file",
-        group=Group.ALLOCATOR,
         scope=Scope.NODE,
         why="AWS's allocator reads lines, not YAML, and is silent about some that it drops",
         examine=_file,
     ),
     Check(
         id="allocator.service",
-        group=Group.ALLOCATOR,
         scope=Scope.NODE,
         why="it reserves memory and CPUs at boot, when memory is not fragmented yet",
         examine=_service,
     ),
     Check(
         id="allocator.pool",
-        group=Group.ALLOCATOR,
         scope=Scope.NITRO,
         why="enclaves get CPUs from this pool only, and an active service does not prove that it is there",
         examine=_pool,
     ),
     Check(
         id="allocator.memory",
-        group=Group.ALLOCATOR,
         scope=Scope.NITRO,
         why="enclaves get their memory from huge pages; too few give E27, or E35 that speaks of the image",
         examine=_memory,
     ),
     Check(
         id="allocator.cgroup",
-        group=Group.ALLOCATOR,
         scope=Scope.NITRO,
         why="a pod sees its node's huge pages and may use none of them unless its limits name them (E35)",
         examine=_cgroup,
     ),
     Check(
         id="allocator.page-sizes",
-        group=Group.ALLOCATOR,
         scope=Scope.NODE,
         why="every page is a region of its own: many small ones slow the launch and can reach a limit",
         examine=_page_sizes,
     ),
     Check(
         id="allocator.fragmentation",
-        group=Group.ALLOCATOR,
         scope=Scope.NODE,
         why="huge pages need memory in one piece, which a host that has run for hours rarely has",
         examine=_fragmentation,
     ),
     Check(
         id="allocator.numa",
-        group=Group.ALLOCATOR,
         scope=Scope.NITRO,
         why="the driver refuses an enclave whose memory and CPUs are on different nodes (E29)",
         examine=_numa,
     ),
     Check(
         id="allocator.fits",
-        group=Group.ALLOCATOR,
         scope=Scope.NITRO,
         why="enclavectl run starts an enclave of this size unless it is told another",
         examine=_fits,
     ),
     Check(
         id="cpus.whole-cores",
-        group=Group.CPUS,
         scope=Scope.NITRO,
         why="an enclave gets whole cores, so that it shares none with the parent (E29)",
         examine=_whole_cores,
     ),
     Check(
         id="cpus.configured",
-        group=Group.CPUS,
         scope=Scope.NITRO,
         why="an enclave with half a core does not start (E29: full CPU cores have not been set)",
         examine=_configured_cores,
     ),
     Check(
         id="cpus.parent",
-        group=Group.CPUS,
         scope=Scope.NODE,
         why="CPU 0's core stays with the parent by the driver's rule, and Docker and the relay need some too",
         examine=_parent,

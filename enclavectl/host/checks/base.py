@@ -65,13 +65,17 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One question about a host."""
+    """One question about a host. ``id`` begins with the group's name and a dot."""
 
     id: str
-    group: Group
     why: str
     examine: Callable[[Facts], Verdict] = field(repr=False)
     scope: Scope = Scope.ANYWHERE
+
+    @property
+    def group(self) -> Group:
+        """The subject of the question."""
+        return Group(self.id.partition(".")[0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

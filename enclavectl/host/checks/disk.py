@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from enclavectl.host.checks.base import Check, Group, Scope, State, Verdict, fix_with, ok, skip, warn
+from enclavectl.host.checks.base import Check, Scope, State, Verdict, fix_with, ok, skip, warn
 from enclavectl.host.checks.facts import Facts
 
 # Bytes. The payload's image has about 90 MiB; a build needs at least three times the image, and Docker's
@@ -145,58 +145,49 @@ def _is_old(facts: Facts, name: str) -> bool:
 CHECKS = (
     Check(
         id="disk.artifacts",
-        group=Group.DISK,
         scope=Scope.NITRO,
         why="nitro-cli keeps two ramdisks there while it builds: three times the image's size in all",
         examine=_artifacts_room,
     ),
     Check(
         id="disk.docker",
-        group=Group.DISK,
         why="the image that becomes an EIF is in Docker first",
         examine=_docker_room,
     ),
     Check(
         id="disk.temporary",
-        group=Group.DISK,
         why="builds put an image there on its way; a small tmpfs fills up with it",
         examine=_temporary_room,
     ),
     Check(
         id="disk.state",
-        group=Group.DISK,
         why="enclavectl keeps images and records of enclaves there",
         examine=_state_room,
     ),
     Check(
         id="leftovers.error-logs",
-        group=Group.LEFTOVERS,
         scope=Scope.NITRO,
         why="nitro-cli writes two for each launch that fails and never removes one",
         examine=_logs,
     ),
     Check(
         id="leftovers.artifacts",
-        group=Group.LEFTOVERS,
         why="what a build leaves there is the image's file system, with whatever secrets are in it",
         examine=_artifacts,
     ),
     Check(
         id="leftovers.sockets",
-        group=Group.LEFTOVERS,
         scope=Scope.NITRO,
         why="they are how one tells which enclaves run",
         examine=_sockets,
     ),
     Check(
         id="leftovers.store",
-        group=Group.LEFTOVERS,
         why="each running image has a copy there that goes with its last enclave, unless that was killed",
         examine=_store,
     ),
     Check(
         id="leftovers.staged",
-        group=Group.LEFTOVERS,
         why="they take room and are of no use",
         examine=_staged,
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from enclavectl.errors import HostError
-from enclavectl.host.checks.base import Check, Group, Verdict, fail, not_applicable, ok, warn
+from enclavectl.host.checks.base import Check, Verdict, fail, not_applicable, ok, warn
 from enclavectl.host.checks.facts import Facts
 from enclavectl.host.qemu import Qemu, find_qemu
 
@@ -61,19 +61,16 @@ def _find(facts: Facts) -> Qemu | HostError:
 CHECKS = (
     Check(
         id="qemu.machine",
-        group=Group.QEMU,
         why="the image is booted as it is, and QEMU has this machine for one processor only",
         examine=_machine,
     ),
     Check(
         id="qemu.program",
-        group=Group.QEMU,
         why="only QEMU 9.2 and newer, built with libcbor and gnutls, has a machine for enclave images",
         examine=_program,
     ),
     Check(
         id="qemu.kvm",
-        group=Group.QEMU,
         why="with KVM an emulated enclave is about as fast as a real one",
         examine=_kvm,
     ),

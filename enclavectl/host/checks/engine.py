@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enclavectl.errors import HostError
-from enclavectl.host.checks.base import Check, Group, Verdict, ok, skip, warn
+from enclavectl.host.checks.base import Check, Verdict, ok, skip, warn
 from enclavectl.host.checks.facts import Facts, parse_version
 from enclavectl.json_object import JsonError, JsonObject
 from enclavectl.nitro_cli.version import NitroVersion
@@ -82,19 +82,16 @@ def _credentials(facts: Facts) -> Verdict:
 CHECKS = (
     Check(
         id="docker.engine",
-        group=Group.DOCKER,
         why="building an image needs an engine; running one does not",
         examine=_engine,
     ),
     Check(
         id="docker.api",
-        group=Group.DOCKER,
         why="old releases of nitro-cli bring a linuxkit that fails with Docker's newer API",
         examine=_api,
     ),
     Check(
         id="docker.credentials",
-        group=Group.DOCKER,
         why="nitro-cli pulls with its own, poorer reading of Docker's configuration, anonymously if it fails",
         examine=_credentials,
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import stat
 
-from enclavectl.host.checks.base import Check, Group, Verdict, fail, not_applicable, ok, warn
+from enclavectl.host.checks.base import Check, Verdict, fail, not_applicable, ok, warn
 from enclavectl.host.checks.facts import Facts
 
 # As `enclavectl units --gateway` writes them; tests/deploy/test_systemd.py compares the names.
@@ -52,16 +52,14 @@ def _certificate(facts: Facts) -> Verdict:
 
 
 CHECKS = (
-    Check(id="gateway.user", group=Group.GATEWAY, why="the unit runs as a user of its own", examine=_user),
+    Check(id="gateway.user", why="the unit runs as a user of its own", examine=_user),
     Check(
         id="gateway.announced",
-        group=Group.GATEWAY,
         why="run announces enclaves there, and the gateway reads nothing else of the state",
         examine=_announced,
     ),
     Check(
         id="gateway.certificate",
-        group=Group.GATEWAY,
         why="the gateway listens for others with TLS only",
         examine=_certificate,
     ),

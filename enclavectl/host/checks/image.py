@@ -8,7 +8,7 @@ from enclavectl.artifacts.lock import read_lock
 from enclavectl.artifacts.locked_image import check_lock
 from enclavectl.artifacts.names import LOCK_NAME
 from enclavectl.errors import EnclavectlError
-from enclavectl.host.checks.base import Check, Group, Scope, Verdict, fail, not_applicable, ok, skip, warn
+from enclavectl.host.checks.base import Check, Scope, Verdict, fail, not_applicable, ok, skip, warn
 from enclavectl.host.checks.facts import Facts
 from enclavectl.host.requirements import EifFacts, read_eif
 
@@ -84,26 +84,22 @@ def _clock(facts: Facts) -> Verdict:
 CHECKS = (
     Check(
         id="image.lock",
-        group=Group.IMAGE,
         why="run, diagnose and verify take the lock as their policy: another image is refused by clients",
         examine=_lock,
     ),
     Check(
         id="image.arch",
-        group=Group.IMAGE,
         why="an image for other CPUs fails at boot, after the whole wait",
         examine=_arch,
     ),
     Check(
         id="image.memory",
-        group=Group.IMAGE,
         scope=Scope.NITRO,
         why="nitro-cli refuses to start an image in less than four times its size (E26)",
         examine=_memory,
     ),
     Check(
         id="clock.synchronized",
-        group=Group.CLOCK,
         why="evidence has a time stamp and certificates of three hours; a wrong clock refuses good ones",
         examine=_clock,
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import stat
 
-from enclavectl.host.checks.base import Check, Group, Scope, State, Verdict, fail, fix_with, ok, skip, warn
+from enclavectl.host.checks.base import Check, Scope, State, Verdict, fail, fix_with, ok, skip, warn
 from enclavectl.host.checks.facts import DEVICE, ENABLE_ENCLAVES, MODULE, Facts, Version
 from enclavectl.host.distro import detect_distro
 
@@ -85,41 +85,35 @@ def _distribution(facts: Facts) -> Verdict:
 CHECKS = (
     Check(
         id="instance.kind",
-        group=Group.INSTANCE,
         why="it decides which backends there are",
         examine=_ec2,
     ),
     Check(
         id="instance.pci-device",
-        group=Group.INSTANCE,
         scope=Scope.NITRO,
         why="the hypervisor gives this device to instances that were launched with enclaves enabled, only",
         examine=_pci_device,
     ),
     Check(
         id="instance.driver",
-        group=Group.INSTANCE,
         scope=Scope.NITRO,
         why="without the driver nitro-cli ends with E19 before it does anything",
         examine=_driver,
     ),
     Check(
         id="instance.device-node",
-        group=Group.INSTANCE,
         scope=Scope.NITRO,
         why="every enclave is made through this device",
         examine=_device_node,
     ),
     Check(
         id="instance.kernel",
-        group=Group.INSTANCE,
         scope=Scope.NITRO,
         why="older kernels have no driver",
         examine=_kernel,
     ),
     Check(
         id="instance.distribution",
-        group=Group.INSTANCE,
         scope=Scope.NITRO,
         why="it decides how nitro-cli is installed",
         examine=_distribution,

@@ -10,7 +10,6 @@ from enclavectl.artifacts.boot_files import NITRO_BLOBS
 from enclavectl.eif.format import Arch, arch_named
 from enclavectl.host.checks.base import (
     Check,
-    Group,
     Scope,
     State,
     Verdict,
@@ -172,62 +171,53 @@ def _vsock_socket(facts: Facts) -> Verdict:
 CHECKS = (
     Check(
         id="nitro-cli.present",
-        group=Group.NITRO_CLI,
         scope=Scope.NITRO,
         why="enclaves are started, listed and ended through it",
         examine=_present,
     ),
     Check(
         id="nitro-cli.version",
-        group=Group.NITRO_CLI,
         scope=Scope.NITRO,
         why="releases differ in what they can do and in which of their errors they tell",
         examine=_version,
     ),
     Check(
         id="nitro-cli.tools",
-        group=Group.NITRO_CLI,
         scope=Scope.NODE,
         why="AWS's allocator calls programs that its package does not install",
         examine=_tools,
     ),
     Check(
         id="nitro-cli.environment",
-        group=Group.NITRO_CLI,
         scope=Scope.NITRO,
         why="without HOME or NITRO_CLI_ARTIFACTS nitro-cli ends with E51; moved folders hide enclaves",
         examine=_environment,
     ),
     Check(
         id="nitro-cli.vsock-proxy",
-        group=Group.NITRO_CLI,
         scope=Scope.NODE,
         why="an enclave has no network; calls to the outside go through it, to hosts of its list only",
         examine=_proxy,
     ),
     Check(
         id="blobs.files",
-        group=Group.BLOBS,
         scope=Scope.NODE,
         why="a build needs a kernel and an init; they are measured, so upgrading them changes PCR0 and PCR1",
         examine=_blobs,
     ),
     Check(
         id="vsock.device",
-        group=Group.VSOCK,
         scope=Scope.NITRO,
         why="the parent talks to its enclaves over vsock only",
         examine=_vsock,
     ),
     Check(
         id="vsock.socket",
-        group=Group.VSOCK,
         why="the device may be there while a container's filter refuses the sockets",
         examine=_vsock_socket,
     ),
     Check(
         id="vsock.port-9000",
-        group=Group.VSOCK,
         scope=Scope.NITRO,
         why="a booting enclave reports to nitro-cli there; while it is taken every launch fails (E36)",
         examine=_port,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from enclavectl.errors import HostError
-from enclavectl.host.checks.base import Check, Group, Scope, State, Verdict, fail, fix_with, ok, skip, warn
+from enclavectl.host.checks.base import Check, Scope, State, Verdict, fail, fix_with, ok, skip, warn
 from enclavectl.host.checks.facts import DEVICE, Facts
 from enclavectl.host.groups import Membership, membership
 
@@ -111,42 +111,36 @@ def _run_dir(facts: Facts) -> Verdict:
 CHECKS = (
     Check(
         id="permissions.group-ne",
-        group=Group.PERMISSIONS,
         scope=Scope.NODE,
         why="the device, the logs and the sockets belong to the group ne",
         examine=_group_ne,
     ),
     Check(
         id="permissions.group-docker",
-        group=Group.PERMISSIONS,
         scope=Scope.NODE,
         why="building an image asks the Docker engine, whose socket belongs to the group docker",
         examine=_group_docker,
     ),
     Check(
         id="permissions.device",
-        group=Group.PERMISSIONS,
         scope=Scope.NITRO,
         why="run-enclave opens the device for reading and writing (E19)",
         examine=_device,
     ),
     Check(
         id="permissions.log-dir",
-        group=Group.PERMISSIONS,
         scope=Scope.NITRO,
         why="every nitro-cli command opens its log first and ends with E19 if it cannot",
         examine=_log_dir,
     ),
     Check(
         id="permissions.log-file",
-        group=Group.PERMISSIONS,
         scope=Scope.NITRO,
         why="a log that another user made stops nitro-cli (E19); one that anyone can write proves nothing",
         examine=_log_file,
     ),
     Check(
         id="permissions.run-dir",
-        group=Group.PERMISSIONS,
         scope=Scope.NITRO,
         why="running enclaves have their sockets there; without it nitro-cli ends with E07",
         examine=_run_dir,

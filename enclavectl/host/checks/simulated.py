@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from enclavectl.host.checks.base import Check, Group, Verdict, fail, ok, warn
+from enclavectl.host.checks.base import Check, Verdict, fail, ok, warn
 from enclavectl.host.checks.facts import Facts
 from enclavectl.host.host import RUNTIMES
 
@@ -98,28 +98,24 @@ def _new_state_dir(facts: Facts, name: str) -> Verdict:
 
 
 CHECKS = (
-    Check(id="local.python", group=Group.LOCAL, why="enclavectl and the payload need it", examine=_python),
+    Check(id="local.python", why="enclavectl and the payload need it", examine=_python),
     Check(
         id="local.runtime",
-        group=Group.LOCAL,
         why="the payload classifies with it; it is looked for without being imported",
         examine=_runtime,
     ),
     Check(
         id="local.namespaces",
-        group=Group.LOCAL,
         why="the local payload leaves the machine's files, processes and network for its own",
         examine=_namespaces,
     ),
     Check(
         id="local.sandbox",
-        group=Group.LOCAL,
         why="more layers keep the local payload from the user's files and programs",
         examine=_sandbox,
     ),
     Check(
         id="local.state-dir",
-        group=Group.LOCAL,
         why="keys and records are in there, so nobody else may enter",
         examine=_state_dir,
     ),

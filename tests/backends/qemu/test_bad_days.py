@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from enclavectl.host.probe import LiveProbe
 from enclavectl.host.qemu import examine_qemu
 from enclavectl.net.transport import connect
 from tests.backends.qemu.test_keeper import Place, wait_until
+from tests.small_disk import fill, free, small_disk
 
 
 def end_all(place: Place) -> None:
@@ -38,45 +37,25 @@ def place(tmp_path: Path) -> Iterator[Place]:
 def small(tmp_path: Path) -> Iterator[Place]:
     """A place whose state folder is a file system of 1 MiB."""
     made = Place(tmp_path)
-    made.state.mkdir(mode=0o700)
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "none", str(made.state)]
-    if os.getuid() != 0 or shutil.which("mount") is None or subprocess.run(mount, check=False).returncode:
-        pytest.skip("a small file system of one's own needs root")
-    try:
+    with small_disk(made.state, "1m"):
         yield made
-        free(made)
+        free(made.state)
         end_all(made)
-    finally:
-        subprocess.run(["umount", "-l", str(made.state)], check=True)
-
-
-def fill(place: Place) -> None:
-    with (place.state / "filler").open("ab", buffering=0) as file:
-        for size in (4096, 1):
-            try:
-                while True:
-                    file.write(b"x" * size)
-            except OSError:
-                continue
-
-
-def free(place: Place) -> None:
-    (place.state / "filler").unlink(missing_ok=True)
 
 
 def test_a_disk_that_is_full_before_the_start_is_said_and_nothing_stays(small: Place) -> None:
     small.backend.enclaves()
-    fill(small)
+    fill(small.state)
     with pytest.raises(EnclavectlError, match="No space left"):
         small.run("serves")
-    free(small)
+    free(small.state)
     assert small.processes() == []
     assert small.backend.enclaves() == []
 
 
 def test_an_enclave_outlives_a_full_disk_and_can_be_ended_on_one(small: Place) -> None:
     enclave = small.run("takes")
-    fill(small)
+    fill(small.state)
     connect(enclave.address, 30.0).close()
     [listed] = small.backend.enclaves()
     assert listed.state is EnclaveState.RUNNING

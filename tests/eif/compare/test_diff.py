@@ -12,11 +12,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from enclavectl.eif.compare.cause import ChangeKind
 from enclavectl.eif.compare.diff import Difference, compare_images
 from enclavectl.eif.errors import EifError
-from enclavectl.eif.examine import measure_image, read_image
+from enclavectl.eif.examine import read_image, read_verified
 from enclavectl.eif.file_range import bytes_range
 from enclavectl.eif.format import SectionKind
 from enclavectl.eif.ramdisk.cpio import TRAILER, CpioEntry, CpioWriter
-from enclavectl.eif.ramdisk.entries import read_export
 from enclavectl.eif.ramdisk.ramdisks import Mode, application_entries, write_ramdisk
 from enclavectl.eif.sign import load_signer
 from tests.eif.samples import (
@@ -29,6 +28,7 @@ from tests.eif.samples import (
     directory,
     image,
     key_pem,
+    read_export,
     symlink,
     tar,
     text,
@@ -131,7 +131,7 @@ def test_another_model_is_the_only_cause_of_what_follows_from_it() -> None:
 
     def signed(application: bytes, version: str) -> bytes:
         metadata = replace(METADATA, image_version=version).to_bytes()
-        pcr0 = measure_image(io.BytesIO(made(application, metadata=metadata))).pcr0
+        pcr0 = read_verified(io.BytesIO(made(application, metadata=metadata))).measurements.pcr0
         return made(application, metadata=metadata, signature=signer.sign(pcr0).to_bytes())
 
     found = compare(
@@ -165,7 +165,9 @@ def test_causes_in_other_sections(changes: dict[str, bytes], registers: list[str
 def test_a_signature_moves_pcr8_only() -> None:
     key = ec.generate_private_key(ec.SECP384R1())
     signer = load_signer(key_pem(key), certificate(key), now=NOW)
-    signed = made(ramdisk(BASE), signature=signer.sign(measure_image(io.BytesIO(WHOLE)).pcr0).to_bytes())
+    signed = made(
+        ramdisk(BASE), signature=signer.sign(read_verified(io.BytesIO(WHOLE)).measurements.pcr0).to_bytes()
+    )
     found = compare(WHOLE, signed)
     assert (found.pcrs_changed, found.cause) == (("PCR8",), "the signature only")
     assert [(change.where, change.what) for change in found.changes] == [("signature", "added")]

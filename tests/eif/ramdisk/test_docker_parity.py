@@ -19,9 +19,10 @@ import pytest
 
 from enclavectl.eif.file_range import whole_file
 from enclavectl.eif.ramdisk.archive import open_archive
-from enclavectl.eif.ramdisk.entries import Entry, read_export
+from enclavectl.eif.ramdisk.entries import Entry
 from enclavectl.eif.ramdisk.layers import ImpliedDirectories, flatten
 from enclavectl.eif.ramdisk.ramdisks import Mode, application_entries, write_ramdisk
+from tests.eif.samples import read_export
 
 pytestmark = pytest.mark.docker
 NAMES = [

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from enclavectl.eif.errors import CpioError, EifError, LayerError
 from enclavectl.eif.file_range import FileRange, bytes_range
 from enclavectl.eif.ramdisk.cpio import CpioEntry, CpioReader
-from enclavectl.eif.ramdisk.entries import Entry, Kind, read_export
+from enclavectl.eif.ramdisk.entries import Entry, Kind
 from enclavectl.eif.ramdisk.layers import ImpliedParents, flatten
 from enclavectl.eif.ramdisk.ramdisks import (
     EPOCH,
@@ -23,7 +23,7 @@ from enclavectl.eif.ramdisk.ramdisks import (
     relative_path,
     write_ramdisk,
 )
-from tests.eif.samples import directory, hardlink, layer, symlink, tar, text
+from tests.eif.samples import directory, hardlink, layer, read_export, symlink, tar, text
 
 Read = list[tuple[CpioEntry, bytes]]
 

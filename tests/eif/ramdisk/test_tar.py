@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from enclavectl.eif.errors import LayerError
 from enclavectl.eif.file_range import bytes_range
-from enclavectl.eif.ramdisk.entries import read_export
 from enclavectl.eif.ramdisk.tar import TarEntry, read_tar
-from tests.eif.samples import directory, hardlink, member, symlink, tar, text
+from tests.eif.samples import directory, hardlink, member, read_export, symlink, tar, text
 
 path = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=200)
 

@@ -16,7 +16,7 @@ from enclavectl.eif.examine import read_image
 from enclavectl.eif.format import SectionKind
 from enclavectl.eif.measure import certificate_pcr
 from enclavectl.eif.signature import parse_certificate
-from enclavectl.eif.strictjson import JsonValue
+from enclavectl.json_object import JsonValue
 from tests.cli.command import Done
 from tests.eif import samples
 from tests.nitro.contract.errors import failed

@@ -53,13 +53,6 @@ class Request(IntEnum):
     GET_CONFIG = 24
 
 
-class Message(NamedTuple):
-    """A request and its body."""
-
-    request: Request
-    body: bytes
-
-
 def parse_header(data: bytes) -> tuple[Request, int]:
     """Return the request and the length of its body.
 
