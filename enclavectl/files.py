@@ -165,8 +165,7 @@ def require_replaceable(destination: Path) -> None:
         mode = destination.lstat().st_mode
     except (OSError, ValueError):
         return  # nothing is there, or the write will report what is wrong
-    # The rename itself refuses a folder.
-    if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode) or stat.S_ISDIR(mode)):
+    if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode) or stat.S_ISDIR(mode)):  # renaming refuses a folder
         raise UsageError(f"{destination}: expected a file to write, found {_kind(mode)}")
 
 

@@ -3,7 +3,8 @@
 Accepted is one document of mappings, sequences and scalars. Plain scalars are typed by the core schema of
 YAML 1.2 (https://yaml.org/spec/1.2.2/#103-core-schema), decimal numbers only, so that ``no`` and ``12:30``
 stay text, which PyYAML's own YAML 1.1 rules turn into a boolean and 750. Refused are duplicate keys, keys
-that are not text, anchors and aliases (a few lines of them can stand for gigabytes), tags, and deep nesting.
+that are not text, anchors and aliases (a few lines of them can stand for gigabytes), tags, deep nesting, and
+characters by which a file looks like another one.
 
 This module imports PyYAML, which is slow: import it only when there is a file to read.
 """
@@ -31,6 +32,10 @@ Scalar: TypeAlias = str | int | float | bool | None
 Plain: TypeAlias = "Scalar | list[Plain] | dict[str, Plain]"
 
 _KEYWORDS: dict[str, bool | None] = {"true": True, "false": False, "null": None, "~": None, "": None}
+# What one program shows as the end of a line and another as nothing, and what turns the direction of a line.
+# PyYAML begins a line behind the former, as YAML 1.1 does: a reviewer could see a comment, and it a setting.
+# https://yaml.org/spec/1.2.2/#54-line-break-characters; https://trojansource.codes/trojan-source.pdf
+_MISLEADING = re.compile(r"\r(?!\n)|[\x85\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 # 18 digits fit in 64 bits; int() is quadratic in the digits, and raises ValueError for thousands of them.
 _INT = re.compile(r"[-+]?[0-9]{1,18}")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]{1,40}|[0-9]{1,40}(\.[0-9]{0,40})?)([eE][-+]?[0-9]{1,4})?")
@@ -80,6 +85,13 @@ def compose_yaml(text: str, *, name: str) -> yaml.Node | None:
     Raises:
         UsageError: not YAML, or YAML that is refused here; the message begins with ``name:line``.
     """
+    if (found := _MISLEADING.search(text)) is not None:
+        line = text.count("\n", 0, found.start()) + 1
+        raise UsageError(
+            f"{name}:{line}: expected lines that end in LF or CRLF and have one direction, found "
+            f"U+{ord(found[0]):04X}, which can hide what stands behind it",
+            hint="write the line anew",
+        )
     try:
         root: yaml.Node | None = _StrictLoader(text).get_single_node()
     except yaml.MarkedYAMLError as exc:

@@ -77,6 +77,7 @@ SLOW = (
     "test_fuzz.py",
     "tools/",
     "weights/test_kms_release.py",
+    "weights/test_owner_command.py",
 )
 
 # No deadline: what a shared machine does in between is not what these tests are about.

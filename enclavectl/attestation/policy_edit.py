@@ -27,6 +27,7 @@ from enclavectl.attestation.policy_nodes import at_place
 from enclavectl.attestation.release import Release, Revocation
 from enclavectl.attestation.times import render_time
 from enclavectl.errors import UsageError
+from enclavectl.label import is_label
 
 if TYPE_CHECKING:
     import yaml
@@ -110,13 +111,17 @@ def find_release(policy: Policy, name: str, *, source: str) -> Release:
     """Find a release by its name or label.
 
     Raises:
-        UsageError: there is none, or several have this label.
+        UsageError: there is none, several have this label, or a name has the form of another one's label.
     """
     found = [one for one in policy.releases if one.name == name]
+    # Whoever named it so would have it revoked in place of the release whose label that is.
+    is_misleading = bool(found) and is_label(name) and found[0].label != name
     found = found or [one for one in policy.releases if one.label == name]
-    if len(found) != 1:
+    if len(found) != 1 or is_misleading:
         known = ", ".join(one.name for one in policy.releases) or "none"
         problem = "several have this label" if found else f"it has: {known}"
+        if is_misleading:
+            problem = f"that is a name in the form of a label, whose own label is {found[0].label}"
         raise UsageError(
             f"{source}: expected the name of one of its releases, found {name!r:.110}; {problem}",
             hint="enclavectl policy show lists names and labels",

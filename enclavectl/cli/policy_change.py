@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import os
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +16,7 @@ from enclavectl.attestation.policy_review import review_policy
 from enclavectl.cli.policy_arguments import read_policy_text
 from enclavectl.cli.screen import Screen
 from enclavectl.errors import StateError, UsageError
-from enclavectl.files import stage_file, status_at, write_atomic
+from enclavectl.files import stage_file, status_at
 from enclavectl.folder_lock import folder_lock
 
 CHANGE_SCHEMA = "enclavectl.policy-change/1"
@@ -108,7 +110,13 @@ def _write(request: PolicyChangeRequest) -> None:
                 hint="repeat the command, which then begins with what the file has now",
                 code="policy-changed",
             )
-        write_atomic(target, data, mode=stat.S_IMODE(target.stat().st_mode))
+        old = target.stat()
+        with stage_file(target.parent, mode=stat.S_IMODE(old.st_mode)) as staged:
+            staged.file.write(data)
+            # Root's revocation must not take the file from the service that reads it.
+            with suppress(PermissionError):
+                os.fchown(staged.file.fileno(), old.st_uid, old.st_gid)
+            staged.commit(target)
 
 
 def _difference(request: PolicyChangeRequest) -> list[str]:

@@ -201,7 +201,7 @@ class Screen:
 
     def facts(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Draw names and values, aligned."""
-        shown = [(name, visible(value)) for name, value in pairs]
+        shown = [(visible(name), visible(value)) for name, value in pairs]
         width = max((len(name) for name, _ in shown), default=0) + 2
         padded = [(name.ljust(width), value) for name, value in shown]
         if sys.stdout.isatty():

@@ -19,10 +19,11 @@ from enclavectl.errors import Interrupted
 
 USER = "enclavectl-release"
 LISTEN = "tls:[::]:7443"
-# One exchange at a time; what takes memory is the interpreter with the verifier.
+# What takes memory is the interpreter with the verifier.
 _MEMORY = "256M"
 _DESCRIPTORS = 256
-_TASKS = 16
+# 32 exchanges at once, and those that have just given way.
+_TASKS = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

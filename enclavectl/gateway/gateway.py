@@ -52,7 +52,7 @@ class Gateway:
         self._settings = settings
         self._limits = settings.limits
         self._record = record
-        self._note = note
+        self._tell = note
         self._tokens = TokenFile(settings.tokens)
         self._tasks: set[asyncio.Task[None]] = set()
         self._probes: dict[Enclave, asyncio.Task[None]] = {}
@@ -90,6 +90,13 @@ class Gateway:
         self._tokens.refresh()
         self._settings.check(has_tokens=self._tokens.has_had_tokens)
         self._update_routes()
+
+    def note(self, text: str) -> None:
+        """Tell the operator a fact, where anybody listens: sweeps and probes go on also on a full disk."""
+        try:
+            self._tell(text)
+        except OSError:
+            self.tally.lost_records += 1
 
     async def stop(self) -> None:
         """End the probes and whatever is left."""
@@ -230,7 +237,7 @@ class Gateway:
 
     def _note_health(self, enclave: Enclave) -> None:
         word = "answers" if enclave.health is Health.UP else "does not answer"
-        self._note(f"{enclave.destination.name} of release {enclave.destination.release} {word}")
+        self.note(f"{enclave.destination.name} of release {enclave.destination.release} {word}")
 
     # Time
 
@@ -262,7 +269,7 @@ class Gateway:
         # Said once, and not each second until somebody mends it.
         for problem in problems:
             if problem not in self._problems:
-                self._note(f"{problem}; what was read before stays in use")
+                self.note(f"{problem}; what was read before stays in use")
         self._problems = problems
         keys = self._tokens.tokens.keys(datetime.now(UTC))
         for session in list(self.sessions):
@@ -283,7 +290,7 @@ class Gateway:
                 if self.sessions:
                     await self._emptied.wait()
         except TimeoutError:
-            self._note(f"{len(self.sessions)} sessions had answers under way when time was up")
+            self.note(f"{len(self.sessions)} sessions had answers under way when time was up")
 
     def _session_ended(self, session: Session, outcome: Outcome) -> None:
         door = self.sessions.pop(session)

@@ -134,6 +134,8 @@ class Listener:
             async with asyncio.timeout(self._limits.handshake_s):
                 if self._settings.needs_proxy_header:
                     door.address = await self._read_proxy_header(sock, door.address)
+                    # From here on a client's own address counts, and not the proxy's, which is everybody's.
+                    opening.group = address_group(door.address)
                 await loop.connect_accepted_socket(
                     lambda: door,
                     sock,

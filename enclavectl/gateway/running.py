@@ -33,15 +33,11 @@ def run_gateway(
         HostError: the address cannot be listened on.
         StateError: no enclave answered within ``wait_s``.
     """
-    asyncio.run(_run(settings, Gateway(settings, record, note), note, listening))
+    asyncio.run(_run(settings, Gateway(settings, record, note), listening))
 
 
-async def _run(
-    settings: GatewaySettings,
-    gateway: Gateway,
-    note: Callable[[str], None],
-    listening: Callable[[int], None],
-) -> None:
+async def _run(settings: GatewaySettings, gateway: Gateway, listening: Callable[[int], None]) -> None:
+    note = gateway.note
     quiet_loop(note)
     bound_tls_buffers(settings.limits.message_bytes)
     keep_freed_memory(_KEPT_BYTES)
@@ -52,7 +48,7 @@ async def _run(
     stop = _stop_event(tls, note)
     listener = Listener(listen_on(settings.listen), gateway, settings, tls)
     loop = asyncio.get_running_loop()
-    sweeping = loop.create_task(_sweep(gateway, tls, settings.limits.sweep_s, note))
+    sweeping = loop.create_task(_sweep(gateway, tls, settings.limits.sweep_s))
     metrics = None
     try:
         listener.start()
@@ -113,11 +109,9 @@ def _try_reload(reload: Callable[[], object], note: Callable[[str], None]) -> No
         note(f"{exc.message}; the old certificate stays in use")
 
 
-async def _sweep(
-    gateway: Gateway, tls: ServerTls | None, interval_s: float, note: Callable[[str], None]
-) -> None:
+async def _sweep(gateway: Gateway, tls: ServerTls | None, interval_s: float) -> None:
     while True:
         await asyncio.sleep(interval_s)
         gateway.sweep()
         if tls is not None:
-            _try_reload(tls.reload_if_changed, note)
+            _try_reload(tls.reload_if_changed, gateway.note)

@@ -12,8 +12,11 @@ from enclavectl.gateway.limits import GatewayLimits
 from enclavectl.gateway.routing import Destination
 from enclavectl.net.address import bracketed, is_loopback
 
+# No label of a name is empty or longer than 63: Python's resolver raises UnicodeError for those.
 _HOST_PORT = re.compile(
-    r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9][A-Za-z0-9.-]{0,252})):([0-9]{1,5})", re.ASCII
+    r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9][A-Za-z0-9-]{0,62}(?:\.[A-Za-z0-9-]{1,63}){0,126}\.?))"
+    r":([0-9]{1,5})",
+    re.ASCII,
 )
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(?::[0-9]{1,5})?|[a-z-]+-extension://[a-z0-9-]+|null", re.ASCII)
 Network = IPv4Network | IPv6Network

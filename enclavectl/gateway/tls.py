@@ -15,7 +15,7 @@ ALPN = "enclavectl/1"
 
 
 class ServerTls:
-    """A context whose certificate is read again when its files change."""
+    """A context whose certificate and clients' CA are read again when their files change."""
 
     def __init__(self, certificate: Path, key: Path, client_ca: Path | None) -> None:
         """Read the files.
@@ -66,7 +66,7 @@ class ServerTls:
 
     def _stamp_now(self) -> tuple[object, ...]:
         stamps: list[object] = []
-        for path in self._files:
+        for path in (*self._files, *([] if self._client_ca is None else [self._client_ca])):
             try:
                 found = path.stat()
                 stamps.append((found.st_mtime_ns, found.st_ino, found.st_size))

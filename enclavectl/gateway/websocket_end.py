@@ -97,8 +97,13 @@ class WebSocketEnd(asyncio.Protocol):
             return
         self._ws.receive_data(data)
         parts: list[bytes] = []
-        for event in self._ws.events_received():
+        events = self._ws.events_received()
+        for event in events:
             if isinstance(event, Request):
+                if len(events) > 1 or self._ws.eof_sent or self._ws.state is not State.CONNECTING:
+                    # The library cannot answer a request any more once it has read what must not follow one.
+                    self._transport.abort()
+                    return
                 self._answer_request(event)
             elif isinstance(event, Frame):
                 self._take_frame(event, parts)

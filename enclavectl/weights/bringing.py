@@ -56,7 +56,7 @@ class KeyInFile(KeySource):
         stream = FrameStream(open_stream(address, _TIMEOUT_S), f"the enclave at {address}")
         try:
             log = ReleaseLog(None, None)
-            release_key(stream, self.key, self.terms(), log, time.monotonic() + _TIMEOUT_S)
+            release_key(stream, self.key, self.terms, log, time.monotonic() + _TIMEOUT_S)
         finally:
             stream.close()
 

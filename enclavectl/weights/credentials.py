@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -13,17 +14,34 @@ _IMDS = "169.254.169.254"
 # The service is on the same machine.
 _TIMEOUT_S = 2.0
 _MAX_BYTES = 16 * 1024
+_VISIBLE = re.compile(r"[!-~]+", re.ASCII)
 # Not /identity-credentials/ec2/...: KMS does not take those (aws-nitro-enclaves-sdk-c, issue 101).
 _ROLE = "/latest/meta-data/iam/security-credentials/"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """An access key; ``token`` belongs to those of a role."""
+    """An access key; ``token`` belongs to those of a role.
+
+    Raises:
+        UsageError: a part is empty or has another character than visible ASCII. It would not fit into a
+            header, and no message may show it.
+    """
 
     key_id: str
     secret: str = field(repr=False)
     token: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        """Check the rule above."""
+        for name, value in (("key id", self.key_id), ("secret", self.secret), ("session token", self.token)):
+            if value is not None and _VISIBLE.fullmatch(value) is None:
+                raise UsageError(
+                    f"AWS credentials: expected visible ASCII in the {name}, found something else",
+                    hint="a line end or a space at the end? Set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and "
+                    "AWS_SESSION_TOKEN anew",
+                    code="kms-credentials",
+                )
 
 
 def find_credentials(environ: Mapping[str, str], *, metadata: str = _IMDS) -> Credentials:

@@ -18,11 +18,10 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from urllib.parse import urlsplit
 
 from enclavectl.errors import AttestationError, EnclavectlError, HostError, NetworkError, UsageError
 from enclavectl.json_object import JsonError, JsonObject
-from enclavectl.net.address import is_loopback
+from enclavectl.net.address import bracketed, is_loopback
 from enclavectl.weights.credentials import Credentials, find_credentials
 
 # botocore's model of KMS, 2014-11-01: CiphertextBlob and CiphertextForRecipient have 1 to 6,144 bytes.
@@ -34,6 +33,12 @@ _ARN = re.compile(
     r"arn:(?P<partition>aws|aws-cn|aws-us-gov):kms:(?P<region>[a-z]{2}(?:-[a-z]+)+-[0-9]):[0-9]{12}:"
     r"(?P<kind>key|alias)/[A-Za-z0-9/_-]{1,256}"
 )
+_ENDPOINT = re.compile(
+    r"(?P<scheme>https?)://(?P<host>[A-Za-z0-9][A-Za-z0-9.-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\])"
+    r"(?::(?P<port>[0-9]{1,5}))?/?",
+    re.ASCII,
+)
+_MAX_PORT = 65_535
 _CONTENT_TYPE = "application/x-amz-json-1.1"
 _SIGNED = ("content-type", "host", "x-amz-date", "x-amz-security-token", "x-amz-target")
 _CREDENTIALS_CODES = {
@@ -173,20 +178,16 @@ def post(endpoint: str, action: str, body: bytes, credentials: Credentials, regi
         UsageError: the endpoint is no address, or is another machine's without TLS.
         NetworkError: nobody answers, or no CA vouches for who does.
     """
-    parts = urlsplit(endpoint)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise UsageError(f"AWS_ENDPOINT_URL_KMS: expected https://HOST, found {endpoint!r:.100}")
-    if parts.scheme == "http" and not is_loopback(parts.hostname):
-        raise UsageError("AWS_ENDPOINT_URL_KMS: http:// is for this machine only; use https://")
+    is_secure, host, port = parse_endpoint(endpoint)
     headers = {
         "content-type": _CONTENT_TYPE,
-        "host": parts.netloc,
+        "host": bracketed(host) + ("" if port is None else f":{port}"),
         "x-amz-date": datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ"),
         "x-amz-target": f"TrentService.{action}",
     }
     headers = sign(headers, body, credentials, region)
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(parts.hostname, parts.port, timeout=_TIMEOUT_S)
+    kind = http.client.HTTPSConnection if is_secure else http.client.HTTPConnection
+    connection = kind(host, port, timeout=_TIMEOUT_S)
     try:
         connection.request("POST", "/", body, headers)
         answer = connection.getresponse()
@@ -198,7 +199,7 @@ def post(endpoint: str, action: str, body: bytes, credentials: Credentials, regi
             "where those of pods come from",
             code="kms-certificate",
         ) from exc
-    except (OSError, http.client.HTTPException) as exc:
+    except (OSError, http.client.HTTPException, UnicodeError) as exc:  # UnicodeError: a label of no name
         raise NetworkError(
             f"{endpoint}: KMS cannot be reached ({exc})",
             hint="is there a route or a VPC endpoint for KMS in the key's region?",
@@ -206,6 +207,22 @@ def post(endpoint: str, action: str, body: bytes, credentials: Credentials, regi
         ) from exc
     finally:
         connection.close()
+
+
+def parse_endpoint(text: str) -> tuple[bool, str, int | None]:
+    """Return whether an endpoint has TLS, its host, and its port if it names one.
+
+    Raises:
+        UsageError: it has another form, or is another machine's without TLS.
+    """
+    match = _ENDPOINT.fullmatch(text)
+    port = None if match is None or match["port"] is None else int(match["port"])
+    if match is None or (port is not None and port > _MAX_PORT):
+        raise UsageError(f"AWS_ENDPOINT_URL_KMS: expected https://HOST, found {text!r:.100}")
+    host = match["host"].strip("[]")
+    if match["scheme"] == "http" and not is_loopback(host):
+        raise UsageError("AWS_ENDPOINT_URL_KMS: http:// is for this machine only; use https://")
+    return match["scheme"] == "https", host, port
 
 
 def sign(headers: Mapping[str, str], body: bytes, credentials: Credentials, region: str) -> dict[str, str]:

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import threading
 import time
-from collections import deque
+from collections import Counter, deque
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 
 from enclavectl.attestation.document import Claims
 from enclavectl.attestation.emulated import unproven_claims
 from enclavectl.client.exchange import VerifiedEnclave
 from enclavectl.errors import EnclavectlError, HostError, StateError, UsageError
-from enclavectl.files import read_bounded, status_at
+from enclavectl.files import open_regular, status_at
 from enclavectl.json_object import JsonError, JsonObject
 from enclavectl.protocol.evidence import Evidence
 from enclavectl.weights.key_file import ModelKey
 
 LOG_SCHEMA = "enclavectl.release-try/1"
-# A fleet that restarts comes in dozens; more in a minute is a loop.
+# A fleet that restarts comes in dozens; more in a minute is a loop. Refusals beyond are not logged: anybody
+# who connects makes one, and would fill the disk.
 TRIES_A_MINUTE = 60
-# Lines have 1.5 kB: 40,000 tries.
-_MAX_LOG_BYTES = 64 * 1024 * 1024
+# Lines have 1.5 kB, with 32 registers 5.
+_MAX_LINE_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +98,10 @@ class Try:
 
 
 class ReleaseLog:
-    """The log, and what it lets through: so many releases of a file in all, so many tries a minute."""
+    """The log, and what it lets through: so many releases of a file in all, so many in a minute.
+
+    Several programs may write one log: each counts the lines of the others before it adds its own.
+    """
 
     def __init__(self, path: Path | None, limit: int | None) -> None:
         """Count what an earlier log has; ``limit`` None: any number of releases.
@@ -104,56 +111,106 @@ class ReleaseLog:
         """
         self._path = path
         self._limit = limit
-        self._tries: deque[float] = deque(maxlen=TRIES_A_MINUTE)
-        self._released = [] if path is None or status_at(path) is None else _released(path)
+        self._lock = threading.Lock()
+        # When the last releases and the last refusals were, each by themselves: strangers whom nothing is
+        # released to must not keep it from others.
+        self._recent = {is_allowed: deque[float](maxlen=TRIES_A_MINUTE) for is_allowed in (True, False)}
+        self._released: Counter[bytes] = Counter()
+        # The file that was counted, and how much of it.
+        self._counted: tuple[int, int] | None = None
+        self._end = 0
+        if path is not None and status_at(path) is not None:
+            with open_regular(path, what="log of releases") as file:
+                self._count(file, path)
 
-    def admit(self) -> bool:
-        """Count a try that begins; False if there were too many in the last minute."""
-        now = time.monotonic()
-        if len(self._tries) == TRIES_A_MINUTE and now - self._tries[0] < 60:
-            return False
-        self._tries.append(now)
-        return True
-
-    def require_room(self, key: ModelKey) -> None:
-        """Check the limit of releases.
+    def write(self, line: Try) -> None:
+        """Append a line, on the disk when this returns. Of refusals there are so many in a minute at most.
 
         Raises:
-            StateError: it is reached.
+            StateError: it is that of a release, and a limit of releases is reached; nothing was written.
+            HostError: it cannot be written; nothing may be released.
         """
-        count = self._released.count(key.file_id)
-        if self._limit is not None and count >= self._limit:
+        with self._lock:
+            self._write(line)
+
+    def _write(self, line: Try) -> None:
+        recent, now = self._recent[line.is_allowed], time.monotonic()
+        if len(recent) == TRIES_A_MINUTE and now - recent[0] < 60:
+            if line.is_allowed:
+                raise StateError(
+                    f"{line.model_id}: expected at most {TRIES_A_MINUTE} releases in a minute, found more",
+                    hint="do its enclaves start again and again?",
+                    code="rate",
+                )
+            return
+        if self._path is None:
+            self._require_room(line)
+        else:
+            try:
+                self._append(line, self._path)
+            except (OSError, UsageError) as exc:
+                reason = exc.strerror if isinstance(exc, OSError) else exc
+                raise HostError(
+                    f"{self._path}: the log cannot be written ({reason}), so nothing is released", code="log"
+                ) from exc
+        self._released[line.file_id] += line.is_allowed
+        recent.append(now)
+
+    def _require_room(self, line: Try) -> None:
+        count = self._released[line.file_id]
+        if line.is_allowed and self._limit is not None and count >= self._limit:
             raise StateError(
-                f"{key.model_id}: expected fewer than {self._limit} releases so far, found {count}",
+                f"{line.model_id}: expected fewer than {self._limit} releases so far, found {count}",
                 hint="raise --limit if these enclaves are meant; the log says which got the key",
                 code="release-limit",
             )
 
-    def write(self, line: Try) -> None:
-        """Append a line, on the disk when this returns.
+    def _append(self, line: Try, path: Path) -> None:
+        import fcntl  # noqa: PLC0415 - of POSIX alone, and sealing imports this everywhere
+
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        with os.fdopen(os.open(path, flags, 0o600), "rb") as file:
+            descriptor = file.fileno()
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            self._count(file, path)
+            self._require_room(line)
+            data = json.dumps(line.to_json()).encode() + b"\n"
+            if os.fstat(descriptor).st_size > self._end:  # never without need: a log may be append-only
+                # What a power cut left of a line; its key was not sent, since that waits for the whole line.
+                os.ftruncate(descriptor, self._end)
+            try:
+                _write_whole(descriptor, data)
+                os.fsync(descriptor)
+            except OSError:
+                with suppress(OSError):
+                    os.ftruncate(descriptor, self._end)
+                raise
+            self._end += len(data)
+
+    def _count(self, file: BinaryIO, path: Path) -> None:
+        """Count the releases in the lines that are new since the last time.
 
         Raises:
-            HostError: it cannot be written; nothing may be released.
+            UsageError: one is no line of this log.
         """
-        if line.is_allowed:
-            self._released.append(line.file_id)
-        if self._path is None:
-            return
-        data = json.dumps(line.to_json()).encode() + b"\n"
-        try:
-            descriptor = os.open(
-                self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
-            )
-            try:
-                os.write(descriptor, data)
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-        except OSError as exc:
-            raise HostError(
-                f"{self._path}: the log cannot be written ({exc.strerror}), so nothing is released",
-                code="log",
-            ) from exc
+        status = os.fstat(file.fileno())
+        if self._counted != (status.st_dev, status.st_ino) or status.st_size < self._end:
+            # A new log, after the old one was moved away or emptied: what was in that still counts.
+            self._counted, self._end = (status.st_dev, status.st_ino), 0
+        file.seek(self._end)
+        while (line := file.readline(_MAX_LINE_BYTES)).endswith(b"\n"):
+            file_id = _released_in(line, path, self._end)
+            if file_id is not None:
+                self._released[file_id] += 1
+            self._end += len(line)
+        if len(line) == _MAX_LINE_BYTES:
+            raise UsageError(f"{path}: expected lines of at most {_MAX_LINE_BYTES} bytes, found a longer one")
+
+
+def _write_whole(descriptor: int, data: bytes) -> None:
+    """Write all of ``data``. Raises: OSError, also where only a part fits on the disk."""
+    if os.write(descriptor, data) != len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _claimed(document: bytes) -> Claims | None:
@@ -163,15 +220,11 @@ def _claimed(document: bytes) -> Claims | None:
         return None
 
 
-def _released(path: Path) -> list[bytes]:
-    found = []
-    data = read_bounded(path, _MAX_LOG_BYTES, what="log of releases")
-    for number, line in enumerate(data.splitlines(), 1):
-        try:
-            value = JsonObject.parse(line)
-            value.require_schema(LOG_SCHEMA)
-            if value.string("result") == "allowed":
-                found.append(value.hex("file"))
-        except JsonError as exc:
-            raise UsageError(f"{path}:{number}: expected a line of {LOG_SCHEMA} ({exc})") from exc
-    return found
+def _released_in(line: bytes, path: Path, at: int) -> bytes | None:
+    """Return the id of the file whose key a line says was released; None for a refusal."""
+    try:
+        value = JsonObject.parse(line)
+        value.require_schema(LOG_SCHEMA)
+        return value.hex("file") if value.string("result") == "allowed" else None
+    except JsonError as exc:
+        raise UsageError(f"{path}: expected a line of {LOG_SCHEMA} at byte {at} ({exc})") from exc

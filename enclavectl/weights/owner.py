@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -31,14 +32,21 @@ class ReleaseTerms:
 
 
 def release_key(
-    stream: FrameStream, key: ModelKey, terms: ReleaseTerms, log: ReleaseLog, deadline: float
+    stream: FrameStream,
+    key: ModelKey,
+    read_terms: Callable[[], ReleaseTerms],
+    log: ReleaseLog,
+    deadline: float,
 ) -> VerifiedEnclave:
     """Release the key to the enclave at the other end if its evidence passes; the log has each try.
 
-    The line in the log is on the disk before the key goes. What cannot be logged is not released.
+    ``read_terms`` is asked when the evidence is here: a program that waits for weeks must know of a
+    revocation of today. The line in the log is on the disk before the key goes. What cannot be logged is not
+    released.
 
     Raises:
         AttestationError: the evidence was refused, and nothing was sent.
+        UsageError: the terms cannot be read any more.
         EnclaveError: the enclave was lost, or refuses the key.
         StateError: the log's limits are reached.
         HostError: the log cannot be written.
@@ -47,15 +55,15 @@ def release_key(
     try:
         challenge, requested_at = new_challenge(), datetime.now(UTC)
         evidence = receive_evidence(stream, challenge, deadline)
+        terms = read_terms()
         enclave = verify_evidence(
             challenge, evidence, terms.expectation, datetime.now(UTC), requested_at=requested_at
         )
         _require_model(enclave, key)
-        log.require_room(key)
+        log.write(Try.allowed(key, enclave, terms.lease_s))
     except EnclavectlError as error:
         log.write(Try.refused(key, evidence, error))
         raise
-    log.write(Try.allowed(key, enclave, terms.lease_s))
     _send_key(stream, enclave, key, terms.lease_s, deadline)
     return enclave
 

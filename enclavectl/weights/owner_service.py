@@ -1,16 +1,21 @@
-"""The owner's service: it waits for relays of operators, and releases to the enclaves behind them."""
+"""The owner's service: it waits for relays of operators, and releases to the enclaves behind them.
+
+Who connects is nobody until its evidence has passed. So each relay has a thread, and none waits for another.
+"""
 
 from __future__ import annotations
 
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
 from enclavectl.client.exchange import VerifiedEnclave
-from enclavectl.errors import EnclavectlError, EnclaveLost, StateError, UsageError
+from enclavectl.errors import EnclavectlError, EnclaveLost, HostError, StateError, UsageError
 from enclavectl.net.address import Address, StreamAddress, UnixAddress, is_network
 from enclavectl.net.frames import FrameStream
 from enclavectl.net.server_tls import server_context
@@ -21,9 +26,15 @@ from enclavectl.weights.key_file import ModelKey
 from enclavectl.weights.log import ReleaseLog
 from enclavectl.weights.owner import ReleaseTerms, release_key
 
-# One enclave at a time: an exchange takes 50 ms and the network's way.
+# An exchange takes 50 ms and the network's way.
 _EXCHANGE_S = 20.0
 _HANDSHAKE_S = 5.0
+# Exchanges at once: a fleet that restarts comes in dozens. More threads than this only wait.
+_AT_ONCE = 32
+# How soon a log that cannot be written ends the service.
+_LOOK_S = 0.5
+# After an error of accept() that concerns this process, such as too many open files.
+_PAUSE_S = 0.1
 _BACKLOG = 64
 
 
@@ -85,14 +96,21 @@ class OwnerListener:
         """The TCP port that it has; None for a Unix socket."""
         return None if self._listener.family == socket.AF_UNIX else int(self._listener.getsockname()[1])
 
-    def accept(self) -> FrameStream | None:
-        """Return the next relay; None for one whose handshake fails.
-
-        Raises:
-            HostError: the listener broke.
-        """
-        sock, _ = self._listener.accept()
+    def accept(self) -> socket.socket | None:
+        """Return the next relay's connection; None if none came within ``_LOOK_S``."""
+        self._listener.settimeout(_LOOK_S)
+        try:
+            sock, _ = self._listener.accept()
+        except TimeoutError:
+            return None
+        except OSError:
+            time.sleep(_PAUSE_S)
+            return None
         sock.settimeout(_HANDSHAKE_S)
+        return sock
+
+    def secure(self, sock: socket.socket) -> FrameStream | None:
+        """Return the relay of a connection, after TLS if this listener has it; None if that fails."""
         stream: ByteStream = sock
         if self._context is not None and is_network(self._address):
             try:
@@ -104,31 +122,80 @@ class OwnerListener:
         return FrameStream(stream, "the enclave behind the relay", is_remote=True)
 
 
+class _Exchanges:
+    """The exchanges under way, each in a thread. Over the bound the oldest gives way.
+
+    An honest one is over in milliseconds, so the oldest is that of a peer that says nothing.
+    """
+
+    def __init__(self, exchange: Callable[[socket.socket], None]) -> None:
+        """``exchange`` does one, and closes its connection."""
+        self._exchange = exchange
+        self._lock = threading.Lock()
+        # Handles of their own: TLS takes the connection's descriptor over.
+        self._handles: dict[socket.socket, None] = {}
+        self.failure: HostError | None = None
+
+    def begin(self, sock: socket.socket) -> None:
+        """Begin one."""
+        handle = sock.dup()
+        with self._lock:
+            if len(self._handles) >= _AT_ONCE:
+                oldest = next(iter(self._handles))
+                del self._handles[oldest]
+                with suppress(OSError):  # its peer was faster
+                    oldest.shutdown(socket.SHUT_RDWR)
+            self._handles[handle] = None
+        threading.Thread(target=self._run, args=(sock, handle), daemon=True).start()
+
+    def _run(self, sock: socket.socket, handle: socket.socket) -> None:
+        try:
+            self._exchange(sock)
+        except HostError as error:
+            self.failure = error
+        finally:
+            with self._lock:
+                self._handles.pop(handle, None)
+                handle.close()
+
+
 def serve_releases(
     listener: OwnerListener,
     key: ModelKey,
-    terms: ReleaseTerms,
+    read_terms: Callable[[], ReleaseTerms],
     log: ReleaseLog,
     tell: Callable[[VerifiedEnclave | EnclavectlError], None],
 ) -> None:
-    """Release to one enclave after the other until interrupted; ``tell`` hears of each try.
+    """Release to the enclaves behind all who connect, until interrupted; ``tell`` hears of each try.
+
+    ``read_terms`` is asked for each.
 
     Raises:
         HostError: the log cannot be written: nothing more is released.
     """
-    while True:
-        stream = listener.accept()
+    telling = threading.Lock()
+
+    def tell_one(what: VerifiedEnclave | EnclavectlError) -> None:
+        with telling:
+            tell(what)
+
+    def exchange(sock: socket.socket) -> None:
+        stream = listener.secure(sock)
         if stream is None:
-            tell(EnclaveLost("a relay came without TLS, or with another protocol", code="tls"))
-            continue
+            tell_one(EnclaveLost("a relay came without TLS, or with another protocol", code="tls"))
+            return
         try:
-            if not log.admit():
-                tell(StateError("too many tries in a minute: one was turned away", code="rate"))
-                continue
-            tell(release_key(stream, key, terms, log, time.monotonic() + _EXCHANGE_S))
+            tell_one(release_key(stream, key, read_terms, log, time.monotonic() + _EXCHANGE_S))
         except EnclavectlError as error:
-            tell(error)
+            tell_one(error)
             if error.code == "log":
                 raise
         finally:
             stream.close()
+
+    exchanges = _Exchanges(exchange)
+    while exchanges.failure is None:
+        sock = listener.accept()
+        if sock is not None:
+            exchanges.begin(sock)
+    raise exchanges.failure

@@ -290,6 +290,15 @@ REFUSED = {
 }
 
 
+@pytest.mark.parametrize("hidden", ["\r", "\x85", "\u2028", "\u2029", "\u202e", "\u2066"], ids=ascii)
+def test_no_character_hides_a_setting_behind_a_comment(hidden: str) -> None:
+    """PyYAML begins a line behind the first four, where an editor goes on with the comment."""
+    comment = f"# As the hospital approved it.{hidden}unsafe_allow_debug: true\n"
+    with pytest.raises(UsageError, match=rf"^policy.yaml:3: .*found U\+{ord(hidden):04X}") as caught:
+        parse_policy(TEXT.replace("accept:", f"{comment}accept:"), source="policy.yaml")
+    assert caught.value.code == PolicyCode.FORMAT
+
+
 @pytest.mark.parametrize("text", REFUSED, ids=range(len(REFUSED)))
 def test_refused_policy_files(text: str) -> None:
     with pytest.raises(UsageError) as caught:

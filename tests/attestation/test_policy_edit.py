@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -223,3 +224,14 @@ def test_any_rendered_policy_is_edited_in_place_with_its_comments(
         assert [line.strip() for line in edited.text.splitlines() if line.lstrip().startswith("#")] == ours
         assert parse_policy(edited.text, source="p") == edited.policy
     assert find_release(edited.policy, name, source="p").expires is not None
+
+
+def test_a_name_in_the_form_of_a_label_stands_for_no_other_release() -> None:
+    """Else ``policy revoke LABEL`` would end the release of that name, and the one of that label go on."""
+    label = label_of(TEXT)
+    decoy = kept(add_release(TEXT, replace(NEXT, name=label), source="p.yaml"))
+    with pytest.raises(UsageError, match="in the form of a label") as caught:
+        find_release(decoy, label, source="p.yaml")
+    assert caught.value.code == "no-such-release"
+    own = kept(add_release(TEXT, replace(NEXT, name=NEXT.label), source="p.yaml"))
+    assert find_release(own, NEXT.label, source="p.yaml").pcrs == NEXT.pcrs

@@ -11,12 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from enclave_payload.cbor import Value
 from enclavectl.attestation.policy_file import render_policy
 from tests.cli.command import COMMAND
+from tests.cli.policies import REGISTERS, lock_of
 from tests.evidence.sessions import POLICY, session_evidence
 from tests.forge import EnclaveForge
 from tests.in_process import gray_png
 from tests.schemas.validation import check_output
+from tests.weights.sealing import sealed_in
 
 ESCAPES = "a\n\x1b[31m\u202eb"
 
@@ -78,6 +81,20 @@ def a_lock_of_another_tool(folder: Path) -> list[bytes]:
     return [b"lock", b"show", b"package-lock.json"]
 
 
+def a_sealed_model_of_a_hostile_owner(folder: Path) -> list[bytes]:
+    kms: dict[int | str, Value] = {"key": "k", "blob": b"b", "context": {ESCAPES: "PCR16"}}
+    sealed_in(folder, release={"kms": kms, "owner": ESCAPES})
+    return [b"model", b"show", b"m.sealed"]
+
+
+def a_lock_of_a_hostile_builder(folder: Path) -> list[bytes]:
+    odd = {ESCAPES: ESCAPES}
+    lock = lock_of(REGISTERS)
+    lock = replace(lock, image={**lock.image, "base": {}}, blobs=odd, tools=odd, allowed=odd)
+    (folder / "l.json").write_bytes(lock.to_bytes())
+    return [b"lock", b"show", b"--lock", b"l.json"]
+
+
 INPUTS: list[Callable[[Path], list[bytes]]] = [
     not_utf8,
     control_characters,
@@ -90,6 +107,8 @@ INPUTS: list[Callable[[Path], list[bytes]]] = [
     a_state_folder_of_others,
     a_file_for_a_folder,
     a_lock_of_another_tool,
+    a_lock_of_a_hostile_builder,
+    a_sealed_model_of_a_hostile_owner,
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -305,3 +306,20 @@ def test_a_file_that_changed_meanwhile_is_not_written_over(folder: Path) -> None
         apply_change(Screen(as_json=False), request)
     assert info.value.code == "policy-changed"
     assert path.read_text() == f"{text}# Reviewed meanwhile.\n"
+
+
+def test_a_change_leaves_the_file_to_the_service_that_reads_it(folder: Path) -> None:
+    path = folder / "p.yaml"
+    other = next((one for one in os.getgroups() if one != os.getegid()), None)
+    if os.geteuid() == 0:
+        os.chown(path, 12, 34)
+    elif other is not None:
+        os.chown(path, -1, other)
+    else:
+        pytest.skip("this user has one group only")
+    path.chmod(0o640)
+    before = path.stat()
+    ok(folder, "revoke", "p.yaml", "1.0", "--reason", "a leak")
+    after = path.stat()
+    assert (after.st_uid, after.st_gid, after.st_mode) == (before.st_uid, before.st_gid, before.st_mode)
+    assert after.st_ino != before.st_ino

@@ -42,7 +42,7 @@ def test_a_page_of_something_else_is_told(text: str) -> None:
     assert "expected a gateway's metrics" in (parse_metrics(text, "x:1").error or "")
 
 
-@pytest.mark.parametrize("target", ["", "x", "x:", ":1", "x:99999", "http://x:1", "x:1\n"])
+@pytest.mark.parametrize("target", ["", "x", "x:", ":1", "x:99999", "http://x:1", "x:1\n", "a..b:1"])
 def test_a_target_that_is_none_is_refused(target: str) -> None:
     with pytest.raises(EnclavectlError):
         find_gateways([target])

@@ -73,6 +73,18 @@ def test_a_listener_dumps_no_core(shared: Cli) -> None:
     shared.ok("listen", "--timeout", "0.5")
 
 
+def test_the_program_that_has_the_models_key_dumps_no_core(shared: Cli) -> None:
+    shared.ok("model", "seal", "demo-lesion", "--to", "core.sealed")
+    (enclave,) = shared.ok("list", "-o", "json").json()["enclaves"]
+    shared.ok("describe", enclave["name"], "--policy-file", "core.yaml")
+    root = shared.state / "local" / "root" / "certificate.pem"
+    rest = ("--policy", "core.yaml", "--root", root, "--listen", "unix:core.owner")
+    with shared.start("model", "release", "core.key", *rest) as process:
+        assert process.stderr is not None
+        assert "waiting for enclaves" in process.stderr.readline()
+        assert not dumps_core(process)
+
+
 def test_the_supervisor_dumps_no_core(cli: Cli) -> None:
     """It holds the key of the development root."""
     pid = cli.ok("run", "-o", "json").json()["enclave"]["pid"]

@@ -178,6 +178,12 @@ class Transport(asyncio.Transport):
         """Nobody sends by itself."""
 
 
+UPGRADE_HEADERS = (
+    *(b"Host: x", b"Upgrade: websocket", b"Connection: Upgrade", b"Sec-WebSocket-Version: 13"),
+    *(b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", b"Sec-WebSocket-Protocol: enclavectl.v1"),
+)
+
+
 class Stand:
     """A client that speaks ``websockets``' own protocol, and an end with a session. No socket."""
 
@@ -312,3 +318,26 @@ def test_a_peer_has_its_time_for_our_last_words() -> None:
             await asyncio.sleep(0.01)
 
     asyncio.run(asyncio.wait_for(run(), 30))
+
+
+@pytest.mark.parametrize("head", [b"GET /v1 HTTP/1.1", b"GET /healthz HTTP/1.1"])
+@pytest.mark.parametrize(
+    "rest",
+    [
+        *(b"GET /v1 HTTP/1.1\r\n\r\n", b"\xff" * 20, b"\x81\x80abcd", b"\x88\x80abcd", b"\x89\x80abcd"),
+        *(b"\x82\x7f" + b"\xff" * 8, b"\x82\x84abcd" + bytes(4)),
+    ],
+    ids=bytes.hex,
+)
+def test_what_follows_a_request_before_its_answer_ends_the_connection(head: bytes, rest: bytes) -> None:
+    """Not with an error of the library's, of which each would be a line of the log."""
+
+    async def run() -> None:
+        stand = Stand(LIMITS)
+        lines = [head, *UPGRADE_HEADERS, b"", b""]
+        stand.end.data_received(b"\r\n".join(lines) + rest)
+        assert stand.transport.is_aborted
+        assert stand.transport.written == b""
+        assert not stand.routed
+
+    asyncio.run(run())

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import socket
 import ssl
 import stat
 import urllib.error
 import urllib.request
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
+from enclavectl.gateway.tls import ServerTls
 from enclavectl.net.carriage import RefusalCode, encode_challenge, refusal_frame
 from tests.cli.command import enclavectl
 from tests.gateway.conftest import Authority, make_authority
@@ -130,6 +132,40 @@ def test_a_new_certificate_is_taken_without_a_restart_and_a_bad_one_is_not(
         assert serial_of(running.port, authority) == after
 
 
+def test_a_log_that_takes_nothing_more_leaves_deadlines_in_force(
+    tmp_path: Path, enclave_of_zeros: FakeEnclave
+) -> None:
+    (tmp_path / "ca").mkdir()
+    authority = make_authority(tmp_path / "ca")
+    to = [f"r@{enclave_of_zeros}"]
+    with gateway(tmp_path / "g", to, *authority.arguments, first_frame_s=1) as running:
+        # As a full disk: each file is as long as it may be.
+        limits = resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE, (0, limits[1]))
+        before = serial_of(running.port, authority)
+        authority.sign("server", "localhost")
+        wait_until(lambda: serial_of(running.port, authority) != before, "the new certificate is read")
+        way = Way(port=running.port, websocket=False, tls=authority.trusting(alpn="enclavectl/1"))
+        stream = way.open()
+        assert stream.receive() == refusal_frame(RefusalCode.SLOW)
+        stream.close()
+        assert "was read again" not in running.notes
+
+
+def test_a_ca_that_was_taken_out_lets_nobody_in_any_more(tmp_path: Path) -> None:
+    make_authority(tmp_path)
+    pair, ca = (tmp_path / "server.pem", tmp_path / "server.key"), tmp_path / "clients.pem"
+    ca.write_bytes((tmp_path / "ca.pem").read_bytes())
+    tls = ServerTls(*pair, ca)
+    before = tls.context
+    assert not tls.reload_if_changed()
+    (tmp_path / "next").mkdir()
+    make_authority(tmp_path / "next")
+    ca.write_bytes((tmp_path / "next" / "ca.pem").read_bytes())
+    assert tls.reload_if_changed()
+    assert tls.context.get_ca_certs() != before.get_ca_certs()
+
+
 def serial_of(port: int, authority: Authority) -> object:
     with (
         socket.create_connection(("127.0.0.1", port)) as sock,
@@ -159,6 +195,35 @@ def test_a_client_without_a_certificate_is_refused_where_only_a_ca_is_known(
             heard = stream.receive()
         assert heard == b""
         stream.close()
+
+
+def test_behind_a_proxy_the_greediest_client_gives_way_and_not_the_oldest(
+    tmp_path: Path, enclave_of_zeros: FakeEnclave
+) -> None:
+    def header(host: int) -> bytes:
+        addresses = bytes([203, 0, 113, host, 10, 0, 0, 1, 0, 1, 0, 2])
+        return b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c" + addresses
+
+    proxied = ("--proxy-protocol", "--trusted-proxy", "127.0.0.0/8")
+    to = [f"r@{enclave_of_zeros}"]
+    with gateway(tmp_path / "g", to, *proxied, handshakes=8, handshake_s=30) as running, ExitStack() as stack:
+
+        def dial() -> socket.socket:
+            return stack.enter_context(socket.create_connection(("127.0.0.1", running.port), timeout=60))
+
+        honest = dial()
+        honest.sendall(header(1))
+        greedy = [dial() for _ in range(7)]
+        for one in greedy:
+            one.sendall(header(9))
+        # The gateway has read their headers once it answers one of them.
+        last = dial()
+        last.sendall(header(9) + CHALLENGE)
+        assert last.recv(1 << 16)
+        for _ in range(7):
+            dial().sendall(header(9))
+        honest.sendall(CHALLENGE)
+        assert honest.recv(1 << 16)
 
 
 def test_addresses_come_from_a_proxy_header_and_are_logged_only_if_asked(

@@ -68,7 +68,9 @@ def test_an_address_that_others_reach_needs_tls(text: str) -> None:
         replace(BASE, listen=parse_host_port(text, "--listen")).check(has_tokens=True)
 
 
-@pytest.mark.parametrize("text", ["", "1", "::1:80", "a:65536", "a:", ":80", "a b:1", "[x]:1"])
+@pytest.mark.parametrize(
+    "text", ["", "1", "::1:80", "a:65536", "a:", ":80", "a b:1", "[x]:1", "a..b:1", 64 * "a" + ":1"]
+)
 def test_other_addresses_are_refused(text: str) -> None:
     with pytest.raises(UsageError):
         parse_host_port(text, "--listen")

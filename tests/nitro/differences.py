@@ -12,4 +12,7 @@ ON_THE_FAKE_ONLY = {
     "test_what_came_later_is_unknown": _VERSIONS,
     "test_the_hasher_has_another_name_by_version": _VERSIONS,
     "test_every_release_is_served": _VERSIONS,
+    "test_the_hint_on_another_users_enclave_has_nothing_of_theirs_to_run": (
+        "its program is replaced by one that refuses as for another user's enclave"
+    ),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 from hashlib import sha256
 from pathlib import Path
 
@@ -234,6 +235,38 @@ def test_enclaves_of_others_are_shown_and_not_trusted(cli: NitroCli) -> None:
     assert "NAME" in cli.ok("list").out
     assert cli.ok("terminate", "theirs").out == "terminated theirs\n"
     assert cli.ok("history", "-o", "json").json()["enclaves"] == []
+
+
+def test_the_name_of_another_users_enclave_commands_no_terminal(cli: NitroCli) -> None:
+    cli.fake.launch("--enclave-name", "\x1b[31mx\nterminated first")
+    ends = [cli.ok("list"), cli.ok("terminate", "--all")]
+    assert all("\x1b" not in one.out + one.err for one in ends)
+    assert ends[-1].out == "terminated \\x1b[31mx\\nterminated first\n"
+
+
+def test_the_hint_on_another_users_enclave_has_nothing_of_theirs_to_run(cli: NitroCli) -> None:
+    theirs = {
+        "EnclaveName": "x; touch owned",
+        "EnclaveID": "i-0abc-enc1",
+        "EnclaveCID": 16,
+        "NumberOfCPUs": 2,
+        "CPUIDs": [1, 9],
+        "MemoryMiB": 1024,
+        "State": "RUNNING",
+        "Flags": "NONE",
+    }
+    with subprocess.Popen(["sleep", "60"], user=None if os.geteuid() else 65534) as stranger:
+        # Without root all processes that we start are ours, and init is not.
+        listing = json.dumps([{**theirs, "ProcessID": 1 if os.geteuid() else stranger.pid}])
+        cli.fake.program.write_text(
+            f"#!/bin/sh\ncase $1 in describe-enclaves) echo '{listing}';;\n"
+            "terminate-enclave) echo '[ E39 ] Enclave process connection failure' >&2; exit 39;;\n"
+            "*) echo Nitro CLI 1.4.2;; esac\n"
+        )
+        refused = cli.refused(3, "terminate", "--all")
+        stranger.kill()
+    assert refused["code"] == "not-owner"
+    assert refused["hint"].endswith("enclavectl terminate i-0abc-enc1")
 
 
 def test_a_fresh_enclave_for_one_command_ends_with_it(cli: NitroCli) -> None:

@@ -144,6 +144,30 @@ def test_bad_credentials_another_region_and_an_alias_are_named(kms: FakeKms) -> 
         assert wrong.value.code == "kms-key"
 
 
+@pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"])
+@pytest.mark.parametrize("end", ["\r", "\n", " ", "\N{EURO SIGN}", "\0"], ids=ascii)
+def test_credentials_with_another_character_are_refused_and_not_shown(name: str, end: str) -> None:
+    """As a header they would be an exception of Python's, with the whole token in its text."""
+    words = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+    environ = {**dict.fromkeys(words, "good"), name: f"T0P-SECRET{end}"}
+    with pytest.raises(UsageError) as caught:
+        find_credentials(environ)
+    assert caught.value.code == "kms-credentials"
+    assert "T0P" not in f"{caught.value.message} {caught.value.hint}"
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        *("https://h:99999", "https://h:x", "https://[::1", "https://a b", "https://a\nb", "https://u:p@h"),
+        *("ftp://h", "http://kms.example", ""),
+    ],
+)
+def test_an_endpoint_that_is_no_address_is_a_usage_error(endpoint: str) -> None:
+    with pytest.raises(UsageError, match="AWS_ENDPOINT_URL_KMS"):
+        post(endpoint, "Encrypt", b"{}", CREDENTIALS["owner"], "eu-central-1")
+
+
 def test_a_service_that_no_ca_vouches_for_is_told_from_one_that_cannot_be_reached(tmp_path: Path) -> None:
     context = server_context(Authority(tmp_path).issue("127.0.0.1"))
     with start_web_server(b"", context) as peer, pytest.raises(NetworkError) as caught:

@@ -93,7 +93,7 @@ class Termination:
                 raise
             raise HostError(
                 f"{enclave.name}: belongs to {owner}; only they and root may end it",
-                hint=f"sudo -u {owner} enclavectl terminate {enclave.name}",
+                hint=f"sudo -u {owner} enclavectl terminate {enclave.enclave_id}",  # they chose its name
                 code="not-owner",
             ) from exc
 

@@ -133,5 +133,5 @@ def fetch(
     if screen.as_json:
         screen.result({"schema": FETCH_SCHEMA, **found.to_json()})
     else:
-        screen.text(f"installed {found.card.model_id} in {found.card_path.parent}")
-        screen.text(found.card.notice)
+        screen.drawn((f"installed {found.card.model_id} in {found.card_path.parent}", ""))
+        screen.drawn((found.card.notice, ""))

@@ -139,4 +139,4 @@ def _draw(screen: Screen, draft: Draft, path: Path, *, is_written: bool) -> None
         ]
     )
     if is_written:
-        typer.echo(f"next: edit {path}, then: enclavectl model check {path}")
+        screen.drawn((f"next: edit {path}, then: enclavectl model check {path}", ""))

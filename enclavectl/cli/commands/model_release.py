@@ -13,8 +13,12 @@ from enclavectl.cli.invocation import begin
 from enclavectl.cli.options import ConfigFile, Output, OutputFormat
 from enclavectl.cli.screen import error_value
 from enclavectl.errors import EnclavectlError, UsageError
+from enclavectl.run import hide_memory
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from enclavectl.attestation import TrustRoot
     from enclavectl.cli.screen import Screen
     from enclavectl.client.exchange import Expectation, VerifiedEnclave
     from enclavectl.weights.key_file import ModelKey
@@ -87,13 +91,14 @@ def release(
 
     An enclave must satisfy the policy and have measured this very model. The key is sealed to the enclave, so
     whoever carries the bytes cannot read it. Nothing is released that the log cannot hold. With --limit,
-    --log counts the releases of earlier runs as well.
+    --log counts the releases of earlier runs as well. The policy is read again for each enclave.
 
     Examples:
       enclavectl model release m.key --policy p.yaml --to vsock:16:5007   one
       enclavectl model release m.key --policy p.yaml --listen unix:./r    many
     """
-    from enclavectl.cli.lease import parse_lease  # noqa: PLC0415 - loaded with the rest
+    from enclavectl.attestation.trust import read_root  # noqa: PLC0415 - loaded with the rest
+    from enclavectl.cli.lease import parse_lease  # noqa: PLC0415 - see above
     from enclavectl.weights.key_file import read_key  # noqa: PLC0415 - see above
     from enclavectl.weights.log import ReleaseLog  # noqa: PLC0415 - see above
     from enclavectl.weights.owner import ReleaseTerms  # noqa: PLC0415 - see above
@@ -102,10 +107,15 @@ def release(
     screen.outlive_reader()
     if (to is None) == (listen is None):
         raise UsageError("expected --to ADDRESS or --listen ADDRESS, and not both")
+    hide_memory()  # from here on this process has the key, and may wait for weeks
     secret = read_key(key)
-    terms = ReleaseTerms(
-        expectation=_expectation(policy, root), lease_s=None if lease is None else parse_lease(lease)
-    )
+    lease_s = None if lease is None else parse_lease(lease)
+    trusted = None if root is None else read_root(root)
+
+    def terms() -> ReleaseTerms:
+        return ReleaseTerms(expectation=_expectation(policy, trusted), lease_s=lease_s)
+
+    terms()  # what cannot be read is said at once, and not to the first enclave
     book = ReleaseLog(log, limit)
     tell = partial(_tell, screen, secret)
     if to is not None:
@@ -123,13 +133,13 @@ def release(
         serve_releases(listener, secret, terms, book, tell)
 
 
-def _expectation(policy: Path, root: Path | None) -> Expectation:
-    from enclavectl.attestation.trust import read_root, root_for  # noqa: PLC0415 - see above
+def _expectation(policy: Path, root: TrustRoot | None) -> Expectation:
+    from enclavectl.attestation.trust import root_for  # noqa: PLC0415 - see above
     from enclavectl.backends.registry import load_policy  # noqa: PLC0415 - see above
     from enclavectl.client.exchange import Expectation  # noqa: PLC0415 - see above
 
     loaded = load_policy(policy, allow_debug=False)
-    return Expectation(policy=loaded, root=root_for(loaded, None if root is None else read_root(root)))
+    return Expectation(policy=loaded, root=root_for(loaded, root))
 
 
 def _tell(screen: Screen, key: ModelKey, found: VerifiedEnclave | EnclavectlError) -> None:
@@ -149,14 +159,16 @@ def _tell(screen: Screen, key: ModelKey, found: VerifiedEnclave | EnclavectlErro
         }
         screen.line({**_base(key), "result": "released", **facts, "error": None})
     else:
-        screen.text(f"released {key.model_id} to {document.module_id} (trust: {document.trust})")
+        screen.drawn((f"released {key.model_id} to {document.module_id} (trust: {document.trust})", ""))
 
 
 def _base(key: ModelKey) -> dict[str, object]:
     return {"schema": RELEASE_SCHEMA, "model": key.model_id, "file": key.file_id.hex()}
 
 
-def _release_to(to: str, key: ModelKey, terms: ReleaseTerms, book: ReleaseLog) -> VerifiedEnclave:
+def _release_to(
+    to: str, key: ModelKey, terms: Callable[[], ReleaseTerms], book: ReleaseLog
+) -> VerifiedEnclave:
     from enclavectl.net.address import is_network, parse_address  # noqa: PLC0415 - see above
     from enclavectl.net.frames import FrameStream  # noqa: PLC0415 - see above
     from enclavectl.net.transport import open_stream  # noqa: PLC0415 - see above

@@ -15,6 +15,7 @@ from enclavectl.cli.sealed_view import sealed_facts, sealed_json
 from enclavectl.errors import UsageError
 from enclavectl.files import status_at
 from enclavectl.models.find import PACKAGED_DIR, find_model
+from enclavectl.run import hide_memory
 from enclavectl.weights.key_file import write_key
 from enclavectl.weights.sealed_file import SEALED_SUFFIX, is_sealed_path, seal_model
 
@@ -104,6 +105,7 @@ def seal(
     require_new("--to", to)  # its key may be elsewhere
     found = find_model(model, data_dir=invocation.config.data_dir)
     _check_serves(screen, found)
+    hide_memory()  # from here on this process has the key
     key, file_id = os.urandom(_KEY_BYTES), os.urandom(_FILE_ID_BYTES)
     release: dict[int | str, Value] = {} if owner is None else {"owner": owner}
     if kms_key is not None:

@@ -170,7 +170,7 @@ class _Sending:
             return
         self.results.append({"image": name, **handed_in})
         if not self._screen.as_json:
-            self._screen.text(f"handed in {name}: request {handed_in['request_id']} ({self.trust})")
+            self._screen.drawn((f"handed in {name}: request {handed_in['request_id']} ({self.trust})", ""))
 
     def _hand_in(self, picture: Picture | PictureRefused) -> dict[str, str]:
         """Return what was handed in once the enclave keeps the answer, whose key is in the store.

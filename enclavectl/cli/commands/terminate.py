@@ -65,7 +65,7 @@ def terminate(
         invocation.screen.result(value)
     else:
         for one in ended:
-            invocation.screen.text(f"terminated {one}")
+            invocation.screen.drawn((f"terminated {one}", ""))
         if not ended and every:
             invocation.screen.note("no enclave to terminate")
 

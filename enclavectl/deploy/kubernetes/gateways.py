@@ -23,8 +23,11 @@ _TOO_SLOW = "it did not give its page in time"
 _MAX_COUNT = 1 << 53
 # A fleet of more gateways is read through Prometheus.
 _MAX_GATEWAYS = 512
+# No label of a name is empty or longer than 63: Python's resolver raises UnicodeError for those.
 _ADDRESS = re.compile(
-    r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9][A-Za-z0-9.-]{0,252})):([0-9]{1,5})", re.ASCII
+    r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9][A-Za-z0-9-]{0,62}(?:\.[A-Za-z0-9-]{1,63}){0,126}\.?))"
+    r":([0-9]{1,5})",
+    re.ASCII,
 )
 _SAMPLE = re.compile(r"^enclavectl_gateway_([a-z_]+)(?:\{([^}]*)\})? ([0-9.e+-]+)$", re.ASCII)
 _LABEL = re.compile(r'([a-z_]+)="([^"\\]*)"', re.ASCII)
