@@ -178,11 +178,12 @@ def stage_file(folder: Path, *, mode: int = 0o600) -> Iterator[StagedFile]:
     """
     # Not tempfile: its imports (random, shutil, bz2, lzma) would slow the start of every command.
     path = folder / f".enclavectl-{os.urandom(8).hex()}.tmp"
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except OSError as exc:
-        raise HostError(f"{folder}: cannot create a file ({_reason(exc)})") from exc
-    try:
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:  # before the file is there: an interruption may come with it
+        try:
+            descriptor = os.open(path, flags, 0o600)
+        except OSError as exc:
+            raise HostError(f"{folder}: cannot create a file ({_reason(exc)})") from exc
         with os.fdopen(descriptor, "w+b") as file:
             os.fchmod(descriptor, mode)  # after creation, so that the umask does not decide
             yield StagedFile(file, path)

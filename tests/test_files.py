@@ -1,9 +1,11 @@
 import hashlib
 import os
 import stat
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -79,6 +81,22 @@ def test_a_staged_file_vanishes_with_an_error(tmp_path: Path) -> None:
 
     with pytest.raises(ZeroDivisionError):
         fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interruption_that_comes_as_the_file_appears_leaves_none(tmp_path: Path) -> None:
+    def interrupt(_frame: FrameType, event: str, function: object) -> None:
+        if event == "c_return" and function is os.open:
+            assert len(list(tmp_path.iterdir())) == 1
+            raise KeyboardInterrupt
+
+    before = sys.getprofile()
+    sys.setprofile(interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt), stage_file(tmp_path):
+            pass
+    finally:
+        sys.setprofile(before)
     assert list(tmp_path.iterdir()) == []
 
 
