@@ -137,8 +137,13 @@ def require_output(option: str, path: Path, size: int = 1) -> None:
     Raises:
         UsageError: it is a folder, or its folder is missing, takes no files or is full; or nobody can say.
     """
-    if is_folder(path) or not is_folder(path.parent):
-        raise UsageError(f"{option} {path}: expected a file in a folder that exists")
+    if is_folder(path):
+        raise UsageError(f"{option} {path}: expected a file, found a folder", hint="name another file")
+    if not is_folder(path.parent):
+        raise UsageError(
+            f"{option} {path}: expected a file in a folder that exists",
+            hint="make the folder first, or name another file",
+        )
     try:
         with stage_file(path.parent) as probe:
             probe.file.write(bytes(size))
@@ -166,7 +171,7 @@ def require_replaceable(destination: Path) -> None:
     except (OSError, ValueError):
         return  # nothing is there, or the write will report what is wrong
     if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode) or stat.S_ISDIR(mode)):  # renaming refuses a folder
-        raise UsageError(f"{destination}: expected a file to write, found {_kind(mode)}")
+        raise UsageError(f"{destination}: expected a file to write, found {kind_of(mode)}")
 
 
 @contextmanager
@@ -263,7 +268,7 @@ def open_regular(path: Path, *, what: str = "file", hint_if_missing: str | None 
         raise UsageError(f"{path}: cannot read this {what} ({_reason(exc)})") from exc
     try:
         if not stat.S_ISREG(mode := os.fstat(descriptor).st_mode):
-            raise UsageError(f"{path}: expected a file ({what}), found {_kind(mode)}")
+            raise UsageError(f"{path}: expected a file ({what}), found {kind_of(mode)}")
         with os.fdopen(descriptor, "rb", closefd=False) as file:
             yield file
     finally:
@@ -326,7 +331,7 @@ def require_private_dir(path: Path) -> bool:
         _require_out_of_reach(path, parent)
     if not stat.S_ISDIR(found.st_mode):
         raise HostError(
-            f"{path}: expected a folder, found {_kind(found.st_mode)}", hint="name another folder"
+            f"{path}: expected a folder, found {kind_of(found.st_mode)}", hint="name another folder"
         )
     if found.st_uid != os.geteuid():
         raise HostError(
@@ -377,7 +382,8 @@ def _is_own_group(found: os.stat_result) -> bool:
     return is_same and set(group.gr_mem) <= {owner.pw_name}
 
 
-def _kind(mode: int) -> str:
+def kind_of(mode: int) -> str:
+    """Return what a mode of ``stat`` is of, with its article."""
     kinds = {
         stat.S_IFREG: "a file",
         stat.S_IFDIR: "a folder",

@@ -79,6 +79,7 @@ LEAVES = {
     "errors",
     "progress",
     "files",
+    "new_files",
     "scratch",
     "run",
     "trust",

@@ -28,6 +28,9 @@ _REGISTER = re.compile(r"(?!0{96})[0-9a-f]{96}")  # SHA-384 of anything
 _REGISTER_NAME = re.compile(r"PCR(?:[0-9]|[12][0-9]|3[01])")
 _REGISTER_VALUE = re.compile(r"[0-9a-fA-F]{96}")
 _CODE_REGISTERS = ("PCR0", "PCR1", "PCR2")
+_MISSING_HINT = "enclavectl build writes one beside the image"
+# For the commands that have the option.
+LOCK_OPTION_HINT = f"{_MISSING_HINT}; --lock names another"
 _REGISTERS_HINT = "enclavectl build writes a lock with them; enclavectl lock check compares it with the image"
 # Name and version become a file name in the store of wheels.
 _FILE_NAME = re.compile(r"[^/]*")
@@ -124,24 +127,23 @@ class LockFile:
     sha256: str
 
 
-def read_lock_file(path: Path) -> LockFile:
+def read_lock_file(path: Path, *, hint_if_missing: str = _MISSING_HINT) -> LockFile:
     """Read a lock, and keep the hash of its file.
 
     Raises:
         UsageError: the file is missing or not a lock.
     """
-    hint = "enclavectl build writes one beside the image"
-    data = read_bounded(path, MAX_LOCK, what="lock", hint_if_missing=hint)
+    data = read_bounded(path, MAX_LOCK, what="lock", hint_if_missing=hint_if_missing)
     return LockFile(path=path, lock=parse_lock(data, str(path)), sha256=hash_sha256(data).hexdigest())
 
 
-def read_lock(path: Path) -> Lock:
+def read_lock(path: Path, *, hint_if_missing: str = _MISSING_HINT) -> Lock:
     """Read a lock.
 
     Raises:
         UsageError: the file is missing or not a lock.
     """
-    return read_lock_file(path).lock
+    return read_lock_file(path, hint_if_missing=hint_if_missing).lock
 
 
 def parse_lock(data: bytes, name: str) -> Lock:

@@ -95,10 +95,22 @@ def _in_our_words(message: str) -> str:
     if words is not None:
         expected = f"one of {words.replace(chr(39), '')}"
     elif bounds is not None:
-        expected = f"a number {bounds}"
+        # Only the value tells the kind here: that of an option for whole numbers has no point.
+        number = "a whole number" if value.lstrip("-").isdecimal() else "a number"
+        expected = f"{number} {_bounds_in_words(bounds)}"
     else:
         expected = "a whole number" if kind == "int" else "a number"
     return f"{option}: expected {expected}, found {value}"
+
+
+def _bounds_in_words(bounds: str) -> str:
+    """Return Typer's form of a range, such as ``0<=x<=3600`` or ``x>=1``, in words."""
+    low, between, high = bounds.partition("<=x<=")
+    if between:
+        return f"from {low} to {high}"
+    if bounds.startswith("x>="):
+        return f"of at least {bounds[3:]}"
+    return f"of at most {bounds[3:]}" if bounds.startswith("x<=") else bounds
 
 
 def _unit_meant(message: str) -> str | None:

@@ -124,7 +124,7 @@ _MEANT_OPTIONS: dict[tuple[str, ...], dict[str, str]] = {
     ("eif", "sign"): {"--private-key": "--key FILE", "--signing-certificate": "--cert FILE"},
     ("terminate",): {"-a": "--all"},
     ("list",): {"-a": "nothing: all are listed", "--all": "nothing: all are listed"},
-    ("logs",): {"-f": "the console of one that runs: enclavectl console --follow NAME"},
+    ("logs",): {"-f": "enclavectl console --follow NAME, for one that runs"},
     ("history",): {"-n": "--limit COUNT", "--all": "--limit COUNT"},
     ("console",): {"-n": "the last lines of one that has ended: enclavectl logs NAME", "--tail": "--follow"},
 }

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
 from enclavectl.eif.format import MAGIC as EIF_MAGIC
 from enclavectl.errors import UsageError
-from enclavectl.files import open_regular, status_at
+from enclavectl.files import kind_of, open_regular, status_at
 
 # Each mark is one of the first lines of its file.
 _MARK_WITHIN_BYTES = 1024
@@ -23,16 +24,6 @@ def require_image_or_new(option: str, path: Path) -> None:
     require_own_or_new(option, path, EIF_MAGIC, "an enclave image", within=len(EIF_MAGIC))
 
 
-def require_new(option: str, path: Path) -> None:
-    """Refuse to write over anything.
-
-    Raises:
-        UsageError: something is at ``path``.
-    """
-    if status_at(path, follows_links=False) is not None:
-        raise UsageError(f"{option} {path}: expected nothing there, found a file", hint=_HINT)
-
-
 def require_own_or_new(
     option: str, path: Path, mark: bytes, what: str, *, within: int = _MARK_WITHIN_BYTES
 ) -> None:
@@ -41,11 +32,18 @@ def require_own_or_new(
     Raises:
         UsageError: there is such a file, or something else than a file.
     """
-    if status_at(path) is None:
+    found = status_at(path)
+    if found is None:
         return
+    if not stat.S_ISREG(found.st_mode):
+        raise UsageError(
+            f"{option} {path}: expected nothing there or {what}, found {kind_of(found.st_mode)}", hint=_HINT
+        )
     try:
-        with open_regular(path, what=what) as file:
+        with open_regular(path) as file:
             head = file.read(within)
+    except UsageError as exc:
+        raise UsageError(f"{option} {exc.message}", hint=_HINT) from exc
     except OSError as exc:
         raise UsageError(f"{option} {path}: cannot be read ({exc.strerror})", hint=_HINT) from exc
     if head and mark not in head:

@@ -15,9 +15,10 @@ from enclavectl.attestation.policy_json import policy_json
 from enclavectl.attestation.policy_review import review_policy
 from enclavectl.cli.policy_arguments import read_policy_text
 from enclavectl.cli.screen import Screen
-from enclavectl.errors import StateError, UsageError
-from enclavectl.files import stage_file, status_at
+from enclavectl.errors import StateError
+from enclavectl.files import stage_file
 from enclavectl.folder_lock import folder_lock
+from enclavectl.new_files import require_new, write_new
 
 CHANGE_SCHEMA = "enclavectl.policy-change/1"
 
@@ -43,9 +44,8 @@ def apply_change(screen: Screen, request: PolicyChangeRequest) -> None:
     """Write the file, or show what would be written, and answer.
 
     Raises:
-        UsageError: the file is to be new and there is one.
         StateError: another command changed the file since ``before`` was read.
-        HostError: it cannot be written; the old content is untouched.
+        HostError: it is to be new and there is one, or it cannot be written; the old content is untouched.
     """
     had_comments = request.after.is_rewritten and "#" in (request.before or "")
     if not request.is_dry_run:
@@ -80,27 +80,20 @@ def apply_change(screen: Screen, request: PolicyChangeRequest) -> None:
         screen.facts([("policy", str(request.path)), ("change", request.did)])
 
 
-def refuse_existing(path: Path) -> None:
+def require_new_policy(option: str, path: Path) -> None:
     """Refuse to replace a policy by a new one: people review these files.
 
     Raises:
         UsageError: something is at ``path``.
     """
-    if status_at(path, follows_links=False) is not None:
-        raise UsageError(
-            f"{path}: exists already, and a policy is never overwritten",
-            hint=f"enclavectl policy add '{path}' adds a release to it; --to names another file",
-            code="policy-exists",
-        )
+    hint = f"a policy is never written over: name another file, or enclavectl policy add '{path}'"
+    require_new(option, path, hint=hint, code="policy-exists")
 
 
 def _write(request: PolicyChangeRequest) -> None:
     data = request.after.text.encode()
     if request.before is None:
-        refuse_existing(request.path)
-        with stage_file(request.path.parent, mode=0o644) as staged:
-            staged.file.write(data)
-            staged.commit_new(request.path)
+        write_new(request.path, [data], mode=0o644)
         return
     target = request.path.resolve()  # a link stays a link
     with folder_lock(target.parent):

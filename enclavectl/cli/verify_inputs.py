@@ -208,9 +208,9 @@ def policy_of_lock(path: Path, trust: Trust) -> tuple[Policy, str]:
         UsageError: the file is no lock, or its registers measure nothing.
     """
     # Locks come with the readers of image files, which other command lines do not need.
-    from enclavectl.artifacts.lock import read_lock_file  # noqa: PLC0415 - see above
+    from enclavectl.artifacts.lock import LOCK_OPTION_HINT, read_lock_file  # noqa: PLC0415 - see above
 
-    found = read_lock_file(path)
+    found = read_lock_file(path, hint_if_missing=LOCK_OPTION_HINT)
     pcrs = {index: value for index, value in found.lock.registers(str(path)).items() if any(value)}
     release = Release(name=f"the image of {path.name}", pcrs=pcrs)
     return Policy(accept=frozenset({trust}), releases=(release,)), found.sha256

@@ -3,41 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from io import RawIOBase
 from pathlib import Path
 
-from enclavectl.errors import HostError, UsageError
+from enclavectl.errors import HostError
 from enclavectl.evidence.file import EvidenceFile
-from enclavectl.files import require_output, stage_file, status_at
+from enclavectl.files import require_output
+from enclavectl.new_files import require_new, write_new, write_whole
 
 
 def check_new(option: str, path: Path, size: int = 1) -> None:
-    """Check that a new file of ``size`` bytes can be written at ``path``, before anything is sent.
+    """Check that new evidence of ``size`` bytes can be written at ``path``, before anything is sent.
 
     Evidence is never written over, not even by newer evidence.
 
     Raises:
         UsageError: something is there, or its folder is missing or takes no files.
     """
-    if status_at(path, follows_links=False) is not None:
-        raise UsageError(
-            f"{option} {path}: expected nothing there, found a file",
-            hint="evidence is never written over: name another file, or move this one away",
-        )
+    hint = "evidence is never written over: name another file, or move this one away"
+    require_new(option, path, hint=hint)
     require_output(option, path, size)
-
-
-def write_new(path: Path, parts: Iterable[bytes]) -> None:
-    """Write a new file of mode 0600, whole or not at all.
-
-    Raises:
-        HostError: something is there, or the file system refused.
-    """
-    with stage_file(path.parent) as staged:
-        for part in parts:
-            staged.file.write(part)
-        staged.commit_new(path)
 
 
 def write_evidence(path: Path, evidence: EvidenceFile) -> None:
@@ -77,7 +61,7 @@ def append_line(path: Path, line: bytes, *, is_first: bool) -> None:
         with os.fdopen(descriptor, "ab", buffering=0) as file:
             size = os.fstat(descriptor).st_size
             try:
-                _write_whole(file, line)
+                write_whole(file, line)
                 os.fsync(descriptor)
             except OSError:
                 if is_first:
@@ -87,10 +71,3 @@ def append_line(path: Path, line: bytes, *, is_first: bool) -> None:
                 raise
     except OSError as exc:
         raise HostError(f"{path}: cannot write ({exc.strerror})") from exc
-
-
-def _write_whole(file: RawIOBase, data: bytes) -> None:
-    """Write all of the data: a full disk takes the first part, and refuses the next."""
-    rest = memoryview(data)
-    while rest:
-        rest = rest[file.write(rest) or 0 :]

@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 
 from enclave_payload.card import MAX_WEIGHTS_BYTES, MODEL_SCHEMA
 from enclavectl.errors import HostError, UsageError
-from enclavectl.files import stage_file, write_atomic
+from enclavectl.files import make_folder, stage_file, write_atomic
 from enclavectl.models.card import DescribedModel, read_card
 from enclavectl.models.find import CARD_NAME
 from enclavectl.models.weights import load_weights
@@ -145,7 +145,7 @@ def fetch_published(
     if (installed := _installed(folder, published)) is not None:
         return installed
     _check_url(published.url, published.url)
-    _make_folder(folder.parent)
+    make_folder(folder.parent)
     with stage_file(folder.parent, mode=0o644) as staged:
         for chunk in _download(published.url, progress or _no_progress, timeouts):
             staged.file.write(chunk)
@@ -156,7 +156,7 @@ def fetch_published(
                 "nothing was installed",
                 hint="what came is not the published file; a proxy or a moved file can be the cause",
             )
-        _make_folder(folder)
+        make_folder(folder)
         staged.commit(folder / WEIGHTS_NAME)
     card = {"schema": MODEL_SCHEMA, "file": WEIGHTS_NAME, "sha256": sha256, **published.card}
     write_atomic(folder / CARD_NAME, _render_card(card).encode(), mode=0o644)
@@ -176,13 +176,6 @@ def _installed(folder: Path, published: Published) -> DescribedModel | None:
     except UsageError:
         return None  # absent or damaged: fetching again repairs it
     return model if git_blob_id(weights) == published.blob_id else None
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise HostError(f"{folder}: cannot make this folder ({exc.strerror})") from exc
 
 
 def _no_progress(_received: int, _total: int | None) -> None:

@@ -158,9 +158,12 @@ def test_a_notice_of_an_editor_on_windows_is_a_notice(folder: Path) -> None:
 
 def test_a_page_goes_to_a_file_in_a_folder_that_exists(folder: Path) -> None:
     words = ("--policy", str(folder / "policy.yaml"), "--root", str(folder / "root.pem"), "--remote", ADDRESS)
-    for wrong in (folder, folder / "gone" / "p.html"):
+    for wrong, expected in (
+        (folder, "expected a file, found a folder"),
+        (folder / "gone" / "p.html", "expected a file in a folder that exists"),
+    ):
         ran = enclavectl("page", *words, "--to", str(wrong), home=folder)
-        assert (ran.status, "expected a file in a folder that exists" in ran.err) == (2, True)
+        assert (ran.status, expected in ran.err) == (2, True)
 
 
 def test_an_input_is_never_written_over(folder: Path) -> None:

@@ -73,6 +73,54 @@ def test_a_name_that_no_file_system_takes_is_refused_before_anything_is_done(
     assert name in done.err
 
 
+MARKED = {
+    "build --lock": ["build", "--lock", FILE],
+    "build --provenance": ["build", "--provenance", FILE],
+    "eif sign --to": ["eif", "sign", "a.eif", "--key", "k", "--cert", "c", "--to", FILE],
+}
+
+
+@pytest.mark.parametrize("command", MARKED)
+def test_what_no_command_writes_over_is_named_with_the_option_and_what_to_do(
+    tmp_path: Path, command: str
+) -> None:
+    (tmp_path / "folder.eif").mkdir()
+    os.mkfifo(tmp_path / "fifo.eif")
+    for name, what in (("folder.eif", "a folder"), ("fifo.eif", "a FIFO")):
+        arguments = [name if one is FILE else one for one in MARKED[command]]
+        done = enclavectl(*arguments, home=tmp_path, timeout_s=20)
+        assert (done.status, done.out) == (2, ""), done.err
+        assert f"{command.rsplit(maxsplit=1)[-1]} {name}: expected" in done.err
+        assert f", found {what}\n" in done.err
+        assert "  try: name another file" in done.err
+
+
+@pytest.mark.parametrize(
+    ("name", "what"), [("here", "a folder"), ("/dev/null", "a device"), ("link", "a symbolic link")]
+)
+def test_what_is_there_is_named_by_what_it_is(tmp_path: Path, name: str, what: str) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "link").symlink_to("nowhere")
+    for arguments in (
+        ["policy", "new", "--to", name],
+        ["policy", "kms-lint", "k.json", "--fixed-to", name],
+        ["diagnose", sample("nv"), "--evidence", name],
+    ):
+        done = enclavectl(*arguments, home=tmp_path, timeout_s=20)
+        assert (done.status, done.out) == (2, ""), done.err
+        assert f"{name}: expected nothing there, found {what}\n" in done.err
+        assert "name another file" in done.err
+
+
+@pytest.mark.parametrize("arguments", [["lock", "show"], ["lock", "check"]])
+def test_a_missing_lock_is_told_with_the_option_that_names_another(
+    tmp_path: Path, arguments: list[str]
+) -> None:
+    done = enclavectl(*arguments, home=tmp_path, timeout_s=20)
+    assert done.status == 2
+    assert done.err.endswith("  try: enclavectl build writes one beside the image; --lock names another\n")
+
+
 def test_evidence_of_a_second_session_needs_a_free_name_too(tmp_path: Path) -> None:
     (tmp_path / "e-2.json").touch()
     done = enclavectl(

@@ -44,6 +44,14 @@ def test_a_lock_is_rendered_and_checked(tmp_path: Path) -> None:
     assert found.json()["sound"] is False
 
 
+def test_one_pod_and_one_slot_are_no_plurals(tmp_path: Path) -> None:
+    write_lock(tmp_path / "l.json")
+    done = render(tmp_path, "--image", image(), "--replicas", "1", "--slots", "1")
+    assert done.status == 0, done.err
+    assert f"1 pod of {image()}" in done.out
+    assert "1 node of 1 slot holds 1" in done.out
+
+
 def test_two_releases_are_rendered_side_by_side(tmp_path: Path) -> None:
     write_lock(tmp_path / "l.json")
     old = write_lock(tmp_path / "old.json", code="0a")

@@ -74,7 +74,7 @@ def test_what_is_risky_in_a_new_release_is_said(folder: Path) -> None:
 
 
 def test_a_policy_is_never_overwritten(folder: Path) -> None:
-    assert "p.yaml: exists" in refused(
+    assert "--to p.yaml: expected nothing there, found a file" in refused(
         folder, 2, "policy-exists", "new", "--from-lock", "a.json", "--to", "p.yaml"
     )
     (folder / "dangling.yaml").symlink_to("nowhere")
@@ -109,7 +109,7 @@ OTHER_MODEL = {"id": "other", "sha256": "ab" * 32}
         ),
         (
             ("--from-lock", "a.json", "--max-age", "10801"),
-            "--max-age: expected a number 1<=x<=10800, found 10801",
+            "--max-age: expected a whole number from 1 to 10800, found 10801",
         ),
         (("--from-lock", "absent.json"), "absent.json: no such lock"),
         (("--from-lock", "p.yaml"), "expected a lock"),

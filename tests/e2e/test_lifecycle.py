@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.cli import Cli, is_alive, kill, sample, wait_until
+from tests.small_disk import fill, free, small_disk
 
 
 def test_two_enclaves_at_once_from_start_to_end(cli: Cli) -> None:
@@ -85,11 +86,27 @@ def test_following_a_console_ends_with_the_enclave(cli: Cli) -> None:
     assert "signal 9" in rest
 
 
+@pytest.mark.parametrize("words", [("console", "shared", "--save"), ("describe", "shared", "--policy-file")])
+def test_a_file_for_which_there_was_no_room_is_written_by_the_next_try(
+    shared: Cli, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    with small_disk(tmp_path / "disk", "64k") as disk:
+        fill(disk)
+        error = shared.refused(2, *words, disk / "file")
+        assert error["message"].startswith(f"{words[-1]} {disk / 'file'}: ")
+        assert [path.name for path in disk.iterdir()] == ["filler"]
+        free(disk)
+        shared.ok(*words, disk / "file")
+        assert (disk / "file").stat().st_size > 0
+    assert "make the folder first" in shared.refused(2, *words, tmp_path / "absent" / "file")["hint"]
+
+
 def test_a_policy_that_describe_wrote_is_one_that_diagnose_takes(shared: Cli, tmp_path: Path) -> None:
     policy = tmp_path / "policy.yaml"
     shared.ok("describe", "shared", "--policy-file", policy)
     before = policy.read_bytes()
-    assert shared.refused(2, "describe", "shared", "--policy-file", policy)["code"] == "policy-exists"
+    error = shared.refused(2, "describe", "shared", "--policy-file", policy)
+    assert (error["code"], "--to" in error["hint"]) == ("policy-exists", False)
     assert "--save" in shared.refused(2, "console", "shared", "--save", policy)["message"]
     assert policy.read_bytes() == before
     value = shared.ok("diagnose", sample("nv"), "--policy", policy, "-o", "json").json()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
+from io import FileIO
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated
 
 import typer
 
@@ -15,8 +16,9 @@ from enclavectl.cli import options
 from enclavectl.cli.console_text import print_console
 from enclavectl.cli.invocation import begin
 from enclavectl.cli.options import OutputFormat
-from enclavectl.cli.output_files import require_new
 from enclavectl.errors import HostError, Interrupted, UsageError
+from enclavectl.files import require_output
+from enclavectl.new_files import require_new, write_whole
 
 CONSOLE_SCHEMA = "enclavectl.console/1"
 
@@ -51,7 +53,8 @@ def console(
     with ExitStack() as stack:
         chunks = chosen.console(enclave, follow=follow)
         if save is not None:
-            chunks = _copied(chunks, stack.enter_context(_new_private_file(save)))
+            file = stack.enter_context(new_private_file(save))
+            chunks = copied(chunks, file, save, keeps_part=follow)
         if invocation.screen.as_json:
             collected, interrupted = _collected(chunks)
             text = collected.decode("utf-8", errors="replace")
@@ -75,25 +78,45 @@ def _collected(chunks: Iterator[bytes]) -> tuple[bytes, Interrupted | None]:
     return bytes(text), None
 
 
-def _copied(chunks: Iterator[bytes], file: BinaryIO) -> Iterator[bytes]:
+def copied(chunks: Iterator[bytes], file: FileIO, path: Path, *, keeps_part: bool) -> Iterator[bytes]:
+    """Write each chunk to ``file``, which is at ``path``, before it is yielded.
+
+    ``keeps_part``: where the disk fills up, what was written before stays.
+
+    Raises:
+        HostError: the file system refused.
+    """
     for chunk in chunks:
         try:
-            file.write(chunk)
+            write_whole(file, chunk)
         except OSError as exc:
-            raise HostError(f"{file.name}: cannot be written ({exc.strerror})") from exc
+            if not keeps_part:
+                file.truncate(0)  # all of it is still to be had, and a part would pass for the whole
+            raise HostError(
+                f"--save {path}: cannot be written ({exc.strerror})", hint="is the disk full? df -h"
+            ) from exc
         yield chunk
 
 
-def _new_private_file(path: Path) -> BinaryIO:
-    """Create an empty file that only this user can read.
+@contextmanager
+def new_private_file(path: Path) -> Iterator[FileIO]:
+    """Create an empty file that only this user can read; remove it if the block fails and nothing is in it.
 
     Raises:
-        UsageError: it cannot be created, or something is there.
+        UsageError: something is there, or its folder is missing, takes no files or is full.
     """
     require_new("--save", path)
+    require_output("--save", path)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         os.fchmod(descriptor, 0o600)
     except OSError as exc:
         raise UsageError(f"--save {path}: cannot be written ({exc.strerror})") from exc
-    return open(descriptor, "wb", buffering=0)  # noqa: PTH123 - a descriptor, not a path
+    with FileIO(descriptor, "wb") as file:
+        try:
+            yield file
+        except BaseException:
+            if os.fstat(descriptor).st_size == 0:
+                with suppress(OSError):
+                    path.unlink()  # it would refuse the next try
+            raise

@@ -13,7 +13,8 @@ from enclavectl.cli import options
 from enclavectl.cli.enclave_view import attest, show_enclave
 from enclavectl.cli.invocation import begin
 from enclavectl.cli.options import OutputFormat
-from enclavectl.files import write_atomic
+from enclavectl.files import require_output
+from enclavectl.new_files import write_new
 
 PolicyOutput = Annotated[
     Path | None,
@@ -45,10 +46,11 @@ def describe(
     chosen = choose_backend(invocation.config, invocation.screen)
     enclave = find_enclave(chosen, name)
     if policy_file is not None:
-        from enclavectl.cli.policy_change import refuse_existing  # noqa: PLC0415 - few ask for a policy
+        from enclavectl.cli.policy_change import require_new_policy  # noqa: PLC0415 - few ask for a policy
 
-        refuse_existing(policy_file)
+        require_new_policy("--policy-file", policy_file)
+        require_output("--policy-file", policy_file)
         policy = chosen.policy([enclave], allow_debug=False)
-        write_atomic(policy_file, render_policy(policy).encode(), mode=0o644)
+        write_new(policy_file, [render_policy(policy).encode()], mode=0o644)
         invocation.screen.note(f"policy written to {policy_file}")
     show_enclave(invocation, chosen, enclave, attest(chosen, enclave))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from enclavectl.artifacts.lock import Lock, read_lock
+from enclavectl.artifacts.lock import LOCK_OPTION_HINT, Lock, read_lock
 from enclavectl.artifacts.locked_image import check_lock
 from enclavectl.artifacts.names import LOCK_NAME
 from enclavectl.cli.invocation import screen_for
@@ -30,7 +30,7 @@ def show(lock: LockFile = Path(LOCK_NAME), output: Output = OutputFormat.TEXT) -
       enclavectl lock show --lock my.lock.json  another one
     """
     screen = screen_for(output)
-    found = read_lock(lock)
+    found = read_lock(lock, hint_if_missing=LOCK_OPTION_HINT)
     if screen.as_json:
         screen.result(found.to_json())
         return
@@ -51,7 +51,7 @@ def check(
       enclavectl lock check app.eif  this one
     """
     screen = screen_for(output)
-    checked = check_lock(read_lock(lock), lock, image=file)
+    checked = check_lock(read_lock(lock, hint_if_missing=LOCK_OPTION_HINT), lock, image=file)
     if screen.as_json:
         value = {"schema": CHECK_SCHEMA, "file": str(checked.path), "matches": True}
         screen.result({**value, "pcrs": dict(checked.pcrs)})

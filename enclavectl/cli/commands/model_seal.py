@@ -10,11 +10,11 @@ import typer
 
 from enclavectl.cli.invocation import begin
 from enclavectl.cli.options import ConfigFile, Output, OutputFormat
-from enclavectl.cli.output_files import require_new
 from enclavectl.cli.sealed_view import sealed_facts, sealed_json
 from enclavectl.errors import UsageError
 from enclavectl.files import status_at
 from enclavectl.models.find import PACKAGED_DIR, find_model
+from enclavectl.new_files import require_new
 from enclavectl.run import hide_memory
 from enclavectl.weights.key_file import write_key
 from enclavectl.weights.sealed_file import SEALED_SUFFIX, is_sealed_path, seal_model

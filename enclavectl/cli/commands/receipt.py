@@ -16,9 +16,10 @@ from enclavectl.cli.verify_inputs import read_evidence
 from enclavectl.errors import HostError, UsageError
 from enclavectl.evidence import Receipt, ReceiptError, parse_receipt
 from enclavectl.evidence.air import MAX_RECEIPT_BYTES
-from enclavectl.evidence.keeping import check_new, write_new
+from enclavectl.evidence.keeping import check_new
 from enclavectl.evidence.reading import Subject, read_subject
 from enclavectl.files import read_bounded
+from enclavectl.new_files import write_new
 
 SHOW_SCHEMA = "enclavectl.receipt-show/1"
 EXTRACT_SCHEMA = "enclavectl.receipt-extract/1"

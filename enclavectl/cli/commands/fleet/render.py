@@ -98,14 +98,16 @@ def _show(screen: Screen, request: FleetRequest, names: list[str], folder: Path)
         )
         return
     for release in request.releases:
-        screen.facts([(f"release {release.label}", f"{release.replicas} pods of {release.image}")])
-    count = -(-pods // request.slots)
-    nodes, hold = ("1 node", "holds") if count == 1 else (f"{count} nodes", "hold")
+        count = "1 pod" if release.replicas == 1 else f"{release.replicas} pods"
+        screen.facts([(f"release {release.label}", f"{count} of {release.image}")])
+    least = -(-pods // request.slots)
+    nodes, hold = ("1 node", "holds") if least == 1 else (f"{least} nodes", "hold")
+    slots = "1 slot" if request.slots == 1 else f"{request.slots} slots"
     most = "" if request.most is None else f", up to {request.most} by load"
     screen.facts(
         [
             ("enclave", f"{request.pages_mib} MiB in {request.pages.resource}, {request.cpus} vCPUs"),
-            ("pods", f"{pods}{most}; {nodes} of {request.slots} slots {hold} {pods}"),
+            ("pods", f"{pods}{most}; {nodes} of {slots} {hold} {pods}"),
             ("written", f"{len(names)} files to {folder}"),
         ]
     )

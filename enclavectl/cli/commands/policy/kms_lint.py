@@ -14,13 +14,13 @@ from enclavectl.cli.invocation import screen_for
 from enclavectl.cli.kms_arguments import Context, KeyArn, KeyPolicyPath, Parents, parse_pairs, read_key_policy
 from enclavectl.cli.kms_view import draw_findings
 from enclavectl.cli.options import Output, OutputFormat
-from enclavectl.cli.output_files import require_new
 from enclavectl.cli.policy_arguments import At, moment, read_policy
 from enclavectl.cli.screen import Screen
-from enclavectl.files import read_bounded, refuse_input, write_atomic
+from enclavectl.files import read_bounded, refuse_input, require_output
 from enclavectl.kms import Finding, LintFacts, Severity, fix, is_clean, key_releases, lint, partly_revoked
 from enclavectl.kms.facts import MAX_AWS_BYTES, parse_grants, parse_key_metadata
 from enclavectl.kms.reader import MAX_READABLE_BYTES
+from enclavectl.new_files import require_new, write_new
 
 LINT_SCHEMA = "enclavectl.policy-kms-lint/1"
 # The exit code for a key policy with errors or warnings, as for an image that is not sound.
@@ -43,7 +43,9 @@ GrantsFact = Annotated[
 FixedOutput = Annotated[
     Path | None,
     typer.Option(
-        "--fixed-to", metavar="FILE", help="Write the key policy with every fix, for a person to complete."
+        "--fixed-to",
+        metavar="FILE",
+        help="Write the key policy with every fix to a new file, for a person to complete.",
     ),
 ]
 AdminFact = Annotated[
@@ -83,6 +85,7 @@ def kms_lint(
     if fixed_to is not None:
         refuse_input("--fixed-to", fixed_to, [file, policy, lock, key_metadata, grants])
         require_new("--fixed-to", fixed_to)
+        require_output("--fixed-to", fixed_to)
     found = read_key_policy(file, limit=MAX_READABLE_BYTES)
     when = moment("--at", at)
     facts = LintFacts(
@@ -103,7 +106,7 @@ def kms_lint(
         facts = replace(facts, releases=releases, revoked=partly_revoked(followed, releases))
     findings = lint(found, facts)
     if fixed_to is not None:
-        write_atomic(fixed_to, fix(found, facts).to_bytes(), mode=0o644)
+        write_new(fixed_to, [fix(found, facts).to_bytes()], mode=0o644)
     if screen.as_json:
         screen.result(
             {

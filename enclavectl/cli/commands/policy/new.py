@@ -14,7 +14,7 @@ from enclavectl.attestation.policy_edit import EditedPolicy
 from enclavectl.cli.invocation import screen_for
 from enclavectl.cli.option_groups import spreads_groups
 from enclavectl.cli.options import DryRun, Output, OutputFormat
-from enclavectl.cli.policy_change import PolicyChangeRequest, apply_change, refuse_existing
+from enclavectl.cli.policy_change import PolicyChangeRequest, apply_change, require_new_policy
 from enclavectl.cli.release_arguments import ReleaseArguments
 from enclavectl.errors import UsageError
 
@@ -60,7 +60,7 @@ def new(
       enclavectl policy new --from-lock a.json --to p.yaml --dry-run    look first
     """
     screen = screen_for(output)
-    refuse_existing(to)
+    require_new_policy("--to", to)
     made = release.release()
     policy = Policy(accept=_accepted(accept), releases=(made,), max_age=timedelta(seconds=max_age))
     request = PolicyChangeRequest(

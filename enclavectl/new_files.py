@@ -1,0 +1,48 @@
+"""Files that are new or not written at all: evidence, policies, keys, saved consoles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from io import RawIOBase
+from pathlib import Path
+
+from enclavectl.errors import UsageError
+from enclavectl.files import kind_of, stage_file, status_at
+
+_HINT = "name another file, or move this one away"
+
+
+def require_new(option: str, path: Path, *, hint: str = _HINT, code: str | None = None) -> None:
+    """Refuse to write over anything; ``hint`` and ``code`` are of the error.
+
+    Raises:
+        UsageError: something is at ``path``.
+    """
+    found = status_at(path, follows_links=False)
+    if found is not None:
+        raise UsageError(
+            f"{option} {path}: expected nothing there, found {kind_of(found.st_mode)}", hint=hint, code=code
+        )
+
+
+def write_new(path: Path, parts: Iterable[bytes], *, mode: int = 0o600) -> None:
+    """Write a new file, whole or not at all.
+
+    Raises:
+        HostError: something is there, or the file system refused.
+    """
+    with stage_file(path.parent, mode=mode) as staged:
+        for part in parts:
+            staged.file.write(part)
+        staged.commit_new(path)
+
+
+def write_whole(file: RawIOBase, data: bytes) -> None:
+    """Write all of the data to an unbuffered file: a full disk takes the first part, and refuses the next.
+
+    Raises:
+        OSError: the file system refused.
+    """
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) or 0 :]
