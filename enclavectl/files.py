@@ -103,8 +103,7 @@ def refuse_input(
 def status_at(path: Path, *, follows_links: bool = True) -> os.stat_result | None:
     """Return the status of what is at ``path``; None if nothing is there.
 
-    Not ``Path.exists``: for a name that is too long, or below a folder that may not be searched, it raises
-    OSError, which no command expects.
+    Not ``Path.exists``, which raises OSError for a long name, or below a folder that may not be searched.
 
     Raises:
         UsageError: nobody can say what is there.
@@ -140,10 +139,8 @@ def require_output(option: str, path: Path, size: int = 1) -> None:
     if is_folder(path):
         raise UsageError(f"{option} {path}: expected a file, found a folder", hint="name another file")
     if not is_folder(path.parent):
-        raise UsageError(
-            f"{option} {path}: expected a file in a folder that exists",
-            hint="make the folder first, or name another file",
-        )
+        hint = "make the folder first, or name another file"
+        raise UsageError(f"{option} {path}: expected a file in a folder that exists", hint=hint)
     try:
         with stage_file(path.parent) as probe:
             probe.file.write(bytes(size))
@@ -290,8 +287,7 @@ def make_folder(path: Path) -> None:
 def make_private_dir(path: Path) -> None:
     """Create the folder ``path`` with mode 0700, and its missing parents likewise.
 
-    An existing folder with wider permissions is refused, not narrowed: it may be /tmp or a home, named by
-    mistake.
+    An existing folder with wider permissions is refused, not narrowed: it may be /tmp, named by mistake.
 
     Raises:
         HostError: as ``require_private_dir``, or it cannot be created.
