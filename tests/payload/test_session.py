@@ -128,6 +128,12 @@ def test_a_counter_that_does_not_grow_is_a_replay(last: int, step: int) -> None:
     assert error.request_id == request_id(SESSION_ID, repeated)
 
 
+def test_a_request_too_short_for_a_key_ends_the_session() -> None:
+    """16,384 of them in one read held the loop for 0.4 s, each with an answer of its own."""
+    frame = sealed_frame(Sealed(0, 2, CIPHERTEXT[1:]))
+    assert_dies(open_session(), frame * 100, RefusalCode.PROTOCOL)
+
+
 def test_a_request_before_the_challenge_ends_the_session() -> None:
     assert_dies(EnclaveSession(), sealed_frame(sealed(0)), RefusalCode.PROTOCOL)
 
