@@ -330,13 +330,13 @@ def test_a_change_leaves_the_file_to_the_service_that_reads_it(folder: Path) -> 
 
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="needs root and unshare")
 def test_a_file_of_a_user_that_is_not_in_this_namespace_is_changed_all_the_same(folder: Path) -> None:
-    """A rootless container has the file of a user that it cannot name, and a leak must be revoked there too."""
+    """A rootless container has the file of a user that it cannot name: a leak is revoked there too."""
     alone = ["unshare", "--map-root-user"]
     if subprocess.run([*alone, "true"], check=False).returncode != 0:
         pytest.skip("this system has no user namespaces")
     path = folder / "p.yaml"
     os.chown(path, 12, 34)
     path.chmod(0o644)
-    words = [*alone, COMMAND, "policy", "revoke", "p.yaml", "1.0", "--reason", "a leak"]
+    words = [*alone, str(COMMAND), "policy", "revoke", "p.yaml", "1.0", "--reason", "a leak"]
     subprocess.run(words, cwd=folder, env={**os.environ, "HOME": str(folder)}, check=True)
     assert "a leak" in path.read_text()
