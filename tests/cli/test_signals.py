@@ -91,3 +91,15 @@ def test_a_pipe_that_nobody_reads_is_no_success(pipe: str, status: int) -> None:
     )
     assert done.returncode == status
     assert b"Traceback" not in done.stderr
+
+
+def test_a_pipe_of_our_own_is_no_closed_output_because_nobody_reads_errors() -> None:
+    """A closed standard error must not hide a bug behind 141."""
+    program = (
+        "import sys; from enclavectl.cli.closed_output import is_output_closed as closed; sys.exit(closed())"
+    )
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=writer, check=False)
+    os.close(writer)
+    assert done.returncode == 0
