@@ -68,7 +68,10 @@ def _refuse(error: TyperException, arguments: Sequence[str]) -> int:
     """Report an error of the command line; for a group without a command, print its help page."""
     message = error.format_message()
     if message.startswith("Usage:"):
-        sys.stderr.write(f"{message}\n")
+        try:
+            sys.stderr.write(f"{message}\n")
+        except OSError:  # nobody reads it; the exit code still says that it is no success
+            discard_unwritable()
         return UsageError.exit_code
     # Typer has no public type for errors with a context; where an option lacks its value there is none.
     path = getattr(getattr(error, "ctx", None), "command_path", None) or command_path(arguments)

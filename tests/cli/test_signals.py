@@ -81,10 +81,17 @@ def test_an_interruption_while_the_command_loads_is_no_traceback() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "enclavectl: interrupted\n")
 
 
-@pytest.mark.parametrize(("pipe", "status"), [("|", 141), ("2>&1 >/dev/null |", 2), ("|&", 2)])
-def test_a_pipe_that_nobody_reads_is_no_success(pipe: str, status: int) -> None:
+@pytest.mark.parametrize(
+    ("command", "pipe", "status"),
+    [
+        ("schema", "|", 141),
+        ("schema nosuch", "2>&1 >/dev/null |", 2),
+        ("schema nosuch", "|&", 2),
+        ("policy", "|&", 2),
+    ],
+)
+def test_a_pipe_that_nobody_reads_is_no_success(command: str, pipe: str, status: int) -> None:
     """``grep -q`` closes its pipe early, and what it did not read may have been a refusal."""
-    command = "schema" if status == 141 else "schema nosuch"
     script = f'"$0" {command} {pipe} true; exit ${{PIPESTATUS[0]}}'
     done = subprocess.run(
         ["bash", "-c", script, COMMAND], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False
