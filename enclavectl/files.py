@@ -132,13 +132,15 @@ def is_regular(path: Path) -> bool:
 
 
 def require_output(option: str, path: Path, size: int = 1) -> None:
-    """Check that ``path`` may name a file of ``size`` bytes to write, before minutes of work.
+    """Check that ``path`` may name a file of ``size`` bytes to write, before minutes of work; 0: only look.
 
     Raises:
         UsageError: it is a folder, or its folder is missing, takes no files or is full; or nobody can say.
     """
     if is_folder(path) or not is_folder(path.parent):
         raise UsageError(f"{option} {path}: expected a file in a folder that exists")
+    if size == 0:
+        return
     try:
         with stage_file(path.parent) as probe:
             probe.file.write(bytes(size))
