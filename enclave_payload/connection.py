@@ -18,7 +18,8 @@ MAX_BACKLOG_BYTES = 256 * 1024
 # What a socket holds, as Linux makes them: a small picture comes in one or two pieces. The rest of a large
 # one is received in place (wire).
 _RECV_BYTES = 256 * 1024
-# What one peer may send of a large request before it is the others' turn: 0.3 ms.
+# What one peer may send of a large request before it is the others' turn: 0.4 ms, or 8 ms where the buffer of
+# the largest request grows.
 _TURN_BYTES = 1024 * 1024
 
 

@@ -275,8 +275,8 @@ class _Conversation:
         while True:
             self._wait()
             with contextlib.suppress(BlockingIOError):
-                # Written at once, so it comes whole; what is shorter is refused by its length.
-                return self._process.sock.recv(size)
+                # Written at once, so it comes whole; what is shorter or longer is refused by its length.
+                return self._process.sock.recv(size + 1)
 
     def _wait(self) -> None:
         """Wait until the decoder has said something.

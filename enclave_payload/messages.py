@@ -33,6 +33,9 @@ CHALLENGE_BYTES = 2 + NONCE_BYTES
 MAX_EVIDENCE_BYTES = 2 + MAX_DOCUMENT_BYTES + MAX_KEY_CONFIG_BYTES
 SEALED_FIELDS_BYTES = 8 + 2
 MAX_SEALED_BYTES = SEALED_FIELDS_BYTES + MAX_CIPHERTEXT_BYTES
+# An X25519 share, a length, two bytes and a reply key, and a tag. Shorter ones would be so many in one read
+# that saying "busy" to each keeps the others waiting.
+MIN_SEALED_BYTES = SEALED_FIELDS_BYTES + 32 + 4 + 2 + 32 + 16
 ANSWER_BYTES = REQUEST_ID_BYTES + 1 + ANSWER_CIPHERTEXT_BYTES
 REFUSAL_BYTES = 2 + REQUEST_ID_BYTES
 NO_REQUEST = bytes(REQUEST_ID_BYTES)
@@ -90,7 +93,7 @@ class Sealed:
 
 def parse_sealed(body: Buffer) -> Sealed:
     """Read ``u64 counter | u16 suite | HPKE enc and ciphertext``; the ciphertext is a view, not a copy."""
-    if len(body) <= SEALED_FIELDS_BYTES:
+    if len(body) < MIN_SEALED_BYTES:
         raise WireError("a sealed request is cut short")
     counter, suite = int.from_bytes(body[:8], "big"), int.from_bytes(body[8:SEALED_FIELDS_BYTES], "big")
     return Sealed(counter, suite, body[SEALED_FIELDS_BYTES:])

@@ -1,7 +1,8 @@
 """What passes between the key holder and a decoder: a picture in, and a verdict of fixed size out.
 
 A hostile picture may own the decoder that looks at it, so what the decoder says is read like a stranger's
-bytes: one length, known words, numbers within their range. It can lie about its picture, and no more.
+bytes: one length, known words, numbers within their range. It can lie about the pictures that it is given,
+and no more.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The client's reader of the CBOR (RFC 8949) that enclaves write: one encoding of each value.
 
 The library ``cbor2`` decodes, in a quarter of the time that ``enclave_payload.cbor`` takes; the payload does
-without the library, so that there is less to audit. Both take the same values, and here only in the
-deterministic encoding (section 4.2.1), so that nobody can change a byte that no signature covers.
+without the library, so that there is less to audit. Both take the same values, but for an empty array or map
+one level deeper. Here they are taken only in the deterministic encoding (section 4.2.1), so that nobody can
+change a byte that no signature covers.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def decode(data: bytes, *, max_bytes: int) -> Value:
     """Decode the one value that ``data`` holds; for any bytes, in memory bounded by their length.
 
     Raises:
-        CborEncodingError: longer heads than there need be, or unsorted keys.
+        CborEncodingError: longer heads than there need be, or unsorted keys; bytes may follow as well.
         CborError: too long or too deep, cut short, followed by something, or a kind of CBOR that
             ``enclave_payload.cbor`` does not know: floats, tags, indefinite lengths, other map keys.
     """
@@ -45,7 +46,8 @@ def decode(data: bytes, *, max_bytes: int) -> Value:
         )
         encoded = encode(value)
     except (cbor2.CBORDecodeError, TypeError, OverflowError) as exc:  # encode() refuses floats and the like
-        raise CborError(f"not the CBOR of this protocol: {exc}") from exc
+        # Cut: it may have a peer's text in it, of any length.
+        raise CborError(f"not the CBOR of this protocol: {exc!s:.100}") from exc
     if encoded == data:
         return value
     if data.startswith(encoded):

@@ -30,6 +30,8 @@ LOG_SCHEMA = "enclavectl.release-try/1"
 TRIES_A_MINUTE = 60
 # Lines have 1.5 kB, with 32 registers 5.
 _MAX_LINE_BYTES = 64 * 1024
+# Characters of an error, which may have a stranger's words in it.
+_MAX_ERROR = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +79,7 @@ class Try:
             if claimed is None
             else {str(index): value.hex() for index, value in claimed.pcrs.items() if any(value)},
             lease_s=None,
-            error=f"{error.code}: {error.message}",
+            error=f"{error.code}: {error.message[:_MAX_ERROR]}",
         )
 
     def to_json(self) -> dict[str, object]:
@@ -172,6 +174,7 @@ class ReleaseLog:
         with os.fdopen(os.open(path, flags, 0o600), "rb") as file:
             descriptor = file.fileno()
             fcntl.flock(descriptor, fcntl.LOCK_EX)
+            self._require_in_place(file, path)
             self._count(file, path)
             self._require_room(line)
             data = json.dumps(line.to_json()).encode() + b"\n"
@@ -186,6 +189,18 @@ class ReleaseLog:
                     os.ftruncate(descriptor, self._end)
                 raise
             self._end += len(data)
+
+    def _require_in_place(self, file: BinaryIO, path: Path) -> None:
+        """Check that a log which counts against a limit is the one that was counted, and still at ``path``.
+
+        Raises:
+            UsageError: it was moved or cut; what other programs wrote since may be lost.
+        """
+        found, named = os.fstat(file.fileno()), status_at(path)
+        is_named = named is not None and os.path.samestat(found, named)
+        is_counted = self._counted in (None, (found.st_dev, found.st_ino)) and found.st_size >= self._end
+        if self._limit is not None and not (is_named and is_counted):
+            raise UsageError("expected the one that the limit was counted by, found it moved or cut")
 
     def _count(self, file: BinaryIO, path: Path) -> None:
         """Count the releases in the lines that are new since the last time.

@@ -31,6 +31,8 @@ _EXCHANGE_S = 20.0
 _HANDSHAKE_S = 5.0
 # Exchanges at once: a fleet that restarts comes in dozens. More threads than this only wait.
 _AT_ONCE = 32
+# One that gave way may still wait for the log or the terminal; who comes when there are so many is closed.
+_MAX_THREADS = 4 * _AT_ONCE
 # How soon a log that cannot be written ends the service.
 _LOOK_S = 0.5
 # After an error of accept() that concerns this process, such as too many open files.
@@ -137,8 +139,15 @@ class _Exchanges:
         self.failure: HostError | None = None
 
     def begin(self, sock: socket.socket) -> None:
-        """Begin one."""
-        handle = sock.dup()
+        """Begin one, or close its connection where this process has no room for it."""
+        handle = None
+        if threading.active_count() <= _MAX_THREADS:
+            with suppress(OSError):  # too many open files
+                handle = sock.dup()
+        if handle is None:
+            sock.close()
+            time.sleep(_PAUSE_S)
+            return
         with self._lock:
             if len(self._handles) >= _AT_ONCE:
                 oldest = next(iter(self._handles))
@@ -180,18 +189,20 @@ def serve_releases(
             tell(what)
 
     def exchange(sock: socket.socket) -> None:
+        what: VerifiedEnclave | EnclavectlError
         stream = listener.secure(sock)
         if stream is None:
-            tell_one(EnclaveLost("a relay came without TLS, or with another protocol", code="tls"))
-            return
-        try:
-            tell_one(release_key(stream, key, read_terms, log, time.monotonic() + _EXCHANGE_S))
-        except EnclavectlError as error:
-            tell_one(error)
-            if error.code == "log":
-                raise
-        finally:
-            stream.close()
+            what = EnclaveLost("a relay came without TLS, or with another protocol", code="tls")
+        else:
+            try:
+                what = release_key(stream, key, read_terms, log, time.monotonic() + _EXCHANGE_S)
+            except EnclavectlError as error:
+                what = error
+            finally:
+                stream.close()
+        tell_one(what)
+        if isinstance(what, HostError) and what.code == "log":
+            raise what
 
     exchanges = _Exchanges(exchange)
     while exchanges.failure is None:

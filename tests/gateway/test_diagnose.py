@@ -137,7 +137,8 @@ def test_an_enclave_that_is_killed_in_the_middle_of_requests_costs_no_picture(
     for name in ("one", "two"):
         enclave = operator.ok("run", "--name", name, "--output", "json").json()["enclave"]
         enclaves[enclave["address"]] = enclave["pid"]
-    operator.ok("describe", "one", "--policy-file", owner.cli.base / "policy.yaml")
+    operator.ok("describe", "one", "--policy-file", tmp_path / "policy.yaml")
+    (tmp_path / "policy.yaml").replace(owner.cli.base / "policy.yaml")
     (owner.cli.base / "root.pem").write_bytes(operator.root.read_bytes())
     to, folder = [f"skin-1@{address}" for address in enclaves], folder_of(owner, 200)
     try:

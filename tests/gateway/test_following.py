@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enclave_payload.messages import ANSWER_BYTES, MAX_EVIDENCE_BYTES, MAX_SEALED_BYTES
+from enclave_payload.messages import ANSWER_BYTES, MAX_EVIDENCE_BYTES, MAX_SEALED_BYTES, MIN_SEALED_BYTES
 from enclave_payload.wire import encode_frame, frame_header
 from enclavectl.gateway.following import FrameFollower, follow_client, follow_enclave
 from enclavectl.net.carriage import FrameType, RefusalCode, WireError, encode_challenge, refusal_frame
@@ -31,7 +31,7 @@ def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
 
 
 @given(
-    st.lists(st.integers(min_value=11, max_value=3000), max_size=8),
+    st.lists(st.integers(min_value=MIN_SEALED_BYTES, max_value=3000), max_size=8),
     st.lists(st.integers(min_value=0), max_size=30),
     st.integers(min_value=0, max_value=40),
 )

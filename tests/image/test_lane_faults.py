@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from enclavectl.eif.format import MAGIC as EIF_MAGIC
 from enclavectl.image.engine import LABEL
 from tests.cli.command import COMMAND, Done, enclavectl
 from tests.eif import samples
@@ -23,6 +24,8 @@ from tests.small_disk import small_disk
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 
+# Told by its first bytes: nothing but images is written over.
+OLD = EIF_MAGIC + b", the old one"
 KEYGEN = b"""
 import base64
 key = base64.encodebytes(bytes(range(256)) * 4).decode()
@@ -37,12 +40,12 @@ def test_a_key_made_during_the_build_is_refused_even_if_it_is_deleted(lane: Lane
         'RUN rm /app/private_key.pem\nCMD ["/usr/bin/python3"]\n',
         **{"keygen.py": KEYGEN},
     )
-    (tmp_path / "enclave.eif").write_bytes(b"the old one")
+    (tmp_path / "enclave.eif").write_bytes(OLD)
     done = lane.build(tmp_path, "--dockerfile", context)
     assert done.status == 2
     assert done.error()["code"] == "lint-private-key"
     assert "layer 3: /app/private_key.pem" in str(done.error()["message"])
-    assert (tmp_path / "enclave.eif").read_bytes() == b"the old one"
+    assert (tmp_path / "enclave.eif").read_bytes() == OLD
     assert {path.name for path in tmp_path.iterdir()} == {"context", "enclave.eif"}
 
 
@@ -51,7 +54,7 @@ def test_an_interrupted_build_leaves_everything_as_it_was(
     lane: Lane, tmp_path: Path, number: signal.Signals
 ) -> None:
     context = own_image(tmp_path, f'FROM {BASE_IMAGE}\nRUN sleep 20 && echo {tmp_path}\nCMD ["/bin/true"]\n')
-    (tmp_path / "enclave.eif").write_bytes(b"the old one")
+    (tmp_path / "enclave.eif").write_bytes(OLD)
     argv = [str(COMMAND), "build", "--blobs", str(lane.home / "blobs"), "--dockerfile", str(context)]
     environ = {"PATH": "/usr/bin:/bin", "HOME": str(lane.home), **lane.environ}
     with subprocess.Popen(argv, cwd=tmp_path, env=environ, stderr=subprocess.PIPE) as process:
@@ -61,7 +64,7 @@ def test_an_interrupted_build_leaves_everything_as_it_was(
         process.send_signal(number)
         process.communicate(timeout=60)
     assert process.returncode == 130
-    assert (tmp_path / "enclave.eif").read_bytes() == b"the old one"
+    assert (tmp_path / "enclave.eif").read_bytes() == OLD
     assert {path.name for path in tmp_path.iterdir()} == {"context", "enclave.eif"}
 
 
@@ -187,21 +190,21 @@ def test_a_full_disk_leaves_the_old_image_and_its_lock(
     lane: Lane, payload: Path, tmp_path: Path, mib: int
 ) -> None:
     lock = (payload / "enclavectl.lock.json").read_bytes()
-    (tmp_path / "enclave.eif").write_bytes(b"the old one")
+    (tmp_path / "enclave.eif").write_bytes(OLD)
     (tmp_path / "enclavectl.lock.json").write_bytes(lock)
     kernel = tmp_path / "kernel"
     kernel.write_bytes(samples.bzimage(128 << 20))  # so that only the EIF is larger than that
     done = limited(lane, tmp_path, mib, "--kernel", kernel, "--base-image", BASE_IMAGE)
     assert done.status == 3, done.err
     assert "File too large" in str(done.error()["message"])
-    assert (tmp_path / "enclave.eif").read_bytes() == b"the old one"
+    assert (tmp_path / "enclave.eif").read_bytes() == OLD
     assert (tmp_path / "enclavectl.lock.json").read_bytes() == lock
     assert {path.name for path in tmp_path.iterdir()} == {"kernel", "enclave.eif", "enclavectl.lock.json"}
 
 
 def test_a_lock_that_cannot_be_written_leaves_the_old_image(lane: Lane, tmp_path: Path) -> None:
     context = own_image(tmp_path, 'FROM scratch\nCOPY app /app\nCMD ["/app"]\n', app=APP)
-    (tmp_path / "enclave.eif").write_bytes(b"the old one")
+    (tmp_path / "enclave.eif").write_bytes(OLD)
     outputs = ["--blobs", lane.home / "blobs", "--to", tmp_path / "enclave.eif"]
     with small_disk(tmp_path / "small", "16k") as small:
         (small / "enclavectl.lock.json").write_bytes(b"")
@@ -209,10 +212,10 @@ def test_a_lock_that_cannot_be_written_leaves_the_old_image(lane: Lane, tmp_path
         lock = ["--lock", small / "other.lock.json"]
         done = lane.run("build", *outputs, *lock, "--dockerfile", context)
         left = {path.name for path in small.iterdir()}
-    assert done.status == 3, done.err
+    assert done.status == 2, done.err
     assert "No space left on device" in str(done.error()["message"])
     assert left == {"enclavectl.lock.json", "full"}
-    assert (tmp_path / "enclave.eif").read_bytes() == b"the old one"
+    assert (tmp_path / "enclave.eif").read_bytes() == OLD
     assert {path.name for path in tmp_path.iterdir()} == {"context", "enclave.eif", "small"}
 
 

@@ -66,6 +66,20 @@ def test_another_encoding_of_a_value_is_told_from_no_value(encoded: str) -> None
         decode(bytes.fromhex(encoded), max_bytes=LARGE)
 
 
+@pytest.mark.parametrize("encoded", ["8181818180", "81818181a0"])
+def test_what_is_empty_may_be_one_level_deeper(encoded: str) -> None:
+    assert repr(decode(bytes.fromhex(encoded), max_bytes=LARGE)).strip("[]") in {"", "{}"}
+    with pytest.raises(CborError, match="too deeply"):
+        payload.decode(bytes.fromhex(encoded), max_bytes=LARGE)
+
+
+def test_a_message_has_little_of_what_was_read() -> None:
+    key = payload.encode("x" * 5000)
+    with pytest.raises(CborError) as caught:
+        decode(b"\xa2" + key + b"\0" + key + b"\0", max_bytes=LARGE)
+    assert len(str(caught.value)) < 200
+
+
 def test_a_limit_holds_before_anything_is_read() -> None:
     with pytest.raises(CborError, match="expected at most 2 bytes, found 3"):
         decode(cbor2.dumps(b"ab"), max_bytes=2)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from enclavectl.errors import HostError, StateError
+from enclavectl.errors import EnclaveError, HostError, StateError
+from enclavectl.weights.key_file import ModelKey
 from enclavectl.weights.log import TRIES_A_MINUTE, ReleaseLog, Try
 
 LINE = Try(
@@ -69,14 +70,34 @@ def test_programs_that_write_one_log_share_its_limit(tmp_path: Path) -> None:
             log.write(LINE)
 
 
-def test_a_log_that_was_moved_away_still_counts(tmp_path: Path) -> None:
+def test_a_log_that_was_moved_away_releases_nothing_where_it_counts(tmp_path: Path) -> None:
+    """Another program's last line may be in the log that was moved, and was not counted here."""
     path = tmp_path / "log"
-    log = ReleaseLog(path, 1)
+    one, other = ReleaseLog(path, 3), ReleaseLog(path, 3)
+    for log in (one, other, one):
+        log.write(LINE)
+    path.rename(tmp_path / "log.1")
+    with pytest.raises(HostError, match="found it moved or cut"):
+        other.write(LINE)
+    assert path.read_bytes() == b""
+
+
+def test_a_log_without_a_limit_may_be_moved(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    log = ReleaseLog(path, None)
     log.write(LINE)
     path.rename(tmp_path / "log.1")
-    with pytest.raises(StateError):
-        log.write(LINE)
-    assert path.read_bytes() == b""
+    log.write(LINE)
+    assert lines(path) == ["allowed"]
+
+
+def test_a_long_word_of_a_stranger_makes_no_line_that_cannot_be_read(tmp_path: Path) -> None:
+    log = ReleaseLog(tmp_path / "log", None)
+    error = EnclaveError("\0" * 100_000, code="key-config")
+    log.write(
+        Try.refused(ModelKey(model_id="m", file_id=bytes(16), key=bytes(32), register=bytes(48)), None, error)
+    )
+    ReleaseLog(tmp_path / "log", None)
 
 
 def test_strangers_fill_no_disk_and_keep_no_release_from_others(tmp_path: Path) -> None:
