@@ -132,13 +132,15 @@ def is_regular(path: Path) -> bool:
 
 
 def require_output(option: str, path: Path, size: int = 1) -> None:
-    """Check that ``path`` may name a file of ``size`` bytes to write, before minutes of work.
+    """Check that ``path`` may name a file of ``size`` bytes to write, before minutes of work; 0: only look.
 
     Raises:
         UsageError: it is a folder, or its folder is missing, takes no files or is full; or nobody can say.
     """
     if is_folder(path) or not is_folder(path.parent):
         raise UsageError(f"{option} {path}: expected a file in a folder that exists")
+    if size == 0:
+        return
     try:
         with stage_file(path.parent) as probe:
             probe.file.write(bytes(size))
@@ -293,8 +295,7 @@ def make_private_dir(path: Path) -> None:
     """
     try:
         for missing in [folder for folder in (*reversed(path.parents), path) if not folder.exists()]:
-            for parent in missing.absolute().parents:
-                _require_out_of_reach(path, parent)
+            _require_parents_out_of_reach(missing)
             # Level by level: mkdir(parents=True) would give the parents the umask's mode.
             missing.mkdir(mode=0o700, exist_ok=True)
     except (OSError, ValueError) as exc:
@@ -322,8 +323,7 @@ def require_private_dir(path: Path) -> bool:
         return False
     except (OSError, ValueError) as exc:
         raise HostError(f"{path}: cannot be read ({_reason(exc)})", hint=_REACH_HINT) from exc
-    for parent in dict.fromkeys([*reversed(path.absolute().parents), *reversed(path.resolve().parents)]):
-        _require_out_of_reach(path, parent)
+    _require_parents_out_of_reach(path)
     if not stat.S_ISDIR(found.st_mode):
         raise HostError(
             f"{path}: expected a folder, found {_kind(found.st_mode)}", hint="name another folder"
@@ -340,6 +340,12 @@ def require_private_dir(path: Path) -> bool:
             hint=f"chmod 700 '{path}', if it is for enclavectl alone",
         )
     return True
+
+
+def _require_parents_out_of_reach(path: Path) -> None:
+    """Check every folder from the root down to ``path``, with links as written and resolved."""
+    for parent in dict.fromkeys([*reversed(path.absolute().parents), *reversed(path.resolve().parents)]):
+        _require_out_of_reach(path, parent)
 
 
 def _require_out_of_reach(path: Path, parent: Path) -> None:

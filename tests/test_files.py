@@ -171,6 +171,10 @@ def test_make_private_dir_makes_nothing_where_others_could_replace_it(tmp_path: 
     with pytest.raises(HostError, match="nobody else may change"):
         make_private_dir(tmp_path / "open" / "state" / "local")
     assert not (tmp_path / "open" / "state").exists()
+    (tmp_path / "link").symlink_to("open")
+    with pytest.raises(HostError, match="nobody else may change"):
+        make_private_dir(tmp_path / "link" / "state")
+    assert not (tmp_path / "open" / "state").exists()
 
 
 def test_make_private_dir_refuses_links_and_files(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import typer
 from typer.exceptions import TyperException
 
 from enclavectl.cli.app import build_app, command_path
-from enclavectl.cli.closed_output import discard_output, discard_unwritable, is_output_closed
+from enclavectl.cli.closed_output import discard_output, discard_unwritable, is_output_closed, says_closed
 from enclavectl.cli.foreign_words import argument_meant, option_meant_by
 from enclavectl.cli.signals import ending_as_interrupted
 from enclavectl.errors import Bug, EnclavectlError, HostError, Interrupted, OutputClosed, UsageError
@@ -53,7 +53,7 @@ def run(arguments: Sequence[str]) -> int:
             raise
         return _broken_pipe(arguments)
     except Exception as exc:  # noqa: BLE001 - the boundary: what gets here is a bug, and is shown as one
-        return _report(_full_disk(exc) or _bug(), arguments)
+        return _broken_pipe(arguments) if says_closed(exc) else _report(_full_disk(exc) or _bug(), arguments)
 
 
 def _broken_pipe(arguments: Sequence[str]) -> int:
@@ -68,7 +68,10 @@ def _refuse(error: TyperException, arguments: Sequence[str]) -> int:
     """Report an error of the command line; for a group without a command, print its help page."""
     message = error.format_message()
     if message.startswith("Usage:"):
-        sys.stderr.write(f"{message}\n")
+        try:
+            sys.stderr.write(f"{message}\n")
+        except OSError:  # nobody reads it; the exit code still says that it is no success
+            discard_unwritable()
         return UsageError.exit_code
     # Typer has no public type for errors with a context; where an option lacks its value there is none.
     path = getattr(getattr(error, "ctx", None), "command_path", None) or command_path(arguments)

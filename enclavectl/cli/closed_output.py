@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import sys
 from typing import TextIO
 
 
+def says_closed(exc: Exception) -> bool:
+    """Return whether a write failed because its reader is gone: of a pipe, or of a terminal that hung up."""
+    return isinstance(exc, BrokenPipeError) or (isinstance(exc, OSError) and exc.errno == errno.EIO)
+
+
 def is_output_closed() -> bool:
-    """Return whether nobody can read standard output, or standard error, any more."""
+    """Return whether nobody can read standard output any more."""
     watch = select.poll()
-    for stream in (sys.stdout, sys.stderr):
-        watch.register(stream, 0)
+    watch.register(sys.stdout, 0)
     return any(events & (select.POLLERR | select.POLLHUP) for _, events in watch.poll(0))
 
 

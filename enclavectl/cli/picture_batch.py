@@ -214,7 +214,11 @@ class _Taking:
     """What becomes of each reply: a result, a line in a file, a card of the report, a kept receipt."""
 
     def __init__(self, invocation: Invocation, batch: Batch, sessions: _Sessions) -> None:
-        """Begin with the first session's enclave, which ``sessions`` has."""
+        """Begin with the first session's enclave, which ``sessions`` has.
+
+        Raises:
+            OutputClosed: nobody reads the line of trust, and nothing else keeps the answers.
+        """
         self._screen = invocation.screen
         self._top = invocation.asked_top
         self._batch = batch
@@ -224,7 +228,10 @@ class _Taking:
         self.totals = Totals(pictures=len(batch.pictures.names))
         if batch.results is not None:
             batch.results.begin(self.enclave)
-        self.output = _output(invocation, self.diagnosis(), lists=batch.results is None)
+        try:
+            self.output = _output(invocation, self.diagnosis(), lists=batch.results is None)
+        except BrokenPipeError as exc:
+            raise self._output_closed() from exc
 
     def diagnosis(self) -> Diagnosis:
         """Return what is said beside the results."""
@@ -269,8 +276,9 @@ class _Taking:
 
     def _output_closed(self) -> OutputClosed:
         found, total = self.totals.results, self.totals.pictures
+        missing = f"{found} of {total} pictures have a result, the others have none"
         error = OutputClosed(
-            f"standard output was closed: {found} of {total} pictures have a result, the others have none",
+            f"standard output was closed: {missing if total > 1 else 'the picture has no result'}",
             hint="--results FILE keeps each answer, and goes on without a reader",
         )
         error.after_answer = True

@@ -113,8 +113,9 @@ def _write(request: PolicyChangeRequest) -> None:
         old = target.stat()
         with stage_file(target.parent, mode=stat.S_IMODE(old.st_mode)) as staged:
             staged.file.write(data)
-            # Root's revocation must not take the file from the service that reads it.
-            with suppress(PermissionError):
+            # Root's revocation must not take the file from the service that reads it. Where the owner cannot
+            # be kept, the change counts more: a user namespace without that user says "Invalid argument".
+            with suppress(OSError):
                 os.fchown(staged.file.fileno(), old.st_uid, old.st_gid)
             staged.commit(target)
 

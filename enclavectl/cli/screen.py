@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from enclavectl.cli.closed_output import discard_output
+from enclavectl.cli.closed_output import discard_output, says_closed
 from enclavectl.cli.json_stream import JsonStream
 from enclavectl.cli.status_line import StatusLine
 from enclavectl.cli.trust_line import trust_line
@@ -108,12 +109,20 @@ class Screen:
 
     def _write_part(self, text: str) -> None:
         self._status.clear()
-        try:
+        with self._reader():
             sys.stdout.write(text)
             sys.stdout.flush()
-        except BrokenPipeError:
-            if not self._outlives_reader:
+
+    @contextmanager
+    def _reader(self) -> Iterator[None]:
+        """Raise ``BrokenPipeError`` where the reader of standard output is gone, or go on without it."""
+        try:
+            yield
+        except OSError as exc:
+            if not says_closed(exc):
                 raise
+            if not self._outlives_reader:
+                raise BrokenPipeError from exc
             discard_output(sys.stdout)
             self.note("standard output was closed; the command goes on without it")
 
@@ -150,7 +159,10 @@ class Screen:
         """Show on a terminal that a step has begun."""
         self._status.clear()
         if sys.stderr.isatty():
-            self._paper.step(visible(text))
+            try:
+                self._paper.step(visible(text))
+            except OSError:  # as in _tell
+                discard_output(sys.stderr)
 
     def detail(self, text: str) -> None:
         """Show a line of a tool's output on a terminal."""
@@ -178,7 +190,8 @@ class Screen:
         """Draw a plain table without borders; without a terminal, tabs separate the cells of a row."""
         shown = [[visible(cell) for cell in row] for row in rows]
         if sys.stdout.isatty():
-            self._paper.table(columns, shown)
+            with self._reader():
+                self._paper.table(columns, shown)
             return
         lines = (_SEPARATOR.join(cell or _EMPTY_CELL for cell in cells) for cells in (columns, *shown))
         self._write("\n".join(lines))
@@ -191,7 +204,8 @@ class Screen:
         """
         shown = [(visible(text), style) for text, style in parts]
         if sys.stdout.isatty():
-            self._paper.line(shown, soft_wrap=soft_wrap, is_cut=is_cut)
+            with self._reader():
+                self._paper.line(shown, soft_wrap=soft_wrap, is_cut=is_cut)
         else:
             self._write("".join(text for text, _ in shown))
 
@@ -205,6 +219,7 @@ class Screen:
         width = max((len(name) for name, _ in shown), default=0) + 2
         padded = [(name.ljust(width), value) for name, value in shown]
         if sys.stdout.isatty():
-            self._paper.facts(padded)
+            with self._reader():
+                self._paper.facts(padded)
         else:
             self._write_part("".join(f"{name}{value}".rstrip() + "\n" for name, value in padded))

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TextIO
 
 from enclavectl.cli.bars import bar
+from enclavectl.cli.closed_output import discard_output
 
 _CLEAR = "\r\x1b[K"
 _BAR_CELLS = 20
@@ -43,8 +44,7 @@ class StatusLine:
         self._last_s = now_s
         self._is_shown = True
         # Leave the last column free, since some terminals wrap there.
-        self._stream.write(_CLEAR + text[: _columns(self._stream) - 1])
-        self._stream.flush()
+        self._write(_CLEAR + text[: _columns(self._stream) - 1])
 
     def count(self, what: str, done: int, total: int | None, unit: str, *, has_rate: bool = False) -> None:
         """Show the done part of ``total`` and the estimated remaining time; with ``has_rate``, the rate.
@@ -69,8 +69,14 @@ class StatusLine:
         """Remove the line, so that something else can be written there."""
         if self._is_shown:
             self._is_shown = False
-            self._stream.write(_CLEAR)
+            self._write(_CLEAR)
+
+    def _write(self, text: str) -> None:
+        try:
+            self._stream.write(text)
             self._stream.flush()
+        except OSError:  # the terminal hung up, which must not end the work
+            discard_output(self._stream)
 
 
 def _columns(stream: TextIO) -> int:

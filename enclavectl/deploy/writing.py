@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,6 +10,9 @@ from enclavectl.errors import UsageError
 from enclavectl.files import make_folder, read_bounded, status_at, write_atomic
 
 _MAX_BYTES = 1 << 18
+# What a form wants before the mark: the line of a script, of JSON, or the parts before a script of user data.
+# Elsewhere in a file the mark is somebody's copy of ours, below words of their own.
+_HEAD = rb'(?:#!.*\n|\{.*\n\{"comment": "|MIME-Version: (?s:.*?)\n#!.*\n)?'
 
 
 def write_marked(folder: Path, files: Mapping[str, str], mark: str) -> None:
@@ -31,8 +35,9 @@ def write_marked(folder: Path, files: Mapping[str, str], mark: str) -> None:
 
 
 def is_marked(path: Path, mark: str) -> bool:
-    """Return whether there is a file with that mark."""
+    """Return whether there is a file that begins with that mark, as far as its form lets it."""
     try:
-        return mark.encode() in read_bounded(path, _MAX_BYTES, what="written file")
+        text = read_bounded(path, _MAX_BYTES, what="written file")
     except UsageError:
         return False
+    return re.match(_HEAD + re.escape(mark.encode()), text) is not None

@@ -53,7 +53,6 @@ class ResultsFile:
         self._unsynced = 0
         self._synced_at = time.monotonic()
         self._folder = _working_folder()
-        _require_room(path)
         self._descriptor = _open_locked(path)
         try:
             self._size = self._read()
@@ -92,6 +91,23 @@ class ResultsFile:
             self.refused += 1
             return True
         return False
+
+    def require_room(self) -> None:
+        """Refuse a disk that is full before an enclave is started; later on it ends the batch.
+
+        Raises:
+            UsageError: it is full.
+        """
+        try:
+            disk = os.fstatvfs(self._descriptor)
+        except OSError:
+            return  # a write tells why
+        # Some file systems do not know, and say that they have no blocks at all.
+        if disk.f_blocks and not (disk.f_bavail if os.geteuid() else disk.f_bfree):
+            raise UsageError(
+                f"--results {self.path}: cannot be written ({os.strerror(errno.ENOSPC)})",
+                hint="make room on the disk (df -h), or name another file",
+            )
 
     def begin(self, enclave: VerifiedEnclave) -> None:
         """Write the header of a new file; check that an old one has answers of the same model.
@@ -245,20 +261,6 @@ def _open(path: Path) -> int:
         os.close(descriptor)
         raise UsageError(f"--results {path}: expected a file, found a pipe or a device", hint=_HINT)
     return descriptor
-
-
-def _require_room(path: Path) -> None:
-    """Refuse a disk that is full before anything is sent; later on it ends the batch."""
-    try:
-        disk = os.statvfs(path.parent)
-    except (OSError, ValueError):
-        return  # opening the file tells why
-    # Some file systems do not know, and say that they have no blocks at all.
-    if disk.f_blocks and not (disk.f_bavail if os.geteuid() else disk.f_bfree):
-        raise UsageError(
-            f"--results {path}: cannot be written ({os.strerror(errno.ENOSPC)})",
-            hint="make room on the disk (df -h), or name another file",
-        )
 
 
 def _lock(descriptor: int, path: Path) -> None:

@@ -101,6 +101,18 @@ def test_a_plan_names_the_base_in_words(capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().out == "builder  buildkit\nbase     python:3.11 sha256:ab\n"
 
 
+def test_a_dry_run_wants_no_folder_that_can_be_written(tmp_path: Path) -> None:
+    """/proc takes no files, even of root. What comes next is the engine."""
+    outputs = ("--to", "/proc/a.eif", "--lock", "/proc/l.json", "--provenance", "/proc/p.json")
+    nowhere = {"DOCKER_HOST": "unix:///nosuch.sock"}
+    done = enclavectl("build", *outputs, "--dry-run", home=tmp_path, environ=nowhere)
+    assert (done.status, "no Docker engine answers" in done.err) == (3, True)
+    done = enclavectl("build", *outputs, home=tmp_path, environ=nowhere)
+    assert (done.status, "--to /proc/a.eif: " in done.err) == (2, True)
+    done = enclavectl("build", "--to", "no/such.eif", "--dry-run", home=tmp_path, environ=nowhere)
+    assert (done.status, "--to no/such.eif: " in done.err) == (2, True)
+
+
 def test_an_engine_that_is_not_there_is_said_in_one_line(tmp_path: Path) -> None:
     done = enclavectl("build", "--dry-run", home=tmp_path, environ={"DOCKER_HOST": "unix:///nosuch.sock"})
     assert done.status == 3

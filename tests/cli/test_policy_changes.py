@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -19,6 +21,7 @@ from enclavectl.cli.policy_change import PolicyChangeRequest, apply_change
 from enclavectl.cli.screen import Screen
 from enclavectl.errors import StateError
 from enclavectl.models.find import PACKAGED_DIR, find_model
+from tests.cli.command import COMMAND
 from tests.cli.policies import COMMENT, REGISTERS, ROLE, lock_of, ok, policy_of, refused, run
 from tests.forge import PCRS, EnclaveForge
 
@@ -323,3 +326,17 @@ def test_a_change_leaves_the_file_to_the_service_that_reads_it(folder: Path) -> 
     after = path.stat()
     assert (after.st_uid, after.st_gid, after.st_mode) == (before.st_uid, before.st_gid, before.st_mode)
     assert after.st_ino != before.st_ino
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="needs root and unshare")
+def test_a_file_of_a_user_that_is_not_in_this_namespace_is_changed_all_the_same(folder: Path) -> None:
+    """A rootless container has the file of a user that it cannot name: a leak is revoked there too."""
+    alone = ["unshare", "--map-root-user"]
+    if subprocess.run([*alone, "true"], check=False).returncode != 0:
+        pytest.skip("this system has no user namespaces")
+    path = folder / "p.yaml"
+    os.chown(path, 12, 34)
+    path.chmod(0o644)
+    words = [*alone, str(COMMAND), "policy", "revoke", "p.yaml", "1.0", "--reason", "a leak"]
+    subprocess.run(words, cwd=folder, env={**os.environ, "HOME": str(folder)}, check=True)
+    assert "a leak" in path.read_text()

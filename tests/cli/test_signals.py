@@ -81,13 +81,32 @@ def test_an_interruption_while_the_command_loads_is_no_traceback() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "enclavectl: interrupted\n")
 
 
-@pytest.mark.parametrize(("pipe", "status"), [("|", 141), ("2>&1 >/dev/null |", 2), ("|&", 2)])
-def test_a_pipe_that_nobody_reads_is_no_success(pipe: str, status: int) -> None:
+@pytest.mark.parametrize(
+    ("command", "pipe", "status"),
+    [
+        ("schema", "|", 141),
+        ("schema nosuch", "2>&1 >/dev/null |", 2),
+        ("schema nosuch", "|&", 2),
+        ("policy", "|&", 2),
+    ],
+)
+def test_a_pipe_that_nobody_reads_is_no_success(command: str, pipe: str, status: int) -> None:
     """``grep -q`` closes its pipe early, and what it did not read may have been a refusal."""
-    command = "schema" if status == 141 else "schema nosuch"
     script = f'"$0" {command} {pipe} true; exit ${{PIPESTATUS[0]}}'
     done = subprocess.run(
         ["bash", "-c", script, COMMAND], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False
     )
     assert done.returncode == status
     assert b"Traceback" not in done.stderr
+
+
+def test_a_pipe_of_our_own_is_no_closed_output_because_nobody_reads_errors() -> None:
+    """A closed standard error must not hide a bug behind 141."""
+    program = (
+        "import sys; from enclavectl.cli.closed_output import is_output_closed as closed; sys.exit(closed())"
+    )
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=writer, check=False)
+    os.close(writer)
+    assert done.returncode == 0

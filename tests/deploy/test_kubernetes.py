@@ -14,7 +14,7 @@ import yaml
 
 from enclavectl.deploy.kubernetes.checking import check_manifests, check_schemas, read_manifests
 from enclavectl.deploy.kubernetes.node import NodeRequest
-from enclavectl.deploy.kubernetes.objects import fleet_files, fleet_objects
+from enclavectl.deploy.kubernetes.objects import MARK, fleet_files, fleet_objects
 from enclavectl.deploy.kubernetes.pod import SLOT, SLOT_CPUS
 from enclavectl.deploy.kubernetes.request import (
     Arch,
@@ -70,11 +70,12 @@ def test_the_kustomization_names_every_object_and_nothing_else() -> None:
     )
 
 
-def test_an_earlier_fleet_of_ours_is_replaced_and_a_foreign_file_stops_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ["kind: Secret\n", f"# mine\n{MARK}kind: Secret\n", f"{{\n{MARK}}}\n"])
+def test_an_earlier_fleet_of_ours_is_replaced_and_a_foreign_file_stops_it(tmp_path: Path, text: str) -> None:
     write_fleet(tmp_path, fleet_files(FLEETS["rollout"]))
     write_fleet(tmp_path, fleet_files(FLEETS["baseline"]))
     assert {path.name for path in tmp_path.iterdir()} == set(fleet_files(FLEETS["baseline"]))
-    (tmp_path / "mine.yaml").write_text("kind: Secret\n")
+    (tmp_path / "mine.yaml").write_text(text)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(UsageError, match=r"mine\.yaml") as caught:
         write_fleet(tmp_path, fleet_files(FLEETS["rollout"]))

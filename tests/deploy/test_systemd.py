@@ -268,10 +268,12 @@ def test_the_command_writes_the_files_and_says_what_to_run(tmp_path: Path) -> No
     assert Path(program).is_file()
     assert f"run {tmp_path}/enclave.eif --name skin" in unit
     assert enclavectl(*arguments, home=tmp_path).status == 0  # its own files are written anew
-    (tmp_path / "out" / "enclavectl-listen.service").write_text("[Unit]\n")
-    refused = enclavectl(*arguments, "--output", "json", home=tmp_path)
-    assert refused.status == 2
-    assert (tmp_path / "out" / "enclavectl-listen.service").read_text() == "[Unit]\n"
+    listener = tmp_path / "out" / "enclavectl-listen.service"
+    for foreign in ("[Unit]\n", f"# mine\n# from:\n{listener.read_text()}"):
+        listener.write_text(foreign)
+        refused = enclavectl(*arguments, "--output", "json", home=tmp_path)
+        assert refused.status == 2
+        assert listener.read_text() == foreign
 
 
 def test_the_command_prints_where_nothing_is_named(tmp_path: Path) -> None:

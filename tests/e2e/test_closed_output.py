@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -49,6 +50,26 @@ def ended(cli: Cli, *arguments: str | Path) -> tuple[int, str]:
     return process.returncode, err
 
 
+def hung_up(cli: Cli, *arguments: str | Path, seen: int) -> int:
+    """The exit code of a command on a terminal that hangs up once ``seen`` bytes are there."""
+    controller, terminal = pty.openpty()
+    if seen == 0:
+        os.close(controller)
+    process = subprocess.Popen(
+        [*cli.program, *map(str, arguments)],
+        env=cli.environment({"TERM": "xterm"}),
+        stdin=subprocess.DEVNULL,
+        stdout=terminal,
+        stderr=terminal,
+        start_new_session=True,  # it is no terminal of ours, so that no SIGHUP comes before the write
+    )
+    os.close(terminal)
+    if seen:
+        os.read(controller, seen)
+        os.close(controller)
+    return process.wait(90)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     folder = tmp_path / "pictures"
@@ -84,6 +105,29 @@ def test_a_batch_whose_answers_nobody_keeps_ends_with_a_code_and_says_what_is_mi
     assert code == OUTPUT_CLOSED
     assert f"of {COUNT} pictures have a result, the others have none" in err
     assert "--results" in err
+
+
+def test_a_batch_whose_first_line_nobody_reads_has_no_results(shared: Cli, folder: Path) -> None:
+    code, err = ended(shared, "diagnose", folder)
+    assert code == OUTPUT_CLOSED
+    assert f"closed: 0 of {COUNT} pictures have a result" in err
+    code, err = ended(shared, "diagnose", sample("nv"))
+    assert (code, "closed: the picture has no result" in err) == (OUTPUT_CLOSED, True)
+
+
+@pytest.mark.parametrize("seen", [0, 1], ids=["before the first byte", "after the first byte"])
+def test_a_terminal_that_hangs_up_is_a_reader_that_closed(shared: Cli, folder: Path, seen: int) -> None:
+    report = folder.parent / "a.html"
+    assert hung_up(shared, "diagnose", folder, "--report", report, seen=seen) == 0
+    assert report.read_text().count("<article") == COUNT
+    assert hung_up(shared, "list", seen=0) == OUTPUT_CLOSED
+    assert hung_up(shared, "list", "--help", seen=0) == OUTPUT_CLOSED
+
+
+def test_a_console_that_nobody_reads_leaves_the_enclave_and_says_so(cli: Cli) -> None:
+    code, err = ended(cli, "run", "--name", "first", "--debug", "--attach")
+    assert (code, "first goes on" in err, "enclavectl terminate first" in err) == (OUTPUT_CLOSED, True, True)
+    assert [one["name"] for one in cli.ok("list", "-o", "json").json()["enclaves"]] == ["first"]
 
 
 def test_what_only_prints_ends_in_silence(shared: Cli) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.cli import CODES, Cli, kill, sample, wait_until
+from tests.small_disk import fill, small_disk
 
 COUNT = 120
 ENDINGS = pytest.mark.parametrize("ending", ["csv", "jsonl"])
@@ -121,6 +122,17 @@ def test_a_disk_that_is_full(shared: Cli, folder: Path, ending: str) -> None:
     assert 0 < len(labels(path)) == value["answered"] < COUNT
     assert path.read_bytes().endswith(b"\n")
     go_on(shared, folder, path)
+
+
+def test_a_full_disk_stops_only_what_would_be_written(shared: Cli, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "small", "64k") as small:
+        path = small / "out.jsonl"
+        again = ("diagnose", sample("nv"), "--results", path)
+        shared.ok(*again)
+        fill(small)
+        assert "1" in shared.ok(*again).out
+        assert "cannot be written" in shared.refused(2, *again, sample("bcc"))["message"]
+        assert path.read_bytes().count(b"\n") == 1
 
 
 def test_changed_and_refused_pictures_are_asked_again(shared: Cli, folder: Path) -> None:

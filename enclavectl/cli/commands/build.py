@@ -174,7 +174,7 @@ def build(
       enclavectl build --provenance enclave.intoto.json    to sign and publish
     """
     refuse_together(image=image, dockerfile=dockerfile, model=model)
-    _check_provenance(provenance, to, lock)
+    _check_outputs(to, lock, provenance, writes=not dry_run)
     invocation = begin(output, config, {"model": model})
     request = _request(
         invocation,
@@ -193,12 +193,22 @@ def build(
         _build(invocation, request, provenance)
 
 
-def _check_provenance(provenance: Path | None, to: Path, lock: Path) -> None:
-    if provenance is None:
-        return
-    require_output("--provenance", provenance)
-    require_own_or_new("--provenance", provenance, STATEMENT_TYPE.encode(), "an in-toto statement")
-    require_distinct([("--to", to), ("--lock", lock), ("--provenance", provenance)])
+def _check_outputs(to: Path, lock: Path, provenance: Path | None, *, writes: bool) -> None:
+    """Refuse what could not be written after the build; without ``writes`` only look.
+
+    Raises:
+        UsageError: a file could not be written, or is somebody else's; or two are one file.
+    """
+    outputs = [("--to", to), ("--lock", lock)]
+    if provenance is not None:
+        outputs.append(("--provenance", provenance))
+    for option, path in outputs:
+        require_output(option, path, size=int(writes))
+    require_image_or_new("--to", to)
+    require_own_or_new("--lock", lock, LOCK_SCHEMA.encode(), "a lock")
+    if provenance is not None:
+        require_own_or_new("--provenance", provenance, STATEMENT_TYPE.encode(), "an in-toto statement")
+    require_distinct(outputs)
 
 
 def _plan(invocation: Invocation, request: BuildRequest) -> None:
@@ -291,11 +301,6 @@ def _request(
         if single:
             raise UsageError(f"--{single[0].replace('_', '-')}: nitro-cli takes a whole --blobs folder only")
         mode = Mode.NITRO_CLI
-    for option, path in (("--to", to), ("--lock", lock)):
-        require_output(option, path)
-    require_image_or_new("--to", to)
-    require_own_or_new("--lock", lock, LOCK_SCHEMA.encode(), "a lock")
-    require_distinct([("--to", to), ("--lock", lock)])
     locked = None
     if status_at(lock) is not None and not upgrade:
         try:

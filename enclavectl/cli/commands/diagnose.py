@@ -230,6 +230,8 @@ def _answer(invocation: Invocation, asked: _Asked) -> bool:
                 is_kept=kept.report is not None or asked.keeper is not None,
                 results=results,
             )
+        if results is not None:
+            results.require_room()
         target = find_target()
         # Imported while a local enclave boots: the imports of a session and its drawing take as long as the
         # boot.

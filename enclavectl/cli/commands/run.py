@@ -11,6 +11,7 @@ import typer
 from enclavectl.backends.registry import choose_backend, resolve_backend
 from enclavectl.cli import options, sealed_start
 from enclavectl.cli.announcing import announce_running, check_announcing
+from enclavectl.cli.closed_output import is_output_closed, says_closed
 from enclavectl.cli.console_text import follow_console
 from enclavectl.cli.foreground import Foreground, remove_dead
 from enclavectl.cli.invocation import Invocation, begin
@@ -20,7 +21,7 @@ from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.signals import holding_interrupts_back
 from enclavectl.config.choices import BackendChoice
 from enclavectl.config.load import Profile
-from enclavectl.errors import UsageError
+from enclavectl.errors import OutputClosed, UsageError
 from enclavectl.targets.launch import LaunchRequest, launch_spec
 from enclavectl.targets.target import target_of
 from enclavectl.targets.verification import production_error, verification_options
@@ -266,11 +267,21 @@ def _start(
         stays.end()
         return
     # From here on the enclave stays: an interrupted command still says that it runs, and where.
-    with holding_interrupts_back():
-        announce_running(invocation, chosen)
-        _show(invocation, chosen, running, attested)
-    if attach:
-        follow_console(invocation.screen, chosen, running.enclave)
+    try:
+        with holding_interrupts_back():
+            announce_running(invocation, chosen)
+            _show(invocation, chosen, running, attested)
+        if attach:
+            follow_console(invocation.screen, chosen, running.enclave)
+    except OSError as exc:
+        if not (says_closed(exc) and is_output_closed()):
+            raise
+        name = running.enclave.name
+        raise OutputClosed(
+            f"standard output was closed; {name} goes on",
+            hint=f"enclavectl terminate {name} ends it",
+            after_answer=True,
+        ) from exc
 
 
 def _show(
