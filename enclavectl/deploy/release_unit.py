@@ -23,7 +23,7 @@ LISTEN = "tls:[::]:7443"
 _MEMORY = "256M"
 _DESCRIPTORS = 256
 # 32 exchanges at once, and those that have just given way.
-_TASKS = 64
+TASKS = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +78,7 @@ def release_unit(request: ReleaseUnitRequest) -> UnitFile:
                 f"Environment={quoted(f'HOME={request.home}')}",
                 *service_sandbox(request.home, "AF_INET AF_INET6"),
                 f"MemoryMax={_MEMORY}",
-                f"TasksMax={_TASKS}",
+                f"TasksMax={TASKS}",
                 f"LimitNOFILE={_DESCRIPTORS}",
                 "# --lease 24h and --limit N are the owner's choice: systemctl edit.",
                 f"ExecStart={exec_line(command)}",

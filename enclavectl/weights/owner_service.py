@@ -32,7 +32,8 @@ _HANDSHAKE_S = 5.0
 # Exchanges at once: a fleet that restarts comes in dozens. More threads than this only wait.
 _AT_ONCE = 32
 # One that gave way may still wait for the log or the terminal; who comes when there are so many is closed.
-_MAX_THREADS = 4 * _AT_ONCE
+# Below TasksMax of the unit (deploy.release_unit), where starting another would end the service.
+MAX_THREADS = 56
 # How soon a log that cannot be written ends the service.
 _LOOK_S = 0.5
 # After an error of accept() that concerns this process, such as too many open files.
@@ -141,7 +142,7 @@ class _Exchanges:
     def begin(self, sock: socket.socket) -> None:
         """Begin one, or close its connection where this process has no room for it."""
         handle = None
-        if threading.active_count() <= _MAX_THREADS:
+        if threading.active_count() < MAX_THREADS:
             with suppress(OSError):  # too many open files
                 handle = sock.dup()
         if handle is None:

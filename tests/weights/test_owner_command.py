@@ -15,9 +15,11 @@ from pathlib import Path
 from enclave_payload.release import State
 from enclavectl.attestation import Revocation, render_policy
 from enclavectl.attestation.policy_edit import revoke
+from enclavectl.deploy.release_unit import TASKS
 from enclavectl.net.address import UnixAddress
 from enclavectl.net.transport import connect, open_stream
 from enclavectl.weights.key_file import write_key
+from enclavectl.weights.owner_service import MAX_THREADS
 from enclavectl.weights.release_port import ReleaseConnection, relay
 from enclavectl.weights.sealed_file import SealedFile
 from tests.in_process import new_root
@@ -82,3 +84,8 @@ def test_strangers_who_say_nothing_keep_nobody_waiting(tmp_path: Path) -> None:
         finally:
             for one in crowd:
                 one.close()
+
+
+def test_the_units_tasks_are_enough_for_all_threads() -> None:
+    """Where a thread cannot be started, the service would end."""
+    assert MAX_THREADS < TASKS
