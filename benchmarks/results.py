@@ -12,7 +12,7 @@ import re
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.common import PROJECT, Row, Subject, subjects
@@ -111,12 +111,6 @@ class _Command:
         with self._out.open("rb") as file:
             one = len(file.readline())
         return self._out.stat().st_size // max(one, 1)
-
-
-def _timed(call: Callable[[], None]) -> float:
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
 
 
 def _memory_mib(pid: int) -> float | None:

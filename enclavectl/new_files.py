@@ -9,10 +9,10 @@ from pathlib import Path
 from enclavectl.errors import UsageError
 from enclavectl.files import kind_of, stage_file, status_at
 
-_HINT = "name another file, or move this one away"
+MOVE_HINT = "name another file, or move this one away"
 
 
-def require_new(option: str, path: Path, *, hint: str = _HINT, code: str | None = None) -> None:
+def require_new(option: str, path: Path, *, hint: str = MOVE_HINT, code: str | None = None) -> None:
     """Refuse to write over anything; ``hint`` and ``code`` are of the error.
 
     Raises:

@@ -9,10 +9,10 @@ from pathlib import Path
 from enclavectl.eif.format import MAGIC as EIF_MAGIC
 from enclavectl.errors import UsageError
 from enclavectl.files import kind_of, open_regular, status_at
+from enclavectl.new_files import MOVE_HINT
 
 # Each mark is one of the first lines of its file.
 _MARK_WITHIN_BYTES = 1024
-_HINT = "name another file, or move this one away"
 
 
 def require_image_or_new(option: str, path: Path) -> None:
@@ -37,19 +37,20 @@ def require_own_or_new(
         return
     if not stat.S_ISREG(found.st_mode):
         raise UsageError(
-            f"{option} {path}: expected nothing there or {what}, found {kind_of(found.st_mode)}", hint=_HINT
+            f"{option} {path}: expected nothing there or {what}, found {kind_of(found.st_mode)}",
+            hint=MOVE_HINT,
         )
     try:
         with open_regular(path) as file:
             head = file.read(within)
     except UsageError as exc:
-        raise UsageError(f"{option} {exc.message}", hint=_HINT) from exc
+        raise UsageError(f"{option} {exc.message}", hint=MOVE_HINT) from exc
     except OSError as exc:
-        raise UsageError(f"{option} {path}: cannot be read ({exc.strerror})", hint=_HINT) from exc
+        raise UsageError(f"{option} {path}: cannot be read ({exc.strerror})", hint=MOVE_HINT) from exc
     if head and mark not in head:
         raise UsageError(
             f"{option} {path}: expected nothing there or {what}, found another file",
-            hint=_HINT,
+            hint=MOVE_HINT,
             code="foreign-file",
         )
 

@@ -277,12 +277,11 @@ class _Taking:
     def _output_closed(self) -> OutputClosed:
         found, total = self.totals.results, self.totals.pictures
         missing = f"{found} of {total} pictures have a result, the others have none"
-        error = OutputClosed(
+        return OutputClosed(
             f"standard output was closed: {missing if total > 1 else 'the picture has no result'}",
             hint="--results FILE keeps each answer, and goes on without a reader",
+            after_answer=True,
         )
-        error.after_answer = True
-        return error
 
 
 def _ask(invocation: Invocation, batch: Batch, sessions: _Sessions) -> tuple[Diagnosis, ReportWriter | None]:
