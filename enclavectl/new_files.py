@@ -1,9 +1,10 @@
-"""Files that are new or not written at all: evidence, policies, keys, saved consoles."""
+"""Files that are new or not written at all, and lines that are whole or not there."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
-from io import RawIOBase
+from contextlib import suppress
 from pathlib import Path
 
 from enclavectl.errors import UsageError
@@ -37,12 +38,28 @@ def write_new(path: Path, parts: Iterable[bytes], *, mode: int = 0o600) -> None:
         staged.commit_new(path)
 
 
-def write_whole(file: RawIOBase, data: bytes) -> None:
-    """Write all of the data to an unbuffered file: a full disk takes the first part, and refuses the next.
+def write_whole(descriptor: int, data: bytes) -> None:
+    """Write all of the data: a full disk takes the first part, and refuses the next.
 
     Raises:
         OSError: the file system refused.
     """
     rest = memoryview(data)
     while rest:
-        rest = rest[file.write(rest) or 0 :]
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def append_whole(descriptor: int, data: bytes, *, size: int, is_synced: bool = True) -> None:
+    """Append to a file of ``size`` bytes, and by default wait for the disk. What fails leaves nothing behind.
+
+    Raises:
+        OSError: the file system refused.
+    """
+    try:
+        write_whole(descriptor, data)
+        if is_synced:
+            os.fsync(descriptor)
+    except OSError:
+        with suppress(OSError):  # an append-only file
+            os.ftruncate(descriptor, size)
+        raise

@@ -8,7 +8,7 @@ from pathlib import Path
 from enclavectl.errors import HostError
 from enclavectl.evidence.file import EvidenceFile
 from enclavectl.files import require_output
-from enclavectl.new_files import require_new, write_new, write_whole
+from enclavectl.new_files import append_whole, require_new, write_new
 
 
 def check_new(option: str, path: Path, size: int = 1) -> None:
@@ -57,17 +57,13 @@ def append_line(path: Path, line: bytes, *, is_first: bool) -> None:
         flags |= os.O_CREAT | os.O_EXCL
     try:
         descriptor = os.open(path, flags, 0o600)
-        # Unbuffered: a file that is closed would write the rest of its buffer again.
-        with os.fdopen(descriptor, "ab", buffering=0) as file:
-            size = os.fstat(descriptor).st_size
-            try:
-                write_whole(file, line)
-                os.fsync(descriptor)
-            except OSError:
-                if is_first:
-                    path.unlink()
-                else:
-                    os.ftruncate(descriptor, size)
-                raise
+        try:
+            append_whole(descriptor, line, size=os.fstat(descriptor).st_size)
+        except OSError:
+            if is_first:
+                path.unlink()
+            raise
+        finally:
+            os.close(descriptor)
     except OSError as exc:
         raise HostError(f"{path}: cannot write ({exc.strerror})") from exc

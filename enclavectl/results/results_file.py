@@ -20,6 +20,7 @@ from enclavectl.client.exchange import VerifiedEnclave
 from enclavectl.client.folders import STDIN
 from enclavectl.client.pictures import Picture
 from enclavectl.errors import HostError, PictureRefused, StateError, UsageError
+from enclavectl.new_files import append_whole
 from enclavectl.results.diagnosis import Result
 from enclavectl.results.last_lines import LastLines
 from enclavectl.results.rows import RowError, format_of, split_lines
@@ -142,12 +143,9 @@ class ResultsFile:
             self.sync()
 
     def _append(self, line: bytes) -> None:
-        rest = memoryview(line)
         try:
-            while rest:
-                rest = rest[os.write(self._descriptor, rest) :]
+            append_whole(self._descriptor, line, size=self._size, is_synced=False)
         except OSError as exc:
-            os.ftruncate(self._descriptor, self._size)  # without the part that the disk took
             raise self._failed(exc) from exc
         self._size += len(line)
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
 import threading
 import time
 from collections import Counter, deque
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +19,7 @@ from enclavectl.client.exchange import VerifiedEnclave
 from enclavectl.errors import EnclavectlError, HostError, StateError, UsageError
 from enclavectl.files import open_regular, status_at
 from enclavectl.json_object import JsonError, JsonObject
+from enclavectl.new_files import append_whole
 from enclavectl.protocol.evidence import Evidence
 from enclavectl.weights.key_file import ModelKey
 
@@ -181,13 +180,7 @@ class ReleaseLog:
             if os.fstat(descriptor).st_size > self._end:  # never without need: a log may be append-only
                 # What a power cut left of a line; its key was not sent, since that waits for the whole line.
                 os.ftruncate(descriptor, self._end)
-            try:
-                _write_whole(descriptor, data)
-                os.fsync(descriptor)
-            except OSError:
-                with suppress(OSError):
-                    os.ftruncate(descriptor, self._end)
-                raise
+            append_whole(descriptor, data, size=self._end)
             self._end += len(data)
 
     def _require_in_place(self, file: BinaryIO, path: Path) -> None:
@@ -220,12 +213,6 @@ class ReleaseLog:
             self._end += len(line)
         if len(line) == _MAX_LINE_BYTES:
             raise UsageError(f"{path}: expected lines of at most {_MAX_LINE_BYTES} bytes, found a longer one")
-
-
-def _write_whole(descriptor: int, data: bytes) -> None:
-    """Write all of ``data``. Raises: OSError, also where only a part fits on the disk."""
-    if os.write(descriptor, data) != len(data):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _claimed(document: bytes) -> Claims | None:

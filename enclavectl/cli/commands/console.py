@@ -88,7 +88,7 @@ def copied(chunks: Iterator[bytes], file: FileIO, path: Path, *, keeps_part: boo
     """
     for chunk in chunks:
         try:
-            write_whole(file, chunk)
+            write_whole(file.fileno(), chunk)
         except OSError as exc:
             if not keeps_part:
                 file.truncate(0)  # all of it is still to be had, and a part would pass for the whole
