@@ -121,6 +121,8 @@ class _Client:
         match decode(self._evidence.key_config, max_bytes=MAX_KEY_CONFIG_BYTES):
             case {"keys": {1: bytes(hybrid), 2: bytes(classical)}}:
                 key = {1: hybrid, 2: classical}[suite]
+            case _:
+                raise RuntimeError("expected two public keys in the key configuration")
         sealed = seal_request(SuiteId(suite), key, request_content(request), info)
         self.sock.sendall(sealed_frame(Sealed(counter, suite, sealed)))
 

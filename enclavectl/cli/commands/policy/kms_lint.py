@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -86,8 +87,7 @@ def kms_lint(
         refuse_input("--fixed-to", fixed_to, [file, policy, lock, key_metadata, grants])
         require_new("--fixed-to", fixed_to)
         require_output("--fixed-to", fixed_to)
-    found = read_key_policy(file, limit=MAX_READABLE_BYTES)
-    when = moment("--at", at)
+    found, when = read_key_policy(file, limit=MAX_READABLE_BYTES), moment("--at", at)
     facts = LintFacts(
         at=when,
         built=None if lock is None else read_lock(lock).registers(str(lock)),
@@ -107,24 +107,26 @@ def kms_lint(
     findings = lint(found, facts)
     if fixed_to is not None:
         write_new(fixed_to, [fix(found, facts).to_bytes()], mode=0o644)
+    _show(screen, file, when, findings, fixed_to)
+    if not is_clean(findings):
+        raise typer.Exit(EXIT_NOT_CLEAN)
+
+
+def _show(
+    screen: Screen, file: Path, at: datetime, findings: tuple[Finding, ...], fixed_to: Path | None
+) -> None:
     if screen.as_json:
         screen.result(
             {
                 "schema": LINT_SCHEMA,
                 "file": str(file),
-                "at": time_json(when),
+                "at": time_json(at),
                 "clean": is_clean(findings),
                 "fixed_to": None if fixed_to is None else str(fixed_to),
                 "findings": [one.to_json() for one in findings],
             }
         )
-    else:
-        _draw(screen, file, findings, fixed_to)
-    if not is_clean(findings):
-        raise typer.Exit(EXIT_NOT_CLEAN)
-
-
-def _draw(screen: Screen, file: Path, findings: tuple[Finding, ...], fixed_to: Path | None) -> None:
+        return
     draw_findings(screen, findings)
     counts = {one: sum(finding.severity is one for finding in findings) for one in Severity}
     said = ", ".join(f"{count} {name}" for name, count in counts.items())
