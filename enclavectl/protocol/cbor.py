@@ -18,6 +18,7 @@ from enclave_payload.cbor import MAX_DEPTH, CborError, Value, encode
 __all__ = ["CborEncodingError", "CborError", "Value", "decode", "encode"]
 
 _KEYS = frozenset({int, str})
+_SCALARS = frozenset({int, bytes, str, bool, type(None)})
 
 
 class CborEncodingError(CborError):
@@ -40,26 +41,38 @@ def decode(data: bytes, *, max_bytes: int) -> Value:
             max_depth=MAX_DEPTH,
             allow_indefinite=False,
             allow_duplicate_keys=False,
-            object_hook=_with_plain_keys,
             tag_hook=_refuse_tag,
             semantic_decoders=_EVERY_TAG,
         )
-        encoded = encode(value)
-    except (cbor2.CBORDecodeError, TypeError, OverflowError) as exc:  # encode() refuses floats and the like
+    except (cbor2.CBORDecodeError, TypeError, OverflowError) as exc:
         # Cut: it may have a peer's text in it, of any length.
         raise CborError(f"not the CBOR of this protocol: {exc!s:.100}") from exc
-    if encoded == data:
+    is_sorted = _check(value)
+    encoded = cbor2.dumps(value)
+    if encoded == data and is_sorted:
         return value
-    if data.startswith(encoded):
+    if data.startswith(encoded) and len(encoded) < len(data):
         raise CborError(f"{len(data) - len(encoded)} bytes follow the value")
     raise CborEncodingError("expected shortest heads and sorted keys (RFC 8949 section 4.2.1), found others")
 
 
-def _with_plain_keys(pairs: Mapping[Any, Any], *_: object) -> Mapping[Any, Any]:
+def _check(value: object) -> bool:
+    """Return whether the keys of every map are in the order of their encodings.
+
+    Raises:
+        CborError: a kind of value or key that the payload does not know, of which cbor2 takes some.
+    """
     # By type: to Python True and 1.0 are 1.
-    if not _KEYS.issuperset(map(type, pairs)):
-        raise cbor2.CBORDecodeError("a map key that is neither an integer nor text")
-    return pairs
+    if type(value) in _SCALARS:
+        return True
+    if isinstance(value, list):
+        return min(map(_check, value), default=True)  # and not all(): a float may follow
+    if not isinstance(value, dict):
+        raise CborError(f"not the CBOR of this protocol: {type(value).__name__} is not encoded")
+    if not _KEYS.issuperset(map(type, value)):
+        raise CborError("not the CBOR of this protocol: a map key that is neither an integer nor text")
+    keys = [encode(key) for key in value]
+    return min(map(_check, value.values()), default=True) and keys == sorted(keys)
 
 
 def _refuse_tag(*_: object) -> NoReturn:
