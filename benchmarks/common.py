@@ -13,11 +13,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from enclave_payload.limits import Limits, decoder_count
 from enclavectl.client.pictures import Picture, read_picture
 
 PROJECT = Path(__file__).resolve().parent.parent
 SAMPLE = PROJECT / "samples" / "bcc.png"
 MODEL_DIR = PROJECT / "enclave_payload" / "model"
+
+
+def decoders_of(cpus: int) -> int:
+    """Return how many decoders an enclave of so many CPUs has, where memory is no bound."""
+    return decoder_count(cpus, 1 << 40, Limits())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from benchmarks.common import Row, Subject, subjects
+from benchmarks.common import Row, Subject, decoders_of, subjects
 from benchmarks.pool import WORKERS
 from benchmarks.requests import pool
 from enclavectl.client.batch import classify
@@ -164,8 +164,8 @@ def _throughput(nodes: int, enclaves: int, subject: Subject) -> Throughput:
     """Take turns between the gateways, the enclaves' own sockets, and the pool; the same picture."""
     each = subject.rounds // _CLIENTS
     subject = replace(subject, rounds=each * _CLIENTS)
-    # As many decoders as the pool has in all, and one in each enclave at least.
-    workers = max(1, WORKERS // (nodes * enclaves))
+    # Those of an enclave with its share of the CPUs, and of a whole one at least.
+    workers = decoders_of(max(1, WORKERS // (nodes * enclaves)))
     times: dict[str, list[float]] = {"fleet": [], "direct": [], "pool": []}
     cpu = dict.fromkeys(("enclave", "relay", "client", "pool"), 0.0)
     with _folder() as folder, ExitStack() as stack:

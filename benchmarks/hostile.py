@@ -16,7 +16,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from benchmarks.common import SAMPLE, Row
+from benchmarks.common import SAMPLE, Row, decoders_of
 from benchmarks.pool import WORKERS
 from enclavectl.client.batch import classify
 from enclavectl.client.listener import Arrived, Listener
@@ -46,7 +46,7 @@ def main() -> list[Row]:
     rows = []
     with (
         tempfile.TemporaryDirectory() as folder,
-        start_local_enclave(Path(folder), workers=WORKERS) as enclave,
+        start_local_enclave(Path(folder), workers=decoders_of(WORKERS)) as enclave,
     ):
         serve_me(enclave.address, enclave.expectation, picture, count=10)
         for what, kinds in _CROWDS.items():

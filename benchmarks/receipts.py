@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from benchmarks.common import MODEL_DIR, PROJECT, Row, Subject, alternate, compare, subjects
+from benchmarks.common import MODEL_DIR, PROJECT, Row, Subject, alternate, compare, decoders_of, subjects
+from benchmarks.pool import WORKERS
 from enclave_payload.card import load_card
 from enclave_payload.decoder import Decoders
 from enclave_payload.limits import Limits
@@ -114,7 +115,7 @@ def serve(side: str, folder: Path) -> None:
             keys=generate_keys(),
             signer=signer(nsm.describe, is_device=False),
             attester=nsm,
-            classifiers=decoders.start(2, lambda _: None),
+            classifiers=decoders.start(decoders_of(WORKERS), lambda _: None),
             dial=_nobody_listens,
             log=lambda _: None,
         )

@@ -17,6 +17,7 @@ from benchmarks.common import (
     Subject,
     alternate,
     compare,
+    decoders_of,
     subjects,
 )
 from benchmarks.pool import WORKERS
@@ -51,7 +52,7 @@ def session() -> Iterator[Client]:
     """Open a session with a fresh local enclave."""
     with (
         tempfile.TemporaryDirectory() as folder,
-        start_local_enclave(Path(folder), workers=WORKERS) as enclave,
+        start_local_enclave(Path(folder), workers=decoders_of(WORKERS)) as enclave,
         Client.connect(enclave.address, enclave.expectation, timeout_s=_TIMEOUT_S) as client,
     ):
         yield client

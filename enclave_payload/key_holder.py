@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from enclave_payload.card import MODEL_PCR, ModelCard, model_commitment, model_register
 from enclave_payload.decoder import Decoders
 from enclave_payload.entropy import ensure_seeded
-from enclave_payload.limits import Limits
+from enclave_payload.limits import Limits, decoder_count
 from enclave_payload.nsm import Nsm, NsmDevice, NsmError
 from enclave_payload.receipt import ReceiptSigner
 from enclave_payload.seal import EnclaveKeys, generate_keys
@@ -34,8 +34,6 @@ BACKLOG = 512
 # The parent instance as an enclave sees it: VMADDR_CID_HOST is 2, but Nitro's parent answers at 3.
 # https://docs.aws.amazon.com/enclaves/latest/user/nitro-enclave-concepts.html#term-socket
 PARENT_CID = 3
-# One CPU or not: with two workers a picture that takes long holds one of them only.
-MIN_WORKERS = 2
 
 
 def log(line: str) -> None:
@@ -104,7 +102,7 @@ def serve(decoders: Decoders, limits: Limits, *, is_sealed: bool) -> None:
         keys=keys,
         signer=signer,
         attester=nsm,
-        classifiers=decoders.start(max(MIN_WORKERS, os.cpu_count() or 1), log),
+        classifiers=decoders.start(decoder_count(os.cpu_count() or 1, _memory_bytes(), limits), log),
         dial=_dial_parent,
         log=log,
         limits=limits,
@@ -115,6 +113,10 @@ def serve(decoders: Decoders, limits: Limits, *, is_sealed: bool) -> None:
         if is_sealed:
             threading.Thread(target=port.serve, args=(release,), daemon=True).start()
         server.serve(listener)
+
+
+def _memory_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _listen(port: int) -> socket.socket:

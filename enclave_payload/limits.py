@@ -54,6 +54,9 @@ class Limits:
     picture_wall_s: float = 25.0
     # On top of what a decoder maps when it starts. A WebP of 49 megapixels takes 742 MiB, others up to 430.
     picture_memory_bytes: int = 896 * MIB
+    # Of all but decoders, estimated: root file system 100 MiB, kernel 100, processes 100 to 150, and the
+    # bounds on what waits or is on its way.
+    base_memory_bytes: int = 600 * MIB
     # From here on a picture gives its worker to others who wait. A JPEG of 12 megapixels takes 130 ms.
     slow_s: float = 0.1
     # But only from here on to those whose own pictures are slow: all work would be done twice. A JPEG of 48
@@ -61,3 +64,17 @@ class Limits:
     long_s: float = 1.0
     # A decoder is replaced after half of this, so that none lives long; the kernel ends it after all of it.
     decoder_cpu_s: int = 120
+
+
+# With two decoders a picture that takes long holds one of them only, where there is one CPU as well.
+MIN_DECODERS = 2
+
+
+def decoder_count(cpus: int, memory_bytes: int, limits: Limits) -> int:
+    """Return how many decoders an enclave has: one for each CPU, and one more if it has the memory for that.
+
+    While one of them waits for the key holder, which signs, seals and opens, another one has its CPU: a
+    twentieth more pictures. The memory is that of the worst picture in each of them.
+    """
+    has_room = memory_bytes >= limits.base_memory_bytes + (cpus + 1) * limits.picture_memory_bytes
+    return max(MIN_DECODERS, cpus + has_room)

@@ -58,7 +58,7 @@ def test_defaults_are_the_tutorials() -> None:
     assert (config.model, config.policy, config.file) == ("demo-lesion", None, None)
     assert dataclasses.astuple(config.diagnose) == (3, 30, 8)
     assert dataclasses.astuple(config.enclave) == (None, 8192, 4, None, 5005, 5006)
-    assert dataclasses.astuple(config.local) == (4096, 2)
+    assert dataclasses.astuple(config.local) == (4096, 3)
     assert dataclasses.astuple(config.nitro) == (None, None, None)
     assert config.profile is Profile.DEVELOPMENT
     assert set(config.sources.values()) == {Source(kind=SourceKind.DEFAULT)}

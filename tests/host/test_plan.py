@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enclave_payload import key_holder as payload
-from enclave_payload.limits import Limits
+from enclave_payload.limits import MIN_DECODERS, Limits
 from enclavectl.eif.errors import EifError
 from enclavectl.errors import HostError, UsageError
 from enclavectl.host.memory import (
@@ -23,6 +22,7 @@ from enclavectl.host.memory import (
 from enclavectl.host.plan import Plan, Supply, largest, make_plan, read_supply
 from enclavectl.host.requirements import (
     MIN_WORKERS,
+    PAYLOAD_BASE_MIB,
     PICTURE_MIB,
     Demand,
     EifFacts,
@@ -323,7 +323,8 @@ def test_a_host_that_is_no_folder_is_refused(tmp_path: Path) -> None:
 
 def test_the_payloads_worst_case_is_that_of_its_own_limits() -> None:
     assert Limits().picture_memory_bytes == PICTURE_MIB * MIB
-    assert MIN_WORKERS == payload.MIN_WORKERS
+    assert Limits().base_memory_bytes == PAYLOAD_BASE_MIB * MIB
+    assert MIN_WORKERS == MIN_DECODERS
     assert payload_memory_mib(1) == payload_memory_mib(2) == 600 + 2 * 896
     assert payload_memory_mib(4) == 600 + 4 * 896
 
