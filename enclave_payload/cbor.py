@@ -29,6 +29,10 @@ class CborError(ValueError):
     """The bytes are not CBOR of the kind that this decoder takes."""
 
 
+class Encoded(bytes):
+    """A value that ``encode`` has encoded before, for what many messages have in common."""
+
+
 def encode(value: Encodable) -> bytes:
     """Encode deterministically (RFC 8949 section 4.2.1): shortest heads, keys in the order of their bytes.
 
@@ -36,7 +40,7 @@ def encode(value: Encodable) -> bytes:
         TypeError, OverflowError: a float or another type, or an integer of over 64 bits; a bug of the caller.
     """
     if isinstance(value, bytes):
-        return _head(_BYTES, len(value)) + value
+        return value if isinstance(value, Encoded) else _head(_BYTES, len(value)) + value
     if isinstance(value, str):
         text = value.encode()
         return _head(_TEXT, len(text)) + text

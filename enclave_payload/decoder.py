@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from cryptography.hazmat.primitives.hashes import SHA256, Hash
-
 from enclave_payload.card import ModelCard, load_card
 from enclave_payload.limits import Limits
 from enclave_payload.lockdown import Missing
@@ -53,14 +51,10 @@ class Preempted(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A verdict, and the whole microseconds that it took, measured outside of the decoder.
-
-    ``picture_sha256`` is what a receipt names the picture by; empty with a problem, which gets no receipt.
-    """
+    """A verdict, and the whole microseconds that it took, measured outside of the decoder."""
 
     verdict: Verdict
     took_us: int = 0
-    picture_sha256: bytes = b""
 
 
 class Classifier(Protocol):
@@ -70,8 +64,16 @@ class Classifier(Protocol):
     def card(self) -> ModelCard:
         """The measured card."""
 
-    def classify(self, picture: Buffer, media_type: MediaType, may_stay: Callable[[], bool]) -> Finding:
+    def classify(
+        self,
+        picture: Buffer,
+        media_type: MediaType,
+        may_stay: Callable[[], bool],
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> Finding:
         """Look at an encoded picture. ``may_stay`` is asked again and again once it has taken long.
+
+        ``meanwhile`` may be called once, while another process looks at the picture.
 
         Raises:
             Preempted: it may not stay.
@@ -213,7 +215,13 @@ class Decoder:
         """Let go of the process; it ends with the zygote."""
         self._process.close()
 
-    def classify(self, picture: Buffer, media_type: MediaType, may_stay: Callable[[], bool]) -> Finding:
+    def classify(
+        self,
+        picture: Buffer,
+        media_type: MediaType,
+        may_stay: Callable[[], bool],
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> Finding:
         """Have the picture looked at, within its budget of processor, time and memory.
 
         A decoder that crashes, overruns or breaks the protocol costs this picture and is replaced.
@@ -224,7 +232,8 @@ class Decoder:
         """
         is_sound = False
         try:
-            finding = self._look_at(picture, media_type, _Conversation(self._process, self._limits, may_stay))
+            conversation = _Conversation(self._process, self._limits, may_stay)
+            finding = self._look_at(picture, media_type, conversation, meanwhile)
             is_sound = self.cpu_s < self._limits.decoder_cpu_s / 2
         except _OverrunError:
             return Finding(Verdict(problem=Problem.TOO_COSTLY))
@@ -236,25 +245,23 @@ class Decoder:
                 self._process = self._zygote.start_decoder(self._slot)
         return finding
 
-    def _look_at(self, picture: Buffer, media_type: MediaType, conversation: _Conversation) -> Finding:
+    def _look_at(
+        self,
+        picture: Buffer,
+        media_type: MediaType,
+        conversation: _Conversation,
+        meanwhile: Callable[[], None],
+    ) -> Finding:
         labels, scores = len(self._card.labels), self._card.output.scores
         started = time.perf_counter_ns()
         self._process.memory.put(picture)
         self._process.sock.send(request_header(media_type, len(picture)))
-        # Here and not for the receipt: it takes no time from anybody while the decoder works.
-        digest = _sha256(picture)
+        meanwhile()
         verdict = parse_verdict(conversation.receive(verdict_bytes(labels)), labels, scores)
         took_us = (time.perf_counter_ns() - started) // 1000
         if verdict.inference_us > took_us:
             raise VerdictError("a model takes a part of the time only")
-        return Finding(verdict, took_us, digest)
-
-
-def _sha256(data: Buffer) -> bytes:
-    # Not hashlib, which lacks OpenSSL in the image: it would take 60 ms for the largest picture, not 10.
-    digest = Hash(SHA256())
-    digest.update(data)
-    return digest.finalize()
+        return Finding(verdict, took_us)
 
 
 class _OverrunError(Exception):

@@ -15,7 +15,7 @@ from enclave_payload.lane import SlowLane
 from enclave_payload.limits import Limits
 from enclave_payload.messages import AnswerKind, answer_frame
 from enclave_payload.outbox import Outbox
-from enclave_payload.receipt import ReceiptSigner
+from enclave_payload.receipt import Draft, ReceiptSigner
 from enclave_payload.seal import EnclaveKeys, seal_answer
 from enclave_payload.session import SealedReceived, SessionError, open_request
 from enclave_payload.verdict import Problem
@@ -25,14 +25,14 @@ from enclave_payload.verdict import Problem
 class Job:
     """A sealed request on its way to a worker, and the seconds that it has had of workers so far.
 
-    ``picture_sha256`` is there once its picture was looked at.
+    ``draft`` is of its receipt, from when its picture is looked at.
     """
 
     sealed: SealedReceived
     connection: Connection
     arrived: float
     spent_s: float = 0.0
-    picture_sha256: bytes = b""
+    draft: Draft | None = None
 
 
 @dataclass(slots=True)
@@ -226,17 +226,19 @@ class Worker:
             job.connection.send(self._final(request, job, full))
 
     def _classify(self, request: Request, job: Job, may_stay: Callable[[], bool]) -> Outcome:
+        def begin_receipt() -> None:
+            job.draft = self._signer.draft(job.sealed.session, request)
+
         timings = _timings(job)
         if timings.queue_us > self._limits.queue_s * 1e6:
             return self._outcome(timings, problem=Problem.TOO_LATE)
         try:
-            finding = self._classifier.classify(request.picture, request.media_type, may_stay)
+            finding = self._classifier.classify(request.picture, request.media_type, may_stay, begin_receipt)
         except Preempted:
             # As it came: no picture waits in the clear.
             if self._lane.line_up(job, len(job.sealed.ciphertext)):
                 raise
             return self._outcome(timings, problem=Problem.TOO_LATE)
-        job.picture_sha256 = finding.picture_sha256
         verdict = finding.verdict
         inference_us = verdict.inference_us
         timings = replace(timings, decode_us=finding.took_us - inference_us, inference_us=inference_us)
@@ -248,8 +250,8 @@ class Worker:
         encoded = outcome.to_cbor()
         receipt = None
         if outcome.problem is None:
-            session = job.sealed.session
-            receipt = self._signer.sign(session, request, job.picture_sha256, outcome, encoded)
+            draft = job.draft or self._signer.draft(job.sealed.session, request)
+            receipt = self._signer.sign(draft, outcome, encoded)
         return _sealed(request, job, AnswerKind.FINAL, encode_answer(encoded, receipt))
 
     def _outcome(self, timings: Timings, *, problem: Problem) -> Outcome:

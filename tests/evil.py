@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from hashlib import sha256
 
 from enclave_payload.contents import (
     SALT_BYTES,
@@ -157,8 +156,8 @@ def _answer(keys: EnclaveKeys, sealed: SealedReceived, lies: Lies) -> bytes:
         timings=Timings(queue_us=0, decode_us=0, inference_us=0),
         probabilities_ppb=ANSWER_PPB,
     )
-    encoded, picture = outcome.to_cbor(), sha256(request.picture).digest()
-    receipt = lies.receipt(SIGNER.sign(sealed.session, request, picture, outcome, encoded))
+    encoded = outcome.to_cbor()
+    receipt = lies.receipt(SIGNER.sign(SIGNER.draft(sealed.session, request), outcome, encoded))
     content = encode_answer(encoded, receipt)
     sealed_answer = seal_answer(request.reply_key, sealed.request_id, AnswerKind.FINAL, content)
     return answer_frame(sealed.request_id, AnswerKind.FINAL, sealed_answer)

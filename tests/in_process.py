@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 
@@ -66,8 +65,14 @@ class Brightness:
         self.gate = gate
         self.is_at_gate = threading.Event()
 
-    def classify(self, picture: Buffer, media_type: MediaType, may_stay: Callable[[], bool]) -> Finding:
-        del may_stay
+    def classify(
+        self,
+        picture: Buffer,
+        media_type: MediaType,
+        may_stay: Callable[[], bool],
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> Finding:
+        del may_stay, meanwhile
         try:
             image = decode_picture(bytes(picture), media_type, CARD.input).image
         except PictureError as error:
@@ -76,8 +81,7 @@ class Brightness:
             self.is_at_gate.set()
             self.gate.wait(30)
         light = PARTS_PER_BILLION * image.convert("L").tobytes()[0] // 255
-        verdict = Verdict(probabilities_ppb=(PARTS_PER_BILLION - light, light))
-        return Finding(verdict, picture_sha256=sha256(picture).digest())
+        return Finding(Verdict(probabilities_ppb=(PARTS_PER_BILLION - light, light)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

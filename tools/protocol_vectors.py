@@ -48,7 +48,14 @@ from enclave_payload.messages import (
     session_id,
     transcript_hash,
 )
-from enclave_payload.receipt import PROFILE, Claim, answer_statement, request_statement, sign_claims
+from enclave_payload.receipt import (
+    PROFILE,
+    Claim,
+    answer_salt,
+    answer_statement,
+    request_statement,
+    sign_claims,
+)
 from enclave_payload.seal import (
     EnclaveKeys,
     SealError,
@@ -221,7 +228,7 @@ def _receipt() -> dict[str, object]:
     """Return a receipt with what it commits to; its statements are of request 0 and of its answer."""
     salt, picture = stretched("salt 0", 32), stretched("stands for a picture", 50)
     asked = request_statement(salt, hashlib.sha256(picture).digest(), str(MediaType.PNG))
-    answered = answer_statement(salt, SAID.to_cbor())
+    answered = answer_statement(answer_salt(salt), SAID.to_cbor())
     claims: dict[int, Encodable] = {
         Claim.ISS: "enclavectl",
         Claim.IAT: 1_795_824_000,

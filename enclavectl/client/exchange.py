@@ -16,6 +16,7 @@ from enclavectl.evidence import (
     ReceiptCode,
     Receipted,
     ReceiptError,
+    answer_salt,
     answer_statement,
     check_commitments,
     check_outcome_model,
@@ -288,8 +289,26 @@ def seal_picture(
     return Sealed(request_counter(pending.request_id), suite, ciphertext)
 
 
-def open_reply(pending: PendingAnswer, answer: Answer, session: SessionEvidence) -> CheckedAnswer | None:
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What the receipt of a pending answer commits to, as far as it does not depend on the answer."""
+
+    request_statement: bytes
+    answer_salt: bytes
+
+    @classmethod
+    def of(cls, pending: PendingAnswer) -> Question:
+        """Compute it: there is time while the enclave works."""
+        asked = request_statement(pending.salt, pending.picture_sha256, pending.media_type)
+        return cls(asked, answer_salt(pending.salt))
+
+
+def open_reply(
+    pending: PendingAnswer, answer: Answer, session: SessionEvidence, question: Question | None = None
+) -> CheckedAnswer | None:
     """Open an answer of ``session`` and check its receipt; None for the notice that it comes elsewhere.
+
+    ``question`` is that of ``pending``, if it was computed before.
 
     Raises:
         PeerProtocolError: not sealed under this request's key, or not an answer.
@@ -305,7 +324,9 @@ def open_reply(pending: PendingAnswer, answer: Answer, session: SessionEvidence)
             "answer: expected one sealed by the enclave for this request, found other bytes",
             hint="something between you and the enclave changes the traffic",
         ) from exc
-    receipted = None if outcome.problem else _check_receipt(pending, parts, outcome, session)
+    if outcome.problem:
+        return CheckedAnswer(outcome=outcome, receipted=None)
+    receipted = _check_receipt(question or Question.of(pending), parts, outcome, session)
     return CheckedAnswer(outcome=outcome, receipted=receipted)
 
 
@@ -318,7 +339,7 @@ def _parse_answer(content: bytes, card: ModelCard) -> tuple[AnswerContent, Outco
 
 
 def _check_receipt(
-    pending: PendingAnswer, parts: AnswerContent, outcome: Outcome, session: SessionEvidence
+    question: Question, parts: AnswerContent, outcome: Outcome, session: SessionEvidence
 ) -> Receipted:
     """Check that the enclave of ``session`` signed this answer to this question; return what to keep."""
     if parts.receipt is None:
@@ -333,8 +354,8 @@ def _check_receipt(
         document_bytes=session.received.document,
         key_config=session.received.key_config,
     )
-    asked = request_statement(pending.salt, pending.picture_sha256, pending.media_type)
-    answered = answer_statement(pending.salt, parts.outcome)
+    asked = question.request_statement
+    answered = answer_statement(question.answer_salt, parts.outcome)
     check_commitments(receipt, request=asked, answer=answered)
     check_outcome_model(receipt, outcome)
     return Receipted(receipt=parts.receipt, request_statement=asked, answer_statement=answered)

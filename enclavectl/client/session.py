@@ -31,6 +31,7 @@ from enclavectl.client.exchange import (
     CheckedAnswer,
     Expectation,
     PendingAnswer,
+    Question,
     VerifiedEnclave,
     check_same_model,
     new_challenge,
@@ -93,6 +94,7 @@ class Client:
         self._timeout_s = timeout_s
         self._counter = 0
         self._pending: dict[bytes, PendingAnswer] = {}
+        self._questions: dict[bytes, Question] = {}
         self._arrived: deque[Result] = deque()
         self._thread: int | None = None
 
@@ -202,6 +204,7 @@ class Client:
         except EnclaveLost:
             self._read_last_words(deadline)
             raise
+        self._questions[pending.request_id] = Question.of(pending)
 
     def next_answer(self, deadline: float) -> Result:
         """Receive a request's id and its result: an answer, "busy", or None for one that comes elsewhere.
@@ -230,7 +233,8 @@ class Client:
         pending = self._pending.pop(answer.request_id, None)
         if pending is None:
             raise PeerProtocolError("the enclave answered a request that is not under way")
-        return answer.request_id, open_reply(pending, answer, self.enclave.session_evidence)
+        question = self._questions.pop(answer.request_id, None)
+        return answer.request_id, open_reply(pending, answer, self.enclave.session_evidence, question)
 
     def _require_own_thread(self) -> None:
         thread = threading.get_ident()

@@ -29,7 +29,7 @@ from enclavectl.protocol.key_config import (
     model_register,
     parse_key_config,
 )
-from enclavectl.protocol.receipts import SecurityMode, answer_statement
+from enclavectl.protocol.receipts import SecurityMode, answer_salt, answer_statement
 
 # Document and receipt are of one enclave, but the hypervisor and the enclave's kernel each have a clock, and
 # receipts count whole seconds.
@@ -108,7 +108,7 @@ def check_statements(
     check_commitments(receipt, request=request, answer=answer)
     asked = None if request is None else parse_request_statement(request)
     answered = None if answer is None else parse_answer_statement(answer)
-    if asked and answered and answer != answer_statement(asked.salt, answered.outcome):
+    if asked and answered and answer != answer_statement(answer_salt(asked.salt), answered.outcome):
         raise ReceiptError(
             ReceiptCode.ANSWER_MISMATCH, "answer statement: expected the salt that follows from the request's"
         )

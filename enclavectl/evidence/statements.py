@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enclavectl.evidence.codes import ReceiptCode, ReceiptError
 from enclavectl.protocol.cbor import CborError, Value, decode
 from enclavectl.protocol.receipts import (
+    answer_salt,
     answer_statement,
     request_statement,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "AnswerStatement",
     "Receipted",
     "RequestStatement",
+    "answer_salt",
     "answer_statement",
     "parse_answer_statement",
     "parse_request_statement",

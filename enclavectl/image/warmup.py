@@ -3,8 +3,7 @@
 It runs twice while the image is built: in the build stage, where ``assemble`` observes the loaded files, and
 then inside the assembled file system. That file system contains neither the warm-up nor the client's half of
 the protocol, which the warm-up uses: the build context has both as one script (``enclavectl.image.bundle``).
-If a file that some picture or message needs is missing there, the build fails; otherwise the enclave would
-refuse that picture later, where nobody can look inside.
+If a file that some picture or message needs is missing there, the build fails, and not that picture later.
 """
 
 from __future__ import annotations
@@ -60,16 +59,19 @@ class _BreaksTwice:
 
         self.card: ModelCard = classifier.card
         self._classifier = classifier
-        self._wrong: list[Finding | Exception] = [
-            Finding(Verdict(problem=Problem.MODEL_FAILED)),
-            ZeroDivisionError(),
-        ]
+        failed = Finding(Verdict(problem=Problem.MODEL_FAILED))
+        self._wrong: list[Finding | Exception] = [failed, ZeroDivisionError()]
 
-    def classify(self, picture: Buffer, media_type: MediaType, may_stay: Callable[[], bool]) -> Finding:
+    def classify(
+        self,
+        picture: Buffer,
+        media_type: MediaType,
+        may_stay: Callable[[], bool],
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> Finding:
         if not self._wrong:
-            return self._classifier.classify(picture, media_type, may_stay)
-        wrong = self._wrong.pop()
-        if isinstance(wrong, Exception):
+            return self._classifier.classify(picture, media_type, may_stay, meanwhile)
+        if isinstance(wrong := self._wrong.pop(), Exception):
             raise wrong
         return wrong
 

@@ -102,9 +102,15 @@ def test_a_picture_s_deadline_counts_from_its_sending(tmp_path: Path) -> None:
         yield gray(1)
 
     class Deliberate(Brightness):
-        def classify(self, picture: Buffer, media_type: MediaType, may_stay: Callable[[], bool]) -> Finding:
+        def classify(
+            self,
+            picture: Buffer,
+            media_type: MediaType,
+            may_stay: Callable[[], bool],
+            meanwhile: Callable[[], None] = lambda: None,
+        ) -> Finding:
             time.sleep(0.05)  # longer than what a receiver grants an answer whose time is over
-            return super().classify(picture, media_type, may_stay)
+            return super().classify(picture, media_type, may_stay, meanwhile)
 
     with start_in_process(tmp_path, classifiers=[Deliberate()]) as enclave:
         replies = run(enclave, slow_disk(), in_flight=1, timeout_s=4)

@@ -76,8 +76,8 @@ def content_of(
         reply_key=pending.reply_key,
         salt=pending.salt if salt is None else salt,
     )
-    encoded, digest = outcome.to_cbor(), hashlib.sha256(picture).digest()
-    return encode_answer(encoded, signer.sign(session, request, digest, outcome, encoded))
+    encoded = outcome.to_cbor()
+    return encode_answer(encoded, signer.sign(signer.draft(session, request), outcome, encoded))
 
 
 def reply(enclave: VerifiedEnclave, pending: PendingAnswer, content: bytes) -> CheckedAnswer | None:
@@ -115,7 +115,7 @@ def with_the_attested_key(describe: Callable[[int], tuple[bool, bytes]], *, is_d
     """A signer with other registers, or another word on itself, and the attested key."""
     signer = copy.copy(SIGNER)
     other = ReceiptSigner(describe, is_device=is_device)
-    signer._measurements, signer._mode = other._measurements, other._mode
+    signer._constant = other._constant
     return signer
 
 

@@ -41,9 +41,15 @@ TIMEOUT_S = 60.0
 class Slow(Brightness):
     """Takes a quarter of a second for each picture."""
 
-    def classify(self, picture: Buffer, media_type: MediaType, may_stay: Callable[[], bool]) -> Finding:
+    def classify(
+        self,
+        picture: Buffer,
+        media_type: MediaType,
+        may_stay: Callable[[], bool],
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> Finding:
         time.sleep(0.25)
-        return super().classify(picture, media_type, may_stay)
+        return super().classify(picture, media_type, may_stay, meanwhile)
 
 
 class InTurn:

@@ -10,7 +10,7 @@ import pytest
 
 from enclave_payload.contents import Outcome, Timings, key_config_digest
 from enclavectl.evidence import Case, EvidenceFile, KeptReceipt, Verification, Waiver, examine
-from enclavectl.evidence.statements import answer_statement, request_statement
+from enclavectl.evidence.statements import answer_salt, answer_statement, request_statement
 from enclavectl.protocol.receipts import Claim
 from enclavectl.results.audit_page import render_audit_page
 from enclavectl.results.evidence_wording import claims_of
@@ -31,7 +31,7 @@ OUTCOME = Outcome(
     timings=Timings(queue_us=0, decode_us=0, inference_us=0),
     probabilities_ppb={"dark": 250_000_000, "light": 750_000_000},
 )
-ANSWER = answer_statement(SALT, OUTCOME.to_cbor())
+ANSWER = answer_statement(answer_salt(SALT), OUTCOME.to_cbor())
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ EDITS: dict[str, tuple[Callable[[Kept], KeptReceipt], str]] = {
     ),
     "other question": (lambda k: replace(k.receipt, request_statement=OTHER), "request-mismatch"),
     "other answer": (
-        lambda k: replace(k.receipt, answer_statement=answer_statement(SALT, b"other")),
+        lambda k: replace(k.receipt, answer_statement=answer_statement(answer_salt(SALT), b"other")),
         "answer-mismatch",
     ),
     "swapped statements": (

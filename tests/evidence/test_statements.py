@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from enclavectl.evidence import (
     ReceiptError,
+    answer_salt,
     answer_statement,
     check_outcome,
     check_picture,
@@ -44,7 +45,7 @@ NEW_OUTCOME = cbor2.dumps(
 
 def test_the_statements_of_another_implementation_are_ours() -> None:
     assert request_statement(example.SALT, PICTURE_SHA256, "image/png") == example.REQUEST_STATEMENT
-    assert answer_statement(example.SALT, OUTCOME) == example.ANSWER_STATEMENT
+    assert answer_statement(answer_salt(example.SALT), OUTCOME) == example.ANSWER_STATEMENT
 
 
 def test_the_receipt_of_another_implementation_commits_to_them() -> None:
@@ -96,7 +97,7 @@ def test_another_picture_is_refused() -> None:
 
 
 def test_the_outcome_is_read_if_it_is_of_the_receipt_s_model() -> None:
-    statement = parse_answer_statement(answer_statement(example.SALT, NEW_OUTCOME))
+    statement = parse_answer_statement(answer_statement(answer_salt(example.SALT), NEW_OUTCOME))
     outcome = check_outcome(RECEIPT, statement)
     assert outcome.probabilities_ppb == {"bcc": 898_000_000, "mel": 102_000_000}
 
@@ -114,7 +115,7 @@ def test_the_outcome_is_read_if_it_is_of_the_receipt_s_model() -> None:
 def test_an_outcome_that_no_receipt_is_made_for_is_refused(changes: dict[str, object], code: str) -> None:
     changed = cbor2.dumps(cbor2.loads(NEW_OUTCOME) | changes, canonical=True)
     with pytest.raises(ReceiptError) as caught:
-        check_outcome(RECEIPT, parse_answer_statement(answer_statement(example.SALT, changed)))
+        check_outcome(RECEIPT, parse_answer_statement(answer_statement(answer_salt(example.SALT), changed)))
     assert caught.value.code == code
 
 

@@ -44,9 +44,15 @@ class NotingBrightness(Brightness):
         super().__init__(gate)
         self._asked = asked
 
-    def classify(self, picture: Buffer, media_type: MediaType, may_stay: Callable[[], bool]) -> Finding:
+    def classify(
+        self,
+        picture: Buffer,
+        media_type: MediaType,
+        may_stay: Callable[[], bool],
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> Finding:
         self._asked.set()
-        return super().classify(picture, media_type, may_stay)
+        return super().classify(picture, media_type, may_stay, meanwhile)
 
 
 @dataclass(slots=True)

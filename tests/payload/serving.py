@@ -1,7 +1,6 @@
 """A real server on a real Unix socket, with a small classifier in memory, and a peer to talk to it."""
 
 import contextlib
-import hashlib
 import io
 import socket
 import threading
@@ -93,11 +92,18 @@ class RedClassifier:
     def card(self) -> ModelCard:
         return CARD
 
-    def classify(self, picture: Buffer, media_type: MediaType, may_stay: Callable[[], bool]) -> Finding:
+    def classify(
+        self,
+        picture: Buffer,
+        media_type: MediaType,
+        may_stay: Callable[[], bool],
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> Finding:
         try:
             image = decode_picture(bytes(picture), media_type, CARD.input).image
         except PictureError as error:
             return Finding(Verdict(problem=error.problem))
+        meanwhile()
         self.entered.release()
         color = image.getpixel((0, 0))
         is_held = not self.is_slow or color == (255, 0, 0)
@@ -111,8 +117,7 @@ class RedClassifier:
         if color == LOSES_THE_DECODERS:
             raise DecoderLostError("they are gone")
         assert isinstance(color, tuple)
-        verdict = Verdict(probabilities_ppb=tuple(redness(color[0]).values()))
-        return Finding(verdict, picture_sha256=hashlib.sha256(picture).digest())
+        return Finding(Verdict(probabilities_ppb=tuple(redness(color[0]).values())))
 
 
 def redness(red: int) -> dict[str, int]:

@@ -1,6 +1,5 @@
 """Decoders: real ones that are killed, overrun and crowded, and false ones that lie."""
 
-import hashlib
 import multiprocessing
 import os
 import socket
@@ -56,10 +55,17 @@ def test_it_says_what_the_model_says(decoder: Decoder) -> None:
     assert first.verdict == second.verdict
 
 
-def test_it_names_the_picture_that_it_looked_at(decoder: Decoder) -> None:
-    other = SAMPLE + b"\0"
-    assert look(decoder).picture_sha256 == hashlib.sha256(SAMPLE).digest()
-    assert look(decoder, other).picture_sha256 == hashlib.sha256(other).digest()
+def test_what_is_done_meanwhile_is_done_once_before_the_verdict_is_read(decoder: Decoder) -> None:
+    done: list[int] = []
+
+    def meanwhile() -> None:
+        time.sleep(0.2)
+        done.append(len(done))
+
+    found = decoder.classify(SAMPLE, MediaType.PNG, lambda: True, meanwhile)
+    assert_sound(found)
+    assert done == [0]
+    assert found.took_us >= 200_000
 
 
 @pytest.mark.parametrize(("picture", "problem"), [(b"", Problem.EMPTY), (SAMPLE[:5000], Problem.UNREADABLE)])

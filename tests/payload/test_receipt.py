@@ -23,7 +23,14 @@ from enclave_payload.limits import Limits
 from enclave_payload.media import MediaType
 from enclave_payload.messages import ANSWER_CIPHERTEXT_BYTES, ANSWER_PLAINTEXT_BYTES
 from enclave_payload.nsm import NsmError
-from enclave_payload.receipt import Claim, ReceiptSigner, answer_statement, request_statement, sign_claims
+from enclave_payload.receipt import (
+    Claim,
+    ReceiptSigner,
+    answer_salt,
+    answer_statement,
+    request_statement,
+    sign_claims,
+)
 from enclave_payload.session import AttestedSession
 from enclave_payload.verdict import Problem
 from enclavectl.evidence import Receipt, parse_receipt
@@ -65,8 +72,7 @@ def signed(
     outcome: Outcome = OUTCOME,
     session: AttestedSession = SESSION,
 ) -> Receipt:
-    digest = hashlib.sha256(request.picture).digest()
-    receipt = parse_receipt(by.sign(session, request, digest, outcome, outcome.to_cbor()))
+    receipt = parse_receipt(by.sign(by.draft(session, request), outcome, outcome.to_cbor()))
     check_signature(receipt, by.public_key)
     return receipt
 
@@ -98,7 +104,7 @@ def test_a_receipt_says_what_was_asked_answered_and_attested() -> None:
     assert receipt.model_hash_scheme == "sha256-single"
     asked = request_statement(REQUEST.salt, hashlib.sha256(b"picture").digest(), "image/png")
     assert receipt.request_hash == hashlib.sha256(asked).digest()
-    answered = answer_statement(REQUEST.salt, OUTCOME.to_cbor())
+    answered = answer_statement(answer_salt(REQUEST.salt), OUTCOME.to_cbor())
     assert receipt.response_hash == hashlib.sha256(answered).digest()
     assert receipt.execution_time_ms == 4  # 3,001 microseconds, rounded up
     assert receipt.memory_peak_mb > 0
@@ -173,7 +179,8 @@ def test_the_largest_answer_with_its_receipt_fits() -> None:
     )
     registers = {index: bytes([index + 1]) * 48 for index in (0, 1, 2, 3, 4, 8)}
     encoded = outcome.to_cbor()
-    receipt = signer(registers).sign(SESSION, REQUEST, bytes(32), outcome, encoded)
+    by = signer(registers)
+    receipt = by.sign(by.draft(SESSION, REQUEST), outcome, encoded)
     assert len(card.labels) == 64
     assert len(receipt) <= 900
     assert len(encode_answer(encoded, receipt)) <= ANSWER_PLAINTEXT_BYTES - 4

@@ -41,6 +41,7 @@ from enclave_payload.seal import combine_keys, pad, request_info, seal_answer, u
 from enclave_payload.sealed import ChunkOpener, parse_header
 from enclave_payload.wire import Frame, FrameReader, FrameType, WireError
 from enclavectl.evidence import (
+    answer_salt,
     answer_statement,
     check_outcome,
     check_statements,
@@ -171,7 +172,7 @@ def test_the_receipt_reads_and_is_signed_to_the_same_bytes() -> None:
     assert request_statement(salt, picture, asked["media_type"]) == hexed(recorded, "request_statement")
     content = parse_answer_content(hexed(VECTORS["answers"][0], "cbor"))
     assert content.receipt == receipt.raw
-    assert answer_statement(salt, content.outcome) == hexed(recorded, "answer_statement")
+    assert answer_statement(answer_salt(salt), content.outcome) == hexed(recorded, "answer_statement")
     _, answered = check_statements(
         receipt, request=hexed(recorded, "request_statement"), answer=hexed(recorded, "answer_statement")
     )
