@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import sys
@@ -13,7 +12,14 @@ import typer
 from typer.exceptions import TyperException
 
 from enclavectl.cli.app import build_app, command_path
-from enclavectl.cli.closed_output import discard_output, discard_unwritable, is_output_closed, says_closed
+from enclavectl.cli.closed_output import (
+    check_output,
+    discard_output,
+    discard_unwritable,
+    is_output_closed,
+    says_closed,
+    says_full,
+)
 from enclavectl.cli.foreign_words import argument_meant, option_meant_by
 from enclavectl.cli.signals import ending_as_interrupted
 from enclavectl.errors import Bug, EnclavectlError, HostError, Interrupted, OutputClosed, UsageError
@@ -28,8 +34,7 @@ _MISSING = re.compile(r"Missing (?:argument|option) '([^']+)'\.")
 _EXTRA = re.compile(r"Got unexpected extra argument\S* \((.*)\)", re.DOTALL)
 _SECONDS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600}
 _OUTPUT_FILE = re.compile(r"for '--output'.*: '([^']+\.[A-Za-z]+)' is not one of")
-# The errors of a full disk: no space, quota exceeded, file size limit.
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_SPACE_HINT = "is the disk full? df -h"
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -40,6 +45,8 @@ def run(arguments: Sequence[str]) -> int:
             sys.stdout.flush()
         # Typer turns Ctrl-C into this status by itself.
         code = status if isinstance(status, int) else 0
+        if code == 0:
+            check_output("the work is complete, and what it said is lost", hint=_SPACE_HINT)
         return _interrupted(arguments) if code == Interrupted.exit_code else code
     except EnclavectlError as error:
         return _report(error, arguments)
@@ -146,10 +153,10 @@ def _interrupted(arguments: Sequence[str]) -> int:
 
 
 def _full_disk(exc: Exception) -> HostError | None:
-    if not isinstance(exc, OSError) or exc.errno not in _FULL:
+    if not isinstance(exc, OSError) or not says_full(exc):
         return None
     what = exc.filename or "the output"
-    return HostError(f"{what}: cannot be written ({exc.strerror})", hint="is the disk full? df -h")
+    return HostError(f"{what}: cannot be written ({exc.strerror})", hint=_SPACE_HINT)
 
 
 def _bug() -> Bug:
