@@ -17,7 +17,7 @@ from enclavectl.cli.closed_output import reason_of, says_full
 from enclavectl.cli.expiry import note_expiry
 from enclavectl.cli.invocation import Invocation
 from enclavectl.cli.result_outputs import DrawnOutput, JsonOutput, KeptOutput, ResultOutput
-from enclavectl.cli.signals import gating_interrupts
+from enclavectl.cli.signals import gating_interrupts, holding_interrupts_back
 from enclavectl.client.batch import Losses, Reply, classify
 from enclavectl.client.exchange import VerifiedEnclave
 from enclavectl.client.folders import Collection
@@ -129,7 +129,8 @@ def answer_pictures(invocation: Invocation, batch: Batch) -> bool:
             if batch.keeper is not None:
                 batch.keeper.finish(invocation.screen)
             if writer is not None:
-                invocation.screen.note(f"report written to {writer.finish(diagnosis.later_evidence)}")
+                with holding_interrupts_back():  # pages get their names one after the other
+                    invocation.screen.note(f"report written to {writer.finish(diagnosis.later_evidence)}")
     finally:
         if writer is not None:
             writer.discard()
