@@ -17,7 +17,6 @@ from urllib.parse import quote
 from enclavectl.client.formats import media_type_of
 from enclavectl.errors import EnclavectlError, HostError, UsageError
 from enclavectl.files import (
-    is_regular,
     refuse_input,
     replace_file,
     require_output,
@@ -25,6 +24,7 @@ from enclavectl.files import (
     stage_file,
     status_at,
 )
+from enclavectl.new_files import read_head, require_own_or_new
 from enclavectl.results.cards import card_id, render_card
 from enclavectl.results.html import MARK, render_cards, render_evidence, render_heading, render_page
 from enclavectl.results.markup import Object, as_object, string
@@ -36,11 +36,9 @@ if TYPE_CHECKING:
 
 # With previews of about 40 kB, a page has 6 MB, which browsers open at once.
 PICTURES_PER_PAGE = 100
-_MARK_WITHIN_BYTES = 1024  # the mark is one of the first lines of a page
-
-
 # A page without a picture.
 _LEAST_BYTES = 1 << 14
+_WHAT = "a report"
 PICTURES_HINT = "name the report first, then the pictures: --report answers.html PICTURE..."
 
 
@@ -65,23 +63,13 @@ def check_target(
 
 
 def _check_existing(path: Path, *, force: bool) -> None:
-    if not is_regular(path):
-        raise UsageError(f"--report {path}: expected the name of a file, found something else there")
-    try:
-        with path.open("rb") as file:
-            head = file.read(_MARK_WITHIN_BYTES)
-    except OSError as exc:
-        raise UsageError(f"--report {path}: cannot be read ({exc.strerror})") from exc
-    if media_type_of(head) is not None:
+    if media_type_of(read_head("--report", path, _WHAT)) is not None:
         raise UsageError(
-            f"--report {path}: expected a report or a new file, found a picture",
-            hint=PICTURES_HINT,
+            f"--report {path}: expected nothing there or {_WHAT}, found a picture", hint=PICTURES_HINT
         )
-    if head and MARK.encode() not in head and not force:
-        raise UsageError(
-            f"--report {path}: expected a report or a new file, found a file that is neither",
-            hint="choose another name, or write over it with --force",
-        )
+    if not force:
+        hint = "choose another name, or write over it with --force"
+        require_own_or_new("--report", path, MARK.encode(), _WHAT, hint=hint)
 
 
 def page_paths(path: Path, total: int) -> list[Path]:
