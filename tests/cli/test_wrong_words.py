@@ -111,7 +111,12 @@ def test_an_option_or_value_of_another_tool_is_answered_with_ours(
         (["listen", "--count", "0"], "--count: expected a whole number of at least 1, found 0"),
         (["run", "--boot-wait", "-1"], "--boot-wait: expected a whole number from 0 to 3600, found -1"),
         (["listen", "--timeout", "0"], "--timeout: expected a number of at least 0.1, found 0.0"),
-        (["run", "--drain", "soon"], "--drain: expected a number, found 'soon'"),
+        (["run", "--drain", "soon"], "--drain: expected a number of at least 0, found 'soon'"),
+        (
+            ["run", "--boot-wait", "9 is not"],
+            "--boot-wait: expected a whole number from 0 to 3600, found '9 is not'",
+        ),
+        (["diagnose", "--timeout", "1e3", "a"], "--timeout: expected a whole number, found '1e3'"),
         (["list", "skin", "two"], "expected no further argument, found skin two"),
         (["eif", "diff", "a.eif"], "expected NEW, found none"),
         (["page", "--to", "p.html"], "expected --policy, found none"),
