@@ -10,7 +10,7 @@ import typer
 from typer.exceptions import TyperException
 
 from enclavectl.cli.app import command_path
-from enclavectl.cli.foreign_words import argument_meant, option_meant_by
+from enclavectl.cli.foreign_words import argument_meant, names_from, option_meant_by
 from enclavectl.errors import UsageError
 
 # Typer has no class of its own for this one.
@@ -31,6 +31,8 @@ def usage_error(error: TyperException, arguments: Sequence[str]) -> UsageError:
     extra = None
     if isinstance(error, typer.BadParameter):
         message, meant = _about_value(error)
+        if not error.message and (shows := names_from(command)) is not None:
+            extra = f"{shows} shows the names"
     elif (option := getattr(error, "option_name", None)) is not None:
         meant = option_meant_by(option, command)
         # Typer's guesses go by the letters: --docker-uri is no --dockerfile.
