@@ -12,6 +12,7 @@ from tests.cli.tree import NAMES, all_rows
 from tests.e2e.cli import sample
 
 READS_FILES = "enclavectl reads files: fetch it first, or pipe it to: enclavectl diagnose -"
+KEY_FROM = "enclavectl model seal writes one beside the sealed model"
 KEY_BESIDE = "name m.key, which enclavectl model seal wrote beside it"
 
 
@@ -94,6 +95,7 @@ def test_the_error_has_the_answer_and_where_to_look(tmp_path: Path) -> None:
         (["logs", "-f", "skin"], "write enclavectl console --follow NAME, for one that runs"),
         (["lock", "show", "my.json"], "name a lock by its option: enclavectl lock show --lock FILE"),
         (["model", "release", "m.sealed", "--policy", "p", "--to", "unix:x"], KEY_BESIDE),
+        (["model", "release", "absent.key", "--policy", "p", "--to", "unix:x"], KEY_FROM),
     ],
 )  # fmt: skip
 def test_an_option_or_value_of_another_tool_is_answered_with_ours(
