@@ -7,6 +7,7 @@
     +-- UsageError         2    wrong arguments, configuration, policy or model card
     |   +-- EifError            an enclave image file, ramdisk or layer that breaks its format (eif/errors.py)
     +-- HostError          3    the host or a tool on it is missing something or failed
+    |   +-- OutputFull          the disk below standard output is full, and the rest went nowhere
     |   +-- NetworkError        a proxy, a certificate or another server is in the way to the enclave
     +-- AttestationError   4    the enclave could not be verified; nothing secret was sent
     |   +-- ReceiptError        a signed receipt does not fit its answer or its document (evidence/codes.py)
@@ -89,6 +90,18 @@ class HostError(EnclavectlError):
 
     exit_code = 3
     kind = "host"
+
+
+class OutputFull(HostError):
+    """The disk below standard output is full. ``after_answer`` always: no JSON object can say so there."""
+
+    kind = "output-full"
+
+    def __init__(self, reason: str, rest: str, *, hint: str) -> None:
+        """``reason`` is the system's, ``rest`` what became of the command's work."""
+        super().__init__(
+            f"standard output: cannot be written ({reason}); {rest}", hint=hint, after_answer=True
+        )
 
 
 class NetworkError(HostError):

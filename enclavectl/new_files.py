@@ -1,16 +1,19 @@
-"""Files that are new or not written at all, and lines that are whole or not there."""
+"""Files that are new, or take the place of their like only, and lines that are whole or not there."""
 
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from enclavectl.errors import UsageError
-from enclavectl.files import kind_of, stage_file, status_at
+from enclavectl.files import kind_of, open_regular, stage_file, status_at
 
 MOVE_HINT = "name another file, or move this one away"
+# Each mark is one of the first lines of its file.
+_MARK_WITHIN_BYTES = 1024
 
 
 def require_new(option: str, path: Path, *, hint: str = MOVE_HINT, code: str | None = None) -> None:
@@ -24,6 +27,52 @@ def require_new(option: str, path: Path, *, hint: str = MOVE_HINT, code: str | N
         raise UsageError(
             f"{option} {path}: expected nothing there, found {kind_of(found.st_mode)}", hint=hint, code=code
         )
+
+
+def require_own_or_new(
+    option: str,
+    path: Path,
+    mark: bytes,
+    what: str,
+    *,
+    within: int = _MARK_WITHIN_BYTES,
+    hint: str = MOVE_HINT,
+) -> None:
+    """Refuse to write over a file that is not ``what``, which has ``mark`` in its first ``within`` bytes.
+
+    Raises:
+        UsageError: there is such a file, or something else than a file.
+    """
+    head = read_head(option, path, what, within=within)
+    if head and mark not in head:
+        raise UsageError(
+            f"{option} {path}: expected nothing there or {what}, found another file",
+            hint=hint,
+            code="foreign-file",
+        )
+
+
+def read_head(option: str, path: Path, what: str, *, within: int = _MARK_WITHIN_BYTES) -> bytes:
+    """Return the first bytes of a file that ``what`` may take the place of; nothing where no file is.
+
+    Raises:
+        UsageError: there is something else than a file, or it cannot be read.
+    """
+    found = status_at(path)
+    if found is None:
+        return b""
+    if not stat.S_ISREG(found.st_mode):
+        raise UsageError(
+            f"{option} {path}: expected nothing there or {what}, found {kind_of(found.st_mode)}",
+            hint=MOVE_HINT,
+        )
+    try:
+        with open_regular(path) as file:
+            return file.read(within)
+    except UsageError as exc:
+        raise UsageError(f"{option} {exc.message}", hint=MOVE_HINT) from exc
+    except OSError as exc:
+        raise UsageError(f"{option} {path}: cannot be read ({exc.strerror})", hint=MOVE_HINT) from exc
 
 
 def write_new(path: Path, parts: Iterable[bytes], *, mode: int = 0o600) -> None:

@@ -102,7 +102,7 @@ ARROWS: dict[str, set[str]] = {
     "nitro_cli": set(),
     "config": {"net"},
     # Never attestation, protocol, client or a seal: what cannot import the keys cannot open anything.
-    "gateway": {"net", f"{PAYLOAD}.heap"},
+    "gateway": {"net", "config.gateway", f"{PAYLOAD}.heap"},
     # A card has one set of rules: clients hold attested cards to them, and `build` the one that it measures.
     "models": {"config.setting", "protocol.card", PAYLOAD},
     # The lock has PCR16, which is a hash over the card in the image.

@@ -70,8 +70,7 @@ Memory = Annotated[
     typer.Option(
         "--memory",
         metavar="MIB",
-        help="MiB of an enclave, in whole pages; default: what the image needs, by the rules of plan.",
-        min=1,
+        help="MiB of an enclave, in whole pages; default: as configured, else what the image needs.",
     ),
 ]
 Cpus = Annotated[

@@ -14,6 +14,7 @@ from enclavectl.deploy.kubernetes.request import (
     PageSize,
     ReleaseImage,
     check_code_registers,
+    check_whole_pages,
     whole_pages,
 )
 from enclavectl.deploy.kubernetes.weights_key import WeightsKey
@@ -22,7 +23,9 @@ from enclavectl.host.requirements import Demand, EifFacts, payload_memory_mib
 from enclavectl.label import MODEL_PCR, label_of
 
 if TYPE_CHECKING:
-    from enclavectl.config.load import Config
+    from enclavectl.config.load import Config, Source
+
+_MEMORY = "enclave.memory_mib"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +82,7 @@ def fleet_request(options: FleetOptions, config: Config) -> FleetRequest:
     return FleetRequest(
         namespace=options.namespace,
         releases=tuple(releases),
-        memory_mib=memory_of(options.memory_mib, config, locks, options.pages),
+        memory_mib=memory_of(config, locks, options.pages),
         cpus=config.enclave.cpus,
         pages=options.pages,
         arch=options.arch,
@@ -102,22 +105,24 @@ def _key(options: FleetOptions) -> WeightsKey | None:
     return WeightsKey(source=options.release, pin=options.tls_pin)
 
 
-def memory_of(given_mib: int | None, config: Config, locks: Sequence[Lock], pages: PageSize) -> int:
-    """Return an enclave's memory in whole pages, by the rules of ``plan``: as given, or as much as is needed.
+def memory_of(config: Config, locks: Sequence[Lock], pages: PageSize) -> int:
+    """Return an enclave's memory in whole pages: as much as was chosen, else as much as is needed.
+
+    A size counts as chosen wherever it was: by the option, a variable or the configuration file. What is
+    needed follows the rules of ``plan``.
 
     Raises:
-        UsageError: it was given, and is too little, or no number of these pages is as much.
+        UsageError: it was chosen, and is too little, or no number of these pages is as much.
     """
-    cpus = config.enclave.cpus
-    if given_mib is not None:
-        for lock in locks:
-            _check_enough(given_mib, lock, cpus, pages)
-        return whole_pages(given_mib, pages, is_exact=True)
-    # Where nobody chose a size, what the images and their payloads need is enough.
-    is_chosen = not locks or str(config.sources["enclave.memory_mib"]) != "default"
-    asked = config.enclave.memory_mib if is_chosen else 0
-    needed = [_demand(lock, cpus).needed_mib for lock in locks]
-    return whole_pages(max([asked, *needed]), pages, is_exact=False)
+    cpus, memory_mib, source = config.enclave.cpus, config.enclave.memory_mib, config.sources[_MEMORY]
+    if source.is_default:
+        # What the images and their payloads need is enough.
+        needed = [_demand(lock, cpus).needed_mib for lock in locks]
+        return whole_pages(max(needed, default=memory_mib), pages)
+    for lock in locks:
+        _check_enough(memory_mib, source, lock, cpus, pages)
+    check_whole_pages(memory_mib, pages, where=_where(source))
+    return memory_mib
 
 
 def _demand(lock: Lock, cpus: int) -> Demand:
@@ -127,7 +132,12 @@ def _demand(lock: Lock, cpus: int) -> Demand:
     return Demand(memory_mib=payload_memory_mib(cpus) if has_payload else 0, cpus=cpus, eif=image)
 
 
-def _check_enough(given_mib: int, lock: Lock, cpus: int, pages: PageSize) -> None:
+def _where(source: Source) -> str:
+    """Return where the memory was chosen, as messages about settings begin."""
+    return source.begins(_MEMORY, flag="--memory")
+
+
+def _check_enough(given_mib: int, source: Source, lock: Lock, cpus: int, pages: PageSize) -> None:
     demand = _demand(lock, cpus)
     if given_mib >= demand.needed_mib:
         return
@@ -135,8 +145,8 @@ def _check_enough(given_mib: int, lock: Lock, cpus: int, pages: PageSize) -> Non
     why = "4 times the image" if is_image else f"what the payload takes at worst with {cpus} vCPUs"
     fewer = "" if is_image else "; or fewer --cpus, which have fewer pictures at a time"
     raise UsageError(
-        f"--memory: expected at least {demand.needed_mib} MiB, {why}, found {given_mib}",
-        hint=f"--memory {whole_pages(demand.needed_mib, pages, is_exact=False)}{fewer}",
+        f"{_where(source)}: expected at least {demand.needed_mib} MiB, {why}, found {given_mib}",
+        hint=f"--memory {whole_pages(demand.needed_mib, pages)}{fewer}",
         code="memory-below-minimum",
     )
 

@@ -135,6 +135,12 @@ _MEANT_ARGUMENT = {
     ("lock", "show"): "name a lock by its option: enclavectl lock show --lock FILE",
     ("lock", "check"): "one image, and its lock by an option: enclavectl lock check IMAGE --lock FILE",
 }
+# By command that takes a name: what shows the names, where somebody gave none.
+_NAMES_FROM: dict[tuple[str, ...], str] = {
+    ("describe",): "enclavectl list",
+    ("console",): "enclavectl list",
+    ("logs",): "enclavectl history",
+}
 # Of any command that lacks them.
 _ANYWHERE = {
     "--enclave-id": "the enclave's name or id as an argument",
@@ -158,6 +164,11 @@ def option_meant_by(option: str, command: Sequence[str]) -> str | None:
 def argument_meant(command: Sequence[str]) -> str | None:
     """Return what to write in place of an argument that ``command`` does not take, if that is known."""
     return _MEANT_ARGUMENT.get(tuple(command))
+
+
+def names_from(command: Sequence[str]) -> str | None:
+    """Return the command that shows the names which ``command`` takes; None if it takes something else."""
+    return _NAMES_FROM.get(tuple(command))
 
 
 def meant_by(word: str, group: Sequence[str], known: Sequence[str]) -> str:

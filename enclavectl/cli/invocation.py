@@ -39,10 +39,7 @@ class Invocation:
     @property
     def asked_top(self) -> int | None:
         """The number of labels that was asked for; None where none was: JSON then has all of them."""
-        from enclavectl.config.load import SourceKind  # noqa: PLC0415 - as in ``begin``
-
-        is_default = self.config.sources["diagnose.top"].kind is SourceKind.DEFAULT
-        return None if is_default else self.config.diagnose.top
+        return None if self.config.sources["diagnose.top"].is_default else self.config.diagnose.top
 
 
 def begin(output: OutputFormat, config_file: Path | None, flags: Mapping[str, object]) -> Invocation:

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from enclavectl.backends.base import Backend
+from enclavectl.cli.closed_output import reason_of, says_full
 from enclavectl.cli.expiry import note_expiry
 from enclavectl.cli.invocation import Invocation
 from enclavectl.cli.result_outputs import DrawnOutput, JsonOutput, KeptOutput, ResultOutput
-from enclavectl.cli.signals import gating_interrupts
+from enclavectl.cli.signals import gating_interrupts, holding_interrupts_back
 from enclavectl.client.batch import Losses, Reply, classify
 from enclavectl.client.exchange import VerifiedEnclave
 from enclavectl.client.folders import Collection
@@ -29,6 +30,7 @@ from enclavectl.errors import (
     EnclaveLost,
     Interrupted,
     OutputClosed,
+    OutputFull,
     PictureRefused,
 )
 from enclavectl.net.address import is_network
@@ -127,7 +129,8 @@ def answer_pictures(invocation: Invocation, batch: Batch) -> bool:
             if batch.keeper is not None:
                 batch.keeper.finish(invocation.screen)
             if writer is not None:
-                invocation.screen.note(f"report written to {writer.finish(diagnosis.later_evidence)}")
+                with holding_interrupts_back():  # pages get their names one after the other
+                    invocation.screen.note(f"report written to {writer.finish(diagnosis.later_evidence)}")
     finally:
         if writer is not None:
             writer.discard()
@@ -217,7 +220,7 @@ class _Taking:
         """Begin with the first session's enclave, which ``sessions`` has.
 
         Raises:
-            OutputClosed: nobody reads the line of trust, and nothing else keeps the answers.
+            OutputClosed, OutputFull: the line of trust cannot be written, and nothing else keeps the answers.
         """
         self._screen = invocation.screen
         self._top = invocation.asked_top
@@ -230,8 +233,10 @@ class _Taking:
             batch.results.begin(self.enclave)
         try:
             self.output = _output(invocation, self.diagnosis(), lists=batch.results is None)
-        except BrokenPipeError as exc:
-            raise self._output_closed() from exc
+        except OSError as exc:
+            if (lost := self._output_lost(exc)) is None:
+                raise
+            raise lost from exc
 
     def diagnosis(self) -> Diagnosis:
         """Return what is said beside the results."""
@@ -248,7 +253,8 @@ class _Taking:
         """Keep and show one reply.
 
         Raises:
-            OutputClosed: nobody reads the answers, nothing else keeps them, and some are missing.
+            OutputClosed, OutputFull: the answers cannot be written, nothing else keeps them, and some are
+                missing.
         """
         results, names = self._batch.results, self._batch.pictures.names
         if reply.outcome is not None:
@@ -266,19 +272,26 @@ class _Taking:
             self.writer.add(reply.index, result.to_json(self.enclave.label_names), reply.picture)
         try:
             self.output.add(reply.index, result)
-        except BrokenPipeError as exc:
-            if self.totals.results == len(names):
+        except OSError as exc:
+            lost = None if self.totals.results == len(names) else self._output_lost(exc)
+            if lost is None:
                 raise
-            raise self._output_closed() from exc
+            raise lost from exc
         if len(names) >= _PROGRESS_FROM:
             done = self.totals.results + (0 if results is None else results.found)
             self._screen.count("diagnosing", done, len(names), "pictures", has_rate=results is not None)
 
-    def _output_closed(self) -> OutputClosed:
+    def _output_lost(self, exc: OSError) -> OutputClosed | OutputFull | None:
         found, total = self.totals.results, self.totals.pictures
         missing = f"{found} of {total} pictures have a result, the others have none"
+        missing = missing if total > 1 else "the picture has no result"
+        if says_full(exc):
+            hint = "--results FILE keeps each answer, on a disk with room"
+            return OutputFull(reason_of(exc), missing, hint=hint)
+        if not isinstance(exc, BrokenPipeError):
+            return None
         return OutputClosed(
-            f"standard output was closed: {missing if total > 1 else 'the picture has no result'}",
+            f"standard output was closed: {missing}",
             hint="--results FILE keeps each answer, and goes on without a reader",
             after_answer=True,
         )
@@ -324,7 +337,7 @@ def _take_all(
         if batch.results is not None:
             batch.results.sync()  # before the answer is out, which could not say that it failed
     except EnclavectlError as error:
-        if taking.totals.results == 0 or isinstance(error, OutputClosed):
+        if taking.totals.results == 0 or isinstance(error, OutputClosed | OutputFull):
             raise
         sessions.failure = error
 

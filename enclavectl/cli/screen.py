@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from enclavectl.cli.closed_output import discard_output, says_closed
+from enclavectl.cli.closed_output import discard_output, lose_output, reason_of, says_closed, says_full
 from enclavectl.cli.json_stream import JsonStream
 from enclavectl.cli.status_line import StatusLine
 from enclavectl.cli.trust_line import trust_line
@@ -60,9 +60,10 @@ class Screen:
         self._status = StatusLine(sys.stderr)
 
     def outlive_reader(self) -> None:
-        """Go on where the reader of standard output closes it: for work that counts without the output.
+        """Go on where standard output is closed or full: for work that counts without the output.
 
-        Without this a closed output ends the command.
+        Without this such an output ends the command. A reader that closes it wants no more, while a full disk
+        lost what somebody wants: ``run`` of the boundary ends with an error then, once the work is done.
         """
         self._outlives_reader = True
 
@@ -115,10 +116,18 @@ class Screen:
 
     @contextmanager
     def _reader(self) -> Iterator[None]:
-        """Raise ``BrokenPipeError`` where the reader of standard output is gone, or go on without it."""
+        """Raise ``BrokenPipeError`` where the reader of standard output is gone, or go on without it.
+
+        A full disk raises the system's OSError.
+        """
         try:
             yield
         except OSError as exc:
+            if says_full(exc) and self._outlives_reader:
+                lose_output(exc)
+                told = f"standard output: cannot be written ({reason_of(exc)})"
+                self.note(f"{told}; the command goes on without it")
+                return
             if not says_closed(exc):
                 raise
             if not self._outlives_reader:

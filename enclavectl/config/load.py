@@ -69,6 +69,22 @@ class Source:
     def __str__(self) -> str:
         return f"{self.kind} {self.where}".rstrip()
 
+    @property
+    def is_default(self) -> bool:
+        """True if nobody chose the value."""
+        return self.kind is SourceKind.DEFAULT
+
+    def begins(self, key: str, *, flag: str) -> str:
+        """Return the beginning of a message about the value of ``key``, as the loader's own messages have it.
+
+        ``flag`` is the option that sets it.
+        """
+        if self.kind is SourceKind.FLAG:
+            return flag
+        if self.kind is SourceKind.ENVIRONMENT:
+            return f"environment variable {self.where}"
+        return f"{self.where}: {key}" if self.where else key
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
-from enclavectl.gateway.limits import GatewayLimits
+from enclavectl.config.gateway import GatewayConfig
 from enclavectl.net.bucket import TokenBucket
 
 # A provider gives a customer a /64 at least, so all of it counts as one.
@@ -62,7 +62,7 @@ def parse_ip(text: str) -> IPv4Address | IPv6Address | None:
 class Admission:
     """Counts the sessions, and the requests of each client."""
 
-    def __init__(self, limits: GatewayLimits) -> None:
+    def __init__(self, limits: GatewayConfig) -> None:
         self._limits = limits
         self._clients: Counter[str] = Counter()
         self._addresses: Counter[str] = Counter()

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from ssl import SSLObject
 from typing import cast
 
+from enclavectl.config.gateway import GatewayConfig
 from enclavectl.gateway.frames_end import FramesEnd
-from enclavectl.gateway.limits import GatewayLimits
 from enclavectl.gateway.openings import Opening
 from enclavectl.gateway.tally import Carrier
 from enclavectl.gateway.tls import ALPN
@@ -26,7 +26,7 @@ class Door(asyncio.Protocol):
 
     def __init__(
         self,
-        limits: GatewayLimits,
+        limits: GatewayConfig,
         opening: Opening,
         begin_frames: Callable[[Door, FramesEnd], None],
         decide: Callable[[Door], Decide],

@@ -8,9 +8,9 @@ import socket
 from collections.abc import Callable
 from concurrent.futures import Executor
 
+from enclavectl.config.gateway import GatewayConfig
 from enclavectl.errors import EnclavectlError
 from enclavectl.gateway.following import follow_enclave
-from enclavectl.gateway.limits import GatewayLimits
 from enclavectl.gateway.link import connect_socket
 from enclavectl.gateway.routing import Enclave, Health
 from enclavectl.net.address import HostAddress
@@ -44,7 +44,7 @@ async def _challenge(sock: socket.socket) -> bool:
 
 
 async def keep_probing(
-    enclave: Enclave, limits: GatewayLimits, executor: Executor, changed: Callable[[Enclave], None]
+    enclave: Enclave, limits: GatewayConfig, executor: Executor, changed: Callable[[Enclave], None]
 ) -> None:
     """Challenge an enclave every ``probe_s``, and at once when a session suspects it; until cancelled."""
     loop = asyncio.get_running_loop()

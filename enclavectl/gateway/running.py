@@ -15,6 +15,8 @@ from enclavectl.gateway.tls import ServerTls
 
 # Some reads of 256 KiB with the messages in them: a third of the CPU of a request by WebSocket.
 _KEPT_BYTES = 4 * 1024 * 1024
+# How often deadlines, tokens and certificates are looked at: a token that was revoked counts for this long.
+_SWEEP_S = 0.25
 
 
 def run_gateway(
@@ -48,7 +50,7 @@ async def _run(settings: GatewaySettings, gateway: Gateway, listening: Callable[
     stop = _stop_event(tls, note)
     listener = Listener(listen_on(settings.listen), gateway, settings, tls)
     loop = asyncio.get_running_loop()
-    sweeping = loop.create_task(_sweep(gateway, tls, settings.limits.sweep_s))
+    sweeping = loop.create_task(_sweep(gateway, tls))
     metrics = None
     try:
         listener.start()
@@ -109,9 +111,9 @@ def _try_reload(reload: Callable[[], object], note: Callable[[str], None]) -> No
         note(f"{exc.message}; the old certificate stays in use")
 
 
-async def _sweep(gateway: Gateway, tls: ServerTls | None, interval_s: float) -> None:
+async def _sweep(gateway: Gateway, tls: ServerTls | None) -> None:
     while True:
-        await asyncio.sleep(interval_s)
+        await asyncio.sleep(_SWEEP_S)
         gateway.sweep()
         if tls is not None:
             _try_reload(tls.reload_if_changed, gateway.note)

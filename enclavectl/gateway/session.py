@@ -14,9 +14,9 @@ from typing import Protocol
 
 from websockets.frames import CloseCode
 
+from enclavectl.config.gateway import GatewayConfig
 from enclavectl.gateway.admission import Identity, Ticket
 from enclavectl.gateway.following import follow_client, follow_enclave
-from enclavectl.gateway.limits import GatewayLimits
 from enclavectl.gateway.routing import Enclave
 from enclavectl.gateway.tally import Carrier, Outcome, Tally
 from enclavectl.net.carriage import CHALLENGE_FRAME_BYTES, FrameType, RefusalCode, WireError, refusal_frame
@@ -80,7 +80,7 @@ class Guest:
 class SessionContext:
     """What every session of a gateway shares. ``route`` finds a place and an enclave for a session."""
 
-    limits: GatewayLimits
+    limits: GatewayConfig
     tally: Tally
     clock: Callable[[], float]
     route: Callable[[Session], None]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
+from enclavectl.config.gateway import GatewayConfig
 from enclavectl.errors import UsageError
-from enclavectl.gateway.limits import GatewayLimits
 from enclavectl.gateway.routing import Destination
 from enclavectl.net.address import bracketed, is_loopback
 
@@ -20,7 +20,6 @@ _HOST_PORT = re.compile(
 )
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(?::[0-9]{1,5})?|[a-z-]+-extension://[a-z0-9-]+|null", re.ASCII)
 Network = IPv4Network | IPv6Network
-_DEFAULT_LIMITS = GatewayLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +39,7 @@ class GatewaySettings:
 
     listen: HostPort
     tokens: Path
+    limits: GatewayConfig
     destinations: tuple[Destination, ...] = ()
     announced: Path | None = None
     certificate: Path | None = None
@@ -53,7 +53,6 @@ class GatewaySettings:
     logs_addresses: bool = False
     metrics: HostPort | None = None
     wait_s: float = 60.0
-    limits: GatewayLimits = _DEFAULT_LIMITS
 
     def check(self, *, has_tokens: bool) -> None:
         """Refuse what would let everybody in, or would let everybody read, without saying so.

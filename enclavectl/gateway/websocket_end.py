@@ -16,7 +16,7 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
-from enclavectl.gateway.limits import GatewayLimits
+from enclavectl.config.gateway import GatewayConfig
 from enclavectl.gateway.tally import Outcome
 from enclavectl.gateway.upgrade import SUBPROTOCOL, HttpReply
 from enclavectl.net.bucket import TokenBucket
@@ -64,7 +64,7 @@ class WebSocketEnd(asyncio.Protocol):
     def __init__(
         self,
         transport: asyncio.Transport,
-        limits: GatewayLimits,
+        limits: GatewayConfig,
         decide: Decide,
         lost: Callable[[], None],
     ) -> None:

@@ -1,21 +1,30 @@
 """A report on the disk: one page, or for a long batch an index with numbered pages beside it.
 
 Each page is written as soon as its answers are complete, so a report takes the memory of one page. The pages
-get their names together, at the end: a report is whole, or the one before it is untouched.
+get their names together, at the end: a report is whole, or the one before it is untouched. A command that is
+killed between two names leaves no index, so that a page of one report is never reached from another's.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from enclavectl.client.formats import media_type_of
-from enclavectl.errors import EnclavectlError, UsageError
-from enclavectl.files import is_regular, refuse_input, replace_file, require_output, status_at, write_atomic
+from enclavectl.errors import EnclavectlError, HostError, UsageError
+from enclavectl.files import (
+    refuse_input,
+    replace_file,
+    require_output,
+    require_replaceable,
+    stage_file,
+    status_at,
+)
+from enclavectl.new_files import read_head, require_own_or_new
 from enclavectl.results.cards import card_id, render_card
 from enclavectl.results.html import MARK, render_cards, render_evidence, render_heading, render_page
 from enclavectl.results.markup import Object, as_object, string
@@ -27,11 +36,9 @@ if TYPE_CHECKING:
 
 # With previews of about 40 kB, a page has 6 MB, which browsers open at once.
 PICTURES_PER_PAGE = 100
-_MARK_WITHIN_BYTES = 1024  # the mark is one of the first lines of a page
-
-
 # A page without a picture.
 _LEAST_BYTES = 1 << 14
+_WHAT = "a report"
 PICTURES_HINT = "name the report first, then the pictures: --report answers.html PICTURE..."
 
 
@@ -56,23 +63,13 @@ def check_target(
 
 
 def _check_existing(path: Path, *, force: bool) -> None:
-    if not is_regular(path):
-        raise UsageError(f"--report {path}: expected the name of a file, found something else there")
-    try:
-        with path.open("rb") as file:
-            head = file.read(_MARK_WITHIN_BYTES)
-    except OSError as exc:
-        raise UsageError(f"--report {path}: cannot be read ({exc.strerror})") from exc
-    if media_type_of(head) is not None:
+    if media_type_of(read_head("--report", path, _WHAT)) is not None:
         raise UsageError(
-            f"--report {path}: expected a report or a new file, found a picture",
-            hint=PICTURES_HINT,
+            f"--report {path}: expected nothing there or {_WHAT}, found a picture", hint=PICTURES_HINT
         )
-    if head and MARK.encode() not in head and not force:
-        raise UsageError(
-            f"--report {path}: expected a report or a new file, found a file that is neither",
-            hint="choose another name, or write over it with --force",
-        )
+    if not force:
+        hint = "choose another name, or write over it with --force"
+        require_own_or_new("--report", path, MARK.encode(), _WHAT, hint=hint)
 
 
 def page_paths(path: Path, total: int) -> list[Path]:
@@ -104,6 +101,7 @@ class ReportWriter:
         self._page = 0
         self._failure: EnclavectlError | None = None
         self._staged: dict[Path, Path] = {}
+        self._staging = ExitStack()  # removes what has not got its name
 
     def add(self, index: int, result: Object, picture: Picture | None) -> None:
         """Take the result of the picture at ``index``, counted from 0, as JSON values.
@@ -140,16 +138,30 @@ class ReportWriter:
         if self._failure is not None:
             self.discard()
             raise self._failure
+        self._name_pages()
+        return self._path
+
+    def _name_pages(self) -> None:
+        """Give the staged pages their names, the index last.
+
+        No file system gives several names in one step. So the old index goes first: else it would lead to the
+        new pages if this was stopped half-way.
+        """
+        for path in self._staged.values():
+            require_output("--report", path, 0)
+            require_replaceable(path)
+        if self._pages:
+            try:
+                self._path.unlink(missing_ok=True)
+            except OSError as exc:
+                raise HostError(f"{self._path}: cannot be replaced ({exc.strerror})") from exc
         for staged, path in self._staged.items():
             replace_file(staged, path)
-        self._staged.clear()
-        return self._path
+        self.discard()
 
     def discard(self) -> None:
         """Remove what ``finish`` has not put in its place."""
-        for staged in self._staged:
-            with suppress(OSError):
-                staged.unlink(missing_ok=True)
+        self._staging.close()
         self._staged.clear()
 
     def _take(self, index: int) -> None:
@@ -205,12 +217,19 @@ class ReportWriter:
 
     def _try(self, path: Path, page: str) -> None:
         if self._failure is None:
-            staged = path.with_name(f".enclavectl-{os.urandom(8).hex()}.tmp")
             try:
-                write_atomic(staged, page.encode())
-                self._staged[staged] = path
+                self._stage(path, page)
             except EnclavectlError as exc:
                 self._failure = exc
+
+    def _stage(self, path: Path, page: str) -> None:
+        with ExitStack() as stack:
+            staged = stack.enter_context(stage_file(path.parent))
+            staged.file.write(page.encode())
+            staged.sync()
+            staged.file.close()  # a report may have more pages than a process may have open files
+            self._staged[staged.path] = path
+            self._staging.enter_context(stack.pop_all())
 
 
 def _navigation(links: Sequence[tuple[str, Path]]) -> str:

@@ -51,8 +51,7 @@ class RemoteContent:
         """Check every part, and write the address in its one spelling."""
         address = parse_address(self.address)
         object.__setattr__(self, "address", str(address))
-        self.read_policy()
-        self.read_root()
+        self._check_root()
         if self.client_key is not None and self.client_certificate is None:
             raise UsageError("--client-key: expected --client-cert as well")
         Access(
@@ -85,6 +84,23 @@ class RemoteContent:
 
         given = None if self.root is None else TrustRoot.from_operator(self.root, file="root")
         return root_for(self.read_policy(), given)
+
+    def _check_root(self) -> None:
+        """Check policy and root, and that the policy accepts what the root signs.
+
+        Raises:
+            UsageError: one is none, or they do not fit together.
+        """
+        accepted, trust = self.read_policy().accept, self.read_root().trust
+        if trust not in accepted:
+            whose = "AWS's root" if self.root is None else "the root that is given"
+            raise UsageError(
+                f"policy: accepts {', '.join(sorted(accepted))}, but {whose} signs {trust}: "
+                "no enclave could meet it",
+                hint="--root FILE names a development root, whose holder can sign anything, for trials; "
+                "without --root the policy must accept nitro",
+                code="trust-not-accepted",
+            )
 
     def replaced_by(self, other: RemoteContent) -> RemoteContent:
         """Return ``other``, with the parts of this one that it does not have.

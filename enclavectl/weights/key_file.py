@@ -12,6 +12,7 @@ from enclavectl.files import read_bounded, stage_file
 from enclavectl.json_object import JsonError, JsonObject
 
 KEY_SCHEMA = "enclavectl.model-key/1"
+_KEY_HINT = "enclavectl model seal writes one beside the sealed model"
 _MAX_BYTES = 4096
 _REGISTER_BYTES = 48
 
@@ -60,7 +61,7 @@ def read_key(path: Path) -> ModelKey:
             f"{path}: expected the key, found the sealed model",
             hint=f"name {path.with_suffix('.key')}, which enclavectl model seal wrote beside it",
         )
-    data = read_bounded(path, _MAX_BYTES, what="model key")
+    data = read_bounded(path, _MAX_BYTES, what="model key", hint_if_missing=_KEY_HINT)
     if path.stat().st_mode & 0o077:
         raise HostError(
             f"{path}: expected mode 0600, found {path.stat().st_mode & 0o777:04o}: others may have read it",
@@ -80,5 +81,5 @@ def read_key(path: Path) -> ModelKey:
     except JsonError as exc:
         raise UsageError(
             f"{path}: expected a model key of schema {KEY_SCHEMA} ({exc})",
-            hint="enclavectl model seal writes one beside the sealed model",
+            hint=_KEY_HINT,
         ) from exc

@@ -75,7 +75,7 @@ def test_remotes_are_completed(tmp_path: Path) -> None:
     cli = Cli(tmp_path / "base")
     cli.base.mkdir()
     policy = cli.base / "policy.yaml"
-    policy.write_text(render_policy(expect(new_root()).policy))
+    policy.write_text(render_policy(expect(new_root()).policy).replace("[simulated]", "[nitro]"))
     for name in ("hospital", "clinic"):
         cli.ok("remote", "add", name, "wss://gateway.test", "--policy", policy)
     for words in (["remote", "show", ""], ["diagnose", "--remote", ""], ["send", "--remote", ""]):

@@ -264,6 +264,26 @@ def test_less_memory_than_a_lock_needs_is_refused(
     assert fleet(tmp_path, *words[:-1], enough).status == 0
 
 
+@pytest.mark.parametrize("command", ["render", "node"])
+def test_a_configured_size_is_held_to_what_a_lock_needs_as_that_of_the_option(
+    tmp_path: Path, command: str
+) -> None:
+    """It was raised in silence: the file said one size, and the pods had another."""
+    lock = write_lock(tmp_path / "l.json")
+    settings = tmp_path / "c.yaml"
+    words: tuple[str | Path, ...] = (command, lock, "--to", tmp_path / "out", "--cpus", "2")
+    for size, told in ((1024, "at least 2392 MiB, what the payload"), (2500, "a multiple of 1024 MiB")):
+        settings.write_text(f"enclave:\n  memory_mib: {size}\n")
+        done = fleet(tmp_path, *words, "--config", settings)
+        assert (done.status, f"{settings}:2: enclave.memory_mib: expected {told}" in done.err) == (2, True)
+        assert (f"found {size}" in done.err, "--memory 3072" in done.err) == (True, True)
+        variable = {"ENCLAVECTL_ENCLAVE_MEMORY_MIB": str(size)}
+        done = enclavectl("fleet", *words, home=tmp_path, environ=variable)
+        assert (done.status, "variable ENCLAVECTL_ENCLAVE_MEMORY_MIB: expected" in done.err) == (2, True)
+    assert not (tmp_path / "out").exists()
+    assert fleet(tmp_path, *words, "--config", settings, "--memory", "3072").status == 0
+
+
 def test_the_status_of_gateways_is_read_and_a_fleet_without_enclaves_is_told(tmp_path: Path) -> None:
     pytest.importorskip("prometheus_client")
     enclave = FakeEnclave(tmp_path / "e")

@@ -12,6 +12,7 @@ from tests.cli.tree import NAMES, all_rows
 from tests.e2e.cli import sample
 
 READS_FILES = "enclavectl reads files: fetch it first, or pipe it to: enclavectl diagnose -"
+KEY_FROM = "enclavectl model seal writes one beside the sealed model"
 KEY_BESIDE = "name m.key, which enclavectl model seal wrote beside it"
 
 
@@ -85,11 +86,16 @@ def test_the_error_has_the_answer_and_where_to_look(tmp_path: Path) -> None:
         (["send", "s3://bucket/x.png"], READS_FILES),
         (["diagnose", "*.nosuch"], "the shell found no file that matches this pattern"),
         (["list", "skin"], "enclavectl describe NAME shows one enclave"),
+        (["describe"], "enclavectl list shows the names"),
+        (["console"], "enclavectl list shows the names"),
+        (["logs"], "enclavectl history shows the names"),
+        (["attest"], "enclavectl list shows the names"),
         (["list", "-a"], "write nothing: all are listed"),
         (["history", "skin"], "enclavectl logs NAME shows one enclave that has ended"),
         (["logs", "-f", "skin"], "write enclavectl console --follow NAME, for one that runs"),
         (["lock", "show", "my.json"], "name a lock by its option: enclavectl lock show --lock FILE"),
         (["model", "release", "m.sealed", "--policy", "p", "--to", "unix:x"], KEY_BESIDE),
+        (["model", "release", "absent.key", "--policy", "p", "--to", "unix:x"], KEY_FROM),
     ],
 )  # fmt: skip
 def test_an_option_or_value_of_another_tool_is_answered_with_ours(
@@ -111,7 +117,12 @@ def test_an_option_or_value_of_another_tool_is_answered_with_ours(
         (["listen", "--count", "0"], "--count: expected a whole number of at least 1, found 0"),
         (["run", "--boot-wait", "-1"], "--boot-wait: expected a whole number from 0 to 3600, found -1"),
         (["listen", "--timeout", "0"], "--timeout: expected a number of at least 0.1, found 0.0"),
-        (["run", "--drain", "soon"], "--drain: expected a number, found 'soon'"),
+        (["run", "--drain", "soon"], "--drain: expected a number of at least 0, found 'soon'"),
+        (
+            ["run", "--boot-wait", "9 is not"],
+            "--boot-wait: expected a whole number from 0 to 3600, found '9 is not'",
+        ),
+        (["diagnose", "--timeout", "1e3", "a"], "--timeout: expected a whole number, found '1e3'"),
         (["list", "skin", "two"], "expected no further argument, found skin two"),
         (["eif", "diff", "a.eif"], "expected NEW, found none"),
         (["page", "--to", "p.html"], "expected --policy, found none"),

@@ -22,6 +22,7 @@ from enclavectl.deploy.kubernetes.request import (
     PageSize,
     ReleaseImage,
     check_code_registers,
+    check_whole_pages,
     whole_pages,
 )
 from enclavectl.deploy.kubernetes.seccomp import seccomp_profile
@@ -178,23 +179,24 @@ def test_cores_with_one_thread_may_be_odd() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mib", "pages", "exact", "expected"),
+    ("mib", "pages", "expected"),
     [
-        (1024, PageSize.GIB, True, 1024),
-        (1025, PageSize.GIB, False, 2048),
-        (256, PageSize.GIB, False, 1024),
-        (1000, PageSize.TWO_MIB, True, 1000),
-        (1001, PageSize.TWO_MIB, False, 1002),
+        (1024, PageSize.GIB, 1024),
+        (1025, PageSize.GIB, 2048),
+        (256, PageSize.GIB, 1024),
+        (1000, PageSize.TWO_MIB, 1000),
+        (1001, PageSize.TWO_MIB, 1002),
     ],
 )
-def test_memory_is_in_whole_pages(mib: int, pages: PageSize, exact: bool, expected: int) -> None:
-    assert whole_pages(mib, pages, is_exact=exact) == expected
+def test_memory_is_in_whole_pages(mib: int, pages: PageSize, expected: int) -> None:
+    assert whole_pages(mib, pages) == expected
+    check_whole_pages(expected, pages, where="--memory")
 
 
 @pytest.mark.parametrize(("mib", "pages"), [(1500, PageSize.GIB), (1001, PageSize.TWO_MIB)])
 def test_a_chosen_size_that_no_pages_fit_is_refused(mib: int, pages: PageSize) -> None:
-    with pytest.raises(UsageError, match="expected a multiple"):
-        whole_pages(mib, pages, is_exact=True)
+    with pytest.raises(UsageError, match=f"^here: expected a multiple .* found {mib}$"):
+        check_whole_pages(mib, pages, where="here")
 
 
 Break = Callable[[dict[str, Any]], object]

@@ -1,4 +1,4 @@
-"""Standard output that nobody reads any more: 0 means that the work is complete."""
+"""Standard output that nobody reads any more, or that takes no more: work that counts without it goes on."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from tests.e2e.cli import CODES, Cli, sample, wait_until
 OUTPUT_CLOSED = 141
 COUNT = 14
 NOTE = "standard output was closed; the command goes on without it"
+FULL_NOTE = "(No space left on device); the command goes on without it"
 OUTPUTS = pytest.mark.parametrize("output", ["text", "json"])
 
 
@@ -48,6 +49,24 @@ def ended(cli: Cli, *arguments: str | Path) -> tuple[int, str]:
         _, err = process.communicate(timeout=90)
     assert "Traceback" not in err, err
     return process.returncode, err
+
+
+def on_a_full_disk(cli: Cli, *arguments: str | Path) -> tuple[int, str]:
+    """The exit code and the standard error of a command whose output goes to a full disk."""
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [*cli.program, *map(str, arguments)],
+            env=cli.environment(),
+            cwd=cli.base,
+            stdin=subprocess.DEVNULL,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, done.stderr
 
 
 def hung_up(cli: Cli, *arguments: str | Path, seen: int) -> int:
@@ -181,3 +200,71 @@ def test_a_closed_standard_error_stops_nothing(cli: Cli) -> None:
     os.close(writer)
     assert done.returncode == 0
     wait_until(lambda: "first" in cli.ok("list").out, "it runs")
+
+
+@pytest.mark.parametrize(
+    "options", [(), ("--output", "json"), ("--no-wait",), ("--debug", "--attach")], ids=" ".join
+)
+def test_a_full_disk_below_the_output_of_run_leaves_an_enclave_that_is_told(
+    cli: Cli, options: tuple[str, ...]
+) -> None:
+    """Exit code 3 alone reads as: nothing was started."""
+    code, err = on_a_full_disk(cli, "run", "--name", "first", *options)
+    assert (code, "cannot be written (No space left on device)" in err) == (3, True), err
+    assert ("first goes on" in err, "enclavectl terminate first ends it" in err) == (True, True), err
+    assert [one["name"] for one in cli.ok("list", "-o", "json").json()["enclaves"]] == ["first"]
+    code, err = on_a_full_disk(cli, "terminate", "first", *(options if "json" in options else ()))
+    assert (code, err.count(FULL_NOTE), "is complete" in err) == (3, 1, True), err
+    assert cli.ok("list", "-o", "json").json()["enclaves"] == []
+
+
+@OUTPUTS
+def test_a_full_disk_below_the_output_stops_no_work_that_counts_without_it(
+    shared: Cli, folder: Path, output: str
+) -> None:
+    report, results = folder.parent / "a.html", folder.parent / "out.jsonl"
+    for kept in (("--report", report), ("--results", results)):
+        code, err = on_a_full_disk(shared, "diagnose", folder, *kept, "--output", output)
+        assert (code, err.count(FULL_NOTE), "is complete" in err) == (3, 1, True), err
+    assert report.read_text().count("<article") == COUNT
+    assert results.read_bytes().count(b"\n") == COUNT
+    before = len(list(shared.state.glob("pending/*")))
+    code, err = on_a_full_disk(shared, "send", folder, "--output", output)
+    assert (code, err.count(FULL_NOTE), "is complete" in err) == (3, 1, True), err
+    assert len(list(shared.state.glob("pending/*"))) == before + COUNT
+
+
+@OUTPUTS
+def test_a_full_disk_below_the_output_does_not_hide_the_verdict(
+    shared: Cli, tmp_path: Path, output: str
+) -> None:
+    evidence = tmp_path / "e.json"
+    shared.ok("diagnose", sample("bcc"), "--evidence", evidence)
+    code, err = on_a_full_disk(shared, "verify", evidence, "--no-policy", "-o", output)
+    assert (code, err.count(FULL_NOTE), "is complete" in err) == (4, 1, False), err
+
+
+def test_a_full_disk_below_the_answers_of_a_batch_says_how_many_there_are(shared: Cli, folder: Path) -> None:
+    code, err = on_a_full_disk(shared, "diagnose", folder)
+    assert (code, f"(No space left on device); 0 of {COUNT} pictures have a result" in err) == (3, True), err
+    assert "--results" in err
+
+
+def test_a_full_disk_below_the_output_of_an_enclave_in_the_foreground_leaves_it_serving(cli: Cli) -> None:
+    with (
+        Path("/dev/full").open("wb") as full,
+        subprocess.Popen(
+            [*cli.program, "run", "--name", "first", "--foreground"],
+            env=cli.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
+        assert process.stderr is not None
+        assert any(FULL_NOTE in line for line in iter(process.stderr.readline, "")), process.poll()
+        cli.ok("diagnose", sample("nv"))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 3
+    assert cli.ok("list", "-o", "json").json()["enclaves"] == []

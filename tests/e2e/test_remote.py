@@ -266,7 +266,7 @@ def test_an_invitation_from_one_side_to_the_other(site: Site) -> None:
         ).json()
         assert written.stat().st_mode & 0o777 == 0o600
         policy = site.policy.read_bytes()
-        over = ("remote", "invite", address, "--policy", site.policy, "--write")
+        over = ("remote", "invite", address, "--policy", site.policy, "--root", site.root, "--write")
         assert site.operator.refused(2, *over, site.policy)["code"] == "foreign-file"
         assert site.policy.read_bytes() == policy
         pcr0 = invited["releases"][0]["pcr0"]

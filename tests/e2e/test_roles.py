@@ -230,6 +230,23 @@ def test_an_answer_counts_as_much_as_what_its_own_enclave_had_proven(cli: Cli) -
     assert pending(cli) == []
 
 
+def test_an_answer_that_is_delivered_again_is_shown_once_and_its_receipt_is_kept_once(cli: Cli) -> None:
+    """Who lost the confirmation delivers again; `verify` refuses a file with a receipt twice."""
+    started = cli.ok("run", "--name", "good", "-o", "json").json()["enclave"]
+    cli.ok("send", sample("nv"))
+    outbound = UnixAddress(cli.state / "local" / "out-5006.sock")
+    answer = take_answer(outbound)
+    address = UnixAddress(Path(started["address"].removeprefix("unix:")))
+    with cli.start("listen", "--timeout", "3", "--evidence", "e.json") as listener:
+        assert listener.stderr is not None
+        assert "listening" in listener.stderr.readline()
+        for _ in range(2):
+            deliver_for(address, outbound, answer)
+        stdout, told = listener.communicate(timeout=60)
+    assert (stdout.count(str(sample("nv"))), "a request that is not ours" in told) == (1, True), told
+    assert (cli.base / "e.receipts.jsonl").read_bytes().count(b"\n") == 1
+
+
 def test_an_answer_is_shown_with_what_was_proven_at_send(shared: Cli) -> None:
     module_id = shared.ok("describe", "shared", "-o", "json").json()["attested"]["module_id"]
     shared.ok("send", sample("nv"), sample("df"))

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from enclave_payload.wire import FrameType, encode_frame
-from enclavectl.gateway.limits import GatewayLimits
 from enclavectl.net.carriage import encode_challenge
 from tests.gateway.conftest import Authority
 from tests.gateway.fake_enclave import EVIDENCE, fake_enclave
+from tests.gateway.limits import gateway_limits
 from tests.gateway.process import GatewayProcess, gateway, wait_until
 
-MESSAGE_BYTES = GatewayLimits().message_bytes
-CONNECTIONS = GatewayLimits().connections
+MESSAGE_BYTES = gateway_limits().message_bytes
+CONNECTIONS = gateway_limits().connections
 _ENCLAVES = 5  # of 56 sessions each
 _REQUEST = encode_frame(FrameType.SEALED, bytes(1_000_000))
 _UPGRADE = (

@@ -5,11 +5,11 @@ from functools import partial
 import pytest
 
 from enclavectl.gateway.admission import ANONYMOUS, Admission, Bound, Identity, OverBound, address_group
-from enclavectl.gateway.limits import GatewayLimits
 from enclavectl.gateway.openings import Openings
 from enclavectl.net.bucket import TokenBucket
+from tests.gateway.limits import gateway_limits
 
-LIMITS = GatewayLimits(connections=20, connections_per_client=3, connections_per_address=5)
+LIMITS = gateway_limits(connections=20, connections_per_client=3, connections_per_address=5)
 
 
 def count_until_refused(admission: Admission, identity: Identity, addresses: list[str]) -> tuple[int, Bound]:

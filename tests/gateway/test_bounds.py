@@ -18,9 +18,9 @@ from websockets.http11 import Request
 from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
+from enclavectl.config.gateway import GatewayConfig
 from enclavectl.gateway.admission import ANONYMOUS
 from enclavectl.gateway.gateway import Gateway
-from enclavectl.gateway.limits import GatewayLimits
 from enclavectl.gateway.listener import Listener, listen_on
 from enclavectl.gateway.probes import probe
 from enclavectl.gateway.session import Guest, Session, SessionContext
@@ -33,11 +33,12 @@ from enclavectl.net.carriage import RefusalCode, encode_challenge, refusal_frame
 from tests.gateway.conftest import Authority
 from tests.gateway.fake_enclave import EVIDENCE, FakeEnclave
 from tests.gateway.full_house import full_house
+from tests.gateway.limits import gateway_limits
 from tests.gateway.process import gateway, run_command
 from tests.gateway.test_hostile import read_exactly
 from tests.gateway.tunnel import Way
 
-LIMITS = GatewayLimits()
+LIMITS = gateway_limits()
 MEMORY_MIB = 128
 
 # Where each bound is tested at its edge.
@@ -72,7 +73,7 @@ EDGES = {
 
 
 def test_every_bound_has_a_test_at_its_edge() -> None:
-    assert set(EDGES) | {"sweep_s"} == {one.name for one in fields(GatewayLimits)}
+    assert set(EDGES) | {"announce"} == {one.name for one in fields(GatewayConfig)}
     for place in EDGES.values():
         module, _, name = place.partition(".")
         assert callable(getattr(importlib.import_module(f"tests.gateway.{module}"), name)), place
@@ -131,7 +132,7 @@ def test_an_enclave_has_its_time_for_a_probe(tmp_path: Path, timeout_s: float, i
 
 
 def test_the_kernel_keeps_no_more_of_a_client_than_its_buffer(tmp_path: Path) -> None:
-    limits = GatewayLimits(receive_buffer_bytes=64 * 1024)
+    limits = gateway_limits(receive_buffer_bytes=64 * 1024)
     settings = GatewaySettings(
         listen=parse_host_port("127.0.0.1:0", "--listen"), tokens=tmp_path / "tokens", limits=limits
     )
@@ -187,7 +188,7 @@ UPGRADE_HEADERS = (
 class Stand:
     """A client that speaks ``websockets``' own protocol, and an end with a session. No socket."""
 
-    def __init__(self, limits: GatewayLimits) -> None:
+    def __init__(self, limits: GatewayConfig) -> None:
         self.transport = Transport()
         self.outcomes: list[Outcome] = []
         self.routed: list[Session] = []
@@ -231,7 +232,7 @@ class Stand:
         return None if received is None else received.code
 
 
-def on_a_stand(check: Callable[[Stand], None], limits: GatewayLimits = LIMITS) -> None:
+def on_a_stand(check: Callable[[Stand], None], limits: GatewayConfig = LIMITS) -> None:
     async def run() -> None:
         stand = Stand(limits)
         stand.upgrade()
@@ -291,7 +292,7 @@ def test_pings_have_their_rate(rate: int, ends: bool) -> None:
             stand.hear()
         assert (stand.outcomes == [Outcome.PROTOCOL]) is ends
 
-    on_a_stand(check, GatewayLimits(control_per_s=rate, control_burst=1))
+    on_a_stand(check, gateway_limits(control_per_s=rate, control_burst=1))
 
 
 @pytest.mark.parametrize(("late_s", "ends"), [(0.0, False), (0.1, True)])
@@ -308,7 +309,7 @@ def test_a_client_has_its_time_for_a_pong(late_s: float, ends: bool) -> None:
 
 def test_a_peer_has_its_time_for_our_last_words() -> None:
     async def run() -> None:
-        stand = Stand(GatewayLimits(linger_s=0.2))
+        stand = Stand(gateway_limits(linger_s=0.2))
         stand.upgrade()
         stand.session.refuse(RefusalCode.STOPPING, Outcome.STOPPING)
         words = stand.hear()

@@ -10,19 +10,20 @@ from websockets.frames import CloseCode
 
 from enclave_payload.messages import ANSWER_BYTES
 from enclave_payload.wire import encode_frame
+from enclavectl.config.gateway import GatewayConfig
 from enclavectl.gateway.admission import ANONYMOUS, Admission
-from enclavectl.gateway.limits import GatewayLimits
 from enclavectl.gateway.routing import Destination, Enclave, Health
 from enclavectl.gateway.session import Guest, Session, SessionContext, Stage
 from enclavectl.gateway.tally import Carrier, Outcome, Tally
 from enclavectl.net.address import UnixAddress
 from enclavectl.net.carriage import FrameType, RefusalCode, encode_challenge, refusal_frame
+from tests.gateway.limits import gateway_limits
 
 CHALLENGE = encode_challenge(bytes(32))
 EVIDENCE = encode_frame(FrameType.EVIDENCE, b"e" * 100)
 ANSWER = encode_frame(FrameType.ANSWER, bytes(ANSWER_BYTES))
 SEALED = encode_frame(FrameType.SEALED, b"s" * 1000)
-LIMITS = GatewayLimits()
+LIMITS = gateway_limits()
 
 
 class End:
@@ -52,7 +53,7 @@ class End:
 class Stand:
     """A session with its two ends; ``now`` is its clock."""
 
-    limits: GatewayLimits = LIMITS
+    limits: GatewayConfig = LIMITS
     now: float = 1000.0
     outcome: Outcome | None = None
     routed: list[Session] = field(default_factory=list)
@@ -283,7 +284,7 @@ def test_a_drain_ends_what_has_nothing_under_way_at_once(opened: Stand) -> None:
 
 @pytest.mark.parametrize(("seconds", "ends"), [(LIMITS.session_s, False), (LIMITS.session_s + 0.1, True)])
 def test_a_session_is_drained_at_its_age(seconds: float, ends: bool) -> None:
-    stand = Stand(GatewayLimits(idle_s=2 * LIMITS.session_s))
+    stand = Stand(gateway_limits(idle_s=2 * LIMITS.session_s))
     stand.open()
     stand.session.from_client(SEALED)
     stand.pass_time(seconds)

@@ -16,11 +16,17 @@ from enclavectl.gateway.settings import (
     parse_network,
     parse_origin,
 )
+from tests.gateway.limits import gateway_limits
 
 PUBLIC = HostPort("0.0.0.0", 8443)
 LOCAL = HostPort("127.0.0.1", 8443)
 TLS: dict[str, Any] = {"certificate": Path("/c"), "key": Path("/k")}
-BASE = GatewaySettings(listen=LOCAL, tokens=Path("/t"), destinations=(parse_destination("r@unix:/x"),))
+BASE = GatewaySettings(
+    listen=LOCAL,
+    tokens=Path("/t"),
+    limits=gateway_limits(),
+    destinations=(parse_destination("r@unix:/x"),),
+)
 
 
 @pytest.mark.parametrize(

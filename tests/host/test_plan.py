@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from enclave_payload.limits import MIN_DECODERS, Limits
 from enclavectl.eif.errors import EifError
+from enclavectl.eif.format import SectionKind
 from enclavectl.errors import HostError, UsageError
 from enclavectl.host.memory import (
     NITRO_CLI_SIZES_MIB,
@@ -292,6 +293,22 @@ def test_the_command_answers_in_json_and_in_words(tmp_path: Path) -> None:
     text = enclavectl(*arguments, home=tmp_path)
     assert "free after" in text.out
     assert "8 x 1024 MiB" in text.out
+
+
+@pytest.mark.parametrize("is_configured", [False, True])
+def test_a_chosen_size_below_the_minimum_does_not_fit_wherever_it_was_chosen(
+    tmp_path: Path, is_configured: bool
+) -> None:
+    """`run` refuses both, so a plan that raised a configured one in silence was wrong."""
+    trees.healthy(tmp_path / "host")
+    with (tmp_path / "a.eif").open("wb") as file:
+        file.write(samples.image([*samples.sections(), (SectionKind.RAMDISK, bytes(40 << 20))]))
+    (tmp_path / "c.yaml").write_text("enclave:\n  memory_mib: 128\n")
+    chosen = ("--config", tmp_path / "c.yaml") if is_configured else ("--memory", "128")
+    arguments = ("plan", tmp_path / "a.eif", "--host-root", tmp_path / "host", *chosen, "--output", "json")
+    done = enclavectl(*arguments, home=tmp_path)
+    assert done.status == 3, done.err
+    assert [problem["code"] for problem in done.json()["problems"]] == ["memory-below-minimum"]
 
 
 def test_the_command_ends_with_3_where_it_does_not_fit(tmp_path: Path) -> None:

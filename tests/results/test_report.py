@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import random
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import cast
 
 import pytest
 
 from enclavectl.client.pictures import Picture
-from enclavectl.errors import HostError, UsageError
+from enclavectl.errors import EnclavectlError, HostError, UsageError
 from enclavectl.files import STAGED_GLOB
 from enclavectl.results.report import PICTURES_PER_PAGE, ReportWriter, check_target, page_paths
 from tests.results.pages import Page, diagnosis, picture, refusal, result
@@ -191,7 +193,9 @@ def test_an_input_is_never_written_over(tmp_path: Path, force: bool) -> None:
 @pytest.mark.parametrize("force", [False, True])
 def test_a_picture_is_never_written_over(tmp_path: Path, force: bool) -> None:
     (tmp_path / "a.png").write_bytes(picture().data)
-    with pytest.raises(UsageError, match=r"a\.png: expected a report or a new file, found a picture") as info:
+    with pytest.raises(
+        UsageError, match=r"a\.png: expected nothing there or a report, found a picture"
+    ) as info:
         check(tmp_path / "a.png", tmp_path / "b.png", force=force)
     assert "--report answers.html PICTURE" in str(info.value.hint)
 
@@ -199,7 +203,7 @@ def test_a_picture_is_never_written_over(tmp_path: Path, force: bool) -> None:
 def test_a_file_of_somebody_elses_needs_force(tmp_path: Path) -> None:
     path = tmp_path / "thesis.html"
     path.write_text("<html>years of work</html>")
-    with pytest.raises(UsageError, match="found a file that is neither") as info:
+    with pytest.raises(UsageError, match="found another file") as info:
         check(path)
     assert "--force" in str(info.value.hint)
     check(path, force=True)
@@ -209,7 +213,7 @@ def test_a_file_of_somebody_elses_needs_force(tmp_path: Path) -> None:
 def test_numbered_pages_are_looked_at_as_well(tmp_path: Path) -> None:
     (tmp_path / "r-002.html").write_text("mine")
     check(tmp_path / "r.html", total=PICTURES_PER_PAGE)
-    with pytest.raises(UsageError, match=r"r-002\.html: expected a report or a new file"):
+    with pytest.raises(UsageError, match=r"r-002\.html: expected nothing there or a report"):
         check(tmp_path / "r.html", total=PICTURES_PER_PAGE + 1)
 
 
@@ -227,3 +231,56 @@ def test_nothing_of_a_picture_but_its_preview_is_in_a_report(tmp_path: Path) -> 
     writer.add(0, result(), secret)
     text = writer.finish().read_text()
     assert re.findall(r'src="data:([^;]+);', text) == ["image/jpeg"]
+
+
+STOPPED = """
+import os, sys
+from enclavectl.results.report import PICTURES_PER_PAGE, ReportWriter
+from tests.results.test_report import HEAD, result
+
+left = int(sys.argv[2])
+
+def stop(event, arguments):
+    global left
+    if event in {"os.rename", "os.remove"}:
+        left -= 1
+        if left < 0:
+            os._exit(9)
+
+path, = map(__import__("pathlib").Path, sys.argv[1:2])
+writer = ReportWriter(path, 2 * PICTURES_PER_PAGE, HEAD)
+for index in range(2 * PICTURES_PER_PAGE):
+    writer.add(index, result(f"new {index}"), None)
+sys.addaudithook(stop)
+writer.finish()
+"""
+
+
+def test_a_report_that_is_killed_half_way_through_its_names_is_not_taken_for_a_whole_one(
+    tmp_path: Path,
+) -> None:
+    old = [result(f"old {index}") for index in range(2 * PICTURES_PER_PAGE)]
+    seen = set()
+    for steps in range(9):
+        folder = tmp_path / str(steps)
+        folder.mkdir()
+        write(folder / "r.html", *old)
+        words = [sys.executable, "-c", STOPPED, str(folder / "r.html"), str(steps)]
+        status = subprocess.run(words, check=False, timeout=60).returncode
+        pages = [path.read_text() for path in sorted(folder.glob("r*.html"))]
+        ages = {age for age in ("old", "new") for text in pages if f"{age} 1" in text}
+        is_whole = (folder / "r.html").exists()
+        assert not is_whole or len(ages) == 1, f"after {steps} steps the overview leads to {ages}"
+        seen.add((status, is_whole, *sorted(ages)))
+    assert {(0, True, "new"), (9, True, "old")} <= seen, "the first step and the last one were tried"
+
+
+def test_a_page_that_cannot_have_its_name_leaves_the_report_before_it(tmp_path: Path) -> None:
+    results = [result(f"old {index}") for index in range(PICTURES_PER_PAGE + 1)]
+    write(tmp_path / "r.html", *results)
+    (tmp_path / "r-002.html").unlink()
+    (tmp_path / "r-002.html").mkdir()
+    before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    with pytest.raises(EnclavectlError, match=r"r-002\.html"):
+        write(tmp_path / "r.html", *[result(f"new {index}") for index in range(len(results))])
+    assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before

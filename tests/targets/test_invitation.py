@@ -26,6 +26,8 @@ CONTENT = RemoteContent(
     token=b"S3CRET\n",
     pin="sha256:" + "ab" * 32,
 )
+# What AWS's root signs, so that no root is beside it.
+NITRO = CONTENT.policy.replace(b"accept: [simulated]", b"accept: [nitro]")
 TEXT = render_invitation(CONTENT)
 
 
@@ -35,7 +37,7 @@ def parse(text: str) -> RemoteContent:
 
 def test_an_invitation_reads_back() -> None:
     assert parse(TEXT) == CONTENT
-    bare = RemoteContent(address="tls:gateway.test:8443", policy=CONTENT.policy)
+    bare = RemoteContent(address="tls:gateway.test:8443", policy=NITRO)
     assert parse(render_invitation(bare)) == bare
 
 
@@ -84,7 +86,7 @@ def made(value: object) -> str:
 WHOLE = {
     "schema": "enclavectl.invitation/1",
     "address": "wss://gateway.test/v1",
-    "policy": CONTENT.policy.decode(),
+    "policy": NITRO.decode(),
     "tls_pin": None,
     "root": None,
     "ca": None,
@@ -116,18 +118,14 @@ def test_pcr0_is_compared_with_what_the_reader_has() -> None:
 
 
 def test_a_clients_key_is_never_in_one() -> None:
-    content = RemoteContent(
-        address=CONTENT.address, policy=CONTENT.policy, client_certificate=b"x", client_key=b"y"
-    )
+    content = RemoteContent(address=CONTENT.address, policy=NITRO, client_certificate=b"x", client_key=b"y")
     with pytest.raises(UsageError, match="its key is its owner's alone"):
         render_invitation(content)
 
 
 def test_an_invitation_whose_terms_make_pcr0_worthless_says_so() -> None:
     """Who changes a mail can put in a root of their own, and sign for the right PCR0."""
-    nitro = replace(
-        CONTENT, policy=CONTENT.policy.replace(b"accept: [simulated]", b"accept: [nitro]"), root=None
-    )
+    nitro = replace(CONTENT, policy=NITRO, root=None)
     emulated = replace(nitro, policy=nitro.policy.replace(b"[nitro]", b"[emulated]"))
     debug = replace(nitro, policy=nitro.policy.replace(b"allow_debug: false", b"allow_debug: true"))
     assert weaknesses(nitro, None) == []

@@ -69,9 +69,11 @@ def test_an_update_that_was_cut_short_changes_nothing(store: RemoteStore) -> Non
     """The record names the old copies until its replacement is whole."""
     before = store.add("hospital", CONTENT)
     record = (store.folder / "hospital" / "remote.json").read_bytes()
-    store.update("hospital", replace(CONTENT, root=None))
+    nitro = POLICY.replace(b"[simulated]", b"[nitro]")
+    store.update("hospital", replace(CONTENT, policy=nitro, root=None))
     (store.folder / "hospital" / "remote.json").write_bytes(record)
     before.files["root"].write_bytes(ROOT.certificate_pem)
+    before.files["policy"].write_bytes(POLICY)
     assert store.find("hospital") == before
 
 
@@ -199,6 +201,18 @@ def test_what_cannot_be_used_is_not_stored(change: dict[str, bytes]) -> None:
     parts = {"address": CONTENT.address, "pin": CONTENT.pin, **CONTENT.copies(), **change}
     with pytest.raises(UsageError):
         RemoteContent(**parts)  # type: ignore[arg-type]  # mixed on purpose
+
+
+def test_a_policy_that_nothing_under_the_root_meets_is_told_before_it_is_stored() -> None:
+    """Else each command with the remote is refused, and the first to say so connects for it."""
+    with pytest.raises(UsageError, match="accepts simulated, but AWS's root signs nitro") as info:
+        replace(CONTENT, root=None)
+    assert "--root" in str(info.value.hint)
+    nitro = POLICY.replace(b"[simulated]", b"[nitro]")
+    assert nitro != POLICY
+    replace(CONTENT, root=None, policy=nitro)
+    with pytest.raises(UsageError, match="accepts nitro, but the root that is given signs simulated"):
+        replace(CONTENT, policy=nitro)
 
 
 RECORD = (

@@ -181,7 +181,10 @@ def _place(
     from enclavectl.attestation.trust import read_root, root_for  # noqa: PLC0415 - loads OpenSSL
 
     if target is None:
-        raise UsageError("attest: expected an enclave's name, an address, or --remote NAME, found none")
+        raise UsageError(
+            "attest: expected an enclave's name, an address, or --remote NAME, found none",
+            hint="enclavectl list shows the names",
+        )
     if target.startswith(_SCHEMES) or "://" in target:  # no name of an enclave has that
         trusted = root_for(None, None if root is None else read_root(root))
         address = parse_address(target)

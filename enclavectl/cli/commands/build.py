@@ -19,7 +19,7 @@ from enclavectl.cli.build_view import BuiltFiles, show_built, show_plan
 from enclavectl.cli.completion import rule_names
 from enclavectl.cli.invocation import Invocation, begin, refuse_together
 from enclavectl.cli.options import OutputFormat
-from enclavectl.cli.output_files import require_distinct, require_image_or_new, require_own_or_new
+from enclavectl.cli.output_files import require_distinct, require_image_or_new
 from enclavectl.cli.screen import Screen
 from enclavectl.cli.signing import BuilderChoice, Signing
 from enclavectl.eif.ramdisk.platform import parse_platform
@@ -39,6 +39,7 @@ from enclavectl.image.findings import parse_allowed, refuse_blocking
 from enclavectl.image.plan import BuildOutput, Source, make_plan
 from enclavectl.image.wheels import Runtime, store_of
 from enclavectl.models.find import PACKAGED_ID, find_model
+from enclavectl.new_files import require_own_or_new
 
 DEFAULT_BASE = "python:3.11-slim-bookworm"
 # The word for a runtime without weights, in place of a model.

@@ -13,11 +13,11 @@ from enclavectl.attestation import aws_nitro_root, parse_policy
 from enclavectl.attestation.trust import read_root
 from enclavectl.cli.invocation import screen_for
 from enclavectl.cli.options import AnotherRoot, Output, OutputFormat
-from enclavectl.cli.output_files import require_own_or_new
 from enclavectl.cli.policy_arguments import read_policy_text
 from enclavectl.errors import UsageError
 from enclavectl.files import read_bounded, require_output, write_atomic
 from enclavectl.net.address import parse_address
+from enclavectl.new_files import require_own_or_new
 from enclavectl.page.content import MAX_NOTICE_CHARACTERS, PageRequest, require_browser_address
 from enclavectl.page.html import PAGE_MARK, render_page
 

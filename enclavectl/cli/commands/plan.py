@@ -61,7 +61,7 @@ def plan(
         memory_mib=invocation.config.enclave.memory_mib,
         cpus=invocation.config.enclave.cpus,
         eif=None if eif is None else read_eif(eif),
-        is_exact=memory is not None,
+        is_exact=not invocation.config.sources["enclave.memory_mib"].is_default,
     )
     host = open_host(host_root, os.environ)
     found = make_plan(wanted, read_supply(host, used_cpus=_used_cpus(host, invocation.screen)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +13,7 @@ import typer
 from enclavectl.backends.registry import choose_backend, resolve_backend
 from enclavectl.cli import options, sealed_start
 from enclavectl.cli.announcing import announce_running, check_announcing
-from enclavectl.cli.closed_output import is_output_closed, says_closed
+from enclavectl.cli.closed_output import check_output, is_output_closed, reason_of, says_closed, says_full
 from enclavectl.cli.console_text import follow_console
 from enclavectl.cli.foreground import Foreground, remove_dead
 from enclavectl.cli.invocation import Invocation, begin
@@ -21,7 +23,7 @@ from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.signals import holding_interrupts_back
 from enclavectl.config.choices import BackendChoice
 from enclavectl.config.load import Profile
-from enclavectl.errors import OutputClosed, UsageError
+from enclavectl.errors import OutputClosed, OutputFull, UsageError
 from enclavectl.targets.launch import LaunchRequest, launch_spec
 from enclavectl.targets.target import target_of
 from enclavectl.targets.verification import production_error, verification_options
@@ -267,21 +269,27 @@ def _start(
         stays.end()
         return
     # From here on the enclave stays: an interrupted command still says that it runs, and where.
-    try:
+    with _saying_that_it_goes_on(running.enclave.name):
         with holding_interrupts_back():
             announce_running(invocation, chosen)
             _show(invocation, chosen, running, attested)
         if attach:
             follow_console(invocation.screen, chosen, running.enclave)
+
+
+@contextmanager
+def _saying_that_it_goes_on(name: str) -> Iterator[None]:
+    """Say that the enclave ``name`` runs where standard output could not."""
+    goes_on, hint = f"{name} goes on", f"enclavectl terminate {name} ends it"
+    try:
+        yield
     except OSError as exc:
+        if says_full(exc):
+            raise OutputFull(reason_of(exc), goes_on, hint=hint) from exc
         if not (says_closed(exc) and is_output_closed()):
             raise
-        name = running.enclave.name
-        raise OutputClosed(
-            f"standard output was closed; {name} goes on",
-            hint=f"enclavectl terminate {name} ends it",
-            after_answer=True,
-        ) from exc
+        raise OutputClosed(f"standard output was closed; {goes_on}", hint=hint, after_answer=True) from exc
+    check_output(goes_on, hint=hint)
 
 
 def _show(

@@ -236,21 +236,26 @@ def check_code_registers(lock: Lock, name: str, *, allow_debug: bool) -> None:
         )
 
 
-def whole_pages(memory_mib: int, pages: PageSize, *, is_exact: bool) -> int:
-    """Return the memory in whole pages; ``is_exact``: a person chose it.
+def whole_pages(memory_mib: int, pages: PageSize) -> int:
+    """Return the least memory in whole pages that is as much."""
+    return max(1, -(-memory_mib // pages.mib)) * pages.mib
+
+
+def check_whole_pages(memory_mib: int, pages: PageSize, *, where: str) -> None:
+    """Check the memory that a person chose; ``where`` it was chosen begins the message.
 
     Raises:
-        UsageError: it was chosen, and no number of these pages is as much.
+        UsageError: no number of these pages is as much.
     """
-    up = max(1, -(-memory_mib // pages.mib)) * pages.mib
-    if is_exact and up != memory_mib:
+    up = whole_pages(memory_mib, pages)
+    if up != memory_mib:
         other = "" if pages is PageSize.TWO_MIB or memory_mib % 2 else "; or --pages 2Mi, on nodes made so"
         raise UsageError(
-            f"--memory {memory_mib}: expected a multiple of {pages.mib} MiB, the huge pages of the nodes",
+            f"{where}: expected a multiple of {pages.mib} MiB, the huge pages of the nodes, "
+            f"found {memory_mib}",
             hint=f"--memory {up}{other}",
             code="no-page-size",
         )
-    return up
 
 
 def _check_name(name: str, option: str) -> None:

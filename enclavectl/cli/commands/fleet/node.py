@@ -30,7 +30,7 @@ Cluster = Annotated[str, typer.Option("--cluster", metavar="NAME", help="The clu
 Memory = Annotated[
     int | None,
     typer.Option(
-        "--memory", metavar="MIB", help="MiB of one enclave, in whole pages; default: as fleet render.", min=1
+        "--memory", metavar="MIB", help="MiB of one enclave, in whole pages; default: as fleet render."
     ),
 ]
 
@@ -57,12 +57,12 @@ def node(
       enclavectl fleet node image.lock.json --cpus 2     sized for that lock
       enclavectl fleet node --for karpenter --to nodes   into a folder
     """
-    invocation = begin(output, config, {"enclave.cpus": cpus})
+    invocation = begin(output, config, {"enclave.memory_mib": memory, "enclave.cpus": cpus})
     locks = [] if lock is None else [read_lock(lock)]
     request = NodeRequest(
         cluster=cluster,
         slots=slots,
-        memory_mib=memory_of(memory, invocation.config, locks, pages),
+        memory_mib=memory_of(invocation.config, locks, pages),
         cpus=invocation.config.enclave.cpus,
         pages=pages,
         arch=arch,

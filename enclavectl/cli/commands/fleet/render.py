@@ -44,7 +44,7 @@ def render(
       enclavectl fleet render --replicas 8 --max 32        with an autoscaler
       enclavectl fleet render --service nlb                with load balancers
     """
-    invocation = begin(output, config, {"enclave.cpus": cpus})
+    invocation = begin(output, config, {"enclave.memory_mib": given.memory_mib, "enclave.cpus": cpus})
     request = fleet_request(given, invocation.config)
     files = fleet_files(request)
     write_fleet(to, files)

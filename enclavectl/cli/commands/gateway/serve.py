@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +17,6 @@ from enclavectl.cli.options import OutputFormat
 from enclavectl.cli.screen import Screen
 from enclavectl.errors import HostError, StateError
 from enclavectl.files import require_private_dir
-from enclavectl.gateway.limits import GatewayLimits
 from enclavectl.gateway.routing import Destination, parse_destination
 from enclavectl.gateway.running import run_gateway
 from enclavectl.gateway.settings import GatewaySettings, parse_host_port, parse_network, parse_origin
@@ -158,7 +156,7 @@ def gateway(
         logs_addresses=log_addresses,
         metrics=None if metrics is None else parse_host_port(metrics, "--metrics"),
         wait_s=wait,
-        limits=_limits(invocation),
+        limits=invocation.config.gateway,
     )
     _serve(invocation.screen, settings)
 
@@ -188,12 +186,6 @@ def default_tokens(invocation: Invocation) -> Path:
     folder = invocation.config.state_dir / "gateway"
     require_private_dir(folder)
     return folder / "tokens.json"
-
-
-def _limits(invocation: Invocation) -> GatewayLimits:
-    found = invocation.config.gateway
-    names = {one.name for one in fields(GatewayLimits)} & {one.name for one in fields(found)}
-    return GatewayLimits(**{name: getattr(found, name) for name in names})
 
 
 def _destinations(

@@ -10,8 +10,8 @@ import typer
 from enclavectl.cli.invocation import screen_for
 from enclavectl.cli.network_options import NetworkFlags
 from enclavectl.cli.options import AnotherRoot, Output, OutputFormat
-from enclavectl.cli.output_files import require_own_or_new
 from enclavectl.files import write_atomic
+from enclavectl.new_files import require_own_or_new
 from enclavectl.targets.invitation import INVITATION_BEGIN, render_invitation
 
 INVITE_SCHEMA = "enclavectl.remote-invite/1"
