@@ -27,6 +27,7 @@ from enclave_payload.messages import PROTOCOL_VERSION
 from enclave_payload.wire import Buffer
 
 if TYPE_CHECKING:  # clients import this module, and not the server's half of a session
+    from enclave_payload.card import ModelCard
     from enclave_payload.session import AttestedSession
 
 PROFILE = "https://spec.cyntrisec.com/air/v1"
@@ -110,7 +111,7 @@ class Draft:
 
     session: AttestedSession
     answer_salt: bytes
-    claims: Mapping[int, Encodable]
+    claims: Mapping[int, Encoded]
 
 
 class ReceiptSigner:
@@ -144,21 +145,24 @@ class ReceiptSigner:
             Claim.SECURITY_MODE: str(mode),
             Claim.MODEL_HASH_SCHEME: "sha256-single",
         }
-        self._constant = {claim: Encoded(encode(value)) for claim, value in constant.items()}
+        self._constant = _encoded(constant)
         self._key = Ed25519PrivateKey.generate()
         self.public_key = self._key.public_key().public_bytes_raw()
         self._lock = threading.Lock()
 
-    def draft(self, session: AttestedSession, request: Request) -> Draft:
+    def draft(self, session: AttestedSession, request: Request, card: ModelCard) -> Draft:
         """Begin the receipt of a request with what needs no answer: there is time while a decoder works."""
-        asked = request_statement(request.salt, sha256(request.picture), request.media_type)
-        claims = self._constant | {
+        asked = request_statement(request.salt, _sha256(request.picture), request.media_type)
+        claims: dict[int, Encodable] = {
             Claim.CTI: os.urandom(16),
             Claim.EAT_NONCE: session.nonce,
-            Claim.REQUEST_HASH: sha256(asked),
+            Claim.MODEL_ID: card.model_id,
+            Claim.MODEL_HASH: bytes.fromhex(card.sha256),
+            Claim.REQUEST_HASH: hashlib.sha256(asked).digest(),
             Claim.ATTESTATION_DOC_HASH: session.document_sha256,
+            Claim.MEMORY_PEAK_MB: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         }
-        return Draft(session, answer_salt(request.salt), claims)
+        return Draft(session, answer_salt(request.salt), self._constant | _encoded(claims))
 
     def sign(self, draft: Draft, outcome: Outcome, encoded: bytes) -> bytes:
         """Sign that the model gave this outcome, whose sealed bytes are ``encoded``, to a request."""
@@ -170,18 +174,19 @@ class ReceiptSigner:
             {
                 **draft.claims,
                 Claim.IAT: int(time.time()),
-                Claim.MODEL_ID: outcome.model_id,
-                Claim.MODEL_HASH: bytes.fromhex(outcome.model_sha256),
-                Claim.RESPONSE_HASH: sha256(answered),
+                Claim.RESPONSE_HASH: hashlib.sha256(answered).digest(),
                 Claim.SEQUENCE_NUMBER: number,
                 Claim.EXECUTION_TIME_MS: -(-outcome.timings.decoder_us // 1000),
-                Claim.MEMORY_PEAK_MB: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
             },
         )
 
 
-def sha256(data: Buffer) -> bytes:
-    """Hash with OpenSSL. hashlib lacks it in the image: the largest picture would take 60 ms, not 10."""
+def _encoded(claims: Mapping[int, Encodable]) -> dict[int, Encoded]:
+    return {claim: Encoded(encode(value)) for claim, value in claims.items()}
+
+
+def _sha256(picture: Buffer) -> bytes:
+    # Not hashlib, which lacks OpenSSL in the image: it would take 60 ms for the largest picture, not 10.
     digest = Hash(SHA256())
-    digest.update(data)
+    digest.update(picture)
     return digest.finalize()

@@ -227,7 +227,7 @@ class Worker:
 
     def _classify(self, request: Request, job: Job, may_stay: Callable[[], bool]) -> Outcome:
         def begin_receipt() -> None:
-            job.draft = self._signer.draft(job.sealed.session, request)
+            job.draft = self._draft(request, job)
 
         timings = _timings(job)
         if timings.queue_us > self._limits.queue_s * 1e6:
@@ -250,9 +250,11 @@ class Worker:
         encoded = outcome.to_cbor()
         receipt = None
         if outcome.problem is None:
-            draft = job.draft or self._signer.draft(job.sealed.session, request)
-            receipt = self._signer.sign(draft, outcome, encoded)
+            receipt = self._signer.sign(job.draft or self._draft(request, job), outcome, encoded)
         return _sealed(request, job, AnswerKind.FINAL, encode_answer(encoded, receipt))
+
+    def _draft(self, request: Request, job: Job) -> Draft:
+        return self._signer.draft(job.sealed.session, request, self._classifier.card)
 
     def _outcome(self, timings: Timings, *, problem: Problem) -> Outcome:
         card = self._classifier.card

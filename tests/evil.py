@@ -157,7 +157,7 @@ def _answer(keys: EnclaveKeys, sealed: SealedReceived, lies: Lies) -> bytes:
         probabilities_ppb=ANSWER_PPB,
     )
     encoded = outcome.to_cbor()
-    receipt = lies.receipt(SIGNER.sign(SIGNER.draft(sealed.session, request), outcome, encoded))
+    receipt = lies.receipt(SIGNER.sign(SIGNER.draft(sealed.session, request, CARD), outcome, encoded))
     content = encode_answer(encoded, receipt)
     sealed_answer = seal_answer(request.reply_key, sealed.request_id, AnswerKind.FINAL, content)
     return answer_frame(sealed.request_id, AnswerKind.FINAL, sealed_answer)

@@ -9,8 +9,10 @@ https://github.com/cyntrisec/EphemeralML/blob/c6885fc/spec/v1/cddl/air-v1.cddl
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -132,22 +134,26 @@ def check_signature(receipt: Receipt, public_key: bytes | None) -> None:
     Raises:
         ReceiptError: ``no-receipt-key`` or ``receipt-signature``.
     """
+    key = _load_key(public_key)
+    if not _has_small_order(receipt.signature[:32]):
+        with suppress(InvalidSignature):
+            key.verify(receipt.signature, to_be_signed(receipt.payload))
+            return
+    raise ReceiptError(
+        ReceiptCode.RECEIPT_SIGNATURE,
+        f"signature: the key {key.public_bytes_raw().hex()} did not sign this receipt",
+    )
+
+
+# The receipts of a session have one key.
+@lru_cache(maxsize=4)
+def _load_key(public_key: bytes | None) -> Ed25519PublicKey:
     if public_key is None or len(public_key) != PUBLIC_KEY_BYTES or _has_small_order(public_key):
         found = "none" if public_key is None else f"{len(public_key)} bytes"
         raise ReceiptError(
             ReceiptCode.NO_RECEIPT_KEY, f"public_key: expected an Ed25519 key of 32 bytes, found {found}"
         )
-    wrong = ReceiptError(
-        ReceiptCode.RECEIPT_SIGNATURE, f"signature: the key {public_key.hex()} did not sign this receipt"
-    )
-    if _has_small_order(receipt.signature[:32]):
-        raise wrong
-    try:
-        Ed25519PublicKey.from_public_bytes(public_key).verify(
-            receipt.signature, to_be_signed(receipt.payload)
-        )
-    except InvalidSignature:
-        raise wrong from None
+    return Ed25519PublicKey.from_public_bytes(public_key)
 
 
 def _has_small_order(point: bytes) -> bool:

@@ -71,8 +71,16 @@ def _check(value: object) -> bool:
         raise CborError(f"not the CBOR of this protocol: {type(value).__name__} is not encoded")
     if not _KEYS.issuperset(map(type, value)):
         raise CborError("not the CBOR of this protocol: a map key that is neither an integer nor text")
-    keys = [encode(key) for key in value]
-    return min(map(_check, value.values()), default=True) and keys == sorted(keys)
+    ranks = [_rank(key) for key in value]
+    return min(map(_check, value.values()), default=True) and ranks == sorted(ranks)
+
+
+def _rank(key: int | str) -> tuple[int, int, bytes]:
+    """Return what sorts keys as their shortest encodings are sorted."""
+    if isinstance(key, str):
+        text = key.encode()
+        return 2, len(text), text
+    return (0, key, b"") if key >= 0 else (1, -1 - key, b"")
 
 
 def _refuse_tag(*_: object) -> NoReturn:

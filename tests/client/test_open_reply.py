@@ -77,7 +77,8 @@ def content_of(
         salt=pending.salt if salt is None else salt,
     )
     encoded = outcome.to_cbor()
-    return encode_answer(encoded, signer.sign(signer.draft(session, request), outcome, encoded))
+    card = replace(CARD, sha256=outcome.model_sha256)
+    return encode_answer(encoded, signer.sign(signer.draft(session, request, card), outcome, encoded))
 
 
 def reply(enclave: VerifiedEnclave, pending: PendingAnswer, content: bytes) -> CheckedAnswer | None:

@@ -37,6 +37,7 @@ from enclavectl.evidence import Receipt, parse_receipt
 from enclavectl.evidence.air import check_signature
 from tests.evidence import example
 from tests.evidence.forged import example_claims
+from tests.payload.cards import CARD
 from tests.payload.serving import (
     NONCE,
     REGISTERS,
@@ -72,7 +73,8 @@ def signed(
     outcome: Outcome = OUTCOME,
     session: AttestedSession = SESSION,
 ) -> Receipt:
-    receipt = parse_receipt(by.sign(by.draft(session, request), outcome, outcome.to_cbor()))
+    card = replace(CARD, model_id=outcome.model_id, sha256=outcome.model_sha256)
+    receipt = parse_receipt(by.sign(by.draft(session, request, card), outcome, outcome.to_cbor()))
     check_signature(receipt, by.public_key)
     return receipt
 
@@ -180,7 +182,7 @@ def test_the_largest_answer_with_its_receipt_fits() -> None:
     registers = {index: bytes([index + 1]) * 48 for index in (0, 1, 2, 3, 4, 8)}
     encoded = outcome.to_cbor()
     by = signer(registers)
-    receipt = by.sign(by.draft(SESSION, REQUEST), outcome, encoded)
+    receipt = by.sign(by.draft(SESSION, REQUEST, card), outcome, encoded)
     assert len(card.labels) == 64
     assert len(receipt) <= 900
     assert len(encode_answer(encoded, receipt)) <= ANSWER_PLAINTEXT_BYTES - 4
