@@ -21,6 +21,7 @@ In decoders, the processes that see pictures and no key:
     ``pipeline``    decodes, then classifies
     ``picture``     hands encoded pictures to Pillow's decoders, within bounds
     ``png_metadata``, ``jpeg_form``  what Pillow must not see, and what it does not
+    ``png_pixels``  has ISA-L inflate a PNG's pixels, within bounds
     ``classifier``  the weights and TFLite
 
 Between decoders and keys (whoever owns a decoder can write here):

@@ -52,7 +52,7 @@ class Limits:
     picture_cpu_s: float = 10.0
     # By the clock, where a decoder waits for what never comes, or others take its processor.
     picture_wall_s: float = 25.0
-    # On top of what a decoder maps when it starts. A WebP of 49 megapixels takes 742 MiB, others up to 430.
+    # On top of what a decoder maps when it starts. A WebP of 49 megapixels takes 742 MiB, a PNG 567.
     picture_memory_bytes: int = 896 * MIB
     # Of all but decoders, estimated: root file system 100 MiB, kernel 100, processes 100 to 150, and the
     # bounds on what waits or is on its way.

@@ -26,6 +26,7 @@ from enclave_payload.fitting import Placement, Size, place
 from enclave_payload.jpeg_form import holds_its_pixels
 from enclave_payload.media import MediaType
 from enclave_payload.png_metadata import without_metadata
+from enclave_payload.png_pixels import with_stored_pixels
 from enclave_payload.verdict import Problem, Remark
 
 MAX_PIXELS = 50_000_000
@@ -141,7 +142,7 @@ def decode_upright(data: bytes, media_type: MediaType, fit: Callable[[Size], Pla
     if not data:
         raise PictureError(Problem.EMPTY)
     if media_type is MediaType.PNG:
-        data = without_metadata(data)
+        data = with_stored_pixels(without_metadata(data))
     try:
         with _DECODERS[media_type](io.BytesIO(data)) as image:
             picture = _decode(image, fit)

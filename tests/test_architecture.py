@@ -38,7 +38,7 @@ def each_file_of(names: Iterable[str]) -> Callable[[Callable[[str], None]], Call
 PAYLOAD_FILES = [name for name in SOURCES if name.startswith("enclave_payload/")]
 OUTSIDE_THE_CLI = [name for name in SOURCES if not name.startswith("enclavectl/cli/")]
 
-PAYLOAD_MAY_IMPORT = {"cryptography", "numpy", "PIL", "tflite_runtime", "ai_edge_litert"}
+PAYLOAD_MAY_IMPORT = {"cryptography", "isal", "numpy", "PIL", "tflite_runtime", "ai_edge_litert"}
 TALKS_OR_EXITS = {
     "print", "input", "exit", "quit", "SystemExit", "sys.exit", "os._exit", "os.abort", "sys.stdin",
     "sys.stdout", "sys.stderr", "typer.echo", "typer.secho", "typer.Exit", "click.echo",
@@ -68,9 +68,10 @@ MAY_START = {("enclavectl/backends/local/namespaces.py", "os.fork")}
 # The one exception to "only run.py starts processes": what looks at pictures is forked from what has no key.
 FORKS = "enclave_payload/zygote.py"
 # What parses pictures and weights, and the only modules of the payload that may load it.
-LOOKS_AT_PICTURES = {"PIL", "numpy", "tflite_runtime", "ai_edge_litert"}
+LOOKS_AT_PICTURES = {"PIL", "isal", "numpy", "tflite_runtime", "ai_edge_litert"}
 HOLDS_NO_KEYS = {
-    f"enclave_payload.{name}" for name in ("picture", "fitting", "filling", "classifier", "pipeline")
+    f"enclave_payload.{name}"
+    for name in ("picture", "png_pixels", "fitting", "filling", "classifier", "pipeline")
 }
 MAX_LINES = 400
 

@@ -37,6 +37,8 @@ _LEFT_OUT_OF_PACKAGES = (
     "__pycache__ tests _pyinstaller f2py distutils testing array_api include bin cffi pycparser"
     # What ai-edge-litert depends on and its interpreter does not import.
     " google flatbuffers tqdm backports ml_dtypes typing_extensions.py schema_py_generated.py tools"
+    # isal's readers and writers of gzip files, and the pages of its library but for the license.
+    " igzip.py igzip_threaded.py CMakeLists.txt MAINTAINERS.md README.md Release_notes.txt"
 )
 _LEFT_OUT_SUFFIXES = (".pyi", ".pxd", ".pyx", ".h", ".c", ".a", ".pyc")
 # hashlib and hmac have the hashes without OpenSSL, 5 MB of it; nothing here unpacks bzip2 or xz archives, and

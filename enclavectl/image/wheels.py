@@ -23,7 +23,7 @@ from enclavectl.image.target import Target
 from enclavectl.run import Command, capture
 
 # The payload's allow-list, with the bounds of pyproject.toml (a test compares them).
-_COMMON = ("cryptography>=50.0", "Pillow>=13.0")
+_COMMON = ("cryptography>=50.0", "isal>=1.9", "Pillow>=13.0")
 # Wheels up to CPython 3.11, compiled against numpy 1.
 _TFLITE = ("tflite-runtime>=2.14", "numpy>=1.26,<2")
 _LITERT = ("ai-edge-litert>=2.1", "numpy>=2.1")

@@ -10,7 +10,7 @@ import pytest
 # Of Unix; a client has no use for them.
 ABSENT = ("fcntl", "pwd", "grp", "termios")
 # What only an enclave, a report or a build uses: 100 of the 128 MiB of an installation.
-UNUSED = ("numpy", "tflite_runtime", "PIL", "docker", "backports.zstd")
+UNUSED = ("numpy", "tflite_runtime", "PIL", "isal", "docker", "backports.zstd")
 
 
 @pytest.mark.parametrize(

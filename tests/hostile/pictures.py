@@ -70,6 +70,15 @@ def png_texts(count: int) -> bytes:
     return png((64, 64), 8, 0, *[chunk(b"tEXt", b"a\0")] * count, chunk(b"IDAT", pixels))
 
 
+def png_blocks(count: int) -> bytes:
+    """Empty blocks before the pixels, four in five bytes: ISA-L fills its tables for each, zlib does not."""
+    deflater = zlib.compressobj(wbits=-15)
+    rows = bytes(65 * 64)
+    stream = b"\x02\x08\x20\x80\x00" * count + deflater.compress(rows) + deflater.flush()
+    body = b"\x78\x01" + stream + struct.pack(">I", zlib.adler32(rows))
+    return png((64, 64), 8, 0, chunk(b"IDAT", body))
+
+
 def png_tall(height: int) -> bytes:
     """One pixel wide: resizing takes memory for each row."""
     return png((1, height), 8, 0, chunk(b"IDAT", zlib.compress(bytes(2 * height))))
@@ -198,6 +207,7 @@ FAMILIES = {
     "JPEG restarts": Family(J, jpeg_restarts, 64, 7_000),
     "PNG chunks": Family(P, png_chunks, 1, 1_300_000),
     "PNG texts": Family(P, png_texts, 1, 1_200_000),
+    "PNG blocks": Family(P, png_blocks, 1, 207_000),
     "PNG tall": Family(P, png_tall, 65_535, 50_000_000),
     "PNG wide": Family(P, png_wide, 65_535, 25_000_000),
     "PNG interlaced": Family(P, png_interlaced, 64, 7_000),

@@ -64,6 +64,7 @@ def test_a_runtime_without_weights_passes_and_has_none(tmp_path: Path) -> None:
         ("PIL.TiffTags", "TiffTags"),  # imported with the payload
         ("PIL.ImageFile", "ImageFile"),
         ("PIL.PngImagePlugin", "PngImagePlugin"),
+        ("isal.isal_zlib", "isal_zlib"),
     ],
 )
 def test_what_is_missing_ends_the_build(context: Path, module: str, what: str) -> None:

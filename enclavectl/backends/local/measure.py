@@ -18,7 +18,7 @@ import enclave_payload
 from enclavectl.backends.local.modules import import_path
 
 # As installed: lower case, with underscores (PEP 427). One of the two TFLite runtimes is always absent.
-PACKAGES = {"ai_edge_litert", "cryptography", "numpy", "pillow", "tflite_runtime"}
+PACKAGES = {"ai_edge_litert", "cryptography", "isal", "numpy", "pillow", "tflite_runtime"}
 
 
 def payload_dir() -> Path:
