@@ -46,13 +46,13 @@ def encode(value: Encodable) -> bytes:
         return _head(_TEXT, len(text)) + text
     if isinstance(value, int) and not isinstance(value, bool):
         return _head(_UINT, value) if value >= 0 else _head(_NEGATIVE, -1 - value)
+    if isinstance(value, list | tuple):  # before Mapping, which is slow to say no
+        return _head(_ARRAY, len(value)) + b"".join([encode(item) for item in value])
     if isinstance(value, Mapping):
         pairs = sorted([(encode(key), encode(item)) for key, item in value.items()])
         return _head(_MAP, len(pairs)) + b"".join([key + item for key, item in pairs])
     if value is None or isinstance(value, bool):
         return {False: b"\xf4", True: b"\xf5", None: b"\xf6"}[value]
-    if isinstance(value, Sequence):
-        return _head(_ARRAY, len(value)) + b"".join([encode(item) for item in value])
     raise TypeError(f"{type(value).__name__} is not encoded")
 
 

@@ -8,7 +8,7 @@ change a byte that no signature covers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NoReturn
 
 import cbor2
@@ -62,17 +62,24 @@ def _check(value: object) -> bool:
     Raises:
         CborError: a kind of value or key that the payload does not know, of which cbor2 takes some.
     """
-    # By type: to Python True and 1.0 are 1.
-    if type(value) in _SCALARS:
-        return True
+    is_sorted = True
+    items: Iterable[object] = [value]
     if isinstance(value, list):
-        return min(map(_check, value), default=True)  # and not all(): a float may follow
-    if not isinstance(value, dict):
-        raise CborError(f"not the CBOR of this protocol: {type(value).__name__} is not encoded")
-    if not _KEYS.issuperset(map(type, value)):
-        raise CborError("not the CBOR of this protocol: a map key that is neither an integer nor text")
-    ranks = [_rank(key) for key in value]
-    return min(map(_check, value.values()), default=True) and ranks == sorted(ranks)
+        items = value
+    elif isinstance(value, dict):
+        # By type: to Python True and 1.0 are 1.
+        if not _KEYS.issuperset(map(type, value)):
+            raise CborError("not the CBOR of this protocol: a map key that is neither an integer nor text")
+        ranks = [_rank(key) for key in value]
+        is_sorted = ranks == sorted(ranks)
+        items = value.values()
+    for item in items:
+        kind = type(item)
+        if kind is list or kind is dict:
+            is_sorted &= _check(item)
+        elif kind not in _SCALARS:
+            raise CborError(f"not the CBOR of this protocol: {kind.__name__} is not encoded")
+    return is_sorted
 
 
 def _rank(key: int | str) -> tuple[int, int, bytes]:
