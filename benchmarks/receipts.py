@@ -21,17 +21,20 @@ from benchmarks.pool import WORKERS
 from enclave_payload.card import load_card
 from enclave_payload.decoder import Decoders
 from enclave_payload.limits import Limits
-from enclave_payload.receipt import ReceiptSigner
+from enclave_payload.receipt import Draft, ReceiptSigner
 from enclave_payload.seal import generate_keys
 from enclave_payload.server import Server, Service
+from enclave_payload.session import AttestedSession
 from enclavectl.attestation import Trust, TrustRoot
 from enclavectl.backends.local.pki import DevelopmentRoot
-from enclavectl.client.exchange import CheckedAnswer, Expectation
+from enclavectl.client.exchange import CheckedAnswer, Expectation, PendingAnswer, seal_picture
+from enclavectl.client.pictures import Picture
 from enclavectl.client.session import Client, Result
 from enclavectl.net.address import UnixAddress
 from enclavectl.net.frames import Frame
 from enclavectl.net.transport import listen
-from enclavectl.protocol.answers import parse_answer, parse_answer_content, parse_outcome
+from enclavectl.protocol.answers import name_outcome, parse_answer, parse_answer_content, parse_outcome
+from enclavectl.protocol.requests import Delivery, sealed_parts
 from enclavectl.protocol.sealing import open_answer
 from tests.in_process import expect, new_root, simulated_nsm
 
@@ -39,20 +42,28 @@ _TIMEOUT_S = 60.0
 
 
 class _Unsigned(ReceiptSigner):
-    """A signer that signs nothing."""
+    """A signer that drafts and signs nothing."""
+
+    def draft(self, session: AttestedSession, *_: object) -> Draft:
+        return Draft(session, b"", {})
 
     def sign(self, *_: object) -> bytes:
         return b""
 
 
 class _Unchecking(Client):
-    """A client that does not look at receipts."""
+    """A client that does all that ``Client`` does with an answer, but does not look at receipts."""
+
+    def submit(self, picture: Picture, pending: PendingAnswer, delivery: Delivery = Delivery.HERE) -> None:
+        sealed = seal_picture(self.enclave, pending, picture, delivery)
+        self._pending[pending.request_id] = pending
+        self._stream.send(*sealed_parts(sealed), deadline=time.monotonic() + _TIMEOUT_S)
 
     def _result_in(self, frame: Frame) -> Result:
         answer = parse_answer(frame.body)
         pending = self._pending.pop(answer.request_id)
         content = open_answer(pending.reply_key, answer.request_id, answer.kind, answer.ciphertext)
-        outcome = parse_outcome(parse_answer_content(content).outcome)
+        outcome = name_outcome(parse_outcome(parse_answer_content(content).outcome), self.enclave.card)
         return answer.request_id, CheckedAnswer(outcome=outcome, receipted=None)
 
 

@@ -102,7 +102,12 @@ def to_be_signed(payload: bytes) -> bytes:
 def sign_claims(key: Ed25519PrivateKey, claims: Mapping[int, Encodable]) -> bytes:
     """Encode and sign the claims; the receipt has 66 bytes and its claims, below 900 for ours."""
     payload = encode(claims)
-    return TAG + encode([PROTECTED, {}, payload, key.sign(to_be_signed(payload))])
+    return envelope(payload, key.sign(to_be_signed(payload)))
+
+
+def envelope(payload: bytes, signature: bytes) -> bytes:
+    """Encode the tagged COSE_Sign1 of RFC 9052 section 4.2, with nothing in the unprotected header."""
+    return TAG + encode([PROTECTED, {}, payload, signature])
 
 
 @dataclass(frozen=True, slots=True)

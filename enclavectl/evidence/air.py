@@ -26,6 +26,7 @@ from enclavectl.protocol.receipts import (
     TAG,
     Claim,
     SecurityMode,
+    envelope,
     to_be_signed,
 )
 
@@ -35,6 +36,8 @@ PUBLIC_KEY_BYTES = 32
 _SIGNATURE_BYTES = 64
 _HASH_BYTES = 32
 _CTI_BYTES = 16
+# Where the payload begins if it has 256 to 65,535 bytes.
+_PAYLOAD_AT = len(envelope(bytes(256), b"")) - 256 - 1
 _KNOWN = frozenset(Claim)
 _MANDATORY = _KNOWN - {Claim.EAT_NONCE, Claim.MODEL_HASH_SCHEME}
 # The y of the points of small order, canonical and not, without the bit of x. As a public key or as a
@@ -171,6 +174,10 @@ def _parse_envelope(data: bytes) -> tuple[bytes, bytes]:
             ReceiptCode.RECEIPT_TAG,
             f"receipt: expected the tag of COSE_Sign1 (d2), found {data[:1].hex()}",
         )
+    # As receipts of our enclaves are, and then it is the one encoding: nothing else is to be checked.
+    payload, signature = data[_PAYLOAD_AT : -_SIGNATURE_BYTES - 2], data[-_SIGNATURE_BYTES:]
+    if data == envelope(payload, signature):
+        return payload, signature
     value = _decode(data[1:], "receipt")
     match value:
         case [bytes(protected), dict(unprotected), bytes(payload), bytes(signature)]:

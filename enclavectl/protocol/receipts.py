@@ -10,6 +10,7 @@ from enclave_payload.receipt import (
     SecurityMode,
     answer_salt,
     answer_statement,
+    envelope,
     request_statement,
     to_be_signed,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "SecurityMode",
     "answer_salt",
     "answer_statement",
+    "envelope",
     "request_statement",
     "to_be_signed",
 ]
