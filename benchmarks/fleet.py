@@ -30,7 +30,7 @@ from tests.cluster.simulated import Fleet, fleet, has_parts
 from tests.gateway.visitors import visitors
 
 _CLIENTS = 8
-# A round takes about 4 s for each of the three; all of it takes six minutes on an idle machine.
+# A round takes about 2 s for each of the three; all of it takes nine minutes on an idle machine.
 _ROUNDS = 2
 _PROCESSES = 3
 _IN_FLIGHT = 2

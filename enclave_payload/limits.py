@@ -68,13 +68,16 @@ class Limits:
 
 # With two decoders a picture that takes long holds one of them only, where there is one CPU as well.
 MIN_DECODERS = 2
+# A decoder's slot is one byte of what the zygote is told.
+MAX_DECODERS = 256
 
 
 def decoder_count(cpus: int, memory_bytes: int, limits: Limits) -> int:
     """Return how many decoders an enclave has: one for each CPU, and one more if it has the memory for that.
 
     While one of them waits for the key holder, which signs, seals and opens, another one has its CPU: a
-    twentieth more pictures. The memory is that of the worst picture in each of them.
+    twentieth more pictures. The memory is that of the worst picture in each of them, and ``memory_bytes`` is
+    what the kernel counts, which is less than what the enclave was given.
     """
     has_room = memory_bytes >= limits.base_memory_bytes + (cpus + 1) * limits.picture_memory_bytes
-    return max(MIN_DECODERS, cpus + has_room)
+    return min(max(MIN_DECODERS, cpus + has_room), MAX_DECODERS)

@@ -17,7 +17,8 @@ from enclavectl.errors import UsageError
 _EXTRA = "Got unexpected extra argument(s) "
 # Between the value and what it is not, in each message of Typer about the value of a number or a choice.
 _IS_NOT = " is not "
-_WITH_UNIT = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]+)", re.ASCII)
+# Not of so many digits that a float of them is infinite.
+_WITH_UNIT = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?([A-Za-z]+)", re.ASCII)
 _FILE_NAME = re.compile(r".+\.[A-Za-z]+", re.ASCII | re.DOTALL)
 _SECONDS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600}
 _UNITS = "kmgt"

@@ -224,17 +224,22 @@ class Client:
             if frame.type is FrameType.REFUSAL:
                 refusal = parse_refusal(frame.body)
                 error = self._stream.refusal(refusal)
-                if isinstance(error, EnclaveBusy) and self._pending.pop(refusal.request_id, None) is not None:
+                if isinstance(error, EnclaveBusy) and self._take(refusal.request_id) is not None:
                     return refusal.request_id, error
                 raise error
             answer = parse_answer(frame.body)
         except WireError as exc:
             raise PeerProtocolError(f"the enclave's answer cannot be read ({exc})") from exc
-        pending = self._pending.pop(answer.request_id, None)
-        if pending is None:
+        asked = self._take(answer.request_id)
+        if asked is None:
             raise PeerProtocolError("the enclave answered a request that is not under way")
-        question = self._questions.pop(answer.request_id, None)
+        pending, question = asked
         return answer.request_id, open_reply(pending, answer, self.enclave.session_evidence, question)
+
+    def _take(self, request_id: bytes) -> tuple[PendingAnswer, Question | None] | None:
+        """Return what is kept of a request under way, and keep it no more; None if there is no such one."""
+        pending, question = self._pending.pop(request_id, None), self._questions.pop(request_id, None)
+        return None if pending is None else (pending, question)
 
     def _require_own_thread(self) -> None:
         thread = threading.get_ident()

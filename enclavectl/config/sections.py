@@ -81,5 +81,5 @@ class LocalConfig:
     """The limits of the backend local, a process on this machine."""
 
     memory_mib: int = setting(whole(256, 2**24), 4096, "Address space of the local enclave in MiB.")
-    # One more than an enclave of two CPUs has, as in the image (enclave_payload.limits.decoder_count).
+    # As an enclave of two CPUs has in the image (enclave_payload.limits.decoder_count).
     workers: int = setting(whole(1, 64), 3, "Pictures that the local enclave classifies at the same time.")

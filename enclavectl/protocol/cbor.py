@@ -51,7 +51,7 @@ def decode(data: bytes, *, max_bytes: int) -> Value:
     encoded = cbor2.dumps(value)
     if encoded == data and is_sorted:
         return value
-    if data.startswith(encoded) and len(encoded) < len(data):
+    if is_sorted and data.startswith(encoded):
         raise CborError(f"{len(data) - len(encoded)} bytes follow the value")
     raise CborEncodingError("expected shortest heads and sorted keys (RFC 8949 section 4.2.1), found others")
 

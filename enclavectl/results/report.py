@@ -2,7 +2,8 @@
 
 Each page is written as soon as its answers are complete, so a report takes the memory of one page. The pages
 get their names together, at the end: a report is whole, or the one before it is untouched. A command that is
-killed between two names leaves no index, so that a page of one report is never reached from another's.
+killed between two names leaves no index and no page of the report before, so that a page of one report is
+never reached from another's.
 """
 
 from __future__ import annotations
@@ -144,17 +145,17 @@ class ReportWriter:
     def _name_pages(self) -> None:
         """Give the staged pages their names, the index last.
 
-        No file system gives several names in one step. So the old index goes first: else it would lead to the
-        new pages if this was stopped half-way.
+        No file system gives several names in one step. So the old index goes first, and then the old pages:
+        else they would lead to new pages, and new ones to them, if this was stopped half-way.
         """
         for path in self._staged.values():
             require_output("--report", path, 0)
             require_replaceable(path)
-        if self._pages:
+        for path in reversed(self._staged.values()) if self._pages else ():
             try:
-                self._path.unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
             except OSError as exc:
-                raise HostError(f"{self._path}: cannot be replaced ({exc.strerror})") from exc
+                raise HostError(f"{path}: cannot be replaced ({exc.strerror})") from exc
         for staged, path in self._staged.items():
             replace_file(staged, path)
         self.discard()

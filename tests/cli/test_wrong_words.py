@@ -82,6 +82,8 @@ def test_the_error_has_the_answer_and_where_to_look(tmp_path: Path) -> None:
         (["run", "--memory", "2G"], "write MiB without a unit, such as --memory 2048"),
         (["plan", "--memory", "1.5GiB"], "write MiB without a unit, such as --memory 1536"),
         (["diagnose", "--timeout", "1m", "x.png"], "write seconds without a unit, such as --timeout 60"),
+        (["run", "--memory", "9" * 400 + "G"], "enclavectl run --help lists the options"),
+        (["diagnose", "--timeout", "9" * 400 + "m", "x.png"], "enclavectl diagnose --help lists the options"),
         (["diagnose", "-o", "answers.json", "x.png"], "write --output json > answers.json"),
         (["send", "s3://bucket/x.png"], READS_FILES),
         (["diagnose", "*.nosuch"], "the shell found no file that matches this pattern"),

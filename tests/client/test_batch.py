@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import socket
 import threading
 import time
@@ -19,6 +20,7 @@ from enclave_payload.seal import generate_keys
 from enclave_payload.session import ChallengeReceived, EnclaveSession, SealedReceived
 from enclave_payload.wire import Buffer
 from enclavectl.client.batch import Losses, Reply, classify
+from enclavectl.client.exchange import Question
 from enclavectl.client.pictures import Picture
 from enclavectl.client.session import Client
 from enclavectl.errors import EnclaveBusy, EnclaveError, EnclaveLost, PictureRefused
@@ -171,6 +173,21 @@ def test_a_picture_is_sent_a_few_times_and_no_more_to_who_always_says_busy(tmp_p
         [reply] = classify(client, [gray(0)], timeout_s=20)
     assert isinstance(reply.error, EnclaveBusy)
     assert len(seen) == 3
+
+
+def test_a_session_keeps_nothing_of_a_request_that_the_enclave_was_too_busy_for(tmp_path: Path) -> None:
+    """Else a session that waits for a busy enclave grows with each picture that it offers again."""
+    address = UnixAddress(tmp_path / "s")
+    with (
+        start_evil(address, busy_script([])),
+        Client.connect(address, expect(ROOT), timeout_s=10) as client,
+    ):
+        pending = client.prepare(gray(0))
+        client.submit(gray(0), pending)
+        request_id, error = client.next_answer(time.monotonic() + 10)
+        assert (request_id, type(error)) == (pending.request_id, EnclaveBusy)
+        kept = [one for one in gc.get_objects() if isinstance(one, Question)]
+    assert Question.of(pending) not in kept
 
 
 def test_no_picture_is_sent_again_once_its_time_is_over(tmp_path: Path) -> None:

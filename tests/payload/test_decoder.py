@@ -68,6 +68,18 @@ def test_what_is_done_meanwhile_is_done_once_before_the_verdict_is_read(decoder:
     assert found.took_us >= 200_000
 
 
+def test_a_failure_meanwhile_leaves_no_verdict_for_the_next_picture(decoder: Decoder) -> None:
+    expected, pid = look(decoder).verdict, decoder.pid
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        decoder.classify(b"", MediaType.PNG, lambda: True, fail)
+    assert decoder.pid != pid
+    assert look(decoder).verdict == expected
+
+
 @pytest.mark.parametrize(("picture", "problem"), [(b"", Problem.EMPTY), (SAMPLE[:5000], Problem.UNREADABLE)])
 def test_a_picture_without_an_answer_has_its_problem(
     decoder: Decoder, picture: bytes, problem: Problem

@@ -14,6 +14,9 @@ from enclave_payload.limits import MIB, Limits, decoder_count
         (2, 600 + 3 * 896, 3),
         (4, 600 + 4 * 896, 4),
         (4, 600 + 5 * 896, 5),
+        (255, 1 << 20, 256),
+        (256, 1 << 20, 256),
+        (1024, 1 << 20, 256),
     ],
 )
 def test_there_is_one_decoder_more_where_the_worst_pictures_still_fit(

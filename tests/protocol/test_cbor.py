@@ -66,6 +66,12 @@ def test_another_encoding_of_a_value_is_told_from_no_value(encoded: str) -> None
         decode(bytes.fromhex(encoded), max_bytes=LARGE)
 
 
+@pytest.mark.parametrize("encoded", ["180100", "a20200010000", "81a2020001000000"])
+def test_another_encoding_is_told_whatever_follows(encoded: str) -> None:
+    with pytest.raises(CborEncodingError):
+        decode(bytes.fromhex(encoded), max_bytes=LARGE)
+
+
 @pytest.mark.parametrize("encoded", ["8181818180", "81818181a0"])
 def test_what_is_empty_may_be_one_level_deeper(encoded: str) -> None:
     assert repr(decode(bytes.fromhex(encoded), max_bytes=LARGE)).strip("[]") in {"", "{}"}

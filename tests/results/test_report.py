@@ -261,16 +261,17 @@ def test_a_report_that_is_killed_half_way_through_its_names_is_not_taken_for_a_w
 ) -> None:
     old = [result(f"old {index}") for index in range(2 * PICTURES_PER_PAGE)]
     seen = set()
-    for steps in range(9):
+    for steps in range(12):
         folder = tmp_path / str(steps)
         folder.mkdir()
         write(folder / "r.html", *old)
         words = [sys.executable, "-c", STOPPED, str(folder / "r.html"), str(steps)]
         status = subprocess.run(words, check=False, timeout=60).returncode
         pages = [path.read_text() for path in sorted(folder.glob("r*.html"))]
+        # They lead to each other, and with the overview to it.
         ages = {age for age in ("old", "new") for text in pages if f"{age} 1" in text}
         is_whole = (folder / "r.html").exists()
-        assert not is_whole or len(ages) == 1, f"after {steps} steps the overview leads to {ages}"
+        assert len(ages) < 2, f"after {steps} steps a page leads to one of another report"
         seen.add((status, is_whole, *sorted(ages)))
     assert {(0, True, "new"), (9, True, "old")} <= seen, "the first step and the last one were tried"
 
