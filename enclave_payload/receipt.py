@@ -14,7 +14,7 @@ import resource
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING
 
@@ -115,7 +115,7 @@ class Draft:
     """A receipt whose answer is still to come: its session, the answer's salt, and the claims so far."""
 
     session: AttestedSession
-    answer_salt: bytes
+    answer_salt: bytes = field(repr=False)
     claims: Mapping[int, Encoded]
 
 

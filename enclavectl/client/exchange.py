@@ -6,7 +6,7 @@ Only ``verify_evidence`` makes a ``VerifiedEnclave``, and ``seal_picture`` requi
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from enclavectl.attestation import ArchivedDocument, Policy, Root, VerifiedDocument, verify
@@ -293,8 +293,8 @@ def seal_picture(
 class Question:
     """What the receipt of a pending answer commits to, as far as it does not depend on the answer."""
 
-    request_statement: bytes
-    answer_salt: bytes
+    request_statement: bytes = field(repr=False)
+    answer_salt: bytes = field(repr=False)
 
     @classmethod
     def of(cls, pending: PendingAnswer) -> Question:
