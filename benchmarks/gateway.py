@@ -17,7 +17,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.common import PROJECT, SAMPLE, Row
+from benchmarks.common import PROJECT, SAMPLE, Row, decoders_of
+from benchmarks.pool import WORKERS
 from enclave_payload.wire import FrameType, encode_frame
 from enclavectl.client.batch import classify
 from enclavectl.client.pictures import read_picture
@@ -235,7 +236,7 @@ def _in_flight(folder: Path) -> list[Row]:
     """Sixteen pictures in flight to a real enclave, straight and through the gateway, on the same cores."""
     picture = read_picture(str(SAMPLE), lambda _: b"")
     with (
-        start_local_enclave(folder / "l") as enclave,
+        start_local_enclave(folder / "l", workers=decoders_of(WORKERS)) as enclave,
         gateway(folder / "f", [f"r@{enclave.address}"], **FREE) as running,
     ):
         tcp = StreamAddress("127.0.0.1", running.port, is_secure=False)

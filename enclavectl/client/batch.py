@@ -159,7 +159,8 @@ class _Batch:
         ):  # but a picture in each, or a short one would end in no time
             return bool(self._flights)
         # In bursts: sealing one picture after each answer keeps pushing the workers' data out of the caches.
-        if 2 * len(self._flights) > self._in_flight:
+        # In short ones: over a relay a long one takes longer than the enclave has work left.
+        if 8 * len(self._flights) > 7 * self._in_flight:
             return True
         pause_s = self._pause_until - time.monotonic()
         if pause_s > 0:
