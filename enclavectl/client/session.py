@@ -43,6 +43,7 @@ from enclavectl.client.exchange import (
 from enclavectl.client.pictures import Picture
 from enclavectl.client.reconnection import Reconnections, keep_trying
 from enclavectl.errors import AttestationError, EnclaveBusy, EnclaveLost, PeerProtocolError, StateError
+from enclavectl.evidence import ReceiptError
 from enclavectl.net.access import NO_ACCESS, Access
 from enclavectl.net.address import Address, is_network
 from enclavectl.net.frames import Frame, FrameStream, FrameType, WireError
@@ -95,7 +96,7 @@ class Client:
         self._counter = 0
         self._pending: dict[bytes, PendingAnswer] = {}
         self._questions: dict[bytes, Question] = {}
-        self._arrived: deque[Result] = deque()
+        self._arrived: deque[Result | ReceiptError] = deque()
         self._thread: int | None = None
 
     @classmethod
@@ -217,7 +218,12 @@ class Client:
             StateError: another thread uses the session.
         """
         self._require_own_thread()
-        return self._arrived.popleft() if self._arrived else self._result_in(self._stream.receive(deadline))
+        if not self._arrived:
+            return self._result_in(self._stream.receive(deadline))
+        result = self._arrived.popleft()
+        if isinstance(result, ReceiptError):
+            raise result
+        return result
 
     def _result_in(self, frame: Frame) -> Result:
         try:
@@ -255,7 +261,8 @@ class Client:
     def _read_last_words(self, deadline: float) -> None:
         """Keep the answers that came before the enclave stopped reading, and raise what it said of the end.
 
-        Each is of another request under way, so they are no more than those.
+        Each is of another request under way, so they are no more than those. A wrong receipt waits for its
+        turn: the answers before it count.
 
         Raises:
             EnclaveError: the enclave refused the session, or answered what we did not ask.
@@ -266,7 +273,11 @@ class Client:
                 frame = self._stream.receive(deadline)
             except EnclaveLost:
                 return  # it said nothing: that it stopped reading is all there is to report
-            self._arrived.append(self._result_in(frame))
+            try:
+                self._arrived.append(self._result_in(frame))
+            except ReceiptError as error:
+                self._arrived.append(error)
+                return
 
 
 def _open(

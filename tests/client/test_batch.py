@@ -250,6 +250,7 @@ def test_a_wrong_receipt_ends_the_batch(tmp_path: Path, in_flight: int) -> None:
             reply = next(replies)
             assert reply.index == index
             assert reply.receipted is not None
+            time.sleep(0.2)  # it is gone: that is noticed when the next picture is sent
         with pytest.raises(ReceiptError) as caught:
             list(replies)
     assert caught.value.code == "receipt-signature"

@@ -93,11 +93,11 @@ def test_a_batch_outlives_the_certificate_and_loses_nothing(tmp_path: Path, in_f
         connected(enclave) as client,
     ):
         documents.append(client.enclave.document)
-        pictures = [gray(value) for value in range(18)]
+        pictures = [gray(value) for value in range(30)]
         client.on_renewal = renewed
         replies = list(classify(client, pictures, timeout_s=TIMEOUT_S, in_flight=in_flight, renew=lost))
-    assert sorted(reply.index for reply in replies) == list(range(18))
-    assert [reply.error for reply in replies] == [None] * 18
+    assert sorted(reply.index for reply in replies) == list(range(30))
+    assert [reply.error for reply in replies] == [None] * 30
     assert len(documents) >= 3
     assert len({document.nonce for document in documents}) == len(documents)
     assert {reply.session for reply in replies} == set(range(len(documents)))
